@@ -1,0 +1,320 @@
+"""Every knob: its unit, its default, and where the default comes from.
+
+Comes in: a preset's name and overrides.  Goes out: one frozen `Config`, checked before anything is loaded.
+Not covered: what a machine can hold (`hardware.py`), how a model is found (`models.py`).
+
+Sources named below: "paper" is arXiv 2505.03335; "code" is its authors' public code where it differs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from azr_lite.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One run, completely. Immutable; `replace` gives a checked copy."""
+
+    # ---- the run
+    preset: str = "custom"
+    """Name of the preset these settings started from (only a label)."""
+    output_dir: str = ""
+    """Run directory; empty: ``runs/PRESET-seedSEED``. An existing one is never reused silently."""
+    seed: int = 0
+    """One seed for everything."""
+    steps: int = 500
+    """Self-play steps, one policy update batch each (paper: 500)."""
+
+    # ---- the model
+    model: str = "nano"
+    """``nano``, a hub id, a local folder, or a .gguf file."""
+    tuning: Literal["full", "lora", "qlora"] = "full"
+    """What is trained: all weights, low-rank adapters, or adapters over a 4-bit base."""
+    lora_rank: int = 16
+    """Adapter rank; 1 to 32 is enough for RL (TRL "LoRA without regret")."""
+    lora_alpha: int = 32
+    """Adapter scale is alpha / rank."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Weight dtype; auto: float32 masters for full tuning, bfloat16 under adapters where the machine has it."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the policy lives."""
+    prompts: Literal["auto", "r1", "chat", "compact"] = "auto"
+    """Prompt style; auto: compact for nano, chat where the tokenizer has a chat template, else r1."""
+
+    # ---- self-play (paper section 3)
+    task_types: tuple[str, ...] = ("deduction", "abduction", "induction")
+    """The games played, in this order."""
+    batch_size: int = 64
+    """B: proposals a task type and step (paper: 64)."""
+    solver_batch_size: int = 0
+    """Solver rollouts trained a task type and step; 0: the same as batch_size (paper)."""
+    n_mc: int = 8
+    """Solver samples of each valid proposal, whose mean success is r-bar (paper: 8). At least 2."""
+    references: int = 6
+    """K: references in a proposer's prompt (paper: 6)."""
+    seed_batch_factor: int = 4
+    """Seeding stops at factor x batch_size valid unique tasks (paper: 4)."""
+    seed_rounds: int = 50
+    """Seeding also stops after this many rounds of proposals."""
+    buffer_capacity: int = 16384
+    """Tasks kept of each type; the oldest leave first (code: 16384, but keeps the oldest)."""
+    train_proposer: bool = True
+    """Off: proposals are made and solved, but the proposer's rollouts carry no weight."""
+    train_solver: bool = True
+    """Off: the same for the solver."""
+    same_step: bool = True
+    """True (paper): the solver's newest tasks are this step's proposals. False (code): the previous step's."""
+    solver_data: Literal["reuse", "separate"] = "reuse"
+    """reuse: the Monte-Carlo replies train the solver. separate (paper): they are thrown away and tasks are solved anew."""
+    zero_learnability: Literal["paper", "upstream"] = "paper"
+    """Reward of a valid proposal that is always or never solved: 0 (paper) or -0.5 (code)."""
+    induction_scoring: Literal["binary", "fraction"] = "binary"
+    """An induction answer earns all or nothing on the hidden pairs (paper), or the share it reproduces."""
+    equality: Literal["python", "typed"] = "python"
+    """How values are compared: as Python literals compare (paper) or type-exact."""
+    estimator: Literal["trr", "global", "grpo", "dr_grpo", "rloo"] = "trr"
+    """Advantages: TRR++ over (role, type) groups (paper), one global baseline, or per-prompt groups."""
+    whitening: Literal["sequence", "token"] = "sequence"
+    """TRR++ statistics over sequence rewards (paper) or over response tokens (code)."""
+    role_balanced_loss: bool = True
+    """True (code's effect): each (role, type) group weighs the same in the loss. False: one token mean over all."""
+
+    # ---- sampling
+    temperature: float = 1.0
+    """Sampling temperature (paper: 1). Greedy Monte-Carlo would make r-bar 0 or 1 only, so 0 is refused."""
+    top_p: float = 1.0
+    """Nucleus sampling mass (paper: 1)."""
+    max_prompt_tokens: int = 6144
+    """Longest prompt; references are dropped until a proposer's prompt fits (paper: 6144)."""
+    max_reply_tokens: int = 8096
+    """Longest reply (paper: 8096)."""
+    generation_chunk: int = 64
+    """Replies sampled at once by transformers' generate."""
+
+    # ---- the update
+    learning_rate: float = 1e-6
+    """AdamW, constant (paper: 1e-6, full tuning; adapters want about ten times that)."""
+    adam_beta2: float = 0.999
+    """Second-moment decay (paper: 0.999)."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay."""
+    max_grad_norm: float = 1.0
+    """Gradient clipping, global L2 norm (paper: 1)."""
+    clip: float = 0.2
+    """PPO clip epsilon; idle with one update a batch (paper: 0.2)."""
+    entropy_coef: float = 0.001
+    """Weight of the entropy bonus (paper: 0.001; code: 0)."""
+    updates_per_step: int = 1
+    """Optimiser updates the rollouts of one step are split into (paper: 1)."""
+    micro_batch_size: int = 4
+    """Sequences in one forward and backward pass on one device."""
+    gradient_checkpointing: bool = False
+    """Trade time for activation memory."""
+
+    # ---- the executor
+    cpu_seconds: float = 1.0
+    """CPU time one execution may take; validation gets half, wall time five times that (paper: 10 s wall)."""
+    memory_mb: int = 256
+    """Address space of one execution, MiB."""
+    workers: int = 0
+    """Fork servers; 0: one less than the cores, at least 1, at most 8."""
+    allow_weak: bool = False
+    """Run model-written code without kernel isolation (macOS, Windows). Only inside a virtual machine of your own."""
+
+    # ---- watching and saving
+    eval_problems: int = 300
+    """Held-out problems of each type, solved greedily before and after; 0: no evaluation."""
+    eval_every: int = 0
+    """Also every so many steps; 0: only before and after."""
+    save_every: int = 50
+    """Steps between checkpoints; 0: only at the end."""
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints stay."""
+    self_test: bool = True
+    """Before the first step: one synthetic update must raise a rewarded reply's log-probability."""
+    report_to: tuple[str, ...] = ()
+    """Trackers transformers knows (tensorboard, wandb, trackio); none by default."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def solver_rows(self) -> int:
+        """Solver rollouts of each type in one training batch."""
+        return self.solver_batch_size or self.batch_size
+
+    @property
+    def rows(self) -> int:
+        """Sequences in one training batch: both roles, all types (paper: 2 x 3 x 64 = 384)."""
+        return len(self.task_types) * (self.batch_size + self.solver_rows)
+
+    def replace(self, **changes: Any) -> Config:
+        """A checked copy. Unknown names raise ConfigError with the nearest known one."""
+        return dataclasses.replace(self, **_known(changes))
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Config:
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in _known(dict(data)).items()})
+
+
+def _known(changes: dict[str, Any]) -> dict[str, Any]:
+    names = [f.name for f in dataclasses.fields(Config)]
+    for name in changes:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            raise ConfigError(f"there is no setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else "; see azr-lite run --help"))
+    return changes
+
+
+def _check(config: Config) -> None:
+    """One sentence for each wrong value: what was wrong, what was expected, what to do."""
+    for name, kind in get_type_hints(Config).items():
+        _check_type(name, kind, getattr(config, name))
+    positive = ("steps", "batch_size", "references", "seed_batch_factor", "seed_rounds", "buffer_capacity", "max_prompt_tokens",
+                "max_reply_tokens", "generation_chunk", "learning_rate", "max_grad_norm", "updates_per_step", "micro_batch_size",
+                "cpu_seconds", "lora_rank", "lora_alpha", "keep_checkpoints")  # fmt: skip
+    for name in positive:
+        if getattr(config, name) <= 0:
+            raise ConfigError(f"{name} is {getattr(config, name)}; it must be above 0; raise it")
+    for name in ("seed", "solver_batch_size", "weight_decay", "entropy_coef", "workers", "eval_problems", "eval_every", "save_every"):
+        if getattr(config, name) < 0:
+            raise ConfigError(f"{name} is {getattr(config, name)}; it cannot be negative; use 0 or more")
+    if config.n_mc < 2:
+        raise ConfigError(f"n_mc is {config.n_mc}; with one sample the learnability reward is always 0; use 2 or more (paper: 8)")
+    if not 0 < config.temperature <= 5:
+        raise ConfigError(
+            f"temperature is {config.temperature}; greedy Monte-Carlo replies are all alike and teach nothing; use above 0 and up to 5 (paper: 1)"
+        )
+    if not 0 < config.top_p <= 1:
+        raise ConfigError(f"top_p is {config.top_p}; it is a probability mass; use above 0 and up to 1 (paper: 1)")
+    if not 0 < config.clip < 1:
+        raise ConfigError(f"clip is {config.clip}; the PPO ratio is clipped to 1 ± clip; use between 0 and 1 (paper: 0.2)")
+    if not 0 < config.adam_beta2 < 1:
+        raise ConfigError(f"adam_beta2 is {config.adam_beta2}; use between 0 and 1 (paper: 0.999)")
+    if config.memory_mb < 64:
+        raise ConfigError(f"memory_mb is {config.memory_mb}; a Python child needs 64 MiB to start; use 64 or more")
+    if not config.model:
+        raise ConfigError("model is empty; give 'nano', a hub id, a folder or a .gguf file")
+    _check_games(config)
+    _check_combinations(config)
+
+
+def _check_games(config: Config) -> None:
+    from azr_lite.tasks import games  # here, so that this module can be imported alone
+
+    if not config.task_types:
+        raise ConfigError("task_types is empty; name at least one game: " + ", ".join(games()))
+    if len(set(config.task_types)) != len(config.task_types):
+        raise ConfigError(f"task_types names a game twice: {', '.join(config.task_types)}; name each once")
+    for name in config.task_types:
+        if name not in games():
+            raise ConfigError(f"unknown task type {name!r}; known: {', '.join(games())}; import the file that registers it first")
+
+
+def _check_combinations(config: Config) -> None:
+    if config.solver_data == "reuse" and not config.same_step:
+        raise ConfigError(
+            "solver_data='reuse' trains on this step's Monte-Carlo replies, so it needs same_step; "
+            "set solver_data='separate' to solve the previous step's tasks"
+        )
+    if config.rows % 2:
+        raise ConfigError(f"the training batch has {config.rows} sequences; TRL needs an even number; change batch_size or solver_batch_size by one")
+    if config.rows % (config.updates_per_step * config.micro_batch_size):
+        raise ConfigError(
+            f"the training batch of {config.rows} sequences ({len(config.task_types)} games x {config.batch_size} proposals + {config.solver_rows} "
+            f"solutions) does not split into {config.updates_per_step} updates of micro-batches of {config.micro_batch_size}; "
+            f"choose updates_per_step x micro_batch_size from the divisors of {config.rows}"
+        )
+    if not (config.train_proposer or config.train_solver):
+        raise ConfigError("train_proposer and train_solver are both off, so nothing would learn; switch one on")
+    if config.tuning == "qlora" and config.dtype == "float32":
+        raise ConfigError("tuning='qlora' computes in 16 bits over a 4-bit base; use dtype='auto' or 'bfloat16'")
+    if config.estimator in ("grpo", "dr_grpo", "rloo") and config.solver_data != "reuse":
+        raise ConfigError(f"estimator={config.estimator!r} needs several replies to each task; set solver_data='reuse'")
+
+
+def _check_type(name: str, kind: Any, value: Any) -> None:
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ConfigError(f"{name} is {value!r}; choose one of {', '.join(map(repr, get_args(kind)))}")
+    elif get_origin(kind) is tuple:
+        if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
+            raise ConfigError(f"{name} is {value!r}; give a tuple of names, such as ('deduction', 'abduction')")
+    elif kind is float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ConfigError(f"{name} is {value!r}; give a finite number")
+    elif kind is int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ConfigError(f"{name} is {value!r}; give a whole number")
+    elif not isinstance(value, kind):
+        raise ConfigError(f"{name} is {value!r}; give a {kind.__name__}")
+
+
+_PRESETS: dict[str, dict[str, Any]] = {
+    # The embedded model on a laptop CPU. Numbers from nano/NOTES.md, found on development seeds.
+    "nano": {
+        "model": "nano",
+        "steps": 60,
+        "batch_size": 32,
+        "solver_batch_size": 96,
+        "n_mc": 6,
+        "references": 2,
+        "seed_batch_factor": 2,
+        "learning_rate": 2e-4,
+        "weight_decay": 0.0,
+        "entropy_coef": 0.0,
+        "updates_per_step": 4,
+        "micro_batch_size": 96,
+        "max_prompt_tokens": 320,
+        "max_reply_tokens": 96,
+        "save_every": 20,
+    },
+    # A real model for two steps, to see that everything fits together: no learning is to be expected.
+    "smoke": {
+        "model": "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "tuning": "lora",
+        "steps": 2,
+        "batch_size": 2,
+        "n_mc": 2,
+        "references": 1,
+        "seed_batch_factor": 1,
+        "seed_rounds": 1,
+        "learning_rate": 1e-5,
+        "micro_batch_size": 2,
+        "max_prompt_tokens": 1024,
+        "max_reply_tokens": 96,
+        "generation_chunk": 16,
+        "eval_problems": 4,
+        "save_every": 1,
+    },
+}
+
+
+def presets() -> tuple[str, ...]:
+    """Names of all presets, smallest first."""
+    return tuple(_PRESETS)
+
+
+def preset(name: str, **overrides: Any) -> Config:
+    """The named preset with overrides, checked. ConfigError names the nearest preset for an unknown name."""
+    if name not in _PRESETS:
+        near = difflib.get_close_matches(name, _PRESETS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(_PRESETS)}"
+        raise ConfigError(f"there is no preset {name!r}; {hint}")
+    return Config(**{"preset": name, **_PRESETS[name], **_known(overrides)})
+
+
+def save_config(config: Config) -> str:
+    """The JSON text of ``config.json``."""
+    return json.dumps(config.to_json(), indent=2, sort_keys=True) + "\n"

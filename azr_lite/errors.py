@@ -1,0 +1,37 @@
+"""The one exception family.
+
+Comes in: whatever went wrong.  Goes out: one sentence a person can act on: what was wrong, what was expected, what to do.
+Not covered: failures of model-written programs. Those are data (`Outcome`, `Rejection`), never exceptions.
+"""
+
+
+class AzrError(Exception):
+    """Base of every error that azr_lite raises on purpose."""
+
+
+class ConfigError(AzrError, ValueError):
+    """A setting is wrong; raised before anything is loaded."""
+
+
+class ModelError(AzrError):
+    """A model or tokenizer cannot be loaded or used."""
+
+
+class RunDirectoryError(AzrError):
+    """A run directory is missing, foreign, damaged or in the way."""
+
+
+class SandboxError(AzrError):
+    """The executor cannot do its work."""
+
+
+class InfrastructureError(SandboxError):
+    """The sandbox itself failed twice on the same job; no verdict was booked."""
+
+
+class UnsafeError(SandboxError):
+    """This machine offers no kernel isolation and the user has not allowed the weak level."""
+
+
+class TrainingError(AzrError):
+    """Training cannot go on without doing harm (a batch of the wrong size, a loss that is not finite)."""

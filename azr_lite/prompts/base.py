@@ -1,0 +1,42 @@
+"""What a prompt style is: the frame around the words, the tags, and the fences.
+
+Comes in: the body of an instruction.  Goes out: the prompt text, and the place where the reply starts.
+Not covered: the words of each game (`prompts/{r1,chat,compact}.py`), reading replies (`parsing.py`), the tokenizer's chat
+template (`trainer.py` applies it where `Style.chat` is set).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+THINK, END_THINK, ANSWER, END_ANSWER = "<think>", "</think>", "<answer>", "</answer>"
+
+
+def fence(tag: str, text: str) -> str:
+    """A fenced block, the one notation for code and values in prompts and replies."""
+    return f"```{tag}\n{text}\n```"
+
+
+Words = Callable[..., str]
+"""Writes the body of one prompt; called with the keyword arguments its game documents."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """One way of speaking to a model.
+
+    `frame` turns an instruction body into the full prompt (r1, compact) or the user's message (chat).
+    `prefill` is what the prompt ends with and the reply goes on from: it counts as part of the reply when read.
+    `words` maps ``"propose/deduction"`` and the like to the function that writes the body; a game of your own may bring
+    its words itself (see `tasks.base.Game`).
+    """
+
+    name: str
+    frame: Callable[[str], str]
+    prefill: str
+    chat: bool = False
+    words: Mapping[str, Words] = field(default_factory=dict)
+
+    def render(self, body: str) -> str:
+        return self.frame(body) + self.prefill

@@ -1,0 +1,208 @@
+"""The nouns of Absolute Zero: triplets, tasks, completions, rollouts, verdicts.
+
+Comes in: nothing; this module imports only the standard library.  Goes out: frozen dataclasses that travel through the
+whole program, and their JSON form (one object a line).
+Not covered: how they are made (`tasks/`), run (`sandbox/`), paid (`rewards.py`) or weighed (`advantages.py`).
+
+Values (inputs, outputs) are kept as *Python literal source text* in one canonical spelling (`sandbox.wire.render`), so
+that a triplet can be stored, shown and compared without being run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Self
+
+TaskType = str
+"""Name of a registered game, e.g. ``"deduction"`` (see `tasks.base.register`)."""
+
+
+class Role(StrEnum):
+    """The two seats of the one policy."""
+
+    PROPOSE = "propose"
+    SOLVE = "solve"
+
+
+class Reason(StrEnum):
+    """Why a proposal was rejected or an answer was not right: one code for every way to fail."""
+
+    # the reply's form
+    NOT_WELL_FORMED = "not_well_formed"
+    TRUNCATED = "truncated"
+    NO_PROGRAM = "no_program"
+    NO_INPUT = "no_input"
+    NO_ANSWER = "no_answer"
+    NO_MESSAGE = "no_message"
+    TOO_FEW_INPUTS = "too_few_inputs"
+    TOO_LONG = "too_long"
+    # the program's text
+    SYNTAX_ERROR = "syntax_error"
+    NO_ENTRY = "no_entry"
+    AMBIGUOUS_ENTRY = "ambiguous_entry"
+    FORBIDDEN_IMPORT = "forbidden_import"
+    # values
+    INPUT_NOT_LITERAL = "input_not_literal"
+    ANSWER_NOT_LITERAL = "answer_not_literal"
+    # running it
+    EXCEPTION = "exception"
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    POLICY = "policy"
+    CRASH = "crash"
+    PROTOCOL = "protocol"
+    OUTPUT_NOT_LITERAL = "output_not_literal"
+    OUTPUT_TOO_LONG = "output_too_long"
+    NOT_A_NUMBER = "not_a_number"
+    NON_DETERMINISTIC = "non_deterministic"
+    # the game's own rules
+    CONSTANT_OUTPUT = "constant_output"
+    MESSAGE_LEAKS = "message_leaks"
+    WRONG = "wrong"
+
+
+class _Json:
+    """Flat dataclass to and from a JSON object; tuples become lists and come back as tuples."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        return cls(**{key: _tuples(value) for key, value in data.items() if key in names})
+
+    def to_line(self) -> str:
+        return json.dumps(self.to_json(), ensure_ascii=False, sort_keys=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, _Json):
+        return value.to_json()
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection(_Json):
+    """A reply that cannot be used: the reason code and a detail for people (never parsed again)."""
+
+    reason: Reason
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Triplet(_Json):
+    """One program with one input and its output, seen through a task type.
+
+    `input` is the text of an argument tuple (``"'ab', 3"``), `output` the text of one literal.
+    """
+
+    type: TaskType
+    program: str
+    input: str
+    output: str
+    id: str = ""
+    step: int = -1
+    parents: tuple[str, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return (self.output,)
+
+
+@dataclass(frozen=True)
+class InductionTask(_Json):
+    """A hidden program with input/output pairs: the first `shown` are given to the solver, the others judge it."""
+
+    type: TaskType
+    program: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    message: str
+    shown: int
+    id: str = ""
+    step: int = -1
+    parents: tuple[str, ...] = ()
+
+
+Task = Triplet | InductionTask
+"""What the proposer makes, the buffers hold and the solver is asked."""
+
+
+def task_from_json(data: dict[str, Any]) -> Task:
+    """Inverse of `Task.to_json`, whichever of the two kinds it is."""
+    return (InductionTask if "inputs" in data else Triplet).from_json(data)
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One reply of the policy. Token ids are kept from sampling to loss: text is never tokenised again.
+
+    `logps` are the sampling log-probabilities of `ids` (same length), or None when the sampler gave none.
+    `truncated`: the reply was cut by the token limit (no end-of-sequence token). `ids` is never empty.
+    """
+
+    prompt: str
+    prompt_ids: tuple[int, ...]
+    ids: tuple[int, ...]
+    text: str
+    truncated: bool = False
+    logps: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict(_Json):
+    """What the executor and the parser found. `score` is 1.0 right, 0.0 wrong, between only with fractional scoring.
+
+    For a proposal, `ok` means valid. `well_formed` is the format ladder's first rung.
+    """
+
+    ok: bool
+    well_formed: bool
+    score: float = 0.0
+    reason: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Rollout(_Json):
+    """One trained sequence: the reply, what it earned and why.
+
+    `task_id`: the task proposed (if valid) or solved. `solve_rate`: r-bar of the task, None where unknown.
+    `reward_parts` sums to `reward`. `weight` multiplies the advantage in the loss (role balancing; 0 for padding).
+    """
+
+    role: Role
+    type: TaskType
+    prompt: str
+    text: str
+    prompt_ids: tuple[int, ...] = field(repr=False)
+    completion_ids: tuple[int, ...] = field(repr=False)
+    verdict: Verdict
+    reward: float
+    reward_parts: dict[str, float]
+    logps: tuple[float, ...] | None = field(default=None, repr=False)
+    truncated: bool = False
+    task_id: str = ""
+    parents: tuple[str, ...] = ()
+    solve_rate: float | None = None
+    advantage: float = 0.0
+    weight: float = 1.0
+
+    @property
+    def group(self) -> str:
+        """The TRR++ baseline group: one for each (role, type)."""
+        return f"{self.role}/{self.type}"
