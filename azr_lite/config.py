@@ -78,6 +78,10 @@ class Config:
     """Reward of a valid proposal that is always or never solved: 0 (paper) or -0.5 (code)."""
     induction_scoring: Literal["binary", "fraction"] = "binary"
     """An induction answer earns all or nothing on the hidden pairs (paper), or the share it reproduces."""
+    induction_inputs: int = 10
+    """Inputs of an induction proposal (paper: 10)."""
+    induction_shown: int = 5
+    """How many of those pairs the solver sees; the others judge it (paper: 5)."""
     equality: Literal["python", "typed"] = "python"
     """How values are compared: as Python literals compare (paper) or type-exact."""
     estimator: Literal["trr", "global", "grpo", "dr_grpo", "rloo"] = "trr"
@@ -183,13 +187,18 @@ def _check(config: Config) -> None:
         _check_type(name, kind, getattr(config, name))
     positive = ("steps", "batch_size", "references", "seed_batch_factor", "seed_rounds", "buffer_capacity", "max_prompt_tokens",
                 "max_reply_tokens", "generation_chunk", "learning_rate", "max_grad_norm", "updates_per_step", "micro_batch_size",
-                "cpu_seconds", "lora_rank", "lora_alpha", "keep_checkpoints")  # fmt: skip
+                "cpu_seconds", "lora_rank", "lora_alpha", "keep_checkpoints", "induction_shown")  # fmt: skip
     for name in positive:
         if getattr(config, name) <= 0:
             raise ConfigError(f"{name} is {getattr(config, name)}; it must be above 0; raise it")
     for name in ("seed", "solver_batch_size", "weight_decay", "entropy_coef", "workers", "eval_problems", "eval_every", "save_every"):
         if getattr(config, name) < 0:
             raise ConfigError(f"{name} is {getattr(config, name)}; it cannot be negative; use 0 or more")
+    if config.induction_inputs <= config.induction_shown:
+        raise ConfigError(
+            f"induction_inputs is {config.induction_inputs} and induction_shown {config.induction_shown}; no pair stays hidden to judge with; "
+            "show fewer"
+        )
     if config.n_mc < 2:
         raise ConfigError(f"n_mc is {config.n_mc}; with one sample the learnability reward is always 0; use 2 or more (paper: 8)")
     if not 0 < config.temperature <= 5:

@@ -90,6 +90,10 @@ class Game(ABC):
         """The task that a buffer starts from, or None when it is seeded by proposing only."""
         return None
 
+    def adopt(self, task: Task) -> Task | None:
+        """The same problem as a task of this type (so that seeds can be shared between games), or None."""
+        return None
+
 
 _REGISTRY: dict[TaskType, Game] = {}
 

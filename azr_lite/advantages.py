@@ -1,0 +1,141 @@
+"""From rewards to advantages, and from roles to loss weights: pure functions of arrays.
+
+Comes in: B rewards with their baseline group, response lengths and prompt.  Goes out: B advantages, B weights (float64).
+Not covered: the loss itself (TRL's PPO-clip, `trainer.py`). The batch must be the *global* one: statistics for each process
+apart would be another algorithm.
+
+    TRR++ (paper section 3.3):  A = (R - mean_g) / std_g over each group g = (role, type); A = 0 where std_g = 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+TINY = 1e-8
+"""Added to the variance in the token form (as in the authors' code); spreads below it count as none."""
+
+
+def _rows_of(groups_B: Sequence[Hashable]) -> list[NDArray[np.intp]]:
+    seen: dict[Hashable, list[int]] = {}
+    for row, group in enumerate(groups_B):
+        seen.setdefault(group, []).append(row)
+    return [np.array(rows) for rows in seen.values()]
+
+
+def whiten_sequences(rewards: Array) -> Array:
+    """(R - mean) / population std over the sequences of one group; zeros where all rewards are equal."""
+    spread = rewards.std()
+    return (rewards - rewards.mean()) / spread if spread > TINY else np.zeros_like(rewards)
+
+
+def whiten_tokens(rewards: Array, lengths: Array) -> Array:
+    """The same over response *tokens*: a reply of L tokens counts L times; unbiased variance, 1 / sqrt(var + 1e-8)."""
+    total = lengths.sum()
+    mean = (rewards * lengths).sum() / total
+    if total < 2 or np.ptp(rewards) <= TINY:
+        return np.zeros_like(rewards)
+    variance = (lengths * (rewards - mean) ** 2).sum() / (total - 1)
+    return (rewards - mean) / np.sqrt(variance + TINY)
+
+
+def trr(rewards_B: Sequence[float], groups_B: Sequence[Hashable], lengths_B: Sequence[int], whitening: str = "sequence") -> Array:
+    """Task-relative REINFORCE++: one baseline and one scale for each (role, type). `whitening`: sequence (paper) or token (code)."""
+    rewards, lengths = _arrays(rewards_B, lengths_B)
+    advantages_B = np.zeros(len(rewards))
+    for rows in _rows_of(groups_B):
+        if whitening == "sequence":
+            advantages_B[rows] = whiten_sequences(rewards[rows])
+        elif whitening == "token":
+            advantages_B[rows] = whiten_tokens(rewards[rows], lengths[rows])
+        else:
+            raise ValueError(f"whitening is {whitening!r}; choose 'sequence' or 'token'")
+    return advantages_B
+
+
+def grpo(rewards_B: Sequence[float], prompts_B: Sequence[Hashable]) -> Array:
+    """GRPO: mean and population std over the replies to one prompt."""
+    rewards = np.asarray(rewards_B, dtype=np.float64)
+    advantages_B = np.zeros(len(rewards))
+    for rows in _rows_of(prompts_B):
+        advantages_B[rows] = whiten_sequences(rewards[rows])
+    return advantages_B
+
+
+def dr_grpo(rewards_B: Sequence[float], prompts_B: Sequence[Hashable]) -> Array:
+    """Dr. GRPO: the mean over the replies to one prompt, no division by the spread."""
+    rewards = np.asarray(rewards_B, dtype=np.float64)
+    advantages_B = np.zeros(len(rewards))
+    for rows in _rows_of(prompts_B):
+        advantages_B[rows] = rewards[rows] - rewards[rows].mean()
+    return advantages_B
+
+
+def rloo(rewards_B: Sequence[float], prompts_B: Sequence[Hashable]) -> Array:
+    """Leave-one-out: each reply against the mean of the *other* replies to its prompt; 0 for a single reply."""
+    rewards = np.asarray(rewards_B, dtype=np.float64)
+    advantages_B = np.zeros(len(rewards))
+    for rows in _rows_of(prompts_B):
+        n = len(rows)
+        if n > 1:
+            advantages_B[rows] = (rewards[rows] - rewards[rows].mean()) * n / (n - 1)
+    return advantages_B
+
+
+def estimate(
+    estimator: str,
+    rewards_B: Sequence[float],
+    groups_B: Sequence[Hashable],
+    prompts_B: Sequence[Hashable],
+    lengths_B: Sequence[int],
+    whitening: str = "sequence",
+) -> Array:
+    """The advantage estimator by its name in `Config.estimator`.
+
+    Per-prompt estimators need several replies to a prompt; rows whose prompt stands alone (proposals) fall back to their
+    (role, type) group.
+    """
+    if estimator == "trr":
+        return trr(rewards_B, groups_B, lengths_B, whitening)
+    if estimator == "global":
+        return trr(rewards_B, ["all"] * len(rewards_B), lengths_B, whitening)
+    if estimator not in ("grpo", "dr_grpo", "rloo"):
+        raise ValueError(f"estimator is {estimator!r}; choose trr, global, grpo, dr_grpo or rloo")
+    alone = {prompts_B[rows[0]] for rows in _rows_of(prompts_B) if len(rows) == 1}
+    keys_B = [("group", g) if p in alone else ("prompt", p) for g, p in zip(groups_B, prompts_B, strict=True)]
+    return {"grpo": grpo, "dr_grpo": dr_grpo, "rloo": rloo}[estimator](rewards_B, keys_B)
+
+
+def loss_weights(groups_B: Sequence[Hashable], lengths_B: Sequence[int], counts_B: Sequence[bool], balanced: bool = True) -> Array:
+    """Factors w for a loss of the form  sum_rows w * sum_tokens(loss) / (tokens of *all* rows).
+
+    `counts_B`: False for padding rows and for roles that are not trained; their weight is 0.
+    balanced: each of the G groups present weighs 1/G, a token mean inside (the effect of the authors' micro-batches).
+    Otherwise: one token mean over all rows that count.
+    """
+    lengths = np.asarray(lengths_B, dtype=np.float64)
+    counts = np.asarray(counts_B, dtype=bool)
+    weights_B = np.zeros(len(lengths))
+    total, active = lengths.sum(), lengths[counts].sum()
+    if active == 0:
+        return weights_B
+    if not balanced:
+        weights_B[counts] = total / active
+        return weights_B
+    parts = [rows[counts[rows]] for rows in _rows_of(groups_B)]
+    parts = [rows for rows in parts if len(rows)]
+    for rows in parts:
+        weights_B[rows] = total / (len(parts) * lengths[rows].sum())
+    return weights_B
+
+
+def _arrays(rewards_B: Sequence[float], lengths_B: Sequence[int]) -> tuple[Array, Array]:
+    rewards, lengths = np.asarray(rewards_B, dtype=np.float64), np.asarray(lengths_B, dtype=np.float64)
+    if rewards.shape != lengths.shape:
+        raise ValueError(f"{len(rewards)} rewards but {len(lengths)} lengths; give one length a reward")
+    if not np.isfinite(rewards).all():
+        raise ValueError("a reward is not finite")
+    return rewards, lengths

@@ -1,0 +1,98 @@
+"""The task buffers, one for each type: where references and tasks come from.
+
+Comes in: valid tasks.  Goes out: samples; a JSON-able state.
+Not covered: whether a task is valid (`verifier.py`), and when to insert (`selfplay.py`).
+
+Differences from the authors' code, on purpose: duplicates (same normalised syntax tree, same inputs) are refused, and a
+full buffer drops its *oldest* tasks (theirs keeps them, which freezes it).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from azr_lite.parsing import normal_form
+from azr_lite.triplet import Task, TaskType, task_from_json
+
+
+def task_key(task: Task) -> str:
+    """The same for two tasks that pose the same problem: type, normalised program, inputs."""
+    text = "\x00".join((task.type, normal_form(task.program), *task.inputs))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Buffer:
+    """Tasks of one type, oldest first, each once."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._tasks: dict[str, Task] = {}
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __iter__(self) -> Iterable[Task]:
+        return iter(self._tasks.values())
+
+    def __contains__(self, task: Task) -> bool:
+        return (task.id or task_key(task)) in self._tasks
+
+    def add(self, task: Task) -> bool:
+        """Insert (its id becomes its key); False for a duplicate. The oldest task leaves when the buffer is full."""
+        key = task.id or task_key(task)
+        if key in self._tasks:
+            return False
+        self._tasks[key] = dataclasses.replace(task, id=key)
+        while len(self._tasks) > self.capacity:
+            del self._tasks[next(iter(self._tasks))]
+        return True
+
+    def newest(self, count: int) -> list[Task]:
+        """The last `count` tasks inserted, newest first."""
+        return list(self._tasks.values())[: -count - 1 : -1] if count else []
+
+    def sample(self, rng: random.Random, count: int) -> list[Task]:
+        """Up to `count` different tasks, uniformly (recency weighting risked collapse in the paper)."""
+        tasks = list(self._tasks.values())
+        return rng.sample(tasks, min(count, len(tasks)))
+
+
+class Buffers:
+    """The buffers of all games. `reserved`: programs that may never enter (held-out problems stay held out)."""
+
+    def __init__(self, types: Sequence[TaskType], capacity: int, reserved: Callable[[str], bool] | None = None) -> None:
+        self.of: dict[TaskType, Buffer] = {name: Buffer(capacity) for name in types}
+        self.reserved = reserved
+
+    def add(self, task: Task) -> bool:
+        """Insert into the buffer of the task's type; False for duplicates and reserved programs."""
+        if self.reserved is not None and self.reserved(task.program):
+            return False
+        return self.of[task.type].add(task)
+
+    def programs(self) -> list[Task]:
+        """Single-pair tasks of all buffers, each program once: what induction proposals start from."""
+        unique: dict[str, Task] = {}
+        for buffer in self.of.values():
+            for task in buffer:
+                if len(task.inputs) == 1:
+                    unique.setdefault(task.program, task)
+        return list(unique.values())
+
+    def sizes(self) -> dict[TaskType, int]:
+        return {name: len(buffer) for name, buffer in self.of.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: [task.to_json() for task in buffer] for name, buffer in self.of.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore; order is kept, so what follows is the same as without the interruption."""
+        for name, rows in state.items():
+            buffer = Buffer(self.of[name].capacity)
+            for row in rows:
+                buffer.add(task_from_json(row))
+            self.of[name] = buffer

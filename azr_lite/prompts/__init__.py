@@ -1,0 +1,20 @@
+"""The words, three styles behind one interface: `r1` (base models), `chat` (instruct models), `compact` (nano)."""
+
+from azr_lite.errors import ConfigError
+from azr_lite.prompts.base import Style
+
+
+def get_style(name: str) -> Style:
+    """The named style; ConfigError for an unknown name."""
+    if name == "r1":
+        from azr_lite.prompts.r1 import R1 as style
+    elif name == "chat":
+        from azr_lite.prompts.chat import CHAT as style
+    elif name == "compact":
+        from azr_lite.prompts.compact import COMPACT as style
+    else:
+        raise ConfigError(f"unknown prompt style {name!r}; choose r1, chat or compact")
+    return style
+
+
+__all__ = ["Style", "get_style"]

@@ -1,0 +1,147 @@
+"""The six prompts in full sentences, shared by the r1 and chat styles.
+
+Comes in: references, a program, or a task.  Goes out: the body of an instruction (no frame, no chat template).
+Not covered: the compact words of the nano model (`prompts/compact.py`).
+
+The rules told here are the rules that are enforced: when a check changes, change its sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK, fence
+from azr_lite.triplet import Triplet
+
+if TYPE_CHECKING:
+    from azr_lite.tasks.base import Rules
+
+FORM = f"Write your reasoning between {THINK} and {END_THINK}, then the result between {ANSWER} and {END_ANSWER}."
+
+PROGRAM_RULES = """\
+Rules for the program:
+- Its entry point is a top-level function named `f` with at least one parameter; helper functions and classes are allowed.
+- It is deterministic: the same arguments always give the same result, in any process and at any time.
+- It returns a plain value: None, True, False, a number, a string, bytes, or lists, tuples, dicts and sets of these. NaN is refused.
+- It keeps no state between calls and reads no files, clock, network, environment or random numbers.
+- It may import only from: math, cmath, itertools, functools, operator, collections, heapq, bisect, string, re, copy, json, statistics, \
+fractions, decimal, numbers, typing, dataclasses, enum, abc, array, textwrap.
+- It finishes within half a second of processor time and well under 192 MB of memory."""
+
+INPUT_RULE = (
+    "The input is the argument list of one call, written as literals separated by commas, without a call around it and without "
+    "keyword names, for example `'kiwi', [3, 1]`."
+)
+
+
+def _example(number: int, task: Triplet) -> str:
+    return "\n".join(
+        (f"Example {number}", fence("python", task.program), fence("input", task.input), fence("output", task.output))
+    )
+
+
+def _examples(references: Sequence[Triplet]) -> str:
+    return "\n\n".join(_example(number, task) for number, task in enumerate(references, start=1))
+
+
+def _propose_pair(references: Sequence[Triplet], rules: Rules, game: str, advice: str) -> str:
+    return "\n\n".join(
+        (
+            f"You set puzzles about Python programs. {game} Invent one new puzzle: a program and one input for it. A Python "
+            "executor will run them to find the output; do not write the output yourself.",
+            PROGRAM_RULES,
+            f"Rules for the input:\n- {INPUT_RULE}\n- Program text at most {rules.max_program_chars} characters; input and output at most "
+            f"{rules.max_value_chars} characters each.",
+            f"What earns most: {advice} A puzzle that is always solved, or never solved, earns nothing. Make it different in kind from "
+            "the examples, not a copy with other constants.",
+            _examples(references),
+            FORM + " Inside the answer write exactly one ```python block with the program and one ```input block with the argument list.",
+        )
+    )
+
+
+def propose_deduction(*, references: Sequence[Triplet], rules: Rules) -> str:
+    return _propose_pair(
+        references,
+        rules,
+        "In this game a solver sees the program and the input and must work out the output.",
+        "a solver should need several careful steps of reasoning to trace the program, and get it right only some of the time.",
+    )
+
+
+def propose_abduction(*, references: Sequence[Triplet], rules: Rules) -> str:
+    return _propose_pair(
+        references,
+        rules,
+        "In this game a solver sees the program and the output and must find an input that produces it; any input that does counts.",
+        "a solver should have to reason backwards through the program, so that an input is possible but not easy to find.",
+    )
+
+
+def propose_induction(*, program: str, rules: Rules) -> str:
+    count, shown = rules.induction_inputs, rules.induction_shown
+    return "\n\n".join(
+        (
+            "You set puzzles about Python programs. In this game a solver sees some input/output pairs and a short message, and must "
+            f"write a program that behaves the same. Here is the program. Invent {count} inputs for it and the message.",
+            fence("python", program),
+            f"Rules:\n- {INPUT_RULE}\n- Each of the {count} inputs goes in its own ```input block. Make them different from one another "
+            "and let them show every branch of the program; the outputs must not all be equal.\n"
+            f"- The solver sees the first {shown} pairs; the other {count - shown} are kept to check its program.\n"
+            "- The message goes in one ```message block. It hints at what the program is for, in words. It must not contain code from "
+            "the program.\n- Every input must run on the program without an error.",
+            "What earns most: a puzzle that a solver gets right only some of the time. One that is always or never solved earns nothing.",
+            FORM + f" Inside the answer write {count} ```input blocks and one ```message block.",
+        )
+    )
+
+
+def solve_deduction(*, program: str, input: str) -> str:
+    return "\n\n".join(
+        (
+            "Here is a Python program and an input. Work out what `f` returns for these arguments. You cannot run it.",
+            fence("python", program),
+            fence("input", input),
+            FORM + " Inside the answer write one ```output block holding the returned value as one Python literal: no expressions, no "
+            "function calls, strings in quotes.",
+        )
+    )
+
+
+def solve_abduction(*, program: str, output: str) -> str:
+    return "\n\n".join(
+        (
+            "Here is a Python program and a value that `f` returned. Find an input for which it returns exactly that value. There may "
+            "be several; any one is right.",
+            fence("python", program),
+            fence("output", output),
+            FORM + f" Inside the answer write one ```input block. {INPUT_RULE}",
+        )
+    )
+
+
+def solve_induction(*, pairs: Sequence[tuple[str, str]], message: str, rules: Rules) -> str:
+    shown = "\n\n".join(
+        f"Pair {number}\n{fence('input', given)}\n{fence('output', result)}" for number, (given, result) in enumerate(pairs, start=1)
+    )
+    return "\n\n".join(
+        (
+            "Here are input/output pairs of a hidden Python program, and a message about it. Write a program that behaves the same. It "
+            f"will be checked on {rules.induction_inputs - rules.induction_shown} further inputs that you do not see, so find the rule; do not list the pairs.",
+            f"Message: {message}",
+            shown,
+            PROGRAM_RULES,
+            FORM + " Inside the answer write one ```python block with the program.",
+        )
+    )
+
+
+WORDS = {
+    "propose/deduction": propose_deduction,
+    "propose/abduction": propose_abduction,
+    "propose/induction": propose_induction,
+    "solve/deduction": solve_deduction,
+    "solve/abduction": solve_abduction,
+    "solve/induction": solve_induction,
+}

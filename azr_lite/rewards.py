@@ -1,0 +1,72 @@
+"""What each reply earns: learnability, accuracy, and the format ladder around both.
+
+Comes in: verdicts and solve rates.  Goes out: a `Reward` with its parts, which sum to it.
+Not covered: comparing rewards with one another (`advantages.py`); finding verdicts (`verifier.py`).
+
+Paper section 3.2 (equations 4 to 6):
+    learnability(r) = 0 if r in {0, 1} else 1 - r
+    R(reply)        = -1 not well formed or, for a proposal, not valid;  -0.5 a wrong answer;  else the role's reward
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from azr_lite.triplet import Verdict
+
+NOT_WELL_FORMED = -1.0
+WRONG = -0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """`total` is what the policy is paid; `parts` says for what (their sum is the total)."""
+
+    total: float
+    parts: dict[str, float]
+
+
+def _of(**parts: float) -> Reward:
+    return Reward(sum(parts.values()), parts)
+
+
+def solve_rate(scores: Sequence[float]) -> float:
+    """r-bar: the mean success of the Monte-Carlo replies to one task. ValueError for fewer than two.
+
+    One reply would make r-bar 0 or 1 always, and learnability zero for every task.
+    """
+    if len(scores) < 2:
+        raise ValueError(f"{len(scores)} Monte-Carlo replies; at least 2 are needed to tell a learnable task")
+    return sum(scores) / len(scores)
+
+
+def learnability(rate: float, zero: Literal["paper", "upstream"] = "paper") -> float:
+    """Reward of a valid proposal with mean solver success `rate` in [0, 1] (equation 4).
+
+    `zero`: what a task earns that is always or never solved: 0 (paper) or -0.5 (the authors' code).
+    """
+    if not 0.0 <= rate <= 1.0:
+        raise ValueError(f"solve rate {rate} is not between 0 and 1")
+    if rate in (0.0, 1.0):
+        return 0.0 if zero == "paper" else WRONG
+    return 1.0 - rate
+
+
+def proposal_reward(verdict: Verdict, rate: float | None, zero: Literal["paper", "upstream"] = "paper") -> Reward:
+    """The proposer's pay. `rate` is needed exactly when the proposal is valid."""
+    if not verdict.ok:
+        return _of(form=NOT_WELL_FORMED)
+    if rate is None:
+        raise ValueError("a valid proposal has no solve rate; it cannot be paid")
+    return _of(learnability=learnability(rate, zero))
+
+
+def answer_reward(verdict: Verdict) -> Reward:
+    """The solver's pay: 1 (or the fraction, where scoring is fractional), -0.5 wrong, -1 not well formed."""
+    if not verdict.well_formed:
+        return _of(form=NOT_WELL_FORMED)
+    if verdict.score > 0:
+        return _of(accuracy=verdict.score)
+    return _of(accuracy=WRONG)

@@ -1,0 +1,171 @@
+"""The run directory: the only writer and the only reader of its files.
+
+Comes in: configuration, step records, scores.  Goes out: the same, read back; one clear sentence for anything damaged.
+Not covered: what is inside a checkpoint (transformers and `trainer.py` write it), what the numbers mean (`metrics.py`).
+
+Whole files are written under a temporary name and renamed. Logs are appended a step at a time; on resume they are cut back
+to the checkpoint's step, so that a killed and resumed run leaves the same bytes. Wall-clock numbers live apart, in
+``timing.jsonl``, because they are never the same twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from azr_lite.config import Config, save_config
+from azr_lite.errors import RunDirectoryError
+from azr_lite.triplet import Rollout
+
+VERSION = 1
+LOGS = ("metrics.jsonl", "timing.jsonl", "rollouts.jsonl", "tasks.jsonl")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or nothing: temporary name, flush to disk, rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunDirectoryError(f"cannot write {path}: {error.strerror}; make room or choose another --output-dir") from error
+
+
+def write_json(path: Path, data: Any) -> None:
+    write_text(path, json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+class RunDir:
+    """One run's directory. Make one with `create` (new) or `open` (existing)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, config: Config, info: dict[str, Any]) -> RunDir:
+        """A new directory with config.json and run.json; RunDirectoryError when something is there already."""
+        path = Path(config.output_dir)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise RunDirectoryError(f"{path} exists already; go on with it by `azr-lite resume {path}`, or choose another --output-dir")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunDirectoryError(f"cannot make {path}: {error.strerror}; choose another --output-dir") from error
+        run = cls(path)
+        write_text(path / "config.json", save_config(config))
+        write_json(path / "run.json", {"version": VERSION, **info})
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunDir:
+        """An existing run; RunDirectoryError says what is missing or foreign."""
+        run = cls(Path(path))
+        if not run.path.is_dir():
+            raise RunDirectoryError(f"there is no run at {path}; start one with `azr-lite run --output-dir {path}`")
+        version = run.info().get("version")
+        if version != VERSION:
+            raise RunDirectoryError(f"{path} was written in format {version!r}; this azr_lite reads format {VERSION}; use the version named in run.json")
+        return run
+
+    def config(self) -> Config:
+        return Config.from_json(self._object("config.json"))
+
+    def info(self) -> dict[str, Any]:
+        return self._object("run.json")
+
+    def save_config(self, config: Config) -> None:
+        write_text(self.path / "config.json", save_config(config))
+
+    def save_info(self, info: dict[str, Any]) -> None:
+        write_json(self.path / "run.json", {"version": VERSION, **info})
+
+    def summary(self) -> dict[str, Any] | None:
+        """summary.json, or None while the run has not ended."""
+        return self._object("summary.json") if (self.path / "summary.json").exists() else None
+
+    def save_summary(self, summary: dict[str, Any]) -> None:
+        write_json(self.path / "summary.json", summary)
+
+    # ---------------------------------------------------------------- logs
+
+    def append(self, step: int, metrics: dict[str, float], timing: dict[str, float], rollouts: list[Rollout], tasks: list[dict[str, Any]]) -> None:
+        """One finished step. metrics.jsonl comes last: a step whose line is there has its other lines too."""
+        self._append("tasks.jsonl", tasks)
+        self._append("rollouts.jsonl", [{"step": step, **rollout_line(r)} for r in rollouts])
+        self._append("timing.jsonl", [{"step": step, **timing}])
+        self._append("metrics.jsonl", [{"step": step, **metrics}])
+
+    def append_tasks(self, tasks: list[dict[str, Any]]) -> None:
+        self._append("tasks.jsonl", tasks)
+
+    def rewind(self, step: int) -> None:
+        """Cut every log back to what was there before step number `step` began (half-written lines go too)."""
+        for name in LOGS:
+            path = self.path / name
+            if path.exists():
+                kept = [line for line, data in _lines(path) if data is not None and data["step"] < step]
+                write_text(path, "".join(kept))
+
+    def read(self, name: str) -> Iterator[dict[str, Any]]:
+        """The objects of one log, in order. A last line cut short by a kill is left out; damage elsewhere is an error."""
+        path = self.path / name
+        if not path.exists():
+            raise RunDirectoryError(f"{path} is missing; the run has not reached its first step, or the file was moved")
+        damaged = None
+        for number, (_, data) in enumerate(_lines(path), start=1):
+            if damaged is not None:
+                raise RunDirectoryError(f"{path} is damaged at line {damaged}; restore it, or `azr-lite resume` from the last checkpoint")
+            if data is None:
+                damaged = number
+            else:
+                yield data
+
+    def metrics(self) -> list[dict[str, Any]]:
+        return list(self.read("metrics.jsonl"))
+
+    def _append(self, name: str, lines: list[dict[str, Any]]) -> None:
+        if not lines:
+            return
+        text = "".join(json.dumps(line, ensure_ascii=False, sort_keys=True) + "\n" for line in lines)
+        try:
+            with (self.path / name).open("a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise RunDirectoryError(f"cannot write {self.path / name}: {error.strerror}; make room, then `azr-lite resume {self.path}`") from error
+
+    def _object(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunDirectoryError(f"{self.path} is not a run directory: {name} is missing; give the folder that azr-lite run made") from None
+        except (ValueError, OSError) as error:
+            raise RunDirectoryError(f"{path} cannot be read ({error}); restore it from a copy") from error
+        if not isinstance(data, dict):
+            raise RunDirectoryError(f"{path} holds no JSON object; restore it from a copy")
+        return data
+
+
+def rollout_line(rollout: Rollout) -> dict[str, Any]:
+    """A rollout as logged: everything but the token ids, whose numbers stay."""
+    line = rollout.to_json()
+    line["prompt_tokens"], line["tokens"] = len(line.pop("prompt_ids")), len(line.pop("completion_ids"))
+    line.pop("logps")
+    return line
+
+
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                data = json.loads(line) if line.endswith("\n") else None
+            except ValueError:
+                data = None
+            yield line, data if isinstance(data, dict) else None

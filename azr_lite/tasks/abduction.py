@@ -1,0 +1,45 @@
+"""Abduction: given program and output, find an input that produces it. (Upstream calls it ``code_i``.)
+
+Not covered: the proposer's side, which is shared with deduction (`pairs.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from azr_lite.parsing import Reply, parse_arguments
+from azr_lite.prompts.base import Style
+from azr_lite.sandbox.literal import read_value
+from azr_lite.sandbox.wire import compare
+from azr_lite.tasks.base import Answer, Rules, register
+from azr_lite.tasks.pairs import PairGame
+from azr_lite.triplet import Reason, Rejection, Triplet, Verdict
+
+
+class Abduction(PairGame):
+    """Right when p(i') equals o: any such i' counts. The candidate is data: parsed as literals, never pasted into source."""
+
+    name = "abduction"
+
+    def solve_prompt(self, style: Style, task: Triplet, rules: Rules) -> str:
+        return style.render(style.words["solve/abduction"](program=task.program, output=task.output))
+
+    def parse_answer(self, reply: Reply, task: Triplet, rules: Rules) -> Answer | Rejection:
+        blocks = reply.blocks("input")
+        if len(blocks) != 1:
+            return Rejection(Reason.NO_ANSWER, f"{len(blocks)} input blocks, expected 1")
+        arguments = parse_arguments(blocks[0], rules.max_value_chars)
+        if isinstance(arguments, Rejection):
+            return Rejection(Reason.ANSWER_NOT_LITERAL, arguments.detail) if arguments.reason == Reason.INPUT_NOT_LITERAL else arguments
+        return Answer(program=task.program, inputs=(arguments,))
+
+    def judge(self, task: Triplet, answer: Answer, outcomes: Sequence[Any], rules: Rules) -> Verdict:
+        (outcome,) = outcomes
+        if outcome.kind != "ok":
+            return Verdict(ok=False, well_formed=True, reason=outcome.kind, detail=outcome.detail)
+        right = compare(outcome.value, read_value(task.output), rules.equality)
+        return Verdict(ok=right, well_formed=True, score=float(right), reason="" if right else Reason.WRONG)
+
+
+ABDUCTION = register(Abduction())

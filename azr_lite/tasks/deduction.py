@@ -1,0 +1,40 @@
+"""Deduction: given program and input, find the output. (Upstream calls it ``code_o``.)
+
+Not covered: the proposer's side, which is shared with abduction (`pairs.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from azr_lite.parsing import Reply, parse_value
+from azr_lite.prompts.base import Style
+from azr_lite.sandbox.literal import read_value
+from azr_lite.sandbox.wire import compare
+from azr_lite.tasks.base import Answer, Rules, register
+from azr_lite.tasks.pairs import PairGame
+from azr_lite.triplet import Reason, Rejection, Triplet, Verdict
+
+
+class Deduction(PairGame):
+    """Right when the answer's value equals p(i). Nothing has to be run: the gold is known since validation."""
+
+    name = "deduction"
+
+    def solve_prompt(self, style: Style, task: Triplet, rules: Rules) -> str:
+        return style.render(style.words["solve/deduction"](program=task.program, input=task.input))
+
+    def parse_answer(self, reply: Reply, task: Triplet, rules: Rules) -> Answer | Rejection:
+        blocks = reply.blocks("output")
+        if len(blocks) != 1:
+            return Rejection(Reason.NO_ANSWER, f"{len(blocks)} output blocks, expected 1")
+        value = parse_value(blocks[0], rules.max_value_chars)
+        return value if isinstance(value, Rejection) else Answer(value=value)
+
+    def judge(self, task: Triplet, answer: Answer, outcomes: Sequence[Any], rules: Rules) -> Verdict:
+        right = compare(answer.value, read_value(task.output), rules.equality)
+        return Verdict(ok=right, well_formed=True, score=float(right), reason="" if right else Reason.WRONG)
+
+
+DEDUCTION = register(Deduction())

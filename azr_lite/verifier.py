@@ -1,0 +1,91 @@
+"""A whole step's validations and judgements, batched into the executor.
+
+Comes in: parsed proposals and answers.  Goes out: tasks or rejections, and verdicts, in the same order.
+Not covered: isolation (`sandbox/`), the games' own comparisons (`tasks/`), pay (`rewards.py`).
+
+The expected output never enters the sandbox: programs run, and what they return is compared here. An executor failure is
+neither right nor wrong: the executor retries once and then raises `InfrastructureError`; nothing is booked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from azr_lite.sandbox import Job, Outcome, Validation
+from azr_lite.tasks.base import Answer, Proposal, Rules, get_game
+from azr_lite.triplet import Reason, Rejection, Task, TaskType, Verdict
+
+
+class Runs(Protocol):
+    """What the verifier needs of an executor (`sandbox.Executor`, or one sharded over processes)."""
+
+    def run_many(self, jobs: Sequence[Job]) -> list[list[Outcome]]: ...
+
+    def validate_many(self, items: Sequence[tuple[str, Sequence[tuple[Any, ...]]]]) -> list[Validation]: ...
+
+
+class Verifier:
+    """Holds the executor and counts what it said. `seconds`: wall time spent in the sandbox so far."""
+
+    def __init__(self, executor: Runs, rules: Rules) -> None:
+        self.executor = executor
+        self.rules = rules
+        self.seconds = 0.0
+        self.executions = 0
+        self.kinds: Counter[str] = Counter()
+
+    def validate(self, items: Sequence[tuple[TaskType, Proposal | Rejection]]) -> list[Task | Rejection]:
+        """Run each proposal in two worlds; equal proposals are run once."""
+        wanted: dict[str, tuple[str, Sequence[tuple[Any, ...]]]] = {}
+        for _, proposal in items:
+            if isinstance(proposal, Proposal):
+                wanted.setdefault(_key(proposal.program, proposal.inputs), (proposal.program, proposal.inputs))
+        started = time.perf_counter()
+        found = dict(zip(wanted, self.executor.validate_many(list(wanted.values())), strict=True))
+        self.seconds += time.perf_counter() - started
+        self.executions += 2 * sum(len(inputs) for _, inputs in wanted.values())
+        self.kinds.update(v.reason or "ok" for v in found.values())
+        return [self._task(kind, proposal, found) for kind, proposal in items]
+
+    def _task(self, kind: TaskType, proposal: Proposal | Rejection, found: dict[str, Validation]) -> Task | Rejection:
+        if isinstance(proposal, Rejection):
+            return proposal
+        validation = found[_key(proposal.program, proposal.inputs)]
+        if not validation.ok:
+            return Rejection(_reason(validation.reason), validation.detail)
+        return get_game(kind).make_task(proposal, validation.outputs, self.rules)
+
+    def judge(self, items: Sequence[tuple[Task, Answer | Rejection]]) -> list[Verdict]:
+        """Judge each answer; equal programs on equal inputs are run once. Answers of different rollouts never share a child."""
+        jobs: dict[str, Job] = {}
+        for _, answer in items:
+            if isinstance(answer, Answer) and answer.inputs:
+                jobs.setdefault(_key(answer.program, answer.inputs), Job(program=answer.program, inputs=tuple(answer.inputs)))
+        started = time.perf_counter()
+        found = dict(zip(jobs, self.executor.run_many(list(jobs.values())), strict=True))
+        self.seconds += time.perf_counter() - started
+        self.executions += sum(len(job.inputs) for job in jobs.values())
+        for outcomes in found.values():
+            self.kinds.update(outcome.kind for outcome in outcomes)
+        return [self._verdict(task, answer, found) for task, answer in items]
+
+    def _verdict(self, task: Task, answer: Answer | Rejection, found: dict[str, list[Outcome]]) -> Verdict:
+        if isinstance(answer, Rejection):
+            well_formed = answer.reason not in (Reason.NOT_WELL_FORMED, Reason.TRUNCATED)
+            return Verdict(ok=False, well_formed=well_formed, reason=answer.reason, detail=answer.detail)
+        outcomes = found[_key(answer.program, answer.inputs)] if answer.inputs else []
+        return get_game(task.type).judge(task, answer, outcomes, self.rules)
+
+
+def _key(program: str, inputs: Sequence[tuple[Any, ...]]) -> str:
+    return f"{program}\x00{inputs!r}"
+
+
+def _reason(code: str) -> Reason:
+    try:
+        return Reason(code)
+    except ValueError:
+        return Reason.POLICY
