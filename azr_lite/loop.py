@@ -12,16 +12,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from azr_lite.config import Config, preset
-from azr_lite.errors import ConfigError, RunDirectoryError
-from azr_lite.evaluation.games import Item, compare_paired, evaluate_games, held_out_problems, summarize
 from azr_lite.environment import describe_environment, quiet_libraries
+from azr_lite.errors import ConfigError
+from azr_lite.evaluation.games import Item, compare_paired, evaluate_games, held_out_problems, summarize
 from azr_lite.progress import Reporter
 from azr_lite.prompts import get_style
 from azr_lite.rundir import RunDir, write_json, write_text
@@ -29,10 +29,9 @@ from azr_lite.sandbox import Executor, Limits
 from azr_lite.selfplay import SelfPlay
 
 if TYPE_CHECKING:
-    from azr_lite.models import Policy
     from azr_lite.trainer import SelfPlayTrainer
 
-HELD_OUT_SEED = 20_505
+HELD_OUT_SEED = 20505
 """Seed of the held-out problems: the same for every run, so that runs can be compared item by item."""
 
 
@@ -47,7 +46,7 @@ class RunResult:
 def run(config: Config | str = "nano", **overrides: Any) -> RunResult:
     """Run self-play from the start. `config`: a `Config`, or a preset's name; `overrides`: any of its fields.
 
-    Raises ConfigError (wrong setting), RunDirectoryError (the directory exists), ModelError, UnsafeError,
+    Raises ConfigError (a wrong setting), RunDirectoryError (the directory exists), ModelError, UnsafeError,
     InfrastructureError, TrainingError: each with one sentence.
     """
     resolved = resolve(config, **overrides)
@@ -56,12 +55,12 @@ def run(config: Config | str = "nano", **overrides: Any) -> RunResult:
 
 
 def resume(path: str | Path, **overrides: Any) -> RunResult:
-    """Go on from the last whole checkpoint (from the start when there is none yet). `overrides`: only `steps` may change."""
+    """Go on from the last whole checkpoint (from the start when there is none yet). Only `steps` may be overridden."""
     directory = RunDir.open(path)
     config = directory.config()
     foreign = [name for name, value in overrides.items() if name != "steps" and value != getattr(config, name, None)]
     if foreign:
-        raise ConfigError(f"a resumed run keeps its settings; {', '.join(foreign)} cannot change; start a new run instead")
+        raise ConfigError(f"a resumed run keeps its settings, so {', '.join(foreign)} cannot change; start a new run instead")
     config = config.replace(output_dir=str(path), **overrides)
     directory.save_config(config)
     return _Session(config, directory).play()
@@ -78,23 +77,128 @@ class _Session:
 
     def __init__(self, config: Config, directory: RunDir) -> None:
         self.config, self.directory = config, directory
-        self.reporter = Reporter(config)
+        self.main = int(os.environ.get("RANK", "0")) == 0
+        self.reporter = Reporter(config, quiet=not self.main)
         self.started = time.perf_counter()
 
     def play(self) -> RunResult:
+        """Load, test, evaluate, seed, train, evaluate, sum up."""
         quiet_libraries()
-        config = self.config
-        limits = Limits(cpu_s=config.cpu_seconds, memory_mb=config.memory_mb)
-        with Executor(limits, workers=config.workers or None, allow_weak=config.allow_weak) as executor:
-            self.executor = executor
-            self._note_sandbox()
-            self._load()
-            if config.self_test:
-                self._self_test()
-            problems = held_out_problems(config.model, config.task_types, config.eval_problems, HELD_OUT_SEED)
-            before = self._evaluate(problems, "before")
-            self._seed()
-            with self._interruptible():
-                self.trainer.train(resume_from_checkpoint=str(self.checkpoint) if self.checkpoint else None)
-            after = self._evaluate(problems, f"step-{self.trainer.state.global_step_of_selfplay}", "after") if problems else []
-            return self._finish(before, after)
+        c = self.config
+        with Executor(Limits(cpu_s=c.cpu_seconds, memory_mb=c.memory_mb), workers=c.workers or None, allow_weak=c.allow_weak) as executor:
+            trainer = self._build(executor)
+            problems = held_out_problems(c.model, c.task_types, c.eval_problems, HELD_OUT_SEED)
+            before = self._evaluate(trainer, problems, "before")
+            self._seed(trainer)
+            self._train(trainer, problems)
+            after = self._evaluate(trainer, problems, f"step-{trainer.steps_done}")
+            return self._finish(trainer, before, after)
+
+    def _build(self, executor: Executor) -> SelfPlayTrainer:
+        from azr_lite.models import load_policy
+        from azr_lite.selftest import self_test
+        from azr_lite.trainer import ShardedExecutor, TokenCounter, build_trainer, last_whole_checkpoint
+
+        c = self.config
+        policy = load_policy(c)
+        style = get_style(policy.style)
+        self.reporter.facts([f"sandbox {executor.level.name}: {', '.join(k for k, v in executor.layers.items() if v == 'on')}", *policy.reasons])
+        if self.main:
+            sandbox = {"level": executor.level.name, "layers": executor.layers}
+            self.directory.save_info({**self.directory.info(), "sandbox": sandbox, "model": {"name": policy.name, "choices": policy.reasons}})
+        if c.self_test:
+            result = self_test(policy, c)
+            self.reporter.facts([f"learning self-test: {result.sentence}"])
+        reserved = None
+        if c.model == "nano":
+            from azr_lite.nano.heldout import is_reserved as reserved
+        counter = TokenCounter(policy.tokenizer, style)
+        self.selfplay = SelfPlay(c, style, ShardedExecutor(executor), count_tokens=counter, reserved=reserved)
+        self.checkpoint = last_whole_checkpoint(self.directory.path)
+        return build_trainer(c, policy, style, self.selfplay, self.directory.path, on_step=self._on_step)
+
+    def _seed(self, trainer: SelfPlayTrainer) -> None:
+        """Seed the buffers once; a resumed run has them in its checkpoint."""
+        done = int(self.checkpoint.name.split("-")[1]) // self.config.updates_per_step if self.checkpoint else 0
+        if self.main:
+            self.directory.rewind(done if self.checkpoint else -1)
+        if self.checkpoint is None:
+            rounds = self.selfplay.seed(trainer.generate)
+            if self.main:
+                self.directory.append_tasks(self.selfplay.record.tasks)
+            sizes = ", ".join(f"{name} {size}" for name, size in self.selfplay.buffers.sizes().items())
+            self.reporter.facts([f"buffers seeded by the untrained policy in {rounds} rounds: {sizes}"])
+
+    def _train(self, trainer: SelfPlayTrainer, problems: list[Any]) -> None:
+        self.trainer, self.problems = trainer, problems
+        self.reporter.start(trainer.steps_done)
+        with self._interruptible(trainer):
+            trainer.train(resume_from_checkpoint=str(self.checkpoint) if self.checkpoint else None)
+
+    def _on_step(self, numbers: dict[str, Any]) -> None:
+        """After each finished step: log, show, evaluate where due."""
+        timing = numbers.pop("timing")
+        step = numbers.pop("step")
+        metrics = {**self.selfplay.record.metrics, **numbers}
+        if self.main:
+            self.directory.append(step, metrics, timing, self.selfplay.record.rollouts, self.selfplay.record.tasks)
+        self.reporter.step(step, metrics, timing)
+        every = self.config.eval_every
+        if every and (step + 1) % every == 0 and step + 1 < self.config.steps:
+            self._evaluate(self.trainer, self.problems, f"step-{step + 1}")
+
+    def _evaluate(self, trainer: SelfPlayTrainer, problems: list[Any], name: str) -> list[Item]:
+        """Greedy held-out evaluation, kept under eval/; an evaluation that is on disk already is not repeated."""
+        if not problems:
+            return []
+        path = self.directory.path / "eval" / f"{name}.jsonl"
+        if path.exists():
+            return [Item(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+        with trainer.greedy():
+            items = evaluate_games(trainer.generate, problems, self.selfplay.style, self.selfplay.rules, self.selfplay.verifier)
+        if self.main:
+            path.parent.mkdir(exist_ok=True)
+            scores = {"protocol": "games, greedy, one reply", "held_out_seed": HELD_OUT_SEED, "scores": summarize(items)}
+            write_json(path.with_suffix(".json"), scores)
+            write_text(path, "".join(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in items))
+        self.reporter.evaluation(name, summarize(items))
+        return items
+
+    def _finish(self, trainer: SelfPlayTrainer, before: list[Item], after: list[Item]) -> RunResult:
+        timing = list(self.directory.read("timing.jsonl")) if (self.directory.path / "timing.jsonl").exists() else []
+        stages = {name: round(sum(line[name] for line in timing), 3) for name in (timing[0] if timing else {}) if name != "step"}
+        summary: dict[str, Any] = {
+            "preset": self.config.preset,
+            "seed": self.config.seed,
+            "steps": trainer.steps_done,
+            "finished": trainer.steps_done >= self.config.steps,
+            "seconds": {"this session": round(time.perf_counter() - self.started, 3), **stages},
+            "buffers": self.selfplay.buffers.sizes(),
+            "executor": dict(self.selfplay.verifier.kinds),
+        }
+        if before:
+            summary |= {"before": summarize(before), "after": summarize(after), "gain": compare_paired(before, after)}
+        if self.main:
+            self.directory.save_summary(summary)
+        self.reporter.table(summary, self.directory.path)
+        return RunResult(self.directory.path, summary)
+
+    @contextmanager
+    def _interruptible(self, trainer: SelfPlayTrainer) -> Iterator[None]:
+        """First Ctrl-C (or SIGTERM): finish the step, save, stop. Second: stop at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def first(number: int, frame: Any) -> None:
+            self.reporter.facts(["stopping after this step; press Ctrl-C again to stop at once"])
+            trainer.request_stop()
+            signal.signal(signal.SIGINT, old[signal.SIGINT])
+            signal.signal(signal.SIGTERM, old[signal.SIGTERM])
+
+        old = {number: signal.signal(number, first) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)

@@ -1,0 +1,172 @@
+"""The `azr-lite` command: one thin function a verb, over the same API.
+
+Comes in: words.  Goes out: text, and an exit status: 0 done, 1 a clear error, 2 a wrong command line, 130 interrupted.
+Not covered: any logic of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from azr_lite.errors import AzrError, ConfigError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the console script."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0 if words else 2
+    if words[0] == "--version":
+        from azr_lite import __version__
+
+        print(f"azr-lite {__version__}")
+        return 0
+    if words[0] not in VERBS:
+        print(f"azr-lite: there is no verb {words[0]!r}; choose one of: {', '.join(VERBS)}", file=sys.stderr)
+        return 2
+    try:
+        return VERBS[words[0]](words[1:])
+    except AzrError as error:
+        print(f"azr-lite: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("azr-lite: stopped; what was saved can be resumed", file=sys.stderr)
+        return 130
+
+
+def run_verb(words: list[str]) -> int:
+    """Self-play from the start: --preset NAME, any setting, --dry-run."""
+    import tyro
+
+    from azr_lite.config import Config, preset, save_config
+    from azr_lite.loop import resolve, run
+
+    dry = "--dry-run" in words
+    words = [word for word in words if word != "--dry-run"]
+    if "-h" in words or "--help" in words:
+        print("azr-lite run [--preset NAME] [--dry-run] [settings]; presets: " + ", ".join(_presets()) + "\n")
+    base = preset(_value_of(words, "--preset") or "nano")
+    config = tyro.cli(Config, args=words, default=base, prog="azr-lite run", config=(tyro.conf.AvoidSubcommands,))
+    if dry:
+        print(save_config(resolve(config)), end="")
+        print(f"nothing was run; the batch has {config.rows} sequences a step", file=sys.stderr)
+        return 0
+    run(config)
+    return 0
+
+
+def resume_verb(words: list[str]) -> int:
+    """Go on with a run: azr-lite resume PATH [--steps N]."""
+    import tyro
+
+    from azr_lite.loop import resume
+
+    def arguments(path: Annotated[Path, tyro.conf.Positional], steps: int = 0) -> tuple[Path, int]:
+        """Go on with a run from its last whole checkpoint.
+
+        Args:
+            path: the run directory.
+            steps: total number of steps to reach; 0: as configured.
+        """
+        return path, steps
+
+    path, steps = tyro.cli(arguments, args=words, prog="azr-lite resume")
+    resume(path, **({"steps": steps} if steps else {}))
+    return 0
+
+
+def doctor_verb(words: list[str]) -> int:
+    """What this machine offers: azr-lite doctor [--sandbox] (with --sandbox: attack the sandbox and count leaks)."""
+    import tyro
+
+    @dataclasses.dataclass
+    class Arguments:
+        sandbox: bool = False
+        """Run the abuse suite against the sandbox on this machine; the exit status is 1 on any leak."""
+        json: bool = False
+        """Print JSON."""
+
+    given = tyro.cli(Arguments, args=words, prog="azr-lite doctor")
+    if given.sandbox:
+        from azr_lite.sandbox.abuse import abuse_suite, report_text
+
+        report = abuse_suite()
+        print(json.dumps(report, indent=2) if given.json else report_text(report))
+        return 1 if report["leaks"] else 0
+    from azr_lite.environment import describe_environment
+    from azr_lite.sandbox import Executor
+
+    with Executor(workers=1, allow_weak=True) as executor:
+        facts = {**describe_environment(), "sandbox": {"level": executor.level.name, "layers": executor.layers}}
+    print(json.dumps(facts, indent=2) if given.json else _facts_text(facts))
+    return 0
+
+
+def bench_verb(words: list[str]) -> int:
+    """Measure on this machine: azr-lite bench sandbox [--json] [--repeats N]."""
+    import tyro
+
+    def arguments(what: Annotated[str, tyro.conf.Positional], json: bool = False, repeats: int = 5) -> tuple[str, bool, int]:
+        """Measure, paired, in one run.
+
+        Args:
+            what: sandbox.
+            json: print JSON instead of a table.
+            repeats: repetitions of each measurement.
+        """
+        return what, json, repeats
+
+    what, as_json, repeats = tyro.cli(arguments, args=words, prog="azr-lite bench")
+    if what != "sandbox":
+        raise ConfigError(f"there is no benchmark {what!r}; choose sandbox")
+    from azr_lite.sandbox.bench import bench, table
+
+    result = bench(repeats=repeats)
+    print(json.dumps(result, indent=2) if as_json else table(result))
+    return 0
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {
+    "run": run_verb,
+    "resume": resume_verb,
+    "doctor": doctor_verb,
+    "bench": bench_verb,
+}
+
+
+def _presets() -> tuple[str, ...]:
+    from azr_lite.config import presets
+
+    return presets()
+
+
+def _value_of(words: Sequence[str], flag: str) -> str | None:
+    for index, word in enumerate(words):
+        if word == flag and index + 1 < len(words):
+            return words[index + 1]
+        if word.startswith(flag + "="):
+            return word.split("=", 1)[1]
+    return None
+
+
+def _overview() -> str:
+    lines = ["azr-lite: Absolute Zero self-play", ""]
+    lines += [f"  {name:8s} {function.__doc__.splitlines()[0]}" for name, function in VERBS.items()]
+    return "\n".join([*lines, "", "azr-lite VERB --help explains each."])
+
+
+def _facts_text(facts: dict, indent: str = "") -> str:
+    lines = []
+    for key, value in facts.items():
+        lines.append(f"{indent}{key}:\n{_facts_text(value, indent + '  ')}" if isinstance(value, dict) else f"{indent}{key}: {value}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

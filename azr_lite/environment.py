@@ -1,0 +1,63 @@
+"""What this run ran on and with: versions, hardware, git commit; and quiet defaults for the libraries below.
+
+Goes out: a JSON-able dict for run.json.
+Not covered: the sandbox's layers (`sandbox/probe.py`), what would fit (`hardware.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = ("azr-lite", "torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "numpy")
+
+
+def quiet_libraries() -> None:
+    """No telemetry, no progress bars of others, no tokenizer forks. Only where the user has not decided otherwise."""
+    for name, value in {
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TRL_EXPERIMENTAL_SILENCE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions, platform, cores, memory, git commit of this source tree (None outside one)."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "memory_gib": _memory_gib(),
+        "versions": {name: version for name in LIBRARIES if (version := _version(name))},
+        "git": _git_commit(),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def _git_commit() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,64 @@
+"""The package as a whole: light to import, one way of data flow, files that belong together."""
+
+import re
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import azr_lite
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_importing_loads_no_torch():
+    code = (
+        "import sys, azr_lite, azr_lite.selfplay, azr_lite.loop, azr_lite.cli;"
+        "print([m for m in ('torch', 'transformers', 'trl', 'datasets', 'pandas') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_importing_is_quick():
+    """Best of five; a start of the bare interpreter is taken off, so that a busy machine does not fail it."""
+
+    def best(code):
+        times = []
+        for _ in range(5):
+            started = time.perf_counter()
+            subprocess.run([sys.executable, "-c", code], check=True)
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+    assert best("import azr_lite") - best("pass") < 0.3
+
+
+def test_public_names_load():
+    for name in azr_lite.__all__:
+        assert getattr(azr_lite, name) is not None
+
+
+def test_constraints_pin_every_dependency_exactly():
+    pinned = {re.split("==", line)[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    wanted = [*PYPROJECT["project"]["dependencies"], *extras["train"], *extras["gpu"], *extras["dev"]]
+    names = {re.split(r"[<>=\[; ]", need)[0].lower() for need in wanted} - {"azr-lite"}
+    assert names <= pinned
+
+
+def test_top_level_is_the_agreed_one():
+    agreed = {"notebooks", "azr_lite", "data_samples", "tests", "environment.yml", "README.md", "pyproject.toml", "LICENSE", "Makefile", "constraints.txt"}
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    top = {line.split("/")[0] for line in listed.stdout.splitlines()}
+    assert {name for name in top if not name.startswith(".")} <= agreed
+
+
+def test_no_eval_exec_or_pickle_outside_the_child():
+    for path in (ROOT / "azr_lite").rglob("*.py"):
+        if path.name in ("harness.py", "bench.py", "abuse.py") and path.parent.name == "sandbox":
+            continue
+        text = path.read_text()
+        assert not re.search(r"(^|[^_a-zA-Z.])(eval|exec)\(|pickle\.loads?\(", text), path

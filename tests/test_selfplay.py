@@ -1,0 +1,222 @@
+"""The eleven stages, played with a scripted policy and the real sandbox: no torch, no model."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+
+from azr_lite.config import Config
+from azr_lite.errors import ConfigError
+from azr_lite.prompts import get_style
+from azr_lite.selfplay import SelfPlay
+from azr_lite.triplet import Role
+from tests.scripted import ScriptedPolicy, block, wrap
+
+BASE = Config(model="scripted", batch_size=4, n_mc=4, references=2, seed_batch_factor=2, micro_batch_size=2, max_prompt_tokens=100_000)
+
+
+def make(executor, **changes):
+    return SelfPlay(BASE.replace(**changes), get_style("chat"), executor)
+
+
+def played(executor, policy=None, steps=1, **changes):
+    play = make(executor, **changes)
+    policy = policy or ScriptedPolicy()
+    play.seed(policy)
+    return play, [play.step(policy, step) for step in range(steps)]
+
+
+def test_seeding_starts_from_the_zero_triplet_and_fills_every_buffer(executor):
+    play = make(executor)
+    assert play.buffers.sizes() == {"deduction": 1, "abduction": 1, "induction": 0}
+    (zero,) = play.buffers.of["deduction"]
+    assert (zero.program, zero.input, zero.output) == ("def f(x):\n    return x", "'Hello world'", "'Hello world'")
+    play.seed(ScriptedPolicy())
+    assert play.buffers.sizes() == {"deduction": 8, "abduction": 8, "induction": 8}
+    shared = {t.program for t in play.buffers.of["deduction"]} & {t.program for t in play.buffers.of["abduction"]}
+    assert len(shared) >= 4
+
+
+def test_seeding_ends_though_the_model_proposes_nothing_valid(executor):
+    play = make(executor, seed_rounds=3)
+    assert play.seed(ScriptedPolicy(junk=1.0)) == 3
+    assert play.buffers.sizes()["deduction"] == 1
+    rollouts = play.step(ScriptedPolicy(junk=1.0), 0)
+    assert len(rollouts) == BASE.rows
+    assert all(r.reward == -1 for r in rollouts)
+
+
+def test_a_step_gives_the_fixed_batch_with_whitened_groups(executor):
+    play, (rollouts,) = played(executor)
+    assert len(rollouts) == play.config.rows == 24
+    for group in {r.group for r in rollouts}:
+        own = np.array([r.advantage for r in rollouts if r.group == group and r.weight > 0])
+        assert abs(own.mean()) < 1e-9
+        assert own.std() == pytest.approx(1.0) or not own.any()
+    assert {r.group for r in rollouts} == {f"{role}/{name}" for role in Role for name in play.config.task_types}
+
+
+def test_learnability_is_one_minus_the_rate_of_the_logged_answers(executor):
+    play, _ = played(executor)
+    lines = [line for line in play.record.tasks if line["ok"]]
+    assert len(lines) >= 8
+    for line in lines:
+        assert len(line["answers"]) == 4
+        assert line["solve_rate"] == pytest.approx(sum(a["score"] for a in line["answers"]) / 4)
+    paid = {r.task_id: r for r in play.record.rollouts if r.role == Role.PROPOSE and r.verdict.ok}
+    for rollout in paid.values():
+        want = 0.0 if rollout.solve_rate in (0.0, 1.0) else 1 - rollout.solve_rate
+        assert rollout.reward == pytest.approx(want)
+
+
+def test_monte_carlo_replies_differ_or_there_is_nothing_to_learn(executor):
+    """Greedy Monte-Carlo makes every rate 0 or 1: this is the test that notices."""
+    play, _ = played(executor, ScriptedPolicy(skill=0.5), batch_size=8, n_mc=8)
+    rates = [line["solve_rate"] for line in play.record.tasks if line["ok"]]
+    assert sum(0 < rate < 1 for rate in rates) >= len(rates) / 2
+
+
+@pytest.mark.parametrize(("zero", "want"), [("paper", 0.0), ("upstream", -0.5)])
+def test_always_solved_tasks_earn_by_the_switch(executor, zero, want):
+    play, _ = played(executor, ScriptedPolicy(skill=1.0), zero_learnability=zero)
+    proposals = [r for r in play.record.rollouts if r.role == Role.PROPOSE and r.verdict.ok]
+    assert proposals
+    assert {r.reward for r in proposals} == {want}
+
+
+def test_reuse_trains_on_monte_carlo_replies_and_separate_solves_anew(executor):
+    reuse, (rows,) = played(executor, ScriptedPolicy())
+    mc = {a["text"] for line in reuse.record.tasks for a in line["answers"]}
+    assert {r.text for r in rows if r.role == Role.SOLVE} <= mc
+    policy = ScriptedPolicy()
+    play = make(executor, solver_data="separate")
+    play.seed(policy)
+    before = len(policy.prompts)
+    play.step(policy, 0)
+    valid = sum(line["ok"] for line in play.record.tasks)
+    assert len(policy.prompts) - before == 12 + 4 * valid + 12
+    assert policy.calls >= 2
+
+
+def test_same_step_solves_this_steps_proposals_and_previous_step_the_last_ones(executor):
+    for same in (True, False):
+        play, _ = played(executor, ScriptedPolicy(), steps=2, solver_data="separate", same_step=same)
+        last = {r.task_id for r in play.record.rollouts if r.role == Role.PROPOSE and r.verdict.ok}
+        solved = [r.task_id for r in play.record.rollouts if r.role == Role.SOLVE]
+        assert (len(set(solved) & last) >= 3) is same
+
+
+def test_valid_proposals_enter_the_buffer_with_their_parents_and_no_twice(executor):
+    play, _ = played(executor, steps=2)
+    for buffer in play.buffers.of.values():
+        tasks = list(buffer)
+        assert len({t.id for t in tasks}) == len(tasks)
+        assert any(t.step == 1 and t.parents for t in tasks)
+
+
+def test_references_come_from_the_own_buffer_and_are_distinct(executor):
+    play = make(executor)
+    play.seed(ScriptedPolicy())
+    offers = play.sample_references(0)
+    for offer in offers:
+        ids = [task.id for task in offer.references]
+        assert len(set(ids)) == len(ids)
+        if offer.type != "induction":
+            assert len(ids) == 2
+            assert all(task.type == offer.type for task in offer.references)
+            assert all(task.program in offer.prompt for task in offer.references)
+
+
+def test_prompts_that_do_not_fit_lose_references_and_then_say_so(executor):
+    play = make(executor)
+    play.seed(ScriptedPolicy())
+    lengths = [len(offer.prompt) for offer in play.sample_references(0) if offer.type == "deduction"]
+    bare = len(play._offer("deduction", play._rng(0, "x")).prompt) - 200
+    play.config = play.config.replace(max_prompt_tokens=max(bare, max(lengths) - 30))
+    assert all(len(offer.prompt) <= play.config.max_prompt_tokens for offer in play.sample_references(0) if offer.type == "deduction")
+    play.config = play.config.replace(max_prompt_tokens=50)
+    with pytest.raises(ConfigError, match="max_prompt_tokens"):
+        play.sample_references(0)
+
+
+def test_roles_that_are_not_trained_weigh_nothing(executor):
+    _, (rollouts,) = played(executor, train_proposer=False)
+    assert all((r.weight == 0) == (r.role == Role.PROPOSE) for r in rollouts)
+
+
+def test_balanced_weights_share_the_loss_among_the_groups(executor):
+    _, (rollouts,) = played(executor, ScriptedPolicy(junk=0.2), batch_size=8)
+    total = sum(len(r.completion_ids) for r in rollouts)
+    groups = {r.group for r in rollouts if r.weight}
+    for group in groups:
+        share = sum(r.weight * len(r.completion_ids) for r in rollouts if r.group == group) / total
+        assert share == pytest.approx(1 / len(groups))
+
+
+def test_updates_each_see_every_group(executor):
+    _, (rollouts,) = played(executor, batch_size=4, updates_per_step=2)
+    half = len(rollouts) // 2
+    for part in (rollouts[:half], rollouts[half:]):
+        assert len({r.group for r in part}) == 6
+
+
+def test_same_seed_same_step_and_the_state_carries_over(executor):
+    first, rows = played(executor, ScriptedPolicy(3), steps=3)
+    second, again = played(executor, ScriptedPolicy(3), steps=2)
+    state = json.loads(json.dumps(second.state_dict()))
+    third = make(executor)
+    third.load_state_dict(state)
+    policy = ScriptedPolicy(3)
+    policy.rng.setstate(random_state_after(executor, 2))
+    assert rows[:2] == again
+    assert third.step(policy, 2) == rows[2]
+    assert third.state_dict() == first.state_dict()
+    with pytest.raises(ConfigError, match="version"):
+        third.load_state_dict({**state, "version": 99})
+
+
+def random_state_after(executor, steps):
+    policy = ScriptedPolicy(3)
+    played(executor, policy, steps=steps)
+    return policy.rng.getstate()
+
+
+def test_a_task_whose_prompt_would_not_fit_is_rejected_not_cut(executor):
+    play = make(executor)
+
+    class Long(ScriptedPolicy):
+        def reply(self, prompt):
+            body = "\n".join(f"    y{i} = x + {i}" for i in range(200))
+            return wrap(block("python", f"def f(x):\n{body}\n    return y3") + "\n" + block("input", "1"))
+
+    play.count_tokens = lambda text: len(text) if "y199" in text else 1
+    play.config = play.config.replace(max_prompt_tokens=1000)
+    offers = play.sample_references(0)[:1]
+    play.propose(offers, Long())
+    play.validate(offers)
+    assert offers[0].verdict.reason == "too_long"
+
+
+def test_metrics_are_finite_and_agree_with_the_rollouts(executor):
+    play, (rollouts,) = played(executor, ScriptedPolicy(junk=0.3), batch_size=8)
+    numbers = play.record.metrics
+    assert all(math.isfinite(value) for value in numbers.values())
+    own = [r for r in rollouts if r.group == "solve/deduction" and r.weight]
+    assert numbers["solve/deduction/reward"] == pytest.approx(sum(r.reward for r in own) / len(own))
+
+
+def test_reserved_programs_never_enter_the_buffers(executor):
+    play = SelfPlay(BASE, get_style("chat"), executor, reserved=lambda program: "* 7" in program)
+    policy = ScriptedPolicy()
+    play.seed(policy)
+    for step in range(3):
+        play.step(policy, step)
+    assert not any("* 7" in task.program for buffer in play.buffers.of.values() for task in buffer)
+
+
+def test_rollouts_are_frozen(executor):
+    _, (rollouts,) = played(executor)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        rollouts[0].reward = 1.0
