@@ -1,0 +1,135 @@
+"""What the warm start learns from: prompts with replies, some of them with a thought that traces the states.
+
+Comes in: a `random.Random`, a mixture.  Goes out: `Demonstration`s of both roles; programs are never reserved ones.
+A thought goes one operation a line: forward (``x[::-1] -> 'cba'``) for deduction and, on the first shown pair, for
+induction; backward from the output (``x[::-1] <- 'abc'``) for abduction.
+Not covered: training on them (`pretrain.py`).
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from azr_lite.nano.generator import (
+    draw_induction_run,
+    draw_inputs,
+    draw_run,
+    make_induction,
+    make_triplet,
+    message,
+)
+from azr_lite.nano.language import IDENTITY_SHARE, Op, Value, program_text, states
+from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, fence
+from azr_lite.prompts.compact import COMPACT
+from azr_lite.tasks.base import Rules, get_game
+
+RULES = Rules(induction_inputs=6, induction_shown=3)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Shares of the warm start; all probabilities.
+
+    `depths`: weights of 1, 2, 3 … operations in solver examples; `proposal_depths`: the same in proposals.
+    `traced`: how many solver examples come with a thought. `habit`: the share of thoughts among the examples in which the
+    *first* token of the reply is learned (the others leave it out of the loss), hence how often the model starts to think.
+    """
+
+    depths: tuple[float, ...] = (0.6, 0.25, 0.15)
+    proposal_depths: tuple[float, ...] = (0.75, 0.2, 0.05)
+    proposals: float = 0.2
+    traced: float = 0.4
+    habit: float = 0.08
+    types: tuple[float, float, float] = (0.3, 0.35, 0.35)
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """One prompt with the reply to learn. `decide`: whether its first token (think or not) is learned too."""
+
+    prompt: str
+    reply: str
+    traced: bool
+    decide: bool
+
+
+def reply_text(thought: str, *blocks: tuple[str, str]) -> str:
+    """A well-formed reply, to follow the prompt's opened think tag."""
+    return f"{thought}{END_THINK}{ANSWER}" + "\n".join(fence(tag, text) for tag, text in blocks) + END_ANSWER
+
+
+def forward_thought(ops: tuple[Op, ...], run: list[Value]) -> str:
+    """One line an operation: its text and the value after it."""
+    return "\n".join(f"{op.text} -> {state!r}" for op, state in zip(ops, run[1:], strict=True))
+
+
+def backward_thought(ops: tuple[Op, ...], run: list[Value]) -> str:
+    """One line an operation, last first: its text and the value before it."""
+    return "\n".join(f"{op.text} <- {state!r}" for op, state in zip(reversed(ops), reversed(run[:-1]), strict=True))
+
+
+def way_back(ops: tuple[Op, ...], run: list[Value]) -> list[Value]:
+    """States of the canonical way back from the output; from where it fails, the states that really occurred."""
+    value, found = run[-1], [run[-1]]
+    for op in reversed(ops):
+        before = op.undo(value)
+        if before is None:
+            return run
+        value = before
+        found.insert(0, value)
+    return found if states(ops, found[0]) == found else run
+
+
+def solve_example(rng: random.Random, type_: str, depth: int, traced: bool) -> tuple[str, str]:
+    """Prompt and right reply for one fresh task."""
+    game = get_game(type_)
+    if type_ == "induction":
+        ops, runs = draw_induction_run(rng, depth)
+        task = make_induction(ops, runs)
+        thought, block = forward_thought(ops, runs[0]), ("python", program_text(ops))
+    else:
+        ops, run = draw_run(rng, depth)
+        task = make_triplet(type_, ops, run)
+        if type_ == "deduction":
+            thought, block = forward_thought(ops, run), ("output", repr(run[-1]))
+        else:
+            run = way_back(ops, run)
+            thought, block = backward_thought(ops, run), ("input", repr(run[0]))
+    return game.solve_prompt(COMPACT, task, RULES), reply_text(thought if traced else "", block)
+
+
+def propose_example(rng: random.Random, type_: str, mixture: Mixture) -> tuple[str, str]:
+    """Prompt and valid reply of a proposer: references and the new task are drawn independently."""
+    game = get_game(type_)
+    if type_ == "induction":
+        while True:
+            ops = draw_run(rng, _depth(rng, mixture.proposal_depths))[0]
+            runs = draw_inputs(rng, ops)
+            if runs is not None:
+                break
+        prompt = game.propose_prompt(COMPACT, [make_triplet("deduction", ops, runs[0])], RULES)
+        blocks = [("input", repr(run[0])) for run in runs]
+        return prompt, reply_text("", *blocks, ("message", message(ops)))
+    references = [make_triplet(type_, *draw_run(rng, _reference_depth(rng, mixture))) for _ in range(rng.randint(1, 2))]
+    ops, run = draw_run(rng, _depth(rng, mixture.proposal_depths))
+    return game.propose_prompt(COMPACT, references, RULES), reply_text("", ("python", program_text(ops)), ("input", repr(run[0])))
+
+
+def demonstration(rng: random.Random, mixture: Mixture) -> Demonstration:
+    """One draw from the mixture."""
+    type_ = rng.choices(("deduction", "abduction", "induction"), mixture.types)[0]
+    if rng.random() < mixture.proposals:
+        return Demonstration(*propose_example(rng, type_, mixture), traced=False, decide=True)
+    traced = rng.random() < mixture.traced
+    keep = mixture.habit * (1 - mixture.traced) / (mixture.traced * (1 - mixture.habit))
+    decide = not traced or rng.random() < keep
+    return Demonstration(*solve_example(rng, type_, _depth(rng, mixture.depths), traced), traced=traced, decide=decide)
+
+
+def _depth(rng: random.Random, weights: tuple[float, ...]) -> int:
+    return rng.choices(range(1, len(weights) + 1), weights)[0]
+
+
+def _reference_depth(rng: random.Random, mixture: Mixture) -> int:
+    return 0 if rng.random() < IDENTITY_SHARE else _depth(rng, mixture.depths)

@@ -1,0 +1,193 @@
+"""The mini-language: thirty one-line operations on short strings, short lists of small integers, and small integers.
+
+Comes in: a kind of operation and its constants, or the text of a program.  Goes out: expressions in the spelling of
+``ast.unparse``, values, one canonical way back through each operation, and the *skeleton* of a program: its kinds in order.
+A program is ``def f(x):``, one ``x = …`` a line, ``return x``: real Python, which the ordinary sandbox runs.
+Not covered: drawing programs and inputs (`generator.py`), which skeletons are held out (`heldout.py`).
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+LETTERS = "abcdefgh"
+DIGITS = "0123456789"
+MAX_ITEMS = 9
+MAX_INT = 60
+IDENTITY_SHARE = 0.1
+"""How often a proposer example shows the identity function (all that the buffers hold at the start) as a reference."""
+STR, LIST, INT = "str", "list", "int"
+
+Value = Any
+"""A string, a list of integers, or an integer."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One operation. `holes`: the type of each constant ("letter" or "digit"); `back`: a canonical preimage or None."""
+
+    name: str
+    takes: str
+    gives: str
+    template: str
+    word: str
+    back: Callable[..., Value | None]
+    holes: tuple[str, ...] = ()
+    digits: str = DIGITS
+
+
+def _halves(v: Value) -> Value | None:
+    half = len(v) // 2
+    return v[:half] if v[:half] == v[half:] else None
+
+
+def _replaced(v: str, a: str, b: str) -> str | None:
+    return None if a in v or a == b else v.replace(b, a) if b in v else v
+
+
+_BOTH = (
+    ("flip", "x[::-1]", lambda v: v[::-1]),
+    ("tail", "x[1:]", lambda v: v[:1] + v),
+    ("chop", "x[:-1]", lambda v: v + v[-1:]),
+    ("left", "x[1:] + x[:1]", lambda v: v[-1:] + v[:-1]),
+    ("right", "x[-1:] + x[:-1]", lambda v: v[1:] + v[:1]),
+    ("front", "x[:1] + x", lambda v: v[1:] if v[:1] == v[1:2] else None),
+    ("back", "x + x[-1:]", lambda v: v[:-1] if v[-1:] == v[-2:-1] else None),
+    ("double", "x + x", _halves),
+)
+
+KINDS: dict[tuple[str, str], Kind] = {}
+"""By (name, type taken): some names work on strings and lists alike, with the same text."""
+
+
+def _add(*kinds: Kind) -> None:
+    for kind in kinds:
+        KINDS[kind.name, kind.takes] = kind
+
+
+for _type in (STR, LIST):
+    _add(*(Kind(name, _type, _type, template, name, back) for name, template, back in _BOTH))
+
+_add(
+    Kind("caps", STR, STR, "x.upper()", "caps", lambda v: v.lower() if v == v.upper() else None),
+    Kind("swap", STR, STR, "x.swapcase()", "swap", lambda v: v.swapcase()),
+    Kind("end", STR, STR, "x + '{}'", "end", lambda v, c: v[:-1] if v[-1:] == c else None, ("letter",)),
+    Kind("start", STR, STR, "'{}' + x", "start", lambda v, c: v[1:] if v[:1] == c else None, ("letter",)),
+    Kind("turn", STR, STR, "x.replace('{}', '{}')", "turn", _replaced, ("letter", "letter")),
+    Kind("order", STR, STR, "''.join(sorted(x))", "order", lambda v: v if list(v) == sorted(v) else None),
+    Kind("size", STR, INT, "len(x)", "size", lambda v: "a" * v if 0 < v <= MAX_ITEMS else None),
+    Kind("size", LIST, INT, "len(x)", "size", lambda v: [1] * v if 0 < v <= MAX_ITEMS else None),
+    Kind("sort", LIST, LIST, "sorted(x)", "sort", lambda v: v if v == sorted(v) else None),
+    Kind("put", LIST, LIST, "x + [{}]", "put", lambda v, c: v[:-1] if v[-1:] == [int(c)] else None, ("digit",)),
+    Kind("push", LIST, LIST, "[{}] + x", "push", lambda v, c: v[1:] if v[:1] == [int(c)] else None, ("digit",)),
+    Kind("raise", LIST, LIST, "[v + {} for v in x]", "raise", lambda v, c: [i - int(c) for i in v], ("digit",), "123"),
+    Kind("top", LIST, INT, "max(x)", "top", lambda v: [v]),
+    Kind("low", LIST, INT, "min(x)", "low", lambda v: [v]),
+    Kind("first", LIST, INT, "x[0]", "first", lambda v: [v]),
+    Kind("last", LIST, INT, "x[-1]", "last", lambda v: [v]),
+    Kind("more", INT, INT, "x + {}", "more", lambda v, c: v - int(c) if v >= int(c) else None, ("digit",), "123456789"),
+    Kind("twice", INT, INT, "x * 2", "twice", lambda v: v // 2 if v % 2 == 0 else None),
+    Kind("box", INT, LIST, "[x]", "box", lambda v: v[0] if len(v) == 1 else None),
+    Kind("pair", INT, LIST, "[x, {}]", "pair", lambda v, c: v[0] if len(v) == 2 and v[1] == int(c) else None, ("digit",)),
+    Kind("count", INT, LIST, "list(range(x))", "count", lambda v: len(v) if v == list(range(len(v))) and v else None),
+)
+
+
+@dataclass(frozen=True)
+class Op:
+    """A kind with its constants."""
+
+    kind: Kind
+    constants: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return self.kind.template.format(*self.constants)
+
+    @property
+    def hint(self) -> str:
+        """The operation in words, as induction messages name it."""
+        return " ".join((self.kind.word, *self.constants))
+
+    def apply(self, value: Value) -> Value:
+        return eval(_compiled(self.text), {"x": value})  # noqa: S307  own templates only
+
+    def undo(self, value: Value) -> Value | None:
+        """One value that `apply` takes to `value`, the same every time; None where the canonical way back fails."""
+        if type_of(value) != self.kind.gives:
+            return None
+        before = self.kind.back(value, *self.constants)
+        return before if before is not None and fits(before) and self.apply(before) == value else None
+
+
+@lru_cache(maxsize=4096)
+def _compiled(text: str) -> Any:
+    return compile(text, "<op>", "eval")
+
+
+def type_of(value: Value) -> str:
+    return INT if isinstance(value, int) else STR if isinstance(value, str) else LIST
+
+
+def fits(value: Value) -> bool:
+    """Whether a value is small enough for this world, and not empty."""
+    if isinstance(value, int):
+        return 0 <= value <= MAX_INT
+    if not 1 <= len(value) <= MAX_ITEMS:
+        return False
+    return isinstance(value, str) or all(isinstance(item, int) and 0 <= item <= MAX_INT for item in value)
+
+
+def program_text(ops: tuple[Op, ...]) -> str:
+    return "\n".join(("def f(x):", *(f"    x = {op.text}" for op in ops), "    return x"))
+
+
+def states(ops: tuple[Op, ...], value: Value) -> list[Value] | None:
+    """The input and the value after each operation; None when one does not fit."""
+    found = [value]
+    for op in ops:
+        found.append(op.apply(found[-1]))
+        if not fits(found[-1]):
+            return None
+    return found
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    return re.compile(re.escape(template).replace(r"'\{\}'", r"('[^']*')").replace(r"\{\}", r"(\d+)"))
+
+
+_PATTERNS = {template: (_pattern(template), name) for template, name in {k.template: k.name for k in KINDS.values()}.items()}
+
+
+@lru_cache(maxsize=65536)
+def skeleton(program: str) -> tuple[str, ...] | None:
+    """The kinds of a program in order, or None for a program that is not a plain chain of this language's operations."""
+    try:
+        (function,) = ast.parse(program).body
+    except (SyntaxError, ValueError):
+        return None
+    if not isinstance(function, ast.FunctionDef) or not isinstance(function.body[-1], ast.Return):
+        return None
+    argument = function.args.args[0].arg if len(function.args.args) == 1 else None
+    if argument != "x":
+        return None
+    names = []
+    for node in function.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "x" and len(node.targets) == 1:
+            text = ast.unparse(node.value)
+        elif isinstance(node, ast.Return) and node is function.body[-1] and node.value is not None:
+            text = ast.unparse(node.value)
+            if text == "x":
+                continue
+        else:
+            return None
+        name = next((name for pattern, name in _PATTERNS.values() if pattern.fullmatch(text)), None)
+        if name is None:
+            return None
+        names.append(name)
+    return tuple(names)

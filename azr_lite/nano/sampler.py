@@ -1,0 +1,162 @@
+"""A fast sampler for the nano policy: its own forward pass over a key-value cache, equal to transformers' logits.
+
+Comes in: prompts as token ids.  Goes out: for each the reply's ids (with end token), their log-probabilities at
+temperature 1, and whether it was cut.  Equal prompts are prefilled once, chunks are made of prompts of like length, and
+finished replies leave the batch.  Weights are read anew at each call, so it always samples from the current policy.
+Not covered: top-p and other temperatures, models of another architecture.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+Sample = tuple[list[int], list[float], bool]
+
+
+class NanoSampler:
+    """Samples replies from a Qwen2-shaped model on the CPU."""
+
+    def __init__(self, model: Any, eos_id: int, pad_id: int, max_reply_tokens: int, chunk: int = 384) -> None:
+        self.model, self.eos_id, self.pad_id, self.max_reply_tokens, self.chunk = model, eos_id, pad_id, max_reply_tokens, chunk
+        c = model.config
+        self.heads, self.kv_heads = c.num_attention_heads, c.num_key_value_heads
+        self.head_dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
+        self.eps = c.rms_norm_eps
+        theta = c.rope_parameters["rope_theta"]
+        inverse = 1.0 / theta ** (torch.arange(0, self.head_dim, 2).float() / self.head_dim)
+        angles_TE = torch.outer(torch.arange(c.max_position_embeddings).float(), inverse).repeat(1, 2)
+        self.cos_TE, self.sin_TE = angles_TE.cos(), angles_TE.sin()
+
+    @torch.inference_mode()
+    def __call__(self, prompt_ids: list[list[int]], *, greedy: bool, seed: int) -> list[Sample]:
+        """One reply a prompt, in order. With `greedy` the seed does not matter."""
+        generator = torch.Generator().manual_seed(seed)
+        self._read_weights()
+        order = sorted(range(len(prompt_ids)), key=lambda i: (len(prompt_ids[i]), prompt_ids[i]))
+        results: list[Sample | None] = [None] * len(prompt_ids)
+        for start in range(0, len(order), self.chunk):
+            rows = order[start : start + self.chunk]
+            for row, sample in zip(rows, self._chunk([prompt_ids[i] for i in rows], greedy, generator), strict=True):
+                results[row] = sample
+        return results  # type: ignore[return-value]
+
+    # ------------------------------------------------------------------ the forward pass
+
+    def _read_weights(self) -> None:
+        """Views of the live weights, with the three attention and the two gate projections joined."""
+        self.layers = []
+        for layer in self.model.model.layers:
+            a, m = layer.self_attn, layer.mlp
+            parts = (a.q_proj, a.k_proj, a.v_proj)
+            self.layers.append(
+                (
+                    layer.input_layernorm.weight,
+                    torch.cat([p.weight for p in parts]),
+                    torch.cat([p.bias for p in parts]),
+                    a.o_proj.weight,
+                    layer.post_attention_layernorm.weight,
+                    torch.cat([m.gate_proj.weight, m.up_proj.weight]),
+                    m.down_proj.weight,
+                )
+            )
+        self.embedding = self.model.model.embed_tokens.weight
+        self.norm, self.head = self.model.model.norm.weight, self.model.lm_head.weight
+
+    def _rms(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return F.rms_norm(x, (x.shape[-1],), weight, self.eps)
+
+    def _turn(self, x_BHTE: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        half = self.head_dim // 2
+        swapped = torch.cat((-x_BHTE[..., half:], x_BHTE[..., :half]), dim=-1)
+        return x_BHTE * cos + swapped * sin
+
+    def _forward(self, ids_BT: torch.Tensor, positions_BT: torch.Tensor, cache: list[Any], mask: torch.Tensor, at: int) -> torch.Tensor:
+        """Hidden states; keys and values are written into `cache` from column `at`. `mask` is added to the scores."""
+        b, t = ids_BT.shape
+        x = F.embedding(ids_BT, self.embedding)
+        cos, sin = self.cos_TE[positions_BT][:, None], self.sin_TE[positions_BT][:, None]
+        q_width, k_width = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        for (ln1, w_qkv, b_qkv, w_o, ln2, w_gu, w_d), (keys, values) in zip(self.layers, cache, strict=True):
+            q, k, v = F.linear(self._rms(x, ln1), w_qkv, b_qkv).split((q_width, k_width, k_width), dim=-1)
+            q = self._turn(q.view(b, t, self.heads, self.head_dim).transpose(1, 2), cos, sin)
+            keys[:, :, at : at + t] = self._turn(k.view(b, t, self.kv_heads, self.head_dim).transpose(1, 2), cos, sin)
+            values[:, :, at : at + t] = v.view(b, t, self.kv_heads, self.head_dim).transpose(1, 2)
+            k, v = keys[:, :, : at + t], values[:, :, : at + t]
+            if t == 1:  # the query heads of one key head stand in for the time axis: no copies of keys and values
+                groups = self.heads // self.kv_heads
+                scores = q.reshape(b, self.kv_heads, groups, self.head_dim) @ k.transpose(-1, -2) * self.head_dim**-0.5
+                mixed = (torch.softmax(scores + mask, dim=-1) @ v).reshape(b, 1, q_width)
+            else:
+                mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True).transpose(1, 2).reshape(b, t, q_width)
+            x = x + F.linear(mixed, w_o)
+            gate, up = F.linear(self._rms(x, ln2), w_gu).chunk(2, dim=-1)
+            x = x + F.linear(F.silu(gate) * up, w_d)
+        return self._rms(x, self.norm)
+
+    # ------------------------------------------------------------------ one chunk
+
+    def _chunk(self, prompts: list[list[int]], greedy: bool, generator: torch.Generator) -> list[Sample]:
+        unique: dict[tuple[int, ...], int] = {}
+        of = torch.tensor([unique.setdefault(tuple(prompt), len(unique)) for prompt in prompts])
+        width, room = max(map(len, prompts)), self.max_reply_tokens
+        ids_UT = torch.full((len(unique), width), self.pad_id)
+        for row, prompt in enumerate(unique):
+            ids_UT[row, width - len(prompt) :] = torch.tensor(prompt)
+        lengths_U = torch.tensor([len(prompt) for prompt in unique])
+        shape = (len(unique), self.kv_heads, width, self.head_dim)
+        cache = [(torch.zeros(shape), torch.zeros(shape)) for _ in self.layers]
+        columns = torch.arange(width)
+        real_UT = columns[None] >= (width - lengths_U)[:, None]
+        mask_UTT = torch.where(real_UT[:, None, :] & (columns[None, None, :] <= columns[None, :, None]), 0.0, -1e9)
+        positions_UT = (columns[None] - (width - lengths_U)[:, None]).clamp(min=0)
+        hidden_UD = self._forward(ids_UT, positions_UT, cache, mask_UTT[:, None], 0)[:, -1]
+        logits = F.linear(hidden_UD, self.head)[of]
+        pad = (0, 0, 0, room)
+        cache = [(F.pad(k[of], pad), F.pad(v[of], pad)) for k, v in cache]
+        blocked_BT = F.pad(torch.where(real_UT[of], 0.0, -1e9), (0, room))
+        return self._decode(logits, cache, blocked_BT, lengths_U[of], width, greedy, generator)
+
+    def _decode(
+        self,
+        logits: torch.Tensor,
+        cache: list[Any],
+        blocked_BT: torch.Tensor,
+        lengths_B: torch.Tensor,
+        width: int,
+        greedy: bool,
+        generator: torch.Generator,
+    ) -> list[Sample]:
+        count, room = len(lengths_B), self.max_reply_tokens
+        out_ids = torch.full((count, room), self.pad_id)
+        out_logps = torch.zeros(count, room)
+        ends = torch.full((count,), room)
+        live = torch.arange(count)
+        going = torch.ones(count, dtype=torch.bool)
+        for step in range(room):
+            logps = torch.log_softmax(logits, dim=-1)
+            if greedy:
+                ids = logps.argmax(-1)
+            else:  # the same law as multinomial, and faster
+                ids = (logps.exp() / torch.empty_like(logps).exponential_(generator=generator)).argmax(-1)
+            ids = torch.where(going, ids, self.eos_id)  # a few finished rows ride along until they are worth dropping
+            out_ids[live, step] = ids
+            out_logps[live, step] = logps.gather(1, ids[:, None])[:, 0]
+            ended = going & (ids == self.eos_id)
+            ends[live[ended]] = step + 1
+            going = going & ~ended
+            if step == room - 1 or not bool(going.any()):
+                break
+            if going.float().mean().item() < 0.85:
+                live, ids, lengths_B, blocked_BT = live[going], ids[going], lengths_B[going], blocked_BT[going]
+                cache = [(k[going], v[going]) for k, v in cache]
+                going = going[going]
+            positions = (lengths_B + step)[:, None]
+            mask = blocked_BT[:, None, None, : width + step + 1]
+            logits = F.linear(self._forward(ids[:, None], positions, cache, mask, width + step)[:, 0], self.head)
+        ids_list, logp_list = out_ids.tolist(), out_logps.tolist()
+        return [
+            (ids_list[row][:end], logp_list[row][:end], ids_list[row][end - 1] != self.eos_id) for row, end in enumerate(ends.tolist())
+        ]
