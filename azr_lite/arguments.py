@@ -1,0 +1,71 @@
+"""Our settings in TRL's words.
+
+Comes in: a `Config` and the loaded `Policy`.  Goes out: a `GRPOConfig`.
+Not covered: what the settings mean (`config.py`); FSDP and DeepSpeed, which accelerate's launcher brings along.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import TrainingArguments
+from trl import GRPOConfig
+
+from azr_lite.config import Config
+from azr_lite.errors import ConfigError
+from azr_lite.models import Policy
+
+
+def training_arguments(config: Config, policy: Policy, run_dir: Path) -> GRPOConfig:
+    """One generation batch is one self-play step; ConfigError where it cannot be split over the processes."""
+    on_cpu = policy.device.type == "cpu"
+    world = TrainingArguments(output_dir=str(run_dir), use_cpu=on_cpu, report_to="none").world_size
+    micro_batches, odd = divmod(config.rows, config.updates_per_step * config.micro_batch_size * world)
+    if odd:
+        raise ConfigError(
+            f"the training batch of {config.rows} sequences does not split into {config.updates_per_step} updates of micro-batches of "
+            f"{config.micro_batch_size} on each of {world} processes; lower micro_batch_size, or start fewer processes"
+        )
+    return GRPOConfig(
+        output_dir=str(run_dir),
+        use_cpu=on_cpu,
+        seed=config.seed,
+        bf16=policy.compute is torch.bfloat16,
+        fp16=policy.compute is torch.float16,
+        # one generation batch = one self-play step = `updates_per_step` optimiser steps
+        max_steps=config.steps * config.updates_per_step,
+        per_device_train_batch_size=config.micro_batch_size,
+        gradient_accumulation_steps=micro_batches,
+        steps_per_generation=micro_batches * config.updates_per_step,
+        num_generations=2,  # TRL's least; advantages are replaced, so its prompt groups mean nothing
+        # the loss
+        loss_type="dapo",
+        epsilon=config.clip,
+        beta=0.0,
+        scale_rewards="none",
+        mask_truncated_completions=False,  # a cut reply must earn its -1
+        # sampling
+        temperature=config.temperature,
+        top_p=config.top_p,
+        top_k=0,
+        max_completion_length=config.max_reply_tokens,
+        # the optimiser
+        optim="adamw_torch" if on_cpu else "adamw_torch_fused",
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="constant",
+        adam_beta2=config.adam_beta2,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        gradient_checkpointing=config.gradient_checkpointing,
+        disable_dropout=True,
+        # watching and saving
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to=list(config.report_to) or "none",
+        disable_tqdm=True,
+        save_strategy="steps",
+        save_steps=(config.save_every or config.steps) * config.updates_per_step,
+        save_total_limit=None,  # `_save_checkpoint` drops old ones itself, after the new one is whole
+        dataloader_pin_memory=False,
+    )

@@ -1,0 +1,73 @@
+"""Which checkpoints can be trusted: sealing, finding and dropping the checkpoint-N folders of a run.
+
+Comes in: a run directory.  Goes out: the newest whole checkpoint, its self-play state.
+Not covered: weights, optimiser and random states inside (transformers writes and reads them).
+
+A checkpoint counts only when it is sealed: ``whole.json``, written last and atomically, lists every file with its size. A
+process killed while saving leaves an unsealed folder, which is never resumed from.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from azr_lite.errors import RunDirectoryError
+from azr_lite.rundir import write_json
+
+SEAL, STATE = "whole.json", "selfplay.json"
+
+
+def seal(checkpoint: Path, state: dict[str, Any]) -> None:
+    """Add the self-play state, then the seal. Call once every process has written its files."""
+    write_json(checkpoint / STATE, state)
+    write_json(checkpoint / SEAL, {"files": _sizes(checkpoint)})
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Sealed, and every listed file is there in full length."""
+    try:
+        listed = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    sizes = _sizes(checkpoint)
+    return bool(listed) and all(sizes.get(name) == size for name, size in listed.items())
+
+
+def last_whole_checkpoint(run_dir: str | Path) -> Path | None:
+    """The newest checkpoint that can be resumed from, or None."""
+    return next((path for path in _newest_first(Path(run_dir)) if is_whole(path)), None)
+
+
+def drop_old(run_dir: str | Path, keep: int) -> None:
+    """Delete all but the `keep` newest whole checkpoints; folders cut short by a kill go too."""
+    whole = [path for path in _newest_first(Path(run_dir)) if is_whole(path)]
+    for path in _newest_first(Path(run_dir)):
+        if path not in whole[:keep]:
+            (path / SEAL).unlink(missing_ok=True)  # first, so that a kill in the middle leaves nothing that looks whole
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def load_state(checkpoint: str | Path) -> dict[str, Any]:
+    """The self-play state of a whole checkpoint; RunDirectoryError otherwise."""
+    path = Path(checkpoint)
+    if not is_whole(path):
+        raise RunDirectoryError(f"{path} is not a whole checkpoint; resume from the one that last_whole_checkpoint names")
+    return json.loads((path / STATE).read_text(encoding="utf-8"))
+
+
+def step_of(checkpoint: Path) -> int:
+    """Optimiser updates done when this checkpoint was written."""
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def _newest_first(run_dir: Path) -> list[Path]:
+    found = [p for p in run_dir.glob("checkpoint-*") if p.is_dir() and p.name.removeprefix("checkpoint-").isdigit()]
+    return sorted(found, key=step_of, reverse=True)
+
+
+def _sizes(checkpoint: Path) -> dict[str, int]:
+    files = (p for p in checkpoint.rglob("*") if p.is_file() and p.name != SEAL)
+    return {str(p.relative_to(checkpoint)): p.stat().st_size for p in sorted(files)}

@@ -1,0 +1,53 @@
+"""Several processes, one algorithm: who trains which rows, who runs which jobs.
+
+Comes in: the same lists on every process (SPMD).  Goes out: this process's rows; all results, in order, on every process.
+Not covered: gradients (DDP), sampling (`trainer.py`). With one process everything here is the identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from accelerate import PartialState
+from accelerate.utils import gather_object
+
+from azr_lite.triplet import Rollout
+
+if TYPE_CHECKING:
+    from azr_lite.verifier import Runs
+
+
+class ShardedExecutor:
+    """An executor whose jobs are dealt to all processes: each runs every world-th job, and all get all results."""
+
+    def __init__(self, executor: Runs) -> None:
+        self.executor = executor
+
+    def run_many(self, jobs: Sequence[Any]) -> list[Any]:
+        return _dealt(jobs, self.executor.run_many)
+
+    def validate_many(self, items: Sequence[Any]) -> list[Any]:
+        return _dealt(items, self.executor.validate_many)
+
+
+def _dealt(jobs: Sequence[Any], work: Callable[[Sequence[Any]], list[Any]]) -> list[Any]:
+    state = PartialState()
+    mine = range(state.process_index, len(jobs), state.num_processes)
+    found = dict(gather_object(list(zip(mine, work([jobs[i] for i in mine]), strict=True))))
+    return [found[i] for i in range(len(jobs))]
+
+
+def rows_of_rank(rollouts: Sequence[Rollout], updates: int, micro: int, rank: int, world: int) -> list[Rollout]:
+    """This process's rows, longest first within each update, so that the rows of a micro-batch are about equally long.
+
+    Update u is the u-th contiguous block of `rollouts`; its micro-batches are dealt to the processes in turn, so that the
+    number of processes changes neither an update's rows nor the rows that share a micro-batch.
+    """
+    block = len(rollouts) // updates
+    mine: list[Rollout] = []
+    for start in range(0, len(rollouts), block):
+        ordered = sorted(rollouts[start : start + block], key=lambda r: -len(r.prompt_ids) - len(r.completion_ids))
+        for first in range(rank * micro, block, world * micro):
+            mine += ordered[first : first + micro]
+    return mine

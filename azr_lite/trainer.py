@@ -1,0 +1,332 @@
+"""Self-play on TRL: `SelfPlayTrainer` is a GRPOTrainer whose batch comes from `SelfPlay.step` and whose advantages are TRR++.
+
+Comes in: a `Policy`, a `SelfPlay`, a `Config`.  Goes out: updated weights, checkpoints, one report a self-play step.
+Not covered: who earns what (`selfplay.py`, `advantages.py`), loading (`models.py`), the run directory's logs (`loop.py`).
+
+TRL keeps the PPO-clip loss, the chunked LM head, gradient accumulation, processes, adapters and checkpoints.
+The private TRL names this file leans on are listed, with what to mend, in tests/test_drift.py.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate.utils import gather_object
+from datasets import Dataset
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import split_tensor_dict
+
+from azr_lite.arguments import training_arguments
+from azr_lite.checkpoints import STATE, drop_old, last_whole_checkpoint, mark_whole
+from azr_lite.config import Config
+from azr_lite.distributed import ShardedExecutor, rows_of_rank
+from azr_lite.errors import RunDirectoryError, TrainingError
+from azr_lite.generation import Codec, Sample, Sampler, draw_seed, seeded
+from azr_lite.models import Policy
+from azr_lite.prompts.base import Style
+from azr_lite.rundir import write_text
+from azr_lite.triplet import Completion, Rollout
+
+__all__ = ["Player", "SelfPlayTrainer", "ShardedExecutor", "build_trainer", "last_whole_checkpoint"]
+
+
+class Player(Protocol):
+    """What the trainer needs of `SelfPlay`."""
+
+    seconds: dict[str, float]
+
+    def step(self, generate: Callable[[Sequence[str]], list[Completion]], step: int) -> list[Rollout]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def build_trainer(
+    config: Config,
+    policy: Policy,
+    style: Style,
+    selfplay: Player,
+    run_dir: Path,
+    *,
+    on_step: Callable[[dict[str, Any]], None] | None = None,
+    sampler: Sampler | None = None,
+) -> SelfPlayTrainer:
+    """The trainer of one run. ConfigError where the batch cannot be split over the processes."""
+    return SelfPlayTrainer(config, policy, style, selfplay, training_arguments(config, policy, run_dir), on_step=on_step, sampler=sampler)
+
+
+class SelfPlayTrainer(GRPOTrainer):
+    """See the module. Every process calls every method with the same arguments (SPMD)."""
+
+    def __init__(
+        self,
+        config: Config,
+        policy: Policy,
+        style: Style,
+        selfplay: Player,
+        args: GRPOConfig,
+        *,
+        on_step: Callable[[dict[str, Any]], None] | None = None,
+        sampler: Sampler | None = None,
+    ) -> None:
+        placeholder = Dataset.from_dict({"prompt": [""] * (config.rows // args.num_generations)})  # one epoch is one self-play step
+        super().__init__(
+            model=policy.model,
+            args=args,
+            processing_class=policy.tokenizer,
+            reward_funcs=[_attached_reward],
+            rollout_func=_hand_over,
+            train_dataset=placeholder,
+            peft_config=policy.peft_config,
+        )
+        for parameter in self.model.parameters():  # TRL rounds adapters over a 4-bit base to bfloat16; small updates would vanish
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+        self.config, self.selfplay, self.on_step, self.sampler = config, selfplay, on_step, sampler
+        self.codec = Codec(policy.tokenizer, style, self.eos_token_ids)
+        self.count_tokens = self.codec.count_tokens
+        self.rollouts: list[Rollout] = []
+        self._is_greedy, self._playing, self._calls, self._stop = False, -1, 0, False
+        self._entropies_BT: torch.Tensor | None = None
+        self._update_logs: list[dict[str, float]] = []
+        self._clock = _Clock(selfplay)
+        self.remove_callback(PrinterCallback)
+        self.add_callback(_Boundary(self))
+
+    @property
+    def steps_done(self) -> int:
+        """Self-play steps finished, those before a resume included."""
+        return self.state.global_step // self.config.updates_per_step
+
+    def request_stop(self) -> None:
+        """Finish the current self-play step, save, and return from `train`. One process asking is enough."""
+        self._stop = True
+
+    # ------------------------------------------------------------------ replies
+
+    @contextmanager
+    def greedy(self) -> Iterator[None]:
+        """The likeliest token instead of a sampled one, for evaluation; leaves the run's random numbers alone."""
+        sampling, self._is_greedy = self.generation_config, True
+        plain = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
+        self.generation_config = type(sampling)(**{**sampling.to_diff_dict(), **plain})
+        try:
+            yield
+        finally:
+            self.generation_config, self._is_greedy = sampling, False
+
+    @torch.no_grad()
+    def generate(self, prompts: Sequence[str]) -> list[Completion]:
+        """One completion a prompt, same order. Every process passes the same list and gets all completions.
+
+        Prompts are sorted by length and cut into chunks; a chunk's seed depends on the run's seed, the step, the call and the
+        chunk, so a resumed run and any number of processes sample the same.
+        """
+        known = {prompt: self.codec.encode(prompt) for prompt in dict.fromkeys(prompts)}
+        texts, ids = [known[p][0] for p in prompts], [known[p][1] for p in prompts]
+        order = sorted(range(len(prompts)), key=lambda i: len(ids[i]))
+        size = len(prompts) if self.sampler else self.config.generation_chunk
+        chunks = [order[i : i + size] for i in range(0, len(order), size)]
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        collective = self.is_fsdp_enabled or self.is_deepspeed_enabled  # then every process must sample equally often
+        found: list[tuple[int, Sample]] = []
+        for number in range(rank, -(-len(chunks) // world) * world, world):
+            if number < len(chunks):
+                found += zip(chunks[number], self._sample([ids[i] for i in chunks[number]], number), strict=True)
+            elif collective:
+                self._sample([ids[i] for i in chunks[0]], number)
+        self._calls += not self._is_greedy
+        samples = dict(gather_object(found))
+        return [self.codec.completion(texts[i], ids[i], samples[i]) for i in range(len(prompts))]
+
+    def _sample(self, prompt_ids: list[list[int]], number: int) -> list[Sample]:
+        seed = draw_seed(self.config.seed, self._playing, self._calls, number)
+        if self.sampler is not None:
+            return self.sampler(prompt_ids, greedy=self._is_greedy, seed=seed)
+        with seeded(seed, self.accelerator.device), self.accelerator.autocast():
+            ids_BT, logps_BT = self._generate_single_turn(prompt_ids, None, {}, 1)
+        limit = self.config.max_reply_tokens
+        cut = [ids[-1] not in self.codec.eos_ids and len(ids) >= limit for ids in ids_BT]
+        return list(zip(ids_BT, logps_BT or [None] * len(ids_BT), cut, strict=True))
+
+    # ------------------------------------------------------------------ one self-play step in, tensors out
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """One self-play step. TRL turns this process's rows into tensors; the advantages are ours (TRL's own way, trl#4525)."""
+        c = self.config
+        self._playing, self._calls = self.steps_done, 0
+        with self._clock.playing():
+            rollouts = self.selfplay.step(self.generate, self._playing)
+        if len(rollouts) != c.rows:
+            raise TrainingError(
+                f"step {self._playing} gave {len(rollouts)} rollouts, not the {c.rows} of the batch; SelfPlay must fill it up"
+            )
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        self.rollouts = rows_of_rank(rollouts, c.updates_per_step, c.micro_batch_size, rank, world)
+        batch = super()._generate_and_score_completions(inputs)
+        weights_B = torch.tensor([r.weight for r in self.rollouts], device=self.accelerator.device)
+        batch["weights"] = weights_B
+        batch["advantages"] = torch.tensor([r.advantage * r.weight for r in self.rollouts], device=self.accelerator.device)
+        return batch
+
+    def _prepare_inputs(self, inputs: Any) -> dict[str, torch.Tensor]:
+        """As TRL's, without its shuffle: update u must get the u-th block of rows."""
+        place = self._step % self.args.steps_per_generation
+        if place == 0:
+            self._buffered_inputs = split_tensor_dict(self._generate_and_score_completions(inputs), self.args.steps_per_generation)
+        return self._buffered_inputs[place]
+
+    # ------------------------------------------------------------------ the loss
+
+    def _get_per_token_logps_and_entropies(self, model, input_ids_BT, attention_mask_BT, logits_to_keep, batch_size=None, **kwargs):
+        """As TRL's, one micro-batch at a time, each without the columns that are padding in all its rows."""
+        B, width = input_ids_BT.shape
+        parts = []
+        for rows in torch.arange(B).split(batch_size or B):
+            mask_BT = attention_mask_BT[rows]
+            used = mask_BT.any(dim=0).nonzero()
+            left, right = min(int(used[0]), width - logits_to_keep - 1), width - 1 - int(used[-1])
+            cut = slice(left, width - right)
+            found = super()._get_per_token_logps_and_entropies(
+                model, input_ids_BT[rows][:, cut], mask_BT[:, cut], logits_to_keep - right, **kwargs
+            )
+            parts.append([torch.nn.functional.pad(x, (0, right)) if x is not None and x.dim() == 2 else x for x in found])
+        logps, entropies, aux = zip(*parts, strict=True)
+        self._entropies_BT = torch.cat(entropies) if entropies[0] is not None else None
+        return torch.cat(logps), self._entropies_BT, aux[0] if aux[0] is None else torch.stack(aux).mean()
+
+    def _compute_loss(self, model, inputs):
+        """TRL's token mean of the clipped objective, less the entropy bonus, weighted like the advantages.
+
+        (TRL's own bonus is a mean over each micro-batch: it would count padding rows, and change with `micro_batch_size`.)
+        """
+        loss = super()._compute_loss(model, inputs)
+        entropies_BT, self._entropies_BT = self._entropies_BT, None
+        if self.config.entropy_coef:
+            share = self.current_gradient_accumulation_steps / (self.accelerator.num_processes * self.args.steps_per_generation)
+            weighted_BT = entropies_BT * inputs["completion_mask"] * inputs["weights"][:, None]
+            loss = loss - self.config.entropy_coef * weighted_BT.sum() / (inputs["num_items_in_batch"] * share)
+        if not torch.isfinite(loss):
+            raise TrainingError(f"the loss of step {self._playing} is {loss.item()}; {_REMEDY}")
+        return loss
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        """Checked before the optimiser moves. (float16's scaler skips such an update by itself.)"""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        if not math.isfinite(float(norm)) and self.accelerator.scaler is None:
+            raise TrainingError(f"the gradient of step {self._playing} has norm {float(norm)}; {_REMEDY}")
+        return norm
+
+    # ------------------------------------------------------------------ reports
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Called by transformers after each update; reports a self-play step once, after its last update."""
+        super().log(logs, start_time)
+        if "loss" not in logs:
+            return
+        self._update_logs.append(logs)
+        if len(self._update_logs) < self.config.updates_per_step:
+            return
+        seen, self._update_logs = self._update_logs, []
+        names = {"loss": "loss", "grad_norm": "grad_norm", "clip_ratio": "clip_ratio/region_mean", "entropy": "entropy"}
+        report = {name: math.fsum(log[key] for log in seen) / len(seen) for name, key in names.items()}
+        report |= {"step": self.steps_done - 1, "learning_rate": seen[-1]["learning_rate"], "timing": self._clock.read()}
+        if self.on_step is not None:
+            self.on_step(report)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """None: TRL would put a README of its own into the run directory."""
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def _save_checkpoint(self, model, trial) -> None:
+        """transformers' checkpoint and selfplay.json, then the marker that makes it whole, then drop the oldest."""
+        root = Path(self.args.output_dir)
+        folder = root / f"checkpoint-{self.state.global_step}"
+        if self.args.should_save:
+            shutil.rmtree(folder, ignore_errors=True)  # what a killed run left half-written
+        self.accelerator.wait_for_everyone()
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            write_text(folder / STATE, json.dumps({"step": self.steps_done, "selfplay": self.selfplay.state_dict()}, ensure_ascii=False))
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            mark_whole(folder)
+            drop_old(root, self.config.keep_checkpoints)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            try:
+                state = json.loads((Path(checkpoint) / STATE).read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise RunDirectoryError(f"{checkpoint}/{STATE} cannot be read ({error}); resume from an older checkpoint") from error
+            self.selfplay.load_state_dict(state["selfplay"])
+
+
+_REMEDY = "nothing was changed by it: lower learning_rate, or use dtype='float32'; `azr-lite resume` goes back to the last checkpoint"
+
+
+def _hand_over(prompts: list[str], trainer: SelfPlayTrainer) -> dict[str, Any]:
+    """TRL's `rollout_func`: the placeholder prompts are ignored, the rows of this process's self-play are given."""
+    rows = trainer.rollouts
+    return {
+        "prompt_ids": [list(r.prompt_ids) for r in rows],
+        "completion_ids": [list(r.completion_ids) for r in rows],
+        "logprobs": None,  # the policy that trains scores its replies itself
+        "attached": [r.reward for r in rows],
+    }
+
+
+def _attached_reward(completions: list[str], attached: list[float], **_: Any) -> list[float]:
+    """TRL wants a reward function: rewards were settled in self-play, and serve here for trackers only."""
+    return attached
+
+
+class _Boundary(TrainerCallback):
+    """Stops between self-play steps, never inside one."""
+
+    def __init__(self, trainer: SelfPlayTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.trainer._clock.restart()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step % self.trainer.config.updates_per_step == 0 and any(gather_object([self.trainer._stop])):
+            control.should_training_stop = control.should_save = True
+
+
+class _Clock:
+    """Where one self-play step's wall time went, in seconds."""
+
+    def __init__(self, selfplay: Player) -> None:
+        self.selfplay = selfplay
+        self.restart()
+
+    def restart(self) -> None:
+        self.began, self.played, self.before = time.perf_counter(), 0.0, dict(self.selfplay.seconds)
+
+    @contextmanager
+    def playing(self) -> Iterator[None]:
+        yield
+        self.played = time.perf_counter()
+
+    def read(self) -> dict[str, float]:
+        """Seconds for generate, sandbox, update, and the rest (parsing, saving); starts the next step."""
+        parts = {name: self.selfplay.seconds[name] - self.before[name] for name in ("generate", "sandbox")}
+        now = time.perf_counter()
+        parts["update"] = now - self.played
+        parts["rest"] = max(0.0, now - self.began - sum(parts.values()))
+        self.restart()
+        return parts
