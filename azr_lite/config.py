@@ -238,7 +238,9 @@ def _check_combinations(config: Config) -> None:
             "set solver_data='separate' to solve the previous step's tasks"
         )
     if config.rows % 2:
-        raise ConfigError(f"the training batch has {config.rows} sequences; TRL needs an even number; change batch_size or solver_batch_size by one")
+        raise ConfigError(
+            f"the training batch has {config.rows} sequences; TRL needs an even number; change batch_size or solver_batch_size by one"
+        )
     if config.rows % (config.updates_per_step * config.micro_batch_size):
         raise ConfigError(
             f"the training batch of {config.rows} sequences ({len(config.task_types)} games x {config.batch_size} proposals + {config.solver_rows} "

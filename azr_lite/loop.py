@@ -97,31 +97,41 @@ class _Session:
     def _build(self, executor: Executor) -> SelfPlayTrainer:
         from azr_lite.models import load_policy
         from azr_lite.selftest import self_test
-        from azr_lite.trainer import ShardedExecutor, TokenCounter, build_trainer, last_whole_checkpoint
+        from azr_lite.trainer import ShardedExecutor, build_trainer, last_whole_checkpoint
 
         c = self.config
         policy = load_policy(c)
         style = get_style(policy.style)
-        self.reporter.facts([f"sandbox {executor.level.name}: {', '.join(k for k, v in executor.layers.items() if v == 'on')}", *policy.reasons])
+        self.reporter.facts(
+            [f"sandbox {executor.level.name}: {', '.join(k for k, v in executor.layers.items() if v == 'on')}", *policy.reasons]
+        )
         if self.main:
             sandbox = {"level": executor.level.name, "layers": executor.layers}
-            self.directory.save_info({**self.directory.info(), "sandbox": sandbox, "model": {"name": policy.name, "choices": policy.reasons}})
+            self.directory.save_info({**self.directory.info(), "sandbox": sandbox, "model": {"name": c.model, "choices": policy.reasons}})
         if c.self_test:
             result = self_test(policy, c)
             self.reporter.facts([f"learning self-test: {result.sentence}"])
-        reserved = None
+        reserved, sampler = None, None
         if c.model == "nano":
             from azr_lite.nano.heldout import is_reserved as reserved
-        counter = TokenCounter(policy.tokenizer, style)
-        self.selfplay = SelfPlay(c, style, ShardedExecutor(executor), count_tokens=counter, reserved=reserved)
+            from azr_lite.nano.sampler import NanoSampler
+
+            sampler = NanoSampler(policy.model, policy.tokenizer.eos_token_id, policy.tokenizer.pad_token_id, c.max_reply_tokens)
+        self.selfplay = SelfPlay(c, style, ShardedExecutor(executor), reserved=reserved)
         self.checkpoint = last_whole_checkpoint(self.directory.path)
-        return build_trainer(c, policy, style, self.selfplay, self.directory.path, on_step=self._on_step)
+        trainer = build_trainer(c, policy, style, self.selfplay, self.directory.path, on_step=self._on_step, sampler=sampler)
+        self.selfplay.count_tokens = trainer.count_tokens
+        return trainer
+
+    @property
+    def done(self) -> int:
+        """Self-play steps in the checkpoint this session starts from."""
+        return int(self.checkpoint.name.split("-")[1]) // self.config.updates_per_step if self.checkpoint else 0
 
     def _seed(self, trainer: SelfPlayTrainer) -> None:
         """Seed the buffers once; a resumed run has them in its checkpoint."""
-        done = int(self.checkpoint.name.split("-")[1]) // self.config.updates_per_step if self.checkpoint else 0
         if self.main:
-            self.directory.rewind(done if self.checkpoint else -1)
+            self.directory.rewind(self.done if self.checkpoint else -1)
         if self.checkpoint is None:
             rounds = self.selfplay.seed(trainer.generate)
             if self.main:
@@ -131,7 +141,7 @@ class _Session:
 
     def _train(self, trainer: SelfPlayTrainer, problems: list[Any]) -> None:
         self.trainer, self.problems = trainer, problems
-        self.reporter.start(trainer.steps_done)
+        self.reporter.start(self.done)
         with self._interruptible(trainer):
             trainer.train(resume_from_checkpoint=str(self.checkpoint) if self.checkpoint else None)
 

@@ -20,9 +20,7 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def step_metrics(
-    rollouts: Sequence[Rollout], offers: Sequence[Offer], tries: Sequence[Attempt], sizes: dict[str, int]
-) -> dict[str, float]:
+def step_metrics(rollouts: Sequence[Rollout], offers: Sequence[Offer], tries: Sequence[Attempt], sizes: dict[str, int]) -> dict[str, float]:
     """Reward, form, validity and solve rates for each (role, type), buffer sizes, token counts."""
     numbers: dict[str, float] = {}
     for group in dict.fromkeys(r.group for r in rollouts):

@@ -29,9 +29,7 @@ ALLOWED_IMPORTS = frozenset(
 MAX_SOURCE_NESTING = 60
 """Brackets or indentation deeper than this are refused before the parser sees them."""
 
-_WELL_FORMED = re.compile(
-    rf"\s*{THINK}(?P<thought>.*?){END_THINK}\s*{ANSWER}(?P<answer>.*?){END_ANSWER}", re.DOTALL
-)
+_WELL_FORMED = re.compile(rf"\s*{THINK}(?P<thought>.*?){END_THINK}\s*{ANSWER}(?P<answer>.*?){END_ANSWER}", re.DOTALL)
 _FENCE = re.compile(r"^[ \t]*```[ \t]*(?P<tag>[A-Za-z]+)[ \t]*\n(?P<text>.*?)\n?[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
 
 
@@ -103,7 +101,7 @@ def _unparse(tree: ast.Module, max_chars: int) -> str | Rejection:
         text = ast.unparse(tree)
     except (ValueError, RecursionError, MemoryError) as error:  # huge ints, deep trees
         return Rejection(Reason.SYNTAX_ERROR, _short(error))
-    if len(text) > max_chars or not text.isprintable() and _odd_characters(text):
+    if len(text) > max_chars or (not text.isprintable() and _odd_characters(text)):
         return Rejection(Reason.TOO_LONG if len(text) > max_chars else Reason.SYNTAX_ERROR, "unprintable characters")
     return text
 

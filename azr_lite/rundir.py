@@ -72,7 +72,9 @@ class RunDir:
             raise RunDirectoryError(f"there is no run at {path}; start one with `azr-lite run --output-dir {path}`")
         version = run.info().get("version")
         if version != VERSION:
-            raise RunDirectoryError(f"{path} was written in format {version!r}; this azr_lite reads format {VERSION}; use the version named in run.json")
+            raise RunDirectoryError(
+                f"{path} was written in format {version!r}; this azr_lite reads format {VERSION}; use the version named in run.json"
+            )
         return run
 
     def config(self) -> Config:
@@ -96,7 +98,9 @@ class RunDir:
 
     # ---------------------------------------------------------------- logs
 
-    def append(self, step: int, metrics: dict[str, float], timing: dict[str, float], rollouts: list[Rollout], tasks: list[dict[str, Any]]) -> None:
+    def append(
+        self, step: int, metrics: dict[str, float], timing: dict[str, float], rollouts: list[Rollout], tasks: list[dict[str, Any]]
+    ) -> None:
         """One finished step. metrics.jsonl comes last: a step whose line is there has its other lines too."""
         self._append("tasks.jsonl", tasks)
         self._append("rollouts.jsonl", [{"step": step, **rollout_line(r)} for r in rollouts])
@@ -139,14 +143,18 @@ class RunDir:
             with (self.path / name).open("a", encoding="utf-8") as file:
                 file.write(text)
         except OSError as error:
-            raise RunDirectoryError(f"cannot write {self.path / name}: {error.strerror}; make room, then `azr-lite resume {self.path}`") from error
+            raise RunDirectoryError(
+                f"cannot write {self.path / name}: {error.strerror}; make room, then `azr-lite resume {self.path}`"
+            ) from error
 
     def _object(self, name: str) -> dict[str, Any]:
         path = self.path / name
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise RunDirectoryError(f"{self.path} is not a run directory: {name} is missing; give the folder that azr-lite run made") from None
+            raise RunDirectoryError(
+                f"{self.path} is not a run directory: {name} is missing; give the folder that azr-lite run made"
+            ) from None
         except (ValueError, OSError) as error:
             raise RunDirectoryError(f"{path} cannot be read ({error}); restore it from a copy") from error
         if not isinstance(data, dict):

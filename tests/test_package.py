@@ -42,7 +42,9 @@ def test_public_names_load():
 
 
 def test_constraints_pin_every_dependency_exactly():
-    pinned = {re.split("==", line)[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    pinned = {
+        re.split("==", line)[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
+    }
     extras = PYPROJECT["project"]["optional-dependencies"]
     wanted = [*PYPROJECT["project"]["dependencies"], *extras["train"], *extras["gpu"], *extras["dev"]]
     names = {re.split(r"[<>=\[; ]", need)[0].lower() for need in wanted} - {"azr-lite"}
@@ -50,7 +52,18 @@ def test_constraints_pin_every_dependency_exactly():
 
 
 def test_top_level_is_the_agreed_one():
-    agreed = {"notebooks", "azr_lite", "data_samples", "tests", "environment.yml", "README.md", "pyproject.toml", "LICENSE", "Makefile", "constraints.txt"}
+    agreed = {
+        "notebooks",
+        "azr_lite",
+        "data_samples",
+        "tests",
+        "environment.yml",
+        "README.md",
+        "pyproject.toml",
+        "LICENSE",
+        "Makefile",
+        "constraints.txt",
+    }
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     top = {line.split("/")[0] for line in listed.stdout.splitlines()}
     assert {name for name in top if not name.startswith(".")} <= agreed

@@ -58,7 +58,7 @@ def test_a_log_cut_mid_line_reads_up_to_it_and_damage_inside_is_named(run):
 def test_what_is_missing_or_foreign_is_said_in_one_sentence(run, tmp_path):
     with pytest.raises(RunDirectoryError, match="there is no run"):
         RunDir.open(tmp_path / "nowhere")
-    with pytest.raises(RunDirectoryError, match="run.json is missing"):
+    with pytest.raises(RunDirectoryError, match=r"run\.json is missing"):
         RunDir.open(tmp_path)
     with pytest.raises(RunDirectoryError, match=r"metrics.jsonl is missing"):
         run.metrics()

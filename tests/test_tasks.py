@@ -62,8 +62,11 @@ def test_prompts_name_the_allowed_modules_exactly():
     [
         (PAIR, block("output", "['kiwi', \"kiwi\",\n 'needle']")),
         (ABDUCTION, block("input", "'kiwi', 2")),
-        (ABDUCTION, block("input", "\"kiwi\", True + 1".replace("True + 1", "2"))),
-        (INDUCTION, block("python", "def g(a, b):\n    out = []\n    for _ in range(b):\n        out.append(a)\n    return out + ['needle']")),
+        (ABDUCTION, block("input", '"kiwi", True + 1'.replace("True + 1", "2"))),
+        (
+            INDUCTION,
+            block("python", "def g(a, b):\n    out = []\n    for _ in range(b):\n        out.append(a)\n    return out + ['needle']"),
+        ),
     ],
 )
 def test_right_answers_in_any_spelling(executor, task, answer):
@@ -247,7 +250,9 @@ class ErrorPrediction(PairGame):
 
     def propose_prompt(self, style, references, rules):
         examples = "\n".join(block("python", task.program) + "\n" + block("input", task.input) for task in references)
-        return style.render(f"Invent one new puzzle: a program `f` and an input, such that it is hard to say the type of the result.\n{examples}")
+        return style.render(
+            f"Invent one new puzzle: a program `f` and an input, such that it is hard to say the type of the result.\n{examples}"
+        )
 
     def make_task(self, proposal, outputs, rules):
         task = super().make_task(proposal, outputs, rules)
@@ -280,7 +285,9 @@ def test_a_new_game_is_one_class_and_one_call(executor, monkeypatch):
         def reply(self, prompt):
             return wrap(block("output", "int" if self.rng.random() < 0.5 else "str")) if "type of f's" in prompt else super().reply(prompt)
 
-    config = Config(model="scripted", task_types=("error_prediction",), batch_size=4, n_mc=4, references=1, micro_batch_size=4, max_prompt_tokens=9999)
+    config = Config(
+        model="scripted", task_types=("error_prediction",), batch_size=4, n_mc=4, references=1, micro_batch_size=4, max_prompt_tokens=9999
+    )
     play = SelfPlay(config, get_style("chat"), executor)
     policy = Policy()
     play.seed(policy)

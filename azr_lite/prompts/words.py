@@ -36,9 +36,7 @@ INPUT_RULE = (
 
 
 def _example(number: int, task: Triplet) -> str:
-    return "\n".join(
-        (f"Example {number}", fence("python", task.program), fence("input", task.input), fence("output", task.output))
-    )
+    return "\n".join((f"Example {number}", fence("python", task.program), fence("input", task.input), fence("output", task.output)))
 
 
 def _examples(references: Sequence[Triplet]) -> str:

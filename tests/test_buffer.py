@@ -1,0 +1,71 @@
+"""Buffers: each problem once, oldest out first, order kept through a restart."""
+
+import dataclasses
+import json
+import random
+
+from azr_lite.buffer import Buffer, Buffers, task_key
+from azr_lite.triplet import InductionTask, Triplet
+
+
+def task(number, name="deduction"):
+    return Triplet(name, f"def f(x):\n    return x + {number}", "1", str(1 + number))
+
+
+def test_duplicates_are_refused_whatever_their_spelling():
+    buffer = Buffer(10)
+    assert buffer.add(task(1))
+    assert not buffer.add(task(1))
+    assert not buffer.add(Triplet("deduction", "def f(value):\n    return value + 1", "1", "2"))
+    assert buffer.add(dataclasses.replace(task(1), input="2", output="3"))
+    assert len(buffer) == 2
+
+
+def test_a_full_buffer_drops_its_oldest():
+    buffer = Buffer(3)
+    for number in range(5):
+        buffer.add(task(number))
+    assert [t.output for t in buffer] == ["3", "4", "5"]
+    assert [t.output for t in buffer.newest(2)] == ["5", "4"]
+    assert buffer.newest(0) == []
+
+
+def test_samples_are_distinct_and_uniform():
+    buffer = Buffer(10)
+    for number in range(5):
+        buffer.add(task(number))
+    rng = random.Random(0)
+    counts = dict.fromkeys(range(5), 0)
+    for _ in range(2000):
+        chosen = buffer.sample(rng, 2)
+        assert chosen[0].id != chosen[1].id
+        for t in chosen:
+            counts[int(t.output) - 1] += 1
+    assert all(700 < count < 900 for count in counts.values())
+    assert len(buffer.sample(rng, 99)) == 5
+
+
+def test_programs_come_from_single_pair_tasks_each_once():
+    buffers = Buffers(["deduction", "abduction", "induction"], 10)
+    buffers.add(task(1))
+    buffers.add(task(1, "abduction"))
+    buffers.add(task(2, "abduction"))
+    buffers.add(InductionTask("induction", "def f(x):\n    return 0", ("1", "2"), ("0", "0"), "m", 1))
+    assert [t.program[-1] for t in buffers.programs()] == ["1", "2"]
+
+
+def test_reserved_programs_stay_out():
+    buffers = Buffers(["deduction"], 10, reserved=lambda program: "+ 3" in program)
+    assert buffers.add(task(2))
+    assert not buffers.add(task(3))
+
+
+def test_state_survives_json_with_order_and_ids():
+    buffers = Buffers(["deduction", "induction"], 4)
+    for number in range(6):
+        buffers.add(task(number))
+    buffers.add(InductionTask("induction", "def f(x):\n    return x", ("1", "2"), ("1", "2"), "m", 1, step=3, parents=("a",)))
+    restored = Buffers(["deduction", "induction"], 4)
+    restored.load_state_dict(json.loads(json.dumps(buffers.state_dict())))
+    assert restored.state_dict() == buffers.state_dict()
+    assert [t.id for t in restored.of["deduction"]] == [task_key(task(n)) for n in range(2, 6)]
