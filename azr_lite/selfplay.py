@@ -93,11 +93,16 @@ class SelfPlay:
         reserved: Callable[[str], bool] | None = None,
         rules: Rules | None = None,
     ) -> None:
-        """`count_tokens` measures a prompt; `reserved` names programs that must stay out of the buffers (held out)."""
+        """`count_tokens` measures a prompt.
+
+        `reserved` names held-out programs. A proposal of one is dropped whole: no reward, no solves, no place in a buffer,
+        so that neither role is trained on what the evaluation asks.
+        """
         self.config, self.style, self.count_tokens = config, style, count_tokens
         self.rules = rules or rules_of(config)
         self.verifier = Verifier(executor, self.rules)
-        self.buffers = Buffers(config.task_types, config.buffer_capacity, reserved)
+        self.buffers = Buffers(config.task_types, config.buffer_capacity)
+        self.reserved = reserved
         self.previous: dict[TaskType, list[Task]] = {name: [] for name in config.task_types}
         self.seeded = False
         self.record = Record(step=-1)
@@ -203,6 +208,8 @@ class SelfPlay:
         zero = self.config.zero_learnability
         rollouts = []
         for offer in offers:
+            if offer.verdict.reason == Reason.RESERVED:
+                continue
             parents = tuple(reference.id for reference in offer.references)
             task_id = offer.task.id if offer.task is not None else ""
             pay = proposal_reward(offer.verdict, offer.rate, zero)
@@ -349,9 +356,11 @@ class SelfPlay:
         return reply if isinstance(reply, Rejection) else get_game(attempt.task.type).parse_answer(reply, attempt.task, self.rules)
 
     def _admit(self, result: Task | Rejection) -> Task | Rejection:
-        """Give a valid task its id; a task whose solver prompt does not fit is rejected, not cut."""
+        """Give a valid task its id. Held-out programs are dropped; a task whose solver prompt does not fit is rejected, not cut."""
         if isinstance(result, Rejection):
             return result
+        if self.reserved is not None and self.reserved(result.program):
+            return Rejection(Reason.RESERVED, "a held-out program")
         tokens = self.count_tokens(get_game(result.type).solve_prompt(self.style, result, self.rules))
         if tokens > self.config.max_prompt_tokens:
             return Rejection(Reason.TOO_LONG, f"the solver's prompt would have {tokens} tokens")

@@ -61,6 +61,7 @@ class Reason(StrEnum):
     # the game's own rules
     CONSTANT_OUTPUT = "constant_output"
     MESSAGE_LEAKS = "message_leaks"
+    RESERVED = "reserved"  # a held-out problem: neither paid nor trained on, nor kept
     WRONG = "wrong"
 
 

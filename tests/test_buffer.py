@@ -54,12 +54,6 @@ def test_programs_come_from_single_pair_tasks_each_once():
     assert [t.program[-1] for t in buffers.programs()] == ["1", "2"]
 
 
-def test_reserved_programs_stay_out():
-    buffers = Buffers(["deduction"], 10, reserved=lambda program: "+ 3" in program)
-    assert buffers.add(task(2))
-    assert not buffers.add(task(3))
-
-
 def test_state_survives_json_with_order_and_ids():
     buffers = Buffers(["deduction", "induction"], 4)
     for number in range(6):

@@ -207,13 +207,22 @@ def test_metrics_are_finite_and_agree_with_the_rollouts(executor):
     assert numbers["solve/deduction/reward"] == pytest.approx(sum(r.reward for r in own) / len(own))
 
 
-def test_reserved_programs_never_enter_the_buffers(executor):
-    play = SelfPlay(BASE, get_style("chat"), executor, reserved=lambda program: "* 7" in program)
+@pytest.mark.parametrize("solver_data", ["reuse", "separate"])
+def test_held_out_programs_are_neither_kept_nor_paid_nor_trained_on(executor, solver_data):
+    reserved = lambda program: any(f"* {k} " in program for k in (4, 5, 6, 7, 8, 9))  # noqa: E731
+    play = SelfPlay(BASE.replace(solver_data=solver_data), get_style("chat"), executor, reserved=reserved)
     policy = ScriptedPolicy()
     play.seed(policy)
+    dropped = 0
     for step in range(3):
-        play.step(policy, step)
-    assert not any("* 7" in task.program for buffer in play.buffers.of.values() for task in buffer)
+        rollouts = play.step(policy, step)
+        assert len(rollouts) == BASE.rows
+        assert not any(reserved(r.prompt) or reserved(r.text) for r in rollouts if r.weight > 0)
+        lines = [line for line in play.record.tasks if line["reason"] == "reserved"]
+        assert all(line["answers"] == [] and line["task"] is None for line in lines)
+        dropped += len(lines)
+    assert dropped > 5
+    assert not any(reserved(task.program) for buffer in play.buffers.of.values() for task in buffer)
 
 
 def test_rollouts_are_frozen(executor):

@@ -1,0 +1,71 @@
+"""Intervals and paired comparison against values computed apart, and the frozen problems."""
+
+import pytest
+
+from azr_lite.evaluation.games import Item, compare_paired, evaluate_games, held_out_problems, mcnemar, score, summarize, wilson
+from azr_lite.prompts import get_style
+from azr_lite.tasks import Rules
+from azr_lite.triplet import Completion
+from azr_lite.verifier import Verifier
+from tests.scripted import block, wrap
+
+
+def item(number, right, name="deduction", stratum="2 ops"):
+    return Item(str(number), name, stratum, right, True, "", "p", "t", 5, False)
+
+
+@pytest.mark.parametrize(("right", "n", "low", "high"), [(5, 10, 0.2366, 0.7634), (0, 20, 0.0, 0.1611), (20, 20, 0.8389, 1.0)])
+def test_wilson_intervals(right, n, low, high):
+    assert wilson(right, n) == pytest.approx((low, high), abs=1e-4)
+
+
+@pytest.mark.parametrize(("won", "lost", "p"), [(0, 0, 1.0), (5, 0, 0.0625), (10, 2, 0.0385742), (3, 3, 1.0)])
+def test_mcnemar_is_the_exact_binomial_test(won, lost, p):
+    assert mcnemar(won, lost) == pytest.approx(p, abs=1e-6)
+
+
+def test_paired_gain():
+    before = [item(i, i < 20) for i in range(100)]
+    after = [item(i, 10 <= i < 50) for i in range(100)]
+    found = compare_paired(before, after)["all"]
+    assert (found["won"], found["lost"], found["gain"]) == (30, 10, pytest.approx(0.2))
+    assert found["high"] - found["gain"] == pytest.approx(1.959964 * ((0.4 - 0.04) / 100) ** 0.5)
+
+
+def test_different_problems_are_not_compared():
+    with pytest.raises(ValueError, match="not of the same problems"):
+        compare_paired([item(1, True)], [item(2, True)])
+
+
+def test_scores_by_type_and_stratum():
+    found = summarize([item(0, True), item(1, False), item(2, True, "abduction", "3 ops")])
+    assert found["all"]["accuracy"] == pytest.approx(2 / 3)
+    assert found["deduction/2 ops"]["n"] == 2
+    assert found["abduction"]["right"] == 1
+    assert score([]).low == 0.0
+
+
+def test_frozen_problems_are_solved_by_their_own_golds_and_not_by_null_answers(executor):
+    rules = Rules()
+    problems = held_out_problems("some/model", ("deduction", "abduction", "induction"), 40, 0)
+    assert len(problems) == 120
+    assert len({task.id for _, task in problems}) == 120
+    golds = iter([task for _, task in problems])
+
+    def oracle(prompts):
+        return [complete(prompt, gold(next(golds))) for prompt in prompts]
+
+    items = evaluate_games(oracle, problems, get_style("chat"), rules, Verifier(executor, rules))
+    assert [i.id for i in items if not i.right] == []
+    nothing = evaluate_games(lambda ps: [complete(p, block("output", "None")) for p in ps], problems, get_style("chat"), rules, Verifier(executor, rules))
+    assert sum(i.right for i in nothing) <= 6
+
+
+def complete(prompt, answer):
+    return Completion(prompt, (1,), (2,), wrap(answer))
+
+
+def gold(task):
+    if task.type == "deduction":
+        return block("output", task.output)
+    return block("input", task.input) if task.type == "abduction" else block("python", task.program)

