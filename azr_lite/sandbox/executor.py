@@ -1,0 +1,236 @@
+"""`Executor`: run programs, validate tasks, take a whole training step at once.
+
+Comes in: programs, inputs, limits, from any thread or from asyncio.  Goes out: outcomes in the order of the inputs.
+Not covered: how a child is locked (`zygote.py`, `lockdown.py`).  Programs' failures are outcomes; only the sandbox's own raise:
+`InfrastructureError` (failed twice on one job), `UnsafeError` (no kernel isolation and not allowed), `SandboxError`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from functools import partial
+from types import TracebackType
+from typing import Any, TypeVar
+
+from azr_lite.errors import UnsafeError
+from azr_lite.sandbox import wire
+from azr_lite.sandbox.outcome import Job, Level, Limits, Outcome, Validation
+from azr_lite.sandbox.schedule import Run
+
+T = TypeVar("T")
+Inputs = Sequence[tuple[Any, ...]]
+
+
+class Executor:
+    """A context manager; every method may be called from any thread and has a twin `a...` for asyncio.
+
+    `workers`: fork servers for each world (default: one for each core but one, up to 8). `allow_weak`: run model code even where the
+    kernel offers no isolation. `_skip` leaves layers out and `_inject(try number) -> bool` fails executions: tests and the
+    benchmark only.
+    """
+
+    def __init__(
+        self,
+        limits: Limits = Limits(),
+        workers: int | None = None,
+        allow_weak: bool = False,
+        *,
+        _skip: str = "",
+        _inject: Callable[[int], bool] | None = None,
+    ) -> None:
+        self.limits = limits
+        self.workers = workers or max(1, min(8, (os.cpu_count() or 2) - 1))
+        self._inject = _inject
+        self._stats: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._engine: Any
+        if sys.platform == "linux":
+            from azr_lite.sandbox.pool import Pool
+
+            self._engine = Pool(self.workers, self._stats, _skip)
+        else:
+            from azr_lite.sandbox.weak import WeakPool
+
+            self._engine = WeakPool(self.workers)
+        self.layers: dict[str, str] = dict(self._engine.layers)
+        self.level: Level = level_of(self.layers)
+        if self.level is Level.WEAK:
+            self._accept_weak(allow_weak)
+
+    def _accept_weak(self, allowed: bool) -> None:
+        missing = ", ".join(f"{name} ({state})" for name, state in self.layers.items() if state != "on")
+        if not allowed:
+            self.close()
+            raise UnsafeError(
+                f"this machine offers no kernel isolation for model-written programs: {missing}. Use Linux (WSL2 on Windows, Docker or "
+                "a virtual machine on macOS), or accept the risk with allow_weak=True (config: executor.allow_weak)"
+            )
+        import warnings
+
+        warnings.warn(f"model-written programs run with WEAK isolation, as you: {missing}", RuntimeWarning, stacklevel=3)
+
+    def run(
+        self, program: str, inputs: Inputs, *, entry: str = "f", world: str = "A", limits: Limits | None = None, isolate: bool = False
+    ) -> list[Outcome]:
+        """Call `entry` of `program` on each argument tuple."""
+        return self.run_many([Job(program, tuple(inputs), entry, world, limits, isolate)])[0]
+
+    def run_many(self, jobs: Sequence[Job]) -> list[list[Outcome]]:
+        """Run a whole step's jobs; one list of outcomes a job."""
+        return self._submit_jobs(jobs).result()
+
+    def validate(self, program: str, inputs: Inputs) -> Validation:
+        """Run in two worlds under half limits: accepted when all outcomes are "ok" and canonically equal."""
+        return self.validate_many([(program, inputs)])[0]
+
+    def validate_many(self, items: Sequence[tuple[str, Inputs]]) -> list[Validation]:
+        """`validate` for many programs at once."""
+        return self._submit_validations(items).result()
+
+    async def arun(
+        self, program: str, inputs: Inputs, *, entry: str = "f", world: str = "A", limits: Limits | None = None, isolate: bool = False
+    ) -> list[Outcome]:
+        """`run` for asyncio."""
+        return (await self.arun_many([Job(program, tuple(inputs), entry, world, limits, isolate)]))[0]
+
+    async def arun_many(self, jobs: Sequence[Job]) -> list[list[Outcome]]:
+        """`run_many` for asyncio."""
+        import asyncio
+
+        return await asyncio.wrap_future(self._submit_jobs(jobs))
+
+    async def avalidate(self, program: str, inputs: Inputs) -> Validation:
+        """`validate` for asyncio."""
+        return (await self.avalidate_many([(program, inputs)]))[0]
+
+    async def avalidate_many(self, items: Sequence[tuple[str, Inputs]]) -> list[Validation]:
+        """`validate_many` for asyncio."""
+        import asyncio
+
+        return await asyncio.wrap_future(self._submit_validations(items))
+
+    def stats(self) -> dict[str, int]:
+        """Counters since the start: outcomes by kind, and children, infra (failures of the sandbox itself), respawns."""
+        return {"children": 0, "infra": 0, "respawns": 0, **self._stats}
+
+    def close(self) -> None:
+        """End every process of this executor. Twice is fine."""
+        self._engine.close()
+
+    def __enter__(self) -> Executor:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _submit_jobs(self, jobs: Sequence[Job]) -> Future[list[list[Outcome]]]:
+        plans: list[_Plan] = []
+        owners: list[int] = []
+        for index, job in enumerate(jobs):
+            for inputs in [(one,) for one in job.inputs] if job.isolate else [job.inputs]:
+                plans.append(_Plan(job.program, inputs, job.entry, job.world, job.limits or self.limits))
+                owners.append(index)
+
+        def combine(found: list[list[Outcome]]) -> list[list[Outcome]]:
+            outcomes: list[list[Outcome]] = [[] for _ in jobs]
+            for owner, part in zip(owners, found, strict=True):
+                outcomes[owner].extend(part)
+            return outcomes
+
+        return self._start(plans, combine)
+
+    def _submit_validations(self, items: Sequence[tuple[str, Inputs]]) -> Future[list[Validation]]:
+        half = self.limits
+        a = replace(half, cpu_s=half.cpu_s / 2, recursion=half.recursion * 9 // 10, memory_mb=half.memory_mb * 3 // 4)
+        b = replace(half, cpu_s=half.cpu_s / 2, memory_mb=half.memory_mb * 7 // 8)
+        plans = [
+            plan
+            for program, inputs in items
+            for plan in (
+                _Plan(program, inputs, "f", "A", a, strict=True),
+                _Plan(program, inputs, "f", "B", b, strict=True, backwards=True),
+            )
+        ]
+        return self._start(plans, lambda found: [verdict(*pair) for pair in zip(found[::2], found[1::2], strict=True)])
+
+    def _start(self, plans: Sequence[_Plan], combine: Callable[[list[list[Outcome]]], T]) -> Future[T]:
+        """Start every plan; the future gets `combine` of their outcomes, or the first exception."""
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()
+        results: list[list[Outcome]] = [[]] * len(plans)
+        left = len(plans)
+
+        def deliver(index: int, found: list[Outcome] | BaseException) -> None:
+            nonlocal left
+            with self._lock:
+                if future.done():
+                    return
+                if isinstance(found, BaseException):
+                    future.set_exception(found)
+                    return
+                results[index] = found
+                left -= 1
+                if left == 0:
+                    future.set_result(combine(results))
+
+        runs = [
+            Run(
+                self._engine.submit, self._stats, partial(deliver, index), plan.program, plan.inputs, plan.entry, plan.world,
+                plan.limits, plan.backwards, plan.strict, self._inject,
+            )
+            for index, plan in enumerate(plans)
+        ]  # fmt: skip
+        for run in runs:
+            run.start()
+        if not runs:
+            future.set_result(combine(results))
+        return future
+
+
+@dataclass(frozen=True)
+class _Plan:
+    program: str
+    inputs: Inputs
+    entry: str
+    world: str
+    limits: Limits
+    strict: bool = False
+    backwards: bool = False
+
+
+def level_of(layers: dict[str, str]) -> Level:
+    """The level that these layers add up to."""
+    on = {name for name, state in layers.items() if state == "on"}
+    if not {"seccomp", "no_new_privs"} <= on:
+        return Level.WEAK
+    return Level.FULL if {"namespaces", "empty_root"} <= on or "landlock" in on else Level.KERNEL
+
+
+def verdict(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
+    """What two worlds together say about a program. "infra" here means: not run, because an earlier input had failed."""
+    for index, outcome in enumerate(first):
+        if outcome.kind not in ("ok", "infra"):
+            return Validation(False, (), *_reason(outcome), index)
+    for index, (one, other) in enumerate(zip(first, second, strict=True)):
+        if other.kind in ("timeout", "memory"):
+            return Validation(False, (), *_reason(other), index)
+        if other.kind != "infra" and (other.kind != "ok" or wire.canonical(one.value) != wire.canonical(other.value)):
+            return Validation(False, (), "non_deterministic", f"{_show(one)} in one world, {_show(other)} in the other", index)
+    return Validation(True, tuple(outcome.value for outcome in first))
+
+
+def _reason(outcome: Outcome) -> tuple[str, str]:
+    if outcome.kind in ("value", "rejected"):
+        reason, _, detail = outcome.detail.partition(": ")
+        return ("policy", outcome.detail) if reason == "input" else (reason, detail)
+    return outcome.kind, outcome.detail
+
+
+def _show(outcome: Outcome) -> str:
+    return wire.render(outcome.value)[:60] if outcome.ok else f"{outcome.kind} ({outcome.detail[:60]})"

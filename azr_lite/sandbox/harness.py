@@ -1,0 +1,141 @@
+"""Runs in the child: one program, its inputs, one answer line an input.
+
+Comes in: request bytes `[program, entry, [inputs], recursion, output_bytes, depth, nodes]`.  Goes out: a JSON line an input:
+`{"s":"ok","v":V}`, `{"s":"exc","t":name,"m":text}`, `{"s":"value",...}`, `{"s":"mem"}`, `{"s":"rej","t":reason,"m":text}`.
+Not covered: containing anything.  The import list here gives clear messages; the kernel layers are the boundary.
+The expected output is never here.  A program can forge its own lines, which is the same as returning that value.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+import wire  # type: ignore[import-not-found]
+
+ALLOWED: Final = frozenset(
+    ["math", "cmath", "itertools", "functools", "operator", "collections", "heapq", "bisect", "string", "re", "copy", "json", "statistics", "fractions", "decimal", "numbers", "typing", "dataclasses", "enum", "abc", "array", "textwrap", "__future__"]
+)
+_LAZY: Final = ["collections.abc", "unicodedata", "weakref", "types", "warnings", "keyword", "reprlib", "inspect", "encodings.ascii", "encodings.latin_1", "encodings.utf_8", "encodings.utf_16", "encodings.utf_32", "encodings.utf_16_le", "encodings.utf_16_be", "encodings.cp1252", "encodings.hex_codec", "encodings.rot_13", "encodings.unicode_escape", "encodings.raw_unicode_escape", "encodings.punycode"]
+"""What the allowed modules and the compiler import only when first used; after the lock-down nothing can be loaded."""
+
+MESSAGE: Final = 300
+_import = builtins.__import__
+_BUILTINS: dict[str, Any] = {}
+
+
+def _guarded_import(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
+    if level or name.partition(".")[0] not in ALLOWED:
+        raise ImportError(f"import of {str(name)[:60]!r} is not allowed here")
+    return _import(name, globals, locals, fromlist, level)
+
+
+def prepare() -> None:
+    """Load everything a program may need, warm the interpreter, then cut the import system off from files."""
+    import os
+    import warnings
+
+    os.register_at_fork = lambda **hooks: None  # `random` (behind `statistics`) would re-seed in every fork
+    for name in sorted(ALLOWED) + _LAZY:
+        try:
+            __import__(name)
+        except ImportError:
+            continue
+    warnings.simplefilter("ignore")
+    _BUILTINS.update(vars(builtins), __import__=_guarded_import)
+    sample = "import math\nfrom collections import Counter\ndef f(a, b=2):\n    '''x'''\n    return [Counter(a).most_common(1), f'{b!r:>5}', {1: (2.5,)}]\n"
+    data = wire.encode_request(sample, "f", ['{"t":["abc"]}', '{"t":[[1,{"d":[[1,{"s":[2]}]]}],1.5]}', '{"t":[]}'], 1000)
+    for _ in range(40):
+        serve(data, len)
+    sys.path[:] = []
+    sys.meta_path[:] = []
+    sys.path_importer_cache.clear()
+
+
+def serve(data: bytes, write: Callable[[bytes], Any]) -> None:
+    """Answer every input of one request. Whatever the program raises becomes an answer line."""
+    program, entry, trees, recursion, size, depth, nodes = wire.parse(data.decode())
+    sys.setrecursionlimit(recursion + 20)
+    code, refusal = _compile(program)
+    for tree in trees:
+        write(refusal or _answer(code, entry, tree, (size, depth, nodes)))
+
+
+def _compile(program: str) -> tuple[Any, bytes]:
+    try:
+        if "import" not in program:
+            return compile(program, "<program>", "exec", dont_inherit=True), b""
+        tree = ast.parse(program, "<program>")
+        for node in ast.walk(tree):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = ["." if node.level else node.module or "."]
+            for name in names:
+                if name.partition(".")[0] not in ALLOWED:
+                    return None, _line("rej", t="forbidden_import", m=name)
+        return compile(tree, "<program>", "exec", dont_inherit=True), b""
+    except MemoryError:
+        return None, b'{"s":"mem"}\n'
+    except (SyntaxError, ValueError, RecursionError) as error:
+        return None, _line("rej", t="syntax_error", m=str(error))
+
+
+def _answer(code: Any, entry: str, tree: Any, caps: tuple[int, int, int]) -> bytes:
+    """Run in a fresh namespace on freshly decoded arguments; finalizers run before the answer is written."""
+    space: dict[str, Any] = {"__name__": "program", "__builtins__": dict(_BUILTINS)}
+    try:
+        arguments = wire.build(tree, -1)
+        exec(code, space)
+        if entry not in space:
+            raise NameError(f"name {entry!r} is not defined")
+        value = space[entry](*arguments)
+        text = wire.encode(value, *caps)
+        value = arguments = None
+        space.clear()
+        return b'{"s":"ok","v":' + text.encode() + b"}\n"
+    except wire.WireError as error:
+        return _line("value", t=error.reason, m=str(error))
+    except MemoryError:
+        return b'{"s":"mem"}\n'
+    except BaseException as error:
+        return _exception(error)
+
+
+def _exception(error: BaseException) -> bytes:
+    try:
+        name = type(error).__name__
+        return _line("exc", t=name if type(name) is str else "Exception", m=str(error))
+    except MemoryError:
+        return b'{"s":"mem"}\n'
+    except BaseException:
+        return _line("exc", t="Exception", m="")
+
+
+def _line(status: str, **fields: str) -> bytes:
+    cut = {key: text[:MESSAGE] for key, text in fields.items()}
+    return json.dumps({"s": status, **cut}, separators=(",", ":")).encode() + b"\n"
+
+
+def main() -> None:
+    """The weak backend's child: one request on stdin, answers on stdout; the program sees neither."""
+    import os
+
+    prepare()
+    data = sys.stdin.buffer.read()
+    channel = os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    serve(data, lambda line: os.write(channel, line))
+    sys.stdout = sys.stderr = None
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,298 @@
+"""Strict reader of Python literals in model-written text: answers, candidate inputs, gold spelled by `wire.render`.
+
+Comes in: text.  Goes out: a plain value, or `LiteralError` with a reason code, always within milliseconds.
+Not covered: anything that would have to be evaluated.  Calls (but `set()`, `frozenset(...)`), names, attributes, operators,
+comprehensions, f-strings and keyword arguments are refused; nothing is ever passed to `eval`, `compile` or `ast`.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Any, Final
+
+MAX_TEXT: Final = 4096
+MAX_DEPTH: Final = 40
+MAX_DIGITS: Final = 1234
+"""Decimal digits of the largest integer that may cross the wire (4,096 bits)."""
+MAX_HASHED: Final = 1000
+
+_SPACE = re.compile(r"(?:[ \t\r\n\f]+|#[^\n]*)*")
+_STRING = re.compile(r"""(?i:(?P<prefix>|[rbu]|br|rb))(?P<quote>'''|\"\"\"|'|")""")
+_NUMBER = re.compile(
+    r"0[xX](?:_?[0-9a-fA-F])+|0[oO](?:_?[0-7])+|0[bB](?:_?[01])+"
+    r"|(?:[0-9](?:_?[0-9])*(?:\.(?:[0-9](?:_?[0-9])*)?)?|\.[0-9](?:_?[0-9])*)(?:[eE][+-]?[0-9](?:_?[0-9])*)?[jJ]?"
+)
+_NAME = re.compile(r"[^\W\d]\w*")
+_CONSTANTS: Final[dict[str, Any]] = {"None": None, "True": True, "False": False}
+_ESCAPES: Final = {"\n": "", "\\": "\\", "'": "'", '"': '"', "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+_HEX_LENGTH: Final = {"x": 2, "u": 4, "U": 8}
+
+
+class LiteralError(ValueError):
+    """Text that is not a literal. `reason`: empty, too_long, too_deep, not_a_number, not_literal."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+def read_value(text: str, max_text: int = MAX_TEXT) -> Any:
+    """The value of one literal; ``1, 2`` is a tuple as in Python. Raises `LiteralError`."""
+    items, comma = _Reader(text, max_text).items_to_end()
+    return items[0] if len(items) == 1 and not comma else tuple(items)
+
+
+def read_arguments(text: str, max_text: int = MAX_TEXT) -> tuple[Any, ...]:
+    """The positional arguments written between a call's brackets: ``1, 2`` is two, ``(1, 2)`` is one. Raises `LiteralError`."""
+    return tuple(_Reader(text, max_text).items_to_end()[0])
+
+
+class _Reader:
+    def __init__(self, text: str, max_text: int) -> None:
+        if type(text) is not str:
+            raise LiteralError("not_literal", "expected text")
+        if len(text) > max_text:
+            raise LiteralError("too_long", f"{len(text)} characters, limit {max_text}")
+        self.text, self.at = text, 0
+
+    def items_to_end(self) -> tuple[list[Any], bool]:
+        items, comma = self._items("", 0)
+        if not items:
+            raise LiteralError("empty", "expected a literal, found nothing")
+        return items, comma
+
+    def _fail(self, what: str) -> LiteralError:
+        found = ascii(self.text[self.at : self.at + 20]) if self.at < len(self.text) else "the end"
+        return LiteralError("not_literal", f"expected {what}, found {found} at character {self.at}")
+
+    def _peek(self) -> str:
+        self.at = _SPACE.match(self.text, self.at).end()  # type: ignore[union-attr]
+        return self.text[self.at : self.at + 1]
+
+    def _take(self, expected: str) -> None:
+        if self._peek() != expected:
+            raise self._fail(f"'{expected}'")
+        self.at += 1
+
+    def _items(self, close: str, depth: int) -> tuple[list[Any], bool]:
+        """Values up to `close`, which is taken ("" = end of text), and whether a comma stood after the last."""
+        items: list[Any] = []
+        comma = True
+        while self._peek() != close:
+            if not comma:
+                raise self._fail("',' or the end" if not close else f"',' or '{close}'")
+            items.append(self._value(depth))
+            comma = self._peek() == ","
+            self.at += comma
+        self.at += len(close)
+        return items, comma and bool(items)
+
+    def _value(self, depth: int) -> Any:
+        char = self._peek()
+        if depth >= MAX_DEPTH and char in ("[", "(", "{", "s", "f"):
+            raise LiteralError("too_deep", f"brackets nested deeper than {MAX_DEPTH}")
+        if char == "[":
+            self.at += 1
+            return self._items("]", depth + 1)[0]
+        if char == "(":
+            return self._bracket(depth + 1)
+        if char == "{":
+            self.at += 1
+            return self._braces(depth + 1)
+        match = _STRING.match(self.text, self.at)
+        if match:
+            return self._strings(match)
+        if char in "+-.0123456789" and char:
+            return self._number()
+        return self._name(depth)
+
+    def _bracket(self, depth: int) -> Any:
+        self.at += 1
+        items, comma = self._items(")", depth)
+        return items[0] if len(items) == 1 and not comma else tuple(items)
+
+    def _braces(self, depth: int) -> Any:
+        if self._peek() == "}":
+            self.at += 1
+            return {}
+        first = self._value(depth)
+        try:
+            if self._peek() != ":":
+                if self._peek() == ",":
+                    self.at += 1
+                elif self._peek() != "}":
+                    raise self._fail("',' or '}'")
+                rest = self._items("}", depth)[0]
+                self._few(1 + len(rest))
+                return {first, *rest}
+            return self._pairs(first, depth)
+        except TypeError:
+            raise LiteralError("not_literal", "a list, dict or set cannot be hashed") from None
+
+    def _pairs(self, key: Any, depth: int) -> dict[Any, Any]:
+        pairs: list[tuple[Any, Any]] = []
+        while True:
+            self._take(":")
+            pairs.append((key, self._value(depth)))
+            if self._peek() == ",":
+                self.at += 1
+                if self._peek() != "}":
+                    key = self._value(depth)
+                    continue
+            self._take("}")
+            self._few(len(pairs))
+            return dict(pairs)
+
+    @staticmethod
+    def _few(count: int) -> None:
+        if count > MAX_HASHED:
+            raise LiteralError("too_long", f"more than {MAX_HASHED} elements in one set or dict")
+
+    def _name(self, depth: int) -> Any:
+        match = _NAME.match(self.text, self.at)
+        if not match:
+            raise self._fail("a literal")
+        name = match[0]
+        if name in ("set", "frozenset"):
+            self.at = match.end()
+            self._take("(")
+            items, _ = self._items(")", depth + 1)
+            if name == "set" and not items:
+                return set()
+            if name == "frozenset" and (not items or (len(items) == 1 and type(items[0]) in (set, list, tuple, frozenset))):
+                self._few(len(items[0]) if items else 0)
+                try:
+                    return frozenset(*items)
+                except TypeError:
+                    raise LiteralError("not_literal", "a list, dict or set cannot be hashed") from None
+            raise LiteralError("not_literal", f"only set() and frozenset({{...}}) are literals, not {name}(...)")
+        if name in _CONSTANTS:
+            self.at = match.end()
+            return _CONSTANTS[name]
+        if name in ("inf", "infj", "nan", "nanj"):
+            return self._number()
+        raise self._fail("a literal")
+
+    def _number(self) -> Any:
+        value, imaginary = self._signed()
+        if imaginary:
+            return complex(0.0, value)
+        if type(value) is bool or self._peek() not in ("+", "-") or not self._peek():
+            return value
+        second, imaginary = self._signed()
+        if not imaginary:
+            raise self._fail("a literal, not a sum")
+        try:
+            return complex(value, second)
+        except OverflowError:
+            raise LiteralError("not_literal", "integer too large for a complex number") from None
+
+    def _signed(self) -> tuple[Any, bool]:
+        """One number with at most one sign, and whether it is imaginary (then as a float)."""
+        sign = self._peek()
+        self.at += sign in ("+", "-")
+        self._peek()
+        for name in ("infj", "inf", "nan"):
+            if self.text.startswith(name, self.at):
+                if name == "nan":
+                    raise LiteralError("not_a_number", "nan is never equal to itself")
+                self.at += len(name)
+                self._ended()
+                return float("-inf" if sign == "-" else "inf"), name == "infj"
+        match = _NUMBER.match(self.text, self.at)
+        if not match:
+            raise self._fail("a number")
+        self.at = match.end()
+        self._ended()
+        return self._convert(match[0].replace("_", "").lower(), "-" if sign == "-" else "")
+
+    def _ended(self) -> None:
+        following = self.text[self.at : self.at + 1]
+        if following.isalnum() or (following in ("_", ".") and following):
+            raise self._fail("the end of the number")
+
+    @staticmethod
+    def _convert(body: str, sign: str) -> tuple[Any, bool]:
+        if body[:2] in ("0x", "0o", "0b"):
+            if len(body) > 4 * MAX_DIGITS:
+                raise LiteralError("too_long", "integer too long")
+            value = int(sign + body, 0)
+        elif body.endswith("j"):
+            return float(sign + body[:-1]), True
+        elif "." in body or "e" in body:
+            return float(sign + body), False
+        elif len(body) > MAX_DIGITS:
+            raise LiteralError("too_long", f"{len(body)} digits, limit {MAX_DIGITS}")
+        elif body[0] == "0" and body.strip("0"):
+            raise LiteralError("not_literal", "an integer may not start with 0")
+        else:
+            value = int(sign + body)
+        if value.bit_length() > 4096:
+            raise LiteralError("too_long", "an integer of more than 4096 bits")
+        return value, False
+
+    def _strings(self, match: re.Match[str] | None) -> str | bytes:
+        """Adjacent string literals, joined as Python joins them."""
+        parts: list[Any] = []
+        while match:
+            self.at = match.end()
+            parts.append(self._string(match["prefix"].lower(), match["quote"]))
+            self._peek()
+            match = _STRING.match(self.text, self.at)
+        if len({type(part) for part in parts}) > 1:
+            raise LiteralError("not_literal", "bytes and text side by side")
+        return b"".join(parts) if type(parts[0]) is bytes else "".join(parts)
+
+    def _string(self, prefix: str, quote: str) -> str | bytes:
+        text, at, out = self.text, self.at, []
+        raw, binary = "r" in prefix, "b" in prefix
+        while not text.startswith(quote, at):
+            char = text[at : at + 1]
+            if char == "" or (char == "\n" and len(quote) == 1):
+                raise LiteralError("not_literal", "a string that does not end")
+            if binary and char > "\x7f":
+                raise LiteralError("not_literal", "bytes may only hold ASCII characters")
+            if char != "\\":
+                out.append(char)
+                at += 1
+            elif raw:
+                out.append(text[at : at + 2])
+                at += 2
+            else:
+                piece, at = self._escape(at + 1, binary)
+                out.append(piece)
+        self.at = at + len(quote)
+        body = "".join(out)
+        if binary:
+            return body.encode("latin-1")
+        try:
+            body.encode()
+        except UnicodeEncodeError:
+            raise LiteralError("not_literal", "a lone surrogate is not text") from None
+        return body
+
+    def _escape(self, at: int, binary: bool) -> tuple[str, int]:
+        """What the escape whose backslash stands before `at` means, and where it ends."""
+        char = self.text[at : at + 1]
+        if char in _ESCAPES:
+            return _ESCAPES[char], at + 1
+        if char == "":
+            raise LiteralError("not_literal", "a string that does not end")
+        if char in "01234567":
+            digits = re.compile("[0-7]{1,3}").match(self.text, at)[0]  # type: ignore[index]
+            return chr(int(digits, 8) & 0xFF if binary else int(digits, 8)), at + len(digits)
+        if char in _HEX_LENGTH and (char == "x" or not binary):
+            digits = self.text[at + 1 : at + 1 + _HEX_LENGTH[char]]
+            if not re.fullmatch(f"[0-9a-fA-F]{{{_HEX_LENGTH[char]}}}", digits) or int(digits, 16) > 0x10FFFF:
+                raise LiteralError("not_literal", f"a broken \\{char} escape")
+            return chr(int(digits, 16)), at + 1 + len(digits)
+        if char == "N" and not binary:
+            match = re.compile(r"\{([A-Za-z0-9 -]{1,100})\}").match(self.text, at + 1)
+            try:
+                return unicodedata.lookup(match[1] if match else ""), match.end() if match else at
+            except KeyError:
+                raise LiteralError("not_literal", "an unknown \\N{...} name") from None
+        if binary and char > "\x7f":
+            raise LiteralError("not_literal", "bytes may only hold ASCII characters")
+        return "\\" + char, at + 1

@@ -1,0 +1,73 @@
+"""The nouns of the sandbox: limits, jobs, outcomes, validations, levels.
+
+Comes in: nothing.  Goes out: frozen dataclasses that the rest of azr_lite passes around.
+Not covered: making them (`executor.py`).  A failure of a model-written program is one of these, never an exception.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["ok", "exception", "value", "timeout", "memory", "policy", "crash", "protocol", "rejected", "infra"]
+
+
+class Level(enum.Enum):
+    """How much stands between a program and the machine."""
+
+    FULL = "seccomp and at least one of {namespaces with an empty root, Landlock}"
+    KERNEL = "seccomp only"
+    WEAK = "no kernel isolation: a fresh process with resource limits"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one child may use. CPU time is the limit; wall time (`wall_factor` x CPU + 0.5 s) only guards against sleepers."""
+
+    cpu_s: float = 1.0
+    wall_factor: float = 5.0
+    memory_mb: int = 256
+    output_bytes: int = 65536
+    depth: int = 40
+    nodes: int = 20000
+    recursion: int = 1000
+    source_bytes: int = 32768
+
+
+@dataclass(frozen=True)
+class Job:
+    """One program and the argument tuples to call it with. `isolate`: a child an input (they belong to different rewards)."""
+
+    program: str
+    inputs: tuple[tuple[Any, ...], ...]
+    entry: str = "f"
+    world: str = "A"
+    limits: Limits | None = None
+    isolate: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one input. `value` only for "ok". "value" = returned something that is no literal (`detail`: reason: text),
+    "rejected" = never run (syntax, forbidden import), "protocol" = wrote what no answer looks like."""
+
+    kind: Kind
+    value: Any = None
+    detail: str = ""
+    cpu_ms: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        return self.kind == "ok"
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Whether a program gave the same plain value for every input in two worlds; if not, why, and at which input (-1: none)."""
+
+    ok: bool
+    outputs: tuple[Any, ...] = ()
+    reason: str = ""
+    detail: str = ""
+    index: int = -1

@@ -1,0 +1,346 @@
+"""The trainer's side of the fork servers: one I/O thread, two executions in flight on each zygote, deadlines, re-spawn.
+
+Comes in: `Attempt`s from any thread.  Goes out: `Ended`s, on the I/O thread.
+Not covered: what the bytes mean (`frames.py`), retries (`schedule.py`).  The trainer never forks: zygotes are exec'd through
+`subprocess` (vfork). A zygote that dies, lies or keeps silent 2 s past a hard deadline is killed and replaced, and what it
+was running ends as "infra".
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import selectors
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter, deque
+from typing import Final
+
+from azr_lite.errors import SandboxError, UnsafeError
+from azr_lite.sandbox.frames import MAX_ANSWER
+from azr_lite.sandbox.schedule import Attempt, Ended, fate_of_status
+
+SEEDS: Final = {"A": "0", "B": "24301"}
+"""World to PYTHONHASHSEED."""
+IN_FLIGHT: Final = 2
+START_S: Final = 20.0
+GRACE_S: Final = 2.0
+QUIET_S: Final = 0.005
+"""Most children end sooner; only after this long is a channel watched (one wake-up an execution instead of three)."""
+
+_START, _STOP, _REPORT = struct.Struct("=QddQ"), struct.Struct("=Q"), struct.Struct("=QBid")
+_ZYGOTE: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "zygote.py")
+_TIMED_OUT, _STOPPED = 1, 2
+
+
+class _Flight:
+    """One execution under way: our end of its channel and what came through it."""
+
+    __slots__ = ("id", "attempt", "channel", "data", "unsent", "size", "watch_at", "dead_at", "watched")
+
+    def __init__(self, id: int, attempt: Attempt, channel: socket.socket) -> None:
+        now = time.monotonic()
+        limits = attempt.limits
+        self.id, self.attempt, self.channel = id, attempt, channel
+        self.data: list[bytes] = []
+        self.size, self.watched = 0, 0
+        self.unsent = struct.pack("=I", len(attempt.request)) + attempt.request
+        self.watch_at = now + QUIET_S
+        self.dead_at = now + limits.cpu_s * limits.wall_factor + 0.5 + GRACE_S
+
+    def send(self) -> None:
+        """Hand over as much of the request as fits. Raises `OSError` when nobody reads any more."""
+        try:
+            while self.unsent:
+                self.unsent = self.unsent[self.channel.send(self.unsent) :]
+        except BlockingIOError:
+            pass
+
+    def receive(self) -> bool:
+        """Read what is there; False when it is more than an answer may be."""
+        try:
+            while self.size <= MAX_ANSWER:
+                piece = self.channel.recv(1 << 18)
+                if not piece:
+                    break
+                self.data.append(piece)
+                self.size += len(piece)
+        except (BlockingIOError, ConnectionError):
+            pass
+        return self.size <= MAX_ANSWER
+
+
+class _Zygote:
+    """One fork server process and what it is running."""
+
+    def __init__(self, world: str, skip: str) -> None:
+        self.world = world
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.control.setblocking(False)
+        self.ready = False
+        self.started = time.monotonic()
+        self.flights: dict[int, _Flight] = {}
+        options = ["-s", "-S", "-B"] + (["-P"] if sys.version_info >= (3, 11) else [])
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, *options, _ZYGOTE, str(theirs.fileno()), str(os.getpid()), skip],
+                env={"PYTHONHASHSEED": SEEDS[world], "PYTHONUTF8": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                cwd="/",
+            )
+
+    def end(self) -> None:
+        """Kill it and everything below it; returns when it is reaped."""
+        self.control.close()
+        try:
+            self.process.wait(0.2)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Pool:
+    """Fork servers for the worlds that were asked for, `workers` each. Thread-safe through `submit`."""
+
+    def __init__(self, workers: int, stats: Counter[str], skip: str = "") -> None:
+        self.workers, self.stats, self.skip = workers, stats, skip
+        self.layers: dict[str, str] = {}
+        self.greeted = threading.Event()
+        self.broken: Exception | None = None
+        self._inbox: deque[Attempt] = deque()
+        self._queues: dict[str, deque[Attempt]] = {}
+        self._zygotes: list[_Zygote] = []
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._wake_read.setblocking(False)
+        self._wake_write.setblocking(False)
+        self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
+        self._next_id = 0
+        self._failed_starts = 0
+        self._closing = False
+        self._asleep = False
+        self._thread = threading.Thread(target=self._main, name="azr-sandbox", daemon=True)
+        self._thread.start()
+        if not self.greeted.wait(START_S + 5) or self.broken:
+            self.close()
+            raise self.broken or SandboxError("the fork server did not start")
+
+    def submit(self, attempt: Attempt) -> None:
+        """Queue one execution. Any thread."""
+        self._inbox.append(attempt)
+        if self.broken is not None:
+            attempt.failed(self.broken)
+        elif self._asleep:
+            self._wake()
+
+    def close(self) -> None:
+        """End everything and wait for it. What was running is told "infra"-like: `SandboxError`."""
+        self._closing = True
+        self._wake()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _wake(self) -> None:
+        try:
+            self._wake_write.send(b"x")
+        except OSError:
+            pass
+
+    def _woken(self, _: int) -> None:
+        try:
+            self._wake_read.recv(4096)
+        except BlockingIOError:
+            pass
+
+    def _main(self) -> None:
+        try:
+            self._spawn("A")
+            while not self._closing and self.broken is None:
+                self._dispatch()
+                self._asleep = True  # before the inbox is looked at: whoever appends later, wakes
+                ready = self._selector.select(self._timeout())
+                self._asleep = False
+                for key, events in ready:
+                    key.data(events)
+                self._deadlines()
+        except Exception as error:
+            self.broken = SandboxError(f"the sandbox's I/O thread failed: {error!r}")
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        reason = self.broken or SandboxError("the executor was closed")
+        self.broken = reason
+        self.greeted.set()
+        for zygote in self._zygotes:
+            zygote.control.close()
+        for zygote in self._zygotes:
+            zygote.end()
+            for flight in zygote.flights.values():
+                flight.channel.close()
+                flight.attempt.failed(reason)
+        for queue in (self._inbox, *self._queues.values()):
+            while queue:
+                queue.popleft().failed(reason)
+        self._selector.close()
+        self._wake_read.close()
+        self._wake_write.close()
+
+    def _spawn(self, world: str) -> None:
+        for _ in range(self.workers - sum(z.world == world for z in self._zygotes)):
+            zygote = _Zygote(world, self.skip)
+            self._zygotes.append(zygote)
+            self._selector.register(zygote.control, selectors.EVENT_READ, lambda _, z=zygote: self._control(z))
+
+    def _dispatch(self) -> None:
+        while self._inbox:
+            attempt = self._inbox.popleft()
+            if attempt.world not in self._queues:
+                self._queues[attempt.world] = deque()
+                self._spawn(attempt.world)
+            self._queues[attempt.world].append(attempt)
+        for load in range(IN_FLIGHT):
+            for zygote in list(self._zygotes):
+                queue = self._queues.get(zygote.world)
+                if queue and zygote.ready and len(zygote.flights) == load:
+                    self._launch(zygote, queue.popleft())
+
+    def _launch(self, zygote: _Zygote, attempt: Attempt) -> None:
+        limits = attempt.limits
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        self._next_id += 1
+        flight = _Flight(self._next_id, attempt, ours)
+        zygote.flights[flight.id] = flight
+        message = _START.pack(flight.id, limits.cpu_s, limits.cpu_s * limits.wall_factor + 0.5, limits.memory_mb << 20)
+        try:
+            flight.send()
+            zygote.control.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [theirs.fileno()]))])
+        except OSError as error:
+            self._lose(zygote, f"the fork server is gone ({error.strerror})")
+        finally:
+            theirs.close()
+        if flight.unsent:
+            self._watch(flight, zygote)
+
+    def _watch(self, flight: _Flight, zygote: _Zygote) -> None:
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if flight.unsent else 0)
+        if flight.channel.fileno() < 0 or events == flight.watched:
+            return
+        if flight.watched:
+            self._selector.modify(flight.channel, events, lambda e: self._channel(flight, zygote, e))
+        else:
+            self._selector.register(flight.channel, events, lambda e: self._channel(flight, zygote, e))
+        flight.watched = events
+
+    def _channel(self, flight: _Flight, zygote: _Zygote, events: int) -> None:
+        before = flight.size
+        try:
+            if events & selectors.EVENT_WRITE:
+                flight.send()
+        except OSError:
+            flight.unsent = b""
+        if not flight.receive():
+            self._unwatch(flight)
+            flight.watch_at = float("inf")
+            try:
+                zygote.control.send(_STOP.pack(flight.id))
+            except OSError as error:
+                self._lose(zygote, f"the fork server is gone ({error.strerror})")
+        elif flight.size == before and events & selectors.EVENT_READ:
+            self._unwatch(flight)  # the channel is closed; only the report is missing
+            flight.watch_at = float("inf")
+        else:
+            self._watch(flight, zygote)
+
+    def _unwatch(self, flight: _Flight) -> None:
+        if flight.watched:
+            self._selector.unregister(flight.channel)
+            flight.watched = 0
+
+    def _control(self, zygote: _Zygote) -> None:
+        try:
+            data = zygote.control.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._lose(zygote, "the fork server died")
+        elif not zygote.ready:
+            self._greet(zygote, data)
+        elif len(data) == _REPORT.size:
+            self._report(zygote, *_REPORT.unpack(data))
+
+    def _greet(self, zygote: _Zygote, data: bytes) -> None:
+        layers = json.loads(data)["layers"]
+        self.layers = self.layers or layers
+        worse = [name for name, state in layers.items() if state != "on" and self.layers.get(name) == "on"]
+        if worse:
+            self.broken = UnsafeError(f"{', '.join(worse)} worked when the run began and does not any more; start again to accept it")
+        zygote.ready = True
+        self._failed_starts = 0
+        self.greeted.set()
+
+    def _report(self, zygote: _Zygote, id: int, mark: int, status: int, cpu_s: float) -> None:
+        flight = zygote.flights.pop(id, None)
+        if flight is None:
+            return
+        whole = flight.receive()
+        self._unwatch(flight)
+        flight.channel.close()
+        fate, detail = ("protocol", "too much output") if not whole or mark == _STOPPED else fate_of_status(status, mark == _TIMED_OUT)
+        if fate == "memory" and cpu_s >= flight.attempt.limits.cpu_s:
+            fate, detail = "timeout", "out of time"
+        flight.attempt.done(Ended(b"".join(flight.data), fate, detail, cpu_s))
+
+    def _lose(self, zygote: _Zygote, why: str) -> None:
+        """A zygote is no use any more: kill it, start another, tell what it was running."""
+        if zygote not in self._zygotes:
+            return
+        self._zygotes.remove(zygote)
+        self._selector.unregister(zygote.control)
+        zygote.process.kill()
+        zygote.end()
+        self.stats["respawns"] += 1
+        self._failed_starts += not zygote.ready
+        if self._failed_starts > 2:
+            self.broken = SandboxError(f"the fork server does not start: {why}. Run `azr-lite doctor --sandbox`")
+        else:
+            self._spawn(zygote.world)
+        flights, zygote.flights = list(zygote.flights.values()), {}
+        for flight in flights:
+            self._unwatch(flight)
+            flight.channel.close()
+            flight.attempt.done(Ended(b"", "infra", why))
+
+    def _timeout(self) -> float | None:
+        soonest = float("inf")
+        for zygote in self._zygotes:
+            if not zygote.ready:
+                soonest = min(soonest, zygote.started + START_S)
+            for flight in zygote.flights.values():
+                soonest = min(soonest, flight.dead_at, float("inf") if flight.watched else flight.watch_at)
+        if self._inbox:
+            return 0
+        return None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
+
+    def _deadlines(self) -> None:
+        now = time.monotonic()
+        for zygote in list(self._zygotes):
+            if not zygote.ready and now > zygote.started + START_S:
+                self._lose(zygote, "the fork server did not start in time")
+            for flight in list(zygote.flights.values()):
+                if flight.dead_at <= now:
+                    self._lose(zygote, "the fork server kept silent past a deadline")
+                    break
+                if flight.watch_at <= now and not flight.watched:
+                    self._watch(flight, zygote)

@@ -1,0 +1,163 @@
+"""One job, as many children as it takes: who answered, who is to blame, what runs again.
+
+Comes in: a job's inputs and what became of each child.  Goes out: one outcome an input, or `InfrastructureError`.
+Not covered: starting children (`pool.py`, `weak.py`) and reading their bytes (`frames.py`).
+
+A missing answer is blamed on the first input without one, but only booked when that input ran *first in its child*;
+else it runs again at the head of a new child. So no input ever pays for its neighbours' time or memory.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from azr_lite.errors import InfrastructureError, SandboxError
+from azr_lite.sandbox import wire
+from azr_lite.sandbox.frames import clean, read_answers
+from azr_lite.sandbox.outcome import Kind, Limits, Outcome
+
+TRIES: Final = 2
+PATIENCE: Final = 2
+"""Timeouts in one job after which its other inputs are not tried."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What one child left: its bytes, its fate ("exit", "infra", or an outcome's kind), why, and its CPU seconds."""
+
+    data: bytes
+    fate: str
+    detail: str = ""
+    cpu_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One child to be: what it reads, what it may use, whom to tell."""
+
+    request: bytes
+    limits: Limits
+    world: str
+    done: Callable[[Ended], None]
+    failed: Callable[[BaseException], None]
+
+
+class Run:
+    """Inputs that share children. `deliver` gets the outcomes, in input order, or the exception that ended it.
+
+    `strict`: stop at the first outcome that is not "ok" (a validation fails as a whole); the rest stay "infra".
+    `backwards`: run the last input first.
+    """
+
+    def __init__(
+        self,
+        submit: Callable[[Attempt], None],
+        stats: Counter[str],
+        deliver: Callable[[list[Outcome] | BaseException], None],
+        program: str,
+        inputs: Sequence[tuple[Any, ...]],
+        entry: str,
+        world: str,
+        limits: Limits,
+        backwards: bool = False,
+        strict: bool = False,
+        inject: Callable[[int], bool] | None = None,
+    ) -> None:
+        self.submit, self.stats, self.deliver, self.inject = submit, stats, deliver, inject
+        self.program, self.entry, self.world, self.limits, self.strict = program, entry, world, limits, strict
+        self.outcomes = [Outcome("infra", detail="not run")] * len(inputs)
+        self.texts: list[str] = [""] * len(inputs)
+        self.waiting: list[int] = []
+        for index in reversed(range(len(inputs))) if backwards else range(len(inputs)):
+            try:
+                self.texts[index] = wire.encode_arguments(inputs[index], limits.output_bytes)
+                self.waiting.append(index)
+            except wire.WireError as error:
+                self.outcomes[index] = Outcome("rejected", detail=f"input: {clean(str(error))}")
+        self.tries = 0
+        self.timeouts = 0
+
+    def start(self) -> None:
+        """Ask for a child, or deliver when there is nothing left to ask."""
+        if self.waiting and len(self.program.encode("utf-8", "replace")) > self.limits.source_bytes:
+            self._book_rest(Outcome("rejected", detail=f"syntax_error: the program is longer than {self.limits.source_bytes} bytes"))
+        if not self.waiting:
+            self.deliver(self.outcomes)
+            return
+        self.tries += 1
+        limits = self.limits
+        request = wire.encode_request(
+            self.program, self.entry, [self.texts[i] for i in self.waiting], limits.recursion, limits.output_bytes, limits.depth, limits.nodes
+        )
+        self.stats["children"] += 1
+        self.submit(Attempt(request, limits, self.world, self._ended, self.deliver))
+
+    def _ended(self, ended: Ended) -> None:
+        try:
+            self._book(ended)
+        except Exception as error:
+            self.deliver(SandboxError(f"the sandbox's own bookkeeping failed: {error!r}"))
+
+    def _book(self, ended: Ended) -> None:
+        if self.inject is not None and self.inject(self.tries):
+            ended = Ended(b"", "infra", "injected")
+        if ended.fate == "infra":
+            self.stats["infra"] += 1
+            if self.tries >= TRIES:
+                self.deliver(InfrastructureError(f"the sandbox failed twice on one job: {ended.detail}. Nothing was booked; start again"))
+            else:
+                self.start()
+            return
+        self.tries = 0
+        asked = len(self.waiting)
+        answers = read_answers(ended.data, asked, self.limits, whole=ended.fate == "exit")
+        if answers is None or ended.fate == "protocol":
+            self._book_rest(Outcome("protocol", detail="wrote something that is not an answer"))
+            self.deliver(self.outcomes)
+            return
+        if ended.fate != "exit":
+            answers = answers[: asked - 1]
+        each = 1000 * ended.cpu_s / max(1, len(answers))
+        for answer in answers:
+            self._take(replace(answer, cpu_ms=each))
+        if len(answers) == 0:
+            kind: Any = "crash" if ended.fate == "exit" else ended.fate
+            self._take(Outcome(kind, detail=ended.detail or "ended without an answer", cpu_ms=1000 * ended.cpu_s))
+            self.timeouts += kind == "timeout"
+        if self.timeouts >= PATIENCE:
+            self._book_rest(Outcome("timeout", detail=f"not tried: {PATIENCE} inputs of this job ran out of time"))
+        if self.strict and any(not o.ok and o.kind != "infra" for o in self.outcomes):
+            self.waiting = []
+        self.start()
+
+    def _take(self, outcome: Outcome) -> None:
+        self.outcomes[self.waiting.pop(0)] = outcome
+        self.stats[outcome.kind] += 1
+
+    def _book_rest(self, outcome: Outcome) -> None:
+        while self.waiting:
+            self._take(outcome)
+
+
+def fate_of_status(status: int, timed_out: bool) -> tuple[Kind | str, str]:
+    """A wait status as a fate and its detail."""
+    if timed_out:
+        return "timeout", "out of time"
+    if os.WIFEXITED(status):
+        code = os.WEXITSTATUS(status)
+        return "exit", "" if code == 0 else f"exit status {code}"
+    number = os.WTERMSIG(status)
+    if number == signal.SIGUSR1:  # the zygote's own sign; a locked child can send no signal
+        return "infra", "a child could not be locked"
+    if number == signal.SIGSYS:
+        return "policy", "a system call that only an attack makes"
+    if number in (signal.SIGXCPU, signal.SIGALRM):
+        return "timeout", "out of time"
+    if number == signal.SIGKILL:
+        return "memory", "killed by the kernel"
+    return "crash", f"signal {number}"

@@ -1,0 +1,287 @@
+"""Values on the wire: what may cross between trainer and child, how it is written, and when two values are equal.
+
+Comes in: plain Python values, or bytes a hostile child wrote.  Goes out: tagged JSON text, values, source text, a verdict.
+Not covered: model-written text (`literal.py`) and the frames around a value (`frames.py`).  Exact builtin types only: a
+subclass (IntEnum, namedtuple, defaultdict, a `str` child) is refused, never normalised.  The child runs this file by path.
+
+Lists are arrays; other types are one-key objects: t tuple, d pairs, s set, z frozenset, i big int (hex), f inf, b bytes, c complex.
+"""
+
+from __future__ import annotations
+
+import json
+from json.encoder import encode_basestring_ascii as _quote  # type: ignore[attr-defined]
+from typing import Any, Final
+
+SIZE: Final = 65536
+DEPTH: Final = 40
+NODES: Final = 20000
+INT_BITS: Final = 4096
+HASHED: Final = 1000
+"""Elements of one set or dict: 9,000 colliding keys cost 0.9 s to build, 1,000 cost 9 ms."""
+
+NOT_LITERAL: Final = "output_not_literal"
+TOO_LONG: Final = "output_too_long"
+NOT_A_NUMBER: Final = "not_a_number"
+_JSON_INT: Final = 1 << 53
+
+
+class WireError(ValueError):
+    """A value that may not cross. `reason` is one of the three codes above."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class _Writer:
+    """Writes one value; `left` counts nodes and characters down. `ordered` sorts dicts too (canonical text)."""
+
+    def __init__(self, size: int, depth: int, nodes: int, ordered: bool) -> None:
+        self.size, self.depth, self.nodes, self.ordered = size, depth, nodes, ordered
+
+    def write(self, value: Any, level: int = 0) -> str:
+        self.nodes -= 1
+        if self.nodes < 0:
+            raise WireError(TOO_LONG, "too many values inside one value")
+        kind = type(value)
+        if value is None:
+            return "null"
+        if kind is bool:
+            return "true" if value else "false"
+        if kind is int:
+            return self._int(value)
+        if kind is str:
+            return self._str(value)
+        if kind is float:
+            return self._float(value)
+        if level >= self.depth:
+            raise WireError(TOO_LONG, f"nested deeper than {self.depth}")
+        if kind is list:
+            return f"[{self._items(value, level)}]"
+        if kind is tuple:
+            return f'{{"t":[{self._items(value, level)}]}}'
+        if kind is dict:
+            return self._dict(value, level)
+        if kind is set or kind is frozenset:
+            if len(value) > HASHED:
+                raise WireError(TOO_LONG, f"a set of more than {HASHED} elements")
+            texts = sorted([self.write(item, level + 1) for item in value])
+            return f'{{"{"s" if kind is set else "z"}":[{",".join(texts)}]}}'
+        if kind is bytes:
+            if 2 * len(value) > self.size:
+                raise WireError(TOO_LONG, "bytes too long")
+            self.size -= 2 * len(value)
+            return f'{{"b":"{value.hex()}"}}'
+        if kind is complex:
+            if value != value:
+                raise WireError(NOT_A_NUMBER, "not a number")
+            return f'{{"c":["{value.real!r}","{value.imag!r}"]}}'
+        name = getattr(kind, "__name__", "?")
+        raise WireError(NOT_LITERAL, f"a value of type {name if type(name) is str else '?'} is not a literal")
+
+    def _items(self, items: list[Any] | tuple[Any, ...], level: int) -> str:
+        if len(items) > self.nodes:
+            raise WireError(TOO_LONG, "too many values inside one value")
+        return ",".join([self.write(item, level + 1) for item in items])
+
+    def _dict(self, value: dict[Any, Any], level: int) -> str:
+        if len(value) > HASHED:
+            raise WireError(TOO_LONG, f"a dict of more than {HASHED} keys")
+        pairs = [f"[{self.write(key, level + 1)},{self.write(item, level + 1)}]" for key, item in value.items()]
+        if self.ordered:
+            pairs.sort()
+        return f'{{"d":[{",".join(pairs)}]}}'
+
+    def _int(self, value: int) -> str:
+        if -_JSON_INT < value < _JSON_INT:
+            return str(value)
+        if value.bit_length() > INT_BITS:
+            raise WireError(TOO_LONG, f"an integer of more than {INT_BITS} bits")
+        text = f'{{"i":"{value:x}"}}'
+        self.size -= len(text)
+        if self.size < 0:
+            raise WireError(TOO_LONG, "too much text")
+        return text
+
+    def _float(self, value: float) -> str:
+        if value != value:
+            raise WireError(NOT_A_NUMBER, "not a number")
+        if value in (_INF, -_INF):
+            return '{"f":"inf"}' if value > 0 else '{"f":"-inf"}'
+        return repr(value)
+
+    def _str(self, value: str) -> str:
+        self.size -= len(value)
+        if self.size < 0:
+            raise WireError(TOO_LONG, "too much text")
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise WireError(NOT_LITERAL, "a lone surrogate is not text") from None
+        return str(_quote(value))
+
+
+_INF: Final = float("inf")
+
+
+def encode(value: Any, size: int = SIZE, depth: int = DEPTH, nodes: int = NODES, ordered: bool = False) -> str:
+    """ASCII tagged JSON of a plain value. Raises `WireError` for anything else, or over a cap; never cuts."""
+    text = _Writer(size, depth, nodes, ordered).write(value)
+    if len(text) > size:
+        raise WireError(TOO_LONG, f"{len(text)} characters, limit {size}")
+    return text
+
+
+def encode_arguments(arguments: tuple[Any, ...], size: int = SIZE) -> str:
+    """`encode` for an argument tuple: the tuple itself is not a level. Raises `WireError`."""
+    return _Writer(size, DEPTH, NODES, False).write(arguments, -1)
+
+
+def encode_request(
+    program: str, entry: str, inputs: list[str], recursion: int, size: int = SIZE, depth: int = DEPTH, nodes: int = NODES
+) -> bytes:
+    """What a child reads; `inputs` come from `encode_arguments`."""
+    return f"[{json.dumps(program)},{json.dumps(entry)},[{','.join(inputs)}],{recursion},{size},{depth},{nodes}]".encode()
+
+
+class Tag:
+    """A one-key JSON object on its way to a value."""
+
+    __slots__ = ("body", "key")
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        if len(pairs) != 1:
+            raise WireError(NOT_LITERAL, "an object must have one key")
+        self.key, self.body = pairs[0]
+
+
+def _int_token(text: str) -> int:
+    if len(text) > 17:
+        raise WireError(NOT_LITERAL, "number too long")
+    return int(text)
+
+
+def _float_token(text: str) -> float:
+    if len(text) > 25:
+        raise WireError(NOT_LITERAL, "number too long")
+    return float(text)
+
+
+def _no_token(text: str) -> None:
+    raise WireError(NOT_LITERAL, f"{text} is not JSON")
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=Tag, parse_int=_int_token, parse_float=_float_token, parse_constant=_no_token)
+
+
+def parse(text: str) -> Any:
+    """JSON text to arrays, scalars and `Tag`s. Raises `WireError`."""
+    try:
+        return _decoder.decode(text)
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise WireError(NOT_LITERAL, f"not JSON: {error}"[:200]) from None
+
+
+def build(tree: Any, level: int = 0) -> Any:
+    """A value, freshly made, from what `parse` gave. Raises `WireError`."""
+    if type(tree) is list:
+        if level >= DEPTH:
+            raise WireError(TOO_LONG, "nested too deep")
+        return [build(item, level + 1) for item in tree]
+    if type(tree) is not Tag:
+        return tree
+    key, body = tree.key, tree.body
+    if level >= DEPTH:
+        raise WireError(TOO_LONG, "nested too deep")
+    if key in ("t", "s", "z", "d") and type(body) is list:
+        if key == "t":
+            return tuple([build(item, level + 1) for item in body])
+        return _hashed(key, body, level)
+    if key == "c" and type(body) is list and len(body) == 2 and type(body[0]) is type(body[1]) is str:
+        return complex(_short_float(body[0]), _short_float(body[1]))
+    if key == "f" and body in ("inf", "-inf"):
+        return float(body)
+    if type(body) is str:
+        try:
+            if key == "i" and len(body) <= INT_BITS // 4 + 1:
+                return int(body, 16)
+            if key == "b":
+                return bytes.fromhex(body)
+        except ValueError:
+            pass
+    raise WireError(NOT_LITERAL, "unknown tag")
+
+
+def _short_float(text: str) -> float:
+    try:
+        return float(text) if len(text) <= 25 else float("nan")
+    except ValueError:
+        raise WireError(NOT_LITERAL, "not a float") from None
+
+
+def _hashed(key: str, body: list[Any], level: int) -> Any:
+    if len(body) > HASHED:
+        raise WireError(TOO_LONG, "too many elements")
+    try:
+        if key == "d":
+            pairs = [build(pair, level) for pair in body if type(pair) is list and len(pair) == 2]
+            value: Any = {k: v for k, v in pairs}
+        else:
+            value = {build(item, level + 1) for item in body}
+    except TypeError:
+        raise WireError(NOT_LITERAL, "an element cannot be hashed") from None
+    if len(value) != len(body):
+        raise WireError(NOT_LITERAL, "the same element twice")
+    return frozenset(value) if key == "z" else value
+
+
+def decode(text: str, size: int = SIZE, depth: int = DEPTH, nodes: int = NODES) -> Any:
+    """The value of `text`, which must be exactly what `encode` writes for it. Raises `WireError` and nothing else."""
+    if len(text) > size:
+        raise WireError(TOO_LONG, f"{len(text)} characters, limit {size}")
+    value = build(parse(text))
+    if encode(value, size, depth, nodes) != text:
+        raise WireError(NOT_LITERAL, "not canonical")
+    return value
+
+
+def canonical(value: Any) -> str:
+    """One text per value: types kept apart, sets and dicts sorted. Raises `WireError` for what is not plain."""
+    return _Writer(1 << 30, DEPTH, 1 << 30, True).write(value)
+
+
+def compare(a: Any, b: Any, mode: str = "python") -> bool:
+    """Equality of plain values. `python`: `==` (True == 1 == 1.0). `typed`: types and the sign of zero count. NaN: never."""
+    if mode not in ("python", "typed"):
+        raise ValueError(f"unknown equality mode {mode!r}: use 'python' or 'typed'")
+    try:
+        same = canonical(a) == canonical(b)
+    except WireError:
+        return False
+    return same or (mode == "python" and bool(a == b))
+
+
+def render(value: Any) -> str:
+    """Source text in `repr` style, the same on every run: sets are written in canonical order. Raises `WireError`."""
+    canonical(value)
+    return _render(value)
+
+
+def _render(value: Any) -> str:
+    kind = type(value)
+    if kind is list:
+        return f"[{', '.join(map(_render, value))}]"
+    if kind is tuple:
+        return f"({_render(value[0])},)" if len(value) == 1 else f"({', '.join(map(_render, value))})"
+    if kind is dict:
+        return "{" + ", ".join(f"{_render(key)}: {_render(item)}" for key, item in value.items()) + "}"
+    if kind is set or kind is frozenset:
+        kinds = {type(item) for item in value}
+        natural = kinds <= {int, float, bool} or kinds == {str}  # others have no total order (frozensets compare by inclusion)
+        items = [_render(item) for item in (sorted(value) if natural else sorted(value, key=canonical))]
+        if kind is frozenset:
+            return f"frozenset({{{', '.join(items)}}})" if items else "frozenset()"
+        return f"{{{', '.join(items)}}}" if items else "set()"
+    return repr(value)
