@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from itertools import pairwise
 
 from azr_lite.nano.language import skeleton
 from azr_lite.triplet import InductionTask, Task, Triplet
@@ -29,7 +30,7 @@ def held_pair(first: str, second: str) -> bool:
 
 def held_skeleton(names: tuple[str, ...]) -> bool:
     """Whether a chain contains a held-out pair or triple."""
-    if any(held_pair(a, b) for a, b in zip(names, names[1:], strict=False)):
+    if any(held_pair(a, b) for a, b in pairwise(names)):
         return True
     return any(_draw(names[i : i + 3]) < TRIPLE_SHARE for i in range(len(names) - 2))
 

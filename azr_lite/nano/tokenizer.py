@@ -1,6 +1,7 @@
 """Word-level tokenizer of the nano world: about 200 tokens, exact round trip for every ASCII text.
 
-Comes in: nothing.  Goes out: a `PreTrainedTokenizerFast`, also loadable from the shipped folder by `AutoTokenizer`.
+Comes in: nothing.  Goes out: a `PreTrainedTokenizerFast`; load saved folders with that class (`AutoTokenizer` puts the splitting
+rule of Qwen2 in place of ours).
 Tags, fence openers and closers, commands, hint words and the idioms of the mini-language are single tokens, and so are
 the integers 0 to 99; everything else falls back to single ASCII characters.
 Not covered: characters beyond ASCII (they become ``<unk>``).

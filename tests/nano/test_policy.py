@@ -1,0 +1,164 @@
+"""The nano policy: tokenizer, weights and sampler."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from azr_lite.nano.demonstrations import RULES, Mixture, demonstration  # noqa: E402
+from azr_lite.nano.generator import draw_induction, draw_triplet  # noqa: E402
+from azr_lite.nano.heldout import held_out  # noqa: E402
+from azr_lite.nano.model import WEIGHTS, load_nano  # noqa: E402
+from azr_lite.nano.pretrain import Plan, train, write  # noqa: E402
+from azr_lite.nano.sampler import NanoSampler  # noqa: E402
+from azr_lite.nano.tokenizer import build_tokenizer  # noqa: E402
+from azr_lite.parsing import parse_reply  # noqa: E402
+from azr_lite.prompts.compact import COMPACT  # noqa: E402
+from azr_lite.tasks import get_game  # noqa: E402
+from azr_lite.triplet import Rejection  # noqa: E402
+
+ASCII = st.text(alphabet=[chr(code) for code in (9, 10, 13, *range(32, 127))])
+PIECES = st.lists(st.one_of(ASCII, st.sampled_from(["<think>", "```python\n", "\n```", "x[::-1]", "42", "then ?", "\n    x = ", "  "]))).map("".join)
+
+
+@pytest.fixture(scope="module")
+def nano():
+    torch.set_num_threads(1)
+    return load_nano()
+
+
+@given(PIECES)
+@settings(max_examples=300, deadline=None)
+def test_tokenizer_round_trip_is_exact(text):
+    tokenizer = _TOKENIZER
+    ids = tokenizer(text)["input_ids"]
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.unk_token_id not in ids
+
+
+_TOKENIZER = build_tokenizer()
+
+
+def test_shipped_tokenizer_is_the_built_one(nano):
+    assert nano[1].get_vocab() == _TOKENIZER.get_vocab()
+    from transformers import PreTrainedTokenizerFast
+
+    text = "solve deduction\n```python\ndef f(x):\n    x = x[::-1]\n    return x\n```\n<think>"
+    assert PreTrainedTokenizerFast.from_pretrained(str(WEIGHTS))(text)["input_ids"] == _TOKENIZER(text)["input_ids"]
+    for word in ("<think>", "</think>", "<answer>", "</answer>", "```python\n", "```input\n", "\n```"):
+        assert len(_TOKENIZER(word)["input_ids"]) == 1
+
+
+def test_weights_are_small_and_finite(nano):
+    model, _ = nano
+    assert sum(file.stat().st_size for file in WEIGHTS.iterdir()) < 4e6
+    assert 2e5 < sum(p.numel() for p in model.parameters()) < 1.1e6
+    assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
+
+
+def test_prompts_and_replies_are_short():
+    rng = random.Random(0)
+    drawn = [demonstration(rng, Mixture()) for _ in range(800)]
+    assert max(len(ids) for ids in _TOKENIZER([d.prompt for d in drawn])["input_ids"]) <= 160
+    assert max(len(ids) for ids in _TOKENIZER([d.reply for d in drawn])["input_ids"]) <= 128
+    for tasks in held_out(30, 0).values():
+        for task in tasks:
+            assert len(_TOKENIZER(get_game(task.type).solve_prompt(COMPACT, task, RULES))["input_ids"]) <= 160
+
+
+def _prompts(tokenizer, count):
+    rng = random.Random(3)
+    return tokenizer([demonstration(rng, Mixture()).prompt for _ in range(count)])["input_ids"]
+
+
+def test_sampler_log_probabilities_equal_transformers(nano):
+    model, tokenizer = nano
+    prompts = _prompts(tokenizer, 40)
+    prompts += prompts[:10]
+    sampler = NanoSampler(model, tokenizer.eos_token_id, tokenizer.pad_token_id, 48, chunk=32)
+    samples = sampler(prompts, greedy=False, seed=5)
+    assert samples == sampler(prompts, greedy=False, seed=5)
+    assert samples != sampler(prompts, greedy=False, seed=6)
+    with torch.no_grad():
+        for prompt, (ids, logps, truncated) in zip(prompts, samples, strict=True):
+            logits = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1]
+            expected = torch.log_softmax(logits, -1).gather(1, torch.tensor(ids)[:, None])[:, 0]
+            assert torch.allclose(expected, torch.tensor(logps), atol=2e-4)
+            assert truncated == (ids[-1] != tokenizer.eos_token_id)
+            assert tokenizer.eos_token_id not in ids[:-1]
+            assert len(ids) == (48 if truncated else ids.index(tokenizer.eos_token_id) + 1)
+
+
+def test_greedy_sampler_equals_transformers_generate(nano):
+    model, tokenizer = nano
+    prompts = _prompts(tokenizer, 6)
+    samples = NanoSampler(model, tokenizer.eos_token_id, tokenizer.pad_token_id, 32)(prompts, greedy=True, seed=0)
+    for prompt, (ids, _, _) in zip(prompts, samples, strict=True):
+        whole = model.generate(torch.tensor([prompt]), max_new_tokens=32, do_sample=False, use_cache=True)[0, len(prompt) :]
+        assert whole.tolist() == ids
+
+
+def test_sampler_follows_the_weights(nano):
+    model, tokenizer = load_nano()
+    prompts = _prompts(tokenizer, 4)
+    sampler = NanoSampler(model, tokenizer.eos_token_id, tokenizer.pad_token_id, 16)
+    before = sampler(prompts, greedy=True, seed=0)
+    with torch.no_grad():
+        model.model.embed_tokens.weight.add_(torch.randn_like(model.model.embed_tokens.weight))
+    assert sampler(prompts, greedy=True, seed=0) != before
+
+
+def test_one_operation_is_mastered(nano):
+    model, tokenizer = nano
+    sampler = NanoSampler(model, tokenizer.eos_token_id, tokenizer.pad_token_id, 96)
+    rng = random.Random(2024)
+    for type_, bar in (("deduction", 0.8), ("abduction", 0.7)):
+        tasks = [draw_triplet(rng, type_, 1) for _ in range(60)]
+        assert _accuracy(sampler, tokenizer, tasks) >= bar, type_
+    tasks = [draw_induction(rng, 1) for _ in range(60)]
+    assert _accuracy(sampler, tokenizer, tasks) >= 0.4
+
+
+def _accuracy(sampler, tokenizer, tasks):
+    prompts = [get_game(task.type).solve_prompt(COMPACT, task, RULES) for task in tasks]
+    samples = sampler(tokenizer(prompts)["input_ids"], greedy=True, seed=0)
+    right = 0
+    for task, (ids, _, _) in zip(tasks, samples, strict=True):
+        reply = parse_reply(COMPACT.prefill + tokenizer.decode(ids, skip_special_tokens=True))
+        answer = reply if isinstance(reply, Rejection) else get_game(task.type).parse_answer(reply, task, RULES)
+        if isinstance(answer, Rejection):
+            continue
+        right += repr(answer.value) == task.output if task.type == "deduction" else _agrees(answer, task)
+    return right / len(tasks)
+
+
+def _agrees(answer, task):
+    """Model text run in this process: harmless here, since only chains of the mini-language are run."""
+    from azr_lite.nano.language import skeleton
+
+    if skeleton(answer.program) is None:
+        return False
+    space: dict = {}
+    exec(answer.program, space)
+    wanted = task.outputs if task.type == "abduction" else task.outputs[task.shown :]
+    try:
+        return all(repr(space["f"](*given)) == output for given, output in zip(answer.inputs, wanted, strict=True))
+    except (TypeError, ValueError, IndexError, AttributeError):
+        return False
+
+
+def test_warm_start_is_deterministic_and_writes_whole_folders(tmp_path):
+    plan = Plan(examples=96, batch=32, pool=2)
+    weights = []
+    for _ in range(2):
+        model, tokenizer, numbers = train(plan, Mixture(), log=lambda *a, **k: None)
+        weights.append(model.lm_head.weight.clone())
+        write(tmp_path / "weights", model, tokenizer, plan, Mixture(), numbers)
+    assert torch.equal(*weights)
+    loaded, _ = load_nano(tmp_path / "weights")
+    assert torch.equal(loaded.lm_head.weight, weights[0])
+    assert [path.name for path in tmp_path.iterdir()] == ["weights"]
