@@ -23,6 +23,7 @@ from azr_lite.sandbox import wire
 from azr_lite.sandbox.outcome import Job, Level, Limits, Outcome, Validation
 from azr_lite.sandbox.schedule import Run
 
+DEFAULT_LIMITS = Limits()
 T = TypeVar("T")
 Inputs = Sequence[tuple[Any, ...]]
 
@@ -37,7 +38,7 @@ class Executor:
 
     def __init__(
         self,
-        limits: Limits = Limits(),
+        limits: Limits = DEFAULT_LIMITS,
         workers: int | None = None,
         allow_weak: bool = False,
         *,
@@ -62,6 +63,11 @@ class Executor:
         self.level: Level = level_of(self.layers)
         if self.level is Level.WEAK:
             self._accept_weak(allow_weak)
+        elif self.level is Level.KERNEL:
+            import logging
+
+            missing = ", ".join(f"{name} ({state})" for name, state in self.layers.items() if state != "on")
+            logging.getLogger("azr_lite.sandbox").warning("isolated by the system-call filter alone; missing: %s", missing)
 
     def _accept_weak(self, allowed: bool) -> None:
         missing = ", ".join(f"{name} ({state})" for name, state in self.layers.items() if state != "on")

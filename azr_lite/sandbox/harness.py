@@ -11,10 +11,13 @@ from __future__ import annotations
 import ast
 import builtins
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, Final
 
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import wire  # type: ignore[import-not-found]
 
 ALLOWED: Final = frozenset(
@@ -23,6 +26,11 @@ ALLOWED: Final = frozenset(
 _LAZY: Final = ["collections.abc", "unicodedata", "weakref", "types", "warnings", "keyword", "reprlib", "inspect", "encodings.ascii", "encodings.latin_1", "encodings.utf_8", "encodings.utf_16", "encodings.utf_32", "encodings.utf_16_le", "encodings.utf_16_be", "encodings.cp1252", "encodings.hex_codec", "encodings.rot_13", "encodings.unicode_escape", "encodings.raw_unicode_escape", "encodings.punycode"]
 """What the allowed modules and the compiler import only when first used; after the lock-down nothing can be loaded."""
 
+_SAMPLE: Final = """import math
+from collections import Counter
+def f(a, b=2):
+    return [Counter(a).most_common(1), f'{b!r:>5}', {1: (2.5,)}]
+"""
 MESSAGE: Final = 300
 _import = builtins.__import__
 _BUILTINS: dict[str, Any] = {}
@@ -34,9 +42,8 @@ def _guarded_import(name: str, globals: Any = None, locals: Any = None, fromlist
     return _import(name, globals, locals, fromlist, level)
 
 
-def prepare() -> None:
+def prepare(rounds: int = 40) -> None:
     """Load everything a program may need, warm the interpreter, then cut the import system off from files."""
-    import os
     import warnings
 
     os.register_at_fork = lambda **hooks: None  # `random` (behind `statistics`) would re-seed in every fork
@@ -47,9 +54,8 @@ def prepare() -> None:
             continue
     warnings.simplefilter("ignore")
     _BUILTINS.update(vars(builtins), __import__=_guarded_import)
-    sample = "import math\nfrom collections import Counter\ndef f(a, b=2):\n    '''x'''\n    return [Counter(a).most_common(1), f'{b!r:>5}', {1: (2.5,)}]\n"
-    data = wire.encode_request(sample, "f", ['{"t":["abc"]}', '{"t":[[1,{"d":[[1,{"s":[2]}]]}],1.5]}', '{"t":[]}'], 1000)
-    for _ in range(40):
+    data = wire.encode_request(_SAMPLE, "f", ['{"t":["abc"]}', '{"t":[[1,{"d":[[1,{"s":[2]}]]}],1.5]}', '{"t":[]}'], 1000)
+    for _ in range(rounds):
         serve(data, len)
     sys.path[:] = []
     sys.meta_path[:] = []
@@ -122,20 +128,27 @@ def _line(status: str, **fields: str) -> bytes:
     return json.dumps({"s": status, **cut}, separators=(",", ":")).encode() + b"\n"
 
 
-def main() -> None:
+def main(cpu_s: float, memory_mb: int) -> None:
     """The weak backend's child: one request on stdin, answers on stdout; the program sees neither."""
-    import os
-
-    prepare()
+    try:
+        import resource
+    except ImportError:  # Windows
+        resource = None  # type: ignore[assignment]
+    prepare(rounds=0)
     data = sys.stdin.buffer.read()
     channel = os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
+    if resource is not None:
+        for limit, value in ((resource.RLIMIT_CPU, int(cpu_s) + 1), (resource.RLIMIT_AS, memory_mb << 20), (resource.RLIMIT_NPROC, 0)):
+            try:
+                resource.setrlimit(limit, (value, value + (limit == resource.RLIMIT_CPU)))
+            except (ValueError, OSError):
+                continue  # macOS has no RLIMIT_AS
     serve(data, lambda line: os.write(channel, line))
-    sys.stdout = sys.stderr = None
     os._exit(0)
 
 
 if __name__ == "__main__":
-    main()
+    main(float(sys.argv[1]), int(sys.argv[2]))

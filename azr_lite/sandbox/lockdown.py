@@ -20,7 +20,8 @@ import syscalls  # type: ignore[import-not-found]
 OWN_UID: Final = 61337
 """A uid nobody else has: signals and RLIMIT_NPROC are per uid, and `nobody` is shared."""
 
-_NEW = {"mount": 0x00020000, "cgroup": 0x02000000, "uts": 0x04000000, "ipc": 0x08000000, "user": 0x10000000, "pid": 0x20000000, "net": 0x40000000}
+_NEW_ALL: Final = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
+"""CLONE_NEW: NS (mount), CGROUP, UTS, IPC, USER, PID, NET."""
 _NOSUID_NODEV_NOEXEC: Final = 2 | 4 | 8
 _RDONLY, _REMOUNT, _BIND, _REC, _PRIVATE = 1, 32, 4096, 16384, 1 << 18
 _DETACH: Final = 2
@@ -83,7 +84,7 @@ def own_uid() -> None:
 def new_namespaces() -> None:
     """New user, mount, pid, net, ipc, uts, cgroup namespaces; the next fork is pid 1."""
     uid, gid = os.geteuid(), os.getegid()
-    check(libc.unshare(sum(_NEW.values())))
+    check(libc.unshare(_NEW_ALL))
     for path, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
         with open(f"/proc/self/{path}", "w") as file:
             file.write(text)

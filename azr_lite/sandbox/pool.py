@@ -41,7 +41,7 @@ _TIMED_OUT, _STOPPED = 1, 2
 class _Flight:
     """One execution under way: our end of its channel and what came through it."""
 
-    __slots__ = ("id", "attempt", "channel", "data", "unsent", "size", "watch_at", "dead_at", "watched")
+    __slots__ = ("attempt", "channel", "data", "dead_at", "id", "size", "unsent", "watch_at", "watched")
 
     def __init__(self, id: int, attempt: Attempt, channel: socket.socket) -> None:
         now = time.monotonic()
@@ -85,10 +85,9 @@ class _Zygote:
         self.ready = False
         self.started = time.monotonic()
         self.flights: dict[int, _Flight] = {}
-        options = ["-s", "-S", "-B"] + (["-P"] if sys.version_info >= (3, 11) else [])
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, *options, _ZYGOTE, str(theirs.fileno()), str(os.getpid()), skip],
+                [sys.executable, "-s", "-S", "-P", "-B", _ZYGOTE, str(theirs.fileno()), str(os.getpid()), skip],
                 env={"PYTHONHASHSEED": SEEDS[world], "PYTHONUTF8": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -227,7 +227,7 @@ def _hashed(key: str, body: list[Any], level: int) -> Any:
     try:
         if key == "d":
             pairs = [build(pair, level) for pair in body if type(pair) is list and len(pair) == 2]
-            value: Any = {k: v for k, v in pairs}
+            value: Any = dict(pairs)
         else:
             value = {build(item, level + 1) for item in body}
     except TypeError:

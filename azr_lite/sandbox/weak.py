@@ -1,0 +1,117 @@
+"""The weak backend (macOS, Windows): a fresh, short-lived Python an execution, with resource limits and a watchdog.
+
+Comes in: `Attempt`s from any thread.  Goes out: `Ended`s, on a worker thread.
+Not covered: isolation.  A program runs as the user and can read files, use the network and start processes; memory is only limited
+where RLIMIT_AS works (not on macOS or Windows).  `Executor` refuses this backend unless `allow_weak`.  Tested on Linux only.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from azr_lite.errors import SandboxError
+from azr_lite.sandbox.frames import MAX_ANSWER
+from azr_lite.sandbox.pool import SEEDS
+from azr_lite.sandbox.schedule import Attempt, Ended, fate_of_status
+
+_HARNESS: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "harness.py")
+_LAYERS: Final = ("seccomp", "no_new_privs", "namespaces", "empty_root", "landlock", "no_capabilities", "own_uid")
+
+
+class WeakPool:
+    """`workers` threads, each with one child at a time. The same interface as `pool.Pool`."""
+
+    def __init__(self, workers: int) -> None:
+        self.layers = dict.fromkeys(_LAYERS, f"off: not available on {sys.platform}")
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="azr-weak")
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._closed = False
+
+    def submit(self, attempt: Attempt) -> None:
+        """Queue one execution. Any thread."""
+        try:
+            self._threads.submit(self._run, attempt)
+        except RuntimeError:
+            attempt.failed(SandboxError("the executor was closed"))
+
+    def close(self) -> None:
+        """Kill what runs and refuse the rest."""
+        self._closed = True
+        for process in list(self._running):
+            _kill(process)
+        self._threads.shutdown(wait=True)
+
+    def _run(self, attempt: Attempt) -> None:
+        if self._closed:
+            attempt.failed(SandboxError("the executor was closed"))
+            return
+        try:
+            ended = self._execute(attempt)
+        except OSError as error:
+            ended = Ended(b"", "infra", f"cannot start Python: {error}")
+        attempt.done(ended)
+
+    def _execute(self, attempt: Attempt) -> Ended:
+        limits = attempt.limits
+        environment = {"PYTHONHASHSEED": SEEDS[attempt.world], "PYTHONUTF8": "1"}
+        if sys.platform == "win32":
+            environment["SYSTEMROOT"] = os.environ.get("SYSTEMROOT", "")
+        started = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-s", "-S", "-P", "-B", _HARNESS, str(limits.cpu_s), str(limits.memory_mb)],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=sys.platform != "win32",
+            cwd=os.path.dirname(sys.executable),
+        )
+        self._running.add(process)
+        timed_out = threading.Event()
+        late = threading.Timer(limits.cpu_s * limits.wall_factor + 1.5, lambda: (timed_out.set(), _kill(process)))
+        late.start()
+        try:
+            data = _talk(process, attempt.request)
+            if len(data) > MAX_ANSWER:
+                return Ended(b"", "protocol", "too much output")
+            status = process.wait()
+        finally:
+            late.cancel()
+            _kill(process)
+            process.wait()
+            self._running.discard(process)
+        spent = time.monotonic() - started
+        if timed_out.is_set():
+            return Ended(data, "timeout", "out of time", spent)
+        fate, detail = ("exit", "") if status >= 0 else fate_of_status(-status, False)
+        return Ended(data, fate, detail, spent)
+
+
+def _talk(process: subprocess.Popen[bytes], request: bytes) -> bytes:
+    """Write the request, read at most one byte more than an answer may have."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        with process.stdin as pipe:
+            pipe.write(request)
+    except OSError:
+        pass
+    with process.stdout as pipe:
+        return pipe.read(MAX_ANSWER + 1)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    try:
+        if sys.platform == "win32":
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
