@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
+import tyro
+
 from azr_lite.errors import AzrError, ConfigError
 
 
@@ -42,8 +44,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_verb(words: list[str]) -> int:
     """Self-play from the start: --preset NAME, any setting, --dry-run."""
-    import tyro
-
     from azr_lite.config import Config, preset, save_config
     from azr_lite.loop import resolve, run
 
@@ -63,8 +63,6 @@ def run_verb(words: list[str]) -> int:
 
 def resume_verb(words: list[str]) -> int:
     """Go on with a run: azr-lite resume PATH [--steps N]."""
-    import tyro
-
     from azr_lite.loop import resume
 
     def arguments(path: Annotated[Path, tyro.conf.Positional], steps: int = 0) -> tuple[Path, int]:
@@ -83,8 +81,6 @@ def resume_verb(words: list[str]) -> int:
 
 def doctor_verb(words: list[str]) -> int:
     """What this machine offers: azr-lite doctor [--sandbox] (with --sandbox: attack the sandbox and count leaks)."""
-    import tyro
-
     @dataclasses.dataclass
     class Arguments:
         sandbox: bool = False
@@ -110,8 +106,6 @@ def doctor_verb(words: list[str]) -> int:
 
 def bench_verb(words: list[str]) -> int:
     """Measure on this machine: azr-lite bench sandbox [--json] [--repeats N]."""
-    import tyro
-
     def arguments(what: Annotated[str, tyro.conf.Positional], json: bool = False, repeats: int = 5) -> tuple[str, bool, int]:
         """Measure, paired, in one run.
 

@@ -6,9 +6,11 @@ Not covered: the sandbox's layers (`sandbox/probe.py`), what would fit (`hardwar
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import subprocess
+import warnings
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ LIBRARIES = ("azr-lite", "torch", "transformers", "trl", "peft", "accelerate", "
 
 
 def quiet_libraries() -> None:
-    """No telemetry, no progress bars of others, no tokenizer forks. Only where the user has not decided otherwise."""
+    """No telemetry, no progress bars or notices of others, no tokenizer forks. Only where the user has not decided otherwise."""
     for name, value in {
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -26,6 +28,8 @@ def quiet_libraries() -> None:
         "TRANSFORMERS_VERBOSITY": "error",
     }.items():
         os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\..*|trl\..*")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def describe_environment() -> dict[str, Any]:

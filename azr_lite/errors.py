@@ -9,7 +9,7 @@ class AzrError(Exception):
     """Base of every error that azr_lite raises on purpose."""
 
 
-class ConfigError(AzrError, ValueError):
+class ConfigError(AzrError):
     """A setting is wrong; raised before anything is loaded."""
 
 

@@ -119,7 +119,7 @@ class _Session:
         trainer = build_trainer(c, policy, style, self.selfplay, self.directory.path, on_step=self._on_step, sampler=sampler)
         self.selfplay.count_tokens = trainer.count_tokens
         if c.self_test:
-            self.reporter.facts([f"learning self-test: {self_test(trainer).sentence}"])
+            self.reporter.facts([self_test(trainer).sentence])
         return trainer
 
     @property

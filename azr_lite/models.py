@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,46 +19,39 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from azr_lite.config import Config
 from azr_lite.errors import ModelError
-from azr_lite.prompts.base import Style
 
 
 @dataclass(frozen=True)
 class Precision:
-    """Where the policy lives and in which types. `compute`: the autocast type, None for plain float32 arithmetic."""
+    """Where the policy lives and in which types. `compute`: the type of arithmetic; autocast unless float32."""
 
     device: str
     weights: torch.dtype
-    compute: torch.dtype | None
+    compute: torch.dtype
     reason: str
 
 
 @dataclass
 class Policy:
-    """A loaded policy. `reasons`: one line for each choice made. `peft_config`: None when all weights are trained."""
+    """A loaded policy. `compute`: the type of arithmetic (autocast unless float32). `peft_config`: None when all weights are
+    trained. `reasons`: one line for each choice made."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    name: str
-    precision: Precision
     style: str
-    peft_config: Any = None
+    peft_config: Any
+    device: torch.device
+    dtype: torch.dtype
+    compute: torch.dtype
     reasons: list[str] = field(default_factory=list)
-
-    @property
-    def device(self) -> str:
-        return self.precision.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.precision.weights
 
 
 def load_policy(config: Config) -> Policy:
     """Load what `config.model` names, as `config.tuning` wants it. Raises ModelError with one sentence."""
     precision = choose_precision(config)
-    name, model, tokenizer, origin = _load(config, precision)
+    model, tokenizer, origin = _load(config, precision)
     reasons = [origin, precision.reason]
-    reasons += _give_pad_token(tokenizer, name)
+    reasons += _give_pad_token(tokenizer, config.model)
     style, why = _choose_style(config, tokenizer)
     reasons.append(why)
     model.config.use_cache = True
@@ -67,7 +59,7 @@ def load_policy(config: Config) -> Policy:
     if config.tuning != "full":
         peft_config = _adapters(config)
         reasons.append(f"{config.tuning}: rank {config.lora_rank} adapters on all linear layers, float32, no dropout")
-    return Policy(model, tokenizer, name, precision, style, peft_config, reasons)
+    return Policy(model, tokenizer, style, peft_config, torch.device(precision.device), precision.weights, precision.compute, reasons)
 
 
 # ---------------------------------------------------------------- device and types
@@ -83,15 +75,15 @@ def choose_precision(config: Config) -> Precision:
     half = _half(config, device)
     where = f"{device}: {'a GPU is here' if device == 'cuda' else 'asked for' if config.device == 'cpu' else 'no GPU here'}"
     if config.tuning == "full":
-        compute = half if half is not None and (device == "cuda" or config.dtype != "auto") else None
-        arithmetic = f"{_short(compute)} arithmetic" if compute else "float32 arithmetic"
+        compute = half if half is not None and (device == "cuda" or config.dtype != "auto") else torch.float32
+        arithmetic = f"{_short(compute)} arithmetic"
         return Precision(device, torch.float32, compute, f"{where}; float32 weights (all are trained), {arithmetic}")
     weights = half or torch.float32
     if config.tuning == "qlora" and half is None:
         weights = torch.bfloat16  # the 4-bit kernels compute in 16 bits even where that is slow
     why = "as set" if config.dtype != "auto" else "the machine has it" if half else "no 16-bit arithmetic here"
     base = "4-bit base, computing in" if config.tuning == "qlora" else "frozen base in"
-    return Precision(device, weights, weights if weights != torch.float32 else None, f"{where}; {base} {_short(weights)}: {why}")
+    return Precision(device, weights, weights, f"{where}; {base} {_short(weights)}: {why}")
 
 
 def _half(config: Config, device: str) -> torch.dtype | None:
@@ -112,19 +104,19 @@ def _short(dtype: torch.dtype) -> str:
 # ---------------------------------------------------------------- loading
 
 
-def _load(config: Config, precision: Precision) -> tuple[str, PreTrainedModel, PreTrainedTokenizerBase, str]:
-    """Name, model, tokenizer, and a line saying where they came from."""
+def _load(config: Config, precision: Precision) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
+    """Model, tokenizer, and a line saying where they came from."""
     named = config.model
     if named == "nano":
         from azr_lite.nano.model import load_nano
 
         model, tokenizer = load_nano()
-        return "nano", _dense(config, precision, model, tokenizer), tokenizer, f"nano: embedded model, {_size(model)}"
+        return _dense(config, precision, model, tokenizer), tokenizer, f"nano: embedded model, {_size(model)}"
     path = Path(named).expanduser()
     if named.endswith(".gguf"):
         model, tokenizer = _load_gguf(path)
         origin = f"{path.name}: GGUF weights unpacked to {_size(model)}"
-        return path.stem, _dense(config, precision, model, tokenizer), tokenizer, origin
+        return _dense(config, precision, model, tokenizer), tokenizer, origin
     if path.exists():
         _check_folder(path)
     elif named.startswith((".", "/", "~")) or named.count("/") > 1 or "\\" in named:
@@ -132,7 +124,7 @@ def _load(config: Config, precision: Precision) -> tuple[str, PreTrainedModel, P
     source = str(path) if path.exists() else named
     tokenizer = _guarded(named, "tokenizer", AutoTokenizer.from_pretrained, source, padding_side="left")
     model = _guarded(named, "model", AutoModelForCausalLM.from_pretrained, source, **_load_options(config, precision))
-    return path.name if path.exists() else named, model, tokenizer, f"{named}: {_size(model)}"
+    return model, tokenizer, f"{named}: {_size(model)}"
 
 
 def _load_options(config: Config, precision: Precision) -> dict[str, Any]:
@@ -165,7 +157,9 @@ def _load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         tokenizer = AutoTokenizer.from_pretrained(str(path.parent), padding_side="left", **options)
         model = AutoModelForCausalLM.from_pretrained(str(path.parent), **options, **unpack)
     except Exception as error:  # the reader raises whatever struct, numpy or the architecture table raise
-        raise ModelError(f"{path} cannot be read as a GGUF language model ({_first_line(error)}); download it again or choose another") from error
+        raise ModelError(
+            f"{path} cannot be read as a GGUF language model ({_first_line(error)}); download it again or choose another"
+        ) from error
     for name in ("hf_quantizer", "is_quantized", "quantization_method"):
         model.__dict__.pop(name, None)
     model.config.__dict__.pop("quantization_config", None)
@@ -204,8 +198,12 @@ def _guarded(named: str, what: str, load: Any, *args: Any, **kwargs: Any) -> Any
             raise ModelError(f"the hub has no model {named!r}; check the spelling, or give a folder that exists") from error
         away = (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError)
         if any(isinstance(e, away) for e in causes) or "offline" in str(error).lower() or "couldn't connect" in str(error).lower():
-            raise ModelError(f"{named} is not on this machine and the hub cannot be reached; go online, or give a local folder or .gguf file") from error
-        raise ModelError(f"the {what} of {named} cannot be loaded ({_first_line(error)}); check that it is a causal language model") from error
+            raise ModelError(
+                f"{named} is not on this machine and the hub cannot be reached; go online, or give a local folder or .gguf file"
+            ) from error
+        raise ModelError(
+            f"the {what} of {named} cannot be loaded ({_first_line(error)}); check that it is a causal language model"
+        ) from error
 
 
 def _causes(error: BaseException) -> list[BaseException]:
@@ -264,33 +262,3 @@ def _adapters(config: Config) -> Any:
     return LoraConfig(
         r=config.lora_rank, lora_alpha=config.lora_alpha, lora_dropout=0.0, target_modules="all-linear", bias="none", task_type="CAUSAL_LM"
     )
-
-
-class PromptEncoder:
-    """Prompt texts to token ids: the chat template where the style wants it, a leading bos where the model expects one.
-
-    Nothing else is added: no eos, no system message. Called with one prompt it gives the number of its tokens.
-    """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, style: Style) -> None:
-        self.tokenizer, self.style = tokenizer, style
-        plain = tokenizer("a")["input_ids"]
-        self.head = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None and plain[:1] == [tokenizer.bos_token_id] else []
-
-    def ids(self, prompts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each prompt, in order."""
-        if not prompts:
-            return []
-        if not self.style.chat:
-            return [self.head + ids for ids in self._plain(list(prompts))]
-        prefill = self.style.prefill
-        chats = [[{"role": "user", "content": prompt.removesuffix(prefill)}] for prompt in prompts]
-        framed = self.tokenizer.apply_chat_template(chats, add_generation_prompt=True, tokenize=True, return_dict=True)["input_ids"]
-        start = self._plain([prefill])[0] if prefill else []
-        return [list(ids) + start for ids in framed]
-
-    def _plain(self, texts: list[str]) -> list[list[int]]:
-        return self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-
-    def __call__(self, prompt: str) -> int:
-        return len(self.ids([prompt])[0])

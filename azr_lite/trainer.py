@@ -61,8 +61,14 @@ def build_trainer(
     on_step: Callable[[dict[str, Any]], None] | None = None,
     sampler: Sampler | None = None,
 ) -> SelfPlayTrainer:
-    """The trainer of one run. ConfigError where the batch cannot be split over the processes."""
-    return SelfPlayTrainer(config, policy, style, selfplay, training_arguments(config, policy, run_dir), on_step=on_step, sampler=sampler)
+    """The trainer of one run. ConfigError where the batch cannot be split over the processes.
+
+    `sampler` (nano's) serves where it applies: all weights trained, float32 on a CPU, the whole distribution at temperature 1.
+    """
+    plain = policy.peft_config is None and policy.device.type == "cpu" and policy.compute is torch.float32
+    plain = plain and config.temperature == config.top_p == 1
+    args = training_arguments(config, policy, run_dir)
+    return SelfPlayTrainer(config, policy, style, selfplay, args, on_step=on_step, sampler=sampler if plain else None)
 
 
 class SelfPlayTrainer(GRPOTrainer):
@@ -98,7 +104,9 @@ class SelfPlayTrainer(GRPOTrainer):
         self.rollouts: list[Rollout] = []
         self._is_greedy, self._playing, self._calls, self._stop = False, -1, 0, False
         self._entropies_BT: torch.Tensor | None = None
+        self._sampled_BT: torch.Tensor | None = None
         self._update_logs: list[dict[str, float]] = []
+        self.current_gradient_accumulation_steps = args.gradient_accumulation_steps  # until `train` sets it; the self-test comes before
         self._clock = _Clock(selfplay)
         self.remove_callback(PrinterCallback)
         self.add_callback(_Boundary(self))
@@ -173,11 +181,20 @@ class SelfPlayTrainer(GRPOTrainer):
             )
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         self.rollouts = rows_of_rank(rollouts, c.updates_per_step, c.micro_batch_size, rank, world)
+        self._sampled_BT = self._sampled_logps()
         batch = super()._generate_and_score_completions(inputs)
+        self._sampled_BT = None
         weights_B = torch.tensor([r.weight for r in self.rollouts], device=self.accelerator.device)
         batch["weights"] = weights_B
         batch["advantages"] = torch.tensor([r.advantage * r.weight for r in self.rollouts], device=self.accelerator.device)
         return batch
+
+    def _sampled_logps(self) -> torch.Tensor | None:
+        """Log-probabilities kept from sampling save the forward pass for the old ones, where both have the same arithmetic."""
+        if self.args.bf16 or self.args.fp16 or any(r.logps is None for r in self.rollouts):
+            return None
+        logps_BT = torch.nn.utils.rnn.pad_sequence([torch.tensor(r.logps) for r in self.rollouts], batch_first=True)
+        return logps_BT.to(self.accelerator.device)
 
     def _prepare_inputs(self, inputs: Any) -> dict[str, torch.Tensor]:
         """As TRL's, without its shuffle: update u must get the u-th block of rows."""
@@ -190,6 +207,8 @@ class SelfPlayTrainer(GRPOTrainer):
 
     def _get_per_token_logps_and_entropies(self, model, input_ids_BT, attention_mask_BT, logits_to_keep, batch_size=None, **kwargs):
         """As TRL's, one micro-batch at a time, each without the columns that are padding in all its rows."""
+        if self._sampled_BT is not None:
+            return self._sampled_BT, None, None
         B, width = input_ids_BT.shape
         parts = []
         for rows in torch.arange(B).split(batch_size or B):

@@ -1,8 +1,9 @@
 """What the warm start learns from: prompts with replies, some of them with a thought that traces the states.
 
 Comes in: a `random.Random`, a mixture.  Goes out: `Demonstration`s of both roles; programs are never reserved ones.
-A thought goes one operation a line: forward (``x[::-1] -> 'cba'``) for deduction and, on the first shown pair, for
-induction; backward from the output (``x[::-1] <- 'abc'``) for abduction.
+A thought goes one operation a line: forward for deduction (``x[::-1] -> 'cba'``), backward from the output for abduction
+(``x[::-1] <- 'abc'``).  For induction it works the operations that the message names forward on the first two pairs and
+sets each result against its output (``'cba' => 'CBA'``), so that one operation is left to find.
 Not covered: training on them (`pretrain.py`).
 """
 
@@ -32,16 +33,18 @@ class Mixture:
     """Shares of the warm start; all probabilities.
 
     `depths`: weights of 1, 2, 3 … operations in solver examples; `proposal_depths`: the same in proposals.
-    `traced`: how many solver examples come with a thought. `habit`: the share of thoughts among the examples in which the
-    *first* token of the reply is learned (the others leave it out of the loss), hence how often the model starts to think.
+    `traced_single`, `traced`: how many one-operation and longer solver examples come with a thought.  `habit`: the share of
+    thoughts among those examples in which the *first* token of the reply is learned (in the others it is left out of the
+    loss), hence how often the model starts to think.  `types`: weights of deduction, abduction, induction.
     """
 
-    depths: tuple[float, ...] = (0.6, 0.25, 0.15)
+    depths: tuple[float, ...] = (0.5, 0.2, 0.18, 0.12)
     proposal_depths: tuple[float, ...] = (0.75, 0.2, 0.05)
-    proposals: float = 0.2
-    traced: float = 0.4
+    proposals: float = 0.15
+    traced_single: float = 0.3
+    traced: float = 0.7
     habit: float = 0.08
-    types: tuple[float, float, float] = (0.3, 0.35, 0.35)
+    types: tuple[float, float, float] = (0.23, 0.32, 0.45)
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,14 @@ def backward_thought(ops: tuple[Op, ...], run: list[Value]) -> str:
     return "\n".join(f"{op.text} <- {state!r}" for op, state in zip(reversed(ops), reversed(run[:-1]), strict=True))
 
 
+def paired_thought(ops: tuple[Op, ...], runs: list[list[Value]]) -> str:
+    """For the first two pairs: one line for each operation but the last, then the value reached against the output."""
+    return "\n".join(
+        "\n".join((*(f"{op.text} -> {state!r}" for op, state in zip(ops[:-1], run[1:-1], strict=True)), f"{run[-2]!r} => {run[-1]!r}"))
+        for run in runs[:2]
+    )
+
+
 def way_back(ops: tuple[Op, ...], run: list[Value]) -> list[Value]:
     """States of the canonical way back from the output; from where it fails, the states that really occurred."""
     value, found = run[-1], [run[-1]]
@@ -87,7 +98,7 @@ def solve_example(rng: random.Random, type_: str, depth: int, traced: bool) -> t
     if type_ == "induction":
         ops, runs = draw_induction_run(rng, depth)
         task = make_induction(ops, runs)
-        thought, block = forward_thought(ops, runs[0]), ("python", program_text(ops))
+        thought, block = paired_thought(ops, runs), ("python", program_text(ops))
     else:
         ops, run = draw_run(rng, depth)
         task = make_triplet(type_, ops, run)
@@ -116,15 +127,17 @@ def propose_example(rng: random.Random, type_: str, mixture: Mixture) -> tuple[s
     return game.propose_prompt(COMPACT, references, RULES), reply_text("", ("python", program_text(ops)), ("input", repr(run[0])))
 
 
-def demonstration(rng: random.Random, mixture: Mixture) -> Demonstration:
-    """One draw from the mixture."""
+def demonstration(rng: random.Random, mixture: Mixture, single: bool = False) -> Demonstration:
+    """One draw from the mixture. `single`: with one operation, whatever the weights."""
     type_ = rng.choices(("deduction", "abduction", "induction"), mixture.types)[0]
     if rng.random() < mixture.proposals:
         return Demonstration(*propose_example(rng, type_, mixture), traced=False, decide=True)
-    traced = rng.random() < mixture.traced
-    keep = mixture.habit * (1 - mixture.traced) / (mixture.traced * (1 - mixture.habit))
+    depth = 1 if single else _depth(rng, mixture.depths)
+    share = mixture.traced_single if depth == 1 else mixture.traced
+    traced = rng.random() < share
+    keep = mixture.habit * (1 - share) / (share * (1 - mixture.habit))
     decide = not traced or rng.random() < keep
-    return Demonstration(*solve_example(rng, type_, _depth(rng, mixture.depths), traced), traced=traced, decide=decide)
+    return Demonstration(*solve_example(rng, type_, depth, traced), traced=traced, decide=decide)
 
 
 def _depth(rng: random.Random, weights: tuple[float, ...]) -> int:

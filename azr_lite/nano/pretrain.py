@@ -1,11 +1,12 @@
 """The warm start: ``python -m azr_lite.nano.pretrain [--examples N] [--seed S] [--out FOLDER]``, about an hour on one core.
 
 What it contains, exactly (`demonstrations.Mixture` holds the numbers): fresh random tasks of the mini-language of one to
-three operations, never a reserved composition.  Solver examples of the three games with the right answer: most with an
-empty thought, the others with a thought that traces the states one operation at a time.  The first token of the reply,
-which decides whether to think, is learned from a sub-sample in which only `habit` of the examples think; so the model can
-think but seldom does.  Proposer examples with an empty thought: a valid task unrelated to the references shown.
-Not covered: anything after it.  No reward is used here, and no example has more than three operations.
+four operations, never a reserved composition; in the first quarter one operation only.  Solver examples of the three games
+with the right answer: some with an empty thought, some with a thought that traces the states one operation at a time.  The
+first token of the reply, which decides whether to think, is learned only from a sub-sample in which `habit` of the examples
+think: so the model *can* think, but seldom does.  Proposer examples with an empty thought: a valid task unrelated to the
+references shown.
+Not covered: anything after it.  No reward is used here, and no example has more than four operations.
 
 Deterministic in its arguments on one machine and thread count; files are written whole or not at all; the learning rate
 decays to zero, so that a low rate afterwards is no gain by itself.
@@ -21,7 +22,7 @@ import random
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,14 @@ IGNORE = -100
 class Plan:
     """How the warm start is trained."""
 
-    examples: int = 1_000_000
+    examples: int = 450_000
     seed: int = 0
-    batch: int = 128
+    batch: int = 96
     pool: int = 24
-    muon_lr: float = 8e-3
-    adam_lr: float = 4e-3
+    muon_lr: float = 0.01
+    adam_lr: float = 0.005
     warm_up: float = 0.02
+    single: float = 0.25
     threads: int = 1
 
 
@@ -56,8 +58,11 @@ def encode(tokenizer: Any, demonstrations: list[Demonstration]) -> list[tuple[li
 def batches(tokenizer: Any, plan: Plan, mixture: Mixture) -> Iterator[list[tuple[list[int], int, bool]]]:
     """Fresh examples without end, batched by length within pools, batches of a pool in random order."""
     rng = random.Random(f"warm start/{plan.seed}")
+    count = 0
     while True:
-        drawn = encode(tokenizer, [demonstration(rng, mixture) for _ in range(plan.batch * plan.pool)])
+        single = count < plan.single * plan.examples
+        drawn = encode(tokenizer, [demonstration(rng, mixture, single) for _ in range(plan.batch * plan.pool)])
+        count += len(drawn)
         drawn.sort(key=lambda item: len(item[0]))
         starts = list(range(0, len(drawn), plan.batch))
         rng.shuffle(starts)
@@ -131,17 +136,22 @@ def write(folder: Path, model: Any, tokenizer: Any, plan: Plan, mixture: Mixture
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Warm start of the nano model.")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     for name, default in asdict(Plan()).items():
         parser.add_argument("--" + name.replace("_", "-"), type=type(default), default=default)
-    for name in ("traced", "habit", "proposals"):
-        parser.add_argument("--" + name, type=float, default=asdict(Mixture())[name])
-    parser.add_argument("--depths", type=float, nargs="+", default=Mixture().depths)
+    for name in ("traced_single", "traced", "habit", "proposals"):
+        parser.add_argument("--" + name.replace("_", "-"), type=float, default=asdict(Mixture())[name])
+    for name in ("depths", "types"):
+        parser.add_argument("--" + name, type=float, nargs="+", default=asdict(Mixture())[name])
     arguments = vars(parser.parse_args())
     out = arguments.pop("out")
-    mixture = Mixture(**{name: arguments.pop(name) for name in ("traced", "habit", "proposals")}, depths=tuple(arguments.pop("depths")))
+    mixture = Mixture(**{f.name: _tuple(arguments.pop(f.name)) for f in fields(Mixture) if f.name in arguments})
     plan = Plan(**arguments)
     model, tokenizer, numbers = train(plan, mixture)
     write(out, model, tokenizer, plan, mixture, numbers)

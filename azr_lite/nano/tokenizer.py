@@ -26,7 +26,7 @@ _COMMANDS = tuple(f"{verb} {game}\n" for verb in ("solve", "invent") for game in
 _IDIOMS = (
     "def f(x):", "\n    x = ", "\n    return x", "x[::-1]", "x[1:]", "x[:-1]", "x[:1]", "x[-1:]", "x[0]", "x[-1]", "x.upper()",
     "x.swapcase()", "x.replace(", "''.join(sorted(x))", "sorted(x)", "len(x)", "max(x)", "min(x)", "list(range(x))", "[x]", "[x, ",
-    "[v + ", " for v in x]", " + ", " * ", " -> ", " <- ", ", ", "then ?",
+    "[v + ", " for v in x]", " + ", " * ", " -> ", " <- ", " => ", ", ", "then ?",
 )  # fmt: skip
 _WORDS = tuple(dict.fromkeys(kind.word for kind in KINDS.values()))
 _NUMBERS = tuple(str(number) for number in range(10, 100))

@@ -241,6 +241,10 @@ class Pool:
         flight.watched = events
 
     def _channel(self, flight: _Flight, zygote: _Zygote, events: int) -> None:
+        if flight.channel.fileno() < 0:  # closed by a report in the same round of events
+            return
+        if flight.channel.fileno() < 0:
+            return  # ended by an earlier event of the same round
         before = flight.size
         try:
             if events & selectors.EVENT_WRITE:
