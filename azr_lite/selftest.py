@@ -1,0 +1,118 @@
+"""Before the first step: does this model, with this adapter, dtype and optimiser, learn in the right direction at all?
+
+Comes in: the run's trainer, not yet training.  Goes out: a `SelfTestResult`, or TrainingError; weights and generators are bit
+for bit as before.
+Not covered: rewards and advantages (tests), several optimiser steps in a row.
+
+Two synthetic updates from the same weights, through the trainer's own loss and optimiser class: one rewards a reply, one
+punishes it. Adam's first step follows the sign of the gradient, so for a small enough step the reply's log-probability must
+rise in the one and fall in the other.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from azr_lite.errors import TrainingError
+
+if TYPE_CHECKING:
+    from azr_lite.trainer import SelfPlayTrainer
+
+PROMPT, REPLY = "def f(x):\n    return x + 1\n# f(2) == ", "3"
+FACTORS = (1, 10, 100, 1000, 10_000)
+"""The run's learning rate may be too small to be seen after one step; then these multiples are tried, up to `LARGEST`."""
+LARGEST = 1e-2
+NOISE = {torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.3}
+"""Changes of the log-probability (nats, over the reply) below this are rounding in the given arithmetic."""
+
+
+@dataclass(frozen=True)
+class SelfTestResult:
+    """Change of the reply's log-probability (nats) when it was rewarded and when it was punished."""
+
+    raised: float
+    lowered: float
+    learning_rate: float
+    seconds: float
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        return (
+            f"one update moves a reply's log-probability by {self.raised:+.2g} when rewarded, {self.lowered:+.2g} when punished "
+            f"(learning rate {self.learning_rate:g}, {self.seconds:.1f} s)"
+        )
+
+
+def self_test(trainer: SelfPlayTrainer) -> SelfTestResult:
+    """TrainingError when a rewarded reply does not become likelier, or a punished one not less likely."""
+    started = time.perf_counter()
+    device, was_training = trainer.accelerator.device, trainer.model.training
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        trainer.model.train()
+        raised, rate = _update(trainer, +1.0)
+        lowered, _ = _update(trainer, -1.0)
+        trainer.model.train(was_training)
+    trainer._metrics["train"].clear()
+    if raised <= 0 or lowered >= 0:
+        raise TrainingError(
+            f"the learning self-test failed: after one update the rewarded reply's log-probability moved by {raised:+.2g} and the "
+            f"punished one's by {lowered:+.2g}, but they must rise and fall; lower learning_rate, or try dtype='float32'"
+        )
+    return SelfTestResult(raised, lowered, rate, time.perf_counter() - started)
+
+
+def _update(trainer: SelfPlayTrainer, advantage: float) -> tuple[float, float]:
+    """One step on one reply, with growing learning rates until the change can be told from rounding."""
+    noise = NOISE[torch.bfloat16 if trainer.args.bf16 else torch.float16 if trainer.args.fp16 else torch.float32]
+    trained = [p for p in trainer.model.parameters() if p.requires_grad]
+    weights = [p.detach().clone() for p in trained]
+    batch = _batch(trainer, advantage)
+    trainer.compute_loss(trainer.model, batch).backward()
+    optimizer_class, options = trainer.get_optimizer_cls_and_kwargs(trainer.args, trainer.model)
+    before, moved, base = _log_probability(trainer, batch), 0.0, trainer.args.learning_rate
+    for rate in [base * factor for factor in FACTORS if factor == 1 or base * factor <= LARGEST]:
+        optimizer_class(trained, **{**options, "lr": rate, "weight_decay": 0.0}).step()
+        moved = _log_probability(trainer, batch) - before
+        with torch.no_grad():
+            for parameter, weight in zip(trained, weights, strict=True):
+                parameter.copy_(weight)
+        if abs(moved) > noise or not math.isfinite(moved):
+            break
+    for parameter in trained:
+        parameter.grad = None
+    if not math.isfinite(moved) or abs(moved) <= noise:
+        what = "changes nothing" if math.isfinite(moved) else f"makes a log-probability {moved}"
+        raise TrainingError(f"the learning self-test failed: a learning rate of {rate:g} {what}; try dtype='float32' or another tuning")
+    return moved, rate
+
+
+def _batch(trainer: SelfPlayTrainer, advantage: float) -> dict[str, torch.Tensor]:
+    """One row, as TRL lays it out."""
+    tokenizer, device = trainer.processing_class, trainer.accelerator.device
+    prompt = tokenizer(PROMPT, add_special_tokens=False)["input_ids"]
+    reply = [*tokenizer(REPLY, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    prompt_BT, reply_BT = torch.tensor([prompt], device=device), torch.tensor([reply], device=device)
+    return {
+        "prompt_ids": prompt_BT,
+        "prompt_mask": torch.ones_like(prompt_BT),
+        "completion_ids": reply_BT,
+        "completion_mask": torch.ones_like(reply_BT),
+        "advantages": torch.tensor([advantage], device=device),
+        "weights": torch.ones(1, device=device),
+        "num_items_in_batch": torch.tensor(len(reply), device=device),
+    }
+
+
+@torch.no_grad()
+def _log_probability(trainer: SelfPlayTrainer, batch: dict[str, torch.Tensor]) -> float:
+    """log pi(reply and end of sequence | prompt), summed over its tokens."""
+    ids_BT = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+    length = batch["completion_ids"].shape[1]
+    logps_BT, _, _ = trainer._get_per_token_logps_and_entropies(trainer.model, ids_BT, torch.ones_like(ids_BT), length)
+    return float(logps_BT.float().sum())
