@@ -1,7 +1,7 @@
 """Which checkpoints can be trusted: sealing, finding and dropping the checkpoint-N folders of a run.
 
-Comes in: a run directory.  Goes out: the newest whole checkpoint.
-Not covered: what is inside (transformers and `trainer.py` write and read it).
+Comes in: a run directory.  Goes out: the newest whole checkpoint, its self-play state.
+Not covered: weights, optimiser and random states inside (transformers writes and reads them).
 
 A checkpoint counts only when it is sealed: ``whole.json``, written last and atomically, lists every file with its size. A
 process killed while saving leaves an unsealed folder, which is never resumed from.
@@ -12,14 +12,22 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+from azr_lite.errors import RunDirectoryError
 from azr_lite.rundir import write_json
 
 SEAL, STATE = "whole.json", "selfplay.json"
 
 
+def seal(checkpoint: Path, state: dict[str, Any]) -> None:
+    """Add the self-play state, then the seal. Call last, once every process has written its files."""
+    write_json(checkpoint / STATE, state)
+    mark_whole(checkpoint)
+
+
 def mark_whole(checkpoint: Path) -> None:
-    """Write the seal. Call last, once every process has written its files."""
+    """Write the seal."""
     write_json(checkpoint / SEAL, {"files": _sizes(checkpoint)})
 
 
@@ -45,6 +53,14 @@ def drop_old(run_dir: str | Path, keep: int) -> None:
         if path not in whole[:keep]:
             (path / SEAL).unlink(missing_ok=True)  # first, so that a kill in the middle leaves nothing that looks whole
             shutil.rmtree(path, ignore_errors=True)
+
+
+def load_state(checkpoint: str | Path) -> dict[str, Any]:
+    """The self-play state of a whole checkpoint; RunDirectoryError otherwise."""
+    path = Path(checkpoint)
+    if not is_whole(path):
+        raise RunDirectoryError(f"{path} is not a whole checkpoint; resume from the newest whole one of its run (azr-lite resume does)")
+    return json.loads((path / STATE).read_text(encoding="utf-8"))
 
 
 def step_of(checkpoint: Path) -> int:

@@ -1,7 +1,7 @@
 """Prompts to token ids, token ids to completions, and the seeds of sampling.
 
 Comes in: prompts as text, sampled token ids.  Goes out: `Completion`s whose ids are never tokenised again.
-Not covered: the sampling itself (`trainer.py` calls TRL's, or the nano sampler), reading replies (`parsing.py`).
+Not covered: the sampling loop itself (TRL's, or the nano sampler), reading replies (`parsing.py`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from azr_lite.config import Config
 from azr_lite.prompts.base import Style
 from azr_lite.triplet import Completion
 
@@ -66,3 +69,60 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
+
+
+class Generation:
+    """The trainer's part that makes replies. Expects a GRPOTrainer beside it, and `config`, `codec` and `sampler`."""
+
+    config: Config
+    codec: Codec
+    sampler: Sampler | None
+    generation_config: GenerationConfig
+    accelerator: Accelerator
+    _is_greedy = False
+    _playing, _calls = -1, 0  # the self-play step (-1: before the first) and the sampling calls made in it
+
+    @contextmanager
+    def greedy(self) -> Iterator[None]:
+        """The likeliest token instead of a sampled one, for evaluation; leaves the run's random numbers alone."""
+        sampling, self._is_greedy = self.generation_config, True
+        plain = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
+        self.generation_config = type(sampling)(**{**sampling.to_diff_dict(), **plain})
+        try:
+            yield
+        finally:
+            self.generation_config, self._is_greedy = sampling, False
+
+    @torch.no_grad()
+    def generate(self, prompts: Sequence[str]) -> list[Completion]:
+        """One completion a prompt, same order. Every process passes the same list and gets all completions.
+
+        Prompts are sorted by length and cut into chunks; a chunk's seed depends on the run's seed, the step, the call and the
+        chunk, so a resumed run and any number of processes sample the same.
+        """
+        known = {prompt: self.codec.encode(prompt) for prompt in dict.fromkeys(prompts)}
+        texts, ids = [known[p][0] for p in prompts], [known[p][1] for p in prompts]
+        order = sorted(range(len(prompts)), key=lambda i: len(ids[i]))
+        size = max(len(prompts), 1) if self.sampler else self.config.generation_chunk
+        chunks = [order[i : i + size] for i in range(0, len(order), size)]
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        collective = self.is_fsdp_enabled or self.is_deepspeed_enabled  # then every process must sample equally often
+        found: list[tuple[int, Sample]] = []
+        for number in range(rank, -(-len(chunks) // world) * world, world):
+            if number < len(chunks):
+                found += zip(chunks[number], self._sample([ids[i] for i in chunks[number]], number), strict=True)
+            elif collective:
+                self._sample([ids[i] for i in chunks[0]], number)
+        self._calls += not self._is_greedy
+        samples = dict(gather_object(found))
+        return [self.codec.completion(texts[i], ids[i], samples[i]) for i in range(len(prompts))]
+
+    def _sample(self, prompt_ids: list[list[int]], number: int) -> list[Sample]:
+        seed = draw_seed(self.config.seed, self._playing, self._calls, number)
+        if self.sampler is not None:
+            return self.sampler(prompt_ids, greedy=self._is_greedy, seed=seed)
+        with seeded(seed, self.accelerator.device), self.accelerator.autocast():
+            ids_BT, logps_BT = self._generate_single_turn(prompt_ids, None, {}, 1)
+        limit = self.config.max_reply_tokens
+        cut = [ids[-1] not in self.codec.eos_ids and len(ids) >= limit for ids in ids_BT]
+        return list(zip(ids_BT, logps_BT or [None] * len(ids_BT), cut, strict=True))

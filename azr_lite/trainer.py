@@ -9,7 +9,6 @@ The private TRL names this file leans on are listed, with what to mend, in tests
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import time
@@ -26,14 +25,13 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
 from azr_lite.arguments import training_arguments
-from azr_lite.checkpoints import STATE, drop_old, last_whole_checkpoint, mark_whole
+from azr_lite.checkpoints import drop_old, last_whole_checkpoint, load_state, seal
 from azr_lite.config import Config
 from azr_lite.distributed import ShardedExecutor, rows_of_rank
-from azr_lite.errors import RunDirectoryError, TrainingError
-from azr_lite.generation import Codec, Sample, Sampler, draw_seed, seeded
+from azr_lite.errors import TrainingError
+from azr_lite.generation import Codec, Generation, Sampler
 from azr_lite.models import Policy
 from azr_lite.prompts.base import Style
-from azr_lite.rundir import write_text
 from azr_lite.triplet import Completion, Rollout
 
 __all__ = ["Player", "SelfPlayTrainer", "ShardedExecutor", "build_trainer", "last_whole_checkpoint"]
@@ -71,7 +69,7 @@ def build_trainer(
     return SelfPlayTrainer(config, policy, style, selfplay, args, on_step=on_step, sampler=sampler if plain else None)
 
 
-class SelfPlayTrainer(GRPOTrainer):
+class SelfPlayTrainer(Generation, GRPOTrainer):
     """See the module. Every process calls every method with the same arguments (SPMD)."""
 
     def __init__(
@@ -102,7 +100,7 @@ class SelfPlayTrainer(GRPOTrainer):
         self.codec = Codec(policy.tokenizer, style, self.eos_token_ids)
         self.count_tokens = self.codec.count_tokens
         self.rollouts: list[Rollout] = []
-        self._is_greedy, self._playing, self._calls, self._stop = False, -1, 0, False
+        self._stop = False
         self._entropies_BT: torch.Tensor | None = None
         self._sampled_BT: torch.Tensor | None = None
         self._update_logs: list[dict[str, float]] = []
@@ -119,53 +117,6 @@ class SelfPlayTrainer(GRPOTrainer):
     def request_stop(self) -> None:
         """Finish the current self-play step, save, and return from `train`. One process asking is enough."""
         self._stop = True
-
-    # ------------------------------------------------------------------ replies
-
-    @contextmanager
-    def greedy(self) -> Iterator[None]:
-        """The likeliest token instead of a sampled one, for evaluation; leaves the run's random numbers alone."""
-        sampling, self._is_greedy = self.generation_config, True
-        plain = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
-        self.generation_config = type(sampling)(**{**sampling.to_diff_dict(), **plain})
-        try:
-            yield
-        finally:
-            self.generation_config, self._is_greedy = sampling, False
-
-    @torch.no_grad()
-    def generate(self, prompts: Sequence[str]) -> list[Completion]:
-        """One completion a prompt, same order. Every process passes the same list and gets all completions.
-
-        Prompts are sorted by length and cut into chunks; a chunk's seed depends on the run's seed, the step, the call and the
-        chunk, so a resumed run and any number of processes sample the same.
-        """
-        known = {prompt: self.codec.encode(prompt) for prompt in dict.fromkeys(prompts)}
-        texts, ids = [known[p][0] for p in prompts], [known[p][1] for p in prompts]
-        order = sorted(range(len(prompts)), key=lambda i: len(ids[i]))
-        size = len(prompts) if self.sampler else self.config.generation_chunk
-        chunks = [order[i : i + size] for i in range(0, len(order), size)]
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        collective = self.is_fsdp_enabled or self.is_deepspeed_enabled  # then every process must sample equally often
-        found: list[tuple[int, Sample]] = []
-        for number in range(rank, -(-len(chunks) // world) * world, world):
-            if number < len(chunks):
-                found += zip(chunks[number], self._sample([ids[i] for i in chunks[number]], number), strict=True)
-            elif collective:
-                self._sample([ids[i] for i in chunks[0]], number)
-        self._calls += not self._is_greedy
-        samples = dict(gather_object(found))
-        return [self.codec.completion(texts[i], ids[i], samples[i]) for i in range(len(prompts))]
-
-    def _sample(self, prompt_ids: list[list[int]], number: int) -> list[Sample]:
-        seed = draw_seed(self.config.seed, self._playing, self._calls, number)
-        if self.sampler is not None:
-            return self.sampler(prompt_ids, greedy=self._is_greedy, seed=seed)
-        with seeded(seed, self.accelerator.device), self.accelerator.autocast():
-            ids_BT, logps_BT = self._generate_single_turn(prompt_ids, None, {}, 1)
-        limit = self.config.max_reply_tokens
-        cut = [ids[-1] not in self.codec.eos_ids and len(ids) >= limit for ids in ids_BT]
-        return list(zip(ids_BT, logps_BT or [None] * len(ids_BT), cut, strict=True))
 
     # ------------------------------------------------------------------ one self-play step in, tensors out
 
@@ -269,28 +220,23 @@ class SelfPlayTrainer(GRPOTrainer):
     # ------------------------------------------------------------------ checkpoints
 
     def _save_checkpoint(self, model, trial) -> None:
-        """transformers' checkpoint and selfplay.json, then the marker that makes it whole, then drop the oldest."""
+        """transformers' checkpoint, then selfplay.json and the seal that makes it whole; then the oldest go."""
         root = Path(self.args.output_dir)
         folder = root / f"checkpoint-{self.state.global_step}"
         if self.args.should_save:
             shutil.rmtree(folder, ignore_errors=True)  # what a killed run left half-written
         self.accelerator.wait_for_everyone()
         super()._save_checkpoint(model, trial)
-        if self.args.should_save:
-            write_text(folder / STATE, json.dumps({"step": self.steps_done, "selfplay": self.selfplay.state_dict()}, ensure_ascii=False))
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            mark_whole(folder)
+            seal(folder, self.selfplay.state_dict())
             drop_old(root, self.config.keep_checkpoints)
 
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None:
-            try:
-                state = json.loads((Path(checkpoint) / STATE).read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
-                raise RunDirectoryError(f"{checkpoint}/{STATE} cannot be read ({error}); resume from an older checkpoint") from error
-            self.selfplay.load_state_dict(state["selfplay"])
+    def train(self, resume_from_checkpoint: str | Path | None = None, **kwargs: Any) -> Any:
+        """As transformers', from a whole checkpoint only; the self-play's state comes back with the weights."""
+        if resume_from_checkpoint:
+            self.selfplay.load_state_dict(load_state(resume_from_checkpoint))
+        return super().train(resume_from_checkpoint=str(resume_from_checkpoint) if resume_from_checkpoint else None, **kwargs)
 
 
 _REMEDY = "nothing was changed by it: lower learning_rate, or use dtype='float32'; `azr-lite resume` goes back to the last checkpoint"
