@@ -1,9 +1,7 @@
 """Find a policy and make it trainable: nano, hub id, local folder, GGUF file; full, LoRA or QLoRA.
 
 Comes in: a `Config`.  Goes out: a `Policy`: model, tokenizer, prompt style, adapter settings, and each choice with its reason.
-Not covered: what fits on this machine (`hardware.py`), the update (`trainer.py`), merging and publishing (`publish.py`).
-
-Weights that are trained are always float32 masters: at a rate of 1e-6 most updates of a bfloat16 weight round to nothing.
+Not covered: device and types (`precision.py`), what fits on this machine (`hardware.py`), the update (`trainer.py`), merging and publishing (`publish.py`).
 """
 
 from __future__ import annotations
@@ -15,20 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from azr_lite.config import Config
 from azr_lite.errors import ModelError
-
-
-@dataclass(frozen=True)
-class Precision:
-    """Where the policy lives and in which types. `compute`: the type of arithmetic; autocast unless float32."""
-
-    device: str
-    weights: torch.dtype
-    compute: torch.dtype
-    reason: str
+from azr_lite.precision import Precision, choose_precision
 
 
 @dataclass
@@ -50,55 +39,14 @@ def load_policy(config: Config) -> Policy:
     """Load what `config.model` names, as `config.tuning` wants it. Raises ModelError with one sentence."""
     precision = choose_precision(config)
     model, tokenizer, origin = _load(config, precision)
-    reasons = [origin, precision.reason]
-    reasons += _give_pad_token(tokenizer, config.model)
-    style, why = _choose_style(config, tokenizer)
+    reasons = [origin, precision.reason, *_give_pad_token(tokenizer, model, config.model), *_drop_sampling_defaults(model)]
+    style, why = _choose_style(config, tokenizer, model)
     reasons.append(why)
-    model.config.use_cache = True
     peft_config = None
     if config.tuning != "full":
         peft_config = _adapters(config)
-        reasons.append(f"{config.tuning}: rank {config.lora_rank} adapters on all linear layers, float32, no dropout")
-    return Policy(model, tokenizer, style, peft_config, torch.device(precision.device), precision.weights, precision.compute, reasons)
-
-
-# ---------------------------------------------------------------- device and types
-
-
-def choose_precision(config: Config) -> Precision:
-    """Device and types for these settings on this machine. The same answer every time it is asked."""
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("device='cuda', but torch sees no GPU here; install torch with CUDA or use device='auto'")
-    device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
-    if config.dtype == "float16" and device == "cpu":
-        raise ModelError("dtype='float16' trains on GPUs only; use dtype='auto'")
-    half = _half(config, device)
-    where = f"{device}: {'a GPU is here' if device == 'cuda' else 'asked for' if config.device == 'cpu' else 'no GPU here'}"
-    if config.tuning == "full":
-        compute = half if half is not None and (device == "cuda" or config.dtype != "auto") else torch.float32
-        arithmetic = f"{_short(compute)} arithmetic"
-        return Precision(device, torch.float32, compute, f"{where}; float32 weights (all are trained), {arithmetic}")
-    weights = half or torch.float32
-    if config.tuning == "qlora" and half is None:
-        weights = torch.bfloat16  # the 4-bit kernels compute in 16 bits even where that is slow
-    why = "as set" if config.dtype != "auto" else "the machine has it" if half else "no 16-bit arithmetic here"
-    base = "4-bit base, computing in" if config.tuning == "qlora" else "frozen base in"
-    return Precision(device, weights, weights, f"{where}; {base} {_short(weights)}: {why}")
-
-
-def _half(config: Config, device: str) -> torch.dtype | None:
-    """The 16-bit type to compute in, or None for float32."""
-    if config.dtype != "auto":
-        return None if config.dtype == "float32" else getattr(torch, config.dtype)
-    if device == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if config.model == "nano":
-        return None  # so small that casting costs more than it saves
-    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else None
-
-
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+        reasons.append(f"{config.tuning}: float32 adapters of rank {config.lora_rank} on all linear layers, no dropout")
+    return Policy(model, tokenizer, style, peft_config, precision.device, precision.weights, precision.compute, reasons)
 
 
 # ---------------------------------------------------------------- loading
@@ -139,7 +87,7 @@ def _load_options(config: Config, precision: Precision) -> dict[str, Any]:
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=precision.weights
     )
     # Quantizing happens on the device itself; under a launcher each process has its own.
-    place = f"cuda:{PartialState().local_process_index}" if precision.device == "cuda" else "cpu"
+    place = f"cuda:{PartialState().local_process_index}" if precision.device.type == "cuda" else "cpu"
     return {"dtype": precision.weights, "quantization_config": four_bit, "device_map": {"": place}}
 
 
@@ -180,7 +128,7 @@ def _check_folder(path: Path) -> None:
         raise ModelError(f"{path} is a file, but not .gguf; give a .gguf file or the model's folder")
     if not (path / "config.json").exists():
         if (path / "adapter_config.json").exists():
-            raise ModelError(f"{path} holds only an adapter; merge it into its base first (azr-lite export) and give that folder")
+            raise ModelError(f"{path} holds only an adapter; merge it into its base (peft: merge_and_unload) and give that folder")
         raise ModelError(f"{path} holds no model (config.json is missing); give a folder that save_pretrained made")
 
 
@@ -189,7 +137,9 @@ def _guarded(named: str, what: str, load: Any, *args: Any, **kwargs: Any) -> Any
     from huggingface_hub import errors as hub
 
     try:
-        return load(*args, **kwargs)
+        return load(*args, trust_remote_code=False, **kwargs)  # a model is weights here, never code to run
+    except torch.OutOfMemoryError as error:
+        raise ModelError(f"{named} does not fit into the memory of the GPU; use tuning='qlora', or a smaller model") from error
     except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
         causes = _causes(error)
         if any(isinstance(e, hub.GatedRepoError) for e in causes):
@@ -227,32 +177,55 @@ def _size(model: PreTrainedModel) -> str:
 # ---------------------------------------------------------------- tokenizer, prompts, adapters
 
 
-def _give_pad_token(tokenizer: PreTrainedTokenizerBase, name: str) -> list[str]:
+def _give_pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, name: str) -> list[str]:
     """A padding token for every tokenizer. The loss masks by length, so a pad that equals eos hides no real eos."""
+    known = model.get_input_embeddings().num_embeddings
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer of {name} has no end-of-sequence token, so replies could never end; set one and save it")
-    if tokenizer.pad_token_id is not None:
+    if tokenizer.eos_token_id >= known:
+        raise ModelError(f"the tokenizer of {name} has tokens its model does not know; they do not belong together: check the folder")
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id < known:
         return []
-    taken = {tokenizer.eos_token, tokenizer.bos_token}
-    spare = [t for t in tokenizer.all_special_tokens if t not in taken]
-    spare += [t for t in tokenizer.get_added_vocab() if t not in taken and t not in spare]
-    named_pad = [t for t in spare if "pad" in t.lower()]
-    choice = named_pad[0] if named_pad else tokenizer.unk_token if tokenizer.unk_token in spare else tokenizer.eos_token
-    tokenizer.pad_token = choice
-    return [f"the tokenizer has no padding token; {choice!r} serves (padding is masked by length, so it hides nothing)"]
+    taken = {tokenizer.eos_token, tokenizer.bos_token, tokenizer.pad_token}
+    named = [*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()]
+    spare = [t for t in dict.fromkeys(named) if t not in taken and tokenizer.convert_tokens_to_ids(t) < known]
+    meant = [t for t in spare if "pad" in t.lower()]
+    tokenizer.pad_token = meant[0] if meant else tokenizer.unk_token if tokenizer.unk_token in spare else tokenizer.eos_token
+    return [f"the tokenizer has no usable padding token; {tokenizer.pad_token!r} serves (masked by length, so it hides nothing)"]
 
 
-def _choose_style(config: Config, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    has_template = bool(tokenizer.chat_template)
-    if config.prompts == "chat" and not has_template:
+def _drop_sampling_defaults(model: PreTrainedModel) -> list[str]:
+    """Forget the top-k, repetition penalty and so on that many chat models bring: what is sampled must be what is scored."""
+    own = model.generation_config
+    ids = {name: getattr(own, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    kept = {*ids, "transformers_version", "max_length", "max_new_tokens", "use_cache", "do_sample"}
+    dropped = {k: v for k, v in own.to_diff_dict().items() if k not in kept and not k.startswith(("_", "output_"))}
+    model.generation_config = GenerationConfig(**ids)
+    return ["dropped the model's own sampling settings: " + ", ".join(f"{k}={v}" for k, v in dropped.items())] if dropped else []
+
+
+def _choose_style(config: Config, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> tuple[str, str]:
+    """Prompt style and why. Base models may ship a chat template that they were never trained on: then no reply would end."""
+    template = bool(tokenizer.chat_template)
+    if config.prompts == "chat" and not template:
         raise ModelError("prompts='chat', but the tokenizer has no chat template; use prompts='r1' (base models) or prompts='auto'")
     if config.prompts != "auto":
         return config.prompts, f"{config.prompts} prompts: as set"
     if config.model == "nano":
         return "compact", "compact prompts: the nano model knows no others"
-    if has_template:
+    if template and _template_ends_replies(tokenizer, model):
         return "chat", "chat prompts: the tokenizer has a chat template"
-    return "r1", "r1 prompts: the tokenizer has no chat template, so this is taken for a base model"
+    if template:
+        return "r1", "r1 prompts: the chat template ends replies with a token this model does not stop at, so it is a base model"
+    return "r1", "r1 prompts: the tokenizer has no chat template, so it is a base model"
+
+
+def _template_ends_replies(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> bool:
+    ends = model.generation_config.eos_token_id
+    ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+    chat = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
+    closing = str(tokenizer.apply_chat_template(chat, tokenize=False)).rpartition("answer")[2]
+    return any(tokenizer.convert_ids_to_tokens(end) in closing for end in ends)
 
 
 def _adapters(config: Config) -> Any:
