@@ -1,0 +1,79 @@
+"""Long and wide: 2,000 executions, five in a hundred hostile; threads; a running event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+
+from azr_lite.sandbox import Executor, Job, Limits
+from azr_lite.sandbox.bench import soak
+from tests.sandbox.conftest import QUICK, descriptors
+
+
+def test_soak_of_two_thousand() -> None:
+    result = soak(2000)
+    assert result["wrong"] == 0
+    assert result["descriptors_grown"] == 0
+    assert result["zombies"] == 0
+    assert result["memory_grown_mb"] <= 8
+
+
+def test_many_threads_one_executor() -> None:
+    with Executor(QUICK, workers=1) as executor:
+        wrong: list[object] = []
+
+        def work(k: int) -> None:
+            for i in range(15):
+                outcome = executor.run("def f(a, b): return [a, b]", [(k, i)])[0]
+                if outcome.value != [k, i]:
+                    wrong.append(outcome)
+
+        threads = [threading.Thread(target=work, args=(k,)) for k in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+
+
+def test_async_twins_inside_a_running_loop() -> None:
+    async def main(executor: Executor) -> None:
+        one, many, good, all_good = await asyncio.gather(
+            executor.arun("def f(x): return x", [(1,)]),
+            executor.arun_many([Job("def f(x): return -x", ((i,),)) for i in range(5)]),
+            executor.avalidate("def f(x): return [x]", [(1,)]),
+            executor.avalidate_many([("def f(x): return {x}", [(1,)]), ("def f(x): return id(x)", [(1,)])]),
+        )
+        assert one[0].value == 1
+        assert [o[0].value for o in many] == [0, -1, -2, -3, -4]
+        assert good.outputs == ([1],)
+        assert [v.ok for v in all_good] == [True, False]
+        assert executor.run("def f(x): return x", [(3,)])[0].value == 3  # the blocking form works inside Jupyter's loop too
+
+    with Executor(QUICK, workers=1) as executor:
+        asyncio.run(main(executor))
+
+
+def test_the_trainer_never_forks(monkeypatch) -> None:
+    def refuse() -> int:
+        raise AssertionError("the trainer forked")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    with Executor(QUICK, workers=1) as executor:
+        assert executor.validate("def f(x): return x", [(1,)]).ok
+
+
+def test_empty_work() -> None:
+    before = descriptors()
+    with Executor(QUICK, workers=1) as executor:
+        assert executor.run_many([]) == []
+        assert executor.run("def f(x): return x", []) == []
+        assert executor.validate_many([]) == []
+        assert executor.run("def f(): return 7", [()])[0].value == 7
+        assert executor.run("def g(x): return 7", [(1,)], entry="g")[0].value == 7
+        assert executor.run("def g(x): return 7", [(1,)])[0].detail.startswith("NameError")
+        assert executor.run("x" * 40_000, [(1,)])[0].kind == "rejected"
+        big = "def f(x):\n    return x\n" + "#" * 30_000
+        assert executor.run(big, [("a" * 60_000,)] * 12, limits=Limits())[11].value == "a" * 60_000  # more than a socket holds, both ways
+    assert descriptors() == before
