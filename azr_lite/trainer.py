@@ -93,6 +93,7 @@ class SelfPlayTrainer(Generation, GRPOTrainer):
             train_dataset=placeholder,
             peft_config=policy.peft_config,
         )
+        self.model.train()  # once run in eval mode on a CPU, bitsandbytes' 4-bit layers pass no gradient; there is no dropout anyway
         for parameter in self.model.parameters():  # TRL rounds adapters over a 4-bit base to bfloat16; small updates would vanish
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()

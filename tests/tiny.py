@@ -45,12 +45,13 @@ def tiny_tokenizer(*, pad: bool = True, bos: bool = False, chat: bool = False) -
     return tokenizer
 
 
-def tiny_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Qwen2ForCausalLM:
+def tiny_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0, width: int = 32) -> Qwen2ForCausalLM:
+    """Random weights, float32. Four-bit kernels want a `width` of 64."""
     torch.manual_seed(seed)
     config = Qwen2Config(
         vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
