@@ -29,13 +29,16 @@ Value = Any
 
 @dataclass(frozen=True)
 class Kind:
-    """One operation. `holes`: the type of each constant ("letter" or "digit"); `back`: a canonical preimage or None."""
+    """One operation. `holes`: the type of each constant ("letter" or "digit"). `forth` does what the template says, `back` is a canonical way
+    back (None where it fails).
+    """
 
     name: str
     takes: str
     gives: str
     template: str
     word: str
+    forth: Callable[..., Value]
     back: Callable[..., Value | None]
     holes: tuple[str, ...] = ()
     digits: str = DIGITS
@@ -51,14 +54,14 @@ def _replaced(v: str, a: str, b: str) -> str | None:
 
 
 _BOTH = (
-    ("flip", "x[::-1]", lambda v: v[::-1]),
-    ("tail", "x[1:]", lambda v: v[:1] + v),
-    ("chop", "x[:-1]", lambda v: v + v[-1:]),
-    ("left", "x[1:] + x[:1]", lambda v: v[-1:] + v[:-1]),
-    ("right", "x[-1:] + x[:-1]", lambda v: v[1:] + v[:1]),
-    ("front", "x[:1] + x", lambda v: v[1:] if v[:1] == v[1:2] else None),
-    ("back", "x + x[-1:]", lambda v: v[:-1] if v[-1:] == v[-2:-1] else None),
-    ("double", "x + x", _halves),
+    ("flip", "x[::-1]", lambda v: v[::-1], lambda v: v[::-1]),
+    ("tail", "x[1:]", lambda v: v[1:], lambda v: v[:1] + v),
+    ("chop", "x[:-1]", lambda v: v[:-1], lambda v: v + v[-1:]),
+    ("left", "x[1:] + x[:1]", lambda v: v[1:] + v[:1], lambda v: v[-1:] + v[:-1]),
+    ("right", "x[-1:] + x[:-1]", lambda v: v[-1:] + v[:-1], lambda v: v[1:] + v[:1]),
+    ("front", "x[:1] + x", lambda v: v[:1] + v, lambda v: v[1:] if v[:1] == v[1:2] else None),
+    ("back", "x + x[-1:]", lambda v: v + v[-1:], lambda v: v[:-1] if v[-1:] == v[-2:-1] else None),
+    ("double", "x + x", lambda v: v + v, _halves),
 )
 
 KINDS: dict[tuple[str, str], Kind] = {}
@@ -71,30 +74,67 @@ def _add(*kinds: Kind) -> None:
 
 
 for _type in (STR, LIST):
-    _add(*(Kind(name, _type, _type, template, name, back) for name, template, back in _BOTH))
+    _add(*(Kind(name, _type, _type, template, name, forth, back) for name, template, forth, back in _BOTH))
 
 _add(
-    Kind("caps", STR, STR, "x.upper()", "caps", lambda v: v.lower() if v == v.upper() else None),
-    Kind("swap", STR, STR, "x.swapcase()", "swap", lambda v: v.swapcase()),
-    Kind("end", STR, STR, "x + '{}'", "end", lambda v, c: v[:-1] if v[-1:] == c else None, ("letter",)),
-    Kind("start", STR, STR, "'{}' + x", "start", lambda v, c: v[1:] if v[:1] == c else None, ("letter",)),
-    Kind("turn", STR, STR, "x.replace('{}', '{}')", "turn", _replaced, ("letter", "letter")),
-    Kind("order", STR, STR, "''.join(sorted(x))", "order", lambda v: v if list(v) == sorted(v) else None),
-    Kind("size", STR, INT, "len(x)", "size", lambda v: "a" * v if 0 < v <= MAX_ITEMS else None),
-    Kind("size", LIST, INT, "len(x)", "size", lambda v: [1] * v if 0 < v <= MAX_ITEMS else None),
-    Kind("sort", LIST, LIST, "sorted(x)", "sort", lambda v: v if v == sorted(v) else None),
-    Kind("put", LIST, LIST, "x + [{}]", "put", lambda v, c: v[:-1] if v[-1:] == [int(c)] else None, ("digit",)),
-    Kind("push", LIST, LIST, "[{}] + x", "push", lambda v, c: v[1:] if v[:1] == [int(c)] else None, ("digit",)),
-    Kind("raise", LIST, LIST, "[v + {} for v in x]", "raise", lambda v, c: [i - int(c) for i in v], ("digit",), "123"),
-    Kind("top", LIST, INT, "max(x)", "top", lambda v: [v]),
-    Kind("low", LIST, INT, "min(x)", "low", lambda v: [v]),
-    Kind("first", LIST, INT, "x[0]", "first", lambda v: [v]),
-    Kind("last", LIST, INT, "x[-1]", "last", lambda v: [v]),
-    Kind("more", INT, INT, "x + {}", "more", lambda v, c: v - int(c) if v >= int(c) else None, ("digit",), "123456789"),
-    Kind("twice", INT, INT, "x * 2", "twice", lambda v: v // 2 if v % 2 == 0 else None),
-    Kind("box", INT, LIST, "[x]", "box", lambda v: v[0] if len(v) == 1 else None),
-    Kind("pair", INT, LIST, "[x, {}]", "pair", lambda v, c: v[0] if len(v) == 2 and v[1] == int(c) else None, ("digit",)),
-    Kind("count", INT, LIST, "list(range(x))", "count", lambda v: len(v) if v == list(range(len(v))) and v else None),
+    Kind("caps", STR, STR, "x.upper()", "caps", str.upper, lambda v: v.lower() if v == v.upper() else None),
+    Kind("swap", STR, STR, "x.swapcase()", "swap", str.swapcase, lambda v: v.swapcase()),
+    Kind("end", STR, STR, "x + '{}'", "end", lambda v, c: v + c, lambda v, c: v[:-1] if v[-1:] == c else None, ("letter",)),
+    Kind("start", STR, STR, "'{}' + x", "start", lambda v, c: c + v, lambda v, c: v[1:] if v[:1] == c else None, ("letter",)),
+    Kind("turn", STR, STR, "x.replace('{}', '{}')", "turn", str.replace, _replaced, ("letter", "letter")),
+    Kind("order", STR, STR, "''.join(sorted(x))", "order", lambda v: "".join(sorted(v)), lambda v: v if list(v) == sorted(v) else None),
+    Kind("size", STR, INT, "len(x)", "size", len, lambda v: "a" * v if 0 < v <= MAX_ITEMS else None),
+    Kind("size", LIST, INT, "len(x)", "size", len, lambda v: [1] * v if 0 < v <= MAX_ITEMS else None),
+    Kind("sort", LIST, LIST, "sorted(x)", "sort", sorted, lambda v: v if v == sorted(v) else None),
+    Kind("put", LIST, LIST, "x + [{}]", "put", lambda v, c: [*v, int(c)], lambda v, c: v[:-1] if v[-1:] == [int(c)] else None, ("digit",)),
+    Kind("push", LIST, LIST, "[{}] + x", "push", lambda v, c: [int(c), *v], lambda v, c: v[1:] if v[:1] == [int(c)] else None, ("digit",)),
+    Kind(
+        "raise",
+        LIST,
+        LIST,
+        "[v + {} for v in x]",
+        "raise",
+        lambda v, c: [i + int(c) for i in v],
+        lambda v, c: [i - int(c) for i in v],
+        ("digit",),
+        "123",
+    ),
+    Kind("top", LIST, INT, "max(x)", "top", max, lambda v: [v]),
+    Kind("low", LIST, INT, "min(x)", "low", min, lambda v: [v]),
+    Kind("first", LIST, INT, "x[0]", "first", lambda v: v[0], lambda v: [v]),
+    Kind("last", LIST, INT, "x[-1]", "last", lambda v: v[-1], lambda v: [v]),
+    Kind(
+        "more",
+        INT,
+        INT,
+        "x + {}",
+        "more",
+        lambda v, c: v + int(c),
+        lambda v, c: v - int(c) if v >= int(c) else None,
+        ("digit",),
+        "123456789",
+    ),
+    Kind("twice", INT, INT, "x * 2", "twice", lambda v: v * 2, lambda v: v // 2 if v % 2 == 0 else None),
+    Kind("box", INT, LIST, "[x]", "box", lambda v: [v], lambda v: v[0] if len(v) == 1 else None),
+    Kind(
+        "pair",
+        INT,
+        LIST,
+        "[x, {}]",
+        "pair",
+        lambda v, c: [v, int(c)],
+        lambda v, c: v[0] if len(v) == 2 and v[1] == int(c) else None,
+        ("digit",),
+    ),
+    Kind(
+        "count",
+        INT,
+        LIST,
+        "list(range(x))",
+        "count",
+        lambda v: list(range(v)),
+        lambda v: len(v) if v == list(range(len(v))) and v else None,
+    ),
 )
 
 
@@ -115,7 +155,7 @@ class Op:
         return " ".join((self.kind.word, *self.constants))
 
     def apply(self, value: Value) -> Value:
-        return eval(_compiled(self.text), {"x": value})
+        return self.kind.forth(value, *self.constants)
 
     def undo(self, value: Value) -> Value | None:
         """One value that `apply` takes to `value`, the same every time; None where the canonical way back fails."""
@@ -123,11 +163,6 @@ class Op:
             return None
         before = self.kind.back(value, *self.constants)
         return before if before is not None and fits(before) and self.apply(before) == value else None
-
-
-@lru_cache(maxsize=4096)
-def _compiled(text: str) -> Any:
-    return compile(text, "<op>", "eval")
 
 
 def type_of(value: Value) -> str:
