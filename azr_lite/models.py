@@ -1,7 +1,7 @@
 """Find a policy and make it trainable: nano, hub id, local folder, GGUF file; full, LoRA or QLoRA.
 
 Comes in: a `Config`.  Goes out: a `Policy`: model, tokenizer, prompt style, adapter settings, and each choice with its reason.
-Not covered: device and types (`precision.py`), what fits on this machine (`hardware.py`), the update (`trainer.py`), merging and publishing (`publish.py`).
+Not covered: device and types (`precision.py`), what fits (`hardware.py`), the update (`trainer.py`), publishing (`publish.py`).
 """
 
 from __future__ import annotations
@@ -120,7 +120,9 @@ def _dense(config: Config, precision: Precision, model: PreTrainedModel, tokeniz
         return model.to(precision.weights)
     with tempfile.TemporaryDirectory() as folder:
         model.to(precision.weights).save_pretrained(folder)
-        return _guarded(folder, "model", AutoModelForCausalLM.from_pretrained, folder, **_load_options(config, precision))
+        loaded = _guarded(folder, "model", AutoModelForCausalLM.from_pretrained, folder, **_load_options(config, precision))
+    loaded.config._name_or_path = loaded.name_or_path = model.name_or_path  # adapters note their base; not the folder just gone
+    return loaded
 
 
 def _check_folder(path: Path) -> None:

