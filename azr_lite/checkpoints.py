@@ -23,11 +23,6 @@ SEAL, STATE = "whole.json", "selfplay.json"
 def seal(checkpoint: Path, state: dict[str, Any]) -> None:
     """Add the self-play state, then the seal. Call last, once every process has written its files."""
     write_json(checkpoint / STATE, state)
-    mark_whole(checkpoint)
-
-
-def mark_whole(checkpoint: Path) -> None:
-    """Write the seal."""
     write_json(checkpoint / SEAL, {"files": _sizes(checkpoint)})
 
 

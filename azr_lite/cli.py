@@ -81,6 +81,7 @@ def resume_verb(words: list[str]) -> int:
 
 def doctor_verb(words: list[str]) -> int:
     """What this machine offers: azr-lite doctor [--sandbox] (with --sandbox: attack the sandbox and count leaks)."""
+
     @dataclasses.dataclass
     class Arguments:
         sandbox: bool = False
@@ -106,6 +107,7 @@ def doctor_verb(words: list[str]) -> int:
 
 def bench_verb(words: list[str]) -> int:
     """Measure on this machine: azr-lite bench sandbox [--json] [--repeats N]."""
+
     def arguments(what: Annotated[str, tyro.conf.Positional], json: bool = False, repeats: int = 5) -> tuple[str, bool, int]:
         """Measure, paired, in one run.
 

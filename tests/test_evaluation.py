@@ -57,7 +57,9 @@ def test_frozen_problems_are_solved_by_their_own_golds_and_not_by_null_answers(e
 
     items = evaluate_games(oracle, problems, get_style("chat"), rules, Verifier(executor, rules))
     assert [i.id for i in items if not i.right] == []
-    nothing = evaluate_games(lambda ps: [complete(p, block("output", "None")) for p in ps], problems, get_style("chat"), rules, Verifier(executor, rules))
+    nothing = evaluate_games(
+        lambda ps: [complete(p, block("output", "None")) for p in ps], problems, get_style("chat"), rules, Verifier(executor, rules)
+    )
     assert sum(i.right for i in nothing) <= 6
 
 

@@ -93,13 +93,22 @@ def test_settings_do_not_change_in_a_resumed_run(finished):
 
 def fingerprint(path):
     """The bytes that must be the same however often the run was killed."""
-    names = ["metrics.jsonl", "rollouts.jsonl", "tasks.jsonl", "eval/step-3.jsonl", "checkpoint-6/model.safetensors", "checkpoint-6/selfplay.json"]
+    names = [
+        "metrics.jsonl",
+        "rollouts.jsonl",
+        "tasks.jsonl",
+        "eval/step-3.jsonl",
+        "checkpoint-6/model.safetensors",
+        "checkpoint-6/selfplay.json",
+    ]
     return {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in names}
 
 
 def start(path, resume=False):
     words = ["resume", str(path)] if resume else ["run", "--preset", "nano", "--output-dir", str(path), *flags()]
-    return subprocess.Popen([sys.executable, "-m", "azr_lite.cli", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "azr_lite.cli", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
 
 
 def flags():
@@ -119,7 +128,9 @@ def test_a_run_killed_twice_and_resumed_ends_in_the_same_bytes(finished, tmp_pat
     path = tmp_path / "killed"
     for seen, resumed in ((1, False), (2, True)):
         process = start(path, resumed)
-        wait_for(process, lambda seen=seen: (path / "metrics.jsonl").exists() and len((path / "metrics.jsonl").read_text().splitlines()) >= seen)
+        wait_for(
+            process, lambda seen=seen: (path / "metrics.jsonl").exists() and len((path / "metrics.jsonl").read_text().splitlines()) >= seen
+        )
         time.sleep(0.05)  # somewhere in the next step, or in saving
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -79,6 +79,14 @@ def test_qlora_loads_linear_layers_in_four_bits(tmp_path):
     assert torch.uint8 in types_of(policy)
 
 
+@needs_bitsandbytes
+def test_a_model_quantized_in_memory_still_names_its_base():
+    """Adapters note the name of their base; it must not be the folder that the weights went through."""
+    policy = load_policy(preset("nano", tuning="qlora", device="cpu"))
+    assert policy.model.is_loaded_in_4bit
+    assert Path(policy.model.config._name_or_path).is_dir()
+
+
 def test_qlora_without_bitsandbytes_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == "bitsandbytes" else find_spec(name, *rest))
     with pytest.raises(ModelError, match="needs bitsandbytes"):

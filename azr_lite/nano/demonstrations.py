@@ -32,19 +32,21 @@ RULES = Rules(induction_inputs=6, induction_shown=3)
 class Mixture:
     """Shares of the warm start; all probabilities.
 
-    `depths`: weights of 1, 2, 3 … operations in solver examples; `proposal_depths`: the same in proposals.
+    `depths`: weights of 1, 2, 3 … operations in deduction and abduction examples; `induction_depths`, `proposal_depths`: the
+    same for induction and for proposals.
     `traced_single`, `traced`: how many one-operation and longer solver examples come with a thought.  `habit`: the share of
     thoughts among those examples in which the *first* token of the reply is learned (in the others it is left out of the
     loss), hence how often the model starts to think.  `types`: weights of deduction, abduction, induction.
     """
 
     depths: tuple[float, ...] = (0.5, 0.2, 0.18, 0.12)
+    induction_depths: tuple[float, ...] = (0.6, 0.25, 0.15)
     proposal_depths: tuple[float, ...] = (0.75, 0.2, 0.05)
     proposals: float = 0.15
     traced_single: float = 0.3
     traced: float = 0.7
-    habit: float = 0.08
-    types: tuple[float, float, float] = (0.23, 0.32, 0.45)
+    habit: float = 0.12
+    types: tuple[float, float, float] = (0.25, 0.3, 0.45)
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def demonstration(rng: random.Random, mixture: Mixture, single: bool = False) ->
     type_ = rng.choices(("deduction", "abduction", "induction"), mixture.types)[0]
     if rng.random() < mixture.proposals:
         return Demonstration(*propose_example(rng, type_, mixture), traced=False, decide=True)
-    depth = 1 if single else _depth(rng, mixture.depths)
+    depth = 1 if single else _depth(rng, mixture.induction_depths if type_ == "induction" else mixture.depths)
     share = mixture.traced_single if depth == 1 else mixture.traced
     traced = rng.random() < share
     keep = mixture.habit * (1 - share) / (share * (1 - mixture.habit))

@@ -1,6 +1,6 @@
 """Held-out problems: compositions that neither the warm start nor the buffers may contain.
 
-Comes in: a count and a seed.  Goes out: tasks of each type at depth 2, 3 and 4 (a third each), every program *reserved*.
+Comes in: a count and a seed.  Goes out: tasks of each type, depths 2, 3, 4 (induction 2, 3) alike, every program *reserved*.
 A program is reserved when two neighbouring operations are a held-out pair, or three a held-out triple (chosen once, by
 hash, whatever the constants), or when it is no plain chain of this language at all, so that no other spelling slips in.
 Not covered: problems of other models (`data_samples/`), solving (`evaluation/`).
@@ -16,7 +16,7 @@ from azr_lite.nano.language import skeleton
 from azr_lite.triplet import InductionTask, Task, Triplet
 
 PAIR_SHARE, TRIPLE_SHARE = 0.15, 0.15
-STRATA = (2, 3, 4)
+STRATA = {"deduction": (2, 3, 4), "abduction": (2, 3, 4), "induction": (2, 3)}
 
 
 def _draw(names: tuple[str, ...]) -> float:
@@ -48,17 +48,17 @@ def depth(task: Task) -> int:
 
 
 def held_out(n: int, seed: int) -> dict[str, list[Task]]:
-    """`n` different tasks of each type, depths 2, 3 and 4 in turn; deterministic in (n, seed)."""
+    """`n` different tasks of each type, its depths in turn; deterministic in (n, seed)."""
     from azr_lite.nano.generator import draw_induction, draw_triplet
 
     found: dict[str, list[Task]] = {}
-    for type_ in ("deduction", "abduction", "induction"):
+    for type_, strata in STRATA.items():
         rng = random.Random(f"held-out/{seed}/{type_}")
         tasks: dict[str, Triplet | InductionTask] = {}
         for _ in range(200 * n + 1000):
             if len(tasks) == n:
                 break
-            wanted = STRATA[len(tasks) % len(STRATA)]
+            wanted = strata[len(tasks) % len(strata)]
             task = draw_induction(rng, wanted, reserved=True) if type_ == "induction" else draw_triplet(rng, type_, wanted, reserved=True)
             tasks.setdefault(task.id, task)
         if len(tasks) < n:

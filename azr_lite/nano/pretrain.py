@@ -1,7 +1,7 @@
 """The warm start: ``python -m azr_lite.nano.pretrain [--examples N] [--seed S] [--out FOLDER]``, about an hour on one core.
 
 What it contains, exactly (`demonstrations.Mixture` holds the numbers): fresh random tasks of the mini-language of one to
-four operations, never a reserved composition; in the first quarter one operation only.  Solver examples of the three games
+four operations, never a reserved composition; in the first fifth one operation only.  Solver examples of the three games
 with the right answer: some with an empty thought, some with a thought that traces the states one operation at a time.  The
 first token of the reply, which decides whether to think, is learned only from a sub-sample in which `habit` of the examples
 think: so the model *can* think, but seldom does.  Proposer examples with an empty thought: a valid task unrelated to the
@@ -36,14 +36,14 @@ IGNORE = -100
 class Plan:
     """How the warm start is trained."""
 
-    examples: int = 450_000
+    examples: int = 260_000
     seed: int = 0
-    batch: int = 96
+    batch: int = 64
     pool: int = 24
     muon_lr: float = 0.01
     adam_lr: float = 0.005
     warm_up: float = 0.02
-    single: float = 0.25
+    single: float = 0.2
     threads: int = 1
 
 
@@ -147,8 +147,8 @@ def main() -> None:
         parser.add_argument("--" + name.replace("_", "-"), type=type(default), default=default)
     for name in ("traced_single", "traced", "habit", "proposals"):
         parser.add_argument("--" + name.replace("_", "-"), type=float, default=asdict(Mixture())[name])
-    for name in ("depths", "types"):
-        parser.add_argument("--" + name, type=float, nargs="+", default=asdict(Mixture())[name])
+    for name in ("depths", "induction_depths", "types"):
+        parser.add_argument("--" + name.replace("_", "-"), type=float, nargs="+", default=asdict(Mixture())[name])
     arguments = vars(parser.parse_args())
     out = arguments.pop("out")
     mixture = Mixture(**{f.name: _tuple(arguments.pop(f.name)) for f in fields(Mixture) if f.name in arguments})

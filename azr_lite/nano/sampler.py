@@ -157,6 +157,4 @@ class NanoSampler:
             mask = blocked_BT[:, None, None, : width + step + 1]
             logits = F.linear(self._forward(ids[:, None], positions, cache, mask, width + step)[:, 0], self.head)
         ids_list, logp_list = out_ids.tolist(), out_logps.tolist()
-        return [
-            (ids_list[row][:end], logp_list[row][:end], ids_list[row][end - 1] != self.eos_id) for row, end in enumerate(ends.tolist())
-        ]
+        return [(ids_list[row][:end], logp_list[row][:end], ids_list[row][end - 1] != self.eos_id) for row, end in enumerate(ends.tolist())]

@@ -21,7 +21,7 @@ from typing import Final
 from azr_lite.sandbox.executor import Executor
 from azr_lite.sandbox.outcome import Level, Limits, Outcome
 
-LIMITS: Final = Limits(cpu_s=0.5, wall_factor=4.0)
+LIMITS: Final = Limits(cpu_s=0.25, wall_factor=3.0)
 SLACK_S: Final = 8.0
 """How much later than its hard deadline a hang may end on a busy machine before it counts as a leak."""
 
@@ -75,7 +75,7 @@ GETS_OUT: Final[dict[str, str]] = {
     "change its priority": "return posix.nice(1) >= 0",
     "change its own filter": "return call('seccomp', 0, 0, 0)",
     "pretend the sandbox failed": "posix._exit(77)",
-    "answer twice": "posix.write(3, b'{\"s\":\"ok\",\"v\":true}\\n'); return True",
+    "answer twice": 'posix.write(3, b\'{"s":"ok","v":true}\\n\'); return True',
     "return an object that equals everything": "return type('L', (int,), {'__eq__': lambda s, o: True, '__hash__': None})(1)",
 }
 """Leaks when `f` returns True (or, for the last ones, when anything but a refusal comes back)."""
@@ -133,7 +133,13 @@ def abuse_suite(skip: str = "") -> Report:
         with warnings.catch_warnings(), socket.create_server(("127.0.0.1", 0)) as server:
             warnings.simplefilter("ignore", RuntimeWarning)
             mark = os.path.join(tempfile.gettempdir(), f"azr_attack_{os.getpid()}")
-            facts = {"MARK": mark, "KIT": __file__, "HOME": os.path.expanduser("~"), "TRAINER": os.getpid(), "PORT": server.getsockname()[1]}
+            facts = {
+                "MARK": mark,
+                "KIT": __file__,
+                "HOME": os.path.expanduser("~"),
+                "TRAINER": os.getpid(),
+                "PORT": server.getsockname()[1],
+            }
             head = "".join(f"{name} = {value!r}\n" for name, value in facts.items()) + PRELUDE
             with Executor(LIMITS, workers=1, allow_weak=True, _skip=skip) as executor:
                 attacks = [_attack(executor, name, head, body, _got_out) for name, body in GETS_OUT.items()]

@@ -21,9 +21,55 @@ if __name__ == "__main__":
 import wire  # type: ignore[import-not-found]
 
 ALLOWED: Final = frozenset(
-    ["math", "cmath", "itertools", "functools", "operator", "collections", "heapq", "bisect", "string", "re", "copy", "json", "statistics", "fractions", "decimal", "numbers", "typing", "dataclasses", "enum", "abc", "array", "textwrap", "__future__"]
+    [
+        "math",
+        "cmath",
+        "itertools",
+        "functools",
+        "operator",
+        "collections",
+        "heapq",
+        "bisect",
+        "string",
+        "re",
+        "copy",
+        "json",
+        "statistics",
+        "fractions",
+        "decimal",
+        "numbers",
+        "typing",
+        "dataclasses",
+        "enum",
+        "abc",
+        "array",
+        "textwrap",
+        "__future__",
+    ]
 )
-_LAZY: Final = ["collections.abc", "unicodedata", "weakref", "types", "warnings", "keyword", "reprlib", "inspect", "encodings.ascii", "encodings.latin_1", "encodings.utf_8", "encodings.utf_16", "encodings.utf_32", "encodings.utf_16_le", "encodings.utf_16_be", "encodings.cp1252", "encodings.hex_codec", "encodings.rot_13", "encodings.unicode_escape", "encodings.raw_unicode_escape", "encodings.punycode"]
+_LAZY: Final = [
+    "collections.abc",
+    "unicodedata",
+    "weakref",
+    "types",
+    "warnings",
+    "keyword",
+    "reprlib",
+    "inspect",
+    "encodings.ascii",
+    "encodings.latin_1",
+    "encodings.utf_8",
+    "encodings.utf_16",
+    "encodings.utf_32",
+    "encodings.utf_16_le",
+    "encodings.utf_16_be",
+    "encodings.cp1252",
+    "encodings.hex_codec",
+    "encodings.rot_13",
+    "encodings.unicode_escape",
+    "encodings.raw_unicode_escape",
+    "encodings.punycode",
+]
 """What the allowed modules and the compiler import only when first used; after the lock-down nothing can be loaded."""
 
 _SAMPLE: Final = """import math

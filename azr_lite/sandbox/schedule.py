@@ -92,9 +92,7 @@ class Run:
         self.tries += 1
         limits = self.limits
         texts = [self.texts[i] for i in self.waiting]
-        request = wire.encode_request(
-            self.program, self.entry, texts, limits.recursion, limits.output_bytes, limits.depth, limits.nodes
-        )
+        request = wire.encode_request(self.program, self.entry, texts, limits.recursion, limits.output_bytes, limits.depth, limits.nodes)
         self.stats["children"] += 1
         self.submit(Attempt(request, limits, self.world, self._ended, self.deliver))
 

@@ -22,7 +22,9 @@ from azr_lite.tasks import get_game  # noqa: E402
 from azr_lite.triplet import Rejection  # noqa: E402
 
 ASCII = st.text(alphabet=[chr(code) for code in (9, 10, 13, *range(32, 127))])
-PIECES = st.lists(st.one_of(ASCII, st.sampled_from(["<think>", "```python\n", "\n```", "x[::-1]", "42", "then ?", "\n    x = ", "  "]))).map("".join)
+PIECES = st.lists(
+    st.one_of(ASCII, st.sampled_from(["<think>", "```python\n", "\n```", "x[::-1]", "42", "then ?", "\n    x = ", "  "]))
+).map("".join)
 
 
 @pytest.fixture(scope="module")

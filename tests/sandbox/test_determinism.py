@@ -51,7 +51,9 @@ def test_D08_same_outputs_over_restarts() -> None:
     assert seen[0] == seen[1]
 
 
-@pytest.mark.parametrize("module", ["random", "time", "datetime", "os", "sys", "secrets", "uuid", "threading", "os.path", "ctypes", "numpy"])
+@pytest.mark.parametrize(
+    "module", ["random", "time", "datetime", "os", "sys", "secrets", "uuid", "threading", "os.path", "ctypes", "numpy"]
+)
 def test_D09_modules_that_vary_are_not_there(strict: Executor, module: str) -> None:
     found = strict.validate(f"import {module}\ndef f(x): return 1", [(1,)])
     assert (found.reason, found.detail) == ("forbidden_import", module)
@@ -79,7 +81,11 @@ def test_D11_compiles_under_lock_down(case: Case, program: str, value: object) -
 
 LAZY = {
     "Counter": ("from collections import Counter", "Counter('aab').most_common(1)", [("a", 2)]),
-    "statistics": ("import statistics", "[statistics.median([1, 3]), statistics.stdev([1, 2, 3]), statistics.mode('aab')]", [2.0, 1.0, "a"]),
+    "statistics": (
+        "import statistics",
+        "[statistics.median([1, 3]), statistics.stdev([1, 2, 3]), statistics.mode('aab')]",
+        [2.0, 1.0, "a"],
+    ),
     "quantiles": ("import statistics", "statistics.NormalDist(0, 1).cdf(0)", 0.5),
     "Decimal": ("from decimal import Decimal, getcontext", "str(Decimal(1) / Decimal(7))[:6]", "0.1428"),
     "Fraction": ("from fractions import Fraction", "str(Fraction('0.25') + Fraction(1, 3))", "7/12"),

@@ -13,7 +13,7 @@ import azr_lite.sandbox
 from tests.sandbox.bpf import decide
 
 sys.path.insert(0, os.path.dirname(azr_lite.sandbox.__file__))
-import syscalls  # type: ignore[import-not-found]  # noqa: E402
+import syscalls  # type: ignore[import-not-found]
 
 sys.path.pop(0)
 

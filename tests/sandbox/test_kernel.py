@@ -152,5 +152,7 @@ def test_K16_no_memory_between_two_runs(strict: Executor) -> None:
     for attempt in tries:
         for outcome in strict.run(NATIVE + f"def f(x): return {attempt}", [(1,), (2,)], isolate=True):
             assert outcome.kind == "policy" or outcome.value == [-1, EPERM], attempt
-    first, second = strict.run(NATIVE + "def f(x):\n    sys.flag = getattr(sys, 'flag', 0) + 1\n    return sys.flag", [(1,), (2,)], isolate=True)
+    first, second = strict.run(
+        NATIVE + "def f(x):\n    sys.flag = getattr(sys, 'flag', 0) + 1\n    return sys.flag", [(1,), (2,)], isolate=True
+    )
     assert (first.value, second.value) == (1, 1)

@@ -10,7 +10,9 @@ import pytest
 from azr_lite.sandbox import Executor, Limits
 from tests.sandbox.conftest import NATIVE, Case, descendants, descriptors, kinds
 
-SWALLOWS = "def f(x):\n    keep = []\n    while True:\n        try: keep.append('a' * 10**7 + str(len(keep)))\n        except MemoryError: pass"
+SWALLOWS = (
+    "def f(x):\n    keep = []\n    while True:\n        try: keep.append('a' * 10**7 + str(len(keep)))\n        except MemoryError: pass"
+)
 CASES = {
     "M01_bytearray": ("def f(x): return len(bytearray(1_200_000_000))", {"memory"}),
     "M02_slow_growth": ("def f(x):\n    a = ['x' * 999]\n    while True: a += a", {"memory"}),

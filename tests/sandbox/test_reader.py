@@ -46,7 +46,7 @@ def test_R01_random_bytes_never_raise() -> None:
 
 def test_R02_extra_line_voids(case: Case) -> None:
     assert read(OK + OK) is None
-    assert kinds(case(NATIVE + "def f(x):\n    posix.write(3, b'{\"s\":\"ok\",\"v\":1}\\n')\n    return 1", 1, 2)) == ["protocol", "protocol"]
+    assert kinds(case(NATIVE + 'def f(x):\n    posix.write(3, b\'{"s":"ok","v":1}\\n\')\n    return 1', 1, 2)) == ["protocol", "protocol"]
 
 
 def test_R03_half_line_voids(case: Case) -> None:
@@ -59,7 +59,9 @@ def test_R04_duplicates(value: str) -> None:
     assert read(b'{"s":"ok","v":' + value.encode() + b"}\n") is None
 
 
-@pytest.mark.parametrize("value", ['{"s":[2,1]}', '{"i":"5"}', '{"i":"0x20000000000000"}', " 1", "1.50", "1E5", '"\\u0041"', '{"b":"FF"}', "-0", '{"t": []}'])
+@pytest.mark.parametrize(
+    "value", ['{"s":[2,1]}', '{"i":"5"}', '{"i":"0x20000000000000"}', " 1", "1.50", "1E5", '"\\u0041"', '{"b":"FF"}', "-0", '{"t": []}']
+)
 def test_R05_not_canonical(value: str) -> None:
     assert read(b'{"s":"ok","v":' + value.encode() + b"}\n") is None
 

@@ -59,19 +59,34 @@ def test_W04_gold_is_not_in_the_child(case: Case) -> None:
 
 def test_W05_forged_frames_void_the_run(case: Case) -> None:
     program = NATIVE + (
-        "def f(x):\n    for fd in range(10):\n        try: posix.write(fd, b'{\"s\":\"ok\",\"v\":7}\\n')\n        except OSError: pass\n    return 1"
+        'def f(x):\n    for fd in range(10):\n        try: posix.write(fd, b\'{"s":"ok","v":7}\\n\')\n        except OSError: pass\n    return 1'
     )
     assert kinds(case(program)) == ["protocol"]
 
 
 def test_W06_forged_frame_then_exit_is_at_most_that_value(case: Case) -> None:
-    program = NATIVE + "def f(x):\n    posix.write(3, b'{\"s\":\"ok\",\"v\":7}\\n')\n    posix._exit(0)"
+    program = NATIVE + 'def f(x):\n    posix.write(3, b\'{"s":"ok","v":7}\\n\')\n    posix._exit(0)'
     outcomes = case(program, 1, isolate=True)
     assert (outcomes[0].kind, outcomes[0].value) == ("ok", 7)  # the same as `return 7`
 
 
 @pytest.mark.parametrize(
-    "text", ["f(x)", "x", "[i for i in [1]]", "f'{1}'", "'a'.upper", "1 + 1", "not True", "-'a'", "[1][0]", "lambda: 1", "...", "(1 for x in [])", "dict(a=1)"]
+    "text",
+    [
+        "f(x)",
+        "x",
+        "[i for i in [1]]",
+        "f'{1}'",
+        "'a'.upper",
+        "1 + 1",
+        "not True",
+        "-'a'",
+        "[1][0]",
+        "lambda: 1",
+        "...",
+        "(1 for x in [])",
+        "dict(a=1)",
+    ],
 )
 def test_W07_only_literals(text: str) -> None:
     with pytest.raises(LiteralError):
@@ -115,7 +130,31 @@ def test_W08_reader_agrees_with_python() -> None:
     import ast
 
     rng = random.Random(5)
-    pieces = ["1", "-2", "0x1f", "1.5", ".5", "1e3", "2j", "'a'", '"b\\n"', "b'c'", "r'\\d'", "None", "True", "[", "]", "(", ")", "{", "}", ",", ":", " ", "+"]
+    pieces = [
+        "1",
+        "-2",
+        "0x1f",
+        "1.5",
+        ".5",
+        "1e3",
+        "2j",
+        "'a'",
+        '"b\\n"',
+        "b'c'",
+        "r'\\d'",
+        "None",
+        "True",
+        "[",
+        "]",
+        "(",
+        ")",
+        "{",
+        "}",
+        ",",
+        ":",
+        " ",
+        "+",
+    ]
     agreed = 0
     for _ in range(30_000):
         text = "".join(rng.choice(pieces) for _ in range(rng.randrange(1, 8)))
@@ -136,7 +175,9 @@ def test_W08_reader_agrees_with_python() -> None:
     assert agreed > 500
 
 
-@pytest.mark.parametrize("program", ["def f(x):\n    while True: pass", NATIVE + "def f(x): posix._exit(0)", NATIVE + "def f(x): posix.fork()"])
+@pytest.mark.parametrize(
+    "program", ["def f(x):\n    while True: pass", NATIVE + "def f(x): posix._exit(0)", NATIVE + "def f(x): posix.fork()"]
+)
 def test_W09_failures_have_no_value(case: Case, program: str) -> None:
     outcome = case(program)[0]
     assert not outcome.ok
@@ -165,14 +206,23 @@ def test_W10_zygote_killed_in_mid_wave_is_retried() -> None:
 
 def test_W10_twenty_percent_injected_failures_change_nothing() -> None:
     rng = random.Random(3)
-    programs = [("def f(x): return x * 2", "ok"), ("def f(x): return 1 / x", "exception"), ("def f(x): return f", "value"), ("import os\ndef f(x): return 1", "rejected")]
+    programs = [
+        ("def f(x): return x * 2", "ok"),
+        ("def f(x): return 1 / x", "exception"),
+        ("def f(x): return f", "value"),
+        ("import os\ndef f(x): return 1", "rejected"),
+    ]
     jobs = [Job(programs[i % 4][0], ((i % 3,), (7,))) for i in range(200)]
     with Executor(QUICK, workers=1) as calm, Executor(QUICK, workers=1, _inject=lambda tried: tried == 1 and rng.random() < 0.2) as shaken:
         expected, found = calm.run_many(jobs), shaken.run_many(jobs)
-        assert [[(o.kind, o.value, o.detail) for o in os_] for os_ in found] == [[(o.kind, o.value, o.detail) for o in os_] for os_ in expected]
+        assert [[(o.kind, o.value, o.detail) for o in os_] for os_ in found] == [
+            [(o.kind, o.value, o.detail) for o in os_] for os_ in expected
+        ]
         assert shaken.stats()["infra"] > 20
         items = [(jobs[i].program, jobs[i].inputs) for i in range(40)]
-        assert [(v.ok, v.reason, v.outputs) for v in shaken.validate_many(items)] == [(v.ok, v.reason, v.outputs) for v in calm.validate_many(items)]
+        assert [(v.ok, v.reason, v.outputs) for v in shaken.validate_many(items)] == [
+            (v.ok, v.reason, v.outputs) for v in calm.validate_many(items)
+        ]
 
 
 def test_failing_twice_is_an_error_and_no_outcome() -> None:

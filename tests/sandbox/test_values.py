@@ -126,7 +126,9 @@ def test_V15_subclasses_are_refused(case: Case, expression: str) -> None:
 
 
 def test_V16_lying_class(case: Case) -> None:
-    program = "class L:\n    __class__ = property(lambda s: int)\n    def __eq__(s, o): return True\n    __hash__ = None\ndef f(x): return [L()]"
+    program = (
+        "class L:\n    __class__ = property(lambda s: int)\n    def __eq__(s, o): return True\n    __hash__ = None\ndef f(x): return [L()]"
+    )
     assert kinds(case(program)) == ["value"]
 
 

@@ -1,0 +1,136 @@
+"""Two processes are the same algorithm as one.
+
+Comes in: the same run on one CPU process and on two (torchrun, gloo).  Goes out: the claim that replies and advantages are
+exactly the same, parameters to rounding; and that statistics taken per process would be noticed.
+Not covered: GPUs, FSDP, DeepSpeed.
+
+The worker is this file itself: ``torchrun -m tests.test_trainer_processes FOLDER``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+class Jobs:
+    """A counting stand-in for the sandbox."""
+
+    def __init__(self) -> None:
+        self.done = 0
+
+    def run_many(self, jobs: list[Any]) -> list[Any]:
+        self.done += len(jobs)
+        return [f"ran {job}" for job in jobs]
+
+    def validate_many(self, items: list[Any]) -> list[Any]:
+        return [f"checked {item}" for item in items]
+
+
+def main(folder: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    from azr_lite.trainer import ShardedExecutor, build_trainer
+    from azr_lite.triplet import Rollout
+    from tests.tiny import PLAIN, Scripted, sampled_script, tiny_config, tiny_policy, weigh
+
+    config = tiny_config(steps=2, updates_per_step=2, micro_batch_size=3, learning_rate=1e-3, entropy_coef=0.01, generation_chunk=2)
+    script, log = sampled_script(config), []
+    trainer: Any = None
+
+    def script_and_log(generate: Any, step: int) -> list[Rollout]:
+        rows = script(generate, step)
+        jobs = Jobs()
+        results = ShardedExecutor(jobs).run_many(list(range(7)))
+        assert results == [f"ran {job}" for job in range(7)]
+        assert ShardedExecutor(jobs).validate_many(["a"]) == ["checked a"]
+        share = rows[trainer.accelerator.process_index :: trainer.accelerator.num_processes]
+        log.append(
+            {
+                "ids": [r.completion_ids for r in rows],
+                "advantages": [r.advantage for r in rows],
+                "per_process": [r.advantage for r in weigh(config, share)],
+                "jobs": jobs.done,
+            }
+        )
+        return rows
+
+    trainer = build_trainer(config, tiny_policy(), PLAIN, Scripted(script_and_log), folder)
+    trainer.train()
+    world, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
+    (folder / f"rank-{rank}.json").write_text(json.dumps({"world": world, "steps": log, "local_rows": len(trainer.rollouts)}))
+    weights = {name: p.detach().clone().contiguous() for name, p in trainer.accelerator.unwrap_model(trainer.model).named_parameters()}
+    save_file(weights, str(folder / f"rank-{rank}.safetensors"))
+    if world > 1:
+        torch.distributed.destroy_process_group()
+
+
+def run(folder: Path, world: int) -> list[dict[str, Any]]:
+    folder.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = ["-m", "torch.distributed.run", f"--nproc_per_node={world}", f"--master_port={port}"] if world > 1 else []
+    command = [sys.executable, *launch, "-m", "tests.test_trainer_processes", str(folder)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(world)]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]], list[dict[str, Any]]]:
+    root = tmp_path_factory.mktemp("processes")
+    return root, run(root / "one", 1), run(root / "two", 2)
+
+
+def check_statistics_are_global(one: list[float], two: list[list[float]], world: int) -> None:
+    """The advantages of all processes together, put back in order, are those of a single process."""
+    together = [two[index % world][index // world] for index in range(len(one))]
+    assert together == one, "advantages depend on the number of processes"
+
+
+def test_two_processes_sample_and_weigh_exactly_as_one(runs: Any) -> None:
+    _, (one,), two = runs
+    assert one["world"] == 1
+    assert [rank["world"] for rank in two] == [2, 2]
+    assert [rank["local_rows"] for rank in two] == [6, 6]
+    for step in range(2):
+        assert all(rank["steps"][step]["ids"] == one["steps"][step]["ids"] for rank in two)
+        found = [rank["steps"][step]["advantages"][index::2] for index, rank in enumerate(two)]
+        check_statistics_are_global(one["steps"][step]["advantages"], found, 2)
+        assert sum(rank["steps"][step]["jobs"] for rank in two) == one["steps"][step]["jobs"] == 7
+
+
+def test_whitening_per_process_is_noticed(runs: Any) -> None:
+    _, (one,), two = runs
+    with pytest.raises(AssertionError, match="depend on the number of processes"):
+        check_statistics_are_global(one["steps"][0]["advantages"], [rank["steps"][0]["per_process"] for rank in two], 2)
+
+
+def test_two_processes_end_with_the_parameters_of_one(runs: Any) -> None:
+    from safetensors.torch import load_file
+
+    from tests.tiny import tiny_policy
+
+    root, _, _ = runs
+    start = dict(tiny_policy().model.named_parameters())
+    one, *two = (load_file(root / path) for path in ("one/rank-0.safetensors", "two/rank-0.safetensors", "two/rank-1.safetensors"))
+    for name, weight in one.items():
+        assert (two[0][name] == two[1][name]).all(), "the processes hold different weights"
+        assert float((two[0][name] - weight).abs().max()) < 2e-4
+    assert max(float((weight - start[name]).abs().max()) for name, weight in one.items()) > 2e-3, "the weights hardly moved"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
