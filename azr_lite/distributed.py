@@ -34,7 +34,16 @@ class ShardedExecutor:
 def _dealt(jobs: Sequence[Any], work: Callable[[Sequence[Any]], list[Any]]) -> list[Any]:
     state = PartialState()
     mine = range(state.process_index, len(jobs), state.num_processes)
-    found = dict(gather_object(list(zip(mine, work([jobs[i] for i in mine]), strict=True))))
+    results, failure = [], None
+    try:
+        results = work([jobs[i] for i in mine])
+    except Exception as error:  # told to all, so that none waits for a process that has stopped
+        failure = error
+    found: dict[int, Any] = {}
+    for rank, (own, failed) in enumerate(gather_object([(results, failure)])):
+        if failed is not None:
+            raise failed
+        found |= zip(range(rank, len(jobs), state.num_processes), own, strict=True)
     return [found[i] for i in range(len(jobs))]
 
 

@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from azr_lite.errors import InfrastructureError
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -34,6 +36,15 @@ class Jobs:
 
     def validate_many(self, items: list[Any]) -> list[Any]:
         return [f"checked {item}" for item in items]
+
+
+class Broken(Jobs):
+    """Fails on the process that is dealt job 1 only."""
+
+    def run_many(self, jobs: list[Any]) -> list[Any]:
+        if 1 in jobs:
+            raise InfrastructureError("the fork server died twice")
+        return super().run_many(jobs)
 
 
 def main(folder: Path) -> None:
@@ -54,6 +65,8 @@ def main(folder: Path) -> None:
         results = ShardedExecutor(jobs).run_many(list(range(7)))
         assert results == [f"ran {job}" for job in range(7)]
         assert ShardedExecutor(jobs).validate_many(["a"]) == ["checked a"]
+        with pytest.raises(InfrastructureError, match="died twice"):  # on every process, so that none waits for another
+            ShardedExecutor(Broken()).run_many([0, 1])
         share = rows[trainer.accelerator.process_index :: trainer.accelerator.num_processes]
         log.append(
             {
