@@ -58,6 +58,19 @@ def test_a_step_gives_the_fixed_batch_with_whitened_groups(executor):
     assert {r.group for r in rollouts} == {f"{role}/{name}" for role in Role for name in play.config.task_types}
 
 
+def test_advantages_are_made_of_the_rewards(executor):
+    """Rewards that do not reach the advantages (detached) are noticed here."""
+    _, (rollouts,) = played(executor, batch_size=8)
+    moved = 0
+    for group in {r.group for r in rollouts}:
+        own = [r for r in rollouts if r.group == group and r.weight > 0]
+        rewards = np.array([r.reward for r in own])
+        want = (rewards - rewards.mean()) / rewards.std() if rewards.std() > 0 else np.zeros(len(own))
+        assert [r.advantage for r in own] == pytest.approx(list(want))
+        moved += rewards.std() > 0
+    assert moved >= 4
+
+
 def test_learnability_is_one_minus_the_rate_of_the_logged_answers(executor):
     play, _ = played(executor)
     lines = [line for line in play.record.tasks if line["ok"]]
