@@ -86,6 +86,17 @@ def test_answers_are_compared_by_value_not_text(executor):
     assert not answered(executor, task, wrap(block("output", '{"b": [2.5], "a": 1}'))).ok
 
 
+def test_outputs_of_abduction_and_induction_are_compared_by_value_not_text(executor):
+    """The same dict in another order, the same number in another type: equal values, different texts."""
+    program = "def f(x):\n    return {'b': x, 'a': 1}"
+    task = Triplet("abduction", program, "2", "{'a': 1, 'b': 2}")
+    assert answered(executor, task, wrap(block("input", "2.0"))).ok
+    assert not answered(executor, task, wrap(block("input", "3"))).ok
+    inputs = tuple(str(i) for i in range(10))
+    shuffled = InductionTask("induction", program, inputs, tuple(f"{{'a': 1, 'b': {i}}}" for i in range(10)), "two keys", 5)
+    assert answered(executor, shuffled, wrap(block("python", program))).ok
+
+
 def test_equality_is_a_switch(executor):
     task = Triplet("deduction", "def f(x):\n    return x == x", "0", "True")
     one = wrap(block("output", "1"))
