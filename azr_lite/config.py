@@ -286,11 +286,11 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "weight_decay": 0.0,
         "entropy_coef": 0.0,
         "updates_per_step": 4,
-        "micro_batch_size": 96,
+        "micro_batch_size": 24,
         "induction_inputs": 6,
         "induction_shown": 3,
         "max_prompt_tokens": 320,
-        "max_reply_tokens": 128,
+        "max_reply_tokens": 160,
         "save_every": 20,
     },
     # A real model for two steps, to see that everything fits together: no learning is to be expected.

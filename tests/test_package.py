@@ -1,5 +1,6 @@
 """The package as a whole: light to import, one way of data flow, files that belong together."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import azr_lite
+from azr_lite.config import Config
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -75,3 +77,15 @@ def test_no_eval_exec_or_pickle_outside_the_child():
             continue
         text = path.read_text()
         assert not re.search(r"(^|[^_a-zA-Z.])(eval|exec)\(|pickle\.loads?\(", text), path
+
+
+def test_every_test_and_switch_the_readme_names_exists():
+    readme = (ROOT / "README.md").read_text()
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    named = set(re.findall(r"`(test_\w+)`", readme))
+    assert len(named) > 10
+    assert [name for name in named if f"def {name}(" not in tests] == []
+    assert [name for name in re.findall(r"`(test_\w+\.py)`", readme) if not list((ROOT / "tests").rglob(name))] == []
+    settings = {field.name for field in dataclasses.fields(Config)}
+    deviations = readme.split("## Paper, upstream's code, and here")[1]
+    assert set(re.findall(r"\(`(\w+)`[;)]", deviations)) <= settings | named

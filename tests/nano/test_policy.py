@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from azr_lite.config import preset  # noqa: E402
+from azr_lite.evaluation.games import evaluate_games  # noqa: E402
 from azr_lite.nano.demonstrations import RULES, Mixture, demonstration  # noqa: E402
 from azr_lite.nano.generator import draw_induction, draw_triplet  # noqa: E402
 from azr_lite.nano.heldout import held_out  # noqa: E402
@@ -16,10 +18,10 @@ from azr_lite.nano.model import WEIGHTS, load_nano  # noqa: E402
 from azr_lite.nano.pretrain import Plan, train, write  # noqa: E402
 from azr_lite.nano.sampler import NanoSampler  # noqa: E402
 from azr_lite.nano.tokenizer import build_tokenizer  # noqa: E402
-from azr_lite.parsing import parse_reply  # noqa: E402
 from azr_lite.prompts.compact import COMPACT  # noqa: E402
 from azr_lite.tasks import get_game  # noqa: E402
-from azr_lite.triplet import Rejection  # noqa: E402
+from azr_lite.triplet import Completion  # noqa: E402
+from azr_lite.verifier import Verifier  # noqa: E402
 
 ASCII = st.text(alphabet=[chr(code) for code in (9, 10, 13, *range(32, 127))])
 PIECES = st.lists(
@@ -66,7 +68,7 @@ def test_prompts_and_replies_are_short():
     rng = random.Random(0)
     drawn = [demonstration(rng, Mixture()) for _ in range(800)]
     assert max(len(ids) for ids in _TOKENIZER([d.prompt for d in drawn])["input_ids"]) <= 160
-    assert max(len(ids) for ids in _TOKENIZER([d.reply for d in drawn])["input_ids"]) <= 128
+    assert max(len(ids) for ids in _TOKENIZER([d.reply for d in drawn])["input_ids"]) <= preset("nano").max_reply_tokens
     for tasks in held_out(30, 0).values():
         for task in tasks:
             assert len(_TOKENIZER(get_game(task.type).solve_prompt(COMPACT, task, RULES))["input_ids"]) <= 160
@@ -114,43 +116,24 @@ def test_sampler_follows_the_weights(nano):
     assert sampler(prompts, greedy=True, seed=0) != before
 
 
-def test_one_operation_is_mastered(nano):
-    model, tokenizer = nano
-    sampler = NanoSampler(model, tokenizer.eos_token_id, tokenizer.pad_token_id, 96)
+def test_one_operation_is_mastered(nano, executor):
     rng = random.Random(2024)
     for type_, bar in (("deduction", 0.8), ("abduction", 0.7)):
-        tasks = [draw_triplet(rng, type_, 1) for _ in range(60)]
-        assert _accuracy(sampler, tokenizer, tasks) >= bar, type_
-    tasks = [draw_induction(rng, 1) for _ in range(60)]
-    assert _accuracy(sampler, tokenizer, tasks) >= 0.4
+        assert _accuracy(nano, executor, [draw_triplet(rng, type_, 1) for _ in range(60)]) >= bar, type_
+    assert _accuracy(nano, executor, [draw_induction(rng, 1) for _ in range(60)]) >= 0.4
 
 
-def _accuracy(sampler, tokenizer, tasks):
-    prompts = [get_game(task.type).solve_prompt(COMPACT, task, RULES) for task in tasks]
-    samples = sampler(tokenizer(prompts)["input_ids"], greedy=True, seed=0)
-    right = 0
-    for task, (ids, _, _) in zip(tasks, samples, strict=True):
-        reply = parse_reply(COMPACT.prefill + tokenizer.decode(ids, skip_special_tokens=True))
-        answer = reply if isinstance(reply, Rejection) else get_game(task.type).parse_answer(reply, task, RULES)
-        if isinstance(answer, Rejection):
-            continue
-        right += repr(answer.value) == task.output if task.type == "deduction" else _agrees(answer, task)
-    return right / len(tasks)
+def _accuracy(nano, executor, tasks):
+    model, tokenizer = nano
+    sampler = NanoSampler(model, tokenizer.eos_token_id, tokenizer.pad_token_id, 96)
 
+    def generate(prompts):
+        samples = sampler(tokenizer(prompts)["input_ids"], greedy=True, seed=0)
+        texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids, _, _ in samples]
+        return [Completion(prompt, (), tuple(ids), text) for prompt, (ids, _, _), text in zip(prompts, samples, texts, strict=True)]
 
-def _agrees(answer, task):
-    """Model text run in this process: harmless here, since only chains of the mini-language are run."""
-    from azr_lite.nano.language import skeleton
-
-    if skeleton(answer.program) is None:
-        return False
-    space: dict = {}
-    exec(answer.program, space)
-    wanted = task.outputs if task.type == "abduction" else task.outputs[task.shown :]
-    try:
-        return all(repr(space["f"](*given)) == output for given, output in zip(answer.inputs, wanted, strict=True))
-    except (TypeError, ValueError, IndexError, AttributeError):
-        return False
+    items = evaluate_games(generate, [("", task) for task in tasks], COMPACT, RULES, Verifier(executor, RULES))
+    return sum(item.right for item in items) / len(items)
 
 
 def test_warm_start_is_deterministic_and_writes_whole_folders(tmp_path):
