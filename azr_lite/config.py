@@ -290,7 +290,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "induction_inputs": 6,
         "induction_shown": 3,
         "max_prompt_tokens": 320,
-        "max_reply_tokens": 160,
+        "max_reply_tokens": 192,
         "save_every": 20,
     },
     # A real model for two steps, to see that everything fits together: no learning is to be expected.

@@ -2,8 +2,9 @@
 
 Comes in: a `random.Random`, a mixture.  Goes out: `Demonstration`s of both roles; programs are never reserved ones.
 A thought goes one operation a line: forward for deduction (``x[::-1] -> 'cba'``), backward from the output for abduction
-(``x[::-1] <- 'abc'``).  For induction it works the operations that the message names forward on the first two pairs and
-sets each result against its output (``'cba' => 'CBA'``), so that one operation is left to find.
+(``x[::-1] <- 'abc'``).  For induction it works the operations that the message names forward on the first pair, sets the
+result against the output (``'cba' => 'CBA'``), and tries operations (``x[1:] -> 'ba'``) until one gives the output: some
+tries before the right one are wrong, drawn at random from all operations of the type.
 Not covered: training on them (`pretrain.py`).
 """
 
@@ -15,12 +16,13 @@ from dataclasses import dataclass
 from azr_lite.nano.generator import (
     draw_induction_run,
     draw_inputs,
+    draw_op,
     draw_run,
     make_induction,
     make_triplet,
     message,
 )
-from azr_lite.nano.language import IDENTITY_SHARE, Op, Value, program_text, states
+from azr_lite.nano.language import IDENTITY_SHARE, Op, Value, fits, program_text, states, type_of
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, fence
 from azr_lite.prompts.compact import COMPACT
 from azr_lite.tasks.base import Rules, get_game
@@ -34,6 +36,7 @@ class Mixture:
 
     `depths`: weights of 1, 2, 3 … operations in deduction and abduction examples; `induction_depths`, `proposal_depths`: the
     same for induction and for proposals.
+    `tries`: weights of 0, 1, 2 … wrong tries in a thought about induction.
     `traced_single`, `traced`: how many one-operation and longer solver examples come with a thought.  `habit`: the share of
     thoughts among those examples in which the *first* token of the reply is learned (in the others it is left out of the
     loss), hence how often the model starts to think.  `types`: weights of deduction, abduction, induction.
@@ -41,12 +44,13 @@ class Mixture:
 
     depths: tuple[float, ...] = (0.5, 0.2, 0.18, 0.12)
     induction_depths: tuple[float, ...] = (0.6, 0.25, 0.15)
-    proposal_depths: tuple[float, ...] = (0.75, 0.2, 0.05)
+    proposal_depths: tuple[float, ...] = (0.5, 0.3, 0.15, 0.05)
+    tries: tuple[float, ...] = (0.55, 0.25, 0.12, 0.08)
     proposals: float = 0.15
     traced_single: float = 0.3
     traced: float = 0.7
     habit: float = 0.12
-    types: tuple[float, float, float] = (0.25, 0.3, 0.45)
+    types: tuple[float, float, float] = (0.22, 0.26, 0.52)
 
 
 @dataclass(frozen=True)
@@ -74,12 +78,37 @@ def backward_thought(ops: tuple[Op, ...], run: list[Value]) -> str:
     return "\n".join(f"{op.text} <- {state!r}" for op, state in zip(reversed(ops), reversed(run[:-1]), strict=True))
 
 
-def paired_thought(ops: tuple[Op, ...], runs: list[list[Value]]) -> str:
-    """For the first two pairs: one line for each operation but the last, then the value reached against the output."""
-    return "\n".join(
-        "\n".join((*(f"{op.text} -> {state!r}" for op, state in zip(ops[:-1], run[1:-1], strict=True)), f"{run[-2]!r} => {run[-1]!r}"))
-        for run in runs[:2]
-    )
+def trying_thought(rng: random.Random, ops: tuple[Op, ...], run: list[Value], wrong: int) -> str:
+    """The known operations forward, the gap that is left, then up to `wrong` tries that fail and the one that does not."""
+    lines = [f"{op.text} -> {state!r}" for op, state in zip(ops[:-1], run[1:-1], strict=True)]
+    lines.append(f"{run[-2]!r} => {run[-1]!r}")
+    tried = {ops[-1].text}
+    for _ in range(wrong):
+        op = _wrong_op(rng, run[-2], run[-1], tried)
+        if op is not None:
+            tried.add(op.text)
+            lines.append(f"{op.text} -> {op.apply(run[-2])!r}")
+    lines.append(f"{ops[-1].text} -> {run[-1]!r}")
+    return "\n".join(lines)
+
+
+def _wrong_op(rng: random.Random, before: Value, after: Value, tried: set[str]) -> Op | None:
+    """An operation not tried yet that makes something else of `before`; of four, the one that comes nearest in length."""
+    found = []
+    for _ in range(12):
+        op = draw_op(rng, type_of(before))
+        value = op.apply(before)
+        if op.text not in tried and fits(value) and value != after:
+            found.append((_gap(value, after), len(found), op))
+        if len(found) == 4:
+            break
+    return min(found)[2] if found else None
+
+
+def _gap(value: Value, wanted: Value) -> int:
+    if type_of(value) != type_of(wanted):
+        return 99
+    return abs(value - wanted) if isinstance(value, int) else abs(len(value) - len(wanted))
 
 
 def way_back(ops: tuple[Op, ...], run: list[Value]) -> list[Value]:
@@ -94,13 +123,13 @@ def way_back(ops: tuple[Op, ...], run: list[Value]) -> list[Value]:
     return found if states(ops, found[0]) == found else run
 
 
-def solve_example(rng: random.Random, type_: str, depth: int, traced: bool) -> tuple[str, str]:
-    """Prompt and right reply for one fresh task."""
+def solve_example(rng: random.Random, type_: str, depth: int, traced: bool, wrong: int = 0) -> tuple[str, str]:
+    """Prompt and right reply for one fresh task. `wrong`: failing tries in a thought about induction."""
     game = get_game(type_)
     if type_ == "induction":
         ops, runs = draw_induction_run(rng, depth)
         task = make_induction(ops, runs)
-        thought, block = paired_thought(ops, runs), ("python", program_text(ops))
+        thought, block = trying_thought(rng, ops, runs[0], wrong) if traced else "", ("python", program_text(ops))
     else:
         ops, run = draw_run(rng, depth)
         task = make_triplet(type_, ops, run)
@@ -139,7 +168,8 @@ def demonstration(rng: random.Random, mixture: Mixture, single: bool = False) ->
     traced = rng.random() < share
     keep = mixture.habit * (1 - share) / (share * (1 - mixture.habit))
     decide = not traced or rng.random() < keep
-    return Demonstration(*solve_example(rng, type_, depth, traced), traced=traced, decide=decide)
+    wrong = rng.choices(range(len(mixture.tries)), mixture.tries)[0]
+    return Demonstration(*solve_example(rng, type_, depth, traced, wrong), traced=traced, decide=decide)
 
 
 def _depth(rng: random.Random, weights: tuple[float, ...]) -> int:

@@ -36,7 +36,7 @@ IGNORE = -100
 class Plan:
     """How the warm start is trained."""
 
-    examples: int = 260_000
+    examples: int = 340_000
     seed: int = 0
     batch: int = 64
     pool: int = 24
@@ -147,7 +147,7 @@ def main() -> None:
         parser.add_argument("--" + name.replace("_", "-"), type=type(default), default=default)
     for name in ("traced_single", "traced", "habit", "proposals"):
         parser.add_argument("--" + name.replace("_", "-"), type=float, default=asdict(Mixture())[name])
-    for name in ("depths", "induction_depths", "types"):
+    for name in ("depths", "induction_depths", "proposal_depths", "tries", "types"):
         parser.add_argument("--" + name.replace("_", "-"), type=float, nargs="+", default=asdict(Mixture())[name])
     arguments = vars(parser.parse_args())
     out = arguments.pop("out")
