@@ -106,25 +106,82 @@ def doctor_verb(words: list[str]) -> int:
 
 
 def bench_verb(words: list[str]) -> int:
-    """Measure on this machine: azr-lite bench sandbox [--json] [--repeats N]."""
+    """Measure on this machine: azr-lite bench sandbox|nano|step [--json]; azr-lite bench SUBJECT --help."""
+    subjects = {"sandbox": _bench_sandbox, "nano": _bench_nano, "step": _bench_step}
+    if not words or words[0] not in subjects:
+        raise ConfigError(f"there is no benchmark {' '.join(words[:1])!r}; choose one of: {', '.join(subjects)}")
+    return subjects[words[0]](words[1:])
 
-    def arguments(what: Annotated[str, tyro.conf.Positional], json: bool = False, repeats: int = 5) -> tuple[str, bool, int]:
-        """Measure, paired, in one run.
+
+def _bench_sandbox(words: list[str]) -> int:
+    from azr_lite.sandbox.bench import bench, table
+
+    def arguments(json: bool = False, repeats: int = 5) -> tuple[bool, int]:
+        """What isolation costs, paired with its alternatives, in one run.
 
         Args:
-            what: sandbox.
             json: print JSON instead of a table.
             repeats: repetitions of each measurement.
         """
-        return what, json, repeats
+        return json, repeats
 
-    what, as_json, repeats = tyro.cli(arguments, args=words, prog="azr-lite bench")
-    if what != "sandbox":
-        raise ConfigError(f"there is no benchmark {what!r}; choose sandbox")
-    from azr_lite.sandbox.bench import bench, table
-
+    as_json, repeats = tyro.cli(arguments, args=words, prog="azr-lite bench sandbox")
     result = bench(repeats=repeats)
     print(json.dumps(result, indent=2) if as_json else table(result))
+    return 0
+
+
+def _bench_step(words: list[str]) -> int:
+    from azr_lite.bench.step import bench_step, step_table
+
+    def arguments(json: bool = False, steps: int = 12) -> tuple[bool, int]:
+        """Where the time of a nano self-play step goes, beside loops written by hand.
+
+        Args:
+            json: print JSON instead of a table.
+            steps: steps to play; the first is a warm-up.
+        """
+        return json, steps
+
+    as_json, steps = tyro.cli(arguments, args=words, prog="azr-lite bench step")
+    if steps < 2:
+        raise ConfigError(f"steps is {steps}; the first step is a warm-up, so 2 are the least; raise it")
+    result = bench_step(steps)
+    print(json.dumps(result, indent=1) if as_json else step_table(result))
+    return 0
+
+
+def _bench_nano(words: list[str]) -> int:
+    @dataclasses.dataclass
+    class Arguments:
+        """Does the nano model learn by self-play alone? Every arm with every seed, on the same held-out problems."""
+
+        seeds: int = 5
+        """How many seeds."""
+        first_seed: int = 100
+        """The first of them. Below 100 were used to choose the settings."""
+        steps: int = 0
+        """Self-play steps; 0: as the preset has it."""
+        problems: int = 1500
+        """Held-out problems of each task type, spread evenly over its strata."""
+        arms: tuple[str, ...] = ()
+        """Some arms only: "self-play", "solver only", "no update", "shuffled rewards"."""
+        jobs: int = 0
+        """Runs at a time; 0: one a core."""
+        folder: Path = Path("runs/bench-nano")
+        """Where the runs go. Finished ones found there are taken as they are."""
+        json: bool = False
+        """Print JSON instead of a table."""
+
+    from azr_lite.bench.learning import ARMS, bench_nano, nano_table
+
+    given = tyro.cli(Arguments, args=words, prog="azr-lite bench nano")
+    overrides = {"eval_problems": given.problems, **({"steps": given.steps} if given.steps else {})}
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
+    arms = given.arms or tuple(ARMS)
+    say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
+    result = bench_nano(list(seeds), given.folder, arms=arms, jobs=given.jobs, say=say, **overrides)
+    print(json.dumps(result, indent=1) if given.json else nano_table(result))
     return 0
 
 

@@ -283,6 +283,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "references": 2,
         "seed_batch_factor": 2,
         "learning_rate": 2e-4,
+        "adam_beta2": 0.98,
         "weight_decay": 0.0,
         "entropy_coef": 0.0,
         "updates_per_step": 4,

@@ -1,0 +1,63 @@
+"""Controls: the same run with one thing taken away, to tell learning from luck.
+
+Comes in: the name of a control.  Goes out: a context in which every run of this process is that control.
+Not covered: bugs made on purpose (`learn/bugs.py`). No setting reaches this module: a control is no way to run.
+
+A control replaces one stage of `SelfPlay`, so that sampling, sandbox, trainer and evaluation stay what they are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from azr_lite.errors import ConfigError
+from azr_lite.selfplay import SelfPlay
+from azr_lite.triplet import Rollout
+
+
+def no_update(self: SelfPlay, rollouts: Sequence[Rollout]) -> list[Rollout]:
+    """Advantages of zero: every gradient is zero, and no weight changes."""
+    return [dataclasses.replace(rollout, advantage=0.0) for rollout in rollouts]
+
+
+def shuffled_rewards(self: SelfPlay, rollouts: Sequence[Rollout]) -> list[Rollout]:
+    """TRR++ of the same rewards dealt out at random within each (role, type): as large updates, with nothing to learn."""
+    rng = random.Random(f"{self.config.seed}/{self.record.step}/shuffled rewards")
+    dealt = list(rollouts)
+    for group in dict.fromkeys(r.group for r in rollouts):
+        rows = [row for row, r in enumerate(rollouts) if r.group == group]
+        rewards = [rollouts[row].reward for row in rows]
+        rng.shuffle(rewards)
+        for row, reward in zip(rows, rewards, strict=True):
+            dealt[row] = dataclasses.replace(rollouts[row], reward=reward)
+    advantages = [r.advantage for r in _ADVANTAGES(self, dealt)]
+    return [dataclasses.replace(r, advantage=a) for r, a in zip(rollouts, advantages, strict=True)]
+
+
+_ADVANTAGES = SelfPlay.advantages
+
+CONTROLS: dict[str, Callable[..., list[Rollout]]] = {"no update": no_update, "shuffled rewards": shuffled_rewards}
+
+
+@contextmanager
+def control(name: str) -> Iterator[None]:
+    """Every run inside is that control. ConfigError for an unknown name."""
+    if name not in CONTROLS:
+        raise ConfigError(f"there is no control {name!r}; known: {', '.join(CONTROLS)}")
+    with replaced(SelfPlay, "advantages", CONTROLS[name]):
+        yield
+
+
+@contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Put `value` in the place of an attribute, and the old one back afterwards."""
+    old = owner.__dict__[name]
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, old)
