@@ -158,20 +158,22 @@ class SelfPlayTrainer(Generation, GRPOTrainer):
     # ------------------------------------------------------------------ the loss
 
     def _get_per_token_logps_and_entropies(self, model, input_ids_BT, attention_mask_BT, logits_to_keep, batch_size=None, **kwargs):
-        """As TRL's, one micro-batch at a time, each without the columns that are padding in all its rows."""
+        """As TRL's, one micro-batch at a time, each only as wide as its longest row: rows are pushed to the right edge first."""
         if self._sampled_BT is not None:
             return self._sampled_BT, None, None
         B, width = input_ids_BT.shape
+        columns_T = torch.arange(width, device=input_ids_BT.device)
         parts = []
         for rows in torch.arange(B).split(batch_size or B):
             mask_BT = attention_mask_BT[rows]
-            used = mask_BT.any(dim=0).nonzero()
-            left, right = min(int(used[0]), width - logits_to_keep - 1), width - 1 - int(used[-1])
-            cut = slice(left, width - right)
-            found = super()._get_per_token_logps_and_entropies(
-                model, input_ids_BT[rows][:, cut], mask_BT[:, cut], logits_to_keep - right, **kwargs
-            )
-            parts.append([torch.nn.functional.pad(x, (0, right)) if x is not None and x.dim() == 2 else x for x in found])
+            free_B = width - 1 - (columns_T * mask_BT).amax(dim=1)  # padding after the reply
+            turned_BT = (columns_T - free_B[:, None]) % width
+            mask_BT, ids_BT = mask_BT.gather(1, turned_BT), input_ids_BT[rows].gather(1, turned_BT)
+            kept = logits_to_keep - int(free_B.min())
+            left = min(int(mask_BT.any(dim=0).nonzero()[0]), width - kept - 1)
+            found = super()._get_per_token_logps_and_entropies(model, ids_BT[:, left:], mask_BT[:, left:], kept, **kwargs)
+            back_BT = columns_T[:logits_to_keep] + (kept - logits_to_keep + free_B)[:, None]
+            parts.append([_back(x, back_BT) if x is not None and x.dim() == 2 else x for x in found])
         logps, entropies, aux = zip(*parts, strict=True)
         self._entropies_BT = torch.cat(entropies) if entropies[0] is not None else None
         return torch.cat(logps), self._entropies_BT, aux[0] if aux[0] is None else torch.stack(aux).mean()
@@ -238,6 +240,12 @@ class SelfPlayTrainer(Generation, GRPOTrainer):
         if resume_from_checkpoint:
             self.selfplay.load_state_dict(load_state(resume_from_checkpoint))
         return super().train(resume_from_checkpoint=str(resume_from_checkpoint) if resume_from_checkpoint else None, **kwargs)
+
+
+def _back(values_BK: torch.Tensor, columns_BT: torch.Tensor) -> torch.Tensor:
+    """The values at these columns, zero past the last."""
+    K = values_BK.shape[1]
+    return values_BK.gather(1, columns_BT.clamp(max=K - 1)) * (columns_BT < K)
 
 
 _REMEDY = "nothing was changed by it: lower learning_rate, or use dtype='float32'; `azr-lite resume` goes back to the last checkpoint"
