@@ -276,7 +276,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
     # The embedded model on a laptop CPU. Numbers from nano/NOTES.md, found on development seeds.
     "nano": {
         "model": "nano",
-        "steps": 60,
+        "steps": 50,
         "batch_size": 32,
         "solver_batch_size": 96,
         "n_mc": 6,
@@ -292,7 +292,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "induction_shown": 3,
         "max_prompt_tokens": 320,
         "max_reply_tokens": 192,
-        "save_every": 20,
+        "save_every": 25,
     },
     # A real model for two steps, to see that everything fits together: no learning is to be expected.
     "smoke": {

@@ -16,12 +16,13 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from azr_lite.sandbox.executor import Executor
 from azr_lite.sandbox.outcome import Level, Limits, Outcome
 
 LIMITS: Final = Limits(cpu_s=0.25, wall_factor=3.0)
+WIDTH: Final = 80
 SLACK_S: Final = 8.0
 """How much later than its hard deadline a hang may end on a busy machine before it counts as a leak."""
 
@@ -117,12 +118,18 @@ class Report:
         return sum(not attack.contained for attack in self.attacks)
 
     def text(self) -> str:
-        """Layers, attacks and the count, a line each."""
-        lines = [f"level {self.level.name}: {self.level.value}"]
-        lines += [f"  layer {name:16} {state}" for name, state in self.layers.items()]
-        lines += [f"  {'contained' if a.contained else 'LEAK     '}  {a.name}: {a.detail}" for a in self.attacks]
-        lines.append(f"{len(self.attacks)} attacks, {self.leaks} leaks, {self.seconds:.1f} s")
+        """Layers, attacks and the count, a line each, 80 columns wide."""
+        lines = [f"level {self.level.name}: {self.level.value}", ""]
+        lines += [f"  layer {name:16} {state}"[:WIDTH] for name, state in self.layers.items()]
+        lines.append("")
+        lines += [f"  {'contained' if a.contained else 'LEAK     '}  {a.name}: {a.detail}"[:WIDTH] for a in self.attacks]
+        lines += ["", f"{len(self.attacks)} attacks, {self.leaks} leaks, {self.seconds:.1f} s"]
         return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for `--json`."""
+        attacks = [{"name": a.name, "contained": a.contained, "detail": a.detail} for a in self.attacks]
+        return {"level": self.level.name, "layers": self.layers, "attacks": attacks, "leaks": self.leaks, "seconds": self.seconds}
 
 
 def abuse_suite(skip: str = "") -> Report:
