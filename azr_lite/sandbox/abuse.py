@@ -166,8 +166,19 @@ def _attack(executor: Executor, name: str, head: str, body: str, leaked: Callabl
     outcome = executor.run(f"{head}    {body}", [(1,)])[0]
     took = time.monotonic() - started
     late = took > LIMITS.cpu_s * LIMITS.wall_factor + 0.5 + SLACK_S
-    detail = f"{outcome.kind} {outcome.detail}".strip()[:80] + (f", only after {took:.1f} s" if late else "")
-    return Attack(name, not late and not leaked(outcome), detail)
+    out = leaked(outcome)
+    detail = _said(outcome, out) + (f", only after {took:.1f} s" if late else "")
+    return Attack(name, not late and not out, detail)
+
+
+def _said(outcome: Outcome, leaked: bool) -> str:
+    if outcome.ok:
+        return f"returned {outcome.value!r}"[:80] if leaked else "refused"
+    if outcome.kind == "exception":
+        return outcome.detail.partition(":")[0]
+    if outcome.kind == "policy":
+        return "killed"
+    return f"{outcome.kind}: {outcome.detail.partition(':')[0]}"
 
 
 def _got_out(outcome: Outcome) -> bool:
