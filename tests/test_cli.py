@@ -22,7 +22,7 @@ def test_dry_run_resolves_and_runs_nothing(tmp_path, capsys, monkeypatch):
         (["run", "--preset", "nanno", "--dry-run"], "did you mean 'nano'"),
         (["run", "--n-mc", "1", "--dry-run"], "n_mc is 1"),
         (["resume", "no/such/run"], "there is no run at"),
-        (["bench", "everything"], "choose sandbox"),
+        (["bench", "everything"], "choose one of: sandbox"),
     ],
 )
 def test_mistakes_get_one_sentence_and_status_one(words, sentence, capsys):
