@@ -30,15 +30,8 @@ FITTING = {
 STORED_LIMIT = 400  # the authors' code cut longer outputs, so there is nothing to compare with
 KEYWORD = re.compile(r"\b[a-z]\w*\s*=")  # inputs such as `[1], n=2`: positional literals only
 MODULES = {"import secrets", "import queue", "import os", "import base64"}  # deterministic uses of modules we do not allow
-# Two hash seeds agree by chance on the order of a set of two strings: these six programs pass both worlds.
-CHANCE = {
-    ("14b_code_f_seed_io.jsonl", 90, 3),
-    ("14b_code_f_seed_io.jsonl", 90, 4),
-    ("14b_code_f_seed_io.jsonl", 90, 6),
-    ("7b_code_f_seed_io.jsonl", 97, 9),
-    ("7b_coder_code_f_seed_io.jsonl", 219, 0),
-    ("7b_coder_code_f_seed_io.jsonl", 219, 9),
-}
+# Three hash seeds agree by chance on the order of a set of two strings: this program passes all worlds (two let six pass).
+CHANCE = {("7b_coder_code_f_seed_io.jsonl", 219, 0)}
 
 
 def accepted_by_policy(key, fact, value):

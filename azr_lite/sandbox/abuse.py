@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+import textwrap
 import time
 import warnings
 from collections.abc import Callable
@@ -119,7 +120,7 @@ class Report:
 
     def text(self) -> str:
         """Layers, attacks and the count, a line each, 80 columns wide."""
-        lines = [f"level {self.level.name}: {self.level.value}", ""]
+        lines = [*textwrap.wrap(f"level {self.level.name}: {self.level.value}", WIDTH), ""]
         lines += [f"  layer {name:16} {state}"[:WIDTH] for name, state in self.layers.items()]
         lines.append("")
         lines += [f"  {'contained' if a.contained else 'LEAK     '}  {a.name}: {a.detail}"[:WIDTH] for a in self.attacks]

@@ -6,6 +6,7 @@ import pytest
 
 from azr_lite import parsing
 from azr_lite.sandbox import Executor
+from azr_lite.sandbox.executor import order_may_matter
 from tests.sandbox.conftest import NATIVE, Case, kinds
 
 
@@ -41,6 +42,34 @@ def test_found_by_two_worlds(strict: Executor, name: str) -> None:
     assert not found.ok
     exhausting = name == "D07_memory_probe"  # on a busy machine it may use up its time first
     assert found.reason in (("non_deterministic", "timeout") if exhausting else ("non_deterministic",))
+
+
+def test_D03_a_set_of_two_is_seen_by_a_third_seed(strict: Executor) -> None:
+    """Seeds 0 and 24301 order these two words alike, seed 7 does not."""
+    program = "def f(a, b): return list({a, b})"
+    alike = [f"w{i}" for i in range(40)]
+    orders = {w: [strict.run(program, [("x", w)], world=world)[0].value for world in "ABC"] for w in alike}
+    chance = [w for w, (a, b, c) in orders.items() if a == b != c]
+    assert chance
+    assert strict.validate(program, [("x", chance[0])]).reason == "non_deterministic"
+    assert not order_may_matter("def f(d):\n    return {k: v for k, v in d.items()}, {}", [({},)])
+    assert order_may_matter("def f(d): return {k for k in d}", [])
+    assert order_may_matter("def f(s): return list(s)", [({1},)])
+
+
+def test_D07_a_program_cannot_tell_validation_from_verification(strict: Executor) -> None:
+    """The world whose outputs a task is made of is the world that answers are judged in: same seed, memory and recursion."""
+    seen = []
+    submit = strict._engine.submit
+    strict._engine.submit = lambda attempt: (seen.append(attempt), submit(attempt))
+    try:
+        strict.validate("def f(x): return x", [(1,)])
+        strict.run("def f(x): return x", [(1,)])
+    finally:
+        strict._engine.submit = submit
+    first, second, judged = seen
+    assert (first.request, first.world, first.limits.memory_mb) == (judged.request, judged.world, judged.limits.memory_mb)
+    assert (second.world, second.limits.memory_mb) != (judged.world, judged.limits.memory_mb)
 
 
 def test_D08_same_outputs_over_restarts() -> None:
