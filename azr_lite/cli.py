@@ -166,22 +166,26 @@ def _bench_nano(words: list[str]) -> int:
         problems: int = 1500
         """Held-out problems of each task type, spread evenly over its strata."""
         arms: tuple[str, ...] = ()
-        """Some arms only: "self-play", "solver only", "no update", "shuffled rewards"."""
+        """Some arms only, in quotes; --arms all: with every ablation. Default: self-play and its three controls."""
         jobs: int = 0
         """Runs at a time; 0: one a core."""
         folder: Path = Path("runs/bench-nano")
         """Where the runs go. Finished ones found there are taken as they are."""
+        keep: Path | None = None
+        """Also keep each run's metrics and a sample of its rollouts in this folder (data_samples/runs has ours)."""
         json: bool = False
         """Print JSON instead of a table."""
 
-    from azr_lite.bench.learning import ARMS, bench_nano, nano_table
+    from azr_lite.bench.learning import ALL_ARMS, ARMS, bench_nano, keep_samples, nano_table
 
     given = tyro.cli(Arguments, args=words, prog="azr-lite bench nano")
     overrides = {"eval_problems": given.problems, **({"steps": given.steps} if given.steps else {})}
     seeds = range(given.first_seed, given.first_seed + given.seeds)
-    arms = given.arms or tuple(ARMS)
+    arms = tuple(ALL_ARMS) if given.arms == ("all",) else given.arms or tuple(ARMS)
     say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
     result = bench_nano(list(seeds), given.folder, arms=arms, jobs=given.jobs, say=say, **overrides)
+    if given.keep is not None:
+        keep_samples(result, given.folder, given.keep)
     print(json.dumps(result, indent=1) if given.json else nano_table(result))
     return 0
 

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from azr_lite.errors import ConfigError
-from azr_lite.selfplay import SelfPlay
+from azr_lite.selfplay import Offer, SelfPlay
+from azr_lite.tasks.base import get_game
 from azr_lite.triplet import Rollout
 
 
@@ -38,9 +39,26 @@ def shuffled_rewards(self: SelfPlay, rollouts: Sequence[Rollout]) -> list[Rollou
     return [dataclasses.replace(r, advantage=a) for r, a in zip(rollouts, advantages, strict=True)]
 
 
-_ADVANTAGES = SelfPlay.advantages
+def no_references(self: SelfPlay, step: int) -> list[Offer]:
+    """Games that show K triplets of the buffer show the zero triplet, whatever the buffer holds. (Others still get a program.)"""
+    offers = []
+    for offer in _REFERENCES(self, step):
+        game = get_game(offer.type)
+        if game.propose_from == "own":
+            references = [game.zero_task()]
+            offer = Offer(offer.type, references, game.propose_prompt(self.style, references, self.rules))
+        offers.append(offer)
+    return offers
 
-CONTROLS: dict[str, Callable[..., list[Rollout]]] = {"no update": no_update, "shuffled rewards": shuffled_rewards}
+
+_ADVANTAGES, _REFERENCES = SelfPlay.advantages, SelfPlay.sample_references
+
+CONTROLS: dict[str, tuple[str, Callable[..., Any]]] = {
+    "no update": ("advantages", no_update),
+    "shuffled rewards": ("advantages", shuffled_rewards),
+    "no references": ("sample_references", no_references),
+}
+"""Name: the stage of `SelfPlay` that is replaced, and what takes its place."""
 
 
 @contextmanager
@@ -48,7 +66,7 @@ def control(name: str) -> Iterator[None]:
     """Every run inside is that control. ConfigError for an unknown name."""
     if name not in CONTROLS:
         raise ConfigError(f"there is no control {name!r}; known: {', '.join(CONTROLS)}")
-    with replaced(SelfPlay, "advantages", CONTROLS[name]):
+    with replaced(SelfPlay, *CONTROLS[name]):
         yield
 
 

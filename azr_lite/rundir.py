@@ -135,6 +135,14 @@ class RunDir:
     def metrics(self) -> list[dict[str, Any]]:
         return list(self.read("metrics.jsonl"))
 
+    def keep_sample(self, target: Path, rollouts: int = 48) -> None:
+        """A small copy for reading and plotting: settings, summary, metrics, and rollouts spread evenly over the run."""
+        target.mkdir(parents=True, exist_ok=True)
+        for name in ("config.json", "summary.json", "metrics.jsonl"):
+            write_text(target / name, (self.path / name).read_text(encoding="utf-8"))
+        lines = (self.path / "rollouts.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        write_text(target / "rollouts.jsonl", "".join(lines[:: max(1, len(lines) // rollouts)][:rollouts]))
+
     def _append(self, name: str, lines: list[dict[str, Any]]) -> None:
         if not lines:
             return

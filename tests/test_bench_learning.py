@@ -73,10 +73,27 @@ def test_shuffled_rewards_keep_their_sizes_and_lose_their_owners(executor):
     assert [r.reward for r in plain] == [r.reward for r in shuffled], "what is logged are the rewards earned"
 
 
+def test_without_references_the_zero_triplet_is_shown(executor):
+    config = Config(
+        model="scripted", batch_size=4, n_mc=2, references=2, seed_batch_factor=2, micro_batch_size=2, max_prompt_tokens=100_000
+    )
+    play = SelfPlay(config, get_style("chat"), executor)
+    play.seed(ScriptedPolicy())
+    with control("no references"):
+        offers = play.sample_references(0)
+    assert {offer.type for offer in offers} == {"deduction", "abduction", "induction"}
+    for offer in offers:
+        if offer.type == "induction":
+            continue
+        assert [task.program for task in offer.references] == ["def f(x):\n    return x"]
+        assert "x *" not in offer.prompt
+    assert any("x *" in offer.prompt for offer in play.sample_references(0))
+
+
 def test_a_control_ends_with_its_context():
     before = SelfPlay.advantages
     with control("no update"):
-        assert SelfPlay.advantages is CONTROLS["no update"]
+        assert SelfPlay.advantages is CONTROLS["no update"][1]
     assert SelfPlay.advantages is before
     with pytest.raises(ConfigError, match="no control"), control("nothing"):
         pass

@@ -21,8 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from azr_lite.config import preset
 from azr_lite.environment import describe_environment
 from azr_lite.errors import ConfigError
+from azr_lite.rundir import RunDir, write_json
 
 ARMS: dict[str, dict[str, Any]] = {
     "self-play": {},
@@ -30,7 +32,21 @@ ARMS: dict[str, dict[str, Any]] = {
     "no update": {"control": "no update"},
     "shuffled rewards": {"control": "shuffled rewards"},
 }
-"""The arms of `bench_nano`: settings that differ from the preset, or the control put in."""
+"""The proof: self-play and its controls. An arm is settings that differ from the preset, or the control put in."""
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "one global baseline": {"estimator": "global"},
+    "GRPO per prompt": {"estimator": "grpo"},
+    "token whitening": {"whitening": "token"},
+    "no references": {"control": "no references"},
+    "separate solver data": {"solver_data": "separate", "budget": 2 / 3},
+    "zero learnability -0.5": {"zero_learnability": "upstream"},
+    "deduction only": {"task_types": ("deduction",), "batch_size": 96, "solver_batch_size": 288},
+    "abduction only": {"task_types": ("abduction",), "batch_size": 96, "solver_batch_size": 288},
+    "induction only": {"task_types": ("induction",), "batch_size": 96, "solver_batch_size": 288},
+}
+"""Ablations that teach. `budget`: share of the steps played, so that all arms generate about as many tokens: separate solver
+data costs half as many replies again (6 to measure each task and 3 to train on, instead of 6 for both)."""
+ALL_ARMS = {**ARMS, **ABLATIONS}
 RESAMPLES = 2000
 
 
@@ -41,12 +57,12 @@ def play_arm(arm: str, seed: int, folder: str, threads: int, overrides: dict[str
 
     from azr_lite.controls import control
     from azr_lite.loop import resume, run
-    from azr_lite.rundir import RunDir
 
     torch.set_num_threads(threads)
-    path = Path(folder) / f"{arm.replace(' ', '-')}-seed{seed}"
-    settings = {**ARMS[arm], **overrides}
+    path = Path(folder) / run_name(arm, seed)
+    settings = {**ALL_ARMS[arm], **overrides}
     name = settings.pop("control", None)
+    settings["steps"] = round(settings.pop("budget", 1.0) * settings.get("steps", preset("nano").steps))
     with control(name) if name else nullcontext():
         if (path / "summary.json").exists() and RunDir.open(path).summary()["finished"]:
             return str(path)
@@ -67,9 +83,9 @@ def bench_nano(
     **overrides: Any,
 ) -> dict[str, Any]:
     """Train every arm with every seed, `jobs` processes at a time (0: one a core), and compare. `overrides`: settings of all arms."""
-    unknown = [arm for arm in arms if arm not in ARMS]
+    unknown = [arm for arm in arms if arm not in ALL_ARMS]
     if unknown:
-        raise ConfigError(f"there is no arm {unknown[0]!r}; known: {', '.join(ARMS)}")
+        raise ConfigError(f"there is no arm {unknown[0]!r}; known: {', '.join(ALL_ARMS)}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = jobs or cores
     work = [(arm, seed) for seed in seeds for arm in arms]
@@ -93,8 +109,39 @@ def bench_nano(
         "minutes": round((time.perf_counter() - started) / 60, 1),
         "jobs": jobs,
         "arms": {arm: compare([paths[arm, seed] for seed in seeds]) for arm in arms},
+        "base_made_to_think": made_to_think(overrides.get("eval_problems", preset("nano").eval_problems)),
     }
     return result
+
+
+def made_to_think(problems: int) -> dict[str, dict[str, Any]]:
+    """The untrained model on the same problems when its reply may not start with the end of the thought.
+
+    What self-play gains up to here is *elicitation* (a skill that was there is used); what it gains above is new skill.
+    """
+    from azr_lite.evaluation.games import evaluate_games, held_out_problems, summarize
+    from azr_lite.loop import HELD_OUT_SEED
+    from azr_lite.nano.demonstrations import RULES
+    from azr_lite.nano.model import load_nano
+    from azr_lite.nano.sampler import NanoSampler
+    from azr_lite.prompts.base import END_THINK
+    from azr_lite.prompts.compact import COMPACT
+    from azr_lite.sandbox import Executor
+    from azr_lite.triplet import Completion
+    from azr_lite.verifier import Verifier
+
+    model, tokenizer = load_nano()
+    sampler = NanoSampler(model, tokenizer.eos_token_id, tokenizer.pad_token_id, preset("nano").max_reply_tokens)
+    sampler.not_first = tokenizer.convert_tokens_to_ids(END_THINK)
+
+    def generate(prompts: Sequence[str]) -> list[Completion]:
+        samples = sampler(tokenizer(list(prompts))["input_ids"], greedy=True, seed=0)
+        texts = [tokenizer.decode([i for i in ids if i != tokenizer.eos_token_id]) for ids, _, _ in samples]
+        return [Completion(p, (), tuple(ids), t, cut) for p, (ids, _, cut), t in zip(prompts, samples, texts, strict=True)]
+
+    with Executor() as executor:
+        tasks = held_out_problems("nano", preset("nano").task_types, problems, HELD_OUT_SEED)
+        return summarize(evaluate_games(generate, tasks, COMPACT, RULES, Verifier(executor, RULES)))
 
 
 def compare(paths: Sequence[Path]) -> dict[str, Any]:
@@ -221,4 +268,22 @@ def nano_table(result: dict[str, Any]) -> str:
         lines.append(
             f"  operations a proposal {first:.2f} -> {last:.2f}; tokens a held-out reply {reply['before']:.0f} -> {reply['after']:.0f}"
         )
+    if result.get("base_made_to_think"):
+        forced = {name: 100 * found["accuracy"] for name, found in result["base_made_to_think"].items() if "/" not in name}
+        mean = np.mean([value for name, value in forced.items() if name != "all"])
+        each = ", ".join(f"{name} {value:.1f}" for name, value in forced.items() if name != "all")
+        lines += ["", "the untrained model, made to think on every problem:", f"  {mean:.1f} ({each})"]
     return "\n".join(lines)
+
+
+def keep_samples(result: dict[str, Any], runs: Path, folder: Path) -> None:
+    """A small copy of every run (`RunDir.keep_sample`) into ``folder/ARM-seedN``, and the result into ``folder/comparison.json``."""
+    for arm in result["arms"]:
+        for seed in result["seeds"]:
+            RunDir.open(runs / run_name(arm, seed)).keep_sample(folder / run_name(arm, seed))
+    write_json(folder / "comparison.json", result)
+
+
+def run_name(arm: str, seed: int) -> str:
+    """Folder name of one run of an arm."""
+    return f"{arm.replace(' ', '-').replace('.', '')}-seed{seed}"

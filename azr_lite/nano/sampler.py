@@ -25,6 +25,8 @@ class NanoSampler:
         self.heads, self.kv_heads = c.num_attention_heads, c.num_key_value_heads
         self.head_dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
         self.eps = c.rms_norm_eps
+        self.not_first: int | None = None
+        """A token no reply may start with (for measurements; log-probabilities are then those of the rest)."""
         theta = c.rope_parameters["rope_theta"]
         inverse = 1.0 / theta ** (torch.arange(0, self.head_dim, 2).float() / self.head_dim)
         angles_TE = torch.outer(torch.arange(c.max_position_embeddings).float(), inverse).repeat(1, 2)
@@ -114,6 +116,8 @@ class NanoSampler:
         positions_UT = (columns[None] - (width - lengths_U)[:, None]).clamp(min=0)
         hidden_UD = self._forward(ids_UT, positions_UT, cache, mask_UTT[:, None], 0)[:, -1]
         logits = F.linear(hidden_UD, self.head)[of]
+        if self.not_first is not None:
+            logits[:, self.not_first] = -1e9
         pad = (0, 0, 0, room)
         cache = [(F.pad(k[of], pad), F.pad(v[of], pad)) for k, v in cache]
         blocked_BT = F.pad(torch.where(real_UT[of], 0.0, -1e9), (0, room))
