@@ -114,21 +114,30 @@ def bench_verb(words: list[str]) -> int:
 
 
 def _bench_sandbox(words: list[str]) -> int:
-    from azr_lite.sandbox.bench import bench, table
+    from datetime import UTC, datetime
 
-    def arguments(json: bool = False, repeats: int = 7, data: Path | None = None) -> tuple[bool, int, Path | None]:
+    from azr_lite.environment import describe_environment
+    from azr_lite.sandbox.bench import bench, soak, table
+
+    def arguments(json: bool = False, repeats: int = 7, data: Path | None = None, soak: int = 0) -> tuple[bool, int, Path | None, int]:
         """What isolation costs, paired with its alternatives, in one run. The exit status is 1 when a bar is missed.
 
         Args:
             json: print JSON instead of a table.
             repeats: repetitions of each measurement.
             data: folder with the recorded seed programs for the training step; without it, programs are made up.
+            soak: instead, this many executions, one in twenty hostile: do memory, descriptors and speed stay? (20000: minutes)
         """
-        return json, repeats, data
+        return json, repeats, data, soak
 
-    as_json, repeats, data = tyro.cli(arguments, args=words, prog="azr-lite bench sandbox")
-    result = bench(repeats, data)
-    print(json.dumps(result, indent=2) if as_json else table(result))
+    as_json, repeats, data, executions = tyro.cli(arguments, args=words, prog="azr-lite bench sandbox")
+    result = soak(executions) if executions else bench(repeats, data)
+    if as_json:
+        command = " ".join(["azr-lite bench sandbox", *words])
+        facts = {"command": command, "date": datetime.now(UTC).isoformat(timespec="seconds"), "environment": describe_environment()}
+        print(json.dumps({**facts, **result}, indent=1))
+    else:
+        print(_facts_text(result) if executions else table(result))
     return 0 if result["ok"] else 1
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import json
-import math
 import os
 import random
 import statistics
@@ -305,6 +304,7 @@ def soak(executions: int = 20_000) -> dict[str, Any]:
     """Many executions, one in twenty hostile: memory, descriptors, zombies, and the speed at the end against that at the start."""
     rng = random.Random(0)
     limits = Limits(cpu_s=0.1, wall_factor=20)
+    started = time.perf_counter()
     with Executor(limits, workers=1) as executor:
         for i in range(200):
             executor.run(PROGRAMS[i % 8], [INPUTS[i % 64]])
@@ -328,14 +328,19 @@ def soak(executions: int = 20_000) -> dict[str, Any]:
             for zygote in executor._engine._zygotes
             for pid in _below(zygote.process.pid)
         )
-        return {
+        result: dict[str, Any] = {
             "executions": executions,
+            "seconds": time.perf_counter() - started,
             "wrong": wrong,
             "memory_grown_mb": _memory_mb() - memory,
             "descriptors_grown": len(os.listdir("/proc/self/fd")) - descriptors,
             "zombies": zombies,
-            "speed_end_over_start": statistics.mean(rates[-3:]) / statistics.mean(rates[:3]) if math.isfinite(rates[0]) else 0.0,
+            "speed_end_over_start": statistics.mean(rates[-3:]) / statistics.mean(rates[:3]),
+            "load": os.getloadavg()[0],
         }
+    nothing = not (result["wrong"] or result["descriptors_grown"] or result["zombies"])
+    result["ok"] = nothing and result["memory_grown_mb"] <= 5 and result["speed_end_over_start"] >= 0.9
+    return result
 
 
 def _memory_mb() -> float:
