@@ -180,19 +180,28 @@ def _bench_nano(words: list[str]) -> int:
         """Runs at a time; 0: one a core."""
         folder: Path = Path("runs/bench-nano")
         """Where the runs go. Finished ones found there are taken as they are."""
+        eval_every: int = 0
+        """Also evaluate every so many steps (for the figure)."""
+        figure: Path | None = None
+        """Draw the curves into this PNG; needs matplotlib and --eval-every."""
         keep: Path | None = None
         """Also keep each run's metrics and a sample of its rollouts in this folder (data_samples/runs has ours)."""
         json: bool = False
         """Print JSON instead of a table."""
 
-    from azr_lite.bench.learning import ALL_ARMS, ARMS, bench_nano, keep_samples, nano_table
+    from azr_lite.bench.learning import ALL_ARMS, ARMS, bench_nano, keep_samples, nano_table, run_name
 
     given = tyro.cli(Arguments, args=words, prog="azr-lite bench nano")
-    overrides = {"eval_problems": given.problems, **({"steps": given.steps} if given.steps else {})}
+    overrides = {"eval_problems": given.problems, "eval_every": given.eval_every, **({"steps": given.steps} if given.steps else {})}
     seeds = range(given.first_seed, given.first_seed + given.seeds)
     arms = tuple(ALL_ARMS) if given.arms == ("all",) else given.arms or tuple(ARMS)
     say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
     result = bench_nano(list(seeds), given.folder, arms=arms, jobs=given.jobs, say=say, **overrides)
+    if given.figure is not None:
+        from azr_lite.bench.figure import draw
+
+        machine = f"{result['environment']['cores']} CPU cores, {given.jobs or result['environment']['cores']} runs at a time"
+        draw({arm: [given.folder / run_name(arm, seed) for seed in seeds] for arm in arms}, given.figure, machine)
     if given.keep is not None:
         keep_samples(result, given.folder, given.keep)
     print(json.dumps(result, indent=1) if given.json else nano_table(result))

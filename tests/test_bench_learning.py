@@ -163,3 +163,20 @@ def test_bench_nano_end_to_end(tmp_path):
     assert again["arms"] == result["arms"], "finished runs are taken as they are"
     with pytest.raises(ConfigError, match="no arm"):
         bench_nano([0], tmp_path, arms=("everything",))
+
+
+def test_the_figure_is_drawn_from_the_evaluations(tmp_path):
+    pytest.importorskip("matplotlib")
+    from azr_lite.bench.figure import accuracies, draw, operations, reply_tokens
+
+    path = fake_run(tmp_path / "a", {"deduction": [("2 ops", False)]}, {"deduction": [("2 ops", True)]})
+    for name, accuracy in (("before", 0.25), ("step-4", 0.5), ("step-7", 0.75)):
+        scores = {"all": {"accuracy": 0.0}, "deduction": {"accuracy": accuracy}, "deduction/2 ops": {"accuracy": 0.0}}
+        (path / "eval" / f"{name}.json").write_text(json.dumps({"scores": scores}))
+    (path / "metrics.jsonl").write_text('{"step": 0, "solve/deduction/tokens": 12.0, "propose/deduction/tokens": 99.0}\n')
+    assert accuracies(path) == {0: 0.25, 4: 0.5, 7: 0.75}
+    assert reply_tokens(path) == [12.0]
+    assert operations(path) == [1.0]
+    draw({"self-play": [path]}, tmp_path / "curve.png", "a test")
+    assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
+    assert [file.name for file in tmp_path.glob(".*")] == []
