@@ -306,12 +306,12 @@ def soak(executions: int = 20_000) -> dict[str, Any]:
     limits = Limits(cpu_s=0.1, wall_factor=20)
     started = time.perf_counter()
     with Executor(limits, workers=1) as executor:
-        for i in range(200):
-            executor.run(PROGRAMS[i % 8], [INPUTS[i % 64]])
+        chunk = max(1, executions // 10)
+        executor.run_many([Job(PROGRAMS[i % 8], (INPUTS[i % 64],)) for i in range(chunk)])  # a wave's own memory is no growth
         gc.collect()
         memory, descriptors, wrong = _memory_mb(), len(os.listdir("/proc/self/fd")), 0
-        chunk = max(1, executions // 10)
         rates: list[float] = []
+        held: list[float] = []
         for begin in range(0, executions, chunk):
             kinds = [rng.random() < 0.05 for _ in range(chunk)]
             jobs = [
@@ -321,6 +321,7 @@ def soak(executions: int = 20_000) -> dict[str, Any]:
             found = executor.run_many(jobs)
             rates.append(sum(not bad for bad in kinds) / (time.perf_counter() - began))
             wrong += sum(outcomes[0].ok == bad for outcomes, bad in zip(found, kinds, strict=True))
+            held.append(round(_memory_mb(), 1))
         del found, jobs
         gc.collect()
         zombies = sum(
@@ -333,6 +334,7 @@ def soak(executions: int = 20_000) -> dict[str, Any]:
             "seconds": time.perf_counter() - started,
             "wrong": wrong,
             "memory_grown_mb": _memory_mb() - memory,
+            "memory_mb": held,
             "descriptors_grown": len(os.listdir("/proc/self/fd")) - descriptors,
             "zombies": zombies,
             "speed_end_over_start": statistics.mean(rates[-3:]) / statistics.mean(rates[:3]),
