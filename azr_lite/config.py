@@ -292,6 +292,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "induction_shown": 3,
         "max_prompt_tokens": 320,
         "max_reply_tokens": 192,
+        "eval_every": 10,
         "save_every": 25,
     },
     # A real model for two steps, to see that everything fits together: no learning is to be expected.

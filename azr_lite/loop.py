@@ -22,6 +22,7 @@ from azr_lite.config import Config, preset
 from azr_lite.environment import describe_environment, quiet_libraries
 from azr_lite.errors import ConfigError
 from azr_lite.evaluation.games import Item, compare_paired, evaluate_games, held_out_problems, summarize
+from azr_lite.metrics import mean
 from azr_lite.progress import Reporter
 from azr_lite.prompts import get_style
 from azr_lite.rundir import RunDir, write_json, write_text
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 
 HELD_OUT_SEED = 20505
 """Seed of the held-out problems: the same for every run, so that runs can be compared item by item."""
+
+
+CURVES = {"reply tokens": ("solve/", "/tokens"), "tasks' solve rate": ("propose/", "/solve_rate"), "valid proposals": ("propose/", "/ok")}
+"""What the end of a run shows beside held-out accuracy: beginnings and ends of metrics' names, averaged over task types."""
 
 
 @dataclass(frozen=True)
@@ -185,12 +190,28 @@ class _Session:
             "buffers": self.selfplay.buffers.sizes(),
             "executor": dict(self.selfplay.verifier.kinds),
         }
+        summary["curves"] = self._curves()
         if before:
             summary |= {"before": summarize(before), "after": summarize(after), "gain": compare_paired(before, after)}
         if self.main:
             self.directory.save_summary(summary)
         self.reporter.table(summary, self.directory.path)
         return RunResult(self.directory.path, summary)
+
+    def _curves(self) -> dict[str, list[list[float]]]:
+        """[step, value] of what the end of a run shows: held-out accuracy, and over training length and success of replies."""
+        held_out = []
+        for path in (self.directory.path / "eval").glob("*.json"):
+            step = 0 if path.stem == "before" else int(path.stem.split("-")[1])
+            if step <= self.config.steps:
+                held_out.append([step, json.loads(path.read_text(encoding="utf-8"))["scores"]["all"]["accuracy"]])
+        curves: dict[str, list[list[float]]] = {"held-out accuracy": sorted(held_out)}
+        for name, (start, end) in CURVES.items():
+            curves[name] = [
+                [line["step"] + 1, mean([value for key, value in line.items() if key.startswith(start) and key.endswith(end)])]
+                for line in self.directory.metrics()
+            ]
+        return curves
 
     @contextmanager
     def _interruptible(self, trainer: SelfPlayTrainer) -> Iterator[None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from rich.table import Table
 
 from azr_lite.config import Config
 from azr_lite.metrics import mean
+
+BARS = "▁▂▃▄▅▆▇█"
 
 
 class Reporter:
@@ -57,6 +60,9 @@ class Reporter:
             return
         if "gain" in summary:
             self.console.print(gain_table(summary))
+        for name, points in summary.get("curves", {}).items():
+            if len(points) > 1:
+                self.console.print(f"{name:>18} {spark([value for _, value in points])}  {points[0][1]:.2f} → {points[-1][1]:.2f}")
         seconds = summary["seconds"]["this session"]
         end = "finished" if summary["finished"] else f"stopped; go on with: azr-lite resume {path}"
         self.console.print(f"{summary['steps']} steps in {_clock(seconds)}, {end}. Everything is in {path}", soft_wrap=True)
@@ -79,6 +85,15 @@ def gain_table(summary: dict[str, Any]) -> Table:
             style="bold" if name == "all" else None,
         )
     return table
+
+
+def spark(values: Sequence[float], width: int = 40) -> str:
+    """The values as bars of eight heights, from their lowest to their highest; at most `width`, neighbours averaged."""
+    parts = min(width, len(values))
+    cuts = [round(i * len(values) / parts) for i in range(parts + 1)]
+    means = [mean(values[a:b]) for a, b in pairwise(cuts)]
+    low, high = min(means), max(means)
+    return "".join(BARS[round((len(BARS) - 1) * (value - low) / (high - low))] if high > low else BARS[0] for value in means)
 
 
 def _clock(seconds: float) -> str:

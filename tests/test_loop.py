@@ -14,8 +14,10 @@ import pytest
 import azr_lite
 from azr_lite.config import preset
 from azr_lite.errors import ConfigError, RunDirectoryError
+from azr_lite.progress import spark
 
 SMALL = {
+    "eval_every": 0,
     "steps": 3,
     "batch_size": 4,
     "solver_batch_size": 4,
@@ -70,6 +72,21 @@ def test_the_evaluations_are_of_the_same_problems(finished):
     assert len(before) == 18
     right = sum(i["right"] for i in after if i["type"] == "abduction")
     assert finished.summary["after"]["abduction"]["right"] == right
+
+
+def test_the_curves_are_those_of_the_files(finished):
+    curves = finished.summary["curves"]
+    assert [step for step, _ in curves["held-out accuracy"]] == [0, 3]
+    assert curves["held-out accuracy"][1][1] == finished.summary["after"]["all"]["accuracy"]
+    metrics = lines(finished.path, "metrics.jsonl")
+    tokens = [line[f"solve/{name}/tokens"] for line in metrics[:1] for name in ("deduction", "abduction", "induction")]
+    assert curves["reply tokens"][0] == [1, pytest.approx(sum(tokens) / 3)]
+
+
+def test_sparks():
+    assert spark([0.0, 1.0]) == "▁█"
+    assert spark([3.0, 3.0, 3.0]) == "▁▁▁"
+    assert spark(list(range(400)), width=8) == "▁▂▃▄▅▆▇█"
 
 
 def test_weights_moved_and_the_newest_checkpoints_stayed(finished):
