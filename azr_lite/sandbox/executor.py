@@ -79,7 +79,7 @@ class Executor:
             self.close()
             raise UnsafeError(
                 f"this machine offers no kernel isolation for model-written programs: {missing}. Use Linux (WSL2 on Windows, Docker or "
-                "a virtual machine on macOS), or accept the risk with allow_weak=True (config: executor.allow_weak)"
+                "a virtual machine on macOS), or accept the risk with allow_weak=True (config: allow_weak)"
             )
         import warnings
 

@@ -175,6 +175,7 @@ class _Reader:
         raise self._fail("a literal")
 
     def _number(self) -> Any:
+        negative = self._peek() == "-"
         value, imaginary = self._signed()
         if imaginary:
             return complex(0.0, value)
@@ -184,7 +185,7 @@ class _Reader:
         if not imaginary:
             raise self._fail("a literal, not a sum")
         try:
-            return complex(value, second)
+            return complex(value or (-0.0 if negative else 0.0), second)  # (-0+1j): as `repr` means it; Python's own reader drops the sign
         except OverflowError:
             raise LiteralError("not_literal", "integer too large for a complex number") from None
 

@@ -38,6 +38,6 @@ def advice(level: Level, layers: dict[str, str]) -> str:
     if level is Level.KERNEL:
         return f"Isolated by the system-call filter alone; missing: {missing}. A newer Docker, or a plain Linux user, gives more."
     return (
-        f"No kernel isolation: {missing}. Model-written programs are refused unless executor.allow_weak is set. Use Linux: WSL2 on "
+        f"No kernel isolation: {missing}. Model-written programs are refused unless allow_weak is set. Use Linux: WSL2 on "
         "Windows, Docker or a virtual machine on macOS."
     )

@@ -26,6 +26,12 @@ def test_V01_every_type_round_trips(value: object) -> None:
     assert wire.compare(read_arguments(wire.render(value) + ",", 1 << 16)[0], value, "typed")
 
 
+def test_V01_signed_zeros_of_complex_numbers() -> None:
+    parts = (0.0, -0.0, 1.5, -1.0, math.inf, -math.inf)
+    for value in (complex(real, imaginary) for real in parts for imaginary in parts):
+        assert wire.compare(read_value(wire.render(value)), value, "typed")
+
+
 def test_V01_through_a_child(strict: Executor) -> None:
     from hypothesis import find, strategies
 
