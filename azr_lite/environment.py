@@ -10,6 +10,8 @@ import logging
 import os
 import platform
 import subprocess
+import sys
+import time
 import warnings
 from importlib import metadata
 from pathlib import Path
@@ -33,8 +35,10 @@ def quiet_libraries() -> None:
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions, platform, cores, memory, git commit of this source tree (None outside one)."""
+    """Command, date, versions, platform, cores, memory, git commit of this source tree (None outside one)."""
     return {
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "date": time.strftime("%Y-%m-%d"),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": os.cpu_count(),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -55,7 +54,7 @@ def run(config: Config | str = "nano", **overrides: Any) -> RunResult:
     InfrastructureError, TrainingError: each with one sentence.
     """
     resolved = resolve(config, **overrides)
-    directory = RunDir.create(resolved, {"command": sys.argv, "environment": describe_environment()})
+    directory = RunDir.create(resolved, {"environment": describe_environment()})
     return _Session(resolved, directory).play()
 
 
