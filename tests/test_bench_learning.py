@@ -151,11 +151,13 @@ def test_intervals_are_wider_when_problems_share_skeletons(tmp_path):
     assert (gain["high"] - gain["low"]) / 2 > 1.3 * independent
 
 
-def test_bench_nano_end_to_end(tmp_path):
+def test_bench_nano_end_to_end(tmp_path, capfd):
     pytest.importorskip("torch")
     said = []
     result = bench_nano([3], tmp_path, arms=("self-play", "no update"), jobs=1, say=said.append, **SMALL)
     assert len(said) == 2
+    assert capfd.readouterr().out == "", "--json must print JSON and nothing else"
+    assert "held-out accuracy" in (tmp_path / "self-play-seed3.log").read_text()
     assert result["arms"]["no update"]["scores"]["all"]["gain"]["mean"] == 0.0
     text = nano_table(result)
     assert max(len(line) for line in text.splitlines()) <= 80

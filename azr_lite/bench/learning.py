@@ -51,15 +51,21 @@ RESAMPLES = 2000
 
 
 def play_arm(arm: str, seed: int, folder: str, threads: int, overrides: dict[str, Any]) -> str:
-    """One run in a process of its own (spawned); returns its run directory. A finished one is not repeated."""
+    """One run in a process of its own (spawned); returns its run directory. A finished one is not repeated.
+
+    What the run prints goes into a file beside its directory, so that the parent's output stays one table or one JSON text.
+    """
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    path = Path(folder) / run_name(arm, seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(path.name + ".log").open("a") as log:
+        os.dup2(log.fileno(), 1)
     import torch
 
     from azr_lite.controls import control
     from azr_lite.loop import resume, run
 
     torch.set_num_threads(threads)
-    path = Path(folder) / run_name(arm, seed)
     settings = {**ALL_ARMS[arm], **overrides}
     name = settings.pop("control", None)
     settings["steps"] = round(settings.pop("budget", 1.0) * settings.get("steps", preset("nano").steps))
