@@ -169,7 +169,8 @@ def test_bench_nano_end_to_end(tmp_path, capfd):
 
 def test_the_figure_is_drawn_from_the_evaluations(tmp_path):
     pytest.importorskip("matplotlib")
-    from azr_lite.bench.figure import accuracies, draw, operations, reply_tokens
+    from azr_lite.bench.figure import draw, operations, reply_tokens
+    from azr_lite.bench.learning import accuracies, seconds_to_target
 
     path = fake_run(tmp_path / "a", {"deduction": [("2 ops", False)]}, {"deduction": [("2 ops", True)]})
     for name, accuracy in (("before", 0.25), ("step-4", 0.5), ("step-7", 0.75)):
@@ -177,6 +178,10 @@ def test_the_figure_is_drawn_from_the_evaluations(tmp_path):
         (path / "eval" / f"{name}.json").write_text(json.dumps({"scores": scores}))
     (path / "metrics.jsonl").write_text('{"step": 0, "solve/deduction/tokens": 12.0, "propose/deduction/tokens": 99.0}\n')
     assert accuracies(path) == {0: 0.25, 4: 0.5, 7: 0.75}
+    timing = [{"step": step, "generate": 1.0, "sandbox": 0.5, "update": 2.0, "rest": 0.5} for step in range(7)]
+    (path / "timing.jsonl").write_text("".join(json.dumps(line) + "\n" for line in timing))
+    assert seconds_to_target(path) == 16.0, "four steps of four seconds"
+    assert seconds_to_target(path, 0.6) is None
     assert reply_tokens(path) == [12.0]
     assert operations(path) == [1.0]
     draw({"self-play": [path]}, tmp_path / "curve.png", "a test")

@@ -14,20 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from azr_lite.bench.learning import accuracies, training_seconds
 from azr_lite.errors import ConfigError
 from azr_lite.nano.language import skeleton
 
 COLOURS = {"self-play": "#1b6ca8", "solver only": "#2a9d8f", "shuffled rewards": "#c1554b", "no update": "#777777"}
-
-
-def accuracies(path: Path) -> dict[int, float]:
-    """Held-out accuracy by step: the mean over task types of every evaluation the run kept."""
-    found = {}
-    for file in (path / "eval").glob("*.json"):
-        step = 0 if file.stem == "before" else int(file.stem.split("-")[1])
-        scores = json.loads(file.read_text())["scores"]
-        found[step] = float(np.mean([score["accuracy"] for name, score in scores.items() if "/" not in name and name != "all"]))
-    return dict(sorted(found.items()))
 
 
 def reply_tokens(path: Path) -> list[float]:
@@ -61,7 +52,7 @@ def draw(paths: dict[str, Sequence[Path]], file: Path, machine: str) -> None:
     curves = {arm: [accuracies(path) for path in own] for arm, own in paths.items()}
     first = next(iter(paths))
     start, end = (float(np.mean([list(run.values())[i] for run in curves[first]])) for i in (0, -1))
-    minutes = np.mean([_seconds(path) for path in paths[first]]) / 60
+    minutes = np.mean([training_seconds(path) for path in paths[first]]) / 60
     for arm, runs in curves.items():
         steps = sorted(set.intersection(*(set(run) for run in runs)))
         _line(axes[0], steps, 100 * np.array([[run[step] for step in steps] for run in runs]), arm)
@@ -91,8 +82,3 @@ def _line(axis: Any, x: Sequence[int], values_SX: Any, arm: str) -> None:
     colour = COLOURS.get(arm)
     (drawn,) = axis.plot(x, values_SX.mean(0), label=arm, color=colour, linewidth=1.8)
     axis.fill_between(x, values_SX.min(0), values_SX.max(0), color=drawn.get_color(), alpha=0.15, linewidth=0)
-
-
-def _seconds(path: Path) -> float:
-    lines = [json.loads(line) for line in (path / "timing.jsonl").read_text().splitlines()]
-    return sum(line[name] for line in lines for name in ("generate", "sandbox", "update", "rest"))

@@ -48,6 +48,8 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 data costs half as many replies again (6 to measure each task and 3 to train on, instead of 6 for both)."""
 ALL_ARMS = {**ARMS, **ABLATIONS}
 RESAMPLES = 2000
+TARGET = 0.15
+"""The gain in held-out accuracy whose time is measured."""
 
 
 def play_arm(arm: str, seed: int, folder: str, threads: int, overrides: dict[str, Any]) -> str:
@@ -176,7 +178,8 @@ def compare(paths: Sequence[Path]) -> dict[str, Any]:
         "scores": table,
         "reply_tokens": {"before": float(np.mean(tokens[0])), "after": float(np.mean(tokens[1]))},
         "steps": steps[0]["steps"],
-        "training_seconds": [_training_seconds(path) for path in paths],
+        "training_seconds": [training_seconds(path) for path in paths],
+        "seconds_to_target": [seconds_to_target(path) for path in paths],
         "program_operations": [_operations(path) for path in paths],
     }
 
@@ -229,9 +232,27 @@ def _skeleton(prompt: str, fallback: str) -> str:
     return fallback
 
 
-def _training_seconds(path: Path) -> float:
+def accuracies(path: Path) -> dict[int, float]:
+    """Held-out accuracy by step: the mean over task types of every evaluation the run kept."""
+    found = {}
+    for file in (path / "eval").glob("*.json"):
+        step = 0 if file.stem == "before" else int(file.stem.split("-")[1])
+        scores = json.loads(file.read_text())["scores"]
+        found[step] = float(np.mean([score["accuracy"] for name, score in scores.items() if "/" not in name and name != "all"]))
+    return dict(sorted(found.items()))
+
+
+def seconds_to_target(path: Path, points: float = TARGET) -> float | None:
+    """Seconds of training until an evaluation on the way was `points` above the first; None where none was."""
+    scores = accuracies(path)
+    reached = next((step for step, accuracy in scores.items() if accuracy >= scores[0] + points), None)
+    return None if reached is None else training_seconds(path, reached)
+
+
+def training_seconds(path: Path, steps: int | None = None) -> float:
+    """Seconds of generation, sandbox, update and the rest, of the first `steps` steps or of all."""
     lines = [json.loads(line) for line in (path / "timing.jsonl").read_text().splitlines()]
-    return round(sum(line[name] for line in lines for name in ("generate", "sandbox", "update", "rest")), 1)
+    return round(sum(line[name] for line in lines[:steps] for name in ("generate", "sandbox", "update", "rest")), 1)
 
 
 def _operations(path: Path) -> dict[str, float]:
@@ -270,6 +291,12 @@ def nano_table(result: dict[str, Any]) -> str:
                 f"   {100 * gain['mean']:+5.1f} [{100 * gain['low']:+5.1f}, {100 * gain['high']:+5.1f}]"
             )
         first, last = (np.mean([o[key] for o in found["program_operations"]]) for key in ("first", "last"))
+        reached = [seconds for seconds in found["seconds_to_target"] if seconds is not None]
+        if reached:
+            lines.append(
+                f"  {100 * TARGET:.0f} points above the start after {min(reached):.0f}-{max(reached):.0f} s of training"
+                f" ({len(reached)} of {len(seconds)} seeds)"
+            )
         reply = found["reply_tokens"]
         lines.append(
             f"  operations a proposal {first:.2f} -> {last:.2f}; tokens a held-out reply {reply['before']:.0f} -> {reply['after']:.0f}"
