@@ -220,7 +220,7 @@ def _check(config: Config) -> None:
 
 
 def _check_games(config: Config) -> None:
-    from azr_lite.tasks import games  # here, so that this module can be imported alone
+    from azr_lite.tasks import games, get_game  # here, so that this module can be imported alone
 
     if not config.task_types:
         raise ConfigError("task_types is empty; name at least one game: " + ", ".join(games()))
@@ -229,6 +229,11 @@ def _check_games(config: Config) -> None:
     for name in config.task_types:
         if name not in games():
             raise ConfigError(f"unknown task type {name!r}; known: {', '.join(games())}; import the file that registers it first")
+    if all(get_game(name).propose_from == "programs" for name in config.task_types):
+        raise ConfigError(
+            f"task_types is {', '.join(config.task_types)}: its proposals start from programs of other games, and there are none; "
+            "add deduction or abduction"
+        )
 
 
 def _check_combinations(config: Config) -> None:

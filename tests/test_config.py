@@ -30,6 +30,7 @@ def test_presets_are_valid_and_survive_json(name):
         ({"task_types": ()}, "task_types is empty"),
         ({"task_types": ("deduction", "deduction")}, "twice"),
         ({"task_types": ("alchemy",)}, "unknown task type 'alchemy'"),
+        ({"task_types": ("induction",)}, "add deduction or abduction"),
         ({"task_types": "deduction"}, "tuple"),
         ({"whitening": "batch"}, "choose one of 'sequence', 'token'"),
         ({"same_step": False}, "solver_data='separate'"),

@@ -42,10 +42,10 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "zero learnability -0.5": {"zero_learnability": "upstream"},
     "deduction only": {"task_types": ("deduction",), "batch_size": 96, "solver_batch_size": 288},
     "abduction only": {"task_types": ("abduction",), "batch_size": 96, "solver_batch_size": 288},
-    "induction only": {"task_types": ("induction",), "batch_size": 96, "solver_batch_size": 288},
 }
 """Ablations that teach. `budget`: share of the steps played, so that all arms generate about as many tokens: separate solver
-data costs half as many replies again (6 to measure each task and 3 to train on, instead of 6 for both)."""
+data costs half as many replies again (6 to measure each task and 3 to train on, instead of 6 for both). Induction cannot be
+played alone: its proposals start from programs of the other games."""
 ALL_ARMS = {**ARMS, **ABLATIONS}
 RESAMPLES = 2000
 TARGET = 0.15
@@ -104,6 +104,8 @@ def bench_nano(
         futures = {pool.submit(play_arm, arm, seed, str(folder), threads, overrides): (arm, seed) for arm, seed in work}
         for done, future in enumerate(as_completed(futures), start=1):
             arm, seed = futures[future]
+            if future.exception() is not None:
+                pool.shutdown(cancel_futures=True)
             paths[arm, seed] = Path(future.result())
             spent = time.perf_counter() - started
             say(
