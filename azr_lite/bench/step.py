@@ -105,7 +105,10 @@ def bench_step(steps: int = 12, seed: int = 0) -> dict[str, Any]:
     hand = HandLoop(c, policy.model, pad)
     series: list[dict[str, float]] = []
 
-    with tempfile.TemporaryDirectory() as folder, Executor(Limits(cpu_s=c.cpu_seconds, memory_mb=c.memory_mb)) as executor:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Executor(Limits(cpu_s=c.cpu_seconds, memory_mb=c.memory_mb), workers=c.workers or None) as executor,
+    ):
 
         def on_step(report: dict[str, Any]) -> None:
             row = {**report["timing"], "sampler": timed.seconds, "sampled": timed.tokens, "trained": sum(map(_length, trainer.rollouts))}
