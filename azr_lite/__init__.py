@@ -12,8 +12,8 @@ _LAZY = {
     "resume": "azr_lite.loop",
     "RunResult": "azr_lite.loop",
     "Config": "azr_lite.config",
-    "preset": "azr_lite.config",
-    "presets": "azr_lite.config",
+    "preset": "azr_lite.presets",
+    "presets": "azr_lite.presets",
     "Executor": "azr_lite.sandbox",
 }
 __all__ = sorted(["__version__", *_LAZY])

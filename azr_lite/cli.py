@@ -44,8 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_verb(words: list[str]) -> int:
     """Self-play from the start: --preset NAME, any setting, --dry-run."""
-    from azr_lite.config import Config, preset, save_config
+    from azr_lite.config import Config, save_config
     from azr_lite.loop import resolve, run
+    from azr_lite.presets import preset
 
     dry = "--dry-run" in words
     words = [word for word in words if word != "--dry-run"]
@@ -217,7 +218,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
 
 
 def _presets() -> tuple[str, ...]:
-    from azr_lite.config import presets
+    from azr_lite.presets import presets
 
     return presets()
 

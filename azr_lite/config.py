@@ -1,7 +1,7 @@
 """Every knob: its unit, its default, and where the default comes from.
 
-Comes in: a preset's name and overrides.  Goes out: one frozen `Config`, checked before anything is loaded.
-Not covered: what a machine can hold (`hardware.py`), how a model is found (`models.py`).
+Comes in: settings.  Goes out: one frozen `Config`, checked before anything is loaded.
+Not covered: settings that go together (`presets.py`), what a machine can hold (`hardware.py`), how a model is found (`models.py`).
 
 Sources named below: "paper" is arXiv 2505.03335; "code" is its authors' public code where it differs.
 """
@@ -42,6 +42,8 @@ class Config:
     """Adapter rank; 1 to 32 is enough for RL (TRL "LoRA without regret")."""
     lora_alpha: int = 32
     """Adapter scale is alpha / rank."""
+    roles: Literal["shared", "split"] = "shared"
+    """shared (paper): one policy plays both roles. split: proposer and solver are two adapters over one frozen base."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Weight dtype; auto: float32 masters for full tuning, bfloat16 under adapters where the machine has it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -102,8 +104,24 @@ class Config:
     """Longest reply (paper: 8096)."""
     generation_chunk: int = 64
     """Replies sampled at once by transformers' generate."""
+    generation: Literal["transformers", "vllm", "vllm-server"] = "transformers"
+    """Who samples: transformers in this process, vLLM on the same GPUs, or a vLLM server (`trl vllm-serve`) on others."""
+    continuous_batching: bool = False
+    """transformers' paged batching instead of padded chunks. Adapters on a GPU only: it rounds the weights to 16 bits in place."""
+    importance_sampling: Literal["token_truncate", "off"] = "token_truncate"
+    """vLLM: weigh each token by min(3, p_trainer / p_vLLM), or trust vLLM's samples (saves one forward pass; code)."""
+    vllm_memory: float = 0.3
+    """vLLM on the same GPUs: its share of each GPU's memory."""
+    vllm_sleep: bool = True
+    """vLLM on the same GPUs: free its weights and cache during the update."""
+    vllm_tensor_parallel: int = 1
+    """vLLM on the same GPUs: how many of them hold one copy of the model."""
+    vllm_server: str = "http://localhost:8000"
+    """Address of the vLLM server."""
 
     # ---- the update
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
+    """AdamW with float32 moments (paper), or bitsandbytes' 8-bit ones (GPU only; worth it where all weights are trained)."""
     learning_rate: float = 1e-6
     """AdamW, constant (paper: 1e-6, full tuning; adapters want about ten times that)."""
     adam_beta2: float = 0.999
@@ -122,6 +140,8 @@ class Config:
     """Sequences in one forward and backward pass on one device."""
     gradient_checkpointing: bool = False
     """Trade time for activation memory."""
+    processes: int = 0
+    """Processes the run must have been started with (accelerate launch, torchrun); 0: any. Another number is refused."""
 
     # ---- the executor
     cpu_seconds: float = 1.0
@@ -140,6 +160,14 @@ class Config:
     """Also every so many steps; 0: only before and after."""
     save_every: int = 50
     """Steps between checkpoints; 0: only at the end."""
+    save_minutes: float = 2.0
+    """Also save as soon as more than so many minutes of work could be lost (but spend at most a tenth of the time on it); 0: never."""
+    max_hours: float = 0.0
+    """Stop, saved and resumable, before so many hours have passed; 0: no limit."""
+    stop_patience: int = 0
+    """Stop after so many held-out evaluations in a row that are significantly below the best one (needs eval_every); 0: never."""
+    sync_to: str = ""
+    """Copy each whole checkpoint and the logs there: a folder (Google Drive, a mounted disk), or hub:USER/REPO; empty: nowhere."""
     keep_checkpoints: int = 2
     """How many of the newest checkpoints stay."""
     self_test: bool = True
@@ -162,17 +190,18 @@ class Config:
 
     def replace(self, **changes: Any) -> Config:
         """A checked copy. Unknown names raise ConfigError with the nearest known one."""
-        return dataclasses.replace(self, **_known(changes))
+        return dataclasses.replace(self, **check_names(changes))
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Config:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in _known(dict(data)).items()})
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in check_names(dict(data)).items()})
 
 
-def _known(changes: dict[str, Any]) -> dict[str, Any]:
+def check_names(changes: dict[str, Any]) -> dict[str, Any]:
+    """The same dict; ConfigError with the nearest known name for one that is no setting."""
     names = [f.name for f in dataclasses.fields(Config)]
     for name in changes:
         if name not in names:
@@ -187,11 +216,13 @@ def _check(config: Config) -> None:
         _check_type(name, kind, getattr(config, name))
     positive = ("steps", "batch_size", "references", "seed_batch_factor", "seed_rounds", "buffer_capacity", "max_prompt_tokens",
                 "max_reply_tokens", "generation_chunk", "learning_rate", "max_grad_norm", "updates_per_step", "micro_batch_size",
-                "cpu_seconds", "lora_rank", "lora_alpha", "keep_checkpoints", "induction_shown")  # fmt: skip
+                "cpu_seconds", "lora_rank", "lora_alpha", "keep_checkpoints", "induction_shown", "vllm_tensor_parallel")  # fmt: skip
     for name in positive:
         if getattr(config, name) <= 0:
             raise ConfigError(f"{name} is {getattr(config, name)}; it must be above 0; raise it")
-    for name in ("seed", "solver_batch_size", "weight_decay", "entropy_coef", "workers", "eval_problems", "eval_every", "save_every"):
+    counts = ("seed", "solver_batch_size", "weight_decay", "entropy_coef", "workers", "eval_problems", "eval_every", "save_every",
+              "save_minutes", "max_hours", "stop_patience", "processes")  # fmt: skip
+    for name in counts:
         if getattr(config, name) < 0:
             raise ConfigError(f"{name} is {getattr(config, name)}; it cannot be negative; use 0 or more")
     if config.induction_inputs <= config.induction_shown:
@@ -211,12 +242,16 @@ def _check(config: Config) -> None:
         raise ConfigError(f"clip is {config.clip}; the PPO ratio is clipped to 1 ± clip; use between 0 and 1 (paper: 0.2)")
     if not 0 < config.adam_beta2 < 1:
         raise ConfigError(f"adam_beta2 is {config.adam_beta2}; use between 0 and 1 (paper: 0.999)")
+    if not 0 < config.vllm_memory < 1:
+        raise ConfigError(f"vllm_memory is {config.vllm_memory}; it is a share of the GPU's memory; use between 0 and 1 (such as 0.3)")
     if config.memory_mb < 64:
         raise ConfigError(f"memory_mb is {config.memory_mb}; a Python child needs 64 MiB to start; use 64 or more")
     if not config.model:
         raise ConfigError("model is empty; give 'nano', a hub id, a folder or a .gguf file")
     _check_games(config)
     _check_combinations(config)
+    _check_tuning(config)
+    _check_generation(config)
 
 
 def _check_games(config: Config) -> None:
@@ -254,10 +289,62 @@ def _check_combinations(config: Config) -> None:
         )
     if not (config.train_proposer or config.train_solver):
         raise ConfigError("train_proposer and train_solver are both off, so nothing would learn; switch one on")
-    if config.tuning == "qlora" and config.dtype == "float32":
-        raise ConfigError("tuning='qlora' computes in 16 bits over a 4-bit base; use dtype='auto' or 'bfloat16'")
     if config.estimator in ("grpo", "dr_grpo", "rloo") and config.solver_data != "reuse":
         raise ConfigError(f"estimator={config.estimator!r} needs several replies to each task; set solver_data='reuse'")
+
+
+def _check_tuning(config: Config) -> None:
+    if config.tuning == "qlora" and config.dtype == "float32":
+        raise ConfigError("tuning='qlora' computes in 16 bits over a 4-bit base; use dtype='auto' or 'bfloat16'")
+    if config.optimizer != "adamw" and config.device == "cpu":
+        raise ConfigError(f"optimizer={config.optimizer!r} runs on GPUs only; use optimizer='adamw' on a CPU")
+    if config.roles == "split" and config.tuning == "full":
+        raise ConfigError("roles='split' keeps two adapters over one frozen base; set tuning='lora' or 'qlora'")
+    if config.roles == "split" and config.generation != "transformers":
+        raise ConfigError("roles='split' needs generation='transformers': TRL hands vLLM one merged model, and there are two policies")
+    if config.roles == "split" and (odd := [n for n in ("batch_size", "solver_rows") if _uneven(config, n)]):
+        raise ConfigError(
+            f"roles='split' wants micro-batches of one role, but {len(config.task_types)} games x {odd[0]} {getattr(config, odd[0])} does not split into "
+            f"{config.updates_per_step} updates of micro-batches of {config.micro_batch_size}; change micro_batch_size or {odd[0]}"
+        )
+    if config.stop_patience and not (config.eval_every and config.eval_problems):
+        raise ConfigError("stop_patience counts held-out evaluations, and none are made during the run; set eval_every and eval_problems")
+
+
+def _uneven(config: Config, name: str) -> int:
+    return len(config.task_types) * getattr(config, name) % (config.updates_per_step * config.micro_batch_size)
+
+
+def _check_generation(config: Config) -> None:
+    """Combinations that run and quietly train something else."""
+    vllm = config.generation != "transformers"
+    if vllm and config.model == "nano":
+        raise ConfigError("the nano model has its own sampler, and vLLM does not know it; use generation='transformers'")
+    if vllm and config.tuning == "qlora":
+        raise ConfigError(
+            "tuning='qlora' with vLLM destroys the model: TRL merges the adapters into the 4-bit base and back at each step, and each round "
+            "moves its weights by about 5 %; use tuning='lora' with vLLM, or generation='transformers' with qlora"
+        )
+    if vllm and config.importance_sampling != "off" and config.top_p < 1:
+        raise ConfigError(
+            f"top_p is {config.top_p}: vLLM's log-probabilities are then of the cut distribution, the trainer's of the whole one, and their ratio "
+            "is no importance weight; use top_p=1"
+        )
+    if vllm and config.device == "cpu":
+        raise ConfigError("vLLM is used on GPUs only; on a CPU use generation='transformers'")
+    if config.generation == "vllm-server" and not config.vllm_server.startswith(("http://", "https://")):
+        raise ConfigError(f"vllm_server is {config.vllm_server!r}; give an address such as http://localhost:8000")
+    if config.continuous_batching and vllm:
+        raise ConfigError(
+            "continuous_batching is transformers' own, and vLLM batches by itself; switch it off, or use generation='transformers'"
+        )
+    if config.continuous_batching and config.tuning != "lora":
+        raise ConfigError(
+            "continuous_batching rounds all weights to 16 bits in place, which would destroy float32 masters (tuning='full') and skips 4-bit bases; "
+            "use tuning='lora', or leave it off"
+        )
+    if config.continuous_batching and (config.model == "nano" or config.device == "cpu" or config.dtype == "float32"):
+        raise ConfigError("continuous_batching is for 16-bit models on GPUs; leave it off here")
 
 
 def _check_type(name: str, kind: Any, value: Any) -> None:
@@ -275,64 +362,6 @@ def _check_type(name: str, kind: Any, value: Any) -> None:
             raise ConfigError(f"{name} is {value!r}; give a whole number")
     elif not isinstance(value, kind):
         raise ConfigError(f"{name} is {value!r}; give a {kind.__name__}")
-
-
-_PRESETS: dict[str, dict[str, Any]] = {
-    # The embedded model on a laptop CPU. Numbers from nano/NOTES.md, found on development seeds.
-    "nano": {
-        "model": "nano",
-        "steps": 50,
-        "batch_size": 32,
-        "solver_batch_size": 96,
-        "n_mc": 6,
-        "references": 2,
-        "seed_batch_factor": 2,
-        "learning_rate": 2e-4,
-        "adam_beta2": 0.98,
-        "weight_decay": 0.0,
-        "entropy_coef": 0.0,
-        "updates_per_step": 4,
-        "micro_batch_size": 24,
-        "induction_inputs": 6,
-        "induction_shown": 3,
-        "max_prompt_tokens": 320,
-        "max_reply_tokens": 192,
-        "eval_every": 10,
-        "save_every": 25,
-    },
-    # A real model for two steps, to see that everything fits together: no learning is to be expected.
-    "smoke": {
-        "model": "HuggingFaceTB/SmolLM2-135M-Instruct",
-        "tuning": "lora",
-        "steps": 2,
-        "batch_size": 2,
-        "n_mc": 2,
-        "references": 1,
-        "seed_batch_factor": 1,
-        "seed_rounds": 1,
-        "learning_rate": 1e-5,
-        "micro_batch_size": 2,
-        "max_prompt_tokens": 1024,
-        "max_reply_tokens": 96,
-        "generation_chunk": 16,
-        "eval_problems": 4,
-        "save_every": 1,
-    },
-}
-
-
-def presets() -> tuple[str, ...]:
-    """Names of all presets, smallest first."""
-    return tuple(_PRESETS)
-
-
-def preset(name: str, **overrides: Any) -> Config:
-    """The named preset with overrides, checked. ConfigError names the nearest preset for an unknown name."""
-    if name not in _PRESETS:
-        near = difflib.get_close_matches(name, _PRESETS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(_PRESETS)}"
-        raise ConfigError(f"there is no preset {name!r}; {hint}")
-    return Config(**{"preset": name, **_PRESETS[name], **_known(overrides)})
 
 
 def save_config(config: Config) -> str:

@@ -17,11 +17,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from azr_lite.config import Config, preset
+from azr_lite.config import Config
 from azr_lite.environment import describe_environment, quiet_libraries
 from azr_lite.errors import ConfigError
 from azr_lite.evaluation.games import Item, compare_paired, evaluate_games, held_out_problems, summarize
 from azr_lite.metrics import mean
+from azr_lite.presets import preset
 from azr_lite.progress import Reporter
 from azr_lite.prompts import get_style
 from azr_lite.rundir import RunDir, write_json, write_text

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from azr_lite.config import Config, preset, presets, save_config
+from azr_lite.config import Config, save_config
 from azr_lite.errors import ConfigError
+from azr_lite.presets import PRESETS, preset, presets
 
 
 @pytest.mark.parametrize("name", presets())
@@ -13,6 +14,7 @@ def test_presets_are_valid_and_survive_json(name):
     config = preset(name)
     assert config.preset == name
     assert Config.from_json(json.loads(save_config(config))) == config
+    assert all(len(why) > 4 for _, why in PRESETS[name].choices.values()), "every number has its reason"
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,22 @@ def test_presets_are_valid_and_survive_json(name):
         ({"memory_mb": 1}, "64 MiB"),
         ({"model": ""}, "model is empty"),
         ({"save_every": -1}, "negative"),
+        ({"tuning": "qlora", "generation": "vllm", "model": "m"}, "destroys the model"),
+        ({"generation": "vllm", "model": "nano"}, "own sampler"),
+        ({"generation": "vllm", "model": "m", "top_p": 0.9}, "no importance weight"),
+        ({"generation": "vllm", "model": "m", "device": "cpu"}, "GPUs only"),
+        ({"generation": "vllm-server", "model": "m", "vllm_server": "localhost"}, "http://"),
+        ({"generation": "vllm", "model": "m", "importance_sampling": "sequence_mask"}, "choose one of 'token_truncate', 'off'"),
+        ({"generation": "vllm", "model": "m", "vllm_memory": 1.5}, "share of the GPU"),
+        ({"continuous_batching": True, "model": "m"}, "float32 masters"),
+        ({"continuous_batching": True, "model": "m", "tuning": "qlora"}, "4-bit"),
+        ({"continuous_batching": True, "model": "m", "tuning": "lora", "device": "cpu"}, "on GPUs"),
+        ({"continuous_batching": True, "model": "m", "tuning": "lora", "generation": "vllm"}, "batches by itself"),
+        ({"roles": "split"}, "two adapters"),
+        ({"roles": "split", "tuning": "lora", "model": "m", "generation": "vllm"}, "two policies"),
+        ({"roles": "split", "tuning": "lora", "batch_size": 63, "solver_batch_size": 65}, "micro-batches of one role"),
+        ({"optimizer": "adamw_8bit", "device": "cpu"}, "GPUs only"),
+        ({"stop_patience": 2}, "eval_every"),
     ],
 )
 def test_wrong_values_get_one_sentence(changes, words):

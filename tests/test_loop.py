@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import azr_lite
-from azr_lite.config import preset
 from azr_lite.errors import ConfigError, RunDirectoryError
+from azr_lite.presets import preset
 from azr_lite.progress import spark
 
 SMALL = {

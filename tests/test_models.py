@@ -9,10 +9,11 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from azr_lite.config import Config, preset
+from azr_lite.config import Config
 from azr_lite.errors import ModelError
 from azr_lite.models import _give_pad_token, load_policy
 from azr_lite.precision import choose_precision
+from azr_lite.presets import preset
 from tests.tiny import CHAT, CHATML, PLAIN, Scripted, sampled_script, tiny_config, tiny_model, tiny_tokenizer
 
 needs_bitsandbytes = pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")

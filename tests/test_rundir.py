@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from azr_lite.config import preset
 from azr_lite.errors import RunDirectoryError
+from azr_lite.presets import preset
 from azr_lite.rundir import RunDir, write_text
 from azr_lite.triplet import Role, Rollout, Verdict
 

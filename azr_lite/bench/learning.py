@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from azr_lite.config import preset
 from azr_lite.environment import describe_environment
 from azr_lite.errors import ConfigError
+from azr_lite.presets import preset
 from azr_lite.rundir import RunDir, write_json
 
 ARMS: dict[str, dict[str, Any]] = {

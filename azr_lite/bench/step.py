@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from azr_lite.config import Config, preset
+from azr_lite.config import Config
 from azr_lite.environment import describe_environment, quiet_libraries
+from azr_lite.presets import preset
 from azr_lite.prompts import get_style
 from azr_lite.sandbox import Executor, Limits
 from azr_lite.selfplay import SelfPlay

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from azr_lite.config import preset  # noqa: E402
 from azr_lite.evaluation.games import evaluate_games  # noqa: E402
 from azr_lite.nano.demonstrations import RULES, Mixture, demonstration  # noqa: E402
 from azr_lite.nano.generator import draw_induction, draw_triplet  # noqa: E402
@@ -18,6 +17,7 @@ from azr_lite.nano.model import WEIGHTS, load_nano  # noqa: E402
 from azr_lite.nano.pretrain import Plan, train, write  # noqa: E402
 from azr_lite.nano.sampler import NanoSampler  # noqa: E402
 from azr_lite.nano.tokenizer import build_tokenizer  # noqa: E402
+from azr_lite.presets import preset  # noqa: E402
 from azr_lite.prompts.compact import COMPACT  # noqa: E402
 from azr_lite.tasks import get_game  # noqa: E402
 from azr_lite.triplet import Completion  # noqa: E402

@@ -1,0 +1,280 @@
+"""The ladder from a laptop to eight GPUs: named settings, each number with its source and reason.
+
+Comes in: a preset's name and overrides.  Goes out: a checked `Config`.
+Not covered: what each setting means (`config.py`); whether a preset fits a machine (`hardware.py`: ``azr-lite plan``).
+
+"paper" is arXiv 2505.03335. Settings a preset does not name keep the defaults of `Config`, which are the paper's.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Any
+
+from azr_lite.config import Config, check_names
+from azr_lite.errors import ConfigError
+
+Choices = dict[str, tuple[Any, str]]
+"""Setting: (value, source and reason)."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named rung. `about`: for whom, in one line. `choices`: every setting that differs from `Config`, with its reason."""
+
+    name: str
+    about: str
+    choices: Choices
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {name: value for name, (value, _) in self.choices.items()}
+
+
+# ---------------------------------------------------------------- what the rungs share
+
+_ADAPTERS: Choices = {
+    "tuning": ("lora", "adapters need a tenth of the memory of full tuning and reach its reward curve (TRL, LoRA without regret)"),
+    "lora_rank": (16, "1 to 32 is enough for RL; attention-only is worse than all linear layers, which is what is adapted"),
+    "lora_alpha": (32, "alpha = 2 x rank; a scale of 1/4, as in a public 16 GB branch, makes the updates several times too small"),
+    "learning_rate": (1e-5, "ten times the full-tuning rate of the paper (TRL: 1e-5 for adapters matches 1e-6 for all weights)"),
+    "weight_decay": (0.0, "adapters start at zero effect; decay pulls towards the base and adds a knob for nothing"),
+    "gradient_checkpointing": (True, "activations of a 2,500-token sequence would not fit beside the weights otherwise"),
+    "max_prompt_tokens": (2048, "six references of short programs; references are dropped one by one where they are longer"),
+    "references": (6, "paper; small models need examples of the form more than large ones"),
+    "solver_data": ("reuse", "the Monte-Carlo replies are four fifths of all generation, the dearest part without vLLM"),
+    "cpu_seconds": (1.0, "triplet programs run for milliseconds"),
+    "eval_problems": (100, "of each type: half-intervals of about 10 points in a few minutes of generation"),
+    "eval_every": (25, "a curve of eight points over 200 steps; the stop rule reads it"),
+    "stop_patience": (3, "three evaluations in a row significantly below the best: small models do collapse (reference runs at 0.5-3B)"),
+    "save_every": (25, "whole checkpoints; save_minutes adds one whenever two minutes could be lost"),
+}
+
+_FULL: Choices = {
+    "tuning": ("full", "paper: all weights, float32 masters (a bfloat16 weight swallows updates of 1e-6)"),
+    "gradient_checkpointing": (True, "sequences of up to 14,240 tokens"),
+    "micro_batch_size": (1, "one long sequence at a time; rows are sorted by length, so short ones waste nothing"),
+    "generation": ("vllm", "8,096-token replies: transformers' generate would take most of an hour a step"),
+    "vllm_sleep": (True, "the optimiser and vLLM's cache do not fit side by side"),
+    "eval_problems": (100, "of each type: half-intervals of about 10 points"),
+    "eval_every": (25, "twenty points over 500 steps"),
+    "save_every": (25, "a full checkpoint holds 12 bytes a weight; save_minutes adds one within a tenth of the time"),
+    "memory_mb": (512, "the paper's programs may build larger values than the short ones of small models"),
+}
+
+_PAPER: Choices = {
+    **_FULL,
+    "steps": (500, "paper"),
+    "batch_size": (64, "paper: B = 64 of each (role, type), 384 sequences a step"),
+    "n_mc": (8, "paper"),
+    "references": (6, "paper"),
+    "solver_data": ("separate", "paper: Monte-Carlo replies only measure r-bar; tasks are solved anew for the update"),
+    "learning_rate": (1e-6, "paper, constant"),
+    "entropy_coef": (0.001, "paper (the authors' code: 0)"),
+    "temperature": (1.0, "paper"),
+    "max_prompt_tokens": (6144, "paper"),
+    "max_reply_tokens": (8096, "paper"),
+    "seed_batch_factor": (4, "paper: 256 seeds"),
+    "cpu_seconds": (5.0, "the paper allows 10 s of wall time; five of processor time are stricter only on programs that sleep"),
+    "stop_patience": (0, "the paper trains its 500 steps whatever comes"),
+}
+
+
+def _small(batch: int, solved: int, reply: int, why_reply: str) -> Choices:
+    """The batch of the small rungs."""
+    return {
+        "steps": (200, "first visible reward takes 150 to 200 steps on a T4 (Unsloth's notebooks); resume goes on from there"),
+        "batch_size": (batch, "proposals of each type; LoRA does best with effective batches below 32 a group (LoRA without regret)"),
+        "solver_batch_size": (solved, "several replies to each valid task, all sampled anyway for r-bar"),
+        "n_mc": (8, "paper"),
+        "seed_batch_factor": (4, "paper; times a smaller batch"),
+        "seed_rounds": (20, "weak models find few valid seeds; then the run starts with those it has"),
+        "max_reply_tokens": (reply, why_reply),
+        "entropy_coef": (0.0, "authors' code; the bonus needs a pass over the whole vocabulary and hardly acts at 0.001"),
+    }
+
+
+_SHORT = "most triplets of small models take fewer than 256 tokens; longer ones are counted as truncated and earn -1"
+
+_ALL = [
+    Preset(
+        "nano",
+        "the embedded model of half a million weights: learns in minutes on a laptop",
+        # From nano/NOTES.md, found on development seeds.
+        {
+            "model": ("nano", "ships with the package; no download"),
+            "steps": (50, "search: no further gain from 60; under three minutes on two cores"),
+            "batch_size": (32, "a (role, type) group large enough for a stable baseline"),
+            "solver_batch_size": (96, "about half of the Monte-Carlo replies; the update is already half of a step"),
+            "n_mc": (6, "a little below the paper's 8: sampling is a third of a step here"),
+            "references": (2, "short prompts; none at all slows learning clearly (ablation without references)"),
+            "seed_batch_factor": (2, "64 seeds a type, there after three rounds"),
+            "learning_rate": (2e-4, "search: at 1e-4 nothing moved, at 4e-4 thoughts grow and proposals lose their form"),
+            "adam_beta2": (0.98, "200 updates in all: the second moment must be warm after a few of them"),
+            "weight_decay": (0.0, "nothing to regularise: data never repeats"),
+            "entropy_coef": (0.0, "authors' code"),
+            "updates_per_step": (4, "small updates, many of them: 200 in three minutes"),
+            "micro_batch_size": (24, "search: 96 were 2.5 times slower, by padding"),
+            "induction_inputs": (6, "the form the warm start knows"),
+            "induction_shown": (3, "half of them"),
+            "max_prompt_tokens": (320, "the longest prompt of the mini-language"),
+            "max_reply_tokens": (192, "step-by-step replies over four operations"),
+            "eval_every": (10, "a curve of six points"),
+            "save_every": (25, "twice a run"),
+        },
+    ),
+    Preset(
+        "smoke",
+        "a real model for two steps on a CPU, to see that everything fits together; no learning is to be expected",
+        {
+            "model": ("HuggingFaceTB/SmolLM2-135M-Instruct", "the smallest instruct model of its family; --model takes a .gguf of it"),
+            "tuning": ("lora", "the code path of the GPU rungs"),
+            "steps": (2, "the second step starts from changed weights"),
+            "batch_size": (2, "minutes on two cores"),
+            "n_mc": (2, "the least that gives an r-bar between 0 and 1"),
+            "references": (1, "a short prompt"),
+            "seed_batch_factor": (1, "as few seeds as possible"),
+            "seed_rounds": (1, "a model this size finds hardly any"),
+            "learning_rate": (1e-5, "as the other adapter rungs"),
+            "micro_batch_size": (2, "fits everywhere"),
+            "max_prompt_tokens": (1024, "one reference fits"),
+            "max_reply_tokens": (96, "minutes on two cores"),
+            "generation_chunk": (16, "one chunk"),
+            "eval_problems": (4, "that evaluation runs at all"),
+            "save_every": (1, "that saving runs at all"),
+        },
+    ),
+    Preset(
+        "lora-0.5b-8gb",
+        "the smallest real model, on one 8 GB GPU; expect form and deduction to improve, induction hardly",
+        {
+            "model": ("Qwen/Qwen2.5-Coder-0.5B-Instruct", "instruct: base models of this size seldom find the form; Apache-2.0"),
+            **_ADAPTERS,
+            **_small(8, 24, 512, _SHORT),
+            "micro_batch_size": (4, "2.4 GB at the peak"),
+            "generation_chunk": (64, "a gigabyte of cache"),
+        },
+    ),
+    Preset(
+        "lora-1.5b-16gb",
+        "one 16 GB GPU (T4, Colab): the smallest size that is a reasonable bet",
+        {
+            "model": ("Qwen/Qwen2.5-Coder-1.5B-Instruct", "a reasonable bet by the evidence of others; Apache-2.0"),
+            **_ADAPTERS,
+            **_small(8, 24, 512, _SHORT),
+            "micro_batch_size": (4, "5 GB at the peak"),
+            "generation_chunk": (64, "2 GB of cache"),
+        },
+    ),
+    Preset(
+        "qlora-3b-16gb",
+        "3B on one 16 GB GPU, over a 4-bit base; slower sampling than lora-3b-24gb",
+        {
+            "model": ("Qwen/Qwen2.5-Coder-3B-Instruct", "3B coders are the smallest with direct evidence (paper); Qwen research licence"),
+            **_ADAPTERS,
+            "tuning": ("qlora", "weights of 2 instead of 6 GB leave room for 64 sequences of cache"),
+            **_small(4, 16, 1024, "room to think; twice the 0.5B rung's"),
+            "micro_batch_size": (2, "two sequences of 3,000 tokens"),
+            "generation_chunk": (64, "as many as possible: 4-bit layers are slow for few rows"),
+        },
+    ),
+    Preset(
+        "lora-3b-24gb",
+        "3B on one 24 GB GPU, 16-bit base",
+        {
+            "model": ("Qwen/Qwen2.5-Coder-3B-Instruct", "3B coders are the smallest with direct evidence (paper); Qwen research licence"),
+            **_ADAPTERS,
+            **_small(8, 24, 1024, "room to think; twice the 0.5B rung's"),
+            "micro_batch_size": (2, "two sequences of 3,000 tokens"),
+            "generation_chunk": (64, "4 GB of cache"),
+        },
+    ),
+    Preset(
+        "qlora-7b-24gb",
+        "7B on one 24 GB GPU, over a 4-bit base",
+        {
+            "model": ("Qwen/Qwen2.5-Coder-7B-Instruct", "the paper's strongest small base is its coder; Apache-2.0"),
+            **_ADAPTERS,
+            "tuning": ("qlora", "weights of 5.6 instead of 15 GB"),
+            **_small(4, 16, 1024, "room to think; twice the 0.5B rung's"),
+            "micro_batch_size": (2, "two sequences of 3,000 tokens"),
+            "generation_chunk": (64, "5.5 GB of cache"),
+        },
+    ),
+    Preset(
+        "full-3b-80gb",
+        "all weights of 3B on one 80 GB GPU, with vLLM in its sleep between",
+        {
+            "model": ("Qwen/Qwen2.5-Coder-3B", "the paper's 3B; Qwen research licence"),
+            **_FULL,
+            "steps": (500, "paper"),
+            "batch_size": (32, "half the paper's: one GPU instead of two"),
+            "max_prompt_tokens": (4096, "six references of usual length"),
+            "max_reply_tokens": (4096, "half the paper's; few replies of a 3B model are longer"),
+            "vllm_memory": (0.3, "24 GB for vLLM beside 49 GB of weights and moments"),
+            "stop_patience": (3, "as the adapter rungs"),
+        },
+    ),
+    Preset(
+        "full-7b-8x80gb",
+        "all weights of 7B on eight 80 GB GPUs (accelerate launch with azr_lite/launch/fsdp2.yaml)",
+        {
+            "model": ("Qwen/Qwen2.5-Coder-7B", "the paper's 7B coder; Apache-2.0"),
+            **_FULL,
+            "steps": (500, "paper"),
+            "batch_size": (64, "paper"),
+            "processes": (8, "sharded weights; a single process would not fit"),
+            "vllm_memory": (0.4, "32 GB of vLLM on each GPU, one copy a GPU"),
+            "stop_patience": (3, "as the adapter rungs"),
+        },
+    ),
+    Preset(
+        "full-14b-8x80gb",
+        "all weights of 14B on eight 80 GB GPUs (accelerate launch with azr_lite/launch/fsdp2.yaml)",
+        {
+            "model": ("Qwen/Qwen2.5-Coder-14B", "the paper's largest; Apache-2.0"),
+            **_FULL,
+            "steps": (500, "paper"),
+            "batch_size": (64, "paper"),
+            "processes": (8, "sharded weights; a single process would not fit"),
+            "vllm_tensor_parallel": (2, "one copy of 28 GB on two GPUs leaves room for the cache"),
+            "vllm_memory": (0.4, "32 GB of vLLM on each GPU"),
+            "stop_patience": (3, "as the adapter rungs"),
+        },
+    ),
+    *(
+        Preset(
+            name,
+            f"the paper's settings, exactly, for {about}",
+            {
+                "model": (model, "paper"),
+                **_PAPER,
+                "processes": (gpus, f"the authors' hardware: {gpus} GPUs of 80 GB"),
+                "vllm_tensor_parallel": (parallel, "one copy of the model in vLLM a GPU" if parallel == 1 else "one copy on two GPUs"),
+                "vllm_memory": (0.4, "32 GB of vLLM on each GPU"),
+            },
+        )
+        for name, about, model, gpus, parallel in (
+            ("paper-3b", "Qwen2.5-3B-Coder on 2 x 80 GB", "Qwen/Qwen2.5-Coder-3B", 2, 1),
+            ("paper-7b", "Qwen2.5-7B-Coder on 4 x 80 GB", "Qwen/Qwen2.5-Coder-7B", 4, 1),
+            ("paper-14b", "Qwen2.5-14B-Coder on 8 x 80 GB", "Qwen/Qwen2.5-Coder-14B", 8, 2),
+            ("paper-llama8b", "Llama-3.1-8B on 4 x 80 GB", "meta-llama/Llama-3.1-8B", 4, 1),
+        )
+    ),
+]
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ALL}
+
+
+def presets() -> tuple[str, ...]:
+    """Names of all presets, smallest first."""
+    return tuple(PRESETS)
+
+
+def preset(name: str, **overrides: Any) -> Config:
+    """The named preset with overrides, checked. ConfigError names the nearest preset for an unknown name."""
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(PRESETS)}"
+        raise ConfigError(f"there is no preset {name!r}; {hint}")
+    return Config(**{"preset": name, **PRESETS[name].settings, **check_names(overrides)})
