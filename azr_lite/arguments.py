@@ -6,7 +6,9 @@ Not covered: what the settings mean (`config.py`); FSDP and DeepSpeed, which acc
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
@@ -50,8 +52,10 @@ def training_arguments(config: Config, policy: Policy, run_dir: Path) -> GRPOCon
         top_p=config.top_p,
         top_k=0,
         max_completion_length=config.max_reply_tokens,
+        use_transformers_continuous_batching=config.continuous_batching,
+        **_vllm(config, on_cpu),
         # the optimiser
-        optim="adamw_torch" if on_cpu else "adamw_torch_fused",
+        optim=_optimizer(config, on_cpu),
         learning_rate=config.learning_rate,
         lr_scheduler_type="constant",
         adam_beta2=config.adam_beta2,
@@ -69,3 +73,40 @@ def training_arguments(config: Config, policy: Policy, run_dir: Path) -> GRPOCon
         save_total_limit=None,  # `_save_checkpoint` drops old ones itself, after the new one is whole
         dataloader_pin_memory=False,
     )
+
+
+def _optimizer(config: Config, on_cpu: bool) -> str:
+    if config.optimizer == "adamw":
+        return "adamw_torch" if on_cpu else "adamw_torch_fused"
+    if on_cpu:
+        raise ConfigError(f"optimizer={config.optimizer!r} runs on GPUs only, and there is none here; use optimizer='adamw'")
+    return config.optimizer
+
+
+def _vllm(config: Config, on_cpu: bool) -> dict[str, Any]:
+    """TRL's words for vLLM. Of its importance-sampling modes only one is offered: the sequence modes (TRL's default) drop or
+    cap whole replies of thousands of tokens as soon as the sum of their small differences is large (trl#4772)."""
+    if config.continuous_batching and on_cpu:
+        raise ConfigError("continuous_batching is for 16-bit models on GPUs, and there is none here; switch it off")
+    if config.generation == "transformers":
+        return {}
+    require_vllm(config, on_cpu)
+    return {
+        "use_vllm": True,
+        "vllm_mode": "colocate" if config.generation == "vllm" else "server",
+        "vllm_server_base_url": config.vllm_server if config.generation == "vllm-server" else None,
+        "vllm_gpu_memory_utilization": config.vllm_memory,
+        "vllm_enable_sleep_mode": config.vllm_sleep and config.generation == "vllm",
+        "vllm_tensor_parallel_size": config.vllm_tensor_parallel,
+        "vllm_max_model_length": config.max_prompt_tokens + config.max_reply_tokens,
+        "vllm_importance_sampling_correction": config.importance_sampling != "off",
+        "vllm_importance_sampling_mode": "token_truncate",
+    }
+
+
+def require_vllm(config: Config, on_cpu: bool) -> None:
+    """ConfigError where vLLM cannot run at all."""
+    if on_cpu:
+        raise ConfigError(f"generation={config.generation!r} needs a GPU, and there is none here; use generation='transformers'")
+    if importlib.util.find_spec("vllm") is None:
+        raise ConfigError(f"generation={config.generation!r} needs vLLM; pip install 'azr-lite[vllm]', or use generation='transformers'")

@@ -47,8 +47,10 @@ def _dealt(jobs: Sequence[Any], work: Callable[[Sequence[Any]], list[Any]]) -> l
     return [found[i] for i in range(len(jobs))]
 
 
-def rows_of_rank(rollouts: Sequence[Rollout], updates: int, micro: int, rank: int, world: int) -> list[Rollout]:
+def rows_of_rank(rollouts: Sequence[Rollout], updates: int, micro: int, rank: int, world: int, by_role: bool = False) -> list[Rollout]:
     """This process's rows, longest first within each update, so that the rows of a micro-batch are about equally long.
+
+    `by_role`: one role after the other, so that each micro-batch holds rows of one (their numbers must be divisible by `micro`).
 
     Update u is the u-th contiguous block of `rollouts`; its micro-batches are dealt to the processes in turn, so that the
     number of processes changes neither an update's rows nor the rows that share a micro-batch.
@@ -56,7 +58,7 @@ def rows_of_rank(rollouts: Sequence[Rollout], updates: int, micro: int, rank: in
     block = len(rollouts) // updates
     mine: list[Rollout] = []
     for start in range(0, len(rollouts), block):
-        ordered = sorted(rollouts[start : start + block], key=lambda r: -len(r.prompt_ids) - len(r.completion_ids))
+        ordered = sorted(rollouts[start : start + block], key=lambda r: (by_role and r.role, -len(r.prompt_ids) - len(r.completion_ids)))
         for first in range(rank * micro, block, world * micro):
             mine += ordered[first : first + micro]
     return mine

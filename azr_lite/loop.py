@@ -121,7 +121,8 @@ class _Session:
             sampler = NanoSampler(policy.model, policy.tokenizer.eos_token_id, policy.tokenizer.pad_token_id, c.max_reply_tokens)
         self.selfplay = SelfPlay(c, style, ShardedExecutor(executor), reserved=reserved)
         self.checkpoint = last_whole_checkpoint(self.directory.path)
-        trainer = build_trainer(c, policy, style, self.selfplay, self.directory.path, on_step=self._on_step, sampler=sampler)
+        note = lambda line: self.reporter.facts([line])  # noqa: E731
+        trainer = build_trainer(c, policy, style, self.selfplay, self.directory.path, on_step=self._on_step, note=note, sampler=sampler)
         self.selfplay.count_tokens = trainer.count_tokens
         if c.self_test:
             self.reporter.facts([self_test(trainer).sentence])

@@ -31,8 +31,8 @@ from azr_lite.tasks.base import Answer, Proposal, Rules, get_game
 from azr_lite.triplet import Completion, Reason, Rejection, Role, Rollout, Task, TaskType, Verdict
 from azr_lite.verifier import Runs, Verifier
 
-Generate = Callable[[Sequence[str]], list[Completion]]
-"""One completion a prompt, same order. A prompt may occur many times: then each is sampled on its own."""
+Generate = Callable[[Sequence[str], Role], list[Completion]]
+"""One completion a prompt, same order, by the policy that plays this role. A prompt may occur many times: each is sampled on its own."""
 
 
 @dataclass
@@ -136,7 +136,7 @@ class SelfPlay:
 
     def propose(self, offers: Sequence[Offer], generate: Generate) -> None:
         """Stage 2. One call for the proposals of all types."""
-        for offer, completion in zip(offers, self._generate(generate, [offer.prompt for offer in offers]), strict=True):
+        for offer, completion in zip(offers, self._generate(generate, [offer.prompt for offer in offers], Role.PROPOSE), strict=True):
             offer.completion = completion
 
     def validate(self, offers: Sequence[Offer]) -> None:
@@ -156,7 +156,7 @@ class SelfPlay:
         """Stage 4. n replies to each valid proposal, judged. Also samples (not yet judged) the replies of stage 7."""
         tries = [self._attempt(offer.task) for offer in offers if offer.task is not None for _ in range(self.config.n_mc)]
         tasks = [self._attempt(task) for task in self._solver_tasks(offers, step)]
-        replies = self._generate(generate, [attempt.prompt for attempt in (*tries, *tasks)])
+        replies = self._generate(generate, [attempt.prompt for attempt in (*tries, *tasks)], Role.SOLVE)
         for attempt, completion in zip((*tries, *tasks), replies, strict=True):
             attempt.completion = completion
         self.judge(tries)
@@ -232,16 +232,18 @@ class SelfPlay:
     def hand_over(self, rollouts: list[Rollout], offers: list[Offer], tries: list[Attempt], step: int) -> list[Rollout]:
         """Stage 11. Fill up to the fixed batch size with weightless copies, weigh, deal evenly over the updates, record."""
         c = self.config
-        missing = c.rows - len(rollouts)
         shortest = min(rollouts, key=lambda r: len(r.prompt_ids) + len(r.completion_ids))
-        padding = [dataclasses.replace(shortest, advantage=0.0, weight=0.0)] * missing
+        padding = []
+        for role, rows in ((Role.PROPOSE, c.batch_size), (Role.SOLVE, c.solver_rows)):
+            missing = len(c.task_types) * rows - sum(r.role == role for r in rollouts)
+            padding += [dataclasses.replace(shortest, role=role, advantage=0.0, weight=0.0)] * missing
         trained = {Role.PROPOSE: c.train_proposer, Role.SOLVE: c.train_solver}
-        counts = [trained[r.role] for r in rollouts] + [False] * missing
+        counts = [trained[r.role] for r in rollouts] + [False] * len(padding)
         batch = [*rollouts, *padding]
         weights_B = loss_weights([r.group for r in batch], [len(r.completion_ids) for r in batch], counts, c.role_balanced_loss)
         batch = [dataclasses.replace(r, weight=float(w)) for r, w in zip(batch, weights_B, strict=True)]
         self._write_record(batch[: len(rollouts)], offers, tries, step)
-        return _deal(batch, c.updates_per_step, self._rng(step, "deal"))
+        return _deal(batch, c.updates_per_step, self._rng(step, "deal"), by_role=c.roles == "split")
 
     # ------------------------------------------------------------------ seeding
 
@@ -300,11 +302,11 @@ class SelfPlay:
     def _rng(self, step: int, purpose: str) -> random.Random:
         return random.Random(f"{self.config.seed}/{step}/{purpose}")
 
-    def _generate(self, generate: Generate, prompts: Sequence[str]) -> list[Completion]:
+    def _generate(self, generate: Generate, prompts: Sequence[str], role: Role) -> list[Completion]:
         if not prompts:
             return []
         with self._timed("generate"):
-            return generate(prompts)
+            return generate(prompts, role)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -440,12 +442,15 @@ def _rollout(
     )
 
 
-def _deal(batch: list[Rollout], updates: int, rng: random.Random) -> list[Rollout]:
-    """Shuffle, then deal group by group, so that each of the updates sees every (role, type) alike; update 0 comes first."""
+def _deal(batch: list[Rollout], updates: int, rng: random.Random, by_role: bool) -> list[Rollout]:
+    """Shuffle, then deal group by group, so that each of the updates sees every (role, type) alike; update 0 comes first.
+
+    `by_role`: also equally many rows of each role, the weightless ones counted.
+    """
     if updates == 1:
         return batch
     shuffled = rng.sample(batch, len(batch))
-    shuffled.sort(key=lambda r: (r.weight == 0, r.group))
+    shuffled.sort(key=lambda r: (by_role and r.role, r.weight == 0, r.group))
     return [rollout for update in range(updates) for rollout in shuffled[update::updates]]
 
 

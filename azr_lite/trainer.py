@@ -24,15 +24,17 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
+from azr_lite.adapters import SplitRoles, protect_frozen_weights
 from azr_lite.arguments import training_arguments
 from azr_lite.checkpoints import drop_old, last_whole_checkpoint, load_state, seal
 from azr_lite.config import Config
 from azr_lite.distributed import ShardedExecutor, rows_of_rank
 from azr_lite.errors import TrainingError
 from azr_lite.generation import Codec, Generation, Sampler
+from azr_lite.memory import Healing, in_halves, is_out_of_memory
 from azr_lite.models import Policy
 from azr_lite.prompts.base import Style
-from azr_lite.triplet import Completion, Rollout
+from azr_lite.triplet import Completion, Role, Rollout
 
 __all__ = ["Player", "SelfPlayTrainer", "ShardedExecutor", "build_trainer", "last_whole_checkpoint"]
 
@@ -42,7 +44,7 @@ class Player(Protocol):
 
     seconds: dict[str, float]
 
-    def step(self, generate: Callable[[Sequence[str]], list[Completion]], step: int) -> list[Rollout]: ...
+    def step(self, generate: Callable[[Sequence[str], Role], list[Completion]], step: int) -> list[Rollout]: ...
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -57,6 +59,7 @@ def build_trainer(
     run_dir: Path,
     *,
     on_step: Callable[[dict[str, Any]], None] | None = None,
+    note: Callable[[str], None] = lambda line: None,
     sampler: Sampler | None = None,
 ) -> SelfPlayTrainer:
     """The trainer of one run. ConfigError where the batch cannot be split over the processes.
@@ -66,10 +69,10 @@ def build_trainer(
     plain = policy.peft_config is None and policy.device.type == "cpu" and policy.compute is torch.float32
     plain = plain and config.temperature == config.top_p == 1
     args = training_arguments(config, policy, run_dir)
-    return SelfPlayTrainer(config, policy, style, selfplay, args, on_step=on_step, sampler=sampler if plain else None)
+    return SelfPlayTrainer(config, policy, style, selfplay, args, on_step=on_step, note=note, sampler=sampler if plain else None)
 
 
-class SelfPlayTrainer(Generation, GRPOTrainer):
+class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
     """See the module. Every process calls every method with the same arguments (SPMD)."""
 
     def __init__(
@@ -81,6 +84,7 @@ class SelfPlayTrainer(Generation, GRPOTrainer):
         args: GRPOConfig,
         *,
         on_step: Callable[[dict[str, Any]], None] | None = None,
+        note: Callable[[str], None] = lambda line: None,
         sampler: Sampler | None = None,
     ) -> None:
         placeholder = Dataset.from_dict({"prompt": [""] * (config.rows // args.num_generations)})  # one epoch is one self-play step
@@ -93,14 +97,18 @@ class SelfPlayTrainer(Generation, GRPOTrainer):
             train_dataset=placeholder,
             peft_config=policy.peft_config,
         )
+        self.split = SplitRoles(self.model, policy.peft_config) if config.roles == "split" else None
+        if self.use_vllm and policy.peft_config is not None:
+            protect_frozen_weights(self.model, self.vllm_generation)
         self.model.train()  # once run in eval mode on a CPU, bitsandbytes' 4-bit layers pass no gradient; there is no dropout anyway
         for parameter in self.model.parameters():  # TRL rounds adapters over a 4-bit base to bfloat16; small updates would vanish
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
-        self.config, self.selfplay, self.on_step, self.sampler = config, selfplay, on_step, sampler
+        self.config, self.selfplay, self.on_step, self.note, self.sampler = config, selfplay, on_step, note, sampler
         self.codec = Codec(policy.tokenizer, style, self.eos_token_ids)
         self.count_tokens = self.codec.count_tokens
         self.rollouts: list[Rollout] = []
+        self._scored: list[Rollout] = []  # the rows whose old log-probabilities are being computed
         self._stop = False
         self._entropies_BT: torch.Tensor | None = None
         self._sampled_BT: torch.Tensor | None = None
@@ -132,24 +140,32 @@ class SelfPlayTrainer(Generation, GRPOTrainer):
                 f"step {self._playing} gave {len(rollouts)} rollouts, not the {c.rows} of the batch; SelfPlay must fill it up"
             )
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        self.rollouts = rows_of_rank(rollouts, c.updates_per_step, c.micro_batch_size, rank, world)
-        self._sampled_BT = self._sampled_logps()
+        self.rollouts = rows_of_rank(rollouts, c.updates_per_step, c.micro_batch_size, rank, world, by_role=self.split is not None)
+        self._sampled_BT, self._scored = self._sampled_logps(), self.rollouts
         batch = super()._generate_and_score_completions(inputs)
-        self._sampled_BT = None
+        self._sampled_BT, self._scored = None, []
         weights_B = torch.tensor([r.weight for r in self.rollouts], device=self.accelerator.device)
         batch["weights"] = weights_B
         batch["advantages"] = torch.tensor([r.advantage * r.weight for r in self.rollouts], device=self.accelerator.device)
+        if self.split is not None:
+            batch["proposes"] = torch.tensor([r.role == Role.PROPOSE for r in self.rollouts], device=self.accelerator.device)
         return batch
+
+    def act_as(self, role: Role) -> None:
+        if self.split is not None:
+            self.split.act_as(role)
 
     def _sampled_logps(self) -> torch.Tensor | None:
         """Log-probabilities kept from sampling save the forward pass for the old ones, where both have the same arithmetic."""
-        if self.args.bf16 or self.args.fp16 or any(r.logps is None for r in self.rollouts):
+        if self.use_vllm or self.args.bf16 or self.args.fp16 or any(r.logps is None for r in self.rollouts):
             return None
         logps_BT = torch.nn.utils.rnn.pad_sequence([torch.tensor(r.logps) for r in self.rollouts], batch_first=True)
         return logps_BT.to(self.accelerator.device)
 
     def _prepare_inputs(self, inputs: Any) -> dict[str, torch.Tensor]:
-        """As TRL's, without its shuffle: update u must get the u-th block of rows."""
+        """As TRL's, without its shuffle: update u must get the u-th block of rows. A micro-batch (a dict) stays as it is."""
+        if isinstance(inputs, dict):
+            return inputs
         place = self._step % self.args.steps_per_generation
         if place == 0:
             self._buffered_inputs = split_tensor_dict(self._generate_and_score_completions(inputs), self.args.steps_per_generation)
@@ -163,17 +179,27 @@ class SelfPlayTrainer(Generation, GRPOTrainer):
             return self._sampled_BT, None, None
         B, width = input_ids_BT.shape
         columns_T = torch.arange(width, device=input_ids_BT.device)
-        parts = []
-        for rows in torch.arange(B).split(batch_size or B):
+        parts: list[Any] = []
+        of_trl = super()._get_per_token_logps_and_entropies
+
+        def score(rows: torch.Tensor) -> None:
+            if self._scored:
+                self.act_as(self._scored[int(rows[0])].role)
             mask_BT = attention_mask_BT[rows]
             free_B = width - 1 - (columns_T * mask_BT).amax(dim=1)  # padding after the reply
             turned_BT = (columns_T - free_B[:, None]) % width
             mask_BT, ids_BT = mask_BT.gather(1, turned_BT), input_ids_BT[rows].gather(1, turned_BT)
             kept = logits_to_keep - int(free_B.min())
             left = min(int(mask_BT.any(dim=0).nonzero()[0]), width - kept - 1)
-            found = super()._get_per_token_logps_and_entropies(model, ids_BT[:, left:], mask_BT[:, left:], kept, **kwargs)
+            found = of_trl(model, ids_BT[:, left:], mask_BT[:, left:], kept, **kwargs)
             back_BT = columns_T[:logits_to_keep] + (kept - logits_to_keep + free_B)[:, None]
             parts.append([_back(x, back_BT) if x is not None and x.dim() == 2 else x for x in found])
+
+        for rows in torch.arange(B).split(batch_size or B):
+            if torch.is_grad_enabled():
+                score(rows)  # what is kept for the backward pass is as large in two halves: `training_step` heals
+            else:
+                in_halves(score, rows)
         logps, entropies, aux = zip(*parts, strict=True)
         self._entropies_BT = torch.cat(entropies) if entropies[0] is not None else None
         return torch.cat(logps), self._entropies_BT, aux[0] if aux[0] is None else torch.stack(aux).mean()
@@ -183,7 +209,11 @@ class SelfPlayTrainer(Generation, GRPOTrainer):
 
         (TRL's own bonus is a mean over each micro-batch: it would count padding rows, and change with `micro_batch_size`.)
         """
+        role = Role.PROPOSE if self.split is not None and bool(inputs.get("proposes", torch.zeros(1)).all()) else Role.SOLVE
+        self.act_as(role)
         loss = super()._compute_loss(model, inputs)
+        if self.split is not None and self.accelerator.num_processes > 1:
+            loss = loss + self.split.touch(role)
         entropies_BT, self._entropies_BT = self._entropies_BT, None
         if self.config.entropy_coef:
             share = self.current_gradient_accumulation_steps / (self.accelerator.num_processes * self.args.steps_per_generation)
@@ -239,7 +269,20 @@ class SelfPlayTrainer(Generation, GRPOTrainer):
         """As transformers', from a whole checkpoint only; the self-play's state comes back with the weights."""
         if resume_from_checkpoint:
             self.selfplay.load_state_dict(load_state(resume_from_checkpoint))
-        return super().train(resume_from_checkpoint=str(resume_from_checkpoint) if resume_from_checkpoint else None, **kwargs)
+        try:
+            return super().train(resume_from_checkpoint=str(resume_from_checkpoint) if resume_from_checkpoint else None, **kwargs)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainingError(
+                f"out of memory outside the passes that heal (the optimiser's state?): {str(error).splitlines()[0][:120]}; use optimizer='adamw_8bit', "
+                "tuning='lora' or a smaller model (azr-lite plan says what fits)"
+            ) from error
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """transformers', which leaves only the active adapter trainable."""
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self.act_as(Role.SOLVE)
 
 
 def _back(values_BK: torch.Tensor, columns_BT: torch.Tensor) -> torch.Tensor:
@@ -257,7 +300,8 @@ def _hand_over(prompts: list[str], trainer: SelfPlayTrainer) -> dict[str, Any]:
     return {
         "prompt_ids": [list(r.prompt_ids) for r in rows],
         "completion_ids": [list(r.completion_ids) for r in rows],
-        "logprobs": None,  # the policy that trains scores its replies itself
+        # vLLM's are needed for importance weights; otherwise the policy that trains scores its replies itself
+        "logprobs": [list(r.logps or ()) for r in rows] if trainer.use_vllm else None,
         "attached": [r.reward for r in rows],
     }
 

@@ -27,7 +27,7 @@ class ScriptedPolicy:
         self.prompts: list[str] = []
         self.calls = 0
 
-    def __call__(self, prompts: Sequence[str]) -> list[Completion]:
+    def __call__(self, prompts: Sequence[str], role: object = None) -> list[Completion]:
         self.calls += 1
         self.prompts += prompts
         return [self.complete(prompt) for prompt in prompts]

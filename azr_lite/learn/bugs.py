@@ -124,8 +124,8 @@ def _greedy_monte_carlo() -> list[Patch]:
     healthy = SelfPlay.monte_carlo
 
     def monte_carlo(self: SelfPlay, offers: Sequence[Any], generate: Generate, step: int) -> Any:
-        def same(prompts: Sequence[str]) -> list[Any]:
-            first = dict(zip(reversed(prompts), reversed(generate(prompts)), strict=True))
+        def same(prompts: Sequence[str], role: Role) -> list[Any]:
+            first = dict(zip(reversed(prompts), reversed(generate(prompts, role)), strict=True))
             return [first[prompt] for prompt in prompts]
 
         return healthy(self, offers, same, step)
