@@ -280,8 +280,9 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
             ) from error
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """transformers', which leaves only the active adapter trainable."""
+        """transformers', which leaves only the active adapter trainable, and the model in eval mode."""
         super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self.model.train()
         self.act_as(Role.SOLVE)
 
 

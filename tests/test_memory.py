@@ -47,7 +47,13 @@ def play(config: Config, folder: Path, where: str = "") -> tuple[SelfPlayTrainer
     policy, notes, reports = tiny_policy(), [], []
     rows = random_rollouts(config)
     trainer = build_trainer(
-        config, policy, PLAIN, Scripted(lambda generate, step: rows), folder, note=notes.append, on_step=lambda report: reports.append(report)
+        config,
+        policy,
+        PLAIN,
+        Scripted(lambda generate, step: rows),
+        folder,
+        note=notes.append,
+        on_step=lambda report: reports.append(report),
     )
     if where:
         squeeze(policy.model, where)

@@ -71,7 +71,7 @@ def reinforce_gradient(model: torch.nn.Module, rows: list[Rollout], entropy_coef
     for row in rows:
         logps_T, entropies_T = token_logps(model, row)
         (-row.weight * (row.advantage * logps_T + entropy_coef * entropies_T).sum() / total).backward()
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def relative_error(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> float:
@@ -220,7 +220,7 @@ def ppo_gradient(
         ratio_T = (token_logps(model, row)[0] - old_T).exp()
         objective_T = torch.minimum(ratio_T * row.advantage, ratio_T.clamp(1 - clip, 1 + clip) * row.advantage)
         (-row.weight * objective_T.sum() / tokens).backward()
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def test_two_updates_a_step_are_ppo_with_the_first_log_probabilities(tmp_path: Path) -> None:

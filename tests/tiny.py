@@ -158,7 +158,7 @@ def sampled_script(config: Config) -> Callable[[Callable[[Sequence[str]], list[C
             replies = generate([f"{role}{step}{kind}:"[: 4 + 3 * i] for i, kind in enumerate(kinds)])
             for kind, reply in zip(kinds, replies, strict=True):
                 reward = sum(letter in "aeiou0123" for letter in reply.text) / len(reply.ids)
-                rows.append(rollout(role, kind, reply.prompt_ids, reply.ids, reward))
+                rows.append(dataclasses.replace(rollout(role, kind, reply.prompt_ids, reply.ids, reward), logps=reply.logps))
         return weigh(config, rows)
 
     return script
