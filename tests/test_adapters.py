@@ -11,8 +11,8 @@ torch = pytest.importorskip("torch")
 from accelerate import Accelerator  # noqa: E402
 from peft import LoraConfig, get_peft_model  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
-from trl.generation.vllm_generation import VLLMGeneration  # noqa: E402
 from trl.distributed import DistributedBackend  # noqa: E402
+from trl.generation.vllm_generation import VLLMGeneration  # noqa: E402
 
 from azr_lite.adapters import protect_frozen_weights  # noqa: E402
 from azr_lite.checkpoints import last_whole_checkpoint  # noqa: E402

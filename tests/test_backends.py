@@ -1,7 +1,7 @@
 """Who samples: prompts read once for all their replies; vLLM, with a stand-in that samples exactly or slightly wrong."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -57,7 +57,7 @@ class StandIn:
     """Takes the place of TRL's VLLMGeneration: samples with the trainer's model; log-probabilities may be off by `noise`."""
 
     noise = 0.0
-    made: "list[StandIn]" = []
+    made: ClassVar[list["StandIn"]] = []
 
     def __init__(self, model: Any, **options: Any) -> None:
         self.model, self.options, self.synced, self.calls, self.logps_given = model, options, 0, [], []
