@@ -8,7 +8,7 @@ Not covered: the sampling loops themselves (`sampling.py`, TRL's for vLLM and sh
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from azr_lite.config import Config
 from azr_lite.prompts.base import Style
 from azr_lite.sampling import sample_replies
 from azr_lite.triplet import Completion, Role
+from azr_lite.vocabulary import pieces
 
 Sample = tuple[Sequence[int], Sequence[float] | None, bool]
 """Sampled ids, their log-probabilities (or None), and whether the token limit cut them."""
@@ -36,8 +37,10 @@ class Sampler(Protocol):
 class Codec:
     """The one place where text becomes tokens and back, the same for counting, sampling and training."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, style: Style, eos_ids: Sequence[int]) -> None:
-        self.tokenizer, self.style, self.eos_ids = tokenizer, style, frozenset(eos_ids)
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, style: Style, eos_ids: Sequence[int], untrained: Collection[str] = frozenset()
+    ) -> None:
+        self.tokenizer, self.style, self.eos_ids, self.untrained = tokenizer, style, frozenset(eos_ids), untrained
         bos, plain = tokenizer.bos_token_id, tokenizer("a", add_special_tokens=False)["input_ids"]
         default = tokenizer("a")["input_ids"]
         adds_bos = bos is not None and default[:1] == [bos] and plain[:1] != [bos]
@@ -48,7 +51,8 @@ class Codec:
         if self.style.chat:
             message = [{"role": "user", "content": prompt}]
             prompt = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-        return prompt, self.prefix + list(self.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+        ids = [i for piece in pieces(prompt, self.untrained) for i in self.tokenizer(piece, add_special_tokens=False)["input_ids"]]
+        return prompt, self.prefix + ids
 
     def count_tokens(self, prompt: str) -> int:
         return len(self.encode(prompt)[1])

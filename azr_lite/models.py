@@ -18,12 +18,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from azr_lite.config import Config
 from azr_lite.errors import ModelError
 from azr_lite.precision import Precision, choose_precision
+from azr_lite.vocabulary import untrained_tags
 
 
 @dataclass
 class Policy:
     """A loaded policy. `compute`: the type of arithmetic (autocast unless float32). `peft_config`: None when all weights are
-    trained. `reasons`: one line for each choice made."""
+    trained. `reasons`: one line for each choice made. `untrained`: tags to be written without their own token."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -33,6 +34,7 @@ class Policy:
     dtype: torch.dtype
     compute: torch.dtype
     reasons: list[str] = field(default_factory=list)
+    untrained: frozenset[str] = frozenset()
 
 
 def load_policy(config: Config) -> Policy:
@@ -42,11 +44,19 @@ def load_policy(config: Config) -> Policy:
     reasons = [origin, precision.reason, *_give_pad_token(tokenizer, model, config.model), *_drop_sampling_defaults(model)]
     style, why = _choose_style(config, tokenizer, model)
     reasons.append(why)
+    untrained = untrained_tags(model, tokenizer)
+    reasons += [
+        f"{tag} is a token this model was never taught ({cause}); it is written as ordinary text" for tag, cause in untrained.items()
+    ]
     peft_config = None
     if config.tuning != "full":
         peft_config = _adapters(config)
         reasons.append(f"{config.tuning}: float32 adapters of rank {config.lora_rank} on all linear layers, no dropout")
-    return Policy(model, tokenizer, style, peft_config, precision.device, precision.weights, precision.compute, reasons)
+    if config.roles == "split":
+        reasons.append("split roles: a second set of adapters; the proposer's lies in each checkpoint's folder proposer/")
+    return Policy(
+        model, tokenizer, style, peft_config, precision.device, precision.weights, precision.compute, reasons, frozenset(untrained)
+    )
 
 
 # ---------------------------------------------------------------- loading

@@ -105,7 +105,7 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
         self.config, self.selfplay, self.on_step, self.note, self.sampler = config, selfplay, on_step, note, sampler
-        self.codec = Codec(policy.tokenizer, style, self.eos_token_ids)
+        self.codec = Codec(policy.tokenizer, style, self.eos_token_ids, policy.untrained)
         self.count_tokens = self.codec.count_tokens
         self.rollouts: list[Rollout] = []
         self._scored: list[Rollout] = []  # the rows whose old log-probabilities are being computed

@@ -14,6 +14,8 @@ from azr_lite.errors import ModelError
 from azr_lite.models import _give_pad_token, load_policy
 from azr_lite.precision import choose_precision
 from azr_lite.presets import preset
+from azr_lite.prompts.r1 import R1
+from azr_lite.trainer import build_trainer
 from tests.tiny import CHAT, CHATML, PLAIN, Scripted, sampled_script, tiny_config, tiny_model, tiny_tokenizer
 
 needs_bitsandbytes = pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
@@ -190,6 +192,41 @@ def test_the_prompt_style_follows_the_template(tmp_path, template, asked, given)
     policy = load_policy(config(save(tmp_path, chat_template=template), prompts=asked))
     assert policy.style == given
     assert any(line.startswith(f"{given} prompts") for line in policy.reasons)
+
+
+def with_think_token(folder, *, norm: float, unused: bool = False) -> str:
+    """A model whose vocabulary has <think> as one token, with an embedding of so many times the median's norm."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["<think>"])
+    model = tiny_model(tokenizer)
+    model.resize_token_embeddings(len(tokenizer) + 4, mean_resizing=False)
+    with torch.no_grad():
+        weights = model.get_input_embeddings().weight
+        usual = weights[: len(tokenizer) - 1].norm(dim=1).median()
+        weights[len(tokenizer) :] = torch.ones_like(weights[0])
+        token = tokenizer.convert_tokens_to_ids("<think>")
+        direction = torch.ones_like(weights[0]) if unused else torch.randn(weights.shape[1], generator=torch.Generator().manual_seed(0))
+        weights[token] = norm * usual * direction / direction.norm()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("norm", "unused", "untrained"),
+    [(1.0, False, False), (0.1, False, True), (1.0, True, True)],
+    ids=["trained", "small", "like unused rows"],
+)
+def test_a_think_token_that_was_never_trained_is_written_as_text(tmp_path, norm, unused, untrained):
+    policy = load_policy(config(with_think_token(tmp_path / "model", norm=norm, unused=unused)))
+    assert policy.untrained == ({"<think>"} if untrained else set())
+    assert any(line.startswith("<think> is a token this model was never taught") for line in policy.reasons) == untrained
+    trainer = build_trainer(tiny_config(), policy, R1, Scripted(lambda generate, step: []), tmp_path)
+    text, ids = trainer.codec.encode(R1.render("hello"))
+    token = policy.tokenizer.convert_tokens_to_ids("<think>")
+    assert (ids.count(token) == 0) == untrained
+    assert "".join(policy.tokenizer.decode(ids).split()) == "".join(text.split())
+    assert text.count("<think>") == 2
 
 
 def test_chat_prompts_without_template_are_refused(tmp_path):
