@@ -143,10 +143,15 @@ def _bench_sandbox(words: list[str]) -> int:
 
 
 def _bench_step(words: list[str]) -> int:
+    if (name := _value_of(words, "--preset")) not in (None, "nano"):
+        return _bench_plain(name, words)
+    words = [word for word in words if word != "--preset=nano"]
+    if "--preset" in words:
+        del words[words.index("--preset") : words.index("--preset") + 2]
     from azr_lite.bench.step import bench_step, step_table
 
     def arguments(json: bool = False, steps: int = 12) -> tuple[bool, int]:
-        """Where the time of a nano self-play step goes, beside loops written by hand.
+        """Where the time of a nano self-play step goes, beside loops written by hand. (--preset NAME: any other, beside plain TRL.)
 
         Args:
             json: print JSON instead of a table.
@@ -159,6 +164,22 @@ def _bench_step(words: list[str]) -> int:
         raise ConfigError(f"steps is {steps}; the first step is a warm-up, so 2 are the least; raise it")
     result = bench_step(steps)
     print(json.dumps(result, indent=1) if as_json else step_table(result))
+    return 0
+
+
+def _bench_plain(name: str, words: list[str]) -> int:
+    from azr_lite.bench.plain import bench_plain, plain_table
+    from azr_lite.config import Config
+    from azr_lite.presets import preset
+
+    as_json = "--json" in words
+    words = [word for word in words if word != "--json"]
+    base = preset(name, steps=3)
+    config = tyro.cli(Config, args=words, default=base, prog="azr-lite bench step", config=(tyro.conf.AvoidSubcommands,))
+    if config.steps < 2:
+        raise ConfigError(f"steps is {config.steps}; the first step is a warm-up, so 2 are the least; raise it")
+    result = bench_plain(config, config.steps)
+    print(json.dumps(result, indent=1) if as_json else plain_table(result))
     return 0
 
 
