@@ -21,10 +21,13 @@ LIBRARIES = ("azr-lite", "torch", "transformers", "trl", "peft", "accelerate", "
 
 
 def quiet_libraries() -> None:
-    """No telemetry, no progress bars or notices of others, no tokenizer forks. Only where the user has not decided otherwise."""
+    """No telemetry, no notices of others, no tokenizer forks; progress bars of downloads and loading on terminals only.
+
+    Only where the user has not decided otherwise. Call it before transformers is imported.
+    """
     for name, value in {
         "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "0" if sys.stderr.isatty() else "1",
         "TRL_EXPERIMENTAL_SILENCE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "TRANSFORMERS_VERBOSITY": "error",

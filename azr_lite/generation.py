@@ -49,8 +49,8 @@ class Codec:
     def encode(self, prompt: str) -> tuple[str, list[int]]:
         """The text the model sees (a chat template goes around the user's message) and its ids."""
         if self.style.chat:
-            message = [{"role": "user", "content": prompt}]
-            prompt = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+            message = [{"role": "user", "content": prompt.removesuffix(self.style.prefill)}]
+            prompt = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True) + self.style.prefill
         ids = [i for piece in pieces(prompt, self.untrained) for i in self.tokenizer(piece, add_special_tokens=False)["input_ids"]]
         return prompt, self.prefix + ids
 

@@ -33,7 +33,7 @@ class ScriptedPolicy:
         return [self.complete(prompt) for prompt in prompts]
 
     def complete(self, prompt):
-        text = "no form at all" if self.rng.random() < self.junk else self.reply(prompt)
+        text = "no form at all" if self.rng.random() < self.junk else self.reply(prompt).removeprefix("<think>")
         ids = tuple(text.encode()[:40]) or (1,)
         return Completion(prompt=prompt, prompt_ids=tuple(prompt.encode()[:30]), ids=ids, text=text)
 

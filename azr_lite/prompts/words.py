@@ -17,7 +17,16 @@ from azr_lite.triplet import Triplet
 if TYPE_CHECKING:
     from azr_lite.tasks.base import Rules
 
-FORM = f"Write your reasoning between {THINK} and {END_THINK}, then the result between {ANSWER} and {END_ANSWER}."
+
+def _form(what: str, thought: str, *blocks: str) -> str:
+    """A whole reply to copy the form of: small models seldom manage a form that is only described."""
+    answer = "\n".join(blocks)
+    return (
+        f"Reply in this form: reasoning between {THINK} and {END_THINK}, then the result between {ANSWER} and {END_ANSWER}. {what}:\n\n"
+        f"{THINK}\n{thought}\n{END_THINK}\n{ANSWER}\n{answer}\n{END_ANSWER}\n\n"
+        f"Now reply to the puzzle above in the same form, with content of your own. The last line is {END_ANSWER}."
+    )
+
 
 PROGRAM_RULES = """\
 Rules for the program:
@@ -43,7 +52,11 @@ def _examples(references: Sequence[Triplet]) -> str:
     return "\n\n".join(_example(number, task) for number, task in enumerate(references, start=1))
 
 
-def _propose_pair(references: Sequence[Triplet], rules: Rules, game: str, advice: str) -> str:
+IDENTITY = ("def f(x):\n    return x", "'kiwi'")
+
+
+def _propose_pair(references: Sequence[Triplet], rules: Rules, game: str, advice: str, thought: str) -> str:
+    program, given = (references[0].program, references[0].input) if references else IDENTITY
     return "\n\n".join(
         (
             f"You set puzzles about Python programs. {game} Invent one new puzzle: a program and one input for it. A Python "
@@ -54,7 +67,12 @@ def _propose_pair(references: Sequence[Triplet], rules: Rules, game: str, advice
             f"What earns most: {advice} A puzzle that is always solved, or never solved, earns nothing. Make it different in kind from "
             "the examples, not a copy with other constants.",
             _examples(references),
-            FORM + " Inside the answer write exactly one ```python block with the program and one ```input block with the argument list.",
+            _form(
+                f"For instance, the whole reply that invented {'example 1' if references else 'another puzzle'}",
+                thought,
+                fence("python", program),
+                fence("input", given),
+            ).replace("reply to the puzzle above", "invent your own puzzle and reply"),
         )
     )
 
@@ -65,6 +83,7 @@ def propose_deduction(*, references: Sequence[Triplet], rules: Rules) -> str:
         rules,
         "In this game a solver sees the program and the input and must work out the output.",
         "a solver should need several careful steps of reasoning to trace the program, and get it right only some of the time.",
+        "I want a program that must be followed line by line. This one does its work on the argument, and the input shows it.",
     )
 
 
@@ -74,6 +93,7 @@ def propose_abduction(*, references: Sequence[Triplet], rules: Rules) -> str:
         rules,
         "In this game a solver sees the program and the output and must find an input that produces it; any input that does counts.",
         "a solver should have to reason backwards through the program, so that an input is possible but not easy to find.",
+        "I want a program whose result does not give its argument away at once. This one can be undone by thinking it through backwards.",
     )
 
 
@@ -90,7 +110,14 @@ def propose_induction(*, program: str, rules: Rules) -> str:
             "- The message goes in one ```message block. It hints at what the program is for, in words. It must not contain code from "
             "the program.\n- Every input must run on the program without an error.",
             "What earns most: a puzzle that a solver gets right only some of the time. One that is always or never solved earns nothing.",
-            FORM + f" Inside the answer write {count} ```input blocks and one ```message block.",
+            _form(
+                "For instance, a whole reply with three inputs, for a program that returns `len(x) * 2`",
+                "An empty list, a short one and a string show what it does; the message names the idea, not the code.",
+                fence("input", "[]"),
+                fence("input", "[4, 'a']"),
+                fence("input", "'kiwi'"),
+                fence("message", "Something about how much there is, and then as much again."),
+            ).replace("Now reply", f"Now write {count} inputs and one message: reply"),
         )
     )
 
@@ -101,8 +128,12 @@ def solve_deduction(*, program: str, input: str) -> str:
             "Here is a Python program and an input. Work out what `f` returns for these arguments. You cannot run it.",
             fence("python", program),
             fence("input", input),
-            FORM + " Inside the answer write one ```output block holding the returned value as one Python literal: no expressions, no "
-            "function calls, strings in quotes.",
+            "Write the returned value as one Python literal: no expressions, no function calls, strings in quotes.",
+            _form(
+                "For instance, a whole reply to another puzzle, where `f(x)` returns `[x[0], len(x)]` and the input is `'kiwi'`",
+                "x is 'kiwi'. x[0] is 'k' and len(x) is 4, so the list is ['k', 4].",
+                fence("output", "['k', 4]"),
+            ),
         )
     )
 
@@ -114,7 +145,12 @@ def solve_abduction(*, program: str, output: str) -> str:
             "be several; any one is right.",
             fence("python", program),
             fence("output", output),
-            FORM + f" Inside the answer write one ```input block. {INPUT_RULE}",
+            INPUT_RULE,
+            _form(
+                "For instance, a whole reply to another puzzle, where `f(a, b)` returns `[a, a + b]` and the output was `[3, 10]`",
+                "a must be 3. Then 3 + b is 10, so b is 7.",
+                fence("input", "3, 7"),
+            ),
         )
     )
 
@@ -130,7 +166,11 @@ def solve_induction(*, pairs: Sequence[tuple[str, str]], message: str, rules: Ru
             f"Message: {message}",
             shown,
             PROGRAM_RULES,
-            FORM + " Inside the answer write one ```python block with the program.",
+            _form(
+                "For instance, a whole reply to another puzzle, with the pairs `2` to `5` and `10` to `21`",
+                "Twice the input and one more: 2 * 2 + 1 is 5, 2 * 10 + 1 is 21.",
+                fence("python", "def f(x):\n    return 2 * x + 1"),
+            ),
         )
     )
 
