@@ -78,7 +78,7 @@ def writing_failed(error: BaseException) -> str:
     text = str(error)
     if type(error).__name__ == "SafetensorError":
         return _NO_ROOM if _NO_ROOM in text else text
-    torch_writer = ("PytorchStreamWriter", "inline_container", "unexpected pos", "file write failed")
+    torch_writer = ("PytorchStreamWriter", "inline_container", "unexpected pos", "file write failed", "iostream error")
     return _NO_ROOM if isinstance(error, RuntimeError) and any(words in text for words in torch_writer) else ""
 
 
