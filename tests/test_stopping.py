@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,11 @@ def items(right: set[int] | int, n: int = 100) -> list[Item]:
     """`right`: which items are right, or how many of the first."""
     rights = set(range(right)) if isinstance(right, int) else right
     return [Item(str(i), "deduction", "", i in rights, True, "", "p", "t", 1, False) for i in range(n)]
+
+
+def write_evaluation(run_dir: Path, name: str, right: int) -> None:
+    (run_dir / "eval").mkdir(parents=True, exist_ok=True)
+    (run_dir / "eval" / f"{name}.jsonl").write_text("".join(json.dumps(asdict(item)) + "\n" for item in items(right)))
 
 
 def found(*rights):
@@ -58,10 +64,8 @@ def test_of_equals_the_first_is_the_best():
 
 @pytest.fixture
 def run_dir(tmp_path):
-    (tmp_path / "eval").mkdir()
     for name, right in {"before": 40, "step-10": 60, "step-13": 99, "step-20": 40, "step-30": 90}.items():
-        text = "".join(json.dumps(asdict(item)) + "\n" for item in items(right))
-        (tmp_path / "eval" / f"{name}.jsonl").write_text(text)
+        write_evaluation(tmp_path, name, right)
     return tmp_path
 
 
