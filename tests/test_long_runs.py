@@ -20,8 +20,11 @@ import azr_lite.loop
 from azr_lite.budget import Budget
 from azr_lite.checkpoints import last_whole_checkpoint
 from azr_lite.cli import main
+from azr_lite.config import Config
 from azr_lite.errors import ConfigError, RunDirectoryError
 from azr_lite.learn.bugs import bug
+from azr_lite.longrun import Watch
+from azr_lite.progress import Reporter
 from tests.test_loop import SMALL, lines, wait_for
 
 LONG = {**SMALL, "steps": 4, "save_every": 0, "save_minutes": 0.0, "keep_checkpoints": 9, "self_test": False}
@@ -173,6 +176,7 @@ def kill_after(words: list[str], path: Path, steps: int) -> None:
     process.wait()
 
 
+@pytest.mark.slow
 def test_the_same_call_ends_in_one_run_though_it_is_killed_and_the_machine_lost(unbroken, tmp_path):
     path, drive = tmp_path / "here" / "run", tmp_path / "drive"
     drive.mkdir()
@@ -224,3 +228,38 @@ def test_a_copy_that_fails_is_a_line_and_not_the_end(unbroken, tmp_path, monkeyp
     assert "the copy to" in (printed := " ".join(capsys.readouterr().out.split()))
     assert "Transport endpoint is not connected" in printed
     assert same(path, unbroken)
+
+
+def test_a_new_best_is_saved_though_no_checkpoint_is_due(scripted_evaluations, tmp_path):
+    scripted_evaluations |= {"before": 0.5, "step-1": 0.9, "step-2": 0.6, "step-3": 0.9, "step-4": 0.9}
+    result = play(tmp_path / "run", eval_every=1, stop_patience=3, keep_checkpoints=1)
+    assert checkpoints(result.path) == [2, 8]
+    assert result.summary["best"] == {"step": 1, "accuracy": 17 / 18, "checkpoint": "checkpoint-2"}
+    assert "stopped" not in result.summary
+
+
+def test_a_copy_that_is_ahead_is_not_overwritten(unbroken, tmp_path):
+    ours, drive = tmp_path / "run", tmp_path / "drive"
+    shutil.copytree(unbroken, ours)
+    shutil.copytree(unbroken, drive / "run")
+    shutil.rmtree(ours / "checkpoint-8")
+    with pytest.raises(RunDirectoryError, match=r"is ahead of .* \(8 updates against 0\)"):
+        play(ours, go_on=True, sync_to=str(drive))
+
+
+def test_a_directory_without_a_run_in_it_is_started_anew(unbroken, tmp_path):
+    """What a kill leaves between config.json and run.json."""
+    (tmp_path / "run").mkdir()
+    shutil.copy(unbroken / "config.json", tmp_path / "run")
+    assert same(play(tmp_path / "run", go_on=True).path, unbroken)
+
+
+def test_saving_less_often_than_asked_is_said_once(tmp_path, capsys):
+    config = Config(save_minutes=1.0)
+    watch = Watch(config, tmp_path, Reporter(config), main=True)
+    watch.stepped()
+    watch.budget.save_s, watch.budget.stretched = 30.0, True
+    watch.stepped()
+    watch.stepped()
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.count("a checkpoint takes 30.0 s, so they are made about every 5.0 minutes instead of every 1") == 1
