@@ -9,7 +9,9 @@ process killed while saving leaves an unsealed folder, which is never resumed fr
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -41,11 +43,11 @@ def last_whole_checkpoint(run_dir: str | Path) -> Path | None:
     return next((path for path in _newest_first(Path(run_dir)) if is_whole(path)), None)
 
 
-def drop_old(run_dir: str | Path, keep: int) -> None:
-    """Delete all but the `keep` newest whole checkpoints; folders cut short by a kill go too."""
+def drop_old(run_dir: str | Path, keep: int, also: Path | None = None) -> None:
+    """Delete all but the `keep` newest whole checkpoints (and `also`, the best one); folders cut short by a kill go too."""
     whole = [path for path in _newest_first(Path(run_dir)) if is_whole(path)]
     for path in _newest_first(Path(run_dir)):
-        if path not in whole[:keep]:
+        if path not in whole[:keep] and not (path in whole and path == also):
             (path / SEAL).unlink(missing_ok=True)  # first, so that a kill in the middle leaves nothing that looks whole
             shutil.rmtree(path, ignore_errors=True)
 
@@ -61,6 +63,43 @@ def load_state(checkpoint: str | Path) -> dict[str, Any]:
 def step_of(checkpoint: Path) -> int:
     """Optimiser updates done when this checkpoint was written."""
     return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def writing_failed(error: BaseException) -> str:
+    """Why writing a checkpoint failed, in a few words; empty for an error that is not about writing.
+
+    transformers raises OSError, safetensors its own error with the system's words in it, and torch.save a RuntimeError that names
+    its zip writer.
+    """
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, RunDirectoryError):
+        return writing_failed(error.__cause__) if error.__cause__ else ""
+    text = str(error)
+    if type(error).__name__ == "SafetensorError":
+        return _NO_ROOM if _NO_ROOM in text else text
+    torch_writer = ("PytorchStreamWriter", "inline_container", "unexpected pos", "file write failed", "iostream error")
+    return _NO_ROOM if isinstance(error, RuntimeError) and any(words in text for words in torch_writer) else ""
+
+
+def abandon(folder: Path, reason: str, size: float) -> None:
+    """Remove a checkpoint that could not be written, so that its room is free again. `size`: about how large it would be, bytes."""
+    shutil.rmtree(folder, ignore_errors=True)
+    run_dir = folder.parent
+    whole = last_whole_checkpoint(run_dir)
+    on = f"`azr-lite resume {run_dir}` goes on from " + (f"{whole.name}" if whole else "the start")
+    if reason == _NO_ROOM:
+        amount = f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
+        raise RunDirectoryError(f"no room for a checkpoint of about {amount} at {folder}; free some or choose another disk; {on}")
+    raise RunDirectoryError(f"the checkpoint at {folder} could not be written ({reason}); see to that disk; {on}")
+
+
+def size_of(checkpoint: Path) -> int:
+    """Bytes on disk."""
+    return sum(_sizes(checkpoint).values())
+
+
+_NO_ROOM = os.strerror(errno.ENOSPC)
 
 
 def _newest_first(run_dir: Path) -> list[Path]:

@@ -11,7 +11,6 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
@@ -43,40 +42,65 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_verb(words: list[str]) -> int:
-    """Self-play from the start: --preset NAME, any setting, --dry-run."""
+    """Self-play from the start: --preset NAME, any setting, --dry-run; --go-on: resume it where it exists already."""
     from azr_lite.config import Config, save_config
     from azr_lite.loop import resolve, run
     from azr_lite.presets import preset
 
-    dry = "--dry-run" in words
-    words = [word for word in words if word != "--dry-run"]
+    dry, go_on = "--dry-run" in words, "--go-on" in words
+    words = [word for word in words if word not in ("--dry-run", "--go-on")]
     if "-h" in words or "--help" in words:
-        print("azr-lite run [--preset NAME] [--dry-run] [settings]; presets: " + ", ".join(_presets()) + "\n")
+        print("azr-lite run [--preset NAME] [--dry-run] [--go-on] [settings]; presets: " + ", ".join(_presets()) + "\n")
     base = preset(_value_of(words, "--preset") or "nano")
     config = tyro.cli(Config, args=words, default=base, prog="azr-lite run", config=(tyro.conf.AvoidSubcommands,))
     if dry:
         print(save_config(resolve(config)), end="")
         print(f"nothing was run; the batch has {config.rows} sequences a step", file=sys.stderr)
         return 0
-    run(config)
+    run(config, go_on=go_on)
     return 0
 
 
 def resume_verb(words: list[str]) -> int:
-    """Go on with a run: azr-lite resume PATH [--steps N]."""
+    """Go on with a run: azr-lite resume PATH [--steps N] [--max-hours H] ..."""
     from azr_lite.loop import resume
 
-    def arguments(path: Annotated[Path, tyro.conf.Positional], steps: int = 0) -> tuple[Path, int]:
-        """Go on with a run from its last whole checkpoint.
+    @dataclasses.dataclass
+    class Arguments:
+        """Go on with a run from its last whole checkpoint. A setting that is not given stays as it was."""
 
-        Args:
-            path: the run directory.
-            steps: total number of steps to reach; 0: as configured.
-        """
-        return path, steps
+        path: tyro.conf.Positional[Path]
+        """The run directory."""
+        steps: int | None = None
+        """Total number of steps to reach."""
+        max_hours: float | None = None
+        """Stop, saved and resumable, before so many hours have passed; 0: no limit."""
+        save_every: int | None = None
+        """Steps between checkpoints; 0: only at the end."""
+        save_minutes: float | None = None
+        """Also save as soon as more than so many minutes of work could be lost; 0: never."""
+        eval_every: int | None = None
+        """Steps between held-out evaluations; 0: only before and after."""
+        stop_patience: int | None = None
+        """Stop after so many evaluations in a row that are significantly below the best one; 0: never."""
+        keep_checkpoints: int | None = None
+        """How many of the newest checkpoints stay."""
+        sync_to: str | None = None
+        """Copy each whole checkpoint and the logs there: a folder, or hub:USER/REPO."""
+        workers: int | None = None
+        """Fork servers of the sandbox."""
+        micro_batch_size: int | None = None
+        """Sequences in one forward and backward pass on one device."""
+        generation_chunk: int | None = None
+        """Replies sampled at once."""
+        gradient_checkpointing: bool | None = None
+        """Trade time for activation memory."""
+        processes: int | None = None
+        """Processes the run is started with."""
 
-    path, steps = tyro.cli(arguments, args=words, prog="azr-lite resume")
-    resume(path, **({"steps": steps} if steps else {}))
+    given = dataclasses.asdict(tyro.cli(Arguments, args=words, prog="azr-lite resume"))
+    path = given.pop("path")
+    resume(path, **{name: value for name, value in given.items() if value is not None})
     return 0
 
 

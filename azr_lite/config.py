@@ -18,6 +18,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from azr_lite.errors import ConfigError
 
+FREE = ("steps", "save_every", "save_minutes", "max_hours", "stop_patience", "eval_every", "keep_checkpoints", "sync_to", "workers",
+        "micro_batch_size", "generation_chunk", "gradient_checkpointing", "processes")  # fmt: skip
+"""Settings that a resumed run may change: how long, how safe and how fast, not what is learned."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -252,6 +256,7 @@ def _check(config: Config) -> None:
     _check_combinations(config)
     _check_tuning(config)
     _check_generation(config)
+    _check_place(config)
 
 
 def _check_games(config: Config) -> None:
@@ -309,6 +314,12 @@ def _check_tuning(config: Config) -> None:
         )
     if config.stop_patience and not (config.eval_every and config.eval_problems):
         raise ConfigError("stop_patience counts held-out evaluations, and none are made during the run; set eval_every and eval_problems")
+
+
+def _check_place(config: Config) -> None:
+    repository = config.sync_to.removeprefix("hub:")
+    if config.sync_to.startswith("hub:") and (repository.count("/") != 1 or not all(repository.split("/"))):
+        raise ConfigError(f"sync_to is {config.sync_to!r}; a place on the hub is written hub:USER/REPO; a folder is written as its path")
 
 
 def _uneven(config: Config, name: str) -> int:

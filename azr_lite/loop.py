@@ -17,10 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from azr_lite.config import Config
+from azr_lite.config import FREE, Config
 from azr_lite.environment import describe_environment, quiet_libraries
 from azr_lite.errors import ConfigError
 from azr_lite.evaluation.games import Item, compare_paired, evaluate_games, held_out_problems, summarize
+from azr_lite.longrun import Watch, foreign_settings, refuse_foreign_copy, standing_run
 from azr_lite.metrics import mean
 from azr_lite.presets import preset
 from azr_lite.progress import Reporter
@@ -48,27 +49,49 @@ class RunResult:
     summary: dict[str, Any]
 
 
-def run(config: Config | str = "nano", **overrides: Any) -> RunResult:
+def run(config: Config | str = "nano", *, go_on: bool = False, **overrides: Any) -> RunResult:
     """Run self-play from the start. `config`: a `Config`, or a preset's name; `overrides`: any of its fields.
+
+    With `go_on`, a run that is there already (at output_dir, or its copy at sync_to) is resumed instead: the same call, made
+    again after each disconnection, ends in one finished run.
 
     Raises ConfigError (a wrong setting), RunDirectoryError (the directory exists), ModelError, UnsafeError,
     InfrastructureError, TrainingError: each with one sentence.
     """
     resolved = resolve(config, **overrides)
+    if go_on and standing_run(resolved, Reporter(resolved, quiet=not _is_main())):
+        return _go_on(resolved)
+    if not go_on:
+        refuse_foreign_copy(resolved)
     directory = RunDir.create(resolved, {"environment": describe_environment()})
     return _Session(resolved, directory).play()
 
 
 def resume(path: str | Path, **overrides: Any) -> RunResult:
-    """Go on from the last whole checkpoint (from the start when there is none yet). Only `steps` may be overridden."""
+    """Go on from the last whole checkpoint (from the start when there is none yet). `overrides`: those in `config.FREE`."""
     directory = RunDir.open(path)
-    config = directory.config()
-    foreign = [name for name, value in overrides.items() if name != "steps" and value != getattr(config, name, None)]
-    if foreign:
+    old = directory.config()
+    config = old.replace(**overrides)
+    if foreign := [name for name in overrides if name in ("preset", "output_dir") and overrides[name] != getattr(old, name)]:
         raise ConfigError(f"a resumed run keeps its settings, so {', '.join(foreign)} cannot change; start a new run instead")
-    config = config.replace(output_dir=str(path), **overrides)
+    if foreign := foreign_settings(old, config):
+        raise ConfigError(f"a resumed run keeps its settings, so {', '.join(foreign)} cannot change; start a new run instead")
+    config = config.replace(output_dir=str(path))
     directory.save_config(config)
     return _Session(config, directory).play()
+
+
+def _go_on(config: Config) -> RunResult:
+    old = RunDir.open(config.output_dir).config()
+    if foreign := foreign_settings(old, config):
+        raise ConfigError(
+            f"{config.output_dir} holds a run with other settings ({', '.join(foreign)}); give the same ones, or choose another --output-dir"
+        )
+    return resume(config.output_dir, **{name: getattr(config, name) for name in FREE})
+
+
+def _is_main() -> bool:
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def resolve(config: Config | str, **overrides: Any) -> Config:
@@ -82,9 +105,10 @@ class _Session:
 
     def __init__(self, config: Config, directory: RunDir) -> None:
         self.config, self.directory = config, directory
-        self.main = int(os.environ.get("RANK", "0")) == 0
+        self.main = _is_main()
         self.reporter = Reporter(config, quiet=not self.main)
         self.started = time.perf_counter()
+        self.watch = Watch(config, directory.path, self.reporter, self.main)
 
     def play(self) -> RunResult:
         """Load, test, evaluate, seed, train, evaluate, sum up."""
@@ -146,9 +170,11 @@ class _Session:
 
     def _train(self, trainer: SelfPlayTrainer, problems: list[Any]) -> None:
         self.trainer, self.problems = trainer, problems
+        self.watch.attach(trainer, self.done)
         self.reporter.start(self.done)
         with self._interruptible(trainer):
             trainer.train(resume_from_checkpoint=str(self.checkpoint) if self.checkpoint else None)
+        self.watch.ended()
 
     def _on_step(self, numbers: dict[str, Any]) -> None:
         """After each finished step: log, show, evaluate where due."""
@@ -161,6 +187,8 @@ class _Session:
         every = self.config.eval_every
         if every and (step + 1) % every == 0 and step + 1 < self.config.steps:
             self._evaluate(self.trainer, self.problems, f"step-{step + 1}")
+            self.watch.evaluated(step + 1)
+        self.watch.stepped()
 
     def _evaluate(self, trainer: SelfPlayTrainer, problems: list[Any], name: str) -> list[Item]:
         """Greedy held-out evaluation, kept under eval/; an evaluation that is on disk already is not repeated."""
@@ -168,12 +196,22 @@ class _Session:
             return []
         path = self.directory.path / "eval" / f"{name}.jsonl"
         if path.exists():
+            kept = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            self.watch.budget.evaluation_s = max(self.watch.budget.evaluation_s, kept.get("seconds", 0.0))
             return [Item(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+        began = time.perf_counter()
         with trainer.greedy():
             items = evaluate_games(trainer.generate, problems, self.selfplay.style, self.selfplay.rules, self.selfplay.verifier)
+        seconds = time.perf_counter() - began
+        self.watch.budget.evaluation_s = max(self.watch.budget.evaluation_s, seconds)
         if self.main:
             path.parent.mkdir(exist_ok=True)
-            scores = {"protocol": "games, greedy, one reply", "held_out_seed": HELD_OUT_SEED, "scores": summarize(items)}
+            scores = {
+                "protocol": "games, greedy, one reply",
+                "held_out_seed": HELD_OUT_SEED,
+                "seconds": seconds,
+                "scores": summarize(items),
+            }
             write_json(path.with_suffix(".json"), scores)
             write_text(path, "".join(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in items))
         self.reporter.evaluation(name, summarize(items))
@@ -191,11 +229,13 @@ class _Session:
             "buffers": self.selfplay.buffers.sizes(),
             "executor": dict(self.selfplay.verifier.kinds),
         }
+        summary |= self.watch.summary()
         summary["curves"] = self._curves()
         if before:
             summary |= {"before": summarize(before), "after": summarize(after), "gain": compare_paired(before, after)}
         if self.main:
             self.directory.save_summary(summary)
+        self.watch.push()
         self.reporter.table(summary, self.directory.path)
         return RunResult(self.directory.path, summary)
 

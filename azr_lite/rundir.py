@@ -111,12 +111,15 @@ class RunDir:
         self._append("tasks.jsonl", tasks)
 
     def rewind(self, step: int) -> None:
-        """Cut every log back to what was there before step number `step` began (half-written lines go too)."""
+        """Cut every log back to what was there before step number `step` began (half-written lines and later evaluations go too)."""
         for name in LOGS:
             path = self.path / name
             if path.exists():
                 kept = [line for line, data in _lines(path) if data is not None and data["step"] < step]
                 write_text(path, "".join(kept))
+        for path in (self.path / "eval").glob("step-*"):
+            if int(path.stem.removeprefix("step-")) > max(step, 0):
+                path.unlink()  # of weights that are no more; the same steps will be evaluated again
 
     def read(self, name: str) -> Iterator[dict[str, Any]]:
         """The objects of one log, in order. A last line cut short by a kill is left out; damage elsewhere is an error."""
@@ -147,10 +150,14 @@ class RunDir:
         if not lines:
             return
         text = "".join(json.dumps(line, ensure_ascii=False, sort_keys=True) + "\n" for line in lines)
+        path = self.path / name
+        before = path.stat().st_size if path.exists() else 0
         try:
-            with (self.path / name).open("a", encoding="utf-8") as file:
+            with path.open("a", encoding="utf-8") as file:
                 file.write(text)
         except OSError as error:
+            if path.exists():
+                os.truncate(path, before)  # a full disk takes part of the text; cutting it off needs no room
             raise RunDirectoryError(
                 f"cannot write {self.path / name}: {error.strerror}; make room, then `azr-lite resume {self.path}`"
             ) from error

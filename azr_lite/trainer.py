@@ -26,7 +26,8 @@ from trl.trainer.utils import split_tensor_dict
 
 from azr_lite.adapters import SplitRoles, protect_frozen_weights
 from azr_lite.arguments import training_arguments
-from azr_lite.checkpoints import drop_old, last_whole_checkpoint, load_state, seal
+from azr_lite.budget import Budget
+from azr_lite.checkpoints import abandon, drop_old, last_whole_checkpoint, load_state, seal, size_of, writing_failed
 from azr_lite.config import Config
 from azr_lite.distributed import ShardedExecutor, rows_of_rank
 from azr_lite.errors import TrainingError
@@ -110,6 +111,13 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
         self.rollouts: list[Rollout] = []
         self._scored: list[Rollout] = []  # the rows whose old log-probabilities are being computed
         self._stop = False
+        self.budget = Budget(config.save_minutes, config.max_hours)
+        self.stopped = ""
+        """Name of the setting that ended the run early: max_hours, or stop_patience."""
+        self.best_checkpoint: Path | None = None
+        """Never dropped, however many newer ones there are."""
+        self.on_saved: Callable[[], None] = lambda: None
+        """Called on every process when a checkpoint is whole."""
         self._entropies_BT: torch.Tensor | None = None
         self._sampled_BT: torch.Tensor | None = None
         self._update_logs: list[dict[str, float]] = []
@@ -126,6 +134,12 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
     def request_stop(self) -> None:
         """Finish the current self-play step, save, and return from `train`. One process asking is enough."""
         self._stop = True
+
+    def save_now(self, *, stop: str = "") -> None:
+        """From inside `on_step`, on every process: save after this step; with `stop` (the setting that says so), end the run too."""
+        self.control.should_save = True
+        if stop:
+            self.stopped, self.control.should_training_stop = stop, True
 
     # ------------------------------------------------------------------ one self-play step in, tensors out
 
@@ -259,11 +273,21 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
         if self.args.should_save:
             shutil.rmtree(folder, ignore_errors=True)  # what a killed run left half-written
         self.accelerator.wait_for_everyone()
-        super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()
+        began = self.budget.clock()
+        reason = _attempt(lambda: GRPOTrainer._save_checkpoint(self, model, trial))
+        if not reason:
+            reason = _attempt(lambda: seal(folder, self.selfplay.state_dict()) if self.args.should_save else None)
+        if reason:
+            whole = last_whole_checkpoint(root)
+            abandon(folder, reason, size_of(whole) if whole else self._expected_bytes())
         if self.args.should_save:
-            seal(folder, self.selfplay.state_dict())
-            drop_old(root, self.config.keep_checkpoints)
+            drop_old(root, self.config.keep_checkpoints, self.best_checkpoint)
+        self.on_saved()
+        self.budget.saved(self.budget.clock() - began)
+
+    def _expected_bytes(self) -> float:
+        """A checkpoint's size before there is one: what is trained, and two float32 moments for each of its numbers."""
+        return sum(p.numel() * (p.element_size() + 8) for p in self.model.parameters() if p.requires_grad)
 
     def train(self, resume_from_checkpoint: str | Path | None = None, **kwargs: Any) -> Any:
         """As transformers', from a whole checkpoint only; the self-play's state comes back with the weights."""
@@ -284,6 +308,18 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.model.train()
         self.act_as(Role.SOLVE)
+
+
+def _attempt(write: Callable[[], Any]) -> str:
+    """Why this could not be written on some process, the same words on all, or nothing. Other errors are raised as they are."""
+    reason = ""
+    try:
+        write()
+    except Exception as error:
+        reason = writing_failed(error)
+        if not reason:
+            raise
+    return next(filter(None, gather_object([reason])), "")
 
 
 def _back(values_BK: torch.Tensor, columns_BT: torch.Tensor) -> torch.Tensor:
@@ -313,17 +349,37 @@ def _attached_reward(completions: list[str], attached: list[float], **_: Any) ->
 
 
 class _Boundary(TrainerCallback):
-    """Stops between self-play steps, never inside one."""
+    """Saves and stops between self-play steps, never inside one."""
 
     def __init__(self, trainer: SelfPlayTrainer) -> None:
         self.trainer = trainer
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        state.save_steps = args.save_steps  # a resumed state brings the interval it was saved with
         self.trainer._clock.restart()
+        if not self.trainer.budget.save_s:
+            self.trainer.budget.expect_bytes(self.trainer._expected_bytes())
+        self.trainer.budget.train_begins()
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step % self.trainer.config.updates_per_step == 0:
+            self.trainer.budget.step_begins()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if state.global_step % self.trainer.config.updates_per_step == 0 and any(gather_object([self.trainer._stop])):
+        """One collective: anyone may ask to stop; the clock that counts is the main process's."""
+        config, budget = self.trainer.config, self.trainer.budget
+        if state.global_step % config.updates_per_step:
+            return
+        budget.step_ends()
+        late = budget.out_of_time(evaluations=2 if config.eval_every else 1)
+        asked = gather_object([(self.trainer._stop, late, budget.save_due())])
+        _, late, due = asked[0]
+        if late and not control.should_training_stop:
+            self.trainer.stopped = "max_hours"
+        if late or any(stop for stop, _, _ in asked):
             control.should_training_stop = control.should_save = True
+        elif due:
+            control.should_save = True
 
 
 class _Clock:

@@ -44,6 +44,16 @@ def test_rewinding_leaves_the_bytes_of_a_shorter_run(run, tmp_path):
         assert (run.path / name).read_bytes() == (other.path / name).read_bytes()
 
 
+def test_rewinding_takes_evaluations_of_lost_weights_along(run):
+    (run.path / "eval").mkdir()
+    for name in ("before", "step-2", "step-3", "step-13"):
+        (run.path / "eval" / f"{name}.jsonl").write_text("{}\n")
+    run.rewind(3)
+    assert {path.stem for path in (run.path / "eval").iterdir()} == {"before", "step-2", "step-3"}
+    run.rewind(-1)
+    assert {path.stem for path in (run.path / "eval").iterdir()} == {"before"}
+
+
 def test_a_log_cut_mid_line_reads_up_to_it_and_damage_inside_is_named(run):
     fill(run, 3)
     path = run.path / "metrics.jsonl"

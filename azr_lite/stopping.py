@@ -1,0 +1,58 @@
+"""Has the run passed its best? The stop rule on the held-out evaluations.
+
+Comes in: the evaluations kept under eval/.  Goes out: the best step, and how many evaluations in a row lie significantly below it.
+Not covered: evaluating (`evaluation/`), stopping and saving (`longrun.py`).
+
+Nothing is remembered between calls: the files say it all, so a resumed run decides as an unbroken one. Each evaluation is compared
+with the best so far on the same items; "significantly below" is McNemar's exact test at 5 %, because the normal interval is too
+narrow where few items changed. (The best of many is partly luck: that is why one evaluation below it is not enough to stop.)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from azr_lite.evaluation.games import Item, compare_paired, score
+
+LEVEL = 0.05
+"""Significance of one evaluation's fall below the best."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """`best_step` 0 is the model before training. `below`: evaluations in a row significantly under the best."""
+
+    best_step: int
+    best_accuracy: float
+    below: int
+    step: int
+    accuracy: float
+
+
+def standing(evaluations: Sequence[tuple[int, Sequence[Item]]]) -> Standing | None:
+    """Of (step, items) in order of steps; None of nothing. Of equal accuracies the earlier one is the best."""
+    if not evaluations:
+        return None
+    best_step, best = evaluations[0]
+    below = 0
+    for step, items in evaluations[1:]:
+        change = compare_paired(best, items)["all"]
+        below = below + 1 if change["gain"] < 0 and change["p"] < LEVEL else 0
+        if change["gain"] > 0:
+            best_step, best = step, items
+    step, items = evaluations[-1]
+    return Standing(best_step, score(best).accuracy, below, step, score(items).accuracy)
+
+
+def read_standing(run_dir: Path, every: int, done: int) -> Standing | None:
+    """From the files, up to step `done`. Only evaluations on schedule count: one made at an interrupt must change nothing."""
+    steps = [0, *range(every, done + 1, every)] if every else [0]
+    found = []
+    for step in steps:
+        path = run_dir / "eval" / (f"step-{step}.jsonl" if step else "before.jsonl")
+        if path.exists():
+            found.append((step, [Item(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]))
+    return standing(found)

@@ -1,0 +1,111 @@
+"""Two processes save and stop alike, though their clocks, disks and files differ.
+
+Comes in: a run of two processes (torchrun, gloo), whose second one has no time limit, no evaluations and a disk that works.
+Goes out: the claim that the main process's clock, files and failures are everybody's.
+Not covered: a process that dies; GPUs.
+
+The worker is this file itself: ``torchrun -m tests.test_long_processes FOLDER``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+
+def main(folder: Path) -> None:
+    import torch
+
+    from azr_lite.budget import Budget
+    from azr_lite.errors import RunDirectoryError
+    from azr_lite.longrun import Watch
+    from azr_lite.progress import Reporter
+    from azr_lite.trainer import build_trainer
+    from tests.tiny import PLAIN, Scripted, sampled_script, tiny_config, tiny_policy
+
+    rank = int(os.environ["RANK"])
+    said: dict[str, Any] = {}
+
+    def build(name: str, **changes: Any) -> Any:
+        config = tiny_config(steps=4, updates_per_step=2, micro_batch_size=3, keep_checkpoints=9, save_every=0, **changes)
+        return build_trainer(config, tiny_policy(), PLAIN, Scripted(sampled_script(config)), folder / name)
+
+    def looks(rate: float) -> Any:
+        now = [0.0]
+
+        def clock() -> float:
+            now[0] += rate
+            return now[0]
+
+        return clock
+
+    late = build("late", max_hours=1.0)
+    late.budget = Budget(0, 1.0, clock=looks(500 if rank == 0 else 0))
+    late.train()
+    said["late"] = [late.steps_done, late.stopped]
+
+    due = build("due")
+    due.budget = Budget(1.0, 0, clock=looks(1000 if rank == 0 else 0))
+    due.budget.saved(0.0)
+    due.on_saved = lambda: said.setdefault("saved", []).append(due.state.global_step)
+    due.train()
+
+    full = build("full")
+    honest = torch.save
+    if rank == 0:
+        torch.save = lambda *_, **__: (_ for _ in ()).throw(RuntimeError("basic_ios::clear: iostream error"))
+    try:
+        full.train()
+    except RunDirectoryError as error:
+        said["full"] = str(error)
+    torch.save = honest
+
+    config = full.config.replace(eval_every=1, eval_problems=20, stop_patience=1)
+    watch = Watch(config, folder / ("evaluated" if rank == 0 else "nowhere"), Reporter(config, quiet=True), rank == 0)
+    watch.attach(full, 1)
+    said["standing"] = [watch.standing.best_step, watch.standing.below, full.stopped, full.args.max_steps]
+    (folder / f"rank-{rank}.json").write_text(json.dumps(said))
+    torch.distributed.destroy_process_group()
+
+
+def test_both_decide_as_the_main_one(tmp_path: Path) -> None:
+    from tests.test_stopping import write_evaluation
+
+    for name, right in {"before": 60, "step-1": 30}.items():
+        write_evaluation(tmp_path / "evaluated", name, right)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = [
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node=2",
+        f"--master_port={port}",
+        "-m",
+        "tests.test_long_processes",
+        str(tmp_path),
+    ]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, *launch], cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2))
+    assert one == two
+    steps, stopped = one["late"]
+    assert (0 < steps < 4, stopped) == (True, "max_hours")
+    assert (tmp_path / "late" / f"checkpoint-{2 * steps}" / "whole.json").exists()
+    assert len(one["saved"]) > 1, "the main process's clock asked for more than the last checkpoint"
+    assert all(updates % 2 == 0 for updates in one["saved"])
+    assert "no room for a checkpoint" in one["full"]
+    assert not list((tmp_path / "full").glob("checkpoint-*"))
+    assert one["standing"] == [0, 1, "stop_patience", 2]
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
