@@ -142,8 +142,6 @@ def _plan(shape: Shape, config: Config, card: Card) -> Plan:
         generation = dataclasses.replace(generation, cache=cache)
         if not config.vllm_sleep:
             update = dataclasses.replace(update, cache=cache)
-        cache /= config.vllm_tensor_parallel  # an even share of what one engine's GPUs hold together
-        cache *= config.vllm_tensor_parallel
     seconds = step_seconds(shape, config, card, cache)
     hours = run_hours(shape, config, card, seconds, cache)
     return Plan(config, card, shape, update, generation, seconds, hours, disk_gb(shape, config), problem)
@@ -202,31 +200,48 @@ def _main_memory_gb() -> float | None:
 def advise(plan: Plan) -> tuple[tuple[Advice, ...], tuple[str, ...]]:
     """Changes that lower the peak, each planned again, the cheapest first; and settings that do not lower it.
 
-    Each is tried alone (halvings go on until it fits or 1 is reached). Where none is enough, they are added up in this order
-    until the run fits; the last line is that sum.
+    Each is tried alone (halvings go on until it fits). Where none is enough, the last line is a sum of changes that is.
     """
     helps: list[Advice] = []
     useless: list[str] = []
     for ladder in _ladders(plan.config):
-        tried = [Advice(changes, p.peak_gb, p.fits) for changes in ladder if (p := _replan(plan, changes)) is not None]
-        best = next((a for a in tried if a.fits), min(tried, key=lambda a: a.gb, default=None))
-        if best is not None and (best.fits or best.gb < 0.99 * plan.peak_gb):
-            helps.append(best)
-        elif best is not None:
-            useless += [name for name in best.changes if name not in useless]
-    if helps and not any(advice.fits for advice in helps):
-        together: dict[str, Any] = {}
-        for advice in helps:
-            found = _replan(plan, {**together, **advice.changes})
-            if found is None:
-                continue
-            together |= advice.changes
-            if found.fits:
-                break
-        found = _replan(plan, together)
-        if found is not None and len(together) > 1:
-            helps.append(Advice(together, found.peak_gb, found.fits))
+        tried = [found for changes in ladder if (found := _replan(plan, changes)) is not None]
+        best = _best(plan, tried)
+        if best is not None:
+            helps.append(Advice(_changes(plan, best), best.peak_gb, best.fits))
+        elif tried:
+            useless += [name for name in ladder[0] if name not in useless]
+    if helps and not any(advice.fits for advice in helps) and (found := _combine(plan)) is not None:
+        helps.append(Advice(_changes(plan, found), found.peak_gb, found.fits))
     return tuple(helps), tuple(useless)
+
+
+def _best(before: Plan, tried: list[Plan]) -> Plan | None:
+    """The first that fits, else the smallest; None where not even 3 % are saved and no obstacle is removed."""
+    best = next((found for found in tried if found.fits), min(tried, key=lambda found: found.peak_gb, default=None))
+    if best is None or best.fits:
+        return best
+    return best if best.peak_gb < 0.97 * before.peak_gb and not (best.problem and not before.problem) else None
+
+
+def _combine(plan: Plan) -> Plan | None:
+    """Changes added up in order until the run fits; then those taken back that are not needed. None: nothing fits."""
+    found = plan
+    for _ in range(2):  # a second round, because a change may open the way to an earlier one (smaller weights: vLLM's share)
+        for ladder in _ladders(found.config):
+            tried = [_replan(found, changes) for changes in ladder]
+            found = _best(found, [one for one in tried if one is not None]) or found
+            if found.fits:
+                for name in [*_changes(plan, found)]:
+                    without = _replan(found, {name: getattr(plan.config, name)})
+                    found = without if without is not None and without.fits else found
+                return found
+    return None
+
+
+def _changes(before: Plan, after: Plan) -> dict[str, Any]:
+    names = [field.name for field in dataclasses.fields(Config)]
+    return {name: value for name in names if (value := getattr(after.config, name)) != getattr(before.config, name)}
 
 
 def _ladders(config: Config) -> list[list[dict[str, Any]]]:
@@ -244,16 +259,16 @@ def _ladders(config: Config) -> list[list[dict[str, Any]]]:
     if c.tuning == "full":
         ladders.append([{"tuning": "lora"}])
         ladders.append([{"tuning": "qlora", "generation": "transformers"}])
-    ladders.append([{"max_reply_tokens": value} for value in _halvings(c.max_reply_tokens, 64)])
-    ladders.append([{"max_prompt_tokens": value} for value in _halvings(c.max_prompt_tokens, 512)])
+    ladders.append([{"max_reply_tokens": value} for value in _halvings(c.max_reply_tokens)[:2]])
+    ladders.append([{"max_prompt_tokens": value} for value in _halvings(c.max_prompt_tokens)[:2]])
     # Adapters are copied to each process, so more of them save nothing: tried and named as no help.
     ladders.append([{"processes": max(1, c.processes) * factor} for factor in (2, 4, 8)])
     return [ladder for ladder in ladders if ladder]
 
 
-def _halvings(value: int, least: int = 1) -> list[int]:
+def _halvings(value: int) -> list[int]:
     found = []
-    while value // 2 >= least:
+    while value > 1:
         value //= 2
         found.append(value)
     return found
