@@ -45,7 +45,9 @@ def probe(plan: Plan, measure: Callable[[Plan], Measured] | None = None) -> tupl
     ]
     lines = [f"{'':24s}{'planned':>10s}{'measured':>10s}{'error':>8s}"]
     lines += [f"{name:24s}{planned:10.2f}{real:10.2f}{error_percent(planned, real):+7.0f}%" for name, planned, real in rows]
-    return corrected, "\n".join([*lines, "(error: planned against measured; the plan below is the corrected one)", "", plan_text(corrected)])
+    return corrected, "\n".join(
+        [*lines, "(error: planned against measured; the plan below is the corrected one)", "", plan_text(corrected)]
+    )
 
 
 def error_percent(planned: float, measured: float) -> float:
@@ -190,7 +192,9 @@ def _random_model(plan: Plan, torch: Any) -> tuple[Any, Any]:
         if c.tuning != "full":
             model.enable_input_require_grads()
     if c.tuning != "full":
-        model = get_peft_model(model, LoraConfig(r=c.lora_rank, lora_alpha=c.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"))
+        model = get_peft_model(
+            model, LoraConfig(r=c.lora_rank, lora_alpha=c.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+        )
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
@@ -211,8 +215,15 @@ def _quantise(model: Any, compute: Any) -> None:
             for name, linear in list(parent.named_children()):
                 if type(linear) is nn.Linear:
                     four = bnb.nn.Linear4bit(
-                        linear.in_features, linear.out_features, linear.bias is not None, compute, compress_statistics=True, quant_type="nf4"
+                        linear.in_features,
+                        linear.out_features,
+                        linear.bias is not None,
+                        compute,
+                        compress_statistics=True,
+                        quant_type="nf4",
                     )
-                    four.weight = bnb.nn.Params4bit(linear.weight.data.cpu(), requires_grad=False, quant_type="nf4", compress_statistics=True)
+                    four.weight = bnb.nn.Params4bit(
+                        linear.weight.data.cpu(), requires_grad=False, quant_type="nf4", compress_statistics=True
+                    )
                     four.bias = linear.bias
                     setattr(parent, name, four.to("cuda"))

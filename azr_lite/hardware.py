@@ -260,7 +260,7 @@ def _ladders(config: Config) -> list[list[dict[str, Any]]]:
         ladders.append([{"tuning": "lora"}])
         ladders.append([{"tuning": "qlora", "generation": "transformers"}])
     ladders.append([{"max_reply_tokens": value} for value in _halvings(c.max_reply_tokens)[:2]])
-    ladders.append([{"max_prompt_tokens": value} for value in _halvings(c.max_prompt_tokens)[:2]])
+    ladders.append([{"max_prompt_tokens": value} for value in _halvings(c.max_prompt_tokens)[:2] if value >= 700])
     # Adapters are copied to each process, so more of them save nothing: tried and named as no help.
     ladders.append([{"processes": max(1, c.processes) * factor} for factor in (2, 4, 8)])
     return [ladder for ladder in ladders if ladder]

@@ -159,7 +159,9 @@ def shape_of_config(facts: dict[str, Any]) -> Shape:
     """From the content of a config.json. ModelError for families with other parts, KeyError where a size is missing."""
     family = facts.get("model_type", "")
     if family not in FAMILIES:
-        raise ModelError(f"the planner counts models of the families {', '.join(FAMILIES)}, and this one is {family!r}; plan with a known model")
+        raise ModelError(
+            f"the planner counts models of the families {', '.join(FAMILIES)}, and this one is {family!r}; plan with a known model"
+        )
     heads, hidden = facts["num_attention_heads"], facts["hidden_size"]
     bias = bool(facts.get("attention_bias", False))
     return Shape(

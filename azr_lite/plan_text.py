@@ -49,7 +49,9 @@ def plan_text(plan: Plan) -> str:
         lines += _wrap(plan.problem)
     s = plan.seconds
     lines += ["", "estimated, not measured:"]
-    lines.append(f"  {s.total:.0f} s a step: generation {s.generate:.0f}, sandbox {s.sandbox:.0f}, update {s.update:.0f}, rest {s.rest:.0f}")
+    lines.append(
+        f"  {s.total:.0f} s a step: generation {s.generate:.0f}, sandbox {s.sandbox:.0f}, update {s.update:.0f}, rest {s.rest:.0f}"
+    )
     lines.append(f"  {plan.hours:.1f} hours for {c.steps} steps with seeding and evaluation")
     lines.append(f"  {plan.disk_gb:.1f} GB of disk: download, {c.keep_checkpoints} + 1 checkpoints, logs")
     bandwidth = FOUR_BIT_BANDWIDTH_USED if c.tuning == "qlora" else BANDWIDTH_USED

@@ -72,7 +72,7 @@ def find_card(named: str | float) -> Card:
         if alias in CARDS:
             return CARDS[alias]
     try:
-        gb = float(word.removesuffix("gb"))
+        gb = float(str(named).lower().strip().removesuffix("gb"))
     except ValueError:
         gb = math.nan
     if not 0 < gb < 10_000:
