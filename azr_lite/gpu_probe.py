@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,54 +122,77 @@ def measure_here(plan: Plan) -> Measured:
         ) from error
 
 
-def _measure(plan: Plan, torch: Any) -> Measured:
+def _measure(plan: Plan, torch: Any, where: str = "cuda") -> Measured:
+    """`where`: 'cpu' runs the same code in tests; peaks of memory are then only what is held."""
     from azr_lite.memory import CONTEXT, GB, cache_bytes_per_token
 
-    c, device = plan.config, torch.device("cuda")
-    model, half = _random_model(plan, torch)
+    c, meter = plan.config, _Meter(torch, where)
+    model, half = _random_model(plan, torch, where)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=0.0, fused=True)
     length = c.max_prompt_tokens + c.max_reply_tokens
-    ids = torch.randint(10, plan.shape.vocab - 10, (c.micro_batch_size, length), device=device)
+    highest = plan.shape.vocab - 1
+    ids = torch.randint(1, highest, (c.micro_batch_size, length), device=where)
+    autocast = {"device_type": where, "dtype": half, "enabled": half is not torch.float32}
 
     def update() -> float:
-        torch.cuda.synchronize()
-        began = time.perf_counter()
-        with torch.autocast("cuda", half):
-            loss = model(input_ids=ids, labels=ids, fused_lm_head=True).log_probs.mean()
-        loss.backward()
-        torch.cuda.synchronize()
-        spent = time.perf_counter() - began
+        with meter.timed() as spent, torch.autocast(**autocast):
+            model(input_ids=ids, labels=ids, fused_lm_head=True).log_probs.mean().backward()
         optimiser.step()
-        return spent
+        return spent[0]
 
     update()  # allocates gradients and moments, chooses kernels
-    torch.cuda.reset_peak_memory_stats()
+    meter.forget_peak()
     update_seconds = update()
-    update_gb = (torch.cuda.max_memory_allocated() + CONTEXT) / GB
+    update_peak = meter.peak()
     optimiser.zero_grad(set_to_none=True)
-    torch.cuda.empty_cache()
     rows, prompt = _chunk(plan)
-    prompts = torch.randint(10, plan.shape.vocab - 10, (rows, prompt), device=device)
-    torch.cuda.reset_peak_memory_stats()
+    prompts = torch.randint(1, highest, (rows, prompt), device=where)
+    few = min(NEW_TOKENS, c.max_reply_tokens)
+    meter.forget_peak()
     times = []
-    for new in (1, NEW_TOKENS + 1):
-        torch.cuda.synchronize()
-        began = time.perf_counter()
-        with torch.no_grad(), torch.autocast("cuda", half):
-            options = {"min_new_tokens": new, "max_new_tokens": new, "do_sample": True, "use_cache": True, "pad_token_id": 0}
+    for new in (1, few + 1):
+        options = {"min_new_tokens": new, "max_new_tokens": new, "do_sample": True, "use_cache": True, "pad_token_id": 0}
+        with meter.timed() as spent, torch.no_grad(), torch.autocast(**autocast):
             model.generate(input_ids=prompts, attention_mask=torch.ones_like(prompts), **options)
-        torch.cuda.synchronize()
-        times.append(time.perf_counter() - began)
-    reached = torch.cuda.max_memory_allocated() + CONTEXT
-    # The peak is in reading the prompts or at the end, where the rest of the replies' cache comes on top.
-    end = (prompt + c.max_reply_tokens) * rows * cache_bytes_per_token(plan.shape) + sum(
-        x.numel() * x.element_size() for x in (*model.parameters(), *model.buffers())
-    )
-    return Measured(update_gb, max(reached, end + CONTEXT) / GB, update_seconds, max(1e-6, times[1] - times[0]) / NEW_TOKENS)
+        times.append(spent[0])
+    # The peak is in reading the prompts, or at the end of the longest replies, which were not decoded that far here.
+    moments = [x for state in optimiser.state.values() for x in state.values() if torch.is_tensor(x)]
+    held = sum(x.numel() * x.element_size() for x in (*model.parameters(), *model.buffers(), *moments))
+    end = held + rows * (prompt + c.max_reply_tokens) * cache_bytes_per_token(plan.shape)
+    position = max(1e-6, times[1] - times[0]) / few
+    return Measured((update_peak + CONTEXT) / GB, (max(meter.peak(), end) + CONTEXT) / GB, update_seconds, position)
 
 
-def _random_model(plan: Plan, torch: Any) -> tuple[Any, Any]:
+class _Meter:
+    """Peak bytes and seconds of a device."""
+
+    def __init__(self, torch: Any, where: str) -> None:
+        self.torch, self.on_gpu = torch, where == "cuda"
+
+    def peak(self) -> float:
+        return self.torch.cuda.max_memory_allocated() if self.on_gpu else 0
+
+    def forget_peak(self) -> None:
+        if self.on_gpu:
+            self.torch.cuda.empty_cache()
+            self.torch.cuda.reset_peak_memory_stats()
+
+    @contextmanager
+    def timed(self) -> Iterator[list[float]]:
+        spent: list[float] = []
+        self._wait()
+        began = time.perf_counter()
+        yield spent
+        self._wait()
+        spent.append(time.perf_counter() - began)
+
+    def _wait(self) -> None:
+        if self.on_gpu:
+            self.torch.cuda.synchronize()
+
+
+def _random_model(plan: Plan, torch: Any, where: str) -> tuple[Any, Any]:
     """A model of the plan's shape with the run's own tuning: masters, adapters or a 4-bit base."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -182,10 +206,10 @@ def _random_model(plan: Plan, torch: Any) -> tuple[Any, Any]:
              "num_key_value_heads": s.kv_heads, "head_dim": s.head_dim, "vocab_size": s.vocab, "tie_word_embeddings": s.tied,
              "max_position_embeddings": 32768}  # fmt: skip
     config = AutoConfig.for_model(s.family, **sizes)
-    with torch.device("cuda"):
+    with torch.device(where):
         model = AutoModelForCausalLM.from_config(config, dtype=precision.weights)
     if c.tuning == "qlora":
-        _quantise(model, precision.weights)
+        _quantise(model, precision.weights, where)
     add_fused_lm_head(model, outputs=("log_probs", "entropy"))
     if c.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -202,7 +226,7 @@ def _random_model(plan: Plan, torch: Any) -> tuple[Any, Any]:
     return model, precision.compute
 
 
-def _quantise(model: Any, compute: Any) -> None:
+def _quantise(model: Any, compute: Any, where: str) -> None:
     """Every linear map of the layers in NF4, in place, as bitsandbytes does on loading."""
     try:
         import bitsandbytes as bnb
@@ -226,4 +250,4 @@ def _quantise(model: Any, compute: Any) -> None:
                         linear.weight.data.cpu(), requires_grad=False, quant_type="nf4", compress_statistics=True
                     )
                     four.bias = linear.bias
-                    setattr(parent, name, four.to("cuda"))
+                    setattr(parent, name, four.to(where))

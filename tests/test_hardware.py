@@ -551,6 +551,22 @@ def test_the_probe_without_a_gpu(monkeypatch):
         probe(plan("lora-0.5b-8gb"))
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("tuning", ["full", "lora", "qlora"])
+def test_the_probes_own_code_runs_on_a_cpu_too(tmp_path, tuning):
+    """Random weights, one update through TRL's head, two generations: what a GPU would do, with nothing to say of its memory."""
+    if tuning == "qlora":
+        pytest.importorskip("bitsandbytes")
+    tiny_model(tiny_tokenizer(), width=64).config.save_pretrained(tmp_path)
+    sizes = {"max_prompt_tokens": 12, "max_reply_tokens": 8, "micro_batch_size": 2, "batch_size": 2, "generation_chunk": 4}
+    planned = plan(lora(model=str(tmp_path), tuning=tuning, lora_rank=4, device="cpu", **sizes), "cpu")
+    measured = gpu_probe._measure(planned, torch, "cpu")
+    assert measured.update_seconds > 0
+    assert measured.position_seconds > 0
+    corrected, _ = probe(planned, lambda _: measured)
+    assert corrected.seconds.generate > 0
+
+
 # ---------------------------------------------------------------- the command
 
 
