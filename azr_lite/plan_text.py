@@ -28,6 +28,9 @@ PARTS = {
     "context": "CUDA context, fragmentation",
 }
 
+MEASURED = {"nano": "2.3 s/step (azr-lite bench step)"}
+"""What was measured, by preset. Nothing else has been run on its card yet."""
+
 
 def plan_text(plan: Plan) -> str:
     """One plan, whole."""
@@ -83,7 +86,7 @@ def plan_table(plans: Sequence[Plan]) -> str:
             f"{cells[0]:16s} {cells[1]:22s} {cells[2]:6s} {cells[3]:>6s} {cells[4]:>5s}{' ' if plan.fits else '!'} {cells[5]:>6s} "
             f"{cells[6]:>6s} {cells[7]:>5s}"
         )
-    notes = "GB: planned peak of one GPU, in GB of 1e9 bytes (! = does not fit). s/step, hours: estimates; measured: not measured."
+    notes = "GB: planned peak of one GPU, in GB of 1e9 bytes (! = does not fit). s/step, hours: estimates, not measured."
     return "\n".join([*lines, *_wrap(notes + " One preset in full: azr-lite plan PRESET")])
 
 
@@ -92,10 +95,13 @@ def plan_markdown(plans: Sequence[Plan]) -> str:
     lines = ["| preset | model | tuning | GPUs | planned GB a GPU | s/step (estimate) | hours (estimate) | disk, GB | measured |"]
     lines.append("|---|---|---|---|---|---|---|---|---|")
     for plan in plans:
-        name, model, tuning, card, gb, seconds, hours, disk = _cells(plan)
+        name, _, tuning, card, gb, seconds, hours, disk = _cells(plan)
+        model = plan.config.model.rpartition("/")[2]
         card = card if plan.card.cpu else f"{card} GB"
         fits = "" if plan.fits else " (does not fit)"
-        lines.append(f"| `{name}` | {model} | {tuning} | {card} | {gb}{fits} | {seconds} | {hours} | {disk} | not measured |")
+        lines.append(
+            f"| `{name}` | {model} | {tuning} | {card} | {gb}{fits} | {seconds} | {hours} | {disk} | {MEASURED.get(name, 'not measured')} |"
+        )
     return "\n".join(lines)
 
 
