@@ -637,3 +637,12 @@ def test_plan_is_public_and_frozen():
     assert isinstance(found, azr_lite.Plan)
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.hours = 0
+
+
+def test_the_readme_has_the_table_that_the_command_prints(capsys):
+    """Between the lines <!-- presets --> and <!-- /presets -->; renew it with: azr-lite plan --markdown."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.count("<!-- presets -->\n") == readme.count("<!-- /presets -->") == 1
+    table = readme.split("<!-- presets -->\n")[1].split("<!-- /presets -->")[0]
+    assert main(["plan", "--markdown"]) == 0
+    assert table.strip() == capsys.readouterr().out.strip()
