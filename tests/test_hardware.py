@@ -384,6 +384,13 @@ def test_8_bit_moments_are_a_quarter():
     assert sum(states) == 10 * SHAPE.parameters
 
 
+def test_the_chunked_head():
+    """One tile of 4096 x 32768, the gradient of its input, and the head's own gradient where it trains."""
+    tile, grad = 4096 * 32768 * 2, 4 * 8192 * SHAPE.hidden
+    assert memory.head_bytes(SHAPE, lora(), 8192) == tile + grad
+    assert memory.head_bytes(SHAPE, full(), 8192) == tile + grad + 4 * SHAPE.vocab * SHAPE.hidden
+
+
 def test_split_roles_have_two_adapters_and_a_rank_counts_in_proportion():
     assert memory.adapter_bytes(SHAPE, lora(roles="split")) == 2 * memory.adapter_bytes(SHAPE, lora())
     assert memory.adapter_bytes(SHAPE, lora(lora_rank=32)) == 2 * memory.adapter_bytes(SHAPE, lora())
