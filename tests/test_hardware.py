@@ -384,6 +384,18 @@ def test_8_bit_moments_are_a_quarter():
     assert sum(states) == 10 * SHAPE.parameters
 
 
+def test_error_is_planned_against_measured():
+    assert gpu_probe.error_percent(3, 2) == 50
+    assert gpu_probe.error_percent(1, 2) == -50
+
+
+def test_a_small_cache_makes_vllm_slow():
+    config, card = preset("full-3b-80gb"), speed.find_card("A100")
+    shape = shape_of(config.model)
+    small, large = (speed.sample_seconds(shape, config, card, 1000, 350, cache_gb) for cache_gb in (0.5, 15))
+    assert small > 2 * large
+
+
 def test_the_chunked_head():
     """One tile of 4096 x 32768, the gradient of its input, and the head's own gradient where it trains."""
     tile, grad = 4096 * 32768 * 2, 4 * 8192 * SHAPE.hidden
