@@ -17,8 +17,8 @@ from typing import Any
 
 from azr_lite.errors import ConfigError
 from azr_lite.hardware import Plan
-from azr_lite.memory import generation_chunks
 from azr_lite.plan_text import plan_text
+from azr_lite.vram import generation_chunks
 
 NEW_TOKENS = 64
 """Positions decoded; the cache of the whole reply is added by its formula."""
@@ -95,7 +95,7 @@ def _mean_share(plan: Plan) -> float:
 
 
 def _chunk(plan: Plan) -> tuple[int, int]:
-    from azr_lite.memory import chunk_memory
+    from azr_lite.vram import chunk_memory
 
     c = plan.config
     return max(generation_chunks(c), key=lambda chunk: chunk_memory(plan.shape, c, *chunk, c.max_reply_tokens).total)
@@ -124,7 +124,7 @@ def measure_here(plan: Plan) -> Measured:
 
 def _measure(plan: Plan, torch: Any, where: str = "cuda") -> Measured:
     """`where`: 'cpu' runs the same code in tests; peaks of memory are then only what is held."""
-    from azr_lite.memory import CONTEXT, GB, cache_bytes_per_token
+    from azr_lite.vram import CONTEXT, GB, cache_bytes_per_token
 
     c, meter = plan.config, _Meter(torch, where)
     model, half = _random_model(plan, torch, where)

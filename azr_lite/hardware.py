@@ -1,7 +1,7 @@
 """Does a run fit a GPU, how long would it take, and what to change where it does not: from settings alone.
 
 Comes in: a preset's name or a `Config`, and a card.  Goes out: a `Plan`.
-Not covered: the formulae (`memory.py`, `speed.py`), printing (`plan_text.py`), measuring on a real GPU (`gpu_probe.py`).
+Not covered: the formulae (`vram.py`, `speed.py`), printing (`plan_text.py`), measuring on a real GPU (`gpu_probe.py`).
 
 Nothing is loaded or downloaded. Memory is counted; times are estimates from assumed throughput.
 """
@@ -18,7 +18,9 @@ from typing import Any
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError
 from azr_lite.known_models import Shape, shape_of
-from azr_lite.memory import (
+from azr_lite.presets import PRESETS, preset
+from azr_lite.speed import CARDS, CPU, Card, Seconds, assumed_work, disk_gb, find_card, run_hours, step_seconds
+from azr_lite.vram import (
     GB,
     Memory,
     cache_bytes_per_token,
@@ -28,8 +30,6 @@ from azr_lite.memory import (
     update_memory,
     vllm_cache_bytes,
 )
-from azr_lite.presets import PRESETS, preset
-from azr_lite.speed import CARDS, CPU, Card, Seconds, assumed_work, disk_gb, find_card, run_hours, step_seconds
 
 USABLE = 0.92
 """Share of a card that a run may fill; the rest is lost to fragmentation and the desktop."""

@@ -1,7 +1,7 @@
 """The shape of a model, and from it the exact number of its weights, without downloading or loading anything.
 
 Comes in: what `Config.model` names.  Goes out: a `Shape`: layers, widths, vocabulary, biases.
-Not covered: memory (`memory.py`), loading (`models.py`), mixtures of experts and models that see or hear.
+Not covered: memory (`vram.py`), loading (`models.py`), mixtures of experts and models that see or hear.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 from azr_lite.errors import ConfigError
 from azr_lite.hardware import USABLE, Plan
-from azr_lite.memory import solver_prompt_tokens, trainable_parameters
 from azr_lite.presets import PRESETS
 from azr_lite.speed import ARITHMETIC_USED, BANDWIDTH_USED, FOUR_BIT_BANDWIDTH_USED, VALID, assumed_work
+from azr_lite.vram import solver_prompt_tokens, trainable_parameters
 
 WIDTH = 80
 PARTS = {

@@ -1,7 +1,7 @@
 """How long a step and a run would take, and how much disk: an estimate from datasheets, never a measurement.
 
 Comes in: a `Shape`, a `Config`, a `Card`, the vLLM cache planned.  Goes out: `Seconds` a step by stage, hours, GB of disk.
-Not covered: memory (`memory.py`), learning, downloads.
+Not covered: memory (`vram.py`), learning, downloads.
 
 Decoding is taken as bound by memory bandwidth plus a launch overhead a layer, the update as bound by arithmetic. The 4-bit
 numbers were chosen to meet three published ones (TRL's 7B QLoRA notebook: 94.5 s a step on a T4, about 33 and 25 on A100s).
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError
 from azr_lite.known_models import Shape
-from azr_lite.memory import GB, cache_bytes_per_token, trainable_parameters
+from azr_lite.vram import GB, cache_bytes_per_token, trainable_parameters
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,9 @@ from azr_lite.errors import ConfigError, ModelError
 from azr_lite.gpu_probe import Measured, probe
 from azr_lite.hardware import plan, plan_all
 from azr_lite.known_models import KNOWN, Shape, shape_of, shape_of_config
-from azr_lite.memory import GB
 from azr_lite.plan_text import plan_table, plan_text, why_text
 from azr_lite.presets import PRESETS, preset, presets
+from azr_lite.vram import GB
 from tests.tiny import tiny_model, tiny_policy, tiny_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -170,10 +170,10 @@ def test_states_are_exactly_the_real_tensors(tmp_path, tuning):
     shape, config = shape_of(str(tmp_path)), lora(model=str(tmp_path), tuning=tuning, lora_rank=4)
     frozen = [p for p in model.parameters() if not p.requires_grad]
     moments = [state[name] for state in optimiser.state.values() for name in ("exp_avg", "exp_avg_sq")]
-    assert memory.weight_bytes(shape, config) == _bytes(frozen if tuning == "lora" else trained)
-    assert memory.adapter_bytes(shape, config) == (_bytes(trained) if tuning == "lora" else 0)
-    assert memory.gradient_bytes(shape, config) == _bytes(p.grad for p in trained)
-    assert memory.optimiser_bytes(shape, config) == _bytes(moments)
+    assert vram.weight_bytes(shape, config) == _bytes(frozen if tuning == "lora" else trained)
+    assert vram.adapter_bytes(shape, config) == (_bytes(trained) if tuning == "lora" else 0)
+    assert vram.gradient_bytes(shape, config) == _bytes(p.grad for p in trained)
+    assert vram.optimiser_bytes(shape, config) == _bytes(moments)
 
 
 def test_the_cache_is_the_real_cache():
@@ -183,9 +183,9 @@ def test_the_cache_is_the_real_cache():
     cache = DynamicCache(config=model.config)
     model(input_ids=torch.ones(3, 7, dtype=torch.long), past_key_values=cache, use_cache=True)
     real = _bytes(x for layer in cache.layers for x in (layer.keys, layer.values))
-    assert 3 * 7 * memory.cache_bytes_per_token(shape_of_config(model.config.to_dict()), e=4) == real
+    assert 3 * 7 * vram.cache_bytes_per_token(shape_of_config(model.config.to_dict()), e=4) == real
     per_token = {
-        size: memory.cache_bytes_per_token(shape_of(f"Qwen/Qwen2.5-{size}")) / 1024 for size in ("0.5B", "1.5B", "3B", "7B", "14B")
+        size: vram.cache_bytes_per_token(shape_of(f"Qwen/Qwen2.5-{size}")) / 1024 for size in ("0.5B", "1.5B", "3B", "7B", "14B")
     }
     assert per_token == {"0.5B": 12, "1.5B": 28, "3B": 36, "7B": 56, "14B": 192}
 
@@ -260,7 +260,7 @@ def test_activations_are_within_a_fifth_of_the_measured_peak(tuning, dtype, inte
             out = body(torch.randint(0, 60, (2, tokens // 2)), use_cache=False).last_hidden_state
         out.float().sum().backward()
     shape, config = shape_of_config(model.config.to_dict()), lora(tuning=tuning, dtype=dtype, gradient_checkpointing=checkpointing)
-    assert memory.activation_bytes(shape, config, tokens) == pytest.approx(tracker.peak, rel=0.20)
+    assert vram.activation_bytes(shape, config, tokens) == pytest.approx(tracker.peak, rel=0.20)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -282,7 +282,7 @@ def test_tensors_kept_for_backward_are_within_a_sixth():
         kept[layers] = sum(size for _, size in saved.values())
         del out
     shape = shape_of_config(_small(1).config.to_dict())
-    assert memory.layer_activation_bytes(shape, 2) * tokens == pytest.approx(kept[2] - kept[1], rel=1 / 6)
+    assert vram.layer_activation_bytes(shape, 2) * tokens == pytest.approx(kept[2] - kept[1], rel=1 / 6)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -292,8 +292,8 @@ def test_reading_prompts_is_within_a_fifth_of_the_measured_peak():
     shape, config = shape_of_config(model.config.to_dict()), lora()
     with Tracker(model) as tracker, torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         model.base_model.model.model(torch.randint(0, 60, (rows, prompt)), use_cache=True)
-    cache = rows * prompt * memory.cache_bytes_per_token(shape)
-    assert memory.prefill_bytes(shape, config, rows, prompt) + cache == pytest.approx(tracker.peak, rel=0.2)
+    cache = rows * prompt * vram.cache_bytes_per_token(shape)
+    assert vram.prefill_bytes(shape, config, rows, prompt) + cache == pytest.approx(tracker.peak, rel=0.2)
 
 
 # ---------------------------------------------------------------- the table of trl.md, section F
@@ -308,8 +308,8 @@ ADAPTERS = {  # size: (train LoRA, QLoRA), (generation of 32 sequences), (of 64)
 
 def _without_workspace(shape, config, tokens):
     """Section F counts what is kept for the backward pass. Ours adds, on purpose, what is in flight during it (measured above)."""
-    found = memory.update_memory(shape, config, tokens=tokens)
-    return found.total - tokens * memory.backward_workspace_bytes(shape, 2) / GB
+    found = vram.update_memory(shape, config, tokens=tokens)
+    return found.total - tokens * vram.backward_workspace_bytes(shape, 2) / GB
 
 
 @pytest.mark.parametrize("size", ADAPTERS)
@@ -318,12 +318,12 @@ def test_section_f_adapters(size, tuning):
     train, generation, doubled, beside_vllm = ADAPTERS[size]
     shape, config, column = shape_of(f"Qwen/Qwen2.5-{size}"), lora(tuning=tuning), tuning == "qlora"
     assert _without_workspace(shape, config, 4096) == pytest.approx(train[column], rel=0.10)
-    assert memory.update_memory(shape, config, tokens=4096).total == pytest.approx(train[column], rel=0.15)
+    assert vram.update_memory(shape, config, tokens=4096).total == pytest.approx(train[column], rel=0.15)
     # Section F leaves out reading the prompts, so these sequences are replies from their first token on.
-    assert memory.chunk_memory(shape, config, 32, 1, 1535).total == pytest.approx(generation[column], rel=0.10)
-    assert memory.chunk_memory(shape, config, 64, 1, 1535).total == pytest.approx(doubled[column], rel=0.10)
+    assert vram.chunk_memory(shape, config, 32, 1, 1535).total == pytest.approx(generation[column], rel=0.10)
+    assert vram.chunk_memory(shape, config, 64, 1, 1535).total == pytest.approx(doubled[column], rel=0.10)
     if tuning == "lora":
-        found = memory.generation_memory(shape, lora(generation="vllm"), 80)
+        found = vram.generation_memory(shape, lora(generation="vllm"), 80)
         assert found.total - found.cache + 2 == pytest.approx(beside_vllm, rel=0.10)
 
 
@@ -348,9 +348,9 @@ def test_section_f_full_tuning(size, gpus, parallel, states, train, generation):
     assert sum(kept) / GB == pytest.approx(states, rel=0.01)
     found = _without_workspace(shape, config, tokens)
     found -= tokens * (2 * shape.layers * shape.hidden + 4 * shape.hidden) / GB + memory.VLLM_OVERHEAD / GB
-    found -= memory.autocast_copy_bytes(shape, config) / GB if gpus == 1 else 0
+    found -= vram.autocast_copy_bytes(shape, config) / GB if gpus == 1 else 0
     assert found == pytest.approx(train, rel=0.10)
-    held = memory.generation_memory(shape, config, 80)
+    held = vram.generation_memory(shape, config, 80)
     assert held.total - held.cache + 20 == pytest.approx(generation, rel=0.10)
 
 
@@ -360,13 +360,13 @@ SHAPE = shape_of("Qwen/Qwen2.5-1.5B")
 
 
 def test_twice_the_micro_batch_is_twice_the_activations():
-    once, twice = (memory.update_memory(SHAPE, lora(micro_batch_size=n)) for n in (2, 4))
+    once, twice = (vram.update_memory(SHAPE, lora(micro_batch_size=n)) for n in (2, 4))
     assert twice.activations == 2 * once.activations
     assert (twice.weights, twice.gradients, twice.optimiser) == (once.weights, once.gradients, once.optimiser)
 
 
 def test_twice_the_chunk_is_twice_the_cache():
-    once, twice = (memory.chunk_memory(SHAPE, lora(), rows, 100, 400) for rows in (8, 16))
+    once, twice = (vram.chunk_memory(SHAPE, lora(), rows, 100, 400) for rows in (8, 16))
     assert twice.cache == 2 * once.cache
     assert twice.weights == once.weights
 
@@ -379,7 +379,7 @@ def test_sharding_divides_states_of_full_tuning_and_copies_adapters():
 
 
 def test_8_bit_moments_are_a_quarter():
-    assert memory.optimiser_bytes(SHAPE, full(optimizer="adamw_8bit")) == memory.optimiser_bytes(SHAPE, full()) / 4
+    assert vram.optimiser_bytes(SHAPE, full(optimizer="adamw_8bit")) == vram.optimiser_bytes(SHAPE, full()) / 4
     states = [f(SHAPE, full(optimizer="adamw_8bit")) for f in (memory.weight_bytes, memory.gradient_bytes, memory.optimiser_bytes)]
     assert sum(states) == 10 * SHAPE.parameters
 
@@ -399,19 +399,19 @@ def test_a_small_cache_makes_vllm_slow():
 def test_the_chunked_head():
     """One tile of 4096 x 32768, the gradient of its input, and the head's own gradient where it trains."""
     tile, grad = 4096 * 32768 * 2, 4 * 8192 * SHAPE.hidden
-    assert memory.head_bytes(SHAPE, lora(), 8192) == tile + grad
-    assert memory.head_bytes(SHAPE, full(), 8192) == tile + grad + 4 * SHAPE.vocab * SHAPE.hidden
+    assert vram.head_bytes(SHAPE, lora(), 8192) == tile + grad
+    assert vram.head_bytes(SHAPE, full(), 8192) == tile + grad + 4 * SHAPE.vocab * SHAPE.hidden
 
 
 def test_split_roles_have_two_adapters_and_a_rank_counts_in_proportion():
-    assert memory.adapter_bytes(SHAPE, lora(roles="split")) == 2 * memory.adapter_bytes(SHAPE, lora())
-    assert memory.adapter_bytes(SHAPE, lora(lora_rank=32)) == 2 * memory.adapter_bytes(SHAPE, lora())
+    assert vram.adapter_bytes(SHAPE, lora(roles="split")) == 2 * vram.adapter_bytes(SHAPE, lora())
+    assert vram.adapter_bytes(SHAPE, lora(lora_rank=32)) == 2 * vram.adapter_bytes(SHAPE, lora())
 
 
 def test_checkpointing_saves_and_full_tuning_costs_most():
-    kept = {on: memory.activation_bytes(SHAPE, lora(gradient_checkpointing=on), 4096) for on in (True, False)}
+    kept = {on: vram.activation_bytes(SHAPE, lora(gradient_checkpointing=on), 4096) for on in (True, False)}
     assert kept[False] > 5 * kept[True]
-    peaks = [memory.update_memory(SHAPE, lora(tuning=tuning), tokens=4096).total for tuning in ("qlora", "lora", "full")]
+    peaks = [vram.update_memory(SHAPE, lora(tuning=tuning), tokens=4096).total for tuning in ("qlora", "lora", "full")]
     assert peaks == sorted(peaks)
 
 
