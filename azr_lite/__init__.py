@@ -14,6 +14,8 @@ _LAZY = {
     "Config": "azr_lite.config",
     "preset": "azr_lite.presets",
     "presets": "azr_lite.presets",
+    "plan": "azr_lite.hardware",
+    "Plan": "azr_lite.hardware",
     "Executor": "azr_lite.sandbox",
 }
 __all__ = sorted(["__version__", *_LAZY])

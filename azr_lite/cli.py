@@ -104,6 +104,44 @@ def resume_verb(words: list[str]) -> int:
     return 0
 
 
+def plan_verb(words: list[str]) -> int:
+    """What fits and how long: azr-lite plan [PRESET] [any setting] [--gpu 16GB] [--why] [--json] [--markdown] [--probe]."""
+    from azr_lite.config import Config
+    from azr_lite.hardware import plan, plan_all
+    from azr_lite.plan_text import plan_markdown, plan_table, plan_text, why_text
+    from azr_lite.presets import preset
+
+    gpu, words = _take_value(words, "--gpu")
+    asked = {flag for flag in ("--json", "--why", "--markdown", "--probe") if flag in words}
+    words = [word for word in words if word not in asked]
+    name = _value_of(words, "--preset")
+    if words and not words[0].startswith("-"):
+        name, words = words[0], words[1:]
+    if "-h" in words or "--help" in words:
+        print(f"{plan_verb.__doc__}\npresets: {', '.join(_presets())}\nsettings as in: azr-lite run --help")
+        return 0
+    if name is None:
+        if words or gpu or asked & {"--why", "--probe"}:
+            raise ConfigError("which preset is meant? give its name first, such as: azr-lite plan lora-1.5b-16gb --gpu 12GB")
+        plans = plan_all()
+        as_json = json.dumps([found.as_dict() for found in plans], indent=1)
+        print(as_json if "--json" in asked else plan_markdown(plans) if "--markdown" in asked else plan_table(plans))
+        return 0
+    if "--why" in asked:
+        preset(name)  # an unknown name is answered with the nearest one
+        print(why_text(name))
+        return 0
+    config = tyro.cli(Config, args=words, default=preset(name), prog="azr-lite plan", config=(tyro.conf.AvoidSubcommands,))
+    found, comparison = plan(config, gpu), ""
+    if "--probe" in asked:
+        from azr_lite.gpu_probe import probe
+
+        found, comparison = probe(found)
+    text = plan_markdown([found]) if "--markdown" in asked else comparison or plan_text(found)
+    print(json.dumps(found.as_dict(), indent=1) if "--json" in asked else text)
+    return 0
+
+
 def doctor_verb(words: list[str]) -> int:
     """What this machine offers: azr-lite doctor [--sandbox] (with --sandbox: attack the sandbox and count leaks)."""
 
@@ -257,6 +295,7 @@ def _bench_nano(words: list[str]) -> int:
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "run": run_verb,
     "resume": resume_verb,
+    "plan": plan_verb,
     "doctor": doctor_verb,
     "bench": bench_verb,
 }
@@ -275,6 +314,18 @@ def _value_of(words: Sequence[str], flag: str) -> str | None:
         if word.startswith(flag + "="):
             return word.split("=", 1)[1]
     return None
+
+
+def _take_value(words: list[str], flag: str) -> tuple[str | None, list[str]]:
+    """The flag's value, and the words without both."""
+    for index, word in enumerate(words):
+        if word.startswith(flag + "="):
+            return word.split("=", 1)[1], [*words[:index], *words[index + 1 :]]
+        if word == flag:
+            if index + 1 == len(words) or words[index + 1].startswith("-"):
+                raise ConfigError(f"{flag} stands without a value; give one, such as {flag} 16GB")
+            return words[index + 1], [*words[:index], *words[index + 2 :]]
+    return None, words
 
 
 def _overview() -> str:

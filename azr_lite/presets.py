@@ -152,8 +152,8 @@ _ALL = [
             "model": ("Qwen/Qwen2.5-Coder-0.5B-Instruct", "instruct: base models of this size seldom find the form; Apache-2.0"),
             **_ADAPTERS,
             **_small(8, 24, 512, _SHORT),
-            "micro_batch_size": (4, "2.4 GB at the peak"),
-            "generation_chunk": (64, "a gigabyte of cache"),
+            "micro_batch_size": (4, "3.5 GB at the peak of the update (azr-lite plan)"),
+            "generation_chunk": (64, "4.9 GB at the peak of generation (azr-lite plan)"),
         },
     ),
     Preset(
@@ -163,8 +163,8 @@ _ALL = [
             "model": ("Qwen/Qwen2.5-Coder-1.5B-Instruct", "a reasonable bet by the evidence of others; Apache-2.0"),
             **_ADAPTERS,
             **_small(8, 24, 512, _SHORT),
-            "micro_batch_size": (4, "5 GB at the peak"),
-            "generation_chunk": (64, "2 GB of cache"),
+            "micro_batch_size": (4, "7.1 GB at the peak of the update (azr-lite plan)"),
+            "generation_chunk": (64, "9.9 GB at the peak of generation (azr-lite plan)"),
         },
     ),
     Preset(
@@ -187,7 +187,7 @@ _ALL = [
             **_ADAPTERS,
             **_small(8, 24, 1024, "room to think; twice the 0.5B rung's"),
             "micro_batch_size": (2, "two sequences of 3,000 tokens"),
-            "generation_chunk": (64, "4 GB of cache"),
+            "generation_chunk": (64, "17.1 GB at the peak of generation, half of it to read 64 prompts at once (azr-lite plan)"),
         },
     ),
     Preset(
@@ -199,7 +199,7 @@ _ALL = [
             "tuning": ("qlora", "weights of 5.6 instead of 15 GB"),
             **_small(4, 16, 1024, "room to think; twice the 0.5B rung's"),
             "micro_batch_size": (2, "two sequences of 3,000 tokens"),
-            "generation_chunk": (64, "5.5 GB of cache"),
+            "generation_chunk": (32, "64 prompts of 1,000 tokens, read at once, would need 23.5 of 22 usable GB (azr-lite plan); 32 need 15"),
         },
     ),
     Preset(
@@ -212,7 +212,7 @@ _ALL = [
             "batch_size": (32, "half the paper's: one GPU instead of two"),
             "max_prompt_tokens": (4096, "six references of usual length"),
             "max_reply_tokens": (4096, "half the paper's; few replies of a 3B model are longer"),
-            "vllm_memory": (0.3, "24 GB for vLLM beside 49 GB of weights and moments"),
+            "vllm_memory": (0.3, "24 GB for vLLM beside 37 GB of weights and moments"),
             "stop_patience": (3, "as the adapter rungs"),
         },
     ),
