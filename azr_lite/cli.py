@@ -63,20 +63,29 @@ def run_verb(words: list[str]) -> int:
 
 
 def resume_verb(words: list[str]) -> int:
-    """Go on with a run: azr-lite resume PATH [--steps N]."""
+    """Go on with a run: azr-lite resume PATH [--steps N] [--processes N]."""
     from azr_lite.loop import resume
 
-    def arguments(path: Annotated[Path, tyro.conf.Positional], steps: int = 0) -> tuple[Path, int]:
+    def arguments(path: Annotated[Path, tyro.conf.Positional], steps: int = 0, processes: int = -1) -> tuple[Path, int, int]:
         """Go on with a run from its last whole checkpoint.
 
         Args:
             path: the run directory.
             steps: total number of steps to reach; 0: as configured.
+            processes: how many processes the run must be started with; 0: any; -1: as configured.
         """
-        return path, steps
+        return path, steps, processes
 
-    path, steps = tyro.cli(arguments, args=words, prog="azr-lite resume")
-    resume(path, **({"steps": steps} if steps else {}))
+    path, steps, processes = tyro.cli(arguments, args=words, prog="azr-lite resume")
+    resume(path, **({"steps": steps} if steps else {}), **({"processes": processes} if processes >= 0 else {}))
+    return 0
+
+
+def launch_file_verb(words: list[str]) -> int:
+    """Where a launch file for accelerate lies: azr-lite launch-file ddp|fsdp2|zero3."""
+    from azr_lite.processes import launch_file
+
+    print(launch_file(" ".join(words)))
     return 0
 
 
@@ -212,6 +221,7 @@ def _bench_nano(words: list[str]) -> int:
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "run": run_verb,
     "resume": resume_verb,
+    "launch-file": launch_file_verb,
     "doctor": doctor_verb,
     "bench": bench_verb,
 }
@@ -234,7 +244,7 @@ def _value_of(words: Sequence[str], flag: str) -> str | None:
 
 def _overview() -> str:
     lines = ["azr-lite: Absolute Zero self-play", ""]
-    lines += [f"  {name:8s} {function.__doc__.splitlines()[0]}" for name, function in VERBS.items()]
+    lines += [f"  {name:12s} {function.__doc__.splitlines()[0]}" for name, function in VERBS.items()]
     return "\n".join([*lines, "", "azr-lite VERB --help explains each."])
 
 

@@ -7,7 +7,6 @@ Not covered: the algorithm (`selfplay.py`), the update (`trainer.py`), the files
 from __future__ import annotations
 
 import json
-import os
 import signal
 import threading
 import time
@@ -23,6 +22,7 @@ from azr_lite.errors import ConfigError
 from azr_lite.evaluation.games import Item, compare_paired, evaluate_games, held_out_problems, summarize
 from azr_lite.metrics import mean
 from azr_lite.presets import preset
+from azr_lite.processes import by_main, check_processes, is_main, join, leave, peers, sharding, workers, world
 from azr_lite.progress import Reporter
 from azr_lite.prompts import get_style
 from azr_lite.rundir import RunDir, write_json, write_text
@@ -55,20 +55,22 @@ def run(config: Config | str = "nano", **overrides: Any) -> RunResult:
     InfrastructureError, TrainingError: each with one sentence.
     """
     resolved = resolve(config, **overrides)
-    directory = RunDir.create(resolved, {"environment": describe_environment()})
-    return _Session(resolved, directory).play()
+    facts = _meet(resolved)
+    by_main(lambda: RunDir.create(resolved, {"environment": describe_environment()}).path)
+    return _Session(resolved, RunDir(Path(resolved.output_dir)), facts).play()
 
 
 def resume(path: str | Path, **overrides: Any) -> RunResult:
-    """Go on from the last whole checkpoint (from the start when there is none yet). Only `steps` may be overridden."""
+    """Go on from the last whole checkpoint (from the start when there is none yet). Only `steps` and `processes` may be overridden."""
     directory = RunDir.open(path)
     config = directory.config()
-    foreign = [name for name, value in overrides.items() if name != "steps" and value != getattr(config, name, None)]
+    foreign = [name for name, value in overrides.items() if name not in ("steps", "processes") and value != getattr(config, name, None)]
     if foreign:
         raise ConfigError(f"a resumed run keeps its settings, so {', '.join(foreign)} cannot change; start a new run instead")
     config = config.replace(output_dir=str(path), **overrides)
-    directory.save_config(config)
-    return _Session(config, directory).play()
+    facts = _meet(config)
+    by_main(lambda: directory.save_config(config))
+    return _Session(config, directory, facts).play()
 
 
 def resolve(config: Config | str, **overrides: Any) -> Config:
@@ -77,31 +79,53 @@ def resolve(config: Config | str, **overrides: Any) -> Config:
     return resolved if resolved.output_dir else resolved.replace(output_dir=f"runs/{resolved.preset}-seed{resolved.seed}")
 
 
+def _meet(config: Config) -> list[str]:
+    """Check how the run was started and meet its other processes, before anything is written or loaded."""
+    facts = check_processes(config)
+    quiet_libraries()
+    join(config)
+    return facts
+
+
 class _Session:
     """One process's work on one run."""
 
-    def __init__(self, config: Config, directory: RunDir) -> None:
+    def __init__(self, config: Config, directory: RunDir, facts: list[str]) -> None:
         self.config, self.directory = config, directory
-        self.main = int(os.environ.get("RANK", "0")) == 0
+        self.main = is_main()
         self.reporter = Reporter(config, quiet=not self.main)
+        self.reporter.facts(facts)
         self.started = time.perf_counter()
 
     def play(self) -> RunResult:
         """Load, test, evaluate, seed, train, evaluate, sum up."""
-        quiet_libraries()
         c = self.config
-        with Executor(Limits(cpu_s=c.cpu_seconds, memory_mb=c.memory_mb), workers=c.workers or None, allow_weak=c.allow_weak) as executor:
+        limits = Limits(cpu_s=c.cpu_seconds, memory_mb=c.memory_mb)
+        with peers(self.directory.path), Executor(limits, workers=workers(c), allow_weak=c.allow_weak) as executor:
             trainer = self._build(executor)
             problems = held_out_problems(c.model, c.task_types, c.eval_problems, HELD_OUT_SEED)
-            before = self._evaluate(trainer, problems, "before")
-            self._seed(trainer)
+            if sharding():  # weights are cut, and can be sampled from, inside `train` only
+                trainer.on_begin = lambda: self._begin(trainer, problems)
+            else:
+                self._begin(trainer, problems)
             self._train(trainer, problems)
             after = self._evaluate(trainer, problems, f"step-{trainer.steps_done}")
-            return self._finish(trainer, before, after)
+            result = self._finish(trainer, self.before, after)
+            leave()
+            return result
+
+    def _begin(self, trainer: SelfPlayTrainer, problems: list[Any]) -> None:
+        """Once, before the first step: self-test, evaluation of the untrained policy, seeds."""
+        if self.config.self_test:
+            from azr_lite.selftest import self_test
+
+            zero = sharding() == "DeepSpeed"  # whose parameters are empty between two passes
+            self.reporter.facts(["the learning self-test is left out under DeepSpeed" if zero else self_test(trainer).sentence])
+        self.before = self._evaluate(trainer, problems, "before")
+        self._seed(trainer)
 
     def _build(self, executor: Executor) -> SelfPlayTrainer:
         from azr_lite.models import load_policy
-        from azr_lite.selftest import self_test
         from azr_lite.trainer import ShardedExecutor, build_trainer, last_whole_checkpoint
 
         c = self.config
@@ -112,7 +136,8 @@ class _Session:
         )
         if self.main:
             sandbox = {"level": executor.level.name, "layers": executor.layers}
-            self.directory.save_info({**self.directory.info(), "sandbox": sandbox, "model": {"name": c.model, "choices": policy.reasons}})
+            model = {"name": c.model, "choices": policy.reasons}
+            self.directory.save_info({**self.directory.info(), "processes": world(), "sandbox": sandbox, "model": model})
         reserved, sampler = None, None
         if c.model == "nano":
             from azr_lite.nano.heldout import is_reserved as reserved
@@ -120,11 +145,9 @@ class _Session:
 
             sampler = NanoSampler(policy.model, policy.tokenizer.eos_token_id, policy.tokenizer.pad_token_id, c.max_reply_tokens)
         self.selfplay = SelfPlay(c, style, ShardedExecutor(executor), reserved=reserved)
-        self.checkpoint = last_whole_checkpoint(self.directory.path)
+        self.checkpoint = by_main(lambda: last_whole_checkpoint(self.directory.path))
         trainer = build_trainer(c, policy, style, self.selfplay, self.directory.path, on_step=self._on_step, sampler=sampler)
         self.selfplay.count_tokens = trainer.count_tokens
-        if c.self_test:
-            self.reporter.facts([self_test(trainer).sentence])
         return trainer
 
     @property
@@ -166,8 +189,9 @@ class _Session:
         if not problems:
             return []
         path = self.directory.path / "eval" / f"{name}.jsonl"
-        if path.exists():
-            return [Item(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+        known = by_main(lambda: path.read_text(encoding="utf-8") if path.exists() else None)
+        if known is not None:
+            return [Item(**json.loads(line)) for line in known.splitlines()]
         with trainer.greedy():
             items = evaluate_games(trainer.generate, problems, self.selfplay.style, self.selfplay.rules, self.selfplay.verifier)
         if self.main:
@@ -179,6 +203,13 @@ class _Session:
         return items
 
     def _finish(self, trainer: SelfPlayTrainer, before: list[Item], after: list[Item]) -> RunResult:
+        summary = by_main(lambda: self._summary(trainer, before, after))
+        if self.main:
+            self.directory.save_summary(summary)
+        self.reporter.table(summary, self.directory.path)
+        return RunResult(self.directory.path, summary)
+
+    def _summary(self, trainer: SelfPlayTrainer, before: list[Item], after: list[Item]) -> dict[str, Any]:
         timing = list(self.directory.read("timing.jsonl")) if (self.directory.path / "timing.jsonl").exists() else []
         stages = {name: round(sum(line[name] for line in timing), 3) for name in (timing[0] if timing else {}) if name != "step"}
         summary: dict[str, Any] = {
@@ -193,10 +224,7 @@ class _Session:
         summary["curves"] = self._curves()
         if before:
             summary |= {"before": summarize(before), "after": summarize(after), "gain": compare_paired(before, after)}
-        if self.main:
-            self.directory.save_summary(summary)
-        self.reporter.table(summary, self.directory.path)
-        return RunResult(self.directory.path, summary)
+        return summary
 
     def _curves(self) -> dict[str, list[list[float]]]:
         """[step, value] of what the end of a run shows: held-out accuracy, and over training length and success of replies."""

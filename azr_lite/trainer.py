@@ -102,6 +102,8 @@ class SelfPlayTrainer(Generation, GRPOTrainer):
         self.count_tokens = self.codec.count_tokens
         self.rollouts: list[Rollout] = []
         self._stop = False
+        self.on_begin: Callable[[], None] | None = None
+        """Called once inside `train`, before the first step, when the weights are where they stay."""
         self._entropies_BT: torch.Tensor | None = None
         self._sampled_BT: torch.Tensor | None = None
         self._update_logs: list[dict[str, float]] = []
@@ -274,6 +276,8 @@ class _Boundary(TrainerCallback):
         self.trainer = trainer
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.trainer.on_begin is not None:
+            self.trainer.on_begin()
         self.trainer._clock.restart()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
