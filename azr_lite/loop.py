@@ -39,6 +39,9 @@ HELD_OUT_SEED = 20505
 CURVES = {"reply tokens": ("solve/", "/tokens"), "tasks' solve rate": ("propose/", "/solve_rate"), "valid proposals": ("propose/", "/ok")}
 """What the end of a run shows beside held-out accuracy: beginnings and ends of metrics' names, averaged over task types."""
 
+ECHO = 3.0
+"""Seconds within which a second signal is the launcher's echo of the first."""
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -101,7 +104,7 @@ class _Session:
         """Load, test, evaluate, seed, train, evaluate, sum up."""
         c = self.config
         limits = Limits(cpu_s=c.cpu_seconds, memory_mb=c.memory_mb)
-        with peers(self.directory.path), Executor(limits, workers=workers(c), allow_weak=c.allow_weak) as executor:
+        with Executor(limits, workers=workers(c), allow_weak=c.allow_weak) as executor, peers(self.directory.path):
             trainer = self._build(executor)
             problems = held_out_problems(c.model, c.task_types, c.eval_problems, HELD_OUT_SEED)
             if sharding():  # weights are cut, and can be sampled from, inside `train` only
@@ -243,7 +246,10 @@ class _Session:
 
     @contextmanager
     def _interruptible(self, trainer: SelfPlayTrainer) -> Iterator[None]:
-        """First Ctrl-C (or SIGTERM): finish the step, save, stop. Second: stop at once."""
+        """First Ctrl-C (or SIGTERM): finish the step, save, stop. Second: stop at once.
+
+        A launcher passes on to its processes the Ctrl-C that the terminal has sent them already: the echo does not count.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -251,8 +257,16 @@ class _Session:
         def first(number: int, frame: Any) -> None:
             self.reporter.facts(["stopping after this step; press Ctrl-C again to stop at once"])
             trainer.request_stop()
-            signal.signal(signal.SIGINT, old[signal.SIGINT])
-            signal.signal(signal.SIGTERM, old[signal.SIGTERM])
+            asked = time.monotonic()
+            for each in old:
+                signal.signal(each, lambda *given: second(asked, *given))
+
+        def second(asked: float, number: int, frame: Any) -> None:
+            if world() > 1 and time.monotonic() - asked < ECHO:
+                return
+            for each, handler in old.items():
+                signal.signal(each, handler)
+            signal.raise_signal(number)
 
         old = {number: signal.signal(number, first) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

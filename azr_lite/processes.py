@@ -10,6 +10,8 @@ With one process everything here is the identity, and loads no torch.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -137,6 +139,8 @@ def peers(path: Path) -> Iterator[None]:
     except RuntimeError as error:  # gloo raises it plain, NCCL a subclass
         if world() == 1 or not _is_lost(error):
             raise
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher sends it to those left; this one ends by itself, and says why
         saved = sorted((int(p.parent.name.split("-")[1]) for p in path.glob("checkpoint-*/whole.json")), reverse=True)
         kept = f"nothing before checkpoint-{saved[0]} is lost" if saved else "it had saved nothing yet"
         raise TrainingError(f"another process of this run died (look above for its reason); {kept}: azr-lite resume {path}") from error
