@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from azr_lite.checkpoints import cut_by, last_whole_checkpoint
 from azr_lite.config import Config
 from azr_lite.environment import describe_environment, quiet_libraries
 from azr_lite.errors import ConfigError
@@ -72,6 +73,7 @@ def resume(path: str | Path, **overrides: Any) -> RunResult:
         raise ConfigError(f"a resumed run keeps its settings, so {', '.join(foreign)} cannot change; start a new run instead")
     config = config.replace(output_dir=str(path), **overrides)
     facts = _meet(config)
+    _check_kind(by_main(lambda: last_whole_checkpoint(directory.path)))
     by_main(lambda: directory.save_config(config))
     return _Session(config, directory, facts).play()
 
@@ -80,6 +82,16 @@ def resolve(config: Config | str, **overrides: Any) -> Config:
     """The complete, checked configuration; an empty output_dir becomes ``runs/PRESET-seedSEED``."""
     resolved = preset(config, **overrides) if isinstance(config, str) else config.replace(**overrides)
     return resolved if resolved.output_dir else resolved.replace(output_dir=f"runs/{resolved.preset}-seed{resolved.seed}")
+
+
+def _check_kind(checkpoint: Path | None) -> None:
+    """ConfigError where a checkpoint of one way of keeping weights is to be read by another; their number may change."""
+    if checkpoint is not None and (was := cut_by(checkpoint)) != sharding():
+        ways = {"": "whole weights on each process", "FSDP": "fsdp2.yaml", "DeepSpeed": "zero3.yaml"}
+        raise ConfigError(
+            f"{checkpoint} was written with {ways[was]} and this run was started with {ways[sharding()]}, which cannot read its moments; resume "
+            f"as it was started (any number of processes), or start a new run from its weights: --model {checkpoint}"
+        )
 
 
 def _meet(config: Config) -> list[str]:
@@ -129,7 +141,7 @@ class _Session:
 
     def _build(self, executor: Executor) -> SelfPlayTrainer:
         from azr_lite.models import load_policy
-        from azr_lite.trainer import ShardedExecutor, build_trainer, last_whole_checkpoint
+        from azr_lite.trainer import ShardedExecutor, build_trainer
 
         c = self.config
         policy = load_policy(c)

@@ -155,3 +155,18 @@ def test_a_broken_connection_is_one_sentence_and_other_errors_stay(launched, tmp
     launched(1)
     with pytest.raises(RuntimeError, match="Broken pipe"), peers(tmp_path):
         raise RuntimeError("Broken pipe")
+
+
+def test_a_checkpoint_is_read_only_by_the_kind_that_wrote_it(launched, tmp_path):
+    from azr_lite.checkpoints import seal
+    from azr_lite.rundir import RunDir
+
+    path = tmp_path / "run"
+    RunDir.create(preset("nano", output_dir=str(path)), {})
+    checkpoint = path / "checkpoint-4"
+    checkpoint.mkdir()
+    (checkpoint / "pytorch_model_fsdp.bin").write_text("pieces")
+    seal(checkpoint, {})
+    with pytest.raises(ConfigError, match=r"written with fsdp2\.yaml.*started with whole weights"):
+        azr_lite.resume(path, steps=99)
+    assert RunDir.open(path).config().steps == 50, "refused, but the settings were changed"

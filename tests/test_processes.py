@@ -1,7 +1,7 @@
 """The whole loop on two real processes: the same run as one, resumable by one, and clear when a process dies.
 
 Comes in: ``torchrun -m azr_lite run --preset nano`` with two CPU processes (gloo).  Goes out: claims about the files it leaves.
-Not covered: GPUs, NCCL, FSDP, DeepSpeed (accelerate has none of them on a CPU); the update alone (test_trainer_processes.py).
+FSDP2 runs too, over gloo (tests/fsdp_on_cpu.py). Not covered: GPUs, NCCL, DeepSpeed; the update alone (test_trainer_processes.py).
 
 Exactly equal to a run on one process: tasks, rollouts, rewards, buffers, evaluations (the nano sampler draws on one process).
 Equal up to rounding: weights, loss and gradient norm, since gradients are summed in another order. The logged entropy is not
@@ -23,6 +23,7 @@ import pytest
 
 import azr_lite
 from azr_lite.checkpoints import is_whole, last_whole_checkpoint, step_of
+from tests.fsdp_on_cpu import without_sampler
 from tests.test_loop import lines
 
 ROOT = Path(__file__).parents[1]
@@ -43,12 +44,12 @@ TINY = {
 }
 
 
-def start(*words, world=2):
+def start(*words, module="azr_lite", **variables):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    launch = ["-m", "torch.distributed.run", f"--nproc_per_node={world}", f"--master_port={port}", "-m", "azr_lite"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}", "-m", module]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true", **variables}
     return subprocess.Popen(
         [sys.executable, *launch, *map(str, words)], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -197,3 +198,44 @@ def test_ctrl_c_reaches_all_processes_and_the_launcher_and_still_saves(tmp_path)
     assert summary["steps"] == len(lines(path, "metrics.jsonl")) < 500, printed
     assert step_of(last_whole_checkpoint(path)) == summary["steps"] * UPDATES
     assert "azr-lite resume" in printed
+
+
+def launcher_variables():
+    """What accelerate's launcher sets for fsdp2.yaml (float32 arithmetic, so that rounding does not hide anything)."""
+    from accelerate.commands import launch
+    from accelerate.utils.launch import prepare_multi_gpu_env
+
+    from azr_lite.processes import launch_file
+
+    words = ["--config_file", str(launch_file("fsdp2")), "--num_processes", "2", "--mixed_precision", "no", "x.py"]
+    args, _, _ = launch._validate_launch_command(launch.launch_command_parser().parse_args(words))
+    found = prepare_multi_gpu_env(args)
+    return {name: value for name, value in found.items() if name.startswith(("FSDP_", "ACCELERATE_")) and os.environ.get(name) != value}
+
+
+@pytest.mark.slow
+def test_weights_cut_by_fsdp_learn_the_same(tmp_path, monkeypatch):
+    """Self-test, sampling, update, saving and resuming with FSDP2 give the run of one process with whole weights."""
+    settings = {"max_reply_tokens": 32}
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    variables = {**launcher_variables(), "ACCELERATE_USE_CPU": "false"}
+    words = run_words(cut, **settings, steps=1)
+    del words[words.index("--device") : words.index("cpu") + 1]  # auto: there is none
+    for arguments in (words, ["resume", cut, "--steps", 2]):
+        status, printed = finish(start(*arguments, module="tests.fsdp_on_cpu", **variables))
+        assert status == 0, printed
+        assert "weights cut over them by FSDP" in printed
+    monkeypatch.setattr(azr_lite.trainer, "build_trainer", azr_lite.trainer.build_trainer)  # put back after the next line
+    without_sampler()
+    azr_lite.run("nano", output_dir=str(whole), **{**TINY, **settings})
+    assert (cut / "rollouts.jsonl").read_bytes() == (whole / "rollouts.jsonl").read_bytes()
+    assert (cut / "eval/step-2.jsonl").read_bytes() == (whole / "eval/step-2.jsonl").read_bytes()
+    for a, b in zip(lines(cut, "metrics.jsonl"), lines(whole, "metrics.jsonl"), strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], abs=1e-5)
+        assert a["grad_norm"] == pytest.approx(b["grad_norm"], abs=1e-5)
+        assert a["grad_norm"] > 0.01
+    from safetensors.torch import load_file
+
+    a, b = (load_file(path / "checkpoint-4" / "model.safetensors") for path in (cut, whole))
+    assert a.keys() - b.keys() <= {"lm_head.weight"}  # tied to the embedding; FSDP writes both
+    assert max(float((a[key] - b[key]).abs().max()) for key in b) < 1e-5
