@@ -27,7 +27,7 @@ from trl.trainer.utils import split_tensor_dict
 from azr_lite.arguments import training_arguments
 from azr_lite.checkpoints import drop_old, last_whole_checkpoint, load_state, seal
 from azr_lite.config import Config
-from azr_lite.distributed import ShardedExecutor, rows_of_rank
+from azr_lite.distributed import ShardedExecutor, keep_precision, rows_of_rank
 from azr_lite.errors import TrainingError
 from azr_lite.generation import Codec, Generation, Sampler
 from azr_lite.models import Policy
@@ -93,6 +93,7 @@ class SelfPlayTrainer(Generation, GRPOTrainer):
             train_dataset=placeholder,
             peft_config=policy.peft_config,
         )
+        keep_precision(self.accelerator)
         self.model.train()  # once run in eval mode on a CPU, bitsandbytes' 4-bit layers pass no gradient; there is no dropout anyway
         for parameter in self.model.parameters():  # TRL rounds adapters over a 4-bit base to bfloat16; small updates would vanish
             if parameter.requires_grad:

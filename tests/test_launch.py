@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -71,6 +72,11 @@ def test_fsdp2_becomes_the_plugin_that_is_meant(monkeypatch):
     assert str(plugin.mixed_precision_policy.param_dtype) == "torch.bfloat16"
     assert type(plugin.cpu_offload).__name__ == "OffloadPolicy"  # the base class: offloads nothing
     assert processes.sharding() == "FSDP"
+    from azr_lite.distributed import keep_precision
+
+    keep_precision(SimpleNamespace(state=SimpleNamespace(fsdp_plugin=plugin)))  # log-probabilities must not be rounded to 16 bits
+    policy = plugin.mixed_precision_policy
+    assert (str(policy.param_dtype), str(policy.reduce_dtype), policy.output_dtype) == ("torch.bfloat16", "torch.float32", None)
 
 
 def test_launch_file_prints_a_path_or_the_known_names(capsys):
