@@ -1,7 +1,7 @@
 """Our settings in TRL's words.
 
 Comes in: a `Config` and the loaded `Policy`.  Goes out: a `GRPOConfig`.
-Not covered: what the settings mean (`config.py`); FSDP and DeepSpeed, which accelerate's launcher brings along.
+Not covered: what the settings mean (`config.py`); FSDP and DeepSpeed, which accelerate's launcher brings along (`processes.py`).
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ def training_arguments(config: Config, policy: Policy, run_dir: Path) -> GRPOCon
         max_grad_norm=config.max_grad_norm,
         gradient_checkpointing=config.gradient_checkpointing,
         disable_dropout=True,
+        ddp_find_unused_parameters=False,  # split roles touch the idle adapter (`adapters.SplitRoles.touch`)
         # watching and saving
         logging_steps=1,
         logging_nan_inf_filter=False,

@@ -43,6 +43,13 @@ def last_whole_checkpoint(run_dir: str | Path) -> Path | None:
     return next((path for path in _newest_first(Path(run_dir)) if is_whole(path)), None)
 
 
+def cut_by(checkpoint: Path) -> str:
+    """``FSDP`` or ``DeepSpeed`` where that wrote the weights and moments (nobody else can read the moments then), else empty."""
+    if list(checkpoint.glob("pytorch_model_fsdp*")):
+        return "FSDP"
+    return "DeepSpeed" if (checkpoint / "latest").exists() else ""
+
+
 def drop_old(run_dir: str | Path, keep: int, also: Path | None = None) -> None:
     """Delete all but the `keep` newest whole checkpoints (and `also`, the best one); folders cut short by a kill go too."""
     whole = [path for path in _newest_first(Path(run_dir)) if is_whole(path)]

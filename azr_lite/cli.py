@@ -142,6 +142,14 @@ def plan_verb(words: list[str]) -> int:
     return 0
 
 
+def launch_file_verb(words: list[str]) -> int:
+    """Where a launch file for accelerate lies: azr-lite launch-file ddp|fsdp2|zero3."""
+    from azr_lite.processes import launch_file
+
+    print(launch_file(" ".join(words)))
+    return 0
+
+
 def doctor_verb(words: list[str]) -> int:
     """What this machine offers: azr-lite doctor [--sandbox] (with --sandbox: attack the sandbox and count leaks)."""
 
@@ -296,6 +304,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "run": run_verb,
     "resume": resume_verb,
     "plan": plan_verb,
+    "launch-file": launch_file_verb,
     "doctor": doctor_verb,
     "bench": bench_verb,
 }
@@ -330,7 +339,7 @@ def _take_value(words: list[str], flag: str) -> tuple[str | None, list[str]]:
 
 def _overview() -> str:
     lines = ["azr-lite: Absolute Zero self-play", ""]
-    lines += [f"  {name:8s} {function.__doc__.splitlines()[0]}" for name, function in VERBS.items()]
+    lines += [f"  {name:12s} {function.__doc__.splitlines()[0]}" for name, function in VERBS.items()]
     return "\n".join([*lines, "", "azr-lite VERB --help explains each."])
 
 

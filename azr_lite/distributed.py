@@ -6,10 +6,12 @@ Not covered: gradients (DDP), sampling (`trainer.py`). With one process everythi
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from accelerate import PartialState
+import torch
+from accelerate import Accelerator, PartialState
 from accelerate.utils import gather_object
 
 from azr_lite.triplet import Rollout
@@ -45,6 +47,18 @@ def _dealt(jobs: Sequence[Any], work: Callable[[Sequence[Any]], list[Any]]) -> l
             raise failed
         found |= zip(range(rank, len(jobs), state.num_processes), own, strict=True)
     return [found[i] for i in range(len(jobs))]
+
+
+def keep_precision(accelerator: Accelerator) -> None:
+    """FSDP2: sum gradients in float32, and leave outputs as they are.
+
+    accelerate casts what is trained to float32 masters and computes in bfloat16 (accelerate/utils/fsdp_utils.py), as wanted; but
+    its policy also sums gradients in bfloat16, and rounds what the model returns, so our float32 log-probabilities, to it.
+    """
+    plugin = getattr(accelerator.state, "fsdp_plugin", None)
+    policy = plugin.mixed_precision_policy if plugin is not None and plugin.fsdp_version == 2 else None
+    if policy is not None:
+        plugin.mixed_precision_policy = dataclasses.replace(policy, reduce_dtype=torch.float32, output_dtype=None)
 
 
 def rows_of_rank(rollouts: Sequence[Rollout], updates: int, micro: int, rank: int, world: int, by_role: bool = False) -> list[Rollout]:

@@ -7,7 +7,6 @@ Not covered: the algorithm (`selfplay.py`), the update (`trainer.py`), the files
 from __future__ import annotations
 
 import json
-import os
 import signal
 import threading
 import time
@@ -17,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from azr_lite.checkpoints import cut_by, last_whole_checkpoint
 from azr_lite.config import FREE, Config
 from azr_lite.environment import describe_environment, quiet_libraries
 from azr_lite.errors import ConfigError
@@ -24,6 +24,7 @@ from azr_lite.evaluation.games import Item, compare_paired, evaluate_games, held
 from azr_lite.longrun import Watch, foreign_settings, refuse_foreign_copy, standing_run
 from azr_lite.metrics import mean
 from azr_lite.presets import preset
+from azr_lite.processes import by_main, check_processes, is_main, join, leave, peers, sharding, workers, world
 from azr_lite.progress import Reporter
 from azr_lite.prompts import get_style
 from azr_lite.rundir import RunDir, write_json, write_text
@@ -39,6 +40,9 @@ HELD_OUT_SEED = 20505
 
 CURVES = {"reply tokens": ("solve/", "/tokens"), "tasks' solve rate": ("propose/", "/solve_rate"), "valid proposals": ("propose/", "/ok")}
 """What the end of a run shows beside held-out accuracy: beginnings and ends of metrics' names, averaged over task types."""
+
+ECHO = 3.0
+"""Seconds within which a second signal is the launcher's echo of the first."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,13 @@ def run(config: Config | str = "nano", *, go_on: bool = False, **overrides: Any)
     InfrastructureError, TrainingError: each with one sentence.
     """
     resolved = resolve(config, **overrides)
-    if go_on and standing_run(resolved, Reporter(resolved, quiet=not _is_main())):
+    facts = _meet(resolved)
+    if go_on and by_main(lambda: standing_run(resolved, Reporter(resolved))):
         return _go_on(resolved)
     if not go_on:
-        refuse_foreign_copy(resolved)
-    directory = RunDir.create(resolved, {"environment": describe_environment()})
-    return _Session(resolved, directory).play()
+        by_main(lambda: refuse_foreign_copy(resolved))
+    by_main(lambda: RunDir.create(resolved, {"environment": describe_environment()}).path)
+    return _Session(resolved, RunDir(Path(resolved.output_dir)), facts).play()
 
 
 def resume(path: str | Path, **overrides: Any) -> RunResult:
@@ -77,8 +82,10 @@ def resume(path: str | Path, **overrides: Any) -> RunResult:
     if foreign := foreign_settings(old, config):
         raise ConfigError(f"a resumed run keeps its settings, so {', '.join(foreign)} cannot change; start a new run instead")
     config = config.replace(output_dir=str(path))
-    directory.save_config(config)
-    return _Session(config, directory).play()
+    facts = _meet(config)
+    _check_kind(by_main(lambda: last_whole_checkpoint(directory.path)))
+    by_main(lambda: directory.save_config(config))
+    return _Session(config, directory, facts).play()
 
 
 def _go_on(config: Config) -> RunResult:
@@ -90,43 +97,71 @@ def _go_on(config: Config) -> RunResult:
     return resume(config.output_dir, **{name: getattr(config, name) for name in FREE})
 
 
-def _is_main() -> bool:
-    return int(os.environ.get("RANK", "0")) == 0
-
-
 def resolve(config: Config | str, **overrides: Any) -> Config:
     """The complete, checked configuration; an empty output_dir becomes ``runs/PRESET-seedSEED``."""
     resolved = preset(config, **overrides) if isinstance(config, str) else config.replace(**overrides)
     return resolved if resolved.output_dir else resolved.replace(output_dir=f"runs/{resolved.preset}-seed{resolved.seed}")
 
 
+def _check_kind(checkpoint: Path | None) -> None:
+    """ConfigError where a checkpoint of one way of keeping weights is to be read by another; their number may change."""
+    if checkpoint is not None and (was := cut_by(checkpoint)) != sharding():
+        ways = {"": "whole weights on each process", "FSDP": "fsdp2.yaml", "DeepSpeed": "zero3.yaml"}
+        raise ConfigError(
+            f"{checkpoint} was written with {ways[was]} and this run was started with {ways[sharding()]}, which cannot read its moments; resume "
+            f"as it was started (any number of processes), or start a new run from its weights: --model {checkpoint}"
+        )
+
+
+def _meet(config: Config) -> list[str]:
+    """Check how the run was started and meet its other processes, before anything is written or loaded."""
+    facts = check_processes(config)
+    quiet_libraries()
+    join(config)
+    return facts
+
+
 class _Session:
     """One process's work on one run."""
 
-    def __init__(self, config: Config, directory: RunDir) -> None:
+    def __init__(self, config: Config, directory: RunDir, facts: list[str]) -> None:
         self.config, self.directory = config, directory
-        self.main = _is_main()
+        self.main = is_main()
         self.reporter = Reporter(config, quiet=not self.main)
+        self.reporter.facts(facts)
         self.started = time.perf_counter()
         self.watch = Watch(config, directory.path, self.reporter, self.main)
 
     def play(self) -> RunResult:
         """Load, test, evaluate, seed, train, evaluate, sum up."""
-        quiet_libraries()
         c = self.config
-        with Executor(Limits(cpu_s=c.cpu_seconds, memory_mb=c.memory_mb), workers=c.workers or None, allow_weak=c.allow_weak) as executor:
+        limits = Limits(cpu_s=c.cpu_seconds, memory_mb=c.memory_mb)
+        with Executor(limits, workers=workers(c), allow_weak=c.allow_weak) as executor, peers(self.directory.path):
             trainer = self._build(executor)
             problems = held_out_problems(c.model, c.task_types, c.eval_problems, HELD_OUT_SEED)
-            before = self._evaluate(trainer, problems, "before")
-            self._seed(trainer)
+            if sharding():  # weights are cut, and can be sampled from, inside `train` only
+                trainer.on_begin = lambda: self._begin(trainer, problems)
+            else:
+                self._begin(trainer, problems)
             self._train(trainer, problems)
             after = self._evaluate(trainer, problems, f"step-{trainer.steps_done}")
-            return self._finish(trainer, before, after)
+            result = self._finish(trainer, self.before, after)
+            leave()
+            return result
+
+    def _begin(self, trainer: SelfPlayTrainer, problems: list[Any]) -> None:
+        """Once, before the first step: self-test, evaluation of the untrained policy, seeds."""
+        if self.config.self_test:
+            from azr_lite.selftest import self_test
+
+            zero = sharding() == "DeepSpeed"  # whose parameters are empty between two passes
+            self.reporter.facts(["the learning self-test is left out under DeepSpeed" if zero else self_test(trainer).sentence])
+        self.before = self._evaluate(trainer, problems, "before")
+        self._seed(trainer)
 
     def _build(self, executor: Executor) -> SelfPlayTrainer:
         from azr_lite.models import load_policy
-        from azr_lite.selftest import self_test
-        from azr_lite.trainer import ShardedExecutor, build_trainer, last_whole_checkpoint
+        from azr_lite.trainer import ShardedExecutor, build_trainer
 
         c = self.config
         policy = load_policy(c)
@@ -136,7 +171,8 @@ class _Session:
         )
         if self.main:
             sandbox = {"level": executor.level.name, "layers": executor.layers}
-            self.directory.save_info({**self.directory.info(), "sandbox": sandbox, "model": {"name": c.model, "choices": policy.reasons}})
+            model = {"name": c.model, "choices": policy.reasons}
+            self.directory.save_info({**self.directory.info(), "processes": world(), "sandbox": sandbox, "model": model})
         reserved, sampler = None, None
         if c.model == "nano":
             from azr_lite.nano.heldout import is_reserved as reserved
@@ -144,12 +180,10 @@ class _Session:
 
             sampler = NanoSampler(policy.model, policy.tokenizer.eos_token_id, policy.tokenizer.pad_token_id, c.max_reply_tokens)
         self.selfplay = SelfPlay(c, style, ShardedExecutor(executor), reserved=reserved)
-        self.checkpoint = last_whole_checkpoint(self.directory.path)
+        self.checkpoint = by_main(lambda: last_whole_checkpoint(self.directory.path))
         note = lambda line: self.reporter.facts([line])  # noqa: E731
         trainer = build_trainer(c, policy, style, self.selfplay, self.directory.path, on_step=self._on_step, note=note, sampler=sampler)
         self.selfplay.count_tokens = trainer.count_tokens
-        if c.self_test:
-            self.reporter.facts([self_test(trainer).sentence])
         return trainer
 
     @property
@@ -195,10 +229,11 @@ class _Session:
         if not problems:
             return []
         path = self.directory.path / "eval" / f"{name}.jsonl"
-        if path.exists():
-            kept = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-            self.watch.budget.evaluation_s = max(self.watch.budget.evaluation_s, kept.get("seconds", 0.0))
-            return [Item(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+        known = by_main(lambda: path.read_text(encoding="utf-8") if path.exists() else None)
+        if known is not None:
+            seconds = by_main(lambda: json.loads(path.with_suffix(".json").read_text(encoding="utf-8")).get("seconds", 0.0))
+            self.watch.budget.evaluation_s = max(self.watch.budget.evaluation_s, seconds)
+            return [Item(**json.loads(line)) for line in known.splitlines()]
         began = time.perf_counter()
         with trainer.greedy():
             items = evaluate_games(trainer.generate, problems, self.selfplay.style, self.selfplay.rules, self.selfplay.verifier)
@@ -218,6 +253,14 @@ class _Session:
         return items
 
     def _finish(self, trainer: SelfPlayTrainer, before: list[Item], after: list[Item]) -> RunResult:
+        summary = by_main(lambda: self._summary(trainer, before, after))
+        if self.main:
+            self.directory.save_summary(summary)
+        self.watch.push()
+        self.reporter.table(summary, self.directory.path)
+        return RunResult(self.directory.path, summary)
+
+    def _summary(self, trainer: SelfPlayTrainer, before: list[Item], after: list[Item]) -> dict[str, Any]:
         timing = list(self.directory.read("timing.jsonl")) if (self.directory.path / "timing.jsonl").exists() else []
         stages = {name: round(sum(line[name] for line in timing), 3) for name in (timing[0] if timing else {}) if name != "step"}
         summary: dict[str, Any] = {
@@ -233,11 +276,7 @@ class _Session:
         summary["curves"] = self._curves()
         if before:
             summary |= {"before": summarize(before), "after": summarize(after), "gain": compare_paired(before, after)}
-        if self.main:
-            self.directory.save_summary(summary)
-        self.watch.push()
-        self.reporter.table(summary, self.directory.path)
-        return RunResult(self.directory.path, summary)
+        return summary
 
     def _curves(self) -> dict[str, list[list[float]]]:
         """[step, value] of what the end of a run shows: held-out accuracy, and over training length and success of replies."""
@@ -256,7 +295,10 @@ class _Session:
 
     @contextmanager
     def _interruptible(self, trainer: SelfPlayTrainer) -> Iterator[None]:
-        """First Ctrl-C (or SIGTERM): finish the step, save, stop. Second: stop at once."""
+        """First Ctrl-C (or SIGTERM): finish the step, save, stop. Second: stop at once.
+
+        A launcher passes on to its processes the Ctrl-C that the terminal has sent them already: the echo does not count.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -264,8 +306,16 @@ class _Session:
         def first(number: int, frame: Any) -> None:
             self.reporter.facts(["stopping after this step; press Ctrl-C again to stop at once"])
             trainer.request_stop()
-            signal.signal(signal.SIGINT, old[signal.SIGINT])
-            signal.signal(signal.SIGTERM, old[signal.SIGTERM])
+            asked = time.monotonic()
+            for each in old:
+                signal.signal(each, lambda *given: second(asked, *given))
+
+        def second(asked: float, number: int, frame: Any) -> None:
+            if world() > 1 and time.monotonic() - asked < ECHO:
+                return
+            for each, handler in old.items():
+                signal.signal(each, handler)
+            signal.raise_signal(number)
 
         old = {number: signal.signal(number, first) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

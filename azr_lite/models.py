@@ -86,6 +86,8 @@ def _load(config: Config, precision: Precision) -> tuple[PreTrainedModel, PreTra
 
 
 def _load_options(config: Config, precision: Precision) -> dict[str, Any]:
+    # Always read into the memory of the CPU. Under fsdp2.yaml only the first process of a machine reads them at all (the others hold
+    # empty tensors, provided they have met: `processes.join`), and each GPU is handed its pieces when training begins.
     if config.tuning != "qlora":
         return {"dtype": precision.weights}
     if importlib.util.find_spec("bitsandbytes") is None:

@@ -199,7 +199,10 @@ _ALL = [
             "tuning": ("qlora", "weights of 5.6 instead of 15 GB"),
             **_small(4, 16, 1024, "room to think; twice the 0.5B rung's"),
             "micro_batch_size": (2, "two sequences of 3,000 tokens"),
-            "generation_chunk": (32, "64 prompts of 1,000 tokens, read at once, would need 23.5 of 22 usable GB (azr-lite plan); 32 need 15"),
+            "generation_chunk": (
+                32,
+                "64 prompts of 1,000 tokens, read at once, would need 23.5 of 22 usable GB (azr-lite plan); 32 need 15",
+            ),
         },
     ),
     Preset(

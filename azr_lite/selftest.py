@@ -70,7 +70,7 @@ def self_test(trainer: SelfPlayTrainer) -> SelfTestResult:
 def _update(trainer: SelfPlayTrainer, advantage: float) -> tuple[float, float]:
     """One step on one reply, with growing learning rates until the change can be told from rounding."""
     noise = NOISE[torch.bfloat16 if trainer.args.bf16 else torch.float16 if trainer.args.fp16 else torch.float32]
-    trained = [p for p in trainer.model.parameters() if p.requires_grad]
+    trained = _trained(trainer)
     weights = [p.detach().clone() for p in trained]
     batch = _batch(trainer, advantage)
     trainer.compute_loss(trainer.model, batch).backward()
@@ -78,10 +78,12 @@ def _update(trainer: SelfPlayTrainer, advantage: float) -> tuple[float, float]:
     before, moved, base = _log_probability(trainer, batch), 0.0, trainer.args.learning_rate
     for rate in [base * factor for factor in FACTORS if factor == 1 or base * factor <= LARGEST]:
         optimizer_class(trained, **{**options, "lr": rate, "weight_decay": 0.0}).step()
+        _gather_anew(trainer)
         moved = _log_probability(trainer, batch) - before
         with torch.no_grad():
             for parameter, weight in zip(trained, weights, strict=True):
                 parameter.copy_(weight)
+        _gather_anew(trainer)
         if abs(moved) > noise or not math.isfinite(moved):
             break
     for parameter in trained:
@@ -90,6 +92,20 @@ def _update(trainer: SelfPlayTrainer, advantage: float) -> tuple[float, float]:
         what = "changes nothing" if math.isfinite(moved) else f"makes a log-probability {moved}"
         raise TrainingError(f"the learning self-test failed: a learning rate of {rate:g} {what}; try dtype='float32' or another tuning")
     return moved, rate
+
+
+def _trained(trainer: SelfPlayTrainer) -> list[torch.nn.Parameter]:
+    """What the optimiser moves. Under FSDP the model itself shows pieces at one time and gathered copies at another."""
+    if trainer.optimizer is not None:
+        return [p for group in trainer.optimizer.param_groups for p in group["params"] if p.requires_grad]
+    return [p for p in trainer.model.parameters() if p.requires_grad]
+
+
+def _gather_anew(trainer: SelfPlayTrainer) -> None:
+    """FSDP keeps the copies that a forward pass gathered for a backward pass; here they would be of other weights."""
+    for module in trainer.model.modules():
+        if hasattr(module, "reshard"):
+            module.reshard()
 
 
 def _batch(trainer: SelfPlayTrainer, advantage: float) -> dict[str, torch.Tensor]:

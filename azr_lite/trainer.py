@@ -29,7 +29,7 @@ from azr_lite.arguments import training_arguments
 from azr_lite.budget import Budget
 from azr_lite.checkpoints import abandon, drop_old, last_whole_checkpoint, load_state, seal, size_of, writing_failed
 from azr_lite.config import Config
-from azr_lite.distributed import ShardedExecutor, rows_of_rank
+from azr_lite.distributed import ShardedExecutor, keep_precision, rows_of_rank
 from azr_lite.errors import TrainingError
 from azr_lite.generation import Codec, Generation, Sampler
 from azr_lite.memory import Healing, in_halves, is_out_of_memory
@@ -101,6 +101,7 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
         self.split = SplitRoles(self.model, policy.peft_config) if config.roles == "split" else None
         if self.use_vllm and policy.peft_config is not None:
             protect_frozen_weights(self.model, self.vllm_generation)
+        keep_precision(self.accelerator)
         self.model.train()  # once run in eval mode on a CPU, bitsandbytes' 4-bit layers pass no gradient; there is no dropout anyway
         for parameter in self.model.parameters():  # TRL rounds adapters over a 4-bit base to bfloat16; small updates would vanish
             if parameter.requires_grad:
@@ -118,6 +119,8 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
         """Never dropped, however many newer ones there are."""
         self.on_saved: Callable[[], None] = lambda: None
         """Called on every process when a checkpoint is whole."""
+        self.on_begin: Callable[[], None] | None = None
+        """Called once inside `train`, before the first step, when the weights are where they stay."""
         self._entropies_BT: torch.Tensor | None = None
         self._sampled_BT: torch.Tensor | None = None
         self._update_logs: list[dict[str, float]] = []
@@ -356,6 +359,8 @@ class _Boundary(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         state.save_steps = args.save_steps  # a resumed state brings the interval it was saved with
+        if self.trainer.on_begin is not None:
+            self.trainer.on_begin()
         self.trainer._clock.restart()
         if not self.trainer.budget.save_s:
             self.trainer.budget.expect_bytes(self.trainer._expected_bytes())

@@ -184,9 +184,7 @@ def test_the_cache_is_the_real_cache():
     model(input_ids=torch.ones(3, 7, dtype=torch.long), past_key_values=cache, use_cache=True)
     real = _bytes(x for layer in cache.layers for x in (layer.keys, layer.values))
     assert 3 * 7 * vram.cache_bytes_per_token(shape_of_config(model.config.to_dict()), e=4) == real
-    per_token = {
-        size: vram.cache_bytes_per_token(shape_of(f"Qwen/Qwen2.5-{size}")) / 1024 for size in ("0.5B", "1.5B", "3B", "7B", "14B")
-    }
+    per_token = {size: vram.cache_bytes_per_token(shape_of(f"Qwen/Qwen2.5-{size}")) / 1024 for size in ("0.5B", "1.5B", "3B", "7B", "14B")}
     assert per_token == {"0.5B": 12, "1.5B": 28, "3B": 36, "7B": 56, "14B": 192}
 
 

@@ -89,3 +89,12 @@ def test_every_test_and_switch_the_readme_names_exists():
     settings = {field.name for field in dataclasses.fields(Config)}
     deviations = readme.split("## Paper, upstream's code, and here")[1]
     assert set(re.findall(r"\(`(\w+)`[;)]", deviations)) <= settings | named
+
+
+def test_every_file_that_is_not_python_goes_into_the_wheel():
+    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["azr_lite"]
+    shipped = {path for pattern in patterns for path in (ROOT / "azr_lite").glob(pattern)}
+    listed = subprocess.run(["git", "ls-files", "azr_lite"], cwd=ROOT, capture_output=True, text=True, check=True)
+    other = {ROOT / line for line in listed.stdout.splitlines() if not line.endswith(".py")}
+    assert ROOT / "azr_lite" / "launch" / "fsdp2.yaml" in shipped
+    assert other <= shipped

@@ -1,0 +1,153 @@
+"""Being one of several processes: how many there must be, how they meet, what only the first does, what a death says.
+
+Comes in: a `Config`, and the variables that accelerate's launcher and torchrun set.  Goes out: facts to show, ConfigErrors
+before anything is loaded, and one sentence when another process of the run dies.
+Not covered: who trains which rows (`distributed.py`); what the fields of launch/*.yaml mean (accelerate's documentation).
+
+With one process everything here is the identity, and loads no torch.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from azr_lite.errors import AzrError, ConfigError, TrainingError
+
+if TYPE_CHECKING:
+    from azr_lite.config import Config
+
+T = TypeVar("T")
+
+FILES = Path(__file__).with_name("launch")
+
+PATIENCE = timedelta(minutes=30)
+"""How long a process waits for the others in one exchange. Longer than any honest wait (the slowest share of a step's replies, a
+slow disk); a dead process on the same machine is noticed at once by the launcher, one on another machine after this time."""
+
+
+def launch_file(name: str) -> Path:
+    """The path of a shipped launch file; ConfigError names the known ones."""
+    known = sorted(path.stem for path in FILES.glob("*.yaml"))
+    if name not in known:
+        raise ConfigError(f"there is no launch file {name!r}; choose one of: {', '.join(known)}")
+    return FILES / f"{name}.yaml"
+
+
+def world() -> int:
+    """Processes the launcher started for this run."""
+    return int(os.environ.get("WORLD_SIZE") or 1)
+
+
+def is_main() -> bool:
+    """The first process of all: the only one that writes files and speaks."""
+    return int(os.environ.get("RANK") or 0) == 0
+
+
+def sharding() -> str:
+    """``FSDP`` or ``DeepSpeed`` where the launcher wants weights cut over the processes, else empty."""
+    for name in ("FSDP", "DeepSpeed"):
+        if os.environ.get(f"ACCELERATE_USE_{name.upper()}", "").lower() in ("true", "1"):
+            return name
+    return ""
+
+
+def workers(config: Config) -> int | None:
+    """Fork servers of this process: as set, or its share of the machine's (None: the executor decides)."""
+    local = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+    if config.workers or local == 1:
+        return config.workers or None
+    return max(1, min(8, ((os.cpu_count() or 1) - 1) // local))
+
+
+def check_processes(config: Config) -> list[str]:
+    """Facts about how this run was started. ConfigError where it would not be the run that was asked for."""
+    cut, vllm = sharding(), config.generation != "transformers"
+    file = "fsdp2" if config.tuning == "full" else "ddp"
+    if config.processes and config.processes != world():
+        raise ConfigError(
+            f"this run wants {config.processes} processes and {world()} {'was' if world() == 1 else 'were'} started; start it with "
+            f"`accelerate launch --config_file $(azr-lite launch-file {file}) --num_processes {config.processes} -m azr_lite ...`, or set "
+            "processes=0 (without GPUs use torchrun: accelerate launch --cpu --num_processes 2 starts one process only)"
+        )
+    if cut and vllm and config.tuning != "full":
+        raise ConfigError(
+            f"tuning={config.tuning!r} with vLLM does not work under {cut}: vLLM cannot be handed adapters whose base is cut into pieces; "
+            "use ddp.yaml for adapters (azr-lite launch-file ddp)"
+        )
+    facts = [f"{world()} processes" + (f", weights cut over them by {cut}" if cut else ", each with a whole copy of the weights")]
+    if cut and not vllm:
+        facts.append(
+            f"generation='transformers' under {cut} gathers every layer anew for every token: expect it to be 10 to 50 times slower than "
+            "generation='vllm'"
+        )
+    return facts if world() > 1 or cut else []
+
+
+def join(config: Config) -> None:
+    """Meet the other processes. Before the model is loaded: only then does FSDP keep all but the first from reading the weights."""
+    if world() == 1 and not sharding():
+        return
+    from accelerate import PartialState
+
+    from azr_lite.precision import choose_precision
+
+    found = PartialState(cpu=choose_precision(config).device.type == "cpu", timeout=PATIENCE).num_processes
+    if found != world():
+        raise ConfigError(
+            f"the launcher started {world()} processes, but accelerate finds {found}; use torchrun or accelerate launch with azr-lite's files"
+        )
+
+
+def leave() -> None:
+    """Part from the other processes after a run that ended well."""
+    if world() > 1:
+        from accelerate import PartialState
+
+        PartialState().destroy_process_group()
+
+
+def by_main(work: Callable[[], T]) -> T:
+    """What `work` gives on the first process, on all; or its error, on all, so that none waits for one that has stopped."""
+    if world() == 1:
+        return work()
+    from accelerate.utils import broadcast_object_list
+
+    told: list = [None, None]
+    if is_main():
+        try:
+            told[0] = work()
+        except AzrError as error:
+            told[1] = error
+    value, failed = broadcast_object_list(told)
+    if failed is not None:
+        raise failed
+    return value
+
+
+@contextmanager
+def peers(path: Path) -> Iterator[None]:
+    """Turns the many errors of a broken connection into one sentence about the run in `path`."""
+    try:
+        yield
+    except RuntimeError as error:  # gloo raises it plain, NCCL a subclass
+        if world() == 1 or not _is_lost(error):
+            raise
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher sends it to those left; this one ends by itself, and says why
+        saved = sorted((int(p.parent.name.split("-")[1]) for p in path.glob("checkpoint-*/whole.json")), reverse=True)
+        kept = f"nothing before checkpoint-{saved[0]} is lost" if saved else "it had saved nothing yet"
+        raise TrainingError(f"another process of this run died (look above for its reason); {kept}: azr-lite resume {path}") from error
+
+
+def _is_lost(error: RuntimeError) -> bool:
+    from torch.distributed import DistError
+
+    words = ("connection closed by peer", "connection reset by peer", "connection refused", "broken pipe", "gloo", "nccl", "timed out")
+    return isinstance(error, DistError) or any(word in str(error).lower() for word in words)

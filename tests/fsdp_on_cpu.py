@@ -1,0 +1,34 @@
+"""The command line under FSDP2 on CPU processes: accelerate has FSDP for GPUs only, and is told that these are some.
+
+Started by torchrun in tests/test_processes.py, with the variables that `accelerate launch --config_file fsdp2.yaml` sets. The nano
+sampler, which reads whole weights, is replaced by transformers' generate.
+"""
+
+import os
+
+import torch
+
+import azr_lite.trainer
+
+
+def without_sampler():
+    build = azr_lite.trainer.build_trainer
+    azr_lite.trainer.build_trainer = lambda *args, sampler=None, **names: build(*args, **names)
+    return build
+
+
+if __name__ == "__main__":
+    from accelerate import PartialState
+    from accelerate.utils import DistributedType
+
+    from azr_lite.cli import main
+
+    def gloo(self, *_, **__):
+        if not torch.distributed.is_initialized():
+            torch.distributed.init_process_group("gloo")
+        return "gloo", DistributedType.MULTI_GPU
+
+    os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
+    PartialState._prepare_backend = gloo
+    without_sampler()
+    raise SystemExit(main())
