@@ -18,14 +18,20 @@ if TYPE_CHECKING:
     from azr_lite.tasks.base import Rules
 
 
-def _form(what: str, thought: str, *blocks: str) -> str:
-    """A whole reply to copy the form of: small models seldom manage a form that is only described."""
+def _form(other: str, thought: str, *blocks: str) -> str:
+    """A whole reply to copy the form of: small models seldom manage a form that is only described.
+
+    It must stand before the puzzle: what stands last they answer, or copy.
+    """
     answer = "\n".join(blocks)
     return (
-        f"Reply in this form: reasoning between {THINK} and {END_THINK}, then the result between {ANSWER} and {END_ANSWER}. {what}:\n\n"
-        f"{THINK}\n{thought}\n{END_THINK}\n{ANSWER}\n{answer}\n{END_ANSWER}\n\n"
-        f"Now reply to the puzzle above in the same form, with content of your own. The last line is {END_ANSWER}."
+        f"Write your reasoning between {THINK} and {END_THINK}, then the result between {ANSWER} and {END_ANSWER}. To show the form, here is "
+        f"a whole reply to another puzzle, {other}:\n\n{THINK}\n{thought}\n{END_THINK}\n{ANSWER}\n{answer}\n{END_ANSWER}"
     )
+
+
+YOURS = "Here is your puzzle."
+NOW = f"Reply in the form shown, for this puzzle: reasoning, {END_THINK}, then {ANSWER}, the {{}}, {END_ANSWER}."
 
 
 PROGRAM_RULES = """\
@@ -52,27 +58,24 @@ def _examples(references: Sequence[Triplet]) -> str:
     return "\n\n".join(_example(number, task) for number, task in enumerate(references, start=1))
 
 
-IDENTITY = ("def f(x):\n    return x", "'kiwi'")
-
-
-def _propose_pair(references: Sequence[Triplet], rules: Rules, game: str, advice: str, thought: str) -> str:
-    program, given = (references[0].program, references[0].input) if references else IDENTITY
+def _propose_pair(references: Sequence[Triplet], rules: Rules, game: str, advice: str) -> str:
     return "\n\n".join(
         (
             f"You set puzzles about Python programs. {game} Invent one new puzzle: a program and one input for it. A Python "
             "executor will run them to find the output; do not write the output yourself.",
+            _form(
+                "one that is far too simple",
+                "The program gives back what it gets. Any input will do.",
+                fence("python", "def f(x):\n    return x"),
+                fence("input", "'Hello world'"),
+            ),
             PROGRAM_RULES,
             f"Rules for the input:\n- {INPUT_RULE}\n- Program text at most {rules.max_program_chars} characters; input and output at most "
             f"{rules.max_value_chars} characters each.",
             f"What earns most: {advice} A puzzle that is always solved, or never solved, earns nothing. Make it different in kind from "
             "the examples, not a copy with other constants.",
             _examples(references),
-            _form(
-                f"For instance, the whole reply that invented {'example 1' if references else 'another puzzle'}",
-                thought,
-                fence("python", program),
-                fence("input", given),
-            ).replace("reply to the puzzle above", "invent your own puzzle and reply"),
+            "Now invent your own. " + NOW.format("```python block with your program and the ```input block with its argument list"),
         )
     )
 
@@ -83,7 +86,6 @@ def propose_deduction(*, references: Sequence[Triplet], rules: Rules) -> str:
         rules,
         "In this game a solver sees the program and the input and must work out the output.",
         "a solver should need several careful steps of reasoning to trace the program, and get it right only some of the time.",
-        "I want a program that must be followed line by line. This one does its work on the argument, and the input shows it.",
     )
 
 
@@ -93,7 +95,6 @@ def propose_abduction(*, references: Sequence[Triplet], rules: Rules) -> str:
         rules,
         "In this game a solver sees the program and the output and must find an input that produces it; any input that does counts.",
         "a solver should have to reason backwards through the program, so that an input is possible but not easy to find.",
-        "I want a program whose result does not give its argument away at once. This one can be undone by thinking it through backwards.",
     )
 
 
@@ -102,22 +103,23 @@ def propose_induction(*, program: str, rules: Rules) -> str:
     return "\n\n".join(
         (
             "You set puzzles about Python programs. In this game a solver sees some input/output pairs and a short message, and must "
-            f"write a program that behaves the same. Here is the program. Invent {count} inputs for it and the message.",
-            fence("python", program),
+            f"write a program that behaves the same. You get the program. Invent {count} inputs for it and the message.",
+            _form(
+                "with three inputs only, for a program that returns `len(x) * 2`",
+                "An empty list, a short one and a string show what it does; the message names the idea, not the code.",
+                fence("input", "[]"),
+                fence("input", "[4, 'a']"),
+                fence("input", "'kiwi'"),
+                fence("message", "Something about how much there is, and then as much again."),
+            ),
             f"Rules:\n- {INPUT_RULE}\n- Each of the {count} inputs goes in its own ```input block. Make them different from one another "
             "and let them show every branch of the program; the outputs must not all be equal.\n"
             f"- The solver sees the first {shown} pairs; the other {count - shown} are kept to check its program.\n"
             "- The message goes in one ```message block. It hints at what the program is for, in words. It must not contain code from "
             "the program.\n- Every input must run on the program without an error.",
             "What earns most: a puzzle that a solver gets right only some of the time. One that is always or never solved earns nothing.",
-            _form(
-                "For instance, a whole reply with three inputs, for a program that returns `len(x) * 2`",
-                "An empty list, a short one and a string show what it does; the message names the idea, not the code.",
-                fence("input", "[]"),
-                fence("input", "[4, 'a']"),
-                fence("input", "'kiwi'"),
-                fence("message", "Something about how much there is, and then as much again."),
-            ).replace("Now reply", f"Now write {count} inputs and one message: reply"),
+            f"{YOURS} Its program:\n\n{fence('python', program)}",
+            NOW.format(f"{count} ```input blocks and the ```message block"),
         )
     )
 
@@ -125,15 +127,16 @@ def propose_induction(*, program: str, rules: Rules) -> str:
 def solve_deduction(*, program: str, input: str) -> str:
     return "\n\n".join(
         (
-            "Here is a Python program and an input. Work out what `f` returns for these arguments. You cannot run it.",
-            fence("python", program),
-            fence("input", input),
-            "Write the returned value as one Python literal: no expressions, no function calls, strings in quotes.",
+            "You get a Python program and an input. Work out what `f` returns for these arguments. You cannot run it. Write the returned "
+            "value as one Python literal: no expressions, no function calls, strings in quotes.",
             _form(
-                "For instance, a whole reply to another puzzle, where `f(x)` returns `[x[0], len(x)]` and the input is `'kiwi'`",
+                "where `f(x)` returns `[x[0], len(x)]` and the input is `'kiwi'`",
                 "x is 'kiwi'. x[0] is 'k' and len(x) is 4, so the list is ['k', 4].",
                 fence("output", "['k', 4]"),
             ),
+            f"{YOURS} The program and the input:\n\n{fence('python', program)}",
+            fence("input", input),
+            NOW.format("```output block"),
         )
     )
 
@@ -141,16 +144,16 @@ def solve_deduction(*, program: str, input: str) -> str:
 def solve_abduction(*, program: str, output: str) -> str:
     return "\n\n".join(
         (
-            "Here is a Python program and a value that `f` returned. Find an input for which it returns exactly that value. There may "
-            "be several; any one is right.",
-            fence("python", program),
-            fence("output", output),
-            INPUT_RULE,
+            "You get a Python program and a value that `f` returned. Find an input for which it returns exactly that value. There may "
+            f"be several; any one is right. {INPUT_RULE}",
             _form(
-                "For instance, a whole reply to another puzzle, where `f(a, b)` returns `[a, a + b]` and the output was `[3, 10]`",
+                "where `f(a, b)` returns `[a, a + b]` and the output was `[3, 10]`",
                 "a must be 3. Then 3 + b is 10, so b is 7.",
                 fence("input", "3, 7"),
             ),
+            f"{YOURS} The program and its output:\n\n{fence('python', program)}",
+            fence("output", output),
+            NOW.format("```input block"),
         )
     )
 
@@ -161,16 +164,17 @@ def solve_induction(*, pairs: Sequence[tuple[str, str]], message: str, rules: Ru
     )
     return "\n\n".join(
         (
-            "Here are input/output pairs of a hidden Python program, and a message about it. Write a program that behaves the same. It "
+            "You get input/output pairs of a hidden Python program, and a message about it. Write a program that behaves the same. It "
             f"will be checked on {rules.induction_inputs - rules.induction_shown} further inputs that you do not see, so find the rule; do not list the pairs.",
-            f"Message: {message}",
-            shown,
-            PROGRAM_RULES,
             _form(
-                "For instance, a whole reply to another puzzle, with the pairs `2` to `5` and `10` to `21`",
+                "with the pairs `2` to `5` and `10` to `21`",
                 "Twice the input and one more: 2 * 2 + 1 is 5, 2 * 10 + 1 is 21.",
                 fence("python", "def f(x):\n    return 2 * x + 1"),
             ),
+            PROGRAM_RULES,
+            f"{YOURS} Message: {message}",
+            shown,
+            NOW.format("```python block with your program"),
         )
     )
 
