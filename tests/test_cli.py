@@ -5,6 +5,7 @@ import json
 import pytest
 
 from azr_lite.cli import main
+from azr_lite.presets import presets
 
 
 def test_dry_run_resolves_and_runs_nothing(tmp_path, capsys, monkeypatch):
@@ -51,3 +52,11 @@ def test_doctor_shows_the_sandbox_level(capsys):
     assert main(["doctor", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["sandbox"]["level"] in ("FULL", "KERNEL", "WEAK")
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_preset_resolves_without_network_or_gpu(name, capsys):
+    assert main(["run", "--preset", name, "--dry-run"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["preset"] == name
+    assert printed["output_dir"] == f"runs/{name}-seed0"

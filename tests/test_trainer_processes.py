@@ -4,7 +4,7 @@ Comes in: the same run on one CPU process and on two (torchrun, gloo).  Goes out
 exactly the same, parameters to rounding; and that statistics taken per process would be noticed.
 Not covered: GPUs, FSDP, DeepSpeed.
 
-The worker is this file itself: ``torchrun -m tests.test_trainer_processes FOLDER``.
+The worker is this file itself: ``torchrun -m tests.test_trainer_processes FOLDER shared|split``.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Broken(Jobs):
         return super().run_many(jobs)
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, roles: str) -> None:
     import torch
     from safetensors.torch import save_file
 
@@ -55,7 +55,17 @@ def main(folder: Path) -> None:
     from azr_lite.triplet import Rollout
     from tests.tiny import PLAIN, Scripted, sampled_script, tiny_config, tiny_policy, weigh
 
-    config = tiny_config(steps=2, updates_per_step=2, micro_batch_size=3, learning_rate=1e-3, entropy_coef=0.01, generation_chunk=2)
+    tuning = "lora" if roles == "split" else "full"
+    config = tiny_config(
+        steps=2,
+        updates_per_step=2 if roles == "shared" else 1,
+        micro_batch_size=3,
+        learning_rate=1e-3,
+        entropy_coef=0.01,
+        generation_chunk=2,
+        tuning=tuning,
+        roles=roles,
+    )
     script, log = sampled_script(config), []
     trainer: Any = None
 
@@ -78,7 +88,7 @@ def main(folder: Path) -> None:
         )
         return rows
 
-    trainer = build_trainer(config, tiny_policy(), PLAIN, Scripted(script_and_log), folder)
+    trainer = build_trainer(config, tiny_policy(tuning), PLAIN, Scripted(script_and_log), folder)
     trainer.train()
     world, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
     (folder / f"rank-{rank}.json").write_text(json.dumps({"world": world, "steps": log, "local_rows": len(trainer.rollouts)}))
@@ -88,13 +98,13 @@ def main(folder: Path) -> None:
         torch.distributed.destroy_process_group()
 
 
-def run(folder: Path, world: int) -> list[dict[str, Any]]:
+def run(folder: Path, world: int, roles: str = "shared") -> list[dict[str, Any]]:
     folder.mkdir()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     launch = ["-m", "torch.distributed.run", f"--nproc_per_node={world}", f"--master_port={port}"] if world > 1 else []
-    command = [sys.executable, *launch, "-m", "tests.test_trainer_processes", str(folder)]
+    command = [sys.executable, *launch, "-m", "tests.test_trainer_processes", str(folder), roles]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -145,5 +155,22 @@ def test_two_processes_end_with_the_parameters_of_one(runs: Any) -> None:
     assert max(float((weight - start[name]).abs().max()) for name, weight in one.items()) > 2e-3, "the weights hardly moved"
 
 
+def test_two_processes_train_two_adapters_as_one_does(tmp_path: Path) -> None:
+    """Each micro-batch passes through one adapter; DDP must neither wait for the other nor sum it wrongly."""
+    from safetensors.torch import load_file
+
+    for world in (1, 2):
+        run(tmp_path / str(world), world, "split")
+    one, *two = (load_file(tmp_path / path) for path in ("1/rank-0.safetensors", "2/rank-0.safetensors", "2/rank-1.safetensors"))
+    moved = {"default": 0.0, "proposer": 0.0}
+    for name, weight in one.items():
+        assert (two[0][name] == two[1][name]).all(), "the processes hold different weights"
+        assert float((two[0][name] - weight).abs().max()) < 2e-4
+        for adapter in moved:
+            if f"lora_B.{adapter}." in name:  # starts at zero
+                moved[adapter] = max(moved[adapter], float(weight.abs().max()))
+    assert min(moved.values()) > 1e-3, "an adapter hardly moved"
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])
