@@ -34,6 +34,7 @@ def quiet_libraries() -> None:
     }.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\..*|trl\..*")
+    warnings.filterwarnings("ignore", message="Could not find a config file in")  # peft, of a base that came from a file
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
