@@ -5,6 +5,7 @@ Not covered: everything else (`cli.py`).
 """
 
 from azr_lite.cli import main
+from azr_lite.processes import end
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(end(main()))

@@ -22,6 +22,7 @@ if __name__ == "__main__":
     from accelerate.utils import DistributedType
 
     from azr_lite.cli import main
+    from azr_lite.processes import end
 
     def gloo(self, *_, **__):
         if not torch.distributed.is_initialized():
@@ -31,4 +32,4 @@ if __name__ == "__main__":
     os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
     PartialState._prepare_backend = gloo
     without_sampler()
-    raise SystemExit(main())
+    raise SystemExit(end(main()))

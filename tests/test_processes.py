@@ -239,3 +239,13 @@ def test_weights_cut_by_fsdp_learn_the_same(tmp_path, monkeypatch):
     a, b = (load_file(path / "checkpoint-4" / "model.safetensors") for path in (cut, whole))
     assert a.keys() - b.keys() <= {"lm_head.weight"}  # tied to the embedding; FSDP writes both
     assert max(float((a[key] - b[key]).abs().max()) for key in b) < 1e-5
+
+
+def test_one_of_several_processes_ends_without_waiting_for_threads():
+    """A thread of gloo's that wakes while Python ends would abort a process whose run went well."""
+    code = (
+        "import atexit, sys; atexit.register(lambda: print('tidied')); from azr_lite.processes import end; print('said'); sys.exit(end(3))"
+    )
+    for world, printed in ((2, "said\n"), (1, "said\ntidied\n")):
+        done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "WORLD_SIZE": str(world)}, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (3, printed)

@@ -47,8 +47,7 @@ class Broken(Jobs):
         return super().run_many(jobs)
 
 
-def main(folder: Path, roles: str) -> None:
-    import torch
+def train(folder: Path, roles: str) -> None:
     from safetensors.torch import save_file
 
     from azr_lite.trainer import ShardedExecutor, build_trainer
@@ -94,8 +93,6 @@ def main(folder: Path, roles: str) -> None:
     (folder / f"rank-{rank}.json").write_text(json.dumps({"world": world, "steps": log, "local_rows": len(trainer.rollouts)}))
     weights = {name: p.detach().clone().contiguous() for name, p in trainer.accelerator.unwrap_model(trainer.model).named_parameters()}
     save_file(weights, str(folder / f"rank-{rank}.safetensors"))
-    if world > 1:
-        torch.distributed.destroy_process_group()
 
 
 def run(folder: Path, world: int, roles: str = "shared") -> list[dict[str, Any]]:
@@ -173,4 +170,8 @@ def test_two_processes_train_two_adapters_as_one_does(tmp_path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    from azr_lite.processes import end, leave
+
+    train(Path(sys.argv[1]), sys.argv[2])
+    leave()
+    end(0)
