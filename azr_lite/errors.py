@@ -35,3 +35,7 @@ class UnsafeError(SandboxError):
 
 class TrainingError(AzrError):
     """Training cannot go on without doing harm (a batch of the wrong size, a loss that is not finite)."""
+
+
+class EvaluationError(AzrError):
+    """An evaluation cannot be made: its questions, its scorer or its earlier results are missing or do not belong together."""
