@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,10 @@ from azr_lite.checkpoints import cut_by, last_whole_checkpoint
 from azr_lite.config import FREE, Config
 from azr_lite.environment import describe_environment, quiet_libraries
 from azr_lite.errors import ConfigError
-from azr_lite.evaluation.games import Item, compare_paired, evaluate_games, held_out_problems, summarize
+from azr_lite.evaluation.generators import PolicyInTraining
+from azr_lite.evaluation.harness import answer, lines_of, read_items, record_of
+from azr_lite.evaluation.reasoning import HELD_OUT_SEED, GameSuite, held_out_suite
+from azr_lite.evaluation.scores import Item, compare_paired, summarize
 from azr_lite.longrun import Watch, foreign_settings, refuse_foreign_copy, standing_run
 from azr_lite.metrics import mean
 from azr_lite.presets import preset
@@ -30,13 +33,10 @@ from azr_lite.prompts import get_style
 from azr_lite.rundir import RunDir, write_json, write_text
 from azr_lite.sandbox import Executor, Limits
 from azr_lite.selfplay import SelfPlay
+from azr_lite.verifier import Verifier
 
 if TYPE_CHECKING:
-    from azr_lite.trainer import SelfPlayTrainer
-
-HELD_OUT_SEED = 20505
-"""Seed of the held-out problems: the same for every run, so that runs can be compared item by item."""
-
+    from azr_lite.trainer import SelfPlayTrainer, ShardedExecutor
 
 CURVES = {"reply tokens": ("solve/", "/tokens"), "tasks' solve rate": ("propose/", "/solve_rate"), "valid proposals": ("propose/", "/ok")}
 """What the end of a run shows beside held-out accuracy: beginnings and ends of metrics' names, averaged over task types."""
@@ -138,25 +138,24 @@ class _Session:
         limits = Limits(cpu_s=c.cpu_seconds, memory_mb=c.memory_mb)
         with Executor(limits, workers=workers(c), allow_weak=c.allow_weak) as executor, peers(self.directory.path):
             trainer = self._build(executor)
-            problems = held_out_problems(c.model, c.task_types, c.eval_problems, HELD_OUT_SEED)
             if sharding():  # weights are cut, and can be sampled from, inside `train` only
-                trainer.on_begin = lambda: self._begin(trainer, problems)
+                trainer.on_begin = lambda: self._begin(trainer)
             else:
-                self._begin(trainer, problems)
-            self._train(trainer, problems)
-            after = self._evaluate(trainer, problems, f"step-{trainer.steps_done}")
+                self._begin(trainer)
+            self._train(trainer)
+            after = self._evaluate(trainer, f"step-{trainer.steps_done}")
             result = self._finish(trainer, self.before, after)
             leave()
             return result
 
-    def _begin(self, trainer: SelfPlayTrainer, problems: list[Any]) -> None:
+    def _begin(self, trainer: SelfPlayTrainer) -> None:
         """Once, before the first step: self-test, evaluation of the untrained policy, seeds."""
         if self.config.self_test:
             from azr_lite.selftest import self_test
 
             zero = sharding() == "DeepSpeed"  # whose parameters are empty between two passes
             self.reporter.facts(["the learning self-test is left out under DeepSpeed" if zero else self_test(trainer).sentence])
-        self.before = self._evaluate(trainer, problems, "before")
+        self.before = self._evaluate(trainer, "before")
         self._seed(trainer)
 
     def _build(self, executor: Executor) -> SelfPlayTrainer:
@@ -180,6 +179,7 @@ class _Session:
 
             sampler = NanoSampler(policy.model, policy.tokenizer.eos_token_id, policy.tokenizer.pad_token_id, c.max_reply_tokens)
         self.selfplay = SelfPlay(c, style, ShardedExecutor(executor), reserved=reserved)
+        self.suite = self._held_out(ShardedExecutor(executor))
         self.checkpoint = by_main(lambda: last_whole_checkpoint(self.directory.path))
         note = lambda line: self.reporter.facts([line])  # noqa: E731
         trainer = build_trainer(c, policy, style, self.selfplay, self.directory.path, on_step=self._on_step, note=note, sampler=sampler)
@@ -202,8 +202,8 @@ class _Session:
             sizes = ", ".join(f"{name} {size}" for name, size in self.selfplay.buffers.sizes().items())
             self.reporter.facts([f"buffers seeded by the untrained policy in {rounds} rounds: {sizes}"])
 
-    def _train(self, trainer: SelfPlayTrainer, problems: list[Any]) -> None:
-        self.trainer, self.problems = trainer, problems
+    def _train(self, trainer: SelfPlayTrainer) -> None:
+        self.trainer = trainer
         self.watch.attach(trainer, self.done)
         self.reporter.start(self.done)
         with self._interruptible(trainer):
@@ -220,36 +220,39 @@ class _Session:
         self.reporter.step(step, metrics, timing)
         every = self.config.eval_every
         if every and (step + 1) % every == 0 and step + 1 < self.config.steps:
-            self._evaluate(self.trainer, self.problems, f"step-{step + 1}")
+            self._evaluate(self.trainer, f"step-{step + 1}")
             self.watch.evaluated(step + 1)
         self.watch.stepped()
 
-    def _evaluate(self, trainer: SelfPlayTrainer, problems: list[Any], name: str) -> list[Item]:
+    def _held_out(self, executor: ShardedExecutor) -> GameSuite | None:
+        """What is asked before, during and after; with a verifier of its own, so that self-play's counts are of self-play."""
+        c = self.config
+        if c.eval_problems == 0:
+            return None
+        verifier = Verifier(executor, self.selfplay.rules)
+        return held_out_suite(c.model, c.task_types, c.eval_problems, HELD_OUT_SEED, self.selfplay.style, verifier, c.max_reply_tokens)
+
+    def _evaluate(self, trainer: SelfPlayTrainer, name: str) -> list[Item]:
         """Greedy held-out evaluation, kept under eval/; an evaluation that is on disk already is not repeated."""
-        if not problems:
+        if self.suite is None:
             return []
-        path = self.directory.path / "eval" / f"{name}.jsonl"
-        known = by_main(lambda: path.read_text(encoding="utf-8") if path.exists() else None)
-        if known is not None:
+        c, path = self.config, self.directory.path / "eval" / f"{name}.jsonl"
+        if by_main(lambda: path.exists() and path.with_suffix(".json").exists()):
             seconds = by_main(lambda: json.loads(path.with_suffix(".json").read_text(encoding="utf-8")).get("seconds", 0.0))
             self.watch.budget.evaluation_s = max(self.watch.budget.evaluation_s, seconds)
-            return [Item(**json.loads(line)) for line in known.splitlines()]
+            return by_main(lambda: read_items(path))
         began = time.perf_counter()
         with trainer.greedy():
-            items = evaluate_games(trainer.generate, problems, self.selfplay.style, self.selfplay.rules, self.selfplay.verifier)
+            generator, questions = PolicyInTraining(trainer.generate, f"{c.preset}, {name}"), self.suite.questions()
+            items = answer(generator, self.suite, questions)
         seconds = time.perf_counter() - began
+        record = record_of(self.suite, generator, questions, items, seconds, c.seed)  # by all: its baselines are run on all
         self.watch.budget.evaluation_s = max(self.watch.budget.evaluation_s, seconds)
         if self.main:
             path.parent.mkdir(exist_ok=True)
-            scores = {
-                "protocol": "games, greedy, one reply",
-                "held_out_seed": HELD_OUT_SEED,
-                "seconds": seconds,
-                "scores": summarize(items),
-            }
-            write_json(path.with_suffix(".json"), scores)
-            write_text(path, "".join(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in items))
-        self.reporter.evaluation(name, summarize(items))
+            write_text(path, lines_of(items))
+            write_json(path.with_suffix(".json"), record)
+        self.reporter.evaluation(name, record["scores"])
         return items
 
     def _finish(self, trainer: SelfPlayTrainer, before: list[Item], after: list[Item]) -> RunResult:

@@ -15,16 +15,24 @@ from transformers import DynamicCache, GenerationConfig
 
 @torch.no_grad()
 def sample_replies(
-    model: Any, prompt_ids: Sequence[Sequence[int]], config: GenerationConfig, eos_ids: Collection[int], device: torch.device
+    model: Any,
+    prompt_ids: Sequence[Sequence[int]],
+    config: GenerationConfig,
+    eos_ids: Collection[int],
+    device: torch.device,
+    **options: Any,
 ) -> list[list[int]]:
-    """One reply a prompt, ids up to and with the first end-of-sequence token. `model` must be ready to generate."""
+    """One reply a prompt, ids up to and with the first end-of-sequence token. `model` must be ready to generate.
+
+    `options` go to transformers' `generate`.
+    """
     prompts = [tuple(ids) for ids in prompt_ids]
     distinct = {ids: row for row, ids in enumerate(dict.fromkeys(prompts))}
     width = max(map(len, distinct))
     ids_UT = torch.tensor([[config.pad_token_id] * (width - len(ids)) + list(ids) for ids in distinct], device=device)
     mask_UT = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in distinct], device=device)
     of_row_B = torch.tensor([distinct[ids] for ids in prompts], device=device)
-    shared = {}
+    shared = dict(options)
     if len(distinct) < len(prompts) and width > 1:
         shared["past_key_values"] = _read_once(model, ids_UT[:, :-1], mask_UT[:, :-1], of_row_B)
     out_BT = model.generate(input_ids=ids_UT[of_row_B], attention_mask=mask_UT[of_row_B], generation_config=config, **shared)

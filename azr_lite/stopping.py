@@ -10,12 +10,12 @@ narrow where few items changed. (The best of many is partly luck: that is why on
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from azr_lite.evaluation.games import Item, compare_paired, score
+from azr_lite.evaluation.harness import read_items
+from azr_lite.evaluation.scores import Item, compare_paired, score
 
 LEVEL = 0.05
 """Significance of one evaluation's fall below the best."""
@@ -54,5 +54,5 @@ def read_standing(run_dir: Path, every: int, done: int) -> Standing | None:
     for step in steps:
         path = run_dir / "eval" / (f"step-{step}.jsonl" if step else "before.jsonl")
         if path.exists():
-            found.append((step, [Item(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]))
+            found.append((step, read_items(path)))
     return standing(found)

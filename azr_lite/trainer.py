@@ -28,10 +28,11 @@ from azr_lite.adapters import SplitRoles, protect_frozen_weights
 from azr_lite.arguments import training_arguments
 from azr_lite.budget import Budget
 from azr_lite.checkpoints import abandon, drop_old, last_whole_checkpoint, load_state, seal, size_of, writing_failed
+from azr_lite.codec import Codec
 from azr_lite.config import Config
 from azr_lite.distributed import ShardedExecutor, keep_precision, rows_of_rank
 from azr_lite.errors import TrainingError
-from azr_lite.generation import Codec, Generation, Sampler
+from azr_lite.generation import Generation, Sampler
 from azr_lite.memory import Healing, in_halves, is_out_of_memory
 from azr_lite.models import Policy
 from azr_lite.prompts.base import Style

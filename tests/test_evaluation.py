@@ -2,7 +2,11 @@
 
 import pytest
 
-from azr_lite.evaluation.games import Item, compare_paired, evaluate_games, held_out_problems, mcnemar, score, summarize, wilson
+from azr_lite.evaluation.generators import PolicyInTraining
+from azr_lite.evaluation.harness import answer
+from azr_lite.evaluation.intervals import mcnemar, wilson
+from azr_lite.evaluation.reasoning import GameSuite, held_out_problems
+from azr_lite.evaluation.scores import Item, compare_paired, score, summarize
 from azr_lite.prompts import get_style
 from azr_lite.tasks import Rules
 from azr_lite.triplet import Completion
@@ -55,11 +59,11 @@ def test_frozen_problems_are_solved_by_their_own_golds_and_not_by_null_answers(e
     def oracle(prompts):
         return [complete(prompt, gold(next(golds))) for prompt in prompts]
 
-    items = evaluate_games(oracle, problems, get_style("chat"), rules, Verifier(executor, rules))
+    suite = GameSuite("frozen", "azr", problems, get_style("chat"), Verifier(executor, rules))
+    items = answer(PolicyInTraining(oracle, "gold"), suite, suite.questions())
     assert [i.id for i in items if not i.right] == []
-    nothing = evaluate_games(
-        lambda ps: [complete(p, block("output", "None")) for p in ps], problems, get_style("chat"), rules, Verifier(executor, rules)
-    )
+    silly = PolicyInTraining(lambda prompts: [complete(p, block("output", "None")) for p in prompts], "silly")
+    nothing = answer(silly, suite, suite.questions())
     assert sum(i.right for i in nothing) <= 6
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from azr_lite.evaluation.games import Item
+from azr_lite.evaluation.scores import Item
 from azr_lite.stopping import read_standing, standing
 
 

@@ -129,8 +129,10 @@ def made_to_think(problems: int) -> dict[str, dict[str, Any]]:
 
     What self-play gains up to here is *elicitation* (a skill that was there is used); what it gains above is new skill.
     """
-    from azr_lite.evaluation.games import evaluate_games, held_out_problems, summarize
-    from azr_lite.loop import HELD_OUT_SEED
+    from azr_lite.evaluation.generators import PolicyInTraining
+    from azr_lite.evaluation.harness import answer
+    from azr_lite.evaluation.reasoning import HELD_OUT_SEED, held_out_suite
+    from azr_lite.evaluation.scores import summarize
     from azr_lite.nano.demonstrations import RULES
     from azr_lite.nano.model import load_nano
     from azr_lite.nano.sampler import NanoSampler
@@ -150,8 +152,9 @@ def made_to_think(problems: int) -> dict[str, dict[str, Any]]:
         return [Completion(p, (), tuple(ids), t, cut) for p, (ids, _, cut), t in zip(prompts, samples, texts, strict=True)]
 
     with Executor() as executor:
-        tasks = held_out_problems("nano", preset("nano").task_types, problems, HELD_OUT_SEED)
-        return summarize(evaluate_games(generate, tasks, COMPACT, RULES, Verifier(executor, RULES)))
+        c, verifier = preset("nano"), Verifier(executor, RULES)
+        suite = held_out_suite("nano", c.task_types, problems, HELD_OUT_SEED, COMPACT, verifier, c.max_reply_tokens)
+        return summarize(answer(PolicyInTraining(generate, "nano made to think"), suite, suite.questions()))
 
 
 def compare(paths: Sequence[Path]) -> dict[str, Any]:

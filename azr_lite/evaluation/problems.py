@@ -10,15 +10,14 @@ Not covered: scoring on the whole of CRUXEval.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from azr_lite.buffer import task_key
+from azr_lite.evaluation.reasoning import sentence
 from azr_lite.parsing import parse_arguments, parse_program
 from azr_lite.rundir import write_text
 from azr_lite.sandbox import Executor
@@ -59,15 +58,6 @@ def inductions(path: Path, count: int) -> Iterator[tuple[str, Proposal]]:
         message = sentence(row["program"])
         if not isinstance(program, Rejection) and len(inputs) == count and message:
             yield "induction", Proposal(program, tuple(inputs), message)
-
-
-def sentence(program: str) -> str:
-    """The task's first sentence, from the docstring of the module or of the first function."""
-    tree = ast.parse(program)
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    text = ast.get_docstring(tree) or next((doc for node in functions if (doc := ast.get_docstring(node))), "")
-    text = re.split(r"\bassert\b|>>>|\. |\n\s*\n|For example", text)[0]
-    return " ".join(text.split()).rstrip(".")[:300]
 
 
 def main(data: Path) -> None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import ast
 import builtins
+import encodings
 import json
 import os
+import pkgutil
 import sys
 from collections.abc import Callable
 from itertools import zip_longest
@@ -57,17 +59,7 @@ _LAZY: Final = [
     "keyword",
     "reprlib",
     "inspect",
-    "encodings.ascii",
-    "encodings.latin_1",
-    "encodings.utf_8",
-    "encodings.utf_16",
-    "encodings.utf_32",
-    "encodings.utf_16_le",
-    "encodings.utf_16_be",
-    "encodings.cp1252",
-    "encodings.unicode_escape",
-    "encodings.raw_unicode_escape",
-    "encodings.punycode",
+    *(f"encodings.{found.name}" for found in pkgutil.iter_modules(encodings.__path__)),
 ]
 """What the allowed modules and the compiler import only when first used; after the lock-down nothing can be loaded."""
 

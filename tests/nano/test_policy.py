@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from azr_lite.evaluation.games import evaluate_games  # noqa: E402
+from azr_lite.evaluation.generators import PolicyInTraining  # noqa: E402
+from azr_lite.evaluation.harness import answer  # noqa: E402
+from azr_lite.evaluation.reasoning import GameSuite  # noqa: E402
 from azr_lite.nano.demonstrations import RULES, Mixture, demonstration  # noqa: E402
 from azr_lite.nano.generator import draw_induction, draw_triplet  # noqa: E402
 from azr_lite.nano.heldout import held_out  # noqa: E402
@@ -133,7 +135,8 @@ def _accuracy(nano, executor, tasks):
         texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids, _, _ in samples]
         return [Completion(prompt, (), tuple(ids), text) for prompt, (ids, _, _), text in zip(prompts, samples, texts, strict=True)]
 
-    items = evaluate_games(generate, [("", task) for task in tasks], COMPACT, RULES, Verifier(executor, RULES))
+    suite = GameSuite("tasks", "azr", [("", task) for task in tasks], COMPACT, Verifier(executor, RULES))
+    items = answer(PolicyInTraining(generate, "nano"), suite, suite.questions())
     return sum(item.right for item in items) / len(items)
 
 

@@ -1,0 +1,72 @@
+"""Text to tokens and back, and the seeds of sampling.
+
+Comes in: prompts as text, sampled token ids.  Goes out: ids; `Completion`s whose ids are never tokenised again.
+Not covered: sampling (`sampling.py`, `generation.py`), reading replies (`parsing.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from azr_lite.prompts.base import Style
+from azr_lite.triplet import Completion
+from azr_lite.vocabulary import pieces
+
+Sample = tuple[Sequence[int], Sequence[float] | None, bool]
+"""Sampled ids, their log-probabilities (or None), and whether the token limit cut them."""
+
+
+class Codec:
+    """The one place where text becomes tokens and back, the same for counting, sampling and training."""
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, style: Style, eos_ids: Sequence[int], untrained: Collection[str] = frozenset()
+    ) -> None:
+        self.tokenizer, self.style, self.eos_ids, self.untrained = tokenizer, style, frozenset(eos_ids), untrained
+        bos, plain = tokenizer.bos_token_id, tokenizer("a", add_special_tokens=False)["input_ids"]
+        default = tokenizer("a")["input_ids"]
+        adds_bos = bos is not None and default[:1] == [bos] and plain[:1] != [bos]
+        self.prefix = [bos] if adds_bos else []  # a chat template writes its own
+
+    def encode(self, prompt: str) -> tuple[str, list[int]]:
+        """The text the model sees, and its ids, of a prompt that the style rendered."""
+        if self.style.chat:
+            return self.encode_parts(prompt.removesuffix(self.style.prefill), self.style.prefill, chat=True)
+        return self.encode_parts(prompt, "", chat=False)
+
+    def encode_parts(self, text: str, prefill: str, chat: bool) -> tuple[str, list[int]]:
+        """The same of a message and what the reply goes on from; with `chat`, the tokenizer's template goes around the message."""
+        if chat:
+            text = self.tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
+        prompt = text + prefill
+        ids = [i for piece in pieces(prompt, self.untrained) for i in self.tokenizer(piece, add_special_tokens=False)["input_ids"]]
+        return prompt, ([] if chat else self.prefix) + ids
+
+    def count_tokens(self, prompt: str) -> int:
+        return len(self.encode(prompt)[1])
+
+    def completion(self, prompt: str, prompt_ids: Sequence[int], sample: Sample) -> Completion:
+        """One `Completion`; its text is without the end-of-sequence token, its ids are with it."""
+        ids, logps, truncated = sample
+        spoken = ids[:-1] if ids[-1] in self.eos_ids else ids
+        text = self.tokenizer.decode(list(spoken), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return Completion(prompt, tuple(prompt_ids), tuple(ids), text, truncated, tuple(logps) if logps is not None else None)
+
+
+def draw_seed(*parts: Any) -> int:
+    """A 63-bit seed from anything printable: the same on every machine and after every resume."""
+    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:8], "big") >> 1
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """torch draws from `seed` inside; the generators outside are left as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,209 @@
+"""`evaluate`: a model by name, suites by name, results on disk and as objects; with `compare`, a second model on the same questions.
+
+Comes in: names.  Goes out: an `Evaluation`.  Shows progress with the time left where the output is a terminal.
+Not covered: how a suite asks and marks, how replies are made and kept (`harness.py`), printing (`tables.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from azr_lite.errors import EvaluationError
+from azr_lite.evaluation.harness import Result, run_suite
+from azr_lite.evaluation.loading import Opened, open_model
+from azr_lite.evaluation.protocol import Suite
+from azr_lite.evaluation.reasoning import HELD_OUT_SEED, cruxeval_suite, frozen_suite, held_out_suite, induction_suite
+from azr_lite.evaluation.scores import compare_paired
+from azr_lite.evaluation.sources import read_data
+from azr_lite.rundir import write_json
+from azr_lite.sandbox import Executor
+from azr_lite.tasks import Rules
+from azr_lite.verifier import Verifier
+
+GAMES = ("cruxeval-o-strict", "cruxeval-i-strict", "induction-hint", "induction-nohint")
+MORE_GAMES = ("cruxeval-o-all", "cruxeval-i-all", "held-out", "triplets")
+CODE = ("humanevalplus", "mbppplus", "livecodebench-v5")
+MORE_CODE = ("humanevalplus-mini",)
+MATHS = ("math500", "gsm8k", "aime24", "aime25", "amc23", "minerva", "olympiadbench")
+MORE_MATHS = ("aime24-avg8", "aime25-avg8", "amc23-avg8")
+GROUPS = {"games": GAMES, "code": CODE, "math": MATHS, "all": (*GAMES, *CODE, *MATHS)}
+KNOWN = (*GAMES, *MORE_GAMES, *CODE, *MORE_CODE, *MATHS, *MORE_MATHS)
+"""Every name that --suite takes besides the three groups and ``all``."""
+NANO = ("held-out", "triplets")
+"""What the nano model can read: its own language only."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`results`: by suite. `left_out`: suite to why it was not asked. `base`: the other model's, with `compare`."""
+
+    model: str
+    folder: Path
+    results: dict[str, Result]
+    left_out: dict[str, str]
+    base: Evaluation | None = None
+
+    @property
+    def comparison(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Suite to group to paired gain over `base` (see `scores.compare_paired`); empty without one."""
+        if self.base is None:
+            return {}
+        pairs = {name: (self.base.results[name], result) for name, result in self.results.items() if name in self.base.results}
+        return {name: compare_paired(before.items, after.items) for name, (before, after) in pairs.items()}
+
+
+def evaluate(
+    model: str,
+    suite: str | Sequence[str] = "games",
+    *,
+    compare: str = "",
+    items: int = 0,
+    samples: int = 0,
+    temperature: float | None = None,
+    max_tokens: int = 0,
+    code_protocol: str = "evalplus",
+    data: Mapping[str, str] | None = None,
+    output_dir: str | Path = "",
+    prompts: str = "auto",
+    device: str = "auto",
+    chunk: int = 16,
+    server: str = "",
+    vllm: bool = False,
+    seed: int = 0,
+    allow_weak: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Evaluation:
+    """Evaluate `model` (see `loading.open_model`) on `suite`: games, code, math, all, or names of `KNOWN`.
+
+    `compare`: a second model or run, asked the same. `items`: questions a suite, chosen by digest (0: all). `samples`, `temperature`,
+    `max_tokens`: instead of the suite's own (mostly one greedy reply). `code_protocol`: "evalplus" (what the paper used) or "azr".
+    `data`: suite to file or hub id, for suites that are not shipped and for other versions of those that are. Results go to
+    `output_dir`, else to the run's folder ``eval/``, else to ``evals/MODEL``; what is there already is not asked again.
+    """
+    names = _names(suite)
+    grouped = any(word in GROUPS for word in (suite.split(",") if isinstance(suite, str) else suite))
+    sources = dict(data or {})
+    if unknown := [name for name in sources if name not in KNOWN]:
+        raise EvaluationError(f"there is no suite {unknown[0]!r} to give data for; choose from: {', '.join(KNOWN)}")
+    changes = {key: value for key, value in {"samples": samples, "max_tokens": max_tokens}.items() if value}
+    if temperature is not None:
+        changes["temperature"] = temperature
+    if samples > 1 and not temperature and temperature is not None:
+        raise EvaluationError("several greedy replies to one question are all the same; give --temperature 0.6 or so with --samples")
+    if samples > 1 and temperature is None:
+        changes["temperature"] = 0.6
+    rules = Rules()
+    with Executor(allow_weak=allow_weak) as executor:
+
+        def one(named: str, folder: Path | None) -> Evaluation:
+            opened = open_model(named, prompts=prompts, device=device, chunk=chunk, server=server, vllm=vllm)
+            for line in opened.reasons:
+                tell(line)
+            wanted = ["held-out", *(n for n in names if n == "triplets")] if opened.model == "nano" and grouped else names
+            suites, left_out = _build(wanted, opened, Verifier(executor, rules), sources, code_protocol, allow_weak)
+            for name, why in left_out.items():
+                tell(f"{name} is left out: {why}")
+            place = folder or _place(opened, named)
+            results = {}
+            for each in suites:
+                changed = dataclasses.replace(each, **changes) if changes else each
+                with _progress() as progress:
+                    found = run_suite(opened.generator, changed, place, items=items, seed=seed, chunk=opened.chunk, progress=progress)
+                results[each.name] = found
+            return Evaluation(named, place, results, left_out)
+
+        # The base goes first: where it cannot be loaded, nothing was asked in vain.
+        base = one(compare, Path(output_dir) / "base" if output_dir else None) if compare else None
+        found = dataclasses.replace(one(model, Path(output_dir) if output_dir else None), base=base)
+    if base is not None:
+        write_json(found.folder / f"compare-{_safe(compare)}.json", {"model": model, "base": compare, "gain": found.comparison})
+    return found
+
+
+def _names(suite: str | Sequence[str]) -> list[str]:
+    words = suite.split(",") if isinstance(suite, str) else list(suite)
+    names = [name for word in words for name in GROUPS.get(word.strip(), (word.strip(),))]
+    for name in names:
+        if name not in KNOWN:
+            raise EvaluationError(f"there is no suite {name!r}; choose games, code, math, all, or from: {', '.join(KNOWN)}")
+    return list(dict.fromkeys(names))
+
+
+def _build(
+    names: Sequence[str], opened: Opened, verifier: Verifier, sources: Mapping[str, str], code_protocol: str, allow_weak: bool
+) -> tuple[list[Suite], dict[str, str]]:
+    """The suites named, in order, and why others are left out. A suite that was named alone and cannot be had is an error."""
+    suites: list[Suite] = []
+    left_out: dict[str, str] = {}
+    for name in names:
+        try:
+            suites.append(_suite(name, opened, verifier, sources.get(name), code_protocol, allow_weak))
+        except EvaluationError as error:
+            if len(names) == 1:
+                raise
+            left_out[name] = str(error)
+    if not suites:
+        raise EvaluationError("none of these suites can be asked here: " + "; ".join(f"{name}: {why}" for name, why in left_out.items()))
+    return suites, left_out
+
+
+def _suite(name: str, opened: Opened, verifier: Verifier, source: str | None, code_protocol: str, allow_weak: bool) -> Suite:
+    style = opened.style
+    if opened.model == "nano" and name not in NANO:
+        raise EvaluationError(f"the nano model reads its own small language only; choose from: {', '.join(NANO)}")
+    if name == "held-out":
+        nano = opened.model == "nano"
+        types = ("deduction", "abduction", "induction")
+        return held_out_suite(opened.model, types, 200 if nano else 100, HELD_OUT_SEED, style, verifier, 192 if nano else 1024)
+    if name.startswith("cruxeval"):
+        game = "deduction" if name.startswith("cruxeval-o") else "abduction"
+        found = read_data("cruxeval", source, ("id", "code", "input", "output")) if source else None
+        return cruxeval_suite(game, name.rpartition("-")[2], style, verifier, found)
+    if name.startswith("induction"):
+        found = read_data("evalplus-triplets", source, ("id", "program", "inputs", "outputs", "induction_ok")) if source else None
+        return induction_suite(style, verifier, hint=name == "induction-hint", data=found)
+    if name == "triplets":
+        if not source:
+            raise EvaluationError("give the run whose tasks are to be solved: --data triplets=RUN")
+        return frozen_suite(source, style, verifier)
+    raise NotImplementedError(name)
+
+
+def _place(opened: Opened, named: str) -> Path:
+    if opened.folder is None:
+        return Path("evals") / _safe(named)
+    return opened.folder / "eval" / f"step-{opened.generator.describe()['model'].rpartition('@')[2]}"
+
+
+def _safe(named: str) -> str:
+    """A folder name: the last two parts of a path or hub id, with odd characters replaced."""
+    return re.sub(r"[^\w.@-]+", "-", "-".join(Path(named).parts[-2:])).strip("-")
+
+
+@contextmanager
+def _progress() -> Any:
+    """A bar with the time left, on terminals only."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda name, made, wanted: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        line = bar.add_task("", total=None)
+        yield lambda name, made, wanted: bar.update(line, description=name, completed=made, total=wanted)

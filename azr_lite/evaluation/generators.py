@@ -1,0 +1,264 @@
+"""Whatever answers the questions: a model through transformers, vLLM in process, a server, the policy in training, a script.
+
+Comes in: prompts.  Goes out: replies.  All implement `protocol.Generator`; torch and the others are imported when one is made.
+Not covered: which prompts are asked together and in which order, and resuming (`harness.py`); finding a model (`loading.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from azr_lite.errors import EvaluationError
+from azr_lite.evaluation.protocol import Prompt, Reply
+
+if TYPE_CHECKING:
+    from azr_lite.codec import Codec
+    from azr_lite.models import Policy
+
+
+def nobody(count: int) -> None:
+    """Progress that nobody watches."""
+
+
+class ScriptedGenerator:
+    """Replies made by a function of (prompt, number of the sample): for tests and for what a perfect or silly model would score."""
+
+    def __init__(self, answer: Callable[[Prompt, int], str], name: str = "scripted") -> None:
+        self.answer, self.name = answer, name
+
+    def describe(self) -> dict[str, Any]:
+        return {"model": self.name, "generation": "scripted"}
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        samples: int = 1,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+        done: Callable[[int], None] = nobody,
+    ) -> list[list[Reply]]:
+        """A word counts as a token."""
+        replies = []
+        for prompt in prompts:
+            texts = [self.answer(prompt, number) for number in range(samples)]
+            cut = [" ".join(text.split(" ")[:max_tokens]) for text in texts]
+            pairs = zip(texts, cut, strict=True)
+            replies.append([Reply(prompt.text + prompt.prefill, until_stop(c, stop)[0], len(c.split(" ")), c != t) for t, c in pairs])
+            done(samples)
+        return replies
+
+
+class TransformersGenerator:
+    """A loaded policy. `name`: what results call it. Out of memory halves what is sampled at once and goes on."""
+
+    def __init__(self, policy: Policy, codec: Codec, name: str, sampler: Any = None) -> None:
+        self.policy, self.codec, self.name, self.sampler = policy, codec, name, sampler
+        self.most = 1 << 30
+        policy.model.eval()
+
+    def describe(self) -> dict[str, Any]:
+        import torch
+        import transformers
+
+        versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+        kind = "nano sampler" if self.sampler else "transformers"
+        return {"model": self.name, "generation": kind, "dtype": str(self.policy.compute).removeprefix("torch."), **versions}
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        samples: int = 1,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+        done: Callable[[int], None] = nobody,
+    ) -> list[list[Reply]]:
+        import torch
+
+        rows = [self.codec.encode_parts(p.text, p.prefill, p.chat) for p in prompts for _ in range(samples)]
+        replies: list[Reply] = []
+        while len(replies) < len(rows):
+            part = rows[len(replies) : len(replies) + self.most]
+            try:
+                found = self._sample(part, max_tokens, temperature, stop, seed + len(replies))
+            except torch.OutOfMemoryError:
+                if len(part) == 1:
+                    raise EvaluationError(
+                        "one reply does not fit into the GPU's memory; use a smaller model or fewer --max-tokens"
+                    ) from None
+                torch.cuda.empty_cache()
+                self.most = max(1, len(part) // 2)
+                continue
+            replies += found
+            done(len(found))
+        return [replies[i : i + samples] for i in range(0, len(replies), samples)]
+
+    def _sample(self, rows: Sequence[tuple[str, list[int]]], most: int, temperature: float, stop: Sequence[str], seed: int) -> list[Reply]:
+        ids = [ids for _, ids in rows]
+        sampled = self._nano(ids, most, temperature, seed) if self.sampler else self._transformers(ids, most, temperature, stop, seed)
+        replies = []
+        for (prompt, prompt_ids), out in zip(rows, sampled, strict=True):
+            ended = out[-1] in self.codec.eos_ids
+            text, stopped = until_stop(self.codec.completion(prompt, prompt_ids, (out, None, False)).text, stop)
+            replies.append(Reply(prompt, text, len(out), not ended and not stopped and len(out) >= most))
+        return replies
+
+    def _nano(self, ids: list[list[int]], most: int, temperature: float, seed: int) -> list[list[int]]:
+        if temperature not in (0.0, 1.0):
+            raise EvaluationError("the nano sampler samples at temperature 1 or greedily; use --temperature 1 or 0")
+        self.sampler.max_reply_tokens = most
+        return [list(out) for out, _, _ in self.sampler(ids, greedy=temperature == 0.0, seed=seed)]
+
+    def _transformers(self, ids: list[list[int]], most: int, temperature: float, stop: Sequence[str], seed: int) -> list[list[int]]:
+        import contextlib
+
+        import torch
+        from transformers import GenerationConfig
+
+        from azr_lite.codec import seeded
+        from azr_lite.sampling import sample_replies
+
+        policy, tokenizer = self.policy, self.policy.tokenizer
+        how = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0} if temperature else {"do_sample": False}
+        pad = tokenizer.pad_token_id
+        config = GenerationConfig(max_new_tokens=most, eos_token_id=sorted(self.codec.eos_ids), pad_token_id=pad, **how)
+        options = {"stop_strings": list(stop), "tokenizer": tokenizer} if stop else {}
+        half = policy.compute != torch.float32
+        cast = torch.autocast(policy.device.type, policy.compute) if half else contextlib.nullcontext()
+        with seeded(seed, policy.device), cast:
+            found = sample_replies(policy.model, ids, config, self.codec.eos_ids, policy.device, **options)
+        return [_without_padding(out, pad, self.codec.eos_ids) for out in found]
+
+
+def _without_padding(ids: list[int], pad: int, eos_ids: Any) -> list[int]:
+    """A row that a stop string ended is filled up with padding (at least one id is kept)."""
+    if ids[-1] != pad or pad in eos_ids:
+        return ids
+    end = len(ids)
+    while end > 1 and ids[end - 1] == pad:
+        end -= 1
+    return ids[:end]
+
+
+class PolicyInTraining:
+    """The trainer's own `generate`, greedily: the replies that its evaluations are made of. Limits are those of the run."""
+
+    def __init__(self, generate: Callable[[list[str]], Sequence[Any]], name: str) -> None:
+        self.sample, self.name = generate, name
+
+    def describe(self) -> dict[str, Any]:
+        return {"model": self.name, "generation": "policy in training"}
+
+    def generate(self, prompts: Sequence[Prompt], *, done: Callable[[int], None] = nobody, **limits: Any) -> list[list[Reply]]:
+        found = self.sample([prompt.text + prompt.prefill for prompt in prompts])
+        done(len(found))
+        return [[Reply(c.prompt, c.text, len(c.ids), c.truncated)] for c in found]
+
+
+class VllmGenerator:
+    """vLLM in this process. `options` go to ``vllm.LLM``. Chat templates are applied here, so the prompts equal transformers'."""
+
+    def __init__(self, model: str, codec: Codec, **options: Any) -> None:
+        try:
+            import vllm
+        except ImportError as error:
+            raise EvaluationError("vLLM is not installed; pip install 'azr-lite[vllm]' on a GPU machine, or leave --vllm away") from error
+        self.vllm, self.codec, self.name = vllm, codec, model
+        self.llm = vllm.LLM(model=model, **options)
+
+    def describe(self) -> dict[str, Any]:
+        return {"model": self.name, "generation": "vllm", "vllm": self.vllm.__version__}
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        samples: int = 1,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+        done: Callable[[int], None] = nobody,
+    ) -> list[list[Reply]]:
+        encoded = [self.codec.encode_parts(p.text, p.prefill, p.chat) for p in prompts]
+        params = self.vllm.SamplingParams(
+            n=samples, temperature=temperature, max_tokens=max_tokens, stop=list(stop), include_stop_str_in_output=True, seed=seed
+        )
+        found = self.llm.generate([{"prompt_token_ids": ids} for _, ids in encoded], params, use_tqdm=False)
+        done(len(prompts) * samples)
+        return [
+            [Reply(text, out.text, len(out.token_ids), out.finish_reason == "length") for out in each.outputs]
+            for (text, _), each in zip(encoded, found, strict=True)
+        ]
+
+
+class ServerGenerator:
+    """An OpenAI-compatible server (``vllm serve``, llama.cpp, SGLang). Messages go to its chat endpoint, which applies the template;
+    a prefill is continued there (vLLM's ``continue_final_message``). Plain prompts go to its completions endpoint."""
+
+    def __init__(self, url: str, model: str, key: str = "none", parallel: int = 16, timeout_s: float = 600.0) -> None:
+        try:
+            import openai
+        except ImportError as error:
+            raise EvaluationError("asking a server needs the package openai; pip install 'azr-lite[eval]'") from error
+        self.openai, self.url, self.name, self.parallel = openai, url, model, parallel
+        self.client = openai.OpenAI(base_url=url, api_key=key, timeout=timeout_s)
+
+    def describe(self) -> dict[str, Any]:
+        return {"model": self.name, "generation": "server"}
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        samples: int = 1,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+        done: Callable[[int], None] = nobody,
+    ) -> list[list[Reply]]:
+        limits = {"model": self.name, "max_tokens": max_tokens, "temperature": temperature, "n": samples, "seed": seed}
+        limits |= {"stop": list(stop) or None}
+
+        def one(prompt: Prompt) -> list[Reply]:
+            try:
+                replies = self._ask(prompt, limits)
+            except self.openai.OpenAIError as error:
+                raise EvaluationError(
+                    f"the server at {self.url} did not answer ({str(error)[:200]}); start it, check --server and the model's name, and run this again: "
+                    "what was answered is kept"
+                ) from error
+            done(samples)
+            return replies
+
+        with ThreadPoolExecutor(self.parallel) as pool:
+            return list(pool.map(one, prompts))
+
+    def _ask(self, prompt: Prompt, limits: dict[str, Any]) -> list[Reply]:
+        extra: dict[str, Any] = {"include_stop_str_in_output": True}
+        if prompt.chat:
+            messages = [{"role": "user", "content": prompt.text}]
+            if prompt.prefill:
+                messages.append({"role": "assistant", "content": prompt.prefill})
+                extra |= {"continue_final_message": True, "add_generation_prompt": False}
+            found = self.client.chat.completions.create(messages=messages, extra_body=extra, **limits)
+            texts = [(choice.message.content or "", choice.finish_reason) for choice in found.choices]
+        else:
+            found = self.client.completions.create(prompt=prompt.text + prompt.prefill, extra_body=extra, **limits)
+            texts = [(choice.text, choice.finish_reason) for choice in found.choices]
+        each = (found.usage.completion_tokens if found.usage else 0) // max(1, len(texts))
+        return [Reply(prompt.text + prompt.prefill, text, each, reason == "length") for text, reason in texts]
+
+
+def until_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
+    """The text up to and with the first stop string in it, and whether there was one."""
+    ends = [place + len(word) for word in stop if (place := text.find(word)) >= 0]
+    return (text[: min(ends)], True) if ends else (text, False)

@@ -1,0 +1,72 @@
+"""An evaluation as a person reads it: one table of scores, one of gains; at most 80 columns.
+
+Comes in: an `Evaluation`.  Goes out: rich tables and lines.  Not covered: HTML reports.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from azr_lite.evaluation.api import Evaluation
+
+
+def score_table(evaluation: Evaluation) -> Table:
+    """Accuracy with its 95 % interval; what form costs (lenient - strict); the best answer that needs no reasoning; cut replies."""
+    table = Table(title=f"{evaluation.model}")
+    for column in ("suite", "n", "accuracy, %", "95 %", "lenient", "null", "cut, %"):
+        table.add_column(column, justify="left" if column == "suite" else "right")
+    for name, result in evaluation.results.items():
+        scores = result.scores["all"]
+        nulls = [rate for rates in result.record["baselines"].values() for rate in rates.values()]
+        table.add_row(
+            name,
+            str(scores["n"]),
+            f"{100 * scores['accuracy']:.1f}",
+            f"{100 * scores['low']:.1f}–{100 * scores['high']:.1f}",
+            f"{100 * scores['lenient']:.1f}",
+            f"{100 * max(nulls):.1f}" if nulls else "–",
+            f"{100 * result.record['truncated']:.0f}",
+        )
+    return table
+
+
+def gain_table(evaluation: Evaluation) -> Table:
+    """Points gained over the base on the same questions (bootstrap interval), McNemar's p, and the part that is form only."""
+    assert evaluation.base is not None
+    table = Table(title=f"{evaluation.base.model} → {evaluation.model}")
+    for column in ("suite", "n", "base", "now", "gain, points", "p", "of it form"):
+        table.add_column(column, justify="left" if column == "suite" else "right")
+    for name, gains in evaluation.comparison.items():
+        gain = gains["all"]
+        before, after = evaluation.base.results[name].scores["all"], evaluation.results[name].scores["all"]
+        table.add_row(
+            name,
+            str(after["n"]),
+            f"{100 * before['accuracy']:.1f}",
+            f"{100 * after['accuracy']:.1f}",
+            f"{100 * gain['gain']:+.1f} [{100 * gain['boot_low']:+.1f}, {100 * gain['boot_high']:+.1f}]",
+            f"{gain['p']:.3f}",
+            f"{100 * gain['form_gain']:+.1f}",
+        )
+    return table
+
+
+def notes(evaluation: Evaluation) -> list[str]:
+    """What to know before believing the tables: protocols, pass@k, where everything lies."""
+    lines = []
+    protocols: dict[str, list[str]] = {}
+    for name, result in evaluation.results.items():
+        protocols.setdefault(result.record["protocol"], []).append(name)
+    lines += [f"{', '.join(names)}: {protocol}" for protocol, names in protocols.items()]
+    for name, result in evaluation.results.items():
+        curve = {key: value for key, value in result.scores["all"].items() if key.startswith("pass@")}
+        if curve:
+            lines.append(f"{name}: " + ", ".join(_point(key, value) for key, value in curve.items()))
+    lines.append(f"every prompt, reply and mark: {evaluation.folder}/")
+    return lines
+
+
+def _point(name: str, value: dict[str, Any]) -> str:
+    return f"{name} {100 * value['accuracy']:.1f} [{100 * value['low']:.1f}, {100 * value['high']:.1f}]"
