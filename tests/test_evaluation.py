@@ -2,7 +2,8 @@
 
 import pytest
 
-from azr_lite.evaluation.games import Item, compare_paired, evaluate_games, held_out_problems, mcnemar, score, summarize, wilson
+from azr_lite.evaluation.games import Item, compare_paired, evaluate_games, held_out_problems, score, summarize
+from azr_lite.evaluation.intervals import mcnemar, wilson
 from azr_lite.prompts import get_style
 from azr_lite.tasks import Rules
 from azr_lite.triplet import Completion

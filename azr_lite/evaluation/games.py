@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
 
+from azr_lite.evaluation.intervals import Z95, mcnemar, wilson
 from azr_lite.parsing import parse_reply
 from azr_lite.prompts.base import Style
 from azr_lite.tasks.base import Rules, get_game
@@ -76,16 +77,6 @@ def evaluate_games(generate: Any, problems: Sequence[tuple[str, Task]], style: S
     ]
 
 
-def wilson(right: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """95 % Wilson score interval of a proportion; (0, 1) of nothing."""
-    if n == 0:
-        return 0.0, 1.0
-    p, zz = right / n, z * z
-    centre = (p + zz / (2 * n)) / (1 + zz / n)
-    half = z * math.sqrt(p * (1 - p) / n + zz / (4 * n * n)) / (1 + zz / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
 def score(items: Sequence[Item]) -> Score:
     """Accuracy of these items."""
     right = sum(item.right for item in items)
@@ -128,16 +119,9 @@ def compare_paired(before: Sequence[Item], after: Sequence[Item]) -> dict[str, d
         n = len(keys)
         mean = (gained - lost) / n
         variance = ((gained + lost) / n - mean * mean) / n
-        half = 1.959964 * math.sqrt(max(0.0, variance))
+        half = Z95 * math.sqrt(max(0.0, variance))
         result[name] = {"gain": mean, "low": mean - half, "high": mean + half, "won": gained, "lost": lost, "p": mcnemar(gained, lost)}
     return result
-
-
-def mcnemar(won: int, lost: int) -> float:
-    """Exact two-sided McNemar test: the chance of a split at least this uneven of the items that changed."""
-    n, k = won + lost, min(won, lost)
-    tail = sum(math.comb(n, i) for i in range(k + 1)) / 2**n
-    return min(1.0, 2 * tail)
 
 
 def held_out_problems(model: str, types: Sequence[str], count: int, seed: int) -> list[tuple[str, Task]]:
