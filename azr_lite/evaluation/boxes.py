@@ -24,12 +24,12 @@ _COMMAND = re.compile(r"\\[A-Za-z]+")
 _NUMBER = re.compile(r"\d*\.\d+|\d+")
 _THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\,|\\!|,)(?=\d{3}(?!\d))")
 _HEDGE = re.compile(r"\\(?:lor|vee)(?![A-Za-z])|(?<![A-Za-z])(?:or|either|maybe|anything|any)(?![A-Za-z])", re.IGNORECASE)
-_OPEN_END = re.compile(r"\\[ldvc]?dots(?![A-Za-z])|\.\.\.|…|\\(?:square|Box|infty|mathbb)(?![A-Za-z])|\?")
+_OPEN_END = re.compile(r"\\[ldvc]?dots(?![A-Za-z])|\.\.\.|…|\\(?:square|Box)(?![A-Za-z])|\?")
 _MANY = re.compile(r"[,;]|\\(?:pm|mp|cup|in)(?![A-Za-z])|(?<![A-Za-z])(?:or|and)(?![A-Za-z])")
 
 _UNDONE = {
-    "sum, product, integral, limit": r"\\(?:sum|prod|i*nt|oint|lim|limsup|liminf|int)(?![A-Za-z])",
-    "derivative": r"\\frac\s*\{\s*(?:d|\\partial)\b",
+    "sum, product, integral, limit": r"\\(?:sum|prod|i{1,3}nt|oint|lim(?:sup|inf)?)(?![A-Za-z])",
+    "derivative": r"\\frac\s*\{\s*(?:d|\\partial)[^{}]*\}\s*\{\s*(?:d|\\partial)\s*[a-z]",
     "counting": r"\\[dt]?binom(?![A-Za-z])|\\choose(?![A-Za-z])|!",
     "number theory": r"\\(?:gcd|lcm|bmod|pmod|mod|operatorname\s*\{\s*(?:gcd|lcm)\s*\})(?![A-Za-z])|(?<![A-Za-z])(?:gcd|lcm)\s*\(",
     "rounding": r"\\(?:l|r)(?:floor|ceil)(?![A-Za-z])",
@@ -44,7 +44,7 @@ _UNDONE_RE = {kind: re.compile(pattern) for kind, pattern in _UNDONE.items()}
 def boxes(text: str) -> list[str]:
     r"""The contents of every ``\boxed{}`` (or ``\fbox{}``) whose braces close, in order; of nested ones the outermost.
 
-    Linear in the length of the text.
+    A box of more than four times `MAX_ANSWER` characters counts as not closed, so that the time stays linear in the length of the text.
     """
     found, at = [], 0
     while match := _BOX.search(text, at):
@@ -85,8 +85,8 @@ def tidy(answer: str) -> str:
 def refusal(gold: str, answer: str) -> str:
     """Why `answer` may not be compared with `gold` (both tidied), or an empty string. A short code, for counting.
 
-    `empty`, `too_long`, `nested`: nothing that can be read.  `hedge`: an alternative where one answer is due.  `open_end`: dots,
-    question marks, whole number sets that the right answer does not have.  `undone`: the work is left to the grader.
+    `empty`, `too_long`, `nested`: nothing that can be read.  `hedge`: an alternative where one answer is due.  `open_end`: dots or
+    question marks that the right answer does not have.  `undone`: the work is left to the grader.
     """
     if not answer.strip("{}()[]\\,;:. "):
         return "empty"

@@ -30,8 +30,8 @@ _READING = (1 << 2) | (1 << 3)
 _FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 _NEW_USER_AND_NETWORK = 0x10000000 | 0x40000000
 _PLAIN_NUMBER = re.compile(r"[0-9]{1,400}(?:\.[0-9]{0,400})?|\.[0-9]{1,400}", re.ASCII)
-_MAKES_CLASSES = {"collections", "dataclasses", "functools", "typing", "enum"}
-"""Modules of the standard library that compile text of their own while a module is being imported."""
+_MAKES_CODE = {"collections", "dataclasses", "functools", "typing", "enum", "sympy.polys.monomials"}
+"""Modules that compile text of their own: classes while being imported, and sympy's products of n variables, made from n alone."""
 _NEVER = (
     "os.exec",
     "os.fork",
@@ -85,6 +85,29 @@ def confine(memory_mb: int) -> dict[str, str]:
     return {name: lockdown.attempt(layer) for name, layer in layers.items()}
 
 
+REFUSED: list[str] = []
+"""What `disarm` and `watch` refused since the current answer came; such an answer is not called wrong without a word."""
+
+_WARM_UP = (
+    (r"\frac{1}{2}", "0.5"),
+    ("(1,2]", r"1 < x \leq 2"),
+    ("x < 3", r"(-\infty, 3)"),
+    ("x^2-1", "(x-1)(x+1)"),
+    (r"\cot x", r"\frac{\cos x}{\sin x}"),
+    (r"\ln 8", r"3 \ln 2"),
+    (r"\begin{pmatrix}1&2\end{pmatrix}", r"\begin{pmatrix}1&3\end{pmatrix}"),
+)
+
+
+def warm_up() -> None:
+    """Import what sympy imports late, while it may still read text of its own: its units are made from text."""
+    import sympy.physics.units  # noqa: F401
+
+    for gold, answer in _WARM_UP:
+        compare(gold, answer)
+    compare_text("7", "so it is 3 + 4")
+
+
 def disarm() -> None:
     """Take the way from text to Python out of sympy and math-verify. Called once, before the first answer."""
     import math_verify.parser
@@ -93,10 +116,12 @@ def disarm() -> None:
 
     def numbers_only(text: Any, *args: Any, **kwargs: Any) -> Any:
         if not (isinstance(text, str) and _PLAIN_NUMBER.fullmatch(text)):
+            REFUSED.append("text")
             raise ValueError("only plain numbers are read from text here")
         return sympy.Integer(int(text)) if text.isdigit() else sympy.Float(text)
 
     def never(*args: Any, **kwargs: Any) -> Any:
+        REFUSED.append("text")
         raise ValueError("text is not run here")
 
     def arithmetic(text: str) -> Any:  # math-verify hands over digits and + - * / ^ ( ); its LaTeX reader knows those
@@ -113,13 +138,16 @@ def watch() -> None:
         if event == "open":
             path, mode, flags = args
             if (isinstance(mode, str) and set(mode) & set("wax+")) or (isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)):
+                REFUSED.append("writing")
                 raise PermissionError(f"opening {path!r} for writing is refused")
         elif event == "compile":
             name = args[1].decode("utf-8", "replace") if isinstance(args[1], bytes) else str(args[1])
             caller = sys._getframe(1).f_globals.get("__name__", "")
-            if name.startswith("<") and not name.startswith("<frozen") and caller not in _MAKES_CLASSES:
+            if name.startswith("<") and not name.startswith("<frozen") and caller not in _MAKES_CODE:
+                REFUSED.append("code")
                 raise PermissionError(f"{caller} may not turn text into code")
         elif event.startswith(_NEVER) or event.startswith(_CHANGES):
+            REFUSED.append(event)
             raise PermissionError(f"{event} is refused")
 
     sys.addaudithook(hook)
@@ -206,21 +234,22 @@ def main() -> None:
     except ImportError as error:
         print(json.dumps({"ready": False, "error": str(error)}), file=channel, flush=True)
         return
+    warm_up()
     disarm()
-    compare(r"\frac{1}{2}", "0.5")  # imports what is imported late, before the hook looks at it
-    compare("(1,2]", r"1 < x \leq 2")
-    compare_text("7", "so it is 3 + 4")
     watch()
     print(json.dumps({"ready": True, "layers": layers}), file=channel, flush=True)
     for line in sys.stdin:
         job = json.loads(line)
         memory_gone = False
+        REFUSED.clear()
         try:
             right, reason = compare(job["gold"], job["answer"]) if "answer" in job else compare_text(job["gold"], job["text"])
         except MemoryError:
             right, reason, memory_gone = False, "memory", True
         except Exception as error:
             right, reason = False, f"error: {type(error).__name__}"
+        if REFUSED and not right:
+            reason = f"confined: {REFUSED[0]}"
         print(json.dumps({"right": right, "reason": reason}), file=channel, flush=True)
         if memory_gone:
             return  # what sympy has cached is suspect now; a fresh worker follows
