@@ -106,7 +106,7 @@ def test_other_spellings_are_right(grader, gold, answer):
 
 
 WRONG = [
-    # (right answer, proposed answer); those marked * math-verify 0.9.0 accepts by itself
+    # (right answer, proposed answer); math-verify 0.9.0 by itself accepts those marked * (asked on 21 November 2026)
     ("5", ""),
     ("5", "{}"),
     ("5", " \\; "),
@@ -154,7 +154,7 @@ WRONG = [
     ("3", "\\log_2 8"),  # *
     ("\\frac12", "\\sin 30^\\circ"),
     ("3", "\\lfloor 3.7 \\rfloor"),  # *
-    ("(3,4)", "4, 3"),  # *
+    ("(3,4)", "4, 3"),
     ("(3,4)", "(4,3)"),
     ("1,2", "1,2,3"),
     ("y=2x+3", "0=0"),
@@ -170,7 +170,7 @@ WRONG = [
     ("5", "\\operatorname{__import__}(os)"),
     ("5", "lambda: 5"),
     ("5", "gold"),
-    ("5", "5" + " " * 10 + "+0" * 300),
+    ("5", "5" + " " * 10 + "+0" * 300),  # *
 ]
 
 
