@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from azr_lite.errors import EvaluationError
+from azr_lite.evaluation import maths
 from azr_lite.evaluation.harness import Result, run_suite
 from azr_lite.evaluation.loading import Opened, open_model
 from azr_lite.evaluation.protocol import Suite
@@ -30,8 +31,8 @@ GAMES = ("cruxeval-o-strict", "cruxeval-i-strict", "induction-hint", "induction-
 MORE_GAMES = ("cruxeval-o-all", "cruxeval-i-all", "held-out", "triplets")
 CODE = ("humanevalplus", "mbppplus", "livecodebench-v5")
 MORE_CODE = ("humanevalplus-mini",)
-MATHS = ("math500", "gsm8k", "aime24", "aime25", "amc23", "minerva", "olympiadbench")
-MORE_MATHS = ("aime24-avg8", "aime25-avg8", "amc23-avg8")
+MATHS = (*(name for name in maths.NAMES if not name.endswith(maths.AVERAGED)),)
+MORE_MATHS = (*(name for name in maths.NAMES if name.endswith(maths.AVERAGED)),)
 GROUPS = {"games": GAMES, "code": CODE, "math": MATHS, "all": (*GAMES, *CODE, *MATHS)}
 KNOWN = (*GAMES, *MORE_GAMES, *CODE, *MORE_CODE, *MATHS, *MORE_MATHS)
 """Every name that --suite takes besides the three groups and ``all``."""
@@ -172,6 +173,8 @@ def _suite(name: str, opened: Opened, verifier: Verifier, source: str | None, co
         if not source:
             raise EvaluationError("give the run whose tasks are to be solved: --data triplets=RUN")
         return frozen_suite(source, style, verifier)
+    if name in maths.NAMES:
+        return maths.maths_suite(name, style, source)
     raise NotImplementedError(name)
 
 

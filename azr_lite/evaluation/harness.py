@@ -196,7 +196,7 @@ def lines_of(items: Sequence[Item]) -> str:
 
 def read_items(path: Path) -> list[Item]:
     """Inverse of `lines_of`, from a file."""
-    return [Item(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [Item(**json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def read_result(folder: Path, name: str) -> Result | None:
