@@ -29,6 +29,7 @@ def quiet_libraries() -> None:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "0" if sys.stderr.isatty() else "1",
         "TRL_EXPERIMENTAL_SILENCE": "1",
+        **({} if sys.stderr.isatty() else {"TQDM_DISABLE": "1"}),
         "TOKENIZERS_PARALLELISM": "false",
         "TRANSFORMERS_VERBOSITY": "error",
     }.items():
