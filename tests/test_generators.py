@@ -287,7 +287,8 @@ def test_evaluating_a_run_against_its_start(run, capsys):
 )
 def test_wrong_words_are_answered_with_a_sentence(words, said, capsys, tmp_path):
     assert main(["eval", *words, "--output-dir", str(tmp_path / "out")]) == 1
-    (error,) = (line for line in capsys.readouterr().err.splitlines() if "Loading weights" not in line)  # transformers' bar
+    printed = capsys.readouterr().err.replace("\r", "\n").splitlines()
+    (error,) = (line for line in printed if line and "Loading weights" not in line)  # transformers' bar
     assert said in error
 
 
