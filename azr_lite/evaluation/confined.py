@@ -115,7 +115,7 @@ def confined(
                 "or Landlock, or accept the risk with allow_weak (config: allow_weak)"
             )
         code = next((line["code"] for line in said if "code" in line), None)
-        if code is None and not timed_out or (fault := next((line["error"] for line in said if "error" in line), "")):
+        if (code is None and not timed_out) or (fault := next((line["error"] for line in said if "error" in line), "")):
             why = fault if code is not None else "it ended without a word"
             raise SandboxError(f"the jail for {request['argv'][0]} failed ({why}); run `azr-lite doctor --sandbox`")
         return Ended(None if timed_out else code, b"" if stdout_to else _head(out, output_bytes), _head(err, output_bytes), took, layers)
@@ -201,7 +201,10 @@ def environment() -> tuple[list[str], list[str]]:
     """``(argv, read)`` for the Python that runs now, with all that is installed in it."""
     python = os.path.join(os.path.realpath(os.path.dirname(sys.executable)), os.path.basename(sys.executable))
     prefixes = {sys.prefix, sysconfig.get_paths()["purelib"], sysconfig.get_paths()["platlib"]}
-    return [python, "-s", "-P", "-B"], [*sorted(prefixes), os.path.realpath(sys.executable), sysconfig.get_paths()["stdlib"], *_shared_library()]
+    links = [python]
+    while os.path.islink(links[-1]):
+        links.append(_place(os.path.join(os.path.dirname(links[-1]), os.readlink(links[-1]))))
+    return [python, "-s", "-P", "-B"], [*sorted(prefixes), *links, sysconfig.get_paths()["stdlib"], *_shared_library()]
 
 
 def site_packages() -> str:
