@@ -28,8 +28,14 @@ DRIVER = Path(__file__).with_name("evalplus_driver.py")
 MIN_TIME_LIMIT, GT_TIME_LIMIT_FACTOR = 10.0, 8.0
 """Seconds a test at least gets, and how many times the reference's; evalplus' own 1.0 and 4.0 fail right answers on a busy machine."""
 WHOLE_MEMORY_MB, PROGRAM_MEMORY_MB = 16384, 4096
-TRUTH_S, START_S, PROGRAM_S = 3600.0, 120.0, 130.0
+TRUTH_S, START_S, PROGRAM_S = 3600.0, 60.0, 130.0
 """Deadlines: expected outputs of a whole dataset; starting; one program (evalplus: 61 s each for base and plus)."""
+MANY_S, MORE_S = 600.0, 5.0
+"""A batch may take at most so long, and so much more a program: a batch that something holds up is halved in minutes, not hours."""
+CANNOT_PASS = {
+    "HumanEval/32": "evalplus 0.3.1 passes no program for this task, not even the reference (its pull request 201 skips the count)"
+}
+"""Kept as it is, so that scores stay comparable: the ceiling of HumanEval and HumanEval+ is 163 of 164."""
 PICKLE_BYTES = 4 << 30
 _CHAT_WORDS = ("Please provide a self-contained", "Below is a Python script with a self-contained function that solves")
 
@@ -160,7 +166,7 @@ class Bridge:
             "mode": "grade", "dataset": self.dataset, "parallel": self.parallel,
             "min_time_limit": MIN_TIME_LIMIT, "gt_time_limit_factor": GT_TIME_LIMIT_FACTOR,
         }  # fmt: skip
-        seconds = START_S + PROGRAM_S * len(padded) / self.parallel
+        seconds = START_S + min(PROGRAM_S * len(padded) / self.parallel, MANY_S + MORE_S * len(padded))
         answer = _answer(self._run(request, self.data, scratch, seconds, truth=self.truth))
         try:
             queues = {task: iter(rows) for task, rows in answer["eval"].items()}  # type: ignore[index]

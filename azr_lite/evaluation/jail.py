@@ -60,14 +60,19 @@ def namespaces(request: dict[str, Any]) -> None:
 def own_root(request: dict[str, Any]) -> None:
     """A root of its own that holds nothing but the named paths, all read-only but scratch and shared memory."""
     mount, check = lockdown.libc.mount, lockdown.check
+    places, links = follow([*request["read"], *DEVICES, *FACTS])
     check(mount(None, b"/", None, _REC | _PRIVATE, None))
     check(mount(b"none", b"/tmp", b"tmpfs", _NOSUID | _NODEV, b"size=1m,mode=755"))
     os.mkdir("/tmp/old")
     check(lockdown.libc.syscall(lockdown._PIVOT_ROOT[platform.machine()], b"/tmp", b"/tmp/old"))
     os.chdir("/")
-    wanted = [*request["read"], *DEVICES, *FACTS, request["scratch"]]
-    for path in wanted:
-        _show(path, path != request["scratch"] and path not in DEVICES)
+    for path in places:
+        _bind(path, path not in DEVICES)
+    _bind(request["scratch"], False)
+    for path, target in links.items():
+        if not os.path.lexists(path):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            os.symlink(target, path)
     for path in request["hide"]:
         if os.path.isdir(path):
             check(mount(b"none", path.encode(), b"tmpfs", _NOSUID | _NODEV | _RDONLY, b"size=4k,mode=755"))
@@ -81,18 +86,27 @@ def own_root(request: dict[str, Any]) -> None:
     check(mount(None, b"/", None, _REMOUNT | _BIND | _RDONLY | _NOSUID | _NODEV, None))
 
 
-def _show(path: str, readonly: bool) -> None:
-    """Bind one path of the old root to the same place in the new one; a link stays a link, and what it means is bound too."""
+def follow(paths: list[str]) -> tuple[list[str], dict[str, str]]:
+    """What is to be bound, whole folders first and nothing inside them; and the links that lead there."""
+    places: set[str] = set()
+    links: dict[str, str] = {}
+    for path in paths:
+        while os.path.islink(path):
+            links[path] = os.readlink(path)
+            path = os.path.join(os.path.dirname(path), links[path])
+            path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+        if os.path.exists(path):
+            places.add(path)
+    return [path for path in sorted(places) if not any(path.startswith(other.rstrip("/") + "/") for other in places - {path})], links
+
+
+def _bind(path: str, readonly: bool) -> None:
+    """Show one path of the old root at the same place of the new one."""
     old = "/old" + path
-    if os.path.lexists(path) or not os.path.lexists(old):
-        return
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    if os.path.islink(old):
-        os.symlink(os.readlink(old), path)
-        return _show(os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(old))), readonly)
     if os.path.isdir(old):
-        os.mkdir(path)
-    else:
+        os.makedirs(path, exist_ok=True)
+    elif not os.path.exists(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         os.close(os.open(path, os.O_CREAT, 0o644))
     lockdown.check(lockdown.libc.mount(old.encode(), path.encode(), None, _BIND | _REC, None))
     attributes = (ctypes.c_uint64 * 4)(_NOSUID | (_RDONLY if readonly else 0) | (0 if path in DEVICES else _NODEV), 0, 0, 0)
@@ -284,15 +298,12 @@ def _kill_orphans() -> None:
                 children = [int(pid) for pid in file.read().split()]
         except OSError:
             children = []
-        for pid in children:
-            os.kill(pid, signal.SIGKILL)
-        try:
-            while os.waitpid(-1, 0 if children else os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            return
         if not children:
             return
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+        for pid in children:  # only these: what they leave behind comes to us now, and would be waited for in vain
+            os.waitpid(pid, 0)
 
 
 if __name__ == "__main__":
