@@ -1,0 +1,314 @@
+"""The evalplus bridge and its second judge, with references, broken programs and cheats; extraction of the three protocols."""
+
+import gzip
+import importlib.metadata
+import json
+import subprocess
+import sys
+
+import pytest
+
+from azr_lite.errors import EvaluationError
+from azr_lite.evaluation import values
+from azr_lite.evaluation.code import CodeSuite, code_suites, extract_azr
+from azr_lite.evaluation.protocol import Reply
+from azr_lite.evaluation.sources import shipped
+from azr_lite.prompts import get_style
+
+needs_evalplus = pytest.mark.skipif(
+    importlib.util.find_spec("evalplus") is None or sys.platform != "linux",
+    reason="needs evalplus (pip install 'azr-lite[eval]') and Linux",
+)
+MINI = shipped("humanevalplus-mini", "HumanEvalPlus-Mini.jsonl.gz").rows
+TASKS = [0, 2, 4, 10, 17, 33, 38, 47, 53, 90, 99, 115, 125, 162]
+"""Floats with and without tolerance, None, strings, lists, mixed types, hashlib, encode and decode."""
+
+
+def suite(tmp_path, protocol="evalplus", chat=True, rows=None, name="humanevalplus-mini", style="r1"):
+    path = tmp_path / "questions.jsonl.gz"
+    with gzip.open(path, "wt") as file:
+        for row in rows if rows is not None else [MINI[0]]:
+            file.write(json.dumps(row) + "\n")
+    cache = tmp_path / "cache"
+    return code_suites(get_style(style), chat=chat, names=[name], protocol=protocol, data={name: path}, cache=cache, parallel=1)[0]
+
+
+def reference(row):
+    return row["prompt"] + row["canonical_solution"]
+
+
+def reply(text, truncated=False):
+    return Reply("", text, 1, truncated)
+
+
+def azr(program):
+    return reply(f" easy </think>\n<answer>\n```python\n{program}\n```\n</answer>")
+
+
+def broken(row):
+    """Right name, wrong value whatever is expected."""
+    return f"def {row['entry_point']}(*arguments):\n    return 'broken', arguments\n"
+
+
+@needs_evalplus
+def test_references_pass_and_broken_programs_fail_several_samples_a_task(tmp_path):
+    rows = [MINI[number] for number in TASKS]
+    made = suite(tmp_path, "azr", rows=rows)
+    questions = made.questions()
+    assert [question.id for question in questions] == [row["task_id"] for row in rows]
+    replies = [(q, azr(program(row))) for q, row in zip(questions, rows, strict=True) for program in (reference, broken)]
+    marks = made.grade(replies)
+    assert [mark.right for mark in marks] == [True, False] * len(rows), [m.reason for m in marks]
+    assert all(mark.parts == {"base": mark.right, "plus": mark.right} and mark.lenient == mark.right for mark in marks)
+    assert made.layers["namespaces"] == "on" or made.layers["system_calls"] == "on"
+    kept = list((tmp_path / "cache").glob("*/evalplus/*.pkl"))
+    assert len(kept) == 1
+    stamp = kept[0].stat().st_mtime_ns
+    again = made.grade([*replies[2:4], *replies[:2]])
+    assert [mark.right for mark in again] == [True, False, True, False]  # a subset, in another order
+    assert list((tmp_path / "cache").glob("*/evalplus/*.pkl")) == kept
+    assert kept[0].stat().st_mtime_ns == stamp
+
+
+ROW = MINI[53]  # add(x, y)
+EQUAL = "class Yes(int):\n    def __eq__(self, other): return True\n    __hash__ = int.__hash__\ndef add(x, y):\n    return Yes()\n"
+FRAMES = (
+    "import sys\ndef add(x, y):\n    frame = sys._getframe(1)\n    while frame:\n        if 'expected' in frame.f_locals:\n"
+    "            return frame.f_locals['expected'][frame.f_locals['i']]\n        frame = frame.f_back\n"
+)
+PATCHED = (
+    "import sys\ndef add(x, y):\n    frame = sys._getframe(1)\n    if 'expected' in frame.f_locals:\n"
+    "        frame.f_locals['expected'][:] = [0] * len(frame.f_locals['expected'])\n    return 0\n"
+)
+FORGED = (
+    'import json, os\nfor fd in range(1, 20):\n    for line in [\'{"part":0}\', \'{"v":1}\', \'{"eval": {"HumanEval/53": [["pass", "pass"]]}}\']:\n'
+    "        try: os.write(fd, (line + '\\n').encode() * 50)\n        except OSError: pass\ndef add(x, y): return 1\n"
+)
+BUILTINS = (
+    "import builtins\nbuiltins.all = lambda *_: True\nbuiltins.abs = lambda *_: 0\nbuiltins.len = lambda *_: 0\ndef add(x, y): return 0\n"
+)
+NUMPY = "import numpy\nnumpy.allclose = lambda *_, **__: True\ndef add(x, y): return x + y + 1\n"
+CHEATS = {
+    "always equal": EQUAL,
+    "looks into frames": FRAMES,
+    "changes the expected answers": PATCHED,
+    "prints a forged result": FORGED,
+    "patches builtins": BUILTINS,
+    "patches numpy": NUMPY,
+    "exits": "import sys\ndef add(x, y):\n    sys.exit(0)\n",
+    "exits at once": "import os\nos._exit(0)\ndef add(x, y): return x + y\n",
+    "exits in the call": "import os\ndef add(x, y):\n    os._exit(0)\n",
+    "kills its grader": "import ctypes\nctypes.CDLL(None).kill(-1, 9)\ndef add(x, y): return 0\n",
+    "counts its calls": "calls = []\ndef add(x, y):\n    calls.append(1)\n    return x + y if len(calls) < 3 else 0\n",
+    "nothing": "pass\n",
+}
+EVALPLUS_BELIEVES = ("always equal", "looks into frames", "changes the expected answers")
+
+
+@needs_evalplus
+def test_cheats_fail_though_evalplus_alone_believes_some(tmp_path):
+    made = suite(tmp_path, "azr", rows=[ROW])
+    question = made.questions()[0]
+    texts = [reference(ROW), *CHEATS.values()]
+    marks = made.grade([(question, azr(text)) for text in texts])
+    assert [name for name, mark in zip(["reference", *CHEATS], marks, strict=True) if mark.right or mark.lenient] == ["reference"]
+    reasons = dict(zip(CHEATS, [mark.reason for mark in marks[1:]], strict=True))
+    assert all("second judge" in reasons[name] for name in EVALPLUS_BELIEVES), reasons
+
+
+@needs_evalplus
+def test_the_second_judge_alone_holds_against_every_cheat():
+    from azr_lite.evaluation.second_judge import second_judge
+
+    opinions = second_judge("humaneval", [(ROW, reference(ROW)), *((ROW, text) for text in CHEATS.values())])
+    assert [(one.base, one.plus) for one in opinions] == [(True, True)] + [(False, False)] * len(CHEATS), opinions
+
+
+@needs_evalplus
+def test_the_second_judge_knows_tolerance_and_special_cases(monkeypatch):
+    from azr_lite.evaluation.second_judge import Oracle, second_judge
+
+    def right(dataset, entry, wanted, said, arguments=(), atol=0):
+        oracle = Oracle(dataset, {"task_id": "x/1", "entry_point": entry, "atol": atol})
+        return oracle.right(arguments, values.encode(wanted), values.encode(said))
+
+    assert right("humaneval", "f", 1.0, 1.0 + 5e-7)
+    assert not right("humaneval", "f", 1.0, 1.0 + 5e-6)
+    assert not right("humaneval", "f", 10**6, 10**6 + 1)
+    assert right("humaneval", "f", [1, 2], [1, 2.00005], atol=1e-4)
+    assert not right("humaneval", "f", [1, 2], (1, 2.00005), atol=1e-4)
+    assert right("humaneval", "f", (1, 2), (True, 2.0))
+    assert not right("humaneval", "f", float("nan"), float("nan"))
+    assert right("mbpp", "similar_elements", (1, 2), (2, 1))
+    assert not right("mbpp", "f", (1, 2), (2, 1))
+    assert right("mbpp", "check_str", object(), object())
+    assert right("mbpp", "check_str", object(), True)
+    assert not right("mbpp", "check_str", object(), None)
+    assert not right("mbpp", "f", object(), object())
+    assert right("mbpp", "sum_div", 5, 0)
+    root = MINI[32]  # find_zero: any root counts, and evalplus 0.3.1 passes no program at all
+    assert right("humaneval", "find_zero", -0.5, -0.50001, arguments=([1, 2],), atol=1e-4)
+    assert second_judge("humaneval", [(root, reference(root))])[0].plus
+
+
+@needs_evalplus
+def test_the_task_that_evalplus_cannot_pass_is_named(tmp_path):
+    made = suite(tmp_path, "azr", rows=[MINI[32]])
+    mark = made.grade([(made.questions()[0], azr(reference(MINI[32])))])[0]
+    assert not mark.right
+    assert "evalplus 0.3.1 passes no program" in mark.reason
+
+
+@needs_evalplus
+def test_mbpp_rows_with_tuples_sets_and_loose_oracles(tmp_path):
+    rows = {row["task_id"]: row for row in shipped("mbppplus", "MbppPlus.jsonl.gz").rows}
+    chosen = [rows[f"Mbpp/{number}"] for number in (2, 115, 124, 164, 223, 252, 434, 722)]
+    made = suite(tmp_path, "azr", rows=chosen, name="mbppplus")
+    replies = [(q, azr(program(row))) for q, row in zip(made.questions(), chosen, strict=True) for program in (reference, broken)]
+    marks = made.grade(replies)
+    assert [mark.right for mark in marks[::2]] == [True] * len(chosen), [m.reason for m in marks]
+    # Mbpp/164 is right whatever is returned, and Mbpp/434 whenever it is not None: evalplus says so
+    assert [row["task_id"] for row, mark in zip(chosen, marks[1::2], strict=True) if mark.right] == ["Mbpp/164", "Mbpp/434"]
+
+
+@needs_evalplus
+def test_the_chat_protocol_is_evalplus_own_and_never_mixed(tmp_path):
+    chat, direct, own = suite(tmp_path), suite(tmp_path, chat=False), suite(tmp_path, "azr", style="chat")
+    assert {made.name for made in (chat, direct, own)} == {f"humanevalplus-mini-{p}" for p in ("evalplus-chat", "evalplus-direct", "azr")}
+    prompt = chat.questions()[0].prompt
+    assert prompt.chat
+    assert prompt.text.startswith("Please provide a self-contained Python script")
+    assert prompt.text.endswith(f"```\n{MINI[0]['prompt'].strip()}\n```\n")
+    assert prompt.prefill.endswith("```python\n")
+    assert (chat.max_tokens, chat.temperature, chat.samples) == (768, 0.0, 1)
+    assert "\n```\n" in chat.stop
+    assert "\ndef " not in chat.stop
+    assert direct.questions()[0].prompt.text == MINI[0]["prompt"].strip() + "\n"
+    assert not direct.questions()[0].prompt.chat
+    assert "\ndef " in direct.stop
+    assert own.questions()[0].prompt.prefill == "<think>"
+    assert own.stop == ("</answer>",)
+
+
+@needs_evalplus
+def test_extraction_of_evalplus_protocols_and_what_form_costs(tmp_path):
+    code = reference(ROW)
+    body = ROW["canonical_solution"]
+    chat, direct = suite(tmp_path, rows=[ROW]), suite(tmp_path, rows=[ROW], chat=False)
+    question = chat.questions()[0]
+    cases = [
+        (reply(code + "\n```\n"), True, True),
+        (reply(code + "\nprint(add(1, 2))"), True, True),
+        (reply("Here it is, hope it helps:\n" + code + "\n```\n"), False, True),
+        (reply(code, truncated=True), False, True),
+        (reply("```\n"), False, False),
+    ]
+    marks = chat.grade([(question, one) for one, _, _ in cases])
+    assert [(mark.right, mark.lenient) for mark in marks] == [(right, lenient) for _, right, lenient in cases], marks
+    assert [mark.well_formed for mark in marks] == [True, True, True, False, False]
+    marks = direct.grade([(direct.questions()[0], one) for one in (reply(body + "\ndef other(): pass"), reply("    return 0\n"))])
+    assert [mark.right for mark in marks] == [True, False]
+
+
+def test_extraction_of_the_azr_protocol():
+    def form(answer):
+        return f"<think>first\n```python\nwrong = 1\n```\n</think>\n<answer>{answer}</answer>"
+
+    found = extract_azr(form("\n```python\na = 1\n```\nbetter:\n```python\nb = 2\n```\n"))
+    assert (found.strict.strip(), found.well_formed) == ("b = 2", True)
+    found = extract_azr(form("\n```\nc = 3\n```\n"))
+    assert (found.strict, found.well_formed, found.lenient.strip()) == ("", False, "wrong = 1")
+    found = extract_azr("no tags\n```py\nd = 4\n```\n")
+    assert (found.strict, found.lenient.strip(), found.reason) == ("", "d = 4", "not_well_formed")
+    assert extract_azr("```python\nopen = 'to the end'").lenient == "open = 'to the end'"
+    assert extract_azr("nothing").lenient == ""
+
+
+def test_values_come_back_as_builtins_and_hostile_lines_do_not_raise_anything_else():
+    from collections import Counter, OrderedDict, namedtuple
+    from decimal import Decimal
+    from fractions import Fraction
+
+    import numpy
+
+    plain = [
+        None,
+        True,
+        1,
+        -(10**400),
+        1.5,
+        float("inf"),
+        "é\n",
+        b"x",
+        (1, [2]),
+        {1: (2,)},
+        {1, (2, 3)},
+        1j,
+        Fraction(1, 3),
+        Decimal("1.50"),
+        {frozenset({1})},
+    ]
+    assert values.decode(values.encode(plain)) == plain
+    classes = [
+        Counter("aab"),
+        OrderedDict(a=1),
+        namedtuple("P", "x")(1),
+        numpy.float64(1.5),
+        numpy.int64(3),
+        numpy.arange(2),
+        {1: 2}.keys(),
+        CHEAT(),
+    ]
+    found = values.decode(values.encode(classes))
+    assert found == [{"a": 2, "b": 1}, {"a": 1}, (1,), 1.5, 3, [0, 1], {1}, 7]
+    assert type(found[-1]) is int
+    assert values.decode(values.encode(object())) != values.decode(values.encode(object()))
+    for line in (
+        "",
+        "[",
+        '{"i":"zz"}',
+        '{"q":["1","0"]}',
+        '{"m":"1e999999"}',
+        '{"s":[[1]]}',
+        "9" * 5000,
+        "NaN",
+        "[" * 100000,
+        '{"a":1,"b":2}',
+        '{"c":["x",1]}',
+    ):
+        with pytest.raises(values.Unreadable):
+            values.decode(line)
+
+
+class CHEAT(int):
+    def __new__(cls):
+        return super().__new__(cls, 7)
+
+    def __eq__(self, other):
+        return True
+
+    __hash__ = int.__hash__
+
+
+def test_missing_evalplus_and_wrong_names_are_one_clear_sentence(tmp_path, monkeypatch):
+    with pytest.raises(EvaluationError, match="unknown code suite 'humaneval'; choose from humanevalplus"):
+        code_suites(get_style("r1"), chat=False, names=["humaneval"])
+    with pytest.raises(EvaluationError, match="choose evalplus or azr"):
+        code_suites(get_style("r1"), chat=False, protocol="mine")
+
+    def gone(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", gone)
+    with pytest.raises(EvaluationError, match=r"pip install 'azr-lite\[eval\]'"):
+        suite(tmp_path)
+    made = suite(tmp_path, "azr")
+    with pytest.raises(EvaluationError, match=r"evalplus 0\.3\.1"):
+        made.grade([(made.questions()[0], azr("x"))])
+    assert isinstance(made, CodeSuite)
+
+
+def test_importing_loads_neither_torch_nor_evalplus():
+    modules = "azr_lite, azr_lite.evaluation, azr_lite.evaluation.code, azr_lite.evaluation.livecodebench"
+    check = f"import sys, {modules}; sys.exit(any(name in sys.modules for name in ('torch', 'evalplus', 'transformers', 'datasets')))"
+    assert subprocess.run([sys.executable, "-c", check]).returncode == 0

@@ -1,0 +1,197 @@
+"""The jail for commands that handle untrusted programs: what it holds, what it says, where it refuses."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from azr_lite.errors import SandboxError, UnsafeError
+from azr_lite.evaluation.confined import confined, environment, interpreter, read_back
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the jail is made of Linux")
+ARGV, READ, HIDE = interpreter()
+FALLBACK = "namespaces"
+"""Leaving this out gives what Docker gives: no namespaces, no root of one's own; Landlock and the call filter must do."""
+
+
+def run(tmp_path, program, skip="", seconds=20, **more):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir(exist_ok=True)
+    return confined([*ARGV, "-c", program], scratch=scratch, seconds=seconds, read=READ, hide=HIDE, _skip=skip, **more)
+
+
+@pytest.fixture(params=["", FALLBACK, "landlock"])
+def skip(request):
+    return request.param
+
+
+def test_a_command_runs_unprivileged_and_says_what_held_it(tmp_path):
+    ended = run(
+        tmp_path, "import os, sys; print(os.getuid(), sys.stdin.read(), os.getcwd() == os.path.dirname(os.environ['HOME']))", stdin=b"hi"
+    )
+    assert (ended.code, ended.stderr) == (0, b"")
+    uid, text, inside = ended.stdout.decode().split()
+    assert int(uid) == os.getuid() or (os.getuid() == 0 and int(uid) > 1000)
+    assert (text, inside) == ("hi", "True")
+    assert ended.layers["no_new_privs"] == ended.layers["system_calls"] == ended.layers["no_capabilities"] == "on"
+
+
+def test_nothing_of_the_callers_environment_goes_in(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "secret-token")
+    ended = run(tmp_path, "import os; print(dict(os.environ))", env={"ASKED": "for"})
+    assert b"secret-token" not in ended.stdout
+    assert b"'ASKED': 'for'" in ended.stdout
+
+
+@pytest.mark.parametrize("target", ["('127.0.0.1', {port})", "('192.0.2.1', 80)"])
+def test_no_network(tmp_path, skip, target):
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.3)
+        place = target.format(port=server.getsockname()[1])
+        ended = run(tmp_path, f"import socket; socket.create_connection({place}, 2); print('connected')", skip)
+        assert ended.code != 0
+        assert b"connected" not in ended.stdout
+        with pytest.raises(TimeoutError):
+            server.accept()
+    datagram = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', 9)); print('sent')"
+    assert b"sent" not in run(tmp_path, datagram, skip).stdout
+
+
+def test_the_network_namespace_alone_holds_the_network(tmp_path):
+    ended = run(tmp_path, "import socket; socket.create_connection(('127.0.0.1', 9), 2)", "system_calls,landlock")
+    assert ended.layers["namespaces"] == "on", "this machine has no namespaces to test"
+    assert b"unreachable" in ended.stderr
+
+
+def test_files_of_the_caller_are_out_of_reach(tmp_path, skip):
+    secret, mark = tmp_path / "home" / "token", tmp_path / "written"
+    secret.parent.mkdir()
+    secret.write_text("s3cret")
+    secret.chmod(0o666)
+    ended = run(tmp_path, f"print(open({str(secret)!r}).read())", skip)
+    assert ended.code != 0
+    assert b"s3cret" not in ended.stdout
+    for path in (mark, Path.home() / "azr-jail-test", Path("/tmp/azr-jail-test"), Path(sys.prefix) / "azr-jail-test"):
+        assert run(tmp_path, f"open({str(path)!r}, 'w').write('x')", skip).code != 0
+        assert not path.exists()
+    assert run(tmp_path, "open('here', 'w').write('x'); print(open('here').read())", skip).stdout == b"x\n"
+
+
+def test_hidden_parts_and_our_own_package_are_not_there(tmp_path, skip):
+    shown = tmp_path / "shown"
+    (shown / "hidden").mkdir(parents=True)
+    (shown / "hidden" / "answers").write_text("42")
+    (shown / "open").write_text("7")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    program = f"print(open('{shown}/open').read()); print(open('{shown}/hidden/answers').read())"
+    ended = confined([*ARGV, "-c", program], scratch=scratch, seconds=20, read=[*READ, shown], hide=[*HIDE, shown / "hidden"], _skip=skip)
+    assert ended.stdout == b"7\n"
+    assert b"answers" in ended.stderr
+    assert b"ModuleNotFoundError" in run(tmp_path, "import azr_lite", skip).stderr
+    package = Path(__file__).parents[1] / "azr_lite" / "evaluation" / "shipped"
+    assert run(tmp_path, f"import os; print(os.listdir({str(package)!r}))", skip).code != 0
+
+
+def test_what_is_installed_can_be_had_when_asked_for(tmp_path):
+    argv, read = environment()
+    ended = confined([*argv, "-c", "import numpy; print(numpy.arange(3).sum())"], scratch=tmp_path, seconds=60, read=read)
+    assert ended.stdout == b"3\n", ended.stderr
+
+
+@pytest.mark.parametrize("skip", ["", FALLBACK])
+def test_the_deadline_ends_everything_also_what_left_its_group(tmp_path, skip):
+    grandchild = "import os, time\nfor i in range(2):\n    if os.fork() == 0:\n        os.setsid()\n        if os.fork() == 0:\n            time.sleep(61.5)\n"
+    mark = f"azr-{os.getpid()}-{time.monotonic_ns()}"
+    began = time.monotonic()
+    ended = run(tmp_path, grandchild + f"time.sleep(60)  # {mark}", skip, seconds=1)
+    assert ended.timed_out
+    assert ended.code is None
+    assert time.monotonic() - began < 5
+    assert [pid for pid in os.listdir("/proc") if pid.isdigit() and mark.encode() in command(pid)] == []
+
+
+@pytest.mark.parametrize("skip", ["", FALLBACK])
+def test_what_a_finished_command_leaves_behind_is_ended_too(tmp_path, skip):
+    mark = f"azr-{os.getpid()}-{time.monotonic_ns()}"
+    ended = run(tmp_path, f"import os, time\nif os.fork() == 0:\n    os.setsid(); time.sleep(60)  # {mark}", skip)
+    assert ended.code == 0
+    assert [pid for pid in os.listdir("/proc") if pid.isdigit() and mark.encode() in command(pid)] == []
+
+
+def command(pid):
+    try:
+        return Path("/proc", pid, "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_memory_processes_and_files_are_bounded(tmp_path):
+    assert b"MemoryError" in run(tmp_path, "bytearray(700 << 20)", memory_mb=512).stderr
+    assert run(tmp_path, "bytearray(300 << 20)", memory_mb=512).code == 0
+    bomb = "import os, time\nfor i in range(40):\n    if os.fork() == 0: time.sleep(5); os._exit(0)"
+    assert b"BlockingIOError" in run(tmp_path, bomb, processes=12).stderr
+    assert run(tmp_path, "open('big', 'wb').write(bytes(9 << 20))", file_mb=8).code != 0
+
+
+def test_output_is_cut_and_the_exit_status_comes_back(tmp_path):
+    ended = run(tmp_path, "import sys; print('x' * 5000); sys.exit(7)", output_bytes=100)
+    assert (ended.code, len(ended.stdout)) == (7, 100)
+    assert run(tmp_path, "import os; os.abort()").code in (-6, 134)
+
+
+@pytest.mark.parametrize("skip", ["namespaces,system_calls", "namespaces,landlock", "no_new_privs"])
+def test_without_kernel_isolation_it_refuses_unless_told(tmp_path, skip):
+    with pytest.raises(UnsafeError, match="allow_weak"):
+        run(tmp_path, "open('ran', 'w')", skip)
+    assert not (tmp_path / "scratch" / "ran").exists()
+    ended = run(tmp_path, "print(1)", skip, allow_weak=True)
+    assert ended.stdout == b"1\n"
+    assert any(state != "on" for state in ended.layers.values())
+
+
+def test_links_left_in_scratch_are_not_followed(tmp_path):
+    (tmp_path / "secret").write_text("s3cret")
+    run(tmp_path, f"import os; os.symlink({str(tmp_path / 'secret')!r}, 'result'); open('plain', 'w').write('x' * 20)")
+    with pytest.raises(SandboxError, match="plain file"):
+        read_back(tmp_path / "scratch" / "result", 100)
+    with pytest.raises(SandboxError, match="at most 10"):
+        read_back(tmp_path / "scratch" / "plain", 10)
+    assert read_back(tmp_path / "scratch" / "plain", 20) == b"x" * 20
+
+
+def test_a_plain_user_gets_the_same_jail(tmp_path):
+    python = "/usr/bin/python3"
+    ready = (
+        os.getuid() == 0
+        and os.path.exists(python)
+        and subprocess.run([python, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]).returncode == 0
+    )
+    if not ready:
+        pytest.skip("needs root and a system Python that other users may run")
+    copy = tmp_path / "copy"
+    import shutil
+
+    shutil.copytree(
+        Path(__file__).parents[1] / "azr_lite", copy / "azr_lite", ignore=shutil.ignore_patterns("shipped", "__pycache__", "weights")
+    )
+    for folder in (copy, *copy.parents[:3]):
+        folder.chmod(0o755)
+    program = (
+        "import tempfile, pathlib\nfrom azr_lite.evaluation.confined import *\nargv, read, hide = interpreter()\n"
+        "with tempfile.TemporaryDirectory() as d:\n"
+        "    e = confined([*argv, '-c', 'import os; print(os.getuid()); import socket; socket.create_connection((\"127.0.0.1\", 9))'],\n"
+        "        scratch=pathlib.Path(d), seconds=20, read=read, hide=hide)\n"
+        "    print(e.stdout.decode(), e.code, dict(e.layers), e.stderr[-300:])\n"
+    )
+    done = subprocess.run(
+        [python, "-c", program], user=65534, group=65534, extra_groups=[], cwd=copy, env={"TMPDIR": "/tmp"}, capture_output=True
+    )
+    assert done.stdout.startswith(b"65534"), done.stderr.decode()[-500:]
+    assert b" 1 {" in done.stdout
+    assert b"'own_root': 'on'" in done.stdout or b"'landlock': 'on'" in done.stdout
