@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation import maths
+from azr_lite.evaluation import code, maths
 from azr_lite.evaluation.harness import Result, run_suite
+from azr_lite.evaluation.livecodebench import livecodebench_suite
 from azr_lite.evaluation.loading import Opened, open_model
 from azr_lite.evaluation.protocol import Suite
 from azr_lite.evaluation.reasoning import HELD_OUT_SEED, cruxeval_suite, frozen_suite, held_out_suite, induction_suite
@@ -173,9 +174,14 @@ def _suite(name: str, opened: Opened, verifier: Verifier, source: str | None, co
         if not source:
             raise EvaluationError("give the run whose tasks are to be solved: --data triplets=RUN")
         return frozen_suite(source, style, verifier)
-    if name in maths.NAMES:
-        return maths.maths_suite(name, style, source)
-    raise NotImplementedError(name)
+    if name in code.SUITES:
+        given = {name: source} if source else None
+        return code.code_suites(style, chat=style.chat, names=[name], protocol=code_protocol, data=given, allow_weak=allow_weak)[0]
+    if name == "livecodebench-v5":
+        if not source:
+            raise EvaluationError("it is not shipped; give its problems: --data livecodebench-v5=FILE")
+        return livecodebench_suite(style, source, allow_weak=allow_weak)
+    return maths.maths_suite(name, style, source)
 
 
 def _place(opened: Opened, named: str) -> Path:
