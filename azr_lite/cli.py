@@ -167,6 +167,8 @@ def eval_verb(words: list[str]) -> int:
         """Of sampling; 0: greedy."""
         max_tokens: int = 0
         """Tokens a reply; 0: as the suite says."""
+        game_protocol: str = "azr"
+        """How the games are asked: azr (self-play's own prompts) or assert (CRUXEval as published scores ask it)."""
         code_protocol: str = "evalplus"
         """How code is asked: evalplus (as the paper) or azr (think, then answer)."""
         data: tuple[str, ...] = ()

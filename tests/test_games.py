@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from azr_lite.errors import EvaluationError
+from azr_lite.evaluation.assertions import assert_suite, read_assertion
 from azr_lite.evaluation.protocol import Question, Reply
 from azr_lite.evaluation.reasoning import candidates, cruxeval_suite, frozen_suite, held_out_suite, induction_suite
 from azr_lite.prompts import get_style
@@ -191,3 +192,39 @@ def test_held_out_questions_have_a_digest_of_their_own(verifier):
         return held_out_suite("nano", ("deduction",), 12, seed, get_style("compact"), verifier, 192).data.sha256
 
     assert digest(1) == digest(1) != digest(2)
+
+
+def test_the_published_manner_of_asking_is_a_protocol_of_its_own(verifier):
+    for game in ("deduction", "abduction"):
+        suite = assert_suite(game, "strict", CHAT, verifier)
+        assert suite.name.endswith("-assert")
+        assert suite.protocol.startswith("assert:")
+        tasks = {task.id: task for _, task in suite.problems}
+        gold = [
+            (q, Reply("", f"[THOUGHT]\nso\n[/THOUGHT]\n[ANSWER]\nassert f({tasks[q.id].input}) == {tasks[q.id].output}\n[/ANSWER]", 1))
+            for q in suite.questions()
+        ]
+        assert all(mark.right and mark.lenient for mark in suite.grade(gold))
+        question = suite.questions()[0]
+        text = f"assert f({tasks[question.id].input}) == {tasks[question.id].output}"
+        loose = suite.grade([(question, Reply("", f"I think that\n`{text}`\nholds", 1)), (question, Reply("", "assert f(1) == f(1)", 1))])
+        assert [(mark.right, mark.lenient) for mark in loose] == [(False, True), (False, False)]
+        hidden = tasks[question.id].output if game == "deduction" else tasks[question.id].input
+        assert f"== {hidden}\n" not in question.prompt.text
+        assert f"f({hidden})" not in question.prompt.text
+
+
+@pytest.mark.parametrize(
+    ("line", "game", "found"),
+    [
+        ("assert f(1, [2]) == 'x'", "deduction", "'x'"),
+        ("assert f(1, [2]) == 'x'", "abduction", "1, [2]"),
+        ("assert f(1) == 1 or True", "deduction", None),
+        ("assert True or f(1) == 1", "abduction", None),
+        ("assert f(1) == 1 == 1", "deduction", None),
+        ("assert g(1) == 1", "deduction", None),
+        ("f(1) == 1", "deduction", None),
+    ],
+)
+def test_only_a_plain_assertion_about_f_is_read(line, game, found):
+    assert read_assertion(line, game) == found

@@ -16,6 +16,7 @@ from typing import Any
 
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation import code, maths
+from azr_lite.evaluation.assertions import assert_suite
 from azr_lite.evaluation.harness import Result, run_suite
 from azr_lite.evaluation.livecodebench import livecodebench_suite
 from azr_lite.evaluation.loading import Opened, open_model
@@ -69,6 +70,7 @@ def evaluate(
     samples: int = 0,
     temperature: float | None = None,
     max_tokens: int = 0,
+    game_protocol: str = "azr",
     code_protocol: str = "evalplus",
     data: Mapping[str, str] | None = None,
     output_dir: str | Path = "",
@@ -84,7 +86,8 @@ def evaluate(
     """Evaluate `model` (see `loading.open_model`) on `suite`: games, code, math, all, or names of `KNOWN`.
 
     `compare`: a second model or run, asked the same. `items`: questions a suite, chosen by digest (0: all). `samples`, `temperature`,
-    `max_tokens`: instead of the suite's own (mostly one greedy reply). `code_protocol`: "evalplus" (what the paper used) or "azr".
+    `max_tokens`: instead of the suite's own (mostly one greedy reply). `game_protocol`: "azr" (self-play's own prompts) or "assert" (CRUXEval as published scores
+    ask it). `code_protocol`: "evalplus" (what the paper used) or "azr".
     `data`: suite to file or hub id, for suites that are not shipped and for other versions of those that are. Results go to
     `output_dir`, else to the run's folder ``eval/``, else to ``evals/MODEL``; what is there already is not asked again.
     """
@@ -100,6 +103,8 @@ def evaluate(
         raise EvaluationError("several greedy replies to one question are all the same; give --temperature 0.6 or so with --samples")
     if samples > 1 and temperature is None:
         changes["temperature"] = 0.6
+    if game_protocol not in ("azr", "assert"):
+        raise EvaluationError(f"unknown protocol {game_protocol!r} for the games; choose azr or assert")
     rules = Rules()
     with Executor(allow_weak=allow_weak) as executor:
 
@@ -108,7 +113,7 @@ def evaluate(
             for line in opened.reasons:
                 tell(line)
             wanted = ["held-out", *(n for n in names if n == "triplets")] if opened.model == "nano" and grouped else names
-            suites, left_out = _build(wanted, opened, Verifier(executor, rules), sources, code_protocol, allow_weak)
+            suites, left_out = _build(wanted, opened, Verifier(executor, rules), sources, (game_protocol, code_protocol), allow_weak)
             for name, why in left_out.items():
                 tell(f"{name} is left out: {why}")
             place = folder or _place(opened, named)
@@ -138,14 +143,14 @@ def _names(suite: str | Sequence[str]) -> list[str]:
 
 
 def _build(
-    names: Sequence[str], opened: Opened, verifier: Verifier, sources: Mapping[str, str], code_protocol: str, allow_weak: bool
+    names: Sequence[str], opened: Opened, verifier: Verifier, sources: Mapping[str, str], protocols: tuple[str, str], allow_weak: bool
 ) -> tuple[list[Suite], dict[str, str]]:
     """The suites named, in order, and why others are left out. A suite that was named alone and cannot be had is an error."""
     suites: list[Suite] = []
     left_out: dict[str, str] = {}
     for name in names:
         try:
-            suites.append(_suite(name, opened, verifier, sources.get(name), code_protocol, allow_weak))
+            suites.append(_suite(name, opened, verifier, sources.get(name), protocols, allow_weak))
         except EvaluationError as error:
             if len(names) == 1:
                 raise
@@ -155,7 +160,7 @@ def _build(
     return suites, left_out
 
 
-def _suite(name: str, opened: Opened, verifier: Verifier, source: str | None, code_protocol: str, allow_weak: bool) -> Suite:
+def _suite(name: str, opened: Opened, verifier: Verifier, source: str | None, protocols: tuple[str, str], allow_weak: bool) -> Suite:
     style = opened.style
     if opened.model == "nano" and name not in NANO:
         raise EvaluationError(f"the nano model reads its own small language only; choose from: {', '.join(NANO)}")
@@ -166,7 +171,8 @@ def _suite(name: str, opened: Opened, verifier: Verifier, source: str | None, co
     if name.startswith("cruxeval"):
         game = "deduction" if name.startswith("cruxeval-o") else "abduction"
         found = read_data("cruxeval", source, ("id", "code", "input", "output")) if source else None
-        return cruxeval_suite(game, name.rpartition("-")[2], style, verifier, found)
+        make = assert_suite if protocols[0] == "assert" else cruxeval_suite
+        return make(game, name.rpartition("-")[2], style, verifier, found)
     if name.startswith("induction"):
         found = read_data("evalplus-triplets", source, ("id", "program", "inputs", "outputs", "induction_ok")) if source else None
         return induction_suite(style, verifier, hint=name == "induction-hint", data=found)
@@ -176,7 +182,7 @@ def _suite(name: str, opened: Opened, verifier: Verifier, source: str | None, co
         return frozen_suite(source, style, verifier)
     if name in code.SUITES:
         given = {name: source} if source else None
-        return code.code_suites(style, chat=style.chat, names=[name], protocol=code_protocol, data=given, allow_weak=allow_weak)[0]
+        return code.code_suites(style, chat=style.chat, names=[name], protocol=protocols[1], data=given, allow_weak=allow_weak)[0]
     if name == "livecodebench-v5":
         if not source:
             raise EvaluationError("it is not shipped; give its problems: --data livecodebench-v5=FILE")

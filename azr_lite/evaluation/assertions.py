@@ -1,0 +1,107 @@
+"""CRUXEval asked in the manner of its published scores: complete an assertion, after a thought, with one worked example.
+
+Comes in: the same tasks as `reasoning.py`.  Goes out: suites of the protocol ``assert``; words and example are our own.
+Not covered: self-play's own way of asking (protocol ``azr``), which is what a trained model has learnt. The two are never compared.
+
+Published CRUXEval scores of small models were made with such a prompt (chain of thought, one example); a model that was never taught the
+think/answer form answers it much better. Marks are by value, as everywhere here.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+
+from azr_lite.evaluation.protocol import Prompt
+from azr_lite.evaluation.protocol import Reply as Sampled
+from azr_lite.evaluation.reasoning import LABELS, GameSuite, cruxeval_suite
+from azr_lite.evaluation.sources import Data
+from azr_lite.parsing import Reply
+from azr_lite.prompts.base import Style
+from azr_lite.tasks.base import Answer
+from azr_lite.triplet import Reason, Rejection, Task
+from azr_lite.verifier import Verifier
+
+ASSERT = "assert: complete the assertion after a thought, one worked example; judged by value in the sandbox"
+ANSWER, END_ANSWER, THOUGHT, END_THOUGHT = "[ANSWER]", "[/ANSWER]", "[THOUGHT]", "[/THOUGHT]"
+_EXAMPLE = "def f(words, n):\n    kept = []\n    for word in words:\n        if len(word) > n:\n            kept.append(word.upper())\n    return kept"
+_TOLD = {
+    "deduction": (
+        "Work out what the function returns and complete the assertion: put the returned value, one literal, in the place of ??. Think step "
+        f"by step first. Then write the whole assertion between {ANSWER} and {END_ANSWER}.",
+        "assert f(['kiwi', 'fig'], 3) == ??",
+        "'kiwi' has 4 letters, more than 3, so 'KIWI' is kept. 'fig' has 3, which is not more than 3. The list is ['KIWI'].",
+        "assert f(['kiwi', 'fig'], 3) == ['KIWI']",
+    ),
+    "abduction": (
+        "Find arguments for which the assertion holds and complete it: put them, as literals, in the place of ??. There may be several; any is "
+        f"right. Think step by step first. Then write the whole assertion between {ANSWER} and {END_ANSWER}.",
+        "assert f(??) == ['KIWI']",
+        "The list holds one word in capitals, so one word must be longer than n. With 'kiwi' and n = 3 it is.",
+        "assert f(['kiwi'], 3) == ['KIWI']",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class AssertSuite(GameSuite):
+    """A `GameSuite` of the protocol ``assert``. Strict: an assertion about f between the tags; lenient: the last one anywhere."""
+
+    def _prompt(self, task: Task) -> Prompt:
+        told, question, thought, answer = _TOLD[task.type]
+        asked = f"assert f({task.inputs[0]}) == ??" if task.type == "deduction" else f"assert f(??) == {task.outputs[0]}"
+        shown = f"{_EXAMPLE}\n{question}\n\n{THOUGHT}\n{thought}\n{END_THOUGHT}\n{ANSWER}\n{answer}\n{END_ANSWER}"
+        text = f"{told}\n\nFor example:\n\n{shown}\n\nNow this one:\n\n{task.program}\n{asked}\n"
+        return Prompt(text, "" if self.style.chat else f"\n{THOUGHT}\n", self.style.chat)
+
+    def _strict(self, task: Task, sampled: Sampled) -> Answer | Rejection:
+        _, tag, rest = sampled.text.rpartition(ANSWER)
+        inside, closed, _ = rest.partition(END_ANSWER)
+        if not tag or not closed:
+            return Rejection(Reason.TRUNCATED if sampled.truncated else Reason.NOT_WELL_FORMED, f"no {ANSWER}…{END_ANSWER}")
+        return self._asserted(task, inside)
+
+    def _loose(self, task: Task, sampled: Sampled) -> Answer | Rejection:
+        return self._asserted(task, sampled.text)
+
+    def _asserted(self, task: Task, text: str) -> Answer | Rejection:
+        """The answer in the last line that is an assertion about ``f``."""
+        for line in reversed(text.splitlines()):
+            found = read_assertion(line.strip().strip("`"), task.type)
+            if found is not None:
+                return self._answer(task, Reply("", "", ((LABELS[task.type], found),)))
+        return Rejection(Reason.NO_ANSWER, "no assertion about f")
+
+
+def read_assertion(line: str, game: str) -> str | None:
+    """The text of the value (deduction) or of the arguments (abduction) in ``assert f(...) == value``; None where it is no such line."""
+    if not line.startswith("assert "):
+        return None
+    try:
+        (statement,) = ast.parse(line).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    test = statement.test if isinstance(statement, ast.Assert) else None
+    if not (isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.Eq)):
+        return None
+    call, (value,) = test.left, test.comparators
+    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "f" and not call.keywords):
+        return None
+    return ast.unparse(value) if game == "deduction" else ", ".join(map(ast.unparse, call.args))
+
+
+def assert_suite(game: str, scope: str, style: Style, verifier: Verifier, data: Data | None = None) -> AssertSuite:
+    """`reasoning.cruxeval_suite`, asked in the protocol ``assert``."""
+    plain = cruxeval_suite(game, scope, style, verifier, data)
+    protocol = ASSERT + plain.protocol.partition("sandbox")[2]
+    return AssertSuite(
+        f"{plain.name}-assert",
+        protocol,
+        plain.problems,
+        style,
+        verifier,
+        plain.data,
+        plain.expressions,
+        max_tokens=1024,
+        stop=(END_ANSWER,),
+    )
