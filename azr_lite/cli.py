@@ -146,8 +146,9 @@ def eval_verb(words: list[str]) -> int:
     """Evaluate a model or a run: azr-lite eval MODEL_OR_RUN --suite games|code|math|all [--compare BASE] [--items N] [--json]."""
     from rich.console import Console
 
+    from azr_lite.evaluation import paper
     from azr_lite.evaluation.api import KNOWN, evaluate
-    from azr_lite.evaluation.tables import gain_table, notes, score_table
+    from azr_lite.evaluation.tables import gain_table, notes, paper_lines, score_table
 
     @dataclasses.dataclass
     class Arguments:
@@ -203,11 +204,15 @@ def eval_verb(words: list[str]) -> int:
     found = evaluate(**given, tell=lambda line: console.print(f"· {line}", markup=False, soft_wrap=True))
     if as_json:
         scores = {name: result.record for name, result in found.results.items()}
-        print(json.dumps({"model": found.model, "suites": scores, "gain": found.comparison, "left_out": found.left_out}, indent=1))
+        averages = dataclasses.asdict(paper.averages(found.as_in_paper))
+        rest = {"gain": found.comparison, "left_out": found.left_out, "averages": averages}
+        print(json.dumps({"model": found.model, "suites": scores, **rest}, indent=1))
         return 0
     console.print(score_table(found))
     if found.base is not None:
         console.print(gain_table(found))
+    if lines := paper_lines(found):
+        console.print(lines, markup=False, soft_wrap=True)
     for line in notes(found):
         console.print(f"· {line}", markup=False, soft_wrap=True)
     return 0

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation import code, maths
+from azr_lite.evaluation import code, maths, paper
 from azr_lite.evaluation.assertions import assert_suite
 from azr_lite.evaluation.harness import Result, run_suite
 from azr_lite.evaluation.livecodebench import livecodebench_suite
@@ -44,9 +44,11 @@ NANO = ("held-out", "triplets")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`results`: by suite. `left_out`: suite to why it was not asked. `base`: the other model's, with `compare`."""
+    """`results`: by suite. `left_out`: suite to why it was not asked. `base`: the other model's, with `compare`. `origin`: the hub id
+    or path of the model that a run trained."""
 
     model: str
+    origin: str
     folder: Path
     results: dict[str, Result]
     left_out: dict[str, str]
@@ -59,6 +61,17 @@ class Evaluation:
             return {}
         pairs = {name: (self.base.results[name], result) for name, result in self.results.items() if name in self.base.results}
         return {name: compare_paired(before.items, after.items) for name, (before, after) in pairs.items()}
+
+    @property
+    def as_in_paper(self) -> dict[str, float]:
+        """Suite, by the paper's short list, to accuracy; code only where it was asked in the paper's protocol (evalplus)."""
+        found = {}
+        for name, result in self.results.items():
+            plain = name.removesuffix("-evalplus-chat").removesuffix("-evalplus-direct")
+            plain = plain.removesuffix("-azr") if plain.startswith("livecodebench") else plain
+            if paper.canonical(plain) in paper.SUITES:
+                found[plain] = result.scores["all"]["accuracy"]
+        return found
 
 
 def evaluate(
@@ -123,7 +136,7 @@ def evaluate(
                 with _progress() as progress:
                     found = run_suite(opened.generator, changed, place, items=items, seed=seed, chunk=opened.chunk, progress=progress)
                 results[each.name] = found
-            return Evaluation(named, place, results, left_out)
+            return Evaluation(named, opened.model, place, results, left_out)
 
         # The base goes first: where it cannot be loaded, nothing was asked in vain.
         base = one(compare, Path(output_dir) / "base" if output_dir else None) if compare else None

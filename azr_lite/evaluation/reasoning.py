@@ -15,6 +15,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -156,10 +157,17 @@ def candidates(text: str, label: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def quiet_parse(text: str, mode: str) -> Any:
+    """`ast.parse` without warnings about odd escapes in other people's programs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(text, mode=mode)
+
+
 def _unwrapped(text: str) -> str:
     """The arguments of a call ``f(...)``, else the text as it is."""
     try:
-        node = ast.parse(text.strip(), mode="eval").body
+        node = quiet_parse(text.strip(), "eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return text
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "f" and not node.keywords:
@@ -184,7 +192,7 @@ def _expression(program: str, text: str) -> Answer | None:
     """
     body = text.strip()
     try:
-        call = ast.parse(f"f({body}\n)", mode="eval").body
+        call = quiet_parse(f"f({body}\n)", "eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     if len(body) > 2000 or not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "f"):
@@ -304,7 +312,7 @@ def _induction(row: dict[str, Any], rules: Rules, hint: bool) -> InductionTask |
 
 def sentence(program: str) -> str:
     """The task's first sentence, from the docstring of the module or of the first function."""
-    tree = ast.parse(program)
+    tree = quiet_parse(program, "exec")
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     text = ast.get_docstring(tree) or next((doc for node in functions if (doc := ast.get_docstring(node))), "")
     text = re.split(r"\bassert\b|>>>|\. |\n\s*\n|For example", text)[0]

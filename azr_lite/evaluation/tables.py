@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from azr_lite.evaluation.api import Evaluation
+from azr_lite.evaluation.paper import beside_paper
 
 
 def score_table(evaluation: Evaluation) -> Table:
@@ -66,6 +67,15 @@ def notes(evaluation: Evaluation) -> list[str]:
             lines.append(f"{name}: " + ", ".join(_point(key, value) for key, value in curve.items()))
     lines.append(f"every prompt, reply and mark: {evaluation.folder}/")
     return lines
+
+
+def paper_lines(evaluation: Evaluation) -> str:
+    """CAvg, MAvg and AVG beside the paper's rows, where any of its suites was asked; else empty."""
+    own = evaluation.as_in_paper
+    if not own:
+        return ""
+    base = evaluation.base.as_in_paper if evaluation.base else None
+    return beside_paper(evaluation.origin, own) if base is None else beside_paper(evaluation.origin, base, own)
 
 
 def _point(name: str, value: dict[str, Any]) -> str:

@@ -1,0 +1,90 @@
+"""Every suite by its name, and what is said beside the paper's rows; replies are scripted, no model is loaded."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from azr_lite.errors import EvaluationError
+from azr_lite.evaluation import api
+from azr_lite.evaluation.generators import ScriptedGenerator
+from azr_lite.evaluation.loading import Opened
+from azr_lite.evaluation.tables import paper_lines, score_table
+from azr_lite.prompts import get_style
+
+AIME = [{"id": str(n), "problem": f"What is {n} + {n}?", "answer": str(2 * n)} for n in range(4)]
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """`evaluate` opens this script whatever model it is asked for."""
+
+    def use(answer, model="Qwen/Qwen2.5-Coder-3B"):
+        opened = Opened(ScriptedGenerator(answer, name=model), get_style("chat"), model, None, 8)
+        monkeypatch.setattr(api, "open_model", lambda named, **how: opened)
+
+    return use
+
+
+def boxed(prompt, sample):
+    question = re.search(r"What is (\d) \+ (\d)\?", prompt.text)
+    value = int(question[1]) + int(question[2]) if question else "?"
+    return f"\nso\n</think>\n<answer>\\boxed{{{value}}}</answer>"
+
+
+def test_suites_are_asked_by_name_and_those_that_cannot_be_had_say_why(scripted, tmp_path):
+    scripted(boxed)
+    (tmp_path / "aime.jsonl").write_text("".join(json.dumps(row) + "\n" for row in AIME))
+    data = {name: str(tmp_path / "aime.jsonl") for name in ("aime24", "aime25", "amc23")}
+    told = []
+    names = "math500,aime24,aime25,amc23,livecodebench-v5"
+    found = api.evaluate("m", names, items=3, data=data, output_dir=tmp_path / "out", tell=told.append)
+    assert found.results["aime24"].scores["all"]["accuracy"] == 1.0
+    assert found.results["aime24"].record["asked"]["data"]["source"] == data["aime24"]
+    assert set(found.left_out) == {"livecodebench-v5"}
+    assert any("--data livecodebench-v5=FILE" in line for line in told)
+    assert (tmp_path / "out" / "math500-3.json").exists()
+    text = paper_lines(found)
+    assert "paper, trained" in text
+    assert "40.7" in text, "the paper's average for this model"
+    assert "CAvg" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert len(score_table(found).rows) == 4
+    with pytest.raises(EvaluationError, match="it is not shipped"):
+        api.evaluate("m", "livecodebench-v5", output_dir=tmp_path / "other")
+
+
+@pytest.mark.parametrize("name", [name for name in api.KNOWN if name not in ("triplets", "livecodebench-v5")])
+def test_every_name_has_a_suite_or_names_its_file(name, scripted, executor):
+    from azr_lite.tasks import Rules
+    from azr_lite.verifier import Verifier
+
+    if name in api.CODE + api.MORE_CODE:
+        pytest.importorskip("evalplus", reason="comes with azr-lite[eval]")
+    if name in api.MATHS + api.MORE_MATHS:
+        pytest.importorskip("math_verify", reason="comes with azr-lite[eval]")
+    opened = Opened(ScriptedGenerator(boxed), get_style("chat"), "some/model", None, 8)
+    own = str(Path(__file__))  # a file that holds no questions: data that is not shipped is looked for there
+    needs_file = name.startswith(("aime", "amc", "minerva", "olympiad"))
+    if needs_file:
+        with pytest.raises(EvaluationError, match="cannot be read as questions"):
+            api._suite(name, opened, Verifier(executor, Rules()), own, ("azr", "evalplus"), False)
+        return
+    suite = api._suite(name, opened, Verifier(executor, Rules()), None, ("azr", "evalplus"), False)
+    assert suite.name.startswith(name)
+    questions = suite.questions()
+    assert len({q.id for q in questions}) == len(questions) > 100
+    assert all(q.prompt.chat for q in questions[:3])
+
+
+def test_scores_in_another_protocol_are_not_the_papers(scripted, tmp_path):
+    from azr_lite.evaluation.api import Evaluation
+    from azr_lite.evaluation.harness import Result
+
+    def result(name, accuracy):
+        return Result(name, [], {"scores": {"all": {"accuracy": accuracy}}})
+
+    names = {"humanevalplus-azr": 0.1, "mbppplus-evalplus-chat": 0.2, "livecodebench-v5-azr": 0.3, "aime24-avg8": 0.4, "math500": 0.5}
+    found = Evaluation("m", "m", tmp_path, {name: result(name, value) for name, value in names.items()}, {})
+    assert found.as_in_paper == {"mbppplus": 0.2, "livecodebench-v5": 0.3, "math500": 0.5}
