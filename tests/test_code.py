@@ -162,13 +162,13 @@ def test_the_task_that_evalplus_cannot_pass_is_named(tmp_path):
 @needs_evalplus
 def test_mbpp_rows_with_tuples_sets_and_loose_oracles(tmp_path):
     rows = {row["task_id"]: row for row in shipped("mbppplus", "MbppPlus.jsonl.gz").rows}
-    chosen = [rows[f"Mbpp/{number}"] for number in (2, 115, 124, 164, 223, 252, 434, 722)]
+    chosen = [rows[f"Mbpp/{number}"] for number in (2, 124, 223, 252, 722, 794, 581, 750)]
     made = suite(tmp_path, "azr", rows=chosen, name="mbppplus")
     replies = [(q, azr(program(row))) for q, row in zip(made.questions(), chosen, strict=True) for program in (reference, broken)]
-    marks = made.grade(replies)
-    assert [mark.right for mark in marks[::2]] == [True] * len(chosen), [m.reason for m in marks]
-    # Mbpp/164 is right whatever is returned, and Mbpp/434 whenever it is not None: evalplus says so
-    assert [row["task_id"] for row, mark in zip(chosen, marks[1::2], strict=True) if mark.right] == ["Mbpp/164", "Mbpp/434"]
+    # the reference of Mbpp/794 returns a match object or None; evalplus takes True and False for these
+    loose = "import re\ndef text_starta_endb(text):\n    return bool(re.search('a.*?b$', text))"
+    marks = made.grade([*replies, (made.questions()[5], azr(loose))])
+    assert [mark.right for mark in marks] == [True, False] * len(chosen) + [True], [m.reason for m in marks]
 
 
 @needs_evalplus

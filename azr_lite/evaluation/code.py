@@ -31,7 +31,7 @@ from azr_lite.evaluation.protocol import Mark, Prompt, Question, Reply, ask
 from azr_lite.evaluation.second_judge import second_judge
 from azr_lite.evaluation.sources import Data, read_data, shipped
 from azr_lite.parsing import parse_reply
-from azr_lite.prompts.base import END_ANSWER, Style, fence
+from azr_lite.prompts.base import ANSWER, END_ANSWER, THINK, Style, fence
 from azr_lite.triplet import Rejection
 
 Protocol = Literal["evalplus", "azr"]
@@ -183,7 +183,9 @@ class Extracted:
 
 def extract_azr(text: str) -> Extracted:
     """Strict: a well-formed reply and the last python fence of its answer. Lenient: the last python fence anywhere, else the last of any kind."""
-    fences = [(match["tag"].lower(), match["text"]) for match in _FENCE.finditer(text)]
+    fences = [
+        (match["tag"].lower(), match["text"]) for match in _FENCE.finditer(text.replace(THINK, THINK + "\n").replace(ANSWER, ANSWER + "\n"))
+    ]
     python = [body for tag, body in fences if tag in ("python", "py", "python3")]
     lenient = (python or [body for _, body in fences] or [""])[-1]
     reply = parse_reply(text)
