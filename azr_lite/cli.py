@@ -169,7 +169,7 @@ def eval_verb(words: list[str]) -> int:
         max_tokens: int = 0
         """Tokens a reply; 0: as the suite says."""
         game_protocol: str = "azr"
-        """How the games are asked: azr (self-play's own prompts) or assert (CRUXEval as published scores ask it)."""
+        """How the games are asked: azr (self-play's own prompts); assert or assert-direct (CRUXEval as published scores ask it)."""
         code_protocol: str = "evalplus"
         """How code is asked: evalplus (as the paper) or azr (think, then answer)."""
         data: tuple[str, ...] = ()

@@ -195,10 +195,11 @@ def test_held_out_questions_have_a_digest_of_their_own(verifier):
 
 
 def test_the_published_manner_of_asking_is_a_protocol_of_its_own(verifier):
-    for game in ("deduction", "abduction"):
-        suite = assert_suite(game, "strict", CHAT, verifier)
-        assert suite.name.endswith("-assert")
-        assert suite.protocol.startswith("assert:")
+    for game, thinks in (("deduction", True), ("abduction", True), ("deduction", False), ("abduction", False)):
+        suite = assert_suite(game, "strict", CHAT, verifier, thinks=thinks)
+        assert suite.name.endswith("-assert" if thinks else "-assert-direct")
+        assert suite.protocol.startswith("assert:" if thinks else "assert-direct:")
+        assert ("[THOUGHT]" in suite.questions()[0].prompt.text) == thinks
         tasks = {task.id: task for _, task in suite.problems}
         gold = [
             (q, Reply("", f"[THOUGHT]\nso\n[/THOUGHT]\n[ANSWER]\nassert f({tasks[q.id].input}) == {tasks[q.id].output}\n[/ANSWER]", 1))

@@ -16,7 +16,7 @@ from typing import Any
 
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation import code, maths, paper
-from azr_lite.evaluation.assertions import assert_suite
+from azr_lite.evaluation.assertions import ASSERT, assert_suite
 from azr_lite.evaluation.harness import Result, run_suite
 from azr_lite.evaluation.livecodebench import livecodebench_suite
 from azr_lite.evaluation.loading import Opened, open_model
@@ -99,8 +99,8 @@ def evaluate(
     """Evaluate `model` (see `loading.open_model`) on `suite`: games, code, math, all, or names of `KNOWN`.
 
     `compare`: a second model or run, asked the same. `items`: questions a suite, chosen by digest (0: all). `samples`, `temperature`,
-    `max_tokens`: instead of the suite's own (mostly one greedy reply). `game_protocol`: "azr" (self-play's own prompts) or "assert" (CRUXEval as published scores
-    ask it). `code_protocol`: "evalplus" (what the paper used) or "azr".
+    `max_tokens`: instead of the suite's own (mostly one greedy reply). `game_protocol`: "azr" (self-play's own prompts), or "assert" and "assert-direct" (CRUXEval as published
+    scores ask it, with and without a thought). `code_protocol`: "evalplus" (what the paper used) or "azr".
     `data`: suite to file or hub id, for suites that are not shipped and for other versions of those that are. Results go to
     `output_dir`, else to the run's folder ``eval/``, else to ``evals/MODEL``; what is there already is not asked again.
     """
@@ -116,8 +116,8 @@ def evaluate(
         raise EvaluationError("several greedy replies to one question are all the same; give --temperature 0.6 or so with --samples")
     if samples > 1 and temperature is None:
         changes["temperature"] = 0.6
-    if game_protocol not in ("azr", "assert"):
-        raise EvaluationError(f"unknown protocol {game_protocol!r} for the games; choose azr or assert")
+    if game_protocol not in ("azr", *ASSERT):
+        raise EvaluationError(f"unknown protocol {game_protocol!r} for the games; choose azr, {' or '.join(ASSERT)}")
     rules = Rules()
     with Executor(allow_weak=allow_weak) as executor:
 
@@ -184,8 +184,10 @@ def _suite(name: str, opened: Opened, verifier: Verifier, source: str | None, pr
     if name.startswith("cruxeval"):
         game = "deduction" if name.startswith("cruxeval-o") else "abduction"
         found = read_data("cruxeval", source, ("id", "code", "input", "output")) if source else None
-        make = assert_suite if protocols[0] == "assert" else cruxeval_suite
-        return make(game, name.rpartition("-")[2], style, verifier, found)
+        scope = name.rpartition("-")[2]
+        if protocols[0] == "azr":
+            return cruxeval_suite(game, scope, style, verifier, found)
+        return assert_suite(game, scope, style, verifier, found, thinks=protocols[0] == "assert")
     if name.startswith("induction"):
         found = read_data("evalplus-triplets", source, ("id", "program", "inputs", "outputs", "induction_ok")) if source else None
         return induction_suite(style, verifier, hint=name == "induction-hint", data=found)

@@ -1,7 +1,7 @@
-"""CRUXEval asked in the manner of its published scores: complete an assertion, after a thought, with one worked example.
+"""CRUXEval asked in the manner of its published scores: complete an assertion, after a thought or at once, with one worked example.
 
-Comes in: the same tasks as `reasoning.py`.  Goes out: suites of the protocol ``assert``; words and example are our own.
-Not covered: self-play's own way of asking (protocol ``azr``), which is what a trained model has learnt. The two are never compared.
+Comes in: the same tasks as `reasoning.py`.  Goes out: suites of the protocols ``assert`` and ``assert-direct``; words and example are our own.
+Not covered: self-play's own way of asking (protocol ``azr``), which is what a trained model has learnt. Protocols are never compared.
 
 Published CRUXEval scores of small models were made with such a prompt (chain of thought, one example); a model that was never taught the
 think/answer form answers it much better. Marks are by value, as everywhere here.
@@ -22,20 +22,22 @@ from azr_lite.tasks.base import Answer
 from azr_lite.triplet import Reason, Rejection, Task
 from azr_lite.verifier import Verifier
 
-ASSERT = "assert: complete the assertion after a thought, one worked example; judged by value in the sandbox"
+ASSERT = {
+    "assert": "assert: complete the assertion after a thought, one worked example; judged by value in the sandbox",
+    "assert-direct": "assert-direct: complete the assertion without a thought, one worked example; judged by value in the sandbox",
+}
 ANSWER, END_ANSWER, THOUGHT, END_THOUGHT = "[ANSWER]", "[/ANSWER]", "[THOUGHT]", "[/THOUGHT]"
 _EXAMPLE = "def f(words, n):\n    kept = []\n    for word in words:\n        if len(word) > n:\n            kept.append(word.upper())\n    return kept"
 _TOLD = {
     "deduction": (
-        "Work out what the function returns and complete the assertion: put the returned value, one literal, in the place of ??. Think step "
-        f"by step first. Then write the whole assertion between {ANSWER} and {END_ANSWER}.",
+        "Work out what the function returns and complete the assertion: put the returned value, one literal, in the place of ??.",
         "assert f(['kiwi', 'fig'], 3) == ??",
         "'kiwi' has 4 letters, more than 3, so 'KIWI' is kept. 'fig' has 3, which is not more than 3. The list is ['KIWI'].",
         "assert f(['kiwi', 'fig'], 3) == ['KIWI']",
     ),
     "abduction": (
         "Find arguments for which the assertion holds and complete it: put them, as literals, in the place of ??. There may be several; any is "
-        f"right. Think step by step first. Then write the whole assertion between {ANSWER} and {END_ANSWER}.",
+        "right.",
         "assert f(??) == ['KIWI']",
         "The list holds one word in capitals, so one word must be longer than n. With 'kiwi' and n = 3 it is.",
         "assert f(['kiwi'], 3) == ['KIWI']",
@@ -45,17 +47,23 @@ _TOLD = {
 
 @dataclass(frozen=True)
 class AssertSuite(GameSuite):
-    """A `GameSuite` of the protocol ``assert``. Strict: an assertion about f between the tags; lenient: the last one anywhere."""
+    """A `GameSuite` of these protocols; `thinks`: a thought comes first. Strict: an assertion about f between the tags; lenient: the last one anywhere."""
+
+    thinks: bool = True
 
     def _prompt(self, task: Task) -> Prompt:
         told, question, thought, answer = _TOLD[task.type]
         asked = f"assert f({task.inputs[0]}) == ??" if task.type == "deduction" else f"assert f(??) == {task.outputs[0]}"
-        shown = f"{_EXAMPLE}\n{question}\n\n{THOUGHT}\n{thought}\n{END_THOUGHT}\n{ANSWER}\n{answer}\n{END_ANSWER}"
+        aloud = f"{THOUGHT}\n{thought}\n{END_THOUGHT}\n" if self.thinks else ""
+        how = "Think step by step first. Then write" if self.thinks else "Write nothing but"
+        told = f"{told} {how} the whole assertion between {ANSWER} and {END_ANSWER}."
+        shown = f"{_EXAMPLE}\n{question}\n\n{aloud}{ANSWER}\n{answer}\n{END_ANSWER}"
         text = f"{told}\n\nFor example:\n\n{shown}\n\nNow this one:\n\n{task.program}\n{asked}\n"
-        return Prompt(text, "" if self.style.chat else f"\n{THOUGHT}\n", self.style.chat)
+        return Prompt(text, "" if self.style.chat else f"\n{THOUGHT if self.thinks else ANSWER}\n", self.style.chat)
 
     def _strict(self, task: Task, sampled: Sampled) -> Answer | Rejection:
-        _, tag, rest = sampled.text.rpartition(ANSWER)
+        said = sampled.text if self.style.chat or self.thinks else ANSWER + sampled.text
+        _, tag, rest = said.rpartition(ANSWER)
         inside, closed, _ = rest.partition(END_ANSWER)
         if not tag or not closed:
             return Rejection(Reason.TRUNCATED if sampled.truncated else Reason.NOT_WELL_FORMED, f"no {ANSWER}…{END_ANSWER}")
@@ -90,18 +98,19 @@ def read_assertion(line: str, game: str) -> str | None:
     return ast.unparse(value) if game == "deduction" else ", ".join(map(ast.unparse, call.args))
 
 
-def assert_suite(game: str, scope: str, style: Style, verifier: Verifier, data: Data | None = None) -> AssertSuite:
-    """`reasoning.cruxeval_suite`, asked in the protocol ``assert``."""
+def assert_suite(game: str, scope: str, style: Style, verifier: Verifier, data: Data | None = None, *, thinks: bool = True) -> AssertSuite:
+    """`reasoning.cruxeval_suite`, asked in the protocol ``assert``, or without `thinks` in ``assert-direct``."""
     plain = cruxeval_suite(game, scope, style, verifier, data)
-    protocol = ASSERT + plain.protocol.partition("sandbox")[2]
+    name = "assert" if thinks else "assert-direct"
     return AssertSuite(
-        f"{plain.name}-assert",
-        protocol,
+        f"{plain.name}-{name}",
+        ASSERT[name] + plain.protocol.partition("sandbox")[2],
         plain.problems,
         style,
         verifier,
         plain.data,
         plain.expressions,
-        max_tokens=1024,
+        max_tokens=1024 if thinks else 256,
         stop=(END_ANSWER,),
+        thinks=thinks,
     )
