@@ -62,7 +62,19 @@ def test_everything_that_a_result_must_carry(tmp_path):
     result = run_suite(ScriptedGenerator(good), Sums(), tmp_path, chunk=6, progress=lambda *numbers: seen.append(numbers))
     record = json.loads((tmp_path / "sums.json").read_text())
     assert record["scores"]["all"] | {"n": 20, "accuracy": 1.0, "standard_error": 0.0} == record["scores"]["all"]
-    assert set(record) == {"version", "suite", "protocol", "asked", "scores", "baselines", "truncated", "tokens", "seconds", "environment"}
+    assert set(record) == {
+        "version",
+        "suite",
+        "protocol",
+        "asked",
+        "scores",
+        "baselines",
+        "truncated",
+        "tokens",
+        "seconds",
+        "confinement",
+        "environment",
+    }
     assert record["asked"]["data"]["sha256"] == "0" * 64
     assert (record["asked"]["samples"], record["asked"]["temperature"], record["asked"]["stop"]) == (1, 0.0, ["."])
     assert {"python", "versions", "command", "git"} <= set(record["environment"])

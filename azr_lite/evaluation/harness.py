@@ -95,6 +95,7 @@ def record_of(
         "truncated": sum(item.truncated for item in items) / max(1, len(items)),
         "tokens": sum(item.tokens for item in items),
         "seconds": round(seconds, 1),
+        "confinement": dict(getattr(suite, "layers", {})),
         "environment": describe_environment(),
     }
 
