@@ -201,6 +201,23 @@ def test_sources_say_what_is_wrong(tmp_path):
         read_data("mine", "./nowhere.jsonl")
 
 
+def test_a_hub_that_cannot_be_reached_is_not_asked_again_and_again(monkeypatch):
+    datasets, hub = pytest.importorskip("datasets"), pytest.importorskip("huggingface_hub")
+    from azr_lite.evaluation import sources
+
+    for owner in (datasets.config, hub.constants):
+        monkeypatch.setattr(owner, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.delenv("HTTPS_PROXY", raising=False)
+    monkeypatch.delenv("https_proxy", raising=False)
+    sources._hub_answers.cache_clear()
+    with pytest.raises(EvaluationError, match=r"some/set cannot be fetched from the hub .* give a local file"):
+        read_data("mine", "some/set")
+    assert datasets.config.HF_HUB_OFFLINE
+    assert hub.constants.HF_HUB_OFFLINE
+    sources._hub_answers.cache_clear()
+
+
 def test_parquet_is_read(tmp_path):
     import pyarrow
     import pyarrow.parquet
