@@ -205,7 +205,7 @@ def eval_verb(words: list[str]) -> int:
     if as_json:
         scores = {name: result.record for name, result in found.results.items()}
         averages = dataclasses.asdict(paper.averages(found.as_in_paper))
-        rest = {"gain": found.comparison, "left_out": found.left_out, "averages": averages}
+        rest = {"gain": found.comparison, "pass_at_k": found.pass_at_k, "left_out": found.left_out, "averages": averages}
         print(json.dumps({"model": found.model, "suites": scores, **rest}, indent=1))
         return 0
     console.print(score_table(found))

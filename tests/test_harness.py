@@ -8,7 +8,7 @@ from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.generators import ScriptedGenerator
 from azr_lite.evaluation.harness import choose, read_result, run_suite
 from azr_lite.evaluation.protocol import Mark, Prompt, Question
-from azr_lite.evaluation.scores import compare_paired, summarize
+from azr_lite.evaluation.scores import compare_paired, compare_pass_at_k, summarize
 from azr_lite.evaluation.sources import Data, read_data, shipped
 
 
@@ -148,6 +148,18 @@ def test_several_replies_give_pass_at_k():
     scores = summarize(answer(ScriptedGenerator(half), suite, suite.questions()))["all"]
     assert (scores["n"], scores["right"], scores["accuracy"]) == (20, 40, 0.5)
     assert [scores[f"pass@{k}"]["accuracy"] for k in (1, 2, 4)] == pytest.approx([0.5, 5 / 6, 1.0])
+
+
+def test_pass_at_k_of_base_and_trained_are_compared_on_the_same_questions():
+    """The base is right in one of two replies to each question, the trained model in both: all gain is at k = 1."""
+    from azr_lite.evaluation.harness import answer
+
+    suite = Sums(samples=2)
+    half, whole = (answer(ScriptedGenerator(script), suite, suite.questions()) for script in (lambda p, n: good(p, n) if n else "no", good))
+    one, two = compare_pass_at_k(half, whole)
+    assert (one["k"], one["base"]["mean"], one["trained"]["mean"], one["gain"]["mean"]) == (1, 0.5, 1.0, 0.5)
+    assert (two["k"], two["base"]["mean"], two["gain"]["mean"]) == (2, 1.0, 0.0)
+    assert compare_pass_at_k(half[::2], whole[::2]) == []
 
 
 def test_gain_is_split_into_form_and_reasoning(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.intervals import mcnemar, wilson
-from azr_lite.evaluation.passk import average, bootstrap, bootstrap_gain, bootstrap_means, curve, pass_at_k, per_question
+from azr_lite.evaluation.passk import bootstrap, bootstrap_means, curve, pass_at_k
 
 
 @pytest.mark.parametrize("n", range(1, 9))
@@ -30,14 +30,6 @@ def test_impossible_counts_are_refused_in_words(n, right, k):
         pass_at_k(n, right, k)
 
 
-def test_average_is_pass_at_1():
-    counts = {"a": (8, 2), "b": (4, 4), "c": (2, 0)}
-    assert average(counts) == pytest.approx(per_question(counts, 1))
-    assert average(counts).mean() == pytest.approx(1.25 / 3)
-    with pytest.raises(EvaluationError, match="question b has no reply"):
-        average({"a": (1, 1), "b": (0, 0)})
-
-
 def test_bootstrap_repeats_for_a_seed_and_has_the_width_of_the_binomial():
     values = np.array([1.0] * 120 + [0.0] * 280)
     one, same = (bootstrap(values, np.random.default_rng(seed)) for seed in (1, 1))
@@ -56,19 +48,6 @@ def test_resamples_do_not_depend_on_how_they_are_chunked(monkeypatch):
     assert np.array_equal(whole, bootstrap_means(values, np.random.default_rng(3), 1000))
 
 
-def test_pairing_narrows_the_interval():
-    rng = np.random.default_rng(5)
-    before = {str(i): float(rng.random() < 0.5) for i in range(300)}
-    after = {name: min(1.0, value + (int(name) % 10 == 0)) for name, value in before.items()}
-    paired = bootstrap_gain(before, dict(reversed(after.items())), np.random.default_rng(0))
-    alone = bootstrap(list(after.values()), np.random.default_rng(0))
-    assert paired.mean == pytest.approx(np.mean([after[i] - before[i] for i in before]))
-    assert paired.low > 0
-    assert paired.high - paired.low < (alone.high - alone.low) / 2
-    with pytest.raises(EvaluationError, match="not of the same questions"):
-        bootstrap_gain(before, {"0": 1.0}, rng)
-
-
 def test_curve_is_paired_and_monotone():
     rng = np.random.default_rng(7)
     base = {str(i): (16, int(rng.integers(0, 9))) for i in range(60)}
@@ -79,6 +58,8 @@ def test_curve_is_paired_and_monotone():
     assert points[0].gain.high - points[0].gain.low < 1e-9  # each question gains the same, so pairing leaves no spread
     assert all(a.base.mean <= b.base.mean and a.trained.mean <= b.trained.mean for a, b in pairwise(points))
     assert points[-1].trained.mean == 1.0
+    with pytest.raises(EvaluationError, match="not of the same questions"):
+        curve(base, {"0": (16, 1)}, (1,), np.random.default_rng(1))
     assert curve(base, trained, (), np.random.default_rng(1)) == []
     with pytest.raises(EvaluationError, match="pass@17 cannot be estimated from 16 replies"):
         curve(base, trained, (17,), np.random.default_rng(1))

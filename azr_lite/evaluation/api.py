@@ -22,7 +22,7 @@ from azr_lite.evaluation.livecodebench import livecodebench_suite
 from azr_lite.evaluation.loading import Opened, open_model
 from azr_lite.evaluation.protocol import Suite
 from azr_lite.evaluation.reasoning import HELD_OUT_SEED, cruxeval_suite, frozen_suite, held_out_suite, induction_suite
-from azr_lite.evaluation.scores import compare_paired
+from azr_lite.evaluation.scores import compare_paired, compare_pass_at_k
 from azr_lite.evaluation.sources import read_data
 from azr_lite.rundir import write_json
 from azr_lite.sandbox import Executor
@@ -72,6 +72,14 @@ class Evaluation:
             if paper.canonical(plain) in paper.SUITES:
                 found[plain] = result.scores["all"]["accuracy"]
         return found
+
+    @property
+    def pass_at_k(self) -> dict[str, list[dict[str, Any]]]:
+        """Suite to the points of `scores.compare_pass_at_k`, where several replies to each question were made of both models."""
+        if self.base is None:
+            return {}
+        pairs = {name: (self.base.results[name], result) for name, result in self.results.items() if name in self.base.results}
+        return {name: points for name, (before, after) in pairs.items() if (points := compare_pass_at_k(before.items, after.items))}
 
 
 def evaluate(
@@ -142,7 +150,8 @@ def evaluate(
         base = one(compare, Path(output_dir) / "base" if output_dir else None) if compare else None
         found = dataclasses.replace(one(model, Path(output_dir) if output_dir else None), base=base)
     if base is not None:
-        write_json(found.folder / f"compare-{_safe(compare)}.json", {"model": model, "base": compare, "gain": found.comparison})
+        gains = {"model": model, "base": compare, "gain": found.comparison, "pass_at_k": found.pass_at_k}
+        write_json(found.folder / f"compare-{_safe(compare)}.json", gains)
     return found
 
 

@@ -67,16 +67,6 @@ def per_question(counts: Counts, k: int) -> np.ndarray:
     return np.array([pass_at_k(n, right, k) for n, right in counts.values()], dtype=np.float64)
 
 
-def average(counts: Counts) -> np.ndarray:
-    """Share of right replies of each question, shape (questions,); its mean is avg@n, which equals pass@1 in expectation.
-
-    EvaluationError when a question has no reply.
-    """
-    if empty := next((name for name, (n, _) in counts.items() if n < 1), None):
-        raise EvaluationError(f"question {empty} has no reply; expected at least one each")
-    return np.array([right / n for n, right in counts.values()], dtype=np.float64)
-
-
 def bootstrap_means(values: np.ndarray, rng: np.random.Generator, draws: int = 10_000) -> np.ndarray:
     """Means of `draws` resamples of the questions.
 
@@ -112,18 +102,6 @@ def bootstrap(values: Sequence[float] | np.ndarray, rng: np.random.Generator, dr
     """
     array = np.asarray(values, dtype=np.float64)
     return _interval(array, bootstrap_means(array, rng, draws), level)
-
-
-def bootstrap_gain(
-    before: Mapping[str, float], after: Mapping[str, float], rng: np.random.Generator, draws: int = 10_000, level: float = 0.95
-) -> Estimate:
-    """Mean of after - before over the same questions (id to score), with a paired percentile interval.
-
-    EvaluationError when the two are not of the same questions.
-    """
-    _same(before, after)
-    difference = np.array([after[name] - before[name] for name in before], dtype=np.float64)
-    return bootstrap(difference, rng, draws, level)
 
 
 def curve(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from azr_lite.evaluation.intervals import mcnemar, wilson
-from azr_lite.evaluation.passk import bootstrap, pass_at_k
+from azr_lite.evaluation.passk import bootstrap, curve, pass_at_k
 
 SEED = 20_260_101
 """Of the bootstrap, so that a report says the same each time."""
@@ -92,7 +92,7 @@ def _summary(items: Sequence[Item]) -> dict[str, Any]:
     shares = _by_question(items, "right")
     samples = min((len(own) for own in shares.values()), default=1)
     if samples > 1:
-        for k in [k for k in (1, 2, 4, 8, 16, 32, 64) if k <= samples]:
+        for k in _powers(samples):
             rates = np.array([pass_at_k(len(own), sum(own), k) for own in shares.values()])
             estimate = bootstrap(rates, np.random.default_rng(SEED))
             found[f"pass@{k}"] = {"accuracy": estimate.mean, "low": estimate.low, "high": estimate.high}
@@ -133,6 +133,20 @@ def compare_paired(before: Sequence[Item], after: Sequence[Item]) -> dict[str, d
             "form_gain": mean - lenient,
         }
     return result
+
+
+def compare_pass_at_k(before: Sequence[Item], after: Sequence[Item]) -> list[dict[str, Any]]:
+    """pass@k of both on the same questions and the paired gain, each with a bootstrap interval, for k = 1, 2, 4, … up to the replies
+    that every question has; empty where that is one."""
+    was, now = ({key[1]: (len(own), sum(own)) for key, own in _by_question(items, "right").items()} for items in (before, after))
+    most = min(n for counts in (was, now) for n, _ in counts.values())
+    if most == 1:
+        return []
+    return [asdict(point) for point in curve(was, now, _powers(most), np.random.default_rng(SEED))]
+
+
+def _powers(most: int) -> list[int]:
+    return [2**i for i in range(most.bit_length())]
 
 
 def _by_question(items: Sequence[Item], what: str) -> dict[tuple[str, str], list[bool]]:

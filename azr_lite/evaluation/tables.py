@@ -65,6 +65,9 @@ def notes(evaluation: Evaluation) -> list[str]:
         curve = {key: value for key, value in result.scores["all"].items() if key.startswith("pass@")}
         if curve:
             lines.append(f"{name}: " + ", ".join(_point(key, value) for key, value in curve.items()))
+    for name, points in evaluation.pass_at_k.items():
+        gains = (f"pass@{p['k']} {_signed(p['gain'])}" for p in points)
+        lines.append(f"{name}, points gained over the base: {', '.join(gains)}")
     lines.append(f"every prompt, reply and mark: {evaluation.folder}/")
     return lines
 
@@ -76,6 +79,10 @@ def paper_lines(evaluation: Evaluation) -> str:
         return ""
     base = evaluation.base.as_in_paper if evaluation.base else None
     return beside_paper(evaluation.origin, own) if base is None else beside_paper(evaluation.origin, base, own)
+
+
+def _signed(gain: dict[str, float]) -> str:
+    return f"{100 * gain['mean']:+.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]"
 
 
 def _point(name: str, value: dict[str, Any]) -> str:
