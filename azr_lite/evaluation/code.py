@@ -92,7 +92,8 @@ class CodeSuite:
     allow_weak: bool = False
     samples: int = 1
     temperature: float = 0.0
-    max_tokens: int = EVALPLUS_TOKENS
+    max_tokens: int = 0
+    """0: as the protocol says."""
     stop: tuple[str, ...] = ()
     layers: dict[str, str] = field(default_factory=dict)
     """What held the programs of the last grading; filled by `grade`."""
@@ -100,8 +101,9 @@ class CodeSuite:
     def __post_init__(self) -> None:
         self._rows = {row["task_id"]: row for row in self.data.rows}
         if self.protocol == "azr":
-            self.max_tokens, self.stop = AZR_TOKENS, (END_ANSWER,)
+            self.max_tokens, self.stop = self.max_tokens or AZR_TOKENS, (END_ANSWER,)
         else:
+            self.max_tokens = self.max_tokens or EVALPLUS_TOKENS
             self._words = words(self.dataset)
             self.stop = self._words.chat_stop if self.protocol == "evalplus-chat" else self._words.direct_stop
 
