@@ -245,6 +245,27 @@ def doctor_verb(words: list[str]) -> int:
     return 0
 
 
+def show_verb(words: list[str]) -> int:
+    """What was written and why it was paid: azr-lite show RUN [--step N] [--worst K]; what a number means: show METRIC|metrics."""
+    from azr_lite.observe.commands import show
+
+    return show(words)
+
+
+def replay_verb(words: list[str]) -> int:
+    """Rebuild a step from the log and compare: azr-lite replay RUN --step N; pay it otherwise: --rescore estimator=global."""
+    from azr_lite.observe.commands import replay
+
+    return replay(words)
+
+
+def watch_verb(words: list[str]) -> int:
+    """Follow a run in the terminal: azr-lite watch RUN (q quits)."""
+    from azr_lite.observe.commands import watch
+
+    return watch(words)
+
+
 def bench_verb(words: list[str]) -> int:
     """Measure on this machine: azr-lite bench sandbox|nano|step [--json]; azr-lite bench SUBJECT --help."""
     subjects = {"sandbox": _bench_sandbox, "nano": _bench_nano, "step": _bench_step}
@@ -376,6 +397,9 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "eval": eval_verb,
     "launch-file": launch_file_verb,
     "doctor": doctor_verb,
+    "show": show_verb,
+    "replay": replay_verb,
+    "watch": watch_verb,
     "bench": bench_verb,
 }
 
