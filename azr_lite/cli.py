@@ -267,8 +267,8 @@ def watch_verb(words: list[str]) -> int:
 
 
 def bench_verb(words: list[str]) -> int:
-    """Measure on this machine: azr-lite bench sandbox|nano|step [--json]; azr-lite bench SUBJECT --help."""
-    subjects = {"sandbox": _bench_sandbox, "nano": _bench_nano, "step": _bench_step}
+    """Measure on this machine: azr-lite bench sandbox|nano|step|log [--json]; azr-lite bench SUBJECT --help."""
+    subjects = {"sandbox": _bench_sandbox, "nano": _bench_nano, "step": _bench_step, "log": _bench_log}
     if not words or words[0] not in subjects:
         raise ConfigError(f"there is no benchmark {' '.join(words[:1])!r}; choose one of: {', '.join(subjects)}")
     return subjects[words[0]](words[1:])
@@ -325,6 +325,27 @@ def _bench_step(words: list[str]) -> int:
     result = bench_step(steps)
     print(json.dumps(result, indent=1) if as_json else step_table(result))
     return 0
+
+
+def _bench_log(words: list[str]) -> int:
+    from azr_lite.bench.log import bench_log, log_table
+
+    def arguments(rollouts: int = 1_000_000, folder: Path | None = None, json: bool = False) -> tuple[int, Path | None, bool]:
+        """What it costs to open a large log and to show a page of it. The exit status is 1 when a bar is missed.
+
+        Args:
+            rollouts: how many; a million take about 1.1 GB while it runs.
+            folder: where the log is written and removed again; default: the system's.
+            json: print JSON.
+        """
+        return rollouts, folder, json
+
+    rollouts, folder, as_json = tyro.cli(arguments, args=words, prog="azr-lite bench log")
+    if rollouts < 1000:
+        raise ConfigError(f"rollouts is {rollouts}; fewer than 1000 say nothing; raise it")
+    result = bench_log(rollouts, folder)
+    print(json.dumps(result, indent=1) if as_json else log_table(result))
+    return 0 if result["ok"] else 1
 
 
 def _bench_plain(name: str, words: list[str]) -> int:

@@ -32,7 +32,7 @@ class Meter:
         cpu_s, gpu_j = _cpu_seconds(), self._gpu_joules()
         numbers = {
             "tokens_per_s": tokens / generate_s if generate_s > 0 else 0.0,
-            "memory_mib": _peak_mib(),
+            "memory_mib": peak_mib(),
             "cpu_energy_j": (cpu_s - self._cpu_s) * WATTS_A_CORE,
         }
         if self._gpus:
@@ -52,7 +52,13 @@ def _cpu_seconds() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
-def _peak_mib() -> float:
+def peak_mib() -> float:
+    """Linux counts it anew for each program; `ru_maxrss` would inherit that of the process that started this one."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 2**10
+    except (OSError, StopIteration):
+        pass
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 

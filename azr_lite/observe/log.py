@@ -97,14 +97,12 @@ class StepLog:
             begin, found = self._at(file, low)
             if found is None:
                 return begin  # nothing there yet: not remembered, the run may still write it
-            self._offsets[step] = begin
+            self._offsets[step] = self._begin(file, low)  # a damaged line just before may be the step's own: `since` will say so
         return self._offsets[step]
 
     def _at(self, file: BinaryIO, offset: int) -> tuple[int, int | None]:
         """Where the first whole, readable line that begins at or after `offset` begins, and its step; None past the last."""
-        file.seek(max(0, offset - 1))
-        if offset:
-            file.readline()  # the rest of the line before, or just its end
+        self._begin(file, offset)
         while True:
             begin = file.tell()
             raw = file.readline()
@@ -112,6 +110,14 @@ class StepLog:
                 return begin, None
             if (line := _parsed(raw)) is not None:
                 return begin, line["step"]
+
+    @staticmethod
+    def _begin(file: BinaryIO, offset: int) -> int:
+        """Move to where the first line that begins at or after `offset` begins."""
+        file.seek(max(0, offset - 1))
+        if offset:
+            file.readline()  # the rest of the line before, or just its end
+        return file.tell()
 
 
 class Tail:

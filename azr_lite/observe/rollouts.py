@@ -71,7 +71,9 @@ def page(run: RunDir, choice: Choice) -> Iterator[str]:
         if not rows:
             raise ConfigError(f"step {step} has no rollout of {' '.join(filter(None, (choice.role, choice.type)))}; leave one of them out")
         order = "the worst" if choice.worst else "the best" if choice.best else "the first"
-        yield f"step {step} of {run.path}: {order} {len(rows)} of {total} rollouts"
+        about = f": {order} {len(rows)} of {total} rollouts"
+        place, room = printable(str(run.path)).replace("\n", " "), WIDTH - len(f"step {step} of {about}")
+        yield f"step {step} of {place if len(place) <= room else '…' + place[1 - room :]}{about}"
         tasks = _tasks(run, step, {row[3]["task_id"] for row in rows})
         for _, _, number, line in rows:
             yield _text(number, line, tasks.get(line["task_id"]))
