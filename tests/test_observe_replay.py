@@ -1,13 +1,20 @@
 """Replay is exact on a real run and names what was changed; re-scoring agrees with the rules it is given."""
 
+import dataclasses
 import json
 import shutil
 
 import pytest
 
 from azr_lite.cli import main
+from azr_lite.config import Config
+from azr_lite.controls import control
 from azr_lite.errors import ConfigError, RunDirectoryError
 from azr_lite.observe import replay, rescore
+from azr_lite.prompts import get_style
+from azr_lite.rundir import RunDir
+from azr_lite.selfplay import SelfPlay
+from tests.scripted import ScriptedPolicy
 
 
 @pytest.fixture
@@ -137,3 +144,68 @@ def test_what_a_log_cannot_answer_is_refused(recorded, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4
     assert max(map(len, lines)) <= 80
+
+
+class Odd(ScriptedPolicy):
+    """Some replies without form are cut; some proposals have many lines, others do not run."""
+
+    def complete(self, prompt):
+        reply = super().complete(prompt)
+        if "Invent one new puzzle" in prompt and self.rng.random() < 0.3:
+            body = self.rng.choice(["raise ValueError(x)", "y = x\n" + "    y = y + 1\n" * 200 + "    return y", "return {x: object()}"])
+            text = "because</think><answer>```python\ndef f(x):\n    " + body + "\n```\n```input\n3\n```</answer>"
+            reply = dataclasses.replace(reply, text=text, ids=tuple(text.encode()[:40]))
+        return dataclasses.replace(reply, truncated=reply.text == "no form at all" and self.rng.random() < 0.5)
+
+
+def scripted_run(path, executor, **changes):
+    """Two steps of self-play without a model, in a run directory."""
+    config = Config(model="scripted", batch_size=6, n_mc=3, references=2, seed_batch_factor=1, micro_batch_size=2,
+                    max_prompt_tokens=3000, output_dir=str(path))  # fmt: skip
+    config = config.replace(**changes)
+    run = RunDir.create(config, {})
+    play = SelfPlay(config, get_style("chat"), executor)
+    policy = Odd(junk=0.2)
+    play.seed(policy)
+    run.append_tasks(play.record.tasks)
+    for step in range(2):
+        play.step(policy, step)
+        run.append(step, play.record.metrics, {}, play.record.rollouts, play.record.tasks)
+    return path
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"solver_data": "separate"},
+        {"solver_data": "separate", "same_step": False},
+        {"solver_batch_size": 30},
+        {"estimator": "grpo", "role_balanced_loss": False},
+        {"estimator": "global", "zero_learnability": "upstream", "train_proposer": False},
+        {"whitening": "token", "induction_scoring": "fraction", "equality": "typed"},
+        {"task_types": ("abduction", "induction"), "updates_per_step": 2},
+    ],
+    ids=str,
+)
+def test_every_setting_is_replayed_exactly(tmp_path, executor, changes):
+    path = scripted_run(tmp_path / "run", executor, **changes)
+    for step in (0, 1):
+        found = replay(path, step, executor)
+        assert found.exact, [str(d) for d in found.differences[:3]]
+
+
+def test_every_kind_of_rejection_is_replayed(tmp_path, executor):
+    path = scripted_run(tmp_path / "run", executor, batch_size=12)
+    lines = [json.loads(line) for line in (path / "tasks.jsonl").read_text(encoding="utf-8").splitlines()]
+    reasons = {line["reason"] for line in lines if line["step"] >= 0}
+    assert {"", "not_well_formed", "truncated", "exception", "too_long", "output_not_literal"} <= reasons
+    found = [replay(path, step, executor) for step in (0, 1)]
+    assert all(one.exact for one in found)
+    assert sum(one.believed for one in found) == sum(line["step"] >= 0 and "solver's prompt" in line["detail"] for line in lines) > 0
+
+
+def test_a_run_whose_rewards_were_shuffled_is_noticed(tmp_path, executor):
+    with control("shuffled rewards"):
+        path = scripted_run(tmp_path / "run", executor)
+    assert {d.what for d in replay(path, 0, executor).differences} == {"advantage"}
