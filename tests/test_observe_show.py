@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from rich.cells import cell_len
 
 from azr_lite.bench.log import ROWS, bench_log, write_log
 from azr_lite.cli import main
@@ -111,13 +112,14 @@ def test_wrong_choices_and_damage_are_one_sentence_each(run, tmp_path, capsys):
 
 def test_what_a_model_wrote_cannot_command_the_terminal(run, capsys):
     lines = rows(run)
-    lines[0]["text"] = "\x1b[2J\x1b]0;owned\x07 [bold]x[/bold] \u202e"
+    lines[0]["text"] = "\x1b[2J\x1b]0;owned\x07 " + "宽" * 90 + " [bold]x[/bold] \u202e"
     (run / "rollouts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     assert main(["show", str(run), "--step", "0", "--count", "1"]) == 0
     text = capsys.readouterr().out
     assert "\x1b" not in text
     assert "\\x1b[2J" in text
     assert "[bold]x[/bold]" in text
+    assert max(map(cell_len, text.splitlines())) <= 80
     assert printable("a\u202eb\tc\n") == "a\\u202eb c\n"
 
 

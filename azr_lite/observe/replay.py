@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from azr_lite.batch import weighed, with_advantages
 from azr_lite.buffer import task_key
 from azr_lite.config import Config
 from azr_lite.errors import RunDirectoryError
@@ -26,7 +28,7 @@ from azr_lite.observe.log import Line, StepLog, open_run
 from azr_lite.prompts import get_style
 from azr_lite.rewards import answer_reward, proposal_reward, solve_rate
 from azr_lite.sandbox import Executor, Limits
-from azr_lite.selfplay import Attempt, Offer, SelfPlay, round_robin, weighed, with_advantages
+from azr_lite.selfplay import Attempt, Offer, SelfPlay, round_robin
 from azr_lite.tasks.base import get_game
 from azr_lite.triplet import Completion, Reason, Rejection, Role, Rollout, Task, task_from_json
 from azr_lite.verifier import Runs
@@ -256,7 +258,7 @@ def _earlier_tasks(log: StepLog, config: Config, step: int, proposals: Sequence[
 def text_of(found: Replay, limit: int = 20) -> str:
     """For people: what was compared, and each difference."""
     counts = ", ".join(f"{count} {what}" for what, count in sorted(found.compared.items()))
-    lines = [f"step {found.step}: {sum(found.compared.values())} values rebuilt with {found.executions} executions in the sandbox", f"  {counts}"]
+    lines = [f"step {found.step}: {sum(found.compared.values())} values rebuilt with {found.executions} executions in the sandbox", *textwrap.wrap(counts, 80, initial_indent="  ", subsequent_indent="  ")]
     if found.believed:
         lines.append(f"  {found.believed} proposals too long for the solver were believed: no tokenizer is used here")
     if found.rounded:

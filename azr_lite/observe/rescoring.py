@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from azr_lite.batch import with_advantages
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError, RunDirectoryError
 from azr_lite.observe.log import Line, StepLog, open_run
 from azr_lite.rewards import NOT_WELL_FORMED, WRONG, answer_reward, proposal_reward
-from azr_lite.selfplay import with_advantages
 from azr_lite.triplet import Role, Rollout, Verdict
 
 LADDER = {"not_well_formed": NOT_WELL_FORMED, "wrong": WRONG}

@@ -14,6 +14,8 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from rich.cells import cell_len, chop_cells
+
 from azr_lite.errors import ConfigError, RunDirectoryError
 from azr_lite.observe.log import Line, StepLog
 from azr_lite.rundir import RunDir
@@ -128,10 +130,16 @@ def _problem(line: Line, task: Line | None) -> list[str]:
 def _field(label: str, text: str, limit: int = 4) -> list[str]:
     """Label and text in two columns, wrapped, at most `limit` lines."""
     width = WIDTH - 12
-    rows = [piece for row in printable(text).split("\n") for piece in (textwrap.wrap(row, width, drop_whitespace=False) or [""])]
+    rows = [piece for row in printable(text).split("\n") for piece in _wrapped(row, width)]
     if len(rows) > limit:
         rows = [*rows[: limit - 1], f"… {len(rows) - limit + 1} more lines"]
     return [f"  {label if place == 0 else '':9} {row}".rstrip() for place, row in enumerate(rows)]
+
+
+def _wrapped(row: str, width: int) -> list[str]:
+    """Between words where all characters are one column wide, else by columns."""
+    pieces = textwrap.wrap(row, width, drop_whitespace=False) if cell_len(row) == len(row) else chop_cells(row, width)
+    return pieces or [""]
 
 
 def printable(text: str) -> str:
