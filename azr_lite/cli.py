@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,7 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"azr-lite: there is no verb {words[0]!r}; choose one of: {', '.join(VERBS)}", file=sys.stderr)
         return 2
     try:
-        return VERBS[words[0]](words[1:])
+        status = VERBS[words[0]](words[1:])
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # `azr-lite show RUN | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still held goes nowhere at the exit
+        return 0
     except AzrError as error:
         print(f"azr-lite: {error}", file=sys.stderr)
         return 1

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
@@ -123,9 +126,13 @@ def test_what_a_model_wrote_cannot_command_the_terminal(run, capsys):
     assert printable("a\u202eb\tc\n") == "a\\u202eb c\n"
 
 
-def test_recorded_samples_can_be_shown(capsys):
-    from pathlib import Path
+def test_a_reader_that_has_seen_enough_is_no_error(recorded):
+    command = f"{sys.executable} -m azr_lite show {recorded} --count 200 | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False)
+    assert done.stderr == ""
 
+
+def test_recorded_samples_can_be_shown(capsys):
     sample = Path(__file__).parents[1] / "data_samples" / "runs" / "bugs" / "healthy"
     assert main(["show", str(sample)]) == 0
     assert "verdict" in capsys.readouterr().out
