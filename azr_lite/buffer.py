@@ -83,6 +83,10 @@ class Buffers:
     def sizes(self) -> dict[TaskType, int]:
         return {name: len(buffer) for name, buffer in self.of.items()}
 
+    def ages(self, step: int) -> dict[TaskType, float]:
+        """Mean age of each buffer's tasks in steps, at step number `step`; seeds come from step -1. 0.0 for an empty one."""
+        return {name: sum(step - task.step for task in buffer) / len(buffer) if len(buffer) else 0.0 for name, buffer in self.of.items()}
+
     def state_dict(self) -> dict[str, Any]:
         return {name: [task.to_json() for task in buffer] for name, buffer in self.of.items()}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,7 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"azr-lite: there is no verb {words[0]!r}; choose one of: {', '.join(VERBS)}", file=sys.stderr)
         return 2
     try:
-        return VERBS[words[0]](words[1:])
+        status = VERBS[words[0]](words[1:])
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # `azr-lite show RUN | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still held goes nowhere at the exit
+        return 0
     except AzrError as error:
         print(f"azr-lite: {error}", file=sys.stderr)
         return 1
@@ -252,9 +258,30 @@ def doctor_verb(words: list[str]) -> int:
     return 0
 
 
+def show_verb(words: list[str]) -> int:
+    """What was written and why it was paid: azr-lite show RUN [--step N] [--worst K]; what a number means: show METRIC|metrics."""
+    from azr_lite.observe.commands import show
+
+    return show(words)
+
+
+def replay_verb(words: list[str]) -> int:
+    """Rebuild a step from the log and compare: azr-lite replay RUN --step N; pay it otherwise: --rescore estimator=global."""
+    from azr_lite.observe.commands import replay
+
+    return replay(words)
+
+
+def watch_verb(words: list[str]) -> int:
+    """Follow a run in the terminal: azr-lite watch RUN (q quits)."""
+    from azr_lite.observe.commands import watch
+
+    return watch(words)
+
+
 def bench_verb(words: list[str]) -> int:
-    """Measure on this machine: azr-lite bench sandbox|nano|step [--json]; azr-lite bench SUBJECT --help."""
-    subjects = {"sandbox": _bench_sandbox, "nano": _bench_nano, "step": _bench_step}
+    """Measure on this machine: azr-lite bench sandbox|nano|step|log [--json]; azr-lite bench SUBJECT --help."""
+    subjects = {"sandbox": _bench_sandbox, "nano": _bench_nano, "step": _bench_step, "log": _bench_log}
     if not words or words[0] not in subjects:
         raise ConfigError(f"there is no benchmark {' '.join(words[:1])!r}; choose one of: {', '.join(subjects)}")
     return subjects[words[0]](words[1:])
@@ -311,6 +338,27 @@ def _bench_step(words: list[str]) -> int:
     result = bench_step(steps)
     print(json.dumps(result, indent=1) if as_json else step_table(result))
     return 0
+
+
+def _bench_log(words: list[str]) -> int:
+    from azr_lite.bench.log import bench_log, log_table
+
+    def arguments(rollouts: int = 1_000_000, folder: Path | None = None, json: bool = False) -> tuple[int, Path | None, bool]:
+        """What it costs to open a large log and to show a page of it. The exit status is 1 when a bar is missed.
+
+        Args:
+            rollouts: how many; a million take about 1.1 GB while it runs.
+            folder: where the log is written and removed again; default: the system's.
+            json: print JSON.
+        """
+        return rollouts, folder, json
+
+    rollouts, folder, as_json = tyro.cli(arguments, args=words, prog="azr-lite bench log")
+    if rollouts < 1000:
+        raise ConfigError(f"rollouts is {rollouts}; fewer than 1000 say nothing; raise it")
+    result = bench_log(rollouts, folder)
+    print(json.dumps(result, indent=1) if as_json else log_table(result))
+    return 0 if result["ok"] else 1
 
 
 def _bench_plain(name: str, words: list[str]) -> int:
@@ -383,6 +431,9 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "eval": eval_verb,
     "launch-file": launch_file_verb,
     "doctor": doctor_verb,
+    "show": show_verb,
+    "replay": replay_verb,
+    "watch": watch_verb,
     "bench": bench_verb,
 }
 

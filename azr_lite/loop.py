@@ -25,7 +25,8 @@ from azr_lite.evaluation.harness import answer, lines_of, read_items, record_of
 from azr_lite.evaluation.reasoning import HELD_OUT_SEED, GameSuite, held_out_suite
 from azr_lite.evaluation.scores import Item, compare_paired, summarize
 from azr_lite.longrun import Watch, foreign_settings, refuse_foreign_copy, standing_run
-from azr_lite.metrics import mean
+from azr_lite.meter import Meter
+from azr_lite.metrics import STAGES, mean
 from azr_lite.presets import preset
 from azr_lite.processes import by_main, check_processes, is_main, join, leave, peers, sharding, workers, world
 from azr_lite.progress import Reporter
@@ -205,6 +206,7 @@ class _Session:
     def _train(self, trainer: SelfPlayTrainer) -> None:
         self.trainer = trainer
         self.watch.attach(trainer, self.done)
+        self.meter = Meter()
         self.reporter.start(self.done)
         with self._interruptible(trainer):
             trainer.train(resume_from_checkpoint=str(self.checkpoint) if self.checkpoint else None)
@@ -215,6 +217,7 @@ class _Session:
         timing = numbers.pop("timing")
         step = numbers.pop("step")
         metrics = {**self.selfplay.record.metrics, **numbers}
+        timing |= self.meter.read(metrics["tokens/generated"], timing["generate"])
         if self.main:
             self.directory.append(step, metrics, timing, self.selfplay.record.rollouts, self.selfplay.record.tasks)
         self.reporter.step(step, metrics, timing)
@@ -265,7 +268,7 @@ class _Session:
 
     def _summary(self, trainer: SelfPlayTrainer, before: list[Item], after: list[Item]) -> dict[str, Any]:
         timing = list(self.directory.read("timing.jsonl")) if (self.directory.path / "timing.jsonl").exists() else []
-        stages = {name: round(sum(line[name] for line in timing), 3) for name in (timing[0] if timing else {}) if name != "step"}
+        stages = {name: round(sum(line[name] for line in timing), 3) for name in STAGES} if timing else {}
         summary: dict[str, Any] = {
             "preset": self.config.preset,
             "seed": self.config.seed,

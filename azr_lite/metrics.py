@@ -1,18 +1,24 @@
 """The numbers of one step, from its rollouts and offers.
 
-Comes in: what a step left.  Goes out: one flat dict of floats, keys ``role/type/name``.
-Not covered: loss and gradient (the trainer adds them), files (`rundir.py`).
+Comes in: what a step left.  Goes out: one flat dict of floats, keys ``role/type/name``, the same in every repetition.
+Not covered: loss and gradient (the trainer adds them), wall time, memory and energy (`meter.py`), files (`rundir.py`). What each
+number means, and what is healthy, stands in one table: `observe/catalogue.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from azr_lite.triplet import Rollout
+from azr_lite.triplet import Role, Rollout
 
 if TYPE_CHECKING:
     from azr_lite.selfplay import Attempt, Offer
+
+STAGES = ("generate", "sandbox", "update", "rest")
+"""The keys of timing.jsonl that are seconds and sum to the step's wall time; the others there are not seconds of a stage."""
 
 
 def mean(values: Sequence[float]) -> float:
@@ -20,24 +26,85 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def step_metrics(rollouts: Sequence[Rollout], offers: Sequence[Offer], tries: Sequence[Attempt], sizes: dict[str, int]) -> dict[str, float]:
-    """Reward, form, validity and solve rates for each (role, type), buffer sizes, token counts."""
+def spread(values: Sequence[float]) -> float:
+    """Population standard deviation; 0.0 of nothing."""
+    middle = mean(values)
+    return math.sqrt(mean([(value - middle) ** 2 for value in values]))
+
+
+def step_metrics(
+    rollouts: Sequence[Rollout],
+    offers: Sequence[Offer],
+    tries: Sequence[Attempt],
+    sizes: Mapping[str, int],
+    ages: Mapping[str, float] | None = None,
+    executor: Mapping[str, int] | None = None,
+) -> dict[str, float]:
+    """Everything about one step that can be counted: each (role, type), each type's proposals, buffers, executor, tokens.
+
+    `sizes`, `ages`: tasks in each buffer, and their mean age in steps. `executor`: what it said, by kind, in this step.
+    """
     numbers: dict[str, float] = {}
+    push = {id(r): len(r.completion_ids) * abs(r.advantage * r.weight) for r in rollouts}
+    total = sum(push.values())
     for group in dict.fromkeys(r.group for r in rollouts):
         own = [r for r in rollouts if r.group == group]
-        numbers[f"{group}/reward"] = mean([r.reward for r in own])
-        numbers[f"{group}/well_formed"] = mean([float(r.verdict.well_formed) for r in own])
-        numbers[f"{group}/ok"] = mean([float(r.verdict.ok) for r in own])
-        numbers[f"{group}/tokens"] = mean([len(r.completion_ids) for r in own])
-        numbers[f"{group}/truncated"] = mean([float(r.truncated) for r in own])
-        numbers[f"{group}/no_signal"] = float(len({r.reward for r in own}) == 1)
+        numbers |= {f"{group}/{name}": value for name, value in _of_group(own).items()}
+        numbers[f"{group}/loss_share"] = sum(push[id(r)] for r in own) / total if total else 0.0
     for name in dict.fromkeys(offer.type for offer in offers):
-        rates = [offer.rate for offer in offers if offer.type == name and offer.rate is not None]
-        fresh = [float(offer.fresh) for offer in offers if offer.type == name and offer.task is not None]
-        numbers[f"propose/{name}/solve_rate"] = mean(rates)
-        numbers[f"propose/{name}/learnable"] = mean([float(0 < rate < 1) for rate in rates])
-        numbers[f"propose/{name}/fresh"] = mean(fresh)
+        own_offers = [offer for offer in offers if offer.type == name]
+        numbers |= {f"propose/{name}/{key}": value for key, value in _of_offers(own_offers).items()}
         numbers[f"buffer/{name}"] = float(sizes[name])
+        if ages is not None:
+            numbers[f"buffer/{name}/age"] = float(ages[name])
+    for kind, count in sorted((executor or {}).items()):
+        numbers[f"executor/{kind}"] = float(count)
     numbers["tokens/generated"] = float(sum(len(o.completion.ids) for o in offers) + sum(len(t.completion.ids) for t in tries))
     numbers["tokens/trained"] = float(sum(len(r.completion_ids) for r in rollouts if r.weight > 0))
     return numbers
+
+
+def _of_group(own: Sequence[Rollout]) -> dict[str, float]:
+    """One (role, type): pay and its parts, form, lengths, advantages; the solver's reasons (the proposer's are in `_of_offers`)."""
+    advantages, rewards = [r.advantage for r in own], [r.reward for r in own]
+    numbers = {
+        "reward": mean(rewards),
+        "reward_std": spread(rewards),
+        "well_formed": mean([float(r.verdict.well_formed) for r in own]),
+        "ok": mean([float(r.verdict.ok) for r in own]),
+        "tokens": mean([len(r.completion_ids) for r in own]),
+        "truncated": mean([float(r.truncated) for r in own]),
+        "no_signal": float(len(set(rewards)) == 1),
+        "advantage_mean": mean(advantages),
+        "advantage_std": spread(advantages),
+    }
+    for part in sorted({name for r in own for name in r.reward_parts}):
+        numbers[f"part/{part}"] = mean([r.reward_parts.get(part, 0.0) for r in own])
+    lengths: dict[str, list[int]] = {"right": [], "wrong": [], "truncated": []}
+    for r in own:
+        lengths["truncated" if r.truncated else "right" if r.verdict.ok else "wrong"].append(len(r.completion_ids))
+    numbers |= {f"tokens_{name}": mean(values) for name, values in lengths.items() if values}
+    if own[0].role == Role.SOLVE:
+        numbers |= _reasons([r.verdict.reason for r in own])
+    return numbers
+
+
+def _of_offers(own: Sequence[Offer]) -> dict[str, float]:
+    """One type's proposals: how hard their tasks are, how new, and why others were rejected."""
+    rates = [offer.rate for offer in own if offer.rate is not None]
+    fresh = [float(offer.fresh) for offer in own if offer.task is not None]
+    numbers = {
+        "solve_rate": mean(rates),
+        "learnable": mean([float(0 < rate < 1) for rate in rates]),
+        "never_solved": mean([float(rate == 0) for rate in rates]),
+        "always_solved": mean([float(rate == 1) for rate in rates]),
+        "fresh": mean(fresh),
+        "duplicates": float(fresh.count(0.0)),
+    }
+    for percent, count in sorted(Counter(math.floor(100 * rate + 0.5) for rate in rates).items()):
+        numbers[f"solved/{percent:03d}"] = float(count)
+    return numbers | _reasons([offer.verdict.reason for offer in own])
+
+
+def _reasons(codes: Sequence[str]) -> dict[str, float]:
+    return {f"reason/{code}": float(count) for code, count in sorted(Counter(map(str, codes)).items()) if code}

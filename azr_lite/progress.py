@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from azr_lite.config import Config
-from azr_lite.metrics import mean
+from azr_lite.metrics import STAGES, mean
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -48,7 +48,7 @@ class Reporter:
         left = _clock(pace * (self.config.steps - done))
         self.console.print(
             f"{done:5d}  {of('solve/{}/ok'):6.2f}  {of('propose/{}/reward'):7.2f}  {of('propose/{}/solve_rate'):8.2f}"
-            f"  {of('propose/{}/ok'):5.2f}  {of('solve/{}/tokens'):9.1f}  {sum(timing.values()):7.1f}  {left:>6}"
+            f"  {of('propose/{}/ok'):5.2f}  {of('solve/{}/tokens'):9.1f}  {sum(timing[name] for name in STAGES):7.1f}  {left:>6}"
         )
 
     def evaluation(self, name: str, scores: dict[str, dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""The run directory: the only writer and the only reader of its files.
+"""The run directory: the only writer of its files, and their reader (by step: `observe/log.py`).
 
 Comes in: configuration, step records, scores.  Goes out: the same, read back; one clear sentence for anything damaged.
 Not covered: what is inside a checkpoint (transformers and `trainer.py` write it), what the numbers mean (`metrics.py`).

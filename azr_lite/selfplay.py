@@ -14,12 +14,13 @@ from __future__ import annotations
 import dataclasses
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from azr_lite.advantages import estimate, loss_weights
+from azr_lite.batch import deal, weighed, with_advantages
 from azr_lite.buffer import Buffers, task_key
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError
@@ -106,6 +107,7 @@ class SelfPlay:
         self.previous: dict[TaskType, list[Task]] = {name: [] for name in config.task_types}
         self.seeded = False
         self.record = Record(step=-1)
+        self._said: Counter[str] = Counter()
         self.seconds = {"generate": 0.0, "sandbox": 0.0}
         for name in config.task_types:
             zero = get_game(name).zero_task()
@@ -117,6 +119,7 @@ class SelfPlay:
     def step(self, generate: Generate, step: int) -> list[Rollout]:
         """Play step number `step` (from 0). Deterministic in (config, buffers, step, replies)."""
         self.record = Record(step=step)
+        self._said = self.verifier.kinds.copy()
         offers = self.sample_references(step)  # 1
         self.propose(offers, generate)  # 2
         self.validate(offers)  # 3
@@ -190,7 +193,7 @@ class SelfPlay:
         for name in self.config.task_types:
             own = [attempt for attempt in tasks if attempt.task.type == name]
             if self.config.solver_data == "reuse":
-                own = _round_robin([attempt for attempt in tries if attempt.task.type == name], self.config.n_mc) + own
+                own = round_robin([attempt for attempt in tries if attempt.task.type == name], self.config.n_mc) + own
             chosen += own[: self.config.solver_rows]
         return chosen
 
@@ -222,28 +225,14 @@ class SelfPlay:
 
     def advantages(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         """Stage 10. TRR++ (or the estimator chosen) over the global batch, and the loss weight of each sequence."""
-        c = self.config
-        groups = [r.group for r in rollouts]
-        lengths = [len(r.completion_ids) for r in rollouts]
-        prompts = [(r.group, r.task_id) if r.role == Role.SOLVE else (r.group, index) for index, r in enumerate(rollouts)]
-        advantages_B = estimate(c.estimator, [r.reward for r in rollouts], groups, prompts, lengths, c.whitening)
-        return [dataclasses.replace(r, advantage=float(a)) for r, a in zip(rollouts, advantages_B, strict=True)]
+        return with_advantages(self.config, rollouts)
 
     def hand_over(self, rollouts: list[Rollout], offers: list[Offer], tries: list[Attempt], step: int) -> list[Rollout]:
         """Stage 11. Fill up to the fixed batch size with weightless copies, weigh, deal evenly over the updates, record."""
         c = self.config
-        shortest = min(rollouts, key=lambda r: len(r.prompt_ids) + len(r.completion_ids))
-        padding = []
-        for role, rows in ((Role.PROPOSE, c.batch_size), (Role.SOLVE, c.solver_rows)):
-            missing = len(c.task_types) * rows - sum(r.role == role for r in rollouts)
-            padding += [dataclasses.replace(shortest, role=role, advantage=0.0, weight=0.0)] * missing
-        trained = {Role.PROPOSE: c.train_proposer, Role.SOLVE: c.train_solver}
-        counts = [trained[r.role] for r in rollouts] + [False] * len(padding)
-        batch = [*rollouts, *padding]
-        weights_B = loss_weights([r.group for r in batch], [len(r.completion_ids) for r in batch], counts, c.role_balanced_loss)
-        batch = [dataclasses.replace(r, weight=float(w)) for r, w in zip(batch, weights_B, strict=True)]
+        batch = weighed(c, rollouts)
         self._write_record(batch[: len(rollouts)], offers, tries, step)
-        return _deal(batch, c.updates_per_step, self._rng(step, "deal"), by_role=c.roles == "split")
+        return deal(batch, c.updates_per_step, self._rng(step, "deal"), by_role=c.roles == "split")
 
     # ------------------------------------------------------------------ seeding
 
@@ -396,7 +385,8 @@ class SelfPlay:
             valid += offer.task is not None
             self.record.tasks.append(_task_line(offer, own, step))
         self.record.rollouts = rollouts
-        self.record.metrics = step_metrics(rollouts, offers, tries, self.buffers.sizes())
+        said = self.verifier.kinds - self._said
+        self.record.metrics = step_metrics(rollouts, offers, tries, self.buffers.sizes(), self.buffers.ages(step), said)
 
 
 def rules_of(config: Config) -> Rules:
@@ -409,7 +399,7 @@ def rules_of(config: Config) -> Rules:
     )
 
 
-def _round_robin(attempts: Sequence[Attempt], n: int) -> list[Attempt]:
+def round_robin(attempts: Sequence[Attempt], n: int) -> list[Attempt]:
     """The first reply to each task, then the second to each, …: whatever is cut off, all tasks are served alike."""
     return [attempts[start] for offset in range(n) for start in range(offset, len(attempts), n)]
 
@@ -442,18 +432,6 @@ def _rollout(
     )
 
 
-def _deal(batch: list[Rollout], updates: int, rng: random.Random, by_role: bool) -> list[Rollout]:
-    """Shuffle, then deal group by group, so that each of the updates sees every (role, type) alike; update 0 comes first.
-
-    `by_role`: also equally many rows of each role, the weightless ones counted.
-    """
-    if updates == 1:
-        return batch
-    shuffled = rng.sample(batch, len(batch))
-    shuffled.sort(key=lambda r: (by_role and r.role, r.weight == 0, r.group))
-    return [rollout for update in range(updates) for rollout in shuffled[update::updates]]
-
-
 def _task_line(offer: Offer, tries: Sequence[Attempt], step: int) -> dict[str, Any]:
     """One line of tasks.jsonl: a proposal, accepted or rejected with its reason, and the replies that measured it."""
     line: dict[str, Any] = {
@@ -467,8 +445,16 @@ def _task_line(offer: Offer, tries: Sequence[Attempt], step: int) -> dict[str, A
         "solve_rate": offer.rate,
         "task": offer.task.to_json() if offer.task is not None else None,
         "text": offer.completion.text,
+        "tokens": len(offer.completion.ids),
+        "truncated": offer.completion.truncated,
         "answers": [
-            {"text": a.completion.text, "score": a.verdict.score, "reason": a.verdict.reason, "tokens": len(a.completion.ids)}
+            {
+                "text": a.completion.text,
+                "score": a.verdict.score,
+                "reason": a.verdict.reason,
+                "tokens": len(a.completion.ids),
+                "truncated": a.completion.truncated,
+            }
             for a in tries
         ],
     }

@@ -27,3 +27,16 @@ def shared_data():
     if not (SHARED / "data").is_dir():
         pytest.skip("the public test data (../shared/data) is not beside this checkout")
     return SHARED / "data"
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory):
+    """A small finished nano run, to be looked at; a test that changes something copies it first."""
+    pytest.importorskip("trl")
+    import azr_lite
+
+    small = {
+        "steps": 3, "batch_size": 8, "solver_batch_size": 16, "n_mc": 3, "seed_batch_factor": 1, "updates_per_step": 1, "micro_batch_size": 12,
+        "eval_problems": 0, "eval_every": 0, "save_every": 0, "self_test": False, "workers": 1, "device": "cpu",
+    }  # fmt: skip
+    return azr_lite.run("nano", output_dir=str(tmp_path_factory.mktemp("observed") / "run"), **small).path

@@ -169,7 +169,7 @@ def _per_role_old_logps() -> list[Patch]:
     def by_role(batch: list[Rollout], updates: int, rng: Any) -> list[Rollout]:
         return sorted(batch, key=lambda r: r.role)
 
-    return [(SelfPlayTrainer, "_prepare_inputs", prepare), (selfplay_module, "_deal", by_role)]
+    return [(SelfPlayTrainer, "_prepare_inputs", prepare), (selfplay_module, "deal", by_role)]
 
 
 def sick_run(name: str, folder: Path, **overrides: Any) -> Path:

@@ -1,0 +1,173 @@
+"""Every number a run logs: its name, formula, unit, healthy range and source. One table; docs, plots and `azr-lite show` read it.
+
+Comes in: a key of metrics.jsonl or timing.jsonl.  Goes out: its `Metric`, or the nearest known names.
+Not covered: computing them (`metrics.py`, `meter.py`, `trainer.py`); naming an illness from several of them (the run doctor).
+
+Keys are patterns: {role} is propose or solve, {type} a game, {part} a reward part, {reason} a reason code, {kind} an outcome of
+the sandbox, {percent} a rounded percentage. Healthy ranges are this project's experience with nano runs and the paper's figures:
+a number outside is a reason to look, not a verdict.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+from dataclasses import dataclass
+
+from azr_lite.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One row of the table. `low`, `high`: the healthy range (None: open). `when`: logged only then; empty: in every step."""
+
+    pattern: str
+    name: str
+    formula: str
+    unit: str
+    low: float | None
+    high: float | None
+    source: str
+    when: str = ""
+    file: str = "metrics.jsonl"
+
+    def healthy(self, value: float) -> bool:
+        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+
+    @property
+    def range(self) -> str:
+        """The healthy range in words."""
+        if self.low is None and self.high is None:
+            return "any"
+        if self.low is not None and self.high is not None:
+            return f"{self.low:g}" if self.low == self.high else f"{self.low:g} to {self.high:g}"
+        return f"at least {self.low:g}" if self.high is None else f"at most {self.high:g}"
+
+
+_G, _P = "{role}/{type}/", "propose/{type}/"
+_REWARDS, _TRR, _LADDER = "paper section 3.2, rewards.py", "paper section 3.3, advantages.py", "paper section 3.2 (equation 6), parsing.py"
+_TIMING = {"file": "timing.jsonl"}
+
+METRICS: tuple[Metric, ...] = (
+    Metric("step", "step", "self-play steps are counted from 0", "steps", 0, None, "rundir.py"),
+    # ---- each (role, type)
+    Metric(_G + "reward", "mean reward", "mean of R over the group's replies", "reward, -1 to 1", -0.9, None, _REWARDS),
+    Metric(_G + "reward_std", "spread of rewards", "population std of R over the group", "reward", 1e-6, None, _REWARDS),
+    Metric(_G + "part/{part}", "a part of the reward", "mean over the group of that part of R (0 where a reply has none); parts sum to R",
+           "reward", None, None, _REWARDS, "where some reply of the group has this part"),
+    Metric(_G + "well_formed", "well-formed share", "replies of the form thought, then answer / replies", "share", 0.5, 1, _LADDER),
+    Metric(_G + "ok", "valid or right share", "propose: valid proposals / proposals; solve: right answers / answers", "share",
+           0.05, None, "paper section 3.1, verifier.py"),
+    Metric(_G + "reason/{reason}", "rejections by reason", "replies that failed for this reason (proposals: the held-out ones count too)",
+           "replies", 0, None, "triplet.py (Reason)", "where some reply failed so"),
+    Metric(_G + "tokens", "reply length", "mean tokens of a reply, end of sequence included", "tokens", 2, None, "paper figure 6"),
+    Metric(_G + "tokens_right", "length of right replies", "mean tokens of valid proposals or right answers that were not cut", "tokens",
+           2, None, "paper figure 6", "where there is one"),
+    Metric(_G + "tokens_wrong", "length of wrong replies", "mean tokens of the others that were not cut", "tokens", 2, None,
+           "paper figure 6", "where there is one"),
+    Metric(_G + "tokens_truncated", "length of cut replies", "mean tokens of replies cut by max_reply_tokens", "tokens", 1, None,
+           "selfplay.py", "where there is one"),
+    Metric(_G + "truncated", "truncated share", "replies cut by max_reply_tokens / replies", "share", 0, 0.2, "selfplay.py"),
+    Metric(_G + "no_signal", "group without signal", "1 where all rewards of the group are equal (every advantage is then 0), else 0",
+           "0 or 1", 0, 0, _TRR),
+    Metric(_G + "advantage_mean", "mean advantage", "mean of A over the group; 0 by construction for sequence whitening", "advantage",
+           -0.5, 0.5, _TRR),
+    Metric(_G + "advantage_std", "spread of advantages", "population std of A over the group; 1 by construction for sequence whitening",
+           "advantage", 0.5, 2, _TRR),
+    Metric(_G + "loss_share", "share of the update", "sum of tokens x |A x weight| of the group / the same of all groups. A stand-in for "
+           "the share of the gradient, which would cost a backward pass a group", "share", 0.02, 0.9, "metrics.py"),
+    # ---- proposals of each type
+    Metric(_P + "solve_rate", "mean solve rate", "mean over valid proposals of r-bar, the success of their n Monte-Carlo replies", "share",
+           0.1, 0.95, "paper equation 4"),
+    Metric(_P + "learnable", "learnable share", "valid proposals with 0 < r-bar < 1 / valid proposals", "share", 0.05, None,
+           "paper equation 4"),
+    Metric(_P + "never_solved", "share at 0", "valid proposals with r-bar = 0 / valid proposals", "share", 0, 0.8, "paper equation 4"),
+    Metric(_P + "always_solved", "share at 1", "valid proposals with r-bar = 1 / valid proposals", "share", 0, 0.9, "paper equation 4"),
+    Metric(_P + "solved/{percent}", "histogram of solve rates", "valid proposals whose r-bar, rounded to a percent, is this", "proposals",
+           0, None, "metrics.py", "where there is one"),
+    Metric(_P + "fresh", "share of new tasks", "valid proposals not in the buffer and not twice in the step / valid proposals", "share",
+           0.3, 1, "buffer.py (task_key)"),
+    Metric(_P + "duplicates", "duplicates", "valid proposals that pose a known problem", "proposals", 0, None, "buffer.py (task_key)"),
+    # ---- buffers, executor, tokens
+    Metric("buffer/{type}", "buffer size", "tasks in the buffer after the step", "tasks", 1, None, "paper section 3.1, buffer.py"),
+    Metric("buffer/{type}/age", "buffer age", "mean over the buffer of (this step - the step a task came from); seeds come from step -1",
+           "steps", 0, None, "buffer.py"),
+    Metric("executor/{kind}", "executor outcomes", "programs validated and inputs judged in this step, by what came of them",
+           "executions", 0, None, "verifier.py, sandbox/", "where there is one"),
+    Metric("tokens/generated", "tokens generated", "tokens of all proposals and Monte-Carlo replies of the step", "tokens", 1, None,
+           "selfplay.py"),
+    Metric("tokens/trained", "tokens trained", "tokens of the rollouts with weight above 0", "tokens", 1, None, "selfplay.py"),
+    # ---- the update
+    Metric("loss", "loss", "mean over the step's updates of the PPO-clip loss less the entropy bonus. Near 0 at all times: "
+           "it says nothing about learning", "loss", -1, 1, "paper section 3.3, trainer.py"),
+    Metric("grad_norm", "gradient norm", "mean over updates of the global L2 norm before clipping", "norm", 1e-6, 10, "trainer.py"),
+    Metric("clip_ratio", "clipped share", "tokens whose ratio was clipped / tokens, mean over updates; 0 with one update a step", "share",
+           0, 0.2, "paper section 3.3 (PPO), TRL"),
+    Metric("entropy", "entropy", "mean entropy of the policy over the reply tokens", "nats a token", 0.02, 5, "TRL"),
+    Metric("learning_rate", "learning rate", "that of the step's last update", "1", 0, None, "config.py"),
+    # ---- the clock
+    Metric("generate", "time for sampling", "wall time of proposals and replies", "s", 0, None, "selfplay.py", **_TIMING),
+    Metric("sandbox", "time for verdicts", "wall time of validation and judgement", "s", 0, None, "selfplay.py", **_TIMING),
+    Metric("update", "time for the update", "wall time from the last stage of self-play to the end of the optimiser step", "s", 0, None,
+           "trainer.py", **_TIMING),
+    Metric("rest", "time for the rest", "wall time of the step less the three others: parsing, saving, logging", "s", 0, None,
+           "trainer.py", **_TIMING),
+    Metric("tokens_per_s", "sampling speed", "tokens generated / time for sampling", "tokens/s", 1, None, "meter.py", **_TIMING),
+    Metric("memory_mib", "peak memory", "largest resident memory of the main process so far", "MiB", 0, None, "meter.py", **_TIMING),
+    Metric("gpu_memory_mib", "peak GPU memory", "largest memory of torch's allocator so far, first GPU of the main process", "MiB", 0, None,
+           "meter.py", "on a GPU", **_TIMING),
+    Metric("cpu_energy_j", "processor energy", "processor time of the main process x 8 W a core; an estimate, right to a factor of 2 "
+           "either way", "J", 0, None, "meter.py", **_TIMING),
+    Metric("gpu_energy_j", "GPU energy", "difference of NVML's energy counter over all GPUs of the machine; about 5 % error", "J", 0, None,
+           "meter.py", "where NVML counts energy", **_TIMING),
+)  # fmt: skip
+"""The table. tests/test_observe_catalogue.py holds it against what a run logs, in both directions."""
+
+_HOLES = {
+    "role": "(?:propose|solve)",
+    "type": "[^/]+",
+    "part": "[a-z_]+",
+    "reason": "[a-z_]+",
+    "kind": "[a-z_]+",
+    "percent": r"\d{3}",
+}
+
+
+@functools.cache
+def _regex(pattern: str) -> re.Pattern[str]:
+    parts = re.split(r"\{(\w+)\}", pattern)
+    return re.compile("".join(_HOLES[part] if place % 2 else re.escape(part) for place, part in enumerate(parts)))
+
+
+@functools.lru_cache(maxsize=4096)
+def metric_of(key: str, file: str = "") -> Metric | None:
+    """The row a logged key belongs to, or None. `file`: of that log only."""
+    known = (m for m in METRICS if not file or m.file == file or m.pattern == "step")
+    return next((m for m in known if _regex(m.pattern).fullmatch(key)), None)
+
+
+def find(name: str) -> list[Metric]:
+    """The rows meant by a logged key, a pattern, or the last part of one; ConfigError names the nearest where there is none."""
+    exact = metric_of(name) or next((m for m in METRICS if m.pattern == name), None)
+    if exact is not None:
+        return [exact]
+    if found := [m for m in METRICS if name in (m.pattern.split("/")[-1], m.name) or m.pattern.split("/")[-2:-1] == [name]]:
+        return found
+    words = {word: m.pattern for m in METRICS for word in (m.pattern, m.name, m.pattern.split("/")[-1])}
+    last = name.split("/")[-1]
+    near = list(dict.fromkeys(words[w] for w in difflib.get_close_matches(name, words, 3) + difflib.get_close_matches(last, words, 3)))[:3]
+    hint = f"did you mean {' or '.join(near)}?" if near else "`azr-lite show metrics` lists all"
+    raise ConfigError(f"no logged number is called {name!r}; {hint}")
+
+
+def explain(metric: Metric) -> list[tuple[str, str]]:
+    """Label and text of each fact about one number."""
+    facts = [
+        ("formula", metric.formula),
+        ("unit", metric.unit),
+        ("healthy", metric.range),
+        ("source", metric.source),
+        ("logged", f"{metric.file}, {metric.when or 'every step'}"),
+    ]
+    return facts

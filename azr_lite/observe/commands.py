@@ -1,0 +1,138 @@
+"""The verbs `show`, `replay` and `watch`: words in, text out.
+
+Comes in: the words after the verb.  Goes out: an exit status: 0 done, 1 the log differs from its replay.
+Not covered: any logic of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from pathlib import Path
+
+import tyro
+
+from azr_lite.errors import ConfigError
+from azr_lite.observe.catalogue import METRICS, Metric, explain, find
+
+
+def show(words: list[str]) -> int:
+    """Rollouts of a run's step, or what a logged number means."""
+
+    @dataclasses.dataclass
+    class Arguments:
+        """The rollouts of one step of a run; or the meaning of a number (azr-lite show solve/deduction/reward), or of all (metrics)."""
+
+        what: tyro.conf.Positional[str]
+        """A run directory, the name of a logged number, or metrics."""
+        step: int | None = None
+        """Self-play step, from 0; the newest when not given."""
+        worst: int = 0
+        """That many with the lowest reward."""
+        best: int = 0
+        """That many with the highest reward."""
+        role: str = ""
+        """propose or solve."""
+        type: str = ""
+        """deduction, abduction, induction."""
+        count: int = 5
+        """How many, without --worst and --best."""
+
+    given = tyro.cli(Arguments, args=words, prog="azr-lite show")
+    if given.what == "metrics":
+        print(all_metrics())
+    elif Path(given.what).exists() or given.what.startswith((".", "/", "runs/")):
+        from azr_lite.observe.log import open_run
+        from azr_lite.observe.rollouts import Choice, page
+
+        fields = {name: value for name, value in dataclasses.asdict(given).items() if name != "what"}
+        for text in page(open_run(given.what), Choice(**fields)):
+            print(text)
+    else:
+        print("\n\n".join(_metric_text(metric) for metric in find(given.what)))
+    return 0
+
+
+def replay(words: list[str]) -> int:
+    """Rebuild a step from the log and hold it against the record, or re-score a run."""
+
+    @dataclasses.dataclass
+    class Arguments:
+        """Make a step's verdicts, rewards and advantages again from the log. The exit status is 1 when something differs."""
+
+        run: tyro.conf.Positional[Path]
+        """The run directory."""
+        step: int | None = None
+        """Self-play step, from 0; the newest when not given."""
+        rescore: tuple[str, ...] = ()
+        """Instead: pay the whole run otherwise, such as estimator=global zero_learnability=upstream wrong=-1."""
+        json: bool = False
+        """Print JSON."""
+
+    given = tyro.cli(Arguments, args=words, prog="azr-lite replay")
+    if given.rescore:
+        return _rescore(given.run, given.rescore, given.json)
+    from azr_lite.observe.log import StepLog, open_run
+    from azr_lite.observe.replay import as_json, text_of
+    from azr_lite.observe.replay import replay as rebuild
+
+    step = given.step if given.step is not None else StepLog(open_run(given.run), "rollouts.jsonl").last_step()
+    if step is None:
+        raise ConfigError(f"{given.run} has no whole step yet; wait for its first")
+    found = rebuild(given.run, step)
+    print(as_json(found) if given.json else text_of(found))
+    return 0 if found.exact else 1
+
+
+def watch(words: list[str]) -> int:
+    """Follow a run in the terminal."""
+
+    @dataclasses.dataclass
+    class Arguments:
+        """Follow a run that is being written, until it ends or q is pressed; of a run that has ended, show the end."""
+
+        run: tyro.conf.Positional[Path]
+        """The run directory."""
+        interval: float = 1.0
+        """Seconds between two looks."""
+
+    from azr_lite.observe.watch import watch as follow
+
+    given = tyro.cli(Arguments, args=words, prog="azr-lite watch")
+    if not 0.1 <= given.interval <= 3600:
+        raise ConfigError(f"interval is {given.interval} s; give between 0.1 and 3600")
+    return follow(given.run, given.interval)
+
+
+def all_metrics() -> str:
+    """Every number with its unit and healthy range, at most 80 columns."""
+    lines = [f"{'number':34} {'name':26} healthy", ""]
+    for metric in METRICS:
+        lines.append(f"{metric.pattern:34} {metric.name:26} {metric.range}")
+    return "\n".join([*lines, "", "azr-lite show NAME explains one: formula, unit, source."])
+
+
+def _metric_text(metric: Metric) -> str:
+    lines = [f"{metric.pattern}: {metric.name}"]
+    for label, text in explain(metric):
+        lines += textwrap.wrap(text, 80, initial_indent=f"  {label:8} ", subsequent_indent=" " * 11)
+    return "\n".join(lines)
+
+
+def _rescore(run: Path, pairs: tuple[str, ...], as_json: bool) -> int:
+    import json
+
+    from azr_lite.observe.rescoring import LADDER, rescore, table
+
+    changes: dict[str, str | float] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        try:
+            changes[name] = float(value) if name in LADDER else value
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise ConfigError(f"--rescore takes NAME=VALUE, not {pair!r}; such as: --rescore estimator=global wrong=-1")
+    found = rescore(run, changes)
+    print(json.dumps([dataclasses.asdict(one) for one in found], indent=1) if as_json else table(found))
+    return 0

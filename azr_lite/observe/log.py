@@ -1,0 +1,159 @@
+"""Reading a run without holding it: one step's lines of a log of any size, found by bisection.
+
+Comes in: a run directory, finished or being written.  Goes out: dicts, one line at a time.
+Not covered: writing (`rundir.py`), meaning (`catalogue.py`).
+
+Lines of a log are in the order of their steps, so a step's first line is found by some thirty seeks, whatever the size; the
+offsets found are kept in memory. A last line without its end is still being written, and is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from azr_lite.errors import RunDirectoryError
+from azr_lite.rundir import RunDir
+
+Line = dict[str, Any]
+
+
+def open_run(path: str | Path) -> RunDir:
+    """A run, or the sample of one that `RunDir.keep_sample` left (no run.json). RunDirectoryError says what is missing or foreign."""
+    folder = Path(path)
+    if not (folder / "run.json").exists() and all((folder / name).exists() for name in ("config.json", "metrics.jsonl")):
+        return RunDir(folder)
+    return RunDir.open(folder)
+
+
+class StepLog:
+    """One log (``rollouts.jsonl``, ``tasks.jsonl``, …), read by step in constant memory."""
+
+    def __init__(self, run: RunDir, name: str) -> None:
+        self.path = run.path / name
+        if not self.path.exists():
+            raise RunDirectoryError(f"{self.path} is missing; the run has not reached its first step, or only a sample of it was kept")
+        self._offsets: dict[int, int] = {}
+
+    def lines(self, step: int) -> Iterator[Line]:
+        """The lines of one step, in order; RunDirectoryError where the step is not there or a line is damaged."""
+        found = False
+        for line in self.since(step):
+            if line["step"] != step:
+                break
+            found = True
+            yield line
+        if not found:
+            first, last = self.first_step(), self.last_step()
+            held = "no whole line" if last is None else f"steps {first} to {last}"
+            raise RunDirectoryError(f"{self.path} has no line of step {step}; it holds {held}")
+
+    def since(self, step: int | None = None, until: int | None = None) -> Iterator[Line]:
+        """All lines from a step on (None: from the first), up to but not including step `until`."""
+        with self.path.open("rb") as file:
+            offset = 0 if step is None else self._offset(file, step)
+            file.seek(offset)
+            while (raw := file.readline()).endswith(b"\n"):
+                line = _parsed(raw)
+                if line is None:
+                    raise RunDirectoryError(
+                        f"{self.path} is damaged at byte {offset}; restore it from a copy, or `azr-lite resume` from the last checkpoint"
+                    )
+                if until is not None and line["step"] >= until:
+                    return
+                yield line
+                offset += len(raw)
+
+    def first_step(self) -> int | None:
+        return next((line["step"] for line in self.since()), None)
+
+    def last_step(self) -> int | None:
+        """The step of the last whole line, or None in a log without one."""
+        with self.path.open("rb") as file:
+            size, back = os.fstat(file.fileno()).st_size, 1 << 16
+            while True:
+                start = max(0, size - back)
+                file.seek(start)
+                raws = file.read(size - start).splitlines(keepends=True)[0 if start == 0 else 1 :]
+                steps = [line["step"] for raw in reversed(raws) if raw.endswith(b"\n") and (line := _parsed(raw)) is not None]
+                if steps or start == 0:
+                    return steps[0] if steps else None
+                back *= 4
+
+    def _offset(self, file: BinaryIO, step: int) -> int:
+        """Where the first line of a step not below `step` begins (the end, where there is none)."""
+        if step not in self._offsets:
+            low, high = 0, os.fstat(file.fileno()).st_size
+            while low < high:
+                middle = (low + high) // 2
+                begin, found = self._at(file, middle)
+                if found is None or found >= step:
+                    high = middle
+                else:
+                    low = begin + 1
+            begin, found = self._at(file, low)
+            if found is None:
+                return begin  # nothing there yet: not remembered, the run may still write it
+            self._offsets[step] = self._begin(file, low)  # a damaged line just before may be the step's own: `since` will say so
+        return self._offsets[step]
+
+    def _at(self, file: BinaryIO, offset: int) -> tuple[int, int | None]:
+        """Where the first whole, readable line that begins at or after `offset` begins, and its step; None past the last."""
+        self._begin(file, offset)
+        while True:
+            begin = file.tell()
+            raw = file.readline()
+            if not raw.endswith(b"\n"):
+                return begin, None
+            if (line := _parsed(raw)) is not None:
+                return begin, line["step"]
+
+    @staticmethod
+    def _begin(file: BinaryIO, offset: int) -> int:
+        """Move to where the first line that begins at or after `offset` begins."""
+        file.seek(max(0, offset - 1))
+        if offset:
+            file.readline()  # the rest of the line before, or just its end
+        return file.tell()
+
+
+class Tail:
+    """What a file that is being written gained since the last look. Starts again where a resumed run has cut it back."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.offset = path, 0
+
+    def new(self) -> tuple[bool, list[Line]]:
+        """Whether the file starts anew, and the new whole lines (at most some megabytes at a time)."""
+        if not self.path.exists():
+            again, self.offset = self.offset > 0, 0
+            return again, []
+        with self.path.open("rb") as file:
+            again = os.fstat(file.fileno()).st_size < self.offset
+            if again:
+                self.offset = 0
+            file.seek(self.offset)
+            raws = file.readlines(4 << 20)
+        lines = []
+        for raw in raws:
+            if not raw.endswith(b"\n"):
+                break
+            line = _parsed(raw)
+            if line is None:
+                raise RunDirectoryError(
+                    f"{self.path} is damaged at byte {self.offset}; restore it from a copy, or `azr-lite resume` from the last checkpoint"
+                )
+            lines.append(line)
+            self.offset += len(raw)
+        return again, lines
+
+
+def _parsed(raw: bytes) -> Line | None:
+    try:
+        line = json.loads(raw)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) and isinstance(line.get("step"), int) else None

@@ -1,0 +1,281 @@
+"""`azr-lite watch`: one screen of 80 columns and 24 lines that follows a run.
+
+Comes in: a run directory, being written or ended.  Goes out: a live screen on a terminal, one picture anywhere else.
+Not covered: the notebook's dashboard and the report; single rollouts (`azr-lite show`).
+
+Logs are read from where the last look ended; of the past only a fixed number of points is kept. Nothing is drawn that has not changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from azr_lite.errors import RunDirectoryError
+from azr_lite.metrics import STAGES, mean
+from azr_lite.observe.catalogue import metric_of
+from azr_lite.observe.log import Tail, open_run
+from azr_lite.observe.rollouts import printable
+from azr_lite.progress import spark
+
+HISTORY = 4000
+"""Points kept of each curve; older ones are thinned to every second."""
+
+SILENT_S = 120.0
+"""A run whose log has not grown for longer than this, and for longer than ten steps, is called silent."""
+
+CURVES: tuple[tuple[str, str, str, str], ...] = (
+    ("held-out accuracy", "", "", "%"),
+    ("solved in training", "solve/", "/ok", "%"),
+    ("proposer's reward", "propose/", "/reward", ""),
+    ("tasks' solve rate", "propose/", "/solve_rate", "%"),
+    ("valid proposals", "propose/", "/ok", "%"),
+    ("solver's tokens", "solve/", "/tokens", ""),
+    ("entropy", "entropy", "", ""),
+    ("gradient norm", "grad_norm", "", ""),
+)
+"""Name, beginning and end of the metrics' keys whose mean is drawn, and how the ends are printed."""
+
+
+class View:
+    """What is known of a run so far; `look` reads what is new. RunDirectoryError where the run cannot be read."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.run = open_run(path)
+        self.config = self.run.config()
+        self.metrics = Tail(self.run.path / "metrics.jsonl")
+        self.timing = Tail(self.run.path / "timing.jsonl")
+        self._forget()
+        self.clock: dict[str, float] = {}
+        self.look()
+
+    def _forget(self) -> None:
+        self.curves: dict[str, deque[float]] = {name: deque() for name, *_ in CURVES}
+        self.every, self.last, self.seen = 1, {}, 0
+        self.pace: deque[float] = deque(maxlen=20)
+
+    def look(self) -> None:
+        """Read what the logs gained. A log that a resumed run has cut back is read anew."""
+        again, lines = self.metrics.new()
+        if again:
+            self._forget()
+        while lines:
+            for line in lines:
+                self._take(line)
+            lines = self.metrics.new()[1]
+        _, lines = self.timing.new()
+        while lines:
+            self.pace.extend(sum(line.get(name, 0.0) for name in STAGES) for line in lines)
+            self.clock = lines[-1]
+            lines = self.timing.new()[1]
+        self.curves["held-out accuracy"] = deque(self._held_out())
+        summary = self.run.summary()
+        self.summary = summary if summary is not None and summary.get("steps", 0) >= self.done else None
+
+    def _take(self, line: dict[str, Any]) -> None:
+        self.last, self.seen = line, self.seen + 1
+        if self.seen % self.every:
+            return
+        for name, start, end, _ in CURVES[1:]:
+            values = [v for k, v in line.items() if k.startswith(start) and k.endswith(end) and k.count("/") == (2 if end else 0)]
+            if values:
+                self.curves[name].append(mean(values))
+        if len(self.curves[CURVES[1][0]]) > HISTORY:
+            self.every *= 2
+            self.curves = {name: deque(list(values)[::2]) for name, values in self.curves.items()}
+
+    def _held_out(self) -> Iterator[float]:
+        points = []
+        for path in (self.run.path / "eval").glob("*.json"):
+            try:
+                accuracy = json.loads(path.read_text(encoding="utf-8"))["scores"]["all"]["accuracy"]
+                points.append((0 if path.stem == "before" else int(path.stem.split("-")[1]), accuracy))
+            except (ValueError, KeyError, IndexError, TypeError, OSError):
+                continue  # another suite's, or half-written
+        if not points and (summary := self.run.summary()) is not None:
+            points = [tuple(point) for point in summary.get("curves", {}).get("held-out accuracy", [])]
+        yield from (accuracy for _, accuracy in sorted(points))
+
+    @property
+    def done(self) -> int:
+        """Steps finished."""
+        return int(self.last.get("step", -1)) + 1
+
+    @property
+    def ended(self) -> bool:
+        return self.summary is not None
+
+    @property
+    def state(self) -> str:
+        if self.summary is not None:
+            return "finished" if self.summary.get("finished") else "stopped"
+        if not self.last:
+            return "starting"
+        age = time.time() - self.metrics.path.stat().st_mtime if self.metrics.path.exists() else 0.0
+        return f"silent {_clock(age)}" if age > max(SILENT_S, 10 * mean(list(self.pace))) else "running"
+
+
+def screen(view: View) -> Group:
+    """The 24 lines. Pure: the same view gives the same lines."""
+    c, last = view.config, view.last
+    lines = [*_head(view), Text()]
+    lines.append(Text(f"  {'over training':20} {'':36} {'first':>8} {'last':>8}", "dim"))
+    for name, _, _, unit in CURVES:
+        lines.append(_curve(name, list(view.curves[name]), unit))
+    lines.append(Text())
+    lines.append(Text(f"  {'last step':20} {'reward':>7} {'spread':>7} {'right':>6} {'form':>6} {'cut':>5} {'tokens':>7} {'adv.':>5} {'loss':>6}", "dim"))
+    groups = [f"{role}/{name}" for name in c.task_types for role in ("propose", "solve")]
+    for group in groups[:6]:
+        lines.append(_group(group, last))
+    lines += [_buffers(view), _executor(view), _cost(view)]
+    lines.append(_findings(last))
+    for line in lines:
+        line.no_wrap, line.overflow = True, "ellipsis"
+        line.truncate(80, overflow="ellipsis")
+    return Group(*lines[:24])
+
+
+def _head(view: View) -> list[Text]:
+    steps, done = view.config.steps, view.done
+    left = "" if view.ended or not view.pace else f" left {_clock(mean(list(view.pace)) * max(0, steps - done))}"
+    state, place = view.state, f"step {done}/{steps}  "
+    width = 79 - len(place) - len(state) - len(left)
+    name = printable(str(view.run.path)).replace("\n", " ")
+    name = name if len(name) <= width else "…" + name[1 - width :]
+    style = {"running": "green", "finished": "bold green", "stopped": "yellow", "starting": "cyan"}.get(state, "yellow")
+    head = Text.assemble((f"{name:{width}} ", "bold"), place, (state, style), left)
+    full = round(80 * min(1.0, done / steps))
+    return [head, Text.assemble(("━" * full, "green"), ("━" * (80 - full), "dim"))]
+
+
+def _curve(name: str, values: list[float], unit: str) -> Text:
+    if not values:
+        return Text.assemble(f"  {name:20} ", ("not yet" if name != "held-out accuracy" else "none", "dim"))
+    shown = [f"{100 * v:.1f} %" if unit == "%" else f"{v:.3g}" for v in (values[0], values[-1])]
+    return Text.assemble(f"  {name:20} ", (f"{spark(values, 36):36}", "cyan"), f" {shown[0]:>8} {shown[1]:>8}")
+
+
+def _group(group: str, last: Mapping[str, float]) -> Text:
+    if f"{group}/reward" not in last:
+        return Text.assemble(f"  {group.replace('/', ' '):20} ", ("not yet", "dim"))
+    text = Text(f"  {group.replace('/', ' '):20}")
+    columns = (("reward", "{:8.2f}"), ("reward_std", "{:8.2f}"), ("ok", "{:7.0%}"), ("well_formed", "{:7.0%}"), ("truncated", "{:6.0%}"),
+               ("tokens", "{:8.1f}"), ("advantage_std", "{:6.2f}"), ("loss_share", "{:7.0%}"))  # fmt: skip
+    for name, form in columns:
+        value = last.get(f"{group}/{name}")
+        row = metric_of(f"{group}/{name}")
+        sick = value is not None and row is not None and not row.healthy(value)
+        text.append(form.format(value) if value is not None else "-".rjust(len(form.format(0.0))), "bold red" if sick else "")
+    return text
+
+
+def _buffers(view: View) -> Text:
+    parts = []
+    for name in view.config.task_types:
+        size, age = view.last.get(f"buffer/{name}"), view.last.get(f"buffer/{name}/age")
+        if size is not None:
+            parts.append(f"{name} {size:.0f}" + ("" if age is None else f" ({age:.1f})"))
+    return Text.assemble(("  size (age) ", "dim"), "  ".join(parts))
+
+
+def _executor(view: View) -> Text:
+    said = {key.removeprefix("executor/"): value for key, value in view.last.items() if key.startswith("executor/")}
+    return Text.assemble(("  executor  ", "dim"), "  ".join(f"{kind} {count:.0f}" for kind, count in sorted(said.items(), key=lambda i: -i[1])))
+
+
+def _cost(view: View) -> Text:
+    clock = view.clock
+    total = sum(clock.get(name, 0.0) for name in STAGES)
+    if not total:
+        return Text.assemble(("  cost      ", "dim"), ("no times were kept", "dim"))
+    parts = [f"{total:.1f} s:", *(f"{name} {clock.get(name, 0.0) / total:.0%}" for name in STAGES[:3])]
+    if "tokens_per_s" in clock:
+        parts.append(f" {clock['tokens_per_s']:.0f} tok/s")
+    if "memory_mib" in clock:
+        parts.append(f" {clock['memory_mib']:.0f} MiB")
+    return Text.assemble(("  cost      ", "dim"), " ".join(parts))
+
+
+def _findings(last: Mapping[str, float]) -> Text:
+    """The numbers outside their healthy range, by the catalogue."""
+    rows = [(key, value) for key, value in last.items() if (row := metric_of(key)) is not None and not row.healthy(value)]
+    if not last:
+        return Text("  waiting for the first step", "dim")
+    if not rows:
+        return Text("  all numbers are in their healthy range; azr-lite show NAME explains one", "dim")
+    named = ", ".join(f"{key} {value:.2g}" for key, value in rows[:2])
+    return Text(f"  {len(rows)} to look at: {named}", "red")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+
+
+def watch(path: str | Path, interval: float = 1.0, console: Console | None = None) -> int:
+    """Follow a run until it ends or q or Ctrl-C is pressed. Without a terminal: one picture. Raises RunDirectoryError."""
+    view = View(path)
+    console = console or Console(highlight=False)
+    if not console.is_terminal or view.ended:
+        console.print(screen(view))
+        return 0
+    reason = "closed; the run goes on without it"
+    with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False, transient=True) as live:
+        shown: tuple[Any, ...] = ()
+        try:
+            while not view.ended:
+                picture = screen(view)
+                state = (*(line.plain for line in picture.renderables), console.size)
+                if state != shown:
+                    live.update(picture, refresh=True)
+                    shown = state
+                if pressed(interval) in ("q", "Q", "\x03", "\x1b"):
+                    break
+                view.look()
+                if not view.run.path.is_dir():
+                    raise RunDirectoryError(f"{view.run.path} is gone; it was moved or deleted while it was watched")
+            else:
+                reason = ""
+        except KeyboardInterrupt:
+            pass
+    if reason:
+        console.print(f"watch {reason}", style="dim")
+    else:
+        console.print(screen(view))
+    return 0
+
+
+@contextmanager
+def _keys() -> Iterator[Any]:
+    """A function that waits so many seconds for a key and returns it, or nothing. The terminal is left as it was found."""
+    if not sys.stdin.isatty():
+        yield lambda seconds: time.sleep(seconds) or ""
+        return
+    import termios
+    import tty
+
+    handle = sys.stdin.fileno()
+    before = termios.tcgetattr(handle)
+
+    def pressed(seconds: float) -> str:
+        ready, _, _ = select.select([handle], [], [], seconds)
+        return os.read(handle, 1).decode(errors="replace") if ready else ""
+
+    try:
+        tty.setcbreak(handle)
+        yield pressed
+    finally:
+        termios.tcsetattr(handle, termios.TCSADRAIN, before)

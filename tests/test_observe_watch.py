@@ -1,0 +1,215 @@
+"""The dashboard: 80 columns and 24 lines, a run in progress and one that ended, a clean end, one sentence for what is damaged."""
+
+import contextlib
+import json
+import os
+import pty
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from azr_lite.cli import main
+from azr_lite.errors import RunDirectoryError
+from azr_lite.observe import watch as module
+from azr_lite.observe.watch import HISTORY, View, screen
+
+
+@pytest.fixture
+def run(recorded, tmp_path):
+    shutil.copytree(recorded, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoint-*"))
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def open_ended(run):
+    """The same run as it was before its last step: no summary, two lines in each log."""
+    (run / "summary.json").unlink()
+    rest = {}
+    for name in ("metrics.jsonl", "timing.jsonl"):
+        lines = (run / name).read_text().splitlines(keepends=True)
+        (run / name).write_text("".join(lines[:2]))
+        rest[name] = lines[2]
+    return run, rest
+
+
+def shown(view):
+    console = Console(width=80, height=24, record=True, file=open(os.devnull, "w"), highlight=False)  # noqa: SIM115
+    console.print(screen(view))
+    return console.export_text().splitlines()
+
+
+def test_the_screen_has_24_lines_of_at_most_80_columns(run):
+    lines = shown(View(run))
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    assert "step 3/3" in text
+    assert "finished" in text
+    for word in ("solve induction", "propose deduction", "entropy", "executor", "tok/s", "MiB"):
+        assert word in text
+
+
+def test_it_follows_what_is_written_and_leaves_out_a_half_line(open_ended):
+    run, rest = open_ended
+    view = View(run)
+    assert (view.done, view.state, view.ended) == (2, "running", False)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(rest["metrics.jsonl"][:100])
+    view.look()
+    assert view.done == 2
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(rest["metrics.jsonl"][100:])
+    view.look()
+    assert view.done == 3
+    assert len(view.curves["entropy"]) == 3
+    old = os.stat(run / "metrics.jsonl").st_mtime - 3600
+    os.utime(run / "metrics.jsonl", (old, old))
+    assert view.state.startswith("silent 1h")
+
+
+def test_a_log_cut_back_by_a_resume_is_read_anew(run):
+    view = View(run)
+    path = run / "metrics.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:1]))
+    (run / "summary.json").unlink()
+    view.look()
+    assert view.done == 1
+    assert len(view.curves["entropy"]) == 1
+
+
+def test_before_the_first_step_it_waits(run):
+    for name in ("metrics.jsonl", "timing.jsonl", "summary.json"):
+        (run / name).unlink()
+    view = View(run)
+    assert view.state == "starting"
+    assert "waiting for the first step" in "\n".join(shown(view))
+
+
+def test_sick_numbers_are_named(run):
+    path = run / "metrics.jsonl"
+    line = json.loads(path.read_text().splitlines()[-1])
+    line["solve/deduction/truncated"] = 0.9
+    with path.open("a") as file:
+        file.write(json.dumps({**line, "step": 3}) + "\n")
+    assert any("to look at" in row and "solve/deduction/truncated 0.9" in row for row in shown(View(run)))
+
+
+def test_long_runs_keep_a_bounded_past(run):
+    line = {"step": 0, "solve/deduction/ok": 0.5, "entropy": 1.0}
+    (run / "metrics.jsonl").write_text("".join(json.dumps({**line, "step": step}) + "\n" for step in range(3 * HISTORY)))
+    view = View(run)
+    assert view.done == 3 * HISTORY
+    assert all(len(values) <= HISTORY for values in view.curves.values())
+
+
+def test_damage_a_foreign_version_and_nothing_are_one_sentence_each(run, tmp_path, capsys):
+    whole = (run / "metrics.jsonl").read_text()
+    for text, word in (("{broken\n" + whole, "damaged at byte 0"), ('[1]\n' + whole, "damaged at byte 0")):
+        (run / "metrics.jsonl").write_text(text)
+        assert main(["watch", str(run)]) == 1
+        assert word in one_sentence(capsys)
+    (run / "metrics.jsonl").write_text(whole)
+    (run / "run.json").write_text('{"version": 99}')
+    assert main(["watch", str(run)]) == 1
+    assert "format 99" in one_sentence(capsys)
+    (run / "run.json").unlink()
+    (run / "metrics.jsonl").unlink()
+    assert main(["watch", str(run)]) == 1
+    assert "run.json is missing" in one_sentence(capsys)
+    assert main(["watch", str(tmp_path / "nowhere")]) == 1
+    assert "there is no run" in one_sentence(capsys)
+
+
+def one_sentence(capsys):
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    return said
+
+
+def test_a_run_that_vanishes_ends_the_watch_with_a_sentence(open_ended, monkeypatch):
+    run, _ = open_ended
+
+    @contextlib.contextmanager
+    def keys():
+        yield lambda seconds: shutil.rmtree(run, ignore_errors=True) or ""
+
+    monkeypatch.setattr(module, "_keys", keys)
+    with pytest.raises(RunDirectoryError):
+        module.watch(run, console=Console(force_terminal=True, file=open(os.devnull, "w"), width=80, height=24))  # noqa: SIM115
+
+
+class Terminal:
+    """`azr-lite watch` on a pseudo-terminal of 80 x 24."""
+
+    def __init__(self, run):
+        self.ours, theirs = pty.openpty()
+        import fcntl
+        import struct
+        import termios
+
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        self.theirs, self.before = theirs, termios.tcgetattr(theirs)
+        command = [sys.executable, "-m", "azr_lite", "watch", str(run), "--interval", "0.1"]
+        environment = {**os.environ, "TERM": "xterm-256color"} | {"COLUMNS": "80", "LINES": "24"}
+        root = Path(__file__).parents[1]
+        self.process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=root)
+        self.text = b""
+
+    def until(self, word, seconds=20):
+        end = time.time() + seconds
+        while word not in self.text:
+            assert time.time() < end, self.text[-2000:]
+            if select.select([self.ours], [], [], 0.1)[0]:
+                self.text += os.read(self.ours, 65536)
+
+    def ended(self, seconds=20):
+        """The exit status, with the terminal as it was found."""
+        import termios
+
+        end = time.time() + seconds
+        while self.process.poll() is None:
+            assert time.time() < end, self.text[-2000:]
+            if select.select([self.ours], [], [], 0.1)[0]:
+                self.text += os.read(self.ours, 65536)
+        while select.select([self.ours], [], [], 0.1)[0]:
+            self.text += os.read(self.ours, 65536)
+        assert termios.tcgetattr(self.theirs) == self.before
+        assert self.text.count(b"\x1b[?1049h") == self.text.count(b"\x1b[?1049l") == 1
+        assert self.text.rindex(b"\x1b[?25h") > self.text.rindex(b"\x1b[?25l")
+        assert b"Traceback" not in self.text
+        os.close(self.ours)
+        os.close(self.theirs)
+        return self.process.returncode
+
+
+@pytest.mark.parametrize("how", ["q", "ctrl-c", "the run ends"])
+def test_on_a_terminal_it_follows_and_quits_cleanly(open_ended, recorded, how):
+    run, rest = open_ended
+    terminal = Terminal(run)
+    terminal.until(b"step 2/3")
+    assert b"\x1b[2J" not in terminal.text.partition(b"step 2/3")[2]  # the screen is not cleared between two pictures: no flicker
+    drawn = len(terminal.text)
+    time.sleep(0.5)
+    if how == "q":
+        os.write(terminal.ours, b"q")
+    elif how == "ctrl-c":
+        terminal.process.send_signal(signal.SIGINT)
+    else:
+        for name, text in rest.items():
+            with (run / name).open("a") as file:
+                file.write(text)
+        terminal.until(b"step 3/3")
+        shutil.copy(recorded / "summary.json", run / "summary.json")
+    assert terminal.ended() == 0
+    if how == "the run ends":
+        assert b"finished" in terminal.text[drawn:]
+    else:
+        assert len(terminal.text) - drawn < 3000  # nothing was drawn while nothing changed
+        assert b"the run goes on" in terminal.text
