@@ -113,16 +113,16 @@ def scripted_evaluations(monkeypatch):
     script: dict[str, float] = {}
     honest = azr_lite.loop._Session._evaluate
 
-    def scripted(self, trainer, problems, name):
-        games = azr_lite.loop.evaluate_games
+    def scripted(self, trainer, name):
+        answer = azr_lite.loop.answer
 
         def fake(*given):
-            items = games(*given)
+            items = answer(*given)
             return [replace(item, right=i < script[name] * len(items)) for i, item in enumerate(items)]
 
         with monkeypatch.context() as patch:
-            patch.setattr(azr_lite.loop, "evaluate_games", fake)
-            return honest(self, trainer, problems, name)
+            patch.setattr(azr_lite.loop, "answer", fake)
+            return honest(self, trainer, name)
 
     monkeypatch.setattr(azr_lite.loop._Session, "_evaluate", scripted)
     return script
