@@ -45,7 +45,9 @@ def bench_log(rollouts: int = 1_000_000, folder: Path | None = None) -> dict[str
     with tempfile.TemporaryDirectory(dir=folder) as place:
         free, needed = shutil.disk_usage(place).free, 1400 * rollouts
         if free < needed:
-            raise RunDirectoryError(f"{place} has {free >> 20} MiB free, {needed >> 20} are needed; choose another --folder or fewer --rollouts")
+            raise RunDirectoryError(
+                f"{place} has {free >> 20} MiB free, {needed >> 20} are needed; choose another --folder or fewer --rollouts"
+            )
         run, began = Path(place), time.perf_counter()
         size = write_log(run, rollouts)
         wrote = time.perf_counter() - began

@@ -5,6 +5,8 @@ Comes in: an `Evaluation`.  Goes out: rich tables and lines.  Not covered: HTML 
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -15,14 +17,14 @@ from azr_lite.evaluation.paper import beside_paper
 
 def score_table(evaluation: Evaluation) -> Table:
     """Accuracy with its 95 % interval; what form costs (lenient - strict); the best answer that needs no reasoning; cut replies."""
-    table = Table(title=f"{evaluation.model}")
+    table = Table(title=short(evaluation.model))
     for column in ("suite", "n", "accuracy, %", "95 %", "lenient", "null", "cut, %"):
         table.add_column(column, justify="left" if column == "suite" else "right")
     for name, result in evaluation.results.items():
         scores = result.scores["all"]
         nulls = [rate for rates in result.record["baselines"].values() for rate in rates.values()]
         table.add_row(
-            name,
+            _plain(name),
             str(scores["n"]),
             f"{100 * scores['accuracy']:.1f}",
             f"{100 * scores['low']:.1f}–{100 * scores['high']:.1f}",
@@ -36,14 +38,14 @@ def score_table(evaluation: Evaluation) -> Table:
 def gain_table(evaluation: Evaluation) -> Table:
     """Points gained over the base on the same questions (bootstrap interval), McNemar's p, and the part that is form only."""
     assert evaluation.base is not None
-    table = Table(title=f"{evaluation.base.model} → {evaluation.model}")
+    table = Table(title=f"{short(evaluation.base.model)} → {short(evaluation.model)}")
     for column in ("suite", "n", "base", "now", "gain, points", "p", "of it form"):
         table.add_column(column, justify="left" if column == "suite" else "right")
     for name, gains in evaluation.comparison.items():
         gain = gains["all"]
         before, after = evaluation.base.results[name].scores["all"], evaluation.results[name].scores["all"]
         table.add_row(
-            name,
+            _plain(name),
             str(after["n"]),
             f"{100 * before['accuracy']:.1f}",
             f"{100 * after['accuracy']:.1f}",
@@ -52,6 +54,16 @@ def gain_table(evaluation: Evaluation) -> Table:
             f"{100 * gain['form_gain']:+.1f}",
         )
     return table
+
+
+def short(model: str) -> str:
+    """A model's name that fits into a line: of a long path, the last part."""
+    return model if len(model) <= 36 else Path(model).name[-36:]
+
+
+def _plain(suite: str) -> str:
+    """The name without its protocol, which `notes` tells."""
+    return re.sub(r"-(evalplus-chat|evalplus-direct|azr)$", "", suite)
 
 
 def notes(evaluation: Evaluation) -> list[str]:
@@ -78,7 +90,8 @@ def paper_lines(evaluation: Evaluation) -> str:
     if not own:
         return ""
     base = evaluation.base.as_in_paper if evaluation.base else None
-    return beside_paper(evaluation.origin, own) if base is None else beside_paper(evaluation.origin, base, own)
+    model = evaluation.origin if evaluation.origin.count("/") <= 1 else Path(evaluation.origin).name
+    return beside_paper(model, own) if base is None else beside_paper(model, base, own)
 
 
 def _signed(gain: dict[str, float]) -> str:

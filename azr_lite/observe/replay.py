@@ -94,7 +94,9 @@ def replay(path: str | Path, step: int, executor: Runs | None = None) -> Replay:
         reserved = None
         if config.model == "nano":
             from azr_lite.nano.heldout import is_reserved as reserved
-        play = SelfPlay(config, get_style("chat"), running, count_tokens=lambda prompt: 0, reserved=reserved)  # all styles share the prefill
+        play = SelfPlay(
+            config, get_style("chat"), running, count_tokens=lambda prompt: 0, reserved=reserved
+        )  # all styles share the prefill
         try:
             return _Rebuilt(play, step, proposals, rows, _earlier_tasks(log, config, step, proposals, rows)).result
         except (KeyError, TypeError, AttributeError) as error:
@@ -122,7 +124,9 @@ class _Rebuilt:
 
     def validate(self) -> list[Offer]:
         """Stage 3 again: parse and run every proposal."""
-        offers = [Offer(line["type"], [self.task(i, line["type"]) for i in line["parents"]], "", _completion(line)) for line in self.proposals]
+        offers = [
+            Offer(line["type"], [self.task(i, line["type"]) for i in line["parents"]], "", _completion(line)) for line in self.proposals
+        ]
         self.play.validate(offers)
         for at, (line, offer) in enumerate(zip(self.proposals, offers, strict=True), start=1):
             told = _SOLVER_PROMPT.fullmatch(line["detail"]) if line["reason"] == Reason.TOO_LONG else None
@@ -210,7 +214,9 @@ class _Rebuilt:
     def task(self, task_id: str, kind: str) -> Task:
         if task_id in self.known:
             return self.known[task_id]
-        raise RunDirectoryError(f"tasks.jsonl does not hold the {kind} task {task_id or '(no id)'} that step {self.result.step} uses; restore it from a copy")
+        raise RunDirectoryError(
+            f"tasks.jsonl does not hold the {kind} task {task_id or '(no id)'} that step {self.result.step} uses; restore it from a copy"
+        )
 
 
 def _completion(line: Line) -> Completion:
@@ -258,7 +264,10 @@ def _earlier_tasks(log: StepLog, config: Config, step: int, proposals: Sequence[
 def text_of(found: Replay, limit: int = 20) -> str:
     """For people: what was compared, and each difference."""
     counts = ", ".join(f"{count} {what}" for what, count in sorted(found.compared.items()))
-    lines = [f"step {found.step}: {sum(found.compared.values())} values rebuilt with {found.executions} executions in the sandbox", *textwrap.wrap(counts, 80, initial_indent="  ", subsequent_indent="  ")]
+    lines = [
+        f"step {found.step}: {sum(found.compared.values())} values rebuilt with {found.executions} executions in the sandbox",
+        *textwrap.wrap(counts, 80, initial_indent="  ", subsequent_indent="  "),
+    ]
     if found.believed:
         lines.append(f"  {found.believed} proposals too long for the solver were believed: no tokenizer is used here")
     if found.rounded:

@@ -127,5 +127,7 @@ def table(found: Sequence[StepComparison]) -> str:
             old, new = (float(np.mean(side)) for side in zip(*pairs, strict=True)) if pairs else (0.0, 0.0)
             pay.append(f"{old:+.2f} → {new:+.2f}")
         silent = f"{one.silent[0]} → {one.silent[1]}"
-        lines.append(f"{one.step:6d}  {one.rollouts:8d}  {pay[0]:>14}  {pay[1]:>14}  {silent:>13}  {one.turned:6.2f}  {one.correlation:7.3f}")
+        lines.append(
+            f"{one.step:6d}  {one.rollouts:8d}  {pay[0]:>14}  {pay[1]:>14}  {silent:>13}  {one.turned:6.2f}  {one.correlation:7.3f}"
+        )
     return "\n".join(lines)

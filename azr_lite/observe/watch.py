@@ -135,7 +135,12 @@ def screen(view: View) -> Group:
     for name, _, _, unit in CURVES:
         lines.append(_curve(name, list(view.curves[name]), unit))
     lines.append(Text())
-    lines.append(Text(f"  {'last step':20} {'reward':>7} {'spread':>7} {'right':>6} {'form':>6} {'cut':>5} {'tokens':>7} {'adv.':>5} {'loss':>6}", "dim"))
+    lines.append(
+        Text(
+            f"  {'last step':20} {'reward':>7} {'spread':>7} {'right':>6} {'form':>6} {'cut':>5} {'tokens':>7} {'adv.':>5} {'loss':>6}",
+            "dim",
+        )
+    )
     groups = [f"{role}/{name}" for name in c.task_types for role in ("propose", "solve")]
     for group in groups[:6]:
         lines.append(_group(group, last))
@@ -192,7 +197,9 @@ def _buffers(view: View) -> Text:
 
 def _executor(view: View) -> Text:
     said = {key.removeprefix("executor/"): value for key, value in view.last.items() if key.startswith("executor/")}
-    return Text.assemble(("  executor  ", "dim"), "  ".join(f"{kind} {count:.0f}" for kind, count in sorted(said.items(), key=lambda i: -i[1])))
+    return Text.assemble(
+        ("  executor  ", "dim"), "  ".join(f"{kind} {count:.0f}" for kind, count in sorted(said.items(), key=lambda i: -i[1]))
+    )
 
 
 def _cost(view: View) -> Text:
