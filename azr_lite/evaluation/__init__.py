@@ -1,17 +1,25 @@
 """Evaluation: the three games, code and mathematics, before and after; with intervals, and everything kept.
 
-``evaluate(model, "games")`` asks and marks; see `api.py`. Importing this loads neither torch nor any benchmark's package.
+``evaluate(model, "games")`` asks and marks; see `api.py`. Importing this loads nothing else: each name is loaded at first use.
 """
 
-from azr_lite.evaluation.reasoning import held_out_problems
-from azr_lite.evaluation.scores import Item, Score, compare_paired, summarize
+from typing import Any
 
-__all__ = ["Item", "Score", "compare_paired", "evaluate", "held_out_problems", "summarize"]
+_LAZY = {
+    "evaluate": "api",
+    "Evaluation": "api",
+    "held_out_problems": "reasoning",
+    "Item": "scores",
+    "Score": "scores",
+    "compare_paired": "scores",
+    "summarize": "scores",
+}
+__all__ = sorted(_LAZY)
 
 
-def __getattr__(name: str):
-    if name == "evaluate":
-        from azr_lite.evaluation.api import evaluate
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'azr_lite.evaluation' has no attribute {name!r}; it offers {', '.join(__all__)}")
+    from importlib import import_module
 
-        return evaluate
-    raise AttributeError(f"module 'azr_lite.evaluation' has no attribute {name!r}")
+    return getattr(import_module(f"azr_lite.evaluation.{_LAZY[name]}"), name)
