@@ -196,10 +196,11 @@ def hostile_run(path):
             tasks.append(line)
     tasks.append(task_line(2, 9, type=HOSTILE))
     tasks = [json.loads(json.dumps(line)) for line in tasks]
-    run = made(path, steps=3, tasks=[], command=HOSTILE)
+    written = HOSTILE.replace("\ud800", "")  # azr_lite itself writes no lone surrogate
+    run = made(path, steps=3, tasks=[], command=written)
     with (run / "tasks.jsonl").open("w", encoding="ascii") as file:
         file.writelines(json.dumps(line) + "\n" for line in tasks)
-    evaluation(run, "step-3", items((18, 12, 5)), {"deduction": {HOSTILE: 0.5}})
+    evaluation(run, "step-3", items((18, 12, 5)), {"deduction": {written: 0.5}})
     return run
 
 
@@ -233,16 +234,16 @@ def test_the_policy_allows_the_pages_own_script_only(tmp_path):
 
 
 def test_long_hostile_texts_fit_into_two_megabytes(tmp_path):
-    tasks = [task_line(step, n, text="<" * 20_000, ok=n % 2 == 0) for step in range(4) for n in range(400)]
+    tasks = [task_line(step, n, text="<" * 4_000, ok=n % 2 == 0) for step in range(4) for n in range(240)]
     for line in tasks:
         if line["task"]:
             line["task"]["program"] = "def f(x):\n" + "    x = '&' + x\n" * 2000 + "    return x"
-            line["answers"] = [{"text": "<&" * 9000, "score": 0.0, "reason": "wrong", "tokens": 1}] * 64
+            line["answers"] = [{"text": "<&" * 900, "score": 0.0, "reason": "wrong", "tokens": 1}] * 20
     text = report([made(tmp_path / "run", tasks=tasks)])
     assert 1_000_000 < len(text.encode()) <= MOST_BYTES
     page = Page(text)
     assert all(link[1:] in page.ids for link in page.links)  # rows that were left out are not linked to
-    assert "1600, drawn evenly" in page.text
+    assert "960, drawn evenly" in page.text
     assert {row["data-step"] for row in page.rows} == {"0", "1", "2", "3"}
 
 
@@ -400,7 +401,7 @@ def test_curves_keep_their_mean_and_charts_say_their_numbers():
     assert drawn.count("<polyline") == 1
     assert "&lt;Accuracy&gt;" in drawn
     assert "a&lt;b" in drawn
-    assert 'points="52.0,173.0 446.0,95.0"' in drawn  # a quarter and three quarters of the height
+    assert 'points="52.0,171.0 446.0,93.0"' in drawn  # a quarter and three quarters of the height
     assert chart("nothing", "x", {"a": []}) == ""
     assert "<polyline" in chart("one point, no span", "x", {"a": [Point(3, 0.0)]})
 

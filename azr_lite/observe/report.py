@@ -221,7 +221,7 @@ def _rows(entries: list[Entry], programs: dict[str, str], pictures: Sequence[Pic
     template, before = _environment().get_template("row.html"), len(entries)
     while True:
         anchors = _anchors(entries)  # anew each time: no link to a row that is not there
-        rows = [template.render(e=e, p=e.proposal, programs=programs, anchors=anchors, names=_names(pictures)) for e in entries]
+        rows = [printable(template.render(e=e, p=e.proposal, programs=programs, anchors=anchors, names=_names(pictures))) for e in entries]
         size = sum(len(row.encode("utf-8")) for row in rows)
         if size <= most:
             return [Markup(row) for row in rows], before - len(entries)
@@ -250,12 +250,8 @@ def _filters(entries: Sequence[Entry], pictures: Sequence[Picture]) -> dict[str,
 def _environment() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    def plain(value: Any) -> Any:
-        """Everything that is not HTML of our own making passes here, then is escaped."""
-        return value if isinstance(value, Markup) or not isinstance(value, str) else printable(value)
-
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, finalize=plain, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
         program=highlighted,
@@ -277,4 +273,4 @@ def _render(template: str, **names: Any) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     styles = (TEMPLATES / "page.css").read_text(encoding="utf-8")
     body = _environment().get_template(template).render(script=Markup(script), style=Markup(styles), digest=digest, **names)
-    return FIRST_WORDS + body
+    return FIRST_WORDS + printable(body)  # the whole page: no filter of the template can let a control character through

@@ -26,7 +26,7 @@
     target.scrollIntoView();
     return true;
   };
-  form.addEventListener("input", apply);
+  for (const kind of ["input", "change"]) form.addEventListener(kind, apply);
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => setTimeout(apply));
   document.addEventListener("click", (event) => {
