@@ -6,6 +6,9 @@ Not covered: colours (`templates/`).
 
 from __future__ import annotations
 
+import functools
+import html
+
 from markupsafe import Markup, escape
 
 from azr_lite.observe.rollouts import printable
@@ -14,6 +17,7 @@ MOST = 4000
 """Longer text stays plain: a lexer's patterns may be slow on hostile text."""
 
 
+@functools.lru_cache(maxsize=1024)  # a page is rendered until it fits
 def highlighted(program: str) -> Markup:
     """Python with keywords, names of functions, text, numbers, comments and operators marked; every character escaped."""
     from pygments.lexers.python import PythonLexer
@@ -29,5 +33,5 @@ def highlighted(program: str) -> Markup:
     parts = []
     for kind, text in PythonLexer(stripnl=False, ensurenl=False).get_tokens(program):
         name = next((name for token, name in classes if kind in token), "")
-        parts.append(Markup('<span class="{}">{}</span>').format(name, text) if name else escape(text))
-    return Markup("").join(parts)
+        parts.append(f'<span class="{name}">{html.escape(text)}</span>' if name else html.escape(text))
+    return Markup("".join(parts))  # every text in it was escaped just now

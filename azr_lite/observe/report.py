@@ -30,8 +30,8 @@ from azr_lite.observe.rollouts import printable
 from azr_lite.rundir import write_text
 
 MOST_BYTES = 2_000_000
-LISTED_BYTES = 1_300_000
-"""Of the page, for the list of proposals."""
+BROWSED_BYTES = 700_000
+"""The most of a notebook's browser."""
 
 MOST_RUNS = 8
 MOST_LISTED = 800
@@ -74,13 +74,14 @@ def report(paths: Sequence[str | Path]) -> str:
         picture.name = name
     surveys = [survey(picture, MOST_LISTED // len(pictures)) for picture in pictures]
     entries, triplets, programs = _proposals(pictures, surveys)
-    rows, left_out = _rows(entries, programs, pictures, LISTED_BYTES)
-    return _render(
-        "report.html",
-        runs=pictures, one=pictures[0] if len(pictures) == 1 else None, verdicts=[_verdict(picture) for picture in pictures],
-        against=_against_first(pictures), charts=_charts(pictures, surveys), triplets=triplets, programs=programs,
-        rows=rows, left_out=left_out, total=sum(s.count for s in surveys), **_filters(entries, pictures),
-    )  # fmt: skip
+    shared = {
+        "runs": pictures, "one": pictures[0] if len(pictures) == 1 else None, "verdicts": [_verdict(picture) for picture in pictures],
+        "against": _against_first(pictures), "charts": _charts(pictures, surveys), "triplets": triplets, "programs": programs,
+        "total": sum(s.count for s in surveys),
+    }  # fmt: skip
+    without = _render("report.html", rows=[], **shared, **_filters(entries, pictures))
+    rows = _rows(entries, programs, pictures, MOST_BYTES - len(without.encode("utf-8")) - 1000)  # the list takes what room is left
+    return _render("report.html", rows=rows, **shared, **_filters(entries, pictures))
 
 
 def browse(run: str | Path) -> Browser:
@@ -90,8 +91,8 @@ def browse(run: str | Path) -> Browser:
     shown = found.shown()
     programs, _ = trace(picture, shown)
     entries = _entries(0, shown)
-    rows, left_out = _rows(entries, programs, [picture], LISTED_BYTES // 2)
-    return Browser(_render("browse.html", rows=rows, left_out=left_out, total=found.count, **_filters(entries, [picture])))
+    rows = _rows(entries, programs, [picture], BROWSED_BYTES)
+    return Browser(_render("browse.html", rows=rows, total=found.count, **_filters(entries, [picture])))
 
 
 def write_report(paths: Sequence[str | Path], output: str | Path = "") -> Path:
@@ -216,16 +217,16 @@ def _entries(run: int, proposals: Sequence[Proposal]) -> list[Entry]:
     return [Entry(proposal, run, f"p{run}-{place}") for place, proposal in enumerate(proposals)]
 
 
-def _rows(entries: list[Entry], programs: dict[str, str], pictures: Sequence[Picture], most: int) -> tuple[list[Markup], int]:
-    """The rows as HTML and how many were left out: `entries` is thinned evenly until its rows fit."""
-    template, before = _environment().get_template("row.html"), len(entries)
+def _rows(entries: list[Entry], programs: dict[str, str], pictures: Sequence[Picture], most: int) -> list[Markup]:
+    """The rows as HTML; `entries` is thinned evenly until they fit."""
+    template, names = _environment().get_template("row.html"), _names(pictures)
     while True:
         anchors = _anchors(entries)  # anew each time: no link to a row that is not there
-        rows = [printable(template.render(e=e, p=e.proposal, programs=programs, anchors=anchors, names=_names(pictures))) for e in entries]
+        rows = [printable(template.render(e=e, p=e.proposal, programs=programs, anchors=anchors, names=names)) for e in entries]
         size = sum(len(row.encode("utf-8")) for row in rows)
-        if size <= most:
-            return [Markup(row) for row in rows], before - len(entries)
-        wanted = min(len(entries) - 1, int(0.95 * len(entries) * most / size))
+        if size <= most or not entries:
+            return [Markup(row) for row in rows]
+        wanted = max(0, min(len(entries) - 1, int(0.95 * len(entries) * most / size)))
         entries[:] = [entries[int(i * len(entries) / wanted)] for i in range(wanted)]
 
 
