@@ -493,6 +493,27 @@ def test_filters_and_links_work_in_chromium(browser, recorded, tmp_path):
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
 
 
+def test_links_work_in_the_notebooks_frame_and_the_page_is_narrow_enough(browser, recorded, tmp_path):
+    (tmp_path / "cell.html").write_text(
+        f"<!doctype html><meta charset=utf-8><body>{observe.browse(recorded)._repr_html_()}", encoding="utf-8"
+    )
+    browser.get((tmp_path / "cell.html").as_uri())
+    browser.switch_to.frame(0)
+    choose(browser, "verdict", "valid")
+    link = browser.find_element("css selector", "#proposals .body a[href^='#p']")
+    target = link.get_attribute("href").split("#")[1]
+    browser.execute_script("arguments[0].closest('details').open = true", link)
+    link.click()
+    assert browser.find_element("id", target).get_attribute("open")
+    assert browser.execute_script("return location.href.split('#')[0]") == "about:srcdoc"  # the frame has not gone elsewhere
+    browser.switch_to.default_content()
+    browser.set_window_size(600, 900)
+    (tmp_path / "report.html").write_text(report([recorded]), encoding="utf-8")
+    browser.get((tmp_path / "report.html").as_uri())
+    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    browser.set_window_size(1200, 900)
+
+
 def test_hostile_replies_run_nothing_in_chromium(browser, tmp_path):
     run = hostile_run(tmp_path / "run")
     shown = f"<!doctype html><meta charset=utf-8><body>{observe.browse(run)._repr_html_()}"

@@ -235,6 +235,8 @@ def trace(picture: Picture, proposals: Iterable[Proposal], also: str = "") -> tu
     for proposal in proposals:
         if proposal.id:
             wanted.setdefault(proposal.id, []).append(proposal)
+    if not wanted and not also:
+        return {}, None
     ancestors = {parent for own in wanted.values() for proposal in own for parent in proposal.parents}
     programs: dict[str, str] = {}
     with _FormChecked(picture):
