@@ -322,6 +322,10 @@ def damage_rollouts(run):
     (run / "rollouts.jsonl").write_text('{"step": 0, "text": "x"}\n')
 
 
+def damage_info(run):
+    write_json(run / "run.json", {"version": 1, "environment": ["odd"]})
+
+
 def damage_config(run):
     (run / "config.json").write_text("[]")
 
@@ -337,6 +341,7 @@ def damage_whole(run):
         (damage_line, "damaged at byte"),
         (damage_form, "not in this azr_lite's form"),
         (damage_rollouts, "not in this azr_lite's form"),
+        (damage_info, "environment in run.json is no object"),
         (damage_config, "no JSON object"),
         (damage_whole, "there is no run at"),
     ],
@@ -404,6 +409,7 @@ def test_curves_keep_their_mean_and_charts_say_their_numbers():
     assert "a&lt;b" in drawn
     assert 'points="52.0,171.0 446.0,93.0"' in drawn  # a quarter and three quarters of the height
     assert chart("nothing", "x", {"a": []}) == ""
+    assert chart("no number", "x", {"a": [Point(0, float("nan"))]}) == ""
     assert "<polyline" in chart("one point, no span", "x", {"a": [Point(3, 0.0)]})
 
 

@@ -59,7 +59,8 @@ class Curve:
 
 def chart(title: str, unit: str, lines: Mapping[str, Sequence[Point]], percent: bool = False, x_name: str = "self-play step") -> Markup:
     """One chart. `percent`: y is a share, drawn from 0 to 100. Empty where no line has a point."""
-    lines = {name: points for name, points in lines.items() if points}
+    finite = {name: [p for p in points if math.isfinite(p.x) and math.isfinite(p.y)] for name, points in lines.items()}
+    lines = {name: points for name, points in finite.items() if points}
     if not lines:
         return Markup("")
     scale = 100.0 if percent else 1.0

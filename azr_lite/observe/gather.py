@@ -131,6 +131,7 @@ def gather(path: str | Path) -> Picture:
         picture = Picture(run, run.config(), info, run.summary(), str(path))
         if not info:
             picture.notes.append("run.json is missing (only a sample of the run was kept): command, versions and hardware are not known")
+        _check_info(info)
         _metrics(picture)
         _timing(picture)
         _evaluations(picture)
@@ -138,6 +139,15 @@ def gather(path: str | Path) -> Picture:
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise RunDirectoryError(f"{path} is not in this azr_lite's form ({error!r}); use the version named in run.json") from error
     return picture
+
+
+def _check_info(info: dict[str, Any]) -> None:
+    """TypeError where a part of run.json is no object: the page would trip over it."""
+    own = {name: info.get(name) or {} for name in ("environment", "sandbox", "model")}
+    own["versions"] = own["environment"].get("versions", {}) if isinstance(own["environment"], dict) else {}
+    for name, value in own.items():
+        if not isinstance(value, dict):
+            raise TypeError(f"{name} in run.json is no object")
 
 
 def lines_of(picture: Picture, name: str) -> Iterator[Line]:
@@ -236,8 +246,8 @@ def _evaluations(picture: Picture) -> None:
 
 
 def _gain(of: str, before: dict[str, Any], after: dict[str, Any], row: dict[str, Any]) -> Gain:
-    return Gain(of, after["n"], before["accuracy"], after["accuracy"], row["gain"], row["low"], row["high"],
-                int(row["won"]), int(row["lost"]), row["p"], row.get("form_gain"))  # fmt: skip
+    numbers = [float(number) for number in (before["accuracy"], after["accuracy"], row["gain"], row["low"], row["high"])]
+    return Gain(of, int(after["n"]), *numbers, int(row["won"]), int(row["lost"]), float(row["p"]), row.get("form_gain"))
 
 
 def _from_summary(picture: Picture) -> None:
