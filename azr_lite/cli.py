@@ -279,6 +279,13 @@ def watch_verb(words: list[str]) -> int:
     return watch(words)
 
 
+def report_verb(words: list[str]) -> int:
+    """One HTML page about a run, or comparing several: azr-lite report RUN [RUN2 ...] [--output FILE]."""
+    from azr_lite.observe.commands import report
+
+    return report(words)
+
+
 def bench_verb(words: list[str]) -> int:
     """Measure on this machine: azr-lite bench sandbox|nano|step|log [--json]; azr-lite bench SUBJECT --help."""
     subjects = {"sandbox": _bench_sandbox, "nano": _bench_nano, "step": _bench_step, "log": _bench_log}
@@ -434,6 +441,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "show": show_verb,
     "replay": replay_verb,
     "watch": watch_verb,
+    "report": report_verb,
     "bench": bench_verb,
 }
 

@@ -21,7 +21,8 @@ from azr_lite.config import FREE, Config
 from azr_lite.environment import describe_environment, quiet_libraries
 from azr_lite.errors import ConfigError
 from azr_lite.evaluation.generators import PolicyInTraining
-from azr_lite.evaluation.harness import answer, lines_of, read_items, record_of
+from azr_lite.evaluation.harness import answer, record_of
+from azr_lite.evaluation.kept import lines_of, read_items
 from azr_lite.evaluation.reasoning import HELD_OUT_SEED, GameSuite, held_out_suite
 from azr_lite.evaluation.scores import Item, compare_paired, summarize
 from azr_lite.longrun import Watch, foreign_settings, refuse_foreign_copy, standing_run

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from azr_lite.evaluation.harness import read_items
+from azr_lite.evaluation.kept import read_items
 from azr_lite.evaluation.scores import Item, compare_paired, score
 
 LEVEL = 0.05

@@ -238,7 +238,7 @@ def test_an_adapter_is_put_back_on_its_base(tmp_path):
 
 def test_the_same_questions_get_the_scores_of_training(run):
     """The run's own last evaluation and `azr-lite eval` on the same weights: reply by reply the same."""
-    from azr_lite.evaluation.harness import read_items
+    from azr_lite.evaluation.kept import read_items
     from azr_lite.evaluation.reasoning import HELD_OUT_SEED, held_out_suite
     from azr_lite.sandbox import Executor
     from azr_lite.tasks import Rules

@@ -2,7 +2,8 @@
 
 Comes in: a generator and suites.  Goes out: per suite NAME.json (scores, settings, digests, versions) and NAME.jsonl (every prompt,
 reply and mark), and the same as objects.
-Not covered: what is asked (the suites), the statistics (`scores.py`), who answers (`generators.py`), tables for people (`tables.py`).
+Not covered: what is asked (the suites), the statistics (`scores.py`), who answers (`generators.py`), tables for people (`tables.py`),
+reading what was kept (`kept.py`).
 
 Questions are asked in chunks of like length that depend on the suite alone, and each chunk has its own seed: a resumed evaluation gives
 the same replies as an unbroken one. Replies wait in NAME.replies.jsonl, a line a chunk, until all are there and can be marked.
@@ -15,31 +16,16 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from azr_lite.environment import describe_environment
 from azr_lite.errors import EvaluationError
+from azr_lite.evaluation.kept import VERSION, Result, lines_of, read_result
 from azr_lite.evaluation.protocol import Generator, Question, Reply, Suite
 from azr_lite.evaluation.scores import Item, summarize
 from azr_lite.rundir import write_json, write_text
-
-VERSION = 1
-
-
-@dataclass(frozen=True)
-class Result:
-    """One suite answered by one model. `record`: what NAME.json holds."""
-
-    name: str
-    items: list[Item]
-    record: dict[str, Any]
-
-    @property
-    def scores(self) -> dict[str, dict[str, Any]]:
-        return self.record["scores"]
-
 
 Progress = Callable[[str, int, int], None]
 """Called with (suite, replies made, replies wanted)."""
@@ -188,36 +174,6 @@ def run_suite(
     write_json(folder / f"{name}.json", record)  # last: it says that all is there
     waiting.remove()
     return Result(name, marked, record)
-
-
-def lines_of(items: Sequence[Item]) -> str:
-    """Items as JSON lines."""
-    return "".join(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in items)
-
-
-def read_items(path: Path) -> list[Item]:
-    """Inverse of `lines_of`, from a file."""
-    return [Item(**json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
-
-
-def read_result(folder: Path, name: str) -> Result | None:
-    """A finished evaluation, or None where there is none. EvaluationError for a damaged one."""
-    path = folder / f"{name}.json"
-    if not path.exists():
-        return None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        items = read_items(path.with_suffix(".jsonl"))
-        version = record["version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EvaluationError(
-            f"{path} cannot be read ({type(error).__name__}: {error}); remove it and its .jsonl, and evaluate again"
-        ) from error
-    if version != VERSION:
-        raise EvaluationError(
-            f"{path} was written by another version of azr-lite (format {version}, known: {VERSION}); evaluate again elsewhere"
-        )
-    return Result(name, items, record)
 
 
 def _difference(record: dict[str, Any], suite: Suite, asked: dict[str, Any]) -> str:

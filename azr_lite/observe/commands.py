@@ -1,4 +1,4 @@
-"""The verbs `show`, `replay` and `watch`: words in, text out.
+"""The verbs `show`, `replay`, `watch` and `report`: words in, text out.
 
 Comes in: the words after the verb.  Goes out: an exit status: 0 done, 1 the log differs from its replay.
 Not covered: any logic of its own.
@@ -102,6 +102,27 @@ def watch(words: list[str]) -> int:
     if not 0.1 <= given.interval <= 3600:
         raise ConfigError(f"interval is {given.interval} s; give between 0.1 and 3600")
     return follow(given.run, given.interval)
+
+
+def report(words: list[str]) -> int:
+    """Write the page of one run, or of several."""
+
+    @dataclasses.dataclass
+    class Arguments:
+        """Write one self-contained HTML page about a run, or comparing several: no network, at most 2 MB."""
+
+        runs: tyro.conf.Positional[tuple[Path, ...]]
+        """Run directories."""
+        output: str = ""
+        """The file; when not given RUN/report.html, for several runs comparison.html here."""
+
+    from azr_lite.observe.report import write_report
+
+    given = tyro.cli(Arguments, args=words, prog="azr-lite report")
+    if not given.runs:
+        raise ConfigError("azr-lite report needs a run directory, such as: azr-lite report runs/nano-seed0")
+    print(write_report(given.runs, given.output))
+    return 0
 
 
 def all_metrics() -> str:

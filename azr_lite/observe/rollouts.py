@@ -144,4 +144,7 @@ def _wrapped(row: str, width: int) -> list[str]:
 
 def printable(text: str) -> str:
     """The same text with tabs spread and every other character that is no print written as its escape."""
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text.expandtabs(4))
+    text = text.expandtabs(4)
+    if text.replace("\n", "").isprintable():  # nearly always, and a hundred times faster
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
