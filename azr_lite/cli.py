@@ -233,7 +233,11 @@ def launch_file_verb(words: list[str]) -> int:
 
 
 def doctor_verb(words: list[str]) -> int:
-    """What this machine offers: azr-lite doctor [--sandbox] (with --sandbox: attack the sandbox and count leaks)."""
+    """What this machine offers: azr-lite doctor [--sandbox] (attack the sandbox, count leaks); what a run suffers from: doctor RUN."""
+    if any(not word.startswith("-") for word in words):
+        from azr_lite.observe.commands import doctor
+
+        return doctor(words)
 
     @dataclasses.dataclass
     class Arguments:
@@ -277,6 +281,13 @@ def watch_verb(words: list[str]) -> int:
     from azr_lite.observe.commands import watch
 
     return watch(words)
+
+
+def analyse_verb(words: list[str]) -> int:
+    """What a run wrote: lengths, complexity, diversity, plans, reflection, alarming words: azr-lite analyse RUN [--json]."""
+    from azr_lite.analysis import analyse_command
+
+    return analyse_command(words)
 
 
 def bench_verb(words: list[str]) -> int:
@@ -434,6 +445,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "show": show_verb,
     "replay": replay_verb,
     "watch": watch_verb,
+    "analyse": analyse_verb,
     "bench": bench_verb,
 }
 

@@ -1,6 +1,6 @@
-"""The verbs `show`, `replay` and `watch`: words in, text out.
+"""The verbs `show`, `replay`, `watch` and `doctor` (with a path): words in, text out.
 
-Comes in: the words after the verb.  Goes out: an exit status: 0 done, 1 the log differs from its replay.
+Comes in: the words after the verb.  Goes out: an exit status: 0 done, 1 the log differs from its replay, or the run is sick.
 Not covered: any logic of its own.
 """
 
@@ -102,6 +102,28 @@ def watch(words: list[str]) -> int:
     if not 0.1 <= given.interval <= 3600:
         raise ConfigError(f"interval is {given.interval} s; give between 0.1 and 3600")
     return follow(given.run, given.interval)
+
+
+def doctor(words: list[str]) -> int:
+    """Name what a run suffers from."""
+
+    @dataclasses.dataclass
+    class Arguments:
+        """What a run suffers from, with evidence and a cure. The exit status is 1 when something is found."""
+
+        run: tyro.conf.Positional[Path]
+        """The run directory."""
+        json: bool = False
+        """Print JSON."""
+
+    import json
+
+    from azr_lite.observe.doctor import as_dict, examine, text
+
+    given = tyro.cli(Arguments, args=words, prog="azr-lite doctor")
+    summary, findings = examine(given.run)
+    print(json.dumps(as_dict(given.run, summary, findings), indent=1) if given.json else text(given.run, summary, findings))
+    return 1 if findings else 0
 
 
 def all_metrics() -> str:
