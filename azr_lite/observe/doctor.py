@@ -270,7 +270,13 @@ def examine(path: str | Path) -> tuple[RunSummary, list[Finding]]:
 
 
 def as_dict(path: str | Path, summary: RunSummary, findings: list[Finding]) -> dict[str, object]:
-    return {"run": str(path), "steps": len(summary.steps), "sick": bool(findings), "findings": [asdict(one) for one in findings]}
+    return {
+        "run": str(path),
+        "steps": len(summary.steps),
+        "sick": bool(findings),
+        "findings": [asdict(one) for one in findings],
+        "not_logged": summary.unasked,
+    }
 
 
 def text(path: str | Path, summary: RunSummary, findings: list[Finding]) -> str:
@@ -283,4 +289,6 @@ def text(path: str | Path, summary: RunSummary, findings: list[Finding]) -> str:
         lines.append(f"\n{one.name}")
         for label, words in (("evidence", one.evidence), ("cure", one.cure)):
             lines += textwrap.wrap(words, 80, initial_indent=f"  {label:9} ", subsequent_indent=" " * 12)
+    if summary.unasked:
+        lines += ["", *textwrap.wrap(f"Not logged, so not judged: {', '.join(summary.unasked)}.", 80)]
     return "\n".join(lines)

@@ -89,6 +89,11 @@ class RunSummary:
     """Tasks with three or more answers, and those whose answers are all the same text."""
     gain: dict[str, float] | None = None
 
+    @property
+    def unasked(self) -> list[str]:
+        """What this run did not log, so that no check could look at it."""
+        return [*(name for name in CURVES if name not in self.curves), *(["answers"] if not self.asked else [])]
+
     def ends(self, name: str) -> tuple[float, float] | None:
         """Mean of the first and of the last fifth of a curve (at least two steps each where there are four); None without it."""
         values = self.curves.get(name, [])
@@ -127,8 +132,13 @@ def summarise(run: RunDir) -> RunSummary:
             _add_metrics(found, line)
         if not found.steps:
             raise RunDirectoryError(f"{run.path} holds no whole step yet; wait for its first")
-        for _, lines in steps(StepLog(run, "rollouts.jsonl")):
+        last = -1
+        for last, lines in steps(StepLog(run, "rollouts.jsonl")):
             _add_step(found, lines)
+        if last < (found.steps[-1] if (run.path / "run.json").exists() else 0):  # metrics.jsonl is written last; a kept sample has gaps
+            raise RunDirectoryError(
+                f"{run.path / 'rollouts.jsonl'} ends before step {found.steps[-1]} of metrics.jsonl; restore it from a copy"
+            )
         if (run.path / "tasks.jsonl").exists():
             for line in StepLog(run, "tasks.jsonl").since(0):
                 if len(line["answers"]) >= 3:
