@@ -133,8 +133,9 @@ def summarise(run: RunDir) -> RunSummary:
         if not found.steps:
             raise RunDirectoryError(f"{run.path} holds no whole step yet; wait for its first")
         last = -1
-        for last, lines in steps(StepLog(run, "rollouts.jsonl")):
+        for step, lines in steps(StepLog(run, "rollouts.jsonl")):
             _add_step(found, lines)
+            last = step
         if last < (found.steps[-1] if (run.path / "run.json").exists() else 0):  # metrics.jsonl is written last; a kept sample has gaps
             raise RunDirectoryError(
                 f"{run.path / 'rollouts.jsonl'} ends before step {found.steps[-1]} of metrics.jsonl; restore it from a copy"
