@@ -128,12 +128,12 @@ def test_a_full_buffer_that_stays_young_is_not_stale():
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
-    """Three real nano steps, large enough for groups of eight."""
+    """Two real nano steps, large enough for groups of five."""
     pytest.importorskip("trl")
     import azr_lite
 
     small = {
-        "steps": 3, "batch_size": 16, "solver_batch_size": 48, "n_mc": 4, "seed_batch_factor": 1, "updates_per_step": 1, "seed": 1,
+        "steps": 2, "batch_size": 16, "solver_batch_size": 48, "n_mc": 4, "seed_batch_factor": 1, "updates_per_step": 1, "seed": 1,
         "micro_batch_size": 32, "eval_problems": 0, "eval_every": 0, "save_every": 0, "self_test": False, "workers": 1, "device": "cpu",
     }  # fmt: skip
     return azr_lite.run("nano", output_dir=str(tmp_path_factory.mktemp("doctor") / "run"), **small).path
@@ -160,7 +160,9 @@ def names(run):
 def test_a_real_run_is_healthy(run, capsys):
     assert names(run) == set()
     assert main(["doctor", str(run)]) == 0
-    assert "nothing found" in capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "nothing found" in printed
+    assert "curves are not" in printed
 
 
 def shuffle_advantages(run):
@@ -202,8 +204,8 @@ def test_a_tampered_log_is_called_by_its_name(run, name):
     TAMPERED[name](run)
     found = names(run)
     assert name in found
-    allowed = {"rewards shuffled"} if "reward" in name or name in ("easy tasks", "impossible tasks", "length blow-up") else set()
-    assert found <= {name} | allowed, "pay changed behind the advantages' back may look shuffled; nothing else may fire"
+    repaid = name in ("rewards not as earned", "format ladder upside down", "easy tasks", "impossible tasks", "length blow-up")
+    assert found <= {name} | ({"rewards shuffled", "sign flip"} if repaid else set()), "here the advantages are still those of the true pay"
 
 
 def test_the_verb_prints_evidence_and_cure_and_json(run, capsys):
@@ -228,14 +230,22 @@ def test_a_run_that_cannot_be_read_is_one_sentence(run, name, spoil, capsys):
     whole = path.read_text(encoding="utf-8")
     if spoil == "missing":
         path.unlink()
+    elif spoil == "damaged":
+        path.write_text("{{{\n" + whole, encoding="utf-8")
     else:
-        path.write_text("{{{\n" + whole if spoil == "damaged" else '{"step": 0, "reward": "high"}\n', encoding="utf-8")
+        path.write_text('{"step": 0, "solve/deduction/ok": "high", "role": 3}\n', encoding="utf-8")
     assert main(["doctor", str(run)]) == 1
     error = capsys.readouterr().err
-    if not (name == "metrics.jsonl" and spoil == "foreign"):  # a step without any number is a step
-        assert error.count("\n") == 1
-        assert error.startswith("azr-lite: ")
-    assert "Traceback" not in error
+    assert error.count("\n") == 1
+    assert error.startswith("azr-lite: ")
+
+
+def test_a_log_of_replies_that_stops_before_the_metrics_is_no_healthy_run(run, capsys):
+    path = run / "rollouts.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if json.loads(line)["step"] == 0), encoding="utf-8")
+    assert main(["doctor", str(run)]) == 1
+    assert "ends before step 1" in capsys.readouterr().err
 
 
 def test_an_unknown_version_is_one_sentence(run, capsys):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from azr_lite.metrics import mean
 from azr_lite.observe.log import open_run
-from azr_lite.observe.symptoms import RunSummary, summarise
+from azr_lite.observe.symptoms import SHORT, RunSummary, summarise
 
 MISPAID = 0.01
 """Share of replies paid otherwise than they earn. Healthy: exactly 0; the rest is for a log touched by hand."""
@@ -289,6 +289,8 @@ def text(path: str | Path, summary: RunSummary, findings: list[Finding]) -> str:
         lines.append(f"\n{one.name}")
         for label, words in (("evidence", one.evidence), ("cure", one.cure)):
             lines += textwrap.wrap(words, 80, initial_indent=f"  {label:9} ", subsequent_indent=" " * 12)
+    if len(summary.steps) < SHORT:
+        lines.append(f"\nFewer than {SHORT} steps: pay and advantages are judged, curves are not.")
     if summary.unasked:
         lines += ["", *textwrap.wrap(f"Not logged, so not judged: {', '.join(summary.unasked)}.", 80)]
     return "\n".join(lines)

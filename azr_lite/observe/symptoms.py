@@ -25,6 +25,8 @@ from azr_lite.rundir import RunDir
 
 POOLED = 10
 """Replies of one (role, type) needed to pool over steps: their baselines differ, and a handful correlates by luck."""
+SHORT = 4
+"""Steps that a curve needs to be judged: a single step of a small batch has groups with one reward by luck."""
 PAID = 1e-6
 """Rewards this close are equal: they were written by the same arithmetic."""
 
@@ -95,11 +97,11 @@ class RunSummary:
         return [*(name for name in CURVES if name not in self.curves), *(["answers"] if not self.asked else [])]
 
     def ends(self, name: str) -> tuple[float, float] | None:
-        """Mean of the first and of the last fifth of a curve (at least two steps each where there are four); None without it."""
+        """Mean of the first and of the last fifth of a curve, at least two steps each; None for less than `SHORT` steps."""
         values = self.curves.get(name, [])
-        if len(values) < 2:
+        if len(values) < SHORT:
             return None
-        part = max(len(values) // 5, min(2, len(values) // 2))
+        part = max(len(values) // 5, 2)
         return mean(values[:part]), mean(values[-part:])
 
 
