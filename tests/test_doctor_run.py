@@ -11,6 +11,9 @@ import pytest
 
 from azr_lite.cli import main
 from azr_lite.config import Config
+from azr_lite.controls import CONTROLS
+from azr_lite.learn.bugs import BUGS
+from azr_lite.learn.diagnoses import EXPECTED, table
 from azr_lite.observe.doctor import CHECKS, diagnose, examine
 from azr_lite.observe.symptoms import Pay, Push, RunSummary
 
@@ -121,6 +124,16 @@ def test_numbers_that_were_not_logged_fire_nothing():
 def test_a_full_buffer_that_stays_young_is_not_stale():
     full = [(60.0, 3.0)] * STEPS
     assert diagnose(healthy(buffers={"deduction": full})) == []
+
+
+def test_the_confusion_table_counts_what_it_says():
+    assert set(BUGS) | set(CONTROLS) <= set(EXPECTED)
+
+    def one(expected, *said):
+        return {"expected": expected, "said": list(said), "right": expected in said if expected else not said}
+
+    rows = [one("a", "a"), one("a", "b", "a"), one("a", "b"), one("a"), one(None), one(None), one(None, "a")]
+    assert list(table(rows).values()) == [4, 2, 1, 1, 1, 3, 1]
 
 
 # ---- a real run, and copies tampered with
