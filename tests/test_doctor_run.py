@@ -124,6 +124,20 @@ def test_numbers_that_were_not_logged_fire_nothing():
 def test_a_full_buffer_that_stays_young_is_not_stale():
     full = [(60.0, 3.0)] * STEPS
     assert diagnose(healthy(buffers={"deduction": full})) == []
+    capacity = Config(model="scripted").buffer_capacity
+    assert diagnose(healthy(buffers={"deduction": [(capacity, float(n)) for n in range(STEPS)]})) == [], (
+        "it drops the oldest, not the newest"
+    )
+
+
+def test_too_few_steps_give_no_curve():
+    assert diagnose(with_curve("solver no signal", [0.0, 0.0, 1.0])) == []
+    assert diagnose(with_curve("solver no signal", [0.0, 0.0, 1.0, 1.0])) != []
+
+
+def test_pay_for_every_solve_rate_is_not_called_pay_for_impossible_tasks():
+    pay = Pay(replies=100, wrong=50, first=0, impossible=20, easy=20)
+    assert [one.name for one in diagnose(healthy(pay={"propose": pay, "solve": Pay(replies=500)}))] == ["easy tasks"]
 
 
 def test_the_confusion_table_counts_what_it_says():
