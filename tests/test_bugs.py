@@ -126,6 +126,14 @@ def test_old_log_probabilities_taken_anew_never_clip(tmp_path):
         assert clipped(tmp_path / "sick") == 0
 
 
+@pytest.mark.parametrize("name", BUGS)
+def test_a_step_is_played_to_its_end_with_each_bug(executor, name):
+    pytest.importorskip("torch")
+    with bug(name):
+        _, rollouts = played(executor)
+    assert len(rollouts) == BASE.rows
+
+
 def test_every_bug_is_checked_and_none_is_reachable_from_settings():
     assert set(CHECKS) | {"sign flip", "per-role old log-probabilities"} == set(BUGS)
     assert all(b.mistake and b.symptom for b in BUGS.values())

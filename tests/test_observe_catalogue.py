@@ -25,7 +25,9 @@ class Cutting(ScriptedPolicy):
 
 @pytest.fixture(scope="module")
 def played(executor):
-    config = Config(model="scripted", batch_size=6, n_mc=3, references=2, seed_batch_factor=1, micro_batch_size=2, max_prompt_tokens=100_000)
+    config = Config(
+        model="scripted", batch_size=6, n_mc=3, references=2, seed_batch_factor=1, micro_batch_size=2, max_prompt_tokens=100_000
+    )
     play = SelfPlay(config, get_style("chat"), executor)
     policy = Cutting(junk=0.3)
     play.seed(policy)

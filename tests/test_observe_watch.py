@@ -111,7 +111,7 @@ def test_long_runs_keep_a_bounded_past(run):
 
 def test_damage_a_foreign_version_and_nothing_are_one_sentence_each(run, tmp_path, capsys):
     whole = (run / "metrics.jsonl").read_text()
-    for text, word in (("{broken\n" + whole, "damaged at byte 0"), ('[1]\n' + whole, "damaged at byte 0")):
+    for text, word in (("{broken\n" + whole, "damaged at byte 0"), ("[1]\n" + whole, "damaged at byte 0")):
         (run / "metrics.jsonl").write_text(text)
         assert main(["watch", str(run)]) == 1
         assert word in one_sentence(capsys)

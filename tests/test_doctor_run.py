@@ -1,0 +1,281 @@
+"""The run doctor: each illness is called by its name, and a healthy run is not called sick."""
+
+import dataclasses
+import json
+import random
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from azr_lite.cli import main
+from azr_lite.config import Config
+from azr_lite.controls import CONTROLS
+from azr_lite.learn.bugs import BUGS
+from azr_lite.learn.diagnoses import EXPECTED, table
+from azr_lite.observe.doctor import CHECKS, diagnose, examine
+from azr_lite.observe.symptoms import Pay, Push, RunSummary
+
+RUNS = Path(__file__).parents[1] / "data_samples" / "runs"
+
+SICK = {
+    "bugs/format-collapse": {"format ladder upside down"},
+    "bugs/greedy-monte-carlo": {"identical answers", "zero-variance groups"},
+    "bugs/impossible-tasks": {"impossible tasks"},
+    "bugs/length-blow-up": {"length blow-up"},
+    "bugs/per-role-old-log-probabilities": {"ratio never moves"},
+    "bugs/sign-flip": {"sign flip", "zero-variance groups"},
+    "bugs/trivial-tasks": {"easy tasks"},
+    **{f"ablations/no-references-seed{seed}": {"no references"} for seed in (200, 201)},
+    **{f"ablations/solver-only-seed{seed}": {"proposer untrained"} for seed in (200, 201)},
+}
+"""Kept runs with an illness. All others are healthy; so is the non-determinism leak here, whose log is the healthy one's."""
+
+
+@pytest.mark.parametrize("path", sorted(RUNS.glob("*/*/")), ids=lambda path: path.name)
+def test_kept_runs_get_their_names(path):
+    _, findings = examine(path)
+    assert {one.name for one in findings} == SICK.get(f"{path.parent.name}/{path.name}", set())
+
+
+STEPS = 20
+
+
+def healthy(**changes):
+    """A summary with the curves of a healthy nano run; `changes` overwrite single curves (first value, last value) or fields."""
+    curves = {
+        "solved": (0.7, 0.6), "solver well formed": (1.0, 1.0), "solver tokens": (15, 40), "solver truncated": (0, 0.01),
+        "solver no signal": (0, 0), "proposer no signal": (0, 0), "valid": (0.95, 0.95), "proposer truncated": (0, 0),
+        "solve rate": (0.7, 0.6), "learnable": (0.35, 0.55), "never solved": (0.1, 0.2), "fresh": (1, 0.95), "clip ratio": (0.01, 0.001),
+        "gradient norm": (0.2, 0.4), "learning rate": (2e-4, 2e-4),
+    }  # fmt: skip
+    curves |= {name.replace("_", " "): ends for name, ends in changes.items() if isinstance(ends, tuple)}
+    ramp = lambda a, b: [a + (b - a) * n / (STEPS - 1) for n in range(STEPS)]  # noqa: E731
+    fields = {name: value for name, value in changes.items() if not isinstance(value, tuple)}
+    base = {
+        "config": Config(model="scripted", updates_per_step=4),
+        "steps": list(range(STEPS)),
+        "curves": {name: ramp(*ends) for name, ends in curves.items()},
+        "buffers": {"deduction": [(60.0 + 30 * n, n / 2) for n in range(STEPS)]},
+        "executor": Counter(ok=900, exception=60, timeout=2),
+        "pay": {role: Pay(replies=500) for role in ("propose", "solve")},
+        "push": {role: Push(within=[1.0] * 60, groups=60, weight=500.0) for role in ("propose", "solve")},
+        "parents": {"deduction": Counter({True: 300, False: 4})},
+        "coverage": [0.6] * STEPS,
+        "asked": 300,
+        "same": 30,
+        "gain": {"gain": 0.07, "low": 0.02, "high": 0.12},
+    }
+    return RunSummary(**(base | fields))
+
+
+def spiked(at, value):
+    return [0.2] * at + [value] + [0.2] * (STEPS - at - 1)
+
+
+def with_curve(name, values):
+    summary = healthy()
+    return dataclasses.replace(summary, curves=summary.curves | {name: values})
+
+
+CASES = {
+    "format-only learning": lambda: healthy(solver_well_formed=(0.3, 1.0), solved=(0.02, 0.02)),
+    "zero-variance groups": lambda: healthy(solver_no_signal=(0.0, 0.6)),
+    "easy tasks": lambda: healthy(solve_rate=(0.7, 0.97), learnable=(0.35, 0.1)),
+    "impossible tasks": lambda: healthy(solve_rate=(0.7, 0.1), never_solved=(0.1, 0.8)),
+    "template collapse": lambda: healthy(coverage=[0.6] * 10 + [0.05] * 10),
+    "length blow-up": lambda: healthy(solver_tokens=(40, 170), solver_truncated=(0.0, 0.19)),
+    "truncation": lambda: healthy(proposer_truncated=(0.0, 0.5)),
+    "executor sickness": lambda: healthy(executor=Counter(ok=500, timeout=300, crash=4)),
+    "ratio or KL spike": lambda: with_curve("gradient norm", spiked(7, 9.0)),
+    "ratio never moves": lambda: healthy(clip_ratio=(0.0, 0.0)),
+    "stale buffer": lambda: healthy(buffers={"deduction": [(60.0, float(n)) for n in range(STEPS)]}),
+    "no update": lambda: healthy(learning_rate=(0.0, 0.0)),
+    "sign flip": lambda: healthy(valid=(0.95, 0.02), solved=(0.7, 0.1), gain={"gain": -0.44, "low": -0.5, "high": -0.38}),
+    "identical answers": lambda: healthy(same=300),
+    "no references": lambda: healthy(parents={"deduction": Counter({False: 200})}),
+    "no learning": lambda: healthy(steps=list(range(80)), gain={"gain": -0.03, "low": -0.05, "high": -0.01}),
+    "solver untrained": lambda: healthy(config=Config(model="scripted", train_solver=False)),
+}
+
+
+def test_a_healthy_summary_passes_every_check():
+    assert diagnose(healthy()) == []
+    assert len({check.__name__ for check in CHECKS}) == len(CHECKS)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_curve_gives_its_illness_and_no_other(name):
+    assert [one.name for one in diagnose(CASES[name]())] == [name]
+
+
+def test_a_spike_is_placed_at_its_step():
+    (found,) = diagnose(with_curve("gradient norm", spiked(7, 9.0)))
+    assert "9.00 at step 7" in found.evidence
+    (found,) = diagnose(with_curve("kl", spiked(3, 4.0)))
+    assert "kl 4.00 at step 3" in found.evidence
+
+
+def test_numbers_that_were_not_logged_fire_nothing():
+    assert diagnose(RunSummary(Config(model="scripted"), steps=[0], curves={"solved": [0.1]})) == []
+
+
+def test_a_full_buffer_that_stays_young_is_not_stale():
+    full = [(60.0, 3.0)] * STEPS
+    assert diagnose(healthy(buffers={"deduction": full})) == []
+    capacity = Config(model="scripted").buffer_capacity
+    assert diagnose(healthy(buffers={"deduction": [(capacity, float(n)) for n in range(STEPS)]})) == [], (
+        "it drops the oldest, not the newest"
+    )
+
+
+def test_too_few_steps_give_no_curve():
+    assert diagnose(with_curve("solver no signal", [0.0, 0.0, 1.0])) == []
+    assert diagnose(with_curve("solver no signal", [0.0, 0.0, 1.0, 1.0])) != []
+
+
+def test_pay_for_every_solve_rate_is_not_called_pay_for_impossible_tasks():
+    pay = Pay(replies=100, wrong=50, first=0, impossible=20, easy=20)
+    assert [one.name for one in diagnose(healthy(pay={"propose": pay, "solve": Pay(replies=500)}))] == ["easy tasks"]
+
+
+def test_the_confusion_table_counts_what_it_says():
+    assert set(BUGS) | set(CONTROLS) <= set(EXPECTED)
+
+    def one(expected, *said):
+        return {"expected": expected, "said": list(said), "right": expected in said if expected else not said}
+
+    rows = [one("a", "a"), one("a", "b", "a"), one("a", "b"), one("a"), one(None), one(None), one(None, "a")]
+    assert list(table(rows).values()) == [4, 2, 1, 1, 1, 3, 1]
+
+
+# ---- a real run, and copies tampered with
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """Two real nano steps, large enough for groups of five."""
+    pytest.importorskip("trl")
+    import azr_lite
+
+    small = {
+        "steps": 2, "batch_size": 16, "solver_batch_size": 48, "n_mc": 4, "seed_batch_factor": 1, "updates_per_step": 1, "seed": 1,
+        "micro_batch_size": 32, "eval_problems": 0, "eval_every": 0, "save_every": 0, "self_test": False, "workers": 1, "device": "cpu",
+    }  # fmt: skip
+    return azr_lite.run("nano", output_dir=str(tmp_path_factory.mktemp("doctor") / "run"), **small).path
+
+
+@pytest.fixture
+def run(real, tmp_path):
+    shutil.copytree(real, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoint-*"))
+    return tmp_path / "run"
+
+
+def change(run, edit, name="rollouts.jsonl"):
+    path = run / name
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        edit(line)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def names(run):
+    return {one.name for one in examine(run)[1]}
+
+
+def test_a_real_run_is_healthy(run, capsys):
+    assert names(run) == set()
+    assert main(["doctor", str(run)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "nothing found" in printed
+    assert "curves are not" in printed
+
+
+def shuffle_advantages(run):
+    path, rng = run / "rollouts.jsonl", random.Random(3)
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    values = [line["advantage"] for line in lines]
+    rng.shuffle(values)
+    for line, value in zip(lines, values, strict=True):
+        line["advantage"] = value
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def paid(role, value):
+    return lambda run: change(run, lambda r: r.update(reward=value(r)) if r["role"] == role else None)
+
+
+def only(r, ok):
+    return r["role"] == "propose" and r["verdict"]["ok"] == ok
+
+
+TAMPERED = {
+    "no update": lambda run: change(run, lambda r: r.update(advantage=0.0)),
+    "sign flip": lambda run: change(run, lambda r: r.update(advantage=-r["advantage"])),
+    "rewards shuffled": shuffle_advantages,
+    "length blow-up": paid("solve", lambda r: r["reward"] + 0.02 * r["tokens"]),
+    "format ladder upside down": paid("solve", lambda r: -1.0 if r["reward"] == -0.5 else r["reward"]),
+    "easy tasks": paid("propose", lambda r: r["solve_rate"] if r["verdict"]["ok"] else r["reward"]),
+    "impossible tasks": paid("propose", lambda r: 1 - r["solve_rate"] if r["verdict"]["ok"] else r["reward"]),
+    "rewards not as earned": paid("propose", lambda r: r["reward"] / 2),
+    "proposer untrained": lambda run: change(run, lambda r: r.update(weight=0.0) if r["role"] == "propose" else None),
+    "solver untrained": lambda run: change(run, lambda r: r.update(weight=0.0) if r["role"] == "solve" else None),
+    "no references": lambda run: change(run, lambda r: r.update(parents=["" for _ in r["parents"]])),
+    "identical answers": lambda run: change(run, lambda t: [a.update(text="same") for a in t["answers"]], "tasks.jsonl"),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERED)
+def test_a_tampered_log_is_called_by_its_name(run, name):
+    TAMPERED[name](run)
+    found = names(run)
+    assert name in found
+    repaid = name in ("rewards not as earned", "format ladder upside down", "easy tasks", "impossible tasks", "length blow-up")
+    assert found <= {name} | ({"rewards shuffled", "sign flip"} if repaid else set()), "here the advantages are still those of the true pay"
+
+
+def test_the_verb_prints_evidence_and_cure_and_json(run, capsys):
+    change(run, lambda r: r.update(advantage=0.0))
+    assert main(["doctor", str(run)]) == 1
+    printed = capsys.readouterr().out
+    assert "no update" in printed
+    assert "cure" in printed
+    assert max(map(len, printed.splitlines()[3:])) <= 80
+    assert main(["doctor", str(run), "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["sick"]
+    assert [one["name"] for one in report["findings"]] == ["no update"]
+    assert main(["doctor", "there/is/none"]) == 1
+    assert "there is no run at" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "rollouts.jsonl", "config.json"])
+@pytest.mark.parametrize("spoil", ["missing", "damaged", "foreign"])
+def test_a_run_that_cannot_be_read_is_one_sentence(run, name, spoil, capsys):
+    path = run / name
+    whole = path.read_text(encoding="utf-8")
+    if spoil == "missing":
+        path.unlink()
+    elif spoil == "damaged":
+        path.write_text("{{{\n" + whole, encoding="utf-8")
+    else:
+        path.write_text('{"step": 0, "solve/deduction/ok": "high", "role": 3}\n', encoding="utf-8")
+    assert main(["doctor", str(run)]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("azr-lite: ")
+
+
+def test_a_log_of_replies_that_stops_before_the_metrics_is_no_healthy_run(run, capsys):
+    path = run / "rollouts.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if json.loads(line)["step"] == 0), encoding="utf-8")
+    assert main(["doctor", str(run)]) == 1
+    assert "ends before step 1" in capsys.readouterr().err
+
+
+def test_an_unknown_version_is_one_sentence(run, capsys):
+    (run / "run.json").write_text('{"version": 99}')
+    assert main(["doctor", str(run)]) == 1
+    assert "format 99" in capsys.readouterr().err
