@@ -283,19 +283,18 @@ def watch_verb(words: list[str]) -> int:
     return watch(words)
 
 
-<<<<<<< HEAD
 def report_verb(words: list[str]) -> int:
     """One HTML page about a run, or comparing several: azr-lite report RUN [RUN2 ...] [--output FILE]."""
     from azr_lite.observe.commands import report
 
     return report(words)
-=======
+
+
 def analyse_verb(words: list[str]) -> int:
     """What a run wrote: lengths, complexity, diversity, plans, reflection, alarming words: azr-lite analyse RUN [--json]."""
     from azr_lite.analysis import analyse_command
 
     return analyse_command(words)
->>>>>>> 2aae059ada314055a6024778d9df07b7a4358d63
 
 
 def bench_verb(words: list[str]) -> int:
@@ -453,11 +452,8 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "show": show_verb,
     "replay": replay_verb,
     "watch": watch_verb,
-<<<<<<< HEAD
     "report": report_verb,
-=======
     "analyse": analyse_verb,
->>>>>>> 2aae059ada314055a6024778d9df07b7a4358d63
     "bench": bench_verb,
 }
 

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""The verbs `show`, `replay`, `watch` and `report`: words in, text out.
-=======
-"""The verbs `show`, `replay`, `watch` and `doctor` (with a path): words in, text out.
->>>>>>> 2aae059ada314055a6024778d9df07b7a4358d63
+"""The verbs `show`, `replay`, `watch`, `report` and `doctor` (with a path): words in, text out.
 
 Comes in: the words after the verb.  Goes out: an exit status: 0 done, 1 the log differs from its replay, or the run is sick.
 Not covered: any logic of its own.
@@ -108,7 +104,6 @@ def watch(words: list[str]) -> int:
     return follow(given.run, given.interval)
 
 
-<<<<<<< HEAD
 def report(words: list[str]) -> int:
     """Write the page of one run, or of several."""
 
@@ -128,7 +123,8 @@ def report(words: list[str]) -> int:
         raise ConfigError("azr-lite report needs a run directory, such as: azr-lite report runs/nano-seed0")
     print(write_report(given.runs, given.output))
     return 0
-=======
+
+
 def doctor(words: list[str]) -> int:
     """Name what a run suffers from."""
 
@@ -149,7 +145,6 @@ def doctor(words: list[str]) -> int:
     summary, findings = examine(given.run)
     print(json.dumps(as_dict(given.run, summary, findings), indent=1) if given.json else text(given.run, summary, findings))
     return 1 if findings else 0
->>>>>>> 2aae059ada314055a6024778d9df07b7a4358d63
 
 
 def all_metrics() -> str:
