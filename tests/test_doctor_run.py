@@ -85,7 +85,9 @@ CASES = {
     "easy tasks": lambda: healthy(solve_rate=(0.7, 0.97), learnable=(0.35, 0.1)),
     "impossible tasks": lambda: healthy(solve_rate=(0.7, 0.1), never_solved=(0.1, 0.8)),
     "template collapse": lambda: healthy(coverage=[0.6] * 10 + [0.05] * 10),
-    "length blow-up": lambda: healthy(solver_tokens=(40, 170), solver_truncated=(0.0, 0.19)),
+    "length blow-up": lambda: healthy(
+        solver_tokens=(40, 170), solver_truncated=(0.0, 0.19), gain={"gain": 0.01, "low": -0.03, "high": 0.05}
+    ),
     "truncation": lambda: healthy(proposer_truncated=(0.0, 0.5)),
     "executor sickness": lambda: healthy(executor=Counter(ok=500, timeout=300, crash=4)),
     "ratio or KL spike": lambda: with_curve("gradient norm", spiked(7, 9.0)),
@@ -279,3 +281,10 @@ def test_an_unknown_version_is_one_sentence(run, capsys):
     (run / "run.json").write_text('{"version": 99}')
     assert main(["doctor", str(run)]) == 1
     assert "format 99" in capsys.readouterr().err
+
+
+def test_longer_thought_that_pays_is_no_illness():
+    """The 50 steps of `make run`: three times as long, a tenth of the late replies cut, 30 held-out points gained."""
+    longer = {"solver_tokens": (15, 48), "solver_truncated": (0.0, 0.15)}
+    assert diagnose(healthy(**longer, gain={"gain": 0.3, "low": 0.26, "high": 0.33})) == []
+    assert [f.name for f in diagnose(healthy(**longer, gain=None))] == ["length blow-up"]

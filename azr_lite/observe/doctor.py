@@ -40,7 +40,8 @@ FORMED, FORM_RISE, RIGHT_RISE = 0.9, 0.2, 0.02
 CUT = 0.2
 """Truncated share (the catalogue's healthy bound)."""
 LONGER, CUT_LONG = 2.0, 0.1
-"""Reply length, late over early, together with a truncated share: length alone is no illness, nano runs learn by thinking longer."""
+"""Reply length, late over early, together with a truncated share and no held-out gain that is surely above zero: length alone is no illness,
+nano runs learn by thinking longer."""
 COVERAGE, COVERAGE_FALL, FRESH = 0.1, 0.33, 0.3
 """Different AST shapes among a step's programs late; as a part of the early share; share of new tasks (the catalogue's bound)."""
 EXECUTOR = 0.2
@@ -163,14 +164,15 @@ def check_form(s: RunSummary) -> Iterator[Finding]:
 
 
 def check_length(s: RunSummary) -> Iterator[Finding]:
-    """Replies that are cut, or that grow until they are."""
+    """Replies that are cut, or that grow until they are and earn nothing by it."""
     tokens = s.ends("solver tokens")
+    earned = s.gain is not None and s.gain["low"] > 0  # the 50 steps of `make run` think three times as long, a tenth is cut, and it pays
     for role in ("solver", "proposer"):
         if not (cut := s.ends(f"{role} truncated")):
             continue
         if cut[1] > CUT:
             yield Finding("truncation", f"{role}: {cut[0]:.2f} -> {cut[1]:.2f} of replies are cut", "raise max_reply_tokens")
-        if role == "solver" and tokens and tokens[1] >= LONGER * tokens[0] and cut[1] >= CUT_LONG:
+        if role == "solver" and not earned and tokens and tokens[1] >= LONGER * tokens[0] and cut[1] >= CUT_LONG:
             yield Finding("length blow-up", f"{tokens[0]:.0f} -> {tokens[1]:.0f} tokens, {cut[1]:.2f} cut",
                           "whitening=token; check that no reward grows with length")  # fmt: skip
 
