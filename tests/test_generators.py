@@ -17,7 +17,7 @@ from azr_lite.errors import EvaluationError  # noqa: E402
 from azr_lite.evaluation import evaluate  # noqa: E402
 from azr_lite.evaluation.generators import ServerGenerator, TransformersGenerator, VllmGenerator, until_stop  # noqa: E402
 from azr_lite.evaluation.loading import open_model  # noqa: E402
-from azr_lite.evaluation.protocol import Prompt  # noqa: E402
+from azr_lite.evaluation.protocol import Prompt, Sampling  # noqa: E402
 from tests.test_models import save  # noqa: E402
 from tests.tiny import CHAT, CHATML, PLAIN, tiny_policy, tiny_tokenizer  # noqa: E402
 
@@ -31,8 +31,8 @@ def generator(style=PLAIN):
 
 def test_greedy_replies_do_not_depend_on_their_neighbours():
     made = generator()
-    together = made.generate(PROMPTS, max_tokens=12)
-    apart = [made.generate([prompt], max_tokens=12)[0] for prompt in PROMPTS]
+    together = made.generate(PROMPTS, Sampling(max_tokens=12))
+    apart = [made.generate([prompt], Sampling(max_tokens=12))[0] for prompt in PROMPTS]
     assert together == apart
     assert together[0] == together[2] != together[1]
     assert {reply.tokens for (reply,) in together} <= set(range(1, 13))
@@ -40,17 +40,17 @@ def test_greedy_replies_do_not_depend_on_their_neighbours():
 
 def test_a_reply_ends_at_its_limit_or_at_the_stop_string():
     made = generator()
-    ((long,),) = made.generate(PROMPTS[:1], max_tokens=12)
+    ((long,),) = made.generate(PROMPTS[:1], Sampling(max_tokens=12))
     assert (long.tokens, long.truncated) == (12, True)
     word = long.text[3:5]
-    ((stopped,),) = made.generate(PROMPTS[:1], max_tokens=12, stop=(word,))
+    ((stopped,),) = made.generate(PROMPTS[:1], Sampling(max_tokens=12, stop=(word,)))
     assert stopped.text == long.text[: long.text.index(word) + 2]
     assert (stopped.truncated, stopped.tokens) == (False, len(stopped.text))
 
 
 def test_sampling_is_seeded_and_samples_differ():
     made = generator()
-    first, again, other = (made.generate(PROMPTS[:2], max_tokens=8, temperature=1.0, samples=3, seed=s) for s in (1, 1, 2))
+    first, again, other = (made.generate(PROMPTS[:2], Sampling(max_tokens=8, temperature=1.0, samples=3, seed=s)) for s in (1, 1, 2))
     assert first == again != other
     assert [len(own) for own in first] == [3, 3]
     assert len({reply.text for reply in first[0]}) > 1
@@ -67,19 +67,19 @@ def test_out_of_memory_halves_what_is_sampled_at_once(monkeypatch):
         return honest(rows, *rest)
 
     monkeypatch.setattr(made, "_sample", tight)
-    assert made.generate(PROMPTS, max_tokens=6) == generator().generate(PROMPTS, max_tokens=6)
+    assert made.generate(PROMPTS, Sampling(max_tokens=6)) == generator().generate(PROMPTS, Sampling(max_tokens=6))
     assert asked == [4, 2, 2]
     monkeypatch.setattr(made, "_sample", lambda *rows: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory")))
     with pytest.raises(EvaluationError, match="does not fit"):
-        made.generate(PROMPTS[:1], max_tokens=6)
+        made.generate(PROMPTS[:1], Sampling(max_tokens=6))
 
 
 def test_the_template_goes_around_the_message_and_the_prefill_behind_it():
     made = generator(CHAT)
     made.codec.tokenizer.chat_template = CHATML
-    ((reply,),) = made.generate([Prompt("ask", "pre", chat=True)], max_tokens=2)
+    ((reply,),) = made.generate([Prompt("ask", "pre", chat=True)], Sampling(max_tokens=2))
     assert reply.prompt == "<user>ask</s><assistant>pre"
-    ((reply,),) = made.generate([Prompt("ask", "pre")], max_tokens=2)
+    ((reply,),) = made.generate([Prompt("ask", "pre")], Sampling(max_tokens=2))
     assert reply.prompt == "askpre"
 
 
@@ -132,7 +132,8 @@ def test_a_server_is_asked_for_chats_and_plain_prompts(server):
     pytest.importorskip("openai", reason="openai comes with azr-lite[eval]")
     url, asked = server
     found = ServerGenerator(url, "m", parallel=1).generate(
-        [Prompt("hello", "<think>", chat=True), Prompt("plain", "<think>")], max_tokens=7, temperature=0.5, samples=2, stop=("</answer>",)
+        [Prompt("hello", "<think>", chat=True), Prompt("plain", "<think>")],
+        Sampling(max_tokens=7, temperature=0.5, samples=2, stop=("</answer>",)),
     )
     assert [[(r.text, r.tokens, r.truncated) for r in own] for own in found] == [[("r0", 4, False), ("r1", 4, True)]] * 2
     (chat_path, chat), (plain_path, plain) = asked
@@ -147,7 +148,7 @@ def test_a_server_is_asked_for_chats_and_plain_prompts(server):
 def test_a_server_that_fails_is_told_in_a_sentence(server):
     pytest.importorskip("openai", reason="openai comes with azr-lite[eval]")
     with pytest.raises(EvaluationError, match="did not answer"):
-        ServerGenerator(server[0], "broken").generate(PROMPTS[:1], max_tokens=3)
+        ServerGenerator(server[0], "broken").generate(PROMPTS[:1], Sampling(max_tokens=3))
 
 
 # ---------------------------------------------------------------- vLLM
@@ -169,7 +170,7 @@ def test_vllm_gets_token_ids_and_gives_back_limits(monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", stand_in)
     tokenizer = tiny_tokenizer()
     made = VllmGenerator("some/model", Codec(tokenizer, PLAIN, [0]), max_model_len=99)
-    found = made.generate(PROMPTS[:2], max_tokens=5, samples=2, stop=("</answer>",))
+    found = made.generate(PROMPTS[:2], Sampling(max_tokens=5, samples=2, stop=("</answer>",)))
     assert [[r.truncated for r in own] for own in found] == [[False, True]] * 2
     assert found[0][0].tokens == 3
     assert seen["options"] == {"model": "some/model", "max_model_len": 99}
@@ -233,7 +234,7 @@ def test_an_adapter_is_put_back_on_its_base(tmp_path):
     assert any("lora_A" in name for name, _ in tuned.policy.model.named_parameters())
     assert not any("lora_A" in name for name, _ in base.policy.model.named_parameters())
     plain = open_model(model, prompts="r1").generator
-    assert base.generate(PROMPTS, max_tokens=6) == plain.generate(PROMPTS, max_tokens=6)
+    assert base.generate(PROMPTS, Sampling(max_tokens=6)) == plain.generate(PROMPTS, Sampling(max_tokens=6))
 
 
 def test_the_same_questions_get_the_scores_of_training(run):

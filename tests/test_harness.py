@@ -7,7 +7,7 @@ import pytest
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.generators import ScriptedGenerator
 from azr_lite.evaluation.harness import choose, read_result, run_suite
-from azr_lite.evaluation.protocol import Mark, Prompt, Question
+from azr_lite.evaluation.protocol import Mark, Prompt, Question, Sampling
 from azr_lite.evaluation.scores import compare_paired, compare_pass_at_k, summarize
 from azr_lite.evaluation.sources import Data, read_data, shipped
 
@@ -50,11 +50,11 @@ class Counting(ScriptedGenerator):
         super().__init__(answer)
         self.asked, self.dies_at = [], dies_at
 
-    def generate(self, prompts, **how):
+    def generate(self, prompts, *how):
         if self.dies_at in [number(p) for p in prompts]:
             raise KeyboardInterrupt
         self.asked += [number(p) for p in prompts]
-        return super().generate(prompts, **how)
+        return super().generate(prompts, *how)
 
 
 def test_everything_that_a_result_must_carry(tmp_path):
@@ -183,7 +183,7 @@ def test_gain_is_split_into_form_and_reasoning(tmp_path):
 
 def test_stop_strings_and_limits_of_a_script():
     (cut,), (ended,) = ScriptedGenerator(lambda p, n: p.text).generate(
-        [Prompt("a b c d e f g"), Prompt("a b. c")], max_tokens=5, stop=(".",)
+        [Prompt("a b c d e f g"), Prompt("a b. c")], Sampling(max_tokens=5, stop=(".",))
     )
     assert (cut.text, cut.truncated, cut.tokens) == ("a b c d e", True, 5)
     assert (ended.text, ended.truncated) == ("a b.", False)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.protocol import Prompt, Reply
+from azr_lite.evaluation.protocol import Prompt, Reply, Sampling
 
 if TYPE_CHECKING:
     from azr_lite.codec import Codec
@@ -31,25 +31,15 @@ class ScriptedGenerator:
     def describe(self) -> dict[str, Any]:
         return {"model": self.name, "generation": "scripted"}
 
-    def generate(
-        self,
-        prompts: Sequence[Prompt],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        samples: int = 1,
-        stop: Sequence[str] = (),
-        seed: int = 0,
-        done: Callable[[int], None] = nobody,
-    ) -> list[list[Reply]]:
+    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = nobody) -> list[list[Reply]]:
         """A word counts as a token."""
         replies = []
         for prompt in prompts:
-            texts = [self.answer(prompt, number) for number in range(samples)]
-            cut = [" ".join(text.split(" ")[:max_tokens]) for text in texts]
+            texts = [self.answer(prompt, number) for number in range(how.samples)]
+            cut = [" ".join(text.split(" ")[: how.max_tokens]) for text in texts]
             pairs = zip(texts, cut, strict=True)
-            replies.append([Reply(prompt.text + prompt.prefill, until_stop(c, stop)[0], len(c.split(" ")), c != t) for t, c in pairs])
-            done(samples)
+            replies.append([Reply(prompt.text + prompt.prefill, until_stop(c, how.stop)[0], len(c.split(" ")), c != t) for t, c in pairs])
+            done(how.samples)
         return replies
 
 
@@ -69,25 +59,15 @@ class TransformersGenerator:
         kind = "nano sampler" if self.sampler else "transformers"
         return {"model": self.name, "generation": kind, "dtype": str(self.policy.compute).removeprefix("torch."), **versions}
 
-    def generate(
-        self,
-        prompts: Sequence[Prompt],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        samples: int = 1,
-        stop: Sequence[str] = (),
-        seed: int = 0,
-        done: Callable[[int], None] = nobody,
-    ) -> list[list[Reply]]:
+    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = nobody) -> list[list[Reply]]:
         import torch
 
-        rows = [self.codec.encode_parts(p.text, p.prefill, p.chat) for p in prompts for _ in range(samples)]
+        rows = [self.codec.encode_parts(p.text, p.prefill, p.chat) for p in prompts for _ in range(how.samples)]
         replies: list[Reply] = []
         while len(replies) < len(rows):
             part = rows[len(replies) : len(replies) + self.most]
             try:
-                found = self._sample(part, max_tokens, temperature, stop, seed + len(replies))
+                found = self._sample(part, how, how.seed + len(replies))
             except torch.OutOfMemoryError:
                 if len(part) == 1:
                     raise EvaluationError(
@@ -98,25 +78,25 @@ class TransformersGenerator:
                 continue
             replies += found
             done(len(found))
-        return [replies[i : i + samples] for i in range(0, len(replies), samples)]
+        return [replies[i : i + how.samples] for i in range(0, len(replies), how.samples)]
 
-    def _sample(self, rows: Sequence[tuple[str, list[int]]], most: int, temperature: float, stop: Sequence[str], seed: int) -> list[Reply]:
+    def _sample(self, rows: Sequence[tuple[str, list[int]]], how: Sampling, seed: int) -> list[Reply]:
         ids = [ids for _, ids in rows]
-        sampled = self._nano(ids, most, temperature, seed) if self.sampler else self._transformers(ids, most, temperature, stop, seed)
+        sampled = self._nano(ids, how, seed) if self.sampler else self._transformers(ids, how, seed)
         replies = []
         for (prompt, prompt_ids), out in zip(rows, sampled, strict=True):
             ended = out[-1] in self.codec.eos_ids
-            text, stopped = until_stop(self.codec.completion(prompt, prompt_ids, (out, None, False)).text, stop)
-            replies.append(Reply(prompt, text, len(out), not ended and not stopped and len(out) >= most))
+            text, stopped = until_stop(self.codec.completion(prompt, prompt_ids, (out, None, False)).text, how.stop)
+            replies.append(Reply(prompt, text, len(out), not ended and not stopped and len(out) >= how.max_tokens))
         return replies
 
-    def _nano(self, ids: list[list[int]], most: int, temperature: float, seed: int) -> list[list[int]]:
-        if temperature not in (0.0, 1.0):
+    def _nano(self, ids: list[list[int]], how: Sampling, seed: int) -> list[list[int]]:
+        if how.temperature not in (0.0, 1.0):
             raise EvaluationError("the nano sampler samples at temperature 1 or greedily; use --temperature 1 or 0")
-        self.sampler.max_reply_tokens = most
-        return [list(out) for out, _, _ in self.sampler(ids, greedy=temperature == 0.0, seed=seed)]
+        self.sampler.max_reply_tokens = how.max_tokens
+        return [list(out) for out, _, _ in self.sampler(ids, greedy=how.temperature == 0.0, seed=seed)]
 
-    def _transformers(self, ids: list[list[int]], most: int, temperature: float, stop: Sequence[str], seed: int) -> list[list[int]]:
+    def _transformers(self, ids: list[list[int]], how: Sampling, seed: int) -> list[list[int]]:
         import contextlib
 
         import torch
@@ -126,10 +106,10 @@ class TransformersGenerator:
         from azr_lite.sampling import sample_replies
 
         policy, tokenizer = self.policy, self.policy.tokenizer
-        how = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0} if temperature else {"do_sample": False}
+        drawn = {"do_sample": True, "temperature": how.temperature, "top_p": 1.0, "top_k": 0} if how.temperature else {"do_sample": False}
         pad = tokenizer.pad_token_id
-        config = GenerationConfig(max_new_tokens=most, eos_token_id=sorted(self.codec.eos_ids), pad_token_id=pad, **how)
-        options = {"stop_strings": list(stop), "tokenizer": tokenizer} if stop else {}
+        config = GenerationConfig(max_new_tokens=how.max_tokens, eos_token_id=sorted(self.codec.eos_ids), pad_token_id=pad, **drawn)
+        options = {"stop_strings": list(how.stop), "tokenizer": tokenizer} if how.stop else {}
         half = policy.compute != torch.float32
         cast = torch.autocast(policy.device.type, policy.compute) if half else contextlib.nullcontext()
         with seeded(seed, policy.device), cast:
@@ -156,7 +136,7 @@ class PolicyInTraining:
     def describe(self) -> dict[str, Any]:
         return {"model": self.name, "generation": "policy in training"}
 
-    def generate(self, prompts: Sequence[Prompt], *, done: Callable[[int], None] = nobody, **limits: Any) -> list[list[Reply]]:
+    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = nobody) -> list[list[Reply]]:
         found = self.sample([prompt.text + prompt.prefill for prompt in prompts])
         done(len(found))
         return [[Reply(c.prompt, c.text, len(c.ids), c.truncated)] for c in found]
@@ -176,23 +156,18 @@ class VllmGenerator:
     def describe(self) -> dict[str, Any]:
         return {"model": self.name, "generation": "vllm", "vllm": self.vllm.__version__}
 
-    def generate(
-        self,
-        prompts: Sequence[Prompt],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        samples: int = 1,
-        stop: Sequence[str] = (),
-        seed: int = 0,
-        done: Callable[[int], None] = nobody,
-    ) -> list[list[Reply]]:
+    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = nobody) -> list[list[Reply]]:
         encoded = [self.codec.encode_parts(p.text, p.prefill, p.chat) for p in prompts]
         params = self.vllm.SamplingParams(
-            n=samples, temperature=temperature, max_tokens=max_tokens, stop=list(stop), include_stop_str_in_output=True, seed=seed
+            n=how.samples,
+            temperature=how.temperature,
+            max_tokens=how.max_tokens,
+            stop=list(how.stop),
+            include_stop_str_in_output=True,
+            seed=how.seed,
         )
         found = self.llm.generate([{"prompt_token_ids": ids} for _, ids in encoded], params, use_tqdm=False)
-        done(len(prompts) * samples)
+        done(len(prompts) * how.samples)
         return [
             [Reply(text, out.text, len(out.token_ids), out.finish_reason == "length") for out in each.outputs]
             for (text, _), each in zip(encoded, found, strict=True)
@@ -214,19 +189,9 @@ class ServerGenerator:
     def describe(self) -> dict[str, Any]:
         return {"model": self.name, "generation": "server"}
 
-    def generate(
-        self,
-        prompts: Sequence[Prompt],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        samples: int = 1,
-        stop: Sequence[str] = (),
-        seed: int = 0,
-        done: Callable[[int], None] = nobody,
-    ) -> list[list[Reply]]:
-        limits = {"model": self.name, "max_tokens": max_tokens, "temperature": temperature, "n": samples, "seed": seed}
-        limits |= {"stop": list(stop) or None}
+    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = nobody) -> list[list[Reply]]:
+        limits = {"model": self.name, "max_tokens": how.max_tokens, "temperature": how.temperature, "n": how.samples, "seed": how.seed}
+        limits |= {"stop": list(how.stop) or None}
 
         def one(prompt: Prompt) -> list[Reply]:
             try:
@@ -236,7 +201,7 @@ class ServerGenerator:
                     f"the server at {self.url} did not answer ({str(error)[:200]}); start it, check --server and the model's name, and run this again: "
                     "what was answered is kept"
                 ) from error
-            done(samples)
+            done(how.samples)
             return replies
 
         with ThreadPoolExecutor(self.parallel) as pool:

@@ -23,7 +23,7 @@ from typing import Any
 from azr_lite.environment import describe_environment
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.kept import VERSION, Result, lines_of, read_result
-from azr_lite.evaluation.protocol import Generator, Question, Reply, Suite
+from azr_lite.evaluation.protocol import Generator, Question, Reply, Sampling, Suite
 from azr_lite.evaluation.scores import Item, summarize
 from azr_lite.rundir import write_json, write_text
 
@@ -33,14 +33,7 @@ Progress = Callable[[str, int, int], None]
 
 def answer(generator: Generator, suite: Suite, questions: Sequence[Question], done: Callable[[int], None] = lambda n: None) -> list[Item]:
     """Ask all questions at once and mark the replies; nothing is kept."""
-    replies = generator.generate(
-        [q.prompt for q in questions],
-        max_tokens=suite.max_tokens,
-        temperature=suite.temperature,
-        samples=suite.samples,
-        stop=suite.stop,
-        done=done,
-    )
+    replies = generator.generate([q.prompt for q in questions], _sampling(suite), done)
     return mark(suite, [(q, number, reply) for q, own in zip(questions, replies, strict=True) for number, reply in enumerate(own)])
 
 
@@ -155,15 +148,7 @@ def run_suite(
         replies = waiting.get(number, [q.id for q in own])
         if replies is None:
             began = time.perf_counter()
-            replies = generator.generate(
-                [q.prompt for q in own],
-                max_tokens=suite.max_tokens,
-                temperature=suite.temperature,
-                samples=suite.samples,
-                stop=suite.stop,
-                seed=_seed(seed, suite.name, number),
-                done=done,
-            )
+            replies = generator.generate([q.prompt for q in own], _sampling(suite, _seed(seed, suite.name, number)), done)
             waiting.put(number, [q.id for q in own], replies, time.perf_counter() - began)
         else:
             done(len(own) * suite.samples)
@@ -174,6 +159,10 @@ def run_suite(
     write_json(folder / f"{name}.json", record)  # last: it says that all is there
     waiting.remove()
     return Result(name, marked, record)
+
+
+def _sampling(suite: Suite, seed: int = 0) -> Sampling:
+    return Sampling(suite.max_tokens, suite.temperature, suite.samples, suite.stop, seed)
 
 
 def _difference(record: dict[str, Any], suite: Suite, asked: dict[str, Any]) -> str:

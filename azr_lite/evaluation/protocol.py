@@ -43,6 +43,18 @@ class Reply:
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How replies are made. `max_tokens`: of a reply. `temperature` 0: greedy. `samples`: replies to each prompt. `stop`: a reply ends
+    after the first of these. `seed`: stands for all randomness."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    samples: int = 1
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Question:
     """One item of a suite. `group`: what is scored together (``"deduction"``); `stratum`: a finer cut, or empty."""
 
@@ -104,16 +116,6 @@ class Generator(Protocol):
         """What is kept in every result: model, kind, number format, versions. The same model always gives the same."""
         ...
 
-    def generate(
-        self,
-        prompts: Sequence[Prompt],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        samples: int = 1,
-        stop: Sequence[str] = (),
-        seed: int = 0,
-        done: Callable[[int], None] = lambda count: None,
-    ) -> list[list[Reply]]:
-        """`samples` replies to each prompt. `done` is called with the number of replies made since its last call."""
+    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = lambda count: None) -> list[list[Reply]]:
+        """`how.samples` replies to each prompt. `done` is called with the number of replies made since its last call."""
         ...
