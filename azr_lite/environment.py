@@ -6,6 +6,7 @@ Not covered: the sandbox's layers (`sandbox/probe.py`), what would fit (`hardwar
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import platform
@@ -67,6 +68,7 @@ def _memory_gib() -> float | None:
         return None
 
 
+@functools.cache
 def _git_commit() -> str | None:
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:

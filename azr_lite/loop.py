@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from azr_lite.checkpoints import cut_by, last_whole_checkpoint
+from azr_lite.checkpoints import cut_by, last_whole_checkpoint, step_of
 from azr_lite.config import FREE, Config
 from azr_lite.environment import describe_environment, quiet_libraries
 from azr_lite.errors import ConfigError
 from azr_lite.evaluation.generators import PolicyInTraining
 from azr_lite.evaluation.harness import answer, record_of
-from azr_lite.evaluation.kept import lines_of, read_items
+from azr_lite.evaluation.kept import evaluated_step, lines_of, read_items
 from azr_lite.evaluation.reasoning import HELD_OUT_SEED, GameSuite, held_out_suite
 from azr_lite.evaluation.scores import Item, compare_paired, summarize
 from azr_lite.longrun import Watch, foreign_settings, refuse_foreign_copy, standing_run
@@ -191,7 +191,7 @@ class _Session:
     @property
     def done(self) -> int:
         """Self-play steps in the checkpoint this session starts from."""
-        return int(self.checkpoint.name.split("-")[1]) // self.config.updates_per_step if self.checkpoint else 0
+        return step_of(self.checkpoint) // self.config.updates_per_step if self.checkpoint else 0
 
     def _seed(self, trainer: SelfPlayTrainer) -> None:
         """Seed the buffers once; a resumed run has them in its checkpoint."""
@@ -289,7 +289,7 @@ class _Session:
         """[step, value] of what the end of a run shows: held-out accuracy, and over training length and success of replies."""
         held_out = []
         for path in (self.directory.path / "eval").glob("*.json"):
-            step = 0 if path.stem == "before" else int(path.stem.split("-")[1])
+            step = evaluated_step(path)
             if step <= self.config.steps:
                 held_out.append([step, json.loads(path.read_text(encoding="utf-8"))["scores"]["all"]["accuracy"]])
         curves: dict[str, list[list[float]]] = {"held-out accuracy": sorted(held_out)}

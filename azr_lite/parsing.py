@@ -89,11 +89,16 @@ def _tree(source: str) -> ast.Module | Rejection:
     if _nesting(source) > MAX_SOURCE_NESTING:
         return Rejection(Reason.SYNTAX_ERROR, "nested too deeply")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(source)
+        return quiet_parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
         return Rejection(Reason.SYNTAX_ERROR, _short(error))
+
+
+def quiet_parse(source: str, mode: str = "exec") -> Any:
+    """`ast.parse` without warnings about odd escapes in other people's programs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(source, mode=mode)
 
 
 def _unparse(tree: ast.Module, max_chars: int) -> str | Rejection:

@@ -19,6 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from azr_lite.checkpoints import step_of
 from azr_lite.errors import AzrError, ConfigError, TrainingError
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def peers(path: Path) -> Iterator[None]:
             raise
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher sends it to those left; this one ends by itself, and says why
-        saved = sorted((int(p.parent.name.split("-")[1]) for p in path.glob("checkpoint-*/whole.json")), reverse=True)
+        saved = sorted((step_of(p.parent) for p in path.glob("checkpoint-*/whole.json")), reverse=True)
         kept = f"nothing before checkpoint-{saved[0]} is lost" if saved else "it had saved nothing yet"
         raise TrainingError(f"another process of this run died (look above for its reason); {kept}: azr-lite resume {path}") from error
 

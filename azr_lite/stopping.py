@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from azr_lite.evaluation.kept import read_items
-from azr_lite.evaluation.scores import Item, compare_paired, score
+from azr_lite.evaluation.scores import Item, overall_gain, score
 
 LEVEL = 0.05
 """Significance of one evaluation's fall below the best."""
@@ -39,9 +39,9 @@ def standing(evaluations: Sequence[tuple[int, Sequence[Item]]]) -> Standing | No
     best_step, best = evaluations[0]
     below = 0
     for step, items in evaluations[1:]:
-        change = compare_paired(best, items)["all"]
-        below = below + 1 if change["gain"] < 0 and change["p"] < LEVEL else 0
-        if change["gain"] > 0:
+        gain, p = overall_gain(best, items)
+        below = below + 1 if gain < 0 and p < LEVEL else 0
+        if gain > 0:
             best_step, best = step, items
     step, items = evaluations[-1]
     return Standing(best_step, score(best).accuracy, below, step, score(items).accuracy)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from azr_lite.evaluation.scores import Item
+from azr_lite.evaluation.scores import Item, compare_paired, overall_gain
 from azr_lite.stopping import read_standing, standing
 
 
@@ -74,3 +74,15 @@ def test_the_files_say_it_all(run_dir):
     assert (now.best_step, now.below, now.step) == (10, 1, 20), "neither the evaluation of an interrupt at 13 nor the future at 30 counts"
     assert read_standing(run_dir, every=10, done=0).best_step == 0
     assert read_standing(run_dir, every=10, done=30).best_step == 30
+
+
+def test_the_rule_draws_no_bootstrap(monkeypatch):
+    """It looks at every evaluation so far after each one; intervals that nobody reads would cost more with every step."""
+    monkeypatch.setattr("azr_lite.evaluation.scores.bootstrap", lambda *_: pytest.fail("an interval was drawn"))
+    assert found(40, 60, 45, 40, 30).below == 3
+
+
+def test_the_rule_sees_the_gain_that_is_reported():
+    before, after = items({*range(40)}), items({*range(10, 60)})
+    told = compare_paired(before, after)["all"]
+    assert overall_gain(before, after) == (told["gain"], told["p"]) != (0.0, 1.0)

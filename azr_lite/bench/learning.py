@@ -23,6 +23,7 @@ import numpy as np
 
 from azr_lite.environment import describe_environment
 from azr_lite.errors import ConfigError
+from azr_lite.evaluation.kept import evaluated_step
 from azr_lite.presets import preset
 from azr_lite.rundir import RunDir, write_json
 
@@ -241,7 +242,7 @@ def accuracies(path: Path) -> dict[int, float]:
     """Held-out accuracy by step: the mean over task types of every evaluation the run kept."""
     found = {}
     for file in (path / "eval").glob("*.json"):
-        step = 0 if file.stem == "before" else int(file.stem.split("-")[1])
+        step = evaluated_step(file)
         scores = json.loads(file.read_text())["scores"]
         found[step] = float(np.mean([score["accuracy"] for name, score in scores.items() if "/" not in name and name != "all"]))
     return dict(sorted(found.items()))

@@ -54,13 +54,15 @@ class Evaluation:
     left_out: dict[str, str]
     base: Evaluation | None = None
 
+    def _pairs(self) -> list[tuple[str, Result, Result]]:
+        """(suite, the base's result, this model's) of the suites that both were asked."""
+        before = self.base.results if self.base else {}
+        return [(name, before[name], result) for name, result in self.results.items() if name in before]
+
     @property
     def comparison(self) -> dict[str, dict[str, dict[str, float]]]:
         """Suite to group to paired gain over `base` (see `scores.compare_paired`); empty without one."""
-        if self.base is None:
-            return {}
-        pairs = {name: (self.base.results[name], result) for name, result in self.results.items() if name in self.base.results}
-        return {name: compare_paired(before.items, after.items) for name, (before, after) in pairs.items()}
+        return {name: compare_paired(before.items, after.items) for name, before, after in self._pairs()}
 
     @property
     def as_in_paper(self) -> dict[str, float]:
@@ -76,10 +78,7 @@ class Evaluation:
     @property
     def pass_at_k(self) -> dict[str, list[dict[str, Any]]]:
         """Suite to the points of `scores.compare_pass_at_k`, where several replies to each question were made of both models."""
-        if self.base is None:
-            return {}
-        pairs = {name: (self.base.results[name], result) for name, result in self.results.items() if name in self.base.results}
-        return {name: points for name, (before, after) in pairs.items() if (points := compare_pass_at_k(before.items, after.items))}
+        return {name: points for name, before, after in self._pairs() if (points := compare_pass_at_k(before.items, after.items))}
 
 
 def evaluate(

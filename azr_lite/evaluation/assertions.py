@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from azr_lite.evaluation.protocol import Prompt
 from azr_lite.evaluation.protocol import Reply as Sampled
-from azr_lite.evaluation.reasoning import LABELS, GameSuite, cruxeval_suite, quiet_parse
+from azr_lite.evaluation.reasoning import LABELS, GameSuite, cruxeval_suite
 from azr_lite.evaluation.sources import Data
-from azr_lite.parsing import Reply
+from azr_lite.parsing import Reply, quiet_parse
 from azr_lite.prompts.base import Style
 from azr_lite.tasks.base import Answer
 from azr_lite.triplet import Reason, Rejection, Task
@@ -86,7 +86,7 @@ def read_assertion(line: str, game: str) -> str | None:
     if not line.startswith("assert "):
         return None
     try:
-        (statement,) = quiet_parse(line, "exec").body
+        (statement,) = quiet_parse(line).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     test = statement.test if isinstance(statement, ast.Assert) else None

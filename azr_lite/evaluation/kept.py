@@ -41,6 +41,11 @@ def read_items(path: Path) -> list[Item]:
     return [Item(**json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
+def evaluated_step(path: Path) -> int:
+    """The self-play step of an evaluation made in training: 0 of ``before``, N of ``step-N``. ValueError for another name."""
+    return 0 if path.stem == "before" else int(path.stem.removeprefix("step-"))
+
+
 def read_result(folder: Path, name: str) -> Result | None:
     """A finished evaluation, or None where there is none. EvaluationError for a damaged one."""
     path = folder / f"{name}.json"

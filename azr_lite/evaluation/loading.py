@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from azr_lite.checkpoints import is_whole, last_whole_checkpoint, step_of
 from azr_lite.config import Config
 from azr_lite.environment import quiet_libraries
 from azr_lite.errors import EvaluationError
@@ -103,8 +104,6 @@ def _open(config: Config, checkpoint: Path | None, named: str, folder: Path | No
 
 def _checkpoint(folder: Path, step: str, updates: int) -> Path | None:
     """The checkpoint meant; None: the model before training."""
-    from azr_lite.checkpoints import is_whole, last_whole_checkpoint
-
     if not step:
         found = last_whole_checkpoint(folder)
         if found is None:
@@ -119,4 +118,4 @@ def _checkpoint(folder: Path, step: str, updates: int) -> Path | None:
 
 
 def _step(checkpoint: Path, updates: int) -> int:
-    return int(checkpoint.name.split("-")[1]) // updates
+    return step_of(checkpoint) // updates

@@ -24,10 +24,8 @@ from typing import Any
 
 from azr_lite.evaluation.boxes import refusal, tidy
 
-_LANDLOCK_CREATE, _LANDLOCK_RESTRICT = 444, 446
 _READING = (1 << 2) | (1 << 3)
 """Landlock's rights to read files and list folders: those that importing the rest of sympy needs."""
-_FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 _NEW_USER_AND_NETWORK = 0x10000000 | 0x40000000
 _PLAIN_NUMBER = re.compile(r"[0-9]{1,400}(?:\.[0-9]{0,400})?|\.[0-9]{1,400}", re.ASCII)
 _MAKES_CODE = {"collections", "dataclasses", "functools", "typing", "enum", "sympy.polys.monomials"}
@@ -59,16 +57,7 @@ def confine(memory_mb: int) -> dict[str, str]:
         lockdown.check(lockdown.libc.unshare(_NEW_USER_AND_NETWORK))
 
     def no_writing() -> None:
-        import ctypes
-
-        abi = lockdown.check(lockdown.libc.syscall(_LANDLOCK_CREATE, None, 0, 1))
-        rights = ((1 << _FS_RIGHTS.get(abi, 16)) - 1) & ~_READING
-        handled = (ctypes.c_uint64 * 3)(rights, 3 if abi >= 4 else 0, 3 if abi >= 6 else 0)
-        ruleset = lockdown.check(lockdown.libc.syscall(_LANDLOCK_CREATE, handled, 8 if abi < 4 else 16 if abi < 6 else 24, 0))
-        try:
-            lockdown.check(lockdown.libc.syscall(_LANDLOCK_RESTRICT, ruleset, 0))
-        finally:
-            os.close(ruleset)
+        lockdown.landlock(kept=_READING)
 
     def memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))

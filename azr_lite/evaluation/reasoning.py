@@ -15,7 +15,6 @@ import dataclasses
 import hashlib
 import json
 import re
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.protocol import Mark, Prompt, Question
 from azr_lite.evaluation.protocol import Reply as Sampled
 from azr_lite.evaluation.sources import SHIPPED, Data, read_data, shipped
-from azr_lite.parsing import Reply, parse_arguments, parse_program, parse_reply
+from azr_lite.parsing import Reply, parse_arguments, parse_program, parse_reply, quiet_parse
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, Style
 from azr_lite.sandbox.literal import LiteralError, read_arguments, read_value
 from azr_lite.sandbox.wire import render
@@ -155,13 +154,6 @@ def candidates(text: str, label: str) -> list[str]:
         found += [re.sub(rf"^(?:the )?{label}(?: is)?\s*[:=]?\s*", "", line, flags=re.IGNORECASE).strip("`* ") for line in lines[-1:]]
         found = [_unwrapped(body) if label == "input" else body for body in found]
     return list(dict.fromkeys(found))
-
-
-def quiet_parse(text: str, mode: str) -> Any:
-    """`ast.parse` without warnings about odd escapes in other people's programs."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return ast.parse(text, mode=mode)
 
 
 def _unwrapped(text: str) -> str:
@@ -312,7 +304,7 @@ def _induction(row: dict[str, Any], rules: Rules, hint: bool) -> InductionTask |
 
 def sentence(program: str) -> str:
     """The task's first sentence, from the docstring of the module or of the first function."""
-    tree = quiet_parse(program, "exec")
+    tree = quiet_parse(program)
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     text = ast.get_docstring(tree) or next((doc for node in functions if (doc := ast.get_docstring(node))), "")
     text = re.split(r"\bassert\b|>>>|\. |\n\s*\n|For example", text)[0]

@@ -106,17 +106,13 @@ def compare_paired(before: Sequence[Item], after: Sequence[Item]) -> dict[str, d
     questions. `won`, `lost`, `p`: questions newly right, newly wrong, McNemar (of the first reply to each). `lenient_gain`: the same with form
     forgiven, so what was gained in reasoning; `form_gain`: the rest.
     """
-    was, now = _by_question(before, "right"), _by_question(after, "right")
-    if was.keys() != now.keys():
-        raise ValueError("the two evaluations are not of the same problems; compare runs with the same held-out set")
+    was, now = _same_questions(before, after)
     was_lenient, now_lenient = _by_question(before, "lenient"), _by_question(after, "lenient")
     result = {}
     for name in ("all", *dict.fromkeys(item.type for item in before)):
         keys = [key for key in was if name in ("all", key[0])]
-        change = np.array([_mean(now[key]) - _mean(was[key]) for key in keys])
+        change, won, lost = _change(was, now, keys)
         lenient = float(np.mean([_mean(now_lenient[key]) - _mean(was_lenient[key]) for key in keys]))
-        won = sum(now[key][0] and not was[key][0] for key in keys)
-        lost = sum(was[key][0] and not now[key][0] for key in keys)
         mean = float(change.mean())
         half = 1.959964 * math.sqrt(max(0.0, float((change**2).mean()) - mean * mean) / len(keys))
         drawn = bootstrap(change, np.random.default_rng(SEED))
@@ -135,6 +131,32 @@ def compare_paired(before: Sequence[Item], after: Sequence[Item]) -> dict[str, d
     return result
 
 
+def overall_gain(before: Sequence[Item], after: Sequence[Item]) -> tuple[float, float]:
+    """`gain` and `p` of `compare_paired` over all questions, without its intervals: what the stop rule asks again and again."""
+    was, now = _same_questions(before, after)
+    change, won, lost = _change(was, now, list(was))
+    return float(change.mean()), mcnemar(won, lost)
+
+
+Marks = dict[tuple[str, str], list[bool]]
+"""(Group, question) to the marks of its replies, in order of the samples."""
+
+
+def _same_questions(before: Sequence[Item], after: Sequence[Item]) -> tuple[Marks, Marks]:
+    was, now = _by_question(before, "right"), _by_question(after, "right")
+    if was.keys() != now.keys():
+        raise ValueError("the two evaluations are not of the same problems; compare runs with the same held-out set")
+    return was, now
+
+
+def _change(was: Marks, now: Marks, keys: Sequence[tuple[str, str]]) -> tuple[np.ndarray, int, int]:
+    """Per question the difference of the shares right, shape (questions,); and how many first replies became right, and wrong."""
+    change = np.array([_mean(now[key]) - _mean(was[key]) for key in keys])
+    won = sum(now[key][0] and not was[key][0] for key in keys)
+    lost = sum(was[key][0] and not now[key][0] for key in keys)
+    return change, won, lost
+
+
 def compare_pass_at_k(before: Sequence[Item], after: Sequence[Item]) -> list[dict[str, Any]]:
     """pass@k of both on the same questions and the paired gain, each with a bootstrap interval, for k = 1, 2, 4, … up to the replies
     that every question has; empty where that is one."""
@@ -149,9 +171,8 @@ def _powers(most: int) -> list[int]:
     return [2**i for i in range(most.bit_length())]
 
 
-def _by_question(items: Sequence[Item], what: str) -> dict[tuple[str, str], list[bool]]:
-    """Per (group, question) the replies' marks, in order of the samples."""
-    found: dict[tuple[str, str], list[bool]] = {}
+def _by_question(items: Sequence[Item], what: str) -> Marks:
+    found: Marks = {}
     for item in items:
         found.setdefault((item.type, item.id), []).append(getattr(item, what))
     return found

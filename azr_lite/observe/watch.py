@@ -24,6 +24,7 @@ from rich.live import Live
 from rich.text import Text
 
 from azr_lite.errors import RunDirectoryError
+from azr_lite.evaluation.kept import evaluated_step
 from azr_lite.metrics import STAGES, mean
 from azr_lite.observe.catalogue import metric_of
 from azr_lite.observe.log import Tail, open_run
@@ -101,7 +102,7 @@ class View:
         for path in (self.run.path / "eval").glob("*.json"):
             try:
                 accuracy = json.loads(path.read_text(encoding="utf-8"))["scores"]["all"]["accuracy"]
-                points.append((0 if path.stem == "before" else int(path.stem.split("-")[1]), accuracy))
+                points.append((evaluated_step(path), accuracy))
             except (ValueError, KeyError, IndexError, TypeError, OSError):
                 continue  # another suite's, or half-written
         if not points and (summary := self.run.summary()) is not None:
