@@ -45,7 +45,7 @@ class Reporter:
         of = lambda pattern: mean([metrics[key] for name in types if (key := pattern.format(name)) in metrics])  # noqa: E731
         done = step + 1
         pace = (time.perf_counter() - self.began) / max(1, done - self.first)
-        left = _clock(pace * (self.config.steps - done))
+        left = clock(pace * (self.config.steps - done))
         self.console.print(
             f"{done:5d}  {of('solve/{}/ok'):6.2f}  {of('propose/{}/reward'):7.2f}  {of('propose/{}/solve_rate'):8.2f}"
             f"  {of('propose/{}/ok'):5.2f}  {of('solve/{}/tokens'):9.1f}  {sum(timing[name] for name in STAGES):7.1f}  {left:>6}"
@@ -65,7 +65,7 @@ class Reporter:
                 self.console.print(f"{name:>18} {spark([value for _, value in points])}  {points[0][1]:.2f} → {points[-1][1]:.2f}")
         seconds = summary["seconds"]["this session"]
         end = "finished" if summary["finished"] else f"stopped; go on with: azr-lite resume {path}"
-        self.console.print(f"{summary['steps']} steps in {_clock(seconds)}, {end}. Everything is in {path}", soft_wrap=True)
+        self.console.print(f"{summary['steps']} steps in {clock(seconds)}, {end}. Everything is in {path}", soft_wrap=True)
 
 
 def gain_table(summary: dict[str, Any]) -> Table:
@@ -96,7 +96,8 @@ def spark(values: Sequence[float], width: int = 40) -> str:
     return "".join(BARS[round((len(BARS) - 1) * (value - low) / (high - low))] if high > low else BARS[0] for value in means)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """A duration for people: 2h05m, 3m07s, 12s."""
     minutes, rest = divmod(round(max(0.0, seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from azr_lite.evaluation.intervals import mcnemar, wilson
+from azr_lite.evaluation.intervals import Z95, mcnemar, wilson
 from azr_lite.evaluation.passk import bootstrap, curve, pass_at_k
+from azr_lite.metrics import mean
 
 SEED = 20_260_101
 """Of the bootstrap, so that a report says the same each time."""
@@ -112,21 +113,21 @@ def compare_paired(before: Sequence[Item], after: Sequence[Item]) -> dict[str, d
     for name in ("all", *dict.fromkeys(item.type for item in before)):
         keys = [key for key in was if name in ("all", key[0])]
         change, won, lost = _change(was, now, keys)
-        lenient = float(np.mean([_mean(now_lenient[key]) - _mean(was_lenient[key]) for key in keys]))
-        mean = float(change.mean())
-        half = 1.959964 * math.sqrt(max(0.0, float((change**2).mean()) - mean * mean) / len(keys))
+        lenient = float(np.mean([mean(now_lenient[key]) - mean(was_lenient[key]) for key in keys]))
+        gain = float(change.mean())
+        half = Z95 * math.sqrt(max(0.0, float((change**2).mean()) - gain * gain) / len(keys))
         drawn = bootstrap(change, np.random.default_rng(SEED))
         result[name] = {
-            "gain": mean,
-            "low": mean - half,
-            "high": mean + half,
+            "gain": gain,
+            "low": gain - half,
+            "high": gain + half,
             "boot_low": drawn.low,
             "boot_high": drawn.high,
             "won": won,
             "lost": lost,
             "p": mcnemar(won, lost),
             "lenient_gain": lenient,
-            "form_gain": mean - lenient,
+            "form_gain": gain - lenient,
         }
     return result
 
@@ -151,7 +152,7 @@ def _same_questions(before: Sequence[Item], after: Sequence[Item]) -> tuple[Mark
 
 def _change(was: Marks, now: Marks, keys: Sequence[tuple[str, str]]) -> tuple[np.ndarray, int, int]:
     """Per question the difference of the shares right, shape (questions,); and how many first replies became right, and wrong."""
-    change = np.array([_mean(now[key]) - _mean(was[key]) for key in keys])
+    change = np.array([mean(now[key]) - mean(was[key]) for key in keys])
     won = sum(now[key][0] and not was[key][0] for key in keys)
     lost = sum(was[key][0] and not now[key][0] for key in keys)
     return change, won, lost
@@ -176,7 +177,3 @@ def _by_question(items: Sequence[Item], what: str) -> Marks:
     for item in items:
         found.setdefault((item.type, item.id), []).append(getattr(item, what))
     return found
-
-
-def _mean(marks: Sequence[bool]) -> float:
-    return sum(marks) / len(marks)

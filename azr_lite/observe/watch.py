@@ -29,7 +29,7 @@ from azr_lite.metrics import STAGES, mean
 from azr_lite.observe.catalogue import metric_of
 from azr_lite.observe.log import Tail, open_run
 from azr_lite.observe.rollouts import printable
-from azr_lite.progress import spark
+from azr_lite.progress import clock, spark
 
 HISTORY = 4000
 """Points kept of each curve; older ones are thinned to every second."""
@@ -125,7 +125,7 @@ class View:
         if not self.last:
             return "starting"
         age = time.time() - self.metrics.path.stat().st_mtime if self.metrics.path.exists() else 0.0
-        return f"silent {_clock(age)}" if age > max(SILENT_S, 10 * mean(list(self.pace))) else "running"
+        return f"silent {clock(age)}" if age > max(SILENT_S, 10 * mean(list(self.pace))) else "running"
 
 
 def screen(view: View) -> Group:
@@ -155,7 +155,7 @@ def screen(view: View) -> Group:
 
 def _head(view: View) -> list[Text]:
     steps, done = view.config.steps, view.done
-    left = "" if view.ended or not view.pace else f" left {_clock(mean(list(view.pace)) * max(0, steps - done))}"
+    left = "" if view.ended or not view.pace else f" left {clock(mean(list(view.pace)) * max(0, steps - done))}"
     state, place = view.state, f"step {done}/{steps}  "
     width = 79 - len(place) - len(state) - len(left)
     name = printable(str(view.run.path)).replace("\n", " ")
@@ -225,12 +225,6 @@ def _findings(last: Mapping[str, float]) -> Text:
         return Text("  all numbers are in their healthy range; azr-lite show NAME explains one", "dim")
     named = ", ".join(f"{key} {value:.2g}" for key, value in rows[:2])
     return Text(f"  {len(rows)} to look at: {named}", "red")
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(max(0.0, seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
 
 
 def watch(path: str | Path, interval: float = 1.0, console: Console | None = None) -> int:
