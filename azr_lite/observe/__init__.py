@@ -1,12 +1,28 @@
 """Looking at a run: what its numbers mean, what it wrote, why it was paid. Reads a run directory; no training code imports it.
 
 `replay` makes a step again from the log, `rescore` pays a recorded run otherwise, `browse` shows its proposals in a notebook. On a
-terminal: `azr-lite show`, `replay`, `watch`, `report`.
+terminal: `azr-lite show`, `replay`, `watch`, `report`. Names load at first use: the style of figures needs no more than matplotlib.
 Not covered: training (`loop.py`), held-out scores (`evaluation/`).
 """
 
-from azr_lite.observe.replay import Difference, Replay, replay
-from azr_lite.observe.report import Browser, browse
-from azr_lite.observe.rescoring import StepComparison, rescore
+from typing import Any
 
-__all__ = ["Browser", "Difference", "Replay", "StepComparison", "browse", "replay", "rescore"]
+_LAZY = {
+    "Browser": "report",
+    "Difference": "replaying",
+    "Replay": "replaying",
+    "StepComparison": "rescoring",
+    "browse": "report",
+    "replay": "replaying",
+    "rescore": "rescoring",
+}
+__all__ = sorted(_LAZY)
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name at first use (PEP 562)."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'azr_lite.observe' has no attribute {name!r}; it offers {', '.join(__all__)}")
+    from importlib import import_module
+
+    return getattr(import_module(f"azr_lite.observe.{_LAZY[name]}"), name)

@@ -73,8 +73,8 @@ def replay(words: list[str]) -> int:
     if given.rescore:
         return _rescore(given.run, given.rescore, given.json)
     from azr_lite.observe.log import StepLog, open_run
-    from azr_lite.observe.replay import as_json, text_of
-    from azr_lite.observe.replay import replay as rebuild
+    from azr_lite.observe.replaying import as_json, text_of
+    from azr_lite.observe.replaying import replay as rebuild
 
     step = given.step if given.step is not None else StepLog(open_run(given.run), "rollouts.jsonl").last_step()
     if step is None:

@@ -1,0 +1,257 @@
+"""The notebooks' builder: pairs sources with what people open, executes, measures, writes headers.
+
+    python -m azr_lite.learn.notebooks [03 05 ...]     # what `make notebooks` runs
+
+Comes in: ``notebooks/NN_name.py`` (jupytext, percent format), the source people edit.  Goes out: ``NN_name.ipynb`` beside it with its outputs,
+and ``data_samples/benchmarks/notebooks.json`` with seconds and memory.
+Not covered: the course's table (`course.py`), grading (`grade.py`).
+
+A cell tagged `exercise` holds one stub and its check; `setup` cells are what exercises need; `long` cells cost more than seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from azr_lite.errors import AzrError
+from azr_lite.learn.checks import exercises
+from azr_lite.learn.course import BEGIN, COURSE, END, Lesson, header
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "notebooks"
+MEASURED = ROOT / "data_samples" / "benchmarks" / "notebooks.json"
+CELL_SECONDS = 1800
+PEAK = "from azr_lite.meter import peak_mib as _peak; print(_peak())"
+
+
+class NotebookError(AzrError):
+    """A notebook cannot be read, or failed when it was executed."""
+
+
+def sources() -> list[Path]:
+    """The sources of the course, in order, and of the index."""
+    return [FOLDER / f"{stem}.py" for stem in (*(lesson.stem for lesson in COURSE), "index") if (FOLDER / f"{stem}.py").exists()]
+
+
+def read(source: Path) -> Any:
+    """A source as a notebook without outputs; its cells' ids are the same each time."""
+    import jupytext
+
+    notebook = jupytext.read(source, fmt="py:percent")
+    for place, cell in enumerate(notebook.cells):
+        cell["id"] = f"{source.stem}-{place}"
+        cell.metadata = {name: value for name, value in cell.metadata.items() if name == "tags"}
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    return notebook
+
+
+def tags(cell: Any) -> list[str]:
+    return list(cell.metadata.get("tags", ()))
+
+
+def defined(cell: Any) -> list[str]:
+    """The exercises that a cell's top level defines or assigns."""
+    known, names = exercises(), []
+    try:
+        body = ast.parse(cell.source).body
+    except SyntaxError:
+        return []
+    for node in body:
+        names += _names(node)
+    return [name for name in dict.fromkeys(names) if name in known]
+
+
+def substituted(notebook: Any, answer: str) -> Any:
+    """A copy with every stub followed by an answer: `answer` is an expression in which NAME is the exercise's name in quotes."""
+    import copy
+
+    made = copy.deepcopy(notebook)
+    for cell in made.cells:
+        if cell.cell_type != "code" or "exercise" not in tags(cell):
+            continue
+        for name in defined(cell):
+            lines = cell.source.splitlines()
+            ends = [node.end_lineno for node in ast.parse(cell.source).body if name in _names(node)]
+            lines.insert(max(ends), f"{name} = " + answer.replace("NAME", repr(name)))
+            cell.source = "\n".join(lines)
+    return made
+
+
+def _names(node: ast.stmt) -> list[str]:
+    """The names a statement gives a value; none for ``f = check.use(f, ...)``, which is no answer."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    if not isinstance(node, ast.Assign) or (isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "check.use"):
+        return []
+    return [target.id for target in node.targets if isinstance(target, ast.Name)]
+
+
+def with_key(notebook: Any) -> Any:
+    """With the package's own answers."""
+    return substituted(notebook, "__import__('azr_lite.learn.checks', fromlist=['x']).exercise_of(NAME).key")
+
+
+def with_mistake(notebook: Any, number: int) -> Any:
+    """With the number-th mistake of each exercise (counted round); only the cells that exercises need."""
+    module = "__import__('azr_lite.learn.checks', fromlist=['x'])"
+    made = substituted(notebook, f"(lambda m: m[{number} % len(m)].wrong)({module}.exercise_of(NAME).mistakes)")
+    made.cells = [cell for cell in made.cells if cell.cell_type == "code" and {"setup", "parameters", "exercise"} & set(tags(cell))]
+    return made
+
+
+def execute(notebook: Any, profile: str, folder: Path | None = None, go_on: bool = False, seconds: int = CELL_SECONDS) -> Any:
+    """Run all cells in a fresh kernel, as nobody watches: no sliders, this profile, this checkout. Returns the same notebook with outputs.
+
+    `folder`: where it runs (a temporary one otherwise). `go_on`: keep errors as outputs. NotebookError names the cell that failed.
+    """
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    surroundings = {
+        **os.environ,
+        "AZR_LITE_PROFILE": profile,
+        "AZR_LITE_STATIC": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", "")))),
+        "COLUMNS": "100",
+    }
+    with tempfile.TemporaryDirectory(prefix="azr-lite-notebook-") as spare:
+        client = NotebookClient(
+            notebook,
+            timeout=seconds,
+            interrupt_on_timeout=go_on,
+            kernel_name="python3",
+            allow_errors=go_on,
+            record_timing=False,
+            store_widget_state=False,
+            resources={"metadata": {"path": str(folder or spare)}},
+        )
+        client.create_kernel_manager()
+        client.km.transport, client.km.ip = "ipc", f"{spare}/kernel"  # sockets in a folder of this user, no open ports
+        try:
+            client.execute(env=surroundings)
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+            raise NotebookError(f"a notebook stopped: {error}") from error
+    notebook.metadata.pop("widgets", None)
+    return notebook
+
+
+def printed(cell: Any) -> str:
+    """What a cell printed or showed as text, with single spaces."""
+    texts = [out.get("text") or out.get("data", {}).get("text/plain", "") for out in cell.get("outputs", ())]
+    return " ".join("".join(texts).split())
+
+
+# ---------------------------------------------------------------- headers
+
+
+def words(notebook: Any) -> int:
+    """Words of prose, the header not counted."""
+    prose = " ".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown" and BEGIN not in cell.source)
+    return len(re.findall(r"\w+", re.sub(r"\(https?://\S+\)", "", prose)))
+
+
+def with_header(lesson: Lesson, text: str, notebook: Any, measured: dict[str, Any]) -> str:
+    """A source's text with its header made anew. NotebookError where the marks are missing."""
+    own = [one for one in exercises().values() if one.notebook == lesson.number]
+    made = header(lesson, words(notebook), len(own), sum(one.points for one in own), measured)
+    block = "\n".join(f"# {line}".rstrip() for line in made.splitlines())
+    pattern = re.compile(re.escape(f"# {BEGIN}") + ".*?" + re.escape(f"# {END}"), re.DOTALL)
+    if not pattern.search(text):
+        raise NotebookError(f"{lesson.stem}.py has no header marks; its first cell must hold {BEGIN} and {END}")
+    return pattern.sub(lambda _: block, text, count=1)
+
+
+def measurements() -> dict[str, Any]:
+    """The measured table, by lesson number; empty before the first `make notebooks`."""
+    return json.loads(MEASURED.read_text(encoding="utf-8"))["notebooks"] if MEASURED.exists() else {}
+
+
+def write_headers(numbers: Sequence[str] = ()) -> None:
+    """Headers of the sources from the measured table."""
+    from azr_lite.rundir import write_text
+
+    table = measurements()
+    for lesson in COURSE:
+        source = FOLDER / f"{lesson.stem}.py"
+        if source.exists() and (not numbers or lesson.number in numbers):
+            text = source.read_text(encoding="utf-8")
+            made = with_header(lesson, text, read(source), table.get(lesson.number, {}))
+            if made != text:
+                write_text(source, made)
+
+
+# ---------------------------------------------------------------- make notebooks
+
+
+def make(numbers: Sequence[str], profile: str) -> None:
+    """Execute, measure, write header and outputs, one notebook after the other."""
+    import nbformat
+
+    from azr_lite.environment import describe_environment
+    from azr_lite.rundir import write_json, write_text
+
+    table = measurements()
+    wanted = [source for source in sources() if not numbers or source.stem[:2] in numbers or source.stem in numbers]
+    for place, source in enumerate(wanted):
+        print(f"{place + 1}/{len(wanted)} {source.stem} ...", end=" ", flush=True)
+        notebook = read(source)
+        notebook.cells.append(nbformat.v4.new_code_cell(PEAK))
+        began = time.monotonic()
+        execute(notebook, profile)
+        seconds = time.monotonic() - began
+        peak = float(printed(notebook.cells.pop()))
+        print(f"{seconds:.0f} s, {peak:.0f} MiB", flush=True)
+        if source.stem != "index":
+            here = describe_environment()
+            named = ("azr-lite", "numpy", *(("torch", "transformers", "trl") if lesson_torch(source) else ()))
+            versions = ", ".join(f"{name} {here['versions'][name]}" for name in named if name in here["versions"])
+            old = table.get(source.stem[:2], {})
+            table[source.stem[:2]] = {
+                "seconds": round(seconds, 1),
+                "memory_mib": round(peak),
+                "cores": here["cores"],
+                "gpu": old.get("gpu", ""),
+                "versions": f"Python {here['python']}, {versions}",
+                "date": here["date"],
+                "profile": profile,
+            }
+            write_json(MEASURED, {"what": "python -m azr_lite.learn.notebooks", "notebooks": dict(sorted(table.items()))})
+            write_headers([source.stem[:2]])
+        fresh = read(source)
+        for cell, run in zip(fresh.cells, notebook.cells, strict=True):
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = run.outputs, run.execution_count
+        write_text(source.with_suffix(".ipynb"), nbformat.writes(fresh) + "\n")
+
+
+def lesson_torch(source: Path) -> bool:
+    return any(lesson.stem == source.stem and lesson.torch for lesson in COURSE)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m azr_lite.learn.notebooks", description="Execute the course and write its outputs.")
+    parser.add_argument("numbers", nargs="*", help="such as 03; all where none is named")
+    parser.add_argument("--profile", default="cpu", choices=("ci", "cpu", "gpu"))
+    parser.add_argument("--headers", action="store_true", help="only make the headers anew; run nothing")
+    given = parser.parse_args()
+    if given.headers:
+        write_headers(given.numbers)
+    else:
+        make(given.numbers, given.profile)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Every notebook of the course, executed: as it is, with the package's answers in the stubs, and with each known mistake."""
+
+import pytest
+
+from azr_lite.learn.checks import exercises
+from azr_lite.learn.course import COURSE
+from azr_lite.learn.notebooks import FOLDER, execute, printed, read, tags, with_key, with_mistake
+
+pytest.importorskip("nbclient", reason="notebooks need the [notebooks] extra")
+LESSONS = pytest.mark.parametrize("lesson", COURSE, ids=lambda lesson: lesson.number)
+
+
+def own(lesson):
+    return {name: one for name, one in exercises().items() if one.notebook == lesson.number}
+
+
+def said(notebook):
+    return " ".join(printed(cell) for cell in notebook.cells if cell.cell_type == "code" and "exercise" in tags(cell))
+
+
+@LESSONS
+def test_it_runs_to_its_end_with_nothing_solved(lesson):
+    text = said(execute(read(FOLDER / f"{lesson.stem}.py"), "ci", seconds=300))
+    for name in own(lesson):
+        assert f"○ {name}: not started" in text
+
+
+@LESSONS
+def test_it_runs_with_the_packages_own_answers(lesson):
+    text = said(execute(with_key(read(FOLDER / f"{lesson.stem}.py")), "ci", seconds=300))
+    for name in own(lesson):
+        assert f"✓ {name}: right" in text
+
+
+@LESSONS
+def test_each_known_mistake_is_named_in_the_notebook(lesson):
+    exercises_here = own(lesson)
+    for number in range(max(len(one.mistakes) for one in exercises_here.values())):
+        text = said(execute(with_mistake(read(FOLDER / f"{lesson.stem}.py"), number), "ci", seconds=300))
+        for name, one in exercises_here.items():
+            says = " ".join(one.mistakes[number % len(one.mistakes)].says.split())
+            assert f"✗ {name}: wrong because {says}" in text

@@ -1,0 +1,89 @@
+"""The course as files: pairs, headers, stubs, sizes, links. Nothing is executed here."""
+
+import json
+import re
+
+import nbformat
+import pytest
+
+from azr_lite.learn.checks import exercises
+from azr_lite.learn.course import COURSE, install_cell
+from azr_lite.learn.notebooks import FOLDER, defined, measurements, read, tags, with_header
+
+LESSONS = pytest.mark.parametrize("lesson", COURSE, ids=lambda lesson: lesson.number)
+OPENED = pytest.mark.parametrize("stem", [*(lesson.stem for lesson in COURSE), "index"])
+
+
+def anchors(text):
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+
+
+@OPENED
+def test_what_people_open_is_what_people_edit(stem):
+    source, opened = read(FOLDER / f"{stem}.py"), nbformat.read(FOLDER / f"{stem}.ipynb", as_version=4)
+    assert [(c.cell_type, c.source, c.id, tags(c)) for c in opened.cells] == [(c.cell_type, c.source, c.id, tags(c)) for c in source.cells]
+
+
+@OPENED
+def test_outputs_are_stored_small_and_clean(stem):
+    text = (FOLDER / f"{stem}.ipynb").read_text(encoding="utf-8")
+    assert len(text.encode()) <= 400_000
+    opened = json.loads(text)
+    assert "widgets" not in opened["metadata"]
+    code = [cell for cell in opened["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["execution_count"] for cell in code if "".join(cell["source"]).strip())
+    outputs = [out for cell in code for out in cell["outputs"]]
+    assert not [out for out in outputs if out["output_type"] == "error"]
+    shown = json.dumps([{k: v for k, v in out.get("data", {}).items() if k != "image/png"} or out.get("text", "") for out in outputs])
+    assert not re.search(r"(?<![\w.])/(tmp|root|work|home|Users)/", shown)
+    assert "Traceback (most recent call last)" not in shown
+    assert "widget-view" not in shown
+    assert "IProgress" not in shown
+    for out in outputs:
+        if "image/png" in out.get("data", {}):
+            assert len(out["metadata"]["image/png"]["alt"]) > 20
+
+
+@LESSONS
+def test_the_first_cells_are_the_agreed_ones(lesson):
+    source = FOLDER / f"{lesson.stem}.py"
+    text = source.read_text(encoding="utf-8")
+    notebook = read(source)
+    assert with_header(lesson, text, notebook, measurements().get(lesson.number, {})) == text
+    assert lesson.number in measurements()
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert code[0].source == install_cell(lesson)
+    assert tags(code[0]) == ["setup"]
+    (parameters,) = [cell for cell in code if "parameters" in tags(cell)]
+    assert re.findall(r"^(\w+) = ", parameters.source, re.MULTILINE) == ["PROFILE", "SEED", "STEPS"]
+    assert 'PROFILE = "auto"' in parameters.source
+
+
+@LESSONS
+def test_every_exercise_has_its_stub_and_its_check(lesson):
+    notebook = read(FOLDER / f"{lesson.stem}.py")
+    cells = {name: cell for cell in notebook.cells if cell.cell_type == "code" and "exercise" in tags(cell) for name in defined(cell)}
+    assert cells.keys() == {name for name, one in exercises().items() if one.notebook == lesson.number}
+    for name, cell in cells.items():
+        assert f"check.{name}({name})" in cell.source
+        assert "..." in cell.source
+
+
+@LESSONS
+def test_links_and_words_lead_somewhere(lesson):
+    prose = "\n".join(cell.source for cell in read(FOLDER / f"{lesson.stem}.py").cells if cell.cell_type == "markdown")
+    glossary = anchors((FOLDER / "glossary.md").read_text(encoding="utf-8"))
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", prose) if not link.startswith("http")]
+    for link in links:
+        path, _, anchor = link.partition("#")
+        assert not path or (FOLDER / path).exists(), link
+        if path == "glossary.md" and anchor:
+            assert anchor in glossary, link
+    assert sum("glossary.md#" in link for link in links) >= 3
+
+
+@LESSONS
+def test_figures_say_what_should_be_seen(lesson):
+    text = (FOLDER / f"{lesson.stem}.py").read_text(encoding="utf-8")
+    assert text.count("**What you should see") >= 1
+    assert text.count("**If you see something else") >= 1
