@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 01.
 #
-# **Budget:** 1 minutes to read (13 words); 2 exercises, 3 points; 3 seconds and 102 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 1 minute to read (13 words); 2 exercises, 3 points; 3 seconds and 102 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-21.
 #

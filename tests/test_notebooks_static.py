@@ -49,7 +49,7 @@ def test_the_first_cells_are_the_agreed_ones(lesson):
     source = FOLDER / f"{lesson.stem}.py"
     text = source.read_text(encoding="utf-8")
     notebook = read(source)
-    assert with_header(lesson, text, notebook, measurements().get(lesson.number, {})) == text
+    assert with_header(lesson.stem, text, measurements()) == text
     assert lesson.number in measurements()
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert code[0].source == install_cell(lesson)
@@ -87,3 +87,10 @@ def test_figures_say_what_should_be_seen(lesson):
     text = (FOLDER / f"{lesson.stem}.py").read_text(encoding="utf-8")
     assert text.count("**What you should see") >= 1
     assert text.count("**If you see something else") >= 1
+
+
+def test_the_index_names_every_notebook():
+    text = (FOLDER / "index.py").read_text(encoding="utf-8")
+    assert with_header("index", text, measurements()) == text
+    for lesson in COURSE:
+        assert f"({lesson.stem}.ipynb)" in text

@@ -176,3 +176,16 @@ def budget(words: int, exercises: int, points: int, measured: Mapping[str, Any])
     time = f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.1f} minutes"
     gpu = measured.get("gpu") or "not measured"
     return f"{reading}; {work}; {time} and {measured['memory_mib']:,.0f} MiB on {measured['cores']} CPU cores; on a GPU: {gpu}."
+
+
+def index_table(measured: Mapping[str, Mapping[str, Any]], exercises: Mapping[str, tuple[int, int]]) -> str:
+    """The course as a table, markdown. `exercises`: their number and points by lesson."""
+    lines = [BEGIN, "| | notebook | you will be able to | exercises (points) | 2 CPU cores | needs |", "|---|---|---|---|---|---|"]
+    for lesson in COURSE:
+        found = measured.get(lesson.number)
+        time = f"{found['seconds']:.0f} s, {found['memory_mib']:,.0f} MiB" if found else "not measured"
+        count, points = exercises.get(lesson.number, (0, 0))
+        needs = "torch" if lesson.torch else "numpy, matplotlib"
+        able = "; ".join(lesson.able)
+        lines.append(f"| {lesson.number} | [{lesson.title}]({lesson.stem}.ipynb) | {able} | {count} ({points}) | {time} | {needs} |")
+    return "\n".join([*lines, END])

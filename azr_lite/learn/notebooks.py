@@ -18,13 +18,13 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from azr_lite.errors import AzrError
 from azr_lite.learn.checks import exercises
-from azr_lite.learn.course import BEGIN, COURSE, END, Lesson, header
+from azr_lite.learn.course import BEGIN, COURSE, END, header, index_table, lesson_of
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "notebooks"
@@ -163,14 +163,19 @@ def words(notebook: Any) -> int:
     return len(re.findall(r"\w+", re.sub(r"\(https?://\S+\)", "", prose)))
 
 
-def with_header(lesson: Lesson, text: str, notebook: Any, measured: dict[str, Any]) -> str:
-    """A source's text with its header made anew. NotebookError where the marks are missing."""
-    own = [one for one in exercises().values() if one.notebook == lesson.number]
-    made = header(lesson, words(notebook), len(own), sum(one.points for one in own), measured)
+def with_header(stem: str, text: str, measured: Mapping[str, Any]) -> str:
+    """A source's text with its header, or the index's table, made anew from the measured table. NotebookError where the marks are missing."""
+    work = {lesson.number: [one.points for one in exercises().values() if one.notebook == lesson.number] for lesson in COURSE}
+    if stem == "index":
+        made = index_table(measured, {number: (len(points), sum(points)) for number, points in work.items()})
+    else:
+        lesson = lesson_of(stem[:2])
+        own = work[lesson.number]
+        made = header(lesson, words(read(FOLDER / f"{stem}.py")), len(own), sum(own), measured.get(lesson.number, {}))
     block = "\n".join(f"# {line}".rstrip() for line in made.splitlines())
     pattern = re.compile(re.escape(f"# {BEGIN}") + ".*?" + re.escape(f"# {END}"), re.DOTALL)
     if not pattern.search(text):
-        raise NotebookError(f"{lesson.stem}.py has no header marks; its first cell must hold {BEGIN} and {END}")
+        raise NotebookError(f"{stem}.py has no header marks; its first cell must hold {BEGIN} and {END}")
     return pattern.sub(lambda _: block, text, count=1)
 
 
@@ -179,18 +184,16 @@ def measurements() -> dict[str, Any]:
     return json.loads(MEASURED.read_text(encoding="utf-8"))["notebooks"] if MEASURED.exists() else {}
 
 
-def write_headers(numbers: Sequence[str] = ()) -> None:
-    """Headers of the sources from the measured table."""
+def write_headers() -> None:
+    """Headers of all sources, and the index's table, from the measured table."""
     from azr_lite.rundir import write_text
 
     table = measurements()
-    for lesson in COURSE:
-        source = FOLDER / f"{lesson.stem}.py"
-        if source.exists() and (not numbers or lesson.number in numbers):
-            text = source.read_text(encoding="utf-8")
-            made = with_header(lesson, text, read(source), table.get(lesson.number, {}))
-            if made != text:
-                write_text(source, made)
+    for source in sources():
+        text = source.read_text(encoding="utf-8")
+        made = with_header(source.stem, text, table)
+        if made != text:
+            write_text(source, made)
 
 
 # ---------------------------------------------------------------- make notebooks
@@ -229,7 +232,7 @@ def make(numbers: Sequence[str], profile: str) -> None:
                 "profile": profile,
             }
             write_json(MEASURED, {"what": "python -m azr_lite.learn.notebooks", "notebooks": dict(sorted(table.items()))})
-            write_headers([source.stem[:2]])
+        write_headers()
         fresh = read(source)
         for cell, run in zip(fresh.cells, notebook.cells, strict=True):
             if cell.cell_type == "code":
@@ -248,7 +251,7 @@ def main() -> None:
     parser.add_argument("--headers", action="store_true", help="only make the headers anew; run nothing")
     given = parser.parse_args()
     if given.headers:
-        write_headers(given.numbers)
+        write_headers()
     else:
         make(given.numbers, given.profile)
 

@@ -1,0 +1,60 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Absolute Zero, from nothing to your own run
+#
+# A language model invents its own tasks, a Python executor checks them, the same model solves them, and learns from both. These ten notebooks
+# build that, piece by piece, and let you watch it learn on a laptop. Everything you write is checked on the spot, by checks that know the usual mistakes;
+# every notebook runs from top to bottom with nothing solved, so you can read first and work later.
+
+# %% [markdown]
+# <!-- header: made by make notebooks -->
+# | | notebook | you will be able to | exercises (points) | 2 CPU cores | needs |
+# |---|---|---|---|---|---|
+# | 00 | [Absolute Zero in ten minutes](00_ten_minutes.ipynb) | say what *propose*, *solve* and *verify* mean; run one whole self-play step; tell what your machine can run | 0 (0) | not measured | numpy, matplotlib |
+# | 01 | [Task triplets: one program, three games](01_triplets.ipynb) | build deduction, abduction and induction from a triplet; judge answers by value; keep a buffer | 0 (0) | not measured | numpy, matplotlib |
+# | 02 | [The executor: code you do not trust](02_executor.ipynb) | run hostile programs under limits; prove that a program is deterministic; say what the sandbox does not stop | 0 (0) | not measured | numpy, matplotlib |
+# | 03 | [Rewards: who is a good teacher?](03_rewards.ipynb) | compute learnability; add the format ladder; foresee reward hacks | 2 (3) | 3 s, 102 MiB | numpy, matplotlib |
+# | 04 | [TRR++: six baselines instead of one](04_trr.ipynb) | derive TRR++; compare it with a global baseline, GRPO, RLOO, REINFORCE++ and Dr. GRPO on the same rollouts; explain token against sequence whitening | 0 (0) | not measured | numpy, matplotlib |
+# | 05 | [Watch it learn on your laptop](05_learn.ipynb) | run self-play with the embedded model; read all curves; stop and resume a run; ablate one piece | 0 (0) | not measured | torch |
+# | 06 | [LoRA self-play on one GPU](06_lora.ipynb) | plan memory; launch, watch, stop and resume a real run; publish an adapter | 0 (0) | not measured | torch |
+# | 07 | [Reading a run](07_reading_a_run.ipynb) | diagnose collapse, hacking and plateaus; compare base and trained models with intervals; find the paper's findings in your own run | 0 (0) | not measured | numpy, matplotlib |
+# | 08 | [Scaling to 3B–14B full fine-tuning](08_scaling.ipynb) | do the memory arithmetic; choose between LoRA, 8-bit Adam, FSDP, ZeRO and vLLM; go headless on many GPUs | 0 (0) | not measured | numpy, matplotlib |
+# | 09 | [Make it yours](09_make_it_yours.ipynb) | add a task type in under 60 lines; test it; report it | 0 (0) | not measured | numpy, matplotlib |
+# <!-- /header -->
+
+# %% [markdown]
+# ## Which way through
+#
+# | you have | do |
+# |---|---|
+# | ten minutes | [00](00_ten_minutes.ipynb) |
+# | an evening | 00, [01](01_triplets.ipynb), [03](03_rewards.ipynb), then watch [05](05_learn.ipynb) run |
+# | a weekend | 00 to 05 with all exercises, then [07](07_reading_a_run.ipynb) |
+# | a GPU | the same, then [06](06_lora.ipynb) and [08](08_scaling.ipynb) |
+# | an idea of your own | 01 to 03, then [09](09_make_it_yours.ipynb) |
+# | a class | [teaching/](teaching/README.md): pacing for three times 90 minutes and for one day, common confusions, questions, marking |
+#
+# Words are explained in the [glossary](glossary.md). To see what is there to do, and what it is worth:
+
+# %%
+# Once on Colab or Kaggle; does nothing where azr_lite is there.
+import importlib.util, pathlib, subprocess, sys
+if importlib.util.find_spec("azr_lite") is None:
+    trees = [p for p in (pathlib.Path.cwd(), *pathlib.Path.cwd().parents) if (p / "azr_lite" / "__init__.py").exists()]
+    if trees:
+        sys.path.insert(0, str(trees[0]))
+    else:
+        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "azr-lite[notebooks]"], check=True)
+
+from azr_lite.learn import check
+
+check.list()
