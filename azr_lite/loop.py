@@ -27,7 +27,7 @@ from azr_lite.evaluation.reasoning import HELD_OUT_SEED, GameSuite, held_out_sui
 from azr_lite.evaluation.scores import Item, compare_paired, summarize
 from azr_lite.longrun import Watch, foreign_settings, refuse_foreign_copy, standing_run
 from azr_lite.meter import Meter
-from azr_lite.metrics import STAGES, mean
+from azr_lite.metrics import STAGES, across, mean
 from azr_lite.presets import preset
 from azr_lite.processes import by_main, check_processes, is_main, join, leave, peers, sharding, workers, world
 from azr_lite.progress import Reporter
@@ -294,10 +294,7 @@ class _Session:
                 held_out.append([step, json.loads(path.read_text(encoding="utf-8"))["scores"]["all"]["accuracy"]])
         curves: dict[str, list[list[float]]] = {"held-out accuracy": sorted(held_out)}
         for name, (start, end) in CURVES.items():
-            curves[name] = [
-                [line["step"] + 1, mean([value for key, value in line.items() if key.startswith(start) and key.endswith(end)])]
-                for line in self.directory.metrics()
-            ]
+            curves[name] = [[line["step"] + 1, mean(across(line, start, end))] for line in self.directory.metrics()]
         return curves
 
     @contextmanager

@@ -26,6 +26,11 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
+def across(line: Mapping[str, float], start: str, end: str) -> list[float]:
+    """A step's number of one name for all its (role, type) groups: ``across(line, "solve/", "/ok")``. Reasons that share the name are no such number."""
+    return [value for key, value in line.items() if key.startswith(start) and key.endswith(end) and key.count("/") == 2]
+
+
 def spread(values: Sequence[float]) -> float:
     """Population standard deviation; 0.0 of nothing."""
     middle = mean(values)

@@ -12,10 +12,13 @@ import pytest
 from azr_lite.cli import main
 from azr_lite.config import Config
 from azr_lite.controls import CONTROLS
+from azr_lite.errors import RunDirectoryError
 from azr_lite.learn.bugs import BUGS
 from azr_lite.learn.diagnoses import EXPECTED, table
 from azr_lite.observe.doctor import CHECKS, diagnose, examine
+from azr_lite.observe.rerun import rerun
 from azr_lite.observe.symptoms import Pay, Push, RunSummary
+from azr_lite.sandbox import Executor
 
 RUNS = Path(__file__).parents[1] / "data_samples" / "runs"
 
@@ -40,6 +43,46 @@ def test_kept_runs_get_their_names(path):
 
 
 STEPS = 20
+
+
+def test_counts_of_reasons_are_no_shares(tmp_path):
+    """A single reply rejected as truncated is logged as a count of 1; it was once averaged with the shares of cut replies."""
+    run = tmp_path / "run"
+    shutil.copytree(RUNS / "bugs" / "healthy", run)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines[-1] |= {"solve/induction/reason/truncated": 2.0, "propose/deduction/reason/truncated": 1.0}
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert examine(run)[1] == []
+
+
+def test_accepted_programs_run_again_show_what_numbers_do_not(tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(RUNS / "bugs" / "healthy", run)
+    task = {"type": "deduction", "input": "'ab'", "id": "x"}
+    line = {"step": 0, "type": "deduction", "ok": True, "reason": "", "text": "", "parents": [], "answers": []}
+    kinds = {
+        "sound": ("def f(x):\n    return x + x", "'abab'"),
+        "leak": ("def f(x):\n    return hash(x) % 1000003", "7"),
+        "changed": ("def f(x):\n    return x", "'ba'"),
+    }
+
+    def write(*names):
+        rows = [{**line, "task": {**task, "id": name, "program": kinds[name][0], "output": kinds[name][1]}} for name in names]
+        rows.append({**line, "ok": False, "task": None})
+        (run / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    with Executor(workers=1, allow_weak=True) as executor:
+        write("sound", "sound")
+        assert rerun(run, 10, executor) == []
+        write("sound", "leak", "changed")
+        leak, sick = rerun(run, 10, executor)
+    assert (leak.name, leak.evidence.split(" (")[0]) == ("non-determinism leak", "1 of 3 accepted programs run again: leak")
+    assert (sick.name, sick.evidence) == ("executor sickness", "1 of 3 accepted programs run again: changed (another output)")
+    assert main(["doctor", str(run), "--rerun", "10"]) == 1
+    assert "non-determinism leak" in capsys.readouterr().out
+    (run / "tasks.jsonl").write_text(json.dumps({**line, "task": {"program": "def f(x): return x"}}) + "\n")
+    with pytest.raises(RunDirectoryError, match="not in this azr_lite's form"):
+        rerun(run, 10)
 
 
 def healthy(**changes):

@@ -16,6 +16,7 @@ import numpy as np
 
 from azr_lite.bench.learning import accuracies, training_seconds
 from azr_lite.errors import ConfigError
+from azr_lite.metrics import across
 from azr_lite.nano.language import skeleton
 
 COLOURS = {"self-play": "#1b6ca8", "solver only": "#2a9d8f", "shuffled rewards": "#c1554b", "no update": "#777777"}
@@ -24,7 +25,7 @@ COLOURS = {"self-play": "#1b6ca8", "solver only": "#2a9d8f", "shuffled rewards":
 def reply_tokens(path: Path) -> list[float]:
     """Tokens a solver's reply, by step, averaged over task types."""
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    return [float(np.mean([v for k, v in line.items() if k.startswith("solve/") and k.endswith("/tokens")])) for line in lines]
+    return [float(np.mean(across(line, "solve/", "/tokens"))) for line in lines]
 
 
 def operations(path: Path) -> list[float]:

@@ -23,6 +23,7 @@ from typing import Any
 import azr_lite.selfplay as selfplay_module
 from azr_lite.controls import replaced
 from azr_lite.errors import ConfigError
+from azr_lite.metrics import across
 from azr_lite.rundir import RunDir, write_json
 from azr_lite.selfplay import Generate, SelfPlay
 from azr_lite.triplet import Rejection, Role, Rollout
@@ -201,7 +202,7 @@ def symptoms(path: Path) -> dict[str, dict[str, float]]:
     }
     found = {}
     for name, (start, end) in names.items():
-        values = [[v for k, v in line.items() if k.startswith(start) and k.endswith(end)] for line in lines]
+        values = [across(line, start, end) if end else [line[start]] if start in line else [] for line in lines]
         means = [sum(v) / len(v) for v in values if v]
         found[name] = {"first": sum(means[:fifth]) / fifth, "last": sum(means[-fifth:]) / fifth}
     return found

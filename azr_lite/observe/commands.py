@@ -134,15 +134,22 @@ def doctor(words: list[str]) -> int:
 
         run: tyro.conf.Positional[Path]
         """The run directory."""
+        rerun: int = 0
+        """Also run so many of its accepted programs again, in the sandbox: finds what leaves no trace in the numbers."""
         json: bool = False
         """Print JSON."""
 
     import json
 
     from azr_lite.observe.doctor import as_dict, examine, text
+    from azr_lite.observe.rerun import rerun
 
     given = tyro.cli(Arguments, args=words, prog="azr-lite doctor")
+    if given.rerun < 0:
+        raise ConfigError(f"rerun is {given.rerun}; give a number of programs, or leave it out")
     summary, findings = examine(given.run)
+    if given.rerun:
+        findings += rerun(given.run, given.rerun)
     print(json.dumps(as_dict(given.run, summary, findings), indent=1) if given.json else text(given.run, summary, findings))
     return 1 if findings else 0
 

@@ -18,7 +18,7 @@ from typing import Any
 from azr_lite.config import Config
 from azr_lite.errors import RunDirectoryError
 from azr_lite.measures import Moments, programs, shape
-from azr_lite.metrics import mean
+from azr_lite.metrics import across, mean
 from azr_lite.observe.log import Line, StepLog
 from azr_lite.rewards import NOT_WELL_FORMED, WRONG, learnability
 from azr_lite.rundir import RunDir
@@ -165,7 +165,7 @@ def steps(log: StepLog) -> Iterator[tuple[int, list[Line]]]:
 def _add_metrics(found: RunSummary, line: Line) -> None:
     found.steps.append(line["step"])
     for name, (start, end) in CURVES.items():
-        values = [v for k, v in line.items() if (k.startswith(start) and k.endswith(end) if end else k == start)]
+        values = across(line, start, end) if end else [line[start]] if start in line else []
         if values:
             found.curves.setdefault(name, []).append(mean(values))
     for key, value in line.items():

@@ -25,7 +25,7 @@ from rich.text import Text
 
 from azr_lite.errors import RunDirectoryError
 from azr_lite.evaluation.kept import evaluated_step
-from azr_lite.metrics import STAGES, mean
+from azr_lite.metrics import STAGES, across, mean
 from azr_lite.observe.catalogue import metric_of
 from azr_lite.observe.log import Tail, open_run
 from azr_lite.observe.rollouts import printable
@@ -90,7 +90,7 @@ class View:
         if self.seen % self.every:
             return
         for name, start, end, _ in CURVES[1:]:
-            values = [v for k, v in line.items() if k.startswith(start) and k.endswith(end) and k.count("/") == (2 if end else 0)]
+            values = across(line, start, end) if end else [line[start]] if start in line else []
             if values:
                 self.curves[name].append(mean(values))
         if len(self.curves[CURVES[1][0]]) > HISTORY:
