@@ -98,7 +98,8 @@ class Explorer:
     def _repr_html_(self) -> str:
         """The table, with rows drawn evenly over the kept ones."""
         count = min(TABLE, len(self.proposals))
-        return grid([self.proposals[place * len(self.proposals) // count] for place in range(count)], self.total)
+        drawn = [self.proposals[place * len(self.proposals) // count] for place in range(count)]
+        return grid([(proposal, _line(proposal)) for proposal in drawn], self.total)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/html": self._repr_html_(), "text/plain": f"{len(self.proposals)} of {self.total} proposals to look through"}
@@ -143,5 +144,10 @@ def _row(proposal: Proposal) -> str:
     when = "seed" if proposal.step < 0 else f"step {proposal.step}"
     rate = "" if proposal.solve_rate is None else f" r̄ {proposal.solve_rate:.2f}"
     verdict = proposal.verdict if proposal.ok else proposal.reason or proposal.verdict
-    text = printable(proposal.program or proposal.text).replace("\n", " ⏎ ")
-    return f"{when} · {proposal.type} · {verdict}{rate} · {text[:100]}"
+    return f"{when} · {proposal.type} · {verdict}{rate} · {_line(proposal)}"
+
+
+def _line(proposal: Proposal) -> str:
+    """The beginning of the program in one line: the first line alone is nearly always ``def f(x):``."""
+    lines = [line.strip() for line in printable(proposal.program or proposal.text).split("\n")]
+    return " ⏎ ".join(line for line in lines if line)[:100]

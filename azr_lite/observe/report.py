@@ -100,9 +100,9 @@ def detail(proposal: Proposal, programs: dict[str, str]) -> Browser:
     return Browser(_render("detail.html", p=proposal, programs=programs))
 
 
-def grid(proposals: Sequence[Proposal], total: int) -> str:
-    """A plain table of proposals, for places that run no script and keep no styles. `total`: how many the run made."""
-    return printable(_environment().get_template("grid.html").render(shown=proposals, total=total))
+def grid(rows: Sequence[tuple[Proposal, str]], total: int) -> str:
+    """A plain table of proposals, each with its program in a line, for places that run no script. `total`: how many the run made."""
+    return printable(_environment().get_template("grid.html").render(rows=rows, total=total))
 
 
 def write_report(paths: Sequence[str | Path], output: str | Path = "") -> Path:
