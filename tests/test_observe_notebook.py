@@ -150,6 +150,14 @@ def test_a_run_before_its_first_step_is_drawn(growing):
     assert "step 0 of 3, starting" in description(view)
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "percent", "said"),
+    [(0.44, 0.736, True, "44 → 74 %"), (0.5, 0.501, True, "50 %"), (0.13, 0.2, False, "0.13 → 0.2"), (90.0, 1234.5, False, "90 → 1,234")],
+)
+def test_a_title_says_from_where_to_where(first, last, percent, said):
+    assert module._change(first, last, percent) == said
+
+
 def test_a_kept_sample_is_drawn_with_what_it_has():
     made = observe.dashboard(SAMPLE)
     titles = [axis.get_title(loc="left") for axis in made.axes]

@@ -108,11 +108,15 @@ class Followed(View):
     @property
     def quiet_s(self) -> float:
         """Seconds since a file of the run changed last; RunDirectoryError where the run is gone."""
-        try:
-            folders = [self.run.path, *(path for path in [self.run.path / "eval"] if path.is_dir())]
-            return time.time() - max(path.stat().st_mtime for folder in folders for path in (folder, *folder.iterdir()) if path.exists())
-        except FileNotFoundError:
-            raise RunDirectoryError(f"{self.run.path} is gone; it was moved or deleted while it was followed") from None
+        newest = 0.0
+        for path in (self.run.path, self.run.path / "eval", *self.run.path.glob("*"), *self.run.path.glob("eval/*")):
+            try:
+                newest = max(newest, path.stat().st_mtime)
+            except FileNotFoundError:  # there is no eval yet, or a temporary name that is renamed by now
+                continue
+        if not self.run.path.is_dir():
+            raise RunDirectoryError(f"{self.run.path} is gone; it was moved or deleted while it was followed")
+        return time.time() - newest
 
     @property
     def given_up(self) -> bool:
@@ -197,7 +201,7 @@ def draw(view: Followed) -> Figure:
         for axis, panel in zip(axes[1:], PANELS, strict=True):
             _panel(axis, panel, view)
         for axis in axes:
-            axis.set_xlim(0, 1.03 * max(1, view.done))
+            axis.set_xlim(-0.02 * max(1, view.done), 1.03 * max(1, view.done))
             axis.xaxis.get_major_locator().set_params(integer=True)
         for axis in axes[-3:]:
             axis.set_xlabel("self-play step")
@@ -207,9 +211,11 @@ def draw(view: Followed) -> Figure:
 
 
 def _change(first: float, last: float, percent: bool) -> str:
-    if percent:
-        return f"{100 * first:.0f} → {100 * last:.0f} %"
-    return f"{first:,.0f} → {last:,.0f}" if abs(last) >= 100 else f"{first:.2g} → {last:.2g}"
+    """From where to where; one number where both print alike."""
+    form = "{:.0f}" if percent else "{:,.0f}" if abs(last) >= 100 else "{:.2g}"
+    scale = 100.0 if percent else 1.0
+    ends = dict.fromkeys(form.format(scale * value) for value in (first, last))
+    return " → ".join(ends) + (" %" if percent else "")
 
 
 def _held_out_title(view: Followed) -> str:
