@@ -9,21 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from azr_lite.observe.style import figure, line, look, png, style
+from azr_lite.observe.surroundings import in_notebook
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["figure", "in_notebook", "line", "look", "show", "style"]
-
-
-def in_notebook() -> bool:
-    """Whether this runs in a Jupyter kernel."""
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return False
-    shell = get_ipython()
-    return shell is not None and shell.__class__.__name__ != "TerminalInteractiveShell"
+__all__ = ["bars", "figure", "line", "look", "show", "style"]
 
 
 def show(figure: Figure, alt: str) -> None:

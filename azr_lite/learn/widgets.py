@@ -8,19 +8,13 @@ GitHub, nbviewer, CI and screen readers get the grid. Nothing of the sliders is 
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from azr_lite.learn.figures import figure, in_notebook, show, style
+from azr_lite.learn.figures import figure, show, style
+from azr_lite.observe.surroundings import live
 
 Draw = Callable[..., None]
-
-
-def live() -> bool:
-    """Whether sliders would work: a kernel, ipywidgets, and nobody who runs the notebook without a front end (`AZR_LITE_STATIC`)."""
-    return in_notebook() and not os.environ.get("AZR_LITE_STATIC") and importlib.util.find_spec("ipywidgets") is not None
 
 
 def explore(

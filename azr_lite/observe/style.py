@@ -1,7 +1,7 @@
 """How every chart of the project looks: colours, markers, dashes, and one matplotlib figure.
 
 Comes in: the name of what is drawn (a role, a task type, a stage, or any other with its place).  Goes out: its `Look`; a `Figure` with axes.
-Not covered: what is drawn (`dashboard.py`, `figures.py`, notebooks). matplotlib is imported only where a figure is made.
+Not covered: what is drawn (`panels.py`, `figures.py`, notebooks). matplotlib is imported only where a figure is made.
 
 The colours are those of Okabe and Ito, which people with any colour vision tell apart; marker and dash repeat what the colour says, for
 print in grey. Yellow and black are left out: the one vanishes on a white page, the other on a dark one.
@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from azr_lite.errors import ConfigError
 
@@ -58,7 +60,7 @@ _COLOURS, _DASHES, _MARKERS = (BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE), (S
 
 _SETTINGS: dict[str, Any] = {
     "font.size": 9,
-    "axes.titlesize": 9.5,
+    "axes.titlesize": 9,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.spines.top": False,
@@ -71,7 +73,7 @@ _SETTINGS: dict[str, Any] = {
     "lines.linewidth": 1.8,
     "lines.markersize": 4.5,
     "legend.frameon": False,
-    "legend.fontsize": 8,
+    "legend.fontsize": 7.5,
     "figure.facecolor": "white",
     "text.parse_math": False,  # a run's path may hold a dollar
 }
@@ -121,8 +123,12 @@ def line(axis: Any, name: str, x: list[float], y: list[float], place: int = 0, *
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG."""
-    buffer = io.BytesIO()
+    """The figure as a PNG of 256 colours: a third of the size, which a notebook that stores its outputs feels."""
+    from PIL import Image  # matplotlib needs it too
+
     with style():
-        figure.canvas.print_png(buffer)  # `savefig` would draw twice, the first time for the layout alone
+        figure.canvas.draw()  # `savefig` would draw twice, the first time for the layout alone
+    buffer = io.BytesIO()
+    drawn = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+    drawn.quantize(256, method=Image.Quantize.FASTOCTREE).save(buffer, format="png", optimize=True)  # other methods tint rare colours
     return buffer.getvalue()
