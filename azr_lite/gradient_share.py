@@ -62,8 +62,8 @@ def _numbers(trainer: SelfPlayTrainer, batch: dict[str, Any]) -> dict[str, float
 def group_gradient(trainer: SelfPlayTrainer, batch: dict[str, Any], group: str) -> list[torch.Tensor]:
     """This group's part of the first update's gradient, one float32 tensor for each trained weight, unclipped.
 
-    The loss is a sum over rows, so any rows may share a micro-batch; a process that has run out of them goes through a row of
-    weight 0, since TRL's loss exchanges its statistics.
+    The loss is a sum over rows, so any rows may share a micro-batch. Where processes have different numbers of them, all go through
+    equally many: TRL's loss exchanges statistics of equal shape.
     """
     trained = [p for p in trainer.model.parameters() if p.requires_grad]
     first_update = trainer.rollouts[: len(trainer.rollouts) // trainer.config.updates_per_step]
@@ -72,7 +72,7 @@ def group_gradient(trainer: SelfPlayTrainer, batch: dict[str, Any], group: str) 
     most = max(gather_object([len(rows)]))
     total = [torch.zeros_like(p, dtype=torch.float32) for p in trained]
     for start in range(0, most, size):
-        loss = _loss(trainer, batch, rows[start : start + size])
+        loss = _loss(trainer, batch, rows[start : start + size], min(size, most - start))
         for own, found in zip(total, torch.autograd.grad(loss, trained, allow_unused=True), strict=True):
             if found is not None:  # the other role's adapter
                 own += found
@@ -81,10 +81,11 @@ def group_gradient(trainer: SelfPlayTrainer, batch: dict[str, Any], group: str) 
     return total
 
 
-def _loss(trainer: SelfPlayTrainer, batch: dict[str, Any], rows: Sequence[int]) -> torch.Tensor:
-    part = rows_of(batch, torch.tensor(rows or [0], device=trainer.accelerator.device))
-    if not rows:
-        part |= {name: torch.zeros_like(part[name]) for name in ("advantages", "weights")}
+def _loss(trainer: SelfPlayTrainer, batch: dict[str, Any], rows: Sequence[int], width: int) -> torch.Tensor:
+    """Of these rows, filled up to `width` with rows of weight 0."""
+    part = rows_of(batch, torch.tensor([*rows, *[0] * (width - len(rows))], device=trainer.accelerator.device))
+    for name in ("advantages", "weights"):
+        part[name][len(rows) :] = 0.0
     with trainer.compute_loss_context_manager():
         return trainer._compute_loss(trainer.model, part)
 

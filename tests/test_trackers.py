@@ -23,7 +23,7 @@ import pytest
 import azr_lite
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError
-from azr_lite.observe.catalogue import metric_of
+from azr_lite.observe.catalogue import METRICS, metric_of
 from azr_lite.rundir import RunDir
 from azr_lite.trackers import Trackers
 
@@ -76,6 +76,8 @@ def test_every_number_of_every_step_is_one_point(reported: Path) -> None:
     assert [step for step, _ in shown["gain/all"]] == [2]
     assert [step for step, _ in shown["propose/abduction/gradient_share"]] == [1]
     assert [tag for tag in shown if metric_of(tag) is None] == []
+    elsewhere = {m.pattern for m in METRICS if m.file not in ("metrics.jsonl", "timing.jsonl")}
+    assert elsewhere <= {metric_of(tag).pattern for tag in shown}
 
 
 def test_a_killed_and_resumed_run_shows_each_step_once(reported: Path, tmp_path: Path) -> None:
@@ -204,9 +206,11 @@ def test_wandb_offline_gets_one_row_a_step(recorded: Path, tmp_path: Path, monke
 TRACKIO = """
 import sys
 from pathlib import Path
+from accelerate import PartialState
 from azr_lite.rundir import RunDir
 from azr_lite.trackers import Trackers
 
+PartialState(cpu=True)  # a run has one; accelerate's trackers ask it
 directory = RunDir(Path(sys.argv[1]))
 trackers = Trackers(directory.config().replace(output_dir=sys.argv[1], report_to=("trackio",)), directory, sys.exit)
 trackers.start(2)
