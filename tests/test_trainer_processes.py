@@ -93,7 +93,9 @@ def train(folder: Path, roles: str) -> None:
     trainer = build_trainer(config, tiny_policy(tuning), PLAIN, Scripted(script_and_log), folder, on_step=keep)
     trainer.train()
     world, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
-    (folder / f"rank-{rank}.json").write_text(json.dumps({"world": world, "steps": log, "shares": shares, "local_rows": len(trainer.rollouts)}))
+    (folder / f"rank-{rank}.json").write_text(
+        json.dumps({"world": world, "steps": log, "shares": shares, "local_rows": len(trainer.rollouts)})
+    )
     weights = {name: p.detach().clone().contiguous() for name, p in trainer.accelerator.unwrap_model(trainer.model).named_parameters()}
     save_file(weights, str(folder / f"rank-{rank}.safetensors"))
 
