@@ -53,9 +53,9 @@ class Trackers:
                 opened = _OPEN[tracker](self.config, self.directory.path, f"{name} from step {done}" if done else name, name)
                 opened.start()
             except Exception as error:
-                why = str(error).strip().splitlines() or [type(error).__name__]
+                why = (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
                 hint = "; `wandb login`, or set WANDB_MODE=offline" if tracker == "wandb" else ""
-                raise ConfigError(f"{tracker} does not start: {why[0][:200]}{hint}; or leave it out of report_to") from error
+                raise ConfigError(f"{tracker} does not start: {why}{hint}; or leave it out of report_to") from error
             self._running.append(opened)
 
     def replay(self, done: int) -> None:
