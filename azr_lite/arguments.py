@@ -67,7 +67,7 @@ def training_arguments(config: Config, policy: Policy, run_dir: Path) -> GRPOCon
         # watching and saving
         logging_steps=1,
         logging_nan_inf_filter=False,
-        report_to=list(config.report_to) or "none",
+        report_to="none",  # trackers get a step's own numbers, not an update's: `trackers.py`
         disable_tqdm=True,
         save_strategy="steps",
         save_steps=(config.save_every or config.steps) * config.updates_per_step,

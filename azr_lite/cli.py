@@ -52,6 +52,7 @@ def run_verb(words: list[str]) -> int:
     from azr_lite.config import Config, save_config
     from azr_lite.loop import resolve, run
     from azr_lite.presets import preset
+    from azr_lite.trackers import check_installed
 
     dry, go_on = "--dry-run" in words, "--go-on" in words
     words = [word for word in words if word not in ("--dry-run", "--go-on")]
@@ -60,6 +61,7 @@ def run_verb(words: list[str]) -> int:
     base = preset(_value_of(words, "--preset") or "nano")
     config = tyro.cli(Config, args=words, default=base, prog="azr-lite run", config=(tyro.conf.AvoidSubcommands,))
     if dry:
+        check_installed(config)
         print(save_config(resolve(config)), end="")
         print(f"nothing was run; the batch has {config.rows} sequences a step", file=sys.stderr)
         return 0
@@ -103,6 +105,10 @@ def resume_verb(words: list[str]) -> int:
         """Trade time for activation memory."""
         processes: int | None = None
         """Processes the run is started with."""
+        gradient_share_every: int | None = None
+        """Steps between measurements of each (role, type)'s share of the gradient; 0: never."""
+        report_to: tuple[str, ...] | None = None
+        """Trackers: tensorboard, wandb, trackio; they are told the whole run anew."""
 
     given = dataclasses.asdict(tyro.cli(Arguments, args=words, prog="azr-lite resume"))
     path = given.pop("path")

@@ -19,8 +19,11 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from azr_lite.errors import ConfigError
 
 FREE = ("steps", "save_every", "save_minutes", "max_hours", "stop_patience", "eval_every", "keep_checkpoints", "sync_to", "workers",
-        "micro_batch_size", "generation_chunk", "gradient_checkpointing", "processes")  # fmt: skip
+        "micro_batch_size", "generation_chunk", "gradient_checkpointing", "processes", "gradient_share_every", "report_to")  # fmt: skip
 """Settings that a resumed run may change: how long, how safe and how fast, not what is learned."""
+
+TRACKERS = ("tensorboard", "wandb", "trackio")
+"""What `report_to` may name; also the names of their packages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,8 +179,11 @@ class Config:
     """How many of the newest checkpoints stay."""
     self_test: bool = True
     """Before the first step: one synthetic update must raise a rewarded reply's log-probability."""
+    gradient_share_every: int = 0
+    """Steps between measurements of each (role, type)'s share of the gradient; 0: never. Each costs one more pass over the rows of one
+    update; training stays bit for bit the same. Not under FSDP or DeepSpeed."""
     report_to: tuple[str, ...] = ()
-    """Trackers transformers knows (tensorboard, wandb, trackio); none by default."""
+    """Trackers that get each step's numbers beside the run directory: tensorboard, wandb, trackio; none by default."""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -225,7 +231,7 @@ def _check(config: Config) -> None:
         if getattr(config, name) <= 0:
             raise ConfigError(f"{name} is {getattr(config, name)}; it must be above 0; raise it")
     counts = ("seed", "solver_batch_size", "weight_decay", "entropy_coef", "workers", "eval_problems", "eval_every", "save_every",
-              "save_minutes", "max_hours", "stop_patience", "processes")  # fmt: skip
+              "save_minutes", "max_hours", "stop_patience", "processes", "gradient_share_every")  # fmt: skip
     for name in counts:
         if getattr(config, name) < 0:
             raise ConfigError(f"{name} is {getattr(config, name)}; it cannot be negative; use 0 or more")
@@ -317,6 +323,11 @@ def _check_tuning(config: Config) -> None:
 
 
 def _check_place(config: Config) -> None:
+    for name in config.report_to:
+        if name not in TRACKERS:
+            raise ConfigError(f"report_to names {name!r}, which is no tracker known here; choose from {', '.join(TRACKERS)}")
+    if len(set(config.report_to)) != len(config.report_to):
+        raise ConfigError(f"report_to names a tracker twice: {', '.join(config.report_to)}; name each once")
     repository = config.sync_to.removeprefix("hub:")
     if config.sync_to.startswith("hub:") and (repository.count("/") != 1 or not all(repository.split("/"))):
         raise ConfigError(f"sync_to is {config.sync_to!r}; a place on the hub is written hub:USER/REPO; a folder is written as its path")

@@ -28,6 +28,7 @@ def quiet_libraries() -> None:
     """
     for name, value in {
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        "WANDB_ERROR_REPORTING": "false",
         "HF_HUB_DISABLE_PROGRESS_BARS": "0" if sys.stderr.isatty() else "1",
         "TRL_EXPERIMENTAL_SILENCE": "1",
         **({} if sys.stderr.isatty() else {"TQDM_DISABLE": "1"}),

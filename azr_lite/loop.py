@@ -35,6 +35,7 @@ from azr_lite.prompts import get_style
 from azr_lite.rundir import RunDir, write_json, write_text
 from azr_lite.sandbox import Executor, Limits
 from azr_lite.selfplay import SelfPlay
+from azr_lite.trackers import Trackers, check_installed
 from azr_lite.verifier import Verifier
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def _check_kind(checkpoint: Path | None) -> None:
 def _meet(config: Config) -> list[str]:
     """Check how the run was started and meet its other processes, before anything is written or loaded."""
     facts = check_processes(config)
+    check_installed(config)
     quiet_libraries()
     join(config)
     return facts
@@ -133,6 +135,7 @@ class _Session:
         self.reporter.facts(facts)
         self.started = time.perf_counter()
         self.watch = Watch(config, directory.path, self.reporter, self.main)
+        self.trackers = Trackers(config, directory, lambda line: self.reporter.facts([line]))
 
     def play(self) -> RunResult:
         """Load, test, evaluate, seed, train, evaluate, sum up."""
@@ -140,6 +143,7 @@ class _Session:
         limits = Limits(cpu_s=c.cpu_seconds, memory_mb=c.memory_mb)
         with Executor(limits, workers=workers(c), allow_weak=c.allow_weak) as executor, peers(self.directory.path):
             trainer = self._build(executor)
+            by_main(lambda: self.trackers.start(self.done))
             if sharding():  # weights are cut, and can be sampled from, inside `train` only
                 trainer.on_begin = lambda: self._begin(trainer)
             else:
@@ -159,6 +163,7 @@ class _Session:
             self.reporter.facts(["the learning self-test is left out under DeepSpeed" if zero else self_test(trainer).sentence])
         self.before = self._evaluate(trainer, "before")
         self._seed(trainer)
+        by_main(lambda: self.trackers.replay(self.done))
 
     def _build(self, executor: Executor) -> SelfPlayTrainer:
         from azr_lite.models import load_policy
@@ -221,10 +226,13 @@ class _Session:
         timing |= self.meter.read(metrics["tokens/generated"], timing["generate"])
         if self.main:
             self.directory.append(step, metrics, timing, self.selfplay.record.rollouts, self.selfplay.record.tasks)
+            self.trackers.step(step, metrics | timing)
         self.reporter.step(step, metrics, timing)
         every = self.config.eval_every
         if every and (step + 1) % every == 0 and step + 1 < self.config.steps:
-            self._evaluate(self.trainer, f"step-{step + 1}")
+            items = self._evaluate(self.trainer, f"step-{step + 1}")
+            if self.main:
+                self.trackers.evaluated(step + 1, summarize(items))
             self.watch.evaluated(step + 1)
         self.watch.stepped()
 
@@ -263,6 +271,7 @@ class _Session:
         summary = by_main(lambda: self._summary(trainer, before, after))
         if self.main:
             self.directory.save_summary(summary)
+            self.trackers.finish(summary)
         self.watch.push()
         self.reporter.table(summary, self.directory.path)
         return RunResult(self.directory.path, summary)

@@ -33,6 +33,7 @@ from azr_lite.config import Config
 from azr_lite.distributed import ShardedExecutor, keep_precision, rows_of_rank
 from azr_lite.errors import TrainingError
 from azr_lite.generation import Generation, Sampler
+from azr_lite.gradient_share import gradient_shares
 from azr_lite.memory import Healing, in_halves, is_out_of_memory
 from azr_lite.models import Policy
 from azr_lite.prompts.base import Style
@@ -167,6 +168,8 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
         batch["advantages"] = torch.tensor([r.advantage * r.weight for r in self.rollouts], device=self.accelerator.device)
         if self.split is not None:
             batch["proposes"] = torch.tensor([r.role == Role.PROPOSE for r in self.rollouts], device=self.accelerator.device)
+        due = c.gradient_share_every and (self._playing + 1) % c.gradient_share_every == 0
+        self._shares = gradient_shares(self, batch) if due else {}
         return batch
 
     def act_as(self, role: Role) -> None:
@@ -261,6 +264,7 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
         seen, self._update_logs = self._update_logs, []
         names = {"loss": "loss", "grad_norm": "grad_norm", "clip_ratio": "clip_ratio/region_mean", "entropy": "entropy"}
         report = {name: math.fsum(log[key] for log in seen) / len(seen) for name, key in names.items()}
+        report |= self._shares
         report |= {"step": self.steps_done - 1, "learning_rate": seen[-1]["learning_rate"], "timing": self._clock.read()}
         if self.on_step is not None:
             self.on_step(report)

@@ -21,6 +21,7 @@ COLAB = {
     "numpy": "2.0.2",
     "matplotlib": "3.10.0",
     "ipywidgets": "7.7.1",
+    "ipykernel": "6.17.1",
     "jinja2": "3.1.6",
     "pygments": "2.19.2",
     "rich": "13.9.4",

@@ -64,6 +64,7 @@ def train(folder: Path, roles: str) -> None:
         generation_chunk=2,
         tuning=tuning,
         roles=roles,
+        gradient_share_every=1,
     )
     script, log = sampled_script(config), []
     trainer: Any = None
@@ -87,10 +88,14 @@ def train(folder: Path, roles: str) -> None:
         )
         return rows
 
-    trainer = build_trainer(config, tiny_policy(tuning), PLAIN, Scripted(script_and_log), folder)
+    shares: list[dict[str, float]] = []
+    keep = lambda report: shares.append({name: value for name, value in report.items() if "gradient" in name})  # noqa: E731
+    trainer = build_trainer(config, tiny_policy(tuning), PLAIN, Scripted(script_and_log), folder, on_step=keep)
     trainer.train()
     world, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
-    (folder / f"rank-{rank}.json").write_text(json.dumps({"world": world, "steps": log, "local_rows": len(trainer.rollouts)}))
+    (folder / f"rank-{rank}.json").write_text(
+        json.dumps({"world": world, "steps": log, "shares": shares, "local_rows": len(trainer.rollouts)})
+    )
     weights = {name: p.detach().clone().contiguous() for name, p in trainer.accelerator.unwrap_model(trainer.model).named_parameters()}
     save_file(weights, str(folder / f"rank-{rank}.safetensors"))
 
@@ -150,6 +155,14 @@ def test_two_processes_end_with_the_parameters_of_one(runs: Any) -> None:
         assert (two[0][name] == two[1][name]).all(), "the processes hold different weights"
         assert float((two[0][name] - weight).abs().max()) < 2e-4
     assert max(float((weight - start[name]).abs().max()) for name, weight in one.items()) > 2e-3, "the weights hardly moved"
+
+
+def test_two_processes_measure_the_shares_of_one(runs: Any) -> None:
+    """Each holds half of an update's rows, and not equally many of each group; the sums are of all."""
+    _, (one,), two = runs
+    assert max(one["shares"][0].values()) > 0.1
+    for rank in two:
+        assert rank["shares"][0] == pytest.approx(one["shares"][0], abs=1e-5)
 
 
 def test_two_processes_train_two_adapters_as_one_does(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def bench_step(steps: int = 12, seed: int = 0) -> dict[str, Any]:
     from azr_lite.trainer import ShardedExecutor, build_trainer
 
     quiet_libraries()
-    c = preset("nano", steps=steps, seed=seed, eval_problems=0, save_every=0, save_minutes=0.0, self_test=False)
+    c = preset("nano", steps=steps, seed=seed, eval_problems=0, save_every=0, save_minutes=0.0, self_test=False, gradient_share_every=0)
     policy = load_policy(c)
     eos, pad = policy.tokenizer.eos_token_id, policy.tokenizer.pad_token_id
     timed = _TimedSampler(NanoSampler(policy.model, eos, pad, c.max_reply_tokens))

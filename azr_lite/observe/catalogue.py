@@ -1,6 +1,6 @@
 """Every number a run logs: its name, formula, unit, healthy range and source. One table; docs, plots and `azr-lite show` read it.
 
-Comes in: a key of metrics.jsonl or timing.jsonl.  Goes out: its `Metric`, or the nearest known names.
+Comes in: a key of metrics.jsonl or timing.jsonl, or one that only trackers show (held_out, gain).  Goes out: its `Metric`, or the nearest known names.
 Not covered: computing them (`metrics.py`, `meter.py`, `trainer.py`); naming an illness from several of them (the run doctor).
 
 Keys are patterns: {role} is propose or solve, {type} a game, {part} a reward part, {reason} a reason code, {kind} an outcome of
@@ -76,7 +76,9 @@ METRICS: tuple[Metric, ...] = (
     Metric(_G + "advantage_std", "spread of advantages", "population std of A over the group; 1 by construction for sequence whitening",
            "advantage", 0.5, 2, _TRR),
     Metric(_G + "loss_share", "share of the update", "sum of tokens x |A x weight| of the group / the same of all groups. A stand-in for "
-           "the share of the gradient, which would cost a backward pass a group", "share", 0.02, 0.9, "metrics.py"),
+           "gradient_share that costs nothing", "share", 0.02, 0.9, "metrics.py"),
+    Metric(_G + "gradient_share", "share of the gradient", "L2 norm of the group's part of the gradient of the step's first update, before "
+           "clipping / the sum of these norms over all groups", "share", 0.02, 0.9, "gradient_share.py", "every gradient_share_every steps"),
     # ---- proposals of each type
     Metric(_P + "solve_rate", "mean solve rate", "mean over valid proposals of r-bar, the success of their n Monte-Carlo replies", "share",
            0.1, 0.95, "paper equation 4"),
@@ -102,6 +104,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("loss", "loss", "mean over the step's updates of the PPO-clip loss less the entropy bonus. Near 0 at all times: "
            "it says nothing about learning", "loss", -1, 1, "paper section 3.3, trainer.py"),
     Metric("grad_norm", "gradient norm", "mean over updates of the global L2 norm before clipping", "norm", 1e-6, 10, "trainer.py"),
+    Metric("gradient_cosine", "agreement of the roles", "cosine between the proposer's and the solver's part of the gradient of the step's "
+           "first update; below 0 they pull against each other", "cosine", -0.5, 1, "gradient_share.py",
+           "every gradient_share_every steps, where both parts are above 0"),
     Metric("clip_ratio", "clipped share", "tokens whose ratio was clipped / tokens, mean over updates; 0 with one update a step", "share",
            0, 0.2, "paper section 3.3 (PPO), TRL"),
     Metric("entropy", "entropy", "mean entropy of the policy over the reply tokens", "nats a token", 0.02, 5, "TRL"),
@@ -121,6 +126,13 @@ METRICS: tuple[Metric, ...] = (
            "either way", "J", 0, None, "meter.py", **_TIMING),
     Metric("gpu_energy_j", "GPU energy", "difference of NVML's energy counter over all GPUs of the machine; about 5 % error", "J", 0, None,
            "meter.py", "where NVML counts energy", **_TIMING),
+    # ---- what a run keeps elsewhere and trackers show as curves ({type}: a game, or all)
+    Metric("held_out/{type}/accuracy", "held-out accuracy", "right greedy replies / held-out problems, after so many steps", "share",
+           None, None, "evaluation/scores.py", "at evaluations", "eval/*.json"),
+    Metric("held_out/{type}/tokens", "held-out reply length", "mean tokens of the greedy replies to held-out problems", "tokens", 2, None,
+           "evaluation/scores.py", "at evaluations", "eval/*.json"),
+    Metric("gain/{type}", "gain", "held-out accuracy at the end less that of the untrained policy, same problems", "share", 0, None,
+           "evaluation/scores.py", "at the end", "summary.json"),
 )  # fmt: skip
 """The table. tests/test_observe_catalogue.py holds it against what a run logs, in both directions."""
 
