@@ -132,12 +132,12 @@ def _folder(root: Path, steps: Mapping[int, str]) -> Path:
 
 
 FOLDERS: dict[str, dict[int, str]] = {
-    "whole checkpoints 8 and 16": {8: "whole", 16: "whole"},
+    "whole checkpoints 16 and 24": {16: "whole", 24: "whole"},
     "whole checkpoints 96 and 100": {96: "whole", 100: "whole"},
-    "checkpoint 8 whole, 16 killed before its seal": {8: "whole", 16: "unsealed"},
-    "checkpoint 8 whole, 16 sealed but a file cut short": {8: "whole", 16: "short"},
-    "checkpoint 8 whole, 16 sealed but a file missing": {8: "whole", 16: "lost"},
-    "checkpoint 16 whole, 8 copied back later": {16: "whole", 8: "whole"},
+    "checkpoint 16 whole, 24 killed before its seal": {16: "whole", 24: "unsealed"},
+    "checkpoint 16 whole, 24 sealed but a file cut short": {16: "whole", 24: "short"},
+    "checkpoint 16 whole, 24 sealed but a file missing": {16: "whole", 24: "lost"},
+    "checkpoint 24 whole, 16 copied back later": {24: "whole", 16: "whole"},
     "no checkpoint at all": {},
 }
 
