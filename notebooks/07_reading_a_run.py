@@ -1,0 +1,563 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# <!-- header: made by make notebooks -->
+# <!-- /header -->
+
+# %% tags=["setup"]
+# Once on Colab or Kaggle; does nothing where azr_lite is there.
+import importlib.util, pathlib, subprocess, sys
+if importlib.util.find_spec("azr_lite") is None:
+    trees = [p for p in (pathlib.Path.cwd(), *pathlib.Path.cwd().parents) if (p / "azr_lite" / "__init__.py").exists()]
+    if trees:
+        sys.path.insert(0, str(trees[0]))
+    else:
+        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "azr-lite[notebooks]"], check=True)
+
+# %% tags=["parameters"]
+PROFILE = "auto"  # ci, cpu or gpu; auto looks at this machine
+SEED = 0
+STEPS = None  # None: as many as the profile has
+
+# %% tags=["setup"]
+import json, shutil, tempfile
+
+import numpy as np
+
+from azr_lite import metrics, rewards
+from azr_lite.errors import EvaluationError
+from azr_lite.evaluation import intervals, passk
+from azr_lite.learn import check, profile
+from azr_lite.learn.figures import figure, line, look, show, style
+from azr_lite.learn.recorded import recorded
+from azr_lite.learn.ward import patient, sample, whole_run
+from azr_lite.observe import symptoms
+
+profile = profile(PROFILE)
+
+# %% [markdown]
+# ## 1. Six patients
+#
+# Self-play fails quietly. Nothing crashes, the loss goes up and down as always, and after three days you have a model that is worse, or one
+# that has learned something you did not ask for. This notebook trains the eye.
+#
+# Here are six recorded [runs](glossary.md#run-directory) of the nano model, 20 steps each, all with the same seed
+# (`data_samples/runs/bugs`). One is healthy. Each of the other five has one mistake that somebody really made in a re-implementation of
+# Absolute Zero. Their names are hidden behind letters. (The answers stand in a file of the package. Of course you can look. But then you have
+# read a notebook, and learned no trade.)
+#
+# | it may be | what went wrong |
+# |---|---|
+# | `"healthy"` | nothing |
+# | `"sign flip"` | the loss is *maximised* |
+# | `"easy tasks"` | the proposer is paid r̄, not 1 − r̄ |
+# | `"impossible tasks"` | a task that nobody ever solves earns the full 1 |
+# | `"identical answers"` | the replies that measure r̄ are all the same (greedy) |
+# | `"length blow-up"` | the solver is paid for every token, too |
+#
+# Before you scroll: what would you expect each of them to do to the share of valid proposals, to the [solve rate](glossary.md#solve-rate) of new tasks,
+# to reply length, and to held-out accuracy? Write down a guess.
+
+# %%
+LETTERS = "ABCDEF"
+logs = {one: [json.loads(row) for row in (patient(one) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()] for one in LETTERS}
+sums = {one: json.loads((patient(one) / "summary.json").read_text(encoding="utf-8")) for one in LETTERS}
+
+
+def curve(log, start, end):
+    """One value a step: the mean over task types."""
+    return [metrics.mean(metrics.across(row, start, end)) for row in log]
+
+
+# %%
+made, axes = figure(2, 3, (10.5, 5.6))
+for axis, one in zip(axes, LETTERS):
+    steps = [row["step"] + 1 for row in logs[one]]
+    for place, (name, end) in enumerate((("valid proposals", "/ok"), ("solve rate of new tasks", "/solve_rate"), ("learnable tasks", "/learnable"))):
+        line(axis, name, steps, [100 * value for value in curve(logs[one], "propose/", end)], place)
+    held_out = sums[one]["curves"]["held-out accuracy"]
+    axis.plot([step for step, _ in held_out], [100 * share for _, share in held_out], "kX-", markersize=7, linewidth=1, label="held-out accuracy")
+    with style():
+        axis.set_title(f"Patient {one}")
+        axis.set(ylim=(-3, 103), ylabel="%" if one in "AD" else "", xlabel="self-play step" if one in "DEF" else "")
+with style():
+    axes[1].legend(loc="lower left", fontsize=6.5)
+show(made, "Six panels: valid proposals, solve rate of new tasks, learnable tasks and held-out accuracy of patients A to F over 20 steps")
+
+# %% [markdown]
+# **What you should see.** C falls apart before your eyes. In A one curve sinks, in F the same curve climbs. In E one curve never leaves zero.
+# B and D look well, and D's held-out accuracy rises most of all.
+#
+# **If you see something else**: black crosses are held-out accuracy (three evaluations, 300 problems). *Learnable* means 0 < r̄ < 1.
+#
+# Curves with shares from 0 to 100 are half of the story. The other half has other units:
+
+# %%
+def ends(values):
+    """Mean of the first and of the last fifth."""
+    part = max(1, len(values) // 5)
+    return metrics.mean(values[:part]), metrics.mean(values[-part:])
+
+
+print(f"{'':3} {'tokens a reply':>16} {'solver pay':>16} {'proposer pay':>16} {'form, %':>12}   held-out gain, points")
+for one in LETTERS:
+    cells = [ends(curve(logs[one], role, end)) for role, end in (("solve/", "/tokens"), ("solve/", "/reward"), ("propose/", "/reward"))]
+    shown = [f"{a:6.1f} → {b:6.1f}" for a, b in cells[:1]] + [f"{a:+.2f} → {b:+.2f}" for a, b in cells[1:]]
+    form = "{:.0f} → {:.0f}".format(*(100 * end for end in ends(curve(logs[one], "solve/", "/well_formed"))))
+    gain = sums[one]["gain"]["all"]
+    print(f"{one:3} {shown[0]:>16} {shown[1]:>16} {shown[2]:>16} {form:>12}   {100 * gain['gain']:+5.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]")
+
+# %% [markdown]
+# **What you should see.** D's replies get three times as long, A's more than twice. B's solver earns *less* at the end than at the start, although B gains
+# 6.7 points on held-out problems; F's solver earns more, although F gains nothing.
+#
+# **If you see something else**: numbers are means over three task types of the first and of the last four steps.
+#
+# The second sentence is worth a pause. In self-play training reward says little: whoever gets easier tasks earns more.
+
+# %% [markdown]
+# ## 2. Read what they wrote
+#
+# No curve replaces reading. Reward hacks are invisible in means and obvious in three samples. The recorded runs keep 48 replies each.
+
+# %%
+from azr_lite.observe.rollouts import printable
+
+kept = {one: [json.loads(row) for row in (patient(one) / "rollouts.jsonl").read_text(encoding="utf-8").splitlines()] for one in LETTERS}
+
+
+def visit(letter, role, count=3):
+    """The last `count` kept replies of a role: step, verdict, pay, length, and the reply in one line."""
+    print(f"patient {letter}, role {role}")
+    for row in [row for row in kept[letter] if row["role"] == role][-count:]:
+        verdict = "ok" if row["verdict"]["ok"] else row["verdict"]["reason"]
+        rate = "   -" if row["solve_rate"] is None else f"{row['solve_rate']:.2f}"
+        print(f"  step {row['step']:2} {row['type']:9} {verdict:14} r̄ {rate}  paid {row['reward']:+.2f}  {row['tokens']:3} tokens")
+        print("       " + printable(" ⏎ ".join(row["text"].split("\n")))[:150])
+
+
+visit("A", "propose")
+visit("D", "solve")
+
+# %% [markdown]
+# **What you should see.** For each reply: what it is, what the judge said, what it was paid. Look at *paid* and ask: for what?
+#
+# **If you see something else**: `r̄ -` means that nobody tried to solve the task, for it was not valid.
+#
+# Now visit the others: change letter and role, and read until something strikes you. (Ten minutes here are well spent.)
+
+# %%
+visit("C", "propose")
+
+# %% [markdown]
+# ## 3. Audit the pay
+#
+# Some bugs need no experience to find, only arithmetic. The log holds the verdict on every reply *and* what it was paid. The rules are those of
+# [notebook 03](03_rewards.ipynb). So compute what each reply was **due**, and compare.
+#
+# **Exercise 1** (8 minutes, 2 points).
+
+# %% tags=["exercise"]
+def due(line, zero):
+    """What a logged reply earns by the rules.
+
+    line: a dict with "role" ("propose" or "solve"), "solve_rate" (r̄, or None) and "verdict", a dict with "ok", "well_formed" and "score".
+    zero: "paper" or "upstream", the switch of rewards.learnability(r̄, zero).
+    A proposal: -1 when it is not ok (or has no solve rate), else the learnability of its r̄.
+    An answer: -1 when it is not well formed, -0.5 when its score is 0, else its score.
+    due({"role": "propose", "solve_rate": 0.25, "verdict": {"ok": True, "well_formed": True, "score": 1.0}}, "paper") is 0.75
+    """
+    return ...
+
+check.due(due)
+
+# %% [markdown]
+# <details><summary>Hints</summary>
+#
+# * Two roles, three cases: write the `if`s in the order of the docstring.
+# * An answer may have a score between 0 and 1 without being "ok".
+# * `check.reveal("due")` shows the package's own.
+# </details>
+
+# %%
+due = check.use(due, fallback=symptoms.due)
+
+# %%
+print("replies paid otherwise than due")
+for one in LETTERS:
+    wrong = {role: [row for row in kept[one] if row["role"] == role and abs(row["reward"] - due(row, "paper")) > 1e-6] for role in ("propose", "solve")}
+    many = {role: sum(row["role"] == role for row in kept[one]) for role in wrong}
+    example = next((row for rows in wrong.values() for row in rows[-1:]), None)
+    said = "" if example is None else f"   such as {example['role']}: due {due(example, 'paper'):+.2f}, paid {example['reward']:+.2f}"
+    print(f"  {one}: {len(wrong['propose']):2} of {many['propose']:2} proposals, {len(wrong['solve']):2} of {many['solve']:2} answers{said}")
+
+# %% [markdown]
+# **What you should see.** Three patients were paid exactly right. In F all proposals and in D all answers were not; in A it is 6 of 13 proposals, so that
+# mistake shows with some tasks only. With which?
+#
+# **If you see something else**: your `due` was not right yet, and the package's own was used; or the recorded files are other ones.
+#
+# Keep this in mind when you build something yourself: **log what you paid together with why**. The audit takes a millisecond and has no false alarms.
+
+# %% [markdown]
+# ## 4. Your diagnosis
+#
+# **Exercises 2 to 7** (15 minutes, 1 point each). Put a name from the table in section 1 for each letter, in quotes. A wrong name is answered with the evidence
+# that speaks against it.
+
+# %% tags=["exercise"]
+patient_a = ...
+check.patient_a(patient_a)
+
+# %% tags=["exercise"]
+patient_b = ...
+check.patient_b(patient_b)
+
+# %% tags=["exercise"]
+patient_c = ...
+check.patient_c(patient_c)
+
+# %% tags=["exercise"]
+patient_d = ...
+check.patient_d(patient_d)
+
+# %% tags=["exercise"]
+patient_e = ...
+check.patient_e(patient_e)
+
+# %% tags=["exercise"]
+patient_f = ...
+check.patient_f(patient_f)
+
+# %% [markdown]
+# <details><summary>Hints: how to think</summary>
+#
+# * Go from sure to unsure. The audit is exact: which three mistakes change what somebody is *paid*, and whom?
+# * Of the three that were paid right, one goes downhill, one has a curve that never moves, and one is well.
+# * Ask of each mistake: if a policy does more and more of what is paid, what happens to r̄?
+# * `check.reveal("patient_a")` gives a name away.
+# </details>
+
+# %% [markdown]
+# ## 5. The run doctor's word
+#
+# The same thoughts, written down as checks, are the **[run doctor](glossary.md#run-doctor)**: `azr-lite doctor RUN`. It does the exact checks first (pay, advantages), then it
+# judges curves. It gives its evidence, so that you may disagree.
+
+# %%
+from azr_lite.observe.doctor import examine
+
+for one in LETTERS:
+    _, findings = examine(patient(one))
+    print(f"patient {one}: " + ("nothing found" if not findings else ""))
+    for found in findings:
+        print(f"   {found.name}\n      evidence: {found.evidence}\n      cure:     {found.cure}")
+
+# %% [markdown]
+# **What you should see.** One patient without findings, five with a name. In C and E a second name follows the first: often one illness brings
+# others, and the doctor lists the surest first.
+#
+# **If you see something else**, or if you disagree: read the evidence. You may be right; see section 6.
+#
+# Two lessons from these six:
+#
+# * **D was the best looking run.** It was paid for length, and at this scale length helps: the nano model can think, and seldom does
+#   ([notebook 05](05_learn.ipynb)). A reward hack may raise your held-out score today and be the reason for a collapse tomorrow.
+# * **E is a plateau, not a collapse.** If every r̄ is 0 or 1, every valid proposal earns 0 and the proposer learns nothing. Flat runs have their reasons:
+#   no signal (look at *learnable* and at the spread of rewards), a ceiling (look at held-out by difficulty), or a gain that was elicited once and is used up
+#   (the nano model stands still after about 45 steps: [notes](../azr_lite/nano/NOTES.md)).
+
+# %% [markdown]
+# ## 6. Where the doctor is blind
+#
+# How often is it right? It was held against runs with a known label (`data_samples/benchmarks/doctor.json`).
+
+# %%
+for source, counts in json.loads(recorded("benchmarks/doctor.json").read_text(encoding="utf-8"))["tables"].items():
+    print(f"{source:6}", ", ".join(f"{name}: {count}" for name, count in counts.items()))
+
+# %% [markdown]
+# **What you should see.** One sick run of each table was missed, no healthy one was called sick.
+#
+# **If you see something else**: the table was made anew since this text was written.
+#
+# Honest reading: the thresholds were set on the kept runs, the fresh ones have one seed of each illness, and all are nano runs. And the miss is
+# always the same: the **non-determinism leak**. There a program is run once and believed, instead of twice under different conditions. Put its log beside the healthy one's:
+
+# %%
+leak, well = sample("bugs/non-determinism-leak"), patient("B")
+for name in ("metrics.jsonl", "rollouts.jsonl"):
+    print(name, "is the same in both runs, to the byte:", (leak / name).read_bytes() == (well / name).read_bytes())
+
+# %% [markdown]
+# **What you should see.** True twice (and one letter is given away, in case you skipped section 4).
+#
+# **If you see something else**: the recorded files were changed.
+#
+# The nano language has no operation whose result could differ, so the missing check was never needed. A larger model would find `hash`, `set` order or the clock,
+# and earn by them. No log shows a check that was not made. What does: **running the accepted programs again**, `azr-lite doctor RUN --rerun 50`. We take the one recorded run
+# that kept all its tasks, and smuggle in two proposals as such a run would have kept them.
+
+# %%
+from azr_lite.observe.rerun import rerun
+
+with tempfile.TemporaryDirectory() as spare:
+    copy = shutil.copytree(whole_run(), pathlib.Path(spare) / "run")
+    print("as recorded:", rerun(copy, 40) or "nothing found")
+    smuggled = json.loads((copy / "tasks.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    for program in ("def f(x):\n    return hash(x)", "def f(x):\n    return list({x, 'e', 'fg', 'h', 'ac', 'd'})"):
+        smuggled["ok"], smuggled["task"] = True, {**smuggled["task"], "program": program, "input": "'bb'", "output": "'7'"}
+        with (copy / "tasks.jsonl").open("a", encoding="utf-8") as tasks:
+            tasks.write(json.dumps(smuggled) + "\n")
+    for found in rerun(copy, 200):
+        print("with two smuggled in:", found.name, "·", found.evidence)
+
+# %% [markdown]
+# **What you should see.** Nothing in the recorded run; then "non-determinism leak", 2 programs.
+#
+# **If you see something else** ("no isolation"): the sandbox refuses to run model-written programs on this system; [notebook 02](02_executor.ipynb)
+# says why.
+
+# %% [markdown]
+# ## 7. Is it better than before?
+#
+# A healthy run is not yet a good one. The recorded whole run (14 steps, deduction and abduction, 60 held-out problems each) was evaluated before and after
+# on **the same** problems. First the way most tables do it: two scores, two intervals.
+
+# %%
+from azr_lite.evaluation.kept import read_items
+from azr_lite.evaluation.scores import compare_paired
+
+before, after = (read_items(whole_run() / "eval" / f"{name}.jsonl") for name in ("before", "step-14"))
+for name, items in (("before", before), ("after", after)):
+    right = sum(item.right for item in items)
+    low, high = intervals.wilson(right, len(items))
+    print(f"{name:7} {right:3} of {len(items)}: {right / len(items):.1%} [{low:.1%}, {high:.1%}]")
+
+# %% [markdown]
+# **What you should see.** The two intervals overlap widely. Is there no gain, then?
+#
+# **If you see something else**: Wilson's interval is exercise 3 of [notebook 05](05_learn.ipynb).
+#
+# The two scores are not independent. Both models met the same problems; most were right both times or wrong both times. In a
+# **[paired comparison](glossary.md#paired-comparison)** those cancel, and only what *changed* counts:
+
+# %%
+changes = {(was, now): 0 for was in (True, False) for now in (True, False)}
+now_right = {(item.type, item.id): item.right for item in after}
+for item in before:
+    changes[item.right, now_right[item.type, item.id]] += 1
+won, lost = changes[False, True], changes[True, False]
+print(f"right both times {changes[True, True]}, wrong both times {changes[False, False]}, newly right (won) {won}, newly wrong (lost) {lost}")
+
+# %% [markdown]
+# **What you should see.** 30 won, 13 lost.
+#
+# **If you see something else**: a problem's key must be its type *and* its id.
+#
+# If training had done nothing, each of the 43 changed problems would have been as likely to be won as lost: 43 throws of a coin. How surprising
+# is a split of 30 : 13, or one more uneven, in either direction? That is **[McNemar's test](glossary.md#mcnemars-test)**:
+#
+# $$p = \min\left(1,\; 2 \sum_{i=0}^{\min(\text{won},\,\text{lost})} \binom{\text{won}+\text{lost}}{i} \Big/ 2^{\text{won}+\text{lost}}\right)$$
+#
+# **Exercise 8** (6 minutes, 2 points).
+
+# %% tags=["exercise"]
+def mcnemar(won, lost):
+    """The exact two-sided chance of a split at least as uneven as won : lost, if both were equally likely.
+
+    won, lost: whole numbers, 0 or more.  mcnemar(3, 0) is 0.25; mcnemar(5, 5) is 1.0
+    """
+    return ...
+
+check.mcnemar(mcnemar)
+
+# %% [markdown]
+# <details><summary>Hints</summary>
+#
+# * `math.comb(n, i)` counts the ways to have i heads in n throws (import math).
+# * Check 3 : 0 by hand: all heads is 1 of 8; all tails is as surprising.
+# * `check.reveal("mcnemar")` shows the package's own.
+# </details>
+
+# %%
+mcnemar = check.use(mcnemar, fallback=intervals.mcnemar)
+print(f"p of {won} : {lost} is {mcnemar(won, lost):.4f}")
+for name, gain in compare_paired(before, after).items():
+    print(f"{name:10} {100 * gain['gain']:+5.1f} points [{100 * gain['low']:+5.1f}, {100 * gain['high']:+5.1f}]   won {gain['won']:2} lost {gain['lost']:2}   p {gain['p']:.4f}")
+
+# %% [markdown]
+# **What you should see.** +14.2 points, and the *paired* interval [+3.8, +24.6] does not touch zero; p = 0.0137. By type it is all deduction: +30.0 points, and
+# nothing in abduction.
+#
+# **If you see something else**: the interval of a paired gain is made from the differences, never from two separate intervals.
+#
+# Three cautions. A small p says "not luck of the problems"; another *seed* may still differ. Testing ten runs and reporting the best is no test. And a
+# significant gain may be small: give points with the interval, not stars.
+
+# %% [markdown]
+# ## 8. Can it do more, or does it do it more often?
+#
+# **[pass@k](glossary.md#passk)** asks whether at least one of k sampled replies is right. pass@1 is what a model *does*; pass@32 is what it *can* do, with luck. A model
+# that only learned to use what it had gains much at k = 1 and little at large k.
+#
+# One makes n replies (n ≥ k), counts the right ones, and asks how often k draws *without putting back* miss all of them:
+#
+# $$\text{pass@}k = 1 - \binom{n - \text{right}}{k} \Big/ \binom{n}{k}$$
+#
+# **Exercise 9** (6 minutes, 2 points).
+
+# %% tags=["exercise"]
+def pass_at_k(n, right, k):
+    """Unbiased chance that at least one of k replies, drawn from the n made, is right.
+
+    n: replies made.  right: how many of them are right.  k: replies drawn.
+    Raises EvaluationError (it is imported) for k above n: nobody can know that.
+    pass_at_k(10, 3, 1) is 0.3; pass_at_k(4, 1, 2) is 0.5
+    """
+    return ...
+
+check.pass_at_k(pass_at_k)
+
+# %% [markdown]
+# <details><summary>Hints</summary>
+#
+# * `math.comb` gives the binomial coefficient, and 0 where there are not enough wrong replies.
+# * With large n and k the two numbers are huge; Python's whole numbers do not mind, floats do.
+# * `raise EvaluationError("…")` with one clear sentence.
+# * `check.reveal("pass_at_k")` shows the package's own, which avoids large numbers.
+# </details>
+
+# %%
+pass_at_k = check.use(pass_at_k, fallback=passk.pass_at_k)
+
+# %% [markdown]
+# Recorded: 200 held-out problems of each type, 32 replies to each at temperature 1, by the nano model before and after 50 steps of self-play
+# (`data_samples/benchmarks/nano-passk.json`).
+
+# %%
+counted = json.loads(recorded("benchmarks/nano-passk.json").read_text(encoding="utf-8"))
+n, rows = counted["replies"], counted["problems"].values()
+KS = (1, 2, 4, 8, 16, 32)
+
+
+def mean_pass(kind, place, k):
+    """Mean over problems of one type ("" for all); place 1: before, 2: after."""
+    return float(np.mean([pass_at_k(n, row[place], k) for row in rows if kind in ("", row[0])]))
+
+
+made, axes = figure(1, 3, (10.5, 3.1))
+for axis, kind in zip(axes, ("deduction", "abduction", "induction")):
+    for place, (name, dash) in enumerate((("before", (4, 2)), ("after 50 steps", ())), start=1):
+        line(axis, name, KS, [100 * mean_pass(kind, place, k) for k in KS], color=look(kind).colour, marker=look(kind).marker,
+             linestyle=(0, dash) if dash else "solid", markevery=1)
+    with style():
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(KS, KS)
+        axis.set(xlabel="k, replies drawn", ylabel="pass@k, %", ylim=(0, 103))
+        axis.set_title(f"{kind}: {100 * (mean_pass(kind, 2, 1) - mean_pass(kind, 1, 1)):+.0f} at k = 1, {100 * (mean_pass(kind, 2, 32) - mean_pass(kind, 1, 32)):+.0f} at 32")
+        axis.legend(loc="lower right")
+show(made, "pass@k before and after self-play by task type: a wide gap at k = 1 for deduction and abduction that nearly closes at k = 32")
+
+# %% [markdown]
+# **What you should see.** In deduction and abduction a wide gap at k = 1 that nearly closes at k = 32. Given 32 tries, the untrained model solves nearly the same
+# problems. Induction hardly differs anywhere.
+#
+# **If you see something else**: the curve of one model can only rise with k. If yours falls, look at `pass_at_k` again.
+#
+# Together with the experiment of [notebook 05](05_learn.ipynb), section 9, the verdict is clear: elicitation. The same kind of curve is known of a 7B coder trained with Absolute
+# Zero: ahead of its base at pass@1, level with it at pass@64. Always show both ends.
+#
+# One more trap: *first* pass@k per problem, *then* the mean. The other way round every problem is taken to be of average difficulty:
+
+# %%
+average = np.mean([row[1] / n for row in rows])
+for k in (1, 8, 32):
+    print(f"pass@{k:<2} before: mean over problems {mean_pass('', 1, k):.1%}; from the average share {1 - (1 - average) ** k:.1%}")
+
+# %% [markdown]
+# **What you should see.** The same at k = 1, and at k = 8 a difference of more than twenty points: 75.5 % is true, 98.1 % is an artefact.
+#
+# **If you see something else**: both are over all 600 problems.
+
+# %% [markdown]
+# ## 9. The paper's findings, looked for in a run
+#
+# The paper reports what changed in its models without being paid for: replies get longer, most in abduction; programs get more complex; numbered comments
+# appear in them as a plan. `azr-lite analyse RUN` measures all this in any run. Here on the whole recorded one:
+
+# %%
+from azr_lite.analysis import MEASURES, analyse
+
+found = analyse(whole_run(), periods=2)
+print(f"{'':27}" + "".join(f"steps {low}-{high}".rjust(12) for low, high in found.periods) + "   what it is")
+for name, cells in found.measures.items():
+    if name.startswith(("tokens/", "program/statements", "program/volume", "program/comments", "shapes/coverage", "answers/", "thought/")):
+        print(f"{name:27}" + "".join(("-" if cell is None else f"{cell[0]:.2f}").rjust(12) for cell in cells) + f"   {MEASURES.get(name, '')}")
+print(f"replies with alarming words: {found.alarming} of {found.rollouts}")
+
+# %% [markdown]
+# **What you should see.** Solving grows more than proposing: answers get 48 % (deduction) and 36 % (abduction) longer, proposals 6 % shorter and 11 % longer. Programs get a
+# little longer. No comment and no reflection word: the mini-language has none.
+#
+# **If you see something else**: each number is a mean over few replies. `azr-lite analyse RUN --json` says over how many.
+#
+# | the paper (3B to 14B models) | here (half a million weights, 14 steps) |
+# |---|---|
+# | solving grows more in length than proposing | yes |
+# | abduction grows most, then induction, then deduction | not seen: here deduction grows more; one short run cannot order them |
+# | programs get more complex | a little |
+# | comments as a plan | impossible in this language |
+# | an "uh-oh moment" in a thought | none; the monitor is crude, and reads every reply |
+#
+# A finding that does not show is worth as much as one that does. Do not stretch the scale of a figure until it agrees.
+
+# %% [markdown]
+# ## 10. Browse, replay, re-score
+#
+# Three tools for the rest of your life with runs. `explore` is a table of proposals; in a live notebook it has filters, and opens each proposal with
+# its answers, its parents and its children. Try *rejected*, and r̄ from 0 to 0.2.
+
+# %%
+from azr_lite.observe import explore, replay, rescore
+
+explore(whole_run())
+
+# %% [markdown]
+# **What you should see.** Proposals from seeds to step 13: short programs first, longer ones later, some rejected ("reserved" are those that
+# came too near to held-out problems).
+#
+# **If you see something else**: without a running kernel you see the table only.
+#
+# `replay` makes every verdict, reward and advantage of a step again from the texts alone, and holds it against the log. `rescore` asks what the same replies *would* have
+# been paid under another estimator:
+
+# %%
+again = replay(whole_run(), 13)
+print(f"step 13: {again.compared.total():,} values made again, {len(again.differences)} differ")
+other = rescore(whole_run(), estimator="global")[-1]
+print(f"one global baseline instead of six: {other.turned:.1%} of the advantages of step {other.step} change their sign, correlation {other.correlation:.2f}")
+
+# %% [markdown]
+# **What you should see.** Not one value differs. With one global baseline about 4 % of the advantages would push the other way.
+#
+# **If you see something else**: a difference is named by file, line and field; print `again.differences`.
+
+# %% [markdown]
+# ## What to take along
+#
+# 1. **Audit before you interpret.** Was each reply paid what it earned? Do advantages follow rewards? Exact questions first.
+# 2. **Read samples.** Three replies beat three curves.
+# 3. **Judge by problems that do not move**, pair them, give an interval, and show pass@k at both ends.
+# 4. **A tool that found nothing has found nothing.** It did not find health.
+#
+# **Go on:** run your own disease. `with azr_lite.learn.bugs.bug("format collapse"): azr_lite.run("nano", steps=20, output_dir="runs/sick", self_test=False)`, then show the curves to
+# somebody without telling. [Notebook 08](08_scaling.ipynb) goes to sizes where such a mistake costs real money.
