@@ -23,9 +23,9 @@
 #
 # **Before this:** notebooks 00 to 04.
 #
-# **Budget:** 11 minutes to read (2,276 words); 3 exercises, 5 points; 51 seconds and 134 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 11 minutes to read (2,276 words); 3 exercises, 5 points; run time not measured.
 #
-# **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-11-21.
+# **Last verified:** not yet.
 #
 # **Next:** [06 · LoRA self-play on one GPU](06_lora.ipynb). Words in this course: [glossary](glossary.md).
 # <!-- /header -->
@@ -46,7 +46,7 @@ SEED = 0
 STEPS = None  # None: as many as the profile has
 
 # %% tags=["setup"]
-import json, os, time
+import json, math, os, time
 
 import azr_lite
 from azr_lite import checkpoints, metrics
@@ -495,7 +495,7 @@ for arm in ("self-play", "one global baseline", "GRPO per prompt", "token whiten
 
 # %% tags=["long"]
 ARM = "solver only"  # or "one global baseline", "no references"
-STEPS_OF_ARM = 20  # about a minute on two idle cores
+STEPS_OF_ARM = 20  # about a minute and a half on one idle core
 
 
 def lines_of(path):
@@ -505,7 +505,7 @@ def lines_of(path):
 if profile == "ci":
     whole_game, ablation = (lines_of(recorded(f"runs/ablations/{name.replace(' ', '-')}-seed200/metrics.jsonl")) for name in ("self-play", ARM))
 else:
-    code = "import sys; from azr_lite.bench.learning import play_arm; play_arm(sys.argv[1], int(sys.argv[2]), sys.argv[3], 2, " \
+    code = "import sys; from azr_lite.bench.learning import play_arm; play_arm(sys.argv[1], int(sys.argv[2]), sys.argv[3], 1, " \
            "{'steps': int(sys.argv[4]), 'eval_problems': 0, 'device': 'cpu'})"
     folder = RUN.with_name(RUN.name + "-ablation")
     subprocess.run([sys.executable, "-c", code, ARM, str(SEED), str(folder), str(STEPS_OF_ARM)], check=True)

@@ -106,6 +106,7 @@ exercise(
             lambda right, n: wilson(right, n, z=1.0),
             "z is 1, which makes an interval of 68 %; a 95 % interval needs z = 1.959964",
         ),
+        Mistake(lambda right, n: wilson(right, n, z=1.96), "all is right but z, which is rounded to 1.96; take 1.959964"),
         Mistake(
             _uncentred,
             "the width is right, the centre is not: p itself stands in the middle. Wilson's centre is drawn towards one half, by more the fewer "
@@ -152,7 +153,7 @@ def _asked(mine: Callable[[Path], Any]) -> list[Any]:
             try:
                 found = mine(_folder(root, steps))
             except Exception as error:
-                found = f"{type(error).__name__}: {error}"
+                found = type(error).__name__  # without its text, which names a folder that is gone by then
             seen.append(found.name if isinstance(found, Path) else found)
     return seen
 
@@ -160,6 +161,14 @@ def _asked(mine: Callable[[Path], Any]) -> list[Any]:
 def _newest(run_dir: Path, good: Callable[[Path], bool], order: Callable[[Path], Any] = step_of) -> Path | None:
     found = [path for path in run_dir.glob("checkpoint-*") if good(path)]
     return max(found, key=order, default=None)
+
+
+def _trusting(checkpoint: Path) -> bool:
+    """Sealed, with files of the listed sizes; FileNotFoundError where one is missing."""
+    if not (checkpoint / SEAL).exists():
+        return False
+    listed = json.loads((checkpoint / SEAL).read_text())["files"]
+    return all((checkpoint / name).stat().st_size == size for name, size in listed.items())
 
 
 exercise(
@@ -179,6 +188,16 @@ exercise(
             lambda run_dir: _newest(run_dir, lambda path: True),
             "it takes the newest folder, whole or not. A process killed while it saves leaves a folder without its seal (or with a file cut "
             "short), and resuming from that ends in an error, or worse: in a run that goes on from half a state",
+        ),
+        Mistake(
+            lambda run_dir: sorted(run_dir.glob("checkpoint-*"))[-1],
+            "it takes the last folder by name, and so falls into three traps: 'checkpoint-100' comes before 'checkpoint-96' as a text, the last "
+            "folder may not be whole, and there may be none at all",
+        ),
+        Mistake(
+            lambda run_dir: max((path for path in run_dir.glob("checkpoint-*") if _trusting(path)), key=step_of, default=None),
+            "a file that the seal lists may be missing altogether, and asking for its size then raises FileNotFoundError. Such a folder is not "
+            "whole: see that the file exists first",
         ),
         Mistake(
             lambda run_dir: _newest(run_dir, is_whole, order=lambda path: path.name),
