@@ -190,11 +190,6 @@ exercise(
             "short), and resuming from that ends in an error, or worse: in a run that goes on from half a state",
         ),
         Mistake(
-            lambda run_dir: sorted(run_dir.glob("checkpoint-*"))[-1],
-            "it takes the last folder by name, and so falls into three traps: 'checkpoint-100' comes before 'checkpoint-96' as a text, the last "
-            "folder may not be whole, and there may be none at all",
-        ),
-        Mistake(
             lambda run_dir: max((path for path in run_dir.glob("checkpoint-*") if _trusting(path)), key=step_of, default=None),
             "a file that the seal lists may be missing altogether, and asking for its size then raises FileNotFoundError. Such a folder is not "
             "whole: see that the file exists first",
@@ -212,6 +207,11 @@ exercise(
             lambda run_dir: max((path for path in run_dir.glob("checkpoint-*") if is_whole(path)), key=step_of),
             "with no checkpoint at all it raises an error, but a run killed in its first minute has none: return None, and the run "
             "begins anew",
+        ),
+        Mistake(
+            lambda run_dir: sorted(run_dir.glob("checkpoint-*"))[-1],
+            "it takes the last folder by name, and so falls into three traps: 'checkpoint-100' comes before 'checkpoint-96' as a text, the last "
+            "folder may not be whole, and there may be none at all",
         ),
     ],
 )
