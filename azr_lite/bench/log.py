@@ -20,7 +20,7 @@ from typing import Any
 from azr_lite.config import save_config
 from azr_lite.errors import RunDirectoryError
 from azr_lite.presets import preset
-from azr_lite.rundir import rollout_line, write_json, write_text
+from azr_lite.rundir import LOGS, rollout_line, write_json, write_text
 from azr_lite.triplet import Role, Rollout, Verdict
 
 MAX_MIB, MAX_SECONDS = 500, 2.0
@@ -57,21 +57,54 @@ def bench_log(rollouts: int = 1_000_000, folder: Path | None = None) -> dict[str
 
 
 def write_log(run: Path, rollouts: int) -> int:
-    """A run directory with that many rollouts, `ROWS` a step; its rollouts' bytes."""
+    """A run directory with that many rollouts, `ROWS` a step, a quarter of them proposals of three types; the bytes of its logs."""
     c = preset("nano", output_dir=str(run), steps=rollouts // ROWS + 1)
     write_text(run / "config.json", save_config(c))
     write_json(run / "run.json", {"version": 1})
-    text = "<think>" + "x = x + 1 gives 2; " * 20 + "</think><answer>```output\n2\n```</answer>"
-    prompt = "solve deduction\n```python\ndef f(x):\n    return x + 1\n```\n```input\n1\n```\n" + "# a comment\n" * 20
-    one = Rollout(Role.SOLVE, "deduction", prompt, text, (0,) * 90, (0,) * 120, Verdict(True, True, 1.0), 1.0, {"accuracy": 1.0})
-    line = json.dumps({"step": -7, **rollout_line(one)}, ensure_ascii=False, sort_keys=True) + "\n"
-    before, after = line.split('"step": -7')
-    with (run / "rollouts.jsonl").open("w", encoding="utf-8") as file, (run / "metrics.jsonl").open("w", encoding="utf-8") as metrics:
+    answers, proposals, tasks = zip(*(_lines(kind) for kind in c.task_types), strict=True)
+    each = ROWS // 12  # proposals of a type
+    with (run / "rollouts.jsonl").open("w", encoding="utf-8") as rows, (run / "tasks.jsonl").open("w", encoding="utf-8") as offers:
         for start in range(0, rollouts, ROWS):
             step = start // ROWS
-            file.write(f'{before}"step": {step}{after}' * min(ROWS, rollouts - start))
-            metrics.write(json.dumps({"step": step, "loss": 0.0, "solve/deduction/ok": 0.5, "solve/deduction/reward": 0.1}) + "\n")
-    return (run / "rollouts.jsonl").stat().st_size
+            own = [_numbered(line, step, n) for line in proposals for n in range(each)]
+            own += [_numbered(line, step, n % each) for line in answers for n in range(3 * each)]
+            rows.writelines(own[: rollouts - start])
+            offers.writelines(_numbered(line, step, n) for line in tasks for n in range(each))
+    numbers = {f"{role}/{kind}/{name}": 0.5 for role in Role for kind in c.task_types for name in ("ok", "reward", "tokens", "solve_rate")}
+    steps = range(-(-rollouts // ROWS))
+    write_text(run / "metrics.jsonl", "".join(json.dumps({"step": step, "loss": 0.0, **numbers}) + "\n" for step in steps))
+    write_text(run / "timing.jsonl", "".join(json.dumps({"step": step, "generate": 0.5, "update": 1.0}) + "\n" for step in steps))
+    return sum((run / name).stat().st_size for name in LOGS)
+
+
+def _lines(kind: str) -> tuple[str, str, str]:
+    """An answer, a proposal, and the proposal's line in tasks.jsonl, as long as those of a nano run; -7 is the step, NUMBER the proposal."""
+    program = "def f(x):\n    x = x + [NUMBER]\n    x = x[::-1]\n    x = x[-1:] + x[:-1]\n    return x"
+    thought = "x + [NUMBER] -> [5, 0, NUMBER]\nx[::-1] -> [NUMBER, 0, 5]\nx[-1:] + x[:-1] -> [5, NUMBER, 0]"
+    reply = f"{thought}</think><answer>```output\n[5, NUMBER, 0]\n```</answer>"
+    invented = f"</think><answer>```python\n{program}\n```\n```input\n[5, 0]\n```</answer>"
+    question = f"solve {kind}\n```python\n{program}\n```\n```input\n[5, 0]\n```\n<think>"
+    request = f"invent {kind}\n```python\n{program}\n```\n```input\n[5, 0]\n```\n" * 2 + "<think>"
+    parents = (f"{kind}xPARENTxNUMBER",)
+    own = {"id": f"{kind}x-7xNUMBER", "program": program, "parents": parents, "step": -7, "type": kind}
+    pairs = {"inputs": ["[5, 0]"] * 6, "outputs": ["[5, NUMBER, 0]"] * 6, "message": "add, back, turn", "shown": 3}
+    own |= pairs if kind == "induction" else {"input": "[5, 0]", "output": "[5, NUMBER, 0]"}
+    verdict, n = Verdict(True, True, 1.0), 6
+    answer = Rollout(Role.SOLVE, kind, question, reply, (0,) * 40, (0,) * 60, verdict, 1.0, {"accuracy": 1.0}, task_id=str(own["id"]))
+    proposal = Rollout(Role.PROPOSE, kind, request, invented, (0,) * 40, (0,) * 30, verdict, 0.5, {"learnability": 0.5}, parents=parents,
+                       task_id=str(own["id"]), solve_rate=0.5)  # fmt: skip
+    answers = [
+        {"reason": "" if i % 2 else "wrong", "score": float(i % 2), "text": reply, "tokens": 60, "truncated": False} for i in range(n)
+    ]
+    task = {"answers": answers, "detail": "", "fresh": True, "ok": True, "parents": parents, "reason": "", "solve_rate": 0.5, "step": -7,
+            "task": own, "text": invented, "tokens": 30, "truncated": False, "type": kind}  # fmt: skip
+    lines = ({"step": -7, **rollout_line(answer)}, {"step": -7, **rollout_line(proposal)}, task)
+    return tuple(json.dumps(line, ensure_ascii=False, sort_keys=True) + "\n" for line in lines)  # type: ignore[return-value]
+
+
+def _numbered(line: str, step: int, number: int) -> str:
+    """The same line of another step and proposal: its program is new, its parent one of the step before."""
+    return line.replace("-7", str(step)).replace("PARENT", str(max(0, step - 1))).replace("NUMBER", str(1000 * (step % 1000) + number))
 
 
 def _measure(words: list[str], middle: int) -> dict[str, Any]:
