@@ -141,8 +141,12 @@ class RunDir:
     def keep_sample(self, target: Path, rollouts: int = 48) -> None:
         """A small copy for reading and plotting: settings, summary, metrics, and rollouts spread evenly over the run, to six digits."""
         target.mkdir(parents=True, exist_ok=True)
-        write_text(target / "config.json", (self.path / "config.json").read_text(encoding="utf-8"))
-        write_text(target / "summary.json", _short(self._object("summary.json")))
+        write_text(
+            target / "config.json", save_config(self.config().replace(output_dir=self.path.name))
+        )  # its folders are nobody's business
+        summary = self._object("summary.json")
+        held_out = {name: points for name, points in summary.get("curves", {}).items() if name == "held-out accuracy"}
+        write_text(target / "summary.json", _short({**summary, "curves": held_out}))  # the other curves are those of metrics.jsonl
         write_text(target / "metrics.jsonl", "".join(map(_short, self.read("metrics.jsonl"))))
         lines = list(self.read("rollouts.jsonl"))
         write_text(target / "rollouts.jsonl", "".join(map(_short, lines[:: max(1, len(lines) // rollouts)][:rollouts])))
@@ -180,7 +184,7 @@ class RunDir:
 
 def _short(line: dict[str, Any]) -> str:
     """One line of a sample: nothing that is drawn or judged needs more than six digits."""
-    return json.dumps(_rounded(line), ensure_ascii=False, sort_keys=True) + "\n"
+    return json.dumps(_rounded(line), ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n"
 
 
 def _rounded(value: Any) -> Any:
