@@ -1,7 +1,7 @@
 """Curves of any length in bounded memory, and line charts as inline SVG.
 
 Comes in: points.  Goes out: `Curve` (at most `POINTS` points, neighbours averaged), and one `<svg>` with axes, labels and legend.
-Not covered: what is drawn (`report.py`), pictures for papers (`bench/figure.py`).
+Not covered: what is drawn (`report.py`), colours and dashes (`style.py`), pictures for papers (`bench/figure.py`).
 
 Every word in a chart is escaped: names may be paths or come from a log.
 """
@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
 
+from azr_lite.observe.style import look
+
 POINTS = 200
 """Most points of one curve; a longer one has neighbours averaged."""
 
-COLOURS = ("#0b62a4", "#d1495b", "#2a8f5d", "#a35bb5", "#b87514", "#3d8fa8", "#555555", "#8c2d19")
 WIDTH, HEIGHT = 460, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 54, 40
 
@@ -90,13 +91,16 @@ def chart(title: str, unit: str, lines: Mapping[str, Sequence[Point]], percent: 
     parts.append(f'<text class="axis" text-anchor="middle" transform="translate(12 {middle}) rotate(-90)">{escape(unit)}</text>')
     room = (WIDTH - 8) / max(3, len(lines))
     for place, (name, points) in enumerate(lines.items()):
-        colour = COLOURS[place % len(COLOURS)]
+        own = look(name, place)
+        colour, dash = own.colour, " ".join(f"{length:g}" for length in own.dash)
         drawn = [at(p.x, scale * p.y) for p in points]
         for p in points:
             if p.low is not None and p.high is not None:
                 (x, top), (_, foot) = at(p.x, scale * p.high), at(p.x, scale * p.low)
                 parts.append(f'<line x1="{x}" x2="{x}" y1="{top}" y2="{foot}" stroke="{colour}" stroke-opacity=".4"/>')
-        parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.8" points="{" ".join(",".join(p) for p in drawn)}"/>')
+        parts.append(
+            f'<polyline fill="none" stroke="{colour}" stroke-width="1.8" stroke-dasharray="{dash or "none"}" points="{" ".join(",".join(p) for p in drawn)}"/>'
+        )
         if len(points) <= 20:
             parts += [f'<circle cx="{x}" cy="{y}" r="2.6" fill="{colour}"/>' for x, y in drawn]
         left = 4 + place * room

@@ -14,7 +14,7 @@ import hashlib
 import html
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ class Entry:
 class Browser:
     """Proposals to look through in a notebook: shows itself, static, in a frame of its own."""
 
-    page: str
+    page: str = field(repr=False)  # a notebook stores the repr beside the page
 
     def _repr_html_(self) -> str:
         # a frame without rights on the notebook's page; its styles stay inside
@@ -94,6 +94,16 @@ def browse(run: str | Path) -> Browser:
     entries = _entries(0, shown)
     rows = _rows(entries, programs, [picture], BROWSED_BYTES)
     return Browser(_render("browse.html", rows=rows, total=found.count, **_filters(entries, [picture])))
+
+
+def detail(proposal: Proposal, programs: dict[str, str]) -> Browser:
+    """One proposal with its answers, lineage and uses, in a frame like that of `browse`. `programs`: of its parents, by id."""
+    return Browser(_render("detail.html", p=proposal, programs=programs))
+
+
+def grid(rows: Sequence[tuple[Proposal, str]], total: int) -> str:
+    """A plain table of proposals, each with its program in a line, for places that run no script. `total`: how many the run made."""
+    return printable(_environment().get_template("grid.html").render(rows=rows, total=total))
 
 
 def write_report(paths: Sequence[str | Path], output: str | Path = "") -> Path:

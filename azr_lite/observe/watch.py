@@ -27,6 +27,7 @@ from azr_lite.errors import RunDirectoryError
 from azr_lite.evaluation.kept import evaluated_step
 from azr_lite.metrics import STAGES, mean
 from azr_lite.observe.catalogue import metric_of
+from azr_lite.observe.figures import Point
 from azr_lite.observe.log import Tail, open_run
 from azr_lite.observe.rollouts import printable
 from azr_lite.progress import clock, spark
@@ -59,13 +60,20 @@ class View:
         self.metrics = Tail(self.run.path / "metrics.jsonl")
         self.timing = Tail(self.run.path / "timing.jsonl")
         self._forget()
-        self.clock: dict[str, float] = {}
+        self._forget_times()
         self.look()
 
     def _forget(self) -> None:
         self.curves: dict[str, deque[float]] = {name: deque() for name, *_ in CURVES}
         self.every, self.last, self.seen = 1, {}, 0
+
+    def _forget_times(self) -> None:
         self.pace: deque[float] = deque(maxlen=20)
+        self.clock: dict[str, float] = {}
+
+    def _take_times(self, line: dict[str, Any]) -> None:
+        self.pace.append(sum(line.get(name, 0.0) for name in STAGES))
+        self.clock = line
 
     def look(self) -> None:
         """Read what the logs gained. A log that a resumed run has cut back is read anew."""
@@ -76,12 +84,15 @@ class View:
             for line in lines:
                 self._take(line)
             lines = self.metrics.new()[1]
-        _, lines = self.timing.new()
+        again, lines = self.timing.new()
+        if again:
+            self._forget_times()
         while lines:
-            self.pace.extend(sum(line.get(name, 0.0) for name in STAGES) for line in lines)
-            self.clock = lines[-1]
+            for line in lines:
+                self._take_times(line)
             lines = self.timing.new()[1]
-        self.curves["held-out accuracy"] = deque(self._held_out())
+        self.held_out = self._held_out()
+        self.curves["held-out accuracy"] = deque(point.y for point in self.held_out.get("all", []))
         summary = self.run.summary()
         self.summary = summary if summary is not None and summary.get("steps", 0) >= self.done else None
 
@@ -97,17 +108,23 @@ class View:
             self.every *= 2
             self.curves = {name: deque(list(values)[::2]) for name, values in self.curves.items()}
 
-    def _held_out(self) -> Iterator[float]:
-        points = []
+    def _held_out(self) -> dict[str, list[Point]]:
+        """Every evaluation made so far, over all problems and by type, with its interval where that was kept."""
+        found: dict[int, dict[str, Point]] = {}
         for path in (self.run.path / "eval").glob("*.json"):
             try:
-                accuracy = json.loads(path.read_text(encoding="utf-8"))["scores"]["all"]["accuracy"]
-                points.append((evaluated_step(path), accuracy))
-            except (ValueError, KeyError, IndexError, TypeError, OSError):
+                step, scores = evaluated_step(path), json.loads(path.read_text(encoding="utf-8"))["scores"]
+                kept = {of: scores[of] for of in ("all", *(of for of in self.config.task_types if of in scores))}
+                found[step] = {of: Point(step, float(own["accuracy"]), own.get("low"), own.get("high")) for of, own in kept.items()}
+            except (ValueError, KeyError, IndexError, TypeError, AttributeError, OSError):
                 continue  # another suite's, or half-written
-        if not points and (summary := self.run.summary()) is not None:
-            points = [tuple(point) for point in summary.get("curves", {}).get("held-out accuracy", [])]
-        yield from (accuracy for _, accuracy in sorted(points))
+        if not found and (summary := self.run.summary()) is not None:
+            found = {step: {"all": Point(step, accuracy)} for step, accuracy in summary.get("curves", {}).get("held-out accuracy", [])}
+        points: dict[str, list[Point]] = {}
+        for _, own in sorted(found.items()):
+            for of, point in own.items():
+                points.setdefault(of, []).append(point)
+        return points
 
     @property
     def done(self) -> int:
@@ -146,7 +163,7 @@ def screen(view: View) -> Group:
     for group in groups[:6]:
         lines.append(_group(group, last))
     lines += [_buffers(view), _executor(view), _cost(view)]
-    lines.append(_findings(last))
+    lines.append(findings(last))
     for line in lines:
         line.no_wrap, line.overflow = True, "ellipsis"
         line.truncate(80, overflow="ellipsis")
@@ -219,7 +236,7 @@ def _cost(view: View) -> Text:
     return Text.assemble(("  cost      ", "dim"), " ".join(parts))
 
 
-def _findings(last: Mapping[str, float]) -> Text:
+def findings(last: Mapping[str, float]) -> Text:
     """The numbers outside their healthy range, by the catalogue."""
     rows = [(key, value) for key, value in last.items() if (row := metric_of(key)) is not None and not row.healthy(value)]
     if not last:

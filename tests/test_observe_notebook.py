@@ -1,0 +1,383 @@
+"""The notebook's side: the dashboard follows a run and ends, the explorer filters it, and both leave outputs that need no kernel."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("ipywidgets")
+
+from azr_lite import observe
+from azr_lite.errors import ConfigError, RunDirectoryError
+from azr_lite.observe import style
+from azr_lite.observe.dashboard import PANELS, Followed, description, draw
+from azr_lite.observe.figures import POINTS, Point, chart
+
+module = import_module("azr_lite.observe.dashboard")  # the package's name of it is the function
+SAMPLE = Path(__file__).parents[1] / "data_samples" / "runs" / "bugs" / "healthy"
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def run(recorded, tmp_path):
+    shutil.copytree(recorded, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoint-*"))
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def growing(run):
+    """The same run before its last step, and what it will write then: its last lines and its summary."""
+    rest = {"summary.json": (run / "summary.json").read_text()}
+    (run / "summary.json").unlink()
+    for name in ("metrics.jsonl", "timing.jsonl"):
+        lines = (run / name).read_text().splitlines(keepends=True)
+        (run / name).write_text("".join(lines[:2]))
+        rest[name] = lines[2]
+    return run, rest
+
+
+class Notebook:
+    """Stands for the kernel's display: what was shown, and how often it was renewed."""
+
+    def __init__(self, monkeypatch):
+        self.shown, self.renewed, self.about = [], [], []
+        monkeypatch.setattr(module, "in_notebook", lambda: True)
+        monkeypatch.setattr("IPython.display.display", self.display)
+
+    def display(self, data, metadata, raw, display_id):
+        assert (raw, display_id) == (True, True)
+        self.shown.append(data)
+        self.about.append(metadata)
+        return self
+
+    def update(self, data, metadata, raw):
+        assert raw
+        self.renewed.append(data)
+
+
+# -------------------------------------------------------------------- dashboard
+
+
+def test_outside_of_a_notebook_it_draws_once_and_returns_the_figure(run):
+    made = observe.dashboard(run)
+    titles = [axis.get_title(loc="left") for axis in made.axes]
+    assert len(titles) == 1 + len(PANELS)
+    assert "run: step 3 of 3, finished" in [text.get_text() for text in made.texts]
+    assert all(axis.get_ylabel() for axis in made.axes)
+    assert all(any(char.isdigit() for char in title) or "no evaluation" in title for title in titles)
+    lines = [line.get_label() for line in made.axes[1].get_lines()]
+    assert lines == ["deduction", "abduction", "induction"]
+
+
+def test_in_a_notebook_an_ended_run_leaves_one_picture_with_words(run, monkeypatch):
+    notebook = Notebook(monkeypatch)
+    assert observe.dashboard(run) is None
+    (data,) = notebook.shown
+    assert data["image/png"].startswith("iVBOR")
+    assert len(data["image/png"]) < 150_000  # a stored notebook has room for 400 kB
+    assert data["text/plain"].startswith("run: step 3 of 3, finished; Held-out accuracy")
+    assert notebook.about[0]["image/png"]["alt"] == data["text/plain"]
+    assert notebook.renewed == []
+
+
+def test_it_follows_a_run_that_grows_renews_one_picture_and_ends_with_the_run(growing, monkeypatch):
+    run, rest = growing
+    notebook, looks = Notebook(monkeypatch), []
+
+    def wait(seconds):
+        assert seconds >= 0.5
+        looks.append(len(notebook.renewed))
+        if len(looks) == 1:  # half a line is no step
+            with (run / "metrics.jsonl").open("a") as file:
+                file.write(rest["metrics.jsonl"][:100])
+        elif len(looks) == 2:
+            assert notebook.renewed == []  # nothing new: not drawn again
+            with (run / "metrics.jsonl").open("a") as file:
+                file.write(rest["metrics.jsonl"][100:])
+            with (run / "timing.jsonl").open("a") as file:
+                file.write(rest["timing.jsonl"])
+        elif len(looks) == 3:
+            (run / "summary.json").write_text(rest["summary.json"])
+        else:
+            pytest.fail("followed beyond the end")
+
+    monkeypatch.setattr(module.time, "sleep", wait)
+    observe.dashboard(run, refresh_s=0.5)
+    assert len(notebook.shown) == 1
+    texts = [notebook.shown[0]["text/plain"], *(data["text/plain"] for data in notebook.renewed)]
+    assert [text.split(";")[0].split(",")[0] for text in texts] == ["run: step 2 of 3", "run: step 3 of 3", "run: step 3 of 3"]
+    assert ", running, " in texts[0]
+    assert " left" in texts[0]
+    assert "finished" in texts[-1]
+
+
+def test_an_interrupt_leaves_the_last_picture_and_no_traceback(growing, monkeypatch):
+    notebook = Notebook(monkeypatch)
+
+    def stop(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module.time, "sleep", stop)
+    assert observe.dashboard(growing[0]) is None
+    assert len(notebook.shown) == 1
+
+
+def test_a_killed_run_is_said_and_ends_the_following(growing, monkeypatch):
+    run, _ = growing
+    notebook = Notebook(monkeypatch)
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: pytest.fail("waited for a run that is long dead"))
+    for path in (*run.iterdir(), run):
+        os.utime(path, (time.time() - 7200,) * 2)
+    observe.dashboard(run)
+    assert "nothing written for 2h00m: killed or asleep, no longer followed" in notebook.shown[0]["text/plain"]
+
+
+def test_a_run_before_its_first_step_is_drawn(growing):
+    run, _ = growing
+    for name in ("metrics.jsonl", "timing.jsonl"):
+        (run / name).unlink()
+    view = Followed(run)
+    assert draw(view).axes[1].get_title(loc="left") == "Solve rate of new tasks: nothing logged yet"
+    assert "step 0 of 3, starting" in description(view)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "percent", "said"),
+    [(0.44, 0.736, True, "44 → 74 %"), (0.5, 0.501, True, "50 %"), (0.13, 0.2, False, "0.13 → 0.2"), (90.0, 1234.5, False, "90 → 1,234")],
+)
+def test_a_title_says_from_where_to_where(first, last, percent, said):
+    assert module._change(first, last, percent) == said
+
+
+def test_a_kept_sample_is_drawn_with_what_it_has():
+    made = observe.dashboard(SAMPLE)
+    titles = [axis.get_title(loc="left") for axis in made.axes]
+    points = json.loads((SAMPLE / "summary.json").read_text())["curves"]["held-out accuracy"]
+    assert titles[0] == f"Held-out accuracy: {100 * points[0][1]:.0f} → {100 * points[-1][1]:.0f} %"
+    assert "Time of a step: not kept" in titles
+    flat = next(line for line in made.axes[0].get_lines() if line.get_label() == "no update")
+    assert flat.get_ydata()[0] == pytest.approx(100 * points[0][1])  # the level of no update is the first evaluation
+
+
+def test_intervals_are_those_of_the_evaluations(run):
+    for name, accuracy in (("before", 0.4), ("step-3", 0.6)):
+        score = {"accuracy": accuracy, "low": accuracy - 0.1, "high": accuracy + 0.05}
+        (run / "eval").mkdir(exist_ok=True)
+        (run / "eval" / f"{name}.json").write_text(json.dumps({"scores": {"all": score, "deduction": score}}))
+    made = observe.dashboard(run)
+    assert made.axes[0].get_title(loc="left") == "Held-out accuracy: 40 → 60 % [50, 65]"
+    (band,) = made.axes[0].collections
+    assert {round(y) for _, y in band.get_paths()[0].vertices} == {30, 45, 50, 65}
+
+
+def test_a_mean_over_types_and_a_line_of_a_type_are_the_logged_ones(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    view = Followed(run)
+    by_title = {panel.title: view.lines(panel) for panel in PANELS}
+    wanted = [line["propose/induction/solve_rate"] for line in lines if "propose/induction/solve_rate" in line]
+    assert [p.y for p in by_title["Solve rate of new tasks"]["induction"].points] == pytest.approx(wanted)
+    means = [sum(line[f"solve/{name}/reward"] for name in ("deduction", "abduction", "induction")) / 3 for line in lines]
+    assert [p.y for p in by_title["Reward"]["solve"].points] == pytest.approx(means)
+    assert [p.x for p in by_title["Reward"]["solve"].points] == [1, 2, 3]
+
+
+def test_a_long_run_and_a_log_cut_back_keep_a_bounded_and_right_past(run):
+    line = {"step": 0, "entropy": 1.0}
+    (run / "metrics.jsonl").write_text("".join(json.dumps({**line, "step": step}) + "\n" for step in range(3000)))
+    view = Followed(run)
+    (curve,) = view.lines(next(p for p in PANELS if p.title == "Entropy")).values()
+    assert len(curve.points) <= POINTS
+    (run / "metrics.jsonl").write_text(json.dumps({**line, "entropy": 0.5}) + "\n")
+    (run / "timing.jsonl").write_text("")
+    view.look()
+    (curve,) = view.lines(next(p for p in PANELS if p.title == "Entropy")).values()
+    assert [(p.x, p.y) for p in curve.points] == [(1, 0.5)]
+    assert view.timed == {}
+
+
+def test_what_cannot_be_drawn_is_one_sentence(run, tmp_path):
+    def said(error, path, **options):
+        with pytest.raises(error) as caught:
+            observe.dashboard(path, **options)
+        assert len(str(caught.value).splitlines()) == 1
+        return str(caught.value)
+
+    assert "there is no run" in said(RunDirectoryError, tmp_path / "nowhere")
+    assert "more than 0" in said(ConfigError, run, refresh_s=0)
+    whole = (run / "metrics.jsonl").read_text()
+    (run / "metrics.jsonl").write_text("{broken\n" + whole)
+    assert "damaged at byte 0" in said(RunDirectoryError, run)
+    (run / "metrics.jsonl").write_text(whole)
+    (run / "run.json").write_text('{"version": 99}')
+    assert "format 99" in said(RunDirectoryError, run)
+    for name in ("run.json", "metrics.jsonl"):
+        (run / name).unlink()
+    assert "run.json is missing" in said(RunDirectoryError, run)
+
+
+def test_a_run_that_vanishes_is_one_sentence(growing, monkeypatch):
+    Notebook(monkeypatch)
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: shutil.rmtree(growing[0]))
+    with pytest.raises(RunDirectoryError, match="is gone"):
+        observe.dashboard(growing[0])
+
+
+# -------------------------------------------------------------------- style
+
+
+def test_looks_differ_and_the_same_name_looks_the_same_in_every_chart():
+    types = [style.look(name) for name in ("deduction", "abduction", "induction")]
+    assert len({look.colour for look in types}) == len({look.marker for look in types}) == len({look.dash for look in types}) == 3
+    runs = [style.look(f"run {place}", place) for place in range(8)]
+    assert len(set(runs)) == 8
+    svg = chart("title", "y", {"other": [Point(0, 1), Point(1, 2)], "induction": [Point(0, 1), Point(1, 2)]})
+    assert f'stroke="{style.GREEN}" stroke-width="1.8" stroke-dasharray="6 2 1.5 2"' in svg
+    _, (axis,) = style.figure()
+    style.line(axis, "induction", [0, 1], [1, 2], place=1)
+    assert axis.get_lines()[0].get_color() == style.GREEN
+
+
+def test_the_small_png_keeps_the_colours(run):
+    from PIL import Image
+
+    view = Followed(run)
+    picture = Image.open(io.BytesIO(style.png(draw(view)))).convert("RGB")
+    assert picture.size == (1250, 900)
+    found = np.array([colour for _, colour in picture.getcolors(1 << 24)])
+    for wanted in (style.BLUE, style.VERMILLION, style.GREEN, style.ORANGE, style.SKY, style.PURPLE, style.GREY):
+        exact = np.array([int(wanted[i : i + 2], 16) for i in (1, 3, 5)])
+        assert np.abs(found - exact).max(axis=1).min() <= 4, wanted
+
+
+def test_importing_observe_loads_neither_matplotlib_nor_widgets():
+    code = "import sys, azr_lite.observe; print([m for m in ('matplotlib', 'ipywidgets', 'IPython', 'torch') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_without_matplotlib_one_sentence_says_what_to_install(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ConfigError, match=r"azr-lite\[notebooks\]"):
+        observe.dashboard(run)
+
+
+# -------------------------------------------------------------------- explorer
+
+
+@pytest.fixture(scope="module")
+def explorer(recorded):
+    return observe.explore(recorded, live=True)
+
+
+def parts(box):
+    (kind, verdict), (steps, rates) = (row.children for row in box.children[:2])
+    said, rows, opened = box.children[2:]
+    return kind, verdict, steps, rates, said, rows, opened
+
+
+def test_filters_change_the_listed_rows(explorer):
+    kind, verdict, steps, rates, said, rows, _ = parts(explorer.widgets())
+    own = explorer.proposals
+    listed = lambda: [own[place] for _, place in rows.options]  # noqa: E731
+    assert len(listed()) == len(own)
+    kind.value = "induction"
+    assert listed() == [p for p in own if p.type == "induction"] != []
+    verdict.value = "rejected"
+    assert listed() == [p for p in own if p.type == "induction" and not p.ok]
+    kind.value, verdict.value = "any", "valid"
+    steps.value = (1, 2)
+    assert {p.step for p in listed()} == {1, 2}
+    rates.value = (0.2, 0.8)
+    assert all(0.2 <= p.solve_rate <= 0.8 for p in listed())
+    assert said.value.startswith(f"{len(listed())} of {len(own)} listed")
+    rates.value, steps.value, verdict.value = (0.0, 1.0), (-1, 2), next(p.reason for p in own if p.reason)
+    assert {p.reason for p in listed()} == {verdict.value}
+
+
+def test_the_opened_proposal_is_the_chosen_one_and_a_filter_that_hides_it_opens_another(explorer):
+    kind, _, _, _, _, rows, opened = parts(explorer.widgets())
+    place = next(n for n, p in enumerate(explorer.proposals) if p.answers and p.type == "deduction")
+    rows.value = place
+    assert explorer.proposals[place].id in opened.value
+    assert "answers" in opened.value
+    kind.value = "abduction"
+    assert rows.value != place
+    assert explorer.proposals[rows.value].type == "abduction"
+    assert explorer.proposals[rows.value].id in opened.value
+
+
+def test_filters_that_leave_nothing_open_nothing(explorer):
+    _, verdict, _, rates, said, rows, opened = parts(explorer.widgets())
+    verdict.value, rates.value = "rejected", (0.5, 0.55)
+    assert rows.options == ()
+    assert opened.value == ""
+    assert said.value.startswith("0 of")
+
+
+def test_what_a_model_wrote_is_escaped_everywhere(run):
+    attack = "</code><script>window.hacked=1</script>\x1b[2J"
+    lines = [json.loads(line) for line in (run / "tasks.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["text"] = attack
+        if line["task"]:
+            line["task"]["program"] = attack
+    (run / "tasks.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    explorer = observe.explore(run, live=True)
+    *_, rows, opened = parts(explorer.widgets())
+    for text in (explorer._repr_html_(), opened.value):
+        assert "<script>window" not in text
+        assert "\x1b" not in text
+        assert "hacked" in text
+    assert 'sandbox="allow-scripts"' in opened.value
+    assert "\x1b" not in "".join(label for label, _ in rows.options)
+
+
+def test_the_table_is_small_and_needs_nothing(explorer):
+    page = explorer._repr_html_()
+    assert len(page.encode()) < 60_000
+    assert page.count("<tr>") == 1 + min(60, len(explorer.proposals))
+    for word in ("<script", "class=", "<iframe", "<svg"):
+        assert word not in page
+
+
+def test_without_ipywidgets_the_table_alone_is_shown(recorded, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    shown = []
+    monkeypatch.setattr("azr_lite.observe.explorer.in_notebook", lambda: True)
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    explorer = observe.explore(recorded)
+    assert not explorer.live
+    explorer._ipython_display_()
+    assert [sorted(data) for data in shown] == [["text/html", "text/plain"]]
+
+
+def test_a_sample_without_proposals_is_one_sentence():
+    with pytest.raises(RunDirectoryError, match=r"no proposals to look through: tasks\.jsonl is missing"):
+        observe.explore(SAMPLE)
+
+
+# -------------------------------------------------------------------- a notebook
+
+
+def test_a_notebook_runs_through_and_keeps_picture_and_table(recorded, tmp_path):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    cells = ["from azr_lite import observe", f"observe.dashboard({str(recorded)!r})", f"observe.explore({str(recorded)!r})"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "IPYTHONDIR": str(tmp_path)}
+    client = nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3", store_widget_state=False)
+    client.execute(env=environment, cwd=str(tmp_path))
+    outputs = [output for cell in notebook.cells for output in cell.outputs]
+    kinds = [sorted(output["data"]) for output in outputs if output["output_type"] == "display_data"]
+    assert kinds == [["image/png", "text/plain"], ["text/html", "text/plain"], ["application/vnd.jupyter.widget-view+json", "text/plain"]]
+    assert {output["output_type"] for output in outputs} == {"display_data"}  # no traceback, no second picture
+    assert "widgets" not in notebook.metadata
+    assert "VBox" not in outputs[-1]["data"]["text/plain"]
+    assert len(nbformat.writes(notebook)) < 400_000
