@@ -368,10 +368,10 @@ def _bench_log(words: list[str]) -> int:
     from azr_lite.bench.log import bench_log, log_table
 
     def arguments(rollouts: int = 1_000_000, folder: Path | None = None, json: bool = False) -> tuple[int, Path | None, bool]:
-        """What it costs to open a large log and to show a page of it. The exit status is 1 when a bar is missed.
+        """What it costs to open a large log, to show a page of it, and to read it through. The exit status is 1 when a bar is missed.
 
         Args:
-            rollouts: how many; a million take about 1.1 GB while it runs.
+            rollouts: how many; a million take about 1.2 GB and some minutes.
             folder: where the log is written and removed again; default: the system's.
             json: print JSON.
         """
