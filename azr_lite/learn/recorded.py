@@ -31,7 +31,9 @@ def recorded(name: str) -> Path:
             with urllib.request.urlopen(source, timeout=SECONDS) as reply:
                 text = reply.read().decode("utf-8")
         except (urllib.error.URLError, TimeoutError) as error:
-            raise AzrError(f"data_samples/{name} is not here and could not be downloaded from {source} ({error}); clone the repository") from error
+            raise AzrError(
+                f"data_samples/{name} is not here and could not be downloaded from {source} ({error}); clone the repository"
+            ) from error
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_text(kept, text)
     return kept

@@ -63,7 +63,9 @@ exercise(
             "it takes the best reply: that says whether *any* of the replies was right (pass@n), and a task solved once in eight would "
             "look as easy as one solved always",
         ),
-        Mistake(_of_eight, "it divides by 8 whatever comes in; n is a setting (the nano preset uses 6), so divide by the length of the list"),
+        Mistake(
+            _of_eight, "it divides by 8 whatever comes in; n is a setting (the nano preset uses 6), so divide by the length of the list"
+        ),
     ],
 )
 
@@ -125,7 +127,9 @@ exercise(
 )
 
 
-def _paid(shapeless: float, wrong: float, right: Callable[[float], float], enough: Callable[[Verdict], bool]) -> Callable[[Verdict], Reward]:
+def _paid(
+    shapeless: float, wrong: float, right: Callable[[float], float], enough: Callable[[Verdict], bool]
+) -> Callable[[Verdict], Reward]:
     def pay(verdict: Verdict) -> Reward:
         if not verdict.well_formed:
             return Reward(shapeless, {"form": shapeless})
