@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 01.
 #
-# **Budget:** 13 minutes to read (2,661 words); 5 exercises, 10 points; 4 seconds and 118 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 13 minutes to read (2,673 words); 5 exercises, 10 points; 10 seconds and 118 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-21.
 #
@@ -52,6 +52,7 @@ import numpy as np
 
 from azr_lite import rewards
 from azr_lite.learn import check, profile, widgets
+from azr_lite.learn.exercises import nb03
 from azr_lite.learn.figures import figure, line, look, show, style
 from azr_lite.learn.recorded import recorded
 from azr_lite.triplet import Verdict
@@ -556,8 +557,6 @@ check.proposer_pay(proposer_pay)
 # </details>
 
 # %%
-from azr_lite.learn.exercises import nb03
-
 proposer_pay = check.use(proposer_pay, fallback=nb03.proposer_pay)
 for text, verdict, scores in (
     ("valid, 2 of 8 right", valid, [1.0] * 2 + [0.0] * 6),

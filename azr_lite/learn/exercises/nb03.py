@@ -173,6 +173,10 @@ exercise(
             _paid(-1.0, -0.5, lambda score: score, lambda verdict: verdict.ok),
             "it looks at `ok`, which is true for fully right answers only; a score of 0.6 then costs −0.5. Look at `score`",
         ),
+        Mistake(
+            lambda verdict: answer_reward(verdict).total,
+            "the numbers are right, but they are bare numbers; return rewards.Reward(total, parts), so that a plot can tell later what was paid for",
+        ),
         Mistake(_formless, "it never looks at `well_formed`: a reply without form pays −0.5, like a wrong answer, where it should pay −1"),
     ],
 )
@@ -226,6 +230,9 @@ exercise(
             _sick("impossible"),
             "one bug is left, at the ends: a task that no reply solved still earns 1, the highest pay of all",
         ),
-        Mistake(_sick("form", "rung", "eight", "impossible"), "it is `sick_pay` unchanged: all four bugs are still in it"),
+        Mistake(
+            _sick("form", "rung", "eight", "impossible"),
+            "more than one bug is left: wherever it is wrong, it says what `sick_pay` says",
+        ),
     ],
 )

@@ -9,7 +9,7 @@ import numpy as np
 from azr_lite.advantages import Array, dr_grpo, grpo, loss_weights, rloo, trr, whiten_sequences, whiten_tokens
 from azr_lite.learn.checks import Mistake, exercise
 
-GOLDEN_REWARDS, GOLDEN_LENGTHS = [1.0, -0.5, -1.0, 1.0], [2.0, 4.0, 1.0, 3.0]
+GOLDEN_REWARDS, GOLDEN_LENGTHS = [1.0, -0.5, -1.0, 1.0], [2, 4, 1, 3]
 
 
 def _array(values: Sequence[float]) -> Array:
@@ -62,7 +62,7 @@ GROUPS = ["propose/deduction", "solve/deduction", "propose/abduction", "solve/ab
 def _trr_probes() -> list[tuple[list[float], list[str], list[int]]]:
     rewards = [0.5, 1.0, -1.0, -0.5, 0.875, -0.5, 0.0, 1.0, 0.25, 1.0, 0.125, -0.5]
     return [
-        (GOLDEN_REWARDS, ["solve/deduction"] * 4, [2, 4, 1, 3]),
+        (GOLDEN_REWARDS, ["solve/deduction"] * 4, GOLDEN_LENGTHS),
         (rewards, GROUPS * 3, [9, 3, 8, 4, 7, 5, 9, 6, 8, 3, 9, 2]),
         ([0.0, 1.0, 0.0, -0.5, 0.0, 1.0], ["propose/deduction", "solve/deduction"] * 3, [5, 3, 6, 2, 7, 4]),
     ]
@@ -91,9 +91,7 @@ def _sample(own: Array, _: Array) -> Array:
 
 def _in_halves(rewards: Sequence[float], groups: Sequence[str], lengths: Sequence[int]) -> Array:
     half = len(rewards) // 2
-    return np.concatenate(
-        [trr(rewards[:half], groups[:half], lengths[:half]), trr(rewards[half:], groups[half:], lengths[half:])],
-    )
+    return np.concatenate([trr(rewards[part], groups[part], lengths[part]) for part in (slice(half), slice(half, None))])
 
 
 def _group_after_group(rewards: Sequence[float], groups: Sequence[str], lengths: Sequence[int]) -> Array:
@@ -125,6 +123,11 @@ exercise(
         Mistake(
             _by(lambda group: group.partition("/")[0]),
             "the group key has lost its task type: there are two baselines, one a role, and an easy type passes for a good policy",
+        ),
+        Mistake(
+            _each(lambda own, every: _divided(own - own.mean(), own.std())),
+            "a group in which all earn the same gives 0/0 = nan, and one nan in a loss destroys the weights of the whole model; give that "
+            "group zeros (`whiten_sequences` from above does it)",
         ),
         Mistake(_each(lambda own, every: own - own.mean()), "each group is centred but not divided by its own spread"),
         Mistake(
@@ -158,13 +161,6 @@ def _unguarded(rewards: Sequence[float], prompts: Sequence[str]) -> Array:
     return found
 
 
-def _itself_where_alone(rewards: Sequence[float], prompts: Sequence[str]) -> Array:
-    found = rloo(rewards, prompts)
-    alone = np.array([prompts.count(one) == 1 for one in prompts])
-    found[alone] = _array(rewards)[alone]
-    return found
-
-
 exercise(
     name="rloo",
     key=rloo,
@@ -175,11 +171,6 @@ exercise(
         Mistake(
             _unguarded,
             "a prompt with a single reply has no other replies; their mean is 0/0 = nan. Such a reply gets 0: nothing is known of it",
-        ),
-        Mistake(
-            _itself_where_alone,
-            "a prompt with a single reply keeps its whole reward as advantage, as if the others had earned 0; with nothing to compare "
-            "with, it gets 0",
         ),
         Mistake(
             dr_grpo,
@@ -196,15 +187,9 @@ exercise(
 )
 
 
-def _moments(mean_by_tokens: bool, spread_by_tokens: bool) -> Callable[[Array, Array], Array]:
-    def mistaken(rewards: Array, lengths: Array) -> Array:
-        mean = (rewards * lengths).sum() / lengths.sum() if mean_by_tokens else rewards.mean()
-        weights = lengths if spread_by_tokens else np.ones_like(lengths)
-        if np.ptp(rewards) == 0 or weights.sum() < 2:
-            return np.zeros_like(rewards)
-        return (rewards - mean) / np.sqrt((weights * (rewards - mean) ** 2).sum() / (weights.sum() - 1) + 1e-8)
-
-    return mistaken
+def _spread_of_replies(rewards: Array, lengths: Array) -> Array:
+    mean = (rewards * lengths).sum() / lengths.sum()
+    return (rewards - mean) / np.sqrt(((rewards - mean) ** 2).sum() / (len(rewards) - 1) + 1e-8)
 
 
 def _population(rewards: Array, lengths: Array) -> Array:
@@ -217,9 +202,9 @@ exercise(
     key=whiten_tokens,
     points=2,
     probes=lambda: [
-        (_array(GOLDEN_REWARDS), _array(GOLDEN_LENGTHS)),
-        (_array([0.0, 1.0, -0.5]), _array([50, 5, 20])),
-        (_array([0.5, 0.5]), _array([3, 9])),
+        (_array(GOLDEN_REWARDS), np.array(GOLDEN_LENGTHS)),
+        (_array([0.0, 1.0, -0.5]), np.array([50, 5, 20])),
+        (_array([0.5, 0.5]), np.array([3, 9])),
     ],
     hint="np.repeat(rewards, lengths) is the list of tokens' rewards; its mean and its variance with ddof=1 are what is wanted.",
     mistakes=[
@@ -232,11 +217,8 @@ exercise(
             "the variance is divided by the number of tokens; the authors' code has the unbiased one, divided by that number less 1",
         ),
         Mistake(
-            _moments(True, False),
+            _spread_of_replies,
             "the mean counts tokens but the variance counts replies; a reply of L tokens counts L times in both",
-        ),
-        Mistake(
-            _moments(False, True), "the variance counts tokens but the mean counts replies; a reply of L tokens counts L times in both"
         ),
         Mistake(
             lambda rewards, lengths: whiten_tokens(rewards, lengths) * lengths,
@@ -291,6 +273,14 @@ exercise(
             _weights(padding=True),
             "rows that do not count (padding) are among the tokens of their group; they carry no loss, so leave them out of the group's "
             "sum. (They do belong to T, by which the trainer divides)",
+        ),
+        Mistake(
+            lambda groups, lengths, counts: loss_weights(groups, lengths, [True] * len(groups)),
+            "it never looks at `counts`: rows that are padding or are not trained get a weight, and with it a say in the loss",
+        ),
+        Mistake(
+            lambda groups, lengths, counts: loss_weights(groups, lengths, counts) * (np.dot(lengths, counts) / sum(lengths)),
+            "T holds only the rows that count; the trainer divides by the tokens of *all* rows, padding too, and w has to undo exactly that",
         ),
         Mistake(
             _weights(per_row=True),
