@@ -18,7 +18,7 @@ WORDS_A_MINUTE = 200
 
 BEGIN, END = "<!-- header: made by make notebooks -->", "<!-- /header -->"
 
-INSTALL = '''\
+INSTALL = """\
 # Once on Colab or Kaggle; does nothing where azr_lite is there.
 import importlib.util, pathlib, subprocess, sys
 if importlib.util.find_spec("azr_lite") is None:
@@ -26,7 +26,7 @@ if importlib.util.find_spec("azr_lite") is None:
     if trees:
         sys.path.insert(0, str(trees[0]))
     else:
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "azr-lite{extra}"], check=True)'''
+        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "azr-lite{extra}"], check=True)"""
 """The first code cell of every notebook, word for word (but for the extra)."""
 
 
@@ -101,7 +101,11 @@ COURSE: tuple[Lesson, ...] = (
     Lesson(
         "07_reading_a_run",
         "Reading a run",
-        ("diagnose collapse, hacking and plateaus", "compare base and trained models with intervals", "find the paper's findings in your own run"),
+        (
+            "diagnose collapse, hacking and plateaus",
+            "compare base and trained models with intervals",
+            "find the paper's findings in your own run",
+        ),
         "notebooks 03 to 05",
     ),
     Lesson(
