@@ -125,7 +125,9 @@ def _box(axis: Any, x: float, y: float, width: float, height: float, colour: str
 
 def _number(axis: Any, x: float, y: float, number: int, colour: str) -> None:
     axis.plot([x], [y], marker="o", markersize=14, color=colour, markeredgecolor=PAPER, markeredgewidth=1.2, zorder=3, clip_on=False)
-    axis.text(x, y - 0.1, str(number), color=PAPER, fontsize=8.5 if number < 10 else 7.5, fontweight="bold", ha="center", va="center", zorder=4)
+    axis.text(
+        x, y - 0.1, str(number), color=PAPER, fontsize=8.5 if number < 10 else 7.5, fontweight="bold", ha="center", va="center", zorder=4
+    )
 
 
 def _path(axis: Any, points: Sequence[tuple[float, float]], colour: str = "#555555") -> None:
@@ -144,7 +146,7 @@ def _path(axis: Any, points: Sequence[tuple[float, float]], colour: str = "#5555
 def strip(texts: Sequence[str], columns: int = 4, lines: int = 9) -> Figure:
     """One step, panel by panel: what came out of each stage. `texts`: one for each of `STAGES`, of at most `lines` short lines."""
     rows = -(-len(STAGES) // columns)
-    made, axes = figure(rows, columns, (2.5 * columns, 1.75 * rows))
+    made, axes = figure(rows, columns, (2.4 * columns, 1.5 * rows))
     with style():
         for axis in axes:
             axis.axis("off")
@@ -154,9 +156,12 @@ def strip(texts: Sequence[str], columns: int = 4, lines: int = 9) -> Figure:
             axis.set_ylim(0, 28)
             _box(axis, 0.6, 0.4, 38.8, 24.4, colour, fill=0.06)
             _number(axis, 2.2, 25, stage.number, colour)
-            axis.text(5, 25.9, stage.title, fontsize=8.5, fontweight="bold", color=INK, va="bottom")
-            shown = "\n".join(text.splitlines()[:lines])
-            axis.text(2.2, 22.2, shown, fontsize=6.8, family="monospace", color=INK, va="top", linespacing=1.25)
+            axis.text(4.4, 25.5, stage.title, fontsize=8.5, fontweight="bold", color=INK, va="bottom")
+            shown = text.splitlines()[:lines]
+            large = len(shown) <= 7 and max(map(len, shown), default=0) <= 25
+            axis.text(
+                2.2, 21.8, "\n".join(shown), fontsize=8.8 if large else 6.8, family="monospace", color=INK, va="top", linespacing=1.25
+            )
         words = "What every panel shows\nis a real object of this\nstep; colours say who\nacted, as in the diagram."
         if len(axes) > len(STAGES):
             axes[len(STAGES)].text(0.08, 0.55, words, fontsize=8, color=INK, va="center", transform=axes[len(STAGES)].transAxes)

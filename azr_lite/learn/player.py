@@ -43,7 +43,7 @@ class Player:
     `slip`: chance of a mistake at each operation of a task. `stray`: chance of a reply that breaks a rule of form or content.
     """
 
-    def __init__(self, seed: int = 0, slip: float = 0.15, stray: float = 0.12) -> None:
+    def __init__(self, seed: int = 0, slip: float = 0.22, stray: float = 0.12) -> None:
         self.rng, self.slip, self.stray = random.Random(seed), slip, stray
 
     def __call__(self, prompts: Sequence[str], role: Role) -> list[Completion]:

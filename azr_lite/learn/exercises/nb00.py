@@ -135,10 +135,10 @@ exercise(
     observe=lambda mine: [mine(config) for config in CONFIGS.values()],
     shows=tuple(f"sequences with {words}" for words in CONFIGS),
     mistakes=[
+        Mistake(lambda c: len(c.task_types) * (c.batch_size + c.solver_batch_size), "`solver_batch_size` may be 0, which means: as many as `batch_size`. `solver_rows` has that worked out"),
         Mistake(lambda c: len(c.task_types) * c.batch_size, "it counts the proposals alone; the solver's answers are trained as well"),
         Mistake(lambda c: c.batch_size + c.solver_rows, "it counts one task type; each type has its own proposals and answers"),
         Mistake(lambda c: 2 * len(c.task_types) * c.batch_size, "it takes the solver's batch for as large as the proposer's; `solver_rows` says how large it is"),
-        Mistake(lambda c: len(c.task_types) * (c.batch_size + c.solver_batch_size), "`solver_batch_size` may be 0, which means: as many as `batch_size`. `solver_rows` has that worked out"),
         Mistake(lambda c: len(c.task_types) * (c.batch_size + c.batch_size * c.n_mc), "it trains on all n Monte-Carlo answers of every proposal; only `solver_rows` of each type are kept, so that a batch always has the same size"),
         Mistake(lambda c: 6 * c.batch_size, "six groups are for three task types; with two types there are four"),
     ],
