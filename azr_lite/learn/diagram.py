@@ -146,7 +146,7 @@ def _path(axis: Any, points: Sequence[tuple[float, float]], colour: str = "#5555
 def strip(texts: Sequence[str], columns: int = 4, lines: int = 9) -> Figure:
     """One step, panel by panel: what came out of each stage. `texts`: one for each of `STAGES`, of at most `lines` short lines."""
     rows = -(-len(STAGES) // columns)
-    made, axes = figure(rows, columns, (2.4 * columns, 1.5 * rows))
+    made, axes = figure(rows, columns, (2.4 * columns, 1.62 * rows))
     with style():
         for axis in axes:
             axis.axis("off")
