@@ -31,7 +31,7 @@ def visible(task: Task) -> list[tuple[str, str]]:
 def draw_game(axis: Any, task: Triplet, game: str) -> None:
     """The triplet with what the game hides behind a grey cover: "deduction" (output), "abduction" (input) or "induction" (program)."""
     hides = {"deduction": "output", "abduction": "input", "induction": "program"}[game]
-    parts = {"program": (task.program, 0.30, 0.56), "input": (task.input, 0.16, 0.10), "output": (task.output, 0.02, 0.10)}
+    parts = {"program": (task.program, 0.30, 0.68), "input": (task.input, 0.16, 0.10), "output": (task.output, 0.02, 0.10)}
     with style():
         axis.set_xlim(0, 1)
         axis.set_ylim(0, 1)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import ast
 import json
 import math
-import random
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from azr_lite import buffer
-from azr_lite.learn.checks import Mistake, Raised, exercise
+from azr_lite.learn.checks import Mistake, exercise
 from azr_lite.learn.exercises import buffers
 from azr_lite.learn.explorer import visible
 from azr_lite.sandbox import Outcome
@@ -75,18 +73,9 @@ def _each(cases: Sequence[tuple[Any, ...]]) -> Callable[[Any], list[Any]]:
     """What a judge says in each case, errors too."""
 
     def observe(judge: Any) -> list[Any]:
-        return [_tried(lambda case=case: _ok(judge(*case, RULES))) for case in cases]
+        return [buffers.tried(lambda case=case: _ok(judge(*case, RULES))) for case in cases]
 
     return observe
-
-
-def _tried(call: Callable[[], Any]) -> Any:
-    try:
-        return call()
-    except TimeoutError:
-        raise
-    except Exception as error:
-        return Raised(type(error).__name__, str(error))
 
 
 GOLD = (
@@ -248,53 +237,12 @@ exercise(
 
 # ---------------------------------------------------------------- buffer
 
-
-def _task(number: int, input: str = "1", variable: str = "x") -> Triplet:
-    return Triplet("deduction", f"def f({variable}):\n    return {variable} + {number}", input, str(number + 1))
-
-
-BUFFERED = (
-    "a new task is added",
-    "the same task is added again",
-    "the same task, with another name for its variable",
-    "the same program, with another input",
-    "how many are drawn when 99 are wanted and 2 are there",
-    "what is kept, of four tasks, by a buffer of three",
-    "whether a draw of two gives two different tasks",
-    "whether all tasks are drawn about equally often",
-    "the task that had left is added again",
-)
-
-
-def _buffered(kind: Any) -> list[Any]:
-    made, rng = kind(3), random.Random(0)
-
-    def draw(count: int) -> list[tuple[str, str]]:
-        return [(task.program, task.input) for task in made.sample(rng, count)]
-
-    def evenly() -> bool:
-        counts = Counter(task for _ in range(300) for task in draw(1))
-        return len(counts) == 3 and min(counts.values()) > 50
-
-    seen = [_tried(lambda task=task: made.add(task)) for task in (_task(0), _task(0), _task(0, variable="y"), _task(0, "2"))]
-    if any(one is ... for one in seen):
-        return seen
-    seen.append(_tried(lambda: len(draw(99))))
-    for number in (1, 2):
-        _tried(lambda number=number: made.add(_task(number)))
-    seen.append(_tried(lambda: sorted(draw(3))))
-    seen.append(_tried(lambda: all(len(set(draw(2))) == 2 for _ in range(20))))
-    seen.append(_tried(evenly))
-    seen.append(_tried(lambda: made.add(_task(0))))
-    return seen
-
-
 exercise(
     name="Buffer",
     key=buffer.Buffer,
     points=3,
-    observe=_buffered,
-    shows=BUFFERED,
+    observe=buffers.observed,
+    shows=buffers.SHOWS,
     mistakes=[
         Mistake(buffers.TooMany, "it fails when more tasks are wanted than there are, as in the first steps of every run; give what there is"),
         Mistake(buffers.Newest, "it always gives the newest. The paper tried to favour recent tasks, and risked collapse: draw uniformly"),
