@@ -148,7 +148,7 @@ exercise(
         Mistake(lambda task, answer, outcomes, *_: outcomes[0].value == read_value(task.output), "a program that failed returned nothing, and `value` is then None: where the output is None, a crash would pass for right. Look at `kind` first"),
         Mistake(lambda task, answer, outcomes, *_: outcomes[0].kind == "ok" and repr(outcomes[0].value) == task.output, "it compares texts: 9.0 and 9 are equal values with different spellings. Read the output with read_value"),
         Mistake(lambda task, answer, outcomes, *_: outcomes[0].kind == "ok", "it accepts every input on which the program runs; the value has to equal the output too"),
-        Mistake(lambda task, answer, outcomes, *_: outcomes == read_value(task.output) or [o.value for o in outcomes] == read_value(task.output), "`outcomes` is a sequence with one outcome in it; look at the value of outcomes[0]"),
+        Mistake(lambda task, answer, outcomes, *_: outcomes[0].value == task.output, "nothing is ever right for it. Compare the *value* of the output (read_value of its text) with the value of the one outcome, outcomes[0].value"),
         Mistake(lambda task, answer, outcomes, *_: answer.inputs[0][0] == read_value(task.output), "it compares the candidate *input* with the output. Compare what the program returned for it"),
     ],
     hint="The outcome of running the program on the candidate is outcomes[0]: it has .kind (\"ok\" or what went wrong) and .value.",
@@ -190,6 +190,7 @@ exercise(
     mistakes=[
         Mistake(lambda task, answer, outcomes, *_: [o.value for o in outcomes] == _gold(task), "a program that failed has the value None, which equals an output None: look at `kind` as well"),
         Mistake(lambda task, answer, outcomes, *_: all(o.kind == "ok" and repr(o.value) == text for o, text in zip(outcomes, task.outputs[task.shown :], strict=True)), "it compares texts: 16.0 and 16 are equal values"),
+        Mistake(lambda task, answer, outcomes, *_: [o.value for o in outcomes] == list(task.outputs[task.shown :]), "nothing is ever right for it: `task.outputs` holds texts, and a text equals no number. Read them with read_value"),
         Mistake(lambda task, answer, outcomes, *_: all(o.kind == "ok" and o.value == read_value(text) for o, text in zip(outcomes, task.outputs, strict=False)), "it tests on the visible pairs: outputs are taken from the start of the list. A table of the visible pairs would score full marks. Outcomes belong to the *hidden* pairs, outputs[task.shown:]"),
         Mistake(lambda task, answer, outcomes, *_: 2 * _hits(task, outcomes) > len(outcomes), "it is content with most hidden pairs. In the paper an answer is right when it reproduces all (the package has a switch that pays the share: induction_scoring='fraction')"),
         Mistake(lambda task, answer, outcomes, *_: _hits(task, outcomes) > 0, "one hidden pair is enough for it. A program that always returns the same value often hits one"),
@@ -224,6 +225,7 @@ exercise(
     observe=_arguments,
     shows=[f"read_arguments({text!r})" for text in (*TEXTS, *NO_DATA)],
     mistakes=[
+        Mistake(lambda text: tuple(ast.literal_eval(f"[{text}]")), "it reads an empty text as no arguments at all. A task without an input asks nothing; refuse it"),
         Mistake(lambda text: eval(f"({text},)", {}), "it *runs* the text: the answer `0) or (True` becomes a condition that is always true, and a worse one would delete files. Only literals may be read"),
         Mistake(lambda text: (ast.literal_eval(text),), "it takes every text for a single argument: `'ab', 3` are two"),
         Mistake(lambda text: tuple(ast.literal_eval(part.strip()) for part in text.split(",")), "it splits at every comma, also at those inside texts and lists"),
