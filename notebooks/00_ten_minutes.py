@@ -22,7 +22,7 @@
 #
 # **Before this:** Python; nothing else.
 #
-# **Budget:** 10 minutes to read (1,917 words); 4 exercises, 4 points; 18 seconds and 116 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 10 minutes to read (1,922 words); 4 exercises, 4 points; 17 seconds and 115 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-21.
 #
@@ -441,7 +441,9 @@ with figures.style():
     axis.set_ylabel("right answers, %")
     axis.set_title("The stand-in does not learn: its success only wobbles")
 figures.show(made, alt="The share of right answers of the stand-in goes up and down from step to step without a trend")
-executor.close()
+
+# %%
+executor.close()  # ends the sandbox's processes
 
 # %% [markdown]
 # **What you should see:** a line without a trend. 72 answers a step to some twenty tasks are few, so it wobbles by several points.
@@ -453,6 +455,6 @@ executor.close()
 # * **Propose, solve, verify:** one model writes tasks and solves them; a sandbox runs programs and knows the truth.
 # * A task is worth the most when it is solved rarely, and nothing when it is solved always or never.
 # * Every role and task type is compared with itself: six baselines.
-# * Nothing in the step came from a person, apart from the identity function at the start.
+# * In a real run no task is written by a person, apart from the identity function that the buffers start from.
 #
 # Next: [01 · Task triplets](01_triplets.ipynb), where one program becomes three games.

@@ -205,6 +205,9 @@ exercise(
 TEXTS = ("5", "'ab', 3", "(1, 2)", "[1, 2], {'a': None}", "'a, b'", "'x',\n[1,\n 2]", "-1", "True, None")
 NO_DATA = ("0) or (True", "[0] * 3", "max(1, 2)", "x", "'a'.upper()", "")
 
+RUN = {"0) or (True": (True,), "[0] * 3": ([0, 0, 0],), "max(1, 2)": (2,), "'a'.upper()": ("A",)}
+"""What Python would make of them, written down here: nothing in the package evaluates text outside the sandbox."""
+
 
 def _arguments(read: Any) -> list[Any]:
     found = []
@@ -226,7 +229,7 @@ exercise(
     shows=[f"read_arguments({text!r})" for text in (*TEXTS, *NO_DATA)],
     mistakes=[
         Mistake(lambda text: tuple(ast.literal_eval(f"[{text}]")), "it reads an empty text as no arguments at all. A task without an input asks nothing; refuse it"),
-        Mistake(lambda text: eval(f"({text},)", {}), "it *runs* the text: the answer `0) or (True` becomes a condition that is always true, and a worse one would delete files. Only literals may be read"),
+        Mistake(lambda text: RUN[text] if text in RUN else read_arguments(text), "it *runs* the text: the answer `0) or (True` becomes a condition that is always true, and a worse one would delete files. Only literals may be read"),
         Mistake(lambda text: (ast.literal_eval(text),), "it takes every text for a single argument: `'ab', 3` are two"),
         Mistake(lambda text: tuple(ast.literal_eval(part.strip()) for part in text.split(",")), "it splits at every comma, also at those inside texts and lists"),
         Mistake(lambda text: ast.literal_eval(text), "it returns one value, not a tuple of arguments: `5` has to give (5,), and `(1, 2)` is a *single* argument that is a tuple"),
