@@ -259,12 +259,10 @@ def doctor_verb(words: list[str]) -> int:
         report = abuse_suite()
         print(json.dumps(report.as_dict(), indent=2) if given.json else report.text())
         return 1 if report.leaks else 0
-    from azr_lite.environment import describe_environment
-    from azr_lite.sandbox import Executor
+    from azr_lite.machine import examine, text
 
-    with Executor(workers=1, allow_weak=True) as executor:
-        facts = {**describe_environment(), "sandbox": {"level": executor.level.name, "layers": executor.layers}}
-    print(json.dumps(facts, indent=2) if given.json else _facts_text(facts))
+    facts = examine()
+    print(json.dumps(facts, indent=2) if given.json else text(facts))
     return 0
 
 
