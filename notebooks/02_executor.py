@@ -198,8 +198,8 @@ figures.show(made, alt=f"Table of {len(names)} attacks against {len(columns)} se
 
 # %% [markdown]
 # **What you should see**: on a machine at level FULL, no attack gets out in the last column, nor in the last but one: *the system-call
-# filter alone* stops all of these. Landlock and namespaces each take away the files, and the trainer's memory; neither takes away sockets,
-# io_uring or keyrings, each of which has been the way out of some sandbox.
+# filter alone* stops all of these. Landlock and namespaces each take away the files and the trainer's memory (Landlock lets a program still ask
+# whether a file *exists*). Neither takes away unix sockets, io_uring or keyrings: big parts of the kernel, each with a history of bugs.
 #
 # **If you see something else**: what gets out differs with the kernel, with Docker, and with your uid (a plain user cannot touch what root
 # can). If something gets out under "everything" and the first cell said FULL, you have found a bug: please report it. In one column only? You
@@ -391,7 +391,7 @@ print(verdict([Outcome("ok", 1)], [Outcome("timeout")]).reason)
 # %% tags=["long"]
 program = "def f(text, n=3):\n    counts = {}\n    for c in text:\n        counts[c] = counts.get(c, 0) + n\n    return sorted(counts.items())[:4]"
 inputs = [(f"the quick brown fox {i} jumps",) for i in range(64)]
-seconds = 0.3 if profile == "ci" else 1.0
+seconds = 0.1 if profile == "ci" else 1.0
 
 def each(work, checks):
     """Milliseconds a check, best of the rounds that fit into the time: other programs of this machine only ever add."""
@@ -414,10 +414,13 @@ figures.line(axis, "a fresh Python for each", [1, 64], [fresh, fresh], place=1)
 with figures.style():
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
+    axis.set_xticks(sizes, sizes)
+    axis.set_yticks([0.1, 1, 10], ["0.1", "1", "10"])
+    axis.minorticks_off()
     axis.set_xlabel("inputs that share a child")
     axis.set_ylabel("milliseconds a check")
-    axis.set_title(f"A child costs 1/{fresh / batched[0]:.0f} of a fresh Python; 64 inputs in one child 1/{fresh / batched[-1]:.0f}")
-    axis.legend()
+    axis.set_title(f"{fresh / batched[0]:.0f} times cheaper than a fresh Python; 64 together: {fresh / batched[-1]:.0f} times")
+    axis.legend(loc="lower left")
 figures.show(made, alt=f"Milliseconds a check fall from {fresh:.1f} for a fresh Python to {batched[0]:.2f} for a child and {batched[-1]:.3f} for 64 inputs in one child.")
 
 # %% [markdown]

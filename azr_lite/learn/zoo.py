@@ -88,7 +88,9 @@ def attempt(executor: Executor, program: str, argument: Any = 1) -> str:
     return stopped_by(executor.run(program, [(argument,)])[0])
 
 
-def judge_candidate(run: Callable[[str, list[tuple[Any, ...]]], list[Outcome]], program: str, candidate: tuple[Any, ...], gold: Any) -> bool:
+def judge_candidate(
+    run: Callable[[str, list[tuple[Any, ...]]], list[Outcome]], program: str, candidate: tuple[Any, ...], gold: Any
+) -> bool:
     """Abduction: whether `program` turns `candidate` (an argument tuple) into `gold`. `run` is `Executor.run`.
 
     The sandbox gets program and candidate, never the gold; whatever did not end as "ok" is not right; values are compared here.

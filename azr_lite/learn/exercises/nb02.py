@@ -151,7 +151,11 @@ def _ok(*values: Any) -> list[Outcome]:
     return [Outcome("ok", value) for value in values]
 
 
-LATE, BROKEN, UNRUN = Outcome("timeout", detail="out of time"), Outcome("exception", detail="KeyError: 1"), Outcome("infra", detail="not run")
+LATE, BROKEN, UNRUN = (
+    Outcome("timeout", detail="out of time"),
+    Outcome("exception", detail="KeyError: 1"),
+    Outcome("infra", detail="not run"),
+)
 WORLDS: dict[str, tuple[list[Outcome], list[Outcome]]] = {
     "the same twice": (_ok(1, "a"), _ok(1, "a")),
     "another order of a list": (_ok(["a", "b"]), _ok(["b", "a"])),
