@@ -12,7 +12,7 @@ from azr_lite.learn.zoo import judge_candidate
 from azr_lite.sandbox import Level, Outcome, Validation
 from azr_lite.sandbox.executor import level_of, verdict
 from azr_lite.sandbox.literal import read_value
-from azr_lite.sandbox.wire import compare
+from azr_lite.sandbox.wire import canonical, compare
 
 NAN = float("nan")
 
@@ -139,6 +139,7 @@ exercise(
     hint="`canonical(value)` is one text for each value, and raises WireError (a ValueError) for NaN.",
     mistakes=[
         Mistake(_same_type, "\"typed\" must reach inside and see the sign of zero; `type(a) is type(b)` looks at the outside only, and `==` says -0.0 is 0.0 and (in a list) nan is nan. The canonical texts tell them all apart"),
+        Mistake(lambda a, b, mode: canonical(a) == canonical(b) if mode == "typed" else a == b, "it forgets NaN: `canonical` raises WireError there, which must become False; and `[nan] == [nan]` is True in Python when both hold the same object, so mode \"python\" must ask `canonical` too"),
         Mistake(lambda a, b, mode: a == b, "it takes no notice of the mode: in \"typed\", True, 1 and 1.0 are three values, and so are 0.0 and -0.0. (And `[nan] == [nan]` is True in Python when both hold the same object)"),
         Mistake(lambda a, b, mode: repr(a) == repr(b), "it compares `repr`: equal dicts may be written in two orders, True and 1 in two ways, and nan is written like any number. `canonical` sorts, and refuses nan"),
         Mistake(lambda a, b, mode: str(a) == str(b), "it compares printed texts: '1' and 1 print alike, and equal dicts print in the order they were filled"),
@@ -200,6 +201,15 @@ def _never_late(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validati
     return Validation(False, (), "non_deterministic", "", found.index) if late else found
 
 
+def _one_loop(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
+    for index, (one, other) in enumerate(zip(first, second, strict=True)):
+        if not one.ok:
+            return Validation(False, (), one.kind, one.detail, index)
+        if one.value != other.value:
+            return Validation(False, (), "non_deterministic", "", index)
+    return Validation(True, tuple(outcome.value for outcome in first))
+
+
 def _infra_fails(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
     for index, pair in enumerate(zip(first, second, strict=True)):
         for outcome in pair:
@@ -213,12 +223,13 @@ exercise(
     key=verdict,
     points=3,
     observe=_verdicts,
-    shows=[f"verdict(first, second) for {name!r} gave [ok, reason, index] and" for name in WORLDS],
+    shows=[f"[ok, reason, index] of verdict(first, second) for {name!r}: it" for name in WORLDS],
     hint="First world first; \"infra\" means not run; then compare `canonical(one.value)` input by input.",
     mistakes=[
         Mistake(_loose, "it compares with `==`, for which True is 1: a program that returns True in one world and 1 in the other is not deterministic. Compare the canonical texts"),
         Mistake(_never_late, "it calls a time-out in the second world \"non_deterministic\". It is a time-out: the program may be perfectly regular and only slow, and the proposer should be told the true reason"),
         Mistake(_infra_fails, "\"infra\" in the second world is no failure of the program here: that input was not run, because an earlier one had failed. And an exception in the second world only means the program is not deterministic"),
+        Mistake(_one_loop, "it compares value with value and never asks how the second world ended. What timed out, or was not run (\"infra\"), has the value None, which differs from everything; and True == 1. Look at `other.kind` first, then at canonical texts"),
         Mistake(_first_only, "it looks at the first world only, so programs that hang on the order of a set, on `id` or on the clock pass. The second world is the whole proof"),
     ],
 )  # fmt: skip
@@ -248,6 +259,8 @@ def _with_spy(mine: Callable[..., Any], made: Outcome, gold: Any) -> Any:
     given: list[str] = []
 
     def run(program: str, inputs: Sequence[tuple[Any, ...]]) -> list[Outcome]:
+        if any(type(one) is not tuple for one in inputs):
+            raise TypeError("run(program, inputs) wants a list of argument tuples, such as [(5,)]")
         programs.append(program)
         given.append(repr(list(inputs)))
         return [made] * len(inputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -159,9 +160,13 @@ exercise(
     points=2,
     probes=lambda: [(_plain, ITEM, "output"), (_gives_away, ITEM, "output"), (_backwards, ITEM, "output"), (_first_letter, ITEM, "output"),
                     (_no_input, ITEM, "input"), (_plain, ITEM, "input"), (lambda task: _plain(task) + " one of: 'KeyError', 'ValueError'", ITEM, "output")],
+    shows=[f"blind(prompt, task, {hidden!r}) for a prompt that {what}:" for what, hidden in (
+        ("has program and input", "output"), ("tells the output", "output"), ("tells it backwards", "output"), ("tells its first letter", "output"),
+        ("has program and output", "input"), ("has the input", "input"), ("lists all choices", "output"))],
     hint="Make a second task that differs in the hidden field only, and ask for both prompts.",
     mistakes=[
         Mistake(lambda prompt, task, hidden="output": getattr(task, hidden) not in prompt(task), "it looks for the answer's text in the prompt. That raises false alarms (the word may stand in the program, or in a list of all choices) and misses an answer spelled backwards or told by its first letter. Change the answer, and see whether the prompt changes"),
+        Mistake(lambda prompt, task, hidden="output": task.output not in prompt(task), "it looks for the text of the *output* in the prompt, whichever field is hidden; and such a search raises false alarms (the word may stand in the program) and misses an answer spelled backwards. Change the hidden field, and see whether the prompt changes"),
         Mistake(lambda prompt, task, hidden="output": len(prompt(_other(task, hidden))) == len(prompt(task)), "it compares lengths of prompts; one letter of the answer has the same length in both. Compare the texts"),
         Mistake(lambda prompt, task, hidden="output": prompt(_other(task, "output")) == prompt(task), "it always changes the output, whatever `hidden` names. In abduction it is the input that must not be told"),
         Mistake(lambda prompt, task, hidden="output": prompt(task) == prompt(task), "it asks twice for the same task: that shows that the prompt is the same each time, not that it is ignorant"),
@@ -192,6 +197,7 @@ exercise(
         Mistake(lambda a, b, ordered: isinstance(b, list) and (a == b if ordered else sorted(map(repr, a)) == sorted(map(repr, b))), "with an order asked for it compares by `==`, for which (1,) and (True,) are the same row. Compare the canonical texts in both cases"),
         Mistake(lambda a, b, ordered: isinstance(b, list) and (a == b if ordered else sorted(a) == sorted(b)), "it sorts the rows themselves: rows that hold None and text cannot be ordered, and 1 and True are one. Sort their canonical texts"),
         Mistake(lambda a, b, ordered: isinstance(b, list) and (list(map(repr, a)) == list(map(repr, b)) if ordered else set(map(repr, a)) == set(map(repr, b))), "sets forget how often a row occurs; in SQL two equal rows are two rows"),
+        Mistake(lambda a, b, ordered: a == b if ordered else set(a) == set(b), "it makes sets of rows, which forget how often a row occurs, and fails where the answer is no list at all (`set(None)`). An answer may be anything a model writes"),
         Mistake(lambda a, b, ordered: isinstance(b, list) and list(map(repr, a)) == list(map(repr, b)), "without ORDER BY the order of rows means nothing, and an answer in another order is right"),
         Mistake(lambda a, b, ordered: isinstance(b, list) and sorted(map(repr, a)) == sorted(map(repr, b)), "where the query has ORDER BY, the order is part of the answer"),
         Mistake(lambda a, b, ordered: list(map(repr, a)) == list(map(repr, b)) if ordered else sorted(map(repr, a)) == sorted(map(repr, b)), "the answer may be anything a model writes, such as None: what is no list is no table, and no reason to stop the training"),
@@ -205,6 +211,7 @@ exercise(
     probes=lambda: [(["a", "b", "a", "a"],), (["a"],), ([],), (["a", "b", "c", "c"],), (["b"] * 3 + ["a"] * 3,)],
     mistakes=[
         Mistake(lambda answers: max(map(answers.count, answers)) / len(answers), "it fails where there are no answers yet; the first step of a run may have none. Give 0.0"),
+        Mistake(lambda answers: Counter(answers).most_common(1)[0][1] / len(answers), "where there are no answers, there is no most common one either, and `most_common(1)[0]` fails. Give 0.0 then"),
         Mistake(lambda answers: 1 / len(set(answers)) if answers else 0.0, "that is the score of a blind guess among the different answers. A model learns quickly which one is frequent: the baseline is the share of the most frequent"),
         Mistake(lambda answers: float(max(map(answers.count, answers))) if answers else 0.0, "it is a count; divide by the number of answers"),
         Mistake(lambda answers: len(set(answers)) / len(answers) if answers else 0.0, "that is how different the answers are, not how often the most frequent one comes"),
