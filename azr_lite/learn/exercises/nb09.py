@@ -6,13 +6,14 @@ import random
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from azr_lite.learn.battery import blind, guess_rate
 from azr_lite.learn.checks import Mistake, exercise
 from azr_lite.learn.games import ERRORS, report_error, same_error, same_rows
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, fence
-from azr_lite.sandbox import Executor
+from azr_lite.sandbox import Executor, Job
 from azr_lite.triplet import Completion, Role, Triplet
 
 # ---------------------------------------------------------------- a player without a model
@@ -70,11 +71,18 @@ def _reported(mine: Callable[[str], str]) -> list[Any]:
     texts = [mine(program) for program, _ in PROGRAMS.values()]
     if any(text is None or text is ... for text in texts):
         return texts
+    return list(_outcomes(tuple(map(str, texts))))
+
+
+@lru_cache(maxsize=64)
+def _outcomes(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Kept, since every judgement looks at the key and at known mistakes again, and a sandbox takes a while to start."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         with Executor(workers=1, allow_weak=True) as executor:
-            outcomes = [executor.run(str(text), [given])[0] for text, (_, given) in zip(texts, PROGRAMS.values(), strict=True)]
-    return [repr(outcome.value) if outcome.ok else outcome.kind for outcome in outcomes]
+            jobs = [Job(text, (given,)) for text, (_, given) in zip(texts, PROGRAMS.values(), strict=True)]
+            outcomes = [one for (one,) in executor.run_many(jobs)]
+    return tuple(repr(outcome.value) if outcome.ok else outcome.kind for outcome in outcomes)
 
 
 def _wrapped(body: str, before: str = "    global f\n    f = _azr_program\n") -> Callable[[str], str]:
