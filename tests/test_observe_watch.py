@@ -18,7 +18,9 @@ from rich.console import Console
 from azr_lite.cli import main
 from azr_lite.errors import RunDirectoryError
 from azr_lite.observe import watch as module
+from azr_lite.observe.log import Tail
 from azr_lite.observe.watch import HISTORY, View, screen
+from azr_lite.rundir import write_text
 
 
 @pytest.fixture
@@ -215,3 +217,15 @@ def test_on_a_terminal_it_follows_and_quits_cleanly(open_ended, recorded, how):
     else:
         assert len(terminal.text) - drawn < 3000  # nothing was drawn while nothing changed
         assert b"the run goes on" in terminal.text
+
+
+def test_a_log_cut_back_and_grown_past_the_last_look_is_read_anew(tmp_path):
+    log = tmp_path / "timing.jsonl"
+    write_text(log, '{"step": 0, "s": 1}\n{"step": 1, "s": 1}\n')
+    tail = Tail(log)
+    assert [line["step"] for line in tail.new()[1]] == [0, 1]
+    write_text(log, '{"step": 0, "s": 1}\n' + "".join(f'{{"step": {step}, "s": 1.25}}\n' for step in (1, 2, 3)))  # as rewind and go on
+    again, lines = tail.new()
+    assert again
+    assert [line["step"] for line in lines] == [0, 1, 2, 3]
+    assert tail.new() == (False, [])

@@ -169,7 +169,7 @@ class Tail:
     """What a file that is being written gained since the last look. Starts again where a resumed run has cut it back."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.offset = path, 0
+        self.path, self.offset, self.file = path, 0, 0
 
     def new(self) -> tuple[bool, list[Line]]:
         """Whether the file starts anew, and the new whole lines (at most some megabytes at a time)."""
@@ -177,7 +177,9 @@ class Tail:
             again, self.offset = self.offset > 0, 0
             return again, []
         with self.path.open("rb") as file:
-            again = os.fstat(file.fileno()).st_size < self.offset
+            found = os.fstat(file.fileno())  # a resumed run puts another file in its place, which may have outgrown the old one by now
+            again = found.st_size < self.offset or (self.offset > 0 and found.st_ino != self.file)
+            self.file = found.st_ino
             if again:
                 self.offset = 0
             file.seek(self.offset)
