@@ -301,6 +301,20 @@ def analyse_verb(words: list[str]) -> int:
     return analyse_command(words)
 
 
+def export_verb(words: list[str]) -> int:
+    """A folder that plain transformers or peft loads, with a model card: azr-lite export RUN [--merge] [--step N] [--output DIR]."""
+    from azr_lite.publish_commands import export
+
+    return export(words)
+
+
+def push_verb(words: list[str]) -> int:
+    """The same, to the Hugging Face hub: azr-lite push RUN USER/NAME [--merge] [--dry-run]."""
+    from azr_lite.publish_commands import push
+
+    return push(words)
+
+
 def bench_verb(words: list[str]) -> int:
     """Measure on this machine: azr-lite bench sandbox|nano|step|log [--json]; azr-lite bench SUBJECT --help."""
     subjects = {"sandbox": _bench_sandbox, "nano": _bench_nano, "step": _bench_step, "log": _bench_log}
@@ -458,6 +472,8 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "watch": watch_verb,
     "report": report_verb,
     "analyse": analyse_verb,
+    "export": export_verb,
+    "push": push_verb,
     "bench": bench_verb,
 }
 

@@ -39,3 +39,7 @@ class TrainingError(AzrError):
 
 class EvaluationError(AzrError):
     """An evaluation cannot be made: its questions, its scorer or its earlier results are missing or do not belong together."""
+
+
+class PublishError(AzrError):
+    """A model cannot be exported or pushed."""

@@ -128,13 +128,21 @@ def _load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 def _dense(config: Config, precision: Precision, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """A model that is in memory already, in the types wanted; for QLoRA it goes through a folder, which bitsandbytes loads."""
+    model = in_type(model, precision.weights)
     if config.tuning != "qlora":
-        return model.to(precision.weights)
+        return model
     with tempfile.TemporaryDirectory() as folder:
-        model.to(precision.weights).save_pretrained(folder)
+        model.save_pretrained(folder)
         loaded = _guarded(folder, "model", AutoModelForCausalLM.from_pretrained, folder, **_load_options(config, precision))
     loaded.config._name_or_path = loaded.name_or_path = model.name_or_path  # adapters note their base; not the folder just gone
     return loaded
+
+
+def in_type(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """The same model with weights of this type. `model.to` would round the frequencies of the position code too, which no file holds."""
+    for weight in model.parameters():
+        weight.data = weight.data.to(dtype)
+    return model
 
 
 def _check_folder(path: Path) -> None:
@@ -142,7 +150,7 @@ def _check_folder(path: Path) -> None:
         raise ModelError(f"{path} is a file, but not .gguf; give a .gguf file or the model's folder")
     if not (path / "config.json").exists():
         if (path / "adapter_config.json").exists():
-            raise ModelError(f"{path} holds only an adapter; merge it into its base (peft: merge_and_unload) and give that folder")
+            raise ModelError(f"{path} holds only an adapter; merge it into its base (azr-lite export RUN --merge) and give that folder")
         raise ModelError(f"{path} holds no model (config.json is missing); give a folder that save_pretrained made")
 
 

@@ -75,6 +75,13 @@ def test_lora_freezes_a_base_in_the_type_asked_for(tmp_path, dtype):
     assert (adapter.r, adapter.lora_alpha, adapter.lora_dropout, adapter.target_modules) == (8, 32, 0.0, "all-linear")
 
 
+def test_sixteen_bits_leave_the_position_code_exact():
+    """Rounded to bfloat16, its frequencies would be a whole radian off after some hundred tokens; a model read from files never has them so."""
+    policy = load_policy(config("nano", tuning="lora", dtype="bfloat16"))
+    assert types_of(policy) == {torch.bfloat16}
+    assert {buffer.dtype for buffer in policy.model.buffers()} == {torch.float32}
+
+
 @needs_bitsandbytes
 def test_qlora_loads_linear_layers_in_four_bits(tmp_path):
     policy = load_policy(config(save(tmp_path), tuning="qlora", dtype="auto"))
