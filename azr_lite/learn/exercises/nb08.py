@@ -120,6 +120,7 @@ exercise(
     probes=lambda: [([4, 4], [0.5, -0.5], [0.5, 0.5]), ([1, 3], [1.0, -1.0], [0.0, 0.0]), ([10, 30, 20], [0.1, -0.4, 0.9], [0.2, 0.7, 0.1])],
     mistakes=[
         Mistake(lambda n, m, s: (_mean(n, m), _mean(n, s)), "the mean of the standard deviations is not the standard deviation of all: in ([1, 3], [1, -1], [0, 0]) no process sees any spread, and yet the numbers differ"),
+        Mistake(lambda n, m, s: (float(np.mean(m)), float(np.mean(s))), "plain means of the three lists: a process with more sequences must weigh more, and standard deviations cannot be averaged at all"),
         Mistake(lambda n, m, s: (_mean(n, m), math.sqrt(_mean(n, np.square(s)))), "it has the spread *within* the processes, and leaves out the spread *between* their means"),
         Mistake(lambda n, m, s: (float(np.mean(m)), math.sqrt(_sum_of_squares([1] * len(m), m, s) / len(m))), "all processes count the same; one with more sequences must weigh more"),
         Mistake(lambda n, m, s: (_mean(n, m), math.sqrt(_sum_of_squares(n, m, s) / (sum(n) - 1))), "it divides by n − 1; TRR++ takes the population's spread and divides by n"),
