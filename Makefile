@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # Offline and on shared machines alike: no telemetry, threads as many as the work can use.
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: setup run test lint clean
+.PHONY: setup run test lint notebooks clean
 setup: $(STAMP)
 
 $(BIN)/python:
@@ -28,6 +28,10 @@ lint: setup
 
 test: lint
 	$(BIN)/python -m pytest $(ARGS)
+
+# Execute the course (or ARGS="03 04"), measure, write outputs and headers. Twenty minutes on 2 cores.
+notebooks: setup
+	$(BIN)/python -m azr_lite.learn.notebooks $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

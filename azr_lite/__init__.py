@@ -14,6 +14,7 @@ _LAZY = {
     "Config": "azr_lite.config",
     "preset": "azr_lite.presets",
     "presets": "azr_lite.presets",
+    "doctor": "azr_lite.machine",
     "plan": "azr_lite.hardware",
     "Plan": "azr_lite.hardware",
     "Executor": "azr_lite.sandbox",

@@ -259,12 +259,10 @@ def doctor_verb(words: list[str]) -> int:
         report = abuse_suite()
         print(json.dumps(report.as_dict(), indent=2) if given.json else report.text())
         return 1 if report.leaks else 0
-    from azr_lite.environment import describe_environment
-    from azr_lite.sandbox import Executor
+    from azr_lite.machine import examine, text
 
-    with Executor(workers=1, allow_weak=True) as executor:
-        facts = {**describe_environment(), "sandbox": {"level": executor.level.name, "layers": executor.layers}}
-    print(json.dumps(facts, indent=2) if given.json else _facts_text(facts))
+    facts = examine()
+    print(json.dumps(facts, indent=2) if given.json else text(facts))
     return 0
 
 
@@ -368,10 +366,10 @@ def _bench_log(words: list[str]) -> int:
     from azr_lite.bench.log import bench_log, log_table
 
     def arguments(rollouts: int = 1_000_000, folder: Path | None = None, json: bool = False) -> tuple[int, Path | None, bool]:
-        """What it costs to open a large log and to show a page of it. The exit status is 1 when a bar is missed.
+        """What it costs to open a large log, to show a page of it, and to read it through. The exit status is 1 when a bar is missed.
 
         Args:
-            rollouts: how many; a million take about 1.1 GB while it runs.
+            rollouts: how many; a million take about 1.2 GB and some minutes.
             folder: where the log is written and removed again; default: the system's.
             json: print JSON.
         """

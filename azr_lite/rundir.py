@@ -139,12 +139,17 @@ class RunDir:
         return list(self.read("metrics.jsonl"))
 
     def keep_sample(self, target: Path, rollouts: int = 48) -> None:
-        """A small copy for reading and plotting: settings, summary, metrics, and rollouts spread evenly over the run."""
+        """A small copy for reading and plotting: settings, summary, metrics, and rollouts spread evenly over the run, to six digits."""
         target.mkdir(parents=True, exist_ok=True)
-        for name in ("config.json", "summary.json", "metrics.jsonl"):
-            write_text(target / name, (self.path / name).read_text(encoding="utf-8"))
-        lines = (self.path / "rollouts.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-        write_text(target / "rollouts.jsonl", "".join(lines[:: max(1, len(lines) // rollouts)][:rollouts]))
+        write_text(
+            target / "config.json", save_config(self.config().replace(output_dir=self.path.name))
+        )  # its folders are nobody's business
+        summary = self._object("summary.json")
+        held_out = {name: points for name, points in summary.get("curves", {}).items() if name == "held-out accuracy"}
+        write_text(target / "summary.json", _short({**summary, "curves": held_out}))  # the other curves are those of metrics.jsonl
+        write_text(target / "metrics.jsonl", "".join(map(_short, self.read("metrics.jsonl"))))
+        lines = list(self.read("rollouts.jsonl"))
+        write_text(target / "rollouts.jsonl", "".join(map(_short, lines[:: max(1, len(lines) // rollouts)][:rollouts])))
 
     def _append(self, name: str, lines: list[dict[str, Any]]) -> None:
         if not lines:
@@ -175,6 +180,19 @@ class RunDir:
         if not isinstance(data, dict):
             raise RunDirectoryError(f"{path} holds no JSON object; restore it from a copy")
         return data
+
+
+def _short(line: dict[str, Any]) -> str:
+    """One line of a sample: nothing that is drawn or judged needs more than six digits."""
+    return json.dumps(_rounded(line), ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n"
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {name: _rounded(one) for name, one in value.items()}
+    return [_rounded(one) for one in value] if isinstance(value, list) else value
 
 
 def rollout_line(rollout: Rollout) -> dict[str, Any]:

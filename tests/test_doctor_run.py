@@ -18,6 +18,7 @@ from azr_lite.learn.diagnoses import EXPECTED, table
 from azr_lite.observe.doctor import CHECKS, diagnose, examine
 from azr_lite.observe.rerun import rerun
 from azr_lite.observe.symptoms import Pay, Push, RunSummary
+from azr_lite.rundir import RunDir
 from azr_lite.sandbox import Executor
 
 RUNS = Path(__file__).parents[1] / "data_samples" / "runs"
@@ -198,22 +199,11 @@ def test_the_confusion_table_counts_what_it_says():
 # ---- a real run, and copies tampered with
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    """Two real nano steps, large enough for groups of five."""
-    pytest.importorskip("trl")
-    import azr_lite
-
-    small = {
-        "steps": 2, "batch_size": 16, "solver_batch_size": 48, "n_mc": 4, "seed_batch_factor": 1, "updates_per_step": 1, "seed": 1,
-        "micro_batch_size": 32, "eval_problems": 0, "eval_every": 0, "save_every": 0, "self_test": False, "workers": 1, "device": "cpu",
-    }  # fmt: skip
-    return azr_lite.run("nano", output_dir=str(tmp_path_factory.mktemp("doctor") / "run"), **small).path
-
-
 @pytest.fixture
-def run(real, tmp_path):
-    shutil.copytree(real, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoint-*"))
+def run(tmp_path):
+    """The first steps of the recorded run: too few for curves, so that only pay and advantages are judged."""
+    shutil.copytree(RUNS / "whole" / "nano-small", tmp_path / "run")
+    RunDir.open(tmp_path / "run").rewind(3)
     return tmp_path / "run"
 
 
@@ -317,7 +307,7 @@ def test_a_log_of_replies_that_stops_before_the_metrics_is_no_healthy_run(run, c
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     path.write_text("".join(line for line in lines if json.loads(line)["step"] == 0), encoding="utf-8")
     assert main(["doctor", str(run)]) == 1
-    assert "ends before step 1" in capsys.readouterr().err
+    assert "ends before step 2" in capsys.readouterr().err
 
 
 def test_an_unknown_version_is_one_sentence(run, capsys):

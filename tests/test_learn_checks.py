@@ -59,6 +59,12 @@ def test_a_mistake_is_found_beside_what_is_right(double):
     assert judge("double", lambda x: x + x).state == "right"
 
 
+def test_a_wrong_value_that_is_looked_at_in_parts_shows_the_part():
+    swapped = list(exercises()["stage_order"].key)
+    swapped[0], swapped[1] = swapped[1], swapped[0]
+    assert "does 'sample_references' come before 'propose'? gave False, expected True" in judge("stage_order", swapped).because
+
+
 def test_a_mistake_nobody_foresaw_shows_the_first_wrong_probe(double):
     assert judge("double", lambda x: x).because == "double(1) gave 1, expected 2. Add it to itself."
     assert judge("double", lambda x: {}[x]).because == "double(1) gave KeyError: 1, expected 2. Add it to itself."

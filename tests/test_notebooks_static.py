@@ -8,7 +8,7 @@ import pytest
 
 from azr_lite.learn.checks import exercises
 from azr_lite.learn.course import COURSE, install_cell
-from azr_lite.learn.notebooks import FOLDER, defined, measurements, read, tags, with_header
+from azr_lite.learn.notebooks import FOLDER, ROOT, defined, measurements, read, readme, tags, with_header
 
 LESSONS = pytest.mark.parametrize("lesson", COURSE, ids=lambda lesson: lesson.number)
 OPENED = pytest.mark.parametrize("stem", [*(lesson.stem for lesson in COURSE), "index"])
@@ -94,3 +94,9 @@ def test_the_index_names_every_notebook():
     assert with_header("index", text, measurements()) == text
     for lesson in COURSE:
         assert f"({lesson.stem}.ipynb)" in text
+
+
+def test_the_readme_names_every_notebook():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme(text, measurements()) == text
+    assert text.count("colab-badge.svg") == len(COURSE)

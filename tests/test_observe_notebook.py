@@ -381,3 +381,12 @@ def test_a_notebook_runs_through_and_keeps_picture_and_table(recorded, tmp_path)
     assert "widgets" not in notebook.metadata
     assert "VBox" not in outputs[-1]["data"]["text/plain"]
     assert len(nbformat.writes(notebook)) < 400_000
+
+
+def test_titles_stay_over_their_panels():
+    """A run of two types names both ends of both where that fits; it once ran into the next panel's title."""
+    whole = ROOT / "data_samples" / "runs" / "whole" / "nano-small"
+    titles = [axis.get_title(loc="left") for axis in observe.dashboard(whole).axes]
+    assert len(titles) == 9
+    assert max(map(len, titles)) <= 50
+    assert "Solve rate of new tasks: mean 81 → 77 %" in titles

@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 import shutil
 import tracemalloc
 from html.parser import HTMLParser
@@ -13,11 +14,15 @@ from azr_lite import observe
 from azr_lite.cli import main
 from azr_lite.evaluation.kept import lines_of
 from azr_lite.evaluation.scores import Item, compare_paired, summarize
+from azr_lite.nano.language import skeleton
+from azr_lite.observe import lineage, log
 from azr_lite.observe import report as module
 from azr_lite.observe.figures import POINTS, Curve, Point, chart
 from azr_lite.observe.gather import gather
 from azr_lite.observe.highlight import highlighted
-from azr_lite.observe.proposals import operations, survey, trace
+from azr_lite.observe.lineage import trace
+from azr_lite.observe.log import StepLog
+from azr_lite.observe.proposals import operations, survey
 from azr_lite.observe.report import MOST_BYTES, report
 from azr_lite.presets import preset
 from azr_lite.rundir import RunDir, write_json, write_text
@@ -31,6 +36,7 @@ ATTACKS = (
     "\u202egnp.exe\x00\x1b[2J\ud800",
 )
 HOSTILE = " ".join(ATTACKS)
+WHOLE = Path(__file__).parents[1] / "data_samples" / "runs" / "whole" / "nano-small"
 VOID = {"meta", "line", "rect", "circle", "polyline", "input", "br", "link", "img"}
 
 
@@ -179,6 +185,38 @@ def test_lineage_equals_that_counted_by_hand(recorded):
             assert (proposal.as_task.first, proposal.as_task.last) == (min(solved), max(solved))
         used += bool(children) + bool(solved)
     assert used > 10
+
+
+def test_lineage_is_the_same_when_every_line_is_parsed(tmp_path, monkeypatch):
+    """Lines about others are told from their raw bytes: ids with quotes, backslashes, commas and brackets must not be lost."""
+    odd = ['a", "b', "a\\", "x]y", "é, 宽", 'say "id": "t0x1"', "t0x1"]
+    tasks = [task_line(0, n) for n in range(len(odd))] + [task_line(1, n, parents=[one, odd[0]], ok=n != 2) for n, one in enumerate(odd)]
+    for line, name in zip(tasks, odd, strict=False):
+        line["task"]["id"] = name
+    run = made(tmp_path / "run", steps=2, tasks=tasks)
+    answers = [{"step": 1, "text": 'of "task_id": "none"', "role": "solve", "task_id": name} for name in [*odd, *odd[:3]]]
+    write_text(run / "rollouts.jsonl", "".join(json.dumps(line, sort_keys=True, ensure_ascii=False) + "\n" for line in answers))
+
+    def traced():
+        picture = gather(run)
+        shown = survey(picture, 10_000).shown()
+        return trace(picture, shown, also=odd[1]), shown
+
+    fast = traced()
+    monkeypatch.setattr(lineage, "_related", lambda *_: lambda raw: True)
+    monkeypatch.setattr(lineage, "_answers", lambda *_: lambda raw: True)
+    assert fast == traced()
+    assert [p.as_task.count for p in fast[1][: len(odd)]] == [2, 2, 2, 1, 1, 1]
+    assert [p.as_reference.count for p in fast[1][: len(odd)]] == [len(odd), 1, 1, 1, 1, 1]
+
+
+def test_a_long_read_says_how_far_it_is(tmp_path, monkeypatch, capsys):
+    run = made(tmp_path / "run", tasks=[task_line(0, n) for n in range(2000)])
+    list(StepLog(RunDir.open(run), "tasks.jsonl").since())
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(log, "PATIENCE_S", 0.0)
+    list(StepLog(RunDir.open(run), "tasks.jsonl").since())
+    assert re.fullmatch(r"reading tasks.jsonl: \d+% of \d+ MiB, \d+ s left\n", capsys.readouterr().err)
 
 
 def hostile_run(path):
@@ -417,6 +455,15 @@ def test_programs_are_coloured_and_counted():
     assert '<span class="k">def</span>' in highlighted("def f(x):\n    return '<b>'")
     assert "&lt;b&gt;" in highlighted("def f(x):\n    return '<b>'")
     assert operations("def f(x):\n    x = x + x\n    x = len(x)\n    return x", nano=True) == 2
+    for program in (
+        "def f(x):\n    x = y\n    return x",
+        "def f(x):\n    x = '''\n    x = x + x'''\n    return x",
+        "def f(x):\n    return x",
+        "x",
+        "",
+    ):
+        chain = skeleton(program)
+        assert operations(program, nano=True) == (None if chain is None else len(chain))
     assert operations("def f(x):\n    return [g(v) + 1 for v in x[1:]]", nano=False) == 4  # call, sum, loop, slice
     assert operations("def f(:", nano=False) is None
     assert operations("(" * 5000 + ")" * 5000, nano=False) is None
@@ -449,6 +496,11 @@ def browser(tmp_path_factory):
         "--headless=new",
         "--no-sandbox",
         "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
         "--disable-dev-shm-usage",
         "--window-size=1200,900",
         f"--user-data-dir={home}",
@@ -499,6 +551,25 @@ def test_filters_and_links_work_in_chromium(browser, recorded, tmp_path):
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
 
 
+REQUESTS = "return performance.getEntriesByType('resource').map(entry => entry.name)"
+
+
+def test_the_page_asks_the_network_for_nothing(browser, tmp_path):
+    """The page as it is asks for nothing; were a request written into it, its policy would stop it before it is made."""
+    text = report([hostile_run(tmp_path / "run")])
+    (tmp_path / "report.html").write_text(text, encoding="utf-8")
+    browser.get((tmp_path / "report.html").as_uri())
+    assert browser.execute_script(REQUESTS) == []
+    inside = "<img src='http://127.0.0.1:9/picture'><link rel=stylesheet href='http://127.0.0.1:9/style'>"
+    asking = text.replace("</body>", inside + "</body>")
+    browser.get_log("browser")
+    (tmp_path / "asking.html").write_text(asking, encoding="utf-8")
+    browser.get((tmp_path / "asking.html").as_uri())
+    refused = [entry["message"] for entry in browser.get_log("browser") if "Content Security Policy" in entry["message"]]
+    assert any("picture" in message for message in refused)
+    assert any("style" in message for message in refused)
+
+
 def test_links_work_in_the_notebooks_frame_and_the_page_is_narrow_enough(browser, recorded, tmp_path):
     (tmp_path / "cell.html").write_text(
         f"<!doctype html><meta charset=utf-8><body>{observe.browse(recorded)._repr_html_()}", encoding="utf-8"
@@ -514,9 +585,11 @@ def test_links_work_in_the_notebooks_frame_and_the_page_is_narrow_enough(browser
     assert browser.execute_script("return location.href.split('#')[0]") == "about:srcdoc"  # the frame has not gone elsewhere
     browser.switch_to.default_content()
     browser.set_window_size(600, 900)
-    (tmp_path / "report.html").write_text(report([recorded]), encoding="utf-8")
+    (tmp_path / "report.html").write_text(report([WHOLE]), encoding="utf-8")
     browser.get((tmp_path / "report.html").as_uri())
     assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    tallest = "return Math.max(...[...document.querySelectorAll('.scroll tr')].map(row => row.getBoundingClientRect().height))"
+    assert browser.execute_script(tallest) < 120  # tables scroll sideways; no column is squeezed into a tower of words
     browser.set_window_size(1200, 900)
 
 

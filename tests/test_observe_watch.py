@@ -98,7 +98,9 @@ def test_sick_numbers_are_named(run):
     line["solve/deduction/truncated"] = 0.9
     with path.open("a") as file:
         file.write(json.dumps({**line, "step": 3}) + "\n")
-    assert any("to look at" in row and "solve/deduction/truncated 0.9" in row for row in shown(View(run)))
+    lines = shown(View(run))
+    assert any("to look at" in row and "solve/deduction/truncated 0.9" in row for row in lines)
+    assert any("solve deduction" in row and "!90%" in row for row in lines)  # marked without colour too
 
 
 def test_long_runs_keep_a_bounded_past(run):

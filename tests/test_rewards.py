@@ -1,8 +1,10 @@
 """Equations 4 to 6 of the paper, and the traps others fell into."""
 
+from itertools import product
+
 import pytest
 
-from azr_lite.rewards import answer_reward, learnability, proposal_reward, solve_rate
+from azr_lite.rewards import answer_reward, expected_learnability, learnability, proposal_reward, solve_rate
 from azr_lite.triplet import Verdict
 
 VALID = Verdict(ok=True, well_formed=True, score=1.0)
@@ -52,3 +54,22 @@ def test_the_format_ladder(verdict, pay):
     reward = answer_reward(verdict)
     assert reward.total == pay
     assert sum(reward.parts.values()) == reward.total
+
+
+@pytest.mark.parametrize("zero", ["paper", "upstream"])
+@pytest.mark.parametrize("p", [0.0, 0.2, 0.75, 1.0])
+def test_expected_learnability_is_the_mean_over_all_outcomes_of_n_replies(p, zero):
+    for n in (2, 3, 5):
+        mean = 0.0
+        for scores in product((0.0, 1.0), repeat=n):
+            chance = p ** sum(scores) * (1 - p) ** (n - sum(scores))
+            mean += chance * learnability(solve_rate(scores), zero)
+        assert expected_learnability(p, n, zero) == pytest.approx(mean)
+    assert expected_learnability(p, 1) == 0.0
+
+
+def test_expected_learnability_refuses_what_cannot_be():
+    with pytest.raises(ValueError, match="not between"):
+        expected_learnability(1.2, 8)
+    with pytest.raises(ValueError, match="at least 1"):
+        expected_learnability(0.5, 0)

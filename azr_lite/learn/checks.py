@@ -168,7 +168,7 @@ def judge(name: str, mine: Any) -> Result:
 
 def _unknown(task: Exercise, place: int, seen: Sequence[Any], right: Sequence[Any]) -> str:
     got = _short(seen[place]) if place < len(seen) else "nothing"
-    if not callable(task.key):
+    if not callable(task.key) and not task.shows:
         return f"{got} is not it. {task.hint}".strip()
     label = task.label(place)
     return f"{label or 'a probe'} gave {got}, expected {_short(right[place])}. {task.hint}".strip()

@@ -18,7 +18,7 @@ WORDS_A_MINUTE = 200
 
 BEGIN, END = "<!-- header: made by make notebooks -->", "<!-- /header -->"
 
-INSTALL = '''\
+INSTALL = """\
 # Once on Colab or Kaggle; does nothing where azr_lite is there.
 import importlib.util, pathlib, subprocess, sys
 if importlib.util.find_spec("azr_lite") is None:
@@ -26,7 +26,7 @@ if importlib.util.find_spec("azr_lite") is None:
     if trees:
         sys.path.insert(0, str(trees[0]))
     else:
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "azr-lite{extra}"], check=True)'''
+        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "azr-lite{extra}"], check=True)"""
 """The first code cell of every notebook, word for word (but for the extra)."""
 
 
@@ -101,7 +101,11 @@ COURSE: tuple[Lesson, ...] = (
     Lesson(
         "07_reading_a_run",
         "Reading a run",
-        ("diagnose collapse, hacking and plateaus", "compare base and trained models with intervals", "find the paper's findings in your own run"),
+        (
+            "diagnose collapse, hacking and plateaus",
+            "compare base and trained models with intervals",
+            "find the paper's findings in your own run",
+        ),
         "notebooks 03 to 05",
     ),
     Lesson(
@@ -135,7 +139,7 @@ def header(lesson: Lesson, words: int, exercises: int, points: int, measured: Ma
     github = f"https://github.com/{REPOSITORY}/blob/main/{path}"
     badges = " ".join(
         (
-            f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/{REPOSITORY}/blob/main/{path})",
+            _colab(lesson),
             f"[![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src={github})",
             f"[![nbviewer](https://img.shields.io/badge/render-nbviewer-orange)](https://nbviewer.org/github/{REPOSITORY}/blob/main/{path})",
         )
@@ -179,13 +183,36 @@ def budget(words: int, exercises: int, points: int, measured: Mapping[str, Any])
 
 
 def index_table(measured: Mapping[str, Mapping[str, Any]], exercises: Mapping[str, tuple[int, int]]) -> str:
-    """The course as a table, markdown. `exercises`: their number and points by lesson."""
+    """The course as a table, markdown, for the index. `exercises`: their number and points by lesson."""
     lines = [BEGIN, "| | notebook | you will be able to | exercises (points) | 2 CPU cores | needs |", "|---|---|---|---|---|---|"]
     for lesson in COURSE:
-        found = measured.get(lesson.number)
-        time = f"{found['seconds']:.0f} s, {found['memory_mib']:,.0f} MiB" if found else "not measured"
         count, points = exercises.get(lesson.number, (0, 0))
-        needs = "torch" if lesson.torch else "numpy, matplotlib"
         able = "; ".join(lesson.able)
-        lines.append(f"| {lesson.number} | [{lesson.title}]({lesson.stem}.ipynb) | {able} | {count} ({points}) | {time} | {needs} |")
+        lines.append(
+            f"| {lesson.number} | [{lesson.title}]({lesson.stem}.ipynb) | {able} | {count} ({points}) | {_cost(lesson, measured)} | {_needs(lesson)} |"
+        )
     return "\n".join([*lines, END])
+
+
+def readme_table(measured: Mapping[str, Mapping[str, Any]]) -> str:
+    """The course as a table, markdown, for the README: with one click to Colab."""
+    lines = [BEGIN, "| | notebook | | 2 CPU cores | needs |", "|---|---|---|---|---|"]
+    for lesson in COURSE:
+        lines.append(
+            f"| {lesson.number} | [{lesson.title}](notebooks/{lesson.stem}.ipynb) | {_colab(lesson)} | {_cost(lesson, measured)} | {_needs(lesson)} |"
+        )
+    return "\n".join([*lines, END])
+
+
+def _colab(lesson: Lesson) -> str:
+    path = f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/notebooks/{lesson.stem}.ipynb"
+    return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({path})"
+
+
+def _cost(lesson: Lesson, measured: Mapping[str, Mapping[str, Any]]) -> str:
+    found = measured.get(lesson.number)
+    return f"{found['seconds']:.0f} s, {found['memory_mib']:,.0f} MiB" if found else "not measured"
+
+
+def _needs(lesson: Lesson) -> str:
+    return "torch" if lesson.torch else "numpy, matplotlib"

@@ -40,7 +40,9 @@ def report(number: str, verdicts: Mapping[str, Mapping[str, str]]) -> dict[str, 
         if one.notebook == number:
             found = verdicts.get(name, {"state": "not started", "output": f"○ {name}: not started"})
             score = one.points if found["state"] == "right" else 0
-            tests.append({"name": name, "score": score, "max_score": one.points, "output": found["output"], "status": STATUS[found["state"]]})
+            tests.append(
+                {"name": name, "score": score, "max_score": one.points, "output": found["output"], "status": STATUS[found["state"]]}
+            )
     return {"lesson": number, "score": sum(t["score"] for t in tests), "max_score": sum(t["max_score"] for t in tests), "tests": tests}
 
 
@@ -71,7 +73,9 @@ def grade(path: str | Path, seconds: int = SECONDS) -> dict[str, Any]:
             continue
         cells.append(cell)
         for name in own.intersection(defined(cell)):  # at once: later cells may go on with the package's own under the same name
-            cells.append(nbformat.v4.new_code_cell(f"from azr_lite.learn.grade import verdict as _verdict; print(_verdict({name!r}, {name}))"))
+            cells.append(
+                nbformat.v4.new_code_cell(f"from azr_lite.learn.grade import verdict as _verdict; print(_verdict({name!r}, {name}))")
+            )
     notebook.cells = cells
     execute(notebook, "ci", go_on=True, seconds=seconds)
     verdicts = {}

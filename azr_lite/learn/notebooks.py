@@ -24,7 +24,7 @@ from typing import Any
 
 from azr_lite.errors import AzrError
 from azr_lite.learn.checks import exercises
-from azr_lite.learn.course import BEGIN, COURSE, END, header, index_table, lesson_of
+from azr_lite.learn.course import BEGIN, COURSE, END, header, index_table, lesson_of, readme_table
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "notebooks"
@@ -172,11 +172,19 @@ def with_header(stem: str, text: str, measured: Mapping[str, Any]) -> str:
         lesson = lesson_of(stem[:2])
         own = work[lesson.number]
         made = header(lesson, words(read(FOLDER / f"{stem}.py")), len(own), sum(own), measured.get(lesson.number, {}))
-    block = "\n".join(f"# {line}".rstrip() for line in made.splitlines())
-    pattern = re.compile(re.escape(f"# {BEGIN}") + ".*?" + re.escape(f"# {END}"), re.DOTALL)
+    return _between_marks(text, "\n".join(f"# {line}".rstrip() for line in made.splitlines()), "# ", f"{stem}.py")
+
+
+def _between_marks(text: str, block: str, comment: str, name: str) -> str:
+    pattern = re.compile(re.escape(comment + BEGIN) + ".*?" + re.escape(comment + END), re.DOTALL)
     if not pattern.search(text):
-        raise NotebookError(f"{stem}.py has no header marks; its first cell must hold {BEGIN} and {END}")
+        raise NotebookError(f"{name} has no place for what is generated; it must hold {BEGIN} and {END}")
     return pattern.sub(lambda _: block, text, count=1)
+
+
+def readme(text: str, measured: Mapping[str, Any]) -> str:
+    """The README's text with its table of notebooks made anew."""
+    return _between_marks(text, readme_table(measured), "", "README.md")
 
 
 def measurements() -> dict[str, Any]:
@@ -185,15 +193,15 @@ def measurements() -> dict[str, Any]:
 
 
 def write_headers() -> None:
-    """Headers of all sources, and the index's table, from the measured table."""
+    """Headers of all sources, and the tables of index and README, from the measured table."""
     from azr_lite.rundir import write_text
 
     table = measurements()
-    for source in sources():
-        text = source.read_text(encoding="utf-8")
-        made = with_header(source.stem, text, table)
+    for file in (*sources(), ROOT / "README.md"):
+        text = file.read_text(encoding="utf-8")
+        made = readme(text, table) if file.suffix == ".md" else with_header(file.stem, text, table)
         if made != text:
-            write_text(source, made)
+            write_text(file, made)
 
 
 # ---------------------------------------------------------------- make notebooks

@@ -6,7 +6,6 @@ Not covered: what is in them. A checkout has them all; where the package alone w
 
 from __future__ import annotations
 
-import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -24,7 +23,7 @@ def recorded(name: str) -> Path:
     here = ROOT / "data_samples" / name
     if here.exists():
         return here
-    kept = Path(tempfile.gettempdir()) / "azr-lite-recorded" / name
+    kept = Path.home() / ".cache" / "azr-lite" / name
     if not kept.exists():
         source = f"https://raw.githubusercontent.com/{REPOSITORY}/main/data_samples/{name}"
         try:

@@ -76,7 +76,7 @@ def replay(words: list[str]) -> int:
     from azr_lite.observe.replaying import as_json, text_of
     from azr_lite.observe.replaying import replay as rebuild
 
-    step = given.step if given.step is not None else StepLog(open_run(given.run), "rollouts.jsonl").last_step()
+    step = given.step if given.step is not None else StepLog(open_run(given.run), "metrics.jsonl").last_step()
     if step is None:
         raise ConfigError(f"{given.run} has no whole step yet; wait for its first")
     found = rebuild(given.run, step)

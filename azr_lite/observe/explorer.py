@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from azr_lite.errors import RunDirectoryError
 from azr_lite.observe.gather import gather
-from azr_lite.observe.proposals import Proposal, reasons, survey, trace
+from azr_lite.observe.lineage import trace
+from azr_lite.observe.proposals import Proposal, reasons, survey
 from azr_lite.observe.report import detail, grid
 from azr_lite.observe.rollouts import printable
 from azr_lite.observe.surroundings import live as someone_there

@@ -1,7 +1,7 @@
 """What a report says of one run, gathered by streaming its files once or twice.
 
 Comes in: a run directory, ended, being written, or the sample of one.  Goes out: a `Picture`: numbers, curves, findings, cost, settings.
-Not covered: proposals (`proposals.py`), words and pages (`report.py`).
+Not covered: proposals (`proposals.py`, `lineage.py`), words and pages (`report.py`).
 
 Memory does not grow with the run: curves are thinned, of each logged number only its bounds are kept. What is missing is said in `notes`.
 """
@@ -9,7 +9,7 @@ Memory does not grow with the run: curves are thinned, of each logged number onl
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -150,14 +150,14 @@ def _check_info(info: dict[str, Any]) -> None:
             raise TypeError(f"{name} in run.json is no object")
 
 
-def lines_of(picture: Picture, name: str) -> Iterator[Line]:
-    """All lines of one log, or none and a note where the file is missing."""
+def lines_of(picture: Picture, name: str, wanted: Callable[[bytes], bool] | None = None) -> Iterator[Line]:
+    """All lines of one log (`wanted`: see `StepLog.since`), or none and a note where the file is missing."""
     try:
         log = StepLog(picture.run, name)
     except RunDirectoryError:
         picture.notes.append(f"{name} is missing (only a sample of the run was kept, or it has not begun)")
         return
-    yield from log.since()
+    yield from log.since(wanted=wanted)
 
 
 def _numbers(line: Line) -> Iterator[tuple[str, float]]:

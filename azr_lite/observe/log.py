@@ -1,6 +1,6 @@
 """Reading a run without holding it: one step's lines of a log of any size, found by bisection.
 
-Comes in: a run directory, finished or being written.  Goes out: dicts, one line at a time.
+Comes in: a run directory, finished or being written.  Goes out: dicts, one line at a time; how far it is, on stderr, where reading takes long.
 Not covered: writing (`rundir.py`), meaning (`catalogue.py`).
 
 Lines of a log are in the order of their steps, so a step's first line is found by some thirty seeks, whatever the size; the
@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +21,9 @@ from azr_lite.errors import RunDirectoryError
 from azr_lite.rundir import RunDir
 
 Line = dict[str, Any]
+
+PATIENCE_S = 3.0
+"""Reading that takes longer than this says how far it is."""
 
 
 def open_run(path: str | Path) -> RunDir:
@@ -51,12 +56,20 @@ class StepLog:
             held = "no whole line" if last is None else f"steps {first} to {last}"
             raise RunDirectoryError(f"{self.path} has no line of step {step}; it holds {held}")
 
-    def since(self, step: int | None = None, until: int | None = None) -> Iterator[Line]:
-        """All lines from a step on (None: from the first), up to but not including step `until`."""
-        with self.path.open("rb") as file:
+    def since(self, step: int | None = None, until: int | None = None, wanted: Callable[[bytes], bool] | None = None) -> Iterator[Line]:
+        """All lines from a step on (None: from the first), up to but not including step `until`.
+
+        `wanted`: asked of every raw line; where it says no, the line is left out and not parsed, which is ten times as fast.
+        """
+        with self.path.open("rb") as file, _Progress(self.path) as progress:
             offset = 0 if step is None else self._offset(file, step)
+            progress.begin(offset, os.fstat(file.fileno()).st_size)
             file.seek(offset)
             while (raw := file.readline()).endswith(b"\n"):
+                progress.reached(offset)
+                if wanted is not None and raw.endswith(b"}\n") and not wanted(raw):
+                    offset += len(raw)
+                    continue
                 line = _parsed(raw)
                 if line is None:
                     raise RunDirectoryError(
@@ -118,6 +131,38 @@ class StepLog:
         if offset:
             file.readline()  # the rest of the line before, or just its end
         return file.tell()
+
+
+class _Progress:
+    """One line on stderr, in place on a terminal, that says how far a pass over a log is; nothing where it is quick."""
+
+    LINES = 512
+    """Between two looks at the clock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.seen, self.shown = path, 0, False
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.shown and sys.stderr.isatty():
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def begin(self, offset: int, size: int) -> None:
+        self.first, self.size, self.began = offset, size, time.monotonic()
+        self.due = self.began + PATIENCE_S
+
+    def reached(self, offset: int) -> None:
+        self.seen += 1
+        if self.seen % self.LINES or offset <= self.first or (now := time.monotonic()) < self.due:
+            return
+        self.shown, terminal = True, sys.stderr.isatty()
+        self.due = now + (1 if terminal else 10)
+        share = (offset - self.first) / max(1, self.size - self.first)
+        left = (now - self.began) * (1 / share - 1)
+        said = f"reading {self.path.name}: {share:.0%} of {(self.size - self.first) >> 20} MiB, {max(0, left):.0f} s left"
+        print(f"\r\x1b[K{said}" if terminal else said, end="" if terminal else "\n", file=sys.stderr, flush=True)
 
 
 class Tail:

@@ -34,6 +34,9 @@ PATIENCE_S = 600.0
 SHARE_OF_TIME = 0.2
 """Drawing takes at most this share of one core, which the run may need itself."""
 
+WIDEST = 50
+"""Characters of a title that fit over a panel."""
+
 SICK = "#F6E7E4"
 """Ground of what lies outside of a number's healthy range."""
 
@@ -252,7 +255,9 @@ def _title(panel: Panel, lines: Mapping[str, Curve], view: Followed) -> str:
         return speed if view.ended or view.given_up else f"{speed}, {view.left} left"
     if len(ends) == 2:
         changes = ", ".join(f"{label} {_change(first, last, percent)}" for label, (first, last) in ends.items())
-        return f"{panel.title}: {changes.replace(' %,', ',')}"
+        named = f"{panel.title}: {changes.replace(' %,', ',')}"
+        if len(named) <= WIDEST:
+            return named
     first, last = (mean([own[end] for own in ends.values()]) for end in (0, 1))
     return f"{panel.title}: {'mean ' if len(ends) > 1 else ''}{_change(first, last, percent)}"
 

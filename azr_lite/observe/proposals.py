@@ -1,7 +1,7 @@
-"""Which proposals a report shows, with their answers, parents, children and uses; and how hard proposals grew.
+"""Which proposals a report shows, with their answers and parents; and how hard proposals grew.
 
-Comes in: a run's tasks.jsonl, read twice, and rollouts.jsonl, read once.  Goes out: `Proposal`s and curves.
-Not covered: how they look (`report.py`).
+Comes in: a run's tasks.jsonl, read once.  Goes out: `Proposal`s and curves.
+Not covered: their children and uses (`lineage.py`), how they look (`report.py`).
 
 Memory does not grow with the log: a fixed number of proposals is kept, drawn evenly over the run with a few of every way to fail, and
 every text is cut where it is too long to be read.
@@ -12,8 +12,9 @@ from __future__ import annotations
 import ast
 import random
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from azr_lite.errors import RunDirectoryError
@@ -116,11 +117,26 @@ def operations(program: str, nano: bool) -> int | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if nano:
-                chain = skeleton(program)
-                return None if chain is None else len(chain)
+                return _nano_operations(program)
             return sum(isinstance(node, _OPERATIONS) for node in ast.walk(ast.parse(program)))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+
+
+def _nano_operations(program: str) -> int | None:
+    """Operations of a chain, counted line by line: a log holds a million lines, and few different ones."""
+    first, *lines, last = program.split("\n") if program.count("\n") else ("", "")
+    if first != "def f(x):" or last != "    return x" or not all(line.startswith("    x = ") for line in lines):
+        chain = skeleton(program)
+        return None if chain is None else len(chain)
+    counts = [_line_operations(line) for line in lines]
+    return sum(count for count in counts if count is not None) if None not in counts else None
+
+
+@lru_cache(maxsize=4096)
+def _line_operations(line: str) -> int | None:
+    chain = skeleton(f"def f(x):\n{line}\n    return x")
+    return None if chain is None else len(chain)
 
 
 class Survey:
@@ -224,48 +240,11 @@ class Survey:
 
 def survey(picture: Picture, most: int) -> Survey:
     """One pass over tasks.jsonl; RunDirectoryError where it has another form."""
-    with _FormChecked(picture):
+    with FormChecked(picture):
         return Survey(picture, most)
 
 
-def trace(picture: Picture, proposals: Iterable[Proposal], also: str = "") -> tuple[dict[str, str], Proposal | None]:
-    """Fill in children and uses of these proposals. Returns programs of their parents, by id, and the proposal `also`, filled in too."""
-    extra: Proposal | None = None
-    wanted: dict[str, list[Proposal]] = {}
-    for proposal in proposals:
-        if proposal.id:
-            wanted.setdefault(proposal.id, []).append(proposal)
-    if not wanted and not also:
-        return {}, None
-    ancestors = {parent for own in wanted.values() for proposal in own for parent in proposal.parents}
-    programs: dict[str, str] = {}
-    with _FormChecked(picture):
-        for line in _again(picture, "tasks.jsonl"):
-            task = line["task"] or {}
-            if also and extra is None and task.get("id") == also:
-                extra = proposal_of(line)
-                wanted.setdefault(also, []).append(extra)
-                ancestors.update(extra.parents)  # a parent stands before it in the log: its program is known only by luck
-            if task.get("id") in ancestors:
-                programs[task["id"]] = cut(task["program"], MOST_ANSWER)
-            for parent in dict.fromkeys(line["parents"]):
-                for proposal in wanted.get(parent, ()):
-                    proposal.as_reference.take(line["step"])
-                    if task and len(proposal.children) < MOST_RELATIVES:
-                        proposal.children.append(task["id"])
-        for line in _again(picture, "rollouts.jsonl"):
-            if line["role"] == "solve":
-                for proposal in wanted.get(line["task_id"], ()):
-                    proposal.as_task.take(line["step"])
-    return programs, extra
-
-
-def _again(picture: Picture, name: str) -> Iterator[Line]:
-    """The lines of a log whose absence has been noted already, or need not be."""
-    return lines_of(picture, name) if (picture.run.path / name).exists() else iter(())
-
-
-class _FormChecked:
+class FormChecked:
     """A log whose lines have other fields becomes one sentence."""
 
     def __init__(self, picture: Picture) -> None:

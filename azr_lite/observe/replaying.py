@@ -88,6 +88,11 @@ def replay(path: str | Path, step: int, executor: Runs | None = None) -> Replay:
     config = run.config()
     log = StepLog(run, "tasks.jsonl")
     proposals, rows = list(log.lines(step)), list(StepLog(run, "rollouts.jsonl").lines(step))
+    written = StepLog(run, "metrics.jsonl").last_step()
+    if written is None or written < step:  # its line there is the last thing that a step writes
+        raise RunDirectoryError(
+            f"step {step} of {run.path} is not whole: the run is still writing it, or was killed; replay an earlier one"
+        )
     limits = Limits(cpu_s=config.cpu_seconds, memory_mb=config.memory_mb)
     opened = Executor(limits, workers=config.workers or None, allow_weak=config.allow_weak) if executor is None else nullcontext(executor)
     with opened as running:

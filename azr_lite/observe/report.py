@@ -1,7 +1,7 @@
 """`azr-lite report`: one HTML file that says what a run did, or compares several; `browse`: its list of proposals in a notebook.
 
 Comes in: run directories.  Goes out: a page of at most `MOST_BYTES` that needs no network and reads without scripts.
-Not covered: reading the logs (`gather.py`, `proposals.py`), curves (`figures.py`), colours of programs (`highlight.py`).
+Not covered: reading the logs (`gather.py`, `proposals.py`, `lineage.py`), curves (`figures.py`), colours of programs (`highlight.py`).
 
 What a model wrote may be hostile: the template escapes everything, characters that do not print are written as escapes, and the page's
 own policy (CSP) allows no request and no script but the one in the template, by its digest.
@@ -25,7 +25,8 @@ from azr_lite.evaluation.scores import compare_paired
 from azr_lite.observe.figures import Curve, Point, chart
 from azr_lite.observe.gather import Gain, Picture, gather
 from azr_lite.observe.highlight import highlighted
-from azr_lite.observe.proposals import Proposal, Survey, reasons, survey, trace
+from azr_lite.observe.lineage import trace
+from azr_lite.observe.proposals import Proposal, Survey, reasons, survey
 from azr_lite.observe.rollouts import printable
 from azr_lite.rundir import write_text
 

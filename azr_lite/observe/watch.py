@@ -200,7 +200,10 @@ def _group(group: str, last: Mapping[str, float]) -> Text:
         value = last.get(f"{group}/{name}")
         row = metric_of(f"{group}/{name}")
         sick = value is not None and row is not None and not row.healthy(value)
-        text.append(form.format(value) if value is not None else "-".rjust(len(form.format(0.0))), "bold red" if sick else "")
+        shown = form.format(value) if value is not None else "-".rjust(len(form.format(0.0)))
+        if sick:  # a mark too: not everybody sees red
+            shown = f"!{shown.strip()}".rjust(len(shown))
+        text.append(shown, "bold red" if sick else "")
     return text
 
 
@@ -210,7 +213,7 @@ def _buffers(view: View) -> Text:
         size, age = view.last.get(f"buffer/{name}"), view.last.get(f"buffer/{name}/age")
         if size is not None:
             parts.append(f"{name} {size:.0f}" + ("" if age is None else f" ({age:.1f})"))
-    return Text.assemble(("  size (age) ", "dim"), "  ".join(parts))
+    return Text.assemble(("  buffer (age) ", "dim"), "  ".join(parts))
 
 
 def _executor(view: View) -> Text:

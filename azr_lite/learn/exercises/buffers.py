@@ -1,0 +1,127 @@
+"""The buffer exercise of notebook 01: what is looked at, and buffers with one mistake each, of learners and of real re-implementations.
+
+Comes in: a buffer class.  Goes out: what it did.
+Not covered: what is said about each (`nb01.py`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from azr_lite import buffer
+from azr_lite.learn.checks import Raised
+from azr_lite.triplet import Task, Triplet
+
+
+def tried(call: Callable[[], Any]) -> Any:
+    """What a call gives; an error is an observation too."""
+    try:
+        return call()
+    except TimeoutError:
+        raise
+    except Exception as error:
+        return Raised(type(error).__name__, str(error))
+
+
+def _task(number: int, input: str = "1", variable: str = "x") -> Triplet:
+    return Triplet("deduction", f"def f({variable}):\n    return {variable} + {number}", input, str(number + 1))
+
+
+SHOWS = (
+    "a new task is added",
+    "the same task is added again",
+    "the same task, with another name for its variable",
+    "the same program, with another input",
+    "how many are drawn when 99 are wanted and 2 are there",
+    "what is kept, of four tasks, by a buffer of three",
+    "whether a draw of two gives two different tasks",
+    "whether all tasks are drawn about equally often",
+    "the task that had left is added again",
+)
+
+
+def observed(kind: Any) -> list[Any]:
+    """What a buffer class does, in the order of `SHOWS`."""
+    made, rng = kind(3), random.Random(0)
+
+    def draw(count: int) -> list[tuple[str, str]]:
+        found = made.sample(rng, count)
+        if found is ...:
+            raise NotImplementedError("sample still returns ...")
+        return [(task.program, task.input) for task in found]
+
+    def evenly() -> bool:
+        counts = Counter(task for _ in range(300) for task in draw(1))
+        return len(counts) == 3 and min(counts.values()) > 50
+
+    seen = [tried(lambda task=task: made.add(task)) for task in (_task(0), _task(0), _task(0, variable="y"), _task(0, "2"))]
+    if any(one is ... for one in seen):
+        return seen
+    seen.append(tried(lambda: len(draw(99))))
+    for number in (1, 2):
+        tried(lambda number=number: made.add(_task(number)))
+    seen.append(tried(lambda: sorted(draw(3))))
+    seen.append(tried(lambda: all(len(set(draw(2))) == 2 for _ in range(20))))
+    seen.append(tried(evenly))
+    seen.append(tried(lambda: made.add(_task(0))))
+    return seen
+
+
+class _Like(buffer.Buffer):
+    """The package's buffer, for mistakes to change in one place."""
+
+    def key(self, task: Task) -> Any:
+        return buffer.task_key(task)
+
+    def add(self, task: Task) -> bool:
+        key = self.key(task)
+        if key in self._tasks:
+            return False
+        self._tasks[key] = task
+        while len(self._tasks) > self.capacity:
+            del self._tasks[next(iter(self._tasks))]
+        return True
+
+
+class KeepsOldest(_Like):
+    def add(self, task: Task) -> bool:
+        return len(self._tasks) < self.capacity and super().add(task)
+
+
+class ByText(_Like):
+    def key(self, task: Task) -> Any:
+        return task.program, task.input
+
+
+class NoInputs(_Like):
+    def key(self, task: Task) -> Any:
+        return buffer.normal_form(task.program)
+
+
+class Twins(_Like):
+    def key(self, task: Task) -> Any:
+        return object()
+
+
+class NoLimit(_Like):
+    def add(self, task: Task) -> bool:
+        self.capacity = 10**9
+        return super().add(task)
+
+
+class Repeats(_Like):
+    def sample(self, rng: random.Random, count: int) -> list[Task]:
+        return rng.choices(list(self._tasks.values()), k=count)
+
+
+class TooMany(_Like):
+    def sample(self, rng: random.Random, count: int) -> list[Task]:
+        return rng.sample(list(self._tasks.values()), count)
+
+
+class Newest(_Like):
+    def sample(self, rng: random.Random, count: int) -> list[Task]:
+        return list(self._tasks.values())[-count:]

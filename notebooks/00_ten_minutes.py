@@ -1,0 +1,460 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# <!-- header: made by make notebooks -->
+# # 00 · Absolute Zero in ten minutes
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/azr-lite/azr-lite/blob/main/notebooks/00_ten_minutes.ipynb) [![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/azr-lite/azr-lite/blob/main/notebooks/00_ten_minutes.ipynb) [![nbviewer](https://img.shields.io/badge/render-nbviewer-orange)](https://nbviewer.org/github/azr-lite/azr-lite/blob/main/notebooks/00_ten_minutes.ipynb)
+#
+# **You will be able to**
+#
+# * say what *propose*, *solve* and *verify* mean;
+# * run one whole self-play step;
+# * tell what your machine can run.
+#
+# **Before this:** Python; nothing else.
+#
+# **Budget:** 10 minutes to read (1,922 words); 4 exercises, 4 points; 17 seconds and 115 MiB on 2 CPU cores; on a GPU: not measured.
+#
+# **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-21.
+#
+# **Next:** [01 · Task triplets: one program, three games](01_triplets.ipynb). Words in this course: [glossary](glossary.md).
+# <!-- /header -->
+
+# %% tags=["setup"]
+# Once on Colab or Kaggle; does nothing where azr_lite is there.
+import importlib.util, pathlib, subprocess, sys
+if importlib.util.find_spec("azr_lite") is None:
+    trees = [p for p in (pathlib.Path.cwd(), *pathlib.Path.cwd().parents) if (p / "azr_lite" / "__init__.py").exists()]
+    if trees:
+        sys.path.insert(0, str(trees[0]))
+    else:
+        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "azr-lite[notebooks]"], check=True)
+
+# %% tags=["parameters"]
+PROFILE = "auto"  # ci, cpu or gpu; auto looks at this machine
+SEED = 0
+STEPS = None  # None: as many as the profile has
+
+# %% tags=["setup"]
+from collections import Counter
+
+import azr_lite
+from azr_lite import rewards
+from azr_lite.config import Config
+from azr_lite.learn import check, diagram, figures, profile
+from azr_lite.learn.player import Player
+from azr_lite.presets import preset
+from azr_lite.prompts.compact import COMPACT
+from azr_lite.selfplay import SelfPlay
+from azr_lite.triplet import Role, Rollout
+
+profile = profile(PROFILE)
+
+# %% [markdown]
+# ## The idea
+#
+# Most models learn to reason from problems that people wrote. Absolute Zero uses none. One language model plays two roles:
+#
+# * as [proposer](glossary.md#proposer) it **proposes**: it writes a small Python program and an input for it;
+# * as [solver](glossary.md#solver) it **solves**: it predicts, for instance, what the program returns.
+#
+# Nobody has to know the right answer, because a program can be run. The [sandbox](glossary.md#sandbox) runs it and **verifies**:
+# first that the proposal makes sense at all, later that an answer is right.
+#
+# Both roles are paid for what they did, and one update trains the one model that played them. Then the next step begins.
+#
+# A program, an input and the output that belongs to them are a [triplet](glossary.md#triplet). Hide the output, the input or the
+# program, and you have three kinds of task. Notebook [01](01_triplets.ipynb) is about them.
+
+# %% [markdown]
+# ## The loop
+#
+# One step has eleven stages. The numbers below are those of the method `SelfPlay.step` in `azr_lite/selfplay.py`: when you
+# read the code, keep this picture beside it.
+
+# %%
+figures.show(diagram.loop_diagram(), alt="The eleven numbered stages of a self-play step: references, propose, validate, solve, learnability, insert; then solve, judge, rewards, TRR++, update")
+
+# %% [markdown]
+# **What you should see:** nine boxes in two rows, and two stages (1 and 6) that are arrows to and from the buffers. Follow 1 to 5:
+# that is the proposer's half. Follow 7 to 11: that is the solver's half, and where both are trained. Orange and blue boxes are the
+# same model in its two roles.
+#
+# **If you see something else:** a line that starts with `[figure:` instead of a picture means that this runs outside a notebook.
+#
+# Four words before you go on:
+#
+# * A **valid** task runs without an error, and twice with the same result (stage 3).
+# * **r̄** ("r bar") is the [solve rate](glossary.md#solve-rate): the share of n answers to one task that are right (stage 4).
+# * [Learnability](glossary.md#learnability) is what a valid task earns its proposer: 1 − r̄, but 0 where r̄ is exactly 0 or 1 (stage 5).
+# * An [advantage](glossary.md#advantage) says how much better a reward is than the usual reward of its group (stage 10).
+
+# %% [markdown]
+# ### Exercise 1: put the stages in order (1 point, 3 minutes)
+#
+# Here are the eleven methods of `SelfPlay`, in alphabetical order. Write them as a list of texts in an order that works. Several
+# orders do; what counts is that each stage finds what it needs. Try it without looking at the picture.
+#
+# `advantages`, `hand_over` (to the update), `insert` (into the buffers), `judge` (the answers), `learnability`, `monte_carlo` (n answers to
+# each new task), `propose`, `reward`, `sample_references`, `solve` (choose the answers that train the solver), `validate` (run each proposal)
+
+# %% tags=["exercise"]
+stage_order = ...  # a list such as ["sample_references", "propose", ...] with all eleven names
+
+check.stage_order(stage_order)
+
+# %%
+stage_order = check.use(stage_order, fallback=[stage.name for stage in diagram.STAGES], name="stage_order")
+print(" → ".join(stage_order))
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>Start from the end. The update needs advantages; what do advantages need?</details>
+# <details><summary>Hint 2</summary>Two stages use the sandbox. One asks "is this a task?", the other "is this answer right?".</details>
+# <details><summary>The package's own answer</summary>Run <code>check.reveal("stage_order")</code>.</details>
+
+# %% [markdown]
+# ### Exercise 2: what would you propose? (1 point, 2 minutes)
+#
+# You are the proposer. Each valid task is tried n = 8 times. How many of the eight answers should be right, so that your task
+# earns the most? Write a whole number from 0 to 8.
+
+# %% tags=["exercise"]
+most_paid = ...  # a whole number from 0 to 8
+
+check.most_paid(most_paid)
+
+# %%
+most_paid = check.use(most_paid, fallback=max(range(9), key=lambda right: rewards.learnability(right / 8)), name="most_paid")
+print(f"{most_paid} of 8 right: r̄ = {most_paid / 8}, learnability = {rewards.learnability(most_paid / 8)}")
+
+# %% [markdown]
+# <details><summary>Hint</summary>Write down 1 − r̄ for every number of right answers from 0 to 8. Then cross out the two that earn 0.</details>
+# <details><summary>The package's own answer</summary>Run <code>check.reveal("most_paid")</code>.</details>
+#
+# A good teacher asks what the pupil can *almost never* do. Whether that is the best reward is an open question, and the subject of
+# notebook [03](03_rewards.ipynb).
+
+# %% [markdown]
+# ## What your machine can do
+#
+# `azr_lite.doctor()` looks at this machine: cores, memory, a GPU if there is one, how strong the sandbox is, and which settings (presets)
+# would fit. In a terminal the same is `azr-lite doctor`.
+
+# %%
+azr_lite.doctor()
+
+# %% [markdown]
+# **What you should see:** at least `nano` among the presets that fit: it is a model of half a million weights that ships with the
+# package, and notebook [05](05_learn.ipynb) trains it on a laptop. Notebooks 00 to 04 train nothing, so it is fine when
+# "training" says that libraries are missing.
+#
+# **If you see something else:** `sandbox WEAK` means that this system cannot lock programs away (macOS, Windows without WSL2). The programs in
+# this notebook come from the package, so they are safe to run; notebook [02](02_executor.ipynb) says what to do before a model writes them.
+
+# %% [markdown]
+# ## One real step, played slowly
+#
+# Now you run each stage by hand. Everything is the package's real code, with one exception: the model. A stand-in called `Player` takes its seat.
+# It writes programs of a tiny language (one operation a line) and solves tasks by working through them line by line, with a
+# chance to slip at each line. **It has no weights and does not learn.** Notebook 05 puts the real model there.
+#
+# The settings are small, so that a step takes about a second: 8 proposals of each
+# task type, 8 answers to each valid task, and 24 answers of each type for the training of the solver.
+
+# %%
+settings = preset("nano").replace(seed=SEED, batch_size=8, solver_batch_size=24, n_mc=8, updates_per_step=1)
+executor = azr_lite.Executor(workers=1, allow_weak=True)  # the programs below are the package's own
+game = SelfPlay(settings, COMPACT, executor)
+player = Player(SEED)
+rounds = game.seed(player)
+print(f"{rounds} rounds of proposals filled the buffers: {game.buffers.sizes()}")
+
+# %% [markdown]
+# ### Stages 1 and 2: references, propose
+#
+# The buffers start from a single task, the identity function, and the policy fills them with its own first proposals. From then on each prompt
+# shows a few old tasks as [references](glossary.md#reference), so that new ones differ. Here is one prompt and its reply.
+
+# %%
+offers = game.sample_references(step=0)  # 1
+game.propose(offers, player)  # 2
+print(len(offers), "prompts. One of them:\n")
+print(offers[1].prompt)
+print(offers[1].completion.text)
+
+# %% [markdown]
+# **What you should see:** a prompt with two references, which ends in an opened `<think>`; then a reply that closes it and gives a
+# program and an input inside `<answer>`. Nobody has run that program yet.
+#
+# **If you see something else:** with another `SEED` it may be one of the broken replies, which are next.
+
+# %% [markdown]
+# ### Stage 3: validate
+#
+# The sandbox runs each proposal twice, in two different processes. What remains is a task; everything else is a rejection with a reason.
+
+# %%
+game.validate(offers)  # 3
+for offer in offers[:16]:
+    if offer.task is None:
+        print(f"✗ {offer.type}: {offer.verdict.reason} ({offer.verdict.detail[:80]})")
+valid = [offer for offer in offers if offer.task is not None]
+print(f"✓ {len(valid)} of {len(offers)} proposals are valid tasks. One of them:\n")
+chosen = max((offer for offer in valid if offer.type == "deduction"), key=lambda offer: len(offer.task.program))
+print(f"{chosen.task.program}\n\ninput   {chosen.task.input}\noutput  {chosen.task.output}")
+
+# %% [markdown]
+# **What you should see:** most proposals pass, and the output was *computed*: the proposer never said what it is. A rejected proposal earns −1.
+#
+# **If you see something else:** no ✗ at all is possible too; the stand-in breaks a rule in about one proposal of eight.
+
+# %% [markdown]
+# ### Stages 4 and 5: solve n times, learnability
+#
+# Each valid task is tried eight times by the same policy. For the task above:
+
+# %%
+tries, tasks = game.monte_carlo(offers, player, step=0)  # 4
+game.learnability(offers, tries)  # 5
+own = [attempt for attempt in tries if attempt.task.id == chosen.task.id][: settings.n_mc]
+for attempt in own:
+    answer = attempt.completion.text.partition("```output\n")[2].partition("\n```")[0] or "(not well formed)"
+    print("✓" if attempt.verdict.ok else "✗", answer)
+print(f"\nr̄ = {chosen.rate}, so this task earns {rewards.learnability(chosen.rate)}")
+
+# %%
+made, (axis,) = figures.figure(1, 1, (7.0, 3.0))
+eighths, floor = range(settings.n_mc + 1), [0] * (settings.n_mc + 1)
+with figures.style():
+    for name, hatch in zip(settings.task_types, ("", "///", "..."), strict=True):
+        counts = [sum(offer.type == name and offer.rate == k / settings.n_mc for offer in valid) for k in eighths]
+        axis.bar(eighths, counts, bottom=floor, label=name, color=figures.look(name).colour, hatch=hatch, edgecolor="white")
+        floor = [below + count for below, count in zip(floor, counts, strict=True)]
+    axis.set_xticks(eighths, [f"{k}/8\n{rewards.learnability(k / 8):g}" for k in eighths])
+    axis.set_xlabel("solve rate r̄, and below it what such a task earns its proposer")
+    axis.set_ylabel("tasks")
+    axis.set_title("Most tasks of this step are easy, and earn little or nothing")
+    axis.legend()
+figures.show(made, alt="Bars count this step's tasks by solve rate from 0/8 to 8/8; most stand at the right, where a task earns 0.25 or less")
+
+# %% [markdown]
+# **What you should see:** bars on the right are high: with short programs the stand-in is mostly right. Read the second row of numbers: the pay *rises* from right to
+# left, up to 0.875 at 1/8, and is 0 at both ends.
+#
+# **If you see something else:** all tasks at 0/8 or 8/8 would mean that the eight answers to a task are always alike. A model that always picks its
+# likeliest word (greedy sampling) does that, and then no task is learnable.
+
+# %% [markdown]
+# ### Stage 6: insert
+#
+# Every valid task enters its buffer, whatever it earned. Twins stay out.
+
+# %%
+before = game.buffers.sizes()
+game.insert(offers, step=0)  # 6
+print("before", before, "\nafter ", game.buffers.sizes())
+
+# %% [markdown]
+# ### Stages 7 to 9: solve, judge, rewards
+#
+# Which answers train the solver? The paper asks for new ones; here the answers of stage 4 are used again, since they are paid for already.
+# The pay: 1 for a right answer, −0.5 for a wrong one, −1 for a reply without the agreed form, whichever role wrote it.
+
+# %%
+answers = game.solve(tries, tasks)  # 7
+game.judge(answers)  # 8
+rollouts = game.reward(offers, answers)  # 9
+for role in Role:
+    found = Counter(rollout.reward for rollout in rollouts if rollout.role == role)
+    print(f"{role:<8}{found.total()} rewards:  ", "   ".join(f"{count} × {reward:g}" for reward, count in sorted(found.items())))
+
+# %% [markdown]
+# **What you should see:** 24 rewards of the proposer (8 for each of three task types) and 72 of the solver. The solver's are −1, −0.5 or 1. The proposer's are −1, or between 0 and 0.875.
+#
+# **If you see something else:** a solver's reward of 0 does not exist; a proposer's does, for a task that is always or never solved.
+#
+# The text that a policy wrote, its verdict, its reward and later its advantage travel together as one [rollout](glossary.md#rollout).
+
+# %% [markdown]
+# ### Exercise 3: which baseline? (1 point, 4 minutes)
+#
+# Is a reward of 0.5 good? For a proposer it is splendid; for a solver it cannot happen. So each reward is compared with the mean of
+# its own group, the [baseline](glossary.md#baseline). TRR++ gives every pair of role and task type a group of its own.
+#
+# Write the function that names a rollout's group. Any names will do, as long as rollouts get the same name exactly when they share a baseline.
+
+# %% tags=["exercise"]
+def baseline_group(rollout):
+    """The name of the rollout's baseline group.
+
+    rollout.role is "propose" or "solve"; rollout.type is "deduction", "abduction" or "induction".
+    (It also has .reward, .task_id, .text and more.) Return a text or a tuple.
+    """
+    return ...
+
+check.baseline_group(baseline_group)
+
+# %%
+baseline_group = check.use(baseline_group, fallback=Rollout.group.fget, name="baseline_group")
+print(sorted({str(baseline_group(rollout)) for rollout in rollouts}))
+
+# %% [markdown]
+# <details><summary>Hint</summary>How many groups should the last line print, with two roles and three types?</details>
+# <details><summary>The package's own answer</summary>Run <code>check.reveal("baseline_group")</code>.</details>
+
+# %% [markdown]
+# ### Stage 10: TRR++
+#
+# An advantage is (reward − mean of the group) / spread of the group. Positive: do more of this. Negative: do less.
+
+# %%
+rollouts = game.advantages(rollouts)  # 10
+made, axes = figures.figure(1, 2, (8.6, 3.2))
+groups = sorted({rollout.group for rollout in rollouts})
+with figures.style():
+    for axis, what in zip(axes, ("reward", "advantage"), strict=True):
+        for place, group in enumerate(groups):
+            values = [getattr(rollout, what) for rollout in rollouts if rollout.group == group]
+            shown = figures.look(group.partition("/")[2])
+            axis.plot(values, [place] * len(values), linestyle="none", marker=shown.marker, color=shown.colour, alpha=0.45)
+            axis.plot([sum(values) / len(values)], [place], marker="|", markersize=18, color="black")
+        axis.set_yticks(range(6), groups if what == "reward" else [""] * 6)
+        axis.set_xlabel(f"{what} (no unit)")
+    axes[0].set_xticks([-1, -0.5, 0, 0.5, 1])
+    axes[0].set_title("Each group has its own usual reward …")
+    axes[1].set_title("… which TRR++ moves to zero")
+figures.show(made, alt="Rewards of six role and type groups have different means, shown as black bars; the advantages of every group have mean zero")
+
+# %% [markdown]
+# **What you should see:** on the left six black bars (the means) at different places; on the right all six at 0.
+#
+# **If you see something else:** a group whose points all lie at 0 on the right had equal rewards: nobody in it did better than usual,
+# so there is nothing to learn from it.
+
+# %% [markdown]
+# ### Exercise 4: how many sequences? (1 point, 4 minutes)
+#
+# The update sees a batch of fixed size, so you can count its sequences before the run starts. A `Config` says how many task types there
+# are (`task_types`, a tuple), how many proposals of each type are made (`batch_size`), and how many answers of each type are trained
+# (`solver_rows`).
+
+# %% tags=["exercise"]
+def sequences_a_step(config):
+    """How many sequences one step trains: proposals and answers of all task types. A whole number.
+
+    Example: 3 types, batch_size 2 and solver_rows 5 give 21.
+    """
+    return ...
+
+check.sequences_a_step(sequences_a_step)
+
+# %%
+sequences_a_step = check.use(sequences_a_step, fallback=Config.rows.fget, name="sequences_a_step")
+print("here:", sequences_a_step(settings), " in the paper:", sequences_a_step(Config()))
+
+# %% [markdown]
+# <details><summary>Hint</summary>How many sequences does a single task type bring, counting both roles?</details>
+# <details><summary>The package's own answer</summary>Run <code>check.reveal("sequences_a_step")</code>.</details>
+
+# %% [markdown]
+# ### Stage 11: hand over to the update
+#
+# The batch goes to the trainer: each token of a sequence is made likelier or less likely by its advantage. With the stand-in there is nothing to
+# update, so the step ends here.
+
+# %%
+batch = game.hand_over(rollouts, offers, tries, step=0)  # 11
+print(f"{len(batch)} sequences in the batch, {sum(len(rollout.completion_ids) for rollout in batch)} tokens")
+best = max((rollout for rollout in batch if rollout.role == Role.SOLVE), key=lambda rollout: rollout.advantage)
+print(f"the largest advantage of an answer, {best.advantage:+.2f}, has this one ({best.type}):\n<think>{best.text}")
+
+# %% [markdown]
+# ## The whole step on one page
+#
+# The same objects again, one panel a stage, all about the one task you followed.
+
+# %%
+own = [attempt for attempt in tries if attempt.task.id == chosen.task.id][: settings.n_mc]
+said = [attempt.completion.text.partition("```output\n")[2].partition("\n```")[0] or "(no form)" for attempt in own]
+answered = [f"{'✓' if attempt.verdict.ok else '✗'} {text}" for attempt, text in zip(own, said)]
+proposed = next(r for r in rollouts if r.role == Role.PROPOSE and r.task_id == chosen.task.id)
+trained = [r for r in rollouts if r.role == Role.SOLVE and r.task_id == chosen.task.id]
+
+# %%
+panels = [
+    "\n\n".join(reference.program for reference in chosen.references),
+    f"{chosen.task.program}\n\ninput {chosen.task.input}",
+    f"two runs agree\n\ninput   {chosen.task.input}\noutput  {chosen.task.output}\n\n✓ valid",
+    "\n".join(answered),
+    f"r̄ = {chosen.rate}\n\n1 − r̄ = {1 - chosen.rate}",
+    "\n".join(f"{name:<10}{before[name]:>3} → {count:>3}" for name, count in game.buffers.sizes().items()),
+    f"{len(trained)} of these {len(own)} answers\nbecome training data",
+    "\n".join("right" if r.verdict.ok else "wrong" for r in trained),
+    f"proposer {proposed.reward:+.3f}\n" + "\n".join(f"solver   {r.reward:+.3f}" for r in trained),
+    f"proposer {proposed.advantage:+.2f}\n" + "\n".join(f"solver   {r.advantage:+.2f}" for r in trained),
+    f"{len(batch)} sequences of\n{len({r.group for r in rollouts})} groups make one\nupdate (none for\nthe stand-in)",
+]
+figures.show(diagram.strip(panels), alt="Eleven panels show what each stage made of one task: references, a proposal, its output, eight answers, learnability, buffers, rewards and advantages")
+
+# %% [markdown]
+# **What you should see:** eleven panels, numbered as in the diagram, about the task that you followed since stage 3. Compare panels 4 and 5: count the
+# ticks, divide by eight. Compare 9 and 10: the sign of each advantage says whether the reward was above the mean of its group.
+#
+# **If you see something else:** with another `SEED` it is another task; the numbers should still fit together in the same way.
+
+# %% [markdown]
+# ## The same in one call
+#
+# `SelfPlay.step` is these eleven calls in this order. Everything random hangs on the seed and the step's number, so that a second game
+# makes exactly the same rollouts.
+
+# %%
+again = SelfPlay(settings, COMPACT, executor)
+twin = Player(SEED)
+again.seed(twin)
+assert again.step(twin, step=0) == batch
+print("the same", len(batch), "rollouts, down to the last token")
+
+# %% [markdown]
+# And does it get better? Play on and see.
+
+# %% tags=["long"]
+steps = STEPS or {"ci": 3, "cpu": 12, "gpu": 12}[profile]
+shares = []
+for step in range(1, steps + 1):
+    scores = [rollout.verdict.score for rollout in again.step(twin, step) if rollout.role == Role.SOLVE]
+    shares.append(100 * sum(scores) / len(scores))
+made, (axis,) = figures.figure(1, 1, (6.0, 2.6))
+with figures.style():
+    figures.line(axis, "solve", list(range(1, steps + 1)), shares)
+    axis.set_ylim(0, 100)
+    axis.set_xlabel("self-play step")
+    axis.set_ylabel("right answers, %")
+    axis.set_title("The stand-in does not learn: its success only wobbles")
+figures.show(made, alt="The share of right answers of the stand-in goes up and down from step to step without a trend")
+
+# %%
+executor.close()  # ends the sandbox's processes
+
+# %% [markdown]
+# **What you should see:** a line without a trend. 72 answers a step to some twenty tasks are few, so it wobbles by several points.
+#
+# **If you see something else:** a clear rise over many steps would be a bug, since nothing here can learn.
+#
+# ## What to take along
+#
+# * **Propose, solve, verify:** one model writes tasks and solves them; a sandbox runs programs and knows the truth.
+# * A task is worth the most when it is solved rarely, and nothing when it is solved always or never.
+# * Every role and task type is compared with itself: six baselines.
+# * In a real run no task is written by a person, apart from the identity function that the buffers start from.
+#
+# Next: [01 · Task triplets](01_triplets.ipynb), where one program becomes three games.
