@@ -22,9 +22,9 @@
 #
 # **Before this:** notebook 05; what LoRA is.
 #
-# **Budget:** 10 minutes to read (2,053 words); 4 exercises, 6 points; run time not measured.
+# **Budget:** 12 minutes to read (2,483 words); 4 exercises, 6 points; 70 seconds and 705 MiB on 2 CPU cores; on a GPU: not measured.
 #
-# **Last verified:** not yet.
+# **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-11-21.
 #
 # **Next:** [07 · Reading a run](07_reading_a_run.ipynb). Words in this course: [glossary](glossary.md).
 # <!-- /header -->
@@ -469,8 +469,8 @@ from azr_lite import observe
 observe.dashboard(run, once=profile != "gpu")
 
 # %% [markdown]
-# **What you should see.** The live panel of [notebook 05](05_learn.ipynb), here of the recorded CPU run (or of your GPU): every curve is flat. That is
-# no fault of the picture. The next section asks why.
+# **What you should see.** The live panel of [notebook 05](05_learn.ipynb), here of the recorded CPU run (or of your GPU). Nothing that should rise does: held-out
+# accuracy, solve rate and valid proposals lie at 0, rewards at −1; only lengths and times wander. The next section asks why.
 #
 # **If you see something else**: on a GPU the first minutes go to the download, the self-test and seeding, before the first point appears.
 
@@ -500,12 +500,16 @@ for place, reason in enumerate(seen):
 axis.invert_yaxis()
 with figures.style():
     axis.set_xlabel(f"failed replies in {len(metrics)} steps")
-    axis.set_title(f"{int(left.sum())} replies failed, most of them on form")
+    axis.set_title(f"{int(left.sum())} replies failed, {sum(c['wrong'] for c in reasons.values())} of them for a wrong answer")
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
-figures.show(made, alt="Failed replies of the recorded SmolLM2 run by role and task type, coloured by the reason of failure: form and truncation make up nearly all.")
+figures.show(made, alt="Failed replies by role and task type, coloured by reason; in the recorded SmolLM2 run all are truncated or not well formed.")
 
 # %% [markdown]
-# DRAFT-REASONS
+# **What you should see.** Not one reply succeeded, and all failed on two things: *truncated* (not finished after 160 tokens) and *not_well_formed* (no
+# thought followed by an answer). Nothing is called *wrong*, because nothing could be read: the sandbox had nothing to run. There is no row for induction
+# answers, because there was never an induction task to solve. The limit of 160 tokens is ours, for a slow CPU, and part of the reason. But read on:
+#
+# **If you see something else**: on a larger model the bars should show *wrong* answers and programs that fail for a reason of their own. That is progress.
 
 # %%
 import textwrap
@@ -518,7 +522,10 @@ for role in ("propose", "solve"):
         print(textwrap.shorten(" ".join(one["text"].split()), 330), "\n")
 
 # %% [markdown]
-# DRAFT-REPLIES
+# **What you should see.** Words of the prompt's own examples, fences without content, and text that wanders off. Now and then a thought that fits: the model knows
+# what Python looks like, not what it was asked for. A base that cannot find the form cannot be taught by rewards for what is inside it.
+#
+# **If you see something else**: `azr-lite show RUN --step 3 --worst 5` prints whole prompts and replies.
 
 # %%
 print("step   gradient   groups without signal   mean reward   tokens")
@@ -528,7 +535,14 @@ for line in metrics:
     print(f"{line['step']:4} {line['grad_norm']:10.4f} {len(silent):13} of {len(present)} {np.mean(present):17.2f} {line['tokens/generated']:10.0f}")
 
 # %% [markdown]
-# DRAFT-SIGNAL
+# **What you should see.** Every reward is −1. In each group the spread is zero, so [TRR++](04_trr.ipynb) gives every reply the advantage 0, and the policy gradient is
+# exactly zero. The small gradient that is left comes from the entropy bonus (`entropy_coef` = 0.001 in this preset), which pays for being undecided. Four steps
+# of this are no slow start: nothing here can ever begin to rise. `no_signal` says so at the first step; you need not wait for a flat curve.
+#
+# **If you see something else**: one group with signal is enough to begin. What brings it: a larger instruct model, room to finish a reply, and more replies, since a single success
+# in a group makes its spread positive. (Qwen2.5-Coder-0.5B, also on a CPU: 1 valid proposal of 18 while seeding; `data_samples/benchmarks/real-models-cpu.json`.)
+#
+# What did it cost?
 
 # %%
 timing = [json.loads(text) for text in (run / "timing.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -546,7 +560,10 @@ print(f"planned: {guess.seconds.total:.0f} s a step (generation {guess.seconds.g
 print(f"here:    {sum(stages.values()):.0f} s a step, {max(line['memory_mib'] for line in timing) * 2**20 / 1e9:.1f} GB at most, {np.mean([line['tokens_per_s'] for line in timing]):.0f} tokens a second in generation")
 
 # %% [markdown]
-# DRAFT-COST
+# **What you should see.** Update and generation cost nearly everything. The plan, made for two idle cores, was 122 seconds a step; recorded were 365: one thread, on a
+# machine that other work kept busy. Measure where you will run.
+#
+# **If you see something else**: in a run whose proposals are valid, the sandbox has work, and its bar begins to show.
 
 # %% [markdown]
 # ## 7. Publish an adapter
