@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 05; what LoRA is.
 #
-# **Budget:** 12 minutes to read (2,483 words); 4 exercises, 6 points; 70 seconds and 705 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 12 minutes to read (2,478 words); 4 exercises, 6 points; 54 seconds and 702 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-11-21.
 #
@@ -176,6 +176,8 @@ figures.line(axis, "merged into bfloat16", list(relative), lost)
 axis.axhline(100, color="#6E6E6E", linestyle="dotted")
 with figures.style():
     axis.set(xscale="log", xlabel="size of the update, relative to the weights", ylabel="error after merging, % of the update")
+    axis.set_xticks([1e-4, 1e-3, 1e-2, 1e-1, 1], ["0.0001", "0.001", "0.01", "0.1", "1"])
+    axis.minorticks_off()
     axis.set_title("Small updates drown when they are merged into bfloat16")
 figures.show(made, alt="Error of a bfloat16 merge over the size of the update: near a hundred percent at a ten-thousandth of the weights, two percent at a tenth.")
 for wanted in (1e-4, 1e-3, 1e-2, 1e-1):
@@ -209,6 +211,8 @@ for place, size in enumerate((1e-3, 1e-2, 1e-1)):
     figures.line(axis, f"update grows to {size:g} of the weights", list(range(1, 101)), [100 * d for d in round_trips(100, size)], place)
 with figures.style():
     axis.set(yscale="log", xlabel="rounds of merging and un-merging", ylabel="drift of the base, % of its size")
+    axis.set_yticks([1e-6, 1e-4, 1e-2, 1], ["0.000001", "0.0001", "0.01", "1"])
+    axis.minorticks_off()
     axis.set_title("A frozen base that is merged and un-merged drifts")
     axis.legend()
 figures.show(made, alt="Drift of a base that is merged and un-merged in bfloat16 a hundred times: it grows for each of three sizes of update.")
@@ -426,7 +430,7 @@ with figures.style():
 figures.show(made, alt="Relative change of each kind of linear map after the short nano LoRA run: all seven kinds have moved a little.")
 
 # %% [markdown]
-# **What you should see.** All seven kinds moved, each by a fraction of a percent or a few. Look back at the first figure of section 2: at that size, how much of the update would
+# **What you should see.** All seven kinds moved, each by about one percent. Look back at the first figure of section 2: at that size, how much of the update would
 # a merge into bfloat16 lose? (The nano model is float32, so nothing is lost here.)
 #
 # **If you see something else**: exact zeros mean that B never got a gradient, because all rewards of a group were alike. Section 6 shows that in earnest.
