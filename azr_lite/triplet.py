@@ -94,9 +94,9 @@ def _tuples(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Rejection(_Json):
-    """A reply that cannot be used: the reason code and a detail for people (never parsed again)."""
+    """A reply that cannot be used: the reason code (a `Reason`, or a game's own) and a detail for people (never parsed again)."""
 
-    reason: Reason
+    reason: Reason | str
     detail: str = ""
 
 

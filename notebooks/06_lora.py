@@ -139,7 +139,7 @@ for size, shape in sizes.items():
 def merge(weight, a, b, alpha):
     """The merged map. `weight`: (outputs, inputs); `a`: (r, inputs); `b`: (outputs, r), numpy arrays; `alpha`: float.
 
-    Example: weight [[1, 0]], a [[2, 3]], b [[5]], alpha 2 (so r = 1): 1·1 → [[21, 30]].
+    Example: weight [[1, 0]], a [[2, 3]], b [[5]], alpha 2 (r is 1 here) give [[21, 30]].
     """
     return ...
 
@@ -323,7 +323,7 @@ for advice in azr_lite.plan("lora-3b-24gb", gpu="16GB").advice:
 # %% [markdown]
 # ## 4. Launch, stop, resume: live, with the nano model
 #
-# The same code path as on a GPU, in seconds: LoRA over the embedded model. (It learns better with all its weights, as in
+# The same code path as on a GPU, in seconds: LoRA over the embedded model. (Its preset trains all weights, as in
 # [notebook 05](05_learn.ipynb); here we want to see an adapter come into being.)
 
 # %% tags=["long"]
@@ -452,19 +452,24 @@ figures.show(made, alt="Relative change of each kind of linear map after the sho
 
 # %% tags=["long"]
 FILES = ("config.json", "run.json", "summary.json", "metrics.jsonl", "timing.jsonl", "rollouts.jsonl", "tasks.jsonl")
+run = [recorded(f"runs/smollm2-lora/{name}") for name in FILES][0].parent
 if profile == "gpu":
     import time
 
     ladder = ("lora-0.5b-8gb", "lora-1.5b-16gb", "lora-3b-24gb")
-    rung = [name for name in ladder if azr_lite.plan(name).fits][-1]
-    run = Path("runs") / f"{rung}-notebook"
+    rung = ([name for name in ladder if azr_lite.plan(name).fits] or ladder[:1])[-1]
+    mine, log = Path("runs") / f"{rung}-notebook", Path("runs") / f"{rung}-notebook.log"
     words = ["--preset", rung, "--steps", str(STEPS or 5), "--seed", str(SEED), "--eval-problems", "20", "--eval-every", "0", "--stop-patience", "0"]
-    process = subprocess.Popen([sys.executable, "-m", "azr_lite", "run", *words, "--go-on", "--output-dir", str(run)])
-    while process.poll() is None and not (run / "metrics.jsonl").exists():
-        time.sleep(2)
-    print(f"{rung}: " + ("started" if (run / "metrics.jsonl").exists() else f"ended with status {process.returncode}; its words are above"))
+    with log.open("w") as said:
+        process = subprocess.Popen([sys.executable, "-m", "azr_lite", "run", *words, "--go-on", "--output-dir", str(mine)], stdout=said, stderr=said)
+    while process.poll() is None and not (mine / "metrics.jsonl").exists():
+        time.sleep(2)  # download, self-test, first evaluation, seeding, first step
+    if (mine / "metrics.jsonl").exists():
+        run = mine
+        print(f"{rung} has made its first step; what it says stands in {log}")
+    else:
+        print(f"{rung} ended with status {process.returncode}; read {log}. Going on with the recorded CPU run")
 else:
-    run = [recorded(f"runs/smollm2-lora/{name}") for name in FILES][0].parent
     print("no GPU here: going on with the recorded CPU run of SmolLM2-135M")
 
 # %%
@@ -476,7 +481,7 @@ observe.dashboard(run, once=profile != "gpu")
 # **What you should see.** The live panel of [notebook 05](05_learn.ipynb), here of the recorded CPU run (or of your GPU). Nothing that should rise does: held-out
 # accuracy, solve rate and valid proposals lie at 0, rewards at −1; only lengths and times wander. The next section asks why.
 #
-# **If you see something else**: on a GPU the first minutes go to the download, the self-test and seeding, before the first point appears.
+# **If you see something else**: on a GPU the cell before waits some minutes, for the download, the self-test, a first evaluation, seeding and the first step.
 
 # %% [markdown]
 # ## 6. Reading the recorded run: nothing learnt, and how to tell why

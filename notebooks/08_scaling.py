@@ -472,7 +472,7 @@ for text in settings.splitlines():
 print(f"... {len(settings.splitlines())} lines in all\n{said}")
 
 # %% [markdown]
-# Wrong settings are refused before anything is loaded or rented, in one sentence:
+# Wrong settings are refused before anything is loaded or rented, in a sentence or two:
 
 # %%
 for words in (["--micro-batch-size", "5"], ["--tuning", "qlora"], ["--learning-rte", "1e-6"]):

@@ -4,7 +4,7 @@ import pytest
 
 from azr_lite.learn.checks import exercises
 from azr_lite.learn.course import COURSE
-from azr_lite.learn.notebooks import FOLDER, execute, printed, read, tags, with_key, with_mistake
+from azr_lite.learn.notebooks import FOLDER, defined, execute, printed, read, tags, with_key, with_mistakes
 
 pytest.importorskip("nbclient", reason="notebooks need the [notebooks] extra")
 LESSONS = pytest.mark.parametrize("lesson", COURSE, ids=lambda lesson: lesson.number)
@@ -34,9 +34,12 @@ def test_it_runs_with_the_packages_own_answers(lesson):
 
 @LESSONS
 def test_each_known_mistake_is_named_in_the_notebook(lesson):
-    exercises_here = own(lesson)
-    for number in range(max(len(one.mistakes) for one in exercises_here.values())):
-        text = said(execute(with_mistake(read(FOLDER / f"{lesson.stem}.py"), number), "ci", seconds=300))
-        for name, one in exercises_here.items():
-            says = " ".join(one.mistakes[number % len(one.mistakes)].says.split())
-            assert f"✗ {name}: wrong because {says}" in text
+    notebook = execute(with_mistakes(read(FOLDER / f"{lesson.stem}.py")), "ci", seconds=300)
+    seen = set()
+    for cell in notebook.cells:
+        for name in defined(cell) if "mistake" in cell.metadata else ():
+            mistakes = exercises()[name].mistakes
+            number = cell.metadata["mistake"] % len(mistakes)
+            assert f"✗ {name}: wrong because {' '.join(mistakes[number].says.split())}" in printed(cell)
+            seen.add((name, number))
+    assert seen == {(name, number) for name, one in own(lesson).items() for number in range(len(one.mistakes))}

@@ -246,7 +246,7 @@ class Check:
         exercise_of(name)
 
         def run(mine: Any) -> None:
-            print(textwrap.fill(str(judge(name, mine)), COLUMNS, subsequent_indent="  "))
+            print(textwrap.fill(str(judge(name, mine)), COLUMNS, subsequent_indent="  ", break_on_hyphens=False))
 
         run.__name__, run.__doc__ = name, f"Judge an answer to the exercise {name!r}."
         return run

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import copy
 import json
 import os
 import re
@@ -74,20 +75,40 @@ def defined(cell: Any) -> list[str]:
     return [name for name in dict.fromkeys(names) if name in known]
 
 
-def substituted(notebook: Any, answer: str) -> Any:
-    """A copy with every stub followed by an answer: `answer` is an expression in which NAME is the exercise's name in quotes."""
-    import copy
-
+def with_key(notebook: Any) -> Any:
+    """A copy with the package's own answer after every stub."""
     made = copy.deepcopy(notebook)
     for cell in made.cells:
-        if cell.cell_type != "code" or "exercise" not in tags(cell):
-            continue
-        for name in defined(cell):
-            lines = cell.source.splitlines()
-            ends = [node.end_lineno for node in ast.parse(cell.source).body if name in _names(node)]
-            lines.insert(max(ends), f"{name} = " + answer.replace("NAME", repr(name)))
-            cell.source = "\n".join(lines)
+        if cell.cell_type == "code" and "exercise" in tags(cell):
+            cell.source = _answered(cell.source, defined(cell), "key")
     return made
+
+
+def with_mistakes(notebook: Any) -> Any:
+    """A copy with only the cells that exercises need, and each exercise's cell once for each of its mistakes: `cell.metadata.mistake`."""
+    made = copy.deepcopy(notebook)
+    needed = [cell for cell in made.cells if cell.cell_type == "code" and {"setup", "parameters", "exercise"} & set(tags(cell))]
+    made.cells = []
+    for cell in needed:
+        names = defined(cell) if "exercise" in tags(cell) else []
+        for number in range(max((len(exercises()[name].mistakes) for name in names), default=0)):
+            own = copy.deepcopy(cell)
+            own.id, own.metadata["mistake"] = f"{cell.id}-{number}", number
+            own.source = _answered(cell.source, names, f"mistakes[{number} % len(_of(NAME).mistakes)].wrong")
+            made.cells.append(own)
+        if not names:
+            made.cells.append(cell)
+    return made
+
+
+def _answered(source: str, names: Sequence[str], what: str) -> str:
+    """A cell with ``NAME = ...`` after its stubs, so that the check judges this instead."""
+    lines, body = source.splitlines(), ast.parse(source).body
+    for name in names:
+        end = max(node.end_lineno or 0 for node in body if name in _names(node))
+        answer = f"_of({name!r}).{what.replace('NAME', repr(name))}"
+        lines[end - 1] += f"\nfrom azr_lite.learn.checks import exercise_of as _of; {name} = {answer}"
+    return "\n".join(lines)
 
 
 def _names(node: ast.stmt) -> list[str]:
@@ -97,19 +118,6 @@ def _names(node: ast.stmt) -> list[str]:
     if not isinstance(node, ast.Assign) or (isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "check.use"):
         return []
     return [target.id for target in node.targets if isinstance(target, ast.Name)]
-
-
-def with_key(notebook: Any) -> Any:
-    """With the package's own answers."""
-    return substituted(notebook, "__import__('azr_lite.learn.checks', fromlist=['x']).exercise_of(NAME).key")
-
-
-def with_mistake(notebook: Any, number: int) -> Any:
-    """With the number-th mistake of each exercise (counted round); only the cells that exercises need."""
-    module = "__import__('azr_lite.learn.checks', fromlist=['x'])"
-    made = substituted(notebook, f"(lambda m: m[{number} % len(m)].wrong)({module}.exercise_of(NAME).mistakes)")
-    made.cells = [cell for cell in made.cells if cell.cell_type == "code" and {"setup", "parameters", "exercise"} & set(tags(cell))]
-    return made
 
 
 def execute(notebook: Any, profile: str, folder: Path | None = None, go_on: bool = False, seconds: int = CELL_SECONDS) -> Any:

@@ -16,6 +16,7 @@ from azr_lite.tasks.base import Game, Proposal, Rules
 from azr_lite.triplet import Reason, Rejection, Task, Triplet
 
 IDENTITY = "def f(x):\n    return x"
+SHARED = ("deduction", "abduction")
 
 
 class PairGame(Game):
@@ -26,8 +27,9 @@ class PairGame(Game):
         return Triplet(type=self.name, program=IDENTITY, input=render("Hello world"), output=render("Hello world"))
 
     def adopt(self, task: Task) -> Triplet | None:
-        """Deduction and abduction share their seeds: any triplet will do."""
-        return dataclasses.replace(task, type=self.name, id="") if isinstance(task, Triplet) else None
+        """Deduction and abduction share their seeds. Others do not: what a game of your own calls output may be no return value."""
+        shared = isinstance(task, Triplet) and self.name in SHARED and task.type in SHARED
+        return dataclasses.replace(task, type=self.name, id="") if shared else None
 
     def propose_prompt(self, style: Style, references: Sequence[Task], rules: Rules) -> str:
         return style.render(style.words[f"propose/{self.name}"](references=references, rules=rules))

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from azr_lite.errors import SandboxError, UnsafeError
+from azr_lite.errors import ConfigError, SandboxError, UnsafeError
 from azr_lite.sandbox import Executor, Level, Limits
+from azr_lite.sandbox.abuse import abuse_suite
 from azr_lite.sandbox.executor import level_of
 from azr_lite.sandbox.probe import probe
 from tests.sandbox.conftest import QUICK, kinds
@@ -131,3 +132,21 @@ def test_a_layer_that_is_lost_during_the_run_stops_it() -> None:
         assert eventually(lambda: executor._engine.broken is not None)
         with pytest.raises(SandboxError, match="landlock worked when the run began"):
             executor.run("def f(x): return x", [(1,)])
+
+
+def test_attacks_that_succeed_harm_nobody() -> None:
+    """With every layer left out the trainer goes on (attaching to it would stop it for good) and nothing is mounted over its root."""
+    code = (
+        "from azr_lite.sandbox.abuse import abuse_suite; from azr_lite.sandbox.bench import EVERYTHING\n"
+        "report = abuse_suite(EVERYTHING, only=('trace the trainer', 'mount'))\n"
+        "print(len(report.attacks), report.level.name)"
+    )
+    before = Path("/proc/self/mounts").read_text()
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert found.stdout.split() == ["5", "WEAK"]
+    assert Path("/proc/self/mounts").read_text() == before
+
+
+def test_an_unknown_attack_is_named() -> None:
+    with pytest.raises(ConfigError, match="no attack is called 'nuke'"):
+        abuse_suite(only=("nuke",))

@@ -29,7 +29,9 @@ def _ways() -> list[tuple[Any, ...]]:
     return [(_7B, config) for _, config in _WAYS]
 
 
-def _weights(shape: Shape, c: Config, full: float = 4, cut: bool = True, cut_lora: bool = False, linear: float = NF4, rest: float = 2) -> float:
+def _weights(
+    shape: Shape, c: Config, full: float = 4, cut: bool = True, cut_lora: bool = False, linear: float = NF4, rest: float = 2
+) -> float:
     """Weight bytes with one of the usual slips."""
     if c.tuning == "full":
         return full * shape.parameters / (max(1, c.processes) if cut else 1)

@@ -1,0 +1,130 @@
+"""Games of one's own: the two worked examples, the battery that every game must pass, and how the command line comes to know them."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+
+from azr_lite.errors import ConfigError
+from azr_lite.learn import zoo
+from azr_lite.learn.battery import blind, examine
+from azr_lite.learn.games import TABLE_ORDERED, ErrorGame, SqlGame, compile_query, same_rows
+from azr_lite.sandbox import Executor
+from azr_lite.sandbox.outcome import Kind
+from azr_lite.tasks import base, get_game, register
+from azr_lite.triplet import Triplet
+
+DIVIDE = [("python", "def f(x):\n    return 1 // x"), ("input", "0")]
+RECURSIVE = [("python", "def f(n):\n    return f(n - 1) if n else [][n]"), ("input", "3")]
+SELECT = [("sql", "SELECT name FROM items WHERE price > 2 ORDER BY stock DESC;"), ("input", "[('kiwi', 3, 7), ('fig', 9, 8)]")]
+
+
+def gold(task):
+    return [("output", task.output)]
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    monkeypatch.setattr(base, "_REGISTRY", dict(base._REGISTRY))
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    with Executor(workers=1) as executor:
+        yield executor
+
+
+@pytest.mark.parametrize(
+    ("game", "proposals", "cheats"),
+    [
+        (ErrorGame(), [DIVIDE, RECURSIVE], [[("output", "Exception")], [("output", "KeyError, IndexError, ZeroDivisionError")], []]),
+        (SqlGame(), [SELECT], [[("output", "[]")], [("output", "select")], [("output", "[('kiwi',)] * 1")]]),
+    ],
+    ids=["errors", "sql"],
+)
+def test_the_worked_examples_pass_the_battery(registry, sandbox, game, proposals, cheats):
+    findings = examine(register(game), proposals, gold, cheats, sandbox)
+    assert len(findings) == 7
+    assert [str(finding) for finding in findings if not finding.ok] == []
+
+
+def test_the_battery_sees_a_leak_a_generous_judge_and_a_borrowed_task(registry, sandbox):
+    class Careless(ErrorGame):
+        name = "careless"
+
+        def zero_task(self):
+            return replace(super().zero_task(), type=self.name)
+
+        def solve_prompt(self, style, task, rules):
+            return super().solve_prompt(style, task, rules) + task.output[1]
+
+        def judge(self, task, answer, outcomes, rules):
+            return replace(super().judge(task, answer, outcomes, rules), score=1.0)
+
+        def adopt(self, task):
+            return replace(task, type=self.name)
+
+    found = examine(
+        register(Careless()), [DIVIDE, [("python", "def f(x):\n    return x"), ("input", "0")]], gold, [[("output", "no")]], sandbox
+    )
+    assert [one.name for one in found if not one.ok] == [
+        "proposals become tasks",
+        "cheats score 0",
+        "the prompt does not know the answer",
+        "it takes no other game's tasks unasked",
+    ]
+    assert "no_error" in found[0].detail
+
+
+def test_deduction_takes_no_seed_whose_output_is_no_return_value():
+    """An error's name is not what the program returns: as a deduction task its gold would be wrong."""
+    errors = Triplet("errors", "def f(x):\n    return 1 // x", "0", "'ZeroDivisionError'")
+    assert get_game("deduction").adopt(errors) is None
+    assert ErrorGame().adopt(replace(errors, type="deduction")) is None
+    assert get_game("deduction").adopt(replace(errors, type="abduction")).type == "deduction"
+
+
+def test_no_text_of_a_query_reaches_the_program(sandbox):
+    for bad in ("select * from items where name = '''", "select name from items where price > f()", "select x from items", "drop table items",
+                "select name from items where name = 'a\\'", "select name from items where price > '1'", "select * from items where name = 'a' or 1 = 1"):  # fmt: skip
+        with pytest.raises(ValueError, match=r"expected|no column|cannot"):
+            compile_query(bad)
+    hostile = compile_query('select name from items where name = \'""" + str(items) + """\'')
+    assert sandbox.run(hostile, [([("a", 1, 2)],)])[0].value == []
+    assert same_rows([(1,), (2,)], [(2,), (1,)], ordered=False)
+    assert TABLE_ORDERED.search(compile_query("select name from items order by price"))
+    assert not TABLE_ORDERED.search(compile_query("select name from items where name = '    rows = sorted('"))
+
+
+def test_a_prompt_may_hold_the_word_and_yet_not_know():
+    task = Triplet("errors", "def f(x):\n    return {'KeyError': 1}[x]", "2", "'KeyError'")
+    assert blind(lambda t: t.program, task)
+    assert not blind(lambda t: t.output[::-1], task)
+
+
+def test_the_command_line_knows_games_that_a_module_registers(tmp_path):
+    (tmp_path / "my_games.py").write_text(
+        "from azr_lite.learn.games import ErrorGame\nfrom azr_lite.tasks import register\nregister(ErrorGame())\n"
+    )
+
+    def said(named):
+        surroundings = {**os.environ, "AZR_LITE_GAMES": named, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+        code = "from azr_lite.config import Config; print(Config(task_types=('errors', 'deduction'), batch_size=24).task_types)"
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=surroundings)
+
+    assert said("my_games").stdout.strip() == "('errors', 'deduction')"
+    assert "put its folder on PYTHONPATH" in said("no_such_games").stderr
+    assert "AZR_LITE_GAMES=its_module" in said("").stderr
+
+
+def test_the_zoo_tells_what_stopped_a_program(sandbox):
+    assert zoo.attempt(sandbox, "def f(x):\n    return x").startswith("ok: nothing stopped it")
+    assert zoo.attempt(sandbox, "import os\ndef f(x):\n    return 1").endswith("(forbidden_import: os)")
+    assert zoo.WORDS.keys() == set(get_args(Kind))
+    with pytest.raises(ConfigError, match="no attack is called"):
+        zoo.matrix(["nuke"], {"everything": ""})
+    found = zoo.matrix(["keyring", "fork"], {"everything": ""})
+    assert found == {"keyring": {"everything": True}, "fork": {"everything": True}}
