@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 05; what LoRA is.
 #
-# **Budget:** 12 minutes to read (2,479 words); 4 exercises, 6 points; 38 seconds and 714 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 12 minutes to read (2,479 words); 4 exercises, 6 points; 31 seconds and 713 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-11-21.
 #
@@ -265,6 +265,7 @@ def memory(axis, preset, card, micro_batch, chunk, rank, reply):
     axis.set_title(f"{preset.removeprefix('lora-')} on {card}: {'fits' if plan.fits else 'DOES NOT FIT'}\nchunk {chunk}, rank {rank}, replies {reply}", fontsize=8)
     axis.legend(fontsize=6, loc="lower center", bbox_to_anchor=(0.5, 1.22), ncols=2)
 
+# %%
 start = {"preset": "lora-1.5b-16gb", "card": "16GB", "micro_batch": 4, "chunk": 64, "rank": 16, "reply": 512}
 widgets.explore(
     memory,

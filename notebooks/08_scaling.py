@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 06.
 #
-# **Budget:** 12 minutes to read (2,302 words); 5 exercises, 10 points; 6 seconds and 114 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 12 minutes to read (2,302 words); 5 exercises, 10 points; 5 seconds and 114 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-21.
 #
@@ -302,6 +302,7 @@ def remedy(axis, model, tuning, optimizer, gpus, card, vllm):
     axis.set_title(f"{model} {tuning} {optimizer.removeprefix('adamw_')}\n{gpus} × {card}: {'fits' if plan.fits else 'DOES NOT FIT'} (planned)", fontsize=8)
     axis.legend(fontsize=5.5, loc="lower center", bbox_to_anchor=(0.5, 1.22), ncols=2)
 
+# %%
 start = {"model": "7B", "tuning": "full", "optimizer": "adamw", "gpus": 1, "card": "80GB", "vllm": True}
 widgets.explore(
     remedy,
