@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 05; what LoRA is.
 #
-# **Budget:** 12 minutes to read (2,479 words); 4 exercises, 6 points; 31 seconds and 713 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 13 minutes to read (2,539 words); 4 exercises, 6 points; 44 seconds and 714 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-11-21.
 #
@@ -578,16 +578,33 @@ print(f"here:    {sum(stages.values()):.0f} s a step, {max(line['memory_mib'] fo
 # %% [markdown]
 # ## 7. Publish an adapter
 #
-# A checkpoint of a LoRA run *is* a peft adapter: `PeftModel.from_pretrained(base, checkpoint)` in section 4 proved it. Two ways to hand it on:
+# A checkpoint of a LoRA run *is* a peft adapter: `PeftModel.from_pretrained(base, checkpoint)` in section 4 proved it. `azr-lite export RUN` takes it out of its
+# run with a model card, `--merge` makes one whole model for programs that know no adapters. In Python, for the run of section 4:
+
+# %% tags=["long"]
+from azr_lite.publish import export
+
+for merged_too in (False, True):
+    published = export(folder / "nano-lora", folder / f"export-{'merged' if merged_too else 'adapter'}", merge=merged_too)
+    print(published.name)
+    for path in sorted(published.iterdir()):
+        print(f"{path.stat().st_size:13,} bytes  {path.name}")
+card = (published / "README.md").read_text(encoding="utf-8")
+print("\n".join(card.splitlines()[:24]))
+
+# %% [markdown]
+# **What you should see.** An adapter of 200 kilobytes beside a model of ten times the size, each with a card that says which run, which step and which base it came from. Before a merged folder gets its name,
+# plain transformers reads it back and must give the logits that the merged model had in memory, bit for bit.
+#
+# **If you see something else**: "exists" is the refusal to overwrite an earlier export.
+#
+# Then it can go to the hub. `--dry-run` lists what would be sent and prints the card; without it the repository is made, private unless you say `--public`:
 #
 # ```bash
-# azr-lite export runs/lora-1.5b-16gb-seed0           # the adapter alone, with a model card; small, and exact
-# azr-lite export runs/lora-1.5b-16gb-seed0 --merge   # one whole model, for programs that know no adapters
-# azr-lite push   runs/lora-1.5b-16gb-seed0 YOUR_NAME/YOUR_MODEL
+# azr-lite push runs/lora-1.5b-16gb-seed0 YOUR_NAME/YOUR_MODEL --merge --dry-run
 # ```
 #
-# Neither is executed here: the first wants a run worth publishing, the second your account. `azr-lite export --help` and `azr-lite push --help` have the last word
-# on their options. Before you publish, four questions:
+# Before you publish, four questions:
 #
 # 1. **Which base, which licence?** An adapter is worth nothing without its base, and follows its licence (Qwen2.5-Coder: 1.5B and 7B Apache-2.0, 3B Qwen research).
 # 2. **Is the merged model as good as base plus adapter?** Section 2 says why it may not be: evaluate what you publish (`azr-lite eval FOLDER`).
