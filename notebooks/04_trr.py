@@ -191,7 +191,7 @@ def trr(rewards, groups, lengths):
     rewards: list of floats.  groups: list of strings such as "propose/deduction", one a reply, in any order.
     lengths: not needed in this form (section 6 needs them).
     Returns: an array of advantages, in the order of `rewards`.
-    trr([0.0, 5.0, 1.0, 7.0], ["a", "b", "a", "b"], [1, 1, 1, 1]) is [-1, -1, 1, 1]
+    trr([0.0, 5.0, 1.0, 7.0, 9.0], ["a", "b", "a", "b", "b"], [1, 1, 1, 1, 1]) is [-1, -1.2247, 1, 0, 1.2247]
     """
     return ...
 
