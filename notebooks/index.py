@@ -23,7 +23,7 @@
 # | 01 | [Task triplets: one program, three games](01_triplets.ipynb) | build deduction, abduction and induction from a triplet; judge answers by value; keep a buffer | 6 (12) | 9 s, 106 MiB | numpy, matplotlib |
 # | 02 | [The executor: code you do not trust](02_executor.ipynb) | run hostile programs under limits; prove that a program is deterministic; say what the sandbox does not stop | 5 (10) | 24 s, 112 MiB | numpy, matplotlib |
 # | 03 | [Rewards: who is a good teacher?](03_rewards.ipynb) | compute learnability; add the format ladder; foresee reward hacks | 5 (10) | 4 s, 119 MiB | numpy, matplotlib |
-# | 04 | [TRR++: six baselines instead of one](04_trr.ipynb) | derive TRR++; compare it with a global baseline, GRPO, RLOO, REINFORCE++ and Dr. GRPO on the same rollouts; explain token against sequence whitening | 5 (10) | 20 s, 123 MiB | numpy, matplotlib |
+# | 04 | [TRR++: six baselines instead of one](04_trr.ipynb) | derive TRR++; compare it with a global baseline, GRPO, RLOO, REINFORCE++ and Dr. GRPO on the same rollouts; explain token against sequence whitening | 5 (10) | 9 s, 122 MiB | numpy, matplotlib |
 # | 05 | [Watch it learn on your laptop](05_learn.ipynb) | run self-play with the embedded model; read all curves; stop and resume a run; ablate one piece | 0 (0) | not measured | torch |
 # | 06 | [LoRA self-play on one GPU](06_lora.ipynb) | plan memory; launch, watch, stop and resume a real run; publish an adapter | 0 (0) | not measured | torch |
 # | 07 | [Reading a run](07_reading_a_run.ipynb) | diagnose collapse, hacking and plateaus; compare base and trained models with intervals; find the paper's findings in your own run | 0 (0) | not measured | numpy, matplotlib |
