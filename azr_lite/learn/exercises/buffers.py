@@ -194,3 +194,11 @@ class NeverForgets(_Like):
         known = key in self.met
         self.met.add(key)
         return not known and super().add(task)
+
+
+class Favours(_Like):
+    def sample(self, rng: random.Random, count: int) -> list[Task]:
+        left, drawn = list(self._tasks.values()), []
+        while left and len(drawn) < count:
+            drawn.append(left.pop(rng.choices(range(len(left)), weights=range(1, len(left) + 1))[0]))
+        return drawn

@@ -95,6 +95,7 @@ GOLD = (
     ("inf", math.inf),
 )
 
+
 def _evaluated(task: Triplet, answer: Answer, *_: Any) -> bool:
     """What `eval` would say, without evaluating: of the outputs above it knows all but one."""
     if task.output == "inf":
@@ -225,9 +226,9 @@ exercise(
     shows=list(INDUCED),
     mistakes=[
         Mistake(lambda task, answer, outcomes, *_: None not in _gold(task) and [o.value for o in outcomes] == _gold(task), "None is a value like others: a program may return it, and where the output is None that is right. Only `kind` says whether the program ended well"),
+        Mistake(lambda task, answer, outcomes, *_: all(o.kind == "ok" and repr(o.value) == text for o, text in zip(outcomes, task.outputs[task.shown :], strict=True)), "it compares texts: 16.0 and 16 are equal values"),
         Mistake(lambda task, answer, outcomes, *_: all(o.kind == "ok" for o in outcomes) and {repr(o.value) for o in outcomes} == set(map(repr, _gold(task))), "it forgets the order: each outcome belongs to *one* hidden pair, in their order. (And 16.0 equals 16, though their texts differ)"),
         Mistake(lambda task, answer, outcomes, *_: [o.value for o in outcomes] == _gold(task), "a program that failed has the value None, which equals an output None: look at `kind` as well"),
-        Mistake(lambda task, answer, outcomes, *_: all(o.kind == "ok" and repr(o.value) == text for o, text in zip(outcomes, task.outputs[task.shown :], strict=True)), "it compares texts: 16.0 and 16 are equal values"),
         Mistake(_after(lambda task: 5), "it takes five shown pairs for granted; `task.shown` says how many there are"),
         Mistake(_after(lambda task: len(task.outputs) // 2), "it takes half of the pairs for hidden; `task.shown` says where the hidden ones begin"),
         Mistake(lambda task, answer, outcomes, *_: [o.value for o in outcomes] == list(task.outputs[task.shown :]), "nothing is ever right for it: `task.outputs` holds texts, and a text equals no number. Read them with read_value"),
@@ -295,6 +296,7 @@ exercise(
         Mistake(buffers.OwnDice, "it draws with a random generator of its own (such as the module `random`). Draw with the `rng` that comes in, or no run can be repeated"),
         Mistake(buffers.TakesOut, "a draw takes the tasks out of the buffer. They stay: a reference can be shown again, a task asked again"),
         Mistake(buffers.Newest, "it always gives the newest. The paper tried to favour recent tasks, and risked collapse: draw uniformly"),
+        Mistake(buffers.Favours, "some tasks are drawn more often than others. Favouring new ones risked a collapse, the paper says: draw uniformly"),
         Mistake(buffers.Oldest, "it always gives the oldest, and newer tasks are never seen: draw uniformly"),
         Mistake(buffers.Refreshes, "a task that is offered again changes something: it becomes the youngest, or another one leaves in its stead. Look first whether it is there, and if so touch nothing"),
         Mistake(buffers.NeverForgets, "a task that has left can never come back: somewhere its key is still remembered. Forget the key together with the task"),
