@@ -9,8 +9,9 @@ from typing import Any
 from unittest import mock
 
 from azr_lite.learn.checks import Mistake, Raised, exercise
+from azr_lite.learn.exercises import worlds
 from azr_lite.learn.zoo import judge_candidate
-from azr_lite.sandbox import Level, Outcome, Validation
+from azr_lite.sandbox import Level, Outcome
 from azr_lite.sandbox.executor import level_of, verdict
 from azr_lite.sandbox.literal import read_value
 from azr_lite.sandbox.wire import canonical, compare
@@ -169,121 +170,22 @@ exercise(
 )  # fmt: skip
 
 
-def _ok(*values: Any) -> list[Outcome]:
-    return [Outcome("ok", value) for value in values]
-
-
-LATE, FAT, BROKEN, UNRUN = (
-    Outcome("timeout", detail="out of time"),
-    Outcome("memory", detail="MemoryError"),
-    Outcome("exception", detail="KeyError: 1"),
-    Outcome("infra", detail="not run"),
-)
-WORLDS: dict[str, tuple[list[Outcome], list[Outcome]]] = {
-    "the same twice": (_ok(1, "a"), _ok(1, "a")),
-    "another order of a list": (_ok(["a", "b"]), _ok(["b", "a"])),
-    "1 here, True there": (_ok(1), _ok(True)),
-    "the second input differs": (_ok(1, 2), _ok(1, 3)),
-    "an exception in the first world": ([BROKEN, UNRUN], [UNRUN, BROKEN]),
-    "an exception in the second world only": (_ok(1), [BROKEN]),
-    "out of time in the second world": (_ok(1), [LATE]),
-    "out of memory in the second world": (_ok(1), [FAT]),
-    "sets, written in two orders": (_ok({8, 0}), _ok({0, 8})),
-    "dicts, filled in two orders": (_ok({"a": 1, "b": 2}), _ok({"b": 2, "a": 1})),
-    "a first input that differs, a second that fails": ([*_ok(1), BROKEN], [*_ok(2), BROKEN]),
-    "a first input that differs, a second out of time there": (_ok(1, 2), [*_ok(9), LATE]),
-    "a first input not run, a second out of time there": (_ok(1, 2), [UNRUN, LATE]),
-    "a first input not run, a second that fails": ([UNRUN, BROKEN], [UNRUN, BROKEN]),
-    "two inputs that fail": ([BROKEN, LATE], [BROKEN, LATE]),
-    "a second input that failed": ([*_ok(1), LATE], [UNRUN, LATE]),
-}
-
-
-def _verdicts(mine: Callable[[Sequence[Outcome], Sequence[Outcome]], Validation]) -> list[Any]:
-    return [_said(mine, *pair) for pair in WORLDS.values()]
-
-
-def _said(mine: Callable[..., Any], first: Sequence[Outcome], second: Sequence[Outcome]) -> Any:
-    try:
-        found = mine(first, second)
-    except TimeoutError:
-        raise
-    except Exception as error:
-        return Raised(type(error).__name__, str(error))
-    return [found.ok, found.outputs, found.reason, found.index] if isinstance(found, Validation) else found
-
-
-def _first_only(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
-    return verdict(first)
-
-
-def _loose(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
-    found = verdict(first, second)
-    if found.reason == "non_deterministic" and first[found.index].value == second[found.index].value:
-        return Validation(True, tuple(o.value for o in first))
-    return found
-
-
-def _never_late(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
-    found = verdict(first, second)
-    late = found.reason in ("timeout", "memory") and first[found.index].ok
-    return Validation(False, (), "non_deterministic", "", found.index) if late else found
-
-
-def _one_loop(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
-    for index, (one, other) in enumerate(zip(first, second, strict=True)):
-        if not one.ok:
-            return Validation(False, (), one.kind, one.detail, index)
-        if one.value != other.value:
-            return Validation(False, (), "non_deterministic", "", index)
-    return Validation(True, tuple(outcome.value for outcome in first))
-
-
-def _interleaved(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
-    for index, (one, other) in enumerate(zip(first, second, strict=True)):
-        found = verdict([one], [other])
-        if not found.ok:
-            return Validation(False, (), found.reason, "", index)
-    return verdict(first, second)
-
-
-def _late_first(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
-    found = verdict(first, second)
-    late = [index for index, other in enumerate(second) if other.kind in ("timeout", "memory")]
-    return Validation(False, (), second[late[0]].kind, "", late[0]) if late and found.reason == "non_deterministic" else found
-
-
-def _repr(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
-    for index, (one, other) in enumerate(zip(first, second, strict=True)):
-        if one.ok and other.ok and repr(one.value) != repr(other.value):
-            return Validation(False, (), "non_deterministic", "", index)
-    return verdict(first, second)
-
-
-def _infra_fails(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
-    for index, pair in enumerate(zip(first, second, strict=True)):
-        for outcome in pair:
-            if not outcome.ok:
-                return Validation(False, (), outcome.kind, outcome.detail, index)
-    return verdict(first, second)
-
-
 exercise(
     name="verdict",
     key=verdict,
     points=3,
-    observe=_verdicts,
-    shows=[f"[ok, outputs, reason, index] of verdict(first, second) for {name!r}: it" for name in WORLDS],
+    observe=worlds.observed,
+    shows=[f"[ok, outputs, reason, index] of verdict(first, second) for {name!r}: it" for name in worlds.WORLDS],
     hint="First world first; \"infra\" means not run; then compare `canonical(one.value)` input by input.",
     mistakes=[
-        Mistake(_loose, "it compares with `==`, for which True is 1: a program that returns True in one world and 1 in the other is not deterministic. Compare the canonical texts"),
-        Mistake(_never_late, "it calls a time-out, or running out of memory, in the second world \"non_deterministic\". The program may be perfectly regular and only slow or large, and the proposer should be told the true reason"),
-        Mistake(_late_first, "a time-out at a later input hides a difference at an earlier one. In the second world, go input by input: the first that is not as it should be decides"),
-        Mistake(_infra_fails, "\"infra\" is no failure of the program: that input was not run, because an earlier one had failed. And an exception in the second world only means the program is not deterministic"),
-        Mistake(_interleaved, "it goes through both worlds at once, so that a difference at an early input hides a failure at a later one. The first world decides first, over all its inputs: two loops, one after the other"),
-        Mistake(_one_loop, "it compares value with value and never asks how the second world ended. What timed out, or was not run (\"infra\"), has the value None, which differs from everything; and True == 1. Look at `other.kind` first, then at canonical texts"),
-        Mistake(_repr, "it compares `repr`: equal sets and dicts may be written in two orders. `canonical` sorts"),
-        Mistake(_first_only, "it looks at the first world only, so programs that hang on the order of a set, on `id` or on the clock pass. The second world is the whole proof"),
+        Mistake(worlds.loose, "it compares with `==`, for which True is 1: a program that returns True in one world and 1 in the other is not deterministic. Compare the canonical texts"),
+        Mistake(worlds.never_late, "it calls a time-out, or running out of memory, in the second world \"non_deterministic\". The program may be perfectly regular and only slow or large, and the proposer should be told the true reason"),
+        Mistake(worlds.late_first, "a time-out at a later input hides a difference at an earlier one. In the second world, go input by input: the first that is not as it should be decides"),
+        Mistake(worlds.infra_fails, "\"infra\" is no failure of the program: that input was not run, because an earlier one had failed. And an exception in the second world only means the program is not deterministic"),
+        Mistake(worlds.interleaved, "it goes through both worlds at once, so that a difference at an early input hides a failure at a later one. The first world decides first, over all its inputs: two loops, one after the other"),
+        Mistake(worlds.one_loop, "it compares value with value and never asks how the second world ended. What timed out, or was not run (\"infra\"), has the value None, which differs from everything; and True == 1. Look at `other.kind` first, then at canonical texts"),
+        Mistake(worlds.by_repr, "it compares `repr`: equal sets and dicts may be written in two orders. `canonical` sorts"),
+        Mistake(worlds.first_only, "it looks at the first world only, so programs that hang on the order of a set, on `id` or on the clock pass. The second world is the whole proof"),
     ],
 )  # fmt: skip
 
