@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 01.
 #
-# **Budget:** 12 minutes to read (2,356 words); 5 exercises, 10 points; 32 seconds and 113 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 12 minutes to read (2,356 words); 5 exercises, 10 points; 36 seconds and 113 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-21.
 #
@@ -136,9 +136,10 @@ print(f"\n{time.perf_counter() - started:.1f} s for all; and the next program is
 
 # %% tags=["exercise"]
 def judge_candidate(run, program, candidate, gold):
-    """True when `program` turns `candidate` (a tuple of arguments, such as (3, 'a')) into the value `gold`, else False.
+    """True when `program` turns `candidate` into the value `gold`, else False.
 
-    Example: with "def f(a, b): return a + b", candidate (3, 4) and gold 7 it is True, for candidate (3, 5) False.
+    candidate: a tuple of arguments, such as (3, 'a').
+    Example: with "def f(a, b): return a + b", gold 7 and candidate (3, 4) it is True, with (3, 5) False.
     """
     return ...
 
@@ -427,7 +428,7 @@ with figures.style():
     axis.minorticks_off()
     axis.set_xlabel("inputs that share a child")
     axis.set_ylabel("milliseconds a check")
-    axis.set_title(f"A child is {fresh / batched[0]:.1f} times as fast as a fresh Python; one for 64 inputs, {fresh / batched[-1]:.0f} times")
+    axis.set_title(f"A child: {fresh / batched[0]:.1f} times as fast as a fresh Python; 64 in one: {fresh / batched[-1]:.0f}")
     axis.legend(loc="lower left")
 figures.show(made, alt=f"Milliseconds a check fall from {fresh:.1f} for a fresh Python to {batched[0]:.2f} for a child and {batched[-1]:.3f} for 64 inputs in one child.")
 
