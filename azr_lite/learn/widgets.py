@@ -9,10 +9,13 @@ GitHub, nbviewer, CI and screen readers get the grid. Nothing of the sliders is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from azr_lite.learn.figures import figure, show, style
-from azr_lite.observe.surroundings import live
+from azr_lite.observe.surroundings import image, live
+
+if TYPE_CHECKING:
+    from ipywidgets import VBox
 
 Draw = Callable[..., None]
 
@@ -28,18 +31,21 @@ def explore(
         for name, value in values.items():
             if value not in choices[name]:
                 raise ValueError(f"{name} = {value!r} is not among its choices {list(choices[name])!r}")
-    made, axes = figure(1, len(static), (size[0] * len(static), size[1]))
+    grid, axes = figure(1, len(static), (size[0] * len(static), size[1]))
     for axis, values in zip(axes, static, strict=True):
         with style():
             draw(axis, **values)
-    show(made, alt)
+    show(grid, alt)
     if live():
-        _sliders(draw, dict(static[0]), alt, size, choices)
+        from IPython.display import display
+
+        made = sliders(draw, dict(static[0]), alt, size, choices)._repr_mimebundle_()
+        display({**made, "text/plain": "The sliders need a running kernel: run this cell again."}, raw=True)
 
 
-def _sliders(draw: Draw, start: dict[str, Any], alt: str, size: tuple[float, float], choices: dict[str, Sequence[Any]]) -> None:
+def sliders(draw: Draw, start: dict[str, Any], alt: str, size: tuple[float, float], choices: dict[str, Sequence[Any]]) -> VBox:
+    """A slider for each of `choices`, set to `start`, and the picture of their values under them. Needs ipywidgets."""
     import ipywidgets
-    from IPython.display import display
 
     from azr_lite.observe.style import png
 
@@ -47,15 +53,18 @@ def _sliders(draw: Draw, start: dict[str, Any], alt: str, size: tuple[float, flo
         name: ipywidgets.SelectionSlider(options=list(values), value=start.get(name, values[0]), description=name, continuous_update=False)
         for name, values in choices.items()
     }
-    picture = ipywidgets.Image(format="png", alt=alt)
+    wide, high = 1.6 * size[0], 1.4 * size[1]
+    picture = ipywidgets.HTML(layout=ipywidgets.Layout(min_height=f"{100 * high:.0f}px"))  # `Image` has no alt text; the page must not jump
 
     def redraw(_: Any = None) -> None:
-        made, (axis,) = figure(1, 1, (1.6 * size[0], 1.4 * size[1]))
+        made, (axis,) = figure(1, 1, (wide, high))
         with style():
             draw(axis, **{name: control.value for name, control in controls.items()})
-        picture.value = png(made)
+        chosen = ", ".join(f"{name} = {control.value}" for name, control in controls.items())
+        title = axis.get_title(loc="left") or axis.get_title() or alt
+        picture.value = image(png(made), f"{title} ({chosen})")
 
     for control in controls.values():
         control.observe(redraw, names="value")
     redraw()
-    display(ipywidgets.VBox([*controls.values(), picture]))
+    return ipywidgets.VBox([*controls.values(), picture])
