@@ -23,12 +23,7 @@ def training_arguments(config: Config, policy: Policy, run_dir: Path) -> GRPOCon
     """One generation batch is one self-play step; ConfigError where it cannot be split over the processes."""
     on_cpu = policy.device.type == "cpu"
     world = TrainingArguments(output_dir=str(run_dir), use_cpu=on_cpu, report_to="none").world_size
-    micro_batches, odd = divmod(config.rows, config.updates_per_step * config.micro_batch_size * world)
-    if odd:
-        raise ConfigError(
-            f"the training batch of {config.rows} sequences does not split into {config.updates_per_step} updates of micro-batches of "
-            f"{config.micro_batch_size} on each of {world} processes; lower micro_batch_size, or start fewer processes"
-        )
+    micro_batches = config.micro_batches(world)
     return GRPOConfig(
         output_dir=str(run_dir),
         use_cpu=on_cpu,

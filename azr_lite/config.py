@@ -198,6 +198,16 @@ class Config:
         """Sequences in one training batch: both roles, all types (paper: 2 x 3 x 64 = 384)."""
         return len(self.task_types) * (self.batch_size + self.solver_rows)
 
+    def micro_batches(self, world: int) -> int:
+        """Micro-batches that each of `world` processes computes for one update. ConfigError where the batch does not split evenly."""
+        each, odd = divmod(self.rows, self.updates_per_step * self.micro_batch_size * world)
+        if odd:
+            raise ConfigError(
+                f"the training batch of {self.rows} sequences does not split into {self.updates_per_step} updates of micro-batches of "
+                f"{self.micro_batch_size} on each of {world} processes; lower micro_batch_size, or start fewer processes"
+            )
+        return each
+
     def replace(self, **changes: Any) -> Config:
         """A checked copy. Unknown names raise ConfigError with the nearest known one."""
         return dataclasses.replace(self, **check_names(changes))

@@ -44,7 +44,7 @@ def quiet_libraries() -> None:
 def describe_environment() -> dict[str, Any]:
     """Command, date, versions, platform, cores, memory, git commit of this source tree (None outside one)."""
     return {
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": _command(),
         "date": time.strftime("%Y-%m-%d"),
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -53,6 +53,12 @@ def describe_environment() -> dict[str, Any]:
         "versions": {name: version for name in LIBRARIES if (version := _version(name))},
         "git": _git_commit(),
     }
+
+
+def _command() -> str:
+    """The program's name and its words; of a notebook's kernel they say nothing but where its connection file lies."""
+    name = Path(sys.argv[0]).name
+    return "(a notebook)" if name == "ipykernel_launcher.py" else " ".join([name, *sys.argv[1:]])
 
 
 def _version(name: str) -> str | None:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from azr_lite.environment import describe_environment
 from azr_lite.errors import RunDirectoryError
 from azr_lite.presets import preset
 from azr_lite.rundir import RunDir, write_text
@@ -94,3 +95,10 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path):
     with pytest.raises(UnicodeEncodeError):
         write_text(path, "new \ud800")
     assert path.read_text() == "old"
+
+
+def test_a_notebooks_command_is_no_connection_file(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/x/lib/ipykernel_launcher.py", "-f", "/tmp/tmpqjt7wmqg.json"])
+    assert describe_environment()["command"] == "(a notebook)"
+    monkeypatch.setattr("sys.argv", ["/x/bin/azr-lite", "run", "--preset", "nano"])
+    assert describe_environment()["command"] == "azr-lite run --preset nano"

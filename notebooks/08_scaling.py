@@ -1,0 +1,582 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# <!-- header: made by make notebooks -->
+# # 08 · Scaling to 3B–14B full fine-tuning
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/azr-lite/azr-lite/blob/main/notebooks/08_scaling.ipynb) [![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/azr-lite/azr-lite/blob/main/notebooks/08_scaling.ipynb) [![nbviewer](https://img.shields.io/badge/render-nbviewer-orange)](https://nbviewer.org/github/azr-lite/azr-lite/blob/main/notebooks/08_scaling.ipynb)
+#
+# **You will be able to**
+#
+# * do the memory arithmetic;
+# * choose between LoRA, 8-bit Adam, FSDP, ZeRO and vLLM;
+# * go headless on many GPUs.
+#
+# **Before this:** notebook 06.
+#
+# **Budget:** 12 minutes to read (2,302 words); 5 exercises, 10 points; 9 seconds and 114 MiB on 2 CPU cores; on a GPU: not measured.
+#
+# **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-21.
+#
+# **Next:** [09 · Make it yours](09_make_it_yours.ipynb). Words in this course: [glossary](glossary.md).
+# <!-- /header -->
+
+# %% tags=["setup"]
+# Once on Colab or Kaggle; does nothing where azr_lite is there.
+import importlib.util, pathlib, subprocess, sys
+if importlib.util.find_spec("azr_lite") is None:
+    trees = [p for p in (pathlib.Path.cwd(), *pathlib.Path.cwd().parents) if (p / "azr_lite" / "__init__.py").exists()]
+    if trees:
+        sys.path.insert(0, str(trees[0]))
+    else:
+        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "azr-lite[notebooks]"], check=True)
+
+# %% tags=["parameters"]
+PROFILE = "auto"  # ci, cpu or gpu; auto looks at this machine
+SEED = 0
+STEPS = None  # None: as many as the profile has
+
+# %% tags=["setup"]
+import numpy as np
+
+import azr_lite
+from azr_lite import vram
+from azr_lite.config import Config
+from azr_lite.errors import ConfigError
+from azr_lite.known_models import shape_of
+from azr_lite.learn import by_hand, check, figures, profile, widgets
+from azr_lite.vram import NF4
+
+profile = profile(PROFILE)
+
+# %% [markdown]
+# ## Planned, not measured
+#
+# Nobody has run this package on a large GPU yet. All memory in this notebook is **counted from formulas**, all times are **estimates from datasheets**;
+# each figure says so in its title. The formulas for activations were fitted to peaks measured on a CPU, operation by operation. What you learn here is
+# to do the sum yourself, so that you can see where a plan, ours too, is likely to be wrong.
+#
+# Nothing below needs a GPU, torch or a download. GB are 10⁹ bytes.
+
+# %% [markdown]
+# ## 1. What stays in memory: weights, gradients, moments
+#
+# The models of the paper: Qwen2.5-Coder with 3, 7 and 14 billion weights. The planner knows their shapes:
+
+# %%
+MODELS = {size: shape_of(f"Qwen/Qwen2.5-Coder-{size}") for size in ("3B", "7B", "14B")}
+for size, shape in MODELS.items():
+    print(f"{size:>3}: {shape.layers} layers, hidden {shape.hidden}, {shape.parameters / 1e9:.2f} billion weights, "
+          f"{shape.linear_parameters / shape.parameters:.0%} of them in the layers' linear maps")
+
+# %% [markdown]
+# Training with AdamW needs, for each *trained* weight: the weight itself, its gradient, and two [moments](glossary.md#moments) (running means of the gradient and of
+# its square). Why is the weight kept in 4 bytes, when the arithmetic needs 2? Try one update of the size that self-play makes:
+
+# %%
+weight, update = np.float32(0.02), np.float32(1e-6)
+print("float32 :", weight, "→", weight + update)
+print("bfloat16:", by_hand.to_bfloat16([weight])[0], "→", by_hand.to_bfloat16(by_hand.to_bfloat16([weight]) + update)[0])
+
+# %% [markdown]
+# **What you should see.** In [bfloat16](glossary.md#bfloat16) the weight does not move: its neighbour is about a hundred times further away than the update is
+# long. A learning rate of 1e-6 over bfloat16 weights trains nothing. So full tuning keeps *float32 masters*, and the arithmetic sees rounded copies.
+#
+# **If you see something else**: make the weight smaller. Near zero bfloat16's steps are finer, which is why such a run seems to learn *a little*.
+#
+# ### Exercise 1: bytes of the weights (2 points, 10 minutes)
+#
+# Three ways to [tune](glossary.md#full-tuning): `config.tuning` is `"full"`, `"lora"` or `"qlora"`; `config.processes` is the number of GPUs.
+#
+# * *full*: float32 masters, cut over the GPUs (FSDP2 or ZeRO-3: each holds its share);
+# * *lora*: a frozen 2-byte base, copied whole to every GPU;
+# * *qlora*: as lora, but the layers' linear maps (`shape.linear_parameters`) in 4 bits: `NF4` bytes each, scales included; all other weights in 2 bytes.
+
+# %% tags=["exercise"]
+def weight_bytes(shape, config):
+    """Bytes of the weights on one GPU, a float. `shape`: has `parameters` and `linear_parameters`; `config`: `tuning`, `processes`.
+
+    Example: LoRA on a model of 1,000 weights holds 2,000 bytes on each of 4 GPUs; full tuning 1,000.
+    """
+    return ...
+
+check.weight_bytes(weight_bytes)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# Which of the three is cut over the GPUs? `max(1, config.processes)`, since 0 means "any number". `check.reveal("weight_bytes")` shows the package's own.
+# </details>
+#
+# ### Exercise 2: bytes of the optimiser (2 points, 8 minutes)
+#
+# `config.optimizer` is `"adamw"` (each moment in 4 bytes) or one of the 8-bit forms (each in 1 byte). `vram.trainable_parameters(shape, config)` counts
+# what is trained: all weights in full tuning, else the adapters' (exercise 1 of [notebook 06](06_lora.ipynb)).
+
+# %% tags=["exercise"]
+def optimiser_bytes(shape, config):
+    """Bytes of AdamW's moments on one GPU, a float.
+
+    Example: full tuning of 1,000 weights on 2 GPUs with AdamW: two moments of 4 bytes each, half of them here: 4,000.
+    """
+    return ...
+
+check.optimiser_bytes(optimiser_bytes)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# Three factors: bytes of both moments, how many weights are trained, and whether the GPUs share them. Full tuning cuts, adapters are copied.
+# </details>
+
+# %%
+weight_bytes = check.use(weight_bytes, fallback=vram.weight_bytes)
+optimiser_bytes = check.use(optimiser_bytes, fallback=vram.optimiser_bytes)
+
+made, axes = figures.figure(1, 2, (7.6, 3.0))
+for axis, tuning in zip(axes, ("full", "lora")):
+    config = Config(tuning=tuning, processes=1)
+    left = np.zeros(len(MODELS))
+    for place, (label, count) in enumerate({"weights": weight_bytes, "gradients": vram.gradient_bytes, "moments": optimiser_bytes, "adapters": vram.adapter_bytes}.items()):
+        wide = np.array([count(shape, config) / 1e9 for shape in MODELS.values()])
+        axis.barh(list(MODELS), wide, left=left, label=label, color=figures.look(label, place).colour, hatch=["", "//", "..", "xx"][place], edgecolor="white")
+        left += wide
+    axis.axvline(80, color="black", linestyle="dashed")
+    with figures.style():
+        axis.set_xlabel("GB on one GPU (dashed: 80)")
+        axis.set_title("full: 16 bytes a weight (planned)" if tuning == "full" else "LoRA: hardly more than the base (planned)")
+axes[0].legend(fontsize=7)
+figures.show(made, alt="Planned GB of weights, gradients and moments for 3B, 7B and 14B: full tuning passes 80 GB from 7B on, LoRA stays far below.")
+
+# %% [markdown]
+# **What you should see.** Full tuning: 4 bytes of weight, 4 of gradient, 8 of moments, 16 in all; 7B already needs more than an 80 GB card before a
+# single token is read. LoRA: two bytes a weight and little else.
+#
+# **If you see something else**: shorter bars for full tuning mean 2-byte masters or a single moment.
+
+# %% [markdown]
+# ## 2. What flows: activations
+#
+# For the backward pass, each layer keeps what it needs of every token: per token about `2·(4·intermediate + 12·hidden)` bytes in 16-bit arithmetic.
+# [Gradient checkpointing](glossary.md#gradient-checkpointing) keeps only one vector of `hidden` numbers a layer, and computes the rest again, layer by layer,
+# when it is needed. By hand for 7B and one sequence of the paper's longest length, prompt 6,144 and reply 8,096:
+
+# %%
+shape, tokens = MODELS["7B"], 6144 + 8096
+one_layer = vram.layer_activation_bytes(shape, e=2, residual=4)  # full tuning: float32 residual stream
+work = vram.backward_workspace_bytes(shape, e=2)
+everything = tokens * (shape.layers * one_layer + work)
+checkpointed = tokens * (shape.layers * shape.hidden * 4 + one_layer + work)
+print(f"all layers kept:  {everything / 1e9:6.1f} GB")
+print(f"checkpointed:     {checkpointed / 1e9:6.1f} GB, {everything / checkpointed:.0f} times less, for about a third more arithmetic")
+print(f"the planner says: {vram.activation_bytes(shape, Config(gradient_checkpointing=True), tokens) / 1e9:6.1f} GB")
+
+lengths = np.array([512, 1024, 2048, 4096, 8192, 14240])
+made, (axis,) = figures.figure(1, 1, (6.2, 3.0))
+for place, (label, on) in enumerate({"all layers kept": False, "gradient checkpointing": True}.items()):
+    config = Config(gradient_checkpointing=on)
+    figures.line(axis, label, list(lengths), [vram.activation_bytes(shape, config, int(t)) / 1e9 for t in lengths], place)
+with figures.style():
+    axis.axhline(80, color="black", linestyle="dashed")
+    axis.set(yscale="log", xlabel="tokens of one sequence", ylabel="GB, planned")
+    axis.set_yticks([0.3, 1, 3, 10, 30, 100], ["0.3", "1", "3", "10", "30", "100"])
+    axis.minorticks_off()
+    axis.set_title("7B: long replies need checkpointing (planned)")
+    axis.legend()
+figures.show(made, alt="Planned activations of one 7B sequence over its length: without checkpointing they pass 80 GB near 11,000 tokens, with it they stay near ten.")
+
+# %% [markdown]
+# **What you should see.** The sum by hand equals the planner's. Without checkpointing one long sequence fills more than a card.
+#
+# **If you see something else**: the lines' ratio is about the same at all lengths, since both grow in proportion to tokens (attention's matrix of scores is
+# never kept; flash-like kernels see to that).
+
+# %% [markdown]
+# ## 3. What generation needs: the KV cache
+#
+# While replies are written, each token leaves a key and a value in each layer, so that later tokens can look at it. This [KV cache](glossary.md#kv-cache) decides how many
+# replies can be sampled at once.
+#
+# ### Exercise 3: the cache of one token (1 point, 6 minutes)
+
+# %% tags=["exercise"]
+def cache_bytes_per_token(shape, e=2):
+    """Bytes that one token leaves in the cache, an int. `shape`: has `layers`, `heads`, `kv_heads`, `head_dim`; `e`: bytes of a number.
+
+    Example: 1 layer with 1 key-value head of 8 numbers, e = 2: 8 numbers of key and 8 of value, 32 bytes.
+    """
+    return ...
+
+check.cache_bytes_per_token(cache_bytes_per_token)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# Qwen2.5-Coder-7B has 28 heads that ask and 4 heads of keys and values: seven questions share one key. Which number belongs in a *cache*?
+# </details>
+
+# %%
+cache_bytes_per_token = check.use(cache_bytes_per_token, fallback=vram.cache_bytes_per_token)
+
+for size, shape in MODELS.items():
+    a_token = cache_bytes_per_token(shape)
+    room = 0.4 * 80e9 - 2 * shape.parameters - vram.VLLM_OVERHEAD  # vLLM's share of a card, less its own copy of the weights
+    print(f"{size:>3}: {a_token / 1024:4.0f} KiB a token, {a_token * 14240 / 1e9:4.2f} GB for a longest sequence; "
+          f"{room / a_token / 14240:4.1f} of them fit into what vLLM has left of 32 GB")
+
+# %% [markdown]
+# **What you should see.** A longest sequence costs between half a GB and three. vLLM gets 40 % of an 80 GB card in our presets: after its own 2-byte copy of the
+# weights there is room for 47 of them with 3B, for 19 with 7B, and not even for one with 14B. That is why `full-14b-8x80gb` cuts vLLM's copy over two GPUs
+# (`vllm_tensor_parallel = 2`).
+#
+# **If you see something else**: seven times more for 7B means that the asking heads were counted.
+
+# %% [markdown]
+# ## 4. Six remedies, and what each of them saves
+#
+# | remedy | cuts or shrinks | costs |
+# |---|---|---|
+# | [LoRA](glossary.md#lora) | gradients, moments, masters | a low-rank update; a frozen base is in memory |
+# | QLoRA | the frozen base as well | slow decoding; no vLLM |
+# | 8-bit AdamW | moments: 8 → 2 bytes | bitsandbytes; coarser moments |
+# | [sharding](glossary.md#sharding): ZeRO-1, 2, 3, FSDP2 | moments; + gradients; + weights, each over n GPUs | traffic between the GPUs at each step |
+# | gradient checkpointing | activations | a third more arithmetic |
+# | vLLM | *time* of generation; its paged cache wastes little | its own 2-byte copy of the weights, asleep during the update |
+#
+# "ZeRO" comes in three stages. By hand, for 7B on eight GPUs, the three parts of section 1:
+
+# %%
+n = MODELS["7B"].parameters
+stages = {"none (DDP)": (1, 1, 1), "ZeRO-1": (1, 1, 8), "ZeRO-2": (1, 8, 8), "ZeRO-3 = FSDP2": (8, 8, 8)}
+made, (axis,) = figures.figure(1, 1, (6.4, 2.8))
+left = np.zeros(len(stages))
+for place, (label, size) in enumerate({"weights": 4, "gradients": 4, "moments": 8}.items()):
+    wide = np.array([size * n / cuts[place] / 1e9 for cuts in stages.values()])
+    axis.barh(list(stages), wide, left=left, label=label, color=figures.look(label, place).colour, hatch=["", "//", ".."][place], edgecolor="white")
+    left += wide
+axis.invert_yaxis()
+axis.axvline(0.92 * 80, color="black", linestyle="dashed")
+with figures.style():
+    axis.set_xlabel("GB on each of 8 GPUs, planned (dashed: usable of 80)")
+    axis.set_title(f"Each stage cuts one part more: {left[0]:.0f} → {left[-1]:.0f} GB (planned)")
+    axis.legend()
+figures.show(made, alt="Planned GB on each of eight GPUs for 7B without sharding and with ZeRO stages 1, 2 and 3: each stage cuts one more part over the GPUs.")
+
+# %% [markdown]
+# **What you should see.** Moments are the largest part, so stage 1 saves most; only stage 3 makes all three shrink with the number of GPUs.
+#
+# **If you see something else**: ZeRO-3 is an eighth of the first bar, to the byte. Real runs hold more: two layers gathered whole, activations, the CUDA context. The
+# planner counts those too:
+
+# %%
+PARTS = {
+    "weights": ("weights", "adapters"), "gradients, moments": ("gradients", "optimiser"), "activations, logits": ("activations", "head"),
+    "KV cache": ("cache",), "vLLM's weights": ("vllm",), "CUDA": ("context",),
+}
+
+def remedy(axis, model, tuning, optimizer, gpus, card, vllm):
+    changes = {"model": f"Qwen/Qwen2.5-Coder-{model}", "tuning": tuning, "optimizer": optimizer, "processes": gpus, "vllm_memory": 0.4}
+    if not vllm:
+        changes |= {"generation": "transformers", "generation_chunk": 16}
+    try:
+        plan = azr_lite.plan(azr_lite.preset("full-7b-8x80gb", **changes), gpu=card)
+    except ConfigError as error:
+        axis.set_axis_off()
+        axis.text(0.02, 0.5, "refused: " + str(error).split(":")[0], fontsize=7)
+        return
+    left = np.zeros(2)
+    for place, (label, names) in enumerate(PARTS.items()):
+        wide = np.array([sum(getattr(phase, name) for name in names) for phase in (plan.generation, plan.update)])
+        axis.barh(["generation", "update"], wide, left=left, label=label, color=figures.look(label, place).colour, hatch=["", "//", "..", "xx", "\\\\", "--"][place], edgecolor="white")
+        left += wide
+    axis.axvline(plan.usable_gb, color="black", linestyle="dashed")
+    axis.set_xlim(0, 1.05 * max(plan.usable_gb, left.max()))
+    axis.set_xlabel("GB a GPU, planned (dashed: usable)")
+    axis.set_title(f"{model} {tuning} {optimizer.removeprefix('adamw_')}\n{gpus} × {card}: {'fits' if plan.fits else 'DOES NOT FIT'} (planned)", fontsize=8)
+    axis.legend(fontsize=5.5, loc="lower center", bbox_to_anchor=(0.5, 1.22), ncols=2)
+
+# %%
+start = {"model": "7B", "tuning": "full", "optimizer": "adamw", "gpus": 1, "card": "80GB", "vllm": True}
+widgets.explore(
+    remedy,
+    "Planned GB a GPU for full tuning of 7B: one GPU does not fit, eight-bit moments lower the peak, eight sharded GPUs fit with room.",
+    static=[start, {**start, "optimizer": "adamw_8bit"}, {**start, "gpus": 8}],
+    size=(3.1, 2.7),
+    model=["3B", "7B", "14B"],
+    tuning=["full", "lora", "qlora"],
+    optimizer=["adamw", "adamw_8bit"],
+    gpus=[1, 2, 4, 8],
+    card=["24GB", "40GB", "80GB", "141GB"],
+    vllm=[True, False],
+)
+
+# %% [markdown]
+# **What you should see.** Planned, not measured. With one GPU 7B does not fit, and 8-bit moments alone do not save it. Over eight GPUs the same
+# states are small beside vLLM's share.
+#
+# **If you see something else**: with sliders, try LoRA on 1, then 8 GPUs. Nothing shrinks: adapters are copied (DDP), so more GPUs buy speed, not room. And QLoRA
+# with vLLM is refused, with the reason.
+#
+# Which to choose? The planner can ask for you. What does it advise to somebody with 7B and a single 80 GB card?
+
+# %%
+from azr_lite.hardware import plan_all
+from azr_lite.plan_text import plan_table
+
+lonely = azr_lite.plan(azr_lite.preset("full-7b-8x80gb", processes=1), gpu="80GB")
+print(f"full tuning of 7B on one 80 GB card: {lonely.peak_gb:.0f} GB planned, {lonely.usable_gb:.1f} usable")
+for advice in lonely.advice:
+    print("  ", advice.text)
+print("no help:", ", ".join(lonely.no_help), "\n")
+print(plan_table([plan for plan in plan_all() if plan.config.preset.startswith(("lora-3b", "qlora-7b", "full-"))]))
+
+# %% [markdown]
+# **What you should see.** Each change was planned again by itself, what costs least first. On one such card LoRA fits; with all weights it takes four of
+# them. In the table: one line a rung, from one small GPU to eight large ones. Planned, not measured.
+#
+# **If you see something else**: a `!` in the table means "does not fit". No preset has one on its own card.
+
+# %% [markdown]
+# ## 5. One algorithm on many GPUs
+#
+# More GPUs must change speed, and nothing else. One thing is easily got wrong. [TRR++](04_trr.ipynb) whitens rewards within each (role, type) group **of the whole
+# batch**. Each process holds only a part of it, and the code that is easiest to write whitens what is at hand. Here is the same group of rewards, dealt to four
+# processes that happened to get prompts of different difficulty:
+
+# %%
+draw = np.random.default_rng(SEED)
+rates = (0.1, 0.4, 0.6, 0.9)  # how often the replies of each process are right
+parts = [np.where(draw.random(8) < rate, 1.0, -0.5) for rate in rates]
+rewards = np.concatenate(parts)
+together = (rewards - rewards.mean()) / rewards.std()
+apart = np.concatenate([(p - p.mean()) / p.std() if p.std() > 0 else np.zeros_like(p) for p in parts])
+
+made, (axis,) = figures.figure(1, 1, (6.0, 3.4))
+for rank, part in enumerate(parts):
+    own = slice(8 * rank, 8 * rank + 8)
+    look = figures.look(f"rank {rank}", rank)
+    axis.scatter(together[own], apart[own], color=look.colour, marker=look.marker, s=45, label=f"process {rank}: mean reward {part.mean():+.2f}")
+axis.plot([-1.8, 1.8], [-1.8, 1.8], color="#6E6E6E", linestyle="dotted")
+with figures.style():
+    axis.set(xlabel="advantage over the whole batch", ylabel="advantage over its own process")
+    axis.set_title("The same reply is pushed differently by where it ran")
+    axis.legend()
+figures.show(made, alt="Advantages whitened per process against advantages of the whole batch: equal rewards get different advantages on different processes, off the diagonal.")
+
+for value in (1.0, -0.5):
+    print(f"reward {value:+}: whole batch {together[rewards == value][0]:+.2f}; per process", sorted({round(float(a), 2) for a in apart[rewards == value]}))
+
+# %% [markdown]
+# **What you should see.** Only two different rewards exist, so over the whole batch only two advantages (two columns of points). Per process each reward has
+# several: a right answer is worth much on a process with hard prompts, and little or nothing on one with easy prompts. That is a baseline per process: **another algorithm**, and
+# one that changes with the number of GPUs.
+#
+# **If you see something else**: with many replies a process and prompts dealt at random the points come close to the diagonal. The mistake hides in large batches
+# and bites in small ones.
+#
+# ### Exercise 4: put statistics together (3 points, 12 minutes)
+#
+# `azr_lite` gathers all rewards on all processes, a few kilobytes. Suppose each process may only send three numbers: count, mean and population
+# standard deviation of its rewards. Give mean and standard deviation of all of them together.
+
+# %% tags=["exercise"]
+def pooled(counts, means, stds):
+    """(mean, std) of all numbers together. Three lists of equal length, one entry a process; std: divided by n, not n − 1.
+
+    Example: pooled([1, 1], [1.0, -1.0], [0.0, 0.0]) is (0.0, 1.0): one number each, 1 and -1.
+    """
+    return ...
+
+check.pooled(pooled)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# Standard deviations do not add up; *squares* do. Within one process, the mean of x² is std² + mean². From those, the mean of x² over all; from that and the
+# mean over all, the variance. The example shows the trap: no process sees any spread, and still there is one.
+# </details>
+
+# %%
+pooled = check.use(pooled, fallback=by_hand.pooled)
+
+mean, std = pooled([len(p) for p in parts], [p.mean() for p in parts], [p.std() for p in parts])
+print(f"from three numbers a process: mean {mean:.4f}, std {std:.4f}")
+print(f"from all rewards:             mean {rewards.mean():.4f}, std {rewards.std():.4f}")
+print(f"mean of the processes' stds:  std {np.mean([p.std() for p in parts]):.4f}   (not the same thing)")
+
+# %% [markdown]
+# **What you should see.** The first two lines agree to the last digit. The third is smaller: it leaves out the spread between processes.
+#
+# **If you see something else**: a difference in the third digit is n against n − 1.
+#
+# ### Exercise 5: rows must divide (2 points, 8 minutes)
+#
+# A step's batch has `config.rows` sequences (the paper: 2 roles × 3 types × 64 = 384). They are split into `config.updates_per_step` updates; each update's
+# rows are dealt to `world` processes; each process works through its share in micro-batches of `config.micro_batch_size`. How many
+# micro-batches does each process compute for one update? Where that is no whole number: `raise ConfigError("...")`.
+
+# %% tags=["exercise"]
+def micro_batches(config, world):
+    """Micro-batches a process computes for one update, an int. ConfigError where the rows do not split evenly.
+
+    Example: 384 rows, 1 update, micro-batches of 4, world 8: 12. With world 5: ConfigError.
+    """
+    return ...
+
+check.micro_batches(micro_batches)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# rows = updates × processes × micro-batches × micro_batch_size. Solve for the one you want, and ask whether anything is left over (`%`). Why refuse
+# rather than round? Rows left out were generated and judged at full price; and which ones would you leave out?
+# </details>
+
+# %%
+micro_batches = check.use(micro_batches, fallback=Config.micro_batches)
+
+config = azr_lite.preset("full-7b-8x80gb")
+for world in (1, 2, 3, 5, 6, 7, 8, 16):
+    try:
+        print(f"{world:2} processes: {micro_batches(config, world):3} micro-batches of {config.micro_batch_size} each")
+    except ConfigError as error:
+        print(f"{world:2} processes: refused")
+
+# %% [markdown]
+# **What you should see.** 384 = 2⁷ · 3, so 3 and 6 GPUs work and 5 and 7 do not.
+#
+# **If you see something else**: a batch of your own splits otherwise; choose it with the number of GPUs in mind.
+
+# %% [markdown]
+# ## 6. Three commands: dry run, run, resume
+#
+# Headless means: a terminal, a scheduler, no notebook. First the **dry run**. It resolves every setting, checks them against each other, prints them, and runs nothing
+# (from here on the package's core dependencies are needed; still no torch):
+
+# %%
+def command(*words):
+    """What `azr-lite WORDS` prints: standard output, then standard error."""
+    ran = subprocess.run([sys.executable, "-m", "azr_lite", *words], capture_output=True, text=True)
+    return ran.stdout, ran.stderr
+
+settings, said = command("run", "--preset", "full-7b-8x80gb", "--steps", "100", "--dry-run")
+for text in settings.splitlines():
+    if any(f'"{name}"' in text for name in ("model", "tuning", "processes", "batch_size", "generation", "learning_rate", "steps", "output_dir")):
+        print(text)
+print(f"... {len(settings.splitlines())} lines in all\n{said}")
+
+# %% [markdown]
+# Wrong settings are refused before anything is loaded or rented, in a sentence or two:
+
+# %%
+for words in (["--micro-batch-size", "5"], ["--tuning", "qlora"], ["--learning-rte", "1e-6"]):
+    _, said = command("run", "--preset", "full-7b-8x80gb", *words, "--dry-run")
+    print("$ azr-lite run --preset full-7b-8x80gb", *words, "--dry-run")
+    print(" ".join(said.replace("│", " ").replace("─", "").split())[:330], "\n")
+
+# %% [markdown]
+# **What you should see.** Three refusals: a batch that does not split, a combination that would quietly destroy the model, a setting that does not exist.
+#
+# **If you see something else**: `No module named 'tyro'` means that only numpy and matplotlib are here; `pip install azr-lite`.
+#
+# Then the **run**. One process a GPU; `accelerate launch` starts them, and a launch file tells it how weights are kept:
+#
+# ```bash
+# accelerate launch --config_file $(azr-lite launch-file fsdp2) --num_processes 8 \
+#     -m azr_lite run --preset full-7b-8x80gb --output-dir /shared/run --max-hours 23
+# ```
+#
+# And **resume**, with the same kind of launch file; any number of processes that divides the rows:
+#
+# ```bash
+# accelerate launch --config_file $(azr-lite launch-file fsdp2) --num_processes 4 \
+#     -m azr_lite resume /shared/run --processes 4 --steps 500
+# ```
+#
+# What is in those launch files? Read the three side by side; the comments are ours:
+
+# %%
+from azr_lite.processes import launch_file
+
+files = {name: launch_file(name).read_text(encoding="utf-8").splitlines() for name in ("ddp", "fsdp2", "zero3")}
+shared = set.intersection(*(set(lines) for lines in files.values()))
+print(f"{len(shared)} lines are the same in all three; the others:")
+for name, lines in files.items():
+    print(f"\n== {name}.yaml")
+    print("\n".join(line for line in lines if line not in shared and not line.startswith("# accelerate")))
+
+# %% [markdown]
+# **What you should see.** `ddp`: nothing but a number of processes: whole copies, averaged gradients; for adapters. `fsdp2`: one unit a decoder layer, resharded after each forward
+# pass, and checkpoints that `from_pretrained` reads. `zero3`: the same idea by DeepSpeed. Activation checkpointing is off in the file, because
+# `config.gradient_checkpointing` decides; two switches for one thing would fight.
+#
+# **If you see something else**: the files are in `azr_lite/launch`. Copy one and change it; `accelerate launch --config_file` takes any path.
+#
+# What has been *checked* of this: two processes on CPUs, whole runs, kills and resumes; under FSDP2 on CPUs the result equals one process to rounding
+# (`test_weights_cut_by_fsdp_learn_the_same`). On GPUs, over NCCL, with vLLM, with ZeRO-3, over several machines: not measured. The README keeps the list.
+
+# %% [markdown]
+# ## 7. Hours and money, with their assumptions
+#
+# The planner's times come from datasheets and four guesses. Change them, and see how far an estimate moves. The price is yours to set:
+
+# %%
+from unittest.mock import patch  # the planner's guesses are constants of a module; here they are exchanged for a moment
+
+from azr_lite.hardware import natural_gpu
+
+PRICE = 2.0  # money a GPU-hour; an example, not a quotation
+
+def hours(preset, valid, decoding, arithmetic):
+    """Estimated hours of a preset, on the card it is named after, under other assumptions (the planner's own: 0.6, 0.6, 0.3)."""
+    with patch.multiple("azr_lite.speed", VALID=valid, BANDWIDTH_USED=decoding, ARITHMETIC_USED=arithmetic):
+        return azr_lite.plan(preset, gpu=natural_gpu(azr_lite.preset(preset))).hours
+
+print(f"{'preset':18} {'as assumed':>11} {'pessimist':>10} {'optimist':>9}   money, as assumed")
+for name in ("lora-1.5b-16gb", "lora-3b-24gb", "full-3b-80gb", "full-7b-8x80gb", "full-14b-8x80gb"):
+    guess, worst, best = hours(name, 0.6, 0.6, 0.3), hours(name, 0.9, 0.3, 0.15), hours(name, 0.3, 0.8, 0.5)
+    gpus = max(1, azr_lite.preset(name).processes)
+    print(f"{name:18} {guess:9.0f} h {worst:8.0f} h {best:7.0f} h   {guess * gpus * PRICE:8.0f}")
+
+# %% [markdown]
+# **What you should see.** Planned, not measured. Between pessimist and optimist lies a factor of about two, and a bit more for full
+# tuning. (A *better* proposer makes a step dearer: more valid tasks, more replies to them.)
+#
+# **If you see something else**: hours include seeding and evaluation; eight GPUs cost eight times their hours.
+#
+# Is the estimate any good? Two published numbers can be held against it. The authors report about 263 s a step for 3B on two A100 (their issue 13); a community
+# branch about 850 s a step for 3B QLoRA on 16 GB.
+
+# %%
+for name, published in (("paper-3b", 263), ("qlora-3b-16gb", 850)):
+    plan = azr_lite.plan(name, gpu=natural_gpu(azr_lite.preset(name)))
+    print(f"{name:14}: estimated {plan.seconds.total:4.0f} s a step, published {published} s: {plan.seconds.total / published:.1f} times")
+
+# %% [markdown]
+# **What you should see.** One estimate is half too long, the other a quarter too short, and neither compares quite the same thing: batches, reply lengths and cards
+# differ. Trust such estimates to a factor of two.
+# A real answer costs ten minutes: start the run with `--steps 2` on the machine you mean to rent, and read `timing.jsonl`.
+#
+# **If you see something else**: the planner has changed; its assumptions are in `azr_lite/speed.py`, each with a sentence.
+
+# %% [markdown]
+# ## What you can do now
+#
+# Count bytes for weights, gradients, moments, activations and cache; name what each remedy saves and costs; say why statistics must be global and rows must divide; go from a
+# dry run to a resumable run; and say of each number whether it was planned or measured.
+#
+# **To go on thinking**
+#
+# * Eight 80 GB cards, 14B: where would you rather give room, to vLLM's cache or to larger micro-batches? What does the update's time say?
+# * A step must wait for its longest reply. Which numbers of section 7 does a reply limit of 4,096 instead of 8,096 change?
+# * Every process runs programs in the sandbox too. What would break if each judged answers by its own hash seed?
+#
+# Next: [notebook 09](09_make_it_yours.ipynb) adds a game of your own.
