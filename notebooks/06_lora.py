@@ -529,7 +529,7 @@ for role in ("propose", "solve"):
     shown = [one for one in rollouts if one["role"] == role][:3]
     for one in shown:
         print(f"--- step {one['step']}, {role} {one['type']}: {one['verdict']['reason'] or 'right'}, {one['tokens']} tokens, reward {one['reward']}")
-        print(textwrap.shorten(" ".join(one["text"].split()), 330), "\n")
+        print(textwrap.fill(textwrap.shorten(" ".join(one["text"].split()), 330), 100), "\n")
 
 # %% [markdown]
 # **What you should see.** Words of the prompt's own examples, fences without content, and text that wanders off. Now and then a thought that fits: the model knows

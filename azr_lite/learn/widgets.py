@@ -49,22 +49,31 @@ def sliders(draw: Draw, start: dict[str, Any], alt: str, size: tuple[float, floa
 
     from azr_lite.observe.style import png
 
-    controls = {
-        name: ipywidgets.SelectionSlider(options=list(values), value=start.get(name, values[0]), description=name, continuous_update=False)
-        for name, values in choices.items()
-    }
+    def control(name: str, values: Sequence[Any]) -> Any:
+        return ipywidgets.SelectionSlider(
+            options=list(values),
+            value=start.get(name, values[0]),
+            description=name.replace("_", " "),
+            continuous_update=False,
+            readout=False,  # it cuts long words
+            style={"description_width": "90px"},
+        )
+
+    controls = {name: control(name, values) for name, values in choices.items()}
+    chosen = {name: ipywidgets.Label() for name in choices}
     wide, high = 1.6 * size[0], 1.4 * size[1]
     picture = ipywidgets.HTML(layout=ipywidgets.Layout(min_height=f"{100 * high:.0f}px"))  # `Image` has no alt text; the page must not jump
 
     def redraw(_: Any = None) -> None:
         made, (axis,) = figure(1, 1, (wide, high))
         with style():
-            draw(axis, **{name: control.value for name, control in controls.items()})
-        chosen = ", ".join(f"{name} = {control.value}" for name, control in controls.items())
-        title = axis.get_title(loc="left") or axis.get_title() or alt
-        picture.value = image(png(made), f"{title} ({chosen})")
+            draw(axis, **{name: slider.value for name, slider in controls.items()})
+        for name, label in chosen.items():
+            label.value = str(controls[name].value)
+        title = " ".join((axis.get_title(loc="left") or axis.get_title() or alt).split())
+        picture.value = image(png(made), f"{title} ({', '.join(f'{name} = {label.value}' for name, label in chosen.items())})")
 
-    for control in controls.values():
-        control.observe(redraw, names="value")
+    for slider in controls.values():
+        slider.observe(redraw, names="value")
     redraw()
-    return ipywidgets.VBox([*controls.values(), picture])
+    return ipywidgets.VBox([*(ipywidgets.HBox([controls[name], chosen[name]]) for name in choices), picture])
