@@ -54,7 +54,9 @@ def test_a_moved_slider_draws_anew_and_says_in_the_alt_text_what_is_seen():
         axis.bar([0], [height if sign == "plus" else -height])
         axis.set_title(f"a bar of {height}")
 
-    *rows, picture = sliders(draw, {"height": 2, "sign": "plus"}, "bars", (3.0, 2.0), {"height": [1, 2], "sign": ["plus", "minus"]}).children
+    *rows, picture = sliders(
+        draw, {"height": 2, "sign": "plus"}, "bars", (3.0, 2.0), {"height": [1, 2], "sign": ["plus", "minus"]}
+    ).children
     controls, labels = zip(*(row.children for row in rows), strict=True)
     assert [control.value for control in controls] == [2, "plus"]
     seen = [picture.value]

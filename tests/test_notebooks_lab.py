@@ -78,7 +78,14 @@ def browser(tmp_path):
         pytest.skip("no Chromium with its driver is installed (apt-get install chromium chromium-driver)")
     options = webdriver.ChromeOptions()
     options.binary_location = chrome
-    for word in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "window-size=1200,900", f"user-data-dir={tmp_path}/c"):
+    for word in (
+        "headless=new",
+        "no-sandbox",
+        "disable-gpu",
+        "disable-dev-shm-usage",
+        "window-size=1200,900",
+        f"user-data-dir={tmp_path}/c",
+    ):
         options.add_argument(f"--{word}")
     for word in ("disable-background-networking", "disable-component-update", "disable-sync", "no-first-run"):
         options.add_argument(f"--{word}")
