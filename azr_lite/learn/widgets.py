@@ -60,7 +60,7 @@ def sliders(draw: Draw, start: dict[str, Any], alt: str, size: tuple[float, floa
         )
 
     controls = {name: control(name, values) for name, values in choices.items()}
-    chosen = {name: ipywidgets.Label() for name in choices}
+    chosen = {name: ipywidgets.Label(layout=ipywidgets.Layout(margin="2px 2px 2px 14px")) for name in choices}
     wide, high = 1.6 * size[0], 1.4 * size[1]
     picture = ipywidgets.HTML(layout=ipywidgets.Layout(min_height=f"{100 * high:.0f}px"))  # `Image` has no alt text; the page must not jump
 
