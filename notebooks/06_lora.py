@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 05; what LoRA is.
 #
-# **Budget:** 13 minutes to read (2,543 words); 4 exercises (6 points, about 22 minutes); 44 seconds and 714 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 13 minutes to read (2,543 words); 4 exercises (6 points, about 22 minutes); 73 seconds and 712 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-11-21.
 #
@@ -529,7 +529,7 @@ for role in ("propose", "solve"):
     shown = [one for one in rollouts if one["role"] == role][:3]
     for one in shown:
         print(f"--- step {one['step']}, {role} {one['type']}: {one['verdict']['reason'] or 'right'}, {one['tokens']} tokens, reward {one['reward']}")
-        print(textwrap.shorten(" ".join(one["text"].split()), 330), "\n")
+        print(textwrap.fill(textwrap.shorten(" ".join(one["text"].split()), 330), 100), "\n")
 
 # %% [markdown]
 # **What you should see.** Words of the prompt's own examples, fences without content, and text that wanders off. Now and then a thought that fits: the model knows

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebooks 03 to 05.
 #
-# **Budget:** 12 minutes to read (2,482 words); 9 exercises (12 points, about 35 minutes); 6 seconds and 135 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 13 minutes to read (2,504 words); 9 exercises (12 points, about 35 minutes); 13 seconds and 136 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-21.
 #
@@ -45,7 +45,7 @@ SEED = 0
 STEPS = None  # None: as many as the profile has
 
 # %% tags=["setup"]
-import json, math, shutil, tempfile
+import json, math, shutil, tempfile, textwrap
 
 import numpy as np
 
@@ -158,7 +158,8 @@ def visit(letter, role, count=3):
         verdict = "ok" if row["verdict"]["ok"] else row["verdict"]["reason"]
         rate = "   -" if row["solve_rate"] is None else f"{row['solve_rate']:.2f}"
         print(f"  step {row['step']:2} {row['type']:9} {verdict:14} r̄ {rate}  paid {row['reward']:+.2f}  {row['tokens']:3} tokens")
-        print("       " + printable(" ⏎ ".join(row["text"].split("\n")))[:150])
+        text = printable(" ⏎ ".join(row["text"].split("\n")))[:150]
+        print(textwrap.fill(text, 100, initial_indent="       ", subsequent_indent="       "))
 
 
 visit("A", "propose")
@@ -186,11 +187,13 @@ visit("C", "propose")
 def due(line, zero):
     """What a logged reply earns by the rules.
 
-    line: a dict with "role" ("propose" or "solve"), "solve_rate" (r̄, or None) and "verdict", a dict with "ok", "well_formed" and "score".
+    line: a dict with "role" ("propose" or "solve"), "solve_rate" (r̄, or None) and "verdict",
+    a dict with "ok", "well_formed" and "score".
     zero: "paper" or "upstream", the switch of rewards.learnability(r̄, zero).
     A proposal: -1 when it is not ok (or has no solve rate), else the learnability of its r̄.
     An answer: -1 when it is not well formed, -0.5 when its score is 0, else its score.
-    due({"role": "propose", "solve_rate": 0.25, "verdict": {"ok": True, "well_formed": True, "score": 1.0}}, "paper") is 0.75
+    verdict = {"ok": True, "well_formed": True, "score": 1.0}
+    due({"role": "propose", "solve_rate": 0.25, "verdict": verdict}, "paper") is 0.75
     """
     return ...
 
@@ -276,7 +279,9 @@ for one in LETTERS:
     _, findings = examine(patient(one))
     print(f"patient {one}: " + ("nothing found" if not findings else ""))
     for found in findings:
-        print(f"   {found.name}\n      evidence: {found.evidence}\n      cure:     {found.cure}")
+        print(f"   {found.name}")
+        for label, words in (("evidence:", found.evidence), ("cure:", found.cure)):
+            print(textwrap.fill(words, 100, initial_indent=f"      {label:10}", subsequent_indent=" " * 16))
 
 # %% [markdown]
 # **What you should see.** One patient without findings, five with a name. In C and E a second name follows the first: often one illness brings
@@ -299,7 +304,8 @@ for one in LETTERS:
 
 # %%
 for source, counts in json.loads(recorded("benchmarks/doctor.json").read_text(encoding="utf-8"))["tables"].items():
-    print(f"{source:6}", ", ".join(f"{name}: {count}" for name, count in counts.items()))
+    told = ", ".join(f"{name}: {count}" for name, count in counts.items())
+    print(textwrap.fill(told, 100, initial_indent=f"{source:7}", subsequent_indent=" " * 7))
 
 # %% [markdown]
 # **What you should see.** One sick run of each table was missed, no healthy one was called sick.
@@ -335,7 +341,7 @@ with tempfile.TemporaryDirectory() as spare:
         with (copy / "tasks.jsonl").open("a", encoding="utf-8") as tasks:
             tasks.write(json.dumps(smuggled) + "\n")
     for found in rerun(copy, 200):
-        print("with two smuggled in:", found.name, "·", found.evidence)
+        print(textwrap.fill(f"with two smuggled in: {found.name} · {found.evidence}", 100, subsequent_indent="   "))
 
 # %% [markdown]
 # **What you should see.** Nothing in the recorded run; then "non-determinism leak", 2 programs.
@@ -389,7 +395,7 @@ print(f"right both times {changes[True, True]}, wrong both times {changes[False,
 
 # %% tags=["exercise"]
 def mcnemar(won, lost):
-    """The exact two-sided chance of a split at least as uneven as won : lost, if both were equally likely.
+    """The exact two-sided chance of a split at least as uneven as won : lost, were both equally likely.
 
     won, lost: whole numbers, 0 or more.  mcnemar(3, 0) is 0.25; mcnemar(5, 5) is 1.0
     """
@@ -541,7 +547,8 @@ print(f"replies with alarming words: {found.alarming} of {found.rollouts}")
 # ## 10. Browse, replay, re-score
 #
 # Three tools for the rest of your life with runs. `explore` is a table of proposals; in a live notebook it has filters, and opens each proposal with
-# its answers, its parents and its children. Try *rejected*, and r̄ from 0 to 0.2.
+# its answers, its parents and its children. Try the verdict *rejected*; then *any* again, and r̄ from 0 to 0.2.
+# (Both at once list nothing: nobody tried to solve a rejected task, so it has no r̄.)
 
 # %%
 from azr_lite.observe import explore, replay, rescore
@@ -561,7 +568,8 @@ explore(whole_run())
 again = replay(whole_run(), 13)
 print(f"step 13: {again.compared.total():,} values made again, {len(again.differences)} differ")
 other = rescore(whole_run(), estimator="global")[-1]
-print(f"one global baseline instead of six: {other.turned:.1%} of the advantages of step {other.step} change their sign, correlation {other.correlation:.2f}")
+print(f"one global baseline instead of six: {other.turned:.1%} of the advantages of step {other.step}")
+print(f"change their sign, correlation {other.correlation:.2f}")
 
 # %% [markdown]
 # **What you should see.** Not one value differs. With one global baseline about 4 % of the advantages would push the other way.

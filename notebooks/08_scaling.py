@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 06.
 #
-# **Budget:** 12 minutes to read (2,302 words); 5 exercises (10 points, about 44 minutes); 9 seconds and 114 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 12 minutes to read (2,302 words); 5 exercises (10 points, about 44 minutes); 13 seconds and 114 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-21.
 #
@@ -230,7 +230,7 @@ for size, shape in MODELS.items():
     a_token = cache_bytes_per_token(shape)
     room = 0.4 * 80e9 - 2 * shape.parameters - vram.VLLM_OVERHEAD  # vLLM's share of a card, less its own copy of the weights
     print(f"{size:>3}: {a_token / 1024:4.0f} KiB a token, {a_token * 14240 / 1e9:4.2f} GB for a longest sequence; "
-          f"{room / a_token / 14240:4.1f} of them fit into what vLLM has left of 32 GB")
+          f"{room / a_token / 14240:4.1f} fit into what vLLM has left of 32 GB")
 
 # %% [markdown]
 # **What you should see.** A longest sequence costs between half a GB and three. vLLM gets 40 % of an 80 GB card in our presets: after its own 2-byte copy of the
@@ -299,7 +299,7 @@ def remedy(axis, model, tuning, optimizer, gpus, card, vllm):
         left += wide
     axis.axvline(plan.usable_gb, color="black", linestyle="dashed")
     axis.set_xlim(0, 1.05 * max(plan.usable_gb, left.max()))
-    axis.set_xlabel("GB a GPU, planned (dashed: usable)")
+    axis.set_xlabel("GB a GPU (dashed: usable)")
     axis.set_title(f"{model} {tuning} {optimizer.removeprefix('adamw_')}\n{gpus} × {card}: {'fits' if plan.fits else 'DOES NOT FIT'} (planned)", fontsize=8)
     axis.legend(fontsize=5.5, loc="lower center", bbox_to_anchor=(0.5, 1.22), ncols=2)
 
@@ -477,10 +477,12 @@ print(f"... {len(settings.splitlines())} lines in all\n{said}")
 # Wrong settings are refused before anything is loaded or rented, in a sentence or two:
 
 # %%
+import textwrap
+
 for words in (["--micro-batch-size", "5"], ["--tuning", "qlora"], ["--learning-rte", "1e-6"]):
     _, said = command("run", "--preset", "full-7b-8x80gb", *words, "--dry-run")
     print("$ azr-lite run --preset full-7b-8x80gb", *words, "--dry-run")
-    print(" ".join(said.replace("│", " ").replace("─", "").split())[:330], "\n")
+    print(textwrap.fill(" ".join(said.replace("│", " ").replace("─", "").split())[:330], 100), "\n")
 
 # %% [markdown]
 # **What you should see.** Three refusals: a batch that does not split, a combination that would quietly destroy the model, a setting that does not exist.

@@ -1,6 +1,6 @@
 """Figures in notebooks: the project's style, alt text with every picture, and the diagram of the loop.
 
-Comes in: axes to draw on, or a finished figure.  Goes out: a PNG under the cell, with its alt text; a line of text where there is no notebook.
+Comes in: axes to draw on, or a finished figure.  Goes out: a picture under the cell, with its alt text; a line of text where there is no notebook.
 Not covered: colours and markers (`observe/style.py`), sliders (`widgets.py`).
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from azr_lite.observe.style import figure, line, look, png, style
-from azr_lite.observe.surroundings import in_notebook
+from azr_lite.observe.surroundings import in_notebook, picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,13 +19,14 @@ __all__ = ["bars", "figure", "line", "look", "show", "style"]
 
 def show(figure: Figure, alt: str) -> None:
     """The figure under the cell. `alt`: what it shows, for those who do not see it (one sentence that states the finding)."""
-    picture = png(figure)
+    drawn = png(figure)
     if not in_notebook():
         print(f"[figure: {alt}]")
         return
     from IPython.display import display
 
-    display({"image/png": picture, "text/plain": f"[figure: {alt}]"}, raw=True, metadata={"image/png": {"alt": alt}})
+    data, about = picture(drawn, alt, f"[figure: {alt}]")
+    display(data, raw=True, metadata=about)
 
 
 def bars(axis: Any, names: list[str], values: list[float], unit: str) -> None:

@@ -9,10 +9,13 @@ GitHub, nbviewer, CI and screen readers get the grid. Nothing of the sliders is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from azr_lite.learn.figures import figure, show, style
-from azr_lite.observe.surroundings import live
+from azr_lite.observe.surroundings import image, live
+
+if TYPE_CHECKING:
+    from ipywidgets import VBox
 
 Draw = Callable[..., None]
 
@@ -28,34 +31,49 @@ def explore(
         for name, value in values.items():
             if value not in choices[name]:
                 raise ValueError(f"{name} = {value!r} is not among its choices {list(choices[name])!r}")
-    made, axes = figure(1, len(static), (size[0] * len(static), size[1]))
+    grid, axes = figure(1, len(static), (size[0] * len(static), size[1]))
     for axis, values in zip(axes, static, strict=True):
         with style():
             draw(axis, **values)
-    show(made, alt)
+    show(grid, alt)
     if live():
-        _sliders(draw, dict(static[0]), alt, size, choices)
+        from IPython.display import display
+
+        made = sliders(draw, dict(static[0]), alt, size, choices)._repr_mimebundle_()
+        display({**made, "text/plain": "The sliders need a running kernel: run this cell again."}, raw=True)
 
 
-def _sliders(draw: Draw, start: dict[str, Any], alt: str, size: tuple[float, float], choices: dict[str, Sequence[Any]]) -> None:
+def sliders(draw: Draw, start: dict[str, Any], alt: str, size: tuple[float, float], choices: dict[str, Sequence[Any]]) -> VBox:
+    """A slider for each of `choices`, set to `start`, and the picture of their values under them. Needs ipywidgets."""
     import ipywidgets
-    from IPython.display import display
 
     from azr_lite.observe.style import png
 
-    controls = {
-        name: ipywidgets.SelectionSlider(options=list(values), value=start.get(name, values[0]), description=name, continuous_update=False)
-        for name, values in choices.items()
-    }
-    picture = ipywidgets.Image(format="png", alt=alt)
+    def control(name: str, values: Sequence[Any]) -> Any:
+        return ipywidgets.SelectionSlider(
+            options=list(values),
+            value=start.get(name, values[0]),
+            description=name.replace("_", " "),
+            continuous_update=False,
+            readout=False,  # it cuts long words
+            style={"description_width": "90px"},
+        )
+
+    controls = {name: control(name, values) for name, values in choices.items()}
+    chosen = {name: ipywidgets.Label(layout=ipywidgets.Layout(margin="2px 2px 2px 14px")) for name in choices}
+    wide, high = 1.6 * size[0], 1.4 * size[1]
+    picture = ipywidgets.HTML(layout=ipywidgets.Layout(min_height=f"{100 * high:.0f}px"))  # `Image` has no alt text; the page must not jump
 
     def redraw(_: Any = None) -> None:
-        made, (axis,) = figure(1, 1, (1.6 * size[0], 1.4 * size[1]))
+        made, (axis,) = figure(1, 1, (wide, high))
         with style():
-            draw(axis, **{name: control.value for name, control in controls.items()})
-        picture.value = png(made)
+            draw(axis, **{name: slider.value for name, slider in controls.items()})
+        for name, label in chosen.items():
+            label.value = str(controls[name].value)
+        title = " ".join((axis.get_title(loc="left") or axis.get_title() or alt).split())
+        picture.value = image(png(made), f"{title} ({', '.join(f'{name} = {label.value}' for name, label in chosen.items())})")
 
-    for control in controls.values():
-        control.observe(redraw, names="value")
+    for slider in controls.values():
+        slider.observe(redraw, names="value")
     redraw()
-    display(ipywidgets.VBox([*controls.values(), picture]))
+    return ipywidgets.VBox([*(ipywidgets.HBox([controls[name], chosen[name]]) for name in choices), picture])

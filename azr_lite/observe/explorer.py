@@ -76,14 +76,15 @@ class Explorer:
             value=(0.0, 1.0), min=0.0, max=1.0, step=0.05, description="solve rate", style=label, layout=wide, continuous_update=False
         )
         said = w.Label()
-        rows = w.Select(rows=10, layout=w.Layout(width="100%"), description="proposals", style=label)
-        opened = w.HTML(layout=w.Layout(width="100%"))
+        rows = w.Select(rows=10, layout=w.Layout(width="auto"), description="proposals", style=label)
+        opened = w.HTML()
 
         def narrow(_: Any = None) -> None:
             found = self.pick(kind.value, verdict.value, tuple(steps.value), tuple(rates.value))
             before = rows.value
             rows.options = [(_row(p), place) for place, p in enumerate(self.proposals) if any(p is f for f in found)]
-            said.value = f"{len(found)} of {len(self.proposals)} listed; the run made {self.total}. Seeds are of step -1."
+            left_out = "" if tuple(rates.value) == (0.0, 1.0) else " Proposals without a solve rate are left out."
+            said.value = f"{len(found)} of {len(self.proposals)} listed; the run made {self.total}. Seeds are of step -1.{left_out}"
             places = [place for _, place in rows.options]
             rows.value = before if before in places else places[0] if places else None
 
@@ -94,7 +95,8 @@ class Explorer:
             choice.observe(narrow, "value")
         rows.observe(unfold, "value")
         narrow()
-        return w.VBox([w.HBox([kind, verdict]), w.HBox([steps, rates]), said, rows, opened])
+        wrap = w.Layout(flex_flow="row wrap")  # a narrow window puts one under the other
+        return w.VBox([w.HBox([kind, verdict], layout=wrap), w.HBox([steps, rates], layout=wrap), said, rows, opened])
 
     def _repr_html_(self) -> str:
         """The table, with rows drawn evenly over the kept ones."""

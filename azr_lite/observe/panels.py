@@ -3,12 +3,11 @@
 Comes in: a run directory, being written or ended.  Goes out: one output of the cell, renewed in place; outside of a notebook a `Figure`.
 Not covered: reading logs (`watch.View` does it, bounded in memory), colours (`style.py`), the terminal's screen (`watch.py`).
 
-The picture is a PNG with a line of text for those who do not see it: no widget, no script, nothing that a saved notebook could lose.
+The picture is a plain image with a line of text for those who do not see it: no widget, no script, nothing that a saved notebook could lose.
 """
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from azr_lite.observe.catalogue import Metric, metric_of
 from azr_lite.observe.figures import Curve
 from azr_lite.observe.rollouts import printable
 from azr_lite.observe.style import figure, line, look, png, style
-from azr_lite.observe.surroundings import in_notebook
+from azr_lite.observe.surroundings import in_notebook, picture
 from azr_lite.observe.watch import View, findings
 from azr_lite.progress import clock
 
@@ -160,7 +159,7 @@ def dashboard(run: str | Path, refresh_s: float = 2.0, once: bool = False) -> Fi
         while True:
             began, state = time.perf_counter(), description(view)
             if state != shown:
-                data, about, shown = *_bundle(draw(view), state), state
+                data, about, shown = *picture(png(draw(view)), state, state), state
                 if handle is None:
                     handle = display(data, metadata=about, raw=True, display_id=True)
                 else:
@@ -171,11 +170,6 @@ def dashboard(run: str | Path, refresh_s: float = 2.0, once: bool = False) -> Fi
             view.look()
     except KeyboardInterrupt:  # the square button: the last picture stays, the run goes on
         return None
-
-
-def _bundle(drawn: Figure, text: str) -> tuple[dict[str, str], dict[str, Any]]:
-    """What a front end shows: the picture, or the text where there are no pictures; and the picture's alternative text."""
-    return {"image/png": base64.b64encode(png(drawn)).decode(), "text/plain": text}, {"image/png": {"alt": text}}
 
 
 def description(view: Followed) -> str:

@@ -54,14 +54,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Browser:
-    """Proposals to look through in a notebook: shows itself, static, in a frame of its own."""
+    """Proposals to look through in a notebook: shows itself, static, in a frame of its own, `height` pixels high."""
 
     page: str = field(repr=False)  # a notebook stores the repr beside the page
+    height: int = 640
 
     def _repr_html_(self) -> str:
         # a frame without rights on the notebook's page; its styles stay inside
         return (
-            '<iframe sandbox="allow-scripts" style="width:100%;height:640px;border:1px solid #ccc" title="proposals" '
+            f'<iframe sandbox="allow-scripts" style="width:100%;height:{self.height}px;box-sizing:border-box;border:1px solid #ccc" title="proposals" '
             f'srcdoc="{html.escape(self.page, quote=True)}"></iframe>'
         )
 
@@ -98,7 +99,7 @@ def browse(run: str | Path) -> Browser:
 
 def detail(proposal: Proposal, programs: dict[str, str]) -> Browser:
     """One proposal with its answers, lineage and uses, in a frame like that of `browse`. `programs`: of its parents, by id."""
-    return Browser(_render("detail.html", p=proposal, programs=programs))
+    return Browser(_render("detail.html", p=proposal, programs=programs), height=420)
 
 
 def grid(rows: Sequence[tuple[Proposal, str]], total: int) -> str:
