@@ -33,20 +33,26 @@ EXPECTED = {
     "per-role old log-probabilities": "ratio never moves",
     "format collapse": "format ladder upside down",
     "solver only": "proposer untrained",
-    "non-determinism leak": "(none: leaves no trace in a nano log)",
+    "non-determinism leak": "non-determinism leak",
 }
-"""Label of a run, and the finding that is its right name. Every other label is healthy. The leak counts as sick, and as missed.
+"""Label of a run, and the finding that is its right name. Every other label is healthy. The leak leaves no trace in a nano log (the mini-language has no such operation), and
+counts as missed; `azr-lite doctor RUN --rerun N` would see it in another.
 Fresh runs are made in this order, so that a short budget buys first what no kept sample has."""
 
 
-def fresh(folder: Path, labels: list[str], seeds: list[int], minutes: float, **overrides: Any) -> Iterator[tuple[str, int, Path]]:
-    """Nano runs, one after the other; none is begun after so many minutes."""
+def fresh(
+    folder: Path, labels: list[str], seeds: list[int], minutes: float, made: bool = False, **overrides: Any
+) -> Iterator[tuple[str, int, Path]]:
+    """Nano runs, one after the other; none is begun after so many minutes. `made`: only those that are finished in the folder already."""
     end = time.monotonic() + 60 * minutes
     for seed in seeds:
         for label in labels:
             if time.monotonic() > end:
                 return
             place = folder / f"seed{seed}"
+            own = place / label.replace(" ", "-").lower()
+            if made and not any((path / "summary.json").exists() for path in (own, own / "healthy")):
+                continue
             if label in CONTROLS:
                 with control(label):
                     path = sick_run("healthy", place / label.replace(" ", "-"), seed=seed, **overrides)
@@ -60,7 +66,7 @@ def fresh(folder: Path, labels: list[str], seeds: list[int], minutes: float, **o
 def kept(folder: Path) -> Iterator[tuple[str, int, Path]]:
     """The runs of data_samples, labelled by their folder's name."""
     names = {name.replace(" ", "-").lower(): name for name in EXPECTED}
-    for path in sorted(folder.glob("*/*/")):
+    for path in sorted(log.parent for log in folder.glob("*/*/metrics.jsonl")):
         stem, _, seed = path.name.partition("-seed")
         yield names.get(stem, stem), int(seed or 0), path
 
@@ -97,6 +103,7 @@ def main() -> None:
     parser.add_argument("--healthy", type=int, default=3, help="healthy seeds, run first")
     parser.add_argument("--first-seed", type=int, default=300)
     parser.add_argument("--minutes", type=float, default=600, help="begin no run after so long")
+    parser.add_argument("--made", action="store_true", help="make no run: judge those that are in the folder")
     parser.add_argument("--folder", type=Path, default=Path("runs/diagnoses"))
     parser.add_argument("--kept", type=Path, default=Path("data_samples/runs"))
     parser.add_argument("--out", type=Path)
@@ -107,7 +114,7 @@ def main() -> None:
     parts = (["healthy"], range(first, first + given.healthy)), (list(EXPECTED), range(first, first + given.seeds))
     for labels, seeds in parts:
         left = given.minutes - (time.monotonic() - began) / 60
-        for label, seed, path in fresh(given.folder, labels, list(seeds), left, **overrides):
+        for label, seed, path in fresh(given.folder, labels, list(seeds), left, given.made, **overrides):
             rows.append(row(label, seed, "fresh", path))
             for weights in path.glob("checkpoint-*"):
                 shutil.rmtree(weights)
