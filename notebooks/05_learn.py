@@ -23,7 +23,7 @@
 #
 # **Before this:** notebooks 00 to 04.
 #
-# **Budget:** 12 minutes to read (2,422 words); 3 exercises (5 points, about 19 minutes); 16.1 minutes and 163 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 12 minutes to read (2,500 words); 3 exercises (5 points, about 19 minutes); 16.1 minutes and 163 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-11-21.
 #
@@ -67,7 +67,7 @@ profile = profile(PROFILE)
 # The policy is azr_lite's embedded *nano* model: half a million weights, small enough for a laptop's processor. It reads and writes a
 # mini-language of Python: short programs such as `x = x[1:] + x[:1]`.
 #
-# Before self-play it got a *warm start* on random examples of that language ([what it contains](../azr_lite/nano/NOTES.md)), as a large model
+# Before self-play it got a *[warm start](glossary.md#warm-start)* on random examples of that language ([what it contains](../azr_lite/nano/NOTES.md)), as a large model
 # gets its pre-training. Everything after that, it does to itself: it invents tasks, solves them, and is paid by the rules of
 # [notebook 03](03_rewards.ipynb). No human task, no human answer.
 #
@@ -143,8 +143,9 @@ print("left behind:", *sorted(path.name for path in RUN.iterdir()))
 # `config.json` (every setting), `metrics.jsonl` (a line of numbers a step), `rollouts.jsonl` (every trained reply), `tasks.jsonl` (every proposal),
 # `eval` (held-out scores), and `checkpoint-N` folders. N counts *updates*: in profile cpu a step has four.
 #
-# **If you see something else**: an AssertionError shows the end of what the run said before it stopped by itself. "exists already" means that you
-# ran the first cell twice within a second; run it again.
+# **If you see something else**: an AssertionError shows the end of what the run said before it stopped by itself. "exists already" means that the
+# cell which starts the run was run twice; go back to the cell with `PLANS`, which gives the run a new name, and on from there. With `STEPS = 1`
+# there is nothing to kill; take 2 or more.
 #
 # We keep a copy of the three logs as the kill left them. It will be evidence later.
 
@@ -170,9 +171,9 @@ print({name: f"{len(data):,} bytes" for name, data in left.items()})
 def last_whole_checkpoint(run_dir):
     """The newest checkpoint that can be trusted, or None where there is none.
 
-    run_dir: a pathlib.Path. In it lie folders such as checkpoint-16 and checkpoint-24 (or none).
+    run_dir: a pathlib.Path. In it lie folders such as checkpoint-16 and checkpoint-24 (or none at all).
     A checkpoint counts when its whole.json is there, and every file listed under "files" has
-    exactly the listed size in bytes.
+    exactly the listed size in bytes. Other files may lie beside them.
     Newest: of the largest number in its name, whatever the dates of the files say.
     Returns: the folder's pathlib.Path, such as run_dir / "checkpoint-24".
     """
@@ -216,8 +217,8 @@ process = start("resume", str(RUN))
 dashboard(RUN)
 
 # %% [markdown]
-# **What you should see.** First the held-out level of "no update", a dotted line. For about twelve steps nothing happens. Then replies get longer, and
-# held-out accuracy climbs: in the stored run from 44 to 70 % [67, 73], most of it between steps 10 and 30. (In profile ci there are four tiny steps, which show nothing.)
+# **What you should see.** First a dotted line, "no update": the held-out level of the untrained model. For about twelve steps neither held-out
+# accuracy nor reply length moves much. Then replies get longer, and held-out accuracy climbs: in the stored run from 44 to 70 % [67, 73], most of it between steps 10 and 30. (In profile ci there are four tiny steps, which show nothing.)
 #
 # **If you see something else**: a picture that never moves for minutes means the process has died; `print(LOG.read_text()[-800:])` says why.
 #
@@ -233,8 +234,8 @@ for name, old in left.items():
 # %% [markdown]
 # **What you should see.** True three times: every number, every reply and every proposal of the repeated steps came out the same, to the byte.
 #
-# **If you see something else** (False): on a GPU sums are not made in the same order twice, so bytes differ there. On a CPU it would be a bug;
-# please report it.
+# **If you see something else** (False): it would be a bug; please report it. (This notebook's run stays on the CPU in every profile. On a GPU sums
+# are not made in the same order twice, so bytes may differ there.)
 #
 # This is more than tidiness. A run that repeats exactly can be *debugged*: you can go back to step 31 as often as you like.
 
@@ -243,7 +244,7 @@ for name, old in left.items():
 #
 # | panel | what it is | a good sign | look closer when |
 # |---|---|---|---|
-# | held-out accuracy | problems nobody trains on, greedy replies | its band leaves the dotted line | it falls |
+# | held-out accuracy | problems nobody trains on; replies [greedy](glossary.md#greedy) | its band leaves the dotted line | it falls |
 # | solve rate of new tasks | [r̄](glossary.md#solve-rate) of what the proposer invents | it stays in the middle | it runs to 0 or to 100 % |
 # | proposals | valid ones, and learnable ones (0 < r̄ < 1) | many of both | learnable ones vanish |
 # | reward | mean pay of both seats | nothing: see below | it jumps |
@@ -395,10 +396,10 @@ show(made, "Held-out accuracy of the live run by task type over its steps, with 
 # again.
 
 # %% [markdown]
-# ## 8. Five seeds, and three runs that should not learn
+# ## 8. Five seeds, and two kinds of run that should not learn
 #
 # This takes most of an hour, so it is recorded (`data_samples/benchmarks/nano.json`, made by `azr-lite bench nano --seeds 5`; 1,500 problems a type). Three
-# [controls](glossary.md#control) stand beside self-play:
+# other *arms*, as one says of comparisons, stand beside self-play. The first two are [controls](glossary.md#control), which cannot learn:
 #
 # * **no update**: advantages of zero. Whatever moves now is a bug of the measuring.
 # * **shuffled rewards**: the same rewards, dealt out at random. As many updates, as large, and nothing to learn from them.
@@ -417,12 +418,12 @@ for place, (arm, found) in enumerate(arms.items()):
 with style():
     axis.set_yticks(range(len(arms), 0, -1), list(arms))
     axis.axvline(0, color="#6E6E6E", linewidth=1)
-    axis.set(xlabel="gain on held-out problems, points", xlim=(-20, 52), ylim=(0.5, len(arms) + 0.5))
+    axis.set(xlabel="gain on held-out problems, points", xlim=(-20, 56), ylim=(0.5, len(arms) + 0.5))
     axis.set_title("Learning needs the rewards: five seeds of each arm, 95 % intervals")
 show(made, "Held-out gain of four arms with five seeds each: self-play +30.4, solver only +27.9, no update 0.0, shuffled rewards -12.2 points")
 
 # %% [markdown]
-# **What you should see.** Self-play +30.4 points, and the five seeds (dots) lie within two points of one another. No update: exactly 0. Shuffled rewards: −12.2.
+# **What you should see.** Self-play +30.4 points, and its five seeds (dots) lie within two points of one another. No update: exactly 0. Shuffled rewards: −12.2.
 # Updates without a signal are not neutral; they are noise, and noise does harm.
 #
 # **If you see something else**: this figure is drawn from a file and looks the same everywhere.
@@ -461,7 +462,7 @@ for place, kind in enumerate(kinds):
         axis.bar(4 * place + shift, 100 * value, 0.9, color=look(kind).colour, alpha=shade, hatch=hatch, edgecolor="white")
         axis.text(4 * place + shift, 100 * value + 1, f"{100 * value:.0f}", ha="center", fontsize=8)
 with style():
-    names = [f"{name}\n{kind}" if name == "after" else name for kind in kinds for name in ("before", "after", "made to\nthink")]
+    names = [f"{name}\n\n{kind}" if name == "after" else name for kind in kinds for name in ("before", "after", "made to\nthink")]
     axis.set_xticks([4 * place + shift for place in range(3) for shift in range(3)], names, fontsize=7.5)
     axis.set(ylabel="held-out, % right", ylim=(0, 105))
     axis.set_title("Untrained but made to think, it does as well as after self-play")
@@ -547,5 +548,6 @@ show(made, f"Solve rate of new tasks and tokens a reply over the first steps, fo
 # * Training reward is no measure of learning in self-play: the tasks move. Held-out problems, an interval, several seeds, and controls are.
 # * Say what kind of gain you have. Here: elicitation.
 #
-# **Go on:** change `SEED` and run all again; is +30 points luck? Raise `learning_rate` in `plan` tenfold and watch gradient norm and entropy. Then let
+# **Go on:** change `SEED` and run all again; was your gain luck? Set `plan["learning_rate"] = 2e-3`, ten times the preset's, before the run starts, and watch
+# gradient norm and entropy. Then let
 # [notebook 06](06_lora.ipynb) do this with a real model, or learn in [notebook 07](07_reading_a_run.ipynb) to recognise the runs that went wrong.

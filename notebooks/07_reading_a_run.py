@@ -22,7 +22,7 @@
 #
 # **Before this:** notebooks 03 to 05.
 #
-# **Budget:** 13 minutes to read (2,504 words); 9 exercises (12 points, about 35 minutes); 13 seconds and 136 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 13 minutes to read (2,568 words); 9 exercises (12 points, about 35 minutes); 13 seconds and 136 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-21.
 #
@@ -166,7 +166,7 @@ visit("A", "propose")
 visit("D", "solve")
 
 # %% [markdown]
-# **What you should see.** For each reply: what it is, what the judge said, what it was paid. Look at *paid* and ask: for what?
+# **What you should see.** For each reply: what it is, what the judge said, what it was paid, and its text (⏎ is a line break). Look at *paid* and ask: for what?
 #
 # **If you see something else**: `r̄ -` means that nobody tried to solve the task, for it was not valid.
 #
@@ -190,7 +190,7 @@ def due(line, zero):
     line: a dict with "role" ("propose" or "solve"), "solve_rate" (r̄, or None) and "verdict",
     a dict with "ok", "well_formed" and "score".
     zero: "paper" or "upstream", the switch of rewards.learnability(r̄, zero).
-    A proposal: -1 when it is not ok (or has no solve rate), else the learnability of its r̄.
+    A proposal: -1 when it is not ok, or when r̄ is None; else the learnability of its r̄.
     An answer: -1 when it is not well formed, -0.5 when its score is 0, else its score.
     verdict = {"ok": True, "well_formed": True, "score": 1.0}
     due({"role": "propose", "solve_rate": 0.25, "verdict": verdict}, "paper") is 0.75
@@ -223,7 +223,7 @@ for one in LETTERS:
 # **What you should see.** Three patients were paid exactly right. In F all proposals and in D all answers were not; in A it is 6 of 13 proposals, so that
 # mistake shows with some tasks only. With which?
 #
-# **If you see something else**: your `due` was not right yet, and the package's own was used; or the recorded files are other ones.
+# **If you see something else**: the recorded files are other ones. (A `due` that the check refuses changes nothing here: the package's own takes its place.)
 #
 # Keep this in mind when you build something yourself: **log what you paid together with why**. The audit takes a millisecond and has no false alarms.
 
@@ -300,12 +300,15 @@ for one in LETTERS:
 # %% [markdown]
 # ## 6. Where the doctor is blind
 #
-# How often is it right? It was held against runs with a known label (`data_samples/benchmarks/doctor.json`).
+# How often is it right? It was held against runs with a known label (`data_samples/benchmarks/doctor.json`): the *kept* ones are recorded here, the
+# *fresh* ones were made to test it.
 
 # %%
-for source, counts in json.loads(recorded("benchmarks/doctor.json").read_text(encoding="utf-8"))["tables"].items():
-    told = ", ".join(f"{name}: {count}" for name, count in counts.items())
-    print(textwrap.fill(told, 100, initial_indent=f"{source:7}", subsequent_indent=" " * 7))
+tables = json.loads(recorded("benchmarks/doctor.json").read_text(encoding="utf-8"))["tables"]
+print(f"{'':28}" + "".join(f"{source:>7}" for source in tables))
+for name in ("sick runs", "called by the right name", "right name first", "called by a wrong name only", "missed",
+             "healthy runs", "healthy runs called sick"):
+    print(f"{name:28}" + "".join(f"{counts[name]:7}" for counts in tables.values()))
 
 # %% [markdown]
 # **What you should see.** One sick run of each table was missed, no healthy one was called sick.
@@ -336,8 +339,9 @@ with tempfile.TemporaryDirectory() as spare:
     copy = shutil.copytree(whole_run(), pathlib.Path(spare) / "run")
     print("as recorded:", rerun(copy, 40) or "nothing found")
     smuggled = json.loads((copy / "tasks.jsonl").read_text(encoding="utf-8").splitlines()[-1])
-    for program in ("def f(x):\n    return hash(x)", "def f(x):\n    return list({x, 'e', 'fg', 'h', 'ac', 'd'})"):
-        smuggled["ok"], smuggled["task"] = True, {**smuggled["task"], "program": program, "input": "'bb'", "output": "'7'"}
+    for number, program in enumerate(("def f(x):\n    return hash(x)", "def f(x):\n    return list({x, 'e', 'fg', 'h', 'ac', 'd'})")):
+        made_up = {"id": f"smuggled-{number}", "program": program, "input": "'bb'", "output": "'7'"}
+        smuggled["ok"], smuggled["task"] = True, {**smuggled["task"], **made_up}
         with (copy / "tasks.jsonl").open("a", encoding="utf-8") as tasks:
             tasks.write(json.dumps(smuggled) + "\n")
     for found in rerun(copy, 200):
@@ -397,7 +401,7 @@ print(f"right both times {changes[True, True]}, wrong both times {changes[False,
 def mcnemar(won, lost):
     """The exact two-sided chance of a split at least as uneven as won : lost, were both equally likely.
 
-    won, lost: whole numbers, 0 or more.  mcnemar(3, 0) is 0.25; mcnemar(5, 5) is 1.0
+    won, lost: whole numbers, 0 or more.  mcnemar(3, 0) is 0.25; mcnemar(5, 5) is 1.0, and so is mcnemar(0, 0)
     """
     return ...
 
@@ -494,10 +498,10 @@ show(made, "pass@k before and after self-play by task type: a wide gap at k = 1 
 # **What you should see.** In deduction and abduction a wide gap at k = 1 that nearly closes at k = 32. Given 32 tries, the untrained model solves nearly as
 # many problems: 7 points fewer in deduction, 2 in abduction. Induction hardly differs anywhere.
 #
-# **If you see something else**: the curve of one model can only rise with k. If yours falls, look at `pass_at_k` again.
+# **If you see something else**: the curve of one model can only rise with k. One that falls means a wrong formula.
 #
-# Together with the experiment of [notebook 05](05_learn.ipynb), section 9, the verdict is: mostly elicitation. The same kind of curve is known of a 7B coder trained with Absolute
-# Zero: ahead of its base at pass@1, level with it at pass@64. Always show both ends.
+# Together with the experiment of [notebook 05](05_learn.ipynb), section 9, the verdict is: mostly elicitation. [Yue et al. 2025](https://arxiv.org/abs/2504.13837)
+# saw the same kind of curve in large models that were trained with verified rewards: ahead of their base at small k, caught up or overtaken at large k. Always show both ends.
 #
 # One more trap: *first* pass@k per problem, *then* the mean. The other way round every problem is taken to be of average difficulty:
 
@@ -556,8 +560,8 @@ from azr_lite.observe import explore, replay, rescore
 explore(whole_run())
 
 # %% [markdown]
-# **What you should see.** Proposals from seeds to step 13: short programs first, longer ones later, some rejected ("reserved" are those that
-# came too near to held-out problems).
+# **What you should see.** Proposals from the seeds to step 13: programs of one line to five, most of them valid, some rejected ("reserved" are those that
+# came too near to held-out problems; of rejected ones you see the whole reply). That programs get a little longer cannot be seen here; it took the means of section 9.
 #
 # **If you see something else**: without a running kernel you see the table only.
 #
@@ -584,5 +588,6 @@ print(f"change their sign, correlation {other.correlation:.2f}")
 # 3. **Judge by problems that do not move**, pair them, give an interval, and show pass@k at both ends.
 # 4. **A tool that found nothing has found nothing.** It did not find health.
 #
-# **Go on:** run your own disease. `with azr_lite.learn.bugs.bug("format collapse"): azr_lite.run("nano", steps=20, output_dir="runs/sick", self_test=False)`, then show the curves to
+# **Go on:** run your own disease: `import azr_lite`, `from azr_lite.learn.bugs import bug`, and
+# `with bug("format collapse"): azr_lite.run("nano", steps=20, output_dir="runs/sick", self_test=False)`; then show the curves to
 # somebody without telling. [Notebook 08](08_scaling.ipynb) goes to sizes where such a mistake costs real money.

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+from fractions import Fraction
 
 import pytest
 
@@ -68,7 +69,19 @@ def test_a_wrong_value_that_is_looked_at_in_parts_shows_the_part():
 def test_a_mistake_nobody_foresaw_shows_the_first_wrong_probe(double):
     assert judge("double", lambda x: x).because == "double(1) gave 1, expected 2. Add it to itself."
     assert judge("double", lambda x: {}[x]).because == "double(1) gave KeyError: 1, expected 2. Add it to itself."
+    assert judge("double", lambda x: x / 10 + x / 5).because.startswith("double(1) gave 0.3, expected 2.")
     assert "not a function" in judge("double", 4).because
+
+
+def test_none_for_a_value_is_not_called_a_missing_return():
+    assert judge("patient_a", None).because.startswith("None is not it. Choose one of")
+
+
+def test_the_folder_is_wanted_and_not_its_name():
+    from azr_lite.checkpoints import last_whole_checkpoint
+
+    assert judge("last_whole_checkpoint", lambda run_dir: str(last_whole_checkpoint(run_dir) or "") or None).state == "wrong"
+    assert judge("last_whole_checkpoint", lambda run_dir: (found := last_whole_checkpoint(run_dir)) and found.resolve()).state == "right"
 
 
 def test_learners_loops_end(double, monkeypatch):
@@ -132,6 +145,7 @@ def test_equality_of_numbers_texts_and_containers():
     assert same((1, [2.0]), [1, (2,)])
     assert same(float("nan"), float("nan"))
     assert same(True, True)
+    assert same(Fraction(1, 8), 0.125)
     assert not same("1", 1)
     assert not same([1], [1, 2])
     assert not same({"a": 1}, {"b": 1})

@@ -20,6 +20,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 from azr_lite.errors import AzrError
@@ -166,7 +167,7 @@ def judge(name: str, mine: Any) -> Result:
     right = task.look(task.key)
     if any(value is ... for value in seen):
         return Result(name, "not started")
-    if all(value is None for value in seen) and any(value is not None for value in right):
+    if callable(task.key) and all(value is None for value in seen) and any(value is not None for value in right):
         return Result(name, "wrong", "it returns nothing (None); is there a `return`?")
     bad = [place for place in range(len(right)) if place >= len(seen) or not same(seen[place], right[place])]
     if not bad:
@@ -198,7 +199,7 @@ def same(a: Any, b: Any) -> bool:
         b = b.tolist()
     if isinstance(a, bool) or isinstance(b, bool):
         return isinstance(a, bool | int) and isinstance(b, bool | int) and a == b
-    if isinstance(a, int | float) and isinstance(b, int | float):
+    if isinstance(a, Real) and isinstance(b, Real):
         return bool(a == b or math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9) or (math.isnan(a) and math.isnan(b)))
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
@@ -248,6 +249,8 @@ def _limit(seconds: int) -> Iterator[None]:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, float):
+        value = float(f"{value:.10g}")  # 0.12499999999999989 would send people after a mistake that is none
     text = str(value) if isinstance(value, Raised) else repr(value)
     text = " ".join(text.split())
     return text if len(text) <= WIDTH else text[: WIDTH - 2] + " …"

@@ -21,7 +21,7 @@ LINE = {
     "propose/abduction/ok": 0.875,
     "propose/deduction/reason/truncated": 3.0,
     "propose/deduction/truncated": 0.25,
-    "propose/abduction/truncated": 0.125,
+    "propose/abduction/truncated": 0.0,
     "solve/deduction/ok": 0.5,
     "solve/abduction/ok": 0.75,
     "solve/induction/ok": 0.25,
@@ -118,14 +118,21 @@ exercise(
 
 
 def _folder(root: Path, steps: Mapping[int, str]) -> Path:
-    """A run directory with a checkpoint for each step: "whole", "unsealed", "short" (a file is cut) or "lost" (a file is missing)."""
+    """A run directory with a checkpoint for each step: "whole", "unsealed", "short" (a file is cut), "long" (one has grown), "swapped" (two
+    have each other's sizes), "lost" (a file is missing) or "more" (a file that the seal does not list)."""
     for age, (step, state) in enumerate(steps.items()):
         place = root / f"checkpoint-{step}"
         place.mkdir(parents=True)
         sizes = {"model.safetensors": 40, "selfplay.json": 20}
-        for name, size in sizes.items():
-            if not (state == "lost" and name == "model.safetensors"):
-                (place / name).write_bytes(b"x" * (size // 2 if state == "short" else size))
+        found = {
+            "short": {"model.safetensors": 20, "selfplay.json": 10},
+            "long": {"model.safetensors": 41, "selfplay.json": 20},
+            "swapped": {"model.safetensors": 20, "selfplay.json": 40},
+            "lost": {"selfplay.json": 20},
+            "more": {**sizes, "notes.txt": 5},
+        }.get(state, sizes)
+        for name, size in found.items():
+            (place / name).write_bytes(b"x" * size)
         if state != "unsealed":
             (place / SEAL).write_text(json.dumps({"files": sizes}))
         os.utime(place, (1000 + age, 1000 + age))  # written in this order
@@ -137,14 +144,17 @@ FOLDERS: dict[str, dict[int, str]] = {
     "whole checkpoints 96 and 100": {96: "whole", 100: "whole"},
     "checkpoint 16 whole, 24 killed before its seal": {16: "whole", 24: "unsealed"},
     "checkpoint 16 whole, 24 sealed but a file cut short": {16: "whole", 24: "short"},
+    "checkpoint 16 whole, 24 sealed but a file longer than listed": {16: "whole", 24: "long"},
+    "checkpoint 16 whole, 24 sealed but two files with each other's size": {16: "whole", 24: "swapped"},
     "checkpoint 16 whole, 24 sealed but a file missing": {16: "whole", 24: "lost"},
+    "checkpoint 16 whole, 24 whole and with a file that the seal does not list": {16: "whole", 24: "more"},
     "checkpoint 24 whole, 16 copied back later": {24: "whole", 16: "whole"},
     "no checkpoint at all": {},
 }
 
 
 def _asked(mine: Callable[[Path], Any]) -> list[Any]:
-    """The name of what is found in each folder; errors and stubs are observations."""
+    """What is found in each folder, without the folder's own path; errors and stubs are observations."""
     seen: list[Any] = []
     with tempfile.TemporaryDirectory(prefix="azr-lite-exercise-") as spare:
         for place, steps in enumerate(FOLDERS.values()):
@@ -154,7 +164,9 @@ def _asked(mine: Callable[[Path], Any]) -> list[Any]:
                 found = mine(_folder(root, steps))
             except Exception as error:
                 found = type(error).__name__  # without its text, which names a folder that is gone by then
-            seen.append(found.name if isinstance(found, Path) else found)
+            if isinstance(found, Path) and found.resolve().parent == root.resolve():
+                found = Path("run_dir") / found.name
+            seen.append(found.replace(str(root), "run_dir") if isinstance(found, str) else found)
     return seen
 
 
@@ -163,12 +175,20 @@ def _newest(run_dir: Path, good: Callable[[Path], bool], order: Callable[[Path],
     return max(found, key=order, default=None)
 
 
+def _listed(checkpoint: Path) -> dict[str, int]:
+    """The sizes that the seal lists; none without a seal."""
+    return json.loads((checkpoint / SEAL).read_text())["files"] if (checkpoint / SEAL).exists() else {}
+
+
+def _there(checkpoint: Path) -> dict[str, int]:
+    """The sizes of all files but the seal."""
+    return {file.name: file.stat().st_size for file in checkpoint.iterdir() if file.name != SEAL}
+
+
 def _trusting(checkpoint: Path) -> bool:
     """Sealed, with files of the listed sizes; FileNotFoundError where one is missing."""
-    if not (checkpoint / SEAL).exists():
-        return False
-    listed = json.loads((checkpoint / SEAL).read_text())["files"]
-    return all((checkpoint / name).stat().st_size == size for name, size in listed.items())
+    listed = _listed(checkpoint)
+    return bool(listed) and all((checkpoint / name).stat().st_size == size for name, size in listed.items())
 
 
 exercise(
@@ -177,8 +197,29 @@ exercise(
     points=2,
     observe=_asked,
     shows=tuple(FOLDERS),
-    hint="Among the folders whose whole.json is there and whose files have the sizes it lists, the one of the largest step.",
+    hint="Among the folders whose whole.json is there and whose listed files have the listed sizes, the one of the largest step, as a Path.",
     mistakes=[
+        Mistake(
+            lambda run_dir: getattr(last_whole_checkpoint(run_dir), "name", None),
+            "it returns the folder's *name*; the next cells need the folder itself, a pathlib.Path such as run_dir / 'checkpoint-24'",
+        ),
+        Mistake(
+            lambda run_dir: _newest(run_dir, lambda path: bool(_listed(path)) and _there(path) == _listed(path)),
+            "it refuses a folder for a file that the seal does not list. Something may lie beside them (your notes); only the listed files count",
+        ),
+        Mistake(
+            lambda run_dir: _newest(
+                run_dir, lambda path: bool(_listed(path)) and sum(_there(path).values()) == sum(_listed(path).values())
+            ),
+            "it compares the sum of all sizes, which says nothing of a single file: one may be too short and another too long. Compare file by file",
+        ),
+        Mistake(
+            lambda run_dir: _newest(
+                run_dir,
+                lambda path: bool(_listed(path)) and all(_there(path).get(name, -1) >= size for name, size in _listed(path).items()),
+            ),
+            "it is content with a file that is *longer* than listed. Such a file was written after the seal, or is another one: exactly the listed size",
+        ),
         Mistake(
             lambda run_dir: _newest(run_dir, lambda path: (path / SEAL).exists()),
             "it sees that the seal is there, not that the files still are what the seal says. A full disk or a copy that broke off leaves a "

@@ -24,12 +24,15 @@ LINES = [
     *PROPOSED,
     _line("propose", False),
     _line("propose", False, form=False),
+    _line("propose", False, rate=0.25),
+    _line("propose", True, score=1.0),
     _line("solve", True, score=1.0, rate=0.5),
     _line("solve", False, rate=0.5),
     _line("solve", False, form=False, rate=0.5),
     _line("solve", False, score=0.4, rate=0.5),
 ]
-"""Each kind of logged reply once; the last is an induction answer that reproduced two of five pairs, where shares are paid."""
+"""Each kind of logged reply once, and two proposals that only a hand-made log holds: rejected with a solve rate, and valid without one. The
+last is an induction answer that reproduced two of five pairs, where shares are paid."""
 
 
 def _proposals_paid(pay: Any) -> Any:
@@ -51,8 +54,16 @@ exercise(
     key=due,
     points=2,
     probes=lambda: [(line, zero) for zero in ("paper", "upstream") for line in LINES],
-    hint="Proposal: not valid -1, else learnability(r̄, zero). Answer: no form -1, score 0 gives -0.5, else the score.",
+    hint="Proposal: not ok or without solve rate -1, else learnability(r̄, zero). Answer: no form -1, score 0 gives -0.5, else the score.",
     mistakes=[
+        Mistake(
+            _proposals_paid(learnability),
+            "it raises an error for a proposal that is ok and has no solve rate (nobody was asked to solve it): −1, before learnability is asked",
+        ),
+        Mistake(
+            lambda line, zero: due({**line, "solve_rate": line["solve_rate"] or None}, zero),
+            "it takes a solve rate of 0 for none at all: in Python 0.0 is as false as None. Ask `is None`",
+        ),
         Mistake(
             _proposals_paid(lambda rate, zero: rate),
             "it pays a valid proposal r̄, as if a good teacher were one whose pupils never fail. One of the six patients was paid just so. Learnability "
@@ -164,6 +175,10 @@ exercise(
     probes=lambda: [(30, 13), (13, 30), (3, 0), (5, 5), (1, 0), (8, 2), (0, 0)],
     hint="Twice the chance of at most min(won, lost) heads in won + lost throws of a coin, and never more than 1.",
     mistakes=[
+        Mistake(
+            lambda won, lost: mcnemar(won, lost) if won + lost else 0.0,
+            "where nothing changed it says 0, as if that were the greatest surprise. No throws, no surprise: the formula gives 1 for 0 : 0",
+        ),
         Mistake(
             lambda won, lost: min(1.0, _tail(won, lost, min(won, lost))),
             "that is the one-sided chance. You would have been as surprised by a loss of that size, so both directions count: twice that",
