@@ -145,12 +145,16 @@ def visible(task):
     """The blocks of a task that the solver sees: a list of (tag, text).
 
     Tags are "python", "input", "output" and "message".
-    task.type is "deduction" or "abduction": ("python", task.program) first, then the one part that is not to be found.
+    task.type is "deduction" or "abduction": ("python", task.program) first, then the one part that
+    is not to be found.
         Both have task.program, task.input and task.output.
-    task.type is "induction": for each of the first task.shown pairs ("input", ...) and ("output", ...), pair after pair;
-        last ("message", task.message). It has task.inputs and task.outputs, two tuples of equal length.
+    task.type is "induction": for each of the first task.shown pairs ("input", ...) and ("output",
+    ...), pair after pair;
+        last ("message", task.message). It has task.inputs and task.outputs, two tuples of equal
+        length.
 
-    Example: a deduction task with the input "3" gives [("python", "def f(x): ..."), ("input", "3")].
+    Example: a deduction task with the input "3" gives [("python", "def f(x): ..."), ("input",
+    "3")].
     """
     return ...
 
@@ -187,7 +191,8 @@ print(prompt)
 
 # %% tags=["exercise"]
 def judge_deduction(task, answer, outcomes, rules):
-    """True when answer.value equals the value of task.output, as Python compares values with ==; False otherwise.
+    """True when answer.value equals the value of task.output, as Python compares values with ==;
+    False otherwise.
 
     (`outcomes` and `rules` are not needed in this game: nothing has to be run.)
     """
@@ -251,9 +256,11 @@ figures.show(made, alt="Dots show x times x modulo 10 for x from -10 to 10; the 
 
 # %% tags=["exercise"]
 def judge_abduction(task, answer, outcomes, rules):
-    """True when the program, run on the solver's input, returned the value of task.output; False otherwise.
+    """True when the program, run on the solver's input, returned the value of task.output; False
+    otherwise.
 
-    outcomes[0].kind and outcomes[0].value tell what the program did. answer.inputs[0] is the tuple of arguments that was tried.
+    outcomes[0].kind and outcomes[0].value tell what the program did. answer.inputs[0] is the tuple
+    of arguments that was tried.
     read_value(task.output) is the value to be reached.
     """
     return ...
@@ -325,7 +332,8 @@ figures.show(made, alt="Four programs by ten pairs: a table of the shown pairs p
 def judge_induction(task, answer, outcomes, rules):
     """True when the answer reproduces every hidden pair; False otherwise.
 
-    The hidden pairs are those from place task.shown on; task.outputs holds the texts of all outputs, shown ones first.
+    The hidden pairs are those from place task.shown on; task.outputs holds the texts of all
+    outputs, shown ones first.
     Each outcome has .kind ("ok" or what went wrong) and .value.
     """
     return ...
@@ -371,7 +379,8 @@ print("read by the package:  ", get_game("abduction").parse_answer(reply, task, 
 import ast
 
 def read_arguments(text):
-    """The arguments written in `text`, as a tuple. Raises an error for anything that is not a list of literals.
+    """The arguments written in `text`, as a tuple. Raises an error for anything that is not a list
+    of literals.
 
     "5" gives (5,);  "'ab', 3" gives ('ab', 3);  "(1, 2)" is ONE argument and gives ((1, 2),).
     "max(1, 2)", "0) or (True", "1, k=2" and "" raise.
@@ -428,14 +437,16 @@ class Buffer:
         self.tasks = {}  # task_key(task): task, oldest first
 
     def add(self, task):
-        """Put the task in and return True; return False, and change nothing, for one that is there already (by its task_key).
+        """Put the task in and return True; return False, and change nothing, for one that is there
+        already (by its task_key).
 
         When there are more than self.capacity tasks afterwards, the oldest leaves.
         """
         return ...
 
     def sample(self, rng, count):
-        """A list of `count` different tasks, drawn uniformly with rng (a random.Random); all of them where there are fewer.
+        """A list of `count` different tasks, drawn uniformly with rng (a random.Random); all of
+        them where there are fewer.
 
         They stay in the buffer.
         """

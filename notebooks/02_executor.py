@@ -139,7 +139,8 @@ def judge_candidate(run, program, candidate, gold):
     """True when `program` turns `candidate` into the value `gold`, else False.
 
     candidate: a tuple of arguments, such as (3, 'a').
-    Example: with "def f(a, b): return a + b", gold 7 and candidate (3, 4) it is True, with (3, 5) False.
+    Example: with "def f(a, b): return a + b", gold 7 and candidate (3, 4) it is True, with (3, 5)
+    False.
     """
     return ...
 
@@ -217,7 +218,8 @@ figures.show(made, alt=f"Table of {len(names)} attacks against {len(columns)} se
 
 # %% tags=["exercise"]
 def level_of(layers):
-    """Level.WEAK, Level.KERNEL or Level.FULL for a dict such as {"seccomp": "on", "landlock": "off: EPERM", ...}."""
+    """Level.WEAK, Level.KERNEL or Level.FULL for a dict such as {"seccomp": "on", "landlock": "off:
+    EPERM", ...}."""
     return ...
 
 check.level_of(level_of)
@@ -267,7 +269,8 @@ for body in ("return open('/etc/passwd').read()", "return (n for n in range(3))"
 def read_value(text):
     """The value of one Python literal: read_value("[1, 'a']") == [1, 'a'].
 
-    ValueError (or a subclass), and no other error, for everything that is not a literal, and for texts over 4096 characters.
+    ValueError (or a subclass), and no other error, for everything that is not a literal, and for
+    texts over 4096 characters.
     Those are refused before anything reads them. read_value("None") is None.
     """
     return ...
@@ -367,9 +370,11 @@ for name, program in SHIFTY.items():
 
 # %% tags=["exercise"]
 def verdict(first, second):
-    """What two worlds say together. `first`, `second`: lists of Outcome(kind, value), equally long. Returns a Validation.
+    """What two worlds say together. `first`, `second`: lists of Outcome(kind, value), equally long.
+    Returns a Validation.
 
-    verdict([Outcome("ok", 1)], [Outcome("ok", 2)]) == Validation(False, (), "non_deterministic", "", 0)   (the detail is yours)
+    verdict([Outcome("ok", 1)], [Outcome("ok", 2)]) == Validation(False, (), "non_deterministic",
+    "", 0)   (the detail is yours)
     """
     return ...
 

@@ -227,7 +227,8 @@ for n in (1, 2, 4, 8, 64):
 
 # %% tags=["exercise"]
 def expected_learnability(p, n):
-    """Mean pay, by the paper's rule, of a task that each of n independent replies solves with chance p.
+    """Mean pay, by the paper's rule, of a task that each of n independent replies solves with
+    chance p.
 
     p: float in [0, 1]; n: int, at least 1.  Returns: a float, exact (no random numbers).
     expected_learnability(0.5, 2) is 0.25
@@ -359,7 +360,8 @@ def answer_reward(verdict):
     """The solver's pay for one reply.
 
     verdict: a Verdict with .well_formed (bool) and .score (float in [0, 1]).
-    Returns: rewards.Reward(total, parts); parts is {"form": total} for a reply that is not well formed,
+    Returns: rewards.Reward(total, parts); parts is {"form": total} for a reply that is not well
+    formed,
     {"accuracy": total} for all others.
     answer_reward(Verdict(ok=False, well_formed=False)) is rewards.Reward(-1.0, {"form": -1.0})
     """
@@ -540,9 +542,11 @@ print("its program raises an error:", sick_pay(invalid, [0.0] * 8))
 
 # %% tags=["exercise"]
 def proposer_pay(verdict, scores):
-    """What one proposal earns: the proposer's column of the ladder, then learnability of the solve rate.
+    """What one proposal earns: the proposer's column of the ladder, then learnability of the solve
+    rate.
 
-    verdict: a Verdict; .ok says valid, .well_formed says readable.  scores: list of floats, at least two where
+    verdict: a Verdict; .ok says valid, .well_formed says readable.  scores: list of floats, at
+    least two where
     the proposal is valid.  Returns: a float.
     proposer_pay(Verdict(ok=True, well_formed=True), [1.0, 0.0, 0.0, 0.0]) is 0.75
     """

@@ -195,10 +195,12 @@ whiten_sequences = check.use(whiten_sequences, fallback=advantages.whiten_sequen
 def trr(rewards, groups, lengths):
     """TRR++, sequence form: one baseline and one spread for each group.
 
-    rewards: list of floats.  groups: list of strings such as "propose/deduction", one a reply, in any order.
+    rewards: list of floats.  groups: list of strings such as "propose/deduction", one a reply, in
+    any order.
     lengths: not needed in this form (section 6 needs them).
     Returns: an array of advantages, in the order of `rewards`.
-    trr([0.0, 5.0, 1.0, 7.0, 9.0], ["a", "b", "a", "b", "b"], [1, 1, 1, 1, 1]) is [-1, -1.2247, 1, 0, 1.2247]
+    trr([0.0, 5.0, 1.0, 7.0, 9.0], ["a", "b", "a", "b", "b"], [1, 1, 1, 1, 1]) is [-1, -1.2247, 1,
+    0, 1.2247]
     """
     return ...
 
@@ -298,7 +300,8 @@ def whiten_tokens(rewards, lengths):
 
     rewards, lengths: numpy arrays of shape (B,); a reply of L tokens counts L times.
     mean: over tokens.  variance: over tokens, unbiased (divide by the number of tokens less 1).
-    Returns: (R − mean) / sqrt(variance + 1e-8), shape (B,), one number a reply; zeros where all rewards are equal.
+    Returns: (R − mean) / sqrt(variance + 1e-8), shape (B,), one number a reply; zeros where all
+    rewards are equal.
     rewards [1, -0.5, -1, 1] with lengths [2, 4, 1, 3] give mean 0.2, variance 0.7333,
     and [0.9342, -0.8174, -1.4013, 0.9342]
     """
@@ -352,7 +355,8 @@ for name, own in rows.items():
 def loss_weights(groups, lengths, counts):
     """One factor a row, for the loss above.
 
-    groups: list of strings.  lengths: list of ints.  counts: list of bools; False: the row carries no loss.
+    groups: list of strings.  lengths: list of ints.  counts: list of bools; False: the row carries
+    no loss.
     Returns: an array of floats. G is the number of groups with at least one row that counts.
     loss_weights(["a", "b"], [10, 30], [True, True]) is [2.0, 0.6667]
     """

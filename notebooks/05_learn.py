@@ -171,7 +171,8 @@ print({name: f"{len(data):,} bytes" for name, data in left.items()})
 def last_whole_checkpoint(run_dir):
     """The newest checkpoint that can be trusted, or None where there is none.
 
-    run_dir: a pathlib.Path. In it lie folders such as checkpoint-16 and checkpoint-24 (or none at all).
+    run_dir: a pathlib.Path. In it lie folders such as checkpoint-16 and checkpoint-24 (or none at
+    all).
     A checkpoint counts when its whole.json is there, and every file listed under "files" has
     exactly the listed size in bytes. Other files may lie beside them.
     Newest: of the largest number in its name, whatever the dates of the files say.
@@ -289,7 +290,8 @@ def across(line, start, end):
     line: dict from key to number.  start: "solve/" or "propose/".
     end: "/" and a name, such as "/tokens".
     Only keys of the form role/type/name count: exactly two slashes. (Others may end alike:
-    propose/deduction/reason/truncated is a count of rejections; propose/deduction/truncated is a share.)
+    propose/deduction/reason/truncated is a count of rejections; propose/deduction/truncated is a
+    share.)
     line = {"solve/deduction/ok": 0.5, "solve/abduction/ok": 0.75, "propose/deduction/ok": 1.0}
     across(line, "solve/", "/ok") is [0.5, 0.75]
     """

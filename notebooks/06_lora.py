@@ -87,7 +87,8 @@ profile = profile(PROFILE)
 
 # %% tags=["exercise"]
 def adapter_parameters(shape, rank):
-    """Numbers in all A and B of a model. `shape`: has `layers` (int) and `linears` (pairs of ints); `rank`: r. Returns an int.
+    """Numbers in all A and B of a model. `shape`: has `layers` (int) and `linears` (pairs of ints);
+    `rank`: r. Returns an int.
 
     Example: one layer with a single map of 4 inputs and 3 outputs at rank 2 has 2·4 + 3·2 = 14.
     """
@@ -137,7 +138,8 @@ for size, shape in sizes.items():
 
 # %% tags=["exercise"]
 def merge(weight, a, b, alpha):
-    """The merged map. `weight`: (outputs, inputs); `a`: (r, inputs); `b`: (outputs, r), numpy arrays; `alpha`: float.
+    """The merged map. `weight`: (outputs, inputs); `a`: (r, inputs); `b`: (outputs, r), numpy
+    arrays; `alpha`: float.
 
     Example: weight [[1, 0]], a [[2, 3]], b [[5]], alpha 2 (r is 1 here) give [[21, 30]].
     """

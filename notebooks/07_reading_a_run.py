@@ -399,9 +399,11 @@ print(f"right both times {changes[True, True]}, wrong both times {changes[False,
 
 # %% tags=["exercise"]
 def mcnemar(won, lost):
-    """The exact two-sided chance of a split at least as uneven as won : lost, were both equally likely.
+    """The exact two-sided chance of a split at least as uneven as won : lost, were both equally
+    likely.
 
-    won, lost: whole numbers, 0 or more.  mcnemar(3, 0) is 0.25; mcnemar(5, 5) is 1.0, and so is mcnemar(0, 0)
+    won, lost: whole numbers, 0 or more.  mcnemar(3, 0) is 0.25; mcnemar(5, 5) is 1.0, and so is
+    mcnemar(0, 0)
     """
     return ...
 

@@ -102,9 +102,11 @@ print("bfloat16:", by_hand.to_bfloat16([weight])[0], "→", by_hand.to_bfloat16(
 
 # %% tags=["exercise"]
 def weight_bytes(shape, config):
-    """Bytes of the weights on one GPU, a float. `shape`: has `parameters` and `linear_parameters`; `config`: `tuning`, `processes`.
+    """Bytes of the weights on one GPU, a float. `shape`: has `parameters` and `linear_parameters`;
+    `config`: `tuning`, `processes`.
 
-    Example: LoRA on a model of 1,000 weights holds 2,000 bytes on each of 4 GPUs; full tuning 1,000.
+    Example: LoRA on a model of 1,000 weights holds 2,000 bytes on each of 4 GPUs; full tuning
+    1,000.
     """
     return ...
 
@@ -125,7 +127,8 @@ check.weight_bytes(weight_bytes)
 def optimiser_bytes(shape, config):
     """Bytes of AdamW's moments on one GPU, a float.
 
-    Example: full tuning of 1,000 weights on 2 GPUs with AdamW: two moments of 4 bytes each, half of them here: 4,000.
+    Example: full tuning of 1,000 weights on 2 GPUs with AdamW: two moments of 4 bytes each, half of
+    them here: 4,000.
     """
     return ...
 
@@ -209,9 +212,11 @@ figures.show(made, alt="Planned activations of one 7B sequence over its length: 
 
 # %% tags=["exercise"]
 def cache_bytes_per_token(shape, e=2):
-    """Bytes that one token leaves in the cache, an int. `shape`: has `layers`, `heads`, `kv_heads`, `head_dim`; `e`: bytes of a number.
+    """Bytes that one token leaves in the cache, an int. `shape`: has `layers`, `heads`, `kv_heads`,
+    `head_dim`; `e`: bytes of a number.
 
-    Example: 1 layer with 1 key-value head of 8 numbers, e = 2: 8 numbers of key and 8 of value, 32 bytes.
+    Example: 1 layer with 1 key-value head of 8 numbers, e = 2: 8 numbers of key and 8 of value, 32
+    bytes.
     """
     return ...
 
@@ -389,7 +394,8 @@ for value in (1.0, -0.5):
 
 # %% tags=["exercise"]
 def pooled(counts, means, stds):
-    """(mean, std) of all numbers together. Three lists of equal length, one entry a process; std: divided by n, not n − 1.
+    """(mean, std) of all numbers together. Three lists of equal length, one entry a process; std:
+    divided by n, not n − 1.
 
     Example: pooled([1, 1], [1.0, -1.0], [0.0, 0.0]) is (0.0, 1.0): one number each, 1 and -1.
     """
@@ -425,7 +431,8 @@ print(f"mean of the processes' stds:  std {np.mean([p.std() for p in parts]):.4f
 
 # %% tags=["exercise"]
 def micro_batches(config, world):
-    """Micro-batches a process computes for one update, an int. ConfigError where the rows do not split evenly.
+    """Micro-batches a process computes for one update, an int. ConfigError where the rows do not
+    split evenly.
 
     Example: 384 rows, 1 update, micro-batches of 4, world 8: 12. With world 5: ConfigError.
     """

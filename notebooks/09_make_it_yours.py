@@ -100,7 +100,8 @@ executor = Executor(workers=1, allow_weak=True)
 def report_error(program):
     """Text of a program whose f returns the name of the error that the old f raised, or None.
 
-    report_error("def f(x):\\n    return 1 // x") is a program; its f(0) is 'ZeroDivisionError', its f(1) is None.
+    report_error("def f(x):\\n    return 1 // x") is a program; its f(0) is 'ZeroDivisionError', its
+    f(1) is None.
     """
     return ...
 
@@ -133,7 +134,8 @@ for outcome in executor.run(program, [(3,), ("kiwi",), (0,)]):
 
 # %% tags=["exercise"]
 def same_error(answer, gold):
-    """Whether the answer is this name: same_error(" 'KeyError'\\n", "KeyError") is True, same_error("LookupError", "KeyError") False."""
+    """Whether the answer is this name: same_error(" 'KeyError'\\n", "KeyError") is True,
+    same_error("LookupError", "KeyError") False."""
     return ...
 
 check.same_error(same_error)
@@ -222,9 +224,11 @@ print(f"a game of {lines} lines; registered as {mine.name!r}")
 
 # %% tags=["exercise"]
 def blind(prompt, task, hidden="output"):
-    """Whether the prompt says nothing of one field of the task. `prompt`: a function from a task to text. `hidden`: the field's name.
+    """Whether the prompt says nothing of one field of the task. `prompt`: a function from a task to
+    text. `hidden`: the field's name.
 
-    blind(lambda task: task.program, task, "output") is True; blind(lambda task: task.output[::-1], task, "output") is False.
+    blind(lambda task: task.program, task, "output") is True; blind(lambda task: task.output[::-1],
+    task, "output") is False.
     A changed copy of a task: replace(task, input="7").
     """
     return ...
@@ -335,7 +339,8 @@ figures.show(made, alt=f"Mean rewards against the player's skill: the solver's g
 
 # %% tags=["exercise"]
 def guess_rate(answers):
-    """The share of the most frequent of these right answers (0.0 where there are none): guess_rate(["a", "b", "a", "a"]) == 0.75."""
+    """The share of the most frequent of these right answers (0.0 where there are none):
+    guess_rate(["a", "b", "a", "a"]) == 0.75."""
     return ...
 
 check.guess_rate(guess_rate)
@@ -417,7 +422,8 @@ print(f"{agreed} of {len(tests)} queries give the rows that sqlite gives")
 
 # %% tags=["exercise"]
 def same_rows(a, b, ordered):
-    """Whether two lists hold the same rows (tuples), each as often; where `ordered`, in the same order too. False where one is no list.
+    """Whether two lists hold the same rows (tuples), each as often; where `ordered`, in the same
+    order too. False where one is no list.
 
     same_rows([(1,), (2,)], [(2,), (1,)], False) is True; with ordered=True it is False.
     """
