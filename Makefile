@@ -34,11 +34,11 @@ test: lint
 notebooks: setup
 	$(BIN)/python -m azr_lite.learn.notebooks $(ARGS)
 
-# The site: build/site/index.html. Every warning is an error. (mkdocs' maker advertises a successor at each start.)
+# The site: build/site/index.html. Every warning is an error (with --quiet mkdocs would not count them).
 docs: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	$(BIN)/python .docs/pages.py
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet -f build/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -f build/mkdocs.yml
 	@echo "the site is in build/site; open build/site/index.html"
 
 clean:

@@ -21,6 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from azr_lite import config
+from azr_lite.cli import VERBS
 from azr_lite.learn.checks import exercises
 from azr_lite.learn.course import COURSE, REPOSITORY
 from azr_lite.observe.catalogue import METRICS
@@ -114,6 +115,14 @@ def preset_page() -> str:
     return text
 
 
+def commands() -> str:
+    """The verbs of the command line. As code: markdown takes `[--a] [--b]` for a link."""
+    rows = ((f"`azr-lite {verb}`", f"`{(function.__doc__ or '').splitlines()[0]}`") for verb, function in VERBS.items())
+    return "# Commands\n\n`azr-lite VERB --help` explains each flag; every setting is one of `run`'s.\n\n" + table(
+        ("command", "what"), rows
+    )
+
+
 def course() -> str:
     """Notebooks and the exercises in them."""
     text = "# The course\n\nExercises are checked by `check.NAME(mine)`; the answer is the package's own function (`check.reveal`).\n"
@@ -167,15 +176,17 @@ def pages() -> Pages:
         "settings.md": settings(),
         "presets.md": preset_page(),
         "course.md": course(),
+        "commands.md": commands(),
     }
+    only = {"azr_lite.cli": "    options:\n      members: [main]\n"}  # the verbs have a page of their own
     for page, members in modules().items():
-        found[f"api/{page}.md"] = f"# {page}\n\n" + "\n".join(f"::: {name}\n" for name in members)
+        found[f"api/{page}.md"] = f"# {page}\n\n" + "\n".join(f"::: {name}\n{only.get(name, '')}" for name in members)
     return found
 
 
 def navigation(found: Pages) -> list[dict[str, object]]:
     """The menu: readers' pages first, then modules by name."""
-    fixed = {"Home": "index.md", "The course": "course.md", "Every setting": "settings.md", "Presets": "presets.md",
+    fixed = {"Home": "index.md", "The course": "course.md", "Commands": "commands.md", "Every setting": "settings.md", "Presets": "presets.md",
              "Every logged number": "metrics.md", "Public names": "names.md"}  # fmt: skip
     reference = [{place.removeprefix("api/").removesuffix(".md"): place} for place in sorted(found) if place.startswith("api/")]
     return [*({title: place} for title, place in fixed.items()), {"Modules": reference}]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from azr_lite.cli import VERBS
 from azr_lite.config import Config
 from azr_lite.learn.checks import exercises
 from azr_lite.learn.course import COURSE
@@ -57,6 +58,10 @@ def test_every_preset_number_has_its_reason(pages):
             assert re.search(rf"^\| `{name}` \|.*{re.escape(why)} \|$", section, re.MULTILINE), (preset.name, name)
 
 
+def test_every_command_is_there(pages):
+    assert re.findall(r"^\| `azr-lite ([\w-]+)` \| `\w", pages["commands.md"], re.MULTILINE) == list(VERBS)
+
+
 def test_every_notebook_and_exercise_is_there(pages):
     assert all(f"{lesson.stem}.ipynb" in pages["course.md"] for lesson in COURSE)
     assert set(re.findall(r"^\| `(\w+)` \|", pages["course.md"], re.MULTILINE)) == set(exercises())
@@ -81,9 +86,9 @@ def test_the_home_page_has_no_link_into_the_repository(pages):
 
 @pytest.mark.skipif(importlib.util.find_spec("mkdocstrings") is None, reason="mkdocs is not installed: pip install 'azr-lite[docs]'")
 def test_the_site_builds_without_a_warning(site, tmp_path):
-    """A reference to a name that is not there, or a link that leads nowhere, is a warning."""
+    """A reference to a name that is not there, or a link that leads nowhere, is a warning. Not with --quiet: it would not count them."""
     site.write(tmp_path)
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-f", str(tmp_path / "mkdocs.yml")]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", str(tmp_path / "mkdocs.yml")]
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
     assert 'id="azr_lite.rewards.learnability"' in (tmp_path / "site" / "api" / "rewards.html").read_text()
