@@ -45,8 +45,13 @@ Pages = dict[str, str]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A markdown table; cells may hold anything but need one line, and no bar of their own."""
-    cells = [[" ".join(str(cell).split()).replace("|", "\\|") for cell in row] for row in rows]
+    """A markdown table. A cell becomes one line; bars in it are escaped, but for those in code, where the backslash would show."""
+
+    def line(cell: object) -> str:
+        parts = " ".join(str(cell).split()).split("`")
+        return "`".join(part if place % 2 else part.replace("|", "\\|") for place, part in enumerate(parts))
+
+    cells = [[line(cell) for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in [list(head), ["---"] * len(head), *cells]) + "\n"
 
 
@@ -65,12 +70,12 @@ def home(readme: str) -> str:
 
 def metrics() -> str:
     """Every logged number."""
-    rows = ((f"`{m.pattern}`", m.name, m.formula, m.unit, m.range, m.source, f"`{m.file}`, {m.when or 'every step'}") for m in METRICS)
+    rows = ((f"`{m.pattern}`<br>{m.name}", m.formula, m.unit, m.range, m.source, f"`{m.file}`, {m.when or 'every step'}") for m in METRICS)
     return (
         "---\nhide: [toc]\n---\n\n# Every logged number\n\n"
         "`azr-lite show NAME` prints one row. A value outside its healthy range is a reason to look, not a verdict. Braces: `{role}` is propose or\n"
         "solve, `{type}` a game, `{part}` a reward part, `{reason}` a reason code, `{kind}` an outcome of the sandbox, `{percent}` a rounded percentage.\n\n"
-        + table(("key", "name", "formula", "unit", "healthy", "source", "logged"), rows)
+        + table(("key and name", "formula", "unit", "healthy", "source", "logged"), rows)
     )
 
 
@@ -116,8 +121,8 @@ def preset_page() -> str:
 
 
 def commands() -> str:
-    """The verbs of the command line. As code: markdown takes `[--a] [--b]` for a link."""
-    rows = ((f"`azr-lite {verb}`", f"`{(function.__doc__ or '').splitlines()[0]}`") for verb, function in VERBS.items())
+    """The verbs of the command line. Brackets are escaped: markdown takes `[--a] [--b]` for a link."""
+    rows = ((f"`azr-lite {verb}`", (function.__doc__ or "").splitlines()[0].replace("[", "\\[")) for verb, function in VERBS.items())
     return "# Commands\n\n`azr-lite VERB --help` explains each flag; every setting is one of `run`'s.\n\n" + table(
         ("command", "what"), rows
     )
