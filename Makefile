@@ -7,7 +7,7 @@ JOBS   ?= 2
 # Offline and on shared machines alike: no telemetry, threads as many as the work can use.
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: setup run test lint notebooks clean
+.PHONY: setup run test lint notebooks docs clean
 setup: $(STAMP)
 
 $(BIN)/python:
@@ -33,6 +33,13 @@ test: lint
 # Execute the course (or ARGS="03 04"), measure, write outputs and headers. Twenty minutes on 2 cores.
 notebooks: setup
 	$(BIN)/python -m azr_lite.learn.notebooks $(ARGS)
+
+# The site: build/site/index.html. Every warning is an error (with --quiet mkdocs would not count them).
+docs: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python .docs/pages.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -f build/mkdocs.yml
+	@echo "the site is in build/site; open build/site/index.html"
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

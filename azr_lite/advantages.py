@@ -27,7 +27,12 @@ def _rows_of(groups_B: Sequence[Hashable]) -> list[NDArray[np.intp]]:
 
 
 def whiten_sequences(rewards: Array) -> Array:
-    """(R - mean) / population std over the sequences of one group; zeros where all rewards are equal."""
+    """(R - mean) / population std over the sequences of one group; zeros where all rewards are equal.
+
+    Examples:
+        >>> whiten_sequences(np.array([1.0, 1.0, -0.5, -0.5])).tolist()
+        [1.0, 1.0, -1.0, -1.0]
+    """
     spread = rewards.std()
     return (rewards - rewards.mean()) / spread if spread > TINY else np.zeros_like(rewards)
 
@@ -43,7 +48,15 @@ def whiten_tokens(rewards: Array, lengths: Array) -> Array:
 
 
 def trr(rewards_B: Sequence[float], groups_B: Sequence[Hashable], lengths_B: Sequence[int], whitening: str = "sequence") -> Array:
-    """Task-relative REINFORCE++: one baseline and one scale for each (role, type). `whitening`: sequence (paper) or token (code)."""
+    """Task-relative REINFORCE++: one baseline and one scale for each (role, type). `whitening`: sequence (paper) or token (code).
+
+    Examples:
+        A proposer paid 0 beside one paid 0.5 is not compared with solvers, who are paid otherwise:
+
+        >>> groups = ["propose/deduction"] * 2 + ["solve/deduction"] * 2
+        >>> trr([0.5, 0.0, 1.0, -0.5], groups, lengths_B=[9, 9, 30, 30]).tolist()
+        [1.0, -1.0, 1.0, -1.0]
+    """
     rewards, lengths = _arrays(rewards_B, lengths_B)
     advantages_B = np.zeros(len(rewards))
     for rows in _rows_of(groups_B):
@@ -66,7 +79,12 @@ def grpo(rewards_B: Sequence[float], prompts_B: Sequence[Hashable]) -> Array:
 
 
 def dr_grpo(rewards_B: Sequence[float], prompts_B: Sequence[Hashable]) -> Array:
-    """Dr. GRPO: the mean over the replies to one prompt, no division by the spread."""
+    """Dr. GRPO: the mean over the replies to one prompt, no division by the spread.
+
+    Examples:
+        >>> dr_grpo([1.0, 0.0, 0.0, 0.0], ["p"] * 4).tolist()
+        [0.75, -0.25, -0.25, -0.25]
+    """
     rewards = np.asarray(rewards_B, dtype=np.float64)
     advantages_B = np.zeros(len(rewards))
     for rows in _rows_of(prompts_B):
@@ -75,7 +93,12 @@ def dr_grpo(rewards_B: Sequence[float], prompts_B: Sequence[Hashable]) -> Array:
 
 
 def rloo(rewards_B: Sequence[float], prompts_B: Sequence[Hashable]) -> Array:
-    """Leave-one-out: each reply against the mean of the *other* replies to its prompt; 0 for a single reply."""
+    """Leave-one-out: each reply against the mean of the *other* replies to its prompt; 0 for a single reply.
+
+    Examples:
+        >>> rloo([1.0, 0.0, 0.5], ["p", "p", "alone"]).tolist()
+        [1.0, -1.0, 0.0]
+    """
     rewards = np.asarray(rewards_B, dtype=np.float64)
     advantages_B = np.zeros(len(rewards))
     for rows in _rows_of(prompts_B):
@@ -115,6 +138,12 @@ def loss_weights(groups_B: Sequence[Hashable], lengths_B: Sequence[int], counts_
     `counts_B`: False for padding rows and for roles that are not trained; their weight is 0.
     balanced: each of the G groups present weighs 1/G, a token mean inside (the effect of the authors' micro-batches).
     Otherwise: one token mean over all rows that count.
+
+    Examples:
+        Two groups, one with three times the tokens: each still weighs half.
+
+        >>> loss_weights(["short", "long"], lengths_B=[10, 30], counts_B=[True, True]).tolist()
+        [2.0, 0.6666666666666666]
     """
     lengths = np.asarray(lengths_B, dtype=np.float64)
     counts = np.asarray(counts_B, dtype=bool)

@@ -20,13 +20,30 @@ from azr_lite.triplet import Task, TaskType, task_from_json
 
 
 def task_key(task: Task) -> str:
-    """The same for two tasks that pose the same problem: type, normalised program, inputs."""
+    """The same for two tasks that pose the same problem: type, normalised program, inputs.
+
+    Examples:
+        >>> from azr_lite.triplet import Triplet
+        >>> a, b = (Triplet("deduction", f"def f({x}): return {x} * 2", "3", "6") for x in "xy")
+        >>> task_key(a) == task_key(b)
+        True
+    """
     text = "\x00".join((task.type, normal_form(task.program), *task.inputs))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Buffer:
-    """Tasks of one type, oldest first, each once."""
+    """Tasks of one type, oldest first, each once.
+
+    Examples:
+        >>> from azr_lite.triplet import Triplet
+        >>> buffer = Buffer(capacity=2)
+        >>> tasks = [Triplet("deduction", f"def f(x): return x + {n}", "0", str(n)) for n in (1, 2, 3)]
+        >>> [buffer.add(task) for task in [tasks[0], *tasks]]
+        [True, False, True, True]
+        >>> [task.output for task in buffer]
+        ['2', '3']
+    """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity

@@ -46,7 +46,14 @@ class Reply:
 
 
 def parse_reply(text: str) -> Reply | Rejection:
-    """Think, then answer, from the start of the reply; text after the answer is allowed (azr.md section 2)."""
+    """Think, then answer, from the start of the reply; text after the answer is allowed (azr.md section 2).
+
+    Examples:
+        >>> parse_reply("<think>add</think> <answer>3</answer>").answer
+        '3'
+        >>> parse_reply("3").reason
+        <Reason.NOT_WELL_FORMED: 'not_well_formed'>
+    """
     match = _WELL_FORMED.match(text)
     if match is None:
         return Rejection(Reason.NOT_WELL_FORMED, f"expected {THINK}…{END_THINK} {ANSWER}…{END_ANSWER}")
@@ -58,10 +65,17 @@ def parse_reply(text: str) -> Reply | Rejection:
 
 
 def parse_program(source: str, max_chars: int) -> str | Rejection:
-    """A program that defines the entry function ``f``, in one spelling; helpers, classes and nested functions are welcome.
+    r"""A program that defines the entry function ``f``, in one spelling; helpers, classes and nested functions are welcome.
 
     The entry is the top-level function called ``f``; without one, the only top-level function, which is renamed.
     The result is the syntax tree written out again: comments and odd spacing go, meaning stays.
+
+    Examples:
+        >>> print(parse_program("def twice(x):  # doubles\n    return 2*x", max_chars=2000))
+        def f(x):
+            return 2 * x
+        >>> parse_program("import os\ndef f(x): return x", max_chars=2000)
+        Rejection(reason=<Reason.FORBIDDEN_IMPORT: 'forbidden_import'>, detail="import of 'os'")
     """
     if len(source) > max_chars:
         return Rejection(Reason.TOO_LONG, f"program has {len(source)} characters, limit {max_chars}")
@@ -169,6 +183,10 @@ def normal_form(program: str) -> str:
     """A digest that is equal for programs that differ only in local spelling: docstrings, annotations, variable names.
 
     Used to tell duplicates in the buffers: arguments and local variables are numbered in order of appearance.
+
+    Examples:
+        >>> normal_form("def f(a): return a + 1") == normal_form("def f(b): return b + 1")
+        True
     """
     tree = ast.parse(program)
     local: dict[str, str] = {}
@@ -198,7 +216,14 @@ def _drop_docstring(node: ast.FunctionDef | ast.ClassDef | ast.Module) -> None:
 
 
 def parse_arguments(text: str, max_chars: int) -> tuple[Any, ...] | Rejection:
-    """An argument list of positional literals: ``'ab', [1, 2]``, over as many lines as it likes; no call around it."""
+    """An argument list of positional literals: ``'ab', [1, 2]``, over as many lines as it likes; no call around it.
+
+    Examples:
+        >>> parse_arguments("'ab', [1, 2]", max_chars=100)
+        ('ab', [1, 2])
+        >>> parse_arguments("open('x')", max_chars=100).reason
+        <Reason.INPUT_NOT_LITERAL: 'input_not_literal'>
+    """
     body = text.strip()
     if len(body) > max_chars:
         return Rejection(Reason.TOO_LONG, f"input has {len(body)} characters, limit {max_chars}")
@@ -209,7 +234,12 @@ def parse_arguments(text: str, max_chars: int) -> tuple[Any, ...] | Rejection:
 
 
 def parse_value(text: str, max_chars: int) -> Any:
-    """One literal, or a `Rejection` (which is never a value, so callers test for it)."""
+    """One literal, or a `Rejection` (which is never a value, so callers test for it).
+
+    Examples:
+        >>> parse_value(" {1: 'a'} ", max_chars=100)
+        {1: 'a'}
+    """
     body = text.strip()
     if len(body) > max_chars:
         return Rejection(Reason.TOO_LONG, f"answer has {len(body)} characters, limit {max_chars}")

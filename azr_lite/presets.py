@@ -276,7 +276,16 @@ def presets() -> tuple[str, ...]:
 
 
 def preset(name: str, **overrides: Any) -> Config:
-    """The named preset with overrides, checked. ConfigError names the nearest preset for an unknown name."""
+    """The named preset with overrides, checked. ConfigError names the nearest preset for an unknown name.
+
+    Examples:
+        >>> config = preset("nano", steps=5)
+        >>> config.steps, config.n_mc, config.rows
+        (5, 6, 384)
+        >>> preset("nanno")
+        Traceback (most recent call last):
+        azr_lite.errors.ConfigError: there is no preset 'nanno'; did you mean 'nano'?
+    """
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(PRESETS)}"

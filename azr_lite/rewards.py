@@ -4,6 +4,7 @@ Comes in: verdicts and solve rates.  Goes out: a `Reward` with its parts, which 
 Not covered: comparing rewards with one another (`advantages.py`); finding verdicts (`verifier.py`).
 
 Paper section 3.2 (equations 4 to 6):
+
     learnability(r) = 0 if r in {0, 1} else 1 - r
     R(reply)        = -1 not well formed or, for a proposal, not valid;  -0.5 a wrong answer;  else the role's reward
 """
@@ -36,6 +37,10 @@ def solve_rate(scores: Sequence[float]) -> float:
     """r-bar: the mean success of the Monte-Carlo replies to one task. ValueError for fewer than two.
 
     One reply would make r-bar 0 or 1 always, and learnability zero for every task.
+
+    Examples:
+        >>> solve_rate([1.0, 0.0, 0.0, 0.0])
+        0.25
     """
     if len(scores) < 2:
         raise ValueError(f"{len(scores)} Monte-Carlo replies; at least 2 are needed to tell a learnable task")
@@ -46,6 +51,12 @@ def learnability(rate: float, zero: Literal["paper", "upstream"] = "paper") -> f
     """Reward of a valid proposal with mean solver success `rate` in [0, 1] (equation 4).
 
     `zero`: what a task earns that is always or never solved: 0 (paper) or -0.5 (the authors' code).
+
+    Examples:
+        >>> [learnability(rate) for rate in (0.0, 0.25, 0.75, 1.0)]
+        [0.0, 0.75, 0.25, 0.0]
+        >>> learnability(1.0, zero="upstream")
+        -0.5
     """
     if not 0.0 <= rate <= 1.0:
         raise ValueError(f"solve rate {rate} is not between 0 and 1")
@@ -58,6 +69,10 @@ def expected_learnability(p: float, n: int, zero: Literal["paper", "upstream"] =
     """What a task earns on average that each of n independent replies solves with probability p; exact.
 
     (1 - p) - (1 - p)^n: the pay 1 - p that is meant, less the chance that all n replies fail. With n = 1 nothing is left.
+
+    Examples:
+        >>> [expected_learnability(0.25, n) for n in (1, 2, 8)]
+        [0.0, 0.1875, 0.6498870849609375]
     """
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"probability {p} is not between 0 and 1")
@@ -68,7 +83,14 @@ def expected_learnability(p: float, n: int, zero: Literal["paper", "upstream"] =
 
 
 def proposal_reward(verdict: Verdict, rate: float | None, zero: Literal["paper", "upstream"] = "paper") -> Reward:
-    """The proposer's pay. `rate` is needed exactly when the proposal is valid."""
+    """The proposer's pay. `rate` is needed exactly when the proposal is valid.
+
+    Examples:
+        >>> proposal_reward(Verdict(ok=True, well_formed=True), rate=0.25)
+        Reward(total=0.75, parts={'learnability': 0.75})
+        >>> proposal_reward(Verdict(ok=False, well_formed=True, reason="timeout"), rate=None).total
+        -1.0
+    """
     if not verdict.ok:
         return _of(form=NOT_WELL_FORMED)
     if rate is None:
@@ -77,7 +99,14 @@ def proposal_reward(verdict: Verdict, rate: float | None, zero: Literal["paper",
 
 
 def answer_reward(verdict: Verdict) -> Reward:
-    """The solver's pay: 1 (or the fraction, where scoring is fractional), -0.5 wrong, -1 not well formed."""
+    """The solver's pay: 1 (or the fraction, where scoring is fractional), -0.5 wrong, -1 not well formed.
+
+    Examples:
+        >>> answer_reward(Verdict(ok=True, well_formed=True, score=1.0)).total
+        1.0
+        >>> answer_reward(Verdict(ok=False, well_formed=True, reason="wrong"))
+        Reward(total=-0.5, parts={'accuracy': -0.5})
+    """
     if not verdict.well_formed:
         return _of(form=NOT_WELL_FORMED)
     if verdict.score > 0:

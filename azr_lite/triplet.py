@@ -102,9 +102,16 @@ class Rejection(_Json):
 
 @dataclass(frozen=True)
 class Triplet(_Json):
-    """One program with one input and its output, seen through a task type.
+    r"""One program with one input and its output, seen through a task type.
 
     `input` is the text of an argument tuple (``"'ab', 3"``), `output` the text of one literal.
+
+    Examples:
+        >>> task = Triplet("deduction", "def f(text, n):\n    return text * n", "'ab', 3", "'ababab'")
+        >>> task.to_line()
+        '{"id": "", "input": "\'ab\', 3", "output": "\'ababab\'", "parents": [], "program": "def f(text, n):\\n    return text * n", "step": -1, "type": "deduction"}'
+        >>> task_from_json(task.to_json()) == task
+        True
     """
 
     type: TaskType

@@ -49,6 +49,10 @@ def pass_at_k(n: int, right: int, k: int) -> float:
 
     1 - C(n-c, k) / C(n, k) = 1 - Π_{i=n-c+1..n} (1 - k/i) with c = `right` (Chen et al. 2021, equation 1); the product has no
     large numbers in it, so nothing overflows.  EvaluationError unless 1 ≤ k ≤ n and 0 ≤ c ≤ n.
+
+    Examples:
+        >>> [pass_at_k(n=4, right=1, k=k) for k in (1, 2, 4)]
+        [0.25, 0.5, 1.0]
     """
     if not 0 <= right <= n:
         raise EvaluationError(f"{right} right replies of {n} make no sense; expected 0 to {n}")
@@ -99,6 +103,11 @@ def bootstrap(values: Sequence[float] | np.ndarray, rng: np.random.Generator, dr
     """Mean of `values` (one a question) with its percentile interval. The same generator state gives the same interval.
 
     Values that are all equal give an interval of no width: use `intervals.wilson` for plain right/wrong near 0 or 1.
+
+    Examples:
+        >>> found = bootstrap([1.0] * 30 + [0.0] * 10, np.random.default_rng(0), draws=2000)
+        >>> found.n, found.mean, found.low < 0.7 < 0.8 < found.high
+        (40, 0.75, True)
     """
     array = np.asarray(values, dtype=np.float64)
     return _interval(array, bootstrap_means(array, rng, draws), level)

@@ -160,7 +160,14 @@ def metric_of(key: str, file: str = "") -> Metric | None:
 
 
 def find(name: str) -> list[Metric]:
-    """The rows meant by a logged key, a pattern, or the last part of one; ConfigError names the nearest where there is none."""
+    """The rows meant by a logged key, a pattern, or the last part of one; ConfigError names the nearest where there is none.
+
+    Examples:
+        >>> [row.pattern for row in find("solve_rate")]
+        ['propose/{type}/solve_rate']
+        >>> find("solve/deduction/tokens")[0].unit
+        'tokens'
+    """
     exact = metric_of(name) or next((m for m in METRICS if m.pattern == name), None)
     if exact is not None:
         return [exact]

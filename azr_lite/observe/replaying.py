@@ -83,6 +83,11 @@ def replay(path: str | Path, step: int, executor: Runs | None = None) -> Replay:
     """Rebuild step number `step` of a run. `executor`: one that is open already; otherwise one is started with the run's limits.
 
     Raises RunDirectoryError (no such step, a log missing or damaged), UnsafeError, InfrastructureError.
+
+    Examples:
+        >>> found = replay("data_samples/runs/whole/nano-small", step=3)
+        >>> found.exact, found.compared["reward"]
+        (True, 71)
     """
     run = open_run(path)
     config = run.config()

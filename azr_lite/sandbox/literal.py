@@ -38,13 +38,26 @@ class LiteralError(ValueError):
 
 
 def read_value(text: str, max_text: int = MAX_TEXT) -> Any:
-    """The value of one literal; ``1, 2`` is a tuple as in Python. Raises `LiteralError`."""
+    """The value of one literal; ``1, 2`` is a tuple as in Python. Raises `LiteralError`.
+
+    Examples:
+        >>> read_value("[1, -2.5, 'a']"), read_value("1, 2")
+        ([1, -2.5, 'a'], (1, 2))
+        >>> read_value("__import__('os')")
+        Traceback (most recent call last):
+        azr_lite.sandbox.literal.LiteralError: expected a literal, found "__import__('os')" at character 0
+    """
     items, comma = _Reader(text, max_text).items_to_end()
     return items[0] if len(items) == 1 and not comma else tuple(items)
 
 
 def read_arguments(text: str, max_text: int = MAX_TEXT) -> tuple[Any, ...]:
-    """The positional arguments written between a call's brackets: ``1, 2`` is two, ``(1, 2)`` is one. Raises `LiteralError`."""
+    """The positional arguments written between a call's brackets: ``1, 2`` is two, ``(1, 2)`` is one. Raises `LiteralError`.
+
+    Examples:
+        >>> read_arguments("1, 2"), read_arguments("(1, 2)")
+        ((1, 2), ((1, 2),))
+    """
     return tuple(_Reader(text, max_text).items_to_end()[0])
 
 

@@ -127,7 +127,12 @@ _INF: Final = float("inf")
 
 
 def encode(value: Any, size: int = SIZE, depth: int = DEPTH, nodes: int = NODES, ordered: bool = False) -> str:
-    """ASCII tagged JSON of a plain value. Raises `WireError` for anything else, or over a cap; never cuts."""
+    """ASCII tagged JSON of a plain value. Raises `WireError` for anything else, or over a cap; never cuts.
+
+    Examples:
+        >>> encode([1, (2.5, "a"), {3: None}])
+        '[1,{"t":[2.5,"a"]},{"d":[[3,null]]}]'
+    """
     text = _Writer(size, depth, nodes, ordered).write(value)
     if len(text) > size:
         raise WireError(TOO_LONG, f"{len(text)} characters, limit {size}")
@@ -238,7 +243,12 @@ def _hashed(key: str, body: list[Any], level: int) -> Any:
 
 
 def decode(text: str, size: int = SIZE, depth: int = DEPTH, nodes: int = NODES) -> Any:
-    """The value of `text`, which must be exactly what `encode` writes for it. Raises `WireError` and nothing else."""
+    """The value of `text`, which must be exactly what `encode` writes for it. Raises `WireError` and nothing else.
+
+    Examples:
+        >>> decode('{"t":[2.5,"a"]}')
+        (2.5, 'a')
+    """
     if len(text) > size:
         raise WireError(TOO_LONG, f"{len(text)} characters, limit {size}")
     value = build(parse(text))
@@ -253,7 +263,12 @@ def canonical(value: Any) -> str:
 
 
 def compare(a: Any, b: Any, mode: str = "python") -> bool:
-    """Equality of plain values. `python`: `==` (True == 1 == 1.0). `typed`: types and the sign of zero count. NaN: never."""
+    """Equality of plain values. `python`: `==` (True == 1 == 1.0). `typed`: types and the sign of zero count. NaN: never.
+
+    Examples:
+        >>> compare([1, True], [1.0, 1]), compare([1, True], [1.0, 1], mode="typed")
+        (True, False)
+    """
     if mode not in ("python", "typed"):
         raise ValueError(f"unknown equality mode {mode!r}: use 'python' or 'typed'")
     try:
@@ -264,7 +279,12 @@ def compare(a: Any, b: Any, mode: str = "python") -> bool:
 
 
 def render(value: Any) -> str:
-    """Source text in `repr` style, the same on every run: sets are written in canonical order. Raises `WireError`."""
+    """Source text in `repr` style, the same on every run: sets are written in canonical order. Raises `WireError`.
+
+    Examples:
+        >>> render({"b", "a"}), render({1: {"x"}})
+        ("{'a', 'b'}", "{1: {'x'}}")
+    """
     canonical(value)
     return _render(value)
 

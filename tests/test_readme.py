@@ -1,0 +1,281 @@
+"""The README is run: each command and Python block, as written or with the reason why not, each link, file and test that it names.
+
+A command that is new in the README fails here until it is put into one of the three tables below.
+"""
+
+import contextlib
+import dataclasses
+import io
+import json
+import re
+import shlex
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+import azr_lite
+from azr_lite.bench.learning import ALL_ARMS
+from azr_lite.cli import VERBS, main
+from azr_lite.config import Config
+from azr_lite.presets import preset
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SAMPLES = ROOT / "data_samples" / "runs"
+
+SMALL = {
+    "batch_size": 8, "solver_batch_size": 16, "n_mc": 3, "seed_batch_factor": 1, "updates_per_step": 1, "micro_batch_size": 12,
+    "eval_problems": 5, "eval_every": 0, "gradient_share_every": 0, "self_test": False, "workers": 1, "device": "cpu",
+}  # fmt: skip
+FLAGS = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items() if name != "self_test"] + ["--no-self-test"]
+RUN = "azr-lite run --preset nano --steps 50 --seed 1"
+
+# Run as written, or with the words on the right put in place of those on the left; and what must then be read on the screen.
+EXECUTED: dict[str, tuple[dict[str, str], str]] = {
+    RUN: ({"--steps 50": " ".join(["--steps 1", *FLAGS])}, "held-out accuracy"),
+    "azr-lite resume runs/nano-seed1 --steps 100": ({"--steps 100": "--steps 2"}, "step"),
+    "azr-lite run --preset nano --dry-run": ({}, '"preset": "nano"'),
+    "azr-lite run --preset smoke --model path/to/model.gguf --output-dir runs/smoke": ({"run ": "run --dry-run "}, '"path/to/model.gguf"'),
+    "azr-lite run --preset nano --save-minutes 2 --max-hours 8": ({"run ": "run --dry-run "}, '"max_hours": 8.0'),
+    "azr-lite doctor": ({}, "sandbox"),
+    "azr-lite doctor runs/nano-seed1": ({}, "runs/nano-seed1: 2 steps"),
+    "azr-lite analyse runs/nano-seed1": ({}, "distance to references"),
+    "azr-lite show runs/nano-seed1 --step 40 --worst 5": ({"--step 40": "--step 1"}, "reward"),
+    "azr-lite show propose/deduction/solve_rate": ({}, "formula"),
+    "azr-lite replay runs/nano-seed1 --step 40": ({"--step 40": "--step 1"}, "exact"),
+    "azr-lite replay runs/nano-seed1 --rescore estimator=global wrong=-1": ({}, "solver's pay"),
+    "azr-lite report runs/nano-seed1": ({}, "report"),
+    "azr-lite export runs/nano-seed1": ({}, "is there"),
+    "azr-lite push runs/nano-seed1 USER/NAME --dry-run": ({}, "nothing was sent"),
+    "azr-lite plan lora-1.5b-16gb --gpu 12GB --why": ({}, "lora_rank = 16"),
+}
+
+# Parsed until the function that would do the work, which must get these arguments; the reason why it is not run here.
+MINUTES, GPU, NETWORK, SCREEN = "takes minutes", "needs a GPU", "needs a network", "needs a terminal"
+TRAINED = "needs a run with adapters; test_publish.py exports one"
+PARSED: dict[str, tuple[str, str, dict[int | str, object]]] = {
+    "azr-lite resume runs/nano-seed0": (MINUTES, "azr_lite.loop.resume", {0: Path("runs/nano-seed0")}),
+    "azr-lite resume runs/nano-seed0 --steps 400 --max-hours 3": (MINUTES, "azr_lite.loop.resume", {"steps": 400, "max_hours": 3.0}),
+    "azr-lite watch runs/nano-seed1": (SCREEN, "azr_lite.observe.watch.watch", {0: Path("runs/nano-seed1")}),
+    "azr-lite bench log": (MINUTES, "azr_lite.bench.log.bench_log", {0: 1_000_000}),
+    "azr-lite bench sandbox": (MINUTES, "azr_lite.sandbox.bench.bench", {0: 7}),
+    "azr-lite bench nano --seeds 5": (MINUTES, "azr_lite.bench.learning.bench_nano", {0: [100, 101, 102, 103, 104]}),
+    "azr-lite bench step": (MINUTES, "azr_lite.bench.step.bench_step", {0: 12}),
+    "azr-lite bench step --preset lora-1.5b-16gb": (GPU, "azr_lite.bench.plain.bench_plain", {0: preset("lora-1.5b-16gb", steps=3)}),
+    "azr-lite eval runs/mine --compare runs/mine@0": (
+        MINUTES, "azr_lite.evaluation.api.evaluate", {"model": "runs/mine", "compare": "runs/mine@0"},
+    ),
+    "azr-lite eval Qwen/Qwen2.5-Coder-3B --suite all --items 40": (NETWORK, "azr_lite.evaluation.api.evaluate", {"suite": "all", "items": 40}),
+    "azr-lite eval my/model --suite code --server http://127.0.0.1:8000/v1": (
+        NETWORK, "azr_lite.evaluation.api.evaluate", {"suite": "code", "server": "http://127.0.0.1:8000/v1"},
+    ),
+    "azr-lite export runs/lora --merge": (TRAINED, "azr_lite.publish.export", {"merge": True, "step": "last"}),
+    "azr-lite export runs/lora --step best": (TRAINED, "azr_lite.publish.export", {"merge": False, "step": "best"}),
+    "azr-lite export runs/split --merge --role proposer": (TRAINED, "azr_lite.publish.export", {"merge": True, "role": "proposer"}),
+    "azr-lite push runs/lora USER/NAME --merge": (NETWORK, "azr_lite.publish.export", {"merge": True, "where": "USER/NAME"}),
+}  # fmt: skip
+
+# Commands of other programs: asked for their plan or their help only; what the answer must hold.
+ASKED: dict[str, tuple[list[str], str]] = {
+    "make run": (["make", "-n", "run"], "azr-lite run --preset nano"),
+    "make test": (["make", "-n", "test"], "-m pytest"),
+    "python -m azr_lite.learn.bugs": ([sys.executable, "-m", "azr_lite.learn.bugs", "--help"], "--steps"),
+}
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def commands():
+    lines = [re.sub(r"\s+#.*", "", line).strip() for block in blocks("bash") for line in block.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+class ReachedError(Exception):
+    """The command line was understood, and the work would begin."""
+
+
+def words_of(command, changes):
+    for old, new in changes.items():
+        assert command.count(old) == 1, f"{old!r} is no longer in {command!r}"
+        command = command.replace(old, new)
+    return shlex.split(command)[1:]
+
+
+def call(words):
+    """Exit status, and all that was printed."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        status = main(words)
+    return status, printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder where the README's first run was made, cheaply, and gone on with."""
+    pytest.importorskip("trl")
+    folder = tmp_path_factory.mktemp("reader")
+    with contextlib.chdir(folder):
+        for command in (RUN, "azr-lite resume runs/nano-seed1 --steps 100"):
+            changes, expected = EXECUTED[command]
+            status, printed = call(words_of(command, changes))
+            assert status == 0, printed
+            assert expected in printed
+    return folder
+
+
+def test_every_command_is_run_or_has_a_reason():
+    assert len(commands()) > 25
+    assert sorted(set(commands())) == sorted({*EXECUTED, *PARSED, *ASKED})
+    assert not (EXECUTED.keys() & PARSED.keys())
+
+
+@pytest.mark.parametrize("command", list(EXECUTED)[2:])
+def test_commands_do_what_they_say(command, place, monkeypatch):
+    monkeypatch.chdir(place)
+    changes, expected = EXECUTED[command]
+    status, printed = call(words_of(command, changes))
+    assert status == 0, printed
+    assert expected in printed
+
+
+@pytest.mark.parametrize("command", PARSED)
+def test_long_commands_are_understood(command, tmp_path, monkeypatch):
+    _, target, expected = PARSED[command]
+
+    def reached(*args, **named):
+        given = dict(enumerate(args)) | named
+        assert {name: given[name] for name in expected} == expected
+        raise ReachedError
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(target, reached)
+    (tmp_path / "runs" / "lora").mkdir(parents=True)
+    (tmp_path / "runs" / "lora" / "run.json").write_text("{}")  # what makes a folder a run for `push`
+    with pytest.raises(ReachedError):
+        main(shlex.split(command)[1:])
+
+
+@pytest.mark.parametrize("command", ASKED)
+def test_other_programs_know_their_commands(command):
+    words, expected = ASKED[command]
+    found = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert expected in found.stdout
+
+
+def test_commands_within_sentences_exist():
+    """Verbs, make's targets and modules; flags only where a table above has them too."""
+    spans = [
+        " ".join(span.split()) for span in re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL))
+    ]
+    verbs = {span.split()[1] for span in spans if span.startswith("azr-lite ")} - {"--version"}
+    assert len(verbs) > 6
+    assert verbs <= VERBS.keys()
+    rules = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {span.split()[1] for span in spans if span.startswith("make ")} <= rules
+    for span in spans:
+        if span.startswith("python -m azr_lite"):
+            assert (ROOT / (span.split()[2].replace(".", "/") + ".py")).exists(), span
+        if span.startswith("pytest "):
+            assert all((ROOT / name).exists() for name in span.split()[1:]), span
+    arms = re.findall(r"--arms (?:all|([\w-]+) \"([^\"]+)\")", README)
+    assert {arm for pair in arms for arm in pair if arm} <= ALL_ARMS.keys()
+
+
+def test_every_python_block_runs(tmp_path, monkeypatch):
+    """The first trains, smaller; those of Colab and Kaggle stop at the settings, which test_long_runs.py runs. `!` lines are the notebook's."""
+    pytest.importorskip("trl")
+    train, asked = azr_lite.run, []
+
+    def run(name, go_on=False, **settings):
+        asked.append(settings["output_dir"])
+        config = preset(name, **settings)
+        if not go_on:
+            return train(name, **{**settings, **SMALL, "steps": 1})
+        assert config.sync_to
+        assert config.max_hours < 12, "Colab and Kaggle end a session after twelve hours"
+        return None
+
+    mounted = []
+    colab = types.SimpleNamespace(drive=types.SimpleNamespace(mount=mounted.append))
+    secrets = types.SimpleNamespace(UserSecretsClient=lambda: types.SimpleNamespace(get_secret=lambda name: f"secret of {name}"))
+    for name, module in {"google.colab": colab, "kaggle_secrets": secrets}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr("azr_lite.loop.run", run)
+    monkeypatch.setenv("HF_TOKEN", "")
+    monkeypatch.chdir(tmp_path)
+    assert len(blocks("python")) == 3
+    for block in blocks("python"):
+        exec(compile(re.sub(r"^!.*$", "", block, flags=re.MULTILINE), "README.md", "exec"), {})
+    assert asked == ["runs/demo", "/content/runs/nano-0", "/kaggle/working/nano-0"]
+    assert mounted == ["/content/drive"]
+    assert (tmp_path / "runs" / "demo" / "summary.json").exists()
+
+
+def test_every_link_within_the_repository_leads_somewhere():
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", README)
+    headings = {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in re.findall(r"^#+ (.+)$", README, re.MULTILINE)}
+    assert len(links) > 10
+    assert [link for link in links if not (link.removeprefix("#") in headings if link.startswith("#") else (ROOT / link).exists())] == []
+
+
+# Names in backticks that look like files and are none of this repository.
+PLACEHOLDERS = {
+    "/content/drive/MyDrive/azr/nano-0": "a folder of Colab's",
+    "RUN/tensorboard": "made by a tracker",
+    "NAME.jsonl": "one for each suite",
+    "eval/NAME.json": "one for each suite",
+    "notebooks/NN_name.py": "any notebook",
+    "checkpoint-N/": "in a run directory; not kept among the samples",
+    "selfplay.json": "in a checkpoint",
+    "proposer/": "in a checkpoint",
+    "build/site": "made by make docs",
+}
+
+
+def test_every_file_in_backticks_exists():
+    spans = {
+        span for span in re.findall(r"`([^`\s]+)`", README) if re.search(r"[\w}]/|\.(py|md|jsonl?|ipynb|toml|ya?ml|txt|png|html)\b", span)
+    }
+    spans = {span for span in spans if not span.startswith(("http", "azr_lite.", "lora-", "hub:")) and "${" not in span}
+    run = SAMPLES / "whole" / "nano-small"
+    roots = (ROOT, ROOT / "azr_lite", ROOT / "tests", run, ROOT / "data_samples" / "benchmarks", ROOT / "azr_lite" / "evaluation" / "shipped",
+             ROOT / "azr_lite" / "launch")  # fmt: skip
+    assert len(spans) > 60
+    missing = {span for span in spans if not any(list(root.glob(span.strip("/").replace("{,l}", "*"))) for root in roots)} - {"/"}
+    assert missing - PLACEHOLDERS.keys() == set()
+    assert PLACEHOLDERS.keys() - spans == set(), "no longer in the README"
+
+
+def test_every_test_and_switch_named_exists():
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    named = set(re.findall(r"`(test_\w+)`", README))
+    assert len(named) > 10
+    assert [name for name in named if f"def {name}(" not in tests] == []
+    assert [name for name in re.findall(r"`(test_\w+\.py)`", README) if not list((ROOT / "tests").rglob(name))] == []
+    settings = {field.name for field in dataclasses.fields(Config)}
+    deviations = README.split("## Paper, upstream's code, and here")[1].split("\n## ")[0]
+    assert set(re.findall(r"\(`(\w+)`[;)]", deviations)) <= settings | named
+
+
+def test_headline_numbers_are_those_of_the_kept_measurements():
+    arms = json.loads((ROOT / "data_samples" / "benchmarks" / "nano.json").read_text())["arms"]
+    for name in ("all", "deduction", "abduction", "induction"):
+        found = arms["self-play"]["scores"][name]
+        gain = found["gain"]
+        numbers = [f"{100 * found[when]['mean']:.1f} %" for when in ("before", "after")]
+        numbers.append(f"{100 * gain['mean']:+.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]")
+        others = (arms[arm]["scores"][name]["gain"]["mean"] for arm in ("shuffled rewards", "no update", "solver only"))
+        numbers += [f"{100 * value:+.1f}".replace("-", "−") if abs(value) > 1e-9 else "0.0" for value in others]
+        row = next(line for line in README.splitlines() if line.startswith(f"| {name.replace('all', 'all types')} | "))
+        assert row.replace("**", "").strip("| ").split(" | ")[1:] == numbers
+    kept = json.loads((ROOT / "data_samples" / "benchmarks" / "nano-passk.json").read_text())
+    columns = list(zip(*kept["problems"].values(), strict=True))[1:]
+    tries = [round(100 * sum(right > 0 for right in column) / len(column)) for column in columns]
+    once = [round(100 * sum(column) / len(column) / kept["replies"]) for column in columns]
+    sentence = f"the warm start solves {tries[0]} % of {len(columns[0])} problems and the trained model {tries[1]} (one try: {once[0]} and {once[1]}"
+    assert sentence in " ".join(README.split())
