@@ -284,7 +284,9 @@ def _check_games(config: Config) -> None:
         raise ConfigError(f"task_types names a game twice: {', '.join(config.task_types)}; name each once")
     for name in config.task_types:
         if name not in games():
-            raise ConfigError(f"unknown task type {name!r}; known: {', '.join(games())}; import the file that registers it first (command line: AZR_LITE_GAMES=its_module)")
+            raise ConfigError(
+                f"unknown task type {name!r}; known: {', '.join(games())}; import the file that registers it first (command line: AZR_LITE_GAMES=its_module)"
+            )
     if all(get_game(name).propose_from == "programs" for name in config.task_types):
         raise ConfigError(
             f"task_types is {', '.join(config.task_types)}: its proposals start from programs of other games, and there are none; "

@@ -10,12 +10,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
+from azr_lite.records import Attempt, Offer
 from azr_lite.triplet import Role, Rollout
-
-if TYPE_CHECKING:
-    from azr_lite.selfplay import Attempt, Offer
 
 STAGES = ("generate", "sandbox", "update", "rest")
 """The keys of timing.jsonl that are seconds and sum to the step's wall time; the others there are not seconds of a stage."""

@@ -26,9 +26,10 @@ from azr_lite.config import Config
 from azr_lite.errors import RunDirectoryError
 from azr_lite.observe.log import Line, StepLog, open_run
 from azr_lite.prompts import get_style
+from azr_lite.records import Attempt, Offer
 from azr_lite.rewards import answer_reward, proposal_reward, solve_rate
 from azr_lite.sandbox import Executor, Limits
-from azr_lite.selfplay import Attempt, Offer, SelfPlay, round_robin
+from azr_lite.selfplay import SelfPlay, round_robin
 from azr_lite.tasks.base import get_game
 from azr_lite.triplet import Completion, Reason, Rejection, Role, Rollout, Task, task_from_json
 from azr_lite.verifier import Runs
