@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from azr_lite.parsing import normal_form
-from azr_lite.triplet import Task, TaskType, task_from_json
+from azr_lite.triplet import SHARED, Task, TaskType, task_from_json
 
 
 def task_key(task: Task) -> str:
@@ -72,12 +72,14 @@ class Buffers:
         return self.of[task.type].add(task)
 
     def programs(self) -> list[Task]:
-        """Single-pair tasks of all buffers, each program once: what induction proposals start from."""
+        """Tasks of deduction and abduction, each program once: what induction proposals start from.
+
+        Not those of a game of one's own: what it calls output may be no return value (a program that is meant to raise has none).
+        """
         unique: dict[str, Task] = {}
-        for buffer in self.of.values():
-            for task in buffer:
-                if len(task.inputs) == 1:
-                    unique.setdefault(task.program, task)
+        for name in SHARED:
+            for task in self.of.get(name, ()):
+                unique.setdefault(task.program, task)
         return list(unique.values())
 
     def sizes(self) -> dict[TaskType, int]:

@@ -383,6 +383,19 @@ def test_a_notebook_runs_through_and_keeps_picture_and_table(recorded, tmp_path)
     assert len(nbformat.writes(notebook)) < 400_000
 
 
+def test_long_numbers_push_no_label_out_of_the_picture_or_into_the_next_panel(run):
+    with (run / "metrics.jsonl").open() as log:
+        lines = [json.loads(line) for line in log]
+    for line in lines:
+        line |= {key: 160_000.0 for key in line if key.endswith("/tokens")}
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    made = observe.dashboard(run)
+    made.canvas.draw()
+    for place, axis in enumerate(made.axes):
+        left = axis.yaxis.label.get_window_extent().x0
+        assert left > (made.axes[place - 1].bbox.x1 if place % 3 else 0), axis.get_title(loc="left")
+
+
 def test_titles_stay_over_their_panels():
     """A run of two types names both ends of both where that fits; it once ran into the next panel's title."""
     whole = ROOT / "data_samples" / "runs" / "whole" / "nano-small"
