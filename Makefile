@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+JOBS   ?= 2
 # Offline and on shared machines alike: no telemetry, threads as many as the work can use.
 export HF_HUB_DISABLE_TELEMETRY = 1
 
@@ -28,7 +29,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 # Execute the course (or ARGS="03 04"), measure, write outputs and headers. Twenty minutes on 2 cores.
 notebooks: setup

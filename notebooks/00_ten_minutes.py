@@ -22,7 +22,7 @@
 #
 # **Before this:** Python; nothing else.
 #
-# **Budget:** 10 minutes to read (1,922 words); 4 exercises, 4 points; 17 seconds and 115 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 10 minutes to read (2,056 words); 4 exercises (4 points, about 13 minutes); 20 seconds and 119 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-21.
 #
@@ -62,7 +62,8 @@ profile = profile(PROFILE)
 # %% [markdown]
 # ## The idea
 #
-# Most models learn to reason from problems that people wrote. Absolute Zero uses none. One language model plays two roles:
+# Most models learn to reason from problems that people wrote. Absolute Zero uses none. One language model, called the
+# [policy](glossary.md#policy), plays two roles:
 #
 # * as [proposer](glossary.md#proposer) it **proposes**: it writes a small Python program and an input for it;
 # * as [solver](glossary.md#solver) it **solves**: it predicts, for instance, what the program returns.
@@ -91,12 +92,14 @@ figures.show(diagram.loop_diagram(), alt="The eleven numbered stages of a self-p
 #
 # **If you see something else:** a line that starts with `[figure:` instead of a picture means that this runs outside a notebook.
 #
-# Four words before you go on:
+# Five words before you go on:
 #
 # * A **valid** task runs without an error, and twice with the same result (stage 3).
 # * **r̄** ("r bar") is the [solve rate](glossary.md#solve-rate): the share of n answers to one task that are right (stage 4).
 # * [Learnability](glossary.md#learnability) is what a valid task earns its proposer: 1 − r̄, but 0 where r̄ is exactly 0 or 1 (stage 5).
-# * An [advantage](glossary.md#advantage) says how much better a reward is than the usual reward of its group (stage 10).
+# * An [advantage](glossary.md#advantage) says how much better a reward is than the usual reward of its group (stage 10). The paper's way to
+#   compute it is called [TRR++](glossary.md#trr).
+# * **K** is how many old tasks a prompt shows (stage 1).
 
 # %% [markdown]
 # ### Exercise 1: put the stages in order (1 point, 3 minutes)
@@ -104,8 +107,9 @@ figures.show(diagram.loop_diagram(), alt="The eleven numbered stages of a self-p
 # Here are the eleven methods of `SelfPlay`, in alphabetical order. Write them as a list of texts in an order that works. Several
 # orders do; what counts is that each stage finds what it needs. Try it without looking at the picture.
 #
-# `advantages`, `hand_over` (to the update), `insert` (into the buffers), `judge` (the answers), `learnability`, `monte_carlo` (n answers to
-# each new task), `propose`, `reward`, `sample_references`, `solve` (choose the answers that train the solver), `validate` (run each proposal)
+# `advantages`, `hand_over` (to the update), `insert` (into the buffers), `judge` (the answers that train the solver), `learnability`, `monte_carlo`
+# (n answers to each new task, judged on the spot), `propose`, `reward` (of both roles), `sample_references`, `solve` (choose, among the answers
+# that are there, those that train the solver), `validate` (run each proposal)
 
 # %% tags=["exercise"]
 stage_order = ...  # a list such as ["sample_references", "propose", ...] with all eleven names
@@ -118,7 +122,7 @@ print(" → ".join(stage_order))
 
 # %% [markdown]
 # <details><summary>Hint 1</summary>Start from the end. The update needs advantages; what do advantages need?</details>
-# <details><summary>Hint 2</summary>Two stages use the sandbox. One asks "is this a task?", the other "is this answer right?".</details>
+# <details><summary>Hint 2</summary>`validate` asks the sandbox "is this a task?"; `judge` asks it "is this answer right?". Of which answers?</details>
 # <details><summary>The package's own answer</summary>Run <code>check.reveal("stage_order")</code>.</details>
 
 # %% [markdown]
@@ -266,7 +270,8 @@ print("before", before, "\nafter ", game.buffers.sizes())
 # %% [markdown]
 # ### Stages 7 to 9: solve, judge, rewards
 #
-# Which answers train the solver? The paper asks for new ones; here the answers of stage 4 are used again, since they are paid for already.
+# Which answers train the solver? The paper asks for new ones; here the answers of stage 4 are used again, since they have been
+# computed already. Stage 8 judges what has no verdict yet; these answers have theirs from stage 4.
 # The pay: 1 for a right answer, −0.5 for a wrong one, −1 for a reply without the agreed form, whichever role wrote it.
 
 # %%
@@ -314,7 +319,7 @@ print(sorted({str(baseline_group(rollout)) for rollout in rollouts}))
 # %% [markdown]
 # ### Stage 10: TRR++
 #
-# An advantage is (reward − mean of the group) / spread of the group. Positive: do more of this. Negative: do less.
+# An advantage is (reward − mean of the group) / standard deviation of the group. Positive: do more of this. Negative: do less.
 
 # %%
 rollouts = game.advantages(rollouts)  # 10
@@ -335,7 +340,8 @@ with figures.style():
 figures.show(made, alt="Rewards of six role and type groups have different means, shown as black bars; the advantages of every group have mean zero")
 
 # %% [markdown]
-# **What you should see:** on the left six black bars (the means) at different places; on the right all six at 0.
+# **What you should see:** on the left six black bars (the means) at different places; on the right all six at 0. Equal rewards lie on
+# each other: the darker a point, the more there are.
 #
 # **If you see something else:** a group whose points all lie at 0 on the right had equal rewards: nobody in it did better than usual,
 # so there is nothing to learn from it.
@@ -378,6 +384,12 @@ best = max((rollout for rollout in batch if rollout.role == Role.SOLVE), key=lam
 print(f"the largest advantage of an answer, {best.advantage:+.2f}, has this one ({best.type}):\n<think>{best.text}")
 
 # %% [markdown]
+# **What you should see:** 24 proposals and 72 answers make 96 sequences. What stands between the think tags is the stand-in's working: the
+# program's lines, gone through backwards or forwards.
+#
+# **If you see something else:** with another `SEED` it is another answer; its advantage is positive, since it was right where others were not.
+
+# %% [markdown]
 # ## The whole step on one page
 #
 # The same objects again, one panel a stage, all about the one task you followed.
@@ -395,7 +407,7 @@ panels = [
     f"{chosen.task.program}\n\ninput {chosen.task.input}",
     f"two runs agree\n\ninput   {chosen.task.input}\noutput  {chosen.task.output}\n\n✓ valid",
     "\n".join(answered),
-    f"r̄ = {chosen.rate}\n\n1 − r̄ = {1 - chosen.rate}",
+    f"r̄ = {chosen.rate}\n\nearns {rewards.learnability(chosen.rate)}",
     "\n".join(f"{name:<10}{before[name]:>3} → {count:>3}" for name, count in game.buffers.sizes().items()),
     f"{len(trained)} of these {len(own)} answers\nbecome training data",
     "\n".join("right" if r.verdict.ok else "wrong" for r in trained),

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 00.
 #
-# **Budget:** 9 minutes to read (1,728 words); 6 exercises, 12 points; 9 seconds and 106 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 9 minutes to read (1,735 words); 6 exercises (12 points, about 44 minutes); 9 seconds and 108 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-21.
 #
@@ -187,7 +187,7 @@ print(prompt)
 
 # %% tags=["exercise"]
 def judge_deduction(task, answer, outcomes, rules):
-    """True when answer.value equals the value of task.output, as Python compares values with ==.
+    """True when answer.value equals the value of task.output, as Python compares values with ==; False otherwise.
 
     (`outcomes` and `rules` are not needed in this game: nothing has to be run.)
     """
@@ -251,7 +251,7 @@ figures.show(made, alt="Dots show x times x modulo 10 for x from -10 to 10; the 
 
 # %% tags=["exercise"]
 def judge_abduction(task, answer, outcomes, rules):
-    """True when the program, run on the solver's input, returned the value of task.output.
+    """True when the program, run on the solver's input, returned the value of task.output; False otherwise.
 
     outcomes[0].kind and outcomes[0].value tell what the program did. answer.inputs[0] is the tuple of arguments that was tried.
     read_value(task.output) is the value to be reached.
@@ -323,7 +323,7 @@ figures.show(made, alt="Four programs by ten pairs: a table of the shown pairs p
 
 # %% tags=["exercise"]
 def judge_induction(task, answer, outcomes, rules):
-    """True when the answer reproduces every hidden pair.
+    """True when the answer reproduces every hidden pair; False otherwise.
 
     The hidden pairs are those from place task.shown on; task.outputs holds the texts of all outputs, shown ones first.
     Each outcome has .kind ("ok" or what went wrong) and .value.
@@ -374,7 +374,7 @@ def read_arguments(text):
     """The arguments written in `text`, as a tuple. Raises an error for anything that is not a list of literals.
 
     "5" gives (5,);  "'ab', 3" gives ('ab', 3);  "(1, 2)" is ONE argument and gives ((1, 2),).
-    "max(1, 2)", "0) or (True" and "" raise.
+    "max(1, 2)", "0) or (True", "1, k=2" and "" raise.
     """
     return ...
 
@@ -391,7 +391,8 @@ for text in ("'hal', 1", "[3, 1], {'deep': (1, None)}", "0) or (True", "__import
 # %% [markdown]
 # <details><summary>Hint 1</summary>How does Python itself tell one argument from two? How does it write a tuple with a single element?</details>
 # <details><summary>Hint 2</summary>You may add characters around the text before you read it. Check what happens with "5" and with "(1, 2)".</details>
-# <details><summary>The package's own answer</summary>Run <code>check.reveal("read_arguments")</code>. It uses a reader of its own, which also
+# <details><summary>The package's own answer</summary>Run <code>check.reveal("read_arguments")</code>. It uses a reader of its own, which refuses
+# <code>1), (2</code> (does yours?), also
 # takes sets and infinities, and never needs more than milliseconds.</details>
 
 # %% [markdown]
@@ -427,14 +428,17 @@ class Buffer:
         self.tasks = {}  # task_key(task): task, oldest first
 
     def add(self, task):
-        """Put the task in and return True; return False for one that is there already (by its task_key).
+        """Put the task in and return True; return False, and change nothing, for one that is there already (by its task_key).
 
         When there are more than self.capacity tasks afterwards, the oldest leaves.
         """
         return ...
 
     def sample(self, rng, count):
-        """A list of `count` different tasks, drawn uniformly with rng (a random.Random); of all tasks where there are fewer."""
+        """A list of `count` different tasks, drawn uniformly with rng (a random.Random); all of them where there are fewer.
+
+        They stay in the buffer.
+        """
         return ...
 
 check.Buffer(Buffer)
@@ -470,7 +474,7 @@ with figures.style():
         figures.line(axis, name, list(range(steps)), values, place)
     axis.set_xlabel("self-play step")
     axis.set_ylabel("mean age of drawn tasks, steps")
-    axis.set_title("A buffer that keeps its oldest tasks stops moving once it is full")
+    axis.set_title("A buffer that refuses new tasks only grows old once it is full")
     axis.legend()
 figures.show(made, alt="The mean age of drawn tasks levels off near five steps where the oldest leave, and grows by one a step without end where new tasks are refused")
 executor.close()

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 01.
 #
-# **Budget:** 12 minutes to read (2,306 words); 5 exercises, 10 points; 24 seconds and 112 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 12 minutes to read (2,356 words); 5 exercises (10 points, about 38 minutes); 36 seconds and 113 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-21.
 #
@@ -83,7 +83,7 @@ if executor.level is not Level.FULL:
 
 # %% [markdown]
 # **What you should see**: level FULL on an ordinary Linux machine, with nine lines that say "on" (run as a plain user, `own_uid` is off: your own
-# stays). KERNEL is usual in Docker, on Colab and on Kaggle. WEAK means that programs run as you, with little more than a stopwatch.
+# stays). KERNEL (the system-call filter, but no second wall) is usual in Docker, on Colab and on Kaggle. WEAK means that programs run as you, with little more than a stopwatch.
 #
 # **If you see something else**: macOS and Windows have no [seccomp](glossary.md#seccomp), and so are WEAK; there `Executor()` refuses to run
 # model programs until you write `allow_weak=True`, as this cell did. Everything in this notebook was written by us, so that is safe here.
@@ -131,13 +131,15 @@ print(f"\n{time.perf_counter() - started:.1f} s for all; and the next program is
 # ## Exercise 1: judge without telling (2 points, 6 minutes)
 # [Abduction](glossary.md#abduction): the solver offers an input, and is right when the program turns it into the gold output. Write the
 # judge. `run(program, inputs)` runs a program on a list of argument tuples, and gives one `Outcome` an input
-# (`.ok`, `.kind`, `.value`). Compare values with `compare(a, b)` (in these cells it is called `package_compare`).
+# (`.ok`, `.kind`, `.value`). Compare values with `package_compare(a, b)`, the package's own `compare`,
+# which you will write in Exercise 4.
 
 # %% tags=["exercise"]
 def judge_candidate(run, program, candidate, gold):
-    """True when `program` turns `candidate` (a tuple of arguments, such as (3, 'a')) into the value `gold`, else False.
+    """True when `program` turns `candidate` into the value `gold`, else False.
 
-    Example: with "def f(a, b): return a + b", candidate (3, 4) and gold 7 it is True, for candidate (3, 5) False.
+    candidate: a tuple of arguments, such as (3, 'a').
+    Example: with "def f(a, b): return a + b", gold 7 and candidate (3, 4) it is True, with (3, 5) False.
     """
     return ...
 
@@ -163,7 +165,7 @@ print(judge_candidate(executor.run, program, (3, 4), 7), judge_candidate(executo
 # | layer | what it does |
 # |---|---|
 # | limits | processor time, memory, no new processes, files of size 0 |
-# | own uid, no capabilities | not root any more; nobody else's signals |
+# | own uid, no capabilities | another user number (uid), not root any more; signals only to processes of that number, its parent (the zygote) among them |
 # | [Landlock](glossary.md#landlock) | the kernel denies every path, and TCP |
 # | [namespaces](glossary.md#namespace) and empty root | its own world: no files, no network, no other processes |
 # | [seccomp](glossary.md#seccomp) | the kernel answers three dozen system calls and no others |
@@ -266,6 +268,7 @@ def read_value(text):
     """The value of one Python literal: read_value("[1, 'a']") == [1, 'a'].
 
     ValueError (or a subclass), and no other error, for everything that is not a literal, and for texts over 4096 characters.
+    Those are refused before anything reads them. read_value("None") is None.
     """
     return ...
 
@@ -297,7 +300,10 @@ except ValueError as error:
 
 # %% tags=["exercise"]
 def compare(a, b, mode):
-    """Whether two plain values are equal. compare(1, True, "python") is True, compare(1, True, "typed") is False."""
+    """True or False: whether two plain values are equal. `mode` is "python" or "typed".
+
+    compare(1, True, "python") is True, compare(1, True, "typed") is False.
+    """
     return ...
 
 check.compare(compare)
@@ -350,11 +356,12 @@ for name, program in SHIFTY.items():
 
 # %% [markdown]
 # ## Exercise 5: two worlds, one verdict (3 points, 12 minutes)
-# Write the judge of determinism. It gets one list of outcomes a world, in the order of the inputs. Give a `Validation`:
+# Write the judge of determinism. It gets one list of outcomes a world, in the order of the inputs. Give a
+# `Validation(ok, outputs, reason, detail, index)`:
 #
 # * The first input that failed in the **first** world decides: `Validation(False, (), outcome.kind, "", index)`. (`"infra"` is no failure here. It marks
 #   inputs that were not run, because an earlier one had failed.)
-# * Then the second world, input by input. Skip `"infra"`. Where it ended as `"timeout"` or `"memory"`, that kind is the reason. Where it ended in any other
+# * Only then the second world, input by input; the first that is not as it should be decides. Skip `"infra"`. Where it ended as `"timeout"` or `"memory"`, that kind is the reason. Where it ended in any other
 #   way that is not `"ok"`, or with a value whose `canonical` text differs, the reason is `"non_deterministic"`.
 # * Otherwise `Validation(True, tuple of the values)`.
 
@@ -374,7 +381,7 @@ check.verdict(verdict)
 # * Two loops, the second with `enumerate(zip(first, second))`.
 # * Is True, in one world, the same answer as 1 in the other?
 # * A program that is only slow is not irregular. Which reason helps a proposer that reads it?
-# * The package's own takes any number of worlds: `check.reveal("verdict")`.
+# * The package's own takes any number of worlds, and has finer reasons for `value` and `rejected`: `check.reveal("verdict")`.
 # </details>
 
 # %%
@@ -421,7 +428,7 @@ with figures.style():
     axis.minorticks_off()
     axis.set_xlabel("inputs that share a child")
     axis.set_ylabel("milliseconds a check")
-    axis.set_title(f"{fresh / batched[0]:.1f} times as fast as a fresh Python; 64 together: {fresh / batched[-1]:.0f} times")
+    axis.set_title(f"A child: {fresh / batched[0]:.1f} times as fast as a fresh Python; 64 in one: {fresh / batched[-1]:.0f}")
     axis.legend(loc="lower left")
 figures.show(made, alt=f"Milliseconds a check fall from {fresh:.1f} for a fresh Python to {batched[0]:.2f} for a child and {batched[-1]:.3f} for 64 inputs in one child.")
 

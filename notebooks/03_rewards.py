@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 01.
 #
-# **Budget:** 13 minutes to read (2,673 words); 5 exercises, 10 points; 10 seconds and 118 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 14 minutes to read (2,739 words); 5 exercises (10 points, about 27 minutes); 4 seconds and 119 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-21.
 #
@@ -62,7 +62,8 @@ profile = profile(PROFILE)
 # %% [markdown]
 # ## 1. A teacher must be paid, too
 #
-# In Absolute Zero one model sits in two seats. As **solver** it answers tasks. As **[proposer](glossary.md#proposer)** it invents them.
+# In Absolute Zero one model sits in two seats. As **[solver](glossary.md#solver)** it answers tasks. As
+# **[proposer](glossary.md#proposer)** it invents them.
 # The solver's pay is plain: right or wrong. But what makes a *task* good?
 #
 # A task that the solver always gets right teaches nothing. A task that it never gets right teaches nothing either: every reply earns the
@@ -78,7 +79,8 @@ profile = profile(PROFILE)
 # temperature 1), and the mean score is its **[solve rate](glossary.md#solve-rate)** r̄ (say "r bar"). Because the replies are random draws,
 # the paper calls them [Monte-Carlo](glossary.md#monte-carlo-replies) replies.
 #
-# A score is 1 for right and 0 for wrong. Induction may be scored by fraction: 3 of 5 hidden pairs give 0.6.
+# A score is 1 for right and 0 for wrong. [Induction](glossary.md#induction) (write a program that turns inputs into outputs) may be scored by
+# fraction: a program that is right on 3 of 5 hidden pairs gets 0.6.
 #
 # **Exercise 1** (3 minutes, 1 point). Write `solve_rate`. It must refuse fewer than two scores; section 4 shows why.
 
@@ -151,7 +153,8 @@ learnability = check.use(learnability, fallback=rewards.learnability)
 #   `zero_learnability="upstream"` switches.
 # * **4r̄(1 − r̄)**: pays most for tasks solved half of the time. It is a common choice elsewhere, since the solver's rewards then vary most.
 #
-# Each bar is what a task earns for a number of right replies out of 8. With a live notebook you can move the sliders.
+# Each bar is what a task earns for a number of right replies out of 8; the coloured bar is the one in the title. In a live
+# notebook you can choose both.
 
 # %%
 RULES = {
@@ -270,7 +273,7 @@ show(made, "Mean pay and its spread against the true chance p for n from 1 to 64
 
 # %% [markdown]
 # **What you should see.** Left: the line of n = 1 lies on the axis. Each larger n follows the grey line 1 − p further to the left, then
-# drops to 0. The black crosses (simulated) lie on the line of n = 8. Right: the lottery is worst for hard tasks, and n = 8 still pays a task
+# drops to 0. The black crosses (simulated) lie on the line of n = 8. Right: from n = 4 on the lottery is worst for hard tasks, and n = 8 still pays a task
 # with p = 0.1 anything between 0 and 7/8.
 #
 # **If you see something else**: crosses off the line mean that `expected_learnability` and `learnability` do not belong together.
@@ -288,7 +291,7 @@ for n in (2, 4, 6, 8, 16, 64):
     print(f"n = {n:2}: best-paid p = {fine[curve.argmax()]:.2f}, mean pay there {curve.max():.2f}")
 
 # %% [markdown]
-# **What you should see.** The best-paid difficulty moves from p = 0.50 (n = 2) to p = 0.26 (n = 8) and p = 0.06 (n = 64). So n_mc is not only a
+# **What you should see.** The best-paid difficulty moves from p = 0.50 (n = 2) to p = 0.26 (n = 8) and p = 0.06 (n = 64). So n (`n_mc` in the configuration) is not only a
 # matter of noise and cost: it sets how hard the tasks are that the proposer is drawn to.
 #
 # **If you see something else**, check that the peak for n = 2 lies at one half; by symmetry it must.
@@ -303,21 +306,22 @@ for n in (2, 4, 6, 8, 16, 64):
 one = rng.random((TASKS, 1)) < 0.25
 copies = np.repeat(one, 8, axis=1)
 pays = [learnability(rate) for rate in copies.mean(axis=1)]
-print(f"eight equal replies, p = 0.25: mean pay {np.mean(pays):.3f}, different pays seen: {sorted(set(pays))}")
+print(f"eight equal replies, p = 0.25: mean pay {np.mean(pays):.3f}, different pays seen: {np.unique(pays).tolist()}")
 
 sick = json.loads(recorded("runs/bugs/symptoms.json").read_text(encoding="utf-8"))["runs"]
 for name in ("healthy", "greedy Monte-Carlo"):
     print(f"{name:20} learnable tasks {sick[name]['learnable']['last']:.0%}, held-out accuracy {100 * sick[name]['held-out gain']:+.1f} points")
 
 # %% [markdown]
-# **What you should see.** Mean pay 0 again: eight copies are one reply. Below it, two *recorded* runs of the nano model (20 steps, one seed,
-# `data_samples/runs/bugs/symptoms.json`): the healthy one finds 55 % of its tasks learnable at the end, the one with this bug 0 %.
+# **What you should see.** Mean pay 0 again: eight copies are one reply. Below it, two *recorded* runs of the [nano model](glossary.md#nano-model) (20 steps, one seed,
+# `data_samples/runs/bugs/symptoms.json`). A task is *learnable* when 0 < r̄ < 1. In the last fifth of the healthy run 55 % of the valid tasks are; in
+# the run with this bug, 0 %.
 #
 # **If you see something else** in your own run, for instance a solve rate that is never between 0 and 1, look at the sampling first:
 # temperature, seeds, a cache that returns the same text.
 #
 # Read the gains with care. They are +6.7 and −2.0 points on 300 problems, with 95 % intervals of about ±5 points each, and one seed. They
-# show that the run did not learn much; they do not measure by how much the bug hurts.
+# do not show that the run with the bug learned anything, nor measure by how much the bug hurts.
 
 # %% [markdown]
 # ## 5. The format ladder
@@ -329,7 +333,7 @@ for name in ("healthy", "greedy Monte-Carlo"):
 # | not well formed | −1 | −1 |
 # | well formed, but not valid | (does not arise) | −1 |
 # | well formed, wrong answer | −0.5 | (does not arise) |
-# | well formed and right / valid | score (1) | learnability |
+# | well formed, and right (solver) or valid (proposer) | score (1, or a fraction) | learnability |
 #
 # *[Well formed](glossary.md#well-formed)* speaks of the text. *Valid* speaks of the task: its program runs, twice, to the same literal value
 # (notebooks [01](01_triplets.ipynb) and [02](02_executor.ipynb)).
@@ -388,7 +392,7 @@ for axis, (name, (shapeless, wrong)) in zip(axes, ladders.items()):
     answering = q * 1.0 + (1 - q) * wrong
     line(axis, "answer in good form", q, answering, 0)
     line(axis, "give up the form", q, np.full_like(q, shapeless), 1)
-    silent = answering < shapeless
+    silent = answering <= shapeless
     axis.fill_between(q, -1.1, 1.1, where=silent, color="#D55E00", alpha=0.12)
     with style():
         axis.legend(loc="upper left")
@@ -416,7 +420,7 @@ for name in ("healthy", "format collapse"):
 #
 # **If you see something else**, the recorded file has changed; the text here describes 20 steps of one seed.
 #
-# That is worth a pause. In the first steps every reply of the nano model had good form. A policy can only be drawn to what it sometimes does: with no
+# That is worth a pause. In the first steps every reply of the nano model had good form. A [policy](glossary.md#policy) can only be drawn to what it sometimes does: with no
 # reply without form, nothing rewards dropping it. A model that breaks the form now and then, on hard tasks and for longer, is another matter.
 # A bug without a symptom is still a bug; only reading the code finds this one.
 
@@ -567,7 +571,7 @@ for text, verdict, scores in (
     print(f"{text:28} sick {sick_pay(verdict, scores):+.2f}   mended {proposer_pay(verdict, scores):+.2f}")
 
 # %% [markdown]
-# **What you should see.** The first row agrees; the other three differ. Read down the sick column: the *worse* the proposal, the better its pay.
+# **What you should see.** The first row agrees; the other three differ. Read down the sick column: the two worst proposals are paid best.
 # A proposer trained on it would learn to write programs that crash.
 #
 # **If you see something else** in the mended column than +0.75, 0, 0, −1, run the check above again.
@@ -589,4 +593,4 @@ for text, verdict, scores in (
 # 2. The Monte-Carlo replies come from the *same* model that proposed. What if it solved its own tasks worse on purpose? Who would pay for that?
 # 3. You can afford 64 replies a step. Would you take 8 tasks × 8 replies, or 32 × 2?
 #
-# Next: the six groups of rewards have different means and spreads. [Notebook 04](04_trr.ipynb) makes them comparable.
+# Next: two roles times three task types make six groups of rewards, with different means and spreads. [Notebook 04](04_trr.ipynb) makes them comparable.

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 03; means and standard deviations.
 #
-# **Budget:** 14 minutes to read (2,866 words); 5 exercises, 10 points; 11 seconds and 121 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 15 minutes to read (2,981 words); 5 exercises (10 points, about 37 minutes); 9 seconds and 122 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-21.
 #
@@ -60,13 +60,19 @@ np.set_printoptions(precision=4, suppress=True)
 # %% [markdown]
 # ## 1. From reward to push
 #
-# [Notebook 03](03_rewards.ipynb) ended with a reward R for every reply. Training needs one more number: the
-# **[advantage](glossary.md#advantage)** A, by how much this reply was *better than expected*. The policy gradient then is the mean of
+# [Notebook 03](03_rewards.ipynb) ended with a reward R for every reply. The model is a **[policy](glossary.md#policy)** π: it gives each
+# possible reply a probability π(reply). Training should make the *mean* reward, Σ π(reply) · R(reply), grow. Since ∇π = π · ∇ log π, the gradient of that sum is
+# itself a mean over sampled replies, of R · ∇ log π(reply). So: sample, then raise the log probability of each reply, the more the better it was
+# paid. This is the *policy gradient*, and the method is called REINFORCE.
+#
+# It still works, and works better, when R is replaced by the **[advantage](glossary.md#advantage)** A: by how much this reply was *better than
+# expected*. The policy gradient then is the mean of
 #
 # $$A \cdot \nabla \log \pi(\text{reply})$$
 #
 # A > 0 makes the reply more likely, A < 0 less likely. The simplest choice, A = R − b, subtracts a **[baseline](glossary.md#baseline)** b.
-# Does that change where the gradient points? Here is a policy with three actions, and no sampling: every mean is taken exactly.
+# Does that change where the gradient points? Here is a policy with three actions (read: three possible replies), and no sampling: every mean is
+# taken exactly.
 
 # %%
 policy = np.array([0.5, 0.3, 0.2])
@@ -130,7 +136,8 @@ show(made, "Mean and standard deviation of rewards in six groups: means from -0.
 # %% [markdown]
 # ## 3. The obvious choice, and what it says
 #
-# REINFORCE++ in its plain form whitens over the whole batch: A = (R − mean of all) / (std of all). What does it tell each group?
+# To **[whiten](glossary.md#whitening)** numbers is to subtract their mean and divide by their standard deviation. REINFORCE++, in its plain form, whitens
+# over the whole batch: A = (R − mean of all) / (std of all). What does it tell each group?
 
 # %%
 globally = advantages.estimate("global", rewards, groups, prompts, lengths)
@@ -191,7 +198,7 @@ def trr(rewards, groups, lengths):
     rewards: list of floats.  groups: list of strings such as "propose/deduction", one a reply, in any order.
     lengths: not needed in this form (section 6 needs them).
     Returns: an array of advantages, in the order of `rewards`.
-    trr([0.0, 5.0, 1.0, 7.0], ["a", "b", "a", "b"], [1, 1, 1, 1]) is [-1, -1, 1, 1]
+    trr([0.0, 5.0, 1.0, 7.0, 9.0], ["a", "b", "a", "b", "b"], [1, 1, 1, 1, 1]) is [-1, -1.2247, 1, 0, 1.2247]
     """
     return ...
 
@@ -208,13 +215,13 @@ check.trr(trr)
 
 # %%
 trr = check.use(trr, fallback=advantages.trr)
-mine = trr(rewards, groups, lengths)
+mine = np.asarray(trr(rewards, groups, lengths))
 print(f"largest difference from the advantages the run used: {np.abs(mine - np.array(used)).max():.1e}")
 for name, own in rows.items():
     print(f"{name:18} mean {mine[own].mean():+.2f}, std {mine[own].std():.2f}, pushed up: {(mine[own] > 0).mean():4.0%}")
 
 # %% [markdown]
-# **What you should see.** A difference of 0 (or of rounding, 1e-15): you have re-made stage 10 of a real run. Every group has mean 0 and std 1. Of the
+# **What you should see.** A difference of 0 (or of rounding, 1e-15): you have re-made the advantages of a real run's step. Every group has mean 0 and std 1. Of the
 # abduction proposals 88 % are now pushed up, where the global baseline pushed up 12 %: the same replies, another question.
 #
 # **If you see something else**: a large difference with right-looking group means says that advantages stand on the wrong rows.
@@ -222,7 +229,7 @@ for name, own in rows.items():
 # %% [markdown]
 # ## 5. The cousins: one baseline for each prompt
 #
-# GRPO and its relatives compare replies to the *same prompt*. With n replies to a prompt, of mean m and spread s:
+# [GRPO](glossary.md#grpo) and its relatives compare replies to the *same prompt*. With n replies to a prompt, of mean m and spread s:
 #
 # | estimator | advantage | in words |
 # |---|---|---|
@@ -258,7 +265,7 @@ check.rloo(rloo)
 
 # %%
 rloo = check.use(rloo, fallback=advantages.rloo)
-per_prompt = rloo(rewards, prompts)
+per_prompt = np.asarray(rloo(rewards, prompts))
 print(f"{'group':18} {'replies with advantage 0':>25}")
 for name, own in rows.items():
     print(f"{name:18} RLOO {(per_prompt[own] == 0).mean():7.0%}   TRR++ {(mine[own] == 0).mean():4.0%}")
@@ -312,7 +319,7 @@ check.whiten_tokens(whiten_tokens)
 whiten_tokens = check.use(whiten_tokens, fallback=advantages.whiten_tokens)
 print("correlation of length and reward; sums of A over replies and over tokens")
 for name, own in rows.items():
-    by_reply, by_token = whiten_sequences(R[own]), whiten_tokens(R[own], L[own])
+    by_reply, by_token = np.asarray(whiten_sequences(R[own])), np.asarray(whiten_tokens(R[own], L[own]))
     shown = f"{name:18} r = {np.corrcoef(L[own], R[own])[0, 1]:+.2f}"
     for form, A in (("sequence", by_reply), ("token", by_token)):
         shown += f"   {form}: Σ A {A.sum().round(9) + 0:+6.1f}, Σ L·A {(L[own] * A).sum().round(4) + 0:+7.1f}"
@@ -365,7 +372,7 @@ check.loss_weights(loss_weights)
 # %%
 loss_weights = check.use(loss_weights, fallback=advantages.loss_weights)
 everything = [True] * len(groups)
-balanced = loss_weights(groups, lengths, everything)
+balanced = np.asarray(loss_weights(groups, lengths, everything))
 print(f"{'group':18} one token mean   balanced")
 for name, own in rows.items():
     print(f"{name:18} {L[own].sum() / L.sum():14.1%}   {(balanced * L)[own].sum() / L.sum():8.1%}")
@@ -402,7 +409,8 @@ for axis, weights in zip(axes, (np.ones(len(R)), balanced)):
 with style():
     axes[0].set_title("One token mean: proposers whisper")
     axes[1].set_title("Balanced, TRR++: each about a sixth")
-    made.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    handles, labels = axes[0].get_legend_handles_labels()  # filled column by column: one task type each
+    made.legend([handles[i] for i in (0, 3, 1, 4, 2, 5)], [labels[i] for i in (0, 3, 1, 4, 2, 5)], loc="outside lower center", ncols=3)
 show(made, "Share of pushes by group for six estimators: proposers hold a fifth or less under one token mean with TRR++ and global, and half with TRR++ when groups are balanced")
 
 # %%
@@ -619,7 +627,7 @@ for name in TRAINED:
 # %% [markdown]
 # **What you should see.** After 50 steps TRR++ has 73 % of the proposers' possible gain, the others 27 to 35 %. For the solvers it is behind, with 76 %
 # against 85 to 89 %: a step of fixed length that is shared by six is smaller for each. Over all six it leads early, and by step 150 the others have nearly
-# caught up, but for the global baseline: it is slowest with the proposers all the way, and was noisiest for them in section 9.
+# caught up, but for the global baseline: from step 50 on it is the slowest with the proposers, and it was noisiest for them in section 9.
 #
 # **If you see something else** in profile ci: three seeds and 60 steps give wide bands.
 #

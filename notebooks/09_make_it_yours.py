@@ -22,7 +22,7 @@
 #
 # **Before this:** notebooks 01 to 03.
 #
-# **Budget:** 10 minutes to read (1,973 words); 5 exercises, 9 points; 13 seconds and 101 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 10 minutes to read (2,029 words); 5 exercises (9 points, about 35 minutes); 10 seconds and 103 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-21.
 #
@@ -94,7 +94,7 @@ executor = Executor(workers=1, allow_weak=True)
 # ## Exercise 1: the wrapper (3 points, 12 minutes)
 # Write a function from program text to program text. The result must define `f`. Called with the program's arguments, this `f` runs the program,
 # and returns the name of the error's type (such as `'KeyError'`), or None when nothing was raised. Only an `Exception` counts.
-# The check runs your text in the sandbox on six programs, one of which calls itself.
+# The check runs your text in the sandbox on eight programs, two of which call themselves.
 
 # %% tags=["exercise"]
 def report_error(program):
@@ -151,7 +151,9 @@ same_error = check.use(same_error, fallback=games.same_error)
 # %% [markdown]
 # ## The class
 # Now the game. It inherits from `Deduction` what is the same there: reading one python block and one input block. Here is the proposer's
-# half. Note what it refuses: no error, or an error that hangs on the machine (RecursionError is not in the list).
+# half. `style` lays a text out as the model expects it, `references` are tasks from the buffer, to be shown as examples, `rules` are the run's
+# switches (unused here), and `games.FORM` asks for thought and answer in their tags. Note what it refuses: no error, or an error that hangs on
+# the machine (RecursionError is not in the list).
 
 # %%
 class ProposeErrors(Deduction):
@@ -320,7 +322,7 @@ figures.show(made, alt=f"Mean rewards against the player's skill: the solver's g
 # %% [markdown]
 # **What you should see**: the solver's line rises with skill. The proposer's has a hump: at skill 0 almost nothing is ever solved, at skill 1 everything is,
 # and neither teaches ([notebook 03](03_rewards.ipynb)). It stays low all along, because about one proposal in five raises no error, and costs −1: see `reason/no_error`, our
-# own reason code, counted in the log like any other.
+# own reason code, counted in the log like any other (so many a step, of 8 proposals; the other columns are means).
 #
 # **If you see something else**: with few steps (profile `ci`) the hump may move by one point. At skill 0 the player still guesses among fifteen names.
 
@@ -357,7 +359,7 @@ with figures.style():
 figures.show(made, alt=f"Shares of the error types among the buffer's tasks; the most frequent, {counts[0][0]}, has {guess_rate(golds):.2f}.")
 
 # %% [markdown]
-# **What you should see**: four types with about equal shares, as the player draws them evenly, and so a baseline near 0.3. Only a score above it is knowledge.
+# **What you should see**: four types with 20 to 33 % each (the player draws them evenly; the rest is chance), and so a baseline near 0.3. Only a score above it is knowledge.
 # With a trained model, watch this number over the steps: a proposer that drifts to one error makes the solver look better and better.
 #
 # **If you see something else**: one type with a share of 1 means that the buffer holds the zero task alone; were all proposals refused?

@@ -88,6 +88,21 @@ def test_learners_cannot_change_the_probes(double, monkeypatch):
     assert judge("double", sum).state == "right"
 
 
+def test_an_answer_that_changes_what_it_was_given_is_wrong(double, monkeypatch):
+    def one(key):
+        return Exercise(name="double", key=key, mistakes=[], probes=lambda: [([1, 2],), ([],)], notebook="00")
+
+    def emptying(xs):
+        return sum(xs.pop() for _ in range(len(xs)))
+
+    monkeypatch.setitem(checks._EXERCISES, "double", one(sum))
+    found = judge("double", emptying)
+    assert found.state == "wrong"
+    assert "work on a copy (seen in double([1, 2]))" in found.because
+    monkeypatch.setitem(checks._EXERCISES, "double", one(emptying))
+    assert judge("double", emptying).state == "right"
+
+
 def test_use_goes_on_with_what_is_right(double, capsys):
     def mine(x):
         return x + x

@@ -43,7 +43,7 @@ def test_the_untouched_notebook_earns_nothing_and_the_key_everything(save):
 
 def test_a_half_solved_notebook_earns_its_part_although_a_cell_fails_and_one_never_ends(save):
     solved, untouched = with_key(read(LESSON)), read(LESSON)
-    right, wrong, endless = list(OWN)[:3]
+    right, wrong, endless, broken = list(OWN)[:4]
     for place, cell in enumerate(untouched.cells):
         if cell.cell_type == "code" and "exercise" in tags(cell) and right in defined(cell):
             untouched.cells[place] = solved.cells[place]
@@ -51,12 +51,15 @@ def test_a_half_solved_notebook_earns_its_part_although_a_cell_fails_and_one_nev
             cell.source = f"{wrong} = lambda *a, **k: 17\nraise RuntimeError('a student was here')"
         elif cell.cell_type == "code" and "exercise" in tags(cell) and endless in defined(cell):
             cell.source += "\nwhile True:\n    pass"
+        elif cell.cell_type == "code" and "exercise" in tags(cell) and broken in defined(cell):
+            cell.source = cell.source.replace("return ...", "return (")
     found = grade(save(untouched), seconds=3)
     assert found["score"] == OWN[right].points
     states = {test["name"]: test["output"].split(":")[1].split(" because")[0].strip() for test in found["tests"]}
     assert states[right] == "right"
     assert states[wrong] == "wrong"
-    assert {state for name, state in states.items() if name not in (right, wrong)} == {"not started"}
+    assert states[broken] == "its cell failed with SyntaxError"
+    assert {state for name, state in states.items() if name not in (right, wrong, broken)} == {"not started"}
     assert f"{found['score']:>3}/{found['max_score']:<3} notebook 03" in text(found)
 
 

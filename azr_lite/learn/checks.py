@@ -52,7 +52,7 @@ class Raised:
     text: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        return f"{self.kind}: {self.text}"
+        return f"{self.kind}: {self.text}" if self.text else self.kind
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,19 @@ class Exercise:
                 return _observed(self.observe, mine)
             if self.probes is None:
                 return [mine]
-            return [_called(mine, arguments) for arguments in self.probes()]
+            return [_called(mine, copy.deepcopy(arguments)) for arguments in self.probes()]
+
+    def spoiled(self, mine: Any) -> int | None:
+        """The first probe whose arguments this answer changes and the key does not; None where there is none. `mine` is known to end."""
+        if self.probes is None or self.observe is not None:
+            return None
+        before, given, keys = (copy.deepcopy(list(self.probes())) for _ in range(3))
+        for place, arguments in enumerate(before):
+            _called(mine, given[place])
+            _called(self.key, keys[place])
+            if same(keys[place], arguments) and not same(given[place], arguments):
+                return place
+        return None
 
     def label(self, place: int) -> str:
         """What a probe was, for people."""
@@ -158,7 +170,11 @@ def judge(name: str, mine: Any) -> Result:
         return Result(name, "wrong", "it returns nothing (None); is there a `return`?")
     bad = [place for place in range(len(right)) if place >= len(seen) or not same(seen[place], right[place])]
     if not bad:
-        return Result(name, "right")
+        place = task.spoiled(mine)
+        if place is None:
+            return Result(name, "right")
+        spoils = "it returns what is right, but changes what it was given, which the caller still needs; work on a copy"
+        return Result(name, "wrong", f"{spoils} (seen in {task.label(place)})")
     for number, mistake in enumerate(task.mistakes):
         wrong = task.look(mistake.wrong)
         if all(place < len(seen) and place < len(wrong) and same(seen[place], wrong[place]) for place in bad):
@@ -196,7 +212,7 @@ def same(a: Any, b: Any) -> bool:
 
 def _called(mine: Any, arguments: tuple[Any, ...]) -> Any:
     try:
-        return mine(*copy.deepcopy(arguments))
+        return mine(*arguments)
     except TimeoutError:
         raise
     except Exception as error:

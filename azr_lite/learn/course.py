@@ -133,8 +133,8 @@ def install_cell(lesson: Lesson) -> str:
     return INSTALL.replace("{extra}", lesson.extra)
 
 
-def header(lesson: Lesson, words: int, exercises: int, points: int, measured: Mapping[str, Any]) -> str:
-    """The header, markdown: badges, aims, prerequisites, budget, versions, what comes next."""
+def header(lesson: Lesson, words: int, work: str, measured: Mapping[str, Any]) -> str:
+    """The header, markdown: badges, aims, prerequisites, budget, versions, what comes next. `work`: what the exercises cost."""
     path = f"notebooks/{lesson.stem}.ipynb"
     github = f"https://github.com/{REPOSITORY}/blob/main/{path}"
     badges = " ".join(
@@ -159,7 +159,7 @@ def header(lesson: Lesson, words: int, exercises: int, points: int, measured: Ma
         "",
         f"**Before this:** {lesson.needs}.",
         "",
-        f"**Budget:** {budget(words, exercises, points, measured)}",
+        f"**Budget:** {budget(words, work, measured)}",
         "",
         f"**Last verified:** {measured['versions']}, {measured['date']}." if measured else "**Last verified:** not yet.",
         "",
@@ -169,11 +169,10 @@ def header(lesson: Lesson, words: int, exercises: int, points: int, measured: Ma
     return "\n".join(lines)
 
 
-def budget(words: int, exercises: int, points: int, measured: Mapping[str, Any]) -> str:
+def budget(words: int, work: str, measured: Mapping[str, Any]) -> str:
     """What a notebook costs, in one sentence."""
     minutes = max(1, round(words / WORDS_A_MINUTE))
     reading = f"{minutes} minute{'s' * (minutes != 1)} to read ({words:,} words)"
-    work = f"{exercises} exercise{'s' * (exercises != 1)}, {points} point{'s' * (points != 1)}"
     if not measured:
         return f"{reading}; {work}; run time not measured."
     seconds = measured["seconds"]

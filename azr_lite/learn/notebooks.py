@@ -171,15 +171,23 @@ def words(notebook: Any) -> int:
     return len(re.findall(r"\w+", re.sub(r"\(https?://\S+\)", "", prose)))
 
 
+def exercise_minutes(notebook: Any) -> int:
+    """The minutes that the exercises say they take: "**Exercise 2** (8 minutes, 2 points)", or the same in a heading."""
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    return sum(int(minutes) for minutes in re.findall(r"^(?:#+ |\*\*)Exercises? [^\n]*?\([^)\n]*?(\d+) minutes", prose, re.MULTILINE))
+
+
 def with_header(stem: str, text: str, measured: Mapping[str, Any]) -> str:
     """A source's text with its header, or the index's table, made anew from the measured table. NotebookError where the marks are missing."""
-    work = {lesson.number: [one.points for one in exercises().values() if one.notebook == lesson.number] for lesson in COURSE}
+    points = {lesson.number: [one.points for one in exercises().values() if one.notebook == lesson.number] for lesson in COURSE}
     if stem == "index":
-        made = index_table(measured, {number: (len(points), sum(points)) for number, points in work.items()})
+        made = index_table(measured, {number: (len(own), sum(own)) for number, own in points.items()})
     else:
         lesson = lesson_of(stem[:2])
-        own = work[lesson.number]
-        made = header(lesson, words(read(FOLDER / f"{stem}.py")), len(own), sum(own), measured.get(lesson.number, {}))
+        own = points[lesson.number]
+        notebook = read(FOLDER / f"{stem}.py")
+        work = f"{len(own)} exercises ({sum(own)} points, about {exercise_minutes(notebook)} minutes)"
+        made = header(lesson, words(notebook), work, measured.get(lesson.number, {}))
     return _between_marks(text, "\n".join(f"# {line}".rstrip() for line in made.splitlines()), "# ", f"{stem}.py")
 
 

@@ -31,7 +31,8 @@ NEEDED = (
 def _kept(order: Sequence[str]) -> list[Any]:
     names = list(order)
     if sorted(names) != sorted(ORDER):
-        return [f"{len(set(names) & set(ORDER))} of the 11 names", *[None] * len(NEEDED)]
+        twice = ", some of them twice" if len(set(names)) < len(names) else ""
+        return [f"{len(set(names) & set(ORDER))} of the 11 names{twice}", *[None] * len(NEEDED)]
     return ["11 of the 11 names", *(names.index(first) < names.index(then) for first, then in NEEDED)]
 
 
@@ -51,6 +52,7 @@ exercise(
         Mistake(_moved("monte_carlo", "validate"), "it solves tasks before they are validated: a program that crashes, or that answers otherwise each time, has no output to solve for"),
         Mistake(_moved("learnability", "monte_carlo"), "it knows how learnable a task is before anybody has tried it: learnability is computed from the n answers"),
         Mistake(_moved("insert", "validate"), "it keeps proposals that nobody has run: the buffers feed later prompts, so one broken program would be shown again and again"),
+        Mistake(_moved("judge", "solve"), "it judges answers before they are chosen: `judge` looks at those that `solve` picks for training. (The n answers of `monte_carlo` are judged inside that stage, or there would be no solve rate)"),
         Mistake(_moved("reward", "judge"), "it pays the solver before its answers are judged: the reward is made from the verdict"),
         Mistake(_moved("advantages", "reward"), "it compares rewards that are not there yet: an advantage is a reward minus the mean of its group"),
     ],
@@ -73,7 +75,9 @@ exercise(
 
 def _rollout(role: Role, type_: str, task: str, reward: float) -> Rollout:
     verdict = Verdict(ok=reward > 0, well_formed=True, score=max(0.0, reward))
-    return Rollout(role, type_, "", "", (1,), (2,), verdict, reward, {"accuracy": reward}, task_id=task)
+    prompt = f"propose {type_}, another task than {task}" if role == Role.PROPOSE else f"solve {task}"
+    text = f"a reply to {task} worth " + "x" * int(10 * (1 + reward))
+    return Rollout(role, type_, prompt, text, (1,), tuple(range(len(text))), verdict, reward, {"accuracy": reward}, task_id=task)
 
 
 ROLLOUTS = (
@@ -140,6 +144,7 @@ exercise(
         Mistake(lambda c: c.batch_size + c.solver_rows, "it counts one task type; each type has its own proposals and answers"),
         Mistake(lambda c: 2 * len(c.task_types) * c.batch_size, "it takes the solver's batch for as large as the proposer's; `solver_rows` says how large it is"),
         Mistake(lambda c: len(c.task_types) * (c.batch_size + c.batch_size * c.n_mc), "it trains on all n Monte-Carlo answers of every proposal; only `solver_rows` of each type are kept, so that a batch always has the same size"),
+        Mistake(lambda c: 3 * (c.batch_size + c.solver_rows), "it takes three task types for granted; `task_types` may hold two, or one"),
         Mistake(lambda c: 6 * c.batch_size, "six groups are for three task types; with two types there are four"),
     ],
     hint="Types × (proposals + answers).",

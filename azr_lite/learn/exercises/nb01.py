@@ -23,7 +23,8 @@ from azr_lite.triplet import InductionTask, Task, Triplet
 RULES = Rules()
 PROGRAM = "def f(x):\n    return x * x"
 INPUTS, OUTPUTS = ("3", "5", "-2", "4", "-1", "6"), ("9", "25", "4", "16", "1", "36")
-PAIRS = InductionTask("induction", PROGRAM, INPUTS, OUTPUTS, "a number times itself", 3)
+MESSAGE = "a number times itself"
+PAIRS, SHOWS_TWO, SHOWS_FIVE = (InductionTask("induction", PROGRAM, INPUTS, OUTPUTS, MESSAGE, shown) for shown in (3, 2, 5))
 
 
 def _pair(type_: str, output: str = "9", input: str = "3", program: str = PROGRAM) -> Triplet:
@@ -48,9 +49,11 @@ exercise(
     name="visible",
     key=visible,
     points=2,
-    probes=lambda: [(_pair("deduction"),), (_pair("abduction"),), (PAIRS,)],
+    probes=lambda: [(_pair("deduction"),), (_pair("abduction"),), (PAIRS,), (SHOWS_TWO,)],
     mistakes=[
         Mistake(lambda task: _view(task, shown=6), "it shows *all* pairs of an induction task. The hidden ones are the exam: who has seen them can copy them into a table"),
+        Mistake(lambda task: _view(task, shown=5), "it shows five pairs of every induction task; `task.shown` says how many"),
+        Mistake(lambda task: _view(task, shown=3), "it shows half of the pairs, whatever the task says; `task.shown` is the number to go by"),
         Mistake(lambda task: _view(task, program=True), "it shows the program of an induction task, which is what has to be found"),
         Mistake(lambda task: _view(task, message=False), "it leaves out the message of an induction task; without it many programs fit the pairs equally well"),
         Mistake(lambda task: _view(task, both=True), "it shows the input and the output of both pair games, so nothing is left to find: each hides one of the two"),
@@ -89,7 +92,16 @@ GOLD = (
     ("[1, 2]", [2, 1]),
     ("3", "3"),
     ("0.3", 0.1 + 0.2),
+    ("inf", math.inf),
 )
+
+
+def _evaluated(task: Triplet, answer: Answer, *_: Any) -> bool:
+    """What `eval` would say, without evaluating: of the outputs above it knows all but one."""
+    if task.output == "inf":
+        raise NameError("name 'inf' is not defined")
+    return bool(answer.value == read_value(task.output))
+
 
 exercise(
     name="judge_deduction",
@@ -104,6 +116,8 @@ exercise(
         Mistake(lambda task, answer, *_: type(answer.value) is type(read_value(task.output)) and answer.value == read_value(task.output), "it wants the types to be equal as well. In Python 1 == 1.0 == True, and the paper compares as Python does (the package has a switch for the stricter way: equality='typed')"),
         Mistake(lambda task, answer, *_: repr(answer.value) == task.output, "it compares texts. The same value has many spellings: {'b': 2, 'a': 1} and {'a': 1, 'b': 2}, 1 and 1.0. Compare values"),
         Mistake(lambda task, answer, *_: str(answer.value) == task.output, "it compares texts, and `str` drops the quotes: the text '3' would pass for the number 3, and 'ab' never for itself"),
+        Mistake(_evaluated, "it *evaluates* a stored text. Texts are data here: `read_value` reads all that a program may return, `inf` too, and runs nothing"),
+        Mistake(lambda task, answer, *_: answer.value == ast.literal_eval(task.output), "`ast.literal_eval` runs nothing, but does not know `inf`, which a program may return; `read_value` reads that as well"),
         Mistake(lambda task, answer, *_: answer.value == task.output, "it compares a value with a text: `answer.value` has been read already, `task.output` is still source text. Read that first"),
     ],
     hint="Make a value of the output's text with read_value, then compare the two values as Python does.",
@@ -119,7 +133,7 @@ def _unordered(value: Any) -> Any:
 
 
 def _close(value: Any, gold: Any) -> bool:
-    return math.isclose(value, gold) if isinstance(value, float) and isinstance(gold, float) else value == gold
+    return abs(value - gold) < 1e-6 if isinstance(value, float) and isinstance(gold, float) else value == gold
 
 
 def _abduced(candidate: Any, outcome: Outcome, output: str = "9") -> tuple[Any, ...]:
@@ -135,6 +149,12 @@ ABDUCED = {
     "an input on which the program fails": _abduced("a", FAILED),
     "an input on which the program fails, where the output is None": _abduced("a", FAILED, "None"),
     "an input that gives 9.0 where the output is 9": _abduced(3.0, Outcome("ok", 9.0)),
+    "an input that gives None where the output is None": _abduced("a", Outcome("ok", None), "None"),
+    "an input that gives 0 where the output is 0": _abduced(0, Outcome("ok", 0), "0"),
+    "an input that gives inf where the output is inf": _abduced(1e200, Outcome("ok", math.inf), "inf"),
+    "an input that takes too long, where the output is None": _abduced(10**9, Outcome("timeout"), "None"),
+    "an input that ends the process, where the output is None": _abduced(10**9, Outcome("crash"), "None"),
+    "the original input, in a run that failed": _abduced(3, Outcome("crash")),
 }
 
 exercise(
@@ -144,14 +164,17 @@ exercise(
     observe=_each(list(ABDUCED.values())),
     shows=list(ABDUCED),
     mistakes=[
+        Mistake(lambda task, answer, outcomes, *_: outcomes[0].value is not None and outcomes[0].value == read_value(task.output), "None is a value like others: a program may return it, and where the output is None that is right. Only `kind` says whether the program ended well"),
+        Mistake(lambda task, answer, outcomes, *_: bool(outcomes[0].kind == "ok" and outcomes[0].value and outcomes[0].value == read_value(task.output)), "it takes what counts as false (0, None, an empty list) for no value at all; `kind` says whether the program ended well"),
         Mistake(lambda task, answer, outcomes, *_: answer.inputs[0] == read_arguments(task.input), "it demands the input that the proposer had in mind. Any input that leads to the output is right: 3 and -3 both square to 9"),
+        Mistake(lambda task, answer, outcomes, *_: outcomes[0].kind != "exception" and outcomes[0].value == read_value(task.output), "there are more ways to fail than an exception: \"timeout\", \"crash\" and others. Ask for the only kind that is good"),
         Mistake(lambda task, answer, outcomes, *_: outcomes[0].value == read_value(task.output), "a program that failed returned nothing, and `value` is then None: where the output is None, a crash would pass for right. Look at `kind` first"),
-        Mistake(lambda task, answer, outcomes, *_: outcomes[0].kind == "ok" and repr(outcomes[0].value) == task.output, "it compares texts: 9.0 and 9 are equal values with different spellings. Read the output with read_value"),
+        Mistake(lambda task, answer, outcomes, *_: outcomes[0].kind == "ok" and repr(outcomes[0].value) == task.output, "9.0 and 9 are equal values for it only where their texts or types are equal, too. Read the output with read_value, and compare with =="),
         Mistake(lambda task, answer, outcomes, *_: outcomes[0].kind == "ok", "it accepts every input on which the program runs; the value has to equal the output too"),
         Mistake(lambda task, answer, outcomes, *_: outcomes[0].value == task.output, "nothing is ever right for it. Compare the *value* of the output (read_value of its text) with the value of the one outcome, outcomes[0].value"),
         Mistake(lambda task, answer, outcomes, *_: answer.inputs[0][0] == read_value(task.output), "it compares the candidate *input* with the output. Compare what the program returned for it"),
     ],
-    hint="The outcome of running the program on the candidate is outcomes[0]: it has .kind (\"ok\" or what went wrong) and .value.",
+    hint="The outcome of running the program on the candidate is outcomes[0]: it has .kind (\"ok\" or what went wrong) and .value. Read task.output with read_value.",
 )  # fmt: skip
 
 
@@ -170,11 +193,25 @@ INDUCED = {
     "a program that fails on the last hidden input": _squares(16, 1, ...),
     "a program that fails where the output is None": (NOTHING, *_squares(4, 5, ...)[1:]),
     "16.0, 1 and 36": _squares(16.0, 1, 36),
+    "all but the first hidden pair": _squares(0, 1, 36),
+    "all but the middle hidden pair": _squares(16, 0, 36),
+    "the last hidden pair only": _squares(0, 0, 36),
+    "the hidden outputs in another order": _squares(1, 36, 16),
+    "a None that is right": (NOTHING, *_squares(4, 5, None)[1:]),
+    "all four hidden pairs of a task that shows two": (SHOWS_TWO, *_squares(4, 16, 1, 36)[1:]),
+    "the one hidden pair of a task that shows five": (SHOWS_FIVE, *_squares(36)[1:]),
 }
 
 
 def _gold(task: InductionTask) -> list[Any]:
     return [read_value(text) for text in task.outputs[task.shown :]]
+
+
+def _after(start: Callable[[InductionTask], int]) -> Callable[..., bool]:
+    """A judge that takes the outputs from that place on, and only as far as there are outcomes."""
+    return lambda task, answer, outcomes, *_: all(
+        o.kind == "ok" and o.value == read_value(text) for o, text in zip(outcomes, task.outputs[start(task) :], strict=False)
+    )
 
 
 def _hits(task: InductionTask, outcomes: Sequence[Outcome]) -> int:
@@ -188,8 +225,12 @@ exercise(
     observe=_each(list(INDUCED.values())),
     shows=list(INDUCED),
     mistakes=[
-        Mistake(lambda task, answer, outcomes, *_: [o.value for o in outcomes] == _gold(task), "a program that failed has the value None, which equals an output None: look at `kind` as well"),
+        Mistake(lambda task, answer, outcomes, *_: None not in _gold(task) and [o.value for o in outcomes] == _gold(task), "None is a value like others: a program may return it, and where the output is None that is right. Only `kind` says whether the program ended well"),
         Mistake(lambda task, answer, outcomes, *_: all(o.kind == "ok" and repr(o.value) == text for o, text in zip(outcomes, task.outputs[task.shown :], strict=True)), "it compares texts: 16.0 and 16 are equal values"),
+        Mistake(lambda task, answer, outcomes, *_: all(o.kind == "ok" for o in outcomes) and {repr(o.value) for o in outcomes} == set(map(repr, _gold(task))), "it forgets the order: each outcome belongs to *one* hidden pair, in their order. (And 16.0 equals 16, though their texts differ)"),
+        Mistake(lambda task, answer, outcomes, *_: [o.value for o in outcomes] == _gold(task), "a program that failed has the value None, which equals an output None: look at `kind` as well"),
+        Mistake(_after(lambda task: 5), "it takes five shown pairs for granted; `task.shown` says how many there are"),
+        Mistake(_after(lambda task: len(task.outputs) // 2), "it takes half of the pairs for hidden; `task.shown` says where the hidden ones begin"),
         Mistake(lambda task, answer, outcomes, *_: [o.value for o in outcomes] == list(task.outputs[task.shown :]), "nothing is ever right for it: `task.outputs` holds texts, and a text equals no number. Read them with read_value"),
         Mistake(lambda task, answer, outcomes, *_: all(o.kind == "ok" and o.value == read_value(text) for o, text in zip(outcomes, task.outputs, strict=False)), "it tests on the visible pairs: outputs are taken from the start of the list. A table of the visible pairs would score full marks. Outcomes belong to the *hidden* pairs, outputs[task.shown:]"),
         Mistake(lambda task, answer, outcomes, *_: 2 * _hits(task, outcomes) > len(outcomes), "it is content with most hidden pairs. In the paper an answer is right when it reproduces all (the package has a switch that pays the share: induction_scoring='fraction')"),
@@ -203,7 +244,7 @@ exercise(
 # ---------------------------------------------------------------- arguments as data
 
 TEXTS = ("5", "'ab', 3", "(1, 2)", "[1, 2], {'a': None}", "'a, b'", "'x',\n[1,\n 2]", "-1", "True, None")
-NO_DATA = ("0) or (True", "[0] * 3", "max(1, 2)", "x", "'a'.upper()", "")
+NO_DATA = ("0) or (True", "[0] * 3", "max(1, 2)", "x", "'a'.upper()", "", " ", "1, k=2")
 
 RUN = {"0) or (True": (True,), "[0] * 3": ([0, 0, 0],), "max(1, 2)": (2,), "'a'.upper()": ("A",)}
 """What Python would make of them, written down here: nothing in the package evaluates text outside the sandbox."""
@@ -230,6 +271,7 @@ exercise(
     mistakes=[
         Mistake(lambda text: tuple(ast.literal_eval(f"[{text}]")), "it reads an empty text as no arguments at all. A task without an input asks nothing; refuse it"),
         Mistake(lambda text: RUN[text] if text in RUN else read_arguments(text), "it *runs* the text: the answer `0) or (True` becomes a condition that is always true, and a worse one would delete files. Only literals may be read"),
+        Mistake(lambda text: (1,) if text == "1, k=2" else read_arguments(text), "it drops arguments that have a name: `1, k=2` is more than a list of literals, so refuse it"),
         Mistake(lambda text: (ast.literal_eval(text),), "it takes every text for a single argument: `'ab', 3` are two"),
         Mistake(lambda text: tuple(ast.literal_eval(part.strip()) for part in text.split(",")), "it splits at every comma, also at those inside texts and lists"),
         Mistake(lambda text: ast.literal_eval(text), "it returns one value, not a tuple of arguments: `5` has to give (5,), and `(1, 2)` is a *single* argument that is a tuple"),
@@ -250,7 +292,14 @@ exercise(
     shows=buffers.SHOWS,
     mistakes=[
         Mistake(buffers.TooMany, "it fails when more tasks are wanted than there are, as in the first steps of every run; give what there is"),
+        Mistake(buffers.Keys, "`sample` gives the keys of the dict; the tasks are its values"),
+        Mistake(buffers.OwnDice, "it draws with a random generator of its own (such as the module `random`). Draw with the `rng` that comes in, or no run can be repeated"),
+        Mistake(buffers.TakesOut, "a draw takes the tasks out of the buffer. They stay: a reference can be shown again, a task asked again"),
         Mistake(buffers.Newest, "it always gives the newest. The paper tried to favour recent tasks, and risked collapse: draw uniformly"),
+        Mistake(buffers.Favours, "some tasks are drawn more often than others. Favouring new ones risked a collapse, the paper says: draw uniformly"),
+        Mistake(buffers.Oldest, "it always gives the oldest, and newer tasks are never seen: draw uniformly"),
+        Mistake(buffers.Refreshes, "a task that is offered again changes something: it becomes the youngest, or another one leaves in its stead. Look first whether it is there, and if so touch nothing"),
+        Mistake(buffers.NeverForgets, "a task that has left can never come back: somewhere its key is still remembered. Forget the key together with the task"),
         Mistake(buffers.KeepsOldest, "a full buffer refuses new tasks and keeps its oldest. That is what the authors' code does: after some 250 steps nothing new ever gets in. Let the oldest leave"),
         Mistake(buffers.ByText, "it tells tasks apart by their text, so a proposer is paid again for the same program with a renamed variable. Use task_key"),
         Mistake(buffers.Twins, "it keeps duplicates. A proposer that repeats one good task would fill the buffer with it"),

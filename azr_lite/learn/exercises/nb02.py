@@ -6,10 +6,12 @@ import ast
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
+from unittest import mock
 
 from azr_lite.learn.checks import Mistake, Raised, exercise
+from azr_lite.learn.exercises import worlds
 from azr_lite.learn.zoo import judge_candidate
-from azr_lite.sandbox import Level, Outcome, Validation
+from azr_lite.sandbox import Level, Outcome
 from azr_lite.sandbox.executor import level_of, verdict
 from azr_lite.sandbox.literal import read_value
 from azr_lite.sandbox.wire import canonical, compare
@@ -20,7 +22,8 @@ NAN = float("nan")
 def _levels() -> list[tuple[dict[str, str]]]:
     names = ("seccomp", "no_new_privs", "namespaces", "empty_root", "landlock")
     sets = ("11111", "01111", "10111", "11000", "11100", "11110", "11001", "00000", "11010")
-    return [({name: "on" if bit == "1" else "off: EPERM" for name, bit in zip(names, bits, strict=True)},) for bits in sets]
+    off = "off: not available on this kernel"
+    return [({name: "on" if bit == "1" else off for name, bit in zip(names, bits, strict=True)},) for bits in sets]
 
 
 def _on(layers: dict[str, str]) -> set[str]:
@@ -43,6 +46,11 @@ def _any_wall(layers: dict[str, str]) -> Level:
     return Level.FULL if {"namespaces", "empty_root", "landlock"} & _on(layers) else Level.KERNEL
 
 
+def _both_doors(layers: dict[str, str]) -> Level:
+    gone = not {"seccomp", "no_new_privs"} & _on(layers)
+    return Level.WEAK if gone else level_of({**layers, "seccomp": "on", "no_new_privs": "on"})
+
+
 def _keys(layers: dict[str, str]) -> Level:
     return level_of(dict.fromkeys(layers, "on"))
 
@@ -57,18 +65,23 @@ exercise(
         Mistake(_count, "it counts layers. They are not worth the same: without the system-call filter (seccomp, which needs no_new_privs) all the others together are still WEAK, and with it one good second wall is enough for FULL"),
         Mistake(_seccomp_alone, "it accepts a filter without no_new_privs. Then a program could start one that gains rights by a set-uid bit; the two belong together"),
         Mistake(_any_wall, "it takes namespaces without the empty root (or the reverse) for a second wall. A new mount namespace shows the same files as before until its root is emptied: both, or Landlock"),
-        Mistake(_keys, "it looks at which layers are *named*, not at which are \"on\": the value says \"on\" or \"off: why\""),
+        Mistake(_both_doors, "it says WEAK only when both are missing; one of `seccomp` and `no_new_privs` missing is enough"),
+        Mistake(_keys, "it does not tell \"on\" from \"off: why\". Every layer is *named*, on or off; and the letters \"on\" are also inside \"off: not available on this kernel\". Compare the whole text"),
     ],
 )  # fmt: skip
 
 
-READ = ("[1, -2.5, 'a']", "{'k': (True, None)}", " {1, 2} ", "b'x'", "nothing(1)", "nobody", "__import__('os').getpid()", "1 if True else 2", "[0][0]", "2 + 3",
-        "(lambda: 7)()", "[n for n in (1, 2)]", "", "(" * 300, "-" * 3000 + "1", "0," * 60000)  # fmt: skip
+FULL = "'" + "x" * 4094 + "'"
+LONG = "0," * 60000
+READ = (FULL, "None", "{[]: 1}", "[1, -2.5, 'a']", "{'k': (True, None)}", " {1, 2} ", "b'x'", "nothing(1)", "nobody", "__import__('os').getpid()", "1 if True else 2", "[0][0]", "2 + 3",
+        "(lambda: 7)()", "[n for n in (1, 2)]", "", "(" * 300, "-" * 3000 + "1", LONG)  # fmt: skip
 
 
 def _read_all(mine: Callable[[str], Any]) -> list[Any]:
-    """What it made of each text: a value, "refused" for any ValueError, another error as it is."""
-    return [_quiet(mine, text) for text in READ]
+    """What it made of each text: a value, "refused" for any ValueError, another error as it is; last, whether it had the long one parsed."""
+    with mock.patch.object(ast, "parse", wraps=ast.parse) as parse:
+        seen = [_quiet(mine, text) for text in READ]
+    return [*seen, any(LONG in call.args for call in parse.call_args_list)]
 
 
 def _quiet(mine: Callable[[str], Any], text: str) -> Any:
@@ -101,12 +114,18 @@ def _caught(reader: Callable[[str], Any], limit: int = 4096) -> Callable[[str], 
     return read
 
 
+def _none_refused(text: str) -> Any:
+    if text == "None":
+        raise ValueError("no value")
+    return read_value(text)
+
+
 exercise(
     name="read_value",
     key=read_value,
     points=2,
     observe=_read_all,
-    shows=[f"read_value({text[:40]!r}{' …' if len(text) > 40 else ''})" for text in READ],
+    shows=[*(f"read_value({text[:40]!r}{' …' if len(text) > 40 else ''})" for text in READ), "whether a text of 120,000 characters is parsed"],
     hint="Let `ast.literal_eval` read, refuse texts over 4,096 characters, and turn every other error into a ValueError.",
     mistakes=[
         Mistake(_caught(ast.literal_eval, 1 << 40), "it reads texts of any length: 60,000 numbers in one answer cost memory and time in the trainer, not in the sandbox. Refuse over 4,096 characters before reading"),
@@ -114,6 +133,8 @@ exercise(
         Mistake(_caught(lambda text: eval(text, {"__builtins__": {}})), "eval without builtins still evaluates: `2 + 3` and `[0][0]` become answers nobody worked out, and `().__class__.__mro__` leads back to everything. Read, never evaluate"),
         # The probes are our own texts and harmless; evaluating them is the mistake that this exercise is about.
         Mistake(lambda text: eval(text), "it evaluates the text. The text was written by a model that is paid for tricks: `__import__('os')…` would run in the trainer, with the trainer's rights"),
+        Mistake(_caught(ast.literal_eval, 4095), "it refuses a text of exactly 4,096 characters; *over* 4,096 is too long"),
+        Mistake(_none_refused, "it takes the literal `None` for no value; None is an answer like others"),
         Mistake(_caught(json.loads), "it reads JSON, not Python: `True`, `None`, tuples, sets and bytes are lost"),
     ],
 )  # fmt: skip
@@ -123,6 +144,7 @@ def _pairs() -> list[tuple[Any, Any, str]]:
     pairs: list[tuple[Any, Any]] = [
         ([1, 2], [1, 2]), ([1, 2], (1, 2)), (1, True), (1, 1.0), ("1", 1), ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
         (-0.0, 0.0), (NAN, NAN), ([NAN], [NAN]), ({3, 1, 2}, {1, 2, 3}), (0.1 + 0.2, 0.3),
+        ([1, [2]], [1, [2.0]]), ({1, 2}, {True, 2}), ({1: "a"}, {True: "a"}), ({NAN}, {NAN}), ("banana", "banana"),
     ]  # fmt: skip
     return [(a, b, mode) for a, b in pairs for mode in ("python", "typed")]
 
@@ -138,8 +160,8 @@ exercise(
     probes=_pairs,
     hint="`canonical(value)` is one text for each value, and raises WireError (a ValueError) for NaN.",
     mistakes=[
-        Mistake(_same_type, "\"typed\" must reach inside and see the sign of zero; `type(a) is type(b)` looks at the outside only, and `==` says -0.0 is 0.0 and (in a list) nan is nan. The canonical texts tell them all apart"),
         Mistake(lambda a, b, mode: canonical(a) == canonical(b) if mode == "typed" else a == b, "it forgets NaN: `canonical` raises WireError there, which must become False; and `[nan] == [nan]` is True in Python when both hold the same object, so mode \"python\" must ask `canonical` too"),
+        Mistake(_same_type, "\"typed\" must reach inside and see the sign of zero; `type(a) is type(b)` looks at the outside only, and `==` says -0.0 is 0.0 and (in a list) nan is nan. The canonical texts tell them all apart"),
         Mistake(lambda a, b, mode: a == b, "it takes no notice of the mode: in \"typed\", True, 1 and 1.0 are three values, and so are 0.0 and -0.0. (And `[nan] == [nan]` is True in Python when both hold the same object)"),
         Mistake(lambda a, b, mode: repr(a) == repr(b), "it compares `repr`: equal dicts may be written in two orders, True and 1 in two ways, and nan is written like any number. `canonical` sorts, and refuses nan"),
         Mistake(lambda a, b, mode: str(a) == str(b), "it compares printed texts: '1' and 1 print alike, and equal dicts print in the order they were filled"),
@@ -148,89 +170,22 @@ exercise(
 )  # fmt: skip
 
 
-def _ok(*values: Any) -> list[Outcome]:
-    return [Outcome("ok", value) for value in values]
-
-
-LATE, BROKEN, UNRUN = (
-    Outcome("timeout", detail="out of time"),
-    Outcome("exception", detail="KeyError: 1"),
-    Outcome("infra", detail="not run"),
-)
-WORLDS: dict[str, tuple[list[Outcome], list[Outcome]]] = {
-    "the same twice": (_ok(1, "a"), _ok(1, "a")),
-    "another order of a list": (_ok(["a", "b"]), _ok(["b", "a"])),
-    "1 here, True there": (_ok(1), _ok(True)),
-    "the second input differs": (_ok(1, 2), _ok(1, 3)),
-    "an exception in the first world": ([BROKEN, UNRUN], [UNRUN, BROKEN]),
-    "an exception in the second world only": (_ok(1), [BROKEN]),
-    "out of time in the second world": (_ok(1), [LATE]),
-    "sets, written in two orders": (_ok({3, 1}), _ok({1, 3})),
-    "a second input that failed": ([*_ok(1), LATE], [UNRUN, LATE]),
-}
-
-
-def _verdicts(mine: Callable[[Sequence[Outcome], Sequence[Outcome]], Validation]) -> list[Any]:
-    return [_said(mine, *pair) for pair in WORLDS.values()]
-
-
-def _said(mine: Callable[..., Any], first: Sequence[Outcome], second: Sequence[Outcome]) -> Any:
-    try:
-        found = mine(first, second)
-    except TimeoutError:
-        raise
-    except Exception as error:
-        return Raised(type(error).__name__, str(error))
-    return [found.ok, found.reason, found.index] if isinstance(found, Validation) else found
-
-
-def _first_only(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
-    return verdict(first)
-
-
-def _loose(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
-    found = verdict(first, second)
-    if found.reason == "non_deterministic" and first[found.index].value == second[found.index].value:
-        return Validation(True, tuple(o.value for o in first))
-    return found
-
-
-def _never_late(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
-    found = verdict(first, second)
-    late = found.reason == "timeout" and first[found.index].ok
-    return Validation(False, (), "non_deterministic", "", found.index) if late else found
-
-
-def _one_loop(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
-    for index, (one, other) in enumerate(zip(first, second, strict=True)):
-        if not one.ok:
-            return Validation(False, (), one.kind, one.detail, index)
-        if one.value != other.value:
-            return Validation(False, (), "non_deterministic", "", index)
-    return Validation(True, tuple(outcome.value for outcome in first))
-
-
-def _infra_fails(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
-    for index, pair in enumerate(zip(first, second, strict=True)):
-        for outcome in pair:
-            if not outcome.ok:
-                return Validation(False, (), outcome.kind, outcome.detail, index)
-    return verdict(first, second)
-
-
 exercise(
     name="verdict",
     key=verdict,
     points=3,
-    observe=_verdicts,
-    shows=[f"[ok, reason, index] of verdict(first, second) for {name!r}: it" for name in WORLDS],
+    observe=worlds.observed,
+    shows=[f"[ok, outputs, reason, index] of verdict(first, second) for {name!r}: it" for name in worlds.WORLDS],
     hint="First world first; \"infra\" means not run; then compare `canonical(one.value)` input by input.",
     mistakes=[
-        Mistake(_loose, "it compares with `==`, for which True is 1: a program that returns True in one world and 1 in the other is not deterministic. Compare the canonical texts"),
-        Mistake(_never_late, "it calls a time-out in the second world \"non_deterministic\". It is a time-out: the program may be perfectly regular and only slow, and the proposer should be told the true reason"),
-        Mistake(_infra_fails, "\"infra\" in the second world is no failure of the program here: that input was not run, because an earlier one had failed. And an exception in the second world only means the program is not deterministic"),
-        Mistake(_one_loop, "it compares value with value and never asks how the second world ended. What timed out, or was not run (\"infra\"), has the value None, which differs from everything; and True == 1. Look at `other.kind` first, then at canonical texts"),
-        Mistake(_first_only, "it looks at the first world only, so programs that hang on the order of a set, on `id` or on the clock pass. The second world is the whole proof"),
+        Mistake(worlds.loose, "it compares with `==`, for which True is 1: a program that returns True in one world and 1 in the other is not deterministic. Compare the canonical texts"),
+        Mistake(worlds.never_late, "it calls a time-out, or running out of memory, in the second world \"non_deterministic\". The program may be perfectly regular and only slow or large, and the proposer should be told the true reason"),
+        Mistake(worlds.late_first, "a time-out at a later input hides a difference at an earlier one. In the second world, go input by input: the first that is not as it should be decides"),
+        Mistake(worlds.infra_fails, "\"infra\" is no failure of the program: that input was not run, because an earlier one had failed. And an exception in the second world only means the program is not deterministic"),
+        Mistake(worlds.interleaved, "it goes through both worlds at once, so that a difference at an early input hides a failure at a later one. The first world decides first, over all its inputs: two loops, one after the other"),
+        Mistake(worlds.one_loop, "it compares value with value and never asks how the second world ended. What timed out, or was not run (\"infra\"), has the value None, which differs from everything; and True == 1. Look at `other.kind` first, then at canonical texts"),
+        Mistake(worlds.by_repr, "it compares `repr`: equal sets and dicts may be written in two orders. `canonical` sorts"),
+        Mistake(worlds.first_only, "it looks at the first world only, so programs that hang on the order of a set, on `id` or on the clock pass. The second world is the whole proof"),
     ],
 )  # fmt: skip
 

@@ -10,6 +10,7 @@ from azr_lite.triplet import Verdict
 
 RIGHT = Verdict(ok=True, well_formed=True, score=1.0)
 PARTLY = Verdict(ok=False, well_formed=True, score=0.6)
+BARELY = Verdict(ok=False, well_formed=True, score=0.2)
 WRONG = Verdict(ok=False, well_formed=True)
 SHAPELESS = Verdict(ok=False, well_formed=False)
 
@@ -39,6 +40,11 @@ def _best(scores: Sequence[float]) -> float:
     return float(max(scores))
 
 
+def _any_credit(scores: Sequence[float]) -> float:
+    _at_least_two(scores)
+    return sum(score > 0 for score in scores) / len(scores)
+
+
 def _of_eight(scores: Sequence[float]) -> float:
     _at_least_two(scores)
     return sum(scores) / 8
@@ -48,13 +54,21 @@ exercise(
     name="solve_rate",
     key=solve_rate,
     points=1,
-    probes=lambda: [([1.0, 0.0, 0.0, 0.0],), ([1.0, 1.0],), ([0.5, 1.0, 0.0],), ([1.0],)],
+    probes=lambda: [([1.0, 0.0, 0.0, 0.0],), ([1.0, 1.0],), ([0.5, 1.0, 0.0],), ([1.0, 0.0, 0.0],), ([1.0],)],
     hint="The mean of the list; ValueError where it holds fewer than two scores.",
     mistakes=[
         Mistake(
             lambda scores: sum(scores) / len(scores) if scores else 0.0,
             "one reply (or none) is accepted: r̄ would then always be 0 or 1, and no task could ever be learnable. Raise a ValueError for "
             "fewer than two",
+        ),
+        Mistake(
+            lambda scores: sum(scores) / len(scores) if len(scores) > 1 else None,
+            "with one score it returns None; whoever called it would go on with that. `raise ValueError(...)` stops them",
+        ),
+        Mistake(
+            _any_credit,
+            "a score of 0.5 counts as a whole success; it says that half of the hidden pairs were solved. Take the mean of the scores",
         ),
         Mistake(_full_marks, "it counts only full marks; a reply that solved half of its hidden pairs has score 0.5. Take the mean"),
         Mistake(_total, "it is the sum; divide by the number of replies"),
@@ -73,7 +87,7 @@ exercise(
     name="learnability",
     key=learnability,
     points=2,
-    probes=lambda: [(0.0,), (0.125,), (0.5,), (0.875,), (1.0,)],
+    probes=lambda: [(0.0,), (0.125,), (0.5,), (0.875,), (1.0,), (0.015625,), (0.984375,)],
     hint="0 at both ends, 1 − r̄ between them.",
     mistakes=[
         Mistake(
@@ -122,6 +136,15 @@ exercise(
             "it multiplies 1 − p by the chance that some reply is right, as if the two were independent. They are not: the case that is "
             "lost is the one that would have been paid most (1 − r̄ = 1)",
         ),
+        Mistake(
+            lambda p, n: (1.0 - p) * (1.0 - p**n - (1.0 - p) ** n),
+            "it multiplies 1 − p by the chance that the task is learnable, as if the two were independent; r̄ decides both. Go through the "
+            "outcomes one by one: only one of them is paid otherwise than 1 − r̄",
+        ),
+        Mistake(
+            lambda p, n: 1.0 - p - p**n,
+            "it takes out the case that all n replies are *right*; that one earns 1 − 1 = 0 anyway. Which case would be paid 1 and is paid 0?",
+        ),
         Mistake(lambda p, n: p * (1.0 - p), "that is right for n = 2 only; what changes with n is the chance that all replies fail"),
     ],
 )
@@ -148,7 +171,7 @@ exercise(
     name="answer_reward",
     key=answer_reward,
     points=2,
-    probes=lambda: [(RIGHT,), (PARTLY,), (WRONG,), (SHAPELESS,)],
+    probes=lambda: [(RIGHT,), (PARTLY,), (BARELY,), (WRONG,), (SHAPELESS,)],
     hint="The parts are called form and accuracy; look at well_formed first, then at score.",
     mistakes=[
         Mistake(
@@ -168,6 +191,10 @@ exercise(
         Mistake(
             _paid(-1.0, -0.5, lambda score: 1.0, lambda verdict: verdict.score > 0),
             "every score above 0 earns the full 1; where scoring is by fraction, 3 of 5 hidden pairs are worth 0.6: pay the score",
+        ),
+        Mistake(
+            _paid(-1.0, -0.5, lambda score: score, lambda verdict: verdict.score >= 0.5),
+            "a score under one half is paid as a wrong answer; only a score of 0 is: 1 of 5 hidden pairs earns 0.2",
         ),
         Mistake(
             _paid(-1.0, -0.5, lambda score: score, lambda verdict: verdict.ok),

@@ -26,9 +26,21 @@ exercise(
     name="whiten_sequences",
     key=whiten_sequences,
     points=1,
-    probes=lambda: [(_array(GOLDEN_REWARDS),), (_array([0.0, 0.25, 0.75]),), (_array([0.5, 0.5, 0.5]),), (_array([0.875]),)],
+    probes=lambda: [
+        (_array(GOLDEN_REWARDS),),
+        (_array([0.0, 0.25, 0.75]),),
+        (_array([0.5] * 9 + [0.625]),),  # a small spread, and a reply three spreads above the mean
+        (_array([0.5, 0.5, 0.5]),),
+        (_array([0.875]),),
+        (_array([0.05, 0.05, 0.05]),),  # their mean is not quite 0.05
+    ],
     hint="(R − mean) / population standard deviation; zeros where all rewards are equal.",
     mistakes=[
+        Mistake(
+            lambda r: _divided(r - r.mean(), r.std()) if r.std() != 0 else np.zeros_like(r),
+            "it compares the spread with 0, and floats betray it: for three rewards of 0.05 numpy finds a spread near 1e-17, and 1e-17 / 1e-17 "
+            "is a push of 1. Count a tiny spread as none",
+        ),
         Mistake(
             lambda r: _divided(r - r.mean(), r.std()),
             "where all rewards are equal it divides 0 by 0 and gives nan, and one nan in a loss destroys the weights of the whole model. "
@@ -38,6 +50,11 @@ exercise(
             lambda r: _divided(r - r.mean(), r.std(ddof=1)) if len(r) > 1 and np.ptp(r) > 0 else np.zeros_like(r),
             "it divides by the *sample* standard deviation (ddof=1, the default of torch.std and pandas); the paper's form has the "
             "population one, numpy's default: [1, −0.5, −1, 1] gives 0.9802 first, not 0.8489",
+        ),
+        Mistake(
+            lambda r: _sample(r, r) if len(r) > 1 else np.full(1, np.nan),
+            "it divides by the *sample* standard deviation (ddof=1), and a group of one reply has none: nan. The paper's form has the "
+            "population one, numpy's default",
         ),
         Mistake(
             lambda r: (r - r.mean()) / (r.std() + 1e-4),
@@ -56,15 +73,18 @@ exercise(
     ],
 )
 
-GROUPS = ["propose/deduction", "solve/deduction", "propose/abduction", "solve/abduction"]
+GROUPS = ["propose/abduction", "propose/deduction", "solve/abduction", "solve/deduction"]
+"""In alphabetical order, so that who writes group after group is found out, sorted or not."""
 
 
 def _trr_probes() -> list[tuple[list[float], list[str], list[int]]]:
     rewards = [0.5, 1.0, -1.0, -0.5, 0.875, -0.5, 0.0, 1.0, 0.25, 1.0, 0.125, -0.5]
     return [
+        ([0.0, 5.0, 1.0, 7.0, 9.0], ["a", "b", "a", "b", "b"], [1, 1, 1, 1, 1]),
         (GOLDEN_REWARDS, ["solve/deduction"] * 4, GOLDEN_LENGTHS),
         (rewards, GROUPS * 3, [9, 3, 8, 4, 7, 5, 9, 6, 8, 3, 9, 2]),
         ([0.0, 1.0, 0.0, -0.5, 0.0, 1.0], ["propose/deduction", "solve/deduction"] * 3, [5, 3, 6, 2, 7, 4]),
+        ([0.05, 1.0, 0.05, -0.5, 0.05, 1.0], ["propose/deduction", "solve/deduction"] * 3, [5, 3, 6, 2, 7, 4]),
     ]
 
 
@@ -92,6 +112,12 @@ def _sample(own: Array, _: Array) -> Array:
 def _in_halves(rewards: Sequence[float], groups: Sequence[str], lengths: Sequence[int]) -> Array:
     half = len(rewards) // 2
     return np.concatenate([trr(rewards[part], groups[part], lengths[part]) for part in (slice(half), slice(half, None))])
+
+
+def _runs(rewards: Sequence[float], groups: Sequence[str], lengths: Sequence[int]) -> Array:
+    starts = [i for i in range(len(groups)) if i == 0 or groups[i] != groups[i - 1]]
+    parts = [slice(start, end) for start, end in zip(starts, [*starts[1:], len(groups)], strict=True)]
+    return np.concatenate([trr(rewards[part], groups[part], lengths[part]) for part in parts])
 
 
 def _group_after_group(rewards: Sequence[float], groups: Sequence[str], lengths: Sequence[int]) -> Array:
@@ -123,6 +149,20 @@ exercise(
         Mistake(
             _by(lambda group: group.partition("/")[0]),
             "the group key has lost its task type: there are two baselines, one a role, and an easy type passes for a good policy",
+        ),
+        Mistake(
+            _runs,
+            "neighbours of one group are whitened together, and the group's other rows, further on, are not (itertools.groupby does so). "
+            "A group is all its rows, wherever they stand",
+        ),
+        Mistake(
+            lambda rewards, groups, lengths: trr(rewards, groups, lengths, whitening="token"),
+            "lengths play a part: a reply of L tokens counts L times. That is the token form of section 6; here each reply counts once",
+        ),
+        Mistake(
+            _each(lambda own, every: _divided(own - own.mean(), own.std()) if own.std() != 0 else np.zeros_like(own)),
+            "it compares the spread with 0, and floats betray it: for three rewards of 0.05 numpy finds a spread near 1e-17. Count a tiny "
+            "spread as none (`whiten_sequences` from above does it)",
         ),
         Mistake(
             _each(lambda own, every: _divided(own - own.mean(), own.std())),
@@ -161,16 +201,39 @@ def _unguarded(rewards: Sequence[float], prompts: Sequence[str]) -> Array:
     return found
 
 
+def _bare(rewards: Sequence[float], prompts: Sequence[str]) -> Array:
+    alone = np.array([prompts.count(one) == 1 for one in prompts])
+    return np.where(alone, rewards, rloo(rewards, prompts))
+
+
+def _others_by_value(rewards: Sequence[float], prompts: Sequence[str]) -> Array:
+    found = np.zeros(len(rewards))
+    for i, (own, prompt) in enumerate(zip(rewards, prompts, strict=True)):
+        others = [r for r, p in zip(rewards, prompts, strict=True) if p == prompt and r != own]
+        found[i] = own - np.mean(others) if others else 0.0
+    return found
+
+
 exercise(
     name="rloo",
     key=rloo,
     points=2,
-    probes=lambda: [([1.0, -0.5, -0.5, 1.0, 0.5, 1.0, -0.5, -0.5], PROMPTS), ([1.0, 0.0, 0.0, 0.0], ["a"] * 4)],
+    probes=lambda: [([1.0, 0.0, 0.0], ["a"] * 3), ([1.0, -0.5, -0.5, 1.0, 0.5, 1.0, -0.5, -0.5], PROMPTS)],
     hint="The baseline of a reply is the mean of the *other* replies to its prompt.",
     mistakes=[
         Mistake(
             _unguarded,
             "a prompt with a single reply has no other replies; their mean is 0/0 = nan. Such a reply gets 0: nothing is known of it",
+        ),
+        Mistake(
+            _bare,
+            "a reply without sisters keeps its bare reward: its baseline counts as 0, and a proposal would be pushed up for being a "
+            "proposal. Such a reply gets 0: nothing is known of it",
+        ),
+        Mistake(
+            _others_by_value,
+            "it leaves out every reply with the *same reward*, not only the reply itself: two sisters that earned 1 vanish from each "
+            "other's baseline. Leave out by place, not by value",
         ),
         Mistake(
             dr_grpo,
@@ -189,12 +252,24 @@ exercise(
 
 def _spread_of_replies(rewards: Array, lengths: Array) -> Array:
     mean = (rewards * lengths).sum() / lengths.sum()
-    return (rewards - mean) / np.sqrt(((rewards - mean) ** 2).sum() / (len(rewards) - 1) + 1e-8)
+    return _divided(rewards - mean, np.sqrt(((rewards - mean) ** 2).sum() / max(len(rewards) - 1, 1) + 1e-8))
 
 
 def _population(rewards: Array, lengths: Array) -> Array:
     mean = (rewards * lengths).sum() / lengths.sum()
     return (rewards - mean) / np.sqrt((lengths * (rewards - mean) ** 2).sum() / lengths.sum() + 1e-8)
+
+
+def _tokens(rewards: Array, lengths: Array, inside: float = 1e-8, outside: float = 0.0) -> Array:
+    """The token form without its guard, and 1e-8 somewhere else."""
+    tokens = np.repeat(rewards, lengths)
+    if len(tokens) < 2:
+        return np.full(len(rewards), np.nan)
+    return _divided(rewards - tokens.mean(), np.sqrt(tokens.var(ddof=1) + inside) + outside)
+
+
+def _where_they_differ(whiten: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
+    return lambda rewards, lengths: whiten(rewards, lengths) if np.ptp(rewards) > 0 else np.zeros_like(rewards)
 
 
 exercise(
@@ -205,9 +280,24 @@ exercise(
         (_array(GOLDEN_REWARDS), np.array(GOLDEN_LENGTHS)),
         (_array([0.0, 1.0, -0.5]), np.array([50, 5, 20])),
         (_array([0.5, 0.5]), np.array([3, 9])),
+        (_array([0.875]), np.array([1])),  # a single token
+        (_array([0.5, 0.5001]), np.array([3, 2])),  # a variance that 1e-8 can be seen beside
     ],
     hint="np.repeat(rewards, lengths) is the list of tokens' rewards; its mean and its variance with ddof=1 are what is wanted.",
     mistakes=[
+        Mistake(
+            _tokens,
+            "a group of a single token has no unbiased variance: 0/0 = nan, and one nan in a loss destroys the weights of the whole model. "
+            "Zeros where all rewards are equal",
+        ),
+        Mistake(
+            _where_they_differ(lambda rewards, lengths: _tokens(rewards, lengths, inside=0.0)),
+            "the 1e-8 under the root is missing; it shows where rewards differ by very little",
+        ),
+        Mistake(
+            _where_they_differ(lambda rewards, lengths: _tokens(rewards, lengths, inside=0.0, outside=1e-8)),
+            "the 1e-8 is added to the root; it belongs under it, to the variance, where it weighs more (the root of 1e-8 is 1e-4)",
+        ),
         Mistake(
             lambda rewards, lengths: whiten_sequences(rewards),
             "that is the sequence form; lengths play no part in it. Here a reply of L tokens counts L times, in the mean and in the variance",
@@ -228,6 +318,10 @@ exercise(
             lambda rewards, lengths: whiten_sequences(rewards * lengths),
             "it whitens reward times length, so that a long wrong answer is worse than a short one; the rewards stay as they are, only "
             "their *counting* changes",
+        ),
+        Mistake(
+            lambda rewards, lengths: np.repeat(_tokens(rewards, lengths), lengths),
+            "one number for each *token* comes out; what is wanted is one for each reply (all its tokens share it)",
         ),
     ],
 )

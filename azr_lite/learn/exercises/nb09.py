@@ -6,6 +6,7 @@ import random
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -60,6 +61,8 @@ PROGRAMS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "1 // 0": ("def f(x):\n    return 1 // x", (0,)),
     "a missing key": ("def f(x):\n    return {'a': 1}[x]", ("b",)),
     "an error below three calls of itself": ("def f(n):\n    return [f(n - 1)] if n else 1 // n", (3,)),
+    "the same, by map": ("def f(n):\n    return list(map(f, [n - 1])) if n else 1 // n", (3,)),
+    "two arguments": ("def f(items, place):\n    return items[place]", ([1, 2], 7)),
     "no error": ("def f(x):\n    return 'KeyError'", (1,)),
     "an error with a long text": ("def f(x):\n    return int(x)", ("kiwi",)),
     "SystemExit": ("def f(x):\n    raise SystemExit(1)", (1,)),
@@ -104,6 +107,7 @@ exercise(
         Mistake(_wrapped(_RAISED.format(call="", kind="Exception as error", gives="type(error)")), "it returns the exception's class. A class is no literal, so it cannot leave the sandbox; return its name"),
         Mistake(_wrapped(_RAISED.format(call="", kind="BaseException as error", gives="type(error).__name__")), "it catches BaseException, so that SystemExit (a program that leaves, not one that fails) counts as an error to be named. Catch Exception"),
         Mistake(_wrapped(_RAISED.format(call="", kind="Exception as error", gives="type(error).__name__"), before=""), "a program that calls itself now calls *your* f, which swallows the error half-way up. Inside your f, first give the name f back to the program (`global f`)"),
+        Mistake(lambda program: report_error(program).replace("*arguments", "x"), "your f takes one argument, but a program may have two or none: `def f(*args)` takes all there are, and `(*args)` hands them on"),
         Mistake(_wrapped(_RAISED.format(call="", kind="ValueError as error", gives="type(error).__name__")), "it catches one kind of error only; the others still fail the run, and their proposals are refused"),
     ],
 )  # fmt: skip
@@ -112,8 +116,12 @@ exercise(
 def _answers() -> list[tuple[str, str]]:
     gold = "KeyError"
     texts = ("KeyError", " KeyError\n", "'KeyError'", "keyerror", "ValueError", "Exception", "LookupError", "KeyError, ValueError or IndexError",
-             "KeyErrors", "Key", "", "type(KeyError())")  # fmt: skip
-    return [(text, gold) for text in texts] + [("IndexError", "IndexError"), ("ArithmeticError", "ZeroDivisionError")]
+             "KeyErrors", "Key", "", "type(KeyError())", "Key Error", "builtins.KeyError", "KeyError: 'a'", "IndexError, KeyError")  # fmt: skip
+    return [(text, gold) for text in texts] + [
+        ("IndexError", "IndexError"),
+        ("ArithmeticError", "ZeroDivisionError"),
+        ("ZeroDivisionError", "ArithmeticError"),
+    ]
 
 
 def _parents(answer: str, gold: str) -> bool:
@@ -121,6 +129,10 @@ def _parents(answer: str, gold: str) -> bool:
 
     said, meant = (getattr(builtins, name.strip().strip("'"), None) for name in (answer, gold))
     return isinstance(said, type) and isinstance(meant, type) and issubclass(meant, said)
+
+
+def _children(answer: str, gold: str) -> bool:
+    return _parents(gold, answer)
 
 
 exercise(
@@ -134,12 +146,13 @@ exercise(
         Mistake(lambda answer, gold: answer == gold, "it refuses the right name with a line break or quotes around it; that is form, and form is paid elsewhere"),
         Mistake(lambda answer, gold: gold in answer, "it looks whether the name occurs in the answer. Then an answer that lists all names is always right, and training will find it"),
         Mistake(lambda answer, gold: answer.strip().strip("'\"") in gold, "it looks whether the answer occurs in the name: \"Key\", and even nothing at all, are right then"),
+        Mistake(_children, "it accepts a child class: ZeroDivisionError is an ArithmeticError to Python's `except`, but another name. Compare texts, not classes"),
         Mistake(_parents, "it accepts a parent class: \"Exception\" would be right for every task, without reading one program"),
     ],
 )  # fmt: skip
 
 
-ITEM = Triplet("errors", "def f(x):\n    return {'KeyError': 7}[x]", "'b'", "'KeyError'")
+ITEM = Triplet("errors", "def f(x):\n    return {'KeyError': 7}[x]", "'bd'", "'KeyError'")
 
 
 def _plain(task: Triplet) -> str:
@@ -155,7 +168,11 @@ def _backwards(task: Triplet) -> str:
 
 
 def _first_letter(task: Triplet) -> str:
-    return f"{task.program}\n{task.input}\nit begins with {task.output[1]}"
+    return f"{task.program}\n{task.input}\nit begins with {task.output[1:2]}"
+
+
+def _length(task: Triplet) -> str:
+    return f"{task.program}\n{task.input}\nit has {len(task.output)} letters"
 
 
 def _no_input(task: Triplet) -> str:
@@ -166,13 +183,15 @@ exercise(
     name="blind",
     key=blind,
     points=2,
-    probes=lambda: [(_plain, ITEM, "output"), (_gives_away, ITEM, "output"), (_backwards, ITEM, "output"), (_first_letter, ITEM, "output"),
+    probes=lambda: [(_plain, ITEM, "output"), (_gives_away, ITEM, "output"), (_backwards, ITEM, "output"), (_first_letter, ITEM, "output"), (_length, ITEM, "output"),
                     (_no_input, ITEM, "input"), (_plain, ITEM, "input"), (lambda task: _plain(task) + " one of: 'KeyError', 'ValueError'", ITEM, "output")],
     shows=[f"blind(prompt, task, {hidden!r}) for a prompt that {what}:" for what, hidden in (
-        ("has program and input", "output"), ("tells the output", "output"), ("tells it backwards", "output"), ("tells its first letter", "output"),
+        ("has program and input", "output"), ("tells the output", "output"), ("tells it backwards", "output"), ("tells its first letter", "output"), ("tells its length", "output"),
         ("has program and output", "input"), ("has the input", "input"), ("lists all choices", "output"))],
     hint="Make a second task that differs in the hidden field only, and ask for both prompts.",
     mistakes=[
+        Mistake(lambda prompt, task, hidden="output": prompt(replace(task, **{hidden: "x" * len(getattr(task, hidden))})) == prompt(task), "your other task's field is just as long as the hidden one, so a prompt that tells its length says the same for both. Let them differ in everything"),
+        Mistake(lambda prompt, task, hidden="output": prompt(replace(task, **{hidden: getattr(task, hidden) + "x"})) == prompt(task), "your other task's field begins like the hidden one, so a prompt that tells its first letter says the same for both. Let them differ in everything"),
         Mistake(lambda prompt, task, hidden="output": getattr(task, hidden) not in prompt(task), "it looks for the answer's text in the prompt. That raises false alarms (the word may stand in the program, or in a list of all choices) and misses an answer spelled backwards or told by its first letter. Change the answer, and see whether the prompt changes"),
         Mistake(lambda prompt, task, hidden="output": task.output not in prompt(task), "it looks for the text of the *output* in the prompt, whichever field is hidden; and such a search raises false alarms (the word may stand in the program) and misses an answer spelled backwards. Change the hidden field, and see whether the prompt changes"),
         Mistake(lambda prompt, task, hidden="output": len(prompt(_other(task, hidden))) == len(prompt(task)), "it compares lengths of prompts; one letter of the answer has the same length in both. Compare the texts"),
@@ -183,16 +202,18 @@ exercise(
 
 
 def _other(task: Triplet, hidden: str) -> Triplet:
-    from dataclasses import replace
-
     return replace(task, **{hidden: "'something else altogether'"})
 
 
 def _tables() -> list[tuple[Any, Any, bool]]:
     a, b, c = ("fig", 9), ("kiwi", 3), (None, 3)
     pairs: list[tuple[Any, Any]] = [([a, b], [a, b]), ([a, b], [b, a]), ([a, a, b], [a, b]), ([a, a, b], [a, b, b]), ([], []), ([a, c], [c, a]), ([a], ["fig", 9]),
-                                    ([(1,)], [(True,)]), ([a], None)]  # fmt: skip
+                                    ([(1,)], [(True,)]), ([a], None), (None, [a]), ((a,), [a])]  # fmt: skip
     return [(x, y, ordered) for x, y in pairs for ordered in (True, False)]
+
+
+def _lists(a: Any, b: Any) -> bool:
+    return isinstance(a, list) and isinstance(b, list)
 
 
 exercise(
@@ -202,13 +223,14 @@ exercise(
     probes=_tables,
     hint="One canonical text a row; sort the texts where the order is free.",
     mistakes=[
-        Mistake(lambda a, b, ordered: isinstance(b, list) and (a == b if ordered else sorted(map(repr, a)) == sorted(map(repr, b))), "with an order asked for it compares by `==`, for which (1,) and (True,) are the same row. Compare the canonical texts in both cases"),
-        Mistake(lambda a, b, ordered: isinstance(b, list) and (a == b if ordered else sorted(a) == sorted(b)), "it sorts the rows themselves: rows that hold None and text cannot be ordered, and 1 and True are one. Sort their canonical texts"),
-        Mistake(lambda a, b, ordered: isinstance(b, list) and (list(map(repr, a)) == list(map(repr, b)) if ordered else set(map(repr, a)) == set(map(repr, b))), "sets forget how often a row occurs; in SQL two equal rows are two rows"),
+        Mistake(lambda a, b, ordered: _lists(a, b) and (a == b if ordered else sorted(map(repr, a)) == sorted(map(repr, b))), "with an order asked for it compares by `==`, for which (1,) and (True,) are the same row. Compare the canonical texts in both cases"),
+        Mistake(lambda a, b, ordered: _lists(a, b) and (a == b if ordered else Counter(a) == Counter(b)), "it compares the rows by `==`, for which (1,) and (True,) are the same row. Compare their canonical texts"),
+        Mistake(lambda a, b, ordered: _lists(a, b) and (a == b if ordered else sorted(a) == sorted(b)), "it sorts the rows themselves: rows that hold None and text cannot be ordered, and 1 and True are one. Sort their canonical texts"),
+        Mistake(lambda a, b, ordered: _lists(a, b) and (list(map(repr, a)) == list(map(repr, b)) if ordered else set(map(repr, a)) == set(map(repr, b))), "sets forget how often a row occurs; in SQL two equal rows are two rows"),
         Mistake(lambda a, b, ordered: a == b if ordered else set(a) == set(b), "it makes sets of rows, which forget how often a row occurs, and fails where the answer is no list at all (`set(None)`). An answer may be anything a model writes"),
-        Mistake(lambda a, b, ordered: isinstance(b, list) and list(map(repr, a)) == list(map(repr, b)), "without ORDER BY the order of rows means nothing, and an answer in another order is right"),
-        Mistake(lambda a, b, ordered: isinstance(b, list) and sorted(map(repr, a)) == sorted(map(repr, b)), "where the query has ORDER BY, the order is part of the answer"),
-        Mistake(lambda a, b, ordered: list(map(repr, a)) == list(map(repr, b)) if ordered else sorted(map(repr, a)) == sorted(map(repr, b)), "the answer may be anything a model writes, such as None: what is no list is no table, and no reason to stop the training"),
+        Mistake(lambda a, b, ordered: _lists(a, b) and list(map(repr, a)) == list(map(repr, b)), "without ORDER BY the order of rows means nothing, and an answer in another order is right"),
+        Mistake(lambda a, b, ordered: _lists(a, b) and sorted(map(repr, a)) == sorted(map(repr, b)), "where the query has ORDER BY, the order is part of the answer"),
+        Mistake(lambda a, b, ordered: list(map(repr, a)) == list(map(repr, b)) if ordered else sorted(map(repr, a)) == sorted(map(repr, b)), "the answer may be anything a model writes, such as None: what is no list (a tuple, say) is no table, and no reason to stop the training"),
     ],
 )  # fmt: skip
 
@@ -216,7 +238,8 @@ exercise(
     name="guess_rate",
     key=guess_rate,
     points=1,
-    probes=lambda: [(["a", "b", "a", "a"],), (["a"],), ([],), (["a", "b", "c", "c"],), (["b"] * 3 + ["a"] * 3,)],
+    probes=lambda: [(["a", "b", "a", "a"],), (["a"],), ([],), (["a", "c", "c", "b"],), (["a", "a", "b"],), (["b"] * 3 + ["a"] * 3,)],
+    hint="How often does the most frequent answer come, and of how many?",
     mistakes=[
         Mistake(lambda answers: max(map(answers.count, answers)) / len(answers), "it fails where there are no answers yet; the first step of a run may have none. Give 0.0"),
         Mistake(lambda answers: Counter(answers).most_common(1)[0][1] / len(answers), "where there are no answers, there is no most common one either, and `most_common(1)[0]` fails. Give 0.0 then"),
