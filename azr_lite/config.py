@@ -292,8 +292,8 @@ def _check_games(config: Config) -> None:
     starved = [name for name in config.task_types if get_game(name).propose_from == "programs"]
     if starved and not set(SHARED) & set(config.task_types):
         raise ConfigError(
-            f"task_types is {', '.join(config.task_types)}: proposals of {starved[0]} start from programs of {' or '.join(SHARED)}, "
-            "and there are none; add one of the two"
+            f"task_types is {', '.join(config.task_types)}: proposals of {starved[0]} start from programs of other games, "
+            f"and there are none; add {' or '.join(SHARED)}"
         )
 
 

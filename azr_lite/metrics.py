@@ -24,7 +24,10 @@ def mean(values: Sequence[float]) -> float:
 
 
 def across(line: Mapping[str, float], start: str, end: str) -> list[float]:
-    """A step's number of one name for all its (role, type) groups: ``across(line, "solve/", "/ok")``. Reasons that share the name are no such number."""
+    """A step's number of one name for all its (role, type) groups: ``across(line, "solve/", "/ok")``.
+
+    Reasons that share the name are no such number.
+    """
     return [value for key, value in line.items() if key.startswith(start) and key.endswith(end) and key.count("/") == 2]
 
 

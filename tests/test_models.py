@@ -76,7 +76,8 @@ def test_lora_freezes_a_base_in_the_type_asked_for(tmp_path, dtype):
 
 
 def test_sixteen_bits_leave_the_position_code_exact():
-    """Rounded to bfloat16, its frequencies would be a whole radian off after some hundred tokens; a model read from files never has them so."""
+    """Rounded to bfloat16, its frequencies would be a whole radian off after some hundred tokens; a model read from files never has
+    them so."""
     policy = load_policy(config("nano", tuning="lora", dtype="bfloat16"))
     assert types_of(policy) == {torch.bfloat16}
     assert {buffer.dtype for buffer in policy.model.buffers()} == {torch.float32}

@@ -23,24 +23,6 @@ from azr_lite.observe.watch import HISTORY, View, screen
 from azr_lite.rundir import write_text
 
 
-@pytest.fixture
-def run(recorded, tmp_path):
-    shutil.copytree(recorded, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoint-*"))
-    return tmp_path / "run"
-
-
-@pytest.fixture
-def open_ended(run):
-    """The same run as it was before its last step: no summary, two lines in each log."""
-    (run / "summary.json").unlink()
-    rest = {}
-    for name in ("metrics.jsonl", "timing.jsonl"):
-        lines = (run / name).read_text().splitlines(keepends=True)
-        (run / name).write_text("".join(lines[:2]))
-        rest[name] = lines[2]
-    return run, rest
-
-
 def shown(view):
     console = Console(width=80, height=24, record=True, file=open(os.devnull, "w"), highlight=False)  # noqa: SIM115
     console.print(screen(view))

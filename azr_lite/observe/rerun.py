@@ -26,7 +26,10 @@ from azr_lite.verifier import Runs
 
 
 def rerun(path: str | Path, programs: int, executor: Runs | None = None) -> list[Finding]:
-    """Run so many accepted proposals again, drawn evenly over the run. `executor`: one that is open; otherwise one with the run's limits."""
+    """Run so many accepted proposals again, drawn evenly over the run.
+
+    `executor`: one that is open; otherwise one with the run's limits.
+    """
     run = open_run(path)
     config = run.config()
     sample = _drawn(StepLog(run, "tasks.jsonl"), programs)
