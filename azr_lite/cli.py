@@ -1,7 +1,7 @@
-"""The `azr-lite` command: one thin function a verb, over the same API.
+"""The `azr-lite` command: one thin function a verb; what a verb does stands beside its subject, in a file of commands.
 
 Comes in: words.  Goes out: text, and an exit status: 0 done, 1 a clear error, 2 a wrong command line, 130 interrupted.
-Not covered: any logic of its own.
+Not covered: any logic of its own. A verb's file is imported when it is called, so that --help answers at once.
 """
 
 from __future__ import annotations

@@ -104,6 +104,12 @@ def test_qlora_without_bitsandbytes_says_what_to_install(tmp_path, monkeypatch):
         load_policy(config(save(tmp_path), tuning="qlora", dtype="auto"))
 
 
+def test_nano_under_lora_is_float32_by_choice_not_for_want_of_16_bits():
+    reason = choose_precision(preset("nano", tuning="lora", device="cpu")).reason
+    assert "casting so small a model costs more" in reason
+    assert "the machine has no" not in reason
+
+
 def test_precision_gives_its_reason_and_is_the_same_each_time():
     settings = config("nano", tuning="lora", dtype="auto", device="auto")
     first, second = choose_precision(settings), choose_precision(settings)
