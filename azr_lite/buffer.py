@@ -51,10 +51,6 @@ class Buffer:
             del self._tasks[next(iter(self._tasks))]
         return True
 
-    def newest(self, count: int) -> list[Task]:
-        """The last `count` tasks inserted, newest first."""
-        return list(self._tasks.values())[: -count - 1 : -1] if count else []
-
     def sample(self, rng: random.Random, count: int) -> list[Task]:
         """Up to `count` different tasks, uniformly (recency weighting risked collapse in the paper)."""
         tasks = list(self._tasks.values())
