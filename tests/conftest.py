@@ -53,9 +53,9 @@ def run(recorded, tmp_path):
 
 @pytest.fixture
 def open_ended(run):
-    """The same run as it was before its last step: no summary, two lines in each log."""
+    """The same run as it was before its last step (no summary, two lines in each log), and what it will write then, by file."""
+    rest = {"summary.json": (run / "summary.json").read_text()}
     (run / "summary.json").unlink()
-    rest = {}
     for name in ("metrics.jsonl", "timing.jsonl"):
         lines = (run / name).read_text().splitlines(keepends=True)
         (run / name).write_text("".join(lines[:2]))
