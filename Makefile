@@ -25,6 +25,7 @@ run: setup
 
 lint: setup
 	$(BIN)/ruff check azr_lite tests
+	$(BIN)/ruff format --check azr_lite tests
 	$(BIN)/lint-imports
 
 test: lint

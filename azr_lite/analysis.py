@@ -150,11 +150,11 @@ def _of_step(lines: Sequence[Line]) -> Iterator[tuple[str, float]]:
         if (size := complexity(program)) is not None:
             yield from ((f"program/{name}", value) for name, value in size.as_dict().items())
             yield "program/comments as plan", plans(program)
-    yield from _gap(lines, written)
+    yield from _gap(lines)
     yield from _shapes(written)
 
 
-def _gap(lines: Sequence[Line], written: Sequence[tuple[Line, str]]) -> Iterator[tuple[str, float]]:
+def _gap(lines: Sequence[Line]) -> Iterator[tuple[str, float]]:
     """Complexity of the hidden program less that of each right answer to it (the paper: +0.27 on average)."""
     hidden: dict[str, Complexity] = {}
     for line in lines:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from azr_lite.parsing import normal_form
-from azr_lite.triplet import Task, TaskType, task_from_json
+from azr_lite.triplet import SHARED, Task, TaskType, task_from_json
 
 
 def task_key(task: Task) -> str:
@@ -68,10 +68,6 @@ class Buffer:
             del self._tasks[next(iter(self._tasks))]
         return True
 
-    def newest(self, count: int) -> list[Task]:
-        """The last `count` tasks inserted, newest first."""
-        return list(self._tasks.values())[: -count - 1 : -1] if count else []
-
     def sample(self, rng: random.Random, count: int) -> list[Task]:
         """Up to `count` different tasks, uniformly (recency weighting risked collapse in the paper)."""
         tasks = list(self._tasks.values())
@@ -89,12 +85,14 @@ class Buffers:
         return self.of[task.type].add(task)
 
     def programs(self) -> list[Task]:
-        """Single-pair tasks of all buffers, each program once: what induction proposals start from."""
+        """Tasks of deduction and abduction, each program once: what induction proposals start from.
+
+        Not those of a game of one's own: what it calls output may be no return value (a program that is meant to raise has none).
+        """
         unique: dict[str, Task] = {}
-        for buffer in self.of.values():
-            for task in buffer:
-                if len(task.inputs) == 1:
-                    unique.setdefault(task.program, task)
+        for name in SHARED:
+            for task in self.of.get(name, ()):
+                unique.setdefault(task.program, task)
         return list(unique.values())
 
     def sizes(self) -> dict[TaskType, int]:

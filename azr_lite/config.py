@@ -3,6 +3,7 @@
 Comes in: settings.  Goes out: one frozen `Config`, checked before anything is loaded.
 Not covered: settings that go together (`presets.py`), what a machine can hold (`hardware.py`), how a model is found (`models.py`).
 
+Longer than other files, so that every knob is looked up in one place.
 Sources named below: "paper" is arXiv 2505.03335; "code" is its authors' public code where it differs.
 """
 
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from azr_lite.errors import ConfigError
+from azr_lite.triplet import SHARED
 
 FREE = ("steps", "save_every", "save_minutes", "max_hours", "stop_patience", "eval_every", "keep_checkpoints", "sync_to", "workers",
         "micro_batch_size", "generation_chunk", "gradient_checkpointing", "processes", "gradient_share_every", "report_to")  # fmt: skip
@@ -284,11 +286,14 @@ def _check_games(config: Config) -> None:
         raise ConfigError(f"task_types names a game twice: {', '.join(config.task_types)}; name each once")
     for name in config.task_types:
         if name not in games():
-            raise ConfigError(f"unknown task type {name!r}; known: {', '.join(games())}; import the file that registers it first (command line: AZR_LITE_GAMES=its_module)")
-    if all(get_game(name).propose_from == "programs" for name in config.task_types):
+            raise ConfigError(
+                f"unknown task type {name!r}; known: {', '.join(games())}; import the file that registers it first (command line: AZR_LITE_GAMES=its_module)"
+            )
+    starved = [name for name in config.task_types if get_game(name).propose_from == "programs"]
+    if starved and not set(SHARED) & set(config.task_types):
         raise ConfigError(
-            f"task_types is {', '.join(config.task_types)}: its proposals start from programs of other games, and there are none; "
-            "add deduction or abduction"
+            f"task_types is {', '.join(config.task_types)}: proposals of {starved[0]} start from programs of other games, "
+            f"and there are none; add {' or '.join(SHARED)}"
         )
 
 

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from azr_lite.errors import ConfigError
-from azr_lite.selfplay import Offer, SelfPlay
+from azr_lite.records import Offer
+from azr_lite.selfplay import SelfPlay
 from azr_lite.tasks.base import get_game
 from azr_lite.triplet import Rollout
 

@@ -6,7 +6,8 @@ Not covered: the stand-in that costs nothing (`loss_share` in `metrics.py`); wei
 measured there. Adam divides by its second moments afterwards, so a share of the gradient is not quite one of the movement.
 
 Only the rows of the step's first update are taken: their groups' gradients add up to what the optimiser sees then, and one more
-pass over them is all it costs (with `updates_per_step` of 4, a quarter of the step's update). Memory: up to four float32 copies of what is trained.
+pass over them is all it costs (with `updates_per_step` of 4, a quarter of the step's update). Memory: up to four float32 copies of
+what is trained.
 """
 
 from __future__ import annotations

@@ -10,12 +10,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
+from azr_lite.records import Attempt, Offer
 from azr_lite.triplet import Role, Rollout
-
-if TYPE_CHECKING:
-    from azr_lite.selfplay import Attempt, Offer
 
 STAGES = ("generate", "sandbox", "update", "rest")
 """The keys of timing.jsonl that are seconds and sum to the step's wall time; the others there are not seconds of a stage."""
@@ -27,7 +24,10 @@ def mean(values: Sequence[float]) -> float:
 
 
 def across(line: Mapping[str, float], start: str, end: str) -> list[float]:
-    """A step's number of one name for all its (role, type) groups: ``across(line, "solve/", "/ok")``. Reasons that share the name are no such number."""
+    """A step's number of one name for all its (role, type) groups: ``across(line, "solve/", "/ok")``.
+
+    Reasons that share the name are no such number.
+    """
     return [value for key, value in line.items() if key.startswith(start) and key.endswith(end) and key.count("/") == 2]
 
 

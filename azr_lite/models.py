@@ -69,12 +69,12 @@ def _load(config: Config, precision: Precision) -> tuple[PreTrainedModel, PreTra
         from azr_lite.nano.model import load_nano
 
         model, tokenizer = load_nano()
-        return _dense(config, precision, model, tokenizer), tokenizer, f"nano: embedded model, {_size(model)}"
+        return _dense(config, precision, model), tokenizer, f"nano: embedded model, {_size(model)}"
     path = Path(named).expanduser()
     if named.endswith(".gguf"):
         model, tokenizer = _load_gguf(path)
         origin = f"{path.name}: GGUF weights unpacked to {_size(model)}"
-        return _dense(config, precision, model, tokenizer), tokenizer, origin
+        return _dense(config, precision, model), tokenizer, origin
     if path.exists():
         _check_folder(path)
     elif named.startswith((".", "/", "~")) or named.count("/") > 1 or "\\" in named:
@@ -126,7 +126,7 @@ def _load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return model, tokenizer
 
 
-def _dense(config: Config, precision: Precision, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+def _dense(config: Config, precision: Precision, model: PreTrainedModel) -> PreTrainedModel:
     """A model that is in memory already, in the types wanted; for QLoRA it goes through a folder, which bitsandbytes loads."""
     model = in_type(model, precision.weights)
     if config.tuning != "qlora":

@@ -43,9 +43,16 @@ def choose_precision(config: Config) -> Precision:
     else:
         weights = half or (torch.bfloat16 if config.tuning == "qlora" else torch.float32)
         compute, frozen = weights, "4-bit base, arithmetic" if config.tuning == "qlora" else "frozen base and arithmetic"
-        why = "as set" if config.dtype != "auto" else "this machine has it" if half else "the machine has no 16-bit arithmetic"
         if config.tuning == "qlora" and half is None:
             why = "4-bit kernels know no other, though it is slow here"
+        elif config.dtype != "auto":
+            why = "as set"
+        elif half is not None:
+            why = "this machine has it"
+        elif config.model == "nano":
+            why = "casting so small a model costs more than 16 bits save"
+        else:
+            why = "the machine has no 16-bit arithmetic"
         what = f"{frozen} in {_short(weights)}: {why}"
     where = "a GPU is here" if on_gpu else "as set" if config.device == "cpu" else "no GPU is here"
     return Precision(device, weights, compute, f"device {device.type}: {where}; {what}")

@@ -1,7 +1,8 @@
 """Take a trained model out of its run: an adapter, a merged or a whole model, with its card.
 
 Comes in: a run directory.  Goes out: a folder that plain transformers (or peft) loads.
-Not covered: the words of the card (`model_card.py`), sending it (`hub.py`), copies of whole runs for resuming (`sync.py`), GGUF and other formats.
+Not covered: the words of the card (`model_card.py`), sending it (`hub.py`), copies of whole runs for resuming (`sync.py`), GGUF and
+other formats.
 
 What "the same model" means here. The folder, loaded by plain transformers in the type it was written in, gives the logits of the model
 in memory bit for bit; each export is read back and compared before it gets its name. Merging adds s·B·A to W in float32, so base +

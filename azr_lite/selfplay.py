@@ -2,7 +2,7 @@
 
 Comes in: `generate` (prompts to replies, with the current weights).  Goes out: exactly `Config.rows` rollouts, with
 advantages and loss weights, ready for one update.
-Not covered: the model and the update (`trainer.py`), files (`loop.py`, `rundir.py`).
+Not covered: what travels from stage to stage (`records.py`), the model and the update (`trainer.py`), files (`loop.py`, `rundir.py`).
 
 Everything here is plain Python and the same on every process: randomness comes from ``Random(f"{seed}/{step}/...")``, so
 there is no generator state to save, and the number of processes does not change the algorithm.
@@ -17,7 +17,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from azr_lite.batch import deal, weighed, with_advantages
@@ -27,58 +26,14 @@ from azr_lite.errors import ConfigError
 from azr_lite.metrics import step_metrics
 from azr_lite.parsing import Reply, parse_reply
 from azr_lite.prompts.base import Style
-from azr_lite.rewards import Reward, answer_reward, proposal_reward, solve_rate
+from azr_lite.records import Attempt, Offer, Record, rollout_of, task_line
+from azr_lite.rewards import answer_reward, proposal_reward, solve_rate
 from azr_lite.tasks.base import Answer, Proposal, Rules, get_game
-from azr_lite.triplet import Completion, Reason, Rejection, Role, Rollout, Task, TaskType, Verdict
+from azr_lite.triplet import Completion, Reason, Rejection, Role, Rollout, Task, TaskType
 from azr_lite.verifier import Runs, Verifier
 
 Generate = Callable[[Sequence[str], Role], list[Completion]]
 """One completion a prompt, same order, by the policy that plays this role. A prompt may occur many times: each is sampled on its own."""
-
-
-@dataclass
-class Offer:
-    """A proposal on its way through stages 1 to 6."""
-
-    type: TaskType
-    references: list[Task]
-    prompt: str
-    completion: Completion | None = None
-    result: Task | Rejection | None = None
-    fresh: bool = False
-    rate: float | None = None
-
-    @property
-    def task(self) -> Task | None:
-        return None if isinstance(self.result, Rejection) else self.result
-
-    @property
-    def verdict(self) -> Verdict:
-        if isinstance(self.result, Rejection):
-            well_formed = self.result.reason not in (Reason.NOT_WELL_FORMED, Reason.TRUNCATED)
-            return Verdict(ok=False, well_formed=well_formed, reason=self.result.reason, detail=self.result.detail)
-        return Verdict(ok=True, well_formed=True, score=1.0)
-
-
-@dataclass
-class Attempt:
-    """One reply to one task, stages 4 to 9. `rate`: r-bar of its task, where the task was solved several times."""
-
-    task: Task
-    prompt: str
-    completion: Completion | None = None
-    verdict: Verdict | None = None
-    rate: float | None = None
-
-
-@dataclass
-class Record:
-    """What one step leaves for the log: lines for tasks.jsonl, trained rollouts, numbers for metrics.jsonl."""
-
-    step: int
-    tasks: list[dict[str, Any]] = field(default_factory=list)
-    rollouts: list[Rollout] = field(default_factory=list)
-    metrics: dict[str, float] = field(default_factory=dict)
 
 
 class SelfPlay:
@@ -216,11 +171,11 @@ class SelfPlay:
             parents = tuple(reference.id for reference in offer.references)
             task_id = offer.task.id if offer.task is not None else ""
             pay = proposal_reward(offer.verdict, offer.rate, zero)
-            rollouts.append(_rollout(Role.PROPOSE, offer.type, offer.completion, offer.verdict, pay, task_id, parents, offer.rate))
+            rollouts.append(rollout_of(Role.PROPOSE, offer.type, offer.completion, offer.verdict, pay, task_id, parents, offer.rate))
         for answer in answers:
             task = answer.task
             pay = answer_reward(answer.verdict)
-            rollouts.append(_rollout(Role.SOLVE, task.type, answer.completion, answer.verdict, pay, task.id, task.parents, answer.rate))
+            rollouts.append(rollout_of(Role.SOLVE, task.type, answer.completion, answer.verdict, pay, task.id, task.parents, answer.rate))
         return rollouts
 
     def advantages(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
@@ -256,7 +211,7 @@ class SelfPlay:
             self.propose(offers, generate)
             self.validate(offers)
             self._adopt(offers, target)
-            self.record.tasks += [_task_line(offer, [], -1) for offer in offers]
+            self.record.tasks += [task_line(offer, [], -1) for offer in offers]
         self.seeded = True
         return done
 
@@ -383,7 +338,7 @@ class SelfPlay:
         for offer in offers:
             own = tries[valid * n : (valid + 1) * n] if offer.task is not None else []
             valid += offer.task is not None
-            self.record.tasks.append(_task_line(offer, own, step))
+            self.record.tasks.append(task_line(offer, own, step))
         self.record.rollouts = rollouts
         said = self.verifier.kinds - self._said
         self.record.metrics = step_metrics(rollouts, offers, tries, self.buffers.sizes(), self.buffers.ages(step), said)
@@ -402,60 +357,3 @@ def rules_of(config: Config) -> Rules:
 def round_robin(attempts: Sequence[Attempt], n: int) -> list[Attempt]:
     """The first reply to each task, then the second to each, …: whatever is cut off, all tasks are served alike."""
     return [attempts[start] for offset in range(n) for start in range(offset, len(attempts), n)]
-
-
-def _rollout(
-    role: Role,
-    name: TaskType,
-    completion: Completion,
-    verdict: Verdict,
-    pay: Reward,
-    task_id: str,
-    parents: tuple[str, ...],
-    rate: float | None,
-) -> Rollout:
-    return Rollout(
-        role=role,
-        type=name,
-        prompt=completion.prompt,
-        text=completion.text,
-        prompt_ids=completion.prompt_ids,
-        completion_ids=completion.ids,
-        logps=completion.logps,
-        truncated=completion.truncated,
-        verdict=verdict,
-        reward=pay.total,
-        reward_parts=pay.parts,
-        task_id=task_id,
-        parents=parents,
-        solve_rate=rate,
-    )
-
-
-def _task_line(offer: Offer, tries: Sequence[Attempt], step: int) -> dict[str, Any]:
-    """One line of tasks.jsonl: a proposal, accepted or rejected with its reason, and the replies that measured it."""
-    line: dict[str, Any] = {
-        "step": step,
-        "type": offer.type,
-        "ok": offer.task is not None,
-        "reason": offer.verdict.reason,
-        "detail": offer.verdict.detail,
-        "fresh": offer.fresh,
-        "parents": [reference.id for reference in offer.references],
-        "solve_rate": offer.rate,
-        "task": offer.task.to_json() if offer.task is not None else None,
-        "text": offer.completion.text,
-        "tokens": len(offer.completion.ids),
-        "truncated": offer.completion.truncated,
-        "answers": [
-            {
-                "text": a.completion.text,
-                "score": a.verdict.score,
-                "reason": a.verdict.reason,
-                "tokens": len(a.completion.ids),
-                "truncated": a.completion.truncated,
-            }
-            for a in tries
-        ],
-    }
-    return line

@@ -1,7 +1,8 @@
 """Self-play on TRL: `SelfPlayTrainer` is a GRPOTrainer whose batch comes from `SelfPlay.step` and whose advantages are TRR++.
 
 Comes in: a `Policy`, a `SelfPlay`, a `Config`.  Goes out: updated weights, checkpoints, one report a self-play step.
-Not covered: who earns what (`selfplay.py`, `advantages.py`), loading (`models.py`), the run directory's logs (`loop.py`).
+Not covered: who earns what (`selfplay.py`, `advantages.py`), loading (`models.py`), when to save and stop (`boundary.py`), the run
+directory's logs (`loop.py`).
 
 TRL keeps the PPO-clip loss, the chunked LM head, gradient accumulation, processes, adapters and checkpoints.
 The private TRL names this file leans on are listed, with what to mend, in tests/test_drift.py.
@@ -11,21 +12,20 @@ from __future__ import annotations
 
 import math
 import shutil
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
-from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
 from azr_lite.adapters import SplitRoles, protect_frozen_weights
 from azr_lite.arguments import training_arguments
+from azr_lite.boundary import Boundary, Clock
 from azr_lite.budget import Budget
 from azr_lite.checkpoints import abandon, drop_old, last_whole_checkpoint, load_state, seal, size_of, writing_failed
 from azr_lite.codec import Codec
@@ -113,7 +113,7 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
         self.count_tokens = self.codec.count_tokens
         self.rollouts: list[Rollout] = []
         self._scored: list[Rollout] = []  # the rows whose old log-probabilities are being computed
-        self._stop = False
+        self.stop_asked = False
         self.budget = Budget(config.save_minutes, config.max_hours)
         self.stopped = ""
         """Name of the setting that ended the run early: max_hours, or stop_patience."""
@@ -127,9 +127,9 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
         self._sampled_BT: torch.Tensor | None = None
         self._update_logs: list[dict[str, float]] = []
         self.current_gradient_accumulation_steps = args.gradient_accumulation_steps  # until `train` sets it; the self-test comes before
-        self._clock = _Clock(selfplay)
+        self.clock = Clock(selfplay.seconds)
         self.remove_callback(PrinterCallback)
-        self.add_callback(_Boundary(self))
+        self.add_callback(Boundary(self))
 
     @property
     def steps_done(self) -> int:
@@ -138,7 +138,7 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
 
     def request_stop(self) -> None:
         """Finish the current self-play step, save, and return from `train`. One process asking is enough."""
-        self._stop = True
+        self.stop_asked = True
 
     def save_now(self, *, stop: str = "") -> None:
         """From inside `on_step`, on every process: save after this step; with `stop` (the setting that says so), end the run too."""
@@ -152,7 +152,7 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
         """One self-play step. TRL turns this process's rows into tensors; the advantages are ours (TRL's own way, trl#4525)."""
         c = self.config
         self._playing, self._calls = self.steps_done, 0
-        with self._clock.playing():
+        with self.clock.playing():
             rollouts = self.selfplay.step(self.generate, self._playing)
         if len(rollouts) != c.rows:
             raise TrainingError(
@@ -265,7 +265,7 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
         names = {"loss": "loss", "grad_norm": "grad_norm", "clip_ratio": "clip_ratio/region_mean", "entropy": "entropy"}
         report = {name: math.fsum(log[key] for log in seen) / len(seen) for name, key in names.items()}
         report |= self._shares
-        report |= {"step": self.steps_done - 1, "learning_rate": seen[-1]["learning_rate"], "timing": self._clock.read()}
+        report |= {"step": self.steps_done - 1, "learning_rate": seen[-1]["learning_rate"], "timing": self.clock.read()}
         if self.on_step is not None:
             self.on_step(report)
 
@@ -287,13 +287,13 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
             reason = _attempt(lambda: seal(folder, self.selfplay.state_dict()) if self.args.should_save else None)
         if reason:
             whole = last_whole_checkpoint(root)
-            abandon(folder, reason, size_of(whole) if whole else self._expected_bytes())
+            abandon(folder, reason, size_of(whole) if whole else self.expected_bytes())
         if self.args.should_save:
             drop_old(root, self.config.keep_checkpoints, self.best_checkpoint)
         self.on_saved()
         self.budget.saved(self.budget.clock() - began)
 
-    def _expected_bytes(self) -> float:
+    def expected_bytes(self) -> float:
         """A checkpoint's size before there is one: what is trained, and two float32 moments for each of its numbers."""
         return sum(p.numel() * (p.element_size() + 8) for p in self.model.parameters() if p.requires_grad)
 
@@ -354,64 +354,3 @@ def _hand_over(prompts: list[str], trainer: SelfPlayTrainer) -> dict[str, Any]:
 def _attached_reward(completions: list[str], attached: list[float], **_: Any) -> list[float]:
     """TRL wants a reward function: rewards were settled in self-play, and serve here for trackers only."""
     return attached
-
-
-class _Boundary(TrainerCallback):
-    """Saves and stops between self-play steps, never inside one."""
-
-    def __init__(self, trainer: SelfPlayTrainer) -> None:
-        self.trainer = trainer
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        state.save_steps = args.save_steps  # a resumed state brings the interval it was saved with
-        if self.trainer.on_begin is not None:
-            self.trainer.on_begin()
-        self.trainer._clock.restart()
-        if not self.trainer.budget.save_s:
-            self.trainer.budget.expect_bytes(self.trainer._expected_bytes())
-        self.trainer.budget.train_begins()
-
-    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if state.global_step % self.trainer.config.updates_per_step == 0:
-            self.trainer.budget.step_begins()
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """One collective: anyone may ask to stop; the clock that counts is the main process's."""
-        config, budget = self.trainer.config, self.trainer.budget
-        if state.global_step % config.updates_per_step:
-            return
-        budget.step_ends()
-        late = budget.out_of_time(evaluations=2 if config.eval_every else 1)
-        asked = gather_object([(self.trainer._stop, late, budget.save_due())])
-        _, late, due = asked[0]
-        if late and not control.should_training_stop:
-            self.trainer.stopped = "max_hours"
-        if late or any(stop for stop, _, _ in asked):
-            control.should_training_stop = control.should_save = True
-        elif due:
-            control.should_save = True
-
-
-class _Clock:
-    """Where one self-play step's wall time went, in seconds."""
-
-    def __init__(self, selfplay: Player) -> None:
-        self.selfplay = selfplay
-        self.restart()
-
-    def restart(self) -> None:
-        self.began, self.played, self.before = time.perf_counter(), 0.0, dict(self.selfplay.seconds)
-
-    @contextmanager
-    def playing(self) -> Iterator[None]:
-        yield
-        self.played = time.perf_counter()
-
-    def read(self) -> dict[str, float]:
-        """Seconds for generate, sandbox, update, and the rest (parsing, saving); starts the next step."""
-        parts = {name: self.selfplay.seconds[name] - self.before[name] for name in ("generate", "sandbox")}
-        now = time.perf_counter()
-        parts["update"] = now - self.played
-        parts["rest"] = max(0.0, now - self.began - sum(parts.values()))
-        self.restart()
-        return parts

@@ -19,6 +19,9 @@ from typing import Any, Self
 TaskType = str
 """Name of a registered game, e.g. ``"deduction"`` (see `tasks.base.register`)."""
 
+SHARED: tuple[TaskType, ...] = ("deduction", "abduction")
+"""Games whose triplets mean: program, input, return value. They share seeds, and induction starts from their programs."""
+
 
 class Role(StrEnum):
     """The two seats of the one policy."""

@@ -1,6 +1,7 @@
-"""Shared fixtures: one sandbox for the whole session, and the public data where it is at hand."""
+"""Shared fixtures: one sandbox and one small run for the whole session, and the public data where it is at hand."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,22 @@ def recorded(tmp_path_factory):
         "gradient_share_every": 2,
     }  # fmt: skip
     return azr_lite.run("nano", output_dir=str(tmp_path_factory.mktemp("observed") / "run"), **small).path
+
+
+@pytest.fixture
+def run(recorded, tmp_path):
+    """A copy of it that a test may change."""
+    shutil.copytree(recorded, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoint-*"))
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def open_ended(run):
+    """The same run as it was before its last step (no summary, two lines in each log), and what it will write then, by file."""
+    rest = {"summary.json": (run / "summary.json").read_text()}
+    (run / "summary.json").unlink()
+    for name in ("metrics.jsonl", "timing.jsonl"):
+        lines = (run / name).read_text().splitlines(keepends=True)
+        (run / name).write_text("".join(lines[:2]))
+        rest[name] = lines[2]
+    return run, rest

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,13 +20,14 @@ from urllib.parse import unquote, urlsplit
 
 
 class Hub(ThreadingHTTPServer):
-    """`requests`: what was asked, as (method, path), for tests to look at."""
+    """`requests`: what was asked, as (method, path), for tests to look at; `messages`: of the commits."""
 
     def __init__(self, root: Path, token: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.root, self.token = root, token
         self.requests: list[tuple[str, str]] = []
         self.private: dict[str, bool] = {}
+        self.messages: list[str] = []
 
     @property
     def url(self) -> str:
@@ -103,12 +105,13 @@ class _Handler(BaseHTTPRequestHandler):
         folder = self.server.root / repo
         for line in lines:
             name = folder / line["value"].get("path", "")
-            if line["key"] == "file":
+            if line["key"] == "header":
+                self.server.messages.append(line["value"]["summary"])
+            elif line["key"] == "file":
                 name.parent.mkdir(parents=True, exist_ok=True)
                 name.write_bytes(base64.b64decode(line["value"]["content"]))
             elif line["key"] == "deletedFolder":
-                for path in name.rglob("*"):
-                    path.unlink()
+                shutil.rmtree(name)
         self._json({"commitUrl": f"{self.server.url}/{repo}/commit/{self._commit_id(repo)}", "commitOid": self._commit_id(repo)})
 
     def _commit_id(self, repo: str) -> str:

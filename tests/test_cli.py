@@ -1,10 +1,12 @@
 """The command line: thin verbs, dry runs, one sentence for mistakes."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
-from azr_lite.cli import main
+from azr_lite.cli import VERBS, main
 from azr_lite.presets import presets
 
 
@@ -40,6 +42,32 @@ def test_verbs_are_listed(capsys):
     assert main(["fly"]) == 2
     assert "there is no verb 'fly'" in capsys.readouterr().err
     assert main(["--version"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("verb", "said"),
+    [
+        ("run", "azr-lite: stopped; what was saved can be resumed"),
+        ("resume", "azr-lite: stopped; what was saved can be resumed"),
+        ("eval", "azr-lite: stopped; what was answered is kept, and not asked again"),
+        ("watch", "azr-lite: stopped"),
+        ("report", "azr-lite: stopped"),
+    ],
+)
+def test_an_interrupt_says_what_is_left(verb, said, capsys, monkeypatch):
+    def interrupted(words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(VERBS, verb, interrupted)
+    assert main([verb]) == 130
+    assert capsys.readouterr().err.strip() == said
+
+
+def test_the_overview_loads_no_verb():
+    """So that --help answers at once: tyro, numpy and what the verbs need are imported by the verb that is called."""
+    code = "import sys; from azr_lite.cli import VERBS, main; main(['--help']); print([m for m in ('tyro', 'rich', 'numpy', 'torch') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_a_wrong_flag_is_not_a_traceback():

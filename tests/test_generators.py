@@ -1,4 +1,5 @@
-"""Who answers: transformers (stop strings, limits, chunks), a server (a loopback stand-in), vLLM (a stand-in), and opening models and runs."""
+"""Who answers: transformers (stop strings, limits, chunks), a server (a loopback stand-in), vLLM (a stand-in), and opening models and
+runs."""
 
 import json
 import sys

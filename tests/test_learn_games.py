@@ -8,11 +8,11 @@ from typing import get_args
 
 import pytest
 
+from azr_lite.config import Config
 from azr_lite.errors import ConfigError
 from azr_lite.learn import zoo
 from azr_lite.learn.battery import blind, examine
 from azr_lite.learn.games import TABLE_ORDERED, ErrorGame, SqlGame, compile_query, same_rows
-from azr_lite.sandbox import Executor
 from azr_lite.sandbox.outcome import Kind
 from azr_lite.tasks import base, get_game, register
 from azr_lite.triplet import Triplet
@@ -31,10 +31,12 @@ def registry(monkeypatch):
     monkeypatch.setattr(base, "_REGISTRY", dict(base._REGISTRY))
 
 
-@pytest.fixture(scope="module")
-def sandbox():
-    with Executor(workers=1) as executor:
-        yield executor
+def test_induction_does_not_start_from_a_game_of_ones_own(registry):
+    """Its programs may be meant to raise, and have no outputs then."""
+    register(ErrorGame())
+    with pytest.raises(ConfigError, match="there are none; add deduction or abduction"):
+        Config(task_types=("errors", "induction"))
+    assert Config(task_types=("errors", "induction", "abduction")).task_types[0] == "errors"
 
 
 @pytest.mark.parametrize(
@@ -45,13 +47,13 @@ def sandbox():
     ],
     ids=["errors", "sql"],
 )
-def test_the_worked_examples_pass_the_battery(registry, sandbox, game, proposals, cheats):
-    findings = examine(register(game), proposals, gold, cheats, sandbox)
+def test_the_worked_examples_pass_the_battery(registry, executor, game, proposals, cheats):
+    findings = examine(register(game), proposals, gold, cheats, executor)
     assert len(findings) == 7
     assert [str(finding) for finding in findings if not finding.ok] == []
 
 
-def test_the_battery_sees_a_leak_a_generous_judge_and_a_borrowed_task(registry, sandbox):
+def test_the_battery_sees_a_leak_a_generous_judge_and_a_borrowed_task(registry, executor):
     class Careless(ErrorGame):
         name = "careless"
 
@@ -68,7 +70,7 @@ def test_the_battery_sees_a_leak_a_generous_judge_and_a_borrowed_task(registry, 
             return replace(task, type=self.name)
 
     found = examine(
-        register(Careless()), [DIVIDE, [("python", "def f(x):\n    return x"), ("input", "0")]], gold, [[("output", "no")]], sandbox
+        register(Careless()), [DIVIDE, [("python", "def f(x):\n    return x"), ("input", "0")]], gold, [[("output", "no")]], executor
     )
     assert [one.name for one in found if not one.ok] == [
         "proposals become tasks",
@@ -87,13 +89,13 @@ def test_deduction_takes_no_seed_whose_output_is_no_return_value():
     assert get_game("deduction").adopt(replace(errors, type="abduction")).type == "deduction"
 
 
-def test_no_text_of_a_query_reaches_the_program(sandbox):
+def test_no_text_of_a_query_reaches_the_program(executor):
     for bad in ("select * from items where name = '''", "select name from items where price > f()", "select x from items", "drop table items",
                 "select name from items where name = 'a\\'", "select name from items where price > '1'", "select * from items where name = 'a' or 1 = 1"):  # fmt: skip
         with pytest.raises(ValueError, match=r"expected|no column|cannot"):
             compile_query(bad)
     hostile = compile_query('select name from items where name = \'""" + str(items) + """\'')
-    assert sandbox.run(hostile, [([("a", 1, 2)],)])[0].value == []
+    assert executor.run(hostile, [([("a", 1, 2)],)])[0].value == []
     assert same_rows([(1,), (2,)], [(2,), (1,)], ordered=False)
     assert TABLE_ORDERED.search(compile_query("select name from items order by price"))
     assert not TABLE_ORDERED.search(compile_query("select name from items where name = '    rows = sorted('"))
@@ -120,9 +122,9 @@ def test_the_command_line_knows_games_that_a_module_registers(tmp_path):
     assert "AZR_LITE_GAMES=its_module" in said("").stderr
 
 
-def test_the_zoo_tells_what_stopped_a_program(sandbox):
-    assert zoo.attempt(sandbox, "def f(x):\n    return x").startswith("ok: nothing stopped it")
-    assert zoo.attempt(sandbox, "import os\ndef f(x):\n    return 1").endswith("(forbidden_import: os)")
+def test_the_zoo_tells_what_stopped_a_program(executor):
+    assert zoo.attempt(executor, "def f(x):\n    return x").startswith("ok: nothing stopped it")
+    assert zoo.attempt(executor, "import os\ndef f(x):\n    return 1").endswith("(forbidden_import: os)")
     assert zoo.WORDS.keys() == set(get_args(Kind))
     with pytest.raises(ConfigError, match="no attack is called"):
         zoo.matrix(["nuke"], {"everything": ""})

@@ -135,7 +135,7 @@ def flags():
 def wait_for(process, condition, seconds=240):
     started = time.time()
     while not condition():
-        assert process.poll() is None, process.stdout.read().decode()
+        assert process.poll() is None, process.stdout.read()
         assert time.time() - started < seconds
         time.sleep(0.02)
 

@@ -76,7 +76,8 @@ def test_lora_freezes_a_base_in_the_type_asked_for(tmp_path, dtype):
 
 
 def test_sixteen_bits_leave_the_position_code_exact():
-    """Rounded to bfloat16, its frequencies would be a whole radian off after some hundred tokens; a model read from files never has them so."""
+    """Rounded to bfloat16, its frequencies would be a whole radian off after some hundred tokens; a model read from files never has
+    them so."""
     policy = load_policy(config("nano", tuning="lora", dtype="bfloat16"))
     assert types_of(policy) == {torch.bfloat16}
     assert {buffer.dtype for buffer in policy.model.buffers()} == {torch.float32}
@@ -101,6 +102,12 @@ def test_qlora_without_bitsandbytes_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == "bitsandbytes" else find_spec(name, *rest))
     with pytest.raises(ModelError, match="needs bitsandbytes"):
         load_policy(config(save(tmp_path), tuning="qlora", dtype="auto"))
+
+
+def test_nano_under_lora_is_float32_by_choice_not_for_want_of_16_bits():
+    reason = choose_precision(preset("nano", tuning="lora", device="cpu")).reason
+    assert "casting so small a model costs more" in reason
+    assert "the machine has no" not in reason
 
 
 def test_precision_gives_its_reason_and_is_the_same_each_time():

@@ -27,24 +27,6 @@ SAMPLE = Path(__file__).parents[1] / "data_samples" / "runs" / "bugs" / "healthy
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture
-def run(recorded, tmp_path):
-    shutil.copytree(recorded, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoint-*"))
-    return tmp_path / "run"
-
-
-@pytest.fixture
-def growing(run):
-    """The same run before its last step, and what it will write then: its last lines and its summary."""
-    rest = {"summary.json": (run / "summary.json").read_text()}
-    (run / "summary.json").unlink()
-    for name in ("metrics.jsonl", "timing.jsonl"):
-        lines = (run / name).read_text().splitlines(keepends=True)
-        (run / name).write_text("".join(lines[:2]))
-        rest[name] = lines[2]
-    return run, rest
-
-
 class Notebook:
     """Stands for the kernel's display: what was shown, and how often it was renewed."""
 
@@ -89,8 +71,8 @@ def test_in_a_notebook_an_ended_run_leaves_one_picture_with_words(run, monkeypat
     assert notebook.renewed == []
 
 
-def test_it_follows_a_run_that_grows_renews_one_picture_and_ends_with_the_run(growing, monkeypatch):
-    run, rest = growing
+def test_it_follows_a_run_that_grows_renews_one_picture_and_ends_with_the_run(open_ended, monkeypatch):
+    run, rest = open_ended
     notebook, looks = Notebook(monkeypatch), []
 
     def wait(seconds):
@@ -120,19 +102,19 @@ def test_it_follows_a_run_that_grows_renews_one_picture_and_ends_with_the_run(gr
     assert "finished" in texts[-1]
 
 
-def test_an_interrupt_leaves_the_last_picture_and_no_traceback(growing, monkeypatch):
+def test_an_interrupt_leaves_the_last_picture_and_no_traceback(open_ended, monkeypatch):
     notebook = Notebook(monkeypatch)
 
     def stop(seconds):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module.time, "sleep", stop)
-    assert observe.dashboard(growing[0]) is None
+    assert observe.dashboard(open_ended[0]) is None
     assert len(notebook.shown) == 1
 
 
-def test_a_killed_run_is_said_and_ends_the_following(growing, monkeypatch):
-    run, _ = growing
+def test_a_killed_run_is_said_and_ends_the_following(open_ended, monkeypatch):
+    run, _ = open_ended
     notebook = Notebook(monkeypatch)
     monkeypatch.setattr(module.time, "sleep", lambda seconds: pytest.fail("waited for a run that is long dead"))
     for path in (*run.iterdir(), run):
@@ -141,8 +123,8 @@ def test_a_killed_run_is_said_and_ends_the_following(growing, monkeypatch):
     assert "nothing written for 2h00m: killed or asleep, no longer followed" in notebook.shown[0]["text/plain"]
 
 
-def test_a_run_before_its_first_step_is_drawn(growing):
-    run, _ = growing
+def test_a_run_before_its_first_step_is_drawn(open_ended):
+    run, _ = open_ended
     for name in ("metrics.jsonl", "timing.jsonl"):
         (run / name).unlink()
     view = Followed(run)
@@ -224,11 +206,11 @@ def test_what_cannot_be_drawn_is_one_sentence(run, tmp_path):
     assert "run.json is missing" in said(RunDirectoryError, run)
 
 
-def test_a_run_that_vanishes_is_one_sentence(growing, monkeypatch):
+def test_a_run_that_vanishes_is_one_sentence(open_ended, monkeypatch):
     Notebook(monkeypatch)
-    monkeypatch.setattr(module.time, "sleep", lambda seconds: shutil.rmtree(growing[0]))
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: shutil.rmtree(open_ended[0]))
     with pytest.raises(RunDirectoryError, match="is gone"):
-        observe.dashboard(growing[0])
+        observe.dashboard(open_ended[0])
 
 
 # -------------------------------------------------------------------- style
@@ -381,6 +363,19 @@ def test_a_notebook_runs_through_and_keeps_picture_and_table(recorded, tmp_path)
     assert "widgets" not in notebook.metadata
     assert "VBox" not in outputs[-1]["data"]["text/plain"]
     assert len(nbformat.writes(notebook)) < 400_000
+
+
+def test_long_numbers_push_no_label_out_of_the_picture_or_into_the_next_panel(run):
+    with (run / "metrics.jsonl").open() as log:
+        lines = [json.loads(line) for line in log]
+    for line in lines:
+        line |= {key: 160_000.0 for key in line if key.endswith("/tokens")}
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    made = observe.dashboard(run)
+    made.canvas.draw()
+    for place, axis in enumerate(made.axes):
+        left = axis.yaxis.label.get_window_extent().x0
+        assert left > (made.axes[place - 1].bbox.x1 if place % 3 else 0), axis.get_title(loc="left")
 
 
 def test_titles_stay_over_their_panels():

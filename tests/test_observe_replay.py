@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shutil
 
 import pytest
 
@@ -15,12 +14,6 @@ from azr_lite.prompts import get_style
 from azr_lite.rundir import RunDir
 from azr_lite.selfplay import SelfPlay
 from tests.scripted import ScriptedPolicy
-
-
-@pytest.fixture
-def run(recorded, tmp_path):
-    shutil.copytree(recorded, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoint-*"))
-    return tmp_path / "run"
 
 
 def change(path, name, step, pick, edit):

@@ -16,12 +16,6 @@ from azr_lite.observe.log import StepLog, open_run
 from azr_lite.observe.rollouts import printable
 
 
-@pytest.fixture
-def run(recorded, tmp_path):
-    shutil.copytree(recorded, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoint-*"))
-    return tmp_path / "run"
-
-
 def rows(path, name="rollouts.jsonl"):
     return [json.loads(line) for line in (path / name).read_text(encoding="utf-8").splitlines()]
 

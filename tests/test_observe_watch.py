@@ -23,24 +23,6 @@ from azr_lite.observe.watch import HISTORY, View, screen
 from azr_lite.rundir import write_text
 
 
-@pytest.fixture
-def run(recorded, tmp_path):
-    shutil.copytree(recorded, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoint-*"))
-    return tmp_path / "run"
-
-
-@pytest.fixture
-def open_ended(run):
-    """The same run as it was before its last step: no summary, two lines in each log."""
-    (run / "summary.json").unlink()
-    rest = {}
-    for name in ("metrics.jsonl", "timing.jsonl"):
-        lines = (run / name).read_text().splitlines(keepends=True)
-        (run / name).write_text("".join(lines[:2]))
-        rest[name] = lines[2]
-    return run, rest
-
-
 def shown(view):
     console = Console(width=80, height=24, record=True, file=open(os.devnull, "w"), highlight=False)  # noqa: SIM115
     console.print(screen(view))
@@ -194,7 +176,7 @@ class Terminal:
 
 
 @pytest.mark.parametrize("how", ["q", "ctrl-c", "the run ends"])
-def test_on_a_terminal_it_follows_and_quits_cleanly(open_ended, recorded, how):
+def test_on_a_terminal_it_follows_and_quits_cleanly(open_ended, how):
     run, rest = open_ended
     terminal = Terminal(run)
     terminal.until(b"step 2/3")
@@ -206,11 +188,11 @@ def test_on_a_terminal_it_follows_and_quits_cleanly(open_ended, recorded, how):
     elif how == "ctrl-c":
         terminal.process.send_signal(signal.SIGINT)
     else:
-        for name, text in rest.items():
+        for name in ("metrics.jsonl", "timing.jsonl"):
             with (run / name).open("a") as file:
-                file.write(text)
+                file.write(rest[name])
         terminal.until(b"step 3/3")
-        shutil.copy(recorded / "summary.json", run / "summary.json")
+        (run / "summary.json").write_text(rest["summary.json"])
     assert terminal.ended() == 0
     if how == "the run ends":
         assert b"finished" in terminal.text[drawn:]

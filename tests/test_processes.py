@@ -24,7 +24,7 @@ import pytest
 import azr_lite
 from azr_lite.checkpoints import is_whole, last_whole_checkpoint, step_of
 from tests.fsdp_on_cpu import without_sampler
-from tests.test_loop import lines
+from tests.test_loop import lines, wait_for
 
 ROOT = Path(__file__).parents[1]
 UPDATES = 2
@@ -153,14 +153,6 @@ def test_runs_go_on_with_another_number_of_processes(one, two, tmp_path):
 
 def child(process, rank):
     return next(c for c in psutil.Process(process.pid).children() if c.environ().get("RANK") == str(rank))
-
-
-def wait_for(process, condition, seconds=120):
-    started = time.time()
-    while not condition():
-        assert process.poll() is None, process.stdout.read()
-        assert time.time() - started < seconds
-        time.sleep(0.02)
 
 
 @pytest.mark.slow

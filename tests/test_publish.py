@@ -1,4 +1,5 @@
-"""Exports that others can load: exact, clean of this machine, with a card whose code runs; and a hub on loopback that takes and gives them."""
+"""Exports that others can load: exact, clean of this machine, with a card whose code runs; and a hub on loopback that takes and gives
+them."""
 
 import json
 import os
@@ -403,7 +404,8 @@ def client(hub_url: str, home: Path, token: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def story(nano_export, nano_run, tmp_path_factory):
-    """Push, push again, push to somebody else, load by name, copy a run and fetch it: one process, as its ports and caches are fixed at import."""
+    """Push, push again, push to somebody else, load by name, copy a run and fetch it: one process, as its ports and caches are fixed
+    at import."""
     root, home, folder = (tmp_path_factory.mktemp(name) for name in ("hub", "home", "fetched"))
     with running_hub(root, TOKEN) as hub:
         command = [sys.executable, "-c", STORY, str(nano_export), str(nano_run), str(folder)]

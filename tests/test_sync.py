@@ -1,6 +1,5 @@
 """The second copy of a run: complete at every moment, no larger than needed, back again when it is wanted."""
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -12,7 +11,10 @@ from azr_lite.checkpoints import SEAL, is_whole, last_whole_checkpoint, step_of
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError, RunDirectoryError
 from azr_lite.sync import FolderMirror, HubMirror, mirror_of, try_push
+from tests.hub_stub import running_hub
 from tests.test_checkpoints import checkpoint
+
+TOKEN = "hf_" + "secretsecretsecret"
 
 
 @pytest.fixture
@@ -138,56 +140,32 @@ def test_a_fetch_that_fails_leaves_no_run(run_dir, drive, monkeypatch):
     assert names(run_dir.parent) == []
 
 
-class FakeHub:
-    """A repository on this disk, spoken to by the names of HfApi."""
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A hub on loopback, spoken to by the real client."""
+    import huggingface_hub
 
-    def __init__(self, root: Path) -> None:
-        self.root, self.calls = root, []
-
-    def repo_exists(self, repo_id: str) -> bool:
-        return (self.root / repo_id).exists()
-
-    def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> None:
-        assert private
-        (self.root / repo_id).mkdir(parents=True, exist_ok=exist_ok)
-
-    def list_repo_files(self, repo_id: str) -> list[str]:
-        folder = self.root / repo_id
-        return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
-
-    def upload_folder(self, *, repo_id, folder_path, path_in_repo, allow_patterns, commit_message) -> None:
-        from huggingface_hub.utils import filter_repo_objects
-
-        self.calls.append(commit_message)
-        files = [str(path.relative_to(folder_path)) for path in Path(folder_path).rglob("*") if path.is_file()]
-        for name in filter_repo_objects(files, allow_patterns=allow_patterns):
-            target = self.root / repo_id / path_in_repo / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(Path(folder_path) / name, target)
-
-    def delete_folder(self, path_in_repo: str, repo_id: str) -> None:
-        shutil.rmtree(self.root / repo_id / path_in_repo)
-
-    def snapshot_download(self, repo_id: str, *, allow_patterns, local_dir) -> str:
-        shutil.copytree(self.root / repo_id, local_dir)
-        return str(local_dir)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with running_hub(tmp_path / "hub", TOKEN) as hub:
+        client = huggingface_hub.HfApi(endpoint=hub.url, token=TOKEN)
+        monkeypatch.setattr(huggingface_hub, "HfApi", lambda: client)
+        yield hub
 
 
-def test_the_hub_holds_the_same_and_gives_it_back(run_dir, tmp_path, monkeypatch):
-    hub = FakeHub(tmp_path / "hub")
-    monkeypatch.setattr("huggingface_hub.HfApi", lambda: hub)
+def test_the_hub_holds_the_same_and_gives_it_back(run_dir, hub):
     mirror = HubMirror("me/azr", run_dir)
     assert mirror.newest_step() is None
     for step in (2, 4):
         checkpoint(run_dir, step)
     checkpoint(run_dir, 5, sealed=False)
     assert try_push(mirror) == ""
-    there = tmp_path / "hub" / "me" / "azr" / "nano"
+    there = hub.root / "me" / "azr" / "nano"
+    assert hub.private["me/azr"]
     assert names(there) == ["checkpoint-4", *LIGHT]
     checkpoint(run_dir, 6)
     assert try_push(mirror, [run_dir / "checkpoint-2"]) == ""
     assert names(there) == ["checkpoint-2", "checkpoint-6", *LIGHT]
-    assert hub.calls == ["nano: checkpoint-4", "nano: checkpoint-6"]
+    assert [name for name in hub.messages if name.startswith("nano")] == ["nano: checkpoint-4", "nano: checkpoint-6"]
     assert mirror.newest_step() == 6
     shutil.rmtree(run_dir)
     mirror.fetch()
@@ -206,15 +184,3 @@ def test_a_hub_that_is_away_is_a_sentence(run_dir, tmp_path, monkeypatch):
     assert "Max retries exceeded with url" in try_push(mirror)
     with pytest.raises(RunDirectoryError, match="hf auth login"):
         mirror.fetch()
-
-
-def test_the_fake_hub_is_called_as_the_real_one_can_be():
-    """No network here: at least the names and arguments exist."""
-    import inspect
-
-    from huggingface_hub import HfApi
-
-    for name in ("repo_exists", "create_repo", "list_repo_files", "upload_folder", "delete_folder", "snapshot_download"):
-        real, fake = (list(inspect.signature(getattr(owner, name)).parameters) for owner in (HfApi, FakeHub))
-        assert set(fake) <= set(real), name
-    assert json.dumps(list(inspect.signature(HfApi.delete_folder).parameters)[1:3]) == '["path_in_repo", "repo_id"]'

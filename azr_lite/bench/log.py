@@ -103,7 +103,8 @@ def write_log(run: Path, rollouts: int) -> int:
 
 
 def _lines(kind: str) -> tuple[str, str, str]:
-    """An answer, a proposal, and the proposal's line in tasks.jsonl, as long as those of a nano run; -7 is the step, NUMBER the proposal."""
+    """An answer, a proposal, and the proposal's line in tasks.jsonl, as long as those of a nano run; -7 is the step, NUMBER the
+    proposal."""
     program = "def f(x):\n    x = x + [NUMBER]\n    x = x[::-1]\n    x = x[-1:] + x[:-1]\n    return x"
     thought = "x + [NUMBER] -> [5, 0, NUMBER]\nx[::-1] -> [NUMBER, 0, 5]\nx[-1:] + x[:-1] -> [5, NUMBER, 0]"
     reply = f"{thought}</think><answer>```output\n[5, NUMBER, 0]\n```</answer>"

@@ -106,8 +106,9 @@ def evaluate(
     """Evaluate `model` (see `loading.open_model`) on `suite`: games, code, math, all, or names of `KNOWN`.
 
     `compare`: a second model or run, asked the same. `items`: questions a suite, chosen by digest (0: all). `samples`, `temperature`,
-    `max_tokens`: instead of the suite's own (mostly one greedy reply). `game_protocol`: "azr" (self-play's own prompts), or "assert" and "assert-direct" (CRUXEval as published
-    scores ask it, with and without a thought). `code_protocol`: "evalplus" (what the paper used) or "azr".
+    `max_tokens`: instead of the suite's own (mostly one greedy reply). `game_protocol`: "azr" (self-play's own prompts), or "assert"
+    and "assert-direct" (CRUXEval as published scores ask it, with and without a thought). `code_protocol`: "evalplus" (what the paper
+    used) or "azr".
     `data`: suite to file or hub id, for suites that are not shipped and for other versions of those that are. Results go to
     `output_dir`, else to the run's folder ``eval/``, else to ``evals/MODEL``; what is there already is not asked again.
     """

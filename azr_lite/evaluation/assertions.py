@@ -1,6 +1,7 @@
 """CRUXEval asked in the manner of its published scores: complete an assertion, after a thought or at once, with one worked example.
 
-Comes in: the same tasks as `reasoning.py`.  Goes out: suites of the protocols ``assert`` and ``assert-direct``; words and example are our own.
+Comes in: the same tasks as `reasoning.py`.  Goes out: suites of the protocols ``assert`` and ``assert-direct``; words and example are
+our own.
 Not covered: self-play's own way of asking (protocol ``azr``), which is what a trained model has learnt. Protocols are never compared.
 
 Published CRUXEval scores of small models were made with such a prompt (chain of thought, one example); a model that was never taught the
@@ -47,7 +48,10 @@ _TOLD = {
 
 @dataclass(frozen=True)
 class AssertSuite(GameSuite):
-    """A `GameSuite` of these protocols; `thinks`: a thought comes first. Strict: an assertion about f between the tags; lenient: the last one anywhere."""
+    """A `GameSuite` of these protocols; `thinks`: a thought comes first.
+
+    Strict: an assertion about f between the tags; lenient: the last one anywhere.
+    """
 
     thinks: bool = True
 

@@ -120,7 +120,10 @@ class CodeSuite:
         return ask(self.style, azr_body(task))
 
     def grade(self, replies: Sequence[tuple[Question, Reply]]) -> list[Mark]:
-        """Extract, score strict and lenient programs together, mark. EvaluationError, SandboxError, UnsafeError: nothing could be scored."""
+        """Extract, score strict and lenient programs together, mark.
+
+        EvaluationError, SandboxError, UnsafeError: nothing could be scored.
+        """
         if not replies:
             return []
         found = [self.extract(question, reply) for question, reply in replies]
@@ -184,7 +187,10 @@ class Extracted:
 
 
 def extract_azr(text: str) -> Extracted:
-    """Strict: a well-formed reply and the last python fence of its answer. Lenient: the last python fence anywhere, else the last of any kind."""
+    """Strict: a well-formed reply and the last python fence of its answer.
+
+    Lenient: the last python fence anywhere, else the last of any kind.
+    """
     fences = [
         (match["tag"].lower(), match["text"]) for match in _FENCE.finditer(text.replace(THINK, THINK + "\n").replace(ANSWER, ANSWER + "\n"))
     ]

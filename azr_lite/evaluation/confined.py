@@ -183,7 +183,8 @@ def read_back(path: Path, limit: int) -> bytes:
 
 
 def interpreter(*packages: str) -> tuple[list[str], list[str], list[str]]:
-    """``(argv, read, hide)`` for a Python without an environment: standard library and the top-level names `packages`, nothing else installed.
+    """``(argv, read, hide)`` for a Python without an environment: standard library and the top-level names `packages`, nothing else
+    installed.
 
     So no data file of ours, or of another package, can be seen; the caller puts `sys.path` right (`site_packages`).
     """

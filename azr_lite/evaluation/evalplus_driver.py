@@ -1,8 +1,9 @@
 """Runs in the jail: evalplus, as it is installed, on a data file and programs that were put into the scratch folder.
 
-Comes in: JSON on standard input, ``{"mode": "prepare" | "grade", "dataset", ...}``; the data file through evalplus' own variable, which it reads
-at import.  Goes out: one JSON line on standard output.  "prepare" runs the references and cleans texts: no untrusted program runs
-beside it, so its pickle of expected outputs can be kept.  "grade" runs the programs beside evalplus, so its verdicts can be forged.
+Comes in: JSON on standard input, ``{"mode": "prepare" | "grade", "dataset", ...}``; the data file through evalplus' own variable,
+which it reads at import.  Goes out: one JSON line on standard output.  "prepare" runs the references and cleans texts: no untrusted
+program runs beside it, so its pickle of expected outputs can be kept.  "grade" runs the programs beside evalplus, so its verdicts can be
+forged.
 Not covered: believing them (`second_judge.py`).
 """
 

@@ -5,7 +5,8 @@ Comes in: argv, env, scratch, paths, limits.  Goes out: on the status pipe one l
 Not covered: how much disk the command fills; what it writes into scratch is untrusted.
 
 launcher (this file, outside) -unshare, fork-> first (process 1 inside, reaps) -fork-> the command. The layers that the fork server
-has too come from `sandbox/lockdown.py`; here the root is not empty, and the system-call filter refuses only the network and what could undo the jail.
+has too come from `sandbox/lockdown.py`; here the root is not empty, and the system-call filter refuses only the network and what
+could undo the jail.
 """
 
 from __future__ import annotations

@@ -168,18 +168,3 @@ def _wrap(text: str) -> list[str]:
     import textwrap
 
     return textwrap.wrap(text, 80)
-
-
-def inexact_rows(tolerance: float = 0.05) -> list[tuple[str, str, float, float]]:
-    """Averages of the paper that do not follow from its own columns to within `tolerance` points: (row, average, printed, computed).
-
-    Columns are rounded to 0.05, so a mean of them may be off by 0.05 and its own rounding by as much again.
-    """
-    found = []
-    for row in PAPER:
-        means = averages(row.by_suite())
-        for name, printed, computed in (("CAvg", row.code, means.code), ("MAvg", row.maths, means.maths), ("AVG", row.all, means.all)):
-            assert computed is not None
-            if abs(printed - computed) > tolerance + 1e-9:
-                found.append((row.name, name, printed, round(computed, 3)))
-    return found

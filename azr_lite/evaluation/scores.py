@@ -104,8 +104,8 @@ def compare_paired(before: Sequence[Item], after: Sequence[Item]) -> dict[str, d
     """Gain on the *same* questions, by group and pooled: points gained with a paired 95 % interval, and McNemar's exact p.
 
     `gain` and `low`, `high`: mean of the per-question differences, normal approximation; `boot_low`, `boot_high`: bootstrap over
-    questions. `won`, `lost`, `p`: questions newly right, newly wrong, McNemar (of the first reply to each). `lenient_gain`: the same with form
-    forgiven, so what was gained in reasoning; `form_gain`: the rest.
+    questions. `won`, `lost`, `p`: questions newly right, newly wrong, McNemar (of the first reply to each). `lenient_gain`: the same
+    with form forgiven, so what was gained in reasoning; `form_gain`: the rest.
     """
     was, now = _same_questions(before, after)
     was_lenient, now_lenient = _by_question(before, "lenient"), _by_question(after, "lenient")

@@ -46,7 +46,8 @@ def shipped(name: str, file: str) -> Data:
 
 
 def read_data(name: str, source: str | Path, needs: Sequence[str] = ()) -> Data:
-    """A dataset from a ``.jsonl``, ``.json``, ``.parquet`` file (``.gz`` allowed on the first two) or a hub id ``OWNER/NAME[:CONFIG[:SPLIT]]``.
+    """A dataset from a ``.jsonl``, ``.json``, ``.parquet`` file (``.gz`` allowed on the first two) or a hub id
+    ``OWNER/NAME[:CONFIG[:SPLIT]]``.
 
     EvaluationError when it cannot be had, or when a row lacks one of the columns in `needs`.
     """

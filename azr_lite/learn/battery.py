@@ -56,7 +56,10 @@ def guess_rate(answers: Sequence[str]) -> float:
 def examine(
     game: Game, proposals: Sequence[Blocks], gold: Callable[[Any], Blocks], cheats: Sequence[Blocks], executor: Runs, hidden: str = "output"
 ) -> list[Finding]:
-    """Play the game, which must be registered, with these replies. `gold(task)`: a right answer to a task; `cheats`: answers that must never score."""
+    """Play the game, which must be registered, with these replies.
+
+    `gold(task)`: a right answer to a task; `cheats`: answers that must never score.
+    """
     rules, style = Rules(), get_style("chat")
     verifier = Verifier(executor, rules)
     zero = game.zero_task()

@@ -1,6 +1,7 @@
 """Figures in notebooks: the project's style, alt text with every picture, and the diagram of the loop.
 
-Comes in: axes to draw on, or a finished figure.  Goes out: a picture under the cell, with its alt text; a line of text where there is no notebook.
+Comes in: axes to draw on, or a finished figure.  Goes out: a picture under the cell, with its alt text; a line of text where there is no
+notebook.
 Not covered: colours and markers (`observe/style.py`), sliders (`widgets.py`).
 """
 

@@ -2,8 +2,8 @@
 
     python -m azr_lite.learn.grade student.ipynb --json
 
-Comes in: an .ipynb.  Goes out: a table, or the JSON that Gradescope's autograders read (``score``, ``tests``), from which otter and nbgrader
-take the points of each exercise as well.
+Comes in: an .ipynb.  Goes out: a table, or the JSON that Gradescope's autograders read (``score``, ``tests``), from which otter and
+nbgrader take the points of each exercise as well.
 Not covered: cheats. A student's code runs with the grader's rights: grade classes you do not know inside a container.
 """
 

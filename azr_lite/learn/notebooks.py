@@ -2,8 +2,8 @@
 
     python -m azr_lite.learn.notebooks [03 05 ...]     # what `make notebooks` runs
 
-Comes in: ``notebooks/NN_name.py`` (jupytext, percent format), the source people edit.  Goes out: ``NN_name.ipynb`` beside it with its outputs,
-and ``data_samples/benchmarks/notebooks.json`` with seconds and memory.
+Comes in: ``notebooks/NN_name.py`` (jupytext, percent format), the source people edit.  Goes out: ``NN_name.ipynb`` beside it with its
+outputs, and ``data_samples/benchmarks/notebooks.json`` with seconds and memory.
 Not covered: the course's table (`course.py`), grading (`grade.py`).
 
 A cell tagged `exercise` holds one stub and its check; `setup` cells are what exercises need; `long` cells cost more than seconds.
@@ -178,7 +178,10 @@ def exercise_minutes(notebook: Any) -> int:
 
 
 def with_header(stem: str, text: str, measured: Mapping[str, Any]) -> str:
-    """A source's text with its header, or the index's table, made anew from the measured table. NotebookError where the marks are missing."""
+    """A source's text with its header, or the index's table, made anew from the measured table.
+
+    NotebookError where the marks are missing.
+    """
     points = {lesson.number: [one.points for one in exercises().values() if one.notebook == lesson.number] for lesson in COURSE}
     if stem == "index":
         made = index_table(measured, {number: (len(own), sum(own)) for number, own in points.items()})

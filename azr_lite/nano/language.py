@@ -29,8 +29,8 @@ Value = Any
 
 @dataclass(frozen=True)
 class Kind:
-    """One operation. `holes`: the type of each constant ("letter" or "digit"). `forth` does what the template says, `back` is a canonical way
-    back (None where it fails).
+    """One operation. `holes`: the type of each constant ("letter" or "digit"). `forth` does what the template says, `back` is a
+    canonical way back (None where it fails).
     """
 
     name: str

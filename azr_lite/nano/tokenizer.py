@@ -10,7 +10,6 @@ Not covered: characters beyond ASCII (they become ``<unk>``).
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from azr_lite.nano.language import KINDS
@@ -56,8 +55,3 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 def _escape(token: str) -> str:
     return re.escape(token).replace("\\\n", "\\n").replace("\\ ", " ")
-
-
-def save_tokenizer(folder: Path) -> None:
-    """Write the tokenizer's files."""
-    build_tokenizer().save_pretrained(str(folder))

@@ -1,6 +1,7 @@
 """Every number a run logs: its name, formula, unit, healthy range and source. One table; docs, plots and `azr-lite show` read it.
 
-Comes in: a key of metrics.jsonl or timing.jsonl, or one that only trackers show (held_out, gain).  Goes out: its `Metric`, or the nearest known names.
+Comes in: a key of metrics.jsonl or timing.jsonl, or one that only trackers show (held_out, gain).  Goes out: its `Metric`, or the
+nearest known names.
 Not covered: computing them (`metrics.py`, `meter.py`, `trainer.py`); naming an illness from several of them (the run doctor).
 
 Keys are patterns: {role} is propose or solve, {type} a game, {part} a reward part, {reason} a reason code, {kind} an outcome of

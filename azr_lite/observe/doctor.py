@@ -40,8 +40,8 @@ FORMED, FORM_RISE, RIGHT_RISE = 0.9, 0.2, 0.02
 CUT = 0.2
 """Truncated share (the catalogue's healthy bound)."""
 LONGER, CUT_LONG = 2.0, 0.1
-"""Reply length, late over early, together with a truncated share and no held-out gain that is surely above zero: length alone is no illness,
-nano runs learn by thinking longer."""
+"""Reply length, late over early, together with a truncated share and no held-out gain that is surely above zero: length alone is no
+illness, nano runs learn by thinking longer."""
 COVERAGE, COVERAGE_FALL, FRESH = 0.1, 0.33, 0.3
 """Different AST shapes among a step's programs late; as a part of the early share; share of new tasks (the catalogue's bound)."""
 EXECUTOR = 0.2

@@ -1,6 +1,7 @@
 """Reading a run without holding it: one step's lines of a log of any size, found by bisection.
 
-Comes in: a run directory, finished or being written.  Goes out: dicts, one line at a time; how far it is, on stderr, where reading takes long.
+Comes in: a run directory, finished or being written.  Goes out: dicts, one line at a time; how far it is, on stderr, where reading
+takes long.
 Not covered: writing (`rundir.py`), meaning (`catalogue.py`).
 
 Lines of a log are in the order of their steps, so a step's first line is found by some thirty seeks, whatever the size; the

@@ -9,7 +9,7 @@ The picture is a plain image with a line of text for those who do not see it: no
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,9 @@ SHARE_OF_TIME = 0.2
 
 WIDEST = 50
 """Characters of a title that fit over a panel."""
+
+MARGINS = {"left": 0.052, "right": 0.99, "bottom": 0.085, "top": 0.9, "wspace": 0.2, "hspace": 0.36}
+"""Of the picture, as shares of it and of a panel; those beside the panels are the least (`_make_room`)."""
 
 SICK = "#F6E7E4"
 """Ground of what lies outside of a number's healthy range."""
@@ -184,9 +187,7 @@ def _look_at(view: Followed) -> str:
 
 def draw(view: Followed) -> Figure:
     """The picture of what is known now."""
-    made, axes = figure(
-        3, 3, size=(12.5, 9.0), margins={"left": 0.052, "right": 0.99, "bottom": 0.085, "top": 0.9, "wspace": 0.2, "hspace": 0.36}
-    )
+    made, axes = figure(3, 3, size=(12.5, 9.0), margins=MARGINS)
     with style():
         _held_out(axes[0], view)
         for axis, panel in zip(axes[1:], PANELS, strict=True):
@@ -196,9 +197,19 @@ def draw(view: Followed) -> Figure:
             axis.xaxis.get_major_locator().set_params(integer=True)
         for axis in axes[-3:]:
             axis.set_xlabel("self-play step")
+        _make_room(made, axes)
         made.text(0.012, 0.972, view.headline, fontsize=13, fontweight="bold")
         made.text(0.012, 0.012, f"{_look_at(view).strip()} Tinted ground: outside of the healthy range.", color="#444444")
     return made
+
+
+def _make_room(made: Figure, axes: Sequence[Any]) -> None:
+    """Wider margins where a panel's numbers are long: they push its label to the left, into the next panel or out of the picture."""
+    renderer = made.canvas.get_renderer()
+    needed = 4 + max(axis.bbox.x0 - axis.yaxis.get_tightbbox(renderer).x0 for axis in axes)
+    left = max(MARGINS["left"], needed / made.bbox.width)
+    panel = ((MARGINS["right"] - left) * made.bbox.width - 2 * needed) / 3
+    made.subplots_adjust(left=left, wspace=max(MARGINS["wspace"], needed / panel))
 
 
 def _change(first: float, last: float, percent: bool) -> str:

@@ -112,7 +112,10 @@ def cut(text: str, most: int) -> str:
 
 
 def operations(program: str, nano: bool) -> int | None:
-    """Operations of a program: of the nano language, where it is one; else calls, operators, indexings, branches and loops. None: unreadable."""
+    """Operations of a program: of the nano language, where it is one; else calls, operators, indexings, branches and loops.
+
+    None: unreadable.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

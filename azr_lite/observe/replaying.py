@@ -26,9 +26,10 @@ from azr_lite.config import Config
 from azr_lite.errors import RunDirectoryError
 from azr_lite.observe.log import Line, StepLog, open_run
 from azr_lite.prompts import get_style
+from azr_lite.records import Attempt, Offer, rollout_of
 from azr_lite.rewards import answer_reward, proposal_reward, solve_rate
 from azr_lite.sandbox import Executor, Limits
-from azr_lite.selfplay import Attempt, Offer, SelfPlay, round_robin
+from azr_lite.selfplay import SelfPlay, round_robin
 from azr_lite.tasks.base import get_game
 from azr_lite.triplet import Completion, Reason, Rejection, Role, Rollout, Task, task_from_json
 from azr_lite.verifier import Runs
@@ -236,19 +237,8 @@ def _completion(line: Line) -> Completion:
 
 
 def _rollout(row: Line, verdict: Any, pay: Any, task_id: str, rate: float | None) -> Rollout:
-    lengths = {"prompt_ids": tuple(range(row["prompt_tokens"])), "completion_ids": tuple(range(row["tokens"]))}
-    return Rollout(
-        role=Role(row["role"]),
-        type=row["type"],
-        prompt="",
-        text=row["text"],
-        verdict=verdict,
-        reward=pay.total,
-        reward_parts=pay.parts,
-        task_id=task_id,
-        solve_rate=rate,
-        **lengths,
-    )
+    completion = Completion("", tuple(range(row["prompt_tokens"])), tuple(range(row["tokens"])), row["text"])
+    return rollout_of(Role(row["role"]), row["type"], completion, verdict, pay, task_id, (), rate)
 
 
 def _earlier_tasks(log: StepLog, config: Config, step: int, proposals: Sequence[Line], rows: Sequence[Line]) -> dict[str, Task]:

@@ -26,14 +26,19 @@ from azr_lite.verifier import Runs
 
 
 def rerun(path: str | Path, programs: int, executor: Runs | None = None) -> list[Finding]:
-    """Run so many accepted proposals again, drawn evenly over the run. `executor`: one that is open; otherwise one with the run's limits."""
+    """Run so many accepted proposals again, drawn evenly over the run.
+
+    `executor`: one that is open; otherwise one with the run's limits.
+    """
     run = open_run(path)
     config = run.config()
     sample = _drawn(StepLog(run, "tasks.jsonl"), programs)
     try:
         items = [(task["program"], [read_arguments(text) for text in _texts(task, "input")]) for task in sample]
     except (KeyError, TypeError, LiteralError) as error:
-        raise RunDirectoryError(f"tasks.jsonl of {path} is not in this azr_lite's form ({error!r}); use the version named in run.json") from error
+        raise RunDirectoryError(
+            f"tasks.jsonl of {path} is not in this azr_lite's form ({error!r}); use the version named in run.json"
+        ) from error
     limits = Limits(cpu_s=config.cpu_seconds, memory_mb=config.memory_mb)
     opened = Executor(limits, workers=config.workers or None, allow_weak=config.allow_weak) if executor is None else nullcontext(executor)
     with opened as running:

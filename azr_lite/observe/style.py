@@ -1,6 +1,7 @@
 """How every chart of the project looks: colours, markers, dashes, and one matplotlib figure.
 
-Comes in: the name of what is drawn (a role, a task type, a stage, or any other with its place).  Goes out: its `Look`; a `Figure` with axes.
+Comes in: the name of what is drawn (a role, a task type, a stage, or any other with its place).  Goes out: its `Look`; a `Figure`
+with axes.
 Not covered: what is drawn (`panels.py`, `figures.py`, notebooks). matplotlib is imported only where a figure is made.
 
 The colours are those of Okabe and Ito, which people with any colour vision tell apart; marker and dash repeat what the colour says, for

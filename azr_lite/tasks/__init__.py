@@ -1,7 +1,8 @@
 """The games. Importing this package registers the three of the paper, and then what the modules named in AZR_LITE_GAMES register.
 
-``AZR_LITE_GAMES=my_games PYTHONPATH=. azr-lite run --task-types errors deduction`` is how the command line, a resumed run and every process of
-a launch come to know a game of one's own. Whoever sets the variable runs these modules: they are code, with this user's rights.
+``AZR_LITE_GAMES=my_games PYTHONPATH=. azr-lite run --task-types errors deduction`` is how the command line, a resumed run and every
+process of a launch come to know a game of one's own. Whoever sets the variable runs these modules: they are code, with this user's
+rights.
 """
 
 import importlib

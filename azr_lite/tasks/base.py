@@ -60,7 +60,7 @@ class Game(ABC):
 
     name: ClassVar[TaskType]
     propose_from: ClassVar[str] = "own"
-    """Which buffer references come from: "own" (K triplets of this type) or "programs" (one program of any single-pair type)."""
+    """Which buffer references come from: "own" (K triplets of this type) or "programs" (one of deduction or abduction)."""
 
     @abstractmethod
     def propose_prompt(self, style: Style, references: Sequence[Task], rules: Rules) -> str:

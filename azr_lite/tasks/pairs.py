@@ -13,10 +13,9 @@ from azr_lite.parsing import Reply, parse_arguments, parse_program
 from azr_lite.prompts.base import Style
 from azr_lite.sandbox.wire import render
 from azr_lite.tasks.base import Game, Proposal, Rules
-from azr_lite.triplet import Reason, Rejection, Task, Triplet
+from azr_lite.triplet import SHARED, Reason, Rejection, Task, Triplet
 
 IDENTITY = "def f(x):\n    return x"
-SHARED = ("deduction", "abduction")
 
 
 class PairGame(Game):

@@ -78,7 +78,8 @@ READ = (FULL, "None", "{[]: 1}", "[1, -2.5, 'a']", "{'k': (True, None)}", " {1, 
 
 
 def _read_all(mine: Callable[[str], Any]) -> list[Any]:
-    """What it made of each text: a value, "refused" for any ValueError, another error as it is; last, whether it had the long one parsed."""
+    """What it made of each text: a value, "refused" for any ValueError, another error as it is; last, whether it had the long one
+    parsed."""
     with mock.patch.object(ast, "parse", wraps=ast.parse) as parse:
         seen = [_quiet(mine, text) for text in READ]
     return [*seen, any(LONG in call.args for call in parse.call_args_list)]

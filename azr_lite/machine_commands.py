@@ -1,0 +1,78 @@
+"""The verbs `plan` and `doctor` (without a path): words in, text out.
+
+Comes in: the words after the verb.  Goes out: an exit status: 0 done, 1 the sandbox leaks.
+Not covered: any logic of its own; what a run suffers from (`observe/commands.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import tyro
+
+from azr_lite.errors import ConfigError
+from azr_lite.flags import take_value, value_of
+
+
+def plan(words: list[str]) -> int:
+    """What fits and how long: azr-lite plan [PRESET] [any setting] [--gpu 16GB] [--why] [--json] [--markdown] [--probe]."""
+    from azr_lite.config import Config
+    from azr_lite.hardware import plan as work_out
+    from azr_lite.hardware import plan_all
+    from azr_lite.plan_text import plan_markdown, plan_table, plan_text, why_text
+    from azr_lite.presets import preset, presets
+
+    gpu, words = take_value(words, "--gpu", "16GB")
+    asked = {flag for flag in ("--json", "--why", "--markdown", "--probe") if flag in words}
+    words = [word for word in words if word not in asked]
+    name = value_of(words, "--preset")
+    if words and not words[0].startswith("-"):
+        name, words = words[0], words[1:]
+    if "-h" in words or "--help" in words:
+        print(f"{plan.__doc__}\npresets: {', '.join(presets())}\nsettings as in: azr-lite run --help")
+        return 0
+    if name is None:
+        if words or gpu or asked & {"--why", "--probe"}:
+            raise ConfigError("which preset is meant? give its name first, such as: azr-lite plan lora-1.5b-16gb --gpu 12GB")
+        plans = plan_all()
+        as_json = json.dumps([found.as_dict() for found in plans], indent=1)
+        print(as_json if "--json" in asked else plan_markdown(plans) if "--markdown" in asked else plan_table(plans))
+        return 0
+    if "--why" in asked:
+        preset(name)  # an unknown name is answered with the nearest one
+        print(why_text(name))
+        return 0
+    config = tyro.cli(Config, args=words, default=preset(name), prog="azr-lite plan", config=(tyro.conf.AvoidSubcommands,))
+    found, comparison = work_out(config, gpu), ""
+    if "--probe" in asked:
+        from azr_lite.gpu_probe import probe
+
+        found, comparison = probe(found)
+    text = plan_markdown([found]) if "--markdown" in asked else comparison or plan_text(found)
+    print(json.dumps(found.as_dict(), indent=1) if "--json" in asked else text)
+    return 0
+
+
+def doctor(words: list[str]) -> int:
+    """What this machine offers, or whether its sandbox holds."""
+
+    @dataclasses.dataclass
+    class Arguments:
+        sandbox: bool = False
+        """Run the abuse suite against the sandbox on this machine; the exit status is 1 on any leak."""
+        json: bool = False
+        """Print JSON."""
+
+    given = tyro.cli(Arguments, args=words, prog="azr-lite doctor")
+    if given.sandbox:
+        from azr_lite.sandbox.abuse import abuse_suite
+
+        report = abuse_suite()
+        print(json.dumps(report.as_dict(), indent=2) if given.json else report.text())
+        return 1 if report.leaks else 0
+    from azr_lite.machine import examine, text
+
+    facts = examine()
+    print(json.dumps(facts, indent=2) if given.json else text(facts))
+    return 0
