@@ -207,7 +207,8 @@ class _Walk(ast.NodeVisitor):
             made = self._value(node.func)
             if inspect.isclass(made):
                 return Instance(made)
-            return Instance(made.__self__) if getattr(made, "__name__", "") == "from_pretrained" and inspect.isclass(getattr(made, "__self__", None)) and not made.__self__.__name__.startswith("Auto") else None  # fmt: skip
+            loaded = getattr(made, "__self__", None) if getattr(made, "__name__", "") == "from_pretrained" else None
+            return Instance(loaded) if inspect.isclass(loaded) and not loaded.__name__.startswith("Auto") else None
         if isinstance(node, ast.Attribute):
             owner = self._value(node.value)
             if owner is None:

@@ -16,7 +16,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
 from azr_lite.trainer import SelfPlayTrainer
-from tests.source_uses import PACKAGES, Report, load, examine, family_of
+from tests.source_uses import PACKAGES, Report, examine, family_of, load
 
 ROOT = Path(__file__).parents[1]
 SOURCES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sorted((ROOT / "azr_lite").rglob("*.py"))}

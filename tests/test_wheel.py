@@ -201,6 +201,7 @@ def test_no_secret_and_no_place_of_this_machine_is_in_any_output(life):
     forbidden = {what: text.encode() for what, text in forbidden.items() if len(text) > 3}
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert len(files) > 15
+    assert json.loads(graded)["score"] == 0
     contents = {str(path.relative_to(folder)): path.read_bytes() for path in files} | {"(printed)": printed.encode(), "(grade)": graded}
     found = [(name, what) for name, data in contents.items() for what, text in forbidden.items() if text in data]
     assert found == []
