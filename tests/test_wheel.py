@@ -213,7 +213,7 @@ def _graded(folder, home):
     nbformat = pytest.importorskip("nbformat")
     pytest.importorskip("nbclient")
     cell = nbformat.v4.new_code_cell("import os\nprint(dict(os.environ))\nraise RuntimeError(os.environ['HF_TOKEN'] + os.getcwd())")
-    notebook = nbformat.v4.new_notebook(cells=[cell])
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# 03 · Rewards"), cell])
     path = home / "03_rewards.ipynb"
     nbformat.write(notebook, path)
     command = [sys.executable, "-m", "azr_lite.learn.grade", str(path), "--json"]
