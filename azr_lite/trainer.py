@@ -189,7 +189,9 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
             return generation_batch
         place = self._step % self.args.steps_per_generation
         if place == 0:
-            self._buffered_inputs = split_tensor_dict(self._generate_and_score_completions(generation_batch), self.args.steps_per_generation)
+            self._buffered_inputs = split_tensor_dict(
+                self._generate_and_score_completions(generation_batch), self.args.steps_per_generation
+            )
         return self._buffered_inputs[place]
 
     # ------------------------------------------------------------------ the loss
