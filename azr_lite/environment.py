@@ -1,12 +1,13 @@
-"""What this run ran on and with: versions, hardware, git commit; and quiet defaults for the libraries below.
+"""What this run ran on and with: versions, hardware, git commit; quiet defaults for the libraries below, and whether they are here.
 
-Goes out: a JSON-able dict for run.json.
+Comes in: nothing.  Goes out: a JSON-able dict for run.json; one sentence where an extra was not installed.
 Not covered: the sandbox's layers (`sandbox/probe.py`), what would fit (`hardware.py`).
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import logging
 import os
 import platform
@@ -18,7 +19,22 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from azr_lite.errors import ConfigError
+
 LIBRARIES = ("azr-lite", "torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "numpy")
+TRAINING = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
+"""What running a model needs beside the core; the extra [train] installs it."""
+
+
+def missing_libraries() -> list[str]:
+    """Those of `TRAINING` that are not installed. Imports none of them."""
+    return [name for name in TRAINING if importlib.util.find_spec(name) is None]
+
+
+def require_training(what: str) -> None:
+    """ConfigError where `what` ("a run") cannot work because the extra is missing; call it before anything is written or loaded."""
+    if absent := missing_libraries():
+        raise ConfigError(f"{what} needs {', '.join(absent)}, not installed here; pip install 'azr-lite[train]' brings all of it")
 
 
 def quiet_libraries() -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from azr_lite.checkpoints import cut_by, last_whole_checkpoint, step_of
 from azr_lite.config import FREE, Config
-from azr_lite.environment import describe_environment, quiet_libraries
+from azr_lite.environment import describe_environment, quiet_libraries, require_training
 from azr_lite.errors import ConfigError
 from azr_lite.evaluation.generators import PolicyInTraining
 from azr_lite.evaluation.harness import answer, record_of
@@ -118,6 +118,7 @@ def _check_kind(checkpoint: Path | None) -> None:
 
 def _meet(config: Config) -> list[str]:
     """Check how the run was started and meet its other processes, before anything is written or loaded."""
+    require_training("a run")
     facts = check_processes(config)
     check_installed(config)
     quiet_libraries()

@@ -7,17 +7,13 @@ Not covered: what a preset needs and why (`hardware.py`), attacking the sandbox 
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from typing import Any
 
-from azr_lite.environment import describe_environment
+from azr_lite.environment import describe_environment, missing_libraries
 from azr_lite.hardware import detect_gpu, natural_gpu, plan
 from azr_lite.presets import PRESETS, preset
 from azr_lite.sandbox import Executor
-
-TRAINING = ("torch", "transformers", "trl", "peft", "accelerate")
-"""What a run needs beside the core; the extra [train] installs it."""
 
 
 def examine() -> dict[str, Any]:
@@ -32,7 +28,7 @@ def examine() -> dict[str, Any]:
         "gpu": {"name": gpu.name, "gb": round(gpu.gb, 1)} if gpu else None,
         "sandbox": sandbox,
         "presets": fitting(),
-        "missing": [name for name in TRAINING if importlib.util.find_spec(name) is None],
+        "missing": missing_libraries(),
     }
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import resource
 import sys
 
 WATTS_A_CORE = 8.0
@@ -53,12 +52,16 @@ def _cpu_seconds() -> float:
 
 
 def peak_mib() -> float:
-    """Linux counts it anew for each program; `ru_maxrss` would inherit that of the process that started this one."""
+    """Linux counts it anew for each program; `ru_maxrss` would inherit that of the process that started this one. Windows: 0, not known."""
     try:
         with open("/proc/self/status", encoding="ascii", errors="replace") as status:
             return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 2**10
     except (OSError, StopIteration):
         pass
+    if sys.platform == "win32":
+        return 0.0
+    import resource  # Windows has none
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 

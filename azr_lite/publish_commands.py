@@ -42,7 +42,7 @@ def export(words: list[str]) -> int:
         """The new folder; empty: RUN/export-KIND-step-N."""
 
     given = tyro.cli(Arguments, args=words, prog="azr-lite export")
-    _quiet()
+    _prepare("an export")
     from azr_lite.hub import contents
     from azr_lite.publish import export as write
 
@@ -70,7 +70,7 @@ def push(words: list[str]) -> int:
         """List the files and print the card; send nothing."""
 
     given = tyro.cli(Arguments, args=words, prog="azr-lite push")
-    _quiet()
+    _prepare("a push")
     from azr_lite.hub import check_repository, contents
     from azr_lite.hub import push as upload
     from azr_lite.publish import export as write
@@ -90,9 +90,10 @@ def push(words: list[str]) -> int:
     return 0
 
 
-def _quiet() -> None:
-    from azr_lite.environment import quiet_libraries
+def _prepare(what: str) -> None:
+    from azr_lite.environment import quiet_libraries, require_training
 
+    require_training(what)
     quiet_libraries()  # before transformers is imported
 
 

@@ -183,13 +183,15 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
         logps_BT = torch.nn.utils.rnn.pad_sequence([torch.tensor(r.logps) for r in self.rollouts], batch_first=True)
         return logps_BT.to(self.accelerator.device)
 
-    def _prepare_inputs(self, inputs: Any) -> dict[str, torch.Tensor]:
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, torch.Tensor]:
         """As TRL's, without its shuffle: update u must get the u-th block of rows. A micro-batch (a dict) stays as it is."""
-        if isinstance(inputs, dict):
-            return inputs
+        if isinstance(generation_batch, dict):
+            return generation_batch
         place = self._step % self.args.steps_per_generation
         if place == 0:
-            self._buffered_inputs = split_tensor_dict(self._generate_and_score_completions(inputs), self.args.steps_per_generation)
+            self._buffered_inputs = split_tensor_dict(
+                self._generate_and_score_completions(generation_batch), self.args.steps_per_generation
+            )
         return self._buffered_inputs[place]
 
     # ------------------------------------------------------------------ the loss

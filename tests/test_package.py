@@ -70,6 +70,7 @@ def test_top_level_is_the_agreed_one():
         "LICENSE",
         "Makefile",
         "constraints.txt",
+        "MANIFEST.in",
     }
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     top = {line.split("/")[0] for line in listed.stdout.splitlines()}

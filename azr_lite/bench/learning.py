@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from azr_lite.environment import describe_environment
+from azr_lite.environment import describe_environment, require_training
 from azr_lite.errors import ConfigError
 from azr_lite.evaluation.kept import evaluated_step
 from azr_lite.presets import preset
@@ -92,6 +92,7 @@ def bench_nano(
     **overrides: Any,
 ) -> dict[str, Any]:
     """Train every arm with every seed, `jobs` processes at a time (0: one a core), and compare. `overrides`: settings of all arms."""
+    require_training("azr-lite bench nano")
     unknown = [arm for arm in arms if arm not in ALL_ARMS]
     if unknown:
         raise ConfigError(f"there is no arm {unknown[0]!r}; known: {', '.join(ALL_ARMS)}")

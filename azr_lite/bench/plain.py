@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from azr_lite.config import Config
-from azr_lite.environment import describe_environment, quiet_libraries
+from azr_lite.environment import describe_environment, quiet_libraries, require_training
 from azr_lite.prompts import get_style
 from azr_lite.sandbox import Executor, Limits
 from azr_lite.selfplay import SelfPlay
@@ -29,6 +29,7 @@ BARS = {"sandbox": 0.10, "rest": 0.05, "plain": 1.05}
 
 def bench_plain(config: Config, steps: int = 3) -> dict[str, Any]:
     """Play `steps` steps (the first is a warm-up) and measure. ModelError, ConfigError as a run would raise them."""
+    require_training("azr-lite bench step")
     from azr_lite.models import load_policy
     from azr_lite.trainer import ShardedExecutor, build_trainer
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from azr_lite.config import Config
-from azr_lite.environment import describe_environment, quiet_libraries
+from azr_lite.environment import describe_environment, quiet_libraries, require_training
 from azr_lite.presets import preset
 from azr_lite.prompts import get_style
 from azr_lite.sandbox import Executor, Limits
@@ -91,6 +91,7 @@ class HandLoop:
 
 def bench_step(steps: int = 12, seed: int = 0) -> dict[str, Any]:
     """Play `steps` steps of preset nano (the first is a warm-up) and measure. About 6 seconds a step on two cores."""
+    require_training("azr-lite bench step")
     import torch
 
     from azr_lite.models import load_policy

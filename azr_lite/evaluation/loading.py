@@ -12,7 +12,7 @@ from typing import Any
 
 from azr_lite.checkpoints import is_whole, last_whole_checkpoint, step_of
 from azr_lite.config import Config
-from azr_lite.environment import quiet_libraries
+from azr_lite.environment import quiet_libraries, require_training
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.generators import ServerGenerator, TransformersGenerator, VllmGenerator
 from azr_lite.evaluation.protocol import Generator
@@ -43,6 +43,7 @@ def open_model(named: str, *, prompts: str = "auto", device: str = "auto", chunk
         style = get_style("chat" if prompts == "auto" else prompts)
         generator = ServerGenerator(server, named)
         return Opened(generator, style, named, None, 8 * generator.parallel)
+    require_training("a model read here")
     base, _, step = named.rpartition("@") if "@" in named else (named, "", "")
     folder = Path(base)
     is_run = (folder / "run.json").is_file()

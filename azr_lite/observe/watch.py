@@ -283,7 +283,7 @@ def watch(path: str | Path, interval: float = 1.0, console: Console | None = Non
 @contextmanager
 def _keys() -> Iterator[Any]:
     """A function that waits so many seconds for a key and returns it, or nothing. The terminal is left as it was found."""
-    if not sys.stdin.isatty():
+    if not sys.stdin.isatty() or sys.platform == "win32":  # which has no termios; Ctrl-C ends the view
         yield lambda seconds: time.sleep(seconds) or ""
         return
     import termios

@@ -1,0 +1,105 @@
+"""pyproject.toml, constraints.txt, environment.yml and the Makefile say the same, and nothing is imported that none of them brings."""
+
+import ast
+import importlib.metadata as metadata
+import json
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from tests.bare import needed, plain
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+PINS = {
+    plain(name): version
+    for line in (ROOT / "constraints.txt").read_text().splitlines()
+    if "==" in line
+    for name, version in [line.split("==")]
+}
+TESTED = ("gpu", "eval", "dev")
+"""What `make setup` and environment.yml install."""
+
+
+def requirements(extra):
+    """Of an extra, with those of the extras it names; "" is the core."""
+    found = []
+    for line in EXTRAS[extra] if extra else PROJECT["dependencies"]:
+        need = Requirement(line)
+        found += [one for inner in sorted(need.extras) for one in requirements(inner)] if need.name == PROJECT["name"] else [need]
+    return found
+
+
+@pytest.mark.parametrize("extra", ["", *EXTRAS])
+def test_the_pins_lie_in_the_open_ranges(extra):
+    """`pip install -c constraints.txt` must never contradict the ranges; vLLM and the trackers other than TensorBoard are not pinned."""
+    for need in requirements(extra):
+        pin = PINS.get(plain(need.name))
+        assert pin is not None or need.name in ("vllm", "wandb", "trackio"), need
+        assert pin is None or need.specifier.contains(Version(pin)), f"{need} forbids the tested {pin}"
+
+
+def test_environment_yml_installs_what_make_does():
+    yaml = pytest.importorskip("yaml")
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    assert environment["name"] == PROJECT["name"]
+    from_conda = [line for line in environment["dependencies"] if isinstance(line, str)]
+    (through_pip,) = (line["pip"] for line in environment["dependencies"] if isinstance(line, dict))
+    assert "pip" in from_conda
+    (python,) = (line.partition("=")[2] for line in from_conda if line.startswith("python="))
+    assert SpecifierSet(PROJECT["requires-python"]).contains(python)
+    assert f"Python {python}" in (ROOT / "constraints.txt").read_text().splitlines()[0]
+    assert through_pip[0] == "-c constraints.txt"
+    assert through_pip.index("torch") < through_pip.index(f"-e .[{','.join(TESTED)}]")
+    assert len(through_pip) == 3
+    assert "torch" in PINS
+    make = (ROOT / "Makefile").read_text()
+    assert f"-c constraints.txt -e '.[{','.join(TESTED)}]'" in make
+    assert make.index("constraints.txt torch") < make.index("-e '.[")
+
+
+def test_whatever_is_imported_is_brought_by_the_core_or_an_extra():
+    """Also what only comes along (huggingface_hub with transformers): should that change, it is named here."""
+    brought = {"vllm"}  # not installed where tests run
+    for extra in ("", *EXTRAS):
+        for need in requirements(extra):
+            if metadata_of(need.name):
+                needed(plain(need.name), brought)
+    distributions = metadata.packages_distributions()
+    homeless = set()
+    for path in (ROOT / "azr_lite").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            for top in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"azr_lite", "vllm"}:
+                beside = (path.parent / f"{top}.py").exists() or (ROOT / "azr_lite" / "sandbox" / f"{top}.py").exists()
+                if not beside and not {plain(name) for name in distributions.get(top, ())} & brought:
+                    homeless.add((top, str(path.relative_to(ROOT))))
+    assert homeless == set()
+
+
+def metadata_of(name):
+    try:
+        return metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def test_the_recorded_resolutions_are_of_these_extras():
+    """`data_samples/benchmarks/packaging.json`: made by hand, and to be made again when an extra comes, goes or changes."""
+    kept = json.loads((ROOT / "data_samples" / "benchmarks" / "packaging.json").read_text(encoding="utf-8"))
+    assert kept["extras"] == EXTRAS | {"core": PROJECT["dependencies"]}
+    for tool in ("uv", "pip"):
+        assert kept["resolved"][tool].keys() == kept["extras"].keys()
+        for extra, found in kept["resolved"][tool].items():
+            ranges = {plain(need.name): need.specifier for need in requirements("" if extra == "core" else extra)}
+            assert found["status"] == "resolved" or found["why"], (tool, extra)
+            for name, version in found.get("versions", {}).items():
+                assert ranges[name].contains(re.sub(r"\+.*", "", version)), (tool, extra, name)

@@ -1,0 +1,223 @@
+"""What is shipped: the source distribution and the wheel, built from this tree, installed alone, and used as a person would.
+
+The repository is not importable in any of these processes. Libraries come from the environment of the tests, so nothing is downloaded.
+"""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.bare import bare_environment
+
+ROOT = Path(__file__).parents[1]
+WHOLE = ROOT / "data_samples" / "runs" / "whole" / "nano-small"
+MOST = 5_000_000
+"""Bytes of either archive: PyPI's default limit is 20 times as much, and a course's room has a slow line."""
+CORE = ("jinja2", "numpy", "pygments", "rich", "tyro")
+SECRETS = {
+    "HF_TOKEN": "hf_secretQmVcXz", "WANDB_API_KEY": "wandbsecretLkJhGf", "OPENAI_API_KEY": "sk-secretPoIuYt", "AWS_SECRET_ACCESS_KEY": "awssecretMnBvCx",
+}  # fmt: skip
+
+
+def tracked(*folders):
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *folders]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return {line for line in listed.stdout.splitlines() if (ROOT / line).is_file()}
+
+
+def build(kind, tree, out):
+    code = f"import sys; from setuptools import build_meta; print(build_meta.build_{kind}(sys.argv[1]))"
+    done = subprocess.run([sys.executable, "-c", code, str(out)], cwd=tree, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-1500:]
+    return out / done.stdout.split()[-1]
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory):
+    """The source distribution of the tree as it is, and the wheel built from that (so whatever it lacks is missed)."""
+    pytest.importorskip("setuptools", minversion="77")
+    tree, out = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("dist")
+    for name in tracked():
+        if not name.startswith(("notebooks/", "data_samples/")) or name.endswith("README.md"):
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, tree / name)
+    source = build("sdist", tree, out)
+    with tarfile.open(source) as archive:
+        archive.extractall(tree / "unpacked", filter="data")
+    return source, build("wheel", next((tree / "unpacked").iterdir()), out)
+
+
+def test_the_archives_hold_the_package_and_no_more(archives):
+    source, wheel = archives
+    package = tracked("azr_lite")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert {name for name in names if ".dist-info/" not in name} == package
+    for needed in (
+        "nano/weights/model.safetensors",
+        "evaluation/shipped/cruxeval.jsonl.gz",
+        "observe/templates/report.html",
+        "launch/fsdp2.yaml",
+    ):
+        assert f"azr_lite/{needed}" in names
+    with tarfile.open(source) as archive:
+        files = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
+    made = {"PKG-INFO", "setup.cfg"} | {name for name in files if name.startswith("azr_lite.egg-info/")}
+    assert files == package | made | {"pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"}
+    assert max(source.stat().st_size, wheel.stat().st_size) < MOST
+
+
+def test_the_metadata_says_what_a_registry_shows(archives):
+    from email import message_from_bytes
+
+    from azr_lite.learn.course import REPOSITORY
+
+    with zipfile.ZipFile(archives[1]) as archive:
+        said = message_from_bytes(archive.read(next(name for name in archive.namelist() if name.endswith("/METADATA"))))
+    assert said["Author"] == "The AZR Lite authors"
+    assert said["License-Expression"] == "Apache-2.0"
+    assert f"Repository, https://github.com/{REPOSITORY}" in said.get_all("Project-URL")
+    assert said["Description-Content-Type"] == "text/markdown"
+    assert said.get_payload().startswith("# AZR Lite")
+
+
+# ---------------------------------------------------------------- installed with nothing but the core
+
+
+@pytest.fixture(scope="module")
+def core(archives, tmp_path_factory):
+    """The command of an environment that holds the wheel and the core's libraries: what `pip install azr-lite` gives."""
+    python, held = bare_environment(tmp_path_factory.mktemp("core"), CORE)
+    assert not held & {"torch", "transformers", "trl"}
+    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index", str(archives[1])]
+    done = subprocess.run(install, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-1500:]
+    return python.parent / "azr-lite"
+
+
+def outside(**more):
+    return {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8", **more}
+
+
+NEEDS_TRAIN = {
+    "run": ["run", "--preset", "nano", "--steps", "1"],
+    "resume": ["resume", "whole", "--steps", "20"],
+    "export": ["export", "whole"],
+    "push": ["push", "whole", "someone/something"],
+    "eval": ["eval", "nano", "--items", "1"],
+    "bench nano": ["bench", "nano", "--seeds", "1"],
+    "bench step": ["bench", "step"],
+    "bench step of a real model": ["bench", "step", "--preset", "smoke"],
+}
+
+
+@pytest.mark.parametrize("verb", NEEDS_TRAIN)
+def test_a_missing_extra_is_named_in_one_sentence_and_nothing_is_written(verb, core, tmp_path):
+    shutil.copytree(WHOLE, tmp_path / "whole")
+    before = {path.relative_to(tmp_path): path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    done = subprocess.run([core, *NEEDS_TRAIN[verb]], cwd=tmp_path, env=outside(), capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("azr-lite: ")
+    assert line.endswith(
+        "needs torch, transformers, trl, peft, accelerate, datasets, not installed here; pip install 'azr-lite[train]' brings all of it"
+    )
+    assert {path.relative_to(tmp_path): path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_what_only_looks_needs_no_extra(core, tmp_path):
+    shutil.copytree(WHOLE, tmp_path / "whole")
+    for words in (
+        ["report", "whole", "--output", "report.html"],
+        ["run", "--preset", "nano", "--dry-run"],
+        ["show", "whole", "--step", "2"],
+    ):
+        done = subprocess.run([core, *words], cwd=tmp_path, env=outside(), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report.html").stat().st_size > 50_000
+
+
+# ---------------------------------------------------------------- with [train]: a whole life of a run, from the wheel alone
+
+DRIVER = """
+import json, sys
+import azr_lite
+from azr_lite.cli import main
+print(azr_lite.__file__)
+for words in json.loads(sys.argv.pop()):
+    sys.argv[1:] = words
+    assert main(words) == 0, words
+"""
+SMALL = (
+    "--batch-size 8 --solver-batch-size 16 --n-mc 3 --seed-batch-factor 1 --updates-per-step 1 --micro-batch-size 12 --eval-problems 3 "
+    "--eval-every 0 --no-self-test --workers 1 --device cpu"
+).split()
+LIFE = (
+    ["run", "--preset", "nano", "--steps", "1", "--output-dir", "life", *SMALL],
+    ["export", "life", "--output", "exported"],
+    ["eval", "life", "--suite", "held-out", "--items", "6", "--output-dir", "scores"],
+    ["report", "life", "--output", "report.html"],
+    ["push", "exported", "someone/something", "--dry-run"],
+)
+
+
+@pytest.fixture(scope="module")
+def life(archives, tmp_path_factory):
+    """The folder, the place of the package, and all that was printed; secrets stood in the environment, and home was elsewhere."""
+    pytest.importorskip("trl")
+    folder, site, home = (tmp_path_factory.mktemp(name) for name in ("life", "site", "home-of-ada"))
+    with zipfile.ZipFile(archives[1]) as archive:
+        archive.extractall(site)
+    environment = outside(PYTHONPATH=str(site), HOME=str(home), USER="ada-lovelace", HF_HUB_OFFLINE="1", **SECRETS)
+    command = [sys.executable, "-c", DRIVER, json.dumps(LIFE)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.startswith(str(site / "azr_lite")), "the tests ran the checkout, not the wheel"
+    return folder, (site, home), done.stdout.partition("\n")[2] + done.stderr
+
+
+def test_the_wheel_alone_trains_and_exports(life):
+    folder = life[0]
+    summary = json.loads((folder / "life" / "summary.json").read_text())
+    assert summary["finished"]
+    assert (folder / "exported" / "model.safetensors").stat().st_size > 1_000_000
+    assert list((folder / "scores").rglob("*.jsonl"))
+
+
+def test_no_secret_and_no_place_of_this_machine_is_in_any_output(life):
+    """What a person may publish. Weights and pickled random states are read too: as bytes."""
+    folder, (site, home), printed = life
+    graded = _graded(folder, home)
+    places = {"the checkout": str(ROOT), "site": str(site), "home": str(home), "work folder": str(folder), "interpreter": sys.prefix}
+    forbidden = {**SECRETS, **places, "user": "ada-lovelace", "host": platform.node()}
+    forbidden = {what: text.encode() for what, text in forbidden.items() if len(text) > 3}
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) > 15
+    assert json.loads(graded)["score"] == 0
+    contents = {str(path.relative_to(folder)): path.read_bytes() for path in files} | {"(printed)": printed.encode(), "(grade)": graded}
+    found = [(name, what) for name, data in contents.items() for what, text in forbidden.items() if text in data]
+    assert found == []
+    assert b"/home/" not in b"".join(data for name, data in contents.items() if not name.endswith((".safetensors", ".pt", ".pth", ".bin")))
+
+
+def _graded(folder, home):
+    """What the grader says of a notebook whose cells look at the secrets and fail."""
+    nbformat = pytest.importorskip("nbformat")
+    pytest.importorskip("nbclient")
+    cell = nbformat.v4.new_code_cell("import os\nprint(dict(os.environ))\nraise RuntimeError(os.environ['HF_TOKEN'] + os.getcwd())")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# 03 · Rewards"), cell])
+    path = home / "03_rewards.ipynb"
+    nbformat.write(notebook, path)
+    command = [sys.executable, "-m", "azr_lite.learn.grade", str(path), "--json"]
+    done = subprocess.run(
+        command, cwd=folder, env=outside(HOME=str(home), PYTHONPATH=str(ROOT), **SECRETS), capture_output=True, check=False
+    )
+    return done.stdout
