@@ -23,7 +23,7 @@
 #
 # **Before this:** notebooks 00 to 04.
 #
-# **Budget:** 12 minutes to read (2,500 words); 3 exercises (5 points, about 19 minutes); 4.7 minutes and 164 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 12 minutes to read (2,479 words); 3 exercises (5 points, about 19 minutes); 4.7 minutes and 164 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-11-21.
 #
@@ -113,8 +113,7 @@ process = start("run", "--preset", "nano", *flags(plan), "--output-dir", str(RUN
 #
 # While it loads: what will one step do? It samples a few hundred replies (proposals first, then answers), runs a few hundred programs in the
 # sandbox, pays every reply, and makes four small updates. Two idle cores need about two seconds for it, and 154 seconds for 50 steps; the run's
-# process takes about 1 GB of memory beside this notebook's. (The outputs stored here come from a busy machine, on one core; hence the
-# quarter of an hour in the header.)
+# process takes about 1 GB of memory beside this notebook's.
 
 # %% [markdown]
 # ## 2. Kill it
