@@ -218,7 +218,7 @@ dashboard(RUN)
 
 # %% [markdown]
 # **What you should see.** First a dotted line, "no update": the held-out level of the untrained model. For about twelve steps neither held-out
-# accuracy nor reply length moves much. Then replies get longer, and held-out accuracy climbs: in the stored run from 44 to 70 % [67, 73], most of it between steps 10 and 30. (In profile ci there are four tiny steps, which show nothing.)
+# accuracy nor reply length moves much. Then replies get longer, and held-out accuracy climbs: in the stored run from 44 to 74 % [71, 76], most of it between steps 10 and 30. (In profile ci there are four tiny steps, which show nothing.)
 #
 # **If you see something else**: a picture that never moves for minutes means the process has died; `print(LOG.read_text()[-800:])` says why.
 #
