@@ -6,19 +6,7 @@ Not covered: every other flag (tyro reads those from a dataclass).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from azr_lite.errors import ConfigError
-
-
-def value_of(words: Sequence[str], flag: str) -> str | None:
-    """The flag's value, or None; the words stay."""
-    for index, word in enumerate(words):
-        if word == flag and index + 1 < len(words):
-            return words[index + 1]
-        if word.startswith(flag + "="):
-            return word.split("=", 1)[1]
-    return None
 
 
 def take_value(words: list[str], flag: str, example: str) -> tuple[str | None, list[str]]:

@@ -12,7 +12,7 @@ import json
 import tyro
 
 from azr_lite.errors import ConfigError
-from azr_lite.flags import take_value, value_of
+from azr_lite.flags import take_value
 
 
 def plan(words: list[str]) -> int:
@@ -26,7 +26,7 @@ def plan(words: list[str]) -> int:
     gpu, words = take_value(words, "--gpu", "16GB")
     asked = {flag for flag in ("--json", "--why", "--markdown", "--probe") if flag in words}
     words = [word for word in words if word not in asked]
-    name = value_of(words, "--preset")
+    name, words = take_value(words, "--preset", "nano")
     if words and not words[0].startswith("-"):
         name, words = words[0], words[1:]
     if "-h" in words or "--help" in words:
@@ -40,8 +40,7 @@ def plan(words: list[str]) -> int:
         print(as_json if "--json" in asked else plan_markdown(plans) if "--markdown" in asked else plan_table(plans))
         return 0
     if "--why" in asked:
-        preset(name)  # an unknown name is answered with the nearest one
-        print(why_text(name))
+        print(why_text(preset(name).preset))  # an unknown name is answered with the nearest one
         return 0
     config = tyro.cli(Config, args=words, default=preset(name), prog="azr-lite plan", config=(tyro.conf.AvoidSubcommands,))
     found, comparison = work_out(config, gpu), ""

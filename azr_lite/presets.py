@@ -9,7 +9,9 @@ Not covered: what each setting means (`config.py`); whether a preset fits a mach
 from __future__ import annotations
 
 import difflib
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from azr_lite.config import Config, check_names
@@ -278,6 +280,9 @@ def presets() -> tuple[str, ...]:
 def preset(name: str, **overrides: Any) -> Config:
     """The named preset with overrides, checked. ConfigError names the nearest preset for an unknown name.
 
+    `name` may be a JSON file (``my.json``): an object of settings, such as ``azr-lite run --dry-run`` prints, all of them or the few that differ
+    from the preset that its "preset" names (nano where it names none).
+
     Examples:
         >>> config = preset("nano", steps=5)
         >>> config.steps, config.n_mc, config.rows
@@ -286,8 +291,28 @@ def preset(name: str, **overrides: Any) -> Config:
         Traceback (most recent call last):
         azr_lite.errors.ConfigError: there is no preset 'nanno'; did you mean 'nano'?
     """
+    if name.endswith(".json"):
+        settings = _settings_of(Path(name))
+        name, overrides = str(settings.pop("preset", "nano")), {**settings, **overrides}
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(PRESETS)}"
         raise ConfigError(f"there is no preset {name!r}; {hint}")
     return Config(**{"preset": name, **PRESETS[name].settings, **check_names(overrides)})
+
+
+def _settings_of(path: Path) -> dict[str, Any]:
+    """A file's settings as `Config` takes them. ConfigError in one sentence for a file that is none."""
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"the settings file {path} cannot be read ({error.strerror}); azr-lite run --dry-run prints one to begin with"
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON ({error}); azr-lite run --dry-run prints such a file") from error
+    if not isinstance(settings, dict):
+        raise ConfigError(
+            f'{path} holds {type(settings).__name__}, expected an object of settings such as {{"preset": "nano", "steps": 20}}'
+        )
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}

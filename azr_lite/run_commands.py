@@ -12,7 +12,7 @@ from pathlib import Path
 
 import tyro
 
-from azr_lite.flags import value_of
+from azr_lite.flags import take_value
 
 
 def run(words: list[str]) -> int:
@@ -26,8 +26,9 @@ def run(words: list[str]) -> int:
     dry, go_on = "--dry-run" in words, "--go-on" in words
     words = [word for word in words if word not in ("--dry-run", "--go-on")]
     if "-h" in words or "--help" in words:
-        print("azr-lite run [--preset NAME] [--dry-run] [--go-on] [settings]; presets: " + ", ".join(presets()) + "\n")
-    base = preset(value_of(words, "--preset") or "nano")
+        print("azr-lite run [--preset NAME or FILE.json] [--dry-run] [--go-on] [settings]; presets: " + ", ".join(presets()) + "\n")
+    name, words = take_value(words, "--preset", "nano")
+    base = preset(name or "nano")
     config = tyro.cli(Config, args=words, default=base, prog="azr-lite run", config=(tyro.conf.AvoidSubcommands,))
     if dry:
         check_installed(config)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from azr_lite.cli import main
 from azr_lite.config import Config, save_config
 from azr_lite.errors import ConfigError
 from azr_lite.presets import PRESETS, preset, presets
@@ -82,3 +83,27 @@ def test_unknown_names_get_the_nearest_known_one():
 
 def test_the_papers_batch_is_384_sequences():
     assert Config().rows == 384
+
+
+def test_a_preset_of_ones_own_is_a_file(tmp_path, capsys):
+    mine = tmp_path / "mine.json"
+    mine.write_text('{"preset": "lora-0.5b-8gb", "lora_rank": 4, "task_types": ["deduction"]}')
+    config = preset(str(mine), steps=3)
+    assert (config.preset, config.lora_rank, config.task_types, config.steps) == ("lora-0.5b-8gb", 4, ("deduction",), 3)
+    assert config == preset("lora-0.5b-8gb", lora_rank=4, task_types=("deduction",), steps=3)
+    assert main(["run", "--preset", str(mine), "--seed", "2", "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    mine.write_text(printed)
+    assert preset(str(mine)) == Config.from_json(json.loads(printed))
+    assert preset(str(mine)).lora_rank == 4
+    for text, words in (
+        ("{", "is not JSON"),
+        ("[1]", "holds list, expected an object"),
+        ('{"stepps": 1}', "did you mean 'steps'"),
+        ('{"preset": "x.json"}', "no preset 'x.json'"),
+    ):
+        mine.write_text(text)
+        with pytest.raises(ConfigError, match=words):
+            preset(str(mine))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        preset(str(tmp_path / "none.json"))

@@ -40,6 +40,7 @@ EXECUTED: dict[str, tuple[dict[str, str], str]] = {
     "azr-lite run --preset nano --dry-run": ({}, '"preset": "nano"'),
     "azr-lite run --preset smoke --model path/to/model.gguf --output-dir runs/smoke": ({"run ": "run --dry-run "}, '"path/to/model.gguf"'),
     "azr-lite run --preset nano --save-minutes 2 --max-hours 8": ({"run ": "run --dry-run "}, '"max_hours": 8.0'),
+    "azr-lite run --preset mine.json": ({"run ": "run --dry-run "}, '"steps": 20'),
     "azr-lite doctor": ({}, "sandbox"),
     "azr-lite doctor runs/nano-seed1": ({}, "runs/nano-seed1: 2 steps"),
     "azr-lite analyse runs/nano-seed1": ({}, "distance to references"),
@@ -119,6 +120,7 @@ def place(tmp_path_factory):
     """A folder where the README's first run was made, cheaply, and gone on with."""
     pytest.importorskip("trl")
     folder = tmp_path_factory.mktemp("reader")
+    (folder / "mine.json").write_text('{"preset": "nano", "steps": 20}')
     with contextlib.chdir(folder):
         for command in (RUN, "azr-lite resume runs/nano-seed1 --steps 100"):
             changes, expected = EXECUTED[command]
