@@ -32,13 +32,15 @@ if importlib.util.find_spec("azr_lite") is None:
 
 @dataclass(frozen=True)
 class Lesson:
-    """One notebook. `stem`: its files' name. `able`: what its reader can do afterwards. `torch`: whether it needs the [train] extra."""
+    """One notebook. `stem`: its files' name. `able`: what its reader can do afterwards. `torch`: whether it needs the [train] extra.
+    `light`: whether numpy and matplotlib alone will do, without the package's other dependencies."""
 
     stem: str
     title: str
     able: tuple[str, ...]
     needs: str
     torch: bool = False
+    light: bool = True
 
     @property
     def number(self) -> str:
@@ -107,12 +109,14 @@ COURSE: tuple[Lesson, ...] = (
             "find the paper's findings in your own run",
         ),
         "notebooks 03 to 05",
+        light=False,
     ),
     Lesson(
         "08_scaling",
         "Scaling to 3B–14B full fine-tuning",
         ("do the memory arithmetic", "choose between LoRA, 8-bit Adam, FSDP, ZeRO and vLLM", "go headless on many GPUs"),
         "notebook 06",
+        light=False,
     ),
     Lesson(
         "09_make_it_yours",
@@ -214,4 +218,4 @@ def _cost(lesson: Lesson, measured: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _needs(lesson: Lesson) -> str:
-    return "torch" if lesson.torch else "numpy, matplotlib"
+    return "torch" if lesson.torch else "numpy, matplotlib" if lesson.light else "the core package, matplotlib"
