@@ -29,7 +29,8 @@ def run(words: list[str]) -> int:
         print("azr-lite run [--preset NAME or FILE.json] [--dry-run] [--go-on] [settings]; presets: " + ", ".join(presets()) + "\n")
     name, words = take_value(words, "--preset", "nano")
     base = preset(name or "nano")
-    config = tyro.cli(Config, args=words, default=base, prog="azr-lite run", config=(tyro.conf.AvoidSubcommands,))
+    about = "Self-play from the start. A setting given here goes before the preset's; the defaults shown are those of the preset."
+    config = tyro.cli(Config, args=words, default=base, prog="azr-lite run", description=about, config=(tyro.conf.AvoidSubcommands,))
     if dry:
         check_installed(config)
         print(save_config(resolve(config)), end="")
