@@ -34,7 +34,7 @@ class Config:
 
     # ---- the run
     preset: str = "custom"
-    """Name of the preset these settings started from (only a label)."""
+    """The preset, or the .json file of settings, to start from; afterwards only a label."""
     output_dir: str = ""
     """Run directory; empty: ``runs/PRESET-seedSEED``. An existing one is never reused silently."""
     seed: int = 0
@@ -311,12 +311,21 @@ def _check_combinations(config: Config) -> None:
         raise ConfigError(
             f"the training batch of {config.rows} sequences ({len(config.task_types)} games x {config.batch_size} proposals + {config.solver_rows} "
             f"solutions) does not split into {config.updates_per_step} updates of micro-batches of {config.micro_batch_size}; "
-            f"choose updates_per_step x micro_batch_size from the divisors of {config.rows}"
+            f"{_fitting(config)}"
         )
     if not (config.train_proposer or config.train_solver):
         raise ConfigError("train_proposer and train_solver are both off, so nothing would learn; switch one on")
     if config.estimator in ("grpo", "dr_grpo", "rloo") and config.solver_data != "reuse":
         raise ConfigError(f"estimator={config.estimator!r} needs several replies to each task; set solver_data='reuse'")
+
+
+def _fitting(config: Config) -> str:
+    """What to do about a batch that does not split: the nearest smaller micro-batch, where one helps."""
+    each, odd = divmod(config.rows, config.updates_per_step)
+    if odd:
+        return f"choose updates_per_step x micro_batch_size from the divisors of {config.rows}"
+    size = max(n for n in range(1, min(config.micro_batch_size, each) + 1) if each % n == 0)
+    return f"set micro_batch_size to {size}, or change batch_size or solver_batch_size"
 
 
 def _check_tuning(config: Config) -> None:

@@ -64,8 +64,10 @@ class Reporter:
             if len(points) > 1:
                 self.console.print(f"{name:>18} {spark([value for _, value in points])}  {points[0][1]:.2f} → {points[-1][1]:.2f}")
         seconds = summary["seconds"]["this session"]
-        end = "finished" if summary["finished"] else f"stopped; go on with: azr-lite resume {path}"
-        self.console.print(f"{summary['steps']} steps in {clock(seconds)}, {end}. Everything is in {path}", soft_wrap=True)
+        end = f"finished; a page of it: azr-lite report {path}" if summary["finished"] else f"stopped; go on with: azr-lite resume {path}"
+        if self.first >= self.config.steps:  # resumed when all was done: say so, or it looks like training
+            end = f"no step was left to do; further: azr-lite resume {path} --steps {self.config.steps + 10}"
+        self.console.print(f"{summary['steps']} steps, this session {clock(seconds)}, {end}\nEverything is in {path}", soft_wrap=True)
 
 
 def gain_table(summary: dict[str, Any]) -> Table:

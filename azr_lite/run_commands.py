@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import textwrap
 from pathlib import Path
 
 import tyro
@@ -26,10 +27,12 @@ def run(words: list[str]) -> int:
     dry, go_on = "--dry-run" in words, "--go-on" in words
     words = [word for word in words if word not in ("--dry-run", "--go-on")]
     if "-h" in words or "--help" in words:
-        print("azr-lite run [--preset NAME or FILE.json] [--dry-run] [--go-on] [settings]; presets: " + ", ".join(presets()) + "\n")
+        forms = "azr-lite run [--preset NAME or FILE.json] [--dry-run] [--go-on] [settings]; presets: " + ", ".join(presets())
+        print(textwrap.fill(forms, 79, break_on_hyphens=False) + "\n")
     name, words = take_value(words, "--preset", "nano")
     base = preset(name or "nano")
-    config = tyro.cli(Config, args=words, default=base, prog="azr-lite run", config=(tyro.conf.AvoidSubcommands,))
+    about = "Self-play from the start. Settings given here replace the preset's."
+    config = tyro.cli(Config, args=words, default=base, prog="azr-lite run", description=about, config=(tyro.conf.AvoidSubcommands,))
     if dry:
         check_installed(config)
         print(save_config(resolve(config)), end="")

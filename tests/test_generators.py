@@ -223,6 +223,15 @@ def test_a_run_is_opened_at_any_of_its_steps(run):
         open_model("nano@3")
 
 
+def test_a_misspelt_run_is_not_looked_for_on_the_hub(tmp_path, monkeypatch):
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    (tmp_path / "runs" / "mine" / "run.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    for typed in ("runs/mien", "runs/mien@3"):
+        with pytest.raises(EvaluationError, match="no run at runs/mien; runs holds mine"):
+            open_model(typed)
+
+
 def test_an_adapter_is_put_back_on_its_base(tmp_path):
     model = save(tmp_path / "base")
     path = tmp_path / "run"

@@ -14,7 +14,7 @@ import pytest
 import azr_lite
 from azr_lite.errors import ConfigError, RunDirectoryError
 from azr_lite.presets import preset
-from azr_lite.progress import spark
+from azr_lite.progress import Reporter, spark
 
 SMALL = {
     "eval_every": 0,
@@ -87,6 +87,23 @@ def test_sparks():
     assert spark([0.0, 1.0]) == "▁█"
     assert spark([3.0, 3.0, 3.0]) == "▁▁▁"
     assert spark(list(range(400)), width=8) == "▁▂▃▄▅▆▇█"
+
+
+@pytest.mark.parametrize(
+    ("done", "finished", "words"),
+    [
+        (0, True, "azr-lite report runs/x"),
+        (0, False, "azr-lite resume runs/x"),
+        (3, True, "no step was left to do; further: azr-lite resume runs/x --steps"),
+    ],
+)
+def test_the_last_line_says_what_to_type_next(done, finished, words, capsys):
+    reporter = Reporter(preset("nano", steps=3))
+    reporter.start(done)
+    reporter.table({"steps": 3, "finished": finished, "seconds": {"this session": 8.0}}, Path("runs/x"))
+    printed = capsys.readouterr().out
+    assert words in printed
+    assert "Everything is in runs/x" in printed
 
 
 def test_weights_moved_and_the_newest_checkpoints_stayed(finished):

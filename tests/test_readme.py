@@ -36,7 +36,7 @@ RUN = "azr-lite run --preset nano --steps 50 --seed 1"
 # Run as written, or with the words on the right put in place of those on the left; and what must then be read on the screen.
 EXECUTED: dict[str, tuple[dict[str, str], str]] = {
     RUN: ({"--steps 50": " ".join(["--steps 1", *FLAGS])}, "held-out accuracy"),
-    "azr-lite resume runs/nano-seed1 --steps 100": ({"--steps 100": "--steps 2"}, "step"),
+    "azr-lite resume runs/nano-seed1 --steps 100": ({"--steps 100": "--steps 2"}, "a page of it: azr-lite report runs/nano-seed1"),
     "azr-lite run --preset nano --dry-run": ({}, '"preset": "nano"'),
     "azr-lite run --preset smoke --model path/to/model.gguf --output-dir runs/smoke": ({"run ": "run --dry-run "}, '"path/to/model.gguf"'),
     "azr-lite run --preset nano --save-minutes 2 --max-hours 8": ({"run ": "run --dry-run "}, '"max_hours": 8.0'),

@@ -47,6 +47,9 @@ def open_model(named: str, *, prompts: str = "auto", device: str = "auto", chunk
     base, _, step = named.rpartition("@") if "@" in named else (named, "", "")
     folder = Path(base)
     is_run = (folder / "run.json").is_file()
+    if not is_run and not folder.exists() and "/" in base and (runs := sorted(p.parent.name for p in folder.parent.glob("*/run.json"))):
+        # A misspelt run looks like a hub id: without this, the hub would be asked for it, for a minute where there is no network.
+        raise EvaluationError(f"there is no run at {base}; {folder.parent} holds {', '.join(runs[:8])}; give one of these")
     if step and not is_run:
         raise EvaluationError(f"{base} is no run, so it has no step {step}; give the folder of a run before the @")
     run = RunDir.open(folder) if is_run else None
