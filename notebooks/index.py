@@ -26,7 +26,7 @@
 # | 04 | [TRR++: six baselines instead of one](04_trr.ipynb) | derive TRR++; compare it with a global baseline, GRPO, RLOO, REINFORCE++ and Dr. GRPO on the same rollouts; explain token against sequence whitening | 5 (10) | 4 s, 124 MiB | numpy, matplotlib |
 # | 05 | [Watch it learn on your laptop](05_learn.ipynb) | run self-play with the embedded model; read all curves; stop and resume a run; ablate one piece | 3 (5) | 281 s, 164 MiB | torch |
 # | 06 | [LoRA self-play on one GPU](06_lora.ipynb) | plan memory; launch, watch, stop and resume a real run; publish an adapter | 4 (6) | 34 s, 700 MiB | torch |
-# | 07 | [Reading a run](07_reading_a_run.ipynb) | diagnose collapse, hacking and plateaus; compare base and trained models with intervals; find the paper's findings in your own run | 9 (12) | 4 s, 136 MiB | the core package, matplotlib |
+# | 07 | [Reading a run](07_reading_a_run.ipynb) | diagnose collapse, hacking and plateaus; compare base and trained models with intervals; find the paper's findings in your own run | 9 (12) | 3 s, 136 MiB | the core package, matplotlib |
 # | 08 | [Scaling to 3B–14B full fine-tuning](08_scaling.ipynb) | do the memory arithmetic; choose between LoRA, 8-bit Adam, FSDP, ZeRO and vLLM; go headless on many GPUs | 5 (10) | 3 s, 116 MiB | the core package, matplotlib |
 # | 09 | [Make it yours](09_make_it_yours.ipynb) | add a task type in under 60 lines; test it; report it | 5 (9) | 3 s, 105 MiB | numpy, matplotlib |
 # <!-- /header -->
