@@ -22,7 +22,7 @@ from azr_lite.environment import describe_environment, quiet_libraries, require_
 from azr_lite.errors import ConfigError
 from azr_lite.evaluation.generators import PolicyInTraining
 from azr_lite.evaluation.harness import answer, record_of
-from azr_lite.evaluation.kept import evaluated_step, lines_of, read_items
+from azr_lite.evaluation.kept import lines_of, read_items, scores_until
 from azr_lite.evaluation.reasoning import HELD_OUT_SEED, GameSuite, held_out_suite
 from azr_lite.evaluation.scores import Item, compare_paired, summarize
 from azr_lite.longrun import Watch, foreign_settings, refuse_foreign_copy, standing_run
@@ -297,12 +297,10 @@ class _Session:
 
     def _curves(self) -> dict[str, list[list[float]]]:
         """[step, value] of what the end of a run shows: held-out accuracy, and over training length and success of replies."""
-        held_out = []
-        for path in (self.directory.path / "eval").glob("*.json"):
-            step = evaluated_step(path)
-            if step <= self.config.steps:
-                held_out.append([step, json.loads(path.read_text(encoding="utf-8"))["scores"]["all"]["accuracy"]])
-        curves: dict[str, list[list[float]]] = {"held-out accuracy": sorted(held_out)}
+        held_out = scores_until(self.directory.path / "eval", self.config.steps)
+        curves: dict[str, list[list[float]]] = {
+            "held-out accuracy": [[step, held_out[step]["all"]["accuracy"]] for step in sorted(held_out)]
+        }
         for name, (start, end) in CURVES.items():
             curves[name] = [[line["step"] + 1, mean(across(line, start, end))] for line in self.directory.metrics()]
         return curves

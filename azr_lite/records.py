@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from azr_lite.rewards import Reward
-from azr_lite.triplet import Completion, Reason, Rejection, Role, Rollout, Task, TaskType, Verdict
+from azr_lite.triplet import Completion, Rejection, Role, Rollout, Task, TaskType, Verdict
 
 
 @dataclass
@@ -33,8 +33,7 @@ class Offer:
     @property
     def verdict(self) -> Verdict:
         if isinstance(self.result, Rejection):
-            well_formed = self.result.reason not in (Reason.NOT_WELL_FORMED, Reason.TRUNCATED)
-            return Verdict(ok=False, well_formed=well_formed, reason=self.result.reason, detail=self.result.detail)
+            return self.result.verdict
         return Verdict(ok=True, well_formed=True, score=1.0)
 
 

@@ -12,7 +12,6 @@ Only the main process reports. A tracker that fails in mid-run is left out from 
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError
-from azr_lite.evaluation.kept import evaluated_step
+from azr_lite.evaluation.kept import scores_until
 from azr_lite.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -62,8 +61,7 @@ class Trackers:
         """What the run directory holds of the steps before `done`; its logs have been cut back to there."""
         if not self._running:
             return
-        found = {evaluated_step(path): path for path in (self.directory.path / "eval").glob("*.json")}
-        scores = {step: json.loads(path.read_text(encoding="utf-8"))["scores"] for step, path in found.items() if step <= done}
+        scores = scores_until(self.directory.path / "eval", done)
         timing = {line["step"]: line for line in self.directory.read("timing.jsonl")} if done else {}
         for line in self.directory.read("metrics.jsonl") if done else ():
             if line["step"] in scores:

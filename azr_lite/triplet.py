@@ -102,6 +102,12 @@ class Rejection(_Json):
     reason: Reason | str
     detail: str = ""
 
+    @property
+    def verdict(self) -> Verdict:
+        """Not right, and not well formed either where the reply's shape was the reason."""
+        well_formed = self.reason not in (Reason.NOT_WELL_FORMED, Reason.TRUNCATED)
+        return Verdict(ok=False, well_formed=well_formed, reason=self.reason, detail=self.detail)
+
 
 @dataclass(frozen=True)
 class Triplet(_Json):

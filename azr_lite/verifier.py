@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from azr_lite.sandbox import Job, Outcome, Validation
+from azr_lite.config import Config
+from azr_lite.sandbox import Executor, Job, Limits, Outcome, Validation
 from azr_lite.tasks.base import Answer, Proposal, Rules, get_game
 from azr_lite.triplet import Reason, Rejection, Task, TaskType, Verdict
 
@@ -25,6 +26,12 @@ class Runs(Protocol):
     def run_many(self, jobs: Sequence[Job]) -> list[list[Outcome]]: ...
 
     def validate_many(self, items: Sequence[tuple[str, Sequence[tuple[Any, ...]]]]) -> list[Validation]: ...
+
+
+def open_executor(config: Config) -> Executor:
+    """An executor with a run's limits and workers. UnsafeError where the kernel offers no isolation and the run did not allow that."""
+    limits = Limits(cpu_s=config.cpu_seconds, memory_mb=config.memory_mb)
+    return Executor(limits, workers=config.workers or None, allow_weak=config.allow_weak)
 
 
 class Verifier:
@@ -74,8 +81,7 @@ class Verifier:
 
     def _verdict(self, task: Task, answer: Answer | Rejection, found: dict[str, list[Outcome]]) -> Verdict:
         if isinstance(answer, Rejection):
-            well_formed = answer.reason not in (Reason.NOT_WELL_FORMED, Reason.TRUNCATED)
-            return Verdict(ok=False, well_formed=well_formed, reason=answer.reason, detail=answer.detail)
+            return answer.verdict
         outcomes = found[_key(answer.program, answer.inputs)] if answer.inputs else []
         return get_game(task.type).judge(task, answer, outcomes, self.rules)
 

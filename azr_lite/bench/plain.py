@@ -19,9 +19,9 @@ from typing import Any
 from azr_lite.config import Config
 from azr_lite.environment import describe_environment, quiet_libraries, require_training
 from azr_lite.prompts import get_style
-from azr_lite.sandbox import Executor, Limits
 from azr_lite.selfplay import SelfPlay
 from azr_lite.triplet import Rollout
+from azr_lite.verifier import open_executor
 
 STAGES = ("generate", "sandbox", "update", "rest")
 BARS = {"sandbox": 0.10, "rest": 0.05, "plain": 1.05}
@@ -37,7 +37,7 @@ def bench_plain(config: Config, steps: int = 3) -> dict[str, Any]:
     c = config.replace(steps=steps, eval_problems=0, eval_every=0, stop_patience=0, save_every=0, save_minutes=0.0, self_test=False)
     series: list[dict[str, float]] = []
     prompts: list[str] = []
-    with tempfile.TemporaryDirectory() as folder, _executor(c) as executor:
+    with tempfile.TemporaryDirectory() as folder, open_executor(c) as executor:
         policy = load_policy(c)
         style = get_style(policy.style)
         selfplay = SelfPlay(c, style, ShardedExecutor(executor))
@@ -69,10 +69,6 @@ def bench_plain(config: Config, steps: int = 3) -> dict[str, Any]:
         seconds = {"generate": _sample_both(trainer, prompts, length)} if not trainer.use_vllm else {}
         seconds["update"] = (series[-1]["update"], _stock_update(c, rows, Path(folder) / "stock"))
     return summary(c, series[1:], seconds, length)
-
-
-def _executor(c: Config) -> Executor:
-    return Executor(Limits(cpu_s=c.cpu_seconds, memory_mb=c.memory_mb), workers=c.workers or None, allow_weak=c.allow_weak)
 
 
 def _sample_both(trainer: Any, prompts: Sequence[str], length: int) -> tuple[float, float]:

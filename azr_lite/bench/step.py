@@ -20,9 +20,9 @@ from azr_lite.config import Config
 from azr_lite.environment import describe_environment, quiet_libraries, require_training
 from azr_lite.presets import preset
 from azr_lite.prompts import get_style
-from azr_lite.sandbox import Executor, Limits
 from azr_lite.selfplay import SelfPlay
 from azr_lite.triplet import Rollout
+from azr_lite.verifier import open_executor
 
 STAGES = ("generate", "sandbox", "update", "rest")
 
@@ -109,7 +109,7 @@ def bench_step(steps: int = 12, seed: int = 0) -> dict[str, Any]:
 
     with (
         tempfile.TemporaryDirectory() as folder,
-        Executor(Limits(cpu_s=c.cpu_seconds, memory_mb=c.memory_mb), workers=c.workers or None) as executor,
+        open_executor(c) as executor,
     ):
 
         def on_step(report: dict[str, Any]) -> None:

@@ -46,6 +46,12 @@ def evaluated_step(path: Path) -> int:
     return 0 if path.stem == "before" else int(path.stem.removeprefix("step-"))
 
 
+def scores_until(folder: Path, step: int) -> dict[int, dict[str, dict[str, Any]]]:
+    """The scores of every evaluation made in training up to and including this step, by step."""
+    steps = {path: evaluated_step(path) for path in folder.glob("*.json")}
+    return {made: json.loads(path.read_text(encoding="utf-8"))["scores"] for path, made in steps.items() if made <= step}
+
+
 def read_result(folder: Path, name: str) -> Result | None:
     """A finished evaluation, or None where there is none. EvaluationError for a damaged one."""
     path = folder / f"{name}.json"

@@ -28,11 +28,10 @@ from azr_lite.observe.log import Line, StepLog, open_run
 from azr_lite.prompts import get_style
 from azr_lite.records import Attempt, Offer, rollout_of
 from azr_lite.rewards import answer_reward, proposal_reward, solve_rate
-from azr_lite.sandbox import Executor, Limits
 from azr_lite.selfplay import SelfPlay, round_robin
 from azr_lite.tasks.base import get_game
 from azr_lite.triplet import Completion, Reason, Rejection, Role, Rollout, Task, task_from_json
-from azr_lite.verifier import Runs
+from azr_lite.verifier import Runs, open_executor
 
 ROUNDING = 1e-12
 """Relative; another processor may sum in another order."""
@@ -99,9 +98,7 @@ def replay(path: str | Path, step: int, executor: Runs | None = None) -> Replay:
         raise RunDirectoryError(
             f"step {step} of {run.path} is not whole: the run is still writing it, or was killed; replay an earlier one"
         )
-    limits = Limits(cpu_s=config.cpu_seconds, memory_mb=config.memory_mb)
-    opened = Executor(limits, workers=config.workers or None, allow_weak=config.allow_weak) if executor is None else nullcontext(executor)
-    with opened as running:
+    with open_executor(config) if executor is None else nullcontext(executor) as running:
         reserved = None
         if config.model == "nano":
             from azr_lite.nano.heldout import is_reserved as reserved

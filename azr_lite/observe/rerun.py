@@ -18,11 +18,11 @@ from typing import Any
 from azr_lite.errors import RunDirectoryError
 from azr_lite.observe.doctor import Finding
 from azr_lite.observe.log import Line, StepLog, open_run
-from azr_lite.sandbox import Executor, Limits, Validation
+from azr_lite.sandbox import Validation
 from azr_lite.sandbox.literal import LiteralError, read_arguments
 from azr_lite.sandbox.wire import render
 from azr_lite.triplet import Reason
-from azr_lite.verifier import Runs
+from azr_lite.verifier import Runs, open_executor
 
 
 def rerun(path: str | Path, programs: int, executor: Runs | None = None) -> list[Finding]:
@@ -39,9 +39,7 @@ def rerun(path: str | Path, programs: int, executor: Runs | None = None) -> list
         raise RunDirectoryError(
             f"tasks.jsonl of {path} is not in this azr_lite's form ({error!r}); use the version named in run.json"
         ) from error
-    limits = Limits(cpu_s=config.cpu_seconds, memory_mb=config.memory_mb)
-    opened = Executor(limits, workers=config.workers or None, allow_weak=config.allow_weak) if executor is None else nullcontext(executor)
-    with opened as running:
+    with open_executor(config) if executor is None else nullcontext(executor) as running:
         return _judged(sample, running.validate_many(items))
 
 
