@@ -77,7 +77,7 @@ def two(tmp_path_factory):
     path = tmp_path_factory.mktemp("two") / "run"
     status, printed = finish(start(*run_words(path, processes=2)))
     assert status == 0, printed
-    assert printed.count("steps in") == 1, "only the first process speaks"
+    assert printed.count("this session") == 1, "only the first process speaks"
     return path
 
 
