@@ -25,6 +25,7 @@ from typing import Any
 import tyro
 
 from azr_lite.errors import ConfigError, RunDirectoryError
+from azr_lite.flags import parse
 from azr_lite.measures import NEAR, Complexity, alarms, answer, complexity, distance, plans, programs, reflections, shape, thought
 from azr_lite.metrics import mean
 from azr_lite.observe.log import Line, StepLog, open_run
@@ -247,7 +248,7 @@ def analyse_command(words: list[str]) -> int:
         json: bool = False
         """Print JSON."""
 
-    given = tyro.cli(Arguments, args=words, prog="azr-lite analyse")
+    given = parse(Arguments, words, "analyse")
     if not 1 <= given.periods <= 5:
         raise ConfigError(f"periods is {given.periods}; 80 columns have room for 1 to 5")
     found = analyse(given.run, given.periods)

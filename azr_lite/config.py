@@ -36,7 +36,7 @@ class Config:
     preset: str = "custom"
     """The preset, or the .json file of settings, to start from; afterwards only a label."""
     output_dir: str = ""
-    """Run directory; empty: ``runs/PRESET-seedSEED``. An existing one is never reused silently."""
+    """Run directory; empty: runs/PRESET-seedSEED. An existing one is never reused silently."""
     seed: int = 0
     """One seed for everything."""
     steps: int = 500
@@ -44,7 +44,7 @@ class Config:
 
     # ---- the model
     model: str = "nano"
-    """``nano``, a hub id, a local folder, or a .gguf file."""
+    """nano, a hub id, a local folder, or a .gguf file."""
     tuning: Literal["full", "lora", "qlora"] = "full"
     """What is trained: all weights, low-rank adapters, or adapters over a 4-bit base."""
     lora_rank: int = 16

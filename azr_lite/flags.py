@@ -1,12 +1,26 @@
-"""Flags that are read before the others, because what they say decides which defaults the others have.
+"""The words after a verb, as values: one way to call tyro for all verbs, and the flags that are read before the others.
 
-Comes in: the words after a verb.  Goes out: a flag's value, or the words without it.
-Not covered: every other flag (tyro reads those from a dataclass).
+Comes in: the words after a verb, and the dataclass (or function) that names them.  Goes out: an instance of it.
+Not covered: what a verb does with them; presets (presets.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
+import tyro
+
 from azr_lite.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def parse(what: Callable[..., T], words: list[str], verb: str, default: T | None = None, description: str | None = None) -> T:
+    """What tyro makes of the words. A flag that may be left out shows its type alone: nobody types ``--steps None``."""
+    plain = (tyro.conf.AvoidSubcommands, tyro.conf.DisallowNone)
+    kept = {} if default is None else {"default": default}
+    return tyro.cli(what, args=words, prog=f"azr-lite {verb}", description=description, config=plain, **kept)
 
 
 def take_value(words: list[str], flag: str, example: str) -> tuple[str | None, list[str]]:

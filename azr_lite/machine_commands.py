@@ -9,10 +9,8 @@ from __future__ import annotations
 import dataclasses
 import json
 
-import tyro
-
 from azr_lite.errors import ConfigError
-from azr_lite.flags import take_value
+from azr_lite.flags import parse, take_value
 
 
 def plan(words: list[str]) -> int:
@@ -42,7 +40,7 @@ def plan(words: list[str]) -> int:
     if "--why" in asked:
         print(why_text(preset(name).preset))  # an unknown name is answered with the nearest one
         return 0
-    config = tyro.cli(Config, args=words, default=preset(name), prog="azr-lite plan", config=(tyro.conf.AvoidSubcommands,))
+    config = parse(Config, words, "plan", default=preset(name))
     found, comparison = work_out(config, gpu), ""
     if "--probe" in asked:
         from azr_lite.gpu_probe import probe
@@ -63,7 +61,7 @@ def doctor(words: list[str]) -> int:
         json: bool = False
         """Print JSON."""
 
-    given = tyro.cli(Arguments, args=words, prog="azr-lite doctor")
+    given = parse(Arguments, words, "doctor")
     if given.sandbox:
         from azr_lite.sandbox.abuse import abuse_suite
 

@@ -242,6 +242,8 @@ def _appearing(target: Path) -> Iterator[Path]:
     try:
         temporary.mkdir(parents=True)
         yield temporary
+        for file in temporary.iterdir():  # safetensors makes files that only their owner reads; the folder has the user's own umask
+            file.chmod(temporary.stat().st_mode & 0o666)
         os.replace(temporary, target)
     except OSError as error:
         raise PublishError(f"cannot write {target}: {error.strerror or error}; make room, or choose another --output") from error

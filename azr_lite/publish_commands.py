@@ -13,6 +13,8 @@ from typing import Annotated
 
 import tyro
 
+from azr_lite.flags import parse
+
 
 @dataclasses.dataclass
 class Choice:
@@ -41,7 +43,7 @@ def export(words: list[str]) -> int:
         output: str = ""
         """The new folder; empty: RUN/export-KIND-step-N."""
 
-    given = tyro.cli(Arguments, args=words, prog="azr-lite export")
+    given = parse(Arguments, words, "export")
     _prepare("an export")
     from azr_lite.hub import contents
     from azr_lite.publish import export as write
@@ -69,7 +71,7 @@ def push(words: list[str]) -> int:
         dry_run: bool = False
         """List the files and print the card; send nothing."""
 
-    given = tyro.cli(Arguments, args=words, prog="azr-lite push")
+    given = parse(Arguments, words, "push")
     _prepare("a push")
     from azr_lite.hub import check_repository, contents
     from azr_lite.hub import push as upload

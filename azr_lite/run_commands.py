@@ -13,7 +13,7 @@ from pathlib import Path
 
 import tyro
 
-from azr_lite.flags import take_value
+from azr_lite.flags import parse, take_value
 
 
 def run(words: list[str]) -> int:
@@ -32,7 +32,7 @@ def run(words: list[str]) -> int:
     name, words = take_value(words, "--preset", "nano")
     base = preset(name or "nano")
     about = "Self-play from the start. Settings given here replace the preset's."
-    config = tyro.cli(Config, args=words, default=base, prog="azr-lite run", description=about, config=(tyro.conf.AvoidSubcommands,))
+    config = parse(Config, words, "run", default=base, description=about)
     if dry:
         check_installed(config)
         print(save_config(resolve(config)), end="")
@@ -83,7 +83,7 @@ def resume(words: list[str]) -> int:
         report_to: tuple[str, ...] | None = None
         """Trackers: tensorboard, wandb, trackio; they are told the whole run anew."""
 
-    given = dataclasses.asdict(tyro.cli(Arguments, args=words, prog="azr-lite resume"))
+    given = dataclasses.asdict(parse(Arguments, words, "resume"))
     path = given.pop("path")
     go_on(path, **{name: value for name, value in given.items() if value is not None})
     return 0

@@ -153,6 +153,13 @@ def test_nano_speaks_to_plain_transformers_with_its_own_tokenizer(nano_run, nano
     assert AutoTokenizer.from_pretrained(nano_run / "checkpoint-10")(text)["input_ids"] != own(text)["input_ids"]
 
 
+def test_an_export_may_be_read_by_whom_its_folder_may(nano_export):
+    allowed = nano_export.stat().st_mode & 0o666
+    assert {file.name: file.stat().st_mode & 0o777 for file in nano_export.iterdir()} == dict.fromkeys(
+        sorted(p.name for p in nano_export.iterdir()), allowed
+    )
+
+
 def test_fully_trained_weights_go_out_alone(base_folder, tmp_path):
     run = make_run(tmp_path / "full", str(base_folder), tuning="full", prompts="r1")
     trained = tiny_model(tiny_tokenizer(), seed=4, width=64)

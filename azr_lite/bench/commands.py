@@ -11,10 +11,8 @@ import json
 import sys
 from pathlib import Path
 
-import tyro
-
 from azr_lite.errors import ConfigError
-from azr_lite.flags import take_value
+from azr_lite.flags import parse, take_value
 
 
 def bench(words: list[str]) -> int:
@@ -42,7 +40,7 @@ def _sandbox(words: list[str]) -> int:
         """
         return json, repeats, data, soak
 
-    as_json, repeats, data, executions = tyro.cli(arguments, args=words, prog="azr-lite bench sandbox")
+    as_json, repeats, data, executions = parse(arguments, words, "bench sandbox")
     result = soak(executions) if executions else bench(repeats, data)
     if as_json:
         command = " ".join(["azr-lite bench sandbox", *words])
@@ -68,7 +66,7 @@ def _step(words: list[str]) -> int:
         """
         return json, steps
 
-    as_json, steps = tyro.cli(arguments, args=words, prog="azr-lite bench step")
+    as_json, steps = parse(arguments, words, "bench step")
     if steps < 2:
         raise ConfigError(f"steps is {steps}; the first step is a warm-up, so 2 are the least; raise it")
     result = bench_step(steps)
@@ -84,7 +82,7 @@ def _plain(name: str, words: list[str]) -> int:
     as_json = "--json" in words
     words = [word for word in words if word != "--json"]
     base = preset(name, steps=3)
-    config = tyro.cli(Config, args=words, default=base, prog="azr-lite bench step", config=(tyro.conf.AvoidSubcommands,))
+    config = parse(Config, words, "bench step", default=base)
     if config.steps < 2:
         raise ConfigError(f"steps is {config.steps}; the first step is a warm-up, so 2 are the least; raise it")
     result = bench_plain(config, config.steps)
@@ -105,7 +103,7 @@ def _log(words: list[str]) -> int:
         """
         return rollouts, folder, json
 
-    rollouts, folder, as_json = tyro.cli(arguments, args=words, prog="azr-lite bench log")
+    rollouts, folder, as_json = parse(arguments, words, "bench log")
     if rollouts < 1000:
         raise ConfigError(f"rollouts is {rollouts}; fewer than 1000 say nothing; raise it")
     result = bench_log(rollouts, folder)
@@ -143,7 +141,7 @@ def _nano(words: list[str]) -> int:
 
     from azr_lite.bench.learning import ALL_ARMS, ARMS, bench_nano, keep_samples, nano_table, run_name
 
-    given = tyro.cli(Arguments, args=words, prog="azr-lite bench nano")
+    given = parse(Arguments, words, "bench nano")
     overrides = {"eval_problems": given.problems, "eval_every": given.eval_every, **({"steps": given.steps} if given.steps else {})}
     seeds = range(given.first_seed, given.first_seed + given.seeds)
     arms = tuple(ALL_ARMS) if given.arms == ("all",) else given.arms or tuple(ARMS)

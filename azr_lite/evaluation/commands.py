@@ -12,6 +12,7 @@ import json
 import tyro
 
 from azr_lite.errors import ConfigError
+from azr_lite.flags import parse
 
 
 def evaluate(words: list[str]) -> int:
@@ -68,7 +69,7 @@ def evaluate(words: list[str]) -> int:
 
     if "-h" in words or "--help" in words:
         print(f"suites: {', '.join(KNOWN)}\n")
-    given = dataclasses.asdict(tyro.cli(Arguments, args=words, prog="azr-lite eval"))
+    given = dataclasses.asdict(parse(Arguments, words, "eval"))
     as_json = given.pop("json")
     if wrong := [pair for pair in given["data"] if "=" not in pair]:
         raise ConfigError(f"--data takes SUITE=FILE, not {wrong[0]!r}; such as: --data aime24=aime24.jsonl")

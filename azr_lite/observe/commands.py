@@ -13,6 +13,7 @@ from pathlib import Path
 import tyro
 
 from azr_lite.errors import ConfigError
+from azr_lite.flags import parse
 from azr_lite.observe.catalogue import METRICS, Metric, explain, find
 
 
@@ -38,7 +39,7 @@ def show(words: list[str]) -> int:
         count: int = 5
         """How many, without --worst and --best."""
 
-    given = tyro.cli(Arguments, args=words, prog="azr-lite show")
+    given = parse(Arguments, words, "show")
     if given.what == "metrics":
         print(all_metrics())
     elif Path(given.what).exists() or given.what.startswith((".", "/", "runs/")):
@@ -69,7 +70,7 @@ def replay(words: list[str]) -> int:
         json: bool = False
         """Print JSON."""
 
-    given = tyro.cli(Arguments, args=words, prog="azr-lite replay")
+    given = parse(Arguments, words, "replay")
     if given.rescore:
         return _rescore(given.run, given.rescore, given.json)
     from azr_lite.observe.log import StepLog, open_run
@@ -98,7 +99,7 @@ def watch(words: list[str]) -> int:
 
     from azr_lite.observe.watch import watch as follow
 
-    given = tyro.cli(Arguments, args=words, prog="azr-lite watch")
+    given = parse(Arguments, words, "watch")
     if not 0.1 <= given.interval <= 3600:
         raise ConfigError(f"interval is {given.interval} s; give between 0.1 and 3600")
     return follow(given.run, given.interval)
@@ -118,7 +119,7 @@ def report(words: list[str]) -> int:
 
     from azr_lite.observe.report import write_report
 
-    given = tyro.cli(Arguments, args=words, prog="azr-lite report")
+    given = parse(Arguments, words, "report")
     if not given.runs:
         raise ConfigError("azr-lite report needs a run directory, such as: azr-lite report runs/nano-seed0")
     print(write_report(given.runs, given.output))
@@ -144,7 +145,7 @@ def doctor(words: list[str]) -> int:
     from azr_lite.observe.doctor import as_dict, examine, text
     from azr_lite.observe.rerun import rerun
 
-    given = tyro.cli(Arguments, args=words, prog="azr-lite doctor")
+    given = parse(Arguments, words, "doctor")
     if given.rerun < 0:
         raise ConfigError(f"rerun is {given.rerun}; give a number of programs, or leave it out")
     summary, findings = examine(given.run)

@@ -54,7 +54,9 @@ class StepLog:
             yield line
         if not found:
             first, last = self.first_step(), self.last_step()
-            held = "no whole line" if last is None else f"steps {first} to {last}"
+            held = (
+                "no whole line" if last is None else f"steps {max(first, 0)} to {last}" + (", and the seeding as -1" if first < 0 else "")
+            )
             raise RunDirectoryError(f"{self.path} has no line of step {step}; it holds {held}")
 
     def since(self, step: int | None = None, until: int | None = None, wanted: Callable[[bytes], bool] | None = None) -> Iterator[Line]:
