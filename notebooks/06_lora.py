@@ -20,7 +20,7 @@
 # * launch, watch, stop and resume a real run;
 # * publish an adapter.
 #
-# **Before this:** notebook 05; what LoRA is.
+# **Before this:** notebook 05; what a linear map in PyTorch is.
 #
 # **Budget:** 13 minutes to read (2,685 words); 4 exercises (6 points, about 22 minutes); 34 seconds and 700 MiB on 2 CPU cores; on a GPU: not measured.
 #

@@ -36,8 +36,7 @@ EXPECTED = {
     "solver only": "proposer untrained",
     "non-determinism leak": "non-determinism leak",
 }
-"""Label of a run, and the finding that is its right name. Every other label is healthy. The leak leaves no trace in a nano log (the mini-language has no such operation), and
-counts as missed; `azr-lite doctor RUN --rerun N` would see it in another.
+"""Label of a run, and the finding that is its right name. Every other label is healthy.
 Fresh runs are made in this order, so that a short budget buys first what no kept sample has."""
 
 
