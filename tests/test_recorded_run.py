@@ -10,6 +10,7 @@ from azr_lite import observe
 from azr_lite.cli import main
 from azr_lite.errors import AzrError
 from azr_lite.observe import replay
+from azr_lite.observe.doctor import examine
 from azr_lite.rundir import DETAILS, LOGS, RunDir
 
 SAMPLES = Path(__file__).parents[1] / "data_samples"
@@ -80,7 +81,7 @@ def test_a_sample_keeps_what_curves_and_the_doctor_read(tmp_path):
     assert {"propose/deduction/part/learnability", "solve/deduction/tokens_right", "buffer/deduction/age"} <= gone
     assert {name.split("/")[2] for name in gone} <= DETAILS
     assert len(list(RunDir(tmp_path).read("rollouts.jsonl"))) == 20
-    assert observe.examine(tmp_path)[1] == observe.examine(WHOLE)[1] == []
+    assert examine(tmp_path)[1] == examine(WHOLE)[1] == []
     assert json.loads((tmp_path / "config.json").read_text())["output_dir"] == WHOLE.name
 
 
