@@ -47,7 +47,7 @@ def test_every_viewer_shows_the_whole_run(viewer, tmp_path, capsys):
     assert (status, err) == (0, "")
     assert len(out) > 60
     if viewer == "watch":
-        assert "step 14/14" in out
+        assert "14/14 steps" in out
         assert "finished" in out
     if viewer == "report":
         assert "Held-out accuracy rose" in (tmp_path / "page.html").read_text(encoding="utf-8")
