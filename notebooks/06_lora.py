@@ -560,7 +560,7 @@ for line in metrics:
 # **What you should see.** Every reward is −1. In each group the spread is zero, so [TRR++](04_trr.ipynb) gives every reply the advantage 0, and the policy gradient is
 # exactly zero. The small gradient that is left comes from the entropy bonus (`entropy_coef` = 0.001 in this preset), which pays for being undecided. Four steps
 # of this are no slow start: nothing here can ever begin to rise. `no_signal` says so at the first step; you need not wait for a flat curve.
-# (Logs count steps from 0, the panel of section 5 from 1.)
+# (Logs number steps from 0; the panel of section 5 says how many are done.)
 #
 # **If you see something else**: one group with signal is enough to begin. What brings it: a larger instruct model, room to finish a reply, and more replies, since a single success
 # in a group makes its spread positive. (Qwen2.5-Coder-0.5B, also on a CPU: 1 valid proposal of 18 while seeding; `data_samples/benchmarks/real-models-cpu.json`.)

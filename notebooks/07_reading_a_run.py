@@ -298,7 +298,7 @@ for one in LETTERS:
 #   (the nano model stands still after about 45 steps: [notes](../azr_lite/nano/NOTES.md)).
 
 # %% [markdown]
-# ## 6. Where the doctor is blind
+# ## 6. How often the doctor is right, and where it was blind
 #
 # How often is it right? It was held against runs with a known label (`data_samples/benchmarks/doctor.json`): the *kept* ones are recorded here, the
 # *fresh* ones were made to test it.
@@ -311,26 +311,30 @@ for name in ("sick runs", "called by the right name", "right name first", "calle
     print(f"{name:28}" + "".join(f"{counts[name]:7}" for counts in tables.values()))
 
 # %% [markdown]
-# **What you should see.** Hardly a sick run was missed (and those that were are all of one kind), no healthy one was called sick.
+# **What you should see.** No sick run was missed, no healthy one was called sick.
 #
 # **If you see something else**: the table was made anew since this text was written.
 #
-# Honest reading: the thresholds were set on the kept runs, the fresh ones have six to eight seeds of each illness, all ten steps long, and all are nano runs. And the miss is
-# always the same: the **non-determinism leak**. There a program is run once and believed, instead of twice under different conditions. Put its log beside the healthy one's:
+# Honest reading: the thresholds were set on the kept runs; the fresh ones have ten seeds of each illness, all ten steps long; and all are nano runs. An earlier doctor
+# missed one illness each time: the **non-determinism leak**. There a program is run once and believed, instead of twice under different conditions. Put its log beside the healthy one's:
 
 # %%
 leak, well = sample("bugs/non-determinism-leak"), patient("B")
-for name in ("metrics.jsonl", "rollouts.jsonl"):
-    print(name, "is the same in both runs, to the byte:", (leak / name).read_bytes() == (well / name).read_bytes())
+print("rollouts are the same in both runs, to the byte:", (leak / "rollouts.jsonl").read_bytes() == (well / "rollouts.jsonl").read_bytes())
+leaking = [json.loads(row) for row in (leak / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+for one, other in zip(leaking[:3], logs["B"]):
+    differing = {name: (one[name], other[name]) for name in one if one[name] != other[name]}
+    print(f"step {one['step']}, what differs (leak, healthy): {differing}")
 
 # %% [markdown]
-# **What you should see.** True twice (and one letter is given away, in case you skipped section 4).
+# **What you should see.** The same rollouts, and one number that differs (and one letter is given away, in case you skipped section 4).
 #
 # **If you see something else**: the recorded files were changed.
 #
-# The nano language has no operation whose result could differ, so the missing check was never needed. A larger model would find `hash`, `set` order or the clock,
-# and earn by them. No log shows a check that was not made. What does: **running the accepted programs again**, `azr-lite doctor RUN --rerun 50`. We take the one recorded run
-# that kept all its tasks, and smuggle in two proposals as such a run would have kept them.
+# The nano language has no operation whose result could differ, so the missing check was never needed: every reward is as it would have been. A larger model would find
+# `hash`, `set` order or the clock, and earn by them. A log of rewards cannot show a check that was not made, so ours counts the checks themselves: `validation/worlds` is the
+# fewest worlds in which an accepted program was run. It says that a run *could* be fooled, not that it was. For that, **run the accepted programs again**:
+# `azr-lite doctor RUN --rerun 50`. We take the one recorded run that kept all its tasks, and smuggle in two proposals as such a run would have kept them.
 
 # %%
 from azr_lite.observe.rerun import rerun
