@@ -86,7 +86,10 @@ def resume(path: str | Path, **overrides: Any) -> RunResult:
         raise ConfigError(f"a resumed run keeps its settings, so {', '.join(foreign)} cannot change; start a new run instead")
     config = config.replace(output_dir=str(path))
     facts = _meet(config)
-    _check_kind(by_main(lambda: last_whole_checkpoint(directory.path)))
+    checkpoint = by_main(lambda: last_whole_checkpoint(directory.path))
+    _check_kind(checkpoint)
+    if checkpoint is not None:  # fewer steps than were made would leave a run of "8/2 steps"
+        config = config.replace(steps=max(config.steps, step_of(checkpoint) // config.updates_per_step))
     by_main(lambda: directory.save_config(config))
     return _Session(config, directory, facts).play()
 

@@ -6,6 +6,7 @@ Not covered: files, plots, the live dashboard.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from itertools import pairwise
@@ -90,12 +91,17 @@ def gain_table(summary: dict[str, Any]) -> Table:
 
 
 def spark(values: Sequence[float], width: int = 40) -> str:
-    """The values as bars of eight heights, from their lowest to their highest; at most `width`, neighbours averaged."""
+    """The values as bars of eight heights, from their lowest to their highest; at most `width`, neighbours averaged.
+
+    A mean that is no finite number is drawn as ×.
+    """
     parts = min(width, len(values))
     cuts = [round(i * len(values) / parts) for i in range(parts + 1)]
     means = [mean(values[a:b]) for a, b in pairwise(cuts)]
-    low, high = min(means), max(means)
-    return "".join(BARS[round((len(BARS) - 1) * (value - low) / (high - low))] if high > low else BARS[0] for value in means)
+    finite = [value for value in means if math.isfinite(value)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    step = (high - low) / (len(BARS) - 1)
+    return "".join("×" if not math.isfinite(v) else BARS[round((v - low) / step)] if 0 < step < math.inf else BARS[0] for v in means)
 
 
 def clock(seconds: float) -> str:

@@ -1,6 +1,7 @@
 """Reading by step in constant memory, and a step's rollouts on a terminal."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -58,6 +59,25 @@ def test_a_half_last_line_is_left_out_and_a_growing_log_is_read_on(run):
         file.write(whole[-20:] + json.dumps({"step": 3}) + "\n")
     assert len(list(log.lines(2))) == count
     assert len(list(log.lines(3))) == 1
+
+
+def test_a_log_cut_in_mid_line_long_ago_is_one_sentence_once(run, capsys):
+    path = run / "rollouts.jsonl"
+    path.write_text(path.read_text(encoding="utf-8")[:-20], encoding="utf-8")
+    assert main(["show", str(run), "--step", "2"]) == 0
+    assert capsys.readouterr().err == ""  # somebody may be writing it
+    os.utime(path, (1, 1))
+    for want in (1, 0):
+        assert main(["show", str(run), "--step", "2"]) == 0
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == want
+        assert all("rollouts.jsonl ends in the middle of a line" in line for line in said)
+    for name, verb in (("metrics.jsonl", "doctor"), ("tasks.jsonl", "report"), ("timing.jsonl", "watch"), ("rollouts.jsonl", "analyse")):
+        path = run / name
+        path.write_text(path.read_text(encoding="utf-8")[:-30], encoding="utf-8")
+        os.utime(path, (1, 1))
+        main([verb, str(run)])
+        assert f"{name} ends in the middle of a line" in capsys.readouterr().err
 
 
 def rows_of(text):

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from azr_lite.cli import main
@@ -111,6 +112,34 @@ def test_damage_a_foreign_version_and_nothing_are_one_sentence_each(run, tmp_pat
     assert "run.json is missing" in one_sentence(capsys)
     assert main(["watch", str(tmp_path / "nowhere")]) == 1
     assert "there is no run" in one_sentence(capsys)
+
+
+def test_numbers_that_are_none_are_drawn_and_named(run):
+    """float16 logs an infinite gradient norm while the loss scale is being found."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines[1]["grad_norm"], lines[2]["entropy"] = float("inf"), float("nan")
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = "\n".join(shown(View(run)))
+    assert text.count("×") == 2
+    assert "entropy nan" in text
+
+
+def test_words_in_the_place_of_numbers_are_one_sentence(run, capsys):
+    for name, key in (("metrics.jsonl", "loss"), ("timing.jsonl", "generate")):
+        whole = (run / name).read_text()
+        for value in ("x", None):
+            (run / name).write_text(json.dumps({"step": 0, key: value}) + "\n")
+            assert main(["watch", str(run)]) == 1
+            assert f"{key} is no number" in one_sentence(capsys)
+        (run / name).write_text(whole)
+
+
+def test_ideographs_in_the_path_leave_the_state_whole(run, tmp_path):
+    for name in ("漢" * 3, "漢" * 60):
+        (run / "summary.json").parent.rename(run := tmp_path / name)
+        head = shown(View(run))[0]
+        assert head.rstrip().endswith("finished")
+        assert cell_len(head) <= 80
 
 
 def one_sentence(capsys):

@@ -5,7 +5,8 @@ takes long.
 Not covered: writing (`rundir.py`), meaning (`catalogue.py`).
 
 Lines of a log are in the order of their steps, so a step's first line is found by some thirty seeks, whatever the size; the
-offsets found are kept in memory. A last line without its end is still being written, and is left out.
+offsets found are kept in memory. A last line without its end is still being written, and is left out; where nobody writes any
+more, `open_run` says so.
 """
 
 from __future__ import annotations
@@ -19,20 +20,47 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from azr_lite.errors import RunDirectoryError
-from azr_lite.rundir import RunDir
+from azr_lite.rundir import LOGS, RunDir
 
 Line = dict[str, Any]
 
 PATIENCE_S = 3.0
 """Reading that takes longer than this says how far it is."""
 
+WRITING_S = 2.0
+"""A log that has grown within this time may be in the middle of a line without being damaged."""
+
+_SAID: set[tuple[Path, int]] = set()
+"""Logs, by their size, of which it was said that they end in the middle of a line."""
+
 
 def open_run(path: str | Path) -> RunDir:
     """A run, or the sample of one that `RunDir.keep_sample` left (no run.json). RunDirectoryError says what is missing or foreign."""
     folder = Path(path)
-    if not (folder / "run.json").exists() and all((folder / name).exists() for name in ("config.json", "metrics.jsonl")):
-        return RunDir(folder)
-    return RunDir.open(folder)
+    sample = not (folder / "run.json").exists() and all((folder / name).exists() for name in ("config.json", "metrics.jsonl"))
+    run = RunDir(folder) if sample else RunDir.open(folder)
+    _say_what_is_cut(run)
+    return run
+
+
+def _say_what_is_cut(run: RunDir) -> None:
+    """One line on stderr, once, for each log whose last line has no end although nobody has been writing it for a while."""
+    for name in LOGS:
+        path = run.path / name
+        try:
+            with path.open("rb") as file:
+                about = os.fstat(file.fileno())
+                if not about.st_size or time.time() - about.st_mtime < WRITING_S or (path, about.st_size) in _SAID:
+                    continue
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) == b"\n":
+                    continue
+        except OSError:
+            continue  # missing, or not to be read: who needs it will say so
+        _SAID.add((path, about.st_size))
+        print(
+            f"azr-lite: {path} ends in the middle of a line, which is left out; restore it from a copy, or resume the run", file=sys.stderr
+        )
 
 
 class StepLog:

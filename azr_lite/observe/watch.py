@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
@@ -72,6 +73,7 @@ class View:
         self.clock: dict[str, float] = {}
 
     def _take_times(self, line: dict[str, Any]) -> None:
+        self._check(self.timing, line)
         self.pace.append(sum(line.get(name, 0.0) for name in STAGES))
         self.clock = line
 
@@ -96,7 +98,14 @@ class View:
         summary = self.run.summary()
         self.summary = summary if summary is not None and summary.get("steps", 0) >= self.done else None
 
+    def _check(self, log: Tail, line: dict[str, Any]) -> None:
+        if wrong := [name for name, value in line.items() if not isinstance(value, int | float)]:
+            raise RunDirectoryError(
+                f"{log.path} is not in this azr_lite's form ({wrong[0]} is no number); use the version named in run.json"
+            )
+
     def _take(self, line: dict[str, Any]) -> None:
+        self._check(self.metrics, line)
         self.last, self.seen = line, self.seen + 1
         if self.seen % self.every:
             return
@@ -176,9 +185,13 @@ def _head(view: View) -> list[Text]:
     state, place = view.state, f"step {done}/{steps}  "
     width = 79 - len(place) - len(state) - len(left)
     name = printable(str(view.run.path)).replace("\n", " ")
-    name = name if len(name) <= width else "…" + name[1 - width :]
+    if cell_len(name) > width:
+        while cell_len(name) >= width:
+            name = name[1:]
+        name = "…" + name
+    name += " " * (width - cell_len(name))  # an ideograph fills two columns
     style = {"running": "green", "finished": "bold green", "stopped": "yellow", "starting": "cyan"}.get(state, "yellow")
-    head = Text.assemble((f"{name:{width}} ", "bold"), place, (state, style), left)
+    head = Text.assemble((f"{name} ", "bold"), place, (state, style), left)
     full = round(80 * min(1.0, done / steps))
     return [head, Text.assemble(("━" * full, "green"), ("━" * (80 - full), "dim"))]
 
