@@ -12,11 +12,13 @@ import pytest
 
 from azr_lite import observe
 from azr_lite.cli import main
+from azr_lite.errors import RunDirectoryError
 from azr_lite.evaluation.kept import lines_of
 from azr_lite.evaluation.scores import Item, compare_paired, summarize
 from azr_lite.nano.language import skeleton
 from azr_lite.observe import lineage, log
 from azr_lite.observe import report as module
+from azr_lite.observe.doctor import examine
 from azr_lite.observe.figures import POINTS, Curve, Point, chart
 from azr_lite.observe.gather import gather
 from azr_lite.observe.highlight import highlighted
@@ -304,6 +306,33 @@ def test_gain_findings_cost_and_settings_are_those_of_the_files(tmp_path):
     assert "The interval holds 0: no gain is shown." in Page(report([run])).text
     evaluation(run, "step-4", items((0, 0, 5)))
     assert "Held-out accuracy fell" in Page(report([run])).text
+
+
+def test_the_report_names_what_the_doctor_names(tmp_path, monkeypatch):
+    bugs = WHOLE.parents[1] / "bugs"
+    text = Page(report([bugs / "sign-flip", bugs / "healthy"])).text
+    _, found = examine(bugs / "sign-flip")
+    assert found
+    for one in found:
+        assert one.name in text
+        assert one.cure in text
+    assert text.count("The run doctor found nothing.") == 1
+    other = Page(report([made(tmp_path / "run")])).text  # its rollouts are no whole ones
+    assert "could not judge" in other
+    assert str(tmp_path) not in other
+    empty = made(tmp_path / "empty", steps=0)
+    assert "No number is logged yet." in Page(report([empty])).text
+    monkeypatch.setattr(module, "JUDGED_BYTES", 10)
+    assert "azr-lite doctor" in Page(report([WHOLE])).text
+
+
+def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
+    def refused(path, text):
+        raise RunDirectoryError(f"cannot write {path}: Permission denied; make room or choose another --output-dir")
+
+    monkeypatch.setattr(module, "write_text", refused)
+    with pytest.raises(module.ConfigError, match=r"choose another --output$"):
+        module.write_report([WHOLE], tmp_path / "report.html")
 
 
 def test_several_runs_are_compared_on_one_page(tmp_path):

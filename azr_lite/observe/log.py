@@ -103,9 +103,7 @@ class StepLog:
                     continue
                 line = _parsed(raw)
                 if line is None:
-                    raise RunDirectoryError(
-                        f"{self.path} is damaged at byte {offset}; restore it from a copy, or `azr-lite resume` from the last checkpoint"
-                    )
+                    raise _damaged(self.path, offset)
                 if until is not None and line["step"] >= until:
                     return
                 yield line
@@ -123,6 +121,8 @@ class StepLog:
                 file.seek(start)
                 raws = file.read(size - start).splitlines(keepends=True)[0 if start == 0 else 1 :]
                 steps = [line["step"] for raw in reversed(raws) if raw.endswith(b"\n") and (line := _parsed(raw)) is not None]
+                if not steps and start == 0 and any(raw.endswith(b"\n") for raw in raws):
+                    raise _damaged(self.path, 0)
                 if steps or start == 0:
                     return steps[0] if steps else None
                 back *= 4
@@ -221,12 +221,14 @@ class Tail:
                 break
             line = _parsed(raw)
             if line is None:
-                raise RunDirectoryError(
-                    f"{self.path} is damaged at byte {self.offset}; restore it from a copy, or `azr-lite resume` from the last checkpoint"
-                )
+                raise _damaged(self.path, self.offset)
             lines.append(line)
             self.offset += len(raw)
         return again, lines
+
+
+def _damaged(path: Path, offset: int) -> RunDirectoryError:
+    return RunDirectoryError(f"{path} is damaged at byte {offset}; restore it from a copy, or `azr-lite resume` from the last checkpoint")
 
 
 def _parsed(raw: bytes) -> Line | None:
