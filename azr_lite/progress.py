@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from rich.console import Console
@@ -65,9 +66,10 @@ class Reporter:
             if len(points) > 1:
                 self.console.print(f"{name:>18} {spark([value for _, value in points])}  {points[0][1]:.2f} → {points[-1][1]:.2f}")
         seconds = summary["seconds"]["this session"]
-        end = f"finished; a page of it: azr-lite report {path}" if summary["finished"] else f"stopped; go on with: azr-lite resume {path}"
+        word = quote(str(path))
+        end = f"finished; a page of it: azr-lite report {word}" if summary["finished"] else f"stopped; go on with: azr-lite resume {word}"
         if self.first >= self.config.steps:  # resumed when all was done: say so, or it looks like training
-            end = f"no step was left to do; further: azr-lite resume {path} --steps {self.config.steps + 10}"
+            end = f"no step was left to do; further: azr-lite resume {word} --steps {self.config.steps + 10}"
         self.console.print(f"{summary['steps']} steps, this session {clock(seconds)}, {end}\nEverything is in {path}", soft_wrap=True)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import azr_lite
-from azr_lite.errors import ConfigError, RunDirectoryError
+from azr_lite.errors import ConfigError, ModelError, RunDirectoryError
 from azr_lite.presets import preset
 from azr_lite.progress import Reporter, spark
 
@@ -109,6 +109,8 @@ def test_the_last_line_says_what_to_type_next(done, finished, words, capsys):
     printed = capsys.readouterr().out
     assert words in printed
     assert "Everything is in runs/x" in printed
+    reporter.table({"steps": 3, "finished": finished, "seconds": {"this session": 8.0}}, Path("my runs/x"))
+    assert "'my runs/x'" in capsys.readouterr().out
 
 
 def test_weights_moved_and_the_newest_checkpoints_stayed(finished):
@@ -130,6 +132,12 @@ def test_a_run_asked_for_fewer_steps_than_it_made_keeps_their_number(finished, t
     result = azr_lite.resume(tmp_path / "run", steps=1)
     assert result.summary["steps"] == 3
     assert json.loads((tmp_path / "run" / "config.json").read_text())["steps"] == 3
+
+
+def test_a_run_that_never_began_is_not_in_the_way_of_the_next(tmp_path):
+    with pytest.raises(ModelError, match="there is no model"):
+        azr_lite.run("nano", model=str(tmp_path / "none"), output_dir=str(tmp_path / "run"), **SMALL)
+    assert not (tmp_path / "run").exists()
 
 
 def test_settings_do_not_change_in_a_resumed_run(finished):
