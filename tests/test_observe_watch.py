@@ -1,6 +1,7 @@
 """The dashboard: 80 columns and 24 lines, a run in progress and one that ended, a clean end, one sentence for what is damaged."""
 
 import contextlib
+import io
 import json
 import os
 import pty
@@ -204,7 +205,7 @@ class Terminal:
         return self.process.returncode
 
 
-@pytest.mark.parametrize("how", ["q", "ctrl-c", "the run ends"])
+@pytest.mark.parametrize("how", ["q", "ctrl-c", "terminated", "the run ends"])
 def test_on_a_terminal_it_follows_and_quits_cleanly(open_ended, how):
     run, rest = open_ended
     terminal = Terminal(run)
@@ -216,6 +217,8 @@ def test_on_a_terminal_it_follows_and_quits_cleanly(open_ended, how):
         os.write(terminal.ours, b"q")
     elif how == "ctrl-c":
         terminal.process.send_signal(signal.SIGINT)
+    elif how == "terminated":
+        terminal.process.send_signal(signal.SIGTERM)
     else:
         for name in ("metrics.jsonl", "timing.jsonl"):
             with (run / name).open("a") as file:
@@ -228,6 +231,14 @@ def test_on_a_terminal_it_follows_and_quits_cleanly(open_ended, how):
     else:
         assert len(terminal.text) - drawn < 3000  # nothing was drawn while nothing changed
         assert b"the run goes on" in terminal.text
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_one_picture(open_ended, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    file = io.StringIO()
+    assert module.watch(open_ended[0], console=Console(file=file, force_terminal=True, width=80)) == 0
+    assert "step 2/3" in file.getvalue()
+    assert "\x1b[?1049h" not in file.getvalue()
 
 
 def test_a_log_cut_back_and_grown_past_the_last_look_is_read_anew(tmp_path):

@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -261,14 +263,17 @@ def findings(last: Mapping[str, float]) -> Text:
 
 
 def watch(path: str | Path, interval: float = 1.0, console: Console | None = None) -> int:
-    """Follow a run until it ends or q or Ctrl-C is pressed. Without a terminal: one picture. Raises RunDirectoryError."""
+    """Follow a run until it ends or q or Ctrl-C is pressed. Without a terminal that can move its cursor: one picture.
+
+    Raises RunDirectoryError.
+    """
     view = View(path)
     console = console or Console(highlight=False)
-    if not console.is_terminal or view.ended:
+    if not console.is_terminal or console.is_dumb_terminal or view.ended:
         console.print(screen(view))
         return 0
     reason = "closed; the run goes on without it"
-    with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False, transient=True) as live:
+    with _terminated(), _keys() as pressed, Live(console=console, screen=True, auto_refresh=False, transient=True) as live:
         shown: tuple[Any, ...] = ()
         try:
             while not view.ended:
@@ -291,6 +296,19 @@ def watch(path: str | Path, interval: float = 1.0, console: Console | None = Non
     else:
         console.print(screen(view))
     return 0
+
+
+@contextmanager
+def _terminated() -> Iterator[None]:
+    """SIGTERM ends the view as Ctrl-C does, so that the terminal is given back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
