@@ -61,6 +61,15 @@ def test_a_half_last_line_is_left_out_and_a_growing_log_is_read_on(run):
     assert len(list(log.lines(3))) == 1
 
 
+def test_a_log_of_the_seeding_alone_says_so(run):
+    own = run / "tasks.jsonl"
+    own.write_text(
+        "".join(line + "\n" for line in own.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] < 0), encoding="utf-8"
+    )
+    with pytest.raises(RunDirectoryError, match="it holds the seeding only"):
+        list(StepLog(open_run(run), "tasks.jsonl").lines(0))
+
+
 def test_a_log_cut_in_mid_line_long_ago_is_one_sentence_once(run, capsys):
     path = run / "rollouts.jsonl"
     path.write_text(path.read_text(encoding="utf-8")[:-20], encoding="utf-8")

@@ -83,7 +83,11 @@ class StepLog:
         if not found:
             first, last = self.first_step(), self.last_step()
             held = (
-                "no whole line" if last is None else f"steps {max(first, 0)} to {last}" + (", and the seeding as -1" if first < 0 else "")
+                "no whole line"
+                if last is None
+                else "the seeding only, as -1"
+                if last < 0
+                else f"steps {max(first, 0)} to {last}" + (", and the seeding as -1" if first < 0 else "")
             )
             raise RunDirectoryError(f"{self.path} has no line of step {step}; it holds {held}")
 
