@@ -172,6 +172,12 @@ def test_an_overflow_while_the_loss_scale_is_found_is_healthy_and_a_diverged_run
     assert diagnose(with_curve("clip ratio", [0.01] * (STEPS - 1) + [float("nan")]))[0].name == "numbers not finite"
 
 
+def test_a_model_that_never_proposed_a_valid_task_is_not_called_greedy():
+    names = [one.name for one in examine(RUNS / "smollm2-lora")[1]]
+    assert "identical answers" not in names
+    assert "truncation" in names
+
+
 def test_numbers_that_were_not_logged_fire_nothing():
     assert diagnose(RunSummary(Config(model="scripted"), steps=[0], curves={"solved": [0.1]})) == []
 

@@ -426,7 +426,16 @@ def test_what_is_damaged_or_foreign_is_one_sentence(tmp_path, capsys, damage, wo
 def test_a_damaged_evaluation_is_said_on_the_page(tmp_path):
     run = made(tmp_path / "run")
     (run / "eval" / "step-4.json").write_text('{"version": 1, ')
-    assert "step-4.json cannot be read" in Page(report([run])).text
+    text = Page(report([run])).text
+    assert "step-4.json cannot be read" in text
+    assert str(tmp_path) not in text
+
+
+def test_a_sample_without_its_answers_is_no_damaged_one():
+    text = Page(report([WHOLE.parents[1] / "smollm2-lora"])).text
+    assert "the held-out answers (eval/) are not there to be read" in text
+    assert "cannot be read" not in text
+    assert str(WHOLE.parents[3]) not in text
 
 
 def test_the_command_writes_the_page_and_overwrites_only_reports(tmp_path, capsys):

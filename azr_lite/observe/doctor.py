@@ -126,7 +126,8 @@ def check_backwards(s: RunSummary) -> Iterator[Finding]:
 def check_answers(s: RunSummary) -> Iterator[Finding]:
     """Monte-Carlo replies without chance: solve rates of 0 and 1 only, so nothing is ever learnable."""
     learnable = s.curves.get("learnable", [])
-    never = bool(learnable) and max(learnable) == 0 and s.config.n_mc >= 2
+    asked = max(s.curves.get("valid", [1.0])) > 0  # where no proposal was ever valid, no reply was ever asked for
+    never = bool(learnable) and asked and max(learnable) == 0 and s.config.n_mc >= 2
     same = s.asked > 0 and s.same / s.asked >= SAME_ANSWERS
     if same or (never and not s.asked):
         how = f"{s.same} of {s.asked} tasks have one text for all answers" if s.asked else "every solve rate is 0 or 1 in every step"

@@ -164,8 +164,7 @@ def _health(picture: Picture) -> tuple[list[Illness], str]:
     try:
         summary, found = examine(picture.run.path)
     except AzrError as error:
-        said = str(error).replace(f"{picture.run.path}/", "").replace(str(picture.run.path), "the run")  # a page names no folder
-        return [], f"The run doctor could not judge: {said}."
+        return [], f"The run doctor could not judge: {picture.without_place(error)}."
     short = f" Fewer than {SHORT} steps: pay and advantages are judged, curves are not." if len(summary.steps) < SHORT else ""
     named = len(found)
     return found, ("The run doctor found nothing." if not named else f"The run doctor names {named} illness{'es' * (named > 1)}.") + short
