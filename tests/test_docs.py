@@ -91,7 +91,8 @@ def test_no_docstring_reads_as_a_link_that_leads_nowhere(site):
                 and path.name != "cli.py"
                 and not getattr(node, "name", "").startswith("_")
             ):
-                found = links.search(ast.get_docstring(node) or "")
+                lines = (ast.get_docstring(node) or "").splitlines()
+                found = links.search("\n".join(line for line in lines if not line.startswith("    ")))  # such a line is code
                 assert found is None, f"{path}: {found[0]}"
 
 
