@@ -14,7 +14,7 @@ from azr_lite.flags import parse, take_value
 
 
 def plan(words: list[str]) -> int:
-    """What fits and how long: azr-lite plan [PRESET, any setting, --gpu 16GB, --why, --json, --markdown, --probe]."""
+    """What fits and how long: `azr-lite plan [PRESET] [any setting] [--gpu 16GB] [--why] [--json] [--markdown] [--probe]`."""
     from azr_lite.config import Config
     from azr_lite.hardware import plan as work_out
     from azr_lite.hardware import plan_all

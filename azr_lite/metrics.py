@@ -44,10 +44,12 @@ def step_metrics(
     sizes: Mapping[str, int],
     ages: Mapping[str, float] | None = None,
     executor: Mapping[str, int] | None = None,
+    worlds: Mapping[int, int] | None = None,
 ) -> dict[str, float]:
     """Everything about one step that can be counted: each (role, type), each type's proposals, buffers, executor, tokens.
 
     `sizes`, `ages`: tasks in each buffer, and their mean age in steps. `executor`: what it said, by kind, in this step.
+    `worlds`: this step's accepted proposals, by the number of worlds their programs were run in.
     """
     numbers: dict[str, float] = {}
     push = {id(r): len(r.completion_ids) * abs(r.advantage * r.weight) for r in rollouts}
@@ -64,6 +66,8 @@ def step_metrics(
             numbers[f"buffer/{name}/age"] = float(ages[name])
     for kind, count in sorted((executor or {}).items()):
         numbers[f"executor/{kind}"] = float(count)
+    if worlds:
+        numbers["validation/worlds"] = float(min(worlds))
     numbers["tokens/generated"] = float(sum(len(o.completion.ids) for o in offers) + sum(len(t.completion.ids) for t in tries))
     numbers["tokens/trained"] = float(sum(len(r.completion_ids) for r in rollouts if r.weight > 0))
     return numbers

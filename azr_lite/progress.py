@@ -38,7 +38,7 @@ class Reporter:
     def start(self, done: int) -> None:
         self.first, self.began = done, time.perf_counter()
         if not self.quiet and self.console.is_terminal:
-            self.console.print("[dim] step   solve  propose  tasks' r̄  valid  reply len   s/step    left[/dim]")
+            self.console.print("[dim] done   solve  propose  tasks' r̄  valid  reply len   s/step    left[/dim]")
 
     def step(self, step: int, metrics: dict[str, float], timing: dict[str, float]) -> None:
         if self.quiet or not self.console.is_terminal:

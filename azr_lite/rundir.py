@@ -44,6 +44,12 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
+DETAILS = frozenset(
+    "advantage_mean advantage_std always_solved duplicates loss_share never_solved part reason reward_std solved tokens_right tokens_wrong age".split()
+)
+"""Numbers of a (role, type) or a buffer that a sample of a run leaves out: by now they are most of `metrics.jsonl`."""
+
+
 class RunDir:
     """One run's directory. Make one with `create` (new) or `open` (existing)."""
 
@@ -149,7 +155,10 @@ class RunDir:
         return list(self.read("metrics.jsonl"))
 
     def keep_sample(self, target: Path, rollouts: int = 48) -> None:
-        """A small copy for reading and plotting: settings, summary, metrics, and rollouts spread evenly over the run, to six digits."""
+        """A small copy for reading and plotting: settings, summary, metrics, and rollouts spread evenly over the run, to six digits.
+
+        Of the metrics those stay that curves are drawn of; `DETAILS` are left out.
+        """
         target.mkdir(parents=True, exist_ok=True)
         write_text(
             target / "config.json", save_config(self.config().replace(output_dir=self.path.name))
@@ -157,7 +166,10 @@ class RunDir:
         summary = self._object("summary.json")
         held_out = {name: points for name, points in summary.get("curves", {}).items() if name == "held-out accuracy"}
         write_text(target / "summary.json", _short({**summary, "curves": held_out}))  # the other curves are those of metrics.jsonl
-        write_text(target / "metrics.jsonl", "".join(map(_short, self.read("metrics.jsonl"))))
+        drawn = (
+            {name: value for name, value in line.items() if not DETAILS & set(name.split("/")[2:])} for line in self.read("metrics.jsonl")
+        )
+        write_text(target / "metrics.jsonl", "".join(map(_short, drawn)))
         lines = list(self.read("rollouts.jsonl"))
         write_text(target / "rollouts.jsonl", "".join(map(_short, lines[:: max(1, len(lines) // rollouts)][:rollouts])))
 

@@ -62,7 +62,7 @@ class SelfPlay:
         self.previous: dict[TaskType, list[Task]] = {name: [] for name in config.task_types}
         self.seeded = False
         self.record = Record(step=-1)
-        self._said: Counter[str] = Counter()
+        self._before: tuple[Counter[str], Counter[int]] = Counter(), Counter()
         self.seconds = {"generate": 0.0, "sandbox": 0.0}
         for name in config.task_types:
             zero = get_game(name).zero_task()
@@ -74,7 +74,7 @@ class SelfPlay:
     def step(self, generate: Generate, step: int) -> list[Rollout]:
         """Play step number `step` (from 0). Deterministic in (config, buffers, step, replies)."""
         self.record = Record(step=step)
-        self._said = self.verifier.kinds.copy()
+        self._before = self.verifier.kinds.copy(), self.verifier.worlds.copy()
         offers = self.sample_references(step)  # 1
         self.propose(offers, generate)  # 2
         self.validate(offers)  # 3
@@ -340,8 +340,8 @@ class SelfPlay:
             valid += offer.task is not None
             self.record.tasks.append(task_line(offer, own, step))
         self.record.rollouts = rollouts
-        said = self.verifier.kinds - self._said
-        self.record.metrics = step_metrics(rollouts, offers, tries, self.buffers.sizes(), self.buffers.ages(step), said)
+        said, worlds = self.verifier.kinds - self._before[0], self.verifier.worlds - self._before[1]
+        self.record.metrics = step_metrics(rollouts, offers, tries, self.buffers.sizes(), self.buffers.ages(step), said, worlds)
 
 
 def rules_of(config: Config) -> Rules:

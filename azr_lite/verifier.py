@@ -35,7 +35,10 @@ def open_executor(config: Config) -> Executor:
 
 
 class Verifier:
-    """Holds the executor and counts what it said. `seconds`: wall time spent in the sandbox so far."""
+    """Holds the executor and counts what it said. `seconds`: wall time spent in the sandbox so far.
+
+    `kinds`: outcomes by kind. `worlds`: accepted proposals by the number of worlds in which their programs were run.
+    """
 
     def __init__(self, executor: Runs, rules: Rules) -> None:
         self.executor = executor
@@ -43,6 +46,7 @@ class Verifier:
         self.seconds = 0.0
         self.executions = 0
         self.kinds: Counter[str] = Counter()
+        self.worlds: Counter[int] = Counter()
 
     def validate(self, items: Sequence[tuple[TaskType, Proposal | Rejection]]) -> list[Task | Rejection]:
         """Run each proposal in two worlds; equal proposals are run once."""
@@ -63,6 +67,7 @@ class Verifier:
         validation = found[_key(proposal.program, proposal.inputs)]
         if not validation.ok:
             return Rejection(_reason(validation.reason), validation.detail)
+        self.worlds[validation.worlds] += 1
         return get_game(kind).make_task(proposal, validation.outputs, self.rules)
 
     def judge(self, items: Sequence[tuple[Task, Answer | Rejection]]) -> list[Verdict]:

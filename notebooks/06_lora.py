@@ -20,9 +20,9 @@
 # * launch, watch, stop and resume a real run;
 # * publish an adapter.
 #
-# **Before this:** notebook 05; what LoRA is.
+# **Before this:** notebook 05; what a linear map in PyTorch is.
 #
-# **Budget:** 13 minutes to read (2,543 words); 4 exercises (6 points, about 22 minutes); 34 seconds and 700 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 13 minutes to read (2,685 words); 4 exercises (6 points, about 22 minutes); 34 seconds and 700 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-11-21.
 #
@@ -65,7 +65,7 @@ profile = profile(PROFILE)
 # This notebook prepares self-play with a real model on one GPU. Three kinds of numbers stand in it, and each says which it is:
 #
 # * **computed here**: LoRA's algebra, and a short LoRA run of the embedded nano model;
-# * **recorded on a CPU**: a LoRA run of SmolLM2, 135 million weights, on two CPU cores (`data_samples/runs/smollm2-lora`);
+# * **recorded on a CPU**: a LoRA run of SmolLM2, 135 million weights, on a machine with two CPU cores (`data_samples/runs/smollm2-lora`);
 # * **planned, not measured**: everything about GPUs. **No GPU run has been recorded yet**: the planner counts bytes from formulas and guesses
 #   times from datasheets. If you have a GPU, section 5 starts a real run on it, and your numbers beat ours.
 
@@ -132,9 +132,12 @@ for size, shape in sizes.items():
 # %% [markdown]
 # ## 2. Merge, and what rounding eats
 #
-# After training, W and the adapter can become one matrix again, so that any program can load the model and no product is computed twice.
+# After training, W and the adapter can become one matrix again, so that any program can load the model, and an input
+# meets one matrix instead of three.
 #
 # ### Exercise 2: merge an adapter (2 points, 6 minutes)
+#
+# Write the formula of section 1 as one matrix that can stand in W's place. Leave `weight` as it is, and return a new array.
 
 # %% tags=["exercise"]
 def merge(weight, a, b, alpha):
@@ -167,11 +170,12 @@ a, b = draw.normal(size=(16, 256)), draw.normal(size=(256, 16))
 delta = merge(np.zeros((256, 256)), a, b, alpha=32)
 
 relative = np.logspace(-5, 0, 16)  # how large the update is, beside the weights
-lost = []
+lost, unmoved = [], []
 for size in relative:
     update = delta * size * np.linalg.norm(base) / np.linalg.norm(delta)
     kept = by_hand.to_bfloat16(base + update) - base
     lost.append(100 * np.linalg.norm(kept - update) / np.linalg.norm(update))
+    unmoved.append(100 * np.mean(kept == 0))
 
 made, (axis,) = figures.figure(1, 1, (6.4, 3.2))
 figures.line(axis, "merged into bfloat16", list(relative), lost)
@@ -184,11 +188,11 @@ with figures.style():
 figures.show(made, alt="Error of a bfloat16 merge over the size of the update: near a hundred percent at a ten-thousandth of the weights, two percent at a tenth.")
 for wanted in (1e-4, 1e-3, 1e-2, 1e-1):
     place = int(np.argmin(abs(np.log(relative / wanted))))
-    print(f"an update of {relative[place]:.0e} of the weights: {lost[place]:4.0f} % error")
+    print(f"an update of {relative[place]:.0e} of the weights: {lost[place]:4.0f} % error, {unmoved[place]:4.0f} % of the weights did not move")
 
 # %% [markdown]
 # **What you should see.** Of an update as large as a ten-thousandth of the weights nearly nothing arrives; at a thousandth four fifths are lost; at a
-# hundredth a sixth. Most weights do not move at all, since half a step of bfloat16 is more than their share of the update.
+# hundredth a sixth. In the first two rows most weights do not move at all: half a step of bfloat16 is more than their share of the update.
 #
 # **If you see something else**: without rounding (`by_hand.to_bfloat16` left out) the line lies at zero; that is a merge in float32.
 #
@@ -196,7 +200,8 @@ for wanted in (1e-4, 1e-3, 1e-2, 1e-1):
 #
 # * adapters are kept in float32, whatever the base is ([notebook 08](08_scaling.ipynb) meets the same reason for full tuning);
 # * publish the adapter itself where you can; merge once, at the end, and evaluate *the merged model*;
-# * never merge and un-merge in the loop. vLLM wants merged weights at each step, and the usual way adds the update and subtracts it again:
+# * never merge and un-merge in the loop. vLLM, a separate engine that samples replies faster ([notebook 08](08_scaling.ipynb)), wants merged weights
+#   at each step, and the usual way adds the update and subtracts it again:
 
 # %%
 def round_trips(rounds, size):
@@ -241,6 +246,9 @@ print(plan_text(azr_lite.plan("lora-1.5b-16gb", gpu="16GB")))
 # Nothing was downloaded for this: the planner knows the shapes of common models. The same on a terminal: `azr-lite plan lora-1.5b-16gb --gpu 16GB`;
 # with `--why`, the reason of every setting.
 #
+# In the column *generation*, activations are those of the prompts being read: a whole chunk of them at once. (A chunk is the group of replies that are
+# sampled together, `generation_chunk`.) Here they are the largest part of all.
+#
 # Adapter, gradient and moments together are a small part here. So what fills a card under LoRA? Try it. (With a live kernel there are sliders below the
 # grid; elsewhere you see the grid alone.)
 
@@ -263,7 +271,7 @@ def memory(axis, preset, card, micro_batch, chunk, rank, reply):
         left += wide
     axis.axvline(plan.usable_gb, color="black", linestyle="dashed")
     axis.set_xlim(0, max(1.1 * plan.usable_gb, 1.02 * left.max()))
-    axis.set_xlabel("GB, planned (dashed: usable)")
+    axis.set_xlabel(f"GB, planned: peak {plan.peak_gb:.1f} (dashed: usable)", fontsize=8)
     axis.set_title(f"{preset.removeprefix('lora-')} on {card}: {'fits' if plan.fits else 'DOES NOT FIT'}\nchunk {chunk}, rank {rank}, replies {reply}", fontsize=8)
     axis.legend(fontsize=6, loc="lower center", bbox_to_anchor=(0.5, 1.22), ncols=2)
 
@@ -284,7 +292,7 @@ widgets.explore(
 
 # %% [markdown]
 # **What you should see.** Planned, not measured. Four times the rank adds less than one GB. Twice the replies at once, and twice as long, does not fit
-# a 16 GB card any more. Under LoRA, memory goes to text in flight, not to what is learnt.
+# a 16 GB card any more. Under LoRA, memory goes to text in flight (activations, logits and KV cache), not to what is learnt.
 #
 # **If you see something else**: the dashed line is 92 % of the card; the rest is lost to fragmentation and the desktop.
 #
@@ -311,7 +319,7 @@ from azr_lite.learn.checks import exercise_of
 chunk = check.use(chunk, fallback=exercise_of("chunk").key, name="chunk")
 for tried in (64, 32, 16, 8):
     plan = azr_lite.plan(azr_lite.preset("lora-3b-24gb", generation_chunk=tried), gpu="16GB")
-    print(f"chunk {tried:2}: {plan.peak_gb:6.2f} of {plan.usable_gb:.2f} GB {'fits' if plan.fits else '      '}  {plan.seconds.total:4.0f} s a step (estimate)")
+    print(f"chunk {tried:2}: {plan.peak_gb:6.2f} of {plan.usable_gb:.2f} GB {'fits' if plan.fits else '    '}  {plan.seconds.total:4.0f} s a step (estimate)")
 
 print("\nwhat the planner itself advises for chunk 64:")
 for advice in azr_lite.plan("lora-3b-24gb", gpu="16GB").advice:
@@ -381,7 +389,8 @@ for name in sorted(may_change):
     print(f"azr-lite resume runs/notebook-06/nano-lora --{name.replace('_', '-')} ...")
 
 # %% [markdown]
-# Now your functions meet a real adapter: count its numbers, merge it, and hold the result against peft's own merge.
+# Now your functions meet a real adapter: count its numbers, merge it, and hold the result against the merge of peft,
+# Hugging Face's library of adapters.
 
 # %% tags=["long"]
 from safetensors.numpy import load_file
@@ -451,7 +460,7 @@ figures.show(made, alt="Relative change of each kind of linear map after the sho
 # ```
 #
 # On Colab or Kaggle add `--go-on --sync-to FOLDER`: the machine may vanish, and the same cell then goes on. In profile `gpu` the next cell really
-# launches the largest rung that the planner lets on your card, follows it live, and leaves it resumable. Elsewhere it goes on with the recorded CPU run.
+# launches the largest of three LoRA presets that the planner lets on your card, follows it live, and leaves it resumable. Elsewhere it goes on with the recorded CPU run.
 
 # %% tags=["long"]
 FILES = ("config.json", "run.json", "summary.json", "metrics.jsonl", "timing.jsonl", "rollouts.jsonl", "tasks.jsonl")
@@ -482,7 +491,8 @@ observe.dashboard(run, once=profile != "gpu")
 
 # %% [markdown]
 # **What you should see.** The live panel of [notebook 05](05_learn.ipynb), here of the recorded CPU run (or of your GPU). Nothing that should rise does: held-out
-# accuracy, solve rate and valid proposals lie at 0, rewards at −1; only lengths and times wander. The next section asks why.
+# accuracy, solve rate and valid proposals lie at 0, rewards at −1; only lengths and times wander. The grey band is the
+# interval of the held-out accuracy: 0 right of 12 leaves up to 24 % possible. The last line counts the numbers outside their healthy range. The next section asks why.
 #
 # **If you see something else**: on a GPU the cell before waits some minutes, for the download, the self-test, a first evaluation, seeding and the first step.
 
@@ -518,8 +528,8 @@ figures.show(made, alt="Failed replies by role and task type, coloured by reason
 
 # %% [markdown]
 # **What you should see.** Not one reply succeeded, and all failed on two things: *truncated* (not finished after 160 tokens) and *not_well_formed* (no
-# thought followed by an answer). Nothing is called *wrong*, because nothing could be read: the sandbox had nothing to run. There is no row for induction
-# answers, because there was never an induction task to solve. The limit of 160 tokens is ours, for a slow CPU, and part of the reason. But read on:
+# thought followed by an answer). Nothing is called *wrong*, because nothing could be read: the sandbox had nothing to run. The row of induction
+# answers is empty, because there was never an induction task to solve. The limit of 160 tokens is ours, for a slow CPU, and part of the reason. But read on:
 #
 # **If you see something else**: on a larger model the bars should show *wrong* answers and programs that fail for a reason of their own. That is progress.
 
@@ -550,6 +560,7 @@ for line in metrics:
 # **What you should see.** Every reward is −1. In each group the spread is zero, so [TRR++](04_trr.ipynb) gives every reply the advantage 0, and the policy gradient is
 # exactly zero. The small gradient that is left comes from the entropy bonus (`entropy_coef` = 0.001 in this preset), which pays for being undecided. Four steps
 # of this are no slow start: nothing here can ever begin to rise. `no_signal` says so at the first step; you need not wait for a flat curve.
+# (Logs count steps from 0, the panel of section 5 from 1.)
 #
 # **If you see something else**: one group with signal is enough to begin. What brings it: a larger instruct model, room to finish a reply, and more replies, since a single success
 # in a group makes its spread positive. (Qwen2.5-Coder-0.5B, also on a CPU: 1 valid proposal of 18 while seeding; `data_samples/benchmarks/real-models-cpu.json`.)

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 06.
 #
-# **Budget:** 12 minutes to read (2,302 words); 5 exercises (10 points, about 44 minutes); 3 seconds and 116 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 12 minutes to read (2,491 words); 5 exercises (10 points, about 44 minutes); 3 seconds and 116 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-21.
 #
@@ -90,15 +90,17 @@ print("bfloat16:", by_hand.to_bfloat16([weight])[0], "→", by_hand.to_bfloat16(
 # **What you should see.** In [bfloat16](glossary.md#bfloat16) the weight does not move: its neighbour is about a hundred times further away than the update is
 # long. A learning rate of 1e-6 over bfloat16 weights trains nothing. So full tuning keeps *float32 masters*, and the arithmetic sees rounded copies.
 #
-# **If you see something else**: make the weight smaller. Near zero bfloat16's steps are finer, which is why such a run seems to learn *a little*.
+# **If you see something else**: make the weight smaller. Near zero bfloat16's steps are finer, which is why such a run seems to learn *a little*. (0.0200195 is what
+# bfloat16 makes of 0.02 when it is stored, before any update.)
 #
 # ### Exercise 1: bytes of the weights (2 points, 10 minutes)
 #
-# Three ways to [tune](glossary.md#full-tuning): `config.tuning` is `"full"`, `"lora"` or `"qlora"`; `config.processes` is the number of GPUs.
+# Three ways to [tune](glossary.md#full-tuning): `config.tuning` is `"full"`, `"lora"` or `"qlora"`; `config.processes` is the number of GPUs (0 means any
+# number: count it as one).
 #
-# * *full*: float32 masters, cut over the GPUs (FSDP2 or ZeRO-3: each holds its share);
-# * *lora*: a frozen 2-byte base, copied whole to every GPU;
-# * *qlora*: as lora, but the layers' linear maps (`shape.linear_parameters`) in 4 bits: `NF4` bytes each, scales included; all other weights in 2 bytes.
+# * *full*: float32 masters, cut over the GPUs ([sharding](glossary.md#sharding), by FSDP2 or ZeRO-3: each holds its share);
+# * *lora*: a frozen 2-byte base, copied whole to every GPU (DDP, *distributed data parallel*); the adapters are counted elsewhere;
+# * *qlora*: as lora, but the layers' linear maps (`shape.linear_parameters`) in 4 bits: `NF4` bytes each (0.516: half a byte, and scales); all other weights in 2 bytes.
 
 # %% tags=["exercise"]
 def weight_bytes(shape, config):
@@ -115,12 +117,13 @@ check.weight_bytes(weight_bytes)
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# Which of the three is cut over the GPUs? `max(1, config.processes)`, since 0 means "any number". `check.reveal("weight_bytes")` shows the package's own.
+# Which of the three is cut over the GPUs? `max(1, config.processes)` counts them. `check.reveal("weight_bytes")` shows the package's own.
 # </details>
 #
 # ### Exercise 2: bytes of the optimiser (2 points, 8 minutes)
 #
-# `config.optimizer` is `"adamw"` (each moment in 4 bytes) or one of the 8-bit forms (each in 1 byte). `vram.trainable_parameters(shape, config)` counts
+# `config.optimizer` is `"adamw"` (each moment in 4 bytes) or an 8-bit form, `"adamw_8bit"` or `"paged_adamw_8bit"` (each in
+# 1 byte). `vram.trainable_parameters(shape, config)` counts
 # what is trained: all weights in full tuning, else the adapters' (exercise 1 of [notebook 06](06_lora.ipynb)).
 
 # %% tags=["exercise"]
@@ -153,6 +156,7 @@ for axis, tuning in zip(axes, ("full", "lora")):
         axis.barh(list(MODELS), wide, left=left, label=label, color=figures.look(label, place).colour, hatch=["", "//", "..", "xx"][place], edgecolor="white")
         left += wide
     axis.axvline(80, color="black", linestyle="dashed")
+    axis.set_xlim(0, 1.05 * max(80, left.max()))
     with figures.style():
         axis.set_xlabel("GB on one GPU (dashed: 80)")
         axis.set_title("full: 16 bytes a weight (planned)" if tuning == "full" else "LoRA: hardly more than the base (planned)")
@@ -168,16 +172,17 @@ figures.show(made, alt="Planned GB of weights, gradients and moments for 3B, 7B 
 # %% [markdown]
 # ## 2. What flows: activations
 #
-# For the backward pass, each layer keeps what it needs of every token: per token about `2·(4·intermediate + 12·hidden)` bytes in 16-bit arithmetic.
+# For the backward pass, each layer keeps what it needs of every token: per token about `2·(4·intermediate + 12·hidden)` bytes in 16-bit arithmetic
+# (14 instead of 12 in full tuning, whose sum of all layers' outputs, the *residual stream*, is in float32). The layer that is being differentiated needs room to work besides.
 # [Gradient checkpointing](glossary.md#gradient-checkpointing) keeps only one vector of `hidden` numbers a layer, and computes the rest again, layer by layer,
 # when it is needed. By hand for 7B and one sequence of the paper's longest length, prompt 6,144 and reply 8,096:
 
 # %%
 shape, tokens = MODELS["7B"], 6144 + 8096
-one_layer = vram.layer_activation_bytes(shape, e=2, residual=4)  # full tuning: float32 residual stream
-work = vram.backward_workspace_bytes(shape, e=2)
+one_layer = 2 * (4 * shape.intermediate + 14 * shape.hidden)  # bytes a token keeps in one layer
+work = 2 * (3 * shape.intermediate + 7 * shape.hidden)  # gradients in flight, one layer at a time
 everything = tokens * (shape.layers * one_layer + work)
-checkpointed = tokens * (shape.layers * shape.hidden * 4 + one_layer + work)
+checkpointed = tokens * (shape.layers * shape.hidden * 4 + one_layer + work)  # 4: float32
 print(f"all layers kept:  {everything / 1e9:6.1f} GB")
 print(f"checkpointed:     {checkpointed / 1e9:6.1f} GB, {everything / checkpointed:.0f} times less, for about a third more arithmetic")
 print(f"the planner says: {vram.activation_bytes(shape, Config(gradient_checkpointing=True), tokens) / 1e9:6.1f} GB")
@@ -194,7 +199,7 @@ with figures.style():
     axis.minorticks_off()
     axis.set_title("7B: long replies need checkpointing (planned)")
     axis.legend()
-figures.show(made, alt="Planned activations of one 7B sequence over its length: without checkpointing they pass 80 GB near 11,000 tokens, with it they stay near ten.")
+figures.show(made, alt="Planned activations of one 7B sequence over its length: without checkpointing they pass 80 GB near 11,000 tokens, with it they stay below 12 GB.")
 
 # %% [markdown]
 # **What you should see.** The sum by hand equals the planner's. Without checkpointing one long sequence fills more than a card.
@@ -238,7 +243,7 @@ for size, shape in MODELS.items():
           f"{room / a_token / 14240:4.1f} fit into what vLLM has left of 32 GB")
 
 # %% [markdown]
-# **What you should see.** A longest sequence costs between half a GB and three. vLLM gets 40 % of an 80 GB card in our presets: after its own 2-byte copy of the
+# **What you should see.** A longest sequence costs between half a GB and three. vLLM gets 40 % of each 80 GB card in our presets for several cards: after its own 2-byte copy of the
 # weights there is room for 47 of them with 3B, for 19 with 7B, and not even for one with 14B. That is why `full-14b-8x80gb` cuts vLLM's copy over two GPUs
 # (`vllm_tensor_parallel = 2`).
 #
@@ -256,7 +261,7 @@ for size, shape in MODELS.items():
 # | gradient checkpointing | activations | a third more arithmetic |
 # | vLLM | *time* of generation; its paged cache wastes little | its own 2-byte copy of the weights, asleep during the update |
 #
-# "ZeRO" comes in three stages. By hand, for 7B on eight GPUs, the three parts of section 1:
+# Without sharding each GPU holds everything, and gradients are averaged: DDP. "ZeRO" comes in three stages. By hand, for 7B on eight GPUs, the three parts of section 1:
 
 # %%
 n = MODELS["7B"].parameters
@@ -325,7 +330,8 @@ widgets.explore(
 
 # %% [markdown]
 # **What you should see.** Planned, not measured. With one GPU 7B does not fit, and 8-bit moments alone do not save it. Over eight GPUs the same
-# states are small beside vLLM's share.
+# states are small beside vLLM's share. On one GPU the update's *weights* are half as long again as generation's: beside the 4-byte masters stands the 2-byte copy
+# that the arithmetic reads. Over eight GPUs it is only two layers and the head, gathered whole at any moment.
 #
 # **If you see something else**: with sliders, try LoRA on 1, then 8 GPUs. Nothing shrinks: adapters are copied (DDP), so more GPUs buy speed, not room. And QLoRA
 # with vLLM is refused, with the reason.
@@ -345,7 +351,8 @@ print(plan_table([plan for plan in plan_all() if plan.config.preset.startswith((
 
 # %% [markdown]
 # **What you should see.** Each change was planned again by itself, what costs least first. On one such card LoRA fits; with all weights it takes four of
-# them. In the table: one line a rung, from one small GPU to eight large ones. Planned, not measured.
+# them. QLoRA, smaller than LoRA, is no help as it stands: it must do without vLLM, and transformers reads the prompts of a whole chunk of 64 at once. (With
+# `generation_chunk=32` as well it fits.) In the table: one line a preset, from one small GPU to eight large ones. Planned, not measured.
 #
 # **If you see something else**: a `!` in the table means "does not fit". No preset has one on its own card.
 
@@ -381,7 +388,7 @@ for value in (1.0, -0.5):
 
 # %% [markdown]
 # **What you should see.** Only two different rewards exist, so over the whole batch only two advantages (two columns of points). Per process each reward has
-# several: a right answer is worth much on a process with hard prompts, and little or nothing on one with easy prompts. That is a baseline per process: **another algorithm**, and
+# several: a right answer is worth much on a process with hard prompts, and little on one with easy prompts. That is a baseline per process: **another algorithm**, and
 # one that changes with the number of GPUs.
 #
 # **If you see something else**: with many replies a process and prompts dealt at random the points come close to the diagonal. The mistake hides in large batches
@@ -535,7 +542,8 @@ for name, lines in files.items():
 # %% [markdown]
 # ## 7. Hours and money, with their assumptions
 #
-# The planner's times come from datasheets and four guesses. Change them, and see how far an estimate moves. The price is yours to set:
+# The planner's times come from datasheets and from guesses. Change three of them, and see how far an estimate moves: how many proposals are valid, and which
+# share of a card's memory bandwidth (decoding) and of its arithmetic (the update) is really used. The price is yours to set:
 
 # %%
 from unittest.mock import patch  # the planner's guesses are constants of a module; here they are exchanged for a moment

@@ -1,6 +1,5 @@
 """The site (`make docs`): its generated pages leave nothing out, and it builds without a warning where mkdocs is installed."""
 
-import ast
 import dataclasses
 import importlib.util
 import re
@@ -79,21 +78,6 @@ def test_every_module_and_public_name_is_there(site, pages):
         ".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "azr_lite").rglob("__init__.py") if "__all__" in path.read_text()
     }
     assert set(site.PACKAGES) == packages
-
-
-def test_no_docstring_reads_as_a_link_that_leads_nowhere(site):
-    """`[PRESET] [--why]` is a link to `--why` in Markdown, and a warning where the site is built; seen here without mkdocs."""
-    links = re.compile(r"(?<!`)\[[^\]`]+\] ?\[[^\]`]+\]")
-    for path in sorted((ROOT / "azr_lite").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if (
-                isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-                and path.name != "cli.py"
-                and not getattr(node, "name", "").startswith("_")
-            ):
-                lines = (ast.get_docstring(node) or "").splitlines()
-                found = links.search("\n".join(line for line in lines if not line.startswith("    ")))  # such a line is code
-                assert found is None, f"{path}: {found[0]}"
 
 
 def test_the_home_page_has_no_link_into_the_repository(pages):

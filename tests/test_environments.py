@@ -25,7 +25,7 @@ PINS = {
     if "==" in line
     for name, version in [line.split("==")]
 }
-TESTED = ("gpu", "eval", "dev")
+TESTED = ("gpu", "eval", "dev", "docs")
 """What `make setup` and environment.yml install."""
 
 

@@ -84,6 +84,28 @@ def test_the_folder_is_wanted_and_not_its_name():
     assert judge("last_whole_checkpoint", lambda run_dir: (found := last_whole_checkpoint(run_dir)) and found.resolve()).state == "right"
 
 
+def test_free_settings_may_come_in_any_collection():
+    free = sorted(exercises()["may_change"].key)
+    for mine in (free, tuple(free), frozenset(free), dict.fromkeys(free)):
+        assert judge("may_change", mine).state == "right"
+    assert "gave ['--steps'], expected []" in judge("may_change", {*free, "--steps"}).because
+    assert 'whether "steps" is free gave False' in judge("may_change", set()).because
+    assert judge("may_change", None).state == "wrong"
+
+
+def test_bytes_are_asked_of_every_optimiser_and_of_any_number_of_gpus():
+    from azr_lite import vram
+
+    def uncounted(shape, config):
+        return vram.weight_bytes(shape, config) if config.processes else 0.0
+
+    def forgets_paged(shape, config):
+        return vram.optimiser_bytes(shape, config) * (4 if config.optimizer == "paged_adamw_8bit" else 1)
+
+    assert "processes=0" in judge("weight_bytes", uncounted).because
+    assert "paged_adamw_8bit" in judge("optimiser_bytes", forgets_paged).because
+
+
 def test_learners_loops_end(double, monkeypatch):
     monkeypatch.setattr(checks, "SECONDS", 1)
 

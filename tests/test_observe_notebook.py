@@ -53,7 +53,7 @@ def test_outside_of_a_notebook_it_draws_once_and_returns_the_figure(run):
     made = observe.dashboard(run)
     titles = [axis.get_title(loc="left") for axis in made.axes]
     assert len(titles) == 1 + len(PANELS)
-    assert "run: step 3 of 3, finished" in [text.get_text() for text in made.texts]
+    assert "run: 3 of 3 steps, finished" in [text.get_text() for text in made.texts]
     assert all(axis.get_ylabel() for axis in made.axes)
     assert all(any(char.isdigit() for char in title) or "no evaluation" in title for title in titles)
     lines = [line.get_label() for line in made.axes[1].get_lines()]
@@ -66,7 +66,7 @@ def test_in_a_notebook_an_ended_run_leaves_one_picture_with_words(run, monkeypat
     (data,) = notebook.shown
     assert data["image/png"].startswith("iVBOR")
     assert len(data["image/png"]) < 150_000  # a stored notebook has room for 400 kB
-    assert data["text/plain"].startswith("run: step 3 of 3, finished; Held-out accuracy")
+    assert data["text/plain"].startswith("run: 3 of 3 steps, finished; Held-out accuracy")
     assert notebook.about[0]["image/png"]["alt"] == data["text/plain"]
     assert notebook.renewed == []
 
@@ -96,7 +96,7 @@ def test_it_follows_a_run_that_grows_renews_one_picture_and_ends_with_the_run(op
     observe.dashboard(run, refresh_s=0.5)
     assert len(notebook.shown) == 1
     texts = [notebook.shown[0]["text/plain"], *(data["text/plain"] for data in notebook.renewed)]
-    assert [text.split(";")[0].split(",")[0] for text in texts] == ["run: step 2 of 3", "run: step 3 of 3", "run: step 3 of 3"]
+    assert [text.split(";")[0].split(",")[0] for text in texts] == ["run: 2 of 3 steps", "run: 3 of 3 steps", "run: 3 of 3 steps"]
     assert ", running, " in texts[0]
     assert " left" in texts[0]
     assert "finished" in texts[-1]
@@ -129,7 +129,7 @@ def test_a_run_before_its_first_step_is_drawn(open_ended):
         (run / name).unlink()
     view = Followed(run)
     assert draw(view).axes[1].get_title(loc="left") == "Solve rate of new tasks: nothing logged yet"
-    assert "step 0 of 3, starting" in description(view)
+    assert "0 of 3 steps, starting" in description(view)
 
 
 @pytest.mark.parametrize(

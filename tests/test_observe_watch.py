@@ -36,7 +36,7 @@ def test_the_screen_has_24_lines_of_at_most_80_columns(run):
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 80
     text = "\n".join(lines)
-    assert "step 3/3" in text
+    assert "3/3 steps" in text
     assert "finished" in text
     for word in ("solve induction", "propose deduction", "entropy", "executor", "tok/s", "MiB"):
         assert word in text
@@ -209,8 +209,8 @@ class Terminal:
 def test_on_a_terminal_it_follows_and_quits_cleanly(open_ended, how):
     run, rest = open_ended
     terminal = Terminal(run)
-    terminal.until(b"step 2/3")
-    assert b"\x1b[2J" not in terminal.text.partition(b"step 2/3")[2]  # the screen is not cleared between two pictures: no flicker
+    terminal.until(b"2/3 steps")
+    assert b"\x1b[2J" not in terminal.text.partition(b"2/3 steps")[2]  # the screen is not cleared between two pictures: no flicker
     drawn = len(terminal.text)
     time.sleep(0.5)
     if how == "q":
@@ -223,7 +223,7 @@ def test_on_a_terminal_it_follows_and_quits_cleanly(open_ended, how):
         for name in ("metrics.jsonl", "timing.jsonl"):
             with (run / name).open("a") as file:
                 file.write(rest[name])
-        terminal.until(b"step 3/3")
+        terminal.until(b"3/3 steps")
         (run / "summary.json").write_text(rest["summary.json"])
     assert terminal.ended() == 0
     if how == "the run ends":

@@ -10,7 +10,8 @@ from azr_lite import observe
 from azr_lite.cli import main
 from azr_lite.errors import AzrError
 from azr_lite.observe import replay
-from azr_lite.rundir import LOGS, RunDir
+from azr_lite.observe.doctor import examine
+from azr_lite.rundir import DETAILS, LOGS, RunDir
 
 SAMPLES = Path(__file__).parents[1] / "data_samples"
 WHOLE = SAMPLES / "runs" / "whole" / "nano-small"
@@ -46,7 +47,7 @@ def test_every_viewer_shows_the_whole_run(viewer, tmp_path, capsys):
     assert (status, err) == (0, "")
     assert len(out) > 60
     if viewer == "watch":
-        assert "step 14/14" in out
+        assert "14/14 steps" in out
         assert "finished" in out
     if viewer == "report":
         assert "Held-out accuracy rose" in (tmp_path / "page.html").read_text(encoding="utf-8")
@@ -69,6 +70,19 @@ def test_its_steps_are_replayed_exactly(step, executor):
     found = replay(WHOLE, step, executor)
     assert found.exact, found.differences[:3]
     assert found.compared["advantage"] == sum(line["step"] == step for line in RunDir.open(WHOLE).read("rollouts.jsonl"))
+
+
+def test_a_sample_keeps_what_curves_and_the_doctor_read(tmp_path):
+    RunDir.open(WHOLE).keep_sample(tmp_path, rollouts=20)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "summary.json", "metrics.jsonl", "rollouts.jsonl"}
+    whole, kept = RunDir.open(WHOLE).metrics(), RunDir(tmp_path).metrics()
+    assert [line["solve/deduction/ok"] for line in kept] == pytest.approx([line["solve/deduction/ok"] for line in whole], rel=1e-5)
+    gone = whole[-1].keys() - kept[-1].keys()
+    assert {"propose/deduction/part/learnability", "solve/deduction/tokens_right", "buffer/deduction/age"} <= gone
+    assert {name.split("/")[2] for name in gone} <= DETAILS
+    assert len(list(RunDir(tmp_path).read("rollouts.jsonl"))) == 20
+    assert examine(tmp_path)[1] == examine(WHOLE)[1] == []
+    assert json.loads((tmp_path / "config.json").read_text())["output_dir"] == WHOLE.name
 
 
 def test_the_samples_are_small_and_name_no_folder_of_the_machine_they_come_from():

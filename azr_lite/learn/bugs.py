@@ -149,6 +149,7 @@ def _non_determinism_leak() -> list[Patch]:
         for key, runs in zip(proposals, outcomes, strict=True):
             bad = next((o for o in runs if o.kind != "ok"), None)
             found[key] = Validation(bad is None, tuple(o.value for o in runs), bad.kind if bad else "", bad.detail if bad else "")
+        self.kinds.update(validation.reason or "ok" for validation in found.values())
         return [self._task(kind, proposal, found) for kind, proposal in items]
 
     return [(Verifier, "validate", validate)]

@@ -97,7 +97,7 @@ COURSE: tuple[Lesson, ...] = (
         "06_lora",
         "LoRA self-play on one GPU",
         ("plan memory", "launch, watch, stop and resume a real run", "publish an adapter"),
-        "notebook 05; what LoRA is",
+        "notebook 05; what a linear map in PyTorch is",
         torch=True,
     ),
     Lesson(

@@ -9,6 +9,7 @@ Not covered: the doctor (`observe/doctor.py`), the bugs (`bugs.py`).
 from __future__ import annotations
 
 import argparse
+import filecmp
 import shutil
 import sys
 import time
@@ -35,8 +36,7 @@ EXPECTED = {
     "solver only": "proposer untrained",
     "non-determinism leak": "non-determinism leak",
 }
-"""Label of a run, and the finding that is its right name. Every other label is healthy. The leak leaves no trace in a nano log (the mini-language has no such operation), and
-counts as missed; `azr-lite doctor RUN --rerun N` would see it in another.
+"""Label of a run, and the finding that is its right name. Every other label is healthy.
 Fresh runs are made in this order, so that a short budget buys first what no kept sample has."""
 
 
@@ -78,8 +78,17 @@ def row(label: str, seed: int, source: str, path: Path) -> dict[str, Any]:
     expected = EXPECTED.get(label)
     return {
         "label": label, "seed": seed, "source": source, "steps": len(summary.steps), "expected": expected, "said": said,
-        "right": expected in said if expected else not said, "evidence": [one.evidence for one in findings],
+        "right": expected in said if expected else not said, "same_log_as_healthy": bool(expected) and _same_log(path, path.with_name("healthy")),
+        "evidence": [one.evidence for one in findings],
     }  # fmt: skip
+
+
+def _same_log(one: Path, other: Path) -> bool:
+    """Rollouts and metrics equal byte for byte: no reader of logs can name the one sick and the other healthy."""
+    names = ("rollouts.jsonl", "metrics.jsonl")
+    return all((path / name).exists() for path in (one, other) for name in names) and all(
+        filecmp.cmp(one / name, other / name, shallow=False) for name in names
+    )
 
 
 def table(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -91,6 +100,7 @@ def table(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "right name first": sum(one["right"] and one["said"][0] == one["expected"] for one in sick),
         "called by a wrong name only": sum(bool(one["said"]) and not one["right"] for one in sick),
         "missed": sum(not one["said"] for one in sick),
+        "missed, with the healthy run's log": sum(not one["said"] and one["same_log_as_healthy"] for one in sick),
         "healthy runs": len(well),
         "healthy runs called sick": sum(bool(one["said"]) for one in well),
     }

@@ -98,6 +98,9 @@ METRICS: tuple[Metric, ...] = (
            "steps", 0, None, "buffer.py"),
     Metric("executor/{kind}", "executor outcomes", "programs validated and inputs judged in this step, by what came of them",
            "executions", 0, None, "verifier.py, sandbox/", "where there is one"),
+    Metric("validation/worlds", "worlds of a validation", "fewest worlds (hash seed, memory, order of their own) in which the program of an "
+           "accepted proposal of this step was run and gave the same output; 1 means that it was run once and believed", "worlds",
+           2, 3, "sandbox/executor.py (verdict)", "where a proposal was accepted"),
     Metric("tokens/generated", "tokens generated", "tokens of all proposals and Monte-Carlo replies of the step", "tokens", 1, None,
            "selfplay.py"),
     Metric("tokens/trained", "tokens trained", "tokens of the rollouts with weight above 0", "tokens", 1, None, "selfplay.py"),

@@ -51,6 +51,8 @@ SPIKE, CLIPPED, KL = 20.0, 0.3, 1.0
 """Gradient norm over its median; clipped share of tokens; KL in nats a token. Healthy nano: 3, 0.03, not logged."""
 FLAT_STEPS, FLAT_GAIN = 60, 0.0
 """A run of so many steps whose held-out gain does not have its upper 95 % bound above this has learned nothing."""
+ONE_WORLD = "validate every proposal in two worlds with different hash seeds before it is paid or kept"
+"""The cure where programs are believed after one run."""
 SICK_KINDS = ("timeout", "memory", "crash", "protocol")
 
 
@@ -206,6 +208,13 @@ def check_executor(s: RunSummary) -> Iterator[Finding]:
         yield Finding("executor sickness", f"of {total} executions: {shown}", "azr-lite doctor --sandbox; raise cpu_seconds or memory_mb")
 
 
+def check_validation(s: RunSummary) -> Iterator[Finding]:
+    """Programs believed after one run: nobody knows whether another run gives the same output. (`rerun.py` says which do not.)"""
+    worlds = s.curves.get("worlds", [])
+    if once := sum(value < 2 for value in worlds):
+        yield Finding("non-determinism leak", f"in {once} of {len(worlds)} steps a program was accepted after a single run", ONE_WORLD)
+
+
 def check_ratio(s: RunSummary) -> Iterator[Finding]:
     """The importance ratio: never moving, or jumping."""
     clip = s.curves.get("clip ratio", [])
@@ -263,8 +272,8 @@ def check_gain(s: RunSummary) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Check, ...] = (
-    check_finite, check_pay, check_advantages, check_roles, check_answers, check_backwards, check_ratio, check_executor, check_difficulty,
-    check_form, check_length, check_templates, check_groups, check_buffer, check_gain,
+    check_finite, check_pay, check_advantages, check_validation, check_roles, check_answers, check_backwards, check_ratio, check_executor,
+    check_difficulty, check_form, check_length, check_templates, check_groups, check_buffer, check_gain,
 )  # fmt: skip
 """The exact ones first, so that the first finding is the cause and later ones may be its effects."""
 

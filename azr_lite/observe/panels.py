@@ -132,7 +132,7 @@ class Followed(View):
     def headline(self) -> str:
         """Where the run stands, in a line."""
         name = printable(self.run.path.resolve().name).replace("\n", " ")
-        place = f"{name}: step {self.done} of {self.config.steps}"
+        place = f"{name}: {self.done} of {self.config.steps} steps"
         if self.ended:
             return f"{place}, {self.state}"
         if self.given_up:

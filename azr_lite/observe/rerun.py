@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from azr_lite.errors import RunDirectoryError
-from azr_lite.observe.doctor import Finding
+from azr_lite.observe.doctor import ONE_WORLD, Finding
 from azr_lite.observe.log import Line, StepLog, open_run
 from azr_lite.sandbox import Validation
 from azr_lite.sandbox.literal import LiteralError, read_arguments
@@ -77,7 +77,7 @@ def _judged(sample: Sequence[dict[str, Any]], found: Sequence[Validation]) -> li
             others.append(f"{task['id']} (another output)")
     findings = []
     for name, bad, cure in (
-        ("non-determinism leak", leaks, "validate every proposal in two worlds with different hash seeds before it is paid or kept"),
+        ("non-determinism leak", leaks, ONE_WORLD),
         ("executor sickness", others, "azr-lite doctor --sandbox; see that validation runs before the buffer, and with this run's limits"),
     ):
         if bad:

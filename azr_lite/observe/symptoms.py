@@ -121,6 +121,7 @@ CURVES = {
     "clip ratio": ("clip_ratio", ""),
     "gradient norm": ("grad_norm", ""),
     "learning rate": ("learning_rate", ""),
+    "worlds": ("validation/worlds", ""),
     "kl": ("kl", ""),
 }
 """Curve: how the keys of metrics.jsonl that it averages begin and end. A number that a run did not log has no curve."""

@@ -184,7 +184,7 @@ def screen(view: View) -> Group:
 def _head(view: View) -> list[Text]:
     steps, done = view.config.steps, view.done
     left = "" if view.ended or not view.pace else f" left {clock(mean(list(view.pace)) * max(0, steps - done))}"
-    state, place = view.state, f"step {done}/{steps}  "
+    state, place = view.state, f"{done}/{steps} steps  "
     width = 79 - len(place) - len(state) - len(left)
     name = printable(str(view.run.path)).replace("\n", " ")
     if cell_len(name) > width:

@@ -244,7 +244,7 @@ def verdict(first: Sequence[Outcome], *others: Sequence[Outcome]) -> Validation:
                 return Validation(False, (), *_reason(other), index)
             if other.kind != "infra" and (other.kind != "ok" or wire.canonical(one.value) != wire.canonical(other.value)):
                 return Validation(False, (), "non_deterministic", f"{_show(one)} in one world, {_show(other)} in another", index)
-    return Validation(True, tuple(outcome.value for outcome in first))
+    return Validation(True, tuple(outcome.value for outcome in first), worlds=1 + len(others))
 
 
 def _reason(outcome: Outcome) -> tuple[str, str]:

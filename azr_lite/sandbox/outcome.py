@@ -7,7 +7,7 @@ Not covered: making them (`executor.py`).  A failure of a model-written program 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Kind = Literal["ok", "exception", "value", "timeout", "memory", "policy", "crash", "protocol", "rejected", "infra"]
@@ -71,3 +71,5 @@ class Validation:
     reason: str = ""
     detail: str = ""
     index: int = -1
+    worlds: int = field(default=1, compare=False)
+    """Worlds that agreed: the evidence for an accepted program. One means that it was run once and believed."""

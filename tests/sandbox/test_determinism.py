@@ -52,6 +52,8 @@ def test_D03_a_set_of_two_is_seen_by_a_third_seed(strict: Executor) -> None:
     chance = [w for w, (a, b, c) in orders.items() if a == b != c]
     assert chance
     assert strict.validate(program, [("x", chance[0])]).reason == "non_deterministic"
+    counted = [strict.validate(text, [("x", "y")]).worlds for text in ("def f(a, b): return a + b", "def f(a, b): return len({a, b})")]
+    assert counted == [2, 3]
     assert not order_may_matter("def f(d):\n    return {k: v for k, v in d.items()}, {}", [({},)])
     assert order_may_matter("def f(d): return {k for k in d}", [])
     assert order_may_matter("def f(s): return list(s)", [({1},)])
