@@ -165,7 +165,7 @@ def test_recorded_samples_can_be_shown(capsys):
     assert main(["show", str(sample)]) == 0
     assert "verdict" in capsys.readouterr().out
     assert main(["watch", str(sample)]) == 0
-    assert "step 20/20" in capsys.readouterr().out
+    assert "20/20 steps" in capsys.readouterr().out
     assert main(["replay", str(sample)]) == 1
     assert "only a sample of it was kept" in capsys.readouterr().err
 

@@ -237,7 +237,7 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_one_picture(open_ended, mon
     monkeypatch.setenv("TERM", "dumb")
     file = io.StringIO()
     assert module.watch(open_ended[0], console=Console(file=file, force_terminal=True, width=80)) == 0
-    assert "step 2/3" in file.getvalue()
+    assert "2/3 steps" in file.getvalue()
     assert "\x1b[?1049h" not in file.getvalue()
 
 
