@@ -44,9 +44,11 @@ MEASURES: dict[str, str] = {
     "program/loops": "for, while, comprehensions",
     "program/nesting": "deepest block",
     "program/cyclomatic": "cyclomatic number",
+    "program/cognitive": "cognitive complexity",
     "program/volume": "Halstead volume, bits",
     "program/comments as plan": "share with a plan in comments",
     "gap/cyclomatic": "proposed less answered program",
+    "gap/cognitive": "the same, cognitive complexity",
     "gap/volume": "the same, Halstead volume",
     "distance to references": "AST distance, 0 to 1",
     "distinguishability": "0.5: the prompt is ignored",
@@ -169,6 +171,7 @@ def _gap(lines: Sequence[Line]) -> Iterator[tuple[str, float]]:
         own = programs(answer(line["text"]))
         if own and (size := complexity(own[0])) is not None:
             yield "gap/cyclomatic", hidden[line["task_id"]].cyclomatic - size.cyclomatic
+            yield "gap/cognitive", hidden[line["task_id"]].cognitive - size.cognitive
             yield "gap/volume", hidden[line["task_id"]].volume - size.volume
 
 

@@ -37,6 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except AzrError as error:
         print(f"azr-lite: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        if error.filename is None:  # none of a file that was named on the command line
+            raise
+        print(f"azr-lite: {error.filename} cannot be used ({error.strerror}); give another path, or mend this one", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"azr-lite: stopped{KEPT.get(words[0], '')}", file=sys.stderr)
         return 130

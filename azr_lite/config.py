@@ -247,6 +247,8 @@ def _check(config: Config) -> None:
     for name in counts:
         if getattr(config, name) < 0:
             raise ConfigError(f"{name} is {getattr(config, name)}; it cannot be negative; use 0 or more")
+    if config.seed >= 2**32:
+        raise ConfigError(f"seed is {config.seed}; numpy takes numbers below 2**32; use a smaller one")
     if config.induction_inputs <= config.induction_shown:
         raise ConfigError(
             f"induction_inputs is {config.induction_inputs} and induction_shown {config.induction_shown}; no pair stays hidden to judge with; "

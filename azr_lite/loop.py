@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from azr_lite.checkpoints import cut_by, last_whole_checkpoint, step_of
 from azr_lite.config import FREE, Config
 from azr_lite.environment import describe_environment, quiet_libraries, require_training
-from azr_lite.errors import ConfigError
+from azr_lite.errors import ConfigError, ModelError
 from azr_lite.evaluation.generators import PolicyInTraining
 from azr_lite.evaluation.harness import answer, record_of
 from azr_lite.evaluation.kept import lines_of, read_items, scores_until
@@ -72,7 +72,13 @@ def run(config: Config | str = "nano", *, go_on: bool = False, **overrides: Any)
     if not go_on:
         by_main(lambda: refuse_foreign_copy(resolved))
     by_main(lambda: RunDir.create(resolved, {"environment": describe_environment()}).path)
-    return _Session(resolved, RunDir(Path(resolved.output_dir)), facts).play()
+    directory = RunDir(Path(resolved.output_dir))
+    try:
+        return _Session(resolved, directory, facts).play()
+    except (ConfigError, ModelError):
+        if is_main():
+            directory.discard()  # a wrong word mended, the same command shall not find a run in its way
+        raise
 
 
 def resume(path: str | Path, **overrides: Any) -> RunResult:
@@ -86,7 +92,10 @@ def resume(path: str | Path, **overrides: Any) -> RunResult:
         raise ConfigError(f"a resumed run keeps its settings, so {', '.join(foreign)} cannot change; start a new run instead")
     config = config.replace(output_dir=str(path))
     facts = _meet(config)
-    _check_kind(by_main(lambda: last_whole_checkpoint(directory.path)))
+    checkpoint = by_main(lambda: last_whole_checkpoint(directory.path))
+    _check_kind(checkpoint)
+    if checkpoint is not None:  # fewer steps than were made would leave a run of "8/2 steps"
+        config = config.replace(steps=max(config.steps, step_of(checkpoint) // config.updates_per_step))
     by_main(lambda: directory.save_config(config))
     return _Session(config, directory, facts).play()
 

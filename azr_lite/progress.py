@@ -6,10 +6,12 @@ Not covered: files, plots, the live dashboard.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from rich.console import Console
@@ -64,9 +66,10 @@ class Reporter:
             if len(points) > 1:
                 self.console.print(f"{name:>18} {spark([value for _, value in points])}  {points[0][1]:.2f} → {points[-1][1]:.2f}")
         seconds = summary["seconds"]["this session"]
-        end = f"finished; a page of it: azr-lite report {path}" if summary["finished"] else f"stopped; go on with: azr-lite resume {path}"
+        word = quote(str(path))
+        end = f"finished; a page of it: azr-lite report {word}" if summary["finished"] else f"stopped; go on with: azr-lite resume {word}"
         if self.first >= self.config.steps:  # resumed when all was done: say so, or it looks like training
-            end = f"no step was left to do; further: azr-lite resume {path} --steps {self.config.steps + 10}"
+            end = f"no step was left to do; further: azr-lite resume {word} --steps {self.config.steps + 10}"
         self.console.print(f"{summary['steps']} steps, this session {clock(seconds)}, {end}\nEverything is in {path}", soft_wrap=True)
 
 
@@ -90,12 +93,17 @@ def gain_table(summary: dict[str, Any]) -> Table:
 
 
 def spark(values: Sequence[float], width: int = 40) -> str:
-    """The values as bars of eight heights, from their lowest to their highest; at most `width`, neighbours averaged."""
+    """The values as bars of eight heights, from their lowest to their highest; at most `width`, neighbours averaged.
+
+    A mean that is no finite number is drawn as ×.
+    """
     parts = min(width, len(values))
     cuts = [round(i * len(values) / parts) for i in range(parts + 1)]
     means = [mean(values[a:b]) for a, b in pairwise(cuts)]
-    low, high = min(means), max(means)
-    return "".join(BARS[round((len(BARS) - 1) * (value - low) / (high - low))] if high > low else BARS[0] for value in means)
+    finite = [value for value in means if math.isfinite(value)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    step = (high - low) / (len(BARS) - 1)
+    return "".join("×" if not math.isfinite(v) else BARS[round((v - low) / step)] if 0 < step < math.inf else BARS[0] for v in means)
 
 
 def clock(seconds: float) -> str:

@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from azr_lite.config import Config, save_config
@@ -60,7 +61,9 @@ class RunDir:
         """A new directory with config.json and run.json; RunDirectoryError when something is there already."""
         path = Path(config.output_dir)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunDirectoryError(f"{path} exists already; go on with it by `azr-lite resume {path}`, or choose another --output-dir")
+            raise RunDirectoryError(
+                f"{path} exists already; go on with it by `azr-lite resume {quote(str(path))}`, or choose another --output-dir"
+            )
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -70,12 +73,19 @@ class RunDir:
         write_json(path / "run.json", {"version": VERSION, **info})
         return run
 
+    def discard(self) -> None:
+        """Remove the directory of a run that made nothing yet: only its settings are in it."""
+        if {entry.name for entry in self.path.iterdir()} <= {"config.json", "run.json"}:
+            for entry in self.path.iterdir():
+                entry.unlink()
+            self.path.rmdir()
+
     @classmethod
     def open(cls, path: str | Path) -> RunDir:
         """An existing run; RunDirectoryError says what is missing or foreign."""
         run = cls(Path(path))
         if not run.path.is_dir():
-            raise RunDirectoryError(f"there is no run at {path}; start one with `azr-lite run --output-dir {path}`")
+            raise RunDirectoryError(f"there is no run at {path}; start one with `azr-lite run --output-dir {quote(str(path))}`")
         version = run.info().get("version")
         if version != VERSION:
             raise RunDirectoryError(
@@ -176,7 +186,7 @@ class RunDir:
             if path.exists():
                 os.truncate(path, before)  # a full disk takes part of the text; cutting it off needs no room
             raise RunDirectoryError(
-                f"cannot write {self.path / name}: {error.strerror}; make room, then `azr-lite resume {self.path}`"
+                f"cannot write {self.path / name}: {error.strerror}; make room, then `azr-lite resume {quote(str(self.path))}`"
             ) from error
 
     def _object(self, name: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def test_complexity_by_hand():
     plain = complexity("def f(x):\n    return x + 1")
     # operators def, return, +; operands x, x, 1: N = 6, n = 3 + 2
     assert plain.as_dict() == {
-        "statements": 2, "branches": 0, "loops": 0, "nesting": 0, "cyclomatic": 1, "volume": pytest.approx(6 * math.log2(5)),
+        "statements": 2, "branches": 0, "loops": 0, "nesting": 0, "cyclomatic": 1, "cognitive": 0, "volume": pytest.approx(6 * math.log2(5)),
     }  # fmt: skip
     loop = complexity(LOOP)
     # statements def, for, if, return, return; loops for and the comprehension; 1 + 1 branch + 2 loops + 2 ands + 1 condition
@@ -39,6 +39,29 @@ def test_complexity_by_hand():
     assert loop.volume == pytest.approx(total * math.log2(len(operators) + len(operands)))
     assert complexity("def f(x:") is None
     assert complexity("") is not None
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return x + 1", 0),
+        ("if x:\n  return 1\n elif x > 2:\n  return 2\n else:\n  return 3", 3),
+        ("if x:\n  return 1\n else:\n  if x > 2:\n   return 2", 4),
+        ("for a in x:\n  if a:\n   return 1\n  elif a > 1:\n   return 2\n  else:\n   return 3", 5),
+        ("while x:\n  if x:\n   while x: pass", 6),
+        ("return [a for b in x for a in b if a and b]", 4),
+        ("return [1 if a else 2 for a in x]", 3),
+        ("if (x and 1) or (x and 2): pass", 4),
+        ("try:\n  pass\n except ValueError:\n  if x: pass\n else:\n  if x: pass", 4),
+        ("g = lambda a: 1 if a else 2", 2),
+        ("match x:\n  case 1: pass\n  case _: pass", 1),
+        ("return f(x - 1)", 1),
+        ("for a in x:\n  y = 1 if a else 2", 3),
+    ],
+)
+def test_cognitive_complexity_is_that_of_complexipy(body, said):
+    """Numbers of complexipy 8.3.0."""
+    assert complexity(f"def f(x):\n {body}").cognitive == said
 
 
 def test_a_program_nested_too_deep_has_no_measures_and_no_traceback():
@@ -144,6 +167,7 @@ def test_a_known_log_gives_known_numbers(made):
     assert (first["shapes/near-duplicates"][0], second["shapes/near-duplicates"][0]) == (0.0, 0.5)
     assert first["distance to references"][0] == 0.0
     assert first["gap/cyclomatic"] == (1.0, 1), "only the right answer counts: 2 less 1"
+    assert first["gap/cognitive"] == (1.0, 1)
     assert first["answers/different"] == (0.5, 1)
     assert second["answers/different"] is None
     assert first["thought/reflection"] == (pytest.approx(1 / 5), 5)

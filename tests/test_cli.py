@@ -26,6 +26,14 @@ def test_dry_run_resolves_and_runs_nothing(tmp_path, capsys, monkeypatch):
         (["run", "--n-mc", "1", "--dry-run"], "n_mc is 1"),
         (["resume", "no/such/run"], "there is no run at"),
         (["bench", "everything"], "choose one of: sandbox"),
+        (["bench", "nano", "--seeds", "0"], "seeds is 0"),
+        (["bench", "nano", "--steps", "-1"], "steps is -1"),
+        (["bench", "sandbox", "--repeats", "0"], "repeats is 0"),
+        (["bench", "sandbox", "--soak", "-1"], "soak is -1"),
+        (["eval", "nano", "--suite", "held-out", "--items", "-1"], "items is -1"),
+        (["eval", "nano", "--suite", "held-out", "--samples", "-1"], "samples is -1"),
+        (["run", "--output-dir", "a" * 300], "cannot be used (File name too long)"),
+        (["watch", "a" * 300], "cannot be used (File name too long)"),
     ],
 )
 def test_mistakes_get_one_sentence_and_status_one(words, sentence, capsys):

@@ -44,6 +44,7 @@ def test_presets_are_valid_and_survive_json(name):
         ({"clip": 1.5}, "clip is 1.5"),
         ({"batch_size": 2.5}, "whole number"),
         ({"seed": True}, "whole number"),
+        ({"seed": 2**32}, "below 2**32"),
         ({"memory_mb": 1}, "64 MiB"),
         ({"model": ""}, "model is empty"),
         ({"save_every": -1}, "negative"),

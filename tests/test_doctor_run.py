@@ -165,6 +165,21 @@ def test_a_spike_is_placed_at_its_step():
     assert "kl 4.00 at step 3" in found.evidence
 
 
+def test_an_overflow_while_the_loss_scale_is_found_is_healthy_and_a_diverged_run_is_not():
+    infinite = float("inf")
+    assert diagnose(with_curve("gradient norm", [infinite, *[0.2] * (STEPS - 1)])) == []
+    (found,) = diagnose(with_curve("gradient norm", [0.2] * 8 + [infinite] * (STEPS - 8)))
+    assert found.name == "numbers not finite"
+    assert "from step 8" in found.evidence
+    assert diagnose(with_curve("clip ratio", [0.01] * (STEPS - 1) + [float("nan")]))[0].name == "numbers not finite"
+
+
+def test_a_model_that_never_proposed_a_valid_task_is_not_called_greedy():
+    names = [one.name for one in examine(RUNS / "smollm2-lora")[1]]
+    assert "identical answers" not in names
+    assert "truncation" in names
+
+
 def test_numbers_that_were_not_logged_fire_nothing():
     assert diagnose(RunSummary(Config(model="scripted"), steps=[0], curves={"solved": [0.1]})) == []
 

@@ -4,6 +4,7 @@ import ast
 import importlib.metadata as metadata
 import json
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -63,6 +64,32 @@ def test_environment_yml_installs_what_make_does():
     make = (ROOT / "Makefile").read_text()
     assert f"-c constraints.txt -e '.[{','.join(TESTED)}]'" in make
     assert make.index("constraints.txt torch") < make.index("-e '.[")
+
+
+def test_pip_resolves_the_part_of_environment_yml_that_is_its_own(tmp_path):
+    """By pip itself, from what is installed here: no index is asked, and nothing but this package would be installed."""
+    yaml = pytest.importorskip("yaml")
+    if missing := [need.name for extra in ("", *TESTED) for need in requirements(extra) if metadata_of(need.name) is None]:
+        pytest.skip(f"{', '.join(missing)} not installed: pip could not resolve without an index")
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    (lines,) = (line["pip"] for line in environment["dependencies"] if isinstance(line, dict))
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--dry-run",
+        "--no-index",
+        "--no-build-isolation",
+        "--quiet",
+        "--report",
+        tmp_path / "report",
+    ]
+    done = subprocess.run(
+        [*command, *(word for line in lines for word in line.split())], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [one["metadata"]["name"] for one in json.loads((tmp_path / "report").read_text())["install"]] == [PROJECT["name"]]
 
 
 def test_whatever_is_imported_is_brought_by_the_core_or_an_extra():

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import azr_lite
-from azr_lite.errors import ConfigError, RunDirectoryError
+from azr_lite.errors import ConfigError, ModelError, RunDirectoryError
 from azr_lite.presets import preset
 from azr_lite.progress import Reporter, spark
 
@@ -86,6 +88,9 @@ def test_the_curves_are_those_of_the_files(finished):
 def test_sparks():
     assert spark([0.0, 1.0]) == "▁█"
     assert spark([3.0, 3.0, 3.0]) == "▁▁▁"
+    assert spark([0.0, math.nan, 1.0, math.inf]) == "▁×█×"
+    assert spark([math.nan]) == "×"
+    assert len(spark([-1.7e308, 1.7e308])) == 2
     assert spark(list(range(400)), width=8) == "▁▂▃▄▅▆▇█"
 
 
@@ -104,6 +109,8 @@ def test_the_last_line_says_what_to_type_next(done, finished, words, capsys):
     printed = capsys.readouterr().out
     assert words in printed
     assert "Everything is in runs/x" in printed
+    reporter.table({"steps": 3, "finished": finished, "seconds": {"this session": 8.0}}, Path("my runs/x"))
+    assert "'my runs/x'" in capsys.readouterr().out
 
 
 def test_weights_moved_and_the_newest_checkpoints_stayed(finished):
@@ -118,6 +125,19 @@ def test_weights_moved_and_the_newest_checkpoints_stayed(finished):
 def test_an_existing_directory_is_refused(finished):
     with pytest.raises(RunDirectoryError, match="resume"):
         azr_lite.run("nano", output_dir=str(finished.path), **SMALL)
+
+
+def test_a_run_asked_for_fewer_steps_than_it_made_keeps_their_number(finished, tmp_path):
+    shutil.copytree(finished.path, tmp_path / "run")
+    result = azr_lite.resume(tmp_path / "run", steps=1)
+    assert result.summary["steps"] == 3
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["steps"] == 3
+
+
+def test_a_run_that_never_began_is_not_in_the_way_of_the_next(tmp_path):
+    with pytest.raises(ModelError, match="there is no model"):
+        azr_lite.run("nano", model=str(tmp_path / "none"), output_dir=str(tmp_path / "run"), **SMALL)
+    assert not (tmp_path / "run").exists()
 
 
 def test_settings_do_not_change_in_a_resumed_run(finished):

@@ -12,11 +12,13 @@ import pytest
 
 from azr_lite import observe
 from azr_lite.cli import main
+from azr_lite.errors import RunDirectoryError
 from azr_lite.evaluation.kept import lines_of
 from azr_lite.evaluation.scores import Item, compare_paired, summarize
 from azr_lite.nano.language import skeleton
 from azr_lite.observe import lineage, log
 from azr_lite.observe import report as module
+from azr_lite.observe.doctor import examine
 from azr_lite.observe.figures import POINTS, Curve, Point, chart
 from azr_lite.observe.gather import gather
 from azr_lite.observe.highlight import highlighted
@@ -306,6 +308,33 @@ def test_gain_findings_cost_and_settings_are_those_of_the_files(tmp_path):
     assert "Held-out accuracy fell" in Page(report([run])).text
 
 
+def test_the_report_names_what_the_doctor_names(tmp_path, monkeypatch):
+    bugs = WHOLE.parents[1] / "bugs"
+    text = Page(report([bugs / "sign-flip", bugs / "healthy"])).text
+    _, found = examine(bugs / "sign-flip")
+    assert found
+    for one in found:
+        assert one.name in text
+        assert one.cure in text
+    assert text.count("The run doctor found nothing.") == 1
+    other = Page(report([made(tmp_path / "run")])).text  # its rollouts are no whole ones
+    assert "could not judge" in other
+    assert str(tmp_path) not in other
+    empty = made(tmp_path / "empty", steps=0)
+    assert "No number is logged yet." in Page(report([empty])).text
+    monkeypatch.setattr(module, "JUDGED_BYTES", 10)
+    assert "azr-lite doctor" in Page(report([WHOLE])).text
+
+
+def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
+    def refused(path, text):
+        raise RunDirectoryError(f"cannot write {path}: Permission denied; make room or choose another --output-dir")
+
+    monkeypatch.setattr(module, "write_text", refused)
+    with pytest.raises(module.ConfigError, match=r"choose another --output$"):
+        module.write_report([WHOLE], tmp_path / "report.html")
+
+
 def test_several_runs_are_compared_on_one_page(tmp_path):
     first, second = made(tmp_path / "a" / "run"), made(tmp_path / "b" / "run")
     evaluation(second, "step-4", items((20, 18, 10)))
@@ -397,7 +426,16 @@ def test_what_is_damaged_or_foreign_is_one_sentence(tmp_path, capsys, damage, wo
 def test_a_damaged_evaluation_is_said_on_the_page(tmp_path):
     run = made(tmp_path / "run")
     (run / "eval" / "step-4.json").write_text('{"version": 1, ')
-    assert "step-4.json cannot be read" in Page(report([run])).text
+    text = Page(report([run])).text
+    assert "step-4.json cannot be read" in text
+    assert str(tmp_path) not in text
+
+
+def test_a_sample_without_its_answers_is_no_damaged_one():
+    text = Page(report([WHOLE.parents[1] / "smollm2-lora"])).text
+    assert "the held-out answers (eval/) are not there to be read" in text
+    assert "cannot be read" not in text
+    assert str(WHOLE.parents[3]) not in text
 
 
 def test_the_command_writes_the_page_and_overwrites_only_reports(tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Reading by step in constant memory, and a step's rollouts on a terminal."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -60,6 +61,34 @@ def test_a_half_last_line_is_left_out_and_a_growing_log_is_read_on(run):
     assert len(list(log.lines(3))) == 1
 
 
+def test_a_log_of_the_seeding_alone_says_so(run):
+    own = run / "tasks.jsonl"
+    own.write_text(
+        "".join(line + "\n" for line in own.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] < 0), encoding="utf-8"
+    )
+    with pytest.raises(RunDirectoryError, match="it holds the seeding only"):
+        list(StepLog(open_run(run), "tasks.jsonl").lines(0))
+
+
+def test_a_log_cut_in_mid_line_long_ago_is_one_sentence_once(run, capsys):
+    path = run / "rollouts.jsonl"
+    path.write_text(path.read_text(encoding="utf-8")[:-20], encoding="utf-8")
+    assert main(["show", str(run), "--step", "2"]) == 0
+    assert capsys.readouterr().err == ""  # somebody may be writing it
+    os.utime(path, (1, 1))
+    for want in (1, 0):
+        assert main(["show", str(run), "--step", "2"]) == 0
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == want
+        assert all("rollouts.jsonl ends in the middle of a line" in line for line in said)
+    for name, verb in (("metrics.jsonl", "doctor"), ("tasks.jsonl", "report"), ("timing.jsonl", "watch"), ("rollouts.jsonl", "analyse")):
+        path = run / name
+        path.write_text(path.read_text(encoding="utf-8")[:-30], encoding="utf-8")
+        os.utime(path, (1, 1))
+        main([verb, str(run)])
+        assert f"{name} ends in the middle of a line" in capsys.readouterr().err
+
+
 def rows_of(text):
     return [json.loads(line) for line in text.splitlines()]
 
@@ -99,10 +128,11 @@ def test_wrong_choices_and_damage_are_one_sentence_each(run, tmp_path, capsys):
     for damaged, want in (
         ("garbage\n" + text, "damaged at byte 0"),
         ("", "no whole line"),
+        ("garbage\n", "damaged at byte 0"),
         (json.dumps({"step": 0}) + "\n", "not in this azr_lite's form"),
     ):
         (run / "rollouts.jsonl").write_text(damaged, encoding="utf-8")
-        assert main(["show", str(run), *(["--step", "0"] if "garbage" in damaged else [])]) == 1
+        assert main(["show", str(run), *(["--step", "0"] if len(damaged) > 100 else [])]) == 1
         assert want in capsys.readouterr().err
     (run / "rollouts.jsonl").unlink()
     assert main(["show", str(run)]) == 1
@@ -135,7 +165,7 @@ def test_recorded_samples_can_be_shown(capsys):
     assert main(["show", str(sample)]) == 0
     assert "verdict" in capsys.readouterr().out
     assert main(["watch", str(sample)]) == 0
-    assert "step 20/20" in capsys.readouterr().out
+    assert "20/20 steps" in capsys.readouterr().out
     assert main(["replay", str(sample)]) == 1
     assert "only a sample of it was kept" in capsys.readouterr().err
 

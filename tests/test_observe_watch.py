@@ -1,6 +1,7 @@
 """The dashboard: 80 columns and 24 lines, a run in progress and one that ended, a clean end, one sentence for what is damaged."""
 
 import contextlib
+import io
 import json
 import os
 import pty
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from azr_lite.cli import main
@@ -113,6 +115,34 @@ def test_damage_a_foreign_version_and_nothing_are_one_sentence_each(run, tmp_pat
     assert "there is no run" in one_sentence(capsys)
 
 
+def test_numbers_that_are_none_are_drawn_and_named(run):
+    """float16 logs an infinite gradient norm while the loss scale is being found."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines[1]["grad_norm"], lines[2]["entropy"] = float("inf"), float("nan")
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = "\n".join(shown(View(run)))
+    assert text.count("×") == 2
+    assert "entropy nan" in text
+
+
+def test_words_in_the_place_of_numbers_are_one_sentence(run, capsys):
+    for name, key in (("metrics.jsonl", "loss"), ("timing.jsonl", "generate")):
+        whole = (run / name).read_text()
+        for value in ("x", None):
+            (run / name).write_text(json.dumps({"step": 0, key: value}) + "\n")
+            assert main(["watch", str(run)]) == 1
+            assert f"{key} is no number" in one_sentence(capsys)
+        (run / name).write_text(whole)
+
+
+def test_ideographs_in_the_path_leave_the_state_whole(run, tmp_path):
+    for name in ("漢" * 3, "漢" * 60):
+        (run / "summary.json").parent.rename(run := tmp_path / name)
+        head = shown(View(run))[0]
+        assert head.rstrip().endswith("finished")
+        assert cell_len(head) <= 80
+
+
 def one_sentence(capsys):
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1
@@ -175,7 +205,7 @@ class Terminal:
         return self.process.returncode
 
 
-@pytest.mark.parametrize("how", ["q", "ctrl-c", "the run ends"])
+@pytest.mark.parametrize("how", ["q", "ctrl-c", "terminated", "the run ends"])
 def test_on_a_terminal_it_follows_and_quits_cleanly(open_ended, how):
     run, rest = open_ended
     terminal = Terminal(run)
@@ -187,6 +217,8 @@ def test_on_a_terminal_it_follows_and_quits_cleanly(open_ended, how):
         os.write(terminal.ours, b"q")
     elif how == "ctrl-c":
         terminal.process.send_signal(signal.SIGINT)
+    elif how == "terminated":
+        terminal.process.send_signal(signal.SIGTERM)
     else:
         for name in ("metrics.jsonl", "timing.jsonl"):
             with (run / name).open("a") as file:
@@ -199,6 +231,14 @@ def test_on_a_terminal_it_follows_and_quits_cleanly(open_ended, how):
     else:
         assert len(terminal.text) - drawn < 3000  # nothing was drawn while nothing changed
         assert b"the run goes on" in terminal.text
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_one_picture(open_ended, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    file = io.StringIO()
+    assert module.watch(open_ended[0], console=Console(file=file, force_terminal=True, width=80)) == 0
+    assert "2/3 steps" in file.getvalue()
+    assert "\x1b[?1049h" not in file.getvalue()
 
 
 def test_a_log_cut_back_and_grown_past_the_last_look_is_read_anew(tmp_path):

@@ -41,6 +41,13 @@ def test_public_names_load():
         assert getattr(azr_lite, name) is not None
 
 
+def test_names_that_load_late_are_offered_to_those_who_press_tab():
+    from azr_lite import evaluation, observe
+
+    for module in (azr_lite, observe, evaluation):
+        assert set(module.__all__) <= set(dir(module))
+
+
 def test_constraints_pin_every_dependency_exactly():
     pinned = {
         re.split("==", line)[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line

@@ -281,3 +281,37 @@ def test_headline_numbers_are_those_of_the_kept_measurements():
     once = [round(100 * sum(column) / len(column) / kept["replies"]) for column in columns]
     sentence = f"the warm start solves {tries[0]} % of {len(columns[0])} problems and the trained model {tries[1]} (one try: {once[0]} and {once[1]}"
     assert sentence in " ".join(README.split())
+
+
+def cells(start):
+    """The cells of the README's table row that begins so."""
+    row = next(line for line in README.splitlines() if line.startswith(f"| {start}"))
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+def test_the_tables_of_ablations_bugs_and_the_doctor_are_those_of_the_kept_runs():
+    arms = json.loads((SAMPLES / "ablations" / "comparison.json").read_text())["arms"]
+    for name, arm in arms.items():
+        found, sizes = arm["scores"]["all"], arm["program_operations"]
+        gain = found["gain"]
+        first, last = (sum(size[when] for size in sizes) / len(sizes) for when in ("first", "last"))
+        assert cells(f"{name} |")[1:] == [
+            f"{100 * found['before']['mean']:.1f} → {100 * found['after']['mean']:.1f}",
+            f"{100 * gain['mean']:+.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]",
+            ", ".join(f"{100 * one:+.1f}" for one in gain["by_seed"]),
+            f"{first:.2f} → {last:.2f}",
+        ]
+    for bug in (path for path in (SAMPLES / "bugs").iterdir() if path.is_dir() and path.name != "healthy"):
+        gain = 100 * json.loads((bug / "summary.json").read_text())["gain"]["all"]["gain"]
+        words = {
+            "greedy-monte-carlo": "greedy Monte-Carlo",
+            "per-role-old-log-probabilities": "per-role old",
+            "length-blow-up": "length blow-up",
+        }
+        row = cells(words.get(bug.name, "non-determinism" if bug.name.startswith("non-") else bug.name.replace("-", " ")))
+        assert row[1] == f"{gain:+.1f}".replace("-", "−")
+    tables = json.loads((ROOT / "data_samples" / "benchmarks" / "doctor.json").read_text())["tables"]
+    for name, table in tables.items():
+        row = cells(f"{name} (")
+        counts = ("sick runs", "right name first", "called by a wrong name only", "missed", "healthy runs", "healthy runs called sick")
+        assert [int(cell.split()[0]) for cell in row[1:]] == [table[count] for count in counts]

@@ -23,3 +23,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(f"azr_lite.evaluation.{_LAZY[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -71,6 +71,9 @@ def evaluate(words: list[str]) -> int:
         print(f"suites: {', '.join(KNOWN)}\n")
     given = dataclasses.asdict(parse(Arguments, words, "eval"))
     as_json = given.pop("json")
+    for name in ("items", "samples", "max_tokens"):
+        if given[name] < 0:
+            raise ConfigError(f"{name} is {given[name]}; give a number, or 0: as the suite has it")
     if wrong := [pair for pair in given["data"] if "=" not in pair]:
         raise ConfigError(f"--data takes SUITE=FILE, not {wrong[0]!r}; such as: --data aime24=aime24.jsonl")
     given["data"] = dict(pair.split("=", 1) for pair in given["data"])

@@ -10,6 +10,7 @@ clipping, answers) need no threshold to speak of and are asked first; the others
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -127,7 +128,8 @@ def check_backwards(s: RunSummary) -> Iterator[Finding]:
 def check_answers(s: RunSummary) -> Iterator[Finding]:
     """Monte-Carlo replies without chance: solve rates of 0 and 1 only, so nothing is ever learnable."""
     learnable = s.curves.get("learnable", [])
-    never = bool(learnable) and max(learnable) == 0 and s.config.n_mc >= 2
+    asked = max(s.curves.get("valid", [1.0])) > 0  # where no proposal was ever valid, no reply was ever asked for
+    never = bool(learnable) and asked and max(learnable) == 0 and s.config.n_mc >= 2
     same = s.asked > 0 and s.same / s.asked >= SAME_ANSWERS
     if same or (never and not s.asked):
         how = f"{s.same} of {s.asked} tasks have one text for all answers" if s.asked else "every solve rate is 0 or 1 in every step"
@@ -215,7 +217,8 @@ def check_validation(s: RunSummary) -> Iterator[Finding]:
 
 def check_ratio(s: RunSummary) -> Iterator[Finding]:
     """The importance ratio: never moving, or jumping."""
-    clip, norms = s.curves.get("clip ratio", []), s.curves.get("gradient norm", [])
+    clip = s.curves.get("clip ratio", [])
+    norms = [norm if math.isfinite(norm) else 0.0 for norm in s.curves.get("gradient norm", [])]  # see check_finite
     moved = s.config.learning_rate > 0 and max(norms, default=0) > 1e-6
     if len(clip) >= 5 and max(clip) == 0 and s.config.updates_per_step > 1 and moved:
         yield Finding("ratio never moves", f"clip_ratio is exactly 0 in {len(clip)} steps of {s.config.updates_per_step} updates",
@@ -251,6 +254,17 @@ def check_roles(s: RunSummary) -> Iterator[Finding]:
                           f"train_{name}=True")  # fmt: skip
 
 
+def check_finite(s: RunSummary) -> Iterator[Finding]:
+    """Numbers that are none. A loss scale that is being found (float16) overflows in a few early steps."""
+    shown = []
+    for name, values in s.curves.items():
+        wrong = [step for step, value in zip(s.steps, values, strict=False) if not math.isfinite(value)]
+        if wrong and (len(wrong) > 0.1 * len(values) or not math.isfinite(values[-1])):
+            shown.append(f"{name}: not finite in {len(wrong)} of {len(values)} steps, from step {wrong[0]}")
+    if shown:
+        yield Finding("numbers not finite", "; ".join(shown), "lower learning_rate; dtype float32 or bfloat16 instead of float16")
+
+
 def check_gain(s: RunSummary) -> Iterator[Finding]:
     """A long run that did not move on held-out problems."""
     if s.gain is not None and len(s.steps) >= FLAT_STEPS and s.gain["high"] <= FLAT_GAIN:
@@ -258,7 +272,7 @@ def check_gain(s: RunSummary) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Check, ...] = (
-    check_pay, check_advantages, check_validation, check_roles, check_answers, check_backwards, check_ratio, check_executor,
+    check_finite, check_pay, check_advantages, check_validation, check_roles, check_answers, check_backwards, check_ratio, check_executor,
     check_difficulty, check_form, check_length, check_templates, check_groups, check_buffer, check_gain,
 )  # fmt: skip
 """The exact ones first, so that the first finding is the cause and later ones may be its effects."""

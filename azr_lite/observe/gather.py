@@ -119,6 +119,10 @@ class Picture:
         """The pooled gain."""
         return next((gain for gain in self.gains if gain.type == "all"), None)
 
+    def without_place(self, error: Exception) -> str:
+        """What an error says, for a page: no folder of this machine stands on one."""
+        return str(error).replace(f"{self.run.path}/", "").replace(str(self.run.path), "the run")
+
     def curve(self, name: str, of: str) -> Curve:
         return self.curves.setdefault(name, {}).setdefault(of, Curve())
 
@@ -227,7 +231,8 @@ def _evaluations(picture: Picture) -> None:
                     score = found.scores[of]
                     picture.held_out.setdefault(of, []).append(Point(step, score["accuracy"], score["low"], score["high"]))
     except EvaluationError as error:  # the rest of the report does not hang on it
-        picture.notes.append(str(error))
+        if all((folder / f"{name}.jsonl").exists() for name in names.values()):  # else a sample was kept: `_from_summary` says so
+            picture.notes.append(picture.without_place(error))
         first = None
     if first is None or last is None:
         _from_summary(picture)

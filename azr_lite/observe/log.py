@@ -5,7 +5,8 @@ takes long.
 Not covered: writing (`rundir.py`), meaning (`catalogue.py`).
 
 Lines of a log are in the order of their steps, so a step's first line is found by some thirty seeks, whatever the size; the
-offsets found are kept in memory. A last line without its end is still being written, and is left out.
+offsets found are kept in memory. A last line without its end is still being written, and is left out; where nobody writes any
+more, `open_run` says so.
 """
 
 from __future__ import annotations
@@ -19,20 +20,47 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from azr_lite.errors import RunDirectoryError
-from azr_lite.rundir import RunDir
+from azr_lite.rundir import LOGS, RunDir
 
 Line = dict[str, Any]
 
 PATIENCE_S = 3.0
 """Reading that takes longer than this says how far it is."""
 
+WRITING_S = 2.0
+"""A log that has grown within this time may be in the middle of a line without being damaged."""
+
+_SAID: set[tuple[Path, int]] = set()
+"""Logs, by their size, of which it was said that they end in the middle of a line."""
+
 
 def open_run(path: str | Path) -> RunDir:
     """A run, or the sample of one that `RunDir.keep_sample` left (no run.json). RunDirectoryError says what is missing or foreign."""
     folder = Path(path)
-    if not (folder / "run.json").exists() and all((folder / name).exists() for name in ("config.json", "metrics.jsonl")):
-        return RunDir(folder)
-    return RunDir.open(folder)
+    sample = not (folder / "run.json").exists() and all((folder / name).exists() for name in ("config.json", "metrics.jsonl"))
+    run = RunDir(folder) if sample else RunDir.open(folder)
+    _say_what_is_cut(run)
+    return run
+
+
+def _say_what_is_cut(run: RunDir) -> None:
+    """One line on stderr, once, for each log whose last line has no end although nobody has been writing it for a while."""
+    for name in LOGS:
+        path = run.path / name
+        try:
+            with path.open("rb") as file:
+                about = os.fstat(file.fileno())
+                if not about.st_size or time.time() - about.st_mtime < WRITING_S or (path, about.st_size) in _SAID:
+                    continue
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) == b"\n":
+                    continue
+        except OSError:
+            continue  # missing, or not to be read: who needs it will say so
+        _SAID.add((path, about.st_size))
+        print(
+            f"azr-lite: {path} ends in the middle of a line, which is left out; restore it from a copy, or resume the run", file=sys.stderr
+        )
 
 
 class StepLog:
@@ -55,7 +83,11 @@ class StepLog:
         if not found:
             first, last = self.first_step(), self.last_step()
             held = (
-                "no whole line" if last is None else f"steps {max(first, 0)} to {last}" + (", and the seeding as -1" if first < 0 else "")
+                "no whole line"
+                if last is None
+                else "the seeding only, as -1"
+                if last < 0
+                else f"steps {max(first, 0)} to {last}" + (", and the seeding as -1" if first < 0 else "")
             )
             raise RunDirectoryError(f"{self.path} has no line of step {step}; it holds {held}")
 
@@ -75,9 +107,7 @@ class StepLog:
                     continue
                 line = _parsed(raw)
                 if line is None:
-                    raise RunDirectoryError(
-                        f"{self.path} is damaged at byte {offset}; restore it from a copy, or `azr-lite resume` from the last checkpoint"
-                    )
+                    raise _damaged(self.path, offset)
                 if until is not None and line["step"] >= until:
                     return
                 yield line
@@ -95,6 +125,8 @@ class StepLog:
                 file.seek(start)
                 raws = file.read(size - start).splitlines(keepends=True)[0 if start == 0 else 1 :]
                 steps = [line["step"] for raw in reversed(raws) if raw.endswith(b"\n") and (line := _parsed(raw)) is not None]
+                if not steps and start == 0 and any(raw.endswith(b"\n") for raw in raws):
+                    raise _damaged(self.path, 0)
                 if steps or start == 0:
                     return steps[0] if steps else None
                 back *= 4
@@ -193,12 +225,14 @@ class Tail:
                 break
             line = _parsed(raw)
             if line is None:
-                raise RunDirectoryError(
-                    f"{self.path} is damaged at byte {self.offset}; restore it from a copy, or `azr-lite resume` from the last checkpoint"
-                )
+                raise _damaged(self.path, self.offset)
             lines.append(line)
             self.offset += len(raw)
         return again, lines
+
+
+def _damaged(path: Path, offset: int) -> RunDirectoryError:
+    return RunDirectoryError(f"{path} is damaged at byte {offset}; restore it from a copy, or `azr-lite resume` from the last checkpoint")
 
 
 def _parsed(raw: bytes) -> Line | None:

@@ -20,19 +20,25 @@ from typing import Any
 
 from markupsafe import Markup
 
-from azr_lite.errors import ConfigError
+from azr_lite.errors import AzrError, ConfigError, RunDirectoryError
 from azr_lite.evaluation.scores import compare_paired
+from azr_lite.observe.doctor import Finding as Illness
+from azr_lite.observe.doctor import examine
 from azr_lite.observe.figures import Curve, Point, chart
 from azr_lite.observe.gather import Gain, Picture, gather
 from azr_lite.observe.highlight import highlighted
 from azr_lite.observe.lineage import trace
 from azr_lite.observe.proposals import Proposal, Survey, reasons, survey
 from azr_lite.observe.rollouts import printable
+from azr_lite.observe.symptoms import SHORT
 from azr_lite.rundir import write_text
 
 MOST_BYTES = 2_000_000
 BROWSED_BYTES = 700_000
 """The most of a notebook's browser."""
+
+JUDGED_BYTES = 100 << 20
+"""A longer rollouts.jsonl is not read by the run doctor for a report: some four seconds of processor time."""
 
 MOST_RUNS = 8
 MOST_LISTED = 800
@@ -79,7 +85,7 @@ def report(paths: Sequence[str | Path]) -> str:
     shared = {
         "runs": pictures, "one": pictures[0] if len(pictures) == 1 else None, "verdicts": [_verdict(picture) for picture in pictures],
         "against": _against_first(pictures), "charts": _charts(pictures, surveys), "triplets": triplets, "programs": programs,
-        "total": sum(s.count for s in surveys),
+        "total": sum(s.count for s in surveys), "health": [_health(picture) for picture in pictures],
     }  # fmt: skip
     without = _render("report.html", rows=[], **shared, **_filters(entries, pictures))
     rows = _rows(entries, programs, pictures, MOST_BYTES - len(without.encode("utf-8")) - 1000)  # the list takes what room is left
@@ -119,7 +125,10 @@ def write_report(paths: Sequence[str | Path], output: str | Path = "") -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot make {file.parent}: {error.strerror}; choose another --output") from error
-    write_text(file, page)
+    try:
+        write_text(file, page)
+    except RunDirectoryError as error:
+        raise ConfigError(str(error).replace("--output-dir", "--output")) from error
     return file
 
 
@@ -145,6 +154,20 @@ def _verdict(picture: Picture) -> str:
     if gain.low <= 0 <= gain.high:
         return f"Held-out accuracy moved {change}. The interval holds 0: no gain is shown."
     return f"Held-out accuracy {'rose' if gain.gain > 0 else 'fell'} {change}."
+
+
+def _health(picture: Picture) -> tuple[list[Illness], str]:
+    """What the run doctor names, and what is to be said of its judgement."""
+    rollouts = picture.run.path / "rollouts.jsonl"
+    if rollouts.exists() and rollouts.stat().st_size > JUDGED_BYTES:
+        return [], "The log is long: azr-lite doctor RUN judges it."
+    try:
+        summary, found = examine(picture.run.path)
+    except AzrError as error:
+        return [], f"The run doctor could not judge: {picture.without_place(error)}."
+    short = f" Fewer than {SHORT} steps: pay and advantages are judged, curves are not." if len(summary.steps) < SHORT else ""
+    named = len(found)
+    return found, ("The run doctor found nothing." if not named else f"The run doctor names {named} illness{'es' * (named > 1)}.") + short
 
 
 def _points(gain: Gain) -> str:

@@ -150,7 +150,7 @@ def summarise(run: RunDir) -> RunSummary:
                     found.same += len({a["text"] for a in line["answers"]}) == 1
         summary = run.summary()
         found.gain = summary["gain"]["all"] if summary and summary.get("gain") else None
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise RunDirectoryError(
             f"the logs of {run.path} are not in this azr_lite's form ({error!r}); use the version that wrote it"
         ) from error

@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -19,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
@@ -72,6 +75,7 @@ class View:
         self.clock: dict[str, float] = {}
 
     def _take_times(self, line: dict[str, Any]) -> None:
+        self._check(self.timing, line)
         self.pace.append(sum(line.get(name, 0.0) for name in STAGES))
         self.clock = line
 
@@ -96,7 +100,14 @@ class View:
         summary = self.run.summary()
         self.summary = summary if summary is not None and summary.get("steps", 0) >= self.done else None
 
+    def _check(self, log: Tail, line: dict[str, Any]) -> None:
+        if wrong := [name for name, value in line.items() if not isinstance(value, int | float)]:
+            raise RunDirectoryError(
+                f"{log.path} is not in this azr_lite's form ({wrong[0]} is no number); use the version named in run.json"
+            )
+
     def _take(self, line: dict[str, Any]) -> None:
+        self._check(self.metrics, line)
         self.last, self.seen = line, self.seen + 1
         if self.seen % self.every:
             return
@@ -176,9 +187,13 @@ def _head(view: View) -> list[Text]:
     state, place = view.state, f"{done}/{steps} steps  "
     width = 79 - len(place) - len(state) - len(left)
     name = printable(str(view.run.path)).replace("\n", " ")
-    name = name if len(name) <= width else "…" + name[1 - width :]
+    if cell_len(name) > width:
+        while cell_len(name) >= width:
+            name = name[1:]
+        name = "…" + name
+    name += " " * (width - cell_len(name))  # an ideograph fills two columns
     style = {"running": "green", "finished": "bold green", "stopped": "yellow", "starting": "cyan"}.get(state, "yellow")
-    head = Text.assemble((f"{name:{width}} ", "bold"), place, (state, style), left)
+    head = Text.assemble((f"{name} ", "bold"), place, (state, style), left)
     full = round(80 * min(1.0, done / steps))
     return [head, Text.assemble(("━" * full, "green"), ("━" * (80 - full), "dim"))]
 
@@ -248,14 +263,17 @@ def findings(last: Mapping[str, float]) -> Text:
 
 
 def watch(path: str | Path, interval: float = 1.0, console: Console | None = None) -> int:
-    """Follow a run until it ends or q or Ctrl-C is pressed. Without a terminal: one picture. Raises RunDirectoryError."""
+    """Follow a run until it ends or q or Ctrl-C is pressed. Without a terminal that can move its cursor: one picture.
+
+    Raises RunDirectoryError.
+    """
     view = View(path)
     console = console or Console(highlight=False)
-    if not console.is_terminal or view.ended:
+    if not console.is_terminal or console.is_dumb_terminal or view.ended:
         console.print(screen(view))
         return 0
     reason = "closed; the run goes on without it"
-    with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False, transient=True) as live:
+    with _terminated(), _keys() as pressed, Live(console=console, screen=True, auto_refresh=False, transient=True) as live:
         shown: tuple[Any, ...] = ()
         try:
             while not view.ended:
@@ -278,6 +296,19 @@ def watch(path: str | Path, interval: float = 1.0, console: Console | None = Non
     else:
         console.print(screen(view))
     return 0
+
+
+@contextmanager
+def _terminated() -> Iterator[None]:
+    """SIGTERM ends the view as Ctrl-C does, so that the terminal is given back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
