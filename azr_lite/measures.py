@@ -4,7 +4,7 @@ Comes in: the text of a program or of a reply.  Goes out: numbers; None for a pr
 Not covered: reading runs (`analysis.py`, `observe/symptoms.py`); running programs (only `sandbox/` does).
 
 Programs are parsed, never run. All measures work on the abstract syntax tree (AST) or on plain words, so they are cheap, exact
-to repeat, and crude: none of them knows what a program means.
+to repeat, and crude: none of them knows what a program means. radon and complexipy count complexity.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ import math
 import re
 import tokenize
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import cast
 
 NEAR = 0.1
 """Programs at most this far apart (see `distance`) count as near-duplicates: one edge in ten differs."""
@@ -41,24 +39,16 @@ _REFLECTION = re.compile(r"\b(?:" + "|".join(map(re.escape, REFLECTION)) + r")\w
 _ALARMS = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in ALARMS.items()}
 _LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.comprehension)
 _BRANCHES = (ast.If, ast.IfExp, ast.ExceptHandler, ast.match_case)
-_DEEPER = (ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.Match, ast.IfExp)
-_PLAIN = (ast.Name, ast.Constant, ast.expr_context, ast.operator, ast.cmpop, ast.unaryop, ast.boolop)
 _BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.Match, ast.FunctionDef, ast.AsyncFunctionDef,
            ast.ClassDef)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Complexity:
-    """Of one program. `cyclomatic` = 1 + branches + loops + (operands of and/or - 1) + conditions of comprehensions.
+    """Of one program. `nesting`: the deepest block; the body of a top-level function is 0.
 
-    `nesting`: the deepest block; the body of a top-level function is 0. `volume` (Halstead) = N log2 n, with N operators and
-    operands in all and n different ones. Operators: arithmetic and comparisons, assignment, call, attribute, subscript, and the
-    keyword of a statement; operands: names and constants. (On CRUXEval's 800 functions: `cyclomatic` is radon's on 796. radon counts
-    fewer things as operators and operands, so its volumes are a sixth of these; they correlate by 0.75.)
-
-    `cognitive` (Campbell 2018, what the paper takes from complexipy): 1 for each branch, loop, handler and comprehension and for each
-    block that it lies in; 1 for each else, elif, run of and/or, condition of a comprehension, and call of itself. On CRUXEval and 256
-    tasks of the paper's models this is complexipy 8.3 on 1,041 of 1,056; elsewhere that skips what stands inside a sum or a `not`.
+    `cyclomatic` (McCabe 1976) and `volume` (Halstead 1977, N log2 n, bits) are radon's, of the whole module; `cognitive` (Campbell
+    2018) is complexipy's, as in the paper.
     """
 
     statements: int
@@ -82,81 +72,29 @@ def tree(program: str) -> ast.Module | None:
 
 
 def complexity(program: str) -> Complexity | None:
-    """The measures of one program."""
+    """The measures of one program; None where it does not parse, or is nested too deep for radon or complexipy."""
+    from complexipy import code_complexity
+    from radon.metrics import h_visit_ast
+    from radon.visitors import ComplexityVisitor
+
     found = tree(program)
     if found is None:
         return None
+    try:
+        cyclomatic, volume = ComplexityVisitor.from_ast(found).total_complexity, h_visit_ast(found).total.volume
+        cognitive = code_complexity(program).complexity
+    except (SyntaxError, ValueError, RecursionError):
+        return None
     nodes = list(ast.walk(found))
-    loops, branches = sum(isinstance(n, _LOOPS) for n in nodes), sum(isinstance(n, _BRANCHES) for n in nodes)
-    logic = sum(len(n.values) - 1 for n in nodes if isinstance(n, ast.BoolOp))
-    conditions = sum(len(n.ifs) for n in nodes if isinstance(n, ast.comprehension))
-    operators, operands = _words(nodes)
-    total, different = sum(operators.values()) + sum(operands.values()), len(operators) + len(operands)
     return Complexity(
         statements=sum(isinstance(n, ast.stmt) for n in nodes),
-        branches=branches,
-        loops=loops,
+        branches=sum(isinstance(n, _BRANCHES) for n in nodes),
+        loops=sum(isinstance(n, _LOOPS) for n in nodes),
         nesting=max(0, _depth(found) - 1),
-        cyclomatic=1 + branches + loops + logic + conditions,
-        cognitive=_cognitive(found),
-        volume=total * math.log2(different) if different else 0.0,
+        cyclomatic=cyclomatic,
+        cognitive=cognitive,
+        volume=float(volume),
     )
-
-
-def _words(nodes: Sequence[ast.AST]) -> tuple[Counter[str], Counter[str]]:
-    operators: Counter[str] = Counter()
-    operands: Counter[str] = Counter()
-    for node in nodes:
-        if isinstance(node, ast.Name):
-            operands[node.id] += 1
-        elif isinstance(node, ast.arg):
-            operands[node.arg] += 1
-        elif isinstance(node, ast.Constant):
-            operands[repr(node.value)] += 1
-        elif isinstance(node, ast.BoolOp):
-            operators[type(node.op).__name__] += len(node.values) - 2  # the operator itself is a node too, and counts below
-        elif isinstance(node, ast.stmt | ast.operator | ast.unaryop | ast.cmpop | ast.boolop | ast.Call | ast.Attribute | ast.Subscript):
-            operators[type(node).__name__] += not isinstance(node, ast.Expr)
-    return +operators, operands
-
-
-def _cognitive(module: ast.Module) -> int:
-    """See `Complexity`. An explicit stack of (node, blocks around it, its function, whether it is an elif)."""
-    total, stack = 0, [(cast(ast.AST, module), 0, "", False)]
-    while stack:
-        node, depth, function, follows = stack.pop()
-        deeper: Sequence[ast.AST] = ()
-        if isinstance(node, _PLAIN):
-            continue
-        if isinstance(node, ast.Call):
-            total += bool(function) and isinstance(node.func, ast.Name) and node.func.id == function
-        elif isinstance(node, ast.BoolOp):
-            total += 1
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            depth, function = depth + bool(function), node.name
-        elif isinstance(node, ast.comprehension):
-            total += 1 + depth + len(node.ifs)
-        elif isinstance(node, ast.ListComp | ast.SetComp | ast.GeneratorExp):
-            deeper = (node.elt,)
-        elif isinstance(node, ast.DictComp):
-            deeper = (node.key, node.value)
-        elif isinstance(node, ast.Lambda):
-            deeper = (node.body,)
-        elif isinstance(node, ast.If):
-            other = node.orelse
-            chained = len(other) == 1 and isinstance(other[0], ast.If) and other[0].col_offset == node.col_offset
-            total += 1 + (0 if follows else depth) + (bool(other) and not chained)
-            stack += [(node.test, depth, function, False), *((child, depth + 1, function, False) for child in node.body)]
-            stack += [(child, depth + (not chained), function, chained) for child in other]
-            continue
-        elif isinstance(node, _DEEPER):
-            total += 1 + depth
-            deeper = [
-                child for child in ast.iter_child_nodes(node) if child not in (getattr(node, "test", None), getattr(node, "iter", None))
-            ]
-        for child in ast.iter_child_nodes(node):
-            stack.append((child, depth + (child in deeper), function, False))
-    return total
 
 
 def _depth(node: ast.AST) -> int:
