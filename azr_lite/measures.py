@@ -18,6 +18,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from azr_lite.parsing import quiet_parse
+
 NEAR = 0.1
 """Programs at most this far apart (see `distance`) count as near-duplicates: one edge in ten differs."""
 
@@ -67,7 +69,7 @@ class Complexity:
 def tree(program: str) -> ast.Module | None:
     """Its syntax tree, or None where it has none (also for one nested too deep to parse)."""
     try:
-        return ast.parse(program)
+        return quiet_parse(program)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 

@@ -120,8 +120,10 @@ def _unparse(tree: ast.Module, max_chars: int) -> str | Rejection:
         text = ast.unparse(tree)
     except (ValueError, RecursionError, MemoryError) as error:  # huge ints, deep trees
         return Rejection(Reason.SYNTAX_ERROR, _short(error))
-    if len(text) > max_chars or (not text.isprintable() and _odd_characters(text)):
-        return Rejection(Reason.TOO_LONG if len(text) > max_chars else Reason.SYNTAX_ERROR, "unprintable characters")
+    if len(text) > max_chars:
+        return Rejection(Reason.TOO_LONG, f"program has {len(text)} characters once written out, limit {max_chars}")
+    if not text.isprintable() and _odd_characters(text):
+        return Rejection(Reason.SYNTAX_ERROR, "unprintable characters")
     return text
 
 
@@ -148,12 +150,17 @@ def _nesting(source: str) -> int:
 
 
 def _rename(tree: ast.Module, old: str) -> bool:
-    """Rename every use of the top-level name `old` to ``f``; False where that would change the program's meaning."""
+    """Rename every use of the top-level function `old` to ``f``; False where that would change the program's meaning."""
+    methods = {id(node) for owner in ast.walk(tree) if isinstance(owner, ast.ClassDef) for node in owner.body}
     for node in ast.walk(tree):
-        names = {getattr(node, "id", None), getattr(node, "name", None), getattr(node, "arg", None), getattr(node, "asname", None)}
+        names = {getattr(node, name, None) for name in ("id", "name", "arg", "asname")}
         if ENTRY in names:
             return False
-        if isinstance(node, ast.arg) and node.arg == old:
+        # `old` bound once more, other than by assignment: uses of that second meaning would be renamed, its binding would not.
+        is_entry_or_method = isinstance(node, ast.FunctionDef) and (node in tree.body or id(node) in methods)
+        if old in names and not isinstance(node, ast.Name | ast.keyword) and not is_entry_or_method:
+            return False
+        if isinstance(node, ast.MatchMapping) and node.rest in (old, ENTRY):
             return False
         if isinstance(node, ast.Global | ast.Nonlocal) and (old in node.names or ENTRY in node.names):
             return False
