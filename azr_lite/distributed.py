@@ -1,7 +1,7 @@
 """Several processes, one algorithm: who trains which rows, who runs which jobs.
 
 Comes in: the same lists on every process (SPMD).  Goes out: this process's rows; all results, in order, on every process.
-Not covered: gradients (DDP), sampling (`trainer.py`). With one process everything here is the identity.
+Not covered: gradients (DDP), sampling (`generation.py`). With one process everything here is the identity.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from accelerate.utils import gather_object
 from azr_lite.triplet import Rollout
 
 if TYPE_CHECKING:
-    from azr_lite.verifier import Runs
+    from azr_lite.verifier import ProgramRunner
 
 
 class ShardedExecutor:
     """An executor whose jobs are dealt to all processes: each runs every world-th job, and all get all results."""
 
-    def __init__(self, executor: Runs) -> None:
+    def __init__(self, executor: ProgramRunner) -> None:
         self.executor = executor
 
     def run_many(self, jobs: Sequence[Any]) -> list[Any]:

@@ -287,7 +287,7 @@ class _Session:
             "finished": trainer.steps_done >= self.config.steps,
             "seconds": {"this session": round(time.perf_counter() - self.started, 3), **stages},
             "buffers": self.selfplay.buffers.sizes(),
-            "executor": dict(self.selfplay.verifier.kinds),
+            "executor": dict(self.selfplay.verifier.outcome_counts),
         }
         summary |= self.watch.summary()
         summary["curves"] = self._curves()

@@ -43,7 +43,7 @@ def run(words: list[str]) -> int:
 
 
 def resume(words: list[str]) -> int:
-    """Go on with a run: azr-lite resume PATH [--steps N] [--max-hours H] ..."""
+    """Go on with a run: ``azr-lite resume PATH [--steps N] [--max-hours H] ...``"""
     from azr_lite.loop import resume as go_on
 
     @dataclasses.dataclass

@@ -85,7 +85,7 @@ def test_the_command_says_exact_or_what_differs(run, capsys):
 
 
 def test_what_cannot_be_replayed_is_one_sentence(run, executor, capsys):
-    with pytest.raises(RunDirectoryError, match="steps -1 to 2"):
+    with pytest.raises(RunDirectoryError, match="steps 0 to 2, and the seeding as -1"):
         replay(run, 9, executor)
     change(run, "rollouts.jsonl", 1, lambda r: True, lambda r: r.pop("verdict"))
     with pytest.raises(RunDirectoryError, match="verdict"):
