@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from azr_lite.parsing import normal_form
-from azr_lite.triplet import SHARED, Task, TaskType, task_from_json
+from azr_lite.triplet import SEED_SHARING_GAMES, Task, TaskType, task_from_json
 
 
 def task_key(task: Task) -> str:
@@ -90,7 +90,7 @@ class Buffers:
         Not those of a game of one's own: what it calls output may be no return value (a program that is meant to raise has none).
         """
         unique: dict[str, Task] = {}
-        for name in SHARED:
+        for name in SEED_SHARING_GAMES:
             for task in self.of.get(name, ()):
                 unique.setdefault(task.program, task)
         return list(unique.values())

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from azr_lite.errors import ConfigError
-from azr_lite.triplet import SHARED
+from azr_lite.triplet import SEED_SHARING_GAMES
 
-FREE = ("steps", "save_every", "save_minutes", "max_hours", "stop_patience", "eval_every", "keep_checkpoints", "sync_to", "workers",
+CHANGEABLE_ON_RESUME = ("steps", "save_every", "save_minutes", "max_hours", "stop_patience", "eval_every", "keep_checkpoints", "sync_to", "workers",
         "micro_batch_size", "generation_chunk", "gradient_checkpointing", "processes", "gradient_share_every", "report_to")  # fmt: skip
 """Settings that a resumed run may change: how long, how safe and how fast, not what is learned."""
 
@@ -290,10 +290,10 @@ def _check_games(config: Config) -> None:
                 f"unknown task type {name!r}; known: {', '.join(games())}; import the file that registers it first (command line: AZR_LITE_GAMES=its_module)"
             )
     starved = [name for name in config.task_types if get_game(name).propose_from == "programs"]
-    if starved and not set(SHARED) & set(config.task_types):
+    if starved and not set(SEED_SHARING_GAMES) & set(config.task_types):
         raise ConfigError(
             f"task_types is {', '.join(config.task_types)}: proposals of {starved[0]} start from programs of other games, "
-            f"and there are none; add {' or '.join(SHARED)}"
+            f"and there are none; add {' or '.join(SEED_SHARING_GAMES)}"
         )
 
 
@@ -410,6 +410,6 @@ def _check_type(name: str, kind: Any, value: Any) -> None:
         raise ConfigError(f"{name} is {value!r}; give a {kind.__name__}")
 
 
-def save_config(config: Config) -> str:
-    """The JSON text of ``config.json``."""
+def config_text(config: Config) -> str:
+    """The text of ``config.json``: all settings as JSON, sorted by name."""
     return json.dumps(config.to_json(), indent=2, sort_keys=True) + "\n"

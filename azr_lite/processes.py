@@ -147,8 +147,8 @@ def by_main(work: Callable[[], T]) -> T:
 
 
 @contextmanager
-def peers(path: Path) -> Iterator[None]:
-    """Turns the many errors of a broken connection into one sentence about the run in `path`."""
+def explain_lost_process(path: Path) -> Iterator[None]:
+    """Inside, an error of the connection to another process of the run in `path` becomes a TrainingError in one sentence."""
     try:
         yield
     except RuntimeError as error:  # gloo raises it plain, NCCL a subclass

@@ -225,7 +225,7 @@ def _as_llama(model: PreTrainedModel) -> PreTrainedModel:
 
 @torch.no_grad()
 def _logits(model: Any) -> torch.Tensor:
-    """Of 48 tokens spread over the vocabulary."""
+    """The model's logits, shape (1, 48, V), on 48 token ids spread over the vocabulary."""
     ids = torch.arange(1, 49) * 7919 % model.config.vocab_size
     return model(input_ids=ids[None]).logits
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from azr_lite.config import Config, save_config
+from azr_lite.config import Config, config_text
 from azr_lite.errors import RunDirectoryError
 from azr_lite.triplet import Rollout
 
@@ -60,7 +60,7 @@ class RunDir:
         except OSError as error:
             raise RunDirectoryError(f"cannot make {path}: {error.strerror}; choose another --output-dir") from error
         run = cls(path)
-        write_text(path / "config.json", save_config(config))
+        write_text(path / "config.json", config_text(config))
         write_json(path / "run.json", {"version": VERSION, **info})
         return run
 
@@ -84,7 +84,7 @@ class RunDir:
         return self._object("run.json")
 
     def save_config(self, config: Config) -> None:
-        write_text(self.path / "config.json", save_config(config))
+        write_text(self.path / "config.json", config_text(config))
 
     def save_info(self, info: dict[str, Any]) -> None:
         write_json(self.path / "run.json", {"version": VERSION, **info})
@@ -142,7 +142,7 @@ class RunDir:
         """A small copy for reading and plotting: settings, summary, metrics, and rollouts spread evenly over the run, to six digits."""
         target.mkdir(parents=True, exist_ok=True)
         write_text(
-            target / "config.json", save_config(self.config().replace(output_dir=self.path.name))
+            target / "config.json", config_text(self.config().replace(output_dir=self.path.name))
         )  # its folders are nobody's business
         summary = self._object("summary.json")
         held_out = {name: points for name, points in summary.get("curves", {}).items() if name == "held-out accuracy"}

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from azr_lite.batch import deal, weighed, with_advantages
+from azr_lite.batch import deal, with_advantages, with_weights_and_padding
 from azr_lite.buffer import Buffers, task_key
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError
@@ -205,7 +205,7 @@ class SelfPlay:
     ) -> list[Rollout]:
         """Stage 11. Fill up to the fixed batch size with weightless copies, weigh, deal evenly over the updates, record."""
         c = self.config
-        batch = weighed(c, rollouts)
+        batch = with_weights_and_padding(c, rollouts)
         self._write_record(batch[: len(rollouts)], proposals, mc_attempts, step)
         return deal(batch, c.updates_per_step, self._rng(step, "deal"), by_role=c.roles == "split")
 

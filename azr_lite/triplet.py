@@ -19,7 +19,7 @@ from typing import Any, Self
 TaskType = str
 """Name of a registered game, e.g. ``"deduction"`` (see `tasks.base.register`)."""
 
-SHARED: tuple[TaskType, ...] = ("deduction", "abduction")
+SEED_SHARING_GAMES: tuple[TaskType, ...] = ("deduction", "abduction")
 """Games whose triplets mean: program, input, return value. They share seeds, and induction starts from their programs."""
 
 

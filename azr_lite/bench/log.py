@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from azr_lite.config import save_config
+from azr_lite.config import config_text
 from azr_lite.environment import describe_environment
 from azr_lite.errors import RunDirectoryError
 from azr_lite.presets import preset
@@ -84,7 +84,7 @@ def bench_log(rollouts: int = 1_000_000, folder: Path | None = None, passes: boo
 def write_log(run: Path, rollouts: int) -> int:
     """A run directory with that many rollouts, `ROWS` a step, a quarter of them proposals of three types; the bytes of its logs."""
     c = preset("nano", output_dir=str(run), steps=rollouts // ROWS + 1)
-    write_text(run / "config.json", save_config(c))
+    write_text(run / "config.json", config_text(c))
     write_json(run / "run.json", {"version": 1})
     answers, proposals, tasks = zip(*(_lines(kind) for kind in c.task_types), strict=True)
     each = ROWS // 12  # proposals of a type

@@ -27,7 +27,7 @@ from typing import IO, Any
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation import values
 from azr_lite.evaluation.code import extract_azr
-from azr_lite.evaluation.protocol import Mark, Prompt, Question, Reply, ask
+from azr_lite.evaluation.protocol import Mark, Prompt, Question, Reply, think_answer_prompt
 from azr_lite.evaluation.second_judge import tell
 from azr_lite.evaluation.sources import Data, read_data
 from azr_lite.prompts.base import END_ANSWER, Style, fence
@@ -171,7 +171,7 @@ class LiveCodeBench:
         ]
 
     def _prompt(self, problem: Problem) -> Prompt:
-        return ask(self.style, body(problem))
+        return think_answer_prompt(self.style, body(problem))
 
     def grade(self, replies: Sequence[tuple[Question, Reply]]) -> list[Mark]:
         """A program is right when every public and private test is. UnsafeError, SandboxError as `confined`."""

@@ -19,7 +19,7 @@ from azr_lite.evaluation.passk import bootstrap, curve, pass_at_k
 from azr_lite.metrics import mean
 
 SEED = 20_260_101
-"""Of the bootstrap, so that a report says the same each time."""
+"""Seed of the bootstrap: a report says the same each time it is made."""
 
 
 @dataclass(frozen=True)

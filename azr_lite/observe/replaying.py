@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from azr_lite.batch import weighed, with_advantages
+from azr_lite.batch import with_advantages, with_weights_and_padding
 from azr_lite.buffer import task_key
 from azr_lite.config import Config
 from azr_lite.errors import RunDirectoryError
@@ -125,7 +125,7 @@ class _Rebuilt:
         rebuilt = {at: pair for at, *pair in [*self.pay_proposers(own), *self.pay_solvers(asked)]}
         pairs = [rebuilt[at] for at in sorted(rebuilt)]
         if pairs and len(pairs) == len(rows):
-            scored = weighed(play.config, with_advantages(play.config, [rollout for _, rollout in pairs]))
+            scored = with_weights_and_padding(play.config, with_advantages(play.config, [rollout for _, rollout in pairs]))
             for at, ((row, _), rollout) in enumerate(zip(pairs, scored, strict=False), start=1):
                 self.compare(at, row, rollout)
         self.result.executions = play.verifier.executions
