@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from azr_lite.checkpoints import last_whole_checkpoint, sharding_of, step_of
-from azr_lite.config import CHANGEABLE_ON_RESUME, Config
+from azr_lite.config import FREE, Config
 from azr_lite.environment import describe_environment, quiet_libraries, require_training
 from azr_lite.errors import ConfigError
 from azr_lite.evaluation.generators import PolicyInTraining
@@ -76,7 +76,7 @@ def run(config: Config | str = "nano", *, go_on: bool = False, **overrides: Any)
 
 
 def resume(path: str | Path, **overrides: Any) -> RunResult:
-    """Go on from the last whole checkpoint (from the start when there is none yet). `overrides`: those in `config.CHANGEABLE_ON_RESUME`."""
+    """Go on from the last whole checkpoint (from the start when there is none yet). `overrides`: those in `config.FREE`."""
     directory = RunDir.open(path)
     old = directory.config()
     config = old.replace(**overrides)
@@ -97,7 +97,7 @@ def _resume_existing(config: Config) -> RunResult:
         raise ConfigError(
             f"{config.output_dir} holds a run with other settings ({', '.join(foreign)}); give the same ones, or choose another --output-dir"
         )
-    return resume(config.output_dir, **{name: getattr(config, name) for name in CHANGEABLE_ON_RESUME})
+    return resume(config.output_dir, **{name: getattr(config, name) for name in FREE})
 
 
 def resolve(config: Config | str, **overrides: Any) -> Config:

@@ -24,7 +24,7 @@ ALLOWED_IMPORTS = frozenset(
     "math cmath itertools functools operator collections heapq bisect string re copy json statistics fractions decimal numbers "
     "typing dataclasses enum abc array textwrap".split()
 )
-"""Modules a program may import: deterministic, pure, and present in the sandbox (sandbox.md section 4.9)."""
+"""Modules a program may import: deterministic, pure, and present in the sandbox."""
 
 MAX_SOURCE_NESTING = 60
 """Brackets or indentation deeper than this are refused before the parser sees them."""
@@ -40,13 +40,15 @@ class Reply:
     thought: str
     answer: str
     fences: tuple[tuple[str, str], ...]
+    """(tag in lower case, text) of each block."""
 
     def blocks(self, tag: str) -> list[str]:
+        """The texts of the blocks with this tag, in order."""
         return [text for name, text in self.fences if name == tag]
 
 
 def parse_reply(text: str) -> Reply | Rejection:
-    """Think, then answer, from the start of the reply; text after the answer is allowed (azr.md section 2).
+    """Think, then answer, from the start of the reply; text after the answer is allowed.
 
     Examples:
         >>> parse_reply("<think>add</think> <answer>3</answer>").answer
@@ -105,7 +107,7 @@ def _tree(source: str) -> ast.Module | Rejection:
     try:
         return quiet_parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
-        return Rejection(Reason.SYNTAX_ERROR, _short(error))
+        return Rejection(Reason.SYNTAX_ERROR, _error_text(error))
 
 
 def quiet_parse(source: str, mode: str = "exec") -> Any:
@@ -119,7 +121,7 @@ def _unparse(tree: ast.Module, max_chars: int) -> str | Rejection:
     try:
         text = ast.unparse(tree)
     except (ValueError, RecursionError, MemoryError) as error:  # huge ints, deep trees
-        return Rejection(Reason.SYNTAX_ERROR, _short(error))
+        return Rejection(Reason.SYNTAX_ERROR, _error_text(error))
     if len(text) > max_chars:
         return Rejection(Reason.TOO_LONG, f"program has {len(text)} characters once written out, limit {max_chars}")
     if not text.isprintable() and _odd_characters(text):
@@ -131,7 +133,7 @@ def _odd_characters(text: str) -> bool:
     return any(not (char.isprintable() or char in "\n\t") for char in text)
 
 
-def _short(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:120]
 
 

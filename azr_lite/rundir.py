@@ -146,10 +146,10 @@ class RunDir:
         )  # its folders are nobody's business
         summary = self._object("summary.json")
         held_out = {name: points for name, points in summary.get("curves", {}).items() if name == "held-out accuracy"}
-        write_text(target / "summary.json", _short({**summary, "curves": held_out}))  # the other curves are those of metrics.jsonl
-        write_text(target / "metrics.jsonl", "".join(map(_short, self.read("metrics.jsonl"))))
+        write_text(target / "summary.json", _sample_line({**summary, "curves": held_out}))  # the other curves are those of metrics.jsonl
+        write_text(target / "metrics.jsonl", "".join(map(_sample_line, self.read("metrics.jsonl"))))
         lines = list(self.read("rollouts.jsonl"))
-        write_text(target / "rollouts.jsonl", "".join(map(_short, lines[:: max(1, len(lines) // rollouts)][:rollouts])))
+        write_text(target / "rollouts.jsonl", "".join(map(_sample_line, lines[:: max(1, len(lines) // rollouts)][:rollouts])))
 
     def _append(self, name: str, lines: list[dict[str, Any]]) -> None:
         if not lines:
@@ -182,7 +182,7 @@ class RunDir:
         return data
 
 
-def _short(line: dict[str, Any]) -> str:
+def _sample_line(line: dict[str, Any]) -> str:
     """One line of a sample: nothing that is drawn or judged needs more than six digits."""
     return json.dumps(_rounded(line), ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n"
 

@@ -6,9 +6,9 @@ Not covered: what travels from stage to stage (`records.py`), the model and the 
 
 Everything here is plain Python and the same on every process: randomness comes from ``Random(f"{seed}/{step}/...")``, so
 there is no generator state to save, and the number of processes does not change the algorithm.
-Letters that end a tensor's or array's name say its dimensions, here and in every other file: B sequences, T tokens (or positions),
-U distinct prompts, V vocabulary, D hidden width, H attention heads, E width of one head. Single letters elsewhere: n replies to one
-task, K references in a prompt.
+Letters that end a tensor's or array's name are its dimensions, the same in all files of sampling, scoring and training: B sequences,
+T tokens (or columns), U distinct prompts, N reply tokens laid end to end, V vocabulary, D hidden width, H attention heads, E width of
+one head. (`bench/learning.py` compares seeds, and lists its own.) In texts: n replies to one task, K references in a prompt.
 """
 
 from __future__ import annotations

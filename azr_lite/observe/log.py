@@ -10,6 +10,7 @@ offsets found are kept in memory. A last line without its end is still being wri
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -83,7 +84,13 @@ class StepLog:
                 yield line
                 offset += len(raw)
 
+    def by_step(self) -> Iterator[tuple[int, list[Line]]]:
+        """Each step with its lines, in order; one step is held at a time."""
+        for step, lines in itertools.groupby(self.since(), key=lambda line: line["step"]):
+            yield step, list(lines)
+
     def first_step(self) -> int | None:
+        """The step of the first line, or None in a log without one."""
         return next((line["step"] for line in self.since()), None)
 
     def last_step(self) -> int | None:

@@ -1,5 +1,6 @@
 """What deduction and abduction share: proposals that are one program and one input, and how such triplets are made.
 
+Comes in: references, a proposer's reply, the output that the program gave.  Goes out: the prompt, the proposal, the triplet.
 Not covered: the two solver sides (`deduction.py`, `abduction.py`).
 """
 
