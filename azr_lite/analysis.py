@@ -60,7 +60,7 @@ MEASURES: dict[str, str] = {
 
 @dataclass
 class Sum:
-    """A mean in the making."""
+    """Count and total of values as they come; `mean` of those so far (at least one)."""
 
     n: int = 0
     total: float = 0.0

@@ -20,7 +20,7 @@ from azr_lite.triplet import SEED_SHARING_GAMES, Task, TaskType, task_from_json
 
 
 def task_key(task: Task) -> str:
-    """The same for two tasks that pose the same problem: type, normalised program, inputs.
+    """A digest that is equal for two tasks that pose the same problem: same type, normalised program and inputs.
 
     Examples:
         >>> from azr_lite.triplet import Triplet

@@ -102,7 +102,7 @@ def abandon(folder: Path, reason: str, size: float) -> None:
 
 
 def size_of(checkpoint: Path) -> int:
-    """Bytes on disk."""
+    """Bytes of a checkpoint on disk, its seal not counted."""
     return sum(_sizes(checkpoint).values())
 
 

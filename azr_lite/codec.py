@@ -62,7 +62,7 @@ class Codec:
         return len(self.encode(prompt)[1])
 
     def completion(self, prompt: str, prompt_ids: Sequence[int], sample: Sample) -> Completion:
-        """One `Completion`; its text is without the end-of-sequence token, its ids are with it."""
+        """The sampled reply as a `Completion`: its text without the end-of-sequence token, its ids with it."""
         ids, logps, truncated = sample
         spoken = ids[:-1] if ids[-1] in self.eos_ids else ids
         text = self.tokenizer.decode(list(spoken), skip_special_tokens=False, clean_up_tokenization_spaces=False)

@@ -223,7 +223,7 @@ class Config:
 
 
 def check_names(changes: dict[str, Any]) -> dict[str, Any]:
-    """The same dict; ConfigError with the nearest known name for one that is no setting."""
+    """`changes` as given; ConfigError, with the nearest known name, where a key is no setting."""
     names = [f.name for f in dataclasses.fields(Config)]
     for name in changes:
         if name not in names:
@@ -274,7 +274,7 @@ def _check(config: Config) -> None:
     _check_combinations(config)
     _check_tuning(config)
     _check_generation(config)
-    _check_place(config)
+    _check_watching(config)
 
 
 def _check_games(config: Config) -> None:
@@ -342,11 +342,11 @@ def _check_tuning(config: Config) -> None:
             f"roles='split' wants micro-batches of one role, but {len(config.task_types)} games x {odd[0]} {getattr(config, odd[0])} does not split into "
             f"{config.updates_per_step} updates of micro-batches of {config.micro_batch_size}; change micro_batch_size or {odd[0]}"
         )
+
+
+def _check_watching(config: Config) -> None:
     if config.stop_patience and not (config.eval_every and config.eval_problems):
         raise ConfigError("stop_patience counts held-out evaluations, and none are made during the run; set eval_every and eval_problems")
-
-
-def _check_place(config: Config) -> None:
     for name in config.report_to:
         if name not in TRACKERS:
             raise ConfigError(f"report_to names {name!r}, which is no tracker known here; choose from {', '.join(TRACKERS)}")

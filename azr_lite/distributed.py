@@ -27,13 +27,14 @@ class ShardedExecutor:
         self.executor = executor
 
     def run_many(self, jobs: Sequence[Any]) -> list[Any]:
-        return _dealt(jobs, self.executor.run_many)
+        return _shared_out(jobs, self.executor.run_many)
 
     def validate_many(self, items: Sequence[Any]) -> list[Any]:
-        return _dealt(items, self.executor.validate_many)
+        return _shared_out(items, self.executor.validate_many)
 
 
-def _dealt(jobs: Sequence[Any], work: Callable[[Sequence[Any]], list[Any]]) -> list[Any]:
+def _shared_out(jobs: Sequence[Any], work: Callable[[Sequence[Any]], list[Any]]) -> list[Any]:
+    """`work` on every world-th job here, and the results of all jobs, in order, on every process; an error of one is raised on all."""
     state = PartialState()
     mine = range(state.process_index, len(jobs), state.num_processes)
     results, failure = [], None

@@ -27,7 +27,7 @@ TRAINING = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 
 
 def missing_libraries() -> list[str]:
-    """Those of `TRAINING` that are not installed. Imports none of them."""
+    """The packages in `TRAINING` that are not installed. Imports none of them."""
     return [name for name in TRAINING if importlib.util.find_spec(name) is None]
 
 

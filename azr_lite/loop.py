@@ -238,7 +238,7 @@ class _Session:
         self.watch.stepped()
 
     def _held_out(self, executor: ShardedExecutor) -> GameSuite | None:
-        """What is asked before, during and after; with a verifier of its own, so that self-play's counts are of self-play."""
+        """The held-out problems of this run, None for none. They get a verifier of their own, so that self-play's counts stay its own."""
         c = self.config
         if c.eval_problems == 0:
             return None

@@ -48,7 +48,7 @@ _BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, as
 
 @dataclass(frozen=True, slots=True)
 class Complexity:
-    """Of one program. `cyclomatic` = 1 + branches + loops + (operands of and/or - 1) + conditions of comprehensions.
+    """Measures of one program. `cyclomatic` = 1 + branches + loops + (operands of and/or - 1) + conditions of comprehensions.
 
     `nesting`: the deepest block; the body of a top-level function is 0. `volume` (Halstead) = N log2 n, with N operators and
     operands in all and n different ones. Operators: arithmetic and comparisons, assignment, call, attribute, subscript, and the
@@ -75,7 +75,7 @@ def tree(program: str) -> ast.Module | None:
 
 
 def complexity(program: str) -> Complexity | None:
-    """The measures of one program."""
+    """The measures of one program; None where it does not parse."""
     found = tree(program)
     if found is None:
         return None
@@ -147,7 +147,7 @@ def distance(a: Counter[tuple[str, str]], b: Counter[tuple[str, str]]) -> float:
 
 
 def programs(text: str) -> list[str]:
-    """Every ```python block."""
+    """The text of every ```python block in a reply or prompt."""
     return _FENCE.findall(text)
 
 

@@ -56,7 +56,7 @@ class OutOfMemoryRecovery:
 
     @property
     def can_recover(self) -> bool:
-        """One process, unsharded: no other waits in a collective call."""
+        """Whether halving is possible: one process with whole weights, so that no other waits in a collective call."""
         return self.accelerator.num_processes == 1 and not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:

@@ -129,7 +129,7 @@ def end(status: int) -> int:
 
 
 def by_main(work: Callable[[], T]) -> T:
-    """What `work` gives on the first process, on all; or its error, on all, so that none waits for one that has stopped."""
+    """Run `work` on the first process only; every process gets its result, or raises its error, so that none waits for one that has stopped."""
     if world() == 1:
         return work()
     from accelerate.utils import broadcast_object_list

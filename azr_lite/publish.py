@@ -259,7 +259,7 @@ def _copy_adapter(adapter: Path, checkpoint: Path, folder: Path, base: Base) -> 
 
 
 def _copy_tokenizer(checkpoint: Path, folder: Path) -> None:
-    """The tokenizer as it was trained with."""
+    """Copy the tokenizer as it was trained with, without what its settings say of this machine."""
     for name in TOKENIZER:
         if (checkpoint / name).exists():
             shutil.copyfile(checkpoint / name, folder / name)

@@ -101,7 +101,7 @@ class RunDir:
     def append(
         self, step: int, metrics: dict[str, float], timing: dict[str, float], rollouts: list[Rollout], tasks: list[dict[str, Any]]
     ) -> None:
-        """One finished step. metrics.jsonl comes last: a step whose line is there has its other lines too."""
+        """Add the lines of one finished step. metrics.jsonl comes last: a step whose line is there has its other lines too."""
         self._append("tasks.jsonl", tasks)
         self._append("rollouts.jsonl", [{"step": step, **rollout_line(r)} for r in rollouts])
         self._append("timing.jsonl", [{"step": step, **timing}])
@@ -183,7 +183,7 @@ class RunDir:
 
 
 def _sample_line(line: dict[str, Any]) -> str:
-    """One line of a sample: nothing that is drawn or judged needs more than six digits."""
+    """One JSON line of a kept sample, numbers rounded to six digits: nothing that is drawn or judged needs more."""
     return json.dumps(_rounded(line), ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n"
 
 

@@ -253,6 +253,7 @@ class SelfPlay:
         return {"version": 1, "seeded": self.seeded, "buffers": self.buffers.state_dict(), "previous": previous}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`. ConfigError for a state of another version."""
         if state.get("version") != 1:
             raise ConfigError(
                 f"selfplay.json has version {state.get('version')!r}, expected 1; resume with the azr_lite that wrote it (see run.json), "
@@ -368,7 +369,7 @@ class SelfPlay:
 
 
 def rules_of(config: Config) -> Rules:
-    """The switches that games see."""
+    """The settings of a run that its games need."""
     return Rules(
         equality=config.equality,
         induction_scoring=config.induction_scoring,

@@ -58,7 +58,7 @@ class Trackers:
             self._running.append(opened)
 
     def replay(self, done: int) -> None:
-        """What the run directory holds of the steps before `done`; its logs have been cut back to there."""
+        """Send what the run directory holds of the steps before `done`; its logs have been cut back to there."""
         if not self._running:
             return
         scores = scores_until(self.directory.path / "eval", done)

@@ -185,7 +185,7 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
         return logps_BT.to(self.accelerator.device)
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, torch.Tensor]:
-        """As TRL's, without its shuffle: update u must get the u-th block of rows. A micro-batch (a dict) stays as it is."""
+        """TRL's method without its shuffle: update u must get the u-th block of rows. A micro-batch (a dict) stays as it is."""
         if isinstance(generation_batch, dict):
             return generation_batch
         place = self._step % self.args.steps_per_generation
@@ -198,7 +198,10 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
     # ------------------------------------------------------------------ the loss
 
     def _get_per_token_logps_and_entropies(self, model, input_ids_BT, attention_mask_BT, logits_to_keep, batch_size=None, **kwargs):
-        """As TRL's, one micro-batch at a time, each only as wide as its longest row: rows are pushed to the right edge first."""
+        """TRL's method, one micro-batch at a time, each only as wide as its longest row.
+
+        Replies end at different columns, so rows are first shifted to the right edge, and what comes back is shifted to its place again.
+        """
         if self._sampled_BT is not None:
             return self._sampled_BT, None, None
         B, width = input_ids_BT.shape
@@ -301,7 +304,7 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
         return sum(p.numel() * (p.element_size() + 8) for p in self.model.parameters() if p.requires_grad)
 
     def train(self, resume_from_checkpoint: str | Path | None = None, **kwargs: Any) -> Any:
-        """As transformers', from a whole checkpoint only; the self-play's state comes back with the weights."""
+        """transformers' `train`; it resumes from a whole checkpoint only, and the self-play's state comes back with the weights."""
         if resume_from_checkpoint:
             self.selfplay.load_state_dict(load_state(resume_from_checkpoint))
         try:

@@ -24,7 +24,7 @@ SEED_SHARING_GAMES: tuple[TaskType, ...] = ("deduction", "abduction")
 
 
 class Role(StrEnum):
-    """The two seats of the one policy."""
+    """The two roles that the policy plays: it proposes tasks, and solves them."""
 
     PROPOSE = "propose"
     SOLVE = "solve"

@@ -129,7 +129,7 @@ def _lines(kind: str) -> tuple[str, str, str]:
 
 
 def _numbered(line: str, step: int, place: int) -> str:
-    """The same line of another step and proposal: its program is new, its parent one of the step before."""
+    """The template `line` filled in for one step and proposal: a program of its own, and a parent from the step before."""
     number, before = (1000 * (at % 1000) + place for at in (step, max(0, step - 1)))
     return line.replace("-7", str(step)).replace("PARENT", f"{max(0, step - 1)}x{before}").replace("NUMBER", str(number))
 

@@ -19,7 +19,7 @@ from azr_lite.evaluation import code, maths, paper
 from azr_lite.evaluation.assertions import ASSERT, assert_suite
 from azr_lite.evaluation.harness import Result, run_suite
 from azr_lite.evaluation.livecodebench import livecodebench_suite
-from azr_lite.evaluation.loading import Opened, open_model
+from azr_lite.evaluation.loading import OpenedModel, open_model
 from azr_lite.evaluation.protocol import Suite
 from azr_lite.evaluation.reasoning import HELD_OUT_SEED, cruxeval_suite, frozen_suite, held_out_suite, induction_suite
 from azr_lite.evaluation.scores import compare_paired, compare_pass_at_k
@@ -165,7 +165,7 @@ def _names(suite: str | Sequence[str]) -> list[str]:
 
 
 def _build(
-    names: Sequence[str], opened: Opened, verifier: Verifier, sources: Mapping[str, str], protocols: tuple[str, str], allow_weak: bool
+    names: Sequence[str], opened: OpenedModel, verifier: Verifier, sources: Mapping[str, str], protocols: tuple[str, str], allow_weak: bool
 ) -> tuple[list[Suite], dict[str, str]]:
     """The suites named, in order, and why others are left out. A suite that was named alone and cannot be had is an error."""
     suites: list[Suite] = []
@@ -182,7 +182,7 @@ def _build(
     return suites, left_out
 
 
-def _suite(name: str, opened: Opened, verifier: Verifier, source: str | None, protocols: tuple[str, str], allow_weak: bool) -> Suite:
+def _suite(name: str, opened: OpenedModel, verifier: Verifier, source: str | None, protocols: tuple[str, str], allow_weak: bool) -> Suite:
     style = opened.style
     if opened.model == "nano" and name not in NANO:
         raise EvaluationError(f"the nano model reads its own small language only; choose from: {', '.join(NANO)}")
@@ -214,7 +214,7 @@ def _suite(name: str, opened: Opened, verifier: Verifier, source: str | None, pr
     return maths.maths_suite(name, style, source)
 
 
-def _place(opened: Opened, named: str) -> Path:
+def _place(opened: OpenedModel, named: str) -> Path:
     if opened.folder is None:
         return Path("evals") / _safe(named)
     return opened.folder / "eval" / f"step-{opened.generator.describe()['model'].rpartition('@')[2]}"

@@ -171,7 +171,7 @@ class CodeSuite:
         )
 
     def baselines(self, questions: Sequence[Question]) -> dict[str, dict[str, float]]:
-        """None: no answer without reasoning passes."""
+        """Empty: no program that needs no reasoning passes the tests."""
         return {}
 
 

@@ -284,7 +284,7 @@ def induction_suite(style: Style, verifier: Verifier, *, hint: bool, data: Data 
 
 
 def _induction(row: dict[str, Any], rules: Rules, hint: bool) -> InductionTask | None:
-    """None where fewer pairs than needed are literal, or their outputs are all alike, or there is no sentence to hint with."""
+    """The task of one row; None where fewer pairs than needed are literal, the hidden outputs are all alike, or no sentence can be the hint."""
     pairs = []
     for given, result in zip(row["inputs"], row["outputs"], strict=True):
         arguments = parse_arguments(given, 400)

@@ -56,7 +56,7 @@ class Score:
 
 
 def score(items: Sequence[Item]) -> Score:
-    """Accuracy of these items."""
+    """Accuracy of these items with its interval; 0 with the interval (0, 1) without any."""
     shares = np.array([sum(own) / len(own) for own in _by_question(items, "right").values()])
     right, n = sum(item.right for item in items), len(shares)
     if n == 0:

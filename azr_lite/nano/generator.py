@@ -102,7 +102,7 @@ def draw_inputs(rng: random.Random, ops: tuple[Op, ...], count: int = INDUCTION_
 
 
 def message(ops: tuple[Op, ...]) -> str:
-    """What induction messages say: all operations but the last, in words."""
+    """The message of an induction task: all operations but the last, in words."""
     return ", ".join((*(op.hint for op in ops[:-1]), "then ?"))
 
 

@@ -282,7 +282,7 @@ def as_dict(path: str | Path, summary: RunSummary, findings: list[Finding]) -> d
 
 
 def text(path: str | Path, summary: RunSummary, findings: list[Finding]) -> str:
-    """At most 80 columns."""
+    """The findings for people, at most 80 columns."""
     head = f"{path}: {len(summary.steps)} steps, " + (
         f"{len(findings)} finding{'s' * (len(findings) > 1)}" if findings else "nothing found"
     )

@@ -176,7 +176,7 @@ class _Progress:
 
 
 class Tail:
-    """What a file that is being written gained since the last look. Starts again where a resumed run has cut it back."""
+    """Follows a log that is being written: `new` reads what it gained since the last call, and starts again where a resumed run has cut it."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.offset, self.file = path, 0, 0

@@ -91,7 +91,7 @@ class Game(ABC):
         return None
 
     def adopt(self, task: Task) -> Task | None:
-        """The same problem as a task of this type (so that seeds can be shared between games), or None."""
+        """A task of another type posed as one of this type, so that games can share seeds; None where that makes no sense."""
         return None
 
 
