@@ -224,7 +224,7 @@ class _Session:
         timing = numbers.pop("timing")
         step = numbers.pop("step")
         metrics = {**self.selfplay.record.metrics, **numbers}
-        timing |= self.meter.read(metrics["tokens/generated"], timing["generate"])
+        timing |= self.meter.read(self.selfplay.record.sampled_tokens, timing["generate"])
         if self.main:
             self.directory.append(step, metrics, timing, self.selfplay.record.rollouts, self.selfplay.record.tasks)
             self.trackers.step(step, metrics | timing)

@@ -61,6 +61,8 @@ class Record:
     tasks: list[dict[str, Any]] = field(default_factory=list)
     rollouts: list[Rollout] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
+    sampled_tokens: int = 0
+    """Tokens of all replies of the step: proposals, Monte-Carlo replies, and those that only stage 7 needs. For the sampling speed."""
 
 
 def rollout_of(

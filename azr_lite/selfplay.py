@@ -274,7 +274,9 @@ class SelfPlay:
         if not prompts:
             return []
         with self._timed("generate"):
-            return generate(prompts, role)
+            completions = generate(prompts, role)
+        self.record.sampled_tokens += sum(len(completion.ids) for completion in completions)
+        return completions
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -223,6 +223,26 @@ def test_metrics_are_finite_and_agree_with_the_rollouts(executor):
 
 
 @pytest.mark.parametrize("solver_data", ["reuse", "separate"])
+def test_every_reply_that_took_time_to_sample_is_counted(executor, solver_data):
+    """Sampling speed is tokens over the time of sampling: replies that only stage 7 needs took time too."""
+    policy, made = ScriptedPolicy(skill=0.5, junk=0.6), []
+
+    def generate(prompts, role):
+        completions = policy(prompts, role)
+        made.extend(len(completion.ids) for completion in completions)
+        return completions
+
+    play = make(executor, solver_data=solver_data)
+    play.seed(generate)
+    for step in range(2):
+        made.clear()
+        play.step(generate, step)
+        assert play.record.sampled_tokens == sum(made)
+        if solver_data == "separate":
+            assert play.record.sampled_tokens > play.record.metrics["tokens/generated"]
+
+
+@pytest.mark.parametrize("solver_data", ["reuse", "separate"])
 def test_held_out_programs_are_neither_kept_nor_paid_nor_trained_on(executor, solver_data):
     reserved = lambda program: any(f"* {k} " in program for k in (4, 5, 6, 7, 8, 9))  # noqa: E731
     play = SelfPlay(BASE.replace(solver_data=solver_data), get_style("chat"), executor, reserved=reserved)
