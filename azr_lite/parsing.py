@@ -27,7 +27,7 @@ ALLOWED_IMPORTS = frozenset(
 """Modules a program may import: deterministic, pure, and present in the sandbox."""
 
 MAX_SOURCE_NESTING = 60
-"""Brackets or indentation deeper than this are refused before the parser sees them."""
+"""Programs that `_nesting` finds deeper than this are refused before Python's parser sees them."""
 
 _WELL_FORMED = re.compile(rf"\s*{THINK}(?P<thought>.*?){END_THINK}\s*{ANSWER}(?P<answer>.*?){END_ANSWER}", re.DOTALL)
 _FENCE = re.compile(r"^[ \t]*```[ \t]*(?P<tag>[A-Za-z]+)[ \t]*\n(?P<text>.*?)\n?[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
@@ -138,7 +138,10 @@ def _error_text(error: BaseException) -> str:
 
 
 def _nesting(source: str) -> int:
-    """An upper bound on bracket depth, on runs of prefix operators and on indentation, without parsing."""
+    """The largest of bracket depth, half a run of prefix operators, and indentation by four, counted without parsing.
+
+    Cheap, not exact: brackets in strings and comments count too. What slips through meets Python's own limits, which `_tree` catches.
+    """
     depth = deepest = 0
     for char in source:
         if char in "([{":
