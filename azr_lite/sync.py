@@ -21,7 +21,7 @@ from azr_lite.rundir import LOGS
 
 
 class Mirror(Protocol):
-    """The copy of one run, wherever it lies. `keep`: checkpoints to copy beside the newest. Methods raise OSError or RunDirectoryError."""
+    """The copy of one run, wherever it lies. `keep`: checkpoints to copy beside the newest. A place that is away raises whatever its library raises."""
 
     def newest_step(self) -> int | None: ...
 
