@@ -1,6 +1,6 @@
 """From rewards to advantages, and from roles to loss weights: pure functions of arrays.
 
-Comes in: B rewards with their baseline group, response lengths and prompt.  Goes out: B advantages, B weights (float64).
+Comes in: B rewards with their baseline group, reply length in tokens and prompt.  Goes out: B advantages, B weights, float64, shape (B,).
 Not covered: the loss itself (TRL's PPO-clip, `trainer.py`). The batch must be the *global* one: statistics for each process
 apart would be another algorithm.
 
@@ -20,6 +20,7 @@ TINY = 1e-8
 
 
 def _rows_of(groups_B: Sequence[Hashable]) -> list[NDArray[np.intp]]:
+    """The row numbers of each group, in order of first appearance."""
     seen: dict[Hashable, list[int]] = {}
     for row, group in enumerate(groups_B):
         seen.setdefault(group, []).append(row)
@@ -27,7 +28,7 @@ def _rows_of(groups_B: Sequence[Hashable]) -> list[NDArray[np.intp]]:
 
 
 def whiten_sequences(rewards: Array) -> Array:
-    """(R - mean) / population std over the sequences of one group; zeros where all rewards are equal.
+    """(R - mean) / population std over the sequences of one group, shape (sequences,); zeros where all rewards are equal.
 
     Examples:
         >>> whiten_sequences(np.array([1.0, 1.0, -0.5, -0.5])).tolist()
@@ -38,7 +39,8 @@ def whiten_sequences(rewards: Array) -> Array:
 
 
 def whiten_tokens(rewards: Array, lengths: Array) -> Array:
-    """The same over response *tokens*: a reply of L tokens counts L times; unbiased variance, 1 / sqrt(var + 1e-8)."""
+    """The same with statistics over reply *tokens* (the authors' code): a reply of L tokens counts L times; unbiased variance, and
+    1 / sqrt(variance + 1e-8). `rewards`, `lengths` and the result: shape (sequences,)."""
     total = lengths.sum()
     mean = (rewards * lengths).sum() / total
     if total < 2 or np.ptp(rewards) <= TINY:
@@ -48,10 +50,12 @@ def whiten_tokens(rewards: Array, lengths: Array) -> Array:
 
 
 def trr(rewards_B: Sequence[float], groups_B: Sequence[Hashable], lengths_B: Sequence[int], whitening: str = "sequence") -> Array:
-    """Task-relative REINFORCE++: one baseline and one scale for each (role, type). `whitening`: sequence (paper) or token (code).
+    """Task-relative REINFORCE++ (section 3.3): one baseline and one scale for each (role, type). `whitening`: sequence (paper) or token (code).
+
+    ValueError for another whitening, rewards and lengths that differ in number, or a reward that is not finite.
 
     Examples:
-        A proposer paid 0 beside one paid 0.5 is not compared with solvers, who are paid otherwise:
+        A proposer who earns 0 is compared with one who earns 0.5, not with solvers, whose rewards have another range:
 
         >>> groups = ["propose/deduction"] * 2 + ["solve/deduction"] * 2
         >>> trr([0.5, 0.0, 1.0, -0.5], groups, lengths_B=[9, 9, 30, 30]).tolist()
@@ -116,10 +120,10 @@ def estimate(
     lengths_B: Sequence[int],
     whitening: str = "sequence",
 ) -> Array:
-    """The advantage estimator by its name in `Config.estimator`.
+    """Advantages, shape (B,), by the estimator's name in `Config.estimator`. ValueError for an unknown name.
 
     Per-prompt estimators need several replies to a prompt; rows whose prompt stands alone (proposals) fall back to their
-    (role, type) group.
+    (role, type) group. `whitening` serves trr and global only.
     """
     if estimator == "trr":
         return trr(rewards_B, groups_B, lengths_B, whitening)
@@ -166,5 +170,7 @@ def _arrays(rewards_B: Sequence[float], lengths_B: Sequence[int]) -> tuple[Array
     if rewards.shape != lengths.shape:
         raise ValueError(f"{len(rewards)} rewards but {len(lengths)} lengths; give one length a reward")
     if not np.isfinite(rewards).all():
-        raise ValueError("a reward is not finite")
+        raise ValueError(
+            f"the reward of row {int(np.argmin(np.isfinite(rewards)))} is not finite; every reply needs a number as its reward"
+        )
     return rewards, lengths

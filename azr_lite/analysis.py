@@ -30,7 +30,6 @@ from azr_lite.measures import NEAR, Complexity, alarms, answer, complexity, dist
 from azr_lite.metrics import mean
 from azr_lite.observe.log import Line, StepLog, open_run
 from azr_lite.observe.rollouts import printable
-from azr_lite.observe.symptoms import steps
 from azr_lite.rundir import RunDir
 
 PERIODS = 4
@@ -63,7 +62,7 @@ MEASURES: dict[str, str] = {
 
 @dataclass
 class Sum:
-    """A mean in the making."""
+    """Count and total of values as they come; `mean` of those so far (at least one)."""
 
     n: int = 0
     total: float = 0.0
@@ -122,7 +121,7 @@ def analyse(path: str | Path, periods: int = PERIODS) -> Analysis:
         return sums[next(n for n, (_, high) in enumerate(found.periods) if step <= high)]
 
     try:
-        for step, lines in steps(log):
+        for step, lines in log.by_step():
             found.steps, found.rollouts = found.steps + 1, found.rollouts + len(lines)
             for name, value in _of_step(lines):
                 place_of(step)[name].add(value)

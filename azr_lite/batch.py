@@ -16,7 +16,7 @@ from azr_lite.triplet import Role, Rollout
 
 
 def with_advantages(c: Config, rollouts: Sequence[Rollout]) -> list[Rollout]:
-    """The estimator chosen over the whole batch: the same rollouts with their advantages."""
+    """The same rollouts with their advantages, from `Config.estimator` over the whole batch (rollouts of all processes)."""
     groups = [r.group for r in rollouts]
     lengths = [len(r.completion_ids) for r in rollouts]
     prompts = [(r.group, r.task_id) if r.role == Role.SOLVE else (r.group, index) for index, r in enumerate(rollouts)]
@@ -24,8 +24,8 @@ def with_advantages(c: Config, rollouts: Sequence[Rollout]) -> list[Rollout]:
     return [dataclasses.replace(r, advantage=float(a)) for r, a in zip(rollouts, advantages_B, strict=True)]
 
 
-def weighed(c: Config, rollouts: Sequence[Rollout]) -> list[Rollout]:
-    """The same rollouts with their loss weights, then weightless copies of the shortest, up to `Config.rows`."""
+def with_weights_and_padding(c: Config, rollouts: Sequence[Rollout]) -> list[Rollout]:
+    """The same rollouts with their loss weights, then padding: copies of the shortest rollout with weight 0, up to `Config.rows`."""
     shortest = min(rollouts, key=lambda r: len(r.prompt_ids) + len(r.completion_ids))
     padding = []
     for role, rows in ((Role.PROPOSE, c.batch_size), (Role.SOLVE, c.solver_rows)):
@@ -39,9 +39,10 @@ def weighed(c: Config, rollouts: Sequence[Rollout]) -> list[Rollout]:
 
 
 def deal(batch: list[Rollout], updates: int, rng: random.Random, by_role: bool) -> list[Rollout]:
-    """Shuffle, then deal group by group, so that each of the updates sees every (role, type) alike; update 0 comes first.
+    """The batch in the order of its `updates`, equally many rows each; every (role, type) is spread evenly over them.
 
-    `by_role`: also equally many rows of each role, the weightless ones counted.
+    Rows are shuffled, sorted by group, and given out in turn like cards. `by_role`: each update also gets equally many rows of each
+    role, padding included.
     """
     if updates == 1:
         return batch

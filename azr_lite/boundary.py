@@ -38,7 +38,7 @@ class Boundary(TrainerCallback):
             self.trainer.budget.step_begins()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """One collective: anyone may ask to stop; the clock that counts is the main process's."""
+        """Decide together whether to save or stop: any process may ask to stop, the main process's clock says when time is up."""
         config, budget = self.trainer.config, self.trainer.budget
         if state.global_step % config.updates_per_step:
             return

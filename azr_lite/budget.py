@@ -28,6 +28,7 @@ class Budget:
         self.save_minutes, self.max_hours, self.clock = save_minutes, max_hours, clock
         self.began = self.safe_since = self.step_began = clock()
         self.steps: deque[float] = deque(maxlen=5)
+        """Durations of the last self-play steps."""
         self.saving = 0.0
         """Spent on saving so far."""
         self.save_s = 0.0
@@ -35,6 +36,7 @@ class Budget:
         self.evaluation_s = 0.0
         """What the next held-out evaluation will take."""
         self.stretched = False
+        """Whether a checkpoint that was due has ever been held back because saving had taken its share of the time."""
 
     @property
     def step_s(self) -> float:

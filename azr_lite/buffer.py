@@ -12,15 +12,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from azr_lite.parsing import normal_form
-from azr_lite.triplet import SHARED, Task, TaskType, task_from_json
+from azr_lite.triplet import SEED_SHARING_GAMES, Task, TaskType, task_from_json
 
 
 def task_key(task: Task) -> str:
-    """The same for two tasks that pose the same problem: type, normalised program, inputs.
+    """A digest that is equal for two tasks that pose the same problem: same type, normalised program and inputs.
 
     Examples:
         >>> from azr_lite.triplet import Triplet
@@ -52,7 +52,7 @@ class Buffer:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def __iter__(self) -> Iterable[Task]:
+    def __iter__(self) -> Iterator[Task]:
         return iter(self._tasks.values())
 
     def __contains__(self, task: Task) -> bool:
@@ -75,7 +75,7 @@ class Buffer:
 
 
 class Buffers:
-    """The buffers of all games."""
+    """The buffers of all games: `of` maps a task type to its `Buffer`."""
 
     def __init__(self, types: Sequence[TaskType], capacity: int) -> None:
         self.of: dict[TaskType, Buffer] = {name: Buffer(capacity) for name in types}
@@ -90,7 +90,7 @@ class Buffers:
         Not those of a game of one's own: what it calls output may be no return value (a program that is meant to raise has none).
         """
         unique: dict[str, Task] = {}
-        for name in SHARED:
+        for name in SEED_SHARING_GAMES:
             for task in self.of.get(name, ()):
                 unique.setdefault(task.program, task)
         return list(unique.values())
@@ -106,7 +106,7 @@ class Buffers:
         return {name: [task.to_json() for task in buffer] for name, buffer in self.of.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore; order is kept, so what follows is the same as without the interruption."""
+        """Inverse of `state_dict`. Order is kept, so that sampling goes on as it would have without the interruption."""
         for name, rows in state.items():
             buffer = Buffer(self.of[name].capacity)
             for row in rows:

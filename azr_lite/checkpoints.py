@@ -43,8 +43,8 @@ def last_whole_checkpoint(run_dir: str | Path) -> Path | None:
     return next((path for path in _newest_first(Path(run_dir)) if is_whole(path)), None)
 
 
-def cut_by(checkpoint: Path) -> str:
-    """``FSDP`` or ``DeepSpeed`` where that wrote the weights and moments (nobody else can read the moments then), else empty."""
+def sharding_of(checkpoint: Path) -> str:
+    """Who wrote the weights and moments in pieces: ``FSDP`` or ``DeepSpeed`` (only the same can read the moments), else empty."""
     if list(checkpoint.glob("pytorch_model_fsdp*")):
         return "FSDP"
     return "DeepSpeed" if (checkpoint / "latest").exists() else ""
@@ -102,7 +102,7 @@ def abandon(folder: Path, reason: str, size: float) -> None:
 
 
 def size_of(checkpoint: Path) -> int:
-    """Bytes on disk."""
+    """Bytes of a checkpoint on disk, its seal not counted."""
     return sum(_sizes(checkpoint).values())
 
 

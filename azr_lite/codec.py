@@ -16,14 +16,17 @@ from transformers import PreTrainedTokenizerBase
 
 from azr_lite.prompts.base import Style
 from azr_lite.triplet import Completion
-from azr_lite.vocabulary import pieces
+from azr_lite.vocabulary import split_untrained_tags
 
 Sample = tuple[Sequence[int], Sequence[float] | None, bool]
 """Sampled ids, their log-probabilities (or None), and whether the token limit cut them."""
 
 
 class Codec:
-    """The one place where text becomes tokens and back, the same for counting, sampling and training."""
+    """The one place where text becomes tokens and back, the same for counting, sampling and training.
+
+    `eos_ids`: tokens that end a reply. `untrained`: tags to be written without their own token (see `vocabulary.py`).
+    """
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, style: Style, eos_ids: Sequence[int], untrained: Collection[str] = frozenset()
@@ -32,27 +35,34 @@ class Codec:
         bos, plain = tokenizer.bos_token_id, tokenizer("a", add_special_tokens=False)["input_ids"]
         default = tokenizer("a")["input_ids"]
         adds_bos = bos is not None and default[:1] == [bos] and plain[:1] != [bos]
-        self.prefix = [bos] if adds_bos else []  # a chat template writes its own
+        self.bos_ids = [bos] if adds_bos else []  # a chat template writes its own
 
     def encode(self, prompt: str) -> tuple[str, list[int]]:
-        """The text the model sees, and its ids, of a prompt that the style rendered."""
+        """Of a prompt that the style rendered: the text the model sees (chat template included), and its token ids."""
         if self.style.chat:
             return self.encode_parts(prompt.removesuffix(self.style.prefill), self.style.prefill, chat=True)
         return self.encode_parts(prompt, "", chat=False)
 
     def encode_parts(self, text: str, prefill: str, chat: bool) -> tuple[str, list[int]]:
-        """The same of a message and what the reply goes on from; with `chat`, the tokenizer's template goes around the message."""
+        """The text the model sees, and its token ids, of `text` followed by `prefill`, the beginning of the reply.
+
+        With `chat`, `text` is a user's message: the tokenizer's chat template goes around it, and `prefill` behind the template.
+        """
         if chat:
             text = self.tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
         prompt = text + prefill
-        ids = [i for piece in pieces(prompt, self.untrained) for i in self.tokenizer(piece, add_special_tokens=False)["input_ids"]]
-        return prompt, ([] if chat else self.prefix) + ids
+        ids = [
+            i
+            for piece in split_untrained_tags(prompt, self.untrained)
+            for i in self.tokenizer(piece, add_special_tokens=False)["input_ids"]
+        ]
+        return prompt, ([] if chat else self.bos_ids) + ids
 
     def count_tokens(self, prompt: str) -> int:
         return len(self.encode(prompt)[1])
 
     def completion(self, prompt: str, prompt_ids: Sequence[int], sample: Sample) -> Completion:
-        """One `Completion`; its text is without the end-of-sequence token, its ids are with it."""
+        """The sampled reply as a `Completion`: its text without the end-of-sequence token, its ids with it."""
         ids, logps, truncated = sample
         spoken = ids[:-1] if ids[-1] in self.eos_ids else ids
         text = self.tokenizer.decode(list(spoken), skip_special_tokens=False, clean_up_tokenization_spaces=False)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from azr_lite.errors import ConfigError
-from azr_lite.triplet import SHARED
+from azr_lite.triplet import SEED_SHARING_GAMES
 
 FREE = ("steps", "save_every", "save_minutes", "max_hours", "stop_patience", "eval_every", "keep_checkpoints", "sync_to", "workers",
         "micro_batch_size", "generation_chunk", "gradient_checkpointing", "processes", "gradient_share_every", "report_to")  # fmt: skip
@@ -223,7 +223,7 @@ class Config:
 
 
 def check_names(changes: dict[str, Any]) -> dict[str, Any]:
-    """The same dict; ConfigError with the nearest known name for one that is no setting."""
+    """`changes` as given; ConfigError, with the nearest known name, where a key is no setting."""
     names = [f.name for f in dataclasses.fields(Config)]
     for name in changes:
         if name not in names:
@@ -276,7 +276,7 @@ def _check(config: Config) -> None:
     _check_combinations(config)
     _check_tuning(config)
     _check_generation(config)
-    _check_place(config)
+    _check_watching(config)
 
 
 def _check_games(config: Config) -> None:
@@ -292,10 +292,10 @@ def _check_games(config: Config) -> None:
                 f"unknown task type {name!r}; known: {', '.join(games())}; import the file that registers it first (command line: AZR_LITE_GAMES=its_module)"
             )
     starved = [name for name in config.task_types if get_game(name).propose_from == "programs"]
-    if starved and not set(SHARED) & set(config.task_types):
+    if starved and not set(SEED_SHARING_GAMES) & set(config.task_types):
         raise ConfigError(
             f"task_types is {', '.join(config.task_types)}: proposals of {starved[0]} start from programs of other games, "
-            f"and there are none; add {' or '.join(SHARED)}"
+            f"and there are none; add {' or '.join(SEED_SHARING_GAMES)}"
         )
 
 
@@ -344,11 +344,11 @@ def _check_tuning(config: Config) -> None:
             f"roles='split' wants micro-batches of one role, but {len(config.task_types)} games x {odd[0]} {getattr(config, odd[0])} does not split into "
             f"{config.updates_per_step} updates of micro-batches of {config.micro_batch_size}; change micro_batch_size or {odd[0]}"
         )
+
+
+def _check_watching(config: Config) -> None:
     if config.stop_patience and not (config.eval_every and config.eval_problems):
         raise ConfigError("stop_patience counts held-out evaluations, and none are made during the run; set eval_every and eval_problems")
-
-
-def _check_place(config: Config) -> None:
     for name in config.report_to:
         if name not in TRACKERS:
             raise ConfigError(f"report_to names {name!r}, which is no tracker known here; choose from {', '.join(TRACKERS)}")
@@ -412,6 +412,6 @@ def _check_type(name: str, kind: Any, value: Any) -> None:
         raise ConfigError(f"{name} is {value!r}; give a {kind.__name__}")
 
 
-def save_config(config: Config) -> str:
-    """The JSON text of ``config.json``."""
+def config_text(config: Config) -> str:
+    """The text of ``config.json``: all settings as JSON, sorted by name."""
     return json.dumps(config.to_json(), indent=2, sort_keys=True) + "\n"

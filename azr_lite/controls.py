@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from azr_lite.errors import ConfigError
-from azr_lite.records import Offer
+from azr_lite.records import ProposalAttempt
 from azr_lite.selfplay import SelfPlay
 from azr_lite.tasks.base import get_game
 from azr_lite.triplet import Rollout
@@ -40,16 +40,16 @@ def shuffled_rewards(self: SelfPlay, rollouts: Sequence[Rollout]) -> list[Rollou
     return [dataclasses.replace(r, advantage=a) for r, a in zip(rollouts, advantages, strict=True)]
 
 
-def no_references(self: SelfPlay, step: int) -> list[Offer]:
+def no_references(self: SelfPlay, step: int) -> list[ProposalAttempt]:
     """Games that show K triplets of the buffer show the zero triplet, whatever the buffer holds. (Others still get a program.)"""
-    offers = []
-    for offer in _REFERENCES(self, step):
-        game = get_game(offer.type)
+    proposals = []
+    for proposal in _REFERENCES(self, step):
+        game = get_game(proposal.type)
         if game.propose_from == "own":
             references = [game.zero_task()]
-            offer = Offer(offer.type, references, game.propose_prompt(self.style, references, self.rules))
-        offers.append(offer)
-    return offers
+            proposal = ProposalAttempt(proposal.type, references, game.propose_prompt(self.style, references, self.rules))
+        proposals.append(proposal)
+    return proposals
 
 
 _ADVANTAGES, _REFERENCES = SelfPlay.advantages, SelfPlay.sample_references

@@ -1,7 +1,7 @@
 """Several processes, one algorithm: who trains which rows, who runs which jobs.
 
 Comes in: the same lists on every process (SPMD).  Goes out: this process's rows; all results, in order, on every process.
-Not covered: gradients (DDP), sampling (`trainer.py`). With one process everything here is the identity.
+Not covered: gradients (DDP), sampling (`generation.py`). With one process everything here is the identity.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ from accelerate.utils import gather_object
 from azr_lite.triplet import Rollout
 
 if TYPE_CHECKING:
-    from azr_lite.verifier import Runs
+    from azr_lite.verifier import ProgramRunner
 
 
 class ShardedExecutor:
     """An executor whose jobs are dealt to all processes: each runs every world-th job, and all get all results."""
 
-    def __init__(self, executor: Runs) -> None:
+    def __init__(self, executor: ProgramRunner) -> None:
         self.executor = executor
 
     def run_many(self, jobs: Sequence[Any]) -> list[Any]:
-        return _dealt(jobs, self.executor.run_many)
+        return _shared_out(jobs, self.executor.run_many)
 
     def validate_many(self, items: Sequence[Any]) -> list[Any]:
-        return _dealt(items, self.executor.validate_many)
+        return _shared_out(items, self.executor.validate_many)
 
 
-def _dealt(jobs: Sequence[Any], work: Callable[[Sequence[Any]], list[Any]]) -> list[Any]:
+def _shared_out(jobs: Sequence[Any], work: Callable[[Sequence[Any]], list[Any]]) -> list[Any]:
+    """`work` on every world-th job here, and the results of all jobs, in order, on every process; an error of one is raised on all."""
     state = PartialState()
     mine = range(state.process_index, len(jobs), state.num_processes)
     results, failure = [], None

@@ -27,7 +27,7 @@ TRAINING = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 
 
 def missing_libraries() -> list[str]:
-    """Those of `TRAINING` that are not installed. Imports none of them."""
+    """The packages in `TRAINING` that are not installed. Imports none of them."""
     return [name for name in TRAINING if importlib.util.find_spec(name) is None]
 
 
@@ -72,7 +72,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def _command() -> str:
-    """The program's name and its words; of a notebook's kernel they say nothing but where its connection file lies."""
+    """The command line of this process. A notebook's kernel has none worth keeping: its words name a temporary file only."""
     name = Path(sys.argv[0]).name
     return "(a notebook)" if name == "ipykernel_launcher.py" else " ".join([name, *sys.argv[1:]])
 

@@ -17,7 +17,10 @@ T = TypeVar("T")
 
 
 def parse(what: Callable[..., T], words: list[str], verb: str, default: T | None = None, description: str | None = None) -> T:
-    """What tyro makes of the words. A flag that may be left out shows its type alone: nobody types ``--steps None``."""
+    """`what`, a dataclass or function, filled in from the words of a command line by tyro; `default` gives what is not said.
+
+    The help shows a flag that may be left out with its type alone, without {None}.
+    """
     plain = (tyro.conf.AvoidSubcommands, tyro.conf.DisallowNone)
     kept = {} if default is None else {"default": default}
     return tyro.cli(what, args=words, prog=f"azr-lite {verb}", description=description, config=plain, **kept)

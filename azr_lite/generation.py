@@ -30,14 +30,14 @@ class Sampler(Protocol):
 
 
 class Generation:
-    """The trainer's part that makes replies. Expects a GRPOTrainer and `memory.Healing` beside it, `config`, `codec`, `sampler`."""
+    """Mixin of the trainer that makes replies. Expects a GRPOTrainer and `memory.OutOfMemoryRecovery` beside it, `config`, `codec`, `sampler`."""
 
     config: Config
     codec: Codec
     sampler: Sampler | None
     accelerator: Accelerator
     _is_greedy = False
-    _playing, _calls = -1, 0  # the self-play step (-1: before the first) and the sampling calls made in it
+    _selfplay_step, _sampling_calls = -1, 0  # the self-play step (-1: before the first) and the sampling calls made in it
 
     @contextmanager
     def greedy(self) -> Iterator[None]:
@@ -80,7 +80,7 @@ class Generation:
                 found += zip(chunks[number], self._sample([ids[i] for i in chunks[number]], number), strict=True)
             elif self._collective:
                 self._sample([ids[i] for i in chunks[0]], number)
-        self._calls += not self._is_greedy
+        self._sampling_calls += not self._is_greedy
         samples = dict(gather_object(found))
         return [self.codec.completion(texts[i], ids[i], samples[i]) for i in range(len(prompts))]
 
@@ -98,7 +98,7 @@ class Generation:
         return [order[i : i + size] for i in range(0, len(order), size)]
 
     def _sample(self, prompt_ids: list[list[int]], number: int) -> list[Sample]:
-        seed = draw_seed(self.config.seed, self._playing, self._calls, number)
+        seed = draw_seed(self.config.seed, self._selfplay_step, self._sampling_calls, number)
         if self.sampler is not None:
             return self.sampler(prompt_ids, greedy=self._is_greedy, seed=seed)
         if self.use_vllm or self._collective or self.config.continuous_batching:

@@ -77,7 +77,7 @@ def correct(plan: Plan, measured: Measured) -> Plan:
 
 
 def planned_position_seconds(plan: Plan) -> float:
-    """What `speed.decode_seconds` says of the chunk that is measured."""
+    """Seconds that `speed.decode_seconds` plans for one decoded position of the chunk that is measured."""
     from azr_lite.speed import decode_seconds
 
     rows, prompt = _chunk(plan)

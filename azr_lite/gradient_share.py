@@ -27,14 +27,15 @@ if TYPE_CHECKING:
 
 
 def gradient_shares(trainer: SelfPlayTrainer, batch: dict[str, Any]) -> dict[str, float]:
-    """Numbers for metrics.jsonl; none where memory does not suffice, which `note` says. Every process calls it (SPMD)."""
+    """``ROLE/TYPE/gradient_share`` for each group, and ``gradient_cosine``; empty under FSDP and DeepSpeed, and where memory does not suffice
+    (then `note` says so). Every process calls it (SPMD)."""
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         return {}
     counters = copy.deepcopy(trainer._metrics["train"])
     try:
         return _numbers(trainer, batch)
     except Exception as error:
-        if not (is_out_of_memory(error) and trainer.healable):
+        if not (is_out_of_memory(error) and trainer.can_recover):
             raise
     finally:
         trainer._metrics["train"] = counters
@@ -83,7 +84,7 @@ def group_gradient(trainer: SelfPlayTrainer, batch: dict[str, Any], group: str) 
 
 
 def _loss(trainer: SelfPlayTrainer, batch: dict[str, Any], rows: Sequence[int], width: int) -> torch.Tensor:
-    """Of these rows, filled up to `width` with rows of weight 0."""
+    """The trainer's loss of these rows of the batch, filled up to `width` rows with padding of weight 0."""
     part = rows_of(batch, torch.tensor([*rows, *[0] * (width - len(rows))], device=trainer.accelerator.device))
     for name in ("advantages", "weights"):
         part[name][len(rows) :] = 0.0

@@ -80,7 +80,7 @@ class Plan:
         return not self.problem and self.peak_gb <= self.usable_gb
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able."""
+        """The plan as numbers and text for JSON; units are in the keys' names."""
         config, work = self.config, dataclasses.asdict(assumed_work(self.config))
         return {
             "preset": config.preset,
@@ -275,7 +275,7 @@ def _halvings(value: int) -> list[int]:
 
 
 def _replan(plan: Plan, changes: dict[str, Any]) -> Plan | None:
-    """None where the settings do not go together."""
+    """The plan with some settings changed; None where the settings do not go together."""
     try:
         config = plan.config.replace(**changes)
     except ConfigError:

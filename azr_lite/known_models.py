@@ -145,7 +145,7 @@ def shape_of(model: str) -> Shape:
 
 
 def shape_of_folder(folder: Path) -> Shape:
-    """From config.json, as transformers writes it."""
+    """The shape in a model folder's config.json. Raises ModelError."""
     try:
         facts: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         return shape_of_config(facts)
@@ -156,7 +156,7 @@ def shape_of_folder(folder: Path) -> Shape:
 
 
 def shape_of_config(facts: dict[str, Any]) -> Shape:
-    """From the content of a config.json. ModelError for families with other parts, KeyError where a size is missing."""
+    """The shape in the content of a config.json. ModelError for families with other parts, KeyError where a size is missing."""
     family = facts.get("model_type", "")
     if family not in FAMILIES:
         raise ModelError(
@@ -182,7 +182,7 @@ def shape_of_config(facts: dict[str, Any]) -> Shape:
 
 
 def shape_of_gguf(path: Path) -> Shape:
-    """From a GGUF file's header and its list of tensors; no weights are read."""
+    """The shape in a GGUF file's header and list of tensors; no weights are read. Raises ModelError."""
     if not path.is_file():
         raise ModelError(f"there is no file {path}; give the path of an existing .gguf file")
     if importlib.util.find_spec("gguf") is None:

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 class Watch:
-    """One session's. Every process has one and calls the same methods; only the main one writes."""
+    """The long-run duties of one session: save and stop by the clock, stop by the stop rule, keep the copy elsewhere.
+
+    Every process has one and calls the same methods; only the main process writes.
+    """
 
     def __init__(self, config: Config, run_dir: Path, reporter: Reporter, main: bool) -> None:
         self.config, self.run_dir, self.reporter, self.main = config, run_dir, reporter, main
@@ -94,7 +97,7 @@ class Watch:
         self.push()
 
     def _look(self, done: int) -> None:
-        """The files are read by the main process only, and all hear the same."""
+        """Read the evaluations up to step `done` and note the best one: on the main process, which tells the others."""
         if not self.config.stop_patience:
             return
         from accelerate.utils import gather_object
@@ -128,8 +131,8 @@ def foreign_settings(old: Config, new: Config) -> list[str]:
     return [name for name in was if name not in (*FREE, "preset", "output_dir") and was[name] != now[name]]
 
 
-def standing_run(config: Config, reporter: Reporter) -> bool:
-    """Is there a run to go on with at `output_dir`? Where only `sync_to` holds it, it is fetched back first.
+def find_or_fetch_run(config: Config, reporter: Reporter) -> bool:
+    """Whether there is a run to go on with at `output_dir`. Where only `sync_to` holds one, it is fetched back first.
 
     A directory that a kill left without its run.json has nothing in it yet, and is started anew.
     """

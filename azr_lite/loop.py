@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from azr_lite.checkpoints import cut_by, last_whole_checkpoint, step_of
+from azr_lite.checkpoints import last_whole_checkpoint, sharding_of, step_of
 from azr_lite.config import FREE, Config
 from azr_lite.environment import describe_environment, quiet_libraries, require_training
 from azr_lite.errors import ConfigError, ModelError
@@ -25,11 +25,11 @@ from azr_lite.evaluation.harness import answer, record_of
 from azr_lite.evaluation.kept import lines_of, read_items, scores_until
 from azr_lite.evaluation.reasoning import HELD_OUT_SEED, GameSuite, held_out_suite
 from azr_lite.evaluation.scores import Item, compare_paired, summarize
-from azr_lite.longrun import Watch, foreign_settings, refuse_foreign_copy, standing_run
+from azr_lite.longrun import Watch, find_or_fetch_run, foreign_settings, refuse_foreign_copy
 from azr_lite.meter import Meter
 from azr_lite.metrics import STAGES, across, mean
 from azr_lite.presets import preset
-from azr_lite.processes import by_main, check_processes, is_main, join, leave, peers, sharding, workers, world
+from azr_lite.processes import by_main, check_processes, explain_lost_process, is_main, join, leave, sharding, workers, world
 from azr_lite.progress import Reporter
 from azr_lite.prompts import get_style
 from azr_lite.rundir import RunDir, write_json, write_text
@@ -66,9 +66,9 @@ def run(config: Config | str = "nano", *, go_on: bool = False, **overrides: Any)
     InfrastructureError, TrainingError: each with one sentence.
     """
     resolved = resolve(config, **overrides)
-    facts = _meet(resolved)
-    if go_on and by_main(lambda: standing_run(resolved, Reporter(resolved))):
-        return _go_on(resolved)
+    facts = _check_and_join(resolved)
+    if go_on and by_main(lambda: find_or_fetch_run(resolved, Reporter(resolved))):
+        return _resume_existing(resolved)
     if not go_on:
         by_main(lambda: refuse_foreign_copy(resolved))
     by_main(lambda: RunDir.create(resolved, {"environment": describe_environment()}).path)
@@ -86,21 +86,21 @@ def resume(path: str | Path, **overrides: Any) -> RunResult:
     directory = RunDir.open(path)
     old = directory.config()
     config = old.replace(**overrides)
-    if foreign := [name for name in overrides if name in ("preset", "output_dir") and overrides[name] != getattr(old, name)]:
-        raise ConfigError(f"a resumed run keeps its settings, so {', '.join(foreign)} cannot change; start a new run instead")
-    if foreign := foreign_settings(old, config):
+    label = [name for name in ("preset", "output_dir") if name in overrides and overrides[name] != getattr(old, name)]
+    if foreign := label or foreign_settings(old, config):
         raise ConfigError(f"a resumed run keeps its settings, so {', '.join(foreign)} cannot change; start a new run instead")
     config = config.replace(output_dir=str(path))
-    facts = _meet(config)
+    facts = _check_and_join(config)
     checkpoint = by_main(lambda: last_whole_checkpoint(directory.path))
-    _check_kind(checkpoint)
+    _check_sharding(checkpoint)
     if checkpoint is not None:  # fewer steps than were made would leave a run of "8/2 steps"
         config = config.replace(steps=max(config.steps, step_of(checkpoint) // config.updates_per_step))
     by_main(lambda: directory.save_config(config))
     return _Session(config, directory, facts).play()
 
 
-def _go_on(config: Config) -> RunResult:
+def _resume_existing(config: Config) -> RunResult:
+    """Go on with the run at `output_dir`. ConfigError where it has other settings than these."""
     old = RunDir.open(config.output_dir).config()
     if foreign := foreign_settings(old, config):
         raise ConfigError(
@@ -115,9 +115,9 @@ def resolve(config: Config | str, **overrides: Any) -> Config:
     return resolved if resolved.output_dir else resolved.replace(output_dir=f"runs/{resolved.preset}-seed{resolved.seed}")
 
 
-def _check_kind(checkpoint: Path | None) -> None:
-    """ConfigError where a checkpoint of one way of keeping weights is to be read by another; their number may change."""
-    if checkpoint is not None and (was := cut_by(checkpoint)) != sharding():
+def _check_sharding(checkpoint: Path | None) -> None:
+    """ConfigError where a checkpoint written under FSDP, DeepSpeed or neither would be read under another of the three."""
+    if checkpoint is not None and (was := sharding_of(checkpoint)) != sharding():
         ways = {"": "whole weights on each process", "FSDP": "fsdp2.yaml", "DeepSpeed": "zero3.yaml"}
         raise ConfigError(
             f"{checkpoint} was written with {ways[was]} and this run was started with {ways[sharding()]}, which cannot read its moments; resume "
@@ -125,8 +125,8 @@ def _check_kind(checkpoint: Path | None) -> None:
         )
 
 
-def _meet(config: Config) -> list[str]:
-    """Check how the run was started and meet its other processes, before anything is written or loaded."""
+def _check_and_join(config: Config) -> list[str]:
+    """Check how the run was started and connect to its other processes, before anything is written or loaded. Facts for people."""
     require_training("a run")
     facts = check_processes(config)
     check_installed(config)
@@ -136,7 +136,7 @@ def _meet(config: Config) -> list[str]:
 
 
 class _Session:
-    """One process's work on one run."""
+    """One process's work on one run, from loading the model to the summary; a resumed run gets a new one."""
 
     def __init__(self, config: Config, directory: RunDir, facts: list[str]) -> None:
         self.config, self.directory = config, directory
@@ -151,7 +151,7 @@ class _Session:
         """Load, test, evaluate, seed, train, evaluate, sum up."""
         c = self.config
         limits = Limits(cpu_s=c.cpu_seconds, memory_mb=c.memory_mb)
-        with Executor(limits, workers=workers(c), allow_weak=c.allow_weak) as executor, peers(self.directory.path):
+        with Executor(limits, workers=workers(c), allow_weak=c.allow_weak) as executor, explain_lost_process(self.directory.path):
             trainer = self._build(executor)
             by_main(lambda: self.trackers.start(self.done))
             if sharding():  # weights are cut, and can be sampled from, inside `train` only
@@ -233,7 +233,7 @@ class _Session:
         timing = numbers.pop("timing")
         step = numbers.pop("step")
         metrics = {**self.selfplay.record.metrics, **numbers}
-        timing |= self.meter.read(metrics["tokens/generated"], timing["generate"])
+        timing |= self.meter.read(self.selfplay.record.sampled_tokens, timing["generate"])
         if self.main:
             self.directory.append(step, metrics, timing, self.selfplay.record.rollouts, self.selfplay.record.tasks)
             self.trackers.step(step, metrics | timing)
@@ -247,7 +247,7 @@ class _Session:
         self.watch.stepped()
 
     def _held_out(self, executor: ShardedExecutor) -> GameSuite | None:
-        """What is asked before, during and after; with a verifier of its own, so that self-play's counts are of self-play."""
+        """The held-out problems of this run, None for none. They get a verifier of their own, so that self-play's counts stay its own."""
         c = self.config
         if c.eval_problems == 0:
             return None
@@ -255,7 +255,7 @@ class _Session:
         return held_out_suite(c.model, c.task_types, c.eval_problems, HELD_OUT_SEED, self.selfplay.style, verifier, c.max_reply_tokens)
 
     def _evaluate(self, trainer: SelfPlayTrainer, name: str) -> list[Item]:
-        """Greedy held-out evaluation, kept under eval/; an evaluation that is on disk already is not repeated."""
+        """Greedy held-out evaluation, kept as eval/NAME.jsonl and NAME.json; one that is on disk already is read, not repeated."""
         if self.suite is None:
             return []
         c, path = self.config, self.directory.path / "eval" / f"{name}.jsonl"
@@ -296,7 +296,7 @@ class _Session:
             "finished": trainer.steps_done >= self.config.steps,
             "seconds": {"this session": round(time.perf_counter() - self.started, 3), **stages},
             "buffers": self.selfplay.buffers.sizes(),
-            "executor": dict(self.selfplay.verifier.kinds),
+            "executor": dict(self.selfplay.verifier.outcome_counts),
         }
         summary |= self.watch.summary()
         summary["curves"] = self._curves()

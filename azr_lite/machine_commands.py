@@ -12,9 +12,11 @@ import json
 from azr_lite.errors import ConfigError
 from azr_lite.flags import parse, take_value
 
+PLAN_USAGE = "What fits and how long: azr-lite plan [PRESET] [any setting] [--gpu 16GB] [--why] [--json] [--markdown] [--probe]."
+
 
 def plan(words: list[str]) -> int:
-    """What fits and how long: `azr-lite plan [PRESET] [any setting] [--gpu 16GB] [--why] [--json] [--markdown] [--probe]`."""
+    """What fits and how long: one preset, settings of one's own, or, without words, a table of all presets."""
     from azr_lite.config import Config
     from azr_lite.hardware import plan as work_out
     from azr_lite.hardware import plan_all
@@ -28,7 +30,7 @@ def plan(words: list[str]) -> int:
     if words and not words[0].startswith("-"):
         name, words = words[0], words[1:]
     if "-h" in words or "--help" in words:
-        print(f"{plan.__doc__}\npresets: {', '.join(presets())}\nsettings as in: azr-lite run --help")
+        print(f"{PLAN_USAGE}\npresets: {', '.join(presets())}\nsettings as in: azr-lite run --help")
         return 0
     if name is None:
         if words or gpu or asked & {"--why", "--probe"}:

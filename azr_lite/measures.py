@@ -17,6 +17,8 @@ import tokenize
 from collections import Counter
 from dataclasses import asdict, dataclass
 
+from azr_lite.parsing import quiet_parse
+
 NEAR = 0.1
 """Programs at most this far apart (see `distance`) count as near-duplicates: one edge in ten differs."""
 
@@ -45,7 +47,7 @@ _BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, as
 
 @dataclass(frozen=True, slots=True)
 class Complexity:
-    """Of one program. `nesting`: the deepest block; the body of a top-level function is 0.
+    """Measures of one program. `nesting`: the deepest block; the body of a top-level function is 0.
 
     `cyclomatic` (McCabe 1976) and `volume` (Halstead 1977, N log2 n, bits) are radon's, of the whole module; `cognitive` (Campbell
     2018) is complexipy's, as in the paper.
@@ -66,7 +68,7 @@ class Complexity:
 def tree(program: str) -> ast.Module | None:
     """Its syntax tree, or None where it has none (also for one nested too deep to parse)."""
     try:
-        return ast.parse(program)
+        return quiet_parse(program)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
@@ -132,7 +134,7 @@ def distance(a: Counter[tuple[str, str]], b: Counter[tuple[str, str]]) -> float:
 
 
 def programs(text: str) -> list[str]:
-    """Every ```python block."""
+    """The text of every ```python block in a reply or prompt."""
     return _FENCE.findall(text)
 
 

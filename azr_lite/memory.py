@@ -1,4 +1,4 @@
-"""Out of memory heals: micro-batches and sampling chunks are halved, and the run goes on with the same gradients.
+"""Recovery from running out of memory: micro-batches and sampling chunks are halved, and the run goes on with the same gradients.
 
 Comes in: work that ran out of memory.  Goes out: the same work in smaller pieces; one line for people.
 Not covered: what fits (`hardware.py`); several processes, whose collective calls must stay in step: there the run stops with a
@@ -47,16 +47,16 @@ def in_halves(work: Callable[[Any], Result], rows: Any) -> list[Result]:
     return in_halves(work, rows[:half]) + in_halves(work, rows[half:])
 
 
-class Healing:
-    """The trainer's part that survives running out of memory. Expects a GRPOTrainer beside it, and `note` for people."""
+class OutOfMemoryRecovery:
+    """Mixin of the trainer that survives running out of memory. Expects a GRPOTrainer beside it, and `note` for people."""
 
     note: Callable[[str], None]
     _parts = 1  # pieces a micro-batch is split into
     _pieces = 1  # pieces a sampling chunk is split into
 
     @property
-    def healable(self) -> bool:
-        """One process, unsharded: no other waits in a collective call."""
+    def can_recover(self) -> bool:
+        """Whether halving is possible: one process with whole weights, so that no other waits in a collective call."""
         return self.accelerator.num_processes == 1 and not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
@@ -92,7 +92,7 @@ class Healing:
         """Called while `error` is handled: raises it again unless halving may help."""
         if not is_out_of_memory(error):
             raise error
-        if not self.healable:
+        if not self.can_recover:
             raise TrainingError(
                 "a GPU ran out of memory in the update, and several processes cannot change their micro-batches alone; "
                 f"go on with `azr-lite resume {self.args.output_dir} --micro-batch-size {max(1, rows // 2)}` and as many processes"
@@ -129,5 +129,5 @@ class Healing:
 
 
 def rows_of(batch: dict[str, Any], rows: slice) -> dict[str, Any]:
-    """Some rows of TRL's batch; what has no rows (counts, None) stays as it is."""
+    """Some rows of TRL's batch: tensors are indexed in their first dimension; what has no rows (counts, None) stays as it is."""
     return {name: value[rows] if isinstance(value, torch.Tensor) and value.dim() else value for name, value in batch.items()}

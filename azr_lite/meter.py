@@ -1,7 +1,7 @@
 """What a step cost the machine: tokens a second, memory, energy. Wall-clock numbers: never the same twice, so timing.jsonl only.
 
 Comes in: a step's tokens and its seconds by stage.  Goes out: a few floats.
-Not covered: seconds by stage (`trainer.py`); other machines and processes of the run: memory and processor time are of this
+Not covered: seconds by stage (`boundary.py`); other machines and processes of the run: memory and processor time are of this
 process, GPU energy of all GPUs this machine shows.
 
 Energy. GPU: NVML's own counter (Volta and later; NVIDIA states about 5 %). Processor: no counter is readable by an ordinary user

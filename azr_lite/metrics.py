@@ -1,4 +1,4 @@
-"""The numbers of one step, from its rollouts and offers.
+"""The numbers of one step, from its rollouts and proposals.
 
 Comes in: what a step left.  Goes out: one flat dict of floats, keys ``role/type/name``, the same in every repetition.
 Not covered: loss and gradient (the trainer adds them), wall time, memory and energy (`meter.py`), files (`rundir.py`). What each
@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from azr_lite.records import Attempt, Offer
+from azr_lite.records import ProposalAttempt, SolveAttempt
 from azr_lite.triplet import Role, Rollout
 
 STAGES = ("generate", "sandbox", "update", "rest")
@@ -39,8 +39,8 @@ def spread(values: Sequence[float]) -> float:
 
 def step_metrics(
     rollouts: Sequence[Rollout],
-    offers: Sequence[Offer],
-    tries: Sequence[Attempt],
+    proposals: Sequence[ProposalAttempt],
+    mc_attempts: Sequence[SolveAttempt],
     sizes: Mapping[str, int],
     ages: Mapping[str, float] | None = None,
     executor: Mapping[str, int] | None = None,
@@ -48,19 +48,20 @@ def step_metrics(
 ) -> dict[str, float]:
     """Everything about one step that can be counted: each (role, type), each type's proposals, buffers, executor, tokens.
 
-    `sizes`, `ages`: tasks in each buffer, and their mean age in steps. `executor`: what it said, by kind, in this step.
+    `sizes`, `ages`: tasks in each buffer, and their mean age in steps. `executor`: number of its outcomes in this step, by kind.
     `worlds`: this step's accepted proposals, by the number of worlds their programs were run in.
+    The formula and unit of each key stand in `observe/catalogue.py`.
     """
     numbers: dict[str, float] = {}
-    push = {id(r): len(r.completion_ids) * abs(r.advantage * r.weight) for r in rollouts}
-    total = sum(push.values())
+    loss_size = {id(r): len(r.completion_ids) * abs(r.advantage * r.weight) for r in rollouts}
+    total = sum(loss_size.values())
     for group in dict.fromkeys(r.group for r in rollouts):
         own = [r for r in rollouts if r.group == group]
         numbers |= {f"{group}/{name}": value for name, value in _of_group(own).items()}
-        numbers[f"{group}/loss_share"] = sum(push[id(r)] for r in own) / total if total else 0.0
-    for name in dict.fromkeys(offer.type for offer in offers):
-        own_offers = [offer for offer in offers if offer.type == name]
-        numbers |= {f"propose/{name}/{key}": value for key, value in _of_offers(own_offers).items()}
+        numbers[f"{group}/loss_share"] = sum(loss_size[id(r)] for r in own) / total if total else 0.0
+    for name in dict.fromkeys(proposal.type for proposal in proposals):
+        own_proposals = [proposal for proposal in proposals if proposal.type == name]
+        numbers |= {f"propose/{name}/{key}": value for key, value in _of_proposals(own_proposals).items()}
         numbers[f"buffer/{name}"] = float(sizes[name])
         if ages is not None:
             numbers[f"buffer/{name}/age"] = float(ages[name])
@@ -68,13 +69,13 @@ def step_metrics(
         numbers[f"executor/{kind}"] = float(count)
     if worlds:
         numbers["validation/worlds"] = float(min(worlds))
-    numbers["tokens/generated"] = float(sum(len(o.completion.ids) for o in offers) + sum(len(t.completion.ids) for t in tries))
+    numbers["tokens/generated"] = float(sum(len(attempt.completion.ids) for attempt in (*proposals, *mc_attempts)))
     numbers["tokens/trained"] = float(sum(len(r.completion_ids) for r in rollouts if r.weight > 0))
     return numbers
 
 
 def _of_group(own: Sequence[Rollout]) -> dict[str, float]:
-    """One (role, type): pay and its parts, form, lengths, advantages; the solver's reasons (the proposer's are in `_of_offers`)."""
+    """One (role, type): reward and its parts, form, lengths, advantages; the solver's reasons (the proposer's are in `_of_proposals`)."""
     advantages, rewards = [r.advantage for r in own], [r.reward for r in own]
     numbers = {
         "reward": mean(rewards),
@@ -98,10 +99,10 @@ def _of_group(own: Sequence[Rollout]) -> dict[str, float]:
     return numbers
 
 
-def _of_offers(own: Sequence[Offer]) -> dict[str, float]:
+def _of_proposals(own: Sequence[ProposalAttempt]) -> dict[str, float]:
     """One type's proposals: how hard their tasks are, how new, and why others were rejected."""
-    rates = [offer.rate for offer in own if offer.rate is not None]
-    fresh = [float(offer.fresh) for offer in own if offer.task is not None]
+    rates = [proposal.rate for proposal in own if proposal.rate is not None]
+    fresh = [float(proposal.fresh) for proposal in own if proposal.task is not None]
     numbers = {
         "solve_rate": mean(rates),
         "learnable": mean([float(0 < rate < 1) for rate in rates]),
@@ -112,7 +113,7 @@ def _of_offers(own: Sequence[Offer]) -> dict[str, float]:
     }
     for percent, count in sorted(Counter(math.floor(100 * rate + 0.5) for rate in rates).items()):
         numbers[f"solved/{percent:03d}"] = float(count)
-    return numbers | _reasons([offer.verdict.reason for offer in own])
+    return numbers | _reasons([proposal.verdict.reason for proposal in own])
 
 
 def _reasons(codes: Sequence[str]) -> dict[str, float]:

@@ -144,7 +144,7 @@ def _licence(base: Base) -> str:
 
 
 def _gains(run: RunDir, step: int) -> tuple[list[dict[str, Any]], str]:
-    """Of the exported step over the start, from the answers kept; or why there is none."""
+    """Held-out gain of the exported step over the start, one row a group, from the evaluations kept; or no rows and why."""
     try:
         before, after = (read_result(run.path / "eval", name) for name in ("before", f"step-{step}"))
     except EvaluationError:  # an export of an hour does not fail for a table

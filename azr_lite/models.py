@@ -139,7 +139,7 @@ def _dense(config: Config, precision: Precision, model: PreTrainedModel) -> PreT
 
 
 def in_type(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
-    """The same model with weights of this type. `model.to` would round the frequencies of the position code too, which no file holds."""
+    """The model, changed in place, with weights of this type. `model.to` would round the frequencies of the position code too, which no file holds."""
     for weight in model.parameters():
         weight.data = weight.data.to(dtype)
     return model

@@ -24,10 +24,10 @@ ALLOWED_IMPORTS = frozenset(
     "math cmath itertools functools operator collections heapq bisect string re copy json statistics fractions decimal numbers "
     "typing dataclasses enum abc array textwrap".split()
 )
-"""Modules a program may import: deterministic, pure, and present in the sandbox (sandbox.md section 4.9)."""
+"""Modules a program may import: deterministic, pure, and present in the sandbox."""
 
 MAX_SOURCE_NESTING = 60
-"""Brackets or indentation deeper than this are refused before the parser sees them."""
+"""Programs that `_nesting` finds deeper than this are refused before Python's parser sees them."""
 
 _WELL_FORMED = re.compile(rf"\s*{THINK}(?P<thought>.*?){END_THINK}\s*{ANSWER}(?P<answer>.*?){END_ANSWER}", re.DOTALL)
 _FENCE = re.compile(r"^[ \t]*```[ \t]*(?P<tag>[A-Za-z]+)[ \t]*\n(?P<text>.*?)\n?[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
@@ -40,13 +40,15 @@ class Reply:
     thought: str
     answer: str
     fences: tuple[tuple[str, str], ...]
+    """(tag in lower case, text) of each block."""
 
     def blocks(self, tag: str) -> list[str]:
+        """The texts of the blocks with this tag, in order."""
         return [text for name, text in self.fences if name == tag]
 
 
 def parse_reply(text: str) -> Reply | Rejection:
-    """Think, then answer, from the start of the reply; text after the answer is allowed (azr.md section 2).
+    """Think, then answer, from the start of the reply; text after the answer is allowed.
 
     Examples:
         >>> parse_reply("<think>add</think> <answer>3</answer>").answer
@@ -105,7 +107,7 @@ def _tree(source: str) -> ast.Module | Rejection:
     try:
         return quiet_parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
-        return Rejection(Reason.SYNTAX_ERROR, _short(error))
+        return Rejection(Reason.SYNTAX_ERROR, _error_text(error))
 
 
 def quiet_parse(source: str, mode: str = "exec") -> Any:
@@ -119,9 +121,11 @@ def _unparse(tree: ast.Module, max_chars: int) -> str | Rejection:
     try:
         text = ast.unparse(tree)
     except (ValueError, RecursionError, MemoryError) as error:  # huge ints, deep trees
-        return Rejection(Reason.SYNTAX_ERROR, _short(error))
-    if len(text) > max_chars or (not text.isprintable() and _odd_characters(text)):
-        return Rejection(Reason.TOO_LONG if len(text) > max_chars else Reason.SYNTAX_ERROR, "unprintable characters")
+        return Rejection(Reason.SYNTAX_ERROR, _error_text(error))
+    if len(text) > max_chars:
+        return Rejection(Reason.TOO_LONG, f"program has {len(text)} characters once written out, limit {max_chars}")
+    if not text.isprintable() and _odd_characters(text):
+        return Rejection(Reason.SYNTAX_ERROR, "unprintable characters")
     return text
 
 
@@ -129,12 +133,15 @@ def _odd_characters(text: str) -> bool:
     return any(not (char.isprintable() or char in "\n\t") for char in text)
 
 
-def _short(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:120]
 
 
 def _nesting(source: str) -> int:
-    """An upper bound on bracket depth, on runs of prefix operators and on indentation, without parsing."""
+    """The largest of bracket depth, half a run of prefix operators, and indentation by four, counted without parsing.
+
+    Cheap, not exact: brackets in strings and comments count too. What slips through meets Python's own limits, which `_tree` catches.
+    """
     depth = deepest = 0
     for char in source:
         if char in "([{":
@@ -148,12 +155,17 @@ def _nesting(source: str) -> int:
 
 
 def _rename(tree: ast.Module, old: str) -> bool:
-    """Rename every use of the top-level name `old` to ``f``; False where that would change the program's meaning."""
+    """Rename every use of the top-level function `old` to ``f``; False where that would change the program's meaning."""
+    methods = {id(node) for owner in ast.walk(tree) if isinstance(owner, ast.ClassDef) for node in owner.body}
     for node in ast.walk(tree):
-        names = {getattr(node, "id", None), getattr(node, "name", None), getattr(node, "arg", None), getattr(node, "asname", None)}
+        names = {getattr(node, name, None) for name in ("id", "name", "arg", "asname")}
         if ENTRY in names:
             return False
-        if isinstance(node, ast.arg) and node.arg == old:
+        # `old` bound once more, other than by assignment: uses of that second meaning would be renamed, its binding would not.
+        is_entry_or_method = isinstance(node, ast.FunctionDef) and (node in tree.body or id(node) in methods)
+        if old in names and not isinstance(node, ast.Name | ast.keyword) and not is_entry_or_method:
+            return False
+        if isinstance(node, ast.MatchMapping) and node.rest in (old, ENTRY):
             return False
         if isinstance(node, ast.Global | ast.Nonlocal) and (old in node.names or ENTRY in node.names):
             return False

@@ -33,7 +33,7 @@ MEASURED = {"nano": "2.3 s/step (azr-lite bench step)"}
 
 
 def plan_text(plan: Plan) -> str:
-    """One plan, whole."""
+    """One plan in full: memory by part, times, what was assumed, advice where it does not fit."""
     c, work = plan.config, assumed_work(plan.config)
     processes = max(1, c.processes)
     spread = f" x {processes}, {'sharded' if c.tuning == 'full' else 'copied'}" if processes > 1 else ""

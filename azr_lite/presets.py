@@ -84,7 +84,7 @@ _PAPER: Choices = {
 
 
 def _small(batch: int, solved: int, reply: int, why_reply: str) -> Choices:
-    """The batch of the small rungs."""
+    """The settings of batch and length for presets of one small GPU: `batch` proposals and `solved` replies a type, `reply` tokens."""
     return {
         "steps": (200, "first visible reward takes 150 to 200 steps on a T4 (Unsloth's notebooks); resume goes on from there"),
         "batch_size": (batch, "proposals of each type; LoRA does best with effective batches below 32 a group (LoRA without regret)"),

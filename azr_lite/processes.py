@@ -129,7 +129,7 @@ def end(status: int) -> int:
 
 
 def by_main(work: Callable[[], T]) -> T:
-    """What `work` gives on the first process, on all; or its error, on all, so that none waits for one that has stopped."""
+    """Run `work` on the first process only; every process gets its result, or raises its error, so that none waits for one that has stopped."""
     if world() == 1:
         return work()
     from accelerate.utils import broadcast_object_list
@@ -147,8 +147,8 @@ def by_main(work: Callable[[], T]) -> T:
 
 
 @contextmanager
-def peers(path: Path) -> Iterator[None]:
-    """Turns the many errors of a broken connection into one sentence about the run in `path`."""
+def explain_lost_process(path: Path) -> Iterator[None]:
+    """Inside, an error of the connection to another process of the run in `path` becomes a TrainingError in one sentence."""
     try:
         yield
     except RuntimeError as error:  # gloo raises it plain, NCCL a subclass

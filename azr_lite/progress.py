@@ -31,16 +31,19 @@ class Reporter:
         self.console = Console(highlight=False, soft_wrap=False)
 
     def facts(self, lines: Sequence[str]) -> None:
+        """Sentences about the run, one a line."""
         for line in lines:
             if not self.quiet:
                 self.console.print(f"[dim]·[/dim] {line}", markup=True)
 
     def start(self, done: int) -> None:
+        """Training begins with `done` steps finished before: the heading of the step lines."""
         self.first, self.began = done, time.perf_counter()
         if not self.quiet and self.console.is_terminal:
             self.console.print("[dim] done   solve  propose  tasks' r̄  valid  reply len   s/step    left[/dim]")
 
     def step(self, step: int, metrics: dict[str, float], timing: dict[str, float]) -> None:
+        """One line about a finished step, with the time left at the pace so far; nothing on a pipe."""
         if self.quiet or not self.console.is_terminal:
             return
         types = self.config.task_types
@@ -54,10 +57,12 @@ class Reporter:
         )
 
     def evaluation(self, name: str, scores: dict[str, dict[str, Any]]) -> None:
+        """Held-out accuracy by task type, in one line."""
         parts = [f"{key} {value['accuracy']:.3f}" for key, value in scores.items() if "/" not in key]
         self.facts([f"held-out accuracy, {name}: {', '.join(parts)}"])
 
     def table(self, summary: dict[str, Any], path: Path) -> None:
+        """The end of a run: gains, curves, where everything is, how to go on."""
         if self.quiet:
             return
         if "gain" in summary:

@@ -225,7 +225,7 @@ def _as_llama(model: PreTrainedModel) -> PreTrainedModel:
 
 @torch.no_grad()
 def _logits(model: Any) -> torch.Tensor:
-    """Of 48 tokens spread over the vocabulary."""
+    """The model's logits, shape (1, 48, V), on 48 token ids spread over the vocabulary."""
     ids = torch.arange(1, 49) * 7919 % model.config.vocab_size
     return model(input_ids=ids[None]).logits
 
@@ -259,7 +259,7 @@ def _copy_adapter(adapter: Path, checkpoint: Path, folder: Path, base: Base) -> 
 
 
 def _copy_tokenizer(checkpoint: Path, folder: Path) -> None:
-    """The tokenizer as it was trained with."""
+    """Copy the tokenizer as it was trained with, without what its settings say of this machine."""
     for name in TOKENIZER:
         if (checkpoint / name).exists():
             shutil.copyfile(checkpoint / name, folder / name)

@@ -18,7 +18,7 @@ from azr_lite.flags import parse
 
 @dataclasses.dataclass
 class Choice:
-    """What is taken out of a run."""
+    """Which model of a run is exported, and in what form."""
 
     step: str = "last"
     """last, best (of a run with --stop-patience), or the number of a step that has a checkpoint."""
@@ -31,7 +31,7 @@ class Choice:
 
 
 def export(words: list[str]) -> int:
-    """A folder that others can load."""
+    """Export a run's model as a folder that others can load."""
 
     @dataclasses.dataclass
     class Arguments:
@@ -55,7 +55,7 @@ def export(words: list[str]) -> int:
 
 
 def push(words: list[str]) -> int:
-    """To the hub."""
+    """Export a run's model, and upload it to the hub."""
 
     @dataclasses.dataclass
     class Arguments:

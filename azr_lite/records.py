@@ -1,6 +1,6 @@
 """What goes through the stages of one self-play step, and the lines it leaves in the log.
 
-Comes in: completions, verdicts, rewards.  Goes out: `Offer`, `Attempt`, `Record`; rollouts and lines for tasks.jsonl.
+Comes in: completions, verdicts, rewards.  Goes out: `ProposalAttempt`, `SolveAttempt`, `Record`; rollouts and lines for tasks.jsonl.
 Not covered: the stages that fill these in (`selfplay.py`), writing the lines (`rundir.py`).
 """
 
@@ -15,8 +15,12 @@ from azr_lite.triplet import Completion, Rejection, Role, Rollout, Task, TaskTyp
 
 
 @dataclass
-class Offer:
-    """A proposal on its way through stages 1 to 6."""
+class ProposalAttempt:
+    """One proposal as it passes through stages 1 to 6; what is not known yet is None.
+
+    `prompt`, `references`: stage 1. `completion`: stage 2. `result` (a task, or why there is none), `fresh` (the task is new to its
+    buffer and to this step): stage 3. `rate`: r-bar, stage 5.
+    """
 
     type: TaskType
     references: list[Task]
@@ -28,6 +32,7 @@ class Offer:
 
     @property
     def task(self) -> Task | None:
+        """The valid task; None before stage 3 and for a rejected proposal."""
         return None if isinstance(self.result, Rejection) else self.result
 
     @property
@@ -38,8 +43,8 @@ class Offer:
 
 
 @dataclass
-class Attempt:
-    """One reply to one task, stages 4 to 9. `rate`: r-bar of its task, where the task was solved several times."""
+class SolveAttempt:
+    """One attempt of the solver at one task, stages 4 to 9. `rate`: r-bar of its task, None where the task was not measured this step."""
 
     task: Task
     prompt: str
@@ -50,12 +55,14 @@ class Attempt:
 
 @dataclass
 class Record:
-    """What one step leaves for the log: lines for tasks.jsonl, trained rollouts, numbers for metrics.jsonl."""
+    """What one step leaves for the log: lines for tasks.jsonl, trained rollouts, numbers for metrics.jsonl. Seeding is step -1."""
 
     step: int
     tasks: list[dict[str, Any]] = field(default_factory=list)
     rollouts: list[Rollout] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
+    sampled_tokens: int = 0
+    """Tokens of all replies of the step: proposals, Monte-Carlo replies, and those that only stage 7 needs. For the sampling speed."""
 
 
 def rollout_of(
@@ -63,12 +70,12 @@ def rollout_of(
     name: TaskType,
     completion: Completion,
     verdict: Verdict,
-    pay: Reward,
+    reward: Reward,
     task_id: str,
     parents: tuple[str, ...],
     rate: float | None,
 ) -> Rollout:
-    """A reply that is trained on, with its verdict and its pay."""
+    """A reply that is trained on, with its verdict and its reward."""
     return Rollout(
         role=role,
         type=name,
@@ -79,29 +86,29 @@ def rollout_of(
         logps=completion.logps,
         truncated=completion.truncated,
         verdict=verdict,
-        reward=pay.total,
-        reward_parts=pay.parts,
+        reward=reward.total,
+        reward_parts=reward.parts,
         task_id=task_id,
         parents=parents,
         solve_rate=rate,
     )
 
 
-def task_line(offer: Offer, tries: Sequence[Attempt], step: int) -> dict[str, Any]:
-    """One line of tasks.jsonl: a proposal, accepted or rejected with its reason, and the replies that measured it."""
-    line: dict[str, Any] = {
+def task_line(proposal: ProposalAttempt, attempts: Sequence[SolveAttempt], step: int) -> dict[str, Any]:
+    """One line of tasks.jsonl: a proposal, accepted or rejected with its reason, and the Monte-Carlo `attempts` at its task."""
+    return {
         "step": step,
-        "type": offer.type,
-        "ok": offer.task is not None,
-        "reason": offer.verdict.reason,
-        "detail": offer.verdict.detail,
-        "fresh": offer.fresh,
-        "parents": [reference.id for reference in offer.references],
-        "solve_rate": offer.rate,
-        "task": offer.task.to_json() if offer.task is not None else None,
-        "text": offer.completion.text,
-        "tokens": len(offer.completion.ids),
-        "truncated": offer.completion.truncated,
+        "type": proposal.type,
+        "ok": proposal.task is not None,
+        "reason": proposal.verdict.reason,
+        "detail": proposal.verdict.detail,
+        "fresh": proposal.fresh,
+        "parents": [reference.id for reference in proposal.references],
+        "solve_rate": proposal.rate,
+        "task": proposal.task.to_json() if proposal.task is not None else None,
+        "text": proposal.completion.text,
+        "tokens": len(proposal.completion.ids),
+        "truncated": proposal.completion.truncated,
         "answers": [
             {
                 "text": a.completion.text,
@@ -110,7 +117,6 @@ def task_line(offer: Offer, tries: Sequence[Attempt], step: int) -> dict[str, An
                 "tokens": len(a.completion.ids),
                 "truncated": a.completion.truncated,
             }
-            for a in tries
+            for a in attempts
         ],
     }
-    return line

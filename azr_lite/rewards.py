@@ -23,18 +23,18 @@ WRONG = -0.5
 
 @dataclass(frozen=True, slots=True)
 class Reward:
-    """`total` is what the policy is paid; `parts` says for what (their sum is the total)."""
+    """The reward of one reply. `total` trains the policy; `parts` name what it is made of and sum to it."""
 
     total: float
     parts: dict[str, float]
 
 
-def _of(**parts: float) -> Reward:
+def _sum_of(**parts: float) -> Reward:
     return Reward(sum(parts.values()), parts)
 
 
 def solve_rate(scores: Sequence[float]) -> float:
-    """r-bar: the mean success of the Monte-Carlo replies to one task. ValueError for fewer than two.
+    """r-bar of equation 4: the mean score, 0 to 1, of the Monte-Carlo replies to one task. ValueError for fewer than two.
 
     One reply would make r-bar 0 or 1 always, and learnability zero for every task.
 
@@ -50,7 +50,7 @@ def solve_rate(scores: Sequence[float]) -> float:
 def learnability(rate: float, zero: Literal["paper", "upstream"] = "paper") -> float:
     """Reward of a valid proposal with mean solver success `rate` in [0, 1] (equation 4).
 
-    `zero`: what a task earns that is always or never solved: 0 (paper) or -0.5 (the authors' code).
+    `zero`: what a task earns that is always or never solved: 0 (paper) or -0.5 (the authors' code). ValueError for a rate outside [0, 1].
 
     Examples:
         >>> [learnability(rate) for rate in (0.0, 0.25, 0.75, 1.0)]
@@ -66,9 +66,10 @@ def learnability(rate: float, zero: Literal["paper", "upstream"] = "paper") -> f
 
 
 def expected_learnability(p: float, n: int, zero: Literal["paper", "upstream"] = "paper") -> float:
-    """What a task earns on average that each of n independent replies solves with probability p; exact.
+    """Expected learnability of a task that each of n independent replies solves with probability p; exact.
 
-    (1 - p) - (1 - p)^n: the pay 1 - p that is meant, less the chance that all n replies fail. With n = 1 nothing is left.
+    (1 - p) - (1 - p)^n: the reward 1 - p that is meant, less the chance that all n replies fail. With n = 1 nothing is left.
+    ValueError unless 0 <= p <= 1 and n >= 1.
 
     Examples:
         >>> [expected_learnability(0.25, n) for n in (1, 2, 8)]
@@ -83,7 +84,7 @@ def expected_learnability(p: float, n: int, zero: Literal["paper", "upstream"] =
 
 
 def proposal_reward(verdict: Verdict, rate: float | None, zero: Literal["paper", "upstream"] = "paper") -> Reward:
-    """The proposer's pay. `rate` is needed exactly when the proposal is valid.
+    """The proposer's reward (equations 4 and 6). `rate`: r-bar of a valid proposal, ValueError without one; unused for an invalid one.
 
     Examples:
         >>> proposal_reward(Verdict(ok=True, well_formed=True), rate=0.25)
@@ -92,14 +93,14 @@ def proposal_reward(verdict: Verdict, rate: float | None, zero: Literal["paper",
         -1.0
     """
     if not verdict.ok:
-        return _of(form=NOT_WELL_FORMED)
+        return _sum_of(form=NOT_WELL_FORMED)
     if rate is None:
-        raise ValueError("a valid proposal has no solve rate; it cannot be paid")
-    return _of(learnability=learnability(rate, zero))
+        raise ValueError("a valid proposal has no solve rate, so it has no reward; judge its Monte-Carlo replies first (`solve_rate`)")
+    return _sum_of(learnability=learnability(rate, zero))
 
 
 def answer_reward(verdict: Verdict) -> Reward:
-    """The solver's pay: 1 (or the fraction, where scoring is fractional), -0.5 wrong, -1 not well formed.
+    """The solver's reward (equations 5 and 6): 1 (or the fraction, where scoring is fractional), -0.5 wrong, -1 not well formed.
 
     Examples:
         >>> answer_reward(Verdict(ok=True, well_formed=True, score=1.0)).total
@@ -108,7 +109,7 @@ def answer_reward(verdict: Verdict) -> Reward:
         Reward(total=-0.5, parts={'accuracy': -0.5})
     """
     if not verdict.well_formed:
-        return _of(form=NOT_WELL_FORMED)
+        return _sum_of(form=NOT_WELL_FORMED)
     if verdict.score > 0:
-        return _of(accuracy=verdict.score)
-    return _of(accuracy=WRONG)
+        return _sum_of(accuracy=verdict.score)
+    return _sum_of(accuracy=WRONG)

@@ -18,7 +18,7 @@ from azr_lite.flags import parse, take_value
 
 def run(words: list[str]) -> int:
     """Self-play from the start: --preset NAME, any setting, --dry-run; --go-on: resume it where it exists already."""
-    from azr_lite.config import Config, save_config
+    from azr_lite.config import Config, config_text
     from azr_lite.loop import resolve
     from azr_lite.loop import run as start
     from azr_lite.presets import preset, presets
@@ -35,7 +35,7 @@ def run(words: list[str]) -> int:
     config = parse(Config, words, "run", default=base, description=about)
     if dry:
         check_installed(config)
-        print(save_config(resolve(config)), end="")
+        print(config_text(resolve(config)), end="")
         print(f"nothing was run; the batch has {config.rows} sequences a step", file=sys.stderr)
         return 0
     start(config, go_on=go_on)

@@ -17,7 +17,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from azr_lite.config import Config, save_config
+from azr_lite.config import Config, config_text
 from azr_lite.errors import RunDirectoryError
 from azr_lite.triplet import Rollout
 
@@ -69,7 +69,7 @@ class RunDir:
         except OSError as error:
             raise RunDirectoryError(f"cannot make {path}: {error.strerror}; choose another --output-dir") from error
         run = cls(path)
-        write_text(path / "config.json", save_config(config))
+        write_text(path / "config.json", config_text(config))
         write_json(path / "run.json", {"version": VERSION, **info})
         return run
 
@@ -100,7 +100,7 @@ class RunDir:
         return self._object("run.json")
 
     def save_config(self, config: Config) -> None:
-        write_text(self.path / "config.json", save_config(config))
+        write_text(self.path / "config.json", config_text(config))
 
     def save_info(self, info: dict[str, Any]) -> None:
         write_json(self.path / "run.json", {"version": VERSION, **info})
@@ -117,7 +117,7 @@ class RunDir:
     def append(
         self, step: int, metrics: dict[str, float], timing: dict[str, float], rollouts: list[Rollout], tasks: list[dict[str, Any]]
     ) -> None:
-        """One finished step. metrics.jsonl comes last: a step whose line is there has its other lines too."""
+        """Add the lines of one finished step. metrics.jsonl comes last: a step whose line is there has its other lines too."""
         self._append("tasks.jsonl", tasks)
         self._append("rollouts.jsonl", [{"step": step, **rollout_line(r)} for r in rollouts])
         self._append("timing.jsonl", [{"step": step, **timing}])
@@ -161,17 +161,17 @@ class RunDir:
         """
         target.mkdir(parents=True, exist_ok=True)
         write_text(
-            target / "config.json", save_config(self.config().replace(output_dir=self.path.name))
+            target / "config.json", config_text(self.config().replace(output_dir=self.path.name))
         )  # its folders are nobody's business
         summary = self._object("summary.json")
         held_out = {name: points for name, points in summary.get("curves", {}).items() if name == "held-out accuracy"}
-        write_text(target / "summary.json", _short({**summary, "curves": held_out}))  # the other curves are those of metrics.jsonl
+        write_text(target / "summary.json", _sample_line({**summary, "curves": held_out}))  # the other curves are those of metrics.jsonl
         drawn = (
             {name: value for name, value in line.items() if not DETAILS & set(name.split("/")[2:])} for line in self.read("metrics.jsonl")
         )
-        write_text(target / "metrics.jsonl", "".join(map(_short, drawn)))
+        write_text(target / "metrics.jsonl", "".join(map(_sample_line, drawn)))
         lines = list(self.read("rollouts.jsonl"))
-        write_text(target / "rollouts.jsonl", "".join(map(_short, lines[:: max(1, len(lines) // rollouts)][:rollouts])))
+        write_text(target / "rollouts.jsonl", "".join(map(_sample_line, lines[:: max(1, len(lines) // rollouts)][:rollouts])))
 
     def _append(self, name: str, lines: list[dict[str, Any]]) -> None:
         if not lines:
@@ -204,8 +204,8 @@ class RunDir:
         return data
 
 
-def _short(line: dict[str, Any]) -> str:
-    """One line of a sample: nothing that is drawn or judged needs more than six digits."""
+def _sample_line(line: dict[str, Any]) -> str:
+    """One JSON line of a kept sample, numbers rounded to six digits: nothing that is drawn or judged needs more."""
     return json.dumps(_rounded(line), ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n"
 
 

@@ -6,7 +6,9 @@ Not covered: what travels from stage to stage (`records.py`), the model and the 
 
 Everything here is plain Python and the same on every process: randomness comes from ``Random(f"{seed}/{step}/...")``, so
 there is no generator state to save, and the number of processes does not change the algorithm.
-Letters in names: B sequences, T tokens, G replies to one task, K references.
+Letters that end a tensor's or array's name are its dimensions, the same in all files of sampling, scoring and training: B sequences,
+T tokens (or columns), U distinct prompts, N reply tokens laid end to end, V vocabulary, D hidden width, H attention heads, E width of
+one head. (`bench/learning.py` compares seeds, and lists its own.) In texts: n replies to one task, K references in a prompt.
 """
 
 from __future__ import annotations
@@ -19,18 +21,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from azr_lite.batch import deal, weighed, with_advantages
+from azr_lite.batch import deal, with_advantages, with_weights_and_padding
 from azr_lite.buffer import Buffers, task_key
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError
 from azr_lite.metrics import step_metrics
 from azr_lite.parsing import Reply, parse_reply
 from azr_lite.prompts.base import Style
-from azr_lite.records import Attempt, Offer, Record, rollout_of, task_line
+from azr_lite.records import ProposalAttempt, Record, SolveAttempt, rollout_of, task_line
 from azr_lite.rewards import answer_reward, proposal_reward, solve_rate
 from azr_lite.tasks.base import Answer, Proposal, Rules, get_game
 from azr_lite.triplet import Completion, Reason, Rejection, Role, Rollout, Task, TaskType
-from azr_lite.verifier import Runs, Verifier
+from azr_lite.verifier import ProgramRunner, Verifier
 
 Generate = Callable[[Sequence[str], Role], list[Completion]]
 """One completion a prompt, same order, by the policy that plays this role. A prompt may occur many times: each is sampled on its own."""
@@ -43,15 +45,15 @@ class SelfPlay:
         self,
         config: Config,
         style: Style,
-        executor: Runs,
+        executor: ProgramRunner,
         *,
         count_tokens: Callable[[str], int] = len,
         reserved: Callable[[str], bool] | None = None,
         rules: Rules | None = None,
     ) -> None:
-        """`count_tokens` measures a prompt.
+        """`count_tokens`: length of a rendered prompt in tokens, held against `max_prompt_tokens`.
 
-        `reserved` names held-out programs. A proposal of one is dropped whole: no reward, no solves, no place in a buffer,
+        `reserved`: whether a program is held out. A proposal of one is dropped whole: no reward, no solves, no place in a buffer,
         so that neither role is trained on what the evaluation asks.
         """
         self.config, self.style, self.count_tokens = config, style, count_tokens
@@ -62,7 +64,7 @@ class SelfPlay:
         self.previous: dict[TaskType, list[Task]] = {name: [] for name in config.task_types}
         self.seeded = False
         self.record = Record(step=-1)
-        self._before: tuple[Counter[str], Counter[int]] = Counter(), Counter()
+        self._counts_before: tuple[Counter[str], Counter[int]] = Counter(), Counter()
         self.seconds = {"generate": 0.0, "sandbox": 0.0}
         for name in config.task_types:
             zero = get_game(name).zero_task()
@@ -72,121 +74,139 @@ class SelfPlay:
     # ------------------------------------------------------------------ one step
 
     def step(self, generate: Generate, step: int) -> list[Rollout]:
-        """Play step number `step` (from 0). Deterministic in (config, buffers, step, replies)."""
-        self.record = Record(step=step)
-        self._before = self.verifier.kinds.copy(), self.verifier.worlds.copy()
-        offers = self.sample_references(step)  # 1
-        self.propose(offers, generate)  # 2
-        self.validate(offers)  # 3
-        tries, tasks = self.monte_carlo(offers, generate, step)  # 4 (and the replies stage 7 needs: one call for all solves)
-        self.learnability(offers, tries)  # 5
-        self.insert(offers, step)  # 6
-        answers = self.solve(tries, tasks)  # 7
-        self.judge(answers)  # 8
-        rollouts = self.reward(offers, answers)  # 9
-        rollouts = self.advantages(rollouts)  # 10
-        return self.hand_over(rollouts, offers, tries, step)  # 11: the trainer makes one update of them
+        """Play step number `step` (from 0); `Config.rows` rollouts. Deterministic in (config, buffers, step, replies).
 
-    def sample_references(self, step: int) -> list[Offer]:
+        Raises ConfigError where no proposal prompt fits `max_prompt_tokens`, InfrastructureError where the sandbox itself fails.
+        """
+        self.record = Record(step=step)
+        self._counts_before = self.verifier.outcome_counts.copy(), self.verifier.worlds.copy()
+        proposals = self.sample_references(step)  # 1
+        self.propose(proposals, generate)  # 2
+        self.validate(proposals)  # 3
+        mc_attempts, solver_attempts = self.monte_carlo(proposals, generate, step)  # 4, and replies that stage 7 needs
+        self.learnability(proposals, mc_attempts)  # 5
+        self.insert(proposals, step)  # 6
+        answers = self.solve(mc_attempts, solver_attempts)  # 7
+        self.judge(answers)  # 8
+        rollouts = self.reward(proposals, answers)  # 9
+        rollouts = self.advantages(rollouts)  # 10
+        return self.hand_over(rollouts, proposals, mc_attempts, step)  # 11: the trainer makes one update of them
+
+    def sample_references(self, step: int) -> list[ProposalAttempt]:
         """Stage 1. B prompts a type: K different references from its own buffer, or one program from all of them."""
         rng = self._rng(step, "references")
-        return [self._offer(name, rng) for name in self.config.task_types for _ in range(self.config.batch_size)]
+        return [self._new_proposal(name, rng) for name in self.config.task_types for _ in range(self.config.batch_size)]
 
-    def propose(self, offers: Sequence[Offer], generate: Generate) -> None:
+    def propose(self, proposals: Sequence[ProposalAttempt], generate: Generate) -> None:
         """Stage 2. One call for the proposals of all types."""
-        for offer, completion in zip(offers, self._generate(generate, [offer.prompt for offer in offers], Role.PROPOSE), strict=True):
-            offer.completion = completion
+        for proposal, completion in zip(
+            proposals, self._generate(generate, [proposal.prompt for proposal in proposals], Role.PROPOSE), strict=True
+        ):
+            proposal.completion = completion
 
-    def validate(self, offers: Sequence[Offer]) -> None:
+    def validate(self, proposals: Sequence[ProposalAttempt]) -> None:
         """Stage 3. Parse, run in two worlds, make tasks; every rejection carries its reason."""
-        parsed = [(offer.type, self._parse_proposal(offer)) for offer in offers]
+        parsed = [(proposal.type, self._parse_proposal(proposal)) for proposal in proposals]
         with self._timed("sandbox"):
             results = self.verifier.validate(parsed)
         seen: set[str] = set()
-        for offer, result in zip(offers, results, strict=True):
-            offer.result = self._admit(result)
-            if offer.task is not None:
-                buffer = self.buffers.of[offer.type]
-                offer.fresh = offer.task.id not in seen and offer.task not in buffer
-                seen.add(offer.task.id)
+        for proposal, result in zip(proposals, results, strict=True):
+            proposal.result = self._admit(result)
+            if proposal.task is not None:
+                buffer = self.buffers.of[proposal.type]
+                proposal.fresh = proposal.task.id not in seen and proposal.task not in buffer
+                seen.add(proposal.task.id)
 
-    def monte_carlo(self, offers: Sequence[Offer], generate: Generate, step: int) -> tuple[list[Attempt], list[Attempt]]:
-        """Stage 4. n replies to each valid proposal, judged. Also samples (not yet judged) the replies of stage 7."""
-        tries = [self._attempt(offer.task) for offer in offers if offer.task is not None for _ in range(self.config.n_mc)]
-        tasks = [self._attempt(task) for task in self._solver_tasks(offers, step)]
-        replies = self._generate(generate, [attempt.prompt for attempt in (*tries, *tasks)], Role.SOLVE)
-        for attempt, completion in zip((*tries, *tasks), replies, strict=True):
+    def monte_carlo(
+        self, proposals: Sequence[ProposalAttempt], generate: Generate, step: int
+    ) -> tuple[list[SolveAttempt], list[SolveAttempt]]:
+        """Stage 4. n replies to each valid proposal, judged: the first list, in the order of the proposals.
+
+        The second list: replies that only stage 7 needs. They are sampled here, in the same call of `generate`, and judged in stage 8.
+        """
+        mc_attempts = [
+            self._new_attempt(proposal.task) for proposal in proposals if proposal.task is not None for _ in range(self.config.n_mc)
+        ]
+        solver_attempts = [self._new_attempt(task) for task in self._solver_tasks(proposals, step)]
+        replies = self._generate(generate, [attempt.prompt for attempt in (*mc_attempts, *solver_attempts)], Role.SOLVE)
+        for attempt, completion in zip((*mc_attempts, *solver_attempts), replies, strict=True):
             attempt.completion = completion
-        self.judge(tries)
-        return tries, tasks
+        self.judge(mc_attempts)
+        return mc_attempts, solver_attempts
 
-    def learnability(self, offers: Sequence[Offer], tries: Sequence[Attempt]) -> None:
+    def learnability(self, proposals: Sequence[ProposalAttempt], mc_attempts: Sequence[SolveAttempt]) -> None:
         """Stage 5. r-bar of each valid proposal: the mean success of its own n replies."""
         n = self.config.n_mc
-        valid = [offer for offer in offers if offer.task is not None]
-        for index, offer in enumerate(valid):
-            own = tries[index * n : (index + 1) * n]
-            offer.rate = solve_rate([attempt.verdict.score for attempt in own])
+        valid = [proposal for proposal in proposals if proposal.task is not None]
+        for index, proposal in enumerate(valid):
+            own = mc_attempts[index * n : (index + 1) * n]
+            proposal.rate = solve_rate([attempt.verdict.score for attempt in own])
             for attempt in own:
-                attempt.rate = offer.rate
+                attempt.rate = proposal.rate
 
-    def insert(self, offers: Sequence[Offer], step: int) -> None:
+    def insert(self, proposals: Sequence[ProposalAttempt], step: int) -> None:
         """Stage 6. Every executable program enters its buffer, whatever it earned; duplicates do not."""
         for name in self.config.task_types:
             self.previous[name] = []
-        for offer in offers:
-            if offer.task is not None:
-                parents = tuple(reference.id for reference in offer.references)
-                task = dataclasses.replace(offer.task, step=step, parents=parents)
-                offer.result = task
+        for proposal in proposals:
+            if proposal.task is not None:
+                parents = tuple(reference.id for reference in proposal.references)
+                task = dataclasses.replace(proposal.task, step=step, parents=parents)
+                proposal.result = task
                 if self.buffers.add(task):
-                    self.previous[offer.type].append(task)
+                    self.previous[proposal.type].append(task)
 
-    def solve(self, tries: Sequence[Attempt], tasks: Sequence[Attempt]) -> list[Attempt]:
+    def solve(self, mc_attempts: Sequence[SolveAttempt], solver_attempts: Sequence[SolveAttempt]) -> list[SolveAttempt]:
         """Stage 7. Which replies train the solver: those of Monte-Carlo (reuse) or those sampled for it (separate)."""
-        chosen: list[Attempt] = []
+        chosen: list[SolveAttempt] = []
         for name in self.config.task_types:
-            own = [attempt for attempt in tasks if attempt.task.type == name]
+            own = [attempt for attempt in solver_attempts if attempt.task.type == name]
             if self.config.solver_data == "reuse":
-                own = round_robin([attempt for attempt in tries if attempt.task.type == name], self.config.n_mc) + own
+                own = round_robin([attempt for attempt in mc_attempts if attempt.task.type == name], self.config.n_mc) + own
             chosen += own[: self.config.solver_rows]
         return chosen
 
-    def judge(self, attempts: Sequence[Attempt]) -> None:
+    def judge(self, attempts: Sequence[SolveAttempt]) -> None:
         """Stage 8. Verdicts by value, on what programs return in the sandbox; those that have one keep it."""
-        open_ = [attempt for attempt in attempts if attempt.verdict is None]
-        parsed = [(attempt.task, self._parse_answer(attempt)) for attempt in open_]
+        unjudged = [attempt for attempt in attempts if attempt.verdict is None]
+        parsed = [(attempt.task, self._parse_answer(attempt)) for attempt in unjudged]
         with self._timed("sandbox"):
             verdicts = self.verifier.judge(parsed)
-        for attempt, verdict in zip(open_, verdicts, strict=True):
+        for attempt, verdict in zip(unjudged, verdicts, strict=True):
             attempt.verdict = verdict
 
-    def reward(self, offers: Sequence[Offer], answers: Sequence[Attempt]) -> list[Rollout]:
+    def reward(self, proposals: Sequence[ProposalAttempt], answers: Sequence[SolveAttempt]) -> list[Rollout]:
         """Stage 9. Learnability for proposers, accuracy for solvers, the format ladder for both."""
         zero = self.config.zero_learnability
         rollouts = []
-        for offer in offers:
-            if offer.verdict.reason == Reason.RESERVED:
+        for proposal in proposals:
+            if proposal.verdict.reason == Reason.RESERVED:
                 continue
-            parents = tuple(reference.id for reference in offer.references)
-            task_id = offer.task.id if offer.task is not None else ""
-            pay = proposal_reward(offer.verdict, offer.rate, zero)
-            rollouts.append(rollout_of(Role.PROPOSE, offer.type, offer.completion, offer.verdict, pay, task_id, parents, offer.rate))
+            parents = tuple(reference.id for reference in proposal.references)
+            task_id = proposal.task.id if proposal.task is not None else ""
+            reward = proposal_reward(proposal.verdict, proposal.rate, zero)
+            rollouts.append(
+                rollout_of(Role.PROPOSE, proposal.type, proposal.completion, proposal.verdict, reward, task_id, parents, proposal.rate)
+            )
         for answer in answers:
             task = answer.task
-            pay = answer_reward(answer.verdict)
-            rollouts.append(rollout_of(Role.SOLVE, task.type, answer.completion, answer.verdict, pay, task.id, task.parents, answer.rate))
+            reward = answer_reward(answer.verdict)
+            rollouts.append(
+                rollout_of(Role.SOLVE, task.type, answer.completion, answer.verdict, reward, task.id, task.parents, answer.rate)
+            )
         return rollouts
 
     def advantages(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         """Stage 10. TRR++ (or the estimator chosen) over the global batch, and the loss weight of each sequence."""
         return with_advantages(self.config, rollouts)
 
-    def hand_over(self, rollouts: list[Rollout], offers: list[Offer], tries: list[Attempt], step: int) -> list[Rollout]:
+    def hand_over(
+        self, rollouts: list[Rollout], proposals: list[ProposalAttempt], mc_attempts: list[SolveAttempt], step: int
+    ) -> list[Rollout]:
         """Stage 11. Fill up to the fixed batch size with weightless copies, weigh, deal evenly over the updates, record."""
         c = self.config
-        batch = weighed(c, rollouts)
-        self._write_record(batch[: len(rollouts)], offers, tries, step)
+        batch = with_weights_and_padding(c, rollouts)
+        self._write_record(batch[: len(rollouts)], proposals, mc_attempts, step)
         return deal(batch, c.updates_per_step, self._rng(step, "deal"), by_role=c.roles == "split")
 
     # ------------------------------------------------------------------ seeding
@@ -207,22 +227,22 @@ class SelfPlay:
                 done -= 1
                 break
             rng = self._rng(-done, "seed")
-            offers = [self._offer(name, rng) for name in short for _ in range(c.batch_size)]
-            self.propose(offers, generate)
-            self.validate(offers)
-            self._adopt(offers, target)
-            self.record.tasks += [task_line(offer, [], -1) for offer in offers]
+            proposals = [self._new_proposal(name, rng) for name in short for _ in range(c.batch_size)]
+            self.propose(proposals, generate)
+            self.validate(proposals)
+            self._adopt(proposals, target)
+            self.record.tasks += [task_line(proposal, [], -1) for proposal in proposals]
         self.seeded = True
         return done
 
-    def _adopt(self, offers: Sequence[Offer], target: int) -> None:
-        for offer in offers:
-            if offer.task is None:
+    def _adopt(self, proposals: Sequence[ProposalAttempt], target: int) -> None:
+        for proposal in proposals:
+            if proposal.task is None:
                 continue
             for name, buffer in self.buffers.of.items():
-                task = offer.task if name == offer.type else get_game(name).adopt(offer.task)
+                task = proposal.task if name == proposal.type else get_game(name).adopt(proposal.task)
                 if task is not None and len(buffer) < target:
-                    parents = tuple(reference.id for reference in offer.references)
+                    parents = tuple(reference.id for reference in proposal.references)
                     self.buffers.add(dataclasses.replace(task, id=task_key(task), parents=parents))
 
     # ------------------------------------------------------------------ state
@@ -233,8 +253,12 @@ class SelfPlay:
         return {"version": 1, "seeded": self.seeded, "buffers": self.buffers.state_dict(), "previous": previous}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`. ConfigError for a state of another version."""
         if state.get("version") != 1:
-            raise ConfigError(f"selfplay.json has version {state.get('version')!r}, expected 1; it was written by another azr_lite")
+            raise ConfigError(
+                f"selfplay.json has version {state.get('version')!r}, expected 1; resume with the azr_lite that wrote it (see run.json), "
+                "or start a new run"
+            )
         self.seeded = state["seeded"]
         self.buffers.load_state_dict(state["buffers"])
         for name, ids in state["previous"].items():
@@ -250,7 +274,9 @@ class SelfPlay:
         if not prompts:
             return []
         with self._timed("generate"):
-            return generate(prompts, role)
+            completions = generate(prompts, role)
+        self.record.sampled_tokens += sum(len(completion.ids) for completion in completions)
+        return completions
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -260,7 +286,7 @@ class SelfPlay:
         finally:
             self.seconds[stage] += time.perf_counter() - started
 
-    def _offer(self, name: TaskType, rng: random.Random) -> Offer:
+    def _new_proposal(self, name: TaskType, rng: random.Random) -> ProposalAttempt:
         """A proposer's prompt that fits: references are dropped (or another program drawn) until it does."""
         game = get_game(name)
         if game.propose_from == "programs":
@@ -282,7 +308,7 @@ class SelfPlay:
                 f"the shortest {name} proposal prompt has {self.count_tokens(prompt)} tokens, max_prompt_tokens is "
                 f"{self.config.max_prompt_tokens}; raise it"
             )
-        return Offer(name, references, prompt)
+        return ProposalAttempt(name, references, prompt)
 
     def _too_long(self, prompt: str) -> bool:
         return self.count_tokens(prompt) > self.config.max_prompt_tokens
@@ -293,11 +319,11 @@ class SelfPlay:
             return Rejection(Reason.TRUNCATED, f"cut after {len(completion.ids)} tokens")
         return reply
 
-    def _parse_proposal(self, offer: Offer) -> Proposal | Rejection:
-        reply = self._read(offer.completion)
-        return reply if isinstance(reply, Rejection) else get_game(offer.type).parse_proposal(reply, offer.references, self.rules)
+    def _parse_proposal(self, proposal: ProposalAttempt) -> Proposal | Rejection:
+        reply = self._read(proposal.completion)
+        return reply if isinstance(reply, Rejection) else get_game(proposal.type).parse_proposal(reply, proposal.references, self.rules)
 
-    def _parse_answer(self, attempt: Attempt) -> Answer | Rejection:
+    def _parse_answer(self, attempt: SolveAttempt) -> Answer | Rejection:
         reply = self._read(attempt.completion)
         return reply if isinstance(reply, Rejection) else get_game(attempt.task.type).parse_answer(reply, attempt.task, self.rules)
 
@@ -312,16 +338,16 @@ class SelfPlay:
             return Rejection(Reason.TOO_LONG, f"the solver's prompt would have {tokens} tokens")
         return dataclasses.replace(result, id=task_key(result))
 
-    def _attempt(self, task: Task) -> Attempt:
-        return Attempt(task, get_game(task.type).solve_prompt(self.style, task, self.rules))
+    def _new_attempt(self, task: Task) -> SolveAttempt:
+        return SolveAttempt(task, get_game(task.type).solve_prompt(self.style, task, self.rules))
 
-    def _solver_tasks(self, offers: Sequence[Offer], step: int) -> list[Task]:
+    def _solver_tasks(self, proposals: Sequence[ProposalAttempt], step: int) -> list[Task]:
         """Tasks to be solved once each beside the Monte-Carlo replies: newest first, the rest uniformly from the buffer."""
         c = self.config
         rng = self._rng(step, "tasks")
         tasks: list[Task] = []
         for name in c.task_types:
-            valid = [offer.task for offer in offers if offer.type == name and offer.task is not None]
+            valid = [proposal.task for proposal in proposals if proposal.type == name and proposal.task is not None]
             if c.solver_data == "reuse":
                 wanted, newest = max(0, c.solver_rows - c.n_mc * len(valid)), []
             else:
@@ -333,19 +359,21 @@ class SelfPlay:
             tasks += newest
         return tasks
 
-    def _write_record(self, rollouts: list[Rollout], offers: list[Offer], tries: list[Attempt], step: int) -> None:
+    def _write_record(self, rollouts: list[Rollout], proposals: list[ProposalAttempt], mc_attempts: list[SolveAttempt], step: int) -> None:
         n, valid = self.config.n_mc, 0
-        for offer in offers:
-            own = tries[valid * n : (valid + 1) * n] if offer.task is not None else []
-            valid += offer.task is not None
-            self.record.tasks.append(task_line(offer, own, step))
+        for proposal in proposals:
+            own = mc_attempts[valid * n : (valid + 1) * n] if proposal.task is not None else []
+            valid += proposal.task is not None
+            self.record.tasks.append(task_line(proposal, own, step))
         self.record.rollouts = rollouts
-        said, worlds = self.verifier.kinds - self._before[0], self.verifier.worlds - self._before[1]
-        self.record.metrics = step_metrics(rollouts, offers, tries, self.buffers.sizes(), self.buffers.ages(step), said, worlds)
+        outcomes, worlds = self.verifier.outcome_counts - self._counts_before[0], self.verifier.worlds - self._counts_before[1]
+        self.record.metrics = step_metrics(
+            rollouts, proposals, mc_attempts, self.buffers.sizes(), self.buffers.ages(step), outcomes, worlds
+        )
 
 
 def rules_of(config: Config) -> Rules:
-    """The switches that games see."""
+    """The settings of a run that its games need."""
     return Rules(
         equality=config.equality,
         induction_scoring=config.induction_scoring,
@@ -354,6 +382,6 @@ def rules_of(config: Config) -> Rules:
     )
 
 
-def round_robin(attempts: Sequence[Attempt], n: int) -> list[Attempt]:
+def round_robin(attempts: Sequence[SolveAttempt], n: int) -> list[SolveAttempt]:
     """The first reply to each task, then the second to each, …: whatever is cut off, all tasks are served alike."""
     return [attempts[start] for offset in range(n) for start in range(offset, len(attempts), n)]

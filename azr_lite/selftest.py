@@ -68,7 +68,10 @@ def self_test(trainer: SelfPlayTrainer) -> SelfTestResult:
 
 
 def _update(trainer: SelfPlayTrainer, advantage: float) -> tuple[float, float]:
-    """One step on one reply, with growing learning rates until the change can be told from rounding."""
+    """One optimiser step on one reply, from the same weights with growing learning rates until the change can be told from rounding.
+
+    Returns the change of the reply's log-probability (nats) and the rate; the weights are put back.
+    """
     noise = NOISE[torch.bfloat16 if trainer.args.bf16 else torch.float16 if trainer.args.fp16 else torch.float32]
     trained = _trained(trainer)
     weights = [p.detach().clone() for p in trained]
@@ -109,7 +112,7 @@ def _gather_anew(trainer: SelfPlayTrainer) -> None:
 
 
 def _batch(trainer: SelfPlayTrainer, advantage: float) -> dict[str, torch.Tensor]:
-    """One row, as TRL lays it out."""
+    """A batch of one row, prompt and reply, with the keys and shapes of TRL's; B = 1."""
     tokenizer, device = trainer.processing_class, trainer.accelerator.device
     prompt = tokenizer(PROMPT, add_special_tokens=False)["input_ids"]
     reply = [*tokenizer(REPLY, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]

@@ -33,7 +33,10 @@ class Standing:
 
 
 def standing(evaluations: Sequence[tuple[int, Sequence[Item]]]) -> Standing | None:
-    """Of (step, items) in order of steps; None of nothing. Of equal accuracies the earlier one is the best."""
+    """Where the newest of these evaluations, (step, items) in order of steps, stands against the best; None without any.
+
+    Of equal accuracies the earlier one is the best.
+    """
     if not evaluations:
         return None
     best_step, best = evaluations[0]
@@ -48,7 +51,7 @@ def standing(evaluations: Sequence[tuple[int, Sequence[Item]]]) -> Standing | No
 
 
 def read_standing(run_dir: Path, every: int, done: int) -> Standing | None:
-    """From the files, up to step `done`. Only evaluations on schedule count: one made at an interrupt must change nothing."""
+    """`standing` of the evaluations kept under eval/, up to step `done`. Only evaluations on schedule count: one made at an interrupt must change nothing."""
     steps = [0, *range(every, done + 1, every)] if every else [0]
     found = []
     for step in steps:

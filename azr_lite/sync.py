@@ -21,7 +21,7 @@ from azr_lite.rundir import LOGS
 
 
 class Mirror(Protocol):
-    """What both kinds of copy do."""
+    """The copy of one run, wherever it lies. `keep`: checkpoints to copy beside the newest. A place that is away raises whatever its library raises."""
 
     def newest_step(self) -> int | None: ...
 
@@ -43,13 +43,13 @@ def mirror_of(sync_to: str, run_dir: Path) -> Mirror | None:
     return FolderMirror(Path(sync_to).expanduser() / run_dir.resolve().name, run_dir)
 
 
-def _light(run_dir: Path) -> list[Path]:
-    """Everything but checkpoints, relative to the run."""
+def _small_files(run_dir: Path) -> list[Path]:
+    """Everything that is copied but checkpoints: settings, logs, evaluations. Paths relative to the run."""
     found = [run_dir / name for name in FILES] + sorted((run_dir / "eval").glob("*.json*"))
     return [path.relative_to(run_dir) for path in found if path.is_file()]
 
 
-def _heavy(run_dir: Path, keep: Iterable[Path]) -> list[Path]:
+def _checkpoints_to_copy(run_dir: Path, keep: Iterable[Path]) -> list[Path]:
     """The newest whole checkpoint, then the others to keep."""
     newest = last_whole_checkpoint(run_dir)
     others = [path for path in keep if path != newest and is_whole(path)]
@@ -57,7 +57,7 @@ def _heavy(run_dir: Path, keep: Iterable[Path]) -> list[Path]:
 
 
 class FolderMirror:
-    """In a folder. A file or checkpoint appears there under its name only once it is complete."""
+    """The copy in a folder. A file or checkpoint appears there under its name only once it is complete."""
 
     def __init__(self, target: Path, run_dir: Path) -> None:
         self.target, self.run_dir = target, run_dir
@@ -67,7 +67,7 @@ class FolderMirror:
 
     def newest_step(self) -> int | None:
         """Updates in the newest whole checkpoint there; 0 for a copy without one; None where there is no copy."""
-        self._reach()
+        self._check_mounted()
         if not (self.target / "run.json").exists():
             return None
         newest = last_whole_checkpoint(self.target)
@@ -75,13 +75,13 @@ class FolderMirror:
 
     def push(self, keep: Iterable[Path] = ()) -> None:
         """Copy what changed; OSError where the place is away or full."""
-        self._reach()
-        for name in _light(self.run_dir):
+        self._check_mounted()
+        for name in _small_files(self.run_dir):
             source, target = self.run_dir / name, self.target / name
             if _changed(source, target):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _copy_file(source, target)
-        wanted = _heavy(self.run_dir, keep)
+        wanted = _checkpoints_to_copy(self.run_dir, keep)
         for checkpoint in wanted:
             _copy_checkpoint(checkpoint, self.target / checkpoint.name)
         names = {checkpoint.name for checkpoint in wanted}
@@ -90,7 +90,7 @@ class FolderMirror:
                 (old / SEAL).unlink(missing_ok=True)
                 shutil.rmtree(old, ignore_errors=True)
 
-    def _reach(self) -> None:
+    def _check_mounted(self) -> None:
         above = self.target.parent.parent
         if not above.is_dir():  # making it would fill the local disk in the place of a Drive that is not mounted
             raise OSError(f"{above} is not there; is it mounted?")
@@ -112,7 +112,7 @@ class FolderMirror:
 
 
 class HubMirror:
-    """In a repository of the Hugging Face hub (private when it is made here)."""
+    """The copy in a repository of the Hugging Face hub (private when it is made here)."""
 
     def __init__(self, repository: str, run_dir: Path) -> None:
         self.repository, self.run_dir, self.name = repository, run_dir, run_dir.resolve().name
@@ -130,8 +130,8 @@ class HubMirror:
         if not self._made:
             api.create_repo(self.repository, private=True, exist_ok=True)
             self._made = True
-        wanted = _heavy(self.run_dir, keep)
-        patterns = [*map(str, _light(self.run_dir)), *(f"{checkpoint.name}/*" for checkpoint in wanted)]
+        wanted = _checkpoints_to_copy(self.run_dir, keep)
+        patterns = [*map(str, _small_files(self.run_dir)), *(f"{checkpoint.name}/*" for checkpoint in wanted)]
         message = f"{self.name}: {wanted[0].name if wanted else 'logs'}"
         api.upload_folder(
             repo_id=self.repository, folder_path=self.run_dir, path_in_repo=self.name, allow_patterns=patterns, commit_message=message

@@ -37,7 +37,7 @@ def check_installed(config: Config) -> None:
 
 
 class Trackers:
-    """One session's. Without `config.report_to` nothing is imported and every call does nothing."""
+    """The trackers of one session. Without `config.report_to` nothing is imported and every call does nothing."""
 
     def __init__(self, config: Config, directory: RunDir, note: Callable[[str], None]) -> None:
         self.config, self.directory, self.note = config, directory, note
@@ -58,7 +58,7 @@ class Trackers:
             self._running.append(opened)
 
     def replay(self, done: int) -> None:
-        """What the run directory holds of the steps before `done`; its logs have been cut back to there."""
+        """Send what the run directory holds of the steps before `done`; its logs have been cut back to there."""
         if not self._running:
             return
         scores = scores_until(self.directory.path / "eval", done)

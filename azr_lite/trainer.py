@@ -34,7 +34,7 @@ from azr_lite.distributed import ShardedExecutor, keep_precision, rows_of_rank
 from azr_lite.errors import TrainingError
 from azr_lite.generation import Generation, Sampler
 from azr_lite.gradient_share import gradient_shares
-from azr_lite.memory import Healing, in_halves, is_out_of_memory
+from azr_lite.memory import OutOfMemoryRecovery, in_halves, is_out_of_memory
 from azr_lite.models import Policy
 from azr_lite.prompts.base import Style
 from azr_lite.triplet import Completion, Role, Rollout
@@ -75,8 +75,8 @@ def build_trainer(
     return SelfPlayTrainer(config, policy, style, selfplay, args, on_step=on_step, note=note, sampler=sampler if plain else None)
 
 
-class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
-    """See the module. Every process calls every method with the same arguments (SPMD)."""
+class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
+    """A GRPOTrainer whose batches are self-play steps. Every process calls every method with the same arguments (SPMD)."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
             args=args,
             processing_class=policy.tokenizer,
             reward_funcs=[_attached_reward],
-            rollout_func=_hand_over,
+            rollout_func=_rows_for_trl,
             train_dataset=placeholder,
             peft_config=policy.peft_config,
         )
@@ -126,6 +126,7 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
         self._entropies_BT: torch.Tensor | None = None
         self._sampled_BT: torch.Tensor | None = None
         self._update_logs: list[dict[str, float]] = []
+        self._gradient_shares: dict[str, float] = {}
         self.current_gradient_accumulation_steps = args.gradient_accumulation_steps  # until `train` sets it; the self-test comes before
         self.clock = Clock(selfplay.seconds)
         self.remove_callback(PrinterCallback)
@@ -151,12 +152,12 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """One self-play step. TRL turns this process's rows into tensors; the advantages are ours (TRL's own way, trl#4525)."""
         c = self.config
-        self._playing, self._calls = self.steps_done, 0
+        self._selfplay_step, self._sampling_calls = self.steps_done, 0
         with self.clock.playing():
-            rollouts = self.selfplay.step(self.generate, self._playing)
+            rollouts = self.selfplay.step(self.generate, self._selfplay_step)
         if len(rollouts) != c.rows:
             raise TrainingError(
-                f"step {self._playing} gave {len(rollouts)} rollouts, not the {c.rows} of the batch; SelfPlay must fill it up"
+                f"step {self._selfplay_step} gave {len(rollouts)} rollouts, not the {c.rows} of the batch; SelfPlay must fill it up"
             )
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         self.rollouts = rows_of_rank(rollouts, c.updates_per_step, c.micro_batch_size, rank, world, by_role=self.split is not None)
@@ -168,8 +169,8 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
         batch["advantages"] = torch.tensor([r.advantage * r.weight for r in self.rollouts], device=self.accelerator.device)
         if self.split is not None:
             batch["proposes"] = torch.tensor([r.role == Role.PROPOSE for r in self.rollouts], device=self.accelerator.device)
-        due = c.gradient_share_every and (self._playing + 1) % c.gradient_share_every == 0
-        self._shares = gradient_shares(self, batch) if due else {}
+        measure = c.gradient_share_every and (self._selfplay_step + 1) % c.gradient_share_every == 0
+        self._gradient_shares = gradient_shares(self, batch) if measure else {}
         return batch
 
     def act_as(self, role: Role) -> None:
@@ -184,7 +185,7 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
         return logps_BT.to(self.accelerator.device)
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, torch.Tensor]:
-        """As TRL's, without its shuffle: update u must get the u-th block of rows. A micro-batch (a dict) stays as it is."""
+        """TRL's method without its shuffle: update u must get the u-th block of rows. A micro-batch (a dict) stays as it is."""
         if isinstance(generation_batch, dict):
             return generation_batch
         place = self._step % self.args.steps_per_generation
@@ -197,7 +198,10 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
     # ------------------------------------------------------------------ the loss
 
     def _get_per_token_logps_and_entropies(self, model, input_ids_BT, attention_mask_BT, logits_to_keep, batch_size=None, **kwargs):
-        """As TRL's, one micro-batch at a time, each only as wide as its longest row: rows are pushed to the right edge first."""
+        """TRL's method, one micro-batch at a time, each only as wide as its longest row.
+
+        Replies end at different columns, so rows are first shifted to the right edge, and what comes back is shifted to its place again.
+        """
         if self._sampled_BT is not None:
             return self._sampled_BT, None, None
         B, width = input_ids_BT.shape
@@ -209,18 +213,18 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
             if self._scored:
                 self.act_as(self._scored[int(rows[0])].role)
             mask_BT = attention_mask_BT[rows]
-            free_B = width - 1 - (columns_T * mask_BT).amax(dim=1)  # padding after the reply
-            turned_BT = (columns_T - free_B[:, None]) % width
-            mask_BT, ids_BT = mask_BT.gather(1, turned_BT), input_ids_BT[rows].gather(1, turned_BT)
-            kept = logits_to_keep - int(free_B.min())
-            left = min(int(mask_BT.any(dim=0).nonzero()[0]), width - kept - 1)
-            found = of_trl(model, ids_BT[:, left:], mask_BT[:, left:], kept, **kwargs)
-            back_BT = columns_T[:logits_to_keep] + (kept - logits_to_keep + free_B)[:, None]
-            parts.append([_back(x, back_BT) if x is not None and x.dim() == 2 else x for x in found])
+            padding_B = width - 1 - (columns_T * mask_BT).amax(dim=1)  # columns after the reply's last token
+            shifted_BT = (columns_T - padding_B[:, None]) % width
+            mask_BT, ids_BT = mask_BT.gather(1, shifted_BT), input_ids_BT[rows].gather(1, shifted_BT)
+            kept = logits_to_keep - int(padding_B.min())  # columns of the longest reply among these rows
+            first = min(int(mask_BT.any(dim=0).nonzero()[0]), width - kept - 1)  # columns before it are padding in every row
+            found = of_trl(model, ids_BT[:, first:], mask_BT[:, first:], kept, **kwargs)
+            sources_BT = columns_T[:logits_to_keep] + (kept - logits_to_keep + padding_B)[:, None]  # undoes the shift
+            parts.append([_take_columns(x, sources_BT) if x is not None and x.dim() == 2 else x for x in found])
 
         for rows in torch.arange(B).split(batch_size or B):
             if torch.is_grad_enabled():
-                score(rows)  # what is kept for the backward pass is as large in two halves: `training_step` heals
+                score(rows)  # what is kept for the backward pass is as large in two halves: `training_step` recovers
             else:
                 in_halves(score, rows)
         logps, entropies, aux = zip(*parts, strict=True)
@@ -243,14 +247,14 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
             weighted_BT = entropies_BT * inputs["completion_mask"] * inputs["weights"][:, None]
             loss = loss - self.config.entropy_coef * weighted_BT.sum() / (inputs["num_items_in_batch"] * share)
         if not torch.isfinite(loss):
-            raise TrainingError(f"the loss of step {self._playing} is {loss.item()}; {_REMEDY}")
+            raise TrainingError(f"the loss of step {self._selfplay_step} is {loss.item()}; {_REMEDY}")
         return loss
 
     def _get_grad_norm(self, model, grad_norm=None):
         """Checked before the optimiser moves. (float16's scaler skips such an update by itself.)"""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         if not math.isfinite(float(norm)) and self.accelerator.scaler is None:
-            raise TrainingError(f"the gradient of step {self._playing} has norm {float(norm)}; {_REMEDY}")
+            raise TrainingError(f"the gradient of step {self._selfplay_step} has norm {float(norm)}; {_REMEDY}")
         return norm
 
     # ------------------------------------------------------------------ reports
@@ -266,13 +270,13 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
         seen, self._update_logs = self._update_logs, []
         names = {"loss": "loss", "grad_norm": "grad_norm", "clip_ratio": "clip_ratio/region_mean", "entropy": "entropy"}
         report = {name: math.fsum(log[key] for log in seen) / len(seen) for name, key in names.items()}
-        report |= self._shares
+        report |= self._gradient_shares
         report |= {"step": self.steps_done - 1, "learning_rate": seen[-1]["learning_rate"], "timing": self.clock.read()}
         if self.on_step is not None:
             self.on_step(report)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """None: TRL would put a README of its own into the run directory."""
+        """Does nothing: TRL would put a README of its own into the run directory."""
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -300,7 +304,7 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
         return sum(p.numel() * (p.element_size() + 8) for p in self.model.parameters() if p.requires_grad)
 
     def train(self, resume_from_checkpoint: str | Path | None = None, **kwargs: Any) -> Any:
-        """As transformers', from a whole checkpoint only; the self-play's state comes back with the weights."""
+        """transformers' `train`; it resumes from a whole checkpoint only, and the self-play's state comes back with the weights."""
         if resume_from_checkpoint:
             self.selfplay.load_state_dict(load_state(resume_from_checkpoint))
         try:
@@ -309,7 +313,7 @@ class SelfPlayTrainer(Healing, Generation, GRPOTrainer):
             if not is_out_of_memory(error):
                 raise
             raise TrainingError(
-                f"out of memory outside the passes that heal (the optimiser's state?): {str(error).splitlines()[0][:120]}; use optimizer='adamw_8bit', "
+                f"out of memory where halving does not help (perhaps the optimiser's state): {str(error).splitlines()[0][:120]}; use optimizer='adamw_8bit', "
                 "tuning='lora' or a smaller model (azr-lite plan says what fits)"
             ) from error
 
@@ -332,16 +336,16 @@ def _attempt(write: Callable[[], Any]) -> str:
     return next(filter(None, gather_object([reason])), "")
 
 
-def _back(values_BK: torch.Tensor, columns_BT: torch.Tensor) -> torch.Tensor:
-    """The values at these columns, zero past the last."""
-    K = values_BK.shape[1]
-    return values_BK.gather(1, columns_BT.clamp(max=K - 1)) * (columns_BT < K)
+def _take_columns(values_BT: torch.Tensor, columns_BT: torch.Tensor) -> torch.Tensor:
+    """Of each row the values at its columns; zero for a column past the last. The two may differ in width."""
+    width = values_BT.shape[1]
+    return values_BT.gather(1, columns_BT.clamp(max=width - 1)) * (columns_BT < width)
 
 
 _REMEDY = "nothing was changed by it: lower learning_rate, or use dtype='float32'; `azr-lite resume` goes back to the last checkpoint"
 
 
-def _hand_over(prompts: list[str], trainer: SelfPlayTrainer) -> dict[str, Any]:
+def _rows_for_trl(prompts: list[str], trainer: SelfPlayTrainer) -> dict[str, Any]:
     """TRL's `rollout_func`: the placeholder prompts are ignored, the rows of this process's self-play are given."""
     rows = trainer.rollouts
     return {

@@ -19,12 +19,12 @@ from typing import Any, Self
 TaskType = str
 """Name of a registered game, e.g. ``"deduction"`` (see `tasks.base.register`)."""
 
-SHARED: tuple[TaskType, ...] = ("deduction", "abduction")
-"""Games whose triplets mean: program, input, return value. They share seeds, and induction starts from their programs."""
+SEED_SHARING_GAMES: tuple[TaskType, ...] = ("deduction", "abduction")
+"""Games whose triplets mean: program, input, return value. They share the tasks of seeding, and induction proposals start from their programs."""
 
 
 class Role(StrEnum):
-    """The two seats of the one policy."""
+    """The two roles that the policy plays: it proposes tasks, and solves them."""
 
     PROPOSE = "propose"
     SOLVE = "solve"
@@ -69,7 +69,7 @@ class Reason(StrEnum):
 
 
 class _Json:
-    """Flat dataclass to and from a JSON object; tuples become lists and come back as tuples."""
+    """Dataclass to and from a JSON object. Tuples become lists and come back as tuples; a nested dataclass or enum comes back as plain JSON."""
 
     def to_json(self) -> dict[str, Any]:
         return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
@@ -104,7 +104,7 @@ class Rejection(_Json):
 
     @property
     def verdict(self) -> Verdict:
-        """Not right, and not well formed either where the reply's shape was the reason."""
+        """The verdict on a rejected reply: not right; not well formed either, where it lacked the tags or was cut."""
         well_formed = self.reason not in (Reason.NOT_WELL_FORMED, Reason.TRUNCATED)
         return Verdict(ok=False, well_formed=well_formed, reason=self.reason, detail=self.detail)
 

@@ -20,8 +20,8 @@ from azr_lite.tasks.base import Answer, Proposal, Rules, get_game
 from azr_lite.triplet import Reason, Rejection, Task, TaskType, Verdict
 
 
-class Runs(Protocol):
-    """What the verifier needs of an executor (`sandbox.Executor`, or one sharded over processes)."""
+class ProgramRunner(Protocol):
+    """Whatever runs programs for the verifier: `sandbox.Executor`, or `distributed.ShardedExecutor`, which shares them out."""
 
     def run_many(self, jobs: Sequence[Job]) -> list[list[Outcome]]: ...
 
@@ -35,21 +35,25 @@ def open_executor(config: Config) -> Executor:
 
 
 class Verifier:
-    """Holds the executor and counts what it said. `seconds`: wall time spent in the sandbox so far.
+    """Holds the executor and keeps count, over the run so far.
 
-    `kinds`: outcomes by kind. `worlds`: accepted proposals by the number of worlds in which their programs were run.
+    `seconds`: wall time spent in the sandbox. `executions`: programs run, once an input and world. `outcome_counts`: validations by
+    "ok" or reason, and judged inputs by the kind of their outcome. `worlds`: accepted proposals by the number of worlds that they ran in.
     """
 
-    def __init__(self, executor: Runs, rules: Rules) -> None:
+    def __init__(self, executor: ProgramRunner, rules: Rules) -> None:
         self.executor = executor
         self.rules = rules
         self.seconds = 0.0
         self.executions = 0
-        self.kinds: Counter[str] = Counter()
+        self.outcome_counts: Counter[str] = Counter()
         self.worlds: Counter[int] = Counter()
 
     def validate(self, items: Sequence[tuple[TaskType, Proposal | Rejection]]) -> list[Task | Rejection]:
-        """Run each proposal in two worlds; equal proposals are run once."""
+        """A task or a `Rejection` for each item, in the same order. A proposal is run in two processes; equal proposals are run once.
+
+        Raises InfrastructureError where the sandbox itself fails.
+        """
         wanted: dict[str, tuple[str, Sequence[tuple[Any, ...]]]] = {}
         for _, proposal in items:
             if isinstance(proposal, Proposal):
@@ -58,7 +62,7 @@ class Verifier:
         found = dict(zip(wanted, self.executor.validate_many(list(wanted.values())), strict=True))
         self.seconds += time.perf_counter() - started
         self.executions += 2 * sum(len(inputs) for _, inputs in wanted.values())
-        self.kinds.update(v.reason or "ok" for v in found.values())
+        self.outcome_counts.update(v.reason or "ok" for v in found.values())
         return [self._task(kind, proposal, found) for kind, proposal in items]
 
     def _task(self, kind: TaskType, proposal: Proposal | Rejection, found: dict[str, Validation]) -> Task | Rejection:
@@ -71,7 +75,10 @@ class Verifier:
         return get_game(kind).make_task(proposal, validation.outputs, self.rules)
 
     def judge(self, items: Sequence[tuple[Task, Answer | Rejection]]) -> list[Verdict]:
-        """Judge each answer; equal programs on equal inputs are run once. Answers of different rollouts never share a child."""
+        """A verdict for each item, in the same order. Equal programs on equal inputs are run once; others never share a child process.
+
+        Raises InfrastructureError where the sandbox itself fails.
+        """
         jobs: dict[str, Job] = {}
         for _, answer in items:
             if isinstance(answer, Answer) and answer.inputs:
@@ -81,7 +88,7 @@ class Verifier:
         self.seconds += time.perf_counter() - started
         self.executions += sum(len(job.inputs) for job in jobs.values())
         for outcomes in found.values():
-            self.kinds.update(outcome.kind for outcome in outcomes)
+            self.outcome_counts.update(outcome.kind for outcome in outcomes)
         return [self._verdict(task, answer, found) for task, answer in items]
 
     def _verdict(self, task: Task, answer: Answer | Rejection, found: dict[str, list[Outcome]]) -> Verdict:

@@ -44,8 +44,11 @@ def untrained_tags(model: Any, tokenizer: Any) -> dict[str, str]:
     return reasons
 
 
-def pieces(text: str, untrained: Collection[str]) -> list[str]:
-    """The text cut so that no piece contains one of these tags: each is split behind its first character."""
+def split_untrained_tags(text: str, untrained: Collection[str]) -> list[str]:
+    """The text in pieces to be tokenised one by one, so that no tag in `untrained` becomes one token: each is cut after its first character.
+
+    Joined, the pieces are the text again.
+    """
     if not untrained:
         return [text]
     cut = re.sub("|".join(map(re.escape, sorted(untrained))), lambda found: found[0][0] + "\0" + found[0][1:], text)

@@ -26,7 +26,7 @@ NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 
 @dataclass(frozen=True)
 class Memory:
-    """GB of each part at one moment."""
+    """What one GPU holds at one moment, in GB (1e9 bytes), part by part."""
 
     weights: float = 0.0
     adapters: float = 0.0

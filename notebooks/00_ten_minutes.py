@@ -189,11 +189,11 @@ print(f"{rounds} rounds of proposals filled the buffers: {game.buffers.sizes()}"
 # shows a few old tasks as [references](glossary.md#reference), so that new ones differ. Here is one prompt and its reply.
 
 # %%
-offers = game.sample_references(step=0)  # 1
-game.propose(offers, player)  # 2
-print(len(offers), "prompts. One of them:\n")
-print(offers[1].prompt)
-print(offers[1].completion.text)
+proposals = game.sample_references(step=0)  # 1
+game.propose(proposals, player)  # 2
+print(len(proposals), "prompts. One of them:\n")
+print(proposals[1].prompt)
+print(proposals[1].completion.text)
 
 # %% [markdown]
 # **What you should see:** a prompt with two references, which ends in an opened `<think>`; then a reply that closes it and gives a
@@ -207,13 +207,13 @@ print(offers[1].completion.text)
 # The sandbox runs each proposal twice, in two different processes. What remains is a task; everything else is a rejection with a reason.
 
 # %%
-game.validate(offers)  # 3
-for offer in offers[:16]:
-    if offer.task is None:
-        print(f"✗ {offer.type}: {offer.verdict.reason} ({offer.verdict.detail[:80]})")
-valid = [offer for offer in offers if offer.task is not None]
-print(f"✓ {len(valid)} of {len(offers)} proposals are valid tasks. One of them:\n")
-chosen = max((offer for offer in valid if offer.type == "deduction"), key=lambda offer: len(offer.task.program))
+game.validate(proposals)  # 3
+for proposal in proposals[:16]:
+    if proposal.task is None:
+        print(f"✗ {proposal.type}: {proposal.verdict.reason} ({proposal.verdict.detail[:80]})")
+valid = [proposal for proposal in proposals if proposal.task is not None]
+print(f"✓ {len(valid)} of {len(proposals)} proposals are valid tasks. One of them:\n")
+chosen = max((proposal for proposal in valid if proposal.type == "deduction"), key=lambda proposal: len(proposal.task.program))
 print(f"{chosen.task.program}\n\ninput   {chosen.task.input}\noutput  {chosen.task.output}")
 
 # %% [markdown]
@@ -227,9 +227,9 @@ print(f"{chosen.task.program}\n\ninput   {chosen.task.input}\noutput  {chosen.ta
 # Each valid task is tried eight times by the same policy. For the task above:
 
 # %%
-tries, tasks = game.monte_carlo(offers, player, step=0)  # 4
-game.learnability(offers, tries)  # 5
-own = [attempt for attempt in tries if attempt.task.id == chosen.task.id][: settings.n_mc]
+mc_attempts, solver_attempts = game.monte_carlo(proposals, player, step=0)  # 4
+game.learnability(proposals, mc_attempts)  # 5
+own = [attempt for attempt in mc_attempts if attempt.task.id == chosen.task.id][: settings.n_mc]
 for attempt in own:
     answer = attempt.completion.text.partition("```output\n")[2].partition("\n```")[0] or "(not well formed)"
     print("✓" if attempt.verdict.ok else "✗", answer)
@@ -240,7 +240,7 @@ made, (axis,) = figures.figure(1, 1, (7.0, 3.0))
 eighths, floor = range(settings.n_mc + 1), [0] * (settings.n_mc + 1)
 with figures.style():
     for name, hatch in zip(settings.task_types, ("", "///", "..."), strict=True):
-        counts = [sum(offer.type == name and offer.rate == k / settings.n_mc for offer in valid) for k in eighths]
+        counts = [sum(proposal.type == name and proposal.rate == k / settings.n_mc for proposal in valid) for k in eighths]
         axis.bar(eighths, counts, bottom=floor, label=name, color=figures.look(name).colour, hatch=hatch, edgecolor="white")
         floor = [below + count for below, count in zip(floor, counts, strict=True)]
     axis.set_xticks(eighths, [f"{k}/8\n{rewards.learnability(k / 8):g}" for k in eighths])
@@ -264,7 +264,7 @@ figures.show(made, alt="Bars count this step's tasks by solve rate from 0/8 to 8
 
 # %%
 before = game.buffers.sizes()
-game.insert(offers, step=0)  # 6
+game.insert(proposals, step=0)  # 6
 print("before", before, "\nafter ", game.buffers.sizes())
 
 # %% [markdown]
@@ -275,9 +275,9 @@ print("before", before, "\nafter ", game.buffers.sizes())
 # The pay: 1 for a right answer, −0.5 for a wrong one, −1 for a reply without the agreed form, whichever role wrote it.
 
 # %%
-answers = game.solve(tries, tasks)  # 7
+answers = game.solve(mc_attempts, solver_attempts)  # 7
 game.judge(answers)  # 8
-rollouts = game.reward(offers, answers)  # 9
+rollouts = game.reward(proposals, answers)  # 9
 for role in Role:
     found = Counter(rollout.reward for rollout in rollouts if rollout.role == role)
     print(f"{role:<8}{found.total()} rewards:  ", "   ".join(f"{count} × {reward:g}" for reward, count in sorted(found.items())))
@@ -378,7 +378,7 @@ print("here:", sequences_a_step(settings), " in the paper:", sequences_a_step(Co
 # update, so the step ends here.
 
 # %%
-batch = game.hand_over(rollouts, offers, tries, step=0)  # 11
+batch = game.hand_over(rollouts, proposals, mc_attempts, step=0)  # 11
 print(f"{len(batch)} sequences in the batch, {sum(len(rollout.completion_ids) for rollout in batch)} tokens")
 best = max((rollout for rollout in batch if rollout.role == Role.SOLVE), key=lambda rollout: rollout.advantage)
 print(f"the largest advantage of an answer, {best.advantage:+.2f}, has this one ({best.type}):\n<think>{best.text}")
@@ -395,7 +395,7 @@ print(f"the largest advantage of an answer, {best.advantage:+.2f}, has this one 
 # The same objects again, one panel a stage, all about the one task you followed.
 
 # %%
-own = [attempt for attempt in tries if attempt.task.id == chosen.task.id][: settings.n_mc]
+own = [attempt for attempt in mc_attempts if attempt.task.id == chosen.task.id][: settings.n_mc]
 said = [attempt.completion.text.partition("```output\n")[2].partition("\n```")[0] or "(no form)" for attempt in own]
 answered = [f"{'✓' if attempt.verdict.ok else '✗'} {text}" for attempt, text in zip(own, said)]
 proposed = next(r for r in rollouts if r.role == Role.PROPOSE and r.task_id == chosen.task.id)

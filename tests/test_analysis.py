@@ -49,6 +49,12 @@ def test_a_program_nested_too_deep_has_no_measures_and_no_traceback():
     assert complexity("def f(x):\n    return " + "(" * 500 + "x" + ")" * 500) is None
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_odd_escape_in_a_program_warns_nobody():
+    """Python warns about such escapes, from 3.12 on also users: `azr-lite analyse` would print one line for each program."""
+    assert complexity(r"def f(x): return '\d'").statements == 2
+
+
 def test_distance_sees_structure_and_no_names():
     one, same, other = shape("def f(x):\n    return x + 1"), shape("def g(yy):\n    return yy + 77"), shape("def f(x):\n    return [x]")
     assert distance(one, same) == 0.0

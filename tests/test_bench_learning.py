@@ -80,14 +80,14 @@ def test_without_references_the_zero_triplet_is_shown(executor):
     play = SelfPlay(config, get_style("chat"), executor)
     play.seed(ScriptedPolicy())
     with control("no references"):
-        offers = play.sample_references(0)
-    assert {offer.type for offer in offers} == {"deduction", "abduction", "induction"}
-    for offer in offers:
-        if offer.type == "induction":
+        proposals = play.sample_references(0)
+    assert {proposal.type for proposal in proposals} == {"deduction", "abduction", "induction"}
+    for proposal in proposals:
+        if proposal.type == "induction":
             continue
-        assert [task.program for task in offer.references] == ["def f(x):\n    return x"]
-        assert "x *" not in offer.prompt
-    assert any("x *" in offer.prompt for offer in play.sample_references(0))
+        assert [task.program for task in proposal.references] == ["def f(x):\n    return x"]
+        assert "x *" not in proposal.prompt
+    assert any("x *" in proposal.prompt for proposal in play.sample_references(0))
 
 
 def test_a_control_ends_with_its_context():

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from azr_lite.cli import main
-from azr_lite.config import Config, save_config
+from azr_lite.config import Config, config_text
 from azr_lite.errors import ConfigError
 from azr_lite.presets import PRESETS, preset, presets
 
@@ -14,7 +14,7 @@ from azr_lite.presets import PRESETS, preset, presets
 def test_presets_are_valid_and_survive_json(name):
     config = preset(name)
     assert config.preset == name
-    assert Config.from_json(json.loads(save_config(config))) == config
+    assert Config.from_json(json.loads(config_text(config))) == config
     assert all(len(why) > 4 for _, why in PRESETS[name].choices.values()), "every number has its reason"
 
 

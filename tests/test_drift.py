@@ -45,7 +45,7 @@ def test_all_that_we_use_is_still_there(report):
 
 def test_nothing_is_overlooked(report, family):
     """The walk sees each way in which we lean on these libraries; one of each is looked for."""
-    assert {"SelfPlayTrainer", "Healing", "Generation"} <= family.keys()
+    assert {"SelfPlayTrainer", "OutOfMemoryRecovery", "Generation"} <= family.keys()
     seen = {what for _, what in report.uses}
     assert {
         "trl.trainer.utils.split_tensor_dict",  # an import

@@ -11,7 +11,7 @@ import pytest
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation import api
 from azr_lite.evaluation.generators import ScriptedGenerator
-from azr_lite.evaluation.loading import Opened
+from azr_lite.evaluation.loading import OpenedModel
 from azr_lite.evaluation.tables import paper_lines, score_table
 from azr_lite.prompts import get_style
 
@@ -23,7 +23,7 @@ def scripted(monkeypatch):
     """`evaluate` opens this script whatever model it is asked for."""
 
     def use(answer, model="Qwen/Qwen2.5-Coder-3B"):
-        opened = Opened(ScriptedGenerator(answer, name=model), get_style("chat"), model, None, 8)
+        opened = OpenedModel(ScriptedGenerator(answer, name=model), get_style("chat"), model, None, 8)
         monkeypatch.setattr(api, "open_model", lambda named, **how: opened)
 
     return use
@@ -66,7 +66,7 @@ def test_every_name_has_a_suite_or_names_its_file(name, scripted, executor):
         pytest.importorskip("evalplus", reason="comes with azr-lite[eval]")
     if name in api.MATHS + api.MORE_MATHS:
         pytest.importorskip("math_verify", reason="comes with azr-lite[eval]")
-    opened = Opened(ScriptedGenerator(boxed), get_style("chat"), "some/model", None, 8)
+    opened = OpenedModel(ScriptedGenerator(boxed), get_style("chat"), "some/model", None, 8)
     own = str(Path(__file__))  # a file that holds no questions: data that is not shipped is looked for there
     needs_file = name.startswith(("aime", "amc", "minerva", "olympiad"))
     if needs_file:
@@ -96,9 +96,9 @@ OFFLINE = """
 import sys
 from azr_lite.evaluation import api
 from azr_lite.evaluation.generators import ScriptedGenerator
-from azr_lite.evaluation.loading import Opened
+from azr_lite.evaluation.loading import OpenedModel
 from azr_lite.prompts import get_style
-opened = Opened(ScriptedGenerator(lambda prompt, sample: "no", name="m"), get_style("chat"), "m", None, 8)
+opened = OpenedModel(ScriptedGenerator(lambda prompt, sample: "no", name="m"), get_style("chat"), "m", None, 8)
 api.open_model = lambda named, **how: opened
 names = "cruxeval-o-strict,cruxeval-i-strict,induction-hint,held-out,humanevalplus-mini,math500"
 found = api.evaluate("m", names, items=2, output_dir=sys.argv[1])

@@ -54,7 +54,7 @@ def test_solve_rates_lie_between_and_fall_with_the_length_of_programs(executor):
     for depth, found in rates.items():
         for _ in range(60):
             task = make_triplet("deduction", *draw_run(rng, depth))
-            attempts = [game._attempt(task) for _ in range(4)]
+            attempts = [game._new_attempt(task) for _ in range(4)]
             for attempt in attempts:
                 attempt.completion = player.complete(attempt.prompt)
             game.judge(attempts)

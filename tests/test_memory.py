@@ -94,7 +94,7 @@ def test_a_single_row_that_does_not_fit_ends_with_one_sentence(tmp_path: Path, m
 
 
 def test_several_processes_say_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SelfPlayTrainer, "healable", False)
+    monkeypatch.setattr(SelfPlayTrainer, "can_recover", False)
     with pytest.raises(TrainingError, match=r"azr-lite resume .* --micro-batch-size 1"):
         play(tiny_config(), tmp_path, "forward")
 

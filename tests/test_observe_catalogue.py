@@ -91,11 +91,11 @@ def test_the_new_numbers_are_those_of_the_rollouts(played):
 def test_executor_counts_and_ages_are_of_the_step(played):
     play, _ = played
     policy = ScriptedPolicy(seed=1)
-    before = sum(play.verifier.kinds.values())
+    before = sum(play.verifier.outcome_counts.values())
     play.step(policy, 1)
     numbers = play.record.metrics
     said = sum(value for key, value in numbers.items() if key.startswith("executor/"))
-    assert said == sum(play.verifier.kinds.values()) - before > 0
+    assert said == sum(play.verifier.outcome_counts.values()) - before > 0
     tasks = list(play.buffers.of["deduction"])
     assert numbers["buffer/deduction/age"] == pytest.approx(sum(1 - task.step for task in tasks) / len(tasks))
 

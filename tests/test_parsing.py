@@ -106,6 +106,34 @@ def test_a_variable_called_like_a_module_is_fine():
     assert isinstance(parse_program("def f(time):\n    random = time\n    return random", LIMIT), str)
 
 
+SECOND_MEANINGS = [
+    "def twice(x):\n    def twice(y):\n        return y * 2\n    return twice(x)",
+    "def twice(x):\n    try:\n        return 1 / x\n    except ZeroDivisionError as twice:\n        return str(twice)",
+    "def twice(x):\n    import math as twice\n    return twice.floor(x)",
+    "def twice(x):\n    match x:\n        case [twice, *_]:\n            return twice",
+    "def twice(x):\n    match x:\n        case {**twice}:\n            return twice",
+]
+
+
+@pytest.mark.parametrize("source", SECOND_MEANINGS)
+def test_an_entry_whose_name_has_a_second_meaning_is_not_renamed_into_another_program(source):
+    assert reason(parse_program(source, LIMIT)) == Reason.AMBIGUOUS_ENTRY
+    assert isinstance(parse_program(source.replace("def twice(x)", "def f(x)", 1), LIMIT), str)
+
+
+def test_a_method_called_like_the_entry_does_not_hinder_renaming():
+    source = "class Solver:\n    def solve(self, x):\n        return x + 1\ndef solve(x):\n    return Solver().solve(x)"
+    assert "def f(x):\n    return Solver().solve(x)" in parse_program(source, LIMIT)
+
+
+def test_a_program_that_grows_too_long_when_written_out_is_said_to_be_too_long():
+    source = "def f(x):return[" + ",".join("1" * 14) + "]"
+    found = parse_program(source, 50)
+    assert len(source) <= 50
+    assert found.reason == Reason.TOO_LONG
+    assert "limit 50" in found.detail
+
+
 @settings(max_examples=300)
 @given(
     st.one_of(

@@ -132,23 +132,25 @@ def test_valid_proposals_enter_the_buffer_with_their_parents_and_no_twice(execut
 def test_references_come_from_the_own_buffer_and_are_distinct(executor):
     play = make(executor)
     play.seed(ScriptedPolicy())
-    offers = play.sample_references(0)
-    for offer in offers:
-        ids = [task.id for task in offer.references]
+    proposals = play.sample_references(0)
+    for proposal in proposals:
+        ids = [task.id for task in proposal.references]
         assert len(set(ids)) == len(ids)
-        if offer.type != "induction":
+        if proposal.type != "induction":
             assert len(ids) == 2
-            assert all(task.type == offer.type for task in offer.references)
-            assert all(task.program in offer.prompt for task in offer.references)
+            assert all(task.type == proposal.type for task in proposal.references)
+            assert all(task.program in proposal.prompt for task in proposal.references)
 
 
 def test_prompts_that_do_not_fit_lose_references_and_then_say_so(executor):
     play = make(executor)
     play.seed(ScriptedPolicy())
-    lengths = [len(offer.prompt) for offer in play.sample_references(0) if offer.type == "deduction"]
-    bare = len(play._offer("deduction", play._rng(0, "x")).prompt) - 200
+    lengths = [len(proposal.prompt) for proposal in play.sample_references(0) if proposal.type == "deduction"]
+    bare = len(play._new_proposal("deduction", play._rng(0, "x")).prompt) - 200
     play.config = play.config.replace(max_prompt_tokens=max(bare, max(lengths) - 30))
-    assert all(len(offer.prompt) <= play.config.max_prompt_tokens for offer in play.sample_references(0) if offer.type == "deduction")
+    assert all(
+        len(proposal.prompt) <= play.config.max_prompt_tokens for proposal in play.sample_references(0) if proposal.type == "deduction"
+    )
     play.config = play.config.replace(max_prompt_tokens=50)
     with pytest.raises(ConfigError, match="max_prompt_tokens"):
         play.sample_references(0)
@@ -206,10 +208,10 @@ def test_a_task_whose_prompt_would_not_fit_is_rejected_not_cut(executor):
 
     play.count_tokens = lambda text: len(text) if "y199" in text else 1
     play.config = play.config.replace(max_prompt_tokens=1000)
-    offers = play.sample_references(0)[:1]
-    play.propose(offers, Long())
-    play.validate(offers)
-    assert offers[0].verdict.reason == "too_long"
+    proposals = play.sample_references(0)[:1]
+    play.propose(proposals, Long())
+    play.validate(proposals)
+    assert proposals[0].verdict.reason == "too_long"
 
 
 def test_metrics_are_finite_and_agree_with_the_rollouts(executor):
@@ -218,6 +220,26 @@ def test_metrics_are_finite_and_agree_with_the_rollouts(executor):
     assert all(math.isfinite(value) for value in numbers.values())
     own = [r for r in rollouts if r.group == "solve/deduction" and r.weight]
     assert numbers["solve/deduction/reward"] == pytest.approx(sum(r.reward for r in own) / len(own))
+
+
+@pytest.mark.parametrize("solver_data", ["reuse", "separate"])
+def test_every_reply_that_took_time_to_sample_is_counted(executor, solver_data):
+    """Sampling speed is tokens over the time of sampling: replies that only stage 7 needs took time too."""
+    policy, made = ScriptedPolicy(skill=0.5, junk=0.6), []
+
+    def generate(prompts, role):
+        completions = policy(prompts, role)
+        made.extend(len(completion.ids) for completion in completions)
+        return completions
+
+    play = make(executor, solver_data=solver_data)
+    play.seed(generate)
+    for step in range(2):
+        made.clear()
+        play.step(generate, step)
+        assert play.record.sampled_tokens == sum(made)
+        if solver_data == "separate":
+            assert play.record.sampled_tokens > play.record.metrics["tokens/generated"]
 
 
 @pytest.mark.parametrize("solver_data", ["reuse", "separate"])

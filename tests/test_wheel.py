@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 WHOLE = ROOT / "data_samples" / "runs" / "whole" / "nano-small"
 MOST = 5_000_000
 """Bytes of either archive: PyPI's default limit is 20 times as much, and a course's room has a slow line."""
-CORE = ("jinja2", "numpy", "pygments", "rich", "tyro")
+CORE = ("complexipy", "jinja2", "numpy", "pygments", "radon", "rich", "tyro")
 SECRETS = {
     "HF_TOKEN": "hf_secretQmVcXz", "WANDB_API_KEY": "wandbsecretLkJhGf", "OPENAI_API_KEY": "sk-secretPoIuYt", "AWS_SECRET_ACCESS_KEY": "awssecretMnBvCx",
 }  # fmt: skip

@@ -14,30 +14,22 @@ from typing import Any
 
 import numpy as np
 
-from azr_lite.bench.learning import accuracies, training_seconds
+from azr_lite.bench.learning import accuracies, operations_by_step, training_seconds
 from azr_lite.errors import ConfigError
 from azr_lite.metrics import across
-from azr_lite.nano.language import skeleton
 
 COLOURS = {"self-play": "#1b6ca8", "solver only": "#2a9d8f", "shuffled rewards": "#c1554b", "no update": "#777777"}
 
 
 def reply_tokens(path: Path) -> list[float]:
-    """Tokens a solver's reply, by step, averaged over task types."""
+    """Mean tokens of a solver's reply, by step, averaged over task types."""
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     return [float(np.mean(across(line, "solve/", "/tokens"))) for line in lines]
 
 
 def operations(path: Path) -> list[float]:
-    """Operations a valid proposal, by step."""
-    by_step: dict[int, list[int]] = {}
-    with (path / "tasks.jsonl").open(encoding="utf-8") as lines:
-        for line in lines:
-            entry = json.loads(line)
-            names = skeleton(entry["task"]["program"]) if entry["ok"] and entry["step"] >= 0 else None
-            if names is not None:
-                by_step.setdefault(entry["step"], []).append(len(names))
-    return [float(np.mean(depths)) for _, depths in sorted(by_step.items())]
+    """Mean operations of a valid proposal, by step."""
+    return [float(np.mean(depths)) for depths in operations_by_step(path).values()]
 
 
 def draw(paths: dict[str, Sequence[Path]], file: Path, machine: str) -> None:

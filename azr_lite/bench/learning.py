@@ -5,6 +5,8 @@ Not covered: speed (`sandbox/bench.py`, `azr-lite bench step`); other models.
 
 Intervals are 95 % percentile bootstraps that draw seeds and, within task types, *skeletons* (the sequence of operation kinds)
 with replacement: problems that share a skeleton are not independent, and seeds share the problems.
+
+Letters in names of arrays here: S seeds, I held-out problems, C skeletons (clusters of problems), N rows of the table of scores.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import numpy as np
 from azr_lite.environment import describe_environment, require_training
 from azr_lite.errors import ConfigError
 from azr_lite.evaluation.kept import evaluated_step
+from azr_lite.metrics import STAGES
 from azr_lite.presets import preset
 from azr_lite.rundir import RunDir, write_json
 
@@ -192,7 +195,7 @@ def compare(paths: Sequence[Path]) -> dict[str, Any]:
 
 
 def _draws(seeds: int, clusters: Any, types: Any) -> list[tuple[Any, Any]]:
-    """Resamples: how often each seed and each problem counts."""
+    """`RESAMPLES` bootstrap draws: the weight of each seed, shape (S,), and how often each problem was drawn, shape (I,)."""
     rng = np.random.default_rng(0)
     groups = [np.unique(clusters[types == t]) for t in np.unique(types)]
     found = []
@@ -206,6 +209,8 @@ def _draws(seeds: int, clusters: Any, types: Any) -> list[tuple[Any, Any]]:
 
 
 def _numbers(before_SI: Any, after_SI: Any, weights_I: Any, draws: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
+    """One row of the table: n, and before, after and gain with intervals, over the problems that have a weight."""
+
     def mean(values_SI: Any, times_S: Any, times_I: Any) -> float:
         w = weights_I * times_I
         return float(times_S @ (values_SI @ w) / w.sum()) if w.sum() else float("nan")
@@ -259,21 +264,27 @@ def seconds_to_target(path: Path, points: float = TARGET) -> float | None:
 def training_seconds(path: Path, steps: int | None = None) -> float:
     """Seconds of generation, sandbox, update and the rest, of the first `steps` steps or of all."""
     lines = [json.loads(line) for line in (path / "timing.jsonl").read_text().splitlines()]
-    return round(sum(line[name] for line in lines[:steps] for name in ("generate", "sandbox", "update", "rest")), 1)
+    return round(sum(line[name] for line in lines[:steps] for name in STAGES), 1)
 
 
-def _operations(path: Path) -> dict[str, float]:
-    """Mean operations of valid proposals in the first and the last tenth of the run: where the proposer went."""
+def operations_by_step(path: Path) -> dict[int, list[int]]:
+    """Operations of each valid proposal, by step in order; seeding and programs outside the mini-language are left out."""
     from azr_lite.nano.language import skeleton
 
-    depths: dict[int, list[int]] = {}
+    found: dict[int, list[int]] = {}
     with (path / "tasks.jsonl").open(encoding="utf-8") as lines:
         for line in lines:
             entry = json.loads(line)
             names = skeleton(entry["task"]["program"]) if entry["ok"] and entry["step"] >= 0 else None
             if names is not None:
-                depths.setdefault(entry["step"], []).append(len(names))
-    steps = sorted(depths)
+                found.setdefault(entry["step"], []).append(len(names))
+    return dict(sorted(found.items()))
+
+
+def _operations(path: Path) -> dict[str, float]:
+    """Mean operations of valid proposals in the first and the last tenth of the run: where the proposer went."""
+    depths = operations_by_step(path)
+    steps = list(depths)
     tenth = max(1, len(steps) // 10)
     mean = lambda chosen: float(np.mean([d for step in chosen for d in depths[step]])) if chosen else float("nan")  # noqa: E731
     return {"first": mean(steps[:tenth]), "last": mean(steps[-tenth:])}

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from azr_lite.config import save_config
+from azr_lite.config import config_text
 from azr_lite.environment import describe_environment
 from azr_lite.errors import RunDirectoryError
 from azr_lite.presets import preset
@@ -84,7 +84,7 @@ def bench_log(rollouts: int = 1_000_000, folder: Path | None = None, passes: boo
 def write_log(run: Path, rollouts: int) -> int:
     """A run directory with that many rollouts, `ROWS` a step, a quarter of them proposals of three types; the bytes of its logs."""
     c = preset("nano", output_dir=str(run), steps=rollouts // ROWS + 1)
-    write_text(run / "config.json", save_config(c))
+    write_text(run / "config.json", config_text(c))
     write_json(run / "run.json", {"version": 1})
     answers, proposals, tasks = zip(*(_lines(kind) for kind in c.task_types), strict=True)
     each = ROWS // 12  # proposals of a type
@@ -129,7 +129,7 @@ def _lines(kind: str) -> tuple[str, str, str]:
 
 
 def _numbered(line: str, step: int, place: int) -> str:
-    """The same line of another step and proposal: its program is new, its parent one of the step before."""
+    """The template `line` filled in for one step and proposal: a program of its own, and a parent from the step before."""
     number, before = (1000 * (at % 1000) + place for at in (step, max(0, step - 1)))
     return line.replace("-7", str(step)).replace("PARENT", f"{max(0, step - 1)}x{before}").replace("NUMBER", str(number))
 

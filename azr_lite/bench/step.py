@@ -18,13 +18,12 @@ from typing import Any
 
 from azr_lite.config import Config
 from azr_lite.environment import describe_environment, quiet_libraries, require_training
+from azr_lite.metrics import STAGES
 from azr_lite.presets import preset
 from azr_lite.prompts import get_style
 from azr_lite.selfplay import SelfPlay
 from azr_lite.triplet import Rollout
 from azr_lite.verifier import open_executor
-
-STAGES = ("generate", "sandbox", "update", "rest")
 
 
 class _TimedSampler:

@@ -19,7 +19,7 @@ from azr_lite.evaluation import code, maths, paper
 from azr_lite.evaluation.assertions import ASSERT, assert_suite
 from azr_lite.evaluation.harness import Result, run_suite
 from azr_lite.evaluation.livecodebench import livecodebench_suite
-from azr_lite.evaluation.loading import Opened, open_model
+from azr_lite.evaluation.loading import OpenedModel, open_model
 from azr_lite.evaluation.protocol import Suite
 from azr_lite.evaluation.reasoning import HELD_OUT_SEED, cruxeval_suite, frozen_suite, held_out_suite, induction_suite
 from azr_lite.evaluation.scores import compare_paired, compare_pass_at_k
@@ -117,19 +117,14 @@ def evaluate(
     sources = dict(data or {})
     if unknown := [name for name in sources if name not in KNOWN]:
         raise EvaluationError(f"there is no suite {unknown[0]!r} to give data for; choose from: {', '.join(KNOWN)}")
-    changes = {key: value for key, value in {"samples": samples, "max_tokens": max_tokens}.items() if value}
-    if temperature is not None:
-        changes["temperature"] = temperature
-    if samples > 1 and not temperature and temperature is not None:
-        raise EvaluationError("several greedy replies to one question are all the same; give --temperature 0.6 or so with --samples")
-    if samples > 1 and temperature is None:
-        changes["temperature"] = 0.6
+    changes = _sampling_changes(samples, temperature, max_tokens)
     if game_protocol not in ("azr", *ASSERT):
         raise EvaluationError(f"unknown protocol {game_protocol!r} for the games; choose azr, {' or '.join(ASSERT)}")
     rules = Rules()
     with Executor(allow_weak=allow_weak) as executor:
 
         def one(named: str, folder: Path | None) -> Evaluation:
+            """One model on all suites that can be asked of it."""
             opened = open_model(named, prompts=prompts, device=device, chunk=chunk, server=server, vllm=vllm)
             for line in opened.reasons:
                 tell(line)
@@ -137,14 +132,14 @@ def evaluate(
             suites, left_out = _build(wanted, opened, Verifier(executor, rules), sources, (game_protocol, code_protocol), allow_weak)
             for name, why in left_out.items():
                 tell(f"{name} is left out: {why}")
-            place = folder or _place(opened, named)
+            results_in = folder or _results_folder(opened, named)
             results = {}
             for each in suites:
                 changed = dataclasses.replace(each, **changes) if changes else each
                 with _progress() as progress:
-                    found = run_suite(opened.generator, changed, place, items=items, seed=seed, chunk=opened.chunk, progress=progress)
+                    found = run_suite(opened.generator, changed, results_in, items=items, seed=seed, chunk=opened.chunk, progress=progress)
                 results[each.name] = found
-            return Evaluation(named, opened.model, place, results, left_out)
+            return Evaluation(named, opened.model, results_in, results, left_out)
 
         # The base goes first: where it cannot be loaded, nothing was asked in vain.
         base = one(compare, Path(output_dir) / "base" if output_dir else None) if compare else None
@@ -155,7 +150,18 @@ def evaluate(
     return found
 
 
+def _sampling_changes(samples: int, temperature: float | None, max_tokens: int) -> dict[str, Any]:
+    """What is asked otherwise than the suites have it. Several samples without a temperature are drawn at 0.6."""
+    if samples > 1 and temperature == 0:
+        raise EvaluationError("several greedy replies to one question are all the same; give --temperature 0.6 or so with --samples")
+    changes: dict[str, Any] = {key: value for key, value in {"samples": samples, "max_tokens": max_tokens}.items() if value}
+    if temperature is not None or samples > 1:
+        changes["temperature"] = 0.6 if temperature is None else temperature
+    return changes
+
+
 def _names(suite: str | Sequence[str]) -> list[str]:
+    """The suites meant, groups spelled out, each once. EvaluationError for an unknown name."""
     words = suite.split(",") if isinstance(suite, str) else list(suite)
     names = [name for word in words for name in GROUPS.get(word.strip(), (word.strip(),))]
     for name in names:
@@ -165,7 +171,7 @@ def _names(suite: str | Sequence[str]) -> list[str]:
 
 
 def _build(
-    names: Sequence[str], opened: Opened, verifier: Verifier, sources: Mapping[str, str], protocols: tuple[str, str], allow_weak: bool
+    names: Sequence[str], opened: OpenedModel, verifier: Verifier, sources: Mapping[str, str], protocols: tuple[str, str], allow_weak: bool
 ) -> tuple[list[Suite], dict[str, str]]:
     """The suites named, in order, and why others are left out. A suite that was named alone and cannot be had is an error."""
     suites: list[Suite] = []
@@ -182,7 +188,7 @@ def _build(
     return suites, left_out
 
 
-def _suite(name: str, opened: Opened, verifier: Verifier, source: str | None, protocols: tuple[str, str], allow_weak: bool) -> Suite:
+def _suite(name: str, opened: OpenedModel, verifier: Verifier, source: str | None, protocols: tuple[str, str], allow_weak: bool) -> Suite:
     style = opened.style
     if opened.model == "nano" and name not in NANO:
         raise EvaluationError(f"the nano model reads its own small language only; choose from: {', '.join(NANO)}")
@@ -214,7 +220,8 @@ def _suite(name: str, opened: Opened, verifier: Verifier, source: str | None, pr
     return maths.maths_suite(name, style, source)
 
 
-def _place(opened: Opened, named: str) -> Path:
+def _results_folder(opened: OpenedModel, named: str) -> Path:
+    """``eval/step-N`` in the run's directory, or ``evals/MODEL`` for a model that is no run."""
     if opened.folder is None:
         return Path("evals") / _safe(named)
     return opened.folder / "eval" / f"step-{opened.generator.describe()['model'].rpartition('@')[2]}"

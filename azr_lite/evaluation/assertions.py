@@ -73,7 +73,7 @@ class AssertSuite(GameSuite):
             return Rejection(Reason.TRUNCATED if sampled.truncated else Reason.NOT_WELL_FORMED, f"no {ANSWER}…{END_ANSWER}")
         return self._asserted(task, inside)
 
-    def _loose(self, task: Task, sampled: Sampled) -> Answer | Rejection:
+    def _lenient(self, task: Task, sampled: Sampled) -> Answer | Rejection:
         return self._asserted(task, sampled.text)
 
     def _asserted(self, task: Task, text: str) -> Answer | Rejection:

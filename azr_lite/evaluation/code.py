@@ -27,7 +27,7 @@ from typing import Literal
 
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.evalplus_bridge import CANNOT_PASS, Bridge, chat_prompt, words
-from azr_lite.evaluation.protocol import Mark, Prompt, Question, Reply, ask
+from azr_lite.evaluation.protocol import Mark, Prompt, Question, Reply, think_answer_prompt
 from azr_lite.evaluation.second_judge import second_judge
 from azr_lite.evaluation.sources import Data, read_data, shipped
 from azr_lite.parsing import parse_reply
@@ -117,7 +117,7 @@ class CodeSuite:
         if self.protocol == "evalplus-chat":
             text, prefill = chat_prompt(task, self._words)
             return Prompt(text, prefill, chat=True)
-        return ask(self.style, azr_body(task))
+        return think_answer_prompt(self.style, azr_body(task))
 
     def grade(self, replies: Sequence[tuple[Question, Reply]]) -> list[Mark]:
         """Extract, score strict and lenient programs together, mark.
@@ -171,7 +171,7 @@ class CodeSuite:
         )
 
     def baselines(self, questions: Sequence[Question]) -> dict[str, dict[str, float]]:
-        """None: no answer without reasoning passes."""
+        """Empty: no program that needs no reasoning passes the tests."""
         return {}
 
 

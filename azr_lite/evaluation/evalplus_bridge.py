@@ -159,7 +159,7 @@ class Bridge:
         return self.verdicts(programs[:half]) + self.verdicts(programs[half:])
 
     def _grade(self, programs: Sequence[tuple[str, str]], scratch: Path) -> list[tuple[bool, bool]] | None:
-        """None when evalplus did not get to its end, or said what cannot be."""
+        """As `verdicts`, in one run of evalplus; None when it did not reach its end, or its answer cannot be true."""
         asked = {task for task, _ in programs}
         missing = [row for row in self.rows if row["task_id"] not in asked]
         padded = [*programs, *((row["task_id"], "") for row in missing)]  # evalplus wants every task of its data file

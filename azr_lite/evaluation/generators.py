@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from azr_lite.models import Policy
 
 
-def nobody(count: int) -> None:
-    """Progress that nobody watches."""
+def no_progress(count: int) -> None:
+    """Takes the number of replies made, and shows nothing."""
 
 
 class ScriptedGenerator:
@@ -31,7 +31,7 @@ class ScriptedGenerator:
     def describe(self) -> dict[str, Any]:
         return {"model": self.name, "generation": "scripted"}
 
-    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = nobody) -> list[list[Reply]]:
+    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = no_progress) -> list[list[Reply]]:
         """A word counts as a token."""
         replies = []
         for prompt in prompts:
@@ -59,7 +59,7 @@ class TransformersGenerator:
         kind = "nano sampler" if self.sampler else "transformers"
         return {"model": self.name, "generation": kind, "dtype": str(self.policy.compute).removeprefix("torch."), **versions}
 
-    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = nobody) -> list[list[Reply]]:
+    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = no_progress) -> list[list[Reply]]:
         import torch
 
         rows = [self.codec.encode_parts(p.text, p.prefill, p.chat) for p in prompts for _ in range(how.samples)]
@@ -136,7 +136,7 @@ class PolicyInTraining:
     def describe(self) -> dict[str, Any]:
         return {"model": self.name, "generation": "policy in training"}
 
-    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = nobody) -> list[list[Reply]]:
+    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = no_progress) -> list[list[Reply]]:
         found = self.sample([prompt.text + prompt.prefill for prompt in prompts])
         done(len(found))
         return [[Reply(c.prompt, c.text, len(c.ids), c.truncated)] for c in found]
@@ -156,7 +156,7 @@ class VllmGenerator:
     def describe(self) -> dict[str, Any]:
         return {"model": self.name, "generation": "vllm", "vllm": self.vllm.__version__}
 
-    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = nobody) -> list[list[Reply]]:
+    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = no_progress) -> list[list[Reply]]:
         encoded = [self.codec.encode_parts(p.text, p.prefill, p.chat) for p in prompts]
         params = self.vllm.SamplingParams(
             n=how.samples,
@@ -189,7 +189,7 @@ class ServerGenerator:
     def describe(self) -> dict[str, Any]:
         return {"model": self.name, "generation": "server"}
 
-    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = nobody) -> list[list[Reply]]:
+    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = no_progress) -> list[list[Reply]]:
         limits = {"model": self.name, "max_tokens": how.max_tokens, "temperature": how.temperature, "n": how.samples, "seed": how.seed}
         limits |= {"stop": list(how.stop) or None}
 

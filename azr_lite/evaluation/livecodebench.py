@@ -27,8 +27,8 @@ from typing import IO, Any
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation import values
 from azr_lite.evaluation.code import extract_azr
-from azr_lite.evaluation.protocol import Mark, Prompt, Question, Reply, ask
-from azr_lite.evaluation.second_judge import tell
+from azr_lite.evaluation.protocol import Mark, Prompt, Question, Reply, think_answer_prompt
+from azr_lite.evaluation.second_judge import run_in_jail
 from azr_lite.evaluation.sources import Data, read_data
 from azr_lite.prompts.base import END_ANSWER, Style, fence
 
@@ -171,7 +171,7 @@ class LiveCodeBench:
         ]
 
     def _prompt(self, problem: Problem) -> Prompt:
-        return ask(self.style, body(problem))
+        return think_answer_prompt(self.style, body(problem))
 
     def grade(self, replies: Sequence[tuple[Question, Reply]]) -> list[Mark]:
         """A program is right when every public and private test is. UnsafeError, SandboxError as `confined`."""
@@ -193,7 +193,7 @@ class LiveCodeBench:
         way = "call" if problem.entry else "script"
         inputs = [arguments(given) if problem.entry else given for given, _ in problem.tests]
         with tempfile.TemporaryFile() as said:
-            tell(
+            run_in_jail(
                 program, problem.entry, [inputs], said, way=way, seconds=TEST_S, before=PREAMBLE,
                 part_s=min(TEST_S * len(inputs), ALL_TESTS_S) + 5, file_mb=512, allow_weak=self.allow_weak,
             )  # fmt: skip
@@ -201,7 +201,7 @@ class LiveCodeBench:
             return _judge(problem, said)
 
     def baselines(self, questions: Sequence[Question]) -> dict[str, dict[str, float]]:
-        """None."""
+        """Empty: there are none for programs."""
         return {}
 
 

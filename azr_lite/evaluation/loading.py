@@ -22,8 +22,8 @@ from azr_lite.rundir import RunDir
 
 
 @dataclass(frozen=True)
-class Opened:
-    """`folder`: a run's directory, where its results go; None for other models. `model`: the hub id or path of the base model.
+class OpenedModel:
+    """A model that is loaded and ready to be asked. `folder`: a run's directory, where its results go; None for other models. `model`: the hub id or path of the base model.
     `chunk`: questions asked at once. `reasons`: one line for each choice made while loading."""
 
     generator: Generator
@@ -34,7 +34,9 @@ class Opened:
     reasons: tuple[str, ...] = ()
 
 
-def open_model(named: str, *, prompts: str = "auto", device: str = "auto", chunk: int = 16, server: str = "", vllm: bool = False) -> Opened:
+def open_model(
+    named: str, *, prompts: str = "auto", device: str = "auto", chunk: int = 16, server: str = "", vllm: bool = False
+) -> OpenedModel:
     """Load what `named` means: a model's name, or a run's folder, ``RUN@12`` for its step 12, ``RUN@0`` for the model it started from.
 
     `server`: the URL of an OpenAI-compatible server that serves it instead. Raises EvaluationError or ModelError with one sentence.
@@ -42,7 +44,7 @@ def open_model(named: str, *, prompts: str = "auto", device: str = "auto", chunk
     if server:
         style = get_style("chat" if prompts == "auto" else prompts)
         generator = ServerGenerator(server, named)
-        return Opened(generator, style, named, None, 8 * generator.parallel)
+        return OpenedModel(generator, style, named, None, 8 * generator.parallel)
     require_training("a model read here")
     base, _, step = named.rpartition("@") if "@" in named else (named, "", "")
     folder = Path(base)
@@ -65,7 +67,7 @@ def open_model(named: str, *, prompts: str = "auto", device: str = "auto", chunk
     return _open(config, checkpoint, named, folder if run else None, chunk, vllm)
 
 
-def _open(config: Config, checkpoint: Path | None, named: str, folder: Path | None, chunk: int, vllm: bool) -> Opened:
+def _open(config: Config, checkpoint: Path | None, named: str, folder: Path | None, chunk: int, vllm: bool) -> OpenedModel:
     quiet_libraries()  # before transformers is imported
     from azr_lite.codec import Codec
     from azr_lite.models import load_policy
@@ -96,14 +98,14 @@ def _open(config: Config, checkpoint: Path | None, named: str, folder: Path | No
                 "vLLM reads whole models here; merge the adapter first (azr-lite export RUN --merge), or leave --vllm away"
             )
         generator: Any = VllmGenerator(str(whole or config.model), codec)
-        return Opened(generator, style, config.model, folder, 256, reasons)
+        return OpenedModel(generator, style, config.model, folder, 256, reasons)
     sampler = None
     if nano and adapter is None:
         from azr_lite.nano.sampler import NanoSampler
 
         sampler, chunk = NanoSampler(policy.model, policy.tokenizer.eos_token_id, policy.tokenizer.pad_token_id, 256), 384
     generator = TransformersGenerator(policy, codec, name, sampler)
-    return Opened(generator, style, config.model, folder, chunk, reasons)
+    return OpenedModel(generator, style, config.model, folder, chunk, reasons)
 
 
 def _checkpoint(folder: Path, step: str, updates: int) -> Path | None:

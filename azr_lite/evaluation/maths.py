@@ -23,7 +23,7 @@ from typing import Any
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.boxes import boxes, tidy
 from azr_lite.evaluation.maths_grader import Grader, Job, Verdict, check_math_verify
-from azr_lite.evaluation.protocol import Mark, Question, Reply, ask
+from azr_lite.evaluation.protocol import Mark, Question, Reply, think_answer_prompt
 from azr_lite.evaluation.sources import Data, read_data, shipped
 from azr_lite.parsing import parse_reply
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK, Style
@@ -149,7 +149,9 @@ class MathsSuite:
 
     def questions(self) -> list[Question]:
         """In the order of the data. The group is the set of questions, so that greedy and averaged results can be laid side by side."""
-        return [Question(item.id, self._base, ask(self.style, prompt_body(item.problem)), item.stratum) for item in self.items]
+        return [
+            Question(item.id, self._base, think_answer_prompt(self.style, prompt_body(item.problem)), item.stratum) for item in self.items
+        ]
 
     def grade(self, replies: Sequence[tuple[Question, Reply]]) -> list[Mark]:
         """One mark a reply. Starts the workers and ends them; EvaluationError when they cannot start, or a question is not ours."""

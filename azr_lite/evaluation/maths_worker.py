@@ -155,7 +155,7 @@ def compare(gold: str, answer: str) -> tuple[bool, str]:
 
 
 def compare_text(gold: str, text: str) -> tuple[bool, str]:
-    """The same for the end of a reply that has no box: what math-verify takes for its last expression or number."""
+    """The comparison for the end of a reply that has no box: what math-verify takes for its last expression or number."""
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
 
     found = parse(text, [LatexExtractionConfig(boxed_match_priority=-1), ExprExtractionConfig()], parsing_timeout=None)

@@ -44,7 +44,7 @@ DIFFERENCES = (
 
 @dataclass(frozen=True)
 class Averages:
-    """In the unit of the scores given; None where a part is missing. `missing`: the suites that were not there."""
+    """The paper's three averages, in the unit of the scores given; None where a part is missing. `missing`: the suites that were not there."""
 
     code: float | None
     maths: float | None

@@ -24,7 +24,7 @@ class Prompt:
     chat: bool = False
 
 
-def ask(style: Style, body: str) -> Prompt:
+def think_answer_prompt(style: Style, body: str) -> Prompt:
     """The think/answer prompt of self-play for an instruction of one's own (protocol ``azr``); its prefill opens the thought."""
     return Prompt(style.frame(body), style.prefill, style.chat)
 

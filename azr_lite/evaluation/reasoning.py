@@ -64,7 +64,7 @@ class GameSuite:
     max_tokens: int = 1024
     stop: tuple[str, ...] = (END_ANSWER,)
     _tasks: dict[str, Task] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _known: dict[tuple[str, ...], dict[str, dict[str, float]]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _baselines: dict[tuple[str, ...], dict[str, dict[str, float]]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for index, (_, task) in enumerate(self.problems):
@@ -84,8 +84,8 @@ class GameSuite:
     def grade(self, replies: Sequence[tuple[Question, Sampled]]) -> list[Mark]:
         tasks = [self._tasks[question.id] for question, _ in replies]
         strict = [self._strict(task, sampled) for task, (_, sampled) in zip(tasks, replies, strict=True)]
-        loose = [self._loose(task, sampled) for task, (_, sampled) in zip(tasks, replies, strict=True)]
-        verdicts = self.verifier.judge([*zip(tasks, strict, strict=True), *zip(tasks, loose, strict=True)])
+        lenient = [self._lenient(task, sampled) for task, (_, sampled) in zip(tasks, replies, strict=True)]
+        verdicts = self.verifier.judge([*zip(tasks, strict, strict=True), *zip(tasks, lenient, strict=True)])
         return [
             Mark(right.ok, right.ok or found.ok, right.well_formed, str(right.reason))
             for right, found in zip(verdicts[: len(tasks)], verdicts[len(tasks) :], strict=True)
@@ -103,7 +103,7 @@ class GameSuite:
             return _expression(task.program, blocks[0]) or answer
         return answer
 
-    def _loose(self, task: Task, sampled: Sampled) -> Answer | Rejection:
+    def _lenient(self, task: Task, sampled: Sampled) -> Answer | Rejection:
         label = LABELS.get(task.type)
         nothing = Rejection(Reason.NO_ANSWER, "nothing that could be the answer")
         if label is None:
@@ -118,18 +118,18 @@ class GameSuite:
         """Accuracy of: the first or last argument as the output, the commonest output; the output as the input, an empty list;
         a program that returns its first argument, or the commonest output shown."""
         key = tuple(question.id for question in questions)
-        if key not in self._known:
-            self._known[key] = self._nulls([self._tasks[name] for name in key])
-        return self._known[key]
+        if key not in self._baselines:
+            self._baselines[key] = self._baseline_scores([self._tasks[name] for name in key])
+        return self._baselines[key]
 
-    def _nulls(self, tasks: Sequence[Task]) -> dict[str, dict[str, float]]:
+    def _baseline_scores(self, tasks: Sequence[Task]) -> dict[str, dict[str, float]]:
         found: dict[str, dict[str, float]] = {}
         for kind in dict.fromkeys(task.type for task in tasks):
             own = [task for task in tasks if task.type == kind]
-            offers = {name: [make(task) for task in own] for name, make in _null_answers(kind, own).items()}
-            flat = [(task, answer) for answers in offers.values() for task, answer in zip(own, answers, strict=True)]
+            answers_of = {name: [make(task) for task in own] for name, make in _baseline_answers(kind, own).items()}
+            flat = [(task, answer) for answers in answers_of.values() for task, answer in zip(own, answers, strict=True)]
             verdicts = iter(self.verifier.judge(flat))
-            found[kind] = {name: sum(next(verdicts).ok for _ in own) / len(own) for name in offers}
+            found[kind] = {name: sum(next(verdicts).ok for _ in own) / len(own) for name in answers_of}
         return found
 
 
@@ -204,7 +204,7 @@ def _expression(program: str, text: str) -> Answer | None:
 # ---------------------------------------------------------------- answers that need no reasoning
 
 
-def _null_answers(kind: str, tasks: Sequence[Task]) -> dict[str, Any]:
+def _baseline_answers(kind: str, tasks: Sequence[Task]) -> dict[str, Any]:
     """Name: function from a task to an `Answer` (a Rejection where it has none)."""
     none = Rejection(Reason.NO_ANSWER)
 
@@ -284,7 +284,7 @@ def induction_suite(style: Style, verifier: Verifier, *, hint: bool, data: Data 
 
 
 def _induction(row: dict[str, Any], rules: Rules, hint: bool) -> InductionTask | None:
-    """None where fewer pairs than needed are literal, or their outputs are all alike, or there is no sentence to hint with."""
+    """The task of one row; None where fewer pairs than needed are literal, the hidden outputs are all alike, or no sentence can be the hint."""
     pairs = []
     for given, result in zip(row["inputs"], row["outputs"], strict=True):
         arguments = parse_arguments(given, 400)

@@ -19,7 +19,7 @@ from azr_lite.evaluation.passk import bootstrap, curve, pass_at_k
 from azr_lite.metrics import mean
 
 SEED = 20_260_101
-"""Of the bootstrap, so that a report says the same each time."""
+"""Seed of the bootstrap: a report says the same each time it is made."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Score:
 
 
 def score(items: Sequence[Item]) -> Score:
-    """Accuracy of these items."""
+    """Accuracy of these items with its interval; 0 with the interval (0, 1) without any."""
     shares = np.array([sum(own) / len(own) for own in _by_question(items, "right").values()])
     right, n = sum(item.right for item in items), len(shares)
     if n == 0:

@@ -58,11 +58,11 @@ def second_judge(
         row = items[places[0]][0]
         parts = [inputs_of(dataset, row, "base_input"), inputs_of(dataset, row, "plus_input")]
         with tempfile.TemporaryFile() as expected:
-            tell(row["prompt"] + row["canonical_solution"], row["entry_point"], parts, expected, allow_weak=allow_weak)
+            run_in_jail(row["prompt"] + row["canonical_solution"], row["entry_point"], parts, expected, allow_weak=allow_weak)
             size = expected.seek(0, 2)
             for place in places:
                 with tempfile.TemporaryFile() as said:
-                    tell(items[place][1], row["entry_point"], parts, said, file_mb=64 + 4 * (size >> 20), allow_weak=allow_weak)
+                    run_in_jail(items[place][1], row["entry_point"], parts, said, file_mb=64 + 4 * (size >> 20), allow_weak=allow_weak)
                     opinions[place] = _opinion(dataset, row, parts, expected, said)
 
     with ThreadPoolExecutor(parallel) as pool:
@@ -80,7 +80,7 @@ def inputs_of(dataset: str, row: dict[str, Any], column: str) -> list[tuple[Any,
     return [tuple(arguments) for arguments in given]
 
 
-def tell(
+def run_in_jail(
     program: str,
     entry: str,
     parts: Sequence[Sequence[Any]],

@@ -36,7 +36,7 @@ class Opaque:
 
 
 def encode(value: Any, level: int = 0) -> str:
-    """One line of ASCII. RecursionError for what is nested deeper than 200."""
+    """The value as one line of ASCII. RecursionError for what is nested deeper than 200."""
     if level > DEPTH:
         raise RecursionError("nested too deep")
     if value is None or value is True or value is False:

@@ -16,7 +16,7 @@ from azr_lite.prompts import get_style
 from azr_lite.prompts.base import fence
 from azr_lite.tasks.base import Game, Rules
 from azr_lite.triplet import Rejection, Task, Verdict, task_from_json
-from azr_lite.verifier import Runs, Verifier
+from azr_lite.verifier import ProgramRunner, Verifier
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,12 @@ def guess_rate(answers: Sequence[str]) -> float:
 
 
 def examine(
-    game: Game, proposals: Sequence[Blocks], gold: Callable[[Any], Blocks], cheats: Sequence[Blocks], executor: Runs, hidden: str = "output"
+    game: Game,
+    proposals: Sequence[Blocks],
+    gold: Callable[[Any], Blocks],
+    cheats: Sequence[Blocks],
+    executor: ProgramRunner,
+    hidden: str = "output",
 ) -> list[Finding]:
     """Play the game, which must be registered, with these replies.
 

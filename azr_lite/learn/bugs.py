@@ -69,8 +69,8 @@ def _repaid(change: Callable[[SelfPlay, Rollout], float]) -> list[Patch]:
     """Stage 9 with another pay: `change` gives the reward of each rollout."""
     healthy = SelfPlay.reward
 
-    def reward(self: SelfPlay, offers: Sequence[Any], answers: Sequence[Any]) -> list[Rollout]:
-        rollouts = healthy(self, offers, answers)
+    def reward(self: SelfPlay, proposals: Sequence[Any], answers: Sequence[Any]) -> list[Rollout]:
+        rollouts = healthy(self, proposals, answers)
         paid = [change(self, r) for r in rollouts]
         return [dataclasses.replace(r, reward=p, reward_parts={"bug": p}) for r, p in zip(rollouts, paid, strict=True)]
 
@@ -124,12 +124,12 @@ def _length_blow_up() -> list[Patch]:
 def _greedy_monte_carlo() -> list[Patch]:
     healthy = SelfPlay.monte_carlo
 
-    def monte_carlo(self: SelfPlay, offers: Sequence[Any], generate: Generate, step: int) -> Any:
+    def monte_carlo(self: SelfPlay, proposals: Sequence[Any], generate: Generate, step: int) -> Any:
         def same(prompts: Sequence[str], role: Role) -> list[Any]:
             first = dict(zip(reversed(prompts), reversed(generate(prompts, role)), strict=True))
             return [first[prompt] for prompt in prompts]
 
-        return healthy(self, offers, same, step)
+        return healthy(self, proposals, same, step)
 
     return [(SelfPlay, "monte_carlo", monte_carlo)]
 
@@ -149,7 +149,7 @@ def _non_determinism_leak() -> list[Patch]:
         for key, runs in zip(proposals, outcomes, strict=True):
             bad = next((o for o in runs if o.kind != "ok"), None)
             found[key] = Validation(bad is None, tuple(o.value for o in runs), bad.kind if bad else "", bad.detail if bad else "")
-        self.kinds.update(validation.reason or "ok" for validation in found.values())
+        self.outcome_counts.update(validation.reason or "ok" for validation in found.values())
         return [self._task(kind, proposal, found) for kind, proposal in items]
 
     return [(Verifier, "validate", validate)]

@@ -37,7 +37,7 @@ def draw_value(rng: random.Random, type_: str) -> Value:
 
 
 def draw_op(rng: random.Random, takes: str) -> Op:
-    """One operation on values of that type, with constants."""
+    """One operation on values of the type `takes`, with constants."""
     kind = rng.choices(_BY_TYPE[takes], _WEIGHTS[takes])[0]
     constants: list[str] = []
     for hole in kind.holes:
@@ -47,7 +47,7 @@ def draw_op(rng: random.Random, takes: str) -> Op:
 
 
 def draw_ops(rng: random.Random, depth: int, reserved: bool | None = False) -> tuple[Op, ...]:
-    """A chain of `depth` operations whose types fit together."""
+    """A chain of `depth` operations whose types fit together. ValueError where none is found."""
     for _ in range(MAX_TRIES):
         takes = rng.choices(list(TYPE_WEIGHTS), list(TYPE_WEIGHTS.values()))[0]
         ops: list[Op] = []
@@ -56,7 +56,10 @@ def draw_ops(rng: random.Random, depth: int, reserved: bool | None = False) -> t
             takes = ops[-1].kind.gives
         if reserved is None or held_skeleton(tuple(op.kind.name for op in ops)) == reserved:
             return tuple(ops)
-    raise ValueError(f"no {'held-out' if reserved else 'free'} chain of {depth} operations in {MAX_TRIES} draws")
+    raise ValueError(
+        f"no {'held-out' if reserved else 'free'} chain of {depth} operations in {MAX_TRIES} draws; ask for 2 to 4 operations, the depths that "
+        "exist on both sides"
+    )
 
 
 def draw_run(rng: random.Random, depth: int, reserved: bool | None = False) -> tuple[tuple[Op, ...], list[Value]]:
@@ -66,7 +69,7 @@ def draw_run(rng: random.Random, depth: int, reserved: bool | None = False) -> t
         run = states(ops, _value_for(rng, ops))
         if run is not None:
             return ops, run
-    raise ValueError(f"no runnable chain of {depth} operations in {MAX_TRIES} draws")
+    raise ValueError(f"no runnable chain of {depth} operations in {MAX_TRIES} draws; ask for fewer operations")
 
 
 def _value_for(rng: random.Random, ops: tuple[Op, ...]) -> Value:
@@ -102,7 +105,7 @@ def draw_inputs(rng: random.Random, ops: tuple[Op, ...], count: int = INDUCTION_
 
 
 def message(ops: tuple[Op, ...]) -> str:
-    """What induction messages say: all operations but the last, in words."""
+    """The message of an induction task: all operations but the last, in words."""
     return ", ".join((*(op.hint for op in ops[:-1]), "then ?"))
 
 
@@ -113,7 +116,7 @@ def draw_induction_run(rng: random.Random, depth: int, reserved: bool | None = F
         runs = draw_inputs(rng, ops)
         if runs is not None:
             return ops, runs
-    raise ValueError(f"no induction task of depth {depth} in {MAX_TRIES} draws")
+    raise ValueError(f"no induction task of depth {depth} in {MAX_TRIES} draws; ask for fewer operations")
 
 
 def make_induction(ops: tuple[Op, ...], runs: list[list[Value]]) -> InductionTask:

@@ -29,7 +29,8 @@ Value = Any
 
 @dataclass(frozen=True)
 class Kind:
-    """One operation. `holes`: the type of each constant ("letter" or "digit"). `forth` does what the template says, `back` is a
+    """A kind of operation. `takes`, `gives`: types of the value before and after. `template`: its expression. `word`: its name in
+    messages. `holes`: the type of each constant ("letter" or "digit"). `forth` does what the template says, `back` is a
     canonical way back (None where it fails).
     """
 
@@ -140,7 +141,7 @@ _add(
 
 @dataclass(frozen=True)
 class Op:
-    """A kind with its constants."""
+    """One operation of a program: a kind with its constants filled in."""
 
     kind: Kind
     constants: tuple[str, ...] = ()

@@ -36,7 +36,7 @@ def load_nano(folder: Path | str = WEIGHTS) -> tuple[Qwen2ForCausalLM, PreTraine
 
 
 def fresh_nano(seed: int) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
-    """The same policy before its warm start."""
+    """The policy before its warm start: random weights from `seed`, and its tokenizer."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 

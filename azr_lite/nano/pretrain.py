@@ -71,7 +71,7 @@ def batches(tokenizer: Any, plan: Plan, mixture: Mixture) -> Iterator[list[tuple
 
 
 def loss_of(model: Any, batch: list[tuple[list[int], int, bool]], pad: int) -> Any:
-    """Mean cross-entropy over reply tokens."""
+    """Mean cross-entropy over the reply tokens of a batch, nats a token; the first one only where it is to be learned."""
     import torch
 
     width = max(len(ids) for ids, _, _ in batch)

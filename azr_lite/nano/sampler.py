@@ -70,21 +70,26 @@ class NanoSampler:
     def _rms(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return F.rms_norm(x, (x.shape[-1],), weight, self.eps)
 
-    def _turn(self, x_BHTE: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    def _rotate(self, x_BHTE: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        """Rotary position embedding of queries or keys."""
         half = self.head_dim // 2
         swapped = torch.cat((-x_BHTE[..., half:], x_BHTE[..., :half]), dim=-1)
         return x_BHTE * cos + swapped * sin
 
     def _forward(self, ids_BT: torch.Tensor, positions_BT: torch.Tensor, cache: list[Any], mask: torch.Tensor, at: int) -> torch.Tensor:
-        """Hidden states; keys and values are written into `cache` from column `at`. `mask` is added to the scores."""
+        """Hidden states, shape (B, T, D), of T new tokens that stand from column `at` on.
+
+        `cache`: for each layer keys and values, shape (B, key-value heads, columns, E); those of the new tokens are written into it.
+        `mask`: added to the attention scores, broadcast over heads; 0 or -1e9.
+        """
         b, t = ids_BT.shape
         x = F.embedding(ids_BT, self.embedding)
         cos, sin = self.cos_TE[positions_BT][:, None], self.sin_TE[positions_BT][:, None]
         q_width, k_width = self.heads * self.head_dim, self.kv_heads * self.head_dim
         for (ln1, w_qkv, b_qkv, w_o, ln2, w_gu, w_d), (keys, values) in zip(self.layers, cache, strict=True):
             q, k, v = F.linear(self._rms(x, ln1), w_qkv, b_qkv).split((q_width, k_width, k_width), dim=-1)
-            q = self._turn(q.view(b, t, self.heads, self.head_dim).transpose(1, 2), cos, sin)
-            keys[:, :, at : at + t] = self._turn(k.view(b, t, self.kv_heads, self.head_dim).transpose(1, 2), cos, sin)
+            q = self._rotate(q.view(b, t, self.heads, self.head_dim).transpose(1, 2), cos, sin)
+            keys[:, :, at : at + t] = self._rotate(k.view(b, t, self.kv_heads, self.head_dim).transpose(1, 2), cos, sin)
             values[:, :, at : at + t] = v.view(b, t, self.kv_heads, self.head_dim).transpose(1, 2)
             k, v = keys[:, :, : at + t], values[:, :, : at + t]
             if t == 1:  # the query heads of one key head stand in for the time axis: no copies of keys and values
@@ -101,8 +106,9 @@ class NanoSampler:
     # ------------------------------------------------------------------ one chunk
 
     def _chunk(self, prompts: list[list[int]], greedy: bool, generator: torch.Generator) -> list[Sample]:
+        """Reply to B prompts at once: read the U distinct ones, copy their keys and values to the rows, then decode."""
         unique: dict[tuple[int, ...], int] = {}
-        of = torch.tensor([unique.setdefault(tuple(prompt), len(unique)) for prompt in prompts])
+        distinct_B = torch.tensor([unique.setdefault(tuple(prompt), len(unique)) for prompt in prompts])
         width, room = max(map(len, prompts)), self.max_reply_tokens
         ids_UT = torch.full((len(unique), width), self.pad_id)
         for row, prompt in enumerate(unique):
@@ -115,17 +121,17 @@ class NanoSampler:
         mask_UTT = torch.where(real_UT[:, None, :] & (columns[None, None, :] <= columns[None, :, None]), 0.0, -1e9)
         positions_UT = (columns[None] - (width - lengths_U)[:, None]).clamp(min=0)
         hidden_UD = self._forward(ids_UT, positions_UT, cache, mask_UTT[:, None], 0)[:, -1]
-        logits = F.linear(hidden_UD, self.head)[of]
+        logits_BV = F.linear(hidden_UD, self.head)[distinct_B]
         if self.not_first is not None:
-            logits[:, self.not_first] = -1e9
+            logits_BV[:, self.not_first] = -1e9
         pad = (0, 0, 0, room)
-        cache = [(F.pad(k[of], pad), F.pad(v[of], pad)) for k, v in cache]
-        blocked_BT = F.pad(torch.where(real_UT[of], 0.0, -1e9), (0, room))
-        return self._decode(logits, cache, blocked_BT, lengths_U[of], width, greedy, generator)
+        cache = [(F.pad(k[distinct_B], pad), F.pad(v[distinct_B], pad)) for k, v in cache]
+        blocked_BT = F.pad(torch.where(real_UT[distinct_B], 0.0, -1e9), (0, room))
+        return self._decode(logits_BV, cache, blocked_BT, lengths_U[distinct_B], width, greedy, generator)
 
     def _decode(
         self,
-        logits: torch.Tensor,
+        logits_BV: torch.Tensor,
         cache: list[Any],
         blocked_BT: torch.Tensor,
         lengths_B: torch.Tensor,
@@ -133,23 +139,28 @@ class NanoSampler:
         greedy: bool,
         generator: torch.Generator,
     ) -> list[Sample]:
+        """Sample token after token until every row has ended or has `max_reply_tokens`.
+
+        `logits_BV`: of the first reply token. `blocked_BT`: 0 where a column may be attended to, -1e9 where it is padding. `lengths_B`:
+        tokens of each prompt. `width`: columns of the prompts. Inside, `live` holds the rows still computed, `going` which of them go on.
+        """
         count, room = len(lengths_B), self.max_reply_tokens
-        out_ids = torch.full((count, room), self.pad_id)
-        out_logps = torch.zeros(count, room)
-        ends = torch.full((count,), room)
+        out_ids_BT = torch.full((count, room), self.pad_id)
+        out_logps_BT = torch.zeros(count, room)
+        ends_B = torch.full((count,), room)
         live = torch.arange(count)
         going = torch.ones(count, dtype=torch.bool)
         for step in range(room):
-            logps = torch.log_softmax(logits, dim=-1)
+            logps_BV = torch.log_softmax(logits_BV, dim=-1)
             if greedy:
-                ids = logps.argmax(-1)
-            else:  # the same law as multinomial, and faster
-                ids = (logps.exp() / torch.empty_like(logps).exponential_(generator=generator)).argmax(-1)
+                ids = logps_BV.argmax(-1)
+            else:  # the same distribution as multinomial, and faster
+                ids = (logps_BV.exp() / torch.empty_like(logps_BV).exponential_(generator=generator)).argmax(-1)
             ids = torch.where(going, ids, self.eos_id)  # a few finished rows ride along until they are worth dropping
-            out_ids[live, step] = ids
-            out_logps[live, step] = logps.gather(1, ids[:, None])[:, 0]
+            out_ids_BT[live, step] = ids
+            out_logps_BT[live, step] = logps_BV.gather(1, ids[:, None])[:, 0]
             ended = going & (ids == self.eos_id)
-            ends[live[ended]] = step + 1
+            ends_B[live[ended]] = step + 1
             going = going & ~ended
             if step == room - 1 or not bool(going.any()):
                 break
@@ -159,6 +170,8 @@ class NanoSampler:
                 going = going[going]
             positions = (lengths_B + step)[:, None]
             mask = blocked_BT[:, None, None, : width + step + 1]
-            logits = F.linear(self._forward(ids[:, None], positions, cache, mask, width + step)[:, 0], self.head)
-        ids_list, logp_list = out_ids.tolist(), out_logps.tolist()
-        return [(ids_list[row][:end], logp_list[row][:end], ids_list[row][end - 1] != self.eos_id) for row, end in enumerate(ends.tolist())]
+            logits_BV = F.linear(self._forward(ids[:, None], positions, cache, mask, width + step)[:, 0], self.head)
+        ids_list, logp_list = out_ids_BT.tolist(), out_logps_BT.tolist()
+        return [
+            (ids_list[row][:end], logp_list[row][:end], ids_list[row][end - 1] != self.eos_id) for row, end in enumerate(ends_B.tolist())
+        ]

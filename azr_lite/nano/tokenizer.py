@@ -33,7 +33,7 @@ _ASCII = tuple(chr(code) for code in (9, 10, 11, 12, 13, *range(32, 127)))
 
 
 def vocabulary() -> dict[str, int]:
-    """Token to id."""
+    """Every token with its id, padding first."""
     tokens = (PAD, EOS, UNK, *_FORM, *_COMMANDS, *_IDIOMS, *_WORDS, *_NUMBERS, *_ASCII)
     return {token: number for number, token in enumerate(dict.fromkeys(tokens))}
 

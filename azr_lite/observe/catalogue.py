@@ -122,7 +122,7 @@ METRICS: tuple[Metric, ...] = (
            "trainer.py", **_TIMING),
     Metric("rest", "time for the rest", "wall time of the step less the three others: parsing, saving, logging", "s", 0, None,
            "trainer.py", **_TIMING),
-    Metric("tokens_per_s", "sampling speed", "tokens generated / time for sampling", "tokens/s", 1, None, "meter.py", **_TIMING),
+    Metric("tokens_per_s", "sampling speed", "tokens of all replies sampled in the step / time for sampling", "tokens/s", 1, None, "meter.py", **_TIMING),
     Metric("memory_mib", "peak memory", "largest resident memory of the main process so far", "MiB", 0, None, "meter.py", **_TIMING),
     Metric("gpu_memory_mib", "peak GPU memory", "largest memory of torch's allocator so far, first GPU of the main process", "MiB", 0, None,
            "meter.py", "on a GPU", **_TIMING),

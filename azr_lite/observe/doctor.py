@@ -27,7 +27,7 @@ UNRELATED, OPPOSITE = 0.35, -0.35
 SILENT = 0.9
 """Share of groups with different rewards and no advantage at all. Healthy: exactly 0."""
 NO_SIGNAL = 0.25
-"""Share of groups with equal rewards (failures.md: "keep frac_reward_zero_std below 0.25"). Healthy nano runs: 0."""
+"""Share of groups with equal rewards (TRL logs it as frac_reward_zero_std; advice from practice is to keep it below 0.25). Healthy nano runs: 0."""
 SAME_ANSWERS = 0.95
 """Share of tasks whose n >= 3 answers are one text. Healthy nano runs at temperature 1: well below."""
 EASY, RISE, FALL = 0.8, 0.05, 0.7
@@ -305,7 +305,7 @@ def as_dict(path: str | Path, summary: RunSummary, findings: list[Finding]) -> d
 
 
 def text(path: str | Path, summary: RunSummary, findings: list[Finding]) -> str:
-    """At most 80 columns."""
+    """The findings for people, at most 80 columns."""
     head = f"{path}: {len(summary.steps)} steps, " + (
         f"{len(findings)} finding{'s' * (len(findings) > 1)}" if findings else "nothing found"
     )

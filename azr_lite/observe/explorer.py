@@ -45,7 +45,7 @@ class Explorer:
     def pick(
         self, type: str = ANY, verdict: str = ANY, steps: tuple[int, int] | None = None, rates: tuple[float, float] = (0.0, 1.0)
     ) -> list[Proposal]:
-        """Those of a type, a verdict (valid, rejected, or a reason), steps and solve rates, all bounds included.
+        """The kept proposals of a type, a verdict (valid, rejected, or a reason), steps and solve rates, all bounds included.
 
         A proposal that nobody tried to solve has no rate, and is left out as soon as `rates` is narrowed.
         """

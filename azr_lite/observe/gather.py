@@ -256,7 +256,7 @@ def _gain(of: str, before: dict[str, Any], after: dict[str, Any], row: dict[str,
 
 
 def _from_summary(picture: Picture) -> None:
-    """The same from summary.json, where the answers were not kept."""
+    """Held-out points and gains from summary.json, where the answers themselves were not kept."""
     summary = picture.summary or {}
     points = summary.get("curves", {}).get("held-out accuracy", [])
     picture.held_out = {"all": [Point(float(x), float(y)) for x, y in points]} if points else {}

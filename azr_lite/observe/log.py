@@ -11,6 +11,7 @@ more, `open_run` says so.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -113,7 +114,13 @@ class StepLog:
                 yield line
                 offset += len(raw)
 
+    def by_step(self) -> Iterator[tuple[int, list[Line]]]:
+        """Each step with its lines, in order; one step is held at a time."""
+        for step, lines in itertools.groupby(self.since(), key=lambda line: line["step"]):
+            yield step, list(lines)
+
     def first_step(self) -> int | None:
+        """The step of the first line, or None in a log without one."""
         return next((line["step"] for line in self.since()), None)
 
     def last_step(self) -> int | None:
@@ -201,7 +208,7 @@ class _Progress:
 
 
 class Tail:
-    """What a file that is being written gained since the last look. Starts again where a resumed run has cut it back."""
+    """Follows a log that is being written: `new` reads what it gained since the last call, and starts again where a resumed run has cut it."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.offset, self.file = path, 0, 0

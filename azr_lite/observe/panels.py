@@ -213,7 +213,7 @@ def _make_room(made: Figure, axes: Sequence[Any]) -> None:
 
 
 def _change(first: float, last: float, percent: bool) -> str:
-    """From where to where; one number where both print alike."""
+    """The text of a change, "first → last"; one number where both print alike."""
     form = "{:.0f}" if percent else "{:,.0f}" if abs(last) >= 100 else "{:.2g}"
     scale = 100.0 if percent else 1.0
     ends = dict.fromkeys(form.format(scale * value) for value in (first, last))

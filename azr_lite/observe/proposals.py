@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ast
 import random
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -22,6 +21,7 @@ from azr_lite.nano.language import skeleton
 from azr_lite.observe.figures import Curve
 from azr_lite.observe.gather import Picture, lines_of
 from azr_lite.observe.log import Line
+from azr_lite.parsing import quiet_parse
 
 MOST_TEXT, MOST_ANSWER, MOST_ANSWERS, MOST_PAIRS, MOST_RELATIVES = 1500, 500, 16, 12, 8
 RARE = 4
@@ -117,11 +117,9 @@ def operations(program: str, nano: bool) -> int | None:
     None: unreadable.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if nano:
-                return _nano_operations(program)
-            return sum(isinstance(node, _OPERATIONS) for node in ast.walk(ast.parse(program)))
+        if nano:
+            return _nano_operations(program)
+        return sum(isinstance(node, _OPERATIONS) for node in ast.walk(quiet_parse(program)))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 

@@ -20,18 +20,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from azr_lite.batch import weighed, with_advantages
+from azr_lite.batch import with_advantages, with_weights_and_padding
 from azr_lite.buffer import task_key
 from azr_lite.config import Config
 from azr_lite.errors import RunDirectoryError
 from azr_lite.observe.log import Line, StepLog, open_run
 from azr_lite.prompts import get_style
-from azr_lite.records import Attempt, Offer, rollout_of
+from azr_lite.records import ProposalAttempt, SolveAttempt, rollout_of
 from azr_lite.rewards import answer_reward, proposal_reward, solve_rate
 from azr_lite.selfplay import SelfPlay, round_robin
 from azr_lite.tasks.base import get_game
 from azr_lite.triplet import Completion, Reason, Rejection, Role, Rollout, Task, task_from_json
-from azr_lite.verifier import Runs, open_executor
+from azr_lite.verifier import ProgramRunner, open_executor
 
 ROUNDING = 1e-12
 """Relative; another processor may sum in another order."""
@@ -79,7 +79,7 @@ class Replay:
         self.differences.append(Difference(file, line, what, recorded, rebuilt))
 
 
-def replay(path: str | Path, step: int, executor: Runs | None = None) -> Replay:
+def replay(path: str | Path, step: int, executor: ProgramRunner | None = None) -> Replay:
     """Rebuild step number `step` of a run. `executor`: one that is open already; otherwise one is started with the run's limits.
 
     Raises RunDirectoryError (no such step, a log missing or damaged), UnsafeError, InfrastructureError.
@@ -92,7 +92,7 @@ def replay(path: str | Path, step: int, executor: Runs | None = None) -> Replay:
     run = open_run(path)
     config = run.config()
     log = StepLog(run, "tasks.jsonl")
-    proposals, rows = list(log.lines(step)), list(StepLog(run, "rollouts.jsonl").lines(step))
+    proposal_lines, rows = list(log.lines(step)), list(StepLog(run, "rollouts.jsonl").lines(step))
     written = StepLog(run, "metrics.jsonl").last_step()
     if written is None or written < step:  # its line there is the last thing that a step writes
         raise RunDirectoryError(
@@ -106,7 +106,7 @@ def replay(path: str | Path, step: int, executor: Runs | None = None) -> Replay:
             config, get_style("chat"), running, count_tokens=lambda prompt: 0, reserved=reserved
         )  # all styles share the prefill
         try:
-            return _Rebuilt(play, step, proposals, rows, _earlier_tasks(log, config, step, proposals, rows)).result
+            return _Rebuilt(play, step, proposal_lines, rows, _earlier_tasks(log, config, step, proposal_lines, rows)).result
         except (KeyError, TypeError, AttributeError) as error:
             raise RunDirectoryError(
                 f"the log of step {step} in {run.path} is not in this azr_lite's form ({error!r}); restore it from a copy, or use the version in run.json"
@@ -116,79 +116,80 @@ def replay(path: str | Path, step: int, executor: Runs | None = None) -> Replay:
 class _Rebuilt:
     """One step, stage by stage. `result` holds what came of it."""
 
-    def __init__(self, play: SelfPlay, step: int, proposals: Sequence[Line], rows: Sequence[Line], known: dict[str, Task]) -> None:
-        self.play, self.proposals, self.known, self.result = play, proposals, known, Replay(step)
-        self.offers = self.validate()
-        self.tries = self.measure()
+    def __init__(self, play: SelfPlay, step: int, proposal_lines: Sequence[Line], rows: Sequence[Line], known: dict[str, Task]) -> None:
+        self.play, self.proposal_lines, self.known, self.result = play, proposal_lines, known, Replay(step)
+        self.proposals = self.validate()
+        self.mc_attempts = self.measure()
         own = [(at, row) for at, row in enumerate(rows, start=1) if row["role"] == Role.PROPOSE]
         asked = [(at, row) for at, row in enumerate(rows, start=1) if row["role"] == Role.SOLVE]
         rebuilt = {at: pair for at, *pair in [*self.pay_proposers(own), *self.pay_solvers(asked)]}
         pairs = [rebuilt[at] for at in sorted(rebuilt)]
         if pairs and len(pairs) == len(rows):
-            scored = weighed(play.config, with_advantages(play.config, [rollout for _, rollout in pairs]))
+            scored = with_weights_and_padding(play.config, with_advantages(play.config, [rollout for _, rollout in pairs]))
             for at, ((row, _), rollout) in enumerate(zip(pairs, scored, strict=False), start=1):
                 self.compare(at, row, rollout)
         self.result.executions = play.verifier.executions
 
-    def validate(self) -> list[Offer]:
+    def validate(self) -> list[ProposalAttempt]:
         """Stage 3 again: parse and run every proposal."""
-        offers = [
-            Offer(line["type"], [self.task(i, line["type"]) for i in line["parents"]], "", _completion(line)) for line in self.proposals
+        proposals = [
+            ProposalAttempt(line["type"], [self.task(i, line["type"]) for i in line["parents"]], "", _completion(line))
+            for line in self.proposal_lines
         ]
-        self.play.validate(offers)
-        for at, (line, offer) in enumerate(zip(self.proposals, offers, strict=True), start=1):
+        self.play.validate(proposals)
+        for at, (line, proposal) in enumerate(zip(self.proposal_lines, proposals, strict=True), start=1):
             told = _SOLVER_PROMPT.fullmatch(line["detail"]) if line["reason"] == Reason.TOO_LONG else None
-            if told and offer.task is not None and int(told[1]) > self.play.config.max_prompt_tokens:
-                offer.result = Rejection(Reason.TOO_LONG, line["detail"])
+            if told and proposal.task is not None and int(told[1]) > self.play.config.max_prompt_tokens:
+                proposal.result = Rejection(Reason.TOO_LONG, line["detail"])
                 self.result.believed += 1
-            self.hold_task(at, "verdict.ok", line["ok"], offer.verdict.ok)
-            self.hold_task(at, "verdict.reason", line["reason"], str(offer.verdict.reason))
-            self.hold_task(at, "verdict.detail", line["detail"], offer.verdict.detail)
-            if line["ok"] and offer.task is not None:
+            self.hold_task(at, "verdict.ok", line["ok"], proposal.verdict.ok)
+            self.hold_task(at, "verdict.reason", line["reason"], str(proposal.verdict.reason))
+            self.hold_task(at, "verdict.detail", line["detail"], proposal.verdict.detail)
+            if line["ok"] and proposal.task is not None:
                 for name in ("program", "input", "output", "inputs", "outputs", "message"):
                     if name in line["task"]:
-                        rebuilt = getattr(offer.task, name, None)
+                        rebuilt = getattr(proposal.task, name, None)
                         self.hold_task(at, f"task.{name}", line["task"][name], list(rebuilt) if isinstance(rebuilt, tuple) else rebuilt)
-        return offers
+        return proposals
 
-    def measure(self) -> list[Attempt]:
+    def measure(self) -> list[SolveAttempt]:
         """Stages 4 and 5 again: judge the Monte-Carlo replies, take their mean."""
-        of_offer: list[list[Attempt]] = []
-        for line, offer in zip(self.proposals, self.offers, strict=True):
-            answers = line["answers"] if offer.task is not None else []
-            of_offer.append([Attempt(offer.task, "", _completion(answer)) for answer in answers])
-        self.play.judge([attempt for own in of_offer for attempt in own])
-        for at, (line, offer, own) in enumerate(zip(self.proposals, self.offers, of_offer, strict=True), start=1):
+        attempts_by_proposal: list[list[SolveAttempt]] = []
+        for line, proposal in zip(self.proposal_lines, self.proposals, strict=True):
+            answers = line["answers"] if proposal.task is not None else []
+            attempts_by_proposal.append([SolveAttempt(proposal.task, "", _completion(answer)) for answer in answers])
+        self.play.judge([attempt for own in attempts_by_proposal for attempt in own])
+        for at, (line, proposal, own) in enumerate(zip(self.proposal_lines, self.proposals, attempts_by_proposal, strict=True), start=1):
             for number, (answer, attempt) in enumerate(zip(line["answers"], own, strict=False), start=1):
                 self.hold_task(at, f"answer {number}.score", answer["score"], attempt.verdict.score)
                 self.hold_task(at, f"answer {number}.reason", answer["reason"], str(attempt.verdict.reason))
-            offer.rate = solve_rate([a.verdict.score for a in own]) if len(own) > 1 else None
+            proposal.rate = solve_rate([a.verdict.score for a in own]) if len(own) > 1 else None
             for attempt in own:
-                attempt.rate = offer.rate
-            self.hold_task(at, "solve_rate", line["solve_rate"], offer.rate)
-        return [attempt for own in of_offer for attempt in own]
+                attempt.rate = proposal.rate
+            self.hold_task(at, "solve_rate", line["solve_rate"], proposal.rate)
+        return [attempt for own in attempts_by_proposal for attempt in own]
 
     def pay_proposers(self, rows: Sequence[tuple[int, Line]]) -> Iterable[tuple[int, Line, Rollout]]:
         """Stage 9 again for proposals; those of held-out programs have no row."""
-        paid = [offer for line, offer in zip(self.proposals, self.offers, strict=True) if line["reason"] != Reason.RESERVED]
+        paid = [proposal for line, proposal in zip(self.proposal_lines, self.proposals, strict=True) if line["reason"] != Reason.RESERVED]
         if len(paid) != len(rows):
             self.result.differences.append(Difference("rollouts.jsonl", 1, "number of proposals", len(rows), len(paid)))
-        for (at, row), offer in zip(rows, paid, strict=False):
-            if offer.task is not None and offer.rate is None:
+        for (at, row), proposal in zip(rows, paid, strict=False):
+            if proposal.task is not None and proposal.rate is None:
                 self.hold_row(at, "reward", row["reward"], "none: valid, but the log has no replies to it")
                 continue
-            pay = proposal_reward(offer.verdict, offer.rate, self.play.config.zero_learnability)
-            task_id = offer.task.id if offer.task is not None else ""
-            yield at, row, _rollout(row, offer.verdict, pay, task_id, offer.rate)
+            pay = proposal_reward(proposal.verdict, proposal.rate, self.play.config.zero_learnability)
+            task_id = proposal.task.id if proposal.task is not None else ""
+            yield at, row, _rollout(row, proposal.verdict, pay, task_id, proposal.rate)
 
     def pay_solvers(self, rows: Sequence[tuple[int, Line]]) -> Iterable[tuple[int, Line, Rollout]]:
         """Stages 7 to 9 again for answers. Which replies train the solver follows from the log, up to those to older tasks."""
         config = self.play.config
-        self.known |= {offer.task.id: offer.task for offer in self.offers if offer.task is not None}
-        attempts = [Attempt(self.task(row["task_id"], row["type"]), "", _completion(row)) for _, row in rows]
+        self.known |= {proposal.task.id: proposal.task for proposal in self.proposals if proposal.task is not None}
+        attempts = [SolveAttempt(self.task(row["task_id"], row["type"]), "", _completion(row)) for _, row in rows]
         self.play.judge(attempts)
         reused = {
-            name: round_robin([a for a in self.tries if a.task.type == name], config.n_mc)[: config.solver_rows]
+            name: round_robin([a for a in self.mc_attempts if a.task.type == name], config.n_mc)[: config.solver_rows]
             if config.solver_data == "reuse"
             else []
             for name in config.task_types
@@ -238,14 +239,14 @@ def _rollout(row: Line, verdict: Any, pay: Any, task_id: str, rate: float | None
     return rollout_of(Role(row["role"]), row["type"], completion, verdict, pay, task_id, (), rate)
 
 
-def _earlier_tasks(log: StepLog, config: Config, step: int, proposals: Sequence[Line], rows: Sequence[Line]) -> dict[str, Task]:
+def _earlier_tasks(log: StepLog, config: Config, step: int, proposal_lines: Sequence[Line], rows: Sequence[Line]) -> dict[str, Task]:
     """The tasks that this step's references and answers name: zero tasks, seeds (and what other games adopted of them), proposals."""
     known: dict[str, Task] = {}
     for name in config.task_types:
         if (zero := get_game(name).zero_task()) is not None:
             known[task_key(zero)] = replace(zero, id=task_key(zero))
             known.setdefault("", zero)
-    wanted = {i for line in proposals for i in line["parents"]} | {row["task_id"] for row in rows if row["task_id"]}
+    wanted = {i for line in proposal_lines for i in line["parents"]} | {row["task_id"] for row in rows if row["task_id"]}
     for line in log.since(until=step):
         if not line["ok"]:
             continue

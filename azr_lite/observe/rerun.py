@@ -22,10 +22,10 @@ from azr_lite.sandbox import Validation
 from azr_lite.sandbox.literal import LiteralError, read_arguments
 from azr_lite.sandbox.wire import render
 from azr_lite.triplet import Reason
-from azr_lite.verifier import Runs, open_executor
+from azr_lite.verifier import ProgramRunner, open_executor
 
 
-def rerun(path: str | Path, programs: int, executor: Runs | None = None) -> list[Finding]:
+def rerun(path: str | Path, programs: int, executor: ProgramRunner | None = None) -> list[Finding]:
     """Run so many accepted proposals again, drawn evenly over the run.
 
     `executor`: one that is open; otherwise one with the run's limits.

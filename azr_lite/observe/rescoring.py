@@ -6,9 +6,8 @@ Not covered: what the policy would have *become*. The replies are those of the r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,7 @@ def rescore(run: str | Path, config_changes: Mapping[str, Any] | None = None, **
     config = directory.config().replace(**settings)
     log = StepLog(directory, "rollouts.jsonl")
     try:
-        return [_compare(step, [_rollout(line) for line in lines], config, ladder) for step, lines in _by_step(log)]
+        return [_compare(step, [_rollout(line) for line in lines], config, ladder) for step, lines in log.by_step()]
     except (KeyError, TypeError) as error:
         raise RunDirectoryError(f"{log.path} is not in this azr_lite's form ({error!r}); use the version named in run.json") from error
 
@@ -69,10 +68,6 @@ def _sorted_changes(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
             raise ConfigError(f"{name} is {value!r}; give a finite number (the paper: {LADDER[name]})")
     ladder = {**LADDER, **{name: float(changes[name]) for name in LADDER if name in changes}}
     return {name: changes[name] for name in SETTINGS if name in changes}, ladder
-
-
-def _by_step(log: StepLog) -> Iterator[tuple[int, Iterator[Line]]]:
-    return groupby(log.since(), key=lambda line: line["step"])
 
 
 def _rollout(line: Line) -> Rollout:

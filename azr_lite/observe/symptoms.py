@@ -9,9 +9,7 @@ what its verdict and solve rate earn (paper equations 4 to 6), and whether the a
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,7 +134,7 @@ def summarise(run: RunDir) -> RunSummary:
         if not found.steps:
             raise RunDirectoryError(f"{run.path} holds no whole step yet; wait for its first")
         last = -1
-        for step, lines in steps(StepLog(run, "rollouts.jsonl")):
+        for step, lines in StepLog(run, "rollouts.jsonl").by_step():
             _add_step(found, lines)
             last = step
         if last < (found.steps[-1] if (run.path / "run.json").exists() else 0):  # metrics.jsonl is written last; a kept sample has gaps
@@ -155,12 +153,6 @@ def summarise(run: RunDir) -> RunSummary:
             f"the logs of {run.path} are not in this azr_lite's form ({error!r}); use the version that wrote it"
         ) from error
     return found
-
-
-def steps(log: StepLog) -> Iterator[tuple[int, list[Line]]]:
-    """The lines of a log step by step, holding one step."""
-    for step, lines in itertools.groupby(log.since(), key=lambda line: line["step"]):
-        yield step, list(lines)
 
 
 def _add_metrics(found: RunSummary, line: Line) -> None:

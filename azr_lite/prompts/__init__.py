@@ -1,4 +1,8 @@
-"""The words, three styles behind one interface: `r1` (base models), `chat` (instruct models), `compact` (nano)."""
+"""The words of the prompts, in three styles behind one interface: `r1` (base models), `chat` (instruct models), `compact` (nano).
+
+Comes in: a style's name.  Goes out: a `Style`.
+Not covered: which style suits a model (`models.py`), the tokenizer's chat template (`codec.py`).
+"""
 
 from azr_lite.errors import ConfigError
 from azr_lite.prompts.base import Style

@@ -2,7 +2,7 @@
 
 Comes in: the body of an instruction.  Goes out: the prompt text, and the place where the reply starts.
 Not covered: the words of each game (`prompts/{r1,chat,compact}.py`), reading replies (`parsing.py`), the tokenizer's chat
-template (`trainer.py` applies it where `Style.chat` is set).
+template (`codec.py` applies it where `Style.chat` is set).
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """Style for base models: a plain text to complete, which ends inside an opened think tag.
 
+Comes in: the body of an instruction.  Goes out: the whole prompt.
 Not covered: the words (`prompts/words.py`).
 """
 

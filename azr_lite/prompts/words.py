@@ -31,6 +31,7 @@ def _form(other: str, thought: str, *blocks: str) -> str:
 
 
 YOURS = "Here is your puzzle."
+"""Stands between the example and the task: what comes after it is what the model has to solve."""
 NOW = f"Reply in the form shown, for this puzzle: reasoning, {END_THINK}, then {ANSWER}, the {{}}, {END_ANSWER}."
 
 

@@ -2,7 +2,7 @@
 
 ``AZR_LITE_GAMES=my_games PYTHONPATH=. azr-lite run --task-types errors deduction`` is how the command line, a resumed run and every
 process of a launch come to know a game of one's own. Whoever sets the variable runs these modules: they are code, with this user's
-rights.
+rights. Not covered: what a game is (`base.py`).
 """
 
 import importlib

@@ -1,5 +1,6 @@
 """Abduction: given program and output, find an input that produces it. (Upstream calls it ``code_i``.)
 
+Comes in: a task, a reply.  Goes out: the solver's prompt, the parsed input, its verdict from what the program returned for it.
 Not covered: the proposer's side, which is shared with deduction (`pairs.py`).
 """
 

@@ -35,7 +35,7 @@ class Proposal:
 class Answer:
     """A parsed answer. `value`: for games judged without running anything. `program`, `inputs`: what must be run to judge.
 
-    Inputs of one answer share one reward and so may share one child (sandbox.md, batching rule).
+    All inputs of one answer may run in one child process: they share one reward, so none can gain by disturbing another.
     """
 
     value: Any = None
@@ -68,7 +68,7 @@ class Game(ABC):
 
     @abstractmethod
     def parse_proposal(self, reply: Reply, references: Sequence[Task], rules: Rules) -> Proposal | Rejection:
-        """Read a well-formed reply."""
+        """The proposal in a well-formed reply, or why there is none."""
 
     @abstractmethod
     def make_task(self, proposal: Proposal, outputs: Sequence[Any], rules: Rules) -> Task | Rejection:
@@ -80,18 +80,18 @@ class Game(ABC):
 
     @abstractmethod
     def parse_answer(self, reply: Reply, task: Task, rules: Rules) -> Answer | Rejection:
-        """Read a well-formed reply."""
+        """The answer in a well-formed reply, or why there is none."""
 
     @abstractmethod
     def judge(self, task: Task, answer: Answer, outcomes: Sequence[Any], rules: Rules) -> Verdict:
-        """Compare. `outcomes`: one `sandbox.Outcome` an input of `answer.inputs` (empty when nothing had to be run)."""
+        """The verdict on an answer. `outcomes`: one `sandbox.Outcome` an input of `answer.inputs` (empty when nothing had to be run)."""
 
     def zero_task(self) -> Task | None:
         """The task that a buffer starts from, or None when it is seeded by proposing only."""
         return None
 
     def adopt(self, task: Task) -> Task | None:
-        """The same problem as a task of this type (so that seeds can be shared between games), or None."""
+        """A task of another type posed as one of this type, so that games can share seeds; None where that makes no sense."""
         return None
 
 
@@ -99,7 +99,10 @@ _REGISTRY: dict[TaskType, Game] = {}
 
 
 def register(game: Game) -> Game:
-    """Make a game known under its name. Registering the same class again replaces it (notebooks re-run cells)."""
+    """Make a game known under its name, and give it back. Registering the same class again replaces it (notebooks re-run cells).
+
+    ValueError where another class has the name.
+    """
     known = _REGISTRY.get(game.name)
     if known is not None and type(known).__qualname__ != type(game).__qualname__:
         raise ValueError(f"two games are called {game.name!r}: {type(known).__qualname__} and {type(game).__qualname__}; rename one")

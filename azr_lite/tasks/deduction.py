@@ -1,5 +1,6 @@
 """Deduction: given program and input, find the output. (Upstream calls it ``code_o``.)
 
+Comes in: a task, a reply.  Goes out: the solver's prompt, the parsed answer, its verdict.
 Not covered: the proposer's side, which is shared with abduction (`pairs.py`).
 """
 

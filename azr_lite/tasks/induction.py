@@ -1,6 +1,7 @@
 """Induction: given input/output pairs and a message, write the program. (Upstream calls it ``code_f``.)
 
 The proposer is given a program and invents inputs and the message; half of the pairs stay hidden and judge the answer.
+Comes in: a program or a task, a reply.  Goes out: prompts of both roles, proposals, tasks, answers, verdicts.
 Not covered: choosing that program (`buffer.py`).
 """
 

@@ -1,5 +1,6 @@
 """What deduction and abduction share: proposals that are one program and one input, and how such triplets are made.
 
+Comes in: references, a proposer's reply, the output that the program gave.  Goes out: the prompt, the proposal, the triplet.
 Not covered: the two solver sides (`deduction.py`, `abduction.py`).
 """
 
@@ -13,7 +14,7 @@ from azr_lite.parsing import Reply, parse_arguments, parse_program
 from azr_lite.prompts.base import Style
 from azr_lite.sandbox.wire import render
 from azr_lite.tasks.base import Game, Proposal, Rules
-from azr_lite.triplet import SHARED, Reason, Rejection, Task, Triplet
+from azr_lite.triplet import SEED_SHARING_GAMES, Reason, Rejection, Task, Triplet
 
 IDENTITY = "def f(x):\n    return x"
 
@@ -27,7 +28,7 @@ class PairGame(Game):
 
     def adopt(self, task: Task) -> Triplet | None:
         """Deduction and abduction share their seeds. Others do not: what a game of your own calls output may be no return value."""
-        shared = isinstance(task, Triplet) and self.name in SHARED and task.type in SHARED
+        shared = isinstance(task, Triplet) and self.name in SEED_SHARING_GAMES and task.type in SEED_SHARING_GAMES
         return dataclasses.replace(task, type=self.name, id="") if shared else None
 
     def propose_prompt(self, style: Style, references: Sequence[Task], rules: Rules) -> str:
