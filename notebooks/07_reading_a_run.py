@@ -22,7 +22,7 @@
 #
 # **Before this:** notebooks 03 to 05.
 #
-# **Budget:** 13 minutes to read (2,581 words); 9 exercises (12 points, about 35 minutes); 3 seconds and 136 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 13 minutes to read (2,624 words); 9 exercises (12 points, about 35 minutes); 3 seconds and 145 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-21.
 #
