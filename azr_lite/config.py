@@ -20,8 +20,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from azr_lite.errors import ConfigError
 from azr_lite.triplet import SEED_SHARING_GAMES
 
-FREE = ("steps", "save_every", "save_minutes", "max_hours", "stop_patience", "eval_every", "keep_checkpoints", "sync_to", "workers",
-        "micro_batch_size", "generation_chunk", "gradient_checkpointing", "processes", "gradient_share_every", "report_to")  # fmt: skip
+CHANGEABLE_ON_RESUME = (
+    "steps", "save_every", "save_minutes", "max_hours", "stop_patience", "eval_every", "keep_checkpoints", "sync_to", "workers",
+    "micro_batch_size", "generation_chunk", "gradient_checkpointing", "processes", "gradient_share_every", "report_to",
+)  # fmt: skip
 """Settings that a resumed run may change: how long, how safe and how fast, not what is learned."""
 
 TRACKERS = ("tensorboard", "wandb", "trackio")

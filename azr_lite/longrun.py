@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from azr_lite.budget import SHARE, Budget
 from azr_lite.checkpoints import is_whole, last_whole_checkpoint, step_of
-from azr_lite.config import FREE, Config
+from azr_lite.config import CHANGEABLE_ON_RESUME, Config
 from azr_lite.errors import RunDirectoryError
 from azr_lite.progress import Reporter
 from azr_lite.stopping import Standing, read_standing
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from azr_lite.trainer import SelfPlayTrainer
 
 
-class Watch:
+class LongRunDuties:
     """The long-run duties of one session: save and stop by the clock, stop by the stop rule, keep the copy elsewhere.
 
     Every process has one and calls the same methods; only the main process writes.
@@ -128,7 +128,7 @@ class Watch:
 def foreign_settings(old: Config, new: Config) -> list[str]:
     """Names of the settings that differ and that a resumed run cannot change. The run's label and folder do not count."""
     was, now = old.to_json(), new.to_json()
-    return [name for name in was if name not in (*FREE, "preset", "output_dir") and was[name] != now[name]]
+    return [name for name in was if name not in (*CHANGEABLE_ON_RESUME, "preset", "output_dir") and was[name] != now[name]]
 
 
 def find_or_fetch_run(config: Config, reporter: Reporter) -> bool:

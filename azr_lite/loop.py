@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from azr_lite.checkpoints import last_whole_checkpoint, sharding_of, step_of
-from azr_lite.config import FREE, Config
+from azr_lite.config import CHANGEABLE_ON_RESUME, Config
 from azr_lite.environment import describe_environment, quiet_libraries, require_training
 from azr_lite.errors import ConfigError, ModelError
 from azr_lite.evaluation.generators import PolicyInTraining
@@ -25,7 +25,7 @@ from azr_lite.evaluation.harness import answer, record_of
 from azr_lite.evaluation.kept import lines_of, read_items, scores_until
 from azr_lite.evaluation.reasoning import HELD_OUT_SEED, GameSuite, held_out_suite
 from azr_lite.evaluation.scores import Item, compare_paired, summarize
-from azr_lite.longrun import Watch, find_or_fetch_run, foreign_settings, refuse_foreign_copy
+from azr_lite.longrun import LongRunDuties, find_or_fetch_run, foreign_settings, refuse_foreign_copy
 from azr_lite.meter import Meter
 from azr_lite.metrics import STAGES, across, mean
 from azr_lite.presets import preset
@@ -82,7 +82,7 @@ def run(config: Config | str = "nano", *, go_on: bool = False, **overrides: Any)
 
 
 def resume(path: str | Path, **overrides: Any) -> RunResult:
-    """Go on from the last whole checkpoint (from the start when there is none yet). `overrides`: those in `config.FREE`."""
+    """Go on from the last whole checkpoint (from the start when there is none yet). `overrides`: those in `config.CHANGEABLE_ON_RESUME`."""
     directory = RunDir.open(path)
     old = directory.config()
     config = old.replace(**overrides)
@@ -106,7 +106,7 @@ def _resume_existing(config: Config) -> RunResult:
         raise ConfigError(
             f"{config.output_dir} holds a run with other settings ({', '.join(foreign)}); give the same ones, or choose another --output-dir"
         )
-    return resume(config.output_dir, **{name: getattr(config, name) for name in FREE})
+    return resume(config.output_dir, **{name: getattr(config, name) for name in CHANGEABLE_ON_RESUME})
 
 
 def resolve(config: Config | str, **overrides: Any) -> Config:
@@ -144,7 +144,7 @@ class _Session:
         self.reporter = Reporter(config, quiet=not self.main)
         self.reporter.facts(facts)
         self.started = time.perf_counter()
-        self.watch = Watch(config, directory.path, self.reporter, self.main)
+        self.duties = LongRunDuties(config, directory.path, self.reporter, self.main)
         self.trackers = Trackers(config, directory, lambda line: self.reporter.facts([line]))
 
     def play(self) -> RunResult:
@@ -221,12 +221,12 @@ class _Session:
 
     def _train(self, trainer: SelfPlayTrainer) -> None:
         self.trainer = trainer
-        self.watch.attach(trainer, self.done)
+        self.duties.attach(trainer, self.done)
         self.meter = Meter()
         self.reporter.start(self.done)
         with self._interruptible(trainer):
             trainer.train(resume_from_checkpoint=str(self.checkpoint) if self.checkpoint else None)
-        self.watch.ended()
+        self.duties.ended()
 
     def _on_step(self, numbers: dict[str, Any]) -> None:
         """After each finished step: log, show, evaluate where due."""
@@ -243,8 +243,8 @@ class _Session:
             items = self._evaluate(self.trainer, f"step-{step + 1}")
             if self.main:
                 self.trackers.evaluated(step + 1, summarize(items))
-            self.watch.evaluated(step + 1)
-        self.watch.stepped()
+            self.duties.evaluated(step + 1)
+        self.duties.stepped()
 
     def _held_out(self, executor: ShardedExecutor) -> GameSuite | None:
         """The held-out problems of this run, None for none. They get a verifier of their own, so that self-play's counts stay its own."""
@@ -261,7 +261,7 @@ class _Session:
         c, path = self.config, self.directory.path / "eval" / f"{name}.jsonl"
         if by_main(lambda: path.exists() and path.with_suffix(".json").exists()):
             seconds = by_main(lambda: json.loads(path.with_suffix(".json").read_text(encoding="utf-8")).get("seconds", 0.0))
-            self.watch.budget.evaluation_s = max(self.watch.budget.evaluation_s, seconds)
+            self.duties.budget.evaluation_s = max(self.duties.budget.evaluation_s, seconds)
             return by_main(lambda: read_items(path))
         began = time.perf_counter()
         with trainer.greedy():
@@ -269,7 +269,7 @@ class _Session:
             items = answer(generator, self.suite, questions)
         seconds = time.perf_counter() - began
         record = record_of(self.suite, generator, questions, items, seconds, c.seed)  # by all: its baselines are run on all
-        self.watch.budget.evaluation_s = max(self.watch.budget.evaluation_s, seconds)
+        self.duties.budget.evaluation_s = max(self.duties.budget.evaluation_s, seconds)
         if self.main:
             path.parent.mkdir(exist_ok=True)
             write_text(path, lines_of(items))
@@ -282,7 +282,7 @@ class _Session:
         if self.main:
             self.directory.save_summary(summary)
             self.trackers.finish(summary)
-        self.watch.push()
+        self.duties.push()
         self.reporter.table(summary, self.directory.path)
         return RunResult(self.directory.path, summary)
 
@@ -298,7 +298,7 @@ class _Session:
             "buffers": self.selfplay.buffers.sizes(),
             "executor": dict(self.selfplay.verifier.outcome_counts),
         }
-        summary |= self.watch.summary()
+        summary |= self.duties.summary()
         summary["curves"] = self._curves()
         if before:
             summary |= {"before": summarize(before), "after": summarize(after), "gain": compare_paired(before, after)}

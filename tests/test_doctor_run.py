@@ -17,7 +17,7 @@ from azr_lite.learn.bugs import BUGS
 from azr_lite.learn.diagnoses import EXPECTED, table
 from azr_lite.observe.doctor import CHECKS, diagnose, examine
 from azr_lite.observe.rerun import rerun
-from azr_lite.observe.symptoms import Pay, Push, RunSummary
+from azr_lite.observe.symptoms import AdvantageCheck, RewardCheck, RunSummary
 from azr_lite.rundir import RunDir
 from azr_lite.sandbox import Executor
 
@@ -104,8 +104,8 @@ def healthy(**changes):
         "curves": {name: ramp(*ends) for name, ends in curves.items()},
         "buffers": {"deduction": [(60.0 + 30 * n, n / 2) for n in range(STEPS)]},
         "executor": Counter(ok=900, exception=60, timeout=2),
-        "pay": {role: Pay(replies=500) for role in ("propose", "solve")},
-        "push": {role: Push(within=[1.0] * 60, groups=60, weight=500.0) for role in ("propose", "solve")},
+        "rewards": {role: RewardCheck(replies=500) for role in ("propose", "solve")},
+        "advantages": {role: AdvantageCheck(within=[1.0] * 60, groups=60, weight=500.0) for role in ("propose", "solve")},
         "parents": {"deduction": Counter({True: 300, False: 4})},
         "coverage": [0.6] * STEPS,
         "asked": 300,
@@ -140,6 +140,7 @@ CASES = {
     "stale buffer": lambda: healthy(buffers={"deduction": [(60.0, float(n)) for n in range(STEPS)]}),
     "no update": lambda: healthy(learning_rate=(0.0, 0.0)),
     "sign flip": lambda: healthy(valid=(0.95, 0.02), solved=(0.7, 0.1), gain={"gain": -0.44, "low": -0.5, "high": -0.38}),
+    "no valid proposal": lambda: healthy(valid=(0.0, 0.0)),
     "identical answers": lambda: healthy(same=300),
     "non-determinism leak": lambda: with_curve("worlds", [2.0] * (STEPS - 1) + [1.0]),
     "no references": lambda: healthy(parents={"deduction": Counter({False: 200})}),
@@ -199,8 +200,8 @@ def test_too_few_steps_give_no_curve():
 
 
 def test_pay_for_every_solve_rate_is_not_called_pay_for_impossible_tasks():
-    pay = Pay(replies=100, wrong=50, first=0, impossible=20, easy=20)
-    assert [one.name for one in diagnose(healthy(pay={"propose": pay, "solve": Pay(replies=500)}))] == ["easy tasks"]
+    checked = RewardCheck(replies=100, wrong=50, first=0, impossible=20, easy=20)
+    assert [one.name for one in diagnose(healthy(rewards={"propose": checked, "solve": RewardCheck(replies=500)}))] == ["easy tasks"]
 
 
 def test_the_confusion_table_counts_what_it_says():

@@ -25,7 +25,7 @@ def main(folder: Path) -> None:
 
     from azr_lite.budget import Budget
     from azr_lite.errors import RunDirectoryError
-    from azr_lite.longrun import Watch
+    from azr_lite.longrun import LongRunDuties
     from azr_lite.progress import Reporter
     from azr_lite.trainer import build_trainer
     from tests.tiny import PLAIN, Scripted, sampled_script, tiny_config, tiny_policy
@@ -68,9 +68,9 @@ def main(folder: Path) -> None:
     torch.save = honest
 
     config = full.config.replace(eval_every=1, eval_problems=20, stop_patience=1)
-    watch = Watch(config, folder / ("evaluated" if rank == 0 else "nowhere"), Reporter(config, quiet=True), rank == 0)
-    watch.attach(full, 1)
-    said["standing"] = [watch.standing.best_step, watch.standing.below, full.stopped, full.args.max_steps]
+    duties = LongRunDuties(config, folder / ("evaluated" if rank == 0 else "nowhere"), Reporter(config, quiet=True), rank == 0)
+    duties.attach(full, 1)
+    said["standing"] = [duties.standing.best_step, duties.standing.below, full.stopped, full.args.max_steps]
     (folder / f"rank-{rank}.json").write_text(json.dumps(said))
 
 

@@ -24,7 +24,7 @@ from azr_lite.cli import main
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError, RunDirectoryError
 from azr_lite.learn.bugs import bug
-from azr_lite.longrun import Watch
+from azr_lite.longrun import LongRunDuties
 from azr_lite.progress import Reporter
 from tests.test_loop import SMALL, lines, wait_for
 
@@ -257,10 +257,10 @@ def test_a_directory_without_a_run_in_it_is_started_anew(unbroken, tmp_path):
 
 def test_saving_less_often_than_asked_is_said_once(tmp_path, capsys):
     config = Config(save_minutes=1.0)
-    watch = Watch(config, tmp_path, Reporter(config), main=True)
-    watch.stepped()
-    watch.budget.save_s, watch.budget.stretched = 30.0, True
-    watch.stepped()
-    watch.stepped()
+    duties = LongRunDuties(config, tmp_path, Reporter(config), main=True)
+    duties.stepped()
+    duties.budget.save_s, duties.budget.stretched = 30.0, True
+    duties.stepped()
+    duties.stepped()
     printed = " ".join(capsys.readouterr().out.split())
     assert printed.count("a checkpoint takes 30.0 s, so they are made about every 5.0 minutes instead of every 1") == 1

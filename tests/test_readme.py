@@ -236,6 +236,7 @@ PLACEHOLDERS = {
     "selfplay.json": "in a checkpoint",
     "proposer/": "in a checkpoint",
     "build/site": "made by make docs",
+    "validation/worlds": "a number in metrics.jsonl",
 }
 
 

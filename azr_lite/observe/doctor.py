@@ -68,29 +68,29 @@ class Finding:
 Check = Callable[[RunSummary], Iterator[Finding]]
 
 
-def check_pay(s: RunSummary) -> Iterator[Finding]:
+def check_rewards(s: RunSummary) -> Iterator[Finding]:
     """Replies paid otherwise than equations 4 to 6 say, and for what instead."""
-    for role, pay in s.pay.items():
-        if not pay.replies or pay.wrong / pay.replies <= MISPAID:
+    for role, checked in s.rewards.items():
+        if not checked.replies or checked.wrong / checked.replies <= MISPAID:
             continue
-        many = f"{pay.wrong} of {pay.replies} {role} rewards are not what verdict and solve rate earn, from step {pay.first}"
+        many = f"{checked.wrong} of {checked.replies} {role} rewards are not what verdict and solve rate earn, from step {checked.first}"
         named = False
-        if pay.impossible and not pay.easy:
+        if checked.impossible and not checked.easy:
             named = True
-            yield Finding("impossible tasks", f"{many}; {pay.impossible} tasks nobody solved were paid", "pay 0 at solve rate 0")
-        if pay.easy:
+            yield Finding("impossible tasks", f"{many}; {checked.impossible} tasks nobody solved were paid", "pay 0 at solve rate 0")
+        if checked.easy:
             named = True
-            r = pay.rate.correlation
+            r = checked.rate.correlation
             shown = "" if r is None else f"; reward and solve rate correlate by {r:+.2f}"
-            yield Finding("easy tasks", f"{many}; {pay.easy} tasks all solved were paid{shown}", "pay 1 - solve rate, and 0 at 1")
-        r = pay.length.correlation
+            yield Finding("easy tasks", f"{many}; {checked.easy} tasks all solved were paid{shown}", "pay 1 - solve rate, and 0 at 1")
+        r = checked.length.correlation
         if r is not None and r > 0.9:
             named = True
             yield Finding("length blow-up", f"{many}; the surplus follows the length (r {r:+.2f})", "pay no reply for its length")
-        if pay.upside_down:
+        if checked.upside_down:
             named = True
             yield Finding(
-                "format ladder upside down", f"{many}; {pay.upside_down} well-formed wrong answers got -1 or less",
+                "format ladder upside down", f"{many}; {checked.upside_down} well-formed wrong answers got -1 or less",
                 "order the ladder: no form -1, wrong -0.5, right 1",
             )  # fmt: skip
         if not named:
@@ -99,14 +99,14 @@ def check_pay(s: RunSummary) -> Iterator[Finding]:
 
 def check_advantages(s: RunSummary) -> Iterator[Finding]:
     """Advantages that are missing, unrelated to the rewards, or opposite to them."""
-    groups, silent = sum(p.groups for p in s.push.values()), sum(p.silent for p in s.push.values())
+    groups, silent = sum(p.groups for p in s.advantages.values()), sum(p.silent for p in s.advantages.values())
     rates, norms = s.curves.get("learning rate", [1.0]), s.curves.get("gradient norm", [1.0])
     if groups and silent / groups >= SILENT:
         yield Finding("no update", f"{silent} of {groups} groups with different rewards have no advantage", "see that advantages are set")
     elif max(rates) == 0 or max(norms) < 1e-6:
         yield Finding("no update", f"largest learning rate {max(rates):g}, gradient norm {max(norms):g}", "set learning_rate above 0")
-    for role, push in s.push.items():
-        r = push.correlation
+    for role, checked in s.advantages.items():
+        r = checked.correlation
         if r is None or r > UNRELATED:
             continue
         word, cure = ("sign flip", "A = (R - mean) / std: do not negate") if r < OPPOSITE else ("rewards shuffled", "keep rows in order")
@@ -165,6 +165,14 @@ def check_form(s: RunSummary) -> Iterator[Finding]:
     if form and right and form[1] >= FORMED and form[1] - form[0] >= FORM_RISE and right[1] - right[0] <= RIGHT_RISE:
         yield Finding("format-only learning", f"well formed {form[0]:.2f} -> {form[1]:.2f}, right {right[0]:.2f} -> {right[1]:.2f}",
                       "a larger or warmer-started model; easier tasks; a format warm start before self-play")  # fmt: skip
+
+
+def check_proposals(s: RunSummary) -> Iterator[Finding]:
+    """A proposer that never wrote one valid task: the run trains on what it was seeded with."""
+    valid = s.curves.get("valid", [])
+    if len(valid) >= 3 and max(valid) == 0:
+        yield Finding("no valid proposal", f"not one valid proposal in {len(valid)} steps: the buffers stay as they were seeded",
+                      "see the reasons: azr-lite show RUN --role propose --worst 5; take a larger or instruction-tuned model")  # fmt: skip
 
 
 def check_length(s: RunSummary) -> Iterator[Finding]:
@@ -249,8 +257,8 @@ def check_buffer(s: RunSummary) -> Iterator[Finding]:
 def check_roles(s: RunSummary) -> Iterator[Finding]:
     """A role whose replies have no weight in the loss."""
     for role, trained, name in (("propose", s.config.train_proposer, "proposer"), ("solve", s.config.train_solver, "solver")):
-        if s.pay[role].replies and (not trained or s.push[role].weight == 0):
-            yield Finding(f"{name} untrained", f"train_{name}={trained}; loss weight {s.push[role].weight:g} over {s.pay[role].replies} replies",
+        if s.rewards[role].replies and (not trained or s.advantages[role].weight == 0):
+            yield Finding(f"{name} untrained", f"train_{name}={trained}; loss weight {s.advantages[role].weight:g} over {s.rewards[role].replies} replies",
                           f"train_{name}=True")  # fmt: skip
 
 
@@ -272,8 +280,8 @@ def check_gain(s: RunSummary) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Check, ...] = (
-    check_finite, check_pay, check_advantages, check_validation, check_roles, check_answers, check_backwards, check_ratio, check_executor,
-    check_difficulty, check_form, check_length, check_templates, check_groups, check_buffer, check_gain,
+    check_finite, check_rewards, check_advantages, check_validation, check_roles, check_answers, check_backwards, check_ratio, check_executor,
+    check_difficulty, check_form, check_proposals, check_length, check_templates, check_groups, check_buffer, check_gain,
 )  # fmt: skip
 """The exact ones first, so that the first finding is the cause and later ones may be its effects."""
 

@@ -30,7 +30,7 @@ PAID = 1e-6
 
 
 @dataclass
-class Pay:
+class RewardCheck:
     """One role's rewards against what its verdicts earn. `first`: the first step with a wrong one. Correlations over wrong ones only."""
 
     replies: int = 0
@@ -49,7 +49,7 @@ class Pay:
 
 
 @dataclass
-class Push:
+class AdvantageCheck:
     """One role's advantages against its rewards. `within`: correlations inside each step's baseline group; `pooled`: over the run."""
 
     within: list[float] = field(default_factory=list)
@@ -78,8 +78,8 @@ class RunSummary:
     buffers: dict[str, list[tuple[float, float | None]]] = field(default_factory=dict)
     """Size and mean age by type and step."""
     executor: Counter[str] = field(default_factory=Counter)
-    pay: dict[str, Pay] = field(default_factory=lambda: {"propose": Pay(), "solve": Pay()})
-    push: dict[str, Push] = field(default_factory=lambda: {"propose": Push(), "solve": Push()})
+    rewards: dict[str, RewardCheck] = field(default_factory=lambda: {"propose": RewardCheck(), "solve": RewardCheck()})
+    advantages: dict[str, AdvantageCheck] = field(default_factory=lambda: {"propose": AdvantageCheck(), "solve": AdvantageCheck()})
     parents: dict[str, Counter[bool]] = field(default_factory=dict)
     """Proposals that were shown references, by type and whether one of them was a task of the buffer (the zero triplet has no id)."""
     coverage: list[float] = field(default_factory=list)
@@ -172,33 +172,33 @@ def _add_step(found: RunSummary, lines: list[Line]) -> None:
     per_prompt = found.config.estimator in ("grpo", "dr_grpo", "rloo")
     groups: dict[Any, list[Line]] = {}
     for line in lines:
-        _add_pay(found.pay[line["role"]], line, found.config)
-        found.push[line["role"]].weight += abs(line["weight"])
-        pooled = found.push[line["role"]].pooled.setdefault(line["type"], Moments())
+        _check_reward(found.rewards[line["role"]], line, found.config)
+        found.advantages[line["role"]].weight += abs(line["weight"])
+        pooled = found.advantages[line["role"]].pooled.setdefault(line["type"], Moments())
         pooled.add(line["reward"], line["advantage"])
         alone = line["prompt"] if per_prompt and line["role"] == "solve" else ""
         groups.setdefault((line["role"], line["type"], alone), []).append(line)
         if line["role"] == "propose" and line["parents"]:
             found.parents.setdefault(line["type"], Counter())[any(line["parents"])] += 1
     for (role, _, _), own in groups.items():
-        _add_group(found.push[role], own)
+        _check_group(found.advantages[role], own)
     written = [p for line in lines if line["role"] == "propose" for p in programs(line["text"])[:1]]
     shapes = [frozenset(s.items()) for p in written if (s := shape(p)) is not None]
     if len(shapes) >= 8:  # fewer are different by luck alone
         found.coverage.append(len(set(shapes)) / len(shapes))
 
 
-def _add_group(push: Push, own: list[Line]) -> None:
+def _check_group(checked: AdvantageCheck, own: list[Line]) -> None:
     if len(own) < 4 or max(line["reward"] for line in own) - min(line["reward"] for line in own) <= PAID:
         return
-    push.groups += 1
+    checked.groups += 1
     moments = Moments()
     for line in own:
         moments.add(line["reward"], line["advantage"])
     if not any(line["advantage"] for line in own):
-        push.silent += 1
+        checked.silent += 1
     elif moments.correlation is not None:
-        push.within.append(moments.correlation)
+        checked.within.append(moments.correlation)
 
 
 def due(line: Line, zero: str) -> float:
@@ -213,20 +213,20 @@ def due(line: Line, zero: str) -> float:
     return verdict["score"] if verdict["score"] > 0 else WRONG
 
 
-def _add_pay(pay: Pay, line: Line, config: Config) -> None:
+def _check_reward(checked: RewardCheck, line: Line, config: Config) -> None:
     rate, reward, verdict = line["solve_rate"], line["reward"], line["verdict"]
-    pay.replies += 1
+    checked.replies += 1
     valid = line["role"] == "propose" and verdict["ok"] and rate is not None
     if valid:
-        pay.rate.add(rate, reward)
+        checked.rate.add(rate, reward)
     surplus = reward - due(line, config.zero_learnability)
     if abs(surplus) <= PAID:
         return
-    pay.wrong += 1
-    pay.first = line["step"] if pay.first is None else pay.first
-    pay.length.add(line["tokens"], surplus)
+    checked.wrong += 1
+    checked.first = line["step"] if checked.first is None else checked.first
+    checked.length.add(line["tokens"], surplus)
     if valid:
-        pay.impossible += rate == 0 and reward > 0
-        pay.easy += rate == 1 and reward > 0
+        checked.impossible += rate == 0 and reward > 0
+        checked.easy += rate == 1 and reward > 0
     elif line["role"] == "solve" and verdict["well_formed"] and not verdict["ok"]:
-        pay.upside_down += reward <= NOT_WELL_FORMED
+        checked.upside_down += reward <= NOT_WELL_FORMED

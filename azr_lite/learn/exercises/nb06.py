@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from azr_lite.config import FREE
+from azr_lite.config import CHANGEABLE_ON_RESUME
 from azr_lite.hardware import plan
 from azr_lite.known_models import KNOWN, Shape
 from azr_lite.learn.by_hand import merge
@@ -88,7 +88,7 @@ exercise(
 )  # fmt: skip
 
 _ASKED = ("steps", "learning_rate", "micro_batch_size", "lora_rank", "n_mc", "generation_chunk", "temperature", "max_hours")
-_FREE = {name for name in _ASKED if name in FREE}
+_CHANGEABLE = {name for name in _ASKED if name in CHANGEABLE_ON_RESUME}
 
 
 def _said_free(names: Any) -> list[Any]:
@@ -99,19 +99,19 @@ def _said_free(names: Any) -> list[Any]:
 
 exercise(
     name="may_change",
-    key=_FREE,
+    key=_CHANGEABLE,
     points=1,
     observe=_said_free,
     shows=("a look for names that are none of the eight", *(f'asking whether "{name}" is free' for name in _ASKED)),
     mistakes=[
-        Mistake(_FREE | {"learning_rate"}, "the learning rate decides what is learned: half a run at one rate and half at another is a third experiment, that no seed and no config.json describes"),
-        Mistake(_FREE | {"n_mc"}, "n_mc changes the reward itself: learnability measured with other n is another number, so the run would be another one"),
-        Mistake(_FREE | {"temperature"}, "temperature changes the distribution that is sampled and trained"),
-        Mistake(_FREE | {"lora_rank"}, "the checkpoint's A and B have the old rank; another rank has no weights to start from"),
-        Mistake(_FREE - {"micro_batch_size"}, "micro_batch_size only regroups the same sum of gradients: it changes memory and speed, not what is learned. It is the first thing to lower on a smaller card"),
-        Mistake(_FREE - {"generation_chunk"}, "generation_chunk says how many replies are sampled at once: other random draws from the same policy, but no other policy. It is free"),
-        Mistake(_FREE - {"steps"}, "steps says how long the run goes on: more of the same. Section 4 has just raised it"),
-        Mistake(_FREE - {"max_hours"}, "max_hours says when to stop, not what is learned until then"),
+        Mistake(_CHANGEABLE | {"learning_rate"}, "the learning rate decides what is learned: half a run at one rate and half at another is a third experiment, that no seed and no config.json describes"),
+        Mistake(_CHANGEABLE | {"n_mc"}, "n_mc changes the reward itself: learnability measured with other n is another number, so the run would be another one"),
+        Mistake(_CHANGEABLE | {"temperature"}, "temperature changes the distribution that is sampled and trained"),
+        Mistake(_CHANGEABLE | {"lora_rank"}, "the checkpoint's A and B have the old rank; another rank has no weights to start from"),
+        Mistake(_CHANGEABLE - {"micro_batch_size"}, "micro_batch_size only regroups the same sum of gradients: it changes memory and speed, not what is learned. It is the first thing to lower on a smaller card"),
+        Mistake(_CHANGEABLE - {"generation_chunk"}, "generation_chunk says how many replies are sampled at once: other random draws from the same policy, but no other policy. It is free"),
+        Mistake(_CHANGEABLE - {"steps"}, "steps says how long the run goes on: more of the same. Section 4 has just raised it"),
+        Mistake(_CHANGEABLE - {"max_hours"}, "max_hours says when to stop, not what is learned until then"),
         Mistake({"steps"}, "steps is free, and so is all else that says how long, how safe and how fast"),
         Mistake(set(_ASKED), "then a resumed run would be another experiment under an old name; ask of each: does it change *what* is learned?"),
     ],
