@@ -3,7 +3,7 @@
 ``azr_lite.run("nano")`` trains; ``azr_lite.resume(path)`` goes on. Importing this package loads no torch.
 """
 
-from typing import Any
+from azr_lite.lazy import lazy_names
 
 __version__ = "0.1.0"
 
@@ -21,15 +21,4 @@ _LAZY = {
 }
 __all__ = sorted(["__version__", *_LAZY])
 
-
-def __getattr__(name: str) -> Any:
-    """Load a public name at first use (PEP 562)."""
-    if name not in _LAZY:
-        raise AttributeError(f"module 'azr_lite' has no attribute {name!r}; it offers {', '.join(__all__)}")
-    from importlib import import_module
-
-    return getattr(import_module(_LAZY[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_names(__name__, _LAZY)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 
 from azr_lite.errors import AzrError
@@ -177,7 +178,9 @@ KEPT = {
 
 def _overview() -> str:
     lines = ["azr-lite: Absolute Zero self-play", ""]
-    lines += [f"  {name:12s} {function.__doc__.splitlines()[0]}" for name, function in VERBS.items()]
+    for name, function in VERBS.items():
+        lines += textwrap.wrap(function.__doc__.splitlines()[0], 80, initial_indent=f"  {name:12} ", subsequent_indent=15 * " ",
+                               break_on_hyphens=False)  # fmt: skip
     return "\n".join([*lines, "", "azr-lite VERB --help explains each."])
 
 

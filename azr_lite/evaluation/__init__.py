@@ -3,27 +3,17 @@
 ``evaluate(model, "games")`` asks and marks; see `api.py`. Importing this loads nothing else: each name is loaded at first use.
 """
 
-from typing import Any
+from azr_lite.lazy import lazy_names
 
 _LAZY = {
-    "evaluate": "api",
-    "Evaluation": "api",
-    "held_out_problems": "reasoning",
-    "Item": "scores",
-    "Score": "scores",
-    "compare_paired": "scores",
-    "summarize": "scores",
+    "evaluate": "azr_lite.evaluation.api",
+    "Evaluation": "azr_lite.evaluation.api",
+    "held_out_problems": "azr_lite.evaluation.reasoning",
+    "Item": "azr_lite.evaluation.scores",
+    "Score": "azr_lite.evaluation.scores",
+    "compare_paired": "azr_lite.evaluation.scores",
+    "summarize": "azr_lite.evaluation.scores",
 }
 __all__ = sorted(_LAZY)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'azr_lite.evaluation' has no attribute {name!r}; it offers {', '.join(__all__)}")
-    from importlib import import_module
-
-    return getattr(import_module(f"azr_lite.evaluation.{_LAZY[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_names(__name__, _LAZY)

@@ -6,31 +6,20 @@ filters its proposals with widgets, `browse` shows them on a page that needs no 
 Not covered: training (`loop.py`), held-out scores (`evaluation/`).
 """
 
-from typing import Any
+from azr_lite.lazy import lazy_names
 
 _LAZY = {
-    "Browser": "report",
-    "Difference": "replaying",
-    "Explorer": "explorer",
-    "Replay": "replaying",
-    "StepComparison": "rescoring",
-    "browse": "report",
-    "dashboard": "panels",
-    "explore": "explorer",
-    "replay": "replaying",
-    "rescore": "rescoring",
+    "Browser": "azr_lite.observe.report",
+    "Difference": "azr_lite.observe.replaying",
+    "Explorer": "azr_lite.observe.explorer",
+    "Replay": "azr_lite.observe.replaying",
+    "StepComparison": "azr_lite.observe.rescoring",
+    "browse": "azr_lite.observe.report",
+    "dashboard": "azr_lite.observe.panels",
+    "explore": "azr_lite.observe.explorer",
+    "replay": "azr_lite.observe.replaying",
+    "rescore": "azr_lite.observe.rescoring",
 }
 __all__ = sorted(_LAZY)
 
-
-def __getattr__(name: str) -> Any:
-    """Load a public name at first use (PEP 562). No file here is called like one of them: importing it would hide the function."""
-    if name not in _LAZY:
-        raise AttributeError(f"module 'azr_lite.observe' has no attribute {name!r}; it offers {', '.join(__all__)}")
-    from importlib import import_module
-
-    return getattr(import_module(f"azr_lite.observe.{_LAZY[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_names(__name__, _LAZY)
