@@ -33,10 +33,10 @@ from azr_lite.processes import by_main, check_processes, explain_lost_process, i
 from azr_lite.progress import Reporter
 from azr_lite.prompts import get_style
 from azr_lite.rundir import RunDir, write_json, write_text
-from azr_lite.sandbox import Executor, Limits
+from azr_lite.sandbox import Executor
 from azr_lite.selfplay import SelfPlay
 from azr_lite.trackers import Trackers, check_installed
-from azr_lite.verifier import Verifier
+from azr_lite.verifier import Verifier, open_executor
 
 if TYPE_CHECKING:
     from azr_lite.trainer import SelfPlayTrainer, ShardedExecutor
@@ -150,8 +150,7 @@ class _Session:
     def play(self) -> RunResult:
         """Load, test, evaluate, seed, train, evaluate, sum up."""
         c = self.config
-        limits = Limits(cpu_s=c.cpu_seconds, memory_mb=c.memory_mb)
-        with Executor(limits, workers=workers(c), allow_weak=c.allow_weak) as executor, explain_lost_process(self.directory.path):
+        with open_executor(c, workers(c)) as executor, explain_lost_process(self.directory.path):
             trainer = self._build(executor)
             by_main(lambda: self.trackers.start(self.done))
             if sharding():  # weights are cut, and can be sampled from, inside `train` only

@@ -42,9 +42,9 @@ def step_metrics(
     proposals: Sequence[ProposalAttempt],
     mc_attempts: Sequence[SolveAttempt],
     sizes: Mapping[str, int],
-    ages: Mapping[str, float] | None = None,
-    executor: Mapping[str, int] | None = None,
-    worlds: Mapping[int, int] | None = None,
+    ages: Mapping[str, float],
+    executor: Mapping[str, int],
+    worlds: Mapping[int, int],
 ) -> dict[str, float]:
     """Everything about one step that can be counted: each (role, type), each type's proposals, buffers, executor, tokens.
 
@@ -63,9 +63,8 @@ def step_metrics(
         own_proposals = [proposal for proposal in proposals if proposal.type == name]
         numbers |= {f"propose/{name}/{key}": value for key, value in _of_proposals(own_proposals).items()}
         numbers[f"buffer/{name}"] = float(sizes[name])
-        if ages is not None:
-            numbers[f"buffer/{name}/age"] = float(ages[name])
-    for kind, count in sorted((executor or {}).items()):
+        numbers[f"buffer/{name}/age"] = float(ages[name])
+    for kind, count in sorted(executor.items()):
         numbers[f"executor/{kind}"] = float(count)
     if worlds:
         numbers["validation/worlds"] = float(min(worlds))

@@ -25,8 +25,8 @@ VERSION = 1
 LOGS = ("metrics.jsonl", "timing.jsonl", "rollouts.jsonl", "tasks.jsonl")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing: temporary name, flush to disk, rename."""
+def write_text(path: Path, text: str, option: str = "--output-dir") -> None:
+    """Write a whole file or nothing: temporary name, flush to disk, rename. RunDirectoryError names the `option` that says where to."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
@@ -35,7 +35,7 @@ def write_text(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise RunDirectoryError(f"cannot write {path}: {error.strerror}; make room or choose another --output-dir") from error
+        raise RunDirectoryError(f"cannot write {path}: {error.strerror}; make room or choose another {option}") from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -28,17 +28,21 @@ class ProgramRunner(Protocol):
     def validate_many(self, items: Sequence[tuple[str, Sequence[tuple[Any, ...]]]]) -> list[Validation]: ...
 
 
-def open_executor(config: Config) -> Executor:
-    """An executor with a run's limits and workers. UnsafeError where the kernel offers no isolation and the run did not allow that."""
+def open_executor(config: Config, workers: int | None = None) -> Executor:
+    """An executor with a run's limits; `workers`: fork servers, where not the run's own number.
+
+    UnsafeError where the kernel offers no isolation and the run did not allow that.
+    """
     limits = Limits(cpu_s=config.cpu_seconds, memory_mb=config.memory_mb)
-    return Executor(limits, workers=config.workers or None, allow_weak=config.allow_weak)
+    return Executor(limits, workers=workers or config.workers or None, allow_weak=config.allow_weak)
 
 
 class Verifier:
     """Holds the executor and keeps count, over the run so far.
 
-    `seconds`: wall time spent in the sandbox. `executions`: programs run, once an input and world. `outcome_counts`: validations by
-    "ok" or reason, and judged inputs by the kind of their outcome. `worlds`: accepted proposals by the number of worlds that they ran in.
+    `seconds`: wall time spent in the sandbox. `executions`: programs run, once an input and world (a third world is not counted).
+    `outcome_counts`: validations by "ok" or reason, and judged inputs by the kind of their outcome. `worlds`: accepted proposals by the
+    number of worlds that they ran in.
     """
 
     def __init__(self, executor: ProgramRunner, rules: Rules) -> None:
@@ -50,7 +54,7 @@ class Verifier:
         self.worlds: Counter[int] = Counter()
 
     def validate(self, items: Sequence[tuple[TaskType, Proposal | Rejection]]) -> list[Task | Rejection]:
-        """A task or a `Rejection` for each item, in the same order. A proposal is run in two processes; equal proposals are run once.
+        """A task or a `Rejection` for each item, in the same order. A proposal is run in two or three worlds; equal proposals are run once.
 
         Raises InfrastructureError where the sandbox itself fails.
         """

@@ -1,7 +1,9 @@
 """The HTML report and the notebook's browser: what they say, that nothing a model wrote becomes HTML, and that a browser can use them."""
 
+import errno
 import html
 import json
+import os
 import re
 import shutil
 import tracemalloc
@@ -12,7 +14,6 @@ import pytest
 
 from azr_lite import observe
 from azr_lite.cli import main
-from azr_lite.errors import RunDirectoryError
 from azr_lite.evaluation.kept import lines_of
 from azr_lite.evaluation.scores import Item, compare_paired, summarize
 from azr_lite.nano.language import skeleton
@@ -327,10 +328,10 @@ def test_the_report_names_what_the_doctor_names(tmp_path, monkeypatch):
 
 
 def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
-    def refused(path, text):
-        raise RunDirectoryError(f"cannot write {path}: Permission denied; make room or choose another --output-dir")
+    def refused(source, target):
+        raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(module, "write_text", refused)
+    monkeypatch.setattr(os, "replace", refused)
     with pytest.raises(module.ConfigError, match=r"choose another --output$"):
         module.write_report([WHOLE], tmp_path / "report.html")
 

@@ -23,6 +23,11 @@ def bench(words: list[str]) -> int:
     return subjects[words[0]](words[1:])
 
 
+def _require(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ConfigError(f"{name} is {value}; give {least} or more")
+
+
 def _sandbox(words: list[str]) -> int:
     from datetime import UTC, datetime
 
@@ -41,9 +46,8 @@ def _sandbox(words: list[str]) -> int:
         return json, repeats, data, soak
 
     as_json, repeats, data, executions = parse(arguments, words, "bench sandbox")
-    if repeats < 1 or executions < 0:
-        name, value = ("repeats", repeats) if repeats < 1 else ("soak", executions)
-        raise ConfigError(f"{name} is {value}; give 1 or more")
+    _require("repeats", repeats, 1)
+    _require("soak", executions, 0)
     result = soak(executions) if executions else bench(repeats, data)
     if as_json:
         command = " ".join(["azr-lite bench sandbox", *words])
@@ -145,9 +149,8 @@ def _nano(words: list[str]) -> int:
     from azr_lite.bench.learning import ALL_ARMS, ARMS, bench_nano, keep_samples, nano_table, run_name
 
     given = parse(Arguments, words, "bench nano")
-    if given.seeds < 1 or given.steps < 0:
-        name, value = ("seeds", given.seeds) if given.seeds < 1 else ("steps", given.steps)
-        raise ConfigError(f"{name} is {value}; give 1 or more")
+    _require("seeds", given.seeds, 1)
+    _require("steps", given.steps, 0)
     overrides = {"eval_problems": given.problems, "eval_every": given.eval_every, **({"steps": given.steps} if given.steps else {})}
     seeds = range(given.first_seed, given.first_seed + given.seeds)
     arms = tuple(ALL_ARMS) if given.arms == ("all",) else given.arms or tuple(ARMS)

@@ -53,6 +53,7 @@ FLAT_STEPS, FLAT_GAIN = 60, 0.0
 """A run of so many steps whose held-out gain does not have its upper 95 % bound above this has learned nothing."""
 ONE_WORLD = "validate every proposal in two worlds with different hash seeds before it is paid or kept"
 """The cure where programs are believed after one run."""
+TOO_SHORT = f"Fewer than {SHORT} steps: pay and advantages are judged, curves are not."
 SICK_KINDS = ("timeout", "memory", "crash", "protocol")
 
 
@@ -323,7 +324,7 @@ def text(path: str | Path, summary: RunSummary, findings: list[Finding]) -> str:
         for label, words in (("evidence", one.evidence), ("cure", one.cure)):
             lines += textwrap.wrap(words, 80, initial_indent=f"  {label:9} ", subsequent_indent=" " * 12)
     if len(summary.steps) < SHORT:
-        lines.append(f"\nFewer than {SHORT} steps: pay and advantages are judged, curves are not.")
+        lines.append(f"\n{TOO_SHORT}")
     if summary.unasked:
         lines += ["", *textwrap.wrap(f"Not logged, so not judged: {', '.join(summary.unasked)}.", 80)]
     return "\n".join(lines)

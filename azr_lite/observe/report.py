@@ -22,8 +22,8 @@ from markupsafe import Markup
 
 from azr_lite.errors import AzrError, ConfigError, RunDirectoryError
 from azr_lite.evaluation.scores import compare_paired
+from azr_lite.observe.doctor import TOO_SHORT, examine
 from azr_lite.observe.doctor import Finding as Illness
-from azr_lite.observe.doctor import examine
 from azr_lite.observe.figures import Curve, Point, chart
 from azr_lite.observe.gather import Gain, Picture, gather
 from azr_lite.observe.highlight import highlighted
@@ -126,9 +126,9 @@ def write_report(paths: Sequence[str | Path], output: str | Path = "") -> Path:
     except OSError as error:
         raise ConfigError(f"cannot make {file.parent}: {error.strerror}; choose another --output") from error
     try:
-        write_text(file, page)
+        write_text(file, page, "--output")
     except RunDirectoryError as error:
-        raise ConfigError(str(error).replace("--output-dir", "--output")) from error
+        raise ConfigError(str(error)) from error
     return file
 
 
@@ -165,7 +165,7 @@ def _health(picture: Picture) -> tuple[list[Illness], str]:
         summary, found = examine(picture.run.path)
     except AzrError as error:
         return [], f"The run doctor could not judge: {picture.without_place(error)}."
-    short = f" Fewer than {SHORT} steps: pay and advantages are judged, curves are not." if len(summary.steps) < SHORT else ""
+    short = f" {TOO_SHORT}" if len(summary.steps) < SHORT else ""
     named = len(found)
     return found, ("The run doctor found nothing." if not named else f"The run doctor names {named} illness{'es' * (named > 1)}.") + short
 
