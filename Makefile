@@ -34,7 +34,7 @@ test: lint
 
 # Execute the course (or ARGS="03 04"), measure, write outputs and headers. Twenty minutes on 2 cores.
 notebooks: setup
-	$(BIN)/python -m azr_lite.learn.notebooks $(ARGS)
+	$(BIN)/python -m azr_lite.course.build $(ARGS)
 
 # The site: build/site/index.html. Every warning is an error (with --quiet mkdocs would not count them).
 docs: setup

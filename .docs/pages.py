@@ -22,8 +22,8 @@ from pathlib import Path
 
 from azr_lite import config
 from azr_lite.cli import VERBS
-from azr_lite.learn.checks import exercises
-from azr_lite.learn.course import COURSE, REPOSITORY
+from azr_lite.course.checks import exercises
+from azr_lite.course.lessons import COURSE, REPOSITORY
 from azr_lite.observe.catalogue import METRICS
 from azr_lite.presets import PRESETS
 
@@ -36,7 +36,7 @@ PACKAGES = (
     "azr_lite.tasks",
     "azr_lite.evaluation",
     "azr_lite.observe",
-    "azr_lite.learn",
+    "azr_lite.course",
 )
 """Those with an `__all__`: the names meant for others."""
 

@@ -14,9 +14,9 @@ _LAZY = {
     "Config": "azr_lite.config",
     "preset": "azr_lite.presets",
     "presets": "azr_lite.presets",
-    "doctor": "azr_lite.machine",
-    "plan": "azr_lite.hardware",
-    "Plan": "azr_lite.hardware",
+    "doctor": "azr_lite.planner.plan",
+    "plan": "azr_lite.planner.plan",
+    "Plan": "azr_lite.planner.plan",
     "Executor": "azr_lite.sandbox",
 }
 __all__ = sorted(["__version__", *_LAZY])

@@ -5,7 +5,7 @@ Not covered: everything else (`cli.py`).
 """
 
 from azr_lite.cli import main
-from azr_lite.processes import end
+from azr_lite.train.distributed import end
 
 if __name__ == "__main__":
     raise SystemExit(end(main()))

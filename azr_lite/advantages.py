@@ -9,10 +9,15 @@ apart would be another algorithm.
 
 from __future__ import annotations
 
+import dataclasses
+import random
 from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from azr_lite.config import Config
+from azr_lite.triplet import Role, Rollout
 
 Array = NDArray[np.float64]
 TINY = 1e-8
@@ -49,7 +54,9 @@ def whiten_tokens(rewards: Array, lengths: Array) -> Array:
     return (rewards - mean) / np.sqrt(variance + TINY)
 
 
-def trr(rewards_B: Sequence[float], groups_B: Sequence[Hashable], lengths_B: Sequence[int], whitening: str = "sequence") -> Array:
+def trr(
+    rewards_B: Sequence[float], groups_B: Sequence[Hashable], lengths_B: Sequence[int], whitening: str = "sequence"
+) -> Array:
     """Task-relative REINFORCE++ (section 3.3): one baseline and one scale for each (role, type). `whitening`: sequence (paper) or token (code).
 
     ValueError for another whitening, rewards and lengths that differ in number, or a reward that is not finite.
@@ -136,7 +143,9 @@ def estimate(
     return {"grpo": grpo, "dr_grpo": dr_grpo, "rloo": rloo}[estimator](rewards_B, keys_B)
 
 
-def loss_weights(groups_B: Sequence[Hashable], lengths_B: Sequence[int], counts_B: Sequence[bool], balanced: bool = True) -> Array:
+def loss_weights(
+    groups_B: Sequence[Hashable], lengths_B: Sequence[int], counts_B: Sequence[bool], balanced: bool = True
+) -> Array:
     """Factors w for a loss of the form  sum_rows w * sum_tokens(loss) / (tokens of *all* rows).
 
     `counts_B`: False for padding rows and for roles that are not trained; their weight is 0.
@@ -174,3 +183,41 @@ def _arrays(rewards_B: Sequence[float], lengths_B: Sequence[int]) -> tuple[Array
             f"the reward of row {int(np.argmin(np.isfinite(rewards)))} is not finite; every reply needs a number as its reward"
         )
     return rewards, lengths
+
+
+def with_advantages(c: Config, rollouts: Sequence[Rollout]) -> list[Rollout]:
+    """The same rollouts with their advantages, from `Config.estimator` over the whole batch (rollouts of all processes)."""
+    groups = [r.group for r in rollouts]
+    lengths = [len(r.completion_ids) for r in rollouts]
+    prompts = [(r.group, r.task_id) if r.role == Role.SOLVE else (r.group, index) for index, r in enumerate(rollouts)]
+    advantages_B = estimate(c.estimator, [r.reward for r in rollouts], groups, prompts, lengths, c.whitening)
+    return [dataclasses.replace(r, advantage=float(a)) for r, a in zip(rollouts, advantages_B, strict=True)]
+
+
+def with_weights_and_padding(c: Config, rollouts: Sequence[Rollout]) -> list[Rollout]:
+    """The same rollouts with their loss weights, then padding: copies of the shortest rollout with weight 0, up to `Config.rows`."""
+    shortest = min(rollouts, key=lambda r: len(r.prompt_ids) + len(r.completion_ids))
+    padding = []
+    for role, rows in ((Role.PROPOSE, c.batch_size), (Role.SOLVE, c.solver_rows)):
+        missing = len(c.task_types) * rows - sum(r.role == role for r in rollouts)
+        padding += [dataclasses.replace(shortest, role=role, advantage=0.0, weight=0.0)] * missing
+    trained = {Role.PROPOSE: c.train_proposer, Role.SOLVE: c.train_solver}
+    counts = [trained[r.role] for r in rollouts] + [False] * len(padding)
+    batch = [*rollouts, *padding]
+    weights_B = loss_weights(
+        [r.group for r in batch], [len(r.completion_ids) for r in batch], counts, c.role_balanced_loss
+    )
+    return [dataclasses.replace(r, weight=float(w)) for r, w in zip(batch, weights_B, strict=True)]
+
+
+def deal(batch: list[Rollout], updates: int, rng: random.Random, by_role: bool) -> list[Rollout]:
+    """The batch in the order of its `updates`, equally many rows each; every (role, type) is spread evenly over them.
+
+    Rows are shuffled, sorted by group, and given out in turn like cards. `by_role`: each update also gets equally many rows of each
+    role, padding included.
+    """
+    if updates == 1:
+        return batch
+    shuffled = rng.sample(batch, len(batch))
+    shuffled.sort(key=lambda r: (by_role and r.role, r.weight == 0, r.group))
+    return [rollout for update in range(updates) for rollout in shuffled[update::updates]]

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from azr_lite.parsing import normal_form
-from azr_lite.triplet import SEED_SHARING_GAMES, Task, TaskType, task_from_json
+from azr_lite.triplet import SEED_SHARING_TYPES, Task, TaskTypeName, task_from_json
 
 
 def task_key(task: Task) -> str:
@@ -77,8 +77,8 @@ class Buffer:
 class Buffers:
     """The buffers of all games: `of` maps a task type to its `Buffer`."""
 
-    def __init__(self, types: Sequence[TaskType], capacity: int) -> None:
-        self.of: dict[TaskType, Buffer] = {name: Buffer(capacity) for name in types}
+    def __init__(self, types: Sequence[TaskTypeName], capacity: int) -> None:
+        self.of: dict[TaskTypeName, Buffer] = {name: Buffer(capacity) for name in types}
 
     def add(self, task: Task) -> bool:
         """Insert into the buffer of the task's type; False for a duplicate."""
@@ -90,17 +90,20 @@ class Buffers:
         Not those of a game of one's own: what it calls output may be no return value (a program that is meant to raise has none).
         """
         unique: dict[str, Task] = {}
-        for name in SEED_SHARING_GAMES:
+        for name in SEED_SHARING_TYPES:
             for task in self.of.get(name, ()):
                 unique.setdefault(task.program, task)
         return list(unique.values())
 
-    def sizes(self) -> dict[TaskType, int]:
+    def sizes(self) -> dict[TaskTypeName, int]:
         return {name: len(buffer) for name, buffer in self.of.items()}
 
-    def ages(self, step: int) -> dict[TaskType, float]:
+    def ages(self, step: int) -> dict[TaskTypeName, float]:
         """Mean age of each buffer's tasks in steps, at step number `step`; seeds come from step -1. 0.0 for an empty one."""
-        return {name: sum(step - task.step for task in buffer) / len(buffer) if len(buffer) else 0.0 for name, buffer in self.of.items()}
+        return {
+            name: sum(step - task.step for task in buffer) / len(buffer) if len(buffer) else 0.0
+            for name, buffer in self.of.items()
+        }
 
     def state_dict(self) -> dict[str, Any]:
         return {name: [task.to_json() for task in buffer] for name, buffer in self.of.items()}

@@ -41,7 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.filename is None:  # none of a file that was named on the command line
             raise
-        print(f"azr-lite: {error.filename} cannot be used ({error.strerror}); give another path, or mend this one", file=sys.stderr)
+        print(
+            f"azr-lite: {error.filename} cannot be used ({error.strerror}); give another path, or mend this one",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print(f"azr-lite: stopped{KEPT.get(words[0], '')}", file=sys.stderr)
@@ -78,7 +81,7 @@ def eval_verb(words: list[str]) -> int:
 
 def launch_file_verb(words: list[str]) -> int:
     """Where a launch file for accelerate lies: azr-lite launch-file ddp|fsdp2|zero3."""
-    from azr_lite.processes import launch_file
+    from azr_lite.train.distributed import launch_file
 
     print(launch_file(" ".join(words)))
     return 0
@@ -124,7 +127,7 @@ def report_verb(words: list[str]) -> int:
 
 def analyse_verb(words: list[str]) -> int:
     """What a run wrote: lengths, complexity, diversity, plans, reflection, alarming words: azr-lite analyse RUN [--json]."""
-    from azr_lite.analysis import analyse_command
+    from azr_lite.observe.analysis import analyse_command
 
     return analyse_command(words)
 

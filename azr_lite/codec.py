@@ -7,6 +7,7 @@ Not covered: sampling (`sampling.py`, `generation.py`), reading replies (`parsin
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,9 +15,48 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from azr_lite.prompts.base import Style
+from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK, Style
 from azr_lite.triplet import Completion
-from azr_lite.vocabulary import split_untrained_tags
+
+TAGS = (THINK, END_THINK, ANSWER, END_ANSWER)
+SMALL, ALIKE = 0.5, 0.95
+"""An embedding counts as untrained when its norm is below half the median, or its direction is that of the rows no token uses."""
+
+
+@torch.no_grad()
+def untrained_tags(model: Any, tokenizer: Any) -> dict[str, str]:
+    """Tag: why it counts as untrained. Only tags that are a single token can be."""
+    single = {tag: ids[0] for tag in TAGS if len(ids := tokenizer(tag, add_special_tokens=False)["input_ids"]) == 1}
+    single = {tag: token for tag, token in single.items() if token != tokenizer.unk_token_id}
+    if not single:
+        return {}
+    weights_VD = model.get_input_embeddings().weight.detach()
+    norms_V = weights_VD.float().norm(dim=1)
+    median = float(norms_V.median())
+    unused_UD = weights_VD[len(tokenizer) :].float()  # rows that only fill the matrix up
+    reasons = {}
+    for tag, token in single.items():
+        norm = float(norms_V[token])
+        if norm < SMALL * median:
+            reasons[tag] = f"its embedding has norm {norm:.2g}, the median is {median:.2g}"
+        elif (
+            len(unused_UD)
+            and float(torch.cosine_similarity(weights_VD[token].float(), unused_UD.mean(0), dim=0)) > ALIKE
+        ):
+            reasons[tag] = "its embedding looks like those of the rows no token uses"
+    return reasons
+
+
+def split_untrained_tags(text: str, untrained: Collection[str]) -> list[str]:
+    """The text in pieces to be tokenised one by one, so that no tag in `untrained` becomes one token: each is cut after its first character.
+
+    Joined, the pieces are the text again.
+    """
+    if not untrained:
+        return [text]
+    cut = re.sub("|".join(map(re.escape, sorted(untrained))), lambda found: found[0][0] + "\0" + found[0][1:], text)
+    return [piece for piece in cut.split("\0") if piece]
+
 
 Sample = tuple[Sequence[int], Sequence[float] | None, bool]
 """Sampled ids, their log-probabilities (or None), and whether the token limit cut them."""
@@ -29,7 +69,11 @@ class Codec:
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, style: Style, eos_ids: Sequence[int], untrained: Collection[str] = frozenset()
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        style: Style,
+        eos_ids: Sequence[int],
+        untrained: Collection[str] = frozenset(),
     ) -> None:
         self.tokenizer, self.style, self.eos_ids, self.untrained = tokenizer, style, frozenset(eos_ids), untrained
         bos, plain = tokenizer.bos_token_id, tokenizer("a", add_special_tokens=False)["input_ids"]
@@ -49,7 +93,9 @@ class Codec:
         With `chat`, `text` is a user's message: the tokenizer's chat template goes around it, and `prefill` behind the template.
         """
         if chat:
-            text = self.tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
+            text = self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+            )
         prompt = text + prefill
         ids = [
             i
@@ -66,7 +112,9 @@ class Codec:
         ids, logps, truncated = sample
         spoken = ids[:-1] if ids[-1] in self.eos_ids else ids
         text = self.tokenizer.decode(list(spoken), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return Completion(prompt, tuple(prompt_ids), tuple(ids), text, truncated, tuple(logps) if logps is not None else None)
+        return Completion(
+            prompt, tuple(prompt_ids), tuple(ids), text, truncated, tuple(logps) if logps is not None else None
+        )
 
 
 def draw_seed(*parts: Any) -> int:

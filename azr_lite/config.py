@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from azr_lite.errors import ConfigError
-from azr_lite.triplet import SEED_SHARING_GAMES
+from azr_lite.triplet import SEED_SHARING_TYPES
 
 CHANGEABLE_ON_RESUME = (
     "steps", "save_every", "save_minutes", "max_hours", "stop_patience", "eval_every", "keep_checkpoints", "sync_to", "workers",
@@ -230,7 +230,10 @@ def check_names(changes: dict[str, Any]) -> dict[str, Any]:
     for name in changes:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
-            raise ConfigError(f"there is no setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else "; see azr-lite run --help"))
+            raise ConfigError(
+                f"there is no setting {name!r}"
+                + (f"; did you mean {near[0]!r}?" if near else "; see azr-lite run --help")
+            )
     return changes
 
 
@@ -257,7 +260,9 @@ def _check(config: Config) -> None:
             "show fewer"
         )
     if config.n_mc < 2:
-        raise ConfigError(f"n_mc is {config.n_mc}; with one sample the learnability reward is always 0; use 2 or more (paper: 8)")
+        raise ConfigError(
+            f"n_mc is {config.n_mc}; with one sample the learnability reward is always 0; use 2 or more (paper: 8)"
+        )
     if not 0 < config.temperature <= 5:
         raise ConfigError(
             f"temperature is {config.temperature}; greedy Monte-Carlo replies are all alike and teach nothing; use above 0 and up to 5 (paper: 1)"
@@ -265,11 +270,15 @@ def _check(config: Config) -> None:
     if not 0 < config.top_p <= 1:
         raise ConfigError(f"top_p is {config.top_p}; it is a probability mass; use above 0 and up to 1 (paper: 1)")
     if not 0 < config.clip < 1:
-        raise ConfigError(f"clip is {config.clip}; the PPO ratio is clipped to 1 ± clip; use between 0 and 1 (paper: 0.2)")
+        raise ConfigError(
+            f"clip is {config.clip}; the PPO ratio is clipped to 1 ± clip; use between 0 and 1 (paper: 0.2)"
+        )
     if not 0 < config.adam_beta2 < 1:
         raise ConfigError(f"adam_beta2 is {config.adam_beta2}; use between 0 and 1 (paper: 0.999)")
     if not 0 < config.vllm_memory < 1:
-        raise ConfigError(f"vllm_memory is {config.vllm_memory}; it is a share of the GPU's memory; use between 0 and 1 (such as 0.3)")
+        raise ConfigError(
+            f"vllm_memory is {config.vllm_memory}; it is a share of the GPU's memory; use between 0 and 1 (such as 0.3)"
+        )
     if config.memory_mb < 64:
         raise ConfigError(f"memory_mb is {config.memory_mb}; a Python child needs 64 MiB to start; use 64 or more")
     if not config.model:
@@ -282,22 +291,22 @@ def _check(config: Config) -> None:
 
 
 def _check_games(config: Config) -> None:
-    from azr_lite.tasks import games, get_game  # here, so that this module can be imported alone
+    from azr_lite.tasks import get_task_type, list_task_types  # here, so that this module can be imported alone
 
     if not config.task_types:
-        raise ConfigError("task_types is empty; name at least one game: " + ", ".join(games()))
+        raise ConfigError("task_types is empty; name at least one game: " + ", ".join(list_task_types()))
     if len(set(config.task_types)) != len(config.task_types):
         raise ConfigError(f"task_types names a game twice: {', '.join(config.task_types)}; name each once")
     for name in config.task_types:
-        if name not in games():
+        if name not in list_task_types():
             raise ConfigError(
-                f"unknown task type {name!r}; known: {', '.join(games())}; import the file that registers it first (command line: AZR_LITE_GAMES=its_module)"
+                f"unknown task type {name!r}; known: {', '.join(list_task_types())}; import the file that registers it first (command line: AZR_LITE_TASK_TYPES=its_module)"
             )
-    starved = [name for name in config.task_types if get_game(name).propose_from == "programs"]
-    if starved and not set(SEED_SHARING_GAMES) & set(config.task_types):
+    starved = [name for name in config.task_types if get_task_type(name).propose_from == "programs"]
+    if starved and not set(SEED_SHARING_TYPES) & set(config.task_types):
         raise ConfigError(
             f"task_types is {', '.join(config.task_types)}: proposals of {starved[0]} start from programs of other games, "
-            f"and there are none; add {' or '.join(SEED_SHARING_GAMES)}"
+            f"and there are none; add {' or '.join(SEED_SHARING_TYPES)}"
         )
 
 
@@ -340,7 +349,9 @@ def _check_tuning(config: Config) -> None:
     if config.roles == "split" and config.tuning == "full":
         raise ConfigError("roles='split' keeps two adapters over one frozen base; set tuning='lora' or 'qlora'")
     if config.roles == "split" and config.generation != "transformers":
-        raise ConfigError("roles='split' needs generation='transformers': TRL hands vLLM one merged model, and there are two policies")
+        raise ConfigError(
+            "roles='split' needs generation='transformers': TRL hands vLLM one merged model, and there are two policies"
+        )
     if config.roles == "split" and (odd := [n for n in ("batch_size", "solver_rows") if _uneven(config, n)]):
         raise ConfigError(
             f"roles='split' wants micro-batches of one role, but {len(config.task_types)} games x {odd[0]} {getattr(config, odd[0])} does not split into "
@@ -350,15 +361,21 @@ def _check_tuning(config: Config) -> None:
 
 def _check_watching(config: Config) -> None:
     if config.stop_patience and not (config.eval_every and config.eval_problems):
-        raise ConfigError("stop_patience counts held-out evaluations, and none are made during the run; set eval_every and eval_problems")
+        raise ConfigError(
+            "stop_patience counts held-out evaluations, and none are made during the run; set eval_every and eval_problems"
+        )
     for name in config.report_to:
         if name not in TRACKERS:
-            raise ConfigError(f"report_to names {name!r}, which is no tracker known here; choose from {', '.join(TRACKERS)}")
+            raise ConfigError(
+                f"report_to names {name!r}, which is no tracker known here; choose from {', '.join(TRACKERS)}"
+            )
     if len(set(config.report_to)) != len(config.report_to):
         raise ConfigError(f"report_to names a tracker twice: {', '.join(config.report_to)}; name each once")
     repository = config.sync_to.removeprefix("hub:")
     if config.sync_to.startswith("hub:") and (repository.count("/") != 1 or not all(repository.split("/"))):
-        raise ConfigError(f"sync_to is {config.sync_to!r}; a place on the hub is written hub:USER/REPO; a folder is written as its path")
+        raise ConfigError(
+            f"sync_to is {config.sync_to!r}; a place on the hub is written hub:USER/REPO; a folder is written as its path"
+        )
 
 
 def _uneven(config: Config, name: str) -> int:
@@ -369,7 +386,9 @@ def _check_generation(config: Config) -> None:
     """Combinations that run and quietly train something else."""
     vllm = config.generation != "transformers"
     if vllm and config.model == "nano":
-        raise ConfigError("the nano model has its own sampler, and vLLM does not know it; use generation='transformers'")
+        raise ConfigError(
+            "the nano model has its own sampler, and vLLM does not know it; use generation='transformers'"
+        )
     if vllm and config.tuning == "qlora":
         raise ConfigError(
             "tuning='qlora' with vLLM destroys the model: TRL merges the adapters into the 4-bit base and back at each step, and each round "

@@ -15,10 +15,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from azr_lite.errors import ConfigError
-from azr_lite.records import ProposalAttempt
 from azr_lite.selfplay import SelfPlay
-from azr_lite.tasks.base import get_game
-from azr_lite.triplet import Rollout
+from azr_lite.tasks.base import get_task_type
+from azr_lite.triplet import ProposalAttempt, Rollout
 
 
 def no_update(self: SelfPlay, rollouts: Sequence[Rollout]) -> list[Rollout]:
@@ -44,10 +43,12 @@ def no_references(self: SelfPlay, step: int) -> list[ProposalAttempt]:
     """Games that show K triplets of the buffer show the zero triplet, whatever the buffer holds. (Others still get a program.)"""
     proposals = []
     for proposal in _REFERENCES(self, step):
-        game = get_game(proposal.type)
+        game = get_task_type(proposal.type)
         if game.propose_from == "own":
             references = [game.zero_task()]
-            proposal = ProposalAttempt(proposal.type, references, game.propose_prompt(self.style, references, self.rules))
+            proposal = ProposalAttempt(
+                proposal.type, references, game.propose_prompt(self.style, references, self.rules)
+            )
         proposals.append(proposal)
     return proposals
 

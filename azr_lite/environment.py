@@ -34,7 +34,9 @@ def missing_libraries() -> list[str]:
 def require_training(what: str) -> None:
     """ConfigError where `what` ("a run") cannot work because the extra is missing; call it before anything is written or loaded."""
     if absent := missing_libraries():
-        raise ConfigError(f"{what} needs {', '.join(absent)}, not installed here; pip install 'azr-lite[train]' brings all of it")
+        raise ConfigError(
+            f"{what} needs {', '.join(absent)}, not installed here; pip install 'azr-lite[train]' brings all of it"
+        )
 
 
 def quiet_libraries() -> None:
@@ -53,7 +55,9 @@ def quiet_libraries() -> None:
     }.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\..*|trl\..*")
-    warnings.filterwarnings("ignore", message="Could not find a config file in")  # peft, of a base that came from a file
+    warnings.filterwarnings(
+        "ignore", message="Could not find a config file in"
+    )  # peft, of a base that came from a file
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 

@@ -16,7 +16,9 @@ from azr_lite.errors import ConfigError
 T = TypeVar("T")
 
 
-def parse(what: Callable[..., T], words: list[str], verb: str, default: T | None = None, description: str | None = None) -> T:
+def parse(
+    what: Callable[..., T], words: list[str], verb: str, default: T | None = None, description: str | None = None
+) -> T:
     """`what`, a dataclass or function, filled in from the words of a command line by tyro; `default` gives what is not said.
 
     The help shows a flag that may be left out with its type alone, without {None}.

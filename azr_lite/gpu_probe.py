@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from azr_lite.errors import ConfigError
-from azr_lite.hardware import Plan
-from azr_lite.plan_text import plan_text
-from azr_lite.vram import generation_chunks
+from azr_lite.planner.plan import Plan, plan_text
+from azr_lite.planner.vram import generation_chunks
 
 NEW_TOKENS = 64
 """Positions decoded; the cache of the whole reply is added by its formula."""
@@ -45,7 +44,9 @@ def probe(plan: Plan, measure: Callable[[Plan], Measured] | None = None) -> tupl
         ("generation, s a step", plan.seconds.generate, corrected.seconds.generate),
     ]
     lines = [f"{'':24s}{'planned':>10s}{'measured':>10s}{'error':>8s}"]
-    lines += [f"{name:24s}{planned:10.2f}{real:10.2f}{error_percent(planned, real):+7.0f}%" for name, planned, real in rows]
+    lines += [
+        f"{name:24s}{planned:10.2f}{real:10.2f}{error_percent(planned, real):+7.0f}%" for name, planned, real in rows
+    ]
     return corrected, "\n".join(
         [*lines, "(error: planned against measured; the plan below is the corrected one)", "", plan_text(corrected)]
     )
@@ -78,7 +79,7 @@ def correct(plan: Plan, measured: Measured) -> Plan:
 
 def planned_position_seconds(plan: Plan) -> float:
     """Seconds that `speed.decode_seconds` plans for one decoded position of the chunk that is measured."""
-    from azr_lite.speed import decode_seconds
+    from azr_lite.planner.plan import decode_seconds
 
     rows, prompt = _chunk(plan)
     return decode_seconds(plan.shape, plan.config, plan.card, rows, prompt + NEW_TOKENS / 2)
@@ -86,7 +87,7 @@ def planned_position_seconds(plan: Plan) -> float:
 
 def _mean_share(plan: Plan) -> float:
     """Mean tokens of a training sequence, as a share of the longest."""
-    from azr_lite.speed import assumed_work
+    from azr_lite.planner.plan import assumed_work
 
     c, work = plan.config, assumed_work(plan.config)
     own = len(c.task_types) * c.batch_size
@@ -95,7 +96,7 @@ def _mean_share(plan: Plan) -> float:
 
 
 def _chunk(plan: Plan) -> tuple[int, int]:
-    from azr_lite.vram import chunk_memory
+    from azr_lite.planner.vram import chunk_memory
 
     c = plan.config
     return max(generation_chunks(c), key=lambda chunk: chunk_memory(plan.shape, c, *chunk, c.max_reply_tokens).total)
@@ -109,9 +110,13 @@ def measure_here(plan: Plan) -> Measured:
     try:
         import torch
     except ImportError as error:
-        raise ConfigError("--probe measures on a GPU and needs torch; pip install 'azr-lite[gpu]', or plan without --probe") from error
+        raise ConfigError(
+            "--probe measures on a GPU and needs torch; pip install 'azr-lite[gpu]', or plan without --probe"
+        ) from error
     if not torch.cuda.is_available():
-        raise ConfigError("--probe measures on a GPU, and torch sees none here; run it on the GPU machine, or plan without --probe")
+        raise ConfigError(
+            "--probe measures on a GPU, and torch sees none here; run it on the GPU machine, or plan without --probe"
+        )
     if max(1, plan.config.processes) > 1 or plan.config.generation != "transformers":
         raise ConfigError("--probe measures one GPU with generation='transformers'; plan this preset without --probe")
     try:
@@ -124,7 +129,7 @@ def measure_here(plan: Plan) -> Measured:
 
 def _measure(plan: Plan, torch: Any, where: str = "cuda") -> Measured:
     """`where`: 'cpu' runs the same code in tests; peaks of memory are then only what is held."""
-    from azr_lite.vram import CONTEXT, GB, cache_bytes_per_token
+    from azr_lite.planner.vram import CONTEXT, GB, cache_bytes_per_token
 
     c, meter = plan.config, _Meter(torch, where)
     model, half = _random_model(plan, torch, where)
@@ -152,7 +157,13 @@ def _measure(plan: Plan, torch: Any, where: str = "cuda") -> Measured:
     meter.forget_peak()
     times = []
     for new in (1, few + 1):
-        options = {"min_new_tokens": new, "max_new_tokens": new, "do_sample": True, "use_cache": True, "pad_token_id": 0}
+        options = {
+            "min_new_tokens": new,
+            "max_new_tokens": new,
+            "do_sample": True,
+            "use_cache": True,
+            "pad_token_id": 0,
+        }
         with meter.timed() as spent, torch.no_grad(), torch.autocast(**autocast):
             model.generate(input_ids=prompts, attention_mask=torch.ones_like(prompts), **options)
         times.append(spent[0])
@@ -198,7 +209,7 @@ def _random_model(plan: Plan, torch: Any, where: str) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForCausalLM
     from trl.trainer.utils import add_fused_lm_head
 
-    from azr_lite.precision import choose_precision
+    from azr_lite.train.policy import choose_precision
 
     c, s = plan.config, plan.shape
     precision = choose_precision(c)
@@ -217,7 +228,8 @@ def _random_model(plan: Plan, torch: Any, where: str) -> tuple[Any, Any]:
             model.enable_input_require_grads()
     if c.tuning != "full":
         model = get_peft_model(
-            model, LoraConfig(r=c.lora_rank, lora_alpha=c.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+            model,
+            LoraConfig(r=c.lora_rank, lora_alpha=c.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"),
         )
         for parameter in model.parameters():
             if parameter.requires_grad:
@@ -231,7 +243,9 @@ def _quantise(model: Any, compute: Any, where: str) -> None:
     try:
         import bitsandbytes as bnb
     except ImportError as error:
-        raise ConfigError("tuning='qlora' needs bitsandbytes; pip install 'azr-lite[gpu]', or use tuning='lora'") from error
+        raise ConfigError(
+            "tuning='qlora' needs bitsandbytes; pip install 'azr-lite[gpu]', or use tuning='lora'"
+        ) from error
     from torch import nn
 
     for layer in model.model.layers:

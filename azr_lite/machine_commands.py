@@ -12,15 +12,16 @@ import json
 from azr_lite.errors import ConfigError
 from azr_lite.flags import parse, take_value
 
-PLAN_USAGE = "What fits and how long: azr-lite plan [PRESET] [any setting] [--gpu 16GB] [--why] [--json] [--markdown] [--probe]."
+PLAN_USAGE = (
+    "What fits and how long: azr-lite plan [PRESET] [any setting] [--gpu 16GB] [--why] [--json] [--markdown] [--probe]."
+)
 
 
 def plan(words: list[str]) -> int:
     """What fits and how long: one preset, settings of one's own, or, without words, a table of all presets."""
     from azr_lite.config import Config
-    from azr_lite.hardware import plan as work_out
-    from azr_lite.hardware import plan_all
-    from azr_lite.plan_text import plan_markdown, plan_table, plan_text, why_text
+    from azr_lite.planner.plan import plan as work_out
+    from azr_lite.planner.plan import plan_all, plan_markdown, plan_table, plan_text, why_text
     from azr_lite.presets import preset, presets
 
     gpu, words = take_value(words, "--gpu", "16GB")
@@ -34,7 +35,9 @@ def plan(words: list[str]) -> int:
         return 0
     if name is None:
         if words or gpu or asked & {"--why", "--probe"}:
-            raise ConfigError("which preset is meant? give its name first, such as: azr-lite plan lora-1.5b-16gb --gpu 12GB")
+            raise ConfigError(
+                "which preset is meant? give its name first, such as: azr-lite plan lora-1.5b-16gb --gpu 12GB"
+            )
         plans = plan_all()
         as_json = json.dumps([found.as_dict() for found in plans], indent=1)
         print(as_json if "--json" in asked else plan_markdown(plans) if "--markdown" in asked else plan_table(plans))
@@ -70,7 +73,7 @@ def doctor(words: list[str]) -> int:
         report = abuse_suite()
         print(json.dumps(report.as_dict(), indent=2) if given.json else report.text())
         return 1 if report.leaks else 0
-    from azr_lite.machine import examine, text
+    from azr_lite.planner.plan import examine, text
 
     facts = examine()
     print(json.dumps(facts, indent=2) if given.json else text(facts))

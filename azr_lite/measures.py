@@ -152,7 +152,9 @@ def answer(text: str) -> str:
 def plans(program: str) -> bool:
     """Whether its comments are a plan: two or more, one of which is numbered or says step, first, then, next, finally."""
     try:
-        comments = [t.string for t in tokenize.generate_tokens(io.StringIO(program).readline) if t.type == tokenize.COMMENT]
+        comments = [
+            t.string for t in tokenize.generate_tokens(io.StringIO(program).readline) if t.type == tokenize.COMMENT
+        ]
     except (tokenize.TokenError, SyntaxError, ValueError):
         return False
     return len(comments) >= 2 and any(_PLAN.match(comment) for comment in comments)

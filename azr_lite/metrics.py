@@ -11,8 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from azr_lite.records import ProposalAttempt, SolveAttempt
-from azr_lite.triplet import Role, Rollout
+from azr_lite.triplet import ProposalAttempt, Role, Rollout, SolveAttempt
 
 STAGES = ("generate", "sandbox", "update", "rest")
 """The keys of timing.jsonl that are seconds and sum to the step's wall time; the others there are not seconds of a stage."""

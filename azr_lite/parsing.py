@@ -30,7 +30,9 @@ MAX_SOURCE_NESTING = 60
 """Programs that `_nesting` finds deeper than this are refused before Python's parser sees them."""
 
 _WELL_FORMED = re.compile(rf"\s*{THINK}(?P<thought>.*?){END_THINK}\s*{ANSWER}(?P<answer>.*?){END_ANSWER}", re.DOTALL)
-_FENCE = re.compile(r"^[ \t]*```[ \t]*(?P<tag>[A-Za-z]+)[ \t]*\n(?P<text>.*?)\n?[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(
+    r"^[ \t]*```[ \t]*(?P<tag>[A-Za-z]+)[ \t]*\n(?P<text>.*?)\n?[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,9 @@ def parse_reply(text: str) -> Reply | Rejection:
     if match is None:
         return Rejection(Reason.NOT_WELL_FORMED, f"expected {THINK}…{END_THINK} {ANSWER}…{END_ANSWER}")
     thought, answer = match["thought"], match["answer"]
-    if any(tag in thought for tag in (THINK, ANSWER, END_ANSWER)) or any(tag in answer for tag in (THINK, END_THINK, ANSWER)):
+    if any(tag in thought for tag in (THINK, ANSWER, END_ANSWER)) or any(
+        tag in answer for tag in (THINK, END_THINK, ANSWER)
+    ):
         return Rejection(Reason.NOT_WELL_FORMED, "tags are nested or repeated")
     fences = tuple((m["tag"].lower(), m["text"]) for m in _FENCE.finditer(answer))
     return Reply(thought.strip(), answer.strip(), fences)
@@ -149,7 +153,9 @@ def _nesting(source: str) -> int:
             deepest = max(deepest, depth)
         elif char in ")]}":
             depth -= 1
-    run = max((len(m.group().replace(" ", "")) for m in re.finditer(r"(?:[-+~] ?|\bnot |\blambda *: *)+", source)), default=0)
+    run = max(
+        (len(m.group().replace(" ", "")) for m in re.finditer(r"(?:[-+~] ?|\bnot |\blambda *: *)+", source)), default=0
+    )
     indent = max((len(m.group()) for m in re.finditer(r"^[ \t]+(?=\S)", source, re.MULTILINE)), default=0)
     return max(deepest, run // 2, indent // 4)
 
@@ -223,7 +229,12 @@ def normal_form(program: str) -> str:
 
 def _drop_docstring(node: ast.FunctionDef | ast.ClassDef | ast.Module) -> None:
     first = node.body[0] if node.body else None
-    if len(node.body) > 1 and isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+    if (
+        len(node.body) > 1
+        and isinstance(first, ast.Expr)
+        and isinstance(first.value, ast.Constant)
+        and isinstance(first.value.value, str)
+    ):
         node.body = node.body[1:]
 
 

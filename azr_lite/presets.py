@@ -37,19 +37,43 @@ class Preset:
 # ---------------------------------------------------------------- what the rungs share
 
 _ADAPTERS: Choices = {
-    "tuning": ("lora", "adapters need a tenth of the memory of full tuning and reach its reward curve (TRL, LoRA without regret)"),
-    "lora_rank": (16, "1 to 32 is enough for RL; attention-only is worse than all linear layers, which is what is adapted"),
-    "lora_alpha": (32, "alpha = 2 x rank; a scale of 1/4, as in a public 16 GB branch, makes the updates several times too small"),
-    "learning_rate": (1e-5, "ten times the full-tuning rate of the paper (TRL: 1e-5 for adapters matches 1e-6 for all weights)"),
+    "tuning": (
+        "lora",
+        "adapters need a tenth of the memory of full tuning and reach its reward curve (TRL, LoRA without regret)",
+    ),
+    "lora_rank": (
+        16,
+        "1 to 32 is enough for RL; attention-only is worse than all linear layers, which is what is adapted",
+    ),
+    "lora_alpha": (
+        32,
+        "alpha = 2 x rank; a scale of 1/4, as in a public 16 GB branch, makes the updates several times too small",
+    ),
+    "learning_rate": (
+        1e-5,
+        "ten times the full-tuning rate of the paper (TRL: 1e-5 for adapters matches 1e-6 for all weights)",
+    ),
     "weight_decay": (0.0, "adapters start at zero effect; decay pulls towards the base and adds a knob for nothing"),
-    "gradient_checkpointing": (True, "activations of a 2,500-token sequence would not fit beside the weights otherwise"),
-    "max_prompt_tokens": (2048, "six references of short programs; references are dropped one by one where they are longer"),
+    "gradient_checkpointing": (
+        True,
+        "activations of a 2,500-token sequence would not fit beside the weights otherwise",
+    ),
+    "max_prompt_tokens": (
+        2048,
+        "six references of short programs; references are dropped one by one where they are longer",
+    ),
     "references": (6, "paper; small models need examples of the form more than large ones"),
-    "solver_data": ("reuse", "the Monte-Carlo replies are four fifths of all generation, the dearest part without vLLM"),
+    "solver_data": (
+        "reuse",
+        "the Monte-Carlo replies are four fifths of all generation, the dearest part without vLLM",
+    ),
     "cpu_seconds": (1.0, "triplet programs run for milliseconds"),
     "eval_problems": (100, "of each type: half-intervals of about 10 points in a few minutes of generation"),
     "eval_every": (25, "a curve of eight points over 200 steps; the stop rule reads it"),
-    "stop_patience": (3, "three evaluations in a row significantly below the best: small models do collapse (reference runs at 0.5-3B)"),
+    "stop_patience": (
+        3,
+        "three evaluations in a row significantly below the best: small models do collapse (reference runs at 0.5-3B)",
+    ),
     "save_every": (25, "whole checkpoints; save_minutes adds one whenever two minutes could be lost"),
 }
 
@@ -78,7 +102,10 @@ _PAPER: Choices = {
     "max_prompt_tokens": (6144, "paper"),
     "max_reply_tokens": (8096, "paper"),
     "seed_batch_factor": (4, "paper: 256 seeds"),
-    "cpu_seconds": (5.0, "the paper allows 10 s of wall time; five of processor time are stricter only on programs that sleep"),
+    "cpu_seconds": (
+        5.0,
+        "the paper allows 10 s of wall time; five of processor time are stricter only on programs that sleep",
+    ),
     "stop_patience": (0, "the paper trains its 500 steps whatever comes"),
 }
 
@@ -86,14 +113,23 @@ _PAPER: Choices = {
 def _small(batch: int, solved: int, reply: int, why_reply: str) -> Choices:
     """The settings of batch and length for presets of one small GPU: `batch` proposals and `solved` replies a type, `reply` tokens."""
     return {
-        "steps": (200, "first visible reward takes 150 to 200 steps on a T4 (Unsloth's notebooks); resume goes on from there"),
-        "batch_size": (batch, "proposals of each type; LoRA does best with effective batches below 32 a group (LoRA without regret)"),
+        "steps": (
+            200,
+            "first visible reward takes 150 to 200 steps on a T4 (Unsloth's notebooks); resume goes on from there",
+        ),
+        "batch_size": (
+            batch,
+            "proposals of each type; LoRA does best with effective batches below 32 a group (LoRA without regret)",
+        ),
         "solver_batch_size": (solved, "several replies to each valid task, all sampled anyway for r-bar"),
         "n_mc": (8, "paper"),
         "seed_batch_factor": (4, "paper; times a smaller batch"),
         "seed_rounds": (20, "weak models find few valid seeds; then the run starts with those it has"),
         "max_reply_tokens": (reply, why_reply),
-        "entropy_coef": (0.0, "authors' code; the bonus needs a pass over the whole vocabulary and hardly acts at 0.001"),
+        "entropy_coef": (
+            0.0,
+            "authors' code; the bonus needs a pass over the whole vocabulary and hardly acts at 0.001",
+        ),
     }
 
 
@@ -112,7 +148,10 @@ _ALL = [
             "n_mc": (6, "a little below the paper's 8: sampling is a third of a step here"),
             "references": (2, "short prompts; none at all slows learning clearly (ablation without references)"),
             "seed_batch_factor": (2, "64 seeds a type, there after three rounds"),
-            "learning_rate": (2e-4, "search: at 1e-4 nothing moved, at 4e-4 thoughts grow and proposals lose their form"),
+            "learning_rate": (
+                2e-4,
+                "search: at 1e-4 nothing moved, at 4e-4 thoughts grow and proposals lose their form",
+            ),
             "adam_beta2": (0.98, "200 updates in all: the second moment must be warm after a few of them"),
             "weight_decay": (0.0, "nothing to regularise: data never repeats"),
             "entropy_coef": (0.0, "authors' code"),
@@ -123,7 +162,10 @@ _ALL = [
             "max_prompt_tokens": (320, "the longest prompt of the mini-language"),
             "max_reply_tokens": (192, "step-by-step replies over four operations"),
             "eval_every": (10, "a curve of six points"),
-            "gradient_share_every": (10, "five points; one measurement takes 0.5 s of processor time, a step 3.0: 1.7 % of a run"),
+            "gradient_share_every": (
+                10,
+                "five points; one measurement takes 0.5 s of processor time, a step 3.0: 1.7 % of a run",
+            ),
             "save_every": (25, "twice a run"),
         },
     ),
@@ -131,7 +173,10 @@ _ALL = [
         "smoke",
         "a real model for two steps on a CPU, to see that everything fits together; no learning is to be expected",
         {
-            "model": ("HuggingFaceTB/SmolLM2-135M-Instruct", "the smallest instruct model of its family; --model takes a .gguf of it"),
+            "model": (
+                "HuggingFaceTB/SmolLM2-135M-Instruct",
+                "the smallest instruct model of its family; --model takes a .gguf of it",
+            ),
             "tuning": ("lora", "the code path of the GPU rungs"),
             "steps": (2, "the second step starts from changed weights"),
             "batch_size": (2, "minutes on two cores"),
@@ -152,7 +197,10 @@ _ALL = [
         "lora-0.5b-8gb",
         "the smallest real model, on one 8 GB GPU; expect form and deduction to improve, induction hardly",
         {
-            "model": ("Qwen/Qwen2.5-Coder-0.5B-Instruct", "instruct: base models of this size seldom find the form; Apache-2.0"),
+            "model": (
+                "Qwen/Qwen2.5-Coder-0.5B-Instruct",
+                "instruct: base models of this size seldom find the form; Apache-2.0",
+            ),
             **_ADAPTERS,
             **_small(8, 24, 512, _SHORT),
             "micro_batch_size": (4, "3.5 GB at the peak of the update (azr-lite plan)"),
@@ -174,7 +222,10 @@ _ALL = [
         "qlora-3b-16gb",
         "3B on one 16 GB GPU, over a 4-bit base; slower sampling than lora-3b-24gb",
         {
-            "model": ("Qwen/Qwen2.5-Coder-3B-Instruct", "3B coders are the smallest with direct evidence (paper); Qwen research licence"),
+            "model": (
+                "Qwen/Qwen2.5-Coder-3B-Instruct",
+                "3B coders are the smallest with direct evidence (paper); Qwen research licence",
+            ),
             **_ADAPTERS,
             "tuning": ("qlora", "weights of 2 instead of 6 GB leave room for 64 sequences of cache"),
             **_small(4, 16, 1024, "room to think; twice the 0.5B rung's"),
@@ -186,11 +237,17 @@ _ALL = [
         "lora-3b-24gb",
         "3B on one 24 GB GPU, 16-bit base",
         {
-            "model": ("Qwen/Qwen2.5-Coder-3B-Instruct", "3B coders are the smallest with direct evidence (paper); Qwen research licence"),
+            "model": (
+                "Qwen/Qwen2.5-Coder-3B-Instruct",
+                "3B coders are the smallest with direct evidence (paper); Qwen research licence",
+            ),
             **_ADAPTERS,
             **_small(8, 24, 1024, "room to think; twice the 0.5B rung's"),
             "micro_batch_size": (2, "two sequences of 3,000 tokens"),
-            "generation_chunk": (64, "17.1 GB at the peak of generation, half of it to read 64 prompts at once (azr-lite plan)"),
+            "generation_chunk": (
+                64,
+                "17.1 GB at the peak of generation, half of it to read 64 prompts at once (azr-lite plan)",
+            ),
         },
     ),
     Preset(
@@ -257,7 +314,10 @@ _ALL = [
                 "model": (model, "paper"),
                 **_PAPER,
                 "processes": (gpus, f"the authors' hardware: {gpus} GPUs of 80 GB"),
-                "vllm_tensor_parallel": (parallel, "one copy of the model in vLLM a GPU" if parallel == 1 else "one copy on two GPUs"),
+                "vllm_tensor_parallel": (
+                    parallel,
+                    "one copy of the model in vLLM a GPU" if parallel == 1 else "one copy on two GPUs",
+                ),
                 "vllm_memory": (0.4, "32 GB of vLLM on each GPU"),
             },
         )

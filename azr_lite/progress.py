@@ -6,19 +6,142 @@ Not covered: files, plots, the live dashboard.
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
 import math
+import os
+import shutil
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from azr_lite.config import Config
+from azr_lite.errors import ConfigError
+from azr_lite.evaluation.kept import scores_until
 from azr_lite.metrics import STAGES, mean
+from azr_lite.rundir import RunDir
+
+if TYPE_CHECKING:
+    from accelerate.tracking import GeneralTracker
+
+PROJECT = "azr-lite"
+
+
+def check_installed(config: Config) -> None:
+    """ConfigError that says what to install, before anything is loaded."""
+    for name in config.report_to:
+        if importlib.util.find_spec(name) is None:
+            raise ConfigError(
+                f"report_to names {name}, and it is not installed; pip install {name}, or leave it out of report_to"
+            )
+
+
+class Trackers:
+    """The trackers of one session. Without `config.report_to` nothing is imported and every call does nothing."""
+
+    def __init__(self, config: Config, directory: RunDir, note: Callable[[str], None]) -> None:
+        self.config, self.directory, self.note = config, directory, note
+        self._running: list[GeneralTracker] = []
+        self._evaluated: set[int] = set()
+
+    def start(self, done: int) -> None:
+        """Before the first step, from step `done` on. ConfigError in one sentence where a tracker refuses."""
+        name = Path(self.config.output_dir).name
+        for tracker in self.config.report_to:
+            try:
+                opened = _OPEN[tracker](
+                    self.config, self.directory.path, f"{name} from step {done}" if done else name, name
+                )
+                opened.start()
+            except Exception as error:
+                why = (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
+                hint = "; `wandb login`, or set WANDB_MODE=offline" if tracker == "wandb" else ""
+                raise ConfigError(f"{tracker} does not start: {why}{hint}; or leave it out of report_to") from error
+            self._running.append(opened)
+
+    def replay(self, done: int) -> None:
+        """Send what the run directory holds of the steps before `done`; its logs have been cut back to there."""
+        if not self._running:
+            return
+        scores = scores_until(self.directory.path / "eval", done)
+        timing = {line["step"]: line for line in self.directory.read("timing.jsonl")} if done else {}
+        for line in self.directory.read("metrics.jsonl") if done else ():
+            if line["step"] in scores:
+                self.evaluated(line["step"], scores[line["step"]])
+            self.step(line["step"], line | timing.get(line["step"], {}))
+        if done in scores:
+            self.evaluated(done, scores[done])
+
+    def step(self, step: int, numbers: Mapping[str, float]) -> None:
+        """The lines of metrics.jsonl and timing.jsonl of one finished step."""
+        self._log(step, {name: value for name, value in numbers.items() if name != "step"})
+
+    def evaluated(self, step: int, scores: Mapping[str, Mapping[str, Any]]) -> None:
+        """Held-out accuracy and reply length after `step` steps; said once."""
+        if scores and step not in self._evaluated:
+            self._evaluated.add(step)
+            types = [name for name in scores if "/" not in name]
+            self._log(
+                step, {f"held_out/{name}/{key}": scores[name][key] for name in types for key in ("accuracy", "tokens")}
+            )
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """The last evaluation and the gain over the untrained policy; then every tracker is closed."""
+        self.evaluated(summary["steps"], summary.get("after", {}))
+        if "gain" in summary:
+            types = [name for name in summary["gain"] if "/" not in name]
+            self._log(summary["steps"], {f"gain/{name}": summary["gain"][name]["gain"] for name in types})
+        self._each(lambda tracker: tracker.finish())
+        self._running = []
+
+    def _log(self, step: int, numbers: Mapping[str, float]) -> None:
+        self._each(lambda tracker: tracker.log(dict(numbers), step=step))
+
+    def _each(self, work: Callable[[GeneralTracker], None]) -> None:
+        for tracker in list(self._running):
+            try:
+                work(tracker)
+            except Exception as error:
+                self._running.remove(tracker)
+                self.note(f"{tracker.name} failed and is left out from here on ({error}); metrics.jsonl has everything")
+
+
+def _tensorboard(config: Config, run_dir: Path, name: str, group: str) -> GeneralTracker:
+    from accelerate.tracking import TensorBoardTracker
+
+    folder = run_dir / "tensorboard"
+    shutil.rmtree(folder, ignore_errors=True)  # of the session before: its lost steps would stand beside ours
+    return TensorBoardTracker("", folder)
+
+
+def _wandb(config: Config, run_dir: Path, name: str, group: str) -> GeneralTracker:
+    from accelerate.tracking import WandBTracker
+
+    project, folder = os.environ.get("WANDB_PROJECT", PROJECT), os.environ.get("WANDB_DIR", str(run_dir))
+    return WandBTracker(project, name=name, group=group, dir=folder, config=config.to_json())
+
+
+def _trackio(config: Config, run_dir: Path, name: str, group: str) -> GeneralTracker:
+    from accelerate.tracking import TrackioTracker
+
+    return TrackioTracker(
+        PROJECT, name=name, group=group, config=config.to_json(), auto_log_gpu=False, auto_log_cpu=False
+    )
+
+
+_OPEN: dict[str, Callable[[Config, Path, str, str], GeneralTracker]] = {
+    "tensorboard": _tensorboard,
+    "wandb": _wandb,
+    "trackio": _trackio,
+}
+
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -69,13 +192,21 @@ class Reporter:
             self.console.print(gain_table(summary))
         for name, points in summary.get("curves", {}).items():
             if len(points) > 1:
-                self.console.print(f"{name:>18} {spark([value for _, value in points])}  {points[0][1]:.2f} → {points[-1][1]:.2f}")
+                self.console.print(
+                    f"{name:>18} {spark([value for _, value in points])}  {points[0][1]:.2f} → {points[-1][1]:.2f}"
+                )
         seconds = summary["seconds"]["this session"]
         word = quote(str(path))
-        end = f"finished; a page of it: azr-lite report {word}" if summary["finished"] else f"stopped; go on with: azr-lite resume {word}"
+        end = (
+            f"finished; a page of it: azr-lite report {word}"
+            if summary["finished"]
+            else f"stopped; go on with: azr-lite resume {word}"
+        )
         if self.first >= self.config.steps:  # resumed when all was done: say so, or it looks like training
             end = f"no step was left to do; further: azr-lite resume {word} --steps {self.config.steps + 10}"
-        self.console.print(f"{summary['steps']} steps, this session {clock(seconds)}, {end}\nEverything is in {path}", soft_wrap=True)
+        self.console.print(
+            f"{summary['steps']} steps, this session {clock(seconds)}, {end}\nEverything is in {path}", soft_wrap=True
+        )
 
 
 def gain_table(summary: dict[str, Any]) -> Table:
@@ -108,7 +239,10 @@ def spark(values: Sequence[float], width: int = 40) -> str:
     finite = [value for value in means if math.isfinite(value)]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
     step = (high - low) / (len(BARS) - 1)
-    return "".join("×" if not math.isfinite(v) else BARS[round((v - low) / step)] if 0 < step < math.inf else BARS[0] for v in means)
+    return "".join(
+        "×" if not math.isfinite(v) else BARS[round((v - low) / step)] if 0 < step < math.inf else BARS[0]
+        for v in means
+    )
 
 
 def clock(seconds: float) -> str:
@@ -116,3 +250,79 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(max(0.0, seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+
+
+WATTS_A_CORE = 8.0
+"""Assumed power of one busy core with its share of memory, in watts."""
+
+
+class Meter:
+    """`read` once a step. Costs some microseconds; on GPUs one NVML call each."""
+
+    def __init__(self) -> None:
+        self._gpus = _gpu_counters()
+        self._cpu_s, self._gpu_j = _cpu_seconds(), self._gpu_joules()
+
+    def read(self, tokens: float, generate_s: float) -> dict[str, float]:
+        """Since the last call: sampled tokens a second of sampling, peak memory so far (MiB), joules."""
+        cpu_s, gpu_j = _cpu_seconds(), self._gpu_joules()
+        numbers = {
+            "tokens_per_s": tokens / generate_s if generate_s > 0 else 0.0,
+            "memory_mib": peak_mib(),
+            "cpu_energy_j": (cpu_s - self._cpu_s) * WATTS_A_CORE,
+        }
+        if self._gpus:
+            numbers["gpu_energy_j"] = gpu_j - self._gpu_j
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_available():
+            numbers["gpu_memory_mib"] = torch.cuda.max_memory_allocated() / 2**20
+        self._cpu_s, self._gpu_j = cpu_s, gpu_j
+        return numbers
+
+    def _gpu_joules(self) -> float:
+        return sum(joules for counter in self._gpus if (joules := counter()) is not None)
+
+
+def _cpu_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def peak_mib() -> float:
+    """Linux counts it anew for each program; `ru_maxrss` would inherit that of the process that started this one. Windows: 0, not known."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 2**10
+    except (OSError, StopIteration):
+        pass
+    if sys.platform == "win32":
+        return 0.0
+    import resource  # Windows has none
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def _gpu_counters() -> list:
+    """One function a GPU that gives its energy counter in joules; none without NVML or where GPUs have no counter."""
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return []
+    count = ctypes.c_uint()
+    if nvml.nvmlInit_v2() or nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)):
+        return []
+    counters = []
+    for index in range(count.value):
+        device = ctypes.c_void_p()
+        if nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(device)):
+            continue
+
+        def joules(device: ctypes.c_void_p = device) -> float | None:
+            millijoules = ctypes.c_ulonglong()
+            failed = nvml.nvmlDeviceGetTotalEnergyConsumption(device, ctypes.byref(millijoules))
+            return None if failed else millijoules.value / 1000
+
+        if joules() is not None:
+            counters.append(joules)
+    return counters

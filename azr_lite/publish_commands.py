@@ -45,8 +45,8 @@ def export(words: list[str]) -> int:
 
     given = parse(Arguments, words, "export")
     _prepare("an export")
-    from azr_lite.hub import contents
-    from azr_lite.publish import export as write
+    from azr_lite.export.export import contents
+    from azr_lite.export.export import export as write
 
     folder = write(given.run, given.output, **dataclasses.asdict(given.choice))
     print(_listing(contents(folder)))
@@ -73,13 +73,15 @@ def push(words: list[str]) -> int:
 
     given = parse(Arguments, words, "push")
     _prepare("a push")
-    from azr_lite.hub import check_repository, contents
-    from azr_lite.hub import push as upload
-    from azr_lite.publish import export as write
+    from azr_lite.export.export import check_repository, contents
+    from azr_lite.export.export import export as write
+    from azr_lite.export.export import push as upload
 
     check_repository(given.repo)  # before the long part
     is_run = (given.run / "run.json").is_file()
-    with tempfile.TemporaryDirectory(prefix=".push-", dir=given.run if is_run else None) as room:  # /tmp may be too small for a model
+    with tempfile.TemporaryDirectory(
+        prefix=".push-", dir=given.run if is_run else None
+    ) as room:  # /tmp may be too small for a model
         folder = Path(room) / "export" if is_run else given.run
         if is_run:
             write(given.run, folder, **dataclasses.asdict(given.choice), where=given.repo)

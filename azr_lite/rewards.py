@@ -95,7 +95,9 @@ def proposal_reward(verdict: Verdict, rate: float | None, zero: Literal["paper",
     if not verdict.ok:
         return _sum_of(form=NOT_WELL_FORMED)
     if rate is None:
-        raise ValueError("a valid proposal has no solve rate, so it has no reward; judge its Monte-Carlo replies first (`solve_rate`)")
+        raise ValueError(
+            "a valid proposal has no solve rate, so it has no reward; judge its Monte-Carlo replies first (`solve_rate`)"
+        )
     return _sum_of(learnability=learnability(rate, zero))
 
 

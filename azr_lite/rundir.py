@@ -35,7 +35,9 @@ def write_text(path: Path, text: str, option: str = "--output-dir") -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise RunDirectoryError(f"cannot write {path}: {error.strerror}; make room or choose another {option}") from error
+        raise RunDirectoryError(
+            f"cannot write {path}: {error.strerror}; make room or choose another {option}"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -85,7 +87,9 @@ class RunDir:
         """An existing run; RunDirectoryError says what is missing or foreign."""
         run = cls(Path(path))
         if not run.path.is_dir():
-            raise RunDirectoryError(f"there is no run at {path}; start one with `azr-lite run --output-dir {quote(str(path))}`")
+            raise RunDirectoryError(
+                f"there is no run at {path}; start one with `azr-lite run --output-dir {quote(str(path))}`"
+            )
         version = run.info().get("version")
         if version != VERSION:
             raise RunDirectoryError(
@@ -115,7 +119,12 @@ class RunDir:
     # ---------------------------------------------------------------- logs
 
     def append(
-        self, step: int, metrics: dict[str, float], timing: dict[str, float], rollouts: list[Rollout], tasks: list[dict[str, Any]]
+        self,
+        step: int,
+        metrics: dict[str, float],
+        timing: dict[str, float],
+        rollouts: list[Rollout],
+        tasks: list[dict[str, Any]],
     ) -> None:
         """Add the lines of one finished step. metrics.jsonl comes last: a step whose line is there has its other lines too."""
         self._append("tasks.jsonl", tasks)
@@ -145,7 +154,9 @@ class RunDir:
         damaged = None
         for number, (_, data) in enumerate(_lines(path), start=1):
             if damaged is not None:
-                raise RunDirectoryError(f"{path} is damaged at line {damaged}; restore it, or `azr-lite resume` from the last checkpoint")
+                raise RunDirectoryError(
+                    f"{path} is damaged at line {damaged}; restore it, or `azr-lite resume` from the last checkpoint"
+                )
             if data is None:
                 damaged = number
             else:
@@ -165,13 +176,18 @@ class RunDir:
         )  # its folders are nobody's business
         summary = self._object("summary.json")
         held_out = {name: points for name, points in summary.get("curves", {}).items() if name == "held-out accuracy"}
-        write_text(target / "summary.json", _sample_line({**summary, "curves": held_out}))  # the other curves are those of metrics.jsonl
+        write_text(
+            target / "summary.json", _sample_line({**summary, "curves": held_out})
+        )  # the other curves are those of metrics.jsonl
         drawn = (
-            {name: value for name, value in line.items() if not DETAILS & set(name.split("/")[2:])} for line in self.read("metrics.jsonl")
+            {name: value for name, value in line.items() if not DETAILS & set(name.split("/")[2:])}
+            for line in self.read("metrics.jsonl")
         )
         write_text(target / "metrics.jsonl", "".join(map(_sample_line, drawn)))
         lines = list(self.read("rollouts.jsonl"))
-        write_text(target / "rollouts.jsonl", "".join(map(_sample_line, lines[:: max(1, len(lines) // rollouts)][:rollouts])))
+        write_text(
+            target / "rollouts.jsonl", "".join(map(_sample_line, lines[:: max(1, len(lines) // rollouts)][:rollouts]))
+        )
 
     def _append(self, name: str, lines: list[dict[str, Any]]) -> None:
         if not lines:

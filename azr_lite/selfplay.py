@@ -21,17 +21,29 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from azr_lite.batch import deal, with_advantages, with_weights_and_padding
+from azr_lite.advantages import deal, with_advantages, with_weights_and_padding
 from azr_lite.buffer import Buffers, task_key
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError
 from azr_lite.metrics import step_metrics
 from azr_lite.parsing import Reply, parse_reply
 from azr_lite.prompts.base import Style
-from azr_lite.records import ProposalAttempt, Record, SolveAttempt, rollout_of, task_line
-from azr_lite.rewards import answer_reward, proposal_reward, solve_rate
-from azr_lite.tasks.base import Answer, Proposal, Rules, get_game
-from azr_lite.triplet import Completion, Reason, Rejection, Role, Rollout, Task, TaskType
+from azr_lite.rewards import Reward, answer_reward, proposal_reward, solve_rate
+from azr_lite.tasks.base import Answer, Proposal, get_task_type
+from azr_lite.triplet import (
+    Completion,
+    ProposalAttempt,
+    Reason,
+    Record,
+    Rejection,
+    Role,
+    Rollout,
+    Rules,
+    SolveAttempt,
+    Task,
+    TaskTypeName,
+    Verdict,
+)
 from azr_lite.verifier import ProgramRunner, Verifier
 
 Generate = Callable[[Sequence[str], Role], list[Completion]]
@@ -61,13 +73,13 @@ class SelfPlay:
         self.verifier = Verifier(executor, self.rules)
         self.buffers = Buffers(config.task_types, config.buffer_capacity)
         self.reserved = reserved
-        self.previous: dict[TaskType, list[Task]] = {name: [] for name in config.task_types}
+        self.previous: dict[TaskTypeName, list[Task]] = {name: [] for name in config.task_types}
         self.seeded = False
         self.record = Record(step=-1)
         self._counts_before: tuple[Counter[str], Counter[int]] = Counter(), Counter()
         self.seconds = {"generate": 0.0, "sandbox": 0.0}
         for name in config.task_types:
-            zero = get_game(name).zero_task()
+            zero = get_task_type(name).zero_task()
             if zero is not None:
                 self.buffers.of[name].add(zero)
 
@@ -125,7 +137,10 @@ class SelfPlay:
         The second list: replies that only stage 7 needs. They are sampled here, in the same call of `generate`, and judged in stage 8.
         """
         mc_attempts = [
-            self._new_attempt(proposal.task) for proposal in proposals if proposal.task is not None for _ in range(self.config.n_mc)
+            self._new_attempt(proposal.task)
+            for proposal in proposals
+            if proposal.task is not None
+            for _ in range(self.config.n_mc)
         ]
         solver_attempts = [self._new_attempt(task) for task in self._solver_tasks(proposals, step)]
         replies = self._generate(generate, [attempt.prompt for attempt in (*mc_attempts, *solver_attempts)], Role.SOLVE)
@@ -162,7 +177,10 @@ class SelfPlay:
         for name in self.config.task_types:
             own = [attempt for attempt in solver_attempts if attempt.task.type == name]
             if self.config.solver_data == "reuse":
-                own = round_robin([attempt for attempt in mc_attempts if attempt.task.type == name], self.config.n_mc) + own
+                own = (
+                    round_robin([attempt for attempt in mc_attempts if attempt.task.type == name], self.config.n_mc)
+                    + own
+                )
             chosen += own[: self.config.solver_rows]
         return chosen
 
@@ -186,13 +204,24 @@ class SelfPlay:
             task_id = proposal.task.id if proposal.task is not None else ""
             reward = proposal_reward(proposal.verdict, proposal.rate, zero)
             rollouts.append(
-                rollout_of(Role.PROPOSE, proposal.type, proposal.completion, proposal.verdict, reward, task_id, parents, proposal.rate)
+                rollout_of(
+                    Role.PROPOSE,
+                    proposal.type,
+                    proposal.completion,
+                    proposal.verdict,
+                    reward,
+                    task_id,
+                    parents,
+                    proposal.rate,
+                )
             )
         for answer in answers:
             task = answer.task
             reward = answer_reward(answer.verdict)
             rollouts.append(
-                rollout_of(Role.SOLVE, task.type, answer.completion, answer.verdict, reward, task.id, task.parents, answer.rate)
+                rollout_of(
+                    Role.SOLVE, task.type, answer.completion, answer.verdict, reward, task.id, task.parents, answer.rate
+                )
             )
         return rollouts
 
@@ -214,7 +243,7 @@ class SelfPlay:
     def seed(self, generate: Generate) -> int:
         """Fill the buffers from the zero triplet with the untrained policy's own valid proposals; no update. Returns the rounds.
 
-        Games that share a form share their seeds (`Game.adopt`). Stops at ``seed_batch_factor x batch_size`` unique tasks a
+        Games that share a form share their seeds (`TaskType.adopt`). Stops at ``seed_batch_factor x batch_size`` unique tasks a
         type, or after ``seed_rounds`` rounds of ``batch_size`` proposals a type: a weak model may never get there.
         """
         c = self.config
@@ -240,7 +269,7 @@ class SelfPlay:
             if proposal.task is None:
                 continue
             for name, buffer in self.buffers.of.items():
-                task = proposal.task if name == proposal.type else get_game(name).adopt(proposal.task)
+                task = proposal.task if name == proposal.type else get_task_type(name).adopt(proposal.task)
                 if task is not None and len(buffer) < target:
                     parents = tuple(reference.id for reference in proposal.references)
                     self.buffers.add(dataclasses.replace(task, id=task_key(task), parents=parents))
@@ -286,9 +315,9 @@ class SelfPlay:
         finally:
             self.seconds[stage] += time.perf_counter() - started
 
-    def _new_proposal(self, name: TaskType, rng: random.Random) -> ProposalAttempt:
+    def _new_proposal(self, name: TaskTypeName, rng: random.Random) -> ProposalAttempt:
         """A proposer's prompt that fits: references are dropped (or another program drawn) until it does."""
-        game = get_game(name)
+        game = get_task_type(name)
         if game.propose_from == "programs":
             pool = self.buffers.programs()
             references = [rng.choice(pool)] if pool else []
@@ -321,11 +350,19 @@ class SelfPlay:
 
     def _parse_proposal(self, proposal: ProposalAttempt) -> Proposal | Rejection:
         reply = self._read(proposal.completion)
-        return reply if isinstance(reply, Rejection) else get_game(proposal.type).parse_proposal(reply, proposal.references, self.rules)
+        return (
+            reply
+            if isinstance(reply, Rejection)
+            else get_task_type(proposal.type).parse_proposal(reply, proposal.references, self.rules)
+        )
 
     def _parse_answer(self, attempt: SolveAttempt) -> Answer | Rejection:
         reply = self._read(attempt.completion)
-        return reply if isinstance(reply, Rejection) else get_game(attempt.task.type).parse_answer(reply, attempt.task, self.rules)
+        return (
+            reply
+            if isinstance(reply, Rejection)
+            else get_task_type(attempt.task.type).parse_answer(reply, attempt.task, self.rules)
+        )
 
     def _admit(self, result: Task | Rejection) -> Task | Rejection:
         """Give a valid task its id. Held-out programs are dropped; a task whose solver prompt does not fit is rejected, not cut."""
@@ -333,13 +370,13 @@ class SelfPlay:
             return result
         if self.reserved is not None and self.reserved(result.program):
             return Rejection(Reason.RESERVED, "a held-out program")
-        tokens = self.count_tokens(get_game(result.type).solve_prompt(self.style, result, self.rules))
+        tokens = self.count_tokens(get_task_type(result.type).solve_prompt(self.style, result, self.rules))
         if tokens > self.config.max_prompt_tokens:
             return Rejection(Reason.TOO_LONG, f"the solver's prompt would have {tokens} tokens")
         return dataclasses.replace(result, id=task_key(result))
 
     def _new_attempt(self, task: Task) -> SolveAttempt:
-        return SolveAttempt(task, get_game(task.type).solve_prompt(self.style, task, self.rules))
+        return SolveAttempt(task, get_task_type(task.type).solve_prompt(self.style, task, self.rules))
 
     def _solver_tasks(self, proposals: Sequence[ProposalAttempt], step: int) -> list[Task]:
         """Tasks to be solved once each beside the Monte-Carlo replies: newest first, the rest uniformly from the buffer."""
@@ -359,14 +396,19 @@ class SelfPlay:
             tasks += newest
         return tasks
 
-    def _write_record(self, rollouts: list[Rollout], proposals: list[ProposalAttempt], mc_attempts: list[SolveAttempt], step: int) -> None:
+    def _write_record(
+        self, rollouts: list[Rollout], proposals: list[ProposalAttempt], mc_attempts: list[SolveAttempt], step: int
+    ) -> None:
         n, valid = self.config.n_mc, 0
         for proposal in proposals:
             own = mc_attempts[valid * n : (valid + 1) * n] if proposal.task is not None else []
             valid += proposal.task is not None
             self.record.tasks.append(task_line(proposal, own, step))
         self.record.rollouts = rollouts
-        outcomes, worlds = self.verifier.outcome_counts - self._counts_before[0], self.verifier.worlds - self._counts_before[1]
+        outcomes, worlds = (
+            self.verifier.outcome_counts - self._counts_before[0],
+            self.verifier.worlds - self._counts_before[1],
+        )
         self.record.metrics = step_metrics(
             rollouts, proposals, mc_attempts, self.buffers.sizes(), self.buffers.ages(step), outcomes, worlds
         )
@@ -385,3 +427,60 @@ def rules_of(config: Config) -> Rules:
 def round_robin(attempts: Sequence[SolveAttempt], n: int) -> list[SolveAttempt]:
     """The first reply to each task, then the second to each, …: whatever is cut off, all tasks are served alike."""
     return [attempts[start] for offset in range(n) for start in range(offset, len(attempts), n)]
+
+
+def rollout_of(
+    role: Role,
+    name: TaskTypeName,
+    completion: Completion,
+    verdict: Verdict,
+    reward: Reward,
+    task_id: str,
+    parents: tuple[str, ...],
+    rate: float | None,
+) -> Rollout:
+    """A reply that is trained on, with its verdict and its reward."""
+    return Rollout(
+        role=role,
+        type=name,
+        prompt=completion.prompt,
+        text=completion.text,
+        prompt_ids=completion.prompt_ids,
+        completion_ids=completion.ids,
+        logps=completion.logps,
+        truncated=completion.truncated,
+        verdict=verdict,
+        reward=reward.total,
+        reward_parts=reward.parts,
+        task_id=task_id,
+        parents=parents,
+        solve_rate=rate,
+    )
+
+
+def task_line(proposal: ProposalAttempt, attempts: Sequence[SolveAttempt], step: int) -> dict[str, Any]:
+    """One line of tasks.jsonl: a proposal, accepted or rejected with its reason, and the Monte-Carlo `attempts` at its task."""
+    return {
+        "step": step,
+        "type": proposal.type,
+        "ok": proposal.task is not None,
+        "reason": proposal.verdict.reason,
+        "detail": proposal.verdict.detail,
+        "fresh": proposal.fresh,
+        "parents": [reference.id for reference in proposal.references],
+        "solve_rate": proposal.rate,
+        "task": proposal.task.to_json() if proposal.task is not None else None,
+        "text": proposal.completion.text,
+        "tokens": len(proposal.completion.ids),
+        "truncated": proposal.completion.truncated,
+        "answers": [
+            {
+                "text": a.completion.text,
+                "score": a.verdict.score,
+                "reason": a.verdict.reason,
+                "tokens": len(a.completion.ids),
+                "truncated": a.completion.truncated,
+            }
+            for a in attempts
+        ],
+    }

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
-TaskType = str
-"""Name of a registered game, e.g. ``"deduction"`` (see `tasks.base.register`)."""
+TaskTypeName = str
+"""Name of a registered game, e.g. ``"deduction"`` (see `tasks.base.register_task_type`)."""
 
-SEED_SHARING_GAMES: tuple[TaskType, ...] = ("deduction", "abduction")
+SEED_SHARING_TYPES: tuple[TaskTypeName, ...] = ("deduction", "abduction")
 """Games whose triplets mean: program, input, return value. They share the tasks of seeding, and induction proposals start from their programs."""
 
 
@@ -123,7 +123,7 @@ class Triplet(_Json):
         True
     """
 
-    type: TaskType
+    type: TaskTypeName
     program: str
     input: str
     output: str
@@ -144,7 +144,7 @@ class Triplet(_Json):
 class InductionTask(_Json):
     """A hidden program with input/output pairs: the first `shown` are given to the solver, the others judge it."""
 
-    type: TaskType
+    type: TaskTypeName
     program: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -203,7 +203,7 @@ class Rollout(_Json):
     """
 
     role: Role
-    type: TaskType
+    type: TaskTypeName
     prompt: str
     text: str
     prompt_ids: tuple[int, ...] = field(repr=False)
@@ -223,3 +223,66 @@ class Rollout(_Json):
     def group(self) -> str:
         """The TRR++ baseline group: one for each (role, type)."""
         return f"{self.role}/{self.type}"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The switches a game needs to know (from `config.Config`)."""
+
+    equality: str = "python"
+    induction_scoring: str = "binary"
+    induction_inputs: int = 10
+    induction_shown: int = 5
+    max_program_chars: int = 4096
+    max_value_chars: int = 2000
+
+
+@dataclass
+class ProposalAttempt:
+    """One proposal as it passes through stages 1 to 6; what is not known yet is None.
+
+    `prompt`, `references`: stage 1. `completion`: stage 2. `result` (a task, or why there is none), `fresh` (the task is new to its
+    buffer and to this step): stage 3. `rate`: r-bar, stage 5.
+    """
+
+    type: TaskTypeName
+    references: list[Task]
+    prompt: str
+    completion: Completion | None = None
+    result: Task | Rejection | None = None
+    fresh: bool = False
+    rate: float | None = None
+
+    @property
+    def task(self) -> Task | None:
+        """The valid task; None before stage 3 and for a rejected proposal."""
+        return None if isinstance(self.result, Rejection) else self.result
+
+    @property
+    def verdict(self) -> Verdict:
+        if isinstance(self.result, Rejection):
+            return self.result.verdict
+        return Verdict(ok=True, well_formed=True, score=1.0)
+
+
+@dataclass
+class SolveAttempt:
+    """One attempt of the solver at one task, stages 4 to 9. `rate`: r-bar of its task, None where the task was not measured this step."""
+
+    task: Task
+    prompt: str
+    completion: Completion | None = None
+    verdict: Verdict | None = None
+    rate: float | None = None
+
+
+@dataclass
+class Record:
+    """What one step leaves for the log: lines for tasks.jsonl, trained rollouts, numbers for metrics.jsonl. Seeding is step -1."""
+
+    step: int
+    tasks: list[dict[str, Any]] = field(default_factory=list)
+    rollouts: list[Rollout] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+    sampled_tokens: int = 0
+    """Tokens of all replies of the step: proposals, Monte-Carlo replies, and those that only stage 7 needs. For the sampling speed."""

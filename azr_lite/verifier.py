@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 from azr_lite.config import Config
 from azr_lite.sandbox import Executor, Job, Limits, Outcome, Validation
-from azr_lite.tasks.base import Answer, Proposal, Rules, get_game
-from azr_lite.triplet import Reason, Rejection, Task, TaskType, Verdict
+from azr_lite.tasks.base import Answer, Proposal, get_task_type
+from azr_lite.triplet import Reason, Rejection, Rules, Task, TaskTypeName, Verdict
 
 
 class ProgramRunner(Protocol):
@@ -53,7 +53,7 @@ class Verifier:
         self.outcome_counts: Counter[str] = Counter()
         self.worlds: Counter[int] = Counter()
 
-    def validate(self, items: Sequence[tuple[TaskType, Proposal | Rejection]]) -> list[Task | Rejection]:
+    def validate(self, items: Sequence[tuple[TaskTypeName, Proposal | Rejection]]) -> list[Task | Rejection]:
         """A task or a `Rejection` for each item, in the same order. A proposal is run in two or three worlds; equal proposals are run once.
 
         Raises InfrastructureError where the sandbox itself fails.
@@ -69,14 +69,16 @@ class Verifier:
         self.outcome_counts.update(v.reason or "ok" for v in found.values())
         return [self._task(kind, proposal, found) for kind, proposal in items]
 
-    def _task(self, kind: TaskType, proposal: Proposal | Rejection, found: dict[str, Validation]) -> Task | Rejection:
+    def _task(
+        self, kind: TaskTypeName, proposal: Proposal | Rejection, found: dict[str, Validation]
+    ) -> Task | Rejection:
         if isinstance(proposal, Rejection):
             return proposal
         validation = found[_key(proposal.program, proposal.inputs)]
         if not validation.ok:
             return Rejection(_reason(validation.reason), validation.detail)
         self.worlds[validation.worlds] += 1
-        return get_game(kind).make_task(proposal, validation.outputs, self.rules)
+        return get_task_type(kind).make_task(proposal, validation.outputs, self.rules)
 
     def judge(self, items: Sequence[tuple[Task, Answer | Rejection]]) -> list[Verdict]:
         """A verdict for each item, in the same order. Equal programs on equal inputs are run once; others never share a child process.
@@ -86,7 +88,9 @@ class Verifier:
         jobs: dict[str, Job] = {}
         for _, answer in items:
             if isinstance(answer, Answer) and answer.inputs:
-                jobs.setdefault(_key(answer.program, answer.inputs), Job(program=answer.program, inputs=tuple(answer.inputs)))
+                jobs.setdefault(
+                    _key(answer.program, answer.inputs), Job(program=answer.program, inputs=tuple(answer.inputs))
+                )
         started = time.perf_counter()
         found = dict(zip(jobs, self.executor.run_many(list(jobs.values())), strict=True))
         self.seconds += time.perf_counter() - started
@@ -99,7 +103,7 @@ class Verifier:
         if isinstance(answer, Rejection):
             return answer.verdict
         outcomes = found[_key(answer.program, answer.inputs)] if answer.inputs else []
-        return get_game(task.type).judge(task, answer, outcomes, self.rules)
+        return get_task_type(task.type).judge(task, answer, outcomes, self.rules)
 
 
 def _key(program: str, inputs: Sequence[tuple[Any, ...]]) -> str:

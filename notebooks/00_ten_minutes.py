@@ -50,8 +50,10 @@ from collections import Counter
 import azr_lite
 from azr_lite import rewards
 from azr_lite.config import Config
-from azr_lite.learn import check, diagram, figures, profile
-from azr_lite.learn.player import Player
+from azr_lite.course import check, profile
+from azr_lite.course import diagram
+from azr_lite.course import figures
+from azr_lite.course.scripted_policy import Player
 from azr_lite.presets import preset
 from azr_lite.prompts.compact import COMPACT
 from azr_lite.selfplay import SelfPlay

@@ -50,13 +50,17 @@ import re
 
 from azr_lite import Executor, buffer
 from azr_lite.buffer import task_key
-from azr_lite.learn import check, explorer, figures, profile, widgets
+from azr_lite.course import check, profile
+from azr_lite.course import triplet_views as explorer
+from azr_lite.course import figures
+from azr_lite.course import widgets
 from azr_lite.nano.generator import draw_triplet
 from azr_lite.parsing import parse_reply
 from azr_lite.prompts.compact import COMPACT
 from azr_lite.sandbox import literal
 from azr_lite.sandbox.literal import read_value
-from azr_lite.tasks import Answer, Proposal, Rules, get_game
+from azr_lite.tasks import Answer, Proposal, get_task_type
+from azr_lite.triplet import Rules
 from azr_lite.triplet import InductionTask, Rejection
 from azr_lite.verifier import Verifier
 
@@ -164,7 +168,7 @@ check.visible(visible)
 visible = check.use(visible, fallback=explorer.visible)
 for task in (triplets["count"], induction):
     shown = visible(task)
-    prompt = get_game(task.type).solve_prompt(COMPACT, task, rules)
+    prompt = get_task_type(task.type).solve_prompt(COMPACT, task, rules)
     assert all(text in prompt for _, text in shown)
     print(task.type, "shows", [tag for tag, _ in shown], "\n")
 print("The induction prompt, as the nano model reads it:\n")
@@ -201,10 +205,10 @@ def judge_deduction(task, answer, outcomes, rules):
 check.judge_deduction(judge_deduction)
 
 # %%
-judge_deduction = check.use(judge_deduction, fallback=get_game("deduction").judge, name="judge_deduction")
+judge_deduction = check.use(judge_deduction, fallback=get_task_type("deduction").judge, name="judge_deduction")
 for text in ("{'n': 2, 'o': 2}", "{'o': 2, 'n': 2}", "{'n': 2.0, 'o': 2}", "{'n': 2}", "dict(n=2, o=2)", "it is n twice and o twice"):
     reply = parse_reply(f"<think></think><answer>```output\n{text}\n```</answer>")
-    answer = get_game("deduction").parse_answer(reply, triplets["count"], rules)
+    answer = get_task_type("deduction").parse_answer(reply, triplets["count"], rules)
     if isinstance(answer, Rejection):
         print(f"✗ {text:<28}{answer.reason}")
     else:
@@ -268,7 +272,7 @@ def judge_abduction(task, answer, outcomes, rules):
 check.judge_abduction(judge_abduction)
 
 # %%
-judge_abduction = check.use(judge_abduction, fallback=get_game("abduction").judge, name="judge_abduction")
+judge_abduction = check.use(judge_abduction, fallback=get_task_type("abduction").judge, name="judge_abduction")
 (task,) = verifier.validate([("abduction", Proposal(square, ((4,),)))])
 for candidate in (4, -6, 5, "4"):
     answer = Answer(program=task.program, inputs=((candidate,),))
@@ -341,7 +345,7 @@ def judge_induction(task, answer, outcomes, rules):
 check.judge_induction(judge_induction)
 
 # %%
-judge_induction = check.use(judge_induction, fallback=get_game("induction").judge, name="judge_induction")
+judge_induction = check.use(judge_induction, fallback=get_task_type("induction").judge, name="judge_induction")
 hidden = tuple(arguments[induction.shown :])
 for name, program in ANSWERS.items():
     found = judge_induction(induction, Answer(program=program, inputs=hidden), executor.run(program, hidden), rules)
@@ -362,7 +366,7 @@ for name, program in ANSWERS.items():
 cheat = "0) or (True"
 print("pasted into source:   ", f"{task.output} == f({cheat})")
 reply = parse_reply(f"<think></think><answer>```input\n{cheat}\n```</answer>")
-print("read by the package:  ", get_game("abduction").parse_answer(reply, task, rules))
+print("read by the package:  ", get_task_type("abduction").parse_answer(reply, task, rules))
 
 # %% [markdown]
 # **What you should see:** the pasted line says "6 equals f(0), *or else True*", which is true whatever the program does. A trained model finds such

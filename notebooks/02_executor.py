@@ -47,7 +47,10 @@ STEPS = None  # None: as many as the profile has
 # %% tags=["setup"]
 import ast, logging, time, warnings
 import numpy as np
-from azr_lite.learn import check, figures, profile, widgets, zoo
+from azr_lite.course import check, profile
+from azr_lite.course import figures
+from azr_lite.course import widgets
+from azr_lite.course import attacks as zoo
 from azr_lite.sandbox import Executor, Job, Level, Limits, Outcome, Validation
 from azr_lite.sandbox import executor as executor_module
 from azr_lite.sandbox.literal import read_value as package_read_value

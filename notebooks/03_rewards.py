@@ -51,10 +51,11 @@ from math import comb
 import numpy as np
 
 from azr_lite import rewards
-from azr_lite.learn import check, profile, widgets
-from azr_lite.learn.exercises import nb03
-from azr_lite.learn.figures import figure, line, look, show, style
-from azr_lite.learn.recorded import recorded
+from azr_lite.course import check, profile
+from azr_lite.course import widgets
+from azr_lite.course.exercises import nb03
+from azr_lite.course.figures import figure, line, look, show, style
+from azr_lite.course.recorded_runs import recorded
 from azr_lite.triplet import Verdict
 
 profile = profile(PROFILE)
@@ -430,7 +431,7 @@ for name in ("healthy", "format collapse"):
 # ## 6. A zoo of reward hacks
 #
 # A policy maximises what you *pay*, not what you *mean*. These recorded runs each have one line of the reward changed
-# (`azr_lite/learn/bugs.py`; nano model, 20 steps, seed 0). Before you go on, write down for each what you expect to happen to the
+# (`azr_lite/course/bugs.py`; nano model, 20 steps, seed 0). Before you go on, write down for each what you expect to happen to the
 # solve rate of the proposed tasks:
 #
 # | name | the proposer is paid | your forecast |

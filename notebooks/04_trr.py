@@ -50,9 +50,9 @@ import json
 import numpy as np
 
 from azr_lite import advantages
-from azr_lite.learn import check, profile
-from azr_lite.learn.figures import bars, figure, line, look, show, style
-from azr_lite.learn.recorded import recorded
+from azr_lite.course import check, profile
+from azr_lite.course.figures import bars, figure, line, look, show, style
+from azr_lite.course.recorded_runs import recorded
 
 profile = profile(PROFILE)
 np.set_printoptions(precision=4, suppress=True)

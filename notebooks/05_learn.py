@@ -49,11 +49,12 @@ STEPS = None  # None: as many as the profile has
 import json, math, os, time
 
 import azr_lite
-from azr_lite import checkpoints, metrics
+from azr_lite import metrics
+from azr_lite.train import checkpoints
 from azr_lite.evaluation import intervals
-from azr_lite.learn import check, profile
-from azr_lite.learn.figures import figure, line, look, show, style
-from azr_lite.learn.recorded import recorded
+from azr_lite.course import check, profile
+from azr_lite.course.figures import figure, line, look, show, style
+from azr_lite.course.recorded_runs import recorded
 from azr_lite.observe import dashboard
 from azr_lite.observe.commands import show as explain
 from azr_lite.rundir import RunDir

@@ -53,9 +53,12 @@ from pathlib import Path
 import numpy as np
 
 import azr_lite
-from azr_lite.known_models import KNOWN, Shape, shape_of
-from azr_lite.learn import by_hand, check, figures, profile, widgets
-from azr_lite.learn.recorded import recorded
+from azr_lite.planner.shapes import KNOWN, Shape, shape_of
+from azr_lite.course import check, profile
+from azr_lite.course import numerics as by_hand
+from azr_lite.course import figures
+from azr_lite.course import widgets
+from azr_lite.course.recorded_runs import recorded
 
 profile = profile(PROFILE)
 
@@ -238,7 +241,7 @@ figures.show(made, alt="Drift of a base that is merged and un-merged in bfloat16
 # base weights, the prompts being read, and the [KV cache](glossary.md#kv-cache) of all replies that are sampled at once. What must fit is the larger one.
 
 # %%
-from azr_lite.plan_text import plan_text
+from azr_lite.planner.plan import plan_text
 
 print(plan_text(azr_lite.plan("lora-1.5b-16gb", gpu="16GB")))
 
@@ -314,7 +317,7 @@ check.chunk(chunk)
 # </details>
 
 # %%
-from azr_lite.learn.checks import exercise_of
+from azr_lite.course.checks import exercise_of
 
 chunk = check.use(chunk, fallback=exercise_of("chunk").key, name="chunk")
 for tried in (64, 32, 16, 8):
@@ -595,7 +598,7 @@ print(f"here:    {sum(stages.values()):.0f} s a step, {max(line['memory_mib'] fo
 # run with a model card, `--merge` makes one whole model for programs that know no adapters. In Python, for the run of section 4:
 
 # %% tags=["long"]
-from azr_lite.publish import export
+from azr_lite.export.export import export
 
 for merged_too in (False, True):
     published = export(folder / "nano-lora", folder / f"export-{'merged' if merged_too else 'adapter'}", merge=merged_too)

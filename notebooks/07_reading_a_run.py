@@ -52,10 +52,10 @@ import numpy as np
 from azr_lite import metrics, rewards
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation import intervals, passk
-from azr_lite.learn import check, profile
-from azr_lite.learn.figures import figure, line, look, show, style
-from azr_lite.learn.recorded import recorded
-from azr_lite.learn.ward import patient, sample, whole_run
+from azr_lite.course import check, profile
+from azr_lite.course.figures import figure, line, look, show, style
+from azr_lite.course.recorded_runs import recorded
+from azr_lite.course.recorded_runs import patient, sample, whole_run
 from azr_lite.observe import symptoms
 
 profile = profile(PROFILE)
@@ -528,7 +528,7 @@ for k in (1, 8, 32):
 # appear in them as a plan. `azr-lite analyse RUN` measures all this in any run. Here on the whole recorded one:
 
 # %%
-from azr_lite.analysis import MEASURES, analyse
+from azr_lite.observe.analysis import MEASURES, analyse
 
 found = analyse(whole_run(), periods=2)
 print(f"{'':27}" + "".join(f"steps {low}-{high}".rjust(12) for low, high in found.periods) + "   what it is")
@@ -594,6 +594,6 @@ print(f"change their sign, correlation {other.correlation:.2f}")
 # 3. **Judge by problems that do not move**, pair them, give an interval, and show pass@k at both ends.
 # 4. **A tool that found nothing has found nothing.** It did not find health.
 #
-# **Go on:** run your own disease: `import azr_lite`, `from azr_lite.learn.bugs import bug`, and
+# **Go on:** run your own disease: `import azr_lite`, `from azr_lite.course.bugs import bug`, and
 # `with bug("format collapse"): azr_lite.run("nano", steps=20, output_dir="runs/sick", self_test=False)`; then show the curves to
 # somebody without telling. [Notebook 08](08_scaling.ipynb) goes to sizes where such a mistake costs real money.

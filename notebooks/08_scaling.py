@@ -48,12 +48,15 @@ STEPS = None  # None: as many as the profile has
 import numpy as np
 
 import azr_lite
-from azr_lite import vram
+from azr_lite.planner import vram
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError
-from azr_lite.known_models import shape_of
-from azr_lite.learn import by_hand, check, figures, profile, widgets
-from azr_lite.vram import NF4
+from azr_lite.planner.shapes import shape_of
+from azr_lite.course import check, profile
+from azr_lite.course import numerics as by_hand
+from azr_lite.course import figures
+from azr_lite.course import widgets
+from azr_lite.planner.vram import NF4
 
 profile = profile(PROFILE)
 
@@ -339,8 +342,8 @@ widgets.explore(
 # Which to choose? The planner can ask for you. What does it advise to somebody with 7B and a single 80 GB card?
 
 # %%
-from azr_lite.hardware import plan_all
-from azr_lite.plan_text import plan_table
+from azr_lite.planner.plan import plan_all
+from azr_lite.planner.plan import plan_table
 
 lonely = azr_lite.plan(azr_lite.preset("full-7b-8x80gb", processes=1), gpu="80GB")
 print(f"full tuning of 7B on one 80 GB card: {lonely.peak_gb:.0f} GB planned, {lonely.usable_gb:.1f} usable")
@@ -520,7 +523,7 @@ for words in (["--micro-batch-size", "5"], ["--tuning", "qlora"], ["--learning-r
 # What is in those launch files? Read the three side by side; the comments are ours:
 
 # %%
-from azr_lite.processes import launch_file
+from azr_lite.train.distributed import launch_file
 
 files = {name: launch_file(name).read_text(encoding="utf-8").splitlines() for name in ("ddp", "fsdp2", "zero3")}
 shared = set.intersection(*(set(lines) for lines in files.values()))
@@ -548,13 +551,13 @@ for name, lines in files.items():
 # %%
 from unittest.mock import patch  # the planner's guesses are constants of a module; here they are exchanged for a moment
 
-from azr_lite.hardware import natural_gpu
+from azr_lite.planner.plan import natural_gpu
 
 PRICE = 2.0  # money a GPU-hour; an example, not a quotation
 
 def hours(preset, valid, decoding, arithmetic):
     """Estimated hours of a preset, on the card it is named after, under other assumptions (the planner's own: 0.6, 0.6, 0.3)."""
-    with patch.multiple("azr_lite.speed", VALID=valid, BANDWIDTH_USED=decoding, ARITHMETIC_USED=arithmetic):
+    with patch.multiple("azr_lite.planner.plan", VALID=valid, BANDWIDTH_USED=decoding, ARITHMETIC_USED=arithmetic):
         return azr_lite.plan(preset, gpu=natural_gpu(azr_lite.preset(preset))).hours
 
 print(f"{'preset':18} {'as assumed':>11} {'pessimist':>10} {'optimist':>9}   money, as assumed")
@@ -582,7 +585,7 @@ for name, published in (("paper-3b", 263), ("qlora-3b-16gb", 850)):
 # differ. Trust such estimates to a factor of two.
 # A real answer costs ten minutes: start the run with `--steps 2` on the machine you mean to rent, and read `timing.jsonl`.
 #
-# **If you see something else**: the planner has changed; its assumptions are in `azr_lite/speed.py`, each with a sentence.
+# **If you see something else**: the planner has changed; its assumptions are in `azr_lite/planner/plan.py`, each with a sentence.
 
 # %% [markdown]
 # ## What you can do now

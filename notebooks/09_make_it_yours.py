@@ -49,16 +49,19 @@ import inspect, sqlite3, warnings
 from collections import Counter
 from dataclasses import replace
 from azr_lite.config import Config
-from azr_lite.learn import battery, check, figures, games, profile
-from azr_lite.learn.exercises.nb09 import ITEM, Player
+from azr_lite.course import check, profile
+from azr_lite.course import task_properties as battery
+from azr_lite.course import figures
+from azr_lite.course import example_tasks as games
+from azr_lite.course.exercises.nb09 import ITEM, Player
 from azr_lite.prompts import get_style
 from azr_lite.sandbox import Executor
 from azr_lite.sandbox.literal import read_value
 from azr_lite.sandbox.wire import canonical, render
 from azr_lite.selfplay import SelfPlay
-from azr_lite.tasks import Answer, Proposal, register
+from azr_lite.tasks import Answer, Proposal, register_task_type
 from azr_lite.tasks.deduction import Deduction
-from azr_lite.tasks.pairs import argument_text
+from azr_lite.tasks.base import argument_text
 from azr_lite.triplet import Reason, Rejection, Triplet, Verdict
 
 warnings.simplefilter("ignore", RuntimeWarning)  # at level WEAK; our own programs only
@@ -196,13 +199,13 @@ class MyErrors(ProposeErrors):
         right = same_error(answer.value, read_value(task.output))
         return Verdict(ok=right, well_formed=True, score=float(right), reason="" if right else Reason.WRONG)
 
-mine = register(MyErrors())
+mine = register_task_type(MyErrors())
 methods = [part for one in (ProposeErrors, MyErrors) for part in vars(one).values() if inspect.isfunction(part)]
 lines = sum(len(inspect.getsource(one).splitlines()) for one in (*methods, report_error, same_error))
 print(f"a game of {lines} lines; registered as {mine.name!r}")
 
 # %% [markdown]
-# **What you should see**: a number under 60. `register` makes the game known to everything else under its name.
+# **What you should see**: a number under 60. `register_task_type` makes the game known to everything else under its name.
 #
 # **If you see something else**: an error that two games have one name means that another class was registered before; restart the kernel.
 #
@@ -284,7 +287,7 @@ class Careless(MyErrors):
         right = read_value(task.output) in answer.value
         return Verdict(ok=right, well_formed=True, score=float(right))
 
-for finding in battery.examine(register(Careless()), PROPOSALS, gold, CHEATS, executor):
+for finding in battery.examine(register_task_type(Careless()), PROPOSALS, gold, CHEATS, executor):
     print(finding)
 
 # %% [markdown]
@@ -440,22 +443,22 @@ check.same_rows(same_rows)
 
 # %%
 same_rows = check.use(same_rows, fallback=games.same_rows)
-sql = register(games.SqlGame())
+sql = register_task_type(games.SqlGame())
 proposals = [[("sql", QUERY), ("input", repr(TABLE))], [("sql", "select name from items where stock = 1"), ("input", repr(TABLE))]]
 cheats = [[("output", "[]")], [("output", repr(TABLE))], [("output", "'select'")], [("sql", QUERY)]]
 for finding in battery.examine(sql, proposals, gold, cheats, executor):
     print(finding)
 
 # %% [markdown]
-# **What you should see**: seven ticks again. The class stands in `azr_lite/learn/games.py`; read it beside yours.
+# **What you should see**: seven ticks again. The class stands in `azr_lite/course/example_tasks.py`; read it beside yours.
 #
 # **If you see something else**: this cell uses the package's class; a cross is a bug of ours: please report it.
 #
 # ## Train on it
-# On the command line a game must be known before its name is used. Put the class into a file `my_games.py` that ends with `register(MyErrors())`, and name the module:
+# On the command line a game must be known before its name is used. Put the class into a file `my_games.py` that ends with `register_task_type(MyErrors())`, and name the module:
 #
 # ```
-# AZR_LITE_GAMES=my_games PYTHONPATH=. azr-lite run --task-types errors deduction --dry-run
+# AZR_LITE_TASK_TYPES=my_games PYTHONPATH=. azr-lite run --task-types errors deduction --dry-run
 # ```
 #
 # The same two variables serve `azr-lite resume` and all tools that look at the run. From Python, `import my_games` before `azr_lite.run(...)` is enough. The embedded

@@ -55,6 +55,6 @@ if importlib.util.find_spec("azr_lite") is None:
     else:
         subprocess.run([sys.executable, "-m", "pip", "install", "-q", "azr-lite[notebooks]"], check=True)
 
-from azr_lite.learn import check
+from azr_lite.course import check
 
 check.list()

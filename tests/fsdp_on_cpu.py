@@ -8,12 +8,12 @@ import os
 
 import torch
 
-import azr_lite.trainer
+import azr_lite.train.trainer
 
 
 def without_sampler():
-    build = azr_lite.trainer.build_trainer
-    azr_lite.trainer.build_trainer = lambda *args, sampler=None, **names: build(*args, **names)
+    build = azr_lite.train.trainer.build_trainer
+    azr_lite.train.trainer.build_trainer = lambda *args, sampler=None, **names: build(*args, **names)
     return build
 
 
@@ -22,7 +22,7 @@ if __name__ == "__main__":
     from accelerate.utils import DistributedType
 
     from azr_lite.cli import main
-    from azr_lite.processes import end
+    from azr_lite.train.distributed import end
 
     def gloo(self, *_, **__):
         if not torch.distributed.is_initialized():

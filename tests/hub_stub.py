@@ -35,7 +35,9 @@ class Hub(ThreadingHTTPServer):
 
     def files(self, repo: str) -> dict[str, bytes]:
         folder = self.root / repo
-        return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+        return {
+            str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+        }
 
 
 @contextmanager
@@ -71,7 +73,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._json({"error": "Forbidden"}, 403)
         if verb == "preupload":
             wanted = json.loads(body)["files"]
-            return self._json({"files": [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in wanted]})
+            return self._json(
+                {"files": [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in wanted]}
+            )
         return self._commit(repo, [json.loads(line) for line in body.splitlines()])
 
     def do_GET(self) -> None:
@@ -85,8 +89,15 @@ class _Handler(BaseHTTPRequestHandler):
         if parts[0] != "api":  # USER/REPO/resolve/REVISION/FILE
             return self._file(repo, files.get("/".join(parts[4:])))
         if parts[4:5] == ["tree"]:
-            return self._json([{"type": "file", "path": name, "size": len(data), "oid": _digest(data)} for name, data in files.items()])
-        return self._json({"id": repo, "sha": self._commit_id(repo), "siblings": [{"rfilename": name} for name in files]})
+            return self._json(
+                [
+                    {"type": "file", "path": name, "size": len(data), "oid": _digest(data)}
+                    for name, data in files.items()
+                ]
+            )
+        return self._json(
+            {"id": repo, "sha": self._commit_id(repo), "siblings": [{"rfilename": name} for name in files]}
+        )
 
     do_HEAD = do_GET
 
@@ -112,16 +123,31 @@ class _Handler(BaseHTTPRequestHandler):
                 name.write_bytes(base64.b64decode(line["value"]["content"]))
             elif line["key"] == "deletedFolder":
                 shutil.rmtree(name)
-        self._json({"commitUrl": f"{self.server.url}/{repo}/commit/{self._commit_id(repo)}", "commitOid": self._commit_id(repo)})
+        self._json(
+            {
+                "commitUrl": f"{self.server.url}/{repo}/commit/{self._commit_id(repo)}",
+                "commitOid": self._commit_id(repo),
+            }
+        )
 
     def _commit_id(self, repo: str) -> str:
         return _digest(b"".join(name.encode() + data for name, data in self.server.files(repo).items()))
 
     def _file(self, repo: str, data: bytes | None) -> None:
         if data is None:
-            return self._json({"error": "Entry not found"}, 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": self._commit_id(repo)})
+            return self._json(
+                {"error": "Entry not found"},
+                404,
+                {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": self._commit_id(repo)},
+            )
         self._send(
-            200, data, {"X-Repo-Commit": self._commit_id(repo), "ETag": f'"{_digest(data)}"', "Content-Type": "application/octet-stream"}
+            200,
+            data,
+            {
+                "X-Repo-Commit": self._commit_id(repo),
+                "ETag": f'"{_digest(data)}"',
+                "Content-Type": "application/octet-stream",
+            },
         )
 
     def _json(self, data: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:

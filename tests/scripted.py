@@ -42,7 +42,11 @@ class ScriptedPolicy:
         right = self.rng.random() < self.skill
         if "Invent one new puzzle" in prompt:
             a, b = self.rng.randrange(1000), self.rng.randrange(1, 10)
-            return wrap(block("python", f"def f(x):\n    return x * {b} + {a}") + "\n" + block("input", str(self.rng.randrange(99))))
+            return wrap(
+                block("python", f"def f(x):\n    return x * {b} + {a}")
+                + "\n"
+                + block("input", str(self.rng.randrange(99)))
+            )
         if "Invent" in prompt:
             inputs = self.rng.sample(range(100), 10)
             if "return x * " not in prompt:  # the identity

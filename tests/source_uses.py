@@ -29,7 +29,11 @@ ATTRIBUTES = {
 """Types of attributes that the trainer and models carry."""
 
 TAKEN_ELSEWHERE = {
-    "from_pretrained": ("transformers.modeling_utils", "transformers.models.auto.auto_factory", "transformers.tokenization_utils_base"),
+    "from_pretrained": (
+        "transformers.modeling_utils",
+        "transformers.models.auto.auto_factory",
+        "transformers.tokenization_utils_base",
+    ),
     "Qwen2Config": ("transformers.configuration_utils",),
     "LlamaConfig": ("transformers.configuration_utils",),
     "from_config": ("transformers.models.auto.auto_factory", "transformers.modeling_utils"),
@@ -74,7 +78,12 @@ def examine(source: str, name: str, family: dict[str, Instance] | None = None) -
 
 def family_of(sources: dict[str, str]) -> dict[str, Instance]:
     """Our classes that inherit from a library's trainer, and their mixins, each as an instance of that base."""
-    classes = {node.name: node for text in sources.values() for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef)}
+    classes = {
+        node.name: node
+        for text in sources.values()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ClassDef)
+    }
     found = {}
     for node in classes.values():
         bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
@@ -104,7 +113,9 @@ class _Walk(ast.NodeVisitor):
             if alias.name.split(".")[0] in PACKAGES and self._exists(
                 node, alias.name, lambda path=alias.name: importlib.import_module(path)
             ):
-                self.scopes[-1][alias.asname or alias.name.split(".")[0]] = load(alias.name if alias.asname else alias.name.split(".")[0])
+                self.scopes[-1][alias.asname or alias.name.split(".")[0]] = load(
+                    alias.name if alias.asname else alias.name.split(".")[0]
+                )
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         if node.level or (node.module or "").split(".")[0] not in PACKAGES:
@@ -121,7 +132,11 @@ class _Walk(ast.NodeVisitor):
             self.owner = Instance(bases[0], frozenset(_members(node)))
         if self.owner is not None:
             for method in node.body:
-                if isinstance(method, ast.FunctionDef) and not method.name.startswith("__") and hasattr(self.owner.of, method.name):
+                if (
+                    isinstance(method, ast.FunctionDef)
+                    and not method.name.startswith("__")
+                    and hasattr(self.owner.of, method.name)
+                ):
                     self._override(method, getattr(self.owner.of, method.name))
         self.generic_visit(node)
         self.owner = before
@@ -147,7 +162,11 @@ class _Walk(ast.NodeVisitor):
     def visit_Attribute(self, node: ast.Attribute) -> None:
         self.generic_visit(node)
         owner = self._value(node.value)
-        if owner is None or not isinstance(node.ctx, ast.Load) or (isinstance(owner, Instance) and node.attr in owner.ours):
+        if (
+            owner is None
+            or not isinstance(node.ctx, ast.Load)
+            or (isinstance(owner, Instance) and node.attr in owner.ours)
+        ):
             return
         what = f"{_name(owner)}.{node.attr}"
         self.report.uses.append((f"{self.name}:{node.lineno}", what))
@@ -160,11 +179,15 @@ class _Walk(ast.NodeVisitor):
         if function is None or isinstance(function, Instance) or not callable(function):
             return
         owner = self._value(node.func.value) if isinstance(node.func, ast.Attribute) else None
-        bound = isinstance(owner, Instance) and inspect.isfunction(inspect.getattr_static(owner.of, node.func.attr, None))
+        bound = isinstance(owner, Instance) and inspect.isfunction(
+            inspect.getattr_static(owner.of, node.func.attr, None)
+        )
         keywords = [word.arg for word in node.keywords if word.arg] + [
             key for word in node.keywords if not word.arg for key in self._keys(word.value)
         ]
-        open_end = any(isinstance(each, ast.Starred) for each in node.args) or any(word.arg is None for word in node.keywords)
+        open_end = any(isinstance(each, ast.Starred) for each in node.args) or any(
+            word.arg is None for word in node.keywords
+        )
         for trouble in _misfits(function, bound + len(node.args), keywords, open_end):
             self.report.problems.append(f"{self.name}:{node.lineno}: {_name(function)} {trouble}; mend this line")
         self.report.uses += [(f"{self.name}:{node.lineno}", f"{_name(function)}({word}=)") for word in keywords]
@@ -174,7 +197,9 @@ class _Walk(ast.NodeVisitor):
         try:
             load()
         except (ImportError, AttributeError) as error:
-            self.report.problems.append(f"{self.name}:{node.lineno}: {path} cannot be imported ({error}); mend this line")
+            self.report.problems.append(
+                f"{self.name}:{node.lineno}: {path} cannot be imported ({error}); mend this line"
+            )
             return False
         return True
 
@@ -220,7 +245,9 @@ class _Walk(ast.NodeVisitor):
                     return Instance(load(ATTRIBUTES[node.attr]))
                 member = inspect.getattr_static(owner.of, node.attr, None)
                 return (
-                    getattr(owner.of, node.attr) if inspect.isfunction(member) or isinstance(member, classmethod | staticmethod) else None
+                    getattr(owner.of, node.attr)
+                    if inspect.isfunction(member) or isinstance(member, classmethod | staticmethod)
+                    else None
                 )
             return getattr(owner, node.attr, None)
         return None
@@ -252,7 +279,9 @@ def _misfits(function: Any, positional: int, keywords: list[str], open_end: bool
     parameters = signature.parameters.values()
     swallows = any(p.kind is p.VAR_KEYWORD for p in parameters)
     unknown = [
-        word for word in keywords if word not in signature.parameters or signature.parameters[word].kind is inspect.Parameter.VAR_KEYWORD
+        word
+        for word in keywords
+        if word not in signature.parameters or signature.parameters[word].kind is inspect.Parameter.VAR_KEYWORD
     ]
     for word in unknown:
         if not swallows or not re.search(rf"\b{word}\b", _text_around(function, word)):
@@ -282,7 +311,9 @@ def _has(owner: Any, attribute: str) -> bool:
 @functools.cache
 def _set_in(kind: type) -> frozenset[str]:
     """Attributes that a class's methods give to `self`."""
-    return frozenset(re.findall(r"\bself\.(\w+)(?:: [^=\n]+)? = ", _source(kind))) | frozenset(getattr(kind, "__annotations__", {}))
+    return frozenset(re.findall(r"\bself\.(\w+)(?:: [^=\n]+)? = ", _source(kind))) | frozenset(
+        getattr(kind, "__annotations__", {})
+    )
 
 
 @functools.cache

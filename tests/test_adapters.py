@@ -14,14 +14,23 @@ from safetensors.torch import load_file  # noqa: E402
 from trl.distributed import DistributedBackend  # noqa: E402
 from trl.generation.vllm_generation import VLLMGeneration  # noqa: E402
 
-from azr_lite.adapters import protect_frozen_weights  # noqa: E402
-from azr_lite.checkpoints import last_whole_checkpoint  # noqa: E402
 from azr_lite.errors import ModelError  # noqa: E402
-from azr_lite.selftest import self_test  # noqa: E402
-from azr_lite.trainer import SelfPlayTrainer, build_trainer  # noqa: E402
+from azr_lite.train.adapters import protect_frozen_weights  # noqa: E402
+from azr_lite.train.checkpoints import last_whole_checkpoint  # noqa: E402
+from azr_lite.train.diagnostics import self_test  # noqa: E402
+from azr_lite.train.trainer import SelfPlayTrainer, build_trainer  # noqa: E402
 from azr_lite.triplet import Role  # noqa: E402
 from tests.test_trainer import Spy, reinforce_gradient, relative_error  # noqa: E402
-from tests.tiny import PLAIN, Scripted, random_rollouts, sampled_script, tiny_config, tiny_model, tiny_policy, tiny_tokenizer  # noqa: E402
+from tests.tiny import (  # noqa: E402
+    PLAIN,
+    Scripted,
+    random_rollouts,
+    sampled_script,
+    tiny_config,
+    tiny_model,
+    tiny_policy,
+    tiny_tokenizer,
+)
 
 
 def split_config(**changes: Any) -> Any:
@@ -57,7 +66,9 @@ def test_each_role_moves_its_own_adapter_by_its_own_rows(updates: int, checkpoin
         for name, weight in spy.weights[0].items():
             trainer.model.get_parameter(name).data.copy_(weight)
         wanted = reinforce_gradient(trainer.model, own)
-        share = sum(len(r.completion_ids) for r in own) / total  # by hand the mean is over the rows given, here over the whole update
+        share = (
+            sum(len(r.completion_ids) for r in own) / total
+        )  # by hand the mean is over the rows given, here over the whole update
         found = {name: g for name, g in spy.gradients[0].items() if f".{adapter}." in name}
         assert len(found) == len(spy.gradients[0]) // 2
         assert relative_error(found, {name: share * wanted[name] for name in found}) < 1e-4
@@ -88,13 +99,18 @@ def test_split_roles_resume_to_the_same_weights(tmp_path: Path) -> None:
         one, other = load_file(straight / file), load_file(twice / file)
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name], other[name]) for name in one)
-    solver, proposer = load_file(straight / "adapter_model.safetensors"), load_file(straight / "proposer/adapter_model.safetensors")
+    solver, proposer = (
+        load_file(straight / "adapter_model.safetensors"),
+        load_file(straight / "proposer/adapter_model.safetensors"),
+    )
     assert all(not torch.equal(solver[name], proposer[name]) for name in solver if "lora_B" in name)
 
 
 def test_split_roles_pass_the_self_test_and_double_the_adapters_only(tmp_path: Path) -> None:
     trainers = [
-        build_trainer(tiny_config(tuning="lora", roles=roles), tiny_policy("lora"), PLAIN, Scripted(lambda g, s: []), tmp_path)
+        build_trainer(
+            tiny_config(tuning="lora", roles=roles), tiny_policy("lora"), PLAIN, Scripted(lambda g, s: []), tmp_path
+        )
         for roles in ("shared", "split")
     ]
     shared, split = ([p for p in t.model.parameters() if p.requires_grad] for t in trainers)
@@ -144,7 +160,9 @@ def base_weights(model: Any) -> dict[str, torch.Tensor]:
 
 
 def drift(model: Any, before: dict[str, torch.Tensor]) -> float:
-    return max(float((p.float() - before[name].float()).abs().max()) for name, p in model.named_parameters() if name in before)
+    return max(
+        float((p.float() - before[name].float()).abs().max()) for name, p in model.named_parameters() if name in before
+    )
 
 
 @pytest.mark.parametrize("guarded", [True, False])

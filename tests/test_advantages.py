@@ -45,7 +45,11 @@ def test_each_group_has_mean_zero_and_variance_one_or_is_zero(rows):
 def test_the_token_form_is_the_sequence_of_tokens_whitened(rows):
     rewards, lengths = map(list, zip(*rows, strict=True))
     tokens = np.repeat(rewards, lengths)
-    want = (np.array(rewards) - tokens.mean()) / np.sqrt(tokens.var(ddof=1) + 1e-8) if np.ptp(rewards) > 1e-8 else np.zeros(len(rewards))
+    want = (
+        (np.array(rewards) - tokens.mean()) / np.sqrt(tokens.var(ddof=1) + 1e-8)
+        if np.ptp(rewards) > 1e-8
+        else np.zeros(len(rewards))
+    )
     np.testing.assert_allclose(trr(rewards, ["g"] * len(rewards), lengths, "token"), want, atol=1e-6)
 
 

@@ -7,10 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from azr_lite.analysis import analyse, text
 from azr_lite.cli import main
 from azr_lite.errors import RunDirectoryError
-from azr_lite.measures import Moments, alarms, answer, complexity, distance, plans, programs, reflections, shape, thought
+from azr_lite.measures import (
+    Moments,
+    alarms,
+    answer,
+    complexity,
+    distance,
+    plans,
+    programs,
+    reflections,
+    shape,
+    thought,
+)
+from azr_lite.observe.analysis import analyse, text
 
 SAMPLE = Path(__file__).parents[1] / "data_samples" / "runs" / "ablations" / "self-play-seed200"
 
@@ -56,7 +67,11 @@ def test_an_odd_escape_in_a_program_warns_nobody():
 
 
 def test_distance_sees_structure_and_no_names():
-    one, same, other = shape("def f(x):\n    return x + 1"), shape("def g(yy):\n    return yy + 77"), shape("def f(x):\n    return [x]")
+    one, same, other = (
+        shape("def f(x):\n    return x + 1"),
+        shape("def g(yy):\n    return yy + 77"),
+        shape("def f(x):\n    return [x]"),
+    )
     assert distance(one, same) == 0.0
     # edges of both: Module-FunctionDef, FunctionDef-arguments, arguments-arg, FunctionDef-Return; then Return-BinOp, BinOp-Name, BinOp-Add,
     # BinOp-Constant against Return-List, List-Name
@@ -123,7 +138,11 @@ def made(tmp_path):
     run.mkdir()
     shutil.copy(SAMPLE / "config.json", run)
     shutil.copy(SAMPLE / "metrics.jsonl", run)
-    add, bag, long = "def f(x):\n    return x + 1", "def f(x):\n    return [x]", "def f(x):\n    if x:\n        x = x + 1\n    return x"
+    add, bag, long = (
+        "def f(x):\n    return x + 1",
+        "def f(x):\n    return [x]",
+        "def f(x):\n    if x:\n        x = x + 1\n    return x",
+    )
     rows = [
         line("propose", "deduction", f"hmm</think><answer>{fenced(add)}{INPUT}</answer>", prompt=fenced(add), task="a"),
         line("propose", "deduction", f"</think><answer>{fenced(bag)}{INPUT}</answer>", prompt=fenced(bag), task="b"),
@@ -185,7 +204,10 @@ def test_terminal_commands_in_a_reply_are_not_carried_out(made):
     ("spoil", "said"),
     [
         (lambda p: (p / "rollouts.jsonl").unlink(), "is missing"),
-        (lambda p: (p / "rollouts.jsonl").write_text("not json\n" + (p / "rollouts.jsonl").read_text()), "damaged at byte 0"),
+        (
+            lambda p: (p / "rollouts.jsonl").write_text("not json\n" + (p / "rollouts.jsonl").read_text()),
+            "damaged at byte 0",
+        ),
         (lambda p: (p / "rollouts.jsonl").write_text('{"step": 0}\n'), "not in this azr_lite's form"),
         (lambda p: (p / "rollouts.jsonl").write_text('{"step": 0, "ro'), "no whole line"),
         (lambda p: (p / "run.json").write_text('{"version": 99}'), "format 99"),

@@ -7,10 +7,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from azr_lite import arguments  # noqa: E402
 from azr_lite.errors import ConfigError  # noqa: E402
-from azr_lite.sampling import sample_replies  # noqa: E402
-from azr_lite.trainer import SelfPlayTrainer, build_trainer  # noqa: E402
+from azr_lite.train import trainer as arguments  # noqa: E402
+from azr_lite.train.generation import sample_replies  # noqa: E402
+from azr_lite.train.trainer import SelfPlayTrainer, build_trainer  # noqa: E402
 from tests.test_trainer import Spy, relative_error  # noqa: E402
 from tests.tiny import PLAIN, Scripted, sampled_script, tiny_config, tiny_policy  # noqa: E402
 
@@ -18,7 +18,9 @@ PROMPTS = [[5, 6, 7, 8], [9], [5, 6, 7, 8], [5, 6, 7, 8], [10, 11], [9]]
 
 
 def greedy_trainer(folder: Path, tuning: str = "full") -> SelfPlayTrainer:
-    return build_trainer(tiny_config(tuning=tuning), tiny_policy(tuning), PLAIN, Scripted(lambda generate, step: []), folder)
+    return build_trainer(
+        tiny_config(tuning=tuning), tiny_policy(tuning), PLAIN, Scripted(lambda generate, step: []), folder
+    )
 
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])
@@ -26,7 +28,10 @@ def test_shared_prefixes_change_no_reply(tuning: str, tmp_path: Path) -> None:
     trainer = greedy_trainer(tmp_path, tuning)
     with trainer.greedy():
         together = sample_replies(trainer.model, PROMPTS, trainer.generation_config, [0], torch.device("cpu"))
-        apart = [sample_replies(trainer.model, [ids], trainer.generation_config, [0], torch.device("cpu"))[0] for ids in PROMPTS]
+        apart = [
+            sample_replies(trainer.model, [ids], trainer.generation_config, [0], torch.device("cpu"))[0]
+            for ids in PROMPTS
+        ]
     assert together == apart
     assert len({tuple(reply) for reply in together}) == 3
 
@@ -94,7 +99,9 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
 
 
 def vllm_config(**changes: Any) -> Any:
-    return tiny_config(**{"model": "m", "generation": "vllm", "device": "auto", "max_grad_norm": 1e9, "vllm_sleep": False, **changes})
+    return tiny_config(
+        **{"model": "m", "generation": "vllm", "device": "auto", "max_grad_norm": 1e9, "vllm_sleep": False, **changes}
+    )
 
 
 def play(config: Any, folder: Path) -> tuple[SelfPlayTrainer, Spy, dict[str, Any]]:
@@ -123,7 +130,9 @@ def test_vllm_is_synced_once_a_step_and_called_once_for_each_role(stand_in: type
     assert engine.options["max_model_length"] == config.max_prompt_tokens + config.max_reply_tokens
 
 
-def test_exact_samples_have_importance_weight_one_and_the_plain_gradient(stand_in: type[StandIn], tmp_path: Path) -> None:
+def test_exact_samples_have_importance_weight_one_and_the_plain_gradient(
+    stand_in: type[StandIn], tmp_path: Path
+) -> None:
     _, weighted, seen = play(vllm_config(), tmp_path / "weighted")
     ratio_BT = seen["ratio"][seen["mask"].bool()]
     assert torch.allclose(ratio_BT, torch.ones_like(ratio_BT), atol=1e-4)
@@ -132,7 +141,9 @@ def test_exact_samples_have_importance_weight_one_and_the_plain_gradient(stand_i
     assert relative_error(weighted.gradients[0], plain.gradients[0]) < 1e-4
 
 
-def test_wrong_log_probabilities_are_weighed_token_by_token_up_to_three(stand_in: type[StandIn], tmp_path: Path) -> None:
+def test_wrong_log_probabilities_are_weighed_token_by_token_up_to_three(
+    stand_in: type[StandIn], tmp_path: Path
+) -> None:
     for noise, wanted in ((0.1, 2.718281828**0.1), (5.0, 3.0)):
         stand_in.noise = noise
         _, _, seen = play(vllm_config(), tmp_path / str(noise))
@@ -154,7 +165,11 @@ def test_adapters_over_vllm_are_guarded(stand_in: type[StandIn], tmp_path: Path)
 
 
 def test_without_a_gpu_or_vllm_the_sentence_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for changes in ({"generation": "vllm"}, {"optimizer": "adamw_8bit"}, {"continuous_batching": True, "tuning": "lora", "dtype": "auto"}):
+    for changes in (
+        {"generation": "vllm"},
+        {"optimizer": "adamw_8bit"},
+        {"continuous_batching": True, "tuning": "lora", "dtype": "auto"},
+    ):
         config = tiny_config(**{"model": "m", "device": "auto", **changes})
         with pytest.raises(ConfigError, match=r"(GPU|GPUs).*none here"):
             build_trainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)

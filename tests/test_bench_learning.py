@@ -37,7 +37,10 @@ def test_without_updates_no_weight_changes(tmp_path):
     with control("no update"):
         still = azr_lite.run("nano", output_dir=str(tmp_path / "still"), **SMALL)
     moved = azr_lite.run("nano", output_dir=str(tmp_path / "moved"), **SMALL)
-    after = {name: load_file(result.path / "checkpoint-2" / "model.safetensors") for name, result in (("still", still), ("moved", moved))}
+    after = {
+        name: load_file(result.path / "checkpoint-2" / "model.safetensors")
+        for name, result in (("still", still), ("moved", moved))
+    }
     assert all(torch.equal(after["still"][key], value.float()) for key, value in start.items())
     assert not all(torch.equal(after["moved"][key], value.float()) for key, value in start.items())
     assert [i["right"] for i in _items(still.path, "before")] == [i["right"] for i in _items(still.path, "step-2")]
@@ -49,7 +52,13 @@ def _items(path, name):
 
 def test_shuffled_rewards_keep_their_sizes_and_lose_their_owners(executor):
     config = Config(
-        model="scripted", batch_size=16, n_mc=4, references=2, seed_batch_factor=1, micro_batch_size=2, max_prompt_tokens=100_000
+        model="scripted",
+        batch_size=16,
+        n_mc=4,
+        references=2,
+        seed_batch_factor=1,
+        micro_batch_size=2,
+        max_prompt_tokens=100_000,
     )
 
     def advantages():
@@ -63,7 +72,9 @@ def test_shuffled_rewards_keep_their_sizes_and_lose_their_owners(executor):
         shuffled = advantages()
     correlations = []
     for group in {r.group for r in plain}:
-        a, b = (np.array([r.advantage for r in rows if r.group == group and r.weight > 0]) for rows in (plain, shuffled))
+        a, b = (
+            np.array([r.advantage for r in rows if r.group == group and r.weight > 0]) for rows in (plain, shuffled)
+        )
         rewards = np.array([r.reward for r in shuffled if r.group == group and r.weight > 0])
         assert sorted(a) == pytest.approx(sorted(b)), "the sizes of the updates must not change"
         if rewards.std() > 0:
@@ -75,7 +86,13 @@ def test_shuffled_rewards_keep_their_sizes_and_lose_their_owners(executor):
 
 def test_without_references_the_zero_triplet_is_shown(executor):
     config = Config(
-        model="scripted", batch_size=4, n_mc=2, references=2, seed_batch_factor=2, micro_batch_size=2, max_prompt_tokens=100_000
+        model="scripted",
+        batch_size=4,
+        n_mc=2,
+        references=2,
+        seed_batch_factor=2,
+        micro_batch_size=2,
+        max_prompt_tokens=100_000,
     )
     play = SelfPlay(config, get_style("chat"), executor)
     play.seed(ScriptedPolicy())
@@ -117,7 +134,9 @@ def fake_run(path, before, after):
         ]
         (path / "eval" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (path / "summary.json").write_text(json.dumps({"steps": 7}))
-    (path / "timing.jsonl").write_text(json.dumps({"step": 0, "generate": 1.0, "sandbox": 0.5, "update": 2.0, "rest": 0.1}) + "\n")
+    (path / "timing.jsonl").write_text(
+        json.dumps({"step": 0, "generate": 1.0, "sandbox": 0.5, "update": 2.0, "rest": 0.1}) + "\n"
+    )
     task = {"program": "def f(x):\n    x = x[::-1]\n    return x"}
     (path / "tasks.jsonl").write_text(json.dumps({"step": 0, "ok": True, "task": task}) + "\n")
     return path
@@ -126,15 +145,21 @@ def fake_run(path, before, after):
 def test_gains_are_paired_means_over_seeds_and_types(tmp_path):
     easy, hard = [("2 ops", False)] * 6, [("3 ops", False)] * 6
     won = [("2 ops", True)] * 6
-    one = fake_run(tmp_path / "a", {"deduction": easy + hard, "abduction": won}, {"deduction": won + hard, "abduction": won})
-    two = fake_run(tmp_path / "b", {"deduction": easy + hard, "abduction": won}, {"deduction": easy + hard, "abduction": won})
+    one = fake_run(
+        tmp_path / "a", {"deduction": easy + hard, "abduction": won}, {"deduction": won + hard, "abduction": won}
+    )
+    two = fake_run(
+        tmp_path / "b", {"deduction": easy + hard, "abduction": won}, {"deduction": easy + hard, "abduction": won}
+    )
     found = compare([one, two])
     scores = found["scores"]
     assert scores["deduction/2 ops"]["gain"]["by_seed"] == [1.0, 0.0]
     assert scores["deduction/2 ops"]["gain"]["mean"] == pytest.approx(0.5)
     assert scores["deduction/3 ops"]["gain"] == {"mean": 0.0, "low": 0.0, "high": 0.0, "by_seed": [0.0, 0.0]}
     assert scores["deduction"]["gain"]["mean"] == pytest.approx(0.25)
-    assert scores["all"]["gain"]["mean"] == pytest.approx(0.125), "each type weighs the same, however many problems it has"
+    assert scores["all"]["gain"]["mean"] == pytest.approx(0.125), (
+        "each type weighs the same, however many problems it has"
+    )
     assert scores["all"]["before"]["mean"] == pytest.approx(0.5)
     low, high = (scores["deduction/2 ops"]["gain"][key] for key in ("low", "high"))
     assert (low, high) == (0.0, 1.0), "two seeds that disagree leave everything open"
@@ -176,7 +201,9 @@ def test_the_figure_is_drawn_from_the_evaluations(tmp_path):
     for name, accuracy in (("before", 0.25), ("step-4", 0.5), ("step-7", 0.75)):
         scores = {"all": {"accuracy": 0.0}, "deduction": {"accuracy": accuracy}, "deduction/2 ops": {"accuracy": 0.0}}
         (path / "eval" / f"{name}.json").write_text(json.dumps({"scores": scores}))
-    (path / "metrics.jsonl").write_text('{"step": 0, "solve/deduction/tokens": 12.0, "propose/deduction/tokens": 99.0}\n')
+    (path / "metrics.jsonl").write_text(
+        '{"step": 0, "solve/deduction/tokens": 12.0, "propose/deduction/tokens": 99.0}\n'
+    )
     assert accuracies(path) == {0: 0.25, 4: 0.5, 7: 0.75}
     timing = [{"step": step, "generate": 1.0, "sandbox": 0.5, "update": 2.0, "rest": 0.5} for step in range(7)]
     (path / "timing.jsonl").write_text("".join(json.dumps(line) + "\n" for line in timing))

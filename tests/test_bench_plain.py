@@ -22,7 +22,9 @@ def test_a_bench_is_whole_and_compares_the_same_work():
     )
     result = bench_plain(config, 2)
     assert result["steps"] == 1
-    assert result["seconds_a_step"]["whole"] == pytest.approx(sum(result["seconds_a_step"][stage] for stage in STAGES), rel=0.01)
+    assert result["seconds_a_step"]["whole"] == pytest.approx(
+        sum(result["seconds_a_step"][stage] for stage in STAGES), rel=0.01
+    )
     assert sum(result["share"].values()) == pytest.approx(1.0)
     assert set(result["plain_trl"]["seconds"]) == {"generate", "update"}
     assert all(pair["ours"] > 0 and pair["plain"] > 0 for pair in result["plain_trl"]["seconds"].values())

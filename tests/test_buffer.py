@@ -58,7 +58,9 @@ def test_state_survives_json_with_order_and_ids():
     buffers = Buffers(["deduction", "induction"], 4)
     for number in range(6):
         buffers.add(task(number))
-    buffers.add(InductionTask("induction", "def f(x):\n    return x", ("1", "2"), ("1", "2"), "m", 1, step=3, parents=("a",)))
+    buffers.add(
+        InductionTask("induction", "def f(x):\n    return x", ("1", "2"), ("1", "2"), "m", 1, step=3, parents=("a",))
+    )
     restored = Buffers(["deduction", "induction"], 4)
     restored.load_state_dict(json.loads(json.dumps(buffers.state_dict())))
     assert restored.state_dict() == buffers.state_dict()

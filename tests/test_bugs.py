@@ -9,16 +9,24 @@ import pytest
 
 import azr_lite
 from azr_lite.config import Config
+from azr_lite.course.bugs import BUGS, bug, sick_run, symptoms
 from azr_lite.errors import ConfigError
-from azr_lite.learn.bugs import BUGS, bug, sick_run, symptoms
 from azr_lite.prompts import get_style
 from azr_lite.selfplay import SelfPlay
-from azr_lite.tasks import Proposal, Rules
-from azr_lite.triplet import Reason, Role
+from azr_lite.tasks import Proposal
+from azr_lite.triplet import Reason, Role, Rules
 from azr_lite.verifier import Verifier
 from tests.scripted import ScriptedPolicy
 
-BASE = Config(model="scripted", batch_size=8, n_mc=4, references=2, seed_batch_factor=2, micro_batch_size=2, max_prompt_tokens=100_000)
+BASE = Config(
+    model="scripted",
+    batch_size=8,
+    n_mc=4,
+    references=2,
+    seed_batch_factor=2,
+    micro_batch_size=2,
+    max_prompt_tokens=100_000,
+)
 
 
 def played(executor, skill=0.5, junk=0.0):
@@ -99,8 +107,8 @@ def test_healthy_passes_and_the_bug_fails(executor, name, check):
 def test_sign_flip_is_caught_by_the_self_test(tmp_path):
     pytest.importorskip("torch")
     from azr_lite.errors import TrainingError
-    from azr_lite.selftest import self_test
-    from azr_lite.trainer import build_trainer
+    from azr_lite.train.diagnostics import self_test
+    from azr_lite.train.trainer import build_trainer
     from tests.tiny import PLAIN, Scripted, tiny_config, tiny_policy
 
     def check():
@@ -114,7 +122,7 @@ def test_sign_flip_is_caught_by_the_self_test(tmp_path):
 
 def test_old_log_probabilities_taken_anew_never_clip(tmp_path):
     pytest.importorskip("torch")
-    from azr_lite.trainer import build_trainer
+    from azr_lite.train.trainer import build_trainer
     from tests.tiny import PLAIN, Scripted, random_rollouts, tiny_config, tiny_policy
 
     config = tiny_config(updates_per_step=3, micro_batch_size=2, learning_rate=0.05)
@@ -123,7 +131,9 @@ def test_old_log_probabilities_taken_anew_never_clip(tmp_path):
     def clipped(folder):
         seen = []
         player = Scripted(lambda generate, step: rows)
-        trainer = build_trainer(config, tiny_policy(), PLAIN, player, folder, on_step=lambda report: seen.append(report["clip_ratio"]))
+        trainer = build_trainer(
+            config, tiny_policy(), PLAIN, player, folder, on_step=lambda report: seen.append(report["clip_ratio"])
+        )
         trainer.train()
         return seen[0]
 
@@ -153,7 +163,7 @@ def test_every_bug_is_checked_and_none_is_reachable_from_settings():
             if isinstance(node, ast.Import | ast.ImportFrom)
             for alias in node.names
         ]
-        assert not [name for name in names if "azr_lite.learn" in name], path
+        assert not [name for name in names if "azr_lite.course" in name], path
     assert not [f.name for f in dataclasses.fields(Config) if "bug" in f.name]
     with pytest.raises(ConfigError, match="no bug"), bug("off by one"):
         pass
@@ -161,7 +171,14 @@ def test_every_bug_is_checked_and_none_is_reachable_from_settings():
 
 def test_a_sick_run_is_whole_and_shows_its_plate(tmp_path):
     pytest.importorskip("torch")
-    small = {"steps": 2, "batch_size": 4, "solver_batch_size": 4, "n_mc": 2, "seed_batch_factor": 1, "updates_per_step": 1}
+    small = {
+        "steps": 2,
+        "batch_size": 4,
+        "solver_batch_size": 4,
+        "n_mc": 2,
+        "seed_batch_factor": 1,
+        "updates_per_step": 1,
+    }
     path = sick_run("greedy Monte-Carlo", tmp_path, micro_batch_size=8, eval_problems=3, workers=1, **small)
     plate = symptoms(path)
     assert plate["learnable"] == {"first": 0.0, "last": 0.0}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from azr_lite.checkpoints import SEAL, STATE, drop_old, is_whole, last_whole_checkpoint, load_state, seal, step_of
 from azr_lite.errors import RunDirectoryError
+from azr_lite.train.checkpoints import SEAL, STATE, drop_old, is_whole, last_whole_checkpoint, load_state, seal, step_of
 
 
 def checkpoint(run: Path, step: int, *, sealed: bool = True) -> Path:
@@ -53,7 +53,9 @@ def test_a_damaged_checkpoint_is_passed_over_and_never_read(tmp_path, damage):
     elif damage == "state cut":
         (folder / STATE).write_text((folder / STATE).read_text()[:-3])
     else:
-        mark.write_text({"seal cut": mark.read_text()[:-5], "seal empty": '{"files": {}}', "seal foreign": "[1]"}[damage])
+        mark.write_text(
+            {"seal cut": mark.read_text()[:-5], "seal empty": '{"files": {}}', "seal foreign": "[1]"}[damage]
+        )
     assert not is_whole(folder)
     assert step_of(last_whole_checkpoint(tmp_path)) == 1
     with pytest.raises(RunDirectoryError, match="not a whole checkpoint"):
@@ -66,13 +68,20 @@ def test_old_ones_go_and_so_do_the_broken(tmp_path):
     (tmp_path / "checkpoint-best").mkdir()
     (tmp_path / "metrics.jsonl").write_text("{}\n")
     drop_old(tmp_path, keep=2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-4", "checkpoint-best", "metrics.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint-2",
+        "checkpoint-4",
+        "checkpoint-best",
+        "metrics.jsonl",
+    ]
 
 
 def test_a_deletion_cut_short_leaves_nothing_that_looks_whole(tmp_path, monkeypatch):
     for step in (1, 2):
         checkpoint(tmp_path, step)
-    monkeypatch.setattr("azr_lite.checkpoints.shutil.rmtree", lambda *args, **kwargs: None)  # killed before the files went
+    monkeypatch.setattr(
+        "azr_lite.train.checkpoints.shutil.rmtree", lambda *args, **kwargs: None
+    )  # killed before the files went
     drop_old(tmp_path, keep=1)
     assert not is_whole(tmp_path / "checkpoint-1")
     assert step_of(last_whole_checkpoint(tmp_path)) == 2
@@ -81,7 +90,7 @@ def test_a_deletion_cut_short_leaves_nothing_that_looks_whole(tmp_path, monkeypa
 def test_the_seal_comes_last(tmp_path, monkeypatch):
     """A kill between the state and the seal leaves an unsealed checkpoint."""
     written: list[str] = []
-    from azr_lite import checkpoints
+    from azr_lite.train import checkpoints
 
     real = checkpoints.write_json
     monkeypatch.setattr(checkpoints, "write_json", lambda path, data: (written.append(path.name), real(path, data)))

@@ -9,10 +9,10 @@ import sys
 import pytest
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation import values
-from azr_lite.evaluation.code import CodeSuite, code_suites, extract_azr
-from azr_lite.evaluation.protocol import Reply
+from azr_lite.evaluation.benchmarks import values
+from azr_lite.evaluation.benchmarks.code import CodeSuite, code_suites, extract_azr
 from azr_lite.evaluation.sources import shipped
+from azr_lite.evaluation.suite import Reply
 from azr_lite.prompts import get_style
 
 needs_evalplus = pytest.mark.skipif(
@@ -30,7 +30,9 @@ def suite(tmp_path, protocol="evalplus", chat=True, rows=None, name="humanevalpl
         for row in rows if rows is not None else [MINI[0]]:
             file.write(json.dumps(row) + "\n")
     cache = tmp_path / "cache"
-    return code_suites(get_style(style), chat=chat, names=[name], protocol=protocol, data={name: path}, cache=cache, parallel=1)[0]
+    return code_suites(
+        get_style(style), chat=chat, names=[name], protocol=protocol, data={name: path}, cache=cache, parallel=1
+    )[0]
 
 
 def reference(row):
@@ -56,7 +58,9 @@ def test_references_pass_and_broken_programs_fail_several_samples_a_task(tmp_pat
     made = suite(tmp_path, "azr", rows=rows)
     questions = made.questions()
     assert [question.id for question in questions] == [row["task_id"] for row in rows]
-    replies = [(q, azr(program(row))) for q, row in zip(questions, rows, strict=True) for program in (reference, broken)]
+    replies = [
+        (q, azr(program(row))) for q, row in zip(questions, rows, strict=True) for program in (reference, broken)
+    ]
     marks = made.grade(replies)
     assert [mark.right for mark in marks] == [True, False] * len(rows), [m.reason for m in marks]
     assert all(mark.parts == {"base": mark.right, "plus": mark.right} and mark.lenient == mark.right for mark in marks)
@@ -84,9 +88,7 @@ FORGED = (
     'import json, os\nfor fd in range(1, 20):\n    for line in [\'{"part":0}\', \'{"v":1}\', \'{"eval": {"HumanEval/53": [["pass", "pass"]]}}\']:\n'
     "        try: os.write(fd, (line + '\\n').encode() * 50)\n        except OSError: pass\ndef add(x, y): return 1\n"
 )
-BUILTINS = (
-    "import builtins\nbuiltins.all = lambda *_: True\nbuiltins.abs = lambda *_: 0\nbuiltins.len = lambda *_: 0\ndef add(x, y): return 0\n"
-)
+BUILTINS = "import builtins\nbuiltins.all = lambda *_: True\nbuiltins.abs = lambda *_: 0\nbuiltins.len = lambda *_: 0\ndef add(x, y): return 0\n"
 NUMPY = "import numpy\nnumpy.allclose = lambda *_, **__: True\ndef add(x, y): return x + y + 1\n"
 CHEATS = {
     "always equal": EQUAL,
@@ -111,14 +113,16 @@ def test_cheats_fail_though_evalplus_alone_believes_some(tmp_path):
     question = made.questions()[0]
     texts = [reference(ROW), *CHEATS.values()]
     marks = made.grade([(question, azr(text)) for text in texts])
-    assert [name for name, mark in zip(["reference", *CHEATS], marks, strict=True) if mark.right or mark.lenient] == ["reference"]
+    assert [name for name, mark in zip(["reference", *CHEATS], marks, strict=True) if mark.right or mark.lenient] == [
+        "reference"
+    ]
     reasons = dict(zip(CHEATS, [mark.reason for mark in marks[1:]], strict=True))
     assert all("second judge" in reasons[name] for name in EVALPLUS_BELIEVES), reasons
 
 
 @needs_evalplus
 def test_the_second_judge_alone_holds_against_every_cheat():
-    from azr_lite.evaluation.second_judge import second_judge
+    from azr_lite.evaluation.benchmarks.second_judge import second_judge
 
     opinions = second_judge("humaneval", [(ROW, reference(ROW)), *((ROW, text) for text in CHEATS.values())])
     assert [(one.base, one.plus) for one in opinions] == [(True, True)] + [(False, False)] * len(CHEATS), opinions
@@ -126,7 +130,7 @@ def test_the_second_judge_alone_holds_against_every_cheat():
 
 @needs_evalplus
 def test_the_second_judge_knows_tolerance_and_special_cases(monkeypatch):
-    from azr_lite.evaluation.second_judge import Oracle, second_judge
+    from azr_lite.evaluation.benchmarks.second_judge import Oracle, second_judge
 
     def right(dataset, entry, wanted, said, arguments=(), atol=0):
         oracle = Oracle(dataset, {"task_id": "x/1", "entry_point": entry, "atol": atol})
@@ -164,7 +168,11 @@ def test_mbpp_rows_with_tuples_sets_and_loose_oracles(tmp_path):
     rows = {row["task_id"]: row for row in shipped("mbppplus", "MbppPlus.jsonl.gz").rows}
     chosen = [rows[f"Mbpp/{number}"] for number in (2, 124, 223, 252, 722, 794, 581, 750)]
     made = suite(tmp_path, "azr", rows=chosen, name="mbppplus")
-    replies = [(q, azr(program(row))) for q, row in zip(made.questions(), chosen, strict=True) for program in (reference, broken)]
+    replies = [
+        (q, azr(program(row)))
+        for q, row in zip(made.questions(), chosen, strict=True)
+        for program in (reference, broken)
+    ]
     # the reference of Mbpp/794 returns a match object or None; evalplus takes True and False for these
     loose = "import re\ndef text_starta_endb(text):\n    return bool(re.search('a.*?b$', text))"
     marks = made.grade([*replies, (made.questions()[5], azr(loose))])
@@ -174,7 +182,9 @@ def test_mbpp_rows_with_tuples_sets_and_loose_oracles(tmp_path):
 @needs_evalplus
 def test_the_chat_protocol_is_evalplus_own_and_never_mixed(tmp_path):
     chat, direct, own = suite(tmp_path), suite(tmp_path, chat=False), suite(tmp_path, "azr", style="chat")
-    assert {made.name for made in (chat, direct, own)} == {f"humanevalplus-mini-{p}" for p in ("evalplus-chat", "evalplus-direct", "azr")}
+    assert {made.name for made in (chat, direct, own)} == {
+        f"humanevalplus-mini-{p}" for p in ("evalplus-chat", "evalplus-direct", "azr")
+    }
     prompt = chat.questions()[0].prompt
     assert prompt.chat
     assert prompt.text.startswith("Please provide a self-contained Python script")
@@ -206,7 +216,9 @@ def test_extraction_of_evalplus_protocols_and_what_form_costs(tmp_path):
     marks = chat.grade([(question, one) for one, _, _ in cases])
     assert [(mark.right, mark.lenient) for mark in marks] == [(right, lenient) for _, right, lenient in cases], marks
     assert [mark.well_formed for mark in marks] == [True, True, True, False, False]
-    marks = direct.grade([(direct.questions()[0], one) for one in (reply(body + "\ndef other(): pass"), reply("    return 0\n"))])
+    marks = direct.grade(
+        [(direct.questions()[0], one) for one in (reply(body + "\ndef other(): pass"), reply("    return 0\n"))]
+    )
     assert [mark.right for mark in marks] == [True, False]
 
 
@@ -309,6 +321,6 @@ def test_missing_evalplus_and_wrong_names_are_one_clear_sentence(tmp_path, monke
 
 
 def test_importing_loads_neither_torch_nor_evalplus():
-    modules = "azr_lite, azr_lite.evaluation, azr_lite.evaluation.code, azr_lite.evaluation.livecodebench"
+    modules = "azr_lite, azr_lite.evaluation, azr_lite.evaluation.benchmarks.code, azr_lite.evaluation.benchmarks.livecodebench"
     check = f"import sys, {modules}; sys.exit(any(name in sys.modules for name in ('torch', 'evalplus', 'transformers', 'datasets')))"
     assert subprocess.run([sys.executable, "-c", check]).returncode == 0

@@ -53,7 +53,10 @@ def test_presets_are_valid_and_survive_json(name):
         ({"generation": "vllm", "model": "m", "top_p": 0.9}, "no importance weight"),
         ({"generation": "vllm", "model": "m", "device": "cpu"}, "GPUs only"),
         ({"generation": "vllm-server", "model": "m", "vllm_server": "localhost"}, "http://"),
-        ({"generation": "vllm", "model": "m", "importance_sampling": "sequence_mask"}, "choose one of 'token_truncate', 'off'"),
+        (
+            {"generation": "vllm", "model": "m", "importance_sampling": "sequence_mask"},
+            "choose one of 'token_truncate', 'off'",
+        ),
         ({"generation": "vllm", "model": "m", "vllm_memory": 1.5}, "share of the GPU"),
         ({"continuous_batching": True, "model": "m"}, "float32 masters"),
         ({"continuous_batching": True, "model": "m", "tuning": "qlora"}, "4-bit"),

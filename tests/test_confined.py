@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from azr_lite.errors import SandboxError, UnsafeError
-from azr_lite.evaluation.confined import confined, environment, interpreter, read_back
+from azr_lite.evaluation.benchmarks.confined import confined, environment, interpreter, read_back
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the jail is made of Linux")
 ARGV, READ, HIDE = interpreter()
@@ -32,7 +32,9 @@ def skip(request):
 
 def test_a_command_runs_unprivileged_and_says_what_held_it(tmp_path):
     ended = run(
-        tmp_path, "import os, sys; print(os.getuid(), sys.stdin.read(), os.getcwd() == os.path.dirname(os.environ['HOME']))", stdin=b"hi"
+        tmp_path,
+        "import os, sys; print(os.getuid(), sys.stdin.read(), os.getcwd() == os.path.dirname(os.environ['HOME']))",
+        stdin=b"hi",
     )
     assert (ended.code, ended.stderr) == (0, b"")
     uid, text, inside = ended.stdout.decode().split()
@@ -60,7 +62,9 @@ def test_no_network(tmp_path, skip, target):
         assert b"connected" not in ended.stdout
         with pytest.raises(TimeoutError):
             server.accept()
-    datagram = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', 9)); print('sent')"
+    datagram = (
+        "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', 9)); print('sent')"
+    )
     assert b"sent" not in run(tmp_path, datagram, skip).stdout
 
 
@@ -92,7 +96,14 @@ def test_hidden_parts_and_our_own_package_are_not_there(tmp_path, skip):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     program = f"print(open('{shown}/open').read()); print(open('{shown}/hidden/answers').read())"
-    ended = confined([*ARGV, "-c", program], scratch=scratch, seconds=20, read=[*READ, shown], hide=[*HIDE, shown / "hidden"], _skip=skip)
+    ended = confined(
+        [*ARGV, "-c", program],
+        scratch=scratch,
+        seconds=20,
+        read=[*READ, shown],
+        hide=[*HIDE, shown / "hidden"],
+        _skip=skip,
+    )
     assert ended.stdout == b"7\n"
     assert b"answers" in ended.stderr
     assert b"ModuleNotFoundError" in run(tmp_path, "import azr_lite", skip).stderr
@@ -102,7 +113,9 @@ def test_hidden_parts_and_our_own_package_are_not_there(tmp_path, skip):
 
 def test_what_is_installed_can_be_had_when_asked_for(tmp_path):
     argv, read = environment()
-    ended = confined([*argv, "-c", "import numpy; print(numpy.arange(3).sum())"], scratch=tmp_path, seconds=60, read=read)
+    ended = confined(
+        [*argv, "-c", "import numpy; print(numpy.arange(3).sum())"], scratch=tmp_path, seconds=60, read=read
+    )
     assert ended.stdout == b"3\n", ended.stderr
 
 
@@ -180,19 +193,27 @@ def test_a_plain_user_gets_the_same_jail(tmp_path):
     import shutil
 
     shutil.copytree(
-        Path(__file__).parents[1] / "azr_lite", copy / "azr_lite", ignore=shutil.ignore_patterns("shipped", "__pycache__", "weights")
+        Path(__file__).parents[1] / "azr_lite",
+        copy / "azr_lite",
+        ignore=shutil.ignore_patterns("shipped", "__pycache__", "weights"),
     )
     for folder in itertools.takewhile(lambda place: place != Path(tempfile.gettempdir()), (copy, *copy.parents)):
         folder.chmod(0o755)
     program = (
-        "import tempfile, pathlib\nfrom azr_lite.evaluation.confined import *\nargv, read, hide = interpreter()\n"
+        "import tempfile, pathlib\nfrom azr_lite.evaluation.benchmarks.confined import *\nargv, read, hide = interpreter()\n"
         "with tempfile.TemporaryDirectory() as d:\n"
         "    e = confined([*argv, '-c', 'import os; print(os.getuid()); import socket; socket.create_connection((\"127.0.0.1\", 9))'],\n"
         "        scratch=pathlib.Path(d), seconds=20, read=read, hide=hide)\n"
         "    print(e.stdout.decode(), e.code, dict(e.layers), e.stderr[-300:])\n"
     )
     done = subprocess.run(
-        [python, "-c", program], user=65534, group=65534, extra_groups=[], cwd=copy, env={"TMPDIR": "/tmp"}, capture_output=True
+        [python, "-c", program],
+        user=65534,
+        group=65534,
+        extra_groups=[],
+        cwd=copy,
+        env={"TMPDIR": "/tmp"},
+        capture_output=True,
     )
     assert done.stdout.startswith(b"65534"), done.stderr.decode()[-500:]
     assert b" 1 {" in done.stdout

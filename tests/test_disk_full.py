@@ -16,11 +16,11 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from azr_lite.checkpoints import last_whole_checkpoint, size_of
 from azr_lite.errors import RunDirectoryError
 from azr_lite.presets import preset
 from azr_lite.rundir import RunDir
-from azr_lite.trainer import build_trainer
+from azr_lite.train.checkpoints import last_whole_checkpoint, size_of
+from azr_lite.train.trainer import build_trainer
 from tests.test_rundir import ROLLOUT
 from tests.tiny import PLAIN, Scripted, sampled_script, tiny_config, tiny_policy
 
@@ -59,7 +59,9 @@ def failing_at(monkeypatch, owner, name: str, folder: str, error: Exception) -> 
     monkeypatch.setattr(owner, name, writer)
 
 
-@pytest.mark.parametrize("place", ["weights", "weights, safetensors' error", "optimizer", "optimizer, torch's error", "state"])
+@pytest.mark.parametrize(
+    "place", ["weights", "weights, safetensors' error", "optimizer", "optimizer, torch's error", "state"]
+)
 def test_the_checkpoint_before_stays_whole(place, unbroken, tmp_path, monkeypatch):
     import transformers.modeling_utils
 
@@ -87,7 +89,10 @@ def test_the_checkpoint_before_stays_whole(place, unbroken, tmp_path, monkeypatc
         with pytest.raises(RunDirectoryError) as caught:
             running.train()
     sentence = str(caught.value)
-    assert f"no room for a checkpoint of about {size_of(tmp_path / 'checkpoint-2') / 1e6:.1f} MB at {tmp_path / 'checkpoint-4'}" in sentence
+    assert (
+        f"no room for a checkpoint of about {size_of(tmp_path / 'checkpoint-2') / 1e6:.1f} MB at {tmp_path / 'checkpoint-4'}"
+        in sentence
+    )
     assert f"`azr-lite resume {tmp_path}` goes on from checkpoint-2" in sentence
     assert "\n" not in sentence
     assert not (tmp_path / "checkpoint-4").exists()
@@ -118,7 +123,9 @@ def small_disk(tmp_path):
     """A file system of 8 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "azr-lite-test", str(folder)], capture_output=True, timeout=20)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "azr-lite-test", str(folder)], capture_output=True, timeout=20
+    )
     if mounted.returncode:
         pytest.skip(f"mounting a tmpfs is not allowed here ({mounted.stderr.decode().strip()})")
     yield folder

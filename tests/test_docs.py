@@ -11,8 +11,8 @@ import pytest
 
 from azr_lite.cli import VERBS
 from azr_lite.config import Config
-from azr_lite.learn.checks import exercises
-from azr_lite.learn.course import COURSE
+from azr_lite.course.checks import exercises
+from azr_lite.course.lessons import COURSE
 from azr_lite.observe.catalogue import METRICS
 from azr_lite.presets import PRESETS
 
@@ -69,22 +69,34 @@ def test_every_notebook_and_exercise_is_there(pages):
 
 def test_every_module_and_public_name_is_there(site, pages):
     asked = set(re.findall(r"^::: (\S+)$", "\n".join(pages.values()), re.MULTILINE))
-    files = {path.relative_to(ROOT).with_suffix("") for path in (ROOT / "azr_lite").rglob("*.py") if path.name != "__main__.py"}
+    files = {
+        path.relative_to(ROOT).with_suffix("")
+        for path in (ROOT / "azr_lite").rglob("*.py")
+        if path.name != "__main__.py"
+    }
     assert asked == {".".join(path.parts).removesuffix(".__init__") for path in files}
     for package in site.PACKAGES:
         for name in importlib.import_module(package).__all__:
             assert f"[`{package}.{name}`]" in pages["names.md"]
     packages = {
-        ".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "azr_lite").rglob("__init__.py") if "__all__" in path.read_text()
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for path in (ROOT / "azr_lite").rglob("__init__.py")
+        if "__all__" in path.read_text()
     }
     assert set(site.PACKAGES) == packages
 
 
 def test_the_home_page_has_no_link_into_the_repository(pages):
-    assert [link for link in re.findall(r"\]\(([^)]+)\)", pages["index.md"]) if not link.startswith(("http", "pictures/", "#"))] == []
+    assert [
+        link
+        for link in re.findall(r"\]\(([^)]+)\)", pages["index.md"])
+        if not link.startswith(("http", "pictures/", "#"))
+    ] == []
 
 
-@pytest.mark.skipif(importlib.util.find_spec("mkdocstrings") is None, reason="mkdocs is not installed: pip install 'azr-lite[docs]'")
+@pytest.mark.skipif(
+    importlib.util.find_spec("mkdocstrings") is None, reason="mkdocs is not installed: pip install 'azr-lite[docs]'"
+)
 def test_the_site_builds_without_a_warning(site, tmp_path):
     """A reference to a name that is not there, or a link that leads nowhere, is a warning. Not with --quiet: it would not count them."""
     site.write(tmp_path)

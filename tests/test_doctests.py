@@ -23,7 +23,9 @@ def test_examples_say_what_happens(name, monkeypatch):
 
 def test_no_module_with_examples_is_left_out():
     prompted = {
-        path for path in (ROOT / "azr_lite").rglob("*.py") if "\n    >>> " in path.read_text() or "\n        >>> " in path.read_text()
+        path
+        for path in (ROOT / "azr_lite").rglob("*.py")
+        if "\n    >>> " in path.read_text() or "\n        >>> " in path.read_text()
     }
     listed = {ROOT / "azr_lite" / f"{name.replace('.', '/')}.py" for name in MODULES}
     assert {path.name for path in prompted - listed} == set()

@@ -12,9 +12,9 @@ import pytest
 from azr_lite.cli import main
 from azr_lite.config import Config
 from azr_lite.controls import CONTROLS
+from azr_lite.course.bugs import BUGS
+from azr_lite.course.diagnoses import EXPECTED, table
 from azr_lite.errors import RunDirectoryError
-from azr_lite.learn.bugs import BUGS
-from azr_lite.learn.diagnoses import EXPECTED, table
 from azr_lite.observe.doctor import CHECKS, diagnose, examine
 from azr_lite.observe.rerun import rerun
 from azr_lite.observe.symptoms import AdvantageCheck, RewardCheck, RunSummary
@@ -38,7 +38,9 @@ SICK = {
 """Kept runs with an illness. All others are healthy."""
 
 
-@pytest.mark.parametrize("path", sorted(log.parent for log in RUNS.glob("*/*/metrics.jsonl")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted(log.parent for log in RUNS.glob("*/*/metrics.jsonl")), ids=lambda path: path.name
+)
 def test_kept_runs_get_their_names(path):
     _, findings = examine(path)
     assert {one.name for one in findings} == SICK.get(f"{path.parent.name}/{path.name}", set())
@@ -69,7 +71,10 @@ def test_accepted_programs_run_again_show_what_numbers_do_not(tmp_path, capsys):
     }
 
     def write(*names):
-        rows = [{**line, "task": {**task, "id": name, "program": kinds[name][0], "output": kinds[name][1]}} for name in names]
+        rows = [
+            {**line, "task": {**task, "id": name, "program": kinds[name][0], "output": kinds[name][1]}}
+            for name in names
+        ]
         rows.append({**line, "ok": False, "task": None})
         (run / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -78,8 +83,14 @@ def test_accepted_programs_run_again_show_what_numbers_do_not(tmp_path, capsys):
         assert rerun(run, 10, executor) == []
         write("sound", "leak", "changed")
         leak, sick = rerun(run, 10, executor)
-    assert (leak.name, leak.evidence.split(" (")[0]) == ("non-determinism leak", "1 of 3 accepted programs run again: leak")
-    assert (sick.name, sick.evidence) == ("executor sickness", "1 of 3 accepted programs run again: changed (another output)")
+    assert (leak.name, leak.evidence.split(" (")[0]) == (
+        "non-determinism leak",
+        "1 of 3 accepted programs run again: leak",
+    )
+    assert (sick.name, sick.evidence) == (
+        "executor sickness",
+        "1 of 3 accepted programs run again: changed (another output)",
+    )
     assert main(["doctor", str(run), "--rerun", "10"]) == 1
     assert "non-determinism leak" in capsys.readouterr().out
     (run / "tasks.jsonl").write_text(json.dumps({**line, "task": {"program": "def f(x): return x"}}) + "\n")
@@ -105,7 +116,9 @@ def healthy(**changes):
         "buffers": {"deduction": [(60.0 + 30 * n, n / 2) for n in range(STEPS)]},
         "executor": Counter(ok=900, exception=60, timeout=2),
         "rewards": {role: RewardCheck(replies=500) for role in ("propose", "solve")},
-        "advantages": {role: AdvantageCheck(within=[1.0] * 60, groups=60, weight=500.0) for role in ("propose", "solve")},
+        "advantages": {
+            role: AdvantageCheck(within=[1.0] * 60, groups=60, weight=500.0) for role in ("propose", "solve")
+        },
         "parents": {"deduction": Counter({True: 300, False: 4})},
         "coverage": [0.6] * STEPS,
         "asked": 300,
@@ -139,7 +152,9 @@ CASES = {
     "ratio never moves": lambda: healthy(clip_ratio=(0.0, 0.0)),
     "stale buffer": lambda: healthy(buffers={"deduction": [(60.0, float(n)) for n in range(STEPS)]}),
     "no update": lambda: healthy(learning_rate=(0.0, 0.0)),
-    "sign flip": lambda: healthy(valid=(0.95, 0.02), solved=(0.7, 0.1), gain={"gain": -0.44, "low": -0.5, "high": -0.38}),
+    "sign flip": lambda: healthy(
+        valid=(0.95, 0.02), solved=(0.7, 0.1), gain={"gain": -0.44, "low": -0.5, "high": -0.38}
+    ),
     "no valid proposal": lambda: healthy(valid=(0.0, 0.0)),
     "identical answers": lambda: healthy(same=300),
     "non-determinism leak": lambda: with_curve("worlds", [2.0] * (STEPS - 1) + [1.0]),
@@ -201,7 +216,9 @@ def test_too_few_steps_give_no_curve():
 
 def test_pay_for_every_solve_rate_is_not_called_pay_for_impossible_tasks():
     checked = RewardCheck(replies=100, wrong=50, first=0, impossible=20, easy=20)
-    assert [one.name for one in diagnose(healthy(rewards={"propose": checked, "solve": RewardCheck(replies=500)}))] == ["easy tasks"]
+    assert [one.name for one in diagnose(healthy(rewards={"propose": checked, "solve": RewardCheck(replies=500)}))] == [
+        "easy tasks"
+    ]
 
 
 def test_the_confusion_table_counts_what_it_says():
@@ -275,7 +292,9 @@ TAMPERED = {
     "proposer untrained": lambda run: change(run, lambda r: r.update(weight=0.0) if r["role"] == "propose" else None),
     "solver untrained": lambda run: change(run, lambda r: r.update(weight=0.0) if r["role"] == "solve" else None),
     "no references": lambda run: change(run, lambda r: r.update(parents=["" for _ in r["parents"]])),
-    "identical answers": lambda run: change(run, lambda t: [a.update(text="same") for a in t["answers"]], "tasks.jsonl"),
+    "identical answers": lambda run: change(
+        run, lambda t: [a.update(text="same") for a in t["answers"]], "tasks.jsonl"
+    ),
 }
 
 
@@ -284,8 +303,16 @@ def test_a_tampered_log_is_called_by_its_name(run, name):
     TAMPERED[name](run)
     found = names(run)
     assert name in found
-    repaid = name in ("rewards not as earned", "format ladder upside down", "easy tasks", "impossible tasks", "length blow-up")
-    assert found <= {name} | ({"rewards shuffled", "sign flip"} if repaid else set()), "here the advantages are still those of the true pay"
+    repaid = name in (
+        "rewards not as earned",
+        "format ladder upside down",
+        "easy tasks",
+        "impossible tasks",
+        "length blow-up",
+    )
+    assert found <= {name} | ({"rewards shuffled", "sign flip"} if repaid else set()), (
+        "here the advantages are still those of the true pay"
+    )
 
 
 def test_the_verb_prints_evidence_and_cure_and_json(run, capsys):

@@ -15,11 +15,13 @@ import transformers
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
-from azr_lite.trainer import SelfPlayTrainer
+from azr_lite.train.trainer import SelfPlayTrainer
 from tests.source_uses import PACKAGES, Report, examine, family_of, load
 
 ROOT = Path(__file__).parents[1]
-SOURCES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sorted((ROOT / "azr_lite").rglob("*.py"))}
+SOURCES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sorted((ROOT / "azr_lite").rglob("*.py"))
+}
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +86,18 @@ def test_each_kind_of_drift_is_noticed_and_names_our_line(source, complaint):
 
 
 BY_HAND = {
-    "trl.generation.vllm_generation.VLLMGeneration.sync_weights": ("azr_lite/adapters.py", "engine.sync_weights"),
-    "peft.PeftModel.set_adapter": ("azr_lite/adapters.py", ".set_adapter("),
-    "peft.tuners.tuners_utils.BaseTunerLayer.get_base_layer": ("azr_lite/adapters.py", ".get_base_layer("),
-    "accelerate.utils.FullyShardedDataParallelPlugin.__dataclass_fields__": ("azr_lite/distributed.py", "plugin.mixed_precision_policy"),
-    "transformers.PreTrainedModel.gradient_checkpointing_enable": ("azr_lite/gpu_probe.py", ".gradient_checkpointing_enable("),
-    "transformers.GenerationMixin.generate": ("azr_lite/sampling.py", "model.generate("),
+    "trl.generation.vllm_generation.VLLMGeneration.sync_weights": ("azr_lite/train/adapters.py", "engine.sync_weights"),
+    "peft.PeftModel.set_adapter": ("azr_lite/train/adapters.py", ".set_adapter("),
+    "peft.tuners.tuners_utils.BaseTunerLayer.get_base_layer": ("azr_lite/train/adapters.py", ".get_base_layer("),
+    "accelerate.utils.FullyShardedDataParallelPlugin.__dataclass_fields__": (
+        "azr_lite/train/distributed.py",
+        "plugin.mixed_precision_policy",
+    ),
+    "transformers.PreTrainedModel.gradient_checkpointing_enable": (
+        "azr_lite/gpu_probe.py",
+        ".gradient_checkpointing_enable(",
+    ),
+    "transformers.GenerationMixin.generate": ("azr_lite/train/generation.py", "model.generate("),
     "transformers.PreTrainedModel.tie_weights": ("azr_lite/evaluation/loading.py", ".tie_weights("),
 }
 """What reaches us in untyped arguments: the name, and the line of ours that takes it."""
@@ -110,7 +118,10 @@ SIGNATURES = {
     "_generate_and_score_completions": (["self", "inputs"], "the batch of rollouts is put in here"),
     "_prepare_inputs": (["self", "generation_batch"], "overridden so that rows are not shuffled between updates"),
     "_compute_loss": (["self", "model", "inputs"], "the entropy bonus is subtracted from its result"),
-    "_generate_single_turn": (["self", "prompt_ids", "images", "multimodal_fields", "num_generations"], "`generation._sample` calls it"),
+    "_generate_single_turn": (
+        ["self", "prompt_ids", "images", "multimodal_fields", "num_generations"],
+        "`generation._sample` calls it",
+    ),
 }
 
 
@@ -127,7 +138,14 @@ def test_methods_take_what_we_give_them(name):
 
 def test_log_probabilities_are_asked_for_as_we_answer():
     signature = inspect.signature(GRPOTrainer._get_per_token_logps_and_entropies)
-    assert list(signature.parameters)[:6] == ["self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size"]
+    assert list(signature.parameters)[:6] == [
+        "self",
+        "model",
+        "input_ids",
+        "attention_mask",
+        "logits_to_keep",
+        "batch_size",
+    ]
     source = inspect.getsource(GRPOTrainer)
     calls = source.count("self._get_per_token_logps_and_entropies(")
     assert calls == 4, "TRL asks in another number of places; see which of them `_sampled_BT` must answer"
@@ -160,5 +178,13 @@ def test_rollouts_are_taken_from_our_function():
         assert f'"{key}"' in source
     assert list(inspect.signature(split_tensor_dict).parameters) == ["tensor_dict", "num_chunks"]
     fields = GRPOConfig.__dataclass_fields__
-    for name in ("steps_per_generation", "num_generations", "mask_truncated_completions", "scale_rewards", "loss_type", "epsilon", "beta"):
+    for name in (
+        "steps_per_generation",
+        "num_generations",
+        "mask_truncated_completions",
+        "scale_rewards",
+        "loss_type",
+        "epsilon",
+        "beta",
+    ):
         assert name in fields, f"GRPOConfig has no {name} any more"

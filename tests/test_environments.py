@@ -34,7 +34,11 @@ def requirements(extra):
     found = []
     for line in EXTRAS[extra] if extra else PROJECT["dependencies"]:
         need = Requirement(line)
-        found += [one for inner in sorted(need.extras) for one in requirements(inner)] if need.name == PROJECT["name"] else [need]
+        found += (
+            [one for inner in sorted(need.extras) for one in requirements(inner)]
+            if need.name == PROJECT["name"]
+            else [need]
+        )
     return found
 
 
@@ -69,7 +73,9 @@ def test_environment_yml_installs_what_make_does():
 def test_pip_resolves_the_part_of_environment_yml_that_is_its_own(tmp_path):
     """By pip itself, from what is installed here: no index is asked, and nothing but this package would be installed."""
     yaml = pytest.importorskip("yaml")
-    if missing := [need.name for extra in ("", *TESTED) for need in requirements(extra) if metadata_of(need.name) is None]:
+    if missing := [
+        need.name for extra in ("", *TESTED) for need in requirements(extra) if metadata_of(need.name) is None
+    ]:
         pytest.skip(f"{', '.join(missing)} not installed: pip could not resolve without an index")
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     (lines,) = (line["pip"] for line in environment["dependencies"] if isinstance(line, dict))
@@ -86,10 +92,16 @@ def test_pip_resolves_the_part_of_environment_yml_that_is_its_own(tmp_path):
         tmp_path / "report",
     ]
     done = subprocess.run(
-        [*command, *(word for line in lines for word in line.split())], cwd=ROOT, capture_output=True, text=True, check=False
+        [*command, *(word for line in lines for word in line.split())],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert [one["metadata"]["name"] for one in json.loads((tmp_path / "report").read_text())["install"]] == [PROJECT["name"]]
+    assert [one["metadata"]["name"] for one in json.loads((tmp_path / "report").read_text())["install"]] == [
+        PROJECT["name"]
+    ]
 
 
 def test_whatever_is_imported_is_brought_by_the_core_or_an_extra():

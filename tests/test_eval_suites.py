@@ -59,7 +59,7 @@ def test_suites_are_asked_by_name_and_those_that_cannot_be_had_say_why(scripted,
 
 @pytest.mark.parametrize("name", [name for name in api.KNOWN if name not in ("triplets", "livecodebench-v5")])
 def test_every_name_has_a_suite_or_names_its_file(name, scripted, executor):
-    from azr_lite.tasks import Rules
+    from azr_lite.triplet import Rules
     from azr_lite.verifier import Verifier
 
     if name in api.CODE + api.MORE_CODE:
@@ -82,12 +82,18 @@ def test_every_name_has_a_suite_or_names_its_file(name, scripted, executor):
 
 def test_scores_in_another_protocol_are_not_the_papers(scripted, tmp_path):
     from azr_lite.evaluation.api import Evaluation
-    from azr_lite.evaluation.harness import Result
+    from azr_lite.evaluation.runner import Result
 
     def result(name, accuracy):
         return Result(name, [], {"scores": {"all": {"accuracy": accuracy}}})
 
-    names = {"humanevalplus-azr": 0.1, "mbppplus-evalplus-chat": 0.2, "livecodebench-v5-azr": 0.3, "aime24-avg8": 0.4, "math500": 0.5}
+    names = {
+        "humanevalplus-azr": 0.1,
+        "mbppplus-evalplus-chat": 0.2,
+        "livecodebench-v5-azr": 0.3,
+        "aime24-avg8": 0.4,
+        "math500": 0.5,
+    }
     found = Evaluation("m", "m", tmp_path, {name: result(name, value) for name, value in names.items()}, {})
     assert found.as_in_paper == {"mbppplus": 0.2, "livecodebench-v5": 0.3, "math500": 0.5}
 
@@ -112,7 +118,9 @@ def test_every_shipped_suite_runs_without_any_network(tmp_path):
     alone = ["unshare", "--net", "--map-root-user"]
     if subprocess.run([*alone, "true"], capture_output=True).returncode:
         pytest.skip("this machine gives no network namespaces to ordinary users")
-    done = subprocess.run([*alone, sys.executable, "-c", OFFLINE, str(tmp_path / "out")], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [*alone, sys.executable, "-c", OFFLINE, str(tmp_path / "out")], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "humanevalplus-mini-evalplus-chat" in done.stdout
     assert " {} 16" in done.stdout  # nothing left out; held-out has three groups

@@ -3,13 +3,12 @@
 import pytest
 
 from azr_lite.evaluation.generators import PolicyInTraining
-from azr_lite.evaluation.harness import answer
 from azr_lite.evaluation.intervals import mcnemar, wilson
-from azr_lite.evaluation.reasoning import GameSuite, held_out_problems
+from azr_lite.evaluation.reasoning import ReasoningSuite, held_out_problems
+from azr_lite.evaluation.runner import answer
 from azr_lite.evaluation.scores import Item, compare_paired, score, summarize
 from azr_lite.prompts import get_style
-from azr_lite.tasks import Rules
-from azr_lite.triplet import Completion
+from azr_lite.triplet import Completion, Rules
 from azr_lite.verifier import Verifier
 from tests.scripted import block, wrap
 
@@ -18,7 +17,9 @@ def item(number, right, name="deduction", stratum="2 ops"):
     return Item(str(number), name, stratum, right, True, "", "p", "t", 5, False)
 
 
-@pytest.mark.parametrize(("right", "n", "low", "high"), [(5, 10, 0.2366, 0.7634), (0, 20, 0.0, 0.1611), (20, 20, 0.8389, 1.0)])
+@pytest.mark.parametrize(
+    ("right", "n", "low", "high"), [(5, 10, 0.2366, 0.7634), (0, 20, 0.0, 0.1611), (20, 20, 0.8389, 1.0)]
+)
 def test_wilson_intervals(right, n, low, high):
     assert wilson(right, n) == pytest.approx((low, high), abs=1e-4)
 
@@ -59,7 +60,7 @@ def test_frozen_problems_are_solved_by_their_own_golds_and_not_by_null_answers(e
     def oracle(prompts):
         return [complete(prompt, gold(next(golds))) for prompt in prompts]
 
-    suite = GameSuite("frozen", "azr", problems, get_style("chat"), Verifier(executor, rules))
+    suite = ReasoningSuite("frozen", "azr", problems, get_style("chat"), Verifier(executor, rules))
     items = answer(PolicyInTraining(oracle, "gold"), suite, suite.questions())
     assert [i.id for i in items if not i.right] == []
     silly = PolicyInTraining(lambda prompts: [complete(p, block("output", "None")) for p in prompts], "silly")

@@ -7,11 +7,10 @@ import pytest
 
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.assertions import assert_suite, read_assertion
-from azr_lite.evaluation.protocol import Question, Reply
 from azr_lite.evaluation.reasoning import candidates, cruxeval_suite, frozen_suite, held_out_suite, induction_suite
+from azr_lite.evaluation.suite import Question, Reply
 from azr_lite.prompts import get_style
-from azr_lite.tasks import Rules
-from azr_lite.triplet import Triplet
+from azr_lite.triplet import Rules, Triplet
 from azr_lite.verifier import Verifier
 
 CHAT = get_style("chat")
@@ -46,7 +45,9 @@ def test_published_verdicts_on_cruxeval_are_ours(verifier, game, label):
     def arguments(text):  # the published replies are calls
         return text.strip()[2:-1] if text.strip().startswith("f(") and text.strip().endswith(")") else text
 
-    asked = [(q, text, right) for q in suite.questions() for text, right in zip(replies[q.id], verdicts[q.id], strict=True)]
+    asked = [
+        (q, text, right) for q in suite.questions() for text, right in zip(replies[q.id], verdicts[q.id], strict=True)
+    ]
     found = suite.grade([(q, said(arguments(text) if label == "input" else text, label)) for q, text, _ in asked])
     assert len(asked) == 8000
     assert [(q.id, text) for (q, text, right), mark in zip(asked, found, strict=True) if mark.right != right] == []
@@ -89,7 +90,13 @@ def test_reference_programs_solve_the_hidden_pairs(verifier):
     tasks = {task.id: task for _, task in suite.problems}
     found = suite.grade([(q, said(tasks[q.id].program, "python")) for q in suite.questions()])
     assert sum(mark.right for mark in found) / len(found) > 0.95
-    assert {mark.reason for mark in found if not mark.right} <= {"ambiguous_entry", "forbidden_import", "no_entry", "timeout", "too_long"}
+    assert {mark.reason for mark in found if not mark.right} <= {
+        "ambiguous_entry",
+        "forbidden_import",
+        "no_entry",
+        "timeout",
+        "too_long",
+    }
 
 
 CHEATS = {
@@ -128,7 +135,9 @@ def test_cheats_earn_nothing(verifier, game):
     questions = suite.questions()[:15]
     asked = [(q, said(cheat, label)) for cheat in CHEATS[game] for q in questions]
     found = suite.grade(asked)
-    assert [(q.id, reply.text) for (q, reply), mark in zip(asked, found, strict=True) if mark.right or mark.lenient] == []
+    assert [
+        (q.id, reply.text) for (q, reply), mark in zip(asked, found, strict=True) if mark.right or mark.lenient
+    ] == []
 
 
 def test_an_expression_may_call_itself_only_where_published_numbers_want_it(verifier):
@@ -137,14 +146,19 @@ def test_an_expression_may_call_itself_only_where_published_numbers_want_it(veri
     suite = cruxeval_suite("abduction", "all", CHAT, verifier)
     suite._tasks["own"] = task
     question = Question("own", "abduction", suite.questions()[0].prompt)
-    assert [mark.right for mark in suite.grade([(question, said(text, "input")) for text in ("len('abc'), 2 + 2", "3, 4", "3, 5")])] == [
+    assert [
+        mark.right
+        for mark in suite.grade([(question, said(text, "input")) for text in ("len('abc'), 2 + 2", "3, 4", "3, 5")])
+    ] == [
         1,
         1,
         0,
     ]
     strict = cruxeval_suite("abduction", "strict", CHAT, verifier)
     strict._tasks["own"] = task
-    assert [mark.right for mark in strict.grade([(question, said(text, "input")) for text in ("len('abc'), 2 + 2", "3, 4")])] == [0, 1]
+    assert [
+        mark.right for mark in strict.grade([(question, said(text, "input")) for text in ("len('abc'), 2 + 2", "3, 4")])
+    ] == [0, 1]
 
 
 def test_form_is_told_from_reasoning(verifier):
@@ -175,7 +189,11 @@ def test_what_could_be_the_answer_is_looked_for_in_the_answer_first():
 
 def test_triplets_of_a_run_are_questions_for_others(verifier, tmp_path):
     rows = [
-        {"task": Triplet("deduction", f"def f(x):\n    return x + {n % 7}", "1", str(1 + n % 7)).to_json(), "reason": ""} for n in range(14)
+        {
+            "task": Triplet("deduction", f"def f(x):\n    return x + {n % 7}", "1", str(1 + n % 7)).to_json(),
+            "reason": "",
+        }
+        for n in range(14)
     ] + [{"task": None, "reason": "wrong"}]
     (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     suite = frozen_suite(tmp_path, CHAT, verifier)
@@ -202,13 +220,25 @@ def test_the_published_manner_of_asking_is_a_protocol_of_its_own(verifier):
         assert ("[THOUGHT]" in suite.questions()[0].prompt.text) == thinks
         tasks = {task.id: task for _, task in suite.problems}
         gold = [
-            (q, Reply("", f"[THOUGHT]\nso\n[/THOUGHT]\n[ANSWER]\nassert f({tasks[q.id].input}) == {tasks[q.id].output}\n[/ANSWER]", 1))
+            (
+                q,
+                Reply(
+                    "",
+                    f"[THOUGHT]\nso\n[/THOUGHT]\n[ANSWER]\nassert f({tasks[q.id].input}) == {tasks[q.id].output}\n[/ANSWER]",
+                    1,
+                ),
+            )
             for q in suite.questions()
         ]
         assert all(mark.right and mark.lenient for mark in suite.grade(gold))
         question = suite.questions()[0]
         text = f"assert f({tasks[question.id].input}) == {tasks[question.id].output}"
-        loose = suite.grade([(question, Reply("", f"I think that\n`{text}`\nholds", 1)), (question, Reply("", "assert f(1) == f(1)", 1))])
+        loose = suite.grade(
+            [
+                (question, Reply("", f"I think that\n`{text}`\nholds", 1)),
+                (question, Reply("", "assert f(1) == f(1)", 1)),
+            ]
+        )
         assert [(mark.right, mark.lenient) for mark in loose] == [(False, True), (False, False)]
         hidden = tasks[question.id].output if game == "deduction" else tasks[question.id].input
         assert f"== {hidden}\n" not in question.prompt.text

@@ -18,7 +18,7 @@ from azr_lite.errors import EvaluationError  # noqa: E402
 from azr_lite.evaluation import evaluate  # noqa: E402
 from azr_lite.evaluation.generators import ServerGenerator, TransformersGenerator, VllmGenerator, until_stop  # noqa: E402
 from azr_lite.evaluation.loading import open_model  # noqa: E402
-from azr_lite.evaluation.protocol import Prompt, Sampling  # noqa: E402
+from azr_lite.evaluation.suite import Prompt, Sampling  # noqa: E402
 from tests.test_models import save  # noqa: E402
 from tests.tiny import CHAT, CHATML, PLAIN, tiny_policy, tiny_tokenizer  # noqa: E402
 
@@ -51,7 +51,9 @@ def test_a_reply_ends_at_its_limit_or_at_the_stop_string():
 
 def test_sampling_is_seeded_and_samples_differ():
     made = generator()
-    first, again, other = (made.generate(PROMPTS[:2], Sampling(max_tokens=8, temperature=1.0, samples=3, seed=s)) for s in (1, 1, 2))
+    first, again, other = (
+        made.generate(PROMPTS[:2], Sampling(max_tokens=8, temperature=1.0, samples=3, seed=s)) for s in (1, 1, 2)
+    )
     assert first == again != other
     assert [len(own) for own in first] == [3, 3]
     assert len({reply.text for reply in first[0]}) > 1
@@ -70,7 +72,9 @@ def test_out_of_memory_halves_what_is_sampled_at_once(monkeypatch):
     monkeypatch.setattr(made, "_sample", tight)
     assert made.generate(PROMPTS, Sampling(max_tokens=6)) == generator().generate(PROMPTS, Sampling(max_tokens=6))
     assert asked == [4, 2, 2]
-    monkeypatch.setattr(made, "_sample", lambda *rows: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory")))
+    monkeypatch.setattr(
+        made, "_sample", lambda *rows: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory"))
+    )
     with pytest.raises(EvaluationError, match="does not fit"):
         made.generate(PROMPTS[:1], Sampling(max_tokens=6))
 
@@ -113,7 +117,9 @@ def server():
                 for i in range(body["n"])
             ]
             usage = {"prompt_tokens": 3, "completion_tokens": 4 * body["n"], "total_tokens": 9}
-            raw = json.dumps({"id": "1", "object": "x", "created": 0, "model": "m", "choices": choices, "usage": usage}).encode()
+            raw = json.dumps(
+                {"id": "1", "object": "x", "created": 0, "model": "m", "choices": choices, "usage": usage}
+            ).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(raw)))
@@ -136,11 +142,17 @@ def test_a_server_is_asked_for_chats_and_plain_prompts(server):
         [Prompt("hello", "<think>", chat=True), Prompt("plain", "<think>")],
         Sampling(max_tokens=7, temperature=0.5, samples=2, stop=("</answer>",)),
     )
-    assert [[(r.text, r.tokens, r.truncated) for r in own] for own in found] == [[("r0", 4, False), ("r1", 4, True)]] * 2
+    assert [[(r.text, r.tokens, r.truncated) for r in own] for own in found] == [
+        [("r0", 4, False), ("r1", 4, True)]
+    ] * 2
     (chat_path, chat), (plain_path, plain) = asked
     assert chat_path.endswith("/v1/chat/completions")
     assert chat["messages"] == [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "<think>"}]
-    assert (chat["continue_final_message"], chat["add_generation_prompt"], chat["include_stop_str_in_output"]) == (True, False, True)
+    assert (chat["continue_final_message"], chat["add_generation_prompt"], chat["include_stop_str_in_output"]) == (
+        True,
+        False,
+        True,
+    )
     assert plain_path.endswith("/v1/completions")
     assert plain["prompt"] == "plain<think>"
     assert (plain["max_tokens"], plain["temperature"], plain["n"], plain["stop"]) == (7, 0.5, 2, ["</answer>"])
@@ -164,7 +176,10 @@ def test_vllm_gets_token_ids_and_gives_back_limits(monkeypatch):
 
         def generate(self, prompts, params, use_tqdm):
             seen["prompts"], seen["params"] = prompts, params
-            outs = [SimpleNamespace(text="t</answer>", token_ids=[1, 2, 3], finish_reason=reason) for reason in ("stop", "length")]
+            outs = [
+                SimpleNamespace(text="t</answer>", token_ids=[1, 2, 3], finish_reason=reason)
+                for reason in ("stop", "length")
+            ]
             return [SimpleNamespace(outputs=outs) for _ in prompts]
 
     stand_in = SimpleNamespace(LLM=LLM, SamplingParams=lambda **values: values, __version__="0")
@@ -176,7 +191,10 @@ def test_vllm_gets_token_ids_and_gives_back_limits(monkeypatch):
     assert found[0][0].tokens == 3
     assert seen["options"] == {"model": "some/model", "max_model_len": 99}
     assert seen["prompts"][0] == {"prompt_token_ids": tokenizer("abc", add_special_tokens=False)["input_ids"]}
-    assert seen["params"] | {"n": 2, "max_tokens": 5, "temperature": 0.0, "include_stop_str_in_output": True} == seen["params"]
+    assert (
+        seen["params"] | {"n": 2, "max_tokens": 5, "temperature": 0.0, "include_stop_str_in_output": True}
+        == seen["params"]
+    )
 
 
 def test_missing_packages_are_told_in_a_sentence(monkeypatch):
@@ -235,7 +253,14 @@ def test_a_misspelt_run_is_not_looked_for_on_the_hub(tmp_path, monkeypatch):
 def test_an_adapter_is_put_back_on_its_base(tmp_path):
     model = save(tmp_path / "base")
     path = tmp_path / "run"
-    small = {"batch_size": 2, "solver_batch_size": 2, "n_mc": 2, "references": 1, "seed_batch_factor": 1, "eval_problems": 0}
+    small = {
+        "batch_size": 2,
+        "solver_batch_size": 2,
+        "n_mc": 2,
+        "references": 1,
+        "seed_batch_factor": 1,
+        "eval_problems": 0,
+    }
     azr_lite.run(
         "smoke", model=model, tuning="lora", lora_rank=4, output_dir=str(path), steps=1, learning_rate=1e-1, device="cpu", dtype="float32",
         max_reply_tokens=6, max_prompt_tokens=4096, self_test=False, workers=1, prompts="r1", **small,
@@ -252,15 +277,18 @@ def test_the_same_questions_get_the_scores_of_training(run):
     from azr_lite.evaluation.kept import read_items
     from azr_lite.evaluation.reasoning import HELD_OUT_SEED, held_out_suite
     from azr_lite.sandbox import Executor
-    from azr_lite.tasks import Rules
+    from azr_lite.triplet import Rules
     from azr_lite.verifier import Verifier
 
     opened = open_model(str(run))
     with Executor(workers=1) as executor:
-        rules = Rules(induction_inputs=azr_lite.preset("nano").induction_inputs, induction_shown=azr_lite.preset("nano").induction_shown)
+        rules = Rules(
+            induction_inputs=azr_lite.preset("nano").induction_inputs,
+            induction_shown=azr_lite.preset("nano").induction_shown,
+        )
         types = ("deduction", "abduction", "induction")
         suite = held_out_suite("nano", types, 12, HELD_OUT_SEED, opened.style, Verifier(executor, rules), 192)
-        from azr_lite.evaluation.harness import answer
+        from azr_lite.evaluation.runner import answer
 
         items = answer(opened.generator, suite, suite.questions())
     trained = read_items(run / "eval" / "step-2.jsonl")

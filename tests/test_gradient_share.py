@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from azr_lite import trainer as trainer_module
 from azr_lite.config import Config
-from azr_lite.gradient_share import group_gradient
-from azr_lite.trainer import build_trainer
+from azr_lite.train import trainer as trainer_module
+from azr_lite.train.diagnostics import group_gradient
+from azr_lite.train.trainer import build_trainer
 from azr_lite.triplet import Role, Rollout
 from tests.test_trainer import Spy
 from tests.tiny import PLAIN, Scripted, random_rollouts, sampled_script, tiny_config, tiny_policy, weigh
@@ -63,7 +63,9 @@ def test_the_groups_gradients_add_up_to_the_updates(
 
 def test_a_group_without_advantages_has_no_share(tmp_path: Path) -> None:
     config = tiny_config(gradient_share_every=1)
-    rows = [dataclasses.replace(r, advantage=0.0) if r.group == "solve/abduction" else r for r in random_rollouts(config)]
+    rows = [
+        dataclasses.replace(r, advantage=0.0) if r.group == "solve/abduction" else r for r in random_rollouts(config)
+    ]
     _, _, (report,) = trained(config, tmp_path, lambda generate, step: rows)
     shares = {group: report[f"{group}/gradient_share"] for group in GROUPS}
     pulled = {r.group for r in rows if r.advantage}
@@ -107,8 +109,10 @@ def test_measuring_changes_nothing(tmp_path: Path) -> None:
     assert not any(key in report for report in ends[0][2])
 
 
-def test_out_of_memory_leaves_the_numbers_out_and_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from azr_lite import gradient_share
+def test_out_of_memory_leaves_the_numbers_out_and_training_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from azr_lite.train import diagnostics as gradient_share
 
     def full(*_: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -119,7 +123,13 @@ def test_out_of_memory_leaves_the_numbers_out_and_training_goes_on(tmp_path: Pat
     rows = random_rollouts(config)
     reports: list[dict[str, Any]] = []
     trainer = build_trainer(
-        config, tiny_policy(), PLAIN, Scripted(lambda generate, step: rows), tmp_path, on_step=reports.append, note=notes.append
+        config,
+        tiny_policy(),
+        PLAIN,
+        Scripted(lambda generate, step: rows),
+        tmp_path,
+        on_step=reports.append,
+        note=notes.append,
     )
     trainer.train()
     assert reports[0]["grad_norm"] > 0

@@ -22,16 +22,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import azr_lite
-from azr_lite import gpu_probe, hardware, speed, vram
+from azr_lite import gpu_probe
 from azr_lite.cli import main
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError, ModelError
 from azr_lite.gpu_probe import Measured, probe
-from azr_lite.hardware import plan, plan_all
-from azr_lite.known_models import KNOWN, Shape, shape_of, shape_of_config
-from azr_lite.plan_text import plan_table, plan_text, why_text
+from azr_lite.planner import plan as hardware
+from azr_lite.planner import plan as speed
+from azr_lite.planner import vram
+from azr_lite.planner.plan import plan, plan_all, plan_table, plan_text, why_text
+from azr_lite.planner.shapes import KNOWN, Shape, shape_of, shape_of_config
+from azr_lite.planner.vram import GB
 from azr_lite.presets import PRESETS, preset, presets
-from azr_lite.vram import GB
 from tests.tiny import tiny_model, tiny_policy, tiny_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +47,13 @@ def no_gpu_here(monkeypatch):
 
 def lora(**changes):
     """Adapters of rank 16 with checkpointing, as in the table of trl.md, section F."""
-    settings = {"model": "Qwen/Qwen2.5-0.5B", "tuning": "lora", "gradient_checkpointing": True, "micro_batch_size": 2, "lora_rank": 16}
+    settings = {
+        "model": "Qwen/Qwen2.5-0.5B",
+        "tuning": "lora",
+        "gradient_checkpointing": True,
+        "micro_batch_size": 2,
+        "lora_rank": 16,
+    }
     return Config(**{**settings, **changes})
 
 
@@ -95,11 +103,19 @@ def test_counts_are_those_of_transformers(model):
     assert shape_of_config(built.config.to_dict()) == shape
 
 
-@pytest.mark.parametrize(("family", "extra"), [("llama", {"attention_bias": True, "mlp_bias": True}), ("qwen3", {"attention_bias": True})])
+@pytest.mark.parametrize(
+    ("family", "extra"), [("llama", {"attention_bias": True, "mlp_bias": True}), ("qwen3", {"attention_bias": True})]
+)
 def test_biases_are_counted(family, extra):
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    sizes = {
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
     config = AutoConfig.for_model(family, **sizes, vocab_size=50, head_dim=16, **extra)
     built = AutoModelForCausalLM.from_config(config)
     assert shape_of_config(config.to_dict()).parameters == sum(p.numel() for p in built.parameters())
@@ -184,7 +200,10 @@ def test_the_cache_is_the_real_cache():
     model(input_ids=torch.ones(3, 7, dtype=torch.long), past_key_values=cache, use_cache=True)
     real = _bytes(x for layer in cache.layers for x in (layer.keys, layer.values))
     assert 3 * 7 * vram.cache_bytes_per_token(shape_of_config(model.config.to_dict()), e=4) == real
-    per_token = {size: vram.cache_bytes_per_token(shape_of(f"Qwen/Qwen2.5-{size}")) / 1024 for size in ("0.5B", "1.5B", "3B", "7B", "14B")}
+    per_token = {
+        size: vram.cache_bytes_per_token(shape_of(f"Qwen/Qwen2.5-{size}")) / 1024
+        for size in ("0.5B", "1.5B", "3B", "7B", "14B")
+    }
     assert per_token == {"0.5B": 12, "1.5B": 28, "3B": 36, "7B": 56, "14B": 192}
 
 
@@ -222,7 +241,12 @@ class Tracker(TorchDispatchMode):
 def _small(layers, hidden=128, intermediate=512):
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    sizes = {"hidden_size": hidden, "intermediate_size": intermediate, "num_hidden_layers": layers, "num_attention_heads": 4}
+    sizes = {
+        "hidden_size": hidden,
+        "intermediate_size": intermediate,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+    }
     return Qwen2ForCausalLM(Qwen2Config(**sizes, num_key_value_heads=2, vocab_size=64, tie_word_embeddings=True))
 
 
@@ -230,7 +254,9 @@ def _with_tuning(model, tuning):
     if tuning == "lora":
         from peft import LoraConfig, get_peft_model
 
-        model = get_peft_model(model.to(torch.bfloat16), LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+        model = get_peft_model(
+            model.to(torch.bfloat16), LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+        )
         for p in model.parameters():
             p.data = p.data.float() if p.requires_grad else p.data
     return model.train()
@@ -257,7 +283,10 @@ def test_activations_are_within_a_fifth_of_the_measured_peak(tuning, dtype, inte
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
             out = body(torch.randint(0, 60, (2, tokens // 2)), use_cache=False).last_hidden_state
         out.float().sum().backward()
-    shape, config = shape_of_config(model.config.to_dict()), lora(tuning=tuning, dtype=dtype, gradient_checkpointing=checkpointing)
+    shape, config = (
+        shape_of_config(model.config.to_dict()),
+        lora(tuning=tuning, dtype=dtype, gradient_checkpointing=checkpointing),
+    )
     assert vram.activation_bytes(shape, config, tokens) == pytest.approx(tracker.peak, rel=0.20)
 
 
@@ -378,7 +407,9 @@ def test_sharding_divides_states_of_full_tuning_and_copies_adapters():
 
 def test_8_bit_moments_are_a_quarter():
     assert vram.optimiser_bytes(SHAPE, full(optimizer="adamw_8bit")) == vram.optimiser_bytes(SHAPE, full()) / 4
-    states = [f(SHAPE, full(optimizer="adamw_8bit")) for f in (vram.weight_bytes, vram.gradient_bytes, vram.optimiser_bytes)]
+    states = [
+        f(SHAPE, full(optimizer="adamw_8bit")) for f in (vram.weight_bytes, vram.gradient_bytes, vram.optimiser_bytes)
+    ]
     assert sum(states) == 10 * SHAPE.parameters
 
 
@@ -417,7 +448,9 @@ def test_checkpointing_saves_and_full_tuning_costs_most():
 def test_more_never_needs_less(name):
     base = preset("lora-1.5b-16gb")
     changes = [{name: getattr(base, name) * factor} for factor in (1, 2)]
-    peaks = [max(found.update.total, found.generation.total) for found in (plan(base.replace(**c), 200) for c in changes)]
+    peaks = [
+        max(found.update.total, found.generation.total) for found in (plan(base.replace(**c), 200) for c in changes)
+    ]
     assert peaks[1] >= peaks[0]
 
 
@@ -455,7 +488,13 @@ def test_every_preset_plans_offline_and_fits_its_natural_card(name):
 
 @pytest.mark.parametrize(
     ("name", "gpu"),
-    [("lora-1.5b-16gb", "8GB"), ("lora-3b-24gb", "T4"), ("qlora-7b-24gb", "12GB"), ("full-3b-80gb", "A10"), ("qlora-3b-16gb", "8GB")],
+    [
+        ("lora-1.5b-16gb", "8GB"),
+        ("lora-3b-24gb", "T4"),
+        ("qlora-7b-24gb", "12GB"),
+        ("full-3b-80gb", "A10"),
+        ("qlora-3b-16gb", "8GB"),
+    ],
 )
 def test_advice_fits_where_it_says_so(name, gpu):
     found = plan(name, gpu)
@@ -466,7 +505,9 @@ def test_advice_fits_where_it_says_so(name, gpu):
         assert again.peak_gb == pytest.approx(advice.gb)
         assert again.fits == advice.fits
     assert "processes" in found.no_help or found.config.tuning == "full"
-    assert not {name for advice in found.advice[:-1] for name in advice.changes if len(advice.changes) == 1} & set(found.no_help)
+    assert not {name for advice in found.advice[:-1] for name in advice.changes if len(advice.changes) == 1} & set(
+        found.no_help
+    )
 
 
 def test_what_cannot_fit_says_so():
@@ -477,7 +518,16 @@ def test_what_cannot_fit_says_so():
 
 @pytest.mark.parametrize(
     ("named", "gb"),
-    [("T4", 16), ("rtx 4090", 24), ("3090", 24), ("4060 Ti", 16), ("RTX-3060", 12), ("A100", 80), ("A100 40GB", 40), ("h200", 141)],
+    [
+        ("T4", 16),
+        ("rtx 4090", 24),
+        ("3090", 24),
+        ("4060 Ti", 16),
+        ("RTX-3060", 12),
+        ("A100", 80),
+        ("A100 40GB", 40),
+        ("h200", 141),
+    ],
 )
 def test_cards_by_name(named, gb):
     assert speed.find_card(named).gb == gb
@@ -521,7 +571,9 @@ def test_this_machines_gpu(monkeypatch):
 def test_published_qlora_steps_are_met_within_two_fifths(gpu, published):
     """TRL's 7B QLoRA notebook: 8 replies of 256 tokens a step (failures.md, section 3)."""
     shape, card = shape_of("Qwen/Qwen2.5-7B"), speed.find_card(gpu)
-    config = Config(model="Qwen/Qwen2.5-7B", tuning="qlora", gradient_checkpointing=True, max_reply_tokens=256, generation_chunk=8)
+    config = Config(
+        model="Qwen/Qwen2.5-7B", tuning="qlora", gradient_checkpointing=True, max_reply_tokens=256, generation_chunk=8
+    )
     decode = speed.sample_seconds(shape, config, card, 8, 200)
     update = 8 * 456 * shape.arithmetic_parameters * 6 / (card.tflops * 1e12 * speed.ARITHMETIC_USED * 0.75)
     assert decode + update == pytest.approx(published, rel=0.4)
@@ -575,7 +627,13 @@ def test_the_probes_own_code_runs_on_a_cpu_too(tmp_path, tuning):
     if tuning == "qlora":
         pytest.importorskip("bitsandbytes")
     tiny_model(tiny_tokenizer(), width=64).config.save_pretrained(tmp_path)
-    sizes = {"max_prompt_tokens": 12, "max_reply_tokens": 8, "micro_batch_size": 2, "batch_size": 2, "generation_chunk": 4}
+    sizes = {
+        "max_prompt_tokens": 12,
+        "max_reply_tokens": 8,
+        "micro_batch_size": 2,
+        "batch_size": 2,
+        "generation_chunk": 4,
+    }
     planned = plan(lora(model=str(tmp_path), tuning=tuning, lora_rank=4, device="cpu", **sizes), "cpu")
     measured = gpu_probe._measure(planned, torch, "cpu")
     assert measured.update_seconds > 0
@@ -642,9 +700,7 @@ def test_mistakes_get_one_sentence(words, sentence, capsys):
 
 
 def test_planning_loads_no_torch():
-    code = (
-        "import sys, azr_lite; azr_lite.plan('lora-1.5b-16gb', '16GB'); print([m for m in ('torch', 'transformers') if m in sys.modules])"
-    )
+    code = "import sys, azr_lite; azr_lite.plan('lora-1.5b-16gb', '16GB'); print([m for m in ('torch', 'transformers') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 

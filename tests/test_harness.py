@@ -6,10 +6,10 @@ import pytest
 
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.generators import ScriptedGenerator
-from azr_lite.evaluation.harness import choose, read_result, run_suite
-from azr_lite.evaluation.protocol import Mark, Prompt, Question, Sampling
+from azr_lite.evaluation.runner import choose, read_result, run_suite
 from azr_lite.evaluation.scores import compare_paired, compare_pass_at_k, summarize
 from azr_lite.evaluation.sources import Data, read_data, shipped
+from azr_lite.evaluation.suite import Mark, Prompt, Question, Sampling
 
 
 class Sums:
@@ -22,14 +22,19 @@ class Sums:
         self.samples, self.count = samples, count
 
     def questions(self):
-        return [Question(f"q{n}", "even" if n % 2 == 0 else "odd", Prompt(f"{n} + {n} =" + " " * (n % 3)), "") for n in range(self.count)]
+        return [
+            Question(f"q{n}", "even" if n % 2 == 0 else "odd", Prompt(f"{n} + {n} =" + " " * (n % 3)), "")
+            for n in range(self.count)
+        ]
 
     def grade(self, replies):
         return [self.mark(int(q.id[1:]), r.text.strip(" .")) for q, r in replies]
 
     def mark(self, n, text):
         found = str(2 * n) in text.split(" ")
-        return Mark(text == str(2 * n), found, text.isdecimal(), "" if text == str(2 * n) else "wrong", {"found": found})
+        return Mark(
+            text == str(2 * n), found, text.isdecimal(), "" if text == str(2 * n) else "wrong", {"found": found}
+        )
 
     def baselines(self, questions):
         return {"even": {"always 0": 1 / len(questions)}}
@@ -59,7 +64,9 @@ class Counting(ScriptedGenerator):
 
 def test_everything_that_a_result_must_carry(tmp_path):
     seen = []
-    result = run_suite(ScriptedGenerator(good), Sums(), tmp_path, chunk=6, progress=lambda *numbers: seen.append(numbers))
+    result = run_suite(
+        ScriptedGenerator(good), Sums(), tmp_path, chunk=6, progress=lambda *numbers: seen.append(numbers)
+    )
     record = json.loads((tmp_path / "sums.json").read_text())
     assert record["scores"]["all"] | {"n": 20, "accuracy": 1.0, "standard_error": 0.0} == record["scores"]["all"]
     assert set(record) == {
@@ -143,7 +150,7 @@ def test_several_replies_give_pass_at_k():
     def half(prompt, sample):
         return good(prompt, sample) if sample < 2 else "no"
 
-    from azr_lite.evaluation.harness import answer
+    from azr_lite.evaluation.runner import answer
 
     scores = summarize(answer(ScriptedGenerator(half), suite, suite.questions()))["all"]
     assert (scores["n"], scores["right"], scores["accuracy"]) == (20, 40, 0.5)
@@ -152,10 +159,13 @@ def test_several_replies_give_pass_at_k():
 
 def test_pass_at_k_of_base_and_trained_are_compared_on_the_same_questions():
     """The base is right in one of two replies to each question, the trained model in both: all gain is at k = 1."""
-    from azr_lite.evaluation.harness import answer
+    from azr_lite.evaluation.runner import answer
 
     suite = Sums(samples=2)
-    half, whole = (answer(ScriptedGenerator(script), suite, suite.questions()) for script in (lambda p, n: good(p, n) if n else "no", good))
+    half, whole = (
+        answer(ScriptedGenerator(script), suite, suite.questions())
+        for script in (lambda p, n: good(p, n) if n else "no", good)
+    )
     one, two = compare_pass_at_k(half, whole)
     assert (one["k"], one["base"]["mean"], one["trained"]["mean"], one["gain"]["mean"]) == (1, 0.5, 1.0, 0.5)
     assert (two["k"], two["base"]["mean"], two["gain"]["mean"]) == (2, 1.0, 0.0)
@@ -240,7 +250,14 @@ def test_parquet_is_read(tmp_path):
 
 @pytest.mark.parametrize(
     ("file", "rows"),
-    [("cruxeval", 800), ("HumanEvalPlus", 164), ("HumanEvalPlus-Mini", 164), ("MbppPlus", 378), ("math500", 500), ("gsm8k_test", 1319)],
+    [
+        ("cruxeval", 800),
+        ("HumanEvalPlus", 164),
+        ("HumanEvalPlus-Mini", 164),
+        ("MbppPlus", 378),
+        ("math500", 500),
+        ("gsm8k_test", 1319),
+    ],
 )
 def test_shipped_questions_are_whole(file, rows):
     assert len(shipped(file, f"{file}.jsonl.gz").rows) == rows

@@ -13,12 +13,12 @@ from types import SimpleNamespace
 import pytest
 
 import azr_lite
-from azr_lite import processes
 from azr_lite.cli import main
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError, TrainingError
 from azr_lite.presets import preset
-from azr_lite.processes import check_processes, explain_lost_process, launch_file
+from azr_lite.train import distributed as processes
+from azr_lite.train.distributed import check_processes, explain_lost_process, launch_file
 
 
 @pytest.fixture
@@ -62,7 +62,9 @@ def test_fsdp2_becomes_the_plugin_that_is_meant(monkeypatch):
     from accelerate.utils import FullyShardedDataParallelPlugin
     from accelerate.utils.launch import prepare_multi_gpu_env
 
-    args = launch.launch_command_parser().parse_args(["--config_file", str(launch_file("fsdp2")), "--num_processes", "8", "x.py"])
+    args = launch.launch_command_parser().parse_args(
+        ["--config_file", str(launch_file("fsdp2")), "--num_processes", "8", "x.py"]
+    )
     args, _, _ = launch._validate_launch_command(args)
     for name, value in prepare_multi_gpu_env(args).items():
         monkeypatch.setenv(name, value)
@@ -72,11 +74,17 @@ def test_fsdp2_becomes_the_plugin_that_is_meant(monkeypatch):
     assert str(plugin.mixed_precision_policy.param_dtype) == "torch.bfloat16"
     assert type(plugin.cpu_offload).__name__ == "OffloadPolicy"  # the base class: offloads nothing
     assert processes.sharding() == "FSDP"
-    from azr_lite.distributed import keep_precision
+    from azr_lite.train.distributed import keep_precision
 
-    keep_precision(SimpleNamespace(state=SimpleNamespace(fsdp_plugin=plugin)))  # log-probabilities must not be rounded to 16 bits
+    keep_precision(
+        SimpleNamespace(state=SimpleNamespace(fsdp_plugin=plugin))
+    )  # log-probabilities must not be rounded to 16 bits
     policy = plugin.mixed_precision_policy
-    assert (str(policy.param_dtype), str(policy.reduce_dtype), policy.output_dtype) == ("torch.bfloat16", "torch.float32", None)
+    assert (str(policy.param_dtype), str(policy.reduce_dtype), policy.output_dtype) == (
+        "torch.bfloat16",
+        "torch.float32",
+        None,
+    )
 
 
 def test_launch_file_prints_a_path_or_the_known_names(capsys):
@@ -94,7 +102,9 @@ def test_the_package_is_a_command():
 def test_another_number_of_processes_is_refused_before_anything_is_made(launched, tmp_path):
     path = tmp_path / "run"
     config = preset("full-7b-8x80gb", output_dir=str(path))
-    with pytest.raises(ConfigError, match=r"wants 8 processes and 1 was started.*fsdp2\) --num_processes 8.*processes=0.*torchrun"):
+    with pytest.raises(
+        ConfigError, match=r"wants 8 processes and 1 was started.*fsdp2\) --num_processes 8.*processes=0.*torchrun"
+    ):
         azr_lite.run(config)
     assert not path.exists()
     launched(8)
@@ -112,7 +122,14 @@ def test_a_dry_run_needs_no_processes(capsys):
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("full-7b-8x80gb", 8), ("full-14b-8x80gb", 8), ("paper-3b", 2), ("paper-7b", 4), ("paper-14b", 8), ("paper-llama8b", 4)],
+    [
+        ("full-7b-8x80gb", 8),
+        ("full-14b-8x80gb", 8),
+        ("paper-3b", 2),
+        ("paper-7b", 4),
+        ("paper-14b", 8),
+        ("paper-llama8b", 4),
+    ],
 )
 def test_presets_of_many_gpus_name_their_processes_and_split_over_them(name, count):
     config = preset(name)
@@ -164,8 +181,8 @@ def test_a_broken_connection_is_one_sentence_and_other_errors_stay(launched, tmp
 
 
 def test_a_checkpoint_is_read_only_by_the_kind_that_wrote_it(launched, tmp_path):
-    from azr_lite.checkpoints import seal
     from azr_lite.rundir import RunDir
+    from azr_lite.train.checkpoints import seal
 
     path = tmp_path / "run"
     RunDir.create(preset("nano", output_dir=str(path)), {})

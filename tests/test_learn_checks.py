@@ -7,8 +7,8 @@ from fractions import Fraction
 
 import pytest
 
-from azr_lite.learn import check, checks
-from azr_lite.learn.checks import Exercise, ExerciseError, Mistake, exercises, judge, same
+from azr_lite.course import check, checks
+from azr_lite.course.checks import Exercise, ExerciseError, Mistake, exercises, judge, same
 
 ALL = pytest.mark.parametrize("name", exercises())
 
@@ -34,7 +34,7 @@ def test_each_mistake_is_called_by_its_name(name):
 
 
 def test_the_course_has_thirty_exercises_and_every_lesson_one():
-    from azr_lite.learn.course import COURSE
+    from azr_lite.course.lessons import COURSE
 
     assert len(exercises()) >= 30
     assert {one.notebook for one in exercises().values()} == {lesson.number for lesson in COURSE}
@@ -63,7 +63,10 @@ def test_a_mistake_is_found_beside_what_is_right(double):
 def test_a_wrong_value_that_is_looked_at_in_parts_shows_the_part():
     swapped = list(exercises()["stage_order"].key)
     swapped[0], swapped[1] = swapped[1], swapped[0]
-    assert "does 'sample_references' come before 'propose'? gave False, expected True" in judge("stage_order", swapped).because
+    assert (
+        "does 'sample_references' come before 'propose'? gave False, expected True"
+        in judge("stage_order", swapped).because
+    )
 
 
 def test_a_mistake_nobody_foresaw_shows_the_first_wrong_probe(double):
@@ -78,10 +81,18 @@ def test_none_for_a_value_is_not_called_a_missing_return():
 
 
 def test_the_folder_is_wanted_and_not_its_name():
-    from azr_lite.checkpoints import last_whole_checkpoint
+    from azr_lite.train.checkpoints import last_whole_checkpoint
 
-    assert judge("last_whole_checkpoint", lambda run_dir: str(last_whole_checkpoint(run_dir) or "") or None).state == "wrong"
-    assert judge("last_whole_checkpoint", lambda run_dir: (found := last_whole_checkpoint(run_dir)) and found.resolve()).state == "right"
+    assert (
+        judge("last_whole_checkpoint", lambda run_dir: str(last_whole_checkpoint(run_dir) or "") or None).state
+        == "wrong"
+    )
+    assert (
+        judge(
+            "last_whole_checkpoint", lambda run_dir: (found := last_whole_checkpoint(run_dir)) and found.resolve()
+        ).state
+        == "right"
+    )
 
 
 def test_free_settings_may_come_in_any_collection():
@@ -94,7 +105,7 @@ def test_free_settings_may_come_in_any_collection():
 
 
 def test_bytes_are_asked_of_every_optimiser_and_of_any_number_of_gpus():
-    from azr_lite import vram
+    from azr_lite.planner import vram
 
     def uncounted(shape, config):
         return vram.weight_bytes(shape, config) if config.processes else 0.0
@@ -118,7 +129,9 @@ def test_learners_loops_end(double, monkeypatch):
 
 def test_learners_cannot_change_the_probes(double, monkeypatch):
     given = [([1, 2],)]
-    monkeypatch.setitem(checks._EXERCISES, "double", Exercise(name="double", key=sum, mistakes=[], probes=lambda: given, notebook="00"))
+    monkeypatch.setitem(
+        checks._EXERCISES, "double", Exercise(name="double", key=sum, mistakes=[], probes=lambda: given, notebook="00")
+    )
     assert judge("double", lambda xs: xs.clear() or 0).state == "wrong"
     assert judge("double", sum).state == "right"
 
@@ -177,7 +190,7 @@ def test_equality_of_numbers_texts_and_containers():
 def test_checks_need_numpy_at_most():
     code = """
         import sys
-        from azr_lite.learn.checks import exercises
+        from azr_lite.course.checks import exercises
         exercises()
         heavy = {"torch", "transformers", "pandas", "rich", "matplotlib", "jinja2", "tyro", "IPython"} & set(sys.modules)
         print(sorted(heavy))

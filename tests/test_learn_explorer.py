@@ -4,13 +4,12 @@ import re
 
 import pytest
 
-from azr_lite.learn.explorer import draw_game, visible
-from azr_lite.learn.figures import figure
-from azr_lite.prompts.chat import CHAT
+from azr_lite.course.figures import figure
+from azr_lite.course.triplet_views import draw_game, visible
 from azr_lite.prompts.compact import COMPACT
-from azr_lite.prompts.r1 import R1
-from azr_lite.tasks.base import Rules, get_game
-from azr_lite.triplet import InductionTask, Triplet
+from azr_lite.prompts.words import CHAT, R1
+from azr_lite.tasks.base import get_task_type
+from azr_lite.triplet import InductionTask, Rules, Triplet
 
 PROGRAM = "def f(x):\n    return x * 7919"
 TASKS = (
@@ -24,11 +23,13 @@ HIDDEN = (["475242947"], ["60013"], ["7919", "60017", "475274623"])
 @pytest.mark.parametrize("style", [R1, CHAT, COMPACT], ids=lambda style: style.name)
 @pytest.mark.parametrize(("task", "hidden"), [*zip(TASKS, HIDDEN, strict=True)], ids=lambda x: getattr(x, "type", ""))
 def test_it_shows_what_the_prompt_shows(style, task, hidden):
-    prompt = get_game(task.type).solve_prompt(style, task, Rules())
+    prompt = get_task_type(task.type).solve_prompt(style, task, Rules())
     blocks = visible(task)
     fences = re.findall(r"```(\w+)\n(.*?)\n```", prompt, re.DOTALL)
     assert (
-        fences == blocks if style is COMPACT else [block for block in fences if block in blocks] == [b for b in blocks if b[0] != "message"]
+        fences == blocks
+        if style is COMPACT
+        else [block for block in fences if block in blocks] == [b for b in blocks if b[0] != "message"]
     )
     assert all(text in prompt for _, text in blocks)
     for text in hidden:
@@ -36,7 +37,9 @@ def test_it_shows_what_the_prompt_shows(style, task, hidden):
         assert not any(text in block for _, block in blocks)
 
 
-@pytest.mark.parametrize(("game", "hides", "shows"), [("deduction", 2, (0, 1)), ("abduction", 1, (0, 2)), ("induction", 0, (1, 2))])
+@pytest.mark.parametrize(
+    ("game", "hides", "shows"), [("deduction", 2, (0, 1)), ("abduction", 1, (0, 2)), ("induction", 0, (1, 2))]
+)
 def test_the_drawing_covers_what_the_game_hides(game, hides, shows):
     _, (axis,) = figure()
     draw_game(axis, TASKS[0], game)

@@ -12,7 +12,7 @@ pytest.importorskip("IPython", reason="figures need the [notebooks] extra")
 def test_a_figure_is_small_whole_and_has_its_alt_text(monkeypatch):
     from PIL import Image
 
-    from azr_lite.learn import figures
+    from azr_lite.course import figures
     from azr_lite.observe.style import png
 
     shown = []
@@ -48,7 +48,7 @@ def test_who_looks_on_gets_the_alt_text_in_the_page_and_a_stored_notebook_the_pn
 
 def test_a_moved_slider_draws_anew_and_says_in_the_alt_text_what_is_seen():
     pytest.importorskip("ipywidgets", reason="sliders need the [notebooks] extra")
-    from azr_lite.learn.widgets import sliders
+    from azr_lite.course.widgets import sliders
 
     def draw(axis, height, sign):
         axis.bar([0], [height if sign == "plus" else -height])

@@ -9,17 +9,20 @@ from typing import get_args
 import pytest
 
 from azr_lite.config import Config
+from azr_lite.course import attacks as zoo
+from azr_lite.course.example_tasks import TABLE_ORDERED, ErrorGame, SqlGame, compile_query, same_rows
+from azr_lite.course.task_properties import blind, examine
 from azr_lite.errors import ConfigError
-from azr_lite.learn import zoo
-from azr_lite.learn.battery import blind, examine
-from azr_lite.learn.games import TABLE_ORDERED, ErrorGame, SqlGame, compile_query, same_rows
 from azr_lite.sandbox.outcome import Kind
-from azr_lite.tasks import base, get_game, register
+from azr_lite.tasks import base, get_task_type, register_task_type
 from azr_lite.triplet import Triplet
 
 DIVIDE = [("python", "def f(x):\n    return 1 // x"), ("input", "0")]
 RECURSIVE = [("python", "def f(n):\n    return f(n - 1) if n else [][n]"), ("input", "3")]
-SELECT = [("sql", "SELECT name FROM items WHERE price > 2 ORDER BY stock DESC;"), ("input", "[('kiwi', 3, 7), ('fig', 9, 8)]")]
+SELECT = [
+    ("sql", "SELECT name FROM items WHERE price > 2 ORDER BY stock DESC;"),
+    ("input", "[('kiwi', 3, 7), ('fig', 9, 8)]"),
+]
 
 
 def gold(task):
@@ -33,7 +36,7 @@ def registry(monkeypatch):
 
 def test_induction_does_not_start_from_a_game_of_ones_own(registry):
     """Its programs may be meant to raise, and have no outputs then."""
-    register(ErrorGame())
+    register_task_type(ErrorGame())
     with pytest.raises(ConfigError, match="there are none; add deduction or abduction"):
         Config(task_types=("errors", "induction"))
     assert Config(task_types=("errors", "induction", "abduction")).task_types[0] == "errors"
@@ -42,13 +45,17 @@ def test_induction_does_not_start_from_a_game_of_ones_own(registry):
 @pytest.mark.parametrize(
     ("game", "proposals", "cheats"),
     [
-        (ErrorGame(), [DIVIDE, RECURSIVE], [[("output", "Exception")], [("output", "KeyError, IndexError, ZeroDivisionError")], []]),
+        (
+            ErrorGame(),
+            [DIVIDE, RECURSIVE],
+            [[("output", "Exception")], [("output", "KeyError, IndexError, ZeroDivisionError")], []],
+        ),
         (SqlGame(), [SELECT], [[("output", "[]")], [("output", "select")], [("output", "[('kiwi',)] * 1")]]),
     ],
     ids=["errors", "sql"],
 )
 def test_the_worked_examples_pass_the_battery(registry, executor, game, proposals, cheats):
-    findings = examine(register(game), proposals, gold, cheats, executor)
+    findings = examine(register_task_type(game), proposals, gold, cheats, executor)
     assert len(findings) == 7
     assert [str(finding) for finding in findings if not finding.ok] == []
 
@@ -70,7 +77,11 @@ def test_the_battery_sees_a_leak_a_generous_judge_and_a_borrowed_task(registry, 
             return replace(task, type=self.name)
 
     found = examine(
-        register(Careless()), [DIVIDE, [("python", "def f(x):\n    return x"), ("input", "0")]], gold, [[("output", "no")]], executor
+        register_task_type(Careless()),
+        [DIVIDE, [("python", "def f(x):\n    return x"), ("input", "0")]],
+        gold,
+        [[("output", "no")]],
+        executor,
     )
     assert [one.name for one in found if not one.ok] == [
         "proposals become tasks",
@@ -84,9 +95,9 @@ def test_the_battery_sees_a_leak_a_generous_judge_and_a_borrowed_task(registry, 
 def test_deduction_takes_no_seed_whose_output_is_no_return_value():
     """An error's name is not what the program returns: as a deduction task its gold would be wrong."""
     errors = Triplet("errors", "def f(x):\n    return 1 // x", "0", "'ZeroDivisionError'")
-    assert get_game("deduction").adopt(errors) is None
+    assert get_task_type("deduction").adopt(errors) is None
     assert ErrorGame().adopt(replace(errors, type="deduction")) is None
-    assert get_game("deduction").adopt(replace(errors, type="abduction")).type == "deduction"
+    assert get_task_type("deduction").adopt(replace(errors, type="abduction")).type == "deduction"
 
 
 def test_no_text_of_a_query_reaches_the_program(executor):
@@ -109,17 +120,21 @@ def test_a_prompt_may_hold_the_word_and_yet_not_know():
 
 def test_the_command_line_knows_games_that_a_module_registers(tmp_path):
     (tmp_path / "my_games.py").write_text(
-        "from azr_lite.learn.games import ErrorGame\nfrom azr_lite.tasks import register\nregister(ErrorGame())\n"
+        "from azr_lite.course.example_tasks import ErrorGame\nfrom azr_lite.tasks import register_task_type\nregister(ErrorGame())\n"
     )
 
     def said(named):
-        surroundings = {**os.environ, "AZR_LITE_GAMES": named, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+        surroundings = {
+            **os.environ,
+            "AZR_LITE_TASK_TYPES": named,
+            "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        }
         code = "from azr_lite.config import Config; print(Config(task_types=('errors', 'deduction'), batch_size=24).task_types)"
         return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=surroundings)
 
     assert said("my_games").stdout.strip() == "('errors', 'deduction')"
     assert "put its folder on PYTHONPATH" in said("no_such_games").stderr
-    assert "AZR_LITE_GAMES=its_module" in said("").stderr
+    assert "AZR_LITE_TASK_TYPES=its_module" in said("").stderr
 
 
 def test_the_zoo_tells_what_stopped_a_program(executor):

@@ -7,9 +7,9 @@ import sys
 import nbformat
 import pytest
 
-from azr_lite.learn.checks import exercises
-from azr_lite.learn.grade import grade, text
-from azr_lite.learn.notebooks import FOLDER, NotebookError, defined, read, tags, with_key
+from azr_lite.course.build import FOLDER, NotebookError, defined, read, tags, with_key
+from azr_lite.course.checks import exercises
+from azr_lite.course.grade import grade, text
 
 pytest.importorskip("nbclient", reason="notebooks need the [notebooks] extra")
 LESSON = FOLDER / "03_rewards.py"
@@ -65,7 +65,10 @@ def test_a_half_solved_notebook_earns_its_part_although_a_cell_fails_and_one_nev
 
 def test_json_is_gradescopes_form(save):
     ran = subprocess.run(
-        [sys.executable, "-m", "azr_lite.learn.grade", str(save(read(LESSON))), "--json"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "azr_lite.course.grade", str(save(read(LESSON))), "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     found = json.loads(ran.stdout)
     assert found["score"] == 0
@@ -82,7 +85,10 @@ def test_what_cannot_be_graded_is_one_sentence(tmp_path, save):
     with pytest.raises(NotebookError, match="no cell has a title"):
         grade(save(other))
     ran = subprocess.run(
-        [sys.executable, "-m", "azr_lite.learn.grade", str(tmp_path / "none.ipynb")], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "azr_lite.course.grade", str(tmp_path / "none.ipynb")],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ran.returncode == 2
     assert ran.stderr.count("\n") == 1

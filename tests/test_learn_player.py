@@ -6,8 +6,8 @@ from inspect import getsource
 
 import pytest
 
-from azr_lite.learn.diagram import STAGES, WHO, loop_diagram, strip
-from azr_lite.learn.player import OPS, Player, read_ops
+from azr_lite.course.diagram import STAGES, WHO, loop_diagram, strip
+from azr_lite.course.scripted_policy import OPS, Player, read_ops
 from azr_lite.nano.generator import draw_run, make_triplet
 from azr_lite.nano.language import KINDS, program_text, type_of
 from azr_lite.presets import preset

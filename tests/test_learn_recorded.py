@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from azr_lite.advantages import trr
+from azr_lite.course import recorded_runs as module
+from azr_lite.course.recorded_runs import recorded
 from azr_lite.errors import AzrError
-from azr_lite.learn import recorded as module
-from azr_lite.learn.recorded import recorded
 
 NAME = "steps/nano-seed0-step25.json"
 

@@ -3,8 +3,8 @@
 import nbformat
 import pytest
 
-from azr_lite.learn.notebooks import FOLDER, NotebookError, tags
-from azr_lite.learn.slides import on_slides, slides
+from azr_lite.course.build import FOLDER, NotebookError, tags
+from azr_lite.course.slides import on_slides, slides
 
 pytest.importorskip("nbconvert", reason="slides need the [notebooks] extra")
 LESSON = FOLDER / "03_rewards.ipynb"

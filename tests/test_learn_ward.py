@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from azr_lite.learn.exercises.nb07 import AGAINST
-from azr_lite.learn.ward import PATIENTS, patient, whole_run
+from azr_lite.course.exercises.nb07 import AGAINST
+from azr_lite.course.recorded_runs import PATIENTS, patient, whole_run
 from azr_lite.observe.doctor import examine
 from azr_lite.rundir import RunDir
 

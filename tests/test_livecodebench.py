@@ -9,8 +9,8 @@ import zlib
 import pytest
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.livecodebench import livecodebench_suite, private_tests
-from azr_lite.evaluation.protocol import Reply
+from azr_lite.evaluation.benchmarks.livecodebench import livecodebench_suite, private_tests
+from azr_lite.evaluation.suite import Reply
 from azr_lite.prompts import get_style
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the jail is made of Linux")
@@ -41,7 +41,12 @@ def row(id, date, public, private, starter="", name=None):
     }
 
 
-SUM = row("sum", "2024-08-01", cases("stdin", ("2\n1 2\n", "3\n")), packed(cases("stdin", ("3\n4 5 6\n", "15\n"), ("1\n7\n", "7"))))
+SUM = row(
+    "sum",
+    "2024-08-01",
+    cases("stdin", ("2\n1 2\n", "3\n")),
+    packed(cases("stdin", ("3\n4 5 6\n", "15\n"), ("1\n7\n", "7"))),
+)
 STARS = row("stars", "2025-01-31", cases("stdin", ("2", "*\n**\n")), json.dumps(cases("stdin", ("1", "*"))))
 PAIRS = row(
     "pairs", "2024-12-01", cases("functional", ('[3, 1]\n"ab"', '[[1, "a"], [3, "b"]]')), packed(cases("functional", ('[]\n""', "[]"))),
@@ -122,7 +127,7 @@ def test_form_is_marked_apart(suite):
 
 @linux
 def test_a_test_that_hangs_ends(suite, monkeypatch):
-    monkeypatch.setattr("azr_lite.evaluation.livecodebench.TEST_S", 1)
+    monkeypatch.setattr("azr_lite.evaluation.benchmarks.livecodebench.TEST_S", 1)
     question = suite.questions()[0]
     mark = suite.grade([(question, azr("while True: pass"))])[0]
     assert not mark.right

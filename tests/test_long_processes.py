@@ -23,18 +23,20 @@ ROOT = Path(__file__).parents[1]
 def main(folder: Path) -> None:
     import torch
 
-    from azr_lite.budget import Budget
     from azr_lite.errors import RunDirectoryError
-    from azr_lite.longrun import LongRunDuties
+    from azr_lite.loop import LongRunDuties
     from azr_lite.progress import Reporter
-    from azr_lite.trainer import build_trainer
+    from azr_lite.train.checkpoints import Budget
+    from azr_lite.train.trainer import build_trainer
     from tests.tiny import PLAIN, Scripted, sampled_script, tiny_config, tiny_policy
 
     rank = int(os.environ["RANK"])
     said: dict[str, Any] = {}
 
     def build(name: str, **changes: Any) -> Any:
-        config = tiny_config(steps=4, updates_per_step=2, micro_batch_size=3, keep_checkpoints=9, save_every=0, **changes)
+        config = tiny_config(
+            steps=4, updates_per_step=2, micro_batch_size=3, keep_checkpoints=9, save_every=0, **changes
+        )
         return build_trainer(config, tiny_policy(), PLAIN, Scripted(sampled_script(config)), folder / name)
 
     def looks(rate: float) -> Any:
@@ -68,7 +70,9 @@ def main(folder: Path) -> None:
     torch.save = honest
 
     config = full.config.replace(eval_every=1, eval_problems=20, stop_patience=1)
-    duties = LongRunDuties(config, folder / ("evaluated" if rank == 0 else "nowhere"), Reporter(config, quiet=True), rank == 0)
+    duties = LongRunDuties(
+        config, folder / ("evaluated" if rank == 0 else "nowhere"), Reporter(config, quiet=True), rank == 0
+    )
     duties.attach(full, 1)
     said["standing"] = [duties.standing.best_step, duties.standing.below, full.stopped, full.args.max_steps]
     (folder / f"rank-{rank}.json").write_text(json.dumps(said))
@@ -107,7 +111,7 @@ def test_both_decide_as_the_main_one(tmp_path: Path) -> None:
 
 
 if __name__ == "__main__":
-    from azr_lite.processes import end, leave
+    from azr_lite.train.distributed import end, leave
 
     main(Path(sys.argv[1]))
     leave()

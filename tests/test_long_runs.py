@@ -18,14 +18,13 @@ import pytest
 
 import azr_lite
 import azr_lite.loop
-from azr_lite.budget import Budget
-from azr_lite.checkpoints import last_whole_checkpoint
 from azr_lite.cli import main
 from azr_lite.config import Config
+from azr_lite.course.bugs import bug
 from azr_lite.errors import ConfigError, RunDirectoryError
-from azr_lite.learn.bugs import bug
-from azr_lite.longrun import LongRunDuties
+from azr_lite.loop import LongRunDuties
 from azr_lite.progress import Reporter
+from azr_lite.train.checkpoints import Budget, last_whole_checkpoint
 from tests.test_loop import SMALL, lines, wait_for
 
 LONG = {**SMALL, "steps": 4, "save_every": 0, "save_minutes": 0.0, "keep_checkpoints": 9, "self_test": False}
@@ -72,7 +71,7 @@ def turned_clock(monkeypatch, seconds_a_look: float) -> None:
         now[0] += seconds_a_look
         return now[0]
 
-    monkeypatch.setattr("azr_lite.longrun.Budget", lambda minutes, hours: Budget(minutes, hours, clock=clock))
+    monkeypatch.setattr("azr_lite.loop.Budget", lambda minutes, hours: Budget(minutes, hours, clock=clock))
 
 
 def test_max_hours_stops_saved_and_the_run_goes_on_to_the_same_end(unbroken, tmp_path, monkeypatch, capsys):
@@ -102,7 +101,9 @@ def test_what_a_resumed_run_may_change(unbroken, tmp_path):
         azr_lite.resume(path, learning_rate=1.0, temperature=0.5, max_hours=1.0)
     with pytest.raises(ConfigError, match="did you mean 'max_hours'"):
         azr_lite.resume(path, max_hour=1.0)
-    summary = azr_lite.resume(path, steps=5, micro_batch_size=2, save_minutes=1.0, eval_every=5, workers=2, generation_chunk=8).summary
+    summary = azr_lite.resume(
+        path, steps=5, micro_batch_size=2, save_minutes=1.0, eval_every=5, workers=2, generation_chunk=8
+    ).summary
     assert summary["steps"] == 5
     assert summary["finished"]
     assert [line["step"] for line in lines(path, "metrics.jsonl")] == [0, 1, 2, 3, 4]
@@ -146,7 +147,10 @@ def test_the_stop_rule_keeps_the_best_checkpoint_and_outlives_a_resume(scripted_
     assert summary["best"]["checkpoint"] == "checkpoint-2"
     assert checkpoints(path) == [2, 6]
     printed = " ".join(capsys.readouterr().out.split())
-    assert "2 held-out evaluations in a row are significantly below the best (0.333 now, 0.944 at step 1, kept as checkpoint-2)" in printed
+    assert (
+        "2 held-out evaluations in a row are significantly below the best (0.333 now, 0.944 at step 1, kept as checkpoint-2)"
+        in printed
+    )
     again = azr_lite.resume(path).summary
     assert (again["steps"], again["stopped"]) == (3, summary["stopped"]), "it stays stopped"
     onward = azr_lite.resume(path, stop_patience=0).summary
@@ -156,7 +160,9 @@ def test_the_stop_rule_keeps_the_best_checkpoint_and_outlives_a_resume(scripted_
 
 def test_the_stop_rule_ends_a_run_that_is_made_worse(tmp_path):
     with bug("sign flip"):
-        summary = play(tmp_path / "sick", steps=12, learning_rate=0.02, eval_problems=30, eval_every=1, stop_patience=3).summary
+        summary = play(
+            tmp_path / "sick", steps=12, learning_rate=0.02, eval_problems=30, eval_every=1, stop_patience=3
+        ).summary
     assert summary["steps"] < 12
     assert summary["stopped"]["rule"] == "stop_patience"
     assert summary["after"]["all"]["accuracy"] < summary["best"]["accuracy"] / 2
@@ -166,7 +172,19 @@ def command(path: Path, **changes) -> list[str]:
     settings = {**LONG, "save_every": 1, **changes}
     settings.pop("self_test")
     flags = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    return [sys.executable, "-m", "azr_lite.cli", "run", "--preset", "nano", "--go-on", "--no-self-test", "--output-dir", str(path), *flags]
+    return [
+        sys.executable,
+        "-m",
+        "azr_lite.cli",
+        "run",
+        "--preset",
+        "nano",
+        "--go-on",
+        "--no-self-test",
+        "--output-dir",
+        str(path),
+        *flags,
+    ]
 
 
 def kill_after(words: list[str], path: Path, steps: int) -> None:
@@ -223,7 +241,8 @@ def test_a_copy_that_fails_is_a_line_and_not_the_end(unbroken, tmp_path, monkeyp
     drive = tmp_path / "drive"
     drive.mkdir()
     monkeypatch.setattr(
-        "azr_lite.sync.shutil.copyfile", lambda *_, **__: (_ for _ in ()).throw(OSError(5, "Transport endpoint is not connected"))
+        "azr_lite.train.checkpoints.shutil.copyfile",
+        lambda *_, **__: (_ for _ in ()).throw(OSError(5, "Transport endpoint is not connected")),
     )
     path = play(tmp_path / "run", sync_to=str(drive)).path
     assert "the copy to" in (printed := " ".join(capsys.readouterr().out.split()))

@@ -161,7 +161,10 @@ def fingerprint(path):
 def start(path, resume=False):
     words = ["resume", str(path)] if resume else ["run", "--preset", "nano", "--output-dir", str(path), *flags()]
     return subprocess.Popen(
-        [sys.executable, "-m", "azr_lite.cli", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        [sys.executable, "-m", "azr_lite.cli", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
 
 
@@ -183,7 +186,10 @@ def test_a_run_killed_twice_and_resumed_ends_in_the_same_bytes(finished, tmp_pat
     for seen, resumed in ((1, False), (2, True)):
         process = start(path, resumed)
         wait_for(
-            process, lambda seen=seen: (path / "metrics.jsonl").exists() and len((path / "metrics.jsonl").read_text().splitlines()) >= seen
+            process,
+            lambda seen=seen: (
+                (path / "metrics.jsonl").exists() and len((path / "metrics.jsonl").read_text().splitlines()) >= seen
+            ),
         )
         time.sleep(0.05)  # somewhere in the next step, or in saving
         os.killpg(process.pid, signal.SIGKILL)
@@ -196,7 +202,19 @@ def test_a_run_killed_twice_and_resumed_ends_in_the_same_bytes(finished, tmp_pat
 def test_the_first_interrupt_finishes_the_step_and_saves(tmp_path):
     path = tmp_path / "stopped"
     process = subprocess.Popen(
-        [sys.executable, "-m", "azr_lite.cli", "run", "--preset", "nano", "--output-dir", str(path), *flags(), "--steps", "500"],
+        [
+            sys.executable,
+            "-m",
+            "azr_lite.cli",
+            "run",
+            "--preset",
+            "nano",
+            "--output-dir",
+            str(path),
+            *flags(),
+            "--steps",
+            "500",
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
@@ -225,9 +243,25 @@ def test_a_real_model_plays_two_steps(tuning, tmp_path):
     if tuning == "qlora":
         pytest.importorskip("bitsandbytes")
     (gguf,) = Path(found.origin).parent.rglob("*.gguf")
-    types = ("deduction", "abduction", "induction") if tuning == "lora" else ("deduction",)  # the other two in a third of the time
-    small = {"batch_size": 1, "max_reply_tokens": 24, "eval_problems": 1 if tuning == "lora" else 0, "task_types": types, "workers": 1}
-    config = preset("smoke", model=str(gguf), tuning=tuning, output_dir=str(tmp_path / "smoke"), save_every=0, save_minutes=0, **small)
+    types = (
+        ("deduction", "abduction", "induction") if tuning == "lora" else ("deduction",)
+    )  # the other two in a third of the time
+    small = {
+        "batch_size": 1,
+        "max_reply_tokens": 24,
+        "eval_problems": 1 if tuning == "lora" else 0,
+        "task_types": types,
+        "workers": 1,
+    }
+    config = preset(
+        "smoke",
+        model=str(gguf),
+        tuning=tuning,
+        output_dir=str(tmp_path / "smoke"),
+        save_every=0,
+        save_minutes=0,
+        **small,
+    )
     result = azr_lite.run(config)
     assert result.summary["steps"] == 2
     metrics = lines(result.path, "metrics.jsonl")
@@ -236,4 +270,6 @@ def test_a_real_model_plays_two_steps(tuning, tmp_path):
     assert len(rollouts) >= 2 * len(types)
     assert all(r["prompt"].startswith("<|im_start|>") and r["prompt"].endswith("assistant\n<think>") for r in rollouts)
     (checkpoint,) = result.path.glob("checkpoint-*")
-    assert (checkpoint / ("model.safetensors" if tuning == "full" else "adapter_model.safetensors")).stat().st_size > 1e6
+    assert (
+        checkpoint / ("model.safetensors" if tuning == "full" else "adapter_model.safetensors")
+    ).stat().st_size > 1e6

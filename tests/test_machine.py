@@ -7,9 +7,9 @@ import sys
 import pytest
 
 import azr_lite
-from azr_lite import machine
 from azr_lite.cli import main
-from azr_lite.speed import find_card
+from azr_lite.planner import plan as machine
+from azr_lite.planner.plan import find_card
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def test_the_facts_are_those_of_this_machine(facts):
 def test_a_card_makes_room_for_what_its_memory_holds(monkeypatch):
     def fits(card):
         monkeypatch.setattr(machine, "detect_gpu", lambda: card)
-        monkeypatch.setattr("azr_lite.hardware.detect_gpu", lambda: card)
+        monkeypatch.setattr("azr_lite.planner.plan.detect_gpu", lambda: card)
         return machine.fitting()
 
     without, small, large = fits(None), fits(find_card("8GB")), fits(find_card("80GB"))
@@ -43,7 +43,11 @@ def test_people_read_the_same_as_programs(facts, capsys):
     text = machine.text(facts)
     for word in (str(facts["cores"]), facts["sandbox"]["level"], *facts["presets"]):
         assert word in text
-    weak = {**facts, "sandbox": {"level": "WEAK", "layers": {"seccomp": "off: no kernel support"}}, "missing": ["torch"]}
+    weak = {
+        **facts,
+        "sandbox": {"level": "WEAK", "layers": {"seccomp": "off: no kernel support"}},
+        "missing": ["torch"],
+    }
     assert "WEAK: without seccomp (off: no kernel support)" in machine.text(weak)
     assert "needs torch: pip install 'azr-lite[train]'" in machine.text(weak)
     assert main(["doctor"]) == 0

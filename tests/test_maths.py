@@ -15,16 +15,17 @@ from pathlib import Path
 import pytest
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation import maths_grader
-from azr_lite.evaluation.boxes import boxes, refusal, tidy
-from azr_lite.evaluation.maths import NAMES, TABLE, maths_suite
-from azr_lite.evaluation.maths_grader import Grader, Job, Verdict
-from azr_lite.evaluation.protocol import Reply
+from azr_lite.evaluation.benchmarks import maths_grader
+from azr_lite.evaluation.benchmarks.boxed_answers import boxes, refusal, tidy
+from azr_lite.evaluation.benchmarks.maths import NAMES, TABLE, maths_suite
+from azr_lite.evaluation.benchmarks.maths_grader import Grader, Job, Verdict
+from azr_lite.evaluation.suite import Reply
 from azr_lite.prompts import get_style
 
 HERE = str(Path(__file__).resolve().parents[1])
 installed = pytest.mark.skipif(
-    not any(found.metadata["Name"] == "math-verify" for found in metadata.distributions()), reason="math-verify is not installed"
+    not any(found.metadata["Name"] == "math-verify" for found in metadata.distributions()),
+    reason="math-verify is not installed",
 )
 
 EXCEPTIONS = {"math500": set(), "gsm8k": set()}
@@ -52,9 +53,15 @@ def suites():
 @pytest.mark.parametrize("name", ["math500", "gsm8k"])
 def test_every_right_answer_is_right(suites, name):
     suite = suites[name]
-    marks = suite.grade([(q, reply(f"It is $\\boxed{{{i.gold}}}$.")) for q, i in zip(suite.questions(), suite.items, strict=True)])
+    marks = suite.grade(
+        [(q, reply(f"It is $\\boxed{{{i.gold}}}$.")) for q, i in zip(suite.questions(), suite.items, strict=True)]
+    )
     assert len(marks) == TABLE[name].size
-    wrong = {item.id for item, mark in zip(suite.items, marks, strict=True) if not (mark.right and mark.lenient and mark.well_formed)}
+    wrong = {
+        item.id
+        for item, mark in zip(suite.items, marks, strict=True)
+        if not (mark.right and mark.lenient and mark.well_formed)
+    }
     assert wrong == EXCEPTIONS[name]
     assert len(wrong) <= 0.003 * len(marks)
 
@@ -66,9 +73,15 @@ def test_the_next_questions_answer_is_wrong(suites, name):
     golds = [item.gold for item in suite.items]
     shifted = golds[1:] + golds[:1]
     marks = suite.grade([(q, reply(f"\\boxed{{{gold}}}")) for q, gold in zip(suite.questions(), shifted, strict=True)])
-    accepted = {item.id for item, mark, other in zip(suite.items, marks, shifted, strict=True) if mark.right and item.gold != other}
+    accepted = {
+        item.id
+        for item, mark, other in zip(suite.items, marks, shifted, strict=True)
+        if mark.right and item.gold != other
+    }
     assert accepted <= EQUAL_NEIGHBOURS
-    assert {mark.reason for mark in marks if mark.reason.startswith(("confined", "error", "crashed", "timeout"))} == set()
+    assert {
+        mark.reason for mark in marks if mark.reason.startswith(("confined", "error", "crashed", "timeout"))
+    } == set()
     assert sum(mark.right for mark in marks) < 0.02 * len(marks)
 
 
@@ -187,9 +200,13 @@ def test_what_hangs_is_killed_and_the_rest_is_graded():
     hanging = ["9**9**9**9", "9^{9^{9^{9}}}", "1" + "0" * 400 + "^{9^{9}}", "{" * 300 + "5" + "}" * 300]
     with Grader(workers=1, deadline=1.5) as grader:
         start = time.monotonic()
-        verdicts = grader.grade([Job("2", "x^{9999999}-x^{9999999}+(x+1)^{99999}"), Job("2", "2"), *(Job("2", text) for text in hanging)])
+        verdicts = grader.grade(
+            [Job("2", "x^{9999999}-x^{9999999}+(x+1)^{99999}"), Job("2", "2"), *(Job("2", text) for text in hanging)]
+        )
         # a right answer big enough to make an equal power worth working out
-        slow = grader.grade([Job("3^{7^{77}}", "9^{7^{77}}"), Job("(x+y+z)^{60}-w", "(z+y+x)^{30}(x+y+z)^{30}-w+w^2"), Job("7", "7")])
+        slow = grader.grade(
+            [Job("3^{7^{77}}", "9^{7^{77}}"), Job("(x+y+z)^{60}-w", "(z+y+x)^{30}(x+y+z)^{30}-w+w^2"), Job("7", "7")]
+        )
         assert time.monotonic() - start < 30
         assert grader.replaced >= 1
     assert [verdict.right for verdict in verdicts] == [False, True, *[False] * len(hanging)]
@@ -206,7 +223,10 @@ def test_strict_and_lenient(suites):
         "good": (reply("\\boxed{18}"), (True, True, True, "")),
         "box outside the answer": (reply("18", thought="\\boxed{18}"), (False, True, False, "no_box")),
         "no tags": (Reply("", "It is \\boxed{18}.", 5), (False, True, False, "not_well_formed")),
-        "last number": (Reply("", "So she makes 9 * 2, that is 18 dollars.", 5), (False, True, False, "not_well_formed")),
+        "last number": (
+            Reply("", "So she makes 9 * 2, that is 18 dollars.", 5),
+            (False, True, False, "not_well_formed"),
+        ),
         "last box wins": (Reply("", "\\boxed{18} no, \\boxed{17}", 5), (False, False, False, "not_well_formed")),
         "thoughts may change": (reply("\\boxed{18}", thought="\\boxed{17}?"), (True, True, True, "")),
         "two boxes": (reply("\\boxed{17} \\boxed{18}"), (False, False, True, "several_boxes")),
@@ -256,7 +276,12 @@ def test_usual_columns_are_read(tmp_path, row):
     file.write_text("".join(json.dumps(row | {"id": number}) + "\n" for number in range(2)))
     suite = maths_suite("aime24-avg8", get_style("chat"), file)
     assert [item.gold for item in suite.items] == ["33", "33"]
-    assert (suite.samples, suite.temperature, suite.name, suite.questions()[0].group) == (8, 0.6, "aime24-avg8", "aime24")
+    assert (suite.samples, suite.temperature, suite.name, suite.questions()[0].group) == (
+        8,
+        0.6,
+        "aime24-avg8",
+        "aime24",
+    )
     assert maths_suite("aime24", get_style("chat"), file).samples == 1
 
 
@@ -290,7 +315,16 @@ def test_missing_math_verify_is_one_sentence(monkeypatch):
 
 
 def test_unknown_suites_and_settings():
-    assert {"aime24", "aime24-avg8", "aime25-avg8", "amc23-avg8", "math500", "minerva", "olympiadbench", "gsm8k"} <= set(NAMES)
+    assert {
+        "aime24",
+        "aime24-avg8",
+        "aime25-avg8",
+        "amc23-avg8",
+        "math500",
+        "minerva",
+        "olympiadbench",
+        "gsm8k",
+    } <= set(NAMES)
     with pytest.raises(EvaluationError, match="no mathematics suite 'math500-avg8'"):
         maths_suite("math500-avg8", get_style("r1"))
     with pytest.raises(EvaluationError, match="0 workers"):
@@ -314,7 +348,7 @@ def test_a_dead_worker_is_replaced_and_its_answer_tried_again(grader):
 PROBES = """
 import os, socket, sys
 sys.path.insert(0, {home!r})
-from azr_lite.evaluation import maths_worker as w
+from azr_lite.evaluation.benchmarks import maths_worker as w
 layers = w.confine(2048)
 import math_verify, sympy
 w.disarm()
@@ -361,7 +395,9 @@ def test_the_worker_cannot_write_connect_or_run_text(tmp_path):
         server.bind(("127.0.0.1", 0))
         server.listen()
         code = PROBES.format(home=HERE, file=str(tmp_path / "out"), port=server.getsockname()[1])
-        done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path
+        )
     assert done.returncode == 0, done.stderr
     layers, kernel, text, hook = json.loads(done.stdout.splitlines()[-1])
     needs = {"write": "writing", "connect": "network", "run": "writing", "memory": "memory"}
@@ -373,7 +409,7 @@ def test_the_worker_cannot_write_connect_or_run_text(tmp_path):
 
 
 def test_the_package_loads_no_sympy_and_no_torch():
-    code = "import azr_lite.evaluation, azr_lite.evaluation.maths, sys; print({'torch', 'sympy', 'math_verify'} & set(sys.modules))"
+    code = "import azr_lite.evaluation, azr_lite.evaluation.benchmarks.maths, sys; print({'torch', 'sympy', 'math_verify'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=HERE, check=True)
     assert done.stdout.strip() == "set()"
 

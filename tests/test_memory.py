@@ -9,8 +9,8 @@ torch = pytest.importorskip("torch")
 
 from azr_lite.config import Config  # noqa: E402
 from azr_lite.errors import TrainingError  # noqa: E402
-from azr_lite.memory import in_halves, is_out_of_memory  # noqa: E402
-from azr_lite.trainer import SelfPlayTrainer, build_trainer  # noqa: E402
+from azr_lite.train.memory import in_halves, is_out_of_memory  # noqa: E402
+from azr_lite.train.trainer import SelfPlayTrainer, build_trainer  # noqa: E402
 from tests.test_trainer import Spy, relative_error  # noqa: E402
 from tests.tiny import PLAIN, Scripted, random_rollouts, sampled_script, tiny_config, tiny_policy  # noqa: E402
 
@@ -40,7 +40,9 @@ def squeeze(model: torch.nn.Module, where: str) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     layer = model.model.layers[1 if where == "forward" else 0].mlp
-    layer.register_forward_hook(forward_fails if where == "forward" else lambda module, inputs, output: Tight.apply(output))
+    layer.register_forward_hook(
+        forward_fails if where == "forward" else lambda module, inputs, output: Tight.apply(output)
+    )
 
 
 def play(config: Config, folder: Path, where: str = "") -> tuple[SelfPlayTrainer, Spy, list[str], list[dict[str, Any]]]:
@@ -101,7 +103,9 @@ def test_several_processes_say_how_to_go_on(tmp_path: Path, monkeypatch: pytest.
 
 def test_other_errors_are_not_swallowed(tmp_path: Path) -> None:
     assert not is_out_of_memory(RuntimeError("shape mismatch"))
-    assert is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"))
+    assert is_out_of_memory(
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+    )
     with pytest.raises(ZeroDivisionError):
         in_halves(lambda rows: 1 / 0, [1, 2])
 
@@ -140,7 +144,9 @@ def test_sampling_heals_and_stays_reproducible(tmp_path: Path) -> None:
     for attempt in range(2):
         policy, notes = tiny_policy(), []
         sizes = sampler_with_room(2, policy)
-        trainer = build_trainer(config, policy, PLAIN, Scripted(lambda generate, step: []), tmp_path / str(attempt), note=notes.append)
+        trainer = build_trainer(
+            config, policy, PLAIN, Scripted(lambda generate, step: []), tmp_path / str(attempt), note=notes.append
+        )
         torch.manual_seed(attempt)
         before = torch.get_rng_state()
         found.append([trainer.generate(["abc", "x", "x", "yy", "x", "x", "x", "x"]) for _ in range(2)])

@@ -11,11 +11,10 @@ from transformers import AutoTokenizer
 
 from azr_lite.config import Config
 from azr_lite.errors import ModelError
-from azr_lite.models import _give_pad_token, load_policy
-from azr_lite.precision import choose_precision
 from azr_lite.presets import preset
-from azr_lite.prompts.r1 import R1
-from azr_lite.trainer import build_trainer
+from azr_lite.prompts.words import R1
+from azr_lite.train.policy import _give_pad_token, choose_precision, load_policy
+from azr_lite.train.trainer import build_trainer
 from tests.tiny import CHAT, CHATML, PLAIN, Scripted, sampled_script, tiny_config, tiny_model, tiny_tokenizer
 
 needs_bitsandbytes = pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
@@ -99,7 +98,9 @@ def test_a_model_quantized_in_memory_still_names_its_base():
 
 
 def test_qlora_without_bitsandbytes_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == "bitsandbytes" else find_spec(name, *rest))
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *rest: None if name == "bitsandbytes" else find_spec(name, *rest)
+    )
     with pytest.raises(ModelError, match="needs bitsandbytes"):
         load_policy(config(save(tmp_path), tuning="qlora", dtype="auto"))
 
@@ -146,7 +147,7 @@ def test_a_token_meant_for_padding_is_preferred(tmp_path):
 
 def test_padding_that_equals_eos_hides_no_eos_from_the_loss(tmp_path):
     """The batch masks by length: each reply's end token is trained on, even where padding looks the same."""
-    from azr_lite.trainer import build_trainer
+    from azr_lite.train.trainer import build_trainer
 
     settings = tiny_config(steps=1)
     policy = load_policy(config(save(tmp_path / "model")))
@@ -177,7 +178,9 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path):
 
 def test_the_models_own_sampling_settings_are_dropped(tmp_path):
     """Many chat models bring top-k and a repetition penalty: sampling from those, scored without, is another policy."""
-    folder = save(tmp_path, generation={"top_k": 3, "repetition_penalty": 1.3, "do_sample": True, "eos_token_id": [0, 3]})
+    folder = save(
+        tmp_path, generation={"top_k": 3, "repetition_penalty": 1.3, "do_sample": True, "eos_token_id": [0, 3]}
+    )
     policy = load_policy(config(folder))
     settings = policy.model.generation_config
     assert settings.eos_token_id == [0, 3]
@@ -219,7 +222,11 @@ def with_think_token(folder, *, norm: float, unused: bool = False) -> str:
         usual = weights[: len(tokenizer) - 1].norm(dim=1).median()
         weights[len(tokenizer) :] = torch.ones_like(weights[0])
         token = tokenizer.convert_tokens_to_ids("<think>")
-        direction = torch.ones_like(weights[0]) if unused else torch.randn(weights.shape[1], generator=torch.Generator().manual_seed(0))
+        direction = (
+            torch.ones_like(weights[0])
+            if unused
+            else torch.randn(weights.shape[1], generator=torch.Generator().manual_seed(0))
+        )
         weights[token] = norm * usual * direction / direction.norm()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -234,7 +241,9 @@ def with_think_token(folder, *, norm: float, unused: bool = False) -> str:
 def test_a_think_token_that_was_never_trained_is_written_as_text(tmp_path, norm, unused, untrained):
     policy = load_policy(config(with_think_token(tmp_path / "model", norm=norm, unused=unused)))
     assert policy.untrained == ({"<think>"} if untrained else set())
-    assert any(line.startswith("<think> is a token this model was never taught") for line in policy.reasons) == untrained
+    assert (
+        any(line.startswith("<think> is a token this model was never taught") for line in policy.reasons) == untrained
+    )
     trainer = build_trainer(tiny_config(), policy, R1, Scripted(lambda generate, step: []), tmp_path)
     text, ids = trainer.codec.encode(R1.render("hello"))
     token = policy.tokenizer.convert_tokens_to_ids("<think>")
@@ -249,7 +258,7 @@ def test_chat_prompts_without_template_are_refused(tmp_path):
 
 
 def test_a_chat_policy_samples_behind_its_template(tmp_path):
-    from azr_lite.trainer import build_trainer
+    from azr_lite.train.trainer import build_trainer
 
     settings = tiny_config()
     policy = load_policy(config(save(tmp_path / "model", chat_template=CHATML)))
@@ -346,7 +355,9 @@ def gguf_policy():
 def test_gguf_weights_are_the_models(gguf_policy):
     """Unpacked rightly, the model still knows its capitals."""
     chat = [{"role": "user", "content": "What is the capital of France? Answer with one word."}]
-    ids = gguf_policy.tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)["input_ids"]
+    ids = gguf_policy.tokenizer.apply_chat_template(
+        chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )["input_ids"]
     with torch.no_grad():
         reply = gguf_policy.model.generate(ids, max_new_tokens=8, do_sample=False)[0, ids.shape[1] :]
     assert "Paris" in gguf_policy.tokenizer.decode(reply)
@@ -356,12 +367,17 @@ def test_gguf_weights_are_the_models(gguf_policy):
 @pytest.mark.slow
 def test_a_gguf_model_trains_adapters_for_one_step(gguf_policy, tmp_path):
     from azr_lite.prompts import get_style
-    from azr_lite.trainer import build_trainer
+    from azr_lite.train.trainer import build_trainer
 
     settings = tiny_config(tuning="lora", task_types=("deduction",), max_reply_tokens=8, learning_rate=1e-4)
     seen: list[dict] = []
     trainer = build_trainer(
-        settings, gguf_policy, get_style("chat"), Scripted(sampled_script(settings)), tmp_path, on_step=lambda numbers: seen.append(numbers)
+        settings,
+        gguf_policy,
+        get_style("chat"),
+        Scripted(sampled_script(settings)),
+        tmp_path,
+        on_step=lambda numbers: seen.append(numbers),
     )
     trained = {n: p for n, p in trainer.model.named_parameters() if p.requires_grad}
     assert {p.dtype for p in trained.values()} == {torch.float32}

@@ -48,7 +48,7 @@ def until(what, seconds, name):
 @pytest.fixture
 def lab(tmp_path):
     """The address of a JupyterLab that shows a copy of notebook 03 as it was before it was ever run."""
-    from azr_lite.learn.notebooks import FOLDER, read
+    from azr_lite.course.build import FOLDER, read
 
     nbformat = pytest.importorskip("nbformat")
     nbformat.write(read(FOLDER / "03_rewards.py"), tmp_path / "03.ipynb")
@@ -56,12 +56,32 @@ def lab(tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     own = {f"JUPYTER_{name}_DIR": str(tmp_path / name) for name in ("CONFIG", "DATA", "RUNTIME")}
-    surroundings = {**os.environ, **own, "PYTHONPATH": str(ROOT), "AZR_LITE_PROFILE": "ci", "IPYTHONDIR": str(tmp_path / "ipython")}
+    surroundings = {
+        **os.environ,
+        **own,
+        "PYTHONPATH": str(ROOT),
+        "AZR_LITE_PROFILE": "ci",
+        "IPYTHONDIR": str(tmp_path / "ipython"),
+    }
     surroundings.pop("AZR_LITE_STATIC", None)
-    words = ("--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=t")
+    words = (
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+        "--IdentityProvider.token=t",
+    )
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *words, "--LabApp.expose_app_in_browser=True", f"--ServerApp.root_dir={tmp_path}"],
+            [
+                sys.executable,
+                "-m",
+                "jupyterlab",
+                *words,
+                "--LabApp.expose_app_in_browser=True",
+                f"--ServerApp.root_dir={tmp_path}",
+            ],
             env=surroundings,
             stdout=log,
             stderr=log,
@@ -114,6 +134,8 @@ def test_a_slider_moved_by_keyboard_changes_its_picture(lab, browser):
     handle = browser.find_element("css selector", ".jupyter-widgets .noUi-handle")
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", handle)
     handle.send_keys(Keys.ARROW_RIGHT)
-    moved = until(lambda: (now := browser.execute_script(SLID))[1] != first[1] and now[2] and now, 10, "another picture")
+    moved = until(
+        lambda: (now := browser.execute_script(SLID))[1] != first[1] and now[2] and now, 10, "another picture"
+    )
     assert first[0].startswith("paper: 1 of 8 earns 0.875")
     assert moved[0].startswith("upstream: 1 of 8 earns 0.875")

@@ -8,8 +8,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from azr_lite.learn.course import COURSE
-from azr_lite.learn.notebooks import FOLDER, ROOT
+from azr_lite.course.build import FOLDER, ROOT
+from azr_lite.course.lessons import COURSE
 from tests.bare import bare_environment
 
 LIGHT = [lesson for lesson in COURSE if not lesson.torch and lesson.number <= "04"]
@@ -54,20 +54,31 @@ def test_the_first_notebooks_need_no_more(lesson, bare, tmp_path):
     (tmp_path / "notebooks").symlink_to(FOLDER)
     (tmp_path / "azr_lite").symlink_to(ROOT / "azr_lite")
     (tmp_path / "data_samples").symlink_to(ROOT / "data_samples")
-    surroundings = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "AZR_LITE_PROFILE": "ci", "PYTHONIOENCODING": "utf-8"}
+    surroundings = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "AZR_LITE_PROFILE": "ci",
+        "PYTHONIOENCODING": "utf-8",
+    }
     system = SYSTEM.get(lesson.number, "linux")
     script = f"import runpy, sys; {LIBRARIES}; sys.platform = {system!r}; runpy.run_path({str(FOLDER / lesson.stem) + '.py'!r}, run_name='__main__')"
-    ran = subprocess.run([str(bare[0]), "-c", script], capture_output=True, text=True, cwd=tmp_path, env=surroundings, check=False)
+    ran = subprocess.run(
+        [str(bare[0]), "-c", script], capture_output=True, text=True, cwd=tmp_path, env=surroundings, check=False
+    )
     assert ran.returncode == 0, ran.stderr[-2000:]
     if lesson.number == "01":
-        assert f"not available on {system}" in ran.stdout + ran.stderr, "the learner must be told that nothing locks programs away"
+        assert f"not available on {system}" in ran.stdout + ran.stderr, (
+            "the learner must be told that nothing locks programs away"
+        )
     assert "not started" in ran.stdout
 
 
 def test_colabs_versions_are_in_our_ranges():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = [Requirement(line) for line in [*project["dependencies"], *project["optional-dependencies"]["notebooks"]]]
-    checked = {need.name for need in wanted if need.name in COLAB and need.specifier.contains(Version(COLAB[need.name]))}
+    checked = {
+        need.name for need in wanted if need.name in COLAB and need.specifier.contains(Version(COLAB[need.name]))
+    }
     assert checked == COLAB.keys()
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from azr_lite.learn.checks import exercises
-from azr_lite.learn.course import COURSE
-from azr_lite.learn.notebooks import FOLDER, defined, execute, printed, read, tags, with_key, with_mistakes
+from azr_lite.course.build import FOLDER, defined, execute, printed, read, tags, with_key, with_mistakes
+from azr_lite.course.checks import exercises
+from azr_lite.course.lessons import COURSE
 
 pytest.importorskip("nbclient", reason="notebooks need the [notebooks] extra")
 LESSONS = pytest.mark.parametrize("lesson", COURSE, ids=lambda lesson: lesson.number)

@@ -6,22 +6,27 @@ import re
 import nbformat
 import pytest
 
-from azr_lite.learn.checks import exercises
-from azr_lite.learn.course import COURSE, install_cell
-from azr_lite.learn.notebooks import FOLDER, ROOT, defined, measurements, read, readme, tags, with_header
+from azr_lite.course.build import FOLDER, ROOT, defined, measurements, read, readme, tags, with_header
+from azr_lite.course.checks import exercises
+from azr_lite.course.lessons import COURSE, install_cell
 
 LESSONS = pytest.mark.parametrize("lesson", COURSE, ids=lambda lesson: lesson.number)
 OPENED = pytest.mark.parametrize("stem", [*(lesson.stem for lesson in COURSE), "index"])
 
 
 def anchors(text):
-    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+    return {
+        re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-")
+        for title in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    }
 
 
 @OPENED
 def test_what_people_open_is_what_people_edit(stem):
     source, opened = read(FOLDER / f"{stem}.py"), nbformat.read(FOLDER / f"{stem}.ipynb", as_version=4)
-    assert [(c.cell_type, c.source, c.id, tags(c)) for c in opened.cells] == [(c.cell_type, c.source, c.id, tags(c)) for c in source.cells]
+    assert [(c.cell_type, c.source, c.id, tags(c)) for c in opened.cells] == [
+        (c.cell_type, c.source, c.id, tags(c)) for c in source.cells
+    ]
 
 
 @OPENED
@@ -34,7 +39,9 @@ def test_outputs_are_stored_small_and_clean(stem):
     assert all(cell["execution_count"] for cell in code if "".join(cell["source"]).strip())
     outputs = [out for cell in code for out in cell["outputs"]]
     assert not [out for out in outputs if out["output_type"] == "error"]
-    shown = json.dumps([{k: v for k, v in out.get("data", {}).items() if k != "image/png"} or out.get("text", "") for out in outputs])
+    shown = json.dumps(
+        [{k: v for k, v in out.get("data", {}).items() if k != "image/png"} or out.get("text", "") for out in outputs]
+    )
     assert not re.search(r"(?<![\w.])/(tmp|root|work|home|Users)/", shown)
     assert "Traceback (most recent call last)" not in shown
     assert "widget-view" not in shown
@@ -62,7 +69,12 @@ def test_the_first_cells_are_the_agreed_ones(lesson):
 @LESSONS
 def test_every_exercise_has_its_stub_and_its_check(lesson):
     notebook = read(FOLDER / f"{lesson.stem}.py")
-    cells = {name: cell for cell in notebook.cells if cell.cell_type == "code" and "exercise" in tags(cell) for name in defined(cell)}
+    cells = {
+        name: cell
+        for cell in notebook.cells
+        if cell.cell_type == "code" and "exercise" in tags(cell)
+        for name in defined(cell)
+    }
     assert cells.keys() == {name for name, one in exercises().items() if one.notebook == lesson.number}
     for name, cell in cells.items():
         assert f"check.{name}({name})" in cell.source

@@ -7,9 +7,9 @@ import pytest
 
 from azr_lite.cli import main
 from azr_lite.config import Config
-from azr_lite.meter import Meter
 from azr_lite.metrics import STAGES
 from azr_lite.observe.catalogue import METRICS, metric_of
+from azr_lite.progress import Meter
 from azr_lite.prompts import get_style
 from azr_lite.selfplay import SelfPlay
 from tests.scripted import ScriptedPolicy
@@ -26,7 +26,13 @@ class Cutting(ScriptedPolicy):
 @pytest.fixture(scope="module")
 def played(executor):
     config = Config(
-        model="scripted", batch_size=6, n_mc=3, references=2, seed_batch_factor=1, micro_batch_size=2, max_prompt_tokens=100_000
+        model="scripted",
+        batch_size=6,
+        n_mc=3,
+        references=2,
+        seed_batch_factor=1,
+        micro_batch_size=2,
+        max_prompt_tokens=100_000,
     )
     play = SelfPlay(config, get_style("chat"), executor)
     policy = Cutting(junk=0.3)

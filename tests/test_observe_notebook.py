@@ -19,10 +19,10 @@ pytest.importorskip("ipywidgets")
 from azr_lite import observe
 from azr_lite.errors import ConfigError, RunDirectoryError
 from azr_lite.observe import style, surroundings
+from azr_lite.observe.dashboard import PANELS, Followed, description, draw
 from azr_lite.observe.figures import POINTS, Point, chart
-from azr_lite.observe.panels import PANELS, Followed, description, draw
 
-module = import_module("azr_lite.observe.panels")
+module = import_module("azr_lite.observe.dashboard")
 SAMPLE = Path(__file__).parents[1] / "data_samples" / "runs" / "bugs" / "healthy"
 ROOT = Path(__file__).parents[1]
 
@@ -96,7 +96,11 @@ def test_it_follows_a_run_that_grows_renews_one_picture_and_ends_with_the_run(op
     observe.dashboard(run, refresh_s=0.5)
     assert len(notebook.shown) == 1
     texts = [notebook.shown[0]["text/plain"], *(data["text/plain"] for data in notebook.renewed)]
-    assert [text.split(";")[0].split(",")[0] for text in texts] == ["run: 2 of 3 steps", "run: 3 of 3 steps", "run: 3 of 3 steps"]
+    assert [text.split(";")[0].split(",")[0] for text in texts] == [
+        "run: 2 of 3 steps",
+        "run: 3 of 3 steps",
+        "run: 3 of 3 steps",
+    ]
     assert ", running, " in texts[0]
     assert " left" in texts[0]
     assert "finished" in texts[-1]
@@ -134,7 +138,12 @@ def test_a_run_before_its_first_step_is_drawn(open_ended):
 
 @pytest.mark.parametrize(
     ("first", "last", "percent", "said"),
-    [(0.44, 0.736, True, "44 → 74 %"), (0.5, 0.501, True, "50 %"), (0.13, 0.2, False, "0.13 → 0.2"), (90.0, 1234.5, False, "90 → 1,234")],
+    [
+        (0.44, 0.736, True, "44 → 74 %"),
+        (0.5, 0.501, True, "50 %"),
+        (0.13, 0.2, False, "0.13 → 0.2"),
+        (90.0, 1234.5, False, "90 → 1,234"),
+    ],
 )
 def test_a_title_says_from_where_to_where(first, last, percent, said):
     assert module._change(first, last, percent) == said
@@ -167,7 +176,9 @@ def test_a_mean_over_types_and_a_line_of_a_type_are_the_logged_ones(run):
     by_title = {panel.title: view.lines(panel) for panel in PANELS}
     wanted = [line["propose/induction/solve_rate"] for line in lines if "propose/induction/solve_rate" in line]
     assert [p.y for p in by_title["Solve rate of new tasks"]["induction"].points] == pytest.approx(wanted)
-    means = [sum(line[f"solve/{name}/reward"] for name in ("deduction", "abduction", "induction")) / 3 for line in lines]
+    means = [
+        sum(line[f"solve/{name}/reward"] for name in ("deduction", "abduction", "induction")) / 3 for line in lines
+    ]
     assert [p.y for p in by_title["Reward"]["solve"].points] == pytest.approx(means)
     assert [p.x for p in by_title["Reward"]["solve"].points] == [1, 2, 3]
 
@@ -218,7 +229,12 @@ def test_a_run_that_vanishes_is_one_sentence(open_ended, monkeypatch):
 
 def test_looks_differ_and_the_same_name_looks_the_same_in_every_chart():
     types = [style.look(name) for name in ("deduction", "abduction", "induction")]
-    assert len({look.colour for look in types}) == len({look.marker for look in types}) == len({look.dash for look in types}) == 3
+    assert (
+        len({look.colour for look in types})
+        == len({look.marker for look in types})
+        == len({look.dash for look in types})
+        == 3
+    )
     runs = [style.look(f"run {place}", place) for place in range(8)]
     assert len(set(runs)) == 8
     svg = chart("title", "y", {"other": [Point(0, 1), Point(1, 2)], "induction": [Point(0, 1), Point(1, 2)]})
@@ -242,7 +258,9 @@ def test_the_small_png_keeps_the_colours(run):
 
 def test_importing_observe_loads_neither_matplotlib_nor_widgets():
     code = "import sys, azr_lite.observe; print([m for m in ('matplotlib', 'ipywidgets', 'IPython', 'torch') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
 
 
 def test_without_matplotlib_one_sentence_says_what_to_install(run, monkeypatch):
@@ -351,7 +369,11 @@ def test_a_sample_without_proposals_is_one_sentence():
 
 def test_a_notebook_runs_through_and_keeps_picture_and_table(recorded, tmp_path):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
-    cells = ["from azr_lite import observe", f"observe.dashboard({str(recorded)!r})", f"observe.explore({str(recorded)!r})"]
+    cells = [
+        "from azr_lite import observe",
+        f"observe.dashboard({str(recorded)!r})",
+        f"observe.explore({str(recorded)!r})",
+    ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "IPYTHONDIR": str(tmp_path)}
     client = nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3", store_widget_state=False)

@@ -47,7 +47,10 @@ CASES = {
     "verdict.ok": (lambda r: r["role"] == "solve", lambda r: r["verdict"].update(ok=not r["verdict"]["ok"])),
     "verdict.reason": (lambda r: not r["verdict"]["ok"], lambda r: r["verdict"].update(reason="crash")),
     "weight": (lambda r: True, lambda r: r.update(weight=0.0)),
-    "solve_rate": (lambda r: r["role"] == "propose" and r["solve_rate"] is not None, lambda r: r.update(solve_rate=0.123)),
+    "solve_rate": (
+        lambda r: r["role"] == "propose" and r["solve_rate"] is not None,
+        lambda r: r.update(solve_rate=0.123),
+    ),
 }
 
 
@@ -69,7 +72,13 @@ def test_a_changed_score_or_output_in_the_tasks_is_named(run, executor):
 
 
 def test_a_changed_reply_changes_all_that_follows_from_it(run, executor):
-    place = change(run, "rollouts.jsonl", 1, lambda r: r["role"] == "solve" and r["verdict"]["ok"], lambda r: r.update(text="no form"))
+    place = change(
+        run,
+        "rollouts.jsonl",
+        1,
+        lambda r: r["role"] == "solve" and r["verdict"]["ok"],
+        lambda r: r.update(text="no form"),
+    )
     named = {d.what for d in replay(run, 1, executor).differences if d.line == place}
     assert {"text", "verdict.ok", "verdict.reason", "reward", "advantage"} <= named
 
@@ -112,7 +121,9 @@ def test_rescoring_pays_by_the_changed_rules(recorded):
     gap = sum((new - old) * sum(f"{r['role']}/{r['type']}" == g for r in own) for g, (old, new) in found.reward.items())
     assert gap == pytest.approx(-0.5 * len(ends))
     assert ends
-    wrong = sum(r["verdict"]["well_formed"] and not r["verdict"]["ok"] for r in rows if r["step"] == 0 and r["role"] == "solve")
+    wrong = sum(
+        r["verdict"]["well_formed"] and not r["verdict"]["ok"] for r in rows if r["step"] == 0 and r["role"] == "solve"
+    )
     solved = [r for r in rows if r["step"] == 0 and r["role"] == "solve"]
     harder = rescore(recorded, wrong=-1.0)[0]
     gap = sum((new - old) * sum(f"solve/{r['type']}" == g for r in solved) for g, (old, new) in harder.reward.items())
@@ -145,7 +156,9 @@ class Odd(ScriptedPolicy):
     def complete(self, prompt):
         reply = super().complete(prompt)
         if "Invent one new puzzle" in prompt and self.rng.random() < 0.3:
-            body = self.rng.choice(["raise ValueError(x)", "y = x\n" + "    y = y + 1\n" * 200 + "    return y", "return {x: object()}"])
+            body = self.rng.choice(
+                ["raise ValueError(x)", "y = x\n" + "    y = y + 1\n" * 200 + "    return y", "return {x: object()}"]
+            )
             text = "because</think><answer>```python\ndef f(x):\n    " + body + "\n```\n```input\n3\n```</answer>"
             reply = dataclasses.replace(reply, text=text, ids=tuple(text.encode()[:40]))
         return dataclasses.replace(reply, truncated=reply.text == "no form at all" and self.rng.random() < 0.5)
@@ -195,7 +208,11 @@ def test_every_kind_of_rejection_is_replayed(tmp_path, executor):
     assert {"", "not_well_formed", "truncated", "exception", "too_long", "output_not_literal"} <= reasons
     found = [replay(path, step, executor) for step in (0, 1)]
     assert all(one.exact for one in found)
-    assert sum(one.believed for one in found) == sum(line["step"] >= 0 and "solver's prompt" in line["detail"] for line in lines) > 0
+    assert (
+        sum(one.believed for one in found)
+        == sum(line["step"] >= 0 and "solver's prompt" in line["detail"] for line in lines)
+        > 0
+    )
 
 
 def test_a_run_whose_rewards_were_shuffled_is_noticed(tmp_path, executor):

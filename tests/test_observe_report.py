@@ -17,15 +17,16 @@ from azr_lite.cli import main
 from azr_lite.evaluation.kept import lines_of
 from azr_lite.evaluation.scores import Item, compare_paired, summarize
 from azr_lite.nano.language import skeleton
-from azr_lite.observe import lineage, log
+from azr_lite.observe import lineage
+from azr_lite.observe import reader as log
 from azr_lite.observe import report as module
 from azr_lite.observe.doctor import examine
 from azr_lite.observe.figures import POINTS, Curve, Point, chart
 from azr_lite.observe.gather import gather
 from azr_lite.observe.highlight import highlighted
 from azr_lite.observe.lineage import trace
-from azr_lite.observe.log import StepLog
 from azr_lite.observe.proposals import operations, survey
+from azr_lite.observe.reader import StepLog
 from azr_lite.observe.report import MOST_BYTES, report
 from azr_lite.presets import preset
 from azr_lite.rundir import RunDir, write_json, write_text
@@ -130,8 +131,14 @@ def task_line(step, number, text="", ok=True, **changes):
 
 def made(path, steps=4, each=6, tasks=None, command="azr-lite run", **settings):
     """A run directory written by hand."""
-    run = RunDir.create(preset("nano", output_dir=str(path), **settings), {"environment": {"command": command, "python": "3.11"}})
-    tasks = tasks if tasks is not None else [task_line(step, n, ok=n != 5) for step in range(-1, steps) for n in range(each)]
+    run = RunDir.create(
+        preset("nano", output_dir=str(path), **settings), {"environment": {"command": command, "python": "3.11"}}
+    )
+    tasks = (
+        tasks
+        if tasks is not None
+        else [task_line(step, n, ok=n != 5) for step in range(-1, steps) for n in range(each)]
+    )
     for step in range(-1, steps):
         run.append_tasks([line for line in tasks if line["step"] == step])
         if step >= 0:
@@ -141,7 +148,13 @@ def made(path, steps=4, each=6, tasks=None, command="azr-lite run", **settings):
                 "propose/deduction/truncated": 0.5,
                 "grad_norm": 0.1,
             }
-            run.append(step, numbers, {"generate": 1.0, "sandbox": 0.5, "update": 1.5, "rest": 0.0, "cpu_energy_j": 3600.0}, [], [])
+            run.append(
+                step,
+                numbers,
+                {"generate": 1.0, "sandbox": 0.5, "update": 1.5, "rest": 0.0, "cpu_energy_j": 3600.0},
+                [],
+                [],
+            )
     rollouts = [{"step": step, "role": "solve", "task_id": f"t{step}x1"} for step in range(steps)]
     write_text(run.path / "rollouts.jsonl", "".join(json.dumps(line) + "\n" for line in rollouts))
     evaluation(run.path, "before", items((5, 5, 5)))
@@ -160,7 +173,16 @@ def test_the_report_of_a_real_run_is_one_whole_page_without_requests(recorded):
     assert not page.attributes & {"src", "srcset", "action", "formaction", "background", "poster", "data", "xlink:href"}
     assert not [name for name in page.attributes if name.startswith("on")]
     assert "url(" not in text.split("</style>")[0]
-    for word in ("Held-out gain", "Learning", "Curriculum", "triplets worth reading", "Health", "Cost", "How it was made", "Proposals"):
+    for word in (
+        "Held-out gain",
+        "Learning",
+        "Curriculum",
+        "triplets worth reading",
+        "Health",
+        "Cost",
+        "How it was made",
+        "Proposals",
+    ):
         assert word in page.text
     lines = [json.loads(line) for line in (Path(recorded) / "tasks.jsonl").read_text().splitlines()]
     assert [(int(row["data-step"]), row["data-type"], row["data-reason"]) for row in page.rows] == [
@@ -175,7 +197,8 @@ def test_lineage_equals_that_counted_by_hand(recorded):
     shown = survey(picture, 10_000).shown()
     trace(picture, shown)
     tasks, rollouts = (
-        [json.loads(line) for line in (Path(recorded) / name).read_text().splitlines()] for name in ("tasks.jsonl", "rollouts.jsonl")
+        [json.loads(line) for line in (Path(recorded) / name).read_text().splitlines()]
+        for name in ("tasks.jsonl", "rollouts.jsonl")
     )
     used = 0
     for proposal in (p for p in shown if p.id):
@@ -193,12 +216,18 @@ def test_lineage_equals_that_counted_by_hand(recorded):
 def test_lineage_is_the_same_when_every_line_is_parsed(tmp_path, monkeypatch):
     """Lines about others are told from their raw bytes: ids with quotes, backslashes, commas and brackets must not be lost."""
     odd = ['a", "b', "a\\", "x]y", "é, 宽", 'say "id": "t0x1"', "t0x1"]
-    tasks = [task_line(0, n) for n in range(len(odd))] + [task_line(1, n, parents=[one, odd[0]], ok=n != 2) for n, one in enumerate(odd)]
+    tasks = [task_line(0, n) for n in range(len(odd))] + [
+        task_line(1, n, parents=[one, odd[0]], ok=n != 2) for n, one in enumerate(odd)
+    ]
     for line, name in zip(tasks, odd, strict=False):
         line["task"]["id"] = name
     run = made(tmp_path / "run", steps=2, tasks=tasks)
-    answers = [{"step": 1, "text": 'of "task_id": "none"', "role": "solve", "task_id": name} for name in [*odd, *odd[:3]]]
-    write_text(run / "rollouts.jsonl", "".join(json.dumps(line, sort_keys=True, ensure_ascii=False) + "\n" for line in answers))
+    answers = [
+        {"step": 1, "text": 'of "task_id": "none"', "role": "solve", "task_id": name} for name in [*odd, *odd[:3]]
+    ]
+    write_text(
+        run / "rollouts.jsonl", "".join(json.dumps(line, sort_keys=True, ensure_ascii=False) + "\n" for line in answers)
+    )
 
     def traced():
         picture = gather(run)
@@ -229,7 +258,10 @@ def hostile_run(path):
             line = task_line(step, n, text=HOSTILE, ok=n != 5, detail=HOSTILE, parents=[HOSTILE])
             if line["task"]:
                 line["task"].update(
-                    program=f"def f(x):\n    return '''{HOSTILE}''' # {HOSTILE}", input=HOSTILE, output=HOSTILE, id=HOSTILE + str(n)
+                    program=f"def f(x):\n    return '''{HOSTILE}''' # {HOSTILE}",
+                    input=HOSTILE,
+                    output=HOSTILE,
+                    id=HOSTILE + str(n),
                 )
                 line["answers"] = [{"text": HOSTILE, "score": 0.0, "reason": HOSTILE, "tokens": 1}]
             else:
@@ -468,7 +500,9 @@ def test_memory_does_not_grow_with_the_log(tmp_path):
 
     (few, small), (many, large) = peak(600), peak(4800)
     assert (few, many) == (600, 4800)
-    assert large < small + 1_000_000  # a line of the log is about 1 kB; what grows are counts of references, up to a bound
+    assert (
+        large < small + 1_000_000
+    )  # a line of the log is about 1 kB; what grows are counts of references, up to a bound
 
 
 def test_curves_keep_their_mean_and_charts_say_their_numbers():
@@ -604,7 +638,9 @@ def test_the_page_asks_the_network_for_nothing(browser, tmp_path):
     browser.get_log("browser")
     (tmp_path / "asking.html").write_text(asking, encoding="utf-8")
     browser.get((tmp_path / "asking.html").as_uri())
-    refused = [entry["message"] for entry in browser.get_log("browser") if "Content Security Policy" in entry["message"]]
+    refused = [
+        entry["message"] for entry in browser.get_log("browser") if "Content Security Policy" in entry["message"]
+    ]
     assert any("picture" in message for message in refused)
     assert any("style" in message for message in refused)
 
@@ -621,7 +657,9 @@ def test_links_work_in_the_notebooks_frame_and_the_page_is_narrow_enough(browser
     browser.execute_script("arguments[0].closest('details').open = true", link)
     link.click()
     assert browser.find_element("id", target).get_attribute("open")
-    assert browser.execute_script("return location.href.split('#')[0]") == "about:srcdoc"  # the frame has not gone elsewhere
+    assert (
+        browser.execute_script("return location.href.split('#')[0]") == "about:srcdoc"
+    )  # the frame has not gone elsewhere
     browser.switch_to.default_content()
     browser.set_window_size(600, 900)
     (tmp_path / "report.html").write_text(report([WHOLE]), encoding="utf-8")

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from azr_lite.bench.log import ROWS, bench_log, write_log
 from azr_lite.cli import main
 from azr_lite.errors import RunDirectoryError
-from azr_lite.observe.log import StepLog, open_run
+from azr_lite.observe.reader import StepLog, open_run
 from azr_lite.observe.rollouts import printable
 
 
@@ -38,7 +38,11 @@ def test_steps_of_odd_sizes_are_found_too(recorded, tmp_path):
     shutil.copytree(recorded, tmp_path / "odd", ignore=shutil.ignore_patterns("checkpoint-*"))
     path = tmp_path / "odd" / "rollouts.jsonl"
     sizes = {0: 1, 1: 400, 4: 1, 5: 1, 9: 3}
-    lines = [json.dumps({"step": step, "n": n, "x": "é" * (7 * n % 90)}) + "\n" for step, count in sizes.items() for n in range(count)]
+    lines = [
+        json.dumps({"step": step, "n": n, "x": "é" * (7 * n % 90)}) + "\n"
+        for step, count in sizes.items()
+        for n in range(count)
+    ]
     path.write_text("".join(lines), encoding="utf-8")
     log = StepLog(open_run(tmp_path / "odd"), "rollouts.jsonl")
     for step, count in sizes.items():
@@ -64,7 +68,8 @@ def test_a_half_last_line_is_left_out_and_a_growing_log_is_read_on(run):
 def test_a_log_of_the_seeding_alone_says_so(run):
     own = run / "tasks.jsonl"
     own.write_text(
-        "".join(line + "\n" for line in own.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] < 0), encoding="utf-8"
+        "".join(line + "\n" for line in own.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] < 0),
+        encoding="utf-8",
     )
     with pytest.raises(RunDirectoryError, match="it holds the seeding only"):
         list(StepLog(open_run(run), "tasks.jsonl").lines(0))
@@ -81,7 +86,12 @@ def test_a_log_cut_in_mid_line_long_ago_is_one_sentence_once(run, capsys):
         said = capsys.readouterr().err.splitlines()
         assert len(said) == want
         assert all("rollouts.jsonl ends in the middle of a line" in line for line in said)
-    for name, verb in (("metrics.jsonl", "doctor"), ("tasks.jsonl", "report"), ("timing.jsonl", "watch"), ("rollouts.jsonl", "analyse")):
+    for name, verb in (
+        ("metrics.jsonl", "doctor"),
+        ("tasks.jsonl", "report"),
+        ("timing.jsonl", "watch"),
+        ("rollouts.jsonl", "analyse"),
+    ):
         path = run / name
         path.write_text(path.read_text(encoding="utf-8")[:-30], encoding="utf-8")
         os.utime(path, (1, 1))
@@ -99,7 +109,19 @@ def test_show_prints_all_there_is_to_know_within_80_columns(recorded, capsys):
     own = [line for line in rows(recorded) if line["step"] == 1]
     assert max(map(len, text.splitlines())) <= 80
     assert text.count("── ") == len(own)
-    for word in ("verdict", "reward", "advantage", "parents", "program", "input", "output", "reply", "r̄", "valid", "not right: wrong"):
+    for word in (
+        "verdict",
+        "reward",
+        "advantage",
+        "parents",
+        "program",
+        "input",
+        "output",
+        "reply",
+        "r̄",
+        "valid",
+        "not right: wrong",
+    ):
         assert word in text
 
 
@@ -156,7 +178,9 @@ def test_what_a_model_wrote_cannot_command_the_terminal(run, capsys):
 
 def test_a_reader_that_has_seen_enough_is_no_error(recorded):
     command = f"{sys.executable} -m azr_lite show {recorded} --count 200 | true"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False)
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False
+    )
     assert done.stderr == ""
 
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from azr_lite.cli import main
 from azr_lite.errors import RunDirectoryError
 from azr_lite.observe import watch as module
-from azr_lite.observe.log import Tail
+from azr_lite.observe.reader import Tail
 from azr_lite.observe.watch import HISTORY, View, screen
 from azr_lite.rundir import write_text
 
@@ -91,7 +91,9 @@ def test_sick_numbers_are_named(run):
 
 def test_long_runs_keep_a_bounded_past(run):
     line = {"step": 0, "solve/deduction/ok": 0.5, "entropy": 1.0}
-    (run / "metrics.jsonl").write_text("".join(json.dumps({**line, "step": step}) + "\n" for step in range(3 * HISTORY)))
+    (run / "metrics.jsonl").write_text(
+        "".join(json.dumps({**line, "step": step}) + "\n" for step in range(3 * HISTORY))
+    )
     view = View(run)
     assert view.done == 3 * HISTORY
     assert all(len(values) <= HISTORY for values in view.curves.values())
@@ -210,7 +212,9 @@ def test_on_a_terminal_it_follows_and_quits_cleanly(open_ended, how):
     run, rest = open_ended
     terminal = Terminal(run)
     terminal.until(b"2/3 steps")
-    assert b"\x1b[2J" not in terminal.text.partition(b"2/3 steps")[2]  # the screen is not cleared between two pictures: no flicker
+    assert (
+        b"\x1b[2J" not in terminal.text.partition(b"2/3 steps")[2]
+    )  # the screen is not cleared between two pictures: no flicker
     drawn = len(terminal.text)
     time.sleep(0.5)
     if how == "q":
@@ -246,7 +250,9 @@ def test_a_log_cut_back_and_grown_past_the_last_look_is_read_anew(tmp_path):
     write_text(log, '{"step": 0, "s": 1}\n{"step": 1, "s": 1}\n')
     tail = Tail(log)
     assert [line["step"] for line in tail.new()[1]] == [0, 1]
-    write_text(log, '{"step": 0, "s": 1}\n' + "".join(f'{{"step": {step}, "s": 1.25}}\n' for step in (1, 2, 3)))  # as rewind and go on
+    write_text(
+        log, '{"step": 0, "s": 1}\n' + "".join(f'{{"step": {step}, "s": 1.25}}\n' for step in (1, 2, 3))
+    )  # as rewind and go on
     again, lines = tail.new()
     assert again
     assert [line["step"] for line in lines] == [0, 1, 2, 3]

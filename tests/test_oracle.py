@@ -29,7 +29,12 @@ FITTING = {
 # Where our policy differs from the oracle's, on purpose.
 STORED_LIMIT = 400  # the authors' code cut longer outputs, so there is nothing to compare with
 KEYWORD = re.compile(r"\b[a-z]\w*\s*=")  # inputs such as `[1], n=2`: positional literals only
-MODULES = {"import secrets", "import queue", "import os", "import base64"}  # deterministic uses of modules we do not allow
+MODULES = {
+    "import secrets",
+    "import queue",
+    "import os",
+    "import base64",
+}  # deterministic uses of modules we do not allow
 # Three hash seeds agree by chance on the order of a set of two strings: this program passes all worlds (two let six pass).
 CHANCE = {("7b_coder_code_f_seed_io.jsonl", 219, 0)}
 
@@ -54,14 +59,20 @@ def unordered(value):
 
 def rejected_by_policy(reason, source, given):
     """The oracle accepts, we reject."""
-    return (reason == "input_not_literal" and KEYWORD.search(given)) or (reason == "forbidden_import" and source.splitlines()[0] in MODULES)
+    return (reason == "input_not_literal" and KEYWORD.search(given)) or (
+        reason == "forbidden_import" and source.splitlines()[0] in MODULES
+    )
 
 
 def rows(folder):
     for path in sorted(folder.glob("*_seed_io.jsonl")):
         for number, line in enumerate(path.read_text().splitlines()):
             row = json.loads(line)
-            pairs = list(zip(row["inputs"], row["outputs"], strict=True)) if "inputs" in row else [(row["input"], row["output"])]
+            pairs = (
+                list(zip(row["inputs"], row["outputs"], strict=True))
+                if "inputs" in row
+                else [(row["input"], row["output"])]
+            )
             yield path.name, number, "\n".join([*row["imports"], row["snippet"]]), pairs
 
 
@@ -69,7 +80,10 @@ def rows(folder):
 def verdicts(executor, shared_data):
     """(file, row, pair) -> (our reason or "ok", our value, the stored text), for every stored fact."""
     folder = shared_data / "azr_seeds"
-    oracle = {(d["file"], d["row"], d["pair"] or 0): d for d in map(json.loads, (folder / "oracle.jsonl").read_text().splitlines())}
+    oracle = {
+        (d["file"], d["row"], d["pair"] or 0): d
+        for d in map(json.loads, (folder / "oracle.jsonl").read_text().splitlines())
+    }
     found, jobs = {}, defaultdict(list)
     for name, number, source, pairs in rows(folder):
         program = parse_program(source, 20_000)
@@ -79,11 +93,19 @@ def verdicts(executor, shared_data):
             if isinstance(arguments, Rejection):
                 found[name, number, k] = (str(arguments.reason), None, stored)
             else:  # one child for a whole clean row, one for each doubtful pair
-                jobs[program, (name, number) if clean else (name, number, k)].append(((name, number, k), arguments, stored))
-    answers = executor.validate_many([(program, [arguments for _, arguments, _ in own]) for (program, _), own in jobs.items()])
+                jobs[program, (name, number) if clean else (name, number, k)].append(
+                    ((name, number, k), arguments, stored)
+                )
+    answers = executor.validate_many(
+        [(program, [arguments for _, arguments, _ in own]) for (program, _), own in jobs.items()]
+    )
     for own, validation in zip(jobs.values(), answers, strict=True):
         for index, (key, _, stored) in enumerate(own):
-            found[key] = ("ok", validation.outputs[index], stored) if validation.ok else (validation.reason, validation.detail, stored)
+            found[key] = (
+                ("ok", validation.outputs[index], stored)
+                if validation.ok
+                else (validation.reason, validation.detail, stored)
+            )
     return oracle, found
 
 
@@ -111,7 +133,11 @@ def test_accepted_facts_are_accepted_and_reproduce_the_stored_value(verdicts, sh
 
 def same(value, stored):
     want = parse_value(stored, 4096)
-    return stored == "dict(a=1, b=2)" and value == {"a": 1, "b": 2} if isinstance(want, Rejection) else compare(value, want)
+    return (
+        stored == "dict(a=1, b=2)" and value == {"a": 1, "b": 2}
+        if isinstance(want, Rejection)
+        else compare(value, want)
+    )
 
 
 def test_every_rejection_is_explained(verdicts, capsys):

@@ -50,7 +50,9 @@ def test_names_that_load_late_are_offered_to_those_who_press_tab():
 
 def test_constraints_pin_every_dependency_exactly():
     pinned = {
-        re.split("==", line)[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
+        re.split("==", line)[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
     }
     extras = PYPROJECT["project"]["optional-dependencies"]
     wanted = [
@@ -89,7 +91,9 @@ def test_no_eval_exec_or_pickle_outside_the_child():
         if path.name in ("harness.py", "bench.py", "abuse.py") and path.parent.name == "sandbox":
             continue
         text = path.read_text()
-        if path.parent.name == "exercises":  # a reader that evaluates is a student's mistake, shown there on the course's own texts
+        if (
+            path.parent.name == "exercises"
+        ):  # a reader that evaluates is a student's mistake, shown there on the course's own texts
             text = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("Mistake("))
         assert "import witness" not in text, path
         assert "evaluation.witness" not in text, path

@@ -3,7 +3,15 @@
 import pytest
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.paper import DIFFERENCES, MATHS, PAPER, SUITES, averages, beside_paper, paper_rows
+from azr_lite.evaluation.benchmarks.paper_table import (
+    DIFFERENCES,
+    MATHS,
+    PAPER,
+    SUITES,
+    averages,
+    beside_paper,
+    paper_rows,
+)
 
 
 def inexact_rows(tolerance: float = 0.05) -> list[tuple[str, str, float, float]]:
@@ -14,7 +22,11 @@ def inexact_rows(tolerance: float = 0.05) -> list[tuple[str, str, float, float]]
     found = []
     for row in PAPER:
         means = averages(row.by_suite())
-        for name, printed, computed in (("CAvg", row.code, means.code), ("MAvg", row.maths, means.maths), ("AVG", row.all, means.all)):
+        for name, printed, computed in (
+            ("CAvg", row.code, means.code),
+            ("MAvg", row.maths, means.maths),
+            ("AVG", row.all, means.all),
+        ):
             assert computed is not None
             if abs(printed - computed) > tolerance + 1e-9:
                 found.append((row.name, name, printed, round(computed, 3)))
@@ -22,7 +34,9 @@ def inexact_rows(tolerance: float = 0.05) -> list[tuple[str, str, float, float]]
 
 
 def test_averages_by_hand():
-    found = averages({"humaneval+": 0.6, "mbpp_plus": 0.7, "LCB": 0.2, **dict.fromkeys(MATHS, 0.1), "gsm8k": 1.0, "aime24-avg8": 1.0})
+    found = averages(
+        {"humaneval+": 0.6, "mbpp_plus": 0.7, "LCB": 0.2, **dict.fromkeys(MATHS, 0.1), "gsm8k": 1.0, "aime24-avg8": 1.0}
+    )
     assert (found.code, found.maths, found.all) == pytest.approx((0.5, 0.1, 0.3))
     assert found.missing == ()
 
@@ -66,7 +80,9 @@ def test_a_models_rows(model, row):
 
 
 def test_beside_the_paper():
-    text = beside_paper("Qwen/Qwen2.5-Coder-3B", {"humaneval+": 0.6, "math500": 0.5}, {"humaneval+": 0.621, "math500": 0.51})
+    text = beside_paper(
+        "Qwen/Qwen2.5-Coder-3B", {"humaneval+": 0.6, "math500": 0.5}, {"humaneval+": 0.621, "math500": 0.51}
+    )
     lines = text.splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[2].split()[:4] == ["ours,", "base", "60.0", "-"]

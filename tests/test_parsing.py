@@ -137,7 +137,8 @@ def test_a_program_that_grows_too_long_when_written_out_is_said_to_be_too_long()
 @settings(max_examples=300)
 @given(
     st.one_of(
-        st.text(max_size=200), st.lists(st.sampled_from(list("()[]{}:=.,'\"\\ \n\tdeflambdareturn0123#f-~@")), max_size=200).map("".join)
+        st.text(max_size=200),
+        st.lists(st.sampled_from(list("()[]{}:=.,'\"\\ \n\tdeflambdareturn0123#f-~@")), max_size=200).map("".join),
     )
 )
 def test_no_text_makes_the_parsers_raise(text):
@@ -149,7 +150,21 @@ def test_no_text_makes_the_parsers_raise(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "f(1)", "f(1)(2)", "0) or (True", "a=1", "*[1]", "open('x')", "[i for i in [1]]", "f'{1}'", "(1).real", "nan"]
+    "text",
+    [
+        "",
+        "x",
+        "f(1)",
+        "f(1)(2)",
+        "0) or (True",
+        "a=1",
+        "*[1]",
+        "open('x')",
+        "[i for i in [1]]",
+        "f'{1}'",
+        "(1).real",
+        "nan",
+    ],
 )
 def test_arguments_must_be_literals(text):
     assert reason(parse_arguments(text, LIMIT)) == Reason.INPUT_NOT_LITERAL

@@ -19,11 +19,11 @@ POSIX_ONLY = ("fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "syslo
 LINUX_ONLY = {
     "azr_lite.sandbox.zygote": "started by path",
     "azr_lite.sandbox.lockdown": "imported by the fork server",
-    "azr_lite.evaluation.jail": "started by path",
-    "azr_lite.evaluation.maths_worker": "started by path, inside the jail",
+    "azr_lite.evaluation.benchmarks.jail": "started by path",
+    "azr_lite.evaluation.benchmarks.maths_worker": "started by path, inside the jail",
 }
 """Modules of the other side of the sandbox; `Executor` and `confined` choose or refuse before they are reached."""
-NOT_IMPORTED = {"azr_lite.sandbox.harness", "azr_lite.evaluation.witness"}
+NOT_IMPORTED = {"azr_lite.sandbox.harness", "azr_lite.evaluation.benchmarks.run_in_jail"}
 """Children's programs, which find their neighbours by path."""
 
 SCRIPT = """
@@ -59,7 +59,11 @@ def test_only_the_far_side_of_the_sandbox_imports_what_windows_lacks():
     for path in (ROOT / "azr_lite").rglob("*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             names = (
-                [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) else []
+                [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module]
+                if isinstance(node, ast.ImportFrom)
+                else []
             )
             if set(names) & set(POSIX_ONLY):
                 found.add(name_of(path))
@@ -85,7 +89,11 @@ def as_on_windows(tmp_path_factory):
 
 def test_the_core_is_importable_without_posix(as_on_windows):
     facts, _ = as_on_windows
-    ours = {module: lacking for module, lacking in facts["wrong"].items() if lacking in facts["stdlib"] or lacking == "azr_lite"}
+    ours = {
+        module: lacking
+        for module, lacking in facts["wrong"].items()
+        if lacking in facts["stdlib"] or lacking == "azr_lite"
+    }
     assert ours == {}, "these import what Windows has not"
 
 

@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 import azr_lite
-from azr_lite.checkpoints import is_whole, last_whole_checkpoint, step_of
+from azr_lite.train.checkpoints import is_whole, last_whole_checkpoint, step_of
 from tests.fsdp_on_cpu import without_sampler
 from tests.test_loop import lines, wait_for
 
@@ -51,12 +51,19 @@ def start(*words, module="azr_lite", **variables):
     launch = ["-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}", "-m", module]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true", **variables}
     return subprocess.Popen(
-        [sys.executable, *launch, *map(str, words)], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, *launch, *map(str, words)],
+        cwd=ROOT,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
 
 
 def run_words(path, **changes):
-    flags = [word for name, value in {**TINY, **changes}.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    flags = [
+        word for name, value in {**TINY, **changes}.items() for word in (f"--{name.replace('_', '-')}", str(value))
+    ]
     return ["run", "--preset", "nano", "--output-dir", str(path), *flags]
 
 
@@ -105,7 +112,9 @@ def test_two_processes_leave_the_files_of_one(one, two):
         for name in a:
             assert a[name] == pytest.approx(b[name], rel=0, abs=inexact.get(name, 0)), name
     assert close_weights(one / "checkpoint-4", two / "checkpoint-4") < 1e-5
-    assert close_weights(one / "checkpoint-2", two / "checkpoint-4") > 1e-4, "nothing was learnt, so nothing was compared"
+    assert close_weights(one / "checkpoint-2", two / "checkpoint-4") > 1e-4, (
+        "nothing was learnt, so nothing was compared"
+    )
     ours, theirs = ({k: v for k, v in info(path, "summary.json").items() if k != "seconds"} for path in (one, two))
     assert {**ours, "executor": 0} == {**theirs, "executor": 0}  # each process counts the executions dealt to it
 
@@ -183,7 +192,9 @@ def test_ctrl_c_reaches_all_processes_and_the_launcher_and_still_saves(tmp_path)
     path = tmp_path / "stopped"
     process = start(*run_words(path, steps=500))
     wait_for(process, lambda: (path / "metrics.jsonl").exists())
-    for pid in [child(process, rank).pid for rank in (0, 1)] + [process.pid]:  # as a terminal does; torchrun then repeats it
+    for pid in [child(process, rank).pid for rank in (0, 1)] + [
+        process.pid
+    ]:  # as a terminal does; torchrun then repeats it
         os.kill(pid, signal.SIGINT)
     _, printed = finish(process, 60)
     summary = info(path, "summary.json")
@@ -197,12 +208,16 @@ def launcher_variables():
     from accelerate.commands import launch
     from accelerate.utils.launch import prepare_multi_gpu_env
 
-    from azr_lite.processes import launch_file
+    from azr_lite.train.distributed import launch_file
 
     words = ["--config_file", str(launch_file("fsdp2")), "--num_processes", "2", "--mixed_precision", "no", "x.py"]
     args, _, _ = launch._validate_launch_command(launch.launch_command_parser().parse_args(words))
     found = prepare_multi_gpu_env(args)
-    return {name: value for name, value in found.items() if name.startswith(("FSDP_", "ACCELERATE_")) and os.environ.get(name) != value}
+    return {
+        name: value
+        for name, value in found.items()
+        if name.startswith(("FSDP_", "ACCELERATE_")) and os.environ.get(name) != value
+    }
 
 
 @pytest.mark.slow
@@ -217,7 +232,9 @@ def test_weights_cut_by_fsdp_learn_the_same(tmp_path, monkeypatch):
         status, printed = finish(start(*arguments, module="tests.fsdp_on_cpu", **variables))
         assert status == 0, printed
         assert "weights cut over them by FSDP" in printed
-    monkeypatch.setattr(azr_lite.trainer, "build_trainer", azr_lite.trainer.build_trainer)  # put back after the next line
+    monkeypatch.setattr(
+        azr_lite.train.trainer, "build_trainer", azr_lite.train.trainer.build_trainer
+    )  # put back after the next line
     without_sampler()
     azr_lite.run("nano", output_dir=str(whole), **{**TINY, **settings})
     assert (cut / "rollouts.jsonl").read_bytes() == (whole / "rollouts.jsonl").read_bytes()
@@ -235,9 +252,9 @@ def test_weights_cut_by_fsdp_learn_the_same(tmp_path, monkeypatch):
 
 def test_one_of_several_processes_ends_without_waiting_for_threads():
     """A thread of gloo's that wakes while Python ends would abort a process whose run went well."""
-    code = (
-        "import atexit, sys; atexit.register(lambda: print('tidied')); from azr_lite.processes import end; print('said'); sys.exit(end(3))"
-    )
+    code = "import atexit, sys; atexit.register(lambda: print('tidied')); from azr_lite.train.distributed import end; print('said'); sys.exit(end(3))"
     for world, printed in ((2, "said\n"), (1, "said\ntidied\n")):
-        done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "WORLD_SIZE": str(world)}, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "WORLD_SIZE": str(world)}, capture_output=True, text=True
+        )
         assert (done.returncode, done.stdout) == (3, printed)

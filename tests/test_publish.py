@@ -16,18 +16,22 @@ torch = pytest.importorskip("torch")
 from peft import LoraConfig, PeftModel, get_peft_model  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
-import azr_lite.publish  # noqa: E402
-from azr_lite.checkpoints import seal  # noqa: E402
+import azr_lite.export.export  # noqa: E402
 from azr_lite.cli import main  # noqa: E402
 from azr_lite.config import Config  # noqa: E402
 from azr_lite.errors import PublishError  # noqa: E402
 from azr_lite.evaluation.kept import VERSION, lines_of  # noqa: E402
 from azr_lite.evaluation.scores import Item, summarize  # noqa: E402
-from azr_lite.hub import check_repository, contents, push  # noqa: E402
-from azr_lite.model_card import fence, public  # noqa: E402
+from azr_lite.export.export import (  # noqa: E402
+    check_repository,
+    contents,
+    export,
+    push,
+)
+from azr_lite.export.model_card import fence, public  # noqa: E402
 from azr_lite.nano.model import load_nano  # noqa: E402
-from azr_lite.publish import export  # noqa: E402
 from azr_lite.rundir import RunDir  # noqa: E402
+from azr_lite.train.checkpoints import seal  # noqa: E402
 from tests.hub_stub import running_hub  # noqa: E402
 from tests.tiny import tiny_model, tiny_tokenizer  # noqa: E402
 
@@ -40,7 +44,11 @@ def make_run(folder: Path, model: str, **settings) -> Path:
     config = Config(model=model, output_dir=str(folder), updates_per_step=2, steps=5, **settings)
     command = f"azr-lite run --model {model} --output-dir {folder} --vllm-server http://me:{TOKEN}@host:80"
     run = RunDir.create(
-        config, {"environment": {"command": command, "versions": {"torch": "2.13"}}, "model": {"choices": [f"{model}: loaded"]}}
+        config,
+        {
+            "environment": {"command": command, "versions": {"torch": "2.13"}},
+            "model": {"choices": [f"{model}: loaded"]},
+        },
     )
     triplet = {"type": "deduction", "program": BREAKOUT, "input": "1", "output": "1"}
     run.append_tasks([{"step": 0, "type": "deduction", "ok": True, "solve_rate": 0.5, "task": triplet}])
@@ -189,7 +197,9 @@ def test_split_roles_go_out_one_at_a_time(base_folder, tmp_path):
     for role, model in (("", solver), ("proposer", proposer)):
         folder = export(run, role=role)
         assert folder.name == f"export-adapter-{role or 'solver'}-step-1"
-        assert torch.equal(logits(PeftModel.from_pretrained(tiny_model(tiny_tokenizer(), width=64), folder)), logits(model))
+        assert torch.equal(
+            logits(PeftModel.from_pretrained(tiny_model(tiny_tokenizer(), width=64), folder)), logits(model)
+        )
         assert f"the {role or 'solver'} of two separate roles" in (folder / "README.md").read_text()
     taken = logits(load(export(run, merge=True, role="proposer")))
     assert torch.equal(taken, logits(proposer.merge_and_unload()))
@@ -197,7 +207,7 @@ def test_split_roles_go_out_one_at_a_time(base_folder, tmp_path):
 
 def test_qlora_is_merged_into_the_base_that_it_was_trained_on(base_folder, tmp_path):
     pytest.importorskip("bitsandbytes")
-    from azr_lite.models import load_policy
+    from azr_lite.train.policy import load_policy
 
     run = make_run(tmp_path / "four-bit", str(base_folder), tuning="qlora", prompts="r1")
     config = Config(model=str(base_folder), tuning="qlora", device="cpu", dtype="bfloat16", prompts="r1")
@@ -205,15 +215,21 @@ def test_qlora_is_merged_into_the_base_that_it_was_trained_on(base_folder, tmp_p
     add_checkpoint(run, 2, trained, tiny_tokenizer())
     one, two = logits(load(export(run, merge=True))), logits(trained).float()
     original = logits(adapted(tiny_model(tiny_tokenizer(), width=64), 3))
-    assert float((one - two).abs().mean()) < 0.2 * float((original - two).abs().mean())  # training calculates in bfloat16, hence not zero
+    assert float((one - two).abs().mean()) < 0.2 * float(
+        (original - two).abs().mean()
+    )  # training calculates in bfloat16, hence not zero
     assert "dequantised" in (run / "export-merged-step-1" / "README.md").read_text()
     assert "quantization_config" not in json.loads((run / "export-merged-step-1" / "config.json").read_text())
 
 
 def test_an_export_that_reads_back_otherwise_is_not_left_behind(lora_run, tmp_path, monkeypatch):
     other = tiny_model(tiny_tokenizer(), seed=9, width=64)
-    monkeypatch.setattr(azr_lite.publish.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: other)
-    monkeypatch.setattr(azr_lite.publish, "load_policy", lambda config: type("P", (), {"model": tiny_model(tiny_tokenizer(), width=64)}))
+    monkeypatch.setattr(azr_lite.export.export.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: other)
+    monkeypatch.setattr(
+        azr_lite.export.export,
+        "load_policy",
+        lambda config: type("P", (), {"model": tiny_model(tiny_tokenizer(), width=64)}),
+    )
     with pytest.raises(PublishError, match="gives other logits"):
         export(lora_run, tmp_path / "out", merge=True)
     assert list(tmp_path.iterdir()) == []
@@ -224,9 +240,17 @@ def test_an_export_that_reads_back_otherwise_is_not_left_behind(lora_run, tmp_pa
 
 @pytest.mark.parametrize("kind", ["merged", "adapter", "whole"])
 def test_nothing_of_this_machine_goes_out(kind, merged, lora_run, nano_export, tmp_path):
-    folder = {"merged": lambda: merged, "adapter": lambda: export(lora_run, tmp_path / "out"), "whole": lambda: nano_export}[kind]()
+    folder = {
+        "merged": lambda: merged,
+        "adapter": lambda: export(lora_run, tmp_path / "out"),
+        "whole": lambda: nano_export,
+    }[kind]()
     names = {path.name for path in folder.iterdir()}
-    weights = {"adapter_model.safetensors", "adapter_config.json"} if kind == "adapter" else {"model.safetensors", "config.json"}
+    weights = (
+        {"adapter_model.safetensors", "adapter_config.json"}
+        if kind == "adapter"
+        else {"model.safetensors", "config.json"}
+    )
     assert names - {"generation_config.json"} == {"README.md", "tokenizer.json", "tokenizer_config.json", *weights}
     assert {name for name, _ in contents(folder)} == names
     for path in folder.iterdir():
@@ -253,10 +277,15 @@ def test_the_code_in_the_card_runs(kind, merged, nano_export, monkeypatch, capsy
 
 def test_the_code_of_an_adapter_runs_once_the_base_is_named(lora_run, base_folder, tmp_path, monkeypatch):
     folder = export(lora_run, tmp_path / "out")
-    assert "The base model `tiny-base` was a local copy: put its place into the code" in (folder / "README.md").read_text()
+    assert (
+        "The base model `tiny-base` was a local copy: put its place into the code" in (folder / "README.md").read_text()
+    )
     monkeypatch.chdir(tmp_path)
     names: dict = {}
-    exec(compile(code_of(folder).replace("'tiny-base'", repr(str(base_folder))).replace("=256", "=4"), "card", "exec"), names)
+    exec(
+        compile(code_of(folder).replace("'tiny-base'", repr(str(base_folder))).replace("=256", "=4"), "card", "exec"),
+        names,
+    )
     assert isinstance(names["model"], PeftModel)
 
 
@@ -378,13 +407,13 @@ import huggingface_hub
 import torch
 from azr_lite.cli import main
 from azr_lite.config import Config
-from azr_lite.sync import HubMirror, try_push
+from azr_lite.train.checkpoints import HubMirror, try_push
 
 exported, run, folder = map(Path, sys.argv[1:])
 found = {"pushed": main(["push", str(exported), "me/small"]), "again": main(["push", str(exported), "me/small", "--public"])}
 found["foreign"] = main(["push", str(exported), "you/small"])
 
-from azr_lite.models import load_policy
+from azr_lite.train.policy import load_policy
 
 policy = load_policy(Config(model="me/small", device="cpu", dtype="float32", tuning="full", prompts="compact"))
 with torch.no_grad():
@@ -405,7 +434,13 @@ print("FOUND" + json.dumps(found))
 
 
 def client(hub_url: str, home: Path, token: str) -> dict[str, str]:
-    names = {"HF_ENDPOINT": hub_url, "HF_HOME": str(home), "HF_TOKEN": token, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+    names = {
+        "HF_ENDPOINT": hub_url,
+        "HF_HOME": str(home),
+        "HF_TOKEN": token,
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+    }
     return {**os.environ, **names, "PYTHONPATH": str(Path(__file__).parents[1])}
 
 
@@ -442,7 +477,9 @@ def test_what_the_hub_refuses_is_one_sentence(story):
     assert (found["foreign"], found["nameless"], found["away"]) == (1, 1, 1)
     said = [line for line in done.stderr.splitlines() if line.startswith("azr-lite: ")]
     starts = ("this token may not write to you/small", "the hub wants a token", "the hub cannot be reached")
-    assert [line.removeprefix("azr-lite: ").startswith(start) for line, start in zip(said, starts, strict=True)] == [True] * 3
+    assert [line.removeprefix("azr-lite: ").startswith(start) for line, start in zip(said, starts, strict=True)] == [
+        True
+    ] * 3
     assert "Traceback" not in done.stderr
 
 

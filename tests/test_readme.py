@@ -30,15 +30,23 @@ SMALL = {
     "batch_size": 8, "solver_batch_size": 16, "n_mc": 3, "seed_batch_factor": 1, "updates_per_step": 1, "micro_batch_size": 12,
     "eval_problems": 5, "eval_every": 0, "gradient_share_every": 0, "self_test": False, "workers": 1, "device": "cpu",
 }  # fmt: skip
-FLAGS = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items() if name != "self_test"] + ["--no-self-test"]
+FLAGS = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items() if name != "self_test"] + [
+    "--no-self-test"
+]
 RUN = "azr-lite run --preset nano --steps 50 --seed 1"
 
 # Run as written, or with the words on the right put in place of those on the left; and what must then be read on the screen.
 EXECUTED: dict[str, tuple[dict[str, str], str]] = {
     RUN: ({"--steps 50": " ".join(["--steps 1", *FLAGS])}, "held-out accuracy"),
-    "azr-lite resume runs/nano-seed1 --steps 100": ({"--steps 100": "--steps 2"}, "a page of it: azr-lite report runs/nano-seed1"),
+    "azr-lite resume runs/nano-seed1 --steps 100": (
+        {"--steps 100": "--steps 2"},
+        "a page of it: azr-lite report runs/nano-seed1",
+    ),
     "azr-lite run --preset nano --dry-run": ({}, '"preset": "nano"'),
-    "azr-lite run --preset smoke --model path/to/model.gguf --output-dir runs/smoke": ({"run ": "run --dry-run "}, '"path/to/model.gguf"'),
+    "azr-lite run --preset smoke --model path/to/model.gguf --output-dir runs/smoke": (
+        {"run ": "run --dry-run "},
+        '"path/to/model.gguf"',
+    ),
     "azr-lite run --preset nano --save-minutes 2 --max-hours 8": ({"run ": "run --dry-run "}, '"max_hours": 8.0'),
     "azr-lite run --preset mine.json": ({"run ": "run --dry-run "}, '"steps": 20'),
     "azr-lite doctor": ({}, "sandbox"),
@@ -73,17 +81,17 @@ PARSED: dict[str, tuple[str, str, dict[int | str, object]]] = {
     "azr-lite eval my/model --suite code --server http://127.0.0.1:8000/v1": (
         NETWORK, "azr_lite.evaluation.api.evaluate", {"suite": "code", "server": "http://127.0.0.1:8000/v1"},
     ),
-    "azr-lite export runs/lora --merge": (TRAINED, "azr_lite.publish.export", {"merge": True, "step": "last"}),
-    "azr-lite export runs/lora --step best": (TRAINED, "azr_lite.publish.export", {"merge": False, "step": "best"}),
-    "azr-lite export runs/split --merge --role proposer": (TRAINED, "azr_lite.publish.export", {"merge": True, "role": "proposer"}),
-    "azr-lite push runs/lora USER/NAME --merge": (NETWORK, "azr_lite.publish.export", {"merge": True, "where": "USER/NAME"}),
+    "azr-lite export runs/lora --merge": (TRAINED, "azr_lite.export.export.export", {"merge": True, "step": "last"}),
+    "azr-lite export runs/lora --step best": (TRAINED, "azr_lite.export.export.export", {"merge": False, "step": "best"}),
+    "azr-lite export runs/split --merge --role proposer": (TRAINED, "azr_lite.export.export.export", {"merge": True, "role": "proposer"}),
+    "azr-lite push runs/lora USER/NAME --merge": (NETWORK, "azr_lite.export.export.export", {"merge": True, "where": "USER/NAME"}),
 }  # fmt: skip
 
 # Commands of other programs: asked for their plan or their help only; what the answer must hold.
 ASKED: dict[str, tuple[list[str], str]] = {
     "make run": (["make", "-n", "run"], "azr-lite run --preset nano"),
     "make test": (["make", "-n", "test"], "-m pytest"),
-    "python -m azr_lite.learn.bugs": ([sys.executable, "-m", "azr_lite.learn.bugs", "--help"], "--steps"),
+    "python -m azr_lite.course.bugs": ([sys.executable, "-m", "azr_lite.course.bugs", "--help"], "--steps"),
 }
 
 
@@ -172,7 +180,8 @@ def test_other_programs_know_their_commands(command):
 def test_commands_within_sentences_exist():
     """Verbs, make's targets and modules; flags only where a table above has them too."""
     spans = [
-        " ".join(span.split()) for span in re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL))
+        " ".join(span.split())
+        for span in re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL))
     ]
     verbs = {span.split()[1] for span in spans if span.startswith("azr-lite ")} - {"--version"}
     assert len(verbs) > 6
@@ -204,7 +213,9 @@ def test_every_python_block_runs(tmp_path, monkeypatch):
 
     mounted = []
     colab = types.SimpleNamespace(drive=types.SimpleNamespace(mount=mounted.append))
-    secrets = types.SimpleNamespace(UserSecretsClient=lambda: types.SimpleNamespace(get_secret=lambda name: f"secret of {name}"))
+    secrets = types.SimpleNamespace(
+        UserSecretsClient=lambda: types.SimpleNamespace(get_secret=lambda name: f"secret of {name}")
+    )
     for name, module in {"google.colab": colab, "kaggle_secrets": secrets}.items():
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr("azr_lite.loop.run", run)
@@ -220,9 +231,16 @@ def test_every_python_block_runs(tmp_path, monkeypatch):
 
 def test_every_link_within_the_repository_leads_somewhere():
     links = re.findall(r"\]\((?!https?:)([^)]+)\)", README)
-    headings = {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in re.findall(r"^#+ (.+)$", README, re.MULTILINE)}
+    headings = {
+        re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-")
+        for line in re.findall(r"^#+ (.+)$", README, re.MULTILINE)
+    }
     assert len(links) > 10
-    assert [link for link in links if not (link.removeprefix("#") in headings if link.startswith("#") else (ROOT / link).exists())] == []
+    assert [
+        link
+        for link in links
+        if not (link.removeprefix("#") in headings if link.startswith("#") else (ROOT / link).exists())
+    ] == []
 
 
 # Names in backticks that look like files and are none of this repository.
@@ -242,14 +260,18 @@ PLACEHOLDERS = {
 
 def test_every_file_in_backticks_exists():
     spans = {
-        span for span in re.findall(r"`([^`\s]+)`", README) if re.search(r"[\w}]/|\.(py|md|jsonl?|ipynb|toml|ya?ml|txt|png|html)\b", span)
+        span
+        for span in re.findall(r"`([^`\s]+)`", README)
+        if re.search(r"[\w}]/|\.(py|md|jsonl?|ipynb|toml|ya?ml|txt|png|html)\b", span)
     }
     spans = {span for span in spans if not span.startswith(("http", "azr_lite.", "lora-", "hub:")) and "${" not in span}
     run = SAMPLES / "whole" / "nano-small"
     roots = (ROOT, ROOT / "azr_lite", ROOT / "tests", run, ROOT / "data_samples" / "benchmarks", ROOT / "azr_lite" / "evaluation" / "shipped",
              ROOT / "azr_lite" / "launch")  # fmt: skip
     assert len(spans) > 60
-    missing = {span for span in spans if not any(list(root.glob(span.strip("/").replace("{,l}", "*"))) for root in roots)} - {"/"}
+    missing = {
+        span for span in spans if not any(list(root.glob(span.strip("/").replace("{,l}", "*"))) for root in roots)
+    } - {"/"}
     assert missing - PLACEHOLDERS.keys() == set()
     assert PLACEHOLDERS.keys() - spans == set(), "no longer in the README"
 
@@ -309,10 +331,19 @@ def test_the_tables_of_ablations_bugs_and_the_doctor_are_those_of_the_kept_runs(
             "per-role-old-log-probabilities": "per-role old",
             "length-blow-up": "length blow-up",
         }
-        row = cells(words.get(bug.name, "non-determinism" if bug.name.startswith("non-") else bug.name.replace("-", " ")))
+        row = cells(
+            words.get(bug.name, "non-determinism" if bug.name.startswith("non-") else bug.name.replace("-", " "))
+        )
         assert row[1] == f"{gain:+.1f}".replace("-", "−")
     tables = json.loads((ROOT / "data_samples" / "benchmarks" / "doctor.json").read_text())["tables"]
     for name, table in tables.items():
         row = cells(f"{name} (")
-        counts = ("sick runs", "right name first", "called by a wrong name only", "missed", "healthy runs", "healthy runs called sick")
+        counts = (
+            "sick runs",
+            "right name first",
+            "called by a wrong name only",
+            "missed",
+            "healthy runs",
+            "healthy runs called sick",
+        )
         assert [int(cell.split()[0]) for cell in row[1:]] == [table[count] for count in counts]

@@ -62,21 +62,35 @@ def test_it_learned_and_was_kept_whole():
     assert summary["gain"]["all"]["low"] > 0
     steps = {name: [line["step"] for line in run.read(name)] for name in LOGS}
     assert all(sorted({step for step in own if step >= 0}) == list(range(summary["steps"])) for own in steps.values())
-    assert {path.name for path in (WHOLE / "eval").iterdir()} == {"before.json", "before.jsonl", "step-14.json", "step-14.jsonl"}
+    assert {path.name for path in (WHOLE / "eval").iterdir()} == {
+        "before.json",
+        "before.jsonl",
+        "step-14.json",
+        "step-14.jsonl",
+    }
 
 
 @pytest.mark.parametrize("step", [0, 7, 13])
 def test_its_steps_are_replayed_exactly(step, executor):
     found = replay(WHOLE, step, executor)
     assert found.exact, found.differences[:3]
-    assert found.compared["advantage"] == sum(line["step"] == step for line in RunDir.open(WHOLE).read("rollouts.jsonl"))
+    assert found.compared["advantage"] == sum(
+        line["step"] == step for line in RunDir.open(WHOLE).read("rollouts.jsonl")
+    )
 
 
 def test_a_sample_keeps_what_curves_and_the_doctor_read(tmp_path):
     RunDir.open(WHOLE).keep_sample(tmp_path, rollouts=20)
-    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "summary.json", "metrics.jsonl", "rollouts.jsonl"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "config.json",
+        "summary.json",
+        "metrics.jsonl",
+        "rollouts.jsonl",
+    }
     whole, kept = RunDir.open(WHOLE).metrics(), RunDir(tmp_path).metrics()
-    assert [line["solve/deduction/ok"] for line in kept] == pytest.approx([line["solve/deduction/ok"] for line in whole], rel=1e-5)
+    assert [line["solve/deduction/ok"] for line in kept] == pytest.approx(
+        [line["solve/deduction/ok"] for line in whole], rel=1e-5
+    )
     gone = whole[-1].keys() - kept[-1].keys()
     assert {"propose/deduction/part/learnability", "solve/deduction/tokens_right", "buffer/deduction/age"} <= gone
     assert {name.split("/")[2] for name in gone} <= DETAILS
@@ -106,7 +120,11 @@ def until(run, step):
 
 def half(run, name, step):
     """Half of the step's lines, the last of them cut."""
-    lines = [line for line in (WHOLE / name).read_text(encoding="utf-8").splitlines(keepends=True) if json.loads(line)["step"] == step]
+    lines = [
+        line
+        for line in (WHOLE / name).read_text(encoding="utf-8").splitlines(keepends=True)
+        if json.loads(line)["step"] == step
+    ]
     with (run / name).open("a", encoding="utf-8") as file:
         file.write("".join(lines[: len(lines) // 2]) + lines[len(lines) // 2][:40])
 
@@ -165,7 +183,10 @@ def test_a_run_in_progress_is_shown_or_one_sentence_says_what_to_wait_for(moment
             assert "first step" in err or "no whole line" in err or "no whole step" in err, err
             assert viewer not in ("watch", "report", "browse"), err
         else:
-            assert status == 0, (viewer, out)  # the doctor calls no half-written step an illness, the replay no difference
+            assert status == 0, (
+                viewer,
+                out,
+            )  # the doctor calls no half-written step an illness, the replay no difference
 
 
 def test_a_half_written_step_is_not_called_different(tmp_path, capsys):

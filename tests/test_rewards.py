@@ -11,7 +11,8 @@ VALID = Verdict(ok=True, well_formed=True, score=1.0)
 
 
 @pytest.mark.parametrize(
-    ("right", "upstream", "paper"), [(0, -0.5, 0.0), (1, 0.875, 0.875), (2, 0.75, 0.75), (4, 0.5, 0.5), (7, 0.125, 0.125), (8, -0.5, 0.0)]
+    ("right", "upstream", "paper"),
+    [(0, -0.5, 0.0), (1, 0.875, 0.875), (2, 0.75, 0.75), (4, 0.5, 0.5), (7, 0.125, 0.125), (8, -0.5, 0.0)],
 )
 def test_learnability_golden_values(right, upstream, paper):
     rate = solve_rate([1.0] * right + [0.0] * (8 - right))

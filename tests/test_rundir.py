@@ -10,7 +10,9 @@ from azr_lite.presets import preset
 from azr_lite.rundir import RunDir, write_text
 from azr_lite.triplet import Role, Rollout, Verdict
 
-ROLLOUT = Rollout(Role.SOLVE, "deduction", "p", "t", (1, 2, 3), (4, 5), Verdict(True, True, 1.0), 1.0, {"accuracy": 1.0})
+ROLLOUT = Rollout(
+    Role.SOLVE, "deduction", "p", "t", (1, 2, 3), (4, 5), Verdict(True, True, 1.0), 1.0, {"accuracy": 1.0}
+)
 
 
 @pytest.fixture

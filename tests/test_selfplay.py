@@ -14,7 +14,15 @@ from azr_lite.selfplay import SelfPlay
 from azr_lite.triplet import Role
 from tests.scripted import ScriptedPolicy, block, wrap
 
-BASE = Config(model="scripted", batch_size=4, n_mc=4, references=2, seed_batch_factor=2, micro_batch_size=2, max_prompt_tokens=100_000)
+BASE = Config(
+    model="scripted",
+    batch_size=4,
+    n_mc=4,
+    references=2,
+    seed_batch_factor=2,
+    micro_batch_size=2,
+    max_prompt_tokens=100_000,
+)
 
 
 def make(executor, **changes):
@@ -149,7 +157,9 @@ def test_prompts_that_do_not_fit_lose_references_and_then_say_so(executor):
     bare = len(play._new_proposal("deduction", play._rng(0, "x")).prompt) - 200
     play.config = play.config.replace(max_prompt_tokens=max(bare, max(lengths) - 30))
     assert all(
-        len(proposal.prompt) <= play.config.max_prompt_tokens for proposal in play.sample_references(0) if proposal.type == "deduction"
+        len(proposal.prompt) <= play.config.max_prompt_tokens
+        for proposal in play.sample_references(0)
+        if proposal.type == "deduction"
     )
     play.config = play.config.replace(max_prompt_tokens=50)
     with pytest.raises(ConfigError, match="max_prompt_tokens"):

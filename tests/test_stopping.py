@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from azr_lite.evaluation.scores import Item, compare_paired, overall_gain
-from azr_lite.stopping import read_standing, standing
+from azr_lite.loop import read_standing, standing
 
 
 def items(right: set[int] | int, n: int = 100) -> list[Item]:
@@ -42,7 +42,9 @@ def test_falls_in_a_row_are_counted_from_the_best():
 
 def test_a_fall_within_noise_is_none():
     assert found(40, 60, 57, 57, 57).below == 0
-    assert found(40, 60, 56).below == 0, "4 lost, 0 won: the normal interval would call it significant, McNemar's p is 0.125"
+    assert found(40, 60, 56).below == 0, (
+        "4 lost, 0 won: the normal interval would call it significant, McNemar's p is 0.125"
+    )
     assert found(40, 60, 54).below == 1, "6 lost, 0 won: p = 0.03"
 
 
@@ -71,7 +73,9 @@ def run_dir(tmp_path):
 
 def test_the_files_say_it_all(run_dir):
     now = read_standing(run_dir, every=10, done=20)
-    assert (now.best_step, now.below, now.step) == (10, 1, 20), "neither the evaluation of an interrupt at 13 nor the future at 30 counts"
+    assert (now.best_step, now.below, now.step) == (10, 1, 20), (
+        "neither the evaluation of an interrupt at 13 nor the future at 30 counts"
+    )
     assert read_standing(run_dir, every=10, done=0).best_step == 0
     assert read_standing(run_dir, every=10, done=30).best_step == 30
 

@@ -6,11 +6,19 @@ from pathlib import Path
 
 import pytest
 
-import azr_lite.sync
-from azr_lite.checkpoints import SEAL, is_whole, last_whole_checkpoint, step_of
+import azr_lite.train.checkpoints
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError, RunDirectoryError
-from azr_lite.sync import FolderMirror, HubMirror, mirror_of, try_push
+from azr_lite.train.checkpoints import (
+    SEAL,
+    FolderMirror,
+    HubMirror,
+    is_whole,
+    last_whole_checkpoint,
+    mirror_of,
+    step_of,
+    try_push,
+)
 from tests.hub_stub import running_hub
 from tests.test_checkpoints import checkpoint
 
@@ -71,7 +79,11 @@ def test_only_what_changed_is_copied(run_dir, drive, monkeypatch):
     mirror.push()
     copied: list[str] = []
     honest = shutil.copyfile
-    monkeypatch.setattr(azr_lite.sync.shutil, "copyfile", lambda a, b, **k: (copied.append(Path(a).name), honest(a, b, **k))[1])
+    monkeypatch.setattr(
+        azr_lite.train.checkpoints.shutil,
+        "copyfile",
+        lambda a, b, **k: (copied.append(Path(a).name), honest(a, b, **k))[1],
+    )
     mirror.push()
     assert copied == []
     with (run_dir / "metrics.jsonl").open("a") as file:
@@ -100,7 +112,7 @@ def test_a_copy_cut_short_leaves_the_one_before_and_is_made_up_for(file, run_dir
         return honest(source, target, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(azr_lite.sync.shutil, "copyfile", broken)
+        patch.setattr(azr_lite.train.checkpoints.shutil, "copyfile", broken)
         said = try_push(mirror)
     assert "Transport endpoint is not connected" in said
     assert "\n" not in said
@@ -134,7 +146,11 @@ def test_a_fetch_that_fails_leaves_no_run(run_dir, drive, monkeypatch):
     mirror = FolderMirror(drive / "nano", run_dir)
     mirror.push()
     shutil.rmtree(run_dir)
-    monkeypatch.setattr(azr_lite.sync.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        azr_lite.train.checkpoints.os,
+        "replace",
+        lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")),
+    )
     with pytest.raises(RunDirectoryError, match=r"cannot fetch .* make room"):
         mirror.fetch()
     assert names(run_dir.parent) == []

@@ -5,9 +5,9 @@ import pytest
 from azr_lite.buffer import task_key
 from azr_lite.parsing import Reply, parse_reply
 from azr_lite.prompts import get_style
-from azr_lite.tasks import Answer, Proposal, Rules, get_game, register
-from azr_lite.tasks.pairs import PairGame
-from azr_lite.triplet import InductionTask, Reason, Rejection, Triplet, task_from_json
+from azr_lite.tasks import Answer, Proposal, get_task_type, register_task_type
+from azr_lite.tasks.base import TripletTaskType
+from azr_lite.triplet import InductionTask, Reason, Rejection, Rules, Triplet, task_from_json
 from azr_lite.verifier import Verifier
 from tests.scripted import ScriptedPolicy, block, wrap
 
@@ -16,12 +16,14 @@ PROGRAM = "def f(x, y):\n    return [x] * y + ['needle']"
 PAIR = Triplet("deduction", PROGRAM, "'kiwi', 2", "['kiwi', 'kiwi', 'needle']")
 ABDUCTION = Triplet("abduction", PROGRAM, "'kiwi', 2", "['kiwi', 'kiwi', 'needle']")
 INPUTS = tuple(f"{n}, 2" for n in range(10))
-INDUCTION = InductionTask("induction", PROGRAM, INPUTS, tuple(f"[{n}, {n}, 'needle']" for n in range(10)), "repeat it", 5)
+INDUCTION = InductionTask(
+    "induction", PROGRAM, INPUTS, tuple(f"[{n}, {n}, 'needle']" for n in range(10)), "repeat it", 5
+)
 TASKS = [PAIR, ABDUCTION, INDUCTION]
 
 
 def answered(executor, task, text, rules=RULES):
-    game = get_game(task.type)
+    game = get_task_type(task.type)
     reply = parse_reply(text)
     answer = reply if isinstance(reply, Rejection) else game.parse_answer(reply, task, rules)
     return Verifier(executor, rules).judge([(task, answer)])[0]
@@ -30,7 +32,7 @@ def answered(executor, task, text, rules=RULES):
 @pytest.mark.parametrize("style", ["r1", "chat"])
 def test_prompts_show_what_they_should_and_hide_what_they_must(style):
     style = get_style(style)
-    deduction, abduction, induction = (get_game(t.type).solve_prompt(style, t, RULES) for t in TASKS)
+    deduction, abduction, induction = (get_task_type(t.type).solve_prompt(style, t, RULES) for t in TASKS)
     assert PROGRAM in deduction
     assert "'kiwi', 2" in deduction
     assert "['kiwi', 'kiwi'" not in deduction
@@ -42,7 +44,7 @@ def test_prompts_show_what_they_should_and_hide_what_they_must(style):
     assert "[5, 5, 'needle']" not in induction
     assert "repeat it" in induction
     for task in TASKS:
-        prompt = get_game(task.type).propose_prompt(style, [task], RULES)
+        prompt = get_task_type(task.type).propose_prompt(style, [task], RULES)
         assert PROGRAM in prompt
         assert prompt.endswith(style.prefill)
         for tag in ("<think>", "</think>", "<answer>", "</answer>"):
@@ -65,7 +67,10 @@ def test_prompts_name_the_allowed_modules_exactly():
         (ABDUCTION, block("input", '"kiwi", True + 1'.replace("True + 1", "2"))),
         (
             INDUCTION,
-            block("python", "def g(a, b):\n    out = []\n    for _ in range(b):\n        out.append(a)\n    return out + ['needle']"),
+            block(
+                "python",
+                "def g(a, b):\n    out = []\n    for _ in range(b):\n        out.append(a)\n    return out + ['needle']",
+            ),
         ),
     ],
 )
@@ -93,7 +98,9 @@ def test_outputs_of_abduction_and_induction_are_compared_by_value_not_text(execu
     assert answered(executor, task, wrap(block("input", "2.0"))).ok
     assert not answered(executor, task, wrap(block("input", "3"))).ok
     inputs = tuple(str(i) for i in range(10))
-    shuffled = InductionTask("induction", program, inputs, tuple(f"{{'a': 1, 'b': {i}}}" for i in range(10)), "two keys", 5)
+    shuffled = InductionTask(
+        "induction", program, inputs, tuple(f"{{'a': 1, 'b': {i}}}" for i in range(10)), "two keys", 5
+    )
     assert answered(executor, shuffled, wrap(block("python", program))).ok
 
 
@@ -134,7 +141,9 @@ def test_listing_the_visible_pairs_is_no_induction(executor):
 
 def test_fractional_induction(executor):
     half = "def f(x, y):\n    return [x] * y + ['needle'] if x < 8 else None"
-    assert answered(executor, INDUCTION, wrap(block("python", half)), Rules(induction_scoring="fraction")).score == pytest.approx(0.6)
+    assert answered(
+        executor, INDUCTION, wrap(block("python", half)), Rules(induction_scoring="fraction")
+    ).score == pytest.approx(0.6)
     assert answered(executor, INDUCTION, wrap(block("python", half))).score == 0.0
 
 
@@ -145,7 +154,9 @@ CHEATS = {
     "an import inside the answer": (PAIR, block("output", "__import__('os').getcwd()")),
     "an object that equals everything": (
         INDUCTION,
-        block("python", "class A(list):\n    def __eq__(self, other):\n        return True\ndef f(x, y):\n    return A()"),
+        block(
+            "python", "class A(list):\n    def __eq__(self, other):\n        return True\ndef f(x, y):\n    return A()"
+        ),
     ),
     "patching builtins": (
         INDUCTION,
@@ -167,7 +178,10 @@ CHEATS = {
     ),
     "state kept between calls": (
         INDUCTION,
-        block("python", "import math\ndef f(x, y):\n    math.n = getattr(math, 'n', 4) + 1\n    return [math.n, math.n, 'needle'][:1]"),
+        block(
+            "python",
+            "import math\ndef f(x, y):\n    math.n = getattr(math, 'n', 4) + 1\n    return [math.n, math.n, 'needle'][:1]",
+        ),
     ),
 }
 
@@ -205,7 +219,7 @@ def test_what_upstream_takes_for_valid_is_rejected_here_with_its_reason(executor
 def propose(task_type, answer, references=(PAIR,)):
     reply = parse_reply(wrap(answer))
     assert isinstance(reply, Reply)
-    return get_game(task_type).parse_proposal(reply, list(references), RULES)
+    return get_task_type(task_type).parse_proposal(reply, list(references), RULES)
 
 
 TEN = "\n".join(block("input", f"{n}, 2") for n in range(10))
@@ -256,7 +270,7 @@ def test_equal_problems_have_equal_keys():
 
 
 # A new game is one file: this is all of it. Given a program and an input, say which exception it raises (if any).
-class ErrorPrediction(PairGame):
+class ErrorPrediction(TripletTaskType):
     name = "error_prediction"
 
     def propose_prompt(self, style, references, rules):
@@ -267,7 +281,11 @@ class ErrorPrediction(PairGame):
 
     def make_task(self, proposal, outputs, rules):
         task = super().make_task(proposal, outputs, rules)
-        return task if isinstance(task, Rejection) else Triplet(self.name, task.program, task.input, repr(type(outputs[0]).__name__))
+        return (
+            task
+            if isinstance(task, Rejection)
+            else Triplet(self.name, task.program, task.input, repr(type(outputs[0]).__name__))
+        )
 
     def solve_prompt(self, style, task, rules):
         body = f"What is the type of f's result?\n{block('python', task.program)}\n{block('input', task.input)}"
@@ -290,14 +308,24 @@ def test_a_new_game_is_one_class_and_one_call(executor, monkeypatch):
     from azr_lite.tasks import base
 
     monkeypatch.setattr(base, "_REGISTRY", dict(base._REGISTRY))
-    register(ErrorPrediction())
+    register_task_type(ErrorPrediction())
 
     class Policy(ScriptedPolicy):
         def reply(self, prompt):
-            return wrap(block("output", "int" if self.rng.random() < 0.5 else "str")) if "type of f's" in prompt else super().reply(prompt)
+            return (
+                wrap(block("output", "int" if self.rng.random() < 0.5 else "str"))
+                if "type of f's" in prompt
+                else super().reply(prompt)
+            )
 
     config = Config(
-        model="scripted", task_types=("error_prediction",), batch_size=4, n_mc=4, references=1, micro_batch_size=4, max_prompt_tokens=9999
+        model="scripted",
+        task_types=("error_prediction",),
+        batch_size=4,
+        n_mc=4,
+        references=1,
+        micro_batch_size=4,
+        max_prompt_tokens=9999,
     )
     play = SelfPlay(config, get_style("chat"), executor)
     policy = Policy()

@@ -24,8 +24,8 @@ import azr_lite
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError
 from azr_lite.observe.catalogue import METRICS, metric_of
+from azr_lite.progress import Trackers
 from azr_lite.rundir import RunDir
-from azr_lite.trackers import Trackers
 
 SMALL: dict[str, Any] = {
     "steps": 2, "batch_size": 4, "solver_batch_size": 4, "n_mc": 2, "seed_batch_factor": 1, "updates_per_step": 2, "micro_batch_size": 4,
@@ -53,7 +53,9 @@ def check_the_same(shown: dict[str, list[tuple[int, float]]], path: Path) -> Non
         step = 0 if evaluation.stem == "before" else int(evaluation.stem.split("-")[1])
         for kind, score in json.loads(evaluation.read_text())["scores"].items():
             for key in ("accuracy", "tokens") if "/" not in kind else ():
-                logged.setdefault(f"held_out/{kind}/{key}", []).append((step, pytest.approx(score[key], rel=1e-5, abs=1e-6)))
+                logged.setdefault(f"held_out/{kind}/{key}", []).append(
+                    (step, pytest.approx(score[key], rel=1e-5, abs=1e-6))
+                )
     summary = json.loads((path / "summary.json").read_text())
     for kind, gain in summary["gain"].items():
         logged[f"gain/{kind}"] = [(summary["steps"], pytest.approx(gain["gain"], abs=1e-6))]
@@ -102,14 +104,18 @@ def test_a_killed_and_resumed_run_shows_each_step_once(reported: Path, tmp_path:
 
 def test_a_missing_tracker_is_said_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "trackio" else found(name, *rest))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "trackio" else found(name, *rest)
+    )
     with pytest.raises(ConfigError, match="pip install trackio") as error:
         azr_lite.run("nano", output_dir=str(tmp_path / "run"), report_to=("trackio",), **SMALL)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("names", "said"), [(("tensorbord",), "tensorboard, wandb, trackio"), (("wandb", "wandb"), "twice")])
+@pytest.mark.parametrize(
+    ("names", "said"), [(("tensorbord",), "tensorboard, wandb, trackio"), (("wandb", "wandb"), "twice")]
+)
 def test_wrong_names_are_refused(names: tuple[str, ...], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         Config(report_to=names)
@@ -120,10 +126,14 @@ def copied(recorded: Path, folder: Path, tracker: str) -> tuple[Trackers, list[s
     shutil.copytree(recorded, folder, ignore=shutil.ignore_patterns("checkpoint-*"))
     directory, notes = RunDir.open(folder), []
     directory.rewind(2)
-    return Trackers(directory.config().replace(output_dir=str(folder), report_to=(tracker,)), directory, notes.append), notes
+    return Trackers(
+        directory.config().replace(output_dir=str(folder), report_to=(tracker,)), directory, notes.append
+    ), notes
 
 
-def test_a_tracker_that_fails_in_mid_run_is_left_out(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tracker_that_fails_in_mid_run_is_left_out(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from accelerate.tracking import TensorBoardTracker
 
     pytest.importorskip("tensorboard", reason="tensorboard is not installed (pip install tensorboard)")
@@ -144,7 +154,9 @@ def test_a_tracker_that_fails_in_mid_run_is_left_out(recorded: Path, tmp_path: P
     assert "tensorboard failed and is left out" in notes[0]
 
 
-def test_a_tracker_that_does_not_start_is_one_sentence(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tracker_that_does_not_start_is_one_sentence(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from accelerate.tracking import WandBTracker
 
     def refuse(self: Any) -> None:
@@ -196,7 +208,9 @@ def test_wandb_offline_gets_one_row_a_step(recorded: Path, tmp_path: Path, monke
             rows.append({"_step": record.history.step.num, **items})
     assert [row["_step"] for row in rows] == [0, 1, 2, 3]
     for row, line in zip(rows, RunDir.open(tmp_path / "run").metrics(), strict=False):
-        assert {key: row[key] for key in line if key != "step"} == {key: value for key, value in line.items() if key != "step"}
+        assert {key: row[key] for key in line if key != "step"} == {
+            key: value for key, value in line.items() if key != "step"
+        }
     assert rows[2]["loss"] == 0.5
     assert rows[3]["held_out/all/accuracy"] == 0.25
     assert rows[3]["gain/all"] == 0.125
@@ -208,7 +222,7 @@ import sys
 from pathlib import Path
 from accelerate import PartialState
 from azr_lite.rundir import RunDir
-from azr_lite.trackers import Trackers
+from azr_lite.progress import Trackers
 
 PartialState(cpu=True)  # a run has one; accelerate's trackers ask it
 directory = RunDir(Path(sys.argv[1]))

@@ -16,9 +16,9 @@ from transformers import TrainerCallback
 
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError, TrainingError
-from azr_lite.models import Policy
-from azr_lite.selftest import self_test
-from azr_lite.trainer import SelfPlayTrainer, build_trainer
+from azr_lite.train.diagnostics import self_test
+from azr_lite.train.policy import Policy
+from azr_lite.train.trainer import SelfPlayTrainer, build_trainer
 from azr_lite.triplet import Role, Rollout
 from tests.tiny import (
     CHAT,
@@ -64,7 +64,9 @@ def token_logps(model: torch.nn.Module, row: Rollout) -> tuple[torch.Tensor, tor
     return picked_T, -(logps_TV.exp() * logps_TV).sum(-1)
 
 
-def reinforce_gradient(model: torch.nn.Module, rows: list[Rollout], entropy_coef: float = 0.0) -> dict[str, torch.Tensor]:
+def reinforce_gradient(
+    model: torch.nn.Module, rows: list[Rollout], entropy_coef: float = 0.0
+) -> dict[str, torch.Tensor]:
     """REINFORCE++ by hand: one sequence at a time, a token mean over the batch, each row weighed."""
     model.zero_grad()
     total = sum(len(row.completion_ids) for row in rows)
@@ -115,7 +117,9 @@ def test_padding_rows_have_no_gradient(tmp_path: Path) -> None:
     rows = [dataclasses.replace(r, advantage=9.0) if r.weight == 0 else r for r in rows]
     assert sum(r.weight == 0 for r in rows) == 3
     check_gradient(config, rows, tmp_path / "padded")
-    other = [dataclasses.replace(r, completion_ids=tuple(reversed(r.completion_ids))) if r.weight == 0 else r for r in rows]
+    other = [
+        dataclasses.replace(r, completion_ids=tuple(reversed(r.completion_ids))) if r.weight == 0 else r for r in rows
+    ]
     _, one = train(config, tiny_policy(), rows, tmp_path / "one")
     _, two = train(config, tiny_policy(), other, tmp_path / "two")
     assert relative_error(one.gradients[0], two.gradients[0]) < 1e-5
@@ -161,7 +165,7 @@ def test_one_update_moves_replies_the_right_way(tuning: str, whitening: str, bal
 
 def test_one_update_moves_replies_the_right_way_over_four_bits(tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
-    from azr_lite.models import load_policy
+    from azr_lite.train.policy import load_policy
 
     tokenizer = tiny_tokenizer()
     tiny_model(tokenizer, width=64).save_pretrained(tmp_path / "model")
@@ -169,7 +173,9 @@ def test_one_update_moves_replies_the_right_way_over_four_bits(tmp_path: Path) -
     config = tiny_config(model=str(tmp_path / "model"), tuning="qlora", dtype="auto", learning_rate=3e-3)
     policy = load_policy(config)
     assert any("4bit" in type(m).__name__ for m in policy.model.modules()), "the base is not in four bits"
-    check_direction(config, policy, tmp_path / "run")  # it generates nothing, but scores before training, as an evaluation does
+    check_direction(
+        config, policy, tmp_path / "run"
+    )  # it generates nothing, but scores before training, as an evaluation does
     trained = [p for p in policy.model.parameters() if p.requires_grad]
     assert trained
     assert all(p.dtype == torch.float32 for p in trained), "adapters must stay float32, or small updates round away"
@@ -236,7 +242,9 @@ def test_two_updates_a_step_are_ppo_with_the_first_log_probabilities(tmp_path: P
     old = [token_logps(model, row)[0].detach() for row in rows]
     assert relative_error(spy.gradients[0], ppo_gradient(model, rows[:half], old[:half], tokens, config.clip)) < 1e-5
     model.load_state_dict(spy.weights[1], strict=False)
-    ratios = torch.cat([(token_logps(model, row)[0].detach() - o).exp() for row, o in zip(rows[half:], old[half:], strict=True)])
+    ratios = torch.cat(
+        [(token_logps(model, row)[0].detach() - o).exp() for row, o in zip(rows[half:], old[half:], strict=True)]
+    )
     assert ((ratios - 1).abs() > config.clip).any(), "nothing is clipped; the test would prove too little"
     assert relative_error(spy.gradients[1], ppo_gradient(model, rows[half:], old[half:], tokens, config.clip)) < 1e-5
     fresh = [token_logps(model, row)[0].detach() for row in rows[half:]]
@@ -289,7 +297,9 @@ def test_greedy_replies_leave_the_random_numbers_alone(tmp_path: Path) -> None:
 
 
 def test_chat_prompts_go_through_the_template(tmp_path: Path) -> None:
-    trainer = build_trainer(tiny_config(), tiny_policy(chat=True, bos=True), CHAT, Scripted(lambda generate, step: []), tmp_path)
+    trainer = build_trainer(
+        tiny_config(), tiny_policy(chat=True, bos=True), CHAT, Scripted(lambda generate, step: []), tmp_path
+    )
     reply = trainer.generate(["hi"])[0]
     assert reply.prompt == "<user>hi</s><assistant>"
     assert trainer.count_tokens("hi") == len(reply.prompt_ids)
@@ -298,7 +308,9 @@ def test_chat_prompts_go_through_the_template(tmp_path: Path) -> None:
 
 def test_a_beginning_token_is_added_only_where_the_tokenizer_adds_one(tmp_path: Path) -> None:
     for bos in (True, False):
-        trainer = build_trainer(tiny_config(), tiny_policy(bos=bos), PLAIN, Scripted(lambda generate, step: []), tmp_path)
+        trainer = build_trainer(
+            tiny_config(), tiny_policy(bos=bos), PLAIN, Scripted(lambda generate, step: []), tmp_path
+        )
         assert (trainer.generate(["hi"])[0].prompt_ids[0] == 2) is bos
 
 
@@ -322,7 +334,9 @@ def test_the_sampler_replaces_generation_only_where_it_is_right(tmp_path: Path) 
 
     def generate(config: Config, tuning: str = "full") -> Any:
         player = Scripted(lambda generate, step: [])
-        return build_trainer(config, tiny_policy(tuning), PLAIN, player, tmp_path, sampler=sampler).generate(["ab", "c"])
+        return build_trainer(config, tiny_policy(tuning), PLAIN, player, tmp_path, sampler=sampler).generate(
+            ["ab", "c"]
+        )
 
     assert [c.logps for c in generate(tiny_config())] == [(-1.0, -2.0)] * 2
     assert calls[0][0] is False
@@ -337,7 +351,9 @@ def test_the_sampler_replaces_generation_only_where_it_is_right(tmp_path: Path) 
 def test_one_report_a_step(tmp_path: Path) -> None:
     config = tiny_config(steps=3, updates_per_step=2, entropy_coef=0.01)
     reports: list[dict[str, Any]] = []
-    build_trainer(config, tiny_policy(), PLAIN, Scripted(sampled_script(config)), tmp_path, on_step=reports.append).train()
+    build_trainer(
+        config, tiny_policy(), PLAIN, Scripted(sampled_script(config)), tmp_path, on_step=reports.append
+    ).train()
     assert [r["step"] for r in reports] == [0, 1, 2]
     for report in reports:
         assert {"loss", "grad_norm", "learning_rate", "clip_ratio", "entropy"} <= report.keys()
@@ -346,7 +362,7 @@ def test_one_report_a_step(tmp_path: Path) -> None:
 
 
 def test_a_stop_finishes_the_step_and_saves(tmp_path: Path) -> None:
-    from azr_lite.trainer import last_whole_checkpoint
+    from azr_lite.train.trainer import last_whole_checkpoint
 
     config = tiny_config(steps=5, updates_per_step=2, save_every=0)
     player = Scripted(lambda generate, step: (trainer.request_stop() if step == 1 else None) or random_rollouts(config))
@@ -383,8 +399,10 @@ def test_a_batch_of_the_wrong_size_is_refused(tmp_path: Path) -> None:
         train(config, tiny_policy(), random_rollouts(config)[:-1], tmp_path)
 
 
-def test_a_batch_that_does_not_split_over_the_processes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("azr_lite.arguments.TrainingArguments.world_size", 5, raising=False)
+def test_a_batch_that_does_not_split_over_the_processes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("azr_lite.train.trainer.TrainingArguments.world_size", 5, raising=False)
     with pytest.raises(ConfigError, match="5 processes"):
         train(tiny_config(), tiny_policy(), [], tmp_path)
 

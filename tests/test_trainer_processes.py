@@ -50,7 +50,7 @@ class Broken(Jobs):
 def train(folder: Path, roles: str) -> None:
     from safetensors.torch import save_file
 
-    from azr_lite.trainer import ShardedExecutor, build_trainer
+    from azr_lite.train.trainer import ShardedExecutor, build_trainer
     from azr_lite.triplet import Rollout
     from tests.tiny import PLAIN, Scripted, sampled_script, tiny_config, tiny_policy, weigh
 
@@ -96,7 +96,10 @@ def train(folder: Path, roles: str) -> None:
     (folder / f"rank-{rank}.json").write_text(
         json.dumps({"world": world, "steps": log, "shares": shares, "local_rows": len(trainer.rollouts)})
     )
-    weights = {name: p.detach().clone().contiguous() for name, p in trainer.accelerator.unwrap_model(trainer.model).named_parameters()}
+    weights = {
+        name: p.detach().clone().contiguous()
+        for name, p in trainer.accelerator.unwrap_model(trainer.model).named_parameters()
+    }
     save_file(weights, str(folder / f"rank-{rank}.safetensors"))
 
 
@@ -150,11 +153,16 @@ def test_two_processes_end_with_the_parameters_of_one(runs: Any) -> None:
 
     root, _, _ = runs
     start = dict(tiny_policy().model.named_parameters())
-    one, *two = (load_file(root / path) for path in ("one/rank-0.safetensors", "two/rank-0.safetensors", "two/rank-1.safetensors"))
+    one, *two = (
+        load_file(root / path)
+        for path in ("one/rank-0.safetensors", "two/rank-0.safetensors", "two/rank-1.safetensors")
+    )
     for name, weight in one.items():
         assert (two[0][name] == two[1][name]).all(), "the processes hold different weights"
         assert float((two[0][name] - weight).abs().max()) < 2e-4
-    assert max(float((weight - start[name]).abs().max()) for name, weight in one.items()) > 2e-3, "the weights hardly moved"
+    assert max(float((weight - start[name]).abs().max()) for name, weight in one.items()) > 2e-3, (
+        "the weights hardly moved"
+    )
 
 
 def test_two_processes_measure_the_shares_of_one(runs: Any) -> None:
@@ -171,7 +179,9 @@ def test_two_processes_train_two_adapters_as_one_does(tmp_path: Path) -> None:
 
     for world in (1, 2):
         run(tmp_path / str(world), world, "split")
-    one, *two = (load_file(tmp_path / path) for path in ("1/rank-0.safetensors", "2/rank-0.safetensors", "2/rank-1.safetensors"))
+    one, *two = (
+        load_file(tmp_path / path) for path in ("1/rank-0.safetensors", "2/rank-0.safetensors", "2/rank-1.safetensors")
+    )
     moved = {"default": 0.0, "proposer": 0.0}
     for name, weight in one.items():
         assert (two[0][name] == two[1][name]).all(), "the processes hold different weights"
@@ -183,7 +193,7 @@ def test_two_processes_train_two_adapters_as_one_does(tmp_path: Path) -> None:
 
 
 if __name__ == "__main__":
-    from azr_lite.processes import end, leave
+    from azr_lite.train.distributed import end, leave
 
     train(Path(sys.argv[1]), sys.argv[2])
     leave()

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 
 def play(tuning: str, folder: Path, killed: Callable[[Any], None] | None = None) -> None:
     """One process's life: go on from the last whole checkpoint to the end, or until `killed` strikes."""
-    from azr_lite.trainer import build_trainer, last_whole_checkpoint
+    from azr_lite.train.trainer import build_trainer, last_whole_checkpoint
     from tests.tiny import PLAIN, Scripted, sampled_script, tiny_config, tiny_policy
 
     config = tiny_config(steps=4, updates_per_step=2, tuning=tuning, entropy_coef=0.01, keep_checkpoints=9)
@@ -34,7 +34,9 @@ def play(tuning: str, folder: Path, killed: Callable[[Any], None] | None = None)
         del numbers["timing"]
         (folder / f"step-{numbers['step']}.json").write_text(json.dumps(numbers, sort_keys=True))
 
-    trainer = build_trainer(config, tiny_policy(tuning), PLAIN, Scripted(sampled_script(config)), folder, on_step=report)
+    trainer = build_trainer(
+        config, tiny_policy(tuning), PLAIN, Scripted(sampled_script(config)), folder, on_step=report
+    )
     if killed is not None:
         killed(trainer)
     checkpoint = last_whole_checkpoint(folder)
@@ -62,16 +64,16 @@ def in_an_update(trainer: Any) -> None:
 
 def in_a_checkpoint(trainer: Any) -> None:
     """While step 2 is saved: the weights are there, the seal is not."""
-    import azr_lite.trainer
+    import azr_lite.train.trainer
 
-    honest = azr_lite.trainer.seal
+    honest = azr_lite.train.trainer.seal
 
     def deadly(folder: Path, state: Any) -> None:
         if folder.name == "checkpoint-6":
             kill()
         honest(folder, state)
 
-    azr_lite.trainer.seal = deadly
+    azr_lite.train.trainer.seal = deadly
 
 
 def fork(tuning: str, folder: Path, killed: Callable[[Any], None] | None = None) -> int:
@@ -89,7 +91,7 @@ def fork(tuning: str, folder: Path, killed: Callable[[Any], None] | None = None)
 
 def main(root: Path, tuning: str) -> None:
     import tests.tiny  # noqa: F401  (imports torch before the forks)
-    from azr_lite.trainer import last_whole_checkpoint
+    from azr_lite.train.trainer import last_whole_checkpoint
 
     whole, broken = root / "whole", root / "broken"
     whole.mkdir()
@@ -99,7 +101,9 @@ def main(root: Path, tuning: str) -> None:
     assert last_whole_checkpoint(broken) == broken / "checkpoint-2"
     assert fork(tuning, broken, in_a_checkpoint) == -signal.SIGKILL
     assert (broken / "checkpoint-6" / "trainer_state.json").exists()
-    assert last_whole_checkpoint(broken) == broken / "checkpoint-4", "a checkpoint that was cut must not be resumed from"
+    assert last_whole_checkpoint(broken) == broken / "checkpoint-4", (
+        "a checkpoint that was cut must not be resumed from"
+    )
     assert fork(tuning, broken) == 0
 
 

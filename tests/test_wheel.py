@@ -78,7 +78,7 @@ def test_the_archives_hold_the_package_and_no_more(archives):
 def test_the_metadata_says_what_a_registry_shows(archives):
     from email import message_from_bytes
 
-    from azr_lite.learn.course import REPOSITORY
+    from azr_lite.course.lessons import REPOSITORY
 
     with zipfile.ZipFile(archives[1]) as archive:
         said = message_from_bytes(archive.read(next(name for name in archive.namelist() if name.endswith("/METADATA"))))
@@ -97,7 +97,18 @@ def core(archives, tmp_path_factory):
     """The command of an environment that holds the wheel and the core's libraries: what `pip install azr-lite` gives."""
     python, held = bare_environment(tmp_path_factory.mktemp("core"), CORE)
     assert not held & {"torch", "transformers", "trl"}
-    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index", str(archives[1])]
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        str(archives[1]),
+    ]
     done = subprocess.run(install, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-1500:]
     return python.parent / "azr-lite"
@@ -123,7 +134,9 @@ NEEDS_TRAIN = {
 def test_a_missing_extra_is_named_in_one_sentence_and_nothing_is_written(verb, core, tmp_path):
     shutil.copytree(WHOLE, tmp_path / "whole")
     before = {path.relative_to(tmp_path): path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    done = subprocess.run([core, *NEEDS_TRAIN[verb]], cwd=tmp_path, env=outside(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [core, *NEEDS_TRAIN[verb]], cwd=tmp_path, env=outside(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1, done.stderr
     (line,) = done.stderr.splitlines()
     assert line.startswith("azr-lite: ")
@@ -196,28 +209,45 @@ def test_no_secret_and_no_place_of_this_machine_is_in_any_output(life):
     """What a person may publish. Weights and pickled random states are read too: as bytes."""
     folder, (site, home), printed = life
     graded = _graded(folder, home)
-    places = {"the checkout": str(ROOT), "site": str(site), "home": str(home), "work folder": str(folder), "interpreter": sys.prefix}
+    places = {
+        "the checkout": str(ROOT),
+        "site": str(site),
+        "home": str(home),
+        "work folder": str(folder),
+        "interpreter": sys.prefix,
+    }
     forbidden = {**SECRETS, **places, "user": "ada-lovelace", "host": platform.node()}
     forbidden = {what: text.encode() for what, text in forbidden.items() if len(text) > 3}
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert len(files) > 15
     assert json.loads(graded)["score"] == 0
-    contents = {str(path.relative_to(folder)): path.read_bytes() for path in files} | {"(printed)": printed.encode(), "(grade)": graded}
+    contents = {str(path.relative_to(folder)): path.read_bytes() for path in files} | {
+        "(printed)": printed.encode(),
+        "(grade)": graded,
+    }
     found = [(name, what) for name, data in contents.items() for what, text in forbidden.items() if text in data]
     assert found == []
-    assert b"/home/" not in b"".join(data for name, data in contents.items() if not name.endswith((".safetensors", ".pt", ".pth", ".bin")))
+    assert b"/home/" not in b"".join(
+        data for name, data in contents.items() if not name.endswith((".safetensors", ".pt", ".pth", ".bin"))
+    )
 
 
 def _graded(folder, home):
     """What the grader says of a notebook whose cells look at the secrets and fail."""
     nbformat = pytest.importorskip("nbformat")
     pytest.importorskip("nbclient")
-    cell = nbformat.v4.new_code_cell("import os\nprint(dict(os.environ))\nraise RuntimeError(os.environ['HF_TOKEN'] + os.getcwd())")
+    cell = nbformat.v4.new_code_cell(
+        "import os\nprint(dict(os.environ))\nraise RuntimeError(os.environ['HF_TOKEN'] + os.getcwd())"
+    )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# 03 · Rewards"), cell])
     path = home / "03_rewards.ipynb"
     nbformat.write(notebook, path)
-    command = [sys.executable, "-m", "azr_lite.learn.grade", str(path), "--json"]
+    command = [sys.executable, "-m", "azr_lite.course.grade", str(path), "--json"]
     done = subprocess.run(
-        command, cwd=folder, env=outside(HOME=str(home), PYTHONPATH=str(ROOT), **SECRETS), capture_output=True, check=False
+        command,
+        cwd=folder,
+        env=outside(HOME=str(home), PYTHONPATH=str(ROOT), **SECRETS),
+        capture_output=True,
+        check=False,
     )
     return done.stdout

@@ -18,8 +18,8 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from azr_lite.advantages import loss_weights, trr
 from azr_lite.config import Config
-from azr_lite.models import Policy
 from azr_lite.prompts.base import Style
+from azr_lite.train.policy import Policy
 from azr_lite.triplet import Completion, Role, Rollout, Verdict
 
 PLAIN = Style(name="plain", frame=str, prefill="")
@@ -38,7 +38,11 @@ def tiny_tokenizer(*, pad: bool = True, bos: bool = False, chat: bool = False) -
         from tokenizers.processors import TemplateProcessing
 
         inner.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 2)])
-    names = {"eos_token": "</s>", "unk_token": "<unk>"} | ({"pad_token": "<pad>"} if pad else {}) | ({"bos_token": "<s>"} if bos else {})
+    names = (
+        {"eos_token": "</s>", "unk_token": "<unk>"}
+        | ({"pad_token": "<pad>"} if pad else {})
+        | ({"bos_token": "<s>"} if bos else {})
+    )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, **names)
     if chat:
         tokenizer.chat_template = CHATML
@@ -127,7 +131,10 @@ def weigh(config: Config, rows: list[Rollout], counts: Sequence[bool] | None = N
     counts = [True] * len(rows) if counts is None else counts
     advantages = trr([r.reward for r in rows], groups, lengths, config.whitening)
     weights = loss_weights(groups, lengths, counts, config.role_balanced_loss)
-    return [dataclasses.replace(r, advantage=float(a), weight=float(w)) for r, a, w in zip(rows, advantages, weights, strict=True)]
+    return [
+        dataclasses.replace(r, advantage=float(a), weight=float(w))
+        for r, a, w in zip(rows, advantages, weights, strict=True)
+    ]
 
 
 class Scripted:
@@ -158,7 +165,9 @@ def sampled_script(config: Config) -> Callable[[Callable[[Sequence[str]], list[C
             replies = generate([f"{role}{step}{kind}:"[: 4 + 3 * i] for i, kind in enumerate(kinds)])
             for kind, reply in zip(kinds, replies, strict=True):
                 reward = sum(letter in "aeiou0123" for letter in reply.text) / len(reply.ids)
-                rows.append(dataclasses.replace(rollout(role, kind, reply.prompt_ids, reply.ids, reward), logps=reply.logps))
+                rows.append(
+                    dataclasses.replace(rollout(role, kind, reply.prompt_ids, reply.ids, reward), logps=reply.logps)
+                )
         return weigh(config, rows)
 
     return script

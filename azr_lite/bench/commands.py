@@ -34,7 +34,9 @@ def _sandbox(words: list[str]) -> int:
     from azr_lite.environment import describe_environment
     from azr_lite.sandbox.bench import bench, soak, table
 
-    def arguments(json: bool = False, repeats: int = 7, data: Path | None = None, soak: int = 0) -> tuple[bool, int, Path | None, int]:
+    def arguments(
+        json: bool = False, repeats: int = 7, data: Path | None = None, soak: int = 0
+    ) -> tuple[bool, int, Path | None, int]:
         """What isolation costs, paired with its alternatives, in one run. The exit status is 1 when a bar is missed.
 
         Args:
@@ -51,7 +53,11 @@ def _sandbox(words: list[str]) -> int:
     result = soak(executions) if executions else bench(repeats, data)
     if as_json:
         command = " ".join(["azr-lite bench sandbox", *words])
-        facts = {"command": command, "date": datetime.now(UTC).isoformat(timespec="seconds"), "environment": describe_environment()}
+        facts = {
+            "command": command,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "environment": describe_environment(),
+        }
         print(json.dumps({**facts, **result}, indent=1))
     else:
         print(_facts_text(result) if executions else table(result))
@@ -100,7 +106,9 @@ def _plain(name: str, words: list[str]) -> int:
 def _log(words: list[str]) -> int:
     from azr_lite.bench.log import bench_log, log_table
 
-    def arguments(rollouts: int = 1_000_000, folder: Path | None = None, json: bool = False) -> tuple[int, Path | None, bool]:
+    def arguments(
+        rollouts: int = 1_000_000, folder: Path | None = None, json: bool = False
+    ) -> tuple[int, Path | None, bool]:
         """What it costs to open a large log, to show a page of it, and to read it through. The exit status is 1 when a bar is missed.
 
         Args:
@@ -151,7 +159,11 @@ def _nano(words: list[str]) -> int:
     given = parse(Arguments, words, "bench nano")
     _require("seeds", given.seeds, 1)
     _require("steps", given.steps, 0)
-    overrides = {"eval_problems": given.problems, "eval_every": given.eval_every, **({"steps": given.steps} if given.steps else {})}
+    overrides = {
+        "eval_problems": given.problems,
+        "eval_every": given.eval_every,
+        **({"steps": given.steps} if given.steps else {}),
+    }
     seeds = range(given.first_seed, given.first_seed + given.seeds)
     arms = tuple(ALL_ARMS) if given.arms == ("all",) else given.arms or tuple(ARMS)
     say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
@@ -159,7 +171,9 @@ def _nano(words: list[str]) -> int:
     if given.figure is not None:
         from azr_lite.bench.figure import draw
 
-        machine = f"{result['environment']['cores']} CPU cores, {given.jobs or result['environment']['cores']} runs at a time"
+        machine = (
+            f"{result['environment']['cores']} CPU cores, {given.jobs or result['environment']['cores']} runs at a time"
+        )
         draw({arm: [given.folder / run_name(arm, seed) for seed in seeds] for arm in arms}, given.figure, machine)
     if given.keep is not None:
         keep_samples(result, given.folder, given.keep)
@@ -170,5 +184,9 @@ def _nano(words: list[str]) -> int:
 def _facts_text(facts: dict, indent: str = "") -> str:
     lines = []
     for key, value in facts.items():
-        lines.append(f"{indent}{key}:\n{_facts_text(value, indent + '  ')}" if isinstance(value, dict) else f"{indent}{key}: {value}")
+        lines.append(
+            f"{indent}{key}:\n{_facts_text(value, indent + '  ')}"
+            if isinstance(value, dict)
+            else f"{indent}{key}: {value}"
+        )
     return "\n".join(lines)

@@ -50,20 +50,31 @@ def draw(paths: dict[str, Sequence[Path]], file: Path, machine: str) -> None:
         steps = sorted(set.intersection(*(set(run) for run in runs)))
         _line(axes[0], steps, 100 * np.array([[run[step] for step in steps] for run in runs]), arm)
     for arm, own in paths.items():
-        for axis, series in ((axes[1], [reply_tokens(path) for path in own]), (axes[2], [operations(path) for path in own])):
+        for axis, series in (
+            (axes[1], [reply_tokens(path) for path in own]),
+            (axes[2], [operations(path) for path in own]),
+        ):
             length = min(map(len, series))
             _line(axis, range(1, length + 1), np.array([values[:length] for values in series]), arm)
     tokens = np.array([reply_tokens(path) for path in paths[first]]).mean(0)
     depths = np.array([operations(path) for path in paths[first]]).mean(0)
-    axes[0].set_title(f"Held-out accuracy, {minutes:.1f} minutes of self-play:\n{100 * start:.0f} → {100 * end:.0f} %", fontsize=10)
-    axes[1].set_title(f"The solver learns to think:\n{tokens[0]:.0f} → {tokens[-3:].mean():.0f} tokens a reply", fontsize=10)
-    axes[2].set_title(f"The proposer moves to harder programs:\n{depths[0]:.1f} → {depths[-3:].mean():.1f} operations", fontsize=10)
+    axes[0].set_title(
+        f"Held-out accuracy, {minutes:.1f} minutes of self-play:\n{100 * start:.0f} → {100 * end:.0f} %", fontsize=10
+    )
+    axes[1].set_title(
+        f"The solver learns to think:\n{tokens[0]:.0f} → {tokens[-3:].mean():.0f} tokens a reply", fontsize=10
+    )
+    axes[2].set_title(
+        f"The proposer moves to harder programs:\n{depths[0]:.1f} → {depths[-3:].mean():.1f} operations", fontsize=10
+    )
     axes[0].legend(frameon=False, fontsize=8, loc="center right")
     for axis in axes:
         axis.set_xlabel("self-play step")
         axis.spines[["top", "right"]].set_visible(False)
     seeds = len(paths[first])
-    figure.text(0.995, -0.02, f"nano, {seeds} seeds (lines: mean, bands: range), {machine}", ha="right", va="top", fontsize=7)
+    figure.text(
+        0.995, -0.02, f"nano, {seeds} seeds (lines: mean, bands: range), {machine}", ha="right", va="top", fontsize=7
+    )
     beside = file.with_name(f".{file.name}.new")
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(beside, dpi=110, format="png", bbox_inches="tight")

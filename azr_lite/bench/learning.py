@@ -135,8 +135,8 @@ def made_to_think(problems: int) -> dict[str, dict[str, Any]]:
     What self-play gains up to here is *elicitation* (a skill that was there is used); what it gains above is new skill.
     """
     from azr_lite.evaluation.generators import PolicyInTraining
-    from azr_lite.evaluation.harness import answer
     from azr_lite.evaluation.reasoning import HELD_OUT_SEED, held_out_suite
+    from azr_lite.evaluation.runner import answer
     from azr_lite.evaluation.scores import summarize
     from azr_lite.nano.demonstrations import RULES
     from azr_lite.nano.model import load_nano
@@ -154,7 +154,9 @@ def made_to_think(problems: int) -> dict[str, dict[str, Any]]:
     def generate(prompts: Sequence[str]) -> list[Completion]:
         samples = sampler(tokenizer(list(prompts))["input_ids"], greedy=True, seed=0)
         texts = [tokenizer.decode([i for i in ids if i != tokenizer.eos_token_id]) for ids, _, _ in samples]
-        return [Completion(p, (), tuple(ids), t, cut) for p, (ids, _, cut), t in zip(prompts, samples, texts, strict=True)]
+        return [
+            Completion(p, (), tuple(ids), t, cut) for p, (ids, _, cut), t in zip(prompts, samples, texts, strict=True)
+        ]
 
     with Executor() as executor:
         c, verifier = preset("nano"), Verifier(executor, RULES)
@@ -170,10 +172,14 @@ def compare(paths: Sequence[Path]) -> dict[str, Any]:
     pairs = [_evaluations(path) for path in paths]
     keys = [(i["type"], i["stratum"], i["id"]) for i in pairs[0][0]]
     names = [
-        name for type_ in dict.fromkeys(k[0] for k in keys) for name in (type_, *sorted({f"{t}/{s}" for t, s, _ in keys if t == type_}))
+        name
+        for type_ in dict.fromkeys(k[0] for k in keys)
+        for name in (type_, *sorted({f"{t}/{s}" for t, s, _ in keys if t == type_}))
     ]
     before_SI, after_SI = (np.array([[float(i["right"]) for i in pair[side]] for pair in pairs]) for side in (0, 1))
-    clusters = np.unique([f"{i['type']} {_skeleton(i['prompt'], i['id'])}" for i in pairs[0][0]], return_inverse=True)[1]
+    clusters = np.unique([f"{i['type']} {_skeleton(i['prompt'], i['id'])}" for i in pairs[0][0]], return_inverse=True)[
+        1
+    ]
     tokens = [[float(np.mean([i["tokens"] for i in pair[side]])) for pair in pairs] for side in (0, 1)]
     types = list(dict.fromkeys(k[0] for k in keys))
     weights_NI = np.array([[float(name in (k[0], f"{k[0]}/{k[1]}")) for k in keys] for name in names])
@@ -182,7 +188,10 @@ def compare(paths: Sequence[Path]) -> dict[str, Any]:
     for row, name in enumerate(names):
         table[name] = _numbers(before_SI, after_SI, weights_NI[row], draws)
     rows = [names.index(type_) for type_ in types]
-    table = {"all": _numbers(before_SI, after_SI, sum(weights_NI[r] / weights_NI[r].sum() for r in rows), draws), **table}
+    table = {
+        "all": _numbers(before_SI, after_SI, sum(weights_NI[r] / weights_NI[r].sum() for r in rows), draws),
+        **table,
+    }
     steps = [json.loads((path / "summary.json").read_text()) for path in paths]
     return {
         "scores": table,
@@ -221,14 +230,17 @@ def _numbers(before_SI: Any, after_SI: Any, weights_I: Any, draws: Sequence[tupl
         spread = [mean(values, *draw) for draw in draws]
         low, high = np.nanpercentile(spread, [2.5, 97.5])
         result[name] = {"mean": mean(values, ones_S, ones_I), "low": float(low), "high": float(high)}
-    result["gain"]["by_seed"] = [mean(after_SI[s : s + 1] - before_SI[s : s + 1], np.ones(1), ones_I) for s in range(len(before_SI))]
+    result["gain"]["by_seed"] = [
+        mean(after_SI[s : s + 1] - before_SI[s : s + 1], np.ones(1), ones_I) for s in range(len(before_SI))
+    ]
     return result
 
 
 def _evaluations(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     steps = json.loads((path / "summary.json").read_text())["steps"]
     sides = [
-        [json.loads(line) for line in (path / "eval" / f"{name}.jsonl").read_text().splitlines()] for name in ("before", f"step-{steps}")
+        [json.loads(line) for line in (path / "eval" / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("before", f"step-{steps}")
     ]
     return sides[0], sides[1]
 
@@ -250,7 +262,9 @@ def accuracies(path: Path) -> dict[int, float]:
     for file in (path / "eval").glob("*.json"):
         step = evaluated_step(file)
         scores = json.loads(file.read_text())["scores"]
-        found[step] = float(np.mean([score["accuracy"] for name, score in scores.items() if "/" not in name and name != "all"]))
+        found[step] = float(
+            np.mean([score["accuracy"] for name, score in scores.items() if "/" not in name and name != "all"])
+        )
     return dict(sorted(found.items()))
 
 
@@ -320,7 +334,9 @@ def nano_table(result: dict[str, Any]) -> str:
             f"  operations a proposal {first:.2f} -> {last:.2f}; tokens a held-out reply {reply['before']:.0f} -> {reply['after']:.0f}"
         )
     if result.get("base_made_to_think"):
-        forced = {name: 100 * found["accuracy"] for name, found in result["base_made_to_think"].items() if "/" not in name}
+        forced = {
+            name: 100 * found["accuracy"] for name, found in result["base_made_to_think"].items() if "/" not in name
+        }
         mean = np.mean([value for name, value in forced.items() if name != "all"])
         each = ", ".join(f"{name} {value:.1f}" for name, value in forced.items() if name != "all")
         lines += ["", "the untrained model, made to think on every problem:", f"  {mean:.1f} ({each})"]

@@ -48,7 +48,7 @@ _PROBE = """
 import sys, time
 began, spent = time.perf_counter(), time.process_time()
 from azr_lite.cli import main
-from azr_lite.meter import peak_mib
+from azr_lite.progress import peak_mib
 if sys.argv[1] == "browse":
     from azr_lite.observe import browse
     browse(sys.argv[2])._repr_html_()
@@ -74,7 +74,9 @@ def bench_log(rollouts: int = 1_000_000, folder: Path | None = None, passes: boo
         wrote = time.perf_counter() - began
         asked = {**PAGES, **(PASSES if passes else {})}
         pages = {name: _measure([words[0], place, *words[1:]], rollouts // ROWS // 2) for name, words in asked.items()}
-    ok = all(page["mib"] <= MAX_MIB and (name in PASSES or page["seconds"] <= MAX_SECONDS) for name, page in pages.items())
+    ok = all(
+        page["mib"] <= MAX_MIB and (name in PASSES or page["seconds"] <= MAX_SECONDS) for name, page in pages.items()
+    )
     return {
         "environment": describe_environment(), "rollouts": rollouts, "mib_on_disk": round(size / 2**20), "seconds_to_write": round(wrote, 1),
         "pages": pages, "ok": ok,
@@ -88,17 +90,30 @@ def write_log(run: Path, rollouts: int) -> int:
     write_json(run / "run.json", {"version": 1})
     answers, proposals, tasks = zip(*(_lines(kind) for kind in c.task_types), strict=True)
     each = ROWS // 12  # proposals of a type
-    with (run / "rollouts.jsonl").open("w", encoding="utf-8") as rows, (run / "tasks.jsonl").open("w", encoding="utf-8") as offers:
+    with (
+        (run / "rollouts.jsonl").open("w", encoding="utf-8") as rows,
+        (run / "tasks.jsonl").open("w", encoding="utf-8") as offers,
+    ):
         for start in range(0, rollouts, ROWS):
             step = start // ROWS
             own = [_numbered(line, step, n) for line in proposals for n in range(each)]
             own += [_numbered(line, step, n % each) for line in answers for n in range(3 * each)]
             rows.writelines(own[: rollouts - start])
             offers.writelines(_numbered(line, step, n) for line in tasks for n in range(each))
-    numbers = {f"{role}/{kind}/{name}": 0.5 for role in Role for kind in c.task_types for name in ("ok", "reward", "tokens", "solve_rate")}
+    numbers = {
+        f"{role}/{kind}/{name}": 0.5
+        for role in Role
+        for kind in c.task_types
+        for name in ("ok", "reward", "tokens", "solve_rate")
+    }
     steps = range(-(-rollouts // ROWS))
-    write_text(run / "metrics.jsonl", "".join(json.dumps({"step": step, "loss": 0.0, **numbers}) + "\n" for step in steps))
-    write_text(run / "timing.jsonl", "".join(json.dumps({"step": step, "generate": 0.5, "update": 1.0}) + "\n" for step in steps))
+    write_text(
+        run / "metrics.jsonl", "".join(json.dumps({"step": step, "loss": 0.0, **numbers}) + "\n" for step in steps)
+    )
+    write_text(
+        run / "timing.jsonl",
+        "".join(json.dumps({"step": step, "generate": 0.5, "update": 1.0}) + "\n" for step in steps),
+    )
     return sum((run / name).stat().st_size for name in LOGS)
 
 
@@ -116,11 +131,14 @@ def _lines(kind: str) -> tuple[str, str, str]:
     pairs = {"inputs": ["[5, 0]"] * 6, "outputs": ["[5, NUMBER, 0]"] * 6, "message": "add, back, turn", "shown": 3}
     own |= pairs if kind == "induction" else {"input": "[5, 0]", "output": "[5, NUMBER, 0]"}
     verdict, n = Verdict(True, True, 1.0), 6
-    answer = Rollout(Role.SOLVE, kind, question, reply, (0,) * 40, (0,) * 60, verdict, 1.0, {"accuracy": 1.0}, task_id=parents[0])
+    answer = Rollout(
+        Role.SOLVE, kind, question, reply, (0,) * 40, (0,) * 60, verdict, 1.0, {"accuracy": 1.0}, task_id=parents[0]
+    )
     proposal = Rollout(Role.PROPOSE, kind, request, invented, (0,) * 40, (0,) * 30, verdict, 0.5, {"learnability": 0.5}, parents=parents,
                        task_id=str(own["id"]), solve_rate=0.5)  # fmt: skip
     answers = [
-        {"reason": "" if i % 2 else "wrong", "score": float(i % 2), "text": reply, "tokens": 60, "truncated": False} for i in range(n)
+        {"reason": "" if i % 2 else "wrong", "score": float(i % 2), "text": reply, "tokens": 60, "truncated": False}
+        for i in range(n)
     ]
     task = {"answers": answers, "detail": "", "fresh": True, "ok": True, "parents": parents, "reason": "", "solve_rate": 0.5, "step": -7,
             "task": own, "text": invented, "tokens": 30, "truncated": False, "type": kind}  # fmt: skip
@@ -131,7 +149,9 @@ def _lines(kind: str) -> tuple[str, str, str]:
 def _numbered(line: str, step: int, place: int) -> str:
     """The template `line` filled in for one step and proposal: a program of its own, and a parent from the step before."""
     number, before = (1000 * (at % 1000) + place for at in (step, max(0, step - 1)))
-    return line.replace("-7", str(step)).replace("PARENT", f"{max(0, step - 1)}x{before}").replace("NUMBER", str(number))
+    return (
+        line.replace("-7", str(step)).replace("PARENT", f"{max(0, step - 1)}x{before}").replace("NUMBER", str(number))
+    )
 
 
 def _measure(words: list[str], middle: int) -> dict[str, Any]:
@@ -143,11 +163,19 @@ def _measure(words: list[str], middle: int) -> dict[str, Any]:
     if done.returncode or any(line.startswith("azr-lite: ") for line in done.stderr.splitlines()):
         raise RunDirectoryError(f"{words[0]} could not be measured: {done.stderr.strip()[-300:]}")
     inside, processor, mib = map(float, done.stderr.split()[-3:])
-    return {"seconds": round(seconds, 2), "of_which_after_start": round(inside, 2), "processor": round(processor, 2), "mib": round(mib)}
+    return {
+        "seconds": round(seconds, 2),
+        "of_which_after_start": round(inside, 2),
+        "processor": round(processor, 2),
+        "mib": round(mib),
+    }
 
 
 def log_table(result: dict[str, Any]) -> str:
-    lines = [f"{result['rollouts']} rollouts, {result['mib_on_disk']} MiB on disk (written in {result['seconds_to_write']} s)", ""]
+    lines = [
+        f"{result['rollouts']} rollouts, {result['mib_on_disk']} MiB on disk (written in {result['seconds_to_write']} s)",
+        "",
+    ]
     for name, page in result["pages"].items():
         bar = "       " if name in PASSES else f"(bar {MAX_SECONDS:g})"
         lines.append(f"  {name:30} {page['seconds']:6.2f} s {bar}  {page['mib']:5d} MiB (bar {MAX_MIB})")

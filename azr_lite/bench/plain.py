@@ -30,11 +30,13 @@ BARS = {"sandbox": 0.10, "rest": 0.05, "plain": 1.05}
 def bench_plain(config: Config, steps: int = 3) -> dict[str, Any]:
     """Play `steps` steps (the first is a warm-up) and measure. ModelError, ConfigError as a run would raise them."""
     require_training("azr-lite bench step")
-    from azr_lite.models import load_policy
-    from azr_lite.trainer import ShardedExecutor, build_trainer
+    from azr_lite.train.policy import load_policy
+    from azr_lite.train.trainer import ShardedExecutor, build_trainer
 
     quiet_libraries()
-    c = config.replace(steps=steps, eval_problems=0, eval_every=0, stop_patience=0, save_every=0, save_minutes=0.0, self_test=False)
+    c = config.replace(
+        steps=steps, eval_problems=0, eval_every=0, stop_patience=0, save_every=0, save_minutes=0.0, self_test=False
+    )
     series: list[dict[str, float]] = []
     prompts: list[str] = []
     with tempfile.TemporaryDirectory() as folder, open_executor(c) as executor:
@@ -98,8 +100,8 @@ def _stock_update(c: Config, rows: Sequence[Rollout], folder: Path) -> float:
     from transformers import PrinterCallback, TrainerCallback
     from trl import GRPOTrainer
 
-    from azr_lite.arguments import training_arguments
-    from azr_lite.models import load_policy
+    from azr_lite.train.policy import load_policy
+    from azr_lite.train.trainer import training_arguments
 
     policy = load_policy(c)
     args = training_arguments(c, policy, folder)
@@ -138,7 +140,9 @@ def _stock_update(c: Config, rows: Sequence[Rollout], folder: Path) -> float:
     return clock[-1] - clock[-2]
 
 
-def summary(c: Config, series: Sequence[dict[str, float]], seconds: dict[str, tuple[float, float]], length: int) -> dict[str, Any]:
+def summary(
+    c: Config, series: Sequence[dict[str, float]], seconds: dict[str, tuple[float, float]], length: int
+) -> dict[str, Any]:
     """Medians over the steps, and the bars. `seconds`: ours and plain TRL's for the same work."""
     median = lambda values: statistics.median(list(values))  # noqa: E731
     whole = [sum(row[stage] for stage in STAGES) for row in series]
@@ -172,10 +176,15 @@ def summary(c: Config, series: Sequence[dict[str, float]], seconds: dict[str, tu
 def plain_table(result: dict[str, Any]) -> str:
     """The result for people, within 80 columns."""
     seconds, speed = result["seconds_a_step"], result["tokens_a_second"]
-    lines = [f"{result['model'][-40:]}: {seconds['whole']:.1f} s a step of {result['sequences_trained_a_step']} trained sequences"]
+    lines = [
+        f"{result['model'][-40:]}: {seconds['whole']:.1f} s a step of {result['sequences_trained_a_step']} trained sequences"
+    ]
     lines += [f"  {stage:9} {seconds[stage]:8.2f} s  {100 * result['share'][stage]:5.1f} %" for stage in STAGES]
     lines.append(f"tokens a second: generate {speed['generate']:.0f}, update {speed['update']:.0f}")
     for name, pair in result["plain_trl"]["seconds"].items():
         lines.append(f"  {name} of the last step again: {pair['ours']:.2f} s, plain TRL {pair['plain']:.2f} s")
-    lines += [f"  {'pass' if bar['pass'] else 'FAIL'}  {bar['value']:6.3f} <= {bar['bar']:g}  {bar['name']}" for bar in result["bars"]]
+    lines += [
+        f"  {'pass' if bar['pass'] else 'FAIL'}  {bar['value']:6.3f} <= {bar['bar']:g}  {bar['name']}"
+        for bar in result["bars"]
+    ]
     return "\n".join(lines)

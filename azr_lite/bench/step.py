@@ -51,7 +51,9 @@ class HandLoop:
         self.config, self.pad_id = config, pad_id
         self.model = copy.deepcopy(model).train()
         betas = (0.9, config.adam_beta2)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.learning_rate, betas=betas, weight_decay=config.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=config.learning_rate, betas=betas, weight_decay=config.weight_decay
+        )
 
     def update(self, rows: Sequence[Rollout]) -> None:
         """All updates of one step: `rows` in the order the trainer got them, one contiguous block an update."""
@@ -93,13 +95,22 @@ def bench_step(steps: int = 12, seed: int = 0) -> dict[str, Any]:
     require_training("azr-lite bench step")
     import torch
 
-    from azr_lite.models import load_policy
-    from azr_lite.nano.heldout import is_reserved
+    from azr_lite.nano.language import is_reserved
     from azr_lite.nano.sampler import NanoSampler
-    from azr_lite.trainer import ShardedExecutor, build_trainer
+    from azr_lite.train.policy import load_policy
+    from azr_lite.train.trainer import ShardedExecutor, build_trainer
 
     quiet_libraries()
-    c = preset("nano", steps=steps, seed=seed, eval_problems=0, save_every=0, save_minutes=0.0, self_test=False, gradient_share_every=0)
+    c = preset(
+        "nano",
+        steps=steps,
+        seed=seed,
+        eval_problems=0,
+        save_every=0,
+        save_minutes=0.0,
+        self_test=False,
+        gradient_share_every=0,
+    )
     policy = load_policy(c)
     eos, pad = policy.tokenizer.eos_token_id, policy.tokenizer.pad_token_id
     timed = _TimedSampler(NanoSampler(policy.model, eos, pad, c.max_reply_tokens))
@@ -112,7 +123,12 @@ def bench_step(steps: int = 12, seed: int = 0) -> dict[str, Any]:
     ):
 
         def on_step(report: dict[str, Any]) -> None:
-            row = {**report["timing"], "sampler": timed.seconds, "sampled": timed.tokens, "trained": sum(map(_length, trainer.rollouts))}
+            row = {
+                **report["timing"],
+                "sampler": timed.seconds,
+                "sampled": timed.tokens,
+                "trained": sum(map(_length, trainer.rollouts)),
+            }
             timed.seconds, timed.tokens = 0.0, 0
             hand.model.load_state_dict(policy.model.state_dict())
             began = time.perf_counter()
@@ -136,7 +152,9 @@ def _length(rollout: Rollout) -> int:
     return len(rollout.prompt_ids) + len(rollout.completion_ids)
 
 
-def _transformers_speed(model: Any, prompts: list[list[int]], eos: int, pad: int, limit: int, chunk: int = 128) -> float:
+def _transformers_speed(
+    model: Any, prompts: list[list[int]], eos: int, pad: int, limit: int, chunk: int = 128
+) -> float:
     """Tokens a second of transformers' `generate` on some of the last step's prompts, in chunks of like length."""
     import torch
 
@@ -148,7 +166,9 @@ def _transformers_speed(model: Any, prompts: list[list[int]], eos: int, pad: int
         ids_BT = torch.tensor([[pad] * (width - len(ids)) + ids for ids in rows])
         real_BT = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in rows])
         with torch.no_grad():
-            out_BT = model.generate(ids_BT, attention_mask=real_BT, do_sample=True, top_k=0, max_new_tokens=limit, use_cache=True)
+            out_BT = model.generate(
+                ids_BT, attention_mask=real_BT, do_sample=True, top_k=0, max_new_tokens=limit, use_cache=True
+            )
         replies_BT = out_BT[:, width:]
         ended_BT = (replies_BT == eos).cumsum(-1)
         made += int(((ended_BT == 0) | ((ended_BT == 1) & (replies_BT == eos))).sum())
@@ -191,5 +211,8 @@ def step_table(result: dict[str, Any]) -> str:
     lines += [f"  {stage:9} {seconds[stage]:6.2f} s  {100 * share[stage]:5.1f} %" for stage in STAGES]
     lines.append(f"tokens a second: generate {speed['generate']:.0f}, update {speed['update']:.0f}")
     lines.append(f"  (transformers' own generate: {speed['transformers generate']:.0f})")
-    lines += [f"  {'pass' if bar['pass'] else 'FAIL'}  {bar['value']:6.3f} <= {bar['bar']:g}  {bar['name']}" for bar in result["bars"]]
+    lines += [
+        f"  {'pass' if bar['pass'] else 'FAIL'}  {bar['value']:6.3f} <= {bar['bar']:g}  {bar['name']}"
+        for bar in result["bars"]
+    ]
     return "\n".join(lines)

@@ -15,18 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation import code, maths, paper
 from azr_lite.evaluation.assertions import ASSERT, assert_suite
-from azr_lite.evaluation.harness import Result, run_suite
-from azr_lite.evaluation.livecodebench import livecodebench_suite
+from azr_lite.evaluation.benchmarks import code, maths
+from azr_lite.evaluation.benchmarks import paper_table as paper
+from azr_lite.evaluation.benchmarks.livecodebench import livecodebench_suite
 from azr_lite.evaluation.loading import OpenedModel, open_model
-from azr_lite.evaluation.protocol import Suite
 from azr_lite.evaluation.reasoning import HELD_OUT_SEED, cruxeval_suite, frozen_suite, held_out_suite, induction_suite
+from azr_lite.evaluation.runner import Result, run_suite
 from azr_lite.evaluation.scores import compare_paired, compare_pass_at_k
 from azr_lite.evaluation.sources import read_data
+from azr_lite.evaluation.suite import Suite
 from azr_lite.rundir import write_json
 from azr_lite.sandbox import Executor
-from azr_lite.tasks import Rules
+from azr_lite.triplet import Rules
 from azr_lite.verifier import Verifier
 
 GAMES = ("cruxeval-o-strict", "cruxeval-i-strict", "induction-hint", "induction-nohint")
@@ -78,7 +79,11 @@ class Evaluation:
     @property
     def pass_at_k(self) -> dict[str, list[dict[str, Any]]]:
         """Suite to the points of `scores.compare_pass_at_k`, where several replies to each question were made of both models."""
-        return {name: points for name, before, after in self._pairs() if (points := compare_pass_at_k(before.items, after.items))}
+        return {
+            name: points
+            for name, before, after in self._pairs()
+            if (points := compare_pass_at_k(before.items, after.items))
+        }
 
 
 def evaluate(
@@ -90,7 +95,7 @@ def evaluate(
     samples: int = 0,
     temperature: float | None = None,
     max_tokens: int = 0,
-    game_protocol: str = "azr",
+    reasoning_protocol: str = "azr",
     code_protocol: str = "evalplus",
     data: Mapping[str, str] | None = None,
     output_dir: str | Path = "",
@@ -106,7 +111,7 @@ def evaluate(
     """Evaluate `model` (see `loading.open_model`) on `suite`: games, code, math, all, or names of `KNOWN`.
 
     `compare`: a second model or run, asked the same. `items`: questions a suite, chosen by digest (0: all). `samples`, `temperature`,
-    `max_tokens`: instead of the suite's own (mostly one greedy reply). `game_protocol`: "azr" (self-play's own prompts), or "assert"
+    `max_tokens`: instead of the suite's own (mostly one greedy reply). `reasoning_protocol`: "azr" (self-play's own prompts), or "assert"
     and "assert-direct" (CRUXEval as published scores ask it, with and without a thought). `code_protocol`: "evalplus" (what the paper
     used) or "azr".
     `data`: suite to file or hub id, for suites that are not shipped and for other versions of those that are. Results go to
@@ -118,8 +123,10 @@ def evaluate(
     if unknown := [name for name in sources if name not in KNOWN]:
         raise EvaluationError(f"there is no suite {unknown[0]!r} to give data for; choose from: {', '.join(KNOWN)}")
     changes = _sampling_changes(samples, temperature, max_tokens)
-    if game_protocol not in ("azr", *ASSERT):
-        raise EvaluationError(f"unknown protocol {game_protocol!r} for the games; choose azr, {' or '.join(ASSERT)}")
+    if reasoning_protocol not in ("azr", *ASSERT):
+        raise EvaluationError(
+            f"unknown protocol {reasoning_protocol!r} for the games; choose azr, {' or '.join(ASSERT)}"
+        )
     rules = Rules()
     with Executor(allow_weak=allow_weak) as executor:
 
@@ -128,8 +135,12 @@ def evaluate(
             opened = open_model(named, prompts=prompts, device=device, chunk=chunk, server=server, vllm=vllm)
             for line in opened.reasons:
                 tell(line)
-            wanted = ["held-out", *(n for n in names if n == "triplets")] if opened.model == "nano" and grouped else names
-            suites, left_out = _build(wanted, opened, Verifier(executor, rules), sources, (game_protocol, code_protocol), allow_weak)
+            wanted = (
+                ["held-out", *(n for n in names if n == "triplets")] if opened.model == "nano" and grouped else names
+            )
+            suites, left_out = _build(
+                wanted, opened, Verifier(executor, rules), sources, (reasoning_protocol, code_protocol), allow_weak
+            )
             for name, why in left_out.items():
                 tell(f"{name} is left out: {why}")
             results_in = folder or _results_folder(opened, named)
@@ -137,7 +148,15 @@ def evaluate(
             for each in suites:
                 changed = dataclasses.replace(each, **changes) if changes else each
                 with _progress() as progress:
-                    found = run_suite(opened.generator, changed, results_in, items=items, seed=seed, chunk=opened.chunk, progress=progress)
+                    found = run_suite(
+                        opened.generator,
+                        changed,
+                        results_in,
+                        items=items,
+                        seed=seed,
+                        chunk=opened.chunk,
+                        progress=progress,
+                    )
                 results[each.name] = found
             return Evaluation(named, opened.model, results_in, results, left_out)
 
@@ -153,8 +172,12 @@ def evaluate(
 def _sampling_changes(samples: int, temperature: float | None, max_tokens: int) -> dict[str, Any]:
     """What is asked otherwise than the suites have it. Several samples without a temperature are drawn at 0.6."""
     if samples > 1 and temperature == 0:
-        raise EvaluationError("several greedy replies to one question are all the same; give --temperature 0.6 or so with --samples")
-    changes: dict[str, Any] = {key: value for key, value in {"samples": samples, "max_tokens": max_tokens}.items() if value}
+        raise EvaluationError(
+            "several greedy replies to one question are all the same; give --temperature 0.6 or so with --samples"
+        )
+    changes: dict[str, Any] = {
+        key: value for key, value in {"samples": samples, "max_tokens": max_tokens}.items() if value
+    }
     if temperature is not None or samples > 1:
         changes["temperature"] = 0.6 if temperature is None else temperature
     return changes
@@ -166,12 +189,19 @@ def _names(suite: str | Sequence[str]) -> list[str]:
     names = [name for word in words for name in GROUPS.get(word.strip(), (word.strip(),))]
     for name in names:
         if name not in KNOWN:
-            raise EvaluationError(f"there is no suite {name!r}; choose games, code, math, all, or from: {', '.join(KNOWN)}")
+            raise EvaluationError(
+                f"there is no suite {name!r}; choose games, code, math, all, or from: {', '.join(KNOWN)}"
+            )
     return list(dict.fromkeys(names))
 
 
 def _build(
-    names: Sequence[str], opened: OpenedModel, verifier: Verifier, sources: Mapping[str, str], protocols: tuple[str, str], allow_weak: bool
+    names: Sequence[str],
+    opened: OpenedModel,
+    verifier: Verifier,
+    sources: Mapping[str, str],
+    protocols: tuple[str, str],
+    allow_weak: bool,
 ) -> tuple[list[Suite], dict[str, str]]:
     """The suites named, in order, and why others are left out. A suite that was named alone and cannot be had is an error."""
     suites: list[Suite] = []
@@ -184,18 +214,24 @@ def _build(
                 raise
             left_out[name] = str(error)
     if not suites:
-        raise EvaluationError("none of these suites can be asked here: " + "; ".join(f"{name}: {why}" for name, why in left_out.items()))
+        raise EvaluationError(
+            "none of these suites can be asked here: " + "; ".join(f"{name}: {why}" for name, why in left_out.items())
+        )
     return suites, left_out
 
 
-def _suite(name: str, opened: OpenedModel, verifier: Verifier, source: str | None, protocols: tuple[str, str], allow_weak: bool) -> Suite:
+def _suite(
+    name: str, opened: OpenedModel, verifier: Verifier, source: str | None, protocols: tuple[str, str], allow_weak: bool
+) -> Suite:
     style = opened.style
     if opened.model == "nano" and name not in NANO:
         raise EvaluationError(f"the nano model reads its own small language only; choose from: {', '.join(NANO)}")
     if name == "held-out":
         nano = opened.model == "nano"
         types = ("deduction", "abduction", "induction")
-        return held_out_suite(opened.model, types, 200 if nano else 100, HELD_OUT_SEED, style, verifier, 192 if nano else 1024)
+        return held_out_suite(
+            opened.model, types, 200 if nano else 100, HELD_OUT_SEED, style, verifier, 192 if nano else 1024
+        )
     if name.startswith("cruxeval"):
         game = "deduction" if name.startswith("cruxeval-o") else "abduction"
         found = read_data("cruxeval", source, ("id", "code", "input", "output")) if source else None
@@ -204,7 +240,11 @@ def _suite(name: str, opened: OpenedModel, verifier: Verifier, source: str | Non
             return cruxeval_suite(game, scope, style, verifier, found)
         return assert_suite(game, scope, style, verifier, found, thinks=protocols[0] == "assert")
     if name.startswith("induction"):
-        found = read_data("evalplus-triplets", source, ("id", "program", "inputs", "outputs", "induction_ok")) if source else None
+        found = (
+            read_data("evalplus-triplets", source, ("id", "program", "inputs", "outputs", "induction_ok"))
+            if source
+            else None
+        )
         return induction_suite(style, verifier, hint=name == "induction-hint", data=found)
     if name == "triplets":
         if not source:
@@ -212,7 +252,9 @@ def _suite(name: str, opened: OpenedModel, verifier: Verifier, source: str | Non
         return frozen_suite(source, style, verifier)
     if name in code.SUITES:
         given = {name: source} if source else None
-        return code.code_suites(style, chat=style.chat, names=[name], protocol=protocols[1], data=given, allow_weak=allow_weak)[0]
+        return code.code_suites(
+            style, chat=style.chat, names=[name], protocol=protocols[1], data=given, allow_weak=allow_weak
+        )[0]
     if name == "livecodebench-v5":
         if not source:
             raise EvaluationError("it is not shipped; give its problems: --data livecodebench-v5=FILE")
@@ -236,7 +278,14 @@ def _safe(named: str) -> str:
 def _progress() -> Any:
     """A bar with the time left, on terminals only."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True)
     if not console.is_terminal:

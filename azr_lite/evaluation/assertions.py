@@ -13,10 +13,10 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
-from azr_lite.evaluation.protocol import Prompt
-from azr_lite.evaluation.protocol import Reply as Sampled
-from azr_lite.evaluation.reasoning import LABELS, GameSuite, cruxeval_suite
+from azr_lite.evaluation.reasoning import LABELS, ReasoningSuite, cruxeval_suite
 from azr_lite.evaluation.sources import Data
+from azr_lite.evaluation.suite import Prompt
+from azr_lite.evaluation.suite import Reply as Sampled
 from azr_lite.parsing import Reply, quiet_parse
 from azr_lite.prompts.base import Style
 from azr_lite.tasks.base import Answer
@@ -47,8 +47,8 @@ _TOLD = {
 
 
 @dataclass(frozen=True)
-class AssertSuite(GameSuite):
-    """A `GameSuite` of these protocols; `thinks`: a thought comes first.
+class AssertSuite(ReasoningSuite):
+    """A `ReasoningSuite` of these protocols; `thinks`: a thought comes first.
 
     Strict: an assertion about f between the tags; lenient: the last one anywhere.
     """
@@ -57,7 +57,9 @@ class AssertSuite(GameSuite):
 
     def _prompt(self, task: Task) -> Prompt:
         told, question, thought, answer = _TOLD[task.type]
-        asked = f"assert f({task.inputs[0]}) == ??" if task.type == "deduction" else f"assert f(??) == {task.outputs[0]}"
+        asked = (
+            f"assert f({task.inputs[0]}) == ??" if task.type == "deduction" else f"assert f(??) == {task.outputs[0]}"
+        )
         aloud = f"{THOUGHT}\n{thought}\n{END_THOUGHT}\n" if self.thinks else ""
         how = "Think step by step first. Then write" if self.thinks else "Write nothing but"
         told = f"{told} {how} the whole assertion between {ANSWER} and {END_ANSWER}."
@@ -70,7 +72,9 @@ class AssertSuite(GameSuite):
         _, tag, rest = said.rpartition(ANSWER)
         inside, closed, _ = rest.partition(END_ANSWER)
         if not tag or not closed:
-            return Rejection(Reason.TRUNCATED if sampled.truncated else Reason.NOT_WELL_FORMED, f"no {ANSWER}…{END_ANSWER}")
+            return Rejection(
+                Reason.TRUNCATED if sampled.truncated else Reason.NOT_WELL_FORMED, f"no {ANSWER}…{END_ANSWER}"
+            )
         return self._asserted(task, inside)
 
     def _lenient(self, task: Task, sampled: Sampled) -> Answer | Rejection:
@@ -97,12 +101,16 @@ def read_assertion(line: str, game: str) -> str | None:
     if not (isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.Eq)):
         return None
     call, (value,) = test.left, test.comparators
-    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "f" and not call.keywords):
+    if not (
+        isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "f" and not call.keywords
+    ):
         return None
     return ast.unparse(value) if game == "deduction" else ", ".join(map(ast.unparse, call.args))
 
 
-def assert_suite(game: str, scope: str, style: Style, verifier: Verifier, data: Data | None = None, *, thinks: bool = True) -> AssertSuite:
+def assert_suite(
+    game: str, scope: str, style: Style, verifier: Verifier, data: Data | None = None, *, thinks: bool = True
+) -> AssertSuite:
     """`reasoning.cruxeval_suite`, asked in the protocol ``assert``, or without `thinks` in ``assert-direct``."""
     plain = cruxeval_suite(game, scope, style, verifier, data)
     name = "assert" if thinks else "assert-direct"

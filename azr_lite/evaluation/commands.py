@@ -19,9 +19,9 @@ def evaluate(words: list[str]) -> int:
     """A model's scores, and its gain over a base."""
     from rich.console import Console
 
-    from azr_lite.evaluation import paper
     from azr_lite.evaluation.api import KNOWN
     from azr_lite.evaluation.api import evaluate as ask
+    from azr_lite.evaluation.benchmarks import paper_table as paper
     from azr_lite.evaluation.tables import gain_table, notes, paper_lines, score_table
 
     @dataclasses.dataclass
@@ -42,7 +42,7 @@ def evaluate(words: list[str]) -> int:
         """Of sampling; 0: greedy."""
         max_tokens: int = 0
         """Tokens a reply; 0: as the suite says."""
-        game_protocol: str = "azr"
+        reasoning_protocol: str = "azr"
         """How the games are asked: azr (self-play's own prompts); assert or assert-direct (CRUXEval as published scores ask it)."""
         code_protocol: str = "evalplus"
         """How code is asked: evalplus (as the paper) or azr (think, then answer)."""
@@ -82,7 +82,12 @@ def evaluate(words: list[str]) -> int:
     if as_json:
         scores = {name: result.record for name, result in found.results.items()}
         averages = dataclasses.asdict(paper.averages(found.as_in_paper))
-        rest = {"gain": found.comparison, "pass_at_k": found.pass_at_k, "left_out": found.left_out, "averages": averages}
+        rest = {
+            "gain": found.comparison,
+            "pass_at_k": found.pass_at_k,
+            "left_out": found.left_out,
+            "averages": averages,
+        }
         print(json.dumps({"model": found.model, "suites": scores, **rest}, indent=1))
         return 0
     console.print(score_table(found))

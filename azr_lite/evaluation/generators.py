@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.protocol import Prompt, Reply, Sampling
+from azr_lite.evaluation.suite import Prompt, Reply, Sampling
 
 if TYPE_CHECKING:
     from azr_lite.codec import Codec
-    from azr_lite.models import Policy
+    from azr_lite.train.policy import Policy
 
 
 def no_progress(count: int) -> None:
@@ -31,14 +31,21 @@ class ScriptedGenerator:
     def describe(self) -> dict[str, Any]:
         return {"model": self.name, "generation": "scripted"}
 
-    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = no_progress) -> list[list[Reply]]:
+    def generate(
+        self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = no_progress
+    ) -> list[list[Reply]]:
         """A word counts as a token."""
         replies = []
         for prompt in prompts:
             texts = [self.answer(prompt, number) for number in range(how.samples)]
             cut = [" ".join(text.split(" ")[: how.max_tokens]) for text in texts]
             pairs = zip(texts, cut, strict=True)
-            replies.append([Reply(prompt.text + prompt.prefill, until_stop(c, how.stop)[0], len(c.split(" ")), c != t) for t, c in pairs])
+            replies.append(
+                [
+                    Reply(prompt.text + prompt.prefill, until_stop(c, how.stop)[0], len(c.split(" ")), c != t)
+                    for t, c in pairs
+                ]
+            )
             done(how.samples)
         return replies
 
@@ -57,9 +64,16 @@ class TransformersGenerator:
 
         versions = {"torch": torch.__version__, "transformers": transformers.__version__}
         kind = "nano sampler" if self.sampler else "transformers"
-        return {"model": self.name, "generation": kind, "dtype": str(self.policy.compute).removeprefix("torch."), **versions}
+        return {
+            "model": self.name,
+            "generation": kind,
+            "dtype": str(self.policy.compute).removeprefix("torch."),
+            **versions,
+        }
 
-    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = no_progress) -> list[list[Reply]]:
+    def generate(
+        self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = no_progress
+    ) -> list[list[Reply]]:
         import torch
 
         rows = [self.codec.encode_parts(p.text, p.prefill, p.chat) for p in prompts for _ in range(how.samples)]
@@ -103,12 +117,18 @@ class TransformersGenerator:
         from transformers import GenerationConfig
 
         from azr_lite.codec import seeded
-        from azr_lite.sampling import sample_replies
+        from azr_lite.train.generation import sample_replies
 
         policy, tokenizer = self.policy, self.policy.tokenizer
-        drawn = {"do_sample": True, "temperature": how.temperature, "top_p": 1.0, "top_k": 0} if how.temperature else {"do_sample": False}
+        drawn = (
+            {"do_sample": True, "temperature": how.temperature, "top_p": 1.0, "top_k": 0}
+            if how.temperature
+            else {"do_sample": False}
+        )
         pad = tokenizer.pad_token_id
-        config = GenerationConfig(max_new_tokens=how.max_tokens, eos_token_id=sorted(self.codec.eos_ids), pad_token_id=pad, **drawn)
+        config = GenerationConfig(
+            max_new_tokens=how.max_tokens, eos_token_id=sorted(self.codec.eos_ids), pad_token_id=pad, **drawn
+        )
         options = {"stop_strings": list(how.stop), "tokenizer": tokenizer} if how.stop else {}
         half = policy.compute != torch.float32
         cast = torch.autocast(policy.device.type, policy.compute) if half else contextlib.nullcontext()
@@ -136,7 +156,9 @@ class PolicyInTraining:
     def describe(self) -> dict[str, Any]:
         return {"model": self.name, "generation": "policy in training"}
 
-    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = no_progress) -> list[list[Reply]]:
+    def generate(
+        self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = no_progress
+    ) -> list[list[Reply]]:
         found = self.sample([prompt.text + prompt.prefill for prompt in prompts])
         done(len(found))
         return [[Reply(c.prompt, c.text, len(c.ids), c.truncated)] for c in found]
@@ -149,14 +171,18 @@ class VllmGenerator:
         try:
             import vllm
         except ImportError as error:
-            raise EvaluationError("vLLM is not installed; pip install 'azr-lite[vllm]' on a GPU machine, or leave --vllm away") from error
+            raise EvaluationError(
+                "vLLM is not installed; pip install 'azr-lite[vllm]' on a GPU machine, or leave --vllm away"
+            ) from error
         self.vllm, self.codec, self.name = vllm, codec, model
         self.llm = vllm.LLM(model=model, **options)
 
     def describe(self) -> dict[str, Any]:
         return {"model": self.name, "generation": "vllm", "vllm": self.vllm.__version__}
 
-    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = no_progress) -> list[list[Reply]]:
+    def generate(
+        self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = no_progress
+    ) -> list[list[Reply]]:
         encoded = [self.codec.encode_parts(p.text, p.prefill, p.chat) for p in prompts]
         params = self.vllm.SamplingParams(
             n=how.samples,
@@ -189,8 +215,16 @@ class ServerGenerator:
     def describe(self) -> dict[str, Any]:
         return {"model": self.name, "generation": "server"}
 
-    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = no_progress) -> list[list[Reply]]:
-        limits = {"model": self.name, "max_tokens": how.max_tokens, "temperature": how.temperature, "n": how.samples, "seed": how.seed}
+    def generate(
+        self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = no_progress
+    ) -> list[list[Reply]]:
+        limits = {
+            "model": self.name,
+            "max_tokens": how.max_tokens,
+            "temperature": how.temperature,
+            "n": how.samples,
+            "seed": how.seed,
+        }
         limits |= {"stop": list(how.stop) or None}
 
         def one(prompt: Prompt) -> list[Reply]:

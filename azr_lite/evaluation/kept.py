@@ -49,7 +49,9 @@ def evaluated_step(path: Path) -> int:
 def scores_until(folder: Path, step: int) -> dict[int, dict[str, dict[str, Any]]]:
     """The scores of every evaluation made in training up to and including this step, by step."""
     steps = {path: evaluated_step(path) for path in folder.glob("*.json")}
-    return {made: json.loads(path.read_text(encoding="utf-8"))["scores"] for path, made in steps.items() if made <= step}
+    return {
+        made: json.loads(path.read_text(encoding="utf-8"))["scores"] for path, made in steps.items() if made <= step
+    }
 
 
 def read_result(folder: Path, name: str) -> Result | None:

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from azr_lite.checkpoints import is_whole, last_whole_checkpoint, step_of
 from azr_lite.config import Config
 from azr_lite.environment import quiet_libraries, require_training
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.generators import ServerGenerator, TransformersGenerator, VllmGenerator
-from azr_lite.evaluation.protocol import Generator
+from azr_lite.evaluation.suite import Generator
 from azr_lite.prompts import get_style
 from azr_lite.prompts.base import Style
 from azr_lite.rundir import RunDir
+from azr_lite.train.checkpoints import is_whole, last_whole_checkpoint, step_of
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,16 @@ def open_model(
     base, _, step = named.rpartition("@") if "@" in named else (named, "", "")
     folder = Path(base)
     is_run = (folder / "run.json").is_file()
-    if not is_run and not folder.exists() and "/" in base and (runs := sorted(p.parent.name for p in folder.parent.glob("*/run.json"))):
+    if (
+        not is_run
+        and not folder.exists()
+        and "/" in base
+        and (runs := sorted(p.parent.name for p in folder.parent.glob("*/run.json")))
+    ):
         # A misspelt run looks like a hub id: without this, the hub would be asked for it, for a minute where there is no network.
-        raise EvaluationError(f"there is no run at {base}; {folder.parent} holds {', '.join(runs[:8])}; give one of these")
+        raise EvaluationError(
+            f"there is no run at {base}; {folder.parent} holds {', '.join(runs[:8])}; give one of these"
+        )
     if step and not is_run:
         raise EvaluationError(f"{base} is no run, so it has no step {step}; give the folder of a run before the @")
     run = RunDir.open(folder) if is_run else None
@@ -61,16 +68,20 @@ def open_model(
         model=config.model,
         prompts=config.prompts if prompts == "auto" else prompts,
         device=device,
-        tuning="qlora" if config.tuning == "qlora" else "lora",  # nothing is trained, so 16 bits where the machine has them
+        tuning="qlora"
+        if config.tuning == "qlora"
+        else "lora",  # nothing is trained, so 16 bits where the machine has them
         updates_per_step=config.updates_per_step,
     )
     return _open(config, checkpoint, named, folder if run else None, chunk, vllm)
 
 
-def _open(config: Config, checkpoint: Path | None, named: str, folder: Path | None, chunk: int, vllm: bool) -> OpenedModel:
+def _open(
+    config: Config, checkpoint: Path | None, named: str, folder: Path | None, chunk: int, vllm: bool
+) -> OpenedModel:
     quiet_libraries()  # before transformers is imported
     from azr_lite.codec import Codec
-    from azr_lite.models import load_policy
+    from azr_lite.train.policy import load_policy
 
     adapter = checkpoint if checkpoint is not None and (checkpoint / "adapter_config.json").exists() else None
     nano = config.model == "nano"
@@ -86,7 +97,9 @@ def _open(config: Config, checkpoint: Path | None, named: str, folder: Path | No
         policy.model.load_state_dict(load_file(checkpoint / "model.safetensors"), strict=False)
         policy.model.tie_weights()
     policy.model.to(policy.device)
-    reasons = tuple(line for line in policy.reasons if "adapters of rank" not in line)  # there are none, or those of the run
+    reasons = tuple(
+        line for line in policy.reasons if "adapters of rank" not in line
+    )  # there are none, or those of the run
     style = get_style(policy.style)
     ends = policy.model.generation_config.eos_token_id
     eos = {policy.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
@@ -103,7 +116,10 @@ def _open(config: Config, checkpoint: Path | None, named: str, folder: Path | No
     if nano and adapter is None:
         from azr_lite.nano.sampler import NanoSampler
 
-        sampler, chunk = NanoSampler(policy.model, policy.tokenizer.eos_token_id, policy.tokenizer.pad_token_id, 256), 384
+        sampler, chunk = (
+            NanoSampler(policy.model, policy.tokenizer.eos_token_id, policy.tokenizer.pad_token_id, 256),
+            384,
+        )
     generator = TransformersGenerator(policy, codec, name, sampler)
     return OpenedModel(generator, style, config.model, folder, chunk, reasons)
 
@@ -113,7 +129,9 @@ def _checkpoint(folder: Path, step: str, updates: int) -> Path | None:
     if not step:
         found = last_whole_checkpoint(folder)
         if found is None:
-            raise EvaluationError(f"{folder} has no whole checkpoint yet; let it train, or give {folder}@0 for the model it starts from")
+            raise EvaluationError(
+                f"{folder} has no whole checkpoint yet; let it train, or give {folder}@0 for the model it starts from"
+            )
         return found
     if step == "0":
         return None

@@ -57,7 +57,9 @@ def pass_at_k(n: int, right: int, k: int) -> float:
     if not 0 <= right <= n:
         raise EvaluationError(f"{right} right replies of {n} make no sense; expected 0 to {n}")
     if not 1 <= k <= n:
-        raise EvaluationError(f"pass@{k} cannot be estimated from {n} replies to a question; take k from 1 to {n}, or make more replies")
+        raise EvaluationError(
+            f"pass@{k} cannot be estimated from {n} replies to a question; take k from 1 to {n}, or make more replies"
+        )
     if n - right < k:
         return 1.0
     miss = 1.0
@@ -99,7 +101,9 @@ def _interval(values: np.ndarray, means: np.ndarray, level: float) -> Estimate:
     return Estimate(len(values), float(values.mean()), float(low), float(high))
 
 
-def bootstrap(values: Sequence[float] | np.ndarray, rng: np.random.Generator, draws: int = 10_000, level: float = 0.95) -> Estimate:
+def bootstrap(
+    values: Sequence[float] | np.ndarray, rng: np.random.Generator, draws: int = 10_000, level: float = 0.95
+) -> Estimate:
     """Mean of `values` (one a question) with its percentile interval. The same generator state gives the same interval.
 
     Values that are all equal give an interval of no width: use `intervals.wilson` for plain right/wrong near 0 or 1.

@@ -21,8 +21,8 @@ from azr_lite.evaluation.reasoning import sentence
 from azr_lite.parsing import parse_arguments, parse_program
 from azr_lite.rundir import write_text
 from azr_lite.sandbox import Executor
-from azr_lite.tasks import Proposal, Rules
-from azr_lite.triplet import Rejection, Task
+from azr_lite.tasks import Proposal
+from azr_lite.triplet import Rejection, Rules, Task
 from azr_lite.verifier import Verifier
 
 COUNT = 100
@@ -36,7 +36,11 @@ def by_hash(rows: list[dict]) -> list[dict]:
 
 def pairs(folder: Path) -> Iterator[tuple[str, Proposal]]:
     """CRUXEval: even places of the order for deduction, odd places for abduction, so that no program serves both."""
-    strict = {row["id"] for row in map(json.loads, (folder / "cruxeval_flags.jsonl").read_text().splitlines()) if row["strict"]}
+    strict = {
+        row["id"]
+        for row in map(json.loads, (folder / "cruxeval_flags.jsonl").read_text().splitlines())
+        if row["strict"]
+    }
     rows = [row for row in map(json.loads, (folder / "cruxeval.jsonl").read_text().splitlines()) if row["id"] in strict]
     for place, row in enumerate(by_hash(rows)):
         program, arguments = parse_program(row["code"], LIMIT), parse_arguments(row["input"], LIMIT)
@@ -62,7 +66,10 @@ def inductions(path: Path, count: int) -> Iterator[tuple[str, Proposal]]:
 
 def main(data: Path) -> None:
     rules = Rules()
-    offers = [*pairs(data / "cruxeval"), *inductions(data / "evalplus" / "evalplus_triplets.jsonl", rules.induction_inputs)]
+    offers = [
+        *pairs(data / "cruxeval"),
+        *inductions(data / "evalplus" / "evalplus_triplets.jsonl", rules.induction_inputs),
+    ]
     with Executor() as executor:
         found = Verifier(executor, rules).validate(offers)
     chosen: dict[str, list[Task]] = {"deduction": [], "abduction": [], "induction": []}
@@ -70,7 +77,9 @@ def main(data: Path) -> None:
         if not isinstance(task, Rejection) and len(chosen[task.type]) < COUNT:
             chosen[task.type].append(task)
     rows = [{**task.to_json(), "id": task_key(task)} for tasks in chosen.values() for task in tasks]
-    write_text(Path(__file__).with_name("problems.jsonl"), "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
+    write_text(
+        Path(__file__).with_name("problems.jsonl"), "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
+    )
     print({name: len(tasks) for name, tasks in chosen.items()})
 
 

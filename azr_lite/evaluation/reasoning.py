@@ -22,16 +22,15 @@ from pathlib import Path
 from typing import Any
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.protocol import Mark, Prompt, Question
-from azr_lite.evaluation.protocol import Reply as Sampled
 from azr_lite.evaluation.sources import SHIPPED, Data, read_data, shipped
+from azr_lite.evaluation.suite import Mark, Prompt, Question
+from azr_lite.evaluation.suite import Reply as Sampled
 from azr_lite.parsing import Reply, parse_arguments, parse_program, parse_reply, quiet_parse
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, Style
 from azr_lite.sandbox.literal import LiteralError, read_arguments, read_value
 from azr_lite.sandbox.wire import render
-from azr_lite.tasks.base import Answer, Rules, get_game
-from azr_lite.tasks.pairs import argument_text
-from azr_lite.triplet import InductionTask, Reason, Rejection, Task, Triplet, task_from_json
+from azr_lite.tasks.base import Answer, argument_text, get_task_type
+from azr_lite.triplet import InductionTask, Reason, Rejection, Rules, Task, Triplet, task_from_json
 from azr_lite.verifier import Verifier
 
 LABELS = {"deduction": "output", "abduction": "input", "induction": "python"}
@@ -48,7 +47,7 @@ OWN = Data("problems of one's own", "", "", ())
 
 
 @dataclass(frozen=True)
-class GameSuite:
+class ReasoningSuite:
     """A set of tasks, solved. Implements `protocol.Suite`; `problems` are (stratum, task)."""
 
     name: str
@@ -64,7 +63,9 @@ class GameSuite:
     max_tokens: int = 1024
     stop: tuple[str, ...] = (END_ANSWER,)
     _tasks: dict[str, Task] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _baselines: dict[tuple[str, ...], dict[str, dict[str, float]]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _baselines: dict[tuple[str, ...], dict[str, dict[str, float]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         for index, (_, task) in enumerate(self.problems):
@@ -75,10 +76,13 @@ class GameSuite:
         return self.verifier.rules
 
     def questions(self) -> list[Question]:
-        return [Question(_id(task, i), task.type, self._prompt(task), stratum) for i, (stratum, task) in enumerate(self.problems)]
+        return [
+            Question(_id(task, i), task.type, self._prompt(task), stratum)
+            for i, (stratum, task) in enumerate(self.problems)
+        ]
 
     def _prompt(self, task: Task) -> Prompt:
-        text = get_game(task.type).solve_prompt(self.style, task, self.rules)
+        text = get_task_type(task.type).solve_prompt(self.style, task, self.rules)
         return Prompt(text.removesuffix(self.style.prefill), self.style.prefill, self.style.chat)
 
     def grade(self, replies: Sequence[tuple[Question, Sampled]]) -> list[Mark]:
@@ -98,8 +102,13 @@ class GameSuite:
         return Rejection(Reason.TRUNCATED, f"cut after {sampled.tokens} tokens") if sampled.truncated else reply
 
     def _answer(self, task: Task, reply: Reply) -> Answer | Rejection:
-        answer = get_game(task.type).parse_answer(reply, task, self.rules)
-        if isinstance(answer, Rejection) and self.expressions and task.type == "abduction" and len(blocks := reply.blocks("input")) == 1:
+        answer = get_task_type(task.type).parse_answer(reply, task, self.rules)
+        if (
+            isinstance(answer, Rejection)
+            and self.expressions
+            and task.type == "abduction"
+            and len(blocks := reply.blocks("input")) == 1
+        ):
             return _expression(task.program, blocks[0]) or answer
         return answer
 
@@ -127,7 +136,9 @@ class GameSuite:
         for kind in dict.fromkeys(task.type for task in tasks):
             own = [task for task in tasks if task.type == kind]
             answers_of = {name: [make(task) for task in own] for name, make in _baseline_answers(kind, own).items()}
-            flat = [(task, answer) for answers in answers_of.values() for task, answer in zip(own, answers, strict=True)]
+            flat = [
+                (task, answer) for answers in answers_of.values() for task, answer in zip(own, answers, strict=True)
+            ]
             verdicts = iter(self.verifier.judge(flat))
             found[kind] = {name: sum(next(verdicts).ok for _ in own) / len(own) for name in answers_of}
         return found
@@ -149,9 +160,14 @@ def candidates(text: str, label: str) -> list[str]:
     for part in dict.fromkeys((answer, after, text)):
         blocks = [(m["tag"].lower(), m["text"].strip("\n")) for m in _FENCE.finditer(part)]
         found += [body for tag, body in reversed(blocks) if tag == label][:1] + [body for _, body in blocks[-1:]]
-    lines = [line.strip() for line in after.replace(ANSWER, "\n").replace(END_ANSWER, "\n").splitlines() if line.strip()]
+    lines = [
+        line.strip() for line in after.replace(ANSWER, "\n").replace(END_ANSWER, "\n").splitlines() if line.strip()
+    ]
     if label != "python":
-        found += [re.sub(rf"^(?:the )?{label}(?: is)?\s*[:=]?\s*", "", line, flags=re.IGNORECASE).strip("`* ") for line in lines[-1:]]
+        found += [
+            re.sub(rf"^(?:the )?{label}(?: is)?\s*[:=]?\s*", "", line, flags=re.IGNORECASE).strip("`* ")
+            for line in lines[-1:]
+        ]
         found = [_unwrapped(body) if label == "input" else body for body in found]
     return list(dict.fromkeys(found))
 
@@ -170,8 +186,31 @@ def _unwrapped(text: str) -> str:
 
 _PLAIN = frozenset("bool bytes dict float frozenset int len list range reversed set sorted str tuple".split())
 _ALLOWED = (
-    *(ast.Constant, ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Starred, ast.Lambda, ast.arguments, ast.arg, ast.Name, ast.Load),
-    *(ast.UnaryOp, ast.unaryop, ast.BinOp, ast.operator, ast.BoolOp, ast.boolop, ast.Compare, ast.cmpop, ast.Subscript, ast.Slice),
+    *(
+        ast.Constant,
+        ast.List,
+        ast.Tuple,
+        ast.Set,
+        ast.Dict,
+        ast.Starred,
+        ast.Lambda,
+        ast.arguments,
+        ast.arg,
+        ast.Name,
+        ast.Load,
+    ),
+    *(
+        ast.UnaryOp,
+        ast.unaryop,
+        ast.BinOp,
+        ast.operator,
+        ast.BoolOp,
+        ast.boolop,
+        ast.Compare,
+        ast.cmpop,
+        ast.Subscript,
+        ast.Slice,
+    ),
     *(ast.Call, ast.keyword, ast.Attribute),
 )
 
@@ -251,13 +290,16 @@ def _baseline_answers(kind: str, tasks: Sequence[Task]) -> dict[str, Any]:
 AZR = "azr: think/answer prompt of self-play, judged by value in the sandbox"
 
 
-def cruxeval_suite(game: str, scope: str, style: Style, verifier: Verifier, data: Data | None = None) -> GameSuite:
+def cruxeval_suite(game: str, scope: str, style: Style, verifier: Verifier, data: Data | None = None) -> ReasoningSuite:
     """CRUXEval as ``deduction`` (its task O) or ``abduction`` (I). `scope` "strict": the programs whose input is one or more
     literals (787 of 800, as self-play demands); "all": all of them, for comparison with published numbers."""
     data = data or shipped("cruxeval", "cruxeval.jsonl.gz")
     problems = []
     for row in data.rows:
-        program, given = parse_program(row["code"], verifier.rules.max_program_chars), parse_arguments(row["input"], 10_000)
+        program, given = (
+            parse_program(row["code"], verifier.rules.max_program_chars),
+            parse_arguments(row["input"], 10_000),
+        )
         literal = not isinstance(given, Rejection) and len(given) > 0
         if isinstance(program, Rejection):
             raise EvaluationError(
@@ -268,10 +310,12 @@ def cruxeval_suite(game: str, scope: str, style: Style, verifier: Verifier, data
             problems.append(("", Triplet(game, program, text, render(read_value(row["output"])), id=row["id"])))
     letter = {"deduction": "o", "abduction": "i"}[game]
     protocol = AZR + ("; inputs may be expressions of plain builtins" if game == "abduction" and scope == "all" else "")
-    return GameSuite(f"cruxeval-{letter}-{scope}", protocol, problems, style, verifier, data, expressions=scope == "all")
+    return ReasoningSuite(
+        f"cruxeval-{letter}-{scope}", protocol, problems, style, verifier, data, expressions=scope == "all"
+    )
 
 
-def induction_suite(style: Style, verifier: Verifier, *, hint: bool, data: Data | None = None) -> GameSuite:
+def induction_suite(style: Style, verifier: Verifier, *, hint: bool, data: Data | None = None) -> ReasoningSuite:
     """The reference programs of HumanEval+ and MBPP+: the first pairs are shown, the next hidden ones judge. With `hint`, the
     task's first sentence is the message, and it is text to code as much as induction; without it, the pairs are all there is."""
     data = data or shipped("evalplus-triplets", "evalplus_triplets.jsonl.gz")
@@ -280,7 +324,7 @@ def induction_suite(style: Style, verifier: Verifier, *, hint: bool, data: Data 
         task = _induction(row, verifier.rules, hint) if row["induction_ok"] else None
         if task is not None:
             problems.append((row["id"].split("/")[0], task))
-    return GameSuite(f"induction-{'hint' if hint else 'nohint'}", AZR, problems, style, verifier, data)
+    return ReasoningSuite(f"induction-{'hint' if hint else 'nohint'}", AZR, problems, style, verifier, data)
 
 
 def _induction(row: dict[str, Any], rules: Rules, hint: bool) -> InductionTask | None:
@@ -296,10 +340,16 @@ def _induction(row: dict[str, Any], rules: Rules, hint: bool) -> InductionTask |
             pairs.append((argument_text(arguments), output))
     pairs = pairs[: rules.induction_inputs]
     message = sentence(row["program"])
-    if len(pairs) < rules.induction_inputs or len({output for _, output in pairs[rules.induction_shown :]}) < 2 or not message:
+    if (
+        len(pairs) < rules.induction_inputs
+        or len({output for _, output in pairs[rules.induction_shown :]}) < 2
+        or not message
+    ):
         return None
     inputs, outputs = zip(*pairs, strict=True)
-    return InductionTask("induction", row["program"], inputs, outputs, message if hint else NO_HINT, rules.induction_shown, id=row["id"])
+    return InductionTask(
+        "induction", row["program"], inputs, outputs, message if hint else NO_HINT, rules.induction_shown, id=row["id"]
+    )
 
 
 def sentence(program: str) -> str:
@@ -314,7 +364,7 @@ def sentence(program: str) -> str:
 # ---------------------------------------------------------------- triplets of a run, and the problems asked in training
 
 
-def frozen_suite(source: str | Path, style: Style, verifier: Verifier, count: int = 300) -> GameSuite:
+def frozen_suite(source: str | Path, style: Style, verifier: Verifier, count: int = 300) -> ReasoningSuite:
     """The accepted tasks of a run (its folder, or a tasks.jsonl), at most `count` a type, chosen by the digest of their text.
 
     For the run that proposed them they are not unseen: it may have trained on them. For any other model they are held out.
@@ -329,14 +379,16 @@ def frozen_suite(source: str | Path, style: Style, verifier: Verifier, count: in
         chosen += [("", dataclasses.replace(own[digest], id=digest[:16])) for digest in sorted(own)[:count]]
     if not chosen:
         raise EvaluationError(f"{file} holds no accepted tasks; give the folder of a run that accepted some")
-    return GameSuite(f"triplets-{path.name or file.parent.name}", AZR, chosen, style, verifier, data)
+    return ReasoningSuite(f"triplets-{path.name or file.parent.name}", AZR, chosen, style, verifier, data)
 
 
 def _content(task: Task) -> str:
     return json.dumps([task.type, task.program, task.inputs, task.outputs])
 
 
-def held_out_suite(model: str, types: Sequence[str], count: int, seed: int, style: Style, verifier: Verifier, max_tokens: int) -> GameSuite:
+def held_out_suite(
+    model: str, types: Sequence[str], count: int, seed: int, style: Style, verifier: Verifier, max_tokens: int
+) -> ReasoningSuite:
     """What is asked before, during and after training: `count` frozen problems a type.
 
     nano: from its generator's held-out part (stratum: operations composed).  Any other model: the shipped sample (CRUXEval
@@ -345,8 +397,13 @@ def held_out_suite(model: str, types: Sequence[str], count: int, seed: int, styl
     problems = held_out_problems(model, types, count, seed)
     lines = "".join(task.to_line() + "\n" for _, task in problems)
     name = f"nano held-out, seed {seed}" if model == "nano" else "frozen sample of CRUXEval and EvalPlus"
-    data = Data(name, "generated" if model == "nano" else "shipped: problems.jsonl", hashlib.sha256(lines.encode()).hexdigest(), ())
-    return GameSuite("held-out", AZR, problems, style, verifier, data, max_tokens=max_tokens, stop=())
+    data = Data(
+        name,
+        "generated" if model == "nano" else "shipped: problems.jsonl",
+        hashlib.sha256(lines.encode()).hexdigest(),
+        (),
+    )
+    return ReasoningSuite("held-out", AZR, problems, style, verifier, data, max_tokens=max_tokens, stop=())
 
 
 def held_out_problems(model: str, types: Sequence[str], count: int, seed: int) -> list[tuple[str, Task]]:
@@ -354,7 +411,8 @@ def held_out_problems(model: str, types: Sequence[str], count: int, seed: int) -
     if count == 0:
         return []
     if model == "nano":
-        from azr_lite.nano.heldout import depth, held_out
+        from azr_lite.nano.generator import held_out
+        from azr_lite.nano.language import depth
 
         found = held_out(count, seed)
         return [(f"{depth(task)} ops", task) for name in types for task in found.get(name, [])]

@@ -161,7 +161,9 @@ def _change(was: Marks, now: Marks, keys: Sequence[tuple[str, str]]) -> tuple[np
 def compare_pass_at_k(before: Sequence[Item], after: Sequence[Item]) -> list[dict[str, Any]]:
     """pass@k of both on the same questions and the paired gain, each with a bootstrap interval, for k = 1, 2, 4, … up to the replies
     that every question has; empty where that is one."""
-    was, now = ({key[1]: (len(own), sum(own)) for key, own in _by_question(items, "right").items()} for items in (before, after))
+    was, now = (
+        {key[1]: (len(own), sum(own)) for key, own in _by_question(items, "right").items()} for items in (before, after)
+    )
     most = min(n for counts in (was, now) for n, _ in counts.values())
     if most == 1:
         return []

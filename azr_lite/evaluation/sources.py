@@ -55,7 +55,9 @@ def read_data(name: str, source: str | Path, needs: Sequence[str] = ()) -> Data:
     if path.is_file():
         data = _from_file(name, path, str(path))
     elif path.exists() or str(source).startswith((".", "/", "~")) or str(source).count("/") != 1:
-        raise EvaluationError(f"there is no file {source} with the questions of {name}; give a .jsonl, .json or .parquet file, or a hub id")
+        raise EvaluationError(
+            f"there is no file {source} with the questions of {name}; give a .jsonl, .json or .parquet file, or a hub id"
+        )
     else:
         data = _from_hub(name, str(source))
     for number, row in enumerate(data.rows):
@@ -75,7 +77,11 @@ def _from_file(name: str, path: Path, source: str) -> Data:
             rows = _parquet(path)
         else:
             text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
-            whole = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.split("\n") if line.strip()]
+            whole = (
+                json.loads(text)
+                if text.lstrip().startswith("[")
+                else [json.loads(line) for line in text.split("\n") if line.strip()]
+            )
             rows = whole
     except (OSError, ValueError, EOFError) as error:
         raise EvaluationError(
@@ -90,7 +96,9 @@ def _parquet(path: Path) -> list[dict[str, Any]]:
     try:
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise EvaluationError(f"reading {path} needs pyarrow; pip install 'azr-lite[eval]', or convert it to .jsonl") from error
+        raise EvaluationError(
+            f"reading {path} needs pyarrow; pip install 'azr-lite[eval]', or convert it to .jsonl"
+        ) from error
     return parquet.read_table(path).to_pylist()
 
 
@@ -98,7 +106,9 @@ def _from_hub(name: str, source: str) -> Data:
     try:
         from datasets import load_dataset
     except ImportError as error:
-        raise EvaluationError(f"fetching {source} needs the package datasets; pip install 'azr-lite[eval]', or give a file") from error
+        raise EvaluationError(
+            f"fetching {source} needs the package datasets; pip install 'azr-lite[eval]', or give a file"
+        ) from error
     if not _hub_answers():
         _stay_offline()  # what was fetched before is still found; the client would try again and again for half a minute a dataset
     repo, _, rest = source.partition(":")
@@ -111,7 +121,9 @@ def _from_hub(name: str, source: str) -> Data:
             f"{source} cannot be fetched from the hub ({first}); go online, give OWNER/NAME:CONFIG:SPLIT, or give a local file"
         ) from error
     rows = tuple(dict(row) for row in found)
-    digest = hashlib.sha256("".join(json.dumps(row, sort_keys=True, default=str) + "\n" for row in rows).encode()).hexdigest()
+    digest = hashlib.sha256(
+        "".join(json.dumps(row, sort_keys=True, default=str) + "\n" for row in rows).encode()
+    ).hexdigest()
     return Data(name, f"hub: {source}", digest, rows)
 
 
@@ -122,7 +134,9 @@ def _hub_answers() -> bool:
         return True
     url = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
     try:
-        with socket.create_connection((url.hostname or "", url.port or (80 if url.scheme == "http" else 443)), timeout=3):
+        with socket.create_connection(
+            (url.hostname or "", url.port or (80 if url.scheme == "http" else 443)), timeout=3
+        ):
             return True
     except OSError:
         return False

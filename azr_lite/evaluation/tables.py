@@ -12,7 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from azr_lite.evaluation.api import Evaluation
-from azr_lite.evaluation.paper import beside_paper
+from azr_lite.evaluation.benchmarks.paper_table import beside_paper
 
 
 def score_table(evaluation: Evaluation) -> Table:

@@ -25,7 +25,8 @@ from azr_lite.nano.generator import (
 from azr_lite.nano.language import IDENTITY_SHARE, Op, Value, fits, program_text, states, type_of
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, fence
 from azr_lite.prompts.compact import COMPACT
-from azr_lite.tasks.base import Rules, get_game
+from azr_lite.tasks.base import get_task_type
+from azr_lite.triplet import Rules
 
 RULES = Rules(induction_inputs=6, induction_shown=3)
 
@@ -125,7 +126,7 @@ def way_back(ops: tuple[Op, ...], run: list[Value]) -> list[Value]:
 
 def solve_example(rng: random.Random, type_: str, depth: int, traced: bool, wrong: int = 0) -> tuple[str, str]:
     """Prompt and right reply for one fresh task. `wrong`: failing tries in a thought about induction."""
-    game = get_game(type_)
+    game = get_task_type(type_)
     if type_ == "induction":
         ops, runs = draw_induction_run(rng, depth)
         task = make_induction(ops, runs)
@@ -143,7 +144,7 @@ def solve_example(rng: random.Random, type_: str, depth: int, traced: bool, wron
 
 def propose_example(rng: random.Random, type_: str, mixture: Mixture) -> tuple[str, str]:
     """Prompt and valid reply of a proposer: references and the new task are drawn independently."""
-    game = get_game(type_)
+    game = get_task_type(type_)
     if type_ == "induction":
         while True:
             ops = draw_run(rng, _depth(rng, mixture.proposal_depths))[0]
@@ -155,7 +156,9 @@ def propose_example(rng: random.Random, type_: str, mixture: Mixture) -> tuple[s
         return prompt, reply_text("", *blocks, ("message", message(ops)))
     references = [make_triplet(type_, *draw_run(rng, _reference_depth(rng, mixture))) for _ in range(rng.randint(1, 2))]
     ops, run = draw_run(rng, _depth(rng, mixture.proposal_depths))
-    return game.propose_prompt(COMPACT, references, RULES), reply_text("", ("python", program_text(ops)), ("input", repr(run[0])))
+    return game.propose_prompt(COMPACT, references, RULES), reply_text(
+        "", ("python", program_text(ops)), ("input", repr(run[0]))
+    )
 
 
 def demonstration(rng: random.Random, mixture: Mixture, single: bool = False) -> Demonstration:

@@ -11,9 +11,8 @@ import dataclasses
 import random
 from collections import defaultdict
 
-from azr_lite.nano.heldout import held_skeleton
-from azr_lite.nano.language import INT, KINDS, LETTERS, LIST, STR, Kind, Op, Value, program_text, states
-from azr_lite.triplet import InductionTask, Triplet
+from azr_lite.nano.language import INT, KINDS, LETTERS, LIST, STR, Kind, Op, Value, held_skeleton, program_text, states
+from azr_lite.triplet import InductionTask, Task, Triplet
 
 MAX_TRIES = 2000
 INDUCTION_INPUTS, INDUCTION_SHOWN = 6, 3
@@ -109,7 +108,9 @@ def message(ops: tuple[Op, ...]) -> str:
     return ", ".join((*(op.hint for op in ops[:-1]), "then ?"))
 
 
-def draw_induction_run(rng: random.Random, depth: int, reserved: bool | None = False) -> tuple[tuple[Op, ...], list[list[Value]]]:
+def draw_induction_run(
+    rng: random.Random, depth: int, reserved: bool | None = False
+) -> tuple[tuple[Op, ...], list[list[Value]]]:
     """A chain and its states on `INDUCTION_INPUTS` inputs."""
     for _ in range(MAX_TRIES):
         ops = draw_ops(rng, depth, reserved)
@@ -134,3 +135,30 @@ def _with_id(task: Triplet | InductionTask) -> Triplet | InductionTask:
     from azr_lite.buffer import task_key  # here: it parses programs, which drawing demonstrations does without
 
     return dataclasses.replace(task, id=task_key(task))
+
+
+STRATA = {"deduction": (2, 3, 4), "abduction": (2, 3, 4), "induction": (2, 3)}
+
+
+def held_out(n: int, seed: int) -> dict[str, list[Task]]:
+    """`n` different tasks of each type, its depths in turn; deterministic in (n, seed)."""
+    found: dict[str, list[Task]] = {}
+    for type_, strata in STRATA.items():
+        rng = random.Random(f"held-out/{seed}/{type_}")
+        tasks: dict[str, Triplet | InductionTask] = {}
+        for _ in range(200 * n + 1000):
+            if len(tasks) == n:
+                break
+            wanted = strata[len(tasks) % len(strata)]
+            task = (
+                draw_induction(rng, wanted, reserved=True)
+                if type_ == "induction"
+                else draw_triplet(rng, type_, wanted, reserved=True)
+            )
+            tasks.setdefault(task.id, task)
+        if len(tasks) < n:
+            raise ValueError(
+                f"only {len(tasks)} different held-out {type_} tasks could be drawn; ask for fewer than {n}"
+            )
+        found[type_] = list(tasks.values())
+    return found

@@ -9,11 +9,15 @@ Not covered: drawing programs and inputs (`generator.py`), which skeletons are h
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
+
+from azr_lite.triplet import Task
 
 LETTERS = "abcdefgh"
 DIGITS = "0123456789"
@@ -80,15 +84,59 @@ for _type in (STR, LIST):
 _add(
     Kind("caps", STR, STR, "x.upper()", "caps", str.upper, lambda v: v.lower() if v == v.upper() else None),
     Kind("swap", STR, STR, "x.swapcase()", "swap", str.swapcase, lambda v: v.swapcase()),
-    Kind("end", STR, STR, "x + '{}'", "end", lambda v, c: v + c, lambda v, c: v[:-1] if v[-1:] == c else None, ("letter",)),
-    Kind("start", STR, STR, "'{}' + x", "start", lambda v, c: c + v, lambda v, c: v[1:] if v[:1] == c else None, ("letter",)),
+    Kind(
+        "end",
+        STR,
+        STR,
+        "x + '{}'",
+        "end",
+        lambda v, c: v + c,
+        lambda v, c: v[:-1] if v[-1:] == c else None,
+        ("letter",),
+    ),
+    Kind(
+        "start",
+        STR,
+        STR,
+        "'{}' + x",
+        "start",
+        lambda v, c: c + v,
+        lambda v, c: v[1:] if v[:1] == c else None,
+        ("letter",),
+    ),
     Kind("turn", STR, STR, "x.replace('{}', '{}')", "turn", str.replace, _replaced, ("letter", "letter")),
-    Kind("order", STR, STR, "''.join(sorted(x))", "order", lambda v: "".join(sorted(v)), lambda v: v if list(v) == sorted(v) else None),
+    Kind(
+        "order",
+        STR,
+        STR,
+        "''.join(sorted(x))",
+        "order",
+        lambda v: "".join(sorted(v)),
+        lambda v: v if list(v) == sorted(v) else None,
+    ),
     Kind("size", STR, INT, "len(x)", "size", len, lambda v: "a" * v if 0 < v <= MAX_ITEMS else None),
     Kind("size", LIST, INT, "len(x)", "size", len, lambda v: [1] * v if 0 < v <= MAX_ITEMS else None),
     Kind("sort", LIST, LIST, "sorted(x)", "sort", sorted, lambda v: v if v == sorted(v) else None),
-    Kind("put", LIST, LIST, "x + [{}]", "put", lambda v, c: [*v, int(c)], lambda v, c: v[:-1] if v[-1:] == [int(c)] else None, ("digit",)),
-    Kind("push", LIST, LIST, "[{}] + x", "push", lambda v, c: [int(c), *v], lambda v, c: v[1:] if v[:1] == [int(c)] else None, ("digit",)),
+    Kind(
+        "put",
+        LIST,
+        LIST,
+        "x + [{}]",
+        "put",
+        lambda v, c: [*v, int(c)],
+        lambda v, c: v[:-1] if v[-1:] == [int(c)] else None,
+        ("digit",),
+    ),
+    Kind(
+        "push",
+        LIST,
+        LIST,
+        "[{}] + x",
+        "push",
+        lambda v, c: [int(c), *v],
+        lambda v, c: v[1:] if v[:1] == [int(c)] else None,
+        ("digit",),
+    ),
     Kind(
         "raise",
         LIST,
@@ -197,7 +245,9 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(re.escape(template).replace(r"'\{\}'", r"('[^']*')").replace(r"\{\}", r"(\d+)"))
 
 
-_PATTERNS = {template: (_pattern(template), name) for template, name in {k.template: k.name for k in KINDS.values()}.items()}
+_PATTERNS = {
+    template: (_pattern(template), name) for template, name in {k.template: k.name for k in KINDS.values()}.items()
+}
 
 
 @lru_cache(maxsize=65536)
@@ -227,3 +277,34 @@ def skeleton(program: str) -> tuple[str, ...] | None:
             return None
         names.append(name)
     return tuple(names)
+
+
+PAIR_SHARE, TRIPLE_SHARE = 0.15, 0.15
+
+
+def _draw(names: tuple[str, ...]) -> float:
+    return int.from_bytes(hashlib.sha256(" ".join(names).encode()).digest()[:4], "big") / 2**32
+
+
+def held_pair(first: str, second: str) -> bool:
+    """Whether this ordered pair of operation kinds is held out."""
+    return _draw((first, second)) < PAIR_SHARE
+
+
+def held_skeleton(names: tuple[str, ...]) -> bool:
+    """Whether a chain contains a held-out pair or triple."""
+    if any(held_pair(a, b) for a, b in pairwise(names)):
+        return True
+    return any(_draw(names[i : i + 3]) < TRIPLE_SHARE for i in range(len(names) - 2))
+
+
+def is_reserved(program: str) -> bool:
+    """Whether a program must stay out of the warm start and of the buffers."""
+    names = skeleton(program)
+    return names is None or held_skeleton(names)
+
+
+def depth(task: Task) -> int:
+    """How many operations the task's program composes (0 for identity; -1 for a program outside the language)."""
+    names = skeleton(task.program)
+    return -1 if names is None else len(names)

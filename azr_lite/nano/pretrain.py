@@ -117,7 +117,10 @@ def train(plan: Plan, mixture: Mixture, *, log: Any = print) -> tuple[Any, Any, 
             raise FloatingPointError(f"the loss is {recent} at step {step}; lower the learning rates")
         if (step + 1) % max(1, total // 50) == 0 or step == 0:
             spent = time.time() - started
-            log(f"step {step + 1}/{total} loss {recent:.4f} {spent:.0f} s, {spent * (total / (step + 1) - 1):.0f} s to go", flush=True)
+            log(
+                f"step {step + 1}/{total} loss {recent:.4f} {spent:.0f} s, {spent * (total / (step + 1) - 1):.0f} s to go",
+                flush=True,
+            )
     return model.eval(), tokenizer, {"final_loss": round(recent, 4), "seconds": round(time.time() - started)}
 
 
@@ -127,7 +130,9 @@ def write(folder: Path, model: Any, tokenizer: Any, plan: Plan, mixture: Mixture
     shutil.rmtree(beside, ignore_errors=True)
     model.save_pretrained(str(beside))
     tokenizer.save_pretrained(str(beside))
-    (beside / "warm_start.json").write_text(json.dumps({"plan": asdict(plan), "mixture": asdict(mixture), **numbers}, indent=1) + "\n")
+    (beside / "warm_start.json").write_text(
+        json.dumps({"plan": asdict(plan), "mixture": asdict(mixture), **numbers}, indent=1) + "\n"
+    )
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():

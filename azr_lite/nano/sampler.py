@@ -20,7 +20,13 @@ class NanoSampler:
     """Samples replies from a Qwen2-shaped model on the CPU."""
 
     def __init__(self, model: Any, eos_id: int, pad_id: int, max_reply_tokens: int, chunk: int = 384) -> None:
-        self.model, self.eos_id, self.pad_id, self.max_reply_tokens, self.chunk = model, eos_id, pad_id, max_reply_tokens, chunk
+        self.model, self.eos_id, self.pad_id, self.max_reply_tokens, self.chunk = (
+            model,
+            eos_id,
+            pad_id,
+            max_reply_tokens,
+            chunk,
+        )
         c = model.config
         self.heads, self.kv_heads = c.num_attention_heads, c.num_key_value_heads
         self.head_dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
@@ -76,7 +82,9 @@ class NanoSampler:
         swapped = torch.cat((-x_BHTE[..., half:], x_BHTE[..., :half]), dim=-1)
         return x_BHTE * cos + swapped * sin
 
-    def _forward(self, ids_BT: torch.Tensor, positions_BT: torch.Tensor, cache: list[Any], mask: torch.Tensor, at: int) -> torch.Tensor:
+    def _forward(
+        self, ids_BT: torch.Tensor, positions_BT: torch.Tensor, cache: list[Any], mask: torch.Tensor, at: int
+    ) -> torch.Tensor:
         """Hidden states, shape (B, T, D), of T new tokens that stand from column `at` on.
 
         `cache`: for each layer keys and values, shape (B, key-value heads, columns, E); those of the new tokens are written into it.
@@ -97,7 +105,11 @@ class NanoSampler:
                 scores = q.reshape(b, self.kv_heads, groups, self.head_dim) @ k.transpose(-1, -2) * self.head_dim**-0.5
                 mixed = (torch.softmax(scores + mask, dim=-1) @ v).reshape(b, 1, q_width)
             else:
-                mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True).transpose(1, 2).reshape(b, t, q_width)
+                mixed = (
+                    F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+                    .transpose(1, 2)
+                    .reshape(b, t, q_width)
+                )
             x = x + F.linear(mixed, w_o)
             gate, up = F.linear(self._rms(x, ln2), w_gu).chunk(2, dim=-1)
             x = x + F.linear(F.silu(gate) * up, w_d)
@@ -173,5 +185,6 @@ class NanoSampler:
             logits_BV = F.linear(self._forward(ids[:, None], positions, cache, mask, width + step)[:, 0], self.head)
         ids_list, logp_list = out_ids_BT.tolist(), out_logps_BT.tolist()
         return [
-            (ids_list[row][:end], logp_list[row][:end], ids_list[row][end - 1] != self.eos_id) for row, end in enumerate(ends_B.tolist())
+            (ids_list[row][:end], logp_list[row][:end], ids_list[row][end - 1] != self.eos_id)
+            for row, end in enumerate(ends_B.tolist())
         ]

@@ -20,8 +20,21 @@ if TYPE_CHECKING:
 
 EOS, PAD, UNK = "<eos>", "<pad>", "<unk>"
 
-_FORM = (THINK, END_THINK, ANSWER, END_ANSWER, "```python\n", "```input\n", "```output\n", "```message\n", "\n```\n", "\n```")
-_COMMANDS = tuple(f"{verb} {game}\n" for verb in ("solve", "invent") for game in ("deduction", "abduction", "induction"))
+_FORM = (
+    THINK,
+    END_THINK,
+    ANSWER,
+    END_ANSWER,
+    "```python\n",
+    "```input\n",
+    "```output\n",
+    "```message\n",
+    "\n```\n",
+    "\n```",
+)
+_COMMANDS = tuple(
+    f"{verb} {game}\n" for verb in ("solve", "invent") for game in ("deduction", "abduction", "induction")
+)
 _IDIOMS = (
     "def f(x):", "\n    x = ", "\n    return x", "x[::-1]", "x[1:]", "x[:-1]", "x[:1]", "x[-1:]", "x[0]", "x[-1]", "x.upper()",
     "x.swapcase()", "x.replace(", "''.join(sorted(x))", "sorted(x)", "len(x)", "max(x)", "min(x)", "list(range(x))", "[x]", "[x, ",
@@ -49,7 +62,12 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=EOS, pad_token=PAD, unk_token=UNK, clean_up_tokenization_spaces=False, padding_side="left"
+        tokenizer_object=tokenizer,
+        eos_token=EOS,
+        pad_token=PAD,
+        unk_token=UNK,
+        clean_up_tokenization_spaces=False,
+        padding_side="left",
     )
 
 

@@ -10,14 +10,14 @@ from azr_lite.lazy import lazy_names
 
 _LAZY = {
     "Browser": "azr_lite.observe.report",
-    "Difference": "azr_lite.observe.replaying",
+    "Difference": "azr_lite.observe.replay",
     "Explorer": "azr_lite.observe.explorer",
-    "Replay": "azr_lite.observe.replaying",
+    "Replay": "azr_lite.observe.replay",
     "StepComparison": "azr_lite.observe.rescoring",
     "browse": "azr_lite.observe.report",
-    "dashboard": "azr_lite.observe.panels",
+    "dashboard": "azr_lite.observe.dashboard",
     "explore": "azr_lite.observe.explorer",
-    "replay": "azr_lite.observe.replaying",
+    "replay": "azr_lite.observe.replay",
     "rescore": "azr_lite.observe.rescoring",
 }
 __all__ = sorted(_LAZY)

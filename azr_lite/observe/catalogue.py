@@ -47,7 +47,11 @@ class Metric:
 
 
 _G, _P = "{role}/{type}/", "propose/{type}/"
-_REWARDS, _TRR, _LADDER = "paper section 3.2, rewards.py", "paper section 3.3, advantages.py", "paper section 3.2 (equation 6), parsing.py"
+_REWARDS, _TRR, _LADDER = (
+    "paper section 3.2, rewards.py",
+    "paper section 3.3, advantages.py",
+    "paper section 3.2 (equation 6), parsing.py",
+)
 _TIMING = {"file": "timing.jsonl"}
 
 METRICS: tuple[Metric, ...] = (
@@ -175,11 +179,17 @@ def find(name: str) -> list[Metric]:
     exact = metric_of(name) or next((m for m in METRICS if m.pattern == name), None)
     if exact is not None:
         return [exact]
-    if found := [m for m in METRICS if name in (m.pattern.split("/")[-1], m.name) or m.pattern.split("/")[-2:-1] == [name]]:
+    if found := [
+        m for m in METRICS if name in (m.pattern.split("/")[-1], m.name) or m.pattern.split("/")[-2:-1] == [name]
+    ]:
         return found
     words = {word: m.pattern for m in METRICS for word in (m.pattern, m.name, m.pattern.split("/")[-1])}
     last = name.split("/")[-1]
-    near = list(dict.fromkeys(words[w] for w in difflib.get_close_matches(name, words, 3) + difflib.get_close_matches(last, words, 3)))[:3]
+    near = list(
+        dict.fromkeys(
+            words[w] for w in difflib.get_close_matches(name, words, 3) + difflib.get_close_matches(last, words, 3)
+        )
+    )[:3]
     hint = f"did you mean {' or '.join(near)}?" if near else "`azr-lite show metrics` lists all"
     raise ConfigError(f"no logged number is called {name!r}; {hint}")
 

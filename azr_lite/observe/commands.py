@@ -43,7 +43,7 @@ def show(words: list[str]) -> int:
     if given.what == "metrics":
         print(all_metrics())
     elif Path(given.what).exists() or given.what.startswith((".", "/", "runs/")):
-        from azr_lite.observe.log import open_run
+        from azr_lite.observe.reader import open_run
         from azr_lite.observe.rollouts import Choice, page
 
         fields = {name: value for name, value in dataclasses.asdict(given).items() if name != "what"}
@@ -73,9 +73,9 @@ def replay(words: list[str]) -> int:
     given = parse(Arguments, words, "replay")
     if given.rescore:
         return _rescore(given.run, given.rescore, given.json)
-    from azr_lite.observe.log import StepLog, open_run
-    from azr_lite.observe.replaying import as_json, text_of
-    from azr_lite.observe.replaying import replay as rebuild
+    from azr_lite.observe.reader import StepLog, open_run
+    from azr_lite.observe.replay import as_json, text_of
+    from azr_lite.observe.replay import replay as rebuild
 
     step = given.step if given.step is not None else StepLog(open_run(given.run), "metrics.jsonl").last_step()
     if step is None:
@@ -151,7 +151,11 @@ def doctor(words: list[str]) -> int:
     summary, findings = examine(given.run)
     if given.rerun:
         findings += rerun(given.run, given.rerun)
-    print(json.dumps(as_dict(given.run, summary, findings), indent=1) if given.json else text(given.run, summary, findings))
+    print(
+        json.dumps(as_dict(given.run, summary, findings), indent=1)
+        if given.json
+        else text(given.run, summary, findings)
+    )
     return 1 if findings else 0
 
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from azr_lite.metrics import mean
-from azr_lite.observe.log import open_run
+from azr_lite.observe.reader import open_run
 from azr_lite.observe.symptoms import SHORT, RunSummary, summarise
 
 MISPAID = 0.01
@@ -78,16 +78,26 @@ def check_rewards(s: RunSummary) -> Iterator[Finding]:
         named = False
         if checked.impossible and not checked.easy:
             named = True
-            yield Finding("impossible tasks", f"{many}; {checked.impossible} tasks nobody solved were paid", "pay 0 at solve rate 0")
+            yield Finding(
+                "impossible tasks",
+                f"{many}; {checked.impossible} tasks nobody solved were paid",
+                "pay 0 at solve rate 0",
+            )
         if checked.easy:
             named = True
             r = checked.rate.correlation
             shown = "" if r is None else f"; reward and solve rate correlate by {r:+.2f}"
-            yield Finding("easy tasks", f"{many}; {checked.easy} tasks all solved were paid{shown}", "pay 1 - solve rate, and 0 at 1")
+            yield Finding(
+                "easy tasks",
+                f"{many}; {checked.easy} tasks all solved were paid{shown}",
+                "pay 1 - solve rate, and 0 at 1",
+            )
         r = checked.length.correlation
         if r is not None and r > 0.9:
             named = True
-            yield Finding("length blow-up", f"{many}; the surplus follows the length (r {r:+.2f})", "pay no reply for its length")
+            yield Finding(
+                "length blow-up", f"{many}; the surplus follows the length (r {r:+.2f})", "pay no reply for its length"
+            )
         if checked.upside_down:
             named = True
             yield Finding(
@@ -103,14 +113,26 @@ def check_advantages(s: RunSummary) -> Iterator[Finding]:
     groups, silent = sum(p.groups for p in s.advantages.values()), sum(p.silent for p in s.advantages.values())
     rates, norms = s.curves.get("learning rate", [1.0]), s.curves.get("gradient norm", [1.0])
     if groups and silent / groups >= SILENT:
-        yield Finding("no update", f"{silent} of {groups} groups with different rewards have no advantage", "see that advantages are set")
+        yield Finding(
+            "no update",
+            f"{silent} of {groups} groups with different rewards have no advantage",
+            "see that advantages are set",
+        )
     elif max(rates) == 0 or max(norms) < 1e-6:
-        yield Finding("no update", f"largest learning rate {max(rates):g}, gradient norm {max(norms):g}", "set learning_rate above 0")
+        yield Finding(
+            "no update",
+            f"largest learning rate {max(rates):g}, gradient norm {max(norms):g}",
+            "set learning_rate above 0",
+        )
     for role, checked in s.advantages.items():
         r = checked.correlation
         if r is None or r > UNRELATED:
             continue
-        word, cure = ("sign flip", "A = (R - mean) / std: do not negate") if r < OPPOSITE else ("rewards shuffled", "keep rows in order")
+        word, cure = (
+            ("sign flip", "A = (R - mean) / std: do not negate")
+            if r < OPPOSITE
+            else ("rewards shuffled", "keep rows in order")
+        )
         yield Finding(word, f"{role}: reward and advantage correlate by {r:+.2f} (healthy: near 1)", cure)
 
 
@@ -123,7 +145,11 @@ def check_backwards(s: RunSummary) -> Iterator[Finding]:
         shown.append(f"held-out {100 * s.gain['gain']:+.1f} points (at best {100 * s.gain['high']:+.1f})")
     solved = s.ends("solved")
     if shown and (s.gain is None or s.gain["high"] < 0) and solved and solved[1] <= solved[0]:
-        yield Finding("sign flip", "; ".join(shown), "minimise the loss (self_test=True checks it); if it is right, lower learning_rate")
+        yield Finding(
+            "sign flip",
+            "; ".join(shown),
+            "minimise the loss (self_test=True checks it); if it is right, lower learning_rate",
+        )
 
 
 def check_answers(s: RunSummary) -> Iterator[Finding]:
@@ -133,7 +159,11 @@ def check_answers(s: RunSummary) -> Iterator[Finding]:
     never = bool(learnable) and asked and max(learnable) == 0 and s.config.n_mc >= 2
     same = s.asked > 0 and s.same / s.asked >= SAME_ANSWERS
     if same or (never and not s.asked):
-        how = f"{s.same} of {s.asked} tasks have one text for all answers" if s.asked else "every solve rate is 0 or 1 in every step"
+        how = (
+            f"{s.same} of {s.asked} tasks have one text for all answers"
+            if s.asked
+            else "every solve rate is 0 or 1 in every step"
+        )
         yield Finding("identical answers", how, "sample the n replies at temperature 1 and apart, never greedily")
 
 
@@ -149,7 +179,9 @@ def check_difficulty(s: RunSummary) -> Iterator[Finding]:
     """A proposer that drifts to tasks everybody or nobody solves."""
     rate, learnable, never = s.ends("solve rate"), s.ends("learnable"), s.ends("never solved")
     valid = s.ends("valid")
-    if rate is None or learnable is None or (valid is not None and valid[1] < 0.2):  # too few tasks to have a difficulty
+    if (
+        rate is None or learnable is None or (valid is not None and valid[1] < 0.2)
+    ):  # too few tasks to have a difficulty
         return
     if rate[1] >= EASY and rate[1] - rate[0] >= RISE and learnable[1] <= FALL * learnable[0]:
         yield Finding("easy tasks", f"solve rate {rate[0]:.2f} -> {rate[1]:.2f}, learnable {learnable[0]:.2f} -> {learnable[1]:.2f}",
@@ -179,12 +211,16 @@ def check_proposals(s: RunSummary) -> Iterator[Finding]:
 def check_length(s: RunSummary) -> Iterator[Finding]:
     """Replies that are cut, or that grow until they are and earn nothing by it."""
     tokens = s.ends("solver tokens")
-    earned = s.gain is not None and s.gain["low"] > 0  # the 50 steps of `make run` think three times as long, a tenth is cut, and it pays
+    earned = (
+        s.gain is not None and s.gain["low"] > 0
+    )  # the 50 steps of `make run` think three times as long, a tenth is cut, and it pays
     for role in ("solver", "proposer"):
         if not (cut := s.ends(f"{role} truncated")):
             continue
         if cut[1] > CUT:
-            yield Finding("truncation", f"{role}: {cut[0]:.2f} -> {cut[1]:.2f} of replies are cut", "raise max_reply_tokens")
+            yield Finding(
+                "truncation", f"{role}: {cut[0]:.2f} -> {cut[1]:.2f} of replies are cut", "raise max_reply_tokens"
+            )
         if role == "solver" and not earned and tokens and tokens[1] >= LONGER * tokens[0] and cut[1] >= CUT_LONG:
             yield Finding("length blow-up", f"{tokens[0]:.0f} -> {tokens[1]:.0f} tokens, {cut[1]:.2f} cut",
                           "whitening=token; check that no reward grows with length")  # fmt: skip
@@ -200,12 +236,16 @@ def check_templates(s: RunSummary) -> Iterator[Finding]:
     valid = s.ends("valid")
     if (fresh := s.ends("fresh")) and fresh[1] < FRESH and (valid is None or valid[1] >= 0.2):
         yield Finding(
-            "template collapse", f"new tasks {fresh[0]:.2f} -> {fresh[1]:.2f} of the valid ones", "raise references or temperature"
+            "template collapse",
+            f"new tasks {fresh[0]:.2f} -> {fresh[1]:.2f} of the valid ones",
+            "raise references or temperature",
         )
     for name, seen in s.parents.items():
         if seen[False] >= 3 and not seen[True]:
             yield Finding(
-                "no references", f"{seen[False]} {name} proposals saw only the zero triplet", "show tasks of the buffer (references)"
+                "no references",
+                f"{seen[False]} {name} proposals saw only the zero triplet",
+                "show tasks of the buffer (references)",
             )
 
 
@@ -214,14 +254,22 @@ def check_executor(s: RunSummary) -> Iterator[Finding]:
     total, bad = s.executor.total(), {kind: s.executor[kind] for kind in SICK_KINDS if s.executor[kind]}
     if total >= 20 and sum(bad.values()) / total > EXECUTOR:
         shown = ", ".join(f"{count} {kind}" for kind, count in bad.items())
-        yield Finding("executor sickness", f"of {total} executions: {shown}", "azr-lite doctor --sandbox; raise cpu_seconds or memory_mb")
+        yield Finding(
+            "executor sickness",
+            f"of {total} executions: {shown}",
+            "azr-lite doctor --sandbox; raise cpu_seconds or memory_mb",
+        )
 
 
 def check_validation(s: RunSummary) -> Iterator[Finding]:
     """Programs believed after one run: nobody knows whether another run gives the same output. (`rerun.py` says which do not.)"""
     worlds = s.curves.get("worlds", [])
     if once := sum(value < 2 for value in worlds):
-        yield Finding("non-determinism leak", f"in {once} of {len(worlds)} steps a program was accepted after a single run", ONE_WORLD)
+        yield Finding(
+            "non-determinism leak",
+            f"in {once} of {len(worlds)} steps a program was accepted after a single run",
+            ONE_WORLD,
+        )
 
 
 def check_ratio(s: RunSummary) -> Iterator[Finding]:
@@ -234,7 +282,11 @@ def check_ratio(s: RunSummary) -> Iterator[Finding]:
                       "take the old log-probabilities once a step, before its first update")  # fmt: skip
     for name, bound in (("clip ratio", CLIPPED), ("kl", KL)):
         if (values := s.curves.get(name)) and max(values) > bound:
-            yield Finding("ratio or KL spike", f"{name} {max(values):.2f} at step {s.steps[_where(values, s)]}", "lower learning_rate")
+            yield Finding(
+                "ratio or KL spike",
+                f"{name} {max(values):.2f} at step {s.steps[_where(values, s)]}",
+                "lower learning_rate",
+            )
     if len(norms) >= 5 and (middle := sorted(norms)[len(norms) // 2]) > 0 and max(norms) > SPIKE * middle:
         yield Finding("ratio or KL spike", f"gradient norm {max(norms):.2f} at step {s.steps[_where(norms, s)]}, median {middle:.2f}",
                       "lower learning_rate or max_grad_norm")  # fmt: skip
@@ -257,7 +309,10 @@ def check_buffer(s: RunSummary) -> Iterator[Finding]:
 
 def check_roles(s: RunSummary) -> Iterator[Finding]:
     """A role whose replies have no weight in the loss."""
-    for role, trained, name in (("propose", s.config.train_proposer, "proposer"), ("solve", s.config.train_solver, "solver")):
+    for role, trained, name in (
+        ("propose", s.config.train_proposer, "proposer"),
+        ("solve", s.config.train_solver, "solver"),
+    ):
         if s.rewards[role].replies and (not trained or s.advantages[role].weight == 0):
             yield Finding(f"{name} untrained", f"train_{name}={trained}; loss weight {s.advantages[role].weight:g} over {s.rewards[role].replies} replies",
                           f"train_{name}=True")  # fmt: skip
@@ -271,13 +326,19 @@ def check_finite(s: RunSummary) -> Iterator[Finding]:
         if wrong and (len(wrong) > 0.1 * len(values) or not math.isfinite(values[-1])):
             shown.append(f"{name}: not finite in {len(wrong)} of {len(values)} steps, from step {wrong[0]}")
     if shown:
-        yield Finding("numbers not finite", "; ".join(shown), "lower learning_rate; dtype float32 or bfloat16 instead of float16")
+        yield Finding(
+            "numbers not finite", "; ".join(shown), "lower learning_rate; dtype float32 or bfloat16 instead of float16"
+        )
 
 
 def check_gain(s: RunSummary) -> Iterator[Finding]:
     """A long run that did not move on held-out problems."""
     if s.gain is not None and len(s.steps) >= FLAT_STEPS and s.gain["high"] <= FLAT_GAIN:
-        yield Finding("no learning", f"held-out {100 * s.gain['gain']:+.1f} points in {len(s.steps)} steps", "see the other findings")
+        yield Finding(
+            "no learning",
+            f"held-out {100 * s.gain['gain']:+.1f} points in {len(s.steps)} steps",
+            "see the other findings",
+        )
 
 
 CHECKS: tuple[Check, ...] = (

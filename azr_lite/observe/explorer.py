@@ -43,7 +43,11 @@ class Explorer:
     live: bool
 
     def pick(
-        self, type: str = ANY, verdict: str = ANY, steps: tuple[int, int] | None = None, rates: tuple[float, float] = (0.0, 1.0)
+        self,
+        type: str = ANY,
+        verdict: str = ANY,
+        steps: tuple[int, int] | None = None,
+        rates: tuple[float, float] = (0.0, 1.0),
     ) -> list[Proposal]:
         """The kept proposals of a type, a verdict (valid, rejected, or a reason), steps and solve rates, all bounds included.
 
@@ -65,15 +69,33 @@ class Explorer:
         first, last = min(p.step for p in self.proposals), max(p.step for p in self.proposals)
         wide = w.Layout(width="420px")
         label = {"description_width": "80px"}
-        verdicts = [(ANY, ANY), ("valid", "valid"), ("rejected", "rejected"), *((f"rejected: {r}", r) for r in reasons(self.proposals))]
+        verdicts = [
+            (ANY, ANY),
+            ("valid", "valid"),
+            ("rejected", "rejected"),
+            *((f"rejected: {r}", r) for r in reasons(self.proposals)),
+        ]
         types = [ANY, *sorted({p.type for p in self.proposals})]
         kind = w.Dropdown(options=types, description="type", style=label)
         verdict = w.Dropdown(options=verdicts, description="verdict", style=label)
         steps = w.IntRangeSlider(
-            value=(first, last), min=first, max=last, description="steps", style=label, layout=wide, continuous_update=False
+            value=(first, last),
+            min=first,
+            max=last,
+            description="steps",
+            style=label,
+            layout=wide,
+            continuous_update=False,
         )
         rates = w.FloatRangeSlider(
-            value=(0.0, 1.0), min=0.0, max=1.0, step=0.05, description="solve rate", style=label, layout=wide, continuous_update=False
+            value=(0.0, 1.0),
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            description="solve rate",
+            style=label,
+            layout=wide,
+            continuous_update=False,
         )
         said = w.Label()
         rows = w.Select(rows=10, layout=w.Layout(width="auto"), description="proposals", style=label)
@@ -105,7 +127,10 @@ class Explorer:
         return grid([(proposal, _line(proposal)) for proposal in drawn], self.total)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        return {"text/html": self._repr_html_(), "text/plain": f"{len(self.proposals)} of {self.total} proposals to look through"}
+        return {
+            "text/html": self._repr_html_(),
+            "text/plain": f"{len(self.proposals)} of {self.total} proposals to look through",
+        }
 
     def _ipython_display_(self) -> None:
         from IPython.display import display

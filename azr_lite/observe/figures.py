@@ -51,14 +51,19 @@ class Curve:
             self.buckets.append([x, y, 1])
         if len(self.buckets) > POINTS:
             pairs = [self.buckets[i : i + 2] for i in range(0, len(self.buckets), 2)]
-            self.buckets, self.every = [[sum(column) for column in zip(*pair, strict=True)] for pair in pairs], self.every * 2
+            self.buckets, self.every = (
+                [[sum(column) for column in zip(*pair, strict=True)] for pair in pairs],
+                self.every * 2,
+            )
 
     @property
     def points(self) -> list[Point]:
         return [Point(x / n, y / n) for x, y, n in self.buckets]
 
 
-def chart(title: str, unit: str, lines: Mapping[str, Sequence[Point]], percent: bool = False, x_name: str = "self-play step") -> Markup:
+def chart(
+    title: str, unit: str, lines: Mapping[str, Sequence[Point]], percent: bool = False, x_name: str = "self-play step"
+) -> Markup:
     """One chart. `percent`: y is a share, drawn from 0 to 100. Empty where no line has a point."""
     finite = {name: [p for p in points if math.isfinite(p.x) and math.isfinite(p.y)] for name, points in lines.items()}
     lines = {name: points for name, points in finite.items() if points}
@@ -77,7 +82,9 @@ def chart(title: str, unit: str, lines: Mapping[str, Sequence[Point]], percent: 
         up = (y - y_low) / ((y_high - y_low) or 1) * (HEIGHT - _TOP - _BOTTOM)
         return f"{_LEFT + across:.1f}", f"{HEIGHT - _BOTTOM - up:.1f}"
 
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}"><title>{escape(title)}</title>']
+    parts = [
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}"><title>{escape(title)}</title>'
+    ]
     parts.append(f'<text class="title" x="4" y="16">{escape(title)}</text>')
     for tick in y_ticks:
         _, y = at(x_low, tick)
@@ -87,8 +94,12 @@ def chart(title: str, unit: str, lines: Mapping[str, Sequence[Point]], percent: 
         x, _ = at(tick, y_low)
         parts.append(f'<text class="tick" text-anchor="middle" x="{x}" y="{HEIGHT - _BOTTOM + 16}">{tick:g}</text>')
     middle = (_TOP + HEIGHT - _BOTTOM) // 2
-    parts.append(f'<text class="axis" text-anchor="middle" x="{(_LEFT + WIDTH - _RIGHT) // 2}" y="{HEIGHT - 6}">{escape(x_name)}</text>')
-    parts.append(f'<text class="axis" text-anchor="middle" transform="translate(12 {middle}) rotate(-90)">{escape(unit)}</text>')
+    parts.append(
+        f'<text class="axis" text-anchor="middle" x="{(_LEFT + WIDTH - _RIGHT) // 2}" y="{HEIGHT - 6}">{escape(x_name)}</text>'
+    )
+    parts.append(
+        f'<text class="axis" text-anchor="middle" transform="translate(12 {middle}) rotate(-90)">{escape(unit)}</text>'
+    )
     room = (WIDTH - 8) / max(3, len(lines))
     for place, (name, points) in enumerate(lines.items()):
         own = look(name, place)
@@ -105,7 +116,9 @@ def chart(title: str, unit: str, lines: Mapping[str, Sequence[Point]], percent: 
             parts += [f'<circle cx="{x}" cy="{y}" r="2.6" fill="{colour}"/>' for x, y in drawn]
         left = 4 + place * room
         parts.append(f'<rect x="{left:.0f}" y="28" width="14" height="4" fill="{colour}"/>')
-        parts.append(f'<text class="tick" x="{left + 18:.0f}" y="34">{escape(_short(name, int((room - 22) / 5.6)))}</text>')
+        parts.append(
+            f'<text class="tick" x="{left + 18:.0f}" y="34">{escape(_short(name, int((room - 22) / 5.6)))}</text>'
+        )
     return Markup("".join([*parts, "</svg>"]))
 
 

@@ -21,7 +21,7 @@ from azr_lite.evaluation.scores import Item, compare_paired
 from azr_lite.metrics import STAGES
 from azr_lite.observe.catalogue import Metric, metric_of
 from azr_lite.observe.figures import Curve, Point
-from azr_lite.observe.log import Line, StepLog, open_run
+from azr_lite.observe.reader import Line, StepLog, open_run
 from azr_lite.presets import preset
 from azr_lite.rundir import RunDir
 
@@ -134,14 +134,18 @@ def gather(path: str | Path) -> Picture:
         info = run.info() if (run.path / "run.json").exists() else {}
         picture = Picture(run, run.config(), info, run.summary(), str(path))
         if not info:
-            picture.notes.append("run.json is missing (only a sample of the run was kept): command, versions and hardware are not known")
+            picture.notes.append(
+                "run.json is missing (only a sample of the run was kept): command, versions and hardware are not known"
+            )
         _check_info(info)
         _metrics(picture)
         _timing(picture)
         _evaluations(picture)
         picture.settings = _settings(picture.config)
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-        raise RunDirectoryError(f"{path} is not in this azr_lite's form ({error!r}); use the version named in run.json") from error
+        raise RunDirectoryError(
+            f"{path} is not in this azr_lite's form ({error!r}); use the version named in run.json"
+        ) from error
     return picture
 
 
@@ -208,7 +212,9 @@ def _timing(picture: Picture) -> None:
             elif key.endswith("memory_mib"):
                 picture.totals[key] = max(picture.totals.get(key, 0.0), value)
     if not picture.stages and picture.summary:
-        picture.stages = {name: float(value) for name, value in picture.summary.get("seconds", {}).items() if name in STAGES}
+        picture.stages = {
+            name: float(value) for name, value in picture.summary.get("seconds", {}).items() if name in STAGES
+        }
 
 
 def _evaluations(picture: Picture) -> None:
@@ -229,9 +235,13 @@ def _evaluations(picture: Picture) -> None:
             for of in ("all", *picture.config.task_types):
                 if of in found.scores:
                     score = found.scores[of]
-                    picture.held_out.setdefault(of, []).append(Point(step, score["accuracy"], score["low"], score["high"]))
+                    picture.held_out.setdefault(of, []).append(
+                        Point(step, score["accuracy"], score["low"], score["high"])
+                    )
     except EvaluationError as error:  # the rest of the report does not hang on it
-        if all((folder / f"{name}.jsonl").exists() for name in names.values()):  # else a sample was kept: `_from_summary` says so
+        if all(
+            (folder / f"{name}.jsonl").exists() for name in names.values()
+        ):  # else a sample was kept: `_from_summary` says so
             picture.notes.append(picture.without_place(error))
         first = None
     if first is None or last is None:
@@ -251,7 +261,9 @@ def _evaluations(picture: Picture) -> None:
 
 
 def _gain(of: str, before: dict[str, Any], after: dict[str, Any], row: dict[str, Any]) -> Gain:
-    numbers = [float(number) for number in (before["accuracy"], after["accuracy"], row["gain"], row["low"], row["high"])]
+    numbers = [
+        float(number) for number in (before["accuracy"], after["accuracy"], row["gain"], row["low"], row["high"])
+    ]
     return Gain(of, int(after["n"]), *numbers, int(row["won"]), int(row["lost"]), float(row["p"]), row.get("form_gain"))
 
 
@@ -278,5 +290,7 @@ def _settings(config: Config) -> list[tuple[str, Any, Any]]:
         base = Config().to_json()
     own = config.to_json()
     return [
-        (name, base.get(name), value) for name, value in own.items() if value != base.get(name) and name not in ("output_dir", "preset")
+        (name, base.get(name), value)
+        for name, value in own.items()
+        if value != base.get(name) and name not in ("output_dir", "preset")
     ]

@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from azr_lite.observe.gather import Picture, lines_of
-from azr_lite.observe.log import Line
 from azr_lite.observe.proposals import MOST_ANSWER, MOST_RELATIVES, FormChecked, Proposal, cut, proposal_of
+from azr_lite.observe.reader import Line
 
 # Read from the raw line: a quote inside a JSON string is escaped, so a key with its quotes is a key. A line in which
 # these do not match every key is parsed.
@@ -39,7 +39,9 @@ def trace(picture: Picture, proposals: Iterable[Proposal], also: str = "") -> tu
             if also and extra is None and task.get("id") == also:
                 extra = proposal_of(line)
                 wanted.setdefault(also, []).append(extra)
-                ancestors.update(extra.parents)  # a parent stands before it in the log: its program is known only by luck
+                ancestors.update(
+                    extra.parents
+                )  # a parent stands before it in the log: its program is known only by luck
             if task.get("id") in ancestors:
                 programs[task["id"]] = cut(task["program"], MOST_ANSWER)
             for parent in dict.fromkeys(line["parents"]):

@@ -20,7 +20,7 @@ from azr_lite.errors import RunDirectoryError
 from azr_lite.nano.language import skeleton
 from azr_lite.observe.figures import Curve
 from azr_lite.observe.gather import Picture, lines_of
-from azr_lite.observe.log import Line
+from azr_lite.observe.reader import Line
 from azr_lite.parsing import quiet_parse
 
 MOST_TEXT, MOST_ANSWER, MOST_ANSWERS, MOST_PAIRS, MOST_RELATIVES = 1500, 500, 16, 12, 8
@@ -95,8 +95,13 @@ def proposal_of(line: Line) -> Proposal:
     if task:
         inputs, outputs = ([task["input"]], [task["output"]]) if "input" in task else (task["inputs"], task["outputs"])
         shown = task.get("shown", len(inputs))
-        pairs = [(cut(i, MOST_ANSWER), cut(o, MOST_ANSWER), n >= shown) for n, (i, o) in enumerate(zip(inputs, outputs, strict=False))]
-    answers = [(cut(a["text"], MOST_ANSWER), float(a["score"]), str(a["reason"])) for a in line["answers"][:MOST_ANSWERS]]
+        pairs = [
+            (cut(i, MOST_ANSWER), cut(o, MOST_ANSWER), n >= shown)
+            for n, (i, o) in enumerate(zip(inputs, outputs, strict=False))
+        ]
+    answers = [
+        (cut(a["text"], MOST_ANSWER), float(a["score"]), str(a["reason"])) for a in line["answers"][:MOST_ANSWERS]
+    ]
     return Proposal(
         step=int(line["step"]), type=str(line["type"]), ok=bool(line["ok"]), reason=str(line["reason"]), detail=cut(line["detail"], MOST_ANSWER),
         fresh=bool(line["fresh"]), solve_rate=None if line["solve_rate"] is None else float(line["solve_rate"]),

@@ -88,7 +88,9 @@ def report(paths: Sequence[str | Path]) -> str:
         "total": sum(s.count for s in surveys), "health": [_health(picture) for picture in pictures],
     }  # fmt: skip
     without = _render("report.html", rows=[], **shared, **_filters(entries, pictures))
-    rows = _rows(entries, programs, pictures, MOST_BYTES - len(without.encode("utf-8")) - 1000)  # the list takes what room is left
+    rows = _rows(
+        entries, programs, pictures, MOST_BYTES - len(without.encode("utf-8")) - 1000
+    )  # the list takes what room is left
     return _render("report.html", rows=rows, **shared, **_filters(entries, pictures))
 
 
@@ -167,7 +169,9 @@ def _health(picture: Picture) -> tuple[list[Illness], str]:
         return [], f"The run doctor could not judge: {picture.without_place(error)}."
     short = f" {TOO_SHORT}" if len(summary.steps) < SHORT else ""
     named = len(found)
-    return found, ("The run doctor found nothing." if not named else f"The run doctor names {named} illness{'es' * (named > 1)}.") + short
+    return found, (
+        "The run doctor found nothing." if not named else f"The run doctor names {named} illness{'es' * (named > 1)}."
+    ) + short
 
 
 def _points(gain: Gain) -> str:
@@ -179,10 +183,17 @@ def _against_first(pictures: Sequence[Picture]) -> list[Gain | None]:
     first, found = pictures[0], []
     for picture in pictures[1:]:
         try:
-            row = compare_paired(first.last_items, picture.last_items)["all"] if picture.last_items and first.last_items else None
+            row = (
+                compare_paired(first.last_items, picture.last_items)["all"]
+                if picture.last_items and first.last_items
+                else None
+            )
         except ValueError:  # not the same problems
             row = None
-        found.append(row and Gain("all", 0, 0, 0, row["gain"], row["low"], row["high"], int(row["won"]), int(row["lost"]), row["p"]))
+        found.append(
+            row
+            and Gain("all", 0, 0, 0, row["gain"], row["low"], row["high"], int(row["won"]), int(row["lost"]), row["p"])
+        )
     return [None, *found]
 
 
@@ -221,20 +232,27 @@ def _charts(pictures: Sequence[Picture], surveys: Sequence[Survey]) -> list[tupl
         drawn("Depth of valid proposals", counted, lambda n: points(surveys[n].depth)),
         drawn("Length of valid programs", "characters", lambda n: points(surveys[n].length)),
     ]
-    groups = [("Learning", [c for c in learning if c]), ("Curriculum: what the proposer invents", [c for c in harder if c])]
+    groups = [
+        ("Learning", [c for c in learning if c]),
+        ("Curriculum: what the proposer invents", [c for c in harder if c]),
+    ]
     return [(title, charts) for title, charts in groups if charts]
 
 
 # -------------------------------------------------------------------- proposals
 
 
-def _proposals(pictures: Sequence[Picture], surveys: Sequence[Survey]) -> tuple[list[Entry], list[Entry], dict[str, str]]:
+def _proposals(
+    pictures: Sequence[Picture], surveys: Sequence[Survey]
+) -> tuple[list[Entry], list[Entry], dict[str, str]]:
     """Rows of the list, the triplets worth reading, and programs of parents by id."""
     entries, triplets, programs = [], [], {}
     each = max(2, TRIPLETS // len(pictures))
     for number, (picture, found) in enumerate(zip(pictures, surveys, strict=True)):
         shown, worth = found.shown(), found.worth_reading(each)
-        more, used = trace(picture, [*shown, *(p for p in worth if not any(p is s for s in shown))], also=found.most_used())
+        more, used = trace(
+            picture, [*shown, *(p for p in worth if not any(p is s for s in shown))], also=found.most_used()
+        )
         programs.update(more)
         if used is not None and each >= TRIPLETS:
             used.why = "the one most often used as a reference"
@@ -257,7 +275,10 @@ def _rows(entries: list[Entry], programs: dict[str, str], pictures: Sequence[Pic
     template, names = _environment().get_template("row.html"), _names(pictures)
     while True:
         anchors = _anchors(entries)  # anew each time: no link to a row that is not there
-        rows = [printable(template.render(e=e, p=e.proposal, programs=programs, anchors=anchors, names=names)) for e in entries]
+        rows = [
+            printable(template.render(e=e, p=e.proposal, programs=programs, anchors=anchors, names=names))
+            for e in entries
+        ]
         size = sum(len(row.encode("utf-8")) for row in rows)
         if size <= most or not entries:
             return [Markup(row) for row in rows]
@@ -287,7 +308,11 @@ def _environment() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters.update(
         program=highlighted,
@@ -301,12 +326,24 @@ def _environment() -> Any:
 
 
 def _seconds(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{seconds:.1f} s"
+        if seconds < 120
+        else f"{seconds / 60:.1f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )
 
 
 def _render(template: str, **names: Any) -> str:
     script = (TEMPLATES / "filter.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     styles = (TEMPLATES / "page.css").read_text(encoding="utf-8")
-    body = _environment().get_template(template).render(script=Markup(script), style=Markup(styles), digest=digest, **names)
-    return FIRST_WORDS + printable(body)  # the whole page: no filter of the template can let a control character through
+    body = (
+        _environment()
+        .get_template(template)
+        .render(script=Markup(script), style=Markup(styles), digest=digest, **names)
+    )
+    return FIRST_WORDS + printable(
+        body
+    )  # the whole page: no filter of the template can let a control character through

@@ -17,7 +17,7 @@ from typing import Any
 
 from azr_lite.errors import RunDirectoryError
 from azr_lite.observe.doctor import ONE_WORLD, Finding
-from azr_lite.observe.log import Line, StepLog, open_run
+from azr_lite.observe.reader import Line, StepLog, open_run
 from azr_lite.sandbox import Validation
 from azr_lite.sandbox.literal import LiteralError, read_arguments
 from azr_lite.sandbox.wire import render
@@ -78,8 +78,14 @@ def _judged(sample: Sequence[dict[str, Any]], found: Sequence[Validation]) -> li
     findings = []
     for name, bad, cure in (
         ("non-determinism leak", leaks, ONE_WORLD),
-        ("executor sickness", others, "azr-lite doctor --sandbox; see that validation runs before the buffer, and with this run's limits"),
+        (
+            "executor sickness",
+            others,
+            "azr-lite doctor --sandbox; see that validation runs before the buffer, and with this run's limits",
+        ),
     ):
         if bad:
-            findings.append(Finding(name, f"{len(bad)} of {len(sample)} accepted programs run again: {', '.join(bad[:3])}", cure))
+            findings.append(
+                Finding(name, f"{len(bad)} of {len(sample)} accepted programs run again: {', '.join(bad[:3])}", cure)
+            )
     return findings

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from azr_lite.batch import with_advantages
+from azr_lite.advantages import with_advantages
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError, RunDirectoryError
-from azr_lite.observe.log import Line, StepLog, open_run
+from azr_lite.observe.reader import Line, StepLog, open_run
 from azr_lite.rewards import NOT_WELL_FORMED, WRONG, answer_reward, proposal_reward
 from azr_lite.triplet import Role, Rollout, Verdict
 
@@ -57,13 +57,17 @@ def rescore(run: str | Path, config_changes: Mapping[str, Any] | None = None, **
     try:
         return [_compare(step, [_rollout(line) for line in lines], config, ladder) for step, lines in log.by_step()]
     except (KeyError, TypeError) as error:
-        raise RunDirectoryError(f"{log.path} is not in this azr_lite's form ({error!r}); use the version named in run.json") from error
+        raise RunDirectoryError(
+            f"{log.path} is not in this azr_lite's form ({error!r}); use the version named in run.json"
+        ) from error
 
 
 def _sorted_changes(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
     for name, value in changes.items():
         if name not in SETTINGS and name not in LADDER:
-            raise ConfigError(f"{name} cannot be re-scored from a log; what can be changed is {', '.join((*SETTINGS, *LADDER))}")
+            raise ConfigError(
+                f"{name} cannot be re-scored from a log; what can be changed is {', '.join((*SETTINGS, *LADDER))}"
+            )
         if name in LADDER and not (isinstance(value, int | float) and np.isfinite(value)):
             raise ConfigError(f"{name} is {value!r}; give a finite number (the paper: {LADDER[name]})")
     ladder = {**LADDER, **{name: float(changes[name]) for name in LADDER if name in changes}}
@@ -72,7 +76,9 @@ def _sorted_changes(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
 
 def _rollout(line: Line) -> Rollout:
     counts = {"prompt_ids": (), "completion_ids": tuple(range(line["tokens"]))}
-    return Rollout.from_json({**line, **counts, "role": Role(line["role"]), "verdict": Verdict.from_json(line["verdict"])})
+    return Rollout.from_json(
+        {**line, **counts, "role": Role(line["role"]), "verdict": Verdict.from_json(line["verdict"])}
+    )
 
 
 def _paid(rollout: Rollout, config: Config, ladder: Mapping[str, float]) -> float:
@@ -93,7 +99,10 @@ def _compare(step: int, old: Sequence[Rollout], config: Config, ladder: Mapping[
     rewards, silent = {}, [0, 0]
     for group in dict.fromkeys(r.group for r in old):
         rows = [row for row, r in enumerate(old) if r.group == group]
-        rewards[group] = (float(np.mean([old[row].reward for row in rows])), float(np.mean([new[row].reward for row in rows])))
+        rewards[group] = (
+            float(np.mean([old[row].reward for row in rows])),
+            float(np.mean([new[row].reward for row in rows])),
+        )
         silent = [silent[0] + (not before[rows].any()), silent[1] + (not after[rows].any())]
     return StepComparison(
         step=step,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len, chop_cells
 
 from azr_lite.errors import ConfigError, RunDirectoryError
-from azr_lite.observe.log import Line, StepLog
+from azr_lite.observe.reader import Line, StepLog
 from azr_lite.rundir import RunDir
 
 PAGE = 5
@@ -71,7 +71,9 @@ def page(run: RunDir, choice: Choice) -> Iterator[str]:
         else:
             rows = heapq.nsmallest(choice.count, chosen(), key=lambda row: row[2])
         if not rows:
-            raise ConfigError(f"step {step} has no rollout of {' '.join(filter(None, (choice.role, choice.type)))}; leave one of them out")
+            raise ConfigError(
+                f"step {step} has no rollout of {' '.join(filter(None, (choice.role, choice.type)))}; leave one of them out"
+            )
         order = "the worst" if choice.worst else "the best" if choice.best else "the first"
         about = f": {order} {len(rows)} of {total} rollouts"
         place, room = printable(str(run.path)).replace("\n", " "), WIDTH - len(f"step {step} of {about}")
@@ -80,7 +82,9 @@ def page(run: RunDir, choice: Choice) -> Iterator[str]:
         for _, _, number, line in rows:
             yield _text(number, line, tasks.get(line["task_id"]))
     except (KeyError, TypeError) as error:
-        raise RunDirectoryError(f"{log.path} is not in this azr_lite's form ({error!r}); use the version named in run.json") from error
+        raise RunDirectoryError(
+            f"{log.path} is not in this azr_lite's form ({error!r}); use the version named in run.json"
+        ) from error
 
 
 def _tasks(run: RunDir, step: int, wanted: set[str]) -> dict[str, Line]:
@@ -102,7 +106,9 @@ def _text(number: int, line: Line, task: Line | None) -> str:
     rate = "" if line["solve_rate"] is None else f"   r̄ {line['solve_rate']:.3f}"
     lines += _field("reward", f"{line['reward']:+.3f} = {parts}{rate}")
     cut = ", cut" if line["truncated"] else ""
-    lines += _field("advantage", f"{line['advantage']:+.3f}   weight {line['weight']:.3f}   {line['tokens']} tokens{cut}")
+    lines += _field(
+        "advantage", f"{line['advantage']:+.3f}   weight {line['weight']:.3f}   {line['tokens']} tokens{cut}"
+    )
     if line["task_id"]:
         lines += _field("task", line["task_id"])
     if line["parents"]:
@@ -117,10 +123,18 @@ def _problem(line: Line, task: Line | None) -> list[str]:
     if task is None:
         source = line["text"] if line["role"] == "propose" else line["prompt"]
         names = {"python": "program"}
-        found = [(names.get(tag, tag), text) for tag, text in _FENCE.findall(source) if tag in ("python", "input", "output", "message")]
+        found = [
+            (names.get(tag, tag), text)
+            for tag, text in _FENCE.findall(source)
+            if tag in ("python", "input", "output", "message")
+        ]
         return [text for name, value in found[-11:] for text in _field(name, value, limit=12)]
     lines = _field("program", task["program"], limit=24)
-    pairs = [(task["input"], task["output"])] if "input" in task else list(zip(task["inputs"], task["outputs"], strict=True))
+    pairs = (
+        [(task["input"], task["output"])]
+        if "input" in task
+        else list(zip(task["inputs"], task["outputs"], strict=True))
+    )
     for place, (given, result) in enumerate(pairs):
         hidden = "" if "input" in task or place < task["shown"] else "   (hidden)"
         lines += _field("input", given, limit=4) + _field("output", result + hidden, limit=4)

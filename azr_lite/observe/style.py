@@ -23,7 +23,15 @@ from azr_lite.errors import ConfigError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#6E6E6E"
+BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE, GREY = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#E69F00",
+    "#56B4E9",
+    "#CC79A7",
+    "#6E6E6E",
+)
 SOLID, DASHED, DOTTED, MIXED = (), (5.0, 2.0), (1.5, 1.5), (6.0, 2.0, 1.5, 2.0)
 
 
@@ -82,7 +90,9 @@ _SETTINGS: dict[str, Any] = {
 
 def look(name: str, place: int = 0) -> Look:
     """The look of a role, type or stage; of anything else (a run, a type of one's own) that of its place among the lines of the chart."""
-    return LOOKS.get(name) or Look(_COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)], _DASHES[place % len(_DASHES)])
+    return LOOKS.get(name) or Look(
+        _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)], _DASHES[place % len(_DASHES)]
+    )
 
 
 @contextmanager
@@ -91,7 +101,9 @@ def style() -> Iterator[None]:
     try:
         import matplotlib
     except ImportError:
-        raise ConfigError("a figure needs matplotlib, which is not here; install it with: pip install 'azr-lite[notebooks]'") from None
+        raise ConfigError(
+            "a figure needs matplotlib, which is not here; install it with: pip install 'azr-lite[notebooks]'"
+        ) from None
     with matplotlib.rc_context(_SETTINGS):
         yield
 
@@ -118,7 +130,13 @@ def figure(
 def line(axis: Any, name: str, x: list[float], y: list[float], place: int = 0, **changes: Any) -> None:
     """One labelled line in its look, with about ten markers however long it is."""
     own = look(name, place)
-    settings = {"color": own.colour, "marker": own.marker, "linestyle": own.linestyle, "label": name, "markevery": max(1, len(x) // 10)}
+    settings = {
+        "color": own.colour,
+        "marker": own.marker,
+        "linestyle": own.linestyle,
+        "label": name,
+        "markevery": max(1, len(x) // 10),
+    }
     with style():
         axis.plot(x, y, **{**settings, **changes})
 
@@ -131,5 +149,7 @@ def png(figure: Figure) -> bytes:
         figure.canvas.draw()  # `savefig` would draw twice, the first time for the layout alone
     buffer = io.BytesIO()
     drawn = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
-    drawn.quantize(256, method=Image.Quantize.FASTOCTREE).save(buffer, format="png", optimize=True)  # other methods tint rare colours
+    drawn.quantize(256, method=Image.Quantize.FASTOCTREE).save(
+        buffer, format="png", optimize=True
+    )  # other methods tint rare colours
     return buffer.getvalue()

@@ -1,7 +1,7 @@
 """A run as the doctor sees it: its settings, curves, pay and advantages, summed up in one pass over the logs.
 
 Comes in: a run directory or a kept sample of one.  Goes out: a `RunSummary`.
-Not covered: what the numbers mean for its health (`doctor.py`); what it wrote (`azr_lite.analysis`).
+Not covered: what the numbers mean for its health (`doctor.py`); what it wrote (`azr_lite.observe.analysis`).
 
 Lines are read one at a time; only one step is held. Two things are exact, whatever the run learned: whether each reply was paid
 what its verdict and solve rate earn (paper equations 4 to 6), and whether the advantages follow the rewards.
@@ -17,7 +17,7 @@ from azr_lite.config import Config
 from azr_lite.errors import RunDirectoryError
 from azr_lite.measures import Moments, programs, shape
 from azr_lite.metrics import across, mean
-from azr_lite.observe.log import Line, StepLog
+from azr_lite.observe.reader import Line, StepLog
 from azr_lite.rewards import NOT_WELL_FORMED, WRONG, learnability
 from azr_lite.rundir import RunDir
 
@@ -79,7 +79,9 @@ class RunSummary:
     """Size and mean age by type and step."""
     executor: Counter[str] = field(default_factory=Counter)
     rewards: dict[str, RewardCheck] = field(default_factory=lambda: {"propose": RewardCheck(), "solve": RewardCheck()})
-    advantages: dict[str, AdvantageCheck] = field(default_factory=lambda: {"propose": AdvantageCheck(), "solve": AdvantageCheck()})
+    advantages: dict[str, AdvantageCheck] = field(
+        default_factory=lambda: {"propose": AdvantageCheck(), "solve": AdvantageCheck()}
+    )
     parents: dict[str, Counter[bool]] = field(default_factory=dict)
     """Proposals that were shown references, by type and whether one of them was a task of the buffer (the zero triplet has no id)."""
     coverage: list[float] = field(default_factory=list)
@@ -137,7 +139,9 @@ def summarise(run: RunDir) -> RunSummary:
         for step, lines in StepLog(run, "rollouts.jsonl").by_step():
             _add_step(found, lines)
             last = step
-        if last < (found.steps[-1] if (run.path / "run.json").exists() else 0):  # metrics.jsonl is written last; a kept sample has gaps
+        if last < (
+            found.steps[-1] if (run.path / "run.json").exists() else 0
+        ):  # metrics.jsonl is written last; a kept sample has gaps
             raise RunDirectoryError(
                 f"{run.path / 'rollouts.jsonl'} ends before step {found.steps[-1]} of metrics.jsonl; restore it from a copy"
             )

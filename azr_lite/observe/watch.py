@@ -31,7 +31,7 @@ from azr_lite.evaluation.kept import evaluated_step
 from azr_lite.metrics import STAGES, across, mean
 from azr_lite.observe.catalogue import metric_of
 from azr_lite.observe.figures import Point
-from azr_lite.observe.log import Tail, open_run
+from azr_lite.observe.reader import Tail, open_run
 from azr_lite.observe.rollouts import printable
 from azr_lite.progress import clock, spark
 
@@ -126,11 +126,16 @@ class View:
             try:
                 step, scores = evaluated_step(path), json.loads(path.read_text(encoding="utf-8"))["scores"]
                 kept = {of: scores[of] for of in ("all", *(of for of in self.config.task_types if of in scores))}
-                found[step] = {of: Point(step, float(own["accuracy"]), own.get("low"), own.get("high")) for of, own in kept.items()}
+                found[step] = {
+                    of: Point(step, float(own["accuracy"]), own.get("low"), own.get("high")) for of, own in kept.items()
+                }
             except (ValueError, KeyError, IndexError, TypeError, AttributeError, OSError):
                 continue  # another suite's, or half-written
         if not found and (summary := self.run.summary()) is not None:
-            found = {step: {"all": Point(step, accuracy)} for step, accuracy in summary.get("curves", {}).get("held-out accuracy", [])}
+            found = {
+                step: {"all": Point(step, accuracy)}
+                for step, accuracy in summary.get("curves", {}).get("held-out accuracy", [])
+            }
         points: dict[str, list[Point]] = {}
         for _, own in sorted(found.items()):
             for of, point in own.items():
@@ -234,7 +239,8 @@ def _buffers(view: View) -> Text:
 def _executor(view: View) -> Text:
     said = {key.removeprefix("executor/"): value for key, value in view.last.items() if key.startswith("executor/")}
     return Text.assemble(
-        ("  executor  ", "dim"), "  ".join(f"{kind} {count:.0f}" for kind, count in sorted(said.items(), key=lambda i: -i[1]))
+        ("  executor  ", "dim"),
+        "  ".join(f"{kind} {count:.0f}" for kind, count in sorted(said.items(), key=lambda i: -i[1])),
     )
 
 
@@ -253,7 +259,9 @@ def _cost(view: View) -> Text:
 
 def findings(last: Mapping[str, float]) -> Text:
     """The numbers outside their healthy range, by the catalogue."""
-    rows = [(key, value) for key, value in last.items() if (row := metric_of(key)) is not None and not row.healthy(value)]
+    rows = [
+        (key, value) for key, value in last.items() if (row := metric_of(key)) is not None and not row.healthy(value)
+    ]
     if not last:
         return Text("  waiting for the first step", "dim")
     if not rows:
@@ -273,7 +281,11 @@ def watch(path: str | Path, interval: float = 1.0, console: Console | None = Non
         console.print(screen(view))
         return 0
     reason = "closed; the run goes on without it"
-    with _terminated(), _keys() as pressed, Live(console=console, screen=True, auto_refresh=False, transient=True) as live:
+    with (
+        _terminated(),
+        _keys() as pressed,
+        Live(console=console, screen=True, auto_refresh=False, transient=True) as live,
+    ):
         shown: tuple[Any, ...] = ()
         try:
             while not view.ended:

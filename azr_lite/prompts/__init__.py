@@ -11,9 +11,9 @@ from azr_lite.prompts.base import Style
 def get_style(name: str) -> Style:
     """The named style; ConfigError for an unknown name."""
     if name == "r1":
-        from azr_lite.prompts.r1 import R1 as style
+        from azr_lite.prompts.words import R1 as style
     elif name == "chat":
-        from azr_lite.prompts.chat import CHAT as style
+        from azr_lite.prompts.words import CHAT as style
     elif name == "compact":
         from azr_lite.prompts.compact import COMPACT as style
     else:

@@ -29,7 +29,7 @@ class Style:
     `frame` turns an instruction body into the full prompt (r1, compact) or the user's message (chat).
     `prefill` is what the prompt ends with and the reply goes on from: it counts as part of the reply when read.
     `words` maps ``"propose/deduction"`` and the like to the function that writes the body; a game of your own may bring
-    its words itself (see `tasks.base.Game`).
+    its words itself (see `tasks.base.TaskType`).
     """
 
     name: str

@@ -14,7 +14,7 @@ from azr_lite.prompts.base import THINK, Style, fence
 from azr_lite.triplet import Triplet
 
 if TYPE_CHECKING:
-    from azr_lite.tasks.base import Rules
+    from azr_lite.triplet import Rules
 
 
 def _body(command: str, *blocks: str) -> str:

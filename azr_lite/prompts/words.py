@@ -9,13 +9,9 @@ The rules told here are the rules that are enforced: when a check changes, chang
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK, fence
-from azr_lite.triplet import Triplet
-
-if TYPE_CHECKING:
-    from azr_lite.tasks.base import Rules
+from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK, Style, fence
+from azr_lite.triplet import Rules, Triplet
 
 
 def _form(other: str, thought: str, *blocks: str) -> str:
@@ -52,7 +48,9 @@ INPUT_RULE = (
 
 
 def _example(number: int, task: Triplet) -> str:
-    return "\n".join((f"Example {number}", fence("python", task.program), fence("input", task.input), fence("output", task.output)))
+    return "\n".join(
+        (f"Example {number}", fence("python", task.program), fence("input", task.input), fence("output", task.output))
+    )
 
 
 def _examples(references: Sequence[Triplet]) -> str:
@@ -76,7 +74,8 @@ def _propose_pair(references: Sequence[Triplet], rules: Rules, game: str, advice
             f"What earns most: {advice} A puzzle that is always solved, or never solved, earns nothing. Make it different in kind from "
             "the examples, not a copy with other constants.",
             _examples(references),
-            "Now invent your own. " + NOW.format("```python block with your program and the ```input block with its argument list"),
+            "Now invent your own. "
+            + NOW.format("```python block with your program and the ```input block with its argument list"),
         )
     )
 
@@ -161,7 +160,8 @@ def solve_abduction(*, program: str, output: str) -> str:
 
 def solve_induction(*, pairs: Sequence[tuple[str, str]], message: str, rules: Rules) -> str:
     shown = "\n\n".join(
-        f"Pair {number}\n{fence('input', given)}\n{fence('output', result)}" for number, (given, result) in enumerate(pairs, start=1)
+        f"Pair {number}\n{fence('input', given)}\n{fence('output', result)}"
+        for number, (given, result) in enumerate(pairs, start=1)
     )
     return "\n\n".join(
         (
@@ -188,3 +188,17 @@ WORDS = {
     "solve/abduction": solve_abduction,
     "solve/induction": solve_induction,
 }
+
+
+def _frame(body: str) -> str:
+    return (
+        "What follows is a request by a user and the reply of an assistant. The assistant first reasons about the request, then "
+        f"gives the result. The reasoning stands between {THINK} and {END_THINK}, the result between {ANSWER} and {END_ANSWER}.\n\n"
+        f"User: {body}\n\nAssistant: "
+    )
+
+
+R1 = Style(name="r1", frame=_frame, prefill=THINK, words=WORDS)
+
+
+CHAT = Style(name="chat", frame=str, prefill=THINK, chat=True, words=WORDS)

@@ -125,14 +125,22 @@ class Report:
         lines = [*textwrap.wrap(f"level {self.level.name}: {self.level.value}", WIDTH), ""]
         lines += [f"  layer {name:16} {state}"[:WIDTH] for name, state in self.layers.items()]
         lines.append("")
-        lines += [f"  {'contained' if a.contained else 'LEAK     '}  {a.name}: {a.detail}"[:WIDTH] for a in self.attacks]
+        lines += [
+            f"  {'contained' if a.contained else 'LEAK     '}  {a.name}: {a.detail}"[:WIDTH] for a in self.attacks
+        ]
         lines += ["", f"{len(self.attacks)} attacks, {self.leaks} leaks, {self.seconds:.1f} s"]
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
         """The same for `--json`."""
         attacks = [{"name": a.name, "contained": a.contained, "detail": a.detail} for a in self.attacks]
-        return {"level": self.level.name, "layers": self.layers, "attacks": attacks, "leaks": self.leaks, "seconds": self.seconds}
+        return {
+            "level": self.level.name,
+            "layers": self.layers,
+            "attacks": attacks,
+            "leaks": self.leaks,
+            "seconds": self.seconds,
+        }
 
 
 def abuse_suite(skip: str = "", only: Collection[str] = ()) -> Report:
@@ -157,9 +165,15 @@ def abuse_suite(skip: str = "", only: Collection[str] = ()) -> Report:
             }
             head = "".join(f"{name} = {value!r}\n" for name, value in facts.items()) + PRELUDE
             with Executor(LIMITS, workers=1, allow_weak=True, _skip=skip) as executor:
-                attacks = [_attack(executor, name, head, body, _got_out) for name, body in GETS_OUT.items() if not only or name in only]
+                attacks = [
+                    _attack(executor, name, head, body, _got_out)
+                    for name, body in GETS_OUT.items()
+                    if not only or name in only
+                ]
                 attacks += [
-                    _attack(executor, name, head, body, lambda o: o.ok) for name, body in NEVER_ENDS.items() if not only or name in only
+                    _attack(executor, name, head, body, lambda o: o.ok)
+                    for name, body in NEVER_ENDS.items()
+                    if not only or name in only
                 ]
                 attacks.append(_no_file(mark))
                 attacks.append(_still_right(executor))

@@ -65,7 +65,9 @@ class _Meter:
     """Wall and CPU seconds of a call, for each of its checks: this process, the fork servers' clocks, and what their children used."""
 
     def __init__(self, executor: Executor | None = None) -> None:
-        self.pids = [pid for zygote in executor._engine._zygotes for pid in _below(zygote.process.pid)] if executor else []
+        self.pids = (
+            [pid for zygote in executor._engine._zygotes for pid in _below(zygote.process.pid)] if executor else []
+        )
 
     def _cpu(self) -> float:
         return time.process_time() + sum(time.clock_gettime((~pid << 3) | 2) for pid in self.pids)
@@ -89,13 +91,17 @@ def _fresh(code: str) -> tuple[float, float]:
     before, wall = os.times(), time.perf_counter()
     for program, inputs in zip(PROGRAMS, INPUTS, strict=False):
         request = wire.encode_request(program, "f", [wire.encode_arguments(inputs)], 1000)
-        subprocess.run([sys.executable, "-I", "-S", "-c", code, program, *inputs], input=request, capture_output=True, check=True)
+        subprocess.run(
+            [sys.executable, "-I", "-S", "-c", code, program, *inputs], input=request, capture_output=True, check=True
+        )
     after = os.times()
     return (time.perf_counter() - wall) / len(PROGRAMS), (sum(after[:4]) - sum(before[:4])) / len(PROGRAMS)
 
 
 def _bare_fork() -> tuple[float, float]:
-    done = subprocess.run([sys.executable, "-s", "-S", "-P", "-B", "-c", _FORK, "400"], capture_output=True, check=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-s", "-S", "-P", "-B", "-c", _FORK, "400"], capture_output=True, check=True, text=True
+    )
     wall, cpu = map(float, done.stdout.split())
     return wall / 400, cpu / 400
 
@@ -195,7 +201,9 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 def _bars(series: dict[str, list[tuple[float, float]]], result: dict[str, Any]) -> list[dict[str, Any]]:
     def ratio(over: str, under: str, which: int) -> float:
-        return statistics.median(a[which] / max(b[which], 1e-9) for a, b in zip(series[over], series[under], strict=True))
+        return statistics.median(
+            a[which] / max(b[which], 1e-9) for a, b in zip(series[over], series[under], strict=True)
+        )
 
     wall, cpu = 0, 1
     rows = [
@@ -267,7 +275,9 @@ def _step(data: Path | None) -> tuple[list[tuple[str, Any]], list[Job], str]:
     corpus, source = _corpus(data)
     rng = random.Random(0)
     pick = [corpus[rng.randrange(len(corpus))] for _ in range(3 * 64)]
-    items: list[tuple[str, Any]] = [(program, inputs if i % 3 == 0 else inputs[:1]) for i, (program, inputs) in enumerate(pick)]
+    items: list[tuple[str, Any]] = [
+        (program, inputs if i % 3 == 0 else inputs[:1]) for i, (program, inputs) in enumerate(pick)
+    ]
     jobs = [Job(f"{program}\n# {k}", (inputs[k % len(inputs)],)) for program, inputs in pick[:64] for k in range(8)]
     jobs += [Job(f"{program}\n# {k}", inputs[:5]) for program, inputs in pick[64:128] for k in range(8)]
     return items, jobs, source
@@ -307,7 +317,9 @@ def soak(executions: int = 20_000) -> dict[str, Any]:
     started = time.perf_counter()
     with Executor(limits, workers=1) as executor:
         chunk = max(1, executions // 10)
-        executor.run_many([Job(PROGRAMS[i % 8], (INPUTS[i % 64],)) for i in range(chunk)])  # a wave's own memory is no growth
+        executor.run_many(
+            [Job(PROGRAMS[i % 8], (INPUTS[i % 64],)) for i in range(chunk)]
+        )  # a wave's own memory is no growth
         gc.collect()
         memory, descriptors, wrong = _memory_mb(), len(os.listdir("/proc/self/fd")), 0
         rates: list[float] = []
@@ -315,7 +327,8 @@ def soak(executions: int = 20_000) -> dict[str, Any]:
         for begin in range(0, executions, chunk):
             kinds = [rng.random() < 0.05 for _ in range(chunk)]
             jobs = [
-                Job(rng.choice(HOSTILE) if bad else PROGRAMS[i % 8], (INPUTS[i % 64],), limits=limits) for i, bad in enumerate(kinds, begin)
+                Job(rng.choice(HOSTILE) if bad else PROGRAMS[i % 8], (INPUTS[i % 64],), limits=limits)
+                for i, bad in enumerate(kinds, begin)
             ]
             began = time.perf_counter()
             found = executor.run_many(jobs)

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -24,6 +25,39 @@ from azr_lite.errors import UnsafeError
 from azr_lite.sandbox import wire
 from azr_lite.sandbox.outcome import Job, Level, Limits, Outcome, Validation
 from azr_lite.sandbox.schedule import Run
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The level, every layer ("on" or "off: why"), and advice for a person."""
+
+    level: Level
+    layers: dict[str, str]
+    advice: str
+
+
+def probe(skip: str = "") -> Probe:
+    """Look. Raises `SandboxError` when not even a fork server starts."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        with Executor(workers=1, allow_weak=True, _skip=skip) as executor:
+            return Probe(executor.level, executor.layers, advice(executor.level, executor.layers))
+
+
+def advice(level: Level, layers: dict[str, str]) -> str:
+    """One sentence: what this level means here."""
+    missing = ", ".join(f"{name} ({state})" for name, state in layers.items() if state != "on")
+    if level is Level.FULL:
+        return "Kernel isolation with at least two independent layers." + (
+            f" Missing, but not needed: {missing}." if missing else ""
+        )
+    if level is Level.KERNEL:
+        return f"Isolated by the system-call filter alone; missing: {missing}. A newer Docker, or a plain Linux user, gives more."
+    return (
+        f"No kernel isolation: {missing}. Model-written programs are refused unless allow_weak is set. Use Linux: WSL2 on "
+        "Windows, Docker or a virtual machine on macOS."
+    )
+
 
 DEFAULT_LIMITS = Limits()
 _UNORDERED: Final = re.compile(r"\b(?:set|frozenset|hash|keys)\b|\{[^{}:]+(?:\}|,|\bfor\b)")
@@ -71,7 +105,9 @@ class Executor:
             import logging
 
             missing = ", ".join(f"{name} ({state})" for name, state in self.layers.items() if state != "on")
-            logging.getLogger("azr_lite.sandbox").warning("isolated by the system-call filter alone; missing: %s", missing)
+            logging.getLogger("azr_lite.sandbox").warning(
+                "isolated by the system-call filter alone; missing: %s", missing
+            )
 
     def _accept_weak(self, allowed: bool) -> None:
         missing = ", ".join(f"{name} ({state})" for name, state in self.layers.items() if state != "on")
@@ -83,10 +119,19 @@ class Executor:
             )
         import warnings
 
-        warnings.warn(f"model-written programs run with WEAK isolation, as you: {missing}", RuntimeWarning, stacklevel=3)
+        warnings.warn(
+            f"model-written programs run with WEAK isolation, as you: {missing}", RuntimeWarning, stacklevel=3
+        )
 
     def run(
-        self, program: str, inputs: Inputs, *, entry: str = "f", world: str = "A", limits: Limits | None = None, isolate: bool = False
+        self,
+        program: str,
+        inputs: Inputs,
+        *,
+        entry: str = "f",
+        world: str = "A",
+        limits: Limits | None = None,
+        isolate: bool = False,
     ) -> list[Outcome]:
         """Call `entry` of `program` on each argument tuple."""
         return self.run_many([Job(program, tuple(inputs), entry, world, limits, isolate)])[0]
@@ -104,7 +149,14 @@ class Executor:
         return self._submit_validations(items).result()
 
     async def arun(
-        self, program: str, inputs: Inputs, *, entry: str = "f", world: str = "A", limits: Limits | None = None, isolate: bool = False
+        self,
+        program: str,
+        inputs: Inputs,
+        *,
+        entry: str = "f",
+        world: str = "A",
+        limits: Limits | None = None,
+        isolate: bool = False,
     ) -> list[Outcome]:
         """`run` for asyncio."""
         return (await self.arun_many([Job(program, tuple(inputs), entry, world, limits, isolate)]))[0]
@@ -136,7 +188,9 @@ class Executor:
     def __enter__(self) -> Executor:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _submit_jobs(self, jobs: Sequence[Job]) -> Future[list[list[Outcome]]]:
@@ -163,7 +217,10 @@ class Executor:
         plans: list[_Plan] = []
         worlds: list[int] = []
         for program, inputs in items:
-            mine = [_Plan(program, inputs, "f", "A", a, strict=True), _Plan(program, inputs, "f", "B", b, strict=True, backwards=True)]
+            mine = [
+                _Plan(program, inputs, "f", "A", a, strict=True),
+                _Plan(program, inputs, "f", "B", b, strict=True, backwards=True),
+            ]
             if order_may_matter(program, inputs):
                 mine.append(_Plan(program, inputs, "f", "C", b, strict=True))
             plans += mine
@@ -230,7 +287,9 @@ def level_of(layers: dict[str, str]) -> Level:
 
 def order_may_matter(program: str, inputs: Inputs) -> bool:
     """Whether sets or hashes may be at work. Two hash seeds order a set of two strings alike every second time: a third seed helps."""
-    return _UNORDERED.search(program) is not None or any(type(value) in (set, frozenset) for one in inputs for value in one)
+    return _UNORDERED.search(program) is not None or any(
+        type(value) in (set, frozenset) for one in inputs for value in one
+    )
 
 
 def verdict(first: Sequence[Outcome], *others: Sequence[Outcome]) -> Validation:
@@ -242,8 +301,12 @@ def verdict(first: Sequence[Outcome], *others: Sequence[Outcome]) -> Validation:
         for index, (one, other) in enumerate(zip(first, second, strict=True)):
             if other.kind in ("timeout", "memory"):
                 return Validation(False, (), *_reason(other), index)
-            if other.kind != "infra" and (other.kind != "ok" or wire.canonical(one.value) != wire.canonical(other.value)):
-                return Validation(False, (), "non_deterministic", f"{_show(one)} in one world, {_show(other)} in another", index)
+            if other.kind != "infra" and (
+                other.kind != "ok" or wire.canonical(one.value) != wire.canonical(other.value)
+            ):
+                return Validation(
+                    False, (), "non_deterministic", f"{_show(one)} in one world, {_show(other)} in another", index
+                )
     return Validation(True, tuple(outcome.value for outcome in first), worlds=1 + len(others))
 
 

@@ -52,7 +52,9 @@ def _read(line: bytes, limits: Limits) -> Outcome | None:
             return Outcome("ok", wire.decode(text[len(_OK) : -1], limits.output_bytes, limits.depth, limits.nodes))
         if len(line) > 8192:
             return None
-        pairs: Any = json.loads(text, object_pairs_hook=list, parse_int=_refuse, parse_float=_refuse, parse_constant=_refuse)
+        pairs: Any = json.loads(
+            text, object_pairs_hook=list, parse_int=_refuse, parse_float=_refuse, parse_constant=_refuse
+        )
     except (ValueError, RecursionError, MemoryError):
         return None
     return _failure(pairs)
@@ -68,7 +70,9 @@ def _failure(pairs: Any) -> Outcome | None:
         return None
     status, name, message = values
     if status == "exc":
-        return Outcome("exception", detail=f"{_NOT_NAME.sub('', name)[:64] or 'Exception'}: {clean(message)}".rstrip(": "))
+        return Outcome(
+            "exception", detail=f"{_NOT_NAME.sub('', name)[:64] or 'Exception'}: {clean(message)}".rstrip(": ")
+        )
     if status == "rej" and name in _REJECTIONS:
         return Outcome("rejected", detail=f"{name}: {clean(message)}")
     if status == "value" and name in _VALUES:

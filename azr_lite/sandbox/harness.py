@@ -93,7 +93,9 @@ def prepare(rounds: int = 40) -> None:
             continue
     warnings.simplefilter("ignore")
     _BUILTINS.update(vars(builtins), __import__=_guarded_import)
-    data = wire.encode_request(_SAMPLE, "f", ['{"t":["abc"]}', '{"t":[[1,{"d":[[1,{"s":[2]}]]}],1.5]}', '{"t":[]}'], 1000)
+    data = wire.encode_request(
+        _SAMPLE, "f", ['{"t":["abc"]}', '{"t":[[1,{"d":[[1,{"s":[2]}]]}],1.5]}', '{"t":[]}'], 1000
+    )
     for _ in range(rounds):
         serve(data, len)
     _SPARE.append(dict(_BUILTINS))
@@ -187,7 +189,11 @@ def main(cpu_s: float, memory_mb: int) -> None:
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     if resource is not None:
-        for limit, value in ((resource.RLIMIT_CPU, int(cpu_s) + 1), (resource.RLIMIT_AS, memory_mb << 20), (resource.RLIMIT_NPROC, 0)):
+        for limit, value in (
+            (resource.RLIMIT_CPU, int(cpu_s) + 1),
+            (resource.RLIMIT_AS, memory_mb << 20),
+            (resource.RLIMIT_NPROC, 0),
+        ):
             try:
                 resource.setrlimit(limit, (value, value + (limit == resource.RLIMIT_CPU)))
             except (ValueError, OSError):

@@ -25,7 +25,19 @@ _NUMBER = re.compile(
 )
 _NAME = re.compile(r"[^\W\d]\w*")
 _CONSTANTS: Final[dict[str, Any]] = {"None": None, "True": True, "False": False}
-_ESCAPES: Final = {"\n": "", "\\": "\\", "'": "'", '"': '"', "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+_ESCAPES: Final = {
+    "\n": "",
+    "\\": "\\",
+    "'": "'",
+    '"': '"',
+    "a": "\a",
+    "b": "\b",
+    "f": "\f",
+    "n": "\n",
+    "r": "\r",
+    "t": "\t",
+    "v": "\v",
+}
 _HEX_LENGTH: Final = {"x": 2, "u": 4, "U": 8}
 
 
@@ -173,7 +185,9 @@ class _Reader:
             items, _ = self._items(")", depth + 1)
             if name == "set" and not items:
                 return set()
-            if name == "frozenset" and (not items or (len(items) == 1 and type(items[0]) in (set, list, tuple, frozenset))):
+            if name == "frozenset" and (
+                not items or (len(items) == 1 and type(items[0]) in (set, list, tuple, frozenset))
+            ):
                 self._few(len(items[0]) if items else 0)
                 try:
                     return frozenset(*items)
@@ -198,7 +212,9 @@ class _Reader:
         if not imaginary:
             raise self._fail("a literal, not a sum")
         try:
-            return complex(value or (-0.0 if negative else 0.0), second)  # (-0+1j): as `repr` means it; Python's own reader drops the sign
+            return complex(
+                value or (-0.0 if negative else 0.0), second
+            )  # (-0+1j): as `repr` means it; Python's own reader drops the sign
         except OverflowError:
             raise LiteralError("not_literal", "integer too large for a complex number") from None
 

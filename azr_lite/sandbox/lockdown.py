@@ -104,7 +104,9 @@ def empty_root() -> None:
 def landlock(kept: int = 0) -> None:
     """Deny every file, TCP port, abstract socket and outside signal that this kernel's Landlock knows; `kept`: file rights not denied."""
     abi = check(libc.syscall(_LANDLOCK_CREATE, None, 0, 1))
-    handled = (ctypes.c_uint64 * 3)(((1 << _LANDLOCK_FS.get(abi, 16)) - 1) & ~kept, 3 if abi >= 4 else 0, 3 if abi >= 6 else 0)
+    handled = (ctypes.c_uint64 * 3)(
+        ((1 << _LANDLOCK_FS.get(abi, 16)) - 1) & ~kept, 3 if abi >= 4 else 0, 3 if abi >= 6 else 0
+    )
     size = 8 if abi < 4 else 16 if abi < 6 else 24
     ruleset = check(libc.syscall(_LANDLOCK_CREATE, handled, size, 0))
     try:

@@ -222,7 +222,9 @@ class Pool:
         message = _START.pack(flight.id, limits.cpu_s, limits.cpu_s * limits.wall_factor + 0.5, limits.memory_mb << 20)
         try:
             flight.send()
-            zygote.control.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [theirs.fileno()]))])
+            zygote.control.sendmsg(
+                [message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [theirs.fileno()]))]
+            )
         except OSError as error:
             self._lose(zygote, f"the fork server is gone ({error.strerror})")
         finally:
@@ -286,7 +288,9 @@ class Pool:
         self.layers = self.layers or layers
         worse = [name for name, state in layers.items() if state != "on" and self.layers.get(name) == "on"]
         if worse:
-            self.broken = UnsafeError(f"{', '.join(worse)} worked when the run began and does not any more; start again to accept it")
+            self.broken = UnsafeError(
+                f"{', '.join(worse)} worked when the run began and does not any more; start again to accept it"
+            )
         zygote.ready = True
         self._failed_starts = 0
         self.greeted.set()
@@ -298,7 +302,11 @@ class Pool:
         whole = flight.receive()
         self._unwatch(flight)
         flight.channel.close()
-        fate, detail = ("protocol", "too much output") if not whole or mark == _STOPPED else fate_of_status(status, mark == _TIMED_OUT)
+        fate, detail = (
+            ("protocol", "too much output")
+            if not whole or mark == _STOPPED
+            else fate_of_status(status, mark == _TIMED_OUT)
+        )
         if fate == "memory" and cpu_s >= flight.attempt.limits.cpu_s:
             fate, detail = "timeout", "out of time"
         flight.attempt.done(Ended(b"".join(flight.data), fate, detail, cpu_s))

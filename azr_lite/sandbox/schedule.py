@@ -85,14 +85,18 @@ class Run:
     def start(self) -> None:
         """Ask for a child, or deliver when there is nothing left to ask."""
         if self.waiting and len(self.program.encode("utf-8", "replace")) > self.limits.source_bytes:
-            self._book_rest(Outcome("rejected", detail=f"syntax_error: the program is longer than {self.limits.source_bytes} bytes"))
+            self._book_rest(
+                Outcome("rejected", detail=f"syntax_error: the program is longer than {self.limits.source_bytes} bytes")
+            )
         if not self.waiting:
             self.deliver(self.outcomes)
             return
         self.tries += 1
         limits = self.limits
         texts = [self.texts[i] for i in self.waiting]
-        request = wire.encode_request(self.program, self.entry, texts, limits.recursion, limits.output_bytes, limits.depth, limits.nodes)
+        request = wire.encode_request(
+            self.program, self.entry, texts, limits.recursion, limits.output_bytes, limits.depth, limits.nodes
+        )
         self.stats["children"] += 1
         self.submit(Attempt(request, limits, self.world, self._ended, self.deliver))
 
@@ -108,7 +112,11 @@ class Run:
         if ended.fate == "infra":
             self.stats["infra"] += 1
             if self.tries >= TRIES:
-                self.deliver(InfrastructureError(f"the sandbox failed twice on one job: {ended.detail}. Nothing was booked; start again"))
+                self.deliver(
+                    InfrastructureError(
+                        f"the sandbox failed twice on one job: {ended.detail}. Nothing was booked; start again"
+                    )
+                )
             else:
                 self.start()
             return

@@ -89,7 +89,9 @@ def assemble(arch: str, role: str) -> list[Instruction]:
             if name in ("mmap", "mprotect"):
                 leaves[call] = _not_executable()
             elif role == "child" and name in ("read", "write"):
-                leaves[call] = _only_descriptors(0, CHILD_CHANNEL) if name == "read" else _only_descriptors(1, 2, CHILD_CHANNEL)
+                leaves[call] = (
+                    _only_descriptors(0, CHILD_CHANNEL) if name == "read" else _only_descriptors(1, 2, CHILD_CHANNEL)
+                )
     edges: list[tuple[int, list[Instruction]]] = [(0, _return(EPERM))]
     for call in range(max(leaves) + 2):
         leaf = leaves.get(call, _return(EPERM))
@@ -97,7 +99,12 @@ def assemble(arch: str, role: str) -> list[Instruction]:
             edges.append((call, leaf))
     if arch == "x86_64":
         edges.append((0x40000000, _return(KILL)))
-    head: list[Instruction] = [(_LOAD, 0, 0, _ARCH_AT), (_JUMP_EQ, 1, 0, AUDIT_ARCH[arch]), *_return(KILL), (_LOAD, 0, 0, _NUMBER_AT)]
+    head: list[Instruction] = [
+        (_LOAD, 0, 0, _ARCH_AT),
+        (_JUMP_EQ, 1, 0, AUDIT_ARCH[arch]),
+        *_return(KILL),
+        (_LOAD, 0, 0, _NUMBER_AT),
+    ]
     return head + _tree(edges)
 
 

@@ -145,10 +145,18 @@ def encode_arguments(arguments: tuple[Any, ...], size: int = SIZE) -> str:
 
 
 def encode_request(
-    program: str, entry: str, inputs: list[str], recursion: int, size: int = SIZE, depth: int = DEPTH, nodes: int = NODES
+    program: str,
+    entry: str,
+    inputs: list[str],
+    recursion: int,
+    size: int = SIZE,
+    depth: int = DEPTH,
+    nodes: int = NODES,
 ) -> bytes:
     """What a child reads; `inputs` come from `encode_arguments`."""
-    return f"[{json.dumps(program)},{json.dumps(entry)},[{','.join(inputs)}],{recursion},{size},{depth},{nodes}]".encode()
+    return (
+        f"[{json.dumps(program)},{json.dumps(entry)},[{','.join(inputs)}],{recursion},{size},{depth},{nodes}]".encode()
+    )
 
 
 class Tag:
@@ -178,7 +186,9 @@ def _no_token(text: str) -> None:
     raise WireError(NOT_LITERAL, f"{text} is not JSON")
 
 
-_decoder = json.JSONDecoder(object_pairs_hook=Tag, parse_int=_int_token, parse_float=_float_token, parse_constant=_no_token)
+_decoder = json.JSONDecoder(
+    object_pairs_hook=Tag, parse_int=_int_token, parse_float=_float_token, parse_constant=_no_token
+)
 
 
 def parse(text: str) -> Any:
@@ -299,7 +309,9 @@ def _render(value: Any) -> str:
         return "{" + ", ".join(f"{_render(key)}: {_render(item)}" for key, item in value.items()) + "}"
     if kind is set or kind is frozenset:
         kinds = {type(item) for item in value}
-        natural = kinds <= {int, float, bool} or kinds == {str}  # others have no total order (frozensets compare by inclusion)
+        natural = kinds <= {int, float, bool} or kinds == {
+            str
+        }  # others have no total order (frozensets compare by inclusion)
         items = [_render(item) for item in (sorted(value) if natural else sorted(value, key=canonical))]
         if kind is frozenset:
             return f"frozenset({{{', '.join(items)}}})" if items else "frozenset()"

@@ -13,12 +13,11 @@ from azr_lite.parsing import Reply, parse_arguments
 from azr_lite.prompts.base import Style
 from azr_lite.sandbox.literal import read_value
 from azr_lite.sandbox.wire import compare
-from azr_lite.tasks.base import Answer, Rules, register
-from azr_lite.tasks.pairs import PairGame
-from azr_lite.triplet import Reason, Rejection, Triplet, Verdict
+from azr_lite.tasks.base import Answer, TripletTaskType, register_task_type
+from azr_lite.triplet import Reason, Rejection, Rules, Triplet, Verdict
 
 
-class Abduction(PairGame):
+class Abduction(TripletTaskType):
     """Right when p(i') equals o: any such i' counts. The candidate is data: parsed as literals, never pasted into source."""
 
     name = "abduction"
@@ -32,7 +31,11 @@ class Abduction(PairGame):
             return Rejection(Reason.NO_ANSWER, f"{len(blocks)} input blocks, expected 1")
         arguments = parse_arguments(blocks[0], rules.max_value_chars)
         if isinstance(arguments, Rejection):
-            return Rejection(Reason.ANSWER_NOT_LITERAL, arguments.detail) if arguments.reason == Reason.INPUT_NOT_LITERAL else arguments
+            return (
+                Rejection(Reason.ANSWER_NOT_LITERAL, arguments.detail)
+                if arguments.reason == Reason.INPUT_NOT_LITERAL
+                else arguments
+            )
         return Answer(program=task.program, inputs=(arguments,))
 
     def judge(self, task: Triplet, answer: Answer, outcomes: Sequence[Any], rules: Rules) -> Verdict:
@@ -43,4 +46,4 @@ class Abduction(PairGame):
         return Verdict(ok=right, well_formed=True, score=float(right), reason="" if right else Reason.WRONG)
 
 
-ABDUCTION = register(Abduction())
+ABDUCTION = register_task_type(Abduction())

@@ -3,20 +3,22 @@
 Comes in: references and replies.  Goes out: prompts, tasks, jobs for the executor and verdicts on their outcomes.
 Not covered: running anything (`verifier.py` batches a whole step's jobs into the sandbox) and paying (`rewards.py`).
 
-A new game is one file with one subclass of `Game` and one call of `register`; nothing else is touched. It must be
+A new game is one file with one subclass of `TaskType` and one call of `register_task_type`; nothing else is touched. It must be
 imported before a run names it (``--task-types``), which `azr_lite.tasks` does for the built-in three.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from azr_lite.parsing import Reply
+from azr_lite.parsing import Reply, parse_arguments, parse_program
 from azr_lite.prompts.base import Style
-from azr_lite.triplet import Rejection, Task, TaskType, Verdict
+from azr_lite.sandbox.wire import render
+from azr_lite.triplet import SEED_SHARING_TYPES, Reason, Rejection, Rules, Task, TaskTypeName, Triplet, Verdict
 
 
 @dataclass(frozen=True)
@@ -43,22 +45,10 @@ class Answer:
     inputs: tuple[tuple[Any, ...], ...] = ()
 
 
-@dataclass(frozen=True)
-class Rules:
-    """The switches a game needs to know (from `config.Config`)."""
-
-    equality: str = "python"
-    induction_scoring: str = "binary"
-    induction_inputs: int = 10
-    induction_shown: int = 5
-    max_program_chars: int = 4096
-    max_value_chars: int = 2000
-
-
-class Game(ABC):
+class TaskType(ABC):
     """One task type, both roles. Stateless: everything it needs comes in as arguments."""
 
-    name: ClassVar[TaskType]
+    name: ClassVar[TaskTypeName]
     propose_from: ClassVar[str] = "own"
     """Which buffer references come from: "own" (K triplets of this type) or "programs" (one of deduction or abduction)."""
 
@@ -95,22 +85,24 @@ class Game(ABC):
         return None
 
 
-_REGISTRY: dict[TaskType, Game] = {}
+_REGISTRY: dict[TaskTypeName, TaskType] = {}
 
 
-def register(game: Game) -> Game:
+def register_task_type(game: TaskType) -> TaskType:
     """Make a game known under its name, and give it back. Registering the same class again replaces it (notebooks re-run cells).
 
     ValueError where another class has the name.
     """
     known = _REGISTRY.get(game.name)
     if known is not None and type(known).__qualname__ != type(game).__qualname__:
-        raise ValueError(f"two games are called {game.name!r}: {type(known).__qualname__} and {type(game).__qualname__}; rename one")
+        raise ValueError(
+            f"two games are called {game.name!r}: {type(known).__qualname__} and {type(game).__qualname__}; rename one"
+        )
     _REGISTRY[game.name] = game
     return game
 
 
-def get_game(name: TaskType) -> Game:
+def get_task_type(name: TaskTypeName) -> TaskType:
     """The registered game of that name; KeyError with the known names otherwise."""
     try:
         return _REGISTRY[name]
@@ -118,6 +110,50 @@ def get_game(name: TaskType) -> Game:
         raise KeyError(f"unknown task type {name!r}; known: {', '.join(sorted(_REGISTRY))}") from None
 
 
-def games() -> tuple[TaskType, ...]:
+def list_task_types() -> tuple[TaskTypeName, ...]:
     """Names of all registered games, in order of registration."""
     return tuple(_REGISTRY)
+
+
+IDENTITY = "def f(x):\n    return x"
+
+
+class TripletTaskType(TaskType):
+    """One program, one input, one output; the solver is shown two of the three."""
+
+    def zero_task(self) -> Triplet:
+        """The zero triplet of the paper: identity on "Hello world"."""
+        return Triplet(type=self.name, program=IDENTITY, input=render("Hello world"), output=render("Hello world"))
+
+    def adopt(self, task: Task) -> Triplet | None:
+        """Deduction and abduction share their seeds. Others do not: what a game of your own calls output may be no return value."""
+        shared = isinstance(task, Triplet) and self.name in SEED_SHARING_TYPES and task.type in SEED_SHARING_TYPES
+        return dataclasses.replace(task, type=self.name, id="") if shared else None
+
+    def propose_prompt(self, style: Style, references: Sequence[Task], rules: Rules) -> str:
+        return style.render(style.words[f"propose/{self.name}"](references=references, rules=rules))
+
+    def parse_proposal(self, reply: Reply, references: Sequence[Task], rules: Rules) -> Proposal | Rejection:
+        programs, inputs = reply.blocks("python"), reply.blocks("input")
+        if len(programs) != 1:
+            return Rejection(Reason.NO_PROGRAM, f"{len(programs)} python blocks, expected 1")
+        if len(inputs) != 1:
+            return Rejection(Reason.NO_INPUT, f"{len(inputs)} input blocks, expected 1")
+        program = parse_program(programs[0], rules.max_program_chars)
+        if isinstance(program, Rejection):
+            return program
+        arguments = parse_arguments(inputs[0], rules.max_value_chars)
+        return arguments if isinstance(arguments, Rejection) else Proposal(program, (arguments,))
+
+    def make_task(self, proposal: Proposal, outputs: Sequence[Any], rules: Rules) -> Triplet | Rejection:
+        output = render(outputs[0])
+        if len(output) > rules.max_value_chars:
+            return Rejection(
+                Reason.OUTPUT_TOO_LONG, f"output has {len(output)} characters, limit {rules.max_value_chars}"
+            )
+        return Triplet(type=self.name, program=proposal.program, input=argument_text(proposal.inputs[0]), output=output)
+
+
+def argument_text(arguments: tuple[Any, ...]) -> str:
+    """The canonical text of an argument list: ``'ab', [1, 2]``."""
+    return ", ".join(render(argument) for argument in arguments)

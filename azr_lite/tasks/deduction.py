@@ -13,12 +13,11 @@ from azr_lite.parsing import Reply, parse_value
 from azr_lite.prompts.base import Style
 from azr_lite.sandbox.literal import read_value
 from azr_lite.sandbox.wire import compare
-from azr_lite.tasks.base import Answer, Rules, register
-from azr_lite.tasks.pairs import PairGame
-from azr_lite.triplet import Reason, Rejection, Triplet, Verdict
+from azr_lite.tasks.base import Answer, TripletTaskType, register_task_type
+from azr_lite.triplet import Reason, Rejection, Rules, Triplet, Verdict
 
 
-class Deduction(PairGame):
+class Deduction(TripletTaskType):
     """Right when the answer's value equals p(i). Nothing has to be run: the gold is known since validation."""
 
     name = "deduction"
@@ -38,4 +37,4 @@ class Deduction(PairGame):
         return Verdict(ok=right, well_formed=True, score=float(right), reason="" if right else Reason.WRONG)
 
 
-DEDUCTION = register(Deduction())
+DEDUCTION = register_task_type(Deduction())

@@ -15,14 +15,13 @@ from azr_lite.parsing import Reply, parse_arguments, parse_program
 from azr_lite.prompts.base import Style
 from azr_lite.sandbox.literal import read_arguments, read_value
 from azr_lite.sandbox.wire import canonical, compare, render
-from azr_lite.tasks.base import Answer, Game, Proposal, Rules, register
-from azr_lite.tasks.pairs import argument_text
-from azr_lite.triplet import InductionTask, Reason, Rejection, Task, Verdict
+from azr_lite.tasks.base import Answer, Proposal, TaskType, argument_text, register_task_type
+from azr_lite.triplet import InductionTask, Reason, Rejection, Rules, Task, Verdict
 
 MAX_MESSAGE_CHARS = 500
 
 
-class Induction(Game):
+class Induction(TaskType):
     """Right when the answer reproduces every hidden pair (or, with ``induction_scoring="fraction"``, by its share)."""
 
     name = "induction"
@@ -57,7 +56,9 @@ class Induction(Game):
         texts = tuple(render(output) for output in outputs)
         longest = max(map(len, texts))
         if longest > rules.max_value_chars:
-            return Rejection(Reason.OUTPUT_TOO_LONG, f"an output has {longest} characters, limit {rules.max_value_chars}")
+            return Rejection(
+                Reason.OUTPUT_TOO_LONG, f"an output has {longest} characters, limit {rules.max_value_chars}"
+            )
         if len(set(texts)) == 1:
             return Rejection(Reason.CONSTANT_OUTPUT, "all outputs are equal, so a constant would be right")
         inputs = tuple(argument_text(arguments) for arguments in proposal.inputs)
@@ -94,4 +95,4 @@ def leaks(message: str, program: str) -> bool:
     return "deff(" in squeezed or any(len(line) >= 5 and not line.isidentifier() and line in squeezed for line in lines)
 
 
-INDUCTION = register(Induction())
+INDUCTION = register_task_type(Induction())

@@ -10,24 +10,29 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from azr_lite.evaluation.generators import PolicyInTraining  # noqa: E402
-from azr_lite.evaluation.harness import answer  # noqa: E402
-from azr_lite.evaluation.reasoning import GameSuite  # noqa: E402
+from azr_lite.evaluation.reasoning import ReasoningSuite  # noqa: E402
+from azr_lite.evaluation.runner import answer  # noqa: E402
 from azr_lite.nano.demonstrations import RULES, Mixture, demonstration  # noqa: E402
-from azr_lite.nano.generator import draw_induction, draw_triplet  # noqa: E402
-from azr_lite.nano.heldout import held_out  # noqa: E402
+from azr_lite.nano.generator import (  # noqa: E402
+    draw_induction,
+    draw_triplet,
+    held_out,
+)
 from azr_lite.nano.model import WEIGHTS, load_nano  # noqa: E402
 from azr_lite.nano.pretrain import Plan, train, write  # noqa: E402
 from azr_lite.nano.sampler import NanoSampler  # noqa: E402
 from azr_lite.nano.tokenizer import build_tokenizer  # noqa: E402
 from azr_lite.presets import preset  # noqa: E402
 from azr_lite.prompts.compact import COMPACT  # noqa: E402
-from azr_lite.tasks import get_game  # noqa: E402
+from azr_lite.tasks import get_task_type  # noqa: E402
 from azr_lite.triplet import Completion  # noqa: E402
 from azr_lite.verifier import Verifier  # noqa: E402
 
 ASCII = st.text(alphabet=[chr(code) for code in (9, 10, 13, *range(32, 127))])
 PIECES = st.lists(
-    st.one_of(ASCII, st.sampled_from(["<think>", "```python\n", "\n```", "x[::-1]", "42", "then ?", "\n    x = ", "  "]))
+    st.one_of(
+        ASCII, st.sampled_from(["<think>", "```python\n", "\n```", "x[::-1]", "42", "then ?", "\n    x = ", "  "])
+    )
 ).map("".join)
 
 
@@ -74,7 +79,7 @@ def test_prompts_and_replies_are_short():
     assert replies[-5] <= preset("nano").max_reply_tokens, "more than one reply in two hundred would be cut"
     for tasks in held_out(30, 0).values():
         for task in tasks:
-            assert len(_TOKENIZER(get_game(task.type).solve_prompt(COMPACT, task, RULES))["input_ids"]) <= 160
+            assert len(_TOKENIZER(get_task_type(task.type).solve_prompt(COMPACT, task, RULES))["input_ids"]) <= 160
 
 
 def _prompts(tokenizer, count):
@@ -105,7 +110,9 @@ def test_greedy_sampler_equals_transformers_generate(nano):
     prompts = _prompts(tokenizer, 6)
     samples = NanoSampler(model, tokenizer.eos_token_id, tokenizer.pad_token_id, 32)(prompts, greedy=True, seed=0)
     for prompt, (ids, _, _) in zip(prompts, samples, strict=True):
-        whole = model.generate(torch.tensor([prompt]), max_new_tokens=32, do_sample=False, use_cache=True)[0, len(prompt) :]
+        whole = model.generate(torch.tensor([prompt]), max_new_tokens=32, do_sample=False, use_cache=True)[
+            0, len(prompt) :
+        ]
         assert whole.tolist() == ids
 
 
@@ -133,9 +140,12 @@ def _accuracy(nano, executor, tasks):
     def generate(prompts):
         samples = sampler(tokenizer(prompts)["input_ids"], greedy=True, seed=0)
         texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids, _, _ in samples]
-        return [Completion(prompt, (), tuple(ids), text) for prompt, (ids, _, _), text in zip(prompts, samples, texts, strict=True)]
+        return [
+            Completion(prompt, (), tuple(ids), text)
+            for prompt, (ids, _, _), text in zip(prompts, samples, texts, strict=True)
+        ]
 
-    suite = GameSuite("tasks", "azr", [("", task) for task in tasks], COMPACT, Verifier(executor, RULES))
+    suite = ReasoningSuite("tasks", "azr", [("", task) for task in tasks], COMPACT, Verifier(executor, RULES))
     items = answer(PolicyInTraining(generate, "nano"), suite, suite.questions())
     return sum(item.right for item in items) / len(items)
 

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 
 from azr_lite.buffer import task_key
 from azr_lite.nano.demonstrations import RULES, Mixture, demonstration, propose_example, solve_example, way_back
-from azr_lite.nano.generator import draw_induction, draw_run, draw_triplet
-from azr_lite.nano.heldout import STRATA, depth, held_out, is_reserved
-from azr_lite.nano.language import KINDS, fits, program_text, skeleton
+from azr_lite.nano.generator import STRATA, draw_induction, draw_run, draw_triplet, held_out
+from azr_lite.nano.language import KINDS, depth, fits, is_reserved, program_text, skeleton
 from azr_lite.parsing import parse_program, parse_reply
-from azr_lite.tasks import get_game
+from azr_lite.tasks import get_task_type
 from azr_lite.triplet import Rejection
 
 TYPES = ("deduction", "abduction", "induction")
@@ -98,7 +97,7 @@ def test_identity_and_one_operation_are_free():
 @pytest.mark.parametrize("traced", [False, True])
 def test_demonstrated_answers_are_well_formed_and_right(type_, traced):
     rng = random.Random(7)
-    game = get_game(type_)
+    game = get_task_type(type_)
     for size in (1, 2, 3):
         prompt, text = solve_example(rng, type_, size, traced)
         reply = parse_reply("<think>" + text)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def decide(program: Sequence[tuple[int, int, int, int]], arch: int, number: int, arguments: Sequence[int] = ()) -> tuple[int, int]:
+def decide(
+    program: Sequence[tuple[int, int, int, int]], arch: int, number: int, arguments: Sequence[int] = ()
+) -> tuple[int, int]:
     """The filter's verdict and how many steps it took."""
     data = {0: number, 4: arch}
     for i, argument in enumerate([*arguments, *[0] * (6 - len(arguments))]):

@@ -26,7 +26,7 @@ def main() -> None:
     if numbers:
         deny(numbers)
     from azr_lite.sandbox.abuse import abuse_suite
-    from azr_lite.sandbox.probe import probe
+    from azr_lite.sandbox.executor import probe
 
     found = probe()
     facts = {"uid": os.getuid(), "level": found.level.name, "layers": found.layers, "advice": found.advice}

@@ -10,7 +10,7 @@ from azr_lite.cli import main
 from azr_lite.sandbox import Level
 from azr_lite.sandbox.abuse import Attack, Report
 from azr_lite.sandbox.bench import bench, table
-from azr_lite.sandbox.probe import probe
+from azr_lite.sandbox.executor import probe
 
 
 def test_doctor_prints_layers_attacks_and_leaks(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,7 +24,9 @@ def test_doctor_prints_layers_attacks_and_leaks(capsys: pytest.CaptureFixture[st
 
 
 def test_doctor_exits_non_zero_on_a_leak(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    report = Report(Level.FULL, {"seccomp": "on"}, (Attack("fork", False, "returned True"), Attack("spin", True, "timeout")), 0.1)
+    report = Report(
+        Level.FULL, {"seccomp": "on"}, (Attack("fork", False, "returned True"), Attack("spin", True, "timeout")), 0.1
+    )
     monkeypatch.setattr("azr_lite.sandbox.abuse.abuse_suite", lambda: report)
     assert main(["doctor", "--sandbox"]) == 1
     assert "LEAK       fork: returned True" in capsys.readouterr().out
@@ -34,6 +36,10 @@ def test_doctor_exits_non_zero_on_a_leak(capsys: pytest.CaptureFixture[str], mon
 
 def test_bench_measures_and_fits_the_terminal() -> None:
     result = json.loads(json.dumps(bench(repeats=1)))
-    assert result["ms"]["batch_64"]["cpu"]["median"] < result["ms"]["single"]["cpu"]["median"] < result["ms"]["fresh"]["cpu"]["median"]
+    assert (
+        result["ms"]["batch_64"]["cpu"]["median"]
+        < result["ms"]["single"]["cpu"]["median"]
+        < result["ms"]["fresh"]["cpu"]["median"]
+    )
     assert result["training_step"]["checks"] > 3500
     assert max(map(len, table(result).splitlines())) <= 80

@@ -16,8 +16,7 @@ import pytest
 from azr_lite.errors import ConfigError, SandboxError, UnsafeError
 from azr_lite.sandbox import Executor, Level, Limits
 from azr_lite.sandbox.abuse import abuse_suite
-from azr_lite.sandbox.executor import level_of
-from azr_lite.sandbox.probe import probe
+from azr_lite.sandbox.executor import level_of, probe
 from tests.sandbox.conftest import QUICK, kinds
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +31,9 @@ def situation(prefix: list[str], deny: tuple[int, ...] = ()) -> dict[str, Any]:
         pytest.skip("needs root to arrange")
     python = interpreter(prefix) if prefix[:1] == ["setpriv"] else sys.executable
     command = [*prefix, python, "-B", "-m", "tests.sandbox.degraded", ",".join(map(str, deny)), "suite"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150, env={**os.environ, "HOME": "/root"}, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=150, env={**os.environ, "HOME": "/root"}, check=False
+    )
     if done.returncode != 0:
         if "unshare failed" in done.stderr or "setpriv:" in done.stderr:
             pytest.skip(f"cannot be arranged here: {done.stderr[-200:]}")
@@ -45,7 +46,10 @@ def interpreter(prefix: list[str]) -> str:
     """An interpreter that the process behind `prefix` can start (a person's own may lie in a closed home folder)."""
     for python in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
         probing = "import subprocess, sys; assert sys.version_info >= (3, 11); subprocess.run([sys.executable, '-c', ''], check=True)"
-        if os.path.exists(python) and subprocess.run([*prefix, python, "-c", probing], capture_output=True, check=False).returncode == 0:
+        if (
+            os.path.exists(python)
+            and subprocess.run([*prefix, python, "-c", probing], capture_output=True, check=False).returncode == 0
+        ):
             return python
     pytest.skip("no interpreter that an unprivileged user can start")
 
@@ -85,13 +89,19 @@ def test_G05_no_seccomp_refuses_and_weak_warns() -> None:
     with pytest.raises(UnsafeError, match="allow_weak") as refusal:
         Executor(QUICK, workers=1, _skip="seccomp")
     assert "WSL2" in str(refusal.value)
-    with pytest.warns(RuntimeWarning, match="WEAK"), Executor(QUICK, workers=1, allow_weak=True, _skip="seccomp") as weak:
+    with (
+        pytest.warns(RuntimeWarning, match="WEAK"),
+        Executor(QUICK, workers=1, allow_weak=True, _skip="seccomp") as weak,
+    ):
         assert weak.level is Level.WEAK
         assert weak.run("def f(x): return x", [(1,)])[0].value == 1
 
 
 def test_kernel_level_logs_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "azr_lite.sandbox"), Executor(QUICK, workers=1, _skip="namespaces,landlock") as executor:
+    with (
+        caplog.at_level(logging.WARNING, "azr_lite.sandbox"),
+        Executor(QUICK, workers=1, _skip="namespaces,landlock") as executor,
+    ):
         assert executor.level is Level.KERNEL
     assert len(caplog.records) == 1
     assert "landlock (off" in caplog.records[0].message
@@ -106,8 +116,11 @@ def test_G06_level_and_layers_are_plain_data(strict: Executor) -> None:
 
 
 def test_G08_another_platform(monkeypatch: pytest.MonkeyPatch) -> None:
-    code = "import sys; sys.platform = 'win32'; import azr_lite.sandbox, azr_lite.sandbox.weak, azr_lite.sandbox.probe; print('ok')"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout == "ok\n"
+    code = "import sys; sys.platform = 'win32'; import azr_lite.sandbox, azr_lite.sandbox.weak, azr_lite.sandbox.executor; print('ok')"
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        == "ok\n"
+    )
     monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(UnsafeError, match="darwin"):
         Executor(QUICK)

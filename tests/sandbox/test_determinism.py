@@ -14,7 +14,9 @@ def test_D01_D02_patches_do_not_reach_the_next_run(case: Case) -> None:
     patch = "import math, json, collections\nmath.sqrt = json.dumps = collections.Counter = None\n"
     assert kinds(case(patch + "def f(x): return x")) == ["ok"]
     assert case("import math\ndef f(x): return math.sqrt(x)", 4)[0].value == 2.0
-    assert kinds(case("__builtins__['len'] = None\n__builtins__['sorted'] = lambda x: 'no'\ndef f(x): return 1", 1, 2)) == ["ok", "ok"]
+    assert kinds(
+        case("__builtins__['len'] = None\n__builtins__['sorted'] = lambda x: 'no'\ndef f(x): return 1", 1, 2)
+    ) == ["ok", "ok"]
     builtins_patch = NATIVE + "sys.modules['builtins'].len = None\ndef f(x): return x"
     assert len(case(builtins_patch)) == 1  # it broke its own harness, and nobody else's
     assert case("def f(x): return len(x)", "abc")[0].value == 3
@@ -52,7 +54,10 @@ def test_D03_a_set_of_two_is_seen_by_a_third_seed(strict: Executor) -> None:
     chance = [w for w, (a, b, c) in orders.items() if a == b != c]
     assert chance
     assert strict.validate(program, [("x", chance[0])]).reason == "non_deterministic"
-    counted = [strict.validate(text, [("x", "y")]).worlds for text in ("def f(a, b): return a + b", "def f(a, b): return len({a, b})")]
+    counted = [
+        strict.validate(text, [("x", "y")]).worlds
+        for text in ("def f(a, b): return a + b", "def f(a, b): return len({a, b})")
+    ]
     assert counted == [2, 3]
     assert not order_may_matter("def f(d):\n    return {k: v for k, v in d.items()}, {}", [({},)])
     assert order_may_matter("def f(d): return {k for k in d}", [])
@@ -70,7 +75,11 @@ def test_D07_a_program_cannot_tell_validation_from_verification(strict: Executor
     finally:
         strict._engine.submit = submit
     first, second, judged = seen
-    assert (first.request, first.world, first.limits.memory_mb) == (judged.request, judged.world, judged.limits.memory_mb)
+    assert (first.request, first.world, first.limits.memory_mb) == (
+        judged.request,
+        judged.world,
+        judged.limits.memory_mb,
+    )
     assert (second.world, second.limits.memory_mb) != (judged.world, judged.limits.memory_mb)
 
 
@@ -123,20 +132,32 @@ LAZY = {
     "Decimal": ("from decimal import Decimal, getcontext", "str(Decimal(1) / Decimal(7))[:6]", "0.1428"),
     "Fraction": ("from fractions import Fraction", "str(Fraction('0.25') + Fraction(1, 3))", "7/12"),
     "Scanner": ("import re", "re.Scanner([('a', None), ('b', lambda s, t: t)]).scan('aab')[0]", ["b"]),
-    "dataclass": ("from dataclasses import dataclass, asdict\n@dataclass(order=True)\nclass P:\n    x: int = 1", "asdict(P(2))", {"x": 2}),
+    "dataclass": (
+        "from dataclasses import dataclass, asdict\n@dataclass(order=True)\nclass P:\n    x: int = 1",
+        "asdict(P(2))",
+        {"x": 2},
+    ),
     "enum": ("import enum\nclass E(enum.Flag):\n    A = 1\n    B = 2", "str(E.A | E.B)", "E.A|B"),
     "json": ("import json", "json.loads(json.dumps({'a': [1, None]}, indent=1))", {"a": [1, None]}),
     "json_error": ("import json", "json.JSONDecodeError('a', 'b', 0).msg", "a"),
     "textwrap": ("import textwrap", "textwrap.wrap('aaa bbb ccc', 4)", ["aaa", "bbb", "ccc"]),
     "copy": ("import copy", "copy.deepcopy([{1}, (2,)])", [{1}, (2,)]),
     "typing": ("import typing", "str(typing.get_type_hints(f))", "{}"),
-    "formatter": ("import string", "string.Formatter().format('{0:>3}', 1) + string.Template('$a').substitute(a=1)", "  11"),
+    "formatter": (
+        "import string",
+        "string.Formatter().format('{0:>3}', 1) + string.Template('$a').substitute(a=1)",
+        "  11",
+    ),
     "codecs": ("", "['é'.encode(c).hex() for c in ('latin-1', 'utf-16', 'utf-32', 'cp1252', 'punycode')]", None),
     "singledispatch": ("import functools", "functools.singledispatch(lambda x: 1)(2)", 1),
     "total_ordering": ("import functools", "functools.lru_cache(None)(lambda x: x)(3)", 3),
     "format_n": ("", "format(1234, 'n') + f'{1.5:,.2f}' + '%s' % 3", "12341.503"),
     "array": ("import array", "array.array('i', [1, 2]).tolist()", [1, 2]),
-    "abc": ("import abc\nclass A(abc.ABC):\n    @abc.abstractmethod\n    def g(self): ...", "A.__abstractmethods__", frozenset({"g"})),
+    "abc": (
+        "import abc\nclass A(abc.ABC):\n    @abc.abstractmethod\n    def g(self): ...",
+        "A.__abstractmethods__",
+        frozenset({"g"}),
+    ),
     "named_tuple": ("import typing\nclass N(typing.NamedTuple):\n    a: int", "tuple(N(1))", (1,)),
     "namedtuple": ("import collections", "collections.namedtuple('P', 'x y')(1, 2)._asdict()", {"x": 1, "y": 2}),
     "heapq": ("import heapq", "[heapq.nlargest(2, [1, 3, 2]), list(heapq.merge([1], [0]))]", [[3, 2], [0, 1]]),

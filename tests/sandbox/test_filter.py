@@ -30,7 +30,9 @@ def test_every_number_is_decided_as_the_tables_say(arch: str, role: str) -> None
     for number in [*range(1000), 2**31, 2**32 - 1] if arch == "aarch64" else range(1000):
         verdict, steps = decide(program, audit, number, (1000, 0, 0))
         name = names.get(number, "")
-        if name in syscalls.HOSTILE_CALLS or (role == "child" and name in syscalls.ZYGOTE_CALLS and verdict == syscalls.KILL):
+        if name in syscalls.HOSTILE_CALLS or (
+            role == "child" and name in syscalls.ZYGOTE_CALLS and verdict == syscalls.KILL
+        ):
             assert verdict == syscalls.KILL
         elif name in allowed and not (role == "child" and name in ("read", "write")):
             assert verdict == syscalls.ALLOW, name

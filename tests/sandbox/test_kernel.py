@@ -29,7 +29,12 @@ def shown_here(strict: Executor) -> None:
 def denied(case: Case, body: str, *inputs: object) -> None:
     """The body must raise, be killed, or return [-1, an errno] from `call`."""
     for outcome in case(NATIVE + "def f(x):\n" + "".join(f"    {line}\n" for line in body.splitlines()), *inputs):
-        refused = outcome.kind == "ok" and type(outcome.value) is list and outcome.value[0] == -1 and outcome.value[1] == EPERM
+        refused = (
+            outcome.kind == "ok"
+            and type(outcome.value) is list
+            and outcome.value[0] == -1
+            and outcome.value[1] == EPERM
+        )
         assert refused or outcome.kind in CONTAINED, outcome
 
 
@@ -41,7 +46,9 @@ def test_K01_writes(case: Case, place: str) -> None:
     assert not os.path.exists(place)
 
 
-@pytest.mark.parametrize("place", ["/etc/passwd", os.path.expanduser("~"), azr_lite.sandbox.__file__, "/", "/proc", "/sys"])
+@pytest.mark.parametrize(
+    "place", ["/etc/passwd", os.path.expanduser("~"), azr_lite.sandbox.__file__, "/", "/proc", "/sys"]
+)
 def test_K02_reads(case: Case, place: str) -> None:
     denied(case, f"return posix.listdir({place!r})")
     denied(case, f"return posix.open({place!r}, 0)")
@@ -71,7 +78,9 @@ def test_K05_trainer_memory(case: Case) -> None:
 def test_K06_tcp(case: Case) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
-        denied(case, f"s = sys.modules['_socket'].socket()\ns.connect(('127.0.0.1', {server.getsockname()[1]}))\nreturn 1")
+        denied(
+            case, f"s = sys.modules['_socket'].socket()\ns.connect(('127.0.0.1', {server.getsockname()[1]}))\nreturn 1"
+        )
         denied(case, "return call(41, 2, 1, 0)")
         with pytest.raises(BlockingIOError):
             server.accept()
@@ -114,11 +123,16 @@ def test_K11_namespaces_and_mounts(case: Case, number: int) -> None:
 
 def test_K12_executable_memory(case: Case) -> None:
     denied(case, "return call(9, 0, 4096, 7, 0x22, -1, 0)")
-    denied(case, "b = ctypes.create_string_buffer(8192)\na = (ctypes.addressof(b) + 4095) & ~4095\nreturn call(10, a, 4096, 5)")
+    denied(
+        case,
+        "b = ctypes.create_string_buffer(8192)\na = (ctypes.addressof(b) + 4095) & ~4095\nreturn call(10, a, 4096, 5)",
+    )
     denied(case, "return call(329, 0, 4096, 7, -1)")
 
 
-@pytest.mark.parametrize("number", [425, 426, 427, 321, 250, 248, 249, 323, 298, 175, 246, 304, 319, 447, 317, 157, 302, 141, 203])
+@pytest.mark.parametrize(
+    "number", [425, 426, 427, 321, 250, 248, 249, 323, 298, 175, 246, 304, 319, 447, 317, 157, 302, 141, 203]
+)
 def test_K13_dangerous_calls(case: Case, number: int) -> None:
     denied(case, f"return call({number}, 22, 2, 0, 0, 0)")
 
@@ -131,8 +145,12 @@ def test_K14_raw_sweep_is_the_allow_list(strict: Executor) -> None:
     finally:
         sys.path.pop(0)
     allowed = {syscalls.number(name, "x86_64") for name in syscalls.CHILD_CALLS}
-    outcomes = strict.run(NATIVE + "def f(n): return call(n, 3, 0, 0, 0, 0, 0)", [(n,) for n in range(470)], isolate=True)
-    reached = {n for n, o in enumerate(outcomes) if not (o.kind == "policy" or (o.kind == "ok" and o.value == [-1, EPERM]))}
+    outcomes = strict.run(
+        NATIVE + "def f(n): return call(n, 3, 0, 0, 0, 0, 0)", [(n,) for n in range(470)], isolate=True
+    )
+    reached = {
+        n for n, o in enumerate(outcomes) if not (o.kind == "policy" or (o.kind == "ok" and o.value == [-1, EPERM]))
+    }
     assert reached <= allowed | {335, 336}  # uretprobe and uprobe: exempt from seccomp by the kernel's design, harmless
     assert allowed <= reached
 
@@ -153,6 +171,8 @@ def test_K16_no_memory_between_two_runs(strict: Executor) -> None:
         for outcome in strict.run(NATIVE + f"def f(x): return {attempt}", [(1,), (2,)], isolate=True):
             assert outcome.kind == "policy" or outcome.value == [-1, EPERM], attempt
     first, second = strict.run(
-        NATIVE + "def f(x):\n    sys.flag = getattr(sys, 'flag', 0) + 1\n    return sys.flag", [(1,), (2,)], isolate=True
+        NATIVE + "def f(x):\n    sys.flag = getattr(sys, 'flag', 0) + 1\n    return sys.flag",
+        [(1,), (2,)],
+        isolate=True,
     )
     assert (first.value, second.value) == (1, 1)

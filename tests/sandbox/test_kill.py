@@ -31,13 +31,18 @@ with Executor(workers=1, _skip=sys.argv[1]) as executor:
 
 
 def gone(pids: list[int]) -> bool:
-    return not any(os.path.exists(f"/proc/{pid}") and "Z" not in Path(f"/proc/{pid}/stat").read_text().split(")")[1][:3] for pid in pids)
+    return not any(
+        os.path.exists(f"/proc/{pid}") and "Z" not in Path(f"/proc/{pid}/stat").read_text().split(")")[1][:3]
+        for pid in pids
+    )
 
 
 @pytest.mark.parametrize("skip", ["", "namespaces", "pidfd", "namespaces,pidfd"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_trainer_killed(skip: str, number: int) -> None:
-    trainer = subprocess.Popen([sys.executable, "-c", TRAINER, skip], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    trainer = subprocess.Popen(
+        [sys.executable, "-c", TRAINER, skip], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
     assert trainer.stdout is not None
     with trainer.stdout:
         assert trainer.stdout.readline() == b"ready\n"
@@ -50,8 +55,12 @@ def test_trainer_killed(skip: str, number: int) -> None:
 
 
 def test_trainer_killed_while_its_own_fork_holds_the_sockets() -> None:
-    code = TRAINER.replace("    print(", "    import os, time\n    if os.fork() == 0: time.sleep(30); os._exit(0)\n    print(")
-    trainer = subprocess.Popen([sys.executable, "-c", code, ""], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    code = TRAINER.replace(
+        "    print(", "    import os, time\n    if os.fork() == 0: time.sleep(30); os._exit(0)\n    print("
+    )
+    trainer = subprocess.Popen(
+        [sys.executable, "-c", code, ""], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
     assert trainer.stdout is not None
     try:
         assert trainer.stdout.readline() == b"ready\n"

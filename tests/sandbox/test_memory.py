@@ -10,16 +10,17 @@ import pytest
 from azr_lite.sandbox import Executor, Limits
 from tests.sandbox.conftest import NATIVE, Case, descendants, descriptors, kinds
 
-SWALLOWS = (
-    "def f(x):\n    keep = []\n    while True:\n        try: keep.append('a' * 10**7 + str(len(keep)))\n        except MemoryError: pass"
-)
+SWALLOWS = "def f(x):\n    keep = []\n    while True:\n        try: keep.append('a' * 10**7 + str(len(keep)))\n        except MemoryError: pass"
 CASES = {
     "M01_bytearray": ("def f(x): return len(bytearray(1_200_000_000))", {"memory"}),
     "M02_slow_growth": ("def f(x):\n    a = ['x' * 999]\n    while True: a += a", {"memory"}),
     "M03_memory_error_swallowed": (SWALLOWS, {"timeout", "memory", "crash"}),
     "M04_fork": (NATIVE + "def f(x): return posix.fork()", {"policy"}),
     "M04_raw_clone": (NATIVE + "def f(x): return call(56, 17, 0, 0, 0, 0)", {"policy"}),
-    "M05_thread": (NATIVE + "def f(x): return sys.modules['_thread'].start_new_thread(print, ())", {"policy", "exception"}),
+    "M05_thread": (
+        NATIVE + "def f(x): return sys.modules['_thread'].start_new_thread(print, ())",
+        {"policy", "exception"},
+    ),
     "M06_spawn": (NATIVE + "def f(x): return posix.posix_spawn('/bin/sh', ['sh'], {})", {"policy", "exception"}),
     "M06_system": (NATIVE + "def f(x): return posix.system('touch /tmp/azr_attack') and 0", {"policy", "ok"}),
     "M06_exec": (NATIVE + "def f(x): return posix.execv('/bin/sh', ['sh', '-c', 'id'])", {"policy"}),
@@ -27,7 +28,8 @@ CASES = {
     "M07_orphan": (NATIVE + "def f(x):\n    posix.setsid()\n    return posix.fork()", {"policy", "exception"}),
     "M08_recursion": ("def f(x): return f(x)", {"exception"}),
     "M09_c_stack": (
-        NATIVE + "sys.setrecursionlimit(10**9)\ndef f(x):\n    a = []\n    for _ in range(2 * 10**5): a = [a]\n    return repr(a)",
+        NATIVE
+        + "sys.setrecursionlimit(10**9)\ndef f(x):\n    a = []\n    for _ in range(2 * 10**5): a = [a]\n    return repr(a)",
         {"crash", "memory", "exception"},
     ),
     "M10_exit_0": (NATIVE + "def f(x): posix._exit(0)", {"crash"}),

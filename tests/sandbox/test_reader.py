@@ -28,8 +28,29 @@ def test_R01_random_bytes_never_raise() -> None:
         b'{"s":"ok","v":' + wire.encode(v).encode() + b"}\n"
         for v in (1, [1, (2, {"a": {3}})], {1: [b"x", 2j]}, 2**90, "é\n", float("inf"), frozenset({1}))
     ]
-    good += [b'{"s":"exc","t":"ValueError","m":"x"}\n', b'{"s":"mem"}\n', b'{"s":"value","t":"output_too_long","m":""}\n']
-    pieces = [b"[", b"]", b"{", b"}", b'"', b",", b":", b"1e999", b"NaN", b"-0", b"\\ud800", b'{"t":[', b'{"d":[[', b"\xff", b"\n", b"null"]
+    good += [
+        b'{"s":"exc","t":"ValueError","m":"x"}\n',
+        b'{"s":"mem"}\n',
+        b'{"s":"value","t":"output_too_long","m":""}\n',
+    ]
+    pieces = [
+        b"[",
+        b"]",
+        b"{",
+        b"}",
+        b'"',
+        b",",
+        b":",
+        b"1e999",
+        b"NaN",
+        b"-0",
+        b"\\ud800",
+        b'{"t":[',
+        b'{"d":[[',
+        b"\xff",
+        b"\n",
+        b"null",
+    ]
     for round_ in range(100_000):
         data = bytearray(rng.choice(good))
         if round_ % 4 == 0:
@@ -46,7 +67,10 @@ def test_R01_random_bytes_never_raise() -> None:
 
 def test_R02_extra_line_voids(case: Case) -> None:
     assert read(OK + OK) is None
-    assert kinds(case(NATIVE + 'def f(x):\n    posix.write(3, b\'{"s":"ok","v":1}\\n\')\n    return 1', 1, 2)) == ["protocol", "protocol"]
+    assert kinds(case(NATIVE + 'def f(x):\n    posix.write(3, b\'{"s":"ok","v":1}\\n\')\n    return 1', 1, 2)) == [
+        "protocol",
+        "protocol",
+    ]
 
 
 def test_R03_half_line_voids(case: Case) -> None:
@@ -54,13 +78,27 @@ def test_R03_half_line_voids(case: Case) -> None:
     assert kinds(case(NATIVE + "def f(x):\n    posix.write(3, b'{\"s\"')\n    posix._exit(0)")) == ["protocol"]
 
 
-@pytest.mark.parametrize("value", ['{"d":[[1,2],[1,3]]}', '{"s":[1,1]}', '{"z":[1,1]}', '{"d":[[1,2],[1.0,3]]}', '{"s":[1,true]}'])
+@pytest.mark.parametrize(
+    "value", ['{"d":[[1,2],[1,3]]}', '{"s":[1,1]}', '{"z":[1,1]}', '{"d":[[1,2],[1.0,3]]}', '{"s":[1,true]}']
+)
 def test_R04_duplicates(value: str) -> None:
     assert read(b'{"s":"ok","v":' + value.encode() + b"}\n") is None
 
 
 @pytest.mark.parametrize(
-    "value", ['{"s":[2,1]}', '{"i":"5"}', '{"i":"0x20000000000000"}', " 1", "1.50", "1E5", '"\\u0041"', '{"b":"FF"}', "-0", '{"t": []}']
+    "value",
+    [
+        '{"s":[2,1]}',
+        '{"i":"5"}',
+        '{"i":"0x20000000000000"}',
+        " 1",
+        "1.50",
+        "1E5",
+        '"\\u0041"',
+        '{"b":"FF"}',
+        "-0",
+        '{"t": []}',
+    ],
 )
 def test_R05_not_canonical(value: str) -> None:
     assert read(b'{"s":"ok","v":' + value.encode() + b"}\n") is None
@@ -71,7 +109,9 @@ def test_R06_sixty_thousand_brackets() -> None:
     assert read(b"[" * 60_000 + b"\n") is None
 
 
-@pytest.mark.parametrize("token", [b"9" * 5000, b"9" * 18, b"0." + b"1" * 5000, b"1e" + b"9" * 5000, b'{"i":"' + b"f" * 5000 + b'"}'])
+@pytest.mark.parametrize(
+    "token", [b"9" * 5000, b"9" * 18, b"0." + b"1" * 5000, b"1e" + b"9" * 5000, b'{"i":"' + b"f" * 5000 + b'"}']
+)
 def test_R07_long_numbers(token: bytes) -> None:
     assert read(b'{"s":"ok","v":' + token + b"}\n") is None
 
@@ -99,7 +139,9 @@ def test_R10_wrong_shape(line: str) -> None:
 
 
 def test_R11_exception_text_is_cleaned_and_cut(case: Case) -> None:
-    program = "E = type('Bad\\u202eName!' * 50, (Exception,), {})\ndef f(x): raise E('\\x1b[2J\\u202e\\n' + 'm' * 10**6)"
+    program = (
+        "E = type('Bad\\u202eName!' * 50, (Exception,), {})\ndef f(x): raise E('\\x1b[2J\\u202e\\n' + 'm' * 10**6)"
+    )
     detail = case(program)[0].detail
     assert detail.isascii()
     assert detail.isprintable()
@@ -112,5 +154,7 @@ def test_R12_no_code_loading_in_trusted_files() -> None:
     for path in folder.glob("*.py"):
         source = re.sub(r'"""[\s\S]*?"""', "", path.read_text())
         found = re.findall(r"\b(pickle|marshal|shelve|literal_eval|eval\(|exec\()", source)
-        own_programs_only = ["exec("] if path.name == "bench.py" else []  # its measure of "no isolation", on its own programs
+        own_programs_only = (
+            ["exec("] if path.name == "bench.py" else []
+        )  # its measure of "no isolation", on its own programs
         assert found == (["exec("] if path.name == "harness.py" else own_programs_only), path.name

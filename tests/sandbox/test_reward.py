@@ -26,7 +26,18 @@ def test_W01_always_equal_scores_nothing(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["0) or (True", "1)\nimport os\n(1", "*[1]", "x=1", "1 if True else 2", "**{}", "1); g(", "'a' 'b' + 'c'", "a := 1"]
+    "text",
+    [
+        "0) or (True",
+        "1)\nimport os\n(1",
+        "*[1]",
+        "x=1",
+        "1 if True else 2",
+        "**{}",
+        "1); g(",
+        "'a' 'b' + 'c'",
+        "a := 1",
+    ],
 )
 def test_W02_syntax_cannot_be_injected(text: str) -> None:
     with pytest.raises(LiteralError):
@@ -176,7 +187,8 @@ def test_W08_reader_agrees_with_python() -> None:
 
 
 @pytest.mark.parametrize(
-    "program", ["def f(x):\n    while True: pass", NATIVE + "def f(x): posix._exit(0)", NATIVE + "def f(x): posix.fork()"]
+    "program",
+    ["def f(x):\n    while True: pass", NATIVE + "def f(x): posix._exit(0)", NATIVE + "def f(x): posix.fork()"],
 )
 def test_W09_failures_have_no_value(case: Case, program: str) -> None:
     outcome = case(program)[0]
@@ -213,7 +225,10 @@ def test_W10_twenty_percent_injected_failures_change_nothing() -> None:
         ("import os\ndef f(x): return 1", "rejected"),
     ]
     jobs = [Job(programs[i % 4][0], ((i % 3,), (7,))) for i in range(200)]
-    with Executor(QUICK, workers=1) as calm, Executor(QUICK, workers=1, _inject=lambda tried: tried == 1 and rng.random() < 0.2) as shaken:
+    with (
+        Executor(QUICK, workers=1) as calm,
+        Executor(QUICK, workers=1, _inject=lambda tried: tried == 1 and rng.random() < 0.2) as shaken,
+    ):
         expected, found = calm.run_many(jobs), shaken.run_many(jobs)
         assert [[(o.kind, o.value, o.detail) for o in os_] for os_ in found] == [
             [(o.kind, o.value, o.detail) for o in os_] for os_ in expected
@@ -226,7 +241,10 @@ def test_W10_twenty_percent_injected_failures_change_nothing() -> None:
 
 
 def test_failing_twice_is_an_error_and_no_outcome() -> None:
-    with Executor(QUICK, workers=1, _inject=lambda tried: True) as executor, pytest.raises(InfrastructureError, match="twice"):
+    with (
+        Executor(QUICK, workers=1, _inject=lambda tried: True) as executor,
+        pytest.raises(InfrastructureError, match="twice"),
+    ):
         executor.run("def f(x): return x", [(1,)])
 
 

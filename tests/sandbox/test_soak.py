@@ -49,7 +49,9 @@ def test_async_twins_inside_a_running_loop() -> None:
         assert [o[0].value for o in many] == [0, -1, -2, -3, -4]
         assert good.outputs == ([1],)
         assert [v.ok for v in all_good] == [True, False]
-        assert executor.run("def f(x): return x", [(3,)])[0].value == 3  # the blocking form works inside Jupyter's loop too
+        assert (
+            executor.run("def f(x): return x", [(3,)])[0].value == 3
+        )  # the blocking form works inside Jupyter's loop too
 
     with Executor(QUICK, workers=1) as executor:
         asyncio.run(main(executor))
@@ -75,5 +77,7 @@ def test_empty_work() -> None:
         assert executor.run("def g(x): return 7", [(1,)])[0].detail.startswith("NameError")
         assert executor.run("x" * 40_000, [(1,)])[0].kind == "rejected"
         big = "def f(x):\n    return x\n" + "#" * 30_000
-        assert executor.run(big, [("a" * 60_000,)] * 12, limits=Limits())[11].value == "a" * 60_000  # more than a socket holds, both ways
+        assert (
+            executor.run(big, [("a" * 60_000,)] * 12, limits=Limits())[11].value == "a" * 60_000
+        )  # more than a socket holds, both ways
     assert descriptors() == before

@@ -36,19 +36,40 @@ def test_V01_through_a_child(strict: Executor) -> None:
     from hypothesis import find, strategies
 
     values = [find(strategies.lists(plain, min_size=30, max_size=30), lambda v: True)]
-    values += [1, -0.0, math.inf, 2**4000, "é☃\x00", b"\xff", 1j, (1, [2]), {1: {2, "a"}}, frozenset({(1, 2)}), set(), None, True]
+    values += [
+        1,
+        -0.0,
+        math.inf,
+        2**4000,
+        "é☃\x00",
+        b"\xff",
+        1j,
+        (1, [2]),
+        {1: {2, "a"}},
+        frozenset({(1, 2)}),
+        set(),
+        None,
+        True,
+    ]
     for value, outcome in zip(values, strict.run("def f(x): return x", [(v,) for v in values]), strict=True):
         assert outcome.kind == "ok"
         assert wire.compare(outcome.value, value, "typed")
 
 
 def test_V02_bool_int_float_apart(case: Case) -> None:
-    assert [repr(o.value) for o in case("def f(x): return x", True, 1, 1.0, [True, 1, 1.0])] == ["True", "1", "1.0", "[True, 1, 1.0]"]
+    assert [repr(o.value) for o in case("def f(x): return x", True, 1, 1.0, [True, 1, 1.0])] == [
+        "True",
+        "1",
+        "1.0",
+        "[True, 1, 1.0]",
+    ]
     assert case("def f(x): return type(x).__name__", True, 1, 1.0)[0].value == "bool"
 
 
 def test_V03_signed_zero_infinity_nan(case: Case) -> None:
-    zero, infinity, nan, inside = case("def f(x): return {0: -0.0, 1: -1e999, 2: 1e999 * 0, 3: [complex(1e999 * 0, 1)]}[x]", 0, 1, 2, 3)
+    zero, infinity, nan, inside = case(
+        "def f(x): return {0: -0.0, 1: -1e999, 2: 1e999 * 0, 3: [complex(1e999 * 0, 1)]}[x]", 0, 1, 2, 3
+    )
     assert math.copysign(1, zero.value) == -1
     assert infinity.value == -math.inf
     assert (nan.kind, inside.kind) == ("value", "value")
@@ -132,9 +153,7 @@ def test_V15_subclasses_are_refused(case: Case, expression: str) -> None:
 
 
 def test_V16_lying_class(case: Case) -> None:
-    program = (
-        "class L:\n    __class__ = property(lambda s: int)\n    def __eq__(s, o): return True\n    __hash__ = None\ndef f(x): return [L()]"
-    )
+    program = "class L:\n    __class__ = property(lambda s: int)\n    def __eq__(s, o): return True\n    __hash__ = None\ndef f(x): return [L()]"
     assert kinds(case(program)) == ["value"]
 
 

@@ -1,0 +1,310 @@
+"""Exercise checks: they run what a learner wrote on probes, and name the mistake where it is a known one.
+
+Comes in: a learner's function or value.  Goes out: *not started*, *wrong because ...* or *right*, printed in one or two lines.
+Not covered: the exercises themselves (`exercises/`, one file a notebook), points for a whole notebook (`grade.py`). The learner's code
+runs in the learner's own kernel, as all of the notebook does: only what a *model* wrote goes to the sandbox.
+
+An exercise re-creates something public in the package, so the package is the answer key. A mistake is a whole wrong function: the
+learner made that mistake when, on every probe that came out wrong, the learner's function and the mistaken one say the same. So a check
+needs no guess about how the code is written, and a mistake is found even where something else is right.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+import signal
+import textwrap
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
+
+from azr_lite.errors import AzrError
+
+SECONDS = 10
+"""What one check may take."""
+
+COLUMNS = 100
+WIDTH = 160
+"""Longest value shown in a message."""
+
+
+class ExerciseError(AzrError):
+    """An exercise was asked for that does not exist, or twice under one name."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer that learners give, and what to tell them."""
+
+    wrong: Any
+    says: str
+
+
+@dataclass(frozen=True)
+class Raised:
+    """What a probe observed when the function raised an error: errors are equal when their type is."""
+
+    kind: str
+    text: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.text}" if self.text else self.kind
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise. `key`: the answer, a public function of the package or a value.
+
+    `probes()`: argument tuples, made anew for each look, since learners' functions may change what they are given. `observe` replaces
+    calling on probes where one call says nothing (draws, objects): it takes the answer, and returns a list of what it saw, and `shows`
+    then names each. `hint` is printed with a mistake nobody foresaw.
+    """
+
+    name: str
+    key: Any
+    mistakes: Sequence[Mistake]
+    probes: Callable[[], Sequence[tuple[Any, ...]]] | None = None
+    observe: Callable[[Any], Sequence[Any]] | None = None
+    shows: Sequence[str] = ()
+    points: int = 1
+    hint: str = ""
+    notebook: str = ""
+
+    def look(self, mine: Any) -> list[Any]:
+        """What this answer does on each probe; errors are observations too. TimeoutError after `SECONDS`."""
+        with _limit(SECONDS):
+            if self.observe is not None:
+                return _observed(self.observe, mine)
+            if self.probes is None:
+                return [mine]
+            return [_called(mine, copy.deepcopy(arguments)) for arguments in self.probes()]
+
+    def spoiled(self, mine: Any) -> int | None:
+        """The first probe whose arguments this answer changes and the key does not; None where there is none. `mine` is known to end."""
+        if self.probes is None or self.observe is not None:
+            return None
+        before, given, keys = (copy.deepcopy(list(self.probes())) for _ in range(3))
+        for place, arguments in enumerate(before):
+            _called(mine, given[place])
+            _called(self.key, keys[place])
+            if same(keys[place], arguments) and not same(given[place], arguments):
+                return place
+        return None
+
+    def label(self, place: int) -> str:
+        """What a probe was, for people."""
+        if self.shows:
+            return self.shows[place]
+        if self.probes is None or self.observe is not None:
+            return ""
+        given = ", ".join(_short(argument) for argument in self.probes()[place])
+        return f"{self.name}({given})"
+
+
+@dataclass(frozen=True)
+class Result:
+    """`state`: "not started", "wrong" or "right". `mistake`: the place of a known mistake in the exercise's list."""
+
+    name: str
+    state: str
+    because: str = ""
+    mistake: int | None = None
+
+    def __str__(self) -> str:
+        mark = {"not started": "○", "wrong": "✗", "right": "✓"}[self.state]
+        return f"{mark} {self.name}: {self.state}" + (f" because {self.because}" if self.because else "")
+
+
+_EXERCISES: dict[str, Exercise] = {}
+
+
+def exercise(**fields: Any) -> Exercise:
+    """Make an exercise known. The file that defines it names its notebook: ``exercises/nb03.py`` belongs to notebook 03."""
+    caller = inspect.stack()[1].frame.f_globals["__name__"]
+    made = Exercise(**fields, notebook=caller.rpartition(".nb")[2])
+    known = _EXERCISES.get(made.name)
+    if known is not None and known.notebook != made.notebook:
+        raise ExerciseError(
+            f"two exercises are called {made.name!r}, in notebooks {known.notebook} and {made.notebook}; rename one"
+        )
+    _EXERCISES[made.name] = made
+    return made
+
+
+def exercises() -> dict[str, Exercise]:
+    """All exercises of the course, by name, in its order."""
+    from azr_lite.course import exercises as shelf
+
+    shelf.load()
+    return dict(sorted(_EXERCISES.items(), key=lambda item: item[1].notebook))
+
+
+def exercise_of(name: str) -> Exercise:
+    """The exercise of that name; ExerciseError with the nearest names otherwise."""
+    known = exercises()
+    if name not in known:
+        import difflib
+
+        near = difflib.get_close_matches(name, known, n=3)
+        raise ExerciseError(
+            f"no exercise is called {name!r}; " + (f"did you mean {', '.join(near)}?" if near else "see check.list()")
+        )
+    return known[name]
+
+
+def judge(name: str, mine: Any) -> Result:
+    """Compare an answer with the key on every probe. Never raises for what the learner's code does."""
+    task = exercise_of(name)
+    if mine is ...:
+        return Result(name, "not started")
+    if callable(task.key) and not callable(mine):
+        return Result(
+            name, "wrong", f"it is {_short(mine)}, not a function; pass the function itself, without calling it"
+        )
+    try:
+        seen = task.look(mine)
+    except TimeoutError:
+        return Result(name, "wrong", f"it was still running after {SECONDS} seconds; is there a loop that never ends?")
+    right = task.look(task.key)
+    if any(value is ... for value in seen):
+        return Result(name, "not started")
+    if callable(task.key) and all(value is None for value in seen) and any(value is not None for value in right):
+        return Result(name, "wrong", "it returns nothing (None); is there a `return`?")
+    bad = [place for place in range(len(right)) if place >= len(seen) or not same(seen[place], right[place])]
+    if not bad:
+        place = task.spoiled(mine)
+        if place is None:
+            return Result(name, "right")
+        spoils = "it returns what is right, but changes what it was given, which the caller still needs; work on a copy"
+        return Result(name, "wrong", f"{spoils} (seen in {task.label(place)})")
+    for number, mistake in enumerate(task.mistakes):
+        wrong = task.look(mistake.wrong)
+        if all(place < len(seen) and place < len(wrong) and same(seen[place], wrong[place]) for place in bad):
+            return Result(name, "wrong", mistake.says, number)
+    return Result(name, "wrong", _unknown(task, bad[0], seen, right))
+
+
+def _unknown(task: Exercise, place: int, seen: Sequence[Any], right: Sequence[Any]) -> str:
+    got = _short(seen[place]) if place < len(seen) else "nothing"
+    if not callable(task.key) and not task.shows:
+        return f"{got} is not it. {task.hint}".strip()
+    label = task.label(place)
+    return f"{label or 'a probe'} gave {got}, expected {_short(right[place])}. {task.hint}".strip()
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal, where numbers within 1e-6 count as equal, sequences are compared item by item, and texts only with texts."""
+    if type(a).__module__.startswith("numpy"):
+        a = a.tolist()
+    if type(b).__module__.startswith("numpy"):
+        b = b.tolist()
+    if isinstance(a, bool) or isinstance(b, bool):
+        return isinstance(a, bool | int) and isinstance(b, bool | int) and a == b
+    if isinstance(a, Real) and isinstance(b, Real):
+        return bool(a == b or math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9) or (math.isnan(a) and math.isnan(b)))
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    try:
+        return bool(a == b)
+    except Exception:
+        return False
+
+
+def _called(mine: Any, arguments: tuple[Any, ...]) -> Any:
+    try:
+        return mine(*arguments)
+    except TimeoutError:
+        raise
+    except Exception as error:
+        return Raised(type(error).__name__, str(error))
+
+
+def _observed(observe: Callable[[Any], Sequence[Any]], mine: Any) -> list[Any]:
+    try:
+        return list(observe(mine))
+    except TimeoutError:
+        raise
+    except Exception as error:
+        return [Raised(type(error).__name__, str(error))]
+
+
+@contextmanager
+def _limit(seconds: int) -> Iterator[None]:
+    """TimeoutError after so many seconds, where signals allow it (main thread, not Windows)."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        value = float(f"{value:.10g}")  # 0.12499999999999989 would send people after a mistake that is none
+    text = str(value) if isinstance(value, Raised) else repr(value)
+    text = " ".join(text.split())
+    return text if len(text) <= WIDTH else text[: WIDTH - 2] + " …"
+
+
+class Check:
+    """What notebooks import: ``check.NAME(mine)`` judges, ``check.use`` goes on with what is right, ``check.reveal`` shows the key."""
+
+    def __getattr__(self, name: str) -> Callable[[Any], None]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        exercise_of(name)
+
+        def run(mine: Any) -> None:
+            print(textwrap.fill(str(judge(name, mine)), COLUMNS, subsequent_indent="  ", break_on_hyphens=False))
+
+        run.__name__, run.__doc__ = name, f"Judge an answer to the exercise {name!r}."
+        return run
+
+    def __dir__(self) -> list[str]:
+        return [*exercises(), "list", "reveal", "use"]
+
+    def use(self, mine: Any, fallback: Any, name: str = "") -> Any:
+        """The learner's answer when it is right, the fallback otherwise, so that a notebook runs to its end either way.
+
+        `name`: the exercise, where the answer is a value or a function of another name.
+        """
+        name = name or getattr(mine, "__name__", "")
+        result = judge(name, mine)
+        if result.state == "right":
+            return mine
+        print(f"{name} is {result.state}: going on with the package's own.")
+        return fallback
+
+    def reveal(self, name: str) -> None:
+        """Print the answer: the source of the package's own function."""
+        key = exercise_of(name).key
+        if not callable(key):
+            print(f"{name} = {key!r}")
+            return
+        print(f"# {inspect.getmodule(key).__name__}.{key.__qualname__}")  # type: ignore[union-attr]
+        print(inspect.getsource(key))
+
+    def list(self, notebook: str = "") -> None:
+        """Print the exercises, of one notebook or of the course, with their points."""
+        for name, one in exercises().items():
+            if notebook in ("", one.notebook):
+                print(f"{one.notebook}  {name:<32} {one.points} point{'s' * (one.points != 1)}")
+
+
+check = Check()

@@ -1,0 +1,243 @@
+"""The course's table: its notebooks, what each needs, what a learner can do after it; and the headers made from it.
+
+Comes in: this table and the measured one (`data_samples/benchmarks/notebooks.json`).  Goes out: each notebook's first cells and the index.
+Not covered: executing and measuring (`notebooks.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+REPOSITORY = "azr-lite/azr-lite"
+"""Where badges point: owner/name on GitHub. A fork changes this line and runs `make notebooks`."""
+
+WORDS_A_MINUTE = 200
+"""Reading speed behind "minutes to read"."""
+
+BEGIN, END = "<!-- header: made by make notebooks -->", "<!-- /header -->"
+
+INSTALL = """\
+# Once on Colab or Kaggle; does nothing where azr_lite is there.
+import importlib.util, pathlib, subprocess, sys
+if importlib.util.find_spec("azr_lite") is None:
+    trees = [p for p in (pathlib.Path.cwd(), *pathlib.Path.cwd().parents) if (p / "azr_lite" / "__init__.py").exists()]
+    if trees:
+        sys.path.insert(0, str(trees[0]))
+    else:
+        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "azr-lite{extra}"], check=True)"""
+"""The first code cell of every notebook, word for word (but for the extra)."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One notebook. `stem`: its files' name. `able`: what its reader can do afterwards. `torch`: whether it needs the [train] extra.
+    `light`: whether numpy and matplotlib alone will do, without the package's other dependencies."""
+
+    stem: str
+    title: str
+    able: tuple[str, ...]
+    needs: str
+    torch: bool = False
+    light: bool = True
+
+    @property
+    def number(self) -> str:
+        return self.stem[:2]
+
+    @property
+    def extra(self) -> str:
+        return "[train,notebooks]" if self.torch else "[notebooks]"
+
+
+COURSE: tuple[Lesson, ...] = (
+    Lesson(
+        "00_ten_minutes",
+        "Absolute Zero in ten minutes",
+        (
+            "say what *propose*, *solve* and *verify* mean",
+            "run one whole self-play step",
+            "tell what your machine can run",
+        ),
+        "Python; nothing else",
+    ),
+    Lesson(
+        "01_triplets",
+        "Task triplets: one program, three games",
+        ("build deduction, abduction and induction from a triplet", "judge answers by value", "keep a buffer"),
+        "notebook 00",
+    ),
+    Lesson(
+        "02_executor",
+        "The executor: code you do not trust",
+        (
+            "run hostile programs under limits",
+            "prove that a program is deterministic",
+            "say what the sandbox does not stop",
+        ),
+        "notebook 01",
+    ),
+    Lesson(
+        "03_rewards",
+        "Rewards: who is a good teacher?",
+        ("compute learnability", "add the format ladder", "foresee reward hacks"),
+        "notebook 01",
+    ),
+    Lesson(
+        "04_trr",
+        "TRR++: six baselines instead of one",
+        (
+            "derive TRR++",
+            "compare it with a global baseline, GRPO, RLOO, REINFORCE++ and Dr. GRPO on the same rollouts",
+            "explain token against sequence whitening",
+        ),
+        "notebook 03; means and standard deviations",
+    ),
+    Lesson(
+        "05_learn",
+        "Watch it learn on your laptop",
+        ("run self-play with the embedded model", "read all curves", "stop and resume a run", "ablate one piece"),
+        "notebooks 00 to 04",
+        torch=True,
+    ),
+    Lesson(
+        "06_lora",
+        "LoRA self-play on one GPU",
+        ("plan memory", "launch, watch, stop and resume a real run", "publish an adapter"),
+        "notebook 05; what a linear map in PyTorch is",
+        torch=True,
+    ),
+    Lesson(
+        "07_reading_a_run",
+        "Reading a run",
+        (
+            "diagnose collapse, hacking and plateaus",
+            "compare base and trained models with intervals",
+            "find the paper's findings in your own run",
+        ),
+        "notebooks 03 to 05",
+        light=False,
+    ),
+    Lesson(
+        "08_scaling",
+        "Scaling to 3B–14B full fine-tuning",
+        (
+            "do the memory arithmetic",
+            "choose between LoRA, 8-bit Adam, FSDP, ZeRO and vLLM",
+            "go headless on many GPUs",
+        ),
+        "notebook 06",
+        light=False,
+    ),
+    Lesson(
+        "09_make_it_yours",
+        "Make it yours",
+        ("add a task type in under 60 lines", "test it", "report it"),
+        "notebooks 01 to 03",
+    ),
+)
+
+
+def lesson_of(number: str) -> Lesson:
+    """The lesson of that number ("03"); KeyError for others."""
+    return {lesson.number: lesson for lesson in COURSE}[number]
+
+
+def install_cell(lesson: Lesson) -> str:
+    """The install cell's source."""
+    return INSTALL.replace("{extra}", lesson.extra)
+
+
+def header(lesson: Lesson, words: int, work: str, measured: Mapping[str, Any]) -> str:
+    """The header, markdown: badges, aims, prerequisites, budget, versions, what comes next. `work`: what the exercises cost."""
+    path = f"notebooks/{lesson.stem}.ipynb"
+    github = f"https://github.com/{REPOSITORY}/blob/main/{path}"
+    badges = " ".join(
+        (
+            _colab(lesson),
+            f"[![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src={github})",
+            f"[![nbviewer](https://img.shields.io/badge/render-nbviewer-orange)](https://nbviewer.org/github/{REPOSITORY}/blob/main/{path})",
+        )
+    )
+    place = COURSE.index(lesson)
+    after = COURSE[place + 1] if place + 1 < len(COURSE) else None
+    following = (
+        f"[{after.number} · {after.title}]({after.stem}.ipynb)"
+        if after
+        else "[the index](index.ipynb): teach it to someone"
+    )
+    lines = [
+        BEGIN,
+        f"# {lesson.number} · {lesson.title}",
+        "",
+        badges,
+        "",
+        "**You will be able to**",
+        "",
+        *(f"* {one}" + (";" if one != lesson.able[-1] else ".") for one in lesson.able),
+        "",
+        f"**Before this:** {lesson.needs}.",
+        "",
+        f"**Budget:** {budget(words, work, measured)}",
+        "",
+        f"**Last verified:** {measured['versions']}, {measured['date']}."
+        if measured
+        else "**Last verified:** not yet.",
+        "",
+        f"**Next:** {following}. Words in this course: [glossary](glossary.md).",
+        END,
+    ]
+    return "\n".join(lines)
+
+
+def budget(words: int, work: str, measured: Mapping[str, Any]) -> str:
+    """What a notebook costs, in one sentence."""
+    minutes = max(1, round(words / WORDS_A_MINUTE))
+    reading = f"{minutes} minute{'s' * (minutes != 1)} to read ({words:,} words)"
+    if not measured:
+        return f"{reading}; {work}; run time not measured."
+    seconds = measured["seconds"]
+    time = f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.1f} minutes"
+    gpu = measured.get("gpu") or "not measured"
+    return f"{reading}; {work}; {time} and {measured['memory_mib']:,.0f} MiB on {measured['cores']} CPU cores; on a GPU: {gpu}."
+
+
+def index_table(measured: Mapping[str, Mapping[str, Any]], exercises: Mapping[str, tuple[int, int]]) -> str:
+    """The course as a table, markdown, for the index. `exercises`: their number and points by lesson."""
+    lines = [
+        BEGIN,
+        "| | notebook | you will be able to | exercises (points) | 2 CPU cores | needs |",
+        "|---|---|---|---|---|---|",
+    ]
+    for lesson in COURSE:
+        count, points = exercises.get(lesson.number, (0, 0))
+        able = "; ".join(lesson.able)
+        lines.append(
+            f"| {lesson.number} | [{lesson.title}]({lesson.stem}.ipynb) | {able} | {count} ({points}) | {_cost(lesson, measured)} | {_needs(lesson)} |"
+        )
+    return "\n".join([*lines, END])
+
+
+def readme_table(measured: Mapping[str, Mapping[str, Any]]) -> str:
+    """The course as a table, markdown, for the README: with one click to Colab."""
+    lines = [BEGIN, "| | notebook | | 2 CPU cores | needs |", "|---|---|---|---|---|"]
+    for lesson in COURSE:
+        lines.append(
+            f"| {lesson.number} | [{lesson.title}](notebooks/{lesson.stem}.ipynb) | {_colab(lesson)} | {_cost(lesson, measured)} | {_needs(lesson)} |"
+        )
+    return "\n".join([*lines, END])
+
+
+def _colab(lesson: Lesson) -> str:
+    path = f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/notebooks/{lesson.stem}.ipynb"
+    return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({path})"
+
+
+def _cost(lesson: Lesson, measured: Mapping[str, Mapping[str, Any]]) -> str:
+    found = measured.get(lesson.number)
+    return f"{found['seconds']:.0f} s, {found['memory_mib']:,.0f} MiB" if found else "not measured"
+
+
+def _needs(lesson: Lesson) -> str:
+    return "torch" if lesson.torch else "numpy, matplotlib" if lesson.light else "the core package, matplotlib"

@@ -1,0 +1,275 @@
+"""LiveCodeBench code generation, v5: write a program from a contest's text; its tests judge it.
+
+Comes in: the dataset's own rows (a file, or a hub id), a prompt style.  Goes out: a `Suite`.
+Not covered: other releases' names (a window other than v5's gives the suite another name), self-repair, output prediction.
+Programs run in a jail (`witness.py`) that never holds an expected output; what they print or return is compared here.
+
+Private tests come as JSON, or as published: base64 of zlib of a pickle of JSON text. Nothing is unpickled: the pickle's few
+instructions are read one by one, and any but those of a single text is refused.
+v5 here means: contest date from 2024-08-01 to before 2025-02-01, the window of the paper's numbers as commonly quoted; it is part of
+`protocol`. Unlike the official runner: lines are compared as text with white space normalised, not as decimals; 60 s a test.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pickletools
+import tempfile
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+from azr_lite.errors import EvaluationError
+from azr_lite.evaluation.benchmarks import values
+from azr_lite.evaluation.benchmarks.code import extract_azr
+from azr_lite.evaluation.benchmarks.second_judge import run_in_jail
+from azr_lite.evaluation.sources import Data, read_data
+from azr_lite.evaluation.suite import Mark, Prompt, Question, Reply, think_answer_prompt
+from azr_lite.prompts.base import END_ANSWER, Style, fence
+
+V5 = ("2024-08-01", "2025-02-01")
+"""First contest day, and the day after the last."""
+NEEDS = (
+    "question_title",
+    "question_content",
+    "question_id",
+    "contest_date",
+    "starter_code",
+    "public_test_cases",
+    "private_test_cases",
+    "metadata",
+)
+MAX_TOKENS = 8096
+TEST_S, ALL_TESTS_S = 60, 600.0
+LARGEST_TESTS = 1 << 30
+"""Bytes of one problem's private tests, unpacked."""
+_TEXT_ONLY = {
+    "PROTO",
+    "FRAME",
+    "SHORT_BINUNICODE",
+    "BINUNICODE",
+    "BINUNICODE8",
+    "UNICODE",
+    "MEMOIZE",
+    "BINPUT",
+    "LONG_BINPUT",
+    "PUT",
+    "STOP",
+}
+_STARS = "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json typing".split()
+PREAMBLE = (
+    "".join(f"from {name} import *\nimport {name}\n" for name in _STARS if name != "sys")
+    + "import sys\nsys.setrecursionlimit(50000)\n"
+)
+"""Starter codes use names such as `List` without an import, so the official runner imports much beforehand; so do we."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem: `entry` is empty where the program reads standard input. `tests`: input and expected output, as published."""
+
+    row: dict[str, Any]
+    entry: str
+    tests: tuple[tuple[str, str], ...]
+
+
+def livecodebench_suite(
+    style: Style,
+    source: str | Path,
+    *,
+    window: tuple[str, str] = V5,
+    parallel: int | None = None,
+    allow_weak: bool = False,
+) -> LiveCodeBench:
+    """The problems of `source` whose contest lies in `window` (ISO days, the end excluded). EvaluationError: unreadable, or none."""
+    data = read_data("LiveCodeBench", source, NEEDS)
+    rows = tuple(row for row in data.rows if window[0] <= str(row["contest_date"])[:10] < window[1])
+    if not rows:
+        raise EvaluationError(
+            f"none of the {len(data.rows)} problems of {source} has a contest date from {window[0]} to before {window[1]}"
+        )
+    release = "v5" if window == V5 else f"{window[0]}-{window[1]}"
+    problems = {str(row["question_id"]): problem(row) for row in rows}
+    if len(problems) < len(rows):
+        raise EvaluationError(
+            f"{source} holds two problems of the same question_id; give one release, not several files after another"
+        )
+    protocol = f"azr; contest date from {window[0]} to before {window[1]}; {TEST_S} s a test"
+    return LiveCodeBench(
+        f"livecodebench-{release}-azr",
+        protocol,
+        replace(data, rows=rows),
+        style,
+        problems,
+        parallel or min(8, os.cpu_count() or 1),
+        allow_weak,
+    )
+
+
+def problem(row: dict[str, Any]) -> Problem:
+    """A row with its tests unpacked. EvaluationError where they are not what the format says."""
+    try:
+        public = json.loads(row["public_test_cases"])
+        private = json.loads(private_tests(row["private_test_cases"]))
+        metadata = row["metadata"] if isinstance(row["metadata"], dict) else json.loads(row["metadata"] or "{}")
+        kinds = {test["testtype"] for test in (*public, *private)}
+        tests = tuple((str(test["input"]), str(test["output"])) for test in (*public, *private))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise EvaluationError(
+            f"the tests of LiveCodeBench problem {row['question_id']} cannot be read ({type(error).__name__}: {error}); expected a JSON list of "
+            "testtype, input, output, packed as published or plain"
+        ) from error
+    entry = metadata.get("func_name") or ""
+    if not tests or kinds not in ({"stdin"}, {"functional"}) or (kinds == {"functional"}) != bool(entry):
+        raise EvaluationError(
+            f"LiveCodeBench problem {row['question_id']} has tests of the kinds {sorted(map(str, kinds))} and the function name {entry!r}; "
+            "expected stdin without, or functional with one"
+        )
+    return Problem(row, entry.rsplit(".", 1)[-1], tests)
+
+
+def private_tests(packed: str) -> str:
+    """The JSON text of the private tests. ValueError for what is neither JSON nor a packed text."""
+    if packed.lstrip().startswith("["):
+        return packed
+    unpack = zlib.decompressobj()
+    try:
+        raw = unpack.decompress(base64.b64decode(packed, validate=True), LARGEST_TESTS)
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    if unpack.unconsumed_tail:
+        raise ValueError(f"more than {LARGEST_TESTS} bytes")
+    texts = []
+    for opcode, argument, _ in pickletools.genops(raw):
+        if opcode.name not in _TEXT_ONLY:
+            raise ValueError(f"the pickle holds {opcode.name}, not just a text; it will not be loaded")
+        if isinstance(argument, str):
+            texts.append(argument)
+    if len(texts) != 1:
+        raise ValueError(f"the pickle holds {len(texts)} texts, expected one")
+    return texts[0]
+
+
+@dataclass
+class LiveCodeBench:
+    """A `protocol.Suite`: greedy, pass@1, prompt and extraction of self-play."""
+
+    name: str
+    protocol: str
+    data: Data
+    style: Style
+    problems: dict[str, Problem]
+    parallel: int = 1
+    allow_weak: bool = False
+    samples: int = 1
+    temperature: float = 0.0
+    max_tokens: int = MAX_TOKENS
+    stop: tuple[str, ...] = (END_ANSWER,)
+
+    def questions(self) -> list[Question]:
+        """All problems of the window in the order of the data; the stratum is the difficulty."""
+        return [
+            Question(id, "livecodebench", self._prompt(problem), str(problem.row.get("difficulty", "")))
+            for id, problem in self.problems.items()
+        ]
+
+    def _prompt(self, problem: Problem) -> Prompt:
+        return think_answer_prompt(self.style, body(problem))
+
+    def grade(self, replies: Sequence[tuple[Question, Reply]]) -> list[Mark]:
+        """A program is right when every public and private test is. UnsafeError, SandboxError as `confined`."""
+        found = [extract_azr(question.prompt.prefill + reply.text) for question, reply in replies]
+        wanted = sorted(
+            {
+                (q.id, p)
+                for (q, _), one in zip(replies, found, strict=True)
+                for p in (one.strict, one.lenient)
+                if p.strip()
+            }
+        )
+        with ThreadPoolExecutor(self.parallel) as pool:
+            faults = dict(zip(wanted, pool.map(lambda key: self.fault(*key), wanted), strict=True))
+        marks = []
+        for (question, _), one in zip(replies, found, strict=True):
+            fault = faults.get((question.id, one.strict), "empty")
+            right = one.well_formed and not fault
+            lenient = right or not faults.get((question.id, one.lenient), "empty")
+            marks.append(Mark(right, lenient, one.well_formed, one.reason or fault))
+        return marks
+
+    def fault(self, id: str, program: str) -> str:
+        """Why the program fails problem `id`, or nothing."""
+        problem = self.problems[id]
+        way = "call" if problem.entry else "script"
+        inputs = [arguments(given) if problem.entry else given for given, _ in problem.tests]
+        with tempfile.TemporaryFile() as said:
+            run_in_jail(
+                program, problem.entry, [inputs], said, way=way, seconds=TEST_S, before=PREAMBLE,
+                part_s=min(TEST_S * len(inputs), ALL_TESTS_S) + 5, file_mb=512, allow_weak=self.allow_weak,
+            )  # fmt: skip
+            said.seek(0)
+            return _judge(problem, said)
+
+    def baselines(self, questions: Sequence[Question]) -> dict[str, dict[str, float]]:
+        """Empty: there are none for programs."""
+        return {}
+
+
+def _judge(problem: Problem, said: IO[bytes]) -> str:
+    if said.readline(64) != b'{"part":0}\n':
+        return "the program ended the process that ran it"
+    for number, (_, wanted) in enumerate(problem.tests):
+        line = said.readline(64 * len(wanted) + (1 << 16))
+        if line.startswith(b'{"x":'):
+            return f"test {number}: {line[5:-2].decode(errors='replace')[:200]}"
+        if not line.endswith(b"}\n") or not line.startswith(b'{"v":' if problem.entry else b'{"p":'):
+            return f"test {number}: no answer in time"
+        if not _same(problem, wanted, line[5:-2].decode(errors="replace")):
+            return f"test {number}: wrong"
+    return "more answers than tests" if said.read(1) else ""
+
+
+def _same(problem: Problem, wanted: str, said: str) -> bool:
+    try:
+        if not problem.entry:
+            return _lines(wanted) == _lines(json.loads(said))
+        return bool(_as_json(values.decode(said)) == json.loads(wanted))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return False
+
+
+def _as_json(value: Any) -> Any:
+    return [_as_json(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _lines(text: str) -> list[str]:
+    return [" ".join(line.split()) for line in text.strip().splitlines()]
+
+
+def arguments(given: str) -> tuple[Any, ...]:
+    """The arguments of a functional test: one JSON value a line."""
+    return tuple(json.loads(line) for line in given.split("\n") if line.strip())
+
+
+def body(problem: Problem) -> str:
+    """Our words around a problem, for the think/answer prompt."""
+    if problem.entry:
+        how = (
+            "Complete this class. Keep the name of the method and its parameters; read nothing and print nothing.\n\n"
+            + fence("python", problem.row["starter_code"].rstrip())
+        )
+    else:
+        how = "Write a whole program that reads the input from standard input and prints the output, and nothing else, to standard output."
+    return "\n\n".join(
+        (
+            "Solve this problem from a programming contest in Python.",
+            f"{problem.row['question_title']}\n\n{problem.row['question_content'].strip()}",
+            how,
+            "Put the whole program in one ```python block inside the answer.",
+        )
+    )

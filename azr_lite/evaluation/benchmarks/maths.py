@@ -1,0 +1,266 @@
+r"""The mathematics suites: AIME 2024 and 2025, AMC 2023, MATH500, Minerva, OlympiadBench, GSM8K.
+
+Comes in: a name, a style, and for all but MATH500 and GSM8K a file or a hub id.  Goes out: a `protocol.Suite`.
+Not covered: how two answers are compared (`maths_worker.py`), the processes that do it (`maths_grader.py`).
+
+Protocol ``azr``: the think/answer prompt of self-play; the answer stands in the answer part, in ``\boxed{}``.
+Strict: a reply our parser takes, with a box in its answer part, and that box right.  Lenient: the last box anywhere; without any,
+what math-verify finds last in the text.  Two different boxes in one answer part are a bet on both: wrong either way.
+
+`TABLE` names default hub ids.  **Nobody here could fetch any of them** (no network); they are those that several public projects
+load with the split ``test``, and the columns are those that these projects read.  The result records the sha256 of what came.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from azr_lite.errors import EvaluationError
+from azr_lite.evaluation.benchmarks.boxed_answers import boxes, tidy
+from azr_lite.evaluation.benchmarks.maths_grader import Grader, Job, Verdict, check_math_verify
+from azr_lite.evaluation.sources import Data, read_data, shipped
+from azr_lite.evaluation.suite import Mark, Question, Reply, think_answer_prompt
+from azr_lite.parsing import parse_reply
+from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK, Style
+from azr_lite.triplet import Rejection
+
+PROTOCOL = "azr"
+AVERAGED = "-avg8"
+"""Ending of the suites with eight replies at temperature 0.6: thirty or forty questions say little from one greedy reply each."""
+TAIL = 1500
+"""Characters at the end of a reply in which an answer without a box is looked for."""
+
+_QUESTION = ("problem", "question", "Problem", "Question", "prompt")
+_ANSWER = ("answer", "final_answer", "Answer", "expected_answer", "target", "solution", "Solution")
+_ID = ("unique_id", "id", "ID", "problem_id", "idx")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One set of questions. `hub`: its default hub id. `size`: rows it should have. `averaged`: has an avg@8 twin."""
+
+    title: str
+    size: int
+    file: str = ""
+    hub: str = ""
+    averaged: bool = False
+    stratum: str = ""
+
+
+TABLE = {
+    "aime24": Entry("AIME 2024", 30, hub="math-ai/aime24", averaged=True),
+    "aime25": Entry("AIME 2025", 30, hub="math-ai/aime25", averaged=True),
+    "amc23": Entry("AMC 2023", 40, hub="math-ai/amc23", averaged=True),
+    "math500": Entry("MATH500", 500, file="math500.jsonl.gz", stratum="level"),
+    "minerva": Entry("Minerva Math", 272, hub="math-ai/minervamath"),
+    "olympiadbench": Entry("OlympiadBench (text, English, mathematics)", 674, hub="math-ai/olympiadbench"),
+    "gsm8k": Entry("GSM8K", 1319, file="gsm8k_test.jsonl.gz"),
+}
+NAMES = tuple(name + ending for name, entry in TABLE.items() for ending in ("", AVERAGED)[: 1 + entry.averaged])
+"""Every suite `maths_suite` knows."""
+
+
+def prompt_body(problem: str) -> str:
+    """The instruction: the form first, the problem last, as in self-play."""
+    return "\n\n".join(
+        (
+            "Solve a problem of mathematics.",
+            f"Write your reasoning between {THINK} and {END_THINK}, then the result between {ANSWER} and {END_ANSWER}, once, inside "
+            r"\boxed{}, worked out and in simplest form. To show the form, here is a whole reply to another problem, "
+            "to halve seven and add one:\n\n"
+            f"{THINK}\nHalf of 7 is 7/2. One more is 9/2.\n{END_THINK}\n{ANSWER}\n\\boxed{{\\frac{{9}}{{2}}}}\n{END_ANSWER}",
+            f"Here is your problem:\n\n{problem.strip()}",
+            f"Reply in the form shown: reasoning, {END_THINK}, then {ANSWER}, \\boxed{{}} with the result, {END_ANSWER}.",
+        )
+    )
+
+
+def maths_suite(
+    name: str,
+    style: Style,
+    source: str | Path | None = None,
+    *,
+    max_tokens: int = 4096,
+    workers: int | None = None,
+    deadline: float = 10.0,
+    memory_mb: int = 2048,
+) -> MathsSuite:
+    """The suite `name` (one of `NAMES`), asked in `style`. `source`: a file or hub id instead of the table's.
+
+    `workers`, `deadline` (seconds an answer), `memory_mb`: of the grader.  EvaluationError when the name is unknown, the questions
+    cannot be had or lack a problem or an answer, or math-verify is missing.
+    """
+    base = name.removesuffix(AVERAGED)
+    if name not in NAMES:
+        raise EvaluationError(f"there is no mathematics suite {name!r}; expected one of {', '.join(NAMES)}")
+    check_math_verify()
+    entry = TABLE[base]
+    data = shipped(base, entry.file) if source is None and entry.file else read_data(base, source or entry.hub)
+    items = tuple(_item(base, entry, row, index) for index, row in enumerate(data.rows))
+    twice = [identity for identity, count in Counter(item.id for item in items).items() if count > 1]
+    if twice:
+        raise EvaluationError(
+            f"{data.source} has more than one question with the id {twice[0]}; expected unique ids, mend the file"
+        )
+    averaged = name.endswith(AVERAGED)
+    return MathsSuite(
+        name=name,
+        style=style,
+        data=data,
+        samples=8 if averaged else 1,
+        temperature=0.6 if averaged else 0.0,
+        max_tokens=max_tokens,
+        items=items,
+        make_grader=lambda: Grader(workers, deadline, memory_mb),
+    )
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One row: the problem's text and its right answer, tidied."""
+
+    id: str
+    problem: str
+    gold: str
+    stratum: str = ""
+
+
+@dataclass(frozen=True)
+class MathsSuite:
+    """See `protocol.Suite`. Build it by `maths_suite`."""
+
+    name: str
+    style: Style
+    data: Data
+    samples: int
+    temperature: float
+    max_tokens: int
+    items: tuple[Problem, ...]
+    make_grader: Callable[[], Grader] = field(repr=False)
+    protocol: str = PROTOCOL
+    stop: tuple[str, ...] = (END_ANSWER,)
+
+    @property
+    def _base(self) -> str:
+        return self.name.removesuffix(AVERAGED)
+
+    def questions(self) -> list[Question]:
+        """In the order of the data. The group is the set of questions, so that greedy and averaged results can be laid side by side."""
+        return [
+            Question(item.id, self._base, think_answer_prompt(self.style, prompt_body(item.problem)), item.stratum)
+            for item in self.items
+        ]
+
+    def grade(self, replies: Sequence[tuple[Question, Reply]]) -> list[Mark]:
+        """One mark a reply. Starts the workers and ends them; EvaluationError when they cannot start, or a question is not ours."""
+        gold = {item.id: item.gold for item in self.items}
+        for question, _ in replies:
+            if question.id not in gold:
+                raise EvaluationError(
+                    f"question {question.id} is not of {self.name}; grade a reply with the suite that asked for it"
+                )
+        read = [_read(question.prompt.prefill + reply.text) for question, reply in replies]
+        jobs: list[Job] = []
+        for (question, _), (strict, lenient) in zip(replies, read, strict=True):
+            jobs += [Job(gold[question.id], strict) if isinstance(strict, str) else Job("", "")]
+            jobs += [Job(gold[question.id], lenient[0], lenient[1]) if lenient else Job("", "")]
+        with self.make_grader() as grader:
+            verdicts = grader.grade(jobs) if jobs else []
+        return [
+            _mark(*own, *pair, reply.truncated)
+            for own, pair, (_, reply) in zip(
+                read, zip(verdicts[::2], verdicts[1::2], strict=True), replies, strict=True
+            )
+        ]
+
+    def baselines(self, questions: Sequence[Question]) -> dict[str, dict[str, float]]:
+        """Share right, by equal text, of saying the commonest right answer of these questions, or the problem's last number."""
+        wanted = {question.id for question in questions}
+        items = [item for item in self.items if item.id in wanted]
+        if not items:
+            return {}
+        golds = [_plain(item.gold) for item in items]
+        last = [(re.findall(r"-?\d+(?:\.\d+)?", _plain(item.problem)) or [""])[-1] for item in items]
+        return {
+            self._base: {
+                "commonest answer": max(Counter(golds).values()) / len(items),
+                "last number of the problem": sum(a == b for a, b in zip(golds, last, strict=True)) / len(items),
+            }
+        }
+
+
+@dataclass(frozen=True)
+class _NoBox:
+    well_formed: bool
+    reason: str
+
+
+def _read(text: str) -> tuple[str | _NoBox, tuple[str | None, str] | None]:
+    """The box that counts strictly, or why there is none; and what counts leniently: (box or None, text), or nothing at all."""
+    everywhere = boxes(text)
+    lenient = (tidy(everywhere[-1]), "") if everywhere else (None, text[-TAIL:])
+    reply = parse_reply(text)
+    if isinstance(reply, Rejection):
+        return _NoBox(False, str(reply.reason.value)), lenient
+    own = {tidy(box) for box in boxes(reply.answer)}
+    if len(own) > 1:
+        return _NoBox(True, "several_boxes"), None
+    return (own.pop(), lenient) if own else (_NoBox(False, "no_box"), lenient)
+
+
+def _mark(
+    strict: str | _NoBox, lenient: Any, strict_verdict: Verdict, lenient_verdict: Verdict, truncated: bool
+) -> Mark:
+    loose = lenient is not None and lenient_verdict.right
+    if isinstance(strict, _NoBox):
+        return Mark(
+            False, loose, strict.well_formed, "truncated" if truncated and not strict.well_formed else strict.reason
+        )
+    return Mark(strict_verdict.right, strict_verdict.right or loose, True, strict_verdict.reason)
+
+
+def _item(name: str, entry: Entry, row: dict[str, Any], index: int) -> Problem:
+    problem = next((row[column] for column in _QUESTION if row.get(column)), None)
+    if not isinstance(problem, str):
+        raise EvaluationError(
+            f"row {index} of {name} has no problem; expected one of the columns {', '.join(_QUESTION)}"
+        )
+    gold = next((found for column in _ANSWER if (found := _gold(row.get(column))) is not None), None)
+    if not gold:
+        raise EvaluationError(
+            f"row {index} of {name} has no right answer; expected one of the columns {', '.join(_ANSWER)}"
+        )
+    identity = next((row[column] for column in _ID if row.get(column) is not None), index)
+    return Problem(
+        str(identity),
+        problem,
+        gold,
+        f"{entry.stratum} {row[entry.stratum]}" if row.get(entry.stratum) is not None else "",
+    )
+
+
+def _gold(value: Any) -> str | None:
+    r"""The right answer in a cell: a plain one, a number, a list of parts, behind ``####`` (GSM8K), or the last box of a solution."""
+    if value is None or isinstance(value, bool) or value == "" or value == []:
+        return None
+    if isinstance(value, int | float):
+        return str(int(value)) if value == int(value) else str(value)
+    if isinstance(value, list | tuple):
+        return ", ".join(part for part in map(_gold, value) if part)
+    text = str(value)
+    if "####" in text:
+        text = text.rsplit("####", 1)[1].replace(",", "")
+    elif found := boxes(text):
+        text = found[-1]
+    elif len(text) > 500:
+        return None  # a worked solution without a box
+    return tidy(text).replace("$", "") or None
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text.strip())

@@ -1,0 +1,178 @@
+"""The table of the Absolute Zero paper, its averages, and our row beside it.
+
+Comes in: accuracies by suite name.  Goes out: CAvg, MAvg and AVG, the paper's rows, and both side by side as text.
+Not covered: measuring anything; the ablations of the paper.
+
+The averages as the paper defines them (its main table), in points of 100:
+    CAvg = (HumanEval+ + MBPP+ + LiveCodeBench) / 3
+    MAvg = (AIME24 + AIME25 + AMC23 + MATH500 + Minerva + OlympiadBench) / 6
+    AVG  = (CAvg + MAvg) / 2
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from azr_lite.errors import EvaluationError
+
+CODE = ("humaneval+", "mbpp+", "livecodebench")
+MATHS = ("aime24", "aime25", "amc23", "math500", "minerva", "olympiadbench")
+SUITES = CODE + MATHS
+SHORT = dict(zip(SUITES, ("HE+", "MBP+", "LCB", "A24", "A25", "AMC", "M500", "Min", "Oly"), strict=True))
+"""Suite name to the column's heading."""
+_ALIASES = {
+    "humanevalplus": "humaneval+",
+    "humaneval-plus": "humaneval+",
+    "he+": "humaneval+",
+    "mbppplus": "mbpp+",
+    "mbpp-plus": "mbpp+",
+    "lcb": "livecodebench",
+    "livecodebench-v5": "livecodebench",
+    "minervamath": "minerva",
+    "olympiad": "olympiadbench",
+}
+
+DIFFERENCES = (
+    "Not the same protocol: the paper's numbers are single runs of one training seed, one greedy reply a question; its code columns use EvalPlus's "
+    "chat prompt with a prefilled ```python fence (25 to 30 points above raw completion for base models) and LiveCodeBench v5, which we cannot "
+    "have offline; its mathematics allows 16,000 tokens. One AIME question of 30 is 3.3 points, so its AIME columns are mostly noise. Compare "
+    "base with trained under one protocol; across the two tables compare gains at most."
+)
+
+
+@dataclass(frozen=True)
+class Averages:
+    """The paper's three averages, in the unit of the scores given; None where a part is missing. `missing`: the suites that were not there."""
+
+    code: float | None
+    maths: float | None
+    all: float | None
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """One line of the paper's table, in points of 100. `scores`: in the order of `SUITES`; the averages are as printed there."""
+
+    model: str
+    trained: bool
+    scores: tuple[float, ...]
+    code: float
+    maths: float
+    all: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.model} + AZR" if self.trained else self.model
+
+    def by_suite(self) -> dict[str, float]:
+        return dict(zip(SUITES, self.scores, strict=True))
+
+
+def _row(model: str, trained: bool, *numbers: float) -> PaperRow:
+    return PaperRow(model, trained, numbers[:9], *numbers[9:])
+
+
+PAPER = (
+    _row("Qwen2.5-7B", False, 73.2, 65.3, 17.5, 6.7, 3.3, 37.5, 64.8, 25.0, 27.7, 52.0, 27.5, 39.8),
+    _row("Qwen2.5-7B", True, 71.3, 69.1, 25.3, 13.3, 13.3, 52.5, 74.4, 38.2, 38.5, 55.2, 38.4, 46.8),
+    _row("Qwen2.5-7B-Coder", False, 80.5, 69.3, 19.9, 6.7, 3.3, 40.0, 54.0, 17.3, 21.9, 56.6, 23.9, 40.2),
+    _row("Qwen2.5-7B-Coder", True, 83.5, 69.6, 31.7, 20.0, 10.0, 57.5, 72.6, 36.4, 38.2, 61.6, 39.1, 50.4),
+    _row("Qwen2.5-3B-Coder", False, 67.1, 65.9, 20.0, 3.3, 3.3, 20.0, 51.0, 18.4, 16.6, 51.2, 18.8, 35.0),
+    _row("Qwen2.5-3B-Coder", True, 71.3, 69.0, 24.4, 3.3, 3.3, 37.5, 62.0, 26.1, 27.0, 54.9, 26.5, 40.7),
+    _row("Qwen2.5-14B-Coder", False, 76.8, 71.7, 31.4, 0.0, 0.0, 37.5, 54.8, 10.7, 18.5, 60.0, 20.2, 40.1),
+    _row("Qwen2.5-14B-Coder", True, 80.5, 71.2, 39.0, 23.3, 20.0, 65.0, 78.6, 32.0, 39.3, 63.6, 43.0, 53.3),
+    _row("Qwen2.5-14B", False, 78.0, 66.7, 21.7, 6.7, 3.3, 35.0, 66.2, 28.3, 32.4, 55.5, 28.7, 42.1),
+    _row("Qwen2.5-14B", True, 70.7, 68.8, 35.2, 10.0, 20.0, 62.5, 76.2, 40.4, 42.5, 58.2, 41.9, 50.1),
+    _row("Llama3.1-8B", False, 31.7, 53.7, 0.0, 0.0, 0.0, 2.5, 10.6, 5.5, 2.1, 28.5, 3.4, 16.0),
+    _row("Llama3.1-8B", True, 35.4, 50.8, 8.5, 3.3, 0.0, 5.0, 13.2, 14.0, 5.0, 31.6, 6.8, 19.2),
+)
+"""Every row of the paper's main table that this project has at hand; base first, then trained."""
+
+
+def canonical(suite: str) -> str:
+    """The name in `SUITES` of a suite under another spelling; an unknown one as it is, in lower case."""
+    name = suite.lower().replace("_", "-")
+    return _ALIASES.get(name, name)
+
+
+def averages(scores: Mapping[str, float]) -> Averages:
+    """CAvg, MAvg and AVG of suite -> accuracy (all in one unit). Greedy suites only: ``aime24-avg8`` is not the paper's AIME24.
+
+    EvaluationError when two spellings of one suite are given.
+    """
+    own = _by_suite(scores)
+
+    def mean(names: tuple[str, ...]) -> float | None:
+        return sum(own[name] for name in names) / len(names) if all(name in own for name in names) else None
+
+    code, maths = mean(CODE), mean(MATHS)
+    both = None if code is None or maths is None else (code + maths) / 2
+    return Averages(code, maths, both, tuple(name for name in SUITES if name not in own))
+
+
+def _by_suite(scores: Mapping[str, float]) -> dict[str, float]:
+    own: dict[str, float] = {}
+    for suite, value in scores.items():
+        if (name := canonical(suite)) in own:
+            raise EvaluationError(f"{suite} is a second score of {name}; give one score a suite")
+        own[name] = value
+    return own
+
+
+def paper_rows(model: str) -> tuple[PaperRow, ...]:
+    """The base and trained row of this model, found by a hub id, path or name; empty when the paper has none.
+
+    Family, size and coder must agree; Instruct, Math and other variants have no row and match nothing.
+    """
+    key = _key(model)
+    return tuple(row for row in PAPER if key is not None and _key(row.model) == key)
+
+
+def _key(model: str) -> tuple[str, str, bool] | None:
+    name = model.rstrip("/").rsplit("/", 1)[-1].lower().replace("_", "-")
+    name = re.sub(r"[-.](?:base|hf|4bit|8bit|bnb|bf16|fp16|gguf|q\d\w*)(?=[-.]|$)", "", name)
+    match = re.fullmatch(r"(?:meta-)?(qwen2\.5|llama-?3\.1)(-coder)?-(\d+(?:\.\d+)?b)(-coder)?", name)
+    return (match[1].replace("-", ""), match[3], bool(match[2] or match[4])) if match else None
+
+
+def beside_paper(model: str, base: Mapping[str, float], trained: Mapping[str, float] | None = None) -> str:
+    """Our scores (0..1 by suite) next to the paper's, in points, at most 80 columns wide, and what sets the two apart.
+
+    Where the paper has no row for the model, the nearest by size is not shown: a sentence says that there is none.
+    """
+    rows: list[tuple[str, Mapping[str, float], Averages]] = []
+    for label, scores in (("ours, base", base), ("ours, trained", trained)):
+        if scores is not None:
+            own = {name: 100 * value for name, value in _by_suite(scores).items()}
+            rows.append((label, own, averages(own)))
+    found = paper_rows(model)
+    for row in found:
+        rows.append(
+            (
+                f"paper, {'trained' if row.trained else 'base'}",
+                row.by_suite(),
+                Averages(row.code, row.maths, row.all, ()),
+            )
+        )
+    heads = [*SHORT.values(), "CAvg", "MAvg", "AVG"]
+    lines = [f"{model[:78]}: points of 100, - where not measured", " " * 14 + "".join(f"{head:>5}" for head in heads)]
+    for label, scores, means in rows:
+        cells = [scores.get(name) for name in SUITES] + [means.code, means.maths, means.all]
+        lines.append(f"{label:<14}" + "".join(f"{'-' if cell is None else format(cell, '.1f'):>5}" for cell in cells))
+    missing = rows[0][2].missing
+    if missing:
+        lines += _wrap(f"No average is given where a part is missing: {', '.join(missing)}.")
+    if not found:
+        lines += _wrap(
+            f"The paper has no row for {model}; it has {', '.join(row.model for row in PAPER if not row.trained)}."
+        )
+    return "\n".join([*lines, *_wrap(DIFFERENCES)])
+
+
+def _wrap(text: str) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, 80)

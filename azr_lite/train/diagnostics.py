@@ -1,0 +1,220 @@
+"""Before the first step: does this model, with this adapter, dtype and optimiser, learn in the right direction at all?
+
+Comes in: the run's trainer, not yet training.  Goes out: a `SelfTestResult`, or TrainingError; weights and generators are bit
+for bit as before.
+Not covered: rewards and advantages (tests), several optimiser steps in a row.
+
+Two synthetic updates from the same weights, through the trainer's own loss and optimiser class: one rewards a reply, one
+punishes it. Adam's first step follows the sign of the gradient, so for a small enough step the reply's log-probability must
+rise in the one and fall in the other.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate.utils import gather_object
+
+from azr_lite.errors import TrainingError
+from azr_lite.train.memory import free_memory, is_out_of_memory, rows_of
+from azr_lite.triplet import Role
+
+if TYPE_CHECKING:
+    from azr_lite.train.trainer import SelfPlayTrainer
+
+PROMPT, REPLY = "def f(x):\n    return x + 1\n# f(2) == ", "3"
+FACTORS = (1, 10, 100, 1000, 10_000)
+"""The run's learning rate may be too small to be seen after one step; then these multiples are tried, up to `LARGEST`."""
+LARGEST = 1e-2
+NOISE = {torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.3}
+"""Changes of the log-probability (nats, over the reply) below this are rounding in the given arithmetic."""
+
+
+@dataclass(frozen=True)
+class SelfTestResult:
+    """Change of the reply's log-probability (nats) when it was rewarded and when it was punished."""
+
+    raised: float
+    lowered: float
+    learning_rate: float
+    seconds: float
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        return (
+            f"one update moves a reply's log-probability by {self.raised:+.2g} when rewarded, {self.lowered:+.2g} when punished "
+            f"(learning rate {self.learning_rate:g}, {self.seconds:.1f} s)"
+        )
+
+
+def self_test(trainer: SelfPlayTrainer) -> SelfTestResult:
+    """TrainingError when a rewarded reply does not become likelier, or a punished one not less likely."""
+    started = time.perf_counter()
+    device, was_training = trainer.accelerator.device, trainer.model.training
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        trainer.model.train()
+        raised, rate = _update(trainer, +1.0)
+        lowered, _ = _update(trainer, -1.0)
+        trainer.model.train(was_training)
+    trainer._metrics["train"].clear()
+    if raised <= 0 or lowered >= 0:
+        raise TrainingError(
+            f"the learning self-test failed: after one update the rewarded reply's log-probability moved by {raised:+.2g} and the "
+            f"punished one's by {lowered:+.2g}, but they must rise and fall; lower learning_rate, or try dtype='float32'"
+        )
+    return SelfTestResult(raised, lowered, rate, time.perf_counter() - started)
+
+
+def _update(trainer: SelfPlayTrainer, advantage: float) -> tuple[float, float]:
+    """One optimiser step on one reply, from the same weights with growing learning rates until the change can be told from rounding.
+
+    Returns the change of the reply's log-probability (nats) and the rate; the weights are put back.
+    """
+    noise = NOISE[torch.bfloat16 if trainer.args.bf16 else torch.float16 if trainer.args.fp16 else torch.float32]
+    trained = _trained(trainer)
+    weights = [p.detach().clone() for p in trained]
+    batch = _batch(trainer, advantage)
+    trainer.compute_loss(trainer.model, batch).backward()
+    optimizer_class, options = trainer.get_optimizer_cls_and_kwargs(trainer.args, trainer.model)
+    before, moved, base = _log_probability(trainer, batch), 0.0, trainer.args.learning_rate
+    for rate in [base * factor for factor in FACTORS if factor == 1 or base * factor <= LARGEST]:
+        optimizer_class(trained, **{**options, "lr": rate, "weight_decay": 0.0}).step()
+        _gather_anew(trainer)
+        moved = _log_probability(trainer, batch) - before
+        with torch.no_grad():
+            for parameter, weight in zip(trained, weights, strict=True):
+                parameter.copy_(weight)
+        _gather_anew(trainer)
+        if abs(moved) > noise or not math.isfinite(moved):
+            break
+    for parameter in trained:
+        parameter.grad = None
+    if not math.isfinite(moved) or abs(moved) <= noise:
+        what = "changes nothing" if math.isfinite(moved) else f"makes a log-probability {moved}"
+        raise TrainingError(
+            f"the learning self-test failed: a learning rate of {rate:g} {what}; try dtype='float32' or another tuning"
+        )
+    return moved, rate
+
+
+def _trained(trainer: SelfPlayTrainer) -> list[torch.nn.Parameter]:
+    """What the optimiser moves. Under FSDP the model itself shows pieces at one time and gathered copies at another."""
+    if trainer.optimizer is not None:
+        return [p for group in trainer.optimizer.param_groups for p in group["params"] if p.requires_grad]
+    return [p for p in trainer.model.parameters() if p.requires_grad]
+
+
+def _gather_anew(trainer: SelfPlayTrainer) -> None:
+    """FSDP keeps the copies that a forward pass gathered for a backward pass; here they would be of other weights."""
+    for module in trainer.model.modules():
+        if hasattr(module, "reshard"):
+            module.reshard()
+
+
+def _batch(trainer: SelfPlayTrainer, advantage: float) -> dict[str, torch.Tensor]:
+    """A batch of one row, prompt and reply, with the keys and shapes of TRL's; B = 1."""
+    tokenizer, device = trainer.processing_class, trainer.accelerator.device
+    prompt = tokenizer(PROMPT, add_special_tokens=False)["input_ids"]
+    reply = [*tokenizer(REPLY, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    prompt_BT, reply_BT = torch.tensor([prompt], device=device), torch.tensor([reply], device=device)
+    return {
+        "prompt_ids": prompt_BT,
+        "prompt_mask": torch.ones_like(prompt_BT),
+        "completion_ids": reply_BT,
+        "completion_mask": torch.ones_like(reply_BT),
+        "advantages": torch.tensor([advantage], device=device),
+        "weights": torch.ones(1, device=device),
+        "num_items_in_batch": torch.tensor(len(reply), device=device),
+    }
+
+
+@torch.no_grad()
+def _log_probability(trainer: SelfPlayTrainer, batch: dict[str, torch.Tensor]) -> float:
+    """log pi(reply and end of sequence | prompt), summed over its tokens."""
+    ids_BT = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+    length = batch["completion_ids"].shape[1]
+    logps_BT, _, _ = trainer._get_per_token_logps_and_entropies(trainer.model, ids_BT, torch.ones_like(ids_BT), length)
+    return float(logps_BT.float().sum())
+
+
+if TYPE_CHECKING:
+    from azr_lite.train.trainer import SelfPlayTrainer
+
+
+def gradient_shares(trainer: SelfPlayTrainer, batch: dict[str, Any]) -> dict[str, float]:
+    """``ROLE/TYPE/gradient_share`` for each group, and ``gradient_cosine``; empty under FSDP and DeepSpeed, and where memory does not suffice
+    (then `note` says so). Every process calls it (SPMD)."""
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        return {}
+    counters = copy.deepcopy(trainer._metrics["train"])
+    try:
+        return _numbers(trainer, batch)
+    except Exception as error:
+        if not (is_out_of_memory(error) and trainer.can_recover):
+            raise
+    finally:
+        trainer._metrics["train"] = counters
+    free_memory()
+    trainer.note(
+        "out of memory while measuring gradient shares: left out in this step; gradient_share_every=0 switches them off"
+    )
+    return {}
+
+
+def _numbers(trainer: SelfPlayTrainer, batch: dict[str, Any]) -> dict[str, float]:
+    norms: dict[str, float] = {}
+    of_role: dict[Role, list[torch.Tensor]] = {}
+    for role in Role:
+        for name in trainer.config.task_types:
+            group = f"{role}/{name}"
+            found = group_gradient(trainer, batch, group)
+            norms[group] = _norm(found)
+            of_role[role] = [a + b for a, b in zip(of_role[role], found, strict=True)] if role in of_role else found
+    total = sum(norms.values())
+    numbers = {f"{group}/gradient_share": norm / total if total else 0.0 for group, norm in norms.items()}
+    one, two = (of_role[role] for role in Role)
+    if (length := _norm(one) * _norm(two)) > 0:
+        numbers["gradient_cosine"] = sum(float((a * b).sum()) for a, b in zip(one, two, strict=True)) / length
+    return numbers
+
+
+def group_gradient(trainer: SelfPlayTrainer, batch: dict[str, Any], group: str) -> list[torch.Tensor]:
+    """This group's part of the first update's gradient, one float32 tensor for each trained weight, unclipped.
+
+    The loss is a sum over rows, so any rows may share a micro-batch. Where processes have different numbers of them, all go through
+    equally many: TRL's loss exchanges statistics of equal shape.
+    """
+    trained = [p for p in trainer.model.parameters() if p.requires_grad]
+    first_update = trainer.rollouts[: len(trainer.rollouts) // trainer.config.updates_per_step]
+    rows = [place for place, r in enumerate(first_update) if r.group == group and r.weight]
+    size = -(-trainer.config.micro_batch_size // trainer._parts)
+    most = max(gather_object([len(rows)]))
+    total = [torch.zeros_like(p, dtype=torch.float32) for p in trained]
+    for start in range(0, most, size):
+        loss = _loss(trainer, batch, rows[start : start + size], min(size, most - start))
+        for own, found in zip(total, torch.autograd.grad(loss, trained, allow_unused=True), strict=True):
+            if found is not None:  # the other role's adapter
+                own += found
+    if trainer.accelerator.num_processes > 1:
+        total = [trainer.accelerator.reduce(own, reduction="mean") for own in total]
+    return total
+
+
+def _loss(trainer: SelfPlayTrainer, batch: dict[str, Any], rows: Sequence[int], width: int) -> torch.Tensor:
+    """The trainer's loss of these rows of the batch, filled up to `width` rows with padding of weight 0."""
+    part = rows_of(batch, torch.tensor([*rows, *[0] * (width - len(rows))], device=trainer.accelerator.device))
+    for name in ("advantages", "weights"):
+        part[name][len(rows) :] = 0.0
+    with trainer.compute_loss_context_manager():
+        return trainer._compute_loss(trainer.model, part)
+
+
+def _norm(tensors: Sequence[torch.Tensor]) -> float:
+    return float(torch.stack([t.norm() for t in tensors]).norm())

@@ -1,0 +1,174 @@
+"""The trainer's part that makes replies: chunks, roles, greedy evaluation, many processes.
+
+Comes in: prompts as text.  Goes out: `Completion`s whose ids are never tokenised again.
+Not covered: the sampling loops themselves (`sampling.py`, TRL's for vLLM and sharded weights, the nano sampler), text and tokens
+(`codec.py`), reading replies (`parsing.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from transformers import DynamicCache, GenerationConfig
+from trl.models.utils import unwrap_model_for_generation
+
+from azr_lite.codec import Codec, Sample, draw_seed, seeded
+from azr_lite.config import Config
+from azr_lite.triplet import Completion, Role
+
+
+@torch.no_grad()
+def sample_replies(
+    model: Any,
+    prompt_ids: Sequence[Sequence[int]],
+    config: GenerationConfig,
+    eos_ids: Collection[int],
+    device: torch.device,
+    **options: Any,
+) -> list[list[int]]:
+    """One reply a prompt, ids up to and with the first end-of-sequence token. `model` must be ready to generate.
+
+    `options` go to transformers' `generate`.
+    """
+    prompts = [tuple(ids) for ids in prompt_ids]
+    distinct = {ids: row for row, ids in enumerate(dict.fromkeys(prompts))}
+    width = max(map(len, distinct))
+    ids_UT = torch.tensor([[config.pad_token_id] * (width - len(ids)) + list(ids) for ids in distinct], device=device)
+    mask_UT = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in distinct], device=device)
+    of_row_B = torch.tensor([distinct[ids] for ids in prompts], device=device)
+    shared = dict(options)
+    if len(distinct) < len(prompts) and width > 1:
+        shared["past_key_values"] = _read_once(model, ids_UT[:, :-1], mask_UT[:, :-1], of_row_B)
+    out_BT = model.generate(
+        input_ids=ids_UT[of_row_B], attention_mask=mask_UT[of_row_B], generation_config=config, **shared
+    )
+    return [_until_end(ids, eos_ids) for ids in out_BT[:, width:].tolist()]
+
+
+def _read_once(model: Any, ids_UT: torch.Tensor, mask_UT: torch.Tensor, of_row_B: torch.Tensor) -> DynamicCache:
+    """Keys and values of all but the last prompt token, computed for the U distinct prompts and copied to the B rows."""
+    positions_UT = (mask_UT.cumsum(-1) - 1).clamp(min=0)
+    cache = DynamicCache(config=model.config)
+    model(
+        input_ids=ids_UT,
+        attention_mask=mask_UT,
+        position_ids=positions_UT,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    cache.batch_select_indices(of_row_B)
+    return cache
+
+
+def _until_end(ids: list[int], eos_ids: Collection[int]) -> list[int]:
+    end = next((place for place, token in enumerate(ids) if token in eos_ids), len(ids) - 1)
+    return ids[: end + 1]
+
+
+class Sampler(Protocol):
+    """Replaces TRL's generation. Must depend on its arguments (and the weights) alone; `seed` stands for all randomness."""
+
+    def __call__(self, prompt_ids: list[list[int]], *, greedy: bool, seed: int) -> list[Sample]: ...
+
+
+class Generation:
+    """Mixin of the trainer that makes replies. Expects a GRPOTrainer and `memory.OutOfMemoryRecovery` beside it, `config`, `codec`, `sampler`."""
+
+    config: Config
+    codec: Codec
+    sampler: Sampler | None
+    accelerator: Accelerator
+    _is_greedy = False
+    _selfplay_step, _sampling_calls = (
+        -1,
+        0,
+    )  # the self-play step (-1: before the first) and the sampling calls made in it
+
+    @contextmanager
+    def greedy(self) -> Iterator[None]:
+        """The likeliest token instead of a sampled one, for evaluation; leaves the run's random numbers alone."""
+        owner = self.vllm_generation if self.use_vllm else self
+        names = ("temperature", "top_p", "top_k") if self.use_vllm else ("generation_config",)
+        kept = {name: getattr(owner, name) for name in names}
+        if self.use_vllm:
+            owner.temperature, owner.top_p, owner.top_k = 0.0, 1.0, 0  # vLLM's way to say so
+        else:
+            plain = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
+            owner.generation_config = GenerationConfig(**{**owner.generation_config.to_diff_dict(), **plain})
+        self._is_greedy = True
+        try:
+            yield
+        finally:
+            self._is_greedy = False
+            for name, value in kept.items():
+                setattr(owner, name, value)
+
+    def act_as(self, role: Role) -> None:
+        """Sample and score as this role; only split roles make a difference."""
+
+    @torch.no_grad()
+    def generate(self, prompts: Sequence[str], role: Role = Role.SOLVE) -> list[Completion]:
+        """One completion a prompt, same order. Every process passes the same list and gets all completions.
+
+        Prompts are sorted by length and cut into chunks; a chunk's seed depends on the run's seed, the step, the call and the
+        chunk, so a resumed run and any number of processes sample the same. (vLLM draws from its own generator.)
+        """
+        self.act_as(role)
+        known = {prompt: self.codec.encode(prompt) for prompt in dict.fromkeys(prompts)}
+        texts, ids = [known[p][0] for p in prompts], [known[p][1] for p in prompts]
+        order = sorted(range(len(prompts)), key=lambda i: len(ids[i]))
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        chunks = self._chunks(order, world)
+        found: list[tuple[int, Sample]] = []
+        for number in range(rank, -(-len(chunks) // world) * world, world):
+            if number < len(chunks):
+                found += zip(chunks[number], self._sample([ids[i] for i in chunks[number]], number), strict=True)
+            elif self._collective:
+                self._sample([ids[i] for i in chunks[0]], number)
+        self._sampling_calls += not self._is_greedy
+        samples = dict(gather_object(found))
+        return [self.codec.completion(texts[i], ids[i], samples[i]) for i in range(len(prompts))]
+
+    @property
+    def _collective(self) -> bool:
+        """Sharded weights: every process must sample equally often."""
+        return self.is_fsdp_enabled or self.is_deepspeed_enabled
+
+    def _chunks(self, order: list[int], world: int) -> list[list[int]]:
+        """Which prompts are sampled together. vLLM batches by itself, but wants one call a process and equally many prompts in each."""
+        if self.use_vllm:
+            filled = order + order[:1] * (-len(order) % world)
+            return [filled[rank::world] for rank in range(world)] if filled else []
+        size = max(len(order), 1) if self.sampler else self.config.generation_chunk
+        return [order[i : i + size] for i in range(0, len(order), size)]
+
+    def _sample(self, prompt_ids: list[list[int]], number: int) -> list[Sample]:
+        seed = draw_seed(self.config.seed, self._selfplay_step, self._sampling_calls, number)
+        if self.sampler is not None:
+            return self.sampler(prompt_ids, greedy=self._is_greedy, seed=seed)
+        if self.use_vllm or self._collective or self.config.continuous_batching:
+            with seeded(seed, self.accelerator.device), self.accelerator.autocast():
+                ids_BT, logps_BT = self._generate_single_turn(prompt_ids, None, {}, 1)
+        else:
+            sample = lambda rows, piece: self._sample_here(rows, draw_seed(seed, piece) if piece else seed)  # noqa: E731
+            ids_BT, logps_BT = self.sample_in_pieces(sample, prompt_ids), None
+        limit = self.config.max_reply_tokens
+        cut = [ids[-1] not in self.codec.eos_ids and len(ids) >= limit for ids in ids_BT]
+        return list(zip(ids_BT, logps_BT or [None] * len(ids_BT), cut, strict=True))
+
+    def _sample_here(self, prompt_ids: Sequence[list[int]], seed: int) -> list[list[int]]:
+        device = self.accelerator.device
+        with (
+            unwrap_model_for_generation(
+                self.model_wrapped, self.accelerator, generation_kwargs=self.generation_kwargs
+            ) as model,
+            seeded(seed, device),
+            self.accelerator.autocast(),
+        ):
+            return sample_replies(model, prompt_ids, self.generation_config, self.codec.eos_ids, device)
