@@ -147,7 +147,7 @@ def push_verb(words: list[str]) -> int:
 
 
 def bench_verb(words: list[str]) -> int:
-    """Measure on this machine: azr-lite bench sandbox|nano|step|log [--json]; azr-lite bench SUBJECT --help."""
+    """Measure on this machine: azr-lite bench sandbox|nano|step [--json]; azr-lite bench SUBJECT --help."""
     from azr_lite.bench.commands import bench
 
     return bench(words)

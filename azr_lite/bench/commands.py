@@ -17,7 +17,7 @@ from azr_lite.flags import parse, take_value
 
 def bench(words: list[str]) -> int:
     """One of the benchmarks."""
-    subjects = {"sandbox": _sandbox, "nano": _nano, "step": _step, "log": _log}
+    subjects = {"sandbox": _sandbox, "nano": _nano, "step": _step}
     if not words or words[0] not in subjects:
         raise ConfigError(f"there is no benchmark {' '.join(words[:1])!r}; choose one of: {', '.join(subjects)}")
     return subjects[words[0]](words[1:])
@@ -101,29 +101,6 @@ def _plain(name: str, words: list[str]) -> int:
     result = bench_plain(config, config.steps)
     print(json.dumps(result, indent=1) if as_json else plain_table(result))
     return 0
-
-
-def _log(words: list[str]) -> int:
-    from azr_lite.bench.log import bench_log, log_table
-
-    def arguments(
-        rollouts: int = 1_000_000, folder: Path | None = None, json: bool = False
-    ) -> tuple[int, Path | None, bool]:
-        """What it costs to open a large log, to show a page of it, and to read it through. The exit status is 1 when a bar is missed.
-
-        Args:
-            rollouts: how many; a million take about 1.2 GB and some minutes.
-            folder: where the log is written and removed again; default: the system's.
-            json: print JSON.
-        """
-        return rollouts, folder, json
-
-    rollouts, folder, as_json = parse(arguments, words, "bench log")
-    if rollouts < 1000:
-        raise ConfigError(f"rollouts is {rollouts}; fewer than 1000 say nothing; raise it")
-    result = bench_log(rollouts, folder)
-    print(json.dumps(result, indent=1) if as_json else log_table(result))
-    return 0 if result["ok"] else 1
 
 
 def _nano(words: list[str]) -> int:
