@@ -203,12 +203,18 @@ class Config:
         return len(self.task_types) * (self.batch_size + self.solver_rows)
 
     def micro_batches(self, world: int) -> int:
-        """Micro-batches that each of `world` processes computes for one update. ConfigError where the batch does not split evenly."""
+        """Micro-batches that each of `world` processes computes per update.
+
+        Raises ConfigError where the batch does not split evenly. The one check of processes and batch:
+        every `Config` passes it for its own `processes`, and a run for the processes that were started.
+        """
         each, odd = divmod(self.rows, self.updates_per_step * self.micro_batch_size * world)
         if odd:
+            updates = f"{self.updates_per_step} update{'s' * (self.updates_per_step > 1)}"
+            split = f"{updates} of micro-batches of {self.micro_batch_size}"
+            split += f" on each of {world} processes" if world > 1 else ""
             raise ConfigError(
-                f"the training batch of {self.rows} sequences does not split into {self.updates_per_step} updates of micro-batches of "
-                f"{self.micro_batch_size} on each of {world} processes; lower micro_batch_size, or start fewer processes"
+                f"the training batch of {self.rows} sequences does not split into {split}; {_fitting(self, world)}"
             )
         return each
 
@@ -320,21 +326,18 @@ def _check_combinations(config: Config) -> None:
         raise ConfigError(
             f"the training batch has {config.rows} sequences; TRL needs an even number; change batch_size or solver_batch_size by one"
         )
-    if config.rows % (config.updates_per_step * config.micro_batch_size):
-        raise ConfigError(
-            f"the training batch of {config.rows} sequences ({len(config.task_types)} games x {config.batch_size} proposals + {config.solver_rows} "
-            f"solutions) does not split into {config.updates_per_step} updates of micro-batches of {config.micro_batch_size}; "
-            f"{_fitting(config)}"
-        )
+    config.micro_batches(max(1, config.processes))
     if not (config.train_proposer or config.train_solver):
         raise ConfigError("train_proposer and train_solver are both off, so nothing would learn; switch one on")
     if config.estimator in ("grpo", "dr_grpo", "rloo") and config.solver_data != "reuse":
         raise ConfigError(f"estimator={config.estimator!r} needs several replies to each task; set solver_data='reuse'")
 
 
-def _fitting(config: Config) -> str:
+def _fitting(config: Config, world: int) -> str:
     """What to do about a batch that does not split: the nearest smaller micro-batch, where one helps."""
-    each, odd = divmod(config.rows, config.updates_per_step)
+    each, odd = divmod(config.rows, config.updates_per_step * world)
+    if odd and config.rows % config.updates_per_step == 0:
+        return f"start a number of processes that divides {config.rows // config.updates_per_step}"
     if odd:
         return f"choose updates_per_step x micro_batch_size from the divisors of {config.rows}"
     size = max(n for n in range(1, min(config.micro_batch_size, each) + 1) if each % n == 0)

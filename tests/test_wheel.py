@@ -125,8 +125,6 @@ NEEDS_TRAIN = {
     "push": ["push", "whole", "someone/something"],
     "eval": ["eval", "nano", "--items", "1"],
     "bench nano": ["bench", "nano", "--seeds", "1"],
-    "bench step": ["bench", "step"],
-    "bench step of a real model": ["bench", "step", "--preset", "smoke"],
 }
 
 

@@ -127,7 +127,7 @@ class Run:
         Examples:
             >>> other = Run("data_samples/runs/whole/nano-small").rescore(estimator="global")
             >>> len(other), other[0].rollouts
-            (14, 72)
+            (14, 71)
         """
         from azr_lite.observe.rescoring import rescore
 
@@ -186,8 +186,8 @@ class Run:
             periods: into how many parts the steps are divided.
 
         Examples:
-            >>> Run("data_samples/runs/whole/nano-small").analyse(periods=1).measures["program/loops"]
-            [(0.0, 531)]
+            >>> Run("data_samples/runs/whole/nano-small").analyse(periods=1).periods
+            [(0, 13)]
         """
         from azr_lite.observe.analysis import analyse
 
