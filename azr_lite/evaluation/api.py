@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from azr_lite.errors import EvaluationError
+from azr_lite.errors import ConfigError, EvaluationError
 from azr_lite.evaluation.assertions import ASSERT, assert_suite
 from azr_lite.evaluation.benchmarks import code, maths
 from azr_lite.evaluation.benchmarks import paper_table as paper
@@ -76,6 +76,17 @@ class Evaluation:
                 found[plain] = result.scores["all"]["accuracy"]
         return found
 
+    def as_dict(self) -> dict[str, Any]:
+        """Model, scores, gains and averages for JSON."""
+        return {
+            "model": self.model,
+            "suites": {name: result.record for name, result in self.results.items()},
+            "gain": self.comparison,
+            "pass_at_k": self.pass_at_k,
+            "left_out": self.left_out,
+            "averages": dataclasses.asdict(paper.averages(self.as_in_paper)),
+        }
+
     @property
     def pass_at_k(self) -> dict[str, list[dict[str, Any]]]:
         """Suite to the points of `scores.compare_pass_at_k`, where several replies to each question were made of both models."""
@@ -122,6 +133,9 @@ def evaluate(
     sources = dict(data or {})
     if unknown := [name for name in sources if name not in KNOWN]:
         raise EvaluationError(f"there is no suite {unknown[0]!r} to give data for; choose from: {', '.join(KNOWN)}")
+    for name, value in (("items", items), ("samples", samples), ("max_tokens", max_tokens)):
+        if value < 0:
+            raise ConfigError(f"{name} is {value}; give a number, or 0: as the suite has it")
     changes = _sampling_changes(samples, temperature, max_tokens)
     if reasoning_protocol not in ("azr", *ASSERT):
         raise EvaluationError(

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -22,10 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from azr_lite.errors import ConfigError, RunDirectoryError
-from azr_lite.flags import parse
 from azr_lite.measures import (
     NEAR,
     Complexity,
@@ -120,15 +116,21 @@ class Analysis:
         }
         return {**dataclasses.asdict(self), "measures": measures}
 
+    def explanation(self) -> str:
+        """One line per measure: what it is."""
+        return "\n".join(f"{name:27} {MEASURES.get(name, 'tokens of a reply')}" for name in self.measures)
+
 
 def analyse(path: str | Path, periods: int = PERIODS) -> Analysis:
     """All measures of a run. RunDirectoryError, in one sentence, for a log that is missing, damaged or of another form."""
+    if not 1 <= periods <= 5:
+        raise ConfigError(f"periods is {periods}; 80 columns have room for 1 to 5")
     run = open_run(path)
     log = StepLog(run, "rollouts.jsonl")
     first, last = log.first_step(), log.last_step()
     if first is None or last is None:
         raise RunDirectoryError(f"{log.path} holds no whole line yet; wait for the run's first step")
-    count = max(1, min(periods, last - first + 1))
+    count = min(periods, last - first + 1)
     bounds = [first + (last - first + 1) * place // count for place in range(count + 1)]
     sums: list[dict[str, Sum]] = [defaultdict(Sum) for _ in range(count)]
     found = Analysis(str(path), 0, 0, [(low, high - 1) for low, high in itertools.pairwise(bounds)], {})
@@ -257,29 +259,3 @@ def text(found: Analysis) -> str:
     lines += textwrap.wrap("The monitor is crude: it looks for the words listed in azr_lite/measures.py. It misses what is said otherwise "
                            "and flags the harmless use of a word. Read the reply: azr-lite show RUN --step N.", 80)  # fmt: skip
     return "\n".join(lines)
-
-
-def analyse_command(words: list[str]) -> int:
-    """The verb: words in, text out, status 0."""
-
-    @dataclasses.dataclass
-    class Arguments:
-        """Lengths, complexity, diversity, plans, reflection and alarming words of a run, over its steps."""
-
-        run: tyro.conf.Positional[Path]
-        """The run directory."""
-        periods: int = PERIODS
-        """Parts of the run, 1 to 5."""
-        explain: bool = False
-        """Also say what each measure is."""
-        json: bool = False
-        """Print JSON."""
-
-    given = parse(Arguments, words, "analyse")
-    if not 1 <= given.periods <= 5:
-        raise ConfigError(f"periods is {given.periods}; 80 columns have room for 1 to 5")
-    found = analyse(given.run, given.periods)
-    print(json.dumps(found.as_dict(), indent=1, ensure_ascii=False) if given.json else text(found))
-    if given.explain and not given.json:
-        print("\n" + "\n".join(f"{name:27} {MEASURES.get(name, 'tokens of a reply')}" for name in found.measures))
-    return 0

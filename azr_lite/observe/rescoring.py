@@ -144,3 +144,17 @@ def table(found: Sequence[StepComparison]) -> str:
             f"{one.step:6d}  {one.rollouts:8d}  {pay[0]:>14}  {pay[1]:>14}  {silent:>13}  {one.turned:6.2f}  {one.correlation:7.3f}"
         )
     return "\n".join(lines)
+
+
+def read_changes(pairs: Sequence[str]) -> dict[str, str | float]:
+    """Changes for `rescore`, from NAME=VALUE as they are typed. ConfigError for what is none."""
+    changes: dict[str, str | float] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        try:
+            changes[name] = float(value) if name in LADDER else value
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise ConfigError(f"--rescore takes NAME=VALUE, not {pair!r}; such as: --rescore estimator=global wrong=-1")
+    return changes

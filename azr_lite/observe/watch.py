@@ -26,7 +26,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from azr_lite.errors import RunDirectoryError
+from azr_lite.errors import ConfigError, RunDirectoryError
 from azr_lite.evaluation.kept import evaluated_step
 from azr_lite.metrics import STAGES, across, mean
 from azr_lite.observe.catalogue import metric_of
@@ -273,8 +273,10 @@ def findings(last: Mapping[str, float]) -> Text:
 def watch(path: str | Path, interval: float = 1.0, console: Console | None = None) -> int:
     """Follow a run until it ends or q or Ctrl-C is pressed. Without a terminal that can move its cursor: one picture.
 
-    Raises RunDirectoryError.
+    Raises RunDirectoryError, and ConfigError for an `interval` outside 0.1 to 3600 seconds.
     """
+    if not 0.1 <= interval <= 3600:
+        raise ConfigError(f"interval is {interval} s; give between 0.1 and 3600")
     view = View(path)
     console = console or Console(highlight=False)
     if not console.is_terminal or console.is_dumb_terminal or view.ended:
