@@ -1,14 +1,11 @@
-"""The shape of a model, and from it the exact number of its weights, without downloading or loading anything.
-
-Comes in: what `Config.model` names.  Goes out: a `Shape`: layers, widths, vocabulary, biases.
-Not covered: memory (`vram.py`), loading (`models.py`), mixtures of experts and models that see or hear.
-"""
+"""The shape of a model, and from it the exact number of its weights. Nothing is downloaded or loaded."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,17 +76,9 @@ class Shape:
         return self.linear_parameters + self.head_parameters
 
 
-def _qwen2(*sizes: int, tied: bool) -> Shape:
-    return Shape(*sizes, tied=tied, qkv_bias=True, family="qwen2")
-
-
-def _qwen3(*sizes: int, tied: bool) -> Shape:
-    return Shape(*sizes, tied=tied, qk_norm=True, family="qwen3")
-
-
-def _llama(*sizes: int, tied: bool) -> Shape:
-    return Shape(*sizes, tied=tied, family="llama")
-
+_qwen2 = partial(Shape, qkv_bias=True, family="qwen2")
+_qwen3 = partial(Shape, qk_norm=True, family="qwen3")
+_llama = partial(Shape, family="llama")
 
 # layers, hidden, intermediate, heads, key-value heads, head size, vocabulary: from each model's published config.json
 _QWEN25 = {
@@ -111,18 +100,23 @@ _SMOL = {
     "360M": _llama(32, 960, 2560, 15, 5, 64, 49152, tied=True),
     "1.7B": _llama(24, 2048, 8192, 32, 32, 64, 49152, tied=True),
 }
-_LLAMA8B = _llama(32, 4096, 14336, 32, 8, 128, 128256, tied=False)
+_LLAMA3 = {
+    "3.1-8B": _llama(32, 4096, 14336, 32, 8, 128, 128256, tied=False),
+    "3.2-1B": _llama(16, 2048, 8192, 32, 8, 64, 128256, tied=True),
+    "3.2-3B": _llama(28, 3072, 8192, 24, 8, 128, 128256, tied=True),
+}
 
 KNOWN: dict[str, Shape] = {
-    **{
-        f"Qwen/Qwen2.5-{coder}{size}{end}": s
-        for coder in ("", "Coder-")
-        for size, s in _QWEN25.items()
-        for end in ("", "-Instruct")
-    },
-    **{f"Qwen/Qwen3-{size}{end}": s for size, s in _QWEN3.items() for end in ("", "-Base")},
-    **{f"HuggingFaceTB/SmolLM2-{size}{end}": s for size, s in _SMOL.items() for end in ("", "-Instruct")},
-    **{f"meta-llama/Llama-3.1-8B{end}": _LLAMA8B for end in ("", "-Instruct")},
+    name_of.format(size) + end: shape
+    for name_of, ends, shapes in (
+        ("Qwen/Qwen2.5-{}", ("", "-Instruct"), _QWEN25),
+        ("Qwen/Qwen2.5-Coder-{}", ("", "-Instruct"), _QWEN25),
+        ("Qwen/Qwen3-{}", ("", "-Base"), _QWEN3),
+        ("HuggingFaceTB/SmolLM2-{}", ("", "-Instruct"), _SMOL),
+        ("meta-llama/Llama-{}", ("", "-Instruct"), _LLAMA3),
+    )
+    for size, shape in shapes.items()
+    for end in ends
 }
 """Hub ids whose shape is known here."""
 
@@ -143,21 +137,19 @@ def shape_of(model: str) -> Shape:
     if model.lower() in named:
         return named[model.lower()]
     raise ModelError(
-        f"the shape of {model!r} is not known here, and nothing is downloaded to plan; give a local folder with its config.json, a .gguf file, "
-        "or one of Qwen/Qwen2.5-[Coder-]0.5B|1.5B|3B|7B|14B[-Instruct], Qwen/Qwen3-0.6B|1.7B|4B|8B|14B[-Base], "
-        "meta-llama/Llama-3.1-8B[-Instruct], HuggingFaceTB/SmolLM2-135M|360M|1.7B[-Instruct]"
+        f"the shape of {model!r} is not known here, and nothing is downloaded to plan; give a local folder with its "
+        "config.json, a .gguf file, or one of Qwen/Qwen2.5-[Coder-]0.5B|1.5B|3B|7B|14B[-Instruct], "
+        "Qwen/Qwen3-0.6B|1.7B|4B|8B|14B[-Base], meta-llama/Llama-3.1-8B|3.2-1B|3.2-3B[-Instruct], "
+        "HuggingFaceTB/SmolLM2-135M|360M|1.7B[-Instruct]"
     )
 
 
 def shape_of_folder(folder: Path) -> Shape:
     """The shape in a model folder's config.json. Raises ModelError."""
     try:
-        facts: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return shape_of_config(facts)
+        return shape_of_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     except OSError as error:
-        raise ModelError(
-            f"{folder} holds no model (config.json is missing); give a folder that save_pretrained made"
-        ) from error
+        raise ModelError(f"{folder} has no config.json; give a folder that save_pretrained made") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             f"{folder}/config.json does not describe a language model ({error!r}); give another folder"
@@ -165,11 +157,15 @@ def shape_of_folder(folder: Path) -> Shape:
 
 
 def shape_of_config(facts: dict[str, Any]) -> Shape:
-    """The shape in the content of a config.json. ModelError for families with other parts, KeyError where a size is missing."""
+    """The shape in the content of a config.json.
+
+    Raises ModelError for families with other parts, KeyError where a size is missing.
+    """
     family = facts.get("model_type", "")
     if family not in FAMILIES:
         raise ModelError(
-            f"the planner counts models of the families {', '.join(FAMILIES)}, and this one is {family!r}; plan with a known model"
+            f"the planner counts models of the families {', '.join(FAMILIES)}, and this one is {family!r}; "
+            "plan with a known model"
         )
     heads, hidden = facts["num_attention_heads"], facts["hidden_size"]
     bias = bool(facts.get("attention_bias", False))
@@ -201,21 +197,16 @@ def shape_of_gguf(path: Path) -> Shape:
     try:
         reader = GGUFReader(str(path))
         family = str(reader.fields["general.architecture"].contents())
-        number = {
-            name.removeprefix(family + "."): f.contents()
-            for name, f in reader.fields.items()
-            if name.startswith(family + ".")
-        }
+        number = {name.removeprefix(f"{family}."): field.contents() for name, field in reader.fields.items()}
         tensors = {tensor.name: tensor.shape for tensor in reader.tensors}
-        hidden, heads = number["embedding_length"], number["attention.head_count"]
         facts = {
             "model_type": family,
             "num_hidden_layers": number["block_count"],
-            "hidden_size": hidden,
+            "hidden_size": number["embedding_length"],
             "intermediate_size": number["feed_forward_length"],
-            "num_attention_heads": heads,
-            "num_key_value_heads": number.get("attention.head_count_kv", heads),
-            "head_dim": number.get("attention.key_length", hidden // heads),
+            "num_attention_heads": number["attention.head_count"],
+            "num_key_value_heads": number.get("attention.head_count_kv"),
+            "head_dim": number.get("attention.key_length"),
             "vocab_size": int(tensors["token_embd.weight"][-1]),
             "tie_word_embeddings": "output.weight" not in tensors,
         }
