@@ -332,7 +332,7 @@ _ALL = [
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ALL}
 
 
-def presets() -> tuple[str, ...]:
+def list_presets() -> tuple[str, ...]:
     """Names of all presets, smallest first."""
     return tuple(PRESETS)
 

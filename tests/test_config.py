@@ -7,10 +7,10 @@ import pytest
 from azr_lite.cli import main
 from azr_lite.config import Config, config_text
 from azr_lite.errors import ConfigError
-from azr_lite.presets import PRESETS, preset, presets
+from azr_lite.presets import PRESETS, list_presets, preset
 
 
-@pytest.mark.parametrize("name", presets())
+@pytest.mark.parametrize("name", list_presets())
 def test_presets_are_valid_and_survive_json(name):
     config = preset(name)
     assert config.preset == name
