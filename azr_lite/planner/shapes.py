@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import dataclass
 from functools import partial
@@ -40,21 +39,16 @@ class Shape:
         return ((h, q), (h, kv), (h, kv), (q, h), (h, i), (h, i), (i, h))
 
     @property
-    def layer_linear_parameters(self) -> int:
-        """Weights of one layer's linear maps, without biases."""
-        return sum(inputs * outputs for inputs, outputs in self.linears)
-
-    @property
     def linear_parameters(self) -> int:
         """What a 4-bit base quantises: all layers' linear maps, without biases, embedding and head."""
-        return self.layers * self.layer_linear_parameters
+        return self.layers * sum(inputs * outputs for inputs, outputs in self.linears)
 
     @property
     def layer_parameters(self) -> int:
         """Linear maps, biases and norms of one layer."""
         h, q, kv = self.hidden, self.heads * self.head_dim, self.kv_heads * self.head_dim
         biases = self.qkv_bias * (q + 2 * kv) + self.output_bias * h + self.mlp_bias * (2 * self.intermediate + h)
-        return self.layer_linear_parameters + biases + 2 * h + self.qk_norm * 2 * self.head_dim
+        return self.linear_parameters // self.layers + biases + 2 * h + self.qk_norm * 2 * self.head_dim
 
     @property
     def head_parameters(self) -> int:
@@ -126,33 +120,22 @@ FAMILIES = ("qwen2", "qwen3", "llama", "mistral")
 
 def shape_of(model: str) -> Shape:
     """The shape of a local folder, a .gguf file, 'nano' or a known hub id. Raises ModelError with one sentence."""
-    if model == "nano":
-        return shape_of_folder(Path(__file__).parents[1] / "nano" / "weights")
-    path = Path(model).expanduser()
+    path = Path(__file__).parents[1] / "nano/weights" if model == "nano" else Path(model).expanduser()
     if model.endswith(".gguf"):
         return shape_of_gguf(path)
-    if path.is_dir():
-        return shape_of_folder(path)
-    named = {name.lower(): shape for name, shape in KNOWN.items()}
-    if model.lower() in named:
-        return named[model.lower()]
-    raise ModelError(
-        f"the shape of {model!r} is not known here, and nothing is downloaded to plan; give a local folder with its "
-        "config.json, a .gguf file, or one of Qwen/Qwen2.5-[Coder-]0.5B|1.5B|3B|7B|14B[-Instruct], "
-        "Qwen/Qwen3-0.6B|1.7B|4B|8B|14B[-Base], meta-llama/Llama-3.1-8B|3.2-1B|3.2-3B[-Instruct], "
-        "HuggingFaceTB/SmolLM2-135M|360M|1.7B[-Instruct]"
-    )
-
-
-def shape_of_folder(folder: Path) -> Shape:
-    """The shape in a model folder's config.json. Raises ModelError."""
-    try:
-        return shape_of_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ModelError(f"{folder} has no config.json; give a folder that save_pretrained made") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    known = {name.lower(): shape for name, shape in KNOWN.items()}
+    if not path.is_dir() and model.lower() in known:
+        return known[model.lower()]
+    if not path.is_dir():
         raise ModelError(
-            f"{folder}/config.json does not describe a language model ({error!r}); give another folder"
+            f"the shape of {model!r} is not known here, and nothing is downloaded to plan; give a local folder with "
+            "its config.json, a .gguf file, or the hub id of a Qwen2.5, Qwen3, Llama-3 or SmolLM2 model up to 14B"
+        )
+    try:
+        return shape_of_config(json.loads((path / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"{path}/config.json does not describe a language model ({error!r}); give a folder that save_pretrained made"
         ) from error
 
 
@@ -190,10 +173,10 @@ def shape_of_gguf(path: Path) -> Shape:
     """The shape in a GGUF file's header and list of tensors; no weights are read. Raises ModelError."""
     if not path.is_file():
         raise ModelError(f"there is no file {path}; give the path of an existing .gguf file")
-    if importlib.util.find_spec("gguf") is None:
-        raise ModelError("reading GGUF files needs the package gguf; pip install gguf")
-    from gguf import GGUFReader
-
+    try:
+        from gguf import GGUFReader
+    except ImportError as error:
+        raise ModelError("reading GGUF files needs the package gguf; pip install gguf") from error
     try:
         reader = GGUFReader(str(path))
         family = str(reader.fields["general.architecture"].contents())

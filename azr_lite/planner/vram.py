@@ -23,7 +23,10 @@ NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 
 @dataclass(frozen=True)
 class Memory:
-    """What one GPU holds at one moment, in GB (1e9 bytes), part by part."""
+    """What one GPU holds at one moment, in GB (1e9 bytes), part by part.
+
+    `head`: chunked logits. `cache`: keys and values. `vllm`: its own weights. `context`: CUDA's, and fragmentation.
+    """
 
     weights: float = 0.0
     adapters: float = 0.0
@@ -40,8 +43,15 @@ class Memory:
         return sum(dataclasses.asdict(self).values())
 
 
-def _memory(**parts: float) -> Memory:
-    return Memory(**{name: size / GB for name, size in parts.items()})
+def _memory(shape: Shape, config: Config, **parts: float) -> Memory:
+    """What both phases hold, and these parts, in bytes."""
+    held = {
+        "weights": weight_bytes(shape, config) + autocast_copy_bytes(shape, config),
+        "adapters": adapter_bytes(shape, config),
+        "optimiser": optimiser_bytes(shape, config),
+        "context": CONTEXT + (VLLM_OVERHEAD if config.generation == "vllm" else 0),
+    }
+    return Memory(**{name: size / GB for name, size in {**held, **parts}.items()})
 
 
 # ---------------------------------------------------------------- what stays: weights, gradients, moments
@@ -103,11 +113,6 @@ def autocast_copy_bytes(shape: Shape, config: Config) -> float:
     return 2 * 2 * shape.layer_parameters + 4 * shape.head_parameters
 
 
-def context_bytes(config: Config) -> float:
-    """0.6 GB of CUDA context; 1.2 more where vLLM shares the GPU."""
-    return CONTEXT + (VLLM_OVERHEAD if config.generation == "vllm" else 0)
-
-
 # ---------------------------------------------------------------- the update
 
 
@@ -150,15 +155,13 @@ def update_memory(shape: Shape, config: Config, card_gb: float = 0, *, tokens: i
     tokens = tokens or config.micro_batch_size * (config.max_prompt_tokens + config.max_reply_tokens)
     awake = config.generation == "vllm" and not config.vllm_sleep
     return _memory(
-        weights=weight_bytes(shape, config) + autocast_copy_bytes(shape, config),
-        adapters=adapter_bytes(shape, config),
+        shape,
+        config,
         gradients=gradient_bytes(shape, config),
-        optimiser=optimiser_bytes(shape, config),
         activations=activation_bytes(shape, config, tokens),
         head=head_bytes(shape, config, tokens),
         cache=max(0, vllm_cache_bytes(shape, config, card_gb)) if awake else 0,
         vllm=vllm_weight_bytes(shape, config) if awake else 0,
-        context=context_bytes(config),
     )
 
 
@@ -175,25 +178,16 @@ def prefill_bytes(shape: Shape, config: Config, rows: int, prompt: int) -> float
     return rows * prompt * number_bytes(config) * (4 * shape.intermediate + 7 * shape.hidden)
 
 
-def sampling_bytes(shape: Shape, rows: int) -> float:
-    """Logits of one position, and what sampling makes of them: rows·V·14."""
-    return 14 * rows * shape.vocab
-
-
 def chunk_memory(shape: Shape, config: Config, rows: int, prompt: int, reply: int) -> Memory:
-    """transformers' generate, where it is fullest: reading the prompts, or at the last token of the longest replies."""
+    """transformers' generate, where it is fullest: reading the prompts, or at the last token of the longest replies.
+
+    Sampling makes rows·V·14 bytes of the logits of one position.
+    """
     per_token = cache_bytes_per_token(shape, number_bytes(config)) * (1 + 1 / shape.layers)  # growing copies one layer
     reading = (rows * prompt * per_token, prefill_bytes(shape, config, rows, prompt))
-    end = (rows * (prompt + reply) * per_token, sampling_bytes(shape, rows))
+    end = (rows * (prompt + reply) * per_token, 14 * rows * shape.vocab)
     cache, work = max(reading, end, key=sum)
-    return _memory(
-        weights=weight_bytes(shape, config) + autocast_copy_bytes(shape, config),
-        adapters=adapter_bytes(shape, config),
-        optimiser=optimiser_bytes(shape, config),
-        activations=work,
-        cache=cache,
-        context=context_bytes(config),
-    )
+    return _memory(shape, config, activations=work, cache=cache)
 
 
 def generation_memory(shape: Shape, config: Config, card_gb: float = 0) -> Memory:
@@ -210,12 +204,11 @@ def generation_memory(shape: Shape, config: Config, card_gb: float = 0) -> Memor
         found = [chunk_memory(shape, config, rows, prompt, config.max_reply_tokens) for rows, prompt in chunks]
         return max(found, key=lambda memory: memory.total)
     return _memory(
-        weights=weight_bytes(shape, config),
-        adapters=adapter_bytes(shape, config),
-        optimiser=optimiser_bytes(shape, config),
+        shape,
+        config,
+        weights=weight_bytes(shape, config),  # vLLM computes: no forward pass, no copy for autocast
         cache=max(0, vllm_cache_bytes(shape, config, card_gb)),
         vllm=vllm_weight_bytes(shape, config) if config.generation == "vllm" else 0,
-        context=context_bytes(config),
     )
 
 
