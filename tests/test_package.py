@@ -95,9 +95,9 @@ def test_no_eval_exec_or_pickle_outside_the_child():
             path.parent.name == "exercises"
         ):  # a reader that evaluates is a student's mistake, shown there on the course's own texts
             text = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("Mistake("))
-        assert "import witness" not in text, path
-        assert "evaluation.witness" not in text, path
-        if (path.parent.name, path.name) == ("evaluation", "witness.py"):
+        assert "benchmarks import run_in_jail" not in text, path
+        assert "benchmarks.run_in_jail" not in text, path
+        if (path.parent.name, path.name) == ("benchmarks", "run_in_jail.py"):
             continue  # like the harness it is never imported, only started by path, inside the jail
         assert not re.search(r"(^|[^_a-zA-Z.])(eval|exec)\(|pickle\.loads?\(", text), path
 
@@ -108,7 +108,7 @@ def test_the_readme_has_a_row_for_every_module():
     modules = {path.name for path in (ROOT / "azr_lite").glob("[!_]*.py")} | {
         path.parent.name + "/" for path in (ROOT / "azr_lite").glob("*/*.py")
     }
-    assert len(modules) > 50
+    assert len(modules) > 20
     assert modules - set(re.findall(r"`([^`]+)`", owners)) == set()
     named = set(re.findall(r"`([^`]+)`", owners))
     assert [name for name in named if not (ROOT / "azr_lite" / name).exists()] == []
@@ -119,5 +119,5 @@ def test_every_file_that_is_not_python_goes_into_the_wheel():
     shipped = {path for pattern in patterns for path in (ROOT / "azr_lite").glob(pattern)}
     listed = subprocess.run(["git", "ls-files", "azr_lite"], cwd=ROOT, capture_output=True, text=True, check=True)
     other = {ROOT / line for line in listed.stdout.splitlines() if not line.endswith(".py")}
-    assert ROOT / "azr_lite" / "launch" / "fsdp2.yaml" in shipped
+    assert ROOT / "azr_lite" / "train" / "launch" / "fsdp2.yaml" in shipped
     assert other <= shipped

@@ -26,6 +26,7 @@ import tyro
 
 from azr_lite.errors import ConfigError, RunDirectoryError
 from azr_lite.flags import parse
+from azr_lite.environment import require_observing
 from azr_lite.measures import (
     NEAR,
     Complexity,
@@ -119,7 +120,11 @@ class Analysis:
 
 
 def analyse(path: str | Path, periods: int = PERIODS) -> Analysis:
-    """All measures of a run. RunDirectoryError, in one sentence, for a log that is missing, damaged or of another form."""
+    """All measures of a run. RunDirectoryError, in one sentence, for a log that is missing, damaged or of another form.
+
+    ConfigError where the extra [observe] is not installed.
+    """
+    require_observing("azr-lite analyse")
     run = open_run(path)
     log = StepLog(run, "rollouts.jsonl")
     first, last = log.first_step(), log.last_step()
