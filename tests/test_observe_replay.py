@@ -7,7 +7,7 @@ import pytest
 
 from azr_lite.cli import main
 from azr_lite.config import Config
-from azr_lite.controls import control
+from azr_lite.course.experiments import control
 from azr_lite.errors import ConfigError, RunDirectoryError
 from azr_lite.observe import replay, rescore
 from azr_lite.prompts import get_style

@@ -127,8 +127,6 @@ NEEDS_AN_EXTRA = {
     "eval": ["eval", "nano", "--items", "1"],
     "analyse": ["analyse", "whole"],
     "bench nano": ["bench", "nano", "--seeds", "1"],
-    "bench step": ["bench", "step"],
-    "bench step of a real model": ["bench", "step", "--preset", "smoke"],
 }
 
 

@@ -585,7 +585,7 @@ PARTS = {
     "context": "CUDA context, fragmentation",
 }
 
-MEASURED = {"nano": "2.3 s/step (azr-lite bench step)"}
+MEASURED = {"nano": "2.3 s/step (tests/benchmarks/nano_step.py)"}
 """What was measured, by preset. Nothing else has been run on its card yet."""
 
 

@@ -77,6 +77,7 @@ def check_processes(config: Config) -> list[str]:
             f"--num_processes {config.processes} -m azr_lite ...`, or set processes=0 "
             "(without GPUs use torchrun: accelerate launch --cpu --num_processes 2 starts one process only)"
         )
+    config.micro_batches(world())  # ConfigError where the batch cannot be split over them
     if cut and vllm and config.tuning != "full":
         raise ConfigError(
             f"tuning={config.tuning!r} with vLLM does not work under {cut}: vLLM cannot be handed adapters whose base is "
