@@ -33,7 +33,6 @@ PACKAGES = (
     "azr_lite.prompts",
     "azr_lite.tasks",
     "azr_lite.evaluation",
-    "azr_lite.observe",
     "azr_lite.course",
 )
 """Those with an `__all__`: the names meant for others."""

@@ -63,9 +63,9 @@ def test_no_module_hides_a_public_name():
 
 
 def test_names_that_load_late_are_offered_to_those_who_press_tab():
-    from azr_lite import evaluation, observe
+    from azr_lite import evaluation
 
-    for module in (azr_lite, observe, evaluation):
+    for module in (azr_lite, evaluation):
         assert set(module.__all__) <= set(dir(module))
 
 

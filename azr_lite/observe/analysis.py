@@ -111,6 +111,9 @@ class Analysis:
     alarms: list[Alarm] = field(default_factory=list)
     alarming: int = 0
 
+    def __str__(self) -> str:
+        return text(self)
+
     def as_dict(self) -> dict[str, Any]:
         measures = {
             name: [None if cell is None else {"mean": cell[0], "n": cell[1]} for cell in cells]
