@@ -132,7 +132,7 @@ NEEDS_AN_EXTRA = {
 
 @pytest.mark.parametrize("verb", NEEDS_AN_EXTRA)
 def test_a_missing_extra_is_named_in_one_sentence_and_nothing_is_written(verb, core, tmp_path):
-    lacks = ("complexipy, radon", "observe") if verb == "analyse" else (TRAINING, "train")
+    lacking, extra = ("complexipy, radon", "observe") if verb == "analyse" else (TRAINING, "train")
     shutil.copytree(WHOLE, tmp_path / "whole")
     before = {path.relative_to(tmp_path): path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     done = subprocess.run(
@@ -141,7 +141,7 @@ def test_a_missing_extra_is_named_in_one_sentence_and_nothing_is_written(verb, c
     assert done.returncode == 1, done.stderr
     (line,) = done.stderr.splitlines()
     assert line.startswith("azr-lite: ")
-    assert line.endswith("needs %s, not installed here; pip install 'azr-lite[%s]' brings all of it" % lacks)
+    assert line.endswith(f"needs {lacking}, not installed here; pip install 'azr-lite[{extra}]' brings all of it")
     assert {path.relative_to(tmp_path): path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 

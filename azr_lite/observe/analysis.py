@@ -24,9 +24,9 @@ from typing import Any
 
 import tyro
 
+from azr_lite.environment import require_observing
 from azr_lite.errors import ConfigError, RunDirectoryError
 from azr_lite.flags import parse
-from azr_lite.environment import require_observing
 from azr_lite.measures import (
     NEAR,
     Complexity,
