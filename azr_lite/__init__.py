@@ -17,7 +17,7 @@ _LAZY = {
     "list_presets": "azr_lite.presets",
     # what a machine can do
     "plan": "azr_lite.planner.plan",
-    "doctor": "azr_lite.planner.plan",
+    "doctor": "azr_lite.planner.text",
     # the algorithm
     "Triplet": "azr_lite.triplet",
     "Verdict": "azr_lite.triplet",
@@ -30,8 +30,9 @@ _LAZY = {
     "answer_reward": "azr_lite.rewards",
     "trr": "azr_lite.advantages",
     "SelfPlay": "azr_lite.selfplay",
-    # measure
+    # measure and look
     "evaluate": "azr_lite.evaluation",
+    "Run": "azr_lite.observe.run",
 }
 __all__ = sorted(["__version__", *_LAZY])
 

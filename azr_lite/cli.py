@@ -106,28 +106,27 @@ def plan(
     """What fits and how long it takes: a preset, your settings, or all presets.
 
     Args:
-        gpu: The card to plan for, such as 16GB or T4; not given: this machine's, else the preset's natural one.
+        gpu: The card to plan for, such as 16GB, T4 or 3x24GB; not given: this machine's, else the preset's.
         why: Print the source and reason of each of the preset's numbers instead.
         json: Print JSON.
         markdown: Print a table in Markdown.
         help_all: Show every setting, not only those that most people change.
     """
-    from azr_lite.planner import plan as planner
+    from azr_lite.planner.plan import plan as work_out
+    from azr_lite.planner.plan import plan_all
+    from azr_lite.planner.text import plan_table, plan_text, why_text
 
     named = config.preset != Config.preset
     if not named and (gpu or why or config != Config()):
         raise ConfigError("which preset is meant? give its name first: azr-lite plan lora-1.5b-16gb --gpu 12GB")
     if why:
-        print(planner.why_text(config.preset))
+        print(why_text(config.preset))
         return 0
-    plans = [planner.plan(config, gpu or None)] if named else planner.plan_all()
+    plans = [work_out(config, gpu or None)] if named else plan_all()
     if json:
-        found = [one.as_dict() for one in plans]
-        _print_json(found[0] if named else found)
-    elif markdown:
-        print(planner.plan_markdown(plans))
+        _print_json(plans[0].as_dict() if named else [one.as_dict() for one in plans])
     else:
-        print(planner.plan_text(plans[0]) if named else planner.plan_table(plans))
+        print(plan_text(plans[0]) if named and not markdown else plan_table(plans, markdown))
     return 0
 
 
@@ -248,10 +247,10 @@ def doctor(run: Positional[Path | None] = None, *, sandbox: Flag = False, rerun:
         report = abuse_suite()
         _print_json(report.as_dict()) if json else print(report.text())
         return 1 if report.leaks else 0
-    from azr_lite.planner.plan import examine, text
+    from azr_lite.planner.text import describe_machine, machine_text
 
-    facts = examine()
-    _print_json(facts) if json else print(text(facts))
+    facts = describe_machine()
+    _print_json(facts) if json else print(machine_text(facts))
     return 0
 
 

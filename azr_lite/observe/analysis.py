@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from azr_lite.environment import require_observing
 from azr_lite.errors import ConfigError, RunDirectoryError
 from azr_lite.measures import (
     NEAR,
@@ -122,7 +123,11 @@ class Analysis:
 
 
 def analyse(path: str | Path, periods: int = PERIODS) -> Analysis:
-    """All measures of a run. RunDirectoryError, in one sentence, for a log that is missing, damaged or of another form."""
+    """All measures of a run. RunDirectoryError, in one sentence, for a log that is missing, damaged or of another form.
+
+    ConfigError where the extra [observe] is not installed, and for `periods` outside 1 to 5.
+    """
+    require_observing("azr-lite analyse")
     if not 1 <= periods <= 5:
         raise ConfigError(f"periods is {periods}; 80 columns have room for 1 to 5")
     run = open_run(path)
