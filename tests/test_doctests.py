@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MODULES = (
     "triplet", "rewards", "advantages", "parsing", "buffer", "presets", "sandbox.wire", "sandbox.literal",
-    "evaluation.passk", "evaluation.intervals", "observe.catalogue", "observe.replaying",
+    "evaluation.scores", "observe.catalogue", "observe.replaying",
 )  # fmt: skip
 
 
