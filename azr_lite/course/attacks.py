@@ -1,9 +1,6 @@
-"""Hostile programs for notebook 02: which layer stops which attack, in words and as a table; and judging without telling the gold.
+"""Hostile programs for notebook 02: which layer stops which attack, and judging without telling the gold.
 
-Comes in: names of attacks, sets of layers, a learner's own program.  Goes out: tables of what got out, one line on what stopped a program.
-Not covered: the attacks themselves (`sandbox/abuse.py`) and the layers (`sandbox/lockdown.py`).
-
-What is left out here is never the own uid, the dropped capabilities or the resource limits: a learner may be root.
+Never left out are the own uid, the dropped capabilities and the resource limits: a learner may be root.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""The loop as one numbered diagram, and one step of it as a strip of panels.
-
-Comes in: nothing, or the texts of the panels.  Goes out: a matplotlib figure, for `figures.show`.
-Not covered: what the stages do (`selfplay.py`, whose numbers and names these are).
-"""
+"""The loop as one numbered diagram, and one step of it as a strip of panels."""
 
 from __future__ import annotations
 

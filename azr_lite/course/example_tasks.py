@@ -1,10 +1,9 @@
-"""Two games beyond the paper's three, for notebook 09: name the error, and rows of an SQL query.
+"""Two task types beyond the paper's three, for notebook 09: name the error, and rows of an SQL query.
 
-Comes in: replies and tasks, as for every game.  Goes out: `ErrorGame` and `SqlGame`, not registered: `register_task_type(ErrorGame())` does that.
-Not covered: what a game is (`tasks/base.py`), testing one (`battery.py`).
+They are not registered: `register_task_type(ErrorPrediction())` does that.
 
-SQL is not run by an SQL engine. A strict subset is read here and written out again as a Python program, for which the sandbox is made.
-sqlite3 would run in the child if it were on the import list; but that list holds for every program of every game.
+No SQL engine runs: a strict subset is read here and written out again as a Python program for the sandbox. sqlite3 would
+run in the child if it were on the import list, but that list holds for every program of every task type.
 """
 
 from __future__ import annotations

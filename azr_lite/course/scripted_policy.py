@@ -1,10 +1,7 @@
 """A stand-in for the policy, without torch: it proposes mini-language programs and solves them by tracing, with slips.
 
-Comes in: prompts in the words of `prompts/compact.py`.  Goes out: one `Completion` a prompt, as `SelfPlay` wants them.
-Not covered: learning. It has no weights and plays the same at every step; the real nano model is `nano/model.py` and `nano/sampler.py`.
-
-Each operation of a program is one chance to slip, so long programs are solved less often than short ones: solve rates lie between 0 and 1,
-as those of a model do. Thoughts are written as the nano model's demonstrations write them.
+It has no weights and does not learn. Each operation of a program is one chance to slip, so long programs are solved less
+often than short ones and solve rates lie between 0 and 1. Thoughts read as the nano model's demonstrations do.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Tests that every game must pass, whatever it asks: run them before a model is trained on it.
-
-Comes in: a game, replies that propose, the right answer to a task, cheats.  Goes out: one `Finding` a property.
-Not covered: whether the game teaches anything (that is what a run is for).
-"""
+"""Properties that every task type must have: checked before a model is trained on it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""One triplet as three games: what each shows the solver and what it hides, as data and as pictures.
-
-Comes in: a task.  Goes out: the blocks that the solver sees; a drawing on an axis, for `widgets.explore`.
-Not covered: prompts as models read them (`prompts/`), judging (`tasks/`). That both agree on what is hidden is under test.
-"""
+"""One triplet as three task types: what each shows the solver and what it hides, as data and as pictures."""
 
 from __future__ import annotations
 

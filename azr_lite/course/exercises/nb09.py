@@ -1,4 +1,4 @@
-"""Exercises of notebook 09, a game of one's own; and the player that needs no model."""
+"""Exercises of notebook 09, a task type of one's own; and a policy for it that needs no model."""
 
 from __future__ import annotations
 
