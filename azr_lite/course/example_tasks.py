@@ -54,7 +54,7 @@ def same_error(answer: str, gold: str) -> bool:
     return answer.strip().strip("'\"") == gold
 
 
-class ErrorGame(Deduction):
+class ErrorPrediction(Deduction):
     """Given a program and an input on which it fails, name the type of the error."""
 
     name = "errors"
@@ -180,7 +180,7 @@ def same_rows(a: Any, b: Any, ordered: bool) -> bool:
     return texts_a == texts_b if ordered else sorted(texts_a) == sorted(texts_b)
 
 
-class SqlGame(Deduction):
+class SqlTask(Deduction):
     """Given a query and a table, say which rows come out."""
 
     name = "sql"

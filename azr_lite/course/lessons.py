@@ -60,7 +60,7 @@ COURSE: tuple[Lesson, ...] = (
     ),
     Lesson(
         "01_triplets",
-        "Task triplets: one program, three games",
+        "Task triplets: one program, three task types",
         ("build deduction, abduction and induction from a triplet", "judge answers by value", "keep a buffer"),
         "notebook 00",
     ),

@@ -34,7 +34,7 @@ _BY_TEXT = {(op.text, op.kind.takes): op for op in OPS}
 _BY_HINT = {(op.hint, op.kind.takes): op for op in OPS}
 
 
-class Player:
+class ScriptedPolicy:
     """Call it with prompts, as `SelfPlay` calls a model. The same seed and the same calls give the same replies.
 
     `slip`: chance of a mistake at each operation of a task. `stray`: chance of a reply that breaks a rule of form or content.
@@ -49,8 +49,8 @@ class Player:
     def complete(self, prompt: str) -> Completion:
         """One reply. A token is a character here."""
         command, blocks = prompt.partition("\n")[0], FENCE.findall(prompt)
-        verb, _, game = command.partition(" ")
-        play = getattr(self, f"_{verb}_{game}", None)
+        action, _, type_ = command.partition(" ")
+        play = getattr(self, f"_{action}_{type_}", None)
         if play is None:
             raise ValueError(
                 f"the stand-in knows the prompts of the style 'compact', and not {command[:40]!r}; use that style"
