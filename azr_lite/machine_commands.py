@@ -22,7 +22,7 @@ def plan(words: list[str]) -> int:
     from azr_lite.config import Config
     from azr_lite.planner.plan import plan as work_out
     from azr_lite.planner.plan import plan_all, plan_markdown, plan_table, plan_text, why_text
-    from azr_lite.presets import preset, presets
+    from azr_lite.presets import list_presets, preset
 
     gpu, words = take_value(words, "--gpu", "16GB")
     asked = {flag for flag in ("--json", "--why", "--markdown", "--probe") if flag in words}
@@ -31,7 +31,7 @@ def plan(words: list[str]) -> int:
     if words and not words[0].startswith("-"):
         name, words = words[0], words[1:]
     if "-h" in words or "--help" in words:
-        print(f"{PLAN_USAGE}\npresets: {', '.join(presets())}\nsettings as in: azr-lite run --help")
+        print(f"{PLAN_USAGE}\npresets: {', '.join(list_presets())}\nsettings as in: azr-lite run --help")
         return 0
     if name is None:
         if words or gpu or asked & {"--why", "--probe"}:

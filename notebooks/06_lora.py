@@ -488,9 +488,9 @@ else:
     print("no GPU here: going on with the recorded CPU run of SmolLM2-135M")
 
 # %%
-from azr_lite import observe
+from azr_lite.observe.dashboard import dashboard
 
-observe.dashboard(run, once=profile != "gpu")
+dashboard(run, once=profile != "gpu")
 
 # %% [markdown]
 # **What you should see.** The live panel of [notebook 05](05_learn.ipynb), here of the recorded CPU run (or of your GPU). Nothing that should rise does: held-out

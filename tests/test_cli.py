@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from azr_lite.cli import VERBS, main
-from azr_lite.presets import presets
+from azr_lite.presets import list_presets
 
 
 def test_dry_run_resolves_and_runs_nothing(tmp_path, capsys, monkeypatch):
@@ -88,7 +88,7 @@ def test_doctor_shows_the_sandbox_level(capsys):
     assert facts["sandbox"]["level"] in ("FULL", "KERNEL", "WEAK")
 
 
-@pytest.mark.parametrize("name", presets())
+@pytest.mark.parametrize("name", list_presets())
 def test_every_preset_resolves_without_network_or_gpu(name, capsys):
     assert main(["run", "--preset", name, "--dry-run"]) == 0
     printed = json.loads(capsys.readouterr().out)

@@ -33,7 +33,7 @@ from azr_lite.planner import vram
 from azr_lite.planner.plan import plan, plan_all, plan_table, plan_text, why_text
 from azr_lite.planner.shapes import KNOWN, Shape, shape_of, shape_of_config
 from azr_lite.planner.vram import GB
-from azr_lite.presets import PRESETS, preset, presets
+from azr_lite.presets import PRESETS, list_presets, preset
 from tests.tiny import tiny_model, tiny_policy, tiny_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -474,7 +474,7 @@ def test_a_share_of_vllm_without_room_for_one_sequence_does_not_fit():
 # ---------------------------------------------------------------- presets and advice
 
 
-@pytest.mark.parametrize("name", presets())
+@pytest.mark.parametrize("name", list_presets())
 def test_every_preset_plans_offline_and_fits_its_natural_card(name):
     found = plan(name)
     assert found.fits, f"{name}: {found.peak_gb:.1f} of {found.usable_gb:.1f} GB"
@@ -645,7 +645,7 @@ def test_the_probes_own_code_runs_on_a_cpu_too(tmp_path, tuning):
 # ---------------------------------------------------------------- the command
 
 
-@pytest.mark.parametrize("name", presets())
+@pytest.mark.parametrize("name", list_presets())
 def test_text_fits_80_columns(name, capsys):
     assert main(["plan", name]) == 0
     assert main(["plan", name, "--gpu", "8GB"]) == 0
@@ -667,10 +667,12 @@ def test_the_table_of_all_presets(capsys):
     assert main(["plan"]) == 0
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= 80
-    assert [name for name in presets() if not any(line.startswith(name + " ") for line in printed.splitlines())] == []
+    assert [
+        name for name in list_presets() if not any(line.startswith(name + " ") for line in printed.splitlines())
+    ] == []
     assert plan_table(plan_all()) + "\n" == printed
     assert main(["plan", "--json"]) == 0
-    assert [found["preset"] for found in json.loads(capsys.readouterr().out)] == list(presets())
+    assert [found["preset"] for found in json.loads(capsys.readouterr().out)] == list(list_presets())
 
 
 def test_settings_and_cards_on_the_command_line(capsys):
