@@ -130,7 +130,7 @@ exercise(
         Mistake(_paid(-1.0, -0.5, lambda score: 1.0, lambda verdict: verdict.score > 0), "every score above 0 earns the full 1; where scoring is by fraction, 3 of 5 hidden pairs are worth 0.6: pay the score"),
         Mistake(_paid(-1.0, -0.5, lambda score: score, lambda verdict: verdict.score >= 0.5), "a score under one half is paid as a wrong answer; only a score of 0 is: 1 of 5 hidden pairs earns 0.2"),
         Mistake(_paid(-1.0, -0.5, lambda score: score, lambda verdict: verdict.ok), "it looks at `ok`, which is true for fully right answers only; a score of 0.6 then costs −0.5. Look at `score`"),
-        Mistake(lambda verdict: answer_reward(verdict).total, "the numbers are right, but they are bare numbers; return rewards.Reward(total, parts), so that a plot can tell later what was paid for"),
+        Mistake(lambda verdict: answer_reward(verdict).total, "the numbers are right, but they are bare numbers; return Reward(total, parts), so that a plot can tell later what was paid for"),
         Mistake(_formless, "it never looks at `well_formed`: a reply without form pays −0.5, like a wrong answer, where it should pay −1"),
     ],
 )  # fmt: skip

@@ -162,8 +162,8 @@ exercise(
     hint="The baseline of a reply is the mean of the *other* replies to its prompt.",
     mistakes=[
         Mistake(_unguarded, "a prompt with a single reply has no other replies; their mean is 0/0 = nan. Such a reply gets 0: nothing is known of it"),
-        Mistake(_bare, "a reply without sisters keeps its bare reward: its baseline counts as 0, and a proposal would be pushed up for being a proposal. Such a reply gets 0: nothing is known of it"),
-        Mistake(_others_by_value, "it leaves out every reply with the *same reward*, not only the reply itself: two sisters that earned 1 vanish from each other's baseline. Leave out by place, not by value"),
+        Mistake(_bare, "a reply alone on its prompt keeps its bare reward: its baseline counts as 0, and a proposal would be pushed up for being a proposal. Such a reply gets 0: nothing is known of it"),
+        Mistake(_others_by_value, "it leaves out every reply with the *same reward*, not only the reply itself: two replies to one prompt that earned 1 vanish from each other's baseline. Leave out by place, not by value"),
         Mistake(dr_grpo, "the reply is part of its own baseline: that is Dr. GRPO, which is too small by (n − 1)/n. Leave the reply out, or multiply by n/(n − 1)"),
         Mistake(grpo, "it divides by the spread, which is GRPO; leave-one-out only subtracts"),
         Mistake(lambda rewards, prompts: rloo(rewards, ["all"] * len(prompts)), "it takes the mean of all other replies of the batch; only replies to the *same prompt* count"),
