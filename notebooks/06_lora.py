@@ -237,7 +237,6 @@ figures.show(made, alt="Drift of a base that is merged and un-merged in bfloat16
 # base weights, the prompts being read, and the [KV cache](glossary.md#kv-cache) of all replies that are sampled at once. What must fit is the larger one.
 
 # %%
-
 print(course.plan_text(az.plan("lora-1.5b-16gb", gpu="16GB")))
 
 # %% [markdown]
@@ -312,7 +311,6 @@ check.chunk(chunk)
 # </details>
 
 # %%
-
 chunk = check.use(chunk, fallback=course.exercise_of("chunk").key, name="chunk")
 for tried in (64, 32, 16, 8):
     plan = az.plan(az.preset("lora-3b-24gb", generation_chunk=tried), gpu="16GB")
@@ -482,7 +480,6 @@ else:
     print("no GPU here: going on with the recorded CPU run of SmolLM2-135M")
 
 # %%
-
 az.Run(run).dashboard(once=profile != "gpu")
 
 # %% [markdown]
@@ -591,7 +588,6 @@ print(f"here:    {sum(stages.values()):.0f} s a step, {max(line['memory_mib'] fo
 # run with a model card, `--merge` makes one whole model for programs that know no adapters. In Python, for the run of section 4:
 
 # %% tags=["long"]
-
 for merged_too in (False, True):
     published = az.Run(folder / "nano-lora").export(folder / f"export-{'merged' if merged_too else 'adapter'}", merge=merged_too)
     print(published.name)

@@ -142,7 +142,6 @@ for one in LETTERS:
 # No curve replaces reading. Reward hacks are invisible in means and obvious in three samples. The recorded runs keep 48 replies each.
 
 # %%
-
 kept = {one: [json.loads(row) for row in (patient(one) / "rollouts.jsonl").read_text(encoding="utf-8").splitlines()] for one in LETTERS}
 
 
@@ -268,7 +267,6 @@ check.patient_f(patient_f)
 # judges curves. It gives its evidence, so that you may disagree.
 
 # %%
-
 for one in LETTERS:
     findings = az.Run(patient(one)).diagnose().findings
     print(f"patient {one}: " + ("nothing found" if not findings else ""))
@@ -331,7 +329,6 @@ for one, other in zip(leaking[:3], logs["B"]):
 # `azr-lite doctor RUN --rerun 50`. We take the one recorded run that kept all its tasks, and smuggle in two proposals as such a run would have kept them.
 
 # %%
-
 with tempfile.TemporaryDirectory() as spare:
     copy = shutil.copytree(whole_run(), pathlib.Path(spare) / "run")
     print("as recorded:", rerun(copy, 40) or "nothing found")
@@ -357,7 +354,6 @@ with tempfile.TemporaryDirectory() as spare:
 # on **the same** problems. First the way most tables do it: two scores, two intervals.
 
 # %%
-
 before, after = (read_items(whole_run() / "eval" / f"{name}.jsonl") for name in ("before", "step-14"))
 for name, items in (("before", before), ("after", after)):
     right = sum(item.right for item in items)
@@ -519,7 +515,6 @@ for k in (1, 8, 32):
 # appear in them as a plan. `azr-lite analyse RUN` measures all this in any run. Here on the whole recorded one:
 
 # %%
-
 found = az.Run(whole_run()).analyse(periods=2)
 print(f"{'':27}" + "".join(f"steps {low}-{high}".rjust(12) for low, high in found.periods) + "   what it is")
 for name, cells in found.measures.items():
@@ -550,7 +545,6 @@ print(f"replies with alarming words: {found.alarming} of {found.rollouts}")
 # children. Try the verdict *rejected*, then the type *abduction*. It needs no kernel.
 
 # %%
-
 az.Run(whole_run()).tasks()
 
 # %% [markdown]

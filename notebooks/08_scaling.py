@@ -335,7 +335,6 @@ widgets.explore(
 # Which to choose? The planner can ask for you. What does it advise to somebody with 7B and a single 80 GB card?
 
 # %%
-
 lonely = az.plan(az.preset("full-7b-8x80gb", processes=1), gpu="80GB")
 print(f"full tuning of 7B on one 80 GB card: {lonely.peak_gb:.0f} GB planned, {lonely.usable_gb:.1f} usable")
 for advice in lonely.advice:
@@ -514,7 +513,6 @@ for words in (["--micro-batch-size", "5"], ["--tuning", "qlora"], ["--learning-r
 # What is in those launch files? Read the three side by side; the comments are ours:
 
 # %%
-
 files = {name: course.launch_file(name).read_text(encoding="utf-8").splitlines() for name in ("ddp", "fsdp2", "zero3")}
 shared = set.intersection(*(set(lines) for lines in files.values()))
 print(f"{len(shared)} lines are the same in all three; the others:")
