@@ -60,7 +60,8 @@ TOOLS = {
         "azr_lite.train.checkpoints": "last_whole_checkpoint step_of",
         # planning a run
         "azr_lite.errors": "ConfigError EvaluationError",
-        "azr_lite.planner.plan": "natural_gpu plan_all plan_table plan_text",
+        "azr_lite.planner.plan": "natural_gpu plan_all",
+        "azr_lite.planner.text": "plan_table plan_text",
         "azr_lite.planner.shapes": "Shape shape_of",
         "azr_lite.planner.vram": "NF4 VLLM_OVERHEAD activation_bytes adapter_bytes cache_bytes_per_token gradient_bytes "
         "optimiser_bytes trainable_parameters weight_bytes",
@@ -81,7 +82,7 @@ def profile(wanted: str = "auto") -> str:
     if wanted == "auto":
         wanted = os.environ.get("AZR_LITE_PROFILE", "")
     if not wanted:
-        from azr_lite.planner.plan import detect_gpu
+        from azr_lite.planner.cards import detect_gpu
 
         wanted = "gpu" if detect_gpu() is not None else "cpu"
     if wanted not in PROFILES:
