@@ -20,8 +20,8 @@ from azr_lite.config import CHANGEABLE_ON_RESUME, Config
 from azr_lite.environment import describe_environment, quiet_libraries, require_training
 from azr_lite.errors import ConfigError, ModelError, RunDirectoryError
 from azr_lite.evaluation.generators import PolicyInTraining
-from azr_lite.evaluation.kept import lines_of, read_items, scores_until
 from azr_lite.evaluation.reasoning import HELD_OUT_SEED, ReasoningSuite, held_out_suite
+from azr_lite.evaluation.results import lines_of, read_items, scores_until
 from azr_lite.evaluation.runner import answer, record_of
 from azr_lite.evaluation.scores import Item, compare_paired, overall_gain, score, summarize
 from azr_lite.metrics import STAGES, across, mean

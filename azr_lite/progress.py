@@ -24,7 +24,7 @@ from rich.table import Table
 
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError
-from azr_lite.evaluation.kept import scores_until
+from azr_lite.evaluation.results import scores_until
 from azr_lite.metrics import STAGES, mean
 from azr_lite.rundir import RunDir
 

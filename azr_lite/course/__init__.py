@@ -48,10 +48,8 @@ TOOLS = {
         "azr_lite.advantages": "dr_grpo estimate loss_weights rloo whiten_sequences whiten_tokens",
         # looking at a run
         "azr_lite.metrics": "across mean",
-        "azr_lite.evaluation.intervals": "mcnemar wilson",
-        "azr_lite.evaluation.kept": "read_items",
-        "azr_lite.evaluation.passk": "pass_at_k",
-        "azr_lite.evaluation.scores": "compare_paired",
+        "azr_lite.evaluation.results": "read_items",
+        "azr_lite.evaluation.scores": "compare_paired mcnemar pass_at_k wilson",
         "azr_lite.observe.analysis": "MEASURES",
         "azr_lite.observe.catalogue": "explain find",
         "azr_lite.observe.rerun": "rerun",
