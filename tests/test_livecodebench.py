@@ -1,4 +1,5 @@
-"""LiveCodeBench's format, its window, its runner; on three small problems of our own, none of them from the benchmark."""
+"""LiveCodeBench's format, its window, its runner; on three small problems of our own, none of them from the
+benchmark."""
 
 import base64
 import json
@@ -107,7 +108,8 @@ def test_right_programs_pass_and_wrong_ones_fail(suite):
         "stars": ["for i in range(int(input())): print('*' * (i + 1), end='')", ""],
         "pairs": [
             "class Solution:\n    def pairs(self, numbers, text): return []",
-            "class Yes(list):\n    def __eq__(self, other): return True\nclass Solution:\n    def pairs(self, numbers, text): return Yes()",
+            "class Yes(list):\n    def __eq__(self, other): return True\nclass Solution:\n    def pairs(self, numbers, "
+            "text): return Yes()",
             "def other(): pass",
         ],
     }

@@ -3,9 +3,9 @@
     python -m azr_lite.evaluation.problems ../shared/data
 
 Deduction and abduction: CRUXEval functions that meet our rules (github facebookresearch/cruxeval 190faf1, MIT).
-Induction: reference programs of HumanEval+ v0.1.10 and MBPP+ v0.2.0, re-executed into pairs (Apache-2.0).
-Chosen by the SHA-1 of their ids, so that nobody picks; every problem was validated in the sandbox when the file was made.
-Not covered: scoring on the whole of CRUXEval.
+Induction: reference programs of HumanEval+ v0.1.10 and MBPP+ v0.2.0, re-executed into pairs (Apache-2.0). Chosen by the
+SHA-1 of their ids, so that nobody picks; every problem was validated in the sandbox when the file was made. Not
+covered: scoring on the whole of CRUXEval.
 """
 
 from __future__ import annotations

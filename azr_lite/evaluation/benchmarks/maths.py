@@ -1,11 +1,13 @@
-r"""The mathematics suites: AIME 2024 and 2025, AMC 2023, MATH500, Minerva, OlympiadBench, GSM8K; math-verify judges, in a jail.
+r"""The mathematics suites: AIME 2024 and 2025, AMC 2023, MATH500, Minerva, OlympiadBench, GSM8K; math-verify judges, in
+a jail.
 
-Protocol ``azr``: the think/answer prompt of self-play; the answer stands in the answer part, in ``\boxed{}``.
-Strict: a reply our parser takes, with a box in its answer part, and that box right.  Lenient: the last box anywhere; without any,
+Protocol ``azr``: the think/answer prompt of self-play; the answer stands in the answer part, in ``\boxed{}``. Strict: a
+reply our parser takes, with a box in its answer part, and that box right.  Lenient: the last box anywhere; without any,
 what math-verify finds last in the text.  Two different boxes in one answer part are a bet on both: wrong either way.
 
-`TABLE` names default hub ids. **None was fetched when this was written** (no network); they are those that several public projects
-load with the split ``test``, and the columns are those that these projects read. The result records the sha256 of what came.
+`TABLE` names default hub ids. **None was fetched when this was written** (no network); they are those that several
+public projects load with the split ``test``, and the columns are those that these projects read. The result records the
+sha256 of what came.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK, Style
 from azr_lite.triplet import Rejection
 
 AVERAGED = "-avg8"
-"""Ending of the suites with eight replies at temperature 0.6: thirty or forty questions say little from one greedy reply each."""
+"""Ending of the suites with eight replies at temperature 0.6: thirty or forty questions say little from one greedy
+reply each."""
 TAIL = 1500
 """Characters at the end of a reply in which an answer without a box is looked for."""
 
@@ -71,12 +74,15 @@ def prompt_body(problem: str) -> str:
     return "\n\n".join(
         (
             "Solve a problem of mathematics.",
-            f"Write your reasoning between {THINK} and {END_THINK}, then the result between {ANSWER} and {END_ANSWER}, once, inside "
+            f"Write your reasoning between {THINK} and {END_THINK}, then the result between {ANSWER} and {END_ANSWER}, "
+            "once, inside "
             r"\boxed{}, worked out and in simplest form. To show the form, here is a whole reply to another problem, "
             "to halve seven and add one:\n\n"
-            f"{THINK}\nHalf of 7 is 7/2. One more is 9/2.\n{END_THINK}\n{ANSWER}\n\\boxed{{\\frac{{9}}{{2}}}}\n{END_ANSWER}",
+            f"{THINK}\nHalf of 7 is 7/2. One more is "
+            f"9/2.\n{END_THINK}\n{ANSWER}\n\\boxed{{\\frac{{9}}{{2}}}}\n{END_ANSWER}",
             f"Here is your problem:\n\n{problem.strip()}",
-            f"Reply in the form shown: reasoning, {END_THINK}, then {ANSWER}, \\boxed{{}} with the result, {END_ANSWER}.",
+            f"Reply in the form shown: reasoning, {END_THINK}, then {ANSWER}, \\boxed{{}} with the result, "
+            f"{END_ANSWER}.",
         )
     )
 
@@ -86,8 +92,8 @@ def maths_suite(
 ) -> MathsSuite:
     """The suite `name` (one of `NAMES`), asked in `style`. `source`: a file or hub id instead of the table's.
 
-    `workers` (default: one per core, at most 8) and `deadline` (seconds per answer): see `compare`. EvaluationError when the name is
-    unknown, the questions cannot be had or lack a problem or an answer, or math-verify is missing.
+    `workers` (default: one per core, at most 8) and `deadline` (seconds per answer): see `compare`. EvaluationError
+    when the name is unknown, the questions cannot be had or lack a problem or an answer, or math-verify is missing.
     """
     base = name.removesuffix(AVERAGED)
     if name not in NAMES:
@@ -136,7 +142,8 @@ class MathsSuite:
         return self.name.removesuffix(AVERAGED)
 
     def questions(self) -> list[Question]:
-        """In the order of the data. The group is the set of questions, so that greedy and averaged results can be laid side by side."""
+        """In the order of the data. The group is the set of questions, so that greedy and averaged results can be
+        laid side by side."""
         return [
             Question(item.id, self._base, think_answer_prompt(self.style, prompt_body(item.problem)), item.stratum)
             for item in self.items
@@ -164,7 +171,8 @@ class MathsSuite:
         ]
 
     def baselines(self, questions: Sequence[Question]) -> dict[str, dict[str, float]]:
-        """Share right, by equal text, of saying the commonest right answer of these questions, or the problem's last number."""
+        """Share right, by equal text, of saying the commonest right answer of these questions, or the problem's last
+        number."""
         wanted = {question.id for question in questions}
         items = [item for item in self.items if item.id in wanted]
         if not items:
@@ -186,7 +194,8 @@ class _NoBox:
 
 
 def _read(text: str) -> tuple[str | _NoBox, tuple[str | None, str] | None]:
-    """The box that counts strictly, or why there is none; and what counts leniently: (box or None, text), or nothing at all."""
+    """The box that counts strictly, or why there is none; and what counts leniently: (box or None, text), or nothing
+    at all."""
     everywhere = boxes(text)
     lenient = (tidy(everywhere[-1]), "") if everywhere else (None, text[-TAIL:])
     reply = parse_reply(text)
@@ -230,7 +239,8 @@ def _item(name: str, entry: Entry, row: dict[str, Any], index: int) -> Problem:
 
 
 def _gold(value: Any) -> str | None:
-    r"""The right answer in a cell: a plain one, a number, a list of parts, behind ``####`` (GSM8K), or the last box of a solution."""
+    r"""The right answer in a cell: a plain one, a number, a list of parts, behind ``####`` (GSM8K), or the last box
+    of a solution."""
     if value is None or isinstance(value, bool) or value == "" or value == []:
         return None
     if isinstance(value, int | float):
@@ -271,7 +281,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`reason`: empty when right; else ``wrong``, ``timeout``, ``crashed``, ``memory``, ``unreadable`` or why it was refused."""
+    """`reason`: empty when right; else ``wrong``, ``timeout``, ``crashed``, ``memory``, ``unreadable`` or why it was
+    refused."""
 
     right: bool
     reason: str = ""
@@ -329,6 +340,7 @@ def _compare_in_jail(jobs: Sequence[Job], deadline: float, memory_mb: int) -> li
     if len(lines) != len(jobs) + 1:
         last = (ended.errors.strip().splitlines() or ["it said nothing"])[-1][:200]
         raise EvaluationError(
-            f"the process that grades mathematics did not start or finish ({last}); pip install 'azr-lite[eval]' may mend it"
+            f"the process that grades mathematics did not start or finish ({last}); pip install 'azr-lite[eval]' may "
+            "mend it"
         )
     return [Comparison(**line) for line in lines[1:]]
