@@ -278,17 +278,13 @@ def bootstrap_means(values: np.ndarray, rng: np.random.Generator, draws: int = 1
     return means if values.ndim == 2 else means[0]
 
 
-def _interval(values: np.ndarray, means: np.ndarray, level: float) -> Estimate:
-    if not 0 < level < 1:
-        raise EvaluationError(f"an interval cannot have level {level}; expected a number between 0 and 1, such as 0.95")
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+def _interval(values: np.ndarray, means: np.ndarray) -> Estimate:
+    low, high = np.quantile(means, [0.025, 0.975])
     return Estimate(len(values), float(values.mean()), float(low), float(high))
 
 
-def bootstrap(
-    values: Sequence[float] | np.ndarray, rng: np.random.Generator, draws: int = 10_000, level: float = 0.95
-) -> Estimate:
-    """Mean of `values` (one per question) with its percentile interval. The same generator state gives the same
+def bootstrap(values: Sequence[float] | np.ndarray, rng: np.random.Generator, draws: int = 10_000) -> Estimate:
+    """Mean of `values` (one per question) with its 95 % percentile interval. The same generator state gives the same
     interval.
 
     Values that are all equal give an interval of no width: use `wilson` for plain right/wrong near 0 or 1.
@@ -299,7 +295,7 @@ def bootstrap(
         (40, 0.75, True)
     """
     array = np.asarray(values, dtype=np.float64)
-    return _interval(array, bootstrap_means(array, rng, draws), level)
+    return _interval(array, bootstrap_means(array, rng, draws))
 
 
 @dataclass(frozen=True)
@@ -313,7 +309,7 @@ class CurvePoint:
 
 
 def curve(
-    base: Counts, trained: Counts, ks: Sequence[int], rng: np.random.Generator, draws: int = 10_000, level: float = 0.95
+    base: Counts, trained: Counts, ks: Sequence[int], rng: np.random.Generator, draws: int = 10_000
 ) -> list[CurvePoint]:
     """pass@k of base and trained model over `ks`, every point with intervals. One set of resamples serves the whole
     curve.
@@ -334,5 +330,5 @@ def curve(
     for place, k in enumerate(ks):
         (was, now), (was_means, now_means) = (rows[2 * place : 2 * place + 2] for rows in (scores, means))
         three = ((was, was_means), (now, now_means), (now - was, now_means - was_means))
-        points.append(CurvePoint(k, *(_interval(*one, level) for one in three)))
+        points.append(CurvePoint(k, *(_interval(*one) for one in three)))
     return points

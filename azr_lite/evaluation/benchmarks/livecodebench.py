@@ -59,31 +59,26 @@ class Problem:
 
 
 def livecodebench_suite(
-    style: Style,
-    source: str | Path,
-    *,
-    window: tuple[str, str] = V5,
-    parallel: int | None = None,
-    allow_weak: bool = False,
+    style: Style, source: str | Path, *, parallel: int | None = None, allow_weak: bool = False
 ) -> LiveCodeBench:
-    """The problems of `source` whose contest lies in `window` (ISO days, the end excluded). EvaluationError:
-    unreadable, or none."""
+    """The problems of `source` whose contest lies in the window of v5. EvaluationError: unreadable, or none."""
+    first, after = V5
     data = read_data("LiveCodeBench", source, NEEDS)
-    rows = tuple(row for row in data.rows if window[0] <= str(row["contest_date"])[:10] < window[1])
+    rows = tuple(row for row in data.rows if first <= str(row["contest_date"])[:10] < after)
     if not rows:
         raise EvaluationError(
-            f"none of the {len(data.rows)} problems of {source} has a contest date from {window[0]} to before "
-            f"{window[1]}"
+            f"none of the {len(data.rows)} problems of {source} has a contest date from {first} to before {after}"
         )
-    release = "v5" if window == V5 else f"{window[0]}-{window[1]}"
     problems = {str(row["question_id"]): problem(row) for row in rows}
     if len(problems) < len(rows):
         raise EvaluationError(
             f"{source} holds two problems of the same question_id; give one release, not several files after another"
         )
-    protocol = f"azr; contest date from {window[0]} to before {window[1]}; {TEST_S} s a test"
-    name, workers = f"livecodebench-{release}-azr", parallel or min(8, os.cpu_count() or 1)
-    return LiveCodeBench(name, protocol, replace(data, rows=rows), style, problems, workers, allow_weak)
+    protocol = f"azr; contest date from {first} to before {after}; {TEST_S} s a test"
+    workers = parallel or min(8, os.cpu_count() or 1)
+    return LiveCodeBench(
+        "livecodebench-v5-azr", protocol, replace(data, rows=rows), style, problems, workers, allow_weak
+    )
 
 
 def problem(row: dict[str, Any]) -> Problem:
