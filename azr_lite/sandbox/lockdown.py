@@ -1,8 +1,7 @@
-"""The kernel layers of the fork server: namespaces, empty root, Landlock, capabilities, seccomp, straight through ctypes.
+"""The kernel layers of the fork server, through ctypes: namespaces, empty root, Landlock, capabilities, seccomp.
 
-Comes in: nothing but the set of layers to leave out (tests and the benchmark).  Goes out: a locked process and, for every
-layer, "on" or "off: why".  Not covered: which calls the filters allow (`syscalls.py`), deadlines (`zygote.py`).
-Every layer may be missing; only the caller decides whether what is left is enough.  Linux only, exec'd by path.
+Every layer may be missing ("off: why"); only the caller decides whether what is left is enough. Linux only, executed by
+path.
 """
 
 from __future__ import annotations
@@ -102,7 +101,8 @@ def empty_root() -> None:
 
 
 def landlock(kept: int = 0) -> None:
-    """Deny every file, TCP port, abstract socket and outside signal that this kernel's Landlock knows; `kept`: file rights not denied."""
+    """Deny every file, TCP port, abstract socket and outside signal that this kernel's Landlock knows; `kept`: file
+    rights not denied."""
     abi = check(libc.syscall(_LANDLOCK_CREATE, None, 0, 1))
     handled = (ctypes.c_uint64 * 3)(
         ((1 << _LANDLOCK_FS.get(abi, 16)) - 1) & ~kept, 3 if abi >= 4 else 0, 3 if abi >= 6 else 0
@@ -141,7 +141,8 @@ def last_to_live() -> None:
 
 
 def filter_installer(role: str) -> Callable[[], int]:
-    """A call that puts this role's seccomp filter on the calling process; 0 when done. Assembled once, cheap to call."""
+    """A call that puts this role's seccomp filter on the calling process; 0 when done. Assembled once, cheap to
+    call."""
     code = syscalls.assemble(platform.machine(), role)
     program = _Program(len(code), (_Filter * len(code))(*code))
     address = ctypes.addressof(program)
