@@ -83,7 +83,7 @@ def describe_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": os.cpu_count(),
-        "memory_gib": _memory_gib(),
+        "memory_gib": memory_gib(),
         "versions": {name: version for name in LIBRARIES if (version := _version(name))},
         "git": _git_commit(),
     }
@@ -103,7 +103,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _memory_gib() -> float | None:
+def memory_gib() -> float | None:
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     except (ValueError, OSError, AttributeError):

@@ -51,7 +51,7 @@ import json, math, os, time
 import azr_lite
 from azr_lite import metrics
 from azr_lite.train import checkpoints
-from azr_lite.evaluation import intervals
+from azr_lite.evaluation import scores as intervals
 from azr_lite.course import check, profile
 from azr_lite.course.figures import figure, line, look, show, style
 from azr_lite.course.recorded_runs import recorded

@@ -51,7 +51,7 @@ import numpy as np
 
 from azr_lite import metrics, rewards
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation import intervals, passk
+from azr_lite.evaluation import scores as statistics
 from azr_lite.course import check, profile
 from azr_lite.course.figures import figure, line, look, show, style
 from azr_lite.course.recorded_runs import recorded
@@ -364,13 +364,13 @@ with tempfile.TemporaryDirectory() as spare:
 # on **the same** problems. First the way most tables do it: two scores, two intervals.
 
 # %%
-from azr_lite.evaluation.kept import read_items
+from azr_lite.evaluation.results import read_items
 from azr_lite.evaluation.scores import compare_paired
 
 before, after = (read_items(whole_run() / "eval" / f"{name}.jsonl") for name in ("before", "step-14"))
 for name, items in (("before", before), ("after", after)):
     right = sum(item.right for item in items)
-    low, high = intervals.wilson(right, len(items))
+    low, high = statistics.wilson(right, len(items))
     print(f"{name:7} {right:3} of {len(items)}: {right / len(items):.1%} [{low:.1%}, {high:.1%}]")
 
 # %% [markdown]
@@ -422,7 +422,7 @@ check.mcnemar(mcnemar)
 # </details>
 
 # %%
-mcnemar = check.use(mcnemar, fallback=intervals.mcnemar)
+mcnemar = check.use(mcnemar, fallback=statistics.mcnemar)
 print(f"p of {won} : {lost} is {mcnemar(won, lost):.4f}")
 for name, gain in compare_paired(before, after).items():
     print(f"{name:10} {100 * gain['gain']:+5.1f} points [{100 * gain['low']:+5.1f}, {100 * gain['high']:+5.1f}]   won {gain['won']:2} lost {gain['lost']:2}   p {gain['p']:.4f}")
@@ -470,7 +470,7 @@ check.pass_at_k(pass_at_k)
 # </details>
 
 # %%
-pass_at_k = check.use(pass_at_k, fallback=passk.pass_at_k)
+pass_at_k = check.use(pass_at_k, fallback=statistics.pass_at_k)
 
 # %% [markdown]
 # Recorded: 200 held-out problems of each type, 32 replies to each at temperature 1, by the nano model before and after 50 steps of self-play

@@ -50,6 +50,11 @@ HOSTILE_CALLS: Final = frozenset(_NAMES[_NAMES.index("vfork") :])
 """Killed in both roles; the child is killed for the zygote's process calls too."""
 _CHILD_KILLED: Final = HOSTILE_CALLS | {"clone", "fork", "kill", "pidfd_send_signal", "pidfd_open"}
 
+JAIL_REFUSED: Final = HOSTILE_CALLS - {"vfork", "clone3", "execve", "execveat", "tkill", "modify_ldt"}
+"""The jail of scored programs runs whole interpreters with threads: all is allowed but these, and any but local sockets."""
+_SOCKET: Final = {"x86_64": 41, "aarch64": 198}
+_LOCAL: Final = 1
+
 CHILD_CHANNEL: Final = 3
 """The descriptor of the child's only way out."""
 
@@ -77,7 +82,10 @@ def _not_executable() -> list[Instruction]:
 
 
 def assemble(arch: str, role: str) -> list[Instruction]:
-    """The filter for one role: a balanced tree over call numbers (about a dozen steps a decision)."""
+    """The filter for one role ("child", "zygote", "jail"): a balanced tree over call numbers (about a dozen steps a decision)."""
+    if role == "jail":
+        refused = {number(name, arch): _return(EPERM) for name in JAIL_REFUSED if number(name, arch) >= 0}
+        return _program(arch, {**refused, _SOCKET[arch]: _only_descriptors(_LOCAL)}, _return(ALLOW))
     allowed, killed = (CHILD_CALLS, _CHILD_KILLED) if role == "child" else (ZYGOTE_CALLS, HOSTILE_CALLS)
     leaves: dict[int, list[Instruction]] = {}
     for name in CALLS:
@@ -93,9 +101,13 @@ def assemble(arch: str, role: str) -> list[Instruction]:
                 leaves[call] = (
                     _only_descriptors(0, CHILD_CHANNEL) if name == "read" else _only_descriptors(1, 2, CHILD_CHANNEL)
                 )
-    edges: list[tuple[int, list[Instruction]]] = [(0, _return(EPERM))]
+    return _program(arch, leaves, _return(EPERM))
+
+
+def _program(arch: str, leaves: dict[int, list[Instruction]], otherwise: list[Instruction]) -> list[Instruction]:
+    edges: list[tuple[int, list[Instruction]]] = [(0, otherwise)]
     for call in range(max(leaves) + 2):
-        leaf = leaves.get(call, _return(EPERM))
+        leaf = leaves.get(call, otherwise)
         if leaf != edges[-1][1]:
             edges.append((call, leaf))
     if arch == "x86_64":

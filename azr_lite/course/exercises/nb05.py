@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from azr_lite.course.checks import Mistake, exercise
-from azr_lite.evaluation.intervals import Z95, wilson
+from azr_lite.evaluation.scores import Z95, wilson
 from azr_lite.metrics import across, mean
 from azr_lite.train.checkpoints import SEAL, is_whole, last_whole_checkpoint, step_of
 
