@@ -1,9 +1,7 @@
-"""The kernel layers of the fork server: namespaces, empty root, Landlock, capabilities, seccomp, straight through
-ctypes.
+"""The kernel layers of the fork server, through ctypes: namespaces, empty root, Landlock, capabilities, seccomp.
 
-Comes in: nothing but the set of layers to leave out (tests and the benchmark).  Goes out: a locked process and, for
-every layer, "on" or "off: why".  Not covered: which calls the filters allow (`syscalls.py`), deadlines (`zygote.py`).
-Every layer may be missing; only the caller decides whether what is left is enough.  Linux only, exec'd by path.
+Every layer may be missing ("off: why"); only the caller decides whether what is left is enough. Linux only, executed by
+path.
 """
 
 from __future__ import annotations
@@ -88,8 +86,7 @@ def own_uid(uid: int = OWN_UID) -> None:
 
 
 def new_namespaces(as_root: bool = False) -> None:
-    """New user, mount, pid, net, ipc, uts, cgroup namespaces; the next fork is pid 1. `as_root`: no user one for
-    those who need none."""
+    """New user, mount, pid, net, ipc, uts, cgroup namespaces; the next fork is pid 1. `as_root`: no user one for those who need none."""
     if as_root and libc.unshare(_NEW_ALL & ~_NEW_USER) == 0:
         return
     uid, gid = os.geteuid(), os.getegid()
@@ -100,8 +97,7 @@ def new_namespaces(as_root: bool = False) -> None:
 
 
 def empty_root(read: Iterable[str] = (), write: Iterable[str] = ()) -> None:
-    """Pivot into a read-only tmpfs, empty but for what is to `read` and to `write` at its old places. Needs the
-    namespaces."""
+    """Pivot into a read-only tmpfs, empty but for what is to `read` and to `write` at its old places. Needs the namespaces."""
     check(libc.mount(None, b"/", None, _REC | _PRIVATE, None))
     root, options = "/tmp", b"size=4k,nr_inodes=2,mode=555"
     if read:
