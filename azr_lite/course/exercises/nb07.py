@@ -9,7 +9,7 @@ from azr_lite.course.checks import Mistake, exercise
 from azr_lite.course.recorded_runs import PATIENTS
 from azr_lite.evaluation.intervals import mcnemar
 from azr_lite.evaluation.passk import pass_at_k
-from azr_lite.observe.symptoms import due
+from azr_lite.observe.run_summary import due
 from azr_lite.rewards import learnability
 
 Line = dict[str, Any]
