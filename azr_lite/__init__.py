@@ -17,7 +17,7 @@ _LAZY = {
     "list_presets": "azr_lite.presets",
     # what a machine can do
     "plan": "azr_lite.planner.plan",
-    "doctor": "azr_lite.planner.plan",
+    "doctor": "azr_lite.planner.text",
     # the algorithm
     "Triplet": "azr_lite.triplet",
     "Verdict": "azr_lite.triplet",

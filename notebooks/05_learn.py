@@ -55,8 +55,8 @@ from azr_lite.evaluation import intervals
 from azr_lite.course import check, profile
 from azr_lite.course.figures import figure, line, look, show, style
 from azr_lite.course.recorded_runs import recorded
-from azr_lite.observe.dashboard import dashboard
 from azr_lite.observe.commands import show as explain
+from azr_lite.observe.run import Run
 from azr_lite.rundir import RunDir
 
 profile = profile(PROFILE)
@@ -210,12 +210,12 @@ if found:
 # ## 4. Resume it, and watch
 #
 # `azr-lite resume` loads that checkpoint: weights, optimiser, buffers, and the state of every random number generator. It cuts the logs back to
-# the checkpoint's step and goes on. `dashboard(RUN)` follows it in one picture that is renewed in place (the square "interrupt" button of the notebook
+# the checkpoint's step and goes on. `Run(RUN).dashboard()` follows it in one picture that is renewed in place (the square "interrupt" button of the notebook
 # stops the *watching*; the run goes on). Use the minutes to read section 5.
 
 # %% tags=["long"]
 process = start("resume", str(RUN))
-dashboard(RUN)
+Run(RUN).dashboard()
 
 # %% [markdown]
 # **What you should see.** First a dotted line, "no update": the held-out level of the untrained model. For about twelve steps neither held-out

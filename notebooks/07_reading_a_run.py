@@ -56,7 +56,7 @@ from azr_lite.course import check, profile
 from azr_lite.course.figures import figure, line, look, show, style
 from azr_lite.course.recorded_runs import recorded
 from azr_lite.course.recorded_runs import patient, sample, whole_run
-from azr_lite.observe import symptoms
+from azr_lite.observe import run_summary
 
 profile = profile(PROFILE)
 
@@ -208,7 +208,7 @@ check.due(due)
 # </details>
 
 # %%
-due = check.use(due, fallback=symptoms.due)
+due = check.use(due, fallback=run_summary.due)
 
 # %%
 print("replies paid otherwise than due")
@@ -273,10 +273,10 @@ check.patient_f(patient_f)
 # judges curves. It gives its evidence, so that you may disagree.
 
 # %%
-from azr_lite.observe.doctor import examine
+from azr_lite.observe.run import Run
 
 for one in LETTERS:
-    _, findings = examine(patient(one))
+    findings = Run(patient(one)).diagnose().findings
     print(f"patient {one}: " + ("nothing found" if not findings else ""))
     for found in findings:
         print(f"   {found.name}")
@@ -337,18 +337,19 @@ for one, other in zip(leaking[:3], logs["B"]):
 # `azr-lite doctor RUN --rerun 50`. We take the one recorded run that kept all its tasks, and smuggle in two proposals as such a run would have kept them.
 
 # %%
+from azr_lite.observe.reader import open_run
 from azr_lite.observe.rerun import rerun
 
 with tempfile.TemporaryDirectory() as spare:
     copy = shutil.copytree(whole_run(), pathlib.Path(spare) / "run")
-    print("as recorded:", rerun(copy, 40) or "nothing found")
+    print("as recorded:", rerun(open_run(copy), 40) or "nothing found")
     smuggled = json.loads((copy / "tasks.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     for number, program in enumerate(("def f(x):\n    return hash(x)", "def f(x):\n    return list({x, 'e', 'fg', 'h', 'ac', 'd'})")):
         made_up = {"id": f"smuggled-{number}", "program": program, "input": "'bb'", "output": "'7'"}
         smuggled["ok"], smuggled["task"] = True, {**smuggled["task"], **made_up}
         with (copy / "tasks.jsonl").open("a", encoding="utf-8") as tasks:
             tasks.write(json.dumps(smuggled) + "\n")
-    for found in rerun(copy, 200):
+    for found in rerun(open_run(copy), 200):
         print(textwrap.fill(f"with two smuggled in: {found.name} · {found.evidence}", 100, subsequent_indent="   "))
 
 # %% [markdown]
@@ -528,9 +529,9 @@ for k in (1, 8, 32):
 # appear in them as a plan. `azr-lite analyse RUN` measures all this in any run. Here on the whole recorded one:
 
 # %%
-from azr_lite.observe.analysis import MEASURES, analyse
+from azr_lite.observe.analysis import MEASURES
 
-found = analyse(whole_run(), periods=2)
+found = Run(whole_run()).analyse(periods=2)
 print(f"{'':27}" + "".join(f"steps {low}-{high}".rjust(12) for low, high in found.periods) + "   what it is")
 for name, cells in found.measures.items():
     if name.startswith(("tokens/", "program/statements", "program/volume", "program/comments", "shapes/coverage", "answers/", "thought/")):
@@ -560,8 +561,6 @@ print(f"replies with alarming words: {found.alarming} of {found.rollouts}")
 # children. Try the verdict *rejected*, then the type *abduction*. It needs no kernel.
 
 # %%
-from azr_lite.observe.run import Run
-
 Run(whole_run()).tasks()
 
 # %% [markdown]

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from azr_lite.environment import require_observing
 from azr_lite.metrics import mean
 from azr_lite.observe.measures import (
     NEAR,
@@ -141,7 +142,11 @@ MONITOR = (
 
 
 def analyse(run: RunDir, periods: int = 4) -> Analysis:
-    """All measures of a run. RunDirectoryError, in one sentence, for a log that is missing, damaged or of another form."""
+    """All measures of a run. RunDirectoryError, in one sentence, for a log that is missing, damaged or of another form.
+
+    ConfigError where the extra [observe] is not installed.
+    """
+    require_observing("azr-lite analyse")
     first, last = first_and_last_step(run, "rollouts.jsonl")
     count = max(1, min(periods, last - first + 1))
     bounds = [first + (last - first + 1) * place // count for place in range(count + 1)]
