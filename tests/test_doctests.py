@@ -9,8 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MODULES = (
     "triplet", "rewards", "advantages", "parsing", "buffer", "config", "presets", "sandbox.wire", "sandbox.literal",
-    "evaluation.passk", "evaluation.intervals", "observe.catalogue", "observe.replay",
-    "observe.run",
+    "evaluation.passk", "evaluation.intervals", "observe.catalogue", "observe.run",
 )  # fmt: skip
 
 
