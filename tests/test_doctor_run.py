@@ -15,7 +15,6 @@ from azr_lite.course.bugs import BUGS
 from azr_lite.course.experiments import CONTROLS
 from azr_lite.errors import RunDirectoryError
 from azr_lite.observe.doctor import CHECKS, diagnose
-from azr_lite.observe.reader import open_run
 from azr_lite.observe.rerun import rerun
 from azr_lite.observe.run import Run
 from azr_lite.observe.run_summary import AdvantageCheck, RewardCheck, RunSummary
@@ -81,9 +80,9 @@ def test_accepted_programs_run_again_show_what_numbers_do_not(tmp_path, capsys):
 
     with Executor(workers=1, allow_weak=True) as executor:
         write("sound", "sound")
-        assert rerun(open_run(run), 10, executor) == []
+        assert rerun(run, 10, executor) == []
         write("sound", "leak", "changed")
-        leak, sick = rerun(open_run(run), 10, executor)
+        leak, sick = rerun(run, 10, executor)
     assert (leak.name, leak.evidence.split(" (")[0]) == (
         "non-determinism leak",
         "1 of 3 accepted programs run again: leak",
@@ -96,7 +95,7 @@ def test_accepted_programs_run_again_show_what_numbers_do_not(tmp_path, capsys):
     assert "non-determinism leak" in capsys.readouterr().out
     (run / "tasks.jsonl").write_text(json.dumps({**line, "task": {"program": "def f(x): return x"}}) + "\n")
     with pytest.raises(RunDirectoryError, match="not in this azr_lite's form"):
-        rerun(open_run(run), 10)
+        rerun(run, 10)
 
 
 def healthy(**changes):

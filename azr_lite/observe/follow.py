@@ -8,7 +8,7 @@ from collections import deque
 from typing import Any
 
 from azr_lite.errors import RunDirectoryError
-from azr_lite.evaluation.kept import evaluated_step
+from azr_lite.evaluation.results import evaluated_step
 from azr_lite.metrics import STAGES, mean
 from azr_lite.observe.charts import Curve, Point
 from azr_lite.observe.reader import Line, Log

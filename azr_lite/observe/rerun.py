@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 from azr_lite.observe.doctor import ONE_WORLD, Finding
-from azr_lite.observe.reader import form_checked, log_lines
+from azr_lite.observe.reader import form_checked, log_lines, open_run
 from azr_lite.rundir import RunDir
 from azr_lite.sandbox import Validation
 from azr_lite.sandbox.literal import read_arguments
@@ -16,12 +17,13 @@ from azr_lite.triplet import Reason
 from azr_lite.verifier import ProgramRunner, open_executor
 
 
-def rerun(run: RunDir, programs: int, executor: ProgramRunner | None = None) -> list[Finding]:
+def rerun(path: str | Path, programs: int, executor: ProgramRunner | None = None) -> list[Finding]:
     """Findings about so many accepted proposals, drawn evenly over the run and run again. `executor`: one that is open.
 
     A proposal enters the buffer when it gave one output in every world. When it does not do so now, no reward for it can be
     trusted: the validation was left out, ran in one world only, or the executor lied.
     """
+    run = open_run(path)
     with form_checked(run):
         sample = _sample(run, programs)
         items = [(task["program"], [read_arguments(text) for text in _texts(task, "input")]) for task in sample]

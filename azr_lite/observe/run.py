@@ -148,7 +148,7 @@ class Run:
         from azr_lite.observe.run_summary import summarise
 
         summary = summarise(self.directory)
-        findings = diagnose(summary) + (run_again(self.directory, rerun) if rerun else [])
+        findings = diagnose(summary) + (run_again(self.path, rerun) if rerun else [])
         return Diagnosis(self.path, summary, findings)
 
     def dashboard(self, *, refresh_s: float = 2.0, once: bool = False) -> Figure | None:
