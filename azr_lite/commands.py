@@ -81,8 +81,7 @@ def plan(
         markdown: Print a table in Markdown.
         help_all: Show every setting, not only those that most people change.
     """
-    from azr_lite.planner.plan import plan as work_out
-    from azr_lite.planner.plan import plan_all
+    from azr_lite.planner import plan as planner
     from azr_lite.planner.text import plan_table, plan_text, why_text
 
     named = config.preset != Config.preset
@@ -91,7 +90,7 @@ def plan(
     if why:
         print(why_text(config.preset))
         return 0
-    plans = [work_out(config, gpu or None)] if named else plan_all()
+    plans = [planner.plan(config, gpu or None)] if named else planner.plan_all()
     if json:
         _print_json(plans[0].as_dict() if named else [one.as_dict() for one in plans])
     else:
@@ -281,6 +280,8 @@ def watch(run: Positional[Path], *, interval: float = 1.0) -> int:
     """
     from azr_lite.observe.watch import watch as follow
 
+    if not 0.1 <= interval <= 3600:
+        raise ConfigError(f"interval is {interval} s; give between 0.1 and 3600")
     return follow(run, interval)
 
 
@@ -310,6 +311,8 @@ def analyse(run: Positional[Path], *, periods: int = 4, explain: Flag = False, j
     """
     from azr_lite.observe.run import Run
 
+    if not 1 <= periods <= 5:
+        raise ConfigError(f"periods is {periods}; 80 columns have room for 1 to 5")
     found = Run(run).analyse(periods)
     _print_json(found.as_dict()) if json else print(found)
     if explain and not json:

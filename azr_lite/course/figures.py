@@ -1,16 +1,10 @@
-"""Figures in notebooks: the project's style, and alt text with every picture.
-
-Comes in: axes to draw on, or a finished figure.  Goes out: a picture under the cell, with its alt text; a line of text where there is no
-notebook.
-Not covered: colours and markers (`observe/style.py`), sliders (`widgets.py`).
-"""
+"""Figures in notebooks: the project's style, and alt text with every picture."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from azr_lite.observe.style import figure, line, look, png, style
-from azr_lite.observe.surroundings import in_notebook, picture
+from azr_lite.observe.style import figure, in_notebook, line, look, picture, png, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

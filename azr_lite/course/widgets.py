@@ -1,7 +1,4 @@
-"""Sliders in notebooks, static first: a grid of pictures that everyone gets, then controls where a live front end is there.
-
-Comes in: a function that draws on one axis, and the values its arguments may take.  Goes out: pictures under the cell, with alt text.
-Not covered: browsers of runs (`observe/`).
+"""Sliders in notebooks, static first: a grid of pictures for everyone, then controls where a live front end is there.
 
 GitHub, nbviewer, CI and screen readers get the grid. Nothing of the sliders is stored in the notebook.
 """
@@ -12,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from azr_lite.course.figures import figure, show, style
-from azr_lite.observe.surroundings import image, live
+from azr_lite.observe.style import has_live_widgets, image
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -40,7 +37,7 @@ def explore(
         with style():
             draw(axis, **values)
     show(grid, alt)
-    if live():
+    if has_live_widgets():
         from IPython.display import display
 
         made = sliders(draw, dict(static[0]), alt, size, choices)._repr_mimebundle_()
