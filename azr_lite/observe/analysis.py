@@ -63,7 +63,7 @@ MEASURES: dict[str, str] = {
     "shapes/near-duplicates": "share near an earlier one of the step",
     "answers/different": "different answers / answers to a task",
     "thought/characters": "length of a thought",
-    "thought/reflection": "reflection words a thought",
+    "thought/reflection": "reflection words per thought",
 }
 """Measure: what it is, in a few words. Tokens of other task types are added as they appear."""
 
@@ -136,7 +136,7 @@ class Analysis:
 
 
 MONITOR = (
-    "The monitor is crude: it looks for the words listed in azr_lite/measures.py. It misses what is said otherwise "
+    "The monitor is crude: it looks for the words listed in azr_lite/observe/measures.py. It misses what is said otherwise "
     "and flags the harmless use of a word. Read the reply: azr-lite show RUN --step N."
 )
 

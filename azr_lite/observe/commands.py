@@ -64,7 +64,7 @@ def replay(words: list[str]) -> int:
         step: int | None = None
         """Self-play step, from 0; the newest when not given."""
         rescore: tuple[str, ...] = ()
-        """Instead: pay the whole run otherwise, such as estimator=global zero_learnability=upstream wrong=-1."""
+        """Instead: reward the whole run by other rules, such as estimator=global zero_learnability=upstream wrong=-1."""
         json: bool = False
         """Print JSON."""
 

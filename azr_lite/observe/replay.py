@@ -104,7 +104,7 @@ class Replay:
             lines.append(f"  {self.rounded} of them are equal but for rounding ({ROUNDING:g})")
         if self.exact:
             return "\n".join([*lines, "the log is exact: verdicts, rewards, advantages and weights are as recorded"])
-        lines.append(f"{len(different)} values differ from the record:")
+        lines.append(f"{len(different)} value{'s differ' if len(different) > 1 else ' differs'} from the record:")
         lines += [f"  {difference}" for difference in different[:MOST_PRINTED]]
         if len(different) > MOST_PRINTED:
             lines.append(f"  … and {len(different) - MOST_PRINTED} more")

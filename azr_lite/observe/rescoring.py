@@ -53,7 +53,7 @@ class Rescoring(list[StepComparison]):
     """The comparisons of all steps; printed in 80 columns, one line per step."""
 
     def __str__(self) -> str:
-        lines = ["  step  rollouts  proposer's pay    solver's pay  silent groups  turned  correl."]
+        lines = ["  step  rollouts  propose reward    solve reward  silent groups  turned  correl."]
         for one in self:
             rewards = "  ".join(f"{one.role_reward(role):>14}" for role in Role)
             silent = f"{one.silent[0]} → {one.silent[1]}"
