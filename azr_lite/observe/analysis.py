@@ -2,9 +2,9 @@
 
 Small numbers of replies make noisy means: every value stands beside how many it is the mean of.
 
-cross-prompt distinguishability = share of proposals nearer, by AST, to the references in their own prompt than to those in
-another prompt of the step and type, ties half: 0.5 when the prompt does not matter (RAGEN-2's template collapse), 1 when it
-always shows.
+cross-prompt distinguishability = share of proposals nearer, by AST, to the references in their own prompt than to
+those in another prompt of the step and type, ties half: 0.5 when the prompt does not matter (RAGEN-2's template
+collapse), 1 when it always shows.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Alarm:
 
 @dataclass
 class Analysis:
-    """`periods`: first and last step of each. `measures`: name to one (mean, n) per period, None where nothing was seen."""
+    """`periods`: first and last step of each. `measures`: name to one (mean, n) per period, None where unseen."""
 
     run: str
     steps: int
@@ -136,8 +136,8 @@ class Analysis:
 
 
 MONITOR = (
-    "The monitor is crude: it looks for the words listed in azr_lite/observe/measures.py. It misses what is said otherwise "
-    "and flags the harmless use of a word. Read the reply: azr-lite show RUN --step N."
+    "The monitor is crude: it looks for the words listed in azr_lite/observe/measures.py. It misses what is said "
+    "otherwise and flags the harmless use of a word. Read the reply: azr-lite show RUN --step N."
 )
 
 

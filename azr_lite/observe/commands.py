@@ -1,7 +1,7 @@
 """The verbs `show`, `replay`, `watch`, `report` and `doctor` (with a path): words in, text out.
 
-Comes in: the words after the verb.  Goes out: an exit status: 0 done, 1 the log differs from its replay, or the run is sick.
-Not covered: any logic of its own.
+Comes in: the words after the verb.  Goes out: an exit status: 0 done, 1 the log differs from its replay, or the run is
+sick. Not covered: any logic of its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def show(words: list[str]) -> int:
 
     @dataclasses.dataclass
     class Arguments:
-        """The rollouts of one step of a run; or the meaning of a number (azr-lite show solve/deduction/reward), or of all (metrics)."""
+        """The rollouts of one step; or the meaning of a number (azr-lite show solve/deduction/reward), or of all (metrics)."""
 
         what: tyro.conf.Positional[str]
         """A run directory, the name of a logged number, or metrics."""
@@ -57,14 +57,14 @@ def replay(words: list[str]) -> int:
 
     @dataclasses.dataclass
     class Arguments:
-        """Make a step's verdicts, rewards and advantages again from the log. The exit status is 1 when something differs."""
+        """Make a step's verdicts, rewards and advantages again from the log. Exit status 1: something differs."""
 
         run: tyro.conf.Positional[Path]
         """The run directory."""
         step: int | None = None
         """Self-play step, from 0; the newest when not given."""
         rescore: tuple[str, ...] = ()
-        """Instead: reward the whole run by other rules, such as estimator=global zero_learnability=upstream wrong=-1."""
+        """Instead: reward the run by other rules, such as estimator=global zero_learnability=upstream wrong=-1."""
         json: bool = False
         """Print JSON."""
 
@@ -125,7 +125,7 @@ def doctor(words: list[str]) -> int:
         run: tyro.conf.Positional[Path]
         """The run directory."""
         rerun: int = 0
-        """Also run so many of its accepted programs again, in the sandbox: finds what leaves no trace in the numbers."""
+        """Also run so many of its accepted programs again, in the sandbox: finds what no number shows."""
         json: bool = False
         """Print JSON."""
 

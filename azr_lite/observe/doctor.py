@@ -1,8 +1,8 @@
 """The run doctor: names what a run suffers from, with evidence and a cure.
 
 Every check is a pure function of the summary. Thresholds are constants with their reason. The exact checks (rewards,
-advantages, clipping, answers) need no threshold to speak of and are asked first. The others judge curves, and nano runs set
-their bounds (data_samples/benchmarks/doctor.json says how often they are right).
+advantages, clipping, answers) need no threshold to speak of and are asked first. The others judge curves, and nano
+runs set their bounds (data_samples/benchmarks/doctor.json says how often they are right).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from azr_lite.observe.run_summary import SHORT, RunSummary
 MISPAID = 0.01
 """Share of replies with a reward they did not earn. Healthy: exactly 0; the rest is for a log touched by hand."""
 UNRELATED, OPPOSITE = 0.35, -0.35
-"""Mean correlation of reward and advantage. TRR++: exactly 1 in a group; other estimators and pooled samples: above 0.5."""
+"""Mean correlation of reward and advantage. TRR++: exactly 1 in a group; others and pooled samples: above 0.5."""
 SILENT = 0.9
 """Share of groups with different rewards and no advantage at all. Healthy: exactly 0."""
 NO_SIGNAL = 0.25
@@ -31,16 +31,16 @@ EASY, RISE, FALL = 0.8, 0.05, 0.7
 HARD, NEVER = 0.3, 0.6
 """Late solve rate; late share of tasks that nobody solves. Healthy nano: at least 0.44 late."""
 BACKWARDS = 0.3
-"""Fall of valid proposals or of held-out accuracy, as a share. No healthy run lost a tenth; noise on 30 replies: below 0.2."""
+"""Fall of valid proposals or of held-out accuracy, as a share. No healthy run lost a tenth; noise of 30 replies: 0.2."""
 FORMED, FORM_RISE, RIGHT_RISE = 0.9, 0.2, 0.02
 """Format-only learning: form arrives, right answers do not."""
 CUT = 0.2
 """Truncated share (the catalogue's healthy bound)."""
 LONGER, CUT_LONG = 2.0, 0.1
-"""Reply length, late over early, together with a truncated share and no held-out gain that is surely above zero. Length alone
-is no illness: nano runs learn by thinking longer."""
+"""Reply length, late over early, together with a truncated share and no held-out gain that is surely above zero.
+Length alone is no illness: nano runs learn by thinking longer."""
 COVERAGE, COVERAGE_FALL, FRESH = 0.1, 0.33, 0.3
-"""Different AST shapes among a step's programs late; as a part of the early share; share of new tasks (as in the catalogue)."""
+"""Different AST shapes among a step's programs late; as a part of the early share; share of new tasks."""
 EXECUTOR = 0.2
 """Executions that failed by time-out, memory, crash or protocol. Healthy nano: below 0.01."""
 SPIKE, CLIPPED, KL = 20.0, 0.3, 1.0
@@ -148,7 +148,7 @@ def check_advantages(s: RunSummary) -> Iterator[Finding]:
 
 
 def check_backwards(s: RunSummary) -> Iterator[Finding]:
-    """Learning in the wrong direction with right advantages: the loss has the wrong sign, or the step is far too long."""
+    """Learning in the wrong direction with right advantages: the loss has the wrong sign, or steps are far too long."""
     shown = []
     if (ends := s.ends("valid")) and ends[0] - ends[1] > BACKWARDS:
         shown.append(f"valid proposals {ends[0]:.2f} -> {ends[1]:.2f}")

@@ -22,7 +22,7 @@ SILENT_S = 120.0
 """A run whose log has not grown for longer than this, and for longer than ten steps, is called silent."""
 
 PATIENCE_S = 600.0
-"""A run is no longer waited for when no file of it has changed for this long (or for thirty steps, where steps are slow)."""
+"""A run whose files have not changed for this long (or thirty slow steps) is no longer waited for."""
 
 HISTORIES = (
     "solve/*/ok", "propose/*/reward", "propose/*/solve_rate", "propose/*/ok", "solve/*/tokens", "entropy", "grad_norm",

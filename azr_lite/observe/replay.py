@@ -1,8 +1,9 @@
 """Replay: a step's verdicts, rewards, advantages and loss weights, made again from the log alone and compared with it.
 
-Nothing recorded is used twice: verdicts are made from the texts in the sandbox, rewards from those verdicts, advantages from
-those rewards. So one wrong number in the log shows as exactly that one. Two things only the model could tell: which seeds of
-sampling led to these texts, and how many tokens a prompt has (a proposal rejected as too long for the solver is believed).
+Nothing recorded is used twice: verdicts are made from the texts in the sandbox, rewards from those verdicts,
+advantages from those rewards. So one wrong number in the log shows as exactly that one. Two things only the model
+could tell: which seeds of sampling led to these texts, and how many tokens a prompt has (a proposal rejected as too
+long for the solver is believed).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""`azr-lite report`: one HTML file that says what a run did, or compares several; and its list of proposals in a notebook.
+"""`azr-lite report`: one HTML file that says what a run did, or compares several; and its list of proposals in a
+notebook.
 
-What a model wrote may be hostile: the template escapes everything, characters that do not print are written as escapes, and
-the page's own policy (CSP) allows no request and no script but the one in the template, by its digest.
+What a model wrote may be hostile: the template escapes everything, characters that do not print are written as
+escapes, and the page's own policy (CSP) allows no request and no script but the one in the template, by its digest.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Run:
     """A run directory, finished or being written, or the kept sample of one. Nothing in it is changed by looking.
 
-    What the methods return prints itself. All of them raise RunDirectoryError, in one sentence, for a log that is missing,
-    damaged or of another version.
+    What the methods return prints itself. All of them raise RunDirectoryError, in one sentence, for a log that is
+    missing, damaged or of another version.
 
     Args:
         path: the folder that `azr_lite.run` made.

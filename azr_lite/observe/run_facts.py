@@ -1,7 +1,8 @@
-"""What a report says of one run, except its proposals: numbers, curves, cost and settings, read in one pass over each file.
+"""What a report says of one run, except its proposals: numbers, curves, cost and settings, read in one pass over each
+file.
 
-Memory does not grow with the run: curves are thinned, and of each logged number only its bounds are kept. What is missing is
-said in `notes`.
+Memory does not grow with the run: curves are thinned, and of each logged number only its bounds are kept. What is
+missing is said in `notes`.
 """
 
 from __future__ import annotations
@@ -191,7 +192,7 @@ def _read_timing(facts: RunFacts) -> None:
 
 
 def _read_evaluations(facts: RunFacts) -> None:
-    """Held-out points of every evaluation, and the paired gain of the last over the first, from the items themselves."""
+    """Held-out points of every evaluation, and the paired gain of the last over the first, from the items."""
     results = _results(facts)
     if not results:
         _read_gains_of_summary(facts)
