@@ -113,7 +113,7 @@ class Analysis:
         }
         return {**dataclasses.asdict(self), "measures": measures}
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """At most 80 columns: one line per measure, one column per period."""
         lines = textwrap.wrap(f"{printable(self.run)}: {self.steps} steps, {self.rollouts} rollouts", 80)
         lines.append(f"{'steps':27}" + "".join(f"{f'{low}-{high}':>10}" for low, high in self.periods))

@@ -24,7 +24,7 @@ def show(words: list[str]) -> int:
 
     @dataclasses.dataclass
     class Arguments:
-        """The rollouts of one step; or the meaning of a number (azr-lite show solve/deduction/reward), or of all (metrics)."""
+        """The rollouts of one step; or what a number means (azr-lite show solve/deduction/reward), or all (metrics)."""
 
         what: tyro.conf.Positional[str]
         """A run directory, the name of a logged number, or metrics."""

@@ -31,7 +31,7 @@ EASY, RISE, FALL = 0.8, 0.05, 0.7
 HARD, NEVER = 0.3, 0.6
 """Late solve rate; late share of tasks that nobody solves. Healthy nano: at least 0.44 late."""
 BACKWARDS = 0.3
-"""Fall of valid proposals or of held-out accuracy, as a share. No healthy run lost a tenth; noise of 30 replies: 0.2."""
+"""Fall of valid proposals or of held-out accuracy, as a share. No healthy run lost 0.1; noise of 30 replies: 0.2."""
 FORMED, FORM_RISE, RIGHT_RISE = 0.9, 0.2, 0.02
 """Format-only learning: form arrives, right answers do not."""
 CUT = 0.2
@@ -70,7 +70,7 @@ class Diagnosis:
     summary: RunSummary
     findings: list[Finding]
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         found, steps = self.findings, len(self.summary.steps)
         said = f"{len(found)} finding{'s' * (len(found) > 1)}" if found else "nothing found"
         lines = textwrap.wrap(f"{self.path}: {steps} steps, {said}", 80)

@@ -91,7 +91,7 @@ class Replay:
         else:
             self.differences.append(Difference(file, line, what, recorded, rebuilt))
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """What was compared, and each difference, for people."""
         values, different = self.compared.total(), self.differences
         counts = ", ".join(f"{count} {what}" for what, count in sorted(self.compared.items()))

@@ -52,7 +52,7 @@ class StepComparison:
 class Rescoring(list[StepComparison]):
     """The comparisons of all steps; printed in 80 columns, one line per step."""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         lines = ["  step  rollouts  propose reward    solve reward  silent groups  turned  correl."]
         for one in self:
             rewards = "  ".join(f"{one.role_reward(role):>14}" for role in Role)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from azr_lite.config import Config
+from azr_lite.errors import AzrError
 from azr_lite.observe.reader import open_run
 
 if TYPE_CHECKING:
@@ -56,8 +57,11 @@ class Run:
     def __repr__(self) -> str:
         from azr_lite.observe.follow import Followed
 
-        run = Followed(self.directory)
-        return f"Run({str(self.path)!r}): {run.done} of {run.config.steps} steps, {run.state}"
+        try:
+            run = Followed(self.directory)
+            return f"Run({str(self.path)!r}): {run.done} of {run.config.steps} steps, {run.state}"
+        except AzrError as error:
+            return f"Run({str(self.path)!r}): {error}"
 
     def show(
         self, step: int | None = None, *, worst: int = 0, best: int = 0, role: str = "", type: str = "", count: int = 5
@@ -82,7 +86,7 @@ class Run:
 
         return show(self.directory, step, worst, best, role, type, count)
 
-    def report(self, output: str | Path = "", *, against: Sequence[str | Path] = ()) -> Path:
+    def report(self, output: str | Path = "", *, against: Sequence[Run | str | Path] = ()) -> Path:
         """Write one self-contained HTML page about the run: no network, at most 2 MB.
 
         Args:
@@ -97,7 +101,8 @@ class Run:
         """
         from azr_lite.observe.report import write_report
 
-        return write_report([self.path, *against], output)
+        others = [other.path if isinstance(other, Run) else other for other in against]
+        return write_report([self.path, *others], output)
 
     def replay(self, step: int | None = None, *, executor: ProgramRunner | None = None) -> Replay:
         """Make a step's verdicts, rewards, advantages and weights again from the log alone, and hold them against it.
