@@ -29,8 +29,8 @@ SETTINGS = ("estimator", "whitening", "zero_learnability")
 class StepComparison:
     """One step, as recorded (first of each pair) and re-scored (second).
 
-    `reward`: mean reward of each (role, type). `silent`: groups in which all advantages are 0. `size`: mean |advantage|.
-    `turned`: share of rollouts whose advantage changed its sign (or became or ceased to be 0).
+    `reward`: mean reward of each (role, type). `silent`: groups in which all advantages are 0. `size`: mean
+    |advantage|. `turned`: share of rollouts whose advantage changed its sign (or became or ceased to be 0).
     `correlation`: of the two advantages over the step, 1.0 where they are equal, 0.0 where one of them is constant.
     """
 
@@ -52,8 +52,8 @@ class StepComparison:
 class Rescoring(list[StepComparison]):
     """The comparisons of all steps; printed in 80 columns, one line per step."""
 
-    def __str__(self) -> str:
-        lines = ["  step  rollouts  proposer's pay    solver's pay  silent groups  turned  correl."]
+    def __repr__(self) -> str:
+        lines = ["  step  rollouts  propose reward    solve reward  silent groups  turned  correl."]
         for one in self:
             rewards = "  ".join(f"{one.role_reward(role):>14}" for role in Role)
             silent = f"{one.silent[0]} → {one.silent[1]}"
