@@ -23,7 +23,10 @@ ASSERT = {
     "the sandbox",
 }
 ANSWER, END_ANSWER, THOUGHT, END_THOUGHT = "[ANSWER]", "[/ANSWER]", "[THOUGHT]", "[/THOUGHT]"
-_EXAMPLE = "def f(words, n):\n    kept = []\n    for word in words:\n        if len(word) > n:\n            kept.append(word.upper())\n    return kept"
+_EXAMPLE = (
+    "def f(words, n):\n    kept = []\n    for word in words:\n        if len(word) > n:\n"
+    "            kept.append(word.upper())\n    return kept"
+)
 _TOLD = {
     "deduction": (
         "Work out what the function returns and complete the assertion: put the returned value, one literal, in the "

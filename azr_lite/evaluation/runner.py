@@ -25,7 +25,7 @@ from azr_lite.evaluation.benchmarks import BUILDERS, GROUPS, REASONING_PROTOCOLS
 from azr_lite.evaluation.generators import OpenedModel, open_model
 from azr_lite.evaluation.results import VERSION, Result, WaitingReplies, lines_of, read_result
 from azr_lite.evaluation.scores import Item, compare_paired, compare_pass_at_k, summarize
-from azr_lite.evaluation.suite import Generator, Question, Reply, Sampling, Setting, Suite
+from azr_lite.evaluation.suite import Done, Generator, Question, Reply, Sampling, Setting, Suite, no_progress
 from azr_lite.rundir import write_json, write_text
 from azr_lite.sandbox import Executor
 from azr_lite.triplet import Rules
@@ -254,9 +254,7 @@ def _progress() -> Any:
 # ---------------------------------------------------------------- one suite
 
 
-def answer(
-    generator: Generator, suite: Suite, questions: Sequence[Question], done: Callable[[int], None] = lambda n: None
-) -> list[Item]:
+def answer(generator: Generator, suite: Suite, questions: Sequence[Question], done: Done = no_progress) -> list[Item]:
     """Ask all questions at once and mark the replies; nothing is kept."""
     replies = generator.generate([q.prompt for q in questions], _sampling(suite), done)
     return _mark(suite, questions, replies)

@@ -211,32 +211,37 @@ class Mark:
 
 
 class Suite(Protocol):
-    """A set of questions with one way of asking and one way of grading."""
+    """A set of questions with one way of asking and one way of grading.
+
+    `name`: file name of its results, such as ``cruxeval-o-strict``. `protocol`: how it is asked, extracted and graded;
+    scores of different protocols are never compared. `samples`: replies to each question (1 means pass@1, more means
+    avg@samples and pass@k). `temperature` 0: greedy. `stop`: a reply ends after the first of these.
+    """
 
     name: str
-    """File name of its results, such as ``cruxeval-o-strict``."""
     protocol: str
-    """How it is asked, extracted and graded. Scores of different protocols are never compared."""
     data: Data
     samples: int
-    """Replies to each question; 1 means pass@1, more means avg@samples and pass@k."""
     temperature: float
-    """0: greedy."""
     max_tokens: int
     stop: tuple[str, ...]
-    """A reply ends after the first of these."""
 
     def questions(self) -> list[Question]:
         """All questions, in the order of the data; ids are unique."""
-        ...
 
     def grade(self, replies: Sequence[tuple[Question, Reply]]) -> list[Mark]:
         """One mark per reply, same order. Several replies to one question may come, and any subset of the questions."""
-        ...
 
     def baselines(self, questions: Sequence[Question]) -> dict[str, dict[str, float]]:
         """Per group, the accuracy on these questions of answers that need no reasoning; empty where there are none."""
-        ...
+
+
+Done = Callable[[int], None]
+"""Called with the number of replies made since its last call."""
+
+
+def no_progress(count: int) -> None:
+    """Shows nothing."""
 
 
 class Generator(Protocol):
@@ -244,14 +249,9 @@ class Generator(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """What is kept in every result: model, kind, number format, versions. The same model always gives the same."""
-        ...
 
-    def generate(
-        self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = lambda count: None
-    ) -> list[list[Reply]]:
-        """`how.samples` replies to each prompt. `done` is called with the number of replies made since its last
-        call."""
-        ...
+    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Done = no_progress) -> list[list[Reply]]:
+        """`how.samples` replies to each prompt."""
 
 
 @dataclass(frozen=True)

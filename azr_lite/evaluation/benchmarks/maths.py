@@ -80,7 +80,8 @@ def prompt_body(problem: str) -> str:
             f"{THINK}\nHalf of 7 is 7/2. One more is 9/2.\n{END_THINK}\n"
             f"{ANSWER}\n\\boxed{{\\frac{{9}}{{2}}}}\n{END_ANSWER}",
             f"Here is your problem:\n\n{problem.strip()}",
-            f"Reply in the form shown: reasoning, {END_THINK}, then {ANSWER}, \\boxed{{}} with the result, {END_ANSWER}.",
+            f"Reply in the form shown: reasoning, {END_THINK}, then {ANSWER}, "
+            f"\\boxed{{}} with the result, {END_ANSWER}.",
         )
     )
 
@@ -136,7 +137,7 @@ class MathsSuite:
         return self.name.removesuffix(AVERAGED)
 
     def questions(self) -> list[Question]:
-        """In the order of the data. The group is the set of questions: greedy and averaged results stand side by side."""
+        """In the order of the data. The group is the set of questions: greedy and averaged stand side by side."""
         return [
             Question(item.id, self._base, think_answer_prompt(self.style, prompt_body(item.problem)), item.stratum)
             for item in self.items
@@ -180,7 +181,7 @@ class MathsSuite:
 
 @dataclass(frozen=True)
 class _Read:
-    """What counts strictly and leniently, as (box, "") or (None, text); None: nothing. `reason`: why nothing, strictly."""
+    """What counts strictly and leniently: (box, "") or (None, text), or None. `reason`: why nothing, strictly."""
 
     strict: tuple[str, str] | None
     lenient: tuple[str | None, str] | None
