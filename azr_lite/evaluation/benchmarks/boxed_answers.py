@@ -34,7 +34,7 @@ _UNDONE = {
     "function": r"\\(?:log|ln|lg|exp|(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?)(?![A-Za-z])"
     r"|(?<![A-Za-z\\])(?:log|ln|sin|cos|tan)\s*[\({\^]",
 }
-"""Signs of work left undone, by kind. math-verify would do it, so that copying the task out of the question is right."""
+"""Signs of work left undone, by kind. math-verify would do it: copying the task out of the question would be right."""
 
 
 def boxes(text: str) -> list[str]:

@@ -40,8 +40,8 @@ EVALPLUS = "0.3.1"
 EVALPLUS_TOKENS, AZR_TOKENS = 768, 4096
 """evalplus' own limit; and room for a thought."""
 CANNOT_PASS = {
-    "HumanEval/32": "evalplus 0.3.1 passes no program for this task, not even the reference (its pull request 201 skips "
-    "the count)"
+    "HumanEval/32": "evalplus 0.3.1 passes no program for this task, not even the reference (its pull request 201 "
+    "skips the count)"
 }
 """Kept as it is, so that scores stay comparable: the ceiling of HumanEval and HumanEval+ is 163 of 164."""
 _CHAT_WORDS = ("Please provide a self-contained", "Below is a Python script with a self-contained function that solves")
