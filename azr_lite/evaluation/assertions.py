@@ -91,8 +91,7 @@ class AssertSuite(ReasoningSuite):
 
 
 def read_assertion(line: str, kind: str) -> str | None:
-    """The text of the value (deduction) or of the arguments (abduction) in ``assert f(...) == value``; None where it
-    is no such line."""
+    """The value (deduction) or the arguments (abduction) in ``assert f(...) == value``; None for any other line."""
     tree = parsed(line) if line.startswith("assert ") else None
     statement = tree.body[0] if tree is not None and len(tree.body) == 1 else None
     test = statement.test if isinstance(statement, ast.Assert) else None

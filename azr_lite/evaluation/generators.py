@@ -124,8 +124,7 @@ class PolicyInTraining:
 
 
 class VllmGenerator:
-    """vLLM in this process. `options` go to ``vllm.LLM``. Chat templates are applied here, so the prompts equal
-    transformers'."""
+    """vLLM in this process. `options` go to ``vllm.LLM``. Chat templates are applied here, as for transformers."""
 
     def __init__(self, model: str, codec: Codec, **options: Any) -> None:
         try:

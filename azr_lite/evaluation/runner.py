@@ -65,8 +65,7 @@ class Evaluation:
 
     @property
     def as_in_paper(self) -> dict[str, float]:
-        """Suite, by the paper's short list, to accuracy; code only where it was asked in the paper's protocol
-        (evalplus)."""
+        """What stands in the paper's table, by suite; code only in the paper's protocol (evalplus)."""
         return in_paper({name: result.scores["all"]["accuracy"] for name, result in self.results.items()})
 
     @property
@@ -76,8 +75,7 @@ class Evaluation:
 
     @property
     def pass_at_k(self) -> dict[str, list[dict[str, Any]]]:
-        """Suite to the points of `scores.compare_pass_at_k`, where several replies to each question were made of
-        both models."""
+        """Suite to the points of `scores.compare_pass_at_k`, where both models gave several replies per question."""
         points = {name: compare_pass_at_k(before.items, after.items) for name, before, after in self._pairs()}
         return {name: own for name, own in points.items() if own}
 
@@ -199,8 +197,7 @@ def _sampling_changes(samples: int, temperature: float | None, max_tokens: int) 
 
 
 def _build(names: Sequence[str], setting: Setting, sources: Mapping[str, str]) -> tuple[list[Suite], dict[str, str]]:
-    """The suites named, in order, and why others are left out. A suite that was named alone and cannot be had is an
-    error."""
+    """The suites named, in order, and why others are left out; EvaluationError where one was named alone."""
     suites: list[Suite] = []
     left_out: dict[str, str] = {}
     for name in names:
@@ -339,8 +336,7 @@ def run_suite(
     chunk: int = 16,
     progress: Progress = lambda name, made, wanted: None,
 ) -> Result:
-    """Answer one suite, or read what an equal evaluation left in `folder`. EvaluationError where the folder holds
-    another one's."""
+    """Answer one suite, or read what an equal evaluation left in `folder`; EvaluationError for another one's."""
     questions = choose(suite.questions(), items)
     name = f"{suite.name}-{items}" if items else suite.name
     heading = {"protocol": suite.protocol, "asked": _asked(suite, generator, questions, seed)}

@@ -1,5 +1,4 @@
-"""What an evaluation is made of: prompts, questions, replies, marks, datasets; what a generator and a suite must be
-able to do."""
+"""What an evaluation is made of: datasets, prompts, questions, replies, marks; what suites and generators must do."""
 
 from __future__ import annotations
 
@@ -26,8 +25,7 @@ SHIPPED = resources.files("azr_lite.evaluation") / "shipped"
 
 @dataclass(frozen=True)
 class Data:
-    """`sha256`: of the file's bytes as stored; of a hub dataset, of its rows as JSON lines. `path`: empty for a hub
-    dataset."""
+    """`sha256`: of the file's bytes as stored; of a hub dataset (no `path`), of its rows as JSON lines."""
 
     name: str
     source: str
@@ -125,8 +123,7 @@ def _from_hub(name: str, source: str) -> Data:
 
 @functools.cache
 def _hub_answers() -> bool:
-    """Whether the hub's machine takes a connection within three seconds; asked once per process. Behind a proxy
-    nobody can tell."""
+    """Whether the hub takes a connection within three seconds; asked once. Behind a proxy nobody can tell."""
     if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
         return True
     url = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
@@ -153,8 +150,7 @@ class Prompt:
 
 
 def think_answer_prompt(style: Style, body: str) -> Prompt:
-    """The think/answer prompt of self-play for an instruction of one's own (protocol ``azr``); its prefill opens the
-    thought."""
+    """Self-play's think/answer prompt around an instruction (protocol ``azr``); its prefill opens the thought."""
     return Prompt(style.frame(body), style.prefill, style.chat)
 
 

@@ -80,8 +80,7 @@ def code_suite(
 
 @dataclass
 class CodeSuite:
-    """A `suite.Suite`; see the top of this file for what each protocol asks and counts. `max_tokens` 0: as the
-    protocol says."""
+    """A `suite.Suite`; protocols: see the top of this file. `max_tokens` 0: as the protocol says."""
 
     name: str
     protocol: str
@@ -219,8 +218,7 @@ def _cut(text: str, stop: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Words:
-    """What evalplus puts around a task: user's message and response prefix of its chat path, and the stop strings of
-    both paths."""
+    """What evalplus puts around a task: message and response prefix of its chat path, stop strings of both paths."""
 
     instruction: str
     response: str
@@ -255,8 +253,7 @@ def evalplus_words(dataset: str) -> Words:
 
 
 def chat_prompt(task: str, known: Words) -> tuple[str, str]:
-    """The user's message and the prefill of evalplus' chat path, made by evalplus around a stand-in for the
-    tokenizer."""
+    """The user's message and the prefill of evalplus' chat path, made by evalplus around a stand-in tokenizer."""
     from evalplus.provider.utility import make_raw_chat_prompt
 
     class Tokenizer:

@@ -120,8 +120,7 @@ def run_in_jail(
 
 
 def _interpreter() -> list[str]:
-    """This Python and its standard library without installed packages, so that no data file of ours or theirs can be
-    seen."""
+    """This Python and its standard library without installed packages: no data file of ours or theirs can be seen."""
     library = Path(os.path.realpath(sysconfig.get_paths()["stdlib"]))
     paths = [Path(os.path.realpath(sys.executable)), Path("/etc/ld.so.cache"), Path("/usr/share/zoneinfo")]
     paths += [path for path in library.iterdir() if path.name not in ("site-packages", "dist-packages")]
@@ -131,8 +130,7 @@ def _interpreter() -> list[str]:
 
 
 def _launch(request: dict[str, Any], *files: IO[bytes]) -> dict[str, Any]:
-    """Start the launcher and wait. It ends everything at the deadline, and when the control pipe closes because we
-    die."""
+    """Start the launcher and wait. It ends everything at the deadline, or when the control pipe closes."""
     control_read, control_write = os.pipe()
     status_read, status_write = os.pipe()
     try:

@@ -44,14 +44,12 @@ _STARS = (
 ).split()
 PREAMBLE = "".join(f"from {name} import *\nimport {name}\n" for name in _STARS)
 PREAMBLE += "import sys\nsys.setrecursionlimit(50000)\n"
-"""Starter codes use names such as `List` without an import, so the official runner imports much beforehand; so do
-we."""
+"""Starter codes use names such as `List` without an import: the official runner imports all this, and so do we."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem: `entry` is empty where the program reads standard input. `tests`: input and expected output, as
-    published."""
+    """One problem: `entry` is empty where the program reads standard input. `tests`: input and expected output."""
 
     row: dict[str, Any]
     entry: str

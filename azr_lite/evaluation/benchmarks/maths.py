@@ -34,8 +34,7 @@ from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK, Style
 from azr_lite.triplet import Rejection
 
 AVERAGED = "-avg8"
-"""Ending of the suites with eight replies at temperature 0.6: thirty or forty questions say little from one greedy
-reply each."""
+"""Ending of the suites with eight replies at temperature 0.6: thirty questions say little from one greedy reply each."""
 TAIL = 1500
 """Characters at the end of a reply in which an answer without a box is looked for."""
 
@@ -163,8 +162,7 @@ class MathsSuite:
         return marks
 
     def baselines(self, questions: Sequence[Question]) -> dict[str, dict[str, float]]:
-        """Share right, by equal text, of saying the commonest right answer of these questions, or the problem's last
-        number."""
+        """Share right, by equal text, of saying the commonest right answer, or the problem's last number."""
         wanted = {question.id for question in questions}
         items = [item for item in self.items if item.id in wanted]
         if not items:
@@ -214,8 +212,7 @@ def _item(name: str, entry: Entry, row: dict[str, Any], index: int) -> Problem:
 
 
 def _gold(value: Any) -> str | None:
-    r"""The right answer in a cell: a plain one, a number, a list of parts, behind ``####`` (GSM8K), or the last box
-    of a solution."""
+    r"""The right answer in a cell: plain, a number, a list of parts, behind ``####`` (GSM8K), or the last box."""
     if value is None or isinstance(value, bool) or value == "" or value == []:
         return None
     if isinstance(value, int | float):
@@ -256,8 +253,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`reason`: empty when right; else ``wrong``, ``timeout``, ``crashed``, ``memory``, ``unreadable`` or why it was
-    refused."""
+    """`reason`: empty when right; else ``wrong``, ``timeout``, ``crashed``, ``memory``, ``unreadable``, a refusal."""
 
     right: bool
     reason: str = ""

@@ -46,8 +46,7 @@ DIFFERENCES = (
 
 @dataclass(frozen=True)
 class Averages:
-    """The paper's three averages, in the unit of the scores given; None where a part is missing. `missing`: those
-    parts."""
+    """The paper's three averages, in the unit of the scores given; None where one of the parts is `missing`."""
 
     code: float | None
     maths: float | None
@@ -57,8 +56,7 @@ class Averages:
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One line of the paper's table, in points of 100. `scores`: in the order of `SUITES`; the averages are as
-    printed there."""
+    """One line of the paper's table, in points of 100. `scores`: in the order of `SUITES`; averages as printed."""
 
     model: str
     trained: bool
@@ -144,8 +142,7 @@ def _key(model: str) -> tuple[str, str, bool] | None:
 
 
 def in_paper(accuracies: Mapping[str, float]) -> dict[str, float]:
-    """Those of suite → accuracy that stand in the paper's table, by short name; code only as asked in its protocol
-    (evalplus)."""
+    """What of suite → accuracy stands in the paper's table, by short name; code only in its protocol (evalplus)."""
     found = {}
     for name, accuracy in accuracies.items():
         plain = name.removesuffix("-evalplus-chat").removesuffix("-evalplus-direct")
