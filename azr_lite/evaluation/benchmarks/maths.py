@@ -34,7 +34,7 @@ from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK, Style
 from azr_lite.triplet import Rejection
 
 AVERAGED = "-avg8"
-"""Ending of the suites with eight replies at temperature 0.6: thirty questions say little from one greedy reply each."""
+"""Ending of the suites with eight replies at temperature 0.6: 30 questions say little from one greedy reply each."""
 TAIL = 1500
 """Characters at the end of a reply in which an answer without a box is looked for."""
 
