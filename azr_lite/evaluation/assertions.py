@@ -38,8 +38,7 @@ _TOLD = {
     ),
     "abduction": (
         "Find arguments for which the assertion holds and complete it: put them, as literals, in the place of ??. "
-        "There may be several; any is "
-        "right.",
+        "There may be several; any is right.",
         "assert f(??) == ['KIWI']",
         "The list holds one word in capitals, so one word must be longer than n. With 'kiwi' and n = 3 it is.",
         "assert f(['kiwi'], 3) == ['KIWI']",

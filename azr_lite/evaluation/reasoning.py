@@ -179,8 +179,7 @@ def _unwrapped(text: str) -> str:
 _PLAIN = frozenset("bool bytes dict float frozenset int len list range reversed set sorted str tuple".split())
 _NODES = (
     "Constant List Tuple Set Dict Starred Lambda arguments arg Name Load UnaryOp unaryop BinOp operator BoolOp boolop "
-    "Compare cmpop "
-    "Subscript Slice Call keyword Attribute"
+    "Compare cmpop Subscript Slice Call keyword Attribute"
 )
 _ALLOWED = tuple(getattr(ast, name) for name in _NODES.split())
 

@@ -196,8 +196,7 @@ def azr_body(task: str) -> str:
     return "\n\n".join(
         (
             "Write the Python function that is described below. Keep its name and its parameters. Your program must be "
-            "complete: with its "
-            "imports and helper functions, without tests and without printing anything.",
+            "complete: with its imports and helper functions, without tests and without printing anything.",
             fence("python", task.strip()),
             "Put the whole program in one ```python block inside the answer.",
         )

@@ -110,8 +110,7 @@ def run_in_jail(
         missing = ", ".join(f"{name} ({state})" for name, state in layers.items() if state != "on")
         raise UnsafeError(
             f"this machine cannot keep untrusted programs from the network and your files: {missing}. Use Linux with "
-            "user "
-            "namespaces or Landlock, or accept the risk with allow_weak (config: allow_weak)"
+            "user namespaces or Landlock, or accept the risk with allow_weak (config: allow_weak)"
         )
     if "code" not in said or "error" in said:
         why = said.get("error", "it ended without a word")

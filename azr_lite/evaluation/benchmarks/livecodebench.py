@@ -90,15 +90,13 @@ def problem(row: dict[str, Any]) -> Problem:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise EvaluationError(
             f"the tests of LiveCodeBench problem {row['question_id']} cannot be read ({type(error).__name__}: "
-            f"{error}); "
-            "expected a JSON list of testtype, input, output, packed as published or plain"
+            f"{error}); expected a JSON list of testtype, input, output, packed as published or plain"
         ) from error
     entry = metadata.get("func_name") or ""
     if not tests or kinds not in ({"stdin"}, {"functional"}) or (kinds == {"functional"}) != bool(entry):
         raise EvaluationError(
             f"LiveCodeBench problem {row['question_id']} has tests of the kinds {sorted(map(str, kinds))} and the "
-            "function "
-            f"name {entry!r}; expected stdin without, or functional with one"
+            f"function name {entry!r}; expected stdin without, or functional with one"
         )
     return Problem(row, entry.rsplit(".", 1)[-1], tests)
 

@@ -79,8 +79,8 @@ def prompt_body(problem: str) -> str:
             f"{THINK}\nHalf of 7 is 7/2. One more is 9/2.\n{END_THINK}\n"
             f"{ANSWER}\n\\boxed{{\\frac{{9}}{{2}}}}\n{END_ANSWER}",
             f"Here is your problem:\n\n{problem.strip()}",
-            f"Reply in the form shown: reasoning, {END_THINK}, then {ANSWER}, "
-            f"\\boxed{{}} with the result, {END_ANSWER}.",
+            f"Reply in the form shown: reasoning, {END_THINK}, then {ANSWER}, \\boxed{{}} with the result, "
+            f"{END_ANSWER}.",
         )
     )
 
