@@ -1,7 +1,7 @@
 """The verbs `show`, `replay`, `watch`, `report` and `doctor` (with a path): words in, text out.
 
-Comes in: the words after the verb.  Goes out: an exit status: 0 done, 1 the log differs from its replay, or the run is sick.
-Not covered: any logic of its own.
+Comes in: the words after the verb.  Goes out: an exit status: 0 done, 1 the log differs from its replay, or the run is
+sick. Not covered: any logic of its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def show(words: list[str]) -> int:
 
     @dataclasses.dataclass
     class Arguments:
-        """The rollouts of one step of a run; or the meaning of a number (azr-lite show solve/deduction/reward), or of all (metrics)."""
+        """The rollouts of one step; or what a number means (azr-lite show solve/deduction/reward), or all (metrics)."""
 
         what: tyro.conf.Positional[str]
         """A run directory, the name of a logged number, or metrics."""
@@ -57,14 +57,14 @@ def replay(words: list[str]) -> int:
 
     @dataclasses.dataclass
     class Arguments:
-        """Make a step's verdicts, rewards and advantages again from the log. The exit status is 1 when something differs."""
+        """Make a step's verdicts, rewards and advantages again from the log. Exit status 1: something differs."""
 
         run: tyro.conf.Positional[Path]
         """The run directory."""
         step: int | None = None
         """Self-play step, from 0; the newest when not given."""
         rescore: tuple[str, ...] = ()
-        """Instead: pay the whole run otherwise, such as estimator=global zero_learnability=upstream wrong=-1."""
+        """Instead: reward the run by other rules, such as estimator=global zero_learnability=upstream wrong=-1."""
         json: bool = False
         """Print JSON."""
 
@@ -125,7 +125,7 @@ def doctor(words: list[str]) -> int:
         run: tyro.conf.Positional[Path]
         """The run directory."""
         rerun: int = 0
-        """Also run so many of its accepted programs again, in the sandbox: finds what leaves no trace in the numbers."""
+        """Also run so many of its accepted programs again, in the sandbox: finds what no number shows."""
         json: bool = False
         """Print JSON."""
 
@@ -135,6 +135,32 @@ def doctor(words: list[str]) -> int:
     found = Run(given.run).diagnose(rerun=given.rerun)
     print(json.dumps(found.as_dict(), indent=1) if given.json else found)
     return 1 if found.findings else 0
+
+
+def analyse(words: list[str]) -> int:
+    """Measure what a run wrote."""
+
+    @dataclasses.dataclass
+    class Arguments:
+        """Lengths, complexity, diversity, plans, reflection and alarming words of a run, over its steps."""
+
+        run: tyro.conf.Positional[Path]
+        """The run directory."""
+        periods: int = 4
+        """Parts of the run, 1 to 5."""
+        explain: bool = False
+        """Also say what each measure is."""
+        json: bool = False
+        """Print JSON."""
+
+    given = parse(Arguments, words, "analyse")
+    if not 1 <= given.periods <= 5:
+        raise ConfigError(f"periods is {given.periods}; 80 columns have room for 1 to 5")
+    found = Run(given.run).analyse(given.periods)
+    print(json.dumps(found.as_dict(), indent=1, ensure_ascii=False) if given.json else found)
+    if given.explain and not given.json:
+        print(f"\n{found.explanation()}")
+    return 0
 
 
 def all_metrics() -> str:
