@@ -54,15 +54,15 @@ TOOLS = {
         "azr_lite.observe.catalogue": "explain find",
         "azr_lite.observe.rerun": "rerun",
         "azr_lite.observe.rollouts": "printable",
-        "azr_lite.observe.symptoms": "due",
+        "azr_lite.observe.run_summary": "due",
         "azr_lite.train.checkpoints": "last_whole_checkpoint step_of",
         # planning a run
         "azr_lite.errors": "ConfigError EvaluationError",
         "azr_lite.planner.plan": "natural_gpu plan_all",
         "azr_lite.planner.text": "plan_table plan_text",
         "azr_lite.planner.shapes": "Shape shape_of",
-        "azr_lite.planner.vram": "NF4 VLLM_OVERHEAD activation_bytes adapter_bytes cache_bytes_per_token gradient_bytes "
-        "optimiser_bytes trainable_parameters weight_bytes",
+        "azr_lite.planner.vram": "NF4 VLLM_OVERHEAD activation_bytes adapter_bytes cache_bytes_per_token "
+        "gradient_bytes optimiser_bytes trainable_parameters weight_bytes",
         "azr_lite.train.distributed": "launch_file",
     }.items()
     for name in names.split()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from azr_lite.observe.style import figure, line, look, png, style
-from azr_lite.observe.surroundings import in_notebook, picture
+from azr_lite.observe.style import figure, in_notebook, line, look, picture, png, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -14,7 +13,7 @@ __all__ = ["bars", "figure", "line", "look", "show", "style"]
 
 
 def show(figure: Figure, alt: str) -> None:
-    """The figure under the cell. `alt`: what it shows, for those who do not see it (one sentence that states the finding)."""
+    """The figure under the cell. `alt`: the finding in one sentence, for those who do not see it."""
     drawn = png(figure)
     if not in_notebook():
         print(f"[figure: {alt}]")
