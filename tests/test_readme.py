@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import azr_lite
-from azr_lite.cli import VERBS, main
+from azr_lite.cli import COMMANDS, main
 from azr_lite.config import Config
 from azr_lite.course.experiments import ALL_ARMS
 from azr_lite.presets import preset
@@ -181,7 +181,7 @@ def test_commands_within_sentences_exist():
     ]
     verbs = {span.split()[1] for span in spans if span.startswith("azr-lite ")} - {"--version"}
     assert len(verbs) > 6
-    assert verbs <= VERBS.keys()
+    assert verbs <= COMMANDS.keys()
     rules = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {span.split()[1] for span in spans if span.startswith("make ")} <= rules
     for span in spans:

@@ -124,3 +124,17 @@ def _correlation(before: np.ndarray, after: np.ndarray) -> float:
     if np.array_equal(before, after):
         return 1.0
     return float(np.corrcoef(before, after)[0, 1]) if before.std() > 0 and after.std() > 0 else 0.0
+
+
+def read_changes(pairs: Sequence[str]) -> dict[str, str | float]:
+    """Changes for `rescore`, from NAME=VALUE as they are typed. ConfigError for what is none."""
+    changes: dict[str, str | float] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        try:
+            changes[name] = float(value) if name in LADDER else value
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise ConfigError(f"--rescore takes NAME=VALUE, not {pair!r}; such as: --rescore estimator=global wrong=-1")
+    return changes

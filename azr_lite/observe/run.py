@@ -70,7 +70,8 @@ class Run:
 
         Args:
             step: self-play step, from 0; the newest when not given.
-            worst, best: so many with the lowest or the highest reward.
+            worst: that many with the lowest reward.
+            best: that many with the highest reward.
             role: propose or solve.
             type: deduction, abduction, induction.
             count: how many, without `worst` and `best`.
