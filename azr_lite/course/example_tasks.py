@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from azr_lite.parsing import Reply, parse_arguments
+from azr_lite.parsing import ParsedReply, parse_arguments
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK, Style, fence
 from azr_lite.sandbox.literal import read_value
 from azr_lite.sandbox.wire import canonical, render
@@ -74,7 +74,7 @@ class ErrorGame(Deduction):
             "\n\n".join([goal, FORM, "Give a ```python block and an ```input block. Examples:", *examples])
         )
 
-    def parse_proposal(self, reply: Reply, references: Sequence[Task], rules: Rules) -> Proposal | Rejection:
+    def parse_proposal(self, reply: ParsedReply, references: Sequence[Task], rules: Rules) -> Proposal | Rejection:
         found = super().parse_proposal(reply, references, rules)
         return (
             found
@@ -95,7 +95,7 @@ class ErrorGame(Deduction):
         )
         return style.render("\n\n".join([goal, FORM, fence("python", task.program), fence("input", task.input)]))
 
-    def parse_answer(self, reply: Reply, task: Triplet, rules: Rules) -> Answer | Rejection:
+    def parse_answer(self, reply: ParsedReply, task: Triplet, rules: Rules) -> Answer | Rejection:
         blocks = reply.blocks("output")
         return (
             Answer(value=blocks[0])
@@ -197,7 +197,7 @@ class SqlGame(Deduction):
             "\n\n".join([goal, FORM, "Give an ```sql block and an ```input block. Examples:", *examples])
         )
 
-    def parse_proposal(self, reply: Reply, references: Sequence[Task], rules: Rules) -> Proposal | Rejection:
+    def parse_proposal(self, reply: ParsedReply, references: Sequence[Task], rules: Rules) -> Proposal | Rejection:
         queries, tables = reply.blocks("sql"), reply.blocks("input")
         if len(queries) != 1 or len(tables) != 1:
             return Rejection(Reason.NO_PROGRAM, f"{len(queries)} sql and {len(tables)} input blocks, expected 1 each")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from azr_lite.parsing import Reply
+from azr_lite.parsing import ParsedReply
 from azr_lite.prompts import get_style
 from azr_lite.prompts.base import fence
 from azr_lite.tasks.base import TaskType
@@ -35,9 +35,9 @@ Blocks = Sequence[tuple[str, str]]
 """The fenced blocks of a reply: ``[("python", "def f..."), ("input", "1")]``."""
 
 
-def reply_of(blocks: Blocks) -> Reply:
+def reply_of(blocks: Blocks) -> ParsedReply:
     """A well-formed reply with these blocks."""
-    return Reply("", "\n".join(fence(*block) for block in blocks), tuple(blocks))
+    return ParsedReply("", "\n".join(fence(*block) for block in blocks), tuple(blocks))
 
 
 def blind(prompt: Callable[[Any], str], task: Any, hidden: str = "output") -> bool:
@@ -89,7 +89,7 @@ def examine(
         _all("the prompt does not know the answer", tasks, [blind(prompt, task, hidden) for task in tasks]),
         Finding("playing again gives the same tasks and verdicts", verifier.validate(parsed) == results and [judged(t, gold(t)) for t in tasks] == right),
         _all("a task survives being saved", tasks, [task_from_json(task.to_json()) == task for task in tasks]),
-        _all("it takes no other game's tasks unasked", tasks, [game.adopt(replace(task, type="another")) is None for task in tasks]),
+        _all("it takes no other game's tasks unasked", tasks, [game.convert_from(replace(task, type="another")) is None for task in tasks]),
     ]  # fmt: skip
 
 

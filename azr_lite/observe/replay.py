@@ -27,7 +27,7 @@ from azr_lite.errors import RunDirectoryError
 from azr_lite.observe.reader import Line, StepLog, open_run
 from azr_lite.prompts import get_style
 from azr_lite.rewards import answer_reward, proposal_reward, solve_rate
-from azr_lite.selfplay import SelfPlay, rollout_of, round_robin
+from azr_lite.selfplay import SelfPlay, round_robin
 from azr_lite.tasks.base import get_task_type
 from azr_lite.triplet import (
     Completion,
@@ -38,6 +38,7 @@ from azr_lite.triplet import (
     Rollout,
     SolveAttempt,
     Task,
+    rollout_of,
     task_from_json,
 )
 from azr_lite.verifier import ProgramRunner, open_executor
@@ -136,7 +137,7 @@ class _Rebuilt:
     ) -> None:
         self.play, self.proposal_lines, self.known, self.result = play, proposal_lines, known, Replay(step)
         self.proposals = self.validate()
-        self.mc_attempts = self.measure()
+        self.measure()
         own = [(at, row) for at, row in enumerate(rows, start=1) if row["role"] == Role.PROPOSE]
         asked = [(at, row) for at, row in enumerate(rows, start=1) if row["role"] == Role.SOLVE]
         rebuilt = {at: pair for at, *pair in [*self.pay_proposers(own), *self.pay_solvers(asked)]}
@@ -176,16 +177,14 @@ class _Rebuilt:
                         )
         return proposals
 
-    def measure(self) -> list[SolveAttempt]:
+    def measure(self) -> None:
         """Stages 4 and 5 again: judge the Monte-Carlo replies, take their mean."""
-        attempts_by_proposal: list[list[SolveAttempt]] = []
         for line, proposal in zip(self.proposal_lines, self.proposals, strict=True):
             answers = line["answers"] if proposal.task is not None else []
-            attempts_by_proposal.append([SolveAttempt(proposal.task, "", _completion(answer)) for answer in answers])
-        self.play.judge([attempt for own in attempts_by_proposal for attempt in own])
-        for at, (line, proposal, own) in enumerate(
-            zip(self.proposal_lines, self.proposals, attempts_by_proposal, strict=True), start=1
-        ):
+            proposal.attempts = [SolveAttempt(proposal.task, "", _completion(answer)) for answer in answers]
+        self.play.judge([attempt for proposal in self.proposals for attempt in proposal.attempts])
+        for at, (line, proposal) in enumerate(zip(self.proposal_lines, self.proposals, strict=True), start=1):
+            own = proposal.attempts
             for number, (answer, attempt) in enumerate(zip(line["answers"], own, strict=False), start=1):
                 self.hold_task(at, f"answer {number}.score", answer["score"], attempt.verdict.score)
                 self.hold_task(at, f"answer {number}.reason", answer["reason"], str(attempt.verdict.reason))
@@ -193,7 +192,6 @@ class _Rebuilt:
             for attempt in own:
                 attempt.rate = proposal.rate
             self.hold_task(at, "solve_rate", line["solve_rate"], proposal.rate)
-        return [attempt for own in attempts_by_proposal for attempt in own]
 
     def pay_proposers(self, rows: Sequence[tuple[int, Line]]) -> Iterable[tuple[int, Line, Rollout]]:
         """Stage 9 again for proposals; those of held-out programs have no row."""
@@ -219,7 +217,7 @@ class _Rebuilt:
         attempts = [SolveAttempt(self.task(row["task_id"], row["type"]), "", _completion(row)) for _, row in rows]
         self.play.judge(attempts)
         reused = {
-            name: round_robin([a for a in self.mc_attempts if a.task.type == name], config.n_mc)[: config.solver_rows]
+            name: round_robin([p for p in self.proposals if p.type == name])[: config.solver_rows]
             if config.solver_data == "reuse"
             else []
             for name in config.task_types
@@ -286,7 +284,7 @@ def _earlier_tasks(
             continue
         if line["step"] < 0:
             task = task_from_json(line["task"])
-            twins = [get_task_type(name).adopt(task) for name in config.task_types if name != task.type]
+            twins = [get_task_type(name).convert_from(task) for name in config.task_types if name != task.type]
             known |= {
                 key: replace(twin, id=key) for twin in twins if twin is not None and (key := task_key(twin)) in wanted
             }

@@ -23,7 +23,7 @@ NEEDED = (
     ("judge", "reward"),
     ("learnability", "reward"),
     ("reward", "advantages"),
-    ("advantages", "hand_over"),
+    ("advantages", "make_batch"),
 )
 """Which stage needs what another one made. Other orders of the eleven are as good."""
 
