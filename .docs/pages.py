@@ -8,7 +8,6 @@ Nothing here is written by hand twice: a setting, a number or a module that is a
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import importlib
 import inspect
@@ -17,7 +16,6 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from pathlib import Path
 
 from azr_lite import config
@@ -35,7 +33,6 @@ PACKAGES = (
     "azr_lite.prompts",
     "azr_lite.tasks",
     "azr_lite.evaluation",
-    "azr_lite.observe",
     "azr_lite.course",
 )
 """Those with an `__all__`: the names meant for others."""
@@ -79,19 +76,6 @@ def metrics() -> str:
     )
 
 
-def described_settings() -> list[tuple[str, str, str]]:
-    """Section, name and description of every setting: the string below each field of `Config`, which the interpreter forgets."""
-    source = inspect.getsource(config)
-    lines = source.splitlines()
-    body = next(node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == "Config").body
-    found = []
-    for field, text in pairwise(body):
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-            above = [line.strip() for line in lines[: field.lineno] if line.strip().startswith("# ---- ")]
-            found.append((above[-1].removeprefix("# ---- "), field.target.id, text.value.value))
-    return found
-
-
 def settings() -> str:
     """Every setting, in the order and under the headings of `config.py`."""
     fields = {field.name: field for field in dataclasses.fields(config.Config)}
@@ -101,7 +85,7 @@ def settings() -> str:
     )
     section = ""
     rows: list[tuple[str, str, str, str]] = []
-    for heading, name, meaning in [*described_settings(), ("", "", "")]:
+    for heading, name, meaning in [*config.list_settings(), ("", "", "")]:
         if heading != section and rows:
             text += f"\n## {section[0].upper()}{section[1:]}\n\n" + table(("setting", "default", "values", "meaning, unit, source"), rows)
             rows = []

@@ -11,7 +11,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 
-from azr_lite.errors import AzrError
+from azr_lite.errors import AzrError, ConfigError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -147,10 +147,13 @@ def push_verb(words: list[str]) -> int:
 
 
 def bench_verb(words: list[str]) -> int:
-    """Measure on this machine: azr-lite bench sandbox|nano|step|log [--json]; azr-lite bench SUBJECT --help."""
-    from azr_lite.bench.commands import bench
+    """Does the nano model learn? azr-lite bench nano [--seeds N] [--arms all] [--json]; azr-lite bench nano --help."""
+    from azr_lite.course.experiments import BenchNano, bench
+    from azr_lite.flags import parse
 
-    return bench(words)
+    if words[:1] != ["nano"]:
+        raise ConfigError(f"there is no benchmark {' '.join(words[:1])!r}; choose one of: nano")
+    return bench(parse(BenchNano, words[1:], "bench nano"))
 
 
 VERBS: dict[str, Callable[[list[str]], int]] = {

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,18 +25,29 @@ from azr_lite.errors import ConfigError
 LIBRARIES = ("azr-lite", "torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "numpy")
 TRAINING = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 """What running a model needs beside the core; the extra [train] installs it."""
+OBSERVING = ("complexipy", "radon")
+"""What counting the complexity of programs needs; the extra [observe] installs it."""
 
 
-def missing_libraries() -> list[str]:
-    """The packages in `TRAINING` that are not installed. Imports none of them."""
-    return [name for name in TRAINING if importlib.util.find_spec(name) is None]
+def missing_libraries(libraries: Sequence[str] = TRAINING) -> list[str]:
+    """Those of the libraries that are not installed. Imports none of them."""
+    return [name for name in libraries if importlib.util.find_spec(name) is None]
 
 
 def require_training(what: str) -> None:
-    """ConfigError where `what` ("a run") cannot work because the extra is missing; call it before anything is written or loaded."""
-    if absent := missing_libraries():
+    """ConfigError where `what` ("a run") needs libraries that are missing; call it before anything is written or loaded."""
+    _require(what, TRAINING, "train")
+
+
+def require_observing(what: str) -> None:
+    """The same for what counts the complexity of programs."""
+    _require(what, OBSERVING, "observe")
+
+
+def _require(what: str, libraries: Sequence[str], extra: str) -> None:
+    if absent := missing_libraries(libraries):
         raise ConfigError(
-            f"{what} needs {', '.join(absent)}, not installed here; pip install 'azr-lite[train]' brings all of it"
+            f"{what} needs {', '.join(absent)}, not installed here; pip install 'azr-lite[{extra}]' brings all of it"
         )
 
 
@@ -69,7 +81,7 @@ def describe_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": os.cpu_count(),
-        "memory_gib": _memory_gib(),
+        "memory_gib": memory_gib(),
         "versions": {name: version for name in LIBRARIES if (version := _version(name))},
         "git": _git_commit(),
     }
@@ -88,7 +100,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _memory_gib() -> float | None:
+def memory_gib() -> float | None:
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     except (ValueError, OSError, AttributeError):

@@ -1,8 +1,5 @@
 """The ladder from a laptop to eight GPUs: named settings, each number with its source and reason.
 
-Comes in: a preset's name and overrides.  Goes out: a checked `Config`.
-Not covered: what each setting means (`config.py`); whether a preset fits a machine (`hardware.py`: ``azr-lite plan``).
-
 "paper" is arXiv 2505.03335. Settings a preset does not name keep the defaults of `Config`, which are the paper's.
 """
 
@@ -23,7 +20,7 @@ Choices = dict[str, tuple[Any, str]]
 
 @dataclass(frozen=True)
 class Preset:
-    """A named rung. `about`: for whom, in one line. `choices`: every setting that differs from `Config`, with its reason."""
+    """A named rung. `about`: for whom. `choices`: every setting that differs from `Config`, with its reason."""
 
     name: str
     about: str
@@ -34,46 +31,40 @@ class Preset:
         return {name: value for name, (value, _) in self.choices.items()}
 
 
+_LADDER = {
+    "nano": "the embedded model of half a million weights: learns in minutes on a laptop",
+    "smoke": "a real model for two steps on a CPU, to see that everything fits together; no learning is to be expected",
+    "lora-0.5b-8gb": "the smallest real model, on one 8 GB GPU; expect form and deduction to improve, induction hardly",
+    "lora-1.5b-16gb": "one 16 GB GPU (T4, Colab): the smallest size that is a reasonable bet",
+    "qlora-3b-16gb": "3B on one 16 GB GPU, over a 4-bit base; slower sampling than lora-3b-24gb",
+    "lora-3b-24gb": "3B on one 24 GB GPU, 16-bit base",
+    "qlora-7b-24gb": "7B on one 24 GB GPU, over a 4-bit base",
+    "full-3b-80gb": "all weights of 3B on one 80 GB GPU, with vLLM in its sleep between",
+    "full-7b-8x80gb": "all weights of 7B on eight 80 GB GPUs (accelerate launch; azr-lite launch-file fsdp2)",
+    "full-14b-8x80gb": "all weights of 14B on eight 80 GB GPUs (accelerate launch; azr-lite launch-file fsdp2)",
+    "paper-3b": "the paper's settings, exactly, for Qwen2.5-3B-Coder on 2 x 80 GB",
+    "paper-7b": "the paper's settings, exactly, for Qwen2.5-7B-Coder on 4 x 80 GB",
+    "paper-14b": "the paper's settings, exactly, for Qwen2.5-14B-Coder on 8 x 80 GB",
+    "paper-llama8b": "the paper's settings, exactly, for Llama-3.1-8B on 4 x 80 GB",
+}
+"""Every preset and what it is for, smallest first."""
+
 # ---------------------------------------------------------------- what the rungs share
 
 _ADAPTERS: Choices = {
-    "tuning": (
-        "lora",
-        "adapters need a tenth of the memory of full tuning and reach its reward curve (TRL, LoRA without regret)",
-    ),
-    "lora_rank": (
-        16,
-        "1 to 32 is enough for RL; attention-only is worse than all linear layers, which is what is adapted",
-    ),
-    "lora_alpha": (
-        32,
-        "alpha = 2 x rank; a scale of 1/4, as in a public 16 GB branch, makes the updates several times too small",
-    ),
-    "learning_rate": (
-        1e-5,
-        "ten times the full-tuning rate of the paper (TRL: 1e-5 for adapters matches 1e-6 for all weights)",
-    ),
+    "tuning": ("lora", "a tenth of the memory of full tuning, the same reward curve (TRL, LoRA without regret)"),
+    "lora_rank": (16, "1 to 32 is enough for RL; all linear layers are adapted: attention alone is worse"),
+    "lora_alpha": (32, "alpha = 2 x rank; a scale of 1/4, as in a public 16 GB branch, makes updates far too small"),
+    "learning_rate": (1e-5, "ten times the paper's full-tuning rate (TRL: adapters at 1e-5 match all weights at 1e-6)"),
     "weight_decay": (0.0, "adapters start at zero effect; decay pulls towards the base and adds a knob for nothing"),
-    "gradient_checkpointing": (
-        True,
-        "activations of a 2,500-token sequence would not fit beside the weights otherwise",
-    ),
-    "max_prompt_tokens": (
-        2048,
-        "six references of short programs; references are dropped one by one where they are longer",
-    ),
+    "gradient_checkpointing": (True, "activations of 2,500 tokens would not fit beside the weights otherwise"),
+    "max_prompt_tokens": (2048, "six references of short programs; where they are longer, some are dropped"),
     "references": (6, "paper; small models need examples of the form more than large ones"),
-    "solver_data": (
-        "reuse",
-        "the Monte-Carlo replies are four fifths of all generation, the dearest part without vLLM",
-    ),
+    "solver_data": ("reuse", "Monte-Carlo replies are four fifths of generation, the dearest part without vLLM"),
     "cpu_seconds": (1.0, "triplet programs run for milliseconds"),
-    "eval_problems": (100, "of each type: half-intervals of about 10 points in a few minutes of generation"),
+    "eval_problems": (100, "per type: half-intervals of about 10 points in a few minutes"),
     "eval_every": (25, "a curve of eight points over 200 steps; the stop rule reads it"),
-    "stop_patience": (
-        3,
-        "three evaluations in a row significantly below the best: small models do collapse (reference runs at 0.5-3B)",
-    ),
+    "stop_patience": (3, "evaluations in a row below the best: small models do collapse (reference runs, 0.5-3B)"),
     "save_every": (25, "whole checkpoints; save_minutes adds one whenever two minutes could be lost"),
 }
 
@@ -81,18 +72,27 @@ _FULL: Choices = {
     "tuning": ("full", "paper: all weights, float32 masters (a bfloat16 weight swallows updates of 1e-6)"),
     "gradient_checkpointing": (True, "sequences of up to 14,240 tokens"),
     "micro_batch_size": (1, "one long sequence at a time; rows are sorted by length, so short ones waste nothing"),
-    "generation": ("vllm", "8,096-token replies: transformers' generate would take most of an hour a step"),
+    "generation": ("vllm", "8,096-token replies: transformers' generate would take most of an hour per step"),
     "vllm_sleep": (True, "the optimiser and vLLM's cache do not fit side by side"),
-    "eval_problems": (100, "of each type: half-intervals of about 10 points"),
+    "eval_problems": (100, "per type: half-intervals of about 10 points"),
     "eval_every": (25, "twenty points over 500 steps"),
-    "save_every": (25, "a full checkpoint holds 12 bytes a weight; save_minutes adds one within a tenth of the time"),
+    "save_every": (25, "a full checkpoint holds 12 bytes per weight; save_minutes adds one within a tenth of the time"),
     "memory_mb": (512, "the paper's programs may build larger values than the short ones of small models"),
+}
+
+_EIGHT_GPUS: Choices = {
+    **_FULL,
+    "steps": (500, "paper"),
+    "batch_size": (64, "paper"),
+    "processes": (8, "sharded weights; a single process would not fit"),
+    "vllm_memory": (0.4, "32 GB of vLLM on each GPU"),
+    "stop_patience": (3, "as the adapter rungs"),
 }
 
 _PAPER: Choices = {
     **_FULL,
     "steps": (500, "paper"),
-    "batch_size": (64, "paper: B = 64 of each (role, type), 384 sequences a step"),
+    "batch_size": (64, "paper: B = 64 of each (role, type), 384 sequences per step"),
     "n_mc": (8, "paper"),
     "references": (6, "paper"),
     "solver_data": ("separate", "paper: Monte-Carlo replies only measure r-bar; tasks are solved anew for the update"),
@@ -102,251 +102,180 @@ _PAPER: Choices = {
     "max_prompt_tokens": (6144, "paper"),
     "max_reply_tokens": (8096, "paper"),
     "seed_batch_factor": (4, "paper: 256 seeds"),
-    "cpu_seconds": (
-        5.0,
-        "the paper allows 10 s of wall time; five of processor time are stricter only on programs that sleep",
-    ),
+    "cpu_seconds": (5.0, "paper: 10 s of wall time; 5 of processor time are stricter only on programs that sleep"),
     "stop_patience": (0, "the paper trains its 500 steps whatever comes"),
+    "vllm_memory": (0.4, "32 GB of vLLM on each GPU"),
 }
 
 
 def _small(batch: int, solved: int, reply: int, why_reply: str) -> Choices:
-    """The settings of batch and length for presets of one small GPU: `batch` proposals and `solved` replies a type, `reply` tokens."""
+    """Batch and length for one small GPU: `batch` proposals and `solved` replies per type, `reply` tokens each."""
     return {
-        "steps": (
-            200,
-            "first visible reward takes 150 to 200 steps on a T4 (Unsloth's notebooks); resume goes on from there",
-        ),
+        "steps": (200, "the first visible reward takes 150 to 200 steps on a T4 (Unsloth's notebooks)"),
         "batch_size": (
             batch,
-            "proposals of each type; LoRA does best with effective batches below 32 a group (LoRA without regret)",
+            "proposals per type; LoRA does best with batches below 32 per group (LoRA without regret)",
         ),
         "solver_batch_size": (solved, "several replies to each valid task, all sampled anyway for r-bar"),
         "n_mc": (8, "paper"),
         "seed_batch_factor": (4, "paper; times a smaller batch"),
         "seed_rounds": (20, "weak models find few valid seeds; then the run starts with those it has"),
         "max_reply_tokens": (reply, why_reply),
-        "entropy_coef": (
-            0.0,
-            "authors' code; the bonus needs a pass over the whole vocabulary and hardly acts at 0.001",
-        ),
+        "entropy_coef": (0.0, "code; the bonus needs a pass over the whole vocabulary and hardly acts at 0.001"),
     }
 
 
+_CODER_3B = ("Qwen/Qwen2.5-Coder-3B-Instruct", "the smallest with direct evidence (paper); Qwen research licence")
 _SHORT = "most triplets of small models take fewer than 256 tokens; longer ones are counted as truncated and earn -1"
 
-_ALL = [
-    Preset(
-        "nano",
-        "the embedded model of half a million weights: learns in minutes on a laptop",
-        # From nano/NOTES.md, found on development seeds.
-        {
-            "model": ("nano", "ships with the package; no download"),
-            "steps": (50, "search: no further gain from 60; under three minutes on two cores"),
-            "batch_size": (32, "a (role, type) group large enough for a stable baseline"),
-            "solver_batch_size": (96, "about half of the Monte-Carlo replies; the update is already half of a step"),
-            "n_mc": (6, "a little below the paper's 8: sampling is a third of a step here"),
-            "references": (2, "short prompts; none at all slows learning clearly (ablation without references)"),
-            "seed_batch_factor": (2, "64 seeds a type, there after three rounds"),
-            "learning_rate": (
-                2e-4,
-                "search: at 1e-4 nothing moved, at 4e-4 thoughts grow and proposals lose their form",
-            ),
-            "adam_beta2": (0.98, "200 updates in all: the second moment must be warm after a few of them"),
-            "weight_decay": (0.0, "nothing to regularise: data never repeats"),
-            "entropy_coef": (0.0, "authors' code"),
-            "updates_per_step": (4, "small updates, many of them: 200 in three minutes"),
-            "micro_batch_size": (24, "search: 96 were 2.5 times slower, by padding"),
-            "induction_inputs": (6, "the form the warm start knows"),
-            "induction_shown": (3, "half of them"),
-            "max_prompt_tokens": (320, "the longest prompt of the mini-language"),
-            "max_reply_tokens": (192, "step-by-step replies over four operations"),
-            "eval_every": (10, "a curve of six points"),
-            "gradient_share_every": (
-                10,
-                "five points; one measurement takes 0.5 s of processor time, a step 3.0: 1.7 % of a run",
-            ),
-            "save_every": (25, "twice a run"),
-        },
-    ),
-    Preset(
-        "smoke",
-        "a real model for two steps on a CPU, to see that everything fits together; no learning is to be expected",
-        {
-            "model": (
-                "HuggingFaceTB/SmolLM2-135M-Instruct",
-                "the smallest instruct model of its family; --model takes a .gguf of it",
-            ),
-            "tuning": ("lora", "the code path of the GPU rungs"),
-            "steps": (2, "the second step starts from changed weights"),
-            "batch_size": (2, "minutes on two cores"),
-            "n_mc": (2, "the least that gives an r-bar between 0 and 1"),
-            "references": (1, "a short prompt"),
-            "seed_batch_factor": (1, "as few seeds as possible"),
-            "seed_rounds": (1, "a model this size finds hardly any"),
-            "learning_rate": (1e-5, "as the other adapter rungs"),
-            "micro_batch_size": (2, "fits everywhere"),
-            "max_prompt_tokens": (1024, "one reference fits"),
-            "max_reply_tokens": (96, "minutes on two cores"),
-            "generation_chunk": (16, "one chunk"),
-            "eval_problems": (4, "that evaluation runs at all"),
-            "save_every": (1, "that saving runs at all"),
-        },
-    ),
-    Preset(
-        "lora-0.5b-8gb",
-        "the smallest real model, on one 8 GB GPU; expect form and deduction to improve, induction hardly",
-        {
-            "model": (
-                "Qwen/Qwen2.5-Coder-0.5B-Instruct",
-                "instruct: base models of this size seldom find the form; Apache-2.0",
-            ),
-            **_ADAPTERS,
-            **_small(8, 24, 512, _SHORT),
-            "micro_batch_size": (4, "3.5 GB at the peak of the update (azr-lite plan)"),
-            "generation_chunk": (64, "4.9 GB at the peak of generation (azr-lite plan)"),
-        },
-    ),
-    Preset(
-        "lora-1.5b-16gb",
-        "one 16 GB GPU (T4, Colab): the smallest size that is a reasonable bet",
-        {
-            "model": ("Qwen/Qwen2.5-Coder-1.5B-Instruct", "a reasonable bet by the evidence of others; Apache-2.0"),
-            **_ADAPTERS,
-            **_small(8, 24, 512, _SHORT),
-            "micro_batch_size": (4, "7.1 GB at the peak of the update (azr-lite plan)"),
-            "generation_chunk": (64, "9.9 GB at the peak of generation (azr-lite plan)"),
-        },
-    ),
-    Preset(
-        "qlora-3b-16gb",
-        "3B on one 16 GB GPU, over a 4-bit base; slower sampling than lora-3b-24gb",
-        {
-            "model": (
-                "Qwen/Qwen2.5-Coder-3B-Instruct",
-                "3B coders are the smallest with direct evidence (paper); Qwen research licence",
-            ),
-            **_ADAPTERS,
-            "tuning": ("qlora", "weights of 2 instead of 6 GB leave room for 64 sequences of cache"),
-            **_small(4, 16, 1024, "room to think; twice the 0.5B rung's"),
-            "micro_batch_size": (2, "two sequences of 3,000 tokens"),
-            "generation_chunk": (64, "as many as possible: 4-bit layers are slow for few rows"),
-        },
-    ),
-    Preset(
-        "lora-3b-24gb",
-        "3B on one 24 GB GPU, 16-bit base",
-        {
-            "model": (
-                "Qwen/Qwen2.5-Coder-3B-Instruct",
-                "3B coders are the smallest with direct evidence (paper); Qwen research licence",
-            ),
-            **_ADAPTERS,
-            **_small(8, 24, 1024, "room to think; twice the 0.5B rung's"),
-            "micro_batch_size": (2, "two sequences of 3,000 tokens"),
-            "generation_chunk": (
-                64,
-                "17.1 GB at the peak of generation, half of it to read 64 prompts at once (azr-lite plan)",
-            ),
-        },
-    ),
-    Preset(
-        "qlora-7b-24gb",
-        "7B on one 24 GB GPU, over a 4-bit base",
-        {
-            "model": ("Qwen/Qwen2.5-Coder-7B-Instruct", "the paper's strongest small base is its coder; Apache-2.0"),
-            **_ADAPTERS,
-            "tuning": ("qlora", "weights of 5.6 instead of 15 GB"),
-            **_small(4, 16, 1024, "room to think; twice the 0.5B rung's"),
-            "micro_batch_size": (2, "two sequences of 3,000 tokens"),
-            "generation_chunk": (
-                32,
-                "64 prompts of 1,000 tokens, read at once, would need 23.5 of 22 usable GB (azr-lite plan); 32 need 15",
-            ),
-        },
-    ),
-    Preset(
-        "full-3b-80gb",
-        "all weights of 3B on one 80 GB GPU, with vLLM in its sleep between",
-        {
-            "model": ("Qwen/Qwen2.5-Coder-3B", "the paper's 3B; Qwen research licence"),
-            **_FULL,
-            "steps": (500, "paper"),
-            "batch_size": (32, "half the paper's: one GPU instead of two"),
-            "max_prompt_tokens": (4096, "six references of usual length"),
-            "max_reply_tokens": (4096, "half the paper's; few replies of a 3B model are longer"),
-            "vllm_memory": (0.3, "24 GB for vLLM beside 37 GB of weights and moments"),
-            "stop_patience": (3, "as the adapter rungs"),
-        },
-    ),
-    Preset(
-        "full-7b-8x80gb",
-        "all weights of 7B on eight 80 GB GPUs (accelerate launch with azr_lite/launch/fsdp2.yaml)",
-        {
-            "model": ("Qwen/Qwen2.5-Coder-7B", "the paper's 7B coder; Apache-2.0"),
-            **_FULL,
-            "steps": (500, "paper"),
-            "batch_size": (64, "paper"),
-            "processes": (8, "sharded weights; a single process would not fit"),
-            "vllm_memory": (0.4, "32 GB of vLLM on each GPU, one copy a GPU"),
-            "stop_patience": (3, "as the adapter rungs"),
-        },
-    ),
-    Preset(
-        "full-14b-8x80gb",
-        "all weights of 14B on eight 80 GB GPUs (accelerate launch with azr_lite/launch/fsdp2.yaml)",
-        {
-            "model": ("Qwen/Qwen2.5-Coder-14B", "the paper's largest; Apache-2.0"),
-            **_FULL,
-            "steps": (500, "paper"),
-            "batch_size": (64, "paper"),
-            "processes": (8, "sharded weights; a single process would not fit"),
-            "vllm_tensor_parallel": (2, "one copy of 28 GB on two GPUs leaves room for the cache"),
-            "vllm_memory": (0.4, "32 GB of vLLM on each GPU"),
-            "stop_patience": (3, "as the adapter rungs"),
-        },
-    ),
-    *(
-        Preset(
-            name,
-            f"the paper's settings, exactly, for {about}",
-            {
-                "model": (model, "paper"),
-                **_PAPER,
-                "processes": (gpus, f"the authors' hardware: {gpus} GPUs of 80 GB"),
-                "vllm_tensor_parallel": (
-                    parallel,
-                    "one copy of the model in vLLM a GPU" if parallel == 1 else "one copy on two GPUs",
-                ),
-                "vllm_memory": (0.4, "32 GB of vLLM on each GPU"),
-            },
+_CHOICES: dict[str, Choices] = {
+    # From nano/NOTES.md, found on development seeds.
+    "nano": {
+        "model": ("nano", "ships with the package; no download"),
+        "steps": (50, "search: no further gain from 60; under three minutes on two cores"),
+        "batch_size": (32, "a (role, type) group large enough for a stable baseline"),
+        "solver_batch_size": (96, "about half of the Monte-Carlo replies; the update is already half of a step"),
+        "n_mc": (6, "a little below the paper's 8: sampling is a third of a step here"),
+        "references": (2, "short prompts; none at all slows learning clearly (ablation without references)"),
+        "seed_batch_factor": (2, "64 seeds per type, there after three rounds"),
+        "learning_rate": (2e-4, "search: at 1e-4 nothing moved, at 4e-4 proposals lose their form"),
+        "adam_beta2": (0.98, "200 updates in all: the second moment must be warm after a few of them"),
+        "weight_decay": (0.0, "nothing to regularise: data never repeats"),
+        "entropy_coef": (0.0, "authors' code"),
+        "updates_per_step": (4, "small updates, many of them: 200 in three minutes"),
+        "micro_batch_size": (24, "search: 96 were 2.5 times slower, by padding"),
+        "induction_inputs": (6, "the form the warm start knows"),
+        "induction_shown": (3, "half of them"),
+        "max_prompt_tokens": (320, "the longest prompt of the mini-language"),
+        "max_reply_tokens": (192, "step-by-step replies over four operations"),
+        "eval_every": (10, "a curve of six points"),
+        "gradient_share_every": (10, "five points; a measurement takes 0.5 s, a step 3.0: 1.7 % of a run"),
+        "save_every": (25, "twice a run"),
+    },
+    "smoke": {
+        "model": ("HuggingFaceTB/SmolLM2-135M-Instruct", "the smallest instruct model; a .gguf of it will do"),
+        "tuning": ("lora", "the code path of the GPU rungs"),
+        "steps": (2, "the second step starts from changed weights"),
+        "batch_size": (2, "minutes on two cores"),
+        "n_mc": (2, "the least that gives an r-bar between 0 and 1"),
+        "references": (1, "a short prompt"),
+        "seed_batch_factor": (1, "as few seeds as possible"),
+        "seed_rounds": (1, "a model this size finds hardly any"),
+        "learning_rate": (1e-5, "as the other adapter rungs"),
+        "micro_batch_size": (2, "fits everywhere"),
+        "max_prompt_tokens": (1024, "one reference fits"),
+        "max_reply_tokens": (96, "minutes on two cores"),
+        "generation_chunk": (16, "one chunk"),
+        "eval_problems": (4, "that evaluation runs at all"),
+        "save_every": (1, "that saving runs at all"),
+    },
+    "lora-0.5b-8gb": {
+        "model": ("Qwen/Qwen2.5-Coder-0.5B-Instruct", "base models of this size seldom find the form; Apache-2.0"),
+        **_ADAPTERS,
+        **_small(8, 24, 512, _SHORT),
+        "micro_batch_size": (4, "3.5 GB at the peak of the update (azr-lite plan)"),
+        "generation_chunk": (64, "4.9 GB at the peak of generation (azr-lite plan)"),
+    },
+    "lora-1.5b-16gb": {
+        "model": ("Qwen/Qwen2.5-Coder-1.5B-Instruct", "a reasonable bet by the evidence of others; Apache-2.0"),
+        **_ADAPTERS,
+        **_small(8, 24, 512, _SHORT),
+        "micro_batch_size": (4, "7.1 GB at the peak of the update (azr-lite plan)"),
+        "generation_chunk": (64, "9.9 GB at the peak of generation (azr-lite plan)"),
+    },
+    "qlora-3b-16gb": {
+        "model": _CODER_3B,
+        **_ADAPTERS,
+        "tuning": ("qlora", "weights of 2 instead of 6 GB leave room for 64 sequences of cache"),
+        **_small(4, 16, 1024, "room to think; twice the 0.5B rung's"),
+        "micro_batch_size": (2, "two sequences of 3,000 tokens"),
+        "generation_chunk": (64, "as many as possible: 4-bit layers are slow for few rows"),
+    },
+    "lora-3b-24gb": {
+        "model": _CODER_3B,
+        **_ADAPTERS,
+        **_small(8, 24, 1024, "room to think; twice the 0.5B rung's"),
+        "micro_batch_size": (2, "two sequences of 3,000 tokens"),
+        "generation_chunk": (64, "17.1 GB at the peak of generation, half of it to read prompts (azr-lite plan)"),
+    },
+    "qlora-7b-24gb": {
+        "model": ("Qwen/Qwen2.5-Coder-7B-Instruct", "the paper's strongest small base is its coder; Apache-2.0"),
+        **_ADAPTERS,
+        "tuning": ("qlora", "weights of 5.6 instead of 15 GB"),
+        **_small(4, 16, 1024, "room to think; twice the 0.5B rung's"),
+        "micro_batch_size": (2, "two sequences of 3,000 tokens"),
+        "generation_chunk": (32, "64 prompts at once would need 23.5 of 22 usable GB, 32 need 15 (azr-lite plan)"),
+    },
+    "full-3b-80gb": {
+        "model": ("Qwen/Qwen2.5-Coder-3B", "the paper's 3B; Qwen research licence"),
+        **_FULL,
+        "steps": (500, "paper"),
+        "batch_size": (32, "half the paper's: one GPU instead of two"),
+        "max_prompt_tokens": (4096, "six references of usual length"),
+        "max_reply_tokens": (4096, "half the paper's; few replies of a 3B model are longer"),
+        "vllm_memory": (0.3, "24 GB for vLLM beside 37 GB of weights and moments"),
+        "stop_patience": (3, "as the adapter rungs"),
+    },
+    "full-7b-8x80gb": {
+        "model": ("Qwen/Qwen2.5-Coder-7B", "the paper's 7B coder; Apache-2.0"),
+        **_EIGHT_GPUS,
+    },
+    "full-14b-8x80gb": {
+        "model": ("Qwen/Qwen2.5-Coder-14B", "the paper's largest; Apache-2.0"),
+        **_EIGHT_GPUS,
+        "vllm_tensor_parallel": (2, "one copy of 28 GB on two GPUs leaves room for the cache"),
+    },
+    **{
+        name: {
+            "model": (model, "paper"),
+            **_PAPER,
+            "processes": (gpus, f"the authors' hardware: {gpus} GPUs of 80 GB"),
+            "vllm_tensor_parallel": (parallel, "GPUs per copy of the model"),
+        }
+        for name, model, gpus, parallel in (
+            ("paper-3b", "Qwen/Qwen2.5-Coder-3B", 2, 1),
+            ("paper-7b", "Qwen/Qwen2.5-Coder-7B", 4, 1),
+            ("paper-14b", "Qwen/Qwen2.5-Coder-14B", 8, 2),
+            ("paper-llama8b", "meta-llama/Llama-3.1-8B", 4, 1),
         )
-        for name, about, model, gpus, parallel in (
-            ("paper-3b", "Qwen2.5-3B-Coder on 2 x 80 GB", "Qwen/Qwen2.5-Coder-3B", 2, 1),
-            ("paper-7b", "Qwen2.5-7B-Coder on 4 x 80 GB", "Qwen/Qwen2.5-Coder-7B", 4, 1),
-            ("paper-14b", "Qwen2.5-14B-Coder on 8 x 80 GB", "Qwen/Qwen2.5-Coder-14B", 8, 2),
-            ("paper-llama8b", "Llama-3.1-8B on 4 x 80 GB", "meta-llama/Llama-3.1-8B", 4, 1),
-        )
-    ),
-]
-PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ALL}
+    },
+}
+PRESETS: dict[str, Preset] = {name: Preset(name, _LADDER[name], choices) for name, choices in _CHOICES.items()}
 
 
-def presets() -> tuple[str, ...]:
-    """Names of all presets, smallest first."""
+def list_presets() -> tuple[str, ...]:
+    """Names of all presets, smallest first.
+
+    Examples:
+        >>> list_presets()[:3]
+        ('nano', 'smoke', 'lora-0.5b-8gb')
+    """
     return tuple(PRESETS)
 
 
 def preset(name: str, **overrides: Any) -> Config:
-    """The named preset with overrides, checked. ConfigError names the nearest preset for an unknown name.
+    """The named preset, or a JSON file of settings (``my.json``), with overrides.
 
-    `name` may be a JSON file (``my.json``): an object of settings, such as ``azr-lite run --dry-run`` prints, all of them or the few that differ
-    from the preset that its "preset" names (nano where it names none).
+    A preset's own micro-batch is an upper bound: where the overrides make a batch that it does not divide, the largest
+    that does is taken. One that the overrides name is taken as it is, or refused.
+
+    Args:
+        name: one of `list_presets`, or a file: the settings that ``azr-lite run --dry-run`` prints, all of them or
+            the few that differ from the preset that its "preset" names (nano where it names none).
+        overrides: settings by name; see `Config`.
+
+    Returns:
+        The checked `Config`.
+
+    Raises:
+        ConfigError: naming the nearest known one, for an unknown preset or setting; for a wrong value or file.
 
     Examples:
         >>> config = preset("nano", steps=5)
         >>> config.steps, config.n_mc, config.rows
         (5, 6, 384)
+        >>> preset("nano", task_types=("deduction", "abduction"), batch_size=8).micro_batch_size
+        13
         >>> preset("nanno")
         Traceback (most recent call last):
         azr_lite.errors.ConfigError: there is no preset 'nanno'; did you mean 'nano'?
@@ -358,21 +287,25 @@ def preset(name: str, **overrides: Any) -> Config:
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(PRESETS)}"
         raise ConfigError(f"there is no preset {name!r}; {hint}")
-    return Config(**{"preset": name, **PRESETS[name].settings, **check_names(overrides)})
+    settings = {"preset": name, **PRESETS[name].settings, **check_names(overrides)}
+    if "micro_batch_size" in overrides:
+        return Config(**settings)
+    config = Config(**settings | {"micro_batch_size": 1})
+    limit = settings.get("micro_batch_size", Config.micro_batch_size)
+    return config.replace(micro_batch_size=config.largest_micro_batch(limit))
 
 
 def _settings_of(path: Path) -> dict[str, Any]:
     """A file's settings as `Config` takes them. ConfigError in one sentence for a file that is none."""
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(
-            f"the settings file {path} cannot be read ({error.strerror}); azr-lite run --dry-run prints one to begin with"
+            f"the settings file {path} cannot be read ({error.strerror}); azr-lite run --dry-run prints one"
         ) from error
     except ValueError as error:
         raise ConfigError(f"{path} is not JSON ({error}); azr-lite run --dry-run prints such a file") from error
     if not isinstance(settings, dict):
-        raise ConfigError(
-            f'{path} holds {type(settings).__name__}, expected an object of settings such as {{"preset": "nano", "steps": 20}}'
-        )
+        found = type(settings).__name__
+        raise ConfigError(f'{path} holds {found}, expected an object such as {{"preset": "nano", "steps": 20}}')
     return {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}

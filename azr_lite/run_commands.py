@@ -21,14 +21,14 @@ def run(words: list[str]) -> int:
     from azr_lite.config import Config, config_text
     from azr_lite.loop import resolve
     from azr_lite.loop import run as start
-    from azr_lite.presets import preset, presets
+    from azr_lite.presets import list_presets, preset
     from azr_lite.progress import check_installed
 
     dry, go_on = "--dry-run" in words, "--go-on" in words
     words = [word for word in words if word not in ("--dry-run", "--go-on")]
     if "-h" in words or "--help" in words:
         forms = "azr-lite run [--preset NAME or FILE.json] [--dry-run] [--go-on] [settings]; presets: " + ", ".join(
-            presets()
+            list_presets()
         )
         print(textwrap.fill(forms, 79, break_on_hyphens=False) + "\n")
     name, words = take_value(words, "--preset", "nano")

@@ -55,7 +55,7 @@ from azr_lite.evaluation import intervals
 from azr_lite.course import check, profile
 from azr_lite.course.figures import figure, line, look, show, style
 from azr_lite.course.recorded_runs import recorded
-from azr_lite.observe import dashboard
+from azr_lite.observe.dashboard import dashboard
 from azr_lite.observe.commands import show as explain
 from azr_lite.rundir import RunDir
 

@@ -241,7 +241,7 @@ figures.show(made, alt="Drift of a base that is merged and un-merged in bfloat16
 # base weights, the prompts being read, and the [KV cache](glossary.md#kv-cache) of all replies that are sampled at once. What must fit is the larger one.
 
 # %%
-from azr_lite.planner.plan import plan_text
+from azr_lite.planner.text import plan_text
 
 print(plan_text(azr_lite.plan("lora-1.5b-16gb", gpu="16GB")))
 
@@ -322,14 +322,14 @@ from azr_lite.course.checks import exercise_of
 chunk = check.use(chunk, fallback=exercise_of("chunk").key, name="chunk")
 for tried in (64, 32, 16, 8):
     plan = azr_lite.plan(azr_lite.preset("lora-3b-24gb", generation_chunk=tried), gpu="16GB")
-    print(f"chunk {tried:2}: {plan.peak_gb:6.2f} of {plan.usable_gb:.2f} GB {'fits' if plan.fits else '    '}  {plan.seconds.total:4.0f} s a step (estimate)")
+    print(f"chunk {tried:2}: {plan.peak_gb:6.2f} of {plan.usable_gb:.2f} GB {'fits' if plan.fits else '    '}  {plan.step_seconds:4.0f} s per step (a rough estimate)")
 
 print("\nwhat the planner itself advises for chunk 64:")
 for advice in azr_lite.plan("lora-3b-24gb", gpu="16GB").advice:
     print(" ", advice.text)
 
 # %% [markdown]
-# **What you should see.** Memory falls with the chunk, and the estimated time of a step rises. 32 misses by a hair: a plan is no reason to bet on a hair.
+# **What you should see.** Memory falls with the chunk, and the estimated time of a step rises. 32 misses by less than the formulas are exact, and would be a gamble.
 # The planner's own list begins with what costs only time and ends with what costs learning or money.
 #
 # **If you see something else**: `.fits` looks at both peaks. Where the update is the larger one, the chunk does not help at all.
@@ -488,9 +488,9 @@ else:
     print("no GPU here: going on with the recorded CPU run of SmolLM2-135M")
 
 # %%
-from azr_lite import observe
+from azr_lite.observe.dashboard import dashboard
 
-observe.dashboard(run, once=profile != "gpu")
+dashboard(run, once=profile != "gpu")
 
 # %% [markdown]
 # **What you should see.** The live panel of [notebook 05](05_learn.ipynb), here of the recorded CPU run (or of your GPU). Nothing that should rise does: held-out
@@ -582,11 +582,11 @@ axis.margins(x=0.12)
 with figures.style():
     axis.set_title(f"{sum(stages.values()):.0f} seconds a step; the sandbox is not what costs")
 figures.show(made, alt="Mean seconds of each stage of the recorded run: the update takes most, generation the rest, the sandbox next to nothing.")
-print(f"planned: {guess.seconds.total:.0f} s a step (generation {guess.seconds.generate:.0f}, update {guess.seconds.update:.0f}), {guess.peak_gb:.1f} GB")
+print(f"planned: roughly {guess.step_seconds:.0f} s per step, {guess.peak_gb:.1f} GB")
 print(f"here:    {sum(stages.values()):.0f} s a step, {max(line['memory_mib'] for line in timing) * 2**20 / 1e9:.1f} GB at most, {np.mean([line['tokens_per_s'] for line in timing]):.0f} tokens a second in generation")
 
 # %% [markdown]
-# **What you should see.** Update and generation cost nearly everything. The plan, made for two idle cores, was 122 seconds a step; recorded were 365: one thread, on a
+# **What you should see.** Update and generation cost nearly everything. The plan, made for two idle cores, was 91 seconds per step; recorded were 365: one thread, on a
 # machine that other work kept busy. Measure where you will run.
 #
 # **If you see something else**: in a run whose proposals are valid, the sandbox has work, and its bar begins to show.

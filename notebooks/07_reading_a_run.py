@@ -556,28 +556,27 @@ print(f"replies with alarming words: {found.alarming} of {found.rollouts}")
 # %% [markdown]
 # ## 10. Browse, replay, re-score
 #
-# Three tools for the rest of your life with runs. `explore` is a table of proposals; in a live notebook it has filters, and opens each proposal with
-# its answers, its parents and its children. Try the verdict *rejected*; then *any* again, and r̄ from 0 to 0.2.
-# (Both at once list nothing: nobody tried to solve a rejected task, so it has no r̄.)
+# Three tools for the rest of your life with runs. `tasks` lists proposals, with filters, and opens each one with its answers, its parents and its
+# children. Try the verdict *rejected*, then the type *abduction*. It needs no kernel.
 
 # %%
-from azr_lite.observe import explore, replay, rescore
+from azr_lite.observe.run import Run
 
-explore(whole_run())
+Run(whole_run()).tasks()
 
 # %% [markdown]
 # **What you should see.** Proposals from the seeds to step 13: programs of one line to five, most of them valid, some rejected ("reserved" are those that
 # came too near to held-out problems; of rejected ones you see the whole reply). That programs get a little longer cannot be seen here; it took the means of section 9.
 #
-# **If you see something else**: without a running kernel you see the table only.
+# **If you see something else**: a viewer that runs no scripts shows the list without its filters, and GitHub shows no list.
 #
 # `replay` makes every verdict, reward and advantage of a step again from the texts alone, and holds it against the log. `rescore` asks what the same replies *would* have
 # been paid under another estimator:
 
 # %%
-again = replay(whole_run(), 13)
+again = Run(whole_run()).replay(13)
 print(f"step 13: {again.compared.total():,} values made again, {len(again.differences)} differ")
-other = rescore(whole_run(), estimator="global")[-1]
+other = Run(whole_run()).rescore(estimator="global")[-1]
 print(f"one global baseline instead of six: {other.turned:.1%} of the advantages of step {other.step}")
 print(f"change their sign, correlation {other.correlation:.2f}")
 

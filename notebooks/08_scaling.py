@@ -343,7 +343,7 @@ widgets.explore(
 
 # %%
 from azr_lite.planner.plan import plan_all
-from azr_lite.planner.plan import plan_table
+from azr_lite.planner.text import plan_table
 
 lonely = azr_lite.plan(azr_lite.preset("full-7b-8x80gb", processes=1), gpu="80GB")
 print(f"full tuning of 7B on one 80 GB card: {lonely.peak_gb:.0f} GB planned, {lonely.usable_gb:.1f} usable")
@@ -567,10 +567,10 @@ for name in ("lora-1.5b-16gb", "lora-3b-24gb", "full-3b-80gb", "full-7b-8x80gb",
     print(f"{name:18} {guess:9.0f} h {worst:8.0f} h {best:7.0f} h   {guess * gpus * PRICE:8.0f}")
 
 # %% [markdown]
-# **What you should see.** Planned, not measured. Between pessimist and optimist lies a factor of about two, and a bit more for full
-# tuning. (A *better* proposer makes a step dearer: more valid tasks, more replies to them.)
+# **What you should see.** Planned, not measured. Between pessimist and optimist lies a factor of about three.
+# (A *better* proposer makes a step dearer: more valid tasks, more replies to them.)
 #
-# **If you see something else**: hours include seeding and evaluation; eight GPUs cost eight times their hours.
+# **If you see something else**: hours leave out seeding and evaluation; eight GPUs cost eight times their hours.
 #
 # Is the estimate any good? Two published numbers can be held against it. The authors report about 263 s a step for 3B on two A100 (their issue 13); a community
 # branch about 850 s a step for 3B QLoRA on 16 GB.
@@ -578,10 +578,10 @@ for name in ("lora-1.5b-16gb", "lora-3b-24gb", "full-3b-80gb", "full-7b-8x80gb",
 # %%
 for name, published in (("paper-3b", 263), ("qlora-3b-16gb", 850)):
     plan = azr_lite.plan(name, gpu=natural_gpu(azr_lite.preset(name)))
-    print(f"{name:14}: estimated {plan.seconds.total:4.0f} s a step, published {published} s: {plan.seconds.total / published:.1f} times")
+    print(f"{name:14}: estimated {plan.step_seconds:4.0f} s per step, published {published} s: {plan.step_seconds / published:.1f} times")
 
 # %% [markdown]
-# **What you should see.** One estimate is half too long, the other a quarter too short, and neither compares quite the same thing: batches, reply lengths and cards
+# **What you should see.** Both estimates are a quarter too short, and neither compares quite the same thing: batches, reply lengths and cards
 # differ. Trust such estimates to a factor of two.
 # A real answer costs ten minutes: start the run with `--steps 2` on the machine you mean to rent, and read `timing.jsonl`.
 #

@@ -7,10 +7,10 @@ import pytest
 from azr_lite.cli import main
 from azr_lite.config import Config, config_text
 from azr_lite.errors import ConfigError
-from azr_lite.presets import PRESETS, preset, presets
+from azr_lite.presets import PRESETS, list_presets, preset
 
 
-@pytest.mark.parametrize("name", presets())
+@pytest.mark.parametrize("name", list_presets())
 def test_presets_are_valid_and_survive_json(name):
     config = preset(name)
     assert config.preset == name
@@ -58,7 +58,7 @@ def test_presets_are_valid_and_survive_json(name):
             "choose one of 'token_truncate', 'off'",
         ),
         ({"generation": "vllm", "model": "m", "vllm_memory": 1.5}, "share of the GPU"),
-        ({"continuous_batching": True, "model": "m"}, "float32 masters"),
+        ({"continuous_batching": True, "model": "m"}, "float32 master weights"),
         ({"continuous_batching": True, "model": "m", "tuning": "qlora"}, "4-bit"),
         ({"continuous_batching": True, "model": "m", "tuning": "lora", "device": "cpu"}, "on GPUs"),
         ({"continuous_batching": True, "model": "m", "tuning": "lora", "generation": "vllm"}, "batches by itself"),
@@ -83,6 +83,16 @@ def test_unknown_names_get_the_nearest_known_one():
         preset("nanno")
     with pytest.raises(ConfigError, match="known: "):
         preset("zzz")
+
+
+def test_the_micro_batch_of_a_preset_is_an_upper_bound():
+    assert preset("nano").micro_batch_size == 24
+    assert preset("nano", task_types=("deduction", "abduction")).micro_batch_size == 16
+    assert preset("nano", batch_size=8).micro_batch_size == 13
+    with pytest.raises(ConfigError, match="set micro_batch_size to 16,"):
+        preset("nano", task_types=("deduction", "abduction"), micro_batch_size=24)
+    split = preset("lora-0.5b-8gb", roles="split", batch_size=6, solver_batch_size=10)
+    assert (split.micro_batch_size, split.rows) == (3, 48)
 
 
 def test_the_papers_batch_is_384_sequences():

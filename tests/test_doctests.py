@@ -8,8 +8,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MODULES = (
-    "triplet", "rewards", "advantages", "parsing", "buffer", "presets", "sandbox.wire", "sandbox.literal",
-    "evaluation.passk", "evaluation.intervals", "observe.catalogue", "observe.replaying",
+    "triplet", "rewards", "advantages", "parsing", "buffer", "config", "presets", "sandbox.wire", "sandbox.literal",
+    "evaluation.passk", "evaluation.intervals", "observe.catalogue", "observe.replay",
+    "observe.run",
 )  # fmt: skip
 
 

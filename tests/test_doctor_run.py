@@ -11,15 +11,15 @@ import pytest
 
 from azr_lite.cli import main
 from azr_lite.config import Config
-from azr_lite.controls import CONTROLS
 from azr_lite.course.bugs import BUGS
-from azr_lite.course.diagnoses import EXPECTED, table
+from azr_lite.course.experiments import CONTROLS
 from azr_lite.errors import RunDirectoryError
 from azr_lite.observe.doctor import CHECKS, diagnose, examine
 from azr_lite.observe.rerun import rerun
 from azr_lite.observe.symptoms import AdvantageCheck, RewardCheck, RunSummary
 from azr_lite.rundir import RunDir
 from azr_lite.sandbox import Executor
+from tests.benchmarks.doctor_confusion import EXPECTED, table
 
 RUNS = Path(__file__).parents[1] / "data_samples" / "runs"
 

@@ -93,10 +93,6 @@ BY_HAND = {
         "azr_lite/train/distributed.py",
         "plugin.mixed_precision_policy",
     ),
-    "transformers.PreTrainedModel.gradient_checkpointing_enable": (
-        "azr_lite/gpu_probe.py",
-        ".gradient_checkpointing_enable(",
-    ),
     "transformers.GenerationMixin.generate": ("azr_lite/train/generation.py", "model.generate("),
     "transformers.PreTrainedModel.tie_weights": ("azr_lite/evaluation/loading.py", ".tie_weights("),
 }

@@ -25,7 +25,7 @@ PINS = {
     if "==" in line
     for name, version in [line.split("==")]
 }
-TESTED = ("gpu", "eval", "dev", "docs")
+TESTED = ("gpu", "eval", "observe", "dev", "docs")
 """What `make setup` and environment.yml install."""
 
 

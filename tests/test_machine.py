@@ -8,13 +8,13 @@ import pytest
 
 import azr_lite
 from azr_lite.cli import main
-from azr_lite.planner import plan as machine
-from azr_lite.planner.plan import find_card
+from azr_lite.planner import text
+from azr_lite.planner.cards import find_card
 
 
 @pytest.fixture(scope="module")
 def facts():
-    return machine.examine()
+    return text.describe_machine()
 
 
 def test_the_facts_are_those_of_this_machine(facts):
@@ -27,9 +27,9 @@ def test_the_facts_are_those_of_this_machine(facts):
 
 def test_a_card_makes_room_for_what_its_memory_holds(monkeypatch):
     def fits(card):
-        monkeypatch.setattr(machine, "detect_gpu", lambda: card)
-        monkeypatch.setattr("azr_lite.planner.plan.detect_gpu", lambda: card)
-        return machine.fitting()
+        for module in ("text", "plan"):
+            monkeypatch.setattr(f"azr_lite.planner.{module}.detect_gpu", lambda: card)
+        return text.fitting_presets()
 
     without, small, large = fits(None), fits(find_card("8GB")), fits(find_card("80GB"))
     assert set(without) == {"nano", "smoke"}
@@ -40,16 +40,16 @@ def test_a_card_makes_room_for_what_its_memory_holds(monkeypatch):
 
 
 def test_people_read_the_same_as_programs(facts, capsys):
-    text = machine.text(facts)
+    said = text.machine_text(facts)
     for word in (str(facts["cores"]), facts["sandbox"]["level"], *facts["presets"]):
-        assert word in text
+        assert word in said
     weak = {
         **facts,
         "sandbox": {"level": "WEAK", "layers": {"seccomp": "off: no kernel support"}},
         "missing": ["torch"],
     }
-    assert "WEAK: without seccomp (off: no kernel support)" in machine.text(weak)
-    assert "needs torch: pip install 'azr-lite[train]'" in machine.text(weak)
+    assert "WEAK: without seccomp (off: no kernel support)" in text.machine_text(weak)
+    assert "needs torch: pip install 'azr-lite[train]'" in text.machine_text(weak)
     assert main(["doctor"]) == 0
     printed = capsys.readouterr().out
     azr_lite.doctor()

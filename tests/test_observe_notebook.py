@@ -1,4 +1,4 @@
-"""The notebook's side: the dashboard follows a run and ends, the explorer filters it, and both leave outputs that need no kernel."""
+"""The notebook's side: the dashboard follows a run and ends, and proposals are browsed; both leave outputs that need no kernel."""
 
 import io
 import json
@@ -14,12 +14,10 @@ import numpy as np
 import pytest
 
 pytest.importorskip("matplotlib")
-pytest.importorskip("ipywidgets")
 
-from azr_lite import observe
 from azr_lite.errors import ConfigError, RunDirectoryError
-from azr_lite.observe import style, surroundings
-from azr_lite.observe.dashboard import PANELS, Followed, description, draw
+from azr_lite.observe import style
+from azr_lite.observe.dashboard import PANELS, Followed, dashboard, description, draw
 from azr_lite.observe.figures import POINTS, Point, chart
 
 module = import_module("azr_lite.observe.dashboard")
@@ -50,7 +48,7 @@ class Notebook:
 
 
 def test_outside_of_a_notebook_it_draws_once_and_returns_the_figure(run):
-    made = observe.dashboard(run)
+    made = dashboard(run)
     titles = [axis.get_title(loc="left") for axis in made.axes]
     assert len(titles) == 1 + len(PANELS)
     assert "run: 3 of 3 steps, finished" in [text.get_text() for text in made.texts]
@@ -62,7 +60,7 @@ def test_outside_of_a_notebook_it_draws_once_and_returns_the_figure(run):
 
 def test_in_a_notebook_an_ended_run_leaves_one_picture_with_words(run, monkeypatch):
     notebook = Notebook(monkeypatch)
-    assert observe.dashboard(run) is None
+    assert dashboard(run) is None
     (data,) = notebook.shown
     assert data["image/png"].startswith("iVBOR")
     assert len(data["image/png"]) < 150_000  # a stored notebook has room for 400 kB
@@ -93,7 +91,7 @@ def test_it_follows_a_run_that_grows_renews_one_picture_and_ends_with_the_run(op
             pytest.fail("followed beyond the end")
 
     monkeypatch.setattr(module.time, "sleep", wait)
-    observe.dashboard(run, refresh_s=0.5)
+    dashboard(run, refresh_s=0.5)
     assert len(notebook.shown) == 1
     texts = [notebook.shown[0]["text/plain"], *(data["text/plain"] for data in notebook.renewed)]
     assert [text.split(";")[0].split(",")[0] for text in texts] == [
@@ -113,7 +111,7 @@ def test_an_interrupt_leaves_the_last_picture_and_no_traceback(open_ended, monke
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module.time, "sleep", stop)
-    assert observe.dashboard(open_ended[0]) is None
+    assert dashboard(open_ended[0]) is None
     assert len(notebook.shown) == 1
 
 
@@ -123,7 +121,7 @@ def test_a_killed_run_is_said_and_ends_the_following(open_ended, monkeypatch):
     monkeypatch.setattr(module.time, "sleep", lambda seconds: pytest.fail("waited for a run that is long dead"))
     for path in (*run.iterdir(), run):
         os.utime(path, (time.time() - 7200,) * 2)
-    observe.dashboard(run)
+    dashboard(run)
     assert "nothing written for 2h00m: killed or asleep, no longer followed" in notebook.shown[0]["text/plain"]
 
 
@@ -150,7 +148,7 @@ def test_a_title_says_from_where_to_where(first, last, percent, said):
 
 
 def test_a_kept_sample_is_drawn_with_what_it_has():
-    made = observe.dashboard(SAMPLE)
+    made = dashboard(SAMPLE)
     titles = [axis.get_title(loc="left") for axis in made.axes]
     points = json.loads((SAMPLE / "summary.json").read_text())["curves"]["held-out accuracy"]
     assert titles[0] == f"Held-out accuracy: {100 * points[0][1]:.0f} → {100 * points[-1][1]:.0f} %"
@@ -164,7 +162,7 @@ def test_intervals_are_those_of_the_evaluations(run):
         score = {"accuracy": accuracy, "low": accuracy - 0.1, "high": accuracy + 0.05}
         (run / "eval").mkdir(exist_ok=True)
         (run / "eval" / f"{name}.json").write_text(json.dumps({"scores": {"all": score, "deduction": score}}))
-    made = observe.dashboard(run)
+    made = dashboard(run)
     assert made.axes[0].get_title(loc="left") == "Held-out accuracy: 40 → 60 % [50, 65]"
     (band,) = made.axes[0].collections
     assert {round(y) for _, y in band.get_paths()[0].vertices} == {30, 45, 50, 65}
@@ -200,7 +198,7 @@ def test_a_long_run_and_a_log_cut_back_keep_a_bounded_and_right_past(run):
 def test_what_cannot_be_drawn_is_one_sentence(run, tmp_path):
     def said(error, path, **options):
         with pytest.raises(error) as caught:
-            observe.dashboard(path, **options)
+            dashboard(path, **options)
         assert len(str(caught.value).splitlines()) == 1
         return str(caught.value)
 
@@ -221,7 +219,7 @@ def test_a_run_that_vanishes_is_one_sentence(open_ended, monkeypatch):
     Notebook(monkeypatch)
     monkeypatch.setattr(module.time, "sleep", lambda seconds: shutil.rmtree(open_ended[0]))
     with pytest.raises(RunDirectoryError, match="is gone"):
-        observe.dashboard(open_ended[0])
+        dashboard(open_ended[0])
 
 
 # -------------------------------------------------------------------- style
@@ -257,7 +255,7 @@ def test_the_small_png_keeps_the_colours(run):
 
 
 def test_importing_observe_loads_neither_matplotlib_nor_widgets():
-    code = "import sys, azr_lite.observe; print([m for m in ('matplotlib', 'ipywidgets', 'IPython', 'torch') if m in sys.modules])"
+    code = "import sys, azr_lite.observe.run; print([m for m in ('matplotlib', 'ipywidgets', 'IPython', 'torch') if m in sys.modules])"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
@@ -266,102 +264,7 @@ def test_importing_observe_loads_neither_matplotlib_nor_widgets():
 def test_without_matplotlib_one_sentence_says_what_to_install(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ConfigError, match=r"azr-lite\[notebooks\]"):
-        observe.dashboard(run)
-
-
-# -------------------------------------------------------------------- explorer
-
-
-@pytest.fixture(scope="module")
-def explorer(recorded):
-    return observe.explore(recorded, live=True)
-
-
-def parts(box):
-    (kind, verdict), (steps, rates) = (row.children for row in box.children[:2])
-    said, rows, opened = box.children[2:]
-    return kind, verdict, steps, rates, said, rows, opened
-
-
-def test_filters_change_the_listed_rows(explorer):
-    kind, verdict, steps, rates, said, rows, _ = parts(explorer.widgets())
-    own = explorer.proposals
-    listed = lambda: [own[place] for _, place in rows.options]  # noqa: E731
-    assert len(listed()) == len(own)
-    kind.value = "induction"
-    assert listed() == [p for p in own if p.type == "induction"] != []
-    verdict.value = "rejected"
-    assert listed() == [p for p in own if p.type == "induction" and not p.ok]
-    kind.value, verdict.value = "any", "valid"
-    steps.value = (1, 2)
-    assert {p.step for p in listed()} == {1, 2}
-    rates.value = (0.2, 0.8)
-    assert all(0.2 <= p.solve_rate <= 0.8 for p in listed())
-    assert said.value.startswith(f"{len(listed())} of {len(own)} listed")
-    rates.value, steps.value, verdict.value = (0.0, 1.0), (-1, 2), next(p.reason for p in own if p.reason)
-    assert {p.reason for p in listed()} == {verdict.value}
-
-
-def test_the_opened_proposal_is_the_chosen_one_and_a_filter_that_hides_it_opens_another(explorer):
-    kind, _, _, _, _, rows, opened = parts(explorer.widgets())
-    place = next(n for n, p in enumerate(explorer.proposals) if p.answers and p.type == "deduction")
-    rows.value = place
-    assert explorer.proposals[place].id in opened.value
-    assert "answers" in opened.value
-    kind.value = "abduction"
-    assert rows.value != place
-    assert explorer.proposals[rows.value].type == "abduction"
-    assert explorer.proposals[rows.value].id in opened.value
-
-
-def test_filters_that_leave_nothing_open_nothing(explorer):
-    _, verdict, _, rates, said, rows, opened = parts(explorer.widgets())
-    verdict.value, rates.value = "rejected", (0.5, 0.55)
-    assert rows.options == ()
-    assert opened.value == ""
-    assert said.value.startswith("0 of")
-
-
-def test_what_a_model_wrote_is_escaped_everywhere(run):
-    attack = "</code><script>window.hacked=1</script>\x1b[2J"
-    lines = [json.loads(line) for line in (run / "tasks.jsonl").read_text().splitlines()]
-    for line in lines:
-        line["text"] = attack
-        if line["task"]:
-            line["task"]["program"] = attack
-    (run / "tasks.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    explorer = observe.explore(run, live=True)
-    *_, rows, opened = parts(explorer.widgets())
-    for text in (explorer._repr_html_(), opened.value):
-        assert "<script>window" not in text
-        assert "\x1b" not in text
-        assert "hacked" in text
-    assert 'sandbox="allow-scripts"' in opened.value
-    assert "\x1b" not in "".join(label for label, _ in rows.options)
-
-
-def test_the_table_is_small_and_needs_nothing(explorer):
-    page = explorer._repr_html_()
-    assert len(page.encode()) < 60_000
-    assert page.count("<tr>") == 1 + min(60, len(explorer.proposals))
-    for word in ("<script", "class=", "<iframe", "<svg"):
-        assert word not in page
-
-
-def test_without_ipywidgets_the_table_alone_is_shown(recorded, monkeypatch):
-    monkeypatch.setattr(surroundings, "has_widgets", lambda: False)
-    shown = []
-    monkeypatch.setattr(surroundings, "in_notebook", lambda: True)
-    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
-    explorer = observe.explore(recorded)
-    assert not explorer.live
-    explorer._ipython_display_()
-    assert [sorted(data) for data in shown] == [["text/html", "text/plain"]]
-
-
-def test_a_sample_without_proposals_is_one_sentence():
-    with pytest.raises(RunDirectoryError, match=r"no proposals to look through: tasks\.jsonl is missing"):
-        observe.explore(SAMPLE)
+        dashboard(run)
 
 
 # -------------------------------------------------------------------- a notebook
@@ -370,9 +273,9 @@ def test_a_sample_without_proposals_is_one_sentence():
 def test_a_notebook_runs_through_and_keeps_picture_and_table(recorded, tmp_path):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     cells = [
-        "from azr_lite import observe",
-        f"observe.dashboard({str(recorded)!r})",
-        f"observe.explore({str(recorded)!r})",
+        "from azr_lite.observe.run import Run",
+        f"Run({str(recorded)!r}).dashboard()",
+        f"Run({str(recorded)!r}).tasks()",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "IPYTHONDIR": str(tmp_path)}
@@ -380,10 +283,9 @@ def test_a_notebook_runs_through_and_keeps_picture_and_table(recorded, tmp_path)
     client.execute(env=environment, cwd=str(tmp_path))
     outputs = [output for cell in notebook.cells for output in cell.outputs]
     kinds = [sorted(output["data"]) for output in outputs if output["output_type"] == "display_data"]
-    assert kinds == [["text/html", "text/plain"]] * 2 + [["application/vnd.jupyter.widget-view+json", "text/plain"]]
-    assert {output["output_type"] for output in outputs} == {"display_data"}  # no traceback, no second picture
-    assert "widgets" not in notebook.metadata
-    assert "VBox" not in outputs[-1]["data"]["text/plain"]
+    assert kinds == [["text/html", "text/plain"]]
+    assert [output["output_type"] for output in outputs] == ["display_data", "execute_result"]
+    assert "<iframe sandbox" in outputs[-1]["data"]["text/html"]  # no traceback, no second picture
     assert len(nbformat.writes(notebook)) < 400_000
 
 
@@ -393,7 +295,7 @@ def test_long_numbers_push_no_label_out_of_the_picture_or_into_the_next_panel(ru
     for line in lines:
         line |= {key: 160_000.0 for key in line if key.endswith("/tokens")}
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    made = observe.dashboard(run)
+    made = dashboard(run)
     made.canvas.draw()
     for place, axis in enumerate(made.axes):
         left = axis.yaxis.label.get_window_extent().x0
@@ -403,7 +305,7 @@ def test_long_numbers_push_no_label_out_of_the_picture_or_into_the_next_panel(ru
 def test_titles_stay_over_their_panels():
     """A run of two types names both ends of both where that fits; it once ran into the next panel's title."""
     whole = ROOT / "data_samples" / "runs" / "whole" / "nano-small"
-    titles = [axis.get_title(loc="left") for axis in observe.dashboard(whole).axes]
+    titles = [axis.get_title(loc="left") for axis in dashboard(whole).axes]
     assert len(titles) == 9
     assert max(map(len, titles)) <= 50
     assert "Solve rate of new tasks: mean 81 → 77 %" in titles

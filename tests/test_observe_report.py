@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from azr_lite import observe
 from azr_lite.cli import main
 from azr_lite.evaluation.kept import lines_of
 from azr_lite.evaluation.scores import Item, compare_paired, summarize
@@ -27,7 +26,7 @@ from azr_lite.observe.highlight import highlighted
 from azr_lite.observe.lineage import trace
 from azr_lite.observe.proposals import operations, survey
 from azr_lite.observe.reader import StepLog
-from azr_lite.observe.report import MOST_BYTES, report
+from azr_lite.observe.report import MOST_BYTES, browse, report
 from azr_lite.presets import preset
 from azr_lite.rundir import RunDir, write_json, write_text
 
@@ -279,7 +278,7 @@ def hostile_run(path):
 
 def test_nothing_a_model_wrote_becomes_html(tmp_path):
     run = hostile_run(tmp_path / "<b>run' onclick=alert(1)>")
-    for text in (report([run]), report([run, hostile_run(tmp_path / "two")]), observe.browse(run).page):
+    for text in (report([run]), report([run, hostile_run(tmp_path / "two")]), browse(run).page):
         page = Page(text)
         text.encode("utf-8")  # no lone surrogate came through
         assert page.scripts == [(module.TEMPLATES / "filter.js").read_text()]
@@ -543,7 +542,7 @@ def test_programs_are_coloured_and_counted():
 
 
 def test_the_notebooks_browser_shows_itself_without_rights_on_the_notebook(recorded):
-    found = observe.browse(recorded)
+    found = browse(recorded)
     shown = found._repr_html_()
     outer = Page(shown)
     assert outer.tags == {"iframe"}
@@ -647,7 +646,7 @@ def test_the_page_asks_the_network_for_nothing(browser, tmp_path):
 
 def test_links_work_in_the_notebooks_frame_and_the_page_is_narrow_enough(browser, recorded, tmp_path):
     (tmp_path / "cell.html").write_text(
-        f"<!doctype html><meta charset=utf-8><body>{observe.browse(recorded)._repr_html_()}", encoding="utf-8"
+        f"<!doctype html><meta charset=utf-8><body>{browse(recorded)._repr_html_()}", encoding="utf-8"
     )
     browser.get((tmp_path / "cell.html").as_uri())
     browser.switch_to.frame(0)
@@ -672,7 +671,7 @@ def test_links_work_in_the_notebooks_frame_and_the_page_is_narrow_enough(browser
 
 def test_hostile_replies_run_nothing_in_chromium(browser, tmp_path):
     run = hostile_run(tmp_path / "run")
-    shown = f"<!doctype html><meta charset=utf-8><body>{observe.browse(run)._repr_html_()}"
+    shown = f"<!doctype html><meta charset=utf-8><body>{browse(run)._repr_html_()}"
     for name, text in (("report", report([run])), ("notebook", shown)):
         (tmp_path / f"{name}.html").write_text(text, encoding="utf-8")
         browser.get((tmp_path / f"{name}.html").as_uri())

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from azr_lite.bench.log import ROWS, bench_log, write_log
 from azr_lite.cli import main
 from azr_lite.errors import RunDirectoryError
 from azr_lite.observe.reader import StepLog, open_run
@@ -192,22 +191,3 @@ def test_recorded_samples_can_be_shown(capsys):
     assert "20/20 steps" in capsys.readouterr().out
     assert main(["replay", str(sample)]) == 1
     assert "only a sample of it was kept" in capsys.readouterr().err
-
-
-def test_a_large_log_is_opened_without_being_read(tmp_path):
-    """The bars at a million are measured by `azr-lite bench log`; here 40,000, and no more bytes read than a page needs."""
-    result = bench_log(40_000, tmp_path, passes=False)
-    assert result["ok"], result
-    write_log(tmp_path, 40_000)
-    log = StepLog(open_run(tmp_path), "rollouts.jsonl")
-    seen = 0
-    read = log._at
-
-    def counting(file, offset):
-        nonlocal seen
-        seen += 1
-        return read(file, offset)
-
-    log._at = counting
-    assert len(list(log.lines(50))) == ROWS
-    assert seen < 40

@@ -73,7 +73,7 @@ def test_only_the_far_side_of_the_sandbox_imports_what_windows_lacks():
 @pytest.fixture(scope="module")
 def as_on_windows(tmp_path_factory):
     """What the core's modules and verbs do there: import troubles, exit statuses, and what was printed."""
-    python, _ = bare_environment(tmp_path_factory.mktemp("windows"), ("jinja2", "numpy", "pygments", "rich", "tyro"))
+    python, _ = bare_environment(tmp_path_factory.mktemp("windows"), ("jinja2", "numpy", "rich", "tyro", "pygments"))
     whole = str(ROOT / "data_samples" / "runs" / "whole" / "nano-small")
     verbs = (
         ["--help"], ["run", "--preset", "nano", "--dry-run"], ["plan"], ["doctor"], ["show", whole, "--step", "2", "--worst", "1"], ["doctor", whole],

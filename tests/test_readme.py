@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 import azr_lite
-from azr_lite.bench.learning import ALL_ARMS
 from azr_lite.cli import VERBS, main
 from azr_lite.config import Config
+from azr_lite.course.experiments import ALL_ARMS
 from azr_lite.presets import preset
 
 ROOT = Path(__file__).parents[1]
@@ -69,11 +69,7 @@ PARSED: dict[str, tuple[str, str, dict[int | str, object]]] = {
     "azr-lite resume runs/nano-seed0": (MINUTES, "azr_lite.loop.resume", {0: Path("runs/nano-seed0")}),
     "azr-lite resume runs/nano-seed0 --steps 400 --max-hours 3": (MINUTES, "azr_lite.loop.resume", {"steps": 400, "max_hours": 3.0}),
     "azr-lite watch runs/nano-seed1": (SCREEN, "azr_lite.observe.watch.watch", {0: Path("runs/nano-seed1")}),
-    "azr-lite bench log": (MINUTES, "azr_lite.bench.log.bench_log", {0: 1_000_000}),
-    "azr-lite bench sandbox": (MINUTES, "azr_lite.sandbox.bench.bench", {0: 7}),
-    "azr-lite bench nano --seeds 5": (MINUTES, "azr_lite.bench.learning.bench_nano", {0: [100, 101, 102, 103, 104]}),
-    "azr-lite bench step": (MINUTES, "azr_lite.bench.step.bench_step", {0: 12}),
-    "azr-lite bench step --preset lora-1.5b-16gb": (GPU, "azr_lite.bench.plain.bench_plain", {0: preset("lora-1.5b-16gb", steps=3)}),
+    "azr-lite bench nano --seeds 5": (MINUTES, "azr_lite.course.experiments.bench_nano", {0: [100, 101, 102, 103, 104]}),
     "azr-lite eval runs/mine --compare runs/mine@0": (
         MINUTES, "azr_lite.evaluation.api.evaluate", {"model": "runs/mine", "compare": "runs/mine@0"},
     ),

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import azr_lite.selfplay as selfplay_module
-from azr_lite.controls import replaced
+from azr_lite.course.experiments import replaced
 from azr_lite.errors import ConfigError
 from azr_lite.metrics import across
 from azr_lite.rundir import RunDir, write_json

@@ -24,6 +24,7 @@ from typing import Any
 
 import tyro
 
+from azr_lite.environment import require_observing
 from azr_lite.errors import ConfigError, RunDirectoryError
 from azr_lite.flags import parse
 from azr_lite.measures import (
@@ -110,6 +111,9 @@ class Analysis:
     alarms: list[Alarm] = field(default_factory=list)
     alarming: int = 0
 
+    def __str__(self) -> str:
+        return text(self)
+
     def as_dict(self) -> dict[str, Any]:
         measures = {
             name: [None if cell is None else {"mean": cell[0], "n": cell[1]} for cell in cells]
@@ -119,7 +123,11 @@ class Analysis:
 
 
 def analyse(path: str | Path, periods: int = PERIODS) -> Analysis:
-    """All measures of a run. RunDirectoryError, in one sentence, for a log that is missing, damaged or of another form."""
+    """All measures of a run. RunDirectoryError, in one sentence, for a log that is missing, damaged or of another form.
+
+    ConfigError where the extra [observe] is not installed.
+    """
+    require_observing("azr-lite analyse")
     run = open_run(path)
     log = StepLog(run, "rollouts.jsonl")
     first, last = log.first_step(), log.last_step()

@@ -7,6 +7,7 @@ Not covered: any logic of its own.
 from __future__ import annotations
 
 import dataclasses
+import json
 import textwrap
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import tyro
 from azr_lite.errors import ConfigError
 from azr_lite.flags import parse
 from azr_lite.observe.catalogue import METRICS, Metric, explain, find
+from azr_lite.observe.run import Run
 
 
 def show(words: list[str]) -> int:
@@ -43,12 +45,8 @@ def show(words: list[str]) -> int:
     if given.what == "metrics":
         print(all_metrics())
     elif Path(given.what).exists() or given.what.startswith((".", "/", "runs/")):
-        from azr_lite.observe.reader import open_run
-        from azr_lite.observe.rollouts import Choice, page
-
         fields = {name: value for name, value in dataclasses.asdict(given).items() if name != "what"}
-        for text in page(open_run(given.what), Choice(**fields)):
-            print(text)
+        print(Run(given.what).show(**fields))
     else:
         print("\n\n".join(_metric_text(metric) for metric in find(given.what)))
     return 0
@@ -73,15 +71,8 @@ def replay(words: list[str]) -> int:
     given = parse(Arguments, words, "replay")
     if given.rescore:
         return _rescore(given.run, given.rescore, given.json)
-    from azr_lite.observe.reader import StepLog, open_run
-    from azr_lite.observe.replay import as_json, text_of
-    from azr_lite.observe.replay import replay as rebuild
-
-    step = given.step if given.step is not None else StepLog(open_run(given.run), "metrics.jsonl").last_step()
-    if step is None:
-        raise ConfigError(f"{given.run} has no whole step yet; wait for its first")
-    found = rebuild(given.run, step)
-    print(as_json(found) if given.json else text_of(found))
+    found = Run(given.run).replay(given.step)
+    print(found.as_json() if given.json else found)
     return 0 if found.exact else 1
 
 
@@ -117,12 +108,10 @@ def report(words: list[str]) -> int:
         output: str = ""
         """The file; when not given RUN/report.html, for several runs comparison.html here."""
 
-    from azr_lite.observe.report import write_report
-
     given = parse(Arguments, words, "report")
     if not given.runs:
         raise ConfigError("azr-lite report needs a run directory, such as: azr-lite report runs/nano-seed0")
-    print(write_report(given.runs, given.output))
+    print(Run(given.runs[0]).report(given.output, against=given.runs[1:]))
     return 0
 
 
@@ -140,23 +129,12 @@ def doctor(words: list[str]) -> int:
         json: bool = False
         """Print JSON."""
 
-    import json
-
-    from azr_lite.observe.doctor import as_dict, examine, text
-    from azr_lite.observe.rerun import rerun
-
     given = parse(Arguments, words, "doctor")
     if given.rerun < 0:
         raise ConfigError(f"rerun is {given.rerun}; give a number of programs, or leave it out")
-    summary, findings = examine(given.run)
-    if given.rerun:
-        findings += rerun(given.run, given.rerun)
-    print(
-        json.dumps(as_dict(given.run, summary, findings), indent=1)
-        if given.json
-        else text(given.run, summary, findings)
-    )
-    return 1 if findings else 0
+    found = Run(given.run).diagnose(rerun=given.rerun)
+    print(json.dumps(found.as_dict(), indent=1) if given.json else found)
+    return 1 if found.findings else 0
 
 
 def all_metrics() -> str:
@@ -175,9 +153,7 @@ def _metric_text(metric: Metric) -> str:
 
 
 def _rescore(run: Path, pairs: tuple[str, ...], as_json: bool) -> int:
-    import json
-
-    from azr_lite.observe.rescoring import LADDER, rescore, table
+    from azr_lite.observe.rescoring import LADDER
 
     changes: dict[str, str | float] = {}
     for pair in pairs:
@@ -188,6 +164,6 @@ def _rescore(run: Path, pairs: tuple[str, ...], as_json: bool) -> int:
             equals = ""
         if not equals:
             raise ConfigError(f"--rescore takes NAME=VALUE, not {pair!r}; such as: --rescore estimator=global wrong=-1")
-    found = rescore(run, changes)
-    print(json.dumps([dataclasses.asdict(one) for one in found], indent=1) if as_json else table(found))
+    found = Run(run).rescore(**changes)
+    print(json.dumps([dataclasses.asdict(one) for one in found], indent=1) if as_json else found)
     return 0

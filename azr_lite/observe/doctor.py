@@ -66,6 +66,21 @@ class Finding:
     cure: str
 
 
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the doctor says of one run; printed, for people."""
+
+    path: Path
+    summary: RunSummary
+    findings: list[Finding]
+
+    def __str__(self) -> str:
+        return text(self.path, self.summary, self.findings)
+
+    def as_dict(self) -> dict[str, object]:
+        return as_dict(self.path, self.summary, self.findings)
+
+
 Check = Callable[[RunSummary], Iterator[Finding]]
 
 

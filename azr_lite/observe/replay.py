@@ -78,6 +78,12 @@ class Replay:
     def exact(self) -> bool:
         return not self.differences
 
+    def __str__(self) -> str:
+        return text_of(self)
+
+    def as_json(self) -> str:
+        return as_json(self)
+
     def hold(self, file: str, line: int, what: str, recorded: Any, rebuilt: Any) -> None:
         """Count one comparison, and keep it where it fails."""
         self.compared[re.sub(r"\d+", "", what).split(".")[0].strip()] += 1
@@ -93,8 +99,8 @@ class Replay:
         self.differences.append(Difference(file, line, what, recorded, rebuilt))
 
 
-def replay(path: str | Path, step: int, executor: ProgramRunner | None = None) -> Replay:
-    """Rebuild step number `step` of a run. `executor`: one that is open already; otherwise one is started with the run's limits.
+def replay(path: str | Path, step: int | None = None, executor: ProgramRunner | None = None) -> Replay:
+    """Rebuild step number `step` of a run (None: the newest). `executor`: one that is open already; otherwise one is started with the run's limits.
 
     Raises RunDirectoryError (no such step, a log missing or damaged), UnsafeError, InfrastructureError.
 
@@ -105,6 +111,10 @@ def replay(path: str | Path, step: int, executor: ProgramRunner | None = None) -
     """
     run = open_run(path)
     config = run.config()
+    if step is None:
+        step = StepLog(run, "metrics.jsonl").last_step()
+        if step is None:
+            raise RunDirectoryError(f"{run.path} has no whole step yet; wait for its first")
     log = StepLog(run, "tasks.jsonl")
     proposal_lines, rows = list(log.lines(step)), list(StepLog(run, "rollouts.jsonl").lines(step))
     written = StepLog(run, "metrics.jsonl").last_step()

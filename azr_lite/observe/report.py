@@ -105,16 +105,6 @@ def browse(run: str | Path) -> Browser:
     return Browser(_render("browse.html", rows=rows, total=found.count, **_filters(entries, [picture])))
 
 
-def detail(proposal: Proposal, programs: dict[str, str]) -> Browser:
-    """One proposal with its answers, lineage and uses, in a frame like that of `browse`. `programs`: of its parents, by id."""
-    return Browser(_render("detail.html", p=proposal, programs=programs), height=420)
-
-
-def grid(rows: Sequence[tuple[Proposal, str]], total: int) -> str:
-    """A plain table of proposals, each with its program in a line, for places that run no script. `total`: how many the run made."""
-    return printable(_environment().get_template("grid.html").render(rows=rows, total=total))
-
-
 def write_report(paths: Sequence[str | Path], output: str | Path = "") -> Path:
     """Write the page: into the run's own directory, or for several runs to comparison.html, where no file is named."""
     file = Path(output) if output else Path(paths[0]) / "report.html" if len(paths) == 1 else Path("comparison.html")

@@ -44,7 +44,14 @@ class StepComparison:
     correlation: float
 
 
-def rescore(run: str | Path, config_changes: Mapping[str, Any] | None = None, **more: Any) -> list[StepComparison]:
+class Rescoring(list[StepComparison]):
+    """The comparisons of all steps; printed, one line per step."""
+
+    def __str__(self) -> str:
+        return table(self)
+
+
+def rescore(run: str | Path, config_changes: Mapping[str, Any] | None = None, **more: Any) -> Rescoring:
     """Pay a recorded run otherwise. Changes: estimator, whitening, zero_learnability (as in `Config`); not_well_formed, wrong (rewards).
 
     Raises ConfigError for a change that the log cannot answer, RunDirectoryError for what is missing or damaged.
@@ -55,7 +62,9 @@ def rescore(run: str | Path, config_changes: Mapping[str, Any] | None = None, **
     config = directory.config().replace(**settings)
     log = StepLog(directory, "rollouts.jsonl")
     try:
-        return [_compare(step, [_rollout(line) for line in lines], config, ladder) for step, lines in log.by_step()]
+        return Rescoring(
+            _compare(step, [_rollout(line) for line in lines], config, ladder) for step, lines in log.by_step()
+        )
     except (KeyError, TypeError) as error:
         raise RunDirectoryError(
             f"{log.path} is not in this azr_lite's form ({error!r}); use the version named in run.json"

@@ -25,6 +25,13 @@ WIDTH = 80
 _FENCE = re.compile(r"```(\w+)\n(.*?)\n```", re.DOTALL)
 
 
+class Text(str):
+    """Text that a notebook or a prompt shows as it is."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
 @dataclass(frozen=True)
 class Choice:
     """Which rollouts. `step` None: the newest. `worst`, `best`: that many, by reward and then advantage; 0: in the log's order."""

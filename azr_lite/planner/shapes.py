@@ -1,14 +1,10 @@
-"""The shape of a model, and from it the exact number of its weights, without downloading or loading anything.
-
-Comes in: what `Config.model` names.  Goes out: a `Shape`: layers, widths, vocabulary, biases.
-Not covered: memory (`vram.py`), loading (`models.py`), mixtures of experts and models that see or hear.
-"""
+"""The shape of a model, and from it the exact number of its weights. Nothing is downloaded or loaded."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,21 +39,16 @@ class Shape:
         return ((h, q), (h, kv), (h, kv), (q, h), (h, i), (h, i), (i, h))
 
     @property
-    def layer_linear_parameters(self) -> int:
-        """Weights of one layer's linear maps, without biases."""
-        return sum(inputs * outputs for inputs, outputs in self.linears)
-
-    @property
     def linear_parameters(self) -> int:
         """What a 4-bit base quantises: all layers' linear maps, without biases, embedding and head."""
-        return self.layers * self.layer_linear_parameters
+        return self.layers * sum(inputs * outputs for inputs, outputs in self.linears)
 
     @property
     def layer_parameters(self) -> int:
         """Linear maps, biases and norms of one layer."""
         h, q, kv = self.hidden, self.heads * self.head_dim, self.kv_heads * self.head_dim
         biases = self.qkv_bias * (q + 2 * kv) + self.output_bias * h + self.mlp_bias * (2 * self.intermediate + h)
-        return self.layer_linear_parameters + biases + 2 * h + self.qk_norm * 2 * self.head_dim
+        return self.linear_parameters // self.layers + biases + 2 * h + self.qk_norm * 2 * self.head_dim
 
     @property
     def head_parameters(self) -> int:
@@ -79,17 +70,9 @@ class Shape:
         return self.linear_parameters + self.head_parameters
 
 
-def _qwen2(*sizes: int, tied: bool) -> Shape:
-    return Shape(*sizes, tied=tied, qkv_bias=True, family="qwen2")
-
-
-def _qwen3(*sizes: int, tied: bool) -> Shape:
-    return Shape(*sizes, tied=tied, qk_norm=True, family="qwen3")
-
-
-def _llama(*sizes: int, tied: bool) -> Shape:
-    return Shape(*sizes, tied=tied, family="llama")
-
+_qwen2 = partial(Shape, qkv_bias=True, family="qwen2")
+_qwen3 = partial(Shape, qk_norm=True, family="qwen3")
+_llama = partial(Shape, family="llama")
 
 # layers, hidden, intermediate, heads, key-value heads, head size, vocabulary: from each model's published config.json
 _QWEN25 = {
@@ -111,18 +94,23 @@ _SMOL = {
     "360M": _llama(32, 960, 2560, 15, 5, 64, 49152, tied=True),
     "1.7B": _llama(24, 2048, 8192, 32, 32, 64, 49152, tied=True),
 }
-_LLAMA8B = _llama(32, 4096, 14336, 32, 8, 128, 128256, tied=False)
+_LLAMA3 = {
+    "3.1-8B": _llama(32, 4096, 14336, 32, 8, 128, 128256, tied=False),
+    "3.2-1B": _llama(16, 2048, 8192, 32, 8, 64, 128256, tied=True),
+    "3.2-3B": _llama(28, 3072, 8192, 24, 8, 128, 128256, tied=True),
+}
 
 KNOWN: dict[str, Shape] = {
-    **{
-        f"Qwen/Qwen2.5-{coder}{size}{end}": s
-        for coder in ("", "Coder-")
-        for size, s in _QWEN25.items()
-        for end in ("", "-Instruct")
-    },
-    **{f"Qwen/Qwen3-{size}{end}": s for size, s in _QWEN3.items() for end in ("", "-Base")},
-    **{f"HuggingFaceTB/SmolLM2-{size}{end}": s for size, s in _SMOL.items() for end in ("", "-Instruct")},
-    **{f"meta-llama/Llama-3.1-8B{end}": _LLAMA8B for end in ("", "-Instruct")},
+    name_of.format(size) + end: shape
+    for name_of, ends, shapes in (
+        ("Qwen/Qwen2.5-{}", ("", "-Instruct"), _QWEN25),
+        ("Qwen/Qwen2.5-Coder-{}", ("", "-Instruct"), _QWEN25),
+        ("Qwen/Qwen3-{}", ("", "-Base"), _QWEN3),
+        ("HuggingFaceTB/SmolLM2-{}", ("", "-Instruct"), _SMOL),
+        ("meta-llama/Llama-{}", ("", "-Instruct"), _LLAMA3),
+    )
+    for size, shape in shapes.items()
+    for end in ends
 }
 """Hub ids whose shape is known here."""
 
@@ -132,44 +120,35 @@ FAMILIES = ("qwen2", "qwen3", "llama", "mistral")
 
 def shape_of(model: str) -> Shape:
     """The shape of a local folder, a .gguf file, 'nano' or a known hub id. Raises ModelError with one sentence."""
-    if model == "nano":
-        return shape_of_folder(Path(__file__).parents[1] / "nano" / "weights")
-    path = Path(model).expanduser()
+    path = Path(__file__).parents[1] / "nano/weights" if model == "nano" else Path(model).expanduser()
     if model.endswith(".gguf"):
         return shape_of_gguf(path)
-    if path.is_dir():
-        return shape_of_folder(path)
-    named = {name.lower(): shape for name, shape in KNOWN.items()}
-    if model.lower() in named:
-        return named[model.lower()]
-    raise ModelError(
-        f"the shape of {model!r} is not known here, and nothing is downloaded to plan; give a local folder with its config.json, a .gguf file, "
-        "or one of Qwen/Qwen2.5-[Coder-]0.5B|1.5B|3B|7B|14B[-Instruct], Qwen/Qwen3-0.6B|1.7B|4B|8B|14B[-Base], "
-        "meta-llama/Llama-3.1-8B[-Instruct], HuggingFaceTB/SmolLM2-135M|360M|1.7B[-Instruct]"
-    )
-
-
-def shape_of_folder(folder: Path) -> Shape:
-    """The shape in a model folder's config.json. Raises ModelError."""
+    known = {name.lower(): shape for name, shape in KNOWN.items()}
+    if not path.is_dir() and model.lower() in known:
+        return known[model.lower()]
+    if not path.is_dir():
+        raise ModelError(
+            f"the shape of {model!r} is not known here, and nothing is downloaded to plan; give a local folder with "
+            "its config.json, a .gguf file, or the hub id of a Qwen2.5, Qwen3, Llama-3 or SmolLM2 model up to 14B"
+        )
     try:
-        facts: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return shape_of_config(facts)
-    except OSError as error:
+        return shape_of_config(json.loads((path / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
-            f"{folder} holds no model (config.json is missing); give a folder that save_pretrained made"
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(
-            f"{folder}/config.json does not describe a language model ({error!r}); give another folder"
+            f"{path}/config.json does not describe a language model ({error!r}); give a folder that save_pretrained made"
         ) from error
 
 
 def shape_of_config(facts: dict[str, Any]) -> Shape:
-    """The shape in the content of a config.json. ModelError for families with other parts, KeyError where a size is missing."""
+    """The shape in the content of a config.json.
+
+    Raises ModelError for families with other parts, KeyError where a size is missing.
+    """
     family = facts.get("model_type", "")
     if family not in FAMILIES:
         raise ModelError(
-            f"the planner counts models of the families {', '.join(FAMILIES)}, and this one is {family!r}; plan with a known model"
+            f"the planner counts models of the families {', '.join(FAMILIES)}, and this one is {family!r}; "
+            "plan with a known model"
         )
     heads, hidden = facts["num_attention_heads"], facts["hidden_size"]
     bias = bool(facts.get("attention_bias", False))
@@ -194,28 +173,23 @@ def shape_of_gguf(path: Path) -> Shape:
     """The shape in a GGUF file's header and list of tensors; no weights are read. Raises ModelError."""
     if not path.is_file():
         raise ModelError(f"there is no file {path}; give the path of an existing .gguf file")
-    if importlib.util.find_spec("gguf") is None:
-        raise ModelError("reading GGUF files needs the package gguf; pip install gguf")
-    from gguf import GGUFReader
-
+    try:
+        from gguf import GGUFReader
+    except ImportError as error:
+        raise ModelError("reading GGUF files needs the package gguf; pip install gguf") from error
     try:
         reader = GGUFReader(str(path))
         family = str(reader.fields["general.architecture"].contents())
-        number = {
-            name.removeprefix(family + "."): f.contents()
-            for name, f in reader.fields.items()
-            if name.startswith(family + ".")
-        }
+        number = {name.removeprefix(f"{family}."): field.contents() for name, field in reader.fields.items()}
         tensors = {tensor.name: tensor.shape for tensor in reader.tensors}
-        hidden, heads = number["embedding_length"], number["attention.head_count"]
         facts = {
             "model_type": family,
             "num_hidden_layers": number["block_count"],
-            "hidden_size": hidden,
+            "hidden_size": number["embedding_length"],
             "intermediate_size": number["feed_forward_length"],
-            "num_attention_heads": heads,
-            "num_key_value_heads": number.get("attention.head_count_kv", heads),
-            "head_dim": number.get("attention.key_length", hidden // heads),
+            "num_attention_heads": number["attention.head_count"],
+            "num_key_value_heads": number.get("attention.head_count_kv"),
+            "head_dim": number.get("attention.key_length"),
             "vocab_size": int(tensors["token_embd.weight"][-1]),
             "tie_word_embeddings": "output.weight" not in tensors,
         }

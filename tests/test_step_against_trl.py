@@ -4,8 +4,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from azr_lite.bench.plain import STAGES, bench_plain, plain_table, summary
 from azr_lite.presets import preset
+from tests.benchmarks.step_against_trl import STAGES, bench_plain, plain_table, summary
 
 
 def test_a_bench_is_whole_and_compares_the_same_work():

@@ -1,8 +1,4 @@
-"""The planner: counts of weights, bytes against real tensors, formulae that move as they must, advice that fits.
-
-Comes in: presets and tiny models.  Goes out: nothing.
-Not covered: a real GPU. Its numbers are not measured anywhere; `--probe` is tested with a made-up measurement.
-"""
+"""The planner: counts of weights, bytes against real tensors and published peaks, formulae that move as they must, advice that fits."""
 
 from __future__ import annotations
 
@@ -22,18 +18,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import azr_lite
-from azr_lite import gpu_probe
 from azr_lite.cli import main
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError, ModelError
-from azr_lite.gpu_probe import Measured, probe
-from azr_lite.planner import plan as hardware
-from azr_lite.planner import plan as speed
 from azr_lite.planner import vram
-from azr_lite.planner.plan import plan, plan_all, plan_table, plan_text, why_text
+from azr_lite.planner.cards import detect_gpu, find_card
+from azr_lite.planner.plan import Plan, natural_gpu, plan, plan_all
 from azr_lite.planner.shapes import KNOWN, Shape, shape_of, shape_of_config
+from azr_lite.planner.text import plan_table, plan_text, why_text
 from azr_lite.planner.vram import GB
-from azr_lite.presets import PRESETS, preset, presets
+from azr_lite.presets import PRESETS, list_presets, preset
+from azr_lite.train.distributed import check_processes
 from tests.tiny import tiny_model, tiny_policy, tiny_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +37,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(autouse=True)
 def no_gpu_here(monkeypatch):
     """Plans must not depend on the machine that runs the tests."""
-    monkeypatch.setattr(hardware, "detect_gpu", lambda: None)
+    monkeypatch.setattr("azr_lite.planner.plan.detect_gpu", lambda: None)
 
 
 def lora(**changes):
@@ -73,6 +68,7 @@ def full(**changes):
         ("Qwen/Qwen2.5-7B-Instruct", 7_615_616_512),
         ("Qwen/Qwen2.5-Coder-14B", 14_770_033_664),
         ("meta-llama/Llama-3.1-8B", 8_030_261_248),
+        ("meta-llama/Llama-3.2-3B-Instruct", 3_212_749_824),
         ("HuggingFaceTB/SmolLM2-135M-Instruct", 134_515_008),
         ("Qwen/Qwen3-0.6B", 596_049_920),
         ("Qwen/Qwen3-8B-Base", 8_190_735_360),
@@ -323,6 +319,43 @@ def test_reading_prompts_is_within_a_fifth_of_the_measured_peak():
     assert vram.prefill_bytes(shape, config, rows, prompt) + cache == pytest.approx(tracker.peak, rel=0.2)
 
 
+# ---------------------------------------------------------------- published peaks
+
+TRL_NOTEBOOK = {
+    "tuning": "qlora",
+    "lora_rank": 32,
+    "optimizer": "paged_adamw_8bit",
+    "micro_batch_size": 8,
+    "max_prompt_tokens": 256,
+    "max_reply_tokens": 256,
+    "task_types": ("deduction",),
+    "batch_size": 4,
+    "n_mc": 2,
+    "generation_chunk": 16,
+}
+"""huggingface/trl, examples/notebooks/grpo_trl_lora_qlora.ipynb: 8 replies of 256 tokens per step, prompts up to about 256."""
+
+
+@pytest.mark.parametrize(
+    ("model", "published"),
+    [
+        ("Qwen/Qwen2.5-7B-Instruct", 9.2),
+        ("meta-llama/Llama-3.2-3B-Instruct", 5.7),
+        ("meta-llama/Llama-3.1-8B-Instruct", 9.5),
+        ("Qwen/Qwen3-8B", 9.9),
+    ],
+)
+def test_published_peaks_are_met_within_a_tenth(model, published):
+    """Peaks on a T4 that TRL's notebook prints for its models: planned 9.7, 5.3, 10.0 and 10.4 GB."""
+    assert plan(lora(model=model, **TRL_NOTEBOOK), "T4").peak_gb == pytest.approx(published, rel=0.10)
+
+
+@pytest.mark.parametrize("model", ["Qwen/Qwen3-14B", "Qwen/Qwen2.5-14B"])
+def test_what_ran_out_of_memory_does_not_fit(model):
+    """The notebook's 14B (Qwen3) on the same T4."""
+    assert not plan(lora(model=model, **TRL_NOTEBOOK), "T4").fits
+
+
 # ---------------------------------------------------------------- the table of trl.md, section F
 
 ADAPTERS = {  # size: (train LoRA, QLoRA), (generation of 32 sequences), (of 64), LoRA beside vLLM with 2 GB of cache
@@ -413,18 +446,6 @@ def test_8_bit_moments_are_a_quarter():
     assert sum(states) == 10 * SHAPE.parameters
 
 
-def test_error_is_planned_against_measured():
-    assert gpu_probe.error_percent(3, 2) == 50
-    assert gpu_probe.error_percent(1, 2) == -50
-
-
-def test_a_small_cache_makes_vllm_slow():
-    config, card = preset("full-3b-80gb"), speed.find_card("A100")
-    shape = shape_of(config.model)
-    small, large = (speed.sample_seconds(shape, config, card, 1000, 350, cache_gb) for cache_gb in (0.5, 15))
-    assert small > 2 * large
-
-
 def test_the_chunked_head():
     """One tile of 4096 x 32768, the gradient of its input, and the head's own gradient where it trains."""
     tile, grad = 4096 * 32768 * 2, 4 * 8192 * SHAPE.hidden
@@ -474,12 +495,12 @@ def test_a_share_of_vllm_without_room_for_one_sequence_does_not_fit():
 # ---------------------------------------------------------------- presets and advice
 
 
-@pytest.mark.parametrize("name", presets())
+@pytest.mark.parametrize("name", list_presets())
 def test_every_preset_plans_offline_and_fits_its_natural_card(name):
     found = plan(name)
     assert found.fits, f"{name}: {found.peak_gb:.1f} of {found.usable_gb:.1f} GB"
-    assert found.card.cpu == (name in ("nano", "smoke"))
-    assert 0 < found.seconds.total < 3600
+    assert (found.config.device == "cpu") == (name in ("nano", "smoke"))
+    assert 0 < found.step_seconds < 3600
     assert found.hours > 0
     assert found.disk_gb > 0
     assert not found.advice
@@ -530,18 +551,42 @@ def test_what_cannot_fit_says_so():
     ],
 )
 def test_cards_by_name(named, gb):
-    assert speed.find_card(named).gb == gb
+    assert find_card(named).gb == gb
 
 
 @pytest.mark.parametrize("named", ["16GB", "16", 16, 16.0, "16 gb"])
 def test_cards_by_size(named):
-    assert (speed.find_card(named).gb, speed.find_card(named).bandwidth) == (16, 320)
+    assert (find_card(named).gb, find_card(named).bandwidth) == (16, 320)
+
+
+@pytest.mark.parametrize("gpu", ["3x24GB", "3 x RTX 3090", "3×24"])
+def test_several_cards_set_the_processes(gpu):
+    found = plan("lora-1.5b-16gb", gpu)
+    assert (found.config.processes, found.card.gb, found.card.bandwidth) == (3, 24, 936)
+    assert "3 GPUs" in plan_text(found)
+
+
+def test_plan_dry_run_and_run_share_one_check_of_processes_and_batch(monkeypatch, capsys):
+    """96 sequences in micro-batches of 4 do not split over 5 processes."""
+    sentence = "does not split into 1 update of micro-batches of 4 on each of 5 processes; start a number of processes"
+    for words in (["plan", "lora-1.5b-16gb", "--gpu", "5x24GB"], ["plan", "lora-1.5b-16gb", "--processes", "5"],
+                  ["run", "--preset", "lora-1.5b-16gb", "--processes", "5", "--dry-run"]):  # fmt: skip
+        assert main(words) != 0
+        assert sentence in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    monkeypatch.setenv("WORLD_SIZE", "5")
+    with pytest.raises(ConfigError, match=sentence):
+        check_processes(preset("lora-1.5b-16gb"))
+
+
+def test_a_cpu_is_planned_with_what_runs_there():
+    with pytest.raises(ConfigError, match="vLLM is used on GPUs only"):
+        plan("full-3b-80gb", "cpu")
 
 
 @pytest.mark.parametrize("named", ["RTX 9999 Ti", "-3", "0", "nan", "inf"])
 def test_an_unknown_card_gets_one_sentence(named):
     with pytest.raises(ConfigError, match="such as 16GB"):
-        speed.find_card(named)
+        find_card(named)
 
 
 def test_no_card_at_all():
@@ -553,106 +598,51 @@ def test_this_machines_gpu(monkeypatch):
     monkeypatch.undo()
     for line, name, gb in (("Tesla T4, 15360", "T4", 16.1), ("NVIDIA A100-SXM4-40GB, 40960", "A100-40", 42.9), ("NVIDIA GeForce RTX 4060 Ti, 16380", "RTX 4060 Ti", 17.2), ("Strange 9, 11000", "", 11.5)):  # fmt: skip
         monkeypatch.setattr(subprocess, "run", lambda *_, line=line, **__: SimpleNamespace(stdout=line + "\n"))
-        found = hardware.detect_gpu()
+        found = detect_gpu()
         assert found.gb == pytest.approx(gb, abs=0.1)
-        assert found.bandwidth == (speed.find_card(name).bandwidth if name else 272)
+        assert found.bandwidth == (find_card(name).bandwidth if name else 272)
 
     def missing(*_, **__):
         raise FileNotFoundError("nvidia-smi")
 
     monkeypatch.setattr(subprocess, "run", missing)
-    assert hardware.detect_gpu() is None
+    assert detect_gpu() is None
 
 
-# ---------------------------------------------------------------- time
+# ---------------------------------------------------------------- time, roughly
 
 
 @pytest.mark.parametrize(("gpu", "published"), [("T4", 94.5), ("A100-40", 33), ("A100-80", 25)])
-def test_published_qlora_steps_are_met_within_two_fifths(gpu, published):
-    """TRL's 7B QLoRA notebook: 8 replies of 256 tokens a step (failures.md, section 3)."""
-    shape, card = shape_of("Qwen/Qwen2.5-7B"), speed.find_card(gpu)
-    config = Config(
-        model="Qwen/Qwen2.5-7B", tuning="qlora", gradient_checkpointing=True, max_reply_tokens=256, generation_chunk=8
-    )
-    decode = speed.sample_seconds(shape, config, card, 8, 200)
-    update = 8 * 456 * shape.arithmetic_parameters * 6 / (card.tflops * 1e12 * speed.ARITHMETIC_USED * 0.75)
-    assert decode + update == pytest.approx(published, rel=0.4)
+def test_published_qlora_steps_are_met_within_a_factor_of_two(gpu, published):
+    """Seconds per step of the notebook's 7B."""
+    found = plan(lora(model="Qwen/Qwen2.5-7B", **TRL_NOTEBOOK), gpu)
+    assert published / 2 < found.step_seconds < 2 * published
+
+
+@pytest.mark.parametrize(("name", "published"), [("paper-3b", 263), ("qlora-3b-16gb", 850)])
+def test_published_self_play_steps_are_met_within_a_factor_of_two(name, published):
+    """The authors' issue 13 (two A100), and a public branch for 16 GB."""
+    assert published / 2 < plan(name, natural_gpu(preset(name))).step_seconds < 2 * published
 
 
 def test_time_falls_with_a_faster_card_and_more_gpus():
     config = preset("full-7b-8x80gb")
-    times = [plan(config.replace(processes=n), gpu).seconds.total for n, gpu in ((4, "A100"), (8, "A100"), (8, "H100"))]
+    times = [plan(config.replace(processes=n), gpu).step_seconds for n, gpu in ((4, "A100"), (8, "A100"), (8, "H100"))]
     assert times == sorted(times, reverse=True)
-    slow, fast = (plan("lora-1.5b-16gb", gpu).seconds for gpu in ("T4", "4090"))
-    assert fast.generate < slow.generate
-    assert fast.update < slow.update
-
-
-# ---------------------------------------------------------------- the probe, with a made-up measurement
-
-
-def test_the_probe_corrects_by_what_was_measured():
-    planned = plan("lora-1.5b-16gb")
-    position = gpu_probe.planned_position_seconds(planned)
-    measured = Measured(2 * planned.update.total, planned.generation.total / 2, 3.0, 2 * position)
-    corrected, text = probe(planned, lambda _: measured)
-    assert corrected.update.total == pytest.approx(measured.update_gb)
-    assert corrected.generation.total == pytest.approx(measured.generation_gb)
-    assert corrected.seconds.generate == pytest.approx(2 * planned.seconds.generate)
-    assert corrected.seconds.update == pytest.approx(3.0 * 96 / 4 * gpu_probe._mean_share(planned))
-    assert corrected.hours / planned.hours == pytest.approx(corrected.seconds.total / planned.seconds.total)
-    assert "-50%" in text
-    assert "+100%" in text
-    assert max(map(len, text.splitlines())) <= 80
-
-
-def test_a_perfect_plan_is_left_as_it_is():
-    planned = plan("lora-0.5b-8gb")
-    same = Measured(planned.update.total, planned.generation.total, 1.0, gpu_probe.planned_position_seconds(planned))
-    corrected, _ = probe(planned, lambda _: same)
-    assert corrected.peak_gb == pytest.approx(planned.peak_gb)
-    assert corrected.seconds.generate == pytest.approx(planned.seconds.generate)
-
-
-def test_the_probe_without_a_gpu(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match="torch sees none here"):
-        probe(plan("lora-0.5b-8gb"))
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("tuning", ["full", "lora", "qlora"])
-def test_the_probes_own_code_runs_on_a_cpu_too(tmp_path, tuning):
-    """Random weights, one update through TRL's head, two generations: what a GPU would do, with nothing to say of its memory."""
-    if tuning == "qlora":
-        pytest.importorskip("bitsandbytes")
-    tiny_model(tiny_tokenizer(), width=64).config.save_pretrained(tmp_path)
-    sizes = {
-        "max_prompt_tokens": 12,
-        "max_reply_tokens": 8,
-        "micro_batch_size": 2,
-        "batch_size": 2,
-        "generation_chunk": 4,
-    }
-    planned = plan(lora(model=str(tmp_path), tuning=tuning, lora_rank=4, device="cpu", **sizes), "cpu")
-    measured = gpu_probe._measure(planned, torch, "cpu")
-    assert measured.update_seconds > 0
-    assert measured.position_seconds > 0
-    corrected, _ = probe(planned, lambda _: measured)
-    assert corrected.seconds.generate > 0
+    assert plan("lora-1.5b-16gb", "4090").step_seconds < plan("lora-1.5b-16gb", "T4").step_seconds
 
 
 # ---------------------------------------------------------------- the command
 
 
-@pytest.mark.parametrize("name", presets())
+@pytest.mark.parametrize("name", list_presets())
 def test_text_fits_80_columns(name, capsys):
     assert main(["plan", name]) == 0
     assert main(["plan", name, "--gpu", "8GB"]) == 0
     assert main(["plan", name, "--why"]) == 0
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= 80
-    assert "not measured" in printed
+    assert "rough estimates" in printed
 
 
 def test_why_gives_every_reason():
@@ -667,10 +657,12 @@ def test_the_table_of_all_presets(capsys):
     assert main(["plan"]) == 0
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= 80
-    assert [name for name in presets() if not any(line.startswith(name + " ") for line in printed.splitlines())] == []
+    assert [
+        name for name in list_presets() if not any(line.startswith(name + " ") for line in printed.splitlines())
+    ] == []
     assert plan_table(plan_all()) + "\n" == printed
     assert main(["plan", "--json"]) == 0
-    assert [found["preset"] for found in json.loads(capsys.readouterr().out)] == list(presets())
+    assert [found["preset"] for found in json.loads(capsys.readouterr().out)] == list(list_presets())
 
 
 def test_settings_and_cards_on_the_command_line(capsys):
@@ -688,7 +680,7 @@ def test_settings_and_cards_on_the_command_line(capsys):
         (["plan", "nanno"], "did you mean 'nano'"),
         (["plan", "--gpu", "8GB"], "which preset"),
         (["plan", "nano", "--gpu"], "--gpu stands without a value"),
-        (["plan", "lora-0.5b-8gb", "--gpu", "potato"], "there is no GPU 'potato'"),
+        (["plan", "lora-0.5b-8gb", "--gpu", "potato"], "GPU 'potato' is not in the planner's table"),
         (["plan", "lora-0.5b-8gb", "--model", "foo/bar"], "the shape of 'foo/bar'"),
     ],
 )
@@ -707,9 +699,9 @@ def test_planning_loads_no_torch():
 
 def test_plan_is_public_and_frozen():
     found = azr_lite.plan("nano")
-    assert isinstance(found, azr_lite.Plan)
+    assert isinstance(found, Plan)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        found.hours = 0
+        found.step_seconds = 0
 
 
 def test_the_readme_has_the_table_that_the_command_prints(capsys):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import azr_lite
-from azr_lite.bench.learning import bench_nano, compare, nano_table
 from azr_lite.config import Config
-from azr_lite.controls import CONTROLS, control
+from azr_lite.course.comparison import compare, nano_table
+from azr_lite.course.experiments import CONTROLS, bench_nano, control
 from azr_lite.errors import ConfigError
 from azr_lite.prompts import get_style
 from azr_lite.selfplay import SelfPlay
@@ -194,8 +194,7 @@ def test_bench_nano_end_to_end(tmp_path, capfd):
 
 def test_the_figure_is_drawn_from_the_evaluations(tmp_path):
     pytest.importorskip("matplotlib")
-    from azr_lite.bench.figure import draw, operations, reply_tokens
-    from azr_lite.bench.learning import accuracies, seconds_to_target
+    from azr_lite.course.comparison import accuracies, draw, operations, reply_tokens, seconds_to_target
 
     path = fake_run(tmp_path / "a", {"deduction": [("2 ops", False)]}, {"deduction": [("2 ops", True)]})
     for name, accuracy in (("before", 0.25), ("step-4", 0.5), ("step-7", 0.75)):

@@ -1,14 +1,15 @@
 """Where the time of a nano self-play step goes, and how far sampling and update are from loops written by hand.
 
-Comes in: how many steps to play.  Goes out: seconds a step by stage, shares, ratios with their bars, tokens a second.
-Not covered: other models and GPUs; the sandbox against its alternatives (`sandbox/bench.py`); whether it learns (`learning.py`).
+    python -m tests.benchmarks.nano_step [--steps 12] [--json]
 
-Everything is measured in turns within one run: each step's rows are also updated by the hand-written loop, right after it.
+Everything is measured in turns within one run: after each step the hand-written loop updates the same rows.
 """
 
 from __future__ import annotations
 
+import argparse
 import copy
+import json
 import statistics
 import tempfile
 import time
@@ -24,6 +25,8 @@ from azr_lite.prompts import get_style
 from azr_lite.selfplay import SelfPlay
 from azr_lite.triplet import Rollout
 from azr_lite.verifier import open_executor
+
+NAME = "python -m tests.benchmarks.nano_step"
 
 
 class _TimedSampler:
@@ -43,7 +46,7 @@ class _TimedSampler:
 
 
 class HandLoop:
-    """The update as one would write it by hand for this model: length-sorted micro-batches, clipped objective, AdamW."""
+    """The update as one would write it by hand: length-sorted micro-batches, clipped objective, AdamW."""
 
     def __init__(self, config: Config, model: Any, pad_id: int) -> None:
         import torch
@@ -56,7 +59,7 @@ class HandLoop:
         )
 
     def update(self, rows: Sequence[Rollout]) -> None:
-        """All updates of one step: `rows` in the order the trainer got them, one contiguous block an update."""
+        """All updates of one step: `rows` in the order the trainer got them, one contiguous block per update."""
         import torch
 
         size = len(rows) // self.config.updates_per_step
@@ -91,8 +94,8 @@ class HandLoop:
 
 
 def bench_step(steps: int = 12, seed: int = 0) -> dict[str, Any]:
-    """Play `steps` steps of preset nano (the first is a warm-up) and measure. About 6 seconds a step on two cores."""
-    require_training("azr-lite bench step")
+    """Play `steps` steps of preset nano (the first is a warm-up) and measure. About 6 seconds per step on two cores."""
+    require_training(NAME)
     import torch
 
     from azr_lite.nano.language import is_reserved
@@ -155,7 +158,7 @@ def _length(rollout: Rollout) -> int:
 def _transformers_speed(
     model: Any, prompts: list[list[int]], eos: int, pad: int, limit: int, chunk: int = 128
 ) -> float:
-    """Tokens a second of transformers' `generate` on some of the last step's prompts, in chunks of like length."""
+    """Tokens per second of transformers' `generate` on some of the last step's prompts, in chunks of like length."""
     import torch
 
     chosen = sorted(prompts, key=len)[:: max(1, len(prompts) // (2 * chunk))]
@@ -189,7 +192,7 @@ def summary(series: Sequence[dict[str, float]], generic: float, threads: int) ->
         ("update, x a hand-written loop", median(row["update"] / row["hand_update"] for row in series), 1.3),
     ]
     return {
-        "what": "azr-lite bench step",
+        "what": NAME,
         "environment": describe_environment(),
         "threads": threads,
         "steps": len(series),
@@ -209,10 +212,25 @@ def step_table(result: dict[str, Any]) -> str:
     seconds, share, speed = result["seconds_a_step"], result["share"], result["tokens_a_second"]
     lines = [f"nano step, medians of {result['steps']}, {result['threads']} threads: {seconds['whole']:.2f} s"]
     lines += [f"  {stage:9} {seconds[stage]:6.2f} s  {100 * share[stage]:5.1f} %" for stage in STAGES]
-    lines.append(f"tokens a second: generate {speed['generate']:.0f}, update {speed['update']:.0f}")
+    lines.append(f"tokens per second: generate {speed['generate']:.0f}, update {speed['update']:.0f}")
     lines.append(f"  (transformers' own generate: {speed['transformers generate']:.0f})")
     lines += [
         f"  {'pass' if bar['pass'] else 'FAIL'}  {bar['value']:6.3f} <= {bar['bar']:g}  {bar['name']}"
         for bar in result["bars"]
     ]
     return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog=NAME, description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=12, help="steps to play; the first is a warm-up")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    given = parser.parse_args()
+    if given.steps < 2:
+        parser.error(f"--steps is {given.steps}; the first step is a warm-up, so give 2 or more")
+    result = bench_step(given.steps)
+    print(json.dumps(result, indent=1) if given.json else step_table(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,14 +1,14 @@
 """How often the run doctor is right: runs with a known label, each beside what the doctor called it.
 
-Comes in: kept samples, and fresh nano runs of the museum, the controls and healthy seeds.  Goes out: one JSON table.
-Not covered: the doctor (`observe/doctor.py`), the bugs (`bugs.py`).
+    python -m tests.benchmarks.doctor_confusion --steps 10 --seeds 3 --json > data_samples/benchmarks/doctor.json
 
-    python -m azr_lite.course.diagnoses --steps 10 --seeds 3 --out data_samples/benchmarks/doctor.json
+Kept samples, and fresh nano runs of the bug museum, the controls and healthy seeds. Progress goes to standard error.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 import time
@@ -16,11 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from azr_lite.controls import CONTROLS, control
 from azr_lite.course.bugs import sick_run
+from azr_lite.course.experiments import CONTROLS, control
+from azr_lite.environment import describe_environment
 from azr_lite.observe.doctor import examine
-from azr_lite.rundir import write_json
 
+NAME = "python -m tests.benchmarks.doctor_confusion"
 EXPECTED = {
     "sign flip": "sign flip",
     "no update": "no update",
@@ -42,7 +43,10 @@ Fresh runs are made in this order, so that a short budget buys first what no kep
 def fresh(
     folder: Path, labels: list[str], seeds: list[int], minutes: float, made: bool = False, **overrides: Any
 ) -> Iterator[tuple[str, int, Path]]:
-    """Nano runs, one after the other; none is begun after so many minutes. `made`: only those that are finished in the folder already."""
+    """Nano runs, one after the other; none is begun after so many minutes.
+
+    `made`: only those that are finished in the folder already.
+    """
     end = time.monotonic() + 60 * minutes
     for seed in seeds:
         for label in labels:
@@ -82,7 +86,8 @@ def row(label: str, seed: int, source: str, path: Path) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The confusion table: sick runs called by their name (first, or among others), by another, or healthy; healthy ones called sick."""
+    """The confusion table: sick runs called by their name (first, or among others), by another, or healthy; and
+    healthy ones called sick."""
     sick, well = [one for one in rows if one["expected"]], [one for one in rows if not one["expected"]]
     return {
         "sick runs": len(sick),
@@ -96,9 +101,7 @@ def table(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m azr_lite.course.diagnoses", description="The run doctor's confusion table."
-    )
+    parser = argparse.ArgumentParser(prog=NAME, description="The run doctor's confusion table.")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument(
         "--seeds", type=int, default=0, help="of each fresh run, from --first-seed; 0: kept samples only"
@@ -109,7 +112,7 @@ def main() -> None:
     parser.add_argument("--made", action="store_true", help="make no run: judge those that are in the folder")
     parser.add_argument("--folder", type=Path, default=Path("runs/diagnoses"))
     parser.add_argument("--kept", type=Path, default=Path("data_samples/runs"))
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--json", action="store_true", help="print the tables and every run as JSON")
     given = parser.parse_args()
     rows = [row(label, seed, "kept", path) for label, seed, path in kept(given.kept)]
     began, overrides = time.monotonic(), {"steps": given.steps, "eval_problems": 50}
@@ -121,20 +124,15 @@ def main() -> None:
             rows.append(row(label, seed, "fresh", path))
             for weights in path.glob("checkpoint-*"):
                 shutil.rmtree(weights)
-            print(
-                f"{time.monotonic() - began:5.0f} s  {label}, seed {seed}: {', '.join(rows[-1]['said']) or 'nothing'}",
-                flush=True,
-            )
+            said = ", ".join(rows[-1]["said"]) or "nothing"
+            print(f"{time.monotonic() - began:5.0f} s  {label}, seed {seed}: {said}", file=sys.stderr, flush=True)
     tables = {source: table([one for one in rows if one["source"] == source]) for source in ("kept", "fresh")}
+    if given.json:
+        facts = {"command": " ".join([NAME, *sys.argv[1:]]), "environment": describe_environment()}
+        print(json.dumps({**facts, "tables": tables, "runs": rows}, indent=1))
+        return
     for source, counts in tables.items():
         print(f"{source}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
-    if given.out is not None:
-        from azr_lite.environment import describe_environment
-
-        command = " ".join(["python -m azr_lite.course.diagnoses", *sys.argv[1:]])
-        write_json(
-            given.out, {"command": command, "environment": describe_environment(), "tables": tables, "runs": rows}
-        )
 
 
 if __name__ == "__main__":

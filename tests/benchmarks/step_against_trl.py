@@ -1,14 +1,15 @@
 """Where the time of a self-play step goes for any preset, and how far it is from plain TRL on the same sequences.
 
-Comes in: a `Config` and how many steps to play.  Goes out: seconds and tokens by stage, shares, ratios with their bars.
-Not covered: the nano model beside loops written by hand (`step.py`); memory (`hardware.py`).
+    python -m tests.benchmarks.step_against_trl [--preset lora-1.5b-16gb] [--steps 3] [--json] [any setting]
 
-After the last step, in the same run: its prompts are sampled again by us and by TRL's own generation, both made to write
-equally long replies; and its rows are trained again by a stock `GRPOTrainer` with the same arguments.
+After the last step, in the same run: its prompts are sampled again by us and by TRL's own generation, both made to
+write equally long replies; and its rows are trained again by a stock `GRPOTrainer` with the same arguments.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import statistics
 import tempfile
 import time
@@ -24,12 +25,13 @@ from azr_lite.selfplay import SelfPlay
 from azr_lite.triplet import Rollout
 from azr_lite.verifier import open_executor
 
+NAME = "python -m tests.benchmarks.step_against_trl"
 BARS = {"sandbox": 0.10, "rest": 0.05, "plain": 1.05}
 
 
 def bench_plain(config: Config, steps: int = 3) -> dict[str, Any]:
     """Play `steps` steps (the first is a warm-up) and measure. ModelError, ConfigError as a run would raise them."""
-    require_training("azr-lite bench step")
+    require_training(NAME)
     from azr_lite.train.policy import load_policy
     from azr_lite.train.trainer import ShardedExecutor, build_trainer
 
@@ -74,7 +76,7 @@ def bench_plain(config: Config, steps: int = 3) -> dict[str, Any]:
 
 
 def _sample_both(trainer: Any, prompts: Sequence[str], length: int) -> tuple[float, float]:
-    """Seconds for replies of exactly `length` tokens to these prompts: ours, and TRL's own generation in chunks as they come."""
+    """Seconds for replies of exactly `length` tokens to these prompts: ours, and TRL's own in chunks as they come."""
     from trl import GRPOTrainer
 
     kept = trainer.generation_config.min_new_tokens, trainer.generation_config.max_new_tokens
@@ -95,7 +97,7 @@ def _sample_both(trainer: Any, prompts: Sequence[str], length: int) -> tuple[flo
 
 
 def _stock_update(c: Config, rows: Sequence[Rollout], folder: Path) -> float:
-    """Seconds of one update of these rows by a stock GRPOTrainer with our arguments, from the rollouts to the changed weights."""
+    """Seconds of one update of these rows, from rollouts to changed weights, by a stock GRPOTrainer with our arguments."""
     from datasets import Dataset
     from transformers import PrinterCallback, TrainerCallback
     from trl import GRPOTrainer
@@ -154,7 +156,7 @@ def summary(
         (f"{' + '.join(seconds)}, x plain TRL on the same sequences", ours / theirs, BARS["plain"]),
     ]
     return {
-        "what": f"azr-lite bench step --preset {c.preset}",
+        "what": f"{NAME} --preset {c.preset}",
         "model": c.model,
         "environment": describe_environment(),
         "sequences_trained_a_step": c.rows,
@@ -177,10 +179,11 @@ def plain_table(result: dict[str, Any]) -> str:
     """The result for people, within 80 columns."""
     seconds, speed = result["seconds_a_step"], result["tokens_a_second"]
     lines = [
-        f"{result['model'][-40:]}: {seconds['whole']:.1f} s a step of {result['sequences_trained_a_step']} trained sequences"
+        f"{result['model'][-40:]}: {seconds['whole']:.1f} s per step"
+        f" of {result['sequences_trained_a_step']} trained sequences"
     ]
     lines += [f"  {stage:9} {seconds[stage]:8.2f} s  {100 * result['share'][stage]:5.1f} %" for stage in STAGES]
-    lines.append(f"tokens a second: generate {speed['generate']:.0f}, update {speed['update']:.0f}")
+    lines.append(f"tokens per second: generate {speed['generate']:.0f}, update {speed['update']:.0f}")
     for name, pair in result["plain_trl"]["seconds"].items():
         lines.append(f"  {name} of the last step again: {pair['ours']:.2f} s, plain TRL {pair['plain']:.2f} s")
     lines += [
@@ -188,3 +191,24 @@ def plain_table(result: dict[str, Any]) -> str:
         for bar in result["bars"]
     ]
     return "\n".join(lines)
+
+
+def main() -> None:
+    import tyro
+
+    from azr_lite.presets import preset
+
+    parser = argparse.ArgumentParser(prog=NAME, description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", default="lora-1.5b-16gb")
+    parser.add_argument("--steps", type=int, default=3, help="steps to play; the first is a warm-up")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    given, settings = parser.parse_known_args()
+    if given.steps < 2:
+        parser.error(f"--steps is {given.steps}; the first step is a warm-up, so give 2 or more")
+    config = tyro.cli(Config, args=settings, prog=NAME, default=preset(given.preset, steps=given.steps))
+    result = bench_plain(config, config.steps)
+    print(json.dumps(result, indent=1) if given.json else plain_table(result))
+
+
+if __name__ == "__main__":
+    main()

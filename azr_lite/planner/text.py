@@ -1,0 +1,155 @@
+"""Plans and machines in words: one plan in full, a table of plans, the reasons of a preset, what this machine offers."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from azr_lite.environment import describe_environment, missing_libraries
+from azr_lite.errors import ConfigError
+from azr_lite.planner.cards import detect_gpu
+from azr_lite.planner.plan import USABLE, VALID, Plan, assumed_tokens, natural_gpu, plan
+from azr_lite.planner.vram import trainable_parameters
+from azr_lite.presets import PRESETS, preset
+from azr_lite.sandbox import Executor
+
+ROUGH = "rough estimates, within a factor of two at best"
+
+
+def plan_text(found: Plan) -> str:
+    """One plan in full, at most 80 columns: memory by part, advice where it does not fit, a rough time."""
+    c, card = found.config, found.card
+    gpus = max(1, c.processes)
+    whole = "the weights cut over them" if c.tuning == "full" else "each with all weights"
+    spread = f"on {gpus} GPUs, {whole}, of this kind: " if gpus > 1 else ""
+    trained = trainable_parameters(found.shape, c)
+    lines = [
+        f"{c.preset}: {c.model}, {c.tuning}; {found.shape.parameters:,} weights, {trained:,} trained",
+        f"{spread}{card.name}, {found.usable_gb:.1f} of {card.gb:.1f} GB usable ({USABLE:.0%})",
+        "",
+        f"{'GB':14s}{'update':>10s}{'generation':>12s}",
+    ]
+    for name in (*dataclasses.asdict(found.update), "total"):
+        in_update, in_generation = getattr(found.update, name), getattr(found.generation, name)
+        if in_update or in_generation:
+            lines.append(f"  {name:12s}{in_update:10.2f}{in_generation:12.2f}")
+    lines += ["", f"{'FITS' if found.fits else 'DOES NOT FIT'}: {found.peak_gb:.1f} of {found.usable_gb:.1f} GB"]
+    if found.problem:
+        lines.append(found.problem)
+    if found.advice:
+        lines += ["to make it fit (each planned again, the cheapest first):"]
+        lines += [f"- {advice.text}" for advice in found.advice]
+    if not found.fits and not any(advice.fits for advice in found.advice):
+        lines.append(f"no setting is enough: take a smaller model, or a GPU of {found.peak_gb / USABLE:.0f} GB")
+    if found.no_help:
+        lines.append(f"no help here: {', '.join(found.no_help)}")
+    prompt, reply = assumed_tokens(c)
+    lines += [
+        "",
+        f"{ROUGH}: {found.step_seconds:.0f} s per step, {found.hours:.1f} hours for {c.steps} steps, "
+        f"beside seeding and evaluation (replies of {reply:.0f} tokens, prompts of {prompt:.0f}, {VALID:.0%} of proposals valid)",
+        f"disk: {found.disk_gb:.1f} GB for the download, {c.keep_checkpoints} + 1 checkpoints and logs",
+    ]
+    return _wrapped(lines)
+
+
+def plan_table(plans: Sequence[Plan], markdown: bool = False) -> str:
+    """One line per plan: at most 80 columns, or as Markdown."""
+    rows = [("preset", "model", "tuning", "GPU", "peak", "s/step*", "hours*", "disk")]
+    for found in plans:
+        c, gpus = found.config, max(1, found.config.processes)
+        card = "CPU" if c.device == "cpu" else (f"{gpus}x" if gpus > 1 else "") + f"{found.card.gb:g}"
+        model = c.model.rpartition("/")[2].replace("-Instruct", "-Instruct" if markdown else "-I")
+        peak = f"{found.peak_gb:.1f}{'' if found.fits else '!'}"
+        times = f"{found.step_seconds:.0f}", f"{found.hours:.1f}"
+        rows.append((c.preset, model, c.tuning, card, peak, *times, f"{found.disk_gb:.1f}"))
+    notes = f"GPU, peak, disk in GB of 1e9 bytes; peak: planned, on one GPU (! = does not fit). *: {ROUGH}."
+    if markdown:
+        rows.insert(1, ("---",) * len(rows[0]))
+        return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", notes])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        " ".join(map(str.ljust, row[:3], widths)) + " " + " ".join(map(str.rjust, row[3:], widths[3:])) for row in rows
+    ]
+    return _wrapped([*lines, f"{notes} One preset in full: azr-lite plan PRESET"])
+
+
+def why_text(name: str) -> str:
+    """Each setting of a preset with its reason. Raises ConfigError for settings that come from no preset."""
+    if name not in PRESETS:
+        raise ConfigError(f"only a preset's settings have reasons, and {name!r} is none; known: {', '.join(PRESETS)}")
+    lines = [f"{name}: {PRESETS[name].about}"]
+    for setting, (value, reason) in PRESETS[name].choices.items():
+        lines += [f"{setting} = {value}", f"    {reason}"]
+    return _wrapped([*lines, "Every other setting is the default: azr-lite run --help says what and why."])
+
+
+def _wrapped(lines: Sequence[str]) -> str:
+    """Lines of at most 80 columns; a continuation is indented as its line, and under a list's text."""
+    found: list[str] = []
+    for line in lines:
+        indent = " " * (len(line) - len(line.lstrip(" -")))
+        found += textwrap.wrap(line, 80, subsequent_indent=indent, break_on_hyphens=False) or [""]
+    return "\n".join(found)
+
+
+# ---------------------------------------------------------------- this machine
+
+
+def doctor() -> None:
+    """Print what this machine offers: cores, memory, GPU, libraries, sandbox, and the presets that fit.
+
+    Takes no arguments and returns None. In a terminal: ``azr-lite doctor``.
+
+    Raises:
+        SandboxError: the sandbox cannot start here.
+
+    Example:
+        >>> doctor()  # doctest: +SKIP
+    """
+    print(machine_text(describe_machine()))
+
+
+def describe_machine() -> dict[str, Any]:
+    """The doctor's facts. `presets`: those that one device of this machine holds; `missing`: libraries for training."""
+    gpu = detect_gpu()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the level below says it
+        with Executor(workers=1, allow_weak=True) as executor:
+            sandbox = {"level": executor.level.name, "layers": executor.layers}
+    return {
+        **describe_environment(),
+        "gpu": {"name": gpu.name, "gb": round(gpu.gb, 1)} if gpu else None,
+        "sandbox": sandbox,
+        "presets": fitting_presets(),
+        "missing": missing_libraries(),
+    }
+
+
+def fitting_presets() -> list[str]:
+    """Presets for one device that this machine's GPU, or its CPU and memory, would hold by their plans."""
+    gpu = detect_gpu() is not None
+    one_device = (config for config in map(preset, PRESETS) if config.processes <= 1)
+    return [config.preset for config in one_device if (gpu or natural_gpu(config) == "cpu") and plan(config).fits]
+
+
+def machine_text(facts: dict[str, Any]) -> str:
+    """The facts of `describe_machine`, one line each."""
+    gpu, sandbox, missing = facts["gpu"], facts["sandbox"], facts["missing"]
+    off = [f"{name} ({state})" for name, state in sandbox["layers"].items() if state != "on"]
+    layers = f"without {', '.join(off)}" if off else f"all of {', '.join(sandbox['layers'])}"
+    needs = f"needs {', '.join(missing)}: pip install 'azr-lite[train]'" if missing else "everything is here"
+    lines = {
+        "python": f"{facts['python']} on {facts['platform']}",
+        "cores": facts["cores"],
+        "memory": f"{facts['memory_gib']} GiB" if facts["memory_gib"] else "not known",
+        "gpu": f"{gpu['name']}, {gpu['gb']} GB" if gpu else "none found (by nvidia-smi)",
+        "libraries": ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
+        "sandbox": f"{sandbox['level']}: {layers}",
+        "presets that fit": ", ".join(facts["presets"]) or "none",
+        "training": needs,
+    }
+    return "\n".join(f"{name:<17} {value}" for name, value in lines.items())
