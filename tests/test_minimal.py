@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
 from azr_lite import minimal
 from azr_lite.advantages import split_into_updates, with_weights_and_padding
@@ -97,14 +98,16 @@ def gradients_of_minimal(zero: AbsoluteZero, rollouts, tokens) -> dict[str, torc
     return found
 
 
-@pytest.mark.parametrize("clip", [0.2, 0.01])
-def test_the_gradient_is_the_trainers(executor, sampled, tmp_path, clip):
-    """Every parameter, in both updates of a step. In the second the ratio has moved; a small clip cuts it.
+@pytest.mark.parametrize("clip", [0.2, 0.05])
+def test_the_gradient_is_the_trainers(executor, sampled, tmp_path, monkeypatch, clip):
+    """Every parameter, in both updates of a step. In the second the ratio has moved, and clipping cuts it.
 
-    In float64: in float32 the two differ by rounding, up to 1.3e-5 of a parameter's gradient.
+    In float64, also where transformers rounds to float32: in float32 rounding alone makes up to 2e-5 of a gradient.
     """
+    exact_norm = lambda self, x: torch.nn.functional.rms_norm(x, x.shape[-1:], self.weight, self.variance_epsilon)  # noqa: E731
+    monkeypatch.setattr(Qwen2RMSNorm, "forward", exact_norm)
     config, parts = sampled
-    config = config.replace(clip=clip, learning_rate=2e-3)
+    config = config.replace(clip=clip, learning_rate=5e-4)
     model, tokenizer = load_nano()
     policy = Policy(model, tokenizer, "compact", None, torch.device("cpu"), torch.float32, torch.float32)
     rows = [row for part, _ in parts for row in part]
