@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from azr_lite.evaluation.reasoning import LABELS, ReasoningSuite, cruxeval_suite
 from azr_lite.evaluation.sources import Data
 from azr_lite.evaluation.suite import Prompt
-from azr_lite.evaluation.suite import Reply as Sampled
-from azr_lite.parsing import Reply, quiet_parse
+from azr_lite.evaluation.suite import ParsedReply as Sampled
+from azr_lite.parsing import ParsedReply, quiet_parse
 from azr_lite.prompts.base import Style
 from azr_lite.tasks.base import Answer
 from azr_lite.triplet import Reason, Rejection, Task
@@ -85,7 +85,7 @@ class AssertSuite(ReasoningSuite):
         for line in reversed(text.splitlines()):
             found = read_assertion(line.strip().strip("`"), task.type)
             if found is not None:
-                return self._answer(task, Reply("", "", ((LABELS[task.type], found),)))
+                return self._answer(task, ParsedReply("", "", ((LABELS[task.type], found),)))
         return Rejection(Reason.NO_ANSWER, "no assertion about f")
 
 
