@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from azr_lite.evaluation.reasoning import LABELS, ReasoningSuite, cruxeval_suite
 from azr_lite.evaluation.sources import Data
 from azr_lite.evaluation.suite import Prompt
-from azr_lite.evaluation.suite import ParsedReply as Sampled
+from azr_lite.evaluation.suite import Reply as Sampled
 from azr_lite.parsing import ParsedReply, quiet_parse
 from azr_lite.prompts.base import Style
 from azr_lite.tasks.base import Answer
