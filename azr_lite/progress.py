@@ -24,7 +24,7 @@ from rich.table import Table
 
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError
-from azr_lite.evaluation.kept import scores_until
+from azr_lite.evaluation.results import scores_until
 from azr_lite.metrics import STAGES, mean
 from azr_lite.rundir import RunDir
 
@@ -153,8 +153,8 @@ class Reporter:
         self.config, self.quiet = config, quiet
         self.console = Console(highlight=False, soft_wrap=False)
 
-    def facts(self, lines: Sequence[str]) -> None:
-        """Sentences about the run, one a line."""
+    def facts(self, *lines: str) -> None:
+        """Sentences about the run, one per line."""
         for line in lines:
             if not self.quiet:
                 self.console.print(f"[dim]·[/dim] {line}", markup=True)
@@ -182,7 +182,7 @@ class Reporter:
     def evaluation(self, name: str, scores: dict[str, dict[str, Any]]) -> None:
         """Held-out accuracy by task type, in one line."""
         parts = [f"{key} {value['accuracy']:.3f}" for key, value in scores.items() if "/" not in key]
-        self.facts([f"held-out accuracy, {name}: {', '.join(parts)}"])
+        self.facts(f"held-out accuracy, {name}: {', '.join(parts)}")
 
     def table(self, summary: dict[str, Any], path: Path) -> None:
         """The end of a run: gains, curves, where everything is, how to go on."""

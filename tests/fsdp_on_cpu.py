@@ -12,8 +12,8 @@ import azr_lite.train.trainer
 
 
 def without_sampler():
-    build = azr_lite.train.trainer.build_trainer
-    azr_lite.train.trainer.build_trainer = lambda *args, sampler=None, **names: build(*args, **names)
+    build = azr_lite.train.trainer.SelfPlayTrainer
+    azr_lite.train.trainer.SelfPlayTrainer = lambda *args, sampler=None, **names: build(*args, **names)
     return build
 
 

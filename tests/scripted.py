@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from azr_lite.evaluation.generators import until_stop
+from azr_lite.evaluation.suite import Prompt, Reply, Sampling
 from azr_lite.triplet import Completion
 
 FENCE = re.compile(r"```(\w+)\n(.*?)\n```", re.DOTALL)
@@ -76,3 +79,31 @@ def line_through(pairs):
     (x0, y0), (x1, y1) = [(int(pairs[i]), int(pairs[i + 1])) for i in (0, 2)]
     slope = (y1 - y0) // (x1 - x0)
     return f"def f(x):\n    return x * {slope} + {y0 - slope * x0}"
+
+
+class ScriptedGenerator:
+    """Replies made by a function of (prompt, number of the sample): for tests and for what a perfect or silly model would score."""
+
+    def __init__(self, answer: Callable[[Prompt, int], str], name: str = "scripted") -> None:
+        self.answer, self.name = answer, name
+
+    def describe(self) -> dict[str, Any]:
+        return {"model": self.name, "generation": "scripted"}
+
+    def generate(
+        self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = lambda count: None
+    ) -> list[list[Reply]]:
+        """A word counts as a token."""
+        replies = []
+        for prompt in prompts:
+            texts = [self.answer(prompt, number) for number in range(how.samples)]
+            cut = [" ".join(text.split(" ")[: how.max_tokens]) for text in texts]
+            pairs = zip(texts, cut, strict=True)
+            replies.append(
+                [
+                    Reply(prompt.text + prompt.prefill, until_stop(c, how.stop)[0], len(c.split(" ")), c != t)
+                    for t, c in pairs
+                ]
+            )
+            done(how.samples)
+        return replies

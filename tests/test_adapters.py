@@ -18,7 +18,7 @@ from azr_lite.errors import ModelError  # noqa: E402
 from azr_lite.train.adapters import protect_frozen_weights  # noqa: E402
 from azr_lite.train.checkpoints import last_whole_checkpoint  # noqa: E402
 from azr_lite.train.diagnostics import self_test  # noqa: E402
-from azr_lite.train.trainer import SelfPlayTrainer, build_trainer  # noqa: E402
+from azr_lite.train.trainer import SelfPlayTrainer  # noqa: E402
 from azr_lite.triplet import Role  # noqa: E402
 from tests.test_trainer import Spy, reinforce_gradient, relative_error  # noqa: E402
 from tests.tiny import (  # noqa: E402
@@ -38,7 +38,7 @@ def split_config(**changes: Any) -> Any:
 
 
 def one_step(config: Any, rows: Any, folder: Path) -> tuple[SelfPlayTrainer, Spy]:
-    trainer = build_trainer(config, tiny_policy("lora"), PLAIN, Scripted(lambda generate, step: rows), folder)
+    trainer = SelfPlayTrainer(config, tiny_policy("lora"), PLAIN, Scripted(lambda generate, step: rows), folder)
     with torch.no_grad():  # adapters start without effect: give each its own
         for name, parameter in trainer.model.named_parameters():
             if "lora_B" in name:
@@ -87,7 +87,7 @@ def test_roles_sample_from_their_own_adapter(tmp_path: Path) -> None:
 def test_split_roles_resume_to_the_same_weights(tmp_path: Path) -> None:
     def play(folder: Path, steps: int) -> Path:
         config = split_config(steps=steps, micro_batch_size=3, updates_per_step=2)
-        trainer = build_trainer(config, tiny_policy("lora"), PLAIN, Scripted(sampled_script(config)), folder)
+        trainer = SelfPlayTrainer(config, tiny_policy("lora"), PLAIN, Scripted(sampled_script(config)), folder)
         checkpoint = last_whole_checkpoint(folder)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         return last_whole_checkpoint(folder)
@@ -108,7 +108,7 @@ def test_split_roles_resume_to_the_same_weights(tmp_path: Path) -> None:
 
 def test_split_roles_pass_the_self_test_and_double_the_adapters_only(tmp_path: Path) -> None:
     trainers = [
-        build_trainer(
+        SelfPlayTrainer(
             tiny_config(tuning="lora", roles=roles), tiny_policy("lora"), PLAIN, Scripted(lambda g, s: []), tmp_path
         )
         for roles in ("shared", "split")

@@ -8,9 +8,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from azr_lite.errors import ConfigError  # noqa: E402
-from azr_lite.train import trainer as arguments  # noqa: E402
+from azr_lite.train import arguments  # noqa: E402
 from azr_lite.train.generation import sample_replies  # noqa: E402
-from azr_lite.train.trainer import SelfPlayTrainer, build_trainer  # noqa: E402
+from azr_lite.train.trainer import SelfPlayTrainer  # noqa: E402
 from tests.test_trainer import Spy, relative_error  # noqa: E402
 from tests.tiny import PLAIN, Scripted, sampled_script, tiny_config, tiny_policy  # noqa: E402
 
@@ -18,7 +18,7 @@ PROMPTS = [[5, 6, 7, 8], [9], [5, 6, 7, 8], [5, 6, 7, 8], [10, 11], [9]]
 
 
 def greedy_trainer(folder: Path, tuning: str = "full") -> SelfPlayTrainer:
-    return build_trainer(
+    return SelfPlayTrainer(
         tiny_config(tuning=tuning), tiny_policy(tuning), PLAIN, Scripted(lambda generate, step: []), folder
     )
 
@@ -105,7 +105,7 @@ def vllm_config(**changes: Any) -> Any:
 
 
 def play(config: Any, folder: Path) -> tuple[SelfPlayTrainer, Spy, dict[str, Any]]:
-    trainer = build_trainer(config, tiny_policy(config.tuning), PLAIN, Scripted(sampled_script(config)), folder)
+    trainer = SelfPlayTrainer(config, tiny_policy(config.tuning), PLAIN, Scripted(sampled_script(config)), folder)
     spy, seen = Spy(), {}
     trainer.add_callback(spy)
     original = trainer._compute_loss
@@ -152,7 +152,7 @@ def test_wrong_log_probabilities_are_weighed_token_by_token_up_to_three(
 
 
 def test_greedy_evaluation_asks_vllm_for_the_likeliest_token(stand_in: type[StandIn], tmp_path: Path) -> None:
-    trainer = build_trainer(vllm_config(), tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
+    trainer = SelfPlayTrainer(vllm_config(), tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
     with trainer.greedy():
         assert trainer.generate(["ab", "cd"]) == trainer.generate(["ab", "cd"])
     trainer.generate(["ab"])
@@ -172,7 +172,7 @@ def test_without_a_gpu_or_vllm_the_sentence_says_so(tmp_path: Path, monkeypatch:
     ):
         config = tiny_config(**{"model": "m", "device": "auto", **changes})
         with pytest.raises(ConfigError, match=r"(GPU|GPUs).*none here"):
-            build_trainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
+            SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
     monkeypatch.setattr(arguments.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"azr-lite\[vllm\]"):
         arguments.require_vllm(tiny_config(model="m", generation="vllm", device="auto"), False)

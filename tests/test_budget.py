@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from azr_lite.train.checkpoints import SHARE, Budget
+from azr_lite.train.callbacks import SHARE, Budget
 
 
 class Clock:

@@ -108,11 +108,11 @@ def test_sign_flip_is_caught_by_the_self_test(tmp_path):
     pytest.importorskip("torch")
     from azr_lite.errors import TrainingError
     from azr_lite.train.diagnostics import self_test
-    from azr_lite.train.trainer import build_trainer
+    from azr_lite.train.trainer import SelfPlayTrainer
     from tests.tiny import PLAIN, Scripted, tiny_config, tiny_policy
 
     def check():
-        self_test(build_trainer(tiny_config(), tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path))
+        self_test(SelfPlayTrainer(tiny_config(), tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path))
 
     check()
     with bug("sign flip"), pytest.raises(TrainingError):
@@ -122,7 +122,7 @@ def test_sign_flip_is_caught_by_the_self_test(tmp_path):
 
 def test_old_log_probabilities_taken_anew_never_clip(tmp_path):
     pytest.importorskip("torch")
-    from azr_lite.train.trainer import build_trainer
+    from azr_lite.train.trainer import SelfPlayTrainer
     from tests.tiny import PLAIN, Scripted, random_rollouts, tiny_config, tiny_policy
 
     config = tiny_config(updates_per_step=3, micro_batch_size=2, learning_rate=0.05)
@@ -131,7 +131,7 @@ def test_old_log_probabilities_taken_anew_never_clip(tmp_path):
     def clipped(folder):
         seen = []
         player = Scripted(lambda generate, step: rows)
-        trainer = build_trainer(
+        trainer = SelfPlayTrainer(
             config, tiny_policy(), PLAIN, player, folder, on_step=lambda report: seen.append(report["clip_ratio"])
         )
         trainer.train()

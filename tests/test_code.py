@@ -1,18 +1,18 @@
-"""The evalplus bridge and its second judge, with references, broken programs and cheats; extraction of the three protocols."""
+"""The judge of programs, with references, broken programs and cheats; extraction of the three protocols."""
 
 import gzip
 import importlib.metadata
 import json
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.benchmarks import values
-from azr_lite.evaluation.benchmarks.code import CodeSuite, code_suites, extract_azr
-from azr_lite.evaluation.sources import shipped
-from azr_lite.evaluation.suite import Reply
+from azr_lite.evaluation.benchmarks.code import CodeSuite, code_suite, extract_azr
+from azr_lite.evaluation.benchmarks.judge import Oracle, judge, uncapped
+from azr_lite.evaluation.suite import Reply, shipped
 from azr_lite.prompts import get_style
 
 needs_evalplus = pytest.mark.skipif(
@@ -29,10 +29,7 @@ def suite(tmp_path, protocol="evalplus", chat=True, rows=None, name="humanevalpl
     with gzip.open(path, "wt") as file:
         for row in rows if rows is not None else [MINI[0]]:
             file.write(json.dumps(row) + "\n")
-    cache = tmp_path / "cache"
-    return code_suites(
-        get_style(style), chat=chat, names=[name], protocol=protocol, data={name: path}, cache=cache, parallel=1
-    )[0]
+    return code_suite(name, get_style(style), chat=chat, protocol=protocol, source=path, parallel=1)
 
 
 def reference(row):
@@ -65,13 +62,20 @@ def test_references_pass_and_broken_programs_fail_several_samples_a_task(tmp_pat
     assert [mark.right for mark in marks] == [True, False] * len(rows), [m.reason for m in marks]
     assert all(mark.parts == {"base": mark.right, "plus": mark.right} and mark.lenient == mark.right for mark in marks)
     assert made.layers["namespaces"] == "on" or made.layers["system_calls"] == "on"
-    kept = list((tmp_path / "cache").glob("*/evalplus/*.pkl"))
-    assert len(kept) == 1
-    stamp = kept[0].stat().st_mtime_ns
     again = made.grade([*replies[2:4], *replies[:2]])
     assert [mark.right for mark in again] == [True, False, True, False]  # a subset, in another order
-    assert list((tmp_path / "cache").glob("*/evalplus/*.pkl")) == kept
-    assert kept[0].stat().st_mtime_ns == stamp
+
+
+@needs_evalplus
+def test_a_right_program_may_use_numpy(tmp_path):
+    """It was once marked wrong: the folder that holds numpy could not be listed in the jail."""
+    program = (
+        "def mean_absolute_deviation(numbers):\n    import numpy as np\n    a = np.array(numbers)\n"
+        "    return float(np.mean(np.abs(a - a.mean())))\n"
+    )
+    made = suite(tmp_path, "azr", rows=[MINI[4]])
+    (mark,) = made.grade([(made.questions()[0], azr(program))])
+    assert mark.right, mark.reason
 
 
 ROW = MINI[53]  # add(x, y)
@@ -104,11 +108,19 @@ CHEATS = {
     "counts its calls": "calls = []\ndef add(x, y):\n    calls.append(1)\n    return x + y if len(calls) < 3 else 0\n",
     "nothing": "pass\n",
 }
-EVALPLUS_BELIEVES = ("always equal", "looks into frames", "changes the expected answers")
 
 
 @needs_evalplus
-def test_cheats_fail_though_evalplus_alone_believes_some(tmp_path):
+def test_cheats_fail(tmp_path):
+    """Which layer stops each:
+
+    * the value crosses as data and is compared outside: always equal (the object arrives as the number it is), patches builtins,
+      patches numpy, counts its calls, exits, nothing (no value);
+    * no expected answer is in the process or in the jail: looks into frames, changes the expected answers, prints a forged result (a
+      forged line is no more than what it returns; too many lines are wrong);
+    * a process of its own per part, and the end is told last: exits at once, exits in the call;
+    * a pid namespace and a uid of its own: kills its grader.
+    """
     made = suite(tmp_path, "azr", rows=[ROW])
     question = made.questions()[0]
     texts = [reference(ROW), *CHEATS.values()]
@@ -116,33 +128,27 @@ def test_cheats_fail_though_evalplus_alone_believes_some(tmp_path):
     assert [name for name, mark in zip(["reference", *CHEATS], marks, strict=True) if mark.right or mark.lenient] == [
         "reference"
     ]
-    reasons = dict(zip(CHEATS, [mark.reason for mark in marks[1:]], strict=True))
-    assert all("second judge" in reasons[name] for name in EVALPLUS_BELIEVES), reasons
+    assert not any(mark.parts["base"] or mark.parts["plus"] for mark in marks[1:])
+    assert all(mark.reason for mark in marks[1:])
 
 
 @needs_evalplus
-def test_the_second_judge_alone_holds_against_every_cheat():
-    from azr_lite.evaluation.benchmarks.second_judge import second_judge
-
-    opinions = second_judge("humaneval", [(ROW, reference(ROW)), *((ROW, text) for text in CHEATS.values())])
-    assert [(one.base, one.plus) for one in opinions] == [(True, True)] + [(False, False)] * len(CHEATS), opinions
-
-
-@needs_evalplus
-def test_the_second_judge_knows_tolerance_and_special_cases(monkeypatch):
-    from azr_lite.evaluation.benchmarks.second_judge import Oracle, second_judge
-
+def test_the_judge_knows_tolerance_and_special_cases():
     def right(dataset, entry, wanted, said, arguments=(), atol=0):
-        oracle = Oracle(dataset, {"task_id": "x/1", "entry_point": entry, "atol": atol})
-        return oracle.right(arguments, values.encode(wanted), values.encode(said))
+        oracle = Oracle(dataset, {"entry_point": entry, "atol": atol})
+        return oracle.right(arguments, line(wanted), line(said))
 
+    def line(value):
+        return ["o"] if type(value) is object else ["v", uncapped.parse(uncapped.encode(value)), ""]
+
+    nan = ["o"]  # what is told of it: it equals nothing
     assert right("humaneval", "f", 1.0, 1.0 + 5e-7)
     assert not right("humaneval", "f", 1.0, 1.0 + 5e-6)
     assert not right("humaneval", "f", 10**6, 10**6 + 1)
     assert right("humaneval", "f", [1, 2], [1, 2.00005], atol=1e-4)
     assert not right("humaneval", "f", [1, 2], (1, 2.00005), atol=1e-4)
     assert right("humaneval", "f", (1, 2), (True, 2.0))
-    assert not right("humaneval", "f", float("nan"), float("nan"))
+    assert not Oracle("humaneval", {"entry_point": "f", "atol": 0}).right((), nan, nan)
     assert right("mbpp", "similar_elements", (1, 2), (2, 1))
     assert not right("mbpp", "f", (1, 2), (2, 1))
     assert right("mbpp", "check_str", object(), object())
@@ -150,9 +156,13 @@ def test_the_second_judge_knows_tolerance_and_special_cases(monkeypatch):
     assert not right("mbpp", "check_str", object(), None)
     assert not right("mbpp", "f", object(), object())
     assert right("mbpp", "sum_div", 5, 0)
+    exact, number = ["v", 1.0, ""], ["v", 1.0 + 1e-8, "float64"]
+    oracle = Oracle("humaneval", {"entry_point": "f", "atol": 0})
+    assert oracle.right((), exact, ["v", 1.0, "float64"])
+    assert not oracle.right((), exact, number), "evalplus grants its tolerance to equal types only"
     root = MINI[32]  # find_zero: any root counts, and evalplus 0.3.1 passes no program at all
     assert right("humaneval", "find_zero", -0.5, -0.50001, arguments=([1, 2],), atol=1e-4)
-    assert second_judge("humaneval", [(root, reference(root))])[0].plus
+    assert judge("humaneval", [(root, reference(root))])[0].plus
 
 
 @needs_evalplus
@@ -236,13 +246,40 @@ def test_extraction_of_the_azr_protocol():
     assert extract_azr("nothing").lenient == ""
 
 
-def test_values_come_back_as_builtins_and_hostile_lines_do_not_raise_anything_else():
-    from collections import Counter, OrderedDict, namedtuple
-    from decimal import Decimal
-    from fractions import Fraction
+@needs_evalplus
+def test_values_come_back_as_builtins_and_hostile_lines_are_no_values():
+    import io
 
-    import numpy
+    from azr_lite.evaluation.benchmarks.judge import read_line, run_program, skip_to_part
 
+    program = """
+from collections import Counter, OrderedDict, deque, namedtuple
+from decimal import Decimal
+from fractions import Fraction
+import numpy
+class Cheat(int):
+    def __eq__(self, other): return True
+    __hash__ = int.__hash__
+def f():
+    plain = [None, True, 1, -(10**400), 1.5, float("inf"), "é", b"x", (1, [2]), {1: (2,)}, {1, (2, 3)}, 1j, {frozenset({1})}]
+    return plain + [
+        Fraction(1, 2), Decimal("1.50"), Counter("aab"), OrderedDict(a=1), namedtuple("P", "x")(1), numpy.float64(1.5), numpy.int64(3),
+        {1: 2}.keys(), Cheat(7),
+    ]
+def g(): return Cheat(7)
+def h(): return deque([1])
+"""
+    found = []
+    for entry in "fgh":
+        out = io.BytesIO()
+        with tempfile.TemporaryFile() as file:
+            run_program(program, entry, [[()]], file, seconds=20)
+            file.seek(0)
+            out.write(file.read())
+        out.seek(0)
+        assert skip_to_part(out, 0)
+        found.append(read_line(out, 1 << 20))
+    values = uncapped.build(found[0][1])
     plain = [
         None,
         True,
@@ -250,63 +287,38 @@ def test_values_come_back_as_builtins_and_hostile_lines_do_not_raise_anything_el
         -(10**400),
         1.5,
         float("inf"),
-        "é\n",
+        "é",
         b"x",
         (1, [2]),
         {1: (2,)},
         {1, (2, 3)},
         1j,
-        Fraction(1, 3),
-        Decimal("1.50"),
         {frozenset({1})},
     ]
-    assert values.decode(values.encode(plain)) == plain
-    classes = [
-        Counter("aab"),
-        OrderedDict(a=1),
-        namedtuple("P", "x")(1),
-        numpy.float64(1.5),
-        numpy.int64(3),
-        numpy.arange(2),
-        {1: 2}.keys(),
-        CHEAT(),
-    ]
-    found = values.decode(values.encode(classes))
-    assert found == [{"a": 2, "b": 1}, {"a": 1}, (1,), 1.5, 3, [0, 1], {1}, 7]
-    assert type(found[-1]) is int
-    assert values.decode(values.encode(object())) != values.decode(values.encode(object()))
+    assert values == [*plain, 0.5, 1.5, {"a": 2, "b": 1}, {"a": 1}, (1,), 1.5, 3, {1}, 7]
+    assert type(values[-1]) is int
+    assert found[1:] == [["v", 7, "Cheat"], ["o"]]
     for line in (
-        "",
-        "[",
-        '{"i":"zz"}',
-        '{"q":["1","0"]}',
-        '{"m":"1e999999"}',
-        '{"s":[[1]]}',
-        "9" * 5000,
-        "NaN",
-        "[" * 100000,
-        '{"a":1,"b":2}',
-        '{"c":["x",1]}',
+        b"",
+        b"[",
+        b"7",
+        b'["v",NaN]',
+        b'["v",' + b"9" * 5000 + b"]",
+        b"[" * 100000,
+        b'["v",{"a":1,"b":2}]',
+        b"\xff",
     ):
-        with pytest.raises(values.Unreadable):
-            values.decode(line)
-
-
-class CHEAT(int):
-    def __new__(cls):
-        return super().__new__(cls, 7)
-
-    def __eq__(self, other):
-        return True
-
-    __hash__ = int.__hash__
+        assert read_line(io.BytesIO(line + b"\n"), 1 << 20) == []
+    for line in (b'["v",{"i":"zz"}]', b'["v",{"s":[[1]]}]', b'["v",{"c":["x","1"]}]', b'["v",{"q":[]}]'):
+        with pytest.raises(uncapped.WireError):
+            uncapped.build(read_line(io.BytesIO(line + b"\n"), 1 << 20)[1])
 
 
 def test_missing_evalplus_and_wrong_names_are_one_clear_sentence(tmp_path, monkeypatch):
     with pytest.raises(EvaluationError, match="unknown code suite 'humaneval'; choose from humanevalplus"):
-        code_suites(get_style("r1"), chat=False, names=["humaneval"])
+        code_suite("humaneval", get_style("r1"), chat=False)
     with pytest.raises(EvaluationError, match="choose evalplus or azr"):
-        code_suites(get_style("r1"), chat=False, protocol="mine")
+        code_suite("mbppplus", get_style("r1"), chat=False, protocol="mine")
 
     def gone(name):
         raise importlib.metadata.PackageNotFoundError(name)

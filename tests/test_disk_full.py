@@ -20,7 +20,7 @@ from azr_lite.errors import RunDirectoryError
 from azr_lite.presets import preset
 from azr_lite.rundir import RunDir
 from azr_lite.train.checkpoints import last_whole_checkpoint, size_of
-from azr_lite.train.trainer import build_trainer
+from azr_lite.train.trainer import SelfPlayTrainer
 from tests.test_rundir import ROLLOUT
 from tests.tiny import PLAIN, Scripted, sampled_script, tiny_config, tiny_policy
 
@@ -30,7 +30,7 @@ TORCH = RuntimeError("[enforce fail at inline_container.cc:668] . unexpected pos
 
 def trainer(folder: Path, **changes):
     config = tiny_config(steps=3, updates_per_step=2, keep_checkpoints=9, **changes)
-    return build_trainer(config, tiny_policy(), PLAIN, Scripted(sampled_script(config)), folder)
+    return SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(sampled_script(config)), folder)
 
 
 @pytest.fixture(scope="module")

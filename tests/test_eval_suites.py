@@ -4,17 +4,23 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation import api
-from azr_lite.evaluation.generators import ScriptedGenerator
-from azr_lite.evaluation.loading import OpenedModel
+from azr_lite.evaluation import runner
+from azr_lite.evaluation.benchmarks import BUILDERS, GROUPS, code, maths
+from azr_lite.evaluation.generators import OpenedModel
+from azr_lite.evaluation.suite import Setting
 from azr_lite.evaluation.tables import paper_lines, score_table
 from azr_lite.prompts import get_style
+from azr_lite.triplet import Rules
+from azr_lite.verifier import Verifier
+from tests.scripted import ScriptedGenerator
 
+CODE_SUITES, MATHS_SUITES = code.SUITES, maths.NAMES
 AIME = [{"id": str(n), "problem": f"What is {n} + {n}?", "answer": str(2 * n)} for n in range(4)]
 
 
@@ -24,7 +30,7 @@ def scripted(monkeypatch):
 
     def use(answer, model="Qwen/Qwen2.5-Coder-3B"):
         opened = OpenedModel(ScriptedGenerator(answer, name=model), get_style("chat"), model, None, 8)
-        monkeypatch.setattr(api, "open_model", lambda named, **how: opened)
+        monkeypatch.setattr(runner, "open_model", lambda named, **how: opened)
 
     return use
 
@@ -41,7 +47,7 @@ def test_suites_are_asked_by_name_and_those_that_cannot_be_had_say_why(scripted,
     data = {name: str(tmp_path / "aime.jsonl") for name in ("aime24", "aime25", "amc23")}
     told = []
     names = "math500,aime24,aime25,amc23,livecodebench-v5"
-    found = api.evaluate("m", names, items=3, data=data, output_dir=tmp_path / "out", tell=told.append)
+    found = runner.evaluate("m", names, items=3, data=data, output_dir=tmp_path / "out", tell=told.append)
     assert found.results["aime24"].scores["all"]["accuracy"] == 1.0
     assert found.results["aime24"].record["asked"]["data"]["source"] == data["aime24"]
     assert set(found.left_out) == {"livecodebench-v5"}
@@ -54,35 +60,36 @@ def test_suites_are_asked_by_name_and_those_that_cannot_be_had_say_why(scripted,
     assert max(map(len, text.splitlines())) <= 80
     assert len(score_table(found).rows) == 4
     with pytest.raises(EvaluationError, match="it is not shipped"):
-        api.evaluate("m", "livecodebench-v5", output_dir=tmp_path / "other")
+        runner.evaluate("m", "livecodebench-v5", output_dir=tmp_path / "other")
 
 
-@pytest.mark.parametrize("name", [name for name in api.KNOWN if name not in ("triplets", "livecodebench-v5")])
+@pytest.mark.parametrize("name", [name for name in runner.KNOWN if name not in ("triplets", "livecodebench-v5")])
 def test_every_name_has_a_suite_or_names_its_file(name, scripted, executor):
-    from azr_lite.triplet import Rules
-    from azr_lite.verifier import Verifier
-
-    if name in api.CODE + api.MORE_CODE:
+    if name in CODE_SUITES:
         pytest.importorskip("evalplus", reason="comes with azr-lite[eval]")
-    if name in api.MATHS + api.MORE_MATHS:
+    if name in MATHS_SUITES:
         pytest.importorskip("math_verify", reason="comes with azr-lite[eval]")
-    opened = OpenedModel(ScriptedGenerator(boxed), get_style("chat"), "some/model", None, 8)
-    own = str(Path(__file__))  # a file that holds no questions: data that is not shipped is looked for there
-    needs_file = name.startswith(("aime", "amc", "minerva", "olympiad"))
-    if needs_file:
+    setting = Setting("some/model", get_style("chat"), Verifier(executor, Rules()))
+    if name.startswith(("aime", "amc", "minerva", "olympiad")):
+        own = str(Path(__file__))  # a file that holds no questions: data that is not shipped is looked for there
         with pytest.raises(EvaluationError, match="cannot be read as questions"):
-            api._suite(name, opened, Verifier(executor, Rules()), own, ("azr", "evalplus"), False)
+            BUILDERS[name](name, replace(setting, source=own))
         return
-    suite = api._suite(name, opened, Verifier(executor, Rules()), None, ("azr", "evalplus"), False)
+    suite = BUILDERS[name](name, setting)
     assert suite.name.startswith(name)
     questions = suite.questions()
     assert len({q.id for q in questions}) == len(questions) > 100
     assert all(q.prompt.chat for q in questions[:3])
 
 
+def test_groups_are_made_of_known_suites_and_games_is_the_old_word_for_reasoning():
+    assert {name for group in GROUPS.values() for name in group} <= set(BUILDERS)
+    assert GROUPS["games"] == GROUPS["reasoning"]
+
+
 def test_scores_in_another_protocol_are_not_the_papers(scripted, tmp_path):
-    from azr_lite.evaluation.api import Evaluation
-    from azr_lite.evaluation.runner import Result
+    from azr_lite.evaluation.results import Result
+    from azr_lite.evaluation.runner import Evaluation
 
     def result(name, accuracy):
         return Result(name, [], {"scores": {"all": {"accuracy": accuracy}}})
@@ -100,14 +107,14 @@ def test_scores_in_another_protocol_are_not_the_papers(scripted, tmp_path):
 
 OFFLINE = """
 import sys
-from azr_lite.evaluation import api
-from azr_lite.evaluation.generators import ScriptedGenerator
-from azr_lite.evaluation.loading import OpenedModel
+from azr_lite.evaluation import runner
+from tests.scripted import ScriptedGenerator
+from azr_lite.evaluation.generators import OpenedModel
 from azr_lite.prompts import get_style
 opened = OpenedModel(ScriptedGenerator(lambda prompt, sample: "no", name="m"), get_style("chat"), "m", None, 8)
-api.open_model = lambda named, **how: opened
+runner.open_model = lambda named, **how: opened
 names = "cruxeval-o-strict,cruxeval-i-strict,induction-hint,held-out,humanevalplus-mini,math500"
-found = api.evaluate("m", names, items=2, output_dir=sys.argv[1])
+found = runner.evaluate("m", names, items=2, output_dir=sys.argv[1])
 print(sorted(found.results), found.left_out, sum(len(r.items) for r in found.results.values()))
 """
 

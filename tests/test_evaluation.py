@@ -3,10 +3,9 @@
 import pytest
 
 from azr_lite.evaluation.generators import PolicyInTraining
-from azr_lite.evaluation.intervals import mcnemar, wilson
 from azr_lite.evaluation.reasoning import ReasoningSuite, held_out_problems
 from azr_lite.evaluation.runner import answer
-from azr_lite.evaluation.scores import Item, compare_paired, score, summarize
+from azr_lite.evaluation.scores import Item, compare_paired, mcnemar, score, summarize, wilson
 from azr_lite.prompts import get_style
 from azr_lite.triplet import Completion, Rules
 from azr_lite.verifier import Verifier

@@ -16,8 +16,13 @@ from azr_lite.cli import main  # noqa: E402
 from azr_lite.codec import Codec  # noqa: E402
 from azr_lite.errors import EvaluationError  # noqa: E402
 from azr_lite.evaluation import evaluate  # noqa: E402
-from azr_lite.evaluation.generators import ServerGenerator, TransformersGenerator, VllmGenerator, until_stop  # noqa: E402
-from azr_lite.evaluation.loading import open_model  # noqa: E402
+from azr_lite.evaluation.generators import (  # noqa: E402
+    ServerGenerator,
+    TransformersGenerator,
+    VllmGenerator,
+    open_model,
+    until_stop,
+)
 from azr_lite.evaluation.suite import Prompt, Sampling  # noqa: E402
 from tests.test_models import save  # noqa: E402
 from tests.tiny import CHAT, CHATML, PLAIN, tiny_policy, tiny_tokenizer  # noqa: E402
@@ -274,8 +279,8 @@ def test_an_adapter_is_put_back_on_its_base(tmp_path):
 
 def test_the_same_questions_get_the_scores_of_training(run):
     """The run's own last evaluation and `azr-lite eval` on the same weights: reply by reply the same."""
-    from azr_lite.evaluation.kept import read_items
     from azr_lite.evaluation.reasoning import HELD_OUT_SEED, held_out_suite
+    from azr_lite.evaluation.results import read_items
     from azr_lite.sandbox import Executor
     from azr_lite.triplet import Rules
     from azr_lite.verifier import Verifier

@@ -15,8 +15,7 @@ import torch
 
 from azr_lite.config import Config
 from azr_lite.train import trainer as trainer_module
-from azr_lite.train.diagnostics import group_gradient
-from azr_lite.train.trainer import build_trainer
+from azr_lite.train.trainer import SelfPlayTrainer
 from azr_lite.triplet import Role, Rollout
 from tests.test_trainer import Spy
 from tests.tiny import PLAIN, Scripted, random_rollouts, sampled_script, tiny_config, tiny_policy, weigh
@@ -26,7 +25,7 @@ GROUPS = [f"{role}/{name}" for role in Role for name in ("deduction", "abduction
 
 def trained(config: Config, folder: Path, script: Any, tuning: str = "full") -> tuple[Any, Spy, list[dict[str, Any]]]:
     reports: list[dict[str, Any]] = []
-    trainer = build_trainer(config, tiny_policy(tuning), PLAIN, Scripted(script), folder, on_step=reports.append)
+    trainer = SelfPlayTrainer(config, tiny_policy(tuning), PLAIN, Scripted(script), folder, on_step=reports.append)
     spy = Spy()
     trainer.add_callback(spy)
     trainer.train()
@@ -39,8 +38,8 @@ def test_the_groups_gradients_add_up_to_the_updates(
 ) -> None:
     parts: list[list[torch.Tensor]] = []
 
-    def keep(trainer: Any, batch: dict[str, Any]) -> dict[str, float]:
-        parts.extend(group_gradient(trainer, batch, group) for group in GROUPS)
+    def keep(groups: dict[str, list[int]], gradient_of: Any) -> dict[str, float]:
+        parts.extend(gradient_of(groups[group]) for group in GROUPS)
         return {}
 
     monkeypatch.setattr(trainer_module, "gradient_shares", keep)
@@ -112,17 +111,15 @@ def test_measuring_changes_nothing(tmp_path: Path) -> None:
 def test_out_of_memory_leaves_the_numbers_out_and_training_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from azr_lite.train import diagnostics as gradient_share
-
     def full(*_: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(gradient_share, "group_gradient", full)
+    monkeypatch.setattr(SelfPlayTrainer, "gradient_of", full)
     config = tiny_config(gradient_share_every=1)
     notes: list[str] = []
     rows = random_rollouts(config)
     reports: list[dict[str, Any]] = []
-    trainer = build_trainer(
+    trainer = SelfPlayTrainer(
         config,
         tiny_policy(),
         PLAIN,

@@ -5,11 +5,12 @@ import json
 import pytest
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.generators import ScriptedGenerator
-from azr_lite.evaluation.runner import choose, read_result, run_suite
+from azr_lite.evaluation import suite as suites
+from azr_lite.evaluation.results import read_result
+from azr_lite.evaluation.runner import answer, choose, run_suite
 from azr_lite.evaluation.scores import compare_paired, compare_pass_at_k, summarize
-from azr_lite.evaluation.sources import Data, read_data, shipped
-from azr_lite.evaluation.suite import Mark, Prompt, Question, Sampling
+from azr_lite.evaluation.suite import Data, Mark, Prompt, Question, Sampling, read_data, shipped
+from tests.scripted import ScriptedGenerator
 
 
 class Sums:
@@ -150,8 +151,6 @@ def test_several_replies_give_pass_at_k():
     def half(prompt, sample):
         return good(prompt, sample) if sample < 2 else "no"
 
-    from azr_lite.evaluation.runner import answer
-
     scores = summarize(answer(ScriptedGenerator(half), suite, suite.questions()))["all"]
     assert (scores["n"], scores["right"], scores["accuracy"]) == (20, 40, 0.5)
     assert [scores[f"pass@{k}"]["accuracy"] for k in (1, 2, 4)] == pytest.approx([0.5, 5 / 6, 1.0])
@@ -159,8 +158,6 @@ def test_several_replies_give_pass_at_k():
 
 def test_pass_at_k_of_base_and_trained_are_compared_on_the_same_questions():
     """The base is right in one of two replies to each question, the trained model in both: all gain is at k = 1."""
-    from azr_lite.evaluation.runner import answer
-
     suite = Sums(samples=2)
     half, whole = (
         answer(ScriptedGenerator(script), suite, suite.questions())
@@ -225,19 +222,18 @@ def test_sources_say_what_is_wrong(tmp_path):
 
 def test_a_hub_that_cannot_be_reached_is_not_asked_again_and_again(monkeypatch):
     datasets, hub = pytest.importorskip("datasets"), pytest.importorskip("huggingface_hub")
-    from azr_lite.evaluation import sources
 
     for owner in (datasets.config, hub.constants):
         monkeypatch.setattr(owner, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.delenv("HTTPS_PROXY", raising=False)
     monkeypatch.delenv("https_proxy", raising=False)
-    sources._hub_answers.cache_clear()
+    suites._hub_answers.cache_clear()
     with pytest.raises(EvaluationError, match=r"some/set cannot be fetched from the hub .* give a local file"):
         read_data("mine", "some/set")
     assert datasets.config.HF_HUB_OFFLINE
     assert hub.constants.HF_HUB_OFFLINE
-    sources._hub_answers.cache_clear()
+    suites._hub_answers.cache_clear()
 
 
 def test_parquet_is_read(tmp_path):

@@ -101,7 +101,7 @@ def test_right_programs_pass_and_wrong_ones_fail(suite):
             "raise ValueError",
             "import sys; sys.exit(3)",
             "import os; os._exit(0)",
-            'import os, json\nfor fd in range(3, 20):\n    try: os.write(fd, b\'{"p":"3"}\\n{"p":"3"}\\n{"p":"3"}\\n\')\n    except OSError: pass',
+            'import os, json\nfor fd in range(3, 20):\n    try: os.write(fd, b\'["p", "3"]\\n["p", "3"]\\n["p", "3"]\\n\')\n    except OSError: pass',
             "import socket; socket.create_connection(('127.0.0.1', 1))",
         ],
         "stars": ["for i in range(int(input())): print('*' * (i + 1), end='')", ""],

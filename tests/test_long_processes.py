@@ -24,10 +24,9 @@ def main(folder: Path) -> None:
     import torch
 
     from azr_lite.errors import RunDirectoryError
-    from azr_lite.loop import LongRunDuties
-    from azr_lite.progress import Reporter
-    from azr_lite.train.checkpoints import Budget
-    from azr_lite.train.trainer import build_trainer
+    from azr_lite.loop import read_standing
+    from azr_lite.train.callbacks import Budget, Schedule
+    from azr_lite.train.trainer import SelfPlayTrainer
     from tests.tiny import PLAIN, Scripted, sampled_script, tiny_config, tiny_policy
 
     rank = int(os.environ["RANK"])
@@ -37,7 +36,7 @@ def main(folder: Path) -> None:
         config = tiny_config(
             steps=4, updates_per_step=2, micro_batch_size=3, keep_checkpoints=9, save_every=0, **changes
         )
-        return build_trainer(config, tiny_policy(), PLAIN, Scripted(sampled_script(config)), folder / name)
+        return SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(sampled_script(config)), folder / name)
 
     def looks(rate: float) -> Any:
         now = [0.0]
@@ -49,14 +48,14 @@ def main(folder: Path) -> None:
         return clock
 
     late = build("late", max_hours=1.0)
-    late.budget = Budget(0, 1.0, clock=looks(500 if rank == 0 else 0))
+    late.schedule.budget = Budget(0, 1.0, clock=looks(500 if rank == 0 else 0))
     late.train()
-    said["late"] = [late.steps_done, late.stopped]
+    said["late"] = [late.steps_done, late.schedule.stopped]
 
     due = build("due")
-    due.budget = Budget(1.0, 0, clock=looks(1000 if rank == 0 else 0))
-    due.budget.saved(0.0)
-    due.on_saved = lambda: said.setdefault("saved", []).append(due.state.global_step)
+    due.schedule.budget = Budget(1.0, 0, clock=looks(1000 if rank == 0 else 0))
+    due.schedule.budget.saved(0.0)
+    due.schedule.push = lambda: said.setdefault("saved", []).append(due.state.global_step)
     due.train()
 
     full = build("full")
@@ -70,11 +69,10 @@ def main(folder: Path) -> None:
     torch.save = honest
 
     config = full.config.replace(eval_every=1, eval_problems=20, stop_patience=1)
-    duties = LongRunDuties(
-        config, folder / ("evaluated" if rank == 0 else "nowhere"), Reporter(config, quiet=True), rank == 0
-    )
-    duties.attach(full, 1)
-    said["standing"] = [duties.standing.best_step, duties.standing.below, full.stopped, full.args.max_steps]
+    schedule = Schedule(config, folder)
+    standing = read_standing(folder / ("evaluated" if rank == 0 else "nowhere"), config.eval_every, 1)
+    schedule.go_on_from(standing, full.args, 1)
+    said["standing"] = [standing.best_step, standing.below, schedule.stopped, full.args.max_steps]
     (folder / f"rank-{rank}.json").write_text(json.dumps(said))
 
 

@@ -22,9 +22,9 @@ from azr_lite.cli import main
 from azr_lite.config import Config
 from azr_lite.course.bugs import bug
 from azr_lite.errors import ConfigError, RunDirectoryError
-from azr_lite.loop import LongRunDuties
 from azr_lite.progress import Reporter
-from azr_lite.train.checkpoints import Budget, last_whole_checkpoint
+from azr_lite.train.callbacks import Budget, Schedule
+from azr_lite.train.checkpoints import last_whole_checkpoint
 from tests.test_loop import SMALL, lines, wait_for
 
 LONG = {**SMALL, "steps": 4, "save_every": 0, "save_minutes": 0.0, "keep_checkpoints": 9, "self_test": False}
@@ -71,7 +71,7 @@ def turned_clock(monkeypatch, seconds_a_look: float) -> None:
         now[0] += seconds_a_look
         return now[0]
 
-    monkeypatch.setattr("azr_lite.loop.Budget", lambda minutes, hours: Budget(minutes, hours, clock=clock))
+    monkeypatch.setattr("azr_lite.train.callbacks.Budget", lambda minutes, hours: Budget(minutes, hours, clock=clock))
 
 
 def test_max_hours_stops_saved_and_the_run_goes_on_to_the_same_end(unbroken, tmp_path, monkeypatch, capsys):
@@ -115,7 +115,7 @@ def scripted_evaluations(monkeypatch):
     script: dict[str, float] = {}
     honest = azr_lite.loop._Session._evaluate
 
-    def scripted(self, trainer, name):
+    def scripted(self, name):
         answer = azr_lite.loop.answer
 
         def fake(*given):
@@ -124,7 +124,7 @@ def scripted_evaluations(monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr(azr_lite.loop, "answer", fake)
-            return honest(self, trainer, name)
+            return honest(self, name)
 
     monkeypatch.setattr(azr_lite.loop._Session, "_evaluate", scripted)
     return script
@@ -276,10 +276,10 @@ def test_a_directory_without_a_run_in_it_is_started_anew(unbroken, tmp_path):
 
 def test_saving_less_often_than_asked_is_said_once(tmp_path, capsys):
     config = Config(save_minutes=1.0)
-    duties = LongRunDuties(config, tmp_path, Reporter(config), main=True)
-    duties.stepped()
-    duties.budget.save_s, duties.budget.stretched = 30.0, True
-    duties.stepped()
-    duties.stepped()
+    schedule = Schedule(config, tmp_path, Reporter(config).facts)
+    schedule.explain_rare_saves()
+    schedule.budget.save_s, schedule.budget.stretched = 30.0, True
+    schedule.explain_rare_saves()
+    schedule.explain_rare_saves()
     printed = " ".join(capsys.readouterr().out.split())
     assert printed.count("a checkpoint takes 30.0 s, so they are made about every 5.0 minutes instead of every 1") == 1

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 from azr_lite.config import Config  # noqa: E402
 from azr_lite.errors import TrainingError  # noqa: E402
 from azr_lite.train.memory import in_halves, is_out_of_memory  # noqa: E402
-from azr_lite.train.trainer import SelfPlayTrainer, build_trainer  # noqa: E402
+from azr_lite.train.trainer import SelfPlayTrainer  # noqa: E402
 from tests.test_trainer import Spy, relative_error  # noqa: E402
 from tests.tiny import PLAIN, Scripted, random_rollouts, sampled_script, tiny_config, tiny_policy  # noqa: E402
 
@@ -48,7 +48,7 @@ def squeeze(model: torch.nn.Module, where: str) -> None:
 def play(config: Config, folder: Path, where: str = "") -> tuple[SelfPlayTrainer, Spy, list[str], list[dict[str, Any]]]:
     policy, notes, reports = tiny_policy(), [], []
     rows = random_rollouts(config)
-    trainer = build_trainer(
+    trainer = SelfPlayTrainer(
         config,
         policy,
         PLAIN,
@@ -144,7 +144,7 @@ def test_sampling_heals_and_stays_reproducible(tmp_path: Path) -> None:
     for attempt in range(2):
         policy, notes = tiny_policy(), []
         sizes = sampler_with_room(2, policy)
-        trainer = build_trainer(
+        trainer = SelfPlayTrainer(
             config, policy, PLAIN, Scripted(lambda generate, step: []), tmp_path / str(attempt), note=notes.append
         )
         torch.manual_seed(attempt)
@@ -160,7 +160,7 @@ def test_sampling_heals_and_stays_reproducible(tmp_path: Path) -> None:
 def test_sampling_that_never_fits_ends_with_one_sentence(tmp_path: Path) -> None:
     policy = tiny_policy()
     sampler_with_room(0, policy)
-    trainer = build_trainer(tiny_config(), policy, PLAIN, Scripted(lambda generate, step: []), tmp_path)
+    trainer = SelfPlayTrainer(tiny_config(), policy, PLAIN, Scripted(lambda generate, step: []), tmp_path)
     with pytest.raises(TrainingError, match="generation_chunk"):
         trainer.generate(["abc", "x"])
 
@@ -169,7 +169,7 @@ def test_a_healed_run_learns_on(tmp_path: Path) -> None:
     """Sampling, old log-probabilities, update and checkpoint of several steps, all under pressure."""
     config = tiny_config(steps=2, updates_per_step=2, micro_batch_size=3, save_every=1)
     policy, notes = tiny_policy(), []
-    trainer = build_trainer(config, policy, PLAIN, Scripted(sampled_script(config)), tmp_path, note=notes.append)
+    trainer = SelfPlayTrainer(config, policy, PLAIN, Scripted(sampled_script(config)), tmp_path, note=notes.append)
     squeeze(policy.model, "backward")
     start = {name: p.detach().clone() for name, p in policy.model.named_parameters()}
     trainer.train()

@@ -14,7 +14,7 @@ from azr_lite.errors import ModelError
 from azr_lite.presets import preset
 from azr_lite.prompts.words import R1
 from azr_lite.train.policy import _give_pad_token, choose_precision, load_policy
-from azr_lite.train.trainer import build_trainer
+from azr_lite.train.trainer import SelfPlayTrainer
 from tests.tiny import CHAT, CHATML, PLAIN, Scripted, sampled_script, tiny_config, tiny_model, tiny_tokenizer
 
 needs_bitsandbytes = pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
@@ -147,13 +147,13 @@ def test_a_token_meant_for_padding_is_preferred(tmp_path):
 
 def test_padding_that_equals_eos_hides_no_eos_from_the_loss(tmp_path):
     """The batch masks by length: each reply's end token is trained on, even where padding looks the same."""
-    from azr_lite.train.trainer import build_trainer
+    from azr_lite.train.trainer import SelfPlayTrainer
 
     settings = tiny_config(steps=1)
     policy = load_policy(config(save(tmp_path / "model")))
     policy.tokenizer.pad_token = policy.tokenizer.eos_token
     player = Scripted(sampled_script(settings))
-    trainer = build_trainer(settings, policy, PLAIN, player, tmp_path / "run")
+    trainer = SelfPlayTrainer(settings, policy, PLAIN, player, tmp_path / "run")
     batch = trainer._generate_and_score_completions([{"prompt": ""}] * settings.rows)
     assert batch["completion_mask"].sum(dim=1).tolist() == [len(r.completion_ids) for r in trainer.rollouts]
     assert any(r.completion_ids[-1] == policy.tokenizer.eos_token_id for r in trainer.rollouts)
@@ -244,7 +244,7 @@ def test_a_think_token_that_was_never_trained_is_written_as_text(tmp_path, norm,
     assert (
         any(line.startswith("<think> is a token this model was never taught") for line in policy.reasons) == untrained
     )
-    trainer = build_trainer(tiny_config(), policy, R1, Scripted(lambda generate, step: []), tmp_path)
+    trainer = SelfPlayTrainer(tiny_config(), policy, R1, Scripted(lambda generate, step: []), tmp_path)
     text, ids = trainer.codec.encode(R1.render("hello"))
     token = policy.tokenizer.convert_tokens_to_ids("<think>")
     assert (ids.count(token) == 0) == untrained
@@ -258,11 +258,11 @@ def test_chat_prompts_without_template_are_refused(tmp_path):
 
 
 def test_a_chat_policy_samples_behind_its_template(tmp_path):
-    from azr_lite.train.trainer import build_trainer
+    from azr_lite.train.trainer import SelfPlayTrainer
 
     settings = tiny_config()
     policy = load_policy(config(save(tmp_path / "model", chat_template=CHATML)))
-    trainer = build_trainer(settings, policy, CHAT, Scripted(sampled_script(settings)), tmp_path / "run")
+    trainer = SelfPlayTrainer(settings, policy, CHAT, Scripted(sampled_script(settings)), tmp_path / "run")
     reply = trainer.generate(["hi"])[0]
     expected = policy.tokenizer("<user>hi</s><assistant>", add_special_tokens=False)["input_ids"]
     assert list(reply.prompt_ids) == expected
@@ -367,11 +367,11 @@ def test_gguf_weights_are_the_models(gguf_policy):
 @pytest.mark.slow
 def test_a_gguf_model_trains_adapters_for_one_step(gguf_policy, tmp_path):
     from azr_lite.prompts import get_style
-    from azr_lite.train.trainer import build_trainer
+    from azr_lite.train.trainer import SelfPlayTrainer
 
     settings = tiny_config(tuning="lora", task_types=("deduction",), max_reply_tokens=8, learning_rate=1e-4)
     seen: list[dict] = []
-    trainer = build_trainer(
+    trainer = SelfPlayTrainer(
         settings,
         gguf_policy,
         get_style("chat"),

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.intervals import mcnemar, wilson
-from azr_lite.evaluation.passk import bootstrap, bootstrap_means, curve, pass_at_k
+from azr_lite.evaluation.scores import bootstrap, bootstrap_means, curve, mcnemar, pass_at_k, wilson
 
 
 @pytest.mark.parametrize("n", range(1, 9))
@@ -44,7 +43,7 @@ def test_bootstrap_repeats_for_a_seed_and_has_the_width_of_the_binomial():
 def test_resamples_do_not_depend_on_how_they_are_chunked(monkeypatch):
     values = np.random.default_rng(0).random(50)
     whole = bootstrap_means(values, np.random.default_rng(3), 1000)
-    monkeypatch.setattr("azr_lite.evaluation.passk._CHUNK", 700)
+    monkeypatch.setattr("azr_lite.evaluation.scores._CHUNK", 700)
     assert np.array_equal(whole, bootstrap_means(values, np.random.default_rng(3), 1000))
 
 

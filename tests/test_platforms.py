@@ -19,11 +19,10 @@ POSIX_ONLY = ("fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "syslo
 LINUX_ONLY = {
     "azr_lite.sandbox.zygote": "started by path",
     "azr_lite.sandbox.lockdown": "imported by the fork server",
-    "azr_lite.evaluation.benchmarks.jail": "started by path",
-    "azr_lite.evaluation.benchmarks.maths_worker": "started by path, inside the jail",
+    "azr_lite.evaluation.benchmarks.jail_launcher": "started by path",
 }
-"""Modules of the other side of the sandbox; `Executor` and `confined` choose or refuse before they are reached."""
-NOT_IMPORTED = {"azr_lite.sandbox.harness", "azr_lite.evaluation.benchmarks.run_in_jail"}
+"""Modules of the other side of the sandbox; `Executor` and `run_in_jail` choose or refuse before they are reached."""
+NOT_IMPORTED = {"azr_lite.sandbox.harness", "azr_lite.evaluation.benchmarks.jailed_programs"}
 """Children's programs, which find their neighbours by path."""
 
 SCRIPT = """

@@ -233,7 +233,7 @@ def test_weights_cut_by_fsdp_learn_the_same(tmp_path, monkeypatch):
         assert status == 0, printed
         assert "weights cut over them by FSDP" in printed
     monkeypatch.setattr(
-        azr_lite.train.trainer, "build_trainer", azr_lite.train.trainer.build_trainer
+        azr_lite.train.trainer, "SelfPlayTrainer", azr_lite.train.trainer.SelfPlayTrainer
     )  # put back after the next line
     without_sampler()
     azr_lite.run("nano", output_dir=str(whole), **{**TINY, **settings})

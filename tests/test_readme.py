@@ -71,11 +71,11 @@ PARSED: dict[str, tuple[str, str, dict[int | str, object]]] = {
     "azr-lite watch runs/nano-seed1": (SCREEN, "azr_lite.observe.watch.watch", {0: Path("runs/nano-seed1")}),
     "azr-lite bench nano --seeds 5": (MINUTES, "azr_lite.course.experiments.bench_nano", {0: [100, 101, 102, 103, 104]}),
     "azr-lite eval runs/mine --compare runs/mine@0": (
-        MINUTES, "azr_lite.evaluation.api.evaluate", {"model": "runs/mine", "compare": "runs/mine@0"},
+        MINUTES, "azr_lite.evaluation.runner.evaluate", {"model": "runs/mine", "compare": "runs/mine@0"},
     ),
-    "azr-lite eval Qwen/Qwen2.5-Coder-3B --suite all --items 40": (NETWORK, "azr_lite.evaluation.api.evaluate", {"suite": "all", "items": 40}),
+    "azr-lite eval Qwen/Qwen2.5-Coder-3B --suite all --items 40": (NETWORK, "azr_lite.evaluation.runner.evaluate", {"suite": "all", "items": 40}),
     "azr-lite eval my/model --suite code --server http://127.0.0.1:8000/v1": (
-        NETWORK, "azr_lite.evaluation.api.evaluate", {"suite": "code", "server": "http://127.0.0.1:8000/v1"},
+        NETWORK, "azr_lite.evaluation.runner.evaluate", {"suite": "code", "server": "http://127.0.0.1:8000/v1"},
     ),
     "azr-lite export runs/lora --merge": (TRAINED, "azr_lite.export.export.export", {"merge": True, "step": "last"}),
     "azr-lite export runs/lora --step best": (TRAINED, "azr_lite.export.export.export", {"merge": False, "step": "best"}),

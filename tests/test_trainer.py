@@ -18,7 +18,7 @@ from azr_lite.config import Config
 from azr_lite.errors import ConfigError, TrainingError
 from azr_lite.train.diagnostics import self_test
 from azr_lite.train.policy import Policy
-from azr_lite.train.trainer import SelfPlayTrainer, build_trainer
+from azr_lite.train.trainer import SelfPlayTrainer
 from azr_lite.triplet import Role, Rollout
 from tests.tiny import (
     CHAT,
@@ -49,7 +49,7 @@ class Spy(TrainerCallback):
 
 
 def train(config: Config, policy: Policy, rows: list[Rollout], folder: Path) -> tuple[SelfPlayTrainer, Spy]:
-    trainer = build_trainer(config, policy, PLAIN, Scripted(lambda generate, step: rows), folder)
+    trainer = SelfPlayTrainer(config, policy, PLAIN, Scripted(lambda generate, step: rows), folder)
     spy = Spy()
     trainer.add_callback(spy)
     trainer.train()
@@ -142,7 +142,7 @@ def praise_and_blame(config: Config) -> list[Rollout]:
 def check_direction(config: Config, policy: Policy, folder: Path, rows: list[Rollout] | None = None) -> None:
     rows = rows if rows is not None else praise_and_blame(config)
     good, bad = (rollout(Role.SOLVE, "deduction", ASKED, reply, 0.0) for reply in (GOOD, BAD))
-    trainer = build_trainer(config, policy, PLAIN, Scripted(lambda generate, step: rows), folder)
+    trainer = SelfPlayTrainer(config, policy, PLAIN, Scripted(lambda generate, step: rows), folder)
 
     def likelihood() -> tuple[float, float]:
         with torch.no_grad():
@@ -192,7 +192,7 @@ def test_a_flipped_sign_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         check_direction(config, tiny_policy(), tmp_path / "direction")
     with pytest.raises(AssertionError):
         check_gradient(exact(), random_rollouts(exact()), tmp_path / "gradient")
-    trainer = build_trainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path / "selftest")
+    trainer = SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path / "selftest")
     with pytest.raises(TrainingError, match="must rise and fall"):
         self_test(trainer)
 
@@ -268,12 +268,14 @@ def test_log_probabilities_kept_from_sampling_serve_as_the_old_ones(tmp_path: Pa
 
 def test_replies_come_back_in_order_and_are_reproducible(tmp_path: Path) -> None:
     config = tiny_config()
-    trainer = build_trainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
+    trainer = SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
     prompts = ["abc", "x", "a longer prompt", "x", "x", "zz"]
     torch.manual_seed(1)
     first = trainer.generate(prompts)
     state = torch.get_rng_state()
-    again = build_trainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path).generate(prompts)
+    again = SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path).generate(
+        prompts
+    )
     assert first == again, "sampling must depend on the seed, the step and the call alone"
     assert [c.prompt for c in first] == prompts
     assert len({c.ids for c in first if c.prompt == "x"}) > 1, "equal prompts must be sampled apart"
@@ -288,7 +290,7 @@ def test_replies_come_back_in_order_and_are_reproducible(tmp_path: Path) -> None
 
 def test_greedy_replies_leave_the_random_numbers_alone(tmp_path: Path) -> None:
     config = tiny_config()
-    make = lambda: build_trainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)  # noqa: E731
+    make = lambda: SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)  # noqa: E731
     plain, with_evaluation = make(), make()
     with with_evaluation.greedy():
         one, two = with_evaluation.generate(["ab", "cd"]), with_evaluation.generate(["ab", "cd"])
@@ -297,7 +299,7 @@ def test_greedy_replies_leave_the_random_numbers_alone(tmp_path: Path) -> None:
 
 
 def test_chat_prompts_go_through_the_template(tmp_path: Path) -> None:
-    trainer = build_trainer(
+    trainer = SelfPlayTrainer(
         tiny_config(), tiny_policy(chat=True, bos=True), CHAT, Scripted(lambda generate, step: []), tmp_path
     )
     reply = trainer.generate(["hi"])[0]
@@ -308,7 +310,7 @@ def test_chat_prompts_go_through_the_template(tmp_path: Path) -> None:
 
 def test_a_beginning_token_is_added_only_where_the_tokenizer_adds_one(tmp_path: Path) -> None:
     for bos in (True, False):
-        trainer = build_trainer(
+        trainer = SelfPlayTrainer(
             tiny_config(), tiny_policy(bos=bos), PLAIN, Scripted(lambda generate, step: []), tmp_path
         )
         assert (trainer.generate(["hi"])[0].prompt_ids[0] == 2) is bos
@@ -334,7 +336,7 @@ def test_the_sampler_replaces_generation_only_where_it_is_right(tmp_path: Path) 
 
     def generate(config: Config, tuning: str = "full") -> Any:
         player = Scripted(lambda generate, step: [])
-        return build_trainer(config, tiny_policy(tuning), PLAIN, player, tmp_path, sampler=sampler).generate(
+        return SelfPlayTrainer(config, tiny_policy(tuning), PLAIN, player, tmp_path, sampler=sampler).generate(
             ["ab", "c"]
         )
 
@@ -351,7 +353,7 @@ def test_the_sampler_replaces_generation_only_where_it_is_right(tmp_path: Path) 
 def test_one_report_a_step(tmp_path: Path) -> None:
     config = tiny_config(steps=3, updates_per_step=2, entropy_coef=0.01)
     reports: list[dict[str, Any]] = []
-    build_trainer(
+    SelfPlayTrainer(
         config, tiny_policy(), PLAIN, Scripted(sampled_script(config)), tmp_path, on_step=reports.append
     ).train()
     assert [r["step"] for r in reports] == [0, 1, 2]
@@ -362,11 +364,13 @@ def test_one_report_a_step(tmp_path: Path) -> None:
 
 
 def test_a_stop_finishes_the_step_and_saves(tmp_path: Path) -> None:
-    from azr_lite.train.trainer import last_whole_checkpoint
+    from azr_lite.train.checkpoints import last_whole_checkpoint
 
     config = tiny_config(steps=5, updates_per_step=2, save_every=0)
-    player = Scripted(lambda generate, step: (trainer.request_stop() if step == 1 else None) or random_rollouts(config))
-    trainer = build_trainer(config, tiny_policy(), PLAIN, player, tmp_path)
+    player = Scripted(
+        lambda generate, step: (trainer.schedule.request_stop() if step == 1 else None) or random_rollouts(config)
+    )
+    trainer = SelfPlayTrainer(config, tiny_policy(), PLAIN, player, tmp_path)
     trainer.train()
     assert trainer.steps_done == 2
     assert player.played == [0, 1]
@@ -402,7 +406,7 @@ def test_a_batch_of_the_wrong_size_is_refused(tmp_path: Path) -> None:
 def test_a_batch_that_does_not_split_over_the_processes_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("azr_lite.train.trainer.TrainingArguments.world_size", 5, raising=False)
+    monkeypatch.setattr("azr_lite.train.arguments.TrainingArguments.world_size", 5, raising=False)
     with pytest.raises(ConfigError, match="5 processes"):
         train(tiny_config(), tiny_policy(), [], tmp_path)
 
@@ -410,7 +414,7 @@ def test_a_batch_that_does_not_split_over_the_processes_is_refused(
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 def test_the_self_test_leaves_no_trace(tuning: str, tmp_path: Path) -> None:
     config = tiny_config(tuning=tuning, learning_rate=1e-6)
-    trainer = build_trainer(config, tiny_policy(tuning), PLAIN, Scripted(lambda generate, step: []), tmp_path)
+    trainer = SelfPlayTrainer(config, tiny_policy(tuning), PLAIN, Scripted(lambda generate, step: []), tmp_path)
     before = {name: p.clone() for name, p in trainer.model.state_dict().items()}
     state = torch.get_rng_state()
     result = self_test(trainer)

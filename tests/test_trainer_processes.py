@@ -50,7 +50,8 @@ class Broken(Jobs):
 def train(folder: Path, roles: str) -> None:
     from safetensors.torch import save_file
 
-    from azr_lite.train.trainer import ShardedExecutor, build_trainer
+    from azr_lite.train.distributed import ShardedExecutor
+    from azr_lite.train.trainer import SelfPlayTrainer
     from azr_lite.triplet import Rollout
     from tests.tiny import PLAIN, Scripted, sampled_script, tiny_config, tiny_policy, weigh
 
@@ -90,7 +91,7 @@ def train(folder: Path, roles: str) -> None:
 
     shares: list[dict[str, float]] = []
     keep = lambda report: shares.append({name: value for name, value in report.items() if "gradient" in name})  # noqa: E731
-    trainer = build_trainer(config, tiny_policy(tuning), PLAIN, Scripted(script_and_log), folder, on_step=keep)
+    trainer = SelfPlayTrainer(config, tiny_policy(tuning), PLAIN, Scripted(script_and_log), folder, on_step=keep)
     trainer.train()
     world, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
     (folder / f"rank-{rank}.json").write_text(

@@ -25,7 +25,8 @@ ROOT = Path(__file__).parents[1]
 
 def play(tuning: str, folder: Path, killed: Callable[[Any], None] | None = None) -> None:
     """One process's life: go on from the last whole checkpoint to the end, or until `killed` strikes."""
-    from azr_lite.train.trainer import build_trainer, last_whole_checkpoint
+    from azr_lite.train.checkpoints import last_whole_checkpoint
+    from azr_lite.train.trainer import SelfPlayTrainer
     from tests.tiny import PLAIN, Scripted, sampled_script, tiny_config, tiny_policy
 
     config = tiny_config(steps=4, updates_per_step=2, tuning=tuning, entropy_coef=0.01, keep_checkpoints=9)
@@ -34,7 +35,7 @@ def play(tuning: str, folder: Path, killed: Callable[[Any], None] | None = None)
         del numbers["timing"]
         (folder / f"step-{numbers['step']}.json").write_text(json.dumps(numbers, sort_keys=True))
 
-    trainer = build_trainer(
+    trainer = SelfPlayTrainer(
         config, tiny_policy(tuning), PLAIN, Scripted(sampled_script(config)), folder, on_step=report
     )
     if killed is not None:
@@ -91,7 +92,7 @@ def fork(tuning: str, folder: Path, killed: Callable[[Any], None] | None = None)
 
 def main(root: Path, tuning: str) -> None:
     import tests.tiny  # noqa: F401  (imports torch before the forks)
-    from azr_lite.train.trainer import last_whole_checkpoint
+    from azr_lite.train.checkpoints import last_whole_checkpoint
 
     whole, broken = root / "whole", root / "broken"
     whole.mkdir()

@@ -1,11 +1,6 @@
 """CRUXEval asked in the manner of its published scores: complete an assertion, after a thought or at once, with one worked example.
 
-Comes in: the same tasks as `reasoning.py`.  Goes out: suites of the protocols ``assert`` and ``assert-direct``; words and example are
-our own.
-Not covered: self-play's own way of asking (protocol ``azr``), which is what a trained model has learnt. Protocols are never compared.
-
-Published CRUXEval scores of small models were made with such a prompt (chain of thought, one example); a model that was never taught the
-think/answer form answers it much better. Marks are by value, as everywhere here.
+A small model that was never taught the think/answer form answers it much better. Words and example are our own; marks are by value.
 """
 
 from __future__ import annotations
@@ -13,15 +8,12 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
-from azr_lite.evaluation.reasoning import LABELS, ReasoningSuite, cruxeval_suite
-from azr_lite.evaluation.sources import Data
+from azr_lite.evaluation.reasoning import LABELS, ReasoningSuite, call_of_f, parsed
 from azr_lite.evaluation.suite import Prompt
 from azr_lite.evaluation.suite import Reply as Sampled
-from azr_lite.parsing import ParsedReply, quiet_parse
-from azr_lite.prompts.base import Style
+from azr_lite.parsing import ParsedReply
 from azr_lite.tasks.base import Answer
 from azr_lite.triplet import Reason, Rejection, Task
-from azr_lite.verifier import Verifier
 
 ASSERT = {
     "assert": "assert: complete the assertion after a thought, one worked example; judged by value in the sandbox",
@@ -89,37 +81,28 @@ class AssertSuite(ReasoningSuite):
         return Rejection(Reason.NO_ANSWER, "no assertion about f")
 
 
-def read_assertion(line: str, game: str) -> str | None:
+def read_assertion(line: str, kind: str) -> str | None:
     """The text of the value (deduction) or of the arguments (abduction) in ``assert f(...) == value``; None where it is no such line."""
-    if not line.startswith("assert "):
-        return None
-    try:
-        (statement,) = quiet_parse(line).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+    tree = parsed(line) if line.startswith("assert ") else None
+    statement = tree.body[0] if tree is not None and len(tree.body) == 1 else None
     test = statement.test if isinstance(statement, ast.Assert) else None
     if not (isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.Eq)):
         return None
-    call, (value,) = test.left, test.comparators
-    if not (
-        isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "f" and not call.keywords
-    ):
+    call = call_of_f(test.left)
+    if call is None or call.keywords:
         return None
-    return ast.unparse(value) if game == "deduction" else ", ".join(map(ast.unparse, call.args))
+    return ", ".join(map(ast.unparse, test.comparators if kind == "deduction" else call.args))
 
 
-def assert_suite(
-    game: str, scope: str, style: Style, verifier: Verifier, data: Data | None = None, *, thinks: bool = True
-) -> AssertSuite:
-    """`reasoning.cruxeval_suite`, asked in the protocol ``assert``, or without `thinks` in ``assert-direct``."""
-    plain = cruxeval_suite(game, scope, style, verifier, data)
-    name = "assert" if thinks else "assert-direct"
+def asserted(plain: ReasoningSuite, protocol: str) -> AssertSuite:
+    """A suite of `reasoning.cruxeval_suite` in the protocol ``assert``, or without a thought in ``assert-direct``."""
+    thinks = protocol == "assert"
     return AssertSuite(
-        f"{plain.name}-{name}",
-        ASSERT[name] + plain.protocol.partition("sandbox")[2],
+        f"{plain.name}-{protocol}",
+        ASSERT[protocol] + plain.protocol.partition("sandbox")[2],
         plain.problems,
-        style,
-        verifier,
+        plain.style,
+        plain.verifier,
         plain.data,
         plain.expressions,
         max_tokens=1024 if thinks else 256,

@@ -19,9 +19,8 @@ def evaluate(words: list[str]) -> int:
     """A model's scores, and its gain over a base."""
     from rich.console import Console
 
-    from azr_lite.evaluation.api import KNOWN
-    from azr_lite.evaluation.api import evaluate as ask
-    from azr_lite.evaluation.benchmarks import paper_table as paper
+    from azr_lite.evaluation.runner import KNOWN
+    from azr_lite.evaluation.runner import evaluate as ask
     from azr_lite.evaluation.tables import gain_table, notes, paper_lines, score_table
 
     @dataclasses.dataclass
@@ -30,20 +29,20 @@ def evaluate(words: list[str]) -> int:
 
         model: tyro.conf.Positional[str]
         """Hub id, folder, .gguf file, nano, or a run's folder (RUN@12: its step 12, RUN@0: where it started)."""
-        suite: str = "games"
-        """games, code, math, all, or names separated by commas."""
+        suite: str = "reasoning"
+        """reasoning, code, math, all, or names separated by commas."""
         compare: str = ""
         """A second model or run, asked the same: the base to compare with."""
         items: int = 0
-        """Questions a suite, chosen by digest; 0: all."""
+        """Questions per suite, chosen by digest; 0: all."""
         samples: int = 0
         """Replies to each question, for pass@k; 0: as the suite says (mostly one, greedy)."""
         temperature: float | None = None
         """Of sampling; 0: greedy."""
         max_tokens: int = 0
-        """Tokens a reply; 0: as the suite says."""
+        """Tokens per reply; 0: as the suite says."""
         reasoning_protocol: str = "azr"
-        """How the games are asked: azr (self-play's own prompts); assert or assert-direct (CRUXEval as published scores ask it)."""
+        """How reasoning is asked: azr (self-play's own prompts); assert or assert-direct (CRUXEval as published scores ask it)."""
         code_protocol: str = "evalplus"
         """How code is asked: evalplus (as the paper) or azr (think, then answer)."""
         data: tuple[str, ...] = ()
@@ -81,12 +80,11 @@ def evaluate(words: list[str]) -> int:
     found = ask(**given, tell=lambda line: console.print(f"· {line}", markup=False, soft_wrap=True))
     if as_json:
         scores = {name: result.record for name, result in found.results.items()}
-        averages = dataclasses.asdict(paper.averages(found.as_in_paper))
         rest = {
             "gain": found.comparison,
             "pass_at_k": found.pass_at_k,
             "left_out": found.left_out,
-            "averages": averages,
+            "averages": found.averages,
         }
         print(json.dumps({"model": found.model, "suites": scores, **rest}, indent=1))
         return 0

@@ -1,17 +1,22 @@
-"""Whatever answers the questions: a model through transformers, vLLM in process, a server, the policy in training, a script.
-
-Comes in: prompts.  Goes out: replies.  All implement `protocol.Generator`; torch and the others are imported when one is made.
-Not covered: which prompts are asked together and in which order, and resuming (`harness.py`); finding a model (`loading.py`).
-"""
+"""Whatever answers the questions (transformers, vLLM in process, a server, the policy in training), and how `evaluate` opens a model."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from azr_lite.config import Config
+from azr_lite.environment import quiet_libraries, require_training
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.suite import Prompt, Reply, Sampling
+from azr_lite.evaluation.suite import Generator, Prompt, Reply, Sampling
+from azr_lite.prompts import get_style
+from azr_lite.prompts.base import Style
+from azr_lite.rundir import RunDir
+from azr_lite.train.checkpoints import is_whole, last_whole_checkpoint, step_of
 
 if TYPE_CHECKING:
     from azr_lite.codec import Codec
@@ -20,34 +25,6 @@ if TYPE_CHECKING:
 
 def no_progress(count: int) -> None:
     """Takes the number of replies made, and shows nothing."""
-
-
-class ScriptedGenerator:
-    """Replies made by a function of (prompt, number of the sample): for tests and for what a perfect or silly model would score."""
-
-    def __init__(self, answer: Callable[[Prompt, int], str], name: str = "scripted") -> None:
-        self.answer, self.name = answer, name
-
-    def describe(self) -> dict[str, Any]:
-        return {"model": self.name, "generation": "scripted"}
-
-    def generate(
-        self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = no_progress
-    ) -> list[list[Reply]]:
-        """A word counts as a token."""
-        replies = []
-        for prompt in prompts:
-            texts = [self.answer(prompt, number) for number in range(how.samples)]
-            cut = [" ".join(text.split(" ")[: how.max_tokens]) for text in texts]
-            pairs = zip(texts, cut, strict=True)
-            replies.append(
-                [
-                    Reply(prompt.text + prompt.prefill, until_stop(c, how.stop)[0], len(c.split(" ")), c != t)
-                    for t, c in pairs
-                ]
-            )
-            done(how.samples)
-        return replies
 
 
 class TransformersGenerator:
@@ -64,12 +41,8 @@ class TransformersGenerator:
 
         versions = {"torch": torch.__version__, "transformers": transformers.__version__}
         kind = "nano sampler" if self.sampler else "transformers"
-        return {
-            "model": self.name,
-            "generation": kind,
-            "dtype": str(self.policy.compute).removeprefix("torch."),
-            **versions,
-        }
+        dtype = str(self.policy.compute).removeprefix("torch.")
+        return {"model": self.name, "generation": kind, "dtype": dtype, **versions}
 
     def generate(
         self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = no_progress
@@ -111,8 +84,6 @@ class TransformersGenerator:
         return [list(out) for out, _, _ in self.sampler(ids, greedy=how.temperature == 0.0, seed=seed)]
 
     def _transformers(self, ids: list[list[int]], how: Sampling, seed: int) -> list[list[int]]:
-        import contextlib
-
         import torch
         from transformers import GenerationConfig
 
@@ -120,11 +91,9 @@ class TransformersGenerator:
         from azr_lite.train.generation import sample_replies
 
         policy, tokenizer = self.policy, self.policy.tokenizer
-        drawn = (
-            {"do_sample": True, "temperature": how.temperature, "top_p": 1.0, "top_k": 0}
-            if how.temperature
-            else {"do_sample": False}
-        )
+        drawn = {"do_sample": bool(how.temperature)}
+        if how.temperature:
+            drawn |= {"temperature": how.temperature, "top_p": 1.0, "top_k": 0}
         pad = tokenizer.pad_token_id
         config = GenerationConfig(
             max_new_tokens=how.max_tokens, eos_token_id=sorted(self.codec.eos_ids), pad_token_id=pad, **drawn
@@ -172,7 +141,7 @@ class VllmGenerator:
             import vllm
         except ImportError as error:
             raise EvaluationError(
-                "vLLM is not installed; pip install 'azr-lite[vllm]' on a GPU machine, or leave --vllm away"
+                "vLLM is not installed; pip install 'azr-lite[vllm]' on a GPU machine, or drop --vllm"
             ) from error
         self.vllm, self.codec, self.name = vllm, codec, model
         self.llm = vllm.LLM(model=model, **options)
@@ -218,22 +187,16 @@ class ServerGenerator:
     def generate(
         self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = no_progress
     ) -> list[list[Reply]]:
-        limits = {
-            "model": self.name,
-            "max_tokens": how.max_tokens,
-            "temperature": how.temperature,
-            "n": how.samples,
-            "seed": how.seed,
-        }
-        limits |= {"stop": list(how.stop) or None}
+        limits = {"model": self.name, "n": how.samples, "temperature": how.temperature, "seed": how.seed}
+        limits |= {"max_tokens": how.max_tokens, "stop": list(how.stop) or None}
 
         def one(prompt: Prompt) -> list[Reply]:
             try:
                 replies = self._ask(prompt, limits)
             except self.openai.OpenAIError as error:
                 raise EvaluationError(
-                    f"the server at {self.url} did not answer ({str(error)[:200]}); start it, check --server and the model's name, and run this again: "
-                    "what was answered is kept"
+                    f"the server at {self.url} did not answer ({str(error)[:200]}); start it, check --server and the "
+                    "model's name, and run this again: what was answered is kept"
                 ) from error
             done(how.samples)
             return replies
@@ -261,3 +224,123 @@ def until_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
     """The text up to and with the first stop string in it, and whether there was one."""
     ends = [place + len(word) for word in stop if (place := text.find(word)) >= 0]
     return (text[: min(ends)], True) if ends else (text, False)
+
+
+# ---------------------------------------------------------------- opening a model
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model that is loaded and ready to be asked. `model`: the hub id or path of the base model.
+
+    `folder`: a run's directory, where its results go; None for other models. `chunk`: questions asked at once. `reasons`: one line
+    for each choice made while loading.
+    """
+
+    generator: Generator
+    style: Style
+    model: str
+    folder: Path | None
+    chunk: int
+    reasons: tuple[str, ...] = ()
+
+
+def open_model(
+    named: str, *, prompts: str = "auto", device: str = "auto", chunk: int = 16, server: str = "", vllm: bool = False
+) -> OpenedModel:
+    """Load what `named` means: a model's name, or a run's folder, ``RUN@12`` for its step 12, ``RUN@0`` for the model it started from.
+
+    `server`: the URL of an OpenAI-compatible server that serves it instead. Raises EvaluationError or ModelError with one sentence.
+    """
+    if server:
+        style = get_style("chat" if prompts == "auto" else prompts)
+        generator = ServerGenerator(server, named)
+        return OpenedModel(generator, style, named, None, 8 * generator.parallel)
+    require_training("a model read here")
+    base, _, step = named.rpartition("@") if "@" in named else (named, "", "")
+    folder = Path(base)
+    is_run = (folder / "run.json").is_file()
+    # A misspelt run looks like a hub id, and the hub would be asked for it: for a minute where there is no network.
+    runs = [] if folder.exists() or "/" not in base else sorted(folder.parent.glob("*/run.json"))
+    if runs:
+        known = ", ".join(path.parent.name for path in runs[:8])
+        raise EvaluationError(f"there is no run at {base}; {folder.parent} holds {known}; give one of these")
+    if step and not is_run:
+        raise EvaluationError(f"{base} is no run, so it has no step {step}; give the folder of a run before the @")
+    trained = RunDir.open(folder).config() if is_run else Config(model=named)
+    checkpoint = _checkpoint(folder, step, trained.updates_per_step) if is_run else None
+    if checkpoint is not None and not step:
+        named = f"{base}@{_step(checkpoint, trained.updates_per_step)}"
+    config = Config(
+        model=trained.model,
+        prompts=trained.prompts if prompts == "auto" else prompts,
+        device=device,
+        tuning="qlora"
+        if trained.tuning == "qlora"
+        else "lora",  # nothing is trained: 16 bits where the machine has them
+    )
+    return _open(config, checkpoint, named, folder if is_run else None, chunk, vllm)
+
+
+def _open(
+    config: Config, checkpoint: Path | None, name: str, folder: Path | None, chunk: int, vllm: bool
+) -> OpenedModel:
+    quiet_libraries()  # before transformers is imported
+    from azr_lite.codec import Codec
+    from azr_lite.train.policy import load_policy
+
+    nano = config.model == "nano"
+    adapter = checkpoint if checkpoint is not None and (checkpoint / "adapter_config.json").exists() else None
+    whole = checkpoint if checkpoint is not None and adapter is None and not nano else None
+    policy = load_policy(config.replace(model=str(whole)) if whole else config)
+    if adapter is not None:
+        from peft import PeftModel
+
+        policy.model = PeftModel.from_pretrained(policy.model, str(adapter))
+    elif nano and checkpoint is not None:
+        from safetensors.torch import load_file
+
+        policy.model.load_state_dict(load_file(checkpoint / "model.safetensors"), strict=False)
+        policy.model.tie_weights()
+    policy.model.to(policy.device)
+    reasons = tuple(line for line in policy.reasons if "adapters of rank" not in line)  # none, or those of the run
+    style = get_style(policy.style)
+    ends = policy.model.generation_config.eos_token_id
+    eos = {policy.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+    codec = Codec(policy.tokenizer, style, sorted(eos), policy.untrained)
+    generator: Generator
+    if vllm:
+        if adapter is not None:
+            raise EvaluationError(
+                "vLLM reads whole models here; merge the adapter first (azr-lite export RUN --merge), or drop --vllm"
+            )
+        generator, chunk = VllmGenerator(str(whole or config.model), codec), 256
+    elif nano and adapter is None:
+        from azr_lite.nano.sampler import NanoSampler
+
+        sampler = NanoSampler(policy.model, policy.tokenizer.eos_token_id, policy.tokenizer.pad_token_id, 256)
+        generator, chunk = TransformersGenerator(policy, codec, name, sampler), 384
+    else:
+        generator = TransformersGenerator(policy, codec, name)
+    return OpenedModel(generator, style, config.model, folder, chunk, reasons)
+
+
+def _checkpoint(folder: Path, step: str, updates: int) -> Path | None:
+    """The checkpoint meant; None: the model before training."""
+    if not step:
+        found = last_whole_checkpoint(folder)
+        if found is None:
+            raise EvaluationError(
+                f"{folder} has no whole checkpoint yet; let it train, or give {folder}@0 for the model it starts from"
+            )
+        return found
+    if step == "0":
+        return None
+    known = sorted(_step(path, updates) for path in folder.glob("checkpoint-*") if is_whole(path))
+    if not step.isdecimal() or int(step) not in known:
+        raise EvaluationError(f"{folder} has no checkpoint of step {step}; it has: {', '.join(map(str, [0, *known]))}")
+    return folder / f"checkpoint-{int(step) * updates}"
+
+
+def _step(checkpoint: Path, updates: int) -> int:
+    return step_of(checkpoint) // updates

@@ -1,34 +1,254 @@
-"""Ask a suite, mark the replies, keep everything; go on where a killed evaluation stopped.
+"""`evaluate`: ask a model the questions of suites, mark the replies, keep everything; go on where a killed evaluation stopped.
 
-Comes in: a generator and suites.  Goes out: per suite NAME.json (scores, settings, digests, versions) and NAME.jsonl (every prompt,
-reply and mark), and the same as objects.
-Not covered: what is asked (the suites), the statistics (`scores.py`), who answers (`generators.py`), tables for people (`tables.py`),
-reading what was kept (`kept.py`).
-
-Questions are asked in chunks of like length that depend on the suite alone, and each chunk has its own seed: a resumed evaluation gives
-the same replies as an unbroken one. Replies wait in NAME.replies.jsonl, a line a chunk, until all are there and can be marked.
+Questions are asked in chunks of like length that depend on the suite alone, and each chunk has its own seed: a resumed evaluation
+gives the same replies as an unbroken one. Replies wait in NAME.replies.jsonl, one line per chunk, until all are there.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-import os
+import re
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from azr_lite.environment import describe_environment
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.kept import VERSION, Result, lines_of, read_result
-from azr_lite.evaluation.scores import Item, summarize
-from azr_lite.evaluation.suite import Generator, Question, Reply, Sampling, Suite
+from azr_lite.evaluation.benchmarks import BUILDERS, GROUPS, REASONING_PROTOCOLS, averages, in_paper
+from azr_lite.evaluation.generators import OpenedModel, open_model
+from azr_lite.evaluation.results import VERSION, Result, WaitingReplies, lines_of, read_result
+from azr_lite.evaluation.scores import Item, compare_paired, compare_pass_at_k, summarize
+from azr_lite.evaluation.suite import Generator, Question, Reply, Sampling, Setting, Suite
 from azr_lite.rundir import write_json, write_text
+from azr_lite.sandbox import Executor
+from azr_lite.triplet import Rules
+from azr_lite.verifier import Verifier
 
+KNOWN = tuple(BUILDERS)
+"""Every name that --suite takes besides the groups."""
+NANO = ("held-out", "triplets")
+"""What the nano model can read: its own language only."""
 Progress = Callable[[str, int, int], None]
 """Called with (suite, replies made, replies wanted)."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`results`: by suite. `left_out`: suite to why it was not asked. `base`: the other model's, with `compare`.
+
+    `origin`: the hub id or path of the model that a run trained.
+    """
+
+    model: str
+    origin: str
+    folder: Path
+    results: dict[str, Result]
+    left_out: dict[str, str]
+    base: Evaluation | None = None
+
+    def _pairs(self) -> list[tuple[str, Result, Result]]:
+        """(suite, the base's result, this model's) of the suites that both were asked."""
+        before = self.base.results if self.base else {}
+        return [(name, before[name], result) for name, result in self.results.items() if name in before]
+
+    @property
+    def comparison(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Suite to group to paired gain over `base` (see `scores.compare_paired`); empty without one."""
+        return {name: compare_paired(before.items, after.items) for name, before, after in self._pairs()}
+
+    @property
+    def as_in_paper(self) -> dict[str, float]:
+        """Suite, by the paper's short list, to accuracy; code only where it was asked in the paper's protocol (evalplus)."""
+        return in_paper({name: result.scores["all"]["accuracy"] for name, result in self.results.items()})
+
+    @property
+    def averages(self) -> dict[str, Any]:
+        """The paper's three averages of `as_in_paper`, and which parts are missing."""
+        return asdict(averages(self.as_in_paper))
+
+    @property
+    def pass_at_k(self) -> dict[str, list[dict[str, Any]]]:
+        """Suite to the points of `scores.compare_pass_at_k`, where several replies to each question were made of both models."""
+        points = {name: compare_pass_at_k(before.items, after.items) for name, before, after in self._pairs()}
+        return {name: own for name, own in points.items() if own}
+
+
+def evaluate(
+    model: str,
+    suite: str | Sequence[str] = "reasoning",
+    *,
+    compare: str = "",
+    items: int = 0,
+    samples: int = 0,
+    temperature: float | None = None,
+    max_tokens: int = 0,
+    reasoning_protocol: str = "azr",
+    code_protocol: str = "evalplus",
+    data: Mapping[str, str] | None = None,
+    output_dir: str | Path = "",
+    prompts: str = "auto",
+    device: str = "auto",
+    chunk: int = 16,
+    server: str = "",
+    vllm: bool = False,
+    seed: int = 0,
+    allow_weak: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Evaluation:
+    """Ask a model the questions of public benchmarks and of self-play. What was answered is kept, and not asked again.
+
+    Args:
+        model: hub id, folder, GGUF file, ``nano``, or a run's folder (``RUN@12``: its step 12, ``RUN@0``: where it started).
+        suite: reasoning, code, math, all, or names of `KNOWN`, separated by commas or as a list.
+        compare: a second model or run, asked the same: the base to compare with.
+        items: questions per suite, chosen by digest; 0: all.
+        samples, temperature, max_tokens: instead of the suite's own (mostly one greedy reply).
+        reasoning_protocol: ``azr`` (self-play's own prompts), ``assert`` or ``assert-direct`` (CRUXEval as published scores ask it,
+            with and without a thought).
+        code_protocol: ``evalplus`` (what the paper used) or ``azr``.
+        data: suite to file or hub id, for suites that are not shipped and for other versions of those that are.
+        output_dir: where results go; empty: the run's folder ``eval/``, or ``evals/MODEL``.
+        prompts: auto, r1, chat or compact. device: auto, cpu or cuda. chunk: questions asked at once. seed: of sampling.
+        server: URL of an OpenAI-compatible server that serves the model. vllm: generate with vLLM in this process.
+        allow_weak: go on where the kernel offers no isolation for the programs to score.
+        tell: called with one line for each choice made and each suite left out.
+
+    Returns:
+        The results by suite, and with `compare` the gains over the base.
+
+    Raises:
+        EvaluationError: an unknown suite, a model that cannot be had, or results of another evaluation in the folder.
+        UnsafeError: the kernel cannot confine the programs to score.
+
+    Example::
+
+        found = azr_lite.evaluate("nano", "held-out", items=20)
+        found.results["held-out"].scores["all"]["accuracy"]
+    """
+    words = [word.strip() for word in (suite.split(",") if isinstance(suite, str) else suite)]
+    names = list(dict.fromkeys(name for word in words for name in GROUPS.get(word, (word,))))
+    if unknown := [name for name in names if name not in KNOWN]:
+        raise EvaluationError(
+            f"there is no suite {unknown[0]!r}; choose reasoning, code, math, all, or from: {', '.join(KNOWN)}"
+        )
+    if unknown := [name for name in data or {} if name not in KNOWN]:
+        raise EvaluationError(f"there is no suite {unknown[0]!r} to give data for; choose from: {', '.join(KNOWN)}")
+    changes = _sampling_changes(samples, temperature, max_tokens)
+    if reasoning_protocol not in REASONING_PROTOCOLS:
+        choices = ", ".join(REASONING_PROTOCOLS)
+        raise EvaluationError(f"unknown protocol {reasoning_protocol!r} for reasoning; choose from: {choices}")
+    with Executor(allow_weak=allow_weak) as executor:
+        verifier = Verifier(executor, Rules())
+
+        def one(named: str, folder: Path | None) -> Evaluation:
+            """One model on all suites that can be asked of it."""
+            opened = open_model(named, prompts=prompts, device=device, chunk=chunk, server=server, vllm=vllm)
+            for line in opened.reasons:
+                tell(line)
+            by_group = opened.model == "nano" and any(word in GROUPS for word in words)
+            wanted = ["held-out", *(name for name in names if name == "triplets")] if by_group else names
+            setting = Setting(
+                opened.model, opened.style, verifier, "", reasoning_protocol, code_protocol, allow_weak=allow_weak
+            )
+            suites, left_out = _build(wanted, setting, data or {})
+            for name, why in left_out.items():
+                tell(f"{name} is left out: {why}")
+            results_in = folder or _results_folder(opened, named)
+            results = {}
+            for each in suites:
+                with _progress() as progress:
+                    results[each.name] = run_suite(
+                        opened.generator,
+                        dataclasses.replace(each, **changes),  # type: ignore[type-var]
+                        results_in,
+                        items=items,
+                        seed=seed,
+                        chunk=opened.chunk,
+                        progress=progress,
+                    )
+            return Evaluation(named, opened.model, results_in, results, left_out)
+
+        # The base goes first: where it cannot be loaded, nothing was asked in vain.
+        base = one(compare, Path(output_dir) / "base" if output_dir else None) if compare else None
+        found = dataclasses.replace(one(model, Path(output_dir) if output_dir else None), base=base)
+    if base is not None:
+        gains = {"model": model, "base": compare, "gain": found.comparison, "pass_at_k": found.pass_at_k}
+        write_json(found.folder / f"compare-{_safe(compare)}.json", gains)
+    return found
+
+
+def _sampling_changes(samples: int, temperature: float | None, max_tokens: int) -> dict[str, Any]:
+    """What is asked otherwise than the suites have it. Several samples without a temperature are drawn at 0.6."""
+    if samples > 1 and temperature == 0:
+        raise EvaluationError(
+            "several greedy replies to one question are all the same; give --temperature 0.6 or so with --samples"
+        )
+    changes: dict[str, Any] = {"samples": samples} if samples else {}
+    if max_tokens:
+        changes["max_tokens"] = max_tokens
+    if temperature is not None or samples > 1:
+        changes["temperature"] = 0.6 if temperature is None else temperature
+    return changes
+
+
+def _build(names: Sequence[str], setting: Setting, sources: Mapping[str, str]) -> tuple[list[Suite], dict[str, str]]:
+    """The suites named, in order, and why others are left out. A suite that was named alone and cannot be had is an error."""
+    suites: list[Suite] = []
+    left_out: dict[str, str] = {}
+    for name in names:
+        try:
+            if setting.model == "nano" and name not in NANO:
+                only = ", ".join(NANO)
+                raise EvaluationError(f"the nano model reads its own small language only; choose from: {only}")
+            suites.append(BUILDERS[name](name, dataclasses.replace(setting, source=sources.get(name, ""))))
+        except EvaluationError as error:
+            if len(names) == 1:
+                raise
+            left_out[name] = str(error)
+    if not suites:
+        why = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise EvaluationError(f"none of these suites can be asked here: {why}")
+    return suites, left_out
+
+
+def _results_folder(opened: OpenedModel, named: str) -> Path:
+    """``eval/step-N`` in the run's directory, or ``evals/MODEL`` for a model that is no run."""
+    if opened.folder is None:
+        return Path("evals") / _safe(named)
+    return opened.folder / "eval" / f"step-{opened.generator.describe()['model'].rpartition('@')[2]}"
+
+
+def _safe(named: str) -> str:
+    """A folder name: the last two parts of a path or hub id, with odd characters replaced."""
+    return re.sub(r"[^\w.@-]+", "-", "-".join(Path(named).parts[-2:])).strip("-")
+
+
+@contextmanager
+def _progress() -> Any:
+    """A bar with the time left, on terminals only."""
+    from rich import progress
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda name, made, wanted: None
+        return
+    columns = (
+        progress.TextColumn("{task.description}"),
+        *(progress.BarColumn(20), progress.MofNCompleteColumn(), progress.TimeElapsedColumn()),
+        *(progress.TextColumn("left"), progress.TimeRemainingColumn()),
+    )
+    with progress.Progress(*columns, console=console, transient=True) as bar:
+        line = bar.add_task("", total=None)
+        yield lambda name, made, wanted: bar.update(line, description=name, completed=made, total=wanted)
+
+
+# ---------------------------------------------------------------- one suite
 
 
 def answer(
@@ -36,32 +256,23 @@ def answer(
 ) -> list[Item]:
     """Ask all questions at once and mark the replies; nothing is kept."""
     replies = generator.generate([q.prompt for q in questions], _sampling(suite), done)
-    return mark(
-        suite,
-        [(q, number, reply) for q, own in zip(questions, replies, strict=True) for number, reply in enumerate(own)],
-    )
+    return _mark(suite, questions, replies)
 
 
-def mark(suite: Suite, replies: Sequence[tuple[Question, int, Reply]]) -> list[Item]:
-    """Items of replies that were made; `replies` are (question, number of the sample, reply)."""
-    marks = suite.grade([(question, reply) for question, _, reply in replies])
+def _mark(suite: Suite, questions: Sequence[Question], replies: Sequence[Sequence[Reply]]) -> list[Item]:
+    """The replies to each question, marked."""
+    each = [(q, number, reply) for q, own in zip(questions, replies, strict=True) for number, reply in enumerate(own)]
+    marks = suite.grade([(question, reply) for question, _, reply in each])
     return [
         Item(
             id=question.id,
             type=question.group,
             stratum=question.stratum,
-            right=found.right,
-            well_formed=found.well_formed,
-            reason=found.reason,
-            prompt=reply.prompt,
-            text=reply.text,
-            tokens=reply.tokens,
-            truncated=reply.truncated,
-            lenient=found.lenient,
             sample=number,
-            parts=dict(found.parts),
+            **asdict(reply),
+            **{**vars(found), "parts": dict(found.parts)},
         )
-        for (question, number, reply), found in zip(replies, marks, strict=True)
+        for (question, number, reply), found in zip(each, marks, strict=True)
     ]
 
 
@@ -106,13 +317,15 @@ def choose(questions: Sequence[Question], items: int) -> list[Question]:
     """The first `items` of each group by the SHA-1 of their ids (0: all), in the suite's order: nobody picks."""
     if not items:
         return list(questions)
-    kept: set[str] = set()
-    for group in dict.fromkeys(q.group for q in questions):
-        own = sorted(
-            (q.id for q in questions if q.group == group), key=lambda name: hashlib.sha1(name.encode()).hexdigest()
-        )
-        kept.update(own[:items])
-    return [q for q in questions if q.id in kept]
+    groups: dict[str, list[str]] = {}
+    for question in questions:
+        groups.setdefault(question.group, []).append(question.id)
+    kept = {id for own in groups.values() for id in sorted(own, key=_digest)[:items]}
+    return [question for question in questions if question.id in kept]
+
+
+def _digest(id: str) -> str:
+    return hashlib.sha1(id.encode()).hexdigest()
 
 
 def run_suite(
@@ -128,47 +341,42 @@ def run_suite(
     """Answer one suite, or read what an equal evaluation left in `folder`. EvaluationError where the folder holds another one's."""
     questions = choose(suite.questions(), items)
     name = f"{suite.name}-{items}" if items else suite.name
-    asked = _asked(suite, generator, questions, seed)
+    heading = {"protocol": suite.protocol, "asked": _asked(suite, generator, questions, seed)}
     known = read_result(folder, name)
     if known is not None:
-        if known.record["protocol"] != suite.protocol or known.record["asked"] != asked:
-            raise EvaluationError(
-                f"{folder / name}.json holds another evaluation ({_difference(known.record, suite, asked)}); choose another --output-dir, "
-                "or remove that file"
-            )
+        _refuse_another(folder / f"{name}.json", known.record, heading)
         return known
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EvaluationError(f"cannot make {folder}: {error.strerror}; choose another --output-dir") from error
-    waiting = _Waiting(folder / f"{name}.replies.jsonl", {"protocol": suite.protocol, "asked": asked})
+    waiting = WaitingReplies(folder / f"{name}.replies.jsonl", heading)
     order = sorted(questions, key=lambda q: (len(q.prompt.text), q.id))
-    chunks = [order[i : i + chunk] for i in range(0, len(order), chunk)]
-    made = {}
-    wanted = len(questions) * suite.samples
-    count = 0
+    made: dict[str, list[Reply]] = {}
+    count, wanted = 0, len(questions) * suite.samples
 
     def done(more: int) -> None:
         nonlocal count
         count += more
         progress(name, count, wanted)
 
-    for number, own in enumerate(chunks):
-        replies = waiting.get(number, [q.id for q in own])
-        if replies is None:
+    for number, start in enumerate(range(0, len(order), chunk)):
+        own = order[start : start + chunk]
+        kept = waiting.get(number, own)
+        if kept is None:
             began = time.perf_counter()
-            replies = generator.generate(
-                [q.prompt for q in own], _sampling(suite, _seed(seed, suite.name, number)), done
-            )
-            waiting.put(number, [q.id for q in own], replies, time.perf_counter() - began)
+            sampling = _sampling(suite, _seed(seed, suite.name, number))
+            replies = generator.generate([q.prompt for q in own], sampling, done)
+            waiting.put(number, own, replies, time.perf_counter() - began)
         else:
+            replies = [[Reply(**fields) for fields in own_replies] for own_replies in kept]
             done(len(own) * suite.samples)
         made.update({q.id: own_replies for q, own_replies in zip(own, replies, strict=True)})
-    marked = mark(suite, [(q, number, reply) for q in questions for number, reply in enumerate(made[q.id])])
+    marked = _mark(suite, questions, [made[q.id] for q in questions])
     record = record_of(suite, generator, questions, marked, waiting.seconds, seed)
     write_text(folder / f"{name}.jsonl", lines_of(marked))
     write_json(folder / f"{name}.json", record)  # last: it says that all is there
-    waiting.remove()
+    waiting.path.unlink(missing_ok=True)
     return Result(name, marked, record)
 
 
@@ -176,58 +384,16 @@ def _sampling(suite: Suite, seed: int = 0) -> Sampling:
     return Sampling(suite.max_tokens, suite.temperature, suite.samples, suite.stop, seed)
 
 
-def _difference(record: dict[str, Any], suite: Suite, asked: dict[str, Any]) -> str:
-    if record["protocol"] != suite.protocol:
-        return "another protocol"
-    return ", ".join(name for name in asked if record["asked"].get(name) != asked[name])
+def _refuse_another(path: Path, record: dict[str, Any], heading: dict[str, Any]) -> None:
+    """EvaluationError where the record is not of the evaluation with this heading."""
+    odd = [name for name, value in heading["asked"].items() if record["asked"].get(name) != value]
+    if record["protocol"] != heading["protocol"]:
+        odd = ["another protocol"]
+    if odd:
+        raise EvaluationError(
+            f"{path} holds another evaluation ({', '.join(odd)}); choose another --output-dir, or remove that file"
+        )
 
 
 def _seed(*parts: Any) -> int:
     return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4], "big")
-
-
-class _Waiting:
-    """Replies of an unfinished suite: a heading, then a line a chunk; a line that a kill cut short is made again."""
-
-    def __init__(self, path: Path, heading: dict[str, Any]) -> None:
-        self.path = path
-        self.known: dict[int, dict[str, Any]] = {}
-        self.seconds = 0.0
-        lines = (
-            path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-        )  # what stands after the last newline is torn
-        rows = [json.loads(line) for line in lines]
-        if rows and rows[0] != json.loads(json.dumps(heading)):
-            raise EvaluationError(
-                f"{path} waits for another evaluation to go on; choose another --output-dir, or remove that file"
-            )
-        for row in rows[1:]:
-            self.known[row["chunk"]] = row
-            self.seconds += row["seconds"]
-        kept = "".join(line.decode() + "\n" for line in lines) or json.dumps(heading) + "\n"
-        write_text(path, kept)
-
-    def get(self, number: int, ids: list[str]) -> list[list[Reply]] | None:
-        row = self.known.get(number)
-        return [[Reply(**reply) for reply in own] for own in row["replies"]] if row and row["ids"] == ids else None
-
-    def put(self, number: int, ids: list[str], replies: list[list[Reply]], seconds: float) -> None:
-        self.seconds += seconds
-        row = {
-            "chunk": number,
-            "ids": ids,
-            "seconds": round(seconds, 3),
-            "replies": [[asdict(reply) for reply in own] for own in replies],
-        }
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise EvaluationError(
-                f"cannot write {self.path}: {error.strerror}; make room, then run this again: it goes on"
-            ) from error
-
-    def remove(self) -> None:
-        self.path.unlink(missing_ok=True)

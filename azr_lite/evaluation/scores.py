@@ -1,30 +1,32 @@
 """From marked replies to scores, and from two sets of them to a paired comparison.
 
-Comes in: items (one reply with its mark each).  Goes out: accuracies with standard errors and 95 % intervals, by group and stratum;
-gains on the same questions, split into form and reasoning.
-Not covered: marking (the suites), the formulas of the intervals (`intervals.py`, `passk.py`).
+Questions are resampled, not replies: an interval says how much another draw of like questions would move the score. The spread
+between training seeds is not in it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from azr_lite.evaluation.intervals import Z95, mcnemar, wilson
-from azr_lite.evaluation.passk import bootstrap, curve, pass_at_k
+from azr_lite.errors import EvaluationError
 from azr_lite.metrics import mean
 
 SEED = 20_260_101
 """Seed of the bootstrap: a report says the same each time it is made."""
+Z95 = 1.959964
+"""The normal distribution has 95 % of its mass within this many standard deviations."""
+_CHUNK = 1 << 22
+"""Indices drawn at once, so that memory stays at some tens of megabytes."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One reply and its mark (see `protocol.Mark`). `type`: the question's group; `stratum`: its difficulty or origin;
+    """One reply and its mark (see `suite.Mark`). `type`: the question's group; `stratum`: its difficulty or origin;
     `sample`: which of the replies to the question."""
 
     id: str
@@ -179,3 +181,153 @@ def _by_question(items: Sequence[Item], what: str) -> Marks:
     for item in items:
         found.setdefault((item.type, item.id), []).append(getattr(item, what))
     return found
+
+
+# ---------------------------------------------------------------- small-sample statistics
+
+
+def wilson(right: int, n: int, z: float = Z95) -> tuple[float, float]:
+    """Wilson score interval of the proportion p = right/n, as (low, high) in 0..1; (0, 1) of nothing.
+
+    (p + z²/2n ± z·√(p(1-p)/n + z²/4n²)) / (1 + z²/n)
+
+    Examples:
+        >>> low, high = wilson(right=2, n=40)
+        >>> print(f"{low:.3f} to {high:.3f}")
+        0.014 to 0.165
+    """
+    if n == 0:
+        return 0.0, 1.0
+    p, zz = right / n, z * z
+    centre = (p + zz / (2 * n)) / (1 + zz / n)
+    half = z * math.sqrt(p * (1 - p) / n + zz / (4 * n * n)) / (1 + zz / n)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def mcnemar(won: int, lost: int) -> float:
+    """Exact two-sided McNemar test: the chance of a split at least this uneven of the items that changed.
+
+    min(1, 2·Σ_{i ≤ min(won, lost)} C(won+lost, i) / 2^(won+lost))
+
+    Examples:
+        >>> mcnemar(won=9, lost=1)
+        0.021484375
+    """
+    n, k = won + lost, min(won, lost)
+    tail = sum(math.comb(n, i) for i in range(k + 1)) / 2**n
+    return min(1.0, 2 * tail)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over `n` questions with its percentile interval. Units: 0..1 for a score, -1..1 for a difference."""
+
+    n: int
+    mean: float
+    low: float
+    high: float
+
+
+Counts = Mapping[str, tuple[int, int]]
+"""Question id to (replies made, replies right)."""
+
+
+def pass_at_k(n: int, right: int, k: int) -> float:
+    """Unbiased chance that at least one of k replies, drawn from the n made without putting back, is right.
+
+    1 - C(n-c, k) / C(n, k) = 1 - Π_{i=n-c+1..n} (1 - k/i) with c = `right` (Chen et al. 2021, equation 1); the product has no
+    large numbers in it, so nothing overflows.  EvaluationError unless 1 ≤ k ≤ n and 0 ≤ c ≤ n.
+
+    Examples:
+        >>> [pass_at_k(n=4, right=1, k=k) for k in (1, 2, 4)]
+        [0.25, 0.5, 1.0]
+    """
+    if not 0 <= right <= n:
+        raise EvaluationError(f"{right} right replies of {n} make no sense; expected 0 to {n}")
+    if not 1 <= k <= n:
+        raise EvaluationError(
+            f"pass@{k} cannot be estimated from {n} replies to a question; take k from 1 to {n}, or make more replies"
+        )
+    if n - right < k:
+        return 1.0
+    miss = 1.0
+    for i in range(n - right + 1, n + 1):
+        miss *= 1.0 - k / i
+    return 1.0 - miss
+
+
+def bootstrap_means(values: np.ndarray, rng: np.random.Generator, draws: int = 10_000) -> np.ndarray:
+    """Means of `draws` resamples of the questions.
+
+    `values`: shape (questions,) or (columns, questions); all columns share each resample, which is what makes a difference of two
+    columns paired.  Result: (draws,) or (columns, draws).
+    """
+    count = values.shape[-1]
+    if count == 0:
+        raise EvaluationError("there are no questions to resample; expected at least one")
+    found, left = [], draws
+    while left > 0:
+        now = min(left, max(1, _CHUNK // count))
+        picked = rng.integers(0, count, size=(now, count))
+        found.append(np.stack([row[picked].mean(axis=-1) for row in np.atleast_2d(values)]))
+        left -= now
+    means = np.concatenate(found, axis=-1)
+    return means if values.ndim == 2 else means[0]
+
+
+def _interval(values: np.ndarray, means: np.ndarray, level: float) -> Estimate:
+    if not 0 < level < 1:
+        raise EvaluationError(f"an interval cannot have level {level}; expected a number between 0 and 1, such as 0.95")
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(len(values), float(values.mean()), float(low), float(high))
+
+
+def bootstrap(
+    values: Sequence[float] | np.ndarray, rng: np.random.Generator, draws: int = 10_000, level: float = 0.95
+) -> Estimate:
+    """Mean of `values` (one per question) with its percentile interval. The same generator state gives the same interval.
+
+    Values that are all equal give an interval of no width: use `wilson` for plain right/wrong near 0 or 1.
+
+    Examples:
+        >>> found = bootstrap([1.0] * 30 + [0.0] * 10, np.random.default_rng(0), draws=2000)
+        >>> found.n, found.mean, found.low < 0.7 < 0.8 < found.high
+        (40, 0.75, True)
+    """
+    array = np.asarray(values, dtype=np.float64)
+    return _interval(array, bootstrap_means(array, rng, draws), level)
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """pass@k of two models on the same questions, and the paired difference trained - base."""
+
+    k: int
+    base: Estimate
+    trained: Estimate
+    gain: Estimate
+
+
+def curve(
+    base: Counts, trained: Counts, ks: Sequence[int], rng: np.random.Generator, draws: int = 10_000, level: float = 0.95
+) -> list[CurvePoint]:
+    """pass@k of base and trained model over `ks`, every point with intervals. One set of resamples serves the whole curve.
+
+    EvaluationError when the two are not of the same questions, or when some question has fewer than k replies.
+    """
+    if odd := base.keys() ^ trained.keys():
+        raise EvaluationError(
+            f"the two results are not of the same questions ({len(odd)} are in one only, such as {min(odd)}); "
+            "evaluate both on the same ones"
+        )
+    if not len(ks):
+        return []
+    pairs = [(base[name], trained[name]) for name in base]
+    scores = np.array([[pass_at_k(*own[i], k) for own in pairs] for k in ks for i in (0, 1)])  # (2 * ks, questions)
+    means = bootstrap_means(scores, rng, draws)
+    points = []
+    for place, k in enumerate(ks):
+        (was, now), (was_means, now_means) = (rows[2 * place : 2 * place + 2] for rows in (scores, means))
+        three = ((was, was_means), (now, now_means), (now - was, now_means - was_means))
+        points.append(CurvePoint(k, *(_interval(*one, level) for one in three)))
+    return points

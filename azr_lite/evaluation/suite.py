@@ -1,17 +1,140 @@
-"""What an evaluation is made of: prompts, questions, replies, marks; and what a generator and a suite must be able to do.
-
-Comes in: nothing.  Goes out: the nouns and the two protocols that everything in this folder is written against.
-Not covered: any dataset (`sources.py`), any model (`generators.py`), running one (`harness.py`).
-"""
+"""What an evaluation is made of: prompts, questions, replies, marks, datasets; what a generator and a suite must be able to do."""
 
 from __future__ import annotations
 
+import functools
+import gzip
+import hashlib
+import json
+import os
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
-from azr_lite.evaluation.sources import Data
+from azr_lite.errors import EvaluationError
 from azr_lite.prompts.base import Style
+from azr_lite.verifier import Verifier
+
+SHIPPED = resources.files("azr_lite.evaluation") / "shipped"
+"""Origins and licences: ORIGINS.md in that folder."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """`sha256`: of the file's bytes as stored; of a hub dataset, of its rows as JSON lines. `path`: empty for a hub dataset."""
+
+    name: str
+    source: str
+    sha256: str
+    rows: tuple[dict[str, Any], ...]
+    path: str = ""
+
+    def describe(self) -> dict[str, Any]:
+        """What a result records."""
+        return {"name": self.name, "source": self.source, "sha256": self.sha256, "rows": len(self.rows)}
+
+
+def shipped(name: str, file: str) -> Data:
+    """A dataset that comes with the package."""
+    return _from_file(name, Path(str(SHIPPED / file)), f"shipped: {file}")
+
+
+def read_data(name: str, source: str | Path, needs: Sequence[str] = ()) -> Data:
+    """A dataset from a ``.jsonl``, ``.json``, ``.parquet`` file (``.gz`` allowed on the first two) or a hub id
+    ``OWNER/NAME[:CONFIG[:SPLIT]]``.
+
+    EvaluationError when it cannot be had, or when a row lacks one of the columns in `needs`.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        data = _from_file(name, path, str(path))
+    elif path.exists() or str(source).startswith((".", "/", "~")) or str(source).count("/") != 1:
+        raise EvaluationError(
+            f"there is no file {source} with the questions of {name}; give a .jsonl, .json or .parquet file, or a hub id"
+        )
+    else:
+        data = _from_hub(name, str(source))
+    for number, row in enumerate(data.rows):
+        if missing := [column for column in needs if column not in row]:
+            raise EvaluationError(
+                f"row {number} of {source} has no {missing[0]!r}, so these are not the questions of {name}; "
+                f"expected columns: {', '.join(needs)}"
+            )
+    return data
+
+
+def _from_file(name: str, path: Path, source: str) -> Data:
+    raw = path.read_bytes()
+    try:
+        if path.suffix == ".parquet":
+            rows = _parquet(path)
+        else:
+            text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
+            is_list = text.lstrip().startswith("[")
+            rows = json.loads(text) if is_list else [json.loads(line) for line in text.split("\n") if line.strip()]
+    except (OSError, ValueError, EOFError) as error:
+        raise EvaluationError(
+            f"{path} cannot be read as questions of {name} ({error}); expected JSON lines, a JSON list or parquet"
+        ) from error
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        raise EvaluationError(f"{path} holds no questions of {name}; expected one JSON object per line")
+    return Data(name, source, hashlib.sha256(raw).hexdigest(), tuple(rows), str(path))
+
+
+def _parquet(path: Path) -> list[dict[str, Any]]:
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise EvaluationError(
+            f"reading {path} needs pyarrow; pip install 'azr-lite[eval]', or convert it to .jsonl"
+        ) from error
+    return parquet.read_table(path).to_pylist()
+
+
+def _from_hub(name: str, source: str) -> Data:
+    try:
+        import datasets
+        import huggingface_hub
+    except ImportError as error:
+        raise EvaluationError(
+            f"fetching {source} needs the package datasets; pip install 'azr-lite[eval]', or give a file"
+        ) from error
+    if not _hub_answers():  # what was fetched before is still found; the client would try for half a minute per dataset
+        huggingface_hub.constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    repo, _, rest = source.partition(":")
+    config, _, split = rest.partition(":")
+    try:
+        found = datasets.load_dataset(repo, config or None, split=split or "test")
+    except Exception as error:  # the hub client raises dozens of kinds
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise EvaluationError(
+            f"{source} cannot be fetched from the hub ({first}); go online, give OWNER/NAME:CONFIG:SPLIT, or give a "
+            "local file"
+        ) from error
+    rows = tuple(dict(row) for row in found)
+    lines = "".join(json.dumps(row, sort_keys=True, default=str) + "\n" for row in rows)
+    return Data(name, f"hub: {source}", hashlib.sha256(lines.encode()).hexdigest(), rows)
+
+
+@functools.cache
+def _hub_answers() -> bool:
+    """Whether the hub's machine takes a connection within three seconds; asked once per process. Behind a proxy nobody can tell."""
+    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
+        return True
+    url = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    address = (url.hostname or "", url.port or (80 if url.scheme == "http" else 443))
+    try:
+        with socket.create_connection(address, timeout=3):
+            return True
+    except OSError:
+        return False
+
+
+# ---------------------------------------------------------------- nouns
 
 
 @dataclass(frozen=True)
@@ -101,7 +224,7 @@ class Suite(Protocol):
         ...
 
     def grade(self, replies: Sequence[tuple[Question, Reply]]) -> list[Mark]:
-        """One mark a reply, same order. Several replies to one question may come, and any subset of the questions."""
+        """One mark per reply, same order. Several replies to one question may come, and any subset of the questions."""
         ...
 
     def baselines(self, questions: Sequence[Question]) -> dict[str, dict[str, float]]:
@@ -121,3 +244,19 @@ class Generator(Protocol):
     ) -> list[list[Reply]]:
         """`how.samples` replies to each prompt. `done` is called with the number of replies made since its last call."""
         ...
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a suite is built for: the model and its prompt style, who verifies, and what the user chose.
+
+    `model`: hub id or path of the base model. `source`: file or hub id instead of what is shipped. Protocols: see `runner.evaluate`.
+    """
+
+    model: str
+    style: Style
+    verifier: Verifier
+    source: str = ""
+    reasoning_protocol: str = "azr"
+    code_protocol: str = "evalplus"
+    allow_weak: bool = False

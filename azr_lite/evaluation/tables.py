@@ -1,7 +1,4 @@
-"""An evaluation as a person reads it: one table of scores, one of gains; at most 80 columns.
-
-Comes in: an `Evaluation`.  Goes out: rich tables and lines.  Not covered: HTML reports.
-"""
+"""An evaluation as a person reads it: one table of scores, one of gains; at most 80 columns."""
 
 from __future__ import annotations
 
@@ -11,8 +8,8 @@ from typing import Any
 
 from rich.table import Table
 
-from azr_lite.evaluation.api import Evaluation
-from azr_lite.evaluation.benchmarks.paper_table import beside_paper
+from azr_lite.evaluation.benchmarks import beside_paper
+from azr_lite.evaluation.runner import Evaluation
 
 
 def score_table(evaluation: Evaluation) -> Table:

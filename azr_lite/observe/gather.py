@@ -16,7 +16,7 @@ from typing import Any
 
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError, EvaluationError, RunDirectoryError
-from azr_lite.evaluation.kept import Result, read_result
+from azr_lite.evaluation.results import Result, read_result
 from azr_lite.evaluation.scores import Item, compare_paired
 from azr_lite.metrics import STAGES
 from azr_lite.observe.catalogue import Metric, metric_of

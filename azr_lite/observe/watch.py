@@ -27,7 +27,7 @@ from rich.live import Live
 from rich.text import Text
 
 from azr_lite.errors import RunDirectoryError
-from azr_lite.evaluation.kept import evaluated_step
+from azr_lite.evaluation.results import evaluated_step
 from azr_lite.metrics import STAGES, across, mean
 from azr_lite.observe.catalogue import metric_of
 from azr_lite.observe.figures import Point

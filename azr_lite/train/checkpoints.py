@@ -1,7 +1,4 @@
-"""Which checkpoints can be trusted: sealing, finding and dropping the checkpoint-N folders of a run.
-
-Comes in: a run directory.  Goes out: the newest whole checkpoint, its self-play state.
-Not covered: weights, optimiser and random states inside (transformers writes and reads them).
+"""Which checkpoints can be trusted: sealing, finding and dropping a run's checkpoint-N folders, and their copy elsewhere.
 
 A checkpoint counts only when it is sealed: ``whole.json``, written last and atomically, lists every file with its size. A
 process killed while saving leaves an unsealed folder, which is never resumed from.
@@ -13,11 +10,9 @@ import errno
 import json
 import os
 import shutil
-import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from azr_lite.errors import RunDirectoryError
 from azr_lite.rundir import LOGS, write_json
@@ -47,7 +42,7 @@ def last_whole_checkpoint(run_dir: str | Path) -> Path | None:
 
 
 def sharding_of(checkpoint: Path) -> str:
-    """Who wrote the weights and moments in pieces: ``FSDP`` or ``DeepSpeed`` (only the same can read the moments), else empty."""
+    """``FSDP`` or ``DeepSpeed`` where one of them wrote the weights and moments in pieces (which it alone reads), else empty."""
     if list(checkpoint.glob("pytorch_model_fsdp*")):
         return "FSDP"
     return "DeepSpeed" if (checkpoint / "latest").exists() else ""
@@ -58,8 +53,7 @@ def drop_old(run_dir: str | Path, keep: int, also: Path | None = None) -> None:
     whole = [path for path in _newest_first(Path(run_dir)) if is_whole(path)]
     for path in _newest_first(Path(run_dir)):
         if path not in whole[:keep] and not (path in whole and path == also):
-            (path / SEAL).unlink(missing_ok=True)  # first, so that a kill in the middle leaves nothing that looks whole
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
 
 
 def load_state(checkpoint: str | Path) -> dict[str, Any]:
@@ -95,17 +89,25 @@ def writing_failed(error: BaseException) -> str:
 
 
 def abandon(folder: Path, reason: str, size: float) -> None:
-    """Remove a checkpoint that could not be written, so that its room is free again. `size`: about how large it would be, bytes."""
+    """Remove a checkpoint that could not be written, so that its room is free again, and raise RunDirectoryError.
+
+    `size`: about how large it would be (bytes), where the run has no other to judge by.
+    """
     shutil.rmtree(folder, ignore_errors=True)
-    run_dir = folder.parent
-    whole = last_whole_checkpoint(run_dir)
-    on = f"`azr-lite resume {run_dir}` goes on from " + (f"{whole.name}" if whole else "the start")
+    whole = last_whole_checkpoint(folder.parent)
+    further = f"`azr-lite resume {folder.parent}` goes on from {whole.name if whole else 'the start'}"
     if reason == _NO_ROOM:
+        size = size_of(whole) if whole else size
         amount = f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
         raise RunDirectoryError(
-            f"no room for a checkpoint of about {amount} at {folder}; free some or choose another disk; {on}"
+            f"no room for a checkpoint of about {amount} at {folder}; free some or choose another disk; {further}"
         )
-    raise RunDirectoryError(f"the checkpoint at {folder} could not be written ({reason}); see to that disk; {on}")
+    raise RunDirectoryError(f"the checkpoint at {folder} could not be written ({reason}); check that disk; {further}")
+
+
+def expected_bytes(parameters: Iterable[Any]) -> float:
+    """A checkpoint's size before there is one: the parameters that are trained, and two float32 moments per number."""
+    return sum(p.numel() * (p.element_size() + 8) for p in parameters if p.requires_grad)
 
 
 def size_of(checkpoint: Path) -> int:
@@ -126,87 +128,7 @@ def _sizes(checkpoint: Path) -> dict[str, int]:
     return {str(p.relative_to(checkpoint)): p.stat().st_size for p in sorted(files)}
 
 
-SHARE = 0.1
-"""Saving may take at most this part of a session's time, where `save_minutes` asks for it."""
-WRITE_SPEED = 200e6
-"""Bytes a second, for the guess before a first checkpoint has been measured (a plain disk)."""
-
-
-class Budget:
-    """One session's clock; it starts when this is made. All durations in seconds.
-
-    `save_minutes`: how much work may be lost (0: no limit). `max_hours`: how long the session may last (0: no limit).
-    """
-
-    def __init__(
-        self, save_minutes: float = 0.0, max_hours: float = 0.0, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self.save_minutes, self.max_hours, self.clock = save_minutes, max_hours, clock
-        self.began = self.safe_since = self.step_began = clock()
-        self.steps: deque[float] = deque(maxlen=5)
-        """Durations of the last self-play steps."""
-        self.saving = 0.0
-        """Spent on saving so far."""
-        self.save_s = 0.0
-        """What the next checkpoint will take: the last one's time, at first a guess."""
-        self.evaluation_s = 0.0
-        """What the next held-out evaluation will take."""
-        self.stretched = False
-        """Whether a checkpoint that was due has ever been held back because saving had taken its share of the time."""
-
-    @property
-    def step_s(self) -> float:
-        """What the next self-play step will take: the longest of the last five."""
-        return max(self.steps, default=0.0)
-
-    def train_begins(self) -> None:
-        """What came before (loading, seeding, the checkpoint resumed from) cannot be lost, or is done again anyway."""
-        self.safe_since = self.clock()
-
-    def step_begins(self) -> None:
-        self.step_began = self.clock()
-
-    def step_ends(self) -> None:
-        self.steps.append(self.clock() - self.step_began)
-
-    def expect_bytes(self, size: float) -> None:
-        """A first checkpoint of about so many bytes lies ahead."""
-        self.save_s = size / WRITE_SPEED
-
-    def saved(self, seconds: float) -> None:
-        """A checkpoint is whole; it (and its copy elsewhere) took this long."""
-        self.saving += seconds
-        self.save_s = seconds
-        self.safe_since = self.clock()
-
-    def save_due(self) -> bool:
-        """Would one step more put more than `save_minutes` of work at risk, and may another checkpoint be paid for?"""
-        if not self.save_minutes or self.clock() - self.safe_since + self.step_s <= 60 * self.save_minutes:
-            return False
-        affordable = self.saving + self.save_s <= SHARE * (self.clock() - self.began)
-        self.stretched |= not affordable
-        return affordable
-
-    def out_of_time(self, evaluations: int = 1) -> bool:
-        """Would one step more, a checkpoint and so many evaluations end after `max_hours`?"""
-        ahead = self.step_s + self.save_s + evaluations * self.evaluation_s
-        return bool(self.max_hours) and self.clock() - self.began + ahead > 3600 * self.max_hours
-
-    @property
-    def interval(self) -> float:
-        """Seconds between checkpoints that the share allows, at what the last one took."""
-        return self.save_s / SHARE
-
-
-class Mirror(Protocol):
-    """The copy of one run, wherever it lies. `keep`: checkpoints to copy beside the newest. A place that is away raises whatever its library raises."""
-
-    def newest_step(self) -> int | None: ...
-
-    def push(self, keep: Iterable[Path] = ()) -> None: ...
-
-    def fetch(self) -> None: ...
-
+# ---------------------------------------------------------------- the copy elsewhere
 
 FILES = ("config.json", "run.json", "summary.json", *LOGS)
 HUB = "hub:"
@@ -221,21 +143,51 @@ def mirror_of(sync_to: str, run_dir: Path) -> Mirror | None:
     return FolderMirror(Path(sync_to).expanduser() / run_dir.resolve().name, run_dir)
 
 
-def _small_files(run_dir: Path) -> list[Path]:
-    """Everything that is copied but checkpoints: settings, logs, evaluations. Paths relative to the run."""
-    found = [run_dir / name for name in FILES] + sorted((run_dir / "eval").glob("*.json*"))
-    return [path.relative_to(run_dir) for path in found if path.is_file()]
+class Mirror:
+    """The copy of one run, wherever it lies. A place that is away raises whatever its library raises."""
+
+    run_dir: Path
+    advice: str
+
+    def newest_step(self) -> int | None:
+        """Updates in the newest whole checkpoint there; 0 for a copy without one; None where there is no copy."""
+        raise NotImplementedError
+
+    def push(self, keep: Iterable[Path] = ()) -> None:
+        """Copy what changed: the small files, the newest whole checkpoint, and those to `keep`."""
+        raise NotImplementedError
+
+    def fetch(self) -> None:
+        """The copy becomes the run directory; it appears there whole or not at all."""
+        temporary = self.run_dir.with_name(f".{self.run_dir.name}.fetch")
+        shutil.rmtree(temporary, ignore_errors=True)
+        self.run_dir.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.replace(self._download(temporary), self.run_dir)
+        except Exception as error:
+            raise RunDirectoryError(f"cannot fetch {self} to {self.run_dir}: {_short(error)}; {self.advice}") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _download(self, temporary: Path) -> Path:
+        """Copy everything into this folder; where in it the run is."""
+        raise NotImplementedError
+
+    def _small_files(self) -> list[Path]:
+        """Everything that is copied but checkpoints: settings, logs, evaluations. Paths relative to the run."""
+        found = [self.run_dir / name for name in FILES] + sorted((self.run_dir / "eval").glob("*.json*"))
+        return [path.relative_to(self.run_dir) for path in found if path.is_file()]
+
+    def _checkpoints_to_copy(self, keep: Iterable[Path]) -> list[Path]:
+        """The newest whole checkpoint, then the others to keep."""
+        newest = last_whole_checkpoint(self.run_dir)
+        return ([newest] if newest else []) + [path for path in keep if path != newest and is_whole(path)]
 
 
-def _checkpoints_to_copy(run_dir: Path, keep: Iterable[Path]) -> list[Path]:
-    """The newest whole checkpoint, then the others to keep."""
-    newest = last_whole_checkpoint(run_dir)
-    others = [path for path in keep if path != newest and is_whole(path)]
-    return ([newest] if newest else []) + others
-
-
-class FolderMirror:
+class FolderMirror(Mirror):
     """The copy in a folder. A file or checkpoint appears there under its name only once it is complete."""
+
+    advice = "make room, or check that it is mounted"
 
     def __init__(self, target: Path, run_dir: Path) -> None:
         self.target, self.run_dir = target, run_dir
@@ -244,7 +196,6 @@ class FolderMirror:
         return str(self.target)
 
     def newest_step(self) -> int | None:
-        """Updates in the newest whole checkpoint there; 0 for a copy without one; None where there is no copy."""
         self._check_mounted()
         if not (self.target / "run.json").exists():
             return None
@@ -252,49 +203,38 @@ class FolderMirror:
         return step_of(newest) if newest else 0
 
     def push(self, keep: Iterable[Path] = ()) -> None:
-        """Copy what changed; OSError where the place is away or full."""
         self._check_mounted()
-        for name in _small_files(self.run_dir):
+        for name in self._small_files():
             source, target = self.run_dir / name, self.target / name
             if _changed(source, target):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                _copy_file(source, target)
-        wanted = _checkpoints_to_copy(self.run_dir, keep)
+                _replace(source, target, shutil.copyfile)
+        wanted = self._checkpoints_to_copy(keep)
         for checkpoint in wanted:
-            _copy_checkpoint(checkpoint, self.target / checkpoint.name)
+            copy = self.target / checkpoint.name
+            same = is_whole(copy) and (copy / SEAL).read_bytes() == (checkpoint / SEAL).read_bytes()
+            if not same or _changed(checkpoint / SEAL, copy / SEAL):
+                _replace(checkpoint, copy, _copy_tree)
         names = {checkpoint.name for checkpoint in wanted}
         for old in self.target.glob("checkpoint-*") if wanted else ():
             if old.name not in names:
-                (old / SEAL).unlink(missing_ok=True)
-                shutil.rmtree(old, ignore_errors=True)
+                _remove(old)
 
     def _check_mounted(self) -> None:
         above = self.target.parent.parent
         if not above.is_dir():  # making it would fill the local disk in the place of a Drive that is not mounted
             raise OSError(f"{above} is not there; is it mounted?")
 
-    def fetch(self) -> None:
-        """The copy becomes the run directory; it appears there whole or not at all."""
-        temporary = self.run_dir.with_name(f".{self.run_dir.name}.fetch")
-        shutil.rmtree(temporary, ignore_errors=True)
-        self.run_dir.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            shutil.copytree(self.target, temporary, ignore=shutil.ignore_patterns(".*"))
-            os.replace(temporary, self.run_dir)
-        except (OSError, shutil.Error) as error:
-            raise RunDirectoryError(
-                f"cannot fetch {self.target} to {self.run_dir}: {error}; make room, or check that it is mounted"
-            ) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    def _download(self, temporary: Path) -> Path:
+        return shutil.copytree(self.target, temporary, ignore=shutil.ignore_patterns(".*"))
 
 
-class HubMirror:
+class HubMirror(Mirror):
     """The copy in a repository of the Hugging Face hub (private when it is made here)."""
+
+    advice = "check the network and `hf auth login`"
 
     def __init__(self, repository: str, run_dir: Path) -> None:
         self.repository, self.run_dir, self.name = repository, run_dir, run_dir.resolve().name
-        self._made = False
 
     def __str__(self) -> str:
         return f"{HUB}{self.repository}/{self.name}"
@@ -304,47 +244,31 @@ class HubMirror:
         return max(steps, default=0) if f"{self.name}/run.json" in self._files() else None
 
     def push(self, keep: Iterable[Path] = ()) -> None:
-        api = _api()
-        if not self._made:
-            api.create_repo(self.repository, private=True, exist_ok=True)
-            self._made = True
-        wanted = _checkpoints_to_copy(self.run_dir, keep)
-        patterns = [*map(str, _small_files(self.run_dir)), *(f"{checkpoint.name}/*" for checkpoint in wanted)]
-        message = f"{self.name}: {wanted[0].name if wanted else 'logs'}"
+        api, wanted = _api(), self._checkpoints_to_copy(keep)
+        api.create_repo(self.repository, private=True, exist_ok=True)
         api.upload_folder(
             repo_id=self.repository,
             folder_path=self.run_dir,
             path_in_repo=self.name,
-            allow_patterns=patterns,
-            commit_message=message,
+            allow_patterns=[*map(str, self._small_files()), *(f"{checkpoint.name}/*" for checkpoint in wanted)],
+            commit_message=f"{self.name}: {wanted[0].name if wanted else 'logs'}",
         )
         for old in self._checkpoints() - {checkpoint.name for checkpoint in wanted} if wanted else ():
             api.delete_folder(f"{self.name}/{old}", repo_id=self.repository)
 
-    def fetch(self) -> None:
-        temporary = self.run_dir.with_name(f".{self.run_dir.name}.fetch")
-        shutil.rmtree(temporary, ignore_errors=True)
-        try:
-            _api().snapshot_download(self.repository, allow_patterns=[f"{self.name}/*"], local_dir=temporary)
-            os.replace(temporary / self.name, self.run_dir)
-        except Exception as error:
-            raise RunDirectoryError(
-                f"cannot fetch {self}: {_short(error)}; check the network and `hf auth login`"
-            ) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    def _download(self, temporary: Path) -> Path:
+        _api().snapshot_download(self.repository, allow_patterns=[f"{self.name}/*"], local_dir=temporary)
+        return temporary / self.name
 
     def _files(self) -> list[str]:
         api = _api()
         return list(api.list_repo_files(self.repository)) if api.repo_exists(self.repository) else []
 
-    def _checkpoints(self, holding: str = "") -> set[str]:
+    def _checkpoints(self, file: str = "") -> set[str]:
+        """Names of the checkpoints there; with `file`, of those that hold it."""
         parts = [name.split("/") for name in self._files()]
-        return {
-            p[1]
-            for p in parts
-            if p[0] == self.name and len(p) > 2 and p[1].startswith("checkpoint-") and holding in ("", p[2])
-        }
+        of_run = [p for p in parts if p[0] == self.name and len(p) > 2 and p[1].startswith("checkpoint-")]
+        return {p[1] for p in of_run if file in ("", p[2])}
 
 
 def try_push(mirror: Mirror, keep: Iterable[Path] = ()) -> str:
@@ -375,30 +299,31 @@ def _changed(source: Path, target: Path) -> bool:
     return was.st_size != now.st_size or was.st_mtime_ns < now.st_mtime_ns
 
 
-def _copy_file(source: Path, target: Path) -> None:
-    temporary = target.with_name(f".{target.name}.tmp")
+def _copy_tree(source: Path, target: Path) -> None:
     try:
-        shutil.copyfile(source, temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+        shutil.copytree(source, target, copy_function=shutil.copyfile)
+    except shutil.Error as error:  # a list with one entry per file that failed
+        raise OSError(error.args[0][0][2]) from error
 
 
-def _copy_checkpoint(source: Path, target: Path) -> None:
-    if (
-        is_whole(target)
-        and (target / SEAL).read_bytes() == (source / SEAL).read_bytes()
-        and not _changed(source / SEAL, target / SEAL)
-    ):
-        return
+def _replace(source: Path, target: Path, copy: Callable[[Path, Path], Any]) -> None:
+    """Copy under a temporary name, then rename."""
     temporary = target.with_name(f".{target.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    _remove(temporary)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        shutil.copytree(source, temporary, copy_function=shutil.copyfile)
-        shutil.rmtree(target, ignore_errors=True)
+        copy(source, temporary)
+        if target.is_dir():
+            _remove(target)
         os.replace(temporary, target)
-    except shutil.Error as error:  # copytree's list of one failure a file
-        raise OSError(error.args[0][0][2] if error.args and error.args[0] else str(error)) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    """A file, or a checkpoint: its seal first, so that a kill in the middle leaves nothing that looks whole."""
+    if path.is_dir():
+        (path / SEAL).unlink(missing_ok=True)
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -11,19 +11,15 @@ rise in the one and fall in the other.
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from accelerate.utils import gather_object
 
 from azr_lite.errors import TrainingError
-from azr_lite.train.memory import free_memory, is_out_of_memory, rows_of
-from azr_lite.triplet import Role
 
 if TYPE_CHECKING:
     from azr_lite.train.trainer import SelfPlayTrainer
@@ -140,80 +136,31 @@ def _log_probability(trainer: SelfPlayTrainer, batch: dict[str, torch.Tensor]) -
     """log pi(reply and end of sequence | prompt), summed over its tokens."""
     ids_BT = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
     length = batch["completion_ids"].shape[1]
-    logps_BT, _, _ = trainer._get_per_token_logps_and_entropies(trainer.model, ids_BT, torch.ones_like(ids_BT), length)
+    logps_BT, _, _ = trainer._get_per_token_logps_and_entropies(
+        trainer.model, ids_BT, torch.ones_like(ids_BT), length, compute_entropy=True
+    )
     return float(logps_BT.float().sum())
 
 
-if TYPE_CHECKING:
-    from azr_lite.train.trainer import SelfPlayTrainer
+def gradient_shares(
+    groups: Mapping[str, Sequence[int]], gradient_of: Callable[[Sequence[int]], list[torch.Tensor]]
+) -> dict[str, float]:
+    """``ROLE/TYPE/gradient_share`` per group (its gradient's length; they sum to 1), and the two roles' ``gradient_cosine``.
 
-
-def gradient_shares(trainer: SelfPlayTrainer, batch: dict[str, Any]) -> dict[str, float]:
-    """``ROLE/TYPE/gradient_share`` for each group, and ``gradient_cosine``; empty under FSDP and DeepSpeed, and where memory does not suffice
-    (then `note` says so). Every process calls it (SPMD)."""
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        return {}
-    counters = copy.deepcopy(trainer._metrics["train"])
-    try:
-        return _numbers(trainer, batch)
-    except Exception as error:
-        if not (is_out_of_memory(error) and trainer.can_recover):
-            raise
-    finally:
-        trainer._metrics["train"] = counters
-    free_memory()
-    trainer.note(
-        "out of memory while measuring gradient shares: left out in this step; gradient_share_every=0 switches them off"
-    )
-    return {}
-
-
-def _numbers(trainer: SelfPlayTrainer, batch: dict[str, Any]) -> dict[str, float]:
+    `groups`: the rows of each group ``ROLE/TYPE``. `gradient_of`: the gradient of some rows, one tensor per trained weight.
+    """
     norms: dict[str, float] = {}
-    of_role: dict[Role, list[torch.Tensor]] = {}
-    for role in Role:
-        for name in trainer.config.task_types:
-            group = f"{role}/{name}"
-            found = group_gradient(trainer, batch, group)
-            norms[group] = _norm(found)
-            of_role[role] = [a + b for a, b in zip(of_role[role], found, strict=True)] if role in of_role else found
+    of_role: dict[str, list[torch.Tensor]] = {}
+    for group, rows in groups.items():
+        found, role = gradient_of(rows), group.split("/")[0]
+        norms[group] = _norm(found)
+        of_role[role] = [a + b for a, b in zip(of_role[role], found, strict=True)] if role in of_role else found
     total = sum(norms.values())
     numbers = {f"{group}/gradient_share": norm / total if total else 0.0 for group, norm in norms.items()}
-    one, two = (of_role[role] for role in Role)
+    one, two = of_role.values()
     if (length := _norm(one) * _norm(two)) > 0:
         numbers["gradient_cosine"] = sum(float((a * b).sum()) for a, b in zip(one, two, strict=True)) / length
     return numbers
-
-
-def group_gradient(trainer: SelfPlayTrainer, batch: dict[str, Any], group: str) -> list[torch.Tensor]:
-    """This group's part of the first update's gradient, one float32 tensor for each trained weight, unclipped.
-
-    The loss is a sum over rows, so any rows may share a micro-batch. Where processes have different numbers of them, all go through
-    equally many: TRL's loss exchanges statistics of equal shape.
-    """
-    trained = [p for p in trainer.model.parameters() if p.requires_grad]
-    first_update = trainer.rollouts[: len(trainer.rollouts) // trainer.config.updates_per_step]
-    rows = [place for place, r in enumerate(first_update) if r.group == group and r.weight]
-    size = -(-trainer.config.micro_batch_size // trainer._parts)
-    most = max(gather_object([len(rows)]))
-    total = [torch.zeros_like(p, dtype=torch.float32) for p in trained]
-    for start in range(0, most, size):
-        loss = _loss(trainer, batch, rows[start : start + size], min(size, most - start))
-        for own, found in zip(total, torch.autograd.grad(loss, trained, allow_unused=True), strict=True):
-            if found is not None:  # the other role's adapter
-                own += found
-    if trainer.accelerator.num_processes > 1:
-        total = [trainer.accelerator.reduce(own, reduction="mean") for own in total]
-    return total
-
-
-def _loss(trainer: SelfPlayTrainer, batch: dict[str, Any], rows: Sequence[int], width: int) -> torch.Tensor:
-    """The trainer's loss of these rows of the batch, filled up to `width` rows with padding of weight 0."""
-    part = rows_of(batch, torch.tensor([*rows, *[0] * (width - len(rows))], device=trainer.accelerator.device))
-    for name in ("advantages", "weights"):
-        part[name][len(rows) :] = 0.0
-    with trainer.compute_loss_context_manager():
-        return trainer._compute_loss(trainer.model, part)
 
 
 def _norm(tensors: Sequence[torch.Tensor]) -> float:

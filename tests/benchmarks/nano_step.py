@@ -100,8 +100,9 @@ def bench_step(steps: int = 12, seed: int = 0) -> dict[str, Any]:
 
     from azr_lite.nano.language import is_reserved
     from azr_lite.nano.sampler import NanoSampler
+    from azr_lite.train.distributed import ShardedExecutor
     from azr_lite.train.policy import load_policy
-    from azr_lite.train.trainer import ShardedExecutor, build_trainer
+    from azr_lite.train.trainer import SelfPlayTrainer
 
     quiet_libraries()
     c = preset(
@@ -142,7 +143,7 @@ def bench_step(steps: int = 12, seed: int = 0) -> dict[str, Any]:
 
         style = get_style(policy.style)
         selfplay = SelfPlay(c, style, ShardedExecutor(executor), reserved=is_reserved)
-        trainer = build_trainer(c, policy, style, selfplay, Path(folder), on_step=on_step, sampler=timed)
+        trainer = SelfPlayTrainer(c, policy, style, selfplay, Path(folder), on_step=on_step, sampler=timed)
         selfplay.count_tokens = trainer.count_tokens
         selfplay.seed(trainer.generate)
         timed.seconds, timed.tokens = 0.0, 0

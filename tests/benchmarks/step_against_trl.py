@@ -32,8 +32,9 @@ BARS = {"sandbox": 0.10, "rest": 0.05, "plain": 1.05}
 def bench_plain(config: Config, steps: int = 3) -> dict[str, Any]:
     """Play `steps` steps (the first is a warm-up) and measure. ModelError, ConfigError as a run would raise them."""
     require_training(NAME)
+    from azr_lite.train.distributed import ShardedExecutor
     from azr_lite.train.policy import load_policy
-    from azr_lite.train.trainer import ShardedExecutor, build_trainer
+    from azr_lite.train.trainer import SelfPlayTrainer
 
     quiet_libraries()
     c = config.replace(
@@ -53,7 +54,7 @@ def bench_plain(config: Config, steps: int = 3) -> dict[str, Any]:
             sampled[0] = 0
             trainer.clock.restart()
 
-        trainer = build_trainer(c, policy, style, selfplay, Path(folder), on_step=on_step)
+        trainer = SelfPlayTrainer(c, policy, style, selfplay, Path(folder), on_step=on_step)
         generate = trainer.generate
 
         def counted(wanted: Sequence[str], *role: Any) -> list[Any]:
@@ -102,8 +103,8 @@ def _stock_update(c: Config, rows: Sequence[Rollout], folder: Path) -> float:
     from transformers import PrinterCallback, TrainerCallback
     from trl import GRPOTrainer
 
+    from azr_lite.train.arguments import training_arguments
     from azr_lite.train.policy import load_policy
-    from azr_lite.train.trainer import training_arguments
 
     policy = load_policy(c)
     args = training_arguments(c, policy, folder)

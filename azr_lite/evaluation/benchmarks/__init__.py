@@ -1,0 +1,55 @@
+"""Every suite by name, and the groups that users type: the runner knows no benchmark but through this."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from azr_lite.errors import EvaluationError
+from azr_lite.evaluation import reasoning
+from azr_lite.evaluation.assertions import ASSERT, asserted
+from azr_lite.evaluation.benchmarks import code, maths
+from azr_lite.evaluation.benchmarks.livecodebench import livecodebench_suite
+from azr_lite.evaluation.benchmarks.paper_table import averages, beside_paper, in_paper
+from azr_lite.evaluation.suite import Setting, Suite
+
+__all__ = ["BUILDERS", "GROUPS", "REASONING_PROTOCOLS", "averages", "beside_paper", "in_paper"]
+
+REASONING_PROTOCOLS = ("azr", *ASSERT)
+
+
+def _cruxeval(name: str, setting: Setting) -> Suite:
+    suite = reasoning.build(name, setting)
+    return suite if setting.reasoning_protocol == "azr" else asserted(suite, setting.reasoning_protocol)
+
+
+def _code(name: str, setting: Setting) -> Suite:
+    style, protocol = setting.style, setting.code_protocol
+    return code.code_suite(
+        name, style, chat=style.chat, protocol=protocol, source=setting.source, allow_weak=setting.allow_weak
+    )
+
+
+def _livecodebench(name: str, setting: Setting) -> Suite:
+    if not setting.source:
+        raise EvaluationError("it is not shipped; give its problems: --data livecodebench-v5=FILE")
+    return livecodebench_suite(setting.style, setting.source, allow_weak=setting.allow_weak)
+
+
+def _maths(name: str, setting: Setting) -> Suite:
+    return maths.maths_suite(name, setting.style, setting.source)
+
+
+BUILDERS: dict[str, Callable[[str, Setting], Suite]] = {
+    **dict.fromkeys(("cruxeval-o-strict", "cruxeval-i-strict", "cruxeval-o-all", "cruxeval-i-all"), _cruxeval),
+    **dict.fromkeys(("induction-hint", "induction-nohint", "held-out", "triplets"), reasoning.build),
+    **dict.fromkeys(code.SUITES, _code),
+    "livecodebench-v5": _livecodebench,
+    **dict.fromkeys(maths.NAMES, _maths),
+}
+"""Name to the function that builds the suite of that name for a `Setting`; EvaluationError where it cannot be had."""
+
+REASONING = ("cruxeval-o-strict", "cruxeval-i-strict", "induction-hint", "induction-nohint")
+CODE = ("humanevalplus", "mbppplus", "livecodebench-v5")
+MATHS = tuple(name for name in maths.NAMES if not name.endswith(maths.AVERAGED))
+GROUPS = {"reasoning": REASONING, "games": REASONING, "code": CODE, "math": MATHS, "all": (*REASONING, *CODE, *MATHS)}
+"""``games`` is the old spelling of ``reasoning``."""

@@ -1,7 +1,4 @@
-"""HumanEval+ and MBPP+: prompts of two protocols, extraction, and marks that two judges agree on.
-
-Comes in: a prompt style, whether the model has a chat template, names of suites.  Goes out: `Suite`s.
-Not covered: running evalplus (`evalplus_bridge.py`), the second judge (`second_judge.py`).  Nothing here runs a program.
+"""HumanEval+ and MBPP+: prompts of three protocols, extraction, marks. Nothing here runs a program (`judge.py` does).
 
 Protocols, never mixed, part of every suite's name:
 * ``evalplus-chat``: the prompt of evalplus' own chat path, words and shape taken from the installed package; the prefill ends in an
@@ -9,32 +6,29 @@ Protocols, never mixed, part of every suite's name:
 * ``evalplus-direct``: what the same path does for a model without chat template: the task's text, to be gone on with.
 * ``azr``: the think/answer prompt of self-play in words of our own; the last python fence inside the answer counts.
 
-`Mark.right`: base and plus tests pass, in evalplus and before the second judge, for the strictly extracted program: azr, see above;
-evalplus-chat, the reply up to the first stop string or closing fence; evalplus-direct, task and reply up to the first stop string.
-`Mark.lenient`: or they pass for azr with the last fence wherever it stands; for both others after evalplus' `sanitize`, and **that is
-the published way**: compare `lenient` with leaderboards. `Mark.parts`: base and plus of the strict program.
-evalplus 0.3.1 fails every program for HumanEval/32, the reference too; that is left so, and the mark says it: at most 163 of 164.
+`Mark.right`: base and plus tests pass for the strictly extracted program: azr, see above; evalplus-chat, the reply up to the first
+stop string or closing fence; evalplus-direct, task and reply up to the first stop string.
+`Mark.lenient`: or they pass for azr with the last fence wherever it stands; for both others after evalplus' `sanitize`, and **that
+is the published way**: compare `lenient` with leaderboards. `Mark.parts`: base and plus of the strict program.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.benchmarks.evalplus_bridge import CANNOT_PASS, Bridge, chat_prompt, words
-from azr_lite.evaluation.benchmarks.second_judge import second_judge
-from azr_lite.evaluation.sources import Data, read_data, shipped
-from azr_lite.evaluation.suite import Mark, Prompt, Question, Reply, think_answer_prompt
+from azr_lite.evaluation.benchmarks.judge import judge, sanitize
+from azr_lite.evaluation.suite import Data, Mark, Prompt, Question, Reply, read_data, shipped, think_answer_prompt
 from azr_lite.parsing import parse_reply
 from azr_lite.prompts.base import ANSWER, END_ANSWER, THINK, Style, fence
 from azr_lite.triplet import Rejection
 
-Protocol = Literal["evalplus", "azr"]
 SUITES = {
     "humanevalplus": ("humaneval", "HumanEvalPlus.jsonl.gz"),
     "humanevalplus-mini": ("humaneval", "HumanEvalPlus-Mini.jsonl.gz"),
@@ -42,47 +36,49 @@ SUITES = {
 }
 """Name to evalplus' name of the dataset and the file that comes with the package."""
 NEEDS = ("task_id", "prompt", "entry_point", "canonical_solution", "base_input", "plus_input", "atol", "contract")
+EVALPLUS = "0.3.1"
 EVALPLUS_TOKENS, AZR_TOKENS = 768, 4096
 """evalplus' own limit; and room for a thought."""
+CANNOT_PASS = {
+    "HumanEval/32": "evalplus 0.3.1 passes no program for this task, not even the reference (its pull request 201 skips the count)"
+}
+"""Kept as it is, so that scores stay comparable: the ceiling of HumanEval and HumanEval+ is 163 of 164."""
+_CHAT_WORDS = ("Please provide a self-contained", "Below is a Python script with a self-contained function that solves")
 _FENCE = re.compile(
     r"^[ \t]*```[ \t]*(?P<tag>[A-Za-z0-9+]*)[ \t]*\n(?P<text>.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE
 )
 
 
-def code_suites(
+def code_suite(
+    name: str,
     style: Style,
     *,
     chat: bool,
-    names: Sequence[str] = ("humanevalplus", "mbppplus"),
-    protocol: Protocol = "evalplus",
-    data: Mapping[str, str | Path] | None = None,
+    protocol: str = "evalplus",
+    source: str | Path | None = None,
     parallel: int | None = None,
-    cache: Path | None = None,
     allow_weak: bool = False,
-) -> list[CodeSuite]:
-    """One suite a name. `chat`: the model has a chat template. `data`: name to a file or hub id instead of what is shipped.
+) -> CodeSuite:
+    """The suite `name` of `SUITES`. `chat`: the model has a chat template. `source`: a file or hub id instead of what is shipped.
 
-    `parallel`: programs scored at once (default: one for each core, at most 8). `cache`: where expected outputs are kept.
+    `parallel`: programs scored at once (default: one per core, at most 8).
     EvaluationError for an unknown name or protocol, unreadable data, or (protocol ``evalplus``) a missing evalplus.
     """
     if protocol not in ("evalplus", "azr"):
         raise EvaluationError(f"unknown protocol {protocol!r} for code; choose evalplus or azr")
-    found = []
-    for name in names:
-        if name not in SUITES:
-            raise EvaluationError(f"unknown code suite {name!r}; choose from {', '.join(SUITES)}")
-        dataset, file = SUITES[name]
-        source = (data or {}).get(name)
-        questions = read_data(name, source, NEEDS) if source else shipped(name, file)
-        how = protocol if protocol == "azr" else "evalplus-chat" if chat else "evalplus-direct"
-        workers = parallel or min(8, os.cpu_count() or 1)
-        found.append(CodeSuite(f"{name}-{how}", how, questions, dataset, style, workers, cache, allow_weak))
-    return found
+    if name not in SUITES:
+        raise EvaluationError(f"unknown code suite {name!r}; choose from {', '.join(SUITES)}")
+    dataset, file = SUITES[name]
+    questions = read_data(name, source, NEEDS) if source else shipped(name, file)
+    how = protocol if protocol == "azr" else "evalplus-chat" if chat else "evalplus-direct"
+    return CodeSuite(
+        f"{name}-{how}", how, questions, dataset, style, parallel or min(8, os.cpu_count() or 1), allow_weak
+    )
 
 
 @dataclass
 class CodeSuite:
-    """A `protocol.Suite`; see the top of this file for what each protocol asks and counts."""
+    """A `suite.Suite`; see the top of this file for what each protocol asks and counts. `max_tokens` 0: as the protocol says."""
 
     name: str
     protocol: str
@@ -90,12 +86,10 @@ class CodeSuite:
     dataset: str
     style: Style
     parallel: int = 1
-    cache: Path | None = None
     allow_weak: bool = False
     samples: int = 1
     temperature: float = 0.0
     max_tokens: int = 0
-    """0: as the protocol says."""
     stop: tuple[str, ...] = ()
     layers: dict[str, str] = field(default_factory=dict)
     """What held the programs of the last grading; filled by `grade`."""
@@ -106,7 +100,7 @@ class CodeSuite:
             self.max_tokens, self.stop = self.max_tokens or AZR_TOKENS, (END_ANSWER,)
         else:
             self.max_tokens = self.max_tokens or EVALPLUS_TOKENS
-            self._words = words(self.dataset)
+            self._words = evalplus_words(self.dataset)
             self.stop = self._words.chat_stop if self.protocol == "evalplus-chat" else self._words.direct_stop
 
     def questions(self) -> list[Question]:
@@ -126,55 +120,28 @@ class CodeSuite:
 
         EvaluationError, SandboxError, UnsafeError: nothing could be scored.
         """
-        if not replies:
-            return []
+        need_evalplus()
         found = [self.extract(question, reply) for question, reply in replies]
-        asked = {question.id for question, _ in replies}
-        rows = [row for row in self.data.rows if row["task_id"] in asked]
-        whole = len(rows) == len(self.data.rows)
-        with Bridge(
-            self.dataset, rows, whole=whole, parallel=self.parallel, cache=self.cache, allow_weak=self.allow_weak
-        ) as bridge:
-            dirty = [place for place, one in enumerate(found) if one.clean]
-            cleaned = bridge.prepare(
-                [(found[place].lenient, self._rows[replies[place][0].id]["entry_point"]) for place in dirty]
-            )
-            for place, text in zip(dirty, cleaned, strict=True):
-                found[place] = replace(found[place], lenient=text)
-            wanted = {
-                (q.id, p)
-                for (q, _), one in zip(replies, found, strict=True)
-                for p in (one.strict, one.lenient)
-                if p.strip()
-            }
-            programs = sorted(wanted)
-            first = dict(zip(programs, bridge.verdicts(programs), strict=True))
-            self.layers = bridge.layers
-        passed = [program for program in programs if first[program][0]]
-        items = [(self._rows[task], program) for task, program in passed]
-        second = dict(
-            zip(
-                passed,
-                second_judge(self.dataset, items, parallel=self.parallel, allow_weak=self.allow_weak),
-                strict=True,
-            )
-        )
+        dirty = [place for place, one in enumerate(found) if one.clean]
+        texts = [(found[place].lenient, self._rows[replies[place][0].id]["entry_point"]) for place in dirty]
+        for place, text in zip(dirty, sanitize(texts) if texts else [], strict=True):
+            found[place] = replace(found[place], lenient=text)
+        pairs = list(zip((question.id for question, _ in replies), found, strict=True))
+        wanted = sorted({(id, text) for id, one in pairs for text in (one.strict, one.lenient) if text.strip()})
+        wanted = [(id, text) for id, text in wanted if id not in CANNOT_PASS]
+        items = [(self._rows[id], text) for id, text in wanted]
+        verdicts = judge(self.dataset, items, parallel=self.parallel, allow_weak=self.allow_weak)
+        if verdicts:
+            self.layers = verdicts[0].layers
+        opinions = dict(zip(wanted, verdicts, strict=True))
         marks = []
-        for (question, _), one in zip(replies, found, strict=True):
-            verdicts = []
-            for key in ((question.id, one.strict), (question.id, one.lenient)):
-                (base, plus), opinion = first.get(key, (False, False)), second.get(key)
-                agreed = opinion is not None and opinion.base
-                verdicts.append(
-                    (base and agreed, plus and agreed and opinion.plus, opinion.reason if plus and opinion else "")
-                )
-            (base, plus, doubt), (_, lenient, _) = verdicts
-            right = plus and one.well_formed
-            reason = one.reason or (
-                "" if right else f"second judge: {doubt}" if doubt else CANNOT_PASS.get(question.id, "wrong")
-            )
-            parts = {"base": base and one.well_formed, "plus": right}
-            marks.append(Mark(right, right or lenient, one.well_formed, reason, parts))
+        for id, one in pairs:
+            strict, lenient = opinions.get((id, one.strict)), opinions.get((id, one.lenient))
+            base = one.well_formed and strict is not None and strict.base
+            right = one.well_formed and strict is not None and strict.plus
+            reason = one.reason or ("" if right else CANNOT_PASS.get(id) or (strict.reason if strict else "wrong"))
+            loose = right or (lenient is not None and lenient.plus)
+            marks.append(Mark(right, loose, one.well_formed, reason, {"base": base, "plus": right}))
         return marks
 
     def extract(self, question: Question, reply: Reply) -> Extracted:
@@ -187,13 +154,8 @@ class CodeSuite:
             whole = _start(self._rows[question.id]["prompt"]) + text
             return Extracted(whole, whole, not reply.truncated, reason, clean=True)
         program = re.split(r"^[ \t]*```", text, maxsplit=1, flags=re.MULTILINE)[0]
-        return Extracted(
-            program,
-            text,
-            bool(program.strip()) and not reply.truncated,
-            reason or ("" if program.strip() else "empty"),
-            clean=True,
-        )
+        reason = reason or ("" if program.strip() else "empty")
+        return Extracted(program, text, not reason, reason, clean=True)
 
     def baselines(self, questions: Sequence[Question]) -> dict[str, dict[str, float]]:
         """Empty: no program that needs no reasoning passes the tests."""
@@ -216,19 +178,15 @@ def extract_azr(text: str) -> Extracted:
 
     Lenient: the last python fence anywhere, else the last of any kind.
     """
-    fences = [
-        (match["tag"].lower(), match["text"])
-        for match in _FENCE.finditer(text.replace(THINK, THINK + "\n").replace(ANSWER, ANSWER + "\n"))
-    ]
+    lines = text.replace(THINK, THINK + "\n").replace(ANSWER, ANSWER + "\n")
+    fences = [(match["tag"].lower(), match["text"]) for match in _FENCE.finditer(lines)]
     python = [body for tag, body in fences if tag in ("python", "py", "python3")]
     lenient = (python or [body for _, body in fences] or [""])[-1]
     reply = parse_reply(text)
     if isinstance(reply, Rejection):
         return Extracted("", lenient, False, reply.reason)
     blocks = reply.blocks("python")
-    if not blocks:
-        return Extracted("", lenient, False, "no_answer")
-    return Extracted(blocks[-1], lenient, True)
+    return Extracted(blocks[-1], lenient, True) if blocks else Extracted("", lenient, False, "no_answer")
 
 
 def azr_body(task: str) -> str:
@@ -250,3 +208,57 @@ def _start(task: str) -> str:
 
 def _cut(text: str, stop: Sequence[str]) -> str:
     return text[: min([text.find(word) for word in stop if word in text], default=len(text))]
+
+
+# ---------------------------------------------------------------- evalplus' own words
+
+
+@dataclass(frozen=True)
+class Words:
+    """What evalplus puts around a task: user's message and response prefix of its chat path, and the stop strings of both paths."""
+
+    instruction: str
+    response: str
+    chat_stop: tuple[str, ...]
+    direct_stop: tuple[str, ...]
+
+
+def need_evalplus() -> None:
+    """EvaluationError unless the right evalplus is installed. Loads nothing of it."""
+    try:
+        found = metadata.version("evalplus")
+    except metadata.PackageNotFoundError:
+        found = "none"
+    if found != EVALPLUS:
+        raise EvaluationError(
+            f"HumanEval+ and MBPP+ are asked and scored as evalplus {EVALPLUS} does, but {found} is installed; "
+            "pip install 'azr-lite[eval]'"
+        )
+
+
+def evalplus_words(dataset: str) -> Words:
+    """From the installed evalplus: two constants of its `run_codegen`, and its stop strings."""
+    need_evalplus()
+    from evalplus.codegen import run_codegen
+    from evalplus.provider.utility import EOS, extra_eos_for_direct_completion
+
+    constants = [text for text in run_codegen.__code__.co_consts if isinstance(text, str)]
+    found = [[text for text in constants if text.startswith(start)] for start in _CHAT_WORDS]
+    if any(len(texts) != 1 for texts in found):
+        raise EvaluationError(f"evalplus does not hold the instruction of version {EVALPLUS}; install that version")
+    return Words(found[0][0], found[1][0], (*EOS, "\n```\n"), (*EOS, *extra_eos_for_direct_completion(dataset)))
+
+
+def chat_prompt(task: str, known: Words) -> tuple[str, str]:
+    """The user's message and the prefill of evalplus' chat path, made by evalplus around a stand-in for the tokenizer."""
+    from evalplus.provider.utility import make_raw_chat_prompt
+
+    class Tokenizer:
+        chat_template = "stand-in"
+
+        def apply_chat_template(self, messages: list[dict[str, Any]], tokenize: bool) -> str:
+            return f"{messages[0]['content']}\0{messages[1]['content']}"
+
+    text = make_raw_chat_prompt(_start(task), known.instruction, known.response, Tokenizer())
+    user, _, prefill = text.partition("\0")
+    return user, prefill

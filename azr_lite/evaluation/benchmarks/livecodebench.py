@@ -1,13 +1,9 @@
 """LiveCodeBench code generation, v5: write a program from a contest's text; its tests judge it.
 
-Comes in: the dataset's own rows (a file, or a hub id), a prompt style.  Goes out: a `Suite`.
-Not covered: other releases' names (a window other than v5's gives the suite another name), self-repair, output prediction.
-Programs run in a jail (`witness.py`) that never holds an expected output; what they print or return is compared here.
-
 Private tests come as JSON, or as published: base64 of zlib of a pickle of JSON text. Nothing is unpickled: the pickle's few
 instructions are read one by one, and any but those of a single text is refused.
 v5 here means: contest date from 2024-08-01 to before 2025-02-01, the window of the paper's numbers as commonly quoted; it is part of
-`protocol`. Unlike the official runner: lines are compared as text with white space normalised, not as decimals; 60 s a test.
+`protocol`. Unlike the official runner: lines are compared as text with white space normalised, not as decimals; 60 s per test.
 """
 
 from __future__ import annotations
@@ -25,47 +21,28 @@ from pathlib import Path
 from typing import IO, Any
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.benchmarks import values
 from azr_lite.evaluation.benchmarks.code import extract_azr
-from azr_lite.evaluation.benchmarks.second_judge import run_in_jail
-from azr_lite.evaluation.sources import Data, read_data
-from azr_lite.evaluation.suite import Mark, Prompt, Question, Reply, think_answer_prompt
+from azr_lite.evaluation.benchmarks.judge import read_line, run_program, skip_to_part, uncapped
+from azr_lite.evaluation.suite import Data, Mark, Prompt, Question, Reply, read_data, think_answer_prompt
 from azr_lite.prompts.base import END_ANSWER, Style, fence
 
 V5 = ("2024-08-01", "2025-02-01")
 """First contest day, and the day after the last."""
 NEEDS = (
-    "question_title",
-    "question_content",
-    "question_id",
-    "contest_date",
-    "starter_code",
-    "public_test_cases",
-    "private_test_cases",
-    "metadata",
+    *("question_title", "question_content", "question_id", "contest_date"),
+    *("starter_code", "public_test_cases", "private_test_cases", "metadata"),
 )
-MAX_TOKENS = 8096
 TEST_S, ALL_TESTS_S = 60, 600.0
 LARGEST_TESTS = 1 << 30
 """Bytes of one problem's private tests, unpacked."""
-_TEXT_ONLY = {
-    "PROTO",
-    "FRAME",
-    "SHORT_BINUNICODE",
-    "BINUNICODE",
-    "BINUNICODE8",
-    "UNICODE",
-    "MEMOIZE",
-    "BINPUT",
-    "LONG_BINPUT",
-    "PUT",
-    "STOP",
-}
-_STARS = "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json typing".split()
-PREAMBLE = (
-    "".join(f"from {name} import *\nimport {name}\n" for name in _STARS if name != "sys")
-    + "import sys\nsys.setrecursionlimit(50000)\n"
+_TEXT_ONLY = set(
+    "PROTO FRAME SHORT_BINUNICODE BINUNICODE BINUNICODE8 UNICODE MEMOIZE BINPUT LONG_BINPUT PUT STOP".split()
 )
+_STARS = (
+    "string re datetime collections heapq bisect copy math random statistics itertools functools operator io json typing"
+).split()
+PREAMBLE = "".join(f"from {name} import *\nimport {name}\n" for name in _STARS)
+PREAMBLE += "import sys\nsys.setrecursionlimit(50000)\n"
 """Starter codes use names such as `List` without an import, so the official runner imports much beforehand; so do we."""
 
 
@@ -100,15 +77,8 @@ def livecodebench_suite(
             f"{source} holds two problems of the same question_id; give one release, not several files after another"
         )
     protocol = f"azr; contest date from {window[0]} to before {window[1]}; {TEST_S} s a test"
-    return LiveCodeBench(
-        f"livecodebench-{release}-azr",
-        protocol,
-        replace(data, rows=rows),
-        style,
-        problems,
-        parallel or min(8, os.cpu_count() or 1),
-        allow_weak,
-    )
+    name, workers = f"livecodebench-{release}-azr", parallel or min(8, os.cpu_count() or 1)
+    return LiveCodeBench(name, protocol, replace(data, rows=rows), style, problems, workers, allow_weak)
 
 
 def problem(row: dict[str, Any]) -> Problem:
@@ -121,14 +91,14 @@ def problem(row: dict[str, Any]) -> Problem:
         tests = tuple((str(test["input"]), str(test["output"])) for test in (*public, *private))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise EvaluationError(
-            f"the tests of LiveCodeBench problem {row['question_id']} cannot be read ({type(error).__name__}: {error}); expected a JSON list of "
-            "testtype, input, output, packed as published or plain"
+            f"the tests of LiveCodeBench problem {row['question_id']} cannot be read ({type(error).__name__}: {error}); "
+            "expected a JSON list of testtype, input, output, packed as published or plain"
         ) from error
     entry = metadata.get("func_name") or ""
     if not tests or kinds not in ({"stdin"}, {"functional"}) or (kinds == {"functional"}) != bool(entry):
         raise EvaluationError(
-            f"LiveCodeBench problem {row['question_id']} has tests of the kinds {sorted(map(str, kinds))} and the function name {entry!r}; "
-            "expected stdin without, or functional with one"
+            f"LiveCodeBench problem {row['question_id']} has tests of the kinds {sorted(map(str, kinds))} and the function "
+            f"name {entry!r}; expected stdin without, or functional with one"
         )
     return Problem(row, entry.rsplit(".", 1)[-1], tests)
 
@@ -157,7 +127,7 @@ def private_tests(packed: str) -> str:
 
 @dataclass
 class LiveCodeBench:
-    """A `protocol.Suite`: greedy, pass@1, prompt and extraction of self-play."""
+    """A `suite.Suite`: greedy, pass@1, prompt and extraction of self-play."""
 
     name: str
     protocol: str
@@ -168,7 +138,7 @@ class LiveCodeBench:
     allow_weak: bool = False
     samples: int = 1
     temperature: float = 0.0
-    max_tokens: int = MAX_TOKENS
+    max_tokens: int = 8096
     stop: tuple[str, ...] = (END_ANSWER,)
 
     def questions(self) -> list[Question]:
@@ -182,36 +152,36 @@ class LiveCodeBench:
         return think_answer_prompt(self.style, body(problem))
 
     def grade(self, replies: Sequence[tuple[Question, Reply]]) -> list[Mark]:
-        """A program is right when every public and private test is. UnsafeError, SandboxError as `confined`."""
-        found = [extract_azr(question.prompt.prefill + reply.text) for question, reply in replies]
-        wanted = sorted(
-            {
-                (q.id, p)
-                for (q, _), one in zip(replies, found, strict=True)
-                for p in (one.strict, one.lenient)
-                if p.strip()
-            }
-        )
+        """A program is right when every public and private test is. UnsafeError, SandboxError as `run_in_jail`."""
+        found = [(q.id, extract_azr(q.prompt.prefill + reply.text)) for q, reply in replies]
+        wanted = sorted({(id, text) for id, one in found for text in (one.strict, one.lenient) if text.strip()})
         with ThreadPoolExecutor(self.parallel) as pool:
             faults = dict(zip(wanted, pool.map(lambda key: self.fault(*key), wanted), strict=True))
         marks = []
-        for (question, _), one in zip(replies, found, strict=True):
-            fault = faults.get((question.id, one.strict), "empty")
+        for id, one in found:
+            fault = faults.get((id, one.strict), "empty")
             right = one.well_formed and not fault
-            lenient = right or not faults.get((question.id, one.lenient), "empty")
+            lenient = right or not faults.get((id, one.lenient), "empty")
             marks.append(Mark(right, lenient, one.well_formed, one.reason or fault))
         return marks
 
     def fault(self, id: str, program: str) -> str:
         """Why the program fails problem `id`, or nothing."""
         problem = self.problems[id]
-        way = "call" if problem.entry else "script"
         inputs = [arguments(given) if problem.entry else given for given, _ in problem.tests]
         with tempfile.TemporaryFile() as said:
-            run_in_jail(
-                program, problem.entry, [inputs], said, way=way, seconds=TEST_S, before=PREAMBLE,
-                part_s=min(TEST_S * len(inputs), ALL_TESTS_S) + 5, file_mb=512, allow_weak=self.allow_weak,
-            )  # fmt: skip
+            run_program(
+                program,
+                problem.entry,
+                [inputs],
+                said,
+                seconds=TEST_S,
+                part_seconds=min(TEST_S * len(inputs), ALL_TESTS_S),
+                way="call" if problem.entry else "script",
+                before=PREAMBLE,
+                file_mb=512,
+                allow_weak=self.allow_weak,
+            )
             said.seek(0)
             return _judge(problem, said)
 
@@ -221,25 +191,25 @@ class LiveCodeBench:
 
 
 def _judge(problem: Problem, said: IO[bytes]) -> str:
-    if said.readline(64) != b'{"part":0}\n':
+    if not skip_to_part(said, 0):
         return "the program ended the process that ran it"
     for number, (_, wanted) in enumerate(problem.tests):
-        line = said.readline(64 * len(wanted) + (1 << 16))
-        if line.startswith(b'{"x":'):
-            return f"test {number}: {line[5:-2].decode(errors='replace')[:200]}"
-        if not line.endswith(b"}\n") or not line.startswith(b'{"v":' if problem.entry else b'{"p":'):
+        line = read_line(said, 64 * len(wanted) + (1 << 16))
+        if line[:1] == ["x"]:
+            return f"test {number}: {str(line[1])[:200]}"
+        if line[:1] not in (["v"], ["p"], ["o"]):
             return f"test {number}: no answer in time"
-        if not _same(problem, wanted, line[5:-2].decode(errors="replace")):
+        if not _same(problem, wanted, line):
             return f"test {number}: wrong"
-    return "more answers than tests" if said.read(1) else ""
+    return "" if read_line(said, 1 << 16)[:1] == ["end"] else "more answers than tests"
 
 
-def _same(problem: Problem, wanted: str, said: str) -> bool:
+def _same(problem: Problem, wanted: str, line: list[Any]) -> bool:
     try:
         if not problem.entry:
-            return _lines(wanted) == _lines(json.loads(said))
-        return bool(_as_json(values.decode(said)) == json.loads(wanted))
-    except (ValueError, TypeError, AttributeError, RecursionError):
+            return line[0] == "p" and _lines(wanted) == _lines(line[1])
+        return line[0] == "v" and bool(_as_json(uncapped.build(line[1])) == json.loads(wanted))
+    except (ValueError, TypeError, AttributeError, RecursionError, IndexError):
         return False
 
 
@@ -252,7 +222,7 @@ def _lines(text: str) -> list[str]:
 
 
 def arguments(given: str) -> tuple[Any, ...]:
-    """The arguments of a functional test: one JSON value a line."""
+    """The arguments of a functional test: one JSON value per line."""
     return tuple(json.loads(line) for line in given.split("\n") if line.strip())
 
 
@@ -264,7 +234,8 @@ def body(problem: Problem) -> str:
             + fence("python", problem.row["starter_code"].rstrip())
         )
     else:
-        how = "Write a whole program that reads the input from standard input and prints the output, and nothing else, to standard output."
+        how = "Write a whole program that reads the input from standard input and prints the output, and nothing else, "
+        how += "to standard output."
     return "\n\n".join(
         (
             "Solve this problem from a programming contest in Python.",

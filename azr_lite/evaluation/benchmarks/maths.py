@@ -1,35 +1,36 @@
-r"""The mathematics suites: AIME 2024 and 2025, AMC 2023, MATH500, Minerva, OlympiadBench, GSM8K.
-
-Comes in: a name, a style, and for all but MATH500 and GSM8K a file or a hub id.  Goes out: a `protocol.Suite`.
-Not covered: how two answers are compared (`maths_worker.py`), the processes that do it (`maths_grader.py`).
+r"""The mathematics suites: AIME 2024 and 2025, AMC 2023, MATH500, Minerva, OlympiadBench, GSM8K; math-verify judges, in a jail.
 
 Protocol ``azr``: the think/answer prompt of self-play; the answer stands in the answer part, in ``\boxed{}``.
 Strict: a reply our parser takes, with a box in its answer part, and that box right.  Lenient: the last box anywhere; without any,
 what math-verify finds last in the text.  Two different boxes in one answer part are a bet on both: wrong either way.
 
-`TABLE` names default hub ids.  **Nobody here could fetch any of them** (no network); they are those that several public projects
-load with the split ``test``, and the columns are those that these projects read.  The result records the sha256 of what came.
+`TABLE` names default hub ids. **None was fetched when this was written** (no network); they are those that several public projects
+load with the split ``test``, and the columns are those that these projects read. The result records the sha256 of what came.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from azr_lite.errors import EvaluationError
+from azr_lite.evaluation.benchmarks import boxed_answers
 from azr_lite.evaluation.benchmarks.boxed_answers import boxes, tidy
-from azr_lite.evaluation.benchmarks.maths_grader import Grader, Job, Verdict, check_math_verify
-from azr_lite.evaluation.sources import Data, read_data, shipped
-from azr_lite.evaluation.suite import Mark, Question, Reply, think_answer_prompt
+from azr_lite.evaluation.benchmarks.jail import run_script
+from azr_lite.evaluation.suite import Data, Mark, Question, Reply, read_data, shipped, think_answer_prompt
 from azr_lite.parsing import parse_reply
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK, Style
 from azr_lite.triplet import Rejection
 
-PROTOCOL = "azr"
 AVERAGED = "-avg8"
 """Ending of the suites with eight replies at temperature 0.6: thirty or forty questions say little from one greedy reply each."""
 TAIL = 1500
@@ -81,43 +82,27 @@ def prompt_body(problem: str) -> str:
 
 
 def maths_suite(
-    name: str,
-    style: Style,
-    source: str | Path | None = None,
-    *,
-    max_tokens: int = 4096,
-    workers: int | None = None,
-    deadline: float = 10.0,
-    memory_mb: int = 2048,
+    name: str, style: Style, source: str | Path | None = None, *, workers: int | None = None, deadline: float = 10.0
 ) -> MathsSuite:
     """The suite `name` (one of `NAMES`), asked in `style`. `source`: a file or hub id instead of the table's.
 
-    `workers`, `deadline` (seconds an answer), `memory_mb`: of the grader.  EvaluationError when the name is unknown, the questions
-    cannot be had or lack a problem or an answer, or math-verify is missing.
+    `workers` (default: one per core, at most 8) and `deadline` (seconds per answer): see `compare`. EvaluationError when the name is
+    unknown, the questions cannot be had or lack a problem or an answer, or math-verify is missing.
     """
     base = name.removesuffix(AVERAGED)
     if name not in NAMES:
         raise EvaluationError(f"there is no mathematics suite {name!r}; expected one of {', '.join(NAMES)}")
-    check_math_verify()
+    need_math_verify()
     entry = TABLE[base]
-    data = shipped(base, entry.file) if source is None and entry.file else read_data(base, source or entry.hub)
+    data = shipped(base, entry.file) if not source and entry.file else read_data(base, source or entry.hub)
     items = tuple(_item(base, entry, row, index) for index, row in enumerate(data.rows))
     twice = [identity for identity, count in Counter(item.id for item in items).items() if count > 1]
     if twice:
         raise EvaluationError(
             f"{data.source} has more than one question with the id {twice[0]}; expected unique ids, mend the file"
         )
-    averaged = name.endswith(AVERAGED)
-    return MathsSuite(
-        name=name,
-        style=style,
-        data=data,
-        samples=8 if averaged else 1,
-        temperature=0.6 if averaged else 0.0,
-        max_tokens=max_tokens,
-        items=items,
-        make_grader=lambda: Grader(workers, deadline, memory_mb),
-    )
+    samples, temperature = (8, 0.6) if name.endswith(AVERAGED) else (1, 0.0)
+    return MathsSuite(name, style, data, items, samples, temperature, workers=workers, deadline=deadline)
 
 
 @dataclass(frozen=True)
@@ -132,18 +117,19 @@ class Problem:
 
 @dataclass(frozen=True)
 class MathsSuite:
-    """See `protocol.Suite`. Build it by `maths_suite`."""
+    """A `suite.Suite`. Build it by `maths_suite`."""
 
     name: str
     style: Style
     data: Data
+    items: tuple[Problem, ...]
     samples: int
     temperature: float
-    max_tokens: int
-    items: tuple[Problem, ...]
-    make_grader: Callable[[], Grader] = field(repr=False)
-    protocol: str = PROTOCOL
+    max_tokens: int = 4096
+    protocol: str = "azr"
     stop: tuple[str, ...] = (END_ANSWER,)
+    workers: int | None = None
+    deadline: float = 10.0
 
     @property
     def _base(self) -> str:
@@ -157,7 +143,7 @@ class MathsSuite:
         ]
 
     def grade(self, replies: Sequence[tuple[Question, Reply]]) -> list[Mark]:
-        """One mark a reply. Starts the workers and ends them; EvaluationError when they cannot start, or a question is not ours."""
+        """One mark per reply. EvaluationError when math-verify does not start, or a question is not ours."""
         gold = {item.id: item.gold for item in self.items}
         for question, _ in replies:
             if question.id not in gold:
@@ -169,8 +155,7 @@ class MathsSuite:
         for (question, _), (strict, lenient) in zip(replies, read, strict=True):
             jobs += [Job(gold[question.id], strict) if isinstance(strict, str) else Job("", "")]
             jobs += [Job(gold[question.id], lenient[0], lenient[1]) if lenient else Job("", "")]
-        with self.make_grader() as grader:
-            verdicts = grader.grade(jobs) if jobs else []
+        verdicts = compare(jobs, self.workers, self.deadline)
         return [
             _mark(*own, *pair, reply.truncated)
             for own, pair, (_, reply) in zip(
@@ -214,7 +199,7 @@ def _read(text: str) -> tuple[str | _NoBox, tuple[str | None, str] | None]:
 
 
 def _mark(
-    strict: str | _NoBox, lenient: Any, strict_verdict: Verdict, lenient_verdict: Verdict, truncated: bool
+    strict: str | _NoBox, lenient: Any, strict_verdict: Comparison, lenient_verdict: Comparison, truncated: bool
 ) -> Mark:
     loose = lenient is not None and lenient_verdict.right
     if isinstance(strict, _NoBox):
@@ -264,3 +249,86 @@ def _gold(value: Any) -> str | None:
 
 def _plain(text: str) -> str:
     return re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text.strip())
+
+
+# ---------------------------------------------------------------- math-verify in its jail
+
+SCRIPT = Path(__file__).with_name("jailed_maths.py")
+PACKAGES = ("math_verify*", "latex2sympy2_extended*", "sympy", "mpmath", "antlr4*", "gmpy2*", "flint*")
+START_SECONDS = 120.0
+"""For importing sympy and warming up: two seconds on an idle machine."""
+MATH_VERIFY = "0.9."
+
+
+@dataclass(frozen=True)
+class Job:
+    """`answer`: the content of a box; or None, and `text`: the end of a reply that has none."""
+
+    gold: str
+    answer: str | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`reason`: empty when right; else ``wrong``, ``timeout``, ``crashed``, ``memory``, ``unreadable`` or why it was refused."""
+
+    right: bool
+    reason: str = ""
+
+
+def need_math_verify() -> None:
+    """EvaluationError unless math-verify 0.9 is installed. Imports nothing of it."""
+    try:
+        version = metadata.version("math-verify")
+    except metadata.PackageNotFoundError:
+        raise EvaluationError(
+            "grading mathematics needs the package math-verify, which is missing; pip install 'azr-lite[eval]'"
+        ) from None
+    if not version.startswith(MATH_VERIFY):
+        raise EvaluationError(
+            f"math-verify {version} is installed, but verdicts were checked with {MATH_VERIFY}x only; "
+            "pip install 'azr-lite[eval]'"
+        )
+
+
+def compare(
+    jobs: Sequence[Job], workers: int | None = None, deadline: float = 10.0, memory_mb: int = 2048
+) -> list[Comparison]:
+    """Compare each answer with the right one, in jails of `memory_mb`, each under `deadline` seconds of wall clock.
+
+    EvaluationError when math-verify is missing or does not start; never for an answer.
+    """
+    need_math_verify()
+    unique = list(dict.fromkeys(jobs))
+    count = workers or min(8, os.cpu_count() or 1)
+    shares = [share for place in range(count) if (share := unique[place::count])]
+    with ThreadPoolExecutor(count) as pool:
+        found = pool.map(lambda share: _compare_in_jail(share, deadline, memory_mb), shares)
+        known = {
+            job: one for share, own in zip(shares, found, strict=True) for job, one in zip(share, own, strict=True)
+        }
+    return [known[job] for job in jobs]
+
+
+def _compare_in_jail(jobs: Sequence[Job], deadline: float, memory_mb: int) -> list[Comparison]:
+    request = {"jobs": [[job.gold, job.answer, job.text] for job in jobs], "seconds": deadline}
+    with tempfile.TemporaryFile() as out:
+        ended = run_script(
+            SCRIPT,
+            [boxed_answers.__file__],
+            request,
+            out,
+            seconds=START_SECONDS + 2 * deadline * len(jobs),
+            packages=PACKAGES,
+            memory_mb=memory_mb,
+            allow_weak=True,  # answers are read, not run
+        )
+        out.seek(0)
+        lines = [json.loads(line) for line in out]
+    if len(lines) != len(jobs) + 1:
+        last = (ended.errors.strip().splitlines() or ["it said nothing"])[-1][:200]
+        raise EvaluationError(
+            f"the process that grades mathematics did not start or finish ({last}); pip install 'azr-lite[eval]' may mend it"
+        )
+    return [Comparison(**line) for line in lines[1:]]

@@ -1,8 +1,5 @@
 """The table of the Absolute Zero paper, its averages, and our row beside it.
 
-Comes in: accuracies by suite name.  Goes out: CAvg, MAvg and AVG, the paper's rows, and both side by side as text.
-Not covered: measuring anything; the ablations of the paper.
-
 The averages as the paper defines them (its main table), in points of 100:
     CAvg = (HumanEval+ + MBPP+ + LiveCodeBench) / 3
     MAvg = (AIME24 + AIME25 + AMC23 + MATH500 + Minerva + OlympiadBench) / 6
@@ -12,6 +9,7 @@ The averages as the paper defines them (its main table), in points of 100:
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -35,16 +33,16 @@ _ALIASES = {
 }
 
 DIFFERENCES = (
-    "Not the same protocol: the paper's numbers are single runs of one training seed, one greedy reply a question; its code columns use EvalPlus's "
-    "chat prompt with a prefilled ```python fence (25 to 30 points above raw completion for base models) and LiveCodeBench v5, which we cannot "
-    "have offline; its mathematics allows 16,000 tokens. One AIME question of 30 is 3.3 points, so its AIME columns are mostly noise. Compare "
-    "base with trained under one protocol; across the two tables compare gains at most."
+    "Not the same protocol: the paper's numbers are single runs of one training seed, one greedy reply per question; its code columns "
+    "use EvalPlus's chat prompt with a prefilled ```python fence (25 to 30 points above raw completion for base models) and "
+    "LiveCodeBench v5, which we cannot have offline; its mathematics allows 16,000 tokens. One AIME question of 30 is 3.3 points, so "
+    "its AIME columns are mostly noise. Compare base with trained under one protocol; across the two tables compare gains at most."
 )
 
 
 @dataclass(frozen=True)
 class Averages:
-    """The paper's three averages, in the unit of the scores given; None where a part is missing. `missing`: the suites that were not there."""
+    """The paper's three averages, in the unit of the scores given; None where a part is missing. `missing`: those parts."""
 
     code: float | None
     maths: float | None
@@ -117,7 +115,7 @@ def _by_suite(scores: Mapping[str, float]) -> dict[str, float]:
     own: dict[str, float] = {}
     for suite, value in scores.items():
         if (name := canonical(suite)) in own:
-            raise EvaluationError(f"{suite} is a second score of {name}; give one score a suite")
+            raise EvaluationError(f"{suite} is a second score of {name}; give one score per suite")
         own[name] = value
     return own
 
@@ -138,6 +136,17 @@ def _key(model: str) -> tuple[str, str, bool] | None:
     return (match[1].replace("-", ""), match[3], bool(match[2] or match[4])) if match else None
 
 
+def in_paper(accuracies: Mapping[str, float]) -> dict[str, float]:
+    """Those of suite → accuracy that stand in the paper's table, by short name; code only as asked in its protocol (evalplus)."""
+    found = {}
+    for name, accuracy in accuracies.items():
+        plain = name.removesuffix("-evalplus-chat").removesuffix("-evalplus-direct")
+        plain = plain.removesuffix("-azr") if plain.startswith("livecodebench") else plain
+        if canonical(plain) in SUITES:
+            found[plain] = accuracy
+    return found
+
+
 def beside_paper(model: str, base: Mapping[str, float], trained: Mapping[str, float] | None = None) -> str:
     """Our scores (0..1 by suite) next to the paper's, in points, at most 80 columns wide, and what sets the two apart.
 
@@ -148,31 +157,18 @@ def beside_paper(model: str, base: Mapping[str, float], trained: Mapping[str, fl
         if scores is not None:
             own = {name: 100 * value for name, value in _by_suite(scores).items()}
             rows.append((label, own, averages(own)))
+    missing = rows[0][2].missing
     found = paper_rows(model)
     for row in found:
-        rows.append(
-            (
-                f"paper, {'trained' if row.trained else 'base'}",
-                row.by_suite(),
-                Averages(row.code, row.maths, row.all, ()),
-            )
-        )
+        label = f"paper, {'trained' if row.trained else 'base'}"
+        rows.append((label, row.by_suite(), Averages(row.code, row.maths, row.all, ())))
     heads = [*SHORT.values(), "CAvg", "MAvg", "AVG"]
     lines = [f"{model[:78]}: points of 100, - where not measured", " " * 14 + "".join(f"{head:>5}" for head in heads)]
     for label, scores, means in rows:
         cells = [scores.get(name) for name in SUITES] + [means.code, means.maths, means.all]
         lines.append(f"{label:<14}" + "".join(f"{'-' if cell is None else format(cell, '.1f'):>5}" for cell in cells))
-    missing = rows[0][2].missing
-    if missing:
-        lines += _wrap(f"No average is given where a part is missing: {', '.join(missing)}.")
+    told = [f"No average is given where a part is missing: {', '.join(missing)}."] if missing else []
     if not found:
-        lines += _wrap(
-            f"The paper has no row for {model}; it has {', '.join(row.model for row in PAPER if not row.trained)}."
-        )
-    return "\n".join([*lines, *_wrap(DIFFERENCES)])
-
-
-def _wrap(text: str) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(text, 80)
+        models = ", ".join(row.model for row in PAPER if not row.trained)
+        told.append(f"The paper has no row for {model}; it has {models}.")
+    return "\n".join([*lines, *(line for text in (*told, DIFFERENCES) for line in textwrap.wrap(text, 80))])

@@ -1,19 +1,20 @@
-"""A finished evaluation as files: NAME.json (the record) and NAME.jsonl (every item), read and spelled.
-
-Comes in: a folder and a name.  Goes out: a `Result`; EvaluationError for what is damaged or of another format.
-Not covered: making one (`harness.py`), the statistics (`scores.py`). Looking at a run needs no more than this, so it stands alone.
-"""
+"""An evaluation as files: NAME.json (the record) and NAME.jsonl (every item); NAME.replies.jsonl while it is not finished."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.scores import Item
+from azr_lite.rundir import write_text
+
+if TYPE_CHECKING:
+    from azr_lite.evaluation.suite import Question, Reply
 
 VERSION = 1
 
@@ -72,3 +73,46 @@ def read_result(folder: Path, name: str) -> Result | None:
             f"{path} was written by another version of azr-lite (format {version}, known: {VERSION}); evaluate again elsewhere"
         )
     return Result(name, items, record)
+
+
+class WaitingReplies:
+    """Replies of an unfinished suite: a heading, then one line per chunk; a line that a kill cut short is made again."""
+
+    def __init__(self, path: Path, heading: dict[str, Any]) -> None:
+        self.path = path
+        whole = path.read_bytes().split(b"\n")[:-1] if path.exists() else []  # what follows the last newline is torn
+        rows = [json.loads(line) for line in whole]
+        if rows and rows[0] != json.loads(json.dumps(heading)):
+            raise EvaluationError(
+                f"{path} waits for another evaluation to go on; choose another --output-dir, or remove that file"
+            )
+        self.known = {row["chunk"]: row for row in rows[1:]}
+        self.seconds = float(sum(row["seconds"] for row in rows[1:]))
+        write_text(path, "".join(line.decode() + "\n" for line in whole) or json.dumps(heading) + "\n")
+
+    def get(self, number: int, questions: Sequence[Question]) -> list[list[dict[str, Any]]] | None:
+        """The replies to the questions of a chunk, each as the fields of a `Reply`; None where they are still to be made."""
+        row = self.known.get(number)
+        if row is None or row["ids"] != [question.id for question in questions]:
+            return None
+        return list(row["replies"])
+
+    def put(
+        self, number: int, questions: Sequence[Question], replies: Sequence[Sequence[Reply]], seconds: float
+    ) -> None:
+        self.seconds += seconds
+        row = {
+            "chunk": number,
+            "ids": [question.id for question in questions],
+            "seconds": round(seconds, 3),
+            "replies": [[asdict(reply) for reply in own] for own in replies],
+        }
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise EvaluationError(
+                f"cannot write {self.path}: {error.strerror}; make room, then run this again: it goes on"
+            ) from error

@@ -7,14 +7,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from azr_lite.errors import SandboxError, UnsafeError
-from azr_lite.evaluation.benchmarks.confined import confined, environment, interpreter, read_back
+from azr_lite.errors import UnsafeError
+from azr_lite.evaluation.benchmarks.jail import run_in_jail
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the jail is made of Linux")
-ARGV, READ, HIDE = interpreter()
 FALLBACK = "namespaces"
 """Leaving this out gives what Docker gives: no namespaces, no root of one's own; Landlock and the call filter must do."""
 
@@ -22,7 +22,10 @@ FALLBACK = "namespaces"
 def run(tmp_path, program, skip="", seconds=20, **more):
     scratch = tmp_path / "scratch"
     scratch.mkdir(exist_ok=True)
-    return confined([*ARGV, "-c", program], scratch=scratch, seconds=seconds, read=READ, hide=HIDE, _skip=skip, **more)
+    with tempfile.TemporaryFile() as out:
+        ended = run_in_jail(["-c", program], scratch=scratch, out=out, seconds=seconds, skip=skip.split(","), **more)
+        out.seek(0)
+        return SimpleNamespace(code=ended.code, stdout=out.read(), stderr=ended.errors.encode(), layers=ended.layers)
 
 
 @pytest.fixture(params=["", FALLBACK, "landlock"])
@@ -33,7 +36,7 @@ def skip(request):
 def test_a_command_runs_unprivileged_and_says_what_held_it(tmp_path):
     ended = run(
         tmp_path,
-        "import os, sys; print(os.getuid(), sys.stdin.read(), os.getcwd() == os.path.dirname(os.environ['HOME']))",
+        "import os, sys; print(os.getuid(), sys.stdin.read(), os.getcwd() == os.environ['HOME'])",
         stdin=b"hi",
     )
     assert (ended.code, ended.stderr) == (0, b"")
@@ -45,9 +48,9 @@ def test_a_command_runs_unprivileged_and_says_what_held_it(tmp_path):
 
 def test_nothing_of_the_callers_environment_goes_in(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "secret-token")
-    ended = run(tmp_path, "import os; print(dict(os.environ))", env={"ASKED": "for"})
+    ended = run(tmp_path, "import os; print(dict(os.environ))")
     assert b"secret-token" not in ended.stdout
-    assert b"'ASKED': 'for'" in ended.stdout
+    assert b"'HOME'" in ended.stdout
 
 
 @pytest.mark.parametrize("target", ["('127.0.0.1', {port})", "('192.0.2.1', 80)"])
@@ -89,34 +92,27 @@ def test_files_of_the_caller_are_out_of_reach(tmp_path, skip):
 
 
 def test_hidden_parts_and_our_own_package_are_not_there(tmp_path, skip):
-    shown = tmp_path / "shown"
-    (shown / "hidden").mkdir(parents=True)
-    (shown / "hidden" / "answers").write_text("42")
-    (shown / "open").write_text("7")
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    program = f"print(open('{shown}/open').read()); print(open('{shown}/hidden/answers').read())"
-    ended = confined(
-        [*ARGV, "-c", program],
-        scratch=scratch,
-        seconds=20,
-        read=[*READ, shown],
-        hide=[*HIDE, shown / "hidden"],
-        _skip=skip,
-    )
+    shown, hidden = tmp_path / "shown" / "open", tmp_path / "shown" / "answers"
+    shown.parent.mkdir()
+    hidden.write_text("42")
+    shown.write_text("7")
+    program = f"print(open({str(shown)!r}).read()); print(open({str(hidden)!r}).read())"
+    ended = run(tmp_path, program, skip, read=[shown])
     assert ended.stdout == b"7\n"
     assert b"answers" in ended.stderr
+    installed = Path(pytest.__file__).parent / "__init__.py"
+    assert run(tmp_path, f"open({str(installed)!r})", skip).code != 0
     assert b"ModuleNotFoundError" in run(tmp_path, "import azr_lite", skip).stderr
     package = Path(__file__).parents[1] / "azr_lite" / "evaluation" / "shipped"
     assert run(tmp_path, f"import os; print(os.listdir({str(package)!r}))", skip).code != 0
 
 
-def test_what_is_installed_can_be_had_when_asked_for(tmp_path):
-    argv, read = environment()
-    ended = confined(
-        [*argv, "-c", "import numpy; print(numpy.arange(3).sum())"], scratch=tmp_path, seconds=60, read=read
-    )
+@pytest.mark.parametrize("skip", ["", FALLBACK])
+def test_what_is_installed_can_be_had_when_asked_for(tmp_path, skip):
+    program = "import numpy; print(numpy.arange(3).sum())"
+    ended = run(tmp_path, program, skip, seconds=60, packages=["numpy"])
     assert ended.stdout == b"3\n", ended.stderr
+    assert b"ModuleNotFoundError" in run(tmp_path, program, skip).stderr
 
 
 @pytest.mark.parametrize("skip", ["", FALLBACK])
@@ -125,7 +121,6 @@ def test_the_deadline_ends_everything_also_what_left_its_group(tmp_path, skip):
     mark = f"azr-{os.getpid()}-{time.monotonic_ns()}"
     began = time.monotonic()
     ended = run(tmp_path, grandchild + f"time.sleep(60)  # {mark}", skip, seconds=1)
-    assert ended.timed_out
     assert ended.code is None
     assert time.monotonic() - began < 5
     assert [pid for pid in os.listdir("/proc") if pid.isdigit() and mark.encode() in command(pid)] == []
@@ -154,9 +149,8 @@ def test_memory_processes_and_files_are_bounded(tmp_path):
     assert run(tmp_path, "open('big', 'wb').write(bytes(9 << 20))", file_mb=8).code != 0
 
 
-def test_output_is_cut_and_the_exit_status_comes_back(tmp_path):
-    ended = run(tmp_path, "import sys; print('x' * 5000); sys.exit(7)", output_bytes=100)
-    assert (ended.code, len(ended.stdout)) == (7, 100)
+def test_the_exit_status_comes_back(tmp_path):
+    assert run(tmp_path, "import sys; sys.exit(7)").code == 7
     assert run(tmp_path, "import os; os.abort()").code in (-6, 134)
 
 
@@ -168,16 +162,6 @@ def test_without_kernel_isolation_it_refuses_unless_told(tmp_path, skip):
     ended = run(tmp_path, "print(1)", skip, allow_weak=True)
     assert ended.stdout == b"1\n"
     assert any(state != "on" for state in ended.layers.values())
-
-
-def test_links_left_in_scratch_are_not_followed(tmp_path):
-    (tmp_path / "secret").write_text("s3cret")
-    run(tmp_path, f"import os; os.symlink({str(tmp_path / 'secret')!r}, 'result'); open('plain', 'w').write('x' * 20)")
-    with pytest.raises(SandboxError, match="plain file"):
-        read_back(tmp_path / "scratch" / "result", 100)
-    with pytest.raises(SandboxError, match="at most 10"):
-        read_back(tmp_path / "scratch" / "plain", 10)
-    assert read_back(tmp_path / "scratch" / "plain", 20) == b"x" * 20
 
 
 def test_a_plain_user_gets_the_same_jail(tmp_path):
@@ -200,11 +184,11 @@ def test_a_plain_user_gets_the_same_jail(tmp_path):
     for folder in itertools.takewhile(lambda place: place != Path(tempfile.gettempdir()), (copy, *copy.parents)):
         folder.chmod(0o755)
     program = (
-        "import tempfile, pathlib\nfrom azr_lite.evaluation.benchmarks.confined import *\nargv, read, hide = interpreter()\n"
-        "with tempfile.TemporaryDirectory() as d:\n"
-        "    e = confined([*argv, '-c', 'import os; print(os.getuid()); import socket; socket.create_connection((\"127.0.0.1\", 9))'],\n"
-        "        scratch=pathlib.Path(d), seconds=20, read=read, hide=hide)\n"
-        "    print(e.stdout.decode(), e.code, dict(e.layers), e.stderr[-300:])\n"
+        "import tempfile, pathlib\nfrom azr_lite.evaluation.benchmarks.jail import *\n"
+        "with tempfile.TemporaryDirectory() as d, tempfile.TemporaryFile() as out:\n"
+        "    e = run_in_jail(['-c', 'import os; print(os.getuid(), flush=True); import socket; socket.create_connection((\"127.0.0.1\", 9))'],\n"
+        "        scratch=pathlib.Path(d), out=out, seconds=20)\n"
+        "    out.seek(0); print(out.read().decode(), e.code, dict(e.layers), e.errors[-300:])\n"
     )
     done = subprocess.run(
         [python, "-c", program],

@@ -1,0 +1,107 @@
+"""TRL's arguments of a run, from its configuration."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+from trl import GRPOConfig
+
+from azr_lite.config import Config
+from azr_lite.errors import ConfigError
+from azr_lite.train.policy import Policy
+
+
+def training_arguments(config: Config, policy: Policy, run_dir: Path) -> GRPOConfig:
+    """One generation batch is one self-play step; ConfigError where it cannot be split over the processes."""
+    on_cpu = policy.device.type == "cpu"
+    world = TrainingArguments(output_dir=str(run_dir), use_cpu=on_cpu, report_to="none").world_size
+    micro_batches = config.micro_batches(world)
+    return GRPOConfig(
+        output_dir=str(run_dir),
+        use_cpu=on_cpu,
+        seed=config.seed,
+        bf16=policy.compute is torch.bfloat16,
+        fp16=policy.compute is torch.float16,
+        # one generation batch = one self-play step = `updates_per_step` optimiser steps
+        max_steps=config.steps * config.updates_per_step,
+        per_device_train_batch_size=config.micro_batch_size,
+        gradient_accumulation_steps=micro_batches,
+        steps_per_generation=micro_batches * config.updates_per_step,
+        num_generations=2,  # TRL's least; advantages are replaced, so its prompt groups mean nothing
+        # the loss
+        loss_type="dapo",
+        epsilon=config.clip,
+        beta=0.0,
+        scale_rewards="none",
+        mask_truncated_completions=False,  # a truncated reply must earn its -1
+        # sampling
+        temperature=config.temperature,
+        top_p=config.top_p,
+        top_k=0,
+        max_completion_length=config.max_reply_tokens,
+        use_transformers_continuous_batching=config.continuous_batching,
+        **_vllm(config, on_cpu),
+        # the optimiser
+        optim=_optimizer(config, on_cpu),
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="constant",
+        adam_beta2=config.adam_beta2,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        gradient_checkpointing=config.gradient_checkpointing,
+        disable_dropout=True,
+        ddp_find_unused_parameters=False,  # split roles touch the idle adapter (`SplitRoles.touch`)
+        # logging and saving
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to="none",  # trackers get the numbers of a step, not of an update (`progress.Trackers`)
+        disable_tqdm=True,
+        save_strategy="steps",
+        save_steps=(config.save_every or config.steps) * config.updates_per_step,
+        save_total_limit=None,  # `Schedule` drops old checkpoints itself, once the new one is whole
+        dataloader_pin_memory=False,
+    )
+
+
+def _optimizer(config: Config, on_cpu: bool) -> str:
+    if config.optimizer == "adamw":
+        return "adamw_torch" if on_cpu else "adamw_torch_fused"
+    if on_cpu:
+        raise ConfigError(
+            f"optimizer={config.optimizer!r} runs on GPUs only, and there is none here; use optimizer='adamw'"
+        )
+    return config.optimizer
+
+
+def _vllm(config: Config, on_cpu: bool) -> dict[str, Any]:
+    """TRL's options for vLLM. Of its importance-sampling modes only one is offered: the sequence modes (TRL's default) drop
+    or cap whole replies of thousands of tokens as soon as the sum of their small differences is large (trl#4772)."""
+    if config.continuous_batching and on_cpu:
+        raise ConfigError("continuous_batching is for 16-bit models on GPUs, and there is none here; switch it off")
+    if config.generation == "transformers":
+        return {}
+    require_vllm(config, on_cpu)
+    return {
+        "use_vllm": True,
+        "vllm_mode": "colocate" if config.generation == "vllm" else "server",
+        "vllm_server_base_url": config.vllm_server if config.generation == "vllm-server" else None,
+        "vllm_gpu_memory_utilization": config.vllm_memory,
+        "vllm_enable_sleep_mode": config.vllm_sleep and config.generation == "vllm",
+        "vllm_tensor_parallel_size": config.vllm_tensor_parallel,
+        "vllm_max_model_length": config.max_prompt_tokens + config.max_reply_tokens,
+        "vllm_importance_sampling_correction": config.importance_sampling != "off",
+        "vllm_importance_sampling_mode": "token_truncate",
+    }
+
+
+def require_vllm(config: Config, on_cpu: bool) -> None:
+    """ConfigError where vLLM cannot run at all."""
+    asked = f"generation={config.generation!r}"
+    if on_cpu:
+        raise ConfigError(f"{asked} needs a GPU, and there is none here; use generation='transformers'")
+    if importlib.util.find_spec("vllm") is None:
+        raise ConfigError(f"{asked} needs vLLM; pip install 'azr-lite[vllm]', or use generation='transformers'")

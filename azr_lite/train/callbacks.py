@@ -1,0 +1,288 @@
+"""What happens around the updates of a run: when it is saved, when it stops, what is reported of each self-play step."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accelerate.utils import gather_object
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from azr_lite.config import Config
+from azr_lite.train.checkpoints import drop_old, expected_bytes, is_whole, mirror_of, try_push
+from azr_lite.train.distributed import is_main
+
+if TYPE_CHECKING:
+    from azr_lite.loop import Standing
+
+SHARE = 0.1
+"""Saving may take at most this part of a session's time, where `save_minutes` asks for it."""
+WRITE_SPEED = 200e6
+"""Bytes per second, for the guess before a first checkpoint has been measured (a plain disk)."""
+
+
+class Budget:
+    """One session's clock; it starts when this is made. All durations in seconds.
+
+    `save_minutes`: how much work may be lost (0: no limit). `max_hours`: how long the session may last (0: no limit).
+    """
+
+    def __init__(
+        self, save_minutes: float = 0.0, max_hours: float = 0.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.save_minutes, self.max_hours, self.clock = save_minutes, max_hours, clock
+        self.began = self.safe_since = self.step_began = clock()
+        self.steps: deque[float] = deque(maxlen=5)
+        """Durations of the last self-play steps."""
+        self.saving = 0.0
+        """Spent on saving so far."""
+        self.save_s = 0.0
+        """What the next checkpoint will take: the last one's time, at first a guess."""
+        self.evaluation_s = 0.0
+        """What the next held-out evaluation will take."""
+        self.stretched = False
+        """Whether a checkpoint that was due has ever been held back because saving had taken its share of the time."""
+
+    @property
+    def step_s(self) -> float:
+        """What the next self-play step will take: the longest of the last five."""
+        return max(self.steps, default=0.0)
+
+    def train_begins(self) -> None:
+        """What came before (loading, seeding, the checkpoint resumed from) cannot be lost, or is done again anyway."""
+        self.safe_since = self.clock()
+
+    def step_begins(self) -> None:
+        self.step_began = self.clock()
+
+    def step_ends(self) -> None:
+        self.steps.append(self.clock() - self.step_began)
+
+    def expect_bytes(self, size: float) -> None:
+        """A first checkpoint of about so many bytes lies ahead."""
+        self.save_s = size / WRITE_SPEED
+
+    def saved(self, seconds: float) -> None:
+        """A checkpoint is whole; it (and its copy elsewhere) took this long."""
+        self.saving += seconds
+        self.save_s = seconds
+        self.safe_since = self.clock()
+
+    def save_due(self) -> bool:
+        """Whether one step more would put more than `save_minutes` of work at risk, and saving has time left of its share."""
+        if not self.save_minutes or self.clock() - self.safe_since + self.step_s <= 60 * self.save_minutes:
+            return False
+        affordable = self.saving + self.save_s <= SHARE * (self.clock() - self.began)
+        self.stretched |= not affordable
+        return affordable
+
+    def out_of_time(self, evaluations: int = 1) -> bool:
+        """Whether one step more, a checkpoint and so many evaluations would end after `max_hours`."""
+        ahead = self.step_s + self.save_s + evaluations * self.evaluation_s
+        return bool(self.max_hours) and self.clock() - self.began + ahead > 3600 * self.max_hours
+
+    @property
+    def interval(self) -> float:
+        """Seconds between checkpoints that the share allows, at what the last one took."""
+        return self.save_s / SHARE
+
+
+class Schedule(TrainerCallback):
+    """Decides when a run is saved and when it stops: between self-play steps only, and on every process alike.
+
+    Saved: every `save_every` steps, before more than `save_minutes` of work are at risk, at a new best evaluation (where the
+    stop rule is on), and at the end. Stopped: after `steps`, when asked (any process may ask), before `max_hours` are over
+    (by the main process's clock), and after `stop_patience` evaluations below the best. transformers itself looks after
+    `save_every` and `steps`. Each saved checkpoint is copied to `sync_to`, and the oldest ones go.
+    """
+
+    def __init__(self, config: Config, run_dir: Path, note: Callable[[str], None] = lambda line: None) -> None:
+        self.config, self.run_dir, self.note = config, run_dir, note
+        self.budget = Budget(config.save_minutes, config.max_hours)
+        self.mirror = mirror_of(config.sync_to, run_dir)
+        self.standing: Standing | None = None
+        self.stopped = ""
+        """Name of the setting that ended the run early: max_hours, or stop_patience."""
+        self._stop_asked = self._save_asked = self._told = False
+
+    # ------------------------------------------------------------------ what the run asks for
+
+    def request_stop(self) -> None:
+        """Finish the current self-play step, save, and return from `train`. One process asking is enough."""
+        self._stop_asked = True
+
+    def go_on_from(self, standing: Standing | None, args: TrainingArguments, done: int) -> None:
+        """Before training from step `done` on. A run that the stop rule has ended stays ended, unless its patience was raised."""
+        self.standing = standing
+        if self._patience_is_over():
+            args.max_steps = done * self.config.updates_per_step
+
+    def evaluated(self, standing: Standing | None) -> None:
+        """After a held-out evaluation within a step's report: save a new best, and stop where the rule says so."""
+        self.standing = standing
+        over = self._patience_is_over()
+        self._save_asked = over or (standing is not None and standing.best_step == standing.step)
+
+    def _patience_is_over(self) -> bool:
+        now = self.standing
+        if now is None or not 0 < self.config.stop_patience <= now.below:
+            return False
+        self.stopped = "stop_patience"
+        best = f"at step {now.best_step}, kept as {self.best_checkpoint.name}" if now.best_step else "before training"
+        self.note(
+            f"stopped at step {now.step}: {now.below} held-out evaluations in a row are significantly below the best "
+            f"({now.accuracy:.3f} now, {now.best_accuracy:.3f} {best}); `azr-lite resume {self.run_dir} --stop-patience 0` "
+            "goes on anyway"
+        )
+        return True
+
+    @property
+    def best_checkpoint(self) -> Path | None:
+        """Never dropped, however many newer ones there are."""
+        if self.standing is None or not self.standing.best_step:
+            return None
+        return self.run_dir / f"checkpoint-{self.standing.best_step * self.config.updates_per_step}"
+
+    # ------------------------------------------------------------------ what transformers calls
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        state.save_steps = args.save_steps  # a resumed state brings the interval it was saved with
+        if not self.budget.save_s:
+            self.budget.expect_bytes(expected_bytes(given["model"].parameters()))
+        self.budget.train_begins()
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step % self.config.updates_per_step == 0:
+            self.budget.step_begins()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """After each update; a self-play step ends with its last one."""
+        if state.global_step % self.config.updates_per_step:
+            return
+        self.budget.step_ends()
+        late = self.budget.out_of_time(evaluations=2 if self.config.eval_every else 1)
+        asked = gather_object([(self._stop_asked, late, self.budget.save_due())])
+        _, late, due = asked[0]
+        if late and not control.should_training_stop:
+            self.stopped = "max_hours"
+        if late or any(stop for stop, _, _ in asked):
+            control.should_training_stop = control.should_save = True
+        elif due:
+            control.should_save = True
+        self.explain_rare_saves()
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """After `Reports`, in which the run evaluates; what transformers does next is to save."""
+        if self._save_asked:
+            control.should_save, self._save_asked = True, False
+            control.should_training_stop |= bool(self.stopped)
+        self.save_began = self.budget.clock()
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """A checkpoint is whole on every process."""
+        if args.should_save:
+            drop_old(self.run_dir, self.config.keep_checkpoints, self.best_checkpoint)
+        self.push()
+        self.budget.saved(self.budget.clock() - self.save_began)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.stopped == "max_hours":
+            step = state.global_step // self.config.updates_per_step
+            self.note(f"stopped and saved after step {step}: one more would pass max_hours={self.config.max_hours:g}")
+
+    # ------------------------------------------------------------------ the copy elsewhere, and what is said
+
+    def push(self) -> None:
+        """Bring the copy elsewhere up to date; a failure is a line, never the end of the run."""
+        if self.mirror is not None and is_main():
+            failure = try_push(self.mirror, [self.best_checkpoint] if self.best_checkpoint else [])
+            if failure:
+                self.note(failure)
+
+    def explain_rare_saves(self) -> None:
+        """Say once that saving is held back."""
+        if self.budget.stretched and not self._told:
+            self._told = True
+            self.note(
+                f"a checkpoint takes {self.budget.save_s:.1f} s, so they are made about every "
+                f"{self.budget.interval / 60:.1f} minutes instead of every {self.config.save_minutes:g} (saving may take "
+                f"{SHARE:.0%} of the time)"
+            )
+
+    def summary(self) -> dict[str, Any]:
+        """`stopped` names the setting that ended the run early; `best` is there where the stop rule is on."""
+        found: dict[str, Any] = {}
+        if now := self.standing:
+            best = self.best_checkpoint
+            name = best.name if best is not None and is_whole(best) else None
+            found["best"] = {"step": now.best_step, "accuracy": now.best_accuracy, "checkpoint": name}
+        if self.stopped == "max_hours":
+            found["stopped"] = {"rule": "max_hours", "max_hours": self.config.max_hours}
+        elif self.stopped:
+            found["stopped"] = {"rule": self.stopped, "patience": self.config.stop_patience}
+            found["stopped"] |= {f"best_{key}": value for key, value in found["best"].items()}
+        return found
+
+
+class Clock:
+    """Where one self-play step's wall time went, in seconds. `seconds`: self-play's growing counts for generation and sandbox."""
+
+    def __init__(self, seconds: Mapping[str, float]) -> None:
+        self.seconds = seconds
+        self.restart()
+
+    def restart(self) -> None:
+        """A new step begins now."""
+        self.began, self.played, self.before = time.perf_counter(), 0.0, dict(self.seconds)
+
+    @contextmanager
+    def playing(self) -> Iterator[None]:
+        """Around the self-play; what comes after it is the update."""
+        yield
+        self.played = time.perf_counter()
+
+    def read(self) -> dict[str, float]:
+        """Seconds for generate, sandbox, update, and the rest (parsing, saving); starts the next step."""
+        parts = {name: self.seconds[name] - self.before[name] for name in ("generate", "sandbox")}
+        now = time.perf_counter()
+        parts["update"] = now - self.played
+        parts["rest"] = max(0.0, now - self.began - sum(parts.values()))
+        self.restart()
+        return parts
+
+
+class Reports(TrainerCallback):
+    """Calls `on_begin` before the first step, and `on_step` with one report per self-play step: means over its updates."""
+
+    def __init__(
+        self, updates: int, clock: Clock, on_begin: Callable[[], None], on_step: Callable[[dict[str, Any]], None]
+    ) -> None:
+        self.updates, self.clock, self.on_begin, self.on_step = updates, clock, on_begin, on_step
+        self.logs: list[dict[str, float]] = []
+        """TRL's numbers of the step's updates so far."""
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.on_begin()
+        self.clock.restart()
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
+        """After each update; transformers logs once more when training ends, without a loss."""
+        if "loss" not in given["logs"]:
+            return
+        self.logs.append(given["logs"])
+        if len(self.logs) < self.updates:
+            return
+        logs, self.logs = self.logs, []
+        names = {"loss": "loss", "grad_norm": "grad_norm", "clip_ratio": "clip_ratio/region_mean", "entropy": "entropy"}
+        report = {name: math.fsum(log[key] for log in logs) / len(logs) for name, key in names.items()}
+        report |= {name: value for name, value in logs[0].items() if "gradient_" in name and value is not None}
+        step = state.global_step // self.updates - 1
+        report |= {"step": step, "learning_rate": logs[-1]["learning_rate"], "timing": self.clock.read()}
+        self.on_step(report)
