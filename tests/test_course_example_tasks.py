@@ -73,7 +73,7 @@ def test_the_checks_see_a_leak_a_generous_judge_and_a_borrowed_task(registry, ex
         def judge(self, task, answer, outcomes, rules):
             return replace(super().judge(task, answer, outcomes, rules), score=1.0)
 
-        def adopt(self, task):
+        def convert_from(self, task):
             return replace(task, type=self.name)
 
     found = check_task_type(
