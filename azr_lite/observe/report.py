@@ -1,7 +1,8 @@
-"""`azr-lite report`: one HTML file that says what a run did, or compares several; and its list of proposals in a notebook.
+"""`azr-lite report`: one HTML file that says what a run did, or compares several; and its list of proposals in a
+notebook.
 
-What a model wrote may be hostile: the template escapes everything, characters that do not print are written as escapes, and
-the page's own policy (CSP) allows no request and no script but the one in the template, by its digest.
+What a model wrote may be hostile: the template escapes everything, characters that do not print are written as
+escapes, and the page's own policy (CSP) allows no request and no script but the one in the template, by its digest.
 """
 
 from __future__ import annotations
@@ -196,15 +197,15 @@ def _charts(runs: Sequence[RunFacts], samples: Sequence[ProposalSample]) -> list
     def points(curves: dict[str, Curve]) -> dict[str, list[Point]]:
         return {name: curve.points for name, curve in curves.items()}
 
-    def logged(name: str) -> Callable[[int], dict[str, list[Point]]]:
-        return lambda number: points(runs[number].curves.get(name, {}))
+    def logged(key: str) -> Callable[[int], dict[str, list[Point]]]:
+        return lambda number: runs[number].followed.by_type(key)
 
     learning = [
         drawn("Held-out accuracy", "right, %", lambda n: runs[n].held_out, True),
-        drawn("Solved in training", "right, %", logged("solved share"), True),
-        drawn("Length of the solver's replies", "tokens", logged("reply length")),
-        drawn("Solve rate of valid proposals", "mean r̄, %", logged("solve rate"), True),
-        drawn("Valid share of proposals", "valid, %", logged("valid share"), True),
+        drawn("Solved in training", "right, %", logged("solve/*/ok"), True),
+        drawn("Length of the solver's replies", "tokens", logged("solve/*/tokens")),
+        drawn("Solve rate of valid proposals", "mean r̄, %", logged("propose/*/solve_rate"), True),
+        drawn("Valid share of proposals", "valid, %", logged("propose/*/ok"), True),
     ]
     counted = "operations" if all(sample.nano for sample in samples) else "calls, operators, branches"
     harder = [

@@ -1,7 +1,8 @@
 """How every chart of the project looks, and how a notebook shows a picture.
 
-The colours are those of Okabe and Ito, which people with any colour vision tell apart. Marker and dash repeat what the colour
-says, for print in grey. Yellow and black are left out: the one vanishes on a white page, the other on a dark one.
+The colours are those of Okabe and Ito, which people with any colour vision tell apart. Marker and dash repeat what the
+colour says, for print in grey. Yellow and black are left out: the one vanishes on a white page, the other on a dark
+one.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ LOOKS: dict[str, Look] = {
     "rest": Look(GREY, "x", MIXED),
     "all": Look(GREY, "o"),
 }
-"""The same look for the same role, type and stage everywhere. Validity and learnability are the proposer's, in its colour."""
+"""The same look for the same role, type and stage everywhere. Validity and learnability have the proposer's colour."""
 
 _COLOURS, _DASHES, _MARKERS = (BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE), (SOLID, DASHED, MIXED, DOTTED), "os^Dvx*"
 
@@ -171,8 +172,8 @@ def image(png: bytes, words: str) -> str:
 def picture(png: bytes, words: str, text: str) -> tuple[dict[str, str], dict[str, Any]]:
     """A picture as data and metadata of an output. `words`: alternative text; `text`: where there are no pictures.
 
-    JupyterLab and notebook 7 drop the alternative text of a plain PNG, so whoever looks on gets HTML. What is stored unseen
-    keeps the PNG, which every viewer of stored notebooks shows.
+    JupyterLab and notebook 7 drop the alternative text of a plain PNG, so whoever looks on gets HTML. What is stored
+    unseen keeps the PNG, which every viewer of stored notebooks shows.
     """
     if has_viewer():
         return {"text/html": image(png, words), "text/plain": text}, {}
