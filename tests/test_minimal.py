@@ -20,7 +20,7 @@ from azr_lite.presets import preset
 from azr_lite.prompts.compact import COMPACT
 from azr_lite.selfplay import SelfPlay
 from azr_lite.train.policy import Policy
-from azr_lite.train.trainer import build_trainer
+from azr_lite.train.trainer import SelfPlayTrainer
 from tests.scripted import ScriptedPolicy
 from tests.test_trainer import Spy
 from tests.tiny import Scripted
@@ -111,7 +111,7 @@ def test_the_gradient_is_the_trainers(executor, sampled, tmp_path, monkeypatch, 
     model, tokenizer = load_nano()
     policy = Policy(model, tokenizer, "compact", None, torch.device("cpu"), torch.float32, torch.float32)
     rows = [row for part, _ in parts for row in part]
-    trainer = build_trainer(config, policy, COMPACT, Scripted(lambda generate, step: rows), tmp_path)
+    trainer = SelfPlayTrainer(config, policy, COMPACT, Scripted(lambda generate, step: rows), tmp_path)
     trainer.model.double()
     spy = Spy()
     trainer.add_callback(spy)
@@ -136,7 +136,7 @@ def test_one_step_changes_the_weights_as_the_trainer_does(executor, sampled, tmp
     before = {name: p.clone() for name, p in model.state_dict().items()}
     policy = Policy(model, tokenizer, "compact", None, torch.device("cpu"), torch.float32, torch.float32)
     rows = [row for part, _ in parts for row in part]
-    build_trainer(config, policy, COMPACT, Scripted(lambda generate, step: rows), tmp_path).train()
+    SelfPlayTrainer(config, policy, COMPACT, Scripted(lambda generate, step: rows), tmp_path).train()
     zero = AbsoluteZero(config, executor)
     for rollouts, tokens in parts:
         zero.update(rollouts, tokens)
