@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from azr_lite.config import Config
 from azr_lite.errors import AzrError, ConfigError, TrainingError
-from azr_lite.train.checkpoints import step_of
+from azr_lite.train.checkpoints import sharding_of, step_of
 from azr_lite.triplet import Rollout
 from azr_lite.verifier import ProgramRunner
 
@@ -56,6 +56,17 @@ def sharding() -> str:
         if os.environ.get(f"ACCELERATE_USE_{name.upper()}", "").lower() in ("true", "1"):
             return name
     return ""
+
+
+def check_sharding(checkpoint: Path) -> None:
+    """ConfigError where a checkpoint written under FSDP, DeepSpeed or neither would be read under another of the three."""
+    if (was := sharding_of(checkpoint)) != sharding():
+        ways = {"": "whole weights on each process", "FSDP": "fsdp2.yaml", "DeepSpeed": "zero3.yaml"}
+        raise ConfigError(
+            f"{checkpoint} was written with {ways[was]} and this run was started with {ways[sharding()]}, which cannot read "
+            "its moments; resume as it was started (any number of processes), or start a new run from its weights: --model "
+            f"{checkpoint}"
+        )
 
 
 def workers(config: Config) -> int | None:
