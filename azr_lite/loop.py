@@ -47,7 +47,7 @@ CURVES = {
     "tasks' solve rate": ("propose/", "/solve_rate"),
     "valid proposals": ("propose/", "/ok"),
 }
-"""What the end of a run shows beside held-out accuracy: beginnings and ends of metrics' names, averaged over task types."""
+"""What the end of a run shows beside held-out accuracy: starts and ends of metrics' names; means over task types."""
 
 ECHO = 3.0
 """Seconds within which a second signal is the launcher's echo of the first."""
@@ -64,8 +64,8 @@ class RunResult:
 def run(config: Config | str = "nano", *, go_on: bool = False, **overrides: Any) -> RunResult:
     """Run self-play from the start. `config`: a `Config`, or a preset's name; `overrides`: any of its fields.
 
-    With `go_on`, a run that is there already (at output_dir, or its copy at sync_to) is resumed instead: the same call, made
-    again after each disconnection, ends in one finished run.
+    With `go_on`, a run that is there already (at output_dir, or its copy at sync_to) is resumed instead: the same
+    call, made again after each disconnection, ends in one finished run.
 
     Raises ConfigError (a wrong setting), RunDirectoryError (the directory exists), ModelError, UnsafeError,
     InfrastructureError, TrainingError: each with one sentence.
@@ -115,9 +115,9 @@ def resolve(config: Config | str, **overrides: Any) -> Config:
 def _make_directory(config: Config, go_on: bool) -> bool:
     """Make the directory of a new run; False where there is one to go on with: here, or fetched back from `sync_to`.
 
-    Called on the main process. RunDirectoryError where something is in the way of a new run, also in the place of its copy
-    (a place that cannot be reached is said now, not hours later), or where the copy is ahead of the run to go on with.
-    ConfigError where that one has other settings.
+    Called on the main process. RunDirectoryError where something is in the way of a new run, also in the place of its
+    copy (a place that cannot be reached is said now, not hours later), or where the copy is ahead of the run to go on
+    with. ConfigError where that one has other settings.
     """
     run_dir, mirror, there = Path(config.output_dir), mirror_of(config.sync_to, Path(config.output_dir)), None
     is_here = (run_dir / "run.json").exists()
@@ -126,19 +126,19 @@ def _make_directory(config: Config, go_on: bool) -> bool:
     except Exception as error:
         if not (go_on and is_here):  # away just now: what is here goes on
             raise RunDirectoryError(
-                f"cannot look for a copy of the run at {mirror} ({error}); mount it or check the network, or drop --sync-to"
+                f"cannot look for a copy at {mirror} ({error}); mount it, check the network, or drop --sync-to"
             ) from error
     if there is not None and not go_on:
         raise RunDirectoryError(
-            f"{mirror} holds a copy of a run already; go on with it by --go-on, or choose another --output-dir or --sync-to"
+            f"{mirror} holds a copy of a run already; go on with it by --go-on, or change --output-dir or --sync-to"
         )
     if go_on and is_here:
         newest = last_whole_checkpoint(run_dir)
         here = step_of(newest) if newest else 0
         if there is not None and there > here:
             raise RunDirectoryError(
-                f"the copy at {mirror} is ahead of {run_dir} ({there} updates against {here}); delete the one you do not "
-                f"want, or resume {run_dir} with another --sync-to"
+                f"the copy at {mirror} is ahead of {run_dir} ({there} updates against {here}); delete the one you do "
+                f"not want, or resume {run_dir} with another --sync-to"
             )
     elif there is not None:
         Reporter(config).facts(f"fetching the run back from {mirror}")
@@ -164,7 +164,7 @@ def _foreign_settings(old: Config, new: Config, besides: Sequence[str] = ()) -> 
 
 
 def _check_and_join(config: Config) -> list[str]:
-    """Check how the run was started and connect to its other processes, before anything is written or loaded. Facts for people."""
+    """Check how the run was started and meet its other processes, before anything is written. Facts for people."""
     require_training("a run")
     facts = check_processes(config)
     check_installed(config)
@@ -295,7 +295,7 @@ class _Session:
         return read_standing(self.directory.path, c.eval_every, done) if c.stop_patience else None
 
     def _evaluate(self, name: str) -> list[Item]:
-        """Greedy held-out evaluation, kept as eval/NAME.jsonl and NAME.json; one that is on disk already is read, not repeated."""
+        """Greedy held-out evaluation, kept as eval/NAME.jsonl and NAME.json; one that is on disk is not repeated."""
         if self.suite is None:
             return []
         folder, budget = self.directory.path / "eval", self.schedule.budget
@@ -346,7 +346,7 @@ class _Session:
         return summary
 
     def _curves(self) -> dict[str, list[list[float]]]:
-        """[step, value] of what the end of a run shows: held-out accuracy, and over training length and success of replies."""
+        """[step, value] of what the end of a run shows: held-out accuracy, and the curves of `CURVES`."""
         held_out = scores_until(self.directory.path / "eval", self.config.steps)
         metrics = self.directory.metrics()
         return {
@@ -361,7 +361,7 @@ class _Session:
     def _interruptible(self) -> Iterator[None]:
         """First Ctrl-C (or SIGTERM): finish the step, save, stop. Second: stop at once.
 
-        A launcher passes on to its processes the Ctrl-C that the terminal has sent them already: the echo does not count.
+        A launcher passes on to its processes the Ctrl-C that they have got from the terminal: the echo does not count.
         """
         if threading.current_thread() is not threading.main_thread():
             yield

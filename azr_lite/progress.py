@@ -1,4 +1,4 @@
-"""What is told while a run goes on: to a person (a line per step, a table at the end), to trackers, and of the machine."""
+"""What is told while a run goes on: to people (a line per step, a table at the end) and to trackers."""
 
 from __future__ import annotations
 
@@ -144,13 +144,16 @@ class Reporter:
         if self.quiet or not self.console.is_terminal:
             return
         types = self.config.task_types
-        of = lambda pattern: mean([metrics[key] for name in types if (key := pattern.format(name)) in metrics])  # noqa: E731
-        done = step + 1
+
+        def of(pattern: str) -> float:
+            return mean([metrics[key] for name in types if (key := pattern.format(name)) in metrics])
+
+        done, seconds = step + 1, sum(timing[name] for name in STAGES)
         pace = (time.perf_counter() - self.began) / max(1, done - self.first)
         left = clock(pace * (self.config.steps - done))
         self.console.print(
             f"{done:5d}  {of('solve/{}/ok'):6.2f}  {of('propose/{}/reward'):7.2f}  {of('propose/{}/solve_rate'):8.2f}"
-            f"  {of('propose/{}/ok'):5.2f}  {of('solve/{}/tokens'):9.1f}  {sum(timing[name] for name in STAGES):7.1f}  {left:>6}"
+            f"  {of('propose/{}/ok'):5.2f}  {of('solve/{}/tokens'):9.1f}  {seconds:7.1f}  {left:>6}"
         )
 
     def evaluation(self, name: str, scores: dict[str, dict[str, Any]]) -> None:

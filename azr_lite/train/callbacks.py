@@ -1,4 +1,4 @@
-"""What happens around the updates of a run: when it is saved, when it stops, what is reported of each self-play step."""
+"""What happens around a run's updates: when it is saved, when it stops, what is reported of each self-play step."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Budget:
         self.safe_since = self.clock()
 
     def save_due(self) -> bool:
-        """Whether one step more would put more than `save_minutes` of work at risk, and saving has time left of its share."""
+        """Whether one step more would put over `save_minutes` of work at risk, and saving may take the time."""
         if not self.save_minutes or self.clock() - self.safe_since + self.step_s <= 60 * self.save_minutes:
             return False
         affordable = self.saving + self.save_s <= SHARE * (self.clock() - self.began)
@@ -95,10 +95,11 @@ class Budget:
 class Schedule(TrainerCallback):
     """Decides when a run is saved and when it stops: between self-play steps only, and on every process alike.
 
-    Saved: every `save_every` steps, before more than `save_minutes` of work are at risk, at a new best evaluation (where the
-    stop rule is on), and at the end. Stopped: after `steps`, when asked (any process may ask), before `max_hours` are over
-    (by the main process's clock), and after `stop_patience` evaluations below the best. transformers itself looks after
-    `save_every` and `steps`. Each saved checkpoint is copied to `sync_to`, and the oldest ones go.
+    Saved: every `save_every` steps, before more than `save_minutes` of work are at risk, at a new best evaluation
+    (where the stop rule is on), and at the end. Stopped: after `steps`, when asked (any process may ask), before
+    `max_hours` are over (by the main process's clock), and after `stop_patience` evaluations below the best.
+    transformers itself looks after `save_every` and `steps`. Each saved checkpoint is copied to `sync_to`, and the
+    oldest ones go.
     """
 
     def __init__(self, config: Config, run_dir: Path, note: Callable[[str], None] = lambda line: None) -> None:
@@ -117,7 +118,7 @@ class Schedule(TrainerCallback):
         self._stop_asked = True
 
     def go_on_from(self, standing: Standing | None, args: TrainingArguments, done: int) -> None:
-        """Before training from step `done` on. A run that the stop rule has ended stays ended, unless its patience was raised."""
+        """Before training from step `done` on. A run that the stop rule ended stays so, unless patience was raised."""
         self.standing = standing
         if self._patience_is_over():
             args.max_steps = done * self.config.updates_per_step
@@ -136,8 +137,8 @@ class Schedule(TrainerCallback):
         best = f"at step {now.best_step}, kept as {self.best_checkpoint.name}" if now.best_step else "before training"
         self.note(
             f"stopped at step {now.step}: {now.below} held-out evaluations in a row are significantly below the best "
-            f"({now.accuracy:.3f} now, {now.best_accuracy:.3f} {best}); `azr-lite resume {self.run_dir} --stop-patience 0` "
-            "goes on anyway"
+            f"({now.accuracy:.3f} now, {now.best_accuracy:.3f} {best}); `azr-lite resume {self.run_dir} "
+            "--stop-patience 0` goes on anyway"
         )
         return True
 
@@ -212,8 +213,8 @@ class Schedule(TrainerCallback):
             self._told = True
             self.note(
                 f"a checkpoint takes {self.budget.save_s:.1f} s, so they are made about every "
-                f"{self.budget.interval / 60:.1f} minutes instead of every {self.config.save_minutes:g} (saving may take "
-                f"{SHARE:.0%} of the time)"
+                f"{self.budget.interval / 60:.1f} minutes instead of every {self.config.save_minutes:g} (saving may "
+                f"take {SHARE:.0%} of the time)"
             )
 
     def summary(self) -> dict[str, Any]:
@@ -232,7 +233,7 @@ class Schedule(TrainerCallback):
 
 
 class Clock:
-    """Where one self-play step's wall time went, in seconds. `seconds`: self-play's growing counts for generation and sandbox."""
+    """Where a self-play step's wall time went, in seconds. `seconds`: self-play's growing counts, by stage."""
 
     def __init__(self, seconds: Mapping[str, float]) -> None:
         self.seconds = seconds
@@ -259,7 +260,7 @@ class Clock:
 
 
 class Reports(TrainerCallback):
-    """Calls `on_begin` before the first step, and `on_step` with one report per self-play step: means over its updates."""
+    """Calls `on_begin` before the first step, and `on_step` after each self-play step, with means over its updates."""
 
     def __init__(
         self, updates: int, clock: Clock, on_begin: Callable[[], None], on_step: Callable[[dict[str, Any]], None]

@@ -1,7 +1,7 @@
-"""Which checkpoints can be trusted: sealing, finding and dropping a run's checkpoint-N folders, and their copy elsewhere.
+"""Which checkpoints can be trusted: sealing, finding and dropping a run's checkpoint-N folders; their copy elsewhere.
 
-A checkpoint counts only when it is sealed: ``whole.json``, written last and atomically, lists every file with its size. A
-process killed while saving leaves an unsealed folder, which is never resumed from.
+A checkpoint counts only when it is sealed: ``whole.json``, written last and atomically, lists every file with its
+size. A process killed while saving leaves an unsealed folder, which is never resumed from.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ def last_whole_checkpoint(run_dir: str | Path) -> Path | None:
 
 
 def sharding_of(checkpoint: Path) -> str:
-    """``FSDP`` or ``DeepSpeed`` where one of them wrote the weights and moments in pieces (which it alone reads), else empty."""
+    """``FSDP`` or ``DeepSpeed`` where it wrote weights and moments in pieces (which it alone reads), else empty."""
     if list(checkpoint.glob("pytorch_model_fsdp*")):
         return "FSDP"
     return "DeepSpeed" if (checkpoint / "latest").exists() else ""
 
 
 def drop_old(run_dir: str | Path, keep: int, also: Path | None = None) -> None:
-    """Delete all but the `keep` newest whole checkpoints (and `also`, the best one); folders cut short by a kill go too."""
+    """Delete all but the `keep` newest whole checkpoints and `also` (the best one); folders cut by a kill go too."""
     whole = [path for path in _newest_first(Path(run_dir)) if is_whole(path)]
     for path in _newest_first(Path(run_dir)):
         if path not in whole[:keep] and not (path in whole and path == also):
@@ -74,8 +74,8 @@ def step_of(checkpoint: Path) -> int:
 def writing_failed(error: BaseException) -> str:
     """Why writing a checkpoint failed, in a few words; empty for an error that is not about writing.
 
-    transformers raises OSError, safetensors its own error with the system's words in it, and torch.save a RuntimeError that names
-    its zip writer.
+    transformers raises OSError, safetensors its own error with the system's words in it, and torch.save a
+    RuntimeError that names its zip writer.
     """
     if isinstance(error, OSError):
         return error.strerror or str(error)
