@@ -32,6 +32,7 @@ _LAZY = {
     "SelfPlay": "azr_lite.selfplay",
     # measure
     "evaluate": "azr_lite.evaluation",
+    "Run": "azr_lite.observe.run",
 }
 __all__ = sorted(["__version__", *_LAZY])
 

@@ -20,7 +20,8 @@ from azr_lite.triplet import Completion
 
 TAGS = (THINK, END_THINK, ANSWER, END_ANSWER)
 SMALL, ALIKE = 0.5, 0.95
-"""An embedding counts as untrained when its norm is below half the median, or its direction is that of the rows no token uses."""
+"""An embedding counts as untrained when its norm is below half the median, or its direction is that of the rows no
+token uses."""
 
 
 @torch.no_grad()
@@ -48,7 +49,8 @@ def untrained_tags(model: Any, tokenizer: Any) -> dict[str, str]:
 
 
 def split_untrained_tags(text: str, untrained: Collection[str]) -> list[str]:
-    """The text in pieces to be tokenised one by one, so that no tag in `untrained` becomes one token: each is cut after its first character.
+    """The text in pieces to be tokenised one by one, so that no tag in `untrained` becomes one token: each is cut after
+    its first character.
 
     Joined, the pieces are the text again.
     """
@@ -90,7 +92,8 @@ class Codec:
     def encode_parts(self, text: str, prefill: str, chat: bool) -> tuple[str, list[int]]:
         """The text the model sees, and its token ids, of `text` followed by `prefill`, the beginning of the reply.
 
-        With `chat`, `text` is a user's message: the tokenizer's chat template goes around it, and `prefill` behind the template.
+        With `chat`, `text` is a user's message: the tokenizer's chat template goes around it, and `prefill` behind the
+        template.
         """
         if chat:
             text = self.tokenizer.apply_chat_template(

@@ -1,4 +1,5 @@
-"""What this run ran on and with: versions, hardware, git commit; quiet defaults for the libraries below, and whether they are here.
+"""What this run ran on and with: versions, hardware, git commit; quiet defaults for the libraries below, and whether
+they are here.
 
 Comes in: nothing.  Goes out: a JSON-able dict for run.json; one sentence where an extra was not installed.
 Not covered: the sandbox's layers (`sandbox/probe.py`), what would fit (`hardware.py`).
@@ -35,7 +36,8 @@ def missing_libraries(libraries: Sequence[str] = TRAINING) -> list[str]:
 
 
 def require_training(what: str) -> None:
-    """ConfigError where `what` ("a run") needs libraries that are missing; call it before anything is written or loaded."""
+    """ConfigError where `what` ("a run") needs libraries that are missing; call it before anything is written or
+    loaded."""
     _require(what, TRAINING, "train")
 
 
@@ -88,7 +90,8 @@ def describe_environment() -> dict[str, Any]:
 
 
 def _command() -> str:
-    """The command line of this process. A notebook's kernel has none worth keeping: its words name a temporary file only."""
+    """The command line of this process. A notebook's kernel has none worth keeping: its words name a temporary file
+    only."""
     name = Path(sys.argv[0]).name
     return "(a notebook)" if name == "ipykernel_launcher.py" else " ".join([name, *sys.argv[1:]])
 

@@ -22,11 +22,11 @@
 #
 # **Before this:** Python; nothing else.
 #
-# **Budget:** 10 minutes to read (2,056 words); 4 exercises (4 points, about 13 minutes); 5 seconds and 120 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 10 minutes to read (2,057 words); 4 exercises (4 points, about 13 minutes); 5 seconds and 120 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-21.
 #
-# **Next:** [01 · Task triplets: one program, three games](01_triplets.ipynb). Words in this course: [glossary](glossary.md).
+# **Next:** [01 · Task triplets: one program, three task types](01_triplets.ipynb). Words in this course: [glossary](glossary.md).
 # <!-- /header -->
 
 # %% tags=["setup"]
@@ -47,17 +47,8 @@ STEPS = None  # None: as many as the profile has
 # %% tags=["setup"]
 from collections import Counter
 
-import azr_lite
-from azr_lite import rewards
-from azr_lite.config import Config
-from azr_lite.course import check, profile
-from azr_lite.course import diagram
-from azr_lite.course import figures
-from azr_lite.course.scripted_policy import Player
-from azr_lite.presets import preset
-from azr_lite.prompts.compact import COMPACT
-from azr_lite.selfplay import SelfPlay
-from azr_lite.triplet import Role, Rollout
+import azr_lite as az
+from azr_lite.course import COMPACT, Role, ScriptedPolicy, check, diagram, figures, profile
 
 profile = profile(PROFILE)
 
@@ -139,8 +130,8 @@ most_paid = ...  # a whole number from 0 to 8
 check.most_paid(most_paid)
 
 # %%
-most_paid = check.use(most_paid, fallback=max(range(9), key=lambda right: rewards.learnability(right / 8)), name="most_paid")
-print(f"{most_paid} of 8 right: r̄ = {most_paid / 8}, learnability = {rewards.learnability(most_paid / 8)}")
+most_paid = check.use(most_paid, fallback=max(range(9), key=lambda right: az.learnability(right / 8)), name="most_paid")
+print(f"{most_paid} of 8 right: r̄ = {most_paid / 8}, learnability = {az.learnability(most_paid / 8)}")
 
 # %% [markdown]
 # <details><summary>Hint</summary>Write down 1 − r̄ for every number of right answers from 0 to 8. Then cross out the two that earn 0.</details>
@@ -156,7 +147,7 @@ print(f"{most_paid} of 8 right: r̄ = {most_paid / 8}, learnability = {rewards.l
 # would fit. In a terminal the same is `azr-lite doctor`.
 
 # %%
-azr_lite.doctor()
+az.doctor()
 
 # %% [markdown]
 # **What you should see:** at least `nano` among the presets that fit: it is a model of half a million weights that ships with the
@@ -169,20 +160,20 @@ azr_lite.doctor()
 # %% [markdown]
 # ## One real step, played slowly
 #
-# Now you run each stage by hand. Everything is the package's real code, with one exception: the model. A stand-in called `Player` takes its seat.
-# It writes programs of a tiny language (one operation a line) and solves tasks by working through them line by line, with a
+# Now you run each stage by hand. Everything is the package's real code, with one exception: the model. A stand-in called `ScriptedPolicy` takes its place.
+# It writes programs of a tiny language (one operation per line) and solves tasks by working through them line by line, with a
 # chance to slip at each line. **It has no weights and does not learn.** Notebook 05 puts the real model there.
 #
 # The settings are small, so that a step takes about a second: 8 proposals of each
 # task type, 8 answers to each valid task, and 24 answers of each type for the training of the solver.
 
 # %%
-settings = preset("nano").replace(seed=SEED, batch_size=8, solver_batch_size=24, n_mc=8, updates_per_step=1)
-executor = azr_lite.Executor(workers=1, allow_weak=True)  # the programs below are the package's own
-game = SelfPlay(settings, COMPACT, executor)
-player = Player(SEED)
-rounds = game.seed(player)
-print(f"{rounds} rounds of proposals filled the buffers: {game.buffers.sizes()}")
+settings = az.preset("nano").replace(seed=SEED, batch_size=8, solver_batch_size=24, n_mc=8, updates_per_step=1)
+executor = az.Executor(workers=1, allow_weak=True)  # the programs below are the package's own
+selfplay = az.SelfPlay(settings, COMPACT, executor)
+policy = ScriptedPolicy(SEED)
+rounds = selfplay.seed(policy)
+print(f"{rounds} rounds of proposals filled the buffers: {selfplay.buffers.sizes()}")
 
 # %% [markdown]
 # ### Stages 1 and 2: references, propose
@@ -191,8 +182,8 @@ print(f"{rounds} rounds of proposals filled the buffers: {game.buffers.sizes()}"
 # shows a few old tasks as [references](glossary.md#reference), so that new ones differ. Here is one prompt and its reply.
 
 # %%
-proposals = game.sample_references(step=0)  # 1
-game.propose(proposals, player)  # 2
+proposals = selfplay.sample_references(step=0)  # 1
+selfplay.propose(proposals, policy)  # 2
 print(len(proposals), "prompts. One of them:\n")
 print(proposals[1].prompt)
 print(proposals[1].completion.text)
@@ -209,7 +200,7 @@ print(proposals[1].completion.text)
 # The sandbox runs each proposal twice, in two different processes. What remains is a task; everything else is a rejection with a reason.
 
 # %%
-game.validate(proposals)  # 3
+selfplay.validate(proposals)  # 3
 for proposal in proposals[:16]:
     if proposal.task is None:
         print(f"✗ {proposal.type}: {proposal.verdict.reason} ({proposal.verdict.detail[:80]})")
@@ -229,13 +220,13 @@ print(f"{chosen.task.program}\n\ninput   {chosen.task.input}\noutput  {chosen.ta
 # Each valid task is tried eight times by the same policy. For the task above:
 
 # %%
-mc_attempts, solver_attempts = game.monte_carlo(proposals, player, step=0)  # 4
-game.learnability(proposals, mc_attempts)  # 5
+mc_attempts, solver_attempts = selfplay.monte_carlo(proposals, policy, step=0)  # 4
+selfplay.learnability(proposals, mc_attempts)  # 5
 own = [attempt for attempt in mc_attempts if attempt.task.id == chosen.task.id][: settings.n_mc]
 for attempt in own:
     answer = attempt.completion.text.partition("```output\n")[2].partition("\n```")[0] or "(not well formed)"
     print("✓" if attempt.verdict.ok else "✗", answer)
-print(f"\nr̄ = {chosen.rate}, so this task earns {rewards.learnability(chosen.rate)}")
+print(f"\nr̄ = {chosen.rate}, so this task earns {az.learnability(chosen.rate)}")
 
 # %%
 made, (axis,) = figures.figure(1, 1, (7.0, 3.0))
@@ -245,7 +236,7 @@ with figures.style():
         counts = [sum(proposal.type == name and proposal.rate == k / settings.n_mc for proposal in valid) for k in eighths]
         axis.bar(eighths, counts, bottom=floor, label=name, color=figures.look(name).colour, hatch=hatch, edgecolor="white")
         floor = [below + count for below, count in zip(floor, counts, strict=True)]
-    axis.set_xticks(eighths, [f"{k}/8\n{rewards.learnability(k / 8):g}" for k in eighths])
+    axis.set_xticks(eighths, [f"{k}/8\n{az.learnability(k / 8):g}" for k in eighths])
     axis.set_xlabel("solve rate r̄, and below it what such a task earns its proposer")
     axis.set_ylabel("tasks")
     axis.set_title("Most tasks of this step are easy, and earn little or nothing")
@@ -265,9 +256,9 @@ figures.show(made, alt="Bars count this step's tasks by solve rate from 0/8 to 8
 # Every valid task enters its buffer, whatever it earned. Twins stay out.
 
 # %%
-before = game.buffers.sizes()
-game.insert(proposals, step=0)  # 6
-print("before", before, "\nafter ", game.buffers.sizes())
+before = selfplay.buffers.sizes()
+selfplay.insert(proposals, step=0)  # 6
+print("before", before, "\nafter ", selfplay.buffers.sizes())
 
 # %% [markdown]
 # ### Stages 7 to 9: solve, judge, rewards
@@ -277,9 +268,9 @@ print("before", before, "\nafter ", game.buffers.sizes())
 # The pay: 1 for a right answer, −0.5 for a wrong one, −1 for a reply without the agreed form, whichever role wrote it.
 
 # %%
-answers = game.solve(mc_attempts, solver_attempts)  # 7
-game.judge(answers)  # 8
-rollouts = game.reward(proposals, answers)  # 9
+answers = selfplay.solve(mc_attempts, solver_attempts)  # 7
+selfplay.judge(answers)  # 8
+rollouts = selfplay.reward(proposals, answers)  # 9
 for role in Role:
     found = Counter(rollout.reward for rollout in rollouts if rollout.role == role)
     print(f"{role:<8}{found.total()} rewards:  ", "   ".join(f"{count} × {reward:g}" for reward, count in sorted(found.items())))
@@ -311,7 +302,7 @@ def baseline_group(rollout):
 check.baseline_group(baseline_group)
 
 # %%
-baseline_group = check.use(baseline_group, fallback=Rollout.group.fget, name="baseline_group")
+baseline_group = check.use(baseline_group, fallback=az.Rollout.group.fget, name="baseline_group")
 print(sorted({str(baseline_group(rollout)) for rollout in rollouts}))
 
 # %% [markdown]
@@ -324,7 +315,7 @@ print(sorted({str(baseline_group(rollout)) for rollout in rollouts}))
 # An advantage is (reward − mean of the group) / standard deviation of the group. Positive: do more of this. Negative: do less.
 
 # %%
-rollouts = game.advantages(rollouts)  # 10
+rollouts = selfplay.advantages(rollouts)  # 10
 made, axes = figures.figure(1, 2, (8.6, 3.2))
 groups = sorted({rollout.group for rollout in rollouts})
 with figures.style():
@@ -366,8 +357,8 @@ def sequences_a_step(config):
 check.sequences_a_step(sequences_a_step)
 
 # %%
-sequences_a_step = check.use(sequences_a_step, fallback=Config.rows.fget, name="sequences_a_step")
-print("here:", sequences_a_step(settings), " in the paper:", sequences_a_step(Config()))
+sequences_a_step = check.use(sequences_a_step, fallback=az.Config.rows.fget, name="sequences_a_step")
+print("here:", sequences_a_step(settings), " in the paper:", sequences_a_step(az.Config()))
 
 # %% [markdown]
 # <details><summary>Hint</summary>How many sequences does a single task type bring, counting both roles?</details>
@@ -380,7 +371,7 @@ print("here:", sequences_a_step(settings), " in the paper:", sequences_a_step(Co
 # update, so the step ends here.
 
 # %%
-batch = game.hand_over(rollouts, proposals, mc_attempts, step=0)  # 11
+batch = selfplay.hand_over(rollouts, proposals, mc_attempts, step=0)  # 11
 print(f"{len(batch)} sequences in the batch, {sum(len(rollout.completion_ids) for rollout in batch)} tokens")
 best = max((rollout for rollout in batch if rollout.role == Role.SOLVE), key=lambda rollout: rollout.advantage)
 print(f"the largest advantage of an answer, {best.advantage:+.2f}, has this one ({best.type}):\n<think>{best.text}")
@@ -409,8 +400,8 @@ panels = [
     f"{chosen.task.program}\n\ninput {chosen.task.input}",
     f"two runs agree\n\ninput   {chosen.task.input}\noutput  {chosen.task.output}\n\n✓ valid",
     "\n".join(answered),
-    f"r̄ = {chosen.rate}\n\nearns {rewards.learnability(chosen.rate)}",
-    "\n".join(f"{name:<10}{before[name]:>3} → {count:>3}" for name, count in game.buffers.sizes().items()),
+    f"r̄ = {chosen.rate}\n\nearns {az.learnability(chosen.rate)}",
+    "\n".join(f"{name:<10}{before[name]:>3} → {count:>3}" for name, count in selfplay.buffers.sizes().items()),
     f"{len(trained)} of these {len(own)} answers\nbecome training data",
     "\n".join("right" if r.verdict.ok else "wrong" for r in trained),
     f"proposer {proposed.reward:+.3f}\n" + "\n".join(f"solver   {r.reward:+.3f}" for r in trained),
@@ -428,12 +419,12 @@ figures.show(diagram.strip(panels), alt="Eleven panels show what each stage made
 # %% [markdown]
 # ## The same in one call
 #
-# `SelfPlay.step` is these eleven calls in this order. Everything random hangs on the seed and the step's number, so that a second game
-# makes exactly the same rollouts.
+# `SelfPlay.step` is these eleven calls in this order. Everything random hangs on the seed and the step's number, so that playing the step
+# again makes exactly the same rollouts.
 
 # %%
-again = SelfPlay(settings, COMPACT, executor)
-twin = Player(SEED)
+again = az.SelfPlay(settings, COMPACT, executor)
+twin = ScriptedPolicy(SEED)
 again.seed(twin)
 assert again.step(twin, step=0) == batch
 print("the same", len(batch), "rollouts, down to the last token")
@@ -471,4 +462,4 @@ executor.close()  # ends the sandbox's processes
 # * Every role and task type is compared with itself: six baselines.
 # * In a real run no task is written by a person, apart from the identity function that the buffers start from.
 #
-# Next: [01 · Task triplets](01_triplets.ipynb), where one program becomes three games.
+# Next: [01 · Task triplets](01_triplets.ipynb), where one program becomes three tasks.

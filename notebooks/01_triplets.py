@@ -10,7 +10,7 @@
 
 # %% [markdown]
 # <!-- header: made by make notebooks -->
-# # 01 · Task triplets: one program, three games
+# # 01 · Task triplets: one program, three task types
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/azr-lite/azr-lite/blob/main/notebooks/01_triplets.ipynb) [![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/azr-lite/azr-lite/blob/main/notebooks/01_triplets.ipynb) [![nbviewer](https://img.shields.io/badge/render-nbviewer-orange)](https://nbviewer.org/github/azr-lite/azr-lite/blob/main/notebooks/01_triplets.ipynb)
 #
@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 00.
 #
-# **Budget:** 9 minutes to read (1,735 words); 6 exercises (12 points, about 44 minutes); 4 seconds and 108 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 9 minutes to read (1,741 words); 6 exercises (12 points, about 44 minutes); 4 seconds and 108 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-21.
 #
@@ -48,21 +48,10 @@ STEPS = None  # None: as many as the profile has
 import random
 import re
 
-from azr_lite import Executor, buffer
-from azr_lite.buffer import task_key
-from azr_lite.course import check, profile
-from azr_lite.course import triplet_views as explorer
-from azr_lite.course import figures
-from azr_lite.course import widgets
-from azr_lite.nano.generator import draw_triplet
-from azr_lite.parsing import parse_reply
-from azr_lite.prompts.compact import COMPACT
-from azr_lite.sandbox import literal
-from azr_lite.sandbox.literal import read_value
-from azr_lite.tasks import Answer, Proposal, get_task_type
-from azr_lite.triplet import Rules
-from azr_lite.triplet import InductionTask, Rejection
-from azr_lite.verifier import Verifier
+import azr_lite as az
+from azr_lite import course
+from azr_lite.course import COMPACT, check, draw_task_type, draw_triplet, figures, get_task_type, parse_reply, profile, read_value, task_key, widgets
+from azr_lite.course import Answer, InductionTask, Proposal, Rejection, Rules
 
 profile = profile(PROFILE)
 rules = Rules()
@@ -81,8 +70,8 @@ PROPOSALS = {
     "unique": ("def f(items):\n    seen = []\n    for item in items:\n        if item not in seen:\n            seen.append(item)\n    return seen", ([3, 1, 3, 2, 1],)),
     "count": ("def f(word):\n    counts = {}\n    for c in word:\n        counts[c] = counts.get(c, 0) + 1\n    return counts", ("noon",)),
 }
-executor = Executor(workers=1, allow_weak=True)  # the programs here are ours or yours, no model's
-verifier = Verifier(executor, rules)
+executor = az.Executor(workers=1, allow_weak=True)  # the programs here are ours or yours, no model's
+verifier = az.Verifier(executor, rules)
 found = verifier.validate([("deduction", Proposal(program, (arguments,))) for program, arguments in PROPOSALS.values()])
 triplets = dict(zip(PROPOSALS, found, strict=True))
 for name, triplet in triplets.items():
@@ -98,32 +87,32 @@ for name, triplet in triplets.items():
 # [literal](glossary.md#literal). It can be stored, shown and read again without running anything.
 
 # %% [markdown]
-# ## Three games
+# ## Three task types
 #
 # Hide one of the three parts, and ask for it:
 #
-# | game | the solver sees | and finds | kind of thinking |
+# | task type | the solver sees | and finds | kind of thinking |
 # |---|---|---|---|
 # | [deduction](glossary.md#deduction) | program, input | the output | follow the steps |
 # | [abduction](glossary.md#abduction) | program, output | an input | go back from the effect to a cause |
 # | [induction](glossary.md#induction) | input/output pairs, a message | the program | find the rule behind examples |
 
 # %%
-def draw(axis, triplet, game):
-    explorer.draw_game(axis, triplets[triplet], game)
+def draw(axis, triplet, type):
+    draw_task_type(axis, triplets[triplet], type)
 
 widgets.explore(
     draw,
     "Three cards with the same triplet: deduction covers the output, abduction the input, induction the program",
-    static=[{"triplet": "unique", "game": game} for game in ("deduction", "abduction", "induction")],
+    static=[{"triplet": "unique", "type": name} for name in ("deduction", "abduction", "induction")],
     size=(3.1, 2.9),
     triplet=list(triplets),
-    game=["deduction", "abduction", "induction"],
+    type=["deduction", "abduction", "induction"],
 )
 
 # %% [markdown]
 # **What you should see:** the same triplet three times, each time with another part behind a grey cover. In a live notebook two sliders
-# follow: choose a triplet and a game, and solve it in your head. Which game is hardest for `unique`?
+# follow: choose a triplet and a task type, and solve it in your head. Which type is hardest for `unique`?
 #
 # **If you see something else:** without sliders you are looking at a stored copy, or `ipywidgets` is not installed. The pictures are all you need.
 
@@ -165,7 +154,7 @@ def visible(task):
 check.visible(visible)
 
 # %%
-visible = check.use(visible, fallback=explorer.visible)
+visible = check.use(visible, fallback=course.visible)
 for task in (triplets["count"], induction):
     shown = visible(task)
     prompt = get_task_type(task.type).solve_prompt(COMPACT, task, rules)
@@ -175,7 +164,7 @@ print("The induction prompt, as the nano model reads it:\n")
 print(prompt)
 
 # %% [markdown]
-# <details><summary>Hint 1</summary>Three cases, one for each game. Only induction needs a loop.</details>
+# <details><summary>Hint 1</summary>Three cases, one for each task type. Only induction needs a loop.</details>
 # <details><summary>Hint 2</summary><code>zip(task.inputs, task.outputs)</code> gives the pairs; a slice takes the first few.</details>
 # <details><summary>The package's own answer</summary>Run <code>check.reveal("visible")</code>.</details>
 #
@@ -190,7 +179,7 @@ print(prompt)
 #
 # ### Exercise 2: judge deduction (1 point, 4 minutes)
 #
-# You write a method of the package, so it gets what all games get. `answer.value` is the solver's answer, already read from its text.
+# You write a method of the package, so it gets what all task types get. `answer.value` is the solver's answer, already read from its text.
 # `task.output` is still text: `read_value(text)` makes a value of it, and refuses what is no literal.
 
 # %% tags=["exercise"]
@@ -198,7 +187,7 @@ def judge_deduction(task, answer, outcomes, rules):
     """True when answer.value equals the value of task.output, as Python compares values with ==;
     False otherwise.
 
-    (`outcomes` and `rules` are not needed in this game: nothing has to be run.)
+    (`outcomes` and `rules` are not needed for this task type: nothing has to be run.)
     """
     return ...
 
@@ -295,7 +284,7 @@ for candidate in (4, -6, 5, "4"):
 # Four answers to the induction task above (the message is "how far apart they are"). Each is run on all ten inputs.
 
 # %%
-table = dict(zip((literal.read_arguments(text) for text in induction.inputs[:5]), map(read_value, induction.outputs[:5]), strict=True))
+table = dict(zip((course.read_arguments(text) for text in induction.inputs[:5]), map(read_value, induction.outputs[:5]), strict=True))
 ANSWERS = {
     "abs(a - b)": induction.program,
     "max - min": "def f(a, b):\n    return max(a, b) - min(a, b)",
@@ -303,7 +292,7 @@ ANSWERS = {
     "a table of what was shown": f"def f(a, b):\n    return {table!r}.get((a, b), 0)",
 }
 gold = [read_value(text) for text in induction.outputs]
-arguments = [literal.read_arguments(text) for text in induction.inputs]
+arguments = [course.read_arguments(text) for text in induction.inputs]
 hits = {name: [o.value == g for o, g in zip(executor.run(p, arguments), gold, strict=True)] for name, p in ANSWERS.items()}
 
 # %%
@@ -394,7 +383,7 @@ def read_arguments(text):
 check.read_arguments(read_arguments)
 
 # %%
-read_arguments = check.use(read_arguments, fallback=literal.read_arguments)
+read_arguments = check.use(read_arguments, fallback=course.read_arguments)
 for text in ("'hal', 1", "[3, 1], {'deep': (1, None)}", "0) or (True", "__import__('os')"):
     try:
         print(f"{text:<30}", read_arguments(text))
@@ -411,7 +400,7 @@ for text in ("'hal', 1", "[3, 1], {'deep': (1, None)}", "0) or (True", "__import
 # %% [markdown]
 # ## The buffer
 #
-# Valid tasks go into a [buffer](glossary.md#buffer), one for each game. Proposers see a few of them as [references](glossary.md#reference), and the
+# Valid tasks go into a [buffer](glossary.md#buffer), one for each task type. Proposers see a few of them as [references](glossary.md#reference), and the
 # solver is asked some of them again. Four rules keep it healthy:
 #
 # 1. **No twins.** Two tasks that differ only in spelling are the same task. `task_key(task)` is equal for both: it uses the
@@ -434,7 +423,7 @@ print("with another variable name:   ", task_key(one) == task_key(renamed))
 
 # %% tags=["exercise"]
 class Buffer:
-    """Tasks of one game, each once, at most `capacity` of them."""
+    """Tasks of one type, each once, at most `capacity` of them."""
 
     def __init__(self, capacity):
         self.capacity = capacity
@@ -467,9 +456,9 @@ check.Buffer(Buffer)
 # when it is full, as the authors' code does.
 
 # %% tags=["long"]
-Buffer = check.use(Buffer, fallback=buffer.Buffer, name="Buffer")
+Buffer = check.use(Buffer, fallback=course.Buffer, name="Buffer")
 steps = STEPS or {"ci": 20, "cpu": 40, "gpu": 40}[profile]
-rng, ours, frozen = random.Random(SEED), Buffer(400), buffer.Buffer(10**9)
+rng, ours, frozen = random.Random(SEED), Buffer(400), course.Buffer(10**9)
 born, ages = {}, {"oldest leave": [], "newest are refused": []}
 for step in range(steps):
     for _ in range(40):

@@ -47,15 +47,10 @@ STEPS = None  # None: as many as the profile has
 # %% tags=["setup"]
 import ast, logging, time, warnings
 import numpy as np
-from azr_lite.course import check, profile
-from azr_lite.course import figures
-from azr_lite.course import widgets
-from azr_lite.course import attacks as zoo
-from azr_lite.sandbox import Executor, Job, Level, Limits, Outcome, Validation
-from azr_lite.sandbox import executor as executor_module
-from azr_lite.sandbox.literal import read_value as package_read_value
-from azr_lite.sandbox.wire import canonical
-from azr_lite.sandbox.wire import compare as package_compare
+import azr_lite as az
+from azr_lite import course
+from azr_lite.course import Job, Level, Limits, Outcome, Validation, attacks, canonical, check, figures, profile, widgets
+from azr_lite.course import compare as package_compare
 
 warnings.simplefilter("ignore", RuntimeWarning)  # the next cell says the level, in words
 logging.getLogger("azr_lite.sandbox").setLevel("ERROR")
@@ -77,7 +72,7 @@ profile = profile(PROFILE)
 # writes answers into one pipe, and dies.
 
 # %%
-executor = Executor(Limits(cpu_s=0.5), workers=1, allow_weak=True)
+executor = az.Executor(Limits(cpu_s=0.5), workers=1, allow_weak=True)
 print(f"level {executor.level.name}: {executor.level.value}\n")
 for name, state in executor.layers.items():
     print(f"  {name:16} {state}")
@@ -115,7 +110,7 @@ ZOO = {
 }
 started = time.perf_counter()
 for name, program in ZOO.items():
-    print(f"{name:24} {zoo.attempt(executor, program)}")
+    print(f"{name:24} {attacks.attempt(executor, program)}")
 print(f"\n{time.perf_counter() - started:.1f} s for all; and the next program is fine: {executor.run('def f(x): return x + 1', [(1,)])[0].value}")
 
 # %% [markdown]
@@ -158,7 +153,7 @@ check.judge_candidate(judge_candidate)
 # </details>
 
 # %%
-judge_candidate = check.use(judge_candidate, fallback=zoo.judge_candidate)
+judge_candidate = check.use(judge_candidate, fallback=course.judge_candidate)
 program = "def f(a, b):\n    return a + b"
 print(judge_candidate(executor.run, program, (3, 4), 7), judge_candidate(executor.run, program, (3, 5), 7))
 
@@ -178,10 +173,10 @@ print(judge_candidate(executor.run, program, (3, 4), 7), judge_candidate(executo
 # inner modules in its hands. Own uid, capabilities and limits stay on in every column, so that nothing here can hurt you.
 
 # %% tags=["long"]
-names = zoo.ZOO if profile != "ci" else zoo.ZOO[:14:2] + zoo.ZOO[14:16]
-columns = zoo.columns() if profile != "ci" else {name: skip for name, skip in zoo.columns().items() if name in ("limits only", "everything")}
+names = attacks.ATTACKS if profile != "ci" else attacks.ATTACKS[:14:2] + attacks.ATTACKS[14:16]
+columns = attacks.columns() if profile != "ci" else {name: skip for name, skip in attacks.columns().items() if name in ("limits only", "everything")}
 started = time.perf_counter()
-found = zoo.matrix(names, columns)
+found = attacks.matrix(names, columns)
 print(f"{len(found)} attacks x {len(columns)} sets of layers in {time.perf_counter() - started:.0f} s")
 for column in columns:
     print(f"  {column:14} {sum(not row[column] for row in found.values()):2} got out")
@@ -235,7 +230,7 @@ check.level_of(level_of)
 # </details>
 
 # %%
-level_of = check.use(level_of, fallback=executor_module.level_of)
+level_of = check.use(level_of, fallback=course.level_of)
 print(level_of(executor.layers))
 
 # %% [markdown]
@@ -251,9 +246,9 @@ def f(x):
     posix = statistics.sys.modules["posix"]      # os itself is not importable; the module behind it is in memory
     return [name for name in posix.listdir("/")]
 """
-print(zoo.attempt(executor, mine))
+print(attacks.attempt(executor, mine))
 for body in ("return open('/etc/passwd').read()", "return (n for n in range(3))", "return 10 ** 10 ** 4", "return float('nan')"):
-    print(f"{body:36} {zoo.attempt(executor, f'def f(x):{chr(10)}    {body}')}")
+    print(f"{body:36} {attacks.attempt(executor, f'def f(x):{chr(10)}    {body}')}")
 
 # %% [markdown]
 # **What you should see**: five refusals, of two kinds: the kernel's (an exception such as PermissionError) and the wire's (`value`).
@@ -289,7 +284,7 @@ check.read_value(read_value)
 # </details>
 
 # %%
-read_value = check.use(read_value, fallback=package_read_value)
+read_value = check.use(read_value, fallback=course.read_value)
 print(read_value("{'k': (1, 2)}"))
 try:
     read_value("__import__('os').getpid()")
@@ -323,7 +318,7 @@ check.compare(compare)
 # </details>
 
 # %%
-compare = check.use(compare, fallback=package_compare)
+compare = check.use(compare, fallback=course.compare)
 nan = float("nan")
 for a, b in ((1, True), ({1, 2}, {2, 1}), (-0.0, 0.0), ([nan], [nan]), ("1", 1)):
     print(f"{a!r:8} {b!r:8} python: {compare(a, b, 'python')!s:6} typed: {compare(a, b, 'typed')}")
@@ -393,7 +388,7 @@ check.verdict(verdict)
 # </details>
 
 # %%
-verdict = check.use(verdict, fallback=executor_module.verdict)
+verdict = check.use(verdict, fallback=course.verdict)
 print(verdict([Outcome("ok", [1, 2])], [Outcome("ok", [1, 2])]))
 print(verdict([Outcome("ok", 1)], [Outcome("timeout")]).reason)
 

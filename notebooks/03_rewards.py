@@ -50,13 +50,10 @@ from math import comb
 
 import numpy as np
 
-from azr_lite import rewards
-from azr_lite.course import check, profile
-from azr_lite.course import widgets
-from azr_lite.course.exercises import nb03
+import azr_lite as az
+from azr_lite import course
+from azr_lite.course import Reward, check, profile, recorded, widgets
 from azr_lite.course.figures import figure, line, look, show, style
-from azr_lite.course.recorded_runs import recorded
-from azr_lite.triplet import Verdict
 
 profile = profile(PROFILE)
 
@@ -106,7 +103,7 @@ check.solve_rate(solve_rate)
 # </details>
 
 # %%
-solve_rate = check.use(solve_rate, fallback=rewards.solve_rate)
+solve_rate = check.use(solve_rate, fallback=course.solve_rate)
 print("2 of 8 right:", solve_rate([1.0] * 2 + [0.0] * 6))
 
 # %% [markdown]
@@ -143,7 +140,7 @@ check.learnability(learnability)
 # </details>
 
 # %%
-learnability = check.use(learnability, fallback=rewards.learnability)
+learnability = check.use(learnability, fallback=az.learnability)
 
 # %% [markdown]
 # ### Three rules side by side
@@ -160,7 +157,7 @@ learnability = check.use(learnability, fallback=rewards.learnability)
 # %%
 RULES = {
     "paper": learnability,
-    "upstream": lambda rate: rewards.learnability(rate, "upstream"),
+    "upstream": lambda rate: az.learnability(rate, "upstream"),
     "4r̄(1 − r̄)": lambda rate: 4 * rate * (1 - rate),
 }
 
@@ -249,7 +246,7 @@ check.expected_learnability(expected_learnability)
 # </details>
 
 # %%
-expected_learnability = check.use(expected_learnability, fallback=rewards.expected_learnability)
+expected_learnability = check.use(expected_learnability, fallback=course.expected_learnability)
 
 # %%
 def spread(p, n):
@@ -345,13 +342,13 @@ for name in ("healthy", "greedy Monte-Carlo"):
 
 # %%
 for verdict in (
-    Verdict(ok=True, well_formed=True, score=1.0),
-    Verdict(ok=False, well_formed=True, score=0.6),  # 3 of 5 hidden pairs, where scoring is by fraction
-    Verdict(ok=False, well_formed=True, score=0.0),
-    Verdict(ok=False, well_formed=False),
+    az.Verdict(ok=True, well_formed=True, score=1.0),
+    az.Verdict(ok=False, well_formed=True, score=0.6),  # 3 of 5 hidden pairs, where scoring is by fraction
+    az.Verdict(ok=False, well_formed=True, score=0.0),
+    az.Verdict(ok=False, well_formed=False),
 ):
     print(verdict)
-print(rewards.Reward(-1.0, {"form": -1.0}))
+print(Reward(-1.0, {"form": -1.0}))
 
 # %% [markdown]
 # **Exercise 4** (5 minutes, 2 points). Write the solver's column. Any score above 0 is paid as it is; a score of 0 is a wrong answer.
@@ -361,10 +358,10 @@ def answer_reward(verdict):
     """The solver's pay for one reply.
 
     verdict: a Verdict with .well_formed (bool) and .score (float in [0, 1]).
-    Returns: rewards.Reward(total, parts); parts is {"form": total} for a reply that is not well
+    Returns: Reward(total, parts); parts is {"form": total} for a reply that is not well
     formed,
     {"accuracy": total} for all others.
-    answer_reward(Verdict(ok=False, well_formed=False)) is rewards.Reward(-1.0, {"form": -1.0})
+    answer_reward(az.Verdict(ok=False, well_formed=False)) is Reward(-1.0, {"form": -1.0})
     """
     return ...
 
@@ -379,7 +376,7 @@ check.answer_reward(answer_reward)
 # </details>
 
 # %%
-answer_reward = check.use(answer_reward, fallback=rewards.answer_reward)
+answer_reward = check.use(answer_reward, fallback=az.answer_reward)
 
 # %% [markdown]
 # ### The ladder upside down
@@ -428,7 +425,7 @@ for name in ("healthy", "format collapse"):
 # A bug without a symptom is still a bug; only reading the code finds this one.
 
 # %% [markdown]
-# ## 6. A zoo of reward hacks
+# ## 6. A museum of reward hacks
 #
 # A policy maximises what you *pay*, not what you *mean*. These recorded runs each have one line of the reward changed
 # (`azr_lite/course/bugs.py`; nano model, 20 steps, seed 0). Before you go on, write down for each what you expect to happen to the
@@ -528,7 +525,7 @@ def sick_pay(verdict, scores):
         return 0.0
     return 1.0 - rate
 
-valid, invalid = Verdict(ok=True, well_formed=True), Verdict(ok=False, well_formed=True)
+valid, invalid = az.Verdict(ok=True, well_formed=True), az.Verdict(ok=False, well_formed=True)
 print("valid, 2 of 8 right:        ", sick_pay(valid, [1.0] * 2 + [0.0] * 6))
 print("valid, all 6 of 6 right:    ", sick_pay(valid, [1.0] * 6))
 print("its program raises an error:", sick_pay(invalid, [0.0] * 8))
@@ -549,7 +546,7 @@ def proposer_pay(verdict, scores):
     verdict: a Verdict; .ok says valid, .well_formed says readable.  scores: list of floats, at
     least two where
     the proposal is valid.  Returns: a float.
-    proposer_pay(Verdict(ok=True, well_formed=True), [1.0, 0.0, 0.0, 0.0]) is 0.75
+    proposer_pay(az.Verdict(ok=True, well_formed=True), [1.0, 0.0, 0.0, 0.0]) is 0.75
     """
     return ...
 
@@ -566,7 +563,7 @@ check.proposer_pay(proposer_pay)
 # </details>
 
 # %%
-proposer_pay = check.use(proposer_pay, fallback=nb03.proposer_pay)
+proposer_pay = check.use(proposer_pay, fallback=course.proposer_pay)
 for text, verdict, scores in (
     ("valid, 2 of 8 right", valid, [1.0] * 2 + [0.0] * 6),
     ("valid, all 6 of 6 right", valid, [1.0] * 6),

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 03; means and standard deviations.
 #
-# **Budget:** 15 minutes to read (2,981 words); 5 exercises (10 points, about 37 minutes); 5 seconds and 124 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 15 minutes to read (2,994 words); 5 exercises (10 points, about 37 minutes); 5 seconds and 124 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-21.
 #
@@ -49,10 +49,10 @@ import json
 
 import numpy as np
 
-from azr_lite import advantages
-from azr_lite.course import check, profile
+import azr_lite as az
+from azr_lite import course
+from azr_lite.course import check, profile, recorded
 from azr_lite.course.figures import bars, figure, line, look, show, style
-from azr_lite.course.recorded_runs import recorded
 
 profile = profile(PROFILE)
 np.set_printoptions(precision=4, suppress=True)
@@ -129,7 +129,7 @@ show(made, "Mean and standard deviation of rewards in six groups: means from -0.
 
 # %% [markdown]
 # **What you should see.** Means from −0.05 (solve/induction) to 0.77 (solve/abduction), spreads from 0.30 (propose/deduction) to 0.75
-# (solve/deduction). Each proposal stands alone on its prompt; an answer has two to four sisters with the same prompt.
+# (solve/deduction). Each proposal stands alone on its prompt; an answer shares its prompt with two to four others.
 #
 # **If you see something else**, the recorded file is not the one this text was written for.
 
@@ -140,7 +140,7 @@ show(made, "Mean and standard deviation of rewards in six groups: means from -0.
 # over the whole batch: A = (R − mean of all) / (std of all). What does it tell each group?
 
 # %%
-globally = advantages.estimate("global", rewards, groups, prompts, lengths)
+globally = course.estimate("global", rewards, groups, prompts, lengths)
 for name, own in rows.items():
     print(f"{name:18} mean advantage {globally[own].mean():+.2f}, pushed up: {(globally[own] > 0).mean():4.0%} of the replies")
 
@@ -186,7 +186,7 @@ check.whiten_sequences(whiten_sequences)
 # </details>
 
 # %%
-whiten_sequences = check.use(whiten_sequences, fallback=advantages.whiten_sequences)
+whiten_sequences = check.use(whiten_sequences, fallback=course.whiten_sequences)
 
 # %% [markdown]
 # **Exercise 2** (8 minutes, 2 points). Now all groups of a mixed batch.
@@ -216,7 +216,7 @@ check.trr(trr)
 # </details>
 
 # %%
-trr = check.use(trr, fallback=advantages.trr)
+trr = check.use(trr, fallback=az.trr)
 mine = np.asarray(trr(rewards, groups, lengths))
 print(f"largest difference from the advantages the run used: {np.abs(mine - np.array(used)).max():.1e}")
 for name, own in rows.items():
@@ -235,14 +235,14 @@ for name, own in rows.items():
 #
 # | estimator | advantage | in words |
 # |---|---|---|
-# | GRPO | (R − m) / s | whitened among sisters |
+# | GRPO | (R − m) / s | whitened among replies to one prompt |
 # | Dr. GRPO | R − m | no division |
 # | [RLOO](glossary.md#rloo) | R − mean of the *other* n − 1 | leave yourself out |
 #
 # Why leave yourself out? Your own reward is part of m. So m moves a little with your reply, and R − m is too small on average, by the factor
 # (n − 1)/n. With n = 4 a quarter of the push is missing. Leaving yourself out gives it back exactly.
 #
-# **Exercise 3** (8 minutes, 2 points). Write RLOO. A reply without sisters gets 0.
+# **Exercise 3** (8 minutes, 2 points). Write RLOO. A reply alone on its prompt gets 0.
 
 # %% tags=["exercise"]
 def rloo(rewards, prompts):
@@ -266,7 +266,7 @@ check.rloo(rloo)
 # </details>
 
 # %%
-rloo = check.use(rloo, fallback=advantages.rloo)
+rloo = check.use(rloo, fallback=course.rloo)
 per_prompt = np.asarray(rloo(rewards, prompts))
 print(f"{'group':18} {'replies with advantage 0':>25}")
 for name, own in rows.items():
@@ -275,10 +275,10 @@ for name, own in rows.items():
 # %% [markdown]
 # **What you should see.** RLOO is silent on 100 % of the proposals, and on 53 to 68 % of the answers. TRR++ is silent nowhere in this step.
 #
-# **If you see something else** in the first three lines: every proposal has a prompt of its own (other references), so no sister.
+# **If you see something else** in the first three lines: every proposal has a prompt of its own (other references), so nothing to compare with.
 #
-# That is the reason why Absolute Zero cannot simply use GRPO. **A proposal has no sisters.** Sampling several proposals for one prompt would cost
-# a Monte-Carlo measurement each. And an answer whose sisters all earned the same is silent too: nearly two thirds of the solver's batch here.
+# That is the reason why Absolute Zero cannot simply use GRPO. **A proposal is alone on its prompt.** Sampling several proposals for one prompt would cost
+# a Monte-Carlo measurement each. And an answer to a prompt whose replies all earned the same is silent too: nearly two thirds of the solver's batch here.
 #
 # (The package still offers `estimator="grpo"`, `"dr_grpo"` and `"rloo"`. Proposals then fall back on their (role, type) group. So do the comparisons
 # from here on.)
@@ -319,7 +319,7 @@ check.whiten_tokens(whiten_tokens)
 # </details>
 
 # %%
-whiten_tokens = check.use(whiten_tokens, fallback=advantages.whiten_tokens)
+whiten_tokens = check.use(whiten_tokens, fallback=course.whiten_tokens)
 print("correlation of length and reward; sums of A over replies and over tokens")
 for name, own in rows.items():
     by_reply, by_token = np.asarray(whiten_sequences(R[own])), np.asarray(whiten_tokens(R[own], L[own]))
@@ -374,7 +374,7 @@ check.loss_weights(loss_weights)
 # </details>
 
 # %%
-loss_weights = check.use(loss_weights, fallback=advantages.loss_weights)
+loss_weights = check.use(loss_weights, fallback=course.loss_weights)
 everything = [True] * len(groups)
 balanced = np.asarray(loss_weights(groups, lengths, everything))
 print(f"{'group':18} one token mean   balanced")
@@ -396,7 +396,7 @@ for name, own in rows.items():
 RAW = "no baseline (A = R)"
 ESTIMATORS = {RAW: np.array(rewards)}
 for label, name in {"REINFORCE++ (global)": "global", "TRR++": "trr", "GRPO": "grpo", "Dr. GRPO": "dr_grpo", "RLOO": "rloo"}.items():
-    ESTIMATORS[label] = advantages.estimate(name, rewards, groups, prompts, lengths)
+    ESTIMATORS[label] = course.estimate(name, rewards, groups, prompts, lengths)
 
 made, axes = figure(1, 2, (9.6, 3.2))
 for axis, weights in zip(axes, (np.ones(len(R)), balanced)):
@@ -506,9 +506,9 @@ def estimator(name):
     if name == "no baseline":
         return lambda rewards: rewards
     if name == "group mean":  # move 1 of TRR++ alone
-        return lambda rewards: advantages.dr_grpo(rewards, toy_groups)
+        return lambda rewards: course.dr_grpo(rewards, toy_groups)
     own = {"global": "global", "TRR++": "trr", "GRPO": "grpo", "Dr. GRPO": "dr_grpo", "RLOO": "rloo"}[name]
-    return lambda rewards: advantages.estimate(own, rewards, toy_groups, toy_keys, ones)
+    return lambda rewards: course.estimate(own, rewards, toy_groups, toy_keys, ones)
 
 # %% [markdown]
 # Many batches are drawn from the untrained policy (all actions equally likely), and four things are measured for each estimator. (*global*
@@ -568,7 +568,7 @@ bars(axes[1], list(found), [100 * one["proposers"] for one in found.values()], "
 axes[1].set_yticks([])
 axes[1].set_xlim(0, 55)
 with style():
-    axes[0].set_title("Sisters make the solver's signal clearer")
+    axes[0].set_title("Replies to one prompt make the solver's signal clearer")
     axes[1].set_title("Dividing by the spread lets proposers speak")
 show(made, "Bars for seven estimators: per-prompt estimators have the least noise for solvers; only TRR++ and GRPO give proposers a large share of the gradient")
 
@@ -665,7 +665,7 @@ for name in ("self-play", "one global baseline", "GRPO per prompt", "token white
 #
 # * A baseline does not bend the gradient, it quiets it; but a reply inside its own baseline shortens it by (n − 1)/n.
 # * TRR++: mean and spread of each (role, type) group over the *global* batch; population std; zeros where the spread is zero.
-# * Per-prompt estimators are quieter where there are sisters, and silent where there are none: proposals.
+# * Per-prompt estimators are quieter where a prompt has several replies, and silent where it has one: proposals.
 # * Dividing by the spread is a choice of goal: better in every group by its own measure.
 # * Loss weights are the other half: one token mean lets long groups drown short ones.
 #

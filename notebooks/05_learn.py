@@ -23,7 +23,7 @@
 #
 # **Before this:** notebooks 00 to 04.
 #
-# **Budget:** 12 minutes to read (2,479 words); 3 exercises (5 points, about 19 minutes); 5.0 minutes and 169 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 12 minutes to read (2,481 words); 3 exercises (5 points, about 19 minutes); 5.0 minutes and 169 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-11-21.
 #
@@ -48,16 +48,10 @@ STEPS = None  # None: as many as the profile has
 # %% tags=["setup"]
 import json, math, os, time
 
-import azr_lite
-from azr_lite import metrics
-from azr_lite.train import checkpoints
-from azr_lite.evaluation import scores as intervals
-from azr_lite.course import check, profile
+import azr_lite as az
+from azr_lite import course
+from azr_lite.course import check, mean, profile, recorded
 from azr_lite.course.figures import figure, line, look, show, style
-from azr_lite.course.recorded_runs import recorded
-from azr_lite.observe.dashboard import dashboard
-from azr_lite.observe.commands import show as explain
-from azr_lite.rundir import RunDir
 
 profile = profile(PROFILE)
 
@@ -86,14 +80,14 @@ RUN = pathlib.Path("runs") / time.strftime("notebook05-%H%M%S")
 LOG = RUN.with_suffix(".log")
 
 # %% tags=["long"]
-def start(verb, *words):
-    """`azr-lite VERB WORDS` in a process of its own; what it prints goes to a file."""
+def start(command, *arguments):
+    """`azr-lite COMMAND ARGUMENTS` in a process of its own; what it prints goes to a file."""
     LOG.parent.mkdir(exist_ok=True)
-    here = str(pathlib.Path(azr_lite.__file__).parents[1])
+    here = str(pathlib.Path(az.__file__).parents[1])
     paths = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
     with LOG.open("a") as log:
-        print("azr-lite", verb, *words)
-        return subprocess.Popen([sys.executable, "-m", "azr_lite", verb, *words], stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": paths})
+        print("azr-lite", command, *arguments)
+        return subprocess.Popen([sys.executable, "-m", "azr_lite", command, *arguments], stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": paths})
 
 
 def flags(settings):
@@ -192,13 +186,13 @@ check.last_whole_checkpoint(last_whole_checkpoint)
 # </details>
 
 # %%
-last_whole_checkpoint = check.use(last_whole_checkpoint, fallback=checkpoints.last_whole_checkpoint)
+last_whole_checkpoint = check.use(last_whole_checkpoint, fallback=course.last_whole_checkpoint)
 
 # %% tags=["long"]
 found = last_whole_checkpoint(RUN)
 print(f"{steps_before} steps were finished; resume from {found.name if found else 'the start'}")
 if found:
-    done = checkpoints.step_of(found) // RunDir.open(RUN).config().updates_per_step
+    done = course.step_of(found) // az.Run(RUN).config.updates_per_step
     print(f"which is the state after step {done}: {steps_before - done} finished step(s) will be done again")
 
 # %% [markdown]
@@ -210,12 +204,12 @@ if found:
 # ## 4. Resume it, and watch
 #
 # `azr-lite resume` loads that checkpoint: weights, optimiser, buffers, and the state of every random number generator. It cuts the logs back to
-# the checkpoint's step and goes on. `dashboard(RUN)` follows it in one picture that is renewed in place (the square "interrupt" button of the notebook
+# the checkpoint's step and goes on. `az.Run(RUN).dashboard()` follows it in one picture that is renewed in place (the square "interrupt" button of the notebook
 # stops the *watching*; the run goes on). Use the minutes to read section 5.
 
 # %% tags=["long"]
 process = start("resume", str(RUN))
-dashboard(RUN)
+az.Run(RUN).dashboard()
 
 # %% [markdown]
 # **What you should see.** First a dotted line, "no update": the held-out level of the untrained model. For about twelve steps neither held-out
@@ -255,13 +249,16 @@ for name, old in left.items():
 # | time, sampling | cost | flat | memory or time grow without end |
 #
 # The row about reward is the surprise. In supervised learning the loss tells how well you do. In self-play the **tasks change with the
-# player**: as the solver gets better, the proposer earns more for harder tasks, and the solver's reward may fall while it learns.
+# policy**: as the solver gets better, the proposer earns more for harder tasks, and the solver's reward may fall while it learns.
 # That is why the first panel exists: only problems that stay the same can show a gain.
 #
 # Every logged number has a row in one table, with formula and healthy range. Ask for any:
 
 # %%
-_ = explain(["propose/deduction/solve_rate"])
+for number in course.find("propose/deduction/solve_rate"):
+    print(f"{number.pattern}: {number.name}")
+    for label, text in course.explain(number):
+        print(f"  {label:8} {text}")
 
 # %% [markdown]
 # **What you should see.** Formula, unit, healthy range, and where it comes from. On a terminal: `azr-lite show propose/deduction/solve_rate`.
@@ -308,12 +305,12 @@ check.across(across)
 # </details>
 
 # %%
-across = check.use(across, fallback=metrics.across)
+across = check.use(across, fallback=course.across)
 
 # %% tags=["long"]
 def curve(lines, start, end):
     """Step (from 1) and mean over task types, for every step."""
-    return [one["step"] + 1 for one in lines], [metrics.mean(across(one, start, end)) for one in lines]
+    return [one["step"] + 1 for one in lines], [mean(across(one, start, end)) for one in lines]
 
 
 made, axes = figure(1, 3, (10.5, 3.0))
@@ -368,7 +365,7 @@ check.wilson(wilson)
 # </details>
 
 # %%
-wilson = check.use(wilson, fallback=intervals.wilson)
+wilson = check.use(wilson, fallback=course.wilson)
 
 # %% tags=["long"]
 scores = {}
@@ -436,7 +433,7 @@ show(made, "Held-out gain of four arms with five seeds each: self-play +30.4, so
 # %%
 for arm in ("self-play", "solver only"):
     found = arms[arm]
-    first, last_ = (metrics.mean([one[end] for one in found["program_operations"]]) for end in ("first", "last"))
+    first, last_ = (mean([one[end] for one in found["program_operations"]]) for end in ("first", "last"))
     hardest = found["scores"]["abduction/4 ops"]["gain"]["mean"]
     print(f"{arm:12} operations a proposed program: {first:.2f} -> {last_:.2f};  gain on abduction over four operations: {100 * hardest:+.1f} points")
 
@@ -515,19 +512,19 @@ def lines_of(path):
 
 
 if profile == "ci":
-    whole_game, ablation = (lines_of(recorded(f"runs/ablations/{name.replace(' ', '-')}-seed200/metrics.jsonl")) for name in ("self-play", ARM))
+    whole_run, ablation = (lines_of(recorded(f"runs/ablations/{name.replace(' ', '-')}-seed200/metrics.jsonl")) for name in ("self-play", ARM))
 else:
-    code = "import sys; from azr_lite.bench.learning import play_arm; play_arm(sys.argv[1], int(sys.argv[2]), sys.argv[3], 1, " \
+    code = "import sys; from azr_lite.course.experiments import play_arm; play_arm(sys.argv[1], int(sys.argv[2]), sys.argv[3], 1, " \
            "{'steps': int(sys.argv[4]), 'eval_problems': 0, 'device': 'cpu'})"
     folder = RUN.with_name(RUN.name + "-ablation")
     subprocess.run([sys.executable, "-c", code, ARM, str(SEED), str(folder), str(STEPS_OF_ARM)], check=True)
-    whole_game, ablation = lines, lines_of(folder / f"{ARM.replace(' ', '-')}-seed{SEED}" / "metrics.jsonl")
+    whole_run, ablation = lines, lines_of(folder / f"{ARM.replace(' ', '-')}-seed{SEED}" / "metrics.jsonl")
 
 # %% tags=["long"]
 made, axes = figure(1, 2, (9.0, 3.0))
 end_of_arm = len(ablation)
 for axis, (start_, end, unit) in zip(axes, (("propose/", "/solve_rate", "solve rate of new tasks"), ("solve/", "/tokens", "tokens a reply"))):
-    for place, (name, own) in enumerate((("self-play", whole_game[:end_of_arm]), (ARM, ablation))):
+    for place, (name, own) in enumerate((("self-play", whole_run[:end_of_arm]), (ARM, ablation))):
         line(axis, name, *curve(own, start_, end), place)
     with style():
         axis.set(xlabel="self-play step", ylabel=unit, ylim=(0, 1 if "rate" in end else None))

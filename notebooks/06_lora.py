@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 05; what a linear map in PyTorch is.
 #
-# **Budget:** 13 minutes to read (2,688 words); 4 exercises (6 points, about 22 minutes); 23 seconds and 728 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 13 minutes to read (2,687 words); 4 exercises (6 points, about 22 minutes); 23 seconds and 728 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-11-21.
 #
@@ -52,13 +52,9 @@ from pathlib import Path
 
 import numpy as np
 
-import azr_lite
-from azr_lite.planner.shapes import KNOWN, Shape, shape_of
-from azr_lite.course import check, profile
-from azr_lite.course import numerics as by_hand
-from azr_lite.course import figures
-from azr_lite.course import widgets
-from azr_lite.course.recorded_runs import recorded
+import azr_lite as az
+from azr_lite import course
+from azr_lite.course import Shape, check, figures, numerics, profile, recorded, shape_of, widgets
 
 profile = profile(PROFILE)
 
@@ -165,10 +161,10 @@ check.merge(merge)
 # update that is smaller than a step?
 
 # %%
-merge = check.use(merge, fallback=by_hand.merge)
+merge = check.use(merge, fallback=numerics.merge)
 
 draw = np.random.default_rng(SEED)
-base = by_hand.to_bfloat16(draw.normal(0, 0.02, size=(256, 256)))
+base = numerics.to_bfloat16(draw.normal(0, 0.02, size=(256, 256)))
 a, b = draw.normal(size=(16, 256)), draw.normal(size=(256, 16))
 delta = merge(np.zeros((256, 256)), a, b, alpha=32)
 
@@ -176,7 +172,7 @@ relative = np.logspace(-5, 0, 16)  # how large the update is, beside the weights
 lost, unmoved = [], []
 for size in relative:
     update = delta * size * np.linalg.norm(base) / np.linalg.norm(delta)
-    kept = by_hand.to_bfloat16(base + update) - base
+    kept = numerics.to_bfloat16(base + update) - base
     lost.append(100 * np.linalg.norm(kept - update) / np.linalg.norm(update))
     unmoved.append(100 * np.mean(kept == 0))
 
@@ -197,7 +193,7 @@ for wanted in (1e-4, 1e-3, 1e-2, 1e-1):
 # **What you should see.** Of an update as large as a ten-thousandth of the weights nearly nothing arrives; at a thousandth four fifths are lost; at a
 # hundredth a sixth. In the first two rows most weights do not move at all: half a step of bfloat16 is more than their share of the update.
 #
-# **If you see something else**: without rounding (`by_hand.to_bfloat16` left out) the line lies at zero; that is a merge in float32.
+# **If you see something else**: without rounding (`numerics.to_bfloat16` left out) the line lies at zero; that is a merge in float32.
 #
 # Self-play's updates are small: a learning rate of 1e-5 and a few hundred steps. Three consequences, all of them in this package:
 #
@@ -212,7 +208,7 @@ def round_trips(rounds, size):
     weight, drift = base.copy(), []
     for step in range(1, rounds + 1):
         update = delta * size * np.linalg.norm(base) / np.linalg.norm(delta) * (step / rounds)  # the adapter grows as it learns
-        weight = by_hand.to_bfloat16(by_hand.to_bfloat16(weight + update) - update)
+        weight = numerics.to_bfloat16(numerics.to_bfloat16(weight + update) - update)
         drift.append(np.linalg.norm(weight - base) / np.linalg.norm(base))
     return drift
 
@@ -241,9 +237,7 @@ figures.show(made, alt="Drift of a base that is merged and un-merged in bfloat16
 # base weights, the prompts being read, and the [KV cache](glossary.md#kv-cache) of all replies that are sampled at once. What must fit is the larger one.
 
 # %%
-from azr_lite.planner.text import plan_text
-
-print(plan_text(azr_lite.plan("lora-1.5b-16gb", gpu="16GB")))
+print(course.plan_text(az.plan("lora-1.5b-16gb", gpu="16GB")))
 
 # %% [markdown]
 # Nothing was downloaded for this: the planner knows the shapes of common models. The same on a terminal: `azr-lite plan lora-1.5b-16gb --gpu 16GB`;
@@ -266,7 +260,7 @@ PARTS = {
 
 def memory(axis, preset, card, micro_batch, chunk, rank, reply):
     changes = {"micro_batch_size": micro_batch, "generation_chunk": chunk, "lora_rank": rank, "lora_alpha": 2 * rank, "max_reply_tokens": reply}
-    plan = azr_lite.plan(azr_lite.preset(preset, **changes), gpu=card)
+    plan = az.plan(az.preset(preset, **changes), gpu=card)
     left = np.zeros(2)
     for place, (label, names) in enumerate(PARTS.items()):
         wide = np.array([sum(getattr(phase, name) for name in names) for phase in (plan.generation, plan.update)])
@@ -302,7 +296,7 @@ widgets.explore(
 # ### Exercise 3: make it fit (1 point, 4 minutes)
 #
 # `lora-3b-24gb` was made for 24 GB. You have 16. What is the **largest power of two** for `generation_chunk` (replies sampled at once) with which it fits?
-# Plan with `azr_lite.plan(azr_lite.preset("lora-3b-24gb", generation_chunk=...), gpu="16GB")`, and read `.fits`.
+# Plan with `az.plan(az.preset("lora-3b-24gb", generation_chunk=...), gpu="16GB")`, and read `.fits`.
 
 # %% tags=["exercise"]
 chunk = ...
@@ -317,15 +311,13 @@ check.chunk(chunk)
 # </details>
 
 # %%
-from azr_lite.course.checks import exercise_of
-
-chunk = check.use(chunk, fallback=exercise_of("chunk").key, name="chunk")
+chunk = check.use(chunk, fallback=course.exercise_of("chunk").key, name="chunk")
 for tried in (64, 32, 16, 8):
-    plan = azr_lite.plan(azr_lite.preset("lora-3b-24gb", generation_chunk=tried), gpu="16GB")
+    plan = az.plan(az.preset("lora-3b-24gb", generation_chunk=tried), gpu="16GB")
     print(f"chunk {tried:2}: {plan.peak_gb:6.2f} of {plan.usable_gb:.2f} GB {'fits' if plan.fits else '    '}  {plan.step_seconds:4.0f} s per step (a rough estimate)")
 
 print("\nwhat the planner itself advises for chunk 64:")
-for advice in azr_lite.plan("lora-3b-24gb", gpu="16GB").advice:
+for advice in az.plan("lora-3b-24gb", gpu="16GB").advice:
     print(" ", advice.text)
 
 # %% [markdown]
@@ -346,7 +338,7 @@ shutil.rmtree(folder, ignore_errors=True)  # this notebook's own, made anew each
 steps = STEPS or {"ci": 1, "cpu": 4, "gpu": 10}[profile]
 small = {"batch_size": 4, "solver_batch_size": 4, "n_mc": 2} if profile == "ci" else {"batch_size": 16, "solver_batch_size": 24}
 
-azr_lite.run(
+az.run(
     "nano", tuning="lora", lora_rank=8, lora_alpha=16, learning_rate=2e-3, dtype="float32", seed=SEED, steps=steps, updates_per_step=1, micro_batch_size=12,
     eval_problems=0, self_test=False, seed_batch_factor=1, seed_rounds=1, output_dir=str(folder / "nano-lora"), **small
 )
@@ -365,7 +357,7 @@ for path in sorted(checkpoint.iterdir()):
 # checkpoint counts. **Resume** goes on from there:
 
 # %% tags=["long"]
-azr_lite.resume(folder / "nano-lora", steps=steps + 1)
+az.resume(folder / "nano-lora", steps=steps + 1)
 print(sorted(path.name for path in (folder / "nano-lora").glob("checkpoint-*")))
 
 # %% [markdown]
@@ -386,7 +378,7 @@ check.may_change(may_change)
 # </details>
 
 # %%
-may_change = check.use(may_change, fallback=exercise_of("may_change").key, name="may_change")
+may_change = check.use(may_change, fallback=course.exercise_of("may_change").key, name="may_change")
 
 for name in sorted(may_change):
     print(f"azr-lite resume runs/notebook-06/nano-lora --{name.replace('_', '-')} ...")
@@ -400,7 +392,7 @@ from safetensors.numpy import load_file
 
 checkpoint = folder / "nano-lora" / f"checkpoint-{steps + 1}"
 adapter = load_file(checkpoint / "adapter_model.safetensors")
-weights = load_file(Path(azr_lite.__file__).parent / "nano" / "weights" / "model.safetensors")
+weights = load_file(Path(az.__file__).parent / "nano" / "weights" / "model.safetensors")
 alpha = json.loads((checkpoint / "adapter_config.json").read_text(encoding="utf-8"))["lora_alpha"]
 
 counted = adapter_parameters(shape_of("nano"), 8)
@@ -419,7 +411,7 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 logging.disable_progress_bar()
-model = AutoModelForCausalLM.from_pretrained(Path(azr_lite.__file__).parent / "nano" / "weights")
+model = AutoModelForCausalLM.from_pretrained(Path(az.__file__).parent / "nano" / "weights")
 theirs = PeftModel.from_pretrained(model, checkpoint).merge_and_unload().state_dict()
 far = max(abs(theirs[name].numpy() - mine).max() for name, mine in merged.items())
 print(f"largest difference from peft's merge: {far:.1e}")
@@ -472,7 +464,7 @@ if profile == "gpu":
     import time
 
     ladder = ("lora-0.5b-8gb", "lora-1.5b-16gb", "lora-3b-24gb")
-    rung = ([name for name in ladder if azr_lite.plan(name).fits] or ladder[:1])[-1]
+    rung = ([name for name in ladder if az.plan(name).fits] or ladder[:1])[-1]
     mine, log = Path("runs") / f"{rung}-notebook", Path("runs") / f"{rung}-notebook.log"
     words = ["--preset", rung, "--steps", str(STEPS or 5), "--seed", str(SEED), "--eval-problems", "20", "--eval-every", "0", "--stop-patience", "0"]
     with log.open("w") as said:
@@ -488,9 +480,7 @@ else:
     print("no GPU here: going on with the recorded CPU run of SmolLM2-135M")
 
 # %%
-from azr_lite.observe.dashboard import dashboard
-
-dashboard(run, once=profile != "gpu")
+az.Run(run).dashboard(once=profile != "gpu")
 
 # %% [markdown]
 # **What you should see.** The live panel of [notebook 05](05_learn.ipynb), here of the recorded CPU run (or of your GPU). Nothing that should rise does: held-out
@@ -573,8 +563,8 @@ for line in metrics:
 # %%
 timing = [json.loads(text) for text in (run / "timing.jsonl").read_text(encoding="utf-8").splitlines()]
 stages = {name: float(np.mean([line[name] for line in timing])) for name in ("generate", "sandbox", "update", "rest")}
-config = azr_lite.Config.from_json(json.loads((run / "config.json").read_text(encoding="utf-8")))
-guess = azr_lite.plan(config.replace(model="HuggingFaceTB/SmolLM2-135M-Instruct") if config.model.endswith(".gguf") else config)
+config = az.Config.from_json(json.loads((run / "config.json").read_text(encoding="utf-8")))
+guess = az.plan(config.replace(model="HuggingFaceTB/SmolLM2-135M-Instruct") if config.model.endswith(".gguf") else config)
 
 made, (axis,) = figures.figure(1, 1, (6.4, 2.4))
 figures.bars(axis, list(stages), list(stages.values()), "seconds a step")
@@ -598,10 +588,8 @@ print(f"here:    {sum(stages.values()):.0f} s a step, {max(line['memory_mib'] fo
 # run with a model card, `--merge` makes one whole model for programs that know no adapters. In Python, for the run of section 4:
 
 # %% tags=["long"]
-from azr_lite.export.export import export
-
 for merged_too in (False, True):
-    published = export(folder / "nano-lora", folder / f"export-{'merged' if merged_too else 'adapter'}", merge=merged_too)
+    published = az.Run(folder / "nano-lora").export(folder / f"export-{'merged' if merged_too else 'adapter'}", merge=merged_too)
     print(published.name)
     for path in sorted(published.iterdir()):
         print(f"{path.stat().st_size:13,} bytes  {path.name}")

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebooks 03 to 05.
 #
-# **Budget:** 13 minutes to read (2,624 words); 9 exercises (12 points, about 35 minutes); 3 seconds and 145 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 13 minutes to read (2,607 words); 9 exercises (12 points, about 35 minutes); 3 seconds and 145 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-21.
 #
@@ -49,14 +49,10 @@ import json, math, shutil, tempfile, textwrap
 
 import numpy as np
 
-from azr_lite import metrics, rewards
-from azr_lite.errors import EvaluationError
-from azr_lite.evaluation import scores as statistics
-from azr_lite.course import check, profile
+import azr_lite as az
+from azr_lite import course
+from azr_lite.course import EvaluationError, across, check, compare_paired, mean, patient, printable, profile, read_items, recorded, rerun, sample, whole_run
 from azr_lite.course.figures import figure, line, look, show, style
-from azr_lite.course.recorded_runs import recorded
-from azr_lite.course.recorded_runs import patient, sample, whole_run
-from azr_lite.observe import symptoms
 
 profile = profile(PROFILE)
 
@@ -91,7 +87,7 @@ sums = {one: json.loads((patient(one) / "summary.json").read_text(encoding="utf-
 
 def curve(log, start, end):
     """One value a step: the mean over task types."""
-    return [metrics.mean(metrics.across(row, start, end)) for row in log]
+    return [mean(across(row, start, end)) for row in log]
 
 
 # %%
@@ -121,7 +117,7 @@ show(made, "Six panels: valid proposals, solve rate of new tasks, learnable task
 def ends(values):
     """Mean of the first and of the last fifth."""
     part = max(1, len(values) // 5)
-    return metrics.mean(values[:part]), metrics.mean(values[-part:])
+    return mean(values[:part]), mean(values[-part:])
 
 
 print(f"{'':3} {'tokens a reply':>16} {'solver pay':>16} {'proposer pay':>16} {'form, %':>12}   held-out gain, points")
@@ -146,8 +142,6 @@ for one in LETTERS:
 # No curve replaces reading. Reward hacks are invisible in means and obvious in three samples. The recorded runs keep 48 replies each.
 
 # %%
-from azr_lite.observe.rollouts import printable
-
 kept = {one: [json.loads(row) for row in (patient(one) / "rollouts.jsonl").read_text(encoding="utf-8").splitlines()] for one in LETTERS}
 
 
@@ -208,7 +202,7 @@ check.due(due)
 # </details>
 
 # %%
-due = check.use(due, fallback=symptoms.due)
+due = check.use(due, fallback=course.due)
 
 # %%
 print("replies paid otherwise than due")
@@ -273,10 +267,8 @@ check.patient_f(patient_f)
 # judges curves. It gives its evidence, so that you may disagree.
 
 # %%
-from azr_lite.observe.doctor import examine
-
 for one in LETTERS:
-    _, findings = examine(patient(one))
+    findings = az.Run(patient(one)).diagnose().findings
     print(f"patient {one}: " + ("nothing found" if not findings else ""))
     for found in findings:
         print(f"   {found.name}")
@@ -337,8 +329,6 @@ for one, other in zip(leaking[:3], logs["B"]):
 # `azr-lite doctor RUN --rerun 50`. We take the one recorded run that kept all its tasks, and smuggle in two proposals as such a run would have kept them.
 
 # %%
-from azr_lite.observe.rerun import rerun
-
 with tempfile.TemporaryDirectory() as spare:
     copy = shutil.copytree(whole_run(), pathlib.Path(spare) / "run")
     print("as recorded:", rerun(copy, 40) or "nothing found")
@@ -364,13 +354,10 @@ with tempfile.TemporaryDirectory() as spare:
 # on **the same** problems. First the way most tables do it: two scores, two intervals.
 
 # %%
-from azr_lite.evaluation.results import read_items
-from azr_lite.evaluation.scores import compare_paired
-
 before, after = (read_items(whole_run() / "eval" / f"{name}.jsonl") for name in ("before", "step-14"))
 for name, items in (("before", before), ("after", after)):
     right = sum(item.right for item in items)
-    low, high = statistics.wilson(right, len(items))
+    low, high = course.wilson(right, len(items))
     print(f"{name:7} {right:3} of {len(items)}: {right / len(items):.1%} [{low:.1%}, {high:.1%}]")
 
 # %% [markdown]
@@ -422,7 +409,7 @@ check.mcnemar(mcnemar)
 # </details>
 
 # %%
-mcnemar = check.use(mcnemar, fallback=statistics.mcnemar)
+mcnemar = check.use(mcnemar, fallback=course.mcnemar)
 print(f"p of {won} : {lost} is {mcnemar(won, lost):.4f}")
 for name, gain in compare_paired(before, after).items():
     print(f"{name:10} {100 * gain['gain']:+5.1f} points [{100 * gain['low']:+5.1f}, {100 * gain['high']:+5.1f}]   won {gain['won']:2} lost {gain['lost']:2}   p {gain['p']:.4f}")
@@ -470,7 +457,7 @@ check.pass_at_k(pass_at_k)
 # </details>
 
 # %%
-pass_at_k = check.use(pass_at_k, fallback=statistics.pass_at_k)
+pass_at_k = check.use(pass_at_k, fallback=course.pass_at_k)
 
 # %% [markdown]
 # Recorded: 200 held-out problems of each type, 32 replies to each at temperature 1, by the nano model before and after 50 steps of self-play
@@ -528,13 +515,11 @@ for k in (1, 8, 32):
 # appear in them as a plan. `azr-lite analyse RUN` measures all this in any run. Here on the whole recorded one:
 
 # %%
-from azr_lite.observe.analysis import MEASURES, analyse
-
-found = analyse(whole_run(), periods=2)
+found = az.Run(whole_run()).analyse(periods=2)
 print(f"{'':27}" + "".join(f"steps {low}-{high}".rjust(12) for low, high in found.periods) + "   what it is")
 for name, cells in found.measures.items():
     if name.startswith(("tokens/", "program/statements", "program/volume", "program/comments", "shapes/coverage", "answers/", "thought/")):
-        print(f"{name:27}" + "".join(("-" if cell is None else f"{cell[0]:.2f}").rjust(12) for cell in cells) + f"   {MEASURES.get(name, '')}")
+        print(f"{name:27}" + "".join(("-" if cell is None else f"{cell[0]:.2f}").rjust(12) for cell in cells) + f"   {course.MEASURES.get(name, '')}")
 print(f"replies with alarming words: {found.alarming} of {found.rollouts}")
 
 # %% [markdown]
@@ -560,9 +545,7 @@ print(f"replies with alarming words: {found.alarming} of {found.rollouts}")
 # children. Try the verdict *rejected*, then the type *abduction*. It needs no kernel.
 
 # %%
-from azr_lite.observe.run import Run
-
-Run(whole_run()).tasks()
+az.Run(whole_run()).tasks()
 
 # %% [markdown]
 # **What you should see.** Proposals from the seeds to step 13: programs of one line to five, most of them valid, some rejected ("reserved" are those that
@@ -574,9 +557,9 @@ Run(whole_run()).tasks()
 # been paid under another estimator:
 
 # %%
-again = Run(whole_run()).replay(13)
+again = az.Run(whole_run()).replay(13)
 print(f"step 13: {again.compared.total():,} values made again, {len(again.differences)} differ")
-other = Run(whole_run()).rescore(estimator="global")[-1]
+other = az.Run(whole_run()).rescore(estimator="global")[-1]
 print(f"one global baseline instead of six: {other.turned:.1%} of the advantages of step {other.step}")
 print(f"change their sign, correlation {other.correlation:.2f}")
 
@@ -593,6 +576,6 @@ print(f"change their sign, correlation {other.correlation:.2f}")
 # 3. **Judge by problems that do not move**, pair them, give an interval, and show pass@k at both ends.
 # 4. **A tool that found nothing has found nothing.** It did not find health.
 #
-# **Go on:** run your own disease: `import azr_lite`, `from azr_lite.course.bugs import bug`, and
-# `with bug("format collapse"): azr_lite.run("nano", steps=20, output_dir="runs/sick", self_test=False)`; then show the curves to
+# **Go on:** run your own disease: `import azr_lite as az`, `from azr_lite.course.bugs import bug`, and
+# `with bug("format collapse"): az.run("nano", steps=20, output_dir="runs/sick", self_test=False)`; then show the curves to
 # somebody without telling. [Notebook 08](08_scaling.ipynb) goes to sizes where such a mistake costs real money.

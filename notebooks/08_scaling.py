@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 06.
 #
-# **Budget:** 12 minutes to read (2,491 words); 5 exercises (10 points, about 44 minutes); 3 seconds and 116 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 12 minutes to read (2,482 words); 5 exercises (10 points, about 44 minutes); 3 seconds and 116 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-21.
 #
@@ -47,16 +47,9 @@ STEPS = None  # None: as many as the profile has
 # %% tags=["setup"]
 import numpy as np
 
-import azr_lite
-from azr_lite.planner import vram
-from azr_lite.config import Config
-from azr_lite.errors import ConfigError
-from azr_lite.planner.shapes import shape_of
-from azr_lite.course import check, profile
-from azr_lite.course import numerics as by_hand
-from azr_lite.course import figures
-from azr_lite.course import widgets
-from azr_lite.planner.vram import NF4
+import azr_lite as az
+from azr_lite import course
+from azr_lite.course import NF4, ConfigError, check, figures, numerics, profile, shape_of, widgets
 
 profile = profile(PROFILE)
 
@@ -87,7 +80,7 @@ for size, shape in MODELS.items():
 # %%
 weight, update = np.float32(0.02), np.float32(1e-6)
 print("float32 :", weight, "→", weight + update)
-print("bfloat16:", by_hand.to_bfloat16([weight])[0], "→", by_hand.to_bfloat16(by_hand.to_bfloat16([weight]) + update)[0])
+print("bfloat16:", numerics.to_bfloat16([weight])[0], "→", numerics.to_bfloat16(numerics.to_bfloat16([weight]) + update)[0])
 
 # %% [markdown]
 # **What you should see.** In [bfloat16](glossary.md#bfloat16) the weight does not move: its neighbour is about a hundred times further away than the update is
@@ -126,7 +119,7 @@ check.weight_bytes(weight_bytes)
 # ### Exercise 2: bytes of the optimiser (2 points, 8 minutes)
 #
 # `config.optimizer` is `"adamw"` (each moment in 4 bytes) or an 8-bit form, `"adamw_8bit"` or `"paged_adamw_8bit"` (each in
-# 1 byte). `vram.trainable_parameters(shape, config)` counts
+# 1 byte). `course.trainable_parameters(shape, config)` counts
 # what is trained: all weights in full tuning, else the adapters' (exercise 1 of [notebook 06](06_lora.ipynb)).
 
 # %% tags=["exercise"]
@@ -147,14 +140,14 @@ check.optimiser_bytes(optimiser_bytes)
 # </details>
 
 # %%
-weight_bytes = check.use(weight_bytes, fallback=vram.weight_bytes)
-optimiser_bytes = check.use(optimiser_bytes, fallback=vram.optimiser_bytes)
+weight_bytes = check.use(weight_bytes, fallback=course.weight_bytes)
+optimiser_bytes = check.use(optimiser_bytes, fallback=course.optimiser_bytes)
 
 made, axes = figures.figure(1, 2, (7.6, 3.0))
 for axis, tuning in zip(axes, ("full", "lora")):
-    config = Config(tuning=tuning, processes=1)
+    config = az.Config(tuning=tuning, processes=1)
     left = np.zeros(len(MODELS))
-    for place, (label, count) in enumerate({"weights": weight_bytes, "gradients": vram.gradient_bytes, "moments": optimiser_bytes, "adapters": vram.adapter_bytes}.items()):
+    for place, (label, count) in enumerate({"weights": weight_bytes, "gradients": course.gradient_bytes, "moments": optimiser_bytes, "adapters": course.adapter_bytes}.items()):
         wide = np.array([count(shape, config) / 1e9 for shape in MODELS.values()])
         axis.barh(list(MODELS), wide, left=left, label=label, color=figures.look(label, place).colour, hatch=["", "//", "..", "xx"][place], edgecolor="white")
         left += wide
@@ -188,13 +181,13 @@ everything = tokens * (shape.layers * one_layer + work)
 checkpointed = tokens * (shape.layers * shape.hidden * 4 + one_layer + work)  # 4: float32
 print(f"all layers kept:  {everything / 1e9:6.1f} GB")
 print(f"checkpointed:     {checkpointed / 1e9:6.1f} GB, {everything / checkpointed:.0f} times less, for about a third more arithmetic")
-print(f"the planner says: {vram.activation_bytes(shape, Config(gradient_checkpointing=True), tokens) / 1e9:6.1f} GB")
+print(f"the planner says: {course.activation_bytes(shape, az.Config(gradient_checkpointing=True), tokens) / 1e9:6.1f} GB")
 
 lengths = np.array([512, 1024, 2048, 4096, 8192, 14240])
 made, (axis,) = figures.figure(1, 1, (6.2, 3.0))
 for place, (label, on) in enumerate({"all layers kept": False, "gradient checkpointing": True}.items()):
-    config = Config(gradient_checkpointing=on)
-    figures.line(axis, label, list(lengths), [vram.activation_bytes(shape, config, int(t)) / 1e9 for t in lengths], place)
+    config = az.Config(gradient_checkpointing=on)
+    figures.line(axis, label, list(lengths), [course.activation_bytes(shape, config, int(t)) / 1e9 for t in lengths], place)
 with figures.style():
     axis.axhline(80, color="black", linestyle="dashed")
     axis.set(yscale="log", xlabel="tokens of one sequence", ylabel="GB, planned")
@@ -237,11 +230,11 @@ check.cache_bytes_per_token(cache_bytes_per_token)
 # </details>
 
 # %%
-cache_bytes_per_token = check.use(cache_bytes_per_token, fallback=vram.cache_bytes_per_token)
+cache_bytes_per_token = check.use(cache_bytes_per_token, fallback=course.cache_bytes_per_token)
 
 for size, shape in MODELS.items():
     a_token = cache_bytes_per_token(shape)
-    room = 0.4 * 80e9 - 2 * shape.parameters - vram.VLLM_OVERHEAD  # vLLM's share of a card, less its own copy of the weights
+    room = 0.4 * 80e9 - 2 * shape.parameters - course.VLLM_OVERHEAD  # vLLM's share of a card, less its own copy of the weights
     print(f"{size:>3}: {a_token / 1024:4.0f} KiB a token, {a_token * 14240 / 1e9:4.2f} GB for a longest sequence; "
           f"{room / a_token / 14240:4.1f} fit into what vLLM has left of 32 GB")
 
@@ -300,7 +293,7 @@ def remedy(axis, model, tuning, optimizer, gpus, card, vllm):
     if not vllm:
         changes |= {"generation": "transformers", "generation_chunk": 16}
     try:
-        plan = azr_lite.plan(azr_lite.preset("full-7b-8x80gb", **changes), gpu=card)
+        plan = az.plan(az.preset("full-7b-8x80gb", **changes), gpu=card)
     except ConfigError as error:
         axis.set_axis_off()
         axis.text(0.02, 0.5, "refused: " + str(error).split(":")[0], fontsize=7)
@@ -342,15 +335,12 @@ widgets.explore(
 # Which to choose? The planner can ask for you. What does it advise to somebody with 7B and a single 80 GB card?
 
 # %%
-from azr_lite.planner.plan import plan_all
-from azr_lite.planner.text import plan_table
-
-lonely = azr_lite.plan(azr_lite.preset("full-7b-8x80gb", processes=1), gpu="80GB")
+lonely = az.plan(az.preset("full-7b-8x80gb", processes=1), gpu="80GB")
 print(f"full tuning of 7B on one 80 GB card: {lonely.peak_gb:.0f} GB planned, {lonely.usable_gb:.1f} usable")
 for advice in lonely.advice:
     print("  ", advice.text)
 print("no help:", ", ".join(lonely.no_help), "\n")
-print(plan_table([plan for plan in plan_all() if plan.config.preset.startswith(("lora-3b", "qlora-7b", "full-"))]))
+print(course.plan_table([plan for plan in course.plan_all() if plan.config.preset.startswith(("lora-3b", "qlora-7b", "full-"))]))
 
 # %% [markdown]
 # **What you should see.** Each change was planned again by itself, what costs least first. On one such card LoRA fits; with all weights it takes four of
@@ -421,7 +411,7 @@ check.pooled(pooled)
 # </details>
 
 # %%
-pooled = check.use(pooled, fallback=by_hand.pooled)
+pooled = check.use(pooled, fallback=numerics.pooled)
 
 mean, std = pooled([len(p) for p in parts], [p.mean() for p in parts], [p.std() for p in parts])
 print(f"from three numbers a process: mean {mean:.4f}, std {std:.4f}")
@@ -458,9 +448,9 @@ check.micro_batches(micro_batches)
 # </details>
 
 # %%
-micro_batches = check.use(micro_batches, fallback=Config.micro_batches)
+micro_batches = check.use(micro_batches, fallback=az.Config.micro_batches)
 
-config = azr_lite.preset("full-7b-8x80gb")
+config = az.preset("full-7b-8x80gb")
 for world in (1, 2, 3, 5, 6, 7, 8, 16):
     try:
         print(f"{world:2} processes: {micro_batches(config, world):3} micro-batches of {config.micro_batch_size} each")
@@ -523,9 +513,7 @@ for words in (["--micro-batch-size", "5"], ["--tuning", "qlora"], ["--learning-r
 # What is in those launch files? Read the three side by side; the comments are ours:
 
 # %%
-from azr_lite.train.distributed import launch_file
-
-files = {name: launch_file(name).read_text(encoding="utf-8").splitlines() for name in ("ddp", "fsdp2", "zero3")}
+files = {name: course.launch_file(name).read_text(encoding="utf-8").splitlines() for name in ("ddp", "fsdp2", "zero3")}
 shared = set.intersection(*(set(lines) for lines in files.values()))
 print(f"{len(shared)} lines are the same in all three; the others:")
 for name, lines in files.items():
@@ -551,19 +539,18 @@ for name, lines in files.items():
 # %%
 from unittest.mock import patch  # the planner's guesses are constants of a module; here they are exchanged for a moment
 
-from azr_lite.planner.plan import natural_gpu
 
 PRICE = 2.0  # money a GPU-hour; an example, not a quotation
 
 def hours(preset, valid, decoding, arithmetic):
     """Estimated hours of a preset, on the card it is named after, under other assumptions (the planner's own: 0.6, 0.6, 0.3)."""
     with patch.multiple("azr_lite.planner.plan", VALID=valid, BANDWIDTH_USED=decoding, ARITHMETIC_USED=arithmetic):
-        return azr_lite.plan(preset, gpu=natural_gpu(azr_lite.preset(preset))).hours
+        return az.plan(preset, gpu=course.natural_gpu(az.preset(preset))).hours
 
 print(f"{'preset':18} {'as assumed':>11} {'pessimist':>10} {'optimist':>9}   money, as assumed")
 for name in ("lora-1.5b-16gb", "lora-3b-24gb", "full-3b-80gb", "full-7b-8x80gb", "full-14b-8x80gb"):
     guess, worst, best = hours(name, 0.6, 0.6, 0.3), hours(name, 0.9, 0.3, 0.15), hours(name, 0.3, 0.8, 0.5)
-    gpus = max(1, azr_lite.preset(name).processes)
+    gpus = max(1, az.preset(name).processes)
     print(f"{name:18} {guess:9.0f} h {worst:8.0f} h {best:7.0f} h   {guess * gpus * PRICE:8.0f}")
 
 # %% [markdown]
@@ -577,7 +564,7 @@ for name in ("lora-1.5b-16gb", "lora-3b-24gb", "full-3b-80gb", "full-7b-8x80gb",
 
 # %%
 for name, published in (("paper-3b", 263), ("qlora-3b-16gb", 850)):
-    plan = azr_lite.plan(name, gpu=natural_gpu(azr_lite.preset(name)))
+    plan = az.plan(name, gpu=course.natural_gpu(az.preset(name)))
     print(f"{name:14}: estimated {plan.step_seconds:4.0f} s per step, published {published} s: {plan.step_seconds / published:.1f} times")
 
 # %% [markdown]
@@ -599,4 +586,4 @@ for name, published in (("paper-3b", 263), ("qlora-3b-16gb", 850)):
 # * A step must wait for its longest reply. Which numbers of section 7 does a reply limit of 4,096 instead of 8,096 change?
 # * Every process runs programs in the sandbox too. What would break if each judged answers by its own hash seed?
 #
-# Next: [notebook 09](09_make_it_yours.ipynb) adds a game of your own.
+# Next: [notebook 09](09_make_it_yours.ipynb) adds a task type of your own.

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebooks 01 to 03.
 #
-# **Budget:** 10 minutes to read (2,029 words); 5 exercises (9 points, about 35 minutes); 4 seconds and 105 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 10 minutes to read (2,047 words); 5 exercises (9 points, about 35 minutes); 4 seconds and 105 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-21.
 #
@@ -48,32 +48,20 @@ STEPS = None  # None: as many as the profile has
 import inspect, sqlite3, warnings
 from collections import Counter
 from dataclasses import replace
-from azr_lite.config import Config
-from azr_lite.course import check, profile
-from azr_lite.course import task_properties as battery
-from azr_lite.course import figures
-from azr_lite.course import example_tasks as games
-from azr_lite.course.exercises.nb09 import ITEM, Player
-from azr_lite.prompts import get_style
-from azr_lite.sandbox import Executor
-from azr_lite.sandbox.literal import read_value
-from azr_lite.sandbox.wire import canonical, render
-from azr_lite.selfplay import SelfPlay
-from azr_lite.tasks import Answer, Proposal, register_task_type
-from azr_lite.tasks.deduction import Deduction
-from azr_lite.tasks.base import argument_text
-from azr_lite.triplet import Reason, Rejection, Triplet, Verdict
+import azr_lite as az
+from azr_lite.course import ITEM, Answer, Deduction, ErrorPolicy, Proposal, Reason, Rejection, canonical, check
+from azr_lite.course import argument_text, example_tasks, figures, get_style, profile, read_value, render, task_properties
 
 warnings.simplefilter("ignore", RuntimeWarning)  # at level WEAK; our own programs only
 profile = profile(PROFILE)
-executor = Executor(workers=1, allow_weak=True)
+executor = az.Executor(workers=1, allow_weak=True)
 
 # %% [markdown]
-# ## A fourth game
-# The paper plays three [games](glossary.md#game) over one [triplet](glossary.md#triplet). Nothing in the method says three. Anything that a
-# [proposer](glossary.md#proposer) can pose, a machine can *check*, and a [solver](glossary.md#solver) can answer, is a game.
+# ## A fourth task type
+# The paper has three [task types](glossary.md#task-type) over one [triplet](glossary.md#triplet). Nothing in the method says three. Anything that a
+# [proposer](glossary.md#proposer) can pose, a machine can *check*, and a [solver](glossary.md#solver) can answer, is a task type.
 #
-# We build two: **name the error** (the paper's authors tried an error game and left it out; find out why, in the briefs at the end), and **SQL**. Each is
+# We build two: **name the error** (the paper's authors tried an error task and left it out; find out why, in the briefs at the end), and **SQL**. Each is
 # one class of seven short methods:
 #
 # | method | question | reply |
@@ -90,7 +78,7 @@ executor = Executor(workers=1, allow_weak=True)
 
 # %% [markdown]
 # ## Name the error: make failure a value
-# The game: *given a program and an input on which it fails, name the type of the error.* One thing stands in the way. The validator accepts a
+# The task type: *given a program and an input on which it fails, name the type of the error.* One thing stands in the way. The validator accepts a
 # program only where it **returns** the same plain value in two worlds, and these programs raise. So we wrap them: the wrapper
 # runs the program, and returns the name of what it raised.
 #
@@ -120,7 +108,7 @@ check.report_error(report_error)
 # </details>
 
 # %%
-report_error = check.use(report_error, fallback=games.report_error)
+report_error = check.use(report_error, fallback=example_tasks.report_error)
 program = report_error("def f(n):\n    return [f(n - 1)] if n else 1 // n")
 for outcome in executor.run(program, [(3,), ("kiwi",), (0,)]):
     print(outcome.kind, outcome.value)
@@ -151,13 +139,13 @@ check.same_error(same_error)
 # </details>
 
 # %%
-same_error = check.use(same_error, fallback=games.same_error)
+same_error = check.use(same_error, fallback=example_tasks.same_error)
 
 # %% [markdown]
 # ## The class
-# Now the game. It inherits from `Deduction` what is the same there: reading one python block and one input block. Here is the proposer's
+# Now the task type. It inherits from `Deduction` what is the same there: reading one python block and one input block. Here is the proposer's
 # half. `style` lays a text out as the model expects it, `references` are tasks from the buffer, to be shown as examples, `rules` are the run's
-# switches (unused here), and `games.FORM` asks for thought and answer in their tags. Note what it refuses: no error, or an error that hangs on
+# switches (unused here), and `example_tasks.FORM` asks for thought and answer in their tags. Note what it refuses: no error, or an error that hangs on
 # the machine (RecursionError is not in the list).
 
 # %%
@@ -165,21 +153,21 @@ class ProposeErrors(Deduction):
     name = "errors"
 
     def zero_task(self):
-        return Triplet(self.name, "def f(x):\n    return 10 // x", "0", "'ZeroDivisionError'")
+        return az.Triplet(self.name, "def f(x):\n    return 10 // x", "0", "'ZeroDivisionError'")
 
     def propose_prompt(self, style, references, rules):
         examples = [f"```python\n{task.program}\n```\n```input\n{task.input}\n```" for task in references]
-        goal = "Invent a Python program with a function f, and an input on which f raises one of: " + ", ".join(games.ERRORS)
-        return style.render("\n\n".join([goal, games.FORM, "Give a ```python block and an ```input block. Examples:", *examples]))
+        goal = "Invent a Python program with a function f, and an input on which f raises one of: " + ", ".join(example_tasks.ERRORS)
+        return style.render("\n\n".join([goal, example_tasks.FORM, "Give a ```python block and an ```input block. Examples:", *examples]))
 
     def parse_proposal(self, reply, references, rules):
         found = super().parse_proposal(reply, references, rules)
         return found if isinstance(found, Rejection) else Proposal(report_error(found.program), found.inputs, found.program)
 
     def make_task(self, proposal, outputs, rules):
-        if outputs[0] not in games.ERRORS:
+        if outputs[0] not in example_tasks.ERRORS:
             return Rejection("no_error", f"raised {outputs[0]}")
-        return Triplet(self.name, proposal.message, argument_text(proposal.inputs[0]), render(outputs[0]))
+        return az.Triplet(self.name, proposal.message, argument_text(proposal.inputs[0]), render(outputs[0]))
 
 # %% [markdown]
 # And the solver's half. `Proposal.message` carried the bare program past the sandbox, so that the solver sees it without our wrapper.
@@ -187,9 +175,9 @@ class ProposeErrors(Deduction):
 # %%
 class MyErrors(ProposeErrors):
     def solve_prompt(self, style, task, rules):
-        goal = "On this input f raises an error. Name its type in an ```output block, as one of: " + ", ".join(games.ERRORS)
+        goal = "On this input f raises an error. Name its type in an ```output block, as one of: " + ", ".join(example_tasks.ERRORS)
         blocks = [f"```python\n{task.program}\n```", f"```input\n{task.input}\n```"]
-        return style.render("\n\n".join([goal, games.FORM, *blocks]))
+        return style.render("\n\n".join([goal, example_tasks.FORM, *blocks]))
 
     def parse_answer(self, reply, task, rules):
         blocks = reply.blocks("output")
@@ -197,20 +185,20 @@ class MyErrors(ProposeErrors):
 
     def judge(self, task, answer, outcomes, rules):
         right = same_error(answer.value, read_value(task.output))
-        return Verdict(ok=right, well_formed=True, score=float(right), reason="" if right else Reason.WRONG)
+        return az.Verdict(ok=right, well_formed=True, score=float(right), reason="" if right else Reason.WRONG)
 
-mine = register_task_type(MyErrors())
+mine = az.register_task_type(MyErrors())
 methods = [part for one in (ProposeErrors, MyErrors) for part in vars(one).values() if inspect.isfunction(part)]
 lines = sum(len(inspect.getsource(one).splitlines()) for one in (*methods, report_error, same_error))
-print(f"a game of {lines} lines; registered as {mine.name!r}")
+print(f"a task type of {lines} lines; registered as {mine.name!r}")
 
 # %% [markdown]
-# **What you should see**: a number under 60. `register_task_type` makes the game known to everything else under its name.
+# **What you should see**: a number under 60. `register_task_type` makes the task type known to everything else under its name.
 #
-# **If you see something else**: an error that two games have one name means that another class was registered before; restart the kernel.
+# **If you see something else**: an error that two task types have one name means that another class was registered before; restart the kernel.
 #
 # ## Test it before you train on it
-# A model will find each hole of your game, and it will be paid for it. Seven properties hold for every game, and
+# A model will find each hole of your task type, and will be rewarded for it. Seven properties hold for every type, and
 # most of them have been broken by real programs of this kind:
 #
 # 1. honest proposals become tasks;
@@ -219,7 +207,7 @@ print(f"a game of {lines} lines; registered as {mine.name!r}")
 # 4. the solver's prompt does not know the answer;
 # 5. playing again gives the same tasks and verdicts;
 # 6. a task survives being saved;
-# 7. the game takes no other game's tasks.
+# 7. it takes no other type's tasks.
 #
 # ## Exercise 3: a prompt that does not know (2 points, 8 minutes)
 # How would you test number 4? Looking for the answer's text in the prompt fails in both directions: the word may stand there for other
@@ -247,11 +235,11 @@ check.blind(blind)
 # </details>
 
 # %%
-blind = check.use(blind, fallback=battery.blind)
+blind = check.use(blind, fallback=task_properties.blind)
 print(blind(lambda task: mine.solve_prompt(get_style("chat"), task, None), ITEM, "output"))
 
 # %% [markdown]
-# The whole battery is one call. You give it proposals, a way to answer rightly, and *cheats*. Add your own cheats: what would you write, if you wanted
+# All seven are checked by one call. You give it proposals, a way to answer rightly, and *cheats*. Add your own cheats: what would you write, if you wanted
 # to be paid without thinking?
 
 # %%
@@ -261,17 +249,17 @@ PROPOSALS = [
     [("python", "import math\n\ndef f(x):\n    return math.sqrt(x)"), ("input", "-1")],
 ]
 CHEATS = [
-    [("output", "Exception")], [("output", ", ".join(games.ERRORS))], [("output", "")], [],
+    [("output", "Exception")], [("output", ", ".join(example_tasks.ERRORS))], [("output", "")], [],
     [("output", "type(error).__name__")], [("output", "'KeyError' if True else 'ZeroDivisionError'")],
 ]
 def gold(task):
     return [("output", task.output)]
 
-for finding in battery.examine(mine, PROPOSALS, gold, CHEATS, executor):
+for finding in task_properties.check_task_type(mine, PROPOSALS, gold, CHEATS, executor):
     print(finding)
 
 # %% [markdown]
-# **What you should see**: seven ticks. Now break the game and see whether the battery notices: here is one with a leaking prompt and a generous judge.
+# **What you should see**: seven ticks. Now break the task type and see whether the checks notice: here is one with a leaking prompt and a generous judge.
 
 # %%
 class Careless(MyErrors):
@@ -285,9 +273,9 @@ class Careless(MyErrors):
 
     def judge(self, task, answer, outcomes, rules):
         right = read_value(task.output) in answer.value
-        return Verdict(ok=right, well_formed=True, score=float(right))
+        return az.Verdict(ok=right, well_formed=True, score=float(right))
 
-for finding in battery.examine(register_task_type(Careless()), PROPOSALS, gold, CHEATS, executor):
+for finding in task_properties.check_task_type(az.register_task_type(Careless()), PROPOSALS, gold, CHEATS, executor):
     print(finding)
 
 # %% [markdown]
@@ -297,14 +285,14 @@ for finding in battery.examine(register_task_type(Careless()), PROPOSALS, gold, 
 #
 # ## Play it: the real self-play
 # `SelfPlay` is what trains real models. It wants a config, a style, an executor, and a *policy*: any function from prompts to replies. Ours is no
-# model but a `Player`: it proposes five kinds of programs (one of them never fails) and names the right error with a chance that we choose.
+# model but an `ErrorPolicy`: it proposes five kinds of programs (one of them never fails) and names the right error with a chance that we choose.
 
 # %%
 steps = STEPS or (3 if profile == "ci" else 8)
-config = Config(model="nano", task_types=("errors",), batch_size=8, n_mc=8, references=2, seed=SEED, micro_batch_size=8, updates_per_step=1)
+config = az.Config(model="nano", task_types=("errors",), batch_size=8, n_mc=8, references=2, seed=SEED, micro_batch_size=8, updates_per_step=1)
 history = []
 for skill in (0.0, 0.3, 0.6, 0.9, 1.0):
-    play, policy = SelfPlay(config, get_style("chat"), executor), Player(skill, SEED)
+    play, policy = az.SelfPlay(config, get_style("chat"), executor), ErrorPolicy(skill, SEED)
     rows = []
     for step in range(steps):
         play.step(policy, step)
@@ -322,16 +310,16 @@ for place, (label, key) in enumerate((("proposer's reward", "propose/errors/rewa
 best = max(history, key=lambda row: row["propose/errors/reward"])["skill"]
 with figures.style():
     axis.axhline(0, color="grey", linewidth=0.8)
-    axis.set(xlabel="skill: chance that the player knows the error", ylabel="mean reward", title=f"The proposer earns most at skill {best:g}, the solver at skill 1")
+    axis.set(xlabel="skill: chance that the policy knows the error", ylabel="mean reward", title=f"The proposer earns most at skill {best:g}, the solver at skill 1")
     axis.legend()
-figures.show(made, alt=f"Mean rewards against the player's skill: the solver's grows steadily, the proposer's is highest at skill {best:g} and lower at both ends.")
+figures.show(made, alt=f"Mean rewards against the policy's skill: the solver's grows steadily, the proposer's is highest at skill {best:g} and lower at both ends.")
 
 # %% [markdown]
 # **What you should see**: the solver's line rises with skill. The proposer's has a hump: at skill 0 almost nothing is ever solved, at skill 1 everything is,
 # and neither teaches ([notebook 03](03_rewards.ipynb)). It stays low all along, because about one proposal in five raises no error, and costs −1: see `reason/no_error`, our
 # own reason code, counted in the log like any other (so many a step, of 8 proposals; the other columns are means).
 #
-# **If you see something else**: with few steps (profile `ci`) the hump may move by one point. At skill 0 the player still guesses among fifteen names.
+# **If you see something else**: with few steps (profile `ci`) the hump may move by one point. At skill 0 the policy still guesses among fifteen names.
 
 # %% [markdown]
 # ## Report it: better than what?
@@ -355,10 +343,10 @@ check.guess_rate(guess_rate)
 # </details>
 
 # %%
-guess_rate = check.use(guess_rate, fallback=battery.guess_rate)
+guess_rate = check.use(guess_rate, fallback=task_properties.guess_rate)
 tasks = list(play.buffers.of["errors"])
 golds = [read_value(task.output) for task in tasks]
-print(f"{len(tasks)} tasks in the buffer; always the most frequent error: {guess_rate(golds):.2f}; any name of the list: {1 / len(games.ERRORS):.2f}")
+print(f"{len(tasks)} tasks in the buffer; always the most frequent error: {guess_rate(golds):.2f}; any name of the list: {1 / len(example_tasks.ERRORS):.2f}")
 made, (axis,) = figures.figure(1, 1, (6.0, 2.4))
 counts = Counter(golds).most_common()
 figures.bars(axis, [name for name, _ in counts], [count / len(golds) for _, count in counts], "share of the buffer's tasks")
@@ -367,19 +355,19 @@ with figures.style():
 figures.show(made, alt=f"Shares of the error types among the buffer's tasks; the most frequent, {counts[0][0]}, has {guess_rate(golds):.2f}.")
 
 # %% [markdown]
-# **What you should see**: four types with 20 to 33 % each (the player draws them evenly; the rest is chance), and so a baseline near 0.3. Only a score above it is knowledge.
+# **What you should see**: four types with 20 to 33 % each (the policy draws them evenly; the rest is chance), and so a baseline near 0.3. Only a score above it is knowledge.
 # With a trained model, watch this number over the steps: a proposer that drifts to one error makes the solver look better and better.
 #
 # **If you see something else**: one type with a share of 1 means that the buffer holds the zero task alone; were all proposals refused?
 
 # %% [markdown]
-# ## The second game: SQL
+# ## The second task type: SQL
 # *Given a query and a table, say which rows come out.* Who runs the query? Three honest choices:
 #
 # * **sqlite3 in the trainer.** No: the query is a model's text, and a big C library would run it with your rights.
 # * **sqlite3 in the sandbox's child.** It works: the kernel layers allow all that an in-memory database needs. (We tried it in a copy of the package with one
-#   more name on the import list.) But the list holds for *all* programs of all games, and sqlite knows the date and random numbers. That is a decision about
-#   the sandbox, not about a game. As it is, the import is refused:
+#   more name on the import list.) But the list holds for *all* programs of all task types, and sqlite knows the date and random numbers. That is a decision about
+#   the sandbox, not about a task type. As it is, the import is refused:
 
 # %%
 attempt = executor.run("import sqlite3\ndef f(x):\n    return sqlite3.connect(':memory:').execute('select 1').fetchall()", [(1,)])[0]
@@ -387,14 +375,14 @@ print(attempt.kind, "|", attempt.detail)
 
 # %% [markdown]
 # * **A small subset, compiled.** We read `select … from items where … order by …` strictly, and write it out again as a *Python* program. No text of the query gets
-#   into that program: columns become numbers, signs are looked up, literals are read and spelled anew. This is what the game does.
+#   into that program: columns become numbers, signs are looked up, literals are read and spelled anew. This is what the task type does.
 
 # %%
 QUERY = "select name, stock from items where price > 2 and name <> 'fig' order by stock desc"
-print(games.compile_query(QUERY), "\n")
+print(example_tasks.compile_query(QUERY), "\n")
 for bad in ("select name from items; drop table items", "select name from items where price > __import__('os').getpid()", "select secret from items"):
     try:
-        games.compile_query(bad)
+        example_tasks.compile_query(bad)
     except ValueError as error:
         print("refused:", error)
 
@@ -410,8 +398,8 @@ tests = [f"select {columns} from items where {column} {sign} {value}{order}" for
          for sign in ("=", "<>", "<", "<=", ">", ">=") for order in ("", " order by price", " order by name desc")]
 agreed = 0
 for query in tests:
-    (outcome,) = executor.run(games.compile_query(query), [(TABLE,)])
-    agreed += outcome.ok and games.same_rows(outcome.value, database.execute(query).fetchall(), ordered="order by" in query)
+    (outcome,) = executor.run(example_tasks.compile_query(query), [(TABLE,)])
+    agreed += outcome.ok and example_tasks.same_rows(outcome.value, database.execute(query).fetchall(), ordered="order by" in query)
 print(f"{agreed} of {len(tests)} queries give the rows that sqlite gives")
 
 # %% [markdown]
@@ -420,7 +408,7 @@ print(f"{agreed} of {len(tests)} queries give the rows that sqlite gives")
 # **If you see something else**: rows that are equal in the ordering column may come in another order from another version of sqlite: SQL leaves it open.
 #
 # ## Exercise 5: which rows are the same rows? (2 points, 8 minutes)
-# The judge of this game. Without ORDER BY a table has no order, but each row counts as often as it occurs. With ORDER BY the order is part of the answer.
+# The judge of this task type. Without ORDER BY a table has no order, but each row counts as often as it occurs. With ORDER BY the order is part of the answer.
 # `canonical(row)` gives one text a row. The answer `a` may be any value a model writes.
 
 # %% tags=["exercise"]
@@ -442,11 +430,11 @@ check.same_rows(same_rows)
 # </details>
 
 # %%
-same_rows = check.use(same_rows, fallback=games.same_rows)
-sql = register_task_type(games.SqlGame())
+same_rows = check.use(same_rows, fallback=example_tasks.same_rows)
+sql = az.register_task_type(example_tasks.SqlTask())
 proposals = [[("sql", QUERY), ("input", repr(TABLE))], [("sql", "select name from items where stock = 1"), ("input", repr(TABLE))]]
 cheats = [[("output", "[]")], [("output", repr(TABLE))], [("output", "'select'")], [("sql", QUERY)]]
-for finding in battery.examine(sql, proposals, gold, cheats, executor):
+for finding in task_properties.check_task_type(sql, proposals, gold, cheats, executor):
     print(finding)
 
 # %% [markdown]
@@ -455,28 +443,28 @@ for finding in battery.examine(sql, proposals, gold, cheats, executor):
 # **If you see something else**: this cell uses the package's class; a cross is a bug of ours: please report it.
 #
 # ## Train on it
-# On the command line a game must be known before its name is used. Put the class into a file `my_games.py` that ends with `register_task_type(MyErrors())`, and name the module:
+# On the command line a task type must be known before its name is used. Put the class into a file `my_types.py` that ends with `register_task_type(MyErrors())`, and name the module:
 #
 # ```
-# AZR_LITE_TASK_TYPES=my_games PYTHONPATH=. azr-lite run --task-types errors deduction --dry-run
+# AZR_LITE_TASK_TYPES=my_types PYTHONPATH=. azr-lite run --task-types errors deduction --dry-run
 # ```
 #
-# The same two variables serve `azr-lite resume` and all tools that look at the run. From Python, `import my_games` before `azr_lite.run(...)` is enough. The embedded
-# nano model knows only the three games it was warmed up with, and our prompts are too long for it; take a real model ([notebook 06](06_lora.ipynb)).
+# The same two variables serve `azr-lite resume` and all tools that look at the run. From Python, `import my_types` before `azr_lite.run(...)` is enough. The embedded
+# nano model knows only the three task types it was warmed up with, and our prompts are too long for it; take a real model ([notebook 06](06_lora.ipynb)).
 
 # %% [markdown]
 # ## Graded briefs
-# Four projects. Each is worth 20 points: **6** the battery passes, with at least five cheats of your own · **4** an oracle or hand-checked gold for
+# Four projects. Each is worth 20 points: **6** all properties hold, with at least five cheats of your own · **4** an oracle or hand-checked gold for
 # twenty tasks · **4** a result beside its baseline, over three seeds, with an interval · **3** one hack found, described, and closed · **3** a report of one page that says what did not work.
 #
 # 1. **Which line?** (two days) As "name the error", but the answer is the number of the line that raises. *Watch for:* programs of one line; what is the baseline?
 # 2. **SQL backwards.** (three days) Abduction for SQL: given a query and rows, give a table that yields them. *Watch for:* the rows themselves are nearly a right table.
 #    Then induction: given tables and rows, write the query. *Extra:* the order of rows that are equal in the ordering column; our judge is too strict there.
 # 3. **Same or not?** (three days) Given two programs, say "same", or give an input on which they differ. *Watch for:* "same" cannot be proved by running; who pays for it?
-# 4. **Why was the error game left out?** (one week, a GPU) The paper names an error-type task among its negative results. Train with `errors` and without, on equal budgets,
-#    and measure the three other games on held-out tasks. A clear "no difference", with intervals, earns full marks.
+# 4. **Why was the error task left out?** (one week, a GPU) The paper names an error-type task among its negative results. Train with `errors` and without, on equal budgets,
+#    and measure the three other task types on held-out tasks. A clear "no difference", with intervals, earns full marks.
 #
-# A marker reads the findings of the battery first, then tries two cheats of their own: a game that pays one of them loses the six points.
+# A marker reads the findings of the checks first, then tries two cheats of their own: a task type that rewards one of them loses the six points.
 
 # %%
 executor.close()

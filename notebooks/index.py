@@ -20,7 +20,7 @@
 # | | notebook | you will be able to | exercises (points) | 2 CPU cores | needs |
 # |---|---|---|---|---|---|
 # | 00 | [Absolute Zero in ten minutes](00_ten_minutes.ipynb) | say what *propose*, *solve* and *verify* mean; run one whole self-play step; tell what your machine can run | 4 (4) | 5 s, 120 MiB | numpy, matplotlib |
-# | 01 | [Task triplets: one program, three games](01_triplets.ipynb) | build deduction, abduction and induction from a triplet; judge answers by value; keep a buffer | 6 (12) | 4 s, 108 MiB | numpy, matplotlib |
+# | 01 | [Task triplets: one program, three task types](01_triplets.ipynb) | build deduction, abduction and induction from a triplet; judge answers by value; keep a buffer | 6 (12) | 4 s, 108 MiB | numpy, matplotlib |
 # | 02 | [The executor: code you do not trust](02_executor.ipynb) | run hostile programs under limits; prove that a program is deterministic; say what the sandbox does not stop | 5 (10) | 9 s, 114 MiB | numpy, matplotlib |
 # | 03 | [Rewards: who is a good teacher?](03_rewards.ipynb) | compute learnability; add the format ladder; foresee reward hacks | 5 (10) | 3 s, 121 MiB | numpy, matplotlib |
 # | 04 | [TRR++: six baselines instead of one](04_trr.ipynb) | derive TRR++; compare it with a global baseline, GRPO, RLOO, REINFORCE++ and Dr. GRPO on the same rollouts; explain token against sequence whitening | 5 (10) | 5 s, 124 MiB | numpy, matplotlib |

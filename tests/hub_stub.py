@@ -1,7 +1,6 @@
 """A Hugging Face hub on loopback, with just what its client needs to make, fill, list and read a repository of models.
 
-Comes in: a folder to keep repositories in, and the token that may write.  Goes out: an address for HF_ENDPOINT.
-Not covered: large-file storage (every file is sent inside the commit), branches, histories, data sets, private repositories.
+Every file is sent inside the commit: no large-file storage, branches or histories.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Games of one's own: the two worked examples, the battery that every game must pass, and how the command line comes to know them."""
+"""Task types of one's own: the two worked examples, the properties every type must have, and the command line."""
 
 import os
 import subprocess
@@ -9,9 +9,9 @@ from typing import get_args
 import pytest
 
 from azr_lite.config import Config
-from azr_lite.course import attacks as zoo
-from azr_lite.course.example_tasks import TABLE_ORDERED, ErrorGame, SqlGame, compile_query, same_rows
-from azr_lite.course.task_properties import blind, examine
+from azr_lite.course import attacks
+from azr_lite.course.example_tasks import TABLE_ORDERED, ErrorPrediction, SqlTask, compile_query, same_rows
+from azr_lite.course.task_properties import blind, check_task_type
 from azr_lite.errors import ConfigError
 from azr_lite.sandbox.outcome import Kind
 from azr_lite.tasks import base, get_task_type, register_task_type
@@ -34,34 +34,34 @@ def registry(monkeypatch):
     monkeypatch.setattr(base, "_REGISTRY", dict(base._REGISTRY))
 
 
-def test_induction_does_not_start_from_a_game_of_ones_own(registry):
+def test_induction_does_not_start_from_a_type_of_ones_own(registry):
     """Its programs may be meant to raise, and have no outputs then."""
-    register_task_type(ErrorGame())
+    register_task_type(ErrorPrediction())
     with pytest.raises(ConfigError, match="there are none; add deduction or abduction"):
         Config(task_types=("errors", "induction"))
     assert Config(task_types=("errors", "induction", "abduction")).task_types[0] == "errors"
 
 
 @pytest.mark.parametrize(
-    ("game", "proposals", "cheats"),
+    ("kind", "proposals", "cheats"),
     [
         (
-            ErrorGame(),
+            ErrorPrediction(),
             [DIVIDE, RECURSIVE],
             [[("output", "Exception")], [("output", "KeyError, IndexError, ZeroDivisionError")], []],
         ),
-        (SqlGame(), [SELECT], [[("output", "[]")], [("output", "select")], [("output", "[('kiwi',)] * 1")]]),
+        (SqlTask(), [SELECT], [[("output", "[]")], [("output", "select")], [("output", "[('kiwi',)] * 1")]]),
     ],
     ids=["errors", "sql"],
 )
-def test_the_worked_examples_pass_the_battery(registry, executor, game, proposals, cheats):
-    findings = examine(register_task_type(game), proposals, gold, cheats, executor)
-    assert len(findings) == 7
-    assert [str(finding) for finding in findings if not finding.ok] == []
+def test_the_worked_examples_have_every_property(registry, executor, kind, proposals, cheats):
+    properties = check_task_type(register_task_type(kind), proposals, gold, cheats, executor)
+    assert len(properties) == 7
+    assert [str(one) for one in properties if not one.ok] == []
 
 
-def test_the_battery_sees_a_leak_a_generous_judge_and_a_borrowed_task(registry, executor):
-    class Careless(ErrorGame):
+def test_the_checks_see_a_leak_a_generous_judge_and_a_borrowed_task(registry, executor):
+    class Careless(ErrorPrediction):
         name = "careless"
 
         def zero_task(self):
@@ -76,7 +76,7 @@ def test_the_battery_sees_a_leak_a_generous_judge_and_a_borrowed_task(registry, 
         def adopt(self, task):
             return replace(task, type=self.name)
 
-    found = examine(
+    found = check_task_type(
         register_task_type(Careless()),
         [DIVIDE, [("python", "def f(x):\n    return x"), ("input", "0")]],
         gold,
@@ -87,7 +87,7 @@ def test_the_battery_sees_a_leak_a_generous_judge_and_a_borrowed_task(registry, 
         "proposals become tasks",
         "cheats score 0",
         "the prompt does not know the answer",
-        "it takes no other game's tasks unasked",
+        "it takes no other type's tasks unasked",
     ]
     assert "no_error" in found[0].detail
 
@@ -96,7 +96,7 @@ def test_deduction_takes_no_seed_whose_output_is_no_return_value():
     """An error's name is not what the program returns: as a deduction task its gold would be wrong."""
     errors = Triplet("errors", "def f(x):\n    return 1 // x", "0", "'ZeroDivisionError'")
     assert get_task_type("deduction").adopt(errors) is None
-    assert ErrorGame().adopt(replace(errors, type="deduction")) is None
+    assert ErrorPrediction().adopt(replace(errors, type="deduction")) is None
     assert get_task_type("deduction").adopt(replace(errors, type="abduction")).type == "deduction"
 
 
@@ -118,9 +118,9 @@ def test_a_prompt_may_hold_the_word_and_yet_not_know():
     assert not blind(lambda t: t.output[::-1], task)
 
 
-def test_the_command_line_knows_games_that_a_module_registers(tmp_path):
-    (tmp_path / "my_games.py").write_text(
-        "from azr_lite.course.example_tasks import ErrorGame\nfrom azr_lite.tasks import register_task_type\nregister(ErrorGame())\n"
+def test_the_command_line_knows_task_types_that_a_module_registers(tmp_path):
+    (tmp_path / "my_types.py").write_text(
+        "from azr_lite.course.example_tasks import ErrorPrediction\nfrom azr_lite.tasks import register_task_type\nregister_task_type(ErrorPrediction())\n"
     )
 
     def said(named):
@@ -132,16 +132,16 @@ def test_the_command_line_knows_games_that_a_module_registers(tmp_path):
         code = "from azr_lite.config import Config; print(Config(task_types=('errors', 'deduction'), batch_size=24).task_types)"
         return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=surroundings)
 
-    assert said("my_games").stdout.strip() == "('errors', 'deduction')"
-    assert "put its folder on PYTHONPATH" in said("no_such_games").stderr
+    assert said("my_types").stdout.strip() == "('errors', 'deduction')"
+    assert "put its folder on PYTHONPATH" in said("no_such_types").stderr
     assert "AZR_LITE_TASK_TYPES=its_module" in said("").stderr
 
 
-def test_the_zoo_tells_what_stopped_a_program(executor):
-    assert zoo.attempt(executor, "def f(x):\n    return x").startswith("ok: nothing stopped it")
-    assert zoo.attempt(executor, "import os\ndef f(x):\n    return 1").endswith("(forbidden_import: os)")
-    assert zoo.WORDS.keys() == set(get_args(Kind))
+def test_it_tells_what_stopped_a_program(executor):
+    assert attacks.attempt(executor, "def f(x):\n    return x").startswith("ok: nothing stopped it")
+    assert attacks.attempt(executor, "import os\ndef f(x):\n    return 1").endswith("(forbidden_import: os)")
+    assert attacks.WORDS.keys() == set(get_args(Kind))
     with pytest.raises(ConfigError, match="no attack is called"):
-        zoo.matrix(["nuke"], {"everything": ""})
-    found = zoo.matrix(["keyring", "fork"], {"everything": ""})
+        attacks.matrix(["nuke"], {"everything": ""})
+    found = attacks.matrix(["keyring", "fork"], {"everything": ""})
     assert found == {"keyring": {"everything": True}, "fork": {"everything": True}}

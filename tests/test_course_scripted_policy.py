@@ -7,7 +7,7 @@ from inspect import getsource
 import pytest
 
 from azr_lite.course.diagram import STAGES, WHO, loop_diagram, strip
-from azr_lite.course.scripted_policy import OPS, Player, read_ops
+from azr_lite.course.scripted_policy import OPS, ScriptedPolicy, read_ops
 from azr_lite.nano.generator import draw_run, make_triplet
 from azr_lite.nano.language import KINDS, program_text, type_of
 from azr_lite.presets import preset
@@ -26,9 +26,9 @@ def executor():
 
 
 def played(executor, steps=1, **habits):
-    game, player = SelfPlay(SMALL, COMPACT, executor), Player(3, **habits)
-    game.seed(player)
-    return game, [game.step(player, step) for step in range(steps)]
+    play, policy = SelfPlay(SMALL, COMPACT, executor), ScriptedPolicy(3, **habits)
+    play.seed(policy)
+    return play, [play.step(policy, step) for step in range(steps)]
 
 
 def test_it_reads_every_program_of_the_mini_language():
@@ -41,23 +41,23 @@ def test_it_reads_every_program_of_the_mini_language():
 
 
 def test_without_slips_every_deduction_is_right_and_every_proposal_valid(executor):
-    game, _ = played(executor, slip=0.0, stray=0.0)
-    lines = [line for line in game.record.tasks if line["type"] == "deduction"]
+    play, _ = played(executor, slip=0.0, stray=0.0)
+    lines = [line for line in play.record.tasks if line["type"] == "deduction"]
     assert [line["solve_rate"] for line in lines] == [1.0] * 8
-    assert all(line["ok"] or line["type"] == "induction" for line in game.record.tasks)
+    assert all(line["ok"] or line["type"] == "induction" for line in play.record.tasks)
 
 
 def test_solve_rates_lie_between_and_fall_with_the_length_of_programs(executor):
-    game, player = SelfPlay(SMALL, COMPACT, executor), Player(1, slip=0.2, stray=0.0)
+    play, policy = SelfPlay(SMALL, COMPACT, executor), ScriptedPolicy(1, slip=0.2, stray=0.0)
     rates = {1: [], 4: []}
     rng = random.Random(2)
     for depth, found in rates.items():
         for _ in range(60):
             task = make_triplet("deduction", *draw_run(rng, depth))
-            attempts = [game._new_attempt(task) for _ in range(4)]
+            attempts = [play._new_attempt(task) for _ in range(4)]
             for attempt in attempts:
-                attempt.completion = player.complete(attempt.prompt)
-            game.judge(attempts)
+                attempt.completion = policy.complete(attempt.prompt)
+            play.judge(attempts)
             found += [attempt.verdict.score for attempt in attempts]
     easy, hard = (sum(found) / len(found) for found in rates.values())
     assert 0.7 < easy < 0.9
@@ -74,16 +74,16 @@ def test_a_step_with_it_is_a_real_step_and_the_same_twice(executor):
 
 
 def test_strays_break_rules_that_the_verifier_names(executor):
-    game, _ = played(executor, 1, stray=1.0)
-    reasons = {str(line["reason"]) for line in game.record.tasks}
+    play, _ = played(executor, 1, stray=1.0)
+    reasons = {str(line["reason"]) for line in play.record.tasks}
     assert reasons >= {"not_well_formed", "forbidden_import", "exception"}
-    assert "" not in {str(line["reason"]) for line in game.record.tasks if line["type"] != "induction"}
+    assert "" not in {str(line["reason"]) for line in play.record.tasks if line["type"] != "induction"}
 
 
 def test_prompts_of_another_style_are_refused_in_a_sentence():
     with pytest.raises(ValueError, match="style 'compact'"):
-        Player().complete("Here is your puzzle.")
-    assert Player()(["invent deduction\n"], Role.PROPOSE)[0].text.endswith("</answer>")
+        ScriptedPolicy().complete("Here is your puzzle.")
+    assert ScriptedPolicy()(["invent deduction\n"], Role.PROPOSE)[0].text.endswith("</answer>")
 
 
 def test_the_diagrams_numbers_are_those_of_the_code():

@@ -1,11 +1,11 @@
-"""What the explorer of notebook 01 shows and hides is what the real prompts show and hide."""
+"""What notebook 01 shows and hides is what the real prompts show and hide."""
 
 import re
 
 import pytest
 
 from azr_lite.course.figures import figure
-from azr_lite.course.triplet_views import draw_game, visible
+from azr_lite.course.triplet_views import draw_task_type, visible
 from azr_lite.prompts.compact import COMPACT
 from azr_lite.prompts.words import CHAT, R1
 from azr_lite.tasks.base import get_task_type
@@ -38,11 +38,11 @@ def test_it_shows_what_the_prompt_shows(style, task, hidden):
 
 
 @pytest.mark.parametrize(
-    ("game", "hides", "shows"), [("deduction", 2, (0, 1)), ("abduction", 1, (0, 2)), ("induction", 0, (1, 2))]
+    ("type_", "hides", "shows"), [("deduction", 2, (0, 1)), ("abduction", 1, (0, 2)), ("induction", 0, (1, 2))]
 )
-def test_the_drawing_covers_what_the_game_hides(game, hides, shows):
+def test_the_drawing_covers_what_the_type_hides(type_, hides, shows):
     _, (axis,) = figure()
-    draw_game(axis, TASKS[0], game)
+    draw_task_type(axis, TASKS[0], type_)
     drawn = "\n".join(text.get_text() for text in axis.texts)
     parts = ("return x * 7919", "60013", "475242947")
     assert parts[hides] not in drawn

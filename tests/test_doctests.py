@@ -8,8 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MODULES = (
-    "triplet", "rewards", "advantages", "parsing", "buffer", "config", "presets", "sandbox.wire", "sandbox.literal",
-    "evaluation.scores", "observe.catalogue", "observe.replay",
+    "triplet", "rewards", "advantages", "parsing", "buffer", "config", "planner.plan", "presets", "sandbox.wire",
+    "sandbox.literal", "evaluation.scores", "observe.catalogue", "observe.replay",
     "observe.run",
 )  # fmt: skip
 

@@ -1,11 +1,14 @@
 """The course as files: pairs, headers, stubs, sizes, links. Nothing is executed here."""
 
+import ast
 import json
 import re
 
 import nbformat
 import pytest
 
+import azr_lite
+from azr_lite import course
 from azr_lite.course.build import FOLDER, ROOT, defined, measurements, read, readme, tags, with_header
 from azr_lite.course.checks import exercises
 from azr_lite.course.lessons import COURSE, install_cell
@@ -112,3 +115,26 @@ def test_the_readme_names_every_notebook():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert readme(text, measurements()) == text
     assert text.count("colab-badge.svg") == len(COURSE)
+
+
+@OPENED
+def test_notebooks_import_the_public_face_and_the_toolbox_alone(stem):
+    """`import azr_lite as az` and names of `azr_lite.course`: no deep path that a change of the package would break."""
+    code = [cell.source for cell in read(FOLDER / f"{stem}.py").cells if cell.cell_type == "code"]
+    nodes = [node for cell in code for node in ast.walk(ast.parse(cell))]
+    asked = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom):
+            asked += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "az":
+            assert node.attr in (*azr_lite.__all__, "__file__"), node.attr
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "course":
+            assert node.attr in course.TOOLS, node.attr
+    ours = {name for name in asked if name.startswith("azr_lite.")}
+    assert {name for name in ours if not name.startswith("azr_lite.course")} == set()
+
+
+def test_every_tool_of_the_course_is_there():
+    pytest.importorskip("torch", reason="checkpoints need the [train] extra")
+    for name in course.TOOLS:
+        assert getattr(course, name) is not None

@@ -1,5 +1,4 @@
-"""Exports that others can load: exact, clean of this machine, with a card whose code runs; and a hub on loopback that takes and gives
-them."""
+"""Exports: exact, clean of this machine, with a card whose code runs; and a hub on loopback that takes them."""
 
 import json
 import os
@@ -40,7 +39,7 @@ BREAKOUT = "def f(x):\n    return x\n```\n# Free of the fence\n````\n<script>"
 
 
 def make_run(folder: Path, model: str, **settings) -> Path:
-    """A run directory as training leaves it, with one task of each kind in its log; checkpoints are added by the caller."""
+    """A run directory as training leaves it, with one task of each kind in its log, without checkpoints."""
     config = Config(model=model, output_dir=str(folder), updates_per_step=2, steps=5, **settings)
     command = f"azr-lite run --model {model} --output-dir {folder} --vllm-server http://me:{TOKEN}@host:80"
     run = RunDir.create(
@@ -352,10 +351,10 @@ def test_the_best_checkpoint_is_taken_where_the_run_marks_one(lora_run, tmp_path
     ("changes", "sentence"),
     [
         ({"step": "7"}, "has no checkpoint of step 7; choose last, best or one of: 1, 2"),
-        ({"role": "proposer"}, "same weights for both roles; leave --role away"),
+        ({"role": "proposer"}, "same weights for both roles; drop --role"),
         ({"role": "judge"}, "there is no role 'judge'"),
         ({"dtype": "int8", "merge": True}, "there is no type 'int8'"),
-        ({"dtype": "bfloat16"}, "an adapter goes out as it was trained"),
+        ({"dtype": "bfloat16"}, "an adapter is exported as it was trained"),
     ],
 )
 def test_what_cannot_be_exported_is_one_sentence(lora_run, changes, sentence):
@@ -410,7 +409,8 @@ from azr_lite.config import Config
 from azr_lite.train.checkpoints import HubMirror, try_push
 
 exported, run, folder = map(Path, sys.argv[1:])
-found = {"pushed": main(["push", str(exported), "me/small"]), "again": main(["push", str(exported), "me/small", "--public"])}
+found = {"pushed": main(["push", str(exported), "me/small"])}
+found["again"] = main(["push", str(exported), "me/small", "--public"])
 found["foreign"] = main(["push", str(exported), "you/small"])
 
 from azr_lite.train.policy import load_policy
@@ -446,8 +446,7 @@ def client(hub_url: str, home: Path, token: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def story(nano_export, nano_run, tmp_path_factory):
-    """Push, push again, push to somebody else, load by name, copy a run and fetch it: one process, as its ports and caches are fixed
-    at import."""
+    """Push twice and to somebody else, load by name, copy a run and fetch it: in one process of its own."""
     root, home, folder = (tmp_path_factory.mktemp(name) for name in ("hub", "home", "fetched"))
     with running_hub(root, TOKEN) as hub:
         command = [sys.executable, "-c", STORY, str(nano_export), str(nano_run), str(folder)]

@@ -1,8 +1,7 @@
-"""For learners: exercise checks, figures, sliders, the grader, the notebooks' builder, and runs that are sick on purpose.
+"""The course's toolbox: what notebooks import besides `azr_lite` itself.
 
-Comes in: what notebooks hand over.  Goes out: words and pictures under their cells. Imported by nothing else in the package; importing it
-loads numpy at most.
-Not covered: healthy runs, which need nothing from here.
+Importing it loads numpy at most; the names of `TOOLS` load at first use. Nothing in the package imports it but the
+command line.
 """
 
 from __future__ import annotations
@@ -11,15 +10,73 @@ import os
 
 from azr_lite.course.checks import check
 from azr_lite.errors import ConfigError
+from azr_lite.lazy import lazy_names
 
-__all__ = ["PROFILES", "check", "profile"]
+__all__ = ["PROFILES", "TOOLS", "check", "profile"]
 
 PROFILES = ("ci", "cpu", "gpu")
 """How much a notebook does: seconds for tests, minutes on a laptop, what one GPU is worth."""
 
+TOOLS = {
+    name: module
+    for module, names in {
+        # the course's own
+        "azr_lite.course.attacks": "judge_candidate",
+        "azr_lite.course.checks": "exercise_of",
+        "azr_lite.course.exercises.nb03": "proposer_pay",
+        "azr_lite.course.exercises.nb09": "ITEM ErrorPolicy",
+        "azr_lite.course.recorded_runs": "patient recorded sample whole_run",
+        "azr_lite.course.scripted_policy": "ScriptedPolicy",
+        "azr_lite.course.triplet_views": "draw_task_type visible",
+        # triplets, tasks, prompts and replies
+        "azr_lite.triplet": "InductionTask Reason Rejection Role Rules",
+        "azr_lite.buffer": "Buffer task_key",
+        "azr_lite.nano.generator": "draw_triplet",
+        "azr_lite.parsing": "parse_reply",
+        "azr_lite.prompts": "get_style",
+        "azr_lite.prompts.compact": "COMPACT",
+        "azr_lite.tasks": "Answer Proposal get_task_type",
+        "azr_lite.tasks.base": "argument_text",
+        "azr_lite.tasks.deduction": "Deduction",
+        # the sandbox
+        "azr_lite.sandbox": "Job Level Limits Outcome Validation",
+        "azr_lite.sandbox.executor": "level_of verdict",
+        "azr_lite.sandbox.literal": "read_arguments read_value",
+        "azr_lite.sandbox.wire": "canonical compare render",
+        # rewards and advantages
+        "azr_lite.rewards": "Reward expected_learnability solve_rate",
+        "azr_lite.advantages": "dr_grpo estimate loss_weights rloo whiten_sequences whiten_tokens",
+        # looking at a run
+        "azr_lite.metrics": "across mean",
+        "azr_lite.evaluation.results": "read_items",
+        "azr_lite.evaluation.scores": "compare_paired mcnemar pass_at_k wilson",
+        "azr_lite.observe.analysis": "MEASURES",
+        "azr_lite.observe.catalogue": "explain find",
+        "azr_lite.observe.rerun": "rerun",
+        "azr_lite.observe.rollouts": "printable",
+        "azr_lite.observe.symptoms": "due",
+        "azr_lite.train.checkpoints": "last_whole_checkpoint step_of",
+        # planning a run
+        "azr_lite.errors": "ConfigError EvaluationError",
+        "azr_lite.planner.plan": "natural_gpu plan_all",
+        "azr_lite.planner.text": "plan_table plan_text",
+        "azr_lite.planner.shapes": "Shape shape_of",
+        "azr_lite.planner.vram": "NF4 VLLM_OVERHEAD activation_bytes adapter_bytes cache_bytes_per_token gradient_bytes "
+        "optimiser_bytes trainable_parameters weight_bytes",
+        "azr_lite.train.distributed": "launch_file",
+    }.items()
+    for name in names.split()
+}
+"""What lessons need beyond the public face: name to module. Exercises have their answer keys here."""
+
+__getattr__, __dir__ = lazy_names(__name__, TOOLS)
+
 
 def profile(wanted: str = "auto") -> str:
-    """The profile of a notebook. "auto": `AZR_LITE_PROFILE` where it is set, else "gpu" where nvidia-smi names one, else "cpu"."""
+    """The profile of a notebook, for a choice of `PROFILES`.
+
+    "auto" takes `AZR_LITE_PROFILE` where it is set, else "gpu" where nvidia-smi names one, else "cpu".
+    """
     if wanted == "auto":
         wanted = os.environ.get("AZR_LITE_PROFILE", "")
     if not wanted:

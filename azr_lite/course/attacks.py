@@ -1,9 +1,6 @@
-"""Hostile programs for notebook 02: which layer stops which attack, in words and as a table; and judging without telling the gold.
+"""Hostile programs for notebook 02: which layer stops which attack, and judging without telling the gold.
 
-Comes in: names of attacks, sets of layers, a learner's own program.  Goes out: tables of what got out, one line on what stopped a program.
-Not covered: the attacks themselves (`sandbox/abuse.py`) and the layers (`sandbox/lockdown.py`).
-
-What is left out here is never the own uid, the dropped capabilities or the resource limits: a learner may be root.
+Never left out are the own uid, the dropped capabilities and the resource limits: a learner may be root.
 """
 
 from __future__ import annotations
@@ -16,7 +13,7 @@ from azr_lite.sandbox import Executor, Outcome
 from azr_lite.sandbox.abuse import abuse_suite
 from azr_lite.sandbox.wire import compare
 
-ZOO = (
+ATTACKS = (
     "write a file in /tmp",
     "read /etc/passwd",
     "stat the home folder",
@@ -68,8 +65,8 @@ def columns() -> dict[str, str]:
     return dict(LAYERS) if sys.platform == "linux" else {"everything": ""}
 
 
-def matrix(names: Sequence[str] = ZOO, layers: Mapping[str, str] | None = None) -> dict[str, dict[str, bool]]:
-    """Attack, then column: whether it was contained. About two seconds a column."""
+def matrix(names: Sequence[str] = ATTACKS, layers: Mapping[str, str] | None = None) -> dict[str, dict[str, bool]]:
+    """Attack, then column: whether it was contained. About two seconds per column."""
     found: dict[str, dict[str, bool]] = {name: {} for name in names}
     for column, skip in (columns() if layers is None else layers).items():
         for attack in abuse_suite(skip, only=names).attacks:
@@ -93,7 +90,7 @@ def judge_candidate(
 ) -> bool:
     """Abduction: whether `program` turns `candidate` (an argument tuple) into `gold`. `run` is `Executor.run`.
 
-    The sandbox gets program and candidate, never the gold; whatever did not end as "ok" is not right; values are compared here.
+    The sandbox gets program and candidate, never the gold. What did not end as "ok" is not right. Values are compared here.
     """
     (outcome,) = run(program, [candidate])
     return outcome.ok and compare(outcome.value, gold)

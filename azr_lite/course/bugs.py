@@ -1,12 +1,10 @@
 """The bug museum: mistakes that real re-implementations made, to be switched on, watched, and recognised.
 
-Comes in: the name of a bug.  Goes out: a context in which every run of this process has it.
-Not covered: cures. No setting reaches this module, and nothing in the package imports it.
-
     with bug("greedy Monte-Carlo"):
         azr_lite.run("nano", output_dir="runs/sick", self_test=False)
 
-`python -m azr_lite.course.bugs [--steps N] [--folder F] [--keep F]` runs each once, beside a healthy run, and says what to look at.
+`python -m azr_lite.course.bugs [--steps N] [--folder F] [--keep F]` runs each once, beside a healthy run, and says what
+to look at. No setting reaches this module.
 """
 
 from __future__ import annotations

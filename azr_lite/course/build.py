@@ -2,11 +2,10 @@
 
     python -m azr_lite.course.build [03 05 ...]     # what `make notebooks` runs
 
-Comes in: ``notebooks/NN_name.py`` (jupytext, percent format), the source people edit.  Goes out: ``NN_name.ipynb`` beside it with its
-outputs, and ``data_samples/benchmarks/notebooks.json`` with seconds and memory.
-Not covered: the course's table (`course.py`), grading (`grade.py`).
+People edit ``notebooks/NN_name.py`` (jupytext, percent format). This writes ``NN_name.ipynb`` with its outputs beside it,
+and seconds and memory to ``data_samples/benchmarks/notebooks.json``.
 
-A cell tagged `exercise` holds one stub and its check; `setup` cells are what exercises need; `long` cells cost more than seconds.
+A cell tagged `exercise` holds one stub and its check; `setup` cells are what exercises need; `long` cells take minutes.
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
 """Exercise checks: they run what a learner wrote on probes, and name the mistake where it is a known one.
 
-Comes in: a learner's function or value.  Goes out: *not started*, *wrong because ...* or *right*, printed in one or two lines.
-Not covered: the exercises themselves (`exercises/`, one file a notebook), points for a whole notebook (`grade.py`). The learner's code
-runs in the learner's own kernel, as all of the notebook does: only what a *model* wrote goes to the sandbox.
-
-An exercise re-creates something public in the package, so the package is the answer key. A mistake is a whole wrong function: the
-learner made that mistake when, on every probe that came out wrong, the learner's function and the mistaken one say the same. So a check
-needs no guess about how the code is written, and a mistake is found even where something else is right.
+An exercise re-creates something public in the package, so the package is the answer key. A mistake is a whole wrong
+function: the learner made it when, on every probe that came out wrong, the learner's function and the mistaken one say
+the same. So a check needs no guess about how the code is written, and finds a mistake beside what is right.
+The learner's code runs in the notebook's kernel: only what a *model* wrote goes to the sandbox.
 """
 
 from __future__ import annotations
@@ -79,10 +76,11 @@ class Exercise:
         """What this answer does on each probe; errors are observations too. TimeoutError after `SECONDS`."""
         with _limit(SECONDS):
             if self.observe is not None:
-                return _observed(self.observe, mine)
+                seen = tried(lambda: list(self.observe(mine)))
+                return [seen] if isinstance(seen, Raised) else seen
             if self.probes is None:
                 return [mine]
-            return [_called(mine, copy.deepcopy(arguments)) for arguments in self.probes()]
+            return [tried(mine, *copy.deepcopy(arguments)) for arguments in self.probes()]
 
     def spoiled(self, mine: Any) -> int | None:
         """The first probe whose arguments this answer changes and the key does not; None where there is none. `mine` is known to end."""
@@ -90,8 +88,8 @@ class Exercise:
             return None
         before, given, keys = (copy.deepcopy(list(self.probes())) for _ in range(3))
         for place, arguments in enumerate(before):
-            _called(mine, given[place])
-            _called(self.key, keys[place])
+            tried(mine, *given[place])
+            tried(self.key, *keys[place])
             if same(keys[place], arguments) and not same(given[place], arguments):
                 return place
         return None
@@ -217,22 +215,14 @@ def same(a: Any, b: Any) -> bool:
         return False
 
 
-def _called(mine: Any, arguments: tuple[Any, ...]) -> Any:
+def tried(call: Callable[..., Any], *arguments: Any) -> Any:
+    """What a call gives; an error is an observation too. TimeoutError is not: it ends the check."""
     try:
-        return mine(*arguments)
+        return call(*arguments)
     except TimeoutError:
         raise
     except Exception as error:
         return Raised(type(error).__name__, str(error))
-
-
-def _observed(observe: Callable[[Any], Sequence[Any]], mine: Any) -> list[Any]:
-    try:
-        return list(observe(mine))
-    except TimeoutError:
-        raise
-    except Exception as error:
-        return [Raised(type(error).__name__, str(error))]
 
 
 @contextmanager

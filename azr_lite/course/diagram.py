@@ -1,8 +1,4 @@
-"""The loop as one numbered diagram, and one step of it as a strip of panels.
-
-Comes in: nothing, or the texts of the panels.  Goes out: a matplotlib figure, for `figures.show`.
-Not covered: what the stages do (`selfplay.py`, whose numbers and names these are).
-"""
+"""The loop as one numbered diagram, and one step of it as a strip of panels."""
 
 from __future__ import annotations
 
@@ -112,7 +108,7 @@ def _arrows(axis: Any) -> None:
     _path(axis, [(58, bottom), (58, 22.6), (14, 22.6), (14, above)])
     axis.text(36, 23.2, "valid tasks, and the answers to them", fontsize=7.5, ha="center", va="bottom", color=INK)
     _path(axis, [(80, bottom), (80, 19.4), (48, 19.4), (48, above)])
-    axis.text(67, 20, "the proposer's pay", fontsize=7.5, ha="center", va="bottom", color=INK)
+    axis.text(67, 20, "the proposer's reward", fontsize=7.5, ha="center", va="bottom", color=INK)
     colour = _colour("update")
     _path(axis, [(82, 12 - HEIGHT / 2), (82, 3.6), (2.5, 3.6), (2.5, 30), (14 - WIDTH / 2, 30)], colour)
     axis.text(48, 4.2, "new weights: the next step begins", fontsize=7.5, ha="center", va="bottom", color=INK)

@@ -1,10 +1,9 @@
-"""Two games beyond the paper's three, for notebook 09: name the error, and rows of an SQL query.
+"""Two task types beyond the paper's three, for notebook 09: name the error, and rows of an SQL query.
 
-Comes in: replies and tasks, as for every game.  Goes out: `ErrorGame` and `SqlGame`, not registered: `register_task_type(ErrorGame())` does that.
-Not covered: what a game is (`tasks/base.py`), testing one (`battery.py`).
+They are not registered: `register_task_type(ErrorPrediction())` does that.
 
-SQL is not run by an SQL engine. A strict subset is read here and written out again as a Python program, for which the sandbox is made.
-sqlite3 would run in the child if it were on the import list; but that list holds for every program of every game.
+No SQL engine runs: a strict subset is read here and written out again as a Python program for the sandbox. sqlite3 would
+run in the child if it were on the import list, but that list holds for every program of every task type.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ def same_error(answer: str, gold: str) -> bool:
     return answer.strip().strip("'\"") == gold
 
 
-class ErrorGame(Deduction):
+class ErrorPrediction(Deduction):
     """Given a program and an input on which it fails, name the type of the error."""
 
     name = "errors"
@@ -181,7 +180,7 @@ def same_rows(a: Any, b: Any, ordered: bool) -> bool:
     return texts_a == texts_b if ordered else sorted(texts_a) == sorted(texts_b)
 
 
-class SqlGame(Deduction):
+class SqlTask(Deduction):
     """Given a query and a table, say which rows come out."""
 
     name = "sql"

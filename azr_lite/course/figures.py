@@ -1,9 +1,4 @@
-"""Figures in notebooks: the project's style, and alt text with every picture.
-
-Comes in: axes to draw on, or a finished figure.  Goes out: a picture under the cell, with its alt text; a line of text where there is no
-notebook.
-Not covered: colours and markers (`observe/style.py`), sliders (`widgets.py`).
-"""
+"""Figures in notebooks: the project's style, and alt text with every picture."""
 
 from __future__ import annotations
 

@@ -2,9 +2,8 @@
 
     python -m azr_lite.course.grade student.ipynb --json
 
-Comes in: an .ipynb.  Goes out: a table, or the JSON that Gradescope's autograders read (``score``, ``tests``), from which otter and
-nbgrader take the points of each exercise as well.
-Not covered: cheats. A student's code runs with the grader's rights: grade classes you do not know inside a container.
+The JSON is what Gradescope's autograders read (``score``, ``tests``); otter and nbgrader take each exercise's points
+from it too. A student's code runs with the grader's rights: grade classes you do not know inside a container.
 """
 
 from __future__ import annotations

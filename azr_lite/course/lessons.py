@@ -1,8 +1,4 @@
-"""The course's table: its notebooks, what each needs, what a learner can do after it; and the headers made from it.
-
-Comes in: this table and the measured one (`data_samples/benchmarks/notebooks.json`).  Goes out: each notebook's first cells and the index.
-Not covered: executing and measuring (`notebooks.py`).
-"""
+"""The course as a table: its notebooks, what each needs and teaches, and the headers made from it."""
 
 from __future__ import annotations
 
@@ -64,7 +60,7 @@ COURSE: tuple[Lesson, ...] = (
     ),
     Lesson(
         "01_triplets",
-        "Task triplets: one program, three games",
+        "Task triplets: one program, three task types",
         ("build deduction, abduction and induction from a triplet", "judge answers by value", "keep a buffer"),
         "notebook 00",
     ),

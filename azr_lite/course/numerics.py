@@ -1,8 +1,7 @@
-"""What notebooks 06 and 08 work out by hand: LoRA's merge, rounding to bfloat16, statistics put together from several processes.
+"""What notebooks 06 and 08 work out by hand: LoRA's merge, rounding to bfloat16, statistics of several processes.
 
-Comes in: numpy arrays.  Goes out: numpy arrays and numbers.
-Not covered: what training itself uses. There peft merges adapters, and all rewards are gathered before they are whitened
-(`advantages.py`); tests hold these few lines against both.
+Training itself does not use them: peft merges adapters, and all rewards are gathered before they are whitened.
+Tests hold these few lines against both.
 """
 
 from __future__ import annotations

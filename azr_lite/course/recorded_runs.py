@@ -1,8 +1,4 @@
-"""Recorded numbers for notebooks: where the files of ``data_samples`` are.
-
-Comes in: a path inside ``data_samples``.  Goes out: that file on this machine.
-Not covered: what is in them. A checkout has them all; where the package alone was installed (Colab), each is downloaded once.
-"""
+"""Recorded numbers for notebooks: the files of ``data_samples``, from the checkout or else downloaded once."""
 
 from __future__ import annotations
 

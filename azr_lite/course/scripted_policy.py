@@ -1,10 +1,7 @@
 """A stand-in for the policy, without torch: it proposes mini-language programs and solves them by tracing, with slips.
 
-Comes in: prompts in the words of `prompts/compact.py`.  Goes out: one `Completion` a prompt, as `SelfPlay` wants them.
-Not covered: learning. It has no weights and plays the same at every step; the real nano model is `nano/model.py` and `nano/sampler.py`.
-
-Each operation of a program is one chance to slip, so long programs are solved less often than short ones: solve rates lie between 0 and 1,
-as those of a model do. Thoughts are written as the nano model's demonstrations write them.
+It has no weights and does not learn. Each operation of a program is one chance to slip, so long programs are solved less
+often than short ones and solve rates lie between 0 and 1. Thoughts read as the nano model's demonstrations do.
 """
 
 from __future__ import annotations
@@ -37,7 +34,7 @@ _BY_TEXT = {(op.text, op.kind.takes): op for op in OPS}
 _BY_HINT = {(op.hint, op.kind.takes): op for op in OPS}
 
 
-class Player:
+class ScriptedPolicy:
     """Call it with prompts, as `SelfPlay` calls a model. The same seed and the same calls give the same replies.
 
     `slip`: chance of a mistake at each operation of a task. `stray`: chance of a reply that breaks a rule of form or content.
@@ -52,8 +49,8 @@ class Player:
     def complete(self, prompt: str) -> Completion:
         """One reply. A token is a character here."""
         command, blocks = prompt.partition("\n")[0], FENCE.findall(prompt)
-        verb, _, game = command.partition(" ")
-        play = getattr(self, f"_{verb}_{game}", None)
+        action, _, type_ = command.partition(" ")
+        play = getattr(self, f"_{action}_{type_}", None)
         if play is None:
             raise ValueError(
                 f"the stand-in knows the prompts of the style 'compact', and not {command[:40]!r}; use that style"

@@ -1,9 +1,8 @@
-"""Slides from the notebooks, by nbconvert: each heading opens a slide, what stands under it follows.
+"""Slides from the executed notebooks, by nbconvert: each heading opens a slide, what stands under it follows.
 
     python -m azr_lite.course.slides [03 ...] [--folder build/slides]
 
-Comes in: the executed notebooks.  Goes out: one ``NN_name.slides.html`` each; reveal.js itself is loaded from a CDN when they are shown.
-Not covered: executing (`notebooks.py`). Set-up cells and collapsed hints are left out: slides are for a room, not for a desk.
+reveal.js itself is loaded from a CDN when they are shown. Set-up cells and collapsed hints are left out.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Tests that every game must pass, whatever it asks: run them before a model is trained on it.
-
-Comes in: a game, replies that propose, the right answer to a task, cheats.  Goes out: one `Finding` a property.
-Not covered: whether the game teaches anything (that is what a run is for).
-"""
+"""Properties that every task type must have: checked before a model is trained on it."""
 
 from __future__ import annotations
 
@@ -20,7 +16,7 @@ from azr_lite.verifier import ProgramRunner, Verifier
 
 
 @dataclass(frozen=True)
-class Finding:
+class Property:
     """One property: whether it holds, and for which case it does not."""
 
     name: str
@@ -43,7 +39,7 @@ def reply_of(blocks: Blocks) -> Reply:
 def blind(prompt: Callable[[Any], str], task: Any, hidden: str = "output") -> bool:
     """Whether the prompt keeps the hidden field to itself: it must not change when that field does.
 
-    Looking for the answer's text would raise false alarms (a 1 stands everywhere) and overlook an answer in another spelling.
+    Looking for the answer's text would raise false alarms (a 1 stands everywhere) and overlook another spelling.
     """
     return prompt(replace(task, **{hidden: "'something else altogether'"})) == prompt(task)
 
@@ -53,46 +49,46 @@ def guess_rate(answers: Sequence[str]) -> float:
     return max(Counter(answers).values()) / len(answers) if answers else 0.0
 
 
-def examine(
-    game: TaskType,
+def check_task_type(
+    kind: TaskType,
     proposals: Sequence[Blocks],
     gold: Callable[[Any], Blocks],
     cheats: Sequence[Blocks],
     executor: ProgramRunner,
     hidden: str = "output",
-) -> list[Finding]:
-    """Play the game, which must be registered, with these replies.
+) -> list[Property]:
+    """Play tasks of this type, which must be registered, with these replies.
 
     `gold(task)`: a right answer to a task; `cheats`: answers that must never score.
     """
     rules, style = Rules(), get_style("chat")
     verifier = Verifier(executor, rules)
-    zero = game.zero_task()
+    zero = kind.zero_task()
     references = [zero] if zero is not None else []
-    parsed = [(game.name, game.parse_proposal(reply_of(blocks), references, rules)) for blocks in proposals]
+    parsed = [(kind.name, kind.parse_proposal(reply_of(blocks), references, rules)) for blocks in proposals]
     results = verifier.validate(parsed)
     tasks: list[Task] = references + [result for result in results if not isinstance(result, Rejection)]
     refused = [f"{result.reason} ({result.detail})" for result in results if isinstance(result, Rejection)]
 
     def judged(task: Task, blocks: Blocks) -> Verdict:
-        return verifier.judge([(task, game.parse_answer(reply_of(blocks), task, rules))])[0]
+        return verifier.judge([(task, kind.parse_answer(reply_of(blocks), task, rules))])[0]
 
     def prompt(task: Task) -> str:
-        return game.solve_prompt(style, task, rules)
+        return kind.solve_prompt(style, task, rules)
 
     right = [judged(task, gold(task)) for task in tasks]
     paid = [(blocks, task) for task in tasks for blocks in cheats if judged(task, blocks).score > 0]
     return [
-        Finding("proposals become tasks", not refused, "; ".join(refused)),
+        Property("proposals become tasks", not refused, "; ".join(refused)),
         _all("a right answer scores 1", tasks, [verdict.score == 1.0 for verdict in right]),
-        Finding("cheats score 0", not paid, repr(paid[0][0])[:90] if paid else f"{len(cheats)} cheats x {len(tasks)} tasks"),
+        Property("cheats score 0", not paid, repr(paid[0][0])[:90] if paid else f"{len(cheats)} cheats x {len(tasks)} tasks"),
         _all("the prompt does not know the answer", tasks, [blind(prompt, task, hidden) for task in tasks]),
-        Finding("playing again gives the same tasks and verdicts", verifier.validate(parsed) == results and [judged(t, gold(t)) for t in tasks] == right),
+        Property("playing again gives the same tasks and verdicts", verifier.validate(parsed) == results and [judged(t, gold(t)) for t in tasks] == right),
         _all("a task survives being saved", tasks, [task_from_json(task.to_json()) == task for task in tasks]),
-        _all("it takes no other game's tasks unasked", tasks, [game.adopt(replace(task, type="another")) is None for task in tasks]),
+        _all("it takes no other type's tasks unasked", tasks, [kind.adopt(replace(task, type="another")) is None for task in tasks]),
     ]  # fmt: skip
 
 
-def _all(name: str, tasks: Sequence[Task], good: Sequence[bool]) -> Finding:
+def _all(name: str, tasks: Sequence[Task], good: Sequence[bool]) -> Property:
     bad = [task for task, one in zip(tasks, good, strict=True) if not one]
-    return Finding(name, not bad, f"not for {bad[0].program[:60]!r}" if bad else f"{len(tasks)} tasks")
+    return Property(name, not bad, f"not for {bad[0].program[:60]!r}" if bad else f"{len(tasks)} tasks")

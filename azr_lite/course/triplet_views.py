@@ -1,8 +1,4 @@
-"""One triplet as three games: what each shows the solver and what it hides, as data and as pictures.
-
-Comes in: a task.  Goes out: the blocks that the solver sees; a drawing on an axis, for `widgets.explore`.
-Not covered: prompts as models read them (`prompts/`), judging (`tasks/`). That both agree on what is hidden is under test.
-"""
+"""One triplet as three task types: what each shows the solver and what it hides, as data and as pictures."""
 
 from __future__ import annotations
 
@@ -18,7 +14,7 @@ COLUMNS = 34
 
 
 def visible(task: Task) -> list[tuple[str, str]]:
-    """What the solver sees of a task: (tag, text) blocks, in the order of the prompt. What it must find is not among them."""
+    """What the solver sees of a task: (tag, text) blocks in the prompt's order, without what it must find."""
     if isinstance(task, InductionTask):
         pairs = list(zip(task.inputs, task.outputs, strict=True))[: task.shown]
         blocks = [block for given, result in pairs for block in (("input", given), ("output", result))]
@@ -28,9 +24,9 @@ def visible(task: Task) -> list[tuple[str, str]]:
     return [("python", task.program), ("output", task.output)]
 
 
-def draw_game(axis: Any, task: Triplet, game: str) -> None:
-    """The triplet with what the game hides behind a grey cover: "deduction" (output), "abduction" (input) or "induction" (program)."""
-    hides = {"deduction": "output", "abduction": "input", "induction": "program"}[game]
+def draw_task_type(axis: Any, task: Triplet, type_: str) -> None:
+    """The triplet with a grey cover over what is hidden by the type "deduction", "abduction" or "induction"."""
+    hides = {"deduction": "output", "abduction": "input", "induction": "program"}[type_]
     parts = {
         "program": (task.program, 0.30, 0.68),
         "input": (task.input, 0.16, 0.10),
@@ -40,9 +36,9 @@ def draw_game(axis: Any, task: Triplet, game: str) -> None:
         axis.set_xlim(0, 1)
         axis.set_ylim(0, 1)
         axis.axis("off")
-        axis.set_title(f"{game}: find the {hides}", color=look(game).colour)
+        axis.set_title(f"{type_}: find the {hides}", color=look(type_).colour)
         for name, (text, bottom, height) in parts.items():
-            _part(axis, name, text, bottom, height, covered=name == hides, colour=look(game).colour)
+            _part(axis, name, text, bottom, height, covered=name == hides, colour=look(type_).colour)
 
 
 def _part(axis: Any, name: str, text: str, bottom: float, height: float, covered: bool, colour: str) -> None:

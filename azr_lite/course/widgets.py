@@ -1,7 +1,4 @@
-"""Sliders in notebooks, static first: a grid of pictures that everyone gets, then controls where a live front end is there.
-
-Comes in: a function that draws on one axis, and the values its arguments may take.  Goes out: pictures under the cell, with alt text.
-Not covered: browsers of runs (`observe/`).
+"""Sliders in notebooks, static first: a grid of pictures for everyone, then controls where a live front end is there.
 
 GitHub, nbviewer, CI and screen readers get the grid. Nothing of the sliders is stored in the notebook.
 """

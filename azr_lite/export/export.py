@@ -1,12 +1,8 @@
-"""Take a trained model out of its run: an adapter, a merged or a whole model, with its card.
+"""Take a trained model out of its run, as a folder that plain transformers or peft loads, and push it to the hub.
 
-Comes in: a run directory.  Goes out: a folder that plain transformers (or peft) loads.
-Not covered: the words of the card (`model_card.py`), sending it (`hub.py`), copies of whole runs for resuming (`sync.py`), GGUF and
-other formats.
-
-What "the same model" means here. The folder, loaded by plain transformers in the type it was written in, gives the logits of the model
-in memory bit for bit; each export is read back and compared before it gets its name. Merging adds s·B·A to W in float32, so base +
-adapter, which adds the products instead, differs by rounding; the card says by how much on a probe.
+Each export is read back and must give the logits of the model in memory bit for bit before it gets its name. Merging
+adds s·B·A to W in float32, so base + adapter, which adds the products instead, differs by rounding: the card says by
+how much on a probe.
 """
 
 from __future__ import annotations
@@ -34,90 +30,20 @@ from transformers import (
 
 from azr_lite.config import Config
 from azr_lite.errors import PublishError
-from azr_lite.export.model_card import Base, Export, card
+from azr_lite.export.model_card import Base, Export, model_card
 from azr_lite.rundir import RunDir, write_json, write_text
 from azr_lite.train.checkpoints import is_whole, last_whole_checkpoint, step_of
 from azr_lite.train.policy import in_type, load_policy
 
 TOKENIZER = (
-    "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "merges.txt", "tokenizer.model",
+    "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "added_tokens.json",
+    "vocab.json", "merges.txt", "tokenizer.model",
 )  # fmt: skip
 PUBLIC = (
-    "README.md",
-    "config.json",
-    "generation_config.json",
-    "adapter_config.json",
-    "*.safetensors",
-    "*.safetensors.index.json",
-    *TOKENIZER,
-)
+    "README.md", "config.json", "generation_config.json", "adapter_config.json", "*.safetensors",
+    "*.safetensors.index.json", *TOKENIZER,
+)  # fmt: skip
 """All that an export holds, and all that is ever uploaded."""
-
-
-def contents(folder: Path) -> list[tuple[str, int]]:
-    """The files of an export with their sizes, as they would be uploaded. PublishError where the folder is none."""
-    found = {path for pattern in PUBLIC for path in folder.glob(pattern) if path.is_file()}
-    foreign = sorted({path for path in folder.glob("*") if not path.name.startswith(".")} - found)
-    if foreign:  # such as the random states of a checkpoint, whose other files look like an export's
-        raise PublishError(
-            f"{folder} holds {foreign[0].name}, which no export does; give a run's folder, or what azr-lite export wrote"
-        )
-    if not (folder / "README.md").is_file() or not list(folder.glob("*.safetensors")):
-        raise PublishError(
-            f"{folder} is neither a run nor an exported model; give a run's folder, or what azr-lite export wrote"
-        )
-    return [(path.name, path.stat().st_size) for path in sorted(found)]
-
-
-def check_repository(repo: str) -> None:
-    """PublishError for a name that the hub would not take."""
-    try:
-        validate_repo_id(repo)
-    except errors.HFValidationError:
-        good = False
-    else:
-        good = repo.count("/") == 1
-    if not good:
-        raise PublishError(
-            f"{repo!r} cannot be the name of a repository; write USER/NAME in letters, digits, '-', '_' and '.'"
-        )
-
-
-def push(folder: Path, repo: str, private: bool = True) -> str:
-    """Upload an export; returns the repository's address. `private` counts where the repository is made now. Raises PublishError."""
-    check_repository(repo)
-    names = [name for name, _ in contents(folder)]
-    api = HfApi()
-    try:
-        url = api.create_repo(repo, private=private, exist_ok=True)
-        api.upload_folder(repo_id=repo, folder_path=folder, allow_patterns=names, commit_message="Upload from azr-lite")
-    except Exception as error:  # the client raises its own, httpx's and the system's
-        raise PublishError(_hub_problem(repo, error)) from error
-    return str(url)
-
-
-def _hub_problem(repo: str, error: Exception) -> str:
-    status = (
-        error.response.status_code if isinstance(error, errors.HfHubHTTPError) and error.response is not None else 0
-    )
-    if isinstance(error, errors.LocalTokenNotFoundError) or status == 401:
-        return "the hub wants a token and has got none that it knows; log in by `hf auth login`, or set HF_TOKEN to one that may write"
-    if status == 403:
-        return f"this token may not write to {repo}; use your own user name, or a token with the right to write"
-    if status == 404:
-        return f"the hub has no place for {repo}; check that the user or organisation before the / exists"
-    if isinstance(error, errors.OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE is set, so nothing is pushed; unset it, or look at it with --dry-run"
-    if status:
-        return f"the hub refused {repo} ({status}: {_one_line(error)}); try again later"
-    return f"the hub cannot be reached ({_one_line(error)}); check the network, then push again: what is there already is not sent twice"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__
-
-
 PROBE = (
     "def f(x):\n    return x[::-1] + 'azr' * 3\n\n<think>Step 12: [1, 2]</think><answer>```output\n'cba'\n```</answer>"
 )
@@ -133,10 +59,22 @@ def export(
     dtype: str = "float32",
     where: str = "",
 ) -> Path:
-    """Write the model of a checkpoint as a folder of its own, whole or not at all. Returns the folder.
+    """Write the model of a checkpoint as a folder of its own, whole or not at all.
 
-    `output`: empty: inside the run. `step`: last, best (where the run has the stop rule on) or a number. `role`: solver or proposer
-    of split roles. `dtype` of whole and merged models. `where`: the repository it will be in, for the card. Raises PublishError.
+    Args:
+        run_dir: the run directory.
+        output: the new folder; empty: inside the run.
+        step: last, best (where the run has the stop rule on) or a step's number.
+        merge: add the adapter to its base.
+        role: solver (default) or proposer, of split roles.
+        dtype: of whole and merged models.
+        where: the repository it will be in, for the card.
+
+    Returns:
+        The folder.
+
+    Raises:
+        PublishError: what was asked for is not there, or the folder cannot be written.
     """
     run = RunDir.open(run_dir)
     config = run.config()
@@ -144,41 +82,33 @@ def export(
     number = step_of(checkpoint) // config.updates_per_step
     adapter, role = _adapter(checkpoint, config, role)
     if merge and adapter is None:
-        raise PublishError(f"{run.path} trained all weights, so there is nothing to merge; leave --merge away")
+        raise PublishError(f"{run.path} trained all weights, so there is nothing to merge; drop --merge")
     if dtype not in ("float32", "bfloat16", "float16"):
         raise PublishError(f"there is no type {dtype!r} to write; choose float32, bfloat16 or float16")
     if dtype != "float32" and adapter is not None and not merge:
-        raise PublishError(
-            f"an adapter goes out as it was trained, so there is no {dtype} of it; leave --dtype away, or give --merge"
-        )
+        raise PublishError(f"an adapter is exported as it was trained, not in {dtype}; drop --dtype, or add --merge")
     kind = "whole" if adapter is None else "merged" if merge else "adapter"
-    name = "-".join(
-        part for part in ("export", kind, role if config.roles == "split" else "", f"step-{number}") if part
+    target = (
+        Path(output) if str(output) else run.path / "-".join(filter(None, ("export", kind, role, f"step-{number}")))
     )
-    target = Path(output) if str(output) else run.path / name
+    base, notes = _base(config), []
     with _appearing(target) as folder:
-        base = _base(config)
         if kind == "adapter":
-            _copy_adapter(adapter, checkpoint, folder, base)
-            made = Export(kind, number, base, "float32", role)
+            shutil.copyfile(adapter / "adapter_model.safetensors", folder / "adapter_model.safetensors")
+            settings = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+            write_json(folder / "adapter_config.json", {**settings, "base_model_name_or_path": base.name})
+            _copy_tokenizer(checkpoint, folder)
         else:
-            model, notes = _merged(config, adapter) if adapter is not None else (_whole(config, checkpoint), [])
-            if config.model == "nano":
-                notes.append(
-                    "The weights of nano stand in Llama's form here, the same function bit for bit. In AZR Lite: `--prompts compact`."
-                )
+            model, notes = _merged(config, adapter) if adapter is not None else _whole(config, checkpoint)
             if dtype != "float32":
                 notes.append(f"Its weights were rounded to {dtype} for this export.")
             wanted = _write_model(in_type(model, getattr(torch, dtype)), checkpoint, folder)
             del model  # two copies of a large model need not be in memory at once
-            if not torch.equal(
-                _logits(AutoModelForCausalLM.from_pretrained(folder, dtype=wanted.dtype).eval()), wanted
-            ):
-                raise PublishError(
-                    "the exported model, read back, gives other logits; please report this with the base model's name"
-                )
-            made = Export(kind, number, base, dtype, role, tuple(notes))
-        write_text(folder / "README.md", card(run, made, where or target.name))
+            read_back = AutoModelForCausalLM.from_pretrained(folder, dtype=wanted.dtype).eval()
+            if not torch.equal(_logits(read_back), wanted):
+                raise PublishError("the export, read back, gives other logits; please report this with its base model")
+        made = Export(kind, number, base, dtype, role, tuple(notes))
+        write_text(folder / "README.md", model_card(run, made, where or target.name))
     return target
 
 
@@ -187,43 +117,35 @@ def export(
 
 def _checkpoint(run: RunDir, step: str, updates: int) -> Path:
     whole = {step_of(path) // updates: path for path in run.path.glob("checkpoint-*") if is_whole(path)}
-    newest = last_whole_checkpoint(run.path)
-    if newest is None:
+    if not whole:
         raise PublishError(f"{run.path} has no whole checkpoint; let it train until it saves one")
     if step == "last":
-        return newest
+        return last_whole_checkpoint(run.path)
     if step == "best":
         best = ((run.summary() or {}).get("best") or {}).get("checkpoint")
         if best is None or not is_whole(run.path / best):
-            raise PublishError(
-                f"{run.path} marks no best checkpoint; give a step, or train with --stop-patience, which keeps the best one"
-            )
+            raise PublishError(f"{run.path} marks no best checkpoint; give a step, or train with --stop-patience")
         return run.path / best
     if not step.isdecimal() or int(step) not in whole:
-        raise PublishError(
-            f"{run.path} has no checkpoint of step {step}; choose last, best or one of: {', '.join(map(str, sorted(whole)))}"
-        )
+        steps = ", ".join(map(str, sorted(whole)))
+        raise PublishError(f"{run.path} has no checkpoint of step {step}; choose last, best or one of: {steps}")
     return whole[int(step)]
 
 
 def _adapter(checkpoint: Path, config: Config, role: str) -> tuple[Path | None, str]:
-    """The adapter's folder (None where all weights were trained), and the role where roles are apart."""
+    """The adapter's folder (None where all weights were trained), and the role, empty where both share one."""
     if role not in ("", "solver", "proposer"):
         raise PublishError(f"there is no role {role!r}; choose solver or proposer")
     if role and config.roles != "split":
-        raise PublishError("this run has the same weights for both roles; leave --role away")
-    if config.roles == "split":
-        role = role or "solver"
-    folder = checkpoint / "proposer" if role == "proposer" else checkpoint
+        raise PublishError("this run has the same weights for both roles; drop --role")
     if config.tuning == "full":
         if not (checkpoint / "config.json").exists():
-            raise PublishError(
-                f"{checkpoint} holds no weights that transformers reads; export a checkpoint of one process or of FSDP2"
-            )
-        return None, role
+            raise PublishError(f"{checkpoint} holds no weights that transformers reads; export one written by FSDP2")
+        return None, ""
+    folder = checkpoint / "proposer" if role == "proposer" else checkpoint
     if not (folder / "adapter_model.safetensors").exists():
         raise PublishError(f"{folder} holds no adapter; choose another --step")
-    return folder, role
+    return folder, role or ("solver" if config.roles == "split" else "")
 
 
 def _base(config: Config) -> Base:
@@ -231,60 +153,57 @@ def _base(config: Config) -> Base:
     named, path = config.model, Path(config.model).expanduser()
     if named == "nano":
         return Base("nano", False, "apache-2.0")
-    if named.endswith(".gguf"):
-        return Base(path.name, False, *_gguf_licence(path))
-    local = path.exists() or named.startswith((".", "/", "~")) or named.count("/") != 1
+    file = named.endswith(".gguf")
+    local = file or path.exists() or named.startswith((".", "/", "~")) or named.count("/") != 1
+    licences: list[Any] = []
     try:
-        page = path / "README.md" if local else Path(hf_hub_download(named, "README.md"))
-        data = ModelCard(page.read_text(encoding="utf-8"), ignore_metadata_errors=True).data.to_dict()
-    except Exception:  # no page, no network, no access: then the licence is simply not known
-        data = {}
-    return Base(
-        path.resolve().name if local else named, not local, *_plain(data.get("license"), data.get("license_name"))
-    )
+        if file:
+            from gguf import GGUFReader
 
-
-def _gguf_licence(path: Path) -> tuple[str, str]:
-    from gguf import GGUFReader
-
-    try:
-        field = GGUFReader(path).get_field("general.license")
-    except (OSError, ValueError, IndexError):
-        field = None
-    return _plain(field.contents() if field else None, None)
-
-
-def _plain(*names: Any) -> tuple[str, ...]:
-    """Only names: they come from a stranger's page and go into ours."""
-    return tuple(name if isinstance(name, str) and re.fullmatch(r"[\w.+ -]{1,60}", name) else "" for name in names)
+            licences = [GGUFReader(path).get_field("general.license").contents()]
+        else:
+            page = path / "README.md" if local else Path(hf_hub_download(named, "README.md"))
+            data = ModelCard(page.read_text(encoding="utf-8"), ignore_metadata_errors=True).data
+            licences = [data.get("license"), data.get("license_name")]
+    except Exception:  # no page, no network, no access, no such field: then the licence is simply not known
+        pass
+    # Only names: they come from a stranger's page and go into ours.
+    plain = [name if isinstance(name, str) and re.fullmatch(r"[\w.+ -]{1,60}", name) else "" for name in licences]
+    return Base(path.resolve().name if local else named, not local, *plain)
 
 
 # ---------------------------------------------------------------- making the model
 
 
-def _whole(config: Config, checkpoint: Path) -> PreTrainedModel:
-    if config.model == "nano":
-        from azr_lite.nano.model import load_nano
+def _whole(config: Config, checkpoint: Path) -> tuple[PreTrainedModel, list[str]]:
+    if config.model != "nano":
+        return _load(str(checkpoint), "full", "float32"), []
+    from azr_lite.nano.model import load_nano
 
-        return load_nano(checkpoint)[0]
-    return load_policy(Config(model=str(checkpoint), prompts="r1", device="cpu", dtype="float32", tuning="full")).model
+    note = "The weights of nano stand in Llama's form here, the same function bit for bit."
+    return load_nano(checkpoint)[0], [f"{note} In AZR Lite: `--prompts compact`."]
+
+
+def _load(model: str, tuning: str, dtype: str) -> PreTrainedModel:
+    return load_policy(Config(model=model, prompts="r1", device="cpu", dtype=dtype, tuning=tuning)).model
 
 
 def _merged(config: Config, adapter: Path) -> tuple[PreTrainedModel, list[str]]:
-    """Base + adapter in float32 as one model, and what has to be said about it."""
+    """Base + adapter in float32 as one model, and what the card has to say about it."""
     from peft import PeftModel
 
     notes = []
-    four_bit = config.tuning == "qlora"
-    # Training quantised 16-bit weights unless told otherwise; a CPU has no float16.
-    dtype = "bfloat16" if four_bit and config.dtype != "float32" else "float32"
-    model = load_policy(Config(model=config.model, prompts="r1", device="cpu", dtype=dtype, tuning=config.tuning)).model
-    if four_bit:
-        model = model.dequantize().float()
+    if config.tuning == "qlora":
+        # Training quantised 16-bit weights unless told otherwise; a CPU has no float16.
+        dtype = "float32" if config.dtype == "float32" else "bfloat16"
+        model = _load(config.model, config.tuning, dtype).dequantize().float()
         notes.append(
-            "It was trained by QLoRA. The adapter was merged into the base as the 4-bit weights give it back (quantised again from "
-            f"{dtype} on the exporting machine, then dequantised), not into the original weights: the logits are not those of the original base plus adapter."
+            "It was trained by QLoRA. The adapter was merged into the base as the 4-bit weights give it back "
+            f"(quantised again from {dtype} on the exporting machine, then dequantised), not into the original "
+            "weights: the logits are not those of the original base plus adapter."
         )
+    else:
+        model = _load(config.model, config.tuning, "float32")
     separate = PeftModel.from_pretrained(model, str(adapter)).eval()
     before = _logits(separate)
     merged = separate.merge_and_unload()
@@ -297,37 +216,28 @@ def _merged(config: Config, adapter: Path) -> tuple[PreTrainedModel, list[str]]:
 
 
 def _write_model(model: PreTrainedModel, checkpoint: Path, folder: Path) -> torch.Tensor:
-    """Weights and tokenizer, in a form that plain transformers reads as the same model. Returns the logits it must give then."""
+    """Weights and tokenizer, in a form that plain transformers reads as the same model. Returns its logits then."""
     model.eval().save_pretrained(folder)
     _copy_tokenizer(checkpoint, folder)
-    if (
-        not _tokenizes_alike(checkpoint, folder)
-        and model.config.model_type == "qwen2"
-        and not model.config.use_sliding_window
-    ):
+    qwen2 = model.config.model_type == "qwen2" and not model.config.use_sliding_window
+    if qwen2 and not _tokenizes_alike(checkpoint, folder):
         model = _as_llama(model).eval()
         model.save_pretrained(folder)
     if not _tokenizes_alike(checkpoint, folder):
-        raise PublishError(
-            f"AutoTokenizer reads the tokenizer of {checkpoint} otherwise than training did; export the adapter instead"
-        )
+        raise PublishError(f"AutoTokenizer changes the tokenizer of {checkpoint}; export the adapter instead")
     return _logits(model)
 
 
 def _as_llama(model: PreTrainedModel) -> PreTrainedModel:
     """The same function in Llama's form: Qwen2 is Llama with biases on q, k and v, so o gets one of zero.
 
-    For Qwen2-shaped models with a tokenizer of their own (nano): AutoTokenizer gives every Qwen2 model Qwen's splitting rule.
+    For Qwen2 models with a tokenizer of their own (nano): AutoTokenizer gives every Qwen2 model Qwen's splitting rule.
     """
-    shared = {
-        name: value
-        for name, value in model.config.to_dict().items()
-        if hasattr(LlamaConfig(), name) and name not in ("model_type", "architectures")
-    }
+    own, settings = ("model_type", "architectures"), model.config.to_dict()
+    shared = {name: value for name, value in settings.items() if hasattr(LlamaConfig(), name) and name not in own}
     twin = LlamaForCausalLM(LlamaConfig(**{**shared, "attention_bias": True, "mlp_bias": False}))
-    zeros = {
-        name: torch.zeros_like(weight) for name, weight in twin.state_dict().items() if name.endswith("o_proj.bias")
-    }
+    biases = {name: weight for name, weight in twin.state_dict().items() if name.endswith("o_proj.bias")}
+    zeros = {name: torch.zeros_like(weight) for name, weight in biases.items()}
     twin.load_state_dict({**model.state_dict(), **zeros})
     twin.generation_config = model.generation_config
     return in_type(twin, model.dtype)
@@ -352,26 +262,14 @@ def _appearing(target: Path) -> Iterator[Path]:
     try:
         temporary.mkdir(parents=True)
         yield temporary
-        for file in (
-            temporary.iterdir()
-        ):  # safetensors makes files that only their owner reads; the folder has the user's own umask
+        for file in temporary.iterdir():  # safetensors makes files that only their owner reads
             file.chmod(temporary.stat().st_mode & 0o666)
         os.replace(temporary, target)
     except OSError as error:
-        raise PublishError(
-            f"cannot write {target}: {error.strerror or error}; make room, or choose another --output"
-        ) from error
+        problem = f"cannot write {target}: {error.strerror or error}"
+        raise PublishError(f"{problem}; make room, or choose another --output") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _copy_adapter(adapter: Path, checkpoint: Path, folder: Path, base: Base) -> None:
-    shutil.copyfile(adapter / "adapter_model.safetensors", folder / "adapter_model.safetensors")
-    settings = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    write_json(
-        folder / "adapter_config.json", settings | {"base_model_name_or_path": base.name}
-    )  # without this machine's folders
-    _copy_tokenizer(checkpoint, folder)
 
 
 def _copy_tokenizer(checkpoint: Path, folder: Path) -> None:
@@ -380,7 +278,7 @@ def _copy_tokenizer(checkpoint: Path, folder: Path) -> None:
         if (checkpoint / name).exists():
             shutil.copyfile(checkpoint / name, folder / name)
     settings = json.loads((checkpoint / "tokenizer_config.json").read_text(encoding="utf-8"))
-    own = ("is_local", "local_files_only", "name_or_path")  # of this machine
+    own = ("is_local", "local_files_only", "name_or_path")
     write_json(folder / "tokenizer_config.json", {name: value for name, value in settings.items() if name not in own})
 
 
@@ -390,3 +288,60 @@ def _tokenizes_alike(checkpoint: Path, folder: Path) -> bool:
         return True  # a tokenizer in Python is its own class, nothing is rebuilt
     meant = PreTrainedTokenizerFast(tokenizer_file=str(checkpoint / "tokenizer.json"))
     return AutoTokenizer.from_pretrained(str(folder))(PROBE)["input_ids"] == meant(PROBE)["input_ids"]
+
+
+def contents(folder: Path) -> list[tuple[str, int]]:
+    """The files of an export with their sizes, as they would be uploaded. PublishError where the folder is none."""
+    found = {path for pattern in PUBLIC for path in folder.glob(pattern) if path.is_file()}
+    foreign = sorted({path for path in folder.glob("*") if not path.name.startswith(".")} - found)
+    if foreign:  # such as the random states of a checkpoint, whose other files look like an export's
+        problem = f"{folder} holds {foreign[0].name}, which no export does"
+    elif not (folder / "README.md").is_file() or not list(folder.glob("*.safetensors")):
+        problem = f"{folder} is neither a run nor an exported model"
+    else:
+        return [(path.name, path.stat().st_size) for path in sorted(found)]
+    raise PublishError(f"{problem}; give a run's folder, or what azr-lite export wrote")
+
+
+# ---------------------------------------------------------------- the hub
+
+
+def check_repository(repo: str) -> None:
+    """PublishError for a name that the hub would not take."""
+    try:
+        validate_repo_id(repo)
+        good = repo.count("/") == 1
+    except errors.HFValidationError:
+        good = False
+    if not good:
+        raise PublishError(f"{repo!r} names no repository; write USER/NAME in letters, digits, '-', '_' and '.'")
+
+
+def push(folder: Path, repo: str, private: bool = True) -> str:
+    """Upload an export; returns the repository's address. `private` counts where it is new. Raises PublishError."""
+    check_repository(repo)
+    names = [name for name, _ in contents(folder)]
+    api = HfApi()
+    try:
+        url = api.create_repo(repo, private=private, exist_ok=True)
+        api.upload_folder(repo_id=repo, folder_path=folder, allow_patterns=names, commit_message="Upload from azr-lite")
+    except Exception as error:  # the client raises its own, httpx's and the system's
+        raise PublishError(_hub_problem(repo, error)) from error
+    return str(url)
+
+
+def _hub_problem(repo: str, error: Exception) -> str:
+    response = error.response if isinstance(error, errors.HfHubHTTPError) else None
+    status = response.status_code if response is not None else 0
+    said = " ".join(str(error).split())[:160] or type(error).__name__
+    if isinstance(error, errors.LocalTokenNotFoundError) or status == 401:
+        return "the hub wants a token that it knows; log in by `hf auth login`, or set HF_TOKEN to one that may write"
+    if status == 403:
+        return f"this token may not write to {repo}; use your own user name, or a token with the right to write"
+    if status == 404:
+        return f"the hub has no place for {repo}; check that the user or organisation before the / exists"
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set, so nothing is pushed; unset it, or look at the files with --dry-run"
+    if status:
+        return f"the hub refused {repo} ({status}: {said}); try again later"
+    return f"the hub cannot be reached ({said}); check the network, then push again: finished files are not sent twice"

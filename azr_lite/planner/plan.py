@@ -11,17 +11,10 @@ from typing import Any
 from azr_lite.config import Config
 from azr_lite.environment import memory_gib
 from azr_lite.errors import ConfigError
+from azr_lite.planner import vram
 from azr_lite.planner.cards import CPU, Card, detect_gpu, find_card
 from azr_lite.planner.shapes import Shape, shape_of
-from azr_lite.planner.vram import (
-    GB,
-    Memory,
-    cache_bytes_per_token,
-    generation_memory,
-    trainable_parameters,
-    update_memory,
-    vllm_cache_bytes,
-)
+from azr_lite.planner.vram import GB, Memory
 from azr_lite.presets import PRESETS, preset
 
 USABLE = 0.92
@@ -89,7 +82,7 @@ class Plan:
             "processes": max(1, self.config.processes),
             **{name: getattr(self, name) for name in ("fits", "peak_gb", "usable_gb")},
             "parameters": self.shape.parameters,
-            "trainable_parameters": trainable_parameters(self.shape, self.config),
+            "trainable_parameters": vram.trainable_parameters(self.shape, self.config),
             **parts,
         }
 
@@ -109,7 +102,7 @@ def plan(config: Config | str, gpu: str | float | None = None) -> Plan:
         ConfigError: an unknown preset or card, or settings that a run would refuse.
         ModelError: a model whose shape is not known.
 
-    Example:
+    Examples:
         >>> plan("lora-1.5b-16gb", gpu="T4").fits
         True
     """
@@ -153,9 +146,9 @@ def _card_here(config: Config) -> Card:
 
 def _plan(shape: Shape, config: Config, card: Card) -> Plan:
     problem = ""
-    cache = vllm_cache_bytes(shape, config, card.gb) / GB
+    cache = vram.vllm_cache_bytes(shape, config, card.gb) / GB
     length = config.max_prompt_tokens + config.max_reply_tokens
-    least = length * cache_bytes_per_token(shape) / config.vllm_tensor_parallel / GB
+    least = length * vram.cache_bytes_per_token(shape) / config.vllm_tensor_parallel / GB
     if config.generation == "vllm" and cache < least:
         problem = (
             f"vLLM's share of {config.vllm_memory * card.gb:.1f} GB leaves {max(0.0, cache):.1f} GB of cache, and one "
@@ -165,8 +158,8 @@ def _plan(shape: Shape, config: Config, card: Card) -> Plan:
         config,
         card,
         shape,
-        update_memory(shape, config, card.gb),
-        generation_memory(shape, config, card.gb),
+        vram.update_memory(shape, config, card.gb),
+        vram.generation_memory(shape, config, card.gb),
         step_seconds(shape, config, card),
         disk_gb(shape, config),
         problem,
@@ -221,7 +214,7 @@ def _halvings(value: int) -> list[int]:
 
 
 def _best(before: Plan, ladder: list[dict[str, Any]]) -> Plan:
-    """The first change that fits, else the smallest peak; `before` where not even 3 % are saved or a problem appears."""
+    """The first change that fits, else the smallest peak; `before` if not even 3 % are saved, or a problem is new."""
     tried = []
     for changes in ladder:
         try:
@@ -285,7 +278,7 @@ def step_seconds(shape: Shape, config: Config, card: Card) -> float:
     gpus, own = max(1, config.processes), replies_per_step(config) / max(1, config.processes)
 
     def position(rows: float) -> float:
-        moved = weight * shape.arithmetic_parameters + rows * (prompt + reply / 2) * cache_bytes_per_token(shape)
+        moved = weight * shape.arithmetic_parameters + rows * (prompt + reply / 2) * vram.cache_bytes_per_token(shape)
         reading = moved / (card.bandwidth * GB * BANDWIDTH_USED)
         return max(reading, 2 * rows * shape.arithmetic_parameters / rate) + launch * shape.layers
 
@@ -304,6 +297,6 @@ def step_seconds(shape: Shape, config: Config, card: Card) -> float:
 def disk_gb(shape: Shape, config: Config) -> float:
     """Download (2·N), keep_checkpoints + 1 checkpoints (4 B per trained weight, and moments), 2 KB of log per reply."""
     moments = 8 if config.optimizer == "adamw" else 2
-    checkpoints = (config.keep_checkpoints + 1) * (4 + moments) * trainable_parameters(shape, config)
+    checkpoints = (config.keep_checkpoints + 1) * (4 + moments) * vram.trainable_parameters(shape, config)
     download = 0 if config.model == "nano" else 2 * shape.parameters
     return (download + checkpoints + 2000 * replies_per_step(config) * config.steps) / GB

@@ -135,7 +135,7 @@ def shape_of(model: str) -> Shape:
         return shape_of_config(json.loads((path / "config.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
-            f"{path}/config.json does not describe a language model ({error!r}); give a folder that save_pretrained made"
+            f"{path}/config.json does not describe a language model ({error!r}); give what save_pretrained made"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Plans and machines in words: one plan in full, a table of plans, the reasons of a preset, what this machine offers."""
+"""Plans and machines in words: one plan, a table of plans, the reasons of a preset, what this machine offers."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from azr_lite.planner.vram import trainable_parameters
 from azr_lite.presets import PRESETS, preset
 from azr_lite.sandbox import Executor
 
-ROUGH = "rough estimates, within a factor of two at best"
+ROUGH = "rough estimate (to a factor of two)"
 
 
 def plan_text(found: Plan) -> str:
     """One plan in full, at most 80 columns: memory by part, advice where it does not fit, a rough time."""
     c, card = found.config, found.card
     gpus = max(1, c.processes)
-    whole = "the weights cut over them" if c.tuning == "full" else "each with all weights"
-    spread = f"on {gpus} GPUs, {whole}, of this kind: " if gpus > 1 else ""
+    spread = ", weights cut over them" if c.tuning == "full" else ", all weights on each"
+    cards = f"{gpus} x {card.name}{spread}" if gpus > 1 else card.name
     trained = trainable_parameters(found.shape, c)
     lines = [
         f"{c.preset}: {c.model}, {c.tuning}; {found.shape.parameters:,} weights, {trained:,} trained",
-        f"{spread}{card.name}, {found.usable_gb:.1f} of {card.gb:.1f} GB usable ({USABLE:.0%})",
+        f"{cards}: {found.usable_gb:.1f} of {card.gb:.1f} GB usable ({USABLE:.0%})",
         "",
         f"{'GB':14s}{'update':>10s}{'generation':>12s}",
     ]
@@ -49,8 +49,8 @@ def plan_text(found: Plan) -> str:
     prompt, reply = assumed_tokens(c)
     lines += [
         "",
-        f"{ROUGH}: {found.step_seconds:.0f} s per step, {found.hours:.1f} hours for {c.steps} steps, "
-        f"beside seeding and evaluation (replies of {reply:.0f} tokens, prompts of {prompt:.0f}, {VALID:.0%} of proposals valid)",
+        f"{ROUGH}: {found.step_seconds:.0f} s per step, {found.hours:.1f} hours for {c.steps} steps, without seeding "
+        f"and evaluation (replies of {reply:.0f} tokens, prompts of {prompt:.0f}, {VALID:.0%} of proposals valid)",
         f"disk: {found.disk_gb:.1f} GB for the download, {c.keep_checkpoints} + 1 checkpoints and logs",
     ]
     return _wrapped(lines)
@@ -107,8 +107,8 @@ def doctor() -> None:
     Raises:
         SandboxError: the sandbox cannot start here.
 
-    Example:
-        >>> doctor()  # doctest: +SKIP
+    Examples:
+        ``azr_lite.doctor()``
     """
     print(machine_text(describe_machine()))
 

@@ -1,4 +1,4 @@
-"""Bytes on one GPU, part by part, in the update and in generation: each part is one function, its formula in its docstring.
+"""Bytes on one GPU, part by part, in the update and in generation: one function per part, its formula in its docstring.
 
 Letters: h hidden, i intermediate, L layers, V vocabulary, T tokens of a micro-batch, N weights, e bytes per number.
 Activations were fitted to peaks measured on a CPU, operation by operation (tests/test_planner.py), not on a GPU.

@@ -1,11 +1,15 @@
-"""Running model-written Python: hostile programs lose.  `Executor` is the whole public interface.
+"""Running model-written Python: hostile programs lose. `Executor` is the whole public interface.
 
-Comes in: programs and argument tuples.  Goes out: `Outcome`s and `Validation`s, plain values only.
-NOT defended: a kernel bug reachable through the child's three dozen system calls (and uprobe's two, which no seccomp filter sees);
-CPU side channels and covert timing between children; physical load (a program may use its second of CPU and its memory); at level
-WEAK (macOS, Windows, no seccomp: refused unless allowed) anything a program of the same user can do.  Not certain either: a program
-whose result hangs on the order of a small set may agree by chance in all three hash seeds and pass for deterministic.
-Who needs more puts the whole trainer into a virtual machine.  Importing this starts nothing.
+NOT defended:
+* a kernel bug reachable through the child's three dozen system calls (and uprobe's two, which no seccomp filter sees)
+* CPU side channels and covert timing between children
+* physical load: a program may use its second of CPU and its memory
+* anything a program of the same user can do at level WEAK (macOS, Windows, no seccomp), which is refused unless allowed
+* a program whose result depends on the order of a small set: it may agree by chance in all three hash seeds and pass
+for
+  deterministic
+
+For stronger isolation run the whole trainer in a virtual machine. Importing this package starts nothing.
 """
 
 from azr_lite.sandbox.executor import Executor

@@ -1,11 +1,9 @@
 """The abuse suite: attacks the sandbox on this very machine and counts what got out.
 
-Comes in: nothing.  Goes out: a `Report`: level, layers, every attack as contained or LEAK, and the number of leaks.
-Not covered: kernel bugs, side channels.  Every attack is harmless where it succeeds (signal 0, one fork, one small file that is
-removed again), so the suite is safe on a person's own machine even at level WEAK, where it is expected to find leaks.
-
-An attack's `f` returns True when it got out; it starts with all Python-level defences lost. Two are weaker than they could be, to stay
-harmless: tracing seizes (attaching would stop the trainer for good), mounting asks for a type that no kernel has (allowed: ENODEV).
+Every attack is harmless where it succeeds (signal 0, one fork, one small file that is removed again), so the suite is
+safe on a person's own machine even at level WEAK, where it is expected to find leaks. Two attacks are weaker than they
+could be: tracing seizes (attaching would stop the trainer for good), and mounting asks for a type that no kernel has
+(allowed: ENODEV).
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ import textwrap
 import time
 import warnings
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from azr_lite.errors import ConfigError
@@ -37,12 +35,16 @@ def call(name, *a):
     lockdown, syscalls = sys.modules['lockdown'], sys.modules['syscalls']
     number = syscalls.number(name, lockdown.platform.machine()) if type(name) is str else name
     return number >= 0 and lockdown.libc.syscall(number, *a) >= 0
+def opens_socket(family, kind):
+    return call(41 if sys.modules['lockdown'].platform.machine() == 'x86_64' else 198, family, kind, 0)
 def f(x):
 """
 
 GETS_OUT: Final[dict[str, str]] = {
     "write a file in /tmp": "posix.close(posix.open(MARK, 65, 0o600)); return True",
-    "write a file in the working folder": "posix.close(posix.open('azr_attack', 65, 0o600)); posix.unlink('azr_attack'); return True",
+    "write a file in the working folder": (
+        "posix.close(posix.open('azr_attack', 65, 0o600)); posix.unlink('azr_attack'); return True"
+    ),
     "read /etc/passwd": "return posix.read(posix.open('/etc/passwd', 0), 1) == b'r'",
     "list the root folder": "return len(posix.listdir('/')) > 0",
     "read this kit's source": "return posix.open(KIT, 0) >= 0",
@@ -62,12 +64,14 @@ GETS_OUT: Final[dict[str, str]] = {
     "spawn a program": "posix.posix_spawn('/bin/true', ['true'], {}); return True",
     "new session": "posix.setsid(); return True",
     "connect over TCP": "s = sys.modules['_socket'].socket(); s.connect(('127.0.0.1', PORT)); return True",
-    "open an internet socket": "return call(41 if sys.modules['lockdown'].platform.machine() == 'x86_64' else 198, 2, 2, 0)",
-    "open a unix socket": "return call(41 if sys.modules['lockdown'].platform.machine() == 'x86_64' else 198, 1, 1, 0)",
+    "open an internet socket": "return opens_socket(2, 2)",
+    "open a unix socket": "return opens_socket(1, 1)",
     "executable memory": "return sys.modules['mmap'].mmap(-1, 4096, prot=7) is not None",
     "executable memory, raw": "return call('mmap', 0, 4096, 7, 0x22, -1, 0)",
     "new namespaces": "return call('unshare', 0x10000000)",
-    "mount": "call('mount', b'none', b'/', b'no such type', 0, 0); return sys.modules['lockdown'].ctypes.get_errno() == 19",
+    "mount": (
+        "call('mount', b'none', b'/', b'no such type', 0, 0); return sys.modules['lockdown'].ctypes.get_errno() == 19"
+    ),
     "chroot": "posix.chroot('/'); return True",
     "io_uring": "return call('io_uring_setup', 1, b'\\x00' * 120)",
     "bpf": "return call('bpf', 0, b'\\x00' * 64, 64)",
@@ -80,20 +84,28 @@ GETS_OUT: Final[dict[str, str]] = {
     "change its own filter": "return call('seccomp', 0, 0, 0)",
     "pretend the sandbox failed": "posix._exit(77)",
     "answer twice": 'posix.write(3, b\'{"s":"ok","v":true}\\n\'); return True',
-    "return an object that equals everything": "return type('L', (int,), {'__eq__': lambda s, o: True, '__hash__': None})(1)",
+    "return an object that equals everything": (
+        "return type('L', (int,), {'__eq__': lambda s, o: True, '__hash__': None})(1)"
+    ),
 }
 """Leaks when `f` returns True (or, for the last ones, when anything but a refusal comes back)."""
 
 NEVER_ENDS: Final[dict[str, str]] = {
     "spin": "while True: pass",
-    "swallow every exception and spin": "while True:\n        try:\n            while True: pass\n        except BaseException: pass",
+    "swallow every exception and spin": (
+        "while True:\n        try:\n            while True: pass\n        except BaseException: pass"
+    ),
     "hang in C": "return (7 ** 10 ** 8) % 10",
     "sleep": "sys.modules['time'].sleep(10**6); return 1",
     "close the channel and spin": "posix.close(3)\n    while True: pass",
-    "hang in a finalizer": "f.d = type('D', (), {'__del__': lambda s: [0 for _ in iter(int, 1)]})()\n    del f.d\n    return 1",
+    "hang in a finalizer": (
+        "f.d = type('D', (), {'__del__': lambda s: [0 for _ in iter(int, 1)]})()\n    del f.d\n    return 1"
+    ),
     "eat memory": "keep = ['x' * 999]\n    while True: keep += keep",
     "flood the channel": "while True: posix.write(3, b'a' * 60000)",
-    "overflow the C stack": "sys.setrecursionlimit(10**9)\n    a = []\n    for _ in range(10**5): a = [a]\n    return repr(a)",
+    "overflow the C stack": (
+        "sys.setrecursionlimit(10**9)\n    a = []\n    for _ in range(10**5): a = [a]\n    return repr(a)"
+    ),
 }
 """Leaks when it ends as "ok", or past its deadline."""
 
@@ -121,7 +133,7 @@ class Report:
         return sum(not attack.contained for attack in self.attacks)
 
     def text(self) -> str:
-        """Layers, attacks and the count, a line each, 80 columns wide."""
+        """Layers, attacks and the count, one per line, 80 columns wide."""
         lines = [*textwrap.wrap(f"level {self.level.name}: {self.level.value}", WIDTH), ""]
         lines += [f"  layer {name:16} {state}"[:WIDTH] for name, state in self.layers.items()]
         lines.append("")
@@ -133,14 +145,7 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """The same for `--json`."""
-        attacks = [{"name": a.name, "contained": a.contained, "detail": a.detail} for a in self.attacks]
-        return {
-            "level": self.level.name,
-            "layers": self.layers,
-            "attacks": attacks,
-            "leaks": self.leaks,
-            "seconds": self.seconds,
-        }
+        return {**asdict(self), "level": self.level.name, "leaks": self.leaks}
 
 
 def abuse_suite(skip: str = "", only: Collection[str] = ()) -> Report:
@@ -156,23 +161,14 @@ def abuse_suite(skip: str = "", only: Collection[str] = ()) -> Report:
         with warnings.catch_warnings(), socket.create_server(("127.0.0.1", 0)) as server:
             warnings.simplefilter("ignore", RuntimeWarning)
             mark = os.path.join(tempfile.gettempdir(), f"azr_attack_{os.getpid()}")
-            facts = {
-                "MARK": mark,
-                "KIT": __file__,
-                "HOME": os.path.expanduser("~"),
-                "TRAINER": os.getpid(),
-                "PORT": server.getsockname()[1],
-            }
+            facts = {"MARK": mark, "KIT": __file__, "HOME": os.path.expanduser("~")}
+            facts |= {"TRAINER": os.getpid(), "PORT": server.getsockname()[1]}
             head = "".join(f"{name} = {value!r}\n" for name, value in facts.items()) + PRELUDE
             with Executor(LIMITS, workers=1, allow_weak=True, _skip=skip) as executor:
                 attacks = [
-                    _attack(executor, name, head, body, _got_out)
-                    for name, body in GETS_OUT.items()
-                    if not only or name in only
-                ]
-                attacks += [
-                    _attack(executor, name, head, body, lambda o: o.ok)
-                    for name, body in NEVER_ENDS.items()
+                    _attack(executor, name, head, body, leaked)
+                    for bodies, leaked in ((GETS_OUT, _got_out), (NEVER_ENDS, _ended_well))
+                    for name, body in bodies.items()
                     if not only or name in only
                 ]
                 attacks.append(_no_file(mark))
@@ -207,6 +203,10 @@ def _said(outcome: Outcome, leaked: bool) -> str:
 
 def _got_out(outcome: Outcome) -> bool:
     return outcome.kind == "infra" or (outcome.ok and outcome.value is not False)
+
+
+def _ended_well(outcome: Outcome) -> bool:
+    return outcome.ok
 
 
 def _no_file(mark: str) -> Attack:

@@ -1,12 +1,12 @@
 """`Executor`: run programs, validate tasks, take a whole training step at once.
 
-Comes in: programs, inputs, limits, from any thread or from asyncio.  Goes out: outcomes in the order of the inputs.
-Not covered: how a child is locked (`zygote.py`, `lockdown.py`).  Programs' failures are outcomes; only the sandbox's own raise:
-`InfrastructureError` (failed twice on one job), `UnsafeError` (no kernel isolation and not allowed), `SandboxError`.
+A program's failure is an outcome. Only the sandbox's own failures raise: `InfrastructureError` (failed twice on one
+job), `UnsafeError` (no kernel isolation and not allowed), `SandboxError`.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -18,50 +18,17 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from types import TracebackType
 from typing import Any, Final, TypeVar
 
 from azr_lite.errors import UnsafeError
 from azr_lite.sandbox import wire
 from azr_lite.sandbox.outcome import Job, Level, Limits, Outcome, Validation
-from azr_lite.sandbox.schedule import Run
-
-
-@dataclass(frozen=True)
-class Probe:
-    """The level, every layer ("on" or "off: why"), and advice for a person."""
-
-    level: Level
-    layers: dict[str, str]
-    advice: str
-
-
-def probe(skip: str = "") -> Probe:
-    """Look. Raises `SandboxError` when not even a fork server starts."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        with Executor(workers=1, allow_weak=True, _skip=skip) as executor:
-            return Probe(executor.level, executor.layers, advice(executor.level, executor.layers))
-
-
-def advice(level: Level, layers: dict[str, str]) -> str:
-    """One sentence: what this level means here."""
-    missing = ", ".join(f"{name} ({state})" for name, state in layers.items() if state != "on")
-    if level is Level.FULL:
-        return "Kernel isolation with at least two independent layers." + (
-            f" Missing, but not needed: {missing}." if missing else ""
-        )
-    if level is Level.KERNEL:
-        return f"Isolated by the system-call filter alone; missing: {missing}. A newer Docker, or a plain Linux user, gives more."
-    return (
-        f"No kernel isolation: {missing}. Model-written programs are refused unless allow_weak is set. Use Linux: WSL2 on "
-        "Windows, Docker or a virtual machine on macOS."
-    )
-
+from azr_lite.sandbox.schedule import Plan, Run
 
 DEFAULT_LIMITS = Limits()
 _UNORDERED: Final = re.compile(r"\b(?:set|frozenset|hash|keys)\b|\{[^{}:]+(?:\}|,|\bfor\b)")
-"""The words and the braces without a colon that make sets; too many matches cost a child each, too few leave two worlds."""
+"""The words, and the braces without a colon, that make sets. Too many matches cost a child each, too few leave two
+worlds."""
 T = TypeVar("T")
 Inputs = Sequence[tuple[Any, ...]]
 
@@ -69,9 +36,9 @@ Inputs = Sequence[tuple[Any, ...]]
 class Executor:
     """A context manager; every method may be called from any thread and has a twin `a...` for asyncio.
 
-    `workers`: fork servers for each world (default: one for each core but one, up to 8). `allow_weak`: run model code even where the
-    kernel offers no isolation. `_skip` leaves layers out and `_inject(try number) -> bool` fails executions: tests and the
-    benchmark only.
+    `workers`: fork servers per world (default: one per core but one, up to 8). `allow_weak`: run model code even where
+    the kernel offers no isolation. `_skip` leaves layers out and `_inject(try number) -> bool` fails executions: for
+    tests and the benchmark only.
     """
 
     def __init__(
@@ -102,23 +69,19 @@ class Executor:
         if self.level is Level.WEAK:
             self._accept_weak(allow_weak)
         elif self.level is Level.KERNEL:
-            import logging
-
-            missing = ", ".join(f"{name} ({state})" for name, state in self.layers.items() if state != "on")
             logging.getLogger("azr_lite.sandbox").warning(
-                "isolated by the system-call filter alone; missing: %s", missing
+                "isolated by the system-call filter alone; missing: %s", _missing(self.layers)
             )
 
     def _accept_weak(self, allowed: bool) -> None:
-        missing = ", ".join(f"{name} ({state})" for name, state in self.layers.items() if state != "on")
+        missing = _missing(self.layers)
         if not allowed:
             self.close()
             raise UnsafeError(
-                f"this machine offers no kernel isolation for model-written programs: {missing}. Use Linux (WSL2 on Windows, Docker or "
-                "a virtual machine on macOS), or accept the risk with allow_weak=True (config: allow_weak)"
+                f"this machine offers no kernel isolation for model-written programs: {missing}. Use Linux (WSL2 on "
+                "Windows, Docker or a virtual machine on macOS), or accept the risk with allow_weak=True (config: "
+                "allow_weak)"
             )
-        import warnings
-
         warnings.warn(
             f"model-written programs run with WEAK isolation, as you: {missing}", RuntimeWarning, stacklevel=3
         )
@@ -137,29 +100,21 @@ class Executor:
         return self.run_many([Job(program, tuple(inputs), entry, world, limits, isolate)])[0]
 
     def run_many(self, jobs: Sequence[Job]) -> list[list[Outcome]]:
-        """Run a whole step's jobs; one list of outcomes a job."""
+        """Run a whole step's jobs; one list of outcomes per job."""
         return self._submit_jobs(jobs).result()
 
     def validate(self, program: str, inputs: Inputs) -> Validation:
-        """Run in two worlds (three where sets are at work) on half the CPU time: accepted when all outcomes are "ok" and equal."""
+        """Run in two worlds (three where sets are at work) on half the CPU time; accepted when all outcomes are ok and
+        equal."""
         return self.validate_many([(program, inputs)])[0]
 
     def validate_many(self, items: Sequence[tuple[str, Inputs]]) -> list[Validation]:
         """`validate` for many programs at once."""
         return self._submit_validations(items).result()
 
-    async def arun(
-        self,
-        program: str,
-        inputs: Inputs,
-        *,
-        entry: str = "f",
-        world: str = "A",
-        limits: Limits | None = None,
-        isolate: bool = False,
-    ) -> list[Outcome]:
-        """`run` for asyncio."""
-        return (await self.arun_many([Job(program, tuple(inputs), entry, world, limits, isolate)]))[0]
+    async def arun(self, program: str, inputs: Inputs, **options: Any) -> list[Outcome]:
+        """`run` for asyncio, with the same options."""
+        return (await self.arun_many([Job(program, tuple(inputs), **options)]))[0]
 
     async def arun_many(self, jobs: Sequence[Job]) -> list[list[Outcome]]:
         """`run_many` for asyncio."""
@@ -178,7 +133,8 @@ class Executor:
         return await asyncio.wrap_future(self._submit_validations(items))
 
     def stats(self) -> dict[str, int]:
-        """Counters since the start: outcomes by kind, and children, infra (failures of the sandbox itself), respawns."""
+        """Counters since the start: outcomes by kind, and children, infra (failures of the sandbox itself),
+        respawns."""
         return {"children": 0, "infra": 0, "respawns": 0, **self._stats}
 
     def close(self) -> None:
@@ -188,17 +144,15 @@ class Executor:
     def __enter__(self) -> Executor:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _submit_jobs(self, jobs: Sequence[Job]) -> Future[list[list[Outcome]]]:
-        plans: list[_Plan] = []
+        plans: list[Plan] = []
         owners: list[int] = []
         for index, job in enumerate(jobs):
             for inputs in [(one,) for one in job.inputs] if job.isolate else [job.inputs]:
-                plans.append(_Plan(job.program, inputs, job.entry, job.world, job.limits or self.limits))
+                plans.append(Plan(job.program, inputs, job.entry, job.world, job.limits or self.limits))
                 owners.append(index)
 
         def combine(found: list[list[Outcome]]) -> list[list[Outcome]]:
@@ -210,19 +164,18 @@ class Executor:
         return self._start(plans, combine)
 
     def _submit_validations(self, items: Sequence[tuple[str, Inputs]]) -> Future[list[Validation]]:
-        a = replace(
-            self.limits, cpu_s=self.limits.cpu_s / 2
-        )  # else the very world of `run`: nothing tells a program which of the two it is
+        # But for the time, the very world of `run`: nothing tells a program which of the two it is in.
+        a = replace(self.limits, cpu_s=self.limits.cpu_s / 2)
         b = replace(a, recursion=a.recursion * 9 // 10, memory_mb=a.memory_mb * 3 // 4)
-        plans: list[_Plan] = []
+        plans: list[Plan] = []
         worlds: list[int] = []
         for program, inputs in items:
             mine = [
-                _Plan(program, inputs, "f", "A", a, strict=True),
-                _Plan(program, inputs, "f", "B", b, strict=True, backwards=True),
+                Plan(program, inputs, "f", "A", a, strict=True),
+                Plan(program, inputs, "f", "B", b, strict=True, backwards=True),
             ]
             if order_may_matter(program, inputs):
-                mine.append(_Plan(program, inputs, "f", "C", b, strict=True))
+                mine.append(Plan(program, inputs, "f", "C", b, strict=True))
             plans += mine
             worlds.append(len(mine))
 
@@ -232,7 +185,7 @@ class Executor:
 
         return self._start(plans, combine)
 
-    def _start(self, plans: Sequence[_Plan], combine: Callable[[list[list[Outcome]]], T]) -> Future[T]:
+    def _start(self, plans: Sequence[Plan], combine: Callable[[list[list[Outcome]]], T]) -> Future[T]:
         """Start every plan; the future gets `combine` of their outcomes, or the first exception."""
         future: Future[T] = Future()
         future.set_running_or_notify_cancel()
@@ -253,28 +206,14 @@ class Executor:
                     future.set_result(combine(results))
 
         runs = [
-            Run(
-                self._engine.submit, self._stats, partial(deliver, index), plan.program, plan.inputs, plan.entry, plan.world,
-                plan.limits, plan.backwards, plan.strict, self._inject,
-            )
+            Run(plan, self._engine.submit, partial(deliver, index), self._stats, self._inject)
             for index, plan in enumerate(plans)
-        ]  # fmt: skip
+        ]
         for run in runs:
             run.start()
         if not runs:
             future.set_result(combine(results))
         return future
-
-
-@dataclass(frozen=True)
-class _Plan:
-    program: str
-    inputs: Inputs
-    entry: str
-    world: str
-    limits: Limits
-    strict: bool = False
-    backwards: bool = False
 
 
 def level_of(layers: dict[str, str]) -> Level:
@@ -285,15 +224,54 @@ def level_of(layers: dict[str, str]) -> Level:
     return Level.FULL if {"namespaces", "empty_root"} <= on or "landlock" in on else Level.KERNEL
 
 
+@dataclass(frozen=True)
+class Probe:
+    """The level, every layer ("on" or "off: why"), and advice for a person."""
+
+    level: Level
+    layers: dict[str, str]
+    advice: str
+
+
+def probe(skip: str = "") -> Probe:
+    """Look. Raises `SandboxError` when not even a fork server starts."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        with Executor(workers=1, allow_weak=True, _skip=skip) as executor:
+            return Probe(executor.level, executor.layers, advice(executor.level, executor.layers))
+
+
+def advice(level: Level, layers: dict[str, str]) -> str:
+    """One sentence: what this level means here."""
+    missing = _missing(layers)
+    if level is Level.FULL:
+        also = f" Missing, but not needed: {missing}." if missing else ""
+        return "Kernel isolation with at least two independent layers." + also
+    if level is Level.KERNEL:
+        return (
+            f"Isolated by the system-call filter alone; missing: {missing}. "
+            "A newer Docker, or a plain Linux user, gives more."
+        )
+    return (
+        f"No kernel isolation: {missing}. Model-written programs are refused unless allow_weak is set. "
+        "Use Linux: WSL2 on Windows, Docker or a virtual machine on macOS."
+    )
+
+
+def _missing(layers: dict[str, str]) -> str:
+    return ", ".join(f"{name} ({state})" for name, state in layers.items() if state != "on")
+
+
 def order_may_matter(program: str, inputs: Inputs) -> bool:
-    """Whether sets or hashes may be at work. Two hash seeds order a set of two strings alike every second time: a third seed helps."""
+    """Whether sets or hashes may be at work. Two hash seeds order a set of two strings alike every second time, so a
+    third seed helps."""
     return _UNORDERED.search(program) is not None or any(
         type(value) in (set, frozenset) for one in inputs for value in one
     )
 
 
 def verdict(first: Sequence[Outcome], *others: Sequence[Outcome]) -> Validation:
-    """What the worlds together say about a program. "infra" here means: not run, because an earlier input had failed."""
+    """What the worlds together say about a program. "infra": not run, since an earlier input had failed."""
     for index, outcome in enumerate(first):
         if outcome.kind not in ("ok", "infra"):
             return Validation(False, (), *_reason(outcome), index)

@@ -1,9 +1,4 @@
-"""The trusted reader: a hostile child's bytes to outcomes.
-
-Comes in: everything one child wrote, and how many answers were asked.  Goes out: that many outcomes or fewer, or None
-when the bytes are not what an honest harness writes (then the whole run is void).
-Not covered: why answers are missing (`schedule.py`).  Never raises, whatever the bytes.
-"""
+"""The trusted reader: a hostile child's bytes to outcomes. It never raises, whatever the bytes."""
 
 from __future__ import annotations
 
@@ -30,7 +25,8 @@ def clean(text: str, limit: int = 200) -> str:
 
 
 def read_answers(data: bytes, asked: int, limits: Limits, whole: bool) -> list[Outcome] | None:
-    """Outcomes in the order of the lines. `whole`: the child ended by itself, so a half line is a lie and not an accident."""
+    """Outcomes in the order of the lines. `whole`: the child ended by itself, so a half line is a lie and not an
+    accident."""
     lines = data.split(b"\n")
     if lines.pop() and whole:
         return None

@@ -1,9 +1,9 @@
-"""Runs in the child: one program, its inputs, one answer line an input.
+"""Runs in the child: one program, its inputs, one answer line per input.
 
-Comes in: request bytes `[program, entry, [inputs], recursion, output_bytes, depth, nodes]`.  Goes out: a JSON line an input:
-`{"s":"ok","v":V}`, `{"s":"exc","t":name,"m":text}`, `{"s":"value",...}`, `{"s":"mem"}`, `{"s":"rej","t":reason,"m":text}`.
-Not covered: containing anything.  The import list here gives clear messages; the kernel layers are the boundary.
-The expected output is never here.  A program can forge its own lines, which is the same as returning that value.
+Request: `[program, entry, [inputs], recursion, output_bytes, depth, nodes]`. Answer, a JSON line per input:
+`{"s":"ok","v":V}`, `{"s":"exc","t":name,"m":text}`, `{"s":"value",...}`, `{"s":"mem"}` or
+`{"s":"rej","t":reason,"m":text}`. The kernel layers are the boundary; the import list here only gives clear messages.
+The expected output is never here: a program can forge its own lines, which is the same as returning that value.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ MESSAGE: Final = 300
 _import = builtins.__import__
 _BUILTINS: dict[str, Any] = {}
 _SPARE: list[dict[str, Any]] = []
-"""Copies of `_BUILTINS` made before the fork: copying counts references, and so dirties 80 shared pages (0.15 ms) of a child."""
+"""Copies of `_BUILTINS` made before the fork: copying counts references, and so dirties 80 shared pages (0.15 ms) of a
+child."""
 
 
 def _guarded_import(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:

@@ -1,8 +1,7 @@
-"""Strict reader of Python literals in model-written text: answers, candidate inputs, gold spelled by `wire.render`.
+"""Strict reader of Python literals in model-written text: a plain value or `LiteralError`, within milliseconds.
 
-Comes in: text.  Goes out: a plain value, or `LiteralError` with a reason code, always within milliseconds.
-Not covered: anything that would have to be evaluated.  Calls (but `set()`, `frozenset(...)`), names, attributes, operators,
-comprehensions, f-strings and keyword arguments are refused; nothing is ever passed to `eval`, `compile` or `ast`.
+Whatever would have to be evaluated is refused: calls (but `set()`, `frozenset(...)`), names, attributes, operators,
+comprehensions, f-strings, keyword arguments. Nothing is ever passed to `eval`, `compile` or `ast`.
 """
 
 from __future__ import annotations
@@ -64,7 +63,8 @@ def read_value(text: str, max_text: int = MAX_TEXT) -> Any:
 
 
 def read_arguments(text: str, max_text: int = MAX_TEXT) -> tuple[Any, ...]:
-    """The positional arguments written between a call's brackets: ``1, 2`` is two, ``(1, 2)`` is one. Raises `LiteralError`.
+    """The positional arguments written between a call's brackets: ``1, 2`` is two, ``(1, 2)`` is one. Raises
+    `LiteralError`.
 
     Examples:
         >>> read_arguments("1, 2"), read_arguments("(1, 2)")

@@ -1,8 +1,7 @@
-"""The kernel layers of the fork server: namespaces, empty root, Landlock, capabilities, seccomp, straight through ctypes.
+"""The kernel layers of the fork server, through ctypes: namespaces, empty root, Landlock, capabilities, seccomp.
 
-Comes in: nothing but the set of layers to leave out (tests and the benchmark).  Goes out: a locked process and, for every
-layer, "on" or "off: why".  Not covered: which calls the filters allow (`syscalls.py`), deadlines (`zygote.py`).
-Every layer may be missing; only the caller decides whether what is left is enough.  Linux only, exec'd by path.
+Every layer may be missing ("off: why"); only the caller decides whether what is left is enough. Linux only, executed by
+path.
 """
 
 from __future__ import annotations
@@ -185,7 +184,8 @@ def last_to_live() -> None:
 
 
 def filter_installer(role: str) -> Callable[[], int]:
-    """A call that puts this role's seccomp filter on the calling process; 0 when done. Assembled once, cheap to call."""
+    """A call that puts this role's seccomp filter on the calling process; 0 when done. Assembled once, cheap to
+    call."""
     code = syscalls.assemble(platform.machine(), role)
     program = _Program(len(code), (_Filter * len(code))(*code))
     address = ctypes.addressof(program)

@@ -1,8 +1,4 @@
-"""The nouns of the sandbox: limits, jobs, outcomes, validations, levels.
-
-Comes in: nothing.  Goes out: frozen dataclasses that the rest of azr_lite passes around.
-Not covered: making them (`executor.py`).  A failure of a model-written program is one of these, never an exception.
-"""
+"""The nouns of the sandbox: limits, jobs, outcomes, validations, levels."""
 
 from __future__ import annotations
 
@@ -23,7 +19,7 @@ class Level(enum.Enum):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one child may use. CPU time is the limit; wall time (`wall_factor` x CPU + 0.5 s) only guards against sleepers."""
+    """What one child may use. CPU time is the limit; wall time (`wall_factor` x CPU + 0.5 s) ends sleepers."""
 
     cpu_s: float = 1.0
     wall_factor: float = 5.0
@@ -37,7 +33,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Job:
-    """One program and the argument tuples to call it with. `isolate`: a child an input (they belong to different rewards)."""
+    """One program and the argument tuples to call it with. `isolate`: one child per input (of different rewards)."""
 
     program: str
     inputs: tuple[tuple[Any, ...], ...]
@@ -49,8 +45,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one input. `value` only for "ok". "value" = returned something that is no literal (`detail`: reason: text),
-    "rejected" = never run (syntax, forbidden import), "protocol" = wrote what no answer looks like."""
+    """What became of one input. `value` only for "ok". "value" = returned something that is no literal (`detail`:
+    reason: text), "rejected" = never run (syntax, forbidden import), "protocol" = wrote what no answer looks like."""
 
     kind: Kind
     value: Any = None
@@ -64,7 +60,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Validation:
-    """Whether a program gave the same plain value for every input in two worlds; if not, why, and at which input (-1: none)."""
+    """Whether a program gave the same plain values in two worlds. If not: why, and at which input (-1: none)."""
 
     ok: bool
     outputs: tuple[Any, ...] = ()

@@ -1,9 +1,7 @@
-"""The trainer's side of the fork servers: one I/O thread, two executions in flight on each zygote, deadlines, re-spawn.
+"""The trainer's side of the fork servers: one I/O thread, two executions in flight per zygote, deadlines, re-spawn.
 
-Comes in: `Attempt`s from any thread.  Goes out: `Ended`s, on the I/O thread.
-Not covered: what the bytes mean (`frames.py`), retries (`schedule.py`).  The trainer never forks: zygotes are exec'd through
-`subprocess` (vfork). A zygote that dies, lies or keeps silent 2 s past a hard deadline is killed and replaced, and what it
-was running ends as "infra".
+The trainer never forks: zygotes are started through `subprocess` (vfork). A zygote that dies, lies or stays silent 2 s
+past a hard deadline is killed and replaced, and what it was running ends as "infra".
 """
 
 from __future__ import annotations

@@ -1,10 +1,7 @@
 """One job, as many children as it takes: who answered, who is to blame, what runs again.
 
-Comes in: a job's inputs and what became of each child.  Goes out: one outcome an input, or `InfrastructureError`.
-Not covered: starting children (`pool.py`, `weak.py`) and reading their bytes (`frames.py`).
-
-A missing answer is blamed on the first input without one, but only booked when that input ran *first in its child*;
-else it runs again at the head of a new child. So no input ever pays for its neighbours' time or memory.
+A missing answer is blamed on the first input without one, but only booked when that input ran *first in its child*.
+Else it runs again at the head of a new child, so no input ever suffers for its neighbours' time or memory.
 """
 
 from __future__ import annotations
@@ -47,35 +44,42 @@ class Attempt:
     failed: Callable[[BaseException], None]
 
 
-class Run:
-    """Inputs that share children. `deliver` gets the outcomes, in input order, or the exception that ended it.
+@dataclass(frozen=True)
+class Plan:
+    """A program and the inputs that share its children.
 
     `strict`: stop at the first outcome that is not "ok" (a validation fails as a whole); the rest stay "infra".
     `backwards`: run the last input first.
     """
 
+    program: str
+    inputs: Sequence[tuple[Any, ...]]
+    entry: str
+    world: str
+    limits: Limits
+    strict: bool = False
+    backwards: bool = False
+
+
+class Run:
+    """One plan on its way. `deliver` gets the outcomes, in input order, or the exception that ended it."""
+
     def __init__(
         self,
+        plan: Plan,
         submit: Callable[[Attempt], None],
-        stats: Counter[str],
         deliver: Callable[[list[Outcome] | BaseException], None],
-        program: str,
-        inputs: Sequence[tuple[Any, ...]],
-        entry: str,
-        world: str,
-        limits: Limits,
-        backwards: bool = False,
-        strict: bool = False,
-        inject: Callable[[int], bool] | None = None,
+        stats: Counter[str],
+        inject: Callable[[int], bool] | None,
     ) -> None:
-        self.submit, self.stats, self.deliver, self.inject = submit, stats, deliver, inject
-        self.program, self.entry, self.world, self.limits, self.strict = program, entry, world, limits, strict
-        self.outcomes = [Outcome("infra", detail="not run")] * len(inputs)
-        self.texts: list[str] = [""] * len(inputs)
+        self.plan, self.submit, self.deliver, self.stats, self.inject = plan, submit, deliver, stats, inject
+        count = len(plan.inputs)
+        self.outcomes = [Outcome("infra", detail="not run")] * count
+        self.texts: list[str] = [""] * count
         self.waiting: list[int] = []
-        for index in reversed(range(len(inputs))) if backwards else range(len(inputs)):
+        for index in reversed(range(count)) if plan.backwards else range(count):
             try:
-                self.texts[index] = wire.encode_arguments(inputs[index], limits.output_bytes)
+                self.texts[index] = wire.encode_arguments(plan.inputs[index], plan.limits.output_bytes)
                 self.waiting.append(index)
             except wire.WireError as error:
                 self.outcomes[index] = Outcome("rejected", detail=f"input: {clean(str(error))}")
@@ -84,21 +88,20 @@ class Run:
 
     def start(self) -> None:
         """Ask for a child, or deliver when there is nothing left to ask."""
-        if self.waiting and len(self.program.encode("utf-8", "replace")) > self.limits.source_bytes:
-            self._book_rest(
-                Outcome("rejected", detail=f"syntax_error: the program is longer than {self.limits.source_bytes} bytes")
-            )
+        plan, limits = self.plan, self.plan.limits
+        if self.waiting and len(plan.program.encode("utf-8", "replace")) > limits.source_bytes:
+            too_long = f"syntax_error: the program is longer than {limits.source_bytes} bytes"
+            self._book_rest(Outcome("rejected", detail=too_long))
         if not self.waiting:
             self.deliver(self.outcomes)
             return
         self.tries += 1
-        limits = self.limits
         texts = [self.texts[i] for i in self.waiting]
         request = wire.encode_request(
-            self.program, self.entry, texts, limits.recursion, limits.output_bytes, limits.depth, limits.nodes
+            plan.program, plan.entry, texts, limits.recursion, limits.output_bytes, limits.depth, limits.nodes
         )
         self.stats["children"] += 1
-        self.submit(Attempt(request, limits, self.world, self._ended, self.deliver))
+        self.submit(Attempt(request, limits, plan.world, self._ended, self.deliver))
 
     def _ended(self, ended: Ended) -> None:
         try:
@@ -112,17 +115,14 @@ class Run:
         if ended.fate == "infra":
             self.stats["infra"] += 1
             if self.tries >= TRIES:
-                self.deliver(
-                    InfrastructureError(
-                        f"the sandbox failed twice on one job: {ended.detail}. Nothing was booked; start again"
-                    )
-                )
+                why = f"the sandbox failed twice on one job: {ended.detail}. Nothing was booked; start again"
+                self.deliver(InfrastructureError(why))
             else:
                 self.start()
             return
         self.tries = 0
         asked = len(self.waiting)
-        answers = read_answers(ended.data, asked, self.limits, whole=ended.fate == "exit")
+        answers = read_answers(ended.data, asked, self.plan.limits, whole=ended.fate == "exit")
         if answers is None or ended.fate == "protocol":
             self._book_rest(Outcome("protocol", detail="wrote something that is not an answer"))
             self.deliver(self.outcomes)
@@ -138,7 +138,7 @@ class Run:
             self.timeouts += kind == "timeout"
         if self.timeouts >= PATIENCE:
             self._book_rest(Outcome("timeout", detail=f"not tried: {PATIENCE} inputs of this job ran out of time"))
-        if self.strict and any(not o.ok and o.kind != "infra" for o in self.outcomes):
+        if self.plan.strict and any(not o.ok and o.kind != "infra" for o in self.outcomes):
             self.waiting = []
         self.start()
 

@@ -1,8 +1,7 @@
 """Which system calls a locked process may make, and the BPF program that says so, for x86_64 and aarch64.
 
-Comes in: an architecture name and a role ("child" or "zygote").  Goes out: BPF instructions, ready to install.
-Not covered: installing them (`lockdown.py`).  Whatever is not named here returns EPERM, so an innocent `open()` is an
-ordinary exception; calls that only an attack makes, a foreign architecture and x32 numbers kill the process.
+Whatever is not named here returns EPERM, so an innocent `open()` is an ordinary exception. Calls that only an attack
+makes, a foreign architecture and x32 numbers kill the process.
 """
 
 from __future__ import annotations
@@ -22,22 +21,24 @@ CALLS: Final[dict[str, tuple[int, int]]] = {}
 """Name to (x86_64 number, aarch64 number); -1 where the architecture has no such call."""
 for _entry in (
     # the child and the zygote
-    "read 0 63,write 1 64,close 3 57,mmap 9 222,mprotect 10 226,munmap 11 215,brk 12 214,mremap 25 216,madvise 28 233,"
-    "rt_sigaction 13 134,rt_sigprocmask 14 135,rt_sigreturn 15 139,sigaltstack 131 132,restart_syscall 219 128,futex 202 98,"
-    "getpid 39 172,gettid 186 178,getppid 110 173,getuid 102 174,geteuid 107 175,getgid 104 176,getegid 108 177,"
-    "exit 60 93,exit_group 231 94,clock_gettime 228 113,clock_getres 229 114,gettimeofday 96 169,time 201 -1,getcpu 309 168,"
-    "getrusage 98 165,nanosleep 35 101,clock_nanosleep 230 115,sched_yield 24 124,getrandom 318 278,"
+    "read 0 63,write 1 64,close 3 57,mmap 9 222,mprotect 10 226,munmap 11 215,brk 12 214,mremap 25 216,"
+    "madvise 28 233,rt_sigaction 13 134,rt_sigprocmask 14 135,rt_sigreturn 15 139,sigaltstack 131 132,"
+    "restart_syscall 219 128,futex 202 98,getpid 39 172,gettid 186 178,getppid 110 173,getuid 102 174,"
+    "geteuid 107 175,getgid 104 176,getegid 108 177,exit 60 93,exit_group 231 94,clock_gettime 228 113,"
+    "clock_getres 229 114,gettimeofday 96 169,time 201 -1,getcpu 309 168,getrusage 98 165,nanosleep 35 101,"
+    "clock_nanosleep 230 115,sched_yield 24 124,getrandom 318 278,"
     # the zygote alone
-    "recvmsg 47 212,sendto 44 206,clone 56 220,fork 57 -1,set_robust_list 273 99,rseq 334 293,wait4 61 260,pidfd_open 434 434,"
-    "poll 7 -1,ppoll 271 73,dup2 33 -1,dup3 292 24,close_range 436 436,prlimit64 302 261,prctl 157 167,seccomp 317 277,"
-    "pidfd_send_signal 424 424,kill 62 129,"
+    "recvmsg 47 212,sendto 44 206,clone 56 220,fork 57 -1,set_robust_list 273 99,rseq 334 293,wait4 61 260,"
+    "pidfd_open 434 434,poll 7 -1,ppoll 271 73,dup2 33 -1,dup3 292 24,close_range 436 436,prlimit64 302 261,"
+    "prctl 157 167,seccomp 317 277,pidfd_send_signal 424 424,kill 62 129,"
     # nobody
     "vfork 58 -1,clone3 435 435,execve 59 221,execveat 322 281,ptrace 101 117,process_vm_readv 310 270,"
-    "process_vm_writev 311 271,tkill 200 130,pidfd_getfd 438 438,unshare 272 97,setns 308 268,mount 165 40,umount2 166 39,"
-    "pivot_root 155 41,chroot 161 51,bpf 321 280,perf_event_open 298 241,userfaultfd 323 282,io_uring_setup 425 425,"
-    "io_uring_enter 426 426,io_uring_register 427 427,keyctl 250 219,add_key 248 217,request_key 249 218,init_module 175 105,"
-    "finit_module 313 273,delete_module 176 106,kexec_load 246 104,kexec_file_load 320 294,reboot 169 142,"
-    "open_by_handle_at 304 265,move_mount 429 429,fsopen 430 430,mount_setattr 442 442,modify_ldt 154 -1"
+    "process_vm_writev 311 271,tkill 200 130,pidfd_getfd 438 438,unshare 272 97,setns 308 268,mount 165 40,"
+    "umount2 166 39,pivot_root 155 41,chroot 161 51,bpf 321 280,perf_event_open 298 241,userfaultfd 323 282,"
+    "io_uring_setup 425 425,io_uring_enter 426 426,io_uring_register 427 427,keyctl 250 219,add_key 248 217,"
+    "request_key 249 218,init_module 175 105,finit_module 313 273,delete_module 176 106,kexec_load 246 104,"
+    "kexec_file_load 320 294,reboot 169 142,open_by_handle_at 304 265,move_mount 429 429,fsopen 430 430,"
+    "mount_setattr 442 442,modify_ldt 154 -1"
 ).split(","):
     _name, _x86, _arm = _entry.split()
     CALLS[_name] = (int(_x86), int(_arm))

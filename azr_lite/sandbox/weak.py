@@ -1,8 +1,7 @@
-"""The weak backend (macOS, Windows): a fresh, short-lived Python an execution, with resource limits and a watchdog.
+"""The weak backend (macOS, Windows): a fresh Python per execution, with resource limits and a watchdog. No isolation.
 
-Comes in: `Attempt`s from any thread.  Goes out: `Ended`s, on a worker thread.
-Not covered: isolation.  A program runs as the user and can read files, use the network and start processes; memory is only limited
-where RLIMIT_AS works (not on macOS or Windows).  `Executor` refuses this backend unless `allow_weak`.  Tested on Linux only.
+A program runs as the user and can read files, use the network and start processes. Memory is limited only where
+RLIMIT_AS works (not on macOS or Windows). `Executor` refuses this backend unless `allow_weak`. Tested on Linux only.
 """
 
 from __future__ import annotations

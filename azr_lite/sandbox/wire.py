@@ -1,10 +1,8 @@
 """Values on the wire: what may cross between trainer and child, how it is written, and when two values are equal.
 
-Comes in: plain Python values, or bytes a hostile child wrote.  Goes out: tagged JSON text, values, source text, a verdict.
-Not covered: model-written text (`literal.py`) and the frames around a value (`frames.py`).  Exact builtin types only: a
-subclass (IntEnum, namedtuple, defaultdict, a `str` child) is refused, never normalised.  The child runs this file by path.
-
-Lists are arrays; other types are one-key objects: t tuple, d pairs, s set, z frozenset, i big int (hex), f inf, b bytes, c complex.
+Exact builtin types only: a subclass (IntEnum, namedtuple, defaultdict, a `str` child) is refused, never normalised.
+Lists are arrays. Other types are one-key objects: t tuple, d pairs, s set, z frozenset, i big int (hex), f inf, b
+bytes, c complex. The child runs this file by path.
 """
 
 from __future__ import annotations
@@ -273,7 +271,8 @@ def canonical(value: Any) -> str:
 
 
 def compare(a: Any, b: Any, mode: str = "python") -> bool:
-    """Equality of plain values. `python`: `==` (True == 1 == 1.0). `typed`: types and the sign of zero count. NaN: never.
+    """Equality of plain values. `python`: `==` (True == 1 == 1.0). `typed`: types and the sign of zero count. NaN:
+    never.
 
     Examples:
         >>> compare([1, True], [1.0, 1]), compare([1, True], [1.0, 1], mode="typed")

@@ -1,11 +1,11 @@
-"""The fork server: locked once, then one fork an execution.  Exec'd by path as `zygote.py CONTROL_FD PARENT_PID SKIP`.
+"""The fork server: locked once, then one fork per execution. Started as `zygote.py CONTROL_FD PARENT_PID SKIP`.
 
-Comes in: on the control socket, `id, cpu seconds, wall seconds, memory bytes` and a channel descriptor an execution.
-Goes out: one greeting (JSON: layers), then `id, fate, wait status, cpu seconds` for each child that ended.
-Not covered: requests and answers.  They run between trainer and child; this process never reads one, so that its memory,
-and so the next child's, is the same before every fork.
+Control socket, in: `id, cpu seconds, wall seconds, memory bytes` and a channel descriptor per execution. Out: one
+greeting (JSON: layers), then `id, fate, wait status, cpu seconds` for each child that ended. Requests and answers run
+between trainer and child: this process never reads one, so that its memory, and so the next child's, is the same before
+every fork.
 
-trainer -exec-> launcher -unshare, fork-> zygote (pid 1 of its namespace) -fork-> child.  Each dies with the one before it.
+trainer -exec-> launcher -unshare, fork-> zygote (pid 1 of its namespace) -fork-> child. Each dies with its predecessor.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Adapters beyond the ordinary: two of them for the two roles, and a guard for the base that vLLM's weight sync would wear away.
+"""Adapters beyond the ordinary: two of them for the two roles, and a guard for the base that vLLM's weight sync would
+wear away.
 
 Comes in: a PEFT model.  Goes out: the same model, acting as one role; or one whose frozen weights stay what they are.
 Not covered: making the first adapter (TRL), its settings (`models.py`), merging and export (`publish.py`).
@@ -14,11 +15,13 @@ from azr_lite.errors import ModelError
 from azr_lite.triplet import Role
 
 NAMES = {Role.SOLVE: "default", Role.PROPOSE: "proposer"}
-"""The solver is PEFT's default adapter: whoever loads a checkpoint gets the solver; the proposer lies in its subfolder."""
+"""The solver is PEFT's default adapter: whoever loads a checkpoint gets the solver; the proposer lies in its
+subfolder."""
 
 
 class SplitRoles:
-    """Proposer and solver as two adapters on one frozen base. Both start as the base and are trained by one optimiser."""
+    """Proposer and solver as two adapters on one frozen base. Both start as the base and are trained by one
+    optimiser."""
 
     def __init__(self, model: Any, peft_config: Any) -> None:
         model.add_adapter(NAMES[Role.PROPOSE], peft_config)
@@ -45,9 +48,9 @@ class SplitRoles:
 def protect_frozen_weights(model: Any, engine: Any) -> None:
     """After each weight sync of `engine` (TRL's VLLMGeneration), write the frozen weights back bit for bit.
 
-    TRL hands vLLM merged weights: adapters are added to the base and subtracted again, which in bfloat16 is no round trip (after
-    100 syncs the base has moved by 5e-4 of its size, and goes on; trl#6688). Costs one copy of the adapted layers in CPU memory.
-    ModelError for a quantized base, where each sync moves weights by about 5 % (trl#3466).
+    TRL hands vLLM merged weights: adapters are added to the base and subtracted again, which in bfloat16 is no round
+    trip (after 100 syncs the base has moved by 5e-4 of its size, and goes on; trl#6688). Costs one copy of the adapted
+    layers in CPU memory. ModelError for a quantized base, where each sync moves weights by about 5 % (trl#3466).
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 

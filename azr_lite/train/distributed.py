@@ -27,7 +27,8 @@ T = TypeVar("T")
 FILES = Path(__file__).with_name("launch")
 PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others in one exchange. Longer than any honest wait (the slowest share of a step's
-replies, a slow disk). The launcher notices a dead process on the same machine at once, one elsewhere only after this time."""
+replies, a slow disk). The launcher notices a dead process on the same machine at once, one elsewhere only after this
+time."""
 LOST = re.compile(r"connection (closed by|reset by|refused)|broken pipe|gloo|nccl|timed out", re.IGNORECASE)
 """Words in the error of a connection whose other end is gone."""
 
@@ -224,8 +225,8 @@ def rows_of_rank(
 ) -> list[Rollout]:
     """This process's rows, longest first within each update, so that the rows of a micro-batch are about equally long.
 
-    Update u is the u-th contiguous block of `rollouts`. Its micro-batches are dealt to the processes in turn, so that the
-    number of processes changes neither an update's rows nor the rows that share a micro-batch.
+    Update u is the u-th contiguous block of `rollouts`. Its micro-batches are dealt to the processes in turn, so that
+    the number of processes changes neither an update's rows nor the rows that share a micro-batch.
     `by_role`: one role after the other, each with a multiple of `micro` rows, so that each micro-batch holds one role.
     """
     block = len(rollouts) // updates

@@ -1,9 +1,4 @@
-"""The trainer's part that makes replies: chunks, roles, greedy evaluation, many processes.
-
-Comes in: prompts as text.  Goes out: `Completion`s whose ids are never tokenised again.
-Not covered: the sampling loops themselves (`sampling.py`, TRL's for vLLM and sharded weights, the nano sampler), text and tokens
-(`codec.py`), reading replies (`parsing.py`).
-"""
+"""The trainer's part that makes replies: chunks, roles, greedy evaluation, several processes."""
 
 from __future__ import annotations
 
@@ -22,87 +17,36 @@ from azr_lite.config import Config
 from azr_lite.triplet import Completion, Role
 
 
-@torch.no_grad()
-def sample_replies(
-    model: Any,
-    prompt_ids: Sequence[Sequence[int]],
-    config: GenerationConfig,
-    eos_ids: Collection[int],
-    device: torch.device,
-    **options: Any,
-) -> list[list[int]]:
-    """One reply a prompt, ids up to and with the first end-of-sequence token. `model` must be ready to generate.
-
-    `options` go to transformers' `generate`.
-    """
-    prompts = [tuple(ids) for ids in prompt_ids]
-    distinct = {ids: row for row, ids in enumerate(dict.fromkeys(prompts))}
-    width = max(map(len, distinct))
-    ids_UT = torch.tensor([[config.pad_token_id] * (width - len(ids)) + list(ids) for ids in distinct], device=device)
-    mask_UT = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in distinct], device=device)
-    of_row_B = torch.tensor([distinct[ids] for ids in prompts], device=device)
-    shared = dict(options)
-    if len(distinct) < len(prompts) and width > 1:
-        shared["past_key_values"] = _read_once(model, ids_UT[:, :-1], mask_UT[:, :-1], of_row_B)
-    out_BT = model.generate(
-        input_ids=ids_UT[of_row_B], attention_mask=mask_UT[of_row_B], generation_config=config, **shared
-    )
-    return [_until_end(ids, eos_ids) for ids in out_BT[:, width:].tolist()]
-
-
-def _read_once(model: Any, ids_UT: torch.Tensor, mask_UT: torch.Tensor, of_row_B: torch.Tensor) -> DynamicCache:
-    """Keys and values of all but the last prompt token, computed for the U distinct prompts and copied to the B rows."""
-    positions_UT = (mask_UT.cumsum(-1) - 1).clamp(min=0)
-    cache = DynamicCache(config=model.config)
-    model(
-        input_ids=ids_UT,
-        attention_mask=mask_UT,
-        position_ids=positions_UT,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    cache.batch_select_indices(of_row_B)
-    return cache
-
-
-def _until_end(ids: list[int], eos_ids: Collection[int]) -> list[int]:
-    end = next((place for place, token in enumerate(ids) if token in eos_ids), len(ids) - 1)
-    return ids[: end + 1]
-
-
 class Sampler(Protocol):
-    """Replaces TRL's generation. Must depend on its arguments (and the weights) alone; `seed` stands for all randomness."""
+    """Replaces TRL's generation. Depends on its arguments (and the weights) alone; `seed` stands for all randomness."""
 
     def __call__(self, prompt_ids: list[list[int]], *, greedy: bool, seed: int) -> list[Sample]: ...
 
 
 class Generation:
-    """Mixin of the trainer that makes replies. Expects a GRPOTrainer and `memory.OutOfMemoryRecovery` beside it, `config`, `codec`, `sampler`."""
+    """Mixin of the trainer that makes replies. Expects a GRPOTrainer and `memory.OutOfMemoryRecovery` beside it."""
 
     config: Config
     codec: Codec
     sampler: Sampler | None
     accelerator: Accelerator
     _is_greedy = False
-    _selfplay_step, _sampling_calls = (
-        -1,
-        0,
-    )  # the self-play step (-1: before the first) and the sampling calls made in it
+    _selfplay_step, _sampling_calls = -1, 0  # the self-play step (-1: before the first), the sampling calls made in it
 
     @contextmanager
     def greedy(self) -> Iterator[None]:
         """The likeliest token instead of a sampled one, for evaluation; leaves the run's random numbers alone."""
-        owner = self.vllm_generation if self.use_vllm else self
-        names = ("temperature", "top_p", "top_k") if self.use_vllm else ("generation_config",)
-        kept = {name: getattr(owner, name) for name in names}
         if self.use_vllm:
-            owner.temperature, owner.top_p, owner.top_k = 0.0, 1.0, 0  # vLLM's way to say so
+            owner, changed = self.vllm_generation, {"temperature": 0.0, "top_p": 1.0, "top_k": 0}  # vLLM's own way
         else:
             plain = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
-            owner.generation_config = GenerationConfig(**{**owner.generation_config.to_diff_dict(), **plain})
-        self._is_greedy = True
+            settings = GenerationConfig(**{**self.generation_config.to_diff_dict(), **plain})
+            owner, changed = self, {"generation_config": settings}
+        kept = {name: getattr(owner, name) for name in changed}
         try:
+            self._is_greedy = True
+            for name, value in changed.items():
+                setattr(owner, name, value)
             yield
         finally:
             self._is_greedy = False
@@ -114,10 +58,11 @@ class Generation:
 
     @torch.no_grad()
     def generate(self, prompts: Sequence[str], role: Role = Role.SOLVE) -> list[Completion]:
-        """One completion a prompt, same order. Every process passes the same list and gets all completions.
+        """One completion per prompt, same order. Every process passes the same list and gets all completions.
 
-        Prompts are sorted by length and cut into chunks; a chunk's seed depends on the run's seed, the step, the call and the
-        chunk, so a resumed run and any number of processes sample the same. (vLLM draws from its own generator.)
+        Prompts are sorted by length and cut into chunks. A chunk's seed depends on the run's seed, the step, the call
+        and the chunk, so a resumed run and any number of processes sample the same. (vLLM draws from its own
+        generator.)
         """
         self.act_as(role)
         known = {prompt: self.codec.encode(prompt) for prompt in dict.fromkeys(prompts)}
@@ -141,7 +86,10 @@ class Generation:
         return self.is_fsdp_enabled or self.is_deepspeed_enabled
 
     def _chunks(self, order: list[int], world: int) -> list[list[int]]:
-        """Which prompts are sampled together. vLLM batches by itself, but wants one call a process and equally many prompts in each."""
+        """Which prompts are sampled together.
+
+        vLLM batches by itself, but wants one call per process with equally many prompts.
+        """
         if self.use_vllm:
             filled = order + order[:1] * (-len(order) % world)
             return [filled[rank::world] for rank in range(world)] if filled else []
@@ -156,19 +104,51 @@ class Generation:
             with seeded(seed, self.accelerator.device), self.accelerator.autocast():
                 ids_BT, logps_BT = self._generate_single_turn(prompt_ids, None, {}, 1)
         else:
-            sample = lambda rows, piece: self._sample_here(rows, draw_seed(seed, piece) if piece else seed)  # noqa: E731
-            ids_BT, logps_BT = self.sample_in_pieces(sample, prompt_ids), None
+            ids_BT, logps_BT = self.sample_in_pieces(self._sample_here, prompt_ids, seed), None
         limit = self.config.max_reply_tokens
         cut = [ids[-1] not in self.codec.eos_ids and len(ids) >= limit for ids in ids_BT]
         return list(zip(ids_BT, logps_BT or [None] * len(ids_BT), cut, strict=True))
 
     def _sample_here(self, prompt_ids: Sequence[list[int]], seed: int) -> list[list[int]]:
-        device = self.accelerator.device
-        with (
-            unwrap_model_for_generation(
-                self.model_wrapped, self.accelerator, generation_kwargs=self.generation_kwargs
-            ) as model,
-            seeded(seed, device),
-            self.accelerator.autocast(),
-        ):
+        """Replies of this process's own copy of the weights."""
+        device, options = self.accelerator.device, self.generation_kwargs
+        unwrapped = unwrap_model_for_generation(self.model_wrapped, self.accelerator, generation_kwargs=options)
+        with unwrapped as model, seeded(seed, device), self.accelerator.autocast():
             return sample_replies(model, prompt_ids, self.generation_config, self.codec.eos_ids, device)
+
+
+@torch.no_grad()
+def sample_replies(
+    model: Any,
+    prompt_ids: Sequence[Sequence[int]],
+    config: GenerationConfig,
+    eos_ids: Collection[int],
+    device: torch.device,
+    **options: Any,
+) -> list[list[int]]:
+    """One reply per prompt: ids up to and with the first end-of-sequence token. `model` must be ready to generate.
+
+    Equal prompts are read once: keys and values of all but the last prompt token are computed for the U distinct
+    prompts and copied to the B rows. `options` go to transformers' `generate`.
+    """
+    prompts = [tuple(ids) for ids in prompt_ids]
+    distinct = {ids: row for row, ids in enumerate(dict.fromkeys(prompts))}
+    width = max(map(len, distinct))
+    ids_UT = torch.tensor([[config.pad_token_id] * (width - len(ids)) + list(ids) for ids in distinct], device=device)
+    mask_UT = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in distinct], device=device)
+    of_row_B = torch.tensor([distinct[ids] for ids in prompts], device=device)
+    if len(distinct) < len(prompts) and width > 1:
+        cache, read_UT = DynamicCache(config=model.config), mask_UT[:, :-1]
+        positions_UT = (read_UT.cumsum(-1) - 1).clamp(min=0)
+        reading = {"position_ids": positions_UT, "past_key_values": cache, "use_cache": True, "logits_to_keep": 1}
+        model(input_ids=ids_UT[:, :-1], attention_mask=read_UT, **reading)
+        cache.batch_select_indices(of_row_B)
+        options["past_key_values"] = cache
+    rows = {"input_ids": ids_UT[of_row_B], "attention_mask": mask_UT[of_row_B]}
+    out_BT = model.generate(**rows, generation_config=config, **options)
+    return [_until_end(ids, eos_ids) for ids in out_BT[:, width:].tolist()]
+
+
+def _until_end(ids: list[int], eos_ids: Collection[int]) -> list[int]:
+    end = next((place for place, token in enumerate(ids) if token in eos_ids), len(ids) - 1)
+    return ids[: end + 1]

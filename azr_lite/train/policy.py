@@ -1,8 +1,4 @@
-"""Find a policy and make it trainable: nano, hub id, local folder, GGUF file; full, LoRA or QLoRA.
-
-Comes in: a `Config`.  Goes out: a `Policy`: model, tokenizer, prompt style, adapter settings, and each choice with its reason.
-Not covered: device and types (`precision.py`), what fits (`hardware.py`), the update (`trainer.py`), publishing (`publish.py`).
-"""
+"""Find a policy and make it trainable: nano, hub id, local folder or GGUF file; full, LoRA or QLoRA."""
 
 from __future__ import annotations
 
@@ -13,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import errors as hub
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from azr_lite.codec import untrained_tags
@@ -20,69 +17,13 @@ from azr_lite.config import Config
 from azr_lite.errors import ModelError
 
 
-@dataclass(frozen=True)
-class Precision:
-    """`weights`: the type of stored weights. `compute`: the type of arithmetic; autocast unless float32."""
-
-    device: torch.device
-    weights: torch.dtype
-    compute: torch.dtype
-    reason: str
-
-
-def choose_precision(config: Config) -> Precision:
-    """Device and types for these settings on this machine. The same answer every time it is asked. Raises ModelError."""
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("device='cuda', but torch sees no GPU here; install torch with CUDA or use device='auto'")
-    on_gpu = config.device != "cpu" and torch.cuda.is_available()
-    if config.dtype == "float16" and not on_gpu:
-        raise ModelError("dtype='float16' trains on GPUs only; use dtype='auto'")
-    device = torch.device("cuda" if on_gpu else "cpu")
-    half = _half(config, on_gpu)
-    if config.tuning == "full":
-        # Plain bfloat16 weights are nobody's wish; a 16-bit dtype asks for 16-bit arithmetic over float32 masters.
-        compute = half if half is not None and (on_gpu or config.dtype != "auto") else torch.float32
-        weights, what = torch.float32, f"float32 weights (all are trained), {_short(compute)} arithmetic"
-    else:
-        weights = half or (torch.bfloat16 if config.tuning == "qlora" else torch.float32)
-        compute, frozen = (
-            weights,
-            "4-bit base, arithmetic" if config.tuning == "qlora" else "frozen base and arithmetic",
-        )
-        if config.tuning == "qlora" and half is None:
-            why = "4-bit kernels know no other, though it is slow here"
-        elif config.dtype != "auto":
-            why = "as set"
-        elif half is not None:
-            why = "this machine has it"
-        elif config.model == "nano":
-            why = "casting so small a model costs more than 16 bits save"
-        else:
-            why = "the machine has no 16-bit arithmetic"
-        what = f"{frozen} in {_short(weights)}: {why}"
-    where = "a GPU is here" if on_gpu else "as set" if config.device == "cpu" else "no GPU is here"
-    return Precision(device, weights, compute, f"device {device.type}: {where}; {what}")
-
-
-def _half(config: Config, on_gpu: bool) -> torch.dtype | None:
-    """The 16-bit type to compute in, or None for float32."""
-    if config.dtype != "auto":
-        return None if config.dtype == "float32" else getattr(torch, config.dtype)
-    if on_gpu:
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if config.model == "nano":
-        return None  # so small that casting costs more than it saves
-    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else None
-
-
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
 @dataclass
 class Policy:
-    """A loaded policy. `compute`: the type of arithmetic (autocast unless float32). `peft_config`: None when all weights are
-    trained. `reasons`: one line for each choice made. `untrained`: tags to be written without their own token."""
+    """A loaded policy. `dtype`: type of stored weights. `compute`: type of arithmetic (autocast unless float32).
+
+    `peft_config`: None when all weights are trained. `reasons`: one line per choice made. `untrained`: tags to be
+    written without their own token.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -99,69 +40,131 @@ def load_policy(config: Config) -> Policy:
     """Load what `config.model` names, as `config.tuning` wants it. Raises ModelError with one sentence."""
     precision = choose_precision(config)
     model, tokenizer, origin = _load(config, precision)
-    reasons = [
-        origin,
-        precision.reason,
-        *_give_pad_token(tokenizer, model, config.model),
-        *_drop_sampling_defaults(model),
-    ]
+    reasons = [origin, precision.reason]
+    reasons += _give_pad_token(tokenizer, model, config.model)
+    reasons += _drop_sampling_defaults(model)
     style, why = _choose_style(config, tokenizer, model)
-    reasons.append(why)
     untrained = untrained_tags(model, tokenizer)
+    reasons.append(why)
     reasons += [
         f"{tag} is a token this model was never taught ({cause}); it is written as ordinary text"
         for tag, cause in untrained.items()
     ]
     peft_config = None
     if config.tuning != "full":
-        peft_config = _adapters(config)
+        from peft import LoraConfig
+
+        # No dropout: sampling and scoring must see the same policy (trl#3000).
+        settings = {"lora_dropout": 0.0, "target_modules": "all-linear", "bias": "none", "task_type": "CAUSAL_LM"}
+        peft_config = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, **settings)
         reasons.append(f"{config.tuning}: float32 adapters of rank {config.lora_rank} on all linear layers, no dropout")
     if config.roles == "split":
         reasons.append(
-            "split roles: a second set of adapters; the proposer's lies in each checkpoint's folder proposer/"
+            "split roles: a second set of adapters; each checkpoint keeps the proposer's in its folder proposer/"
         )
     return Policy(
-        model,
-        tokenizer,
-        style,
-        peft_config,
-        precision.device,
-        precision.weights,
-        precision.compute,
-        reasons,
+        model, tokenizer, style, peft_config, precision.device, precision.weights, precision.compute, reasons,
         frozenset(untrained),
-    )
+    )  # fmt: skip
 
 
-# ---------------------------------------------------------------- loading
+# ---------------------------------------------------------------- device and types
+
+
+@dataclass(frozen=True)
+class Precision:
+    """`weights`: the type of stored weights. `compute`: the type of arithmetic; autocast unless float32."""
+
+    device: torch.device
+    weights: torch.dtype
+    compute: torch.dtype
+    reason: str
+
+
+def choose_precision(config: Config) -> Precision:
+    """Device and types for these settings on this machine, the same at every call. Raises ModelError."""
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("device='cuda', but torch sees no GPU here; install torch with CUDA or use device='auto'")
+    on_gpu = config.device != "cpu" and torch.cuda.is_available()
+    if config.dtype == "float16" and not on_gpu:
+        raise ModelError("dtype='float16' trains on GPUs only; use dtype='auto'")
+    half, why = _half(config, on_gpu)
+    if config.tuning == "full":
+        # Pure bfloat16 training rounds updates of 1e-6 to zero: 16 bits mean 16-bit arithmetic over float32 weights.
+        weights = torch.float32
+        compute = half if half and (on_gpu or config.dtype != "auto") else torch.float32
+        what = f"float32 weights (all are trained), {_short(compute)} arithmetic"
+    elif config.tuning == "qlora":
+        weights = compute = half or torch.bfloat16
+        why = why if half else "4-bit kernels know no other, though it is slow here"
+        what = f"4-bit base, arithmetic in {_short(weights)}: {why}"
+    else:
+        weights = compute = half or torch.float32
+        what = f"frozen base and arithmetic in {_short(weights)}: {why}"
+    device = torch.device("cuda" if on_gpu else "cpu")
+    where = "a GPU is here" if on_gpu else "as set" if config.device == "cpu" else "no GPU is here"
+    return Precision(device, weights, compute, f"device {device.type}: {where}; {what}")
+
+
+def _half(config: Config, on_gpu: bool) -> tuple[torch.dtype | None, str]:
+    """The 16-bit type to compute in (None for float32), and why."""
+    if config.dtype != "auto":
+        return None if config.dtype == "float32" else getattr(torch, config.dtype), "as set"
+    if on_gpu:
+        exact = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if exact else torch.float16, "this machine has it"
+    if config.model == "nano":
+        return None, "casting so small a model costs more than 16 bits save"
+    if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
+        return torch.bfloat16, "this machine has it"
+    return None, "the machine has no 16-bit arithmetic"
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def in_type(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """The model, changed in place, with weights of this type.
+
+    `model.to` would also round the frequencies of the position code, which no file holds.
+    """
+    for weight in model.parameters():
+        weight.data = weight.data.to(dtype)
+    return model
+
+
+# ---------------------------------------------------------------- weights and tokenizer
 
 
 def _load(config: Config, precision: Precision) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
     """Model, tokenizer, and a line saying where they came from."""
-    named = config.model
+    named, path = config.model, Path(config.model).expanduser()
     if named == "nano":
         from azr_lite.nano.model import load_nano
 
         model, tokenizer = load_nano()
-        return _dense(config, precision, model), tokenizer, f"nano: embedded model, {_size(model)}"
-    path = Path(named).expanduser()
+        return _convert(config, precision, model), tokenizer, f"nano: embedded model, {_size(model)}"
     if named.endswith(".gguf"):
         model, tokenizer = _load_gguf(path)
         origin = f"{path.name}: GGUF weights unpacked to {_size(model)}"
-        return _dense(config, precision, model), tokenizer, origin
+        return _convert(config, precision, model), tokenizer, origin
     if path.exists():
         _check_folder(path)
     elif named.startswith((".", "/", "~")) or named.count("/") > 1 or "\\" in named:
         raise ModelError(f"there is no model at {named}; give an existing folder, a .gguf file, a hub id or 'nano'")
     source = str(path) if path.exists() else named
-    tokenizer = _guarded(named, "tokenizer", AutoTokenizer.from_pretrained, source, padding_side="left")
-    model = _guarded(named, "model", AutoModelForCausalLM.from_pretrained, source, **_load_options(config, precision))
+    tokenizer = _guarded(named, "tokenizer", AutoTokenizer, source, padding_side="left")
+    model = _guarded(named, "model", AutoModelForCausalLM, source, **_load_options(config, precision))
     return model, tokenizer, f"{named}: {_size(model)}"
 
 
 def _load_options(config: Config, precision: Precision) -> dict[str, Any]:
-    # Always read into the memory of the CPU. Under fsdp2.yaml only the first process of a machine reads them at all (the others hold
-    # empty tensors, provided they have met: `processes.join`), and each GPU is handed its pieces when training begins.
+    """Dense weights are always read into the memory of the CPU.
+
+    Under fsdp2.yaml only the first process of a machine reads them (the others hold empty tensors, provided they have
+    met: `distributed.join`), and each GPU is handed its pieces when training begins.
+    """
     if config.tuning != "qlora":
         return {"dtype": precision.weights}
     if importlib.util.find_spec("bitsandbytes") is None:
@@ -188,11 +191,11 @@ def _load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         raise ModelError("reading GGUF files needs the package gguf; pip install gguf")
     from transformers import GgufConfig
 
-    options = {"gguf_file": path.name}
+    options = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
     unpack = {"quantization_config": GgufConfig(dequantize=True), "dtype": torch.float32}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), padding_side="left", **options)
-        model = AutoModelForCausalLM.from_pretrained(str(path.parent), **options, **unpack)
+        tokenizer = AutoTokenizer.from_pretrained(**options, padding_side="left")
+        model = AutoModelForCausalLM.from_pretrained(**options, **unpack)
     except Exception as error:  # the reader raises whatever struct, numpy or the architecture table raise
         raise ModelError(
             f"{path} cannot be read as a GGUF language model ({_first_line(error)}); download it again or choose another"
@@ -203,81 +206,62 @@ def _load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return model, tokenizer
 
 
-def _dense(config: Config, precision: Precision, model: PreTrainedModel) -> PreTrainedModel:
-    """A model that is in memory already, in the types wanted; for QLoRA it goes through a folder, which bitsandbytes loads."""
+def _convert(config: Config, precision: Precision, model: PreTrainedModel) -> PreTrainedModel:
+    """A dense model in memory, in the types wanted. For QLoRA it goes through a folder, which bitsandbytes loads."""
     model = in_type(model, precision.weights)
     if config.tuning != "qlora":
         return model
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
-        loaded = _guarded(
-            folder, "model", AutoModelForCausalLM.from_pretrained, folder, **_load_options(config, precision)
-        )
-    loaded.config._name_or_path = loaded.name_or_path = (
-        model.name_or_path
-    )  # adapters note their base; not the folder just gone
+        loaded = _guarded(folder, "model", AutoModelForCausalLM, folder, **_load_options(config, precision))
+    # Adapters note their base, which is not the folder just gone.
+    loaded.config._name_or_path = loaded.name_or_path = model.name_or_path
     return loaded
-
-
-def in_type(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
-    """The model, changed in place, with weights of this type. `model.to` would round the frequencies of the position code too, which no file holds."""
-    for weight in model.parameters():
-        weight.data = weight.data.to(dtype)
-    return model
 
 
 def _check_folder(path: Path) -> None:
     if path.is_file():
         raise ModelError(f"{path} is a file, but not .gguf; give a .gguf file or the model's folder")
-    if not (path / "config.json").exists():
-        if (path / "adapter_config.json").exists():
-            raise ModelError(
-                f"{path} holds only an adapter; merge it into its base (azr-lite export RUN --merge) and give that folder"
-            )
-        raise ModelError(f"{path} holds no model (config.json is missing); give a folder that save_pretrained made")
+    if (path / "config.json").exists():
+        return
+    if (path / "adapter_config.json").exists():
+        raise ModelError(
+            f"{path} holds only an adapter; merge it into its base (azr-lite export RUN --merge) and give that folder"
+        )
+    raise ModelError(f"{path} holds no model (config.json is missing); give a folder that save_pretrained made")
 
 
-def _guarded(named: str, what: str, load: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call a loader; turn its many ways to fail into one sentence."""
-    from huggingface_hub import errors as hub
-
+def _guarded(named: str, what: str, kind: Any, source: str, **options: Any) -> Any:
+    """`kind.from_pretrained`, with its many ways to fail turned into one sentence."""
     try:
-        return load(*args, trust_remote_code=False, **kwargs)  # a model is weights here, never code to run
+        return kind.from_pretrained(source, trust_remote_code=False, **options)  # weights only, never code to run
     except torch.OutOfMemoryError as error:
-        raise ModelError(
-            f"{named} does not fit into the memory of the GPU; use tuning='qlora', or a smaller model"
-        ) from error
+        why = f"{named} does not fit into the memory of the GPU; use tuning='qlora', or a smaller model"
+        raise ModelError(why) from error
     except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
-        causes = _causes(error)
-        if any(isinstance(e, hub.GatedRepoError) for e in causes):
-            raise ModelError(
-                f"{named} is gated on the hub; accept its licence there and log in with `hf auth login`"
-            ) from error
-        if any(isinstance(e, hub.RepositoryNotFoundError | hub.HFValidationError) for e in causes):
-            raise ModelError(
-                f"the hub has no model {named!r}; check the spelling, or give a folder that exists"
-            ) from error
-        away = (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError)
-        if (
-            any(isinstance(e, away) for e in causes)
-            or "offline" in str(error).lower()
-            or "couldn't connect" in str(error).lower()
-        ):
-            raise ModelError(
-                f"{named} is not on this machine and the hub cannot be reached; go online, or give a local folder or .gguf file"
-            ) from error
-        raise ModelError(
-            f"the {what} of {named} cannot be loaded ({_first_line(error)}); check that it is a causal language model"
-        ) from error
+        raise ModelError(_what_failed(named, what, error)) from error
 
 
-def _causes(error: BaseException) -> list[BaseException]:
-    chain: list[BaseException] = []
+def _what_failed(named: str, what: str, error: Exception) -> str:
+    causes: list[BaseException] = []
     step: BaseException | None = error
-    while step is not None and step not in chain:
-        chain.append(step)
+    while step is not None and step not in causes:
+        causes.append(step)
         step = step.__cause__ or step.__context__
-    return chain
+
+    def has(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in causes)
+
+    said = str(error).lower()
+    if has(hub.GatedRepoError):
+        return f"{named} is gated on the hub; accept its licence there and log in with `hf auth login`"
+    if has(hub.RepositoryNotFoundError, hub.HFValidationError):
+        return f"the hub has no model {named!r}; check the spelling, or give a folder that exists"
+    away = has(hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError)
+    if away or "offline" in said or "couldn't connect" in said:
+        do = "go online, or give a local folder or .gguf file"
+        return f"{named} is not on this machine and the hub cannot be reached; {do}"
+    return f"the {what} of {named} cannot be loaded ({_first_line(error)}); check that it is a causal language model"
 
 
 def _first_line(error: BaseException) -> str:
@@ -289,7 +273,7 @@ def _size(model: PreTrainedModel) -> str:
     return f"{n / 1e9:.2f} billion weights" if n >= 1e9 else f"{n / 1e6:.2f} million weights"
 
 
-# ---------------------------------------------------------------- tokenizer, prompts, adapters
+# ---------------------------------------------------------------- padding, sampling, prompts
 
 
 def _give_pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, name: str) -> list[str]:
@@ -306,33 +290,33 @@ def _give_pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, 
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id < known:
         return []
     taken = {tokenizer.eos_token, tokenizer.bos_token, tokenizer.pad_token}
-    named = [*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()]
-    spare = [t for t in dict.fromkeys(named) if t not in taken and tokenizer.convert_tokens_to_ids(t) < known]
-    meant = [t for t in spare if "pad" in t.lower()]
-    tokenizer.pad_token = (
-        meant[0] if meant else tokenizer.unk_token if tokenizer.unk_token in spare else tokenizer.eos_token
-    )
+    named = dict.fromkeys([*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()])
+    spare = [token for token in named if token not in taken and tokenizer.convert_tokens_to_ids(token) < known]
+    meant = [token for token in spare if "pad" in token.lower()]
+    meant += [tokenizer.unk_token] if tokenizer.unk_token in spare else []
+    tokenizer.pad_token = [*meant, tokenizer.eos_token][0]
     return [
-        f"the tokenizer has no usable padding token; {tokenizer.pad_token!r} serves (masked by length, so it hides nothing)"
+        f"the tokenizer has no usable padding token; {tokenizer.pad_token!r} serves "
+        "(masked by length, so it hides nothing)"
     ]
 
 
 def _drop_sampling_defaults(model: PreTrainedModel) -> list[str]:
-    """Forget the top-k, repetition penalty and so on that many chat models bring: what is sampled must be what is scored."""
+    """Forget the top-k, repetition penalty and so on of many chat models: what is sampled must be what is scored."""
     own = model.generation_config
     ids = {name: getattr(own, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    kept = {*ids, "transformers_version", "max_length", "max_new_tokens", "use_cache", "do_sample"}
-    dropped = {k: v for k, v in own.to_diff_dict().items() if k not in kept and not k.startswith(("_", "output_"))}
     model.generation_config = GenerationConfig(**ids)
-    return (
-        ["dropped the model's own sampling settings: " + ", ".join(f"{k}={v}" for k, v in dropped.items())]
-        if dropped
-        else []
+    harmless = {*ids, "transformers_version", "max_length", "max_new_tokens", "use_cache", "do_sample"}
+    dropped = ", ".join(
+        f"{name}={value}"
+        for name, value in own.to_diff_dict().items()
+        if name not in harmless and not name.startswith(("_", "output_"))
     )
+    return [f"dropped the model's own sampling settings: {dropped}"] if dropped else []
 
 
 def _choose_style(config: Config, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> tuple[str, str]:
-    """Prompt style and why. Base models may ship a chat template that they were never trained on: then no reply would end."""
+    """Prompt style and why. Base models may ship a chat template they were never trained on: no reply would end."""
     template = bool(tokenizer.chat_template)
     if config.prompts == "chat" and not template:
         raise ModelError(
@@ -342,33 +326,13 @@ def _choose_style(config: Config, tokenizer: PreTrainedTokenizerBase, model: Pre
         return config.prompts, f"{config.prompts} prompts: as set"
     if config.model == "nano":
         return "compact", "compact prompts: the nano model knows no others"
-    if template and _template_ends_replies(tokenizer, model):
-        return "chat", "chat prompts: the tokenizer has a chat template"
-    if template:
-        return (
-            "r1",
-            "r1 prompts: the chat template ends replies with a token this model does not stop at, so it is a base model",
-        )
-    return "r1", "r1 prompts: the tokenizer has no chat template, so it is a base model"
-
-
-def _template_ends_replies(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> bool:
+    if not template:
+        return "r1", "r1 prompts: the tokenizer has no chat template, so it is a base model"
     ends = model.generation_config.eos_token_id
     ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
     chat = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
     closing = str(tokenizer.apply_chat_template(chat, tokenize=False)).rpartition("answer")[2]
-    return any(tokenizer.convert_ids_to_tokens(end) in closing for end in ends)
-
-
-def _adapters(config: Config) -> Any:
-    from peft import LoraConfig
-
-    # No dropout: sampling and scoring must see the same policy (trl#3000).
-    return LoraConfig(
-        r=config.lora_rank,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=0.0,
-        target_modules="all-linear",
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
+    if any(tokenizer.convert_ids_to_tokens(end) in closing for end in ends):
+        return "chat", "chat prompts: the tokenizer has a chat template"
+    why = "the chat template ends replies with a token this model does not stop at, so it is a base model"
+    return "r1", f"r1 prompts: {why}"

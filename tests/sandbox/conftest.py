@@ -75,7 +75,8 @@ Case = Callable[..., list[Outcome]]
 
 @pytest.fixture
 def case(strict: Executor) -> Iterator[Case]:
-    """Run a program; afterwards: an ordinary run is right, no process, file or descriptor is left, the deadline was kept."""
+    """Run a program; afterwards: an ordinary run is right, no process, file or descriptor is left, the deadline was
+    kept."""
     processes, open_files = len(descendants(os.getpid())), descriptors()
     temporary = {place: set(os.listdir(place)) for place in ("/tmp", "/dev/shm") if os.path.isdir(place)}
     slowest = 0.0

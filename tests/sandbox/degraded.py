@@ -1,4 +1,5 @@
-"""`python -m tests.sandbox.degraded N[,N...] [suite]`: deny these system calls (EPERM), then report level, layers and leaks as JSON."""
+"""`python -m tests.sandbox.degraded N[,N...] [suite]`: deny these system calls (EPERM), then report level, layers and
+leaks as JSON."""
 
 from __future__ import annotations
 

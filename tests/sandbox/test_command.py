@@ -1,4 +1,4 @@
-"""What a person sees: `azr-lite doctor --sandbox` and `azr-lite bench sandbox`, 80 columns wide."""
+"""What a person sees: `azr-lite doctor --sandbox` and tests/benchmarks/sandbox_speed.py, 80 columns wide."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from azr_lite.cli import main
 from azr_lite.sandbox import Level
 from azr_lite.sandbox.abuse import Attack, Report
-from azr_lite.sandbox.bench import bench, table
 from azr_lite.sandbox.executor import probe
+from tests.benchmarks.sandbox_speed import bench, table
 
 
 def test_doctor_prints_layers_attacks_and_leaks(capsys: pytest.CaptureFixture[str]) -> None:

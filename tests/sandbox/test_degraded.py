@@ -1,4 +1,5 @@
-"""G01-G09: layers missing, for real where this machine lets us (x86_64 call numbers), each with the whole abuse suite."""
+"""G01-G09: layers missing, for real where this machine lets us (x86_64 call numbers), each with the whole abuse
+suite."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from azr_lite.errors import ConfigError, SandboxError, UnsafeError
 from azr_lite.sandbox import Executor, Level, Limits
 from azr_lite.sandbox.abuse import abuse_suite
 from azr_lite.sandbox.executor import level_of, probe
+from tests.benchmarks.sandbox_speed import EVERYTHING
 from tests.sandbox.conftest import QUICK, kinds
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +26,8 @@ UNSHARE, MOUNT, LANDLOCK, PIDFD_OPEN, SETRESUID = 272, 165, 444, 434, 117
 
 
 def situation(prefix: list[str], deny: tuple[int, ...] = ()) -> dict[str, Any]:
-    """Report of `degraded.py`, run behind `prefix` with these calls denied; skips, saying why, where that cannot be done."""
+    """Report of `degraded.py`, run behind `prefix` with these calls denied; skips, saying why, where that cannot be
+    done."""
     if prefix and shutil.which(prefix[0]) is None:
         pytest.skip(f"no {prefix[0]} here")
     if prefix and os.geteuid() != 0:
@@ -148,10 +151,11 @@ def test_a_layer_that_is_lost_during_the_run_stops_it() -> None:
 
 
 def test_attacks_that_succeed_harm_nobody() -> None:
-    """With every layer left out the trainer goes on (attaching to it would stop it for good) and nothing is mounted over its root."""
+    """With every layer left out the trainer goes on (attaching to it would stop it for good) and nothing is mounted
+    over its root."""
     code = (
-        "from azr_lite.sandbox.abuse import abuse_suite; from azr_lite.sandbox.bench import EVERYTHING\n"
-        "report = abuse_suite(EVERYTHING, only=('trace the trainer', 'mount'))\n"
+        "from azr_lite.sandbox.abuse import abuse_suite\n"
+        f"report = abuse_suite({EVERYTHING!r}, only=('trace the trainer', 'mount'))\n"
         "print(len(report.attacks), report.level.name)"
     )
     before = Path("/proc/self/mounts").read_text()

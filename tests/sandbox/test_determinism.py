@@ -65,7 +65,8 @@ def test_D03_a_set_of_two_is_seen_by_a_third_seed(strict: Executor) -> None:
 
 
 def test_D07_a_program_cannot_tell_validation_from_verification(strict: Executor) -> None:
-    """The world whose outputs a task is made of is the world that answers are judged in: same seed, memory and recursion."""
+    """The world whose outputs a task is made of is the world that answers are judged in: same seed, memory and
+    recursion."""
     seen = []
     submit = strict._engine.submit
     strict._engine.submit = lambda attempt: (seen.append(attempt), submit(attempt))

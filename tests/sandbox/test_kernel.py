@@ -161,7 +161,8 @@ def test_K15_foreign_entries(case: Case) -> None:
 
 
 def test_K16_no_memory_between_two_runs(strict: Executor) -> None:
-    """Whatever could carry a bit to the next child, asked for by both: shared memory, IPC, locks, file offsets, priorities."""
+    """Whatever could carry a bit to the next child, asked for by both: shared memory, IPC, locks, file offsets,
+    priorities."""
     tries = [
         "call(29, 77, 4096, 950)", "call(64, 77, 1, 950)", "call(68, 77, 950)", "call(240, b'/q', 66, 438, 0)", "call(73, 0, 2)",
         "call(8, 1, 5, 0)", "call(319, b'x', 0)", "call(141, 0, 0, 10)", "call(72, 0, 4, 2048)", "call(16, 0, 0x5421, 0)",

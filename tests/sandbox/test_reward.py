@@ -137,7 +137,8 @@ def test_W08_fuzzed_answer_texts(text: str) -> None:
 
 
 def test_W08_reader_agrees_with_python() -> None:
-    """Where Python's own reader takes a text, so do we, with the same value; what it refuses, we refuse (but inf, frozenset)."""
+    """Where Python's own reader takes a text, so do we, with the same value; what it refuses, we refuse (but inf,
+    frozenset)."""
     import ast
 
     rng = random.Random(5)

@@ -7,7 +7,7 @@ import os
 import threading
 
 from azr_lite.sandbox import Executor, Job, Limits
-from azr_lite.sandbox.bench import soak
+from tests.benchmarks.sandbox_speed import soak
 from tests.sandbox.conftest import QUICK, descriptors
 
 

@@ -1,7 +1,4 @@
-"""The course's exercises, one file a notebook: key, probes, and the mistakes that are known by name.
-
-Not covered: how they are judged (`learn/checks.py`); their texts, which stand in the notebooks.
-"""
+"""The course's exercises, one file per notebook: key, probes, and the mistakes that are known by name."""
 
 from importlib import import_module
 from pkgutil import iter_modules

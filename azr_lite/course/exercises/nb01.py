@@ -1,4 +1,4 @@
-"""Exercises of notebook 01: hide, judge by value in three games, read arguments as data, keep a buffer."""
+"""Exercises of notebook 01: hide, judge by value in three task types, read arguments as data, keep a buffer."""
 
 from __future__ import annotations
 
@@ -10,208 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from azr_lite import buffer
-from azr_lite.course.checks import Mistake, Raised, exercise
-from azr_lite.course.exercises import nb01 as buffers
+from azr_lite.buffer import Buffer, normal_form, task_key
+from azr_lite.course.checks import Mistake, Raised, exercise, tried
 from azr_lite.course.triplet_views import visible
 from azr_lite.sandbox import Outcome
 from azr_lite.sandbox.literal import read_arguments, read_value
-from azr_lite.tasks.abduction import ABDUCTION
-from azr_lite.tasks.base import Answer
-from azr_lite.tasks.deduction import DEDUCTION
-from azr_lite.tasks.induction import INDUCTION
+from azr_lite.tasks import Answer, get_task_type
 from azr_lite.triplet import InductionTask, Rules, Task, Triplet
-
-
-def tried(call: Callable[[], Any]) -> Any:
-    """What a call gives; an error is an observation too."""
-    try:
-        return call()
-    except TimeoutError:
-        raise
-    except Exception as error:
-        return Raised(type(error).__name__, str(error))
-
-
-def _task(number: int, input: str = "1", variable: str = "x") -> Triplet:
-    return Triplet("deduction", f"def f({variable}):\n    return {variable} + {number}", input, str(number + 1))
-
-
-SHOWS = (
-    "a new task is added",
-    "the same task is added again",
-    "the same task, with another name for its variable",
-    "the same program, with another input",
-    "how many are drawn when 99 are wanted and 2 are there",
-    "how many are drawn when that is done once more",
-    "how many are drawn from a new buffer",
-    "what is kept, of four tasks, by a buffer of three",
-    "whether 20 draws of three from three tasks all give three",
-    "whether a draw of two gives two different tasks",
-    "how often each of three tasks is drawn",
-    "how many of twenty tasks are ever drawn",
-    "whether the same seed draws the same tasks again",
-    "the task that had left is added again",
-    "what a full buffer of two keeps when its oldest task is offered again, and then a new one",
-)
-
-
-def observed(kind: Any) -> list[Any]:
-    """What a buffer class does, in the order of `SHOWS`."""
-    made, rng = kind(3), random.Random(0)
-
-    def draw(count: int, store: Any = made, dice: random.Random = rng) -> list[tuple[str, str]]:
-        found = store.sample(dice, count)
-        if found is ...:
-            raise NotImplementedError("sample still returns ...")
-        return [(task.program, task.input) for task in found]
-
-    def evenly() -> str:
-        counts = Counter(task for _ in range(600) for task in draw(1))
-        for which, task in (("oldest", _task(0, "2")), ("newest", _task(2))):
-            if set(counts) == {(task.program, task.input)}:
-                return f"only the {which}"
-        if counts.total() < 600:
-            return "less often than it was asked"
-        return "about equally" if len(counts) == 3 and min(counts.values()) > 150 else "some more than others"
-
-    def filled(capacity: int, *numbers: int) -> Any:
-        store = kind(capacity)
-        for number in numbers:
-            store.add(_task(number))
-        return store
-
-    def twenty() -> int:
-        store = filled(20, *range(20))
-        return len({task for _ in range(200) for task in draw(3, store)})
-
-    def repeated() -> bool:
-        store = filled(20, *range(20))
-        return draw(8, store, random.Random(1)) == draw(8, store, random.Random(1))
-
-    seen = [
-        tried(lambda task=task: made.add(task)) for task in (_task(0), _task(0), _task(0, variable="y"), _task(0, "2"))
-    ]
-    if any(one is ... for one in seen):
-        return seen
-    seen += [tried(lambda: len(draw(99))) for _ in range(2)]
-    seen.append(tried(lambda: len(draw(2, kind(3)))))
-    for number in (1, 2):
-        tried(lambda number=number: made.add(_task(number)))
-    seen.append(tried(lambda: sorted(draw(3))))
-    seen.append(tried(lambda: all(len(draw(3)) == 3 for _ in range(20))))
-    seen.append(tried(lambda: all(len(set(draw(2))) == 2 for _ in range(20))))
-    seen += [tried(look) for look in (evenly, twenty, repeated)]
-    seen.append(tried(lambda: made.add(_task(0))))
-    seen.append(tried(lambda: sorted(draw(2, filled(2, 0, 1, 0, 2)))))
-    return seen
-
-
-class _Like(buffer.Buffer):
-    """The package's buffer, for mistakes to change in one place."""
-
-    def key(self, task: Task) -> Any:
-        return buffer.task_key(task)
-
-    def add(self, task: Task) -> bool:
-        key = self.key(task)
-        if key in self._tasks:
-            return False
-        self._tasks[key] = task
-        while len(self._tasks) > self.capacity:
-            del self._tasks[next(iter(self._tasks))]
-        return True
-
-
-class KeepsOldest(_Like):
-    def add(self, task: Task) -> bool:
-        return len(self._tasks) < self.capacity and super().add(task)
-
-
-class ByText(_Like):
-    def key(self, task: Task) -> Any:
-        return task.program, task.input
-
-
-class NoInputs(_Like):
-    def key(self, task: Task) -> Any:
-        return buffer.normal_form(task.program)
-
-
-class Twins(_Like):
-    def key(self, task: Task) -> Any:
-        return object()
-
-
-class NoLimit(_Like):
-    def add(self, task: Task) -> bool:
-        self.capacity = 10**9
-        return super().add(task)
-
-
-class Repeats(_Like):
-    def sample(self, rng: random.Random, count: int) -> list[Task]:
-        return rng.choices(list(self._tasks.values()), k=count)
-
-
-class TooMany(_Like):
-    def sample(self, rng: random.Random, count: int) -> list[Task]:
-        return rng.sample(list(self._tasks.values()), count)
-
-
-class Newest(_Like):
-    def sample(self, rng: random.Random, count: int) -> list[Task]:
-        return list(self._tasks.values())[-count:]
-
-
-class Oldest(_Like):
-    def sample(self, rng: random.Random, count: int) -> list[Task]:
-        return list(self._tasks.values())[:count]
-
-
-class Keys(_Like):
-    def sample(self, rng: random.Random, count: int) -> Any:
-        return rng.sample(list(self._tasks), min(count, len(self._tasks)))
-
-
-class TakesOut(_Like):
-    def sample(self, rng: random.Random, count: int) -> list[Task]:
-        drawn = super().sample(rng, count)
-        for task in drawn:
-            del self._tasks[self.key(task)]
-        return drawn
-
-
-class OwnDice(_Like):
-    def sample(self, rng: random.Random, count: int) -> list[Task]:
-        return super().sample(random.Random(), count)
-
-
-class Refreshes(_Like):
-    def add(self, task: Task) -> bool:
-        known = self._tasks.pop(self.key(task), None) is not None
-        return super().add(task) and not known
-
-
-class NeverForgets(_Like):
-    def __init__(self, capacity: int) -> None:
-        super().__init__(capacity)
-        self.met: set[Any] = set()
-
-    def add(self, task: Task) -> bool:
-        key = self.key(task)
-        known = key in self.met
-        self.met.add(key)
-        return not known and super().add(task)
-
-
-class Favours(_Like):
-    def sample(self, rng: random.Random, count: int) -> list[Task]:
-        left, drawn = list(self._tasks.values()), []
-        while left and len(drawn) < count:
-            drawn.append(left.pop(rng.choices(range(len(left)), weights=range(1, len(left) + 1))[0]))
-        return drawn
-
 
 RULES = Rules()
 PROGRAM = "def f(x):\n    return x * x"
@@ -229,14 +34,7 @@ def _pair(type_: str, output: str = "9", input: str = "3", program: str = PROGRA
 # ---------------------------------------------------------------- hide
 
 
-def _view(
-    task: Task,
-    shown: int | None = None,
-    program: bool = False,
-    message: bool = True,
-    both: bool = False,
-    swap: bool = False,
-) -> Any:
+def _view(task: Task, shown=0, program=False, message=True, both=False, swap=False) -> Any:
     """A view with one thing wrong about it."""
     if isinstance(task, InductionTask):
         pairs = list(zip(task.inputs, task.outputs, strict=True))[: shown or task.shown]
@@ -258,10 +56,10 @@ exercise(
         Mistake(lambda task: _view(task, shown=3), "it shows half of the pairs, whatever the task says; `task.shown` is the number to go by"),
         Mistake(lambda task: _view(task, program=True), "it shows the program of an induction task, which is what has to be found"),
         Mistake(lambda task: _view(task, message=False), "it leaves out the message of an induction task; without it many programs fit the pairs equally well"),
-        Mistake(lambda task: _view(task, both=True), "it shows the input and the output of both pair games, so nothing is left to find: each hides one of the two"),
+        Mistake(lambda task: _view(task, both=True), "it shows the input and the output of both deduction and abduction, so nothing is left to find: each hides one of the two"),
         Mistake(lambda task: _view(task, swap=True), "deduction and abduction are swapped. Deduction looks forward, from input to output; abduction looks back"),
     ],
-    hint="Ask of each game: what is to be found? Everything else is shown, but of an induction task only the first `task.shown` pairs.",
+    hint="Ask of each task type: what is to be found? Everything else is shown, but of an induction task only the first `task.shown` pairs.",
 )  # fmt: skip
 
 
@@ -276,26 +74,19 @@ def _ok(found: Any) -> Any:
 
 def _each(cases: Sequence[tuple[Any, ...]]) -> Callable[[Any], list[Any]]:
     """What a judge says in each case, errors too."""
-
-    def observe(judge: Any) -> list[Any]:
-        return [buffers.tried(lambda case=case: _ok(judge(*case, RULES))) for case in cases]
-
-    return observe
+    return lambda judge: [_ok(tried(judge, *case, RULES)) for case in cases]
 
 
 GOLD = (
-    ("'ab'", "ab"),
-    ("[1, 2]", [1, 2]),
-    ("{'a': 1, 'b': 2}", {"b": 2, "a": 1}),
-    ("1.0", 1),
-    ("1", True),
-    ("None", None),
-    ("(1, 2)", [1, 2]),
-    ("[1, 2]", [2, 1]),
-    ("3", "3"),
-    ("0.3", 0.1 + 0.2),
-    ("inf", math.inf),
-)
+    ("'ab'", "ab"), ("[1, 2]", [1, 2]), ("{'a': 1, 'b': 2}", {"b": 2, "a": 1}), ("1.0", 1), ("1", True), ("None", None),
+    ("(1, 2)", [1, 2]), ("[1, 2]", [2, 1]), ("3", "3"), ("0.3", 0.1 + 0.2), ("inf", math.inf),
+)  # fmt: skip
+"""The output as text, and an answer's value."""
+
+
+def _after_change(change: Callable[[Any], Any]) -> Callable[..., bool]:
+    """A judge that changes both values before it compares them."""
+    return lambda task, answer, *_: change(answer.value) == change(read_value(task.output))
 
 
 def _evaluated(task: Triplet, answer: Answer, *_: Any) -> bool:
@@ -307,15 +98,15 @@ def _evaluated(task: Triplet, answer: Answer, *_: Any) -> bool:
 
 exercise(
     name="judge_deduction",
-    key=DEDUCTION.judge,
+    key=get_task_type("deduction").judge,
     points=1,
     observe=_each([(_pair("deduction", gold), Answer(value=value), ()) for gold, value in GOLD]),
     shows=[f"the answer {value!r} where the output is {gold}" for gold, value in GOLD],
     mistakes=[
-        Mistake(lambda task, answer, *_: _loose(answer.value) == _loose(read_value(task.output)), "it makes lists of everything before comparing, so that the tuple (1, 2) passes for the list [1, 2]; these are different outputs"),
-        Mistake(lambda task, answer, *_: _unordered(answer.value) == _unordered(read_value(task.output)), "it forgets the order inside lists; [1, 2] and [2, 1] are different outputs"),
-        Mistake(lambda task, answer, *_: _close(answer.value, read_value(task.output)), "it forgives small errors of floats. Programs compute exactly the same digits each time, so the answer can be asked to match them"),
-        Mistake(lambda task, answer, *_: type(answer.value) is type(read_value(task.output)) and answer.value == read_value(task.output), "it wants the types to be equal as well. In Python 1 == 1.0 == True, and the paper compares as Python does (the package has a switch for the stricter way: equality='typed')"),
+        Mistake(_after_change(lambda value: list(value) if isinstance(value, tuple) else value), "it makes lists of everything before comparing, so that the tuple (1, 2) passes for the list [1, 2]; these are different outputs"),
+        Mistake(_after_change(lambda value: sorted(value) if isinstance(value, list) else value), "it forgets the order inside lists; [1, 2] and [2, 1] are different outputs"),
+        Mistake(_after_change(lambda value: round(value, 6) if isinstance(value, float) else value), "it forgives small errors of floats. Programs compute exactly the same digits each time, so the answer can be asked to match them"),
+        Mistake(_after_change(lambda value: (type(value), value)), "it wants the types to be equal as well. In Python 1 == 1.0 == True, and the paper compares as Python does (the package has a switch for the stricter way: equality='typed')"),
         Mistake(lambda task, answer, *_: repr(answer.value) == task.output, "it compares texts. The same value has many spellings: {'b': 2, 'a': 1} and {'a': 1, 'b': 2}, 1 and 1.0. Compare values"),
         Mistake(lambda task, answer, *_: str(answer.value) == task.output, "it compares texts, and `str` drops the quotes: the text '3' would pass for the number 3, and 'ab' never for itself"),
         Mistake(_evaluated, "it *evaluates* a stored text. Texts are data here: `read_value` reads all that a program may return, `inf` too, and runs nothing"),
@@ -324,18 +115,6 @@ exercise(
     ],
     hint="Make a value of the output's text with read_value, then compare the two values as Python does.",
 )  # fmt: skip
-
-
-def _loose(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _unordered(value: Any) -> Any:
-    return sorted(value) if isinstance(value, list) else value
-
-
-def _close(value: Any, gold: Any) -> bool:
-    return abs(value - gold) < 1e-6 if isinstance(value, float) and isinstance(gold, float) else value == gold
 
 
 def _abduced(candidate: Any, outcome: Outcome, output: str = "9") -> tuple[Any, ...]:
@@ -361,7 +140,7 @@ ABDUCED = {
 
 exercise(
     name="judge_abduction",
-    key=ABDUCTION.judge,
+    key=get_task_type("abduction").judge,
     points=2,
     observe=_each(list(ABDUCED.values())),
     shows=list(ABDUCED),
@@ -423,7 +202,7 @@ def _hits(task: InductionTask, outcomes: Sequence[Outcome]) -> int:
 
 exercise(
     name="judge_induction",
-    key=INDUCTION.judge,
+    key=get_task_type("induction").judge,
     points=2,
     observe=_each(list(INDUCED.values())),
     shows=list(INDUCED),
@@ -446,31 +225,21 @@ exercise(
 
 # ---------------------------------------------------------------- arguments as data
 
-TEXTS = ("5", "'ab', 3", "(1, 2)", "[1, 2], {'a': None}", "'a, b'", "'x',\n[1,\n 2]", "-1", "True, None")
-NO_DATA = ("0) or (True", "[0] * 3", "max(1, 2)", "x", "'a'.upper()", "", " ", "1, k=2")
-
+TEXTS = (
+    "5", "'ab', 3", "(1, 2)", "[1, 2], {'a': None}", "'a, b'", "'x',\n[1,\n 2]", "-1", "True, None",
+    "0) or (True", "[0] * 3", "max(1, 2)", "x", "'a'.upper()", "", " ", "1, k=2",
+)  # fmt: skip
+"""Arguments, and from `0) or (True` on what is none: those must be refused."""
 RUN = {"0) or (True": (True,), "[0] * 3": ([0, 0, 0],), "max(1, 2)": (2,), "'a'.upper()": ("A",)}
 """What Python would make of them, written down here: nothing in the package evaluates text outside the sandbox."""
-
-
-def _arguments(read: Any) -> list[Any]:
-    found = []
-    for text in (*TEXTS, *NO_DATA):
-        try:
-            found.append(read(text))
-        except TimeoutError:
-            raise
-        except Exception:
-            found.append("refused")
-    return found
 
 
 exercise(
     name="read_arguments",
     key=read_arguments,
     points=2,
-    observe=_arguments,
-    shows=[f"read_arguments({text!r})" for text in (*TEXTS, *NO_DATA)],
+    observe=lambda read: ["refused" if isinstance(one, Raised) else one for one in (tried(read, text) for text in TEXTS)],
+    shows=[f"read_arguments({text!r})" for text in TEXTS],
     mistakes=[
         Mistake(lambda text: tuple(ast.literal_eval(f"[{text}]")), "it reads an empty text as no arguments at all. A task without an input asks nothing; refuse it"),
         Mistake(lambda text: RUN[text] if text in RUN else read_arguments(text), "it *runs* the text: the answer `0) or (True` becomes a condition that is always true, and a worse one would delete files. Only literals may be read"),
@@ -487,28 +256,147 @@ exercise(
 
 # ---------------------------------------------------------------- buffer
 
+
+def _task(number: int, input: str = "1", variable: str = "x") -> Triplet:
+    return Triplet("deduction", f"def f({variable}):\n    return {variable} + {number}", input, str(number + 1))
+
+
+def _looks(kind: Any) -> dict[str, Callable[[], Any]]:
+    """What is asked of a buffer class, in order: each look goes on from what those before it did."""
+    made, rng = kind(3), random.Random(0)
+
+    def draw(count: int, store: Any = made, dice: random.Random = rng) -> list[tuple[str, str]]:
+        found = store.sample(dice, count)
+        if found is ...:
+            raise NotImplementedError("sample still returns ...")
+        return [(task.program, task.input) for task in found]
+
+    def filled(capacity: int, *numbers: int) -> Any:
+        store = kind(capacity)
+        for number in numbers:
+            store.add(_task(number))
+        return store
+
+    def kept() -> list[tuple[str, str]]:
+        for number in (1, 2):
+            tried(made.add, _task(number))
+        return sorted(draw(3))
+
+    def evenly() -> str:
+        counts = Counter(task for _ in range(600) for task in draw(1))
+        for which, task in (("oldest", _task(0, "2")), ("newest", _task(2))):
+            if set(counts) == {(task.program, task.input)}:
+                return f"only the {which}"
+        if counts.total() < 600:
+            return "less often than it was asked"
+        return "about equally" if len(counts) == 3 and min(counts.values()) > 150 else "some more than others"
+
+    def twenty() -> int:
+        store = filled(20, *range(20))
+        return len({task for _ in range(200) for task in draw(3, store)})
+
+    def repeated() -> bool:
+        store = filled(20, *range(20))
+        return draw(8, store, random.Random(1)) == draw(8, store, random.Random(1))
+
+    return {
+        "a new task is added": lambda: made.add(_task(0)),
+        "the same task is added again": lambda: made.add(_task(0)),
+        "the same task, with another name for its variable": lambda: made.add(_task(0, variable="y")),
+        "the same program, with another input": lambda: made.add(_task(0, "2")),
+        "how many are drawn when 99 are wanted and 2 are there": lambda: len(draw(99)),
+        "how many are drawn when that is done once more": lambda: len(draw(99)),
+        "how many are drawn from a new buffer": lambda: len(draw(2, kind(3))),
+        "what is kept, of four tasks, by a buffer of three": kept,
+        "whether 20 draws of three from three tasks all give three": lambda: all(len(draw(3)) == 3 for _ in range(20)),
+        "whether a draw of two gives two different tasks": lambda: all(len(set(draw(2))) == 2 for _ in range(20)),
+        "how often each of three tasks is drawn": evenly,
+        "how many of twenty tasks are ever drawn": twenty,
+        "whether the same seed draws the same tasks again": repeated,
+        "the task that had left is added again": lambda: made.add(_task(0)),
+        "what a full buffer of two keeps when its oldest task is offered again, and then a new one": (
+            lambda: sorted(draw(2, filled(2, 0, 1, 0, 2)))
+        ),
+    }
+
+
+class _Like(Buffer):
+    """The package's buffer, for mistakes to change in one place."""
+
+    def key(self, task: Task) -> Any:
+        return task_key(task)
+
+    def add(self, task: Task) -> bool:
+        key = self.key(task)
+        if key in self._tasks:
+            return False
+        self._tasks[key] = task
+        while len(self._tasks) > self.capacity:
+            del self._tasks[next(iter(self._tasks))]
+        return True
+
+    def all(self) -> list[Task]:
+        return list(self._tasks.values())
+
+
+def _but(**methods: Callable[..., Any]) -> type:
+    """A buffer with these methods in the place of the right ones."""
+    return type("Mistaken", (_Like,), methods)
+
+
+def _without_limit(self: Any, task: Task) -> bool:
+    self.capacity = 10**9
+    return _Like.add(self, task)
+
+
+def _takes_out(self: Any, rng: random.Random, count: int) -> list[Task]:
+    drawn = Buffer.sample(self, rng, count)
+    for task in drawn:
+        del self._tasks[self.key(task)]
+    return drawn
+
+
+def _refreshes(self: Any, task: Task) -> bool:
+    known = self._tasks.pop(self.key(task), None) is not None
+    return _Like.add(self, task) and not known
+
+
+def _never_forgets(self: Any, task: Task) -> bool:
+    met = self.__dict__.setdefault("met", set())
+    known = self.key(task) in met
+    met.add(self.key(task))
+    return not known and _Like.add(self, task)
+
+
+def _favours(self: Any, rng: random.Random, count: int) -> list[Task]:
+    left, drawn = self.all(), []
+    while left and len(drawn) < count:
+        drawn.append(left.pop(rng.choices(range(len(left)), weights=range(1, len(left) + 1))[0]))
+    return drawn
+
+
 exercise(
     name="Buffer",
-    key=buffer.Buffer,
+    key=Buffer,
     points=3,
-    observe=buffers.observed,
-    shows=buffers.SHOWS,
+    observe=lambda kind: [tried(look) for look in _looks(kind).values()],
+    shows=tuple(_looks(Buffer)),
     mistakes=[
-        Mistake(buffers.TooMany, "it fails when more tasks are wanted than there are, as in the first steps of every run; give what there is"),
-        Mistake(buffers.Keys, "`sample` gives the keys of the dict; the tasks are its values"),
-        Mistake(buffers.OwnDice, "it draws with a random generator of its own (such as the module `random`). Draw with the `rng` that comes in, or no run can be repeated"),
-        Mistake(buffers.TakesOut, "a draw takes the tasks out of the buffer. They stay: a reference can be shown again, a task asked again"),
-        Mistake(buffers.Newest, "it always gives the newest. The paper tried to favour recent tasks, and risked collapse: draw uniformly"),
-        Mistake(buffers.Favours, "some tasks are drawn more often than others. Favouring new ones risked a collapse, the paper says: draw uniformly"),
-        Mistake(buffers.Oldest, "it always gives the oldest, and newer tasks are never seen: draw uniformly"),
-        Mistake(buffers.Refreshes, "a task that is offered again changes something: it becomes the youngest, or another one leaves in its stead. Look first whether it is there, and if so touch nothing"),
-        Mistake(buffers.NeverForgets, "a task that has left can never come back: somewhere its key is still remembered. Forget the key together with the task"),
-        Mistake(buffers.KeepsOldest, "a full buffer refuses new tasks and keeps its oldest. That is what the authors' code does: after some 250 steps nothing new ever gets in. Let the oldest leave"),
-        Mistake(buffers.ByText, "it tells tasks apart by their text, so a proposer is paid again for the same program with a renamed variable. Use task_key"),
-        Mistake(buffers.Twins, "it keeps duplicates. A proposer that repeats one good task would fill the buffer with it"),
-        Mistake(buffers.NoLimit, "it grows without end: when more than `capacity` tasks are there, the oldest has to leave"),
-        Mistake(buffers.Repeats, "it draws with repetition: a prompt could show the same reference twice"),
-        Mistake(buffers.NoInputs, "it looks at programs alone: the same program with another input is another task"),
+        Mistake(_but(sample=lambda self, rng, count: rng.sample(self.all(), count)), "it fails when more tasks are wanted than there are, as in the first steps of every run; give what there is"),
+        Mistake(_but(sample=lambda self, rng, count: rng.sample(list(self._tasks), min(count, len(self._tasks)))), "`sample` gives the keys of the dict; the tasks are its values"),
+        Mistake(_but(sample=lambda self, rng, count: Buffer.sample(self, random.Random(), count)), "it draws with a random generator of its own (such as the module `random`). Draw with the `rng` that comes in, or no run can be repeated"),
+        Mistake(_but(sample=_takes_out), "a draw takes the tasks out of the buffer. They stay: a reference can be shown again, a task asked again"),
+        Mistake(_but(sample=lambda self, rng, count: self.all()[-count:]), "it always gives the newest. The paper tried to favour recent tasks, and risked collapse: draw uniformly"),
+        Mistake(_but(sample=_favours), "some tasks are drawn more often than others. Favouring new ones risked a collapse, the paper says: draw uniformly"),
+        Mistake(_but(sample=lambda self, rng, count: self.all()[:count]), "it always gives the oldest, and newer tasks are never seen: draw uniformly"),
+        Mistake(_but(add=_refreshes), "a task that is offered again changes something: it becomes the youngest, or another one leaves in its stead. Look first whether it is there, and if so touch nothing"),
+        Mistake(_but(add=_never_forgets), "a task that has left can never come back: somewhere its key is still remembered. Forget the key together with the task"),
+        Mistake(_but(add=lambda self, task: len(self._tasks) < self.capacity and _Like.add(self, task)), "a full buffer refuses new tasks and keeps its oldest. That is what the authors' code does: after some 250 steps nothing new ever gets in. Let the oldest leave"),
+        Mistake(_but(key=lambda self, task: (task.program, task.input)), "it tells tasks apart by their text, so a proposer is paid again for the same program with a renamed variable. Use task_key"),
+        Mistake(_but(key=lambda self, task: object()), "it keeps duplicates. A proposer that repeats one good task would fill the buffer with it"),
+        Mistake(_but(add=_without_limit), "it grows without end: when more than `capacity` tasks are there, the oldest has to leave"),
+        Mistake(_but(sample=lambda self, rng, count: rng.choices(self.all(), k=count)), "it draws with repetition: a prompt could show the same reference twice"),
+        Mistake(_but(key=lambda self, task: normal_form(task.program)), "it looks at programs alone: the same program with another input is another task"),
     ],
     hint="Keep tasks in a dict under task_key(task): it remembers the order of insertion, and next(iter(d)) is its oldest key.",
 )  # fmt: skip

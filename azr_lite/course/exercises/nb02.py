@@ -9,8 +9,7 @@ from typing import Any
 from unittest import mock
 
 from azr_lite.course.attacks import judge_candidate
-from azr_lite.course.checks import Mistake, Raised, exercise
-from azr_lite.course.exercises import nb02 as worlds
+from azr_lite.course.checks import Mistake, Raised, exercise, tried
 from azr_lite.sandbox import Level, Outcome, Validation
 from azr_lite.sandbox.executor import level_of, verdict
 from azr_lite.sandbox.literal import read_value
@@ -47,38 +46,33 @@ WORLDS: dict[str, tuple[list[Outcome], list[Outcome]]] = {
 }
 
 
-def observed(mine: Callable[[Sequence[Outcome], Sequence[Outcome]], Validation]) -> list[Any]:
+def _observed(mine: Callable[[Sequence[Outcome], Sequence[Outcome]], Validation]) -> list[Any]:
     return [_said(mine, *pair) for pair in WORLDS.values()]
 
 
 def _said(mine: Callable[..., Any], first: Sequence[Outcome], second: Sequence[Outcome]) -> Any:
-    try:
-        found = mine(first, second)
-    except TimeoutError:
-        raise
-    except Exception as error:
-        return Raised(type(error).__name__, str(error))
+    found = tried(mine, first, second)
     return [found.ok, found.outputs, found.reason, found.index] if isinstance(found, Validation) else found
 
 
-def first_only(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
+def _first_only(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
     return verdict(first)
 
 
-def loose(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
+def _loose(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
     found = verdict(first, second)
     if found.reason == "non_deterministic" and first[found.index].value == second[found.index].value:
         return Validation(True, tuple(o.value for o in first))
     return found
 
 
-def never_late(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
+def _never_late(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
     found = verdict(first, second)
     late = found.reason in ("timeout", "memory") and first[found.index].ok
     return Validation(False, (), "non_deterministic", "", found.index) if late else found
 
 
-def one_loop(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
+def _one_loop(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
     for index, (one, other) in enumerate(zip(first, second, strict=True)):
         if not one.ok:
             return Validation(False, (), one.kind, one.detail, index)
@@ -87,7 +81,7 @@ def one_loop(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
     return Validation(True, tuple(outcome.value for outcome in first))
 
 
-def interleaved(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
+def _interleaved(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
     for index, (one, other) in enumerate(zip(first, second, strict=True)):
         found = verdict([one], [other])
         if not found.ok:
@@ -95,7 +89,7 @@ def interleaved(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validati
     return verdict(first, second)
 
 
-def late_first(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
+def _late_first(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
     found = verdict(first, second)
     late = [index for index, other in enumerate(second) if other.kind in ("timeout", "memory")]
     return (
@@ -105,14 +99,14 @@ def late_first(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validatio
     )
 
 
-def by_repr(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
+def _by_repr(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
     for index, (one, other) in enumerate(zip(first, second, strict=True)):
         if one.ok and other.ok and repr(one.value) != repr(other.value):
             return Validation(False, (), "non_deterministic", "", index)
     return verdict(first, second)
 
 
-def infra_fails(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
+def _infra_fails(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
     for index, pair in enumerate(zip(first, second, strict=True)):
         for outcome in pair:
             if not outcome.ok:
@@ -279,18 +273,18 @@ exercise(
     name="verdict",
     key=verdict,
     points=3,
-    observe=worlds.observed,
-    shows=[f"[ok, outputs, reason, index] of verdict(first, second) for {name!r}: it" for name in worlds.WORLDS],
+    observe=_observed,
+    shows=[f"[ok, outputs, reason, index] of verdict(first, second) for {name!r}: it" for name in WORLDS],
     hint="First world first; \"infra\" means not run; then compare `canonical(one.value)` input by input.",
     mistakes=[
-        Mistake(worlds.loose, "it compares with `==`, for which True is 1: a program that returns True in one world and 1 in the other is not deterministic. Compare the canonical texts"),
-        Mistake(worlds.never_late, "it calls a time-out, or running out of memory, in the second world \"non_deterministic\". The program may be perfectly regular and only slow or large, and the proposer should be told the true reason"),
-        Mistake(worlds.late_first, "a time-out at a later input hides a difference at an earlier one. In the second world, go input by input: the first that is not as it should be decides"),
-        Mistake(worlds.infra_fails, "\"infra\" is no failure of the program: that input was not run, because an earlier one had failed. And an exception in the second world only means the program is not deterministic"),
-        Mistake(worlds.interleaved, "it goes through both worlds at once, so that a difference at an early input hides a failure at a later one. The first world decides first, over all its inputs: two loops, one after the other"),
-        Mistake(worlds.one_loop, "it compares value with value and never asks how the second world ended. What timed out, or was not run (\"infra\"), has the value None, which differs from everything; and True == 1. Look at `other.kind` first, then at canonical texts"),
-        Mistake(worlds.by_repr, "it compares `repr`: equal sets and dicts may be written in two orders. `canonical` sorts"),
-        Mistake(worlds.first_only, "it looks at the first world only, so programs that hang on the order of a set, on `id` or on the clock pass. The second world is the whole proof"),
+        Mistake(_loose, "it compares with `==`, for which True is 1: a program that returns True in one world and 1 in the other is not deterministic. Compare the canonical texts"),
+        Mistake(_never_late, "it calls a time-out, or running out of memory, in the second world \"non_deterministic\". The program may be perfectly regular and only slow or large, and the proposer should be told the true reason"),
+        Mistake(_late_first, "a time-out at a later input hides a difference at an earlier one. In the second world, go input by input: the first that is not as it should be decides"),
+        Mistake(_infra_fails, "\"infra\" is no failure of the program: that input was not run, because an earlier one had failed. And an exception in the second world only means the program is not deterministic"),
+        Mistake(_interleaved, "it goes through both worlds at once, so that a difference at an early input hides a failure at a later one. The first world decides first, over all its inputs: two loops, one after the other"),
+        Mistake(_one_loop, "it compares value with value and never asks how the second world ended. What timed out, or was not run (\"infra\"), has the value None, which differs from everything; and True == 1. Look at `other.kind` first, then at canonical texts"),
+        Mistake(_by_repr, "it compares `repr`: equal sets and dicts may be written in two orders. `canonical` sorts"),
+        Mistake(_first_only, "it looks at the first world only, so programs that hang on the order of a set, on `id` or on the clock pass. The second world is the whole proof"),
     ],
 )  # fmt: skip
 
@@ -325,13 +319,8 @@ def _with_spy(mine: Callable[..., Any], made: Outcome, gold: Any) -> Any:
         given.append(repr(list(inputs)))
         return [made] * len(inputs)
 
-    try:
-        found = mine(run, "def f(x):\n    return x", (5,), gold)
-    except TimeoutError:
-        raise
-    except Exception as error:
-        return Raised(type(error).__name__, str(error))
-    if found is ... or found is None:
+    found = tried(mine, run, "def f(x):\n    return x", (5,), gold)
+    if found is ... or found is None or isinstance(found, Raised):
         return found
     told = [where for where, texts in (("program", programs), ("inputs", given)) if any(GOLD in text for text in texts)]
     return [bool(found), f"gold told in: {', '.join(told) or 'nothing'}"]

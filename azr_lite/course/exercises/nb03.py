@@ -57,35 +57,15 @@ exercise(
     probes=lambda: [([1.0, 0.0, 0.0, 0.0],), ([1.0, 1.0],), ([0.5, 1.0, 0.0],), ([1.0, 0.0, 0.0],), ([1.0],)],
     hint="The mean of the list; ValueError where it holds fewer than two scores.",
     mistakes=[
-        Mistake(
-            lambda scores: sum(scores) / len(scores) if scores else 0.0,
-            "one reply (or none) is accepted: r̄ would then always be 0 or 1, and no task could ever be learnable. Raise a ValueError for "
-            "fewer than two",
-        ),
-        Mistake(
-            lambda scores: sum(scores) / len(scores) if len(scores) > 1 else None,
-            "with one score it returns None; whoever called it would go on with that. `raise ValueError(...)` stops them",
-        ),
-        Mistake(
-            _any_credit,
-            "a score of 0.5 counts as a whole success; it says that half of the hidden pairs were solved. Take the mean of the scores",
-        ),
-        Mistake(
-            _full_marks,
-            "it counts only full marks; a reply that solved half of its hidden pairs has score 0.5. Take the mean",
-        ),
+        Mistake(lambda scores: sum(scores) / len(scores) if scores else 0.0, "one reply (or none) is accepted: r̄ would then always be 0 or 1, and no task could ever be learnable. Raise a ValueError for fewer than two"),
+        Mistake(lambda scores: sum(scores) / len(scores) if len(scores) > 1 else None, "with one score it returns None; whoever called it would go on with that. `raise ValueError(...)` stops them"),
+        Mistake(_any_credit, "a score of 0.5 counts as a whole success; it says that half of the hidden pairs were solved. Take the mean of the scores"),
+        Mistake(_full_marks, "it counts only full marks; a reply that solved half of its hidden pairs has score 0.5. Take the mean"),
         Mistake(_total, "it is the sum; divide by the number of replies"),
-        Mistake(
-            _best,
-            "it takes the best reply: that says whether *any* of the replies was right (pass@n), and a task solved once in eight would "
-            "look as easy as one solved always",
-        ),
-        Mistake(
-            _of_eight,
-            "it divides by 8 whatever comes in; n is a setting (the nano preset uses 6), so divide by the length of the list",
-        ),
+        Mistake(_best, "it takes the best reply: that says whether *any* of the replies was right (pass@n), and a task solved once in eight would look as easy as one solved always"),
+        Mistake(_of_eight, "it divides by 8 whatever comes in; n is a setting (the nano preset uses 6), so divide by the length of the list"),
     ],
-)
+)  # fmt: skip
 
 exercise(
     name="learnability",
@@ -94,29 +74,13 @@ exercise(
     probes=lambda: [(0.0,), (0.125,), (0.5,), (0.875,), (1.0,), (0.015625,), (0.984375,)],
     hint="0 at both ends, 1 − r̄ between them.",
     mistakes=[
-        Mistake(
-            lambda rate: 1.0 - rate,
-            "a task that nobody ever solves (r̄ = 0) earns the most: the proposer will learn to ask for the impossible. Zero at both ends",
-        ),
-        Mistake(
-            lambda rate: 0.0 if rate in (0.0, 1.0) else rate,
-            "it pays for *easy* tasks: the reward should fall as r̄ rises",
-        ),
-        Mistake(
-            lambda rate: 4 * rate * (1 - rate),
-            "that is 4r̄(1 − r̄), a fair idea with its peak at one half; the paper's reward is 1 − r̄, highest for tasks that are *almost* "
-            "never solved",
-        ),
-        Mistake(
-            lambda rate: -0.5 if rate in (0.0, 1.0) else 1 - rate,
-            "−0.5 at both ends is what the authors' code does; the paper says 0",
-        ),
-        Mistake(
-            lambda rate: 1 - rate if rate > 0.5 else 0.0,
-            "it pays nothing for tasks that are solved half of the time or less; only a task *never* solved earns nothing",
-        ),
+        Mistake(lambda rate: 1.0 - rate, "a task that nobody ever solves (r̄ = 0) earns the most: the proposer will learn to ask for the impossible. Zero at both ends"),
+        Mistake(lambda rate: 0.0 if rate in (0.0, 1.0) else rate, "it pays for *easy* tasks: the reward should fall as r̄ rises"),
+        Mistake(lambda rate: 4 * rate * (1 - rate), "that is 4r̄(1 − r̄), a fair idea with its peak at one half; the paper's reward is 1 − r̄, highest for tasks that are *almost* never solved"),
+        Mistake(lambda rate: -0.5 if rate in (0.0, 1.0) else 1 - rate, "−0.5 at both ends is what the authors' code does; the paper says 0"),
+        Mistake(lambda rate: 1 - rate if rate > 0.5 else 0.0, "it pays nothing for tasks that are solved half of the time or less; only a task *never* solved earns nothing"),
     ],
-)
+)  # fmt: skip
 
 exercise(
     name="expected_learnability",
@@ -125,40 +89,15 @@ exercise(
     probes=lambda: [(0.5, 1), (0.25, 8), (0.0, 4), (1.0, 4), (0.9, 2), (0.3, 3)],
     hint="For every outcome of the n replies: its chance times its pay. Only one outcome departs from the pay 1 − r̄.",
     mistakes=[
-        Mistake(
-            lambda p, n: 0.0 if p in (0.0, 1.0) else 1.0 - p,
-            "it is the learnability of the true p. Nobody knows p: r̄ is drawn anew from n replies, and the mean of a bent function is not "
-            "that function of the mean",
-        ),
-        Mistake(
-            lambda p, n: 1.0 - p,
-            "it is what learnability *means* to pay; n plays no part in it. When all n replies fail, r̄ is 0 and the pay is 0, not 1: take "
-            "that case out",
-        ),
-        Mistake(
-            lambda p, n: 1.0 - p - (1.0 - p) ** n - p**n,
-            "it also takes out the case that all n replies are right; there 1 − r̄ is 0 already, so nothing must be subtracted",
-        ),
-        Mistake(
-            lambda p, n: (1.0 - p) * (1.0 - (1.0 - p) ** n),
-            "it multiplies 1 − p by the chance that some reply is right, as if the two were independent. They are not: the case that is "
-            "lost is the one that would have been paid most (1 − r̄ = 1)",
-        ),
-        Mistake(
-            lambda p, n: (1.0 - p) * (1.0 - p**n - (1.0 - p) ** n),
-            "it multiplies 1 − p by the chance that the task is learnable, as if the two were independent; r̄ decides both. Go through the "
-            "outcomes one by one: only one of them is paid otherwise than 1 − r̄",
-        ),
-        Mistake(
-            lambda p, n: 1.0 - p - p**n,
-            "it takes out the case that all n replies are *right*; that one earns 1 − 1 = 0 anyway. Which case would be paid 1 and is paid 0?",
-        ),
-        Mistake(
-            lambda p, n: p * (1.0 - p),
-            "that is right for n = 2 only; what changes with n is the chance that all replies fail",
-        ),
+        Mistake(lambda p, n: 0.0 if p in (0.0, 1.0) else 1.0 - p, "it is the learnability of the true p. Nobody knows p: r̄ is drawn anew from n replies, and the mean of a bent function is not that function of the mean"),
+        Mistake(lambda p, n: 1.0 - p, "it is what learnability *means* to pay; n plays no part in it. When all n replies fail, r̄ is 0 and the pay is 0, not 1: take that case out"),
+        Mistake(lambda p, n: 1.0 - p - (1.0 - p) ** n - p**n, "it also takes out the case that all n replies are right; there 1 − r̄ is 0 already, so nothing must be subtracted"),
+        Mistake(lambda p, n: (1.0 - p) * (1.0 - (1.0 - p) ** n), "it multiplies 1 − p by the chance that some reply is right, as if the two were independent. They are not: the case that is lost is the one that would have been paid most (1 − r̄ = 1)"),
+        Mistake(lambda p, n: (1.0 - p) * (1.0 - p**n - (1.0 - p) ** n), "it multiplies 1 − p by the chance that the task is learnable, as if the two were independent; r̄ decides both. Go through the outcomes one by one: only one of them is paid otherwise than 1 − r̄"),
+        Mistake(lambda p, n: 1.0 - p - p**n, "it takes out the case that all n replies are *right*; that one earns 1 − 1 = 0 anyway. Which case would be paid 1 and is paid 0?"),
+        Mistake(lambda p, n: p * (1.0 - p), "that is right for n = 2 only; what changes with n is the chance that all replies fail"),
     ],
-)
+)  # fmt: skip
 
 
 def _paid(
@@ -185,42 +124,16 @@ exercise(
     probes=lambda: [(RIGHT,), (PARTLY,), (BARELY,), (WRONG,), (SHAPELESS,)],
     hint="The parts are called form and accuracy; look at well_formed first, then at score.",
     mistakes=[
-        Mistake(
-            _paid(-1.0, -1.0, lambda score: score, lambda verdict: verdict.score > 0),
-            "a wrong answer costs as much as a reply without form: there is no rung between them, so a model that is always wrong learns "
-            "nothing about form",
-        ),
-        Mistake(
-            _paid(0.0, -1.0, lambda score: score, lambda verdict: verdict.score > 0),
-            "the ladder stands on its head: a reply without form (0) earns more than an honest wrong answer (−1). On hard tasks it pays to "
-            "give up the form, and what has no form cannot be judged",
-        ),
-        Mistake(
-            _paid(-1.0, 0.0, lambda score: score, lambda verdict: verdict.score > 0),
-            "a wrong answer in good form earns 0; the paper pays −0.5 for it",
-        ),
-        Mistake(
-            _paid(-1.0, -0.5, lambda score: 1.0, lambda verdict: verdict.score > 0),
-            "every score above 0 earns the full 1; where scoring is by fraction, 3 of 5 hidden pairs are worth 0.6: pay the score",
-        ),
-        Mistake(
-            _paid(-1.0, -0.5, lambda score: score, lambda verdict: verdict.score >= 0.5),
-            "a score under one half is paid as a wrong answer; only a score of 0 is: 1 of 5 hidden pairs earns 0.2",
-        ),
-        Mistake(
-            _paid(-1.0, -0.5, lambda score: score, lambda verdict: verdict.ok),
-            "it looks at `ok`, which is true for fully right answers only; a score of 0.6 then costs −0.5. Look at `score`",
-        ),
-        Mistake(
-            lambda verdict: answer_reward(verdict).total,
-            "the numbers are right, but they are bare numbers; return rewards.Reward(total, parts), so that a plot can tell later what was paid for",
-        ),
-        Mistake(
-            _formless,
-            "it never looks at `well_formed`: a reply without form pays −0.5, like a wrong answer, where it should pay −1",
-        ),
+        Mistake(_paid(-1.0, -1.0, lambda score: score, lambda verdict: verdict.score > 0), "a wrong answer costs as much as a reply without form: there is no rung between them, so a model that is always wrong learns nothing about form"),
+        Mistake(_paid(0.0, -1.0, lambda score: score, lambda verdict: verdict.score > 0), "the ladder stands on its head: a reply without form (0) earns more than an honest wrong answer (−1). On hard tasks it pays to give up the form, and what has no form cannot be judged"),
+        Mistake(_paid(-1.0, 0.0, lambda score: score, lambda verdict: verdict.score > 0), "a wrong answer in good form earns 0; the paper pays −0.5 for it"),
+        Mistake(_paid(-1.0, -0.5, lambda score: 1.0, lambda verdict: verdict.score > 0), "every score above 0 earns the full 1; where scoring is by fraction, 3 of 5 hidden pairs are worth 0.6: pay the score"),
+        Mistake(_paid(-1.0, -0.5, lambda score: score, lambda verdict: verdict.score >= 0.5), "a score under one half is paid as a wrong answer; only a score of 0 is: 1 of 5 hidden pairs earns 0.2"),
+        Mistake(_paid(-1.0, -0.5, lambda score: score, lambda verdict: verdict.ok), "it looks at `ok`, which is true for fully right answers only; a score of 0.6 then costs −0.5. Look at `score`"),
+        Mistake(lambda verdict: answer_reward(verdict).total, "the numbers are right, but they are bare numbers; return Reward(total, parts), so that a plot can tell later what was paid for"),
+        Mistake(_formless, "it never looks at `well_formed`: a reply without form pays −0.5, like a wrong answer, where it should pay −1"),
     ],
-)
+)  # fmt: skip
 
 
 def _sick(*bugs: str) -> Callable[[Verdict, Sequence[float]], float]:
@@ -253,27 +166,10 @@ exercise(
     ],
     hint="Go through the branches one by one: who enters it, and what does the paper pay there?",
     mistakes=[
-        Mistake(
-            _sick("form"),
-            "one bug is left, in the first condition: a proposal can have good form and still be invalid (its program raises an error, say). "
-            "`well_formed` speaks of the text, `ok` of the task",
-        ),
-        Mistake(
-            _sick("rung"),
-            "one bug is left, in the first pay: −0.5 is the *solver's* rung for an answer that is wrong. A proposal has no such rung: "
-            "what is not valid pays −1",
-        ),
-        Mistake(
-            _sick("eight"),
-            "one bug is left, in the solve rate: with six replies, all of them right, it gives 0.75 and pays a trivial task 0.25",
-        ),
-        Mistake(
-            _sick("impossible"),
-            "one bug is left, at the ends: a task that no reply solved still earns 1, the highest pay of all",
-        ),
-        Mistake(
-            _sick("form", "rung", "eight", "impossible"),
-            "more than one bug is left: wherever it is wrong, it says what `sick_pay` says",
-        ),
+        Mistake(_sick("form"), "one bug is left, in the first condition: a proposal can have good form and still be invalid (its program raises an error, say). `well_formed` speaks of the text, `ok` of the task"),
+        Mistake(_sick("rung"), "one bug is left, in the first pay: −0.5 is the *solver's* rung for an answer that is wrong. A proposal has no such rung: what is not valid pays −1"),
+        Mistake(_sick("eight"), "one bug is left, in the solve rate: with six replies, all of them right, it gives 0.75 and pays a trivial task 0.25"),
+        Mistake(_sick("impossible"), "one bug is left, at the ends: a task that no reply solved still earns 1, the highest pay of all"),
+        Mistake(_sick("form", "rung", "eight", "impossible"), "more than one bug is left: wherever it is wrong, it says what `sick_pay` says"),
     ],
-)
+)  # fmt: skip

@@ -36,45 +36,16 @@ exercise(
     ],
     hint="(R − mean) / population standard deviation; zeros where all rewards are equal.",
     mistakes=[
-        Mistake(
-            lambda r: _divided(r - r.mean(), r.std()) if r.std() != 0 else np.zeros_like(r),
-            "it compares the spread with 0, and floats betray it: for three rewards of 0.05 numpy finds a spread near 1e-17, and 1e-17 / 1e-17 "
-            "is a push of 1. Count a tiny spread as none",
-        ),
-        Mistake(
-            lambda r: _divided(r - r.mean(), r.std()),
-            "where all rewards are equal it divides 0 by 0 and gives nan, and one nan in a loss destroys the weights of the whole model. "
-            "A group in which all earn the same has nothing to say: return zeros",
-        ),
-        Mistake(
-            lambda r: _divided(r - r.mean(), r.std(ddof=1)) if len(r) > 1 and np.ptp(r) > 0 else np.zeros_like(r),
-            "it divides by the *sample* standard deviation (ddof=1, the default of torch.std and pandas); the paper's form has the "
-            "population one, numpy's default: [1, −0.5, −1, 1] gives 0.9802 first, not 0.8489",
-        ),
-        Mistake(
-            lambda r: _sample(r, r) if len(r) > 1 else np.full(1, np.nan),
-            "it divides by the *sample* standard deviation (ddof=1), and a group of one reply has none: nan. The paper's form has the "
-            "population one, numpy's default",
-        ),
-        Mistake(
-            lambda r: (r - r.mean()) / (r.std() + 1e-4),
-            "the number added to the spread is large enough to be seen (1e-4 is what some trainers use); here the guard is a case of its "
-            "own, so add nothing",
-        ),
-        Mistake(
-            lambda r: r - r.mean(),
-            "it subtracts the mean but does not divide by the spread, so groups still push by their own scale",
-        ),
-        Mistake(
-            lambda r: r / r.std() if np.ptp(r) > 0 else np.zeros_like(r),
-            "it divides by the spread but does not subtract the mean: a wrong answer in a good group would still be pushed up",
-        ),
-        Mistake(
-            lambda r: (r - r.mean()) / r.var() if np.ptp(r) > 0 else np.zeros_like(r),
-            "it divides by the variance; the standard deviation is its square root",
-        ),
+        Mistake(lambda r: _divided(r - r.mean(), r.std()) if r.std() != 0 else np.zeros_like(r), "it compares the spread with 0, and floats betray it: for three rewards of 0.05 numpy finds a spread near 1e-17, and 1e-17 / 1e-17 is a push of 1. Count a tiny spread as none"),
+        Mistake(lambda r: _divided(r - r.mean(), r.std()), "where all rewards are equal it divides 0 by 0 and gives nan, and one nan in a loss destroys the weights of the whole model. A group in which all earn the same has nothing to say: return zeros"),
+        Mistake(lambda r: _divided(r - r.mean(), r.std(ddof=1)) if len(r) > 1 and np.ptp(r) > 0 else np.zeros_like(r), "it divides by the *sample* standard deviation (ddof=1, the default of torch.std and pandas); the paper's form has the population one, numpy's default: [1, −0.5, −1, 1] gives 0.9802 first, not 0.8489"),
+        Mistake(lambda r: _sample(r, r) if len(r) > 1 else np.full(1, np.nan), "it divides by the *sample* standard deviation (ddof=1), and a group of one reply has none: nan. The paper's form has the population one, numpy's default"),
+        Mistake(lambda r: (r - r.mean()) / (r.std() + 1e-4), "the number added to the spread is large enough to be seen (1e-4 is what some trainers use); here the guard is a case of its own, so add nothing"),
+        Mistake(lambda r: r - r.mean(), "it subtracts the mean but does not divide by the spread, so groups still push by their own scale"),
+        Mistake(lambda r: r / r.std() if np.ptp(r) > 0 else np.zeros_like(r), "it divides by the spread but does not subtract the mean: a wrong answer in a good group would still be pushed up"),
+        Mistake(lambda r: (r - r.mean()) / r.var() if np.ptp(r) > 0 else np.zeros_like(r), "it divides by the variance; the standard deviation is its square root"),
     ],
-)
+)  # fmt: skip
 
 GROUPS = ["propose/abduction", "propose/deduction", "solve/abduction", "solve/deduction"]
 """In alphabetical order, so that who writes group after group is found out, sorted or not."""
@@ -137,58 +108,20 @@ exercise(
     probes=_trr_probes,
     hint="For each group apart: pick its rewards, whiten them, put them back on their own rows.",
     mistakes=[
-        Mistake(
-            _group_after_group,
-            "the numbers are right and stand on the wrong rows: they come out group after group, while the batch is mixed. Each reply "
-            "would be pushed by another's advantage. Write into the rows you took from",
-        ),
-        Mistake(
-            _by(lambda group: "all"),
-            "one mean and one spread for the whole batch: that is the global baseline (REINFORCE++), the one TRR++ was made to replace",
-        ),
-        Mistake(
-            _by(lambda group: group.partition("/")[2]),
-            "the group key has lost its role: proposals and answers of one type share a baseline, though 0.3 is fine pay for a proposal "
-            "and impossible for an answer",
-        ),
-        Mistake(
-            _by(lambda group: group.partition("/")[0]),
-            "the group key has lost its task type: there are two baselines, one a role, and an easy type passes for a good policy",
-        ),
-        Mistake(
-            _runs,
-            "neighbours of one group are whitened together, and the group's other rows, further on, are not (itertools.groupby does so). "
-            "A group is all its rows, wherever they stand",
-        ),
-        Mistake(
-            lambda rewards, groups, lengths: trr(rewards, groups, lengths, whitening="token"),
-            "lengths play a part: a reply of L tokens counts L times. That is the token form of section 6; here each reply counts once",
-        ),
-        Mistake(
-            _each(lambda own, every: _divided(own - own.mean(), own.std()) if own.std() != 0 else np.zeros_like(own)),
-            "it compares the spread with 0, and floats betray it: for three rewards of 0.05 numpy finds a spread near 1e-17. Count a tiny "
-            "spread as none (`whiten_sequences` from above does it)",
-        ),
-        Mistake(
-            _each(lambda own, every: _divided(own - own.mean(), own.std())),
-            "a group in which all earn the same gives 0/0 = nan, and one nan in a loss destroys the weights of the whole model; give that "
-            "group zeros (`whiten_sequences` from above does it)",
-        ),
+        Mistake(_group_after_group, "the numbers are right and stand on the wrong rows: they come out group after group, while the batch is mixed. Each reply would be pushed by another's advantage. Write into the rows you took from"),
+        Mistake(_by(lambda group: "all"), "one mean and one spread for the whole batch: that is the global baseline (REINFORCE++), the one TRR++ was made to replace"),
+        Mistake(_by(lambda group: group.partition("/")[2]), "the group key has lost its role: proposals and answers of one type share a baseline, though 0.3 is fine pay for a proposal and impossible for an answer"),
+        Mistake(_by(lambda group: group.partition("/")[0]), "the group key has lost its task type: there are two baselines, one a role, and an easy type passes for a good policy"),
+        Mistake(_runs, "neighbours of one group are whitened together, and the group's other rows, further on, are not (itertools.groupby does so). A group is all its rows, wherever they stand"),
+        Mistake(lambda rewards, groups, lengths: trr(rewards, groups, lengths, whitening="token"), "lengths play a part: a reply of L tokens counts L times. That is the token form of section 6; here each reply counts once"),
+        Mistake(_each(lambda own, every: _divided(own - own.mean(), own.std()) if own.std() != 0 else np.zeros_like(own)), "it compares the spread with 0, and floats betray it: for three rewards of 0.05 numpy finds a spread near 1e-17. Count a tiny spread as none (`whiten_sequences` from above does it)"),
+        Mistake(_each(lambda own, every: _divided(own - own.mean(), own.std())), "a group in which all earn the same gives 0/0 = nan, and one nan in a loss destroys the weights of the whole model; give that group zeros (`whiten_sequences` from above does it)"),
         Mistake(_each(lambda own, every: own - own.mean()), "each group is centred but not divided by its own spread"),
-        Mistake(
-            _each(lambda own, every: (own - own.mean()) / every.std()),
-            "the mean is the group's own, but the spread is that of the whole batch; both belong to the group",
-        ),
-        Mistake(
-            _each(_sample), "it uses the sample standard deviation (ddof=1); the paper's form has the population one"
-        ),
-        Mistake(
-            _in_halves,
-            "statistics are taken over parts of the batch (first half, second half), as when every process whitens its own share. The "
-            "group is that of the *global* batch",
-        ),
+        Mistake(_each(lambda own, every: (own - own.mean()) / every.std()), "the mean is the group's own, but the spread is that of the whole batch; both belong to the group"),
+        Mistake(_each(_sample), "it uses the sample standard deviation (ddof=1); the paper's form has the population one"),
+        Mistake(_in_halves, "statistics are taken over parts of the batch (first half, second half), as when every process whitens its own share. The group is that of the *global* batch"),
     ],
-)
+)  # fmt: skip
 
 PROMPTS = ["a", "b", "a", "a", "c", "b", "d", "d"]
 
@@ -228,33 +161,15 @@ exercise(
     probes=lambda: [([1.0, 0.0, 0.0], ["a"] * 3), ([1.0, -0.5, -0.5, 1.0, 0.5, 1.0, -0.5, -0.5], PROMPTS)],
     hint="The baseline of a reply is the mean of the *other* replies to its prompt.",
     mistakes=[
-        Mistake(
-            _unguarded,
-            "a prompt with a single reply has no other replies; their mean is 0/0 = nan. Such a reply gets 0: nothing is known of it",
-        ),
-        Mistake(
-            _bare,
-            "a reply without sisters keeps its bare reward: its baseline counts as 0, and a proposal would be pushed up for being a "
-            "proposal. Such a reply gets 0: nothing is known of it",
-        ),
-        Mistake(
-            _others_by_value,
-            "it leaves out every reply with the *same reward*, not only the reply itself: two sisters that earned 1 vanish from each "
-            "other's baseline. Leave out by place, not by value",
-        ),
-        Mistake(
-            dr_grpo,
-            "the reply is part of its own baseline: that is Dr. GRPO, which is too small by (n − 1)/n. Leave the reply out, or multiply by "
-            "n/(n − 1)",
-        ),
+        Mistake(_unguarded, "a prompt with a single reply has no other replies; their mean is 0/0 = nan. Such a reply gets 0: nothing is known of it"),
+        Mistake(_bare, "a reply alone on its prompt keeps its bare reward: its baseline counts as 0, and a proposal would be pushed up for being a proposal. Such a reply gets 0: nothing is known of it"),
+        Mistake(_others_by_value, "it leaves out every reply with the *same reward*, not only the reply itself: two replies to one prompt that earned 1 vanish from each other's baseline. Leave out by place, not by value"),
+        Mistake(dr_grpo, "the reply is part of its own baseline: that is Dr. GRPO, which is too small by (n − 1)/n. Leave the reply out, or multiply by n/(n − 1)"),
         Mistake(grpo, "it divides by the spread, which is GRPO; leave-one-out only subtracts"),
-        Mistake(
-            lambda rewards, prompts: rloo(rewards, ["all"] * len(prompts)),
-            "it takes the mean of all other replies of the batch; only replies to the *same prompt* count",
-        ),
+        Mistake(lambda rewards, prompts: rloo(rewards, ["all"] * len(prompts)), "it takes the mean of all other replies of the batch; only replies to the *same prompt* count"),
         Mistake(_over_n, "it adds up the other replies but divides by n; the others are n − 1"),
     ],
-)
+)  # fmt: skip
 
 
 def _spread_of_replies(rewards: Array, lengths: Array) -> Array:
@@ -292,46 +207,17 @@ exercise(
     ],
     hint="np.repeat(rewards, lengths) is the list of tokens' rewards; its mean and its variance with ddof=1 are what is wanted.",
     mistakes=[
-        Mistake(
-            _tokens,
-            "a group of a single token has no unbiased variance: 0/0 = nan, and one nan in a loss destroys the weights of the whole model. "
-            "Zeros where all rewards are equal",
-        ),
-        Mistake(
-            _where_they_differ(lambda rewards, lengths: _tokens(rewards, lengths, inside=0.0)),
-            "the 1e-8 under the root is missing; it shows where rewards differ by very little",
-        ),
-        Mistake(
-            _where_they_differ(lambda rewards, lengths: _tokens(rewards, lengths, inside=0.0, outside=1e-8)),
-            "the 1e-8 is added to the root; it belongs under it, to the variance, where it weighs more (the root of 1e-8 is 1e-4)",
-        ),
-        Mistake(
-            lambda rewards, lengths: whiten_sequences(rewards),
-            "that is the sequence form; lengths play no part in it. Here a reply of L tokens counts L times, in the mean and in the variance",
-        ),
-        Mistake(
-            _population,
-            "the variance is divided by the number of tokens; the authors' code has the unbiased one, divided by that number less 1",
-        ),
-        Mistake(
-            _spread_of_replies,
-            "the mean counts tokens but the variance counts replies; a reply of L tokens counts L times in both",
-        ),
-        Mistake(
-            lambda rewards, lengths: whiten_tokens(rewards, lengths) * lengths,
-            "the result is multiplied by the length; the advantage belongs to *each* token of a reply, and the loss adds up the tokens later",
-        ),
-        Mistake(
-            lambda rewards, lengths: whiten_sequences(rewards * lengths),
-            "it whitens reward times length, so that a long wrong answer is worse than a short one; the rewards stay as they are, only "
-            "their *counting* changes",
-        ),
-        Mistake(
-            lambda rewards, lengths: np.repeat(_tokens(rewards, lengths), lengths),
-            "one number for each *token* comes out; what is wanted is one for each reply (all its tokens share it)",
-        ),
+        Mistake(_tokens, "a group of a single token has no unbiased variance: 0/0 = nan, and one nan in a loss destroys the weights of the whole model. Zeros where all rewards are equal"),
+        Mistake(_where_they_differ(lambda rewards, lengths: _tokens(rewards, lengths, inside=0.0)), "the 1e-8 under the root is missing; it shows where rewards differ by very little"),
+        Mistake(_where_they_differ(lambda rewards, lengths: _tokens(rewards, lengths, inside=0.0, outside=1e-8)), "the 1e-8 is added to the root; it belongs under it, to the variance, where it weighs more (the root of 1e-8 is 1e-4)"),
+        Mistake(lambda rewards, lengths: whiten_sequences(rewards), "that is the sequence form; lengths play no part in it. Here a reply of L tokens counts L times, in the mean and in the variance"),
+        Mistake(_population, "the variance is divided by the number of tokens; the authors' code has the unbiased one, divided by that number less 1"),
+        Mistake(_spread_of_replies, "the mean counts tokens but the variance counts replies; a reply of L tokens counts L times in both"),
+        Mistake(lambda rewards, lengths: whiten_tokens(rewards, lengths) * lengths, "the result is multiplied by the length; the advantage belongs to *each* token of a reply, and the loss adds up the tokens later"),
+        Mistake(lambda rewards, lengths: whiten_sequences(rewards * lengths), "it whitens reward times length, so that a long wrong answer is worse than a short one; the rewards stay as they are, only their *counting* changes"),
+        Mistake(lambda rewards, lengths: np.repeat(_tokens(rewards, lengths), lengths), "one number for each *token* comes out; what is wanted is one for each reply (all its tokens share it)"),
     ],
-)
+)  # fmt: skip
 
 LOSS_GROUPS = ["propose", "solve", "solve", "propose", "solve", "other", "solve"]
 LOSS_LENGTHS = [4, 10, 20, 6, 30, 5, 8]
@@ -366,40 +252,13 @@ exercise(
     ],
     hint="Set w × (tokens of the group) / T equal to 1/G and solve for w.",
     mistakes=[
-        Mistake(
-            _weights(idle_groups=True),
-            "groups of which no row counts are still counted in G, so the rest is paid too little; G is the number of groups that are trained",
-        ),
-        Mistake(
-            _weights(padding=True),
-            "rows that do not count (padding) are among the tokens of their group; they carry no loss, so leave them out of the group's "
-            "sum. (They do belong to T, by which the trainer divides)",
-        ),
-        Mistake(
-            lambda groups, lengths, counts: loss_weights(groups, lengths, [True] * len(groups)),
-            "it never looks at `counts`: rows that are padding or are not trained get a weight, and with it a say in the loss",
-        ),
-        Mistake(
-            lambda groups, lengths, counts: (
-                loss_weights(groups, lengths, counts) * (np.dot(lengths, counts) / sum(lengths))
-            ),
-            "T holds only the rows that count; the trainer divides by the tokens of *all* rows, padding too, and w has to undo exactly that",
-        ),
-        Mistake(
-            _weights(per_row=True),
-            "inside a group every *reply* weighs the same; the authors take a token mean inside the group, so a long reply weighs more",
-        ),
-        Mistake(
-            lambda groups, lengths, counts: loss_weights(groups, lengths, counts, balanced=False),
-            "every token weighs the same, which is the one token mean that we want to replace: groups of long or many replies drown the others",
-        ),
-        Mistake(
-            _weights(scaled=False),
-            "T is missing: the trainer divides the sum by the tokens of *all* rows, and w has to undo that",
-        ),
-        Mistake(
-            _weights(share=False),
-            "1/G is missing: each group now weighs 1, and the loss grows with the number of groups",
-        ),
+        Mistake(_weights(idle_groups=True), "groups of which no row counts are still counted in G, so the rest is paid too little; G is the number of groups that are trained"),
+        Mistake(_weights(padding=True), "rows that do not count (padding) are among the tokens of their group; they carry no loss, so leave them out of the group's sum. (They do belong to T, by which the trainer divides)"),
+        Mistake(lambda groups, lengths, counts: loss_weights(groups, lengths, [True] * len(groups)), "it never looks at `counts`: rows that are padding or are not trained get a weight, and with it a say in the loss"),
+        Mistake(lambda groups, lengths, counts: (loss_weights(groups, lengths, counts) * (np.dot(lengths, counts) / sum(lengths))), "T holds only the rows that count; the trainer divides by the tokens of *all* rows, padding too, and w has to undo exactly that"),
+        Mistake(_weights(per_row=True), "inside a group every *reply* weighs the same; the authors take a token mean inside the group, so a long reply weighs more"),
+        Mistake(lambda groups, lengths, counts: loss_weights(groups, lengths, counts, balanced=False), "every token weighs the same, which is the one token mean that we want to replace: groups of long or many replies drown the others"),
+        Mistake(_weights(scaled=False), "T is missing: the trainer divides the sum by the tokens of *all* rows, and w has to undo that"),
+        Mistake(_weights(share=False), "1/G is missing: each group now weighs 1, and the loss grows with the number of groups"),
     ],
-)
+)  # fmt: skip

@@ -45,37 +45,13 @@ exercise(
     ],
     hint="Keys look like role/type/name; take the values whose key begins with `start`, ends with `end`, and has two slashes.",
     mistakes=[
-        Mistake(
-            lambda line, start, end: [
-                value for key, value in line.items() if key.startswith(start) and key.endswith(end)
-            ],
-            "propose/deduction/reason/truncated came along: it is a *count* of rejections (3), not a share, and it lies a level deeper. "
-            "Averaged with shares it makes a share above 1. Keys of role/type/name have exactly two slashes",
-        ),
-        Mistake(
-            lambda line, start, end: [value for key, value in line.items() if start in key and end in key],
-            "it looks for the words *anywhere* in the key, so tokens_right is taken for tokens, and counts of reasons for shares. Ask how "
-            "the key begins and how it ends",
-        ),
-        Mistake(
-            lambda line, start, end: mean(across(line, start, end)),
-            "it returns the mean; return the values, one for each task type, so that the caller may take their mean, their minimum, or "
-            "see that one type is missing",
-        ),
-        Mistake(
-            lambda line, start, end: [
-                value for key, value in line.items() if key.endswith(end) and key.count("/") == 2
-            ],
-            "it takes both roles together; proposals and answers are told apart by how the key *begins*",
-        ),
-        Mistake(
-            lambda line, start, end: [
-                key for key in line if key.startswith(start) and key.endswith(end) and key.count("/") == 2
-            ],
-            "it returns the keys; the values are wanted",
-        ),
+        Mistake(lambda line, start, end: [value for key, value in line.items() if key.startswith(start) and key.endswith(end)], "propose/deduction/reason/truncated came along: it is a *count* of rejections (3), not a share, and it lies a level deeper. Averaged with shares it makes a share above 1. Keys of role/type/name have exactly two slashes"),
+        Mistake(lambda line, start, end: [value for key, value in line.items() if start in key and end in key], "it looks for the words *anywhere* in the key, so tokens_right is taken for tokens, and counts of reasons for shares. Ask how the key begins and how it ends"),
+        Mistake(lambda line, start, end: mean(across(line, start, end)), "it returns the mean; return the values, one for each task type, so that the caller may take their mean, their minimum, or see that one type is missing"),
+        Mistake(lambda line, start, end: [value for key, value in line.items() if key.endswith(end) and key.count("/") == 2], "it takes both roles together; proposals and answers are told apart by how the key *begins*"),
+        Mistake(lambda line, start, end: [key for key in line if key.startswith(start) and key.endswith(end) and key.count("/") == 2], "it returns the keys; the values are wanted"),
     ],
-)
+)  # fmt: skip
 
 
 def _plain(right: int, n: int) -> tuple[float, float]:
@@ -103,31 +79,14 @@ exercise(
     probes=lambda: [(140, 300), (1, 10), (3, 10), (0, 10), (10, 10), (29, 30)],
     hint="(p + z²/2n ± z·√(p(1−p)/n + z²/4n²)) / (1 + z²/n), with z = 1.959964.",
     mistakes=[
-        Mistake(
-            _plain,
-            "that is p ± z·√(p(1−p)/n), the textbook interval. With 1 of 10 right it reaches below zero, and with 0 of 10 it has no width, "
-            "as if ten questions could prove that the model never gets one right. Wilson's repairs both",
-        ),
-        Mistake(
-            lambda right, n: (max(0.0, _plain(right, n)[0]), min(1.0, _plain(right, n)[1])),
-            "that is the textbook interval p ± z·√(p(1−p)/n), cut at 0 and 1. The cut hides the illness and does not cure it: 0 of 10 still "
-            "gives an interval without width",
-        ),
-        Mistake(
-            lambda right, n: wilson(right, n, z=1.0),
-            "z is 1, which makes an interval of 68 %; a 95 % interval needs z = 1.959964",
-        ),
-        Mistake(
-            lambda right, n: wilson(right, n, z=1.96), "all is right but z, which is rounded to 1.96; take 1.959964"
-        ),
-        Mistake(
-            _uncentred,
-            "the width is right, the centre is not: p itself stands in the middle. Wilson's centre is drawn towards one half, by more the fewer "
-            "questions there are",
-        ),
+        Mistake(_plain, "that is p ± z·√(p(1−p)/n), the textbook interval. With 1 of 10 right it reaches below zero, and with 0 of 10 it has no width, as if ten questions could prove that the model never gets one right. Wilson's repairs both"),
+        Mistake(lambda right, n: (max(0.0, _plain(right, n)[0]), min(1.0, _plain(right, n)[1])), "that is the textbook interval p ± z·√(p(1−p)/n), cut at 0 and 1. The cut hides the illness and does not cure it: 0 of 10 still gives an interval without width"),
+        Mistake(lambda right, n: wilson(right, n, z=1.0), "z is 1, which makes an interval of 68 %; a 95 % interval needs z = 1.959964"),
+        Mistake(lambda right, n: wilson(right, n, z=1.96), "all is right but z, which is rounded to 1.96; take 1.959964"),
+        Mistake(_uncentred, "the width is right, the centre is not: p itself stands in the middle. Wilson's centre is drawn towards one half, by more the fewer questions there are"),
         Mistake(_undivided, "the division of centre and half-width by 1 + z²/n is missing"),
     ],
-)
+)  # fmt: skip
 
 
 def _folder(root: Path, steps: Mapping[int, str]) -> Path:
@@ -212,65 +171,16 @@ exercise(
     shows=tuple(FOLDERS),
     hint="Among the folders whose whole.json is there and whose listed files have the listed sizes, the one of the largest step, as a Path.",
     mistakes=[
-        Mistake(
-            lambda run_dir: getattr(last_whole_checkpoint(run_dir), "name", None),
-            "it returns the folder's *name*; the next cells need the folder itself, a pathlib.Path such as run_dir / 'checkpoint-24'",
-        ),
-        Mistake(
-            lambda run_dir: _newest(run_dir, lambda path: bool(_listed(path)) and _there(path) == _listed(path)),
-            "it refuses a folder for a file that the seal does not list. Something may lie beside them (your notes); only the listed files count",
-        ),
-        Mistake(
-            lambda run_dir: _newest(
-                run_dir, lambda path: bool(_listed(path)) and sum(_there(path).values()) == sum(_listed(path).values())
-            ),
-            "it compares the sum of all sizes, which says nothing of a single file: one may be too short and another too long. Compare file by file",
-        ),
-        Mistake(
-            lambda run_dir: _newest(
-                run_dir,
-                lambda path: (
-                    bool(_listed(path))
-                    and all(_there(path).get(name, -1) >= size for name, size in _listed(path).items())
-                ),
-            ),
-            "it is content with a file that is *longer* than listed. Such a file was written after the seal, or is another one: exactly the listed size",
-        ),
-        Mistake(
-            lambda run_dir: _newest(run_dir, lambda path: (path / SEAL).exists()),
-            "it sees that the seal is there, not that the files still are what the seal says. A full disk or a copy that broke off leaves a "
-            "sealed folder with a file short or missing: compare the sizes",
-        ),
-        Mistake(
-            lambda run_dir: _newest(run_dir, lambda path: True),
-            "it takes the newest folder, whole or not. A process killed while it saves leaves a folder without its seal (or with a file cut "
-            "short), and resuming from that ends in an error, or worse: in a run that goes on from half a state",
-        ),
-        Mistake(
-            lambda run_dir: max(
-                (path for path in run_dir.glob("checkpoint-*") if _trusting(path)), key=step_of, default=None
-            ),
-            "a file that the seal lists may be missing altogether, and asking for its size then raises FileNotFoundError. Such a folder is not "
-            "whole: see that the file exists first",
-        ),
-        Mistake(
-            lambda run_dir: _newest(run_dir, is_whole, order=lambda path: path.name),
-            "it compares names as *text*, and 'checkpoint-100' comes before 'checkpoint-96' there. At step 100 the run would go back by "
-            "itself. Compare the numbers",
-        ),
-        Mistake(
-            lambda run_dir: _newest(run_dir, is_whole, order=lambda path: path.stat().st_mtime),
-            "it goes by the time of writing. Times change when folders are copied or synchronised; the step is in the name",
-        ),
-        Mistake(
-            lambda run_dir: max((path for path in run_dir.glob("checkpoint-*") if is_whole(path)), key=step_of),
-            "with no checkpoint at all it raises an error, but a run killed in its first minute has none: return None, and the run "
-            "begins anew",
-        ),
-        Mistake(
-            lambda run_dir: sorted(run_dir.glob("checkpoint-*"))[-1],
-            "it takes the last folder by name, and so falls into three traps: 'checkpoint-100' comes before 'checkpoint-96' as a text, the last "
-            "folder may not be whole, and there may be none at all",
-        ),
+        Mistake(lambda run_dir: getattr(last_whole_checkpoint(run_dir), "name", None), "it returns the folder's *name*; the next cells need the folder itself, a pathlib.Path such as run_dir / 'checkpoint-24'"),
+        Mistake(lambda run_dir: _newest(run_dir, lambda path: bool(_listed(path)) and _there(path) == _listed(path)), "it refuses a folder for a file that the seal does not list. Something may lie beside them (your notes); only the listed files count"),
+        Mistake(lambda run_dir: _newest(run_dir, lambda path: bool(_listed(path)) and sum(_there(path).values()) == sum(_listed(path).values())), "it compares the sum of all sizes, which says nothing of a single file: one may be too short and another too long. Compare file by file"),
+        Mistake(lambda run_dir: _newest(run_dir, lambda path: (bool(_listed(path)) and all(_there(path).get(name, -1) >= size for name, size in _listed(path).items()))), "it is content with a file that is *longer* than listed. Such a file was written after the seal, or is another one: exactly the listed size"),
+        Mistake(lambda run_dir: _newest(run_dir, lambda path: (path / SEAL).exists()), "it sees that the seal is there, not that the files still are what the seal says. A full disk or a copy that broke off leaves a sealed folder with a file short or missing: compare the sizes"),
+        Mistake(lambda run_dir: _newest(run_dir, lambda path: True), "it takes the newest folder, whole or not. A process killed while it saves leaves a folder without its seal (or with a file cut short), and resuming from that ends in an error, or worse: in a run that goes on from half a state"),
+        Mistake(lambda run_dir: max((path for path in run_dir.glob("checkpoint-*") if _trusting(path)), key=step_of, default=None), "a file that the seal lists may be missing altogether, and asking for its size then raises FileNotFoundError. Such a folder is not whole: see that the file exists first"),
+        Mistake(lambda run_dir: _newest(run_dir, is_whole, order=lambda path: path.name), "it compares names as *text*, and 'checkpoint-100' comes before 'checkpoint-96' there. At step 100 the run would go back by itself. Compare the numbers"),
+        Mistake(lambda run_dir: _newest(run_dir, is_whole, order=lambda path: path.stat().st_mtime), "it goes by the time of writing. Times change when folders are copied or synchronised; the step is in the name"),
+        Mistake(lambda run_dir: max((path for path in run_dir.glob("checkpoint-*") if is_whole(path)), key=step_of), "with no checkpoint at all it raises an error, but a run killed in its first minute has none: return None, and the run begins anew"),
+        Mistake(lambda run_dir: sorted(run_dir.glob("checkpoint-*"))[-1], "it takes the last folder by name, and so falls into three traps: 'checkpoint-100' comes before 'checkpoint-96' as a text, the last folder may not be whole, and there may be none at all"),
     ],
-)
+)  # fmt: skip

@@ -55,48 +55,16 @@ exercise(
     probes=lambda: [(line, zero) for zero in ("paper", "upstream") for line in LINES],
     hint="Proposal: not ok or without solve rate -1, else learnability(r̄, zero). Answer: no form -1, score 0 gives -0.5, else the score.",
     mistakes=[
-        Mistake(
-            _proposals_paid(learnability),
-            "it raises an error for a proposal that is ok and has no solve rate (nobody was asked to solve it): −1, before learnability is asked",
-        ),
-        Mistake(
-            lambda line, zero: due({**line, "solve_rate": line["solve_rate"] or None}, zero),
-            "it takes a solve rate of 0 for none at all: in Python 0.0 is as false as None. Ask `is None`",
-        ),
-        Mistake(
-            _proposals_paid(lambda rate, zero: rate),
-            "it pays a valid proposal r̄, as if a good teacher were one whose pupils never fail. One of the six patients was paid just so. Learnability "
-            "*falls* as r̄ rises",
-        ),
-        Mistake(
-            _proposals_paid(lambda rate, zero: 1.0 - rate),
-            "it pays 1 − r̄ at the ends too, so a task that nobody ever solves earns most of all. Learnability has a special value at r̄ = 0 and "
-            "r̄ = 1; rewards.learnability knows it",
-        ),
-        Mistake(
-            _proposals_paid(lambda rate, zero: learnability(rate, "paper")),
-            "it does not look at `zero`: with 'upstream', tasks that are always or never solved earn −0.5. Pass it on to learnability",
-        ),
-        Mistake(
-            _replaced("propose", lambda verdict: not verdict["ok"], 0.0),
-            "a rejected proposal earns 0, as much as a valid one that is too easy. Then writing nonsense costs nothing; the ladder says −1",
-        ),
-        Mistake(
-            _replaced("solve", lambda verdict: verdict["well_formed"] and verdict["score"] == 0, -1.0),
-            "a well-formed wrong answer earns −1, like a reply without form. Then the form is worth nothing by itself, and a beginner who is "
-            "never right has nothing to climb; it earns −0.5",
-        ),
-        Mistake(
-            lambda line, zero: (
-                -0.5
-                if line["role"] == "solve" and line["verdict"]["well_formed"] and not line["verdict"]["ok"]
-                else due(line, zero)
-            ),
-            "every answer that is not fully right earns −0.5; where shares are paid, an induction answer with score 0.4 earns 0.4. Go by the score, "
-            "not by `ok`",
-        ),
+        Mistake(_proposals_paid(learnability), "it raises an error for a proposal that is ok and has no solve rate (nobody was asked to solve it): −1, before learnability is asked"),
+        Mistake(lambda line, zero: due({**line, "solve_rate": line["solve_rate"] or None}, zero), "it takes a solve rate of 0 for none at all: in Python 0.0 is as false as None. Ask `is None`"),
+        Mistake(_proposals_paid(lambda rate, zero: rate), "it pays a valid proposal r̄, as if a good teacher were one whose pupils never fail. One of the six patients was paid just so. Learnability *falls* as r̄ rises"),
+        Mistake(_proposals_paid(lambda rate, zero: 1.0 - rate), "it pays 1 − r̄ at the ends too, so a task that nobody ever solves earns most of all. Learnability has a special value at r̄ = 0 and r̄ = 1; az.learnability knows it"),
+        Mistake(_proposals_paid(lambda rate, zero: learnability(rate, "paper")), "it does not look at `zero`: with 'upstream', tasks that are always or never solved earn −0.5. Pass it on to learnability"),
+        Mistake(_replaced("propose", lambda verdict: not verdict["ok"], 0.0), "a rejected proposal earns 0, as much as a valid one that is too easy. Then writing nonsense costs nothing; the ladder says −1"),
+        Mistake(_replaced("solve", lambda verdict: verdict["well_formed"] and verdict["score"] == 0, -1.0), "a well-formed wrong answer earns −1, like a reply without form. Then the form is worth nothing by itself, and a beginner who is never right has nothing to climb; it earns −0.5"),
+        Mistake(lambda line, zero: (-0.5 if line["role"] == "solve" and line["verdict"]["well_formed"] and not line["verdict"]["ok"] else due(line, zero)), "every answer that is not fully right earns −0.5; where shares are paid, an induction answer with score 0.4 earns 0.4. Go by the score, not by `ok`"),
     ],
-)
+)  # fmt: skip
 
 # ---------------------------------------------------------------- the six patients
 # What speaks against each wrong guess. Shares are means of the first and of the last fifth of the run (data_samples/runs/bugs).
@@ -176,33 +144,14 @@ exercise(
     probes=lambda: [(30, 13), (13, 30), (3, 0), (5, 5), (1, 0), (8, 2), (0, 0)],
     hint="Twice the chance of at most min(won, lost) heads in won + lost throws of a coin, and never more than 1.",
     mistakes=[
-        Mistake(
-            lambda won, lost: mcnemar(won, lost) if won + lost else 0.0,
-            "where nothing changed it says 0, as if that were the greatest surprise. No throws, no surprise: the formula gives 1 for 0 : 0",
-        ),
-        Mistake(
-            lambda won, lost: min(1.0, _tail(won, lost, min(won, lost))),
-            "that is the one-sided chance. You would have been as surprised by a loss of that size, so both directions count: twice that",
-        ),
-        Mistake(
-            lambda won, lost: 2 * _tail(won, lost, min(won, lost)),
-            "an even split such as 5 : 5 gives more than 1: its middle is counted from both sides. A chance is at most 1",
-        ),
-        Mistake(
-            lambda won, lost: min(1.0, 2 * _tail(won, lost, min(won, lost) - 1)),
-            "it leaves the seen split itself out of the sum. The chance of a split *at least as* uneven includes it: sum from 0 to min(won, lost)",
-        ),
-        Mistake(
-            lambda won, lost: math.erfc(abs(won - lost) / math.sqrt(2 * (won + lost))) if won + lost else 1.0,
-            "that is the chi-square approximation (won − lost)²/(won + lost), which is for large counts: for 3 : 0 it says 0.08, the exact chance "
-            "is 0.25. Add up the coin throws instead",
-        ),
-        Mistake(
-            lambda won, lost: min(1.0, 2 * _tail(won, lost, lost)),
-            "it sums up to `lost`, whichever is smaller; for 13 : 30 that is nearly the whole distribution. Take min(won, lost)",
-        ),
+        Mistake(lambda won, lost: mcnemar(won, lost) if won + lost else 0.0, "where nothing changed it says 0, as if that were the greatest surprise. No throws, no surprise: the formula gives 1 for 0 : 0"),
+        Mistake(lambda won, lost: min(1.0, _tail(won, lost, min(won, lost))), "that is the one-sided chance. You would have been as surprised by a loss of that size, so both directions count: twice that"),
+        Mistake(lambda won, lost: 2 * _tail(won, lost, min(won, lost)), "an even split such as 5 : 5 gives more than 1: its middle is counted from both sides. A chance is at most 1"),
+        Mistake(lambda won, lost: min(1.0, 2 * _tail(won, lost, min(won, lost) - 1)), "it leaves the seen split itself out of the sum. The chance of a split *at least as* uneven includes it: sum from 0 to min(won, lost)"),
+        Mistake(lambda won, lost: math.erfc(abs(won - lost) / math.sqrt(2 * (won + lost))) if won + lost else 1.0, "that is the chi-square approximation (won − lost)²/(won + lost), which is for large counts: for 3 : 0 it says 0.08, the exact chance is 0.25. Add up the coin throws instead"),
+        Mistake(lambda won, lost: min(1.0, 2 * _tail(won, lost, lost)), "it sums up to `lost`, whichever is smaller; for 13 : 30 that is nearly the whole distribution. Take min(won, lost)"),
     ],
-)
+)  # fmt: skip
 
 # ---------------------------------------------------------------- pass@k
 
@@ -238,28 +187,10 @@ exercise(
     ],
     hint="1 − C(n − right, k) / C(n, k).",
     mistakes=[
-        Mistake(
-            _unasked,
-            "asked for pass@8 of 4 replies it gives a number all the same. Nobody can know what 8 draws would have brought; raise EvaluationError for k "
-            "above n, before anything else",
-        ),
-        Mistake(
-            _guarded(lambda n, right, k: 1 - (1 - right / n) ** k),
-            "that is 1 − (1 − p)^k with p = right/n: drawing *with* putting back. Each draw may hit the same wrong reply again, so it is too low: with 1 right "
-            "of 5, five draws without putting back find it for sure",
-        ),
-        Mistake(
-            lambda n, right, k: 1 - (1 - right / n) ** k,
-            "that is 1 − (1 − p)^k with p = right/n, which draws with putting back and is biased; and it also answers for k above n. Count the ways to draw k wrong "
-            "replies out of all ways to draw k",
-        ),
-        Mistake(
-            _guarded(lambda n, right, k: float(right > 0)),
-            "it asks whether any of *all* n replies is right, which is pass@n, whatever k is",
-        ),
-        Mistake(
-            _guarded(lambda n, right, k: min(1.0, k * right / n)),
-            "it multiplies pass@1 by k. Two draws can both be right, and that counts once: pass@k is less than k times pass@1",
-        ),
+        Mistake(_unasked, "asked for pass@8 of 4 replies it gives a number all the same. Nobody can know what 8 draws would have brought; raise EvaluationError for k above n, before anything else"),
+        Mistake(_guarded(lambda n, right, k: 1 - (1 - right / n) ** k), "that is 1 − (1 − p)^k with p = right/n: drawing *with* putting back. Each draw may hit the same wrong reply again, so it is too low: with 1 right of 5, five draws without putting back find it for sure"),
+        Mistake(lambda n, right, k: 1 - (1 - right / n) ** k, "that is 1 − (1 − p)^k with p = right/n, which draws with putting back and is biased; and it also answers for k above n. Count the ways to draw k wrong replies out of all ways to draw k"),
+        Mistake(_guarded(lambda n, right, k: float(right > 0)), "it asks whether any of *all* n replies is right, which is pass@n, whatever k is"),
+        Mistake(_guarded(lambda n, right, k: min(1.0, k * right / n)), "it multiplies pass@1 by k. Two draws can both be right, and that counts once: pass@k is less than k times pass@1"),
     ],
-)
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Exercises of notebook 09, a game of one's own; and the player that needs no model."""
+"""Exercises of notebook 09, a task type of one's own; and a policy for it that needs no model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, fence
 from azr_lite.sandbox import Executor, Job
 from azr_lite.triplet import Completion, Role, Triplet
 
-# ---------------------------------------------------------------- a player without a model
+# ---------------------------------------------------------------- a policy without a model
 
 KINDS: Sequence[tuple[str, str, str]] = (
     ("def f(x):\n    return {n} // x", "0", "ZeroDivisionError"),
@@ -33,8 +33,8 @@ MARKS = {"//": "ZeroDivisionError", "[1, 2]": "IndexError", "{'a'": "KeyError", 
 """What in a program tells its error."""
 
 
-class Player:
-    """A policy for the error game: proposes the `KINDS`, and names the right error with chance `skill`, else any."""
+class ErrorPolicy:
+    """A policy for the task type "errors": proposes the `KINDS`, and names the right error with chance `skill`, else any."""
 
     def __init__(self, skill: float, seed: int) -> None:
         self.skill, self.rng = skill, random.Random(seed)

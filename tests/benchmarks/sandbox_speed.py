@@ -1,12 +1,15 @@
-"""What isolation costs, measured against its alternatives in the same run, with the bars it must meet.
+"""What the sandbox's isolation costs, measured against its alternatives in the same run, with the bars it must meet.
 
-Comes in: how often to repeat.  Goes out: a dict of medians, ranges and bars (`azr-lite bench sandbox --json`), or a table.
-Not covered: whether the sandbox holds (`abuse.py`).  Absolute numbers mean little on a busy machine, so the bars are ratios of
-measurements taken in turns; each repetition's ratio is formed first, then the median.  CPU is user + system of the whole process tree.
+    python -m tests.benchmarks.sandbox_speed [--repeats 7] [--data FOLDER] [--soak 20000] [--json]
+
+Absolute numbers mean little on a busy machine, so the bars are ratios of measurements taken in turns: each repetition's
+ratio is formed first, then the median. CPU is user and system time of the whole process tree. Exit status 1: a bar was
+missed.
 """
 
 from __future__ import annotations
 
+import argparse
 import gc
 import json
 import os
@@ -17,9 +20,11 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from azr_lite.environment import describe_environment
 from azr_lite.sandbox import wire
 from azr_lite.sandbox.executor import Executor
 from azr_lite.sandbox.literal import LiteralError, read_arguments
@@ -36,9 +41,10 @@ SEEDS: Final = ("14b_code_f_seed_io.jsonl", "7b_code_f_seed_io.jsonl", "7b_coder
 SINGLES: Final = "single"
 FLOOR: Final = "single, all layers, x the CPU of a bare fork + exit"
 AIMS: Final = {FLOOR}
-"""Shown, and not failed on: not reached. A prepared interpreter's child dirties 230 pages before its first answer; a bare one 66."""
+"""Shown, and not failed on: not reached. A prepared interpreter's child dirties 230 pages before its first answer; a
+bare one 66."""
 
-_FOLDER: Final = str(Path(__file__).parent)
+_FOLDER: Final = str(Path(wire.__file__).parent)
 _BARE: Final = "import sys\nspace = {}\nexec(sys.argv[1], space)\nsys.stdout.write(repr(space['f'](sys.argv[2])))"
 _FRESH: Final = f"""import os, sys
 sys.path.insert(0, {_FOLDER!r})
@@ -62,7 +68,8 @@ print(time.perf_counter() - wall, sum(after[:4]) - sum(before[:4]))
 
 
 class _Meter:
-    """Wall and CPU seconds of a call, for each of its checks: this process, the fork servers' clocks, and what their children used."""
+    """Wall and CPU seconds of a call, for each of its checks: this process, the fork servers' clocks, and what their
+    children used."""
 
     def __init__(self, executor: Executor | None = None) -> None:
         self.pids = (
@@ -146,7 +153,8 @@ def _trainer_cpu(executor: Executor) -> float:
 
 
 def bench(repeats: int = 7, data: Path | None = None) -> dict[str, Any]:
-    """Measure everything in turns. `data`: the folder `azr_seeds` for the training step (else made-up programs). About 20 s."""
+    """Measure everything in turns. `data`: the folder `azr_seeds` for the training step (else made-up programs). About
+    20 s."""
     series: dict[str, list[tuple[float, float]]] = {}
     trainer, starts, steps = [], [], []
     with warnings.catch_warnings():
@@ -270,8 +278,9 @@ def _corpus(data: Path | None) -> tuple[list[tuple[str, tuple[tuple[Any, ...], .
 
 
 def _step(data: Path | None) -> tuple[list[tuple[str, Any]], list[Job], str]:
-    """What one step of B = 64 tasks and n = 8 rollouts asks: 3 x 64 proposals to validate in two worlds (10 inputs for induction), 64 x 8
-    abduction candidates a child each, 64 x 8 induction answers on five hidden inputs; deduction runs nothing."""
+    """What one step of B = 64 tasks and n = 8 rollouts asks: 3 x 64 proposals to validate in two worlds (10 inputs for
+    induction), 64 x 8 abduction candidates a child each, 64 x 8 induction answers on five hidden inputs; deduction runs
+    nothing."""
     corpus, source = _corpus(data)
     rng = random.Random(0)
     pick = [corpus[rng.randrange(len(corpus))] for _ in range(3 * 64)]
@@ -311,7 +320,8 @@ HOSTILE: Final = (
 
 
 def soak(executions: int = 20_000) -> dict[str, Any]:
-    """Many executions, one in twenty hostile: memory, descriptors, zombies, and the speed at the end against that at the start."""
+    """Many executions, one in twenty hostile: memory, descriptors, zombies, and the speed at the end against that at
+    the start."""
     rng = random.Random(0)
     limits = Limits(cpu_s=0.1, wall_factor=20)
     started = time.perf_counter()
@@ -361,3 +371,34 @@ def soak(executions: int = 20_000) -> dict[str, Any]:
 def _memory_mb() -> float:
     fields = Path("/proc/self/statm").read_text().split()
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=7, help="repetitions of each measurement")
+    parser.add_argument(
+        "--data", type=Path, help="folder of recorded seed programs for the step; else they are made up"
+    )
+    parser.add_argument(
+        "--soak", type=int, default=0, help="instead, so many executions: do memory, descriptors and speed stay?"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    given = parser.parse_args()
+    for name, least in (("repeats", 1), ("soak", 0)):
+        if getattr(given, name) < least:
+            parser.error(f"--{name} is {getattr(given, name)}; give {least} or more")
+    result = soak(given.soak) if given.soak else bench(given.repeats, given.data)
+    if given.json:
+        facts = {
+            "command": " ".join(["python", *sys.argv]),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "environment": describe_environment(),
+        }
+        print(json.dumps({**facts, **result}, indent=1))
+    else:
+        print("\n".join(f"{name}: {value}" for name, value in result.items()) if given.soak else table(result))
+    return 0 if result["ok"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
