@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -232,46 +231,42 @@ class Schedule(TrainerCallback):
         return found
 
 
-class Clock:
-    """Where a self-play step's wall time went, in seconds. `seconds`: self-play's growing counts, by stage."""
+class Reports(TrainerCallback):
+    """Calls `on_begin` before the first step, and `on_step` after each self-play step, with means over its updates.
 
-    def __init__(self, seconds: Mapping[str, float]) -> None:
-        self.seconds = seconds
+    `seconds`: self-play's growing counts of time, by stage.
+    """
+
+    def __init__(
+        self,
+        updates: int,
+        seconds: Mapping[str, float],
+        on_begin: Callable[[], None],
+        on_step: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self.updates, self.seconds, self.on_begin, self.on_step = updates, seconds, on_begin, on_step
+        self.logs: list[dict[str, float]] = []
+        """TRL's numbers of the step's updates so far."""
         self.restart()
 
     def restart(self) -> None:
-        """A new step begins now."""
+        """The time of a new step begins now."""
         self.began, self.played, self.before = time.perf_counter(), 0.0, dict(self.seconds)
 
-    @contextmanager
-    def playing(self) -> Iterator[None]:
-        """Around the self-play; what comes after it is the update."""
-        yield
+    def play_ended(self) -> None:
+        """What comes after the self-play is the update."""
         self.played = time.perf_counter()
 
-    def read(self) -> dict[str, float]:
-        """Seconds for generate, sandbox, update, and the rest (parsing, saving); starts the next step."""
+    def timing(self) -> dict[str, float]:
+        """Seconds of this step for generate, sandbox, update, and the rest (parsing, saving)."""
         parts = {name: self.seconds[name] - self.before[name] for name in ("generate", "sandbox")}
         now = time.perf_counter()
         parts["update"] = now - self.played
-        parts["rest"] = max(0.0, now - self.began - sum(parts.values()))
-        self.restart()
-        return parts
-
-
-class Reports(TrainerCallback):
-    """Calls `on_begin` before the first step, and `on_step` after each self-play step, with means over its updates."""
-
-    def __init__(
-        self, updates: int, clock: Clock, on_begin: Callable[[], None], on_step: Callable[[dict[str, Any]], None]
-    ) -> None:
-        self.updates, self.clock, self.on_begin, self.on_step = updates, clock, on_begin, on_step
-        self.logs: list[dict[str, float]] = []
-        """TRL's numbers of the step's updates so far."""
+        return parts | {"rest": max(0.0, now - self.began - sum(parts.values()))}
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.on_begin()
-        self.clock.restart()
+        self.restart()
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
         """After each update; transformers logs once more when training ends, without a loss."""
@@ -282,8 +277,9 @@ class Reports(TrainerCallback):
             return
         logs, self.logs = self.logs, []
         names = {"loss": "loss", "grad_norm": "grad_norm", "clip_ratio": "clip_ratio/region_mean", "entropy": "entropy"}
-        report = {name: math.fsum(log[key] for log in logs) / len(logs) for name, key in names.items()}
+        report: dict[str, Any] = {name: math.fsum(log[key] for log in logs) / len(logs) for name, key in names.items()}
         report |= {name: value for name, value in logs[0].items() if "gradient_" in name and value is not None}
         step = state.global_step // self.updates - 1
-        report |= {"step": step, "learning_rate": logs[-1]["learning_rate"], "timing": self.clock.read()}
+        report |= {"step": step, "learning_rate": logs[-1]["learning_rate"], "timing": self.timing()}
+        self.restart()
         self.on_step(report)

@@ -23,7 +23,7 @@ from azr_lite.prompts.base import Style
 from azr_lite.selfplay import SelfPlay
 from azr_lite.train.adapters import SplitRoles, protect_frozen_weights
 from azr_lite.train.arguments import training_arguments
-from azr_lite.train.callbacks import Clock, Reports, Schedule
+from azr_lite.train.callbacks import Reports, Schedule
 from azr_lite.train.checkpoints import abandon, expected_bytes, load_state, seal, writing_failed
 from azr_lite.train.diagnostics import gradient_shares
 from azr_lite.train.distributed import keep_precision, rows_of_rank
@@ -77,7 +77,7 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
         args = training_arguments(config, policy, run_dir)
         self.config, self.selfplay, self.note = config, selfplay, note
         self.schedule = schedule or Schedule(config, run_dir, note)
-        self.clock = Clock(selfplay.seconds)
+        self.reports = Reports(config.updates_per_step, selfplay.seconds, on_begin, on_step)
         super().__init__(
             model=policy.model,
             args=args,
@@ -87,7 +87,7 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
             # one epoch is one self-play step
             train_dataset=Dataset.from_dict({"prompt": [""] * (config.rows // args.num_generations)}),
             peft_config=policy.peft_config,
-            callbacks=[Reports(config.updates_per_step, self.clock, on_begin, on_step), self.schedule],
+            callbacks=[self.reports, self.schedule],
         )
         self.remove_callback(PrinterCallback)
         self.split = SplitRoles(self.model, policy.peft_config) if config.roles == "split" else None
@@ -125,8 +125,8 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
         """TRL's `rollout_func`: plays one self-play step and gives this process's rows."""
         c, step = self.config, self.steps_done
         self._selfplay_step, self._sampling_calls = step, 0
-        with self.clock.playing():
-            rollouts = self.selfplay.step(self.generate, step)
+        rollouts = self.selfplay.step(self.generate, step)
+        self.reports.play_ended()
         if len(rollouts) != c.rows:
             raise TrainingError(
                 f"step {step} gave {len(rollouts)} rollouts, not the {c.rows} of the batch; SelfPlay must fill it up"
