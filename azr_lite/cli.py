@@ -127,9 +127,9 @@ def report_verb(words: list[str]) -> int:
 
 def analyse_verb(words: list[str]) -> int:
     """What a run wrote: lengths, complexity, diversity, plans, reflection, alarming words: azr-lite analyse RUN [--json]."""
-    from azr_lite.observe.analysis import analyse_command
+    from azr_lite.observe.commands import analyse
 
-    return analyse_command(words)
+    return analyse(words)
 
 
 def export_verb(words: list[str]) -> int:

@@ -1,4 +1,5 @@
-"""A policy without a model: proposes known programs and solves them with a chosen skill, from its own seeded randomness."""
+"""A policy without a model: proposes known programs and solves them with a chosen skill, from its own seeded
+randomness."""
 
 from __future__ import annotations
 
@@ -82,7 +83,8 @@ def line_through(pairs):
 
 
 class ScriptedGenerator:
-    """Replies made by a function of (prompt, number of the sample): for tests and for what a perfect or silly model would score."""
+    """Replies made by a function of (prompt, number of the sample): for tests and for what a perfect or silly model
+    would score."""
 
     def __init__(self, answer: Callable[[Prompt, int], str], name: str = "scripted") -> None:
         self.answer, self.name = answer, name

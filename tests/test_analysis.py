@@ -1,5 +1,6 @@
 """Measures against values worked out by hand; the analysis of a run against a log whose numbers are known."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -9,8 +10,8 @@ import pytest
 
 from azr_lite.cli import main
 from azr_lite.errors import RunDirectoryError
-from azr_lite.measures import (
-    Moments,
+from azr_lite.observe.analysis import analyse
+from azr_lite.observe.measures import (
     alarms,
     answer,
     complexity,
@@ -21,7 +22,8 @@ from azr_lite.measures import (
     shape,
     thought,
 )
-from azr_lite.observe.analysis import analyse, text
+from azr_lite.observe.reader import open_run
+from azr_lite.observe.run_summary import Moments
 
 SAMPLE = Path(__file__).parents[1] / "data_samples" / "runs" / "ablations" / "self-play-seed200"
 
@@ -36,7 +38,7 @@ LOOP = """def f(x):
 def test_complexity_by_hand():
     plain = complexity("def f(x):\n    return x + 1")
     # Halstead as radon counts: + on x and 1: N = 3, n = 3
-    assert plain.as_dict() == {
+    assert dataclasses.asdict(plain) == {
         "statements": 2, "branches": 0, "loops": 0, "nesting": 0, "cyclomatic": 1, "cognitive": 0, "volume": pytest.approx(3 * math.log2(3)),
     }  # fmt: skip
     loop = complexity(LOOP)
@@ -160,7 +162,7 @@ def made(tmp_path):
 
 
 def test_a_known_log_gives_known_numbers(made):
-    found = analyse(made, periods=2)
+    found = analyse(open_run(made), periods=2)
     first = {name: cells[0] for name, cells in found.measures.items()}
     second = {name: cells[1] for name, cells in found.measures.items()}
     assert (found.steps, found.rollouts, found.periods) == (2, 8, [(0, 0), (1, 1)])
@@ -196,8 +198,8 @@ def test_the_verb_prints_80_columns_and_json(made, recorded, capsys):
 def test_terminal_commands_in_a_reply_are_not_carried_out(made):
     path = made / "rollouts.jsonl"
     path.write_text(path.read_text(encoding="utf-8").replace("we cheat", "\\u001b[2J we cheat"), encoding="utf-8")
-    assert "\x1b" not in text(analyse(made))
-    assert "\\x1b" in text(analyse(made))
+    assert "\x1b" not in str(analyse(open_run(made)))
+    assert "\\x1b" in str(analyse(open_run(made)))
 
 
 @pytest.mark.parametrize(
@@ -216,7 +218,7 @@ def test_terminal_commands_in_a_reply_are_not_carried_out(made):
 def test_a_log_that_cannot_be_read_is_one_sentence(made, spoil, said, capsys):
     spoil(made)
     with pytest.raises(RunDirectoryError, match=said):
-        analyse(made)
+        analyse(open_run(made))
     for verb in ("analyse", "doctor"):
         assert main([verb, str(made)]) == 1
         error = capsys.readouterr().err
@@ -226,7 +228,7 @@ def test_a_log_that_cannot_be_read_is_one_sentence(made, spoil, said, capsys):
 
 
 def test_a_last_line_cut_short_is_left_out(made):
-    whole = analyse(made)
+    whole = analyse(open_run(made))
     with (made / "rollouts.jsonl").open("a") as file:
         file.write('{"step": 1, "role": "sol')
-    assert analyse(made) == whole
+    assert analyse(open_run(made)) == whole

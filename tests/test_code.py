@@ -81,7 +81,8 @@ def test_a_right_program_may_use_numpy(tmp_path):
 ROW = MINI[53]  # add(x, y)
 EQUAL = "class Yes(int):\n    def __eq__(self, other): return True\n    __hash__ = int.__hash__\ndef add(x, y):\n    return Yes()\n"
 FRAMES = (
-    "import sys\ndef add(x, y):\n    frame = sys._getframe(1)\n    while frame:\n        if 'expected' in frame.f_locals:\n"
+    "import sys\ndef add(x, y):\n    frame = sys._getframe(1)\n    while frame:\n        if 'expected' in "
+    "frame.f_locals:\n"
     "            return frame.f_locals['expected'][frame.f_locals['i']]\n        frame = frame.f_back\n"
 )
 PATCHED = (
@@ -114,10 +115,10 @@ CHEATS = {
 def test_cheats_fail(tmp_path):
     """Which layer stops each:
 
-    * the value crosses as data and is compared outside: always equal (the object arrives as the number it is), patches builtins,
-      patches numpy, counts its calls, exits, nothing (no value);
-    * no expected answer is in the process or in the jail: looks into frames, changes the expected answers, prints a forged result (a
-      forged line is no more than what it returns; too many lines are wrong);
+    * the value crosses as data and is compared outside: always equal (the object arrives as the number it is), patches
+      builtins, patches numpy, counts its calls, exits, nothing (no value);
+    * no expected answer is in the process or in the jail: looks into frames, changes the expected answers, prints a
+      forged result (a forged line is no more than what it returns; too many lines are wrong);
     * a process of its own per part, and the end is told last: exits at once, exits in the call;
     * a pid namespace and a uid of its own: kills its grader.
     """

@@ -30,18 +30,18 @@ def test_a_figure_is_small_whole_and_has_its_alt_text(monkeypatch):
 
 def test_who_looks_on_gets_the_alt_text_in_the_page_and_a_stored_notebook_the_png(monkeypatch):
     """JupyterLab shows a plain PNG without its alt text."""
-    from azr_lite.observe import surroundings
+    from azr_lite.observe import style
 
     monkeypatch.delenv("AZR_LITE_STATIC", raising=False)
-    monkeypatch.setattr(surroundings, "in_notebook", lambda: True)
+    monkeypatch.setattr(style, "in_notebook", lambda: True)
     words = 'A "quoted" <b> & a line'
-    data, about = surroundings.picture(b"png", words, "text")
+    data, about = style.picture(b"png", words, "text")
     assert set(data) == {"text/html", "text/plain"}
     assert about == {}
     assert 'alt="A &quot;quoted&quot; &lt;b&gt; &amp; a line"' in data["text/html"]
     assert f"base64,{base64.b64encode(b'png').decode()}" in data["text/html"]
     monkeypatch.setenv("AZR_LITE_STATIC", "1")
-    data, about = surroundings.picture(b"png", words, "text")
+    data, about = style.picture(b"png", words, "text")
     assert base64.b64decode(data["image/png"]) == b"png"
     assert about == {"image/png": {"alt": words}}
 

@@ -14,9 +14,10 @@ from azr_lite.config import Config
 from azr_lite.course.bugs import BUGS
 from azr_lite.course.experiments import CONTROLS
 from azr_lite.errors import RunDirectoryError
-from azr_lite.observe.doctor import CHECKS, diagnose, examine
+from azr_lite.observe.doctor import CHECKS, diagnose
 from azr_lite.observe.rerun import rerun
-from azr_lite.observe.symptoms import AdvantageCheck, RewardCheck, RunSummary
+from azr_lite.observe.run import Run
+from azr_lite.observe.run_summary import AdvantageCheck, RewardCheck, RunSummary
 from azr_lite.rundir import RunDir
 from azr_lite.sandbox import Executor
 from tests.benchmarks.doctor_confusion import EXPECTED, table
@@ -42,8 +43,7 @@ SICK = {
     "path", sorted(log.parent for log in RUNS.glob("*/*/metrics.jsonl")), ids=lambda path: path.name
 )
 def test_kept_runs_get_their_names(path):
-    _, findings = examine(path)
-    assert {one.name for one in findings} == SICK.get(f"{path.parent.name}/{path.name}", set())
+    assert {one.name for one in Run(path).diagnose().findings} == SICK.get(f"{path.parent.name}/{path.name}", set())
 
 
 STEPS = 20
@@ -56,7 +56,7 @@ def test_counts_of_reasons_are_no_shares(tmp_path):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     lines[-1] |= {"solve/induction/reason/truncated": 2.0, "propose/deduction/reason/truncated": 1.0}
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert examine(run)[1] == []
+    assert Run(run).diagnose().findings == []
 
 
 def test_accepted_programs_run_again_show_what_numbers_do_not(tmp_path, capsys):
@@ -191,7 +191,7 @@ def test_an_overflow_while_the_loss_scale_is_found_is_healthy_and_a_diverged_run
 
 
 def test_a_model_that_never_proposed_a_valid_task_is_not_called_greedy():
-    names = [one.name for one in examine(RUNS / "smollm2-lora")[1]]
+    names = [one.name for one in Run(RUNS / "smollm2-lora").diagnose().findings]
     assert "identical answers" not in names
     assert "truncation" in names
 
@@ -251,7 +251,7 @@ def change(run, edit, name="rollouts.jsonl"):
 
 
 def names(run):
-    return {one.name for one in examine(run)[1]}
+    return {one.name for one in Run(run).diagnose().findings}
 
 
 def test_a_real_run_is_healthy(run, capsys):

@@ -1,4 +1,5 @@
-"""The three games as suites: published verdicts as an oracle, cheats, lenient extraction, and answers that need no reasoning."""
+"""The three games as suites: published verdicts as an oracle, cheats, lenient extraction, and answers that need no
+reasoning."""
 
 import json
 from pathlib import Path
@@ -85,7 +86,8 @@ def test_gold_answers_are_right_and_prompts_do_not_tell_them(verifier):
 
 
 def test_reference_programs_solve_the_hidden_pairs(verifier):
-    """Programs of several functions, or that use modules we do not allow, are no answers of ours; nearly all others are right."""
+    """Programs of several functions, or that use modules we do not allow, are no answers of ours; nearly all others
+    are right."""
     suite = induction_suite(CHAT, verifier, hint=True)
     tasks = {task.id: task for _, task in suite.problems}
     found = suite.grade([(q, said(tasks[q.id].program, "python")) for q in suite.questions()])
@@ -225,7 +227,8 @@ def test_the_published_manner_of_asking_is_a_protocol_of_its_own(verifier):
                 q,
                 Reply(
                     "",
-                    f"[THOUGHT]\nso\n[/THOUGHT]\n[ANSWER]\nassert f({tasks[q.id].input}) == {tasks[q.id].output}\n[/ANSWER]",
+                    f"[THOUGHT]\nso\n[/THOUGHT]\n[ANSWER]\nassert f({tasks[q.id].input}) == "
+                    f"{tasks[q.id].output}\n[/ANSWER]",
                     1,
                 ),
             )

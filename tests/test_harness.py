@@ -1,4 +1,5 @@
-"""Asking a suite: chunks, resuming after a kill, refusing what does not belong together, several replies, comparison."""
+"""Asking a suite: chunks, resuming after a kill, refusing what does not belong together, several replies,
+comparison."""
 
 import json
 

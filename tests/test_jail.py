@@ -16,7 +16,8 @@ from azr_lite.evaluation.benchmarks.jail import run_in_jail
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the jail is made of Linux")
 FALLBACK = "namespaces"
-"""Leaving this out gives what Docker gives: no namespaces, no root of one's own; Landlock and the call filter must do."""
+"""Leaving this out gives what Docker gives: no namespaces, no root of one's own; Landlock and the call filter must
+do."""
 
 
 def run(tmp_path, program, skip="", seconds=20, **more):

@@ -1,4 +1,5 @@
-"""LiveCodeBench's format, its window, its runner; on three small problems of our own, none of them from the benchmark."""
+"""LiveCodeBench's format, its window, its runner; on three small problems of our own, none of them from the
+benchmark."""
 
 import base64
 import json
@@ -71,15 +72,15 @@ def azr(program):
     return Reply("", f" hm </think>\n<answer>\n```python\n{program}\n```\n</answer>", 1)
 
 
-def test_v5_is_a_window_of_contest_days_and_other_windows_have_other_names(suite):
+def test_v5_is_a_window_of_contest_days(suite, tmp_path):
     assert [question.id for question in suite.questions()] == ["sum", "stars", "pairs"]
     assert suite.name == "livecodebench-v5-azr"
     assert "from 2024-08-01 to before 2025-02-01" in suite.protocol
     assert suite.data.describe()["rows"] == 3
-    other = livecodebench_suite(get_style("r1"), suite.data.path, window=("2024-01-01", "2024-08-01"))
-    assert other.name == "livecodebench-2024-01-01-2024-08-01-azr"
-    with pytest.raises(EvaluationError, match="none of the 5 problems"):
-        livecodebench_suite(get_style("r1"), suite.data.path, window=("2020-01-01", "2020-02-01"))
+    path = tmp_path / "early.jsonl"
+    path.write_text(json.dumps(EARLY))
+    with pytest.raises(EvaluationError, match="none of the 1 problems"):
+        livecodebench_suite(get_style("r1"), path)
 
 
 def test_prompts_hold_the_problem_and_no_private_test(suite):
@@ -107,7 +108,8 @@ def test_right_programs_pass_and_wrong_ones_fail(suite):
         "stars": ["for i in range(int(input())): print('*' * (i + 1), end='')", ""],
         "pairs": [
             "class Solution:\n    def pairs(self, numbers, text): return []",
-            "class Yes(list):\n    def __eq__(self, other): return True\nclass Solution:\n    def pairs(self, numbers, text): return Yes()",
+            "class Yes(list):\n    def __eq__(self, other): return True\nclass Solution:\n    def pairs(self, numbers, "
+            "text): return Yes()",
             "def other(): pass",
         ],
     }

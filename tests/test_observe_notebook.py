@@ -17,8 +17,11 @@ pytest.importorskip("matplotlib")
 
 from azr_lite.errors import ConfigError, RunDirectoryError
 from azr_lite.observe import style
-from azr_lite.observe.dashboard import PANELS, Followed, dashboard, description, draw
-from azr_lite.observe.figures import POINTS, Point, chart
+from azr_lite.observe.charts import POINTS, Point, chart
+from azr_lite.observe.dashboard import PANELS, description, draw
+from azr_lite.observe.follow import Followed
+from azr_lite.observe.reader import open_run
+from azr_lite.observe.run import Run
 
 module = import_module("azr_lite.observe.dashboard")
 SAMPLE = Path(__file__).parents[1] / "data_samples" / "runs" / "bugs" / "healthy"
@@ -48,7 +51,7 @@ class Notebook:
 
 
 def test_outside_of_a_notebook_it_draws_once_and_returns_the_figure(run):
-    made = dashboard(run)
+    made = Run(run).dashboard()
     titles = [axis.get_title(loc="left") for axis in made.axes]
     assert len(titles) == 1 + len(PANELS)
     assert "run: 3 of 3 steps, finished" in [text.get_text() for text in made.texts]
@@ -60,7 +63,7 @@ def test_outside_of_a_notebook_it_draws_once_and_returns_the_figure(run):
 
 def test_in_a_notebook_an_ended_run_leaves_one_picture_with_words(run, monkeypatch):
     notebook = Notebook(monkeypatch)
-    assert dashboard(run) is None
+    assert Run(run).dashboard() is None
     (data,) = notebook.shown
     assert data["image/png"].startswith("iVBOR")
     assert len(data["image/png"]) < 150_000  # a stored notebook has room for 400 kB
@@ -91,7 +94,7 @@ def test_it_follows_a_run_that_grows_renews_one_picture_and_ends_with_the_run(op
             pytest.fail("followed beyond the end")
 
     monkeypatch.setattr(module.time, "sleep", wait)
-    dashboard(run, refresh_s=0.5)
+    Run(run).dashboard(refresh_s=0.5)
     assert len(notebook.shown) == 1
     texts = [notebook.shown[0]["text/plain"], *(data["text/plain"] for data in notebook.renewed)]
     assert [text.split(";")[0].split(",")[0] for text in texts] == [
@@ -111,7 +114,7 @@ def test_an_interrupt_leaves_the_last_picture_and_no_traceback(open_ended, monke
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module.time, "sleep", stop)
-    assert dashboard(open_ended[0]) is None
+    assert Run(open_ended[0]).dashboard() is None
     assert len(notebook.shown) == 1
 
 
@@ -121,7 +124,7 @@ def test_a_killed_run_is_said_and_ends_the_following(open_ended, monkeypatch):
     monkeypatch.setattr(module.time, "sleep", lambda seconds: pytest.fail("waited for a run that is long dead"))
     for path in (*run.iterdir(), run):
         os.utime(path, (time.time() - 7200,) * 2)
-    dashboard(run)
+    Run(run).dashboard()
     assert "nothing written for 2h00m: killed or asleep, no longer followed" in notebook.shown[0]["text/plain"]
 
 
@@ -129,7 +132,7 @@ def test_a_run_before_its_first_step_is_drawn(open_ended):
     run, _ = open_ended
     for name in ("metrics.jsonl", "timing.jsonl"):
         (run / name).unlink()
-    view = Followed(run)
+    view = Followed(open_run(run))
     assert draw(view).axes[1].get_title(loc="left") == "Solve rate of new tasks: nothing logged yet"
     assert "0 of 3 steps, starting" in description(view)
 
@@ -148,7 +151,7 @@ def test_a_title_says_from_where_to_where(first, last, percent, said):
 
 
 def test_a_kept_sample_is_drawn_with_what_it_has():
-    made = dashboard(SAMPLE)
+    made = Run(SAMPLE).dashboard()
     titles = [axis.get_title(loc="left") for axis in made.axes]
     points = json.loads((SAMPLE / "summary.json").read_text())["curves"]["held-out accuracy"]
     assert titles[0] == f"Held-out accuracy: {100 * points[0][1]:.0f} → {100 * points[-1][1]:.0f} %"
@@ -162,7 +165,7 @@ def test_intervals_are_those_of_the_evaluations(run):
         score = {"accuracy": accuracy, "low": accuracy - 0.1, "high": accuracy + 0.05}
         (run / "eval").mkdir(exist_ok=True)
         (run / "eval" / f"{name}.json").write_text(json.dumps({"scores": {"all": score, "deduction": score}}))
-    made = dashboard(run)
+    made = Run(run).dashboard()
     assert made.axes[0].get_title(loc="left") == "Held-out accuracy: 40 → 60 % [50, 65]"
     (band,) = made.axes[0].collections
     assert {round(y) for _, y in band.get_paths()[0].vertices} == {30, 45, 50, 65}
@@ -170,8 +173,8 @@ def test_intervals_are_those_of_the_evaluations(run):
 
 def test_a_mean_over_types_and_a_line_of_a_type_are_the_logged_ones(run):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    view = Followed(run)
-    by_title = {panel.title: view.lines(panel) for panel in PANELS}
+    view = Followed(open_run(run))
+    by_title = {panel.title: panel.curves(view) for panel in PANELS}
     wanted = [line["propose/induction/solve_rate"] for line in lines if "propose/induction/solve_rate" in line]
     assert [p.y for p in by_title["Solve rate of new tasks"]["induction"].points] == pytest.approx(wanted)
     means = [
@@ -184,21 +187,21 @@ def test_a_mean_over_types_and_a_line_of_a_type_are_the_logged_ones(run):
 def test_a_long_run_and_a_log_cut_back_keep_a_bounded_and_right_past(run):
     line = {"step": 0, "entropy": 1.0}
     (run / "metrics.jsonl").write_text("".join(json.dumps({**line, "step": step}) + "\n" for step in range(3000)))
-    view = Followed(run)
-    (curve,) = view.lines(next(p for p in PANELS if p.title == "Entropy")).values()
+    view = Followed(open_run(run))
+    (curve,) = next(p for p in PANELS if p.title == "Entropy").curves(view).values()
     assert len(curve.points) <= POINTS
     (run / "metrics.jsonl").write_text(json.dumps({**line, "entropy": 0.5}) + "\n")
     (run / "timing.jsonl").write_text("")
     view.look()
-    (curve,) = view.lines(next(p for p in PANELS if p.title == "Entropy")).values()
+    (curve,) = next(p for p in PANELS if p.title == "Entropy").curves(view).values()
     assert [(p.x, p.y) for p in curve.points] == [(1, 0.5)]
-    assert view.timed == {}
+    assert view.time_curves == {}
 
 
 def test_what_cannot_be_drawn_is_one_sentence(run, tmp_path):
     def said(error, path, **options):
         with pytest.raises(error) as caught:
-            dashboard(path, **options)
+            Run(path).dashboard(**options)
         assert len(str(caught.value).splitlines()) == 1
         return str(caught.value)
 
@@ -219,7 +222,7 @@ def test_a_run_that_vanishes_is_one_sentence(open_ended, monkeypatch):
     Notebook(monkeypatch)
     monkeypatch.setattr(module.time, "sleep", lambda seconds: shutil.rmtree(open_ended[0]))
     with pytest.raises(RunDirectoryError, match="is gone"):
-        dashboard(open_ended[0])
+        Run(open_ended[0]).dashboard()
 
 
 # -------------------------------------------------------------------- style
@@ -245,7 +248,7 @@ def test_looks_differ_and_the_same_name_looks_the_same_in_every_chart():
 def test_the_small_png_keeps_the_colours(run):
     from PIL import Image
 
-    view = Followed(run)
+    view = Followed(open_run(run))
     picture = Image.open(io.BytesIO(style.png(draw(view)))).convert("RGB")
     assert picture.size == (1250, 900)
     found = np.array([colour for _, colour in picture.getcolors(1 << 24)])
@@ -264,7 +267,7 @@ def test_importing_observe_loads_neither_matplotlib_nor_widgets():
 def test_without_matplotlib_one_sentence_says_what_to_install(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ConfigError, match=r"azr-lite\[notebooks\]"):
-        dashboard(run)
+        Run(run).dashboard()
 
 
 # -------------------------------------------------------------------- a notebook
@@ -295,7 +298,7 @@ def test_long_numbers_push_no_label_out_of_the_picture_or_into_the_next_panel(ru
     for line in lines:
         line |= {key: 160_000.0 for key in line if key.endswith("/tokens")}
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    made = dashboard(run)
+    made = Run(run).dashboard()
     made.canvas.draw()
     for place, axis in enumerate(made.axes):
         left = axis.yaxis.label.get_window_extent().x0
@@ -305,7 +308,7 @@ def test_long_numbers_push_no_label_out_of_the_picture_or_into_the_next_panel(ru
 def test_titles_stay_over_their_panels():
     """A run of two types names both ends of both where that fits; it once ran into the next panel's title."""
     whole = ROOT / "data_samples" / "runs" / "whole" / "nano-small"
-    titles = [axis.get_title(loc="left") for axis in dashboard(whole).axes]
+    titles = [axis.get_title(loc="left") for axis in Run(whole).dashboard().axes]
     assert len(titles) == 9
     assert max(map(len, titles)) <= 50
     assert "Solve rate of new tasks: mean 81 → 77 %" in titles

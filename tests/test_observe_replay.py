@@ -9,6 +9,7 @@ from azr_lite.cli import main
 from azr_lite.config import Config
 from azr_lite.course.experiments import control
 from azr_lite.errors import ConfigError, RunDirectoryError
+from azr_lite.observe.reader import open_run
 from azr_lite.observe.replay import replay
 from azr_lite.observe.rescoring import rescore
 from azr_lite.prompts import get_style
@@ -34,7 +35,7 @@ def change(path, name, step, pick, edit):
 
 @pytest.mark.parametrize("step", [0, 2])
 def test_a_real_step_is_rebuilt_exactly(recorded, executor, step):
-    found = replay(recorded, step, executor)
+    found = replay(open_run(recorded), step, executor)
     assert found.exact, found.differences[:3]
     assert found.rounded == 0
     rows = [json.loads(line) for line in (recorded / "rollouts.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -59,16 +60,16 @@ CASES = {
 def test_one_changed_value_is_named_and_nothing_else(run, executor, what):
     pick, edit = CASES[what]
     place = change(run, "rollouts.jsonl", 1, pick, edit)
-    found = replay(run, 1, executor)
+    found = replay(open_run(run), 1, executor)
     assert [(d.file, d.line, d.what) for d in found.differences] == [("rollouts.jsonl", place, what)]
-    assert replay(run, 0, executor).exact
+    assert replay(open_run(run), 0, executor).exact
 
 
 def test_a_changed_score_or_output_in_the_tasks_is_named(run, executor):
     pick = lambda line: line["ok"] and "output" in line["task"]  # noqa: E731
     place = change(run, "tasks.jsonl", 1, pick, lambda line: line["task"].update(output="'other'"))
     change(run, "tasks.jsonl", 1, pick, lambda line: line["answers"][0].update(score=1.0 - line["answers"][0]["score"]))
-    named = {(d.file, d.line, d.what) for d in replay(run, 1, executor).differences}
+    named = {(d.file, d.line, d.what) for d in replay(open_run(run), 1, executor).differences}
     assert named == {("tasks.jsonl", place, "task.output"), ("tasks.jsonl", place, "answer 1.score")}
 
 
@@ -80,7 +81,7 @@ def test_a_changed_reply_changes_all_that_follows_from_it(run, executor):
         lambda r: r["role"] == "solve" and r["verdict"]["ok"],
         lambda r: r.update(text="no form"),
     )
-    named = {d.what for d in replay(run, 1, executor).differences if d.line == place}
+    named = {d.what for d in replay(open_run(run), 1, executor).differences if d.line == place}
     assert {"text", "verdict.ok", "verdict.reason", "reward", "advantage"} <= named
 
 
@@ -96,10 +97,10 @@ def test_the_command_says_exact_or_what_differs(run, capsys):
 
 def test_what_cannot_be_replayed_is_one_sentence(run, executor, capsys):
     with pytest.raises(RunDirectoryError, match="steps 0 to 2, and the seeding as -1"):
-        replay(run, 9, executor)
+        replay(open_run(run), 9, executor)
     change(run, "rollouts.jsonl", 1, lambda r: True, lambda r: r.pop("verdict"))
     with pytest.raises(RunDirectoryError, match="verdict"):
-        replay(run, 1, executor)
+        replay(open_run(run), 1, executor)
     (run / "tasks.jsonl").unlink()
     assert main(["replay", str(run), "--step", "0"]) == 1
     said = capsys.readouterr().err
@@ -108,7 +109,7 @@ def test_what_cannot_be_replayed_is_one_sentence(run, executor, capsys):
 
 
 def test_rescoring_without_changes_gives_the_record(recorded):
-    found = rescore(recorded)
+    found = rescore(open_run(recorded))
     assert [one.step for one in found] == [0, 1, 2]
     assert all(one.turned == 0 and one.correlation == 1.0 and one.silent[0] == one.silent[1] for one in found)
     assert all(old == new for one in found for old, new in one.reward.values())
@@ -118,7 +119,7 @@ def test_rescoring_pays_by_the_changed_rules(recorded):
     rows = [json.loads(line) for line in (recorded / "rollouts.jsonl").read_text(encoding="utf-8").splitlines()]
     ends = [r for r in rows if r["role"] == "propose" and r["solve_rate"] in (0.0, 1.0) and r["step"] == 0]
     own = [r for r in rows if r["role"] == "propose" and r["step"] == 0]
-    found = rescore(recorded, {"zero_learnability": "upstream"})[0]
+    found = rescore(open_run(recorded), zero_learnability="upstream")[0]
     gap = sum((new - old) * sum(f"{r['role']}/{r['type']}" == g for r in own) for g, (old, new) in found.reward.items())
     assert gap == pytest.approx(-0.5 * len(ends))
     assert ends
@@ -126,23 +127,23 @@ def test_rescoring_pays_by_the_changed_rules(recorded):
         r["verdict"]["well_formed"] and not r["verdict"]["ok"] for r in rows if r["step"] == 0 and r["role"] == "solve"
     )
     solved = [r for r in rows if r["step"] == 0 and r["role"] == "solve"]
-    harder = rescore(recorded, wrong=-1.0)[0]
+    harder = rescore(open_run(recorded), wrong=-1.0)[0]
     gap = sum((new - old) * sum(f"solve/{r['type']}" == g for r in solved) for g, (old, new) in harder.reward.items())
     assert gap == pytest.approx(-0.5 * wrong)
 
 
 @pytest.mark.parametrize("estimator", ["global", "grpo", "dr_grpo", "rloo"])
 def test_other_estimators_give_other_advantages_for_the_same_rewards(recorded, estimator):
-    found = rescore(recorded, estimator=estimator)
+    found = rescore(open_run(recorded), estimator=estimator)
     assert all(old == new for one in found for old, new in one.reward.values())
     assert any(one.correlation < 0.999 for one in found)
 
 
 def test_what_a_log_cannot_answer_is_refused(recorded, capsys):
     with pytest.raises(ConfigError, match="n_mc cannot be re-scored"):
-        rescore(recorded, n_mc=4)
+        rescore(open_run(recorded), n_mc=4)
     with pytest.raises(ConfigError, match="estimator is 'best'"):
-        rescore(recorded, estimator="best")
+        rescore(open_run(recorded), estimator="best")
     assert main(["replay", str(recorded), "--rescore", "wrong=much"]) == 1
     assert "NAME=VALUE" in capsys.readouterr().err
     assert main(["replay", str(recorded), "--rescore", "estimator=global", "wrong=-1"]) == 0
@@ -198,7 +199,7 @@ def scripted_run(path, executor, **changes):
 def test_every_setting_is_replayed_exactly(tmp_path, executor, changes):
     path = scripted_run(tmp_path / "run", executor, **changes)
     for step in (0, 1):
-        found = replay(path, step, executor)
+        found = replay(open_run(path), step, executor)
         assert found.exact, [str(d) for d in found.differences[:3]]
 
 
@@ -207,7 +208,7 @@ def test_every_kind_of_rejection_is_replayed(tmp_path, executor):
     lines = [json.loads(line) for line in (path / "tasks.jsonl").read_text(encoding="utf-8").splitlines()]
     reasons = {line["reason"] for line in lines if line["step"] >= 0}
     assert {"", "not_well_formed", "truncated", "exception", "too_long", "output_not_literal"} <= reasons
-    found = [replay(path, step, executor) for step in (0, 1)]
+    found = [replay(open_run(path), step, executor) for step in (0, 1)]
     assert all(one.exact for one in found)
     assert (
         sum(one.believed for one in found)
@@ -219,4 +220,4 @@ def test_every_kind_of_rejection_is_replayed(tmp_path, executor):
 def test_a_run_whose_rewards_were_shuffled_is_noticed(tmp_path, executor):
     with control("shuffled rewards"):
         path = scripted_run(tmp_path / "run", executor)
-    assert {d.what for d in replay(path, 0, executor).differences} == {"advantage"}
+    assert {d.what for d in replay(open_run(path), 0, executor).differences} == {"advantage"}

@@ -16,17 +16,14 @@ from azr_lite.cli import main
 from azr_lite.evaluation.results import lines_of
 from azr_lite.evaluation.scores import Item, compare_paired, summarize
 from azr_lite.nano.language import skeleton
-from azr_lite.observe import lineage
-from azr_lite.observe import reader as log
+from azr_lite.observe import reader
 from azr_lite.observe import report as module
-from azr_lite.observe.doctor import examine
-from azr_lite.observe.figures import POINTS, Curve, Point, chart
-from azr_lite.observe.gather import gather
-from azr_lite.observe.highlight import highlighted
-from azr_lite.observe.lineage import trace
-from azr_lite.observe.proposals import operations, survey
-from azr_lite.observe.reader import StepLog
-from azr_lite.observe.report import MOST_BYTES, browse, report
+from azr_lite.observe.charts import POINTS, Curve, Point, chart
+from azr_lite.observe.proposals import ProposalSample, add_relatives, operations
+from azr_lite.observe.reader import log_lines, open_run
+from azr_lite.observe.report import MOST_BYTES, highlighted, report
+from azr_lite.observe.run import Run
+from azr_lite.observe.run_facts import read_facts
 from azr_lite.presets import preset
 from azr_lite.rundir import RunDir, write_json, write_text
 
@@ -192,9 +189,9 @@ def test_the_report_of_a_real_run_is_one_whole_page_without_requests(recorded):
 
 
 def test_lineage_equals_that_counted_by_hand(recorded):
-    picture = gather(recorded)
-    shown = survey(picture, 10_000).shown()
-    trace(picture, shown)
+    facts = read_facts(open_run(recorded))
+    shown = ProposalSample(facts, 10_000).shown()
+    add_relatives(facts, shown)
     tasks, rollouts = (
         [json.loads(line) for line in (Path(recorded) / name).read_text().splitlines()]
         for name in ("tasks.jsonl", "rollouts.jsonl")
@@ -212,8 +209,7 @@ def test_lineage_equals_that_counted_by_hand(recorded):
     assert used > 10
 
 
-def test_lineage_is_the_same_when_every_line_is_parsed(tmp_path, monkeypatch):
-    """Lines about others are told from their raw bytes: ids with quotes, backslashes, commas and brackets must not be lost."""
+def test_odd_ids_are_not_lost(tmp_path):
     odd = ['a", "b', "a\\", "x]y", "é, 宽", 'say "id": "t0x1"', "t0x1"]
     tasks = [task_line(0, n) for n in range(len(odd))] + [
         task_line(1, n, parents=[one, odd[0]], ok=n != 2) for n, one in enumerate(odd)
@@ -227,26 +223,20 @@ def test_lineage_is_the_same_when_every_line_is_parsed(tmp_path, monkeypatch):
     write_text(
         run / "rollouts.jsonl", "".join(json.dumps(line, sort_keys=True, ensure_ascii=False) + "\n" for line in answers)
     )
-
-    def traced():
-        picture = gather(run)
-        shown = survey(picture, 10_000).shown()
-        return trace(picture, shown, also=odd[1]), shown
-
-    fast = traced()
-    monkeypatch.setattr(lineage, "_related", lambda *_: lambda raw: True)
-    monkeypatch.setattr(lineage, "_answers", lambda *_: lambda raw: True)
-    assert fast == traced()
-    assert [p.as_task.count for p in fast[1][: len(odd)]] == [2, 2, 2, 1, 1, 1]
-    assert [p.as_reference.count for p in fast[1][: len(odd)]] == [len(odd), 1, 1, 1, 1, 1]
+    facts = read_facts(open_run(run))
+    shown = ProposalSample(facts, 10_000).shown()
+    _, extra = add_relatives(facts, shown, also=odd[1])
+    assert extra.id == odd[1]
+    assert [p.as_task.count for p in shown[: len(odd)]] == [2, 2, 2, 1, 1, 1]
+    assert [p.as_reference.count for p in shown[: len(odd)]] == [len(odd), 1, 1, 1, 1, 1]
 
 
 def test_a_long_read_says_how_far_it_is(tmp_path, monkeypatch, capsys):
     run = made(tmp_path / "run", tasks=[task_line(0, n) for n in range(2000)])
-    list(StepLog(RunDir.open(run), "tasks.jsonl").since())
+    list(log_lines(RunDir.open(run), "tasks.jsonl"))
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(log, "PATIENCE_S", 0.0)
-    list(StepLog(RunDir.open(run), "tasks.jsonl").since())
+    monkeypatch.setattr(reader, "PATIENCE_S", 0.0)
+    list(log_lines(RunDir.open(run), "tasks.jsonl"))
     assert re.fullmatch(r"reading tasks.jsonl: \d+% of \d+ MiB, \d+ s left\n", capsys.readouterr().err)
 
 
@@ -278,7 +268,7 @@ def hostile_run(path):
 
 def test_nothing_a_model_wrote_becomes_html(tmp_path):
     run = hostile_run(tmp_path / "<b>run' onclick=alert(1)>")
-    for text in (report([run]), report([run, hostile_run(tmp_path / "two")]), browse(run).page):
+    for text in (report([run]), report([run, hostile_run(tmp_path / "two")]), Run(run).tasks().page):
         page = Page(text)
         text.encode("utf-8")  # no lone surrogate came through
         assert page.scripts == [(module.TEMPLATES / "filter.js").read_text()]
@@ -331,8 +321,8 @@ def test_gain_findings_cost_and_settings_are_those_of_the_files(tmp_path):
     assert "grad_norm" not in page.text
     assert "4 of 4" in page.text
     assert "azr-lite run --seed 7" in page.text
-    assert {name for name, *_ in gather(run).settings} == {"seed", "learning_rate"}
-    assert gather(run).stages == {"generate": 4.0, "sandbox": 2.0, "update": 6.0, "rest": 0.0}
+    assert {name for name, *_ in read_facts(open_run(run)).settings} == {"seed", "learning_rate"}
+    assert read_facts(open_run(run)).stages == {"generate": 4.0, "sandbox": 2.0, "update": 6.0, "rest": 0.0}
     assert "4.00 Wh" in page.text
     evaluation(run, "step-4", items((6, 5, 5)))
     assert "The interval holds 0: no gain is shown." in Page(report([run])).text
@@ -343,7 +333,7 @@ def test_gain_findings_cost_and_settings_are_those_of_the_files(tmp_path):
 def test_the_report_names_what_the_doctor_names(tmp_path, monkeypatch):
     bugs = WHOLE.parents[1] / "bugs"
     text = Page(report([bugs / "sign-flip", bugs / "healthy"])).text
-    _, found = examine(bugs / "sign-flip")
+    found = Run(bugs / "sign-flip").diagnose().findings
     assert found
     for one in found:
         assert one.name in text
@@ -488,11 +478,11 @@ def test_the_command_writes_the_page_and_overwrites_only_reports(tmp_path, capsy
 def test_memory_does_not_grow_with_the_log(tmp_path):
     def peak(count):
         tasks = [task_line(step, n, text="x" * 400) for step in range(4) for n in range(count // 4)]
-        picture = gather(made(tmp_path / str(count), tasks=tasks))
+        facts = read_facts(open_run(made(tmp_path / str(count), tasks=tasks)))
         del tasks
         tracemalloc.start()
-        found = survey(picture, 100)
-        trace(picture, found.shown())
+        found = ProposalSample(facts, 100)
+        add_relatives(facts, found.shown())
         size = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found.count, size
@@ -542,7 +532,7 @@ def test_programs_are_coloured_and_counted():
 
 
 def test_the_notebooks_browser_shows_itself_without_rights_on_the_notebook(recorded):
-    found = browse(recorded)
+    found = Run(recorded).tasks()
     shown = found._repr_html_()
     outer = Page(shown)
     assert outer.tags == {"iframe"}
@@ -646,7 +636,7 @@ def test_the_page_asks_the_network_for_nothing(browser, tmp_path):
 
 def test_links_work_in_the_notebooks_frame_and_the_page_is_narrow_enough(browser, recorded, tmp_path):
     (tmp_path / "cell.html").write_text(
-        f"<!doctype html><meta charset=utf-8><body>{browse(recorded)._repr_html_()}", encoding="utf-8"
+        f"<!doctype html><meta charset=utf-8><body>{Run(recorded).tasks()._repr_html_()}", encoding="utf-8"
     )
     browser.get((tmp_path / "cell.html").as_uri())
     browser.switch_to.frame(0)
@@ -671,7 +661,7 @@ def test_links_work_in_the_notebooks_frame_and_the_page_is_narrow_enough(browser
 
 def test_hostile_replies_run_nothing_in_chromium(browser, tmp_path):
     run = hostile_run(tmp_path / "run")
-    shown = f"<!doctype html><meta charset=utf-8><body>{browse(run)._repr_html_()}"
+    shown = f"<!doctype html><meta charset=utf-8><body>{Run(run).tasks()._repr_html_()}"
     for name, text in (("report", report([run])), ("notebook", shown)):
         (tmp_path / f"{name}.html").write_text(text, encoding="utf-8")
         browser.get((tmp_path / f"{name}.html").as_uri())

@@ -1,4 +1,4 @@
-"""Reading by step in constant memory, and a step's rollouts on a terminal."""
+"""Reading line by line, and a step's rollouts on a terminal."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from rich.cells import cell_len
 
 from azr_lite.cli import main
 from azr_lite.errors import RunDirectoryError
-from azr_lite.observe.reader import StepLog, open_run
+from azr_lite.observe.reader import by_step, first_and_last_step, log_lines, open_run, step_lines
 from azr_lite.observe.rollouts import printable
 
 
@@ -21,16 +21,15 @@ def rows(path, name="rollouts.jsonl"):
 
 
 @pytest.mark.parametrize("name", ["rollouts.jsonl", "tasks.jsonl"])
-def test_bisection_finds_exactly_the_lines_of_each_step(recorded, name):
-    log = StepLog(open_run(recorded), name)
+def test_exactly_the_lines_of_each_step_are_found(recorded, name):
+    run = open_run(recorded)
     everything = rows(recorded, name)
     steps = {line["step"] for line in everything}
     for step in sorted(steps, reverse=True):
-        assert list(log.lines(step)) == [line for line in everything if line["step"] == step]
-    assert log.last_step() == max(steps)
-    assert log.first_step() == min(steps)
-    assert list(log.since()) == everything
-    assert {line["step"] for line in log.since(until=1)} == {step for step in steps if step < 1}
+        assert step_lines(run, name, step) == [line for line in everything if line["step"] == step]
+    assert first_and_last_step(run, name) == (min(steps), max(steps))
+    assert list(log_lines(run, name)) == everything
+    assert [step for step, _ in by_step(run, name)] == sorted(steps)
 
 
 def test_steps_of_odd_sizes_are_found_too(recorded, tmp_path):
@@ -43,25 +42,25 @@ def test_steps_of_odd_sizes_are_found_too(recorded, tmp_path):
         for n in range(count)
     ]
     path.write_text("".join(lines), encoding="utf-8")
-    log = StepLog(open_run(tmp_path / "odd"), "rollouts.jsonl")
+    run = open_run(tmp_path / "odd")
     for step, count in sizes.items():
-        assert [line["n"] for line in log.lines(step)] == list(range(count))
+        assert [line["n"] for line in step_lines(run, "rollouts.jsonl", step)] == list(range(count))
     for missing in (-1, 2, 3, 7, 10):
         with pytest.raises(RunDirectoryError, match="steps 0 to 9"):
-            list(log.lines(missing))
+            step_lines(run, "rollouts.jsonl", missing)
 
 
 def test_a_half_last_line_is_left_out_and_a_growing_log_is_read_on(run):
     path = run / "rollouts.jsonl"
     whole = path.read_text(encoding="utf-8")
     path.write_text(whole[:-20], encoding="utf-8")
-    log = StepLog(open_run(run), "rollouts.jsonl")
+    own = open_run(run)
     count = sum(line["step"] == 2 for line in rows_of(whole))
-    assert len(list(log.lines(2))) == count - 1
+    assert len(step_lines(own, "rollouts.jsonl", 2)) == count - 1
     with path.open("a", encoding="utf-8") as file:
         file.write(whole[-20:] + json.dumps({"step": 3}) + "\n")
-    assert len(list(log.lines(2))) == count
-    assert len(list(log.lines(3))) == 1
+    assert len(step_lines(own, "rollouts.jsonl", 2)) == count
+    assert len(step_lines(own, "rollouts.jsonl", 3)) == 1
 
 
 def test_a_log_of_the_seeding_alone_says_so(run):
@@ -71,7 +70,7 @@ def test_a_log_of_the_seeding_alone_says_so(run):
         encoding="utf-8",
     )
     with pytest.raises(RunDirectoryError, match="it holds the seeding only"):
-        list(StepLog(open_run(run), "tasks.jsonl").lines(0))
+        step_lines(open_run(run), "tasks.jsonl", 0)
 
 
 def test_a_log_cut_in_mid_line_long_ago_is_one_sentence_once(run, capsys):

@@ -20,8 +20,9 @@ from rich.console import Console
 from azr_lite.cli import main
 from azr_lite.errors import RunDirectoryError
 from azr_lite.observe import watch as module
-from azr_lite.observe.reader import Tail
-from azr_lite.observe.watch import HISTORY, View, screen
+from azr_lite.observe.follow import HISTORY, Followed
+from azr_lite.observe.reader import Log, open_run
+from azr_lite.observe.watch import screen
 from azr_lite.rundir import write_text
 
 
@@ -32,7 +33,7 @@ def shown(view):
 
 
 def test_the_screen_has_24_lines_of_at_most_80_columns(run):
-    lines = shown(View(run))
+    lines = shown(Followed(open_run(run)))
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 80
     text = "\n".join(lines)
@@ -44,7 +45,7 @@ def test_the_screen_has_24_lines_of_at_most_80_columns(run):
 
 def test_it_follows_what_is_written_and_leaves_out_a_half_line(open_ended):
     run, rest = open_ended
-    view = View(run)
+    view = Followed(open_run(run))
     assert (view.done, view.state, view.ended) == (2, "running", False)
     with (run / "metrics.jsonl").open("a") as file:
         file.write(rest["metrics.jsonl"][:100])
@@ -54,26 +55,26 @@ def test_it_follows_what_is_written_and_leaves_out_a_half_line(open_ended):
         file.write(rest["metrics.jsonl"][100:])
     view.look()
     assert view.done == 3
-    assert len(view.curves["entropy"]) == 3
+    assert len(view.histories["entropy"]) == 3
     old = os.stat(run / "metrics.jsonl").st_mtime - 3600
     os.utime(run / "metrics.jsonl", (old, old))
     assert view.state.startswith("silent 1h")
 
 
 def test_a_log_cut_back_by_a_resume_is_read_anew(run):
-    view = View(run)
+    view = Followed(open_run(run))
     path = run / "metrics.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:1]))
     (run / "summary.json").unlink()
     view.look()
     assert view.done == 1
-    assert len(view.curves["entropy"]) == 1
+    assert len(view.histories["entropy"]) == 1
 
 
 def test_before_the_first_step_it_waits(run):
     for name in ("metrics.jsonl", "timing.jsonl", "summary.json"):
         (run / name).unlink()
-    view = View(run)
+    view = Followed(open_run(run))
     assert view.state == "starting"
     assert "waiting for the first step" in "\n".join(shown(view))
 
@@ -84,7 +85,7 @@ def test_sick_numbers_are_named(run):
     line["solve/deduction/truncated"] = 0.9
     with path.open("a") as file:
         file.write(json.dumps({**line, "step": 3}) + "\n")
-    lines = shown(View(run))
+    lines = shown(Followed(open_run(run)))
     assert any("to look at" in row and "solve/deduction/truncated 0.9" in row for row in lines)
     assert any("solve deduction" in row and "!90%" in row for row in lines)  # marked without colour too
 
@@ -94,9 +95,9 @@ def test_long_runs_keep_a_bounded_past(run):
     (run / "metrics.jsonl").write_text(
         "".join(json.dumps({**line, "step": step}) + "\n" for step in range(3 * HISTORY))
     )
-    view = View(run)
+    view = Followed(open_run(run))
     assert view.done == 3 * HISTORY
-    assert all(len(values) <= HISTORY for values in view.curves.values())
+    assert all(len(values) <= HISTORY for values in view.histories.values())
 
 
 def test_damage_a_foreign_version_and_nothing_are_one_sentence_each(run, tmp_path, capsys):
@@ -122,7 +123,7 @@ def test_numbers_that_are_none_are_drawn_and_named(run):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     lines[1]["grad_norm"], lines[2]["entropy"] = float("inf"), float("nan")
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    text = "\n".join(shown(View(run)))
+    text = "\n".join(shown(Followed(open_run(run))))
     assert text.count("×") == 2
     assert "entropy nan" in text
 
@@ -140,7 +141,7 @@ def test_words_in_the_place_of_numbers_are_one_sentence(run, capsys):
 def test_ideographs_in_the_path_leave_the_state_whole(run, tmp_path):
     for name in ("漢" * 3, "漢" * 60):
         (run / "summary.json").parent.rename(run := tmp_path / name)
-        head = shown(View(run))[0]
+        head = shown(Followed(open_run(run)))[0]
         assert head.rstrip().endswith("finished")
         assert cell_len(head) <= 80
 
@@ -248,12 +249,12 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_one_picture(open_ended, mon
 def test_a_log_cut_back_and_grown_past_the_last_look_is_read_anew(tmp_path):
     log = tmp_path / "timing.jsonl"
     write_text(log, '{"step": 0, "s": 1}\n{"step": 1, "s": 1}\n')
-    tail = Tail(log)
-    assert [line["step"] for line in tail.new()[1]] == [0, 1]
+    tail = Log(log)
+    assert [line["step"] for line in tail.lines()] == [0, 1]
     write_text(
         log, '{"step": 0, "s": 1}\n' + "".join(f'{{"step": {step}, "s": 1.25}}\n' for step in (1, 2, 3))
     )  # as rewind and go on
-    again, lines = tail.new()
-    assert again
-    assert [line["step"] for line in lines] == [0, 1, 2, 3]
-    assert tail.new() == (False, [])
+    assert tail.is_rewritten()
+    assert [line["step"] for line in tail.lines()] == [0, 1, 2, 3]
+    assert not tail.is_rewritten()
+    assert list(tail.lines()) == []

@@ -67,8 +67,6 @@ def test_curve_is_paired_and_monotone():
 def test_nothing_to_resample():
     with pytest.raises(EvaluationError, match="no questions"):
         bootstrap([], np.random.default_rng(0))
-    with pytest.raises(EvaluationError, match="level"):
-        bootstrap([1.0], np.random.default_rng(0), level=95)
 
 
 @pytest.mark.parametrize(

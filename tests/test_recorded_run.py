@@ -9,8 +9,6 @@ import pytest
 from azr_lite.cli import main
 from azr_lite.errors import AzrError
 from azr_lite.observe import reader
-from azr_lite.observe.doctor import examine
-from azr_lite.observe.replay import replay
 from azr_lite.observe.run import Run
 from azr_lite.rundir import DETAILS, LOGS, RunDir
 
@@ -73,7 +71,7 @@ def test_it_learned_and_was_kept_whole():
 
 @pytest.mark.parametrize("step", [0, 7, 13])
 def test_its_steps_are_replayed_exactly(step, executor):
-    found = replay(WHOLE, step, executor)
+    found = Run(WHOLE).replay(step, executor=executor)
     assert found.exact, found.differences[:3]
     assert found.compared["advantage"] == sum(
         line["step"] == step for line in RunDir.open(WHOLE).read("rollouts.jsonl")
@@ -96,7 +94,7 @@ def test_a_sample_keeps_what_curves_and_the_doctor_read(tmp_path):
     assert {"propose/deduction/part/learnability", "solve/deduction/tokens_right", "buffer/deduction/age"} <= gone
     assert {name.split("/")[2] for name in gone} <= DETAILS
     assert len(list(RunDir(tmp_path).read("rollouts.jsonl"))) == 20
-    assert examine(tmp_path)[1] == examine(WHOLE)[1] == []
+    assert Run(tmp_path).diagnose().findings == Run(WHOLE).diagnose().findings == []
     assert json.loads((tmp_path / "config.json").read_text())["output_dir"] == WHOLE.name
 
 

@@ -54,7 +54,7 @@ TOOLS = {
         "azr_lite.observe.catalogue": "explain find",
         "azr_lite.observe.rerun": "rerun",
         "azr_lite.observe.rollouts": "printable",
-        "azr_lite.observe.symptoms": "due",
+        "azr_lite.observe.run_summary": "due",
         "azr_lite.train.checkpoints": "last_whole_checkpoint step_of",
         # planning a run
         "azr_lite.errors": "ConfigError EvaluationError",

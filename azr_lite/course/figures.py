@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from azr_lite.observe.style import figure, line, look, png, style
-from azr_lite.observe.surroundings import in_notebook, picture
+from azr_lite.observe.style import figure, in_notebook, line, look, picture, png, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from azr_lite.course.figures import figure, show, style
-from azr_lite.observe.surroundings import image, live
+from azr_lite.observe.style import has_live_widgets, image
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -37,7 +37,7 @@ def explore(
         with style():
             draw(axis, **values)
     show(grid, alt)
-    if live():
+    if has_live_widgets():
         from IPython.display import display
 
         made = sliders(draw, dict(static[0]), alt, size, choices)._repr_mimebundle_()

@@ -1,4 +1,5 @@
-"""Evaluation: reasoning, code and mathematics, before and after; with intervals, and everything kept (see `runner.evaluate`)."""
+"""Evaluation: reasoning, code and mathematics, before and after; with intervals, and everything kept (see
+`runner.evaluate`)."""
 
 from azr_lite.lazy import lazy_names
 

@@ -1,6 +1,8 @@
-"""CRUXEval asked in the manner of its published scores: complete an assertion, after a thought or at once, with one worked example.
+"""CRUXEval asked in the manner of its published scores: complete an assertion, after a thought or at once, with one
+worked example.
 
-A small model that was never taught the think/answer form answers it much better. Words and example are our own; marks are by value.
+A small model that was never taught the think/answer form answers it much better. Words and example are our own; marks
+are by value.
 """
 
 from __future__ import annotations
@@ -17,19 +19,23 @@ from azr_lite.triplet import Reason, Rejection, Task
 
 ASSERT = {
     "assert": "assert: complete the assertion after a thought, one worked example; judged by value in the sandbox",
-    "assert-direct": "assert-direct: complete the assertion without a thought, one worked example; judged by value in the sandbox",
+    "assert-direct": "assert-direct: complete the assertion without a thought, one worked example; judged by value in "
+    "the sandbox",
 }
 ANSWER, END_ANSWER, THOUGHT, END_THOUGHT = "[ANSWER]", "[/ANSWER]", "[THOUGHT]", "[/THOUGHT]"
 _EXAMPLE = "def f(words, n):\n    kept = []\n    for word in words:\n        if len(word) > n:\n            kept.append(word.upper())\n    return kept"
 _TOLD = {
     "deduction": (
-        "Work out what the function returns and complete the assertion: put the returned value, one literal, in the place of ??.",
+        "Work out what the function returns and complete the assertion: put the returned value, one literal, in the "
+        "place of ??.",
         "assert f(['kiwi', 'fig'], 3) == ??",
-        "'kiwi' has 4 letters, more than 3, so 'KIWI' is kept. 'fig' has 3, which is not more than 3. The list is ['KIWI'].",
+        "'kiwi' has 4 letters, more than 3, so 'KIWI' is kept. 'fig' has 3, which is not more than 3. The list is "
+        "['KIWI'].",
         "assert f(['kiwi', 'fig'], 3) == ['KIWI']",
     ),
     "abduction": (
-        "Find arguments for which the assertion holds and complete it: put them, as literals, in the place of ??. There may be several; any is "
+        "Find arguments for which the assertion holds and complete it: put them, as literals, in the place of ??. "
+        "There may be several; any is "
         "right.",
         "assert f(??) == ['KIWI']",
         "The list holds one word in capitals, so one word must be longer than n. With 'kiwi' and n = 3 it is.",
@@ -82,7 +88,8 @@ class AssertSuite(ReasoningSuite):
 
 
 def read_assertion(line: str, kind: str) -> str | None:
-    """The text of the value (deduction) or of the arguments (abduction) in ``assert f(...) == value``; None where it is no such line."""
+    """The text of the value (deduction) or of the arguments (abduction) in ``assert f(...) == value``; None where it
+    is no such line."""
     tree = parsed(line) if line.startswith("assert ") else None
     statement = tree.body[0] if tree is not None and len(tree.body) == 1 else None
     test = statement.test if isinstance(statement, ast.Assert) else None

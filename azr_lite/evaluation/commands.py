@@ -25,7 +25,8 @@ def evaluate(words: list[str]) -> int:
 
     @dataclasses.dataclass
     class Arguments:
-        """Ask a model the questions of public benchmarks and of self-play; what was answered is kept, and not asked again."""
+        """Ask a model the questions of public benchmarks and of self-play; what was answered is kept, and not asked
+        again."""
 
         model: tyro.conf.Positional[str]
         """Hub id, folder, .gguf file, nano, or a run's folder (RUN@12: its step 12, RUN@0: where it started)."""
@@ -42,7 +43,8 @@ def evaluate(words: list[str]) -> int:
         max_tokens: int = 0
         """Tokens per reply; 0: as the suite says."""
         reasoning_protocol: str = "azr"
-        """How reasoning is asked: azr (self-play's own prompts); assert or assert-direct (CRUXEval as published scores ask it)."""
+        """How reasoning is asked: azr (self-play's own prompts); assert or assert-direct (CRUXEval as published
+        scores ask it)."""
         code_protocol: str = "evalplus"
         """How code is asked: evalplus (as the paper) or azr (think, then answer)."""
         data: tuple[str, ...] = ()

@@ -1,4 +1,5 @@
-"""Whatever answers the questions (transformers, vLLM in process, a server, the policy in training), and how `evaluate` opens a model."""
+"""Whatever answers the questions (transformers, vLLM in process, a server, the policy in training), and how
+`evaluate` opens a model."""
 
 from __future__ import annotations
 
@@ -117,7 +118,8 @@ def _without_padding(ids: list[int], pad: int, eos_ids: Any) -> list[int]:
 
 
 class PolicyInTraining:
-    """The trainer's own `generate`, greedily: the replies that its evaluations are made of. Limits are those of the run."""
+    """The trainer's own `generate`, greedily: the replies that its evaluations are made of. Limits are those of the
+    run."""
 
     def __init__(self, generate: Callable[[list[str]], Sequence[Any]], name: str) -> None:
         self.sample, self.name = generate, name
@@ -134,7 +136,8 @@ class PolicyInTraining:
 
 
 class VllmGenerator:
-    """vLLM in this process. `options` go to ``vllm.LLM``. Chat templates are applied here, so the prompts equal transformers'."""
+    """vLLM in this process. `options` go to ``vllm.LLM``. Chat templates are applied here, so the prompts equal
+    transformers'."""
 
     def __init__(self, model: str, codec: Codec, **options: Any) -> None:
         try:
@@ -170,8 +173,9 @@ class VllmGenerator:
 
 
 class ServerGenerator:
-    """An OpenAI-compatible server (``vllm serve``, llama.cpp, SGLang). Messages go to its chat endpoint, which applies the template;
-    a prefill is continued there (vLLM's ``continue_final_message``). Plain prompts go to its completions endpoint."""
+    """An OpenAI-compatible server (``vllm serve``, llama.cpp, SGLang). Messages go to its chat endpoint, which
+    applies the template; a prefill is continued there (vLLM's ``continue_final_message``). Plain prompts go to its
+    completions endpoint."""
 
     def __init__(self, url: str, model: str, key: str = "none", parallel: int = 16, timeout_s: float = 600.0) -> None:
         try:
@@ -233,8 +237,8 @@ def until_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
 class OpenedModel:
     """A model that is loaded and ready to be asked. `model`: the hub id or path of the base model.
 
-    `folder`: a run's directory, where its results go; None for other models. `chunk`: questions asked at once. `reasons`: one line
-    for each choice made while loading.
+    `folder`: a run's directory, where its results go; None for other models. `chunk`: questions asked at once.
+    `reasons`: one line for each choice made while loading.
     """
 
     generator: Generator
@@ -248,9 +252,11 @@ class OpenedModel:
 def open_model(
     named: str, *, prompts: str = "auto", device: str = "auto", chunk: int = 16, server: str = "", vllm: bool = False
 ) -> OpenedModel:
-    """Load what `named` means: a model's name, or a run's folder, ``RUN@12`` for its step 12, ``RUN@0`` for the model it started from.
+    """Load what `named` means: a model's name, or a run's folder, ``RUN@12`` for its step 12, ``RUN@0`` for the model
+    it started from.
 
-    `server`: the URL of an OpenAI-compatible server that serves it instead. Raises EvaluationError or ModelError with one sentence.
+    `server`: the URL of an OpenAI-compatible server that serves it instead. Raises EvaluationError or ModelError with
+    one sentence.
     """
     if server:
         style = get_style("chat" if prompts == "auto" else prompts)

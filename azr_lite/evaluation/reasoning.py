@@ -1,7 +1,9 @@
-"""The reasoning suites: CRUXEval, induction from EvalPlus programs, triplets of a run, and the frozen sample used in training.
+"""The reasoning suites: CRUXEval, induction from EvalPlus programs, triplets of a run, and the frozen sample used in
+training.
 
-A reply is marked twice. Strictly, as in training: think, then answer, one block with the right label. Leniently: the last block that
-could be the answer, wherever it stands. The difference is what form costs, and what a model can gain without reasoning any better.
+A reply is marked twice. Strictly, as in training: think, then answer, one block with the right label. Leniently: the
+last block that could be the answer, wherever it stands. The difference is what form costs, and what a model can gain
+without reasoning any better.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ from azr_lite.triplet import InductionTask, Reason, Rejection, Rules, Task, Trip
 from azr_lite.verifier import Verifier
 
 LABELS = {"deduction": "output", "abduction": "input", "induction": "python"}
-"""The block in which each type's answer is written; a task type of your own has no lenient mark unless it is named here."""
+"""The block in which each type's answer is written; a task type of your own has no lenient mark unless it is named
+here."""
 HELD_OUT_SEED = 20505
 """Seed of the held-out problems: the same for every run, so that runs can be compared question by question."""
 NO_HINT = "(none is given)"
@@ -42,7 +45,8 @@ _FENCE = re.compile(r"```[ \t]*(?P<tag>[A-Za-z]*)[ \t]*\n(?P<text>.*?)(?:```|\Z)
 class ReasoningSuite:
     """A set of tasks, solved. Implements `suite.Suite`; `problems` are (stratum, task).
 
-    `expressions`: abduction answers may be expressions (`_expression`), as CRUXEval's own harness allows; self-play wants literals.
+    `expressions`: abduction answers may be expressions (`_expression`), as CRUXEval's own harness allows; self-play
+    wants literals.
     """
 
     name: str
@@ -108,8 +112,8 @@ class ReasoningSuite:
         return Rejection(Reason.NO_ANSWER, "nothing that could be the answer")
 
     def baselines(self, questions: Sequence[Question]) -> dict[str, dict[str, float]]:
-        """Accuracy of: the first or last argument as the output, the commonest output; the output as the input, an empty list;
-        a program that returns its first argument, or the commonest output shown."""
+        """Accuracy of: the first or last argument as the output, the commonest output; the output as the input, an
+        empty list; a program that returns its first argument, or the commonest output shown."""
         ids = tuple(question.id for question in questions)
         if ids not in self._baselines:
             self._baselines[ids] = self._baseline_scores([self._tasks[id] for id in ids])
@@ -129,8 +133,9 @@ class ReasoningSuite:
 
 
 def candidates(text: str, label: str) -> list[str]:
-    """What could be the answer, likeliest first: after the thought, the last block with the label, the last block of any kind,
-    what stands between the answer tags, the last line; then blocks anywhere. A call ``f(...)`` counts as its arguments."""
+    """What could be the answer, likeliest first: after the thought, the last block with the label, the last block of
+    any kind, what stands between the answer tags, the last line; then blocks anywhere. A call ``f(...)`` counts as
+    its arguments."""
     after = text.rpartition(END_THINK)[2]
     answer = after.rpartition(ANSWER)[2].partition(END_ANSWER)[0]
     found = []
@@ -174,17 +179,20 @@ def _unwrapped(text: str) -> str:
 
 _PLAIN = frozenset("bool bytes dict float frozenset int len list range reversed set sorted str tuple".split())
 _NODES = (
-    "Constant List Tuple Set Dict Starred Lambda arguments arg Name Load UnaryOp unaryop BinOp operator BoolOp boolop Compare cmpop "
+    "Constant List Tuple Set Dict Starred Lambda arguments arg Name Load UnaryOp unaryop BinOp operator BoolOp boolop "
+    "Compare cmpop "
     "Subscript Slice Call keyword Attribute"
 )
 _ALLOWED = tuple(getattr(ast, name) for name in _NODES.split())
 
 
 def _expression(program: str, text: str) -> Answer | None:
-    """An argument list of expressions or an empty one, to be evaluated in the sandbox's child; None where it is neither.
+    """An argument list of expressions or an empty one, to be evaluated in the sandbox's child; None where it is
+    neither.
 
-    Only plain builtins, methods without underscores and the lambda's own parameters may be named, so that no answer can reach the
-    program's function, its globals or the interpreter; and it must be one argument list: `0) or (True` is none.
+    Only plain builtins, methods without underscores and the lambda's own parameters may be named, so that no answer can
+    reach the program's function, its globals or the interpreter; and it must be one argument list: `0) or (True` is
+    none.
     """
     call = call_of_f(_only_expression(f"f({text.strip()}\n)"))
     if call is None or len(text.strip()) > 2000:
@@ -246,8 +254,8 @@ def _baseline_answers(kind: str, tasks: Sequence[Any]) -> dict[str, Callable[[An
 
 
 def cruxeval_suite(kind: str, scope: str, style: Style, verifier: Verifier, data: Data | None = None) -> ReasoningSuite:
-    """CRUXEval as ``deduction`` (its task O) or ``abduction`` (I). `scope` "strict": the programs whose input is one or more
-    literals (787 of 800, as self-play demands); "all": all of them, for comparison with published numbers."""
+    """CRUXEval as ``deduction`` (its task O) or ``abduction`` (I). `scope` "strict": the programs whose input is one
+    or more literals (787 of 800, as self-play demands); "all": all of them, for comparison with published numbers."""
     data = data or shipped("cruxeval", "cruxeval.jsonl.gz")
     problems = []
     for row in data.rows:
@@ -256,7 +264,8 @@ def cruxeval_suite(kind: str, scope: str, style: Style, verifier: Verifier, data
         literal = not isinstance(given, Rejection) and len(given) > 0
         if isinstance(program, Rejection):
             raise EvaluationError(
-                f"{row['id']} of {data.source} is not a program that we read ({program.detail}); use the file as published"
+                f"{row['id']} of {data.source} is not a program that we read ({program.detail}); use the file as "
+                "published"
             )
         if literal or scope == "all":
             text = argument_text(given) if literal else row["input"].strip()  # type: ignore[arg-type]
@@ -268,8 +277,9 @@ def cruxeval_suite(kind: str, scope: str, style: Style, verifier: Verifier, data
 
 
 def induction_suite(style: Style, verifier: Verifier, *, hint: bool, data: Data | None = None) -> ReasoningSuite:
-    """The reference programs of HumanEval+ and MBPP+: the first pairs are shown, the next hidden ones judge. With `hint`, the
-    task's first sentence is the message, and it is text to code as much as induction; without it, the pairs are all there is."""
+    """The reference programs of HumanEval+ and MBPP+: the first pairs are shown, the next hidden ones judge. With
+    `hint`, the task's first sentence is the message, and it is text to code as much as induction; without it, the
+    pairs are all there is."""
     data = data or shipped("evalplus-triplets", "evalplus_triplets.jsonl.gz")
     rows = [(row, _induction(row, verifier.rules, hint)) for row in data.rows if row["induction_ok"]]
     problems = [(row["id"].split("/")[0], task) for row, task in rows if task is not None]
@@ -277,7 +287,8 @@ def induction_suite(style: Style, verifier: Verifier, *, hint: bool, data: Data 
 
 
 def _induction(row: dict[str, Any], rules: Rules, hint: bool) -> InductionTask | None:
-    """The task of one row; None where fewer pairs than needed are literal, the hidden outputs are all alike, or it has no sentence."""
+    """The task of one row; None where fewer pairs than needed are literal, the hidden outputs are all alike, or it
+    has no sentence."""
     pairs = []
     for given, result in zip(row["inputs"], row["outputs"], strict=True):
         arguments = parse_arguments(given, 400)
@@ -308,9 +319,11 @@ def sentence(program: str) -> str:
 
 
 def frozen_suite(source: str | Path, style: Style, verifier: Verifier, count: int = 300) -> ReasoningSuite:
-    """The accepted tasks of a run (its folder, or a tasks.jsonl), at most `count` per type, chosen by the digest of their text.
+    """The accepted tasks of a run (its folder, or a tasks.jsonl), at most `count` per type, chosen by the digest of
+    their text.
 
-    For the run that proposed them they are not unseen: it may have trained on them. For any other model they are held out.
+    For the run that proposed them they are not unseen: it may have trained on them. For any other model they are held
+    out.
     """
     path = Path(source)
     file = path / "tasks.jsonl" if path.is_dir() else path
@@ -335,8 +348,9 @@ def held_out_suite(
 ) -> ReasoningSuite:
     """What is asked before, during and after training: `count` frozen problems per type.
 
-    nano: from its generator's held-out part (stratum: operations composed).  Any other model: the shipped sample (CRUXEval
-    programs for deduction and abduction, EvalPlus programs for induction), chosen by digest, each program for one type only.
+    nano: from its generator's held-out part (stratum: operations composed).  Any other model: the shipped sample
+    (CRUXEval programs for deduction and abduction, EvalPlus programs for induction), chosen by digest, each program for
+    one type only.
     """
     problems = held_out_problems(model, types, count, seed)
     digest = hashlib.sha256("".join(task.to_line() + "\n" for _, task in problems).encode()).hexdigest()

@@ -1,7 +1,9 @@
-"""`evaluate`: ask a model the questions of suites, mark the replies, keep everything; go on where a killed evaluation stopped.
+"""`evaluate`: ask a model the questions of suites, mark the replies, keep everything; go on where a killed evaluation
+stopped.
 
-Questions are asked in chunks of like length that depend on the suite alone, and each chunk has its own seed: a resumed evaluation
-gives the same replies as an unbroken one. Replies wait in NAME.replies.jsonl, one line per chunk, until all are there.
+Questions are asked in chunks of like length that depend on the suite alone, and each chunk has its own seed: a resumed
+evaluation gives the same replies as an unbroken one. Replies wait in NAME.replies.jsonl, one line per chunk, until all
+are there.
 """
 
 from __future__ import annotations
@@ -63,7 +65,8 @@ class Evaluation:
 
     @property
     def as_in_paper(self) -> dict[str, float]:
-        """Suite, by the paper's short list, to accuracy; code only where it was asked in the paper's protocol (evalplus)."""
+        """Suite, by the paper's short list, to accuracy; code only where it was asked in the paper's protocol
+        (evalplus)."""
         return in_paper({name: result.scores["all"]["accuracy"] for name, result in self.results.items()})
 
     @property
@@ -73,7 +76,8 @@ class Evaluation:
 
     @property
     def pass_at_k(self) -> dict[str, list[dict[str, Any]]]:
-        """Suite to the points of `scores.compare_pass_at_k`, where several replies to each question were made of both models."""
+        """Suite to the points of `scores.compare_pass_at_k`, where several replies to each question were made of
+        both models."""
         points = {name: compare_pass_at_k(before.items, after.items) for name, before, after in self._pairs()}
         return {name: own for name, own in points.items() if own}
 
@@ -103,20 +107,18 @@ def evaluate(
     """Ask a model the questions of public benchmarks and of self-play. What was answered is kept, and not asked again.
 
     Args:
-        model: hub id, folder, GGUF file, ``nano``, or a run's folder (``RUN@12``: its step 12, ``RUN@0``: where it started).
-        suite: reasoning, code, math, all, or names of `KNOWN`, separated by commas or as a list.
-        compare: a second model or run, asked the same: the base to compare with.
-        items: questions per suite, chosen by digest; 0: all.
-        samples, temperature, max_tokens: instead of the suite's own (mostly one greedy reply).
-        reasoning_protocol: ``azr`` (self-play's own prompts), ``assert`` or ``assert-direct`` (CRUXEval as published scores ask it,
+        model: hub id, folder, GGUF file, ``nano``, or a run's folder (``RUN@12``: its step 12, ``RUN@0``: where it
+        started). suite: reasoning, code, math, all, or names of `KNOWN`, separated by commas or as a list. compare: a
+        second model or run, asked the same: the base to compare with. items: questions per suite, chosen by digest; 0:
+        all. samples, temperature, max_tokens: instead of the suite's own (mostly one greedy reply). reasoning_protocol:
+        ``azr`` (self-play's own prompts), ``assert`` or ``assert-direct`` (CRUXEval as published scores ask it,
             with and without a thought).
-        code_protocol: ``evalplus`` (what the paper used) or ``azr``.
-        data: suite to file or hub id, for suites that are not shipped and for other versions of those that are.
-        output_dir: where results go; empty: the run's folder ``eval/``, or ``evals/MODEL``.
-        prompts: auto, r1, chat or compact. device: auto, cpu or cuda. chunk: questions asked at once. seed: of sampling.
-        server: URL of an OpenAI-compatible server that serves the model. vllm: generate with vLLM in this process.
-        allow_weak: go on where the kernel offers no isolation for the programs to score.
-        tell: called with one line for each choice made and each suite left out.
+        code_protocol: ``evalplus`` (what the paper used) or ``azr``. data: suite to file or hub id, for suites that are
+        not shipped and for other versions of those that are. output_dir: where results go; empty: the run's folder
+        ``eval/``, or ``evals/MODEL``. prompts: auto, r1, chat or compact. device: auto, cpu or cuda. chunk: questions
+        asked at once. seed: of sampling. server: URL of an OpenAI-compatible server that serves the model. vllm:
+        generate with vLLM in this process. allow_weak: go on where the kernel offers no isolation for the programs to
+        score. tell: called with one line for each choice made and each suite left out.
 
     Returns:
         The results by suite, and with `compare` the gains over the base.
@@ -197,7 +199,8 @@ def _sampling_changes(samples: int, temperature: float | None, max_tokens: int) 
 
 
 def _build(names: Sequence[str], setting: Setting, sources: Mapping[str, str]) -> tuple[list[Suite], dict[str, str]]:
-    """The suites named, in order, and why others are left out. A suite that was named alone and cannot be had is an error."""
+    """The suites named, in order, and why others are left out. A suite that was named alone and cannot be had is an
+    error."""
     suites: list[Suite] = []
     left_out: dict[str, str] = {}
     for name in names:
@@ -338,7 +341,8 @@ def run_suite(
     chunk: int = 16,
     progress: Progress = lambda name, made, wanted: None,
 ) -> Result:
-    """Answer one suite, or read what an equal evaluation left in `folder`. EvaluationError where the folder holds another one's."""
+    """Answer one suite, or read what an equal evaluation left in `folder`. EvaluationError where the folder holds
+    another one's."""
     questions = choose(suite.questions(), items)
     name = f"{suite.name}-{items}" if items else suite.name
     heading = {"protocol": suite.protocol, "asked": _asked(suite, generator, questions, seed)}

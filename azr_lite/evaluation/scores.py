@@ -1,7 +1,7 @@
 """From marked replies to scores, and from two sets of them to a paired comparison.
 
-Questions are resampled, not replies: an interval says how much another draw of like questions would move the score. The spread
-between training seeds is not in it.
+Questions are resampled, not replies: an interval says how much another draw of like questions would move the score. The
+spread between training seeds is not in it.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Item:
 
 @dataclass(frozen=True)
 class Score:
-    """Accuracy over `n` questions (the mean of their shares of right replies) with its 95 % interval: Wilson's where each question
-    has one reply, else a bootstrap over questions. `right`: right replies."""
+    """Accuracy over `n` questions (the mean of their shares of right replies) with its 95 % interval: Wilson's where
+    each question has one reply, else a bootstrap over questions. `right`: right replies."""
 
     n: int
     right: int
@@ -71,8 +71,8 @@ def score(items: Sequence[Item]) -> Score:
 
 
 def summarize(items: Sequence[Item]) -> dict[str, dict[str, Any]]:
-    """Scores by group, by ``group/stratum``, and pooled under ``all``; with lenient accuracy, the parts of the marks, mean reply
-    length in tokens, well-formed and truncated share; pass@k where questions have several replies."""
+    """Scores by group, by ``group/stratum``, and pooled under ``all``; with lenient accuracy, the parts of the
+    marks, mean reply length in tokens, well-formed and truncated share; pass@k where questions have several replies."""
     groups: dict[str, list[Item]] = {"all": list(items)}
     for item in items:
         groups.setdefault(item.type, []).append(item)
@@ -103,11 +103,12 @@ def _summary(items: Sequence[Item]) -> dict[str, Any]:
 
 
 def compare_paired(before: Sequence[Item], after: Sequence[Item]) -> dict[str, dict[str, float]]:
-    """Gain on the *same* questions, by group and pooled: points gained with a paired 95 % interval, and McNemar's exact p.
+    """Gain on the *same* questions, by group and pooled: points gained with a paired 95 % interval, and McNemar's exact
+    p.
 
-    `gain` and `low`, `high`: mean of the per-question differences, normal approximation; `boot_low`, `boot_high`: bootstrap over
-    questions. `won`, `lost`, `p`: questions newly right, newly wrong, McNemar (of the first reply to each). `lenient_gain`: the same
-    with form forgiven, so what was gained in reasoning; `form_gain`: the rest.
+    `gain` and `low`, `high`: mean of the per-question differences, normal approximation; `boot_low`, `boot_high`:
+    bootstrap over questions. `won`, `lost`, `p`: questions newly right, newly wrong, McNemar (of the first reply to
+    each). `lenient_gain`: the same with form forgiven, so what was gained in reasoning; `form_gain`: the rest.
     """
     was, now = _same_questions(before, after)
     was_lenient, now_lenient = _by_question(before, "lenient"), _by_question(after, "lenient")
@@ -135,7 +136,8 @@ def compare_paired(before: Sequence[Item], after: Sequence[Item]) -> dict[str, d
 
 
 def overall_gain(before: Sequence[Item], after: Sequence[Item]) -> tuple[float, float]:
-    """`gain` and `p` of `compare_paired` over all questions, without its intervals: what the stop rule asks again and again."""
+    """`gain` and `p` of `compare_paired` over all questions, without its intervals: what the stop rule asks again
+    and again."""
     was, now = _same_questions(before, after)
     change, won, lost = _change(was, now, list(was))
     return float(change.mean()), mcnemar(won, lost)
@@ -153,7 +155,8 @@ def _same_questions(before: Sequence[Item], after: Sequence[Item]) -> tuple[Mark
 
 
 def _change(was: Marks, now: Marks, keys: Sequence[tuple[str, str]]) -> tuple[np.ndarray, int, int]:
-    """Per question the difference of the shares right, shape (questions,); and how many first replies became right, and wrong."""
+    """Per question the difference of the shares right, shape (questions,); and how many first replies became right,
+    and wrong."""
     change = np.array([mean(now[key]) - mean(was[key]) for key in keys])
     won = sum(now[key][0] and not was[key][0] for key in keys)
     lost = sum(was[key][0] and not now[key][0] for key in keys)
@@ -161,8 +164,8 @@ def _change(was: Marks, now: Marks, keys: Sequence[tuple[str, str]]) -> tuple[np
 
 
 def compare_pass_at_k(before: Sequence[Item], after: Sequence[Item]) -> list[dict[str, Any]]:
-    """pass@k of both on the same questions and the paired gain, each with a bootstrap interval, for k = 1, 2, 4, … up to the replies
-    that every question has; empty where that is one."""
+    """pass@k of both on the same questions and the paired gain, each with a bootstrap interval, for k = 1, 2, 4, …
+    up to the replies that every question has; empty where that is one."""
     was, now = (
         {key[1]: (len(own), sum(own)) for key, own in _by_question(items, "right").items()} for items in (before, after)
     )
@@ -235,8 +238,8 @@ Counts = Mapping[str, tuple[int, int]]
 def pass_at_k(n: int, right: int, k: int) -> float:
     """Unbiased chance that at least one of k replies, drawn from the n made without putting back, is right.
 
-    1 - C(n-c, k) / C(n, k) = 1 - Π_{i=n-c+1..n} (1 - k/i) with c = `right` (Chen et al. 2021, equation 1); the product has no
-    large numbers in it, so nothing overflows.  EvaluationError unless 1 ≤ k ≤ n and 0 ≤ c ≤ n.
+    1 - C(n-c, k) / C(n, k) = 1 - Π_{i=n-c+1..n} (1 - k/i) with c = `right` (Chen et al. 2021, equation 1); the product
+    has no large numbers in it, so nothing overflows.  EvaluationError unless 1 ≤ k ≤ n and 0 ≤ c ≤ n.
 
     Examples:
         >>> [pass_at_k(n=4, right=1, k=k) for k in (1, 2, 4)]
@@ -259,8 +262,8 @@ def pass_at_k(n: int, right: int, k: int) -> float:
 def bootstrap_means(values: np.ndarray, rng: np.random.Generator, draws: int = 10_000) -> np.ndarray:
     """Means of `draws` resamples of the questions.
 
-    `values`: shape (questions,) or (columns, questions); all columns share each resample, which is what makes a difference of two
-    columns paired.  Result: (draws,) or (columns, draws).
+    `values`: shape (questions,) or (columns, questions); all columns share each resample, which is what makes a
+    difference of two columns paired.  Result: (draws,) or (columns, draws).
     """
     count = values.shape[-1]
     if count == 0:
@@ -275,17 +278,14 @@ def bootstrap_means(values: np.ndarray, rng: np.random.Generator, draws: int = 1
     return means if values.ndim == 2 else means[0]
 
 
-def _interval(values: np.ndarray, means: np.ndarray, level: float) -> Estimate:
-    if not 0 < level < 1:
-        raise EvaluationError(f"an interval cannot have level {level}; expected a number between 0 and 1, such as 0.95")
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+def _interval(values: np.ndarray, means: np.ndarray) -> Estimate:
+    low, high = np.quantile(means, [0.025, 0.975])
     return Estimate(len(values), float(values.mean()), float(low), float(high))
 
 
-def bootstrap(
-    values: Sequence[float] | np.ndarray, rng: np.random.Generator, draws: int = 10_000, level: float = 0.95
-) -> Estimate:
-    """Mean of `values` (one per question) with its percentile interval. The same generator state gives the same interval.
+def bootstrap(values: Sequence[float] | np.ndarray, rng: np.random.Generator, draws: int = 10_000) -> Estimate:
+    """Mean of `values` (one per question) with its 95 % percentile interval. The same generator state gives the same
+    interval.
 
     Values that are all equal give an interval of no width: use `wilson` for plain right/wrong near 0 or 1.
 
@@ -295,7 +295,7 @@ def bootstrap(
         (40, 0.75, True)
     """
     array = np.asarray(values, dtype=np.float64)
-    return _interval(array, bootstrap_means(array, rng, draws), level)
+    return _interval(array, bootstrap_means(array, rng, draws))
 
 
 @dataclass(frozen=True)
@@ -309,9 +309,10 @@ class CurvePoint:
 
 
 def curve(
-    base: Counts, trained: Counts, ks: Sequence[int], rng: np.random.Generator, draws: int = 10_000, level: float = 0.95
+    base: Counts, trained: Counts, ks: Sequence[int], rng: np.random.Generator, draws: int = 10_000
 ) -> list[CurvePoint]:
-    """pass@k of base and trained model over `ks`, every point with intervals. One set of resamples serves the whole curve.
+    """pass@k of base and trained model over `ks`, every point with intervals. One set of resamples serves the whole
+    curve.
 
     EvaluationError when the two are not of the same questions, or when some question has fewer than k replies.
     """
@@ -329,5 +330,5 @@ def curve(
     for place, k in enumerate(ks):
         (was, now), (was_means, now_means) = (rows[2 * place : 2 * place + 2] for rows in (scores, means))
         three = ((was, was_means), (now, now_means), (now - was, now_means - was_means))
-        points.append(CurvePoint(k, *(_interval(*one, level) for one in three)))
+        points.append(CurvePoint(k, *(_interval(*one) for one in three)))
     return points

@@ -1,4 +1,5 @@
-"""What an evaluation is made of: prompts, questions, replies, marks, datasets; what a generator and a suite must be able to do."""
+"""What an evaluation is made of: prompts, questions, replies, marks, datasets; what a generator and a suite must be
+able to do."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ SHIPPED = resources.files("azr_lite.evaluation") / "shipped"
 
 @dataclass(frozen=True)
 class Data:
-    """`sha256`: of the file's bytes as stored; of a hub dataset, of its rows as JSON lines. `path`: empty for a hub dataset."""
+    """`sha256`: of the file's bytes as stored; of a hub dataset, of its rows as JSON lines. `path`: empty for a hub
+    dataset."""
 
     name: str
     source: str
@@ -54,7 +56,8 @@ def read_data(name: str, source: str | Path, needs: Sequence[str] = ()) -> Data:
         data = _from_file(name, path, str(path))
     elif path.exists() or str(source).startswith((".", "/", "~")) or str(source).count("/") != 1:
         raise EvaluationError(
-            f"there is no file {source} with the questions of {name}; give a .jsonl, .json or .parquet file, or a hub id"
+            f"there is no file {source} with the questions of {name}; give a .jsonl, .json or .parquet file, or a hub "
+            "id"
         )
     else:
         data = _from_hub(name, str(source))
@@ -122,7 +125,8 @@ def _from_hub(name: str, source: str) -> Data:
 
 @functools.cache
 def _hub_answers() -> bool:
-    """Whether the hub's machine takes a connection within three seconds; asked once per process. Behind a proxy nobody can tell."""
+    """Whether the hub's machine takes a connection within three seconds; asked once per process. Behind a proxy
+    nobody can tell."""
     if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
         return True
     url = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
@@ -139,8 +143,9 @@ def _hub_answers() -> bool:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a model is asked. `text` is the user's message where `chat` is set (the generator puts the model's own chat template
-    around it), else the prompt itself. `prefill` stands after both: the reply goes on from it, and does not repeat it."""
+    """What a model is asked. `text` is the user's message where `chat` is set (the generator puts the model's own
+    chat template around it), else the prompt itself. `prefill` stands after both: the reply goes on from it, and
+    does not repeat it."""
 
     text: str
     prefill: str = ""
@@ -148,13 +153,15 @@ class Prompt:
 
 
 def think_answer_prompt(style: Style, body: str) -> Prompt:
-    """The think/answer prompt of self-play for an instruction of one's own (protocol ``azr``); its prefill opens the thought."""
+    """The think/answer prompt of self-play for an instruction of one's own (protocol ``azr``); its prefill opens the
+    thought."""
     return Prompt(style.frame(body), style.prefill, style.chat)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One reply. `prompt`: the exact text the model saw; `text`: what it wrote, without prefill and end-of-sequence token.
+    """One reply. `prompt`: the exact text the model saw; `text`: what it wrote, without prefill and end-of-sequence
+    token.
 
     `truncated`: cut by the token limit. A reply that a stop string ended keeps that string.
     """
@@ -167,8 +174,8 @@ class Reply:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How replies are made. `max_tokens`: of a reply. `temperature` 0: greedy. `samples`: replies to each prompt. `stop`: a reply ends
-    after the first of these. `seed`: stands for all randomness."""
+    """How replies are made. `max_tokens`: of a reply. `temperature` 0: greedy. `samples`: replies to each prompt.
+    `stop`: a reply ends after the first of these. `seed`: stands for all randomness."""
 
     max_tokens: int
     temperature: float = 0.0
@@ -191,9 +198,9 @@ class Question:
 class Mark:
     """The verdict on one reply. `right` is strict: the form that was asked for, and the right answer in it.
 
-    `lenient`: the right answer could be found whatever the form; so lenient - right is what form costs, and a right reply is
-    always also leniently right. `parts`: further verdicts, each with its own accuracy (``{"base": True}`` for HumanEval beside
-    HumanEval+).
+    `lenient`: the right answer could be found whatever the form; so lenient - right is what form costs, and a right
+    reply is always also leniently right. `parts`: further verdicts, each with its own accuracy (``{"base": True}`` for
+    HumanEval beside HumanEval+).
     """
 
     right: bool
@@ -242,7 +249,8 @@ class Generator(Protocol):
     def generate(
         self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = lambda count: None
     ) -> list[list[Reply]]:
-        """`how.samples` replies to each prompt. `done` is called with the number of replies made since its last call."""
+        """`how.samples` replies to each prompt. `done` is called with the number of replies made since its last
+        call."""
         ...
 
 
@@ -250,7 +258,8 @@ class Generator(Protocol):
 class Setting:
     """What a suite is built for: the model and its prompt style, who verifies, and what the user chose.
 
-    `model`: hub id or path of the base model. `source`: file or hub id instead of what is shipped. Protocols: see `runner.evaluate`.
+    `model`: hub id or path of the base model. `source`: file or hub id instead of what is shipped. Protocols: see
+    `runner.evaluate`.
     """
 
     model: str

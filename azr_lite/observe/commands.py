@@ -137,6 +137,32 @@ def doctor(words: list[str]) -> int:
     return 1 if found.findings else 0
 
 
+def analyse(words: list[str]) -> int:
+    """Measure what a run wrote."""
+
+    @dataclasses.dataclass
+    class Arguments:
+        """Lengths, complexity, diversity, plans, reflection and alarming words of a run, over its steps."""
+
+        run: tyro.conf.Positional[Path]
+        """The run directory."""
+        periods: int = 4
+        """Parts of the run, 1 to 5."""
+        explain: bool = False
+        """Also say what each measure is."""
+        json: bool = False
+        """Print JSON."""
+
+    given = parse(Arguments, words, "analyse")
+    if not 1 <= given.periods <= 5:
+        raise ConfigError(f"periods is {given.periods}; 80 columns have room for 1 to 5")
+    found = Run(given.run).analyse(given.periods)
+    print(json.dumps(found.as_dict(), indent=1, ensure_ascii=False) if given.json else found)
+    if given.explain and not given.json:
+        print(f"\n{found.explanation()}")
+    return 0
+
+
 def all_metrics() -> str:
     """Every number with its unit and healthy range, at most 80 columns."""
     lines = [f"{'number':34} {'name':26} healthy", ""]

@@ -1,26 +1,22 @@
-"""Which proposals a report shows, with their answers and parents; and how hard proposals grew.
+"""Which proposals a report shows, with their answers, parents, children and uses; and how hard proposals grew.
 
-Comes in: a run's tasks.jsonl, read once.  Goes out: `Proposal`s and curves.
-Not covered: their children and uses (`lineage.py`), how they look (`report.py`).
-
-Memory does not grow with the log: a fixed number of proposals is kept, drawn evenly over the run with a few of every way to fail, and
-every text is cut where it is too long to be read.
+Memory does not grow with the log: a fixed number of proposals is kept, drawn evenly over the run with a few of every way to
+fail, and every text is cut where it is too long to be read.
 """
 
 from __future__ import annotations
 
 import ast
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from azr_lite.errors import RunDirectoryError
 from azr_lite.nano.language import skeleton
-from azr_lite.observe.figures import Curve
-from azr_lite.observe.gather import Picture, lines_of
-from azr_lite.observe.reader import Line
+from azr_lite.observe.charts import Curve
+from azr_lite.observe.reader import Line, form_checked, log_lines
+from azr_lite.observe.run_facts import RunFacts
 from azr_lite.parsing import quiet_parse
 
 MOST_TEXT, MOST_ANSWER, MOST_ANSWERS, MOST_PAIRS, MOST_RELATIVES = 1500, 500, 16, 12, 8
@@ -31,18 +27,9 @@ COUNTED = 100_000
 """References counted at a time to find the one used most."""
 
 _OPERATIONS = (
-    ast.Call,
-    ast.BinOp,
-    ast.BoolOp,
-    ast.UnaryOp,
-    ast.Compare,
-    ast.Subscript,
-    ast.IfExp,
-    ast.comprehension,
-    ast.For,
-    ast.While,
-    ast.If,
-)
+    ast.Call, ast.BinOp, ast.BoolOp, ast.UnaryOp, ast.Compare, ast.Subscript, ast.IfExp, ast.comprehension, ast.For,
+    ast.While, ast.If,
+)  # fmt: skip
 
 
 @dataclass
@@ -53,15 +40,15 @@ class Uses:
     first: int = 0
     last: int = 0
 
-    def take(self, step: int) -> None:
+    def add(self, step: int) -> None:
         if not self.count:
             self.first = step
         self.count, self.last = self.count + 1, step
 
 
 @dataclass
-class Proposal:
-    """One line of tasks.jsonl, its texts cut, with what the rest of the run made of it. `why`: why it is among the chosen ones."""
+class ProposalRow:
+    """One line of tasks.jsonl, its texts cut, with what the rest of the run made of it. `why`: why it is worth reading."""
 
     step: int
     type: str
@@ -87,28 +74,40 @@ class Proposal:
     def verdict(self) -> str:
         return "valid" if self.ok else "rejected"
 
+    @property
+    def learnable(self) -> bool:
+        return self.solve_rate is not None and 0 < self.solve_rate < 1
 
-def proposal_of(line: Line) -> Proposal:
-    """A line of tasks.jsonl as a `Proposal`; KeyError or TypeError for a line of another form."""
+
+def proposal_row(line: Line) -> ProposalRow:
+    """From a line of tasks.jsonl; KeyError or TypeError for a line of another form."""
     task: dict[str, Any] = line["task"] or {}
-    pairs = []
-    if task:
-        inputs, outputs = ([task["input"]], [task["output"]]) if "input" in task else (task["inputs"], task["outputs"])
-        shown = task.get("shown", len(inputs))
-        pairs = [
-            (cut(i, MOST_ANSWER), cut(o, MOST_ANSWER), n >= shown)
-            for n, (i, o) in enumerate(zip(inputs, outputs, strict=False))
-        ]
-    answers = [
-        (cut(a["text"], MOST_ANSWER), float(a["score"]), str(a["reason"])) for a in line["answers"][:MOST_ANSWERS]
+    inputs, outputs = task.get("inputs", []), task.get("outputs", [])
+    if "input" in task:
+        inputs, outputs = [task["input"]], [task["output"]]
+    shown = task.get("shown", len(inputs))
+    pairs = [
+        (cut(given, MOST_ANSWER), cut(result, MOST_ANSWER), n >= shown)
+        for n, (given, result) in enumerate(zip(inputs, outputs, strict=False))
     ]
-    return Proposal(
-        step=int(line["step"]), type=str(line["type"]), ok=bool(line["ok"]), reason=str(line["reason"]), detail=cut(line["detail"], MOST_ANSWER),
-        fresh=bool(line["fresh"]), solve_rate=None if line["solve_rate"] is None else float(line["solve_rate"]),
-        text=cut(line["text"], MOST_TEXT), id=str(task.get("id", "")), program=cut(task.get("program", ""), MOST_TEXT), pairs=pairs[:MOST_PAIRS],
-        message=cut(task.get("message", ""), MOST_ANSWER), answers=answers, more_answers=max(0, len(line["answers"]) - MOST_ANSWERS),
+    answers = line["answers"]
+    return ProposalRow(
+        step=int(line["step"]),
+        type=str(line["type"]),
+        ok=bool(line["ok"]),
+        reason=str(line["reason"]),
+        detail=cut(line["detail"], MOST_ANSWER),
+        fresh=bool(line["fresh"]),
+        solve_rate=None if line["solve_rate"] is None else float(line["solve_rate"]),
+        text=cut(line["text"], MOST_TEXT),
+        id=str(task.get("id", "")),
+        program=cut(task.get("program", ""), MOST_TEXT),
+        pairs=pairs[:MOST_PAIRS],
+        message=cut(task.get("message", ""), MOST_ANSWER),
+        answers=[(cut(a["text"], MOST_ANSWER), float(a["score"]), str(a["reason"])) for a in answers[:MOST_ANSWERS]],
+        more_answers=max(0, len(answers) - MOST_ANSWERS),
         parents=[str(parent) for parent in line["parents"][:MOST_RELATIVES]],
-    )  # fmt: skip
+    )
 
 
 def cut(text: str, most: int) -> str:
@@ -117,155 +116,147 @@ def cut(text: str, most: int) -> str:
 
 
 def operations(program: str, nano: bool) -> int | None:
-    """Operations of a program: of the nano language, where it is one; else calls, operators, indexings, branches and loops.
+    """Operations of a program: of the nano language, where it is one; else calls, operators, indexings, branches, loops.
 
     None: unreadable.
     """
     try:
-        if nano:
-            return _nano_operations(program)
-        return sum(isinstance(node, _OPERATIONS) for node in ast.walk(quiet_parse(program)))
+        if not nano:
+            return sum(isinstance(node, _OPERATIONS) for node in ast.walk(quiet_parse(program)))
+        return _nano_operations(program)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
 
+@lru_cache(maxsize=1 << 14)  # a log holds a million programs, and fewer different ones
 def _nano_operations(program: str) -> int | None:
-    """Operations of a chain, counted line by line: a log holds a million lines, and few different ones."""
-    first, *lines, last = program.split("\n") if program.count("\n") else ("", "")
-    if first != "def f(x):" or last != "    return x" or not all(line.startswith("    x = ") for line in lines):
-        chain = skeleton(program)
-        return None if chain is None else len(chain)
-    counts = [_line_operations(line) for line in lines]
-    return sum(count for count in counts if count is not None) if None not in counts else None
-
-
-@lru_cache(maxsize=4096)
-def _line_operations(line: str) -> int | None:
-    chain = skeleton(f"def f(x):\n{line}\n    return x")
+    chain = skeleton(program)
     return None if chain is None else len(chain)
 
 
-class Survey:
+class ProposalSample:
     """One pass over the proposals: those to show, those worth reading, and curves of difficulty."""
 
-    def __init__(self, picture: Picture, most: int) -> None:
-        self.most, self.nano = most, picture.config.model == "nano"
-        self.count = self.valid = 0
+    def __init__(self, facts: RunFacts, most: int) -> None:
+        self.most, self.nano = most, facts.config.model == "nano"
+        self.count = 0
         self.depth: dict[str, Curve] = {}
         self.length: dict[str, Curve] = {}
-        self._draw = random.Random(0)
-        self._kept: list[tuple[int, Proposal]] = []
-        self._rare: dict[tuple[str, str], list[tuple[int, Proposal]]] = {}
-        self._best: dict[str, tuple[tuple[float, ...], Proposal]] = {}
-        self._used: dict[str, int] = {}
-        self._sums: dict[str, list[float]] = {}
+        self._random = random.Random(0)
+        self._drawn: list[tuple[int, ProposalRow]] = []
+        self._rare: dict[tuple[str, str], list[tuple[int, ProposalRow]]] = {}
+        self._best: dict[str, tuple[tuple[float, ...], ProposalRow]] = {}
+        self._uses: dict[str, int] = {}
+        self._sizes: dict[str, list[tuple[int | None, int]]] = {}
         self._step = -1
-        for line in lines_of(picture, "tasks.jsonl"):
-            self._take(line)
-        self._flush()
+        with form_checked(facts.run):
+            for line in facts.lines("tasks.jsonl"):
+                self._add(line)
+        self._end_step()
 
-    def _take(self, line: Line) -> None:
-        place, self.count = self.count, self.count + 1
-        found: Proposal | None = None
-        rare = self._rare.setdefault((line["type"], line["reason"]), []) if len(self._rare) < 200 else None
+    def _add(self, line: Line) -> None:
+        place, self.count, row = self.count, self.count + 1, proposal_row(line)
+        rare = self._rare.setdefault((row.type, row.reason), []) if len(self._rare) < 200 else None
         if rare is not None and len(rare) < RARE:
-            found = proposal_of(line)
-            rare.append((place, found))
-        if len(self._kept) < self.most:
-            found = found or proposal_of(line)
-            self._kept.append((place, found))
-        elif (drawn := self._draw.randrange(self.count)) < self.most:
-            found = found or proposal_of(line)
-            self._kept[drawn] = (place, found)
-        for parent in line["parents"] if line["step"] >= 0 else ():  # all seeds refer to the same first task
-            self._used[parent] = self._used.get(parent, 0) + 1
-        if len(self._used) > COUNTED:
-            most_used = sorted(self._used.items(), key=lambda item: -item[1])[: COUNTED // 2]
-            self._used = dict(most_used)
-        if line["ok"] and line["step"] >= 0:
-            self._valid(line, found)
+            rare.append((place, row))
+        if len(self._drawn) < self.most:
+            self._drawn.append((place, row))
+        elif (drawn := self._random.randrange(self.count)) < self.most:
+            self._drawn[drawn] = (place, row)
+        if row.step < 0:
+            return  # all seeds refer to the same first task
+        for parent in line["parents"]:
+            self._uses[parent] = self._uses.get(parent, 0) + 1
+        if len(self._uses) > COUNTED:
+            self._uses = dict(sorted(self._uses.items(), key=lambda item: -item[1])[: COUNTED // 2])
+        if row.ok:
+            self._add_valid(line["task"]["program"], row)
 
-    def _valid(self, line: Line, found: Proposal | None) -> None:
-        self.valid += 1
-        program, rate, step = line["task"]["program"], line["solve_rate"], line["step"]
+    def _add_valid(self, program: str, row: ProposalRow) -> None:
         depth = operations(program, self.nano) if len(program) <= 20_000 else None
-        if step != self._step:
-            self._flush()
-            self._step = step
-        for of in (line["type"], "all"):
-            sums = self._sums.setdefault(of, [0, 0, 0, 0])
-            sums[2], sums[3] = sums[2] + len(program), sums[3] + 1
-            if depth is not None:
-                sums[0], sums[1] = sums[0] + depth, sums[1] + 1
-        if rate is None:
-            return
-        deep = float(depth or 0)
-        if 0 < rate < 1:
-            self._offer(f"the hardest {line['type']} that was solved at all", (-rate, deep, step), line, found)
-            self._offer(f"the longest learnable {line['type']}", (deep, len(program), -rate), line, found)
-            self._offer("the newest learnable one", (step,), line, found)
-            self._offer("the first learnable one", (-step,), line, found)
-        elif rate == 0:
-            self._offer("the longest that was never solved", (deep, len(program)), line, found)
-        else:
-            self._offer("the longest that was always solved", (deep, len(program)), line, found)
+        if row.step != self._step:
+            self._end_step()
+            self._step = row.step
+        for of in (row.type, "all"):
+            self._sizes.setdefault(of, []).append((depth, len(program)))
+        deep, long, rate = float(depth or 0), len(program), row.solve_rate
+        if rate is not None and row.learnable:
+            self._offer(f"the hardest {row.type} that was solved at all", (-rate, deep, row.step), row)
+            self._offer(f"the longest learnable {row.type}", (deep, long, -rate), row)
+            self._offer("the newest learnable one", (row.step,), row)
+            self._offer("the first learnable one", (-row.step,), row)
+        elif rate is not None:
+            how = "never" if rate == 0 else "always"
+            self._offer(f"the longest that was {how} solved", (deep, long), row)
 
-    def _offer(self, why: str, key: tuple[float, ...], line: Line, found: Proposal | None) -> None:
+    def _offer(self, why: str, key: tuple[float, ...], row: ProposalRow) -> None:
         if why not in self._best or key > self._best[why][0]:
-            self._best[why] = (key, found or proposal_of(line))
+            self._best[why] = (key, row)
 
-    def _flush(self) -> None:
-        for of, (depth, counted, length, n) in self._sums.items():
-            if counted:
-                self.depth.setdefault(of, Curve()).add(self._step + 1, depth / counted)
-            self.length.setdefault(of, Curve()).add(self._step + 1, length / n)
-        self._sums = {}
+    def _end_step(self) -> None:
+        for of, sizes in self._sizes.items():
+            depths, x = [depth for depth, _ in sizes if depth is not None], self._step + 1
+            if depths:
+                self.depth.setdefault(of, Curve()).add(x, sum(depths) / len(depths))
+            self.length.setdefault(of, Curve()).add(x, sum(length for _, length in sizes) / len(sizes))
+        self._sizes = {}
 
-    def shown(self) -> list[Proposal]:
+    def shown(self) -> list[ProposalRow]:
         """The proposals to list, in the order of the log."""
         rare = [item for own in self._rare.values() for item in own]
-        return [proposal for _, proposal in sorted(dict([*self._kept, *rare]).items())]
+        return [row for _, row in sorted(dict([*self._drawn, *rare]).items())]
 
     def most_used(self) -> str:
         """The id referred to most often; empty where none is."""
-        return max(self._used, key=self._used.__getitem__, default="")
+        return max(self._uses, key=self._uses.__getitem__, default="")
 
-    def worth_reading(self, most: int = 10) -> list[Proposal]:
-        """Different proposals, each chosen for a reason, in the order of the log; filled up with learnable ones of the list."""
-        chosen: dict[str, Proposal] = {}
-        for why, (_, proposal) in self._best.items():
-            known = chosen.setdefault(proposal.id, proposal)
+    def worth_reading(self, most: int = 10) -> list[ProposalRow]:
+        """Different proposals, each chosen for a reason, in the order of the log; filled up with learnable ones."""
+        chosen: dict[str, ProposalRow] = {}
+        for why, (_, row) in self._best.items():
+            known = chosen.setdefault(row.id, row)
             known.why = f"{known.why}; {why}" if known.why else why
-        spare = [p for p in self.shown() if p.solve_rate is not None and 0 < p.solve_rate < 1 and p.id not in chosen]
-        missing = most - len(chosen)
-        for proposal in spare[:: max(1, len(spare) // missing)][:missing] if missing > 0 else []:
-            proposal.why = "one of the learnable ones"
-            chosen[proposal.id] = proposal
-        return sorted(list(chosen.values())[:most], key=lambda p: p.step)
+        spare = [row for row in self.shown() if row.learnable and row.id not in chosen]
+        if (missing := most - len(chosen)) > 0:
+            for row in spare[:: max(1, len(spare) // missing)][:missing]:
+                row.why = "one of the learnable ones"
+                chosen[row.id] = row
+        return sorted(list(chosen.values())[:most], key=lambda row: row.step)
 
 
-def survey(picture: Picture, most: int) -> Survey:
-    """One pass over tasks.jsonl; RunDirectoryError where it has another form."""
-    with FormChecked(picture):
-        return Survey(picture, most)
+def add_relatives(
+    facts: RunFacts, rows: Iterable[ProposalRow], also: str = ""
+) -> tuple[dict[str, str], ProposalRow | None]:
+    """Fill in children and uses of these proposals, from one more pass over tasks.jsonl and rollouts.jsonl.
 
-
-class FormChecked:
-    """A log whose lines have other fields becomes one sentence."""
-
-    def __init__(self, picture: Picture) -> None:
-        self.path = picture.run.path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type | None, error: BaseException | None, _: Any) -> None:
-        if isinstance(error, KeyError | TypeError | AttributeError | ValueError | IndexError):
-            raise RunDirectoryError(
-                f"a log of {self.path} is not in this azr_lite's form ({error!r}); use the version named in run.json"
-            ) from error
-
-
-def reasons(proposals: Sequence[Proposal]) -> list[str]:
-    """The reasons of rejection among them."""
-    return sorted({p.reason for p in proposals if p.reason})
+    Returns the programs of their parents, by id, and the proposal `also`, filled in too.
+    """
+    extra: ProposalRow | None = None
+    wanted: dict[str, list[ProposalRow]] = {}
+    for row in rows:
+        if row.id:
+            wanted.setdefault(row.id, []).append(row)
+    if not wanted and not also:
+        return {}, None
+    parents = {parent for own in wanted.values() for row in own for parent in row.parents}
+    programs: dict[str, str] = {}
+    with form_checked(facts.run):
+        for line in log_lines(facts.run, "tasks.jsonl"):
+            task = line["task"] or {}
+            own_id = task.get("id")
+            if also and extra is None and own_id == also:
+                extra = proposal_row(line)
+                wanted.setdefault(also, []).append(extra)
+                parents.update(extra.parents)  # they stand before it in the log: their programs are known only by luck
+            if own_id in parents:
+                programs[own_id] = cut(task["program"], MOST_ANSWER)
+            for parent in dict.fromkeys(line["parents"]):
+                for row in wanted.get(parent, ()):
+                    row.as_reference.add(line["step"])
+                    if task and len(row.children) < MOST_RELATIVES:
+                        row.children.append(own_id)
+        for line in log_lines(facts.run, "rollouts.jsonl") if (facts.run.path / "rollouts.jsonl").exists() else ():
+            if line["role"] == "solve":
+                for row in wanted.get(line["task_id"], ()):
+                    row.as_task.add(line["step"])
+    return programs, extra

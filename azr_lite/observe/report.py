@@ -1,44 +1,43 @@
-"""`azr-lite report`: one HTML file that says what a run did, or compares several; `browse`: its list of proposals in a notebook.
+"""`azr-lite report`: one HTML file that says what a run did, or compares several; and its list of proposals in a notebook.
 
-Comes in: run directories.  Goes out: a page of at most `MOST_BYTES` that needs no network and reads without scripts.
-Not covered: reading the logs (`gather.py`, `proposals.py`, `lineage.py`), curves (`figures.py`), colours of programs (`highlight.py`).
-
-What a model wrote may be hostile: the template escapes everything, characters that do not print are written as escapes, and the page's
-own policy (CSP) allows no request and no script but the one in the template, by its digest.
+What a model wrote may be hostile: the template escapes everything, characters that do not print are written as escapes, and
+the page's own policy (CSP) allows no request and no script but the one in the template, by its digest.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from azr_lite.errors import AzrError, ConfigError, RunDirectoryError
 from azr_lite.evaluation.scores import compare_paired
-from azr_lite.observe.doctor import TOO_SHORT, examine
-from azr_lite.observe.doctor import Finding as Illness
-from azr_lite.observe.figures import Curve, Point, chart
-from azr_lite.observe.gather import Gain, Picture, gather
-from azr_lite.observe.highlight import highlighted
-from azr_lite.observe.lineage import trace
-from azr_lite.observe.proposals import Proposal, Survey, reasons, survey
+from azr_lite.observe.charts import Curve, Point, chart
+from azr_lite.observe.doctor import TOO_SHORT, Finding, diagnose
+from azr_lite.observe.proposals import ProposalRow, ProposalSample, add_relatives
+from azr_lite.observe.reader import open_run
 from azr_lite.observe.rollouts import printable
-from azr_lite.observe.symptoms import SHORT
-from azr_lite.rundir import write_text
+from azr_lite.observe.run_facts import Gain, RunFacts, gain_of, read_facts
+from azr_lite.observe.run_summary import SHORT, summarise
+from azr_lite.rundir import RunDir, write_text
 
 MOST_BYTES = 2_000_000
 BROWSED_BYTES = 700_000
-"""The most of a notebook's browser."""
+"""The most of a notebook's list of proposals."""
 
 JUDGED_BYTES = 100 << 20
 """A longer rollouts.jsonl is not read by the run doctor for a report: some four seconds of processor time."""
+
+HIGHLIGHTED = 4000
+"""Characters; a longer program stays plain: a lexer's patterns may be slow on hostile text."""
 
 MOST_RUNS = 8
 MOST_LISTED = 800
@@ -53,13 +52,13 @@ FIRST_WORDS = "<!doctype html><!-- azr-lite report -->"
 class Entry:
     """A proposal on the page. `anchor`: where its row is."""
 
-    proposal: Proposal
+    proposal: ProposalRow
     run: int
     anchor: str
 
 
 @dataclass(frozen=True)
-class Browser:
+class TaskList:
     """Proposals to look through in a notebook: shows itself, static, in a frame of its own, `height` pixels high."""
 
     page: str = field(repr=False)  # a notebook stores the repr beside the page
@@ -67,46 +66,13 @@ class Browser:
 
     def _repr_html_(self) -> str:
         # a frame without rights on the notebook's page; its styles stay inside
-        return (
-            f'<iframe sandbox="allow-scripts" style="width:100%;height:{self.height}px;box-sizing:border-box;border:1px solid #ccc" title="proposals" '
-            f'srcdoc="{html.escape(self.page, quote=True)}"></iframe>'
-        )
-
-
-def report(paths: Sequence[str | Path]) -> str:
-    """The page of one run, or of several side by side. Errors of `azr_lite.errors` say what is missing or foreign."""
-    if not 1 <= len(paths) <= MOST_RUNS:
-        raise ConfigError(f"a report is of 1 to {MOST_RUNS} runs, not {len(paths)}; leave some out")
-    pictures = [gather(path) for path in paths]
-    for picture, name in zip(pictures, _names(pictures), strict=True):
-        picture.name = name
-    surveys = [survey(picture, MOST_LISTED // len(pictures)) for picture in pictures]
-    entries, triplets, programs = _proposals(pictures, surveys)
-    shared = {
-        "runs": pictures, "one": pictures[0] if len(pictures) == 1 else None, "verdicts": [_verdict(picture) for picture in pictures],
-        "against": _against_first(pictures), "charts": _charts(pictures, surveys), "triplets": triplets, "programs": programs,
-        "total": sum(s.count for s in surveys), "health": [_health(picture) for picture in pictures],
-    }  # fmt: skip
-    without = _render("report.html", rows=[], **shared, **_filters(entries, pictures))
-    rows = _rows(
-        entries, programs, pictures, MOST_BYTES - len(without.encode("utf-8")) - 1000
-    )  # the list takes what room is left
-    return _render("report.html", rows=rows, **shared, **_filters(entries, pictures))
-
-
-def browse(run: str | Path) -> Browser:
-    """The proposals of a run as an object that shows itself in a notebook: filters, no widgets, no front end needed."""
-    picture = gather(run)
-    found = survey(picture, BROWSED)
-    shown = found.shown()
-    programs, _ = trace(picture, shown)
-    entries = _entries(0, shown)
-    rows = _rows(entries, programs, [picture], BROWSED_BYTES)
-    return Browser(_render("browse.html", rows=rows, total=found.count, **_filters(entries, [picture])))
+        style = f"width:100%;height:{self.height}px;box-sizing:border-box;border:1px solid #ccc"
+        page = html.escape(self.page, quote=True)
+        return f'<iframe sandbox="allow-scripts" style="{style}" title="proposals" srcdoc="{page}"></iframe>'
 
 
 def write_report(paths: Sequence[str | Path], output: str | Path = "") -> Path:
-    """Write the page: into the run's own directory, or for several runs to comparison.html, where no file is named."""
+    """Write the page; without `output` into the run's own directory, or for several runs to comparison.html."""
     file = Path(output) if output else Path(paths[0]) / "report.html" if len(paths) == 1 else Path("comparison.html")
     if file.is_dir():
         raise ConfigError(f"{file} is a directory; name a file, such as --output {file / 'report.html'}")
@@ -115,160 +81,176 @@ def write_report(paths: Sequence[str | Path], output: str | Path = "") -> Path:
     page = report(paths)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, page, "--output")
     except OSError as error:
         raise ConfigError(f"cannot make {file.parent}: {error.strerror}; choose another --output") from error
-    try:
-        write_text(file, page, "--output")
     except RunDirectoryError as error:
         raise ConfigError(str(error)) from error
     return file
 
 
-def _names(pictures: Sequence[Picture]) -> list[str]:
+def report(paths: Sequence[str | Path]) -> str:
+    """The page of one run, or of several side by side. Errors of `azr_lite.errors` say what is missing or foreign."""
+    if not 1 <= len(paths) <= MOST_RUNS:
+        raise ConfigError(f"a report is of 1 to {MOST_RUNS} runs, not {len(paths)}; leave some out")
+    runs = [read_facts(open_run(path)) for path in paths]
+    for facts, name in zip(runs, _names(runs), strict=True):
+        facts.name = name
+    samples = [ProposalSample(facts, MOST_LISTED // len(runs)) for facts in runs]
+    entries, triplets, programs = _proposals(runs, samples)
+    shared = {
+        "runs": runs,
+        "one": runs[0] if len(runs) == 1 else None,
+        "verdicts": [_verdict(facts) for facts in runs],
+        "against": _against_first(runs),
+        "charts": _charts(runs, samples),
+        "triplets": triplets,
+        "programs": programs,
+        "total": sum(sample.count for sample in samples),
+        "health": [_health(facts) for facts in runs],
+    }
+    without = _render("report.html", rows=[], **shared, **_filters(entries, runs))
+    room = MOST_BYTES - len(without.encode("utf-8")) - 1000
+    rows = _rows(entries, programs, runs, room)
+    return _render("report.html", rows=rows, **shared, **_filters(entries, runs))
+
+
+def task_list(run: RunDir) -> TaskList:
+    """The proposals of a run, with filters, for a notebook; no widgets, no kernel needed."""
+    facts = read_facts(run)
+    sample = ProposalSample(facts, BROWSED)
+    shown = sample.shown()
+    programs, _ = add_relatives(facts, shown)
+    entries = _entries(0, shown)
+    rows = _rows(entries, programs, [facts], BROWSED_BYTES)
+    return TaskList(_render("browse.html", rows=rows, total=sample.count, **_filters(entries, [facts])))
+
+
+def _names(runs: Sequence[RunFacts]) -> list[str]:
     """Last parts of the paths, as many as make them differ."""
-    parts = [picture.run.path.resolve().parts for picture in pictures]
+    parts = [facts.run.path.resolve().parts for facts in runs]
     for count in (1, 2, 3):
         names = ["/".join(own[-count:]) for own in parts]
         if len(set(names)) == len(names):
             return names
-    return [f"{number} {picture.run.path}" for number, picture in enumerate(pictures, start=1)]
+    return [f"{number} {facts.run.path}" for number, facts in enumerate(runs, start=1)]
 
 
 # -------------------------------------------------------------------- headline and curves
 
 
-def _verdict(picture: Picture) -> str:
+def _verdict(facts: RunFacts) -> str:
     """The first sentence: what held-out accuracy did."""
-    gain = picture.all
+    gain = facts.all
     if gain is None:
-        return f"{picture.steps} steps; there is no held-out gain to report."
-    change = f"from {100 * gain.before:.1f} % to {100 * gain.after:.1f} %: {_points(gain)} points on {gain.n} held-out problems"
+        return f"{facts.steps} steps; there is no held-out gain to report."
+    ends = f"from {100 * gain.before:.1f} % to {100 * gain.after:.1f} %"
+    change = f"{ends}: {gain.points} points on {gain.n} held-out problems"
     if gain.low <= 0 <= gain.high:
         return f"Held-out accuracy moved {change}. The interval holds 0: no gain is shown."
     return f"Held-out accuracy {'rose' if gain.gain > 0 else 'fell'} {change}."
 
 
-def _health(picture: Picture) -> tuple[list[Illness], str]:
+def _health(facts: RunFacts) -> tuple[list[Finding], str]:
     """What the run doctor names, and what is to be said of its judgement."""
-    rollouts = picture.run.path / "rollouts.jsonl"
+    rollouts = facts.run.path / "rollouts.jsonl"
     if rollouts.exists() and rollouts.stat().st_size > JUDGED_BYTES:
         return [], "The log is long: azr-lite doctor RUN judges it."
     try:
-        summary, found = examine(picture.run.path)
+        summary = summarise(facts.run)
     except AzrError as error:
-        return [], f"The run doctor could not judge: {picture.without_place(error)}."
-    short = f" {TOO_SHORT}" if len(summary.steps) < SHORT else ""
-    named = len(found)
-    return found, (
-        "The run doctor found nothing." if not named else f"The run doctor names {named} illness{'es' * (named > 1)}."
-    ) + short
+        return [], f"The run doctor could not judge: {facts.without_place(error)}."
+    found = diagnose(summary)
+    said = f"names {len(found)} illness{'es' * (len(found) > 1)}." if found else "found nothing."
+    return found, f"The run doctor {said}" + (f" {TOO_SHORT}" if len(summary.steps) < SHORT else "")
 
 
-def _points(gain: Gain) -> str:
-    return f"{100 * gain.gain:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
-
-
-def _against_first(pictures: Sequence[Picture]) -> list[Gain | None]:
+def _against_first(runs: Sequence[RunFacts]) -> list[Gain | None]:
     """Each run's last evaluation against the first run's, where both answered the same problems."""
-    first, found = pictures[0], []
-    for picture in pictures[1:]:
+    first, found = runs[0].last_items, []
+    nothing = {"n": 0, "accuracy": 0.0}
+    for facts in runs[1:]:
         try:
-            row = (
-                compare_paired(first.last_items, picture.last_items)["all"]
-                if picture.last_items and first.last_items
-                else None
-            )
+            row = compare_paired(first, facts.last_items)["all"] if first and facts.last_items else None
         except ValueError:  # not the same problems
             row = None
-        found.append(
-            row
-            and Gain("all", 0, 0, 0, row["gain"], row["low"], row["high"], int(row["won"]), int(row["lost"]), row["p"])
-        )
+        found.append(row and gain_of("all", nothing, nothing, row))
     return [None, *found]
 
 
-def _charts(pictures: Sequence[Picture], surveys: Sequence[Survey]) -> list[tuple[str, list[Markup]]]:
-    """Headed groups of charts: a line a task type for one run, a line a run for several."""
+def _charts(runs: Sequence[RunFacts], samples: Sequence[ProposalSample]) -> list[tuple[str, list[Markup]]]:
+    """Headed groups of charts: one line per task type for one run, one line per run for several."""
 
-    def lines(of_run: Any) -> dict[str, list[Point]]:
-        if len(pictures) == 1:
-            own = of_run(0)
-            return {name: own[name] for name in sorted(own) if name != "all"} or own
-        return {picture.name: of_run(number).get("all", []) for number, picture in enumerate(pictures)}
+    def drawn(title: str, unit: str, of_run: Callable[[int], dict[str, list[Point]]], percent: bool = False) -> Markup:
+        if len(runs) > 1:
+            lines = {facts.name: of_run(number).get("all", []) for number, facts in enumerate(runs)}
+            return chart(title, unit, lines, percent)
+        own = of_run(0)
+        lines = {name: own[name] for name in sorted(own) if name != "all"} or own
+        overall = own.get("all", [])
+        if len(overall) > 1:
+            first, last = overall[0].y, overall[-1].y
+            title += f": {100 * first:.0f} → {100 * last:.0f} %" if percent else f": {first:.1f} → {last:.1f}"
+        return chart(title, unit, lines, percent)
 
     def points(curves: dict[str, Curve]) -> dict[str, list[Point]]:
         return {name: curve.points for name, curve in curves.items()}
 
-    def drawn(what: str, unit: str, of_run: Any, percent: bool = False) -> Markup:
-        overall = of_run(0).get("all", [])
-        change = ""
-        if len(pictures) == 1 and len(overall) > 1:
-            first, last = overall[0].y, overall[-1].y
-            change = f": {100 * first:.0f} → {100 * last:.0f} %" if percent else f": {first:.1f} → {last:.1f}"
-        return chart(what + change, unit, lines(of_run), percent)
-
-    def metric(name: str) -> Any:
-        return lambda number: points(pictures[number].curves.get(name, {}))
+    def logged(name: str) -> Callable[[int], dict[str, list[Point]]]:
+        return lambda number: points(runs[number].curves.get(name, {}))
 
     learning = [
-        drawn("Held-out accuracy", "right, %", lambda n: pictures[n].held_out, True),
-        drawn("Solved in training", "right, %", metric("solved share"), True),
-        drawn("Length of the solver's replies", "tokens", metric("reply length")),
-        drawn("Solve rate of valid proposals", "mean r̄, %", metric("solve rate"), True),
-        drawn("Valid share of proposals", "valid, %", metric("valid share"), True),
+        drawn("Held-out accuracy", "right, %", lambda n: runs[n].held_out, True),
+        drawn("Solved in training", "right, %", logged("solved share"), True),
+        drawn("Length of the solver's replies", "tokens", logged("reply length")),
+        drawn("Solve rate of valid proposals", "mean r̄, %", logged("solve rate"), True),
+        drawn("Valid share of proposals", "valid, %", logged("valid share"), True),
     ]
-    counted = "operations" if all(s.nano for s in surveys) else "calls, operators, branches"
+    counted = "operations" if all(sample.nano for sample in samples) else "calls, operators, branches"
     harder = [
-        drawn("Depth of valid proposals", counted, lambda n: points(surveys[n].depth)),
-        drawn("Length of valid programs", "characters", lambda n: points(surveys[n].length)),
+        drawn("Depth of valid proposals", counted, lambda n: points(samples[n].depth)),
+        drawn("Length of valid programs", "characters", lambda n: points(samples[n].length)),
     ]
-    groups = [
-        ("Learning", [c for c in learning if c]),
-        ("Curriculum: what the proposer invents", [c for c in harder if c]),
-    ]
-    return [(title, charts) for title, charts in groups if charts]
+    groups = {"Learning": learning, "Curriculum: what the proposer invents": harder}
+    return [(title, own) for title, charts in groups.items() if (own := [one for one in charts if one])]
 
 
 # -------------------------------------------------------------------- proposals
 
 
 def _proposals(
-    pictures: Sequence[Picture], surveys: Sequence[Survey]
+    runs: Sequence[RunFacts], samples: Sequence[ProposalSample]
 ) -> tuple[list[Entry], list[Entry], dict[str, str]]:
     """Rows of the list, the triplets worth reading, and programs of parents by id."""
     entries, triplets, programs = [], [], {}
-    each = max(2, TRIPLETS // len(pictures))
-    for number, (picture, found) in enumerate(zip(pictures, surveys, strict=True)):
-        shown, worth = found.shown(), found.worth_reading(each)
-        more, used = trace(
-            picture, [*shown, *(p for p in worth if not any(p is s for s in shown))], also=found.most_used()
-        )
+    each = max(2, TRIPLETS // len(runs))
+    for number, (facts, sample) in enumerate(zip(runs, samples, strict=True)):
+        shown, worth = sample.shown(), sample.worth_reading(each)
+        rows = {id(row): row for row in [*shown, *worth]}.values()
+        more, used = add_relatives(facts, rows, also=sample.most_used())
         programs.update(more)
         if used is not None and each >= TRIPLETS:
             used.why = "the one most often used as a reference"
-            same = next((p for p in worth if p.id == used.id), None)
+            same = next((row for row in worth if row.id == used.id), None)
             if same is not None:
                 same.why += f"; {used.why}"
             else:
-                worth = sorted([*worth[: each - 1], used], key=lambda p: p.step)
+                worth = sorted([*worth[: each - 1], used], key=lambda row: row.step)
         entries += _entries(number, shown)
-        triplets += [Entry(p, number, f"triplet-{number}-{place}") for place, p in enumerate(worth)]
+        triplets += [Entry(row, number, f"triplet-{number}-{place}") for place, row in enumerate(worth)]
     return entries, triplets, programs
 
 
-def _entries(run: int, proposals: Sequence[Proposal]) -> list[Entry]:
-    return [Entry(proposal, run, f"p{run}-{place}") for place, proposal in enumerate(proposals)]
+def _entries(run: int, rows: Sequence[ProposalRow]) -> list[Entry]:
+    return [Entry(row, run, f"p{run}-{place}") for place, row in enumerate(rows)]
 
 
-def _rows(entries: list[Entry], programs: dict[str, str], pictures: Sequence[Picture], most: int) -> list[Markup]:
+def _rows(entries: list[Entry], programs: dict[str, str], runs: Sequence[RunFacts], most: int) -> list[Markup]:
     """The rows as HTML; `entries` is thinned evenly until they fit."""
-    template, names = _environment().get_template("row.html"), _names(pictures)
+    template, names = _environment().get_template("row.html"), _names(runs)
     while True:
-        anchors = _anchors(entries)  # anew each time: no link to a row that is not there
-        rows = [
-            printable(template.render(e=e, p=e.proposal, programs=programs, anchors=anchors, names=names))
-            for e in entries
-        ]
+        shared = {"programs": programs, "anchors": _anchors(entries), "names": names}  # no link to a row that is gone
+        rows = [printable(template.render(e=entry, p=entry.proposal, **shared)) for entry in entries]
         size = sum(len(row.encode("utf-8")) for row in rows)
         if size <= most or not entries:
             return [Markup(row) for row in rows]
@@ -277,16 +259,17 @@ def _rows(entries: list[Entry], programs: dict[str, str], pictures: Sequence[Pic
 
 
 def _anchors(entries: Sequence[Entry]) -> dict[tuple[int, str], str]:
-    return {(e.run, e.proposal.id): e.anchor for e in entries if e.proposal.id}
+    return {(entry.run, entry.proposal.id): entry.anchor for entry in entries if entry.proposal.id}
 
 
-def _filters(entries: Sequence[Entry], pictures: Sequence[Picture]) -> dict[str, Any]:
+def _filters(entries: Sequence[Entry], runs: Sequence[RunFacts]) -> dict[str, Any]:
     own = [entry.proposal for entry in entries]
+    steps = [row.step for row in own] or [0]
     return {
-        "types": sorted({p.type for p in own}),
-        "reasons": reasons(own),
-        "steps": (min((p.step for p in own), default=0), max((p.step for p in own), default=0)),
-        "names": [picture.name for picture in pictures],
+        "types": sorted({row.type for row in own}),
+        "reasons": sorted({row.reason for row in own if row.reason}),
+        "steps": (min(steps), max(steps)),
+        "names": [facts.name for facts in runs],
         "anchors": _anchors(entries),
     }
 
@@ -294,6 +277,32 @@ def _filters(entries: Sequence[Entry], pictures: Sequence[Picture]) -> dict[str,
 # -------------------------------------------------------------------- the page
 
 
+@functools.lru_cache(maxsize=1024)  # a page is rendered until it fits
+def highlighted(program: str) -> Markup:
+    """Python with coloured words as HTML (`<span class>` of six fixed names); every character is escaped."""
+    from pygments.lexers.python import PythonLexer
+    from pygments.token import Token
+
+    program = printable(program)
+    if len(program) > HIGHLIGHTED:
+        return escape(program)
+    classes = {
+        Token.Keyword: "k",
+        Token.Operator.Word: "k",
+        Token.Name.Function: "f",
+        Token.Name.Builtin: "b",
+        Token.Literal.String: "s",
+        Token.Literal.Number: "n",
+        Token.Comment: "c",
+    }
+    parts = []
+    for kind, text in PythonLexer(stripnl=False, ensurenl=False).get_tokens(program):
+        name = next((name for token, name in classes.items() if kind in token), "")
+        parts.append(f'<span class="{name}">{html.escape(text)}</span>' if name else html.escape(text))
+    return Markup("".join(parts))  # every text in it was escaped just now
+
+
+@functools.cache
 def _environment() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -307,7 +316,7 @@ def _environment() -> Any:
     environment.filters.update(
         program=highlighted,
         percent=lambda share: f"{100 * share:.1f} %",
-        points=_points,
+        points=lambda gain: gain.points,
         number=lambda value: f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}",
         seconds=_seconds,
         json=lambda value: json.dumps(value, ensure_ascii=False),
@@ -316,24 +325,14 @@ def _environment() -> Any:
 
 
 def _seconds(seconds: float) -> str:
-    return (
-        f"{seconds:.1f} s"
-        if seconds < 120
-        else f"{seconds / 60:.1f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
+    unit, size = ("s", 1) if seconds < 120 else ("min", 60) if seconds < 7200 else ("h", 3600)
+    return f"{seconds / size:.1f} {unit}"
 
 
 def _render(template: str, **names: Any) -> str:
     script = (TEMPLATES / "filter.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     styles = (TEMPLATES / "page.css").read_text(encoding="utf-8")
-    body = (
-        _environment()
-        .get_template(template)
-        .render(script=Markup(script), style=Markup(styles), digest=digest, **names)
-    )
-    return FIRST_WORDS + printable(
-        body
-    )  # the whole page: no filter of the template can let a control character through
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    shared = {"script": Markup(script), "style": Markup(styles), "digest": digest}
+    body = _environment().get_template(template).render(**shared, **names)
+    return FIRST_WORDS + printable(body)  # no filter of the template can let a control character through

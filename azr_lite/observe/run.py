@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from azr_lite.observe.analysis import Analysis
     from azr_lite.observe.doctor import Diagnosis
     from azr_lite.observe.replay import Replay
-    from azr_lite.observe.report import Browser
+    from azr_lite.observe.report import TaskList
     from azr_lite.observe.rescoring import Rescoring
     from azr_lite.observe.rollouts import Text
     from azr_lite.verifier import ProgramRunner
@@ -54,10 +54,10 @@ class Run:
         return self.directory.summary()
 
     def __repr__(self) -> str:
-        from azr_lite.observe.watch import View
+        from azr_lite.observe.follow import Followed
 
-        view = View(self.path)
-        return f"Run({str(self.path)!r}): {view.done} of {view.config.steps} steps, {view.state}"
+        run = Followed(self.directory)
+        return f"Run({str(self.path)!r}): {run.done} of {run.config.steps} steps, {run.state}"
 
     def show(
         self, step: int | None = None, *, worst: int = 0, best: int = 0, role: str = "", type: str = "", count: int = 5
@@ -78,9 +78,9 @@ class Run:
             >>> print(Run("data_samples/runs/whole/nano-small").show(3, worst=1).splitlines()[0])
             step 3 of data_samples/runs/whole/nano-small: the worst 1 of 71 rollouts
         """
-        from azr_lite.observe.rollouts import Choice, Text, page
+        from azr_lite.observe.rollouts import show
 
-        return Text("\n".join(page(self.directory, Choice(step, worst, best, role, type, count))))
+        return show(self.directory, step, worst, best, role, type, count)
 
     def report(self, output: str | Path = "", *, against: Sequence[str | Path] = ()) -> Path:
         """Write one self-contained HTML page about the run: no network, at most 2 MB.
@@ -113,7 +113,7 @@ class Run:
         """
         from azr_lite.observe.replay import replay
 
-        return replay(self.path, step, executor)
+        return replay(self.directory, step, executor)
 
     def rescore(self, **changes: Any) -> Rescoring:
         """What the recorded replies would have earned under other rewards or another estimator, step by step.
@@ -131,7 +131,7 @@ class Run:
         """
         from azr_lite.observe.rescoring import rescore
 
-        return rescore(self.path, changes)
+        return rescore(self.directory, **changes)
 
     def diagnose(self, *, rerun: int = 0) -> Diagnosis:
         """What the run suffers from, with evidence and a cure.
@@ -143,11 +143,13 @@ class Run:
             >>> [one.name for one in Run("data_samples/runs/bugs/sign-flip").diagnose().findings]
             ['sign flip', 'zero-variance groups']
         """
-        from azr_lite.observe.doctor import Diagnosis, examine
+        from azr_lite.observe.doctor import Diagnosis, diagnose
         from azr_lite.observe.rerun import rerun as run_again
+        from azr_lite.observe.run_summary import summarise
 
-        summary, findings = examine(self.path)
-        return Diagnosis(self.path, summary, findings + (run_again(self.path, rerun) if rerun else []))
+        summary = summarise(self.directory)
+        findings = diagnose(summary) + (run_again(self.path, rerun) if rerun else [])
+        return Diagnosis(self.path, summary, findings)
 
     def dashboard(self, *, refresh_s: float = 2.0, once: bool = False) -> Figure | None:
         """Follow the run in a notebook until it ends or falls silent; the last picture stays.
@@ -167,17 +169,17 @@ class Run:
         """
         from azr_lite.observe.dashboard import dashboard
 
-        return dashboard(self.path, refresh_s, once)
+        return dashboard(self.directory, refresh_s, once)
 
-    def tasks(self) -> Browser:
+    def tasks(self) -> TaskList:
         """The proposals of the run as a page with filters that shows itself in a notebook and needs no kernel.
 
         Examples:
             ``Run("runs/nano-seed0").tasks()``
         """
-        from azr_lite.observe.report import browse
+        from azr_lite.observe.report import task_list
 
-        return browse(self.path)
+        return task_list(self.directory)
 
     def analyse(self, periods: int = 4) -> Analysis:
         """Lengths, complexity, diversity, plans, reflection and alarming words of what the run wrote.
@@ -191,7 +193,7 @@ class Run:
         """
         from azr_lite.observe.analysis import analyse
 
-        return analyse(self.path, periods)
+        return analyse(self.directory, periods)
 
     def export(self, output: str | Path = "", *, step: str = "last", merge: bool = False) -> Path:
         """Write the model of a checkpoint, with a model card, as a folder that plain transformers or peft loads.

@@ -1,16 +1,17 @@
-"""How every chart of the project looks: colours, markers, dashes, and one matplotlib figure.
+"""How every chart of the project looks, and how a notebook shows a picture.
 
-Comes in: the name of what is drawn (a role, a task type, a stage, or any other with its place).  Goes out: its `Look`; a `Figure`
-with axes.
-Not covered: what is drawn (`panels.py`, `figures.py`, notebooks). matplotlib is imported only where a figure is made.
-
-The colours are those of Okabe and Ito, which people with any colour vision tell apart; marker and dash repeat what the colour says, for
-print in grey. Yellow and black are left out: the one vanishes on a white page, the other on a dark one.
+The colours are those of Okabe and Ito, which people with any colour vision tell apart. Marker and dash repeat what the colour
+says, for print in grey. Yellow and black are left out: the one vanishes on a white page, the other on a dark one.
 """
 
 from __future__ import annotations
 
+import base64
+import html
+import importlib.util
 import io
+import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,15 +24,8 @@ from azr_lite.errors import ConfigError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE, GREY = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#E69F00",
-    "#56B4E9",
-    "#CC79A7",
-    "#6E6E6E",
-)
+BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+SKY, PURPLE, GREY = "#56B4E9", "#CC79A7", "#6E6E6E"
 SOLID, DASHED, DOTTED, MIXED = (), (5.0, 2.0), (1.5, 1.5), (6.0, 2.0, 1.5, 2.0)
 
 
@@ -63,7 +57,7 @@ LOOKS: dict[str, Look] = {
     "rest": Look(GREY, "x", MIXED),
     "all": Look(GREY, "o"),
 }
-"""The same look for the same role, type and stage everywhere. Validity and learnability are the proposer's, and wear its colour."""
+"""The same look for the same role, type and stage everywhere. Validity and learnability are the proposer's, in its colour."""
 
 _COLOURS, _DASHES, _MARKERS = (BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE), (SOLID, DASHED, MIXED, DOTTED), "os^Dvx*"
 
@@ -89,10 +83,9 @@ _SETTINGS: dict[str, Any] = {
 
 
 def look(name: str, place: int = 0) -> Look:
-    """The look of a role, type or stage; of anything else (a run, a type of one's own) that of its place among the lines of the chart."""
-    return LOOKS.get(name) or Look(
-        _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)], _DASHES[place % len(_DASHES)]
-    )
+    """The look of a role, type or stage; else (a run, another type) that of its place in the chart."""
+    colour, marker, dash = (choice[place % len(choice)] for choice in (_COLOURS, _MARKERS, _DASHES))
+    return LOOKS.get(name) or Look(colour, marker, dash)
 
 
 @contextmanager
@@ -101,9 +94,8 @@ def style() -> Iterator[None]:
     try:
         import matplotlib
     except ImportError:
-        raise ConfigError(
-            "a figure needs matplotlib, which is not here; install it with: pip install 'azr-lite[notebooks]'"
-        ) from None
+        need = "a figure needs matplotlib, which is not here"
+        raise ConfigError(f"{need}; install it with: pip install 'azr-lite[notebooks]'") from None
     with matplotlib.rc_context(_SETTINGS):
         yield
 
@@ -111,9 +103,9 @@ def style() -> Iterator[None]:
 def figure(
     rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.0, 3.6), margins: Mapping[str, float] | None = None
 ) -> tuple[Figure, list[Any]]:
-    """A figure of `size` inches and its axes, row by row. It is no part of pyplot: nothing shows it twice, and it is freed when dropped.
+    """A figure of `size` inches and its axes, row by row. It is no part of pyplot: nothing shows it twice.
 
-    `margins`: fixed ones (matplotlib's `subplots_adjust`), for a picture that is drawn often; else the best are looked for.
+    `margins`: fixed ones (matplotlib's `subplots_adjust`), for a picture that is drawn often; else the best are found.
     """
     with style():
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -149,7 +141,39 @@ def png(figure: Figure) -> bytes:
         figure.canvas.draw()  # `savefig` would draw twice, the first time for the layout alone
     buffer = io.BytesIO()
     drawn = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
-    drawn.quantize(256, method=Image.Quantize.FASTOCTREE).save(
-        buffer, format="png", optimize=True
-    )  # other methods tint rare colours
+    small = drawn.quantize(256, method=Image.Quantize.FASTOCTREE)  # other methods tint rare colours
+    small.save(buffer, format="png", optimize=True)
     return buffer.getvalue()
+
+
+def in_notebook() -> bool:
+    """Whether this process is a Jupyter kernel, so that an output can be renewed in place."""
+    shell = sys.modules.get("IPython")
+    return shell is not None and getattr(shell.get_ipython(), "kernel", None) is not None
+
+
+def has_viewer() -> bool:
+    """Whether somebody looks on: a kernel, and nobody who executes the notebook unseen (who sets `AZR_LITE_STATIC`)."""
+    return in_notebook() and not os.environ.get("AZR_LITE_STATIC")
+
+
+def has_live_widgets() -> bool:
+    """Whether widgets would answer: somebody looks on, and ipywidgets is installed."""
+    return has_viewer() and importlib.util.find_spec("ipywidgets") is not None
+
+
+def image(png: bytes, words: str) -> str:
+    """A picture as HTML, with its words for those who do not see it."""
+    data = base64.b64encode(png).decode()
+    return f'<img alt="{html.escape(words)}" src="data:image/png;base64,{data}" style="max-width: 100%">'
+
+
+def picture(png: bytes, words: str, text: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """A picture as data and metadata of an output. `words`: alternative text; `text`: where there are no pictures.
+
+    JupyterLab and notebook 7 drop the alternative text of a plain PNG, so whoever looks on gets HTML. What is stored unseen
+    keeps the PNG, which every viewer of stored notebooks shows.
+    """
+    if has_viewer():
+        return {"text/html": image(png, words), "text/plain": text}, {}
+    return {"image/png": base64.b64encode(png).decode(), "text/plain": text}, {"image/png": {"alt": words}}

@@ -205,7 +205,7 @@ def _ladders(config: Config) -> list[list[dict[str, Any]]]:
         ("processes", [max(1, config.processes) * factor for factor in (2, 4, 8)]),
     ]
     ladders = [[{name: value} for value in values if value != getattr(config, name)] for name, values in families]
-    ladders.insert(7, [{"tuning": "qlora", "generation": "transformers"}] * full)
+    ladders.insert(7, [{"tuning": "qlora", "generation": "transformers"}] * full)  # after tuning alone
     return [ladder for ladder in ladders if ladder]
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from azr_lite.course.bugs import sick_run
 from azr_lite.course.experiments import CONTROLS, control
 from azr_lite.environment import describe_environment
-from azr_lite.observe.doctor import examine
+from azr_lite.observe.run import Run
 
 NAME = "python -m tests.benchmarks.doctor_confusion"
 EXPECTED = {
@@ -76,7 +76,8 @@ def kept(folder: Path) -> Iterator[tuple[str, int, Path]]:
 
 def row(label: str, seed: int, source: str, path: Path) -> dict[str, Any]:
     """One run: its label, what was expected, what was said."""
-    summary, findings = examine(path)
+    diagnosis = Run(path).diagnose()
+    summary, findings = diagnosis.summary, diagnosis.findings
     said = [one.name for one in findings]
     expected = EXPECTED.get(label)
     return {

@@ -8,7 +8,7 @@ from typing import Any
 from azr_lite.course.checks import Mistake, exercise
 from azr_lite.course.recorded_runs import PATIENTS
 from azr_lite.evaluation.scores import mcnemar, pass_at_k
-from azr_lite.observe.symptoms import due
+from azr_lite.observe.run_summary import due
 from azr_lite.rewards import learnability
 
 Line = dict[str, Any]

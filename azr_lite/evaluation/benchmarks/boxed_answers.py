@@ -1,8 +1,8 @@
 r"""Boxed answers as text: finding them, and refusing those that must not be compared at all.
 
-Comes in: a reply, or a right answer and a proposed one, as text.  Goes out: the contents of ``\boxed{}``, or why an answer is
-refused.  Nothing is parsed as mathematics here.
-Not covered: whether an answer is right (`maths_worker.py`), the form of the whole reply (`parsing.py`).
+Comes in: a reply, or a right answer and a proposed one, as text.  Goes out: the contents of ``\boxed{}``, or why an
+answer is refused.  Nothing is parsed as mathematics here. Not covered: whether an answer is right (`maths_worker.py`),
+the form of the whole reply (`parsing.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ MAX_DEPTH = 20
 """Braces and brackets inside one another."""
 
 SLACK = 2
-"""A constant may be written with this many more numbers than the right answer has: 10/2 for 5, but not 1+2+3+4 for 10."""
+"""A constant may be written with this many more numbers than the right answer has: 10/2 for 5, but not 1+2+3+4 for
+10."""
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _PROSE = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox|textrm)\s*\{[^{}]*\}")
@@ -39,14 +40,16 @@ _UNDONE = {
     "absolute value": r"\||\\[lr]?vert(?![A-Za-z])",
     "function": r"\\(?:log|ln|lg|exp|(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?)(?![A-Za-z])|(?<![A-Za-z\\])(?:log|ln|sin|cos|tan)\s*[\({\^]",
 }
-"""Signs of work left undone, by kind. math-verify would do the work, so that copying the task out of the question is right."""
+"""Signs of work left undone, by kind. math-verify would do the work, so that copying the task out of the question is
+right."""
 _UNDONE_RE = {kind: re.compile(pattern) for kind, pattern in _UNDONE.items()}
 
 
 def boxes(text: str) -> list[str]:
     r"""The contents of every ``\boxed{}`` (or ``\fbox{}``) whose braces close, in order; of nested ones the outermost.
 
-    A box of more than four times `MAX_ANSWER` characters counts as not closed, so that the time stays linear in the length of the text.
+    A box of more than four times `MAX_ANSWER` characters counts as not closed, so that the time stays linear in the
+    length of the text.
     """
     found, at = [], 0
     while match := _BOX.search(text, at):
@@ -87,8 +90,8 @@ def tidy(answer: str) -> str:
 def refusal(gold: str, answer: str) -> str:
     """Why `answer` may not be compared with `gold` (both tidied), or an empty string. A short code, for counting.
 
-    `empty`, `too_long`, `nested`: nothing that can be read.  `hedge`: an alternative where one answer is due.  `open_end`: dots or
-    question marks that the right answer does not have.  `undone`: the work is left to the grader.
+    `empty`, `too_long`, `nested`: nothing that can be read.  `hedge`: an alternative where one answer is due.
+    `open_end`: dots or question marks that the right answer does not have.  `undone`: the work is left to the grader.
     """
     if not answer.strip("{}()[]\\,;:. "):
         return "empty"

@@ -1,15 +1,15 @@
 """HumanEval+ and MBPP+: prompts of three protocols, extraction, marks. Nothing here runs a program (`judge.py` does).
 
 Protocols, never mixed, part of every suite's name:
-* ``evalplus-chat``: the prompt of evalplus' own chat path, words and shape taken from the installed package; the prefill ends in an
-  opened python fence; 768 tokens and its stop strings. The paper's HumanEval+ and MBPP+ are this.
+* ``evalplus-chat``: the prompt of evalplus' own chat path, words and shape taken from the installed package; the
+  prefill ends in an opened python fence; 768 tokens and its stop strings. The paper's HumanEval+ and MBPP+ are this.
 * ``evalplus-direct``: what the same path does for a model without chat template: the task's text, to be gone on with.
 * ``azr``: the think/answer prompt of self-play in words of our own; the last python fence inside the answer counts.
 
-`Mark.right`: base and plus tests pass for the strictly extracted program: azr, see above; evalplus-chat, the reply up to the first
-stop string or closing fence; evalplus-direct, task and reply up to the first stop string.
-`Mark.lenient`: or they pass for azr with the last fence wherever it stands; for both others after evalplus' `sanitize`, and **that
-is the published way**: compare `lenient` with leaderboards. `Mark.parts`: base and plus of the strict program.
+`Mark.right`: base and plus tests pass for the strictly extracted program: azr, see above; evalplus-chat, the reply up
+to the first stop string or closing fence; evalplus-direct, task and reply up to the first stop string. `Mark.lenient`:
+or they pass for azr with the last fence wherever it stands; for both others after evalplus' `sanitize`, and **that is
+the published way**: compare `lenient` with leaderboards. `Mark.parts`: base and plus of the strict program.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def code_suite(
     parallel: int | None = None,
     allow_weak: bool = False,
 ) -> CodeSuite:
-    """The suite `name` of `SUITES`. `chat`: the model has a chat template. `source`: a file or hub id instead of what is shipped.
+    """The suite `name` of `SUITES`. `chat`: the model has a chat template. `source`: a file or hub id instead of what
+    is shipped.
 
     `parallel`: programs scored at once (default: one per core, at most 8).
     EvaluationError for an unknown name or protocol, unreadable data, or (protocol ``evalplus``) a missing evalplus.
@@ -78,7 +79,8 @@ def code_suite(
 
 @dataclass
 class CodeSuite:
-    """A `suite.Suite`; see the top of this file for what each protocol asks and counts. `max_tokens` 0: as the protocol says."""
+    """A `suite.Suite`; see the top of this file for what each protocol asks and counts. `max_tokens` 0: as the
+    protocol says."""
 
     name: str
     protocol: str
@@ -193,7 +195,8 @@ def azr_body(task: str) -> str:
     """Our words around a task of either dataset, for the think/answer prompt."""
     return "\n\n".join(
         (
-            "Write the Python function that is described below. Keep its name and its parameters. Your program must be complete: with its "
+            "Write the Python function that is described below. Keep its name and its parameters. Your program must be "
+            "complete: with its "
             "imports and helper functions, without tests and without printing anything.",
             fence("python", task.strip()),
             "Put the whole program in one ```python block inside the answer.",
@@ -215,7 +218,8 @@ def _cut(text: str, stop: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Words:
-    """What evalplus puts around a task: user's message and response prefix of its chat path, and the stop strings of both paths."""
+    """What evalplus puts around a task: user's message and response prefix of its chat path, and the stop strings of
+    both paths."""
 
     instruction: str
     response: str
@@ -250,7 +254,8 @@ def evalplus_words(dataset: str) -> Words:
 
 
 def chat_prompt(task: str, known: Words) -> tuple[str, str]:
-    """The user's message and the prefill of evalplus' chat path, made by evalplus around a stand-in for the tokenizer."""
+    """The user's message and the prefill of evalplus' chat path, made by evalplus around a stand-in for the
+    tokenizer."""
     from evalplus.provider.utility import make_raw_chat_prompt
 
     class Tokenizer:

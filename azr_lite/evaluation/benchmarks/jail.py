@@ -30,7 +30,8 @@ _turn = itertools.count()
 
 @dataclass(frozen=True)
 class Ended:
-    """`code`: exit status, -N or 128+N for signal N; None when the deadline ended it. `layers`: name to "on" or "off: why"."""
+    """`code`: exit status, -N or 128+N for signal N; None when the deadline ended it. `layers`: name to "on" or
+    "off: why"."""
 
     code: int | None
     errors: str
@@ -38,7 +39,8 @@ class Ended:
 
 
 def run_script(script: Path, modules: Iterable[str | Path], request: Any, out: IO[bytes], **limits: Any) -> Ended:
-    """Run one of our scripts in a jail with `request` as JSON on its standard input; `modules` are files that it imports.
+    """Run one of our scripts in a jail with `request` as JSON on its standard input; `modules` are files that it
+    imports.
 
     Both are copied: the folders they come from also hold the answers. `limits`: see `run_in_jail`.
     """
@@ -66,12 +68,13 @@ def run_in_jail(
 ) -> Ended:
     """Run this Python with `arguments` to its end or for `seconds`; then nothing of it is left running.
 
-    It sees the standard library, the installed `packages` (patterns of names) and the paths to `read`, all read-only; and
-    `scratch`, an existing folder, where it starts. Nothing of the caller's environment goes in. Standard output goes to `out`.
-    `memory_mb`: address space of each process. `file_mb`: size of one file, output included. `skip`: layers to leave out, for tests.
+    It sees the standard library, the installed `packages` (patterns of names) and the paths to `read`, all read-only;
+    and `scratch`, an existing folder, where it starts. Nothing of the caller's environment goes in. Standard output
+    goes to `out`. `memory_mb`: address space of each process. `file_mb`: size of one file, output included. `skip`:
+    layers to leave out, for tests.
 
-    UnsafeError where the kernel cannot hold network and files (with `allow_weak` it runs all the same, but on Linux only);
-    SandboxError where the jail fails for another reason.
+    UnsafeError where the kernel cannot hold network and files (with `allow_weak` it runs all the same, but on Linux
+    only); SandboxError where the jail fails for another reason.
     """
     if sys.platform != "linux":
         raise UnsafeError(
@@ -106,7 +109,8 @@ def run_in_jail(
     if said.get("runs") is False:
         missing = ", ".join(f"{name} ({state})" for name, state in layers.items() if state != "on")
         raise UnsafeError(
-            f"this machine cannot keep untrusted programs from the network and your files: {missing}. Use Linux with user "
+            f"this machine cannot keep untrusted programs from the network and your files: {missing}. Use Linux with "
+            "user "
             "namespaces or Landlock, or accept the risk with allow_weak (config: allow_weak)"
         )
     if "code" not in said or "error" in said:
@@ -116,7 +120,8 @@ def run_in_jail(
 
 
 def _interpreter() -> list[str]:
-    """This Python and its standard library without installed packages, so that no data file of ours or theirs can be seen."""
+    """This Python and its standard library without installed packages, so that no data file of ours or theirs can be
+    seen."""
     library = Path(os.path.realpath(sysconfig.get_paths()["stdlib"]))
     paths = [Path(os.path.realpath(sys.executable)), Path("/etc/ld.so.cache"), Path("/usr/share/zoneinfo")]
     paths += [path for path in library.iterdir() if path.name not in ("site-packages", "dist-packages")]
@@ -126,7 +131,8 @@ def _interpreter() -> list[str]:
 
 
 def _launch(request: dict[str, Any], *files: IO[bytes]) -> dict[str, Any]:
-    """Start the launcher and wait. It ends everything at the deadline, and when the control pipe closes because we die."""
+    """Start the launcher and wait. It ends everything at the deadline, and when the control pipe closes because we
+    die."""
     control_read, control_write = os.pipe()
     status_read, status_write = os.pipe()
     try:

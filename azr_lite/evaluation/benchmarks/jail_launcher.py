@@ -1,8 +1,8 @@
 """Builds the jail of `jail.py`, locks it, starts the command; outlives neither it nor the caller.
 
-Exec'd by path as ``jail_launcher.py CONTROL_FD STATUS_FD`` with the request (JSON) on the control pipe; the pipe's end is the
-order to kill. launcher (this file, outside) -unshare, fork-> first (process 1 inside, reaps) -fork-> the command.
-The layers are those of the fork server (`sandbox/lockdown.py`), with paths that may be read.
+Exec'd by path as ``jail_launcher.py CONTROL_FD STATUS_FD`` with the request (JSON) on the control pipe; the pipe's end
+is the order to kill. launcher (this file, outside) -unshare, fork-> first (process 1 inside, reaps) -fork-> the
+command. The layers are those of the fork server (`sandbox/lockdown.py`), with paths that may be read.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ class Jail:
         lockdown.landlock([*rules, *((path, lockdown.ALL) for path in (self.request["scratch"], *DEVICES))])
 
     def limits(self, counted: bool) -> None:
-        """Per process: address space, file size; `counted`: and how many processes, where the count is the jail's own."""
+        """Per process: address space, file size; `counted`: and how many processes, where the count is the jail's
+        own."""
         wanted = {resource.RLIMIT_AS: "memory", resource.RLIMIT_FSIZE: "file"}
         values = {which: self.request[name] for which, name in wanted.items()} | {resource.RLIMIT_CORE: 0}
         if counted:
@@ -161,7 +162,8 @@ def main(control: int, status: int) -> None:
 
 
 def _kill_orphans() -> None:
-    """Without a pid namespace: what the command left behind is ours now (subreaper), and so in turn what that leaves."""
+    """Without a pid namespace: what the command left behind is ours now (subreaper), and so in turn what that
+    leaves."""
     while True:
         try:
             with open(f"/proc/self/task/{os.getpid()}/children") as file:

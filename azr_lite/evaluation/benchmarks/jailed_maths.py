@@ -1,11 +1,13 @@
 r"""Runs in the jail: compares answers by math-verify, each in time.
 
-Standard input: JSON ``{"jobs": [[gold, answer, text], ...], "seconds"}``; `answer` is the content of a box, or null, and then `text`
-the end of a reply without one. Standard output: ``{"ready": true}``, then per job, in order, ``{"right", "reason"}``.
+Standard input: JSON ``{"jobs": [[gold, answer, text], ...], "seconds"}``; `answer` is the content of a box, or null,
+and then `text` the end of a reply without one. Standard output: ``{"ready": true}``, then per job, in order,
+``{"right", "reason"}``.
 
-An answer is untrusted text. Right answers do enter this process, since math-verify compares two expressions. That is harmless as
-long as no text becomes code here: sympy turns text into Python in one place, `eval_expr`, which is cut out before the first answer
-is read (with `parse_expr` replaced by a reader of plain numbers), and an audit hook refuses compiling text. The jail does the rest.
+An answer is untrusted text. Right answers do enter this process, since math-verify compares two expressions. That is
+harmless as long as no text becomes code here: sympy turns text into Python in one place, `eval_expr`, which is cut out
+before the first answer is read (with `parse_expr` replaced by a reader of plain numbers), and an audit hook refuses
+compiling text. The jail does the rest.
 """
 
 from __future__ import annotations
@@ -23,9 +25,11 @@ from boxed_answers import refusal, tidy  # type: ignore[import-not-found]  # a c
 
 _PLAIN_NUMBER = re.compile(r"[0-9]{1,400}(?:\.[0-9]{0,400})?|\.[0-9]{1,400}", re.ASCII)
 _MAKES_CODE = {"collections", "dataclasses", "functools", "typing", "enum", "sympy.polys.monomials"}
-"""Modules that compile text of their own: classes while being imported, and sympy's products of n variables, made from n alone."""
+"""Modules that compile text of their own: classes while being imported, and sympy's products of n variables, made
+from n alone."""
 REFUSED: list[str] = []
-"""What `disarm` and `watch` refused since the current answer came; such an answer is not called wrong without a word."""
+"""What `disarm` and `watch` refused since the current answer came; such an answer is not called wrong without a
+word."""
 
 _WARM_UP = (
     (r"\frac{1}{2}", "0.5"),
@@ -97,7 +101,8 @@ def compare(gold: str, answer: str) -> tuple[bool, str]:
 
 
 def compare_text(gold: str, text: str) -> tuple[bool, str]:
-    """The comparison for the end of a reply that has no box: what math-verify takes for its last expression or number."""
+    """The comparison for the end of a reply that has no box: what math-verify takes for its last expression or
+    number."""
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
 
     found = parse(text, [LatexExtractionConfig(boxed_match_priority=-1), ExprExtractionConfig()], parsing_timeout=None)
@@ -167,7 +172,8 @@ def verdict(gold: str, answer: str | None, text: str) -> tuple[bool, str]:
 
 
 def in_children(jobs: list[list[Any]], seconds: float, channel: int) -> None:
-    """Judge all jobs in a child; where one ends it (time, memory, a crash), say so and go on behind it in a fresh child."""
+    """Judge all jobs in a child; where one ends it (time, memory, a crash), say so and go on behind it in a fresh
+    child."""
     place = mmap.mmap(-1, 8)
     crashed = -1
     while (at := int.from_bytes(place[:], "little")) < len(jobs):

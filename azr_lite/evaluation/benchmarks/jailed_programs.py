@@ -1,11 +1,12 @@
 """Runs in the jail: one scored program, and what it returns or prints, told without judging.
 
-Standard input: JSON ``{"program", "entry", "before", "way", "parts", "seconds", "part_seconds"}``; a part is a list of encoded
-argument tuples (way "call") or texts of standard input ("script"). Standard output: JSON lines, for each part ``["part", N]``, then
-one line per input, ``["v", value, class]``, ``["h", digest]`` of a long value, ``["o"]`` for a value without a plain form,
-``["p", printed text]`` or ``["x", exception]`` (the part ends there), at last ``["end", seconds of the slowest input]``.
-Expected answers are never here; a program that writes these lines itself has only said what it returns.
-Way "sanitize" runs no program: it cleans texts as evalplus does, one line ``["s", text or null]`` each.
+Standard input: JSON ``{"program", "entry", "before", "way", "parts", "seconds", "part_seconds"}``; a part is a list of
+encoded argument tuples (way "call") or texts of standard input ("script"). Standard output: JSON lines, for each part
+``["part", N]``, then one line per input, ``["v", value, class]``, ``["h", digest]`` of a long value, ``["o"]`` for a
+value without a plain form, ``["p", printed text]`` or ``["x", exception]`` (the part ends there), at last ``["end",
+seconds of the slowest input]``. Expected answers are never here; a program that writes these lines itself has only said
+what it returns. Way "sanitize" runs no program: it cleans texts as evalplus does, one line ``["s", text or null]``
+each.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def main() -> None:
 
 
 def in_child(work: Any, *arguments: Any) -> int:
-    """The wait status: 0 when the work was done and gave no fault. What a program leaves behind does not reach the next."""
+    """The wait status: 0 when the work was done and gave no fault. What a program leaves behind does not reach the
+    next."""
     pid = os.fork()
     if pid == 0:
         fault: Any = True
@@ -110,9 +112,11 @@ def tell_value(channel: int, value: Any) -> None:
 
 
 def plain(value: Any, level: int = 0) -> Any:
-    """The value in builtin types: a Counter as a dict, a numpy number as a number. TypeError for what has no plain form.
+    """The value in builtin types: a Counter as a dict, a numpy number as a number. TypeError for what has no plain
+    form.
 
-    So no class is left on the line that could lie about equality. RecursionError for what is nested deeper than `DEPTH`.
+    So no class is left on the line that could lie about equality. RecursionError for what is nested deeper than
+    `DEPTH`.
     """
     if level > DEPTH:
         raise RecursionError("nested too deep")

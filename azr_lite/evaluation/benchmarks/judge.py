@@ -1,9 +1,10 @@
 """Whether a program returns what the reference of its task returns, compared by value where the program cannot reach.
 
-The program runs in a jail that holds its inputs and numpy: no expected output, no reference, no dataset. So an always-equal object,
-a look into the caller's frames or a patched comparison finds nothing to deceive. The reference runs in a jail of its own; outputs
-cross as data (`sandbox/wire.py`) and are compared here as evalplus 0.3.1 compares: ``==``; its tolerance (`atol` of the task, 1e-6
-once a float or a sequence of floats was expected, rtol 1e-7, same type and length); its special cases, from the installed package.
+The program runs in a jail that holds its inputs and numpy: no expected output, no reference, no dataset. So an
+always-equal object, a look into the caller's frames or a patched comparison finds nothing to deceive. The reference
+runs in a jail of its own; outputs cross as data (`sandbox/wire.py`) and are compared here as evalplus 0.3.1 compares:
+``==``; its tolerance (`atol` of the task, 1e-6 once a float or a sequence of floats was expected, rtol 1e-7, same type
+and length); its special cases, from the installed package.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ SCRIPT = Path(__file__).with_name("jailed_programs.py")
 REFERENCE_S = 62.0
 PART_S = 62.0
 CALL_S, CALL_FACTOR = 10.0, 8.0
-"""Seconds that a call gets at least, and how many times the reference's slowest; evalplus' own 1.0 and 4.0 fail right answers on a
-busy machine. A part (all base inputs, all plus inputs) gets `PART_S`, as in evalplus."""
+"""Seconds that a call gets at least, and how many times the reference's slowest; evalplus' own 1.0 and 4.0 fail
+right answers on a busy machine. A part (all base inputs, all plus inputs) gets `PART_S`, as in evalplus."""
 SLACK = 4096
 
 
 def _uncapped_wire() -> Any:
-    """The sandbox's wire format without its caps: right answers hold integers of 100,000 bits and dicts of many thousand keys."""
+    """The sandbox's wire format without its caps: right answers hold integers of 100,000 bits and dicts of many
+    thousand keys."""
     spec = importlib.util.spec_from_file_location("azr_lite_uncapped_wire", wire.__file__)
     assert spec is not None
     assert spec.loader is not None
@@ -47,7 +49,8 @@ uncapped = _uncapped_wire()
 
 @dataclass(frozen=True)
 class Opinion:
-    """Whether all base inputs, and all plus inputs, gave the right value; if not, why. `layers`: of the jail it ran in."""
+    """Whether all base inputs, and all plus inputs, gave the right value; if not, why. `layers`: of the jail it ran
+    in."""
 
     base: bool
     plus: bool
@@ -109,7 +112,8 @@ def run_program(
     file_mb: int = 2048,
     allow_weak: bool = False,
 ) -> Ended:
-    """Run a program in a jail and write to `out` what it returns (way "call") or prints ("script"), as `jailed_programs.py` puts it.
+    """Run a program in a jail and write to `out` what it returns (way "call") or prints ("script"), as
+    `jailed_programs.py` puts it.
 
     `parts`: argument tuples, or texts of standard input. `seconds`: for one of them. `before`: is run ahead of it.
     """
@@ -130,7 +134,8 @@ def run_program(
 
 
 def sanitize(texts: Sequence[tuple[str, str]]) -> list[str]:
-    """``(text, entry point)`` cleaned by evalplus' `sanitize`; the text itself where that takes more than 20 seconds."""
+    """``(text, entry point)`` cleaned by evalplus' `sanitize`; the text itself where that takes more than 20
+    seconds."""
     request = {"way": "sanitize", "texts": list(texts), "seconds": 20}
     with tempfile.TemporaryFile() as out:
         ended = run_script(
@@ -173,7 +178,8 @@ def _slowest(task: str, parts: Sequence[list[tuple[Any, ...]]], expected: IO[byt
     ends = [json.loads(line)[1] for line in expected if line.startswith(b'["end"')]
     if len(ends) < len(parts):
         raise EvaluationError(
-            f"the reference of {task} does not run on its own inputs, so no program can be checked against it; is the data file whole?"
+            f"the reference of {task} does not run on its own inputs, so no program can be checked against it; is the "
+            "data file whole?"
         )
     return float(max(ends))
 
@@ -208,7 +214,8 @@ def _fault(oracle: Oracle, number: int, inputs: Sequence[tuple[Any, ...]], expec
 
 
 class Oracle:
-    """Equality as evalplus has it for one task. `atol` grows once floats were expected, and stays: one object per part."""
+    """Equality as evalplus has it for one task. `atol` grows once floats were expected, and stays: one object per
+    part."""
 
     def __init__(self, dataset: str, row: dict[str, Any]) -> None:
         from evalplus.eval import _special_oracle, is_floats
@@ -217,7 +224,8 @@ class Oracle:
         self.dataset, self.entry, self.atol = dataset, row["entry_point"], row["atol"]
 
     def right(self, arguments: tuple[Any, ...], wanted: list[Any], said: list[Any]) -> bool:
-        """`wanted` and `said` are parsed lines of `jailed_programs.py`; a digest of a long value equals its like only."""
+        """`wanted` and `said` are parsed lines of `jailed_programs.py`; a digest of a long value equals its like
+        only."""
         if "h" in (wanted[0], said[0]):
             return wanted == said
         try:

@@ -1,9 +1,9 @@
 """LiveCodeBench code generation, v5: write a program from a contest's text; its tests judge it.
 
-Private tests come as JSON, or as published: base64 of zlib of a pickle of JSON text. Nothing is unpickled: the pickle's few
-instructions are read one by one, and any but those of a single text is refused.
-v5 here means: contest date from 2024-08-01 to before 2025-02-01, the window of the paper's numbers as commonly quoted; it is part of
-`protocol`. Unlike the official runner: lines are compared as text with white space normalised, not as decimals; 60 s per test.
+Private tests come as JSON, or as published: base64 of zlib of a pickle of JSON text. Nothing is unpickled: the pickle's
+few instructions are read one by one, and any but those of a single text is refused. v5 here means: contest date from
+2024-08-01 to before 2025-02-01, the window of the paper's numbers as commonly quoted; it is part of `protocol`. Unlike
+the official runner: lines are compared as text with white space normalised, not as decimals; 60 s per test.
 """
 
 from __future__ import annotations
@@ -39,16 +39,19 @@ _TEXT_ONLY = set(
     "PROTO FRAME SHORT_BINUNICODE BINUNICODE BINUNICODE8 UNICODE MEMOIZE BINPUT LONG_BINPUT PUT STOP".split()
 )
 _STARS = (
-    "string re datetime collections heapq bisect copy math random statistics itertools functools operator io json typing"
+    "string re datetime collections heapq bisect copy math random statistics itertools functools operator io json "
+    "typing"
 ).split()
 PREAMBLE = "".join(f"from {name} import *\nimport {name}\n" for name in _STARS)
 PREAMBLE += "import sys\nsys.setrecursionlimit(50000)\n"
-"""Starter codes use names such as `List` without an import, so the official runner imports much beforehand; so do we."""
+"""Starter codes use names such as `List` without an import, so the official runner imports much beforehand; so do
+we."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem: `entry` is empty where the program reads standard input. `tests`: input and expected output, as published."""
+    """One problem: `entry` is empty where the program reads standard input. `tests`: input and expected output, as
+    published."""
 
     row: dict[str, Any]
     entry: str
@@ -56,29 +59,26 @@ class Problem:
 
 
 def livecodebench_suite(
-    style: Style,
-    source: str | Path,
-    *,
-    window: tuple[str, str] = V5,
-    parallel: int | None = None,
-    allow_weak: bool = False,
+    style: Style, source: str | Path, *, parallel: int | None = None, allow_weak: bool = False
 ) -> LiveCodeBench:
-    """The problems of `source` whose contest lies in `window` (ISO days, the end excluded). EvaluationError: unreadable, or none."""
+    """The problems of `source` whose contest lies in the window of v5. EvaluationError: unreadable, or none."""
+    first, after = V5
     data = read_data("LiveCodeBench", source, NEEDS)
-    rows = tuple(row for row in data.rows if window[0] <= str(row["contest_date"])[:10] < window[1])
+    rows = tuple(row for row in data.rows if first <= str(row["contest_date"])[:10] < after)
     if not rows:
         raise EvaluationError(
-            f"none of the {len(data.rows)} problems of {source} has a contest date from {window[0]} to before {window[1]}"
+            f"none of the {len(data.rows)} problems of {source} has a contest date from {first} to before {after}"
         )
-    release = "v5" if window == V5 else f"{window[0]}-{window[1]}"
     problems = {str(row["question_id"]): problem(row) for row in rows}
     if len(problems) < len(rows):
         raise EvaluationError(
             f"{source} holds two problems of the same question_id; give one release, not several files after another"
         )
-    protocol = f"azr; contest date from {window[0]} to before {window[1]}; {TEST_S} s a test"
-    name, workers = f"livecodebench-{release}-azr", parallel or min(8, os.cpu_count() or 1)
-    return LiveCodeBench(name, protocol, replace(data, rows=rows), style, problems, workers, allow_weak)
+    protocol = f"azr; contest date from {first} to before {after}; {TEST_S} s a test"
+    workers = parallel or min(8, os.cpu_count() or 1)
+    return LiveCodeBench(
+        "livecodebench-v5-azr", protocol, replace(data, rows=rows), style, problems, workers, allow_weak
+    )
 
 
 def problem(row: dict[str, Any]) -> Problem:
@@ -91,13 +91,15 @@ def problem(row: dict[str, Any]) -> Problem:
         tests = tuple((str(test["input"]), str(test["output"])) for test in (*public, *private))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise EvaluationError(
-            f"the tests of LiveCodeBench problem {row['question_id']} cannot be read ({type(error).__name__}: {error}); "
+            f"the tests of LiveCodeBench problem {row['question_id']} cannot be read ({type(error).__name__}: "
+            f"{error}); "
             "expected a JSON list of testtype, input, output, packed as published or plain"
         ) from error
     entry = metadata.get("func_name") or ""
     if not tests or kinds not in ({"stdin"}, {"functional"}) or (kinds == {"functional"}) != bool(entry):
         raise EvaluationError(
-            f"LiveCodeBench problem {row['question_id']} has tests of the kinds {sorted(map(str, kinds))} and the function "
+            f"LiveCodeBench problem {row['question_id']} has tests of the kinds {sorted(map(str, kinds))} and the "
+            "function "
             f"name {entry!r}; expected stdin without, or functional with one"
         )
     return Problem(row, entry.rsplit(".", 1)[-1], tests)

@@ -1,11 +1,13 @@
-r"""The mathematics suites: AIME 2024 and 2025, AMC 2023, MATH500, Minerva, OlympiadBench, GSM8K; math-verify judges, in a jail.
+r"""The mathematics suites: AIME 2024 and 2025, AMC 2023, MATH500, Minerva, OlympiadBench, GSM8K; math-verify judges, in
+a jail.
 
-Protocol ``azr``: the think/answer prompt of self-play; the answer stands in the answer part, in ``\boxed{}``.
-Strict: a reply our parser takes, with a box in its answer part, and that box right.  Lenient: the last box anywhere; without any,
+Protocol ``azr``: the think/answer prompt of self-play; the answer stands in the answer part, in ``\boxed{}``. Strict: a
+reply our parser takes, with a box in its answer part, and that box right.  Lenient: the last box anywhere; without any,
 what math-verify finds last in the text.  Two different boxes in one answer part are a bet on both: wrong either way.
 
-`TABLE` names default hub ids. **None was fetched when this was written** (no network); they are those that several public projects
-load with the split ``test``, and the columns are those that these projects read. The result records the sha256 of what came.
+`TABLE` names default hub ids. **None was fetched when this was written** (no network); they are those that several
+public projects load with the split ``test``, and the columns are those that these projects read. The result records the
+sha256 of what came.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK, Style
 from azr_lite.triplet import Rejection
 
 AVERAGED = "-avg8"
-"""Ending of the suites with eight replies at temperature 0.6: thirty or forty questions say little from one greedy reply each."""
+"""Ending of the suites with eight replies at temperature 0.6: thirty or forty questions say little from one greedy
+reply each."""
 TAIL = 1500
 """Characters at the end of a reply in which an answer without a box is looked for."""
 
@@ -71,23 +74,22 @@ def prompt_body(problem: str) -> str:
     return "\n\n".join(
         (
             "Solve a problem of mathematics.",
-            f"Write your reasoning between {THINK} and {END_THINK}, then the result between {ANSWER} and {END_ANSWER}, once, inside "
-            r"\boxed{}, worked out and in simplest form. To show the form, here is a whole reply to another problem, "
-            "to halve seven and add one:\n\n"
-            f"{THINK}\nHalf of 7 is 7/2. One more is 9/2.\n{END_THINK}\n{ANSWER}\n\\boxed{{\\frac{{9}}{{2}}}}\n{END_ANSWER}",
+            f"Write your reasoning between {THINK} and {END_THINK}, then the result between {ANSWER} and {END_ANSWER}, "
+            r"once, inside \boxed{}, worked out and in simplest form. To show the form, here is a whole reply to "
+            "another problem, to halve seven and add one:\n\n"
+            f"{THINK}\nHalf of 7 is 7/2. One more is 9/2.\n{END_THINK}\n"
+            f"{ANSWER}\n\\boxed{{\\frac{{9}}{{2}}}}\n{END_ANSWER}",
             f"Here is your problem:\n\n{problem.strip()}",
             f"Reply in the form shown: reasoning, {END_THINK}, then {ANSWER}, \\boxed{{}} with the result, {END_ANSWER}.",
         )
     )
 
 
-def maths_suite(
-    name: str, style: Style, source: str | Path | None = None, *, workers: int | None = None, deadline: float = 10.0
-) -> MathsSuite:
+def maths_suite(name: str, style: Style, source: str | Path | None = None) -> MathsSuite:
     """The suite `name` (one of `NAMES`), asked in `style`. `source`: a file or hub id instead of the table's.
 
-    `workers` (default: one per core, at most 8) and `deadline` (seconds per answer): see `compare`. EvaluationError when the name is
-    unknown, the questions cannot be had or lack a problem or an answer, or math-verify is missing.
+    EvaluationError when the name is unknown, the questions cannot be had or lack a problem or an answer, or math-verify
+    is missing.
     """
     base = name.removesuffix(AVERAGED)
     if name not in NAMES:
@@ -102,7 +104,7 @@ def maths_suite(
             f"{data.source} has more than one question with the id {twice[0]}; expected unique ids, mend the file"
         )
     samples, temperature = (8, 0.6) if name.endswith(AVERAGED) else (1, 0.0)
-    return MathsSuite(name, style, data, items, samples, temperature, workers=workers, deadline=deadline)
+    return MathsSuite(name, style, data, items, samples, temperature)
 
 
 @dataclass(frozen=True)
@@ -128,15 +130,13 @@ class MathsSuite:
     max_tokens: int = 4096
     protocol: str = "azr"
     stop: tuple[str, ...] = (END_ANSWER,)
-    workers: int | None = None
-    deadline: float = 10.0
 
     @property
     def _base(self) -> str:
         return self.name.removesuffix(AVERAGED)
 
     def questions(self) -> list[Question]:
-        """In the order of the data. The group is the set of questions, so that greedy and averaged results can be laid side by side."""
+        """In the order of the data. The group is the set of questions: greedy and averaged results stand side by side."""
         return [
             Question(item.id, self._base, think_answer_prompt(self.style, prompt_body(item.problem)), item.stratum)
             for item in self.items
@@ -144,27 +144,26 @@ class MathsSuite:
 
     def grade(self, replies: Sequence[tuple[Question, Reply]]) -> list[Mark]:
         """One mark per reply. EvaluationError when math-verify does not start, or a question is not ours."""
-        gold = {item.id: item.gold for item in self.items}
-        for question, _ in replies:
-            if question.id not in gold:
-                raise EvaluationError(
-                    f"question {question.id} is not of {self.name}; grade a reply with the suite that asked for it"
-                )
-        read = [_read(question.prompt.prefill + reply.text) for question, reply in replies]
-        jobs: list[Job] = []
-        for (question, _), (strict, lenient) in zip(replies, read, strict=True):
-            jobs += [Job(gold[question.id], strict) if isinstance(strict, str) else Job("", "")]
-            jobs += [Job(gold[question.id], lenient[0], lenient[1]) if lenient else Job("", "")]
-        verdicts = compare(jobs, self.workers, self.deadline)
-        return [
-            _mark(*own, *pair, reply.truncated)
-            for own, pair, (_, reply) in zip(
-                read, zip(verdicts[::2], verdicts[1::2], strict=True), replies, strict=True
+        golds = {item.id: item.gold for item in self.items}
+        if odd := [question.id for question, _ in replies if question.id not in golds]:
+            raise EvaluationError(
+                f"question {odd[0]} is not of {self.name}; grade a reply with the suite that asked for it"
             )
-        ]
+        read = [_read(question.prompt.prefill + reply.text) for question, reply in replies]
+        pairs = [(golds[question.id], one) for (question, _), one in zip(replies, read, strict=True)]
+        jobs = [Job(gold, *answer) for gold, one in pairs for answer in (one.strict, one.lenient) if answer]
+        found = dict(zip(jobs, compare(jobs), strict=True))
+        marks = []
+        for (_, reply), (gold, one) in zip(replies, pairs, strict=True):
+            strict = found[Job(gold, *one.strict)] if one.strict else Comparison(False, one.reason)
+            loose = one.lenient is not None and found[Job(gold, *one.lenient)].right
+            reason = "truncated" if reply.truncated and not one.well_formed else strict.reason
+            marks.append(Mark(strict.right, strict.right or loose, one.well_formed, reason))
+        return marks
 
     def baselines(self, questions: Sequence[Question]) -> dict[str, dict[str, float]]:
-        """Share right, by equal text, of saying the commonest right answer of these questions, or the problem's last number."""
+        """Share right, by equal text, of saying the commonest right answer of these questions, or the problem's last
+        number."""
         wanted = {question.id for question in questions}
         items = [item for item in self.items if item.id in wanted]
         if not items:
@@ -180,57 +179,42 @@ class MathsSuite:
 
 
 @dataclass(frozen=True)
-class _NoBox:
+class _Read:
+    """What counts strictly and leniently, as (box, "") or (None, text); None: nothing. `reason`: why nothing, strictly."""
+
+    strict: tuple[str, str] | None
+    lenient: tuple[str | None, str] | None
     well_formed: bool
-    reason: str
+    reason: str = ""
 
 
-def _read(text: str) -> tuple[str | _NoBox, tuple[str | None, str] | None]:
-    """The box that counts strictly, or why there is none; and what counts leniently: (box or None, text), or nothing at all."""
+def _read(text: str) -> _Read:
     everywhere = boxes(text)
     lenient = (tidy(everywhere[-1]), "") if everywhere else (None, text[-TAIL:])
     reply = parse_reply(text)
     if isinstance(reply, Rejection):
-        return _NoBox(False, str(reply.reason.value)), lenient
+        return _Read(None, lenient, False, str(reply.reason.value))
     own = {tidy(box) for box in boxes(reply.answer)}
     if len(own) > 1:
-        return _NoBox(True, "several_boxes"), None
-    return (own.pop(), lenient) if own else (_NoBox(False, "no_box"), lenient)
-
-
-def _mark(
-    strict: str | _NoBox, lenient: Any, strict_verdict: Comparison, lenient_verdict: Comparison, truncated: bool
-) -> Mark:
-    loose = lenient is not None and lenient_verdict.right
-    if isinstance(strict, _NoBox):
-        return Mark(
-            False, loose, strict.well_formed, "truncated" if truncated and not strict.well_formed else strict.reason
-        )
-    return Mark(strict_verdict.right, strict_verdict.right or loose, True, strict_verdict.reason)
+        return _Read(None, None, True, "several_boxes")
+    return _Read((own.pop(), ""), lenient, True) if own else _Read(None, lenient, False, "no_box")
 
 
 def _item(name: str, entry: Entry, row: dict[str, Any], index: int) -> Problem:
     problem = next((row[column] for column in _QUESTION if row.get(column)), None)
-    if not isinstance(problem, str):
-        raise EvaluationError(
-            f"row {index} of {name} has no problem; expected one of the columns {', '.join(_QUESTION)}"
-        )
     gold = next((found for column in _ANSWER if (found := _gold(row.get(column))) is not None), None)
-    if not gold:
-        raise EvaluationError(
-            f"row {index} of {name} has no right answer; expected one of the columns {', '.join(_ANSWER)}"
-        )
+    for what, found, columns in (("problem", problem, _QUESTION), ("right answer", gold, _ANSWER)):
+        if not isinstance(found, str):
+            expected = ", ".join(columns)
+            raise EvaluationError(f"row {index} of {name} has no {what}; expected one of the columns {expected}")
     identity = next((row[column] for column in _ID if row.get(column) is not None), index)
-    return Problem(
-        str(identity),
-        problem,
-        gold,
-        f"{entry.stratum} {row[entry.stratum]}" if row.get(entry.stratum) is not None else "",
-    )
+    stratum = f"{entry.stratum} {row[entry.stratum]}" if row.get(entry.stratum) is not None else ""
+    return Problem(str(identity), problem, gold, stratum)
 
 
 def _gold(value: Any) -> str | None:
-    r"""The right answer in a cell: a plain one, a number, a list of parts, behind ``####`` (GSM8K), or the last box of a solution."""
+    r"""The right answer in a cell: a plain one, a number, a list of parts, behind ``####`` (GSM8K), or the last box
+    of a solution."""
     if value is None or isinstance(value, bool) or value == "" or value == []:
         return None
     if isinstance(value, int | float):
@@ -271,7 +255,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`reason`: empty when right; else ``wrong``, ``timeout``, ``crashed``, ``memory``, ``unreadable`` or why it was refused."""
+    """`reason`: empty when right; else ``wrong``, ``timeout``, ``crashed``, ``memory``, ``unreadable`` or why it was
+    refused."""
 
     right: bool
     reason: str = ""
@@ -329,6 +314,7 @@ def _compare_in_jail(jobs: Sequence[Job], deadline: float, memory_mb: int) -> li
     if len(lines) != len(jobs) + 1:
         last = (ended.errors.strip().splitlines() or ["it said nothing"])[-1][:200]
         raise EvaluationError(
-            f"the process that grades mathematics did not start or finish ({last}); pip install 'azr-lite[eval]' may mend it"
+            f"the process that grades mathematics did not start or finish ({last}); pip install 'azr-lite[eval]' may "
+            "mend it"
         )
     return [Comparison(**line) for line in lines[1:]]

@@ -33,16 +33,21 @@ _ALIASES = {
 }
 
 DIFFERENCES = (
-    "Not the same protocol: the paper's numbers are single runs of one training seed, one greedy reply per question; its code columns "
-    "use EvalPlus's chat prompt with a prefilled ```python fence (25 to 30 points above raw completion for base models) and "
-    "LiveCodeBench v5, which we cannot have offline; its mathematics allows 16,000 tokens. One AIME question of 30 is 3.3 points, so "
-    "its AIME columns are mostly noise. Compare base with trained under one protocol; across the two tables compare gains at most."
+    "Not the same protocol: the paper's numbers are single runs of one training seed, one greedy reply per question; "
+    "its code columns "
+    "use EvalPlus's chat prompt with a prefilled ```python fence (25 to 30 points above raw completion for base "
+    "models) and "
+    "LiveCodeBench v5, which we cannot have offline; its mathematics allows 16,000 tokens. One AIME question of 30 is "
+    "3.3 points, so "
+    "its AIME columns are mostly noise. Compare base with trained under one protocol; across the two tables compare "
+    "gains at most."
 )
 
 
 @dataclass(frozen=True)
 class Averages:
-    """The paper's three averages, in the unit of the scores given; None where a part is missing. `missing`: those parts."""
+    """The paper's three averages, in the unit of the scores given; None where a part is missing. `missing`: those
+    parts."""
 
     code: float | None
     maths: float | None
@@ -52,7 +57,8 @@ class Averages:
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One line of the paper's table, in points of 100. `scores`: in the order of `SUITES`; the averages are as printed there."""
+    """One line of the paper's table, in points of 100. `scores`: in the order of `SUITES`; the averages are as
+    printed there."""
 
     model: str
     trained: bool
@@ -97,7 +103,8 @@ def canonical(suite: str) -> str:
 
 
 def averages(scores: Mapping[str, float]) -> Averages:
-    """CAvg, MAvg and AVG of suite -> accuracy (all in one unit). Greedy suites only: ``aime24-avg8`` is not the paper's AIME24.
+    """CAvg, MAvg and AVG of suite -> accuracy (all in one unit). Greedy suites only: ``aime24-avg8`` is not the paper's
+    AIME24.
 
     EvaluationError when two spellings of one suite are given.
     """
@@ -137,7 +144,8 @@ def _key(model: str) -> tuple[str, str, bool] | None:
 
 
 def in_paper(accuracies: Mapping[str, float]) -> dict[str, float]:
-    """Those of suite → accuracy that stand in the paper's table, by short name; code only as asked in its protocol (evalplus)."""
+    """Those of suite → accuracy that stand in the paper's table, by short name; code only as asked in its protocol
+    (evalplus)."""
     found = {}
     for name, accuracy in accuracies.items():
         plain = name.removesuffix("-evalplus-chat").removesuffix("-evalplus-direct")

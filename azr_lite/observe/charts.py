@@ -1,10 +1,4 @@
-"""Curves of any length in bounded memory, and line charts as inline SVG.
-
-Comes in: points.  Goes out: `Curve` (at most `POINTS` points, neighbours averaged), and one `<svg>` with axes, labels and legend.
-Not covered: what is drawn (`report.py`), colours and dashes (`style.py`), pictures for papers (`bench/figure.py`).
-
-Every word in a chart is escaped: names may be paths or come from a log.
-"""
+"""Curves of any length in bounded memory, and line charts as inline SVG. Every word in a chart is escaped."""
 
 from __future__ import annotations
 
@@ -51,10 +45,8 @@ class Curve:
             self.buckets.append([x, y, 1])
         if len(self.buckets) > POINTS:
             pairs = [self.buckets[i : i + 2] for i in range(0, len(self.buckets), 2)]
-            self.buckets, self.every = (
-                [[sum(column) for column in zip(*pair, strict=True)] for pair in pairs],
-                self.every * 2,
-            )
+            self.buckets = [[sum(column) for column in zip(*pair, strict=True)] for pair in pairs]
+            self.every *= 2
 
     @property
     def points(self) -> list[Point]:
@@ -82,24 +74,22 @@ def chart(
         up = (y - y_low) / ((y_high - y_low) or 1) * (HEIGHT - _TOP - _BOTTOM)
         return f"{_LEFT + across:.1f}", f"{HEIGHT - _BOTTOM - up:.1f}"
 
-    parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}"><title>{escape(title)}</title>'
-    ]
-    parts.append(f'<text class="title" x="4" y="16">{escape(title)}</text>')
+    def text(kind: str, place: str, words: object) -> str:
+        return f'<text class="{kind}" {place}>{escape(words)}</text>'
+
+    name = escape(title)
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{name}"><title>{name}</title>']
+    parts.append(text("title", 'x="4" y="16"', title))
     for tick in y_ticks:
         _, y = at(x_low, tick)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text class="tick" text-anchor="end" x="{_LEFT - 6}" y="{y}" dy="4">{tick:g}</text>')
+        parts.append(text("tick", f'text-anchor="end" x="{_LEFT - 6}" y="{y}" dy="4"', f"{tick:g}"))
     for tick in x_ticks:
         x, _ = at(tick, y_low)
-        parts.append(f'<text class="tick" text-anchor="middle" x="{x}" y="{HEIGHT - _BOTTOM + 16}">{tick:g}</text>')
-    middle = (_TOP + HEIGHT - _BOTTOM) // 2
-    parts.append(
-        f'<text class="axis" text-anchor="middle" x="{(_LEFT + WIDTH - _RIGHT) // 2}" y="{HEIGHT - 6}">{escape(x_name)}</text>'
-    )
-    parts.append(
-        f'<text class="axis" text-anchor="middle" transform="translate(12 {middle}) rotate(-90)">{escape(unit)}</text>'
-    )
+        parts.append(text("tick", f'text-anchor="middle" x="{x}" y="{HEIGHT - _BOTTOM + 16}"', f"{tick:g}"))
+    across, down = (_LEFT + WIDTH - _RIGHT) // 2, (_TOP + HEIGHT - _BOTTOM) // 2
+    parts.append(text("axis", f'text-anchor="middle" x="{across}" y="{HEIGHT - 6}"', x_name))
+    parts.append(text("axis", f'text-anchor="middle" transform="translate(12 {down}) rotate(-90)"', unit))
     room = (WIDTH - 8) / max(3, len(lines))
     for place, (name, points) in enumerate(lines.items()):
         own = look(name, place)
@@ -109,16 +99,13 @@ def chart(
             if p.low is not None and p.high is not None:
                 (x, top), (_, foot) = at(p.x, scale * p.high), at(p.x, scale * p.low)
                 parts.append(f'<line x1="{x}" x2="{x}" y1="{top}" y2="{foot}" stroke="{colour}" stroke-opacity=".4"/>')
-        parts.append(
-            f'<polyline fill="none" stroke="{colour}" stroke-width="1.8" stroke-dasharray="{dash or "none"}" points="{" ".join(",".join(p) for p in drawn)}"/>'
-        )
+        stroke = f'stroke="{colour}" stroke-width="1.8" stroke-dasharray="{dash or "none"}"'
+        parts.append(f'<polyline fill="none" {stroke} points="{" ".join(",".join(p) for p in drawn)}"/>')
         if len(points) <= 20:
             parts += [f'<circle cx="{x}" cy="{y}" r="2.6" fill="{colour}"/>' for x, y in drawn]
         left = 4 + place * room
         parts.append(f'<rect x="{left:.0f}" y="28" width="14" height="4" fill="{colour}"/>')
-        parts.append(
-            f'<text class="tick" x="{left + 18:.0f}" y="34">{escape(_short(name, int((room - 22) / 5.6)))}</text>'
-        )
+        parts.append(text("tick", f'x="{left + 18:.0f}" y="34"', _short(name, int((room - 22) / 5.6))))
     return Markup("".join([*parts, "</svg>"]))
 
 

@@ -1,11 +1,10 @@
 """Make ``problems.jsonl``, the small frozen sample of held-out problems for models other than nano.
 
-    python -m azr_lite.evaluation.problems ../shared/data
+    python -m tests.benchmarks.held_out_sample ../shared/data
 
 Deduction and abduction: CRUXEval functions that meet our rules (github facebookresearch/cruxeval 190faf1, MIT).
 Induction: reference programs of HumanEval+ v0.1.10 and MBPP+ v0.2.0, re-executed into pairs (Apache-2.0).
-Chosen by the SHA-1 of their ids, so that nobody picks; every problem was validated in the sandbox when the file was made.
-Not covered: scoring on the whole of CRUXEval.
+Chosen by the SHA-1 of their ids, so that nobody picks; every problem was validated in the sandbox when it was made.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import azr_lite.evaluation
 from azr_lite.buffer import task_key
 from azr_lite.evaluation.reasoning import sentence
 from azr_lite.parsing import parse_arguments, parse_program
@@ -77,9 +77,8 @@ def main(data: Path) -> None:
         if not isinstance(task, Rejection) and len(chosen[task.type]) < COUNT:
             chosen[task.type].append(task)
     rows = [{**task.to_json(), "id": task_key(task)} for tasks in chosen.values() for task in tasks]
-    write_text(
-        Path(__file__).with_name("problems.jsonl"), "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
-    )
+    file = Path(azr_lite.evaluation.__file__).with_name("problems.jsonl")
+    write_text(file, "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
     print({name: len(tasks) for name, tasks in chosen.items()})
 
 

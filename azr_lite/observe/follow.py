@@ -1,0 +1,175 @@
+"""What is known of a run that may still be written, in bounded memory: for the terminal's screen and the notebook's dashboard."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from typing import Any
+
+from azr_lite.errors import RunDirectoryError
+from azr_lite.evaluation.results import evaluated_step
+from azr_lite.metrics import STAGES, mean
+from azr_lite.observe.charts import Curve, Point
+from azr_lite.observe.reader import Line, Log
+from azr_lite.progress import clock
+from azr_lite.rundir import RunDir
+
+HISTORY = 4000
+"""Values kept of each number on the terminal's screen; older ones are thinned to every second."""
+
+SILENT_S = 120.0
+"""A run whose log has not grown for longer than this, and for longer than ten steps, is called silent."""
+
+PATIENCE_S = 600.0
+"""A run is no longer waited for when no file of it has changed for this long (or for thirty steps, where steps are slow)."""
+
+HISTORIES = (
+    "solve/*/ok", "propose/*/reward", "propose/*/solve_rate", "propose/*/ok", "solve/*/tokens", "entropy", "grad_norm",
+)  # fmt: skip
+"""Keys of metrics.jsonl that the terminal's screen draws; * is the mean over task types."""
+
+PANEL_KEYS = {
+    "metrics.jsonl": (
+        "propose/{type}/solve_rate", "propose/*/ok", "propose/*/learnable", "propose/*/reward", "solve/*/reward",
+        "propose/*/tokens", "solve/*/tokens", "entropy", "grad_norm",
+    ),
+    "timing.jsonl": (*STAGES, "tokens_per_s"),
+}  # fmt: skip
+"""Keys that the dashboard draws; {type} is one curve per task type."""
+
+
+class Followed:
+    """A run so far; `look` reads what is new. RunDirectoryError where the run cannot be read."""
+
+    def __init__(self, run: RunDir) -> None:
+        self.run, self.config = run, run.config()
+        self.metrics, self.timing = Log(run.path / "metrics.jsonl"), Log(run.path / "timing.jsonl")
+        self._forget_metrics()
+        self._forget_times()
+        self.look()
+
+    def _forget_metrics(self) -> None:
+        self.histories: dict[str, list[float]] = {name: [] for name in HISTORIES}
+        self.every, self.seen = 1, 0
+        self.last: Line = {}
+        self.curves: dict[str, Curve] = {}
+
+    def _forget_times(self) -> None:
+        self.pace: deque[float] = deque(maxlen=20)
+        self.last_times: Line = {}
+        self.time_curves: dict[str, Curve] = {}
+
+    def look(self) -> None:
+        """Read what the logs gained. A log that a resumed run has cut back is read anew."""
+        if self.metrics.is_rewritten():
+            self._forget_metrics()
+        for line in self.metrics.lines():
+            self._take_metrics(_numbers_only(self.metrics, line))
+        if self.timing.is_rewritten():
+            self._forget_times()
+        for line in self.timing.lines():
+            self.last_times = _numbers_only(self.timing, line)
+            self.pace.append(sum(line.get(name, 0.0) for name in STAGES))
+            self._add_to(self.time_curves, "timing.jsonl", line)
+        self.held_out = self._held_out()
+        summary = self.run.summary()
+        self.summary = summary if summary is not None and summary.get("steps", 0) >= self.done else None
+
+    def _take_metrics(self, line: Line) -> None:
+        self.last, self.seen = line, self.seen + 1
+        self._add_to(self.curves, "metrics.jsonl", line)
+        if self.seen % self.every:
+            return
+        for pattern, history in self.histories.items():
+            history += [mean(values)] if (values := self._values(line, pattern)) else []
+        if max(map(len, self.histories.values())) > HISTORY:
+            self.every *= 2
+            self.histories = {name: values[::2] for name, values in self.histories.items()}
+
+    def _add_to(self, curves: dict[str, Curve], file: str, line: Line) -> None:
+        types = self.config.task_types
+        for pattern in PANEL_KEYS[file]:
+            for key in [pattern.format(type=name) for name in types] if "{type}" in pattern else [pattern]:
+                if values := self._values(line, key):
+                    curves.setdefault(key, Curve()).add(line["step"] + 1, mean(values))
+
+    def _values(self, line: Line, pattern: str) -> list[float]:
+        keys = dict.fromkeys(pattern.replace("*", name) for name in self.config.task_types)
+        return [line[key] for key in keys if key in line]
+
+    def _held_out(self) -> dict[str, list[Point]]:
+        """Every evaluation made so far, over all problems and by type, with its interval where that was kept."""
+        found: dict[int, dict[str, Point]] = {}
+        for path in (self.run.path / "eval").glob("*.json"):
+            try:
+                step, scores = evaluated_step(path), json.loads(path.read_text(encoding="utf-8"))["scores"]
+                own = {of: scores[of] for of in ("all", *(of for of in self.config.task_types if of in scores))}
+                found[step] = {
+                    of: Point(step, float(score["accuracy"]), score.get("low"), score.get("high"))
+                    for of, score in own.items()
+                }
+            except (ValueError, KeyError, IndexError, TypeError, AttributeError, OSError):
+                continue  # another suite's, or half-written
+        if not found and (summary := self.run.summary()) is not None:
+            curve = summary.get("curves", {}).get("held-out accuracy", [])
+            found = {step: {"all": Point(step, accuracy)} for step, accuracy in curve}
+        points: dict[str, list[Point]] = {}
+        for _, scores in sorted(found.items()):
+            for of, point in scores.items():
+                points.setdefault(of, []).append(point)
+        return points
+
+    @property
+    def done(self) -> int:
+        """Steps finished."""
+        return int(self.last.get("step", -1)) + 1
+
+    @property
+    def ended(self) -> bool:
+        return self.summary is not None
+
+    @property
+    def state(self) -> str:
+        """finished, stopped, starting, running, or silent for how long."""
+        if self.summary is not None:
+            return "finished" if self.summary.get("finished") else "stopped"
+        if not self.last:
+            return "starting"
+        age = time.time() - self.metrics.path.stat().st_mtime if self.metrics.path.exists() else 0.0
+        return f"silent {clock(age)}" if age > max(SILENT_S, 10 * mean(self.pace)) else "running"
+
+    @property
+    def left(self) -> str:
+        """Time to the last step at the pace of the last twenty; empty where it is not known or the run has ended."""
+        return "" if self.ended or not self.pace else clock(mean(self.pace) * max(0, self.config.steps - self.done))
+
+    @property
+    def quiet_s(self) -> float:
+        """Seconds since a file of the run changed last; RunDirectoryError where the run is gone."""
+        newest = 0.0
+        for path in (self.run.path, self.run.path / "eval", *self.run.path.glob("*"), *self.run.path.glob("eval/*")):
+            try:
+                newest = max(newest, path.stat().st_mtime)
+            except FileNotFoundError:  # there is no eval yet, or a temporary name that is renamed by now
+                continue
+        self.check_there()
+        return time.time() - newest
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the run has been quiet too long to be waited for."""
+        return not self.ended and self.quiet_s > max(PATIENCE_S, 30 * mean(self.pace))
+
+    def check_there(self) -> None:
+        """RunDirectoryError where the run is gone."""
+        if not self.run.path.is_dir():
+            raise RunDirectoryError(f"{self.run.path} is gone; it was moved or deleted while it was followed")
+
+
+def _numbers_only(log: Log, line: dict[str, Any]) -> Line:
+    wrong = next((name for name, value in line.items() if not isinstance(value, int | float)), None)
+    if wrong is not None:
+        form = f"is not in this azr_lite's form ({wrong} is no number)"
+        raise RunDirectoryError(f"{log.path} {form}; use the version named in run.json")
+    return line
