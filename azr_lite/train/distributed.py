@@ -92,8 +92,8 @@ def check_processes(config: Config) -> list[str]:
     config.micro_batches(world())  # ConfigError where the batch cannot be split over them
     if cut and vllm and config.tuning != "full":
         raise ConfigError(
-            f"tuning={config.tuning!r} with vLLM does not work under {cut}: vLLM cannot be handed adapters whose base is "
-            "cut into pieces; use ddp.yaml for adapters (azr-lite launch-file ddp)"
+            f"tuning={config.tuning!r} with vLLM does not work under {cut}: vLLM cannot be handed adapters whose base "
+            "is cut into pieces; use ddp.yaml for adapters (azr-lite launch-file ddp)"
         )
     if world() == 1 and not cut:
         return []
