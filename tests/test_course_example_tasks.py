@@ -138,8 +138,8 @@ def test_the_command_line_knows_task_types_that_a_module_registers(tmp_path):
 
 
 def test_it_tells_what_stopped_a_program(executor):
-    assert attacks.attempt(executor, "def f(x):\n    return x").startswith("ok: nothing stopped it")
-    assert attacks.attempt(executor, "import os\ndef f(x):\n    return 1").endswith("(forbidden_import: os)")
+    assert attacks.run_and_explain(executor, "def f(x):\n    return x").startswith("ok: nothing stopped it")
+    assert attacks.run_and_explain(executor, "import os\ndef f(x):\n    return 1").endswith("(forbidden_import: os)")
     assert attacks.WORDS.keys() == set(get_args(Kind))
     with pytest.raises(ConfigError, match="no attack is called"):
         attacks.matrix(["nuke"], {"everything": ""})
