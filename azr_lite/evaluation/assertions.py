@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from azr_lite.evaluation.reasoning import LABELS, ReasoningSuite, call_of_f, parsed
 from azr_lite.evaluation.suite import Prompt
 from azr_lite.evaluation.suite import Reply as Sampled
-from azr_lite.parsing import Reply
+from azr_lite.parsing import ParsedReply
 from azr_lite.tasks.base import Answer
 from azr_lite.triplet import Reason, Rejection, Task
 
@@ -85,7 +85,7 @@ class AssertSuite(ReasoningSuite):
         for line in reversed(text.splitlines()):
             found = read_assertion(line.strip().strip("`"), task.type)
             if found is not None:
-                return self._answer(task, Reply("", "", ((LABELS[task.type], found),)))
+                return self._answer(task, ParsedReply("", "", ((LABELS[task.type], found),)))
         return Rejection(Reason.NO_ANSWER, "no assertion about f")
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.suite import SHIPPED, Data, Mark, Prompt, Question, Setting, read_data, shipped
 from azr_lite.evaluation.suite import Reply as Sampled
-from azr_lite.parsing import Reply, parse_arguments, parse_program, parse_reply, quiet_parse
+from azr_lite.parsing import ParsedReply, parse_arguments, parse_program, parse_reply, quiet_parse
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, Style
 from azr_lite.sandbox.literal import LiteralError, read_arguments, read_value
 from azr_lite.sandbox.wire import render
@@ -95,7 +95,7 @@ class ReasoningSuite:
             return self._answer(task, reply)
         return Rejection(Reason.TRUNCATED, f"cut after {sampled.tokens} tokens") if sampled.truncated else reply
 
-    def _answer(self, task: Task, reply: Reply) -> Answer | Rejection:
+    def _answer(self, task: Task, reply: ParsedReply) -> Answer | Rejection:
         answer = get_task_type(task.type).parse_answer(reply, task, self.rules)
         if isinstance(answer, Rejection) and self.expressions and task.type == "abduction":
             blocks = reply.blocks("input")
@@ -105,7 +105,7 @@ class ReasoningSuite:
     def _lenient(self, task: Task, sampled: Sampled) -> Answer | Rejection:
         label = LABELS.get(task.type, "")
         for text in candidates(self.style.prefill + sampled.text, label) if label else ():
-            answer = self._answer(task, Reply("", "", ((label, text),)))
+            answer = self._answer(task, ParsedReply("", "", ((label, text),)))
             if not isinstance(answer, Rejection):
                 return answer
         return Rejection(Reason.NO_ANSWER, "nothing that could be the answer")

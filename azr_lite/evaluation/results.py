@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.scores import Item
+from azr_lite.evaluation.scores import Item, overall_gain, score
 from azr_lite.rundir import write_text
 
 if TYPE_CHECKING:
@@ -117,3 +117,37 @@ class WaitingReplies:
             raise EvaluationError(
                 f"cannot write {self.path}: {error.strerror}; make room, then run this again: it goes on"
             ) from error
+
+
+FALL = 0.05
+"""Significance from which an evaluation counts as a fall below the best."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The newest held-out evaluation against the best. `best_step` 0 is the model before training. `below`: evaluations in
+    a row that are significantly under the best."""
+
+    best_step: int
+    best_accuracy: float
+    below: int
+    step: int
+    accuracy: float
+
+
+def standing(evaluations: Sequence[tuple[int, Sequence[Item]]]) -> Standing | None:
+    """Where the newest of these evaluations, (step, items) in order of steps, stands against the best; None without any.
+
+    Of equal accuracies the earlier one is the best.
+    """
+    if not evaluations:
+        return None
+    best_step, best = evaluations[0]
+    below = 0
+    for step, items in evaluations[1:]:
+        gain, p = overall_gain(best, items)
+        below = below + 1 if gain < 0 and p < FALL else 0
+        if gain > 0:
+            best_step, best = step, items
+    step, items = evaluations[-1]
+    return Standing(best_step, score(best).accuracy, below, step, score(items).accuracy)
