@@ -80,7 +80,7 @@ def stopped_by(outcome: Outcome) -> str:
     return f"{outcome.kind}: {WORDS[outcome.kind]}" + (f" ({outcome.detail})" if outcome.detail else "")
 
 
-def attempt(executor: Executor, program: str, argument: Any = 1) -> str:
+def run_and_explain(executor: Executor, program: str, argument: Any = 1) -> str:
     """Run one program as the trainer would run a solver's, and say what stopped it."""
     return stopped_by(executor.run(program, [(argument,)])[0])
 
@@ -90,7 +90,7 @@ def judge_candidate(
 ) -> bool:
     """Abduction: whether `program` turns `candidate` (an argument tuple) into `gold`. `run` is `Executor.run`.
 
-    The sandbox gets program and candidate, never the gold. What did not end as "ok" is not right. Values are compared here.
+    The sandbox gets program and candidate, never the gold. What did not end as "ok" is not right.
     """
     (outcome,) = run(program, [candidate])
     return outcome.ok and compare(outcome.value, gold)

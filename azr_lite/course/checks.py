@@ -57,9 +57,9 @@ class Raised:
 class Exercise:
     """One exercise. `key`: the answer, a public function of the package or a value.
 
-    `probes()`: argument tuples, made anew for each look, since learners' functions may change what they are given. `observe` replaces
-    calling on probes where one call says nothing (draws, objects): it takes the answer, and returns a list of what it saw, and `shows`
-    then names each. `hint` is printed with a mistake nobody foresaw.
+    `probes()`: argument tuples, made anew for each look, since learners' functions may change what they are given.
+    `observe` replaces calling on probes where one call says nothing (draws, objects): it takes the answer, and returns
+    a list of what it saw, and `shows` then names each. `hint` is printed with a mistake nobody foresaw.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Exercise:
             return [tried(mine, *copy.deepcopy(arguments)) for arguments in self.probes()]
 
     def spoiled(self, mine: Any) -> int | None:
-        """The first probe whose arguments this answer changes and the key does not; None where there is none. `mine` is known to end."""
+        """The first probe whose arguments this answer changes and the key does not, or None. `mine` is known to end."""
         if self.probes is None or self.observe is not None:
             return None
         before, given, keys = (copy.deepcopy(list(self.probes())) for _ in range(3))
@@ -105,7 +105,7 @@ class Exercise:
 
 
 @dataclass(frozen=True)
-class Result:
+class Judgement:
     """`state`: "not started", "wrong" or "right". `mistake`: the place of a known mistake in the exercise's list."""
 
     name: str
@@ -122,14 +122,13 @@ _EXERCISES: dict[str, Exercise] = {}
 
 
 def exercise(**fields: Any) -> Exercise:
-    """Make an exercise known. The file that defines it names its notebook: ``exercises/nb03.py`` belongs to notebook 03."""
+    """Make an exercise known. Its file names its notebook: ``exercises/nb03.py`` belongs to notebook 03."""
     caller = inspect.stack()[1].frame.f_globals["__name__"]
     made = Exercise(**fields, notebook=caller.rpartition(".nb")[2])
     known = _EXERCISES.get(made.name)
     if known is not None and known.notebook != made.notebook:
-        raise ExerciseError(
-            f"two exercises are called {made.name!r}, in notebooks {known.notebook} and {made.notebook}; rename one"
-        )
+        places = f"{known.notebook} and {made.notebook}"
+        raise ExerciseError(f"two exercises are called {made.name!r}, in notebooks {places}; rename one")
     _EXERCISES[made.name] = made
     return made
 
@@ -149,42 +148,42 @@ def exercise_of(name: str) -> Exercise:
         import difflib
 
         near = difflib.get_close_matches(name, known, n=3)
-        raise ExerciseError(
-            f"no exercise is called {name!r}; " + (f"did you mean {', '.join(near)}?" if near else "see check.list()")
-        )
+        hint = f"did you mean {', '.join(near)}?" if near else "see check.list()"
+        raise ExerciseError(f"no exercise is called {name!r}; {hint}")
     return known[name]
 
 
-def judge(name: str, mine: Any) -> Result:
+def judge_answer(name: str, mine: Any) -> Judgement:
     """Compare an answer with the key on every probe. Never raises for what the learner's code does."""
     task = exercise_of(name)
     if mine is ...:
-        return Result(name, "not started")
+        return Judgement(name, "not started")
     if callable(task.key) and not callable(mine):
-        return Result(
-            name, "wrong", f"it is {_short(mine)}, not a function; pass the function itself, without calling it"
-        )
+        because = f"it is {_short(mine)}, not a function; pass the function itself, without calling it"
+        return Judgement(name, "wrong", because)
     try:
         seen = task.look(mine)
     except TimeoutError:
-        return Result(name, "wrong", f"it was still running after {SECONDS} seconds; is there a loop that never ends?")
+        return Judgement(
+            name, "wrong", f"it was still running after {SECONDS} seconds; is there a loop that never ends?"
+        )
     right = task.look(task.key)
     if any(value is ... for value in seen):
-        return Result(name, "not started")
+        return Judgement(name, "not started")
     if callable(task.key) and all(value is None for value in seen) and any(value is not None for value in right):
-        return Result(name, "wrong", "it returns nothing (None); is there a `return`?")
+        return Judgement(name, "wrong", "it returns nothing (None); is there a `return`?")
     bad = [place for place in range(len(right)) if place >= len(seen) or not same(seen[place], right[place])]
     if not bad:
         place = task.spoiled(mine)
         if place is None:
-            return Result(name, "right")
+            return Judgement(name, "right")
         spoils = "it returns what is right, but changes what it was given, which the caller still needs; work on a copy"
-        return Result(name, "wrong", f"{spoils} (seen in {task.label(place)})")
+        return Judgement(name, "wrong", f"{spoils} (seen in {task.label(place)})")
     for number, mistake in enumerate(task.mistakes):
         wrong = task.look(mistake.wrong)
         if all(place < len(seen) and place < len(wrong) and same(seen[place], wrong[place]) for place in bad):
-            return Result(name, "wrong", mistake.says, number)
-    return Result(name, "wrong", _unknown(task, bad[0], seen, right))
+            return Judgement(name, "wrong", mistake.says, number)
+    return Judgement(name, "wrong", _unknown(task, bad[0], seen, right))
 
 
 def _unknown(task: Exercise, place: int, seen: Sequence[Any], right: Sequence[Any]) -> str:
@@ -196,7 +195,7 @@ def _unknown(task: Exercise, place: int, seen: Sequence[Any], right: Sequence[An
 
 
 def same(a: Any, b: Any) -> bool:
-    """Equal, where numbers within 1e-6 count as equal, sequences are compared item by item, and texts only with texts."""
+    """Equal: numbers within 1e-6, sequences item by item, texts only with texts."""
     if type(a).__module__.startswith("numpy"):
         a = a.tolist()
     if type(b).__module__.startswith("numpy"):
@@ -253,7 +252,8 @@ def _short(value: Any) -> str:
 
 
 class Check:
-    """What notebooks import: ``check.NAME(mine)`` judges, ``check.use`` goes on with what is right, ``check.reveal`` shows the key."""
+    """What notebooks import: ``check.NAME(mine)`` judges, ``check.use`` goes on with what is right, ``check.reveal``
+    shows the key."""
 
     def __getattr__(self, name: str) -> Callable[[Any], None]:
         if name.startswith("_"):
@@ -261,7 +261,7 @@ class Check:
         exercise_of(name)
 
         def run(mine: Any) -> None:
-            print(textwrap.fill(str(judge(name, mine)), COLUMNS, subsequent_indent="  ", break_on_hyphens=False))
+            print(textwrap.fill(str(judge_answer(name, mine)), COLUMNS, subsequent_indent="  ", break_on_hyphens=False))
 
         run.__name__, run.__doc__ = name, f"Judge an answer to the exercise {name!r}."
         return run
@@ -275,7 +275,7 @@ class Check:
         `name`: the exercise, where the answer is a value or a function of another name.
         """
         name = name or getattr(mine, "__name__", "")
-        result = judge(name, mine)
+        result = judge_answer(name, mine)
         if result.state == "right":
             return mine
         print(f"{name} is {result.state}: going on with the package's own.")

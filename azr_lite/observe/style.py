@@ -8,6 +8,7 @@ one.
 from __future__ import annotations
 
 import base64
+import functools
 import html
 import importlib.util
 import io
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,26 +64,6 @@ LOOKS: dict[str, Look] = {
 
 _COLOURS, _DASHES, _MARKERS = (BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE), (SOLID, DASHED, MIXED, DOTTED), "os^Dvx*"
 
-_SETTINGS: dict[str, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": "#DDDDDD",
-    "grid.linewidth": 0.6,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 4.5,
-    "legend.frameon": False,
-    "legend.fontsize": 7.5,
-    "figure.facecolor": "white",
-    "text.parse_math": False,  # a run's path may hold a dollar
-}
-
 
 def look(name: str, place: int = 0) -> Look:
     """The look of a role, type or stage; else (a run, another type) that of its place in the chart."""
@@ -97,8 +79,15 @@ def style() -> Iterator[None]:
     except ImportError:
         need = "a figure needs matplotlib, which is not here"
         raise ConfigError(f"{need}; install it with: pip install 'azr-lite[notebooks]'") from None
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(_settings()):
         yield
+
+
+@functools.cache
+def _settings() -> Any:
+    from matplotlib import rc_params_from_file
+
+    return rc_params_from_file(Path(__file__).parent / "templates" / "figures.mplstyle", use_default_template=False)
 
 
 def figure(
