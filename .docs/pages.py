@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from azr_lite import config
-from azr_lite.cli import VERBS
+from azr_lite.cli import COMMANDS
 from azr_lite.course.checks import exercises
 from azr_lite.course.lessons import COURSE, REPOSITORY
 from azr_lite.observe.catalogue import METRICS
@@ -105,9 +105,9 @@ def preset_page() -> str:
 
 
 def commands() -> str:
-    """The verbs of the command line. Brackets are escaped: markdown takes `[--a] [--b]` for a link."""
-    rows = ((f"`azr-lite {verb}`", (function.__doc__ or "").splitlines()[0].replace("[", "\\[")) for verb, function in VERBS.items())
-    return "# Commands\n\n`azr-lite VERB --help` explains each flag; every setting is one of `run`'s.\n\n" + table(
+    """The commands of the command line."""
+    rows = ((f"`azr-lite {name}`", function.__doc__.splitlines()[0]) for name, function in COMMANDS.items())
+    return "# Commands\n\n`azr-lite COMMAND --help` explains each option; every setting is one of `run`'s.\n\n" + table(
         ("command", "what"), rows
     )
 
@@ -167,7 +167,7 @@ def pages() -> Pages:
         "course.md": course(),
         "commands.md": commands(),
     }
-    only = {"azr_lite.cli": "    options:\n      members: [main]\n"}  # the verbs have a page of their own
+    only = {"azr_lite.cli": "    options:\n      members: [main]\n"}  # the commands have a page of their own
     for page, members in modules().items():
         found[f"api/{page}.md"] = f"# {page}\n\n" + "\n".join(f"::: {name}\n{only.get(name, '')}" for name in members)
     return found

@@ -30,7 +30,7 @@ _LAZY = {
     "answer_reward": "azr_lite.rewards",
     "trr": "azr_lite.advantages",
     "SelfPlay": "azr_lite.selfplay",
-    # measure
+    # measure and look
     "evaluate": "azr_lite.evaluation",
     "Run": "azr_lite.observe.run",
 }

@@ -1,11 +1,13 @@
-"""`python -m azr_lite` is `azr-lite`: for launchers, which start modules.
+"""`python -m azr_lite` is `azr-lite`: for launchers, which start modules."""
 
-Comes in: the words after it.  Goes out: the command's exit status.
-Not covered: everything else (`cli.py`).
-"""
+import os
 
 from azr_lite.cli import main
-from azr_lite.train.distributed import end
 
 if __name__ == "__main__":
-    raise SystemExit(end(main()))
+    status = main()
+    if "WORLD_SIZE" in os.environ:
+        from azr_lite.train.distributed import end  # loads much, which only one of several processes needs
+
+        end(status)
+    raise SystemExit(status)

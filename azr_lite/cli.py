@@ -1,37 +1,86 @@
-"""The `azr-lite` command: one thin function a verb; what a verb does stands beside its subject, in a file of commands.
+"""The `azr-lite` command line: reads it with tyro, calls the command, says what went wrong.
 
-Comes in: words.  Goes out: text, and an exit status: 0 done, 1 a clear error, 2 a wrong command line, 130 interrupted.
-Not covered: any logic of its own. A verb's file is imported when it is called, so that --help answers at once.
+Exit statuses: 0 done, 1 a clear error (or what was looked for was found: a leak, a difference, an illness), 2 a wrong
+command line, 130 interrupted.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import os
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Annotated, Any, get_type_hints
 
-from azr_lite.errors import AzrError, ConfigError
+import tyro
+from tyro.conf import arg
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
+from tyro.extras import SubcommandApp
+
+from azr_lite import __version__, commands
+from azr_lite.commands import split_names
+from azr_lite.config import Config, list_settings
+from azr_lite.errors import AzrError
+from azr_lite.presets import list_presets, preset
+
+bench = SubcommandApp()
+bench.__doc__ = "Measure on this machine."
+bench.command(commands.bench_nano, name="nano")
+
+COMMANDS: dict[str, Callable[..., int] | SubcommandApp] = {
+    "run": commands.run,
+    "resume": commands.resume,
+    "plan": commands.plan,
+    "eval": commands.evaluate,
+    "launch-file": commands.launch_file,
+    "doctor": commands.doctor,
+    "show": commands.show,
+    "replay": commands.replay,
+    "watch": commands.watch,
+    "report": commands.report,
+    "analyse": commands.analyse,
+    "export": commands.export,
+    "push": commands.push,
+    "bench": bench,
+}
+ALIASES = {"analyze": "analyse"}
+
+DIALS = (
+    "preset", "output_dir", "seed", "steps",
+    "model", "tuning", "task_types", "batch_size", "n_mc", "estimator", "learning_rate", "micro_batch_size",
+    "max_reply_tokens", "allow_weak", "eval_every", "max_hours",
+)  # fmt: skip
+"""What `run --help` shows: where to start, and the twelve settings that people change. --help-all shows every setting."""
+
+KEPT = {
+    "run": "; what was saved can be resumed",
+    "resume": "; what was saved can be resumed",
+    "eval": "; what was answered is kept, and not asked again",
+}
+"""What a command that is interrupted leaves behind; a viewer leaves nothing."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of the console script."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(_overview())
-        return 0 if words else 2
-    if words[0] == "--version":
-        from azr_lite import __version__
-
-        print(f"azr-lite {__version__}")
-        return 0
-    if words[0] not in VERBS:
-        print(f"azr-lite: there is no verb {words[0]!r}; choose one of: {', '.join(VERBS)}", file=sys.stderr)
+    """Entry point of the console script: a command's exit status."""
+    command, *arguments = (sys.argv[1:] if argv is None else argv) or [""]
+    if command in ("", "-h", "--help", "help", "--version"):
+        print(f"azr-lite {__version__}" if command == "--version" else _overview())
+        return 0 if command else 2
+    command = ALIASES.get(command, command)
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(COMMANDS)}"
+        print(f"azr-lite: unknown command {command!r}; {hint}", file=sys.stderr)
         return 2
     try:
-        status = VERBS[words[0]](words[1:])
+        status = _call(command, arguments)
         sys.stdout.flush()
         return status
+    except SystemExit as ended:  # tyro's: 0 after help, 2 for a wrong command line
+        return ended.code
     except BrokenPipeError:  # `azr-lite show RUN | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still held goes nowhere at the exit
         return 0
@@ -41,153 +90,79 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.filename is None:  # none of a file that was named on the command line
             raise
-        print(
-            f"azr-lite: {error.filename} cannot be used ({error.strerror}); give another path, or mend this one",
-            file=sys.stderr,
-        )
+        problem = f"{error.filename} cannot be used ({error.strerror}); give another path, or repair this one"
+        print(f"azr-lite: {problem}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"azr-lite: stopped{KEPT.get(words[0], '')}", file=sys.stderr)
+        print(f"azr-lite: stopped{KEPT.get(command, '')}", file=sys.stderr)
         return 130
 
 
-def run_verb(words: list[str]) -> int:
-    """Self-play from the start: --preset NAME, any setting, --dry-run; --go-on: resume it where it exists already."""
-    from azr_lite.run_commands import run
-
-    return run(words)
-
-
-def resume_verb(words: list[str]) -> int:
-    """Go on with a run: azr-lite resume PATH [--steps N] [--max-hours H] ..."""
-    from azr_lite.run_commands import resume
-
-    return resume(words)
-
-
-def plan_verb(words: list[str]) -> int:
-    """What fits and how long: azr-lite plan [PRESET] [any setting] [--gpu 16GB] [--why] [--json] [--markdown] [--probe]."""
-    from azr_lite.machine_commands import plan
-
-    return plan(words)
-
-
-def eval_verb(words: list[str]) -> int:
-    """Evaluate a model or a run: azr-lite eval MODEL_OR_RUN --suite games|code|math|all [--compare BASE] [--items N] [--json]."""
-    from azr_lite.evaluation.commands import evaluate
-
-    return evaluate(words)
-
-
-def launch_file_verb(words: list[str]) -> int:
-    """Where a launch file for accelerate lies: azr-lite launch-file ddp|fsdp2|zero3."""
-    from azr_lite.train.distributed import launch_file
-
-    print(launch_file(" ".join(words)))
-    return 0
-
-
-def doctor_verb(words: list[str]) -> int:
-    """What this machine offers: azr-lite doctor [--sandbox] (attack the sandbox, count leaks); what a run suffers from: doctor RUN."""
-    if any(not word.startswith("-") for word in words):
-        from azr_lite.observe.commands import doctor
-    else:
-        from azr_lite.machine_commands import doctor
-
-    return doctor(words)
-
-
-def show_verb(words: list[str]) -> int:
-    """What was written and why it was paid: azr-lite show RUN [--step N] [--worst K]; what a number means: show METRIC|metrics."""
-    from azr_lite.observe.commands import show
-
-    return show(words)
-
-
-def replay_verb(words: list[str]) -> int:
-    """Rebuild a step from the log and compare: azr-lite replay RUN --step N; pay it otherwise: --rescore estimator=global."""
-    from azr_lite.observe.commands import replay
-
-    return replay(words)
-
-
-def watch_verb(words: list[str]) -> int:
-    """Follow a run in the terminal: azr-lite watch RUN (q quits)."""
-    from azr_lite.observe.commands import watch
-
-    return watch(words)
-
-
-def report_verb(words: list[str]) -> int:
-    """One HTML page about a run, or comparing several: azr-lite report RUN [RUN2 ...] [--output FILE]."""
-    from azr_lite.observe.commands import report
-
-    return report(words)
-
-
-def analyse_verb(words: list[str]) -> int:
-    """What a run wrote: lengths, complexity, diversity, plans, reflection, alarming words: azr-lite analyse RUN [--json]."""
-    from azr_lite.observe.commands import analyse
-
-    return analyse(words)
-
-
-def export_verb(words: list[str]) -> int:
-    """A folder that plain transformers or peft loads, with a model card: azr-lite export RUN [--merge] [--step N] [--output DIR]."""
-    from azr_lite.publish_commands import export
-
-    return export(words)
-
-
-def push_verb(words: list[str]) -> int:
-    """The same, to the Hugging Face hub: azr-lite push RUN USER/NAME [--merge] [--dry-run]."""
-    from azr_lite.publish_commands import push
-
-    return push(words)
-
-
-def bench_verb(words: list[str]) -> int:
-    """Does the nano model learn? azr-lite bench nano [--seeds N] [--arms all] [--json]; azr-lite bench nano --help."""
-    from azr_lite.course.experiments import BenchNano, bench
-    from azr_lite.flags import parse
-
-    if words[:1] != ["nano"]:
-        raise ConfigError(f"there is no benchmark {' '.join(words[:1])!r}; choose one of: nano")
-    return bench(parse(BenchNano, words[1:], "bench nano"))
-
-
-VERBS: dict[str, Callable[[list[str]], int]] = {
-    "run": run_verb,
-    "resume": resume_verb,
-    "plan": plan_verb,
-    "eval": eval_verb,
-    "launch-file": launch_file_verb,
-    "doctor": doctor_verb,
-    "show": show_verb,
-    "replay": replay_verb,
-    "watch": watch_verb,
-    "report": report_verb,
-    "analyse": analyse_verb,
-    "export": export_verb,
-    "push": push_verb,
-    "bench": bench_verb,
-}
-
-
-KEPT = {
-    "run": "; what was saved can be resumed",
-    "resume": "; what was saved can be resumed",
-    "eval": "; what was answered is kept, and not asked again",
-}
-"""What a verb that is interrupted leaves behind; a viewer leaves nothing."""
+def _call(command: str, arguments: list[str]) -> int:
+    """Read the arguments with tyro and call the command."""
+    registry = ConstructorRegistry()
+    if command in ("run", "plan"):
+        if arguments and not arguments[0].startswith("-"):  # azr-lite run nano
+            arguments = ["--preset", *arguments]
+        registry.struct_rule(_settings_reader(command, arguments))
+        arguments = ["--help" if one == "--help-all" else one for one in arguments]
+    app = SubcommandApp()
+    for name, function in COMMANDS.items():
+        app.command(function, name=name)
+    markers = (tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands, tyro.conf.DisallowNone)
+    return app.cli(prog="azr-lite", args=[command, *_spell_flags(arguments)], config=markers, registry=registry)
 
 
 def _overview() -> str:
     lines = ["azr-lite: Absolute Zero self-play", ""]
-    for name, function in VERBS.items():
-        lines += textwrap.wrap(function.__doc__.splitlines()[0], 80, initial_indent=f"  {name:12} ", subsequent_indent=15 * " ",
-                               break_on_hyphens=False)  # fmt: skip
-    return "\n".join([*lines, "", "azr-lite VERB --help explains each."])
+    for name, function in COMMANDS.items():
+        summary = function.__doc__.splitlines()[0]
+        lines += textwrap.wrap(summary, 80, initial_indent=f"  {name:12} ", subsequent_indent=" " * 15)
+    return "\n".join([*lines, "", "azr-lite COMMAND --help explains each."])
+
+
+def _settings_reader(command: str, arguments: list[str]) -> Callable[[StructTypeInfo], StructConstructorSpec | None]:
+    """tyro's rule for a `Config`: a box per section; the defaults are those of the preset that the arguments name."""
+    named = next((value for flag, value in pairwise([*arguments, ""]) if flag == "--preset"), None)
+    named = next((one.partition("=")[2] for one in arguments if one.startswith("--preset=")), named)
+    if named is None and command == "run":
+        named = "nano"
+    base = Config() if named is None else preset(named)
+
+    def build(**sections: Any) -> Config:
+        read = {name: split_names(value) for section in sections.values() for name, value in vars(section).items()}
+        changes = {name: value for name, value in read.items() if name != "preset" and value != getattr(base, name)}
+        config = Config(**changes) if named is None else preset(named, **changes)
+        if config.micro_batch_size != base.micro_batch_size and "micro_batch_size" not in changes:
+            reason = f"the largest up to {base.micro_batch_size} that divides a batch of {config.rows} sequences"
+            print(f"micro_batch_size is {config.micro_batch_size}: {reason}", file=sys.stderr)
+        return config
+
+    def rule(info: StructTypeInfo) -> StructConstructorSpec | None:
+        if info.type is not Config:
+            return None
+        short, kinds, sections = {"-h", "--help"} & {*arguments}, get_type_hints(Config), {}
+        for section, name, text in list_settings():
+            if name in DIALS or not short:
+                text = f"{text} Presets: {', '.join(list_presets())}." if name == "preset" else text
+                default = dataclasses.field(default=getattr(base, name))
+                sections.setdefault(section, []).append((name, Annotated[kinds[name], arg(help=text)], default))
+        fields = [
+            StructFieldSpec(
+                name, Annotated[dataclasses.make_dataclass(name, found), arg(prefix_name=False)], tyro.MISSING_NONPROP
+            )
+            for name, found in sections.items()
+        ]
+        return StructConstructorSpec(build, tuple(fields))
+
+    return rule
+
+
+def _spell_flags(arguments: list[str]) -> list[str]:
+    """`--flag True` as `--flag`, `--flag False` as `--no-flag`: people write both."""
+    pairs = pairwise([*arguments, ""])
+    spelled = [f"--no-{one[2:]}" if after.lower() == "false" else one for one, after in pairs]
+    return [one for one in spelled if one.lower() not in ("true", "false")]
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
-"""The command line: thin verbs, dry runs, one sentence for mistakes."""
+"""The command line: help that fits, dry runs, one sentence for mistakes."""
 
+import dataclasses
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 
-from azr_lite.cli import VERBS, main
+from azr_lite.cli import COMMANDS, DIALS, main
+from azr_lite.config import CHANGEABLE_ON_RESUME, Config
 from azr_lite.presets import list_presets
 
 
@@ -25,7 +28,9 @@ def test_dry_run_resolves_and_runs_nothing(tmp_path, capsys, monkeypatch):
         (["run", "--preset", "nanno", "--dry-run"], "did you mean 'nano'"),
         (["run", "--n-mc", "1", "--dry-run"], "n_mc is 1"),
         (["resume", "no/such/run"], "there is no run at"),
-        (["bench", "everything"], "choose one of: nano"),
+        (["plan", "--gpu", "16GB"], "which preset is meant?"),
+        (["run", "--preset"], "there is no preset"),
+        (["report"], "needs a run directory"),
         (["bench", "nano", "--seeds", "0"], "seeds is 0"),
         (["bench", "nano", "--steps", "-1"], "steps is -1"),
         (["eval", "nano", "--suite", "held-out", "--items", "-1"], "items is -1"),
@@ -42,16 +47,87 @@ def test_mistakes_get_one_sentence_and_status_one(words, sentence, capsys):
     assert "\n" not in printed
 
 
-def test_verbs_are_listed(capsys):
-    assert main(["--help"]) == 0
-    assert "resume" in capsys.readouterr().out
-    assert main(["fly"]) == 2
-    assert "there is no verb 'fly'" in capsys.readouterr().err
+def test_commands_are_listed(capsys):
+    overviews = []
+    for arguments, status in (([], 2), (["--help"], 0), (["help"], 0)):
+        assert main(arguments) == status
+        overviews.append(capsys.readouterr().out)
+    assert overviews[0] == overviews[1] == overviews[2]
+    assert re.findall(r"^  ([a-z-]+)", overviews[0], re.MULTILINE) == list(COMMANDS)
+    assert max(map(len, overviews[0].splitlines())) <= 80
     assert main(["--version"]) == 0
 
 
 @pytest.mark.parametrize(
-    ("verb", "said"),
+    ("typed", "sentence"),
+    [
+        ("fly", "unknown command 'fly'; choose one of: run, resume"),
+        ("rnu", "did you mean 'run'?"),
+        ("Replay", "did you mean 'replay'?"),
+        ("analyses", "did you mean 'analyse'?"),
+    ],
+)
+def test_the_nearest_command_is_named(typed, sentence, capsys):
+    assert main([typed]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "bench nano", "analyze"])
+def test_every_command_explains_every_option_in_80_columns(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*command.split(), "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert max(len(line) for line in printed.splitlines() if not line.startswith("usage: ")) <= 80
+    options = re.split(r"\n\W (?=--[a-z]|[A-Z]{3,} )", printed)[1:]
+    assert [option for option in options if not re.search(r"\w\)?\.\s", option)] == [], "options without a sentence"
+
+
+def test_run_shows_twelve_dials_in_eight_groups_and_all_settings_on_request(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = {}
+    for flag in ("--help", "--help-all"):
+        assert main(["run", "--preset", "lora-0.5b-8gb", flag]) == 0
+        shown[flag] = capsys.readouterr().out
+    groups = re.findall(r"^\W+ ([a-z-]+) options\b", shown["--help"], re.MULTILINE)
+    assert groups[1:] == "model self-play reward optimiser generation executor evaluation saving".split()
+    settings = {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(Config)}
+    options = {flag: set(re.findall(r"--[a-z][a-z0-9-]*", text)) & settings for flag, text in shown.items()}
+    assert len(DIALS) == 16
+    assert options["--help"] == {f"--{name.replace('_', '-')}" for name in DIALS}
+    assert options["--help-all"] == settings
+    assert "--lora-rank INT" in shown["--help-all"]
+    assert "(default: 200)" in shown["--help"], "the defaults are those of the preset that is named"
+
+
+def test_resume_offers_what_may_change(capsys):
+    assert main(["resume", "--help"]) == 0
+    options = set(re.findall(r"^. --([a-z-]+)", capsys.readouterr().out, re.MULTILINE))
+    assert options == {name.replace("_", "-") for name in CHANGEABLE_ON_RESUME}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("nano", {"preset": "nano", "steps": 50}),
+        ("smoke --seed 3", {"preset": "smoke", "seed": 3}),
+        ("--preset=smoke", {"preset": "smoke"}),
+        ("--task-types deduction,abduction", {"task_types": ["deduction", "abduction"], "micro_batch_size": 16}),
+        ("--batch-size 8", {"batch_size": 8, "micro_batch_size": 13}),
+        ("--report-to none", {"report_to": []}),
+        ("--self-test False --gradient-checkpointing true", {"self_test": False, "gradient_checkpointing": True}),
+        ("--no-self-test --n_mc=4", {"self_test": False, "n_mc": 4}),
+    ],
+)
+def test_spellings_that_people_try(arguments, expected, capsys):
+    assert main(["run", *arguments.split(), "--dry-run"]) == 0
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)
+    assert {name: found[name] for name in expected} == expected
+    assert ("that divides a batch of" in printed.err) == ("micro_batch_size" in expected)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
     [
         ("run", "azr-lite: stopped; what was saved can be resumed"),
         ("resume", "azr-lite: stopped; what was saved can be resumed"),
@@ -60,26 +136,31 @@ def test_verbs_are_listed(capsys):
         ("report", "azr-lite: stopped"),
     ],
 )
-def test_an_interrupt_says_what_is_left(verb, said, capsys, monkeypatch):
-    def interrupted(words):
+def test_an_interrupt_says_what_is_left(command, said, capsys, monkeypatch):
+    def interrupted() -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(VERBS, verb, interrupted)
-    assert main([verb]) == 130
+    monkeypatch.setitem(COMMANDS, command, interrupted)
+    assert main([command]) == 130
     assert capsys.readouterr().err.strip() == said
 
 
-def test_the_overview_loads_no_verb():
-    """So that --help answers at once: tyro, numpy and what the verbs need are imported by the verb that is called."""
-    code = "import sys; from azr_lite.cli import VERBS, main; main(['--help']); print([m for m in ('tyro', 'rich', 'numpy', 'torch') if m in sys.modules])"
+@pytest.mark.parametrize("command", ["", "run", "plan", "eval", "report", "export", "bench", "bench nano"])
+def test_help_loads_no_library_of_the_commands(command):
+    """So that it answers at once: what a command needs is imported when it is called."""
+    heavy = ("torch", "transformers", "matplotlib", "scipy", *(() if command == "bench nano" else ("numpy", "rich")))
+    code = (
+        f"import sys; from azr_lite.cli import main; main({[*command.split(), '--help']}); "
+        f"print([m for m in {heavy} if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_a_wrong_flag_is_not_a_traceback():
-    with pytest.raises(SystemExit) as caught:
-        main(["run", "--no-such-setting", "1"])
-    assert caught.value.code == 2
+def test_a_wrong_option_is_not_a_traceback(capsys):
+    assert main(["run", "--no-such-setting", "1"]) == 2
+    assert main(["run", "--batchsize", "1"]) == 2
+    assert "--batch-size" in capsys.readouterr().err
 
 
 def test_doctor_shows_the_sandbox_level(capsys):

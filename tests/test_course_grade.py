@@ -53,7 +53,7 @@ def test_a_half_solved_notebook_earns_its_part_although_a_cell_fails_and_one_nev
             cell.source += "\nwhile True:\n    pass"
         elif cell.cell_type == "code" and "exercise" in tags(cell) and broken in defined(cell):
             cell.source = cell.source.replace("return ...", "return (")
-    found = grade(save(untouched), seconds=3)
+    found = grade(save(untouched), seconds=10)
     assert found["score"] == OWN[right].points
     states = {test["name"]: test["output"].split(":")[1].split(" because")[0].strip() for test in found["tests"]}
     assert states[right] == "right"

@@ -75,7 +75,8 @@ def test_the_first_notebooks_need_no_more(lesson, bare, tmp_path):
 
 def test_colabs_versions_are_in_our_ranges():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [Requirement(line) for line in [*project["dependencies"], *project["optional-dependencies"]["notebooks"]]]
+    extras = project["optional-dependencies"]
+    wanted = [Requirement(line) for line in [*project["dependencies"], *extras["notebooks"], *extras["observe"]]]
     checked = {
         need.name for need in wanted if need.name in COLAB and need.specifier.contains(Version(COLAB[need.name]))
     }

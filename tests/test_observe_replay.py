@@ -91,7 +91,7 @@ def test_the_command_says_exact_or_what_differs(run, capsys):
     change(run, "rollouts.jsonl", 1, lambda r: r["role"] == "propose", lambda r: r.update(reward=7.0))
     assert main(["replay", str(run), "--step", "1"]) == 1
     text = capsys.readouterr().out
-    assert "1 values differ" in text
+    assert "1 value differs" in text
     assert "reward: recorded 7.0, rebuilt" in text
 
 

@@ -38,9 +38,9 @@ def test_importing_is_quick():
 
 def test_public_names_are_the_agreed_ones():
     assert set(azr_lite.__all__) == {
-        "run", "resume", "RunResult", "Config", "preset", "list_presets", "plan", "doctor", "Triplet", "Verdict", "Rollout",
+        "run", "resume", "Run", "RunResult", "Config", "preset", "list_presets", "plan", "doctor", "Triplet", "Verdict", "Rollout",
         "TaskType", "register_task_type", "Executor", "Verifier", "learnability", "answer_reward", "trr", "SelfPlay",
-        "evaluate", "Run", "__version__",
+        "evaluate", "__version__",
     }  # fmt: skip
     for name in azr_lite.__all__:
         assert getattr(azr_lite, name) is not None

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import azr_lite
-from azr_lite.cli import VERBS, main
+from azr_lite.cli import COMMANDS, main
 from azr_lite.config import Config
 from azr_lite.course.experiments import ALL_ARMS
 from azr_lite.presets import preset
@@ -55,7 +55,7 @@ EXECUTED: dict[str, tuple[dict[str, str], str]] = {
     "azr-lite show runs/nano-seed1 --step 40 --worst 5": ({"--step 40": "--step 1"}, "reward"),
     "azr-lite show propose/deduction/solve_rate": ({}, "formula"),
     "azr-lite replay runs/nano-seed1 --step 40": ({"--step 40": "--step 1"}, "exact"),
-    "azr-lite replay runs/nano-seed1 --rescore estimator=global wrong=-1": ({}, "solver's pay"),
+    "azr-lite replay runs/nano-seed1 --rescore estimator=global wrong=-1": ({}, "solve reward"),
     "azr-lite report runs/nano-seed1": ({}, "report"),
     "azr-lite export runs/nano-seed1": ({}, "is there"),
     "azr-lite push runs/nano-seed1 USER/NAME --dry-run": ({}, "nothing was sent"),
@@ -181,7 +181,7 @@ def test_commands_within_sentences_exist():
     ]
     verbs = {span.split()[1] for span in spans if span.startswith("azr-lite ")} - {"--version"}
     assert len(verbs) > 6
-    assert verbs <= VERBS.keys()
+    assert verbs <= COMMANDS.keys()
     rules = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {span.split()[1] for span in spans if span.startswith("make ")} <= rules
     for span in spans:

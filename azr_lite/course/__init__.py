@@ -61,8 +61,8 @@ TOOLS = {
         "azr_lite.planner.plan": "natural_gpu plan_all",
         "azr_lite.planner.text": "plan_table plan_text",
         "azr_lite.planner.shapes": "Shape shape_of",
-        "azr_lite.planner.vram": "NF4 VLLM_OVERHEAD activation_bytes adapter_bytes cache_bytes_per_token gradient_bytes "
-        "optimiser_bytes trainable_parameters weight_bytes",
+        "azr_lite.planner.vram": "NF4 VLLM_OVERHEAD activation_bytes adapter_bytes cache_bytes_per_token "
+        "gradient_bytes optimiser_bytes trainable_parameters weight_bytes",
         "azr_lite.train.distributed": "launch_file",
     }.items()
     for name in names.split()

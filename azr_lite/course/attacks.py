@@ -90,7 +90,7 @@ def judge_candidate(
 ) -> bool:
     """Abduction: whether `program` turns `candidate` (an argument tuple) into `gold`. `run` is `Executor.run`.
 
-    The sandbox gets program and candidate, never the gold. What did not end as "ok" is not right. Values are compared here.
+    The sandbox gets program and candidate, never the gold. What did not end as "ok" is not right.
     """
     (outcome,) = run(program, [candidate])
     return outcome.ok and compare(outcome.value, gold)

@@ -63,14 +63,15 @@ def bug(name: str) -> Iterator[Bug]:
         yield BUGS[name]
 
 
-def _repaid(change: Callable[[SelfPlay, Rollout], float]) -> list[Patch]:
-    """Stage 9 with another pay: `change` gives the reward of each rollout."""
+def _rewarded(change: Callable[[SelfPlay, Rollout], float]) -> list[Patch]:
+    """Stage 9 with another reward: `change` gives that of each rollout."""
     healthy = SelfPlay.reward
 
     def reward(self: SelfPlay, proposals: Sequence[Any], answers: Sequence[Any]) -> list[Rollout]:
         rollouts = healthy(self, proposals, answers)
-        paid = [change(self, r) for r in rollouts]
-        return [dataclasses.replace(r, reward=p, reward_parts={"bug": p}) for r, p in zip(rollouts, paid, strict=True)]
+        rewards = [change(self, r) for r in rollouts]
+        pairs = zip(rollouts, rewards, strict=True)
+        return [dataclasses.replace(r, reward=reward, reward_parts={"bug": reward}) for r, reward in pairs]
 
     return [(SelfPlay, "reward", reward)]
 
@@ -89,21 +90,21 @@ def _sign_flip() -> list[Patch]:
     "solve/*/well_formed falls wherever tasks are hard",
 )
 def _format_collapse() -> list[Patch]:
-    def pay(self: SelfPlay, r: Rollout) -> float:
+    def reward(self: SelfPlay, r: Rollout) -> float:
         if r.role == Role.PROPOSE or r.verdict.ok:
             return r.reward
         return -1.0 if r.verdict.well_formed else 0.0
 
-    return _repaid(pay)
+    return _rewarded(reward)
 
 
 @_bug(
     "trivial tasks",
-    "the proposer is paid the solve rate, not one minus it",
+    "the proposer is rewarded with the solve rate, not one minus it",
     "propose/*/solve_rate climbs to 1, programs get shorter",
 )
 def _trivial_tasks() -> list[Patch]:
-    return _repaid(lambda self, r: r.solve_rate if r.role == Role.PROPOSE and r.solve_rate is not None else r.reward)
+    return _rewarded(lambda self, r: r.solve_rate if r.role == Role.PROPOSE and r.solve_rate is not None else r.reward)
 
 
 @_bug(
@@ -112,9 +113,7 @@ def _trivial_tasks() -> list[Patch]:
     "propose/*/solve_rate sinks to 0, propose/*/learnable with it",
 )
 def _impossible_tasks() -> list[Patch]:
-    return _repaid(
-        lambda self, r: 1.0 - r.solve_rate if r.role == Role.PROPOSE and r.solve_rate is not None else r.reward
-    )
+    return _rewarded(lambda self, r: 1 - r.solve_rate if r.role == "propose" and r.solve_rate is not None else r.reward)
 
 
 @_bug(
@@ -123,7 +122,7 @@ def _impossible_tasks() -> list[Patch]:
     "solve/*/tokens and solve/*/truncated climb",
 )
 def _length_blow_up() -> list[Patch]:
-    return _repaid(lambda self, r: r.reward + 0.02 * len(r.completion_ids) if r.role == Role.SOLVE else r.reward)
+    return _rewarded(lambda self, r: r.reward + 0.02 * len(r.completion_ids) if r.role == Role.SOLVE else r.reward)
 
 
 @_bug(
@@ -147,7 +146,8 @@ def _greedy_monte_carlo() -> list[Patch]:
 @_bug(
     "non-determinism leak",
     "a program is run once and believed",
-    "tasks whose answer nobody can know: wrong gold, solve rate 0 (the nano language has no such operation; larger models find them)",
+    "tasks whose answer nobody can know: wrong gold, solve rate 0 (the nano language has no such operation; larger "
+    "models find them)",
 )
 def _non_determinism_leak() -> list[Patch]:
     from azr_lite.sandbox import Job, Validation
@@ -222,9 +222,8 @@ def symptoms(path: Path) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m azr_lite.course.bugs", description="Run every bug once, beside a healthy run."
-    )
+    """Run every bug once, beside a healthy run."""
+    parser = argparse.ArgumentParser(prog="python -m azr_lite.course.bugs", description=main.__doc__)
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path("runs/bugs"))
@@ -246,10 +245,8 @@ def main() -> None:
     if given.keep is not None:
         from azr_lite.environment import describe_environment
 
-        write_json(
-            given.keep / "symptoms.json",
-            {"steps": given.steps, "seed": given.seed, "environment": describe_environment(), "runs": report},
-        )
+        facts = {"steps": given.steps, "seed": given.seed, "environment": describe_environment()}
+        write_json(given.keep / "symptoms.json", {**facts, "runs": report})
 
 
 if __name__ == "__main__":

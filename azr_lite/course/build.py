@@ -2,8 +2,8 @@
 
     python -m azr_lite.course.build [03 05 ...]     # what `make notebooks` runs
 
-People edit ``notebooks/NN_name.py`` (jupytext, percent format). This writes ``NN_name.ipynb`` with its outputs beside it,
-and seconds and memory to ``data_samples/benchmarks/notebooks.json``.
+People edit ``notebooks/NN_name.py`` (jupytext, percent format). This writes ``NN_name.ipynb`` with its outputs beside
+it, and seconds and memory to ``data_samples/benchmarks/notebooks.json``.
 
 A cell tagged `exercise` holds one stub and its check; `setup` cells are what exercises need; `long` cells take minutes.
 """
@@ -39,11 +39,7 @@ class NotebookError(AzrError):
 
 def sources() -> list[Path]:
     """The sources of the course, in order, and of the index."""
-    return [
-        FOLDER / f"{stem}.py"
-        for stem in (*(lesson.stem for lesson in COURSE), "index")
-        if (FOLDER / f"{stem}.py").exists()
-    ]
+    return [FOLDER / f"{stem}.py" for stem in (*(lesson.stem for lesson in COURSE), "index")]
 
 
 def read(source: Path) -> Any:
@@ -88,15 +84,15 @@ def with_key(notebook: Any) -> Any:
 
 
 def with_mistakes(notebook: Any) -> Any:
-    """A copy with only the cells that exercises need, and each exercise's cell once for each of its mistakes: `cell.metadata.mistake`."""
+    """A copy with only the cells that exercises need, and each exercise's cell once for each of its mistakes.
+
+    `cell.metadata.mistake` is the mistake's number.
+    """
     made = copy.deepcopy(notebook)
-    needed = [
-        cell
-        for cell in made.cells
-        if cell.cell_type == "code" and {"setup", "parameters", "exercise"} & set(tags(cell))
-    ]
     made.cells = []
-    for cell in needed:
+    for cell in copy.deepcopy(notebook.cells):
+        if cell.cell_type != "code" or not {"setup", "parameters", "exercise"} & set(tags(cell)):
+            continue
         names = defined(cell) if "exercise" in tags(cell) else []
         for number in range(max((len(exercises()[name].mistakes) for name in names), default=0)):
             own = copy.deepcopy(cell)
@@ -122,9 +118,7 @@ def _names(node: ast.stmt) -> list[str]:
     """The names a statement gives a value; none for ``f = check.use(f, ...)``, which is no answer."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return [node.name]
-    if not isinstance(node, ast.Assign) or (
-        isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "check.use"
-    ):
+    if not isinstance(node, ast.Assign) or ast.unparse(node.value).startswith("check.use("):
         return []
     return [target.id for target in node.targets if isinstance(target, ast.Name)]
 
@@ -132,20 +126,16 @@ def _names(node: ast.stmt) -> list[str]:
 def execute(
     notebook: Any, profile: str, folder: Path | None = None, go_on: bool = False, seconds: int = CELL_SECONDS
 ) -> Any:
-    """Run all cells in a fresh kernel, as nobody watches: no sliders, this profile, this checkout. Returns the same notebook with outputs.
+    """Run all cells in a fresh kernel without sliders, with this checkout. Returns the same notebook with outputs.
 
-    `folder`: where it runs (a temporary one otherwise). `go_on`: keep errors as outputs. NotebookError names the cell that failed.
+    `folder`: where it runs (a temporary one otherwise). `go_on`: keep errors as outputs. `seconds`: limit per cell.
+    NotebookError names the cell that failed.
     """
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-    surroundings = {
-        **os.environ,
-        "AZR_LITE_PROFILE": profile,
-        "AZR_LITE_STATIC": "1",
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", "")))),
-        "COLUMNS": "100",
-    }
+    paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
+    own = {"AZR_LITE_PROFILE": profile, "AZR_LITE_STATIC": "1", "PYTHONPATH": paths, "COLUMNS": "100"}
     with tempfile.TemporaryDirectory(prefix="azr-lite-notebook-") as spare:
         client = NotebookClient(
             notebook,
@@ -160,7 +150,7 @@ def execute(
         client.create_kernel_manager()
         client.km.transport, client.km.ip = "ipc", f"{spare}/kernel"  # sockets in a folder of this user, no open ports
         try:
-            client.execute(env=surroundings)
+            client.execute(env={**os.environ, **own})
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             raise NotebookError(f"a notebook stopped: {error}") from error
     notebook.metadata.pop("widgets", None)
@@ -178,19 +168,15 @@ def printed(cell: Any) -> str:
 
 def words(notebook: Any) -> int:
     """Words of prose, the header not counted."""
-    prose = " ".join(
-        cell.source for cell in notebook.cells if cell.cell_type == "markdown" and BEGIN not in cell.source
-    )
-    return len(re.findall(r"\w+", re.sub(r"\(https?://\S+\)", "", prose)))
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown" and BEGIN not in cell.source]
+    return len(re.findall(r"\w+", re.sub(r"\(https?://\S+\)", "", " ".join(texts))))
 
 
 def exercise_minutes(notebook: Any) -> int:
-    """The minutes that the exercises say they take: "**Exercise 2** (8 minutes, 2 points)", or the same in a heading."""
+    """The minutes that exercises say they take: "**Exercise 2** (8 minutes, 2 points)", or the same in a heading."""
     prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    return sum(
-        int(minutes)
-        for minutes in re.findall(r"^(?:#+ |\*\*)Exercises? [^\n]*?\([^)\n]*?(\d+) minutes", prose, re.MULTILINE)
-    )
+    told = re.findall(r"^(?:#+ |\*\*)Exercises? [^\n]*?\([^)\n]*?(\d+) minutes", prose, re.MULTILINE)
+    return sum(map(int, told))
 
 
 def with_header(stem: str, text: str, measured: Mapping[str, Any]) -> str:
@@ -198,10 +184,8 @@ def with_header(stem: str, text: str, measured: Mapping[str, Any]) -> str:
 
     NotebookError where the marks are missing.
     """
-    points = {
-        lesson.number: [one.points for one in exercises().values() if one.notebook == lesson.number]
-        for lesson in COURSE
-    }
+    known = exercises().values()
+    points = {lesson.number: [one.points for one in known if one.notebook == lesson.number] for lesson in COURSE}
     if stem == "index":
         made = index_table(measured, {number: (len(own), sum(own)) for number, own in points.items()})
     else:
@@ -265,7 +249,8 @@ def make(numbers: Sequence[str], profile: str) -> None:
         print(f"{seconds:.0f} s, {peak:.0f} MiB", flush=True)
         if source.stem != "index":
             here = describe_environment()
-            named = ("azr-lite", "numpy", *(("torch", "transformers", "trl") if lesson_torch(source) else ()))
+            torch = ("torch", "transformers", "trl") if lesson_of(source.stem[:2]).torch else ()
+            named = ("azr-lite", "numpy", *torch)
             versions = ", ".join(f"{name} {here['versions'][name]}" for name in named if name in here["versions"])
             old = table.get(source.stem[:2], {})
             table[source.stem[:2]] = {
@@ -286,14 +271,8 @@ def make(numbers: Sequence[str], profile: str) -> None:
         write_text(source.with_suffix(".ipynb"), nbformat.writes(fresh) + "\n")
 
 
-def lesson_torch(source: Path) -> bool:
-    return any(lesson.stem == source.stem and lesson.torch for lesson in COURSE)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m azr_lite.course.build", description="Execute the course and write its outputs."
-    )
+    parser = argparse.ArgumentParser(prog="python -m azr_lite.course.build", description=__doc__.splitlines()[0])
     parser.add_argument("numbers", nargs="*", help="such as 03; all where none is named")
     parser.add_argument("--profile", default="cpu", choices=("ci", "cpu", "gpu"))
     parser.add_argument("--headers", action="store_true", help="only make the headers anew; run nothing")

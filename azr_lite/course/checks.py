@@ -57,9 +57,9 @@ class Raised:
 class Exercise:
     """One exercise. `key`: the answer, a public function of the package or a value.
 
-    `probes()`: argument tuples, made anew for each look, since learners' functions may change what they are given. `observe` replaces
-    calling on probes where one call says nothing (draws, objects): it takes the answer, and returns a list of what it saw, and `shows`
-    then names each. `hint` is printed with a mistake nobody foresaw.
+    `probes()`: argument tuples, made anew for each look, since learners' functions may change what they are given.
+    `observe` replaces calling on probes where one call says nothing (draws, objects): it takes the answer, and returns
+    a list of what it saw, and `shows` then names each. `hint` is printed with a mistake nobody foresaw.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Exercise:
             return [tried(mine, *copy.deepcopy(arguments)) for arguments in self.probes()]
 
     def spoiled(self, mine: Any) -> int | None:
-        """The first probe whose arguments this answer changes and the key does not; None where there is none. `mine` is known to end."""
+        """The first probe whose arguments this answer changes and the key does not, or None. `mine` is known to end."""
         if self.probes is None or self.observe is not None:
             return None
         before, given, keys = (copy.deepcopy(list(self.probes())) for _ in range(3))
@@ -122,14 +122,13 @@ _EXERCISES: dict[str, Exercise] = {}
 
 
 def exercise(**fields: Any) -> Exercise:
-    """Make an exercise known. The file that defines it names its notebook: ``exercises/nb03.py`` belongs to notebook 03."""
+    """Make an exercise known. Its file names its notebook: ``exercises/nb03.py`` belongs to notebook 03."""
     caller = inspect.stack()[1].frame.f_globals["__name__"]
     made = Exercise(**fields, notebook=caller.rpartition(".nb")[2])
     known = _EXERCISES.get(made.name)
     if known is not None and known.notebook != made.notebook:
-        raise ExerciseError(
-            f"two exercises are called {made.name!r}, in notebooks {known.notebook} and {made.notebook}; rename one"
-        )
+        places = f"{known.notebook} and {made.notebook}"
+        raise ExerciseError(f"two exercises are called {made.name!r}, in notebooks {places}; rename one")
     _EXERCISES[made.name] = made
     return made
 
@@ -149,9 +148,8 @@ def exercise_of(name: str) -> Exercise:
         import difflib
 
         near = difflib.get_close_matches(name, known, n=3)
-        raise ExerciseError(
-            f"no exercise is called {name!r}; " + (f"did you mean {', '.join(near)}?" if near else "see check.list()")
-        )
+        hint = f"did you mean {', '.join(near)}?" if near else "see check.list()"
+        raise ExerciseError(f"no exercise is called {name!r}; {hint}")
     return known[name]
 
 
@@ -161,9 +159,8 @@ def judge(name: str, mine: Any) -> Result:
     if mine is ...:
         return Result(name, "not started")
     if callable(task.key) and not callable(mine):
-        return Result(
-            name, "wrong", f"it is {_short(mine)}, not a function; pass the function itself, without calling it"
-        )
+        because = f"it is {_short(mine)}, not a function; pass the function itself, without calling it"
+        return Result(name, "wrong", because)
     try:
         seen = task.look(mine)
     except TimeoutError:
@@ -196,7 +193,7 @@ def _unknown(task: Exercise, place: int, seen: Sequence[Any], right: Sequence[An
 
 
 def same(a: Any, b: Any) -> bool:
-    """Equal, where numbers within 1e-6 count as equal, sequences are compared item by item, and texts only with texts."""
+    """Equal: numbers within 1e-6, sequences item by item, texts only with texts."""
     if type(a).__module__.startswith("numpy"):
         a = a.tolist()
     if type(b).__module__.startswith("numpy"):
@@ -253,7 +250,8 @@ def _short(value: Any) -> str:
 
 
 class Check:
-    """What notebooks import: ``check.NAME(mine)`` judges, ``check.use`` goes on with what is right, ``check.reveal`` shows the key."""
+    """What notebooks import: ``check.NAME(mine)`` judges, ``check.use`` goes on with what is right, ``check.reveal``
+    shows the key."""
 
     def __getattr__(self, name: str) -> Callable[[Any], None]:
         if name.startswith("_"):

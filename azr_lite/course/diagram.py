@@ -24,7 +24,10 @@ WHO = {
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage. `name`: its method of `SelfPlay`. `who`: a key of `WHO`. `x`, `y`: where its box stands (None: it is an arrow)."""
+    """One stage. `name`: its method of `SelfPlay`. `who`: a key of `WHO`.
+
+    `x`, `y`: where its box stands (None: it is an arrow).
+    """
 
     number: int
     name: str
@@ -82,15 +85,8 @@ def _stage(axis: Any, stage: Stage) -> None:
 
 def _buffers(axis: Any) -> None:
     _box(axis, 7, 42, 80, 6, PALE, fill=0.2)
-    axis.text(
-        47,
-        45,
-        "buffers of tasks:  deduction  ·  abduction  ·  induction",
-        ha="center",
-        va="center",
-        fontsize=9,
-        color=INK,
-    )
+    words = "buffers of tasks:  deduction  ·  abduction  ·  induction"
+    axis.text(47, 45, words, ha="center", va="center", fontsize=9, color=INK)
 
 
 def _arrows(axis: Any) -> None:
@@ -124,53 +120,30 @@ def _box(axis: Any, x: float, y: float, width: float, height: float, colour: str
 
     shape = "round,pad=0,rounding_size=1.4"
     axis.add_patch(FancyBboxPatch((x, y), width, height, shape, facecolor=PAPER, edgecolor="none", zorder=2))
-    axis.add_patch(
-        FancyBboxPatch(
-            (x, y), width, height, shape, facecolor=to_rgba(colour, fill), edgecolor=colour, linewidth=1.6, zorder=2
-        )
-    )
+    look = {"facecolor": to_rgba(colour, fill), "edgecolor": colour, "linewidth": 1.6}
+    axis.add_patch(FancyBboxPatch((x, y), width, height, shape, zorder=2, **look))
 
 
 def _number(axis: Any, x: float, y: float, number: int, colour: str) -> None:
-    axis.plot(
-        [x],
-        [y],
-        marker="o",
-        markersize=14,
-        color=colour,
-        markeredgecolor=PAPER,
-        markeredgewidth=1.2,
-        zorder=3,
-        clip_on=False,
-    )
-    axis.text(
-        x,
-        y - 0.1,
-        str(number),
-        color=PAPER,
-        fontsize=8.5 if number < 10 else 7.5,
-        fontweight="bold",
-        ha="center",
-        va="center",
-        zorder=4,
-    )
+    edge = {"markeredgecolor": PAPER, "markeredgewidth": 1.2}
+    axis.plot([x], [y], marker="o", markersize=14, color=colour, zorder=3, clip_on=False, **edge)
+    font = {"fontsize": 8.5 if number < 10 else 7.5, "fontweight": "bold"}
+    axis.text(x, y - 0.1, str(number), color=PAPER, ha="center", va="center", zorder=4, **font)
 
 
 def _path(axis: Any, points: Sequence[tuple[float, float]], colour: str = "#555555") -> None:
     """Straight pieces, with an arrow's head on the last."""
     xs, ys = zip(*points, strict=True)
     axis.plot(xs[:-1], ys[:-1], color=colour, linewidth=1.3, zorder=1, solid_joinstyle="round")
-    axis.annotate(
-        "",
-        xy=points[-1],
-        xytext=points[-2],
-        arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0},
-        zorder=1,
-    )
+    head = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0}
+    axis.annotate("", xy=points[-1], xytext=points[-2], arrowprops=head, zorder=1)
 
 
 def strip(texts: Sequence[str], columns: int = 4, lines: int = 9) -> Figure:
-    """One step, panel by panel: what came out of each stage. `texts`: one for each of `STAGES`, of at most `lines` short lines."""
+    """One step, panel by panel: what came out of each stage.
+
+    `texts`: one for each of `STAGES`, of at most `lines` short lines.
+    """
     rows = -(-len(STAGES) // columns)
     made, axes = figure(rows, columns, (2.4 * columns, 1.62 * rows))
     with style():
@@ -185,19 +158,10 @@ def strip(texts: Sequence[str], columns: int = 4, lines: int = 9) -> Figure:
             axis.text(4.4, 25.5, stage.title, fontsize=8.5, fontweight="bold", color=INK, va="bottom")
             shown = text.splitlines()[:lines]
             large = len(shown) <= 7 and max(map(len, shown), default=0) <= 25
-            axis.text(
-                2.2,
-                21.8,
-                "\n".join(shown),
-                fontsize=8.8 if large else 6.8,
-                family="monospace",
-                color=INK,
-                va="top",
-                linespacing=1.25,
-            )
+            font = {"fontsize": 8.8 if large else 6.8, "family": "monospace", "linespacing": 1.25}
+            axis.text(2.2, 21.8, "\n".join(shown), color=INK, va="top", **font)
         words = "What every panel shows\nis a real object of this\nstep; colours say who\nacted, as in the diagram."
         if len(axes) > len(STAGES):
-            axes[len(STAGES)].text(
-                0.08, 0.55, words, fontsize=8, color=INK, va="center", transform=axes[len(STAGES)].transAxes
-            )
+            spare = axes[len(STAGES)]
+            spare.text(0.08, 0.55, words, fontsize=8, color=INK, va="center", transform=spare.transAxes)
     return made

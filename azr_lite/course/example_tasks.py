@@ -2,8 +2,8 @@
 
 They are not registered: `register_task_type(ErrorPrediction())` does that.
 
-No SQL engine runs: a strict subset is read here and written out again as a Python program for the sandbox. sqlite3 would
-run in the child if it were on the import list, but that list holds for every program of every task type.
+No SQL engine runs: a strict subset is read here and written out again as a Python program for the sandbox. sqlite3
+would run in the child if it were on the import list, but that list holds for every program of every task type.
 """
 
 from __future__ import annotations
@@ -21,13 +21,16 @@ from azr_lite.tasks.base import Answer, Proposal, argument_text
 from azr_lite.tasks.deduction import Deduction
 from azr_lite.triplet import Reason, Rejection, Rules, Task, Triplet, Verdict
 
-FORM = f"Reply with your reasoning between {THINK} and {END_THINK}, then the result, in fenced blocks, between {ANSWER} and {END_ANSWER}."
+FORM = (
+    f"Reply with your reasoning between {THINK} and {END_THINK}, then the result, in fenced blocks, between {ANSWER} "
+    f"and {END_ANSWER}."
+)
 
 ERRORS = (
-    "ArithmeticError AssertionError AttributeError IndexError KeyError LookupError NameError NotImplementedError OverflowError RuntimeError "
-    "StopIteration TypeError UnboundLocalError ValueError ZeroDivisionError"
+    "ArithmeticError AssertionError AttributeError IndexError KeyError LookupError NameError NotImplementedError "
+    "OverflowError RuntimeError StopIteration TypeError UnboundLocalError ValueError ZeroDivisionError"
 ).split()
-"""What may be asked for. Not RecursionError and MemoryError: they depend on the machine's limits, not on the program alone."""
+"""What may be asked for. RecursionError and MemoryError depend on the machine's limits, not on the program alone."""
 
 _REPORT = """
 _azr_program = f
@@ -64,22 +67,15 @@ class ErrorPrediction(Deduction):
 
     def propose_prompt(self, style: Style, references: Sequence[Task], rules: Rules) -> str:
         examples = [f"{fence('python', task.program)}\n{fence('input', task.inputs[0])}" for task in references]
-        goal = (
-            "Invent a deterministic Python program with a function f, and an input on which f raises one of: "
-            + ", ".join(ERRORS)
-            + "."
-        )
-        return style.render(
-            "\n\n".join([goal, FORM, "Give a ```python block and an ```input block. Examples:", *examples])
-        )
+        goal = "Invent a deterministic Python program with a function f, and an input on which f raises one of: "
+        asked = "Give a ```python block and an ```input block. Examples:"
+        return style.render("\n\n".join([f"{goal}{', '.join(ERRORS)}.", FORM, asked, *examples]))
 
     def parse_proposal(self, reply: Reply, references: Sequence[Task], rules: Rules) -> Proposal | Rejection:
         found = super().parse_proposal(reply, references, rules)
-        return (
-            found
-            if isinstance(found, Rejection)
-            else Proposal(report_error(found.program), found.inputs, message=found.program)
-        )
+        if isinstance(found, Rejection):
+            return found
+        return Proposal(report_error(found.program), found.inputs, message=found.program)
 
     def make_task(self, proposal: Proposal, outputs: Sequence[Any], rules: Rules) -> Triplet | Rejection:
         if outputs[0] not in ERRORS:
@@ -87,20 +83,15 @@ class ErrorPrediction(Deduction):
         return Triplet(self.name, proposal.message, argument_text(proposal.inputs[0]), render(outputs[0]))
 
     def solve_prompt(self, style: Style, task: Triplet, rules: Rules) -> str:
-        goal = (
-            "On this input f raises an error. Name its type in an ```output block, as one of: "
-            + ", ".join(ERRORS)
-            + "."
-        )
-        return style.render("\n\n".join([goal, FORM, fence("python", task.program), fence("input", task.input)]))
+        goal = "On this input f raises an error. Name its type in an ```output block, as one of: "
+        blocks = (fence("python", task.program), fence("input", task.input))
+        return style.render("\n\n".join([f"{goal}{', '.join(ERRORS)}.", FORM, *blocks]))
 
     def parse_answer(self, reply: Reply, task: Triplet, rules: Rules) -> Answer | Rejection:
         blocks = reply.blocks("output")
-        return (
-            Answer(value=blocks[0])
-            if len(blocks) == 1
-            else Rejection(Reason.NO_ANSWER, f"{len(blocks)} output blocks, expected 1")
-        )
+        if len(blocks) != 1:
+            return Rejection(Reason.NO_ANSWER, f"{len(blocks)} output blocks, expected 1")
+        return Answer(value=blocks[0])
 
     def judge(self, task: Triplet, answer: Answer, outcomes: Sequence[Any], rules: Rules) -> Verdict:
         right = same_error(answer.value, read_value(task.output))
@@ -119,7 +110,7 @@ _QUERY = re.compile(
 )
 _TEST = re.compile(r"(?P<column>\w+)\s*(?P<sign>=|<>|<=|>=|<|>)\s*(?P<value>-?\d{1,15}|'[^'\\\n]*')", re.ASCII)
 TABLE_ORDERED = re.compile(r"^    rows = sorted\(", re.MULTILINE)
-"""What a compiled program holds when its query asked for an order. Literals hold no line break, so they cannot forge it."""
+"""What a compiled program holds when its query asked for an order. Literals without line breaks cannot forge it."""
 _SIGNS = {"=": "==", "<>": "!="}
 
 
@@ -128,16 +119,14 @@ def compile_query(query: str) -> str:
 
     ``select * | columns from items [where column sign literal [and ...]] [order by column [desc]]``
 
-    No text of the query reaches the program: columns become numbers, signs are looked up, literals are read and written out again.
+    No text of the query reaches the program: columns become numbers, signs are looked up, literals are read and
+    written out again.
     """
     match = _QUERY.fullmatch(query)
     if match is None:
         raise ValueError("expected: select ... from items [where ... [and ...]] [order by ... [desc]]")
-    columns = (
-        range(len(COLUMNS))
-        if match["columns"] == "*"
-        else [_place(name.strip()) for name in match["columns"].split(",")]
-    )
+    names = COLUMNS if match["columns"] == "*" else match["columns"].split(",")
+    columns = [_place(name.strip()) for name in names]
     tests = []
     for part in re.split(r"\s+and\s+", match["where"] or "", flags=re.IGNORECASE) if match["where"] else ():
         test = _TEST.fullmatch(part.strip())
@@ -154,9 +143,8 @@ def compile_query(query: str) -> str:
         f"    rows = [row for row in items if {' and '.join(tests) or 'True'}]",
     ]
     if match["order"]:
-        lines.append(
-            f"    rows = sorted(rows, key=lambda row: row[{_place(match['order'])}], reverse={bool(match['down'])})"
-        )
+        key = f"lambda row: row[{_place(match['order'])}]"
+        lines.append(f"    rows = sorted(rows, key={key}, reverse={bool(match['down'])})")
     lines.append(f"    return [({', '.join(f'row[{place}]' for place in columns)},) for row in rows]")
     return "\n".join(lines)
 
@@ -190,11 +178,12 @@ class SqlTask(Deduction):
 
     def propose_prompt(self, style: Style, references: Sequence[Task], rules: Rules) -> str:
         examples = [f"{fence('sql', query_of(task.program))}\n{fence('input', task.inputs[0])}" for task in references]
-        goal = "Invent a query on the table items(name, price, stock), and the table: one Python list of tuples (text, integer, integer). Known are "
-        goal += "select columns or *, where with comparisons and `and`, order by one column."
-        return style.render(
-            "\n\n".join([goal, FORM, "Give an ```sql block and an ```input block. Examples:", *examples])
+        goal = (
+            "Invent a query on the table items(name, price, stock), and the table: one Python list of tuples (text, "
+            "integer, integer). Known are select columns or *, where with comparisons and `and`, order by one column."
         )
+        asked = "Give an ```sql block and an ```input block. Examples:"
+        return style.render("\n\n".join([goal, FORM, asked, *examples]))
 
     def parse_proposal(self, reply: Reply, references: Sequence[Task], rules: Rules) -> Proposal | Rejection:
         queries, tables = reply.blocks("sql"), reply.blocks("input")
@@ -212,7 +201,10 @@ class SqlTask(Deduction):
             return Rejection(Reason.SYNTAX_ERROR, str(error))
 
     def solve_prompt(self, style: Style, task: Triplet, rules: Rules) -> str:
-        goal = "Which rows does the query give? Write one Python list of tuples in an ```output block. The table is items(name, price, stock)."
+        goal = (
+            "Which rows does the query give? Write one Python list of tuples in an ```output block. The table is "
+            "items(name, price, stock)."
+        )
         return style.render("\n\n".join([goal, FORM, fence("sql", query_of(task.program)), fence("input", task.input)]))
 
     def judge(self, task: Triplet, answer: Answer, outcomes: Sequence[Any], rules: Rules) -> Verdict:

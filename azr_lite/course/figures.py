@@ -13,7 +13,7 @@ __all__ = ["bars", "figure", "line", "look", "show", "style"]
 
 
 def show(figure: Figure, alt: str) -> None:
-    """The figure under the cell. `alt`: what it shows, for those who do not see it (one sentence that states the finding)."""
+    """The figure under the cell. `alt`: the finding in one sentence, for those who do not see it."""
     drawn = png(figure)
     if not in_notebook():
         print(f"[figure: {alt}]")

@@ -20,8 +20,7 @@ from azr_lite.course.build import NotebookError, defined, execute, tags
 from azr_lite.course.checks import exercises, judge
 from azr_lite.errors import AzrError
 
-MARK = "azr-lite-grade:"
-STATUS = {"right": "passed", "wrong": "failed", "not started": "failed"}
+MARK, ASK = "azr-lite-grade:", "from azr_lite.course.grade import verdict as _verdict"
 SECONDS = 120
 """What one cell of a student's notebook may take."""
 
@@ -39,21 +38,12 @@ def report(number: str, verdicts: Mapping[str, Mapping[str, str]]) -> dict[str, 
         if one.notebook == number:
             found = verdicts.get(name, {"state": "not started", "output": f"○ {name}: not started"})
             score = one.points if found["state"] == "right" else 0
+            status = "passed" if found["state"] == "right" else "failed"
             tests.append(
-                {
-                    "name": name,
-                    "score": score,
-                    "max_score": one.points,
-                    "output": found["output"],
-                    "status": STATUS[found["state"]],
-                }
+                {"name": name, "score": score, "max_score": one.points, "output": found["output"], "status": status}
             )
-    return {
-        "lesson": number,
-        "score": sum(t["score"] for t in tests),
-        "max_score": sum(t["max_score"] for t in tests),
-        "tests": tests,
-    }
+    total = {key: sum(test[key] for test in tests) for key in ("score", "max_score")}
+    return {"lesson": number, **total, "tests": tests}
 
 
 def lesson_number(notebook: Any) -> str:
@@ -67,7 +57,10 @@ def lesson_number(notebook: Any) -> str:
 
 
 def grade(path: str | Path, seconds: int = SECONDS) -> dict[str, Any]:
-    """Points per exercise. Cells tagged `long` are left out; a cell that fails or runs too long costs only what hangs on it."""
+    """Points per exercise. Cells tagged `long` are left out.
+
+    A cell that fails or runs too long costs only what depends on it. NotebookError for any other file.
+    """
     import nbformat
 
     path = Path(path)
@@ -76,9 +69,8 @@ def grade(path: str | Path, seconds: int = SECONDS) -> dict[str, Any]:
     try:
         notebook = nbformat.read(path, as_version=4)
     except Exception as error:
-        raise NotebookError(
-            f"{path} is not a notebook ({type(error).__name__}); give an .ipynb as Jupyter saves it"
-        ) from error
+        kind = type(error).__name__
+        raise NotebookError(f"{path} is not a notebook ({kind}); give an .ipynb as Jupyter saves it") from error
     number = lesson_number(notebook)
     own = {name for name, one in exercises().items() if one.notebook == number}
     cells: list[Any] = []
@@ -86,14 +78,9 @@ def grade(path: str | Path, seconds: int = SECONDS) -> dict[str, Any]:
         if cell.cell_type != "code" or "long" in tags(cell):
             continue
         cells.append(cell)
-        for name in own.intersection(
-            defined(cell)
-        ):  # at once: later cells may go on with the package's own under the same name
-            cells.append(
-                nbformat.v4.new_code_cell(
-                    f"from azr_lite.course.grade import verdict as _verdict; print(_verdict({name!r}, {name}))"
-                )
-            )
+        for name in own.intersection(defined(cell)):
+            # at once: later cells may go on with the package's own under the same name
+            cells.append(nbformat.v4.new_code_cell(f"{ASK}; print(_verdict({name!r}, {name}))"))
     notebook.cells = cells
     execute(notebook, "ci", go_on=True, seconds=seconds)
     verdicts = {}
@@ -103,7 +90,7 @@ def grade(path: str | Path, seconds: int = SECONDS) -> dict[str, Any]:
                 said = f"✗ {name}: its cell failed with {failed['ename']}: {failed['evalue']}"
                 verdicts[name] = {"name": name, "state": "wrong", "output": said}
         for line in "".join(out.get("text", "") for out in cell.get("outputs", ())).splitlines():
-            if cell.source.startswith("from azr_lite.course.grade import verdict") and line.startswith(MARK):
+            if cell.source.startswith(ASK) and line.startswith(MARK):
                 said = json.loads(line.removeprefix(MARK))
                 verdicts[said["name"]] = said
     return report(number, verdicts)
@@ -121,9 +108,7 @@ def text(found: Mapping[str, Any]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m azr_lite.course.grade", description="Points for a student's notebook."
-    )
+    parser = argparse.ArgumentParser(prog="python -m azr_lite.course.grade", description=__doc__.splitlines()[0])
     parser.add_argument("notebook", type=Path)
     parser.add_argument("--json", action="store_true", help="Gradescope's results.json on standard output")
     parser.add_argument("--seconds", type=int, default=SECONDS, help="what one cell may take")

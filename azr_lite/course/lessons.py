@@ -9,7 +9,7 @@ from typing import Any
 REPOSITORY = "azr-lite/azr-lite"
 """Where badges point: owner/name on GitHub. A fork changes this line and runs `make notebooks`."""
 
-WORDS_A_MINUTE = 200
+WORDS_PER_MINUTE = 200
 """Reading speed behind "minutes to read"."""
 
 BEGIN, END = "<!-- header: made by make notebooks -->", "<!-- /header -->"
@@ -28,13 +28,16 @@ if importlib.util.find_spec("azr_lite") is None:
 
 @dataclass(frozen=True)
 class Lesson:
-    """One notebook. `stem`: its files' name. `able`: what its reader can do afterwards. `torch`: whether it needs the [train] extra.
-    `light`: whether numpy and matplotlib alone will do, without the package's other dependencies."""
+    """One notebook. `stem`: its files' name. `needs`: what its reader knows before, `able`: can do afterwards.
+
+    `torch`: whether it needs the [train] extra. `light`: whether numpy and matplotlib will do, without the package's
+    other dependencies.
+    """
 
     stem: str
     title: str
-    able: tuple[str, ...]
     needs: str
+    able: tuple[str, ...]
     torch: bool = False
     light: bool = True
 
@@ -48,91 +51,36 @@ class Lesson:
 
 
 COURSE: tuple[Lesson, ...] = (
-    Lesson(
-        "00_ten_minutes",
-        "Absolute Zero in ten minutes",
-        (
-            "say what *propose*, *solve* and *verify* mean",
-            "run one whole self-play step",
-            "tell what your machine can run",
-        ),
-        "Python; nothing else",
-    ),
-    Lesson(
-        "01_triplets",
-        "Task triplets: one program, three task types",
-        ("build deduction, abduction and induction from a triplet", "judge answers by value", "keep a buffer"),
-        "notebook 00",
-    ),
-    Lesson(
-        "02_executor",
-        "The executor: code you do not trust",
-        (
-            "run hostile programs under limits",
-            "prove that a program is deterministic",
-            "say what the sandbox does not stop",
-        ),
-        "notebook 01",
-    ),
-    Lesson(
-        "03_rewards",
-        "Rewards: who is a good teacher?",
-        ("compute learnability", "add the format ladder", "foresee reward hacks"),
-        "notebook 01",
-    ),
-    Lesson(
-        "04_trr",
-        "TRR++: six baselines instead of one",
-        (
-            "derive TRR++",
-            "compare it with a global baseline, GRPO, RLOO, REINFORCE++ and Dr. GRPO on the same rollouts",
-            "explain token against sequence whitening",
-        ),
-        "notebook 03; means and standard deviations",
-    ),
-    Lesson(
-        "05_learn",
-        "Watch it learn on your laptop",
-        ("run self-play with the embedded model", "read all curves", "stop and resume a run", "ablate one piece"),
-        "notebooks 00 to 04",
-        torch=True,
-    ),
-    Lesson(
-        "06_lora",
-        "LoRA self-play on one GPU",
-        ("plan memory", "launch, watch, stop and resume a real run", "publish an adapter"),
-        "notebook 05; what a linear map in PyTorch is",
-        torch=True,
-    ),
-    Lesson(
-        "07_reading_a_run",
-        "Reading a run",
-        (
-            "diagnose collapse, hacking and plateaus",
-            "compare base and trained models with intervals",
-            "find the paper's findings in your own run",
-        ),
-        "notebooks 03 to 05",
-        light=False,
-    ),
-    Lesson(
-        "08_scaling",
-        "Scaling to 3B–14B full fine-tuning",
-        (
-            "do the memory arithmetic",
-            "choose between LoRA, 8-bit Adam, FSDP, ZeRO and vLLM",
-            "go headless on many GPUs",
-        ),
-        "notebook 06",
-        light=False,
-    ),
-    Lesson(
-        "09_make_it_yours",
-        "Make it yours",
-        ("add a task type in under 60 lines", "test it", "report it"),
-        "notebooks 01 to 03",
-    ),
-)
+    Lesson("00_ten_minutes", "Absolute Zero in ten minutes", "Python; nothing else", (
+        "say what *propose*, *solve* and *verify* mean", "run one whole self-play step",
+        "tell what your machine can run")),
+    Lesson("01_triplets", "Task triplets: one program, three task types", "notebook 00", (
+        "build deduction, abduction and induction from a triplet", "judge answers by value", "keep a buffer")),
+    Lesson("02_executor", "The executor: code you do not trust", "notebook 01", (
+        "run hostile programs under limits", "prove that a program is deterministic",
+        "say what the sandbox does not stop")),
+    Lesson("03_rewards", "Rewards: who is a good teacher?", "notebook 01", (
+        "compute learnability", "add the format ladder", "foresee reward hacks")),
+    Lesson("04_trr", "TRR++: six baselines instead of one", "notebook 03; means and standard deviations", (
+        "derive TRR++",
+        "compare it with a global baseline, GRPO, RLOO, REINFORCE++ and Dr. GRPO on the same rollouts",
+        "explain token against sequence whitening")),
+    Lesson("05_learn", "Watch it learn on your laptop", "notebooks 00 to 04", (
+        "run self-play with the embedded model", "read all curves", "stop and resume a run", "ablate one piece"),
+        torch=True),
+    Lesson("06_lora", "LoRA self-play on one GPU", "notebook 05; what a linear map in PyTorch is", (
+        "plan memory", "launch, watch, stop and resume a real run", "publish an adapter"), torch=True),
+    Lesson("07_reading_a_run", "Reading a run", "notebooks 03 to 05", (
+        "diagnose collapse, hacking and plateaus",
+        "compare base and trained models with intervals",
+        "find the paper's findings in your own run"), light=False),
+    Lesson("08_scaling", "Scaling to 3B–14B full fine-tuning", "notebook 06", (
+        "do the memory arithmetic",
+        "choose between LoRA, 8-bit Adam, FSDP, ZeRO and vLLM",
+        "go headless on many GPUs"), light=False),
+    Lesson("09_make_it_yours", "Make it yours", "notebooks 01 to 03", (
+        "add a task type in under 60 lines", "test it", "report it")),
+)  # fmt: skip
 
 
 def lesson_of(number: str) -> Lesson:
@@ -146,15 +94,17 @@ def install_cell(lesson: Lesson) -> str:
 
 
 def header(lesson: Lesson, words: int, work: str, measured: Mapping[str, Any]) -> str:
-    """The header, markdown: badges, aims, prerequisites, budget, versions, what comes next. `work`: what the exercises cost."""
-    path = f"notebooks/{lesson.stem}.ipynb"
-    github = f"https://github.com/{REPOSITORY}/blob/main/{path}"
-    badges = " ".join(
-        (
-            _colab(lesson),
-            f"[![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src={github})",
-            f"[![nbviewer](https://img.shields.io/badge/render-nbviewer-orange)](https://nbviewer.org/github/{REPOSITORY}/blob/main/{path})",
-        )
+    """The header, markdown: badges, aims, prerequisites, budget, versions, what comes next.
+
+    `work`: what the exercises cost.
+    """
+    path = f"{REPOSITORY}/blob/main/notebooks/{lesson.stem}.ipynb"
+    kaggle = "https://kaggle.com/static/images/open-in-kaggle.svg"
+    nbviewer = "https://img.shields.io/badge/render-nbviewer-orange"
+    badges = (
+        _colab(lesson),
+        f"[![Open in Kaggle]({kaggle})](https://kaggle.com/kernels/welcome?src=https://github.com/{path})",
+        f"[![nbviewer]({nbviewer})](https://nbviewer.org/github/{path})",
     )
     place = COURSE.index(lesson)
     after = COURSE[place + 1] if place + 1 < len(COURSE) else None
@@ -167,7 +117,7 @@ def header(lesson: Lesson, words: int, work: str, measured: Mapping[str, Any]) -
         BEGIN,
         f"# {lesson.number} · {lesson.title}",
         "",
-        badges,
+        " ".join(badges),
         "",
         "**You will be able to**",
         "",
@@ -189,14 +139,15 @@ def header(lesson: Lesson, words: int, work: str, measured: Mapping[str, Any]) -
 
 def budget(words: int, work: str, measured: Mapping[str, Any]) -> str:
     """What a notebook costs, in one sentence."""
-    minutes = max(1, round(words / WORDS_A_MINUTE))
+    minutes = max(1, round(words / WORDS_PER_MINUTE))
     reading = f"{minutes} minute{'s' * (minutes != 1)} to read ({words:,} words)"
     if not measured:
         return f"{reading}; {work}; run time not measured."
     seconds = measured["seconds"]
     time = f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.1f} minutes"
     gpu = measured.get("gpu") or "not measured"
-    return f"{reading}; {work}; {time} and {measured['memory_mib']:,.0f} MiB on {measured['cores']} CPU cores; on a GPU: {gpu}."
+    cost = f"{time} and {measured['memory_mib']:,.0f} MiB on {measured['cores']} CPU cores"
+    return f"{reading}; {work}; {cost}; on a GPU: {gpu}."
 
 
 def index_table(measured: Mapping[str, Mapping[str, Any]], exercises: Mapping[str, tuple[int, int]]) -> str:
@@ -208,10 +159,9 @@ def index_table(measured: Mapping[str, Mapping[str, Any]], exercises: Mapping[st
     ]
     for lesson in COURSE:
         count, points = exercises.get(lesson.number, (0, 0))
-        able = "; ".join(lesson.able)
-        lines.append(
-            f"| {lesson.number} | [{lesson.title}]({lesson.stem}.ipynb) | {able} | {count} ({points}) | {_cost(lesson, measured)} | {_needs(lesson)} |"
-        )
+        title, able = f"[{lesson.title}]({lesson.stem}.ipynb)", "; ".join(lesson.able)
+        cells = (lesson.number, title, able, f"{count} ({points})", _cost(lesson, measured), _needs(lesson))
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, END])
 
 
@@ -219,9 +169,9 @@ def readme_table(measured: Mapping[str, Mapping[str, Any]]) -> str:
     """The course as a table, markdown, for the README: with one click to Colab."""
     lines = [BEGIN, "| | notebook | | 2 CPU cores | needs |", "|---|---|---|---|---|"]
     for lesson in COURSE:
-        lines.append(
-            f"| {lesson.number} | [{lesson.title}](notebooks/{lesson.stem}.ipynb) | {_colab(lesson)} | {_cost(lesson, measured)} | {_needs(lesson)} |"
-        )
+        title = f"[{lesson.title}](notebooks/{lesson.stem}.ipynb)"
+        cells = (lesson.number, title, _colab(lesson), _cost(lesson, measured), _needs(lesson))
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, END])
 
 

@@ -21,7 +21,10 @@ def merge(weight: Array, a: Array, b: Array, alpha: float) -> Array:
 
 
 def to_bfloat16(values: Array) -> NDArray[np.float32]:
-    """The nearest numbers that bfloat16 has (8 binary digits), kept as float32; halves go to the even neighbour. Finite numbers only."""
+    """The nearest numbers that bfloat16 has (8 binary digits), kept as float32; halves go to the even neighbour.
+
+    For finite numbers.
+    """
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
     # bfloat16 is the upper half of a float32: add just under half of the last digit that stays, then cut.
     rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
@@ -29,9 +32,9 @@ def to_bfloat16(values: Array) -> NDArray[np.float32]:
 
 
 def pooled(counts: Sequence[int], means: Sequence[float], stds: Sequence[float]) -> tuple[float, float]:
-    """Mean and population standard deviation of all numbers together, from each process's count, mean and population std.
+    """Mean and population standard deviation of all numbers, from each process's count, mean and population std.
 
-    E[x²] of one process is std² + mean²; its mean over all numbers, less the square of the mean over all, is the variance.
+    E[x²] of one process is std² + mean². Its mean over all numbers, less the square of the mean, is the variance.
     """
     n, mu, sigma = (np.asarray(values, dtype=np.float64) for values in (counts, means, stds))
     mean = (n * mu).sum() / n.sum()

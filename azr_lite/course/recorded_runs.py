@@ -13,9 +13,23 @@ from azr_lite.rundir import write_text
 ROOT = Path(__file__).parents[2]
 SECONDS = 20
 
+PATIENTS: dict[str, tuple[str, str]] = {
+    "A": ("impossible-tasks", "impossible tasks"),
+    "B": ("healthy", "healthy"),
+    "C": ("sign-flip", "sign flip"),
+    "D": ("length-blow-up", "length blow-up"),
+    "E": ("greedy-monte-carlo", "identical answers"),
+    "F": ("trivial-tasks", "easy tasks"),
+}
+"""The six runs of notebook 07. Letter: folder in ``data_samples/runs/bugs``, and the name of what it has."""
+
+SAMPLE = ("config.json", "metrics.jsonl", "rollouts.jsonl", "summary.json")
+EVALUATIONS = tuple(f"eval/{name}" for name in ("before.json", "before.jsonl", "step-14.json", "step-14.jsonl"))
+WHOLE = (*SAMPLE, "run.json", "tasks.jsonl", "timing.jsonl", *EVALUATIONS)
+
 
 def recorded(name: str) -> Path:
-    """The file ``data_samples/<name>``. AzrError where it is neither here nor to be had."""
+    """The file ``data_samples/<name>``. AzrError where it is neither here nor can be downloaded."""
     here = ROOT / "data_samples" / name
     if here.exists():
         return here
@@ -27,25 +41,11 @@ def recorded(name: str) -> Path:
                 text = reply.read().decode("utf-8")
         except (urllib.error.URLError, TimeoutError) as error:
             raise AzrError(
-                f"data_samples/{name} is not here and could not be downloaded from {source} ({error}); clone the repository"
+                f"data_samples/{name} is not here and {source} could not be downloaded ({error}); clone the repository"
             ) from error
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_text(kept, text)
     return kept
-
-
-PATIENTS: dict[str, tuple[str, str]] = {
-    "A": ("impossible-tasks", "impossible tasks"),
-    "B": ("healthy", "healthy"),
-    "C": ("sign-flip", "sign flip"),
-    "D": ("length-blow-up", "length blow-up"),
-    "E": ("greedy-monte-carlo", "identical answers"),
-    "F": ("trivial-tasks", "easy tasks"),
-}
-"""Letter: folder in ``data_samples/runs/bugs``, and the name of what it has."""
-
-SAMPLE = ("config.json", "metrics.jsonl", "rollouts.jsonl", "summary.json")
-WHOLE = (*SAMPLE, "run.json", "tasks.jsonl", "timing.jsonl", *(f"eval/{name}" for name in ("before.json", "before.jsonl", "step-14.json", "step-14.jsonl")))  # fmt: skip
 
 
 def sample(name: str) -> Path:
@@ -64,5 +64,5 @@ def whole_run() -> Path:
 
 
 def _folder(name: str, files: tuple[str, ...]) -> Path:
-    paths = [recorded(f"runs/{name}/{file}") for file in files]  # all of them: where they are not here, each is fetched
+    paths = [recorded(f"runs/{name}/{file}") for file in files]  # where they are not here, each is downloaded
     return paths[0].parent

@@ -1,7 +1,7 @@
 """A stand-in for the policy, without torch: it proposes mini-language programs and solves them by tracing, with slips.
 
-It has no weights and does not learn. Each operation of a program is one chance to slip, so long programs are solved less
-often than short ones and solve rates lie between 0 and 1. Thoughts read as the nano model's demonstrations do.
+It has no weights and does not learn. Each operation of a program is one chance to slip, so long programs are solved
+less often than short ones and solve rates lie between 0 and 1. Thoughts read as the nano model's demonstrations do.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ _BY_HINT = {(op.hint, op.kind.takes): op for op in OPS}
 class ScriptedPolicy:
     """Call it with prompts, as `SelfPlay` calls a model. The same seed and the same calls give the same replies.
 
-    `slip`: chance of a mistake at each operation of a task. `stray`: chance of a reply that breaks a rule of form or content.
+    `slip`: chance of a mistake at each operation of a task.
+    `stray`: chance of a reply that breaks a rule of form or content.
     """
 
     def __init__(self, seed: int = 0, slip: float = 0.22, stray: float = 0.12) -> None:
@@ -53,7 +54,7 @@ class ScriptedPolicy:
         play = getattr(self, f"_{action}_{type_}", None)
         if play is None:
             raise ValueError(
-                f"the stand-in knows the prompts of the style 'compact', and not {command[:40]!r}; use that style"
+                f"{command[:40]!r} is no prompt of the style 'compact', which is all I read; use that style"
             )
         text = play([text for _, text in blocks])
         return Completion(prompt, tuple(map(ord, prompt)), tuple(map(ord, text)), text)
@@ -70,15 +71,13 @@ class ScriptedPolicy:
     _invent_abduction = _invent_deduction
 
     def _broken_proposal(self, blocks: list[tuple[str, str]]) -> str:
-        """What models do at times: no answer, a forbidden module, a program that fails, one that answers otherwise each time."""
+        """What models do at times: no answer, a forbidden module, a program that fails or varies."""
         lines = blocks[0][1].splitlines()
         broken = self.rng.choice(("form", "module", "failure", "chance"))
         if broken == "form":
             return "\n".join(lines)
-        insert = {"module": "    import random", "failure": "    x = x + None", "chance": "    x = id(object())"}[
-            broken
-        ]
-        return reply_text("", ("python", "\n".join((lines[0], insert, *lines[1:]))), blocks[1])
+        bad = {"module": "    import random", "failure": "    x = x + None", "chance": "    x = id(object())"}[broken]
+        return reply_text("", ("python", "\n".join((lines[0], bad, *lines[1:]))), blocks[1])
 
     def _invent_induction(self, blocks: list[str]) -> str:
         for type_ in (STR, LIST, INT):
@@ -100,20 +99,14 @@ class ScriptedPolicy:
 
     def _solve_abduction(self, blocks: list[str]) -> str:
         value = read_value(blocks[1])
-        ops = next(
-            (
-                ops
-                for type_ in (STR, LIST, INT)
-                if (ops := read_ops(blocks[0], type_)) and ops[-1].kind.gives == type_of(value)
-            ),
-            (),
-        )
+        known = (read_ops(blocks[0], type_) for type_ in (STR, LIST, INT))
+        ops = next((ops for ops in known if ops and ops[-1].kind.gives == type_of(value)), ())
         run = [value]
         for op in reversed(ops):
             before = op.undo(run[0])
-            run.insert(
-                0, self._slipped(run[0] if before is None else before) if self._slips() or before is None else before
-            )
+            if self._slips() or before is None:
+                before = self._slipped(run[0] if before is None else before)
+            run.insert(0, before)
         return self._answer(backward_thought(ops, run), "input", repr(run[0]))
 
     def _solve_induction(self, blocks: list[str]) -> str:

@@ -21,14 +21,12 @@ def on_slides(notebook: Any) -> Any:
     for cell in notebook.cells:
         kind = "-"
         if cell.cell_type == "markdown":
-            kind = (
-                "slide"
-                if cell.source.startswith(("# ", "## ", BEGIN))
-                else "subslide"
-                if cell.source.startswith("###")
-                else "-"
-            )
-            kind = "skip" if cell.source.startswith("<details>") else kind
+            if cell.source.startswith(("# ", "## ", BEGIN)):
+                kind = "slide"
+            elif cell.source.startswith("###"):
+                kind = "subslide"
+            elif cell.source.startswith("<details>"):
+                kind = "skip"
         elif {"setup", "parameters"} & set(tags(cell)):
             kind = "skip"
         cell.metadata["slideshow"] = {"slide_type": kind}
@@ -42,9 +40,8 @@ def slides(source: Path) -> str:
 
     if not source.exists():
         raise NotebookError(f"there is no {source}; run make notebooks first")
-    exporter = SlidesExporter(
-        reveal_scroll=True, reveal_number="c/t", exclude_input_prompt=True, exclude_output_prompt=True
-    )
+    no_prompts = {"exclude_input_prompt": True, "exclude_output_prompt": True}
+    exporter = SlidesExporter(reveal_scroll=True, reveal_number="c/t", **no_prompts)
     return exporter.from_notebook_node(on_slides(nbformat.read(source, as_version=4)))[0]
 
 

@@ -77,16 +77,19 @@ def check_task_type(
         return kind.solve_prompt(style, task, rules)
 
     right = [judged(task, gold(task)) for task in tasks]
-    paid = [(blocks, task) for task in tasks for blocks in cheats if judged(task, blocks).score > 0]
+    scoring = [(blocks, task) for task in tasks for blocks in cheats if judged(task, blocks).score > 0]
+    tried = f"{len(cheats)} cheats x {len(tasks)} tasks"
+    again = verifier.validate(parsed) == results and [judged(task, gold(task)) for task in tasks] == right
+    own = [kind.adopt(replace(task, type="another")) is None for task in tasks]
     return [
         Property("proposals become tasks", not refused, "; ".join(refused)),
         _all("a right answer scores 1", tasks, [verdict.score == 1.0 for verdict in right]),
-        Property("cheats score 0", not paid, repr(paid[0][0])[:90] if paid else f"{len(cheats)} cheats x {len(tasks)} tasks"),
+        Property("cheats score 0", not scoring, repr(scoring[0][0])[:90] if scoring else tried),
         _all("the prompt does not know the answer", tasks, [blind(prompt, task, hidden) for task in tasks]),
-        Property("playing again gives the same tasks and verdicts", verifier.validate(parsed) == results and [judged(t, gold(t)) for t in tasks] == right),
+        Property("playing again gives the same tasks and verdicts", again),
         _all("a task survives being saved", tasks, [task_from_json(task.to_json()) == task for task in tasks]),
-        _all("it takes no other type's tasks unasked", tasks, [kind.adopt(replace(task, type="another")) is None for task in tasks]),
-    ]  # fmt: skip
+        _all("it takes no other type's tasks unasked", tasks, own),
+    ]
 
 
 def _all(name: str, tasks: Sequence[Task], good: Sequence[bool]) -> Property:

@@ -46,40 +46,19 @@ def _part(axis: Any, name: str, text: str, bottom: float, height: float, covered
 
     shape = "round,pad=0,rounding_size=0.02"
     face, edge = (HIDDEN, colour) if covered else (PAPER, "#B0B0B0")
-    axis.add_patch(
-        FancyBboxPatch(
-            (0.01, bottom), 0.97, height, shape, facecolor=face, edgecolor=edge, linewidth=2 if covered else 1
-        )
-    )
+    border = {"facecolor": face, "edgecolor": edge, "linewidth": 2 if covered else 1}
+    axis.add_patch(FancyBboxPatch((0.01, bottom), 0.97, height, shape, **border))
     axis.text(0.03, bottom + height - 0.02, name, fontsize=6.5, color="#777777", va="top")
+    font = {"fontsize": 7.5, "family": "monospace", "color": INK}
     if covered:
         if name == "program":
             note = "several pairs are shown, and a message"
             axis.text(0.5, bottom + 0.05, note, fontsize=7, color=INK, ha="center", va="center")
         axis.text(0.5, bottom + height / 2, "?", fontsize=15, fontweight="bold", color=colour, ha="center", va="center")
     elif name == "program":
-        lines = [
-            part
-            for line in text.splitlines()
-            for part in textwrap.wrap(line, COLUMNS, subsequent_indent="      ", drop_whitespace=False)
-        ]
-        axis.text(
-            0.05,
-            bottom + height - 0.09,
-            "\n".join(lines),
-            fontsize=7.5,
-            family="monospace",
-            color=INK,
-            va="top",
-            linespacing=1.3,
-        )
+        lines = []
+        for line in text.splitlines():
+            lines += textwrap.wrap(line, COLUMNS, subsequent_indent="      ", drop_whitespace=False)
+        axis.text(0.05, bottom + height - 0.09, "\n".join(lines), va="top", linespacing=1.3, **font)
     else:
-        axis.text(
-            0.24,
-            bottom + height / 2,
-            textwrap.shorten(text, COLUMNS),
-            fontsize=7.5,
-            family="monospace",
-            color=INK,
-            va="center",
-        )
+        axis.text(0.24, bottom + height / 2, textwrap.shorten(text, COLUMNS), va="center", **font)

@@ -14,24 +14,17 @@ from azr_lite.observe.style import has_live_widgets, image
 if TYPE_CHECKING:
     from ipywidgets import VBox
 
-Draw = Callable[..., None]
+Draw, Size = Callable[..., None], tuple[float, float]
 
 
-def explore(
-    draw: Draw,
-    alt: str,
-    static: Sequence[dict[str, Any]],
-    size: tuple[float, float] = (3.2, 2.6),
-    **choices: Sequence[Any],
-) -> None:
+def explore(draw: Draw, alt: str, static: Sequence[dict[str, Any]], size: Size = (3.2, 2.6), **choices: Any) -> None:
     """`draw(axis, **values)` for each of the `static` choices of values side by side; then sliders over `choices`.
 
     `alt` says what the grid shows. Every value of `static` must be one of `choices`.
     """
-    for values in static:
-        for name, value in values.items():
-            if value not in choices[name]:
-                raise ValueError(f"{name} = {value!r} is not among its choices {list(choices[name])!r}")
+    for name, value in (item for values in static for item in values.items()):
+        if value not in choices[name]:
+            raise ValueError(f"{name} = {value!r} is not among its choices {list(choices[name])!r}")
     grid, axes = figure(1, len(static), (size[0] * len(static), size[1]))
     for axis, values in zip(axes, static, strict=True):
         with style():
@@ -44,9 +37,7 @@ def explore(
         display({**made, "text/plain": "The sliders need a running kernel: run this cell again."}, raw=True)
 
 
-def sliders(
-    draw: Draw, start: dict[str, Any], alt: str, size: tuple[float, float], choices: dict[str, Sequence[Any]]
-) -> VBox:
+def sliders(draw: Draw, start: dict[str, Any], alt: str, size: Size, choices: dict[str, Sequence[Any]]) -> VBox:
     """A slider for each of `choices`, set to `start`, and the picture of their values under them. Needs ipywidgets."""
     import ipywidgets
 
@@ -65,9 +56,8 @@ def sliders(
     controls = {name: control(name, values) for name, values in choices.items()}
     chosen = {name: ipywidgets.Label(layout=ipywidgets.Layout(margin="2px 2px 2px 14px")) for name in choices}
     wide, high = 1.6 * size[0], 1.4 * size[1]
-    picture = ipywidgets.HTML(
-        layout=ipywidgets.Layout(min_height=f"{100 * high:.0f}px")
-    )  # `Image` has no alt text; the page must not jump
+    # `Image` has no alt text; the page must not jump
+    picture = ipywidgets.HTML(layout=ipywidgets.Layout(min_height=f"{100 * high:.0f}px"))
 
     def redraw(_: Any = None) -> None:
         made, (axis,) = figure(1, 1, (wide, high))
@@ -76,9 +66,8 @@ def sliders(
         for name, label in chosen.items():
             label.value = str(controls[name].value)
         title = " ".join((axis.get_title(loc="left") or axis.get_title() or alt).split())
-        picture.value = image(
-            png(made), f"{title} ({', '.join(f'{name} = {label.value}' for name, label in chosen.items())})"
-        )
+        values = ", ".join(f"{name} = {label.value}" for name, label in chosen.items())
+        picture.value = image(png(made), f"{title} ({values})")
 
     for slider in controls.values():
         slider.observe(redraw, names="value")

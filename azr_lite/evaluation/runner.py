@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from azr_lite.environment import describe_environment
-from azr_lite.errors import EvaluationError
+from azr_lite.errors import ConfigError, EvaluationError
 from azr_lite.evaluation.benchmarks import BUILDERS, GROUPS, REASONING_PROTOCOLS, averages, in_paper
 from azr_lite.evaluation.generators import OpenedModel, open_model
 from azr_lite.evaluation.results import VERSION, Result, WaitingReplies, lines_of, read_result
@@ -74,6 +74,12 @@ class Evaluation:
         """The paper's three averages of `as_in_paper`, and which parts are missing."""
         return asdict(averages(self.as_in_paper))
 
+    def as_dict(self) -> dict[str, Any]:
+        """Model, scores, gains and averages for JSON."""
+        suites = {name: result.record for name, result in self.results.items()}
+        gains = {"gain": self.comparison, "pass_at_k": self.pass_at_k, "left_out": self.left_out}
+        return {"model": self.model, "suites": suites, **gains, "averages": self.averages}
+
     @property
     def pass_at_k(self) -> dict[str, list[dict[str, Any]]]:
         """Suite to the points of `scores.compare_pass_at_k`, where several replies to each question were made of
@@ -107,18 +113,26 @@ def evaluate(
     """Ask a model the questions of public benchmarks and of self-play. What was answered is kept, and not asked again.
 
     Args:
-        model: hub id, folder, GGUF file, ``nano``, or a run's folder (``RUN@12``: its step 12, ``RUN@0``: where it
-        started). suite: reasoning, code, math, all, or names of `KNOWN`, separated by commas or as a list. compare: a
-        second model or run, asked the same: the base to compare with. items: questions per suite, chosen by digest; 0:
-        all. samples, temperature, max_tokens: instead of the suite's own (mostly one greedy reply). reasoning_protocol:
-        ``azr`` (self-play's own prompts), ``assert`` or ``assert-direct`` (CRUXEval as published scores ask it,
-            with and without a thought).
-        code_protocol: ``evalplus`` (what the paper used) or ``azr``. data: suite to file or hub id, for suites that are
-        not shipped and for other versions of those that are. output_dir: where results go; empty: the run's folder
-        ``eval/``, or ``evals/MODEL``. prompts: auto, r1, chat or compact. device: auto, cpu or cuda. chunk: questions
-        asked at once. seed: of sampling. server: URL of an OpenAI-compatible server that serves the model. vllm:
-        generate with vLLM in this process. allow_weak: go on where the kernel offers no isolation for the programs to
-        score. tell: called with one line for each choice made and each suite left out.
+        model: hub id, folder, GGUF file, ``nano``, or a run's folder (``RUN@12``: its step 12, ``RUN@0``: its start).
+        suite: reasoning, code, math, all, or names of `KNOWN`, separated by commas or as a list.
+        compare: a second model or run, asked the same: the base to compare with.
+        items: questions per suite, chosen by digest; 0: all.
+        samples: replies per question, for pass@k; 0: the suite's own (mostly one, greedy).
+        temperature: of sampling; 0: greedy; None: the suite's own.
+        max_tokens: tokens per reply; 0: the suite's own.
+        reasoning_protocol: ``azr`` (self-play's own prompts), ``assert`` or ``assert-direct`` (CRUXEval as published
+            scores ask it, with and without a thought).
+        code_protocol: ``evalplus`` (what the paper used) or ``azr``.
+        data: suite to file or hub id, for suites that are not shipped and for other versions of those that are.
+        output_dir: where results go; empty: the run's folder ``eval/``, or ``evals/MODEL``.
+        prompts: auto, r1, chat or compact.
+        device: auto, cpu or cuda.
+        chunk: questions asked at once.
+        server: URL of an OpenAI-compatible server that serves the model.
+        vllm: generate with vLLM in this process.
+        seed: of sampling.
+        allow_weak: go on where the kernel offers no isolation for the programs to score.
+        tell: called with one line for each choice made and each suite left out.
 
     Returns:
         The results by suite, and with `compare` the gains over the base.
@@ -140,6 +154,9 @@ def evaluate(
         )
     if unknown := [name for name in data or {} if name not in KNOWN]:
         raise EvaluationError(f"there is no suite {unknown[0]!r} to give data for; choose from: {', '.join(KNOWN)}")
+    for name, value in (("items", items), ("samples", samples), ("max_tokens", max_tokens)):
+        if value < 0:
+            raise ConfigError(f"{name} is {value}; give a number, or 0: as the suite has it")
     changes = _sampling_changes(samples, temperature, max_tokens)
     if reasoning_protocol not in REASONING_PROTOCOLS:
         choices = ", ".join(REASONING_PROTOCOLS)

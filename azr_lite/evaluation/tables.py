@@ -6,10 +6,22 @@ import re
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 from azr_lite.evaluation.benchmarks import beside_paper
 from azr_lite.evaluation.runner import Evaluation
+
+
+def print_tables(evaluation: Evaluation, console: Console) -> None:
+    """What ``azr-lite eval`` shows: scores, gains over the base, the paper's numbers beside them, and notes."""
+    console.print(score_table(evaluation))
+    if evaluation.base is not None:
+        console.print(gain_table(evaluation))
+    if lines := paper_lines(evaluation):
+        console.print(lines, markup=False, soft_wrap=True)
+    for line in notes(evaluation):
+        console.print(f"· {line}", markup=False, soft_wrap=True)
 
 
 def score_table(evaluation: Evaluation) -> Table:

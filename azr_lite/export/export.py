@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -304,6 +305,21 @@ def contents(folder: Path) -> list[tuple[str, int]]:
 
 
 # ---------------------------------------------------------------- the hub
+
+
+def listing(folder: Path) -> str:
+    """The files of an exported folder with their sizes, one per line."""
+    return "\n".join(f"{size:>14,} bytes  {name}" for name, size in contents(folder))
+
+
+@contextmanager
+def to_upload(source: Path, repo: str, **choice: Any) -> Iterator[Path]:
+    """The folder that goes to the hub: `source` where it was exported before, else a run's export in a temporary place."""
+    if not (source / "run.json").is_file():
+        yield source
+        return
+    with tempfile.TemporaryDirectory(prefix=".push-", dir=source) as room:  # /tmp may be too small for a model
+        yield export(source, Path(room) / "export", **choice, where=repo)
 
 
 def check_repository(repo: str) -> None:

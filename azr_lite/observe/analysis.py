@@ -2,9 +2,9 @@
 
 Small numbers of replies make noisy means: every value stands beside how many it is the mean of.
 
-cross-prompt distinguishability = share of proposals nearer, by AST, to the references in their own prompt than to those in
-another prompt of the step and type, ties half: 0.5 when the prompt does not matter (RAGEN-2's template collapse), 1 when it
-always shows.
+cross-prompt distinguishability = share of proposals nearer, by AST, to the references in their own prompt than to
+those in another prompt of the step and type, ties half: 0.5 when the prompt does not matter (RAGEN-2's template
+collapse), 1 when it always shows.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ MEASURES: dict[str, str] = {
     "shapes/near-duplicates": "share near an earlier one of the step",
     "answers/different": "different answers / answers to a task",
     "thought/characters": "length of a thought",
-    "thought/reflection": "reflection words a thought",
+    "thought/reflection": "reflection words per thought",
 }
 """Measure: what it is, in a few words. Tokens of other task types are added as they appear."""
 
@@ -96,7 +96,7 @@ class Alarm:
 
 @dataclass
 class Analysis:
-    """`periods`: first and last step of each. `measures`: name to one (mean, n) per period, None where nothing was seen."""
+    """`periods`: first and last step of each. `measures`: name to one (mean, n) per period, None where unseen."""
 
     run: str
     steps: int
@@ -113,7 +113,7 @@ class Analysis:
         }
         return {**dataclasses.asdict(self), "measures": measures}
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """At most 80 columns: one line per measure, one column per period."""
         lines = textwrap.wrap(f"{printable(self.run)}: {self.steps} steps, {self.rollouts} rollouts", 80)
         lines.append(f"{'steps':27}" + "".join(f"{f'{low}-{high}':>10}" for low, high in self.periods))
@@ -136,8 +136,8 @@ class Analysis:
 
 
 MONITOR = (
-    "The monitor is crude: it looks for the words listed in azr_lite/measures.py. It misses what is said otherwise "
-    "and flags the harmless use of a word. Read the reply: azr-lite show RUN --step N."
+    "The monitor is crude: it looks for the words listed in azr_lite/observe/measures.py. It misses what is said "
+    "otherwise and flags the harmless use of a word. Read the reply: azr-lite show RUN --step N."
 )
 
 

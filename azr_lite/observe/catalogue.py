@@ -14,6 +14,7 @@ from __future__ import annotations
 import difflib
 import functools
 import re
+import textwrap
 from dataclasses import dataclass
 
 from azr_lite.errors import ConfigError
@@ -204,3 +205,18 @@ def explain(metric: Metric) -> list[tuple[str, str]]:
         ("logged", f"{metric.file}, {metric.when or 'every step'}"),
     ]
     return facts
+
+
+def describe_metrics(name: str) -> str:
+    """What ``azr-lite show`` prints: the meaning of a logged number; for "metrics", a table of all. At most 80 columns."""
+    if name == "metrics":
+        rows = [f"{metric.pattern:34} {metric.name:26} {metric.range}" for metric in METRICS]
+        head = f"{'number':34} {'name':26} healthy"
+        return "\n".join([head, "", *rows, "", "azr-lite show NAME explains one: formula, unit, source."])
+    found = []
+    for metric in find(name):
+        lines = [f"{metric.pattern}: {metric.name}"]
+        for label, text in explain(metric):
+            lines += textwrap.wrap(text, 80, initial_indent=f"  {label:8} ", subsequent_indent=" " * 11)
+        found.append("\n".join(lines))
+    return "\n\n".join(found)

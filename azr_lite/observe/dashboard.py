@@ -1,6 +1,7 @@
 """A picture in a notebook that follows a run, and stays as a plain PNG when the run has ended.
 
-It is an image with a line of text for those who do not see it: no widget, no script, nothing that a saved notebook could lose.
+It is an image with a line of text for those who do not see it: no widget, no script, nothing that a saved notebook
+could lose.
 """
 
 from __future__ import annotations
@@ -191,7 +192,7 @@ def _held_out(axis: Any, run: Followed) -> None:
 
 
 def _title(panel: Panel, curves: Mapping[str, Curve], run: Followed) -> str:
-    """What the panel found: first and last values; with several lines their mean, or each by name where there are two."""
+    """What the panel found: first and last values; of several lines the mean, or each by name where there are two."""
     if not curves:
         return f"{panel.title}: {'not kept' if run.ended else 'nothing logged yet'}"
     percent = panel.metric.unit == "share"

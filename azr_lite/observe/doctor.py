@@ -1,8 +1,8 @@
 """The run doctor: names what a run suffers from, with evidence and a cure.
 
 Every check is a pure function of the summary. Thresholds are constants with their reason. The exact checks (rewards,
-advantages, clipping, answers) need no threshold to speak of and are asked first. The others judge curves, and nano runs set
-their bounds (data_samples/benchmarks/doctor.json says how often they are right).
+advantages, clipping, answers) need no threshold to speak of and are asked first. The others judge curves, and nano
+runs set their bounds (data_samples/benchmarks/doctor.json says how often they are right).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from azr_lite.observe.run_summary import SHORT, RunSummary
 MISPAID = 0.01
 """Share of replies with a reward they did not earn. Healthy: exactly 0; the rest is for a log touched by hand."""
 UNRELATED, OPPOSITE = 0.35, -0.35
-"""Mean correlation of reward and advantage. TRR++: exactly 1 in a group; other estimators and pooled samples: above 0.5."""
+"""Mean correlation of reward and advantage. TRR++: exactly 1 in a group; others and pooled samples: above 0.5."""
 SILENT = 0.9
 """Share of groups with different rewards and no advantage at all. Healthy: exactly 0."""
 NO_SIGNAL = 0.25
@@ -31,25 +31,25 @@ EASY, RISE, FALL = 0.8, 0.05, 0.7
 HARD, NEVER = 0.3, 0.6
 """Late solve rate; late share of tasks that nobody solves. Healthy nano: at least 0.44 late."""
 BACKWARDS = 0.3
-"""Fall of valid proposals or of held-out accuracy, as a share. No healthy run lost a tenth; noise on 30 replies: below 0.2."""
+"""Fall of valid proposals or of held-out accuracy, as a share. No healthy run lost 0.1; noise of 30 replies: 0.2."""
 FORMED, FORM_RISE, RIGHT_RISE = 0.9, 0.2, 0.02
 """Format-only learning: form arrives, right answers do not."""
 CUT = 0.2
 """Truncated share (the catalogue's healthy bound)."""
 LONGER, CUT_LONG = 2.0, 0.1
-"""Reply length, late over early, together with a truncated share and no held-out gain that is surely above zero. Length alone
-is no illness: nano runs learn by thinking longer."""
+"""Reply length, late over early, together with a truncated share and no held-out gain that is surely above zero.
+Length alone is no illness: nano runs learn by thinking longer."""
 COVERAGE, COVERAGE_FALL, FRESH = 0.1, 0.33, 0.3
-"""Different AST shapes among a step's programs late; as a part of the early share; share of new tasks (as in the catalogue)."""
+"""Different AST shapes among a step's programs late; as a part of the early share; share of new tasks."""
 EXECUTOR = 0.2
 """Executions that failed by time-out, memory, crash or protocol. Healthy nano: below 0.01."""
 SPIKE, CLIPPED, KL = 20.0, 0.3, 1.0
 """Gradient norm over its median; clipped share of tokens; KL in nats per token. Healthy nano: 3, 0.03, not logged."""
 FLAT_STEPS, FLAT_GAIN = 60, 0.0
 """A run of so many steps whose held-out gain does not have its upper 95 % bound above this has learned nothing."""
-ONE_WORLD = "validate every proposal in two worlds with different hash seeds before it is paid or kept"
+ONE_WORLD = "validate every proposal in two worlds with different hash seeds before it is rewarded or kept"
 """The cure where programs are believed after one run."""
-TOO_SHORT = f"Fewer than {SHORT} steps: pay and advantages are judged, curves are not."
+TOO_SHORT = f"Fewer than {SHORT} steps: rewards and advantages are judged, curves are not."
 EXECUTOR_FAILURES = ("timeout", "memory", "crash", "protocol")
 
 
@@ -70,7 +70,7 @@ class Diagnosis:
     summary: RunSummary
     findings: list[Finding]
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         found, steps = self.findings, len(self.summary.steps)
         said = f"{len(found)} finding{'s' * (len(found) > 1)}" if found else "nothing found"
         lines = textwrap.wrap(f"{self.path}: {steps} steps, {said}", 80)
@@ -106,17 +106,17 @@ def check_rewards(s: RunSummary) -> Iterator[Finding]:
         many = f"{share} are not what verdict and solve rate earn, from step {checked.first}"
         found = []
         if checked.impossible and not checked.easy:
-            shown = f"{many}; {checked.impossible} tasks nobody solved were paid"
-            found.append(Finding("impossible tasks", shown, "pay 0 at solve rate 0"))
+            shown = f"{many}; {checked.impossible} tasks that nobody solved were rewarded"
+            found.append(Finding("impossible tasks", shown, "reward 0 at solve rate 0"))
         if checked.easy:
             r = checked.rate.correlation
             shown = "" if r is None else f"; reward and solve rate correlate by {r:+.2f}"
-            shown = f"{many}; {checked.easy} tasks all solved were paid{shown}"
-            found.append(Finding("easy tasks", shown, "pay 1 - solve rate, and 0 at 1"))
+            shown = f"{many}; {checked.easy} tasks that everybody solved were rewarded{shown}"
+            found.append(Finding("easy tasks", shown, "reward 1 - solve rate, and 0 at 1"))
         r = checked.length.correlation
         if r is not None and r > 0.9:
             shown = f"{many}; the surplus follows the length (r {r:+.2f})"
-            found.append(Finding("length blow-up", shown, "pay no reply for its length"))
+            found.append(Finding("length blow-up", shown, "reward no reply for its length"))
         if checked.upside_down:
             shown = f"{many}; {checked.upside_down} well-formed wrong answers got -1 or less"
             cure = "order the ladder: no form -1, wrong -0.5, right 1"
@@ -148,7 +148,7 @@ def check_advantages(s: RunSummary) -> Iterator[Finding]:
 
 
 def check_backwards(s: RunSummary) -> Iterator[Finding]:
-    """Learning in the wrong direction with right advantages: the loss has the wrong sign, or the step is far too long."""
+    """Learning in the wrong direction with right advantages: the loss has the wrong sign, or steps are far too long."""
     shown = []
     if (ends := s.ends("valid")) and ends[0] - ends[1] > BACKWARDS:
         shown.append(f"valid proposals {ends[0]:.2f} -> {ends[1]:.2f}")
@@ -188,11 +188,11 @@ def check_difficulty(s: RunSummary) -> Iterator[Finding]:
     change = f"solve rate {rate[0]:.2f} -> {rate[1]:.2f}"
     if rate[1] >= EASY and rate[1] - rate[0] >= RISE and learnable[1] <= FALL * learnable[0]:
         shown = f"{change}, learnable {learnable[0]:.2f} -> {learnable[1]:.2f}"
-        cure = "check the proposer's pay; raise references; separate adapters for the roles"
+        cure = "check the proposer's reward; raise references; separate adapters for the roles"
         yield Finding("easy tasks", shown, cure)
     if (rate[1] <= HARD and rate[1] < rate[0]) or (never is not None and never[1] >= NEVER):
         shown = change + (f", never solved {never[0]:.2f} -> {never[1]:.2f}" if never else "")
-        yield Finding("impossible tasks", shown, "pay 0 at solve rate 0; bound the size of programs")
+        yield Finding("impossible tasks", shown, "reward 0 at solve rate 0; bound the size of programs")
 
 
 def check_form(s: RunSummary) -> Iterator[Finding]:
@@ -216,7 +216,7 @@ def check_proposals(s: RunSummary) -> Iterator[Finding]:
 def check_length(s: RunSummary) -> Iterator[Finding]:
     """Replies that are cut, or that grow until they are and earn nothing by it."""
     tokens = s.ends("solver tokens")
-    # the 50 steps of `make run` think three times as long, a tenth is cut, and it pays
+    # the 50 steps of `make run` think three times as long, a tenth is cut, and it helps
     earned = s.gain is not None and s.gain["low"] > 0
     for role in ("solver", "proposer"):
         if not (cut := s.ends(f"{role} truncated")):

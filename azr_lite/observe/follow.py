@@ -1,4 +1,4 @@
-"""What is known of a run that may still be written, in bounded memory: for the terminal's screen and the notebook's dashboard."""
+"""What is known of a run that may still be written, in bounded memory: what screen, dashboard and report draw."""
 
 from __future__ import annotations
 
@@ -22,21 +22,22 @@ SILENT_S = 120.0
 """A run whose log has not grown for longer than this, and for longer than ten steps, is called silent."""
 
 PATIENCE_S = 600.0
-"""A run is no longer waited for when no file of it has changed for this long (or for thirty steps, where steps are slow)."""
+"""A run whose files have not changed for this long (or thirty slow steps) is no longer waited for."""
 
 HISTORIES = (
     "solve/*/ok", "propose/*/reward", "propose/*/solve_rate", "propose/*/ok", "solve/*/tokens", "entropy", "grad_norm",
 )  # fmt: skip
 """Keys of metrics.jsonl that the terminal's screen draws; * is the mean over task types."""
 
-PANEL_KEYS = {
+CURVE_KEYS = {
     "metrics.jsonl": (
-        "propose/{type}/solve_rate", "propose/*/ok", "propose/*/learnable", "propose/*/reward", "solve/*/reward",
-        "propose/*/tokens", "solve/*/tokens", "entropy", "grad_norm",
+        "propose/{type}/solve_rate", "propose/{type}/ok", "solve/{type}/ok", "solve/{type}/tokens",
+        "propose/*/solve_rate", "propose/*/ok", "solve/*/ok", "solve/*/tokens", "propose/*/tokens",
+        "propose/*/learnable", "propose/*/reward", "solve/*/reward", "entropy", "grad_norm",
     ),
     "timing.jsonl": (*STAGES, "tokens_per_s"),
 }  # fmt: skip
-"""Keys that the dashboard draws; {type} is one curve per task type."""
+"""Keys that the dashboard and the report draw: {type} is one curve per task type, * the mean over task types."""
 
 
 class Followed:
@@ -89,8 +90,8 @@ class Followed:
 
     def _add_to(self, curves: dict[str, Curve], file: str, line: Line) -> None:
         types = self.config.task_types
-        for pattern in PANEL_KEYS[file]:
-            for key in [pattern.format(type=name) for name in types] if "{type}" in pattern else [pattern]:
+        for pattern in CURVE_KEYS[file]:
+            for key in dict.fromkeys(pattern.format(type=name) for name in types):
                 if values := self._values(line, key):
                     curves.setdefault(key, Curve()).add(line["step"] + 1, mean(values))
 
@@ -119,6 +120,12 @@ class Followed:
             for of, point in scores.items():
                 points.setdefault(of, []).append(point)
         return points
+
+    def by_type(self, key: str) -> dict[str, list[Point]]:
+        """The points of a key such as ``solve/*/ok``, by task type and of "all"."""
+        names = {**{name: name for name in self.config.task_types}, "all": "*"}
+        keys = {of: key.replace("*", name) for of, name in names.items()}
+        return {of: self.curves[own].points for of, own in keys.items() if own in self.curves}
 
     @property
     def done(self) -> int:

@@ -1,7 +1,7 @@
 """Which proposals a report shows, with their answers, parents, children and uses; and how hard proposals grew.
 
-Memory does not grow with the log: a fixed number of proposals is kept, drawn evenly over the run with a few of every way to
-fail, and every text is cut where it is too long to be read.
+Memory does not grow with the log: a fixed number of proposals is kept, drawn evenly over the run with a few of every
+way to fail, and every text is cut where it is too long to be read.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Uses:
 
 @dataclass
 class ProposalRow:
-    """One line of tasks.jsonl, its texts cut, with what the rest of the run made of it. `why`: why it is worth reading."""
+    """One line of tasks.jsonl, its texts cut, with what the run made of it. `why`: why it is worth reading."""
 
     step: int
     type: str
@@ -116,7 +116,8 @@ def cut(text: str, most: int) -> str:
 
 
 def operations(program: str, nano: bool) -> int | None:
-    """Operations of a program: of the nano language, where it is one; else calls, operators, indexings, branches, loops.
+    """Operations of a program: of the nano language, where it is one; else calls, operators, indexings, branches,
+    loops.
 
     None: unreadable.
     """

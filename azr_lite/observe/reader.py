@@ -46,7 +46,7 @@ def open_run(path: str | Path) -> RunDir:
 
 
 def _say_if_cut(path: Path) -> None:
-    """One line on stderr, once, for a log whose last line has no end although nobody has been writing it for a while."""
+    """One line on stderr, once, for a log whose last line has no end although nobody is writing it any more."""
     try:
         with path.open("rb") as file:
             about = os.fstat(file.fileno())

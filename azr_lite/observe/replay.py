@@ -1,8 +1,9 @@
 """Replay: a step's verdicts, rewards, advantages and loss weights, made again from the log alone and compared with it.
 
-Nothing recorded is used twice: verdicts are made from the texts in the sandbox, rewards from those verdicts, advantages from
-those rewards. So one wrong number in the log shows as exactly that one. Two things only the model could tell: which seeds of
-sampling led to these texts, and how many tokens a prompt has (a proposal rejected as too long for the solver is believed).
+Nothing recorded is used twice: verdicts are made from the texts in the sandbox, rewards from those verdicts,
+advantages from those rewards. So one wrong number in the log shows as exactly that one. Two things only the model
+could tell: which seeds of sampling led to these texts, and how many tokens a prompt has (a proposal rejected as too
+long for the solver is believed).
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class Replay:
         else:
             self.differences.append(Difference(file, line, what, recorded, rebuilt))
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """What was compared, and each difference, for people."""
         values, different = self.compared.total(), self.differences
         counts = ", ".join(f"{count} {what}" for what, count in sorted(self.compared.items()))
@@ -104,7 +105,7 @@ class Replay:
             lines.append(f"  {self.rounded} of them are equal but for rounding ({ROUNDING:g})")
         if self.exact:
             return "\n".join([*lines, "the log is exact: verdicts, rewards, advantages and weights are as recorded"])
-        lines.append(f"{len(different)} values differ from the record:")
+        lines.append(f"{len(different)} value{'s differ' if len(different) > 1 else ' differs'} from the record:")
         lines += [f"  {difference}" for difference in different[:MOST_PRINTED]]
         if len(different) > MOST_PRINTED:
             lines.append(f"  … and {len(different) - MOST_PRINTED} more")

@@ -1,7 +1,8 @@
-"""`azr-lite report`: one HTML file that says what a run did, or compares several; and its list of proposals in a notebook.
+"""`azr-lite report`: one HTML file that says what a run did, or compares several; and its list of proposals in a
+notebook.
 
-What a model wrote may be hostile: the template escapes everything, characters that do not print are written as escapes, and
-the page's own policy (CSP) allows no request and no script but the one in the template, by its digest.
+What a model wrote may be hostile: the template escapes everything, characters that do not print are written as
+escapes, and the page's own policy (CSP) allows no request and no script but the one in the template, by its digest.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import functools
 import hashlib
 import html
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from markupsafe import Markup, escape
 
 from azr_lite.errors import AzrError, ConfigError, RunDirectoryError
 from azr_lite.evaluation.scores import compare_paired
-from azr_lite.observe.charts import Curve, Point, chart
+from azr_lite.observe.charts import Point, chart
 from azr_lite.observe.doctor import TOO_SHORT, Finding, diagnose
 from azr_lite.observe.proposals import ProposalRow, ProposalSample, add_relatives
 from azr_lite.observe.reader import open_run
@@ -178,41 +179,48 @@ def _against_first(runs: Sequence[RunFacts]) -> list[Gain | None]:
     return [None, *found]
 
 
-def _charts(runs: Sequence[RunFacts], samples: Sequence[ProposalSample]) -> list[tuple[str, list[Markup]]]:
-    """Headed groups of charts: one line per task type for one run, one line per run for several."""
+CHARTS = {
+    "Learning": (
+        ("Held-out accuracy", "right, %", "held out"),
+        ("Solved in training", "right, %", "solve/*/ok"),
+        ("Length of the solver's replies", "tokens", "solve/*/tokens"),
+        ("Solve rate of valid proposals", "mean r̄, %", "propose/*/solve_rate"),
+        ("Valid share of proposals", "valid, %", "propose/*/ok"),
+    ),
+    "Curriculum: what the proposer invents": (
+        ("Depth of valid proposals", "operations", "depth"),
+        ("Length of valid programs", "characters", "length"),
+    ),
+}
+"""Headed groups of charts: title, unit and source of each."""
 
-    def drawn(title: str, unit: str, of_run: Callable[[int], dict[str, list[Point]]], percent: bool = False) -> Markup:
+
+def _charts(runs: Sequence[RunFacts], samples: Sequence[ProposalSample]) -> list[tuple[str, list[Markup]]]:
+    """The groups that have a chart: one line per task type for one run, one line per run for several."""
+
+    def curves(number: int, source: str) -> dict[str, list[Point]]:
+        if source == "held out":
+            return runs[number].held_out
+        if source in ("depth", "length"):
+            return {name: curve.points for name, curve in getattr(samples[number], source).items()}
+        return runs[number].followed.by_type(source)
+
+    def drawn(title: str, unit: str, source: str) -> Markup:
+        percent = unit.endswith("%")
+        if source == "depth" and not all(sample.nano for sample in samples):
+            unit = "calls, operators, branches"
         if len(runs) > 1:
-            lines = {facts.name: of_run(number).get("all", []) for number, facts in enumerate(runs)}
+            lines = {facts.name: curves(number, source).get("all", []) for number, facts in enumerate(runs)}
             return chart(title, unit, lines, percent)
-        own = of_run(0)
-        lines = {name: own[name] for name in sorted(own) if name != "all"} or own
+        own = curves(0, source)
         overall = own.get("all", [])
         if len(overall) > 1:
             first, last = overall[0].y, overall[-1].y
             title += f": {100 * first:.0f} → {100 * last:.0f} %" if percent else f": {first:.1f} → {last:.1f}"
-        return chart(title, unit, lines, percent)
+        return chart(title, unit, {name: own[name] for name in sorted(own) if name != "all"} or own, percent)
 
-    def points(curves: dict[str, Curve]) -> dict[str, list[Point]]:
-        return {name: curve.points for name, curve in curves.items()}
-
-    def logged(name: str) -> Callable[[int], dict[str, list[Point]]]:
-        return lambda number: points(runs[number].curves.get(name, {}))
-
-    learning = [
-        drawn("Held-out accuracy", "right, %", lambda n: runs[n].held_out, True),
-        drawn("Solved in training", "right, %", logged("solved share"), True),
-        drawn("Length of the solver's replies", "tokens", logged("reply length")),
-        drawn("Solve rate of valid proposals", "mean r̄, %", logged("solve rate"), True),
-        drawn("Valid share of proposals", "valid, %", logged("valid share"), True),
-    ]
-    counted = "operations" if all(sample.nano for sample in samples) else "calls, operators, branches"
-    harder = [
-        drawn("Depth of valid proposals", counted, lambda n: points(samples[n].depth)),
-        drawn("Length of valid programs", "characters", lambda n: points(samples[n].length)),
-    ]
-    groups = {"Learning": learning, "Curriculum: what the proposer invents": harder}
-    return [(title, own) for title, charts in groups.items() if (own := [one for one in charts if one])]
+    groups = {heading: [drawn(*one) for one in group] for heading, group in CHARTS.items()}
+    return [(heading, own) for heading, charts in groups.items() if (own := [one for one in charts if one])]
 
 
 # -------------------------------------------------------------------- proposals

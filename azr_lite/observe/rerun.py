@@ -20,8 +20,8 @@ from azr_lite.verifier import ProgramRunner, open_executor
 def rerun(path: str | Path, programs: int, executor: ProgramRunner | None = None) -> list[Finding]:
     """Findings about so many accepted proposals, drawn evenly over the run and run again. `executor`: one that is open.
 
-    A proposal enters the buffer when it gave one output in every world. When it does not do so now, no reward for it can be
-    trusted: the validation was left out, ran in one world only, or the executor lied.
+    A proposal enters the buffer when it gave one output in every world. When it does not do so now, no reward for it
+    can be trusted: the validation was left out, ran in one world only, or the executor lied.
     """
     run = open_run(path)
     with form_checked(run):

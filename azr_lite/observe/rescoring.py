@@ -29,8 +29,8 @@ SETTINGS = ("estimator", "whitening", "zero_learnability")
 class StepComparison:
     """One step, as recorded (first of each pair) and re-scored (second).
 
-    `reward`: mean reward of each (role, type). `silent`: groups in which all advantages are 0. `size`: mean |advantage|.
-    `turned`: share of rollouts whose advantage changed its sign (or became or ceased to be 0).
+    `reward`: mean reward of each (role, type). `silent`: groups in which all advantages are 0. `size`: mean
+    |advantage|. `turned`: share of rollouts whose advantage changed its sign (or became or ceased to be 0).
     `correlation`: of the two advantages over the step, 1.0 where they are equal, 0.0 where one of them is constant.
     """
 
@@ -52,8 +52,8 @@ class StepComparison:
 class Rescoring(list[StepComparison]):
     """The comparisons of all steps; printed in 80 columns, one line per step."""
 
-    def __str__(self) -> str:
-        lines = ["  step  rollouts  proposer's pay    solver's pay  silent groups  turned  correl."]
+    def __repr__(self) -> str:
+        lines = ["  step  rollouts  propose reward    solve reward  silent groups  turned  correl."]
         for one in self:
             rewards = "  ".join(f"{one.role_reward(role):>14}" for role in Role)
             silent = f"{one.silent[0]} → {one.silent[1]}"
@@ -124,3 +124,17 @@ def _correlation(before: np.ndarray, after: np.ndarray) -> float:
     if np.array_equal(before, after):
         return 1.0
     return float(np.corrcoef(before, after)[0, 1]) if before.std() > 0 and after.std() > 0 else 0.0
+
+
+def read_changes(pairs: Sequence[str]) -> dict[str, str | float]:
+    """Changes for `rescore`, from NAME=VALUE as they are typed. ConfigError for what is none."""
+    changes: dict[str, str | float] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        try:
+            changes[name] = float(value) if name in LADDER else value
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise ConfigError(f"--rescore takes NAME=VALUE, not {pair!r}; such as: --rescore estimator=global wrong=-1")
+    return changes

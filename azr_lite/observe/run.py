@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from azr_lite.config import Config
+from azr_lite.errors import AzrError
 from azr_lite.observe.reader import open_run
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 class Run:
     """A run directory, finished or being written, or the kept sample of one. Nothing in it is changed by looking.
 
-    What the methods return prints itself. All of them raise RunDirectoryError, in one sentence, for a log that is missing,
-    damaged or of another version.
+    What the methods return prints itself. All of them raise RunDirectoryError, in one sentence, for a log that is
+    missing, damaged or of another version.
 
     Args:
         path: the folder that `azr_lite.run` made.
@@ -56,8 +57,11 @@ class Run:
     def __repr__(self) -> str:
         from azr_lite.observe.follow import Followed
 
-        run = Followed(self.directory)
-        return f"Run({str(self.path)!r}): {run.done} of {run.config.steps} steps, {run.state}"
+        try:
+            run = Followed(self.directory)
+            return f"Run({str(self.path)!r}): {run.done} of {run.config.steps} steps, {run.state}"
+        except AzrError as error:
+            return f"Run({str(self.path)!r}): {error}"
 
     def show(
         self, step: int | None = None, *, worst: int = 0, best: int = 0, role: str = "", type: str = "", count: int = 5
@@ -66,7 +70,8 @@ class Run:
 
         Args:
             step: self-play step, from 0; the newest when not given.
-            worst, best: so many with the lowest or the highest reward.
+            worst: that many with the lowest reward.
+            best: that many with the highest reward.
             role: propose or solve.
             type: deduction, abduction, induction.
             count: how many, without `worst` and `best`.
@@ -82,7 +87,7 @@ class Run:
 
         return show(self.directory, step, worst, best, role, type, count)
 
-    def report(self, output: str | Path = "", *, against: Sequence[str | Path] = ()) -> Path:
+    def report(self, output: str | Path = "", *, against: Sequence[Run | str | Path] = ()) -> Path:
         """Write one self-contained HTML page about the run: no network, at most 2 MB.
 
         Args:
@@ -97,7 +102,8 @@ class Run:
         """
         from azr_lite.observe.report import write_report
 
-        return write_report([self.path, *against], output)
+        others = [other.path if isinstance(other, Run) else other for other in against]
+        return write_report([self.path, *others], output)
 
     def replay(self, step: int | None = None, *, executor: ProgramRunner | None = None) -> Replay:
         """Make a step's verdicts, rewards, advantages and weights again from the log alone, and hold them against it.

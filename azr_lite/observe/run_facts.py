@@ -1,7 +1,8 @@
-"""What a report says of one run, except its proposals: numbers, curves, cost and settings, read in one pass over each file.
+"""What a report says of one run, except its proposals: numbers, curves, cost and settings, read in one pass over each
+file.
 
-Memory does not grow with the run: curves are thinned, and of each logged number only its bounds are kept. What is missing is
-said in `notes`.
+Memory does not grow with the run: curves are thinned, and of each logged number only its bounds are kept. What is
+missing is said in `notes`.
 """
 
 from __future__ import annotations
@@ -17,18 +18,11 @@ from azr_lite.evaluation.results import Result, read_result
 from azr_lite.evaluation.scores import Item, compare_paired
 from azr_lite.metrics import STAGES
 from azr_lite.observe.catalogue import Metric, metric_of
-from azr_lite.observe.charts import Curve, Point
+from azr_lite.observe.charts import Point
+from azr_lite.observe.follow import Followed
 from azr_lite.observe.reader import Line, form_checked, log_lines
 from azr_lite.presets import preset
 from azr_lite.rundir import RunDir
-
-CURVES: dict[tuple[str, str], str] = {
-    ("solve", "tokens"): "reply length",
-    ("propose", "solve_rate"): "solve rate",
-    ("propose", "ok"): "valid share",
-    ("solve", "ok"): "solved share",
-}
-"""Role and last part of a key: name of the curve that is drawn from it."""
 
 
 @dataclass(frozen=True)
@@ -92,16 +86,12 @@ class OutOfRange:
 class RunFacts:
     """All that is said of one run, except its proposals. `name`: how a page calls it."""
 
-    run: RunDir
-    config: Config
+    followed: Followed
     info: dict[str, Any]
-    summary: dict[str, Any] | None
     name: str
-    steps: int = 0
     gains: list[Gain] = field(default_factory=list)
-    baselines: dict[str, dict[str, float]] = field(default_factory=dict)
     held_out: dict[str, list[Point]] = field(default_factory=dict)
-    curves: dict[str, dict[str, Curve]] = field(default_factory=dict)
+    baselines: dict[str, dict[str, float]] = field(default_factory=dict)
     out_of_range: list[OutOfRange] = field(default_factory=list)
     totals: dict[str, float] = field(default_factory=dict)
     stages: dict[str, float] = field(default_factory=dict)
@@ -110,10 +100,21 @@ class RunFacts:
     last_items: list[Item] = field(default_factory=list, repr=False)
 
     @property
+    def run(self) -> RunDir:
+        return self.followed.run
+
+    @property
+    def config(self) -> Config:
+        return self.followed.config
+
+    @property
+    def steps(self) -> int:
+        return self.followed.done
+
+    @property
     def state(self) -> str:
-        if self.summary is None:
-            return "not ended: still running, or killed"
-        return "finished" if self.summary.get("finished") else "stopped before its last step"
+        said = {"finished": "finished", "stopped": "stopped before its last step"}
+        return said.get(self.followed.state, "not ended: still running, or killed")
 
     @property
     def all(self) -> Gain | None:
@@ -136,7 +137,7 @@ def read_facts(run: RunDir) -> RunFacts:
     """Everything but the proposals. RunDirectoryError or EvaluationError says what is missing, damaged or foreign."""
     with form_checked(run):
         info = run.info() if (run.path / "run.json").exists() else {}
-        facts = RunFacts(run, run.config(), info, run.summary(), str(run.path))
+        facts = RunFacts(Followed(run), info, str(run.path))
         if not info:
             unknown = "command, versions and hardware are not known"
             facts.notes.append(f"run.json is missing (only a sample of the run was kept): {unknown}")
@@ -167,20 +168,11 @@ def _finite_numbers(line: Line) -> Iterator[tuple[str, float]]:
 def _read_metrics(facts: RunFacts) -> None:
     numbers: dict[str, OutOfRange] = {}
     for line in facts.lines("metrics.jsonl"):
-        facts.steps = line["step"] + 1
-        values: dict[str, list[float]] = {}
         for key, value in _finite_numbers(line):
             if (row := metric_of(key, "metrics.jsonl")) is not None:
                 numbers.setdefault(key, OutOfRange(key, row)).add(line["step"], value)
             if key.startswith("tokens/"):
                 facts.totals[key] = facts.totals.get(key, 0.0) + value
-            parts = key.split("/")
-            name = CURVES.get((parts[0], parts[-1]))
-            if name and len(parts) == 3 and parts[1] in facts.config.task_types:
-                facts.curves.setdefault(name, {}).setdefault(parts[1], Curve()).add(facts.steps, value)
-                values.setdefault(name, []).append(value)
-        for name, own in values.items():
-            facts.curves[name].setdefault("all", Curve()).add(facts.steps, sum(own) / len(own))
     outside = [number for number in numbers.values() if number.outside]
     facts.out_of_range = sorted(outside, key=lambda number: (-number.outside / number.steps, number.key))
 
@@ -194,24 +186,19 @@ def _read_timing(facts: RunFacts) -> None:
                 facts.totals[key] = facts.totals.get(key, 0.0) + value
             elif key.endswith("memory_mib"):
                 facts.totals[key] = max(facts.totals.get(key, 0.0), value)
-    if not facts.stages and facts.summary:
-        seconds = facts.summary.get("seconds", {})
+    if not facts.stages:
+        seconds = (facts.run.summary() or {}).get("seconds", {})
         facts.stages = {name: float(value) for name, value in seconds.items() if name in STAGES}
 
 
 def _read_evaluations(facts: RunFacts) -> None:
-    """Held-out points of every evaluation, and the paired gain of the last over the first, from the items themselves."""
+    """Held-out points of every evaluation, and the paired gain of the last over the first, from the items."""
     results = _results(facts)
-    for step, result in results.items():
-        for of in ("all", *facts.config.task_types):
-            if (score := result.scores.get(of)) is not None:
-                point = Point(step, score["accuracy"], score["low"], score["high"])
-                facts.held_out.setdefault(of, []).append(point)
     if not results:
         _read_gains_of_summary(facts)
         return
     first, last = results[min(results)], results[max(results)]
-    facts.baselines, facts.last_items = last.record["baselines"], last.items
+    facts.held_out, facts.baselines, facts.last_items = facts.followed.held_out, last.record["baselines"], last.items
     if first is last:
         facts.notes.append("only one held-out evaluation is there: no gain can be given yet")
         return
@@ -241,7 +228,7 @@ def _results(facts: RunFacts) -> dict[int, Result]:
 
 def _read_gains_of_summary(facts: RunFacts) -> None:
     """Held-out points and gains from summary.json, where the answers themselves were not kept."""
-    summary = facts.summary or {}
+    summary = facts.run.summary() or {}
     points = summary.get("curves", {}).get("held-out accuracy", [])
     facts.held_out = {"all": [Point(float(x), float(y)) for x, y in points]} if points else {}
     for of, row in (summary.get("gain") or {}).items():

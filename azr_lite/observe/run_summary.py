@@ -1,7 +1,7 @@
 """A run as the doctor sees it: settings, curves, rewards and advantages, summed up in one pass over each log.
 
-Two things are exact, whatever the run learned: whether each reply earned what its verdict and solve rate say (paper equations
-4 to 6), and whether the advantages follow the rewards.
+Two things are exact, whatever the run learned: whether each reply earned what its verdict and solve rate say (paper
+equations 4 to 6), and whether the advantages follow the rewards.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class RewardCheck:
 
 @dataclass
 class AdvantageCheck:
-    """One role's advantages against its rewards: correlations `within` each step's baseline group, `pooled` over the run."""
+    """One role's advantages against its rewards: correlations `within` each baseline group, `pooled` over the run."""
 
     within: list[float] = field(default_factory=list)
     pooled: dict[str, Moments] = field(default_factory=dict)
@@ -155,7 +155,7 @@ class RunSummary:
         default_factory=lambda: {"propose": AdvantageCheck(), "solve": AdvantageCheck()}
     )
     parents: dict[str, Counter[bool]] = field(default_factory=dict)
-    """Proposals that were shown references, by type and whether one was a task of the buffer (the zero triplet has no id)."""
+    """Proposals that were shown references, by type and whether one was of the buffer (the zero triplet has no id)."""
     coverage: list[float] = field(default_factory=list)
     """Each step's different AST shapes / programs proposed, where there are eight or more."""
     asked: int = 0
@@ -210,7 +210,7 @@ class RunSummary:
 
 
 def summarise(run: RunDir) -> RunSummary:
-    """One pass over each log. RunDirectoryError, in one sentence, for a log that is missing, damaged or of another form."""
+    """One pass over each log. RunDirectoryError for a log that is missing, damaged or of another form."""
     found = RunSummary(run.config())
     with form_checked(run):
         for line in log_lines(run, "metrics.jsonl"):
@@ -235,7 +235,8 @@ def summarise(run: RunDir) -> RunSummary:
 
 
 def due(line: Line, zero: str) -> float:
-    """What a logged reply earns by equations 4 to 6: proposals -1 or learnability(r-bar); answers -1, -0.5, or the score.
+    """What a logged reply earns by equations 4 to 6: proposals -1 or learnability(r-bar); answers -1, -0.5, or the
+    score.
 
     `zero`: `Config.zero_learnability`.
     """

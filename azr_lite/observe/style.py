@@ -1,12 +1,14 @@
 """How every chart of the project looks, and how a notebook shows a picture.
 
-The colours are those of Okabe and Ito, which people with any colour vision tell apart. Marker and dash repeat what the colour
-says, for print in grey. Yellow and black are left out: the one vanishes on a white page, the other on a dark one.
+The colours are those of Okabe and Ito, which people with any colour vision tell apart. Marker and dash repeat what the
+colour says, for print in grey. Yellow and black are left out: the one vanishes on a white page, the other on a dark
+one.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import html
 import importlib.util
 import io
@@ -15,6 +17,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,29 +60,9 @@ LOOKS: dict[str, Look] = {
     "rest": Look(GREY, "x", MIXED),
     "all": Look(GREY, "o"),
 }
-"""The same look for the same role, type and stage everywhere. Validity and learnability are the proposer's, in its colour."""
+"""The same look for the same role, type and stage everywhere. Validity and learnability have the proposer's colour."""
 
 _COLOURS, _DASHES, _MARKERS = (BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE), (SOLID, DASHED, MIXED, DOTTED), "os^Dvx*"
-
-_SETTINGS: dict[str, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": "#DDDDDD",
-    "grid.linewidth": 0.6,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 4.5,
-    "legend.frameon": False,
-    "legend.fontsize": 7.5,
-    "figure.facecolor": "white",
-    "text.parse_math": False,  # a run's path may hold a dollar
-}
 
 
 def look(name: str, place: int = 0) -> Look:
@@ -96,8 +79,15 @@ def style() -> Iterator[None]:
     except ImportError:
         need = "a figure needs matplotlib, which is not here"
         raise ConfigError(f"{need}; install it with: pip install 'azr-lite[notebooks]'") from None
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(_settings()):
         yield
+
+
+@functools.cache
+def _settings() -> Any:
+    from matplotlib import rc_params_from_file
+
+    return rc_params_from_file(Path(__file__).parent / "templates" / "figures.mplstyle", use_default_template=False)
 
 
 def figure(
@@ -171,8 +161,8 @@ def image(png: bytes, words: str) -> str:
 def picture(png: bytes, words: str, text: str) -> tuple[dict[str, str], dict[str, Any]]:
     """A picture as data and metadata of an output. `words`: alternative text; `text`: where there are no pictures.
 
-    JupyterLab and notebook 7 drop the alternative text of a plain PNG, so whoever looks on gets HTML. What is stored unseen
-    keeps the PNG, which every viewer of stored notebooks shows.
+    JupyterLab and notebook 7 drop the alternative text of a plain PNG, so whoever looks on gets HTML. What is stored
+    unseen keeps the PNG, which every viewer of stored notebooks shows.
     """
     if has_viewer():
         return {"text/html": image(png, words), "text/plain": text}, {}

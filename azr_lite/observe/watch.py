@@ -206,7 +206,7 @@ def _sigterm_as_interrupt() -> Iterator[None]:
 
 @contextmanager
 def _keys() -> Iterator[Callable[[float], str]]:
-    """A function that waits so many seconds for a key and returns it, or nothing. The terminal is left as it was found."""
+    """A function that waits so many seconds for a key and returns it, or nothing. The terminal is restored."""
     if not sys.stdin.isatty() or sys.platform == "win32":  # which has no termios; Ctrl-C ends the view
         yield lambda seconds: time.sleep(seconds) or ""
         return

@@ -1,4 +1,4 @@
-"""Exercises of notebook 00: the order of the stages, who is paid, which baseline, how many sequences."""
+"""Exercises of notebook 00: the order of the stages, what earns most, which baseline, how many sequences."""
 
 from __future__ import annotations
 
@@ -13,18 +13,10 @@ from azr_lite.triplet import Role, Rollout, Verdict
 
 ORDER = tuple(stage.name for stage in STAGES)
 NEEDED = (
-    ("sample_references", "propose"),
-    ("propose", "validate"),
-    ("validate", "monte_carlo"),
-    ("monte_carlo", "learnability"),
-    ("validate", "insert"),
-    ("monte_carlo", "solve"),
-    ("solve", "judge"),
-    ("judge", "reward"),
-    ("learnability", "reward"),
-    ("reward", "advantages"),
-    ("advantages", "hand_over"),
-)
+    ("sample_references", "propose"), ("propose", "validate"), ("validate", "monte_carlo"), ("monte_carlo", "learnability"),
+    ("validate", "insert"), ("monte_carlo", "solve"), ("solve", "judge"), ("judge", "reward"), ("learnability", "reward"),
+    ("reward", "advantages"), ("advantages", "hand_over"),
+)  # fmt: skip
 """Which stage needs what another one made. Other orders of the eleven are as good."""
 
 
@@ -43,26 +35,21 @@ def _moved(name: str, before: str) -> tuple[str, ...]:
 
 
 exercise(
-    name="stage_order",
-    key=ORDER,
-    points=1,
-    observe=_kept,
+    name="stage_order", key=ORDER, points=1, observe=_kept,
     shows=("the list holds", *(f"does {first!r} come before {then!r}?" for first, then in NEEDED)),
     mistakes=[
         Mistake(_moved("monte_carlo", "validate"), "it solves tasks before they are validated: a program that crashes, or that answers otherwise each time, has no output to solve for"),
         Mistake(_moved("learnability", "monte_carlo"), "it knows how learnable a task is before anybody has tried it: learnability is computed from the n answers"),
         Mistake(_moved("insert", "validate"), "it keeps proposals that nobody has run: the buffers feed later prompts, so one broken program would be shown again and again"),
         Mistake(_moved("judge", "solve"), "it judges answers before they are chosen: `judge` looks at those that `solve` picks for training. (The n answers of `monte_carlo` are judged inside that stage, or there would be no solve rate)"),
-        Mistake(_moved("reward", "judge"), "it pays the solver before its answers are judged: the reward is made from the verdict"),
+        Mistake(_moved("reward", "judge"), "it rewards the solver before its answers are judged: the reward is made from the verdict"),
         Mistake(_moved("advantages", "reward"), "it compares rewards that are not there yet: an advantage is a reward minus the mean of its group"),
     ],
     hint="Ask of each stage: what does it need, and who made that?",
 )  # fmt: skip
 
 exercise(
-    name="most_paid",
-    key=max(range(9), key=lambda right: learnability(right / 8)),
-    points=1,
+    name="most_paid", key=max(range(9), key=lambda right: learnability(right / 8)), points=1,
     mistakes=[
         Mistake(0, "a task that nobody solves earns 0: there is nothing in it to learn from, and it may be plain impossible"),
         Mistake(4, "four of eight earns 1 − 4/8 = 0.5. That would be the peak of 4p(1 − p), another fair idea; here rarer successes earn more"),
@@ -77,22 +64,17 @@ def _rollout(role: Role, type_: str, task: str, reward: float) -> Rollout:
     verdict = Verdict(ok=reward > 0, well_formed=True, score=max(0.0, reward))
     prompt = f"propose {type_}, another task than {task}" if role == Role.PROPOSE else f"solve {task}"
     text = f"a reply to {task} worth " + "x" * int(10 * (1 + reward))
-    return Rollout(
-        role, type_, prompt, text, (1,), tuple(range(len(text))), verdict, reward, {"accuracy": reward}, task_id=task
-    )
+    parts = {"accuracy": reward}
+    return Rollout(role, type_, prompt, text, (1,), tuple(range(len(text))), verdict, reward, parts, task_id=task)
 
 
-ROLLOUTS = (
-    _rollout(Role.PROPOSE, "deduction", "t1", 0.5),
-    _rollout(Role.PROPOSE, "deduction", "t2", 0.5),
-    _rollout(Role.PROPOSE, "abduction", "t3", 0.5),
-    _rollout(Role.SOLVE, "deduction", "t1", 1.0),
-    _rollout(Role.SOLVE, "deduction", "t2", 1.0),
-    _rollout(Role.SOLVE, "deduction", "t1", -0.5),
-    _rollout(Role.SOLVE, "abduction", "t3", 1.0),
-    _rollout(Role.SOLVE, "induction", "t4", 1.0),
-    _rollout(Role.PROPOSE, "induction", "t4", 0.5),
-)
+_P, _S = Role.PROPOSE, Role.SOLVE
+ROLLOUTS = [
+    _rollout(*given) for given in (
+        (_P, "deduction", "t1", 0.5), (_P, "deduction", "t2", 0.5), (_P, "abduction", "t3", 0.5),
+        (_S, "deduction", "t1", 1.0), (_S, "deduction", "t2", 1.0), (_S, "deduction", "t1", -0.5),
+        (_S, "abduction", "t3", 1.0), (_S, "induction", "t4", 1.0), (_P, "induction", "t4", 0.5))
+]  # fmt: skip
 PAIRS = {
     "two proposals of deduction": (0, 1),
     "a proposal of deduction and one of abduction": (0, 2),
@@ -114,8 +96,7 @@ def _grouped(group: Any) -> list[Any]:
 exercise(
     name="baseline_group",
     key=Rollout.group.fget,  # type: ignore[attr-defined]
-    points=1,
-    observe=_grouped,
+    points=1, observe=_grouped,
     shows=(*(f"do {words} share a group?" for words in PAIRS), "the number of groups"),
     mistakes=[
         Mistake(lambda rollout: rollout.role, "it has two groups, one a role. Induction is harder than deduction, so its answers would mostly be called bad: give each task type its own baseline"),
@@ -137,8 +118,7 @@ CONFIGS = {
 exercise(
     name="sequences_a_step",
     key=Config.rows.fget,  # type: ignore[attr-defined]
-    points=1,
-    observe=lambda mine: [mine(config) for config in CONFIGS.values()],
+    points=1, observe=lambda mine: [mine(config) for config in CONFIGS.values()],
     shows=tuple(f"sequences with {words}" for words in CONFIGS),
     mistakes=[
         Mistake(lambda c: len(c.task_types) * (c.batch_size + c.solver_batch_size), "`solver_batch_size` may be 0, which means: as many as `batch_size`. `solver_rows` has that worked out"),

@@ -46,9 +46,7 @@ def _view(task: Task, shown=0, program=False, message=True, both=False, swap=Fal
 
 
 exercise(
-    name="visible",
-    key=visible,
-    points=2,
+    name="visible", key=visible, points=2,
     probes=lambda: [(_pair("deduction"),), (_pair("abduction"),), (PAIRS,), (SHOWS_TWO,)],
     mistakes=[
         Mistake(lambda task: _view(task, shown=6), "it shows *all* pairs of an induction task. The hidden ones are the exam: who has seen them can copy them into a table"),
@@ -97,9 +95,7 @@ def _evaluated(task: Triplet, answer: Answer, *_: Any) -> bool:
 
 
 exercise(
-    name="judge_deduction",
-    key=get_task_type("deduction").judge,
-    points=1,
+    name="judge_deduction", key=get_task_type("deduction").judge, points=1,
     observe=_each([(_pair("deduction", gold), Answer(value=value), ()) for gold, value in GOLD]),
     shows=[f"the answer {value!r} where the output is {gold}" for gold, value in GOLD],
     mistakes=[
@@ -139,10 +135,7 @@ ABDUCED = {
 }
 
 exercise(
-    name="judge_abduction",
-    key=get_task_type("abduction").judge,
-    points=2,
-    observe=_each(list(ABDUCED.values())),
+    name="judge_abduction", key=get_task_type("abduction").judge, points=2, observe=_each(list(ABDUCED.values())),
     shows=list(ABDUCED),
     mistakes=[
         Mistake(lambda task, answer, outcomes, *_: outcomes[0].value is not None and outcomes[0].value == read_value(task.output), "None is a value like others: a program may return it, and where the output is None that is right. Only `kind` says whether the program ended well"),
@@ -201,10 +194,7 @@ def _hits(task: InductionTask, outcomes: Sequence[Outcome]) -> int:
 
 
 exercise(
-    name="judge_induction",
-    key=get_task_type("induction").judge,
-    points=2,
-    observe=_each(list(INDUCED.values())),
+    name="judge_induction", key=get_task_type("induction").judge, points=2, observe=_each(list(INDUCED.values())),
     shows=list(INDUCED),
     mistakes=[
         Mistake(lambda task, answer, outcomes, *_: None not in _gold(task) and [o.value for o in outcomes] == _gold(task), "None is a value like others: a program may return it, and where the output is None that is right. Only `kind` says whether the program ended well"),
@@ -235,9 +225,7 @@ RUN = {"0) or (True": (True,), "[0] * 3": ([0, 0, 0],), "max(1, 2)": (2,), "'a'.
 
 
 exercise(
-    name="read_arguments",
-    key=read_arguments,
-    points=2,
+    name="read_arguments", key=read_arguments, points=2,
     observe=lambda read: ["refused" if isinstance(one, Raised) else one for one in (tried(read, text) for text in TEXTS)],
     shows=[f"read_arguments({text!r})" for text in TEXTS],
     mistakes=[
@@ -376,10 +364,7 @@ def _favours(self: Any, rng: random.Random, count: int) -> list[Task]:
 
 
 exercise(
-    name="Buffer",
-    key=Buffer,
-    points=3,
-    observe=lambda kind: [tried(look) for look in _looks(kind).values()],
+    name="Buffer", key=Buffer, points=3, observe=lambda kind: [tried(look) for look in _looks(kind).values()],
     shows=tuple(_looks(Buffer)),
     mistakes=[
         Mistake(_but(sample=lambda self, rng, count: rng.sample(self.all(), count)), "it fails when more tasks are wanted than there are, as in the first steps of every run; give what there is"),

@@ -20,12 +20,8 @@ def _ok(*values: Any) -> list[Outcome]:
     return [Outcome("ok", value) for value in values]
 
 
-LATE, FAT, BROKEN, UNRUN = (
-    Outcome("timeout", detail="out of time"),
-    Outcome("memory", detail="MemoryError"),
-    Outcome("exception", detail="KeyError: 1"),
-    Outcome("infra", detail="not run"),
-)
+LATE, FAT = Outcome("timeout", detail="out of time"), Outcome("memory", detail="MemoryError")
+BROKEN, UNRUN = Outcome("exception", detail="KeyError: 1"), Outcome("infra", detail="not run")
 WORLDS: dict[str, tuple[list[Outcome], list[Outcome]]] = {
     "the same twice": (_ok(1, "a"), _ok(1, "a")),
     "another order of a list": (_ok(["a", "b"]), _ok(["b", "a"])),
@@ -92,11 +88,9 @@ def _interleaved(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validat
 def _late_first(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
     found = verdict(first, second)
     late = [index for index, other in enumerate(second) if other.kind in ("timeout", "memory")]
-    return (
-        Validation(False, (), second[late[0]].kind, "", late[0])
-        if late and found.reason == "non_deterministic"
-        else found
-    )
+    if late and found.reason == "non_deterministic":
+        return Validation(False, (), second[late[0]].kind, "", late[0])
+    return found
 
 
 def _by_repr(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
@@ -149,22 +143,15 @@ def _both_doors(layers: dict[str, str]) -> Level:
     return Level.WEAK if gone else level_of({**layers, "seccomp": "on", "no_new_privs": "on"})
 
 
-def _keys(layers: dict[str, str]) -> Level:
-    return level_of(dict.fromkeys(layers, "on"))
-
-
 exercise(
-    name="level_of",
-    key=level_of,
-    points=1,
-    probes=_levels,
+    name="level_of", key=level_of, points=1, probes=_levels,
     hint="First: is the filter there, with no_new_privs? Only then ask for a second wall.",
     mistakes=[
         Mistake(_count, "it counts layers. They are not worth the same: without the system-call filter (seccomp, which needs no_new_privs) all the others together are still WEAK, and with it one good second wall is enough for FULL"),
         Mistake(_seccomp_alone, "it accepts a filter without no_new_privs. Then a program could start one that gains rights by a set-uid bit; the two belong together"),
         Mistake(_any_wall, "it takes namespaces without the empty root (or the reverse) for a second wall. A new mount namespace shows the same files as before until its root is emptied: both, or Landlock"),
         Mistake(_both_doors, "it says WEAK only when both are missing; one of `seccomp` and `no_new_privs` missing is enough"),
-        Mistake(_keys, "it does not tell \"on\" from \"off: why\". Every layer is *named*, on or off; and the letters \"on\" are also inside \"off: not available on this kernel\". Compare the whole text"),
+        Mistake(lambda layers: level_of(dict.fromkeys(layers, "on")), "it does not tell \"on\" from \"off: why\". Every layer is *named*, on or off; and the letters \"on\" are also inside \"off: not available on this kernel\". Compare the whole text"),
     ],
 )  # fmt: skip
 
@@ -176,8 +163,8 @@ READ = (FULL, "None", "{[]: 1}", "[1, -2.5, 'a']", "{'k': (True, None)}", " {1, 
 
 
 def _read_all(mine: Callable[[str], Any]) -> list[Any]:
-    """What it made of each text: a value, "refused" for any ValueError, another error as it is; last, whether it had the long one
-    parsed."""
+    """What it made of each text: a value, "refused" for any ValueError, or another error; last, whether the long text
+    was parsed."""
     with mock.patch.object(ast, "parse", wraps=ast.parse) as parse:
         seen = [_quiet(mine, text) for text in READ]
     return [*seen, any(LONG in call.args for call in parse.call_args_list)]
@@ -220,10 +207,7 @@ def _none_refused(text: str) -> Any:
 
 
 exercise(
-    name="read_value",
-    key=read_value,
-    points=2,
-    observe=_read_all,
+    name="read_value", key=read_value, points=2, observe=_read_all,
     shows=[*(f"read_value({text[:40]!r}{' …' if len(text) > 40 else ''})" for text in READ), "whether a text of 120,000 characters is parsed"],
     hint="Let `ast.literal_eval` read, refuse texts over 4,096 characters, and turn every other error into a ValueError.",
     mistakes=[
@@ -253,10 +237,7 @@ def _same_type(a: Any, b: Any, mode: str) -> bool:
 
 
 exercise(
-    name="compare",
-    key=compare,
-    points=2,
-    probes=_pairs,
+    name="compare", key=compare, points=2, probes=_pairs,
     hint="`canonical(value)` is one text for each value, and raises WireError (a ValueError) for NaN.",
     mistakes=[
         Mistake(lambda a, b, mode: canonical(a) == canonical(b) if mode == "typed" else a == b, "it forgets NaN: `canonical` raises WireError there, which must become False; and `[nan] == [nan]` is True in Python when both hold the same object, so mode \"python\" must ask `canonical` too"),
@@ -270,10 +251,7 @@ exercise(
 
 
 exercise(
-    name="verdict",
-    key=verdict,
-    points=3,
-    observe=_observed,
+    name="verdict", key=verdict, points=3, observe=_observed,
     shows=[f"[ok, outputs, reason, index] of verdict(first, second) for {name!r}: it" for name in WORLDS],
     hint="First world first; \"infra\" means not run; then compare `canonical(one.value)` input by input.",
     mistakes=[
@@ -298,14 +276,9 @@ def _judged(mine: Callable[..., Any]) -> list[Any]:
 
 
 _CASES: list[tuple[Outcome, Any]] = [
-    (Outcome("ok", GOLD), GOLD),
-    (Outcome("ok", "silver"), GOLD),
-    (Outcome("timeout"), None),
-    (Outcome("exception", detail="AssertionError"), GOLD),
-    (Outcome("ok", (1, 2)), [1, 2]),
-    (Outcome("ok", 1), "1"),
-    (Outcome("ok", None), None),
-]
+    (Outcome("ok", GOLD), GOLD), (Outcome("ok", "silver"), GOLD), (Outcome("timeout"), None), (Outcome("ok", None), None),
+    (Outcome("exception", detail="AssertionError"), GOLD), (Outcome("ok", (1, 2)), [1, 2]), (Outcome("ok", 1), "1"),
+]  # fmt: skip
 
 
 def _with_spy(mine: Callable[..., Any], made: Outcome, gold: Any) -> Any:
@@ -336,10 +309,7 @@ def _as_input(run: Callable[..., list[Outcome]], program: str, candidate: tuple[
 
 
 exercise(
-    name="judge_candidate",
-    key=judge_candidate,
-    points=2,
-    observe=_judged,
+    name="judge_candidate", key=judge_candidate, points=2, observe=_judged,
     shows=[f"with an outcome of kind {made.kind!r}, value {made.value!r}, and gold {gold!r}, it" for made, gold in _CASES],
     hint="Run the program on the candidate; ask `outcome.ok` first; compare here.",
     mistakes=[

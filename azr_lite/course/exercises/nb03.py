@@ -51,9 +51,7 @@ def _of_eight(scores: Sequence[float]) -> float:
 
 
 exercise(
-    name="solve_rate",
-    key=solve_rate,
-    points=1,
+    name="solve_rate", key=solve_rate, points=1,
     probes=lambda: [([1.0, 0.0, 0.0, 0.0],), ([1.0, 1.0],), ([0.5, 1.0, 0.0],), ([1.0, 0.0, 0.0],), ([1.0],)],
     hint="The mean of the list; ValueError where it holds fewer than two scores.",
     mistakes=[
@@ -68,9 +66,7 @@ exercise(
 )  # fmt: skip
 
 exercise(
-    name="learnability",
-    key=learnability,
-    points=2,
+    name="learnability", key=learnability, points=2,
     probes=lambda: [(0.0,), (0.125,), (0.5,), (0.875,), (1.0,), (0.015625,), (0.984375,)],
     hint="0 at both ends, 1 − r̄ between them.",
     mistakes=[
@@ -83,9 +79,7 @@ exercise(
 )  # fmt: skip
 
 exercise(
-    name="expected_learnability",
-    key=expected_learnability,
-    points=2,
+    name="expected_learnability", key=expected_learnability, points=2,
     probes=lambda: [(0.5, 1), (0.25, 8), (0.0, 4), (1.0, 4), (0.9, 2), (0.3, 3)],
     hint="For every outcome of the n replies: its chance times its pay. Only one outcome departs from the pay 1 − r̄.",
     mistakes=[
@@ -118,9 +112,7 @@ def _formless(verdict: Verdict) -> Reward:
 
 
 exercise(
-    name="answer_reward",
-    key=answer_reward,
-    points=2,
+    name="answer_reward", key=answer_reward, points=2,
     probes=lambda: [(RIGHT,), (PARTLY,), (BARELY,), (WRONG,), (SHAPELESS,)],
     hint="The parts are called form and accuracy; look at well_formed first, then at score.",
     mistakes=[
@@ -151,9 +143,7 @@ def _sick(*bugs: str) -> Callable[[Verdict, Sequence[float]], float]:
 
 
 exercise(
-    name="proposer_pay",
-    key=proposer_pay,
-    points=3,
+    name="proposer_pay", key=proposer_pay, points=3,
     probes=lambda: [
         (RIGHT, [1.0] * 2 + [0.0] * 6),
         (RIGHT, [1.0] * 6),

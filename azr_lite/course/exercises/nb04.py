@@ -23,9 +23,7 @@ def _divided(top: Array, bottom: float) -> Array:
 
 
 exercise(
-    name="whiten_sequences",
-    key=whiten_sequences,
-    points=1,
+    name="whiten_sequences", key=whiten_sequences, points=1,
     probes=lambda: [
         (_array(GOLDEN_REWARDS),),
         (_array([0.0, 0.25, 0.75]),),
@@ -85,9 +83,8 @@ def _sample(own: Array, _: Array) -> Array:
 
 def _in_halves(rewards: Sequence[float], groups: Sequence[str], lengths: Sequence[int]) -> Array:
     half = len(rewards) // 2
-    return np.concatenate(
-        [trr(rewards[part], groups[part], lengths[part]) for part in (slice(half), slice(half, None))]
-    )
+    parts = (slice(half), slice(half, None))
+    return np.concatenate([trr(rewards[part], groups[part], lengths[part]) for part in parts])
 
 
 def _runs(rewards: Sequence[float], groups: Sequence[str], lengths: Sequence[int]) -> Array:
@@ -102,10 +99,7 @@ def _group_after_group(rewards: Sequence[float], groups: Sequence[str], lengths:
 
 
 exercise(
-    name="trr",
-    key=trr,
-    points=2,
-    probes=_trr_probes,
+    name="trr", key=trr, points=2, probes=_trr_probes,
     hint="For each group apart: pick its rewards, whiten them, put them back on their own rows.",
     mistakes=[
         Mistake(_group_after_group, "the numbers are right and stand on the wrong rows: they come out group after group, while the batch is mixed. Each reply would be pushed by another's advantage. Write into the rows you took from"),
@@ -155,9 +149,7 @@ def _others_by_value(rewards: Sequence[float], prompts: Sequence[str]) -> Array:
 
 
 exercise(
-    name="rloo",
-    key=rloo,
-    points=2,
+    name="rloo", key=rloo, points=2,
     probes=lambda: [([1.0, 0.0, 0.0], ["a"] * 3), ([1.0, -0.5, -0.5, 1.0, 0.5, 1.0, -0.5, -0.5], PROMPTS)],
     hint="The baseline of a reply is the mean of the *other* replies to its prompt.",
     mistakes=[
@@ -195,9 +187,7 @@ def _where_they_differ(whiten: Callable[[Array, Array], Array]) -> Callable[[Arr
 
 
 exercise(
-    name="whiten_tokens",
-    key=whiten_tokens,
-    points=2,
+    name="whiten_tokens", key=whiten_tokens, points=2,
     probes=lambda: [
         (_array(GOLDEN_REWARDS), np.array(GOLDEN_LENGTHS)),
         (_array([0.0, 1.0, -0.5]), np.array([50, 5, 20])),
@@ -242,9 +232,7 @@ def _weights(
 
 
 exercise(
-    name="loss_weights",
-    key=loss_weights,
-    points=3,
+    name="loss_weights", key=loss_weights, points=3,
     probes=lambda: [
         (["propose", "solve"], [10, 30], [True, True]),
         (LOSS_GROUPS[:5], LOSS_LENGTHS[:5], LOSS_COUNTS[:5]),

@@ -16,27 +16,16 @@ from azr_lite.metrics import across, mean
 from azr_lite.train.checkpoints import SEAL, is_whole, last_whole_checkpoint, step_of
 
 LINE = {
-    "step": 3.0,
-    "propose/deduction/ok": 1.0,
-    "propose/abduction/ok": 0.875,
-    "propose/deduction/reason/truncated": 3.0,
-    "propose/deduction/truncated": 0.25,
-    "propose/abduction/truncated": 0.0,
-    "solve/deduction/ok": 0.5,
-    "solve/abduction/ok": 0.75,
-    "solve/induction/ok": 0.25,
-    "solve/deduction/tokens": 24.0,
-    "solve/deduction/tokens_right": 20.0,
-    "solve/abduction/tokens": 30.0,
-    "solve/induction/tokens": 42.0,
+    "step": 3.0, "propose/deduction/ok": 1.0, "propose/abduction/ok": 0.875, "propose/deduction/reason/truncated": 3.0,
+    "propose/deduction/truncated": 0.25, "propose/abduction/truncated": 0.0, "solve/deduction/ok": 0.5,
+    "solve/abduction/ok": 0.75, "solve/induction/ok": 0.25, "solve/deduction/tokens": 24.0,
+    "solve/deduction/tokens_right": 20.0, "solve/abduction/tokens": 30.0, "solve/induction/tokens": 42.0,
     "tokens/generated": 9000.0,
-}
+}  # fmt: skip
 """A line of metrics.jsonl, shortened."""
 
 exercise(
-    name="across",
-    key=across,
-    points=1,
+    name="across", key=across, points=1,
     probes=lambda: [
         (LINE, "solve/", "/ok"),
         (LINE, "solve/", "/tokens"),
@@ -73,9 +62,7 @@ def _undivided(right: int, n: int) -> tuple[float, float]:
 
 
 exercise(
-    name="wilson",
-    key=wilson,
-    points=2,
+    name="wilson", key=wilson, points=2,
     probes=lambda: [(140, 300), (1, 10), (3, 10), (0, 10), (10, 10), (29, 30)],
     hint="(p + z²/2n ± z·√(p(1−p)/n + z²/4n²)) / (1 + z²/n), with z = 1.959964.",
     mistakes=[
@@ -90,8 +77,8 @@ exercise(
 
 
 def _folder(root: Path, steps: Mapping[int, str]) -> Path:
-    """A run directory with a checkpoint for each step: "whole", "unsealed", "short" (a file is cut), "long" (one has grown), "swapped" (two
-    have each other's sizes), "lost" (a file is missing) or "more" (a file that the seal does not list)."""
+    """A run directory with a checkpoint for each step: "whole", "unsealed", "short" (a file is cut), "long" (one has
+    grown), "swapped" (two have each other's sizes), "lost" (a file is missing) or "more" (one that is not listed)."""
     for age, (step, state) in enumerate(steps.items()):
         place = root / f"checkpoint-{step}"
         place.mkdir(parents=True)
@@ -164,10 +151,7 @@ def _trusting(checkpoint: Path) -> bool:
 
 
 exercise(
-    name="last_whole_checkpoint",
-    key=last_whole_checkpoint,
-    points=2,
-    observe=_asked,
+    name="last_whole_checkpoint", key=last_whole_checkpoint, points=2, observe=_asked,
     shows=tuple(FOLDERS),
     hint="Among the folders whose whole.json is there and whose listed files have the listed sizes, the one of the largest step, as a Path.",
     mistakes=[

@@ -16,9 +16,7 @@ from azr_lite.presets import preset
 _QWEN, _SMOL = KNOWN["Qwen/Qwen2.5-Coder-1.5B-Instruct"], KNOWN["HuggingFaceTB/SmolLM2-135M-Instruct"]
 
 exercise(
-    name="adapter_parameters",
-    key=Shape.adapter_parameters,
-    points=2,
+    name="adapter_parameters", key=Shape.adapter_parameters, points=2,
     probes=lambda: [(_QWEN, 16), (_SMOL, 4), (_SMOL, 1)],
     shows=("adapter_parameters(Qwen2.5-Coder-1.5B, 16)", "adapter_parameters(SmolLM2-135M, 4)", "adapter_parameters(SmolLM2-135M, 1)"),
     mistakes=[
@@ -45,9 +43,7 @@ def _arrays(outputs: int, inputs: int, rank: int, alpha: float) -> tuple[Any, ..
 
 
 exercise(
-    name="merge",
-    key=merge,
-    points=2,
+    name="merge", key=merge, points=2,
     probes=lambda: [_arrays(3, 5, 2, 8.0), _arrays(4, 4, 2, 1.0), _arrays(5, 3, 1, 3.0)],
     shows=("merge of a (3, 5) map at rank 2, alpha 8", "merge of a (4, 4) map at rank 2, alpha 1", "merge of a (5, 3) map at rank 1, alpha 3"),
     mistakes=[
@@ -77,9 +73,7 @@ def _largest_chunk(limit: int = 64) -> int:
 _CHUNK = _largest_chunk()
 
 exercise(
-    name="chunk",
-    key=_CHUNK,
-    points=1,
+    name="chunk", key=_CHUNK, points=1,
     mistakes=[
         Mistake(64, "that is what the preset has, and it was made for 24 GB. Plan it: `az.plan(config, gpu=\"16GB\").fits`"),
         Mistake(_CHUNK * 2, "that is one doubling too many: its peak is within 16 GB perhaps, but a run may fill only 92 % of a card (`plan.usable_gb`)"),
@@ -89,16 +83,7 @@ exercise(
     hint="One whole number is wanted. Try the powers of two from 64 downwards, and read `.fits`.",
 )  # fmt: skip
 
-_ASKED = (
-    "steps",
-    "learning_rate",
-    "micro_batch_size",
-    "lora_rank",
-    "n_mc",
-    "generation_chunk",
-    "temperature",
-    "max_hours",
-)
+_ASKED = "steps learning_rate micro_batch_size lora_rank n_mc generation_chunk temperature max_hours".split()
 _CHANGEABLE = {name for name in _ASKED if name in CHANGEABLE_ON_RESUME}
 
 
@@ -109,10 +94,7 @@ def _said_free(names: Any) -> list[Any]:
 
 
 exercise(
-    name="may_change",
-    key=_CHANGEABLE,
-    points=1,
-    observe=_said_free,
+    name="may_change", key=_CHANGEABLE, points=1, observe=_said_free,
     shows=("a look for names that are none of the eight", *(f'asking whether "{name}" is free' for name in _ASKED)),
     mistakes=[
         Mistake(_CHANGEABLE | {"learning_rate"}, "the learning rate decides what is learned: half a run at one rate and half at another is a third experiment, that no seed and no config.json describes"),

@@ -49,9 +49,7 @@ def _replaced(role: str, when: Any, value: float) -> Any:
 
 
 exercise(
-    name="due",
-    key=due,
-    points=2,
+    name="due", key=due, points=2,
     probes=lambda: [(line, zero) for zero in ("paper", "upstream") for line in LINES],
     hint="Proposal: not ok or without solve rate -1, else learnability(r̄, zero). Answer: no form -1, score 0 gives -0.5, else the score.",
     mistakes=[
@@ -138,9 +136,7 @@ def _tail(won: int, lost: int, most: int) -> float:
 
 
 exercise(
-    name="mcnemar",
-    key=mcnemar,
-    points=2,
+    name="mcnemar", key=mcnemar, points=2,
     probes=lambda: [(30, 13), (13, 30), (3, 0), (5, 5), (1, 0), (8, 2), (0, 0)],
     hint="Twice the chance of at most min(won, lost) heads in won + lost throws of a coin, and never more than 1.",
     mistakes=[
@@ -171,9 +167,7 @@ def _unasked(n: int, right: int, k: int) -> float:
 
 
 exercise(
-    name="pass_at_k",
-    key=pass_at_k,
-    points=2,
+    name="pass_at_k", key=pass_at_k, points=2,
     probes=lambda: [
         (32, 4, 1),
         (32, 4, 8),

@@ -38,15 +38,7 @@ def _ways() -> list[tuple[Any, ...]]:
     return [(_7B, config) for _, config in _WAYS]
 
 
-def _weights(
-    shape: Shape,
-    c: Config,
-    full: float = 4,
-    cut: bool = True,
-    cut_lora: bool = False,
-    linear: float = NF4,
-    rest: float = 2,
-) -> float:
+def _weights(shape: Shape, c: Config, full=4, cut=True, cut_lora=False, linear=NF4, rest=2) -> float:
     """Weight bytes with one of the usual slips."""
     if c.tuning == "full":
         return full * shape.parameters / (max(1, c.processes) if cut else 1)
@@ -56,10 +48,7 @@ def _weights(
 
 
 exercise(
-    name="weight_bytes",
-    key=weight_bytes,
-    points=2,
-    probes=_ways,
+    name="weight_bytes", key=weight_bytes, points=2, probes=_ways,
     shows=tuple(f"weight_bytes(Qwen2.5-Coder-7B, {name})" for name, _ in _WAYS),
     mistakes=[
         Mistake(lambda s, c: _weights(s, c, full=2), "full tuning with 2-byte masters: an update of 1e-6 is lost in bfloat16's 8 binary digits, and nothing would be learned. Masters are float32"),
@@ -77,15 +66,7 @@ exercise(
 )  # fmt: skip
 
 
-def _moments(
-    shape: Shape,
-    c: Config,
-    wide: float = 8,
-    narrow: float = 2,
-    all_weights: bool = False,
-    cut_all: bool = False,
-    cut: bool = True,
-) -> float:
+def _moments(shape: Shape, c: Config, wide=8, narrow=2, all_weights=False, cut_all=False, cut=True) -> float:
     """Optimiser bytes with one of the usual slips."""
     n = shape.parameters if all_weights else trainable_parameters(shape, c)
     shares = max(1, c.processes) if cut_all or (cut and c.tuning == "full") else 1
@@ -93,10 +74,7 @@ def _moments(
 
 
 exercise(
-    name="optimiser_bytes",
-    key=optimiser_bytes,
-    points=2,
-    probes=_ways,
+    name="optimiser_bytes", key=optimiser_bytes, points=2, probes=_ways,
     shows=tuple(f"optimiser_bytes(Qwen2.5-Coder-7B, {name})" for name, _ in _WAYS),
     mistakes=[
         Mistake(lambda s, c: _moments(s, c, wide=4, narrow=1), "AdamW keeps *two* numbers for each trained weight: the mean of its gradients and the mean of their squares"),
@@ -112,16 +90,9 @@ exercise(
 )  # fmt: skip
 
 exercise(
-    name="cache_bytes_per_token",
-    key=cache_bytes_per_token,
-    points=1,
+    name="cache_bytes_per_token", key=cache_bytes_per_token, points=1,
     probes=lambda: [(_7B,), (_14B,), (_7B, 1), (KNOWN["HuggingFaceTB/SmolLM2-135M"], 4)],
-    shows=(
-        "cache_bytes_per_token(Qwen2.5-Coder-7B)",
-        "cache_bytes_per_token(Qwen2.5-Coder-14B)",
-        "cache_bytes_per_token(Qwen2.5-Coder-7B, e=1)",
-        "cache_bytes_per_token(SmolLM2-135M, e=4)",
-    ),
+    shows=[f"cache_bytes_per_token({given})" for given in ("Qwen2.5-Coder-7B", "Qwen2.5-Coder-14B", "Qwen2.5-Coder-7B, e=1", "SmolLM2-135M, e=4")],
     mistakes=[
         Mistake(lambda s, e=2: 2 * s.layers * s.heads * s.head_dim * e, "it counts the heads that ask. Several of them share one head of keys and values (`kv_heads`), which is what makes long replies affordable"),
         Mistake(lambda s, e=2: s.layers * s.kv_heads * s.head_dim * e, "there are keys *and* values"),
@@ -145,9 +116,7 @@ def _sum_of_squares(counts: Any, means: Any, stds: Any) -> float:
 
 
 exercise(
-    name="pooled",
-    key=pooled,
-    points=3,
+    name="pooled", key=pooled, points=3,
     probes=lambda: [([4, 4], [0.5, -0.5], [0.5, 0.5]), ([1, 3], [1.0, -1.0], [0.0, 0.0]), ([10, 30, 20], [0.1, -0.4, 0.9], [0.2, 0.7, 0.1])],
     mistakes=[
         Mistake(lambda n, m, s: (_mean(n, m), _mean(n, s)), "the mean of the standard deviations is not the standard deviation of all: in ([1, 3], [1, -1], [0, 0]) no process sees any spread, and yet the numbers differ"),
@@ -175,10 +144,7 @@ _BATCHES = (
 )
 
 exercise(
-    name="micro_batches",
-    key=Config.micro_batches,
-    points=2,
-    probes=lambda: _BATCHES,
+    name="micro_batches", key=Config.micro_batches, points=2, probes=lambda: _BATCHES,
     shows=tuple(f"micro_batches({c.rows} rows, {c.updates_per_step} updates, micro-batches of {c.micro_batch_size}; world={w})" for c, w in _BATCHES),
     mistakes=[
         Mistake(lambda c, w: c.rows // (c.updates_per_step * c.micro_batch_size * w) if c.rows % w == 0 else _uneven(), "it only looks whether the rows split over the processes; each share must also split into updates and whole micro-batches"),

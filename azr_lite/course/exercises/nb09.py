@@ -97,10 +97,7 @@ def _wrapped(body: str, before: str = "    global f\n    f = _azr_program\n") ->
 _RAISED = "    try:\n        {call}_azr_program(*arguments)\n    except {kind}:\n        return {gives}\n"
 
 exercise(
-    name="report_error",
-    key=report_error,
-    points=3,
-    observe=_reported,
+    name="report_error", key=report_error, points=3, observe=_reported,
     shows=[f"the sandbox, on your program for {name!r}," for name in PROGRAMS],
     hint="Keep the program's f under another name, and define a new f that calls it inside try.",
     mistakes=[
@@ -138,10 +135,7 @@ def _children(answer: str, gold: str) -> bool:
 
 
 exercise(
-    name="same_error",
-    key=same_error,
-    points=1,
-    probes=_answers,
+    name="same_error", key=same_error, points=1, probes=_answers,
     hint="Take off spaces and quotes at the ends, then compare.",
     mistakes=[
         Mistake(lambda answer, gold: answer.strip().strip("'\"").lower() == gold.lower(), "it does not see capital letters. Python does: `keyerror` is no error at all"),
@@ -182,9 +176,7 @@ def _no_input(task: Triplet) -> str:
 
 
 exercise(
-    name="blind",
-    key=blind,
-    points=2,
+    name="blind", key=blind, points=2,
     probes=lambda: [(_plain, ITEM, "output"), (_gives_away, ITEM, "output"), (_backwards, ITEM, "output"), (_first_letter, ITEM, "output"), (_length, ITEM, "output"),
                     (_no_input, ITEM, "input"), (_plain, ITEM, "input"), (lambda task: _plain(task) + " one of: 'KeyError', 'ValueError'", ITEM, "output")],
     shows=[f"blind(prompt, task, {hidden!r}) for a prompt that {what}:" for what, hidden in (
@@ -219,10 +211,7 @@ def _lists(a: Any, b: Any) -> bool:
 
 
 exercise(
-    name="same_rows",
-    key=same_rows,
-    points=2,
-    probes=_tables,
+    name="same_rows", key=same_rows, points=2, probes=_tables,
     hint="One canonical text a row; sort the texts where the order is free.",
     mistakes=[
         Mistake(lambda a, b, ordered: _lists(a, b) and (a == b if ordered else sorted(map(repr, a)) == sorted(map(repr, b))), "with an order asked for it compares by `==`, for which (1,) and (True,) are the same row. Compare the canonical texts in both cases"),
@@ -237,9 +226,7 @@ exercise(
 )  # fmt: skip
 
 exercise(
-    name="guess_rate",
-    key=guess_rate,
-    points=1,
+    name="guess_rate", key=guess_rate, points=1,
     probes=lambda: [(["a", "b", "a", "a"],), (["a"],), ([],), (["a", "c", "c", "b"],), (["a", "a", "b"],), (["b"] * 3 + ["a"] * 3,)],
     hint="How often does the most frequent answer come, and of how many?",
     mistakes=[

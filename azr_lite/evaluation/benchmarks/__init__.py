@@ -9,10 +9,10 @@ from azr_lite.evaluation import reasoning
 from azr_lite.evaluation.assertions import ASSERT, asserted
 from azr_lite.evaluation.benchmarks import code, maths
 from azr_lite.evaluation.benchmarks.livecodebench import livecodebench_suite
-from azr_lite.evaluation.benchmarks.paper_table import averages, beside_paper, in_paper
+from azr_lite.evaluation.benchmarks.paper_table import averages as averages
+from azr_lite.evaluation.benchmarks.paper_table import beside_paper as beside_paper
+from azr_lite.evaluation.benchmarks.paper_table import in_paper as in_paper
 from azr_lite.evaluation.suite import Setting, Suite
-
-__all__ = ["BUILDERS", "GROUPS", "REASONING_PROTOCOLS", "averages", "beside_paper", "in_paper"]
 
 REASONING_PROTOCOLS = ("azr", *ASSERT)
 

@@ -1,0 +1,400 @@
+"""The commands of `azr-lite`: one function each. Its signature and docstring are its options and their help.
+
+What a command needs is imported when it is called, so that help answers at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json as jsonlib
+import sys
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+from azr_lite.config import CHANGEABLE_ON_RESUME, Config, config_text, list_settings
+from azr_lite.errors import ConfigError
+
+Flag = FlagCreatePairsOff[bool]
+Settings = Annotated[Config, arg(name="")]
+"""A `Config` read from the command line; see `_settings_reader`."""
+
+
+def _changes() -> type:
+    """What a resumed run may change, as options; one that is not given is None."""
+    kinds, helps = get_type_hints(Config), {name: text for _, name, text in list_settings()}
+    options = [
+        (name, Annotated[kinds[name] | None, arg(help=helps[name], help_behavior_hint="")])
+        for name in CHANGEABLE_ON_RESUME
+    ]
+    return dataclasses.make_dataclass("Changes", [(*option, dataclasses.field(default=None)) for option in options])
+
+
+def run(config: Settings, *, dry_run: Flag = False, go_on: Flag = False, help_all: Flag = False) -> int:
+    """Self-play from the start, with the settings of a preset or your own.
+
+    Args:
+        dry_run: Print the settings as JSON and run nothing.
+        go_on: Resume the run where it exists already.
+        help_all: Show every setting, not only those that most people change.
+    """
+    from azr_lite import loop
+    from azr_lite.progress import check_installed
+
+    if dry_run:
+        check_installed(config)
+        print(config_text(loop.resolve(config)), end="")
+        print(f"nothing was run; the batch has {config.rows} sequences per step", file=sys.stderr)
+    else:
+        loop.run(config, go_on=go_on)
+    return 0
+
+
+def resume(path: Positional[Path], changes: Annotated[Any, arg(name="", constructor_factory=_changes)]) -> int:
+    """Go on with a run from its last whole checkpoint; settings not given stay.
+
+    Args:
+        path: The run directory.
+    """
+    from azr_lite import loop
+
+    loop.resume(path, **{name: split_names(value) for name, value in vars(changes).items() if value is not None})
+    return 0
+
+
+def plan(
+    config: Settings,
+    *,
+    gpu: str = "",
+    why: Flag = False,
+    json: Flag = False,
+    markdown: Flag = False,
+    help_all: Flag = False,
+) -> int:
+    """What fits and how long it takes: a preset, your settings, or all presets.
+
+    Args:
+        gpu: The card to plan for, such as 16GB, T4 or 3x24GB; not given: this machine's, else the preset's.
+        why: Print the source and reason of each of the preset's numbers instead.
+        json: Print JSON.
+        markdown: Print a table in Markdown.
+        help_all: Show every setting, not only those that most people change.
+    """
+    from azr_lite.planner import plan as planner
+    from azr_lite.planner.text import plan_table, plan_text, why_text
+
+    named = config.preset != Config.preset
+    if not named and (gpu or why or config != Config()):
+        raise ConfigError("which preset is meant? give its name first: azr-lite plan lora-1.5b-16gb --gpu 12GB")
+    if why:
+        print(why_text(config.preset))
+        return 0
+    plans = [planner.plan(config, gpu or None)] if named else planner.plan_all()
+    if json:
+        _print_json(plans[0].as_dict() if named else [one.as_dict() for one in plans])
+    else:
+        print(plan_text(plans[0]) if named and not markdown else plan_table(plans, markdown))
+    return 0
+
+
+def launch_file(name: Positional[str] = "") -> int:
+    """Where a launch file for accelerate is stored.
+
+    Args:
+        name: ddp, fsdp2 or zero3.
+    """
+    from azr_lite.train.distributed import launch_file as find
+
+    print(find(name))
+    return 0
+
+
+def evaluate(
+    model: Positional[str],
+    *,
+    suite: str = "reasoning",
+    compare: str = "",
+    items: int = 0,
+    samples: int = 0,
+    temperature: float | None = None,
+    max_tokens: int = 0,
+    reasoning_protocol: Annotated[str, arg(aliases=("--game-protocol",))] = "azr",
+    code_protocol: str = "evalplus",
+    data: tuple[str, ...] = (),
+    output_dir: str = "",
+    prompts: str = "auto",
+    device: str = "auto",
+    chunk: int = 16,
+    server: str = "",
+    vllm: Flag = False,
+    seed: int = 0,
+    allow_weak: Flag = False,
+    json: Flag = False,
+) -> int:
+    """Ask a model or a run the questions of benchmarks; answers are kept.
+
+    Args:
+        model: Hub id, folder, .gguf file, nano, or a run's folder (RUN@12: its step 12, RUN@0: where it started).
+        suite: reasoning, code, math, all, or names of suites separated by commas. A wrong name lists all.
+        compare: A second model or run, asked the same questions: the base to compare with.
+        items: Questions per suite, chosen by digest; 0: all.
+        samples: Replies per question, for pass@k; 0: as the suite says (mostly one, greedy).
+        temperature: Sampling temperature; 0: greedy; not given: as the suite says.
+        max_tokens: Tokens per reply; 0: as the suite says.
+        reasoning_protocol: azr (self-play's own prompts); assert or assert-direct (CRUXEval as published scores ask it).
+        code_protocol: evalplus (as the paper) or azr (think, then answer).
+        data: SUITE=FILE or SUITE=OWNER/NAME on the hub, for suites that are not shipped.
+        output_dir: Where results go; empty: the run's folder, or evals/MODEL.
+        prompts: auto, r1, chat or compact.
+        device: auto, cpu or cuda.
+        chunk: Questions asked at once.
+        server: URL of an OpenAI-compatible server that serves the model.
+        vllm: Generate with vLLM in this process.
+        seed: Seed of sampling.
+        allow_weak: Continue where the kernel offers no isolation.
+        json: Print scores and gains as JSON.
+    """
+    options = dict(locals())
+    from rich.console import Console
+
+    from azr_lite.evaluation import evaluate as ask
+    from azr_lite.evaluation.tables import print_tables
+
+    del options["json"]
+    if wrong := [pair for pair in data if "=" not in pair]:
+        raise ConfigError(f"--data takes SUITE=FILE, not {wrong[0]!r}; such as: --data aime24=aime24.jsonl")
+    options["data"] = dict(pair.split("=", 1) for pair in data)
+    console = Console(highlight=False, stderr=json)
+    found = ask(**options, tell=lambda line: console.print(f"· {line}", markup=False, soft_wrap=True))
+    if json:
+        _print_json(found.as_dict())
+    else:
+        print_tables(found, console)
+    return 0
+
+
+def _bench_nano() -> type:
+    from azr_lite.course.experiments import BenchNano
+
+    return BenchNano
+
+
+def bench_nano(arguments: Annotated[Any, arg(name="", constructor_factory=_bench_nano)]) -> int:
+    """Does the nano model learn by self-play alone? Every arm with every seed."""
+    from azr_lite.course.experiments import bench
+
+    return bench(arguments)
+
+
+def doctor(run: Positional[Path | None] = None, *, sandbox: Flag = False, rerun: int = 0, json: Flag = False) -> int:
+    """What a run suffers from (doctor RUN), or what this machine offers (doctor).
+
+    Args:
+        run: A run directory: the exit status is 1 when something is found. Not given: this machine.
+        sandbox: Attack the sandbox on this machine and count leaks; the exit status is 1 on any.
+        rerun: Also run this many of the run's accepted programs again: finds what leaves no trace in the numbers.
+        json: Print JSON.
+    """
+    if run is not None:
+        from azr_lite.observe.run import Run
+
+        if rerun < 0:
+            raise ConfigError(f"rerun is {rerun}; give a number of programs, or drop --rerun")
+        found = Run(run).diagnose(rerun=rerun)
+        _print_json(found.as_dict()) if json else print(found)
+        return 1 if found.findings else 0
+    if sandbox:
+        from azr_lite.sandbox.abuse import abuse_suite
+
+        report = abuse_suite()
+        _print_json(report.as_dict()) if json else print(report.text())
+        return 1 if report.leaks else 0
+    from azr_lite.planner.text import describe_machine, machine_text
+
+    facts = describe_machine()
+    _print_json(facts) if json else print(machine_text(facts))
+    return 0
+
+
+def show(
+    what: Positional[str],
+    *,
+    step: int | None = None,
+    worst: int = 0,
+    best: int = 0,
+    role: str = "",
+    type: str = "",
+    count: int = 5,
+) -> int:
+    """What a run wrote in a step and why it was rewarded, or what a number means.
+
+    Args:
+        what: A run directory; the name of a logged number, such as solve/deduction/reward; or metrics: all of them.
+        step: Self-play step, from 0; not given: the newest.
+        worst: That many with the lowest reward.
+        best: That many with the highest reward.
+        role: propose or solve.
+        type: deduction, abduction, induction.
+        count: How many, without --worst and --best.
+    """
+    if Path(what).exists() or what.startswith((".", "/", "runs/")):
+        from azr_lite.observe.run import Run
+
+        print(Run(what).show(step, worst=worst, best=best, role=role, type=type, count=count))
+    else:
+        from azr_lite.observe.catalogue import describe_metrics
+
+        print(describe_metrics(what))
+    return 0
+
+
+def replay(run: Positional[Path], *, step: int | None = None, rescore: tuple[str, ...] = (), json: Flag = False) -> int:
+    """Make a step's verdicts, rewards and advantages again from the log; compare.
+
+    Args:
+        run: The run directory. The exit status is 1 when something differs.
+        step: Self-play step, from 0; not given: the newest.
+        rescore: Reward the run by other rules instead: estimator=global zero_learnability=upstream wrong=-1.
+        json: Print JSON.
+    """
+    from azr_lite.observe.run import Run
+
+    if rescore:
+        from azr_lite.observe.rescoring import read_changes
+
+        steps = Run(run).rescore(**read_changes(rescore))
+        _print_json([dataclasses.asdict(one) for one in steps]) if json else print(steps)
+        return 0
+    found = Run(run).replay(step)
+    print(found.as_json() if json else found)
+    return 0 if found.exact else 1
+
+
+def watch(run: Positional[Path], *, interval: float = 1.0) -> int:
+    """Follow a run in the terminal until it ends or q is pressed.
+
+    Args:
+        run: The run directory. Of a run that has ended, the end is shown.
+        interval: Seconds between two looks.
+    """
+    from azr_lite.observe.watch import watch as follow
+
+    if not 0.1 <= interval <= 3600:
+        raise ConfigError(f"interval is {interval} s; give between 0.1 and 3600")
+    return follow(run, interval)
+
+
+def report(runs: Positional[tuple[Path, ...]], *, output: str = "") -> int:
+    """Write one HTML page about a run, or comparing several: no network, 2 MB.
+
+    Args:
+        runs: Run directories.
+        output: The file; not given: RUN/report.html, for several runs comparison.html here.
+    """
+    from azr_lite.observe.run import Run
+
+    if not runs:
+        raise ConfigError("azr-lite report needs a run directory, such as: azr-lite report runs/nano-seed0")
+    print(Run(runs[0]).report(output, against=runs[1:]))
+    return 0
+
+
+def analyse(run: Positional[Path], *, periods: int = 4, explain: Flag = False, json: Flag = False) -> int:
+    """What a run wrote: lengths, complexity, diversity, plans, alarming words.
+
+    Args:
+        run: The run directory.
+        periods: Parts of the run, 1 to 5.
+        explain: Also say what each measure is.
+        json: Print JSON.
+    """
+    from azr_lite.observe.run import Run
+
+    if not 1 <= periods <= 5:
+        raise ConfigError(f"periods is {periods}; 80 columns have room for 1 to 5")
+    found = Run(run).analyse(periods)
+    _print_json(found.as_dict()) if json else print(found)
+    if explain and not json:
+        print("\n" + found.explanation())
+    return 0
+
+
+@dataclasses.dataclass
+class Choice:
+    """Which model of a run is exported, and in what form."""
+
+    step: str = "last"
+    """last, best (of a run with --stop-patience), or the number of a step that has a checkpoint."""
+    merge: Flag = False
+    """Add the adapter to its base: a model that plain transformers loads alone."""
+    role: str = ""
+    """solver (default) or proposer, of a run with --roles split."""
+    dtype: str = "float32"
+    """Type of merged and whole weights: float32 (exact), bfloat16 or float16 (half the size, rounded)."""
+
+
+def export(run: Positional[Path], choice: Annotated[Choice, arg(name="")], *, output: str = "") -> int:
+    """Write a run's model as a folder that plain transformers or peft loads.
+
+    Args:
+        run: The run directory.
+        output: The new folder, with a model card; empty: RUN/export-KIND-step-N.
+    """
+    from azr_lite.environment import quiet_libraries, require_training
+
+    require_training("an export")
+    quiet_libraries()  # before transformers is imported
+    from azr_lite.export.export import export as write
+    from azr_lite.export.export import listing
+
+    folder = write(run, output, **dataclasses.asdict(choice))
+    print(listing(folder))
+    print(f"{folder} is there; its README.md says what it is and how to load it")
+    return 0
+
+
+def push(
+    run: Positional[Path],
+    repo: Positional[str],
+    choice: Annotated[Choice, arg(name="")],
+    *,
+    public: Flag = False,
+    dry_run: Flag = False,
+) -> int:
+    """Export a run's model and upload it to the Hugging Face hub.
+
+    Args:
+        run: The run directory, or an exported folder (then its step, role and type stay as they are).
+        repo: USER/NAME; made where it does not exist.
+        public: Make a new repository public; otherwise it is private. One that exists stays as it is.
+        dry_run: List the files and print the card; send nothing.
+    """
+    from azr_lite.environment import quiet_libraries, require_training
+
+    require_training("a push")
+    quiet_libraries()  # before transformers is imported
+    from azr_lite.export.export import check_repository, listing, to_upload
+    from azr_lite.export.export import push as upload
+
+    check_repository(repo)  # before the long part
+    with to_upload(run, repo, **dataclasses.asdict(choice)) as folder:
+        print(listing(folder))
+        if dry_run:
+            print("\n" + (folder / "README.md").read_text(encoding="utf-8"))
+            print(f"nothing was sent; without --dry-run these files go to {repo}")
+        else:
+            print(f"{upload(folder, repo, private=not public)} has it")
+    return 0
+
+
+def split_names(value: Any) -> Any:
+    """Lists may be written with commas; none is the empty list. Other values stay."""
+    if not isinstance(value, tuple):
+        return value
+    names = tuple(name for one in value for name in one.split(",") if name)
+    return () if names == ("none",) else names
+
+
+def _print_json(value: Any) -> None:
+    print(jsonlib.dumps(value, indent=1, ensure_ascii=False))
