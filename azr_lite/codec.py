@@ -1,8 +1,4 @@
-"""Text to tokens and back, and the seeds of sampling.
-
-Comes in: prompts as text, sampled token ids.  Goes out: ids; `Completion`s whose ids are never tokenised again.
-Not covered: sampling (`sampling.py`, `generation.py`), reading replies (`parsing.py`).
-"""
+"""Text to tokens and back, tags a model was never taught, and the seeds of sampling."""
 
 from __future__ import annotations
 
@@ -40,19 +36,15 @@ def untrained_tags(model: Any, tokenizer: Any) -> dict[str, str]:
         norm = float(norms_V[token])
         if norm < SMALL * median:
             reasons[tag] = f"its embedding has norm {norm:.2g}, the median is {median:.2g}"
-        elif (
-            len(unused_UD)
-            and float(torch.cosine_similarity(weights_VD[token].float(), unused_UD.mean(0), dim=0)) > ALIKE
-        ):
+        elif len(unused_UD) and torch.cosine_similarity(weights_VD[token].float(), unused_UD.mean(0), dim=0) > ALIKE:
             reasons[tag] = "its embedding looks like those of the rows no token uses"
     return reasons
 
 
 def split_untrained_tags(text: str, untrained: Collection[str]) -> list[str]:
-    """The text in pieces to be tokenised one by one, so that no tag in `untrained` becomes one token: each is cut after
-    its first character.
+    """The text in pieces to be tokenised one by one: each tag in `untrained` is cut after its first character.
 
-    Joined, the pieces are the text again.
+    So no such tag becomes one token. Joined, the pieces are the text again.
     """
     if not untrained:
         return [text]
@@ -67,7 +59,7 @@ Sample = tuple[Sequence[int], Sequence[float] | None, bool]
 class Codec:
     """The one place where text becomes tokens and back, the same for counting, sampling and training.
 
-    `eos_ids`: tokens that end a reply. `untrained`: tags to be written without their own token (see `vocabulary.py`).
+    `eos_ids`: tokens that end a reply. `untrained`: tags to be written without their own token (see `untrained_tags`).
     """
 
     def __init__(
@@ -84,7 +76,7 @@ class Codec:
         self.bos_ids = [bos] if adds_bos else []  # a chat template writes its own
 
     def encode(self, prompt: str) -> tuple[str, list[int]]:
-        """Of a prompt that the style rendered: the text the model sees (chat template included), and its token ids."""
+        """The text the model sees (chat template included) of a prompt that the style rendered, and its token ids."""
         if self.style.chat:
             return self.encode_parts(prompt.removesuffix(self.style.prefill), self.style.prefill, chat=True)
         return self.encode_parts(prompt, "", chat=False)
@@ -96,16 +88,13 @@ class Codec:
         template.
         """
         if chat:
-            text = self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
-            )
+            message = [{"role": "user", "content": text}]
+            text = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
         prompt = text + prefill
-        ids = [
-            i
-            for piece in split_untrained_tags(prompt, self.untrained)
-            for i in self.tokenizer(piece, add_special_tokens=False)["input_ids"]
-        ]
-        return prompt, ([] if chat else self.bos_ids) + ids
+        ids: list[int] = [] if chat else list(self.bos_ids)
+        for piece in split_untrained_tags(prompt, self.untrained):
+            ids += self.tokenizer(piece, add_special_tokens=False)["input_ids"]
+        return prompt, ids
 
     def count_tokens(self, prompt: str) -> int:
         return len(self.encode(prompt)[1])
@@ -115,9 +104,8 @@ class Codec:
         ids, logps, truncated = sample
         spoken = ids[:-1] if ids[-1] in self.eos_ids else ids
         text = self.tokenizer.decode(list(spoken), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return Completion(
-            prompt, tuple(prompt_ids), tuple(ids), text, truncated, tuple(logps) if logps is not None else None
-        )
+        kept = None if logps is None else tuple(logps)
+        return Completion(prompt, tuple(prompt_ids), tuple(ids), text, truncated, kept)
 
 
 def draw_seed(*parts: Any) -> int:

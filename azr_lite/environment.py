@@ -1,9 +1,4 @@
-"""What this run ran on and with: versions, hardware, git commit; quiet defaults for the libraries below, and whether
-they are here.
-
-Comes in: nothing.  Goes out: a JSON-able dict for run.json; one sentence where an extra was not installed.
-Not covered: the sandbox's layers (`sandbox/probe.py`), what would fit (`hardware.py`).
-"""
+"""What this run ran on and with: versions, hardware, git commit; quiet libraries, and which of them are missing."""
 
 from __future__ import annotations
 
@@ -69,9 +64,7 @@ def quiet_libraries() -> None:
     }.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\..*|trl\..*")
-    warnings.filterwarnings(
-        "ignore", message="Could not find a config file in"
-    )  # peft, of a base that came from a file
+    warnings.filterwarnings("ignore", message="Could not find a config file in")  # peft, of a base read from a file
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 

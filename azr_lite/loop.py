@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 import time
@@ -16,10 +15,10 @@ from azr_lite.config import CHANGEABLE_ON_RESUME, Config
 from azr_lite.environment import describe_environment, quiet_libraries, require_training
 from azr_lite.errors import ConfigError, ModelError, RunDirectoryError
 from azr_lite.evaluation.generators import PolicyInTraining
-from azr_lite.evaluation.reasoning import HELD_OUT_SEED, ReasoningSuite, held_out_suite
-from azr_lite.evaluation.results import lines_of, read_items, scores_until
+from azr_lite.evaluation.reasoning import HELD_OUT_SEED, held_out_suite
+from azr_lite.evaluation.results import Standing, lines_of, read_items, read_result, scores_until, standing
 from azr_lite.evaluation.runner import answer, record_of
-from azr_lite.evaluation.scores import Item, compare_paired, overall_gain, score, summarize
+from azr_lite.evaluation.scores import Item, compare_paired, summarize
 from azr_lite.metrics import STAGES, across, mean
 from azr_lite.presets import preset
 from azr_lite.progress import Meter, Reporter, Trackers, check_installed
@@ -27,11 +26,12 @@ from azr_lite.prompts import get_style
 from azr_lite.rundir import RunDir, write_json, write_text
 from azr_lite.sandbox import Executor
 from azr_lite.selfplay import SelfPlay
-from azr_lite.train.checkpoints import last_whole_checkpoint, mirror_of, sharding_of, step_of
+from azr_lite.train.checkpoints import last_whole_checkpoint, mirror_of, step_of
 from azr_lite.train.distributed import (
     ShardedExecutor,
     by_main,
     check_processes,
+    check_sharding,
     explain_lost_process,
     is_main,
     join,
@@ -47,10 +47,7 @@ CURVES = {
     "tasks' solve rate": ("propose/", "/solve_rate"),
     "valid proposals": ("propose/", "/ok"),
 }
-"""What the end of a run shows beside held-out accuracy: beginnings and ends of metrics' names, averaged over task types."""
-
-LEVEL = 0.05
-"""Significance of one evaluation's fall below the best."""
+"""What the end of a run shows beside held-out accuracy: starts and ends of metrics' names; means over task types."""
 
 ECHO = 3.0
 """Seconds within which a second signal is the launcher's echo of the first."""
@@ -67,8 +64,8 @@ class RunResult:
 def run(config: Config | str = "nano", *, go_on: bool = False, **overrides: Any) -> RunResult:
     """Run self-play from the start. `config`: a `Config`, or a preset's name; `overrides`: any of its fields.
 
-    With `go_on`, a run that is there already (at output_dir, or its copy at sync_to) is resumed instead: the same call, made
-    again after each disconnection, ends in one finished run.
+    With `go_on`, a run that is there already (at output_dir, or its copy at sync_to) is resumed instead: the same
+    call, made again after each disconnection, ends in one finished run.
 
     Raises ConfigError (a wrong setting), RunDirectoryError (the directory exists), ModelError, UnsafeError,
     InfrastructureError, TrainingError: each with one sentence.
@@ -102,7 +99,7 @@ def resume(path: str | Path, **overrides: Any) -> RunResult:
     facts = _check_and_join(config)
     checkpoint = by_main(lambda: last_whole_checkpoint(directory.path))
     if checkpoint is not None:
-        _check_sharding(checkpoint)
+        check_sharding(checkpoint)
         # fewer steps than were made would leave a run of "8/2 steps"
         config = config.replace(steps=max(config.steps, step_of(checkpoint) // config.updates_per_step))
     by_main(lambda: directory.save_config(config))
@@ -111,18 +108,16 @@ def resume(path: str | Path, **overrides: Any) -> RunResult:
 
 def resolve(config: Config | str, **overrides: Any) -> Config:
     """The complete, checked configuration; an empty output_dir becomes ``runs/PRESET-seedSEED``."""
-    resolved = preset(config, **overrides) if isinstance(config, str) else config.replace(**overrides)
-    if resolved.output_dir:
-        return resolved
-    return resolved.replace(output_dir=f"runs/{resolved.preset}-seed{resolved.seed}")
+    found = preset(config, **overrides) if isinstance(config, str) else config.replace(**overrides)
+    return found if found.output_dir else found.replace(output_dir=f"runs/{found.preset}-seed{found.seed}")
 
 
 def _make_directory(config: Config, go_on: bool) -> bool:
     """Make the directory of a new run; False where there is one to go on with: here, or fetched back from `sync_to`.
 
-    Called on the main process. RunDirectoryError where something is in the way of a new run, also in the place of its copy
-    (a place that cannot be reached is said now, not hours later), or where the copy is ahead of the run to go on with.
-    ConfigError where that one has other settings.
+    Called on the main process. RunDirectoryError where something is in the way of a new run, also in the place of its
+    copy (a place that cannot be reached is said now, not hours later), or where the copy is ahead of the run to go on
+    with. ConfigError where that one has other settings.
     """
     run_dir, mirror, there = Path(config.output_dir), mirror_of(config.sync_to, Path(config.output_dir)), None
     is_here = (run_dir / "run.json").exists()
@@ -131,19 +126,19 @@ def _make_directory(config: Config, go_on: bool) -> bool:
     except Exception as error:
         if not (go_on and is_here):  # away just now: what is here goes on
             raise RunDirectoryError(
-                f"cannot look for a copy of the run at {mirror} ({error}); mount it or check the network, or drop --sync-to"
+                f"cannot look for a copy at {mirror} ({error}); mount it, check the network, or drop --sync-to"
             ) from error
     if there is not None and not go_on:
         raise RunDirectoryError(
-            f"{mirror} holds a copy of a run already; go on with it by --go-on, or choose another --output-dir or --sync-to"
+            f"{mirror} holds a copy of a run already; go on with it by --go-on, or change --output-dir or --sync-to"
         )
     if go_on and is_here:
         newest = last_whole_checkpoint(run_dir)
         here = step_of(newest) if newest else 0
         if there is not None and there > here:
             raise RunDirectoryError(
-                f"the copy at {mirror} is ahead of {run_dir} ({there} updates against {here}); delete the one you do not "
-                f"want, or resume {run_dir} with another --sync-to"
+                f"the copy at {mirror} is ahead of {run_dir} ({there} updates against {here}); delete the one you do "
+                f"not want, or resume {run_dir} with another --sync-to"
             )
     elif there is not None:
         Reporter(config).facts(f"fetching the run back from {mirror}")
@@ -168,19 +163,8 @@ def _foreign_settings(old: Config, new: Config, besides: Sequence[str] = ()) -> 
     return [name for name in was if name not in (*CHANGEABLE_ON_RESUME, *besides) and was[name] != now[name]]
 
 
-def _check_sharding(checkpoint: Path) -> None:
-    """ConfigError where a checkpoint written under FSDP, DeepSpeed or neither would be read under another of the three."""
-    if (was := sharding_of(checkpoint)) != sharding():
-        ways = {"": "whole weights on each process", "FSDP": "fsdp2.yaml", "DeepSpeed": "zero3.yaml"}
-        raise ConfigError(
-            f"{checkpoint} was written with {ways[was]} and this run was started with {ways[sharding()]}, which cannot read "
-            "its moments; resume as it was started (any number of processes), or start a new run from its weights: --model "
-            f"{checkpoint}"
-        )
-
-
 def _check_and_join(config: Config) -> list[str]:
-    """Check how the run was started and connect to its other processes, before anything is written or loaded. Facts for people."""
+    """Check how the run was started and meet its other processes, before anything is written. Facts for people."""
     require_training("a run")
     facts = check_processes(config)
     check_installed(config)
@@ -211,8 +195,7 @@ class _Session:
             if not sharding():
                 self._begin()
             self._train()
-            after = self._evaluate(f"step-{self.trainer.steps_done}")
-            result = self._finish(self.before, after)
+            result = self._finish(self._evaluate(f"step-{self.trainer.steps_done}"))
             leave()
             return result
 
@@ -226,10 +209,8 @@ class _Session:
         layers = ", ".join(name for name, state in executor.layers.items() if state == "on")
         self.reporter.facts(f"sandbox {executor.level.name}: {layers}", *policy.reasons)
         if self.main:
-            sandbox = {"level": executor.level.name, "layers": executor.layers}
-            model = {"name": c.model, "choices": policy.reasons}
-            more = {"processes": world(), "sandbox": sandbox, "model": model}
-            self.directory.save_info({**self.directory.info(), **more})
+            info = self.directory.info() | {"processes": world(), "model": {"name": c.model, "choices": policy.reasons}}
+            self.directory.save_info(info | {"sandbox": {"level": executor.level.name, "layers": executor.layers}})
         reserved, sampler = None, None
         if c.model == "nano":
             from azr_lite.nano.language import is_reserved as reserved
@@ -238,7 +219,10 @@ class _Session:
             tokenizer = policy.tokenizer
             sampler = NanoSampler(policy.model, tokenizer.eos_token_id, tokenizer.pad_token_id, c.max_reply_tokens)
         self.selfplay = SelfPlay(c, style, ShardedExecutor(executor), reserved=reserved)
-        self.suite = self._held_out(ShardedExecutor(executor))
+        # with a verifier of its own, so that self-play's counts stay its own
+        verifier = Verifier(ShardedExecutor(executor), self.selfplay.rules)
+        problems = (c.model, c.task_types, c.eval_problems, HELD_OUT_SEED, style, verifier, c.max_reply_tokens)
+        self.suite = held_out_suite(*problems) if c.eval_problems else None
         self.checkpoint = by_main(lambda: last_whole_checkpoint(self.directory.path))
         self.trainer = SelfPlayTrainer(
             c,
@@ -265,25 +249,20 @@ class _Session:
             else:
                 self.reporter.facts(self_test(self.trainer).sentence)
         self.before = self._evaluate("before")
-        self._seed()
+        if self.main:
+            self.directory.rewind(self.done if self.checkpoint else -1)
+        if self.checkpoint is None:  # a resumed run has its seeds in the checkpoint
+            rounds = self.selfplay.seed(self.trainer.generate)
+            if self.main:
+                self.directory.append_tasks(self.selfplay.record.tasks)
+            sizes = ", ".join(f"{name} {size}" for name, size in self.selfplay.buffers.sizes().items())
+            self.reporter.facts(f"buffers seeded by the untrained policy (rounds: {rounds}): {sizes}")
         by_main(lambda: self.trackers.replay(self.done))
 
     @property
     def done(self) -> int:
         """Self-play steps in the checkpoint this session starts from."""
         return step_of(self.checkpoint) // self.config.updates_per_step if self.checkpoint else 0
-
-    def _seed(self) -> None:
-        """Seed the buffers once; a resumed run has them in its checkpoint."""
-        if self.main:
-            self.directory.rewind(self.done if self.checkpoint else -1)
-        if self.checkpoint is None:
-            rounds = self.selfplay.seed(self.trainer.generate)
-            if self.main:
-                self.directory.append_tasks(self.selfplay.record.tasks)
-            sizes = ", ".join(f"{name} {size}" for name, size in self.selfplay.buffers.sizes().items())
-            plural = "" if rounds == 1 else "s"
-            self.reporter.facts(f"buffers seeded by the untrained policy in {rounds} round{plural}: {sizes}")
 
     def _train(self) -> None:
         self.schedule.go_on_from(self._standing(self.done), self.trainer.args, self.done)
@@ -315,25 +294,14 @@ class _Session:
         c = self.config
         return read_standing(self.directory.path, c.eval_every, done) if c.stop_patience else None
 
-    def _held_out(self, executor: ShardedExecutor) -> ReasoningSuite | None:
-        """The held-out problems of this run, None for none. Their verifier is their own, so that self-play's counts stay its own."""
-        c = self.config
-        if c.eval_problems == 0:
-            return None
-        verifier = Verifier(executor, self.selfplay.rules)
-        return held_out_suite(
-            c.model, c.task_types, c.eval_problems, HELD_OUT_SEED, self.selfplay.style, verifier, c.max_reply_tokens
-        )
-
     def _evaluate(self, name: str) -> list[Item]:
-        """Greedy held-out evaluation, kept as eval/NAME.jsonl and NAME.json; one that is on disk already is read, not repeated."""
+        """Greedy held-out evaluation, kept as eval/NAME.jsonl and NAME.json; one that is on disk is not repeated."""
         if self.suite is None:
             return []
-        path, budget = self.directory.path / "eval" / f"{name}.jsonl", self.schedule.budget
-        if by_main(lambda: path.exists() and path.with_suffix(".json").exists()):
-            record = by_main(lambda: json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
-            budget.evaluation_s = max(budget.evaluation_s, record.get("seconds", 0.0))
-            return by_main(lambda: read_items(path))
+        folder, budget = self.directory.path / "eval", self.schedule.budget
+        if kept := by_main(lambda: read_result(folder, name)):
+            budget.evaluation_s = max(budget.evaluation_s, kept.record["seconds"])
+            return kept.items
         began = time.perf_counter()
         with self.trainer.greedy():
             generator = PolicyInTraining(self.trainer.generate, f"{self.config.preset}, {name}")
@@ -344,14 +312,14 @@ class _Session:
         record = record_of(self.suite, generator, questions, items, seconds, self.config.seed)
         budget.evaluation_s = max(budget.evaluation_s, seconds)
         if self.main:
-            path.parent.mkdir(exist_ok=True)
-            write_text(path, lines_of(items))
-            write_json(path.with_suffix(".json"), record)
+            folder.mkdir(exist_ok=True)
+            write_text(folder / f"{name}.jsonl", lines_of(items))
+            write_json(folder / f"{name}.json", record)
         self.reporter.evaluation(name, record["scores"])
         return items
 
-    def _finish(self, before: list[Item], after: list[Item]) -> RunResult:
-        summary = by_main(lambda: self._summary(before, after))
+    def _finish(self, after: list[Item]) -> RunResult:
+        summary = by_main(lambda: self._summary(after))
         if self.main:
             self.directory.save_summary(summary)
             self.trackers.finish(summary)
@@ -359,7 +327,7 @@ class _Session:
         self.reporter.table(summary, self.directory.path)
         return RunResult(self.directory.path, summary)
 
-    def _summary(self, before: list[Item], after: list[Item]) -> dict[str, Any]:
+    def _summary(self, after: list[Item]) -> dict[str, Any]:
         timing = list(self.directory.read("timing.jsonl")) if (self.directory.path / "timing.jsonl").exists() else []
         stages = {name: round(sum(line[name] for line in timing), 3) for name in STAGES} if timing else {}
         summary: dict[str, Any] = {
@@ -373,32 +341,32 @@ class _Session:
             **self.schedule.summary(),
             "curves": self._curves(),
         }
-        if before:
+        if before := self.before:
             summary |= {"before": summarize(before), "after": summarize(after), "gain": compare_paired(before, after)}
         return summary
 
     def _curves(self) -> dict[str, list[list[float]]]:
-        """[step, value] of what the end of a run shows: held-out accuracy, and over training length and success of replies."""
+        """[step, value] of what the end of a run shows: held-out accuracy, and the curves of `CURVES`."""
         held_out = scores_until(self.directory.path / "eval", self.config.steps)
-        curves: dict[str, list[list[float]]] = {
-            "held-out accuracy": [[step, held_out[step]["all"]["accuracy"]] for step in sorted(held_out)]
-        }
         metrics = self.directory.metrics()
-        for name, (start, end) in CURVES.items():
-            curves[name] = [[line["step"] + 1, mean(across(line, start, end))] for line in metrics]
-        return curves
+        return {
+            "held-out accuracy": [[step, held_out[step]["all"]["accuracy"]] for step in sorted(held_out)],
+            **{
+                name: [[line["step"] + 1, mean(across(line, *ends))] for line in metrics]
+                for name, ends in CURVES.items()
+            },
+        }
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
         """First Ctrl-C (or SIGTERM): finish the step, save, stop. Second: stop at once.
 
-        A launcher passes on to its processes the Ctrl-C that the terminal has sent them already: the echo does not count.
+        A launcher passes on to its processes the Ctrl-C that they have got from the terminal: the echo does not count.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        asked: list[float] = []
-        """When the first signal came."""
+        asked: list[float] = []  # when the first signal came
 
         def handle(number: int, frame: Any) -> None:
             if not asked:
@@ -418,36 +386,6 @@ class _Session:
             yield
         finally:
             restore()
-
-
-@dataclass(frozen=True)
-class Standing:
-    """The newest held-out evaluation against the best. `best_step` 0 is the model before training. `below`: evaluations in
-    a row that are significantly under the best."""
-
-    best_step: int
-    best_accuracy: float
-    below: int
-    step: int
-    accuracy: float
-
-
-def standing(evaluations: Sequence[tuple[int, Sequence[Item]]]) -> Standing | None:
-    """Where the newest of these evaluations, (step, items) in order of steps, stands against the best; None without any.
-
-    Of equal accuracies the earlier one is the best.
-    """
-    if not evaluations:
-        return None
-    best_step, best = evaluations[0]
-    below = 0
-    for step, items in evaluations[1:]:
-        gain, p = overall_gain(best, items)
-        below = below + 1 if gain < 0 and p < LEVEL else 0
-        if gain > 0:
-            best_step, best = step, items
-    step, items = evaluations[-1]
-    return Standing(best_step, score(best).accuracy, below, step, score(items).accuracy)
 
 
 def read_standing(run_dir: Path, every: int, done: int) -> Standing | None:

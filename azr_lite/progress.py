@@ -1,8 +1,4 @@
-"""What a person sees while a run goes on: one line a step with an ETA, and the table at the end.
-
-Comes in: the numbers of each step.  Goes out: text on the terminal; nothing on a pipe but the facts and the table.
-Not covered: files, plots, the live dashboard.
-"""
+"""What is told while a run goes on: to people (a line per step, a table at the end) and to trackers."""
 
 from __future__ import annotations
 
@@ -56,9 +52,7 @@ class Trackers:
         name = Path(self.config.output_dir).name
         for tracker in self.config.report_to:
             try:
-                opened = _OPEN[tracker](
-                    self.config, self.directory.path, f"{name} from step {done}" if done else name, name
-                )
+                opened = self._open(tracker, f"{name} from step {done}" if done else name, name)
                 opened.start()
             except Exception as error:
                 why = (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
@@ -80,29 +74,25 @@ class Trackers:
             self.evaluated(done, scores[done])
 
     def step(self, step: int, numbers: Mapping[str, float]) -> None:
-        """The lines of metrics.jsonl and timing.jsonl of one finished step."""
-        self._log(step, {name: value for name, value in numbers.items() if name != "step"})
+        """Numbers that belong to this step: the lines of metrics.jsonl and timing.jsonl, an evaluation, the gain."""
+        self._each(lambda tracker: tracker.log({k: v for k, v in numbers.items() if k != "step"}, step=step))
 
     def evaluated(self, step: int, scores: Mapping[str, Mapping[str, Any]]) -> None:
         """Held-out accuracy and reply length after `step` steps; said once."""
         if scores and step not in self._evaluated:
             self._evaluated.add(step)
             types = [name for name in scores if "/" not in name]
-            self._log(
-                step, {f"held_out/{name}/{key}": scores[name][key] for name in types for key in ("accuracy", "tokens")}
-            )
+            keys = ("accuracy", "tokens")
+            self.step(step, {f"held_out/{name}/{key}": scores[name][key] for name in types for key in keys})
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """The last evaluation and the gain over the untrained policy; then every tracker is closed."""
         self.evaluated(summary["steps"], summary.get("after", {}))
         if "gain" in summary:
             types = [name for name in summary["gain"] if "/" not in name]
-            self._log(summary["steps"], {f"gain/{name}": summary["gain"][name]["gain"] for name in types})
+            self.step(summary["steps"], {f"gain/{name}": summary["gain"][name]["gain"] for name in types})
         self._each(lambda tracker: tracker.finish())
         self._running = []
-
-    def _log(self, step: int, numbers: Mapping[str, float]) -> None:
-        self._each(lambda tracker: tracker.log(dict(numbers), step=step))
 
     def _each(self, work: Callable[[GeneralTracker], None]) -> None:
         for tracker in list(self._running):
@@ -112,35 +102,19 @@ class Trackers:
                 self._running.remove(tracker)
                 self.note(f"{tracker.name} failed and is left out from here on ({error}); metrics.jsonl has everything")
 
+    def _open(self, tracker: str, title: str, group: str) -> GeneralTracker:
+        from accelerate import tracking
 
-def _tensorboard(config: Config, run_dir: Path, name: str, group: str) -> GeneralTracker:
-    from accelerate.tracking import TensorBoardTracker
-
-    folder = run_dir / "tensorboard"
-    shutil.rmtree(folder, ignore_errors=True)  # of the session before: its lost steps would stand beside ours
-    return TensorBoardTracker("", folder)
-
-
-def _wandb(config: Config, run_dir: Path, name: str, group: str) -> GeneralTracker:
-    from accelerate.tracking import WandBTracker
-
-    project, folder = os.environ.get("WANDB_PROJECT", PROJECT), os.environ.get("WANDB_DIR", str(run_dir))
-    return WandBTracker(project, name=name, group=group, dir=folder, config=config.to_json())
-
-
-def _trackio(config: Config, run_dir: Path, name: str, group: str) -> GeneralTracker:
-    from accelerate.tracking import TrackioTracker
-
-    return TrackioTracker(
-        PROJECT, name=name, group=group, config=config.to_json(), auto_log_gpu=False, auto_log_cpu=False
-    )
-
-
-_OPEN: dict[str, Callable[[Config, Path, str, str], GeneralTracker]] = {
-    "tensorboard": _tensorboard,
-    "wandb": _wandb,
-    "trackio": _trackio,
-}
+        run_dir, config = self.directory.path, self.config.to_json()
+        if tracker == "tensorboard":
+            folder = run_dir / "tensorboard"
+            shutil.rmtree(folder, ignore_errors=True)  # of the session before: its lost steps would stand beside ours
+            return tracking.TensorBoardTracker("", folder)
+        if tracker == "wandb":
+            project, folder = os.environ.get("WANDB_PROJECT", PROJECT), os.environ.get("WANDB_DIR", str(run_dir))
+            return tracking.WandBTracker(project, name=title, group=group, dir=folder, config=config)
+        quiet = {"auto_log_gpu": False, "auto_log_cpu": False}
+        return tracking.TrackioTracker(PROJECT, name=title, group=group, config=config, **quiet)
 
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -170,13 +144,16 @@ class Reporter:
         if self.quiet or not self.console.is_terminal:
             return
         types = self.config.task_types
-        of = lambda pattern: mean([metrics[key] for name in types if (key := pattern.format(name)) in metrics])  # noqa: E731
-        done = step + 1
+
+        def of(pattern: str) -> float:
+            return mean([metrics[key] for name in types if (key := pattern.format(name)) in metrics])
+
+        done, seconds = step + 1, sum(timing[name] for name in STAGES)
         pace = (time.perf_counter() - self.began) / max(1, done - self.first)
         left = clock(pace * (self.config.steps - done))
         self.console.print(
             f"{done:5d}  {of('solve/{}/ok'):6.2f}  {of('propose/{}/reward'):7.2f}  {of('propose/{}/solve_rate'):8.2f}"
-            f"  {of('propose/{}/ok'):5.2f}  {of('solve/{}/tokens'):9.1f}  {sum(timing[name] for name in STAGES):7.1f}  {left:>6}"
+            f"  {of('propose/{}/ok'):5.2f}  {of('solve/{}/tokens'):9.1f}  {seconds:7.1f}  {left:>6}"
         )
 
     def evaluation(self, name: str, scores: dict[str, dict[str, Any]]) -> None:
@@ -189,42 +166,33 @@ class Reporter:
         if self.quiet:
             return
         if "gain" in summary:
-            self.console.print(gain_table(summary))
+            self.console.print(gains_of(summary))
         for name, points in summary.get("curves", {}).items():
-            if len(points) > 1:
-                self.console.print(
-                    f"{name:>18} {spark([value for _, value in points])}  {points[0][1]:.2f} → {points[-1][1]:.2f}"
-                )
-        seconds = summary["seconds"]["this session"]
-        word = quote(str(path))
-        end = (
-            f"finished; a page of it: azr-lite report {word}"
-            if summary["finished"]
-            else f"stopped; go on with: azr-lite resume {word}"
-        )
+            values = [value for _, value in points]
+            if len(values) > 1:
+                self.console.print(f"{name:>18} {spark(values)}  {values[0]:.2f} → {values[-1]:.2f}")
+        run_dir, took = quote(str(path)), clock(summary["seconds"]["this session"])
         if self.first >= self.config.steps:  # resumed when all was done: say so, or it looks like training
-            end = f"no step was left to do; further: azr-lite resume {word} --steps {self.config.steps + 10}"
-        self.console.print(
-            f"{summary['steps']} steps, this session {clock(seconds)}, {end}\nEverything is in {path}", soft_wrap=True
-        )
+            end = f"no step was left to do; further: azr-lite resume {run_dir} --steps {self.config.steps + 10}"
+        elif summary["finished"]:
+            end = f"finished; a page of it: azr-lite report {run_dir}"
+        else:
+            end = f"stopped; go on with: azr-lite resume {run_dir}"
+        steps = f"{summary['steps']} steps, this session {took}"
+        self.console.print(f"{steps}, {end}\nEverything is in {path}", soft_wrap=True)
 
 
-def gain_table(summary: dict[str, Any]) -> Table:
+def gains_of(summary: dict[str, Any]) -> Table:
     """Held-out accuracy before and after, by type, with 95 % intervals (Wilson; paired for the gain)."""
-    table = Table(title="Held-out accuracy (greedy), before → after self-play")
-    for column in ("task", "n", "before", "after", "gain, points", "reply len"):
-        table.add_column(column, justify="left" if column == "task" else "right")
+    table = Table("task", title="Held-out accuracy (greedy), before → after self-play")
+    for column in ("n", "before", "after", "gain, points", "reply len"):
+        table.add_column(column, justify="right")
     for name, gain in summary["gain"].items():
-        before, after = summary["before"][name], summary["after"][name]
-        table.add_row(
-            "all types" if name == "all" else name,
-            str(before["n"]),
-            f"{100 * before['accuracy']:.1f} %",
-            f"{100 * after['accuracy']:.1f} %",
-            f"{100 * gain['gain']:+.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]",
-            f"{before['tokens']:.0f} → {after['tokens']:.0f}",
-            style="bold" if name == "all" else None,
-        )
+        was, now = summary["before"][name], summary["after"][name]
+        points = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * gain[key] for key in ("gain", "low", "high")))
+        cells = [str(was["n"]), f"{was['accuracy']:.1%}", f"{now['accuracy']:.1%}", points]
+        cells = [cell.replace("%", " %") for cell in cells] + [f"{was['tokens']:.0f} → {now['tokens']:.0f}"]
+        table.add_row("all types" if name == "all" else name, *cells, style="bold" if name == "all" else None)
     return table
 
 
@@ -252,35 +220,32 @@ def clock(seconds: float) -> str:
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
 
 
-WATTS_A_CORE = 8.0
+WATTS_PER_CORE = 8.0
 """Assumed power of one busy core with its share of memory, in watts."""
 
 
 class Meter:
-    """`read` once a step. Costs some microseconds; on GPUs one NVML call each."""
+    """`read` once per step. Costs some microseconds, and one NVML call per GPU."""
 
     def __init__(self) -> None:
-        self._gpus = _gpu_counters()
-        self._cpu_s, self._gpu_j = _cpu_seconds(), self._gpu_joules()
+        self._gpu_energy = _gpu_energy()
+        self._cpu_s, self._gpu_j = _cpu_seconds(), self._gpu_energy() if self._gpu_energy else 0.0
 
     def read(self, tokens: float, generate_s: float) -> dict[str, float]:
-        """Since the last call: sampled tokens a second of sampling, peak memory so far (MiB), joules."""
-        cpu_s, gpu_j = _cpu_seconds(), self._gpu_joules()
+        """Since the last call: sampled tokens per second of sampling, peak memory so far (MiB), joules."""
+        cpu_s, gpu_j = _cpu_seconds(), self._gpu_energy() if self._gpu_energy else 0.0
         numbers = {
             "tokens_per_s": tokens / generate_s if generate_s > 0 else 0.0,
             "memory_mib": peak_mib(),
-            "cpu_energy_j": (cpu_s - self._cpu_s) * WATTS_A_CORE,
+            "cpu_energy_j": (cpu_s - self._cpu_s) * WATTS_PER_CORE,
         }
-        if self._gpus:
+        if self._gpu_energy:
             numbers["gpu_energy_j"] = gpu_j - self._gpu_j
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_available():
             numbers["gpu_memory_mib"] = torch.cuda.max_memory_allocated() / 2**20
         self._cpu_s, self._gpu_j = cpu_s, gpu_j
         return numbers
-
-    def _gpu_joules(self) -> float:
-        return sum(joules for counter in self._gpus if (joules := counter()) is not None)
 
 
 def _cpu_seconds() -> float:
@@ -289,12 +254,14 @@ def _cpu_seconds() -> float:
 
 
 def peak_mib() -> float:
-    """Linux counts it anew for each program; `ru_maxrss` would inherit that of the process that started this one. Windows: 0, not known."""
-    try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
-            return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 2**10
-    except (OSError, StopIteration):
-        pass
+    """Peak memory of this process, in MiB; 0 on Windows (not known).
+
+    Linux counts it anew for each program; `ru_maxrss` would inherit that of the process that started this one.
+    """
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="ascii", errors="replace").splitlines() if status.exists() else []
+    if peaks := [int(line.split()[1]) for line in lines if line.startswith("VmHWM")]:
+        return peaks[0] / 2**10
     if sys.platform == "win32":
         return 0.0
     import resource  # Windows has none
@@ -303,26 +270,21 @@ def peak_mib() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
-def _gpu_counters() -> list:
-    """One function a GPU that gives its energy counter in joules; none without NVML or where GPUs have no counter."""
+def _gpu_energy() -> Callable[[], float] | None:
+    """A function that gives the joules used so far by the GPUs that count them; None without NVML or such a GPU."""
     try:
         nvml = ctypes.CDLL("libnvidia-ml.so.1")
     except OSError:
-        return []
-    count = ctypes.c_uint()
+        return None
+    count, used = ctypes.c_uint(), ctypes.c_ulonglong()  # used: millijoules
     if nvml.nvmlInit_v2() or nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)):
-        return []
-    counters = []
-    for index in range(count.value):
-        device = ctypes.c_void_p()
-        if nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(device)):
-            continue
+        return None
 
-        def joules(device: ctypes.c_void_p = device) -> float | None:
-            millijoules = ctypes.c_ulonglong()
-            failed = nvml.nvmlDeviceGetTotalEnergyConsumption(device, ctypes.byref(millijoules))
-            return None if failed else millijoules.value / 1000
+    def joules(device: ctypes.c_void_p) -> float | None:
+        failed = nvml.nvmlDeviceGetTotalEnergyConsumption(device, ctypes.byref(used))
+        return None if failed else used.value / 1000
 
-        if joules() is not None:
-            counters.append(joules)
-    return counters
+    devices = [ctypes.c_void_p() for _ in range(count.value)]
+    known = [gpu for i, gpu in enumerate(devices) if not nvml.nvmlDeviceGetHandleByIndex_v2(i, ctypes.byref(gpu))]
+    counting = [gpu for gpu in known if joules(gpu) is not None]
+    return (lambda: sum(joules(gpu) or 0.0 for gpu in counting)) if counting else None

@@ -1,9 +1,6 @@
-"""The run directory: the only writer of its files, and their reader (by step: `observe/log.py`).
+"""The run directory: the only writer of its files, and their reader.
 
-Comes in: configuration, step records, scores.  Goes out: the same, read back; one clear sentence for anything damaged.
-Not covered: what is inside a checkpoint (transformers and `trainer.py` write it), what the numbers mean (`metrics.py`).
-
-Whole files are written under a temporary name and renamed. Logs are appended a step at a time; on resume they are cut back
+Whole files are written under a temporary name and renamed. Logs are appended step by step; on resume they are cut back
 to the checkpoint's step, so that a killed and resumed run leaves the same bytes. Wall-clock numbers live apart, in
 ``timing.jsonl``, because they are never the same twice.
 """
@@ -26,7 +23,10 @@ LOGS = ("metrics.jsonl", "timing.jsonl", "rollouts.jsonl", "tasks.jsonl")
 
 
 def write_text(path: Path, text: str, option: str = "--output-dir") -> None:
-    """Write a whole file or nothing: temporary name, flush to disk, rename. RunDirectoryError names the `option` that says where to."""
+    """Write a whole file or nothing: temporary name, flush to disk, rename.
+
+    RunDirectoryError names the `option` that says where to.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
@@ -47,7 +47,8 @@ def write_json(path: Path, data: Any) -> None:
 
 
 DETAILS = frozenset(
-    "advantage_mean advantage_std always_solved duplicates loss_share never_solved part reason reward_std solved tokens_right tokens_wrong age".split()
+    "age advantage_mean advantage_std always_solved duplicates loss_share never_solved part reason reward_std "
+    "solved tokens_right tokens_wrong".split()
 )
 """Numbers of a (role, type) or a buffer that a sample of a run leaves out: by now they are most of `metrics.jsonl`."""
 
@@ -64,7 +65,8 @@ class RunDir:
         path = Path(config.output_dir)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunDirectoryError(
-                f"{path} exists already; go on with it by `azr-lite resume {quote(str(path))}`, or choose another --output-dir"
+                f"{path} exists already; go on with it by `azr-lite resume {quote(str(path))}`, or choose another "
+                "--output-dir"
             )
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -93,7 +95,8 @@ class RunDir:
         version = run.info().get("version")
         if version != VERSION:
             raise RunDirectoryError(
-                f"{path} was written in format {version!r}; this azr_lite reads format {VERSION}; use the version named in run.json"
+                f"{path} was written in format {version!r} and this azr_lite reads format {VERSION}; use the version "
+                "named in run.json"
             )
         return run
 
@@ -126,7 +129,7 @@ class RunDir:
         rollouts: list[Rollout],
         tasks: list[dict[str, Any]],
     ) -> None:
-        """Add the lines of one finished step. metrics.jsonl comes last: a step whose line is there has its other lines too."""
+        """Add the lines of one finished step; metrics.jsonl last: a step with a line there has its other lines too."""
         self._append("tasks.jsonl", tasks)
         self._append("rollouts.jsonl", [{"step": step, **rollout_line(r)} for r in rollouts])
         self._append("timing.jsonl", [{"step": step, **timing}])
@@ -136,7 +139,7 @@ class RunDir:
         self._append("tasks.jsonl", tasks)
 
     def rewind(self, step: int) -> None:
-        """Cut every log back to what was there before step number `step` began (half-written lines and later evaluations go too)."""
+        """Cut every log back to before step number `step` began. Half-written lines and later evaluations go too."""
         for name in LOGS:
             path = self.path / name
             if path.exists():
@@ -147,7 +150,7 @@ class RunDir:
                 path.unlink()  # of weights that are no more; the same steps will be evaluated again
 
     def read(self, name: str) -> Iterator[dict[str, Any]]:
-        """The objects of one log, in order. A last line cut short by a kill is left out; damage elsewhere is an error."""
+        """The objects of one log, in order. A last line cut by a kill is left out; damage elsewhere is an error."""
         path = self.path / name
         if not path.exists():
             raise RunDirectoryError(f"{path} is missing; the run has not reached its first step, or the file was moved")
@@ -166,7 +169,8 @@ class RunDir:
         return list(self.read("metrics.jsonl"))
 
     def keep_sample(self, target: Path, rollouts: int = 48) -> None:
-        """A small copy for reading and plotting: settings, summary, metrics, and rollouts spread evenly over the run, to six digits.
+        """A small copy for reading and plotting: settings, summary, metrics, evenly spread rollouts; numbers to six
+        digits.
 
         Of the metrics those stay that curves are drawn of; `DETAILS` are left out.
         """
@@ -202,7 +206,7 @@ class RunDir:
             if path.exists():
                 os.truncate(path, before)  # a full disk takes part of the text; cutting it off needs no room
             raise RunDirectoryError(
-                f"cannot write {self.path / name}: {error.strerror}; make room, then `azr-lite resume {quote(str(self.path))}`"
+                f"cannot write {path}: {error.strerror}; make room, then `azr-lite resume {quote(str(self.path))}`"
             ) from error
 
     def _object(self, name: str) -> dict[str, Any]:

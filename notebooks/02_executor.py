@@ -110,7 +110,7 @@ ZOO = {
 }
 started = time.perf_counter()
 for name, program in ZOO.items():
-    print(f"{name:24} {attacks.attempt(executor, program)}")
+    print(f"{name:24} {attacks.run_and_explain(executor, program)}")
 print(f"\n{time.perf_counter() - started:.1f} s for all; and the next program is fine: {executor.run('def f(x): return x + 1', [(1,)])[0].value}")
 
 # %% [markdown]
@@ -246,9 +246,9 @@ def f(x):
     posix = statistics.sys.modules["posix"]      # os itself is not importable; the module behind it is in memory
     return [name for name in posix.listdir("/")]
 """
-print(attacks.attempt(executor, mine))
+print(attacks.run_and_explain(executor, mine))
 for body in ("return open('/etc/passwd').read()", "return (n for n in range(3))", "return 10 ** 10 ** 4", "return float('nan')"):
-    print(f"{body:36} {attacks.attempt(executor, f'def f(x):{chr(10)}    {body}')}")
+    print(f"{body:36} {attacks.run_and_explain(executor, f'def f(x):{chr(10)}    {body}')}")
 
 # %% [markdown]
 # **What you should see**: five refusals, of two kinds: the kernel's (an exception such as PermissionError) and the wire's (`value`).

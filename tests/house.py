@@ -31,7 +31,8 @@ steps, entered = 0, set()
 def watch(frame, event, argument):
     global steps
     code = frame.f_code
-    if event == "call" and code.co_flags & 1 and code.co_filename.startswith(package):  # a function, no class, no module
+    # CO_OPTIMIZED: a function, not the body of a class or a module
+    if event == "call" and code.co_flags & 1 and code.co_filename.startswith(package):
         steps += code.co_qualname == "SelfPlay.step"
         if steps == 1:
             entered.add(code.co_filename)
@@ -89,7 +90,7 @@ def _name(path: Path) -> str:
 
 
 def _imports(tree: ast.Module, known: Mapping[str, Path] | set[str]) -> tuple[set[str], set[str]]:
-    """Modules of `known` imported at the first level, and inside functions. What only a type checker reads is left out."""
+    """Modules of `known` imported at the first level, and in functions; not those for type checkers only."""
     groups: tuple[set[str], set[str]] = (set(), set())
 
     def walk(node: ast.AST, inside: bool) -> None:

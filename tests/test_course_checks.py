@@ -8,7 +8,7 @@ from fractions import Fraction
 import pytest
 
 from azr_lite.course import check, checks
-from azr_lite.course.checks import Exercise, ExerciseError, Mistake, exercises, judge, same
+from azr_lite.course.checks import Exercise, ExerciseError, Mistake, exercises, judge_answer, same
 
 ALL = pytest.mark.parametrize("name", exercises())
 
@@ -16,11 +16,11 @@ ALL = pytest.mark.parametrize("name", exercises())
 @ALL
 def test_the_key_is_right_and_a_stub_is_not_started(name):
     one = exercises()[name]
-    assert judge(name, one.key).state == "right"
-    assert judge(name, ...).state == "not started"
+    assert judge_answer(name, one.key).state == "right"
+    assert judge_answer(name, ...).state == "not started"
     if callable(one.key) and one.observe is None:
-        assert judge(name, lambda *_: ...).state == "not started"
-        assert judge(name, lambda *_: None).state == "wrong"
+        assert judge_answer(name, lambda *_: ...).state == "not started"
+        assert judge_answer(name, lambda *_: None).state == "wrong"
 
 
 @ALL
@@ -29,7 +29,7 @@ def test_each_mistake_is_called_by_its_name(name):
     assert len(one.mistakes) >= 3
     assert len({mistake.says for mistake in one.mistakes}) == len(one.mistakes)
     for number, mistake in enumerate(one.mistakes):
-        found = judge(name, mistake.wrong)
+        found = judge_answer(name, mistake.wrong)
         assert (found.state, found.mistake, found.because) == ("wrong", number, mistake.says)
 
 
@@ -56,8 +56,8 @@ def double(monkeypatch):
 
 
 def test_a_mistake_is_found_beside_what_is_right(double):
-    assert judge("double", lambda x: 2 if x == 1 else x * x).because == "squared"
-    assert judge("double", lambda x: x + x).state == "right"
+    assert judge_answer("double", lambda x: 2 if x == 1 else x * x).because == "squared"
+    assert judge_answer("double", lambda x: x + x).state == "right"
 
 
 def test_a_wrong_value_that_is_looked_at_in_parts_shows_the_part():
@@ -65,30 +65,32 @@ def test_a_wrong_value_that_is_looked_at_in_parts_shows_the_part():
     swapped[0], swapped[1] = swapped[1], swapped[0]
     assert (
         "does 'sample_references' come before 'propose'? gave False, expected True"
-        in judge("stage_order", swapped).because
+        in judge_answer("stage_order", swapped).because
     )
 
 
 def test_a_mistake_nobody_foresaw_shows_the_first_wrong_probe(double):
-    assert judge("double", lambda x: x).because == "double(1) gave 1, expected 2. Add it to itself."
-    assert judge("double", lambda x: {}[x]).because == "double(1) gave KeyError: 1, expected 2. Add it to itself."
-    assert judge("double", lambda x: x / 10 + x / 5).because.startswith("double(1) gave 0.3, expected 2.")
-    assert "not a function" in judge("double", 4).because
+    assert judge_answer("double", lambda x: x).because == "double(1) gave 1, expected 2. Add it to itself."
+    assert (
+        judge_answer("double", lambda x: {}[x]).because == "double(1) gave KeyError: 1, expected 2. Add it to itself."
+    )
+    assert judge_answer("double", lambda x: x / 10 + x / 5).because.startswith("double(1) gave 0.3, expected 2.")
+    assert "not a function" in judge_answer("double", 4).because
 
 
 def test_none_for_a_value_is_not_called_a_missing_return():
-    assert judge("patient_a", None).because.startswith("None is not it. Choose one of")
+    assert judge_answer("patient_a", None).because.startswith("None is not it. Choose one of")
 
 
 def test_the_folder_is_wanted_and_not_its_name():
     from azr_lite.train.checkpoints import last_whole_checkpoint
 
     assert (
-        judge("last_whole_checkpoint", lambda run_dir: str(last_whole_checkpoint(run_dir) or "") or None).state
+        judge_answer("last_whole_checkpoint", lambda run_dir: str(last_whole_checkpoint(run_dir) or "") or None).state
         == "wrong"
     )
     assert (
-        judge(
+        judge_answer(
             "last_whole_checkpoint", lambda run_dir: (found := last_whole_checkpoint(run_dir)) and found.resolve()
         ).state
         == "right"
@@ -98,10 +100,10 @@ def test_the_folder_is_wanted_and_not_its_name():
 def test_free_settings_may_come_in_any_collection():
     free = sorted(exercises()["may_change"].key)
     for mine in (free, tuple(free), frozenset(free), dict.fromkeys(free)):
-        assert judge("may_change", mine).state == "right"
-    assert "gave ['--steps'], expected []" in judge("may_change", {*free, "--steps"}).because
-    assert 'whether "steps" is free gave False' in judge("may_change", set()).because
-    assert judge("may_change", None).state == "wrong"
+        assert judge_answer("may_change", mine).state == "right"
+    assert "gave ['--steps'], expected []" in judge_answer("may_change", {*free, "--steps"}).because
+    assert 'whether "steps" is free gave False' in judge_answer("may_change", set()).because
+    assert judge_answer("may_change", None).state == "wrong"
 
 
 def test_bytes_are_asked_of_every_optimiser_and_of_any_number_of_gpus():
@@ -113,8 +115,8 @@ def test_bytes_are_asked_of_every_optimiser_and_of_any_number_of_gpus():
     def forgets_paged(shape, config):
         return vram.optimiser_bytes(shape, config) * (4 if config.optimizer == "paged_adamw_8bit" else 1)
 
-    assert "processes=0" in judge("weight_bytes", uncounted).because
-    assert "paged_adamw_8bit" in judge("optimiser_bytes", forgets_paged).because
+    assert "processes=0" in judge_answer("weight_bytes", uncounted).because
+    assert "paged_adamw_8bit" in judge_answer("optimiser_bytes", forgets_paged).because
 
 
 def test_learners_loops_end(double, monkeypatch):
@@ -124,7 +126,7 @@ def test_learners_loops_end(double, monkeypatch):
         while True:
             pass
 
-    assert "still running" in judge("double", spin).because
+    assert "still running" in judge_answer("double", spin).because
 
 
 def test_learners_cannot_change_the_probes(double, monkeypatch):
@@ -132,8 +134,8 @@ def test_learners_cannot_change_the_probes(double, monkeypatch):
     monkeypatch.setitem(
         checks._EXERCISES, "double", Exercise(name="double", key=sum, mistakes=[], probes=lambda: given, notebook="00")
     )
-    assert judge("double", lambda xs: xs.clear() or 0).state == "wrong"
-    assert judge("double", sum).state == "right"
+    assert judge_answer("double", lambda xs: xs.clear() or 0).state == "wrong"
+    assert judge_answer("double", sum).state == "right"
 
 
 def test_an_answer_that_changes_what_it_was_given_is_wrong(double, monkeypatch):
@@ -144,11 +146,11 @@ def test_an_answer_that_changes_what_it_was_given_is_wrong(double, monkeypatch):
         return sum(xs.pop() for _ in range(len(xs)))
 
     monkeypatch.setitem(checks._EXERCISES, "double", one(sum))
-    found = judge("double", emptying)
+    found = judge_answer("double", emptying)
     assert found.state == "wrong"
     assert "work on a copy (seen in double([1, 2]))" in found.because
     monkeypatch.setitem(checks._EXERCISES, "double", one(emptying))
-    assert judge("double", emptying).state == "right"
+    assert judge_answer("double", emptying).state == "right"
 
 
 def test_use_goes_on_with_what_is_right(double, capsys):

@@ -7,8 +7,8 @@ import pytest
 
 import azr_lite
 from azr_lite.config import Config
-from azr_lite.course.comparison import compare, nano_table
-from azr_lite.course.experiments import CONTROLS, bench_nano, control
+from azr_lite.course.comparison import compare_runs, nano_table
+from azr_lite.course.experiments import CONTROLS, compare_arms, control
 from azr_lite.errors import ConfigError
 from azr_lite.prompts import get_style
 from azr_lite.selfplay import SelfPlay
@@ -151,7 +151,7 @@ def test_gains_are_paired_means_over_seeds_and_types(tmp_path):
     two = fake_run(
         tmp_path / "b", {"deduction": easy + hard, "abduction": won}, {"deduction": easy + hard, "abduction": won}
     )
-    found = compare([one, two])
+    found = compare_runs([one, two])
     scores = found["scores"]
     assert scores["deduction/2 ops"]["gain"]["by_seed"] == [1.0, 0.0]
     assert scores["deduction/2 ops"]["gain"]["mean"] == pytest.approx(0.5)
@@ -170,7 +170,7 @@ def test_gains_are_paired_means_over_seeds_and_types(tmp_path):
 def test_intervals_are_wider_when_problems_share_skeletons(tmp_path):
     mixed = [("2 ops", i // 3 % 2 == 0) for i in range(60)]
     path = fake_run(tmp_path / "a", {"deduction": [("2 ops", False)] * 60}, {"deduction": mixed})
-    gain = compare([path])["scores"]["deduction"]["gain"]
+    gain = compare_runs([path])["scores"]["deduction"]["gain"]
     assert gain["mean"] == pytest.approx(0.5)
     independent = 1.96 * 0.5 / 60**0.5
     assert (gain["high"] - gain["low"]) / 2 > 1.3 * independent
@@ -179,22 +179,28 @@ def test_intervals_are_wider_when_problems_share_skeletons(tmp_path):
 def test_bench_nano_end_to_end(tmp_path, capfd):
     pytest.importorskip("torch")
     said = []
-    result = bench_nano([3], tmp_path, arms=("self-play", "no update"), jobs=1, say=said.append, **SMALL)
+    result = compare_arms([3], tmp_path, arms=("self-play", "no update"), jobs=1, say=said.append, **SMALL)
     assert len(said) == 2
     assert capfd.readouterr().out == "", "--json must print JSON and nothing else"
     assert "held-out accuracy" in (tmp_path / "self-play-seed3.log").read_text()
     assert result["arms"]["no update"]["scores"]["all"]["gain"]["mean"] == 0.0
     text = nano_table(result)
     assert max(len(line) for line in text.splitlines()) <= 80
-    again = bench_nano([3], tmp_path, arms=("self-play", "no update"), jobs=1, say=said.append, **SMALL)
+    again = compare_arms([3], tmp_path, arms=("self-play", "no update"), jobs=1, say=said.append, **SMALL)
     assert again["arms"] == result["arms"], "finished runs are taken as they are"
     with pytest.raises(ConfigError, match="no arm"):
-        bench_nano([0], tmp_path, arms=("everything",))
+        compare_arms([0], tmp_path, arms=("everything",))
 
 
 def test_the_figure_is_drawn_from_the_evaluations(tmp_path):
     pytest.importorskip("matplotlib")
-    from azr_lite.course.comparison import accuracies, draw, operations, reply_tokens, seconds_to_target
+    from azr_lite.course.comparison import (
+        accuracies,
+        draw_curves,
+        operations_per_proposal,
+        reply_tokens,
+        seconds_to_target,
+    )
 
     path = fake_run(tmp_path / "a", {"deduction": [("2 ops", False)]}, {"deduction": [("2 ops", True)]})
     for name, accuracy in (("before", 0.25), ("step-4", 0.5), ("step-7", 0.75)):
@@ -209,7 +215,7 @@ def test_the_figure_is_drawn_from_the_evaluations(tmp_path):
     assert seconds_to_target(path) == 16.0, "four steps of four seconds"
     assert seconds_to_target(path, 0.6) is None
     assert reply_tokens(path) == [12.0]
-    assert operations(path) == [1.0]
-    draw({"self-play": [path]}, tmp_path / "curve.png", "a test")
+    assert operations_per_proposal(path) == [1.0]
+    draw_curves({"self-play": [path]}, tmp_path / "curve.png", "a test")
     assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
     assert [file.name for file in tmp_path.glob(".*")] == []

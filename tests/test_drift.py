@@ -61,7 +61,7 @@ def test_nothing_is_overlooked(report, family):
         "BitsAndBytesConfig(bnb_4bit_quant_type=)",
         "safetensors.torch.load_file",
     } <= seen
-    assert len(report.uses) > 400
+    assert len(report.uses) > 350
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ BY_HAND = {
         "plugin.mixed_precision_policy",
     ),
     "transformers.GenerationMixin.generate": ("azr_lite/train/generation.py", "model.generate("),
-    "transformers.PreTrainedModel.tie_weights": ("azr_lite/evaluation/loading.py", ".tie_weights("),
+    "transformers.PreTrainedModel.tie_weights": ("azr_lite/evaluation/generators.py", ".tie_weights("),
 }
 """What reaches us in untyped arguments: the name, and the line of ours that takes it."""
 

@@ -97,7 +97,7 @@ def test_max_hours_stops_saved_and_the_run_goes_on_to_the_same_end(unbroken, tmp
 def test_what_a_resumed_run_may_change(unbroken, tmp_path):
     path = tmp_path / "changed"
     shutil.copytree(unbroken, path)
-    with pytest.raises(ConfigError, match="temperature, learning_rate cannot change"):
+    with pytest.raises(ConfigError, match="learning_rate, temperature cannot change"):
         azr_lite.resume(path, learning_rate=1.0, temperature=0.5, max_hours=1.0)
     with pytest.raises(ConfigError, match="did you mean 'max_hours'"):
         azr_lite.resume(path, max_hour=1.0)

@@ -69,7 +69,7 @@ PARSED: dict[str, tuple[str, str, dict[int | str, object]]] = {
     "azr-lite resume runs/nano-seed0": (MINUTES, "azr_lite.loop.resume", {0: Path("runs/nano-seed0")}),
     "azr-lite resume runs/nano-seed0 --steps 400 --max-hours 3": (MINUTES, "azr_lite.loop.resume", {"steps": 400, "max_hours": 3.0}),
     "azr-lite watch runs/nano-seed1": (SCREEN, "azr_lite.observe.watch.watch", {0: Path("runs/nano-seed1")}),
-    "azr-lite bench nano --seeds 5": (MINUTES, "azr_lite.course.experiments.bench_nano", {0: [100, 101, 102, 103, 104]}),
+    "azr-lite bench nano --seeds 5": (MINUTES, "azr_lite.course.experiments.compare_arms", {0: [100, 101, 102, 103, 104]}),
     "azr-lite eval runs/mine --compare runs/mine@0": (
         MINUTES, "azr_lite.evaluation.runner.evaluate", {"model": "runs/mine", "compare": "runs/mine@0"},
     ),

@@ -80,7 +80,7 @@ def stopped_by(outcome: Outcome) -> str:
     return f"{outcome.kind}: {WORDS[outcome.kind]}" + (f" ({outcome.detail})" if outcome.detail else "")
 
 
-def attempt(executor: Executor, program: str, argument: Any = 1) -> str:
+def run_and_explain(executor: Executor, program: str, argument: Any = 1) -> str:
     """Run one program as the trainer would run a solver's, and say what stopped it."""
     return stopped_by(executor.run(program, [(argument,)])[0])
 

@@ -105,7 +105,7 @@ class Exercise:
 
 
 @dataclass(frozen=True)
-class Result:
+class Judgement:
     """`state`: "not started", "wrong" or "right". `mistake`: the place of a known mistake in the exercise's list."""
 
     name: str
@@ -153,35 +153,37 @@ def exercise_of(name: str) -> Exercise:
     return known[name]
 
 
-def judge(name: str, mine: Any) -> Result:
+def judge_answer(name: str, mine: Any) -> Judgement:
     """Compare an answer with the key on every probe. Never raises for what the learner's code does."""
     task = exercise_of(name)
     if mine is ...:
-        return Result(name, "not started")
+        return Judgement(name, "not started")
     if callable(task.key) and not callable(mine):
         because = f"it is {_short(mine)}, not a function; pass the function itself, without calling it"
-        return Result(name, "wrong", because)
+        return Judgement(name, "wrong", because)
     try:
         seen = task.look(mine)
     except TimeoutError:
-        return Result(name, "wrong", f"it was still running after {SECONDS} seconds; is there a loop that never ends?")
+        return Judgement(
+            name, "wrong", f"it was still running after {SECONDS} seconds; is there a loop that never ends?"
+        )
     right = task.look(task.key)
     if any(value is ... for value in seen):
-        return Result(name, "not started")
+        return Judgement(name, "not started")
     if callable(task.key) and all(value is None for value in seen) and any(value is not None for value in right):
-        return Result(name, "wrong", "it returns nothing (None); is there a `return`?")
+        return Judgement(name, "wrong", "it returns nothing (None); is there a `return`?")
     bad = [place for place in range(len(right)) if place >= len(seen) or not same(seen[place], right[place])]
     if not bad:
         place = task.spoiled(mine)
         if place is None:
-            return Result(name, "right")
+            return Judgement(name, "right")
         spoils = "it returns what is right, but changes what it was given, which the caller still needs; work on a copy"
-        return Result(name, "wrong", f"{spoils} (seen in {task.label(place)})")
+        return Judgement(name, "wrong", f"{spoils} (seen in {task.label(place)})")
     for number, mistake in enumerate(task.mistakes):
         wrong = task.look(mistake.wrong)
         if all(place < len(seen) and place < len(wrong) and same(seen[place], wrong[place]) for place in bad):
-            return Result(name, "wrong", mistake.says, number)
-    return Result(name, "wrong", _unknown(task, bad[0], seen, right))
+            return Judgement(name, "wrong", mistake.says, number)
+    return Judgement(name, "wrong", _unknown(task, bad[0], seen, right))
 
 
 def _unknown(task: Exercise, place: int, seen: Sequence[Any], right: Sequence[Any]) -> str:
@@ -259,7 +261,7 @@ class Check:
         exercise_of(name)
 
         def run(mine: Any) -> None:
-            print(textwrap.fill(str(judge(name, mine)), COLUMNS, subsequent_indent="  ", break_on_hyphens=False))
+            print(textwrap.fill(str(judge_answer(name, mine)), COLUMNS, subsequent_indent="  ", break_on_hyphens=False))
 
         run.__name__, run.__doc__ = name, f"Judge an answer to the exercise {name!r}."
         return run
@@ -273,7 +275,7 @@ class Check:
         `name`: the exercise, where the answer is a value or a function of another name.
         """
         name = name or getattr(mine, "__name__", "")
-        result = judge(name, mine)
+        result = judge_answer(name, mine)
         if result.state == "right":
             return mine
         print(f"{name} is {result.state}: going on with the package's own.")

@@ -26,7 +26,7 @@ TARGET = 0.15
 """The gain in held-out accuracy whose time is measured."""
 
 
-def compare(paths: Sequence[Path]) -> dict[str, Any]:
+def compare_runs(paths: Sequence[Path]) -> dict[str, Any]:
     """Before, after and gain of runs that differ in their seed only: by type, by type and stratum, pooled over types.
 
     Pooled ("all") is the mean over task types, each weighing the same.
@@ -148,7 +148,7 @@ def operations_by_step(path: Path) -> dict[int, list[int]]:
     return dict(sorted(found.items()))
 
 
-def operations(path: Path) -> list[float]:
+def operations_per_proposal(path: Path) -> list[float]:
     """Mean operations of a valid proposal, by step."""
     return [float(np.mean(depths)) for depths in operations_by_step(path).values()]
 
@@ -166,7 +166,7 @@ def _operations(path: Path) -> dict[str, float]:
     return {name: float(np.mean(np.concatenate(part))) if part else float("nan") for name, part in parts.items()}
 
 
-def headline(path: Path) -> str:
+def accuracy_line(path: Path) -> str:
     summary = _summary(path)
     return f"{100 * summary['before']['all']['accuracy']:.1f} -> {100 * summary['after']['all']['accuracy']:.1f} %"
 
@@ -205,7 +205,7 @@ def nano_table(result: dict[str, Any]) -> str:
 COLOURS = {"self-play": "#1b6ca8", "solver only": "#2a9d8f", "shuffled rewards": "#c1554b", "no update": "#777777"}
 
 
-def draw(paths: dict[str, Sequence[Path]], file: Path, machine: str) -> None:
+def draw_curves(paths: dict[str, Sequence[Path]], file: Path, machine: str) -> None:
     """The figure of `--figure`: accuracy, reply length and program length over the steps, as a PNG whose titles say
     what it finds.
 
@@ -217,14 +217,16 @@ def draw(paths: dict[str, Sequence[Path]], file: Path, machine: str) -> None:
     for arm, own in paths.items():
         steps = sorted(set.intersection(*(set(run) for run in curves[arm])))
         _line(axes[0], steps, 100 * np.array([[run[step] for step in steps] for run in curves[arm]]), arm)
-        for axis, series in ((axes[1], map(reply_tokens, own)), (axes[2], map(operations, own))):
+        for axis, series in ((axes[1], map(reply_tokens, own)), (axes[2], map(operations_per_proposal, own))):
             rows = list(series)
             length = min(map(len, rows))
             _line(axis, range(1, length + 1), np.array([row[:length] for row in rows]), arm)
     first = next(iter(paths))
     start, end = (float(np.mean([list(run.values())[i] for run in curves[first]])) for i in (0, -1))
     minutes = np.mean([training_seconds(path) for path in paths[first]]) / 60
-    tokens, depths = (np.mean([series(path) for path in paths[first]], axis=0) for series in (reply_tokens, operations))
+    tokens, depths = (
+        np.mean([series(path) for path in paths[first]], axis=0) for series in (reply_tokens, operations_per_proposal)
+    )
     titles = (
         f"Held-out accuracy, {minutes:.1f} minutes of self-play:\n{100 * start:.0f} → {100 * end:.0f} %",
         f"The solver learns to think:\n{tokens[0]:.0f} → {tokens[-3:].mean():.0f} tokens per reply",

@@ -19,7 +19,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from azr_lite.course.comparison import compare, draw, headline, nano_table
+from azr_lite.course.comparison import accuracy_line, compare_runs, draw_curves, nano_table
 from azr_lite.environment import describe_environment, require_training
 from azr_lite.errors import ConfigError
 from azr_lite.presets import preset
@@ -145,7 +145,7 @@ def play_arm(arm: str, seed: int, folder: str, threads: int, overrides: dict[str
     return str(path)
 
 
-def bench_nano(
+def compare_arms(
     seeds: Sequence[int],
     folder: Path,
     *,
@@ -176,7 +176,7 @@ def bench_nano(
                 pool.shutdown(cancel_futures=True)
             paths[arm, seed] = Path(future.result())
             left = (time.perf_counter() - started) * (len(work) / done - 1) / 60
-            say(f"{done}/{len(work)} {arm}, seed {seed}: {headline(paths[arm, seed])} ({left:.0f} min left)")
+            say(f"{done}/{len(work)} {arm}, seed {seed}: {accuracy_line(paths[arm, seed])} ({left:.0f} min left)")
     return {
         "what": "azr-lite bench nano",
         "seeds": list(seeds),
@@ -184,7 +184,7 @@ def bench_nano(
         "environment": describe_environment(),
         "minutes": round((time.perf_counter() - started) / 60, 1),
         "jobs": jobs,
-        "arms": {arm: compare([paths[arm, seed] for seed in seeds]) for arm in arms},
+        "arms": {arm: compare_runs([paths[arm, seed] for seed in seeds]) for arm in arms},
         "base_made_to_think": made_to_think(overrides.get("eval_problems", preset("nano").eval_problems)),
     }
 
@@ -277,11 +277,11 @@ def bench(arguments: BenchNano) -> int:
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     arms = tuple(ALL_ARMS) if arguments.arms == ("all",) else arguments.arms or tuple(ARMS)
     say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
-    result = bench_nano(list(seeds), arguments.folder, arms=arms, jobs=arguments.jobs, say=say, **overrides)
+    result = compare_arms(list(seeds), arguments.folder, arms=arms, jobs=arguments.jobs, say=say, **overrides)
     if arguments.figure is not None:
         cores = result["environment"]["cores"]
         runs = {arm: [arguments.folder / run_name(arm, seed) for seed in seeds] for arm in arms}
-        draw(runs, arguments.figure, f"{cores} CPU cores, {result['jobs']} runs at a time")
+        draw_curves(runs, arguments.figure, f"{cores} CPU cores, {result['jobs']} runs at a time")
     if arguments.keep is not None:
         keep_samples(result, arguments.folder, arguments.keep)
     print(json.dumps(result, indent=1) if arguments.json else nano_table(result))

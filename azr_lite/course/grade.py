@@ -17,21 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from azr_lite.course.build import NotebookError, defined, execute, tags
-from azr_lite.course.checks import exercises, judge
+from azr_lite.course.checks import exercises, judge_answer
 from azr_lite.errors import AzrError
 
-MARK, ASK = "azr-lite-grade:", "from azr_lite.course.grade import verdict as _verdict"
+MARK, ASK = "azr-lite-grade:", "from azr_lite.course.grade import verdict_line as _verdict"
 SECONDS = 120
 """What one cell of a student's notebook may take."""
 
 
-def verdict(name: str, answer: Any) -> str:
+def verdict_line(name: str, answer: Any) -> str:
     """What a kernel says of one answer, on a line of its own."""
-    found = judge(name, answer)
+    found = judge_answer(name, answer)
     return MARK + json.dumps({"name": name, "state": found.state, "output": str(found)})
 
 
-def report(number: str, verdicts: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+def points_of(number: str, verdicts: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """The points of a notebook, in Gradescope's form; an exercise nobody answered counts as not started."""
     tests = []
     for name, one in exercises().items():
@@ -93,7 +93,7 @@ def grade(path: str | Path, seconds: int = SECONDS) -> dict[str, Any]:
             if cell.source.startswith(ASK) and line.startswith(MARK):
                 said = json.loads(line.removeprefix(MARK))
                 verdicts[said["name"]] = said
-    return report(number, verdicts)
+    return points_of(number, verdicts)
 
 
 def _named(source: str, own: set[str]) -> set[str]:

@@ -1,5 +1,4 @@
-"""An evaluation as files: NAME.json (the record) and NAME.jsonl (every item); NAME.replies.jsonl while it is not
-finished."""
+"""An evaluation as files: NAME.json (the record), NAME.jsonl (every item), NAME.replies.jsonl (not yet finished)."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.scores import Item
+from azr_lite.evaluation.scores import Item, overall_gain, score
 from azr_lite.rundir import write_text
 
 if TYPE_CHECKING:
@@ -44,8 +43,7 @@ def read_items(path: Path) -> list[Item]:
 
 
 def evaluated_step(path: Path) -> int:
-    """The self-play step of an evaluation made in training: 0 of ``before``, N of ``step-N``. ValueError for another
-    name."""
+    """The self-play step of an evaluation made in training: 0 of ``before``, N of ``step-N``; else ValueError."""
     return 0 if path.stem == "before" else int(path.stem.removeprefix("step-"))
 
 
@@ -79,8 +77,7 @@ def read_result(folder: Path, name: str) -> Result | None:
 
 
 class WaitingReplies:
-    """Replies of an unfinished suite: a heading, then one line per chunk; a line that a kill cut short is made
-    again."""
+    """Replies of an unfinished suite: a heading, then one line per chunk; a line cut short is made again."""
 
     def __init__(self, path: Path, heading: dict[str, Any]) -> None:
         self.path = path
@@ -95,8 +92,7 @@ class WaitingReplies:
         write_text(path, "".join(line.decode() + "\n" for line in whole) or json.dumps(heading) + "\n")
 
     def get(self, number: int, questions: Sequence[Question]) -> list[list[dict[str, Any]]] | None:
-        """The replies to the questions of a chunk, each as the fields of a `Reply`; None where they are still to be
-        made."""
+        """The replies to a chunk, each as the fields of a `Reply`; None where they are still to be made."""
         row = self.known.get(number)
         if row is None or row["ids"] != [question.id for question in questions]:
             return None
@@ -121,3 +117,37 @@ class WaitingReplies:
             raise EvaluationError(
                 f"cannot write {self.path}: {error.strerror}; make room, then run this again: it goes on"
             ) from error
+
+
+FALL = 0.05
+"""Significance from which an evaluation counts as a fall below the best."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The newest held-out evaluation against the best. `best_step` 0 is the model before training. `below`: evaluations in
+    a row that are significantly under the best."""
+
+    best_step: int
+    best_accuracy: float
+    below: int
+    step: int
+    accuracy: float
+
+
+def standing(evaluations: Sequence[tuple[int, Sequence[Item]]]) -> Standing | None:
+    """Where the newest of these evaluations, (step, items) in order of steps, stands against the best; None without any.
+
+    Of equal accuracies the earlier one is the best.
+    """
+    if not evaluations:
+        return None
+    best_step, best = evaluations[0]
+    below = 0
+    for step, items in evaluations[1:]:
+        gain, p = overall_gain(best, items)
+        below = below + 1 if gain < 0 and p < FALL else 0
+        if gain > 0:
+            best_step, best = step, items
+    step, items = evaluations[-1]
+    return Standing(best_step, score(best).accuracy, below, step, score(items).accuracy)

@@ -1,9 +1,4 @@
-"""Adapters beyond the ordinary: two of them for the two roles, and a guard for the base that vLLM's weight sync would
-wear away.
-
-Comes in: a PEFT model.  Goes out: the same model, acting as one role; or one whose frozen weights stay what they are.
-Not covered: making the first adapter (TRL), its settings (`models.py`), merging and export (`publish.py`).
-"""
+"""Adapters beyond the ordinary: one for each role, and a guard for the base that vLLM's weight sync would wear away."""
 
 from __future__ import annotations
 
@@ -60,8 +55,8 @@ def protect_frozen_weights(model: Any, engine: Any) -> None:
             for parameter in module.get_base_layer().parameters(recurse=False):
                 if not parameter.is_floating_point():
                     raise ModelError(
-                        f"{name} is quantized, and TRL's weight sync to vLLM would destroy it; use generation='transformers', or an "
-                        "unquantized model"
+                        f"{name} is quantized, and TRL's weight sync to vLLM would destroy it; use "
+                        "generation='transformers', or an unquantized model"
                     )
                 kept.append((parameter, parameter.detach().to("cpu", copy=True)))
     sync = engine.sync_weights

@@ -78,8 +78,9 @@ def _optimizer(config: Config, on_cpu: bool) -> str:
 
 
 def _vllm(config: Config, on_cpu: bool) -> dict[str, Any]:
-    """TRL's options for vLLM. Of its importance-sampling modes only one is offered: the sequence modes (TRL's default) drop
-    or cap whole replies of thousands of tokens as soon as the sum of their small differences is large (trl#4772)."""
+    """TRL's options for vLLM. Of its importance-sampling modes only one is offered: the sequence modes (TRL's
+    default) drop or cap whole replies of thousands of tokens as soon as the sum of their small differences is large
+    (trl#4772)."""
     if config.continuous_batching and on_cpu:
         raise ConfigError("continuous_batching is for 16-bit models on GPUs, and there is none here; switch it off")
     if config.generation == "transformers":

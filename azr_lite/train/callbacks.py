@@ -1,12 +1,11 @@
-"""What happens around the updates of a run: when it is saved, when it stops, what is reported of each self-play step."""
+"""What happens around a run's updates: when it is saved, when it stops, what is reported of each self-play step."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from azr_lite.train.checkpoints import drop_old, expected_bytes, is_whole, mirro
 from azr_lite.train.distributed import is_main
 
 if TYPE_CHECKING:
-    from azr_lite.loop import Standing
+    from azr_lite.evaluation.results import Standing
 
 SHARE = 0.1
 """Saving may take at most this part of a session's time, where `save_minutes` asks for it."""
@@ -74,7 +73,7 @@ class Budget:
         self.safe_since = self.clock()
 
     def save_due(self) -> bool:
-        """Whether one step more would put more than `save_minutes` of work at risk, and saving has time left of its share."""
+        """Whether one step more would put over `save_minutes` of work at risk, and saving may take the time."""
         if not self.save_minutes or self.clock() - self.safe_since + self.step_s <= 60 * self.save_minutes:
             return False
         affordable = self.saving + self.save_s <= SHARE * (self.clock() - self.began)
@@ -95,10 +94,11 @@ class Budget:
 class Schedule(TrainerCallback):
     """Decides when a run is saved and when it stops: between self-play steps only, and on every process alike.
 
-    Saved: every `save_every` steps, before more than `save_minutes` of work are at risk, at a new best evaluation (where the
-    stop rule is on), and at the end. Stopped: after `steps`, when asked (any process may ask), before `max_hours` are over
-    (by the main process's clock), and after `stop_patience` evaluations below the best. transformers itself looks after
-    `save_every` and `steps`. Each saved checkpoint is copied to `sync_to`, and the oldest ones go.
+    Saved: every `save_every` steps, before more than `save_minutes` of work are at risk, at a new best evaluation
+    (where the stop rule is on), and at the end. Stopped: after `steps`, when asked (any process may ask), before
+    `max_hours` are over (by the main process's clock), and after `stop_patience` evaluations below the best.
+    transformers itself looks after `save_every` and `steps`. Each saved checkpoint is copied to `sync_to`, and the
+    oldest ones go.
     """
 
     def __init__(self, config: Config, run_dir: Path, note: Callable[[str], None] = lambda line: None) -> None:
@@ -117,7 +117,7 @@ class Schedule(TrainerCallback):
         self._stop_asked = True
 
     def go_on_from(self, standing: Standing | None, args: TrainingArguments, done: int) -> None:
-        """Before training from step `done` on. A run that the stop rule has ended stays ended, unless its patience was raised."""
+        """Before training from step `done` on. A run that the stop rule ended stays so, unless patience was raised."""
         self.standing = standing
         if self._patience_is_over():
             args.max_steps = done * self.config.updates_per_step
@@ -136,8 +136,8 @@ class Schedule(TrainerCallback):
         best = f"at step {now.best_step}, kept as {self.best_checkpoint.name}" if now.best_step else "before training"
         self.note(
             f"stopped at step {now.step}: {now.below} held-out evaluations in a row are significantly below the best "
-            f"({now.accuracy:.3f} now, {now.best_accuracy:.3f} {best}); `azr-lite resume {self.run_dir} --stop-patience 0` "
-            "goes on anyway"
+            f"({now.accuracy:.3f} now, {now.best_accuracy:.3f} {best}); `azr-lite resume {self.run_dir} "
+            "--stop-patience 0` goes on anyway"
         )
         return True
 
@@ -212,8 +212,8 @@ class Schedule(TrainerCallback):
             self._told = True
             self.note(
                 f"a checkpoint takes {self.budget.save_s:.1f} s, so they are made about every "
-                f"{self.budget.interval / 60:.1f} minutes instead of every {self.config.save_minutes:g} (saving may take "
-                f"{SHARE:.0%} of the time)"
+                f"{self.budget.interval / 60:.1f} minutes instead of every {self.config.save_minutes:g} (saving may "
+                f"take {SHARE:.0%} of the time)"
             )
 
     def summary(self) -> dict[str, Any]:
@@ -231,46 +231,42 @@ class Schedule(TrainerCallback):
         return found
 
 
-class Clock:
-    """Where one self-play step's wall time went, in seconds. `seconds`: self-play's growing counts for generation and sandbox."""
+class Reports(TrainerCallback):
+    """Calls `on_begin` before the first step, and `on_step` after each self-play step, with means over its updates.
 
-    def __init__(self, seconds: Mapping[str, float]) -> None:
-        self.seconds = seconds
+    `seconds`: self-play's growing counts of time, by stage.
+    """
+
+    def __init__(
+        self,
+        updates: int,
+        seconds: Mapping[str, float],
+        on_begin: Callable[[], None],
+        on_step: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self.updates, self.seconds, self.on_begin, self.on_step = updates, seconds, on_begin, on_step
+        self.logs: list[dict[str, float]] = []
+        """TRL's numbers of the step's updates so far."""
         self.restart()
 
     def restart(self) -> None:
-        """A new step begins now."""
+        """The time of a new step begins now."""
         self.began, self.played, self.before = time.perf_counter(), 0.0, dict(self.seconds)
 
-    @contextmanager
-    def playing(self) -> Iterator[None]:
-        """Around the self-play; what comes after it is the update."""
-        yield
+    def play_ended(self) -> None:
+        """What comes after the self-play is the update."""
         self.played = time.perf_counter()
 
-    def read(self) -> dict[str, float]:
-        """Seconds for generate, sandbox, update, and the rest (parsing, saving); starts the next step."""
+    def timing(self) -> dict[str, float]:
+        """Seconds of this step for generate, sandbox, update, and the rest (parsing, saving)."""
         parts = {name: self.seconds[name] - self.before[name] for name in ("generate", "sandbox")}
         now = time.perf_counter()
         parts["update"] = now - self.played
-        parts["rest"] = max(0.0, now - self.began - sum(parts.values()))
-        self.restart()
-        return parts
-
-
-class Reports(TrainerCallback):
-    """Calls `on_begin` before the first step, and `on_step` with one report per self-play step: means over its updates."""
-
-    def __init__(
-        self, updates: int, clock: Clock, on_begin: Callable[[], None], on_step: Callable[[dict[str, Any]], None]
-    ) -> None:
-        self.updates, self.clock, self.on_begin, self.on_step = updates, clock, on_begin, on_step
-        self.logs: list[dict[str, float]] = []
-        """TRL's numbers of the step's updates so far."""
+        return parts | {"rest": max(0.0, now - self.began - sum(parts.values()))}
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.on_begin()
-        self.clock.restart()
+        self.restart()
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
         """After each update; transformers logs once more when training ends, without a loss."""
@@ -281,8 +277,9 @@ class Reports(TrainerCallback):
             return
         logs, self.logs = self.logs, []
         names = {"loss": "loss", "grad_norm": "grad_norm", "clip_ratio": "clip_ratio/region_mean", "entropy": "entropy"}
-        report = {name: math.fsum(log[key] for log in logs) / len(logs) for name, key in names.items()}
+        report: dict[str, Any] = {name: math.fsum(log[key] for log in logs) / len(logs) for name, key in names.items()}
         report |= {name: value for name, value in logs[0].items() if "gradient_" in name and value is not None}
         step = state.global_step // self.updates - 1
-        report |= {"step": step, "learning_rate": logs[-1]["learning_rate"], "timing": self.clock.read()}
+        report |= {"step": step, "learning_rate": logs[-1]["learning_rate"], "timing": self.timing()}
+        self.restart()
         self.on_step(report)

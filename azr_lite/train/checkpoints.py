@@ -1,7 +1,7 @@
-"""Which checkpoints can be trusted: sealing, finding and dropping a run's checkpoint-N folders, and their copy elsewhere.
+"""Which checkpoints can be trusted: sealing, finding and dropping a run's checkpoint-N folders; their copy elsewhere.
 
-A checkpoint counts only when it is sealed: ``whole.json``, written last and atomically, lists every file with its size. A
-process killed while saving leaves an unsealed folder, which is never resumed from.
+A checkpoint counts only when it is sealed: ``whole.json``, written last and atomically, lists every file with its
+size. A process killed while saving leaves an unsealed folder, which is never resumed from.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ def last_whole_checkpoint(run_dir: str | Path) -> Path | None:
 
 
 def sharding_of(checkpoint: Path) -> str:
-    """``FSDP`` or ``DeepSpeed`` where one of them wrote the weights and moments in pieces (which it alone reads), else empty."""
+    """``FSDP`` or ``DeepSpeed`` where it wrote weights and moments in pieces (which it alone reads), else empty."""
     if list(checkpoint.glob("pytorch_model_fsdp*")):
         return "FSDP"
     return "DeepSpeed" if (checkpoint / "latest").exists() else ""
 
 
 def drop_old(run_dir: str | Path, keep: int, also: Path | None = None) -> None:
-    """Delete all but the `keep` newest whole checkpoints (and `also`, the best one); folders cut short by a kill go too."""
+    """Delete all but the `keep` newest whole checkpoints and `also` (the best one); folders cut by a kill go too."""
     whole = [path for path in _newest_first(Path(run_dir)) if is_whole(path)]
     for path in _newest_first(Path(run_dir)):
         if path not in whole[:keep] and not (path in whole and path == also):
@@ -74,8 +74,8 @@ def step_of(checkpoint: Path) -> int:
 def writing_failed(error: BaseException) -> str:
     """Why writing a checkpoint failed, in a few words; empty for an error that is not about writing.
 
-    transformers raises OSError, safetensors its own error with the system's words in it, and torch.save a RuntimeError that names
-    its zip writer.
+    transformers raises OSError, safetensors its own error with the system's words in it, and torch.save a
+    RuntimeError that names its zip writer.
     """
     if isinstance(error, OSError):
         return error.strerror or str(error)
@@ -134,7 +134,7 @@ FILES = ("config.json", "run.json", "summary.json", *LOGS)
 HUB = "hub:"
 
 
-def mirror_of(sync_to: str, run_dir: Path) -> Mirror | None:
+def mirror_of(sync_to: str, run_dir: Path) -> FolderMirror | HubMirror | None:
     """The second copy of this run; None where `sync_to` is empty."""
     if not sync_to:
         return None
@@ -144,18 +144,15 @@ def mirror_of(sync_to: str, run_dir: Path) -> Mirror | None:
 
 
 class Mirror:
-    """The copy of one run, wherever it lies. A place that is away raises whatever its library raises."""
+    """The copy of one run, wherever it lies. A place that is away raises whatever its library raises.
+
+    `newest_step`: updates in the newest whole checkpoint there; 0 for a copy without one; None where there is no copy.
+    `push`: copy what changed: settings, logs, evaluations, the newest whole checkpoint, and those to `keep`.
+    `_download`: copy everything into a folder, and return where in it the run is.
+    """
 
     run_dir: Path
     advice: str
-
-    def newest_step(self) -> int | None:
-        """Updates in the newest whole checkpoint there; 0 for a copy without one; None where there is no copy."""
-        raise NotImplementedError
-
-    def push(self, keep: Iterable[Path] = ()) -> None:
-        """Copy what changed: the small files, the newest whole checkpoint, and those to `keep`."""
-        raise NotImplementedError
 
     def fetch(self) -> None:
         """The copy becomes the run directory; it appears there whole or not at all."""
@@ -168,10 +165,6 @@ class Mirror:
             raise RunDirectoryError(f"cannot fetch {self} to {self.run_dir}: {_short(error)}; {self.advice}") from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-
-    def _download(self, temporary: Path) -> Path:
-        """Copy everything into this folder; where in it the run is."""
-        raise NotImplementedError
 
     def _small_files(self) -> list[Path]:
         """Everything that is copied but checkpoints: settings, logs, evaluations. Paths relative to the run."""
@@ -271,7 +264,7 @@ class HubMirror(Mirror):
         return {p[1] for p in of_run if file in ("", p[2])}
 
 
-def try_push(mirror: Mirror, keep: Iterable[Path] = ()) -> str:
+def try_push(mirror: FolderMirror | HubMirror, keep: Iterable[Path] = ()) -> str:
     """Push; what went wrong in one sentence, or nothing. A copy that fails is tried again with the next checkpoint."""
     try:
         mirror.push(keep)

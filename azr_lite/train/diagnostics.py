@@ -1,12 +1,8 @@
-"""Before the first step: does this model, with this adapter, dtype and optimiser, learn in the right direction at all?
+"""Does this trainer learn in the right direction (the self-test), and which task types move it (gradient shares)?
 
-Comes in: the run's trainer, not yet training.  Goes out: a `SelfTestResult`, or TrainingError; weights and generators are bit
-for bit as before.
-Not covered: rewards and advantages (tests), several optimiser steps in a row.
-
-Two synthetic updates from the same weights, through the trainer's own loss and optimiser class: one rewards a reply, one
-punishes it. Adam's first step follows the sign of the gradient, so for a small enough step the reply's log-probability must
-rise in the one and fall in the other.
+The self-test makes two synthetic updates from the same weights, through the trainer's own loss and optimiser class: one
+rewards a reply, one punishes it. Adam's first step follows the sign of the gradient, so for a small enough step the
+reply's log-probability must rise in the one and fall in the other.
 """
 
 from __future__ import annotations
@@ -26,7 +22,8 @@ if TYPE_CHECKING:
 
 PROMPT, REPLY = "def f(x):\n    return x + 1\n# f(2) == ", "3"
 FACTORS = (1, 10, 100, 1000, 10_000)
-"""The run's learning rate may be too small to be seen after one step; then these multiples are tried, up to `LARGEST`."""
+"""The run's learning rate may be too small to be seen after one step; then these multiples are tried, up to
+`LARGEST`."""
 LARGEST = 1e-2
 NOISE = {torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.3}
 """Changes of the log-probability (nats, over the reply) below this are rounding in the given arithmetic."""
@@ -45,13 +42,16 @@ class SelfTestResult:
     def sentence(self) -> str:
         """For people."""
         return (
-            f"one update moves a reply's log-probability by {self.raised:+.2g} when rewarded, {self.lowered:+.2g} when punished "
-            f"(learning rate {self.learning_rate:g}, {self.seconds:.1f} s)"
+            f"one update moves a reply's log-probability by {self.raised:+.2g} when rewarded, {self.lowered:+.2g} when "
+            f"punished (learning rate {self.learning_rate:g}, {self.seconds:.1f} s)"
         )
 
 
 def self_test(trainer: SelfPlayTrainer) -> SelfTestResult:
-    """TrainingError when a rewarded reply does not become likelier, or a punished one not less likely."""
+    """Before the first step; weights and random numbers stay as they are, bit for bit.
+
+    TrainingError when a rewarded reply does not become likelier, or a punished one not less likely.
+    """
     started = time.perf_counter()
     device, was_training = trainer.accelerator.device, trainer.model.training
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -62,16 +62,17 @@ def self_test(trainer: SelfPlayTrainer) -> SelfTestResult:
     trainer._metrics["train"].clear()
     if raised <= 0 or lowered >= 0:
         raise TrainingError(
-            f"the learning self-test failed: after one update the rewarded reply's log-probability moved by {raised:+.2g} and the "
-            f"punished one's by {lowered:+.2g}, but they must rise and fall; lower learning_rate, or try dtype='float32'"
+            f"the learning self-test failed: after one update the rewarded reply's log-probability moved by "
+            f"{raised:+.2g} and the punished one's by {lowered:+.2g}, but they must rise and fall; lower learning_rate, "
+            "or try dtype='float32'"
         )
     return SelfTestResult(raised, lowered, rate, time.perf_counter() - started)
 
 
 def _update(trainer: SelfPlayTrainer, advantage: float) -> tuple[float, float]:
-    """One optimiser step on one reply, from the same weights with growing learning rates until the change can be told from rounding.
+    """One optimiser step on one reply, at growing learning rates until the change can be told from rounding.
 
-    Returns the change of the reply's log-probability (nats) and the rate; the weights are put back.
+    Returns the change of the reply's log-probability (nats) and the rate. The weights are put back after each try.
     """
     noise = NOISE[torch.bfloat16 if trainer.args.bf16 else torch.float16 if trainer.args.fp16 else torch.float32]
     trained = _trained(trainer)
@@ -145,9 +146,11 @@ def _log_probability(trainer: SelfPlayTrainer, batch: dict[str, torch.Tensor]) -
 def gradient_shares(
     groups: Mapping[str, Sequence[int]], gradient_of: Callable[[Sequence[int]], list[torch.Tensor]]
 ) -> dict[str, float]:
-    """``ROLE/TYPE/gradient_share`` per group (its gradient's length; they sum to 1), and the two roles' ``gradient_cosine``.
+    """``ROLE/TYPE/gradient_share`` per group (its gradient's length; they sum to 1), and the two roles'
+    ``gradient_cosine``.
 
-    `groups`: the rows of each group ``ROLE/TYPE``. `gradient_of`: the gradient of some rows, one tensor per trained weight.
+    `groups`: the rows of each group ``ROLE/TYPE``. `gradient_of`: the gradient of some rows, one tensor per trained
+    weight.
     """
     norms: dict[str, float] = {}
     of_role: dict[str, list[torch.Tensor]] = {}

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from azr_lite.config import Config
 from azr_lite.errors import AzrError, ConfigError, TrainingError
-from azr_lite.train.checkpoints import step_of
+from azr_lite.train.checkpoints import sharding_of, step_of
 from azr_lite.triplet import Rollout
 from azr_lite.verifier import ProgramRunner
 
@@ -59,6 +59,17 @@ def sharding() -> str:
     return ""
 
 
+def check_sharding(checkpoint: Path) -> None:
+    """ConfigError where a checkpoint written under FSDP, DeepSpeed or neither would be read under another of the three."""
+    if (was := sharding_of(checkpoint)) != sharding():
+        ways = {"": "whole weights on each process", "FSDP": "fsdp2.yaml", "DeepSpeed": "zero3.yaml"}
+        raise ConfigError(
+            f"{checkpoint} was written with {ways[was]} and this run was started with {ways[sharding()]}, which cannot read "
+            "its moments; resume as it was started (any number of processes), or start a new run from its weights: --model "
+            f"{checkpoint}"
+        )
+
+
 def workers(config: Config) -> int | None:
     """Fork servers of this process: as set, or its share of the machine's. None: the executor decides."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
@@ -81,8 +92,8 @@ def check_processes(config: Config) -> list[str]:
     config.micro_batches(world())  # ConfigError where the batch cannot be split over them
     if cut and vllm and config.tuning != "full":
         raise ConfigError(
-            f"tuning={config.tuning!r} with vLLM does not work under {cut}: vLLM cannot be handed adapters whose base is "
-            "cut into pieces; use ddp.yaml for adapters (azr-lite launch-file ddp)"
+            f"tuning={config.tuning!r} with vLLM does not work under {cut}: vLLM cannot be handed adapters whose base "
+            "is cut into pieces; use ddp.yaml for adapters (azr-lite launch-file ddp)"
         )
     if world() == 1 and not cut:
         return []

@@ -23,7 +23,7 @@ from azr_lite.prompts.base import Style
 from azr_lite.selfplay import SelfPlay
 from azr_lite.train.adapters import SplitRoles, protect_frozen_weights
 from azr_lite.train.arguments import training_arguments
-from azr_lite.train.callbacks import Clock, Reports, Schedule
+from azr_lite.train.callbacks import Reports, Schedule
 from azr_lite.train.checkpoints import abandon, expected_bytes, load_state, seal, writing_failed
 from azr_lite.train.diagnostics import gradient_shares
 from azr_lite.train.distributed import keep_precision, rows_of_rank
@@ -36,22 +36,22 @@ from azr_lite.triplet import Role, Rollout
 class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
     """A GRPOTrainer whose batches are self-play steps. Every process calls every method with the same arguments (SPMD).
 
-    The way of a rollout: TRL calls `_play` (its `rollout_func`), turns this process's rows into tensors and buffers them;
-    `_generate_and_score_completions` adds advantages and weights; `_prepare_inputs` gives each update its block of rows;
-    `_compute_loss` makes the loss. Reports, saving and stopping are callbacks (train/callbacks.py).
+    The way of a rollout: TRL calls `_play` (its `rollout_func`), turns this process's rows into tensors and buffers
+    them; `_generate_and_score_completions` adds advantages and weights; `_prepare_inputs` gives each update its block
+    of rows; `_compute_loss` makes the loss. Reports, saving and stopping are callbacks (train/callbacks.py).
 
     Overridden, because TRL 1.16 and transformers have no hook for it:
 
     * `_generate_and_score_completions`: advantages of our own (TRL's maintainers name this way, trl#4525).
     * `_prepare_inputs`: TRL shuffles rows between the updates of a step; ours stay in their blocks.
-    * `_get_per_token_logps_and_entropies`: padding is trimmed per micro-batch; log-probabilities kept from sampling are used.
+    * `_get_per_token_logps_and_entropies`: padding is trimmed per micro-batch; those kept from sampling are used.
     * `_compute_loss`: the role's adapter, an entropy bonus per token, a loss that is not finite.
     * `_get_grad_norm`: a gradient that is not finite, seen before the optimiser moves.
     * `training_step` (memory.py): recovery from running out of memory.
     * `_save_checkpoint`, `_load_from_checkpoint`, `train`: full disks; both adapters trainable; the self-play's state.
 
-    Handed on outside TRL's arguments: `rollouts` (this process's rows of the current step), `_entropies_BT` (TRL's loss does
-    not return them), and the two numbers that seed sampling (generation.py).
+    Handed on outside TRL's arguments: `rollouts` (this process's rows of the current step), `_entropies_BT` (TRL's
+    loss does not return them), and the two numbers that seed sampling (generation.py).
     """
 
     def __init__(
@@ -68,16 +68,16 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
         note: Callable[[str], None] = lambda line: None,
         sampler: Sampler | None = None,
     ) -> None:
-        """`on_begin`: called inside `train`, before the first step, when the weights are where they stay. `on_step`: called
-        with the report of each step. `note`: takes sentences for people. `sampler` (nano's) serves where it applies: all
-        weights trained, float32 on a CPU, the whole distribution at temperature 1.
+        """`on_begin`: called inside `train`, before the first step, when the weights are where they stay. `on_step`:
+        called with the report of each step. `note`: takes sentences for people. `sampler` (nano's) serves where it
+        applies: all weights trained, float32 on a CPU, the whole distribution at temperature 1.
 
         ConfigError where the batch cannot be split over the processes.
         """
         args = training_arguments(config, policy, run_dir)
         self.config, self.selfplay, self.note = config, selfplay, note
         self.schedule = schedule or Schedule(config, run_dir, note)
-        self.clock = Clock(selfplay.seconds)
+        self.reports = Reports(config.updates_per_step, selfplay.seconds, on_begin, on_step)
         super().__init__(
             model=policy.model,
             args=args,
@@ -87,7 +87,7 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
             # one epoch is one self-play step
             train_dataset=Dataset.from_dict({"prompt": [""] * (config.rows // args.num_generations)}),
             peft_config=policy.peft_config,
-            callbacks=[Reports(config.updates_per_step, self.clock, on_begin, on_step), self.schedule],
+            callbacks=[self.reports, self.schedule],
         )
         self.remove_callback(PrinterCallback)
         self.split = SplitRoles(self.model, policy.peft_config) if config.roles == "split" else None
@@ -125,8 +125,8 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
         """TRL's `rollout_func`: plays one self-play step and gives this process's rows."""
         c, step = self.config, self.steps_done
         self._selfplay_step, self._sampling_calls = step, 0
-        with self.clock.playing():
-            rollouts = self.selfplay.step(self.generate, step)
+        rollouts = self.selfplay.step(self.generate, step)
+        self.reports.play_ended()
         if len(rollouts) != c.rows:
             raise TrainingError(
                 f"step {step} gave {len(rollouts)} rollouts, not the {c.rows} of the batch; SelfPlay must fill it up"
@@ -156,7 +156,7 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
         return batch
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, torch.Tensor]:
-        """TRL's method without its shuffle: update u must get the u-th block of rows. A micro-batch (a dict) is given back."""
+        """TRL's method without its shuffle: update u gets the u-th block of rows. A micro-batch (dict) is returned."""
         if isinstance(generation_batch, dict):
             return generation_batch
         parts = self.args.steps_per_generation
@@ -172,10 +172,11 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
     ):
         """TRL's method, one micro-batch at a time, each only as wide as its longest row.
 
-        The loss asks with `compute_entropy`. Without it TRL asks for the old log-probabilities of `rollouts`: those of two
-        roles go through their adapters, and those kept from sampling are given as they are.
+        The loss asks with `compute_entropy`. Without it TRL asks for the old log-probabilities of `rollouts`: those
+        of two roles go through their adapters, and those kept from sampling are given as they are.
 
-        Replies end at different columns, so rows are shifted to the right edge first, and what comes back is shifted back.
+        Replies end at different columns, so rows are shifted to the right edge first, and what comes back is shifted
+        back.
         """
         of_old = self.rollouts if not compute_entropy else []
         if of_old and (sampled_BT := self._sampled_logps()) is not None:
@@ -211,7 +212,7 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
         return torch.cat(logps), self._entropies_BT, aux[0] if aux[0] is None else torch.stack(aux).mean()
 
     def _sampled_logps(self) -> torch.Tensor | None:
-        """Log-probabilities kept from sampling save a forward pass, where sampling and scoring have the same arithmetic."""
+        """Log-probabilities kept from sampling save a forward pass, where sampling and scoring compute alike."""
         if self.use_vllm or self.args.bf16 or self.args.fp16 or any(r.logps is None for r in self.rollouts):
             return None
         logps_BT = torch.nn.utils.rnn.pad_sequence([torch.tensor(r.logps) for r in self.rollouts], batch_first=True)
@@ -220,7 +221,8 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
     def _compute_loss(self, model, inputs):
         """TRL's token mean of the clipped objective, less the entropy bonus, weighted like the advantages.
 
-        (TRL's own bonus is a mean over each micro-batch: it would count padding rows, and change with `micro_batch_size`.)
+        (TRL's own bonus is a mean over each micro-batch: it would count padding rows, and change with
+        `micro_batch_size`.)
         """
         role = Role.PROPOSE if "proposes" in inputs and bool(inputs["proposes"].all()) else Role.SOLVE
         self.act_as(role)
@@ -276,8 +278,8 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
     def gradient_of(self, batch: dict[str, Any], rows: Sequence[int]) -> list[torch.Tensor]:
         """The part of these rows in the gradient of their update, unclipped: one float32 tensor per trained weight.
 
-        The loss is a sum over rows, so any rows may share a micro-batch. Every process goes through equally many micro-batches,
-        filled up with rows of weight 0: TRL's loss exchanges statistics of equal shape.
+        The loss is a sum over rows, so any rows may share a micro-batch. Every process goes through equally many
+        micro-batches, filled up with rows of weight 0: TRL's loss exchanges statistics of equal shape.
         """
         trained, device = self.trained(), self.accelerator.device
         size = -(-self.config.micro_batch_size // self._parts)
@@ -300,7 +302,7 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
     # ------------------------------------------------------------------ checkpoints
 
     def _save_checkpoint(self, model, trial) -> None:
-        """transformers' checkpoint (not TRL's, which adds a model card), then selfplay.json and the seal that makes it whole."""
+        """transformers' checkpoint (TRL's adds a model card), then selfplay.json and the seal that makes it whole."""
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         if self.args.should_save:
             shutil.rmtree(folder, ignore_errors=True)  # what a killed run left half-written
@@ -312,7 +314,7 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
             abandon(folder, reason, expected_bytes(self.trained()))
 
     def train(self, resume_from_checkpoint: str | Path | None = None, **kwargs: Any) -> Any:
-        """transformers' `train`; it resumes from a whole checkpoint only, and the self-play's state comes back with the weights."""
+        """transformers' `train`; it resumes from a whole checkpoint only, and the self-play's state comes back too."""
         if resume_from_checkpoint:
             self.selfplay.load_state_dict(load_state(resume_from_checkpoint))
         try:
