@@ -210,14 +210,16 @@ def with_weights_and_padding(c: Config, rollouts: Sequence[Rollout]) -> list[Rol
     return [dataclasses.replace(r, weight=float(w)) for r, w in zip(batch, weights_B, strict=True)]
 
 
-def deal(batch: list[Rollout], updates: int, rng: random.Random, by_role: bool) -> list[Rollout]:
-    """The batch in the order of its `updates`, equally many rows each; every (role, type) is spread evenly over them.
+def split_into_updates(
+    rollouts: Sequence[Rollout], updates: int, rng: random.Random, by_role: bool = False
+) -> list[list[Rollout]]:
+    """The batch in as many parts as there are `updates`, equally large; every (role, type) is spread evenly over them.
 
-    Rows are shuffled, sorted by group, and given out in turn like cards. `by_role`: each update also gets equally many rows of each
-    role, padding included.
+    Rows are shuffled, sorted by group, and given out in turn like cards. `by_role`: each update also gets equally many
+    rows of each role, padding included.
     """
     if updates == 1:
-        return batch
-    shuffled = rng.sample(batch, len(batch))
+        return [list(rollouts)]
+    shuffled = rng.sample(rollouts, len(rollouts))
     shuffled.sort(key=lambda r: (by_role and r.role, r.weight == 0, r.group))
-    return [rollout for update in range(updates) for rollout in shuffled[update::updates]]
+    return [shuffled[update::updates] for update in range(updates)]

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from azr_lite.parsing import normal_form
+from azr_lite.tasks.base import get_task_type
 from azr_lite.triplet import SEED_SHARING_TYPES, Task, TaskTypeName, task_from_json
 
 
@@ -84,10 +85,20 @@ class Buffers:
         """Insert into the buffer of the task's type; False for a duplicate."""
         return self.of[task.type].add(task)
 
+    def add_seed(self, task: Task, parents: tuple[str, ...], target: int) -> None:
+        """Insert a task of the untrained policy, also converted to each type that shares its form.
+
+        Buffers that hold `target` tasks get no more.
+        """
+        for name, buffer in self.of.items():
+            converted = task if name == task.type else get_task_type(name).convert_from(task)
+            if converted is not None and len(buffer) < target:
+                self.add(dataclasses.replace(converted, id=task_key(converted), parents=parents))
+
     def programs(self) -> list[Task]:
         """Tasks of deduction and abduction, each program once: what induction proposals start from.
 
-        Not those of a game of one's own: what it calls output may be no return value (a program that is meant to raise has none).
+        Not those of a task type of one's own: a program that is meant to raise, say, has no return value.
         """
         unique: dict[str, Task] = {}
         for name in SEED_SHARING_TYPES:

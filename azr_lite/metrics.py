@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from azr_lite.triplet import ProposalAttempt, Role, Rollout, SolveAttempt
+from azr_lite.triplet import ProposalAttempt, Role, Rollout
 
 STAGES = ("generate", "sandbox", "update", "rest")
 """The keys of timing.jsonl that are seconds and sum to the step's wall time; the others there are not seconds of a stage."""
@@ -39,7 +39,6 @@ def spread(values: Sequence[float]) -> float:
 def step_metrics(
     rollouts: Sequence[Rollout],
     proposals: Sequence[ProposalAttempt],
-    mc_attempts: Sequence[SolveAttempt],
     sizes: Mapping[str, int],
     ages: Mapping[str, float],
     executor: Mapping[str, int],
@@ -67,7 +66,8 @@ def step_metrics(
         numbers[f"executor/{kind}"] = float(count)
     if worlds:
         numbers["validation/worlds"] = float(min(worlds))
-    numbers["tokens/generated"] = float(sum(len(attempt.completion.ids) for attempt in (*proposals, *mc_attempts)))
+    replies = [attempt.completion for proposal in proposals for attempt in (proposal, *proposal.attempts)]
+    numbers["tokens/generated"] = float(sum(len(reply.ids) for reply in replies))
     numbers["tokens/trained"] = float(sum(len(r.completion_ids) for r in rollouts if r.weight > 0))
     return numbers
 
@@ -100,7 +100,7 @@ def _of_group(own: Sequence[Rollout]) -> dict[str, float]:
 def _of_proposals(own: Sequence[ProposalAttempt]) -> dict[str, float]:
     """One type's proposals: how hard their tasks are, how new, and why others were rejected."""
     rates = [proposal.rate for proposal in own if proposal.rate is not None]
-    fresh = [float(proposal.fresh) for proposal in own if proposal.task is not None]
+    fresh = [float(proposal.is_new) for proposal in own if proposal.task is not None]
     numbers = {
         "solve_rate": mean(rates),
         "learnable": mean([float(0 < rate < 1) for rate in rates]),

@@ -1,6 +1,6 @@
 """Model text to fences, programs, argument lists and answers; every failure is a reason code.
 
-Comes in: a reply as it was sampled (with the prompt's prefill in front).  Goes out: a `Reply`, a normalised program, plain
+Comes in: a reply as it was sampled (with the prompt's prefill in front).  Goes out: a `ParsedReply`, a normalised program, plain
 values, or a `Rejection`.  Never runs or evaluates anything: programs are read as syntax trees, values by the strict
 literal reader.
 Not covered: whether a program runs, ends, or is deterministic (`verifier.py` and the sandbox).
@@ -36,7 +36,7 @@ _FENCE = re.compile(
 
 
 @dataclass(frozen=True)
-class Reply:
+class ParsedReply:
     """A well-formed reply: the thought, the answer's text, and the fenced blocks of the answer in order."""
 
     thought: str
@@ -49,7 +49,7 @@ class Reply:
         return [text for name, text in self.fences if name == tag]
 
 
-def parse_reply(text: str) -> Reply | Rejection:
+def parse_reply(text: str) -> ParsedReply | Rejection:
     """Think, then answer, from the start of the reply; text after the answer is allowed.
 
     Examples:
@@ -67,7 +67,7 @@ def parse_reply(text: str) -> Reply | Rejection:
     ):
         return Rejection(Reason.NOT_WELL_FORMED, "tags are nested or repeated")
     fences = tuple((m["tag"].lower(), m["text"]) for m in _FENCE.finditer(answer))
-    return Reply(thought.strip(), answer.strip(), fences)
+    return ParsedReply(thought.strip(), answer.strip(), fences)
 
 
 def parse_program(source: str, max_chars: int) -> str | Rejection:

@@ -1,19 +1,16 @@
-"""One self-play step: the eleven stages of Absolute Zero, each one call.
+"""One self-play step: the eleven stages of Absolute Zero, each one call. (`minimal.py` does it without the switches.)
 
-Comes in: `generate` (prompts to replies, with the current weights).  Goes out: exactly `Config.rows` rollouts, with
-advantages and loss weights, ready for one update.
-Not covered: what travels from stage to stage (`records.py`), the model and the update (`trainer.py`), files (`loop.py`, `rundir.py`).
-
-Everything here is plain Python and the same on every process: randomness comes from ``Random(f"{seed}/{step}/...")``, so
-there is no generator state to save, and the number of processes does not change the algorithm.
-Letters that end a tensor's or array's name are its dimensions, the same in all files of sampling, scoring and training: B sequences,
-T tokens (or columns), U distinct prompts, N reply tokens laid end to end, V vocabulary, D hidden width, H attention heads, E width of
-one head. (`bench/learning.py` compares seeds, and lists its own.) In texts: n replies to one task, K references in a prompt.
+Everything here is plain Python and the same on every process: randomness comes from ``Random(f"{seed}/{step}/...")``,
+so there is no generator state to save, and the number of processes does not change the algorithm.
+Letters that end a tensor's or array's name are its dimensions, the same in all files of sampling, scoring and training:
+B sequences, T tokens (or columns), U distinct prompts, N reply tokens laid end to end, V vocabulary, D hidden width,
+H attention heads, E width of one head. In texts: n replies per task, K references per prompt.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
 import time
 from collections import Counter
@@ -21,14 +18,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from azr_lite.advantages import deal, with_advantages, with_weights_and_padding
+from azr_lite.advantages import split_into_updates, with_advantages, with_weights_and_padding
 from azr_lite.buffer import Buffers, task_key
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError
 from azr_lite.metrics import step_metrics
-from azr_lite.parsing import Reply, parse_reply
+from azr_lite.parsing import ParsedReply, parse_reply
 from azr_lite.prompts.base import Style
-from azr_lite.rewards import Reward, answer_reward, proposal_reward, solve_rate
+from azr_lite.rewards import answer_reward, proposal_reward, solve_rate
 from azr_lite.tasks.base import Answer, Proposal, get_task_type
 from azr_lite.triplet import (
     Completion,
@@ -42,12 +39,11 @@ from azr_lite.triplet import (
     SolveAttempt,
     Task,
     TaskTypeName,
-    Verdict,
 )
-from azr_lite.verifier import ProgramRunner, Verifier
+from azr_lite.verifier import ProgramRunner, Verifier, rules_of
 
 Generate = Callable[[Sequence[str], Role], list[Completion]]
-"""One completion a prompt, same order, by the policy that plays this role. A prompt may occur many times: each is sampled on its own."""
+"""One completion per prompt, same order, by the policy that plays this role. Equal prompts are sampled separately."""
 
 
 class SelfPlay:
@@ -65,8 +61,8 @@ class SelfPlay:
     ) -> None:
         """`count_tokens`: length of a rendered prompt in tokens, held against `max_prompt_tokens`.
 
-        `reserved`: whether a program is held out. A proposal of one is dropped whole: no reward, no solves, no place in a buffer,
-        so that neither role is trained on what the evaluation asks.
+        `reserved`: whether a program is held out. Such a proposal is dropped whole: no reward, no solves, no place in a
+        buffer, so that neither role is trained on what the evaluation asks.
         """
         self.config, self.style, self.count_tokens = config, style, count_tokens
         self.rules = rules or rules_of(config)
@@ -81,40 +77,38 @@ class SelfPlay:
         for name in config.task_types:
             zero = get_task_type(name).zero_task()
             if zero is not None:
-                self.buffers.of[name].add(zero)
+                self.buffers.add(zero)
 
     # ------------------------------------------------------------------ one step
 
     def step(self, generate: Generate, step: int) -> list[Rollout]:
         """Play step number `step` (from 0); `Config.rows` rollouts. Deterministic in (config, buffers, step, replies).
 
-        Raises ConfigError where no proposal prompt fits `max_prompt_tokens`, InfrastructureError where the sandbox itself fails.
+        Raises ConfigError where no proposal prompt fits `max_prompt_tokens`, InfrastructureError where the sandbox
+        itself fails.
         """
         self.record = Record(step=step)
         self._counts_before = self.verifier.outcome_counts.copy(), self.verifier.worlds.copy()
         proposals = self.sample_references(step)  # 1
         self.propose(proposals, generate)  # 2
         self.validate(proposals)  # 3
-        mc_attempts, solver_attempts = self.monte_carlo(proposals, generate, step)  # 4, and replies that stage 7 needs
-        self.learnability(proposals, mc_attempts)  # 5
+        extra = self.monte_carlo(proposals, generate, step)  # 4, and replies that only stage 7 needs
+        self.learnability(proposals)  # 5
         self.insert(proposals, step)  # 6
-        answers = self.solve(mc_attempts, solver_attempts)  # 7
+        answers = self.solve(proposals, extra)  # 7
         self.judge(answers)  # 8
         rollouts = self.reward(proposals, answers)  # 9
         rollouts = self.advantages(rollouts)  # 10
-        return self.hand_over(rollouts, proposals, mc_attempts, step)  # 11: the trainer makes one update of them
+        return self.make_batch(rollouts, proposals, step)  # 11: the trainer makes updates of it
 
     def sample_references(self, step: int) -> list[ProposalAttempt]:
-        """Stage 1. B prompts a type: K different references from its own buffer, or one program from all of them."""
+        """Stage 1. B prompts per type: K different references from its own buffer, or one program from all of them."""
         rng = self._rng(step, "references")
         return [self._new_proposal(name, rng) for name in self.config.task_types for _ in range(self.config.batch_size)]
 
     def propose(self, proposals: Sequence[ProposalAttempt], generate: Generate) -> None:
         """Stage 2. One call for the proposals of all types."""
-        for proposal, completion in zip(
-            proposals, self._generate(generate, [proposal.prompt for proposal in proposals], Role.PROPOSE), strict=True
-        ):
-            proposal.completion = completion
+        self._reply(proposals, generate, Role.PROPOSE)
 
     def validate(self, proposals: Sequence[ProposalAttempt]) -> None:
         """Stage 3. Parse, run in two worlds, make tasks; every rejection carries its reason."""
@@ -126,61 +120,48 @@ class SelfPlay:
             proposal.result = self._admit(result)
             if proposal.task is not None:
                 buffer = self.buffers.of[proposal.type]
-                proposal.fresh = proposal.task.id not in seen and proposal.task not in buffer
+                proposal.is_new = proposal.task.id not in seen and proposal.task not in buffer
                 seen.add(proposal.task.id)
 
-    def monte_carlo(
-        self, proposals: Sequence[ProposalAttempt], generate: Generate, step: int
-    ) -> tuple[list[SolveAttempt], list[SolveAttempt]]:
-        """Stage 4. n replies to each valid proposal, judged: the first list, in the order of the proposals.
+    def monte_carlo(self, proposals: Sequence[ProposalAttempt], generate: Generate, step: int) -> list[SolveAttempt]:
+        """Stage 4. n replies to the task of each valid proposal, judged: its `attempts`.
 
-        The second list: replies that only stage 7 needs. They are sampled here, in the same call of `generate`, and judged in stage 8.
+        Returns the replies that only stage 7 needs. They are sampled here, in the same call of `generate`, and judged
+        in stage 8.
         """
-        mc_attempts = [
-            self._new_attempt(proposal.task)
-            for proposal in proposals
-            if proposal.task is not None
-            for _ in range(self.config.n_mc)
-        ]
-        solver_attempts = [self._new_attempt(task) for task in self._solver_tasks(proposals, step)]
-        replies = self._generate(generate, [attempt.prompt for attempt in (*mc_attempts, *solver_attempts)], Role.SOLVE)
-        for attempt, completion in zip((*mc_attempts, *solver_attempts), replies, strict=True):
-            attempt.completion = completion
-        self.judge(mc_attempts)
-        return mc_attempts, solver_attempts
+        for proposal in proposals:
+            if proposal.task is not None:
+                proposal.attempts = [self._new_attempt(proposal.task) for _ in range(self.config.n_mc)]
+        measured = _attempts_of(proposals)
+        extra = [self._new_attempt(task) for task in self._solver_tasks(proposals, step)]
+        self._reply([*measured, *extra], generate, Role.SOLVE)
+        self.judge(measured)
+        return extra
 
-    def learnability(self, proposals: Sequence[ProposalAttempt], mc_attempts: Sequence[SolveAttempt]) -> None:
+    def learnability(self, proposals: Sequence[ProposalAttempt]) -> None:
         """Stage 5. r-bar of each valid proposal: the mean success of its own n replies."""
-        n = self.config.n_mc
-        valid = [proposal for proposal in proposals if proposal.task is not None]
-        for index, proposal in enumerate(valid):
-            own = mc_attempts[index * n : (index + 1) * n]
-            proposal.rate = solve_rate([attempt.verdict.score for attempt in own])
-            for attempt in own:
-                attempt.rate = proposal.rate
+        for proposal in proposals:
+            if proposal.task is not None:
+                proposal.rate = solve_rate([attempt.verdict.score for attempt in proposal.attempts])
+                for attempt in proposal.attempts:
+                    attempt.rate = proposal.rate
 
     def insert(self, proposals: Sequence[ProposalAttempt], step: int) -> None:
         """Stage 6. Every executable program enters its buffer, whatever it earned; duplicates do not."""
-        for name in self.config.task_types:
-            self.previous[name] = []
+        self.previous = {name: [] for name in self.config.task_types}
         for proposal in proposals:
             if proposal.task is not None:
-                parents = tuple(reference.id for reference in proposal.references)
-                task = dataclasses.replace(proposal.task, step=step, parents=parents)
-                proposal.result = task
-                if self.buffers.add(task):
-                    self.previous[proposal.type].append(task)
+                proposal.result = dataclasses.replace(proposal.task, step=step, parents=proposal.parents)
+                if self.buffers.add(proposal.result):
+                    self.previous[proposal.type].append(proposal.result)
 
-    def solve(self, mc_attempts: Sequence[SolveAttempt], solver_attempts: Sequence[SolveAttempt]) -> list[SolveAttempt]:
+    def solve(self, proposals: Sequence[ProposalAttempt], extra: Sequence[SolveAttempt]) -> list[SolveAttempt]:
         """Stage 7. Which replies train the solver: those of Monte-Carlo (reuse) or those sampled for it (separate)."""
         chosen: list[SolveAttempt] = []
         for name in self.config.task_types:
-            own = [attempt for attempt in solver_attempts if attempt.task.type == name]
+            own = [attempt for attempt in extra if attempt.task.type == name]
             if self.config.solver_data == "reuse":
-                own = (
-                    round_robin([attempt for attempt in mc_attempts if attempt.task.type == name], self.config.n_mc)
-                    + own
-                )
+                own = round_robin([proposal for proposal in proposals if proposal.type == name]) + own
             chosen += own[: self.config.solver_rows]
         return chosen
 
@@ -196,83 +177,50 @@ class SelfPlay:
     def reward(self, proposals: Sequence[ProposalAttempt], answers: Sequence[SolveAttempt]) -> list[Rollout]:
         """Stage 9. Learnability for proposers, accuracy for solvers, the format ladder for both."""
         zero = self.config.zero_learnability
-        rollouts = []
-        for proposal in proposals:
-            if proposal.verdict.reason == Reason.RESERVED:
-                continue
-            parents = tuple(reference.id for reference in proposal.references)
-            task_id = proposal.task.id if proposal.task is not None else ""
-            reward = proposal_reward(proposal.verdict, proposal.rate, zero)
-            rollouts.append(
-                rollout_of(
-                    Role.PROPOSE,
-                    proposal.type,
-                    proposal.completion,
-                    proposal.verdict,
-                    reward,
-                    task_id,
-                    parents,
-                    proposal.rate,
-                )
-            )
-        for answer in answers:
-            task = answer.task
-            reward = answer_reward(answer.verdict)
-            rollouts.append(
-                rollout_of(
-                    Role.SOLVE, task.type, answer.completion, answer.verdict, reward, task.id, task.parents, answer.rate
-                )
-            )
-        return rollouts
+        return [
+            proposal.rollout(proposal_reward(proposal.verdict, proposal.rate, zero))
+            for proposal in proposals
+            if proposal.verdict.reason != Reason.RESERVED
+        ] + [answer.rollout(answer_reward(answer.verdict)) for answer in answers]
 
     def advantages(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
-        """Stage 10. TRR++ (or the estimator chosen) over the global batch, and the loss weight of each sequence."""
+        """Stage 10. TRR++ (or the estimator chosen) over the global batch."""
         return with_advantages(self.config, rollouts)
 
-    def hand_over(
-        self, rollouts: list[Rollout], proposals: list[ProposalAttempt], mc_attempts: list[SolveAttempt], step: int
-    ) -> list[Rollout]:
-        """Stage 11. Fill up to the fixed batch size with weightless copies, weigh, deal evenly over the updates, record."""
+    def make_batch(self, rollouts: list[Rollout], proposals: list[ProposalAttempt], step: int) -> list[Rollout]:
+        """Stage 11. Weigh, fill up to the fixed size with weightless copies, spread evenly over the updates, record."""
         c = self.config
         batch = with_weights_and_padding(c, rollouts)
-        self._write_record(batch[: len(rollouts)], proposals, mc_attempts, step)
-        return deal(batch, c.updates_per_step, self._rng(step, "deal"), by_role=c.roles == "split")
+        self._write_record(batch[: len(rollouts)], proposals, step)
+        updates = split_into_updates(batch, c.updates_per_step, self._rng(step, "deal"), by_role=c.roles == "split")
+        return [rollout for update in updates for rollout in update]
 
     # ------------------------------------------------------------------ seeding
 
     def seed(self, generate: Generate) -> int:
-        """Fill the buffers from the zero triplet with the untrained policy's own valid proposals; no update. Returns the rounds.
+        """Fill the buffers from the zero triplet with the untrained policy's own valid proposals. Returns the rounds.
 
-        Games that share a form share their seeds (`TaskType.adopt`). Stops at ``seed_batch_factor x batch_size`` unique tasks a
-        type, or after ``seed_rounds`` rounds of ``batch_size`` proposals a type: a weak model may never get there.
+        Nothing is trained. Task types that share a form share their seeds (`TaskType.convert_from`). Stops at
+        ``seed_batch_factor x batch_size`` unique tasks per type, or after ``seed_rounds`` rounds of ``batch_size``
+        proposals per type: a weak model may never get there.
         """
         c = self.config
         target = min(c.seed_batch_factor * c.batch_size, c.buffer_capacity)
         self.record = Record(step=-1)
-        done = 0
-        for done in range(1, c.seed_rounds + 1):
+        self.seeded = True
+        for done in range(c.seed_rounds):
             short = [name for name in c.task_types if len(self.buffers.of[name]) < target]
             if not short:
-                done -= 1
-                break
-            rng = self._rng(-done, "seed")
+                return done
+            rng = self._rng(-1 - done, "seed")
             proposals = [self._new_proposal(name, rng) for name in short for _ in range(c.batch_size)]
             self.propose(proposals, generate)
             self.validate(proposals)
-            self._adopt(proposals, target)
-            self.record.tasks += [task_line(proposal, [], -1) for proposal in proposals]
-        self.seeded = True
-        return done
-
-    def _adopt(self, proposals: Sequence[ProposalAttempt], target: int) -> None:
-        for proposal in proposals:
-            if proposal.task is None:
-                continue
-            for name, buffer in self.buffers.of.items():
-                task = proposal.task if name == proposal.type else get_task_type(name).adopt(proposal.task)
-                if task is not None and len(buffer) < target:
-                    parents = tuple(reference.id for reference in proposal.references)
-                    self.buffers.add(dataclasses.replace(task, id=task_key(task), parents=parents))
+            for proposal in proposals:
+                if proposal.task is not None:
+                    self.buffers.add_seed(proposal.task, proposal.parents, target)
+            self.record.tasks += [proposal.log_line(step=-1) for proposal in proposals]
+        return c.seed_rounds
 
     # ------------------------------------------------------------------ state
 
@@ -285,8 +233,8 @@ class SelfPlay:
         """Inverse of `state_dict`. ConfigError for a state of another version."""
         if state.get("version") != 1:
             raise ConfigError(
-                f"selfplay.json has version {state.get('version')!r}, expected 1; resume with the azr_lite that wrote it (see run.json), "
-                "or start a new run"
+                f"selfplay.json has version {state.get('version')!r}, expected 1; resume with the azr_lite that wrote "
+                "it (see run.json), or start a new run"
             )
         self.seeded = state["seeded"]
         self.buffers.load_state_dict(state["buffers"])
@@ -299,13 +247,15 @@ class SelfPlay:
     def _rng(self, step: int, purpose: str) -> random.Random:
         return random.Random(f"{self.config.seed}/{step}/{purpose}")
 
-    def _generate(self, generate: Generate, prompts: Sequence[str], role: Role) -> list[Completion]:
-        if not prompts:
-            return []
+    def _reply(self, attempts: Sequence[ProposalAttempt | SolveAttempt], generate: Generate, role: Role) -> None:
+        """Sample one reply to the prompt of each attempt."""
+        if not attempts:
+            return
         with self._timed("generate"):
-            completions = generate(prompts, role)
+            completions = generate([attempt.prompt for attempt in attempts], role)
+        for attempt, completion in zip(attempts, completions, strict=True):
+            attempt.completion = completion
         self.record.sampled_tokens += sum(len(completion.ids) for completion in completions)
-        return completions
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -317,21 +267,21 @@ class SelfPlay:
 
     def _new_proposal(self, name: TaskTypeName, rng: random.Random) -> ProposalAttempt:
         """A proposer's prompt that fits: references are dropped (or another program drawn) until it does."""
-        game = get_task_type(name)
-        if game.propose_from == "programs":
+        task_type = get_task_type(name)
+        if task_type.propose_from == "programs":
             pool = self.buffers.programs()
             references = [rng.choice(pool)] if pool else []
-            prompt = game.propose_prompt(self.style, references, self.rules)
+            prompt = task_type.propose_prompt(self.style, references, self.rules)
             while self._too_long(prompt) and len(pool) > 1:
                 pool.remove(references[0])
                 references = [rng.choice(pool)]
-                prompt = game.propose_prompt(self.style, references, self.rules)
+                prompt = task_type.propose_prompt(self.style, references, self.rules)
         else:
             references = self.buffers.of[name].sample(rng, self.config.references)
-            prompt = game.propose_prompt(self.style, references, self.rules)
+            prompt = task_type.propose_prompt(self.style, references, self.rules)
             while self._too_long(prompt) and references:
                 references = references[:-1]
-                prompt = game.propose_prompt(self.style, references, self.rules)
+                prompt = task_type.propose_prompt(self.style, references, self.rules)
         if self._too_long(prompt):
             raise ConfigError(
                 f"the shortest {name} proposal prompt has {self.count_tokens(prompt)} tokens, max_prompt_tokens is "
@@ -342,7 +292,7 @@ class SelfPlay:
     def _too_long(self, prompt: str) -> bool:
         return self.count_tokens(prompt) > self.config.max_prompt_tokens
 
-    def _read(self, completion: Completion) -> Reply | Rejection:
+    def _read(self, completion: Completion) -> ParsedReply | Rejection:
         reply = parse_reply(self.style.prefill + completion.text)
         if isinstance(reply, Rejection) and completion.truncated:
             return Rejection(Reason.TRUNCATED, f"cut after {len(completion.ids)} tokens")
@@ -350,22 +300,18 @@ class SelfPlay:
 
     def _parse_proposal(self, proposal: ProposalAttempt) -> Proposal | Rejection:
         reply = self._read(proposal.completion)
-        return (
-            reply
-            if isinstance(reply, Rejection)
-            else get_task_type(proposal.type).parse_proposal(reply, proposal.references, self.rules)
-        )
+        if isinstance(reply, Rejection):
+            return reply
+        return get_task_type(proposal.type).parse_proposal(reply, proposal.references, self.rules)
 
     def _parse_answer(self, attempt: SolveAttempt) -> Answer | Rejection:
         reply = self._read(attempt.completion)
-        return (
-            reply
-            if isinstance(reply, Rejection)
-            else get_task_type(attempt.task.type).parse_answer(reply, attempt.task, self.rules)
-        )
+        if isinstance(reply, Rejection):
+            return reply
+        return get_task_type(attempt.task.type).parse_answer(reply, attempt.task, self.rules)
 
     def _admit(self, result: Task | Rejection) -> Task | Rejection:
-        """Give a valid task its id. Held-out programs are dropped; a task whose solver prompt does not fit is rejected, not cut."""
+        """Give a valid task its id. Held-out programs and tasks whose solver prompt is too long are rejected."""
         if isinstance(result, Rejection):
             return result
         if self.reserved is not None and self.reserved(result.program):
@@ -379,7 +325,7 @@ class SelfPlay:
         return SolveAttempt(task, get_task_type(task.type).solve_prompt(self.style, task, self.rules))
 
     def _solver_tasks(self, proposals: Sequence[ProposalAttempt], step: int) -> list[Task]:
-        """Tasks to be solved once each beside the Monte-Carlo replies: newest first, the rest uniformly from the buffer."""
+        """Tasks to be solved once each beside the Monte-Carlo replies: newest first, the rest drawn from the buffer."""
         c = self.config
         rng = self._rng(step, "tasks")
         tasks: list[Task] = []
@@ -396,91 +342,25 @@ class SelfPlay:
             tasks += newest
         return tasks
 
-    def _write_record(
-        self, rollouts: list[Rollout], proposals: list[ProposalAttempt], mc_attempts: list[SolveAttempt], step: int
-    ) -> None:
-        n, valid = self.config.n_mc, 0
-        for proposal in proposals:
-            own = mc_attempts[valid * n : (valid + 1) * n] if proposal.task is not None else []
-            valid += proposal.task is not None
-            self.record.tasks.append(task_line(proposal, own, step))
+    def _write_record(self, rollouts: list[Rollout], proposals: list[ProposalAttempt], step: int) -> None:
+        outcomes, worlds = self._counts_before
+        self.record.tasks = [proposal.log_line(step) for proposal in proposals]
         self.record.rollouts = rollouts
-        outcomes, worlds = (
-            self.verifier.outcome_counts - self._counts_before[0],
-            self.verifier.worlds - self._counts_before[1],
-        )
         self.record.metrics = step_metrics(
-            rollouts, proposals, mc_attempts, self.buffers.sizes(), self.buffers.ages(step), outcomes, worlds
+            rollouts,
+            proposals,
+            sizes=self.buffers.sizes(),
+            ages=self.buffers.ages(step),
+            executor=self.verifier.outcome_counts - outcomes,
+            worlds=self.verifier.worlds - worlds,
         )
 
 
-def rules_of(config: Config) -> Rules:
-    """The settings of a run that its games need."""
-    return Rules(
-        equality=config.equality,
-        induction_scoring=config.induction_scoring,
-        induction_inputs=config.induction_inputs,
-        induction_shown=config.induction_shown,
-    )
+def _attempts_of(proposals: Sequence[ProposalAttempt]) -> list[SolveAttempt]:
+    return [attempt for proposal in proposals for attempt in proposal.attempts]
 
 
-def round_robin(attempts: Sequence[SolveAttempt], n: int) -> list[SolveAttempt]:
+def round_robin(proposals: Sequence[ProposalAttempt]) -> list[SolveAttempt]:
     """The first reply to each task, then the second to each, …: whatever is cut off, all tasks are served alike."""
-    return [attempts[start] for offset in range(n) for start in range(offset, len(attempts), n)]
-
-
-def rollout_of(
-    role: Role,
-    name: TaskTypeName,
-    completion: Completion,
-    verdict: Verdict,
-    reward: Reward,
-    task_id: str,
-    parents: tuple[str, ...],
-    rate: float | None,
-) -> Rollout:
-    """A reply that is trained on, with its verdict and its reward."""
-    return Rollout(
-        role=role,
-        type=name,
-        prompt=completion.prompt,
-        text=completion.text,
-        prompt_ids=completion.prompt_ids,
-        completion_ids=completion.ids,
-        logps=completion.logps,
-        truncated=completion.truncated,
-        verdict=verdict,
-        reward=reward.total,
-        reward_parts=reward.parts,
-        task_id=task_id,
-        parents=parents,
-        solve_rate=rate,
-    )
-
-
-def task_line(proposal: ProposalAttempt, attempts: Sequence[SolveAttempt], step: int) -> dict[str, Any]:
-    """One line of tasks.jsonl: a proposal, accepted or rejected with its reason, and the Monte-Carlo `attempts` at its task."""
-    return {
-        "step": step,
-        "type": proposal.type,
-        "ok": proposal.task is not None,
-        "reason": proposal.verdict.reason,
-        "detail": proposal.verdict.detail,
-        "fresh": proposal.fresh,
-        "parents": [reference.id for reference in proposal.references],
-        "solve_rate": proposal.rate,
-        "task": proposal.task.to_json() if proposal.task is not None else None,
-        "text": proposal.completion.text,
-        "tokens": len(proposal.completion.ids),
-        "truncated": proposal.completion.truncated,
-        "answers": [
-            {
-                "text": a.completion.text,
-                "score": a.verdict.score,
-                "reason": a.verdict.reason,
-                "tokens": len(a.completion.ids),
-                "truncated": a.completion.truncated,
-            }
-            for a in attempts
-        ],
-    }
+    rounds = itertools.zip_longest(*(proposal.attempts for proposal in proposals))
+    return [attempt for each in rounds for attempt in each if attempt is not None]

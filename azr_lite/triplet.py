@@ -14,7 +14,10 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from azr_lite.rewards import Reward
 
 TaskTypeName = str
 """Name of a registered game, e.g. ``"deduction"`` (see `tasks.base.register_task_type`)."""
@@ -238,11 +241,30 @@ class Rules:
 
 
 @dataclass
+class SolveAttempt:
+    """One attempt of the solver at one task, stages 4 to 9. `rate`: r-bar of its task, None where it was not measured."""
+
+    task: Task
+    prompt: str
+    completion: Completion | None = None
+    verdict: Verdict | None = None
+    rate: float | None = None
+
+    def rollout(self, reward: Reward) -> Rollout:
+        """The reply as it is trained on, with its reward."""
+        task = self.task
+        return rollout_of(
+            Role.SOLVE, task.type, self.completion, self.verdict, reward, task.id, task.parents, self.rate
+        )
+
+
+@dataclass
 class ProposalAttempt:
     """One proposal as it passes through stages 1 to 6; what is not known yet is None.
 
-    `prompt`, `references`: stage 1. `completion`: stage 2. `result` (a task, or why there is none), `fresh` (the task is new to its
-    buffer and to this step): stage 3. `rate`: r-bar, stage 5.
+    `prompt`, `references`: stage 1. `completion`: stage 2. `result` (a task, or why there is none), `is_new` (the task
+    is new to its buffer and to this step): stage 3. `attempts` (the n Monte-Carlo replies to its task): stage 4.
+    `rate` (r-bar, their mean success): stage 5.
     """
 
     type: TaskTypeName
@@ -250,7 +272,8 @@ class ProposalAttempt:
     prompt: str
     completion: Completion | None = None
     result: Task | Rejection | None = None
-    fresh: bool = False
+    is_new: bool = False
+    attempts: list[SolveAttempt] = field(default_factory=list)
     rate: float | None = None
 
     @property
@@ -264,25 +287,85 @@ class ProposalAttempt:
             return self.result.verdict
         return Verdict(ok=True, well_formed=True, score=1.0)
 
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The ids of the references."""
+        return tuple(reference.id for reference in self.references)
 
-@dataclass
-class SolveAttempt:
-    """One attempt of the solver at one task, stages 4 to 9. `rate`: r-bar of its task, None where the task was not measured this step."""
+    def log_line(self, step: int) -> dict[str, Any]:
+        """One line of tasks.jsonl: the proposal, accepted or rejected with its reason, and the replies to its task."""
+        return {
+            "step": step,
+            "type": self.type,
+            "ok": self.task is not None,
+            "reason": self.verdict.reason,
+            "detail": self.verdict.detail,
+            "fresh": self.is_new,
+            "parents": list(self.parents),
+            "solve_rate": self.rate,
+            "task": self.task.to_json() if self.task is not None else None,
+            "text": self.completion.text,
+            "tokens": len(self.completion.ids),
+            "truncated": self.completion.truncated,
+            "answers": [
+                {
+                    "text": attempt.completion.text,
+                    "score": attempt.verdict.score,
+                    "reason": attempt.verdict.reason,
+                    "tokens": len(attempt.completion.ids),
+                    "truncated": attempt.completion.truncated,
+                }
+                for attempt in self.attempts
+            ],
+        }
 
-    task: Task
-    prompt: str
-    completion: Completion | None = None
-    verdict: Verdict | None = None
-    rate: float | None = None
+    def rollout(self, reward: Reward) -> Rollout:
+        """The reply as it is trained on, with its reward."""
+        task_id = self.task.id if self.task is not None else ""
+        return rollout_of(
+            Role.PROPOSE, self.type, self.completion, self.verdict, reward, task_id, self.parents, self.rate
+        )
+
+
+def rollout_of(
+    role: Role,
+    name: TaskTypeName,
+    completion: Completion,
+    verdict: Verdict,
+    reward: Reward,
+    task_id: str,
+    parents: tuple[str, ...],
+    rate: float | None,
+) -> Rollout:
+    """A reply that is trained on, with its verdict and its reward."""
+    return Rollout(
+        role=role,
+        type=name,
+        prompt=completion.prompt,
+        text=completion.text,
+        prompt_ids=completion.prompt_ids,
+        completion_ids=completion.ids,
+        logps=completion.logps,
+        truncated=completion.truncated,
+        verdict=verdict,
+        reward=reward.total,
+        reward_parts=reward.parts,
+        task_id=task_id,
+        parents=parents,
+        solve_rate=rate,
+    )
 
 
 @dataclass
 class Record:
-    """What one step leaves for the log: lines for tasks.jsonl, trained rollouts, numbers for metrics.jsonl. Seeding is step -1."""
+    """What one step leaves for the log. Seeding is step -1."""
 
     step: int
     tasks: list[dict[str, Any]] = field(default_factory=list)
+    """Lines for tasks.jsonl."""
     rollouts: list[Rollout] = field(default_factory=list)
+    """What is trained on, for rollouts.jsonl."""
     metrics: dict[str, float] = field(default_factory=dict)
+    """Numbers for metrics.jsonl."""
     sampled_tokens: int = 0
-    """Tokens of all replies of the step: proposals, Monte-Carlo replies, and those that only stage 7 needs. For the sampling speed."""
+    """Tokens of all replies of the step: proposals, Monte-Carlo replies, and those that only stage 7 needs."""

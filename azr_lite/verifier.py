@@ -37,6 +37,16 @@ def open_executor(config: Config, workers: int | None = None) -> Executor:
     return Executor(limits, workers=workers or config.workers or None, allow_weak=config.allow_weak)
 
 
+def rules_of(config: Config) -> Rules:
+    """The settings of a run that its task types need."""
+    return Rules(
+        equality=config.equality,
+        induction_scoring=config.induction_scoring,
+        induction_inputs=config.induction_inputs,
+        induction_shown=config.induction_shown,
+    )
+
+
 class Verifier:
     """Holds the executor and keeps count, over the run so far.
 

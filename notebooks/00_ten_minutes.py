@@ -100,7 +100,7 @@ figures.show(diagram.loop_diagram(), alt="The eleven numbered stages of a self-p
 # Here are the eleven methods of `SelfPlay`, in alphabetical order. Write them as a list of texts in an order that works. Several
 # orders do; what counts is that each stage finds what it needs. Try it without looking at the picture.
 #
-# `advantages`, `hand_over` (to the update), `insert` (into the buffers), `judge` (the answers that train the solver), `learnability`, `monte_carlo`
+# `advantages`, `insert` (into the buffers), `judge` (the answers that train the solver), `learnability`, `make_batch` (for the update), `monte_carlo`
 # (n answers to each new task, judged on the spot), `propose`, `reward` (of both roles), `sample_references`, `solve` (choose, among the answers
 # that are there, those that train the solver), `validate` (run each proposal)
 
@@ -220,10 +220,9 @@ print(f"{chosen.task.program}\n\ninput   {chosen.task.input}\noutput  {chosen.ta
 # Each valid task is tried eight times by the same policy. For the task above:
 
 # %%
-mc_attempts, solver_attempts = selfplay.monte_carlo(proposals, policy, step=0)  # 4
-selfplay.learnability(proposals, mc_attempts)  # 5
-own = [attempt for attempt in mc_attempts if attempt.task.id == chosen.task.id][: settings.n_mc]
-for attempt in own:
+extra = selfplay.monte_carlo(proposals, policy, step=0)  # 4; answers that only stage 7 needs: none here
+selfplay.learnability(proposals)  # 5
+for attempt in chosen.attempts:
     answer = attempt.completion.text.partition("```output\n")[2].partition("\n```")[0] or "(not well formed)"
     print("✓" if attempt.verdict.ok else "✗", answer)
 print(f"\nr̄ = {chosen.rate}, so this task earns {az.learnability(chosen.rate)}")
@@ -268,7 +267,7 @@ print("before", before, "\nafter ", selfplay.buffers.sizes())
 # The pay: 1 for a right answer, −0.5 for a wrong one, −1 for a reply without the agreed form, whichever role wrote it.
 
 # %%
-answers = selfplay.solve(mc_attempts, solver_attempts)  # 7
+answers = selfplay.solve(proposals, extra)  # 7
 selfplay.judge(answers)  # 8
 rollouts = selfplay.reward(proposals, answers)  # 9
 for role in Role:
@@ -371,7 +370,7 @@ print("here:", sequences_a_step(settings), " in the paper:", sequences_a_step(az
 # update, so the step ends here.
 
 # %%
-batch = selfplay.hand_over(rollouts, proposals, mc_attempts, step=0)  # 11
+batch = selfplay.make_batch(rollouts, proposals, step=0)  # 11
 print(f"{len(batch)} sequences in the batch, {sum(len(rollout.completion_ids) for rollout in batch)} tokens")
 best = max((rollout for rollout in batch if rollout.role == Role.SOLVE), key=lambda rollout: rollout.advantage)
 print(f"the largest advantage of an answer, {best.advantage:+.2f}, has this one ({best.type}):\n<think>{best.text}")
@@ -388,9 +387,8 @@ print(f"the largest advantage of an answer, {best.advantage:+.2f}, has this one 
 # The same objects again, one panel a stage, all about the one task you followed.
 
 # %%
-own = [attempt for attempt in mc_attempts if attempt.task.id == chosen.task.id][: settings.n_mc]
-said = [attempt.completion.text.partition("```output\n")[2].partition("\n```")[0] or "(no form)" for attempt in own]
-answered = [f"{'✓' if attempt.verdict.ok else '✗'} {text}" for attempt, text in zip(own, said)]
+said = [attempt.completion.text.partition("```output\n")[2].partition("\n```")[0] or "(no form)" for attempt in chosen.attempts]
+answered = [f"{'✓' if attempt.verdict.ok else '✗'} {text}" for attempt, text in zip(chosen.attempts, said)]
 proposed = next(r for r in rollouts if r.role == Role.PROPOSE and r.task_id == chosen.task.id)
 trained = [r for r in rollouts if r.role == Role.SOLVE and r.task_id == chosen.task.id]
 
@@ -402,7 +400,7 @@ panels = [
     "\n".join(answered),
     f"r̄ = {chosen.rate}\n\nearns {az.learnability(chosen.rate)}",
     "\n".join(f"{name:<10}{before[name]:>3} → {count:>3}" for name, count in selfplay.buffers.sizes().items()),
-    f"{len(trained)} of these {len(own)} answers\nbecome training data",
+    f"{len(trained)} of these {len(chosen.attempts)} answers\nbecome training data",
     "\n".join("right" if r.verdict.ok else "wrong" for r in trained),
     f"proposer {proposed.reward:+.3f}\n" + "\n".join(f"solver   {r.reward:+.3f}" for r in trained),
     f"proposer {proposed.advantage:+.2f}\n" + "\n".join(f"solver   {r.advantage:+.2f}" for r in trained),

@@ -73,7 +73,7 @@ def test_the_checks_see_a_leak_a_generous_judge_and_a_borrowed_task(registry, ex
         def judge(self, task, answer, outcomes, rules):
             return replace(super().judge(task, answer, outcomes, rules), score=1.0)
 
-        def adopt(self, task):
+        def convert_from(self, task):
             return replace(task, type=self.name)
 
     found = check_task_type(
@@ -95,9 +95,9 @@ def test_the_checks_see_a_leak_a_generous_judge_and_a_borrowed_task(registry, ex
 def test_deduction_takes_no_seed_whose_output_is_no_return_value():
     """An error's name is not what the program returns: as a deduction task its gold would be wrong."""
     errors = Triplet("errors", "def f(x):\n    return 1 // x", "0", "'ZeroDivisionError'")
-    assert get_task_type("deduction").adopt(errors) is None
-    assert ErrorPrediction().adopt(replace(errors, type="deduction")) is None
-    assert get_task_type("deduction").adopt(replace(errors, type="abduction")).type == "deduction"
+    assert get_task_type("deduction").convert_from(errors) is None
+    assert ErrorPrediction().convert_from(replace(errors, type="deduction")) is None
+    assert get_task_type("deduction").convert_from(replace(errors, type="abduction")).type == "deduction"
 
 
 def test_no_text_of_a_query_reaches_the_program(executor):

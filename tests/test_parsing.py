@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from azr_lite.parsing import Reply, normal_form, parse_arguments, parse_program, parse_reply, parse_value
+from azr_lite.parsing import ParsedReply, normal_form, parse_arguments, parse_program, parse_reply, parse_value
 from azr_lite.triplet import Reason, Rejection
 
 LIMIT = 4096
@@ -23,7 +23,7 @@ def reason(result):
 
 def test_a_reply_is_think_then_answer_and_text_after_it_is_allowed():
     found = parse_reply("<think>a\nb</think> <answer>```output\n3\n```</answer> and so on")
-    assert found == Reply("a\nb", "```output\n3\n```", (("output", "3"),))
+    assert found == ParsedReply("a\nb", "```output\n3\n```", (("output", "3"),))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from azr_lite.buffer import task_key
-from azr_lite.parsing import Reply, parse_reply
+from azr_lite.parsing import ParsedReply, parse_reply
 from azr_lite.prompts import get_style
 from azr_lite.tasks import Answer, Proposal, get_task_type, register_task_type
 from azr_lite.tasks.base import TripletTaskType
@@ -218,7 +218,7 @@ def test_what_upstream_takes_for_valid_is_rejected_here_with_its_reason(executor
 
 def propose(task_type, answer, references=(PAIR,)):
     reply = parse_reply(wrap(answer))
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, ParsedReply)
     return get_task_type(task_type).parse_proposal(reply, list(references), RULES)
 
 

@@ -180,10 +180,10 @@ def _per_role_old_logps() -> list[Patch]:
     def prepare(self: Any, inputs: Any) -> Any:
         return {**healthy(self, inputs), "old_per_token_logps": None}
 
-    def role_after_role(batch: list[Rollout], updates: int, rng: Any, by_role: bool = False) -> list[Rollout]:
-        return sorted(batch, key=lambda r: r.role)
+    def role_after_role(batch: list[Rollout], updates: int, rng: Any, by_role: bool = False) -> list[list[Rollout]]:
+        return [sorted(batch, key=lambda r: r.role)]
 
-    return [(SelfPlayTrainer, "_prepare_inputs", prepare), (selfplay_module, "deal", role_after_role)]
+    return [(SelfPlayTrainer, "_prepare_inputs", prepare), (selfplay_module, "split_into_updates", role_after_role)]
 
 
 def sick_run(name: str, folder: Path, **overrides: Any) -> Path:

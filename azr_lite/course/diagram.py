@@ -49,7 +49,7 @@ STAGES = (
     Stage(8, "judge", "judge", "by value,\nnot by text", "sandbox", 31, 12),
     Stage(9, "reward", "rewards", "both roles,\n−1 to 1", "", 48, 12),
     Stage(10, "advantages", "TRR++", "6 groups,\n6 baselines", "", 65, 12),
-    Stage(11, "hand_over", "update", "one, of the\nshared policy", "update", 82, 12),
+    Stage(11, "make_batch", "update", "one, of the\nshared policy", "update", 82, 12),
 )
 """The eleven stages of `SelfPlay.step`, in its order."""
 

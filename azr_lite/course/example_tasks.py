@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from azr_lite.parsing import Reply, parse_arguments
+from azr_lite.parsing import ParsedReply, parse_arguments
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK, Style, fence
 from azr_lite.sandbox.literal import read_value
 from azr_lite.sandbox.wire import canonical, render
@@ -71,7 +71,7 @@ class ErrorPrediction(Deduction):
         asked = "Give a ```python block and an ```input block. Examples:"
         return style.render("\n\n".join([f"{goal}{', '.join(ERRORS)}.", FORM, asked, *examples]))
 
-    def parse_proposal(self, reply: Reply, references: Sequence[Task], rules: Rules) -> Proposal | Rejection:
+    def parse_proposal(self, reply: ParsedReply, references: Sequence[Task], rules: Rules) -> Proposal | Rejection:
         found = super().parse_proposal(reply, references, rules)
         if isinstance(found, Rejection):
             return found
@@ -87,7 +87,7 @@ class ErrorPrediction(Deduction):
         blocks = (fence("python", task.program), fence("input", task.input))
         return style.render("\n\n".join([f"{goal}{', '.join(ERRORS)}.", FORM, *blocks]))
 
-    def parse_answer(self, reply: Reply, task: Triplet, rules: Rules) -> Answer | Rejection:
+    def parse_answer(self, reply: ParsedReply, task: Triplet, rules: Rules) -> Answer | Rejection:
         blocks = reply.blocks("output")
         if len(blocks) != 1:
             return Rejection(Reason.NO_ANSWER, f"{len(blocks)} output blocks, expected 1")
@@ -185,7 +185,7 @@ class SqlTask(Deduction):
         asked = "Give an ```sql block and an ```input block. Examples:"
         return style.render("\n\n".join([goal, FORM, asked, *examples]))
 
-    def parse_proposal(self, reply: Reply, references: Sequence[Task], rules: Rules) -> Proposal | Rejection:
+    def parse_proposal(self, reply: ParsedReply, references: Sequence[Task], rules: Rules) -> Proposal | Rejection:
         queries, tables = reply.blocks("sql"), reply.blocks("input")
         if len(queries) != 1 or len(tables) != 1:
             return Rejection(Reason.NO_PROGRAM, f"{len(queries)} sql and {len(tables)} input blocks, expected 1 each")

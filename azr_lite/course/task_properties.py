@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from azr_lite.parsing import Reply
+from azr_lite.parsing import ParsedReply
 from azr_lite.prompts import get_style
 from azr_lite.prompts.base import fence
 from azr_lite.tasks.base import TaskType
@@ -31,9 +31,9 @@ Blocks = Sequence[tuple[str, str]]
 """The fenced blocks of a reply: ``[("python", "def f..."), ("input", "1")]``."""
 
 
-def reply_of(blocks: Blocks) -> Reply:
+def reply_of(blocks: Blocks) -> ParsedReply:
     """A well-formed reply with these blocks."""
-    return Reply("", "\n".join(fence(*block) for block in blocks), tuple(blocks))
+    return ParsedReply("", "\n".join(fence(*block) for block in blocks), tuple(blocks))
 
 
 def blind(prompt: Callable[[Any], str], task: Any, hidden: str = "output") -> bool:
@@ -80,7 +80,7 @@ def check_task_type(
     scoring = [(blocks, task) for task in tasks for blocks in cheats if judged(task, blocks).score > 0]
     tried = f"{len(cheats)} cheats x {len(tasks)} tasks"
     again = verifier.validate(parsed) == results and [judged(task, gold(task)) for task in tasks] == right
-    own = [kind.adopt(replace(task, type="another")) is None for task in tasks]
+    own = [kind.convert_from(replace(task, type="another")) is None for task in tasks]
     return [
         Property("proposals become tasks", not refused, "; ".join(refused)),
         _all("a right answer scores 1", tasks, [verdict.score == 1.0 for verdict in right]),

@@ -22,7 +22,7 @@ from typing import Any
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.suite import SHIPPED, Data, Mark, Prompt, Question, Setting, read_data, shipped
 from azr_lite.evaluation.suite import Reply as Sampled
-from azr_lite.parsing import Reply, parse_arguments, parse_program, parse_reply, quiet_parse
+from azr_lite.parsing import ParsedReply, parse_arguments, parse_program, parse_reply, quiet_parse
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, Style
 from azr_lite.sandbox.literal import LiteralError, read_arguments, read_value
 from azr_lite.sandbox.wire import render
@@ -31,8 +31,7 @@ from azr_lite.triplet import InductionTask, Reason, Rejection, Rules, Task, Trip
 from azr_lite.verifier import Verifier
 
 LABELS = {"deduction": "output", "abduction": "input", "induction": "python"}
-"""The block in which each type's answer is written; a task type of your own has no lenient mark unless it is named
-here."""
+"""The block in which each type's answer is written; a task type that is not named here has no lenient mark."""
 HELD_OUT_SEED = 20505
 """Seed of the held-out problems: the same for every run, so that runs can be compared question by question."""
 NO_HINT = "(none is given)"
@@ -96,7 +95,7 @@ class ReasoningSuite:
             return self._answer(task, reply)
         return Rejection(Reason.TRUNCATED, f"cut after {sampled.tokens} tokens") if sampled.truncated else reply
 
-    def _answer(self, task: Task, reply: Reply) -> Answer | Rejection:
+    def _answer(self, task: Task, reply: ParsedReply) -> Answer | Rejection:
         answer = get_task_type(task.type).parse_answer(reply, task, self.rules)
         if isinstance(answer, Rejection) and self.expressions and task.type == "abduction":
             blocks = reply.blocks("input")
@@ -106,7 +105,7 @@ class ReasoningSuite:
     def _lenient(self, task: Task, sampled: Sampled) -> Answer | Rejection:
         label = LABELS.get(task.type, "")
         for text in candidates(self.style.prefill + sampled.text, label) if label else ():
-            answer = self._answer(task, Reply("", "", ((label, text),)))
+            answer = self._answer(task, ParsedReply("", "", ((label, text),)))
             if not isinstance(answer, Rejection):
                 return answer
         return Rejection(Reason.NO_ANSWER, "nothing that could be the answer")
@@ -180,8 +179,7 @@ def _unwrapped(text: str) -> str:
 _PLAIN = frozenset("bool bytes dict float frozenset int len list range reversed set sorted str tuple".split())
 _NODES = (
     "Constant List Tuple Set Dict Starred Lambda arguments arg Name Load UnaryOp unaryop BinOp operator BoolOp boolop "
-    "Compare cmpop "
-    "Subscript Slice Call keyword Attribute"
+    "Compare cmpop Subscript Slice Call keyword Attribute"
 )
 _ALLOWED = tuple(getattr(ast, name) for name in _NODES.split())
 
@@ -287,8 +285,7 @@ def induction_suite(style: Style, verifier: Verifier, *, hint: bool, data: Data 
 
 
 def _induction(row: dict[str, Any], rules: Rules, hint: bool) -> InductionTask | None:
-    """The task of one row; None where fewer pairs than needed are literal, the hidden outputs are all alike, or it
-    has no sentence."""
+    """The task of one row; None with too few literal pairs, hidden outputs that are all alike, or no sentence."""
     pairs = []
     for given, result in zip(row["inputs"], row["outputs"], strict=True):
         arguments = parse_arguments(given, 400)

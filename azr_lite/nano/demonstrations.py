@@ -1,11 +1,9 @@
-"""What the warm start learns from: prompts with replies, some of them with a thought that traces the states.
+"""What the warm start learns from: prompts with replies of both roles, some of them with a thought. None is reserved.
 
-Comes in: a `random.Random`, a mixture.  Goes out: `Demonstration`s of both roles; programs are never reserved ones.
-A thought goes one operation a line: forward for deduction (``x[::-1] -> 'cba'``), backward from the output for abduction
-(``x[::-1] <- 'abc'``).  For induction it works the operations that the message names forward on the first pair, sets the
-result against the output (``'cba' => 'CBA'``), and tries operations (``x[1:] -> 'ba'``) until one gives the output: some
-tries before the right one are wrong, drawn at random from all operations of the type.
-Not covered: training on them (`pretrain.py`).
+A thought has one operation per line: forward for deduction (``x[::-1] -> 'cba'``), backward from the output for
+abduction (``x[::-1] <- 'abc'``). For induction it works the operations that the message names forward on the first
+pair, sets the result against the output (``'cba' => 'CBA'``), and tries operations (``x[1:] -> 'ba'``) until one gives
+the output: some tries before the right one are wrong, drawn at random from all operations of the type.
 """
 
 from __future__ import annotations
@@ -13,15 +11,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from azr_lite.nano.generator import (
-    draw_induction_run,
-    draw_inputs,
-    draw_op,
-    draw_run,
-    make_induction,
-    make_triplet,
-    message,
-)
+from azr_lite.nano import generator
+from azr_lite.nano.generator import draw_induction_run, draw_inputs, draw_op, draw_run, make_triplet
 from azr_lite.nano.language import IDENTITY_SHARE, Op, Value, fits, program_text, states, type_of
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, fence
 from azr_lite.prompts.compact import COMPACT
@@ -35,12 +26,12 @@ RULES = Rules(induction_inputs=6, induction_shown=3)
 class Mixture:
     """Shares of the warm start; all probabilities.
 
-    `depths`: weights of 1, 2, 3 … operations in deduction and abduction examples; `induction_depths`, `proposal_depths`: the
-    same for induction and for proposals.
+    `depths`: weights of 1, 2, 3 … operations in deduction and abduction examples; `induction_depths`,
+    `proposal_depths`: the same for induction and for proposals.
     `tries`: weights of 0, 1, 2 … wrong tries in a thought about induction.
-    `traced_single`, `traced`: how many one-operation and longer solver examples come with a thought.  `habit`: the share of
-    thoughts among those examples in which the *first* token of the reply is learned (in the others it is left out of the
-    loss), hence how often the model starts to think.  `types`: weights of deduction, abduction, induction.
+    `traced_single`, `traced`: how many one-operation and longer solver examples come with a thought. `habit`: the share
+    of thoughts among those examples in which the *first* token of the reply is learned (in the others it is left out of
+    the loss), hence how often the model starts to think. `types`: weights of deduction, abduction, induction.
     """
 
     depths: tuple[float, ...] = (0.5, 0.2, 0.18, 0.12)
@@ -70,17 +61,17 @@ def reply_text(thought: str, *blocks: tuple[str, str]) -> str:
 
 
 def forward_thought(ops: tuple[Op, ...], run: list[Value]) -> str:
-    """One line an operation: its text and the value after it."""
+    """One line per operation: its text and the value after it."""
     return "\n".join(f"{op.text} -> {state!r}" for op, state in zip(ops, run[1:], strict=True))
 
 
 def backward_thought(ops: tuple[Op, ...], run: list[Value]) -> str:
-    """One line an operation, last first: its text and the value before it."""
+    """One line per operation, last first: its text and the value before it."""
     return "\n".join(f"{op.text} <- {state!r}" for op, state in zip(reversed(ops), reversed(run[:-1]), strict=True))
 
 
 def trying_thought(rng: random.Random, ops: tuple[Op, ...], run: list[Value], wrong: int) -> str:
-    """The known operations forward, the gap that is left, then up to `wrong` tries that fail and the one that does not."""
+    """The known operations forward, the gap that is left, up to `wrong` tries that fail, and the one that does not."""
     lines = [f"{op.text} -> {state!r}" for op, state in zip(ops[:-1], run[1:-1], strict=True)]
     lines.append(f"{run[-2]!r} => {run[-1]!r}")
     tried = {ops[-1].text}
@@ -94,7 +85,7 @@ def trying_thought(rng: random.Random, ops: tuple[Op, ...], run: list[Value], wr
 
 
 def _wrong_op(rng: random.Random, before: Value, after: Value, tried: set[str]) -> Op | None:
-    """An operation not tried yet that makes something else of `before`; of four, the one that comes nearest in length."""
+    """An operation not tried yet that makes something else of `before`; of four, the one nearest in length."""
     found = []
     for _ in range(12):
         op = draw_op(rng, type_of(before))
@@ -126,10 +117,10 @@ def way_back(ops: tuple[Op, ...], run: list[Value]) -> list[Value]:
 
 def solve_example(rng: random.Random, type_: str, depth: int, traced: bool, wrong: int = 0) -> tuple[str, str]:
     """Prompt and right reply for one fresh task. `wrong`: failing tries in a thought about induction."""
-    game = get_task_type(type_)
+    task_type = get_task_type(type_)
     if type_ == "induction":
         ops, runs = draw_induction_run(rng, depth)
-        task = make_induction(ops, runs)
+        task = generator.make_induction(ops, runs)
         thought, block = trying_thought(rng, ops, runs[0], wrong) if traced else "", ("python", program_text(ops))
     else:
         ops, run = draw_run(rng, depth)
@@ -139,26 +130,25 @@ def solve_example(rng: random.Random, type_: str, depth: int, traced: bool, wron
         else:
             run = way_back(ops, run)
             thought, block = backward_thought(ops, run), ("input", repr(run[0]))
-    return game.solve_prompt(COMPACT, task, RULES), reply_text(thought if traced else "", block)
+    return task_type.solve_prompt(COMPACT, task, RULES), reply_text(thought if traced else "", block)
 
 
 def propose_example(rng: random.Random, type_: str, mixture: Mixture) -> tuple[str, str]:
     """Prompt and valid reply of a proposer: references and the new task are drawn independently."""
-    game = get_task_type(type_)
+    task_type = get_task_type(type_)
     if type_ == "induction":
         while True:
             ops = draw_run(rng, _depth(rng, mixture.proposal_depths))[0]
             runs = draw_inputs(rng, ops)
             if runs is not None:
                 break
-        prompt = game.propose_prompt(COMPACT, [make_triplet("deduction", ops, runs[0])], RULES)
+        prompt = task_type.propose_prompt(COMPACT, [make_triplet("deduction", ops, runs[0])], RULES)
         blocks = [("input", repr(run[0])) for run in runs]
-        return prompt, reply_text("", *blocks, ("message", message(ops)))
+        return prompt, reply_text("", *blocks, ("message", generator.message(ops)))
     references = [make_triplet(type_, *draw_run(rng, _reference_depth(rng, mixture))) for _ in range(rng.randint(1, 2))]
     ops, run = draw_run(rng, _depth(rng, mixture.proposal_depths))
-    return game.propose_prompt(COMPACT, references, RULES), reply_text(
-        "", ("python", program_text(ops)), ("input", repr(run[0]))
-    )
+    reply = reply_text("", ("python", program_text(ops)), ("input", repr(run[0])))
+    return task_type.propose_prompt(COMPACT, references, RULES), reply
 
 
 def demonstration(rng: random.Random, mixture: Mixture, single: bool = False) -> Demonstration:

@@ -1,8 +1,6 @@
-"""Draws programs, inputs and tasks of the mini-language, with the number of composed operations as the difficulty knob.
+"""Draws programs, inputs and tasks of the mini-language; the number of composed operations sets the difficulty.
 
-Comes in: a `random.Random` of the caller's and a depth.  Goes out: chains of operations with states that fit, and tasks.
 `reserved` chooses sides: False gives only programs that training may see, True only held-out ones, None either.
-Not covered: replies and proposals to learn from (`demonstrations.py`), the held-out rule itself (`heldout.py`).
 """
 
 from __future__ import annotations
@@ -11,6 +9,7 @@ import dataclasses
 import random
 from collections import defaultdict
 
+from azr_lite.buffer import task_key
 from azr_lite.nano.language import INT, KINDS, LETTERS, LIST, STR, Kind, Op, Value, held_skeleton, program_text, states
 from azr_lite.triplet import InductionTask, Task, Triplet
 
@@ -56,8 +55,8 @@ def draw_ops(rng: random.Random, depth: int, reserved: bool | None = False) -> t
         if reserved is None or held_skeleton(tuple(op.kind.name for op in ops)) == reserved:
             return tuple(ops)
     raise ValueError(
-        f"no {'held-out' if reserved else 'free'} chain of {depth} operations in {MAX_TRIES} draws; ask for 2 to 4 operations, the depths that "
-        "exist on both sides"
+        f"no {'held-out' if reserved else 'free'} chain of {depth} operations in {MAX_TRIES} draws; ask for 2 to 4 "
+        "operations, the depths that exist on both sides"
     )
 
 
@@ -131,13 +130,12 @@ def draw_induction(rng: random.Random, depth: int, reserved: bool | None = False
     return _with_id(make_induction(*draw_induction_run(rng, depth, reserved)))
 
 
-def _with_id(task: Triplet | InductionTask) -> Triplet | InductionTask:
-    from azr_lite.buffer import task_key  # here: it parses programs, which drawing demonstrations does without
-
+def _with_id(task: Task) -> Task:
     return dataclasses.replace(task, id=task_key(task))
 
 
 STRATA = {"deduction": (2, 3, 4), "abduction": (2, 3, 4), "induction": (2, 3)}
+"""Operations composed in the held-out tasks of each type."""
 
 
 def held_out(n: int, seed: int) -> dict[str, list[Task]]:
@@ -145,16 +143,15 @@ def held_out(n: int, seed: int) -> dict[str, list[Task]]:
     found: dict[str, list[Task]] = {}
     for type_, strata in STRATA.items():
         rng = random.Random(f"held-out/{seed}/{type_}")
-        tasks: dict[str, Triplet | InductionTask] = {}
+        tasks: dict[str, Task] = {}
         for _ in range(200 * n + 1000):
             if len(tasks) == n:
                 break
             wanted = strata[len(tasks) % len(strata)]
-            task = (
-                draw_induction(rng, wanted, reserved=True)
-                if type_ == "induction"
-                else draw_triplet(rng, type_, wanted, reserved=True)
-            )
+            if type_ == "induction":
+                task = draw_induction(rng, wanted, reserved=True)
+            else:
+                task = draw_triplet(rng, type_, wanted, reserved=True)
             tasks.setdefault(task.id, task)
         if len(tasks) < n:
             raise ValueError(

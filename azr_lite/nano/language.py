@@ -1,9 +1,7 @@
 """The mini-language: thirty one-line operations on short strings, short lists of small integers, and small integers.
 
-Comes in: a kind of operation and its constants, or the text of a program.  Goes out: expressions in the spelling of
-``ast.unparse``, values, one canonical way back through each operation, and the *skeleton* of a program: its kinds in order.
-A program is ``def f(x):``, one ``x = …`` a line, ``return x``: real Python, which the ordinary sandbox runs.
-Not covered: drawing programs and inputs (`generator.py`), which skeletons are held out (`heldout.py`).
+A program is ``def f(x):``, one ``x = …`` per line, ``return x``: real Python, which the ordinary sandbox runs. Its
+*skeleton* is the kinds of its operations in order. Some pairs and triples of kinds are held out for the evaluation.
 """
 
 from __future__ import annotations
@@ -33,16 +31,17 @@ Value = Any
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of operation. `takes`, `gives`: types of the value before and after. `template`: its expression. `word`: its name in
-    messages. `holes`: the type of each constant ("letter" or "digit"). `forth` does what the template says, `back` is a
-    canonical way back (None where it fails).
+    """A kind of operation.
+
+    `name` also stands for it in messages. `takes`, `gives`: types of the value before and after. `template`: its
+    expression. `forth` does what the template says, `back` is a canonical way back (None where it fails). `holes`: the
+    type of each constant ("letter" or "digit"). `digits`: those that may be constants.
     """
 
     name: str
     takes: str
     gives: str
     template: str
-    word: str
     forth: Callable[..., Value]
     back: Callable[..., Value | None]
     holes: tuple[str, ...] = ()
@@ -58,6 +57,7 @@ def _replaced(v: str, a: str, b: str) -> str | None:
     return None if a in v or a == b else v.replace(b, a) if b in v else v
 
 
+# fmt: off
 _BOTH = (
     ("flip", "x[::-1]", lambda v: v[::-1], lambda v: v[::-1]),
     ("tail", "x[1:]", lambda v: v[1:], lambda v: v[:1] + v),
@@ -68,123 +68,43 @@ _BOTH = (
     ("back", "x + x[-1:]", lambda v: v + v[-1:], lambda v: v[:-1] if v[-1:] == v[-2:-1] else None),
     ("double", "x + x", lambda v: v + v, _halves),
 )
+"""Name, template, forth and back of the kinds that work on strings and on lists alike."""
 
-KINDS: dict[tuple[str, str], Kind] = {}
-"""By (name, type taken): some names work on strings and lists alike, with the same text."""
-
-
-def _add(*kinds: Kind) -> None:
-    for kind in kinds:
-        KINDS[kind.name, kind.takes] = kind
-
-
-for _type in (STR, LIST):
-    _add(*(Kind(name, _type, _type, template, name, forth, back) for name, template, forth, back in _BOTH))
-
-_add(
-    Kind("caps", STR, STR, "x.upper()", "caps", str.upper, lambda v: v.lower() if v == v.upper() else None),
-    Kind("swap", STR, STR, "x.swapcase()", "swap", str.swapcase, lambda v: v.swapcase()),
-    Kind(
-        "end",
-        STR,
-        STR,
-        "x + '{}'",
-        "end",
-        lambda v, c: v + c,
-        lambda v, c: v[:-1] if v[-1:] == c else None,
-        ("letter",),
-    ),
-    Kind(
-        "start",
-        STR,
-        STR,
-        "'{}' + x",
-        "start",
-        lambda v, c: c + v,
-        lambda v, c: v[1:] if v[:1] == c else None,
-        ("letter",),
-    ),
-    Kind("turn", STR, STR, "x.replace('{}', '{}')", "turn", str.replace, _replaced, ("letter", "letter")),
-    Kind(
-        "order",
-        STR,
-        STR,
-        "''.join(sorted(x))",
-        "order",
-        lambda v: "".join(sorted(v)),
-        lambda v: v if list(v) == sorted(v) else None,
-    ),
-    Kind("size", STR, INT, "len(x)", "size", len, lambda v: "a" * v if 0 < v <= MAX_ITEMS else None),
-    Kind("size", LIST, INT, "len(x)", "size", len, lambda v: [1] * v if 0 < v <= MAX_ITEMS else None),
-    Kind("sort", LIST, LIST, "sorted(x)", "sort", sorted, lambda v: v if v == sorted(v) else None),
-    Kind(
-        "put",
-        LIST,
-        LIST,
-        "x + [{}]",
-        "put",
-        lambda v, c: [*v, int(c)],
-        lambda v, c: v[:-1] if v[-1:] == [int(c)] else None,
-        ("digit",),
-    ),
-    Kind(
-        "push",
-        LIST,
-        LIST,
-        "[{}] + x",
-        "push",
-        lambda v, c: [int(c), *v],
-        lambda v, c: v[1:] if v[:1] == [int(c)] else None,
-        ("digit",),
-    ),
-    Kind(
-        "raise",
-        LIST,
-        LIST,
-        "[v + {} for v in x]",
-        "raise",
-        lambda v, c: [i + int(c) for i in v],
-        lambda v, c: [i - int(c) for i in v],
-        ("digit",),
-        "123",
-    ),
-    Kind("top", LIST, INT, "max(x)", "top", max, lambda v: [v]),
-    Kind("low", LIST, INT, "min(x)", "low", min, lambda v: [v]),
-    Kind("first", LIST, INT, "x[0]", "first", lambda v: v[0], lambda v: [v]),
-    Kind("last", LIST, INT, "x[-1]", "last", lambda v: v[-1], lambda v: [v]),
-    Kind(
-        "more",
-        INT,
-        INT,
-        "x + {}",
-        "more",
-        lambda v, c: v + int(c),
-        lambda v, c: v - int(c) if v >= int(c) else None,
-        ("digit",),
-        "123456789",
-    ),
-    Kind("twice", INT, INT, "x * 2", "twice", lambda v: v * 2, lambda v: v // 2 if v % 2 == 0 else None),
-    Kind("box", INT, LIST, "[x]", "box", lambda v: [v], lambda v: v[0] if len(v) == 1 else None),
-    Kind(
-        "pair",
-        INT,
-        LIST,
-        "[x, {}]",
-        "pair",
-        lambda v, c: [v, int(c)],
-        lambda v, c: v[0] if len(v) == 2 and v[1] == int(c) else None,
-        ("digit",),
-    ),
-    Kind(
-        "count",
-        INT,
-        LIST,
-        "list(range(x))",
-        "count",
-        lambda v: list(range(v)),
-        lambda v: len(v) if v == list(range(len(v))) and v else None,
-    ),
+_KINDS = (
+    *(Kind(name, STR, STR, template, forth, back) for name, template, forth, back in _BOTH),
+    *(Kind(name, LIST, LIST, template, forth, back) for name, template, forth, back in _BOTH),
+    Kind("caps", STR, STR, "x.upper()", str.upper, lambda v: v.lower() if v == v.upper() else None),
+    Kind("swap", STR, STR, "x.swapcase()", str.swapcase, lambda v: v.swapcase()),
+    Kind("end", STR, STR, "x + '{}'", lambda v, c: v + c, lambda v, c: v[:-1] if v[-1:] == c else None, ("letter",)),
+    Kind("start", STR, STR, "'{}' + x", lambda v, c: c + v, lambda v, c: v[1:] if v[:1] == c else None, ("letter",)),
+    Kind("turn", STR, STR, "x.replace('{}', '{}')", str.replace, _replaced, ("letter", "letter")),
+    Kind("order", STR, STR, "''.join(sorted(x))",
+         lambda v: "".join(sorted(v)), lambda v: v if list(v) == sorted(v) else None),
+    Kind("size", STR, INT, "len(x)", len, lambda v: "a" * v if 0 < v <= MAX_ITEMS else None),
+    Kind("size", LIST, INT, "len(x)", len, lambda v: [1] * v if 0 < v <= MAX_ITEMS else None),
+    Kind("sort", LIST, LIST, "sorted(x)", sorted, lambda v: v if v == sorted(v) else None),
+    Kind("put", LIST, LIST, "x + [{}]",
+         lambda v, c: [*v, int(c)], lambda v, c: v[:-1] if v[-1:] == [int(c)] else None, ("digit",)),
+    Kind("push", LIST, LIST, "[{}] + x",
+         lambda v, c: [int(c), *v], lambda v, c: v[1:] if v[:1] == [int(c)] else None, ("digit",)),
+    Kind("raise", LIST, LIST, "[v + {} for v in x]",
+         lambda v, c: [i + int(c) for i in v], lambda v, c: [i - int(c) for i in v], ("digit",), "123"),
+    Kind("top", LIST, INT, "max(x)", max, lambda v: [v]),
+    Kind("low", LIST, INT, "min(x)", min, lambda v: [v]),
+    Kind("first", LIST, INT, "x[0]", lambda v: v[0], lambda v: [v]),
+    Kind("last", LIST, INT, "x[-1]", lambda v: v[-1], lambda v: [v]),
+    Kind("more", INT, INT, "x + {}",
+         lambda v, c: v + int(c), lambda v, c: v - int(c) if v >= int(c) else None, ("digit",), "123456789"),
+    Kind("twice", INT, INT, "x * 2", lambda v: v * 2, lambda v: v // 2 if v % 2 == 0 else None),
+    Kind("box", INT, LIST, "[x]", lambda v: [v], lambda v: v[0] if len(v) == 1 else None),
+    Kind("pair", INT, LIST, "[x, {}]",
+         lambda v, c: [v, int(c)], lambda v, c: v[0] if len(v) == 2 and v[1] == int(c) else None, ("digit",)),
+    Kind("count", INT, LIST, "list(range(x))",
+         lambda v: list(range(v)), lambda v: len(v) if v == list(range(len(v))) and v else None),
 )
+# fmt: on
+KINDS: dict[tuple[str, str], Kind] = {(kind.name, kind.takes): kind for kind in _KINDS}
+"""By (name, type taken): some names work on strings and lists alike, with the same text."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +121,7 @@ class Op:
     @property
     def hint(self) -> str:
         """The operation in words, as induction messages name it."""
-        return " ".join((self.kind.word, *self.constants))
+        return " ".join((self.kind.name, *self.constants))
 
     def apply(self, value: Value) -> Value:
         return self.kind.forth(value, *self.constants)
@@ -245,22 +165,19 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(re.escape(template).replace(r"'\{\}'", r"('[^']*')").replace(r"\{\}", r"(\d+)"))
 
 
-_PATTERNS = {
-    template: (_pattern(template), name) for template, name in {k.template: k.name for k in KINDS.values()}.items()
-}
+_PATTERNS = {_pattern(template): name for template, name in {k.template: k.name for k in _KINDS}.items()}
 
 
 @lru_cache(maxsize=65536)
 def skeleton(program: str) -> tuple[str, ...] | None:
-    """The kinds of a program in order, or None for a program that is not a plain chain of this language's operations."""
+    """The kinds of a program in order, or None for what is not a plain chain of this language's operations."""
     try:
         (function,) = ast.parse(program).body
     except (SyntaxError, ValueError):
         return None
     if not isinstance(function, ast.FunctionDef) or not isinstance(function.body[-1], ast.Return):
         return None
-    argument = function.args.args[0].arg if len(function.args.args) == 1 else None
-    if argument != "x":
+    if [argument.arg for argument in function.args.args] != ["x"]:
         return None
     names = []
     for node in function.body:
@@ -272,7 +189,7 @@ def skeleton(program: str) -> tuple[str, ...] | None:
                 continue
         else:
             return None
-        name = next((name for pattern, name in _PATTERNS.values() if pattern.fullmatch(text)), None)
+        name = next((name for pattern, name in _PATTERNS.items() if pattern.fullmatch(text)), None)
         if name is None:
             return None
         names.append(name)
@@ -280,9 +197,11 @@ def skeleton(program: str) -> tuple[str, ...] | None:
 
 
 PAIR_SHARE, TRIPLE_SHARE = 0.15, 0.15
+"""Shares of the ordered pairs and triples of operation kinds that are held out."""
 
 
 def _draw(names: tuple[str, ...]) -> float:
+    """A number in [0, 1) that these names alone decide."""
     return int.from_bytes(hashlib.sha256(" ".join(names).encode()).digest()[:4], "big") / 2**32
 
 

@@ -1,9 +1,4 @@
-"""The nano policy: a Qwen2-shaped model of half a million parameters, with its tokenizer.
-
-Comes in: the shipped weights (or a seed, for fresh ones).  Goes out: ``(model, tokenizer)`` of the ordinary transformers
-classes.  Torch is imported only when something is loaded.
-Not covered: other models (`models.py`), fast sampling (`sampler.py`), the warm start (`pretrain.py`).
-"""
+"""The nano policy: a Qwen2-shaped model of half a million parameters, with its tokenizer. Imports torch when loaded."""
 
 from __future__ import annotations
 

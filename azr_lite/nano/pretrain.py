@@ -1,14 +1,13 @@
-"""The warm start: ``python -m azr_lite.nano.pretrain [--examples N] [--seed S] [--out FOLDER]``, about an hour on one core.
+"""The warm start: ``python -m azr_lite.nano.pretrain [--examples N] [--seed S] [--out FOLDER]``, an hour on one core.
 
-What it contains, exactly (`demonstrations.Mixture` holds the numbers): fresh random tasks of the mini-language of one to
-four operations, never a reserved composition; in the first fifth one operation only.  Solver examples of the three games
-with the right answer: some with an empty thought, some with a thought that traces the states one operation at a time.  The
-first token of the reply, which decides whether to think, is learned only from a sub-sample in which `habit` of the examples
-think: so the model *can* think, but seldom does.  Proposer examples with an empty thought: a valid task unrelated to the
-references shown.
-Not covered: anything after it.  No reward is used here, and no example has more than four operations.
+What it contains (`demonstrations.Mixture` holds the numbers): fresh random tasks of the mini-language of one to four
+operations, never a reserved composition; in the first fifth one operation only. Solver examples of the three task types
+with the right answer: some with an empty thought, some with a thought that traces the states one operation at a time.
+The first token of the reply, which decides whether to think, is learned only from a sub-sample in which `habit` of the
+examples think: so the model *can* think, but seldom does. Proposer examples with an empty thought: a valid task
+unrelated to the references shown. No reward is used here.
 
-Deterministic in its arguments on one machine and thread count; files are written whole or not at all; the learning rate
+Deterministic in its arguments on one machine and thread count. Files are written whole or not at all. The learning rate
 decays to zero, so that a low rate afterwards is no gain by itself.
 """
 
@@ -33,7 +32,7 @@ IGNORE = -100
 
 
 @dataclass(frozen=True)
-class Plan:
+class WarmStart:
     """How the warm start is trained."""
 
     examples: int = 340_000
@@ -55,7 +54,7 @@ def encode(tokenizer: Any, demonstrations: list[Demonstration]) -> list[tuple[li
     return [(p + r + [eos], len(p), d.decide) for p, r, d in zip(prompts, replies, demonstrations, strict=True)]
 
 
-def batches(tokenizer: Any, plan: Plan, mixture: Mixture) -> Iterator[list[tuple[list[int], int, bool]]]:
+def batches(tokenizer: Any, plan: WarmStart, mixture: Mixture) -> Iterator[list[tuple[list[int], int, bool]]]:
     """Fresh examples without end, batched by length within pools, batches of a pool in random order."""
     rng = random.Random(f"warm start/{plan.seed}")
     count = 0
@@ -71,7 +70,7 @@ def batches(tokenizer: Any, plan: Plan, mixture: Mixture) -> Iterator[list[tuple
 
 
 def loss_of(model: Any, batch: list[tuple[list[int], int, bool]], pad: int) -> Any:
-    """Mean cross-entropy over the reply tokens of a batch, nats a token; the first one only where it is to be learned."""
+    """Mean cross-entropy over the reply tokens of a batch, nats per token; the first only where it is to be learned."""
     import torch
 
     width = max(len(ids) for ids, _, _ in batch)
@@ -86,7 +85,7 @@ def loss_of(model: Any, batch: list[tuple[list[int], int, bool]], pad: int) -> A
     return torch.nn.functional.cross_entropy(model.lm_head(hidden_BTD[keep_BT]), labels_BT[:, 1:][keep_BT])
 
 
-def train(plan: Plan, mixture: Mixture, *, log: Any = print) -> tuple[Any, Any, dict[str, float]]:
+def train(plan: WarmStart, mixture: Mixture, *, log: Any = print) -> tuple[Any, Any, dict[str, float]]:
     """Model, tokenizer and numbers about the training."""
     import torch
 
@@ -117,14 +116,14 @@ def train(plan: Plan, mixture: Mixture, *, log: Any = print) -> tuple[Any, Any, 
             raise FloatingPointError(f"the loss is {recent} at step {step}; lower the learning rates")
         if (step + 1) % max(1, total // 50) == 0 or step == 0:
             spent = time.time() - started
-            log(
-                f"step {step + 1}/{total} loss {recent:.4f} {spent:.0f} s, {spent * (total / (step + 1) - 1):.0f} s to go",
-                flush=True,
-            )
+            left = spent * (total / (step + 1) - 1)
+            log(f"step {step + 1}/{total} loss {recent:.4f} {spent:.0f} s, {left:.0f} s to go", flush=True)
     return model.eval(), tokenizer, {"final_loss": round(recent, 4), "seconds": round(time.time() - started)}
 
 
-def write(folder: Path, model: Any, tokenizer: Any, plan: Plan, mixture: Mixture, numbers: dict[str, float]) -> None:
+def write(
+    folder: Path, model: Any, tokenizer: Any, plan: WarmStart, mixture: Mixture, numbers: dict[str, float]
+) -> None:
     """All files, beside the target first, then moved over it."""
     beside = folder.with_name(folder.name + ".new")
     shutil.rmtree(beside, ignore_errors=True)
@@ -148,7 +147,7 @@ def _tuple(value: Any) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Warm start of the nano model.")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
-    for name, default in asdict(Plan()).items():
+    for name, default in asdict(WarmStart()).items():
         parser.add_argument("--" + name.replace("_", "-"), type=type(default), default=default)
     for name in ("traced_single", "traced", "habit", "proposals"):
         parser.add_argument("--" + name.replace("_", "-"), type=float, default=asdict(Mixture())[name])
@@ -157,7 +156,7 @@ def main() -> None:
     arguments = vars(parser.parse_args())
     out = arguments.pop("out")
     mixture = Mixture(**{f.name: _tuple(arguments.pop(f.name)) for f in fields(Mixture) if f.name in arguments})
-    plan = Plan(**arguments)
+    plan = WarmStart(**arguments)
     model, tokenizer, numbers = train(plan, mixture)
     write(out, model, tokenizer, plan, mixture, numbers)
     print(f"wrote {out}: {sum(p.numel() for p in model.parameters()):,} parameters, {numbers}")

@@ -1,9 +1,7 @@
-"""A fast sampler for the nano policy: its own forward pass over a key-value cache, equal to transformers' logits.
+"""A fast sampler for the nano policy on the CPU: its own forward pass with a cache, equal to transformers' logits.
 
-Comes in: prompts as token ids.  Goes out: for each the reply's ids (with end token), their log-probabilities at
-temperature 1, and whether it was cut.  Equal prompts are prefilled once, chunks are made of prompts of like length, and
-finished replies leave the batch.  Weights are read anew at each call, so it always samples from the current policy.
-Not covered: top-p and other temperatures, models of another architecture.
+Equal prompts are read once, chunks are made of prompts of like length, and finished replies leave the batch. Weights
+are read anew at each call, so it always samples from the current policy, at temperature 1 and from the whole distribution.
 """
 
 from __future__ import annotations
@@ -17,16 +15,11 @@ Sample = tuple[list[int], list[float], bool]
 
 
 class NanoSampler:
-    """Samples replies from a Qwen2-shaped model on the CPU."""
+    """Samples replies: ids with their end token, log-probabilities, and whether the limit cut them."""
 
     def __init__(self, model: Any, eos_id: int, pad_id: int, max_reply_tokens: int, chunk: int = 384) -> None:
-        self.model, self.eos_id, self.pad_id, self.max_reply_tokens, self.chunk = (
-            model,
-            eos_id,
-            pad_id,
-            max_reply_tokens,
-            chunk,
-        )
+        self.model, self.eos_id, self.pad_id = model, eos_id, pad_id
+        self.max_reply_tokens, self.chunk = max_reply_tokens, chunk
         c = model.config
         self.heads, self.kv_heads = c.num_attention_heads, c.num_key_value_heads
         self.head_dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
@@ -40,7 +33,7 @@ class NanoSampler:
 
     @torch.inference_mode()
     def __call__(self, prompt_ids: list[list[int]], *, greedy: bool, seed: int) -> list[Sample]:
-        """One reply a prompt, in order. With `greedy` the seed does not matter."""
+        """One reply per prompt, in order. With `greedy` the seed does not matter."""
         generator = torch.Generator().manual_seed(seed)
         self._read_weights()
         order = sorted(range(len(prompt_ids)), key=lambda i: (len(prompt_ids[i]), prompt_ids[i]))
@@ -87,7 +80,7 @@ class NanoSampler:
     ) -> torch.Tensor:
         """Hidden states, shape (B, T, D), of T new tokens that stand from column `at` on.
 
-        `cache`: for each layer keys and values, shape (B, key-value heads, columns, E); those of the new tokens are written into it.
+        `cache`: for each layer keys and values, shape (B, key-value heads, columns, E). The new tokens' are added.
         `mask`: added to the attention scores, broadcast over heads; 0 or -1e9.
         """
         b, t = ids_BT.shape
@@ -100,16 +93,13 @@ class NanoSampler:
             keys[:, :, at : at + t] = self._rotate(k.view(b, t, self.kv_heads, self.head_dim).transpose(1, 2), cos, sin)
             values[:, :, at : at + t] = v.view(b, t, self.kv_heads, self.head_dim).transpose(1, 2)
             k, v = keys[:, :, : at + t], values[:, :, : at + t]
-            if t == 1:  # the query heads of one key head stand in for the time axis: no copies of keys and values
+            if t == 1:  # the query heads of one key head stand in for the time axis: keys and values are not copied
                 groups = self.heads // self.kv_heads
                 scores = q.reshape(b, self.kv_heads, groups, self.head_dim) @ k.transpose(-1, -2) * self.head_dim**-0.5
                 mixed = (torch.softmax(scores + mask, dim=-1) @ v).reshape(b, 1, q_width)
             else:
-                mixed = (
-                    F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
-                    .transpose(1, 2)
-                    .reshape(b, t, q_width)
-                )
+                mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+                mixed = mixed.transpose(1, 2).reshape(b, t, q_width)
             x = x + F.linear(mixed, w_o)
             gate, up = F.linear(self._rms(x, ln2), w_gu).chunk(2, dim=-1)
             x = x + F.linear(F.silu(gate) * up, w_d)
@@ -153,8 +143,9 @@ class NanoSampler:
     ) -> list[Sample]:
         """Sample token after token until every row has ended or has `max_reply_tokens`.
 
-        `logits_BV`: of the first reply token. `blocked_BT`: 0 where a column may be attended to, -1e9 where it is padding. `lengths_B`:
-        tokens of each prompt. `width`: columns of the prompts. Inside, `live` holds the rows still computed, `going` which of them go on.
+        `logits_BV`: of the first reply token. `blocked_BT`: 0 where a column may be attended to, -1e9 where it is
+        padding. `lengths_B`: tokens of each prompt. `width`: columns of the prompts. Inside, `live` holds the rows
+        still computed, `going` which of them go on.
         """
         count, room = len(lengths_B), self.max_reply_tokens
         out_ids_BT = torch.full((count, room), self.pad_id)

@@ -1,10 +1,8 @@
 """Word-level tokenizer of the nano world: about 200 tokens, exact round trip for every ASCII text.
 
-Comes in: nothing.  Goes out: a `PreTrainedTokenizerFast`; load saved folders with that class (`AutoTokenizer` puts the splitting
-rule of Qwen2 in place of ours).
 Tags, fence openers and closers, commands, hint words and the idioms of the mini-language are single tokens, and so are
-the integers 0 to 99; everything else falls back to single ASCII characters.
-Not covered: characters beyond ASCII (they become ``<unk>``).
+the integers 0 to 99. Everything else falls back to single ASCII characters, and what is not ASCII becomes ``<unk>``.
+Load saved folders with `PreTrainedTokenizerFast`: `AutoTokenizer` puts the splitting rule of Qwen2 in place of ours.
 """
 
 from __future__ import annotations
@@ -21,26 +19,18 @@ if TYPE_CHECKING:
 EOS, PAD, UNK = "<eos>", "<pad>", "<unk>"
 
 _FORM = (
-    THINK,
-    END_THINK,
-    ANSWER,
-    END_ANSWER,
-    "```python\n",
-    "```input\n",
-    "```output\n",
-    "```message\n",
-    "\n```\n",
-    "\n```",
-)
+    THINK, END_THINK, ANSWER, END_ANSWER, "```python\n", "```input\n", "```output\n", "```message\n",
+    "\n```\n", "\n```",
+)  # fmt: skip
 _COMMANDS = tuple(
-    f"{verb} {game}\n" for verb in ("solve", "invent") for game in ("deduction", "abduction", "induction")
+    f"{command} {name}\n" for command in ("solve", "invent") for name in ("deduction", "abduction", "induction")
 )
 _IDIOMS = (
-    "def f(x):", "\n    x = ", "\n    return x", "x[::-1]", "x[1:]", "x[:-1]", "x[:1]", "x[-1:]", "x[0]", "x[-1]", "x.upper()",
-    "x.swapcase()", "x.replace(", "''.join(sorted(x))", "sorted(x)", "len(x)", "max(x)", "min(x)", "list(range(x))", "[x]", "[x, ",
-    "[v + ", " for v in x]", " + ", " * ", " -> ", " <- ", " => ", ", ", "then ?",
+    "def f(x):", "\n    x = ", "\n    return x", "x[::-1]", "x[1:]", "x[:-1]", "x[:1]", "x[-1:]", "x[0]", "x[-1]",
+    "x.upper()", "x.swapcase()", "x.replace(", "''.join(sorted(x))", "sorted(x)", "len(x)", "max(x)", "min(x)",
+    "list(range(x))", "[x]", "[x, ", "[v + ", " for v in x]", " + ", " * ", " -> ", " <- ", " => ", ", ", "then ?",
 )  # fmt: skip
-_WORDS = tuple(dict.fromkeys(kind.word for kind in KINDS.values()))
+_WORDS = tuple(dict.fromkeys(kind.name for kind in KINDS.values()))
 _NUMBERS = tuple(str(number) for number in range(10, 100))
 _ASCII = tuple(chr(code) for code in (9, 10, 11, 12, 13, *range(32, 127)))
 

@@ -26,7 +26,7 @@ from azr_lite.observe.reader import Line, first_and_last_step, form_checked, log
 from azr_lite.prompts import get_style
 from azr_lite.rewards import answer_reward, proposal_reward, solve_rate
 from azr_lite.rundir import RunDir
-from azr_lite.selfplay import SelfPlay, rollout_of, round_robin
+from azr_lite.selfplay import SelfPlay, round_robin
 from azr_lite.tasks import get_task_type
 from azr_lite.triplet import (
     Completion,
@@ -37,6 +37,7 @@ from azr_lite.triplet import (
     Rollout,
     SolveAttempt,
     Task,
+    rollout_of,
     task_from_json,
 )
 from azr_lite.verifier import ProgramRunner, open_executor
@@ -149,7 +150,7 @@ class _Rebuild:
     ) -> None:
         self.play, self.proposal_lines, self.known, self.result = play, proposal_lines, known, Replay(step)
         self.proposals = self.validate()
-        self.mc_attempts = self.measure()
+        self.measure()
         numbered = list(enumerate(rows, start=1))
         proposed = self.reward_proposals([(at, row) for at, row in numbered if row["role"] == Role.PROPOSE])
         solved = self.reward_answers([(at, row) for at, row in numbered if row["role"] == Role.SOLVE])
@@ -182,16 +183,14 @@ class _Rebuild:
                         self.compare_task(at, f"task.{name}", line["task"][name], rebuilt.get(name))
         return proposals
 
-    def measure(self) -> list[SolveAttempt]:
+    def measure(self) -> None:
         """Stages 4 and 5 again: judge the Monte-Carlo replies, take their mean."""
-        attempts_by_proposal = []
         for line, proposal in zip(self.proposal_lines, self.proposals, strict=True):
             answers = line["answers"] if proposal.task is not None else []
-            attempts_by_proposal.append([SolveAttempt(proposal.task, "", _completion(answer)) for answer in answers])
-        attempts = [attempt for own in attempts_by_proposal for attempt in own]
-        self.play.judge(attempts)
-        rows = zip(self.proposal_lines, self.proposals, attempts_by_proposal, strict=True)
-        for at, (line, proposal, own) in enumerate(rows, start=1):
+            proposal.attempts = [SolveAttempt(proposal.task, "", _completion(answer)) for answer in answers]
+        self.play.judge([attempt for proposal in self.proposals for attempt in proposal.attempts])
+        for at, (line, proposal) in enumerate(zip(self.proposal_lines, self.proposals, strict=True), start=1):
+            own = proposal.attempts
             for number, (answer, attempt) in enumerate(zip(line["answers"], own, strict=False), start=1):
                 self.compare_task(at, f"answer {number}.score", answer["score"], attempt.verdict.score)
                 self.compare_task(at, f"answer {number}.reason", answer["reason"], str(attempt.verdict.reason))
@@ -199,7 +198,6 @@ class _Rebuild:
             for attempt in own:
                 attempt.rate = proposal.rate
             self.compare_task(at, "solve_rate", line["solve_rate"], proposal.rate)
-        return attempts
 
     def reward_proposals(self, rows: Sequence[tuple[int, Line]]) -> Iterator[tuple[int, Rollout]]:
         """Stage 9 again for proposals; those of held-out programs have no row."""
@@ -225,8 +223,8 @@ class _Rebuild:
         reused: dict[str, list[SolveAttempt]] = {}
         if config.solver_data == "reuse":
             for name in config.task_types:
-                own = [attempt for attempt in self.mc_attempts if attempt.task.type == name]
-                reused[name] = round_robin(own, config.n_mc)[: config.solver_rows]
+                own = [proposal for proposal in self.proposals if proposal.type == name]
+                reused[name] = round_robin(own)[: config.solver_rows]
         for (at, row), attempt in zip(rows, attempts, strict=True):
             queue = reused.get(row["type"])
             first = queue.pop(0) if queue else None
@@ -273,7 +271,7 @@ def _rollout(row: Line, verdict: Any, reward: Any, task_id: str, rate: float | N
 def _earlier_tasks(
     run: RunDir, config: Config, step: int, proposal_lines: Sequence[Line], rows: Sequence[Line]
 ) -> dict[str, Task]:
-    """The tasks that this step refers to: zero tasks, seeds (and what other types adopted of them), proposals."""
+    """The tasks that this step refers to: zero tasks, seeds (also converted to other types), proposals."""
     known: dict[str, Task] = {}
     for name in config.task_types:
         if (zero := get_task_type(name).zero_task()) is not None:
@@ -287,7 +285,7 @@ def _earlier_tasks(
             continue
         task = task_from_json(line["task"])
         if line["step"] < 0:
-            twins = [get_task_type(name).adopt(task) for name in config.task_types if name != task.type]
+            twins = [get_task_type(name).convert_from(task) for name in config.task_types if name != task.type]
             for twin in twins:
                 if twin is not None and (key := task_key(twin)) in wanted:
                     known[key] = dataclasses.replace(twin, id=key)

@@ -1,9 +1,4 @@
-"""What a prompt style is: the frame around the words, the tags, and the fences.
-
-Comes in: the body of an instruction.  Goes out: the prompt text, and the place where the reply starts.
-Not covered: the words of each game (`prompts/{r1,chat,compact}.py`), reading replies (`parsing.py`), the tokenizer's chat
-template (`codec.py` applies it where `Style.chat` is set).
-"""
+"""What a prompt style is: the frame around the words, the tags, and the fences."""
 
 from __future__ import annotations
 
@@ -19,7 +14,7 @@ def fence(tag: str, text: str) -> str:
 
 
 Words = Callable[..., str]
-"""Writes the body of one prompt; called with the keyword arguments its game documents."""
+"""Writes the body of one prompt, from keyword arguments."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +23,9 @@ class Style:
 
     `frame` turns an instruction body into the full prompt (r1, compact) or the user's message (chat).
     `prefill` is what the prompt ends with and the reply goes on from: it counts as part of the reply when read.
-    `words` maps ``"propose/deduction"`` and the like to the function that writes the body; a game of your own may bring
-    its words itself (see `tasks.base.TaskType`).
+    `chat`: the tokenizer's chat template goes around the message (`codec.py` applies it).
+    `words` maps ``"propose/deduction"`` and the like to the function that writes the body. A task type of your own may
+    bring its words itself.
     """
 
     name: str

@@ -1,20 +1,14 @@
-"""Style for the nano model: almost no words, one command and the fences, so that prompts stay a few dozen tokens.
+"""Style for the nano model: one command and the fences, so that prompts stay a few dozen tokens.
 
-Comes in: references, a program, or a task, with the keyword arguments of `prompts/words.py`.  Goes out: a prompt.
 Replies have the form of every other style: thought (may be empty), answer, fences.
-Not covered: the rules in full sentences, which a model of half a million parameters could not read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from azr_lite.prompts.base import THINK, Style, fence
-from azr_lite.triplet import Triplet
-
-if TYPE_CHECKING:
-    from azr_lite.triplet import Rules
+from azr_lite.triplet import Rules, Triplet
 
 
 def _body(command: str, *blocks: str) -> str:

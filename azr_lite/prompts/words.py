@@ -1,7 +1,4 @@
-"""The six prompts in full sentences, shared by the r1 and chat styles.
-
-Comes in: references, a program, or a task.  Goes out: the body of an instruction (no frame, no chat template).
-Not covered: the compact words of the nano model (`prompts/compact.py`).
+"""The six prompts in full sentences, in the styles r1 (with a frame) and chat (without: the chat template is one).
 
 The rules told here are the rules that are enforced: when a check changes, change its sentence.
 """
@@ -21,8 +18,9 @@ def _form(other: str, thought: str, *blocks: str) -> str:
     """
     answer = "\n".join(blocks)
     return (
-        f"Write your reasoning between {THINK} and {END_THINK}, then the result between {ANSWER} and {END_ANSWER}. To show the form, here is "
-        f"a whole reply to another puzzle, {other}:\n\n{THINK}\n{thought}\n{END_THINK}\n{ANSWER}\n{answer}\n{END_ANSWER}"
+        f"Write your reasoning between {THINK} and {END_THINK}, then the result between {ANSWER} and {END_ANSWER}. "
+        f"To show the form, here is a whole reply to another puzzle, {other}:\n\n"
+        f"{THINK}\n{thought}\n{END_THINK}\n{ANSWER}\n{answer}\n{END_ANSWER}"
     )
 
 
@@ -30,20 +28,21 @@ YOURS = "Here is your puzzle."
 """Stands between the example and the task: what comes after it is what the model has to solve."""
 NOW = f"Reply in the form shown, for this puzzle: reasoning, {END_THINK}, then {ANSWER}, the {{}}, {END_ANSWER}."
 
-
 PROGRAM_RULES = """\
 Rules for the program:
-- Its entry point is a top-level function named `f` with at least one parameter; helper functions and classes are allowed.
+- Its entry point is a top-level function named `f` with at least one parameter; helper functions and classes \
+are allowed.
 - It is deterministic: the same arguments always give the same result, in any process and at any time.
-- It returns a plain value: None, True, False, a number, a string, bytes, or lists, tuples, dicts and sets of these. NaN is refused.
+- It returns a plain value: None, True, False, a number, a string, bytes, or lists, tuples, dicts and sets of these. \
+NaN is refused.
 - It keeps no state between calls and reads no files, clock, network, environment or random numbers.
-- It may import only from: math, cmath, itertools, functools, operator, collections, heapq, bisect, string, re, copy, json, statistics, \
-fractions, decimal, numbers, typing, dataclasses, enum, abc, array, textwrap.
+- It may import only from: math, cmath, itertools, functools, operator, collections, heapq, bisect, string, re, copy, \
+json, statistics, fractions, decimal, numbers, typing, dataclasses, enum, abc, array, textwrap.
 - It finishes within half a second of processor time and well under 192 MB of memory."""
 
 INPUT_RULE = (
-    "The input is the argument list of one call, written as literals separated by commas, without a call around it and without "
-    "keyword names, for example `'kiwi', [3, 1]`."
+    "The input is the argument list of one call, written as literals separated by commas, without a call around it and "
+    "without keyword names, for example `'kiwi', [3, 1]`."
 )
 
 
@@ -57,11 +56,11 @@ def _examples(references: Sequence[Triplet]) -> str:
     return "\n\n".join(_example(number, task) for number, task in enumerate(references, start=1))
 
 
-def _propose_pair(references: Sequence[Triplet], rules: Rules, game: str, advice: str) -> str:
+def _propose_pair(references: Sequence[Triplet], rules: Rules, kind: str, advice: str) -> str:
     return "\n\n".join(
         (
-            f"You set puzzles about Python programs. {game} Invent one new puzzle: a program and one input for it. A Python "
-            "executor will run them to find the output; do not write the output yourself.",
+            f"You set puzzles about Python programs. {kind} Invent one new puzzle: a program and one input for it. A "
+            "Python executor will run them to find the output; do not write the output yourself.",
             _form(
                 "one that is far too simple",
                 "The program gives back what it gets. Any input will do.",
@@ -69,10 +68,10 @@ def _propose_pair(references: Sequence[Triplet], rules: Rules, game: str, advice
                 fence("input", "'Hello world'"),
             ),
             PROGRAM_RULES,
-            f"Rules for the input:\n- {INPUT_RULE}\n- Program text at most {rules.max_program_chars} characters; input and output at most "
-            f"{rules.max_value_chars} characters each.",
-            f"What earns most: {advice} A puzzle that is always solved, or never solved, earns nothing. Make it different in kind from "
-            "the examples, not a copy with other constants.",
+            f"Rules for the input:\n- {INPUT_RULE}\n- Program text at most {rules.max_program_chars} characters; input "
+            f"and output at most {rules.max_value_chars} characters each.",
+            f"What earns most: {advice} A puzzle that is always solved, or never solved, earns nothing. Make it "
+            "different in kind from the examples, not a copy with other constants.",
             _examples(references),
             "Now invent your own. "
             + NOW.format("```python block with your program and the ```input block with its argument list"),
@@ -85,7 +84,8 @@ def propose_deduction(*, references: Sequence[Triplet], rules: Rules) -> str:
         references,
         rules,
         "In this game a solver sees the program and the input and must work out the output.",
-        "a solver should need several careful steps of reasoning to trace the program, and get it right only some of the time.",
+        "a solver should need several careful steps of reasoning to trace the program, and get it right only some of "
+        "the time.",
     )
 
 
@@ -93,8 +93,10 @@ def propose_abduction(*, references: Sequence[Triplet], rules: Rules) -> str:
     return _propose_pair(
         references,
         rules,
-        "In this game a solver sees the program and the output and must find an input that produces it; any input that does counts.",
-        "a solver should have to reason backwards through the program, so that an input is possible but not easy to find.",
+        "In this game a solver sees the program and the output and must find an input that produces it; any input that "
+        "does counts.",
+        "a solver should have to reason backwards through the program, so that an input is possible but not easy to "
+        "find.",
     )
 
 
@@ -102,8 +104,9 @@ def propose_induction(*, program: str, rules: Rules) -> str:
     count, shown = rules.induction_inputs, rules.induction_shown
     return "\n\n".join(
         (
-            "You set puzzles about Python programs. In this game a solver sees some input/output pairs and a short message, and must "
-            f"write a program that behaves the same. You get the program. Invent {count} inputs for it and the message.",
+            "You set puzzles about Python programs. In this game a solver sees some input/output pairs and a short "
+            "message, and must write a program that behaves the same. You get the program. "
+            f"Invent {count} inputs for it and the message.",
             _form(
                 "with three inputs only, for a program that returns `len(x) * 2`",
                 "An empty list, a short one and a string show what it does; the message names the idea, not the code.",
@@ -112,12 +115,13 @@ def propose_induction(*, program: str, rules: Rules) -> str:
                 fence("input", "'kiwi'"),
                 fence("message", "Something about how much there is, and then as much again."),
             ),
-            f"Rules:\n- {INPUT_RULE}\n- Each of the {count} inputs goes in its own ```input block. Make them different from one another "
-            "and let them show every branch of the program; the outputs must not all be equal.\n"
+            f"Rules:\n- {INPUT_RULE}\n- Each of the {count} inputs goes in its own ```input block. Make them different "
+            "from one another and let them show every branch of the program; the outputs must not all be equal.\n"
             f"- The solver sees the first {shown} pairs; the other {count - shown} are kept to check its program.\n"
-            "- The message goes in one ```message block. It hints at what the program is for, in words. It must not contain code from "
-            "the program.\n- Every input must run on the program without an error.",
-            "What earns most: a puzzle that a solver gets right only some of the time. One that is always or never solved earns nothing.",
+            "- The message goes in one ```message block. It hints at what the program is for, in words. It must not "
+            "contain code from the program.\n- Every input must run on the program without an error.",
+            "What earns most: a puzzle that a solver gets right only some of the time. One that is always or never "
+            "solved earns nothing.",
             f"{YOURS} Its program:\n\n{fence('python', program)}",
             NOW.format(f"{count} ```input blocks and the ```message block"),
         )
@@ -127,8 +131,8 @@ def propose_induction(*, program: str, rules: Rules) -> str:
 def solve_deduction(*, program: str, input: str) -> str:
     return "\n\n".join(
         (
-            "You get a Python program and an input. Work out what `f` returns for these arguments. You cannot run it. Write the returned "
-            "value as one Python literal: no expressions, no function calls, strings in quotes.",
+            "You get a Python program and an input. Work out what `f` returns for these arguments. You cannot run it. "
+            "Write the returned value as one Python literal: no expressions, no function calls, strings in quotes.",
             _form(
                 "where `f(x)` returns `[x[0], len(x)]` and the input is `'kiwi'`",
                 "x is 'kiwi'. x[0] is 'k' and len(x) is 4, so the list is ['k', 4].",
@@ -144,8 +148,8 @@ def solve_deduction(*, program: str, input: str) -> str:
 def solve_abduction(*, program: str, output: str) -> str:
     return "\n\n".join(
         (
-            "You get a Python program and a value that `f` returned. Find an input for which it returns exactly that value. There may "
-            f"be several; any one is right. {INPUT_RULE}",
+            "You get a Python program and a value that `f` returned. Find an input for which it returns exactly that "
+            f"value. There may be several; any one is right. {INPUT_RULE}",
             _form(
                 "where `f(a, b)` returns `[a, a + b]` and the output was `[3, 10]`",
                 "a must be 3. Then 3 + b is 10, so b is 7.",
@@ -165,8 +169,9 @@ def solve_induction(*, pairs: Sequence[tuple[str, str]], message: str, rules: Ru
     )
     return "\n\n".join(
         (
-            "You get input/output pairs of a hidden Python program, and a message about it. Write a program that behaves the same. It "
-            f"will be checked on {rules.induction_inputs - rules.induction_shown} further inputs that you do not see, so find the rule; do not list the pairs.",
+            "You get input/output pairs of a hidden Python program, and a message about it. Write a program that "
+            f"behaves the same. It will be checked on {rules.induction_inputs - rules.induction_shown} further inputs "
+            "that you do not see, so find the rule; do not list the pairs.",
             _form(
                 "with the pairs `2` to `5` and `10` to `21`",
                 "Twice the input and one more: 2 * 2 + 1 is 5, 2 * 10 + 1 is 21.",
@@ -192,13 +197,11 @@ WORDS = {
 
 def _frame(body: str) -> str:
     return (
-        "What follows is a request by a user and the reply of an assistant. The assistant first reasons about the request, then "
-        f"gives the result. The reasoning stands between {THINK} and {END_THINK}, the result between {ANSWER} and {END_ANSWER}.\n\n"
-        f"User: {body}\n\nAssistant: "
+        "What follows is a request by a user and the reply of an assistant. The assistant first reasons about the "
+        f"request, then gives the result. The reasoning stands between {THINK} and {END_THINK}, the result between "
+        f"{ANSWER} and {END_ANSWER}.\n\nUser: {body}\n\nAssistant: "
     )
 
 
 R1 = Style(name="r1", frame=_frame, prefill=THINK, words=WORDS)
-
-
 CHAT = Style(name="chat", frame=str, prefill=THINK, chat=True, words=WORDS)

@@ -14,22 +14,15 @@ from azr_lite.tasks.base import Answer, Proposal, TaskType, get_task_type, list_
 from azr_lite.triplet import Rules
 
 __all__ = [
-    "Answer",
-    "Proposal",
-    "Rules",
-    "TaskType",
-    "abduction",
-    "deduction",
-    "get_task_type",
-    "induction",
-    "list_task_types",
-    "register_task_type",
-]
+    "Answer", "Proposal", "Rules", "TaskType", "abduction", "deduction", "get_task_type", "induction",
+    "list_task_types", "register_task_type",
+]  # fmt: skip
 
 for _name in filter(None, (os.environ.get("AZR_LITE_TASK_TYPES") or os.environ.get("AZR_LITE_GAMES", "")).split(",")):
     try:
         importlib.import_module(_name.strip())
     except ImportError as error:
         raise ConfigError(
-            f"AZR_LITE_TASK_TYPES names the module {_name.strip()!r}, which cannot be imported ({error}); put its folder on PYTHONPATH"
+            f"AZR_LITE_TASK_TYPES names the module {_name.strip()!r}, which cannot be imported ({error}); put its "
+            "folder on PYTHONPATH"
         ) from error

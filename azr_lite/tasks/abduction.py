@@ -1,15 +1,11 @@
-"""Abduction: given program and output, find an input that produces it. (Upstream calls it ``code_i``.)
-
-Comes in: a task, a reply.  Goes out: the solver's prompt, the parsed input, its verdict from what the program returned for it.
-Not covered: the proposer's side, which is shared with deduction (`pairs.py`).
-"""
+"""Abduction: given program and output, find an input that produces it. (Upstream calls it ``code_i``.)"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from azr_lite.parsing import Reply, parse_arguments
+from azr_lite.parsing import ParsedReply, parse_arguments
 from azr_lite.prompts.base import Style
 from azr_lite.sandbox.literal import read_value
 from azr_lite.sandbox.wire import compare
@@ -18,24 +14,21 @@ from azr_lite.triplet import Reason, Rejection, Rules, Triplet, Verdict
 
 
 class Abduction(TripletTaskType):
-    """Right when p(i') equals o: any such i' counts. The candidate is data: parsed as literals, never pasted into source."""
+    """Right when p(i') equals o: any such i' counts. It is parsed as literals, never pasted into source."""
 
     name = "abduction"
 
     def solve_prompt(self, style: Style, task: Triplet, rules: Rules) -> str:
         return style.render(style.words["solve/abduction"](program=task.program, output=task.output))
 
-    def parse_answer(self, reply: Reply, task: Triplet, rules: Rules) -> Answer | Rejection:
+    def parse_answer(self, reply: ParsedReply, task: Triplet, rules: Rules) -> Answer | Rejection:
         blocks = reply.blocks("input")
         if len(blocks) != 1:
             return Rejection(Reason.NO_ANSWER, f"{len(blocks)} input blocks, expected 1")
         arguments = parse_arguments(blocks[0], rules.max_value_chars)
         if isinstance(arguments, Rejection):
-            return (
-                Rejection(Reason.ANSWER_NOT_LITERAL, arguments.detail)
-                if arguments.reason == Reason.INPUT_NOT_LITERAL
-                else arguments
-            )
+            not_literal = arguments.reason == Reason.INPUT_NOT_LITERAL
+            return Rejection(Reason.ANSWER_NOT_LITERAL, arguments.detail) if not_literal else arguments
         return Answer(program=task.program, inputs=(arguments,))
 
     def judge(self, task: Triplet, answer: Answer, outcomes: Sequence[Any], rules: Rules) -> Verdict:

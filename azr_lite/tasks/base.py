@@ -1,10 +1,7 @@
-"""What a game is: propose prompt, parse proposal, validate, solve prompt, parse answer, judge.
+"""What a task type is: propose prompt, parse proposal, make task, solve prompt, parse answer, judge.
 
-Comes in: references and replies.  Goes out: prompts, tasks, jobs for the executor and verdicts on their outcomes.
-Not covered: running anything (`verifier.py` batches a whole step's jobs into the sandbox) and paying (`rewards.py`).
-
-A new game is one file with one subclass of `TaskType` and one call of `register_task_type`; nothing else is touched. It must be
-imported before a run names it (``--task-types``), which `azr_lite.tasks` does for the built-in three.
+A new task type is one file with one subclass of `TaskType` and one call of `register_task_type`. It must be imported
+before a run names it (``--task-types``), which `azr_lite.tasks` does for the built-in three.
 """
 
 from __future__ import annotations
@@ -15,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from azr_lite.parsing import Reply, parse_arguments, parse_program
+from azr_lite.parsing import ParsedReply, parse_arguments, parse_program
 from azr_lite.prompts.base import Style
 from azr_lite.sandbox.wire import render
 from azr_lite.triplet import SEED_SHARING_TYPES, Reason, Rejection, Rules, Task, TaskTypeName, Triplet, Verdict
@@ -23,7 +20,7 @@ from azr_lite.triplet import SEED_SHARING_TYPES, Reason, Rejection, Rules, Task,
 
 @dataclass(frozen=True)
 class Proposal:
-    """A parsed proposal, not yet run: a program, the inputs it is to be run on, and what else the game needs.
+    """A parsed proposal, not yet run: a program, the inputs it is to be run on, and what else its task type needs.
 
     `inputs` are argument tuples of plain values.
     """
@@ -35,9 +32,9 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Answer:
-    """A parsed answer. `value`: for games judged without running anything. `program`, `inputs`: what must be run to judge.
+    """A parsed answer. `value`: to be judged without running anything. `program`, `inputs`: what must be run to judge.
 
-    All inputs of one answer may run in one child process: they share one reward, so none can gain by disturbing another.
+    All inputs of one answer may run in one child process: they share one reward, so none gains by disturbing another.
     """
 
     value: Any = None
@@ -50,60 +47,59 @@ class TaskType(ABC):
 
     name: ClassVar[TaskTypeName]
     propose_from: ClassVar[str] = "own"
-    """Which buffer references come from: "own" (K triplets of this type) or "programs" (one of deduction or abduction)."""
+    """Where references come from: "own" (K triplets of its buffer) or "programs" (one of deduction or abduction)."""
 
     @abstractmethod
     def propose_prompt(self, style: Style, references: Sequence[Task], rules: Rules) -> str:
         """The proposer's prompt for these references."""
 
     @abstractmethod
-    def parse_proposal(self, reply: Reply, references: Sequence[Task], rules: Rules) -> Proposal | Rejection:
+    def parse_proposal(self, reply: ParsedReply, references: Sequence[Task], rules: Rules) -> Proposal | Rejection:
         """The proposal in a well-formed reply, or why there is none."""
 
     @abstractmethod
     def make_task(self, proposal: Proposal, outputs: Sequence[Any], rules: Rules) -> Task | Rejection:
-        """Turn a validated proposal (`outputs`: one plain value an input) into a task."""
+        """Turn a validated proposal (`outputs`: one plain value per input) into a task."""
 
     @abstractmethod
     def solve_prompt(self, style: Style, task: Task, rules: Rules) -> str:
         """The solver's prompt; it must not contain what is to be found."""
 
     @abstractmethod
-    def parse_answer(self, reply: Reply, task: Task, rules: Rules) -> Answer | Rejection:
+    def parse_answer(self, reply: ParsedReply, task: Task, rules: Rules) -> Answer | Rejection:
         """The answer in a well-formed reply, or why there is none."""
 
     @abstractmethod
     def judge(self, task: Task, answer: Answer, outcomes: Sequence[Any], rules: Rules) -> Verdict:
-        """The verdict on an answer. `outcomes`: one `sandbox.Outcome` an input of `answer.inputs` (empty when nothing had to be run)."""
+        """The verdict on an answer. `outcomes`: one `sandbox.Outcome` per input of `answer.inputs`."""
 
     def zero_task(self) -> Task | None:
         """The task that a buffer starts from, or None when it is seeded by proposing only."""
         return None
 
-    def adopt(self, task: Task) -> Task | None:
-        """A task of another type posed as one of this type, so that games can share seeds; None where that makes no sense."""
+    def convert_from(self, task: Task) -> Task | None:
+        """A task of another type posed as one of this type, so that types can share seeds; None where it cannot be."""
         return None
 
 
 _REGISTRY: dict[TaskTypeName, TaskType] = {}
 
 
-def register_task_type(game: TaskType) -> TaskType:
-    """Make a game known under its name, and give it back. Registering the same class again replaces it (notebooks re-run cells).
+def register_task_type(task_type: TaskType) -> TaskType:
+    """Make a task type known under its name, and give it back. ValueError where another class has the name.
 
-    ValueError where another class has the name.
+    Registering the same class again replaces it (notebooks re-run cells).
     """
-    known = _REGISTRY.get(game.name)
-    if known is not None and type(known).__qualname__ != type(game).__qualname__:
-        raise ValueError(
-            f"two games are called {game.name!r}: {type(known).__qualname__} and {type(game).__qualname__}; rename one"
-        )
-    _REGISTRY[game.name] = game
-    return game
+    name, known = task_type.name, _REGISTRY.get(task_type.name)
+    if known is not None and type(known).__qualname__ != type(task_type).__qualname__:
+        both = f"{type(known).__qualname__} and {type(task_type).__qualname__}"
+        raise ValueError(f"two task types are called {name!r}: {both}; rename one")
+    _REGISTRY[name] = task_type
+    return task_type
 
 
 def get_task_type(name: TaskTypeName) -> TaskType:
-    """The registered game of that name; KeyError with the known names otherwise."""
+    """The registered task type of that name; KeyError with the known names otherwise."""
     try:
         return _REGISTRY[name]
     except KeyError:
@@ -111,7 +107,7 @@ def get_task_type(name: TaskTypeName) -> TaskType:
 
 
 def list_task_types() -> tuple[TaskTypeName, ...]:
-    """Names of all registered games, in order of registration."""
+    """Names of all registered task types, in order of registration."""
     return tuple(_REGISTRY)
 
 
@@ -125,15 +121,15 @@ class TripletTaskType(TaskType):
         """The zero triplet of the paper: identity on "Hello world"."""
         return Triplet(type=self.name, program=IDENTITY, input=render("Hello world"), output=render("Hello world"))
 
-    def adopt(self, task: Task) -> Triplet | None:
-        """Deduction and abduction share their seeds. Others do not: what a game of your own calls output may be no return value."""
+    def convert_from(self, task: Task) -> Triplet | None:
+        """Deduction and abduction share their seeds. What other types call output may be no return value."""
         shared = isinstance(task, Triplet) and self.name in SEED_SHARING_TYPES and task.type in SEED_SHARING_TYPES
         return dataclasses.replace(task, type=self.name, id="") if shared else None
 
     def propose_prompt(self, style: Style, references: Sequence[Task], rules: Rules) -> str:
         return style.render(style.words[f"propose/{self.name}"](references=references, rules=rules))
 
-    def parse_proposal(self, reply: Reply, references: Sequence[Task], rules: Rules) -> Proposal | Rejection:
+    def parse_proposal(self, reply: ParsedReply, references: Sequence[Task], rules: Rules) -> Proposal | Rejection:
         programs, inputs = reply.blocks("python"), reply.blocks("input")
         if len(programs) != 1:
             return Rejection(Reason.NO_PROGRAM, f"{len(programs)} python blocks, expected 1")
@@ -148,9 +144,8 @@ class TripletTaskType(TaskType):
     def make_task(self, proposal: Proposal, outputs: Sequence[Any], rules: Rules) -> Triplet | Rejection:
         output = render(outputs[0])
         if len(output) > rules.max_value_chars:
-            return Rejection(
-                Reason.OUTPUT_TOO_LONG, f"output has {len(output)} characters, limit {rules.max_value_chars}"
-            )
+            detail = f"output has {len(output)} characters, limit {rules.max_value_chars}"
+            return Rejection(Reason.OUTPUT_TOO_LONG, detail)
         return Triplet(type=self.name, program=proposal.program, input=argument_text(proposal.inputs[0]), output=output)
 
 

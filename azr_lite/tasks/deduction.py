@@ -1,15 +1,11 @@
-"""Deduction: given program and input, find the output. (Upstream calls it ``code_o``.)
-
-Comes in: a task, a reply.  Goes out: the solver's prompt, the parsed answer, its verdict.
-Not covered: the proposer's side, which is shared with abduction (`pairs.py`).
-"""
+"""Deduction: given program and input, find the output. (Upstream calls it ``code_o``.)"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from azr_lite.parsing import Reply, parse_value
+from azr_lite.parsing import ParsedReply, parse_value
 from azr_lite.prompts.base import Style
 from azr_lite.sandbox.literal import read_value
 from azr_lite.sandbox.wire import compare
@@ -25,7 +21,7 @@ class Deduction(TripletTaskType):
     def solve_prompt(self, style: Style, task: Triplet, rules: Rules) -> str:
         return style.render(style.words["solve/deduction"](program=task.program, input=task.input))
 
-    def parse_answer(self, reply: Reply, task: Triplet, rules: Rules) -> Answer | Rejection:
+    def parse_answer(self, reply: ParsedReply, task: Triplet, rules: Rules) -> Answer | Rejection:
         blocks = reply.blocks("output")
         if len(blocks) != 1:
             return Rejection(Reason.NO_ANSWER, f"{len(blocks)} output blocks, expected 1")

@@ -1,8 +1,6 @@
 """Induction: given input/output pairs and a message, write the program. (Upstream calls it ``code_f``.)
 
 The proposer is given a program and invents inputs and the message; half of the pairs stay hidden and judge the answer.
-Comes in: a program or a task, a reply.  Goes out: prompts of both roles, proposals, tasks, answers, verdicts.
-Not covered: choosing that program (`buffer.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from azr_lite.parsing import Reply, parse_arguments, parse_program
+from azr_lite.parsing import ParsedReply, parse_arguments, parse_program
 from azr_lite.prompts.base import Style
 from azr_lite.sandbox.literal import read_arguments, read_value
 from azr_lite.sandbox.wire import canonical, compare, render
@@ -30,7 +28,7 @@ class Induction(TaskType):
     def propose_prompt(self, style: Style, references: Sequence[Task], rules: Rules) -> str:
         return style.render(style.words["propose/induction"](program=references[0].program, rules=rules))
 
-    def parse_proposal(self, reply: Reply, references: Sequence[Task], rules: Rules) -> Proposal | Rejection:
+    def parse_proposal(self, reply: ParsedReply, references: Sequence[Task], rules: Rules) -> Proposal | Rejection:
         blocks, messages = reply.blocks("input"), reply.blocks("message")
         if len(messages) != 1 or not messages[0].strip():
             return Rejection(Reason.NO_MESSAGE, f"{len(messages)} message blocks, expected 1 that is not empty")
@@ -68,7 +66,7 @@ class Induction(TaskType):
         pairs = list(zip(task.inputs, task.outputs, strict=True))[: task.shown]
         return style.render(style.words["solve/induction"](pairs=pairs, message=task.message, rules=rules))
 
-    def parse_answer(self, reply: Reply, task: InductionTask, rules: Rules) -> Answer | Rejection:
+    def parse_answer(self, reply: ParsedReply, task: InductionTask, rules: Rules) -> Answer | Rejection:
         blocks = reply.blocks("python")
         if len(blocks) != 1:
             return Rejection(Reason.NO_ANSWER, f"{len(blocks)} python blocks, expected 1")
@@ -89,7 +87,7 @@ class Induction(TaskType):
 
 
 def leaks(message: str, program: str) -> bool:
-    """Whether a line of code of the program stands in the message, spacing aside (plain words such as ``return x`` do not count)."""
+    """Whether a line of the program's code stands in the message, spacing aside. Plain words (``return x``) may."""
     squeezed = re.sub(r"\s+", "", message)
     lines = (re.sub(r"\s+", "", line) for line in program.splitlines())
     return "deff(" in squeezed or any(len(line) >= 5 and not line.isidentifier() and line in squeezed for line in lines)

@@ -19,7 +19,7 @@ from azr_lite.nano.generator import (  # noqa: E402
     held_out,
 )
 from azr_lite.nano.model import WEIGHTS, load_nano  # noqa: E402
-from azr_lite.nano.pretrain import Plan, train, write  # noqa: E402
+from azr_lite.nano.pretrain import WarmStart, train, write  # noqa: E402
 from azr_lite.nano.sampler import NanoSampler  # noqa: E402
 from azr_lite.nano.tokenizer import build_tokenizer  # noqa: E402
 from azr_lite.presets import preset  # noqa: E402
@@ -151,7 +151,7 @@ def _accuracy(nano, executor, tasks):
 
 
 def test_warm_start_is_deterministic_and_writes_whole_folders(tmp_path):
-    plan = Plan(examples=96, batch=32, pool=2)
+    plan = WarmStart(examples=96, batch=32, pool=2)
     weights = []
     for _ in range(2):
         model, tokenizer, numbers = train(plan, Mixture(), log=lambda *a, **k: None)

@@ -15,7 +15,7 @@ ORDER = tuple(stage.name for stage in STAGES)
 NEEDED = (
     ("sample_references", "propose"), ("propose", "validate"), ("validate", "monte_carlo"), ("monte_carlo", "learnability"),
     ("validate", "insert"), ("monte_carlo", "solve"), ("solve", "judge"), ("judge", "reward"), ("learnability", "reward"),
-    ("reward", "advantages"), ("advantages", "hand_over"),
+    ("reward", "advantages"), ("advantages", "make_batch"),
 )  # fmt: skip
 """Which stage needs what another one made. Other orders of the eleven are as good."""
 
