@@ -1,8 +1,7 @@
-"""The numbers of one step, from its rollouts and proposals.
+"""The numbers of one step, from its rollouts and proposals: a flat dict, keys ``role/type/name``.
 
-Comes in: what a step left.  Goes out: one flat dict of floats, keys ``role/type/name``, the same in every repetition.
-Not covered: loss and gradient (the trainer adds them), wall time, memory and energy (`meter.py`), files (`rundir.py`). What each
-number means, and what is healthy, stands in one table: `observe/catalogue.py`.
+The trainer adds loss and gradient, `progress.py` wall time, memory and energy. What each number means, and what is
+healthy, stands in one table: `observe/catalogue.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from azr_lite.triplet import ProposalAttempt, Role, Rollout
 
 STAGES = ("generate", "sandbox", "update", "rest")
-"""The keys of timing.jsonl that are seconds and sum to the step's wall time; the others there are not seconds of a stage."""
+"""The keys of timing.jsonl that are seconds and sum to the step's wall time."""
 
 
 def mean(values: Sequence[float]) -> float:
@@ -44,11 +43,10 @@ def step_metrics(
     executor: Mapping[str, int],
     worlds: Mapping[int, int],
 ) -> dict[str, float]:
-    """Everything about one step that can be counted: each (role, type), each type's proposals, buffers, executor, tokens.
+    """All that can be counted about one step: each (role, type), each type's proposals, buffers, executor, tokens.
 
-    `sizes`, `ages`: tasks in each buffer, and their mean age in steps. `executor`: number of its outcomes in this step, by kind.
-    `worlds`: this step's accepted proposals, by the number of worlds their programs were run in.
-    The formula and unit of each key stand in `observe/catalogue.py`.
+    `sizes`, `ages`: tasks in each buffer, and their mean age in steps. `executor`: number of its outcomes in this step,
+    by kind. `worlds`: this step's accepted proposals, by the number of worlds their programs were run in.
     """
     numbers: dict[str, float] = {}
     loss_size = {id(r): len(r.completion_ids) * abs(r.advantage * r.weight) for r in rollouts}
@@ -73,7 +71,7 @@ def step_metrics(
 
 
 def _of_group(own: Sequence[Rollout]) -> dict[str, float]:
-    """One (role, type): reward and its parts, form, lengths, advantages; the solver's reasons (the proposer's are in `_of_proposals`)."""
+    """One (role, type): reward and its parts, form, lengths, advantages; the solver's reasons."""
     advantages, rewards = [r.advantage for r in own], [r.reward for r in own]
     numbers = {
         "reward": mean(rewards),

@@ -1,4 +1,4 @@
-"""Does `minimal.py` learn as much as the production run? ``python tests/benchmarks/minimal_against_run.py --out X.json``
+"""Does `minimal.py` learn as much as the run? ``python tests/benchmarks/minimal_against_run.py --out X.json``
 
 Both play the preset "nano" from the same seed; gains are paired over the same held-out problems, with 95 % intervals.
 """
