@@ -1,5 +1,4 @@
-"""Evaluation: reasoning, code and mathematics, before and after; with intervals, and everything kept (see
-`runner.evaluate`)."""
+"""Evaluation of reasoning, code and mathematics, with intervals; everything is kept (see `runner.evaluate`)."""
 
 from azr_lite.lazy import lazy_names
 

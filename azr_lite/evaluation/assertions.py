@@ -23,7 +23,10 @@ ASSERT = {
     "the sandbox",
 }
 ANSWER, END_ANSWER, THOUGHT, END_THOUGHT = "[ANSWER]", "[/ANSWER]", "[THOUGHT]", "[/THOUGHT]"
-_EXAMPLE = "def f(words, n):\n    kept = []\n    for word in words:\n        if len(word) > n:\n            kept.append(word.upper())\n    return kept"
+_EXAMPLE = (
+    "def f(words, n):\n    kept = []\n    for word in words:\n        if len(word) > n:\n"
+    "            kept.append(word.upper())\n    return kept"
+)
 _TOLD = {
     "deduction": (
         "Work out what the function returns and complete the assertion: put the returned value, one literal, in the "
@@ -35,8 +38,7 @@ _TOLD = {
     ),
     "abduction": (
         "Find arguments for which the assertion holds and complete it: put them, as literals, in the place of ??. "
-        "There may be several; any is "
-        "right.",
+        "There may be several; any is right.",
         "assert f(??) == ['KIWI']",
         "The list holds one word in capitals, so one word must be longer than n. With 'kiwi' and n = 3 it is.",
         "assert f(['kiwi'], 3) == ['KIWI']",
@@ -88,8 +90,7 @@ class AssertSuite(ReasoningSuite):
 
 
 def read_assertion(line: str, kind: str) -> str | None:
-    """The text of the value (deduction) or of the arguments (abduction) in ``assert f(...) == value``; None where it
-    is no such line."""
+    """The value (deduction) or the arguments (abduction) in ``assert f(...) == value``; None for any other line."""
     tree = parsed(line) if line.startswith("assert ") else None
     statement = tree.body[0] if tree is not None and len(tree.body) == 1 else None
     test = statement.test if isinstance(statement, ast.Assert) else None

@@ -1,5 +1,4 @@
-"""Whatever answers the questions (transformers, vLLM in process, a server, the policy in training), and how
-`evaluate` opens a model."""
+"""Whatever answers the questions (transformers, vLLM, a server, the policy in training), and opening a model for it."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from azr_lite.config import Config
 from azr_lite.environment import quiet_libraries, require_training
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.suite import Generator, Prompt, Reply, Sampling
+from azr_lite.evaluation.suite import Done, Generator, Prompt, Reply, Sampling, no_progress
 from azr_lite.prompts import get_style
 from azr_lite.prompts.base import Style
 from azr_lite.rundir import RunDir
@@ -22,10 +21,6 @@ from azr_lite.train.checkpoints import is_whole, last_whole_checkpoint, step_of
 if TYPE_CHECKING:
     from azr_lite.codec import Codec
     from azr_lite.train.policy import Policy
-
-
-def no_progress(count: int) -> None:
-    """Takes the number of replies made, and shows nothing."""
 
 
 class TransformersGenerator:
@@ -45,9 +40,7 @@ class TransformersGenerator:
         dtype = str(self.policy.compute).removeprefix("torch.")
         return {"model": self.name, "generation": kind, "dtype": dtype, **versions}
 
-    def generate(
-        self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = no_progress
-    ) -> list[list[Reply]]:
+    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Done = no_progress) -> list[list[Reply]]:
         import torch
 
         rows = [self.codec.encode_parts(p.text, p.prefill, p.chat) for p in prompts for _ in range(how.samples)]
@@ -111,15 +104,12 @@ def _without_padding(ids: list[int], pad: int, eos_ids: Any) -> list[int]:
     """A row that a stop string ended is filled up with padding (at least one id is kept)."""
     if ids[-1] != pad or pad in eos_ids:
         return ids
-    end = len(ids)
-    while end > 1 and ids[end - 1] == pad:
-        end -= 1
+    end = max((place for place, id in enumerate(ids, 1) if id != pad), default=1)
     return ids[:end]
 
 
 class PolicyInTraining:
-    """The trainer's own `generate`, greedily: the replies that its evaluations are made of. Limits are those of the
-    run."""
+    """The trainer's own `generate`, greedily: what its evaluations are made of. Limits are those of the run."""
 
     def __init__(self, generate: Callable[[list[str]], Sequence[Any]], name: str) -> None:
         self.sample, self.name = generate, name
@@ -127,17 +117,14 @@ class PolicyInTraining:
     def describe(self) -> dict[str, Any]:
         return {"model": self.name, "generation": "policy in training"}
 
-    def generate(
-        self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = no_progress
-    ) -> list[list[Reply]]:
+    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Done = no_progress) -> list[list[Reply]]:
         found = self.sample([prompt.text + prompt.prefill for prompt in prompts])
         done(len(found))
         return [[Reply(c.prompt, c.text, len(c.ids), c.truncated)] for c in found]
 
 
 class VllmGenerator:
-    """vLLM in this process. `options` go to ``vllm.LLM``. Chat templates are applied here, so the prompts equal
-    transformers'."""
+    """vLLM in this process. `options` go to ``vllm.LLM``. Chat templates are applied here, as for transformers."""
 
     def __init__(self, model: str, codec: Codec, **options: Any) -> None:
         try:
@@ -152,9 +139,7 @@ class VllmGenerator:
     def describe(self) -> dict[str, Any]:
         return {"model": self.name, "generation": "vllm", "vllm": self.vllm.__version__}
 
-    def generate(
-        self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = no_progress
-    ) -> list[list[Reply]]:
+    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Done = no_progress) -> list[list[Reply]]:
         encoded = [self.codec.encode_parts(p.text, p.prefill, p.chat) for p in prompts]
         params = self.vllm.SamplingParams(
             n=how.samples,
@@ -188,9 +173,7 @@ class ServerGenerator:
     def describe(self) -> dict[str, Any]:
         return {"model": self.name, "generation": "server"}
 
-    def generate(
-        self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = no_progress
-    ) -> list[list[Reply]]:
+    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Done = no_progress) -> list[list[Reply]]:
         limits = {"model": self.name, "n": how.samples, "temperature": how.temperature, "seed": how.seed}
         limits |= {"max_tokens": how.max_tokens, "stop": list(how.stop) or None}
 

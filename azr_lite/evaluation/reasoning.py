@@ -31,8 +31,7 @@ from azr_lite.triplet import InductionTask, Reason, Rejection, Rules, Task, Trip
 from azr_lite.verifier import Verifier
 
 LABELS = {"deduction": "output", "abduction": "input", "induction": "python"}
-"""The block in which each type's answer is written; a task type of your own has no lenient mark unless it is named
-here."""
+"""The block in which each type's answer is written; a task type that is not named here has no lenient mark."""
 HELD_OUT_SEED = 20505
 """Seed of the held-out problems: the same for every run, so that runs can be compared question by question."""
 NO_HINT = "(none is given)"
@@ -180,8 +179,7 @@ def _unwrapped(text: str) -> str:
 _PLAIN = frozenset("bool bytes dict float frozenset int len list range reversed set sorted str tuple".split())
 _NODES = (
     "Constant List Tuple Set Dict Starred Lambda arguments arg Name Load UnaryOp unaryop BinOp operator BoolOp boolop "
-    "Compare cmpop "
-    "Subscript Slice Call keyword Attribute"
+    "Compare cmpop Subscript Slice Call keyword Attribute"
 )
 _ALLOWED = tuple(getattr(ast, name) for name in _NODES.split())
 
@@ -287,8 +285,7 @@ def induction_suite(style: Style, verifier: Verifier, *, hint: bool, data: Data 
 
 
 def _induction(row: dict[str, Any], rules: Rules, hint: bool) -> InductionTask | None:
-    """The task of one row; None where fewer pairs than needed are literal, the hidden outputs are all alike, or it
-    has no sentence."""
+    """The task of one row; None with too few literal pairs, hidden outputs that are all alike, or no sentence."""
     pairs = []
     for given, result in zip(row["inputs"], row["outputs"], strict=True):
         arguments = parse_arguments(given, 400)

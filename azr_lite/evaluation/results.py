@@ -1,5 +1,4 @@
-"""An evaluation as files: NAME.json (the record) and NAME.jsonl (every item); NAME.replies.jsonl while it is not
-finished."""
+"""An evaluation as files: NAME.json (the record), NAME.jsonl (every item), NAME.replies.jsonl (not yet finished)."""
 
 from __future__ import annotations
 
@@ -44,8 +43,7 @@ def read_items(path: Path) -> list[Item]:
 
 
 def evaluated_step(path: Path) -> int:
-    """The self-play step of an evaluation made in training: 0 of ``before``, N of ``step-N``. ValueError for another
-    name."""
+    """The self-play step of an evaluation made in training: 0 of ``before``, N of ``step-N``; else ValueError."""
     return 0 if path.stem == "before" else int(path.stem.removeprefix("step-"))
 
 
@@ -79,8 +77,7 @@ def read_result(folder: Path, name: str) -> Result | None:
 
 
 class WaitingReplies:
-    """Replies of an unfinished suite: a heading, then one line per chunk; a line that a kill cut short is made
-    again."""
+    """Replies of an unfinished suite: a heading, then one line per chunk; a line cut short is made again."""
 
     def __init__(self, path: Path, heading: dict[str, Any]) -> None:
         self.path = path
@@ -95,8 +92,7 @@ class WaitingReplies:
         write_text(path, "".join(line.decode() + "\n" for line in whole) or json.dumps(heading) + "\n")
 
     def get(self, number: int, questions: Sequence[Question]) -> list[list[dict[str, Any]]] | None:
-        """The replies to the questions of a chunk, each as the fields of a `Reply`; None where they are still to be
-        made."""
+        """The replies to a chunk, each as the fields of a `Reply`; None where they are still to be made."""
         row = self.known.get(number)
         if row is None or row["ids"] != [question.id for question in questions]:
             return None

@@ -25,7 +25,7 @@ from azr_lite.evaluation.benchmarks import BUILDERS, GROUPS, REASONING_PROTOCOLS
 from azr_lite.evaluation.generators import OpenedModel, open_model
 from azr_lite.evaluation.results import VERSION, Result, WaitingReplies, lines_of, read_result
 from azr_lite.evaluation.scores import Item, compare_paired, compare_pass_at_k, summarize
-from azr_lite.evaluation.suite import Generator, Question, Reply, Sampling, Setting, Suite
+from azr_lite.evaluation.suite import Done, Generator, Question, Reply, Sampling, Setting, Suite, no_progress
 from azr_lite.rundir import write_json, write_text
 from azr_lite.sandbox import Executor
 from azr_lite.triplet import Rules
@@ -65,8 +65,7 @@ class Evaluation:
 
     @property
     def as_in_paper(self) -> dict[str, float]:
-        """Suite, by the paper's short list, to accuracy; code only where it was asked in the paper's protocol
-        (evalplus)."""
+        """What stands in the paper's table, by suite; code only in the paper's protocol (evalplus)."""
         return in_paper({name: result.scores["all"]["accuracy"] for name, result in self.results.items()})
 
     @property
@@ -82,8 +81,7 @@ class Evaluation:
 
     @property
     def pass_at_k(self) -> dict[str, list[dict[str, Any]]]:
-        """Suite to the points of `scores.compare_pass_at_k`, where several replies to each question were made of
-        both models."""
+        """Suite to the points of `scores.compare_pass_at_k`, where both models gave several replies per question."""
         points = {name: compare_pass_at_k(before.items, after.items) for name, before, after in self._pairs()}
         return {name: own for name, own in points.items() if own}
 
@@ -216,8 +214,7 @@ def _sampling_changes(samples: int, temperature: float | None, max_tokens: int) 
 
 
 def _build(names: Sequence[str], setting: Setting, sources: Mapping[str, str]) -> tuple[list[Suite], dict[str, str]]:
-    """The suites named, in order, and why others are left out. A suite that was named alone and cannot be had is an
-    error."""
+    """The suites named, in order, and why others are left out; EvaluationError where one was named alone."""
     suites: list[Suite] = []
     left_out: dict[str, str] = {}
     for name in names:
@@ -271,9 +268,7 @@ def _progress() -> Any:
 # ---------------------------------------------------------------- one suite
 
 
-def answer(
-    generator: Generator, suite: Suite, questions: Sequence[Question], done: Callable[[int], None] = lambda n: None
-) -> list[Item]:
+def answer(generator: Generator, suite: Suite, questions: Sequence[Question], done: Done = no_progress) -> list[Item]:
     """Ask all questions at once and mark the replies; nothing is kept."""
     replies = generator.generate([q.prompt for q in questions], _sampling(suite), done)
     return _mark(suite, questions, replies)
@@ -358,8 +353,7 @@ def run_suite(
     chunk: int = 16,
     progress: Progress = lambda name, made, wanted: None,
 ) -> Result:
-    """Answer one suite, or read what an equal evaluation left in `folder`. EvaluationError where the folder holds
-    another one's."""
+    """Answer one suite, or read what an equal evaluation left in `folder`; EvaluationError for another one's."""
     questions = choose(suite.questions(), items)
     name = f"{suite.name}-{items}" if items else suite.name
     heading = {"protocol": suite.protocol, "asked": _asked(suite, generator, questions, seed)}

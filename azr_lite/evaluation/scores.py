@@ -136,8 +136,7 @@ def compare_paired(before: Sequence[Item], after: Sequence[Item]) -> dict[str, d
 
 
 def overall_gain(before: Sequence[Item], after: Sequence[Item]) -> tuple[float, float]:
-    """`gain` and `p` of `compare_paired` over all questions, without its intervals: what the stop rule asks again
-    and again."""
+    """`gain` and `p` of `compare_paired` over all questions, without intervals: what the stop rule asks."""
     was, now = _same_questions(before, after)
     change, won, lost = _change(was, now, list(was))
     return float(change.mean()), mcnemar(won, lost)
@@ -155,8 +154,7 @@ def _same_questions(before: Sequence[Item], after: Sequence[Item]) -> tuple[Mark
 
 
 def _change(was: Marks, now: Marks, keys: Sequence[tuple[str, str]]) -> tuple[np.ndarray, int, int]:
-    """Per question the difference of the shares right, shape (questions,); and how many first replies became right,
-    and wrong."""
+    """Per question the difference of the shares right, shape (questions,); first replies newly right, newly wrong."""
     change = np.array([mean(now[key]) - mean(was[key]) for key in keys])
     won = sum(now[key][0] and not was[key][0] for key in keys)
     lost = sum(was[key][0] and not now[key][0] for key in keys)

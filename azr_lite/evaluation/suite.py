@@ -1,5 +1,4 @@
-"""What an evaluation is made of: prompts, questions, replies, marks, datasets; what a generator and a suite must be
-able to do."""
+"""What an evaluation is made of: datasets, prompts, questions, replies, marks; what suites and generators must do."""
 
 from __future__ import annotations
 
@@ -26,8 +25,7 @@ SHIPPED = resources.files("azr_lite.evaluation") / "shipped"
 
 @dataclass(frozen=True)
 class Data:
-    """`sha256`: of the file's bytes as stored; of a hub dataset, of its rows as JSON lines. `path`: empty for a hub
-    dataset."""
+    """`sha256`: of the file's bytes as stored; of a hub dataset (no `path`), of its rows as JSON lines."""
 
     name: str
     source: str
@@ -125,8 +123,7 @@ def _from_hub(name: str, source: str) -> Data:
 
 @functools.cache
 def _hub_answers() -> bool:
-    """Whether the hub's machine takes a connection within three seconds; asked once per process. Behind a proxy
-    nobody can tell."""
+    """Whether the hub takes a connection within three seconds; asked once. Behind a proxy nobody can tell."""
     if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
         return True
     url = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
@@ -153,8 +150,7 @@ class Prompt:
 
 
 def think_answer_prompt(style: Style, body: str) -> Prompt:
-    """The think/answer prompt of self-play for an instruction of one's own (protocol ``azr``); its prefill opens the
-    thought."""
+    """Self-play's think/answer prompt around an instruction (protocol ``azr``); its prefill opens the thought."""
     return Prompt(style.frame(body), style.prefill, style.chat)
 
 
@@ -211,32 +207,37 @@ class Mark:
 
 
 class Suite(Protocol):
-    """A set of questions with one way of asking and one way of grading."""
+    """A set of questions with one way of asking and one way of grading.
+
+    `name`: file name of its results, such as ``cruxeval-o-strict``. `protocol`: how it is asked, extracted and graded;
+    scores of different protocols are never compared. `samples`: replies to each question (1 means pass@1, more means
+    avg@samples and pass@k). `temperature` 0: greedy. `stop`: a reply ends after the first of these.
+    """
 
     name: str
-    """File name of its results, such as ``cruxeval-o-strict``."""
     protocol: str
-    """How it is asked, extracted and graded. Scores of different protocols are never compared."""
     data: Data
     samples: int
-    """Replies to each question; 1 means pass@1, more means avg@samples and pass@k."""
     temperature: float
-    """0: greedy."""
     max_tokens: int
     stop: tuple[str, ...]
-    """A reply ends after the first of these."""
 
     def questions(self) -> list[Question]:
         """All questions, in the order of the data; ids are unique."""
-        ...
 
     def grade(self, replies: Sequence[tuple[Question, Reply]]) -> list[Mark]:
         """One mark per reply, same order. Several replies to one question may come, and any subset of the questions."""
-        ...
 
     def baselines(self, questions: Sequence[Question]) -> dict[str, dict[str, float]]:
         """Per group, the accuracy on these questions of answers that need no reasoning; empty where there are none."""
-        ...
+
+
+Done = Callable[[int], None]
+"""Called with the number of replies made since its last call."""
+
+
+def no_progress(count: int) -> None:
+    """Shows nothing."""
 
 
 class Generator(Protocol):
@@ -244,14 +245,9 @@ class Generator(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """What is kept in every result: model, kind, number format, versions. The same model always gives the same."""
-        ...
 
-    def generate(
-        self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = lambda count: None
-    ) -> list[list[Reply]]:
-        """`how.samples` replies to each prompt. `done` is called with the number of replies made since its last
-        call."""
-        ...
+    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Done = no_progress) -> list[list[Reply]]:
+        """`how.samples` replies to each prompt."""
 
 
 @dataclass(frozen=True)

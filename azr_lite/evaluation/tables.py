@@ -25,8 +25,7 @@ def print_tables(evaluation: Evaluation, console: Console) -> None:
 
 
 def score_table(evaluation: Evaluation) -> Table:
-    """Accuracy with its 95 % interval; what form costs (lenient - strict); the best answer that needs no reasoning;
-    cut replies."""
+    """Accuracy with its 95 % interval; lenient accuracy; the best answer without reasoning; cut replies."""
     table = Table(title=short(evaluation.model))
     for column in ("suite", "n", "accuracy, %", "95 %", "lenient", "null", "cut, %"):
         table.add_column(column, justify="left" if column == "suite" else "right")
@@ -46,8 +45,7 @@ def score_table(evaluation: Evaluation) -> Table:
 
 
 def gain_table(evaluation: Evaluation) -> Table:
-    """Points gained over the base on the same questions (bootstrap interval), McNemar's p, and the part that is form
-    only."""
+    """Points gained over the base on the same questions (bootstrap interval), McNemar's p, the part that is form."""
     assert evaluation.base is not None
     table = Table(title=f"{short(evaluation.base.model)} → {short(evaluation.model)}")
     for column in ("suite", "n", "base", "now", "gain, points", "p", "of it form"):

@@ -69,21 +69,6 @@ MEASURES: dict[str, str] = {
 
 
 @dataclass
-class Sum:
-    """Count and total of values as they come; `mean` of those so far (at least one)."""
-
-    n: int = 0
-    total: float = 0.0
-
-    def add(self, value: float) -> None:
-        self.n, self.total = self.n + 1, self.total + value
-
-    @property
-    def mean(self) -> float:
-        return self.total / self.n
-
-
-@dataclass
 class Alarm:
     """One reply with alarming words. `rollout`: its number within the step, from 1, as `azr-lite show` counts."""
 
@@ -150,11 +135,14 @@ def analyse(run: RunDir, periods: int = 4) -> Analysis:
     first, last = first_and_last_step(run, "rollouts.jsonl")
     count = max(1, min(periods, last - first + 1))
     bounds = [first + (last - first + 1) * place // count for place in range(count + 1)]
-    sums: list[dict[str, Sum]] = [defaultdict(Sum) for _ in range(count)]
+    sums: list[dict[str, list[float]]] = [defaultdict(lambda: [0, 0.0]) for _ in range(count)]
     found = Analysis(str(run.path), 0, 0, [(low, high - 1) for low, high in itertools.pairwise(bounds)], {})
 
     def add(step: int, name: str, value: float) -> None:
-        sums[next(n for n, (_, high) in enumerate(found.periods) if step <= high)][name].add(value)
+        """To the count and the total of its period."""
+        own = sums[next(n for n, (_, high) in enumerate(found.periods) if step <= high)][name]
+        own[0] += 1
+        own[1] += value
 
     with form_checked(run):
         for step, lines in by_step(run, "rollouts.jsonl"):
@@ -167,8 +155,11 @@ def analyse(run: RunDir, periods: int = 4) -> Analysis:
                 different = {answer(one["text"]) for one in line["answers"]}
                 add(line["step"], "answers/different", len(different) / len(line["answers"]))
     for name in dict.fromkeys([*MEASURES, *(name for period in sums for name in sorted(period))]):
-        if any(name in period for period in sums):
-            found.measures[name] = [(period[name].mean, period[name].n) if name in period else None for period in sums]
+        cells = [
+            (period[name][1] / period[name][0], int(period[name][0])) if name in period else None for period in sums
+        ]
+        if any(cells):
+            found.measures[name] = cells
     return found
 
 

@@ -145,11 +145,14 @@ def first_and_last_step(run: RunDir, name: str) -> tuple[int, int]:
     return first, last
 
 
-def step_lines(run: RunDir, name: str, step: int) -> list[Line]:
-    """The lines of one step, in order; RunDirectoryError where the step is not there."""
+def step_lines(run: RunDir, name: str, step: int | None) -> list[Line]:
+    """The lines of one step (None: the newest), in order; RunDirectoryError where the step is not there."""
+    lines: list[Line] = []
     for number, lines in by_step(run, name):
         if number == step:
             return lines
+    if step is None and lines:
+        return lines
     first, last = first_and_last_step(run, name)
     held = "the seeding only, as -1" if last < 0 else f"steps {max(first, 0)} to {last}"
     seeding = ", and the seeding as -1" if first < 0 <= last else ""

@@ -11,7 +11,7 @@ import textwrap
 from rich.cells import cell_len, chop_cells
 
 from azr_lite.errors import ConfigError, RunDirectoryError
-from azr_lite.observe.reader import Line, first_and_last_step, form_checked, step_lines
+from azr_lite.observe.reader import Line, form_checked, step_lines
 from azr_lite.rundir import RunDir
 
 WIDTH = 80
@@ -35,11 +35,10 @@ def show(
         raise ConfigError("--worst, --best and --count are numbers of rollouts; give 1 or more")
     if role not in ("", "propose", "solve"):
         raise ConfigError(f"--role is {role!r}; choose propose or solve")
-    if step is None:
-        step = first_and_last_step(run, "rollouts.jsonl")[1]
     with form_checked(run):
-        lines = enumerate(step_lines(run, "rollouts.jsonl", step), start=1)
-        rows = [(at, line) for at, line in lines if role in ("", line["role"]) and type in ("", line["type"])]
+        lines = step_lines(run, "rollouts.jsonl", step)
+        step, numbered = lines[0]["step"], enumerate(lines, start=1)
+        rows = [(at, line) for at, line in numbered if role in ("", line["role"]) and type in ("", line["type"])]
         if not rows:
             named = " ".join(filter(None, (role, type)))
             raise ConfigError(f"step {step} has no rollout of {named}; leave one of them out")

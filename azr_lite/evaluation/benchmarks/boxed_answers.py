@@ -1,9 +1,4 @@
-r"""Boxed answers as text: finding them, and refusing those that must not be compared at all.
-
-Comes in: a reply, or a right answer and a proposed one, as text.  Goes out: the contents of ``\boxed{}``, or why an
-answer is refused.  Nothing is parsed as mathematics here. Not covered: whether an answer is right (`maths_worker.py`),
-the form of the whole reply (`parsing.py`).
-"""
+r"""Boxed answers as text: the contents of ``\boxed{}``, and refusing those that must not be compared at all."""
 
 from __future__ import annotations
 
@@ -11,13 +6,10 @@ import re
 
 MAX_ANSWER = 500
 """Characters in a box; the longest right answer in MATH500 has about a hundred."""
-
 MAX_DEPTH = 20
 """Braces and brackets inside one another."""
-
 SLACK = 2
-"""A constant may be written with this many more numbers than the right answer has: 10/2 for 5, but not 1+2+3+4 for
-10."""
+"""A constant may be written with so many more numbers than the right answer has: 10/2 for 5, but not 1+2+3+4 for 10."""
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _PROSE = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox|textrm)\s*\{[^{}]*\}")
@@ -34,15 +26,15 @@ _UNDONE = {
     "sum, product, integral, limit": r"\\(?:sum|prod|i{1,3}nt|oint|lim(?:sup|inf)?)(?![A-Za-z])",
     "derivative": r"\\frac\s*\{\s*(?:d|\\partial)[^{}]*\}\s*\{\s*(?:d|\\partial)\s*[a-z]",
     "counting": r"\\[dt]?binom(?![A-Za-z])|\\choose(?![A-Za-z])|!",
-    "number theory": r"\\(?:gcd|lcm|bmod|pmod|mod|operatorname\s*\{\s*(?:gcd|lcm)\s*\})(?![A-Za-z])|(?<![A-Za-z])(?:gcd|lcm)\s*\(",
+    "number theory": r"\\(?:gcd|lcm|bmod|pmod|mod|operatorname\s*\{\s*(?:gcd|lcm)\s*\})(?![A-Za-z])"
+    r"|(?<![A-Za-z])(?:gcd|lcm)\s*\(",
     "rounding": r"\\(?:l|r)(?:floor|ceil)(?![A-Za-z])",
     "determinant, extreme": r"\\(?:det|max|min)(?![A-Za-z])|\\begin\s*\{vmatrix\}",
     "absolute value": r"\||\\[lr]?vert(?![A-Za-z])",
-    "function": r"\\(?:log|ln|lg|exp|(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?)(?![A-Za-z])|(?<![A-Za-z\\])(?:log|ln|sin|cos|tan)\s*[\({\^]",
+    "function": r"\\(?:log|ln|lg|exp|(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?)(?![A-Za-z])"
+    r"|(?<![A-Za-z\\])(?:log|ln|sin|cos|tan)\s*[\({\^]",
 }
-"""Signs of work left undone, by kind. math-verify would do the work, so that copying the task out of the question is
-right."""
-_UNDONE_RE = {kind: re.compile(pattern) for kind, pattern in _UNDONE.items()}
+"""Signs of work left undone, by kind. math-verify would do it: copying the task out of the question would be right."""
 
 
 def boxes(text: str) -> list[str]:
@@ -108,8 +100,8 @@ def refusal(gold: str, answer: str) -> str:
 
 def _undone(gold: str, answer: str) -> bool:
     plain = _PROSE.sub(" ", answer)
-    for kind, pattern in _UNDONE_RE.items():
-        if pattern.search(plain) and not pattern.search(gold) and (kind != "function" or _constant(gold)):
+    for kind, pattern in _UNDONE.items():
+        if re.search(pattern, plain) and not re.search(pattern, gold) and (kind != "function" or _constant(gold)):
             return True
     return _constant(gold) and _constant(answer) and _numbers(answer) > _numbers(gold) + SLACK
 

@@ -40,7 +40,8 @@ EVALPLUS = "0.3.1"
 EVALPLUS_TOKENS, AZR_TOKENS = 768, 4096
 """evalplus' own limit; and room for a thought."""
 CANNOT_PASS = {
-    "HumanEval/32": "evalplus 0.3.1 passes no program for this task, not even the reference (its pull request 201 skips the count)"
+    "HumanEval/32": "evalplus 0.3.1 passes no program for this task, not even the reference (its pull request 201 "
+    "skips the count)"
 }
 """Kept as it is, so that scores stay comparable: the ceiling of HumanEval and HumanEval+ is 163 of 164."""
 _CHAT_WORDS = ("Please provide a self-contained", "Below is a Python script with a self-contained function that solves")
@@ -79,8 +80,7 @@ def code_suite(
 
 @dataclass
 class CodeSuite:
-    """A `suite.Suite`; see the top of this file for what each protocol asks and counts. `max_tokens` 0: as the
-    protocol says."""
+    """A `suite.Suite`; protocols: see the top of this file. `max_tokens` 0: as the protocol says."""
 
     name: str
     protocol: str
@@ -196,8 +196,7 @@ def azr_body(task: str) -> str:
     return "\n\n".join(
         (
             "Write the Python function that is described below. Keep its name and its parameters. Your program must be "
-            "complete: with its "
-            "imports and helper functions, without tests and without printing anything.",
+            "complete: with its imports and helper functions, without tests and without printing anything.",
             fence("python", task.strip()),
             "Put the whole program in one ```python block inside the answer.",
         )
@@ -218,8 +217,7 @@ def _cut(text: str, stop: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Words:
-    """What evalplus puts around a task: user's message and response prefix of its chat path, and the stop strings of
-    both paths."""
+    """What evalplus puts around a task: message and response prefix of its chat path, stop strings of both paths."""
 
     instruction: str
     response: str
@@ -254,8 +252,7 @@ def evalplus_words(dataset: str) -> Words:
 
 
 def chat_prompt(task: str, known: Words) -> tuple[str, str]:
-    """The user's message and the prefill of evalplus' chat path, made by evalplus around a stand-in for the
-    tokenizer."""
+    """The user's message and the prefill of evalplus' chat path, made by evalplus around a stand-in tokenizer."""
     from evalplus.provider.utility import make_raw_chat_prompt
 
     class Tokenizer:

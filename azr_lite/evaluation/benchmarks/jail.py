@@ -110,8 +110,7 @@ def run_in_jail(
         missing = ", ".join(f"{name} ({state})" for name, state in layers.items() if state != "on")
         raise UnsafeError(
             f"this machine cannot keep untrusted programs from the network and your files: {missing}. Use Linux with "
-            "user "
-            "namespaces or Landlock, or accept the risk with allow_weak (config: allow_weak)"
+            "user namespaces or Landlock, or accept the risk with allow_weak (config: allow_weak)"
         )
     if "code" not in said or "error" in said:
         why = said.get("error", "it ended without a word")
@@ -120,8 +119,7 @@ def run_in_jail(
 
 
 def _interpreter() -> list[str]:
-    """This Python and its standard library without installed packages, so that no data file of ours or theirs can be
-    seen."""
+    """This Python and its standard library without installed packages: no data file of ours or theirs can be seen."""
     library = Path(os.path.realpath(sysconfig.get_paths()["stdlib"]))
     paths = [Path(os.path.realpath(sys.executable)), Path("/etc/ld.so.cache"), Path("/usr/share/zoneinfo")]
     paths += [path for path in library.iterdir() if path.name not in ("site-packages", "dist-packages")]
@@ -131,8 +129,7 @@ def _interpreter() -> list[str]:
 
 
 def _launch(request: dict[str, Any], *files: IO[bytes]) -> dict[str, Any]:
-    """Start the launcher and wait. It ends everything at the deadline, and when the control pipe closes because we
-    die."""
+    """Start the launcher and wait. It ends everything at the deadline, or when the control pipe closes."""
     control_read, control_write = os.pipe()
     status_read, status_write = os.pipe()
     try:

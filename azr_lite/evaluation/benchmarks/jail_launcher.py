@@ -76,8 +76,7 @@ class Jail:
         lockdown.landlock([*rules, *((path, lockdown.ALL) for path in (self.request["scratch"], *DEVICES))])
 
     def limits(self, counted: bool) -> None:
-        """Per process: address space, file size; `counted`: and how many processes, where the count is the jail's
-        own."""
+        """Per process: address space, file size; `counted`: and processes, where the count is the jail's own."""
         wanted = {resource.RLIMIT_AS: "memory", resource.RLIMIT_FSIZE: "file"}
         values = {which: self.request[name] for which, name in wanted.items()} | {resource.RLIMIT_CORE: 0}
         if counted:
@@ -162,8 +161,7 @@ def main(control: int, status: int) -> None:
 
 
 def _kill_orphans() -> None:
-    """Without a pid namespace: what the command left behind is ours now (subreaper), and so in turn what that
-    leaves."""
+    """Without a pid namespace: what the command left behind is ours now (subreaper), and what that leaves, too."""
     while True:
         try:
             with open(f"/proc/self/task/{os.getpid()}/children") as file:

@@ -25,11 +25,9 @@ from boxed_answers import refusal, tidy  # type: ignore[import-not-found]  # a c
 
 _PLAIN_NUMBER = re.compile(r"[0-9]{1,400}(?:\.[0-9]{0,400})?|\.[0-9]{1,400}", re.ASCII)
 _MAKES_CODE = {"collections", "dataclasses", "functools", "typing", "enum", "sympy.polys.monomials"}
-"""Modules that compile text of their own: classes while being imported, and sympy's products of n variables, made
-from n alone."""
+"""Modules that compile text of their own: classes while being imported, and sympy's products of n variables."""
 REFUSED: list[str] = []
-"""What `disarm` and `watch` refused since the current answer came; such an answer is not called wrong without a
-word."""
+"""What `disarm` and `watch` refused since the current answer came: its reason says so."""
 
 _WARM_UP = (
     (r"\frac{1}{2}", "0.5"),
@@ -101,8 +99,7 @@ def compare(gold: str, answer: str) -> tuple[bool, str]:
 
 
 def compare_text(gold: str, text: str) -> tuple[bool, str]:
-    """The comparison for the end of a reply that has no box: what math-verify takes for its last expression or
-    number."""
+    """The comparison for the end of a reply that has no box: by its last expression or number."""
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
 
     found = parse(text, [LatexExtractionConfig(boxed_match_priority=-1), ExprExtractionConfig()], parsing_timeout=None)
@@ -172,8 +169,7 @@ def verdict(gold: str, answer: str | None, text: str) -> tuple[bool, str]:
 
 
 def in_children(jobs: list[list[Any]], seconds: float, channel: int) -> None:
-    """Judge all jobs in a child; where one ends it (time, memory, a crash), say so and go on behind it in a fresh
-    child."""
+    """Judge all jobs in a child; where one ends it (time, memory, a crash), go on behind it in a fresh child."""
     place = mmap.mmap(-1, 8)
     crashed = -1
     while (at := int.from_bytes(place[:], "little")) < len(jobs):

@@ -47,8 +47,7 @@ def main() -> None:
 
 
 def in_child(work: Any, *arguments: Any) -> int:
-    """The wait status: 0 when the work was done and gave no fault. What a program leaves behind does not reach the
-    next."""
+    """The wait status: 0 when the work gave no fault. What a program leaves behind does not reach the next."""
     pid = os.fork()
     if pid == 0:
         fault: Any = True

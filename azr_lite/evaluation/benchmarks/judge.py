@@ -32,8 +32,7 @@ SLACK = 4096
 
 
 def _uncapped_wire() -> Any:
-    """The sandbox's wire format without its caps: right answers hold integers of 100,000 bits and dicts of many
-    thousand keys."""
+    """The sandbox's wire format without its caps: right answers hold integers of 100,000 bits and long dicts."""
     spec = importlib.util.spec_from_file_location("azr_lite_uncapped_wire", wire.__file__)
     assert spec is not None
     assert spec.loader is not None
@@ -49,8 +48,7 @@ uncapped = _uncapped_wire()
 
 @dataclass(frozen=True)
 class Opinion:
-    """Whether all base inputs, and all plus inputs, gave the right value; if not, why. `layers`: of the jail it ran
-    in."""
+    """Whether all base inputs, and all plus inputs, gave the right value; if not, why. `layers`: of its jail."""
 
     base: bool
     plus: bool
@@ -134,8 +132,7 @@ def run_program(
 
 
 def sanitize(texts: Sequence[tuple[str, str]]) -> list[str]:
-    """``(text, entry point)`` cleaned by evalplus' `sanitize`; the text itself where that takes more than 20
-    seconds."""
+    """``(text, entry point)`` cleaned by evalplus' `sanitize`; the text itself where that takes 20 seconds."""
     request = {"way": "sanitize", "texts": list(texts), "seconds": 20}
     with tempfile.TemporaryFile() as out:
         ended = run_script(
@@ -214,8 +211,7 @@ def _fault(oracle: Oracle, number: int, inputs: Sequence[tuple[Any, ...]], expec
 
 
 class Oracle:
-    """Equality as evalplus has it for one task. `atol` grows once floats were expected, and stays: one object per
-    part."""
+    """Equality as evalplus has it for one task. `atol` grows once floats were expected: one object per part."""
 
     def __init__(self, dataset: str, row: dict[str, Any]) -> None:
         from evalplus.eval import _special_oracle, is_floats
@@ -224,8 +220,7 @@ class Oracle:
         self.dataset, self.entry, self.atol = dataset, row["entry_point"], row["atol"]
 
     def right(self, arguments: tuple[Any, ...], wanted: list[Any], said: list[Any]) -> bool:
-        """`wanted` and `said` are parsed lines of `jailed_programs.py`; a digest of a long value equals its like
-        only."""
+        """`wanted` and `said`: parsed lines of `jailed_programs.py`; a digest of a long value equals its like only."""
         if "h" in (wanted[0], said[0]):
             return wanted == said
         try:

@@ -44,14 +44,12 @@ _STARS = (
 ).split()
 PREAMBLE = "".join(f"from {name} import *\nimport {name}\n" for name in _STARS)
 PREAMBLE += "import sys\nsys.setrecursionlimit(50000)\n"
-"""Starter codes use names such as `List` without an import, so the official runner imports much beforehand; so do
-we."""
+"""Starter codes use names such as `List` without an import: the official runner imports all this, and so do we."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem: `entry` is empty where the program reads standard input. `tests`: input and expected output, as
-    published."""
+    """One problem: `entry` is empty where the program reads standard input. `tests`: input and expected output."""
 
     row: dict[str, Any]
     entry: str
@@ -92,15 +90,13 @@ def problem(row: dict[str, Any]) -> Problem:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise EvaluationError(
             f"the tests of LiveCodeBench problem {row['question_id']} cannot be read ({type(error).__name__}: "
-            f"{error}); "
-            "expected a JSON list of testtype, input, output, packed as published or plain"
+            f"{error}); expected a JSON list of testtype, input, output, packed as published or plain"
         ) from error
     entry = metadata.get("func_name") or ""
     if not tests or kinds not in ({"stdin"}, {"functional"}) or (kinds == {"functional"}) != bool(entry):
         raise EvaluationError(
             f"LiveCodeBench problem {row['question_id']} has tests of the kinds {sorted(map(str, kinds))} and the "
-            "function "
-            f"name {entry!r}; expected stdin without, or functional with one"
+            f"function name {entry!r}; expected stdin without, or functional with one"
         )
     return Problem(row, entry.rsplit(".", 1)[-1], tests)
 

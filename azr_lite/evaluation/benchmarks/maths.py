@@ -34,8 +34,7 @@ from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK, Style
 from azr_lite.triplet import Rejection
 
 AVERAGED = "-avg8"
-"""Ending of the suites with eight replies at temperature 0.6: thirty or forty questions say little from one greedy
-reply each."""
+"""Ending of the suites with eight replies at temperature 0.6: 30 questions say little from one greedy reply each."""
 TAIL = 1500
 """Characters at the end of a reply in which an answer without a box is looked for."""
 
@@ -80,7 +79,8 @@ def prompt_body(problem: str) -> str:
             f"{THINK}\nHalf of 7 is 7/2. One more is 9/2.\n{END_THINK}\n"
             f"{ANSWER}\n\\boxed{{\\frac{{9}}{{2}}}}\n{END_ANSWER}",
             f"Here is your problem:\n\n{problem.strip()}",
-            f"Reply in the form shown: reasoning, {END_THINK}, then {ANSWER}, \\boxed{{}} with the result, {END_ANSWER}.",
+            f"Reply in the form shown: reasoning, {END_THINK}, then {ANSWER}, \\boxed{{}} with the result, "
+            f"{END_ANSWER}.",
         )
     )
 
@@ -136,7 +136,7 @@ class MathsSuite:
         return self.name.removesuffix(AVERAGED)
 
     def questions(self) -> list[Question]:
-        """In the order of the data. The group is the set of questions: greedy and averaged results stand side by side."""
+        """In the order of the data. The group is the set of questions: greedy and averaged stand side by side."""
         return [
             Question(item.id, self._base, think_answer_prompt(self.style, prompt_body(item.problem)), item.stratum)
             for item in self.items
@@ -162,8 +162,7 @@ class MathsSuite:
         return marks
 
     def baselines(self, questions: Sequence[Question]) -> dict[str, dict[str, float]]:
-        """Share right, by equal text, of saying the commonest right answer of these questions, or the problem's last
-        number."""
+        """Share right, by equal text, of saying the commonest right answer, or the problem's last number."""
         wanted = {question.id for question in questions}
         items = [item for item in self.items if item.id in wanted]
         if not items:
@@ -180,7 +179,7 @@ class MathsSuite:
 
 @dataclass(frozen=True)
 class _Read:
-    """What counts strictly and leniently, as (box, "") or (None, text); None: nothing. `reason`: why nothing, strictly."""
+    """What counts strictly and leniently: (box, "") or (None, text), or None. `reason`: why nothing, strictly."""
 
     strict: tuple[str, str] | None
     lenient: tuple[str | None, str] | None
@@ -213,8 +212,7 @@ def _item(name: str, entry: Entry, row: dict[str, Any], index: int) -> Problem:
 
 
 def _gold(value: Any) -> str | None:
-    r"""The right answer in a cell: a plain one, a number, a list of parts, behind ``####`` (GSM8K), or the last box
-    of a solution."""
+    r"""The right answer in a cell: plain, a number, a list of parts, behind ``####`` (GSM8K), or the last box."""
     if value is None or isinstance(value, bool) or value == "" or value == []:
         return None
     if isinstance(value, int | float):
@@ -255,8 +253,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`reason`: empty when right; else ``wrong``, ``timeout``, ``crashed``, ``memory``, ``unreadable`` or why it was
-    refused."""
+    """`reason`: empty when right; else ``wrong``, ``timeout``, ``crashed``, ``memory``, ``unreadable``, a refusal."""
 
     right: bool
     reason: str = ""

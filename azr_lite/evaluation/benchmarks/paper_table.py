@@ -20,34 +20,18 @@ MATHS = ("aime24", "aime25", "amc23", "math500", "minerva", "olympiadbench")
 SUITES = CODE + MATHS
 SHORT = dict(zip(SUITES, ("HE+", "MBP+", "LCB", "A24", "A25", "AMC", "M500", "Min", "Oly"), strict=True))
 """Suite name to the column's heading."""
-_ALIASES = {
-    "humanevalplus": "humaneval+",
-    "humaneval-plus": "humaneval+",
-    "he+": "humaneval+",
-    "mbppplus": "mbpp+",
-    "mbpp-plus": "mbpp+",
-    "lcb": "livecodebench",
-    "livecodebench-v5": "livecodebench",
-    "minervamath": "minerva",
-    "olympiad": "olympiadbench",
-}
-
 DIFFERENCES = (
     "Not the same protocol: the paper's numbers are single runs of one training seed, one greedy reply per question; "
-    "its code columns "
-    "use EvalPlus's chat prompt with a prefilled ```python fence (25 to 30 points above raw completion for base "
-    "models) and "
-    "LiveCodeBench v5, which we cannot have offline; its mathematics allows 16,000 tokens. One AIME question of 30 is "
-    "3.3 points, so "
-    "its AIME columns are mostly noise. Compare base with trained under one protocol; across the two tables compare "
-    "gains at most."
+    "its code columns use EvalPlus's chat prompt with a prefilled ```python fence (25 to 30 points above raw "
+    "completion for base models) and LiveCodeBench v5, which we cannot have offline; its mathematics allows 16,000 "
+    "tokens. One AIME question of 30 is 3.3 points, so its AIME columns are mostly noise. Compare base with trained "
+    "under one protocol; across the two tables compare gains at most."
 )
 
 
 @dataclass(frozen=True)
 class Averages:
-    """The paper's three averages, in the unit of the scores given; None where a part is missing. `missing`: those
-    parts."""
+    """The paper's three averages, in the unit of the scores given; None where one of the parts is `missing`."""
 
     code: float | None
     maths: float | None
@@ -57,8 +41,7 @@ class Averages:
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One line of the paper's table, in points of 100. `scores`: in the order of `SUITES`; the averages are as
-    printed there."""
+    """One line of the paper's table, in points of 100. `scores`: in the order of `SUITES`; averages as printed."""
 
     model: str
     trained: bool
@@ -98,8 +81,8 @@ PAPER = (
 
 def canonical(suite: str) -> str:
     """The name in `SUITES` of a suite under another spelling; an unknown one as it is, in lower case."""
-    name = suite.lower().replace("_", "-")
-    return _ALIASES.get(name, name)
+    name = re.sub(r"-?plus$", "+", suite.lower().replace("_", "-"))
+    return "livecodebench" if name in ("lcb", "livecodebench-v5") else name
 
 
 def averages(scores: Mapping[str, float]) -> Averages:
@@ -144,8 +127,7 @@ def _key(model: str) -> tuple[str, str, bool] | None:
 
 
 def in_paper(accuracies: Mapping[str, float]) -> dict[str, float]:
-    """Those of suite → accuracy that stand in the paper's table, by short name; code only as asked in its protocol
-    (evalplus)."""
+    """What of suite → accuracy stands in the paper's table, by short name; code only in its protocol (evalplus)."""
     found = {}
     for name, accuracy in accuracies.items():
         plain = name.removesuffix("-evalplus-chat").removesuffix("-evalplus-direct")
