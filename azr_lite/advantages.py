@@ -59,7 +59,8 @@ def trr(
 ) -> Array:
     """Task-relative REINFORCE++ (section 3.3): one baseline and one scale for each (role, type).
 
-    `whitening`: sequence (paper) or token (code). ValueError for another whitening, rewards and lengths that differ in number, or a reward that is not finite.
+    `whitening`: sequence (paper) or token (code). ValueError for another whitening, for
+    rewards and lengths that differ in number, or a reward that is not finite.
 
     Examples:
         A proposer who earns 0 is compared with one who earns 0.5, not with solvers, whose rewards have another range:

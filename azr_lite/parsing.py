@@ -158,7 +158,7 @@ def _nesting(source: str) -> int:
 
 
 def _rename(tree: ast.Module, old: str) -> bool:
-    """Rename every use of the top-level function `old` to ``f``; False where that would change the program's meaning."""
+    """Rename every use of the top-level function `old` to ``f``; False where that would change its meaning."""
     methods = {id(node) for owner in ast.walk(tree) if isinstance(owner, ast.ClassDef) for node in owner.body}
     for node in ast.walk(tree):
         names = {getattr(node, name, None) for name in ("id", "name", "arg", "asname")}

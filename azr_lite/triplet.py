@@ -19,7 +19,7 @@ TaskTypeName = str
 """Name of a registered task type, e.g. ``"deduction"`` (see `tasks.base.register_task_type`)."""
 
 SEED_SHARING_TYPES: tuple[TaskTypeName, ...] = ("deduction", "abduction")
-"""Task types whose triplets mean: program, input, return value. They share seeds; induction starts from their programs."""
+"""Types whose triplets mean: program, input, return value. They share seeds; induction starts from their programs."""
 
 
 class Role(StrEnum):
@@ -238,7 +238,7 @@ class Rules:
 
 @dataclass
 class SolveAttempt:
-    """One attempt of the solver at one task, stages 4 to 9. `rate`: r-bar of its task, None where it was not measured."""
+    """One attempt of the solver at one task, stages 4 to 9. `rate`: r-bar of its task, None if not measured."""
 
     task: Task
     prompt: str

@@ -47,8 +47,8 @@ def rules_of(config: Config) -> Rules:
 class Verifier:
     """Holds the executor and keeps count, over the run so far.
 
-    `seconds`: wall time spent in the sandbox. `executions`: programs run, once per input and world (a third world is not
-    counted). `outcome_counts`: validations by "ok" or reason, and judged inputs by the kind of their outcome. `worlds`:
+    `seconds`: wall time spent in the sandbox. `executions`: programs run, once per input and world (without third
+    worlds). `outcome_counts`: validations by "ok" or reason, and judged inputs by the kind of their outcome. `worlds`:
     accepted proposals by the number of worlds that they ran in.
     """
 
