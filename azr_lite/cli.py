@@ -23,7 +23,7 @@ from tyro.extras import SubcommandApp
 from azr_lite import __version__, commands
 from azr_lite.commands import split_names
 from azr_lite.config import Config, list_settings
-from azr_lite.errors import AzrError
+from azr_lite.errors import AzrError, ConfigError
 from azr_lite.presets import list_presets, preset
 
 bench = SubcommandApp()
@@ -109,7 +109,8 @@ def _call(command: str, arguments: list[str]) -> int:
     app = SubcommandApp()
     for name, function in COMMANDS.items():
         app.command(function, name=name)
-    markers = (tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands, tyro.conf.DisallowNone)
+    conf = tyro.conf
+    markers = (conf.OmitArgPrefixes, conf.AvoidSubcommands, conf.DisallowNone, conf.PositionalMetavarFromFieldName)
     return app.cli(prog="azr-lite", args=[command, *_spell_flags(arguments)], config=markers, registry=registry)
 
 
@@ -125,6 +126,8 @@ def _settings_reader(command: str, arguments: list[str]) -> Callable[[StructType
     """tyro's rule for a `Config`: a box per section; the defaults are those of the preset that the arguments name."""
     named = next((value for flag, value in pairwise([*arguments, ""]) if flag == "--preset"), None)
     named = next((one.partition("=")[2] for one in arguments if one.startswith("--preset=")), named)
+    if named is not None and (not named or named.startswith("-")):
+        raise ConfigError("--preset has no value; give one, such as --preset nano")
     if named is None and command == "run":
         named = "nano"
     base = Config() if named is None else preset(named)

@@ -449,7 +449,7 @@ figures.show(made, alt="The share of right answers of the stand-in goes up and d
 executor.close()  # ends the sandbox's processes
 
 # %% [markdown]
-# **What you should see:** a line without a trend. 72 answers a step to some twenty tasks are few, so it wobbles by several points.
+# **What you should see:** a line without a trend. 72 answers per step to some twenty tasks are few, so it wobbles by several points.
 #
 # **If you see something else:** a clear rise over many steps would be a bug, since nothing here can learn.
 #

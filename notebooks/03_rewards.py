@@ -593,6 +593,6 @@ for text, verdict, scores in (
 #    it do to a proposer at the cliff of section 3? (Two recorded ablations with seeds 200 and 201 are in `data_samples/runs/ablations`; on nano the
 #    gains were 26.8 points with −0.5 and 23.4 with 0, with intervals that overlap widely.)
 # 2. The Monte-Carlo replies come from the *same* model that proposed. What if it solved its own tasks worse on purpose? Who would pay for that?
-# 3. You can afford 64 replies a step. Would you take 8 tasks × 8 replies, or 32 × 2?
+# 3. You can afford 64 replies per step. Would you take 8 tasks × 8 replies, or 32 × 2?
 #
 # Next: two roles times three task types make six groups of rewards, with different means and spreads. [Notebook 04](04_trr.ipynb) makes them comparable.

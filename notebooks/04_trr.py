@@ -465,7 +465,7 @@ for name, own in rows.items():
 # So far we have looked at *one* batch. Is an estimator right on average, and how noisy is it? For that we need a world whose true gradient is known.
 #
 # **The toy.** Six groups, each with its own softmax over 4 actions. A reply's pay is: level of the group + its spread × (worth of the action + how kind the
-# prompt was + chance). Proposals have a prompt each; answers come four to a prompt. 16 replies a group.
+# prompt was + chance). Proposals have a prompt each; answers come four to a prompt. 16 replies per group.
 #
 # The spreads (0.1 to 1) and levels are *chosen*, with proposers ten times quieter than solvers at the extreme. So the toy is made to show
 # the effect clearly. It cannot tell how large the effect is in a language model; section 11 looks at that.
@@ -574,7 +574,7 @@ show(made, "Bars for seven estimators: per-prompt estimators have the least nois
 
 # %% [markdown]
 # **What you should see.** No estimator wins both. GRPO would be fine here, *because* our version falls back on groups for proposals; without that, proposers get
-# nothing. TRR++ needs one reply a prompt and treats all six groups alike.
+# nothing. TRR++ needs one reply per prompt and treats all six groups alike.
 #
 # **If you see something else**: these bars are the table above; compare.
 

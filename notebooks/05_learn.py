@@ -134,7 +134,7 @@ print("left behind:", *sorted(path.name for path in RUN.iterdir()))
 
 # %% [markdown]
 # **What you should see.** Exit status −9 (killed by signal 9), and the files of a [run directory](glossary.md#run-directory):
-# `config.json` (every setting), `metrics.jsonl` (a line of numbers a step), `rollouts.jsonl` (every trained reply), `tasks.jsonl` (every proposal),
+# `config.json` (every setting), `metrics.jsonl` (one line of numbers per step), `rollouts.jsonl` (every trained reply), `tasks.jsonl` (every proposal),
 # `eval` (held-out scores), and `checkpoint-N` folders. N counts *updates*: in profile cpu a step has four.
 #
 # **If you see something else**: an AssertionError shows the end of what the run said before it stopped by itself. "exists already" means that the
@@ -243,8 +243,8 @@ for name, old in left.items():
 # | solve rate of new tasks | [r̄](glossary.md#solve-rate) of what the proposer invents | it stays in the middle | it runs to 0 or to 100 % |
 # | proposals | valid ones, and learnable ones (0 < r̄ < 1) | many of both | learnable ones vanish |
 # | reward | mean pay of both seats | nothing: see below | it jumps |
-# | reply length | tokens a reply | it grows where thinking pays | it grows and accuracy does not |
-# | entropy | how undecided the policy is, nats a token | a slow fall | it crashes to 0 |
+# | reply length | tokens per reply | it grows where thinking pays | it grows and accuracy does not |
+# | entropy | how undecided the policy is, nats per token | a slow fall | it crashes to 0 |
 # | gradient norm | size of an update | steady | twenty times its median |
 # | time, sampling | cost | flat | memory or time grow without end |
 #
@@ -268,7 +268,7 @@ for number in course.find("propose/deduction/solve_rate"):
 # %% [markdown]
 # ## 6. Read the log yourself
 #
-# A dashboard shows what its maker thought of. You will want your own curves, so here is the log itself: a line of JSON a step, keys such as
+# A dashboard shows what its maker thought of. You will want your own curves, so here is the log itself: one line of JSON per step, keys such as
 # `solve/deduction/tokens`: role, type, name.
 
 # %% tags=["long"]
@@ -316,13 +316,13 @@ def curve(lines, start, end):
 made, axes = figure(1, 3, (10.5, 3.0))
 shown = (("New tasks get harder as it learns", "propose/", "/solve_rate", "solve rate of new tasks"),
          ("It solves no more of its own tasks", "solve/", "/ok", "share of own tasks solved"),
-         ("It finds out that thinking pays", "solve/", "/tokens", "tokens a reply"))
+         ("It finds out that thinking pays", "solve/", "/tokens", "tokens per reply"))
 for axis, (title, start_, end, unit) in zip(axes, shown):
     line(axis, "solve" if "solve/" in start_ else "propose", *curve(lines, start_, end))
     with style():
         axis.set_title(title if profile != "ci" else end)
         axis.set(xlabel="self-play step", ylabel=unit, ylim=(0, None if "tokens" in end else 1))
-show(made, "Three curves of the live run over its steps: solve rate of new tasks, share of own tasks solved, tokens a reply")
+show(made, "Three curves of the live run over its steps: solve rate of new tasks, share of own tasks solved, tokens per reply")
 
 # %% [markdown]
 # **What you should see.** In the first dozen steps new tasks get harder: fewer of them are solved. The share of *own* tasks that is solved falls with
@@ -388,7 +388,7 @@ show(made, "Held-out accuracy of the live run by task type over its steps, with 
 # %% [markdown]
 # **What you should see.** Three bands. Deduction leaves its old band far below; abduction clearly; induction's bands still overlap.
 #
-# **If you see something else**: in profile ci five problems a type give bands half the picture high. That *is* the lesson: with n = 5 nobody
+# **If you see something else**: in profile ci five problems per type give bands half the picture high. That *is* the lesson: with n = 5 nobody
 # can say anything.
 #
 # A band covers the luck of the *problems*. It does not cover the luck of the *seed*: another seed is another run. For that, one has to run
@@ -397,7 +397,7 @@ show(made, "Held-out accuracy of the live run by task type over its steps, with 
 # %% [markdown]
 # ## 8. Five seeds, and two kinds of run that should not learn
 #
-# This takes most of an hour, so it is recorded (`data_samples/benchmarks/nano.json`, made by `azr-lite bench nano --seeds 5`; 1,500 problems a type). Three
+# This takes most of an hour, so it is recorded (`data_samples/benchmarks/nano.json`, made by `azr-lite bench nano --seeds 5`; 1,500 problems per type). Three
 # other *arms*, as one says of comparisons, stand beside self-play. The first two are [controls](glossary.md#control), which cannot learn:
 #
 # * **no update**: advantages of zero. Whatever moves now is a bug of the measuring.
@@ -479,7 +479,7 @@ show(made, "Held-out accuracy before and after self-play and of the untrained mo
 # %% [markdown]
 # ## 10. Take one piece away
 #
-# An **[ablation](glossary.md#ablation)** asks what a piece is good for. These are recorded: two seeds, 30 steps, 300 problems a type
+# An **[ablation](glossary.md#ablation)** asks what a piece is good for. These are recorded: two seeds, 30 steps, 300 problems per type
 # (`data_samples/runs/ablations/comparison.json`).
 
 # %%
@@ -523,14 +523,14 @@ else:
 # %% tags=["long"]
 made, axes = figure(1, 2, (9.0, 3.0))
 end_of_arm = len(ablation)
-for axis, (start_, end, unit) in zip(axes, (("propose/", "/solve_rate", "solve rate of new tasks"), ("solve/", "/tokens", "tokens a reply"))):
+for axis, (start_, end, unit) in zip(axes, (("propose/", "/solve_rate", "solve rate of new tasks"), ("solve/", "/tokens", "tokens per reply"))):
     for place, (name, own) in enumerate((("self-play", whole_run[:end_of_arm]), (ARM, ablation))):
         line(axis, name, *curve(own, start_, end), place)
     with style():
         axis.set(xlabel="self-play step", ylabel=unit, ylim=(0, 1 if "rate" in end else None))
         axis.set_title("How hard the proposer's tasks are" if "rate" in end else "How long the solver thinks")
         axis.legend()
-show(made, f"Solve rate of new tasks and tokens a reply over the first steps, for self-play and for {ARM}")
+show(made, f"Solve rate of new tasks and tokens per reply over the first steps, for self-play and for {ARM}")
 
 # %% [markdown]
 # **What you should see** for *solver only*: with self-play the tasks get harder (solve rate falls from 73 to 50 %); the proposer that does not

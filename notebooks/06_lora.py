@@ -567,13 +567,13 @@ config = az.Config.from_json(json.loads((run / "config.json").read_text(encoding
 guess = az.plan(config.replace(model="HuggingFaceTB/SmolLM2-135M-Instruct") if config.model.endswith(".gguf") else config)
 
 made, (axis,) = figures.figure(1, 1, (6.4, 2.4))
-figures.bars(axis, list(stages), list(stages.values()), "seconds a step")
+figures.bars(axis, list(stages), list(stages.values()), "seconds per step")
 axis.margins(x=0.12)
 with figures.style():
-    axis.set_title(f"{sum(stages.values()):.0f} seconds a step; the sandbox is not what costs")
+    axis.set_title(f"{sum(stages.values()):.0f} seconds per step; the sandbox is not what costs")
 figures.show(made, alt="Mean seconds of each stage of the recorded run: the update takes most, generation the rest, the sandbox next to nothing.")
 print(f"planned: roughly {guess.step_seconds:.0f} s per step, {guess.peak_gb:.1f} GB")
-print(f"here:    {sum(stages.values()):.0f} s a step, {max(line['memory_mib'] for line in timing) * 2**20 / 1e9:.1f} GB at most, {np.mean([line['tokens_per_s'] for line in timing]):.0f} tokens a second in generation")
+print(f"here:    {sum(stages.values()):.0f} s per step, {max(line['memory_mib'] for line in timing) * 2**20 / 1e9:.1f} GB at most, {np.mean([line['tokens_per_s'] for line in timing]):.0f} tokens per second in generation")
 
 # %% [markdown]
 # **What you should see.** Update and generation cost nearly everything. The plan, made for two idle cores, was 91 seconds per step; recorded were 365: one thread, on a

@@ -120,7 +120,7 @@ def ends(values):
     return mean(values[:part]), mean(values[-part:])
 
 
-print(f"{'':3} {'tokens a reply':>16} {'solver pay':>16} {'proposer pay':>16} {'form, %':>12}   held-out gain, points")
+print(f"{'':3} {'tokens per reply':>16} {'solver pay':>16} {'proposer pay':>16} {'form, %':>12}   held-out gain, points")
 for one in LETTERS:
     cells = [ends(curve(logs[one], role, end)) for role, end in (("solve/", "/tokens"), ("solve/", "/reward"), ("propose/", "/reward"))]
     shown = [f"{a:6.1f} → {b:6.1f}" for a, b in cells[:1]] + [f"{a:+.2f} → {b:+.2f}" for a, b in cells[1:]]

@@ -155,13 +155,13 @@ for axis, tuning in zip(axes, ("full", "lora")):
     axis.set_xlim(0, 1.05 * max(80, left.max()))
     with figures.style():
         axis.set_xlabel("GB on one GPU (dashed: 80)")
-        axis.set_title("full: 16 bytes a weight (planned)" if tuning == "full" else "LoRA: hardly more than the base (planned)")
+        axis.set_title("full: 16 bytes per weight (planned)" if tuning == "full" else "LoRA: hardly more than the base (planned)")
 axes[0].legend(fontsize=7)
 figures.show(made, alt="Planned GB of weights, gradients and moments for 3B, 7B and 14B: full tuning passes 80 GB from 7B on, LoRA stays far below.")
 
 # %% [markdown]
 # **What you should see.** Full tuning: 4 bytes of weight, 4 of gradient, 8 of moments, 16 in all; 7B already needs more than an 80 GB card before a
-# single token is read. LoRA: two bytes a weight and little else.
+# single token is read. LoRA: two bytes per weight and little else.
 #
 # **If you see something else**: shorter bars for full tuning mean 2-byte masters or a single moment.
 
@@ -175,7 +175,7 @@ figures.show(made, alt="Planned GB of weights, gradients and moments for 3B, 7B 
 
 # %%
 shape, tokens = MODELS["7B"], 6144 + 8096
-one_layer = 2 * (4 * shape.intermediate + 14 * shape.hidden)  # bytes a token keeps in one layer
+one_layer = 2 * (4 * shape.intermediate + 14 * shape.hidden)  # bytes that a token keeps in one layer
 work = 2 * (3 * shape.intermediate + 7 * shape.hidden)  # gradients in flight, one layer at a time
 everything = tokens * (shape.layers * one_layer + work)
 checkpointed = tokens * (shape.layers * shape.hidden * 4 + one_layer + work)  # 4: float32
@@ -559,8 +559,8 @@ for name in ("lora-1.5b-16gb", "lora-3b-24gb", "full-3b-80gb", "full-7b-8x80gb",
 #
 # **If you see something else**: hours leave out seeding and evaluation; eight GPUs cost eight times their hours.
 #
-# Is the estimate any good? Two published numbers can be held against it. The authors report about 263 s a step for 3B on two A100 (their issue 13); a community
-# branch about 850 s a step for 3B QLoRA on 16 GB.
+# Is the estimate any good? Two published numbers can be held against it. The authors report about 263 s per step for 3B on two A100 (their issue 13); a community
+# branch about 850 s per step for 3B QLoRA on 16 GB.
 
 # %%
 for name, published in (("paper-3b", 263), ("qlora-3b-16gb", 850)):

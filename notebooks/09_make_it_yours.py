@@ -409,7 +409,7 @@ print(f"{agreed} of {len(tests)} queries give the rows that sqlite gives")
 #
 # ## Exercise 5: which rows are the same rows? (2 points, 8 minutes)
 # The judge of this task type. Without ORDER BY a table has no order, but each row counts as often as it occurs. With ORDER BY the order is part of the answer.
-# `canonical(row)` gives one text a row. The answer `a` may be any value a model writes.
+# `canonical(row)` gives one text per row. The answer `a` may be any value a model writes.
 
 # %% tags=["exercise"]
 def same_rows(a, b, ordered):

@@ -13,7 +13,7 @@ from azr_lite.errors import RunDirectoryError
 from azr_lite.observe.analysis import analyse
 from azr_lite.observe.measures import (
     alarms,
-    answer,
+    answer_text,
     complexity,
     distance,
     plans,
@@ -87,8 +87,8 @@ def test_words_of_a_reply():
     assert thought("<think>ab</think>c") == "ab"
     assert reflections(thought(reply)) == 2
     assert reflections("waiter, hmmm") == 2, "documented: words that begin so count"
-    assert programs(answer(reply)) == ["def f(x):\n    return x"]
-    assert answer("no tags ") == "no tags"
+    assert programs(answer_text(reply)) == ["def f(x):\n    return x"]
+    assert answer_text("no tags ") == "no tags"
 
 
 def test_comments_as_a_plan():

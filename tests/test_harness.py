@@ -8,9 +8,9 @@ import pytest
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation import suite as suites
 from azr_lite.evaluation.results import read_result
-from azr_lite.evaluation.runner import answer, choose, run_suite
+from azr_lite.evaluation.runner import answer, run_suite
 from azr_lite.evaluation.scores import compare_paired, compare_pass_at_k, summarize
-from azr_lite.evaluation.suite import Data, Mark, Prompt, Question, Sampling, read_data, shipped
+from azr_lite.evaluation.suite import Data, Mark, Prompt, Question, Sampling, choose, read_data, shipped
 from tests.scripted import ScriptedGenerator
 
 

@@ -25,7 +25,7 @@ from azr_lite.evaluation.benchmarks import BUILDERS, GROUPS, REASONING_PROTOCOLS
 from azr_lite.evaluation.generators import OpenedModel, open_model
 from azr_lite.evaluation.results import VERSION, Result, WaitingReplies, lines_of, read_result
 from azr_lite.evaluation.scores import Item, compare_paired, compare_pass_at_k, summarize
-from azr_lite.evaluation.suite import Done, Generator, Question, Reply, Sampling, Setting, Suite, no_progress
+from azr_lite.evaluation.suite import Done, Generator, Question, Reply, Sampling, Setting, Suite, choose, no_progress
 from azr_lite.rundir import write_json, write_text
 from azr_lite.sandbox import Executor
 from azr_lite.triplet import Rules
@@ -326,21 +326,6 @@ def _asked(suite: Suite, generator: Generator, questions: Sequence[Question], se
         "stop": list(suite.stop),
         "seed": seed,
     }
-
-
-def choose(questions: Sequence[Question], items: int) -> list[Question]:
-    """The first `items` of each group by the SHA-1 of their ids (0: all), in the suite's order: nobody picks."""
-    if not items:
-        return list(questions)
-    groups: dict[str, list[str]] = {}
-    for question in questions:
-        groups.setdefault(question.group, []).append(question.id)
-    kept = {id for own in groups.values() for id in sorted(own, key=_digest)[:items]}
-    return [question for question in questions if question.id in kept]
-
-
-def _digest(id: str) -> str:
-    return hashlib.sha1(id.encode()).hexdigest()
 
 
 def run_suite(

@@ -190,6 +190,21 @@ class Question:
     stratum: str = ""
 
 
+def choose(questions: Sequence[Question], items: int) -> list[Question]:
+    """The first `items` of each group by the SHA-1 of their ids (0: all), in the suite's order: nobody picks."""
+    if not items:
+        return list(questions)
+    groups: dict[str, list[str]] = {}
+    for question in questions:
+        groups.setdefault(question.group, []).append(question.id)
+    kept = {id for own in groups.values() for id in sorted(own, key=_digest)[:items]}
+    return [question for question in questions if question.id in kept]
+
+
+def _digest(id: str) -> str:
+    return hashlib.sha1(id.encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class Mark:
     """The verdict on one reply. `right` is strict: the form that was asked for, and the right answer in it.

@@ -24,7 +24,7 @@ from azr_lite.observe.measures import (
     Complexity,
     Shape,
     alarms,
-    answer,
+    answer_text,
     complexity,
     distance,
     plans,
@@ -152,7 +152,7 @@ def analyse(run: RunDir, periods: int = 4) -> Analysis:
             _look_for_alarms(found, lines)
         for line in log_lines(run, "tasks.jsonl") if (run.path / "tasks.jsonl").exists() else ():
             if len(line["answers"]) >= 2 and max(0, first) <= line["step"] <= last:
-                different = {answer(one["text"]) for one in line["answers"]}
+                different = {answer_text(one["text"]) for one in line["answers"]}
                 add(line["step"], "answers/different", len(different) / len(line["answers"]))
     for name in dict.fromkeys([*MEASURES, *(name for period in sums for name in sorted(period))]):
         cells = [
@@ -171,7 +171,7 @@ def _measures_of(lines: Sequence[Line]) -> Iterator[tuple[str, float]]:
         yield "thought/characters", len(said)
         yield "thought/reflection", reflections(said)
     proposals = [line for line in lines if line["role"] == "propose"]
-    written = [(line, own[0]) for line in proposals if (own := programs(answer(line["text"])))]
+    written = [(line, own[0]) for line in proposals if (own := programs(answer_text(line["text"])))]
     for _, program in written:
         if (size := complexity(program)) is not None:
             yield from ((f"program/{name}", value) for name, value in dataclasses.asdict(size).items())
@@ -186,13 +186,13 @@ def _gap(lines: Sequence[Line]) -> Iterator[tuple[str, float]]:
     for line in lines:
         if line["role"] == "propose" and line["task_id"]:
             # an induction proposal's program stands in its prompt
-            shown = programs(answer(line["text"])) or programs(line["prompt"])[-1:]
+            shown = programs(answer_text(line["text"])) or programs(line["prompt"])[-1:]
             if shown and (size := complexity(shown[0])) is not None:
                 hidden[line["task_id"]] = size
     for line in lines:
         if line["role"] != "solve" or not line["verdict"]["ok"] or line["task_id"] not in hidden:
             continue
-        own = programs(answer(line["text"]))
+        own = programs(answer_text(line["text"]))
         if own and (size := complexity(own[0])) is not None:
             for name in ("cyclomatic", "cognitive", "volume"):
                 yield f"gap/{name}", getattr(hidden[line["task_id"]], name) - getattr(size, name)

@@ -136,7 +136,7 @@ def thought(text: str) -> str:
     return re.split(r"</think>|<answer>", text, maxsplit=1)[0].removeprefix("<think>")
 
 
-def answer(text: str) -> str:
+def answer_text(text: str) -> str:
     """What stands between the answer tags; the whole reply where there are none."""
     found = re.search(r"<answer>(.*?)(?:</answer>|\Z)", text, re.DOTALL)
     return (found.group(1) if found else text).strip()

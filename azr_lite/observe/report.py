@@ -50,7 +50,7 @@ FIRST_WORDS = "<!doctype html><!-- azr-lite report -->"
 
 
 @dataclass
-class Entry:
+class ListedProposal:
     """A proposal on the page. `anchor`: where its row is."""
 
     proposal: ProposalRow
@@ -228,7 +228,7 @@ def _charts(runs: Sequence[RunFacts], samples: Sequence[ProposalSample]) -> list
 
 def _proposals(
     runs: Sequence[RunFacts], samples: Sequence[ProposalSample]
-) -> tuple[list[Entry], list[Entry], dict[str, str]]:
+) -> tuple[list[ListedProposal], list[ListedProposal], dict[str, str]]:
     """Rows of the list, the triplets worth reading, and programs of parents by id."""
     entries, triplets, programs = [], [], {}
     each = max(2, TRIPLETS // len(runs))
@@ -245,15 +245,15 @@ def _proposals(
             else:
                 worth = sorted([*worth[: each - 1], used], key=lambda row: row.step)
         entries += _entries(number, shown)
-        triplets += [Entry(row, number, f"triplet-{number}-{place}") for place, row in enumerate(worth)]
+        triplets += [ListedProposal(row, number, f"triplet-{number}-{place}") for place, row in enumerate(worth)]
     return entries, triplets, programs
 
 
-def _entries(run: int, rows: Sequence[ProposalRow]) -> list[Entry]:
-    return [Entry(row, run, f"p{run}-{place}") for place, row in enumerate(rows)]
+def _entries(run: int, rows: Sequence[ProposalRow]) -> list[ListedProposal]:
+    return [ListedProposal(row, run, f"p{run}-{place}") for place, row in enumerate(rows)]
 
 
-def _rows(entries: list[Entry], programs: dict[str, str], runs: Sequence[RunFacts], most: int) -> list[Markup]:
+def _rows(entries: list[ListedProposal], programs: dict[str, str], runs: Sequence[RunFacts], most: int) -> list[Markup]:
     """The rows as HTML; `entries` is thinned evenly until they fit."""
     template, names = _environment().get_template("row.html"), _names(runs)
     while True:
@@ -266,11 +266,11 @@ def _rows(entries: list[Entry], programs: dict[str, str], runs: Sequence[RunFact
         entries[:] = [entries[int(i * len(entries) / wanted)] for i in range(wanted)]
 
 
-def _anchors(entries: Sequence[Entry]) -> dict[tuple[int, str], str]:
+def _anchors(entries: Sequence[ListedProposal]) -> dict[tuple[int, str], str]:
     return {(entry.run, entry.proposal.id): entry.anchor for entry in entries if entry.proposal.id}
 
 
-def _filters(entries: Sequence[Entry], runs: Sequence[RunFacts]) -> dict[str, Any]:
+def _filters(entries: Sequence[ListedProposal], runs: Sequence[RunFacts]) -> dict[str, Any]:
     own = [entry.proposal for entry in entries]
     steps = [row.step for row in own] or [0]
     return {

@@ -23,7 +23,7 @@ from typing import Any, Final, TypeVar
 from azr_lite.errors import UnsafeError
 from azr_lite.sandbox import wire
 from azr_lite.sandbox.outcome import Job, Level, Limits, Outcome, Validation
-from azr_lite.sandbox.schedule import Plan, Run
+from azr_lite.sandbox.schedule import Plan, PlanRun
 
 DEFAULT_LIMITS = Limits()
 _UNORDERED: Final = re.compile(r"\b(?:set|frozenset|hash|keys)\b|\{[^{}:]+(?:\}|,|\bfor\b)")
@@ -206,7 +206,7 @@ class Executor:
                     future.set_result(combine(results))
 
         runs = [
-            Run(plan, self._engine.submit, partial(deliver, index), self._stats, self._inject)
+            PlanRun(plan, self._engine.submit, partial(deliver, index), self._stats, self._inject)
             for index, plan in enumerate(plans)
         ]
         for run in runs:

@@ -61,7 +61,7 @@ class Plan:
     backwards: bool = False
 
 
-class Run:
+class PlanRun:
     """One plan on its way. `deliver` gets the outcomes, in input order, or the exception that ended it."""
 
     def __init__(

@@ -99,8 +99,8 @@ exercise(
     points=1, observe=_grouped,
     shows=(*(f"do {words} share a group?" for words in PAIRS), "the number of groups"),
     mistakes=[
-        Mistake(lambda rollout: rollout.role, "it has two groups, one a role. Induction is harder than deduction, so its answers would mostly be called bad: give each task type its own baseline"),
-        Mistake(lambda rollout: rollout.type, "it has three groups, one a type, and mixes both roles. A proposer earns at most 7/8, a solver 1: proposals would be called bad for being proposals"),
+        Mistake(lambda rollout: rollout.role, "it has two groups, one per role. Induction is harder than deduction, so its answers would mostly be called bad: give each task type its own baseline"),
+        Mistake(lambda rollout: rollout.type, "it has three groups, one per type, and mixes both roles. A proposer earns at most 7/8, a solver 1: proposals would be called bad for being proposals"),
         Mistake(lambda rollout: (rollout.role, rollout.type, rollout.task_id), "it compares answers to the *same task* only. That is GRPO's group; and each proposal would stand alone, with nothing to be compared with"),
         Mistake(lambda rollout: "all", "it has one group: REINFORCE++'s one global baseline. The easiest seat would look best at everything"),
         Mistake(lambda rollout: (rollout.role, rollout.type, rollout.reward > 0), "it puts good and bad rewards into different groups, so that nobody is compared with anybody worse"),

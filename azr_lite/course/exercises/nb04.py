@@ -105,7 +105,7 @@ exercise(
         Mistake(_group_after_group, "the numbers are right and stand on the wrong rows: they come out group after group, while the batch is mixed. Each reply would be pushed by another's advantage. Write into the rows you took from"),
         Mistake(_by(lambda group: "all"), "one mean and one spread for the whole batch: that is the global baseline (REINFORCE++), the one TRR++ was made to replace"),
         Mistake(_by(lambda group: group.partition("/")[2]), "the group key has lost its role: proposals and answers of one type share a baseline, though 0.3 is fine pay for a proposal and impossible for an answer"),
-        Mistake(_by(lambda group: group.partition("/")[0]), "the group key has lost its task type: there are two baselines, one a role, and an easy type passes for a good policy"),
+        Mistake(_by(lambda group: group.partition("/")[0]), "the group key has lost its task type: there are two baselines, one per role, and an easy type passes for a good policy"),
         Mistake(_runs, "neighbours of one group are whitened together, and the group's other rows, further on, are not (itertools.groupby does so). A group is all its rows, wherever they stand"),
         Mistake(lambda rewards, groups, lengths: trr(rewards, groups, lengths, whitening="token"), "lengths play a part: a reply of L tokens counts L times. That is the token form of section 6; here each reply counts once"),
         Mistake(_each(lambda own, every: _divided(own - own.mean(), own.std()) if own.std() != 0 else np.zeros_like(own)), "it compares the spread with 0, and floats betray it: for three rewards of 0.05 numpy finds a spread near 1e-17. Count a tiny spread as none (`whiten_sequences` from above does it)"),

@@ -55,14 +55,14 @@ exercise(
         Mistake(lambda s, c: _weights(s, c, cut=False), "full tuning on several GPUs cuts the weights over them (FSDP2, ZeRO-3): each holds its share only"),
         Mistake(lambda s, c: _weights(s, c, cut_lora=True), "it cuts LoRA's frozen base over the GPUs. Under DDP, where adapters live here, each GPU holds the whole base: more of them save nothing"),
         Mistake(lambda s, c: _weights(s, c, rest=NF4), "it makes *all* weights of QLoRA 4-bit. Only the layers' linear maps are; embedding, head, norms and biases stay in 2 bytes"),
-        Mistake(lambda s, c: _weights(s, c, linear=0.5), "4 bits are half a byte, but each block of 64 weights carries a scale besides: `NF4` bytes a weight (0.516)"),
+        Mistake(lambda s, c: _weights(s, c, linear=0.5), "4 bits are half a byte, but each block of 64 weights carries a scale besides: `NF4` bytes per weight (0.516)"),
         Mistake(lambda s, c: _weights(s, c, rest=0), "QLoRA's other weights are missing: embedding, head, norms and biases are there too, in 2 bytes each"),
         Mistake(lambda s, c: _weights(s, c) + (2 * s.linear_parameters if c.tuning == "qlora" else 0), "it counts QLoRA's linear maps twice, in 4 bits and in 2 bytes; the 2-byte weights are `parameters - linear_parameters`"),
         Mistake(lambda s, c: _weights(s, c) + adapter_bytes(s, c), "it counts the adapters too. They have a row of their own in the plan (`course.adapter_bytes`); here only the model's own weights"),
         Mistake(lambda s, c: 4 * s.parameters / c.processes if c.tuning == "full" else _weights(s, c), "`processes` can be 0, which means any number; count it as one GPU: `max(1, config.processes)`"),
         Mistake(lambda s, c: _weights(s, c, full=4, linear=2), "under QLoRA the layers' linear maps are stored in 4 bits (`NF4` bytes each), and unpacked only while they are used"),
     ],
-    hint="Three cases: full, lora, qlora. Which bytes a weight, and is it cut over the GPUs?",
+    hint="Three cases: full, lora, qlora. Which bytes per weight, and is it cut over the GPUs?",
 )  # fmt: skip
 
 

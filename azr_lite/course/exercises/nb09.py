@@ -212,7 +212,7 @@ def _lists(a: Any, b: Any) -> bool:
 
 exercise(
     name="same_rows", key=same_rows, points=2, probes=_tables,
-    hint="One canonical text a row; sort the texts where the order is free.",
+    hint="One canonical text per row; sort the texts where the order is free.",
     mistakes=[
         Mistake(lambda a, b, ordered: _lists(a, b) and (a == b if ordered else sorted(map(repr, a)) == sorted(map(repr, b))), "with an order asked for it compares by `==`, for which (1,) and (True,) are the same row. Compare the canonical texts in both cases"),
         Mistake(lambda a, b, ordered: _lists(a, b) and (a == b if ordered else Counter(a) == Counter(b)), "it compares the rows by `==`, for which (1,) and (True,) are the same row. Compare their canonical texts"),

@@ -1,9 +1,8 @@
-r"""The mathematics suites: AIME 2024 and 2025, AMC 2023, MATH500, Minerva, OlympiadBench, GSM8K; math-verify judges, in
-a jail.
+r"""The mathematics suites: AIME 2024 and 2025, AMC 2023, MATH500, Minerva, OlympiadBench, GSM8K; judged by math-verify.
 
-Protocol ``azr``: the think/answer prompt of self-play; the answer stands in the answer part, in ``\boxed{}``. Strict: a
-reply our parser takes, with a box in its answer part, and that box right.  Lenient: the last box anywhere; without any,
-what math-verify finds last in the text.  Two different boxes in one answer part are a bet on both: wrong either way.
+Protocol ``azr``: the think/answer prompt of self-play; the answer stands in the answer part, in ``\boxed{}``.
+Strict: a reply our parser takes, with a box in its answer part, and that box right. Lenient: the last box anywhere;
+without any, what math-verify finds last in the text. Two different boxes in one answer part are a bet on both: wrong.
 
 `TABLE` names default hub ids. **None was fetched when this was written** (no network); they are those that several
 public projects load with the split ``test``, and the columns are those that these projects read. The result records the
