@@ -1,8 +1,6 @@
-"""From rewards to advantages, and from roles to loss weights: pure functions of arrays.
+"""From rewards to advantages, and from roles to loss weights: first pure functions of arrays, then whole batches.
 
-Comes in: B rewards with their baseline group, reply length in tokens and prompt.  Goes out: B advantages, B weights, float64, shape (B,).
-Not covered: the loss itself (TRL's PPO-clip, `trainer.py`). The batch must be the *global* one: statistics for each process
-apart would be another algorithm.
+Arrays are float64 of shape (B,). The batch must be the *global* one: statistics per process would be another algorithm.
 
     TRR++ (paper section 3.3):  A = (R - mean_g) / std_g over each group g = (role, type); A = 0 where std_g = 0.
 """
@@ -33,7 +31,7 @@ def _rows_of(groups_B: Sequence[Hashable]) -> list[NDArray[np.intp]]:
 
 
 def whiten_sequences(rewards: Array) -> Array:
-    """(R - mean) / population std over the sequences of one group, shape (sequences,); zeros where all rewards are equal.
+    """(R - mean) / population std over the sequences of one group; zeros where all rewards are equal.
 
     Examples:
         >>> whiten_sequences(np.array([1.0, 1.0, -0.5, -0.5])).tolist()
@@ -44,8 +42,10 @@ def whiten_sequences(rewards: Array) -> Array:
 
 
 def whiten_tokens(rewards: Array, lengths: Array) -> Array:
-    """The same with statistics over reply *tokens* (the authors' code): a reply of L tokens counts L times; unbiased variance, and
-    1 / sqrt(variance + 1e-8). `rewards`, `lengths` and the result: shape (sequences,)."""
+    """The same with statistics over reply *tokens* (the authors' code): a reply of L tokens counts L times.
+
+    Unbiased variance, and 1 / sqrt(variance + 1e-8).
+    """
     total = lengths.sum()
     mean = (rewards * lengths).sum() / total
     if total < 2 or np.ptp(rewards) <= TINY:
@@ -57,9 +57,10 @@ def whiten_tokens(rewards: Array, lengths: Array) -> Array:
 def trr(
     rewards_B: Sequence[float], groups_B: Sequence[Hashable], lengths_B: Sequence[int], whitening: str = "sequence"
 ) -> Array:
-    """Task-relative REINFORCE++ (section 3.3): one baseline and one scale for each (role, type). `whitening`: sequence (paper) or token (code).
+    """Task-relative REINFORCE++ (section 3.3): one baseline and one scale for each (role, type).
 
-    ValueError for another whitening, rewards and lengths that differ in number, or a reward that is not finite.
+    `whitening`: sequence (paper) or token (code). ValueError for another whitening, for
+    rewards and lengths that differ in number, or a reward that is not finite.
 
     Examples:
         A proposer who earns 0 is compared with one who earns 0.5, not with solvers, whose rewards have another range:
@@ -127,9 +128,9 @@ def estimate(
     lengths_B: Sequence[int],
     whitening: str = "sequence",
 ) -> Array:
-    """Advantages, shape (B,), by the estimator's name in `Config.estimator`. ValueError for an unknown name.
+    """Advantages by the estimator's name in `Config.estimator`. ValueError for an unknown name.
 
-    Per-prompt estimators need several replies to a prompt; rows whose prompt stands alone (proposals) fall back to their
+    Per-prompt estimators need several replies per prompt; rows whose prompt stands alone (proposals) fall back to their
     (role, type) group. `whitening` serves trr and global only.
     """
     if estimator == "trr":
@@ -177,16 +178,15 @@ def loss_weights(
 def _arrays(rewards_B: Sequence[float], lengths_B: Sequence[int]) -> tuple[Array, Array]:
     rewards, lengths = np.asarray(rewards_B, dtype=np.float64), np.asarray(lengths_B, dtype=np.float64)
     if rewards.shape != lengths.shape:
-        raise ValueError(f"{len(rewards)} rewards but {len(lengths)} lengths; give one length a reward")
+        raise ValueError(f"{len(rewards)} rewards but {len(lengths)} lengths; give one length per reward")
     if not np.isfinite(rewards).all():
-        raise ValueError(
-            f"the reward of row {int(np.argmin(np.isfinite(rewards)))} is not finite; every reply needs a number as its reward"
-        )
+        row = int(np.argmin(np.isfinite(rewards)))
+        raise ValueError(f"the reward of row {row} is not finite; every reply needs a number as its reward")
     return rewards, lengths
 
 
 def with_advantages(c: Config, rollouts: Sequence[Rollout]) -> list[Rollout]:
-    """The same rollouts with their advantages, from `Config.estimator` over the whole batch (rollouts of all processes)."""
+    """The same rollouts with their advantages, from `Config.estimator` over the whole batch."""
     groups = [r.group for r in rollouts]
     lengths = [len(r.completion_ids) for r in rollouts]
     prompts = [(r.group, r.task_id) if r.role == Role.SOLVE else (r.group, index) for index, r in enumerate(rollouts)]
@@ -195,7 +195,7 @@ def with_advantages(c: Config, rollouts: Sequence[Rollout]) -> list[Rollout]:
 
 
 def with_weights_and_padding(c: Config, rollouts: Sequence[Rollout]) -> list[Rollout]:
-    """The same rollouts with their loss weights, then padding: copies of the shortest rollout with weight 0, up to `Config.rows`."""
+    """The same rollouts with their loss weights, then copies of the shortest with weight 0, up to `Config.rows`."""
     shortest = min(rollouts, key=lambda r: len(r.prompt_ids) + len(r.completion_ids))
     padding = []
     for role, rows in ((Role.PROPOSE, c.batch_size), (Role.SOLVE, c.solver_rows)):

@@ -1,7 +1,4 @@
-"""The task buffers, one for each type: where references and tasks come from.
-
-Comes in: valid tasks.  Goes out: samples; a JSON-able state.
-Not covered: whether a task is valid (`verifier.py`), and when to insert (`selfplay.py`).
+"""The task buffers, one per task type: where references and tasks come from.
 
 Differences from the authors' code, on purpose: duplicates (same normalised syntax tree, same inputs) are refused, and a
 full buffer drops its *oldest* tasks (theirs keeps them, which freezes it).
@@ -76,7 +73,7 @@ class Buffer:
 
 
 class Buffers:
-    """The buffers of all games: `of` maps a task type to its `Buffer`."""
+    """The buffers of all task types: `of` maps a task type to its `Buffer`."""
 
     def __init__(self, types: Sequence[TaskTypeName], capacity: int) -> None:
         self.of: dict[TaskTypeName, Buffer] = {name: Buffer(capacity) for name in types}
@@ -110,7 +107,7 @@ class Buffers:
         return {name: len(buffer) for name, buffer in self.of.items()}
 
     def ages(self, step: int) -> dict[TaskTypeName, float]:
-        """Mean age of each buffer's tasks in steps, at step number `step`; seeds come from step -1. 0.0 for an empty one."""
+        """Mean age of each buffer's tasks in steps, at step number `step`. Seeds come from step -1."""
         return {
             name: sum(step - task.step for task in buffer) / len(buffer) if len(buffer) else 0.0
             for name, buffer in self.of.items()
@@ -120,7 +117,7 @@ class Buffers:
         return {name: [task.to_json() for task in buffer] for name, buffer in self.of.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of `state_dict`. Order is kept, so that sampling goes on as it would have without the interruption."""
+        """Inverse of `state_dict`. Order is kept, so that sampling goes on as without the interruption."""
         for name, rows in state.items():
             buffer = Buffer(self.of[name].capacity)
             for row in rows:

@@ -243,7 +243,7 @@ def show(
 
         print(Run(what).show(step, worst=worst, best=best, role=role, type=type, count=count))
     else:
-        from azr_lite.observe.catalogue import describe_metrics
+        from azr_lite.metrics import describe_metrics
 
         print(describe_metrics(what))
     return 0

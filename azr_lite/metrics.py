@@ -1,20 +1,27 @@
-"""The numbers of one step, from its rollouts and proposals.
+"""The numbers of one step, ``role/type/name``, and the table of every logged number: its formula, unit, healthy range.
 
-Comes in: what a step left.  Goes out: one flat dict of floats, keys ``role/type/name``, the same in every repetition.
-Not covered: loss and gradient (the trainer adds them), wall time, memory and energy (`meter.py`), files (`rundir.py`). What each
-number means, and what is healthy, stands in one table: `observe/catalogue.py`.
+`step_metrics` computes what follows from rollouts and proposals. The trainer adds loss and gradient, `progress.py` wall
+time, memory and energy. Keys of the table are patterns: {role} is propose or solve, {type} a task type, {part} a reward
+part, {reason} a reason code, {kind} an outcome of the sandbox, {percent} a rounded percentage. Healthy ranges are this
+project's experience with nano runs and the paper's figures: a number outside is a reason to look, not a verdict.
 """
 
 from __future__ import annotations
 
+import difflib
+import functools
 import math
+import re
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from azr_lite.errors import ConfigError
 from azr_lite.triplet import ProposalAttempt, Role, Rollout
 
 STAGES = ("generate", "sandbox", "update", "rest")
-"""The keys of timing.jsonl that are seconds and sum to the step's wall time; the others there are not seconds of a stage."""
+"""The keys of timing.jsonl that are seconds and sum to the step's wall time."""
 
 
 def mean(values: Sequence[float]) -> float:
@@ -44,11 +51,10 @@ def step_metrics(
     executor: Mapping[str, int],
     worlds: Mapping[int, int],
 ) -> dict[str, float]:
-    """Everything about one step that can be counted: each (role, type), each type's proposals, buffers, executor, tokens.
+    """All that can be counted about one step: each (role, type), each type's proposals, buffers, executor, tokens.
 
-    `sizes`, `ages`: tasks in each buffer, and their mean age in steps. `executor`: number of its outcomes in this step, by kind.
-    `worlds`: this step's accepted proposals, by the number of worlds their programs were run in.
-    The formula and unit of each key stand in `observe/catalogue.py`.
+    `sizes`, `ages`: tasks in each buffer, and their mean age in steps. `executor`: number of its outcomes in this step,
+    by kind. `worlds`: this step's accepted proposals, by the number of worlds their programs were run in.
     """
     numbers: dict[str, float] = {}
     loss_size = {id(r): len(r.completion_ids) * abs(r.advantage * r.weight) for r in rollouts}
@@ -73,7 +79,7 @@ def step_metrics(
 
 
 def _of_group(own: Sequence[Rollout]) -> dict[str, float]:
-    """One (role, type): reward and its parts, form, lengths, advantages; the solver's reasons (the proposer's are in `_of_proposals`)."""
+    """One (role, type): reward and its parts, form, lengths, advantages; the solver's reasons."""
     advantages, rewards = [r.advantage for r in own], [r.reward for r in own]
     numbers = {
         "reward": mean(rewards),
@@ -116,3 +122,215 @@ def _of_proposals(own: Sequence[ProposalAttempt]) -> dict[str, float]:
 
 def _reasons(codes: Sequence[str]) -> dict[str, float]:
     return {f"reason/{code}": float(count) for code, count in sorted(Counter(map(str, codes)).items()) if code}
+
+
+# ---------------------------------------------------------------- what each number means
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One row of the table. `low`, `high`: the healthy range (None: open). `when`: logged only then; empty: always."""
+
+    pattern: str
+    name: str
+    formula: str
+    unit: str
+    low: float | None
+    high: float | None
+    source: str
+    when: str = ""
+    file: str = "metrics.jsonl"
+
+    def healthy(self, value: float) -> bool:
+        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+
+    @property
+    def range(self) -> str:
+        """The healthy range in words."""
+        if self.low is None and self.high is None:
+            return "any"
+        if self.low is not None and self.high is not None:
+            return f"{self.low:g}" if self.low == self.high else f"{self.low:g} to {self.high:g}"
+        return f"at least {self.low:g}" if self.high is None else f"at most {self.high:g}"
+
+
+_G, _P = "{role}/{type}/", "propose/{type}/"
+_REWARDS, _TRR = "paper section 3.2, rewards.py", "paper section 3.3, advantages.py"
+_LADDER = "paper section 3.2 (equation 6), parsing.py"
+_TIMING = {"file": "timing.jsonl"}
+
+METRICS: tuple[Metric, ...] = (
+    Metric("step", "step", "self-play steps are counted from 0", "steps", 0, None, "rundir.py"),
+    # ---- each (role, type)
+    Metric(_G + "reward", "mean reward", "mean of R over the group's replies", "reward, -1 to 1", -0.9, None, _REWARDS),
+    Metric(_G + "reward_std", "spread of rewards", "population std of R over the group", "reward", 1e-6, None,
+           _REWARDS),
+    Metric(_G + "part/{part}", "a part of the reward", "mean over the group of that part of R (0 where a reply has "
+           "none); parts sum to R", "reward", None, None, _REWARDS, "where some reply of the group has this part"),
+    Metric(_G + "well_formed", "well-formed share", "replies of the form thought, then answer / replies", "share", 0.5,
+           1, _LADDER),
+    Metric(_G + "ok", "valid or right share", "propose: valid proposals / proposals; solve: right answers / answers",
+           "share", 0.05, None, "paper section 3.1, verifier.py"),
+    Metric(_G + "reason/{reason}", "rejections by reason", "replies that failed for this reason (proposals: the "
+           "held-out ones count too)", "replies", 0, None, "triplet.py (Reason)", "where some reply failed so"),
+    Metric(_G + "tokens", "reply length", "mean tokens of a reply, end of sequence included", "tokens", 2, None,
+           "paper figure 6"),
+    Metric(_G + "tokens_right", "length of right replies", "mean tokens of valid proposals or right answers that were "
+           "not cut", "tokens", 2, None, "paper figure 6", "where there is one"),
+    Metric(_G + "tokens_wrong", "length of wrong replies", "mean tokens of the others that were not cut", "tokens", 2,
+           None, "paper figure 6", "where there is one"),
+    Metric(_G + "tokens_truncated", "length of cut replies", "mean tokens of replies cut by max_reply_tokens", "tokens",
+           1, None, "selfplay.py", "where there is one"),
+    Metric(_G + "truncated", "truncated share", "replies cut by max_reply_tokens / replies", "share", 0, 0.2,
+           "selfplay.py"),
+    Metric(_G + "no_signal", "group without signal", "1 where all rewards of the group are equal (every advantage is "
+           "then 0), else 0", "0 or 1", 0, 0, _TRR),
+    Metric(_G + "advantage_mean", "mean advantage", "mean of A over the group; 0 by construction for sequence "
+           "whitening", "advantage", -0.5, 0.5, _TRR),
+    Metric(_G + "advantage_std", "spread of advantages", "population std of A over the group; 1 by construction for "
+           "sequence whitening", "advantage", 0.5, 2, _TRR),
+    Metric(_G + "loss_share", "share of the update", "sum of tokens x |A x weight| of the group / the same of all "
+           "groups. A stand-in for gradient_share that costs nothing", "share", 0.02, 0.9, "metrics.py"),
+    Metric(_G + "gradient_share", "share of the gradient", "L2 norm of the group's part of the gradient of the step's "
+           "first update, before clipping / the sum of these norms over all groups", "share", 0.02, 0.9,
+           "gradient_share.py", "every gradient_share_every steps"),
+    # ---- proposals of each type
+    Metric(_P + "solve_rate", "mean solve rate", "mean over valid proposals of r-bar, the success of their n "
+           "Monte-Carlo replies", "share", 0.1, 0.95, "paper equation 4"),
+    Metric(_P + "learnable", "learnable share", "valid proposals with 0 < r-bar < 1 / valid proposals", "share", 0.05,
+           None, "paper equation 4"),
+    Metric(_P + "never_solved", "share at 0", "valid proposals with r-bar = 0 / valid proposals", "share", 0, 0.8,
+           "paper equation 4"),
+    Metric(_P + "always_solved", "share at 1", "valid proposals with r-bar = 1 / valid proposals", "share", 0, 0.9,
+           "paper equation 4"),
+    Metric(_P + "solved/{percent}", "histogram of solve rates", "valid proposals whose r-bar, rounded to a percent, is "
+           "this", "proposals", 0, None, "metrics.py", "where there is one"),
+    Metric(_P + "fresh", "share of new tasks", "valid proposals not in the buffer and not twice in the step / valid "
+           "proposals", "share", 0.3, 1, "buffer.py (task_key)"),
+    Metric(_P + "duplicates", "duplicates", "valid proposals that pose a known problem", "proposals", 0, None,
+           "buffer.py (task_key)"),
+    # ---- buffers, executor, tokens
+    Metric("buffer/{type}", "buffer size", "tasks in the buffer after the step", "tasks", 1, None,
+           "paper section 3.1, buffer.py"),
+    Metric("buffer/{type}/age", "buffer age", "mean over the buffer of (this step - the step a task came from); seeds "
+           "come from step -1", "steps", 0, None, "buffer.py"),
+    Metric("executor/{kind}", "executor outcomes", "programs validated and inputs judged in this step, by what came of "
+           "them", "executions", 0, None, "verifier.py, sandbox/", "where there is one"),
+    Metric("validation/worlds", "worlds of a validation", "fewest worlds (hash seed, memory, order of their own) in "
+           "which the program of an accepted proposal of this step was run and gave the same output; 1 means that it "
+           "was run once and believed", "worlds", 2, 3, "sandbox/executor.py (verdict)", "where a proposal was "
+           "accepted"),
+    Metric("tokens/generated", "tokens generated", "tokens of all proposals and Monte-Carlo replies of the step",
+           "tokens", 1, None, "selfplay.py"),
+    Metric("tokens/trained", "tokens trained", "tokens of the rollouts with weight above 0", "tokens", 1, None,
+           "selfplay.py"),
+    # ---- the update
+    Metric("loss", "loss", "mean over the step's updates of the PPO-clip loss less the entropy bonus. Near 0 at all "
+           "times: it says nothing about learning", "loss", -1, 1, "paper section 3.3, trainer.py"),
+    Metric("grad_norm", "gradient norm", "mean over updates of the global L2 norm before clipping", "norm", 1e-6, 10,
+           "trainer.py"),
+    Metric("gradient_cosine", "agreement of the roles", "cosine between the proposer's and the solver's part of the "
+           "gradient of the step's first update; below 0 they pull against each other", "cosine", -0.5, 1,
+           "gradient_share.py", "every gradient_share_every steps, where both parts are above 0"),
+    Metric("clip_ratio", "clipped share", "tokens whose ratio was clipped / tokens, mean over updates; 0 with one "
+           "update a step", "share", 0, 0.2, "paper section 3.3 (PPO), TRL"),
+    Metric("entropy", "entropy", "mean entropy of the policy over the reply tokens", "nats a token", 0.02, 5, "TRL"),
+    Metric("learning_rate", "learning rate", "that of the step's last update", "1", 0, None, "config.py"),
+    # ---- the clock
+    Metric("generate", "time for sampling", "wall time of proposals and replies", "s", 0, None, "selfplay.py",
+           **_TIMING),
+    Metric("sandbox", "time for verdicts", "wall time of validation and judgement", "s", 0, None, "selfplay.py",
+           **_TIMING),
+    Metric("update", "time for the update", "wall time from the last stage of self-play to the end of the optimiser "
+           "step", "s", 0, None, "trainer.py", **_TIMING),
+    Metric("rest", "time for the rest", "wall time of the step less the three others: parsing, saving, logging", "s", 0,
+           None, "trainer.py", **_TIMING),
+    Metric("tokens_per_s", "sampling speed", "tokens of all replies sampled in the step / time for sampling",
+           "tokens/s", 1, None, "meter.py", **_TIMING),
+    Metric("memory_mib", "peak memory", "largest resident memory of the main process so far", "MiB", 0, None,
+           "meter.py", **_TIMING),
+    Metric("gpu_memory_mib", "peak GPU memory", "largest memory of torch's allocator so far, first GPU of the main "
+           "process", "MiB", 0, None, "meter.py", "on a GPU", **_TIMING),
+    Metric("cpu_energy_j", "processor energy", "processor time of the main process x 8 W a core; an estimate, right to "
+           "a factor of 2 either way", "J", 0, None, "meter.py", **_TIMING),
+    Metric("gpu_energy_j", "GPU energy", "difference of NVML's energy counter over all GPUs of the machine; about 5 % "
+           "error", "J", 0, None, "meter.py", "where NVML counts energy", **_TIMING),
+    # ---- what a run keeps elsewhere and trackers show as curves ({type}: a game, or all)
+    Metric("held_out/{type}/accuracy", "held-out accuracy", "right greedy replies / held-out problems, after so many "
+           "steps", "share", None, None, "evaluation/scores.py", "at evaluations", "eval/*.json"),
+    Metric("held_out/{type}/tokens", "held-out reply length", "mean tokens of the greedy replies to held-out problems",
+           "tokens", 2, None, "evaluation/scores.py", "at evaluations", "eval/*.json"),
+    Metric("gain/{type}", "gain", "held-out accuracy at the end less that of the untrained policy, same problems",
+           "share", 0, None, "evaluation/scores.py", "at the end", "summary.json"),
+)  # fmt: skip
+"""The table. tests/test_observe_catalogue.py holds it against what a run logs, in both directions."""
+
+_HOLES = {
+    "role": "(?:propose|solve)",
+    "type": "[^/]+",
+    "part": "[a-z_]+",
+    "reason": "[a-z_]+",
+    "kind": "[a-z_]+",
+    "percent": r"\d{3}",
+}
+
+
+@functools.cache
+def _regex(pattern: str) -> re.Pattern[str]:
+    parts = re.split(r"\{(\w+)\}", pattern)
+    return re.compile("".join(_HOLES[part] if place % 2 else re.escape(part) for place, part in enumerate(parts)))
+
+
+@functools.lru_cache(maxsize=4096)
+def metric_of(key: str, file: str = "") -> Metric | None:
+    """The row a logged key belongs to, or None. `file`: of that log only."""
+    known = (m for m in METRICS if not file or m.file == file or m.pattern == "step")
+    return next((m for m in known if _regex(m.pattern).fullmatch(key)), None)
+
+
+def find(name: str) -> list[Metric]:
+    """The rows meant by a logged key, a pattern, or the last part of one. ConfigError names the nearest otherwise.
+
+    Examples:
+        >>> [row.pattern for row in find("solve_rate")]
+        ['propose/{type}/solve_rate']
+        >>> find("solve/deduction/tokens")[0].unit
+        'tokens'
+    """
+    exact = metric_of(name) or next((m for m in METRICS if m.pattern == name), None)
+    if exact is not None:
+        return [exact]
+    ends = {m.pattern: m.pattern.split("/")[-2:] for m in METRICS}
+    if found := [m for m in METRICS if name in (ends[m.pattern][-1], m.name) or ends[m.pattern][:-1] == [name]]:
+        return found
+    words = {word: m.pattern for m in METRICS for word in (m.pattern, m.name, ends[m.pattern][-1])}
+    close = [word for text in (name, name.split("/")[-1]) for word in difflib.get_close_matches(text, words, 3)]
+    near = list(dict.fromkeys(words[word] for word in close))[:3]
+    hint = f"did you mean {' or '.join(near)}?" if near else "`azr-lite show metrics` lists all"
+    raise ConfigError(f"no logged number is called {name!r}; {hint}")
+
+
+def explain(metric: Metric) -> list[tuple[str, str]]:
+    """Label and text of each fact about one number."""
+    return [
+        ("formula", metric.formula),
+        ("unit", metric.unit),
+        ("healthy", metric.range),
+        ("source", metric.source),
+        ("logged", f"{metric.file}, {metric.when or 'every step'}"),
+    ]
+
+
+def describe_metrics(name: str) -> str:
+    """What ``azr-lite show`` prints: the meaning of a logged number, or, for "metrics", a table of all; 80 columns."""
+    if name == "metrics":
+        rows = [f"{metric.pattern:34} {metric.name:26} {metric.range}" for metric in METRICS]
+        head = f"{'number':34} {'name':26} healthy"
+        return "\n".join([head, "", *rows, "", "azr-lite show NAME explains one: formula, unit, source."])
+    found = []
+    for metric in find(name):
+        lines = [f"{metric.pattern}: {metric.name}"]
+        for label, text in explain(metric):
+            lines += textwrap.wrap(text, 80, initial_indent=f"  {label:8} ", subsequent_indent=" " * 11)
+        found.append("\n".join(lines))
+    return "\n\n".join(found)

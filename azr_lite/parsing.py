@@ -1,9 +1,6 @@
 """Model text to fences, programs, argument lists and answers; every failure is a reason code.
 
-Comes in: a reply as it was sampled (with the prompt's prefill in front).  Goes out: a `ParsedReply`, a normalised program, plain
-values, or a `Rejection`.  Never runs or evaluates anything: programs are read as syntax trees, values by the strict
-literal reader.
-Not covered: whether a program runs, ends, or is deterministic (`verifier.py` and the sandbox).
+Never runs or evaluates anything: programs are read as syntax trees, values by the strict literal reader.
 """
 
 from __future__ import annotations
@@ -21,8 +18,8 @@ from azr_lite.triplet import Reason, Rejection
 
 ENTRY = "f"
 ALLOWED_IMPORTS = frozenset(
-    "math cmath itertools functools operator collections heapq bisect string re copy json statistics fractions decimal numbers "
-    "typing dataclasses enum abc array textwrap".split()
+    "math cmath itertools functools operator collections heapq bisect string re copy json statistics fractions decimal "
+    "numbers typing dataclasses enum abc array textwrap".split()
 )
 """Modules a program may import: deterministic, pure, and present in the sandbox."""
 
@@ -71,7 +68,7 @@ def parse_reply(text: str) -> ParsedReply | Rejection:
 
 
 def parse_program(source: str, max_chars: int) -> str | Rejection:
-    r"""A program that defines the entry function ``f``, in one spelling; helpers, classes and nested functions are welcome.
+    r"""A program that defines the entry function ``f``, in one spelling; helpers and classes are welcome.
 
     The entry is the top-level function called ``f``; without one, the only top-level function, which is renamed.
     The result is the syntax tree written out again: comments and odd spacing go, meaning stays.
@@ -144,7 +141,8 @@ def _error_text(error: BaseException) -> str:
 def _nesting(source: str) -> int:
     """The largest of bracket depth, half a run of prefix operators, and indentation by four, counted without parsing.
 
-    Cheap, not exact: brackets in strings and comments count too. What slips through meets Python's own limits, which `_tree` catches.
+    Cheap, not exact: brackets in strings and comments count too. What slips through meets Python's own limits, which
+    `_tree` catches.
     """
     depth = deepest = 0
     for char in source:
@@ -153,21 +151,20 @@ def _nesting(source: str) -> int:
             deepest = max(deepest, depth)
         elif char in ")]}":
             depth -= 1
-    run = max(
-        (len(m.group().replace(" ", "")) for m in re.finditer(r"(?:[-+~] ?|\bnot |\blambda *: *)+", source)), default=0
-    )
-    indent = max((len(m.group()) for m in re.finditer(r"^[ \t]+(?=\S)", source, re.MULTILINE)), default=0)
+    prefixes = re.findall(r"(?:[-+~] ?|\bnot |\blambda *: *)+", source)
+    run = max((len(found.replace(" ", "")) for found in prefixes), default=0)
+    indent = max(map(len, re.findall(r"^[ \t]+(?=\S)", source, re.MULTILINE)), default=0)
     return max(deepest, run // 2, indent // 4)
 
 
 def _rename(tree: ast.Module, old: str) -> bool:
-    """Rename every use of the top-level function `old` to ``f``; False where that would change the program's meaning."""
+    """Rename every use of the top-level function `old` to ``f``; False where that would change its meaning."""
     methods = {id(node) for owner in ast.walk(tree) if isinstance(owner, ast.ClassDef) for node in owner.body}
     for node in ast.walk(tree):
         names = {getattr(node, name, None) for name in ("id", "name", "arg", "asname")}
         if ENTRY in names:
             return False
-        # `old` bound once more, other than by assignment: uses of that second meaning would be renamed, its binding would not.
+        # `old` bound once more, other than by assignment: uses of that meaning would be renamed, its binding would not.
         is_entry_or_method = isinstance(node, ast.FunctionDef) and (node in tree.body or id(node) in methods)
         if old in names and not isinstance(node, ast.Name | ast.keyword) and not is_entry_or_method:
             return False
@@ -228,13 +225,7 @@ def normal_form(program: str) -> str:
 
 
 def _drop_docstring(node: ast.FunctionDef | ast.ClassDef | ast.Module) -> None:
-    first = node.body[0] if node.body else None
-    if (
-        len(node.body) > 1
-        and isinstance(first, ast.Expr)
-        and isinstance(first.value, ast.Constant)
-        and isinstance(first.value.value, str)
-    ):
+    if len(node.body) > 1 and ast.get_docstring(node, clean=False) is not None:
         node.body = node.body[1:]
 
 
@@ -257,7 +248,7 @@ def parse_arguments(text: str, max_chars: int) -> tuple[Any, ...] | Rejection:
 
 
 def parse_value(text: str, max_chars: int) -> Any:
-    """One literal, or a `Rejection` (which is never a value, so callers test for it).
+    """One literal, or a `Rejection` (which is never a value).
 
     Examples:
         >>> parse_value(" {1: 'a'} ", max_chars=100)

@@ -1,8 +1,5 @@
 """What each reply earns: learnability, accuracy, and the format ladder around both.
 
-Comes in: verdicts and solve rates.  Goes out: a `Reward` with its parts, which sum to it.
-Not covered: comparing rewards with one another (`advantages.py`); finding verdicts (`verifier.py`).
-
 Paper section 3.2 (equations 4 to 6):
 
     learnability(r) = 0 if r in {0, 1} else 1 - r
@@ -34,9 +31,9 @@ def _sum_of(**parts: float) -> Reward:
 
 
 def solve_rate(scores: Sequence[float]) -> float:
-    """r-bar of equation 4: the mean score, 0 to 1, of the Monte-Carlo replies to one task. ValueError for fewer than two.
+    """r-bar of equation 4: the mean score, 0 to 1, of the Monte-Carlo replies to one task.
 
-    One reply would make r-bar 0 or 1 always, and learnability zero for every task.
+    ValueError for fewer than two: one reply would make r-bar 0 or 1 always, and learnability zero for every task.
 
     Examples:
         >>> solve_rate([1.0, 0.0, 0.0, 0.0])
@@ -50,7 +47,8 @@ def solve_rate(scores: Sequence[float]) -> float:
 def learnability(rate: float, zero: Literal["paper", "upstream"] = "paper") -> float:
     """Reward of a valid proposal with mean solver success `rate` in [0, 1] (equation 4).
 
-    `zero`: what a task earns that is always or never solved: 0 (paper) or -0.5 (the authors' code). ValueError for a rate outside [0, 1].
+    `zero`: what a task earns that is always or never solved: 0 (paper) or -0.5 (the authors' code). ValueError for a
+    rate outside [0, 1].
 
     Examples:
         >>> [learnability(rate) for rate in (0.0, 0.25, 0.75, 1.0)]
@@ -68,8 +66,8 @@ def learnability(rate: float, zero: Literal["paper", "upstream"] = "paper") -> f
 def expected_learnability(p: float, n: int, zero: Literal["paper", "upstream"] = "paper") -> float:
     """Expected learnability of a task that each of n independent replies solves with probability p; exact.
 
-    (1 - p) - (1 - p)^n: the reward 1 - p that is meant, less the chance that all n replies fail. With n = 1 nothing is left.
-    ValueError unless 0 <= p <= 1 and n >= 1.
+    (1 - p) - (1 - p)^n: the reward 1 - p that is meant, less the chance that all n replies fail. With n = 1 nothing is
+    left. ValueError unless 0 <= p <= 1 and n >= 1.
 
     Examples:
         >>> [expected_learnability(0.25, n) for n in (1, 2, 8)]
@@ -84,7 +82,7 @@ def expected_learnability(p: float, n: int, zero: Literal["paper", "upstream"] =
 
 
 def proposal_reward(verdict: Verdict, rate: float | None, zero: Literal["paper", "upstream"] = "paper") -> Reward:
-    """The proposer's reward (equations 4 and 6). `rate`: r-bar of a valid proposal, ValueError without one; unused for an invalid one.
+    """The proposer's reward (equations 4 and 6). `rate`: r-bar, without which a valid proposal is a ValueError.
 
     Examples:
         >>> proposal_reward(Verdict(ok=True, well_formed=True), rate=0.25)
@@ -95,14 +93,12 @@ def proposal_reward(verdict: Verdict, rate: float | None, zero: Literal["paper",
     if not verdict.ok:
         return _sum_of(form=NOT_WELL_FORMED)
     if rate is None:
-        raise ValueError(
-            "a valid proposal has no solve rate, so it has no reward; judge its Monte-Carlo replies first (`solve_rate`)"
-        )
+        raise ValueError("a valid proposal has no solve rate, so it has no reward; judge its Monte-Carlo replies first")
     return _sum_of(learnability=learnability(rate, zero))
 
 
 def answer_reward(verdict: Verdict) -> Reward:
-    """The solver's reward (equations 5 and 6): 1 (or the fraction, where scoring is fractional), -0.5 wrong, -1 not well formed.
+    """The solver's reward (equations 5 and 6): 1 (or the fraction scored), -0.5 wrong, -1 not well formed.
 
     Examples:
         >>> answer_reward(Verdict(ok=True, well_formed=True, score=1.0)).total

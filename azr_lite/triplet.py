@@ -1,8 +1,4 @@
-"""The nouns of Absolute Zero: triplets, tasks, completions, rollouts, verdicts.
-
-Comes in: nothing; this module imports only the standard library.  Goes out: frozen dataclasses that travel through the
-whole program, and their JSON form (one object a line).
-Not covered: how they are made (`tasks/`), run (`sandbox/`), paid (`rewards.py`) or weighed (`advantages.py`).
+"""The nouns of Absolute Zero: triplets, tasks, completions, rollouts, verdicts, and what a step makes of them.
 
 Values (inputs, outputs) are kept as *Python literal source text* in one canonical spelling (`sandbox.wire.render`), so
 that a triplet can be stored, shown and compared without being run.
@@ -20,10 +16,10 @@ if TYPE_CHECKING:
     from azr_lite.rewards import Reward
 
 TaskTypeName = str
-"""Name of a registered game, e.g. ``"deduction"`` (see `tasks.base.register_task_type`)."""
+"""Name of a registered task type, e.g. ``"deduction"`` (see `tasks.base.register_task_type`)."""
 
 SEED_SHARING_TYPES: tuple[TaskTypeName, ...] = ("deduction", "abduction")
-"""Games whose triplets mean: program, input, return value. They share the tasks of seeding, and induction proposals start from their programs."""
+"""Types whose triplets mean: program, input, return value. They share seeds; induction starts from their programs."""
 
 
 class Role(StrEnum):
@@ -64,15 +60,15 @@ class Reason(StrEnum):
     OUTPUT_TOO_LONG = "output_too_long"
     NOT_A_NUMBER = "not_a_number"
     NON_DETERMINISTIC = "non_deterministic"
-    # the game's own rules
+    # the task type's own rules
     CONSTANT_OUTPUT = "constant_output"
     MESSAGE_LEAKS = "message_leaks"
-    RESERVED = "reserved"  # a held-out problem: neither paid nor trained on, nor kept
+    RESERVED = "reserved"  # a held-out problem: neither rewarded nor trained on, nor kept
     WRONG = "wrong"
 
 
 class _Json:
-    """Dataclass to and from a JSON object. Tuples become lists and come back as tuples; a nested dataclass or enum comes back as plain JSON."""
+    """Dataclass to and from a JSON object. Tuples come back as tuples, nested dataclasses and enums as plain JSON."""
 
     def to_json(self) -> dict[str, Any]:
         return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
@@ -100,7 +96,7 @@ def _tuples(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Rejection(_Json):
-    """A reply that cannot be used: the reason code (a `Reason`, or a game's own) and a detail for people (never parsed again)."""
+    """A reply that cannot be used: a reason code (a `Reason`, or a task type's own) and a detail for people."""
 
     reason: Reason | str
     detail: str = ""
@@ -120,8 +116,8 @@ class Triplet(_Json):
 
     Examples:
         >>> task = Triplet("deduction", "def f(text, n):\n    return text * n", "'ab', 3", "'ababab'")
-        >>> task.to_line()
-        '{"id": "", "input": "\'ab\', 3", "output": "\'ababab\'", "parents": [], "program": "def f(text, n):\\n    return text * n", "step": -1, "type": "deduction"}'
+        >>> task.to_line()[:64]
+        '{"id": "", "input": "\'ab\', 3", "output": "\'ababab\'", "parents": '
         >>> task_from_json(task.to_json()) == task
         True
     """
@@ -230,7 +226,7 @@ class Rollout(_Json):
 
 @dataclass(frozen=True)
 class Rules:
-    """The switches a game needs to know (from `config.Config`)."""
+    """The switches a task type needs to know (from `config.Config`)."""
 
     equality: str = "python"
     induction_scoring: str = "binary"
@@ -242,7 +238,7 @@ class Rules:
 
 @dataclass
 class SolveAttempt:
-    """One attempt of the solver at one task, stages 4 to 9. `rate`: r-bar of its task, None where it was not measured."""
+    """One attempt of the solver at one task, stages 4 to 9. `rate`: r-bar of its task, None if not measured."""
 
     task: Task
     prompt: str

@@ -1,10 +1,7 @@
 """A whole step's validations and judgements, batched into the executor.
 
-Comes in: parsed proposals and answers.  Goes out: tasks or rejections, and verdicts, in the same order.
-Not covered: isolation (`sandbox/`), the games' own comparisons (`tasks/`), pay (`rewards.py`).
-
-The expected output never enters the sandbox: programs run, and what they return is compared here. An executor failure is
-neither right nor wrong: the executor retries once and then raises `InfrastructureError`; nothing is booked.
+The expected output never enters the sandbox: programs run, and what they return is compared here. An executor failure
+is neither right nor wrong: the executor retries once and then raises `InfrastructureError`, and nothing is counted.
 """
 
 from __future__ import annotations
@@ -21,7 +18,7 @@ from azr_lite.triplet import Reason, Rejection, Rules, Task, TaskTypeName, Verdi
 
 
 class ProgramRunner(Protocol):
-    """Whatever runs programs for the verifier: `sandbox.Executor`, or `distributed.ShardedExecutor`, which shares them out."""
+    """What runs programs for the verifier: `sandbox.Executor`, or `ShardedExecutor`, which shares them out."""
 
     def run_many(self, jobs: Sequence[Job]) -> list[list[Outcome]]: ...
 
@@ -50,9 +47,9 @@ def rules_of(config: Config) -> Rules:
 class Verifier:
     """Holds the executor and keeps count, over the run so far.
 
-    `seconds`: wall time spent in the sandbox. `executions`: programs run, once an input and world (a third world is not counted).
-    `outcome_counts`: validations by "ok" or reason, and judged inputs by the kind of their outcome. `worlds`: accepted proposals by the
-    number of worlds that they ran in.
+    `seconds`: wall time spent in the sandbox. `executions`: programs run, once per input and world (without third
+    worlds). `outcome_counts`: validations by "ok" or reason, and judged inputs by the kind of their outcome. `worlds`:
+    accepted proposals by the number of worlds that they ran in.
     """
 
     def __init__(self, executor: ProgramRunner, rules: Rules) -> None:
@@ -64,8 +61,9 @@ class Verifier:
         self.worlds: Counter[int] = Counter()
 
     def validate(self, items: Sequence[tuple[TaskTypeName, Proposal | Rejection]]) -> list[Task | Rejection]:
-        """A task or a `Rejection` for each item, in the same order. A proposal is run in two or three worlds; equal proposals are run once.
+        """A task or a `Rejection` for each item, in the same order.
 
+        A proposal is run in two or three worlds; equal proposals are run once.
         Raises InfrastructureError where the sandbox itself fails.
         """
         wanted: dict[str, tuple[str, Sequence[tuple[Any, ...]]]] = {}
@@ -91,16 +89,15 @@ class Verifier:
         return get_task_type(kind).make_task(proposal, validation.outputs, self.rules)
 
     def judge(self, items: Sequence[tuple[Task, Answer | Rejection]]) -> list[Verdict]:
-        """A verdict for each item, in the same order. Equal programs on equal inputs are run once; others never share a child process.
+        """A verdict for each item, in the same order.
 
+        Equal programs on equal inputs are run once; others never share a child process.
         Raises InfrastructureError where the sandbox itself fails.
         """
         jobs: dict[str, Job] = {}
         for _, answer in items:
             if isinstance(answer, Answer) and answer.inputs:
-                jobs.setdefault(
-                    _key(answer.program, answer.inputs), Job(program=answer.program, inputs=tuple(answer.inputs))
-                )
+                jobs.setdefault(_key(answer.program, answer.inputs), Job(answer.program, tuple(answer.inputs)))
         started = time.perf_counter()
         found = dict(zip(jobs, self.executor.run_many(list(jobs.values())), strict=True))
         self.seconds += time.perf_counter() - started

@@ -13,7 +13,7 @@ from azr_lite.cli import COMMANDS
 from azr_lite.config import Config, list_settings
 from azr_lite.course.checks import exercises
 from azr_lite.course.lessons import COURSE
-from azr_lite.observe.catalogue import METRICS
+from azr_lite.metrics import METRICS
 from azr_lite.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]

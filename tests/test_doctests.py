@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MODULES = (
     "triplet", "rewards", "advantages", "parsing", "buffer", "config", "planner.plan", "presets", "sandbox.wire",
-    "sandbox.literal", "evaluation.scores", "observe.catalogue",
+    "sandbox.literal", "evaluation.scores", "metrics",
     "observe.run",
 )  # fmt: skip
 

@@ -7,8 +7,7 @@ import pytest
 
 from azr_lite.cli import main
 from azr_lite.config import Config
-from azr_lite.metrics import STAGES
-from azr_lite.observe.catalogue import METRICS, metric_of
+from azr_lite.metrics import METRICS, STAGES, metric_of
 from azr_lite.progress import Meter
 from azr_lite.prompts import get_style
 from azr_lite.selfplay import SelfPlay

@@ -23,7 +23,7 @@ import pytest
 import azr_lite
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError
-from azr_lite.observe.catalogue import METRICS, metric_of
+from azr_lite.metrics import METRICS, metric_of
 from azr_lite.progress import Trackers
 from azr_lite.rundir import RunDir
 

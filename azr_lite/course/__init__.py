@@ -47,11 +47,10 @@ TOOLS = {
         "azr_lite.rewards": "Reward expected_learnability solve_rate",
         "azr_lite.advantages": "dr_grpo estimate loss_weights rloo whiten_sequences whiten_tokens",
         # looking at a run
-        "azr_lite.metrics": "across mean",
+        "azr_lite.metrics": "across explain find mean",
         "azr_lite.evaluation.results": "read_items",
         "azr_lite.evaluation.scores": "compare_paired mcnemar pass_at_k wilson",
         "azr_lite.observe.analysis": "MEASURES",
-        "azr_lite.observe.catalogue": "explain find",
         "azr_lite.observe.rerun": "rerun",
         "azr_lite.observe.rollouts": "printable",
         "azr_lite.observe.run_summary": "due",

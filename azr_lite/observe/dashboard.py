@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from azr_lite.errors import ConfigError
-from azr_lite.metrics import STAGES, mean
-from azr_lite.observe.catalogue import Metric, metric_of
+from azr_lite.metrics import STAGES, Metric, mean, metric_of
 from azr_lite.observe.charts import Curve
 from azr_lite.observe.follow import Followed
 from azr_lite.observe.rollouts import printable

@@ -16,8 +16,7 @@ from azr_lite.config import Config
 from azr_lite.errors import ConfigError, EvaluationError
 from azr_lite.evaluation.results import Result, read_result
 from azr_lite.evaluation.scores import Item, compare_paired
-from azr_lite.metrics import STAGES
-from azr_lite.observe.catalogue import Metric, metric_of
+from azr_lite.metrics import STAGES, Metric, metric_of
 from azr_lite.observe.charts import Point
 from azr_lite.observe.follow import Followed
 from azr_lite.observe.reader import Line, form_checked, log_lines

@@ -18,8 +18,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from azr_lite.metrics import STAGES
-from azr_lite.observe.catalogue import metric_of
+from azr_lite.metrics import STAGES, metric_of
 from azr_lite.observe.follow import Followed
 from azr_lite.observe.reader import open_run
 from azr_lite.observe.rollouts import printable
