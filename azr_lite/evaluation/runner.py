@@ -362,18 +362,23 @@ def run_suite(
 
     for number, start in enumerate(range(0, len(order), chunk)):
         own = order[start : start + chunk]
-        kept = waiting.get(number, own)
-        if kept is None:
-            began = time.perf_counter()
-            sampling = _sampling(suite, _seed(seed, suite.name, number))
-            replies = generator.generate([q.prompt for q in own], sampling, done)
-            waiting.put(number, own, replies, time.perf_counter() - began)
-        else:
-            replies = [[Reply(**fields) for fields in own_replies] for own_replies in kept]
+        ids = [question.id for question in own]
+        row = waiting.rows.get(number)
+        if row is not None and row["ids"] == ids:
             done(len(own) * suite.samples)
-        made.update({q.id: own_replies for q, own_replies in zip(own, replies, strict=True)})
+        else:
+            began = time.perf_counter()
+            replies = generator.generate(
+                [q.prompt for q in own], _sampling(suite, _seed(seed, suite.name, number)), done
+            )
+            took = round(time.perf_counter() - began, 3)
+            fields = [[asdict(reply) for reply in each] for each in replies]
+            row = {"chunk": number, "ids": ids, "seconds": took, "replies": fields}
+            waiting.add(row)
+        made |= {id: [Reply(**fields) for fields in each] for id, each in zip(ids, row["replies"], strict=True)}
     marked = _mark(suite, questions, [made[q.id] for q in questions])
-    record = record_of(suite, generator, questions, marked, waiting.seconds, seed)
+    seconds = sum(row["seconds"] for row in waiting.rows.values())
+    record = record_of(suite, generator, questions, marked, seconds, seed)
     write_text(folder / f"{name}.jsonl", lines_of(marked))
     write_json(folder / f"{name}.json", record)  # last: it says that all is there
     waiting.path.unlink(missing_ok=True)
