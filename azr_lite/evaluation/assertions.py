@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
-from azr_lite.evaluation.reasoning import LABELS, ReasoningSuite, call_of_f, parsed
+from azr_lite.evaluation.reasoning import LABELS, ReasoningSuite, call_of_f, only_statement
 from azr_lite.evaluation.suite import Prompt
 from azr_lite.evaluation.suite import Reply as Sampled
 from azr_lite.parsing import ParsedReply
@@ -88,8 +88,7 @@ class AssertSuite(ReasoningSuite):
 
 def read_assertion(line: str, kind: str) -> str | None:
     """The value (deduction) or the arguments (abduction) in ``assert f(...) == value``; None for any other line."""
-    tree = parsed(line) if line.startswith("assert ") else None
-    statement = tree.body[0] if tree is not None and len(tree.body) == 1 else None
+    statement = only_statement(line) if line.startswith("assert ") else None
     test = statement.test if isinstance(statement, ast.Assert) else None
     if not (isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.Eq)):
         return None

@@ -142,29 +142,25 @@ def candidates(text: str, label: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def parsed(text: str) -> ast.Module | None:
-    """The tree of a model's text; None where Python does not take it."""
+def only_statement(text: str) -> ast.stmt | None:
+    """The statement that a model's text is; None where it is none, or several."""
     try:
-        return quiet_parse(text)
+        body = quiet_parse(text).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+    return body[0] if len(body) == 1 else None
 
 
 def call_of_f(node: ast.AST | None) -> ast.Call | None:
-    """The node, where it is a call of ``f``."""
-    return node if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "f" else None
-
-
-def _only_expression(text: str) -> ast.expr | None:
-    tree = parsed(text)
-    only = tree.body[0] if tree is not None and len(tree.body) == 1 else None
-    return only.value if isinstance(only, ast.Expr) else None
+    """The expression or statement, where it is a call of ``f``."""
+    call = node.value if isinstance(node, ast.Expr) else node
+    return call if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "f" else None
 
 
 def _unwrapped(text: str) -> str:
     """The arguments of a call ``f(...)``, else the text as it is."""
     inside = text.strip()
-    call = call_of_f(_only_expression(inside))
+    call = call_of_f(only_statement(inside))
     return text if call is None or call.keywords else inside[inside.index("(") + 1 : inside.rindex(")")].strip()
 
 
@@ -183,7 +179,7 @@ def _expression(program: str, text: str) -> Answer | None:
     reach the program's function, its globals or the interpreter; and it must be one argument list: `0) or (True` is
     none.
     """
-    call = call_of_f(_only_expression(f"f({text.strip()}\n)"))
+    call = call_of_f(only_statement(f"f({text.strip()}\n)"))
     if call is None or len(text.strip()) > 2000:
         return None
     inside = [node for argument in (*call.args, *call.keywords) for node in ast.walk(argument)]

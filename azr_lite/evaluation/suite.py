@@ -25,13 +25,12 @@ SHIPPED = resources.files("azr_lite.evaluation") / "shipped"
 
 @dataclass(frozen=True)
 class Data:
-    """`sha256`: of the file's bytes as stored; of a hub dataset (no `path`), of its rows as JSON lines."""
+    """The questions of a suite. `sha256`: of the file's bytes as stored; of a hub dataset, of its rows as JSON lines."""
 
     name: str
     source: str
     sha256: str
     rows: tuple[dict[str, Any], ...]
-    path: str = ""
 
     def describe(self) -> dict[str, Any]:
         """What a result records."""
@@ -90,7 +89,7 @@ def _from_file(name: str, path: Path, source: str) -> Data:
         ) from error
     if not rows or not all(isinstance(row, dict) for row in rows):
         raise EvaluationError(f"{path} holds no questions of {name}; expected one JSON object per line")
-    return Data(name, source, hashlib.sha256(raw).hexdigest(), tuple(rows), str(path))
+    return Data(name, source, hashlib.sha256(raw).hexdigest(), tuple(rows))
 
 
 def _from_hub(name: str, source: str) -> Data:
