@@ -79,7 +79,10 @@ def test_nothing_to_resample():
 @pytest.mark.parametrize(
     ("right", "n", "low", "high"),
     # Newcombe 1998, Statistics in Medicine 17:857, table I, method 3
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+    [
+        *[(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+        *[(5, 10, 0.2366, 0.7634), (20, 20, 0.8389, 1.0)],
+    ],
 )
 def test_wilson_gives_the_published_intervals(right, n, low, high):
     assert wilson(right, n) == pytest.approx((low, high), abs=5e-5)
@@ -89,3 +92,5 @@ def test_mcnemar_sums_the_binomial_tail():
     # 2 * (1 + 8) / 2^8 and 2 * (1 + 20 + 190 + 1140 + 4845 + 15504) / 2^20, added by hand
     assert mcnemar(7, 1) == mcnemar(1, 7) == pytest.approx(18 / 256)
     assert mcnemar(15, 5) == pytest.approx(43400 / 1048576)
+    assert [mcnemar(0, 0), mcnemar(5, 0), mcnemar(3, 3)] == [1.0, 0.0625, 1.0]
+    assert mcnemar(10, 2) == pytest.approx(0.0385742, abs=1e-6)
