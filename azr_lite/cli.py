@@ -53,7 +53,7 @@ DIALS = (
     "model", "tuning", "task_types", "batch_size", "n_mc", "estimator", "learning_rate", "micro_batch_size",
     "max_reply_tokens", "allow_weak", "eval_every", "max_hours",
 )  # fmt: skip
-"""What `run --help` shows: where to start, and the twelve settings that people change. --help-all shows every setting."""
+"""What `run --help` shows: where to start, and the twelve settings that people change. --help-all shows all."""
 
 KEPT = {
     "run": "; what was saved can be resumed",

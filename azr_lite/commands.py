@@ -142,7 +142,7 @@ def evaluate(
         samples: Replies per question, for pass@k; 0: as the suite says (mostly one, greedy).
         temperature: Sampling temperature; 0: greedy; not given: as the suite says.
         max_tokens: Tokens per reply; 0: as the suite says.
-        reasoning_protocol: azr (self-play's own prompts); assert or assert-direct (CRUXEval as published scores ask it).
+        reasoning_protocol: azr (self-play's own prompts); assert or assert-direct (as published CRUXEval scores ask).
         code_protocol: evalplus (as the paper) or azr (think, then answer).
         data: SUITE=FILE or SUITE=OWNER/NAME on the hub, for suites that are not shipped.
         output_dir: Where results go; empty: the run's folder, or evals/MODEL.

@@ -1,7 +1,6 @@
 """The nouns of Absolute Zero: triplets, tasks, completions, rollouts, verdicts, and what a step makes of them.
 
-Values (inputs, outputs) are kept as *Python literal source text* in one canonical spelling (`sandbox.wire.render`), so
-that a triplet can be stored, shown and compared without being run.
+Values are kept as Python literals in one spelling (`sandbox.wire.render`), so a triplet is compared without being run.
 """
 
 from __future__ import annotations
@@ -223,8 +222,8 @@ class Rollout(_Json):
         logps: Sampling log-probability of each reply token, None where the sampler gave none.
         truncated: The reply was cut by the token limit.
         verdict: What the parser and the executor found.
-        reward: What trains the policy.
-        reward_parts: Named parts that sum to the reward.
+        reward: What trains the policy: the sum of `reward_parts`.
+        reward_parts: Its named parts.
         task_id: The task proposed (if valid) or solved.
         parents: Ids of that task's references.
         solve_rate: r-bar of the task, None where unknown.

@@ -314,7 +314,7 @@ def listing(folder: Path) -> str:
 
 @contextmanager
 def to_upload(source: Path, repo: str, **choice: Any) -> Iterator[Path]:
-    """The folder that goes to the hub: `source` where it was exported before, else a run's export in a temporary place."""
+    """The folder that goes to the hub: `source` if it was exported before, else a run's export in a temporary place."""
     if not (source / "run.json").is_file():
         yield source
         return

@@ -1,7 +1,7 @@
 """A fast sampler for the nano policy on the CPU: its own forward pass with a cache, equal to transformers' logits.
 
 Equal prompts are read once, chunks are made of prompts of like length, and finished replies leave the batch. Weights
-are read anew at each call, so it always samples from the current policy, at temperature 1 and from the whole distribution.
+are read anew at each call, so it always samples from the current policy, at temperature 1, from all tokens.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ Inputs = Sequence[tuple[Any, ...]]
 
 
 class Executor:
-    """Runs programs that nobody trusts. A context manager; any thread may call it; each method has an asyncio twin `a…`.
+    """Runs programs that nobody trusts. A context manager; any thread may call it; each method has an asyncio twin.
 
     `_skip` leaves layers out and `_inject(try number) -> bool` fails executions: for tests and the benchmark only.
 

@@ -86,7 +86,7 @@ def own_uid(uid: int = OWN_UID) -> None:
 
 
 def new_namespaces(as_root: bool = False) -> None:
-    """New user, mount, pid, net, ipc, uts, cgroup namespaces; the next fork is pid 1. `as_root`: no user one for those who need none."""
+    """New user, mount, pid, net, ipc, uts, cgroup namespaces; the next fork is pid 1. `as_root`: no user namespace."""
     if as_root and libc.unshare(_NEW_ALL & ~_NEW_USER) == 0:
         return
     uid, gid = os.geteuid(), os.getegid()
@@ -97,7 +97,7 @@ def new_namespaces(as_root: bool = False) -> None:
 
 
 def empty_root(read: Iterable[str] = (), write: Iterable[str] = ()) -> None:
-    """Pivot into a read-only tmpfs, empty but for what is to `read` and to `write` at its old places. Needs the namespaces."""
+    """Pivot into a read-only tmpfs, empty but for the paths to `read` and to `write`. Needs the namespaces."""
     check(libc.mount(None, b"/", None, _REC | _PRIVATE, None))
     root, options = "/tmp", b"size=4k,nr_inodes=2,mode=555"
     if read:

@@ -51,7 +51,7 @@ HOSTILE_CALLS: Final = frozenset(_NAMES[_NAMES.index("vfork") :])
 _CHILD_KILLED: Final = HOSTILE_CALLS | {"clone", "fork", "kill", "pidfd_send_signal", "pidfd_open"}
 
 JAIL_REFUSED: Final = HOSTILE_CALLS - {"vfork", "clone3", "execve", "execveat", "tkill", "modify_ldt"}
-"""The jail of scored programs runs whole interpreters with threads: all is allowed but these, and any but local sockets."""
+"""The jail of scored programs runs whole interpreters with threads: all is allowed but these and non-local sockets."""
 _SOCKET: Final = {"x86_64": 41, "aarch64": 198}
 _LOCAL: Final = 1
 
@@ -82,7 +82,7 @@ def _not_executable() -> list[Instruction]:
 
 
 def assemble(arch: str, role: str) -> list[Instruction]:
-    """The filter for one role ("child", "zygote", "jail"): a balanced tree over call numbers (about a dozen steps a decision)."""
+    """The filter for one role ("child", "zygote", "jail"): a balanced tree over call numbers, a dozen steps deep."""
     if role == "jail":
         refused = {number(name, arch): _return(EPERM) for name in JAIL_REFUSED if number(name, arch) >= 0}
         return _program(arch, {**refused, _SOCKET[arch]: _only_descriptors(_LOCAL)}, _return(ALLOW))
