@@ -17,7 +17,7 @@ from azr_lite.observe.charts import Curve
 from azr_lite.observe.follow import Followed
 from azr_lite.observe.rollouts import printable
 from azr_lite.observe.style import figure, in_notebook, line, look, picture, png, style
-from azr_lite.observe.watch import unhealthy
+from azr_lite.observe.watch import to_look_at
 from azr_lite.progress import clock
 from azr_lite.rundir import RunDir
 
@@ -105,7 +105,7 @@ def dashboard(run: RunDir, refresh_s: float = 2.0, once: bool = False) -> Figure
 def description(run: Followed) -> str:
     """The picture in words: the same titles, which state what was found."""
     panels = [_title(panel, panel.curves(run), run) for panel in PANELS]
-    return "; ".join([headline(run), _held_out_title(run), *panels]) + f". {unhealthy(run.last).plain.strip()}."
+    return "; ".join([headline(run), _held_out_title(run), *panels]) + f". {to_look_at(run).plain.strip()}."
 
 
 def headline(run: Followed) -> str:
@@ -121,9 +121,7 @@ def headline(run: Followed) -> str:
 def draw(run: Followed) -> Figure:
     """The picture of what is known now."""
     made, axes = figure(3, 3, (12.5, 9.0))
-    made.get_layout_engine().set(
-        rect=(0.005, 0.03, 0.985, 0.92), wspace=0.02, hspace=0.03
-    )  # room for headline and note
+    made.get_layout_engine().set(rect=(0.005, 0.03, 0.985, 0.92), wspace=0.02, hspace=0.03)  # for headline and note
     with style():
         _held_out(axes[0], run)
         for axis, panel in zip(axes[1:], PANELS, strict=True):
@@ -134,7 +132,7 @@ def draw(run: Followed) -> Figure:
         for axis in axes[-3:]:
             axis.set_xlabel("self-play step")
         made.text(0.012, 0.972, headline(run), fontsize=13, fontweight="bold")
-        note = f"{unhealthy(run.last).plain.strip()}. Tinted ground: outside of the healthy range."
+        note = f"{to_look_at(run).plain.strip()}. Tinted ground: outside of the healthy range."
         made.text(0.012, 0.012, note, color="#444444")
     return made
 
@@ -201,21 +199,20 @@ def _draw_panel(axis: Any, panel: Panel, run: Followed) -> None:
     axis.set_title(_title(panel, curves, run), pad=17 if len(curves) > 1 else 8)
     axis.set_ylabel("share, %" if percent else row.unit)
     for place, (label, curve) in enumerate(curves.items()):
-        points, own = curve.points, look(panel.look_of or label, place)
-        settings = {"color": own.colour, "marker": own.marker, "linestyle": own.linestyle}
-        line(axis, label, [p.x for p in points], [scale * p.y for p in points], place, **settings)
+        xs, ys = [p.x for p in curve.points], [scale * p.y for p in curve.points]
+        line(axis, panel.look_of or label, xs, ys, place, label=label)
     if not curves:
         axis.set_yticks([])
-    elif percent:
+        return
+    if percent:
         axis.set_ylim(0, 100)
     else:
         least = min(point.y for curve in curves.values() for point in curve.points)
         axis.set_ylim(bottom=0.0 if least >= 0 else None)
     low, high = axis.get_ylim()
-    outside = [(low, scale * row.low)] if row.low is not None else []
-    outside += [(scale * row.high, high)] if row.high is not None else []
-    for start, end in outside if curves else ():
-        if start < end:  # as far as it is in sight
+    least, most = (bound if bound is None else scale * bound for bound in (row.low, row.high))
+    for start, end in ((low, least), (most, high)):
+        if start is not None and end is not None and start < end:  # as far as it is in sight
             axis.axhspan(start, end, color=UNHEALTHY, zorder=0, linewidth=0)
     axis.set_ylim(low, high)
     if len(curves) > 1:

@@ -161,6 +161,11 @@ class Followed:
         keys = {of: key.replace("*", name) for of, name in names.items()}
         return {of: self.curves[own].points for of, own in keys.items() if own in self.curves}
 
+    def unhealthy(self) -> dict[str, float]:
+        """The numbers of the last step that are outside their healthy range."""
+        rows = {key: metric_of(key) for key in self.last}
+        return {key: value for key, value in self.last.items() if (row := rows[key]) and not row.healthy(value)}
+
     @property
     def done(self) -> int:
         """Steps finished."""

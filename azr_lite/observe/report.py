@@ -65,14 +65,13 @@ CHARTS = {
 
 @dataclass(frozen=True)
 class TaskList:
-    """Proposals to look through in a notebook: shows itself, static, in a frame of its own, `height` pixels high."""
+    """Proposals to look through in a notebook: shows itself, static, in a frame of its own."""
 
     page: str = field(repr=False)  # a notebook stores the repr beside the page
-    height: int = 640
 
     def _repr_html_(self) -> str:
         # a frame without rights on the notebook's page; its styles stay inside
-        style = f"width:100%;height:{self.height}px;box-sizing:border-box;border:1px solid #ccc"
+        style = "width:100%;height:640px;box-sizing:border-box;border:1px solid #ccc"
         page = html.escape(self.page, quote=True)
         return f'<iframe sandbox="allow-scripts" style="{style}" title="proposals" srcdoc="{page}"></iframe>'
 

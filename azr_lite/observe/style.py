@@ -8,7 +8,6 @@ one.
 from __future__ import annotations
 
 import base64
-import functools
 import html
 import importlib.util
 import io
@@ -75,19 +74,12 @@ def look(name: str, place: int = 0) -> Look:
 def style() -> Iterator[None]:
     """The project's style for figures made and drawn inside; ConfigError without matplotlib."""
     try:
-        import matplotlib
+        from matplotlib.style import context
     except ImportError:
         need = "a figure needs matplotlib, which is not here"
         raise ConfigError(f"{need}; install it with: pip install 'azr-lite[notebooks]'") from None
-    with matplotlib.rc_context(_settings()):
+    with context(Path(__file__).parent / "templates" / "figures.mplstyle"):
         yield
-
-
-@functools.cache
-def _settings() -> Any:
-    from matplotlib import rc_params_from_file
-
-    return rc_params_from_file(Path(__file__).parent / "templates" / "figures.mplstyle", use_default_template=False)
 
 
 def figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.0, 3.6)) -> tuple[Figure, list[Any]]:
@@ -104,15 +96,9 @@ def figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.0, 3.
 def line(axis: Any, name: str, x: list[float], y: list[float], place: int = 0, **changes: Any) -> None:
     """One labelled line in its look, with about ten markers however long it is."""
     own = look(name, place)
-    settings = {
-        "color": own.colour,
-        "marker": own.marker,
-        "linestyle": own.linestyle,
-        "label": name,
-        "markevery": max(1, len(x) // 10),
-    }
+    settings = {"color": own.colour, "marker": own.marker, "linestyle": own.linestyle, "label": name} | changes
     with style():
-        axis.plot(x, y, **{**settings, **changes})
+        axis.plot(x, y, markevery=max(1, len(x) // 10), **settings)
 
 
 def png(figure: Figure) -> bytes:

@@ -17,7 +17,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from azr_lite.metrics import STAGES, metric_of
+from azr_lite.metrics import STAGES
 from azr_lite.observe.follow import Followed
 from azr_lite.observe.reader import open_run
 from azr_lite.observe.rollouts import printable
@@ -51,7 +51,6 @@ STYLES = {"running": "green", "finished": "bold green", "stopped": "yellow", "st
 
 def screen(run: Followed) -> Group:
     """The 24 lines. Pure: the same state gives the same lines."""
-    last = run.last
     headings = " ".join(f"{name:>{len(form.format(0.0)) - 1}}" for name, form in COLUMNS.values())
     accuracies = [point.y for point in run.held_out.get("all", [])]
     groups = [f"{role}/{name}" for name in run.config.task_types for role in ("propose", "solve")]
@@ -63,11 +62,11 @@ def screen(run: Followed) -> Group:
         *(_curve(name, run.histories[key], unit, "not yet") for key, (name, unit) in CURVES.items()),
         Text(),
         Text(f"  {'last step':20} {headings}", "dim"),
-        *(_group(group, last) for group in groups[:6]),
+        *(_group(group, run) for group in groups[:6]),
         _labelled("buffer (age)", _buffers(run)),
-        _labelled("executor", _executor(last)),
+        _labelled("executor", _executor(run.last)),
         _cost(run.last_times),
-        unhealthy(last),
+        to_look_at(run),
     ]
     for line in lines:
         line.no_wrap, line.overflow = True, "ellipsis"
@@ -96,18 +95,17 @@ def _curve(name: str, values: Sequence[float], unit: str, without: str) -> Text:
     return Text.assemble(f"  {name:20} ", (f"{spark(values, 36):36}", "cyan"), f" {shown[0]:>8} {shown[1]:>8}")
 
 
-def _group(group: str, last: Mapping[str, float]) -> Text:
+def _group(group: str, run: Followed) -> Text:
     text = Text(f"  {group.replace('/', ' '):20}")
-    if f"{group}/reward" not in last:
+    if f"{group}/reward" not in run.last:
         return text.append(" not yet", "dim")
+    unhealthy = run.unhealthy()
     for name, (_, form) in COLUMNS.items():
-        value = last.get(f"{group}/{name}")
-        row = metric_of(f"{group}/{name}")
-        sick = value is not None and row is not None and not row.healthy(value)
-        shown = form.format(value) if value is not None else "-".rjust(len(form.format(0.0)))
-        if sick:  # a mark too: not everybody sees red
-            shown = f"!{shown.strip()}".rjust(len(shown))
-        text.append(shown, "bold red" if sick else "")
+        key, width = f"{group}/{name}", len(form.format(0.0))
+        shown = form.format(run.last[key]) if key in run.last else "-".rjust(width)
+        if key in unhealthy:  # a mark too: not everybody sees red
+            shown = f"!{shown.strip()}".rjust(width)
+        text.append(shown, "bold red" if key in unhealthy else "")
     return text
 
 
@@ -139,17 +137,15 @@ def _cost(times: Mapping[str, float]) -> Text:
     return _labelled("cost", " ".join(parts))
 
 
-def unhealthy(last: Mapping[str, float]) -> Text:
-    """The numbers outside their healthy range, by the catalogue."""
-    if not last:
+def to_look_at(run: Followed) -> Text:
+    """The numbers outside their healthy range, in a line."""
+    if not run.last:
         return Text("  waiting for the first step", "dim")
-    rows = [
-        (key, value) for key, value in last.items() if (row := metric_of(key)) is not None and not row.healthy(value)
-    ]
-    if not rows:
+    found = run.unhealthy()
+    if not found:
         return Text("  all numbers are in their healthy range; azr-lite show NAME explains one", "dim")
-    named = ", ".join(f"{key} {value:.2g}" for key, value in rows[:2])
-    return Text(f"  {len(rows)} to look at: {named}", "red")
+    named = ", ".join(f"{key} {value:.2g}" for key, value in list(found.items())[:2])
+    return Text(f"  {len(found)} to look at: {named}", "red")
 
 
 def watch(path: str | Path, interval: float = 1.0, console: Console | None = None) -> int:
