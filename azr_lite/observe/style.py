@@ -74,11 +74,11 @@ def look(name: str, place: int = 0) -> Look:
 def style() -> Iterator[None]:
     """The project's style for figures made and drawn inside; ConfigError without matplotlib."""
     try:
-        from matplotlib.style import context
+        import matplotlib.style
     except ImportError:
         need = "a figure needs matplotlib, which is not here"
         raise ConfigError(f"{need}; install it with: pip install 'azr-lite[notebooks]'") from None
-    with context(Path(__file__).parent / "templates" / "figures.mplstyle"):
+    with matplotlib.style.context(Path(__file__).parent / "templates" / "figures.mplstyle"):
         yield
 
 
