@@ -14,6 +14,7 @@ from trl.models.utils import unwrap_model_for_generation
 
 from azr_lite.codec import Codec, Sample, draw_seed, seeded
 from azr_lite.config import Config
+from azr_lite.train.adapters import SplitRoles
 from azr_lite.triplet import Completion, Role
 
 
@@ -29,6 +30,7 @@ class Generation:
     config: Config
     codec: Codec
     sampler: Sampler | None
+    split: SplitRoles | None
     accelerator: Accelerator
     _is_greedy = False
     _selfplay_step, _sampling_calls = -1, 0  # the self-play step (-1: before the first), the sampling calls made in it
@@ -55,6 +57,8 @@ class Generation:
 
     def act_as(self, role: Role) -> None:
         """Sample and score as this role; only split roles make a difference."""
+        if self.split is not None:
+            self.split.act_as(role)
 
     @torch.no_grad()
     def generate(self, prompts: Sequence[str], role: Role = Role.SOLVE) -> list[Completion]:
@@ -86,10 +90,7 @@ class Generation:
         return self.is_fsdp_enabled or self.is_deepspeed_enabled
 
     def _chunks(self, order: list[int], world: int) -> list[list[int]]:
-        """Which prompts are sampled together.
-
-        vLLM batches by itself, but wants one call per process with equally many prompts.
-        """
+        """Which prompts are sampled together. vLLM wants one call per process with equally many prompts."""
         if self.use_vllm:
             filled = order + order[:1] * (-len(order) % world)
             return [filled[rank::world] for rank in range(world)] if filled else []
