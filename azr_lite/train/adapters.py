@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ class SplitRoles:
     def act_as(self, role: Role) -> None:
         """Put this role's adapter to work; both stay trainable (PEFT freezes the one at rest)."""
         self.model.set_adapter(NAMES[role])
-        for parameter in sum(self.parameters.values(), []):
+        for parameter in chain(*self.parameters.values()):
             parameter.requires_grad_(True)
 
     def touch(self, role: Role) -> torch.Tensor:

@@ -189,9 +189,10 @@ class Schedule(TrainerCallback):
 
     def push(self) -> None:
         """Bring the copy elsewhere up to date; a failure is a line, never the end of the run."""
-        if self.mirror is not None and is_main():
-            if failure := try_push(self.mirror, [self.best_checkpoint] if self.best_checkpoint else []):
-                self.note(failure)
+        if self.mirror is None or not is_main():
+            return
+        if failure := try_push(self.mirror, [self.best_checkpoint] if self.best_checkpoint else []):
+            self.note(failure)
 
     def explain_rare_saves(self) -> None:
         """Say once that saving is held back."""

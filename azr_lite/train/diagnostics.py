@@ -61,7 +61,7 @@ def self_test(trainer: SelfPlayTrainer) -> SelfTestResult:
     trainer._metrics["train"].clear()
     if raised <= 0 or lowered >= 0:
         raise TrainingError(
-            f"the learning self-test failed: the rewarded reply's log-probability moved by {raised:+.2g} and the punished "
+            f"the learning self-test failed: the rewarded reply's log-probability moved by {raised:+.2g}, the punished "
             f"one's by {lowered:+.2g}, but they must rise and fall; lower learning_rate, or try dtype='float32'"
         )
     return SelfTestResult(raised, lowered, rate, time.perf_counter() - started)
@@ -144,7 +144,7 @@ def _log_probability(trainer: SelfPlayTrainer, batch: dict[str, torch.Tensor]) -
 def gradient_shares(
     groups: Mapping[str, Sequence[int]], gradient_of: Callable[[Sequence[int]], list[torch.Tensor]]
 ) -> dict[str, float]:
-    """``ROLE/TYPE/gradient_share`` per group (its gradient's length; they sum to 1), and the roles' ``gradient_cosine``.
+    """``ROLE/TYPE/gradient_share`` per group (of its gradient's length; sum 1), and the roles' ``gradient_cosine``.
 
     `groups`: the rows of each group. `gradient_of`: the gradient of some rows, one tensor per trained weight.
     """

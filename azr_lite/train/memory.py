@@ -96,12 +96,12 @@ class OutOfMemoryRecovery:
             raise error
         if not self.can_recover:
             raise TrainingError(
-                "out of memory in the update, where several processes cannot halve their micro-batches alone; go on with "
+                "out of memory in the update, and several processes cannot halve micro-batches alone; go on with "
                 f"`azr-lite resume {self.args.output_dir} --micro-batch-size {max(1, rows // 2)}` and as many processes"
             ) from error
         if self._parts >= rows:
             raise TrainingError(
-                "out of memory with a single sequence at a time; lower max_prompt_tokens and max_reply_tokens, or switch "
+                "out of memory with a single sequence at a time; lower max_prompt_tokens, max_reply_tokens, or switch "
                 "gradient_checkpointing on (azr-lite plan says what fits)"
             ) from error
         self._parts = min(2 * self._parts, rows)

@@ -125,7 +125,7 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
         self.reports.play_ended()
         if len(rollouts) != c.rows:
             raise TrainingError(
-                f"step {step} gave {len(rollouts)} rollouts; SelfPlay must fill the {c.rows} of a batch"
+                f"step {step} gave {len(rollouts)} rollouts, not the {c.rows} of the batch SelfPlay must fill"
             )
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         by_role = self.split is not None
