@@ -125,9 +125,8 @@ def _make_directory(config: Config, go_on: bool) -> bool:
         there = mirror.newest_step() if mirror is not None else None
     except Exception as error:
         if not (go_on and is_here):  # away just now: what is here goes on
-            raise RunDirectoryError(
-                f"cannot look for a copy at {mirror} ({error}); mount it, check the network, or drop --sync-to"
-            ) from error
+            why = f"cannot look for a copy at {mirror} ({error}); mount it, check the network, or drop --sync-to"
+            raise RunDirectoryError(why) from error
     if there is not None and not go_on:
         raise RunDirectoryError(
             f"{mirror} holds a copy of a run already; go on with it by --go-on, or change --output-dir or --sync-to"
@@ -150,10 +149,8 @@ def _make_directory(config: Config, go_on: bool) -> bool:
         RunDir.create(config, {"environment": describe_environment()})
         return True
     if foreign := _foreign_settings(RunDir.open(run_dir).config(), config, besides=("preset", "output_dir")):
-        raise ConfigError(
-            f"{run_dir} holds a run with other settings ({', '.join(foreign)}); give the same ones, or choose another "
-            "--output-dir"
-        )
+        names = ", ".join(foreign)
+        raise ConfigError(f"{run_dir} holds a run with other settings ({names}); give the same or another --output-dir")
     return False
 
 
@@ -351,10 +348,7 @@ class _Session:
         metrics = self.directory.metrics()
         return {
             "held-out accuracy": [[step, held_out[step]["all"]["accuracy"]] for step in sorted(held_out)],
-            **{
-                name: [[line["step"] + 1, mean(across(line, *ends))] for line in metrics]
-                for name, ends in CURVES.items()
-            },
+            **{name: [[line["step"] + 1, mean(across(line, *e))] for line in metrics] for name, e in CURVES.items()},
         }
 
     @contextmanager
@@ -393,8 +387,8 @@ def read_standing(run_dir: Path, every: int, done: int) -> Standing | None:
 
     Only evaluations on schedule count: one made at an interrupt must change nothing.
     """
-    names = (
-        {0: "before", **{step: f"step-{step}" for step in range(every, done + 1, every)}} if every else {0: "before"}
-    )
+    names = {0: "before"}
+    if every:
+        names |= {step: f"step-{step}" for step in range(every, done + 1, every)}
     paths = {step: run_dir / "eval" / f"{name}.jsonl" for step, name in names.items()}
     return by_main(lambda: standing([(step, read_items(path)) for step, path in paths.items() if path.exists()]))

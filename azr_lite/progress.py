@@ -34,9 +34,7 @@ def check_installed(config: Config) -> None:
     """ConfigError that says what to install, before anything is loaded."""
     for name in config.report_to:
         if importlib.util.find_spec(name) is None:
-            raise ConfigError(
-                f"report_to names {name}, and it is not installed; pip install {name}, or leave it out of report_to"
-            )
+            raise ConfigError(f"report_to names {name}, which is not installed; pip install {name}, or leave it out")
 
 
 class Trackers:

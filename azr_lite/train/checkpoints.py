@@ -93,9 +93,7 @@ def abandon(folder: Path, reason: str, size: float) -> None:
     if reason == _NO_ROOM:
         size = size_of(whole) if whole else size
         amount = f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
-        raise RunDirectoryError(
-            f"no room for a checkpoint of about {amount} at {folder}; free some or choose another disk; {further}"
-        )
+        raise RunDirectoryError(f"no room for a checkpoint of about {amount} at {folder}; free some; {further}")
     raise RunDirectoryError(f"the checkpoint at {folder} could not be written ({reason}); check that disk; {further}")
 
 
