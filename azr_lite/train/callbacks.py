@@ -128,7 +128,8 @@ class Schedule(TrainerCallback):
         best = f"at step {now.best_step}, kept as {self.best_checkpoint.name}" if now.best_step else "before training"
         self.note(
             f"stopped at step {now.step}: {now.below} held-out evaluations in a row are significantly below the best "
-            f"({now.accuracy:.3f} now, {now.best_accuracy:.3f} {best}); --stop-patience 0 with azr-lite resume goes on"
+            f"({now.accuracy:.3f} now, {now.best_accuracy:.3f} {best}); `azr-lite resume {self.run_dir} "
+            "--stop-patience 0` goes on anyway"
         )
         return True
 

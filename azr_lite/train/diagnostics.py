@@ -39,7 +39,6 @@ class SelfTestResult:
 
     @property
     def sentence(self) -> str:
-        """For people."""
         return (
             f"one update moves a reply's log-probability by {self.raised:+.2g} when rewarded, {self.lowered:+.2g} when "
             f"punished (learning rate {self.learning_rate:g}, {self.seconds:.1f} s)"
@@ -73,7 +72,10 @@ def _update(trainer: SelfPlayTrainer, advantage: float) -> tuple[float, float]:
     Returns the change of the reply's log-probability (nats) and the rate. The weights are put back after each try.
     """
     noise = NOISE[torch.bfloat16 if trainer.args.bf16 else torch.float16 if trainer.args.fp16 else torch.float32]
-    trained = _trained(trainer)
+    # under FSDP the model itself shows pieces at one time and gathered copies at another
+    trained = trainer.trained()
+    if trainer.optimizer is not None:
+        trained = [p for group in trainer.optimizer.param_groups for p in group["params"] if p.requires_grad]
     weights = [p.detach().clone() for p in trained]
     batch = _batch(trainer, advantage)
     trainer.compute_loss(trainer.model, batch).backward()
@@ -97,13 +99,6 @@ def _update(trainer: SelfPlayTrainer, advantage: float) -> tuple[float, float]:
             f"the learning self-test failed: a learning rate of {rate:g} {what}; try dtype='float32' or another tuning"
         )
     return moved, rate
-
-
-def _trained(trainer: SelfPlayTrainer) -> list[torch.nn.Parameter]:
-    """What the optimiser moves. Under FSDP the model itself shows pieces at one time and gathered copies at another."""
-    if trainer.optimizer is not None:
-        return [p for group in trainer.optimizer.param_groups for p in group["params"] if p.requires_grad]
-    return trainer.trained()
 
 
 def _gather_anew(trainer: SelfPlayTrainer) -> None:

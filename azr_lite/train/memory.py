@@ -8,7 +8,6 @@ are played again. Several processes stop with a sentence instead: their collecti
 from __future__ import annotations
 
 import copy
-import gc
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -22,17 +21,14 @@ from azr_lite.errors import TrainingError
 Result = TypeVar("Result")
 
 
-def is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """CUDA's error, and the one of torch's allocator on CPUs."""
-    return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, Exception) and should_reduce_batch_size(error)
-    )
+    return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
 
 
 def free_memory() -> None:
     """Give back what the failed work held. Call it outside the except block: a traceback keeps tensors alive."""
-    gc.collect()
-    clear_device_cache()
+    clear_device_cache(garbage_collection=True)
 
 
 def in_halves(work: Callable[[Any], Result], rows: Any) -> list[Result]:
@@ -60,9 +56,14 @@ class OutOfMemoryRecovery:
     _pieces = 1  # pieces a sampling chunk is split into
 
     @property
+    def is_sharded(self) -> bool:
+        """Under FSDP or DeepSpeed: every process must make the same passes."""
+        return self.is_fsdp_enabled or self.is_deepspeed_enabled
+
+    @property
     def can_recover(self) -> bool:
         """Whether halving is possible: one process with whole weights, so that no other waits in a collective call."""
-        return self.accelerator.num_processes == 1 and not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
+        return self.accelerator.num_processes == 1 and not self.is_sharded
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """Forward and backward of one micro-batch, in as many parts as fit. (TRL's adds a counter and a clock only.)"""

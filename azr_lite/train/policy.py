@@ -143,9 +143,13 @@ def _load(config: Config, precision: Precision) -> tuple[PreTrainedModel, PreTra
         model, tokenizer = _load_gguf(path)
         origin = f"{path.name}: GGUF weights unpacked to {_size(model)}"
         return _convert(config, precision, model), tokenizer, origin
-    if path.exists():
-        _check_folder(path)
-    elif named.startswith((".", "/", "~")) or named.count("/") > 1 or "\\" in named:
+    if path.is_file():
+        raise ModelError(f"{path} is a file, but not .gguf; give a .gguf file or the model's folder")
+    if (path / "adapter_config.json").exists() and not (path / "config.json").exists():
+        raise ModelError(f"{path} holds only an adapter; merge it into its base first (azr-lite export RUN --merge)")
+    if path.exists() and not (path / "config.json").exists():
+        raise ModelError(f"{path} holds no model (config.json is missing); give a folder that save_pretrained made")
+    if not path.exists() and (named.startswith((".", "/", "~")) or named.count("/") > 1 or "\\" in named):
         raise ModelError(f"there is no model at {named}; give an existing folder, a .gguf file, a hub id or 'nano'")
     source = str(path) if path.exists() else named
     tokenizer = _guarded(named, "tokenizer", AutoTokenizer, source, padding_side="left")
@@ -208,16 +212,6 @@ def _convert(config: Config, precision: Precision, model: PreTrainedModel) -> Pr
     return loaded
 
 
-def _check_folder(path: Path) -> None:
-    if path.is_file():
-        raise ModelError(f"{path} is a file, but not .gguf; give a .gguf file or the model's folder")
-    if (path / "config.json").exists():
-        return
-    if (path / "adapter_config.json").exists():
-        raise ModelError(f"{path} holds only an adapter; merge it into its base first (azr-lite export RUN --merge)")
-    raise ModelError(f"{path} holds no model (config.json is missing); give a folder that save_pretrained made")
-
-
 def _guarded(named: str, what: str, kind: Any, source: str, **options: Any) -> Any:
     """`kind.from_pretrained`, with its many ways to fail turned into one sentence."""
     try:
@@ -230,11 +224,9 @@ def _guarded(named: str, what: str, kind: Any, source: str, **options: Any) -> A
 
 
 def _what_failed(named: str, what: str, error: Exception) -> str:
-    causes: list[BaseException] = []
-    step: BaseException | None = error
-    while step is not None and step not in causes:
+    causes: list[BaseException] = [error]
+    while (step := causes[-1].__cause__ or causes[-1].__context__) and step not in causes:
         causes.append(step)
-        step = step.__cause__ or step.__context__
 
     def has(*kinds: type[BaseException]) -> bool:
         return any(isinstance(cause, kinds) for cause in causes)

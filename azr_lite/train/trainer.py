@@ -249,7 +249,7 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
 
         Left out under FSDP and DeepSpeed, and where memory does not suffice (then `note` says so).
         """
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if self.is_sharded:
             return
         groups = {f"{role}/{name}": [] for role in Role for name in self.config.task_types}
         for place, row in enumerate(self.rollouts[: len(self.rollouts) // self.config.updates_per_step]):
