@@ -142,10 +142,12 @@ class Schedule(TrainerCallback):
 
     # ------------------------------------------------------------------ what transformers calls
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **g: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
         state.save_steps = args.save_steps  # a resumed state brings the interval it was saved with
         if not self.budget.save_s:
-            self.budget.expect_bytes(expected_bytes(g["model"].parameters()))
+            self.budget.expect_bytes(expected_bytes(given["model"].parameters()))
         self.budget.train_begins()
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
