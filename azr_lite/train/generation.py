@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -14,8 +14,10 @@ from trl.models.utils import unwrap_model_for_generation
 
 from azr_lite.codec import Codec, Sample, draw_seed, seeded
 from azr_lite.config import Config
-from azr_lite.train.adapters import SplitRoles
 from azr_lite.triplet import Completion, Role
+
+if TYPE_CHECKING:
+    from azr_lite.train.adapters import SplitRoles
 
 
 class Sampler(Protocol):
