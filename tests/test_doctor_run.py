@@ -14,8 +14,7 @@ from azr_lite.config import Config
 from azr_lite.course.bugs import BUGS
 from azr_lite.course.experiments import CONTROLS
 from azr_lite.errors import RunDirectoryError
-from azr_lite.observe.doctor import CHECKS, diagnose
-from azr_lite.observe.rerun import rerun
+from azr_lite.observe.doctor import CHECKS, diagnose, rerun
 from azr_lite.observe.run import Run
 from azr_lite.observe.run_summary import AdvantageCheck, RewardCheck, RunSummary
 from azr_lite.rundir import RunDir

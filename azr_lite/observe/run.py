@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 
     from azr_lite.observe.analysis import Analysis
     from azr_lite.observe.doctor import Diagnosis
-    from azr_lite.observe.replay import Replay
+    from azr_lite.observe.replay import Replay, Rescoring
     from azr_lite.observe.report import TaskList
-    from azr_lite.observe.rescoring import Rescoring
     from azr_lite.observe.rollouts import Text
     from azr_lite.verifier import ProgramRunner
 
@@ -135,7 +134,7 @@ class Run:
             >>> len(other), other[0].rollouts
             (14, 71)
         """
-        from azr_lite.observe.rescoring import rescore
+        from azr_lite.observe.replay import rescore
 
         return rescore(self.directory, **changes)
 
@@ -150,7 +149,7 @@ class Run:
             ['sign flip', 'zero-variance groups']
         """
         from azr_lite.observe.doctor import Diagnosis, diagnose
-        from azr_lite.observe.rerun import rerun as run_again
+        from azr_lite.observe.doctor import rerun as run_again
         from azr_lite.observe.run_summary import summarise
 
         summary = summarise(self.directory)
