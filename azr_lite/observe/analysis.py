@@ -21,7 +21,6 @@ from azr_lite.environment import require_observing
 from azr_lite.metrics import mean
 from azr_lite.observe.measures import (
     NEAR,
-    Complexity,
     Shape,
     alarms,
     answer_text,
@@ -155,47 +154,39 @@ def analyse(run: RunDir, periods: int = 4) -> Analysis:
                 different = {answer_text(one["text"]) for one in line["answers"]}
                 add(line["step"], "answers/different", len(different) / len(line["answers"]))
     for name in dict.fromkeys([*MEASURES, *(name for period in sums for name in sorted(period))]):
-        cells = [
-            (period[name][1] / period[name][0], int(period[name][0])) if name in period else None for period in sums
-        ]
-        if any(cells):
-            found.measures[name] = cells
+        own = [period.get(name) for period in sums]
+        if any(own):
+            found.measures[name] = [cell and (cell[1] / cell[0], int(cell[0])) for cell in own]
     return found
 
 
 def _measures_of(lines: Sequence[Line]) -> Iterator[tuple[str, float]]:
-    """Name and value of everything measured in one step."""
-    for line in lines:
+    """Name and value of everything measured in one step.
+
+    gap: complexity of the hidden program less that of each right answer to it (the paper: +0.27 on average).
+    """
+    written: list[tuple[Line, str]] = []
+    hidden: dict[str, dict[str, float]] = {}
+    for line in sorted(lines, key=lambda line: line["role"]):  # proposals first
         yield f"tokens/{line['role']}/{line['type']}", line["tokens"]
         said = thought(line["text"])
         yield "thought/characters", len(said)
         yield "thought/reflection", reflections(said)
-    proposals = [line for line in lines if line["role"] == "propose"]
-    written = [(line, own[0]) for line in proposals if (own := programs(answer_text(line["text"])))]
-    for _, program in written:
-        if (size := complexity(program)) is not None:
-            yield from ((f"program/{name}", value) for name, value in dataclasses.asdict(size).items())
-            yield "program/comments as plan", plans(program)
-    yield from _gap(lines)
-    yield from _shapes(written)
-
-
-def _gap(lines: Sequence[Line]) -> Iterator[tuple[str, float]]:
-    """Complexity of the hidden program less that of each right answer to it (the paper: +0.27 on average)."""
-    hidden: dict[str, Complexity] = {}
-    for line in lines:
-        if line["role"] == "propose" and line["task_id"]:
-            # an induction proposal's program stands in its prompt
-            shown = programs(answer_text(line["text"])) or programs(line["prompt"])[-1:]
-            if shown and (size := complexity(shown[0])) is not None:
-                hidden[line["task_id"]] = size
-    for line in lines:
-        if line["role"] != "solve" or not line["verdict"]["ok"] or line["task_id"] not in hidden:
-            continue
         own = programs(answer_text(line["text"]))
-        if own and (size := complexity(own[0])) is not None:
+        if line["role"] == "propose":
+            shown = own or programs(line["prompt"])[-1:]  # an induction proposal's program stands in its prompt
+            size = complexity(shown[0]) if shown else None
+            if size and line["task_id"]:
+                hidden[line["task_id"]] = size
+            if own:
+                written.append((line, own[0]))
+            if own and size:
+                yield from ((f"program/{name}", value) for name, value in size.items())
+                yield "program/comments as plan", plans(own[0])
+        elif line["verdict"]["ok"] and line["task_id"] in hidden and own and (size := complexity(own[0])):
             for name in ("cyclomatic", "cognitive", "volume"):
-                yield f"gap/{name}", getattr(hidden[line["task_id"]], name) - getattr(size, name)
+                yield f"gap/{name}", hidden[line["task_id"]][name] - size[name]
+    yield from _shapes(written)
 
 
 def _shapes(written: Sequence[tuple[Line, str]]) -> Iterator[tuple[str, float]]:

@@ -79,7 +79,7 @@ def _change(ends: tuple[float, float], digits: int = 2) -> str:
 
 def check_rewards(s: RunSummary) -> Iterator[Finding]:
     """Rewards that are not what equations 4 to 6 say, and what they follow instead. Up to 1 % may be edits by hand."""
-    for role, checked in s.rewards.items():
+    for role, checked in s.roles.items():
         if not checked.replies or checked.wrong / checked.replies <= 0.01:
             continue
         share = f"{checked.wrong} of {checked.replies} {role} rewards"
@@ -109,7 +109,7 @@ def check_advantages(s: RunSummary) -> Iterator[Finding]:
 
     Healthy correlation of the two: exactly 1 in a group of TRR++, else (and for pooled samples) above 0.5.
     """
-    groups, silent = (sum(getattr(a, name) for a in s.advantages.values()) for name in ("groups", "silent"))
+    groups, silent = (sum(getattr(checked, name) for checked in s.roles.values()) for name in ("groups", "silent"))
     rates, norms = s.curves.get("learning rate", [1.0]), s.curves.get("gradient norm", [1.0])
     if groups and silent / groups >= 0.9:
         shown = f"{silent} of {groups} groups with different rewards have no advantage"
@@ -117,7 +117,7 @@ def check_advantages(s: RunSummary) -> Iterator[Finding]:
     elif max(rates) == 0 or max(norms) < 1e-6:
         shown = f"largest learning rate {max(rates):g}, gradient norm {max(norms):g}"
         yield Finding("no update", shown, "set learning_rate above 0")
-    for role, checked in s.advantages.items():
+    for role, checked in s.roles.items():
         r = checked.correlation
         if r is None or r > 0.35:
             continue
@@ -285,9 +285,9 @@ def check_roles(s: RunSummary) -> Iterator[Finding]:
     """A role whose replies have no weight in the loss."""
     settings = {"proposer": ("propose", s.config.train_proposer), "solver": ("solve", s.config.train_solver)}
     for name, (role, trained) in settings.items():
-        replies, weight = s.rewards[role].replies, s.advantages[role].weight
-        if replies and (not trained or weight == 0):
-            shown = f"train_{name}={trained}; loss weight {weight:g} over {replies} replies"
+        checked = s.roles[role]
+        if checked.replies and (not trained or checked.weight == 0):
+            shown = f"train_{name}={trained}; loss weight {checked.weight:g} over {checked.replies} replies"
             yield Finding(f"{name} untrained", shown, f"train_{name}=True")
 
 

@@ -11,7 +11,6 @@ import io
 import re
 import tokenize
 from collections import Counter
-from dataclasses import dataclass
 
 from azr_lite.parsing import quiet_parse
 
@@ -52,25 +51,13 @@ Shape = Counter[tuple[str, str]]
 """The bag of (parent, child) node kinds of a syntax tree."""
 
 
-@dataclass(frozen=True, slots=True)
-class Complexity:
-    """Measures of one program. `nesting`: the deepest block; the body of a top-level function is 0.
+def complexity(program: str) -> dict[str, float] | None:
+    """The measures of one program; None where it does not parse, or is nested too deep for radon or complexipy.
 
-    `cyclomatic` (McCabe 1976) and `volume` (Halstead 1977, N log2 n, bits) are radon's, of the whole module;
-    `cognitive` (Campbell 2018) is complexipy's, as in the paper.
+    `nesting`: the deepest block; the body of a top-level function is 0. `cyclomatic` (McCabe 1976) and `volume`
+    (Halstead 1977, N log2 n, bits) are radon's, of the whole module; `cognitive` (Campbell 2018) is complexipy's, as in
+    the paper.
     """
-
-    statements: int
-    branches: int
-    loops: int
-    nesting: int
-    cyclomatic: int
-    cognitive: int
-    volume: float
-
-
-def complexity(program: str) -> Complexity | None:
-    """The measures of one program; None where it does not parse, or is nested too deep for radon or complexipy."""
     from complexipy import code_complexity
     from radon.metrics import h_visit_ast
     from radon.visitors import ComplexityVisitor
@@ -82,15 +69,15 @@ def complexity(program: str) -> Complexity | None:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     nodes = list(ast.walk(found))
-    return Complexity(
-        statements=sum(isinstance(n, ast.stmt) for n in nodes),
-        branches=sum(isinstance(n, _BRANCHES) for n in nodes),
-        loops=sum(isinstance(n, _LOOPS) for n in nodes),
-        nesting=max(0, _depth(found) - 1),
-        cyclomatic=cyclomatic,
-        cognitive=cognitive,
-        volume=float(volume),
-    )
+    return {
+        "statements": sum(isinstance(node, ast.stmt) for node in nodes),
+        "branches": sum(isinstance(node, _BRANCHES) for node in nodes),
+        "loops": sum(isinstance(node, _LOOPS) for node in nodes),
+        "nesting": max(0, _depth(found) - 1),
+        "cyclomatic": cyclomatic,
+        "cognitive": cognitive,
+        "volume": float(volume),
+    }
 
 
 def _depth(node: ast.AST) -> int:
@@ -111,9 +98,8 @@ def shape(program: str) -> Shape | None:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     edges = ((node, child) for node in ast.walk(found) for child in ast.iter_child_nodes(node))
-    return Counter(
-        (type(node).__name__, type(child).__name__) for node, child in edges if not isinstance(child, ast.expr_context)
-    )
+    own = ((node, child) for node, child in edges if not isinstance(child, ast.expr_context))
+    return Counter((type(node).__name__, type(child).__name__) for node, child in own)
 
 
 def distance(a: Shape, b: Shape) -> float:
@@ -145,11 +131,10 @@ def answer_text(text: str) -> str:
 def plans(program: str) -> bool:
     """Whether its comments are a plan: two or more, one of them numbered or with step, first, then, next, finally."""
     try:
-        comments = [
-            t.string for t in tokenize.generate_tokens(io.StringIO(program).readline) if t.type == tokenize.COMMENT
-        ]
+        tokens = list(tokenize.generate_tokens(io.StringIO(program).readline))
     except (tokenize.TokenError, SyntaxError, ValueError):
         return False
+    comments = [token.string for token in tokens if token.type == tokenize.COMMENT]
     return len(comments) >= 2 and any(_PLAN.match(comment) for comment in comments)
 
 

@@ -36,12 +36,10 @@ def open_run(path: str | Path) -> RunDir:
     RunDirectoryError says what is missing or foreign.
     """
     folder = Path(path)
-    is_sample = not (folder / "run.json").exists() and all(
-        (folder / name).exists() for name in ("config.json", "metrics.jsonl")
-    )
-    run = RunDir(folder) if is_sample else RunDir.open(folder)
-    for log in (folder / name for name in LOGS):
-        _say_if_cut(log)
+    has_run, has_config, has_log = ((folder / name).exists() for name in ("run.json", "config.json", "metrics.jsonl"))
+    run = RunDir(folder) if has_config and has_log and not has_run else RunDir.open(folder)
+    for name in LOGS:
+        _say_if_cut(folder / name)
     return run
 
 

@@ -254,11 +254,10 @@ def _earlier_tasks(run: RunDir, config: Config, step: int, lines: list[Line], ro
         if not line["ok"]:
             continue
         task = task_from_json(line["task"])
-        if line["step"] < 0:
-            twins = [get_task_type(name).convert_from(task) for name in config.task_types if name != task.type]
-            for twin in twins:
-                if twin is not None and (key := task_key(twin)) in wanted:
-                    known[key] = replace(twin, id=key)
+        for name in config.task_types if line["step"] < 0 else ():
+            twin = get_task_type(name).convert_from(task) if name != task.type else None
+            if twin is not None and (key := task_key(twin)) in wanted:
+                known[key] = replace(twin, id=key)
         if task.id in wanted:
             known.setdefault(task.id, task)
     return known
@@ -346,22 +345,19 @@ def _changed_reward(rollout: Rollout, config: Config, ladder: Mapping[str, float
 def _compare_step(lines: list[Line], config: Config, ladder: Mapping[str, float]) -> StepComparison:
     old = [_recorded(line) for line in lines]
     new = with_advantages(config, [replace(r, reward=_changed_reward(r, config, ladder)) for r in old])
-    before, after = np.array([r.advantage for r in old]), np.array([r.advantage for r in new])
-    groups = np.array([r.group for r in old])
-    rows = {group: groups == group for group in dict.fromkeys(r.group for r in old)}
+    before, after = sides = [np.array([r.advantage for r in side]) for side in (old, new)]
     rewards = [np.array([r.reward for r in side]) for side in (old, new)]
+    groups = [r.group for r in old]
+    rows = {group: np.array(groups) == group for group in dict.fromkeys(groups)}
     correlation = float(np.array_equal(before, after))
     if not correlation and before.std() > 0 and after.std() > 0:
         correlation = float(np.corrcoef(before, after)[0, 1])
     return StepComparison(
         step=lines[0]["step"],
         rollouts=len(old),
-        reward={group: (float(rewards[0][own].mean()), float(rewards[1][own].mean())) for group, own in rows.items()},
-        silent=(
-            sum(not before[own].any() for own in rows.values()),
-            sum(not after[own].any() for own in rows.values()),
-        ),
-        size=(float(np.abs(before).mean()), float(np.abs(after).mean())),
+        reward={group: tuple(float(side[own].mean()) for side in rewards) for group, own in rows.items()},
+        silent=tuple(sum(not side[own].any() for own in rows.values()) for side in sides),
+        size=tuple(float(np.abs(side).mean()) for side in sides),
         turned=float(np.mean(np.sign(before) != np.sign(after))),
         correlation=correlation,
     )

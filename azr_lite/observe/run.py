@@ -69,10 +69,8 @@ class Run:
 
         Args:
             step: self-play step, from 0; the newest when not given.
-            worst: that many with the lowest reward.
-            best: that many with the highest reward.
-            role: propose or solve.
-            type: deduction, abduction, induction.
+            worst, best: that many with the lowest, or the highest reward.
+            role, type: of this role (propose or solve) or task type only.
             count: how many, without `worst` and `best`.
 
         Raises:
@@ -95,9 +93,6 @@ class Run:
 
         Raises:
             ConfigError: the file exists and is no report, or cannot be written.
-
-        Examples:
-            ``Run("runs/nano-seed0").report("page.html")``
         """
         from azr_lite.observe.report import write_report
 
@@ -168,20 +163,13 @@ class Run:
 
         Raises:
             ConfigError: matplotlib is not installed.
-
-        Examples:
-            ``Run("runs/nano-seed0").dashboard()``
         """
         from azr_lite.observe.dashboard import dashboard
 
         return dashboard(self.directory, refresh_s, once)
 
     def tasks(self) -> TaskList:
-        """The proposals of the run as a page with filters that shows itself in a notebook and needs no kernel.
-
-        Examples:
-            ``Run("runs/nano-seed0").tasks()``
-        """
+        """The proposals of the run as a page with filters that shows itself in a notebook and needs no kernel."""
         from azr_lite.observe.report import task_list
 
         return task_list(self.directory)
@@ -210,9 +198,6 @@ class Run:
 
         Raises:
             PublishError: no such checkpoint, or the folder exists.
-
-        Examples:
-            ``Run("runs/lora").export("my-model", merge=True)``
         """
         from azr_lite.export.export import export
 
