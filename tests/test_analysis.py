@@ -9,9 +9,9 @@ import pytest
 
 from azr_lite.cli import main
 from azr_lite.errors import RunDirectoryError
-from azr_lite.observe.analysis import analyse
 from azr_lite.observe.measures import (
     alarms,
+    analyse,
     answer_text,
     complexity,
     distance,

@@ -50,7 +50,7 @@ TOOLS = {
         "azr_lite.metrics": "across explain find mean",
         "azr_lite.evaluation.results": "read_items",
         "azr_lite.evaluation.scores": "compare_paired mcnemar pass_at_k wilson",
-        "azr_lite.observe.analysis": "MEASURES",
+        "azr_lite.observe.measures": "MEASURES",
         "azr_lite.observe.doctor": "rerun",
         "azr_lite.observe.rollouts": "printable",
         "azr_lite.observe.run_summary": "due",

@@ -21,7 +21,6 @@ from azr_lite.metrics import mean
 from azr_lite.observe.reader import form_checked, log_lines, open_run
 from azr_lite.observe.run_summary import SHORT, RunSummary
 from azr_lite.rundir import RunDir
-from azr_lite.sandbox import Validation
 from azr_lite.sandbox.literal import read_arguments
 from azr_lite.sandbox.wire import render
 from azr_lite.triplet import Reason
@@ -336,19 +335,24 @@ def rerun(path: str | Path, programs: int, executor: ProgramRunner | None = None
     can be trusted: the validation was left out, ran in one world only, or the executor lied.
     """
     run = open_run(path)
+    leaks, sick = [], []
     with form_checked(run):
         sample = _sample(run, programs)
         items = [(task["program"], [read_arguments(text) for text in _texts(task, "input")]) for task in sample]
         with open_executor(run.config()) if executor is None else nullcontext(executor) as running:
-            verdicts = [_verdict(task, one) for task, one in zip(sample, running.validate_many(items), strict=True)]
-    sick = "azr-lite doctor --sandbox; see that validation runs before the buffer, and with this run's limits"
-    findings = []
-    for name, cure in (("non-determinism leak", ONE_WORLD), ("executor sickness", sick)):
-        bad = [f"{task['id']} ({why})" for task, (what, why) in zip(sample, verdicts, strict=True) if what == name]
-        if bad:
-            shown = f"{len(bad)} of {len(sample)} accepted programs run again: {', '.join(bad[:3])}"
-            findings.append(Finding(name, shown, cure))
-    return findings
+            validations = running.validate_many(items)
+        for task, one in zip(sample, validations, strict=True):
+            if one.reason == Reason.NON_DETERMINISTIC:
+                leaks.append(f"{task['id']} ({one.detail})")
+            elif not one.ok or [render(value) for value in one.outputs] != _texts(task, "output"):
+                sick.append(f"{task['id']} ({one.reason or 'another output'})")
+    see = "azr-lite doctor --sandbox; see that validation runs before the buffer, and with this run's limits"
+    shown = f"of {len(sample)} accepted programs run again"
+    return [
+        Finding(name, f"{len(bad)} {shown}: {', '.join(bad[:3])}", cure)
+        for name, bad, cure in (("non-determinism leak", leaks, ONE_WORLD), ("executor sickness", sick, see))
+        if bad
+    ]
 
 
 def _sample(run: RunDir, count: int) -> list[dict[str, Any]]:
@@ -367,13 +371,3 @@ def _sample(run: RunDir, count: int) -> list[dict[str, Any]]:
 
 def _texts(task: dict[str, Any], what: str) -> list[str]:
     return [task[what]] if what in task else list(task[f"{what}s"])
-
-
-def _verdict(task: dict[str, Any], found: Validation) -> tuple[str, str]:
-    """The illness that a second run shows, and how; empty where it gave the same."""
-    if found.reason == Reason.NON_DETERMINISTIC:
-        return "non-determinism leak", found.detail
-    if not found.ok:
-        return "executor sickness", str(found.reason)
-    same = [render(value) for value in found.outputs] == _texts(task, "output")
-    return ("", "") if same else ("executor sickness", "another output")
