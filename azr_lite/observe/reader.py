@@ -93,19 +93,15 @@ class Log:
             self.inode = os.fstat(file.fileno()).st_ino
             file.seek(self.offset)
             while (raw := file.readline()).endswith(b"\n"):
-                line = self._parsed(raw)
+                try:
+                    line = json.loads(raw)
+                except ValueError:
+                    line = None
+                if not (isinstance(line, dict) and isinstance(line.get("step"), int)):
+                    cure = "restore it from a copy, or `azr-lite resume` from the last checkpoint"
+                    raise RunDirectoryError(f"{self.path} is damaged at byte {self.offset}; {cure}")
                 self.offset += len(raw)
                 yield line
-
-    def _parsed(self, raw: bytes) -> Line:
-        try:
-            line = json.loads(raw)
-        except ValueError:
-            line = None
-        if isinstance(line, dict) and isinstance(line.get("step"), int):
-            return line
-        cure = "restore it from a copy, or `azr-lite resume` from the last checkpoint"
-        raise RunDirectoryError(f"{self.path} is damaged at byte {self.offset}; {cure}")
 
 
 def log_lines(run: RunDir, name: str) -> Iterator[Line]:

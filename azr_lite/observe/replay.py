@@ -234,10 +234,10 @@ def _completion(line: Line) -> Completion:
 
 
 def _task(known: dict[str, Task], task_id: str, kind: str, step: int) -> Task:
-    if task_id in known:
-        return known[task_id]
-    what = f"the {kind} task {task_id or '(no id)'} that step {step} uses"
-    raise RunDirectoryError(f"tasks.jsonl does not hold {what}; restore it from a copy")
+    if task_id not in known:
+        what = f"the {kind} task {task_id or '(no id)'} that step {step} uses"
+        raise RunDirectoryError(f"tasks.jsonl does not hold {what}; restore it from a copy")
+    return known[task_id]
 
 
 def _earlier_tasks(run: RunDir, config: Config, step: int, lines: list[Line], rows: list[Line]) -> dict[str, Task]:
