@@ -112,7 +112,14 @@ class Rejection(_Json):
 class Triplet(_Json):
     r"""One program with one input and its output, seen through a task type.
 
-    `input` is the text of an argument tuple (``"'ab', 3"``), `output` the text of one literal.
+    Args:
+        type: Name of the task type.
+        program: Source text that defines ``f``.
+        input: Text of an argument tuple (``"'ab', 3"``).
+        output: Text of one literal.
+        id: Its key, set when it enters a buffer.
+        step: The step it was proposed in (-1: seeding).
+        parents: Ids of the references it was proposed from.
 
     Examples:
         >>> task = Triplet("deduction", "def f(text, n):\n    return text * n", "'ab', 3", "'ababab'")
@@ -181,9 +188,18 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Verdict(_Json):
-    """What the executor and the parser found. `score` is 1.0 right, 0.0 wrong, between only with fractional scoring.
+    """What the parser and the executor found.
 
-    For a proposal, `ok` means valid. `well_formed` is the format ladder's first rung.
+    Args:
+        ok: An answer is right; a proposal is valid.
+        well_formed: The reply has the form asked for, the format ladder's first rung.
+        score: 1.0 right, 0.0 wrong, between only with fractional scoring.
+        reason: The reason code of what is not ok.
+        detail: The same in words.
+
+    Examples:
+        >>> Verdict(ok=False, well_formed=True, reason="wrong").score
+        0.0
     """
 
     ok: bool
@@ -197,8 +213,26 @@ class Verdict(_Json):
 class Rollout(_Json):
     """One trained sequence: the reply, what it earned and why.
 
-    `task_id`: the task proposed (if valid) or solved. `solve_rate`: r-bar of the task, None where unknown.
-    `reward_parts` sums to `reward`. `weight` multiplies the advantage in the loss (role balancing; 0 for padding).
+    Args:
+        role: Who replied: proposer or solver.
+        type: To which task type. Role and type name the baseline group (`group`).
+        prompt: What was asked.
+        text: What was replied.
+        prompt_ids: Token ids of the prompt.
+        completion_ids: Token ids of the reply.
+        logps: Sampling log-probability of each reply token, None where the sampler gave none.
+        truncated: The reply was cut by the token limit.
+        verdict: What the parser and the executor found.
+        reward: What trains the policy.
+        reward_parts: Named parts that sum to the reward.
+        task_id: The task proposed (if valid) or solved.
+        parents: Ids of that task's references.
+        solve_rate: r-bar of the task, None where unknown.
+        advantage: The reward against its group.
+        weight: Multiplies the advantage in the loss (role balancing; 0 for padding).
+
+    Examples:
+        ``[rollout.reward for rollout in selfplay.step(generate, 0) if rollout.role == "propose"]``
     """
 
     role: Role
