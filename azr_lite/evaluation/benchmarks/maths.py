@@ -11,23 +11,19 @@ sha256 of what came.
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.benchmarks import boxed_answers
 from azr_lite.evaluation.benchmarks.boxed_answers import boxes, tidy
-from azr_lite.evaluation.benchmarks.jail import run_script
-from azr_lite.evaluation.suite import Data, Mark, Question, Reply, read_data, shipped, think_answer_prompt
+from azr_lite.evaluation.benchmarks.jail import WORKERS, ask_script, need
+from azr_lite.evaluation.suite import Data, Mark, Question, Reply, Setting, read_data, shipped, think_answer_prompt
 from azr_lite.parsing import parse_reply
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK, Style
 from azr_lite.triplet import Rejection
@@ -84,8 +80,8 @@ def prompt_body(problem: str) -> str:
     )
 
 
-def maths_suite(name: str, style: Style, source: str | Path | None = None) -> MathsSuite:
-    """The suite `name` (one of `NAMES`), asked in `style`. `source`: a file or hub id instead of the table's.
+def maths_suite(name: str, setting: Setting) -> MathsSuite:
+    """The suite `name`, one of `NAMES`.
 
     EvaluationError when the name is unknown, the questions cannot be had or lack a problem or an answer, or math-verify
     is missing.
@@ -93,9 +89,10 @@ def maths_suite(name: str, style: Style, source: str | Path | None = None) -> Ma
     base = name.removesuffix(AVERAGED)
     if name not in NAMES:
         raise EvaluationError(f"there is no mathematics suite {name!r}; expected one of {', '.join(NAMES)}")
-    need_math_verify()
+    need("math-verify", MATH_VERIFY)
     entry = TABLE[base]
-    data = shipped(base, entry.file) if not source and entry.file else read_data(base, source or entry.hub)
+    own = not setting.source and entry.file
+    data = shipped(base, entry.file) if own else read_data(base, setting.source or entry.hub)
     items = tuple(_item(base, entry, row, index) for index, row in enumerate(data.rows))
     twice = [identity for identity, count in Counter(item.id for item in items).items() if count > 1]
     if twice:
@@ -103,7 +100,7 @@ def maths_suite(name: str, style: Style, source: str | Path | None = None) -> Ma
             f"{data.source} has more than one question with the id {twice[0]}; expected unique ids, mend the file"
         )
     samples, temperature = (8, 0.6) if name.endswith(AVERAGED) else (1, 0.0)
-    return MathsSuite(name, style, data, items, samples, temperature)
+    return MathsSuite(name, setting.style, data, items, samples, temperature)
 
 
 @dataclass(frozen=True)
@@ -258,33 +255,17 @@ class Comparison:
     reason: str = ""
 
 
-def need_math_verify() -> None:
-    """EvaluationError unless math-verify 0.9 is installed. Imports nothing of it."""
-    try:
-        version = metadata.version("math-verify")
-    except metadata.PackageNotFoundError:
-        raise EvaluationError(
-            "grading mathematics needs the package math-verify, which is missing; pip install 'azr-lite[eval]'"
-        ) from None
-    if not version.startswith(MATH_VERIFY):
-        raise EvaluationError(
-            f"math-verify {version} is installed, but verdicts were checked with {MATH_VERIFY}x only; "
-            "pip install 'azr-lite[eval]'"
-        )
-
-
 def compare(
-    jobs: Sequence[Job], workers: int | None = None, deadline: float = 10.0, memory_mb: int = 2048
+    jobs: Sequence[Job], workers: int = WORKERS, deadline: float = 10.0, memory_mb: int = 2048
 ) -> list[Comparison]:
     """Compare each answer with the right one, in jails of `memory_mb`, each under `deadline` seconds of wall clock.
 
     EvaluationError when math-verify is missing or does not start; never for an answer.
     """
-    need_math_verify()
+    need("math-verify", MATH_VERIFY)
     unique = list(dict.fromkeys(jobs))
-    count = workers or min(8, os.cpu_count() or 1)
-    shares = [share for place in range(count) if (share := unique[place::count])]
-    with ThreadPoolExecutor(count) as pool:
+    shares = [share for place in range(workers) if (share := unique[place::workers])]
+    with ThreadPoolExecutor(workers) as pool:
         found = pool.map(lambda share: _compare_in_jail(share, deadline, memory_mb), shares)
         known = {
             job: one for share, own in zip(shares, found, strict=True) for job, one in zip(share, own, strict=True)
@@ -293,24 +274,12 @@ def compare(
 
 
 def _compare_in_jail(jobs: Sequence[Job], deadline: float, memory_mb: int) -> list[Comparison]:
+    limits = {
+        "seconds": START_SECONDS + 2 * deadline * len(jobs),
+        "packages": PACKAGES,
+        "memory_mb": memory_mb,
+        "allow_weak": True,  # answers are read, not run
+    }
     request = {"jobs": [[job.gold, job.answer, job.text] for job in jobs], "seconds": deadline}
-    with tempfile.TemporaryFile() as out:
-        ended = run_script(
-            SCRIPT,
-            [boxed_answers.__file__],
-            request,
-            out,
-            seconds=START_SECONDS + 2 * deadline * len(jobs),
-            packages=PACKAGES,
-            memory_mb=memory_mb,
-            allow_weak=True,  # answers are read, not run
-        )
-        out.seek(0)
-        lines = [json.loads(line) for line in out]
-    if len(lines) != len(jobs) + 1:
-        last = (ended.errors.strip().splitlines() or ["it said nothing"])[-1][:200]
-        raise EvaluationError(
-            f"the process that grades mathematics did not start or finish ({last}); pip install 'azr-lite[eval]' may "
-            "mend it"
-        )
+    lines = ask_script(SCRIPT, [boxed_answers.__file__], request, len(jobs) + 1, **limits)
     return [Comparison(**line) for line in lines[1:]]
