@@ -7,7 +7,6 @@ command. The layers are those of the fork server (`sandbox/lockdown.py`), with p
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import resource
@@ -68,13 +67,11 @@ class Jail:
         return safe(layers) or request["allow_weak"]
 
     def own_uid(self) -> None:
-        """Leave root for a uid of this jail alone; scratch goes with it. Nothing to do for a plain user."""
-        if os.geteuid() != 0:
-            raise OSError(errno.EPERM, "not root: the user's own uid stays")
-        for folder, folders, files in os.walk(self.request["scratch"]):
-            for name in ("", *folders, *files):
-                os.chown(os.path.join(folder, name), self.request["uid"], self.request["uid"], follow_symlinks=False)
-        lockdown.own_uid(self.request["uid"])
+        """Leave root for a uid of this jail alone; scratch goes with it. A plain user may not, and keeps his own."""
+        scratch, uid = Path(self.request["scratch"]), self.request["uid"]
+        for path in (scratch, *scratch.rglob("*")):
+            os.chown(path, uid, uid, follow_symlinks=False)
+        lockdown.own_uid(uid)
 
     def landlock(self) -> None:
         """Folders above what may be read can be listed: imports need that."""
@@ -86,8 +83,8 @@ class Jail:
         """Per process: address space, file size; `counted`: and processes, where the count is the jail's own."""
         for name, which in LIMITS.items():
             if counted or name != "processes":
-                hard = resource.getrlimit(which)[1]
-                value = min(self.request[name], hard if hard != resource.RLIM_INFINITY else self.request[name])
+                value, hard = self.request[name], resource.getrlimit(which)[1]
+                value = value if hard == resource.RLIM_INFINITY else min(value, hard)
                 resource.setrlimit(which, (value, value))
 
     def tell(self, **words: Any) -> None:

@@ -1,8 +1,7 @@
 r"""Runs in the jail: compares answers by math-verify, each in time.
 
 Standard input: JSON ``{"jobs": [[gold, answer, text], ...], "seconds"}``; `answer` is the content of a box, or null,
-and then `text` the end of a reply without one. Standard output: ``{"ready": true}``, then per job, in order,
-``{"right", "reason"}``.
+and then `text` the end of a reply without one. Standard output: per job, in order, ``[right, reason]``.
 
 An answer is untrusted text. Right answers do enter this process, since math-verify compares two expressions. That is
 harmless as long as no text becomes code here: sympy turns text into Python in one place, `eval_expr`, which is cut out
@@ -171,7 +170,7 @@ def in_child(job: list[Any], seconds: float, channel: int) -> int:
 
 
 def say(channel: int, right: bool, reason: str) -> None:
-    os.write(channel, json.dumps({"right": right, "reason": reason}).encode() + b"\n")
+    os.write(channel, json.dumps([right, reason]).encode() + b"\n")
 
 
 def main() -> None:
@@ -184,7 +183,6 @@ def main() -> None:
     warm_up()
     disarm()
     watch()
-    os.write(channel, b'{"ready": true}\n')
     for job in request["jobs"]:
         code = in_child(job, request["seconds"], channel)
         if code and code not in FAULTS:  # once more: the machine may have been short of memory

@@ -67,7 +67,6 @@ def judge(dataset: str, items: Sequence[tuple[dict[str, Any], str]], *, allow_we
     by_task: dict[str, list[int]] = {}
     for place, (row, _) in enumerate(items):
         by_task.setdefault(row["task_id"], []).append(place)
-
     opinions: dict[int, Opinion] = {}
 
     def one(places: list[int]) -> None:
