@@ -59,8 +59,17 @@ def trr(
 ) -> Array:
     """Task-relative REINFORCE++ (section 3.3): one baseline and one scale for each (role, type).
 
-    `whitening`: sequence (paper) or token (code). ValueError for another whitening, for
-    rewards and lengths that differ in number, or a reward that is not finite.
+    Args:
+        rewards_B: One reward per sequence.
+        groups_B: The baseline group of each, such as "solve/deduction".
+        lengths_B: Reply tokens of each; they count with "token" only.
+        whitening: Statistics over sequences ("sequence", the paper) or over reply tokens ("token", the authors' code).
+
+    Returns:
+        Advantages, float64, shape (B,); 0 where a group's rewards are all equal.
+
+    Raises:
+        ValueError: Another whitening, rewards and lengths that differ in number, or a reward that is not finite.
 
     Examples:
         A proposer who earns 0 is compared with one who earns 0.5, not with solvers, whose rewards have another range:

@@ -1,7 +1,6 @@
-"""The one exception family.
+"""The one exception family: each message says what was wrong, what was expected, what to do.
 
-Comes in: whatever went wrong.  Goes out: one sentence a person can act on: what was wrong, what was expected, what to do.
-Not covered: failures of model-written programs. Those are data (`Outcome`, `Rejection`), never exceptions.
+Failures of model-written programs are data (`Outcome`, `Rejection`), never exceptions.
 """
 
 
@@ -38,7 +37,7 @@ class TrainingError(AzrError):
 
 
 class EvaluationError(AzrError):
-    """An evaluation cannot be made: its questions, its scorer or its earlier results are missing or do not belong together."""
+    """An evaluation cannot be made: its questions, scorer or earlier results are missing or do not belong together."""
 
 
 class PublishError(AzrError):

@@ -1,8 +1,6 @@
 """Public names of a package that load at first use (PEP 562), so that importing the package costs next to nothing.
 
-Comes in: a table of names and the modules that hold them.  Goes out: the package's ``__getattr__`` and ``__dir__``.
-Not covered: which names those are (each package's ``__init__.py``). No module may be called like one of its package's names:
-importing it would hide the function.
+No module may be called like one of its package's names: importing it would hide the function.
 """
 
 import sys
@@ -12,7 +10,7 @@ from typing import Any
 
 
 def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` for `package`; `modules`: public name → full name of its module. AttributeError names the others."""
+    """``__getattr__`` and ``__dir__`` for `package`; `modules`: public name → full name of its module."""
     offered = sorted(modules)
 
     def load(name: str) -> Any:

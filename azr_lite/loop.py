@@ -55,20 +55,42 @@ ECHO = 3.0
 
 @dataclass(frozen=True)
 class RunResult:
-    """Where the run is and what came of it (`summary` is the content of summary.json)."""
+    """What `run` and `resume` return.
+
+    Args:
+        path: The run directory.
+        summary: The content of its summary.json: accuracy before and after, gain with interval, seconds.
+
+    Examples:
+        ``azr_lite.run("nano", steps=5).summary["gain"]``
+    """
 
     path: Path
     summary: dict[str, Any]
 
 
 def run(config: Config | str = "nano", *, go_on: bool = False, **overrides: Any) -> RunResult:
-    """Run self-play from the start. `config`: a `Config`, or a preset's name; `overrides`: any of its fields.
+    """Run self-play from the start.
 
-    With `go_on`, a run that is there already (at output_dir, or its copy at sync_to) is resumed instead: the same
-    call, made again after each disconnection, ends in one finished run.
+    Args:
+        config: A `Config`, or a preset's name.
+        go_on: Resume the run where it exists already (at output_dir, or its copy at sync_to). The same call, made again
+            after each disconnection, ends in one finished run.
+        overrides: Any field of `Config`.
 
-    Raises ConfigError (a wrong setting), RunDirectoryError (the directory exists), ModelError, UnsafeError,
-    InfrastructureError, TrainingError: each with one sentence.
+    Returns:
+        The run directory and the summary.
+
+    Raises:
+        ConfigError: A setting is wrong.
+        RunDirectoryError: The directory exists already, or its copy cannot be reached.
+        ModelError: The model cannot be loaded.
+        UnsafeError: The kernel offers no isolation and `allow_weak` is off.
+        InfrastructureError: The sandbox itself failed.
+        TrainingError: The loss or a gradient is not finite, or the self-test failed.
+
+    Examples:
+        ``azr_lite.run("nano", steps=5, output_dir="runs/demo")``
     """
     resolved = resolve(config, **overrides)
     facts = _check_and_join(resolved)
@@ -84,9 +106,21 @@ def run(config: Config | str = "nano", *, go_on: bool = False, **overrides: Any)
 
 
 def resume(path: str | Path, **overrides: Any) -> RunResult:
-    """Go on from the last whole checkpoint (from the start when there is none yet).
+    """Go on from the last whole checkpoint, or from the start where there is none yet.
 
-    `overrides`: settings named in `config.CHANGEABLE_ON_RESUME`; ConfigError for others.
+    Args:
+        path: The run directory.
+        overrides: Settings named in `config.CHANGEABLE_ON_RESUME`.
+
+    Returns:
+        The run directory and the summary of the whole run.
+
+    Raises:
+        ConfigError: An override would change what is learned.
+        RunDirectoryError: There is no run at `path`, or it is damaged.
+
+    Examples:
+        ``azr_lite.resume("runs/demo", steps=10)``
     """
     directory = RunDir.open(path)
     old = directory.config()

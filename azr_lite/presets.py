@@ -246,6 +246,9 @@ PRESETS: dict[str, Preset] = {name: Preset(name, _LADDER[name], choices) for nam
 def list_presets() -> tuple[str, ...]:
     """Names of all presets, smallest first.
 
+    Returns:
+        Names for `preset`, `run` and ``azr-lite run --preset``.
+
     Examples:
         >>> list_presets()[:3]
         ('nano', 'smoke', 'lora-0.5b-8gb')

@@ -45,10 +45,17 @@ def solve_rate(scores: Sequence[float]) -> float:
 
 
 def learnability(rate: float, zero: Literal["paper", "upstream"] = "paper") -> float:
-    """Reward of a valid proposal with mean solver success `rate` in [0, 1] (equation 4).
+    """Reward of a valid proposal (equation 4).
 
-    `zero`: what a task earns that is always or never solved: 0 (paper) or -0.5 (the authors' code). ValueError for a
-    rate outside [0, 1].
+    Args:
+        rate: Mean success of the solver, in [0, 1].
+        zero: What a task earns that is always or never solved: 0 ("paper") or -0.5 ("upstream", the authors' code).
+
+    Returns:
+        1 - rate, or the value for `zero` where the rate is 0 or 1.
+
+    Raises:
+        ValueError: The rate lies outside [0, 1].
 
     Examples:
         >>> [learnability(rate) for rate in (0.0, 0.25, 0.75, 1.0)]
@@ -98,7 +105,13 @@ def proposal_reward(verdict: Verdict, rate: float | None, zero: Literal["paper",
 
 
 def answer_reward(verdict: Verdict) -> Reward:
-    """The solver's reward (equations 5 and 6): 1 (or the fraction scored), -0.5 wrong, -1 not well formed.
+    """The solver's reward (equations 5 and 6).
+
+    Args:
+        verdict: What was found about the answer.
+
+    Returns:
+        1 (or the fraction scored) where it is right, -0.5 where it is wrong, -1 where it is not well formed.
 
     Examples:
         >>> answer_reward(Verdict(ok=True, well_formed=True, score=1.0)).total

@@ -47,7 +47,20 @@ Generate = Callable[[Sequence[str], Role], list[Completion]]
 
 
 class SelfPlay:
-    """Holds the buffers; `step` plays one round. See the README's diagram: the numbers are the same."""
+    """Holds the buffers; `step` plays one round. See the README's diagram: the numbers are the same.
+
+    Args:
+        config: The settings of the run.
+        style: The words of the prompts (`prompts.get_style`).
+        executor: What runs programs (`Executor`).
+        count_tokens: Length of a rendered prompt in tokens, held against `max_prompt_tokens`.
+        reserved: Whether a program is held out. Such a proposal is dropped whole: no reward, no solves, no place in a
+            buffer, so that neither role is trained on what the evaluation asks.
+        rules: What task types need to know; by default from `config`.
+
+    Examples:
+        ``SelfPlay(preset("nano"), get_style("compact"), executor).step(generate, 0)``
+    """
 
     def __init__(
         self,
@@ -59,11 +72,6 @@ class SelfPlay:
         reserved: Callable[[str], bool] | None = None,
         rules: Rules | None = None,
     ) -> None:
-        """`count_tokens`: length of a rendered prompt in tokens, held against `max_prompt_tokens`.
-
-        `reserved`: whether a program is held out. Such a proposal is dropped whole: no reward, no solves, no place in a
-        buffer, so that neither role is trained on what the evaluation asks.
-        """
         self.config, self.style, self.count_tokens = config, style, count_tokens
         self.rules = rules or rules_of(config)
         self.verifier = Verifier(executor, self.rules)

@@ -112,7 +112,12 @@ class Rejection(_Json):
 class Triplet(_Json):
     r"""One program with one input and its output, seen through a task type.
 
-    `input` is the text of an argument tuple (``"'ab', 3"``), `output` the text of one literal.
+    Args:
+        type: Name of the task type.
+        program: Source text that defines ``f``.
+        input: Text of an argument tuple (``"'ab', 3"``).
+        output: Text of one literal.
+        id, step, parents: Set when it enters a buffer: its key, the step (-1: seeding), the ids of its references.
 
     Examples:
         >>> task = Triplet("deduction", "def f(text, n):\n    return text * n", "'ab', 3", "'ababab'")
@@ -181,9 +186,17 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Verdict(_Json):
-    """What the executor and the parser found. `score` is 1.0 right, 0.0 wrong, between only with fractional scoring.
+    """What the parser and the executor found.
 
-    For a proposal, `ok` means valid. `well_formed` is the format ladder's first rung.
+    Args:
+        ok: An answer is right; a proposal is valid.
+        well_formed: The reply has the form asked for, the format ladder's first rung.
+        score: 1.0 right, 0.0 wrong, between only with fractional scoring.
+        reason, detail: The reason code of what is not ok, and its words.
+
+    Examples:
+        >>> Verdict(ok=False, well_formed=True, reason="wrong").score
+        0.0
     """
 
     ok: bool
@@ -197,8 +210,18 @@ class Verdict(_Json):
 class Rollout(_Json):
     """One trained sequence: the reply, what it earned and why.
 
-    `task_id`: the task proposed (if valid) or solved. `solve_rate`: r-bar of the task, None where unknown.
-    `reward_parts` sums to `reward`. `weight` multiplies the advantage in the loss (role balancing; 0 for padding).
+    Args:
+        role, type: Who replied, and to which task type. Together they name the baseline group (`group`).
+        prompt, text: What was asked and what was replied.
+        prompt_ids, completion_ids, logps: Token ids of both, and the sampling log-probability of each reply token.
+        verdict: What the parser and the executor found.
+        reward, reward_parts: The reward, and the parts that sum to it.
+        advantage, weight: The weight multiplies the advantage in the loss (role balancing; 0 for padding).
+        task_id, parents: The task proposed (if valid) or solved, and the ids of its references.
+        solve_rate: r-bar of the task, None where unknown.
+
+    Examples:
+        ``[rollout.reward for rollout in selfplay.step(generate, 0) if rollout.role == "propose"]``
     """
 
     role: Role

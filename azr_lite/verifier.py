@@ -45,11 +45,18 @@ def rules_of(config: Config) -> Rules:
 
 
 class Verifier:
-    """Holds the executor and keeps count, over the run so far.
+    """Validates proposals and judges answers, a whole step at a time, and keeps count over the run so far.
 
     `seconds`: wall time spent in the sandbox. `executions`: programs run, once per input and world (without third
     worlds). `outcome_counts`: validations by "ok" or reason, and judged inputs by the kind of their outcome. `worlds`:
     accepted proposals by the number of worlds that they ran in.
+
+    Args:
+        executor: What runs programs (`Executor`).
+        rules: What task types need to know (`rules_of` a config).
+
+    Examples:
+        ``Verifier(executor, Rules()).judge([(task, answer)])[0].ok``
     """
 
     def __init__(self, executor: ProgramRunner, rules: Rules) -> None:

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MODULES = (
     "triplet", "rewards", "advantages", "parsing", "buffer", "config", "planner.plan", "presets", "sandbox.wire",
-    "sandbox.literal", "evaluation.scores", "metrics",
+    "sandbox.literal", "evaluation.scores", "metrics", "sandbox.executor",
     "observe.run",
 )  # fmt: skip
 

@@ -1,11 +1,14 @@
 """The package as a whole: light to import, one way of data flow, files that belong together."""
 
+import inspect
 import re
 import subprocess
 import sys
 import time
 import tomllib
 from pathlib import Path
+
+import pytest
 
 import azr_lite
 
@@ -44,6 +47,17 @@ def test_public_names_are_the_agreed_ones():
     }  # fmt: skip
     for name in azr_lite.__all__:
         assert getattr(azr_lite, name) is not None
+
+
+@pytest.mark.parametrize("name", sorted(set(azr_lite.__all__) - {"__version__"}))
+def test_public_names_say_what_they_take_and_give(name):
+    value = getattr(azr_lite, name)
+    text = inspect.getdoc(value) or ""
+    assert "\nExamples:\n" in text
+    if inspect.isfunction(value):
+        signature = inspect.signature(value)
+        assert ("\nArgs:\n" in text) == bool(signature.parameters)
+        assert ("\nReturns:\n" in text) == (signature.return_annotation not in (None, "None"))
 
 
 def test_no_module_hides_a_public_name():

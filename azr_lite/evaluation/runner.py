@@ -139,10 +139,8 @@ def evaluate(
         EvaluationError: an unknown suite, a model that cannot be had, or results of another evaluation in the folder.
         UnsafeError: the kernel cannot confine the programs to score.
 
-    Example::
-
-        found = azr_lite.evaluate("nano", "held-out", items=20)
-        found.results["held-out"].scores["all"]["accuracy"]
+    Examples:
+        ``azr_lite.evaluate("nano", "held-out", items=20).results["held-out"].scores["all"]["accuracy"]``
     """
     words = [word.strip() for word in (suite.split(",") if isinstance(suite, str) else suite)]
     names = list(dict.fromkeys(name for word in words for name in GROUPS.get(word, (word,))))

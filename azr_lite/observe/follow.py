@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from azr_lite.errors import RunDirectoryError
 from azr_lite.evaluation.results import evaluated_step
-from azr_lite.metrics import STAGES, mean
+from azr_lite.metrics import STAGES, Metric, mean, metric_of
 from azr_lite.observe.charts import Curve, Point
 from azr_lite.observe.reader import Line, Log
 from azr_lite.progress import clock
@@ -24,11 +27,6 @@ SILENT_S = 120.0
 PATIENCE_S = 600.0
 """A run whose files have not changed for this long (or thirty slow steps) is no longer waited for."""
 
-HISTORIES = (
-    "solve/*/ok", "propose/*/reward", "propose/*/solve_rate", "propose/*/ok", "solve/*/tokens", "entropy", "grad_norm",
-)  # fmt: skip
-"""Keys of metrics.jsonl that the terminal's screen draws; * is the mean over task types."""
-
 CURVE_KEYS = {
     "metrics.jsonl": (
         "propose/{type}/solve_rate", "propose/{type}/ok", "solve/{type}/ok", "solve/{type}/tokens",
@@ -37,7 +35,38 @@ CURVE_KEYS = {
     ),
     "timing.jsonl": (*STAGES, "tokens_per_s"),
 }  # fmt: skip
-"""Keys that the dashboard and the report draw: {type} is one curve per task type, * the mean over task types."""
+"""Keys that are drawn: {type} is one curve per task type, * the mean over task types."""
+
+HISTORIES = tuple(key for key in CURVE_KEYS["metrics.jsonl"] if "{type}" not in key)
+"""Keys that the terminal's screen may draw."""
+
+
+@dataclass
+class LoggedNumber:
+    """A number of metrics.jsonl, and when it left its healthy range."""
+
+    key: str
+    metric: Metric
+    outside: int = 0
+    steps: int = 0
+    first: int = 0
+    last: int = 0
+    worst: float = 0.0
+    newest: float = 0.0
+
+    def add(self, step: int, value: float) -> None:
+        """The value of one more step."""
+        self.steps, self.newest = self.steps + 1, value
+        if self.metric.healthy(value):
+            return
+        if not self.outside:
+            self.first, self.worst = step, value
+        self.outside, self.last = self.outside + 1, step
+        self.worst = max(self.worst, value, key=self._distance)
+
+    def _distance(self, value: float) -> float:
+        bounds = (self.metric.low, self.metric.high)
+        return max((abs(value - bound) for bound in bounds if bound is not None), default=0.0)
 
 
 class Followed:
@@ -55,11 +84,14 @@ class Followed:
         self.every, self.seen = 1, 0
         self.last: Line = {}
         self.curves: dict[str, Curve] = {}
+        self.numbers: dict[str, LoggedNumber] = {}
+        self.totals: dict[str, float] = {}
 
     def _forget_times(self) -> None:
         self.pace: deque[float] = deque(maxlen=20)
         self.last_times: Line = {}
         self.time_curves: dict[str, Curve] = {}
+        self.time_totals: dict[str, float] = {}
 
     def look(self) -> None:
         """Read what the logs gained. A log that a resumed run has cut back is read anew."""
@@ -73,6 +105,11 @@ class Followed:
             self.last_times = _numbers_only(self.timing, line)
             self.pace.append(sum(line.get(name, 0.0) for name in STAGES))
             self._add_to(self.time_curves, "timing.jsonl", line)
+            for key, value in _finite(line):
+                if key.endswith("memory_mib"):
+                    self.time_totals[key] = max(self.time_totals.get(key, 0.0), value)
+                elif key in STAGES or key.endswith("_j"):
+                    self.time_totals[key] = self.time_totals.get(key, 0.0) + value
         self.held_out = self._held_out()
         summary = self.run.summary()
         self.summary = summary if summary is not None and summary.get("steps", 0) >= self.done else None
@@ -80,6 +117,11 @@ class Followed:
     def _take_metrics(self, line: Line) -> None:
         self.last, self.seen = line, self.seen + 1
         self._add_to(self.curves, "metrics.jsonl", line)
+        for key, value in _finite(line):
+            if (row := metric_of(key, "metrics.jsonl")) is not None:
+                self.numbers.setdefault(key, LoggedNumber(key, row)).add(line["step"], value)
+            if key.startswith("tokens/"):
+                self.totals[key] = self.totals.get(key, 0.0) + value
         if self.seen % self.every:
             return
         for pattern, history in self.histories.items():
@@ -172,6 +214,10 @@ class Followed:
         """RunDirectoryError where the run is gone."""
         if not self.run.path.is_dir():
             raise RunDirectoryError(f"{self.run.path} is gone; it was moved or deleted while it was followed")
+
+
+def _finite(line: Line) -> Iterator[tuple[str, float]]:
+    return ((key, float(value)) for key, value in line.items() if math.isfinite(value) and key != "step")
 
 
 def _numbers_only(log: Log, line: dict[str, Any]) -> Line:

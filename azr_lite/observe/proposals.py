@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ast
 import random
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from azr_lite.metrics import mean
 from azr_lite.nano.language import skeleton
 from azr_lite.observe.charts import Curve
 from azr_lite.observe.reader import Line, form_checked, log_lines
@@ -41,15 +43,19 @@ class Uses:
     last: int = 0
 
     def add(self, step: int) -> None:
-        if not self.count:
-            self.first = step
+        self.first = self.first if self.count else step
         self.count, self.last = self.count + 1, step
 
 
 @dataclass
 class ProposalRow:
-    """One line of tasks.jsonl, its texts cut, with what the run made of it. `why`: why it is worth reading."""
+    """One line of tasks.jsonl, its texts cut, with what the run made of it.
 
+    `run`: number of its run on the page. `place`: number of its line. `why`: why it is worth reading.
+    """
+
+    run: int
+    place: int
     step: int
     type: str
     ok: bool
@@ -65,6 +71,7 @@ class ProposalRow:
     answers: list[tuple[str, float, str]]
     more_answers: int
     parents: list[str]
+    anchor: str = ""
     why: str = ""
     children: list[str] = field(default_factory=list)
     as_reference: Uses = field(default_factory=Uses)
@@ -79,7 +86,7 @@ class ProposalRow:
         return self.solve_rate is not None and 0 < self.solve_rate < 1
 
 
-def proposal_row(line: Line) -> ProposalRow:
+def proposal_row(line: Line, run: int, place: int) -> ProposalRow:
     """From a line of tasks.jsonl; KeyError or TypeError for a line of another form."""
     task: dict[str, Any] = line["task"] or {}
     inputs, outputs = task.get("inputs", []), task.get("outputs", [])
@@ -92,6 +99,8 @@ def proposal_row(line: Line) -> ProposalRow:
     ]
     answers = line["answers"]
     return ProposalRow(
+        run=run,
+        place=place,
         step=int(line["step"]),
         type=str(line["type"]),
         ok=bool(line["ok"]),
@@ -136,50 +145,49 @@ def _nano_operations(program: str) -> int | None:
 
 
 class ProposalSample:
-    """One pass over the proposals: those to show, those worth reading, and curves of difficulty."""
+    """One pass over the proposals: those to show and those worth reading. Curves of difficulty go to `facts.curves`."""
 
     def __init__(self, facts: RunFacts, most: int) -> None:
-        self.most, self.nano = most, facts.config.model == "nano"
-        self.count = 0
-        self.depth: dict[str, Curve] = {}
-        self.length: dict[str, Curve] = {}
+        self.facts, self.most, self.count = facts, most, 0
         self._random = random.Random(0)
-        self._drawn: list[tuple[int, ProposalRow]] = []
-        self._rare: dict[tuple[str, str], list[tuple[int, ProposalRow]]] = {}
+        self._drawn: list[ProposalRow] = []
+        self._rare: dict[tuple[str, str], list[ProposalRow]] = {}
         self._best: dict[str, tuple[tuple[float, ...], ProposalRow]] = {}
-        self._uses: dict[str, int] = {}
-        self._sizes: dict[str, list[tuple[int | None, int]]] = {}
+        self._uses: Counter[str] = Counter()
+        self._sizes: defaultdict[str, list[int]] = defaultdict(list)
         self._step = -1
         with form_checked(facts.run):
-            for line in facts.lines("tasks.jsonl"):
+            for line in log_lines(facts.run, "tasks.jsonl") if facts.has_log("tasks.jsonl") else ():
                 self._add(line)
         self._end_step()
 
     def _add(self, line: Line) -> None:
-        place, self.count, row = self.count, self.count + 1, proposal_row(line)
+        row = proposal_row(line, self.facts.number, self.count)
+        self.count += 1
         rare = self._rare.setdefault((row.type, row.reason), []) if len(self._rare) < 200 else None
         if rare is not None and len(rare) < RARE:
-            rare.append((place, row))
+            rare.append(row)
         if len(self._drawn) < self.most:
-            self._drawn.append((place, row))
+            self._drawn.append(row)
         elif (drawn := self._random.randrange(self.count)) < self.most:
-            self._drawn[drawn] = (place, row)
+            self._drawn[drawn] = row
         if row.step < 0:
             return  # all seeds refer to the same first task
-        for parent in line["parents"]:
-            self._uses[parent] = self._uses.get(parent, 0) + 1
+        self._uses.update(line["parents"])
         if len(self._uses) > COUNTED:
-            self._uses = dict(sorted(self._uses.items(), key=lambda item: -item[1])[: COUNTED // 2])
+            self._uses = Counter(dict(self._uses.most_common(COUNTED // 2)))
         if row.ok:
             self._add_valid(line["task"]["program"], row)
 
     def _add_valid(self, program: str, row: ProposalRow) -> None:
-        depth = operations(program, self.nano) if len(program) <= 20_000 else None
+        depth = operations(program, self.facts.is_nano) if len(program) <= 20_000 else None
         if row.step != self._step:
             self._end_step()
             self._step = row.step
-        for of in (row.type, "all"):
-            self._sizes.setdefault(of, []).append((depth, len(program)))
+        for of in (row.type, "*"):
+            self._sizes[f"length/{of}"].append(len(program))
+            if depth is not None:
+                self._sizes[f"depth/{of}"].append(depth)
         deep, long, rate = float(depth or 0), len(program), row.solve_rate
         if rate is not None and row.learnable:
             self._offer(f"the hardest {row.type} that was solved at all", (-rate, deep, row.step), row)
@@ -195,17 +203,17 @@ class ProposalSample:
             self._best[why] = (key, row)
 
     def _end_step(self) -> None:
-        for of, sizes in self._sizes.items():
-            depths, x = [depth for depth, _ in sizes if depth is not None], self._step + 1
-            if depths:
-                self.depth.setdefault(of, Curve()).add(x, sum(depths) / len(depths))
-            self.length.setdefault(of, Curve()).add(x, sum(length for _, length in sizes) / len(sizes))
-        self._sizes = {}
+        for key, sizes in self._sizes.items():
+            self.facts.curves.setdefault(key, Curve()).add(self._step + 1, mean(sizes))
+        self._sizes.clear()
 
     def shown(self) -> list[ProposalRow]:
         """The proposals to list, in the order of the log."""
-        rare = [item for own in self._rare.values() for item in own]
-        return [row for _, row in sorted(dict([*self._drawn, *rare]).items())]
+        rows = {row.place: row for own in (self._drawn, *self._rare.values()) for row in own}
+        shown = [row for _, row in sorted(rows.items())]
+        for number, row in enumerate(shown):
+            row.anchor = f"p{row.run}-{number}"
+        return shown
 
     def most_used(self) -> str:
         """The id referred to most often; empty where none is."""
@@ -233,21 +241,21 @@ def add_relatives(
     Returns the programs of their parents, by id, and the proposal `also`, filled in too.
     """
     extra: ProposalRow | None = None
-    wanted: dict[str, list[ProposalRow]] = {}
+    wanted: defaultdict[str, list[ProposalRow]] = defaultdict(list)
     for row in rows:
         if row.id:
-            wanted.setdefault(row.id, []).append(row)
+            wanted[row.id].append(row)
     if not wanted and not also:
         return {}, None
     parents = {parent for own in wanted.values() for row in own for parent in row.parents}
     programs: dict[str, str] = {}
     with form_checked(facts.run):
-        for line in log_lines(facts.run, "tasks.jsonl"):
+        for place, line in enumerate(log_lines(facts.run, "tasks.jsonl")):
             task = line["task"] or {}
             own_id = task.get("id")
             if also and extra is None and own_id == also:
-                extra = proposal_row(line)
-                wanted.setdefault(also, []).append(extra)
+                extra = proposal_row(line, facts.number, place)
+                wanted[also].append(extra)
                 parents.update(extra.parents)  # they stand before it in the log: their programs are known only by luck
             if own_id in parents:
                 programs[own_id] = cut(task["program"], MOST_ANSWER)

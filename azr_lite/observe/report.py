@@ -21,12 +21,12 @@ from markupsafe import Markup, escape
 
 from azr_lite.errors import AzrError, ConfigError, RunDirectoryError
 from azr_lite.evaluation.scores import compare_paired
-from azr_lite.observe.charts import Point, chart
+from azr_lite.observe.charts import chart
 from azr_lite.observe.doctor import TOO_SHORT, Finding, diagnose
 from azr_lite.observe.proposals import ProposalRow, ProposalSample, add_relatives
 from azr_lite.observe.reader import open_run
 from azr_lite.observe.rollouts import printable
-from azr_lite.observe.run_facts import Gain, RunFacts, gain_of, read_facts
+from azr_lite.observe.run_facts import RunFacts, read_facts
 from azr_lite.observe.run_summary import SHORT, summarise
 from azr_lite.rundir import RunDir, write_text
 
@@ -48,14 +48,20 @@ TEMPLATES = Path(__file__).parent / "templates"
 FIRST_WORDS = "<!doctype html><!-- azr-lite report -->"
 """How a report begins: only such a file is overwritten."""
 
-
-@dataclass
-class ListedProposal:
-    """A proposal on the page. `anchor`: where its row is."""
-
-    proposal: ProposalRow
-    run: int
-    anchor: str
+CHARTS = {
+    "Learning": (
+        ("Held-out accuracy", "right, %", "held out"),
+        ("Solved in training", "right, %", "solve/*/ok"),
+        ("Length of the solver's replies", "tokens", "solve/*/tokens"),
+        ("Solve rate of valid proposals", "mean r̄, %", "propose/*/solve_rate"),
+        ("Valid share of proposals", "valid, %", "propose/*/ok"),
+    ),
+    "Curriculum: what the proposer invents": (
+        ("Depth of valid proposals", "operations", "depth/*"),
+        ("Length of valid programs", "characters", "length/*"),
+    ),
+}
+"""Headed groups of charts: title, unit and source of each."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ def write_report(paths: Sequence[str | Path], output: str | Path = "") -> Path:
     file = Path(output) if output else Path(paths[0]) / "report.html" if len(paths) == 1 else Path("comparison.html")
     if file.is_dir():
         raise ConfigError(f"{file} is a directory; name a file, such as --output {file / 'report.html'}")
-    if file.exists() and not file.read_bytes()[: len(FIRST_WORDS)] == FIRST_WORDS.encode():
+    if file.exists() and not file.read_bytes().startswith(FIRST_WORDS.encode()):
         raise ConfigError(f"{file} exists and is no report; choose another --output")
     page = report(paths)
     try:
@@ -95,25 +101,22 @@ def report(paths: Sequence[str | Path]) -> str:
     if not 1 <= len(paths) <= MOST_RUNS:
         raise ConfigError(f"a report is of 1 to {MOST_RUNS} runs, not {len(paths)}; leave some out")
     runs = [read_facts(open_run(path)) for path in paths]
-    for facts, name in zip(runs, _names(runs), strict=True):
-        facts.name = name
+    for number, name in enumerate(_names(runs)):
+        runs[number].number, runs[number].name = number, name
     samples = [ProposalSample(facts, MOST_LISTED // len(runs)) for facts in runs]
-    entries, triplets, programs = _proposals(runs, samples)
-    shared = {
-        "runs": runs,
-        "one": runs[0] if len(runs) == 1 else None,
-        "verdicts": [_verdict(facts) for facts in runs],
-        "against": _against_first(runs),
-        "charts": _charts(runs, samples),
-        "triplets": triplets,
-        "programs": programs,
-        "total": sum(sample.count for sample in samples),
-        "health": [_health(facts) for facts in runs],
-    }
-    without = _render("report.html", rows=[], **shared, **_filters(entries, runs))
-    room = MOST_BYTES - len(without.encode("utf-8")) - 1000
-    rows = _rows(entries, programs, runs, room)
-    return _render("report.html", rows=rows, **shared, **_filters(entries, runs))
+    listed, triplets, programs = _proposals(runs, samples)
+    return _fitted(
+        "report.html",
+        listed,
+        MOST_BYTES,
+        runs=runs,
+        against=_against_first(runs),
+        charts=[(heading, [_chart(runs, *one) for one in group]) for heading, group in CHARTS.items()],
+        triplets=triplets,
+        programs=programs,
+        total=sum(sample.count for sample in samples),
+        health=[_health(facts) for facts in runs],
+    )
 
 
 def task_list(run: RunDir) -> TaskList:
@@ -122,9 +125,8 @@ def task_list(run: RunDir) -> TaskList:
     sample = ProposalSample(facts, BROWSED)
     shown = sample.shown()
     programs, _ = add_relatives(facts, shown)
-    entries = _entries(0, shown)
-    rows = _rows(entries, programs, [facts], BROWSED_BYTES)
-    return TaskList(_render("browse.html", rows=rows, total=sample.count, **_filters(entries, [facts])))
+    shared = {"runs": [facts], "programs": programs, "total": sample.count}
+    return TaskList(_fitted("browse.html", shown, BROWSED_BYTES, **shared))
 
 
 def _names(runs: Sequence[RunFacts]) -> list[str]:
@@ -135,21 +137,6 @@ def _names(runs: Sequence[RunFacts]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return [f"{number} {facts.run.path}" for number, facts in enumerate(runs, start=1)]
-
-
-# -------------------------------------------------------------------- headline and curves
-
-
-def _verdict(facts: RunFacts) -> str:
-    """The first sentence: what held-out accuracy did."""
-    gain = facts.all
-    if gain is None:
-        return f"{facts.steps} steps; there is no held-out gain to report."
-    ends = f"from {100 * gain.before:.1f} % to {100 * gain.after:.1f} %"
-    change = f"{ends}: {gain.points} points on {gain.n} held-out problems"
-    if gain.low <= 0 <= gain.high:
-        return f"Held-out accuracy moved {change}. The interval holds 0: no gain is shown."
-    return f"Held-out accuracy {'rose' if gain.gain > 0 else 'fell'} {change}."
 
 
 def _health(facts: RunFacts) -> tuple[list[Finding], str]:
@@ -166,123 +153,91 @@ def _health(facts: RunFacts) -> tuple[list[Finding], str]:
     return found, f"The run doctor {said}" + (f" {TOO_SHORT}" if len(summary.steps) < SHORT else "")
 
 
-def _against_first(runs: Sequence[RunFacts]) -> list[Gain | None]:
-    """Each run's last evaluation against the first run's, where both answered the same problems."""
+def _against_first(runs: Sequence[RunFacts]) -> list[dict[str, float] | None]:
+    """The gain of each run's last evaluation over the first run's, where both answered the same problems."""
     first, found = runs[0].last_items, []
-    nothing = {"n": 0, "accuracy": 0.0}
     for facts in runs[1:]:
         try:
-            row = compare_paired(first, facts.last_items)["all"] if first and facts.last_items else None
+            found.append(compare_paired(first, facts.last_items)["all"] if first and facts.last_items else None)
         except ValueError:  # not the same problems
-            row = None
-        found.append(row and gain_of("all", nothing, nothing, row))
+            found.append(None)
     return [None, *found]
 
 
-CHARTS = {
-    "Learning": (
-        ("Held-out accuracy", "right, %", "held out"),
-        ("Solved in training", "right, %", "solve/*/ok"),
-        ("Length of the solver's replies", "tokens", "solve/*/tokens"),
-        ("Solve rate of valid proposals", "mean r̄, %", "propose/*/solve_rate"),
-        ("Valid share of proposals", "valid, %", "propose/*/ok"),
-    ),
-    "Curriculum: what the proposer invents": (
-        ("Depth of valid proposals", "operations", "depth"),
-        ("Length of valid programs", "characters", "length"),
-    ),
-}
-"""Headed groups of charts: title, unit and source of each."""
-
-
-def _charts(runs: Sequence[RunFacts], samples: Sequence[ProposalSample]) -> list[tuple[str, list[Markup]]]:
-    """The groups that have a chart: one line per task type for one run, one line per run for several."""
-
-    def curves(number: int, source: str) -> dict[str, list[Point]]:
-        if source == "held out":
-            return runs[number].held_out
-        if source in ("depth", "length"):
-            return {name: curve.points for name, curve in getattr(samples[number], source).items()}
-        return runs[number].followed.by_type(source)
-
-    def drawn(title: str, unit: str, source: str) -> Markup:
-        percent = unit.endswith("%")
-        if source == "depth" and not all(sample.nano for sample in samples):
-            unit = "calls, operators, branches"
-        if len(runs) > 1:
-            lines = {facts.name: curves(number, source).get("all", []) for number, facts in enumerate(runs)}
-            return chart(title, unit, lines, percent)
-        own = curves(0, source)
-        overall = own.get("all", [])
-        if len(overall) > 1:
-            first, last = overall[0].y, overall[-1].y
-            title += f": {100 * first:.0f} → {100 * last:.0f} %" if percent else f": {first:.1f} → {last:.1f}"
-        return chart(title, unit, {name: own[name] for name in sorted(own) if name != "all"} or own, percent)
-
-    groups = {heading: [drawn(*one) for one in group] for heading, group in CHARTS.items()}
-    return [(heading, own) for heading, charts in groups.items() if (own := [one for one in charts if one])]
-
-
-# -------------------------------------------------------------------- proposals
+def _chart(runs: Sequence[RunFacts], title: str, unit: str, source: str) -> Markup:
+    """One line per task type for one run, one line per run for several."""
+    percent = unit.endswith("%")
+    if source == "depth/*" and not all(facts.is_nano for facts in runs):
+        unit = "calls, operators, branches"
+    curves = [facts.held_out if source == "held out" else facts.by_type(source) for facts in runs]
+    if len(runs) > 1:
+        lines = {facts.name: own.get("all", []) for facts, own in zip(runs, curves, strict=True)}
+        return chart(title, unit, lines, percent)
+    overall = curves[0].get("all", [])
+    if len(overall) > 1:
+        first, last = overall[0].y, overall[-1].y
+        title += f": {100 * first:.0f} → {100 * last:.0f} %" if percent else f": {first:.1f} → {last:.1f}"
+    types = {name: points for name, points in sorted(curves[0].items()) if name != "all"}
+    return chart(title, unit, types or curves[0], percent)
 
 
 def _proposals(
     runs: Sequence[RunFacts], samples: Sequence[ProposalSample]
-) -> tuple[list[ListedProposal], list[ListedProposal], dict[str, str]]:
-    """Rows of the list, the triplets worth reading, and programs of parents by id."""
-    entries, triplets, programs = [], [], {}
+) -> tuple[list[ProposalRow], list[tuple[str, ProposalRow]], dict[str, str]]:
+    """Proposals to list, the triplets worth reading with their anchors, and programs of parents by id."""
+    listed, triplets, programs = [], [], {}
     each = max(2, TRIPLETS // len(runs))
-    for number, (facts, sample) in enumerate(zip(runs, samples, strict=True)):
+    for facts, sample in zip(runs, samples, strict=True):
         shown, worth = sample.shown(), sample.worth_reading(each)
-        rows = {id(row): row for row in [*shown, *worth]}.values()
+        rows = {row.place: row for row in [*shown, *worth]}.values()
         more, used = add_relatives(facts, rows, also=sample.most_used())
         programs.update(more)
-        if used is not None and each >= TRIPLETS:
+        if used is not None and len(runs) == 1:
             used.why = "the one most often used as a reference"
             same = next((row for row in worth if row.id == used.id), None)
             if same is not None:
                 same.why += f"; {used.why}"
             else:
                 worth = sorted([*worth[: each - 1], used], key=lambda row: row.step)
-        entries += _entries(number, shown)
-        triplets += [ListedProposal(row, number, f"triplet-{number}-{place}") for place, row in enumerate(worth)]
-    return entries, triplets, programs
+        listed += shown
+        triplets += [(f"triplet-{facts.number}-{place}", row) for place, row in enumerate(worth)]
+    return listed, triplets, programs
 
 
-def _entries(run: int, rows: Sequence[ProposalRow]) -> list[ListedProposal]:
-    return [ListedProposal(row, run, f"p{run}-{place}") for place, row in enumerate(rows)]
-
-
-def _rows(entries: list[ListedProposal], programs: dict[str, str], runs: Sequence[RunFacts], most: int) -> list[Markup]:
-    """The rows as HTML; `entries` is thinned evenly until they fit."""
-    template, names = _environment().get_template("row.html"), _names(runs)
+def _fitted(template: str, rows: list[ProposalRow], most: int, **names: Any) -> str:
+    """A page with a list of proposals, which is thinned evenly until the page fits into so many bytes."""
     while True:
-        shared = {"programs": programs, "anchors": _anchors(entries), "names": names}  # no link to a row that is gone
-        rows = [printable(template.render(e=entry, p=entry.proposal, **shared)) for entry in entries]
-        size = sum(len(row.encode("utf-8")) for row in rows)
-        if size <= most or not entries:
-            return [Markup(row) for row in rows]
-        wanted = max(0, min(len(entries) - 1, int(0.95 * len(entries) * most / size)))
-        entries[:] = [entries[int(i * len(entries) / wanted)] for i in range(wanted)]
+        anchors = {(row.run, row.id): row.anchor for row in rows if row.id}  # no link to a row that is gone
+        page = _render(template, rows=rows, anchors=anchors, **names)
+        size = len(page.encode("utf-8"))
+        if size <= most or not rows:
+            return page
+        wanted = min(len(rows) - 1, int(0.95 * len(rows) * most / size))
+        rows = [rows[int(i * len(rows) / wanted)] for i in range(wanted)]
 
 
-def _anchors(entries: Sequence[ListedProposal]) -> dict[tuple[int, str], str]:
-    return {(entry.run, entry.proposal.id): entry.anchor for entry in entries if entry.proposal.id}
+def _render(template: str, **names: Any) -> str:
+    script = (TEMPLATES / "filter.js").read_text(encoding="utf-8")
+    styles = (TEMPLATES / "page.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    shared = {"script": Markup(script), "style": Markup(styles), "digest": digest}
+    body = _environment().get_template(template).render(**shared, **names)
+    return FIRST_WORDS + printable(body)  # no filter of the template can let a control character through
 
 
-def _filters(entries: Sequence[ListedProposal], runs: Sequence[RunFacts]) -> dict[str, Any]:
-    own = [entry.proposal for entry in entries]
-    steps = [row.step for row in own] or [0]
-    return {
-        "types": sorted({row.type for row in own}),
-        "reasons": sorted({row.reason for row in own if row.reason}),
-        "steps": (min(steps), max(steps)),
-        "names": [facts.name for facts in runs],
-        "anchors": _anchors(entries),
-    }
+@functools.cache
+def _environment() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-
-# -------------------------------------------------------------------- the page
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(program=highlighted, json=functools.partial(json.dumps, ensure_ascii=False))
+    return environment
 
 
 @functools.lru_cache(maxsize=1024)  # a page is rendered until it fits
@@ -308,39 +263,3 @@ def highlighted(program: str) -> Markup:
         name = next((name for token, name in classes.items() if kind in token), "")
         parts.append(f'<span class="{name}">{html.escape(text)}</span>' if name else html.escape(text))
     return Markup("".join(parts))  # every text in it was escaped just now
-
-
-@functools.cache
-def _environment() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        program=highlighted,
-        percent=lambda share: f"{100 * share:.1f} %",
-        points=lambda gain: gain.points,
-        number=lambda value: f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}",
-        seconds=_seconds,
-        json=lambda value: json.dumps(value, ensure_ascii=False),
-    )
-    return environment
-
-
-def _seconds(seconds: float) -> str:
-    unit, size = ("s", 1) if seconds < 120 else ("min", 60) if seconds < 7200 else ("h", 3600)
-    return f"{seconds / size:.1f} {unit}"
-
-
-def _render(template: str, **names: Any) -> str:
-    script = (TEMPLATES / "filter.js").read_text(encoding="utf-8")
-    styles = (TEMPLATES / "page.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    shared = {"script": Markup(script), "style": Markup(styles), "digest": digest}
-    body = _environment().get_template(template).render(**shared, **names)
-    return FIRST_WORDS + printable(body)  # no filter of the template can let a control character through

@@ -34,11 +34,24 @@ Inputs = Sequence[tuple[Any, ...]]
 
 
 class Executor:
-    """A context manager; every method may be called from any thread and has a twin `a...` for asyncio.
+    """Runs programs that nobody trusts. A context manager; any thread may call it; each method has an asyncio twin `a…`.
 
-    `workers`: fork servers per world (default: one per core but one, up to 8). `allow_weak`: run model code even where
-    the kernel offers no isolation. `_skip` leaves layers out and `_inject(try number) -> bool` fails executions: for
-    tests and the benchmark only.
+    `_skip` leaves layers out and `_inject(try number) -> bool` fails executions: for tests and the benchmark only.
+
+    Args:
+        limits: CPU time, memory and sizes that one child may use.
+        workers: Fork servers per world (default: one per core but one, up to 8).
+        allow_weak: Run model code even where the kernel offers no isolation.
+
+    Raises:
+        UnsafeError: The kernel offers no isolation and `allow_weak` is off.
+        SandboxError: No child can be started.
+
+    Examples:
+        >>> with Executor(workers=1) as executor:
+        ...     [outcome] = executor.run("f = lambda x: x * 2", [(21,)])
+        >>> outcome.value
+        42
     """
 
     def __init__(
@@ -96,7 +109,7 @@ class Executor:
         limits: Limits | None = None,
         isolate: bool = False,
     ) -> list[Outcome]:
-        """Call `entry` of `program` on each argument tuple."""
+        """Call `entry` of `program` on each argument tuple; one outcome per tuple, in the same order."""
         return self.run_many([Job(program, tuple(inputs), entry, world, limits, isolate)])[0]
 
     def run_many(self, jobs: Sequence[Job]) -> list[list[Outcome]]:

@@ -43,7 +43,14 @@ class Answer:
 
 
 class TaskType(ABC):
-    """One task type, both roles. Stateless: everything it needs comes in as arguments."""
+    """One task type, both roles. Stateless: everything it needs comes in as arguments.
+
+    A task type of your own is a subclass with a `name` and the six abstract methods; `register_task_type` makes it
+    known.
+
+    Examples:
+        ``azr_lite.course.example_tasks.ErrorPrediction`` is one in 60 lines.
+    """
 
     name: ClassVar[TaskTypeName]
     propose_from: ClassVar[str] = "own"
@@ -86,9 +93,19 @@ _REGISTRY: dict[TaskTypeName, TaskType] = {}
 
 
 def register_task_type(task_type: TaskType) -> TaskType:
-    """Make a task type known under its name, and give it back. ValueError where another class has the name.
+    """Make a task type known under its name. Registering the same class again replaces it (notebooks re-run cells).
 
-    Registering the same class again replaces it (notebooks re-run cells).
+    Args:
+        task_type: An instance of a subclass of `TaskType`.
+
+    Returns:
+        The same instance.
+
+    Raises:
+        ValueError: Another class has the name.
+
+    Examples:
+        ``register_task_type(MyTaskType())``, then ``azr_lite.run("nano", task_types=["deduction", "mine"])``
     """
     name, known = task_type.name, _REGISTRY.get(task_type.name)
     if known is not None and type(known).__qualname__ != type(task_type).__qualname__:
