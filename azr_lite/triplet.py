@@ -117,7 +117,9 @@ class Triplet(_Json):
         program: Source text that defines ``f``.
         input: Text of an argument tuple (``"'ab', 3"``).
         output: Text of one literal.
-        id, step, parents: Set when it enters a buffer: its key, the step (-1: seeding), the ids of its references.
+        id: Its key, set when it enters a buffer.
+        step: The step it was proposed in (-1: seeding).
+        parents: Ids of the references it was proposed from.
 
     Examples:
         >>> task = Triplet("deduction", "def f(text, n):\n    return text * n", "'ab', 3", "'ababab'")
@@ -192,7 +194,8 @@ class Verdict(_Json):
         ok: An answer is right; a proposal is valid.
         well_formed: The reply has the form asked for, the format ladder's first rung.
         score: 1.0 right, 0.0 wrong, between only with fractional scoring.
-        reason, detail: The reason code of what is not ok, and its words.
+        reason: The reason code of what is not ok.
+        detail: The same in words.
 
     Examples:
         >>> Verdict(ok=False, well_formed=True, reason="wrong").score
@@ -211,14 +214,22 @@ class Rollout(_Json):
     """One trained sequence: the reply, what it earned and why.
 
     Args:
-        role, type: Who replied, and to which task type. Together they name the baseline group (`group`).
-        prompt, text: What was asked and what was replied.
-        prompt_ids, completion_ids, logps: Token ids of both, and the sampling log-probability of each reply token.
+        role: Who replied: proposer or solver.
+        type: To which task type. Role and type name the baseline group (`group`).
+        prompt: What was asked.
+        text: What was replied.
+        prompt_ids: Token ids of the prompt.
+        completion_ids: Token ids of the reply.
+        logps: Sampling log-probability of each reply token, None where the sampler gave none.
+        truncated: The reply was cut by the token limit.
         verdict: What the parser and the executor found.
-        reward, reward_parts: The reward, and the parts that sum to it.
-        advantage, weight: The weight multiplies the advantage in the loss (role balancing; 0 for padding).
-        task_id, parents: The task proposed (if valid) or solved, and the ids of its references.
+        reward: What trains the policy.
+        reward_parts: Named parts that sum to the reward.
+        task_id: The task proposed (if valid) or solved.
+        parents: Ids of that task's references.
         solve_rate: r-bar of the task, None where unknown.
+        advantage: The reward against its group.
+        weight: Multiplies the advantage in the loss (role balancing; 0 for padding).
 
     Examples:
         ``[rollout.reward for rollout in selfplay.step(generate, 0) if rollout.role == "propose"]``

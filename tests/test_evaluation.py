@@ -1,11 +1,11 @@
-"""Intervals and paired comparison against values computed apart, and the frozen problems."""
+"""Paired comparison against values computed apart, and the frozen problems."""
 
 import pytest
 
 from azr_lite.evaluation.generators import PolicyInTraining
 from azr_lite.evaluation.reasoning import ReasoningSuite, held_out_problems
 from azr_lite.evaluation.runner import answer
-from azr_lite.evaluation.scores import Item, compare_paired, mcnemar, score, summarize, wilson
+from azr_lite.evaluation.scores import Item, compare_paired, score, summarize
 from azr_lite.prompts import get_style
 from azr_lite.triplet import Completion, Rules
 from azr_lite.verifier import Verifier
@@ -14,18 +14,6 @@ from tests.scripted import block, wrap
 
 def item(number, right, name="deduction", stratum="2 ops"):
     return Item(str(number), name, stratum, right, True, "", "p", "t", 5, False)
-
-
-@pytest.mark.parametrize(
-    ("right", "n", "low", "high"), [(5, 10, 0.2366, 0.7634), (0, 20, 0.0, 0.1611), (20, 20, 0.8389, 1.0)]
-)
-def test_wilson_intervals(right, n, low, high):
-    assert wilson(right, n) == pytest.approx((low, high), abs=1e-4)
-
-
-@pytest.mark.parametrize(("won", "lost", "p"), [(0, 0, 1.0), (5, 0, 0.0625), (10, 2, 0.0385742), (3, 3, 1.0)])
-def test_mcnemar_is_the_exact_binomial_test(won, lost, p):
-    assert mcnemar(won, lost) == pytest.approx(p, abs=1e-6)
 
 
 def test_paired_gain():

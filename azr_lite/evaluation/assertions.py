@@ -1,5 +1,4 @@
-"""CRUXEval asked in the manner of its published scores: complete an assertion, after a thought or at once, with one
-worked example.
+"""CRUXEval asked as its published scores do: complete an assertion, after a thought or at once, with one example.
 
 A small model that was never taught the think/answer form answers it much better. Words and example are our own; marks
 are by value.
@@ -10,7 +9,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
-from azr_lite.evaluation.reasoning import LABELS, ReasoningSuite, call_of_f, parsed
+from azr_lite.evaluation.reasoning import LABELS, ReasoningSuite, call_of_f, only_statement
 from azr_lite.evaluation.suite import Prompt
 from azr_lite.evaluation.suite import Reply as Sampled
 from azr_lite.parsing import ParsedReply
@@ -19,8 +18,9 @@ from azr_lite.triplet import Reason, Rejection, Task
 
 ASSERT = {
     "assert": "assert: complete the assertion after a thought, one worked example; judged by value in the sandbox",
-    "assert-direct": "assert-direct: complete the assertion without a thought, one worked example; judged by value in "
-    "the sandbox",
+    "assert-direct": (
+        "assert-direct: complete the assertion without a thought, one worked example; judged by value in the sandbox"
+    ),
 }
 ANSWER, END_ANSWER, THOUGHT, END_THOUGHT = "[ANSWER]", "[/ANSWER]", "[THOUGHT]", "[/THOUGHT]"
 _EXAMPLE = (
@@ -57,14 +57,12 @@ class AssertSuite(ReasoningSuite):
 
     def _prompt(self, task: Task) -> Prompt:
         told, question, thought, answer = _TOLD[task.type]
-        asked = (
-            f"assert f({task.inputs[0]}) == ??" if task.type == "deduction" else f"assert f(??) == {task.outputs[0]}"
-        )
+        asked = f"f({task.inputs[0]}) == ??" if task.type == "deduction" else f"f(??) == {task.outputs[0]}"
         aloud = f"{THOUGHT}\n{thought}\n{END_THOUGHT}\n" if self.thinks else ""
         how = "Think step by step first. Then write" if self.thinks else "Write nothing but"
         told = f"{told} {how} the whole assertion between {ANSWER} and {END_ANSWER}."
         shown = f"{_EXAMPLE}\n{question}\n\n{aloud}{ANSWER}\n{answer}\n{END_ANSWER}"
-        text = f"{told}\n\nFor example:\n\n{shown}\n\nNow this one:\n\n{task.program}\n{asked}\n"
+        text = f"{told}\n\nFor example:\n\n{shown}\n\nNow this one:\n\n{task.program}\nassert {asked}\n"
         return Prompt(text, "" if self.style.chat else f"\n{THOUGHT if self.thinks else ANSWER}\n", self.style.chat)
 
     def _strict(self, task: Task, sampled: Sampled) -> Answer | Rejection:
@@ -72,9 +70,8 @@ class AssertSuite(ReasoningSuite):
         _, tag, rest = said.rpartition(ANSWER)
         inside, closed, _ = rest.partition(END_ANSWER)
         if not tag or not closed:
-            return Rejection(
-                Reason.TRUNCATED if sampled.truncated else Reason.NOT_WELL_FORMED, f"no {ANSWER}…{END_ANSWER}"
-            )
+            reason = Reason.TRUNCATED if sampled.truncated else Reason.NOT_WELL_FORMED
+            return Rejection(reason, f"no {ANSWER}…{END_ANSWER}")
         return self._asserted(task, inside)
 
     def _lenient(self, task: Task, sampled: Sampled) -> Answer | Rejection:
@@ -91,8 +88,7 @@ class AssertSuite(ReasoningSuite):
 
 def read_assertion(line: str, kind: str) -> str | None:
     """The value (deduction) or the arguments (abduction) in ``assert f(...) == value``; None for any other line."""
-    tree = parsed(line) if line.startswith("assert ") else None
-    statement = tree.body[0] if tree is not None and len(tree.body) == 1 else None
+    statement = only_statement(line) if line.startswith("assert ") else None
     test = statement.test if isinstance(statement, ast.Assert) else None
     if not (isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.Eq)):
         return None
@@ -105,15 +101,8 @@ def read_assertion(line: str, kind: str) -> str | None:
 def asserted(plain: ReasoningSuite, protocol: str) -> AssertSuite:
     """A suite of `reasoning.cruxeval_suite` in the protocol ``assert``, or without a thought in ``assert-direct``."""
     thinks = protocol == "assert"
-    return AssertSuite(
-        f"{plain.name}-{protocol}",
-        ASSERT[protocol] + plain.protocol.partition("sandbox")[2],
-        plain.problems,
-        plain.style,
-        plain.verifier,
-        plain.data,
-        plain.expressions,
-        max_tokens=1024 if thinks else 256,
-        stop=(END_ANSWER,),
-        thinks=thinks,
-    )
+    kept = (plain.problems, plain.style, plain.verifier, plain.data, plain.expressions)
+    said = ASSERT[protocol] + plain.protocol.partition("sandbox")[2]
+    tokens = 1024 if thinks else 256
+    name = f"{plain.name}-{protocol}"
+    return AssertSuite(name, said, *kept, max_tokens=tokens, stop=(END_ANSWER,), thinks=thinks)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from azr_lite.evaluation.suite import Done, Generator, Prompt, Reply, Sampling, 
 from azr_lite.prompts import get_style
 from azr_lite.prompts.base import Style
 from azr_lite.rundir import RunDir
-from azr_lite.train.checkpoints import is_whole, last_whole_checkpoint, step_of
+from azr_lite.train.checkpoints import is_whole, step_of
 
 if TYPE_CHECKING:
     from azr_lite.codec import Codec
@@ -66,9 +65,9 @@ class TransformersGenerator:
         sampled = self._nano(ids, how, seed) if self.sampler else self._transformers(ids, how, seed)
         replies = []
         for (prompt, prompt_ids), out in zip(rows, sampled, strict=True):
-            ended = out[-1] in self.codec.eos_ids
             text, stopped = until_stop(self.codec.completion(prompt, prompt_ids, (out, None, False)).text, how.stop)
-            replies.append(Reply(prompt, text, len(out), not ended and not stopped and len(out) >= how.max_tokens))
+            ended = stopped or out[-1] in self.codec.eos_ids or len(out) < how.max_tokens
+            replies.append(Reply(prompt, text, len(out), truncated=not ended))
         return replies
 
     def _nano(self, ids: list[list[int]], how: Sampling, seed: int) -> list[list[int]]:
@@ -84,28 +83,23 @@ class TransformersGenerator:
         from azr_lite.codec import seeded
         from azr_lite.train.generation import sample_replies
 
-        policy, tokenizer = self.policy, self.policy.tokenizer
-        drawn = {"do_sample": bool(how.temperature)}
-        if how.temperature:
-            drawn |= {"temperature": how.temperature, "top_p": 1.0, "top_k": 0}
-        pad = tokenizer.pad_token_id
-        config = GenerationConfig(
-            max_new_tokens=how.max_tokens, eos_token_id=sorted(self.codec.eos_ids), pad_token_id=pad, **drawn
-        )
-        options = {"stop_strings": list(how.stop), "tokenizer": tokenizer} if how.stop else {}
+        policy, eos_ids, pad = self.policy, self.codec.eos_ids, self.policy.tokenizer.pad_token_id
+        drawn = {"temperature": how.temperature, "top_p": 1.0, "top_k": 0} if how.temperature else {}
+        limits = {"max_new_tokens": how.max_tokens, "eos_token_id": sorted(eos_ids), "pad_token_id": pad}
+        config = GenerationConfig(do_sample=bool(how.temperature), **limits, **drawn)
+        options = {"stop_strings": list(how.stop), "tokenizer": policy.tokenizer} if how.stop else {}
         half = policy.compute != torch.float32
-        cast = torch.autocast(policy.device.type, policy.compute) if half else contextlib.nullcontext()
-        with seeded(seed, policy.device), cast:
-            found = sample_replies(policy.model, ids, config, self.codec.eos_ids, policy.device, **options)
-        return [_without_padding(out, pad, self.codec.eos_ids) for out in found]
+        with seeded(seed, policy.device), torch.autocast(policy.device.type, policy.compute, enabled=half):
+            found = sample_replies(policy.model, ids, config, eos_ids, policy.device, **options)
+        return [_without_padding(out, pad, eos_ids) for out in found]
 
 
 def _without_padding(ids: list[int], pad: int, eos_ids: Any) -> list[int]:
     """A row that a stop string ended is filled up with padding (at least one id is kept)."""
-    if ids[-1] != pad or pad in eos_ids:
-        return ids
-    end = max((place for place, id in enumerate(ids, 1) if id != pad), default=1)
-    return ids[:end]
+    if pad not in eos_ids:
+        while len(ids) > 1 and ids[-1] == pad:
+            ids = ids[:-1]
+    return ids
 
 
 class PolicyInTraining:
@@ -141,14 +135,8 @@ class VllmGenerator:
 
     def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Done = no_progress) -> list[list[Reply]]:
         encoded = [self.codec.encode_parts(p.text, p.prefill, p.chat) for p in prompts]
-        params = self.vllm.SamplingParams(
-            n=how.samples,
-            temperature=how.temperature,
-            max_tokens=how.max_tokens,
-            stop=list(how.stop),
-            include_stop_str_in_output=True,
-            seed=how.seed,
-        )
+        limits = {"temperature": how.temperature, "max_tokens": how.max_tokens, "stop": list(how.stop)}
+        params = self.vllm.SamplingParams(n=how.samples, seed=how.seed, include_stop_str_in_output=True, **limits)
         found = self.llm.generate([{"prompt_token_ids": ids} for _, ids in encoded], params, use_tqdm=False)
         done(len(prompts) * how.samples)
         return [
@@ -162,13 +150,13 @@ class ServerGenerator:
     applies the template; a prefill is continued there (vLLM's ``continue_final_message``). Plain prompts go to its
     completions endpoint."""
 
-    def __init__(self, url: str, model: str, key: str = "none", parallel: int = 16, timeout_s: float = 600.0) -> None:
+    def __init__(self, url: str, model: str, parallel: int = 16) -> None:
         try:
             import openai
         except ImportError as error:
             raise EvaluationError("asking a server needs the package openai; pip install 'azr-lite[eval]'") from error
         self.openai, self.url, self.name, self.parallel = openai, url, model, parallel
-        self.client = openai.OpenAI(base_url=url, api_key=key, timeout=timeout_s)
+        self.client = openai.OpenAI(base_url=url, api_key="none", timeout=600.0)
 
     def describe(self) -> dict[str, Any]:
         return {"model": self.name, "generation": "server"}
@@ -178,18 +166,18 @@ class ServerGenerator:
         limits |= {"max_tokens": how.max_tokens, "stop": list(how.stop) or None}
 
         def one(prompt: Prompt) -> list[Reply]:
-            try:
-                replies = self._ask(prompt, limits)
-            except self.openai.OpenAIError as error:
-                raise EvaluationError(
-                    f"the server at {self.url} did not answer ({str(error)[:200]}); start it, check --server and the "
-                    "model's name, and run this again: what was answered is kept"
-                ) from error
+            replies = self._ask(prompt, limits)
             done(how.samples)
             return replies
 
-        with ThreadPoolExecutor(self.parallel) as pool:
-            return list(pool.map(one, prompts))
+        try:
+            with ThreadPoolExecutor(self.parallel) as pool:
+                return list(pool.map(one, prompts))
+        except self.openai.OpenAIError as error:
+            raise EvaluationError(
+                f"the server at {self.url} did not answer ({str(error)[:200]}); start it, check --server and the "
+                "model's name, and run this again: what was answered is kept"
+            ) from error
 
     def _ask(self, prompt: Prompt, limits: dict[str, Any]) -> list[Reply]:
         extra: dict[str, Any] = {"include_stop_str_in_output": True}
@@ -199,12 +187,13 @@ class ServerGenerator:
                 messages.append({"role": "assistant", "content": prompt.prefill})
                 extra |= {"continue_final_message": True, "add_generation_prompt": False}
             found = self.client.chat.completions.create(messages=messages, extra_body=extra, **limits)
-            texts = [(choice.message.content or "", choice.finish_reason) for choice in found.choices]
+            texts = [choice.message.content or "" for choice in found.choices]
         else:
             found = self.client.completions.create(prompt=prompt.text + prompt.prefill, extra_body=extra, **limits)
-            texts = [(choice.text, choice.finish_reason) for choice in found.choices]
+            texts = [choice.text for choice in found.choices]
         each = (found.usage.completion_tokens if found.usage else 0) // max(1, len(texts))
-        return [Reply(prompt.text + prompt.prefill, text, each, reason == "length") for text, reason in texts]
+        cut = [choice.finish_reason == "length" for choice in found.choices]
+        return [Reply(prompt.text + prompt.prefill, text, each, was) for text, was in zip(texts, cut, strict=True)]
 
 
 def until_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
@@ -220,8 +209,8 @@ def until_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
 class OpenedModel:
     """A model that is loaded and ready to be asked. `model`: the hub id or path of the base model.
 
-    `folder`: a run's directory, where its results go; None for other models. `chunk`: questions asked at once.
-    `reasons`: one line for each choice made while loading.
+    `folder`: ``eval/step-N`` in a run's directory, where its results go; None for other models. `chunk`: questions
+    asked at once. `reasons`: one line for each choice made while loading.
     """
 
     generator: Generator
@@ -247,31 +236,24 @@ def open_model(
         return OpenedModel(generator, style, named, None, 8 * generator.parallel)
     require_training("a model read here")
     base, _, step = named.rpartition("@") if "@" in named else (named, "", "")
-    folder = Path(base)
-    is_run = (folder / "run.json").is_file()
-    # A misspelt run looks like a hub id, and the hub would be asked for it: for a minute where there is no network.
-    runs = [] if folder.exists() or "/" not in base else sorted(folder.parent.glob("*/run.json"))
-    if runs:
-        known = ", ".join(path.parent.name for path in runs[:8])
-        raise EvaluationError(f"there is no run at {base}; {folder.parent} holds {known}; give one of these")
-    if step and not is_run:
-        raise EvaluationError(f"{base} is no run, so it has no step {step}; give the folder of a run before the @")
-    trained = RunDir.open(folder).config() if is_run else Config(model=named)
-    checkpoint = _checkpoint(folder, step, trained.updates_per_step) if is_run else None
-    if checkpoint is not None and not step:
-        named = f"{base}@{_step(checkpoint, trained.updates_per_step)}"
+    run = Path(base)
+    if (run / "run.json").is_file():
+        trained = RunDir.open(run).config()
+        done, checkpoint = _checkpoint(run, step, trained.updates_per_step)
+        named, folder = f"{base}@{done}", run / "eval" / f"step-{done}"
+    else:
+        _refuse_misspelt_run(run, base, step)
+        trained, checkpoint, folder = Config(model=named), None, None
     config = Config(
         model=trained.model,
         prompts=trained.prompts if prompts == "auto" else prompts,
         device=device,
-        tuning="qlora"
-        if trained.tuning == "qlora"
-        else "lora",  # nothing is trained: 16 bits where the machine has them
+        tuning="qlora" if trained.tuning == "qlora" else "lora",  # untrained: 16 bits where the machine has them
     )
-    return _open(config, checkpoint, named, folder if is_run else None, chunk, vllm)
+    return _load(config, checkpoint, named, folder, chunk, vllm)
 
 
-def _open(
+def _load(
     config: Config, checkpoint: Path | None, name: str, folder: Path | None, chunk: int, vllm: bool
 ) -> OpenedModel:
     quiet_libraries()  # before transformers is imported
@@ -280,8 +262,12 @@ def _open(
 
     nano = config.model == "nano"
     adapter = checkpoint if checkpoint is not None and (checkpoint / "adapter_config.json").exists() else None
-    whole = checkpoint if checkpoint is not None and adapter is None and not nano else None
-    policy = load_policy(config.replace(model=str(whole)) if whole else config)
+    if adapter is not None and vllm:
+        raise EvaluationError(
+            "vLLM reads whole models here; merge the adapter first (azr-lite export RUN --merge), or drop --vllm"
+        )
+    weights = config.model if checkpoint is None or adapter is not None or nano else str(checkpoint)
+    policy = load_policy(config.replace(model=weights))
     if adapter is not None:
         from peft import PeftModel
 
@@ -293,43 +279,44 @@ def _open(
         policy.model.tie_weights()
     policy.model.to(policy.device)
     reasons = tuple(line for line in policy.reasons if "adapters of rank" not in line)  # none, or those of the run
-    style = get_style(policy.style)
+    style, tokenizer = get_style(policy.style), policy.tokenizer
     ends = policy.model.generation_config.eos_token_id
-    eos = {policy.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
-    codec = Codec(policy.tokenizer, style, sorted(eos), policy.untrained)
+    eos = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+    codec = Codec(tokenizer, style, sorted(eos), policy.untrained)
     generator: Generator
     if vllm:
-        if adapter is not None:
-            raise EvaluationError(
-                "vLLM reads whole models here; merge the adapter first (azr-lite export RUN --merge), or drop --vllm"
-            )
-        generator, chunk = VllmGenerator(str(whole or config.model), codec), 256
+        generator, chunk = VllmGenerator(weights, codec), 256
     elif nano and adapter is None:
         from azr_lite.nano.sampler import NanoSampler
 
-        sampler = NanoSampler(policy.model, policy.tokenizer.eos_token_id, policy.tokenizer.pad_token_id, 256)
+        sampler = NanoSampler(policy.model, tokenizer.eos_token_id, tokenizer.pad_token_id, 256)
         generator, chunk = TransformersGenerator(policy, codec, name, sampler), 384
     else:
         generator = TransformersGenerator(policy, codec, name)
     return OpenedModel(generator, style, config.model, folder, chunk, reasons)
 
 
-def _checkpoint(folder: Path, step: str, updates: int) -> Path | None:
-    """The checkpoint meant; None: the model before training."""
-    if not step:
-        found = last_whole_checkpoint(folder)
-        if found is None:
-            raise EvaluationError(
-                f"{folder} has no whole checkpoint yet; let it train, or give {folder}@0 for the model it starts from"
-            )
-        return found
+def _refuse_misspelt_run(folder: Path, base: str, step: str) -> None:
+    """A misspelt run looks like a hub id, and the hub would be asked for it: for a minute where there is no network."""
+    runs = [] if folder.exists() or "/" not in base else sorted(folder.parent.glob("*/run.json"))
+    if runs:
+        known = ", ".join(path.parent.name for path in runs[:8])
+        raise EvaluationError(f"there is no run at {base}; {folder.parent} holds {known}; give one of these")
+    if step:
+        raise EvaluationError(f"{base} is no run, so it has no step {step}; give the folder of a run before the @")
+
+
+def _checkpoint(run: Path, step: str, updates: int) -> tuple[int, Path | None]:
+    """The step meant and its checkpoint; None: the model before training."""
+    known = {step_of(path) // updates: path for path in run.glob("checkpoint-*") if is_whole(path)}
     if step == "0":
-        return None
-    known = sorted(_step(path, updates) for path in folder.glob("checkpoint-*") if is_whole(path))
-    if not step.isdecimal() or int(step) not in known:
-        raise EvaluationError(f"{folder} has no checkpoint of step {step}; it has: {', '.join(map(str, [0, *known]))}")
-    return folder / f"checkpoint-{int(step) * updates}"
-
-
-def _step(checkpoint: Path, updates: int) -> int:
-    return step_of(checkpoint) // updates
+        return 0, None
+    if not step and not known:
+        raise EvaluationError(
+            f"{run} has no whole checkpoint yet; let it train, or give {run}@0 for the model it starts from"
+        )
+    if step and not (step.isdecimal() and int(step) in known):
+        steps = ", ".join(map(str, [0, *sorted(known)]))
+        raise EvaluationError(f"{run} has no checkpoint of step {step}; it has: {steps}")
+    done = int(step) if step else max(known)
+    return done, known[done]

@@ -1,5 +1,4 @@
-"""The reasoning suites: CRUXEval, induction from EvalPlus programs, triplets of a run, and the frozen sample used in
-training.
+"""The reasoning suites: CRUXEval, induction from EvalPlus programs, triplets of a run, the sample asked in training.
 
 A reply is marked twice. Strictly, as in training: think, then answer, one block with the right label. Leniently: the
 last block that could be the answer, wherever it stands. The difference is what form costs, and what a model can gain
@@ -10,11 +9,12 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,15 +59,11 @@ class ReasoningSuite:
     temperature: float = 0.0
     max_tokens: int = 1024
     stop: tuple[str, ...] = (END_ANSWER,)
-    _tasks: dict[str, Task] = field(default_factory=dict, init=False, repr=False, compare=False)
     _baselines: dict[tuple[str, ...], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        self._tasks.update({task.id or str(index): task for index, (_, task) in enumerate(self.problems)})
-
-    @property
-    def rules(self) -> Rules:
-        return self.verifier.rules
+    @functools.cached_property
+    def _tasks(self) -> dict[str, Task]:
+        return {task.id or str(index): task for index, (_, task) in enumerate(self.problems)}
 
     def questions(self) -> list[Question]:
         return [
@@ -76,7 +72,7 @@ class ReasoningSuite:
         ]
 
     def _prompt(self, task: Task) -> Prompt:
-        text = get_task_type(task.type).solve_prompt(self.style, task, self.rules)
+        text = get_task_type(task.type).solve_prompt(self.style, task, self.verifier.rules)
         return Prompt(text.removesuffix(self.style.prefill), self.style.prefill, self.style.chat)
 
     def grade(self, replies: Sequence[tuple[Question, Sampled]]) -> list[Mark]:
@@ -96,7 +92,7 @@ class ReasoningSuite:
         return Rejection(Reason.TRUNCATED, f"cut after {sampled.tokens} tokens") if sampled.truncated else reply
 
     def _answer(self, task: Task, reply: ParsedReply) -> Answer | Rejection:
-        answer = get_task_type(task.type).parse_answer(reply, task, self.rules)
+        answer = get_task_type(task.type).parse_answer(reply, task, self.verifier.rules)
         if isinstance(answer, Rejection) and self.expressions and task.type == "abduction":
             blocks = reply.blocks("input")
             return (_expression(task.program, blocks[0]) if len(blocks) == 1 else None) or answer
@@ -115,17 +111,13 @@ class ReasoningSuite:
         empty list; a program that returns its first argument, or the commonest output shown."""
         ids = tuple(question.id for question in questions)
         if ids not in self._baselines:
-            self._baselines[ids] = self._baseline_scores([self._tasks[id] for id in ids])
+            found = self._baselines[ids] = {}
+            for kind in dict.fromkeys(self._tasks[id].type for id in ids):
+                own = [self._tasks[id] for id in ids if self._tasks[id].type == kind]
+                makers = _baseline_answers(kind, own)
+                verdicts = iter(self.verifier.judge([(task, make(task)) for make in makers.values() for task in own]))
+                found[kind] = {name: sum(next(verdicts).ok for _ in own) / len(own) for name in makers}
         return dict(self._baselines[ids])
-
-    def _baseline_scores(self, tasks: Sequence[Task]) -> dict[str, dict[str, float]]:
-        found: dict[str, dict[str, float]] = {}
-        for kind in dict.fromkeys(task.type for task in tasks):
-            own = [task for task in tasks if task.type == kind]
-            makers = _baseline_answers(kind, own)
-            verdicts = iter(self.verifier.judge([(task, make(task)) for make in makers.values() for task in own]))
-            found[kind] = {name: sum(next(verdicts).ok for _ in own) / len(own) for name in makers}
-        return found
 
 
 # ---------------------------------------------------------------- lenient extraction
@@ -150,49 +142,44 @@ def candidates(text: str, label: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def parsed(text: str) -> ast.Module | None:
-    """The tree of a model's text; None where Python does not take it."""
+def only_statement(text: str) -> ast.stmt | None:
+    """The statement that a model's text is; None where it is none, or several."""
     try:
-        return quiet_parse(text)
+        body = quiet_parse(text).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+    return body[0] if len(body) == 1 else None
 
 
 def call_of_f(node: ast.AST | None) -> ast.Call | None:
-    """The node, where it is a call of ``f``."""
-    return node if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "f" else None
-
-
-def _only_expression(text: str) -> ast.expr | None:
-    tree = parsed(text)
-    only = tree.body[0] if tree is not None and len(tree.body) == 1 else None
-    return only.value if isinstance(only, ast.Expr) else None
+    """The expression or statement, where it is a call of ``f``."""
+    call = node.value if isinstance(node, ast.Expr) else node
+    return call if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "f" else None
 
 
 def _unwrapped(text: str) -> str:
     """The arguments of a call ``f(...)``, else the text as it is."""
     inside = text.strip()
-    call = call_of_f(_only_expression(inside))
+    call = call_of_f(only_statement(inside))
     return text if call is None or call.keywords else inside[inside.index("(") + 1 : inside.rindex(")")].strip()
 
 
 _PLAIN = frozenset("bool bytes dict float frozenset int len list range reversed set sorted str tuple".split())
-_NODES = (
-    "Constant List Tuple Set Dict Starred Lambda arguments arg Name Load UnaryOp unaryop BinOp operator BoolOp boolop "
-    "Compare cmpop Subscript Slice Call keyword Attribute"
+_ALLOWED = (
+    *(ast.Constant, ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Starred, ast.Lambda, ast.arguments, ast.arg, ast.Name),
+    *(ast.Load, ast.UnaryOp, ast.unaryop, ast.BinOp, ast.operator, ast.BoolOp, ast.boolop, ast.Compare, ast.cmpop),
+    *(ast.Subscript, ast.Slice, ast.Call, ast.keyword, ast.Attribute),
 )
-_ALLOWED = tuple(getattr(ast, name) for name in _NODES.split())
 
 
 def _expression(program: str, text: str) -> Answer | None:
-    """An argument list of expressions or an empty one, to be evaluated in the sandbox's child; None where it is
-    neither.
+    """An argument list of expressions, to be evaluated in the sandbox's child; None where it is none.
 
     Only plain builtins, methods without underscores and the lambda's own parameters may be named, so that no answer can
     reach the program's function, its globals or the interpreter; and it must be one argument list: `0) or (True` is
     none.
     """
-    call = call_of_f(_only_expression(f"f({text.strip()}\n)"))
+    call = call_of_f(only_statement(f"f({text.strip()}\n)"))
     if call is None or len(text.strip()) > 2000:
         return None
     inside = [node for argument in (*call.args, *call.keywords) for node in ast.walk(argument)]
@@ -222,12 +209,15 @@ def _baseline_answers(kind: str, tasks: Sequence[Any]) -> dict[str, Callable[[An
     def as_input(task: Triplet, value: Any) -> Answer:
         return Answer(program=task.program, inputs=((value,),))
 
-    def hidden(task: InductionTask, returned: str) -> Answer:
+    def returning(task: InductionTask, returned: str) -> Answer:
         inputs = tuple(read_arguments(text) for text in task.inputs[task.shown :])
         return Answer(program=f"def f(*a):\n    return {returned}", inputs=inputs)
 
+    def commonest(outputs: Iterable[str]) -> str:
+        return Counter(outputs).most_common(1)[0][0]
+
     if kind == "deduction":
-        common = Counter(task.output for task in tasks).most_common(1)[0][0]
+        common = commonest(task.output for task in tasks)
         return {
             "first argument": lambda task: argument(task, 0),
             "last argument": lambda task: argument(task, -1),
@@ -240,10 +230,8 @@ def _baseline_answers(kind: str, tasks: Sequence[Any]) -> dict[str, Callable[[An
         }
     if kind == "induction":
         return {
-            "return the first argument": lambda task: hidden(task, "a[0]"),
-            "return the commonest output shown": lambda task: hidden(
-                task, Counter(task.outputs[: task.shown]).most_common(1)[0][0]
-            ),
+            "return the first argument": lambda task: returning(task, "a[0]"),
+            "return the commonest output shown": lambda task: returning(task, commonest(task.outputs[: task.shown])),
         }
     return {}
 
@@ -251,36 +239,35 @@ def _baseline_answers(kind: str, tasks: Sequence[Any]) -> dict[str, Callable[[An
 # ---------------------------------------------------------------- CRUXEval and induction
 
 
-def cruxeval_suite(kind: str, scope: str, style: Style, verifier: Verifier, data: Data | None = None) -> ReasoningSuite:
+def cruxeval_suite(kind: str, scope: str, style: Style, verifier: Verifier, source: str = "") -> ReasoningSuite:
     """CRUXEval as ``deduction`` (its task O) or ``abduction`` (I). `scope` "strict": the programs whose input is one
     or more literals (787 of 800, as self-play demands); "all": all of them, for comparison with published numbers."""
-    data = data or shipped("cruxeval", "cruxeval.jsonl.gz")
+    needs = ("id", "code", "input", "output")
+    data = read_data("cruxeval", source, needs) if source else shipped("cruxeval", "cruxeval.jsonl.gz")
     problems = []
     for row in data.rows:
         program = parse_program(row["code"], verifier.rules.max_program_chars)
         given = parse_arguments(row["input"], 10_000)
         literal = not isinstance(given, Rejection) and len(given) > 0
         if isinstance(program, Rejection):
-            raise EvaluationError(
-                f"{row['id']} of {data.source} is not a program that we read ({program.detail}); use the file as "
-                "published"
-            )
+            why = program.detail
+            raise EvaluationError(f"{row['id']} of {data.source} cannot be read ({why}); use the file as published")
         if literal or scope == "all":
             text = argument_text(given) if literal else row["input"].strip()  # type: ignore[arg-type]
             problems.append(("", Triplet(kind, program, text, render(read_value(row["output"])), id=row["id"])))
-    letter = {"deduction": "o", "abduction": "i"}[kind]
     protocol = AZR + ("; inputs may be expressions of plain builtins" if kind == "abduction" and scope == "all" else "")
-    name = f"cruxeval-{letter}-{scope}"
+    name = f"cruxeval-{'o' if kind == 'deduction' else 'i'}-{scope}"
     return ReasoningSuite(name, protocol, problems, style, verifier, data, expressions=scope == "all")
 
 
-def induction_suite(style: Style, verifier: Verifier, *, hint: bool, data: Data | None = None) -> ReasoningSuite:
+def induction_suite(style: Style, verifier: Verifier, *, hint: bool, source: str = "") -> ReasoningSuite:
     """The reference programs of HumanEval+ and MBPP+: the first pairs are shown, the next hidden ones judge. With
     `hint`, the task's first sentence is the message, and it is text to code as much as induction; without it, the
     pairs are all there is."""
-    data = data or shipped("evalplus-triplets", "evalplus_triplets.jsonl.gz")
-    rows = [(row, _induction(row, verifier.rules, hint)) for row in data.rows if row["induction_ok"]]
-    problems = [(row["id"].split("/")[0], task) for row, task in rows if task is not None]
+    name, needs = "evalplus-triplets", ("id", "program", "inputs", "outputs", "induction_ok")
+    data = read_data(name, source, needs) if source else shipped(name, "evalplus_triplets.jsonl.gz")
+    tasks = [_induction(row, verifier.rules, hint) for row in data.rows if row["induction_ok"]]
+    problems = [(task.id.split("/")[0], task) for task in tasks if task is not None]
     return ReasoningSuite(f"induction-{'hint' if hint else 'nohint'}", AZR, problems, style, verifier, data)
 
 
@@ -316,11 +303,9 @@ def sentence(program: str) -> str:
 
 
 def frozen_suite(source: str | Path, style: Style, verifier: Verifier, count: int = 300) -> ReasoningSuite:
-    """The accepted tasks of a run (its folder, or a tasks.jsonl), at most `count` per type, chosen by the digest of
-    their text.
+    """The accepted tasks of a run (its folder, or a tasks.jsonl), at most `count` per type, by digest of their text.
 
-    For the run that proposed them they are not unseen: it may have trained on them. For any other model they are held
-    out.
+    The run that proposed them may have trained on them. For any other model they are held out.
     """
     path = Path(source)
     file = path / "tasks.jsonl" if path.is_dir() else path
@@ -345,9 +330,8 @@ def held_out_suite(
 ) -> ReasoningSuite:
     """What is asked before, during and after training: `count` frozen problems per type.
 
-    nano: from its generator's held-out part (stratum: operations composed).  Any other model: the shipped sample
-    (CRUXEval programs for deduction and abduction, EvalPlus programs for induction), chosen by digest, each program for
-    one type only.
+    nano: from its generator's held-out part (stratum: operations composed). Any other model: the shipped sample
+    (CRUXEval programs for deduction and abduction, EvalPlus programs for induction), each program for one type only.
     """
     problems = held_out_problems(model, types, count, seed)
     digest = hashlib.sha256("".join(task.to_line() + "\n" for _, task in problems).encode()).hexdigest()
@@ -383,9 +367,6 @@ def build(name: str, setting: Setting) -> ReasoningSuite:
             raise EvaluationError("give the run whose tasks are to be solved: --data triplets=RUN")
         return frozen_suite(source, style, verifier)
     if name.startswith("induction"):
-        needs = ("id", "program", "inputs", "outputs", "induction_ok")
-        data = read_data("evalplus-triplets", source, needs) if source else None
-        return induction_suite(style, verifier, hint=name == "induction-hint", data=data)
+        return induction_suite(style, verifier, hint=name == "induction-hint", source=source)
     kind = "deduction" if name.startswith("cruxeval-o") else "abduction"
-    data = read_data("cruxeval", source, ("id", "code", "input", "output")) if source else None
-    return cruxeval_suite(kind, name.rpartition("-")[2], style, verifier, data)
+    return cruxeval_suite(kind, name.rpartition("-")[2], style, verifier, source)

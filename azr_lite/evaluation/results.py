@@ -7,14 +7,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.scores import Item, overall_gain, score
 from azr_lite.rundir import write_text
-
-if TYPE_CHECKING:
-    from azr_lite.evaluation.suite import Question, Reply
 
 VERSION = 1
 
@@ -49,10 +46,8 @@ def evaluated_step(path: Path) -> int:
 
 def scores_until(folder: Path, step: int) -> dict[int, dict[str, dict[str, Any]]]:
     """The scores of every evaluation made in training up to and including this step, by step."""
-    steps = {path: evaluated_step(path) for path in folder.glob("*.json")}
-    return {
-        made: json.loads(path.read_text(encoding="utf-8"))["scores"] for path, made in steps.items() if made <= step
-    }
+    paths = {evaluated_step(path): path for path in folder.glob("*.json")}
+    return {made: json.loads(paths[made].read_text(encoding="utf-8"))["scores"] for made in paths if made <= step}
 
 
 def read_result(folder: Path, name: str) -> Result | None:
@@ -70,14 +65,13 @@ def read_result(folder: Path, name: str) -> Result | None:
         ) from error
     if version != VERSION:
         raise EvaluationError(
-            f"{path} was written by another version of azr-lite (format {version}, known: {VERSION}); evaluate again "
-            "elsewhere"
+            f"{path} has another version's format {version} (known: {VERSION}); evaluate again in another folder"
         )
     return Result(name, items, record)
 
 
 class WaitingReplies:
-    """Replies of an unfinished suite: a heading, then one line per chunk; a line cut short is made again."""
+    """Replies of an unfinished suite: a heading, then one row per chunk; a line cut short is made again."""
 
     def __init__(self, path: Path, heading: dict[str, Any]) -> None:
         self.path = path
@@ -87,27 +81,11 @@ class WaitingReplies:
             raise EvaluationError(
                 f"{path} waits for another evaluation to go on; choose another --output-dir, or remove that file"
             )
-        self.known = {row["chunk"]: row for row in rows[1:]}
-        self.seconds = float(sum(row["seconds"] for row in rows[1:]))
+        self.rows = {row["chunk"]: row for row in rows[1:]}
         write_text(path, "".join(line.decode() + "\n" for line in whole) or json.dumps(heading) + "\n")
 
-    def get(self, number: int, questions: Sequence[Question]) -> list[list[dict[str, Any]]] | None:
-        """The replies to a chunk, each as the fields of a `Reply`; None where they are still to be made."""
-        row = self.known.get(number)
-        if row is None or row["ids"] != [question.id for question in questions]:
-            return None
-        return list(row["replies"])
-
-    def put(
-        self, number: int, questions: Sequence[Question], replies: Sequence[Sequence[Reply]], seconds: float
-    ) -> None:
-        self.seconds += seconds
-        row = {
-            "chunk": number,
-            "ids": [question.id for question in questions],
-            "seconds": round(seconds, 3),
-            "replies": [[asdict(reply) for reply in own] for own in replies],
-        }
+    def add(self, row: dict[str, Any]) -> None:
+        self.rows[row["chunk"]] = row
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
@@ -125,8 +103,8 @@ FALL = 0.05
 
 @dataclass(frozen=True)
 class Standing:
-    """The newest held-out evaluation against the best. `best_step` 0 is the model before training. `below`: evaluations in
-    a row that are significantly under the best."""
+    """The newest held-out evaluation against the best. `best_step` 0: the model before training. `below`: evaluations
+    in a row that are significantly under the best."""
 
     best_step: int
     best_accuracy: float
@@ -136,7 +114,7 @@ class Standing:
 
 
 def standing(evaluations: Sequence[tuple[int, Sequence[Item]]]) -> Standing | None:
-    """Where the newest of these evaluations, (step, items) in order of steps, stands against the best; None without any.
+    """Where the newest of these evaluations, (step, items) in order of steps, stands against the best; None of none.
 
     Of equal accuracies the earlier one is the best.
     """

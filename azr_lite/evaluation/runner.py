@@ -1,9 +1,7 @@
-"""`evaluate`: ask a model the questions of suites, mark the replies, keep everything; go on where a killed evaluation
-stopped.
+"""`evaluate`: ask a model the questions of suites, mark the replies, keep everything; go on after a kill.
 
 Questions are asked in chunks of like length that depend on the suite alone, and each chunk has its own seed: a resumed
-evaluation gives the same replies as an unbroken one. Replies wait in NAME.replies.jsonl, one line per chunk, until all
-are there.
+evaluation gives the same replies as an unbroken one.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,10 +20,10 @@ from typing import Any
 from azr_lite.environment import describe_environment
 from azr_lite.errors import ConfigError, EvaluationError
 from azr_lite.evaluation.benchmarks import BUILDERS, GROUPS, REASONING_PROTOCOLS, averages, in_paper
-from azr_lite.evaluation.generators import OpenedModel, open_model
+from azr_lite.evaluation.generators import open_model
 from azr_lite.evaluation.results import VERSION, Result, WaitingReplies, lines_of, read_result
 from azr_lite.evaluation.scores import Item, compare_paired, compare_pass_at_k, summarize
-from azr_lite.evaluation.suite import Done, Generator, Question, Reply, Sampling, Setting, Suite, choose, no_progress
+from azr_lite.evaluation.suite import Generator, Question, Reply, Sampling, Setting, Suite, choose
 from azr_lite.rundir import write_json, write_text
 from azr_lite.sandbox import Executor
 from azr_lite.triplet import Rules
@@ -53,37 +51,36 @@ class Evaluation:
     left_out: dict[str, str]
     base: Evaluation | None = None
 
-    def _pairs(self) -> list[tuple[str, Result, Result]]:
-        """(suite, the base's result, this model's) of the suites that both were asked."""
+    def _against_base(self, compare: Callable[[Sequence[Item], Sequence[Item]], Any]) -> dict[str, Any]:
+        """Suite to `compare` of the base's items and this model's, where both were asked."""
         before = self.base.results if self.base else {}
-        return [(name, before[name], result) for name, result in self.results.items() if name in before]
+        return {name: compare(before[name].items, own.items) for name, own in self.results.items() if name in before}
 
     @property
     def comparison(self) -> dict[str, dict[str, dict[str, float]]]:
         """Suite to group to paired gain over `base` (see `scores.compare_paired`); empty without one."""
-        return {name: compare_paired(before.items, after.items) for name, before, after in self._pairs()}
+        return self._against_base(compare_paired)
+
+    @property
+    def pass_at_k(self) -> dict[str, list[dict[str, Any]]]:
+        """Suite to the points of `scores.compare_pass_at_k`, where both models gave several replies per question."""
+        return {name: points for name, points in self._against_base(compare_pass_at_k).items() if points}
 
     @property
     def as_in_paper(self) -> dict[str, float]:
         """What stands in the paper's table, by suite; code only in the paper's protocol (evalplus)."""
         return in_paper({name: result.scores["all"]["accuracy"] for name, result in self.results.items()})
 
-    @property
-    def averages(self) -> dict[str, Any]:
-        """The paper's three averages of `as_in_paper`, and which parts are missing."""
-        return asdict(averages(self.as_in_paper))
-
     def as_dict(self) -> dict[str, Any]:
-        """Model, scores, gains and averages for JSON."""
-        suites = {name: result.record for name, result in self.results.items()}
-        gains = {"gain": self.comparison, "pass_at_k": self.pass_at_k, "left_out": self.left_out}
-        return {"model": self.model, "suites": suites, **gains, "averages": self.averages}
-
-    @property
-    def pass_at_k(self) -> dict[str, list[dict[str, Any]]]:
-        """Suite to the points of `scores.compare_pass_at_k`, where both models gave several replies per question."""
-        points = {name: compare_pass_at_k(before.items, after.items) for name, before, after in self._pairs()}
-        return {name: own for name, own in points.items() if own}
+        """Model, scores, gains and the paper's three averages for JSON."""
+        return {
+            "model": self.model,
+            "suites": {name: result.record for name, result in self.results.items()},
+            "gain": self.comparison,
+            "pass_at_k": self.pass_at_k,
+            "left_out": self.left_out,
+            "averages": asdict(averages(self.as_in_paper)),
+        }
 
 
 def evaluate(
@@ -144,16 +141,22 @@ def evaluate(
     """
     words = [word.strip() for word in (suite.split(",") if isinstance(suite, str) else suite)]
     names = list(dict.fromkeys(name for word in words for name in GROUPS.get(word, (word,))))
+    known = ", ".join(KNOWN)
     if unknown := [name for name in names if name not in KNOWN]:
-        raise EvaluationError(
-            f"there is no suite {unknown[0]!r}; choose reasoning, code, math, all, or from: {', '.join(KNOWN)}"
-        )
+        raise EvaluationError(f"there is no suite {unknown[0]!r}; choose reasoning, code, math, all, or from: {known}")
     if unknown := [name for name in data or {} if name not in KNOWN]:
-        raise EvaluationError(f"there is no suite {unknown[0]!r} to give data for; choose from: {', '.join(KNOWN)}")
+        raise EvaluationError(f"there is no suite {unknown[0]!r} to give data for; choose from: {known}")
     for name, value in (("items", items), ("samples", samples), ("max_tokens", max_tokens)):
         if value < 0:
             raise ConfigError(f"{name} is {value}; give a number, or 0: as the suite has it")
-    changes = _sampling_changes(samples, temperature, max_tokens)
+    if samples > 1 and temperature == 0:
+        raise EvaluationError(
+            "several greedy replies to one question are all the same; give --temperature 0.6 or so with --samples"
+        )
+    if samples > 1 and temperature is None:
+        temperature = 0.6
+    chosen = {"samples": samples or None, "max_tokens": max_tokens or None, "temperature": temperature}
+    changes = {name: value for name, value in chosen.items() if value is not None}
     if reasoning_protocol not in REASONING_PROTOCOLS:
         choices = ", ".join(REASONING_PROTOCOLS)
         raise EvaluationError(f"unknown protocol {reasoning_protocol!r} for reasoning; choose from: {choices}")
@@ -167,26 +170,20 @@ def evaluate(
                 tell(line)
             by_group = opened.model == "nano" and any(word in GROUPS for word in words)
             wanted = ["held-out", *(name for name in names if name == "triplets")] if by_group else names
-            setting = Setting(
-                opened.model, opened.style, verifier, "", reasoning_protocol, code_protocol, allow_weak=allow_weak
-            )
+            protocols = (reasoning_protocol, code_protocol)
+            setting = Setting(opened.model, opened.style, verifier, "", *protocols, allow_weak=allow_weak)
             suites, left_out = _build(wanted, setting, data or {})
             for name, why in left_out.items():
                 tell(f"{name} is left out: {why}")
-            results_in = folder or _results_folder(opened, named)
+            folder = folder or opened.folder or Path("evals") / _safe(named)
             results = {}
             for each in suites:
+                each = dataclasses.replace(each, **changes)  # type: ignore[type-var]
                 with _progress() as progress:
                     results[each.name] = run_suite(
-                        opened.generator,
-                        dataclasses.replace(each, **changes),  # type: ignore[type-var]
-                        results_in,
-                        items=items,
-                        seed=seed,
-                        chunk=opened.chunk,
-                        progress=progress,
+                        opened.generator, each, folder, items=items, seed=seed, chunk=opened.chunk, progress=progress
                     )
-            return Evaluation(named, opened.model, results_in, results, left_out)
+            return Evaluation(named, opened.model, folder, results, left_out)
 
         # The base goes first: where it cannot be loaded, nothing was asked in vain.
         base = one(compare, Path(output_dir) / "base" if output_dir else None) if compare else None
@@ -195,20 +192,6 @@ def evaluate(
         gains = {"model": model, "base": compare, "gain": found.comparison, "pass_at_k": found.pass_at_k}
         write_json(found.folder / f"compare-{_safe(compare)}.json", gains)
     return found
-
-
-def _sampling_changes(samples: int, temperature: float | None, max_tokens: int) -> dict[str, Any]:
-    """What is asked otherwise than the suites have it. Several samples without a temperature are drawn at 0.6."""
-    if samples > 1 and temperature == 0:
-        raise EvaluationError(
-            "several greedy replies to one question are all the same; give --temperature 0.6 or so with --samples"
-        )
-    changes: dict[str, Any] = {"samples": samples} if samples else {}
-    if max_tokens:
-        changes["max_tokens"] = max_tokens
-    if temperature is not None or samples > 1:
-        changes["temperature"] = 0.6 if temperature is None else temperature
-    return changes
 
 
 def _build(names: Sequence[str], setting: Setting, sources: Mapping[str, str]) -> tuple[list[Suite], dict[str, str]]:
@@ -231,34 +214,24 @@ def _build(names: Sequence[str], setting: Setting, sources: Mapping[str, str]) -
     return suites, left_out
 
 
-def _results_folder(opened: OpenedModel, named: str) -> Path:
-    """``eval/step-N`` in the run's directory, or ``evals/MODEL`` for a model that is no run."""
-    if opened.folder is None:
-        return Path("evals") / _safe(named)
-    return opened.folder / "eval" / f"step-{opened.generator.describe()['model'].rpartition('@')[2]}"
-
-
 def _safe(named: str) -> str:
     """A folder name: the last two parts of a path or hub id, with odd characters replaced."""
     return re.sub(r"[^\w.@-]+", "-", "-".join(Path(named).parts[-2:])).strip("-")
 
 
 @contextmanager
-def _progress() -> Any:
+def _progress() -> Iterator[Progress]:
     """A bar with the time left, on terminals only."""
     from rich import progress
     from rich.console import Console
 
     console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda name, made, wanted: None
-        return
     columns = (
         progress.TextColumn("{task.description}"),
         *(progress.BarColumn(20), progress.MofNCompleteColumn(), progress.TimeElapsedColumn()),
         *(progress.TextColumn("left"), progress.TimeRemainingColumn()),
     )
-    with progress.Progress(*columns, console=console, transient=True) as bar:
+    with progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         line = bar.add_task("", total=None)
         yield lambda name, made, wanted: bar.update(line, description=name, completed=made, total=wanted)
 
@@ -266,10 +239,13 @@ def _progress() -> Any:
 # ---------------------------------------------------------------- one suite
 
 
-def answer(generator: Generator, suite: Suite, questions: Sequence[Question], done: Done = no_progress) -> list[Item]:
+def answer(generator: Generator, suite: Suite, questions: Sequence[Question]) -> list[Item]:
     """Ask all questions at once and mark the replies; nothing is kept."""
-    replies = generator.generate([q.prompt for q in questions], _sampling(suite), done)
-    return _mark(suite, questions, replies)
+    return _mark(suite, questions, generator.generate([q.prompt for q in questions], _sampling(suite)))
+
+
+def _sampling(suite: Suite, seed: int = 0) -> Sampling:
+    return Sampling(suite.max_tokens, suite.temperature, suite.samples, suite.stop, seed)
 
 
 def _mark(suite: Suite, questions: Sequence[Question], replies: Sequence[Sequence[Reply]]) -> list[Item]:
@@ -277,15 +253,8 @@ def _mark(suite: Suite, questions: Sequence[Question], replies: Sequence[Sequenc
     each = [(q, number, reply) for q, own in zip(questions, replies, strict=True) for number, reply in enumerate(own)]
     marks = suite.grade([(question, reply) for question, _, reply in each])
     return [
-        Item(
-            id=question.id,
-            type=question.group,
-            stratum=question.stratum,
-            sample=number,
-            **asdict(reply),
-            **{**vars(found), "parts": dict(found.parts)},
-        )
-        for (question, number, reply), found in zip(each, marks, strict=True)
+        Item(id=q.id, type=q.group, stratum=q.stratum, sample=number, **vars(reply), **asdict(mark))
+        for (q, number, reply), mark in zip(each, marks, strict=True)
     ]
 
 
@@ -310,9 +279,7 @@ def record_of(
 
 def _asked(suite: Suite, generator: Generator, questions: Sequence[Question], seed: int) -> dict[str, Any]:
     """All that decides the replies: two evaluations with the same of it are the same evaluation."""
-    prompts = json.dumps(
-        [[q.id, q.prompt.text, q.prompt.prefill, q.prompt.chat] for q in questions], ensure_ascii=False
-    )
+    prompts = json.dumps([[q.id, *vars(q.prompt).values()] for q in questions], ensure_ascii=False)
     return {
         "generator": generator.describe(),
         "data": suite.data.describe(),
@@ -360,26 +327,27 @@ def run_suite(
 
     for number, start in enumerate(range(0, len(order), chunk)):
         own = order[start : start + chunk]
-        kept = waiting.get(number, own)
-        if kept is None:
-            began = time.perf_counter()
-            sampling = _sampling(suite, _seed(seed, suite.name, number))
-            replies = generator.generate([q.prompt for q in own], sampling, done)
-            waiting.put(number, own, replies, time.perf_counter() - began)
-        else:
-            replies = [[Reply(**fields) for fields in own_replies] for own_replies in kept]
+        ids = [question.id for question in own]
+        row = waiting.rows.get(number)
+        if row is not None and row["ids"] == ids:
             done(len(own) * suite.samples)
-        made.update({q.id: own_replies for q, own_replies in zip(own, replies, strict=True)})
+        else:
+            began = time.perf_counter()
+            replies = generator.generate(
+                [q.prompt for q in own], _sampling(suite, _seed(seed, suite.name, number)), done
+            )
+            took = round(time.perf_counter() - began, 3)
+            fields = [[asdict(reply) for reply in each] for each in replies]
+            row = {"chunk": number, "ids": ids, "seconds": took, "replies": fields}
+            waiting.add(row)
+        made |= {id: [Reply(**fields) for fields in each] for id, each in zip(ids, row["replies"], strict=True)}
     marked = _mark(suite, questions, [made[q.id] for q in questions])
-    record = record_of(suite, generator, questions, marked, waiting.seconds, seed)
+    seconds = sum(row["seconds"] for row in waiting.rows.values())
+    record = record_of(suite, generator, questions, marked, seconds, seed)
     write_text(folder / f"{name}.jsonl", lines_of(marked))
     write_json(folder / f"{name}.json", record)  # last: it says that all is there
     waiting.path.unlink(missing_ok=True)
     return Result(name, marked, record)
-
-
-def _sampling(suite: Suite, seed: int = 0) -> Sampling:
-    return Sampling(suite.max_tokens, suite.temperature, suite.samples, suite.stop, seed)
 
 
 def _refuse_another(path: Path, record: dict[str, Any], heading: dict[str, Any]) -> None:

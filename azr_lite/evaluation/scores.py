@@ -7,7 +7,7 @@ spread between training seeds is not in it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,11 +17,14 @@ from azr_lite.errors import EvaluationError
 from azr_lite.metrics import mean
 
 SEED = 20_260_101
-"""Seed of the bootstrap: a report says the same each time it is made."""
+"""Seed of the bootstrap: a report says the same each time it is made, and one set of resamples serves all scores of the
+same questions."""
 Z95 = 1.959964
 """The normal distribution has 95 % of its mass within this many standard deviations."""
 _CHUNK = 1 << 22
 """Indices drawn at once, so that memory stays at some tens of megabytes."""
+Marks = dict[tuple[str, str], list[bool]]
+"""(Group, question) to the marks of its replies, in order of the samples."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +62,15 @@ class Score:
 
 def score(items: Sequence[Item]) -> Score:
     """Accuracy of these items with its interval; 0 with the interval (0, 1) without any."""
-    shares = np.array([sum(own) / len(own) for own in _by_question(items, "right").values()])
+    shares = np.array([mean(own) for own in _by_question(items).values()])
     right, n = sum(item.right for item in items), len(shares)
     if n == 0:
         return Score(0, 0, 0.0, 0.0, 1.0, 0.0)
-    accuracy = float(shares.mean())
     if n == len(items):
+        accuracy = right / n
         return Score(n, right, accuracy, *wilson(right, n), math.sqrt(accuracy * (1 - accuracy) / n))
-    found = bootstrap(shares, np.random.default_rng(SEED))
-    return Score(n, right, accuracy, found.low, found.high, float(shares.std() / math.sqrt(n)))
+    found = bootstrap(shares)
+    return Score(n, right, found.mean, found.low, found.high, float(shares.std() / math.sqrt(n)))
 
 
 def summarize(items: Sequence[Item]) -> dict[str, dict[str, Any]]:
@@ -82,23 +85,15 @@ def summarize(items: Sequence[Item]) -> dict[str, dict[str, Any]]:
 
 
 def _summary(items: Sequence[Item]) -> dict[str, Any]:
-    count = max(1, len(items))
-    found = {
-        **asdict(score(items)),
-        "lenient": sum(item.lenient for item in items) / count,
-        "tokens": sum(item.tokens for item in items) / count,
-        "well_formed": sum(item.well_formed for item in items) / count,
-        "truncated": sum(item.truncated for item in items) / count,
-    }
+    means = ("lenient", "tokens", "well_formed", "truncated")
+    found: dict[str, Any] = asdict(score(items))
+    found |= {name: mean([getattr(item, name) for item in items]) for name in means}
     for part in sorted({name for item in items for name in item.parts}):
-        found[part] = sum(item.parts.get(part, False) for item in items) / count
-    shares = _by_question(items, "right")
-    samples = min((len(own) for own in shares.values()), default=1)
-    if samples > 1:
-        for k in _powers(samples):
-            rates = np.array([pass_at_k(len(own), sum(own), k) for own in shares.values()])
-            estimate = bootstrap(rates, np.random.default_rng(SEED))
-            found[f"pass@{k}"] = {"accuracy": estimate.mean, "low": estimate.low, "high": estimate.high}
+        found[part] = mean([item.parts.get(part, False) for item in items])
+    marks = _by_question(items)
+    for k in _several(marks):
+        estimate = bootstrap([pass_at_k(len(own), sum(own), k) for own in marks.values()])
+        found[f"pass@{k}"] = {"accuracy": estimate.mean, "low": estimate.low, "high": estimate.high}
     return found
 
 
@@ -116,10 +111,10 @@ def compare_paired(before: Sequence[Item], after: Sequence[Item]) -> dict[str, d
     for name in ("all", *dict.fromkeys(item.type for item in before)):
         keys = [key for key in was if name in ("all", key[0])]
         change, won, lost = _change(was, now, keys)
-        lenient = float(np.mean([mean(now_lenient[key]) - mean(was_lenient[key]) for key in keys]))
+        lenient = float(_change(was_lenient, now_lenient, keys)[0].mean())
         gain = float(change.mean())
         half = Z95 * math.sqrt(max(0.0, float((change**2).mean()) - gain * gain) / len(keys))
-        drawn = bootstrap(change, np.random.default_rng(SEED))
+        drawn = bootstrap(change)
         result[name] = {
             "gain": gain,
             "low": gain - half,
@@ -138,22 +133,18 @@ def compare_paired(before: Sequence[Item], after: Sequence[Item]) -> dict[str, d
 def overall_gain(before: Sequence[Item], after: Sequence[Item]) -> tuple[float, float]:
     """`gain` and `p` of `compare_paired` over all questions, without intervals: what the stop rule asks."""
     was, now = _same_questions(before, after)
-    change, won, lost = _change(was, now, list(was))
+    change, won, lost = _change(was, now, was)
     return float(change.mean()), mcnemar(won, lost)
 
 
-Marks = dict[tuple[str, str], list[bool]]
-"""(Group, question) to the marks of its replies, in order of the samples."""
-
-
 def _same_questions(before: Sequence[Item], after: Sequence[Item]) -> tuple[Marks, Marks]:
-    was, now = _by_question(before, "right"), _by_question(after, "right")
+    was, now = _by_question(before), _by_question(after)
     if was.keys() != now.keys():
         raise ValueError("the two evaluations are not of the same problems; compare runs with the same held-out set")
     return was, now
 
 
-def _change(was: Marks, now: Marks, keys: Sequence[tuple[str, str]]) -> tuple[np.ndarray, int, int]:
+def _change(was: Marks, now: Marks, keys: Iterable[tuple[str, str]]) -> tuple[np.ndarray, int, int]:
     """Per question the difference of the shares right, shape (questions,); first replies newly right, newly wrong."""
     change = np.array([mean(now[key]) - mean(was[key]) for key in keys])
     won = sum(now[key][0] and not was[key][0] for key in keys)
@@ -164,20 +155,22 @@ def _change(was: Marks, now: Marks, keys: Sequence[tuple[str, str]]) -> tuple[np
 def compare_pass_at_k(before: Sequence[Item], after: Sequence[Item]) -> list[dict[str, Any]]:
     """pass@k of both on the same questions and the paired gain, each with a bootstrap interval, for k = 1, 2, 4, …
     up to the replies that every question has; empty where that is one."""
-    was, now = (
-        {key[1]: (len(own), sum(own)) for key, own in _by_question(items, "right").items()} for items in (before, after)
-    )
-    most = min(n for counts in (was, now) for n, _ in counts.values())
-    if most == 1:
-        return []
-    return [asdict(point) for point in curve(was, now, _powers(most), np.random.default_rng(SEED))]
+    was, now = _same_questions(before, after)
+    points = []
+    for k in _several(was, now):
+        base, trained = (np.array([pass_at_k(len(own[q]), sum(own[q]), k) for q in was]) for own in (was, now))
+        estimates = {"base": base, "trained": trained, "gain": trained - base}
+        points.append({"k": k, **{name: asdict(bootstrap(values)) for name, values in estimates.items()}})
+    return points
 
 
-def _powers(most: int) -> list[int]:
-    return [2**i for i in range(most.bit_length())]
+def _several(*marks: Marks) -> list[int]:
+    """1, 2, 4, … up to the replies that every question has; empty where that is one."""
+    most = min((len(replies) for own in marks for replies in own.values()), default=1)
+    return [2**i for i in range(most.bit_length())] if most > 1 else []
 
 
-def _by_question(items: Sequence[Item], what: str) -> Marks:
+def _by_question(items: Sequence[Item], what: str = "right") -> Marks:
     found: Marks = {}
     for item in items:
         found.setdefault((item.type, item.id), []).append(getattr(item, what))
@@ -219,20 +212,6 @@ def mcnemar(won: int, lost: int) -> float:
     return min(1.0, 2 * tail)
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over `n` questions with its percentile interval. Units: 0..1 for a score, -1..1 for a difference."""
-
-    n: int
-    mean: float
-    low: float
-    high: float
-
-
-Counts = Mapping[str, tuple[int, int]]
-"""Question id to (replies made, replies right)."""
-
-
 def pass_at_k(n: int, right: int, k: int) -> float:
     """Unbiased chance that at least one of k replies, drawn from the n made without putting back, is right.
 
@@ -249,84 +228,35 @@ def pass_at_k(n: int, right: int, k: int) -> float:
         raise EvaluationError(
             f"pass@{k} cannot be estimated from {n} replies to a question; take k from 1 to {n}, or make more replies"
         )
-    if n - right < k:
-        return 1.0
-    miss = 1.0
-    for i in range(n - right + 1, n + 1):
-        miss *= 1.0 - k / i
-    return 1.0 - miss
+    return 1.0 - math.prod(1.0 - k / i for i in range(n - right + 1, n + 1))
 
 
-def bootstrap_means(values: np.ndarray, rng: np.random.Generator, draws: int = 10_000) -> np.ndarray:
-    """Means of `draws` resamples of the questions.
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over `n` questions with its percentile interval. Units: 0..1 for a score, -1..1 for a difference."""
 
-    `values`: shape (questions,) or (columns, questions); all columns share each resample, which is what makes a
-    difference of two columns paired.  Result: (draws,) or (columns, draws).
-    """
-    count = values.shape[-1]
-    if count == 0:
-        raise EvaluationError("there are no questions to resample; expected at least one")
-    found, left = [], draws
-    while left > 0:
-        now = min(left, max(1, _CHUNK // count))
-        picked = rng.integers(0, count, size=(now, count))
-        found.append(np.stack([row[picked].mean(axis=-1) for row in np.atleast_2d(values)]))
-        left -= now
-    means = np.concatenate(found, axis=-1)
-    return means if values.ndim == 2 else means[0]
+    n: int
+    mean: float
+    low: float
+    high: float
 
 
-def _interval(values: np.ndarray, means: np.ndarray) -> Estimate:
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Estimate(len(values), float(values.mean()), float(low), float(high))
-
-
-def bootstrap(values: Sequence[float] | np.ndarray, rng: np.random.Generator, draws: int = 10_000) -> Estimate:
-    """Mean of `values` (one per question) with its 95 % percentile interval. The same generator state gives the same
-    interval.
+def bootstrap(values: Sequence[float] | np.ndarray, seed: int = SEED, draws: int = 10_000) -> Estimate:
+    """Mean of `values` (one per question) with its 95 % percentile interval over `draws` resamples of the questions.
 
     Values that are all equal give an interval of no width: use `wilson` for plain right/wrong near 0 or 1.
 
     Examples:
-        >>> found = bootstrap([1.0] * 30 + [0.0] * 10, np.random.default_rng(0), draws=2000)
+        >>> found = bootstrap([1.0] * 30 + [0.0] * 10, draws=2000)
         >>> found.n, found.mean, found.low < 0.7 < 0.8 < found.high
         (40, 0.75, True)
     """
     array = np.asarray(values, dtype=np.float64)
-    return _interval(array, bootstrap_means(array, rng, draws))
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """pass@k of two models on the same questions, and the paired difference trained - base."""
-
-    k: int
-    base: Estimate
-    trained: Estimate
-    gain: Estimate
-
-
-def curve(
-    base: Counts, trained: Counts, ks: Sequence[int], rng: np.random.Generator, draws: int = 10_000
-) -> list[CurvePoint]:
-    """pass@k of base and trained model over `ks`, every point with intervals. One set of resamples serves the whole
-    curve.
-
-    EvaluationError when the two are not of the same questions, or when some question has fewer than k replies.
-    """
-    if odd := base.keys() ^ trained.keys():
-        raise EvaluationError(
-            f"the two results are not of the same questions ({len(odd)} are in one only, such as {min(odd)}); "
-            "evaluate both on the same ones"
-        )
-    if not len(ks):
-        return []
-    pairs = [(base[name], trained[name]) for name in base]
-    scores = np.array([[pass_at_k(*own[i], k) for own in pairs] for k in ks for i in (0, 1)])  # (2 * ks, questions)
-    means = bootstrap_means(scores, rng, draws)
-    points = []
-    for place, k in enumerate(ks):
-        (was, now), (was_means, now_means) = (rows[2 * place : 2 * place + 2] for rows in (scores, means))
-        three = ((was, was_means), (now, now_means), (now - was, now_means - was_means))
-        points.append(CurvePoint(k, *(_interval(*one) for one in three)))
-    return points
+    count = len(array)
+    if count == 0:
+        raise EvaluationError("there are no questions to resample; expected at least one")
+    rng, step = np.random.default_rng(seed), max(1, _CHUNK // count)
+    sizes = [min(step, draws - start) for start in range(0, draws, step)]
+    means = np.concatenate([array[rng.integers(0, count, size=(size, count))].mean(axis=-1) for size in sizes])
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Estimate(count, float(array.mean()), float(low), float(high))

@@ -25,13 +25,12 @@ SHIPPED = resources.files("azr_lite.evaluation") / "shipped"
 
 @dataclass(frozen=True)
 class Data:
-    """`sha256`: of the file's bytes as stored; of a hub dataset (no `path`), of its rows as JSON lines."""
+    """Rows of a dataset. `sha256`: of the file's bytes as stored; of a hub dataset, of its rows as JSON lines."""
 
     name: str
     source: str
     sha256: str
     rows: tuple[dict[str, Any], ...]
-    path: str = ""
 
     def describe(self) -> dict[str, Any]:
         """What a result records."""
@@ -50,15 +49,20 @@ def read_data(name: str, source: str | Path, needs: Sequence[str] = ()) -> Data:
     EvaluationError when it cannot be had, or when a row lacks one of the columns in `needs`.
     """
     path = Path(source).expanduser()
-    if path.is_file():
-        data = _from_file(name, path, str(path))
-    elif path.exists() or str(source).startswith((".", "/", "~")) or str(source).count("/") != 1:
+    try:
+        if path.is_file():
+            data = _from_file(name, path, str(path))
+        elif path.exists() or str(source).startswith((".", "/", "~")) or str(source).count("/") != 1:
+            raise EvaluationError(
+                f"there is no file {source} with the questions of {name}; give a .jsonl, .json or .parquet file, or a "
+                "hub id"
+            )
+        else:
+            data = _from_hub(name, str(source))
+    except ImportError as error:
         raise EvaluationError(
-            f"there is no file {source} with the questions of {name}; give a .jsonl, .json or .parquet file, or a hub "
-            "id"
-        )
-    else:
-        data = _from_hub(name, str(source))
+            f"reading {source} needs the package {error.name}; pip install 'azr-lite[eval]', or give a .jsonl file"
+        ) from error
     for number, row in enumerate(data.rows):
         if missing := [column for column in needs if column not in row]:
             raise EvaluationError(
@@ -72,7 +76,9 @@ def _from_file(name: str, path: Path, source: str) -> Data:
     raw = path.read_bytes()
     try:
         if path.suffix == ".parquet":
-            rows = _parquet(path)
+            from pyarrow import parquet
+
+            rows = parquet.read_table(path).to_pylist()
         else:
             text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
             is_list = text.lstrip().startswith("[")
@@ -83,40 +89,24 @@ def _from_file(name: str, path: Path, source: str) -> Data:
         ) from error
     if not rows or not all(isinstance(row, dict) for row in rows):
         raise EvaluationError(f"{path} holds no questions of {name}; expected one JSON object per line")
-    return Data(name, source, hashlib.sha256(raw).hexdigest(), tuple(rows), str(path))
-
-
-def _parquet(path: Path) -> list[dict[str, Any]]:
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise EvaluationError(
-            f"reading {path} needs pyarrow; pip install 'azr-lite[eval]', or convert it to .jsonl"
-        ) from error
-    return parquet.read_table(path).to_pylist()
+    return Data(name, source, hashlib.sha256(raw).hexdigest(), tuple(rows))
 
 
 def _from_hub(name: str, source: str) -> Data:
-    try:
-        import datasets
-        import huggingface_hub
-    except ImportError as error:
-        raise EvaluationError(
-            f"fetching {source} needs the package datasets; pip install 'azr-lite[eval]', or give a file"
-        ) from error
+    import datasets
+    import huggingface_hub
+
     if not _hub_answers():  # what was fetched before is still found; the client would try for half a minute per dataset
         huggingface_hub.constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
-    repo, _, rest = source.partition(":")
-    config, _, split = rest.partition(":")
+    repo, config, split = (*source.split(":", 2), "", "")[:3]
     try:
-        found = datasets.load_dataset(repo, config or None, split=split or "test")
+        rows = tuple(dict(row) for row in datasets.load_dataset(repo, config or None, split=split or "test"))
     except Exception as error:  # the hub client raises dozens of kinds
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise EvaluationError(
             f"{source} cannot be fetched from the hub ({first}); go online, give OWNER/NAME:CONFIG:SPLIT, or give a "
             "local file"
         ) from error
-    rows = tuple(dict(row) for row in found)
     lines = "".join(json.dumps(row, sort_keys=True, default=str) + "\n" for row in rows)
     return Data(name, f"hub: {source}", hashlib.sha256(lines.encode()).hexdigest(), rows)
 
@@ -157,10 +147,7 @@ def think_answer_prompt(style: Style, body: str) -> Prompt:
 @dataclass(frozen=True)
 class Reply:
     """One reply. `prompt`: the exact text the model saw; `text`: what it wrote, without prefill and end-of-sequence
-    token.
-
-    `truncated`: cut by the token limit. A reply that a stop string ended keeps that string.
-    """
+    token, with the stop string that ended it. `truncated`: cut by the token limit."""
 
     prompt: str
     text: str
@@ -192,26 +179,19 @@ class Question:
 
 def choose(questions: Sequence[Question], items: int) -> list[Question]:
     """The first `items` of each group by the SHA-1 of their ids (0: all), in the suite's order: nobody picks."""
-    if not items:
-        return list(questions)
     groups: dict[str, list[str]] = {}
-    for question in questions:
+    for question in sorted(questions, key=lambda question: hashlib.sha1(question.id.encode()).digest()):
         groups.setdefault(question.group, []).append(question.id)
-    kept = {id for own in groups.values() for id in sorted(own, key=_digest)[:items]}
+    kept = {id for own in groups.values() for id in own[: items or None]}
     return [question for question in questions if question.id in kept]
-
-
-def _digest(id: str) -> str:
-    return hashlib.sha1(id.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Mark:
     """The verdict on one reply. `right` is strict: the form that was asked for, and the right answer in it.
 
-    `lenient`: the right answer could be found whatever the form; so lenient - right is what form costs, and a right
-    reply is always also leniently right. `parts`: further verdicts, each with its own accuracy (``{"base": True}`` for
-    HumanEval beside HumanEval+).
+    `lenient`: the right answer could be found whatever the form, so lenient - right is what form costs. `parts`:
+    further verdicts, each with its own accuracy (``{"base": True}`` for HumanEval beside HumanEval+).
     """
 
     right: bool
@@ -225,8 +205,8 @@ class Suite(Protocol):
     """A set of questions with one way of asking and one way of grading.
 
     `name`: file name of its results, such as ``cruxeval-o-strict``. `protocol`: how it is asked, extracted and graded;
-    scores of different protocols are never compared. `samples`: replies to each question (1 means pass@1, more means
-    avg@samples and pass@k). `temperature` 0: greedy. `stop`: a reply ends after the first of these.
+    scores of different protocols are never compared. `samples` to `stop`: see `Sampling`; several samples give
+    avg@samples and pass@k.
     """
 
     name: str

@@ -14,7 +14,7 @@ import importlib.util
 import io
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,23 +90,15 @@ def _settings() -> Any:
     return rc_params_from_file(Path(__file__).parent / "templates" / "figures.mplstyle", use_default_template=False)
 
 
-def figure(
-    rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.0, 3.6), margins: Mapping[str, float] | None = None
-) -> tuple[Figure, list[Any]]:
-    """A figure of `size` inches and its axes, row by row. It is no part of pyplot: nothing shows it twice.
-
-    `margins`: fixed ones (matplotlib's `subplots_adjust`), for a picture that is drawn often; else the best are found.
-    """
+def figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.0, 3.6)) -> tuple[Figure, list[Any]]:
+    """A figure of `size` inches and its axes, row by row. It is no part of pyplot: nothing shows it twice."""
     with style():
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        made = Figure(figsize=size, dpi=100, layout="none" if margins else "constrained")
+        made = Figure(figsize=size, dpi=100, layout="constrained")
         FigureCanvasAgg(made)
-        axes = list(made.subplots(rows, columns, squeeze=False).flat)
-        if margins:
-            made.subplots_adjust(**margins)
-        return made, axes
+        return made, list(made.subplots(rows, columns, squeeze=False).flat)
 
 
 def line(axis: Any, name: str, x: list[float], y: list[float], place: int = 0, **changes: Any) -> None:
