@@ -261,13 +261,13 @@ def replay(run: Positional[Path], *, step: int | None = None, rescore: tuple[str
     from azr_lite.observe.run import Run
 
     if rescore:
-        from azr_lite.observe.rescoring import read_changes
+        from azr_lite.observe.replay import read_changes
 
         steps = Run(run).rescore(**read_changes(rescore))
         _print_json([dataclasses.asdict(one) for one in steps]) if json else print(steps)
         return 0
     found = Run(run).replay(step)
-    print(found.as_json() if json else found)
+    _print_json(found.as_dict()) if json else print(found)
     return 0 if found.exact else 1
 
 

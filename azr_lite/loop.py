@@ -16,12 +16,12 @@ from azr_lite.environment import describe_environment, quiet_libraries, require_
 from azr_lite.errors import ConfigError, ModelError, RunDirectoryError
 from azr_lite.evaluation.generators import PolicyInTraining
 from azr_lite.evaluation.reasoning import HELD_OUT_SEED, held_out_suite
-from azr_lite.evaluation.results import Standing, lines_of, read_items, read_result, scores_until, standing
+from azr_lite.evaluation.results import Standing, lines_of, read_items, read_result, standing
 from azr_lite.evaluation.runner import answer, record_of
 from azr_lite.evaluation.scores import Item, compare_paired, summarize
-from azr_lite.metrics import STAGES, across, mean
+from azr_lite.metrics import STAGES
 from azr_lite.presets import preset
-from azr_lite.progress import Meter, Reporter, Trackers, check_installed
+from azr_lite.progress import Meter, Reporter, Trackers, check_installed, curves_of
 from azr_lite.prompts import get_style
 from azr_lite.rundir import RunDir, write_json, write_text
 from azr_lite.sandbox import Executor
@@ -42,15 +42,7 @@ from azr_lite.train.distributed import (
 )
 from azr_lite.verifier import Verifier, open_executor
 
-CURVES = {
-    "reply tokens": ("solve/", "/tokens"),
-    "tasks' solve rate": ("propose/", "/solve_rate"),
-    "valid proposals": ("propose/", "/ok"),
-}
-"""What the end of a run shows beside held-out accuracy: starts and ends of metrics' names; means over task types."""
-
-ECHO = 3.0
-"""Seconds within which a second signal is the launcher's echo of the first."""
+ECHO = 3.0  # seconds within which a second signal is the launcher's echo of the first
 
 
 @dataclass(frozen=True)
@@ -126,9 +118,8 @@ def resume(path: str | Path, **overrides: Any) -> RunResult:
     old = directory.config()
     config = old.replace(**overrides)
     if foreign := _foreign_settings(old, config):
-        raise ConfigError(
-            f"a resumed run keeps its settings, so {', '.join(foreign)} cannot change; start a new run instead"
-        )
+        names = ", ".join(foreign)
+        raise ConfigError(f"a resumed run keeps its settings, so {names} cannot change; start a new run instead")
     config = config.replace(output_dir=str(path))
     facts = _check_and_join(config)
     checkpoint = by_main(lambda: last_whole_checkpoint(directory.path))
@@ -149,9 +140,8 @@ def resolve(config: Config | str, **overrides: Any) -> Config:
 def _make_directory(config: Config, go_on: bool) -> bool:
     """Make the directory of a new run; False where there is one to go on with: here, or fetched back from `sync_to`.
 
-    Called on the main process. RunDirectoryError where something is in the way of a new run, also in the place of its
-    copy (a place that cannot be reached is said now, not hours later), or where the copy is ahead of the run to go on
-    with. ConfigError where that one has other settings.
+    Called on the main process. RunDirectoryError where something is in the way of a new run or in the place of its
+    copy, or where the copy cannot be reached or is ahead of the run. ConfigError where that run has other settings.
     """
     run_dir, mirror, there = Path(config.output_dir), mirror_of(config.sync_to, Path(config.output_dir)), None
     is_here = (run_dir / "run.json").exists()
@@ -159,35 +149,27 @@ def _make_directory(config: Config, go_on: bool) -> bool:
         there = mirror.newest_step() if mirror is not None else None
     except Exception as error:
         if not (go_on and is_here):  # away just now: what is here goes on
-            raise RunDirectoryError(
-                f"cannot look for a copy at {mirror} ({error}); mount it, check the network, or drop --sync-to"
-            ) from error
+            why = f"cannot look for a copy at {mirror} ({error}); mount it, check the network, or drop --sync-to"
+            raise RunDirectoryError(why) from error
     if there is not None and not go_on:
-        raise RunDirectoryError(
-            f"{mirror} holds a copy of a run already; go on with it by --go-on, or change --output-dir or --sync-to"
-        )
+        raise RunDirectoryError(f"{mirror} holds a copy of a run already; use --go-on, or another --sync-to")
     if go_on and is_here:
         newest = last_whole_checkpoint(run_dir)
         here = step_of(newest) if newest else 0
         if there is not None and there > here:
-            raise RunDirectoryError(
-                f"the copy at {mirror} is ahead of {run_dir} ({there} updates against {here}); delete the one you do "
-                f"not want, or resume {run_dir} with another --sync-to"
-            )
+            both = f"the copy at {mirror} is ahead of {run_dir} ({there} updates against {here})"
+            raise RunDirectoryError(f"{both}; delete the one you do not want, or resume with another --sync-to")
     elif there is not None:
         Reporter(config).facts(f"fetching the run back from {mirror}")
         mirror.fetch()
     else:
-        left = {path.name for path in run_dir.glob("[!.]*")} if go_on else set()
-        if left == {"config.json"}:  # what a kill left that came before run.json
-            (run_dir / "config.json").unlink()
+        if go_on and {path.name for path in run_dir.glob("[!.]*")} == {"config.json"}:
+            (run_dir / "config.json").unlink()  # what a kill left that came before run.json
         RunDir.create(config, {"environment": describe_environment()})
         return True
     if foreign := _foreign_settings(RunDir.open(run_dir).config(), config, besides=("preset", "output_dir")):
-        raise ConfigError(
-            f"{run_dir} holds a run with other settings ({', '.join(foreign)}); give the same ones, or choose another "
-            "--output-dir"
-        )
+        names = ", ".join(foreign)
+        raise ConfigError(f"{run_dir} holds a run with other settings ({names}); give the same or another --output-dir")
     return False
 
 
@@ -307,8 +289,7 @@ class _Session:
 
     def _on_step(self, numbers: dict[str, Any]) -> None:
         """After each finished step: log, show, evaluate where due."""
-        timing = numbers.pop("timing")
-        step = numbers.pop("step")
+        timing, step = numbers.pop("timing"), numbers.pop("step")
         record = self.selfplay.record
         metrics = {**record.metrics, **numbers}
         timing |= self.meter.read(record.sampled_tokens, timing["generate"])
@@ -325,8 +306,7 @@ class _Session:
 
     def _standing(self, done: int) -> Standing | None:
         """Where the stop rule stands after step `done`; None where it is off."""
-        c = self.config
-        return read_standing(self.directory.path, c.eval_every, done) if c.stop_patience else None
+        return read_standing(self.directory.path, self.config.eval_every, done) if self.config.stop_patience else None
 
     def _evaluate(self, name: str) -> list[Item]:
         """Greedy held-out evaluation, kept as eval/NAME.jsonl and NAME.json; one that is on disk is not repeated."""
@@ -373,23 +353,11 @@ class _Session:
             "buffers": self.selfplay.buffers.sizes(),
             "executor": dict(self.selfplay.verifier.outcome_counts),
             **self.schedule.summary(),
-            "curves": self._curves(),
+            "curves": curves_of(self.directory, self.config.steps),
         }
         if before := self.before:
             summary |= {"before": summarize(before), "after": summarize(after), "gain": compare_paired(before, after)}
         return summary
-
-    def _curves(self) -> dict[str, list[list[float]]]:
-        """[step, value] of what the end of a run shows: held-out accuracy, and the curves of `CURVES`."""
-        held_out = scores_until(self.directory.path / "eval", self.config.steps)
-        metrics = self.directory.metrics()
-        return {
-            "held-out accuracy": [[step, held_out[step]["all"]["accuracy"]] for step in sorted(held_out)],
-            **{
-                name: [[line["step"] + 1, mean(across(line, *ends))] for line in metrics]
-                for name, ends in CURVES.items()
-            },
-        }
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -427,8 +395,6 @@ def read_standing(run_dir: Path, every: int, done: int) -> Standing | None:
 
     Only evaluations on schedule count: one made at an interrupt must change nothing.
     """
-    names = (
-        {0: "before", **{step: f"step-{step}" for step in range(every, done + 1, every)}} if every else {0: "before"}
-    )
+    names = {0: "before"} | {step: f"step-{step}" for step in range(every, done + 1, every)}
     paths = {step: run_dir / "eval" / f"{name}.jsonl" for step, name in names.items()}
     return by_main(lambda: standing([(step, read_items(path)) for step, path in paths.items() if path.exists()]))

@@ -21,7 +21,7 @@ from rich.table import Table
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError
 from azr_lite.evaluation.results import scores_until
-from azr_lite.metrics import STAGES, mean
+from azr_lite.metrics import STAGES, across, mean
 from azr_lite.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -34,9 +34,7 @@ def check_installed(config: Config) -> None:
     """ConfigError that says what to install, before anything is loaded."""
     for name in config.report_to:
         if importlib.util.find_spec(name) is None:
-            raise ConfigError(
-                f"report_to names {name}, and it is not installed; pip install {name}, or leave it out of report_to"
-            )
+            raise ConfigError(f"report_to names {name}, which is not installed; pip install {name}, or leave it out")
 
 
 class Trackers:
@@ -194,6 +192,23 @@ def gains_of(summary: dict[str, Any]) -> Table:
         cells = [cell.replace("%", " %") for cell in cells] + [f"{was['tokens']:.0f} → {now['tokens']:.0f}"]
         table.add_row("all types" if name == "all" else name, *cells, style="bold" if name == "all" else None)
     return table
+
+
+CURVES = {
+    "reply tokens": ("solve/", "/tokens"),
+    "tasks' solve rate": ("propose/", "/solve_rate"),
+    "valid proposals": ("propose/", "/ok"),
+}
+"""What the end of a run shows beside held-out accuracy: starts and ends of metrics' names; means over task types."""
+
+
+def curves_of(directory: RunDir, steps: int) -> dict[str, list[list[float]]]:
+    """[step, value] of what the end of a run shows: held-out accuracy, and the curves of `CURVES`."""
+    scores, lines = scores_until(directory.path / "eval", steps), directory.metrics()
+    curves = {"held-out accuracy": [[step, scores[step]["all"]["accuracy"]] for step in sorted(scores)]}
+    for name, ends in CURVES.items():
+        curves[name] = [[line["step"] + 1, mean(across(line, *ends))] for line in lines]
+    return curves
 
 
 def spark(values: Sequence[float], width: int = 40) -> str:

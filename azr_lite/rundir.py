@@ -23,10 +23,7 @@ LOGS = ("metrics.jsonl", "timing.jsonl", "rollouts.jsonl", "tasks.jsonl")
 
 
 def write_text(path: Path, text: str, option: str = "--output-dir") -> None:
-    """Write a whole file or nothing: temporary name, flush to disk, rename.
-
-    RunDirectoryError names the `option` that says where to.
-    """
+    """Write a whole file or nothing; RunDirectoryError names the `option` that says where to."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
@@ -35,9 +32,8 @@ def write_text(path: Path, text: str, option: str = "--output-dir") -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise RunDirectoryError(
-            f"cannot write {path}: {error.strerror}; make room or choose another {option}"
-        ) from error
+        why = f"cannot write {path}: {error.strerror}; make room or choose another {option}"
+        raise RunDirectoryError(why) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -64,10 +60,8 @@ class RunDir:
         """A new directory with config.json and run.json; RunDirectoryError when something is there already."""
         path = Path(config.output_dir)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunDirectoryError(
-                f"{path} exists already; go on with it by `azr-lite resume {quote(str(path))}`, or choose another "
-                "--output-dir"
-            )
+            again = f"go on with it by `azr-lite resume {quote(str(path))}`, or choose another --output-dir"
+            raise RunDirectoryError(f"{path} exists already; {again}")
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -89,9 +83,8 @@ class RunDir:
         """An existing run; RunDirectoryError says what is missing or foreign."""
         run = cls(Path(path))
         if not run.path.is_dir():
-            raise RunDirectoryError(
-                f"there is no run at {path}; start one with `azr-lite run --output-dir {quote(str(path))}`"
-            )
+            start = f"start one with `azr-lite run --output-dir {quote(str(path))}`"
+            raise RunDirectoryError(f"there is no run at {path}; {start}")
         version = run.info().get("version")
         if version != VERSION:
             raise RunDirectoryError(
@@ -169,29 +162,25 @@ class RunDir:
         return list(self.read("metrics.jsonl"))
 
     def keep_sample(self, target: Path, rollouts: int = 48) -> None:
-        """A small copy for reading and plotting: settings, summary, metrics, evenly spread rollouts; numbers to six
-        digits.
+        """A small copy for reading and plotting: settings, summary, metrics without `DETAILS`, evenly spread rollouts.
 
-        Of the metrics those stay that curves are drawn of; `DETAILS` are left out.
+        Numbers have six digits.
         """
         target.mkdir(parents=True, exist_ok=True)
-        write_text(
-            target / "config.json", config_text(self.config().replace(output_dir=self.path.name))
-        )  # its folders are nobody's business
+        settings = self.config().replace(output_dir=self.path.name)  # its folders are nobody's business
+        write_text(target / "config.json", config_text(settings))
         summary = self._object("summary.json")
-        held_out = {name: points for name, points in summary.get("curves", {}).items() if name == "held-out accuracy"}
-        write_text(
-            target / "summary.json", _sample_line({**summary, "curves": held_out})
-        )  # the other curves are those of metrics.jsonl
+        curves = summary.get("curves", {})  # those of metrics.jsonl can be drawn again
+        held_out = {name: points for name, points in curves.items() if name == "held-out accuracy"}
+        write_text(target / "summary.json", _sample_line({**summary, "curves": held_out}))
         drawn = (
             {name: value for name, value in line.items() if not DETAILS & set(name.split("/")[2:])}
             for line in self.read("metrics.jsonl")
         )
         write_text(target / "metrics.jsonl", "".join(map(_sample_line, drawn)))
         lines = list(self.read("rollouts.jsonl"))
-        write_text(
-            target / "rollouts.jsonl", "".join(map(_sample_line, lines[:: max(1, len(lines) // rollouts)][:rollouts]))
-        )
+        spread = lines[:: max(1, len(lines) // rollouts)][:rollouts]
+        write_text(target / "rollouts.jsonl", "".join(map(_sample_line, spread)))
 
     def _append(self, name: str, lines: list[dict[str, Any]]) -> None:
         if not lines:

@@ -12,7 +12,7 @@ import pytest
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.benchmarks.code import CodeSuite, code_suite, extract_azr
 from azr_lite.evaluation.benchmarks.judge import Oracle, judge, uncapped
-from azr_lite.evaluation.suite import Reply, shipped
+from azr_lite.evaluation.suite import Reply, Setting, shipped
 from azr_lite.prompts import get_style
 
 needs_evalplus = pytest.mark.skipif(
@@ -24,12 +24,16 @@ TASKS = [0, 2, 4, 10, 17, 33, 38, 47, 53, 90, 99, 115, 125, 162]
 """Floats with and without tolerance, None, strings, lists, mixed types, hashlib, encode and decode."""
 
 
-def suite(tmp_path, protocol="evalplus", chat=True, rows=None, name="humanevalplus-mini", style="r1"):
+def setting(style="r1", **more):
+    return Setting("", get_style(style), None, **{name: str(value) for name, value in more.items()})
+
+
+def suite(tmp_path, protocol="evalplus", chat=True, rows=None, name="humanevalplus-mini"):
     path = tmp_path / "questions.jsonl.gz"
     with gzip.open(path, "wt") as file:
         for row in rows if rows is not None else [MINI[0]]:
             file.write(json.dumps(row) + "\n")
-    return code_suite(name, get_style(style), chat=chat, protocol=protocol, source=path, parallel=1)
+    return code_suite(name, setting("chat" if chat else "r1", code_protocol=protocol, source=path))
 
 
 def reference(row):
@@ -192,7 +196,7 @@ def test_mbpp_rows_with_tuples_sets_and_loose_oracles(tmp_path):
 
 @needs_evalplus
 def test_the_chat_protocol_is_evalplus_own_and_never_mixed(tmp_path):
-    chat, direct, own = suite(tmp_path), suite(tmp_path, chat=False), suite(tmp_path, "azr", style="chat")
+    chat, direct, own = suite(tmp_path), suite(tmp_path, chat=False), suite(tmp_path, "azr")
     assert {made.name for made in (chat, direct, own)} == {
         f"humanevalplus-mini-{p}" for p in ("evalplus-chat", "evalplus-direct", "azr")
     }
@@ -317,9 +321,9 @@ def h(): return deque([1])
 
 def test_missing_evalplus_and_wrong_names_are_one_clear_sentence(tmp_path, monkeypatch):
     with pytest.raises(EvaluationError, match="unknown code suite 'humaneval'; choose from humanevalplus"):
-        code_suite("humaneval", get_style("r1"), chat=False)
+        code_suite("humaneval", setting())
     with pytest.raises(EvaluationError, match="choose evalplus or azr"):
-        code_suite("mbppplus", get_style("r1"), chat=False, protocol="mine")
+        code_suite("mbppplus", setting(code_protocol="mine"))
 
     def gone(name):
         raise importlib.metadata.PackageNotFoundError(name)

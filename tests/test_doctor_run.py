@@ -14,10 +14,9 @@ from azr_lite.config import Config
 from azr_lite.course.bugs import BUGS
 from azr_lite.course.experiments import CONTROLS
 from azr_lite.errors import RunDirectoryError
-from azr_lite.observe.doctor import CHECKS, diagnose
-from azr_lite.observe.rerun import rerun
+from azr_lite.observe.doctor import CHECKS, diagnose, rerun
 from azr_lite.observe.run import Run
-from azr_lite.observe.run_summary import AdvantageCheck, RewardCheck, RunSummary
+from azr_lite.observe.run_summary import RoleCheck, RunSummary
 from azr_lite.rundir import RunDir
 from azr_lite.sandbox import Executor
 from tests.benchmarks.doctor_confusion import EXPECTED, table
@@ -115,9 +114,8 @@ def healthy(**changes):
         "curves": {name: ramp(*ends) for name, ends in curves.items()},
         "buffers": {"deduction": [(60.0 + 30 * n, n / 2) for n in range(STEPS)]},
         "executor": Counter(ok=900, exception=60, timeout=2),
-        "rewards": {role: RewardCheck(replies=500) for role in ("propose", "solve")},
-        "advantages": {
-            role: AdvantageCheck(within=[1.0] * 60, groups=60, weight=500.0) for role in ("propose", "solve")
+        "roles": {
+            role: RoleCheck(replies=500, within=[1.0] * 60, groups=60, weight=500.0) for role in ("propose", "solve")
         },
         "parents": {"deduction": Counter({True: 300, False: 4})},
         "coverage": [0.6] * STEPS,
@@ -215,10 +213,10 @@ def test_too_few_steps_give_no_curve():
 
 
 def test_pay_for_every_solve_rate_is_not_called_pay_for_impossible_tasks():
-    checked = RewardCheck(replies=100, wrong=50, first=0, impossible=20, easy=20)
-    assert [one.name for one in diagnose(healthy(rewards={"propose": checked, "solve": RewardCheck(replies=500)}))] == [
-        "easy tasks"
-    ]
+    summary = healthy()
+    proposer = dataclasses.replace(summary.roles["propose"], wrong=50, first=0, impossible=20, easy=20)
+    found = diagnose(dataclasses.replace(summary, roles=summary.roles | {"propose": proposer}))
+    assert [one.name for one in found] == ["easy tasks"]
 
 
 def test_the_confusion_table_counts_what_it_says():

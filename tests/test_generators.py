@@ -1,5 +1,4 @@
-"""Who answers: transformers (stop strings, limits, chunks), a server (a loopback stand-in), vLLM (a stand-in), and opening models and
-runs."""
+"""Who answers: transformers, a server and vLLM (both stand-ins), and opening models and runs."""
 
 import json
 import sys
@@ -266,10 +265,9 @@ def test_an_adapter_is_put_back_on_its_base(tmp_path):
         "seed_batch_factor": 1,
         "eval_problems": 0,
     }
-    azr_lite.run(
-        "smoke", model=model, tuning="lora", lora_rank=4, output_dir=str(path), steps=1, learning_rate=1e-1, device="cpu", dtype="float32",
-        max_reply_tokens=6, max_prompt_tokens=4096, self_test=False, workers=1, prompts="r1", **small,
-    )  # fmt: skip
+    small |= {"max_reply_tokens": 6, "max_prompt_tokens": 4096, "self_test": False, "workers": 1, "prompts": "r1"}
+    tuned = {"tuning": "lora", "lora_rank": 4, "learning_rate": 1e-1, "dtype": "float32"}
+    azr_lite.run("smoke", model=model, output_dir=str(path), steps=1, device="cpu", **tuned, **small)
     tuned, base = open_model(str(path)).generator, open_model(f"{path}@0").generator
     assert any("lora_A" in name for name, _ in tuned.policy.model.named_parameters())
     assert not any("lora_A" in name for name, _ in base.policy.model.named_parameters())

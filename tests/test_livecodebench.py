@@ -11,10 +11,14 @@ import pytest
 
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.benchmarks.livecodebench import livecodebench_suite, private_tests
-from azr_lite.evaluation.suite import Reply
+from azr_lite.evaluation.suite import Reply, Setting
 from azr_lite.prompts import get_style
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the jail is made of Linux")
+
+
+def setting(style="r1", **more):
+    return Setting("", get_style(style), None, **{name: str(value) for name, value in more.items()})
 
 
 def packed(tests):
@@ -65,7 +69,7 @@ GOOD = {
 def suite(tmp_path):
     path = tmp_path / "problems.jsonl"
     path.write_text("".join(json.dumps(one) + "\n" for one in (EARLY, SUM, STARS, PAIRS, LATE)))
-    return livecodebench_suite(get_style("r1"), path, parallel=1)
+    return livecodebench_suite("livecodebench-v5", setting(source=path))
 
 
 def azr(program):
@@ -80,7 +84,7 @@ def test_v5_is_a_window_of_contest_days(suite, tmp_path):
     path = tmp_path / "early.jsonl"
     path.write_text(json.dumps(EARLY))
     with pytest.raises(EvaluationError, match="none of the 1 problems"):
-        livecodebench_suite(get_style("r1"), path)
+        livecodebench_suite("livecodebench-v5", setting(source=path))
 
 
 def test_prompts_hold_the_problem_and_no_private_test(suite):
@@ -156,17 +160,17 @@ def test_a_pickle_is_read_only_where_it_is_one_text(tmp_path, suite):
     path = tmp_path / "evil.jsonl"
     path.write_text(json.dumps({**SUM, "private_test_cases": pack(Evil())}))
     with pytest.raises(EvaluationError, match=r"problem sum cannot be read .*will not be loaded"):
-        livecodebench_suite(get_style("r1"), path)
+        livecodebench_suite("livecodebench-v5", setting(source=path))
 
 
 def test_rows_of_another_dataset_are_refused_in_one_sentence(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"prompt": "x"}))
     with pytest.raises(EvaluationError, match="has no 'question_title'"):
-        livecodebench_suite(get_style("r1"), path)
+        livecodebench_suite("livecodebench-v5", setting(source=path))
     path.write_text(json.dumps({**PAIRS, "metadata": "{}"}))
     with pytest.raises(EvaluationError, match="expected stdin without, or functional with one"):
-        livecodebench_suite(get_style("r1"), path)
+        livecodebench_suite("livecodebench-v5", setting(source=path))
     path.write_text((json.dumps(SUM) + "\n") * 2)
     with pytest.raises(EvaluationError, match="two problems of the same question_id"):
-        livecodebench_suite(get_style("r1"), path)
+        livecodebench_suite("livecodebench-v5", setting(source=path))

@@ -16,7 +16,7 @@ from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.benchmarks import jail, maths
 from azr_lite.evaluation.benchmarks.boxed_answers import boxes, refusal, tidy
 from azr_lite.evaluation.benchmarks.maths import NAMES, TABLE, Comparison, Job, compare, maths_suite
-from azr_lite.evaluation.suite import Reply
+from azr_lite.evaluation.suite import Reply, Setting
 from azr_lite.prompts import get_style
 
 HERE = str(Path(__file__).resolve().parents[1])
@@ -31,13 +31,17 @@ EQUAL_NEIGHBOURS = {"test/algebra/1837.json"}
 """Shifted by one, ``x=5`` answers a question whose answer is 5: rightly right."""
 
 
+def setting(style="r1", **more):
+    return Setting("", get_style(style), None, **{name: str(value) for name, value in more.items()})
+
+
 def reply(answer, thought="hm", end="</answer>"):
     return Reply("", f"{thought}</think>\n<answer>{answer}{end}", 9)
 
 
 @pytest.fixture(scope="module")
 def suites():
-    return {name: maths_suite(name, get_style("r1")) for name in ("math500", "gsm8k")}
+    return {name: maths_suite(name, setting()) for name in ("math500", "gsm8k")}
 
 
 @installed
@@ -257,7 +261,7 @@ def test_questions_of_the_shipped_suites(suites):
 def test_usual_columns_are_read(tmp_path, row):
     file = tmp_path / "own.jsonl"
     file.write_text("".join(json.dumps(row | {"id": number}) + "\n" for number in range(2)))
-    suite = maths_suite("aime24-avg8", get_style("chat"), file)
+    suite = maths_suite("aime24-avg8", setting("chat", source=file))
     assert [item.gold for item in suite.items] == ["33", "33"]
     assert (suite.samples, suite.temperature, suite.name, suite.questions()[0].group) == (
         8,
@@ -265,7 +269,7 @@ def test_usual_columns_are_read(tmp_path, row):
         "aime24-avg8",
         "aime24",
     )
-    assert maths_suite("aime24", get_style("chat"), file).samples == 1
+    assert maths_suite("aime24", setting("chat", source=file)).samples == 1
 
 
 @installed
@@ -281,18 +285,18 @@ def test_wrong_files_are_refused_in_words(tmp_path, rows, words):
     file = tmp_path / "own.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(EvaluationError, match=words):
-        maths_suite("amc23", get_style("r1"), file)
+        maths_suite("amc23", setting("r1", source=file))
 
 
 def test_missing_math_verify_is_one_sentence(monkeypatch):
     def missing(name):
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(maths.metadata, "version", missing)
-    for attempt in (lambda: maths_suite("gsm8k", get_style("r1")), lambda: compare([Job("1", "1")])):
+    monkeypatch.setattr(metadata, "version", missing)
+    for attempt in (lambda: maths_suite("gsm8k", setting()), lambda: compare([Job("1", "1")])):
         with pytest.raises(EvaluationError, match=r"needs the package math-verify.*pip install 'azr-lite\[eval\]'$"):
             attempt()
-    monkeypatch.setattr(maths.metadata, "version", lambda name: "0.8.0")
+    monkeypatch.setattr(metadata, "version", lambda name: "0.8.0")
     with pytest.raises(EvaluationError, match=r"math-verify 0\.8\.0 is installed"):
         compare([Job("1", "1")])
 
@@ -309,7 +313,7 @@ def test_unknown_suites_and_settings():
         "gsm8k",
     } <= set(NAMES)
     with pytest.raises(EvaluationError, match="no mathematics suite 'math500-avg8'"):
-        maths_suite("math500-avg8", get_style("r1"))
+        maths_suite("math500-avg8", setting())
 
 
 @installed

@@ -10,8 +10,7 @@ from azr_lite.config import Config
 from azr_lite.course.experiments import control
 from azr_lite.errors import ConfigError, RunDirectoryError
 from azr_lite.observe.reader import open_run
-from azr_lite.observe.replay import replay
-from azr_lite.observe.rescoring import rescore
+from azr_lite.observe.replay import replay, rescore
 from azr_lite.prompts import get_style
 from azr_lite.rundir import RunDir
 from azr_lite.selfplay import SelfPlay

@@ -82,7 +82,7 @@ def test_the_files_say_it_all(run_dir):
 
 
 def test_the_rule_draws_no_bootstrap(monkeypatch):
-    """It looks at every evaluation so far after each one; intervals that nobody reads would cost more with every step."""
+    """It looks at every evaluation so far after each one. Intervals that nobody reads would cost more each step."""
     monkeypatch.setattr("azr_lite.evaluation.scores.bootstrap", lambda *_: pytest.fail("an interval was drawn"))
     assert found(40, 60, 45, 40, 30).below == 3
 

@@ -303,7 +303,7 @@ def sentence(program: str) -> str:
 
 
 def frozen_suite(source: str | Path, style: Style, verifier: Verifier, count: int = 300) -> ReasoningSuite:
-    """The accepted tasks of a run (its folder, or a tasks.jsonl), at most `count` per type, by the digest of their text.
+    """The accepted tasks of a run (its folder, or a tasks.jsonl), at most `count` per type, by digest of their text.
 
     The run that proposed them may have trained on them. For any other model they are held out.
     """

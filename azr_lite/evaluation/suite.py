@@ -25,7 +25,7 @@ SHIPPED = resources.files("azr_lite.evaluation") / "shipped"
 
 @dataclass(frozen=True)
 class Data:
-    """The questions of a suite. `sha256`: of the file's bytes as stored; of a hub dataset, of its rows as JSON lines."""
+    """Rows of a dataset. `sha256`: of the file's bytes as stored; of a hub dataset, of its rows as JSON lines."""
 
     name: str
     source: str

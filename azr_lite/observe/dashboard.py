@@ -7,7 +7,7 @@ could lose.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from azr_lite.observe.charts import Curve
 from azr_lite.observe.follow import Followed
 from azr_lite.observe.rollouts import printable
 from azr_lite.observe.style import figure, in_notebook, line, look, picture, png, style
-from azr_lite.observe.watch import unhealthy
+from azr_lite.observe.watch import to_look_at
 from azr_lite.progress import clock
 from azr_lite.rundir import RunDir
 
@@ -29,9 +29,6 @@ SHARE_OF_TIME = 0.2
 
 WIDEST = 50
 """Characters of a title that fit over a panel."""
-
-MARGINS = {"left": 0.052, "right": 0.99, "bottom": 0.085, "top": 0.9, "wspace": 0.2, "hspace": 0.36}
-"""As shares of the picture and of a panel; those beside the panels are the least (`_make_room`)."""
 
 UNHEALTHY = "#F6E7E4"
 """Ground of what lies outside of a number's healthy range."""
@@ -46,26 +43,24 @@ class Panel:
 
     title: str
     lines: Mapping[str, str]
-    file: str = "metrics.jsonl"
     look_of: str = ""
 
     @property
     def metric(self) -> Metric:
         """The row of the catalogue that gives unit and healthy range."""
         key = next(iter(self.lines.values())).replace("{type}", "deduction").replace("*", "deduction")
-        row = metric_of(key, self.file)
+        row = metric_of(key)
         assert row is not None, key
         return row
 
     def curves(self, run: Followed) -> dict[str, Curve]:
         """The curves that the run has of it, by label."""
-        known = run.time_curves if self.file == "timing.jsonl" else run.curves
         keys = {
             label.format(type=name): key.format(type=name)
             for label, key in self.lines.items()
             for name in run.config.task_types
         }
-        return {label: known[key] for label, key in keys.items() if key in known and known[key].buckets}
+        return {label: run.curves[key] for label, key in keys.items() if key in run.curves and run.curves[key].buckets}
 
 
 PANELS: tuple[Panel, ...] = (
@@ -75,8 +70,8 @@ PANELS: tuple[Panel, ...] = (
     Panel("Reply length", {"propose": "propose/*/tokens", "solve": "solve/*/tokens"}),
     Panel("Entropy", {"entropy": "entropy"}, look_of="all"),
     Panel("Gradient norm", {"gradient norm": "grad_norm"}, look_of="all"),
-    Panel("Time of a step", {stage: stage for stage in STAGES}, "timing.jsonl"),
-    Panel("Sampling", {"sampling speed": "tokens_per_s"}, "timing.jsonl", look_of="generate"),
+    Panel("Time of a step", {stage: stage for stage in STAGES}),
+    Panel("Sampling", {"sampling speed": "tokens_per_s"}, look_of="generate"),
 )
 """The charts after the first, which is held-out accuracy."""
 
@@ -110,7 +105,7 @@ def dashboard(run: RunDir, refresh_s: float = 2.0, once: bool = False) -> Figure
 def description(run: Followed) -> str:
     """The picture in words: the same titles, which state what was found."""
     panels = [_title(panel, panel.curves(run), run) for panel in PANELS]
-    return "; ".join([headline(run), _held_out_title(run), *panels]) + f". {_to_look_at(run)}"
+    return "; ".join([headline(run), _held_out_title(run), *panels]) + f". {to_look_at(run).plain.strip()}."
 
 
 def headline(run: Followed) -> str:
@@ -123,13 +118,10 @@ def headline(run: Followed) -> str:
     return f"{place}, {run.state}{left}"
 
 
-def _to_look_at(run: Followed) -> str:
-    return f"{unhealthy(run.last).plain.strip()}."
-
-
 def draw(run: Followed) -> Figure:
     """The picture of what is known now."""
-    made, axes = figure(3, 3, size=(12.5, 9.0), margins=MARGINS)
+    made, axes = figure(3, 3, (12.5, 9.0))
+    made.get_layout_engine().set(rect=(0.005, 0.03, 0.985, 0.92), wspace=0.02, hspace=0.03)  # for headline and note
     with style():
         _held_out(axes[0], run)
         for axis, panel in zip(axes[1:], PANELS, strict=True):
@@ -139,20 +131,10 @@ def draw(run: Followed) -> Figure:
             axis.xaxis.get_major_locator().set_params(integer=True)
         for axis in axes[-3:]:
             axis.set_xlabel("self-play step")
-        _make_room(made, axes)
         made.text(0.012, 0.972, headline(run), fontsize=13, fontweight="bold")
-        note = f"{_to_look_at(run)} Tinted ground: outside of the healthy range."
+        note = f"{to_look_at(run).plain.strip()}. Tinted ground: outside of the healthy range."
         made.text(0.012, 0.012, note, color="#444444")
     return made
-
-
-def _make_room(made: Figure, axes: Sequence[Any]) -> None:
-    """Wider margins where a panel's numbers are long: they push its label into the next panel or out of the picture."""
-    renderer = made.canvas.get_renderer()
-    needed = 4 + max(axis.bbox.x0 - axis.yaxis.get_tightbbox(renderer).x0 for axis in axes)
-    left = max(MARGINS["left"], needed / made.bbox.width)
-    panel = ((MARGINS["right"] - left) * made.bbox.width - 2 * needed) / 3
-    made.subplots_adjust(left=left, wspace=max(MARGINS["wspace"], needed / panel))
 
 
 def _change(first: float, last: float, percent: bool) -> str:
@@ -217,21 +199,20 @@ def _draw_panel(axis: Any, panel: Panel, run: Followed) -> None:
     axis.set_title(_title(panel, curves, run), pad=17 if len(curves) > 1 else 8)
     axis.set_ylabel("share, %" if percent else row.unit)
     for place, (label, curve) in enumerate(curves.items()):
-        points, own = curve.points, look(panel.look_of or label, place)
-        settings = {"color": own.colour, "marker": own.marker, "linestyle": own.linestyle}
-        line(axis, label, [p.x for p in points], [scale * p.y for p in points], place, **settings)
+        xs, ys = [p.x for p in curve.points], [scale * p.y for p in curve.points]
+        line(axis, panel.look_of or label, xs, ys, place, label=label)
     if not curves:
         axis.set_yticks([])
-    elif percent:
+        return
+    if percent:
         axis.set_ylim(0, 100)
     else:
         least = min(point.y for curve in curves.values() for point in curve.points)
         axis.set_ylim(bottom=0.0 if least >= 0 else None)
     low, high = axis.get_ylim()
-    outside = [(low, scale * row.low)] if row.low is not None else []
-    outside += [(scale * row.high, high)] if row.high is not None else []
-    for start, end in outside if curves else ():
-        if start < end:  # as far as it is in sight
+    least, most = (bound if bound is None else scale * bound for bound in (row.low, row.high))
+    for start, end in ((low, least), (most, high)):
+        if start is not None and end is not None and start < end:  # as far as it is in sight
             axis.axhspan(start, end, color=UNHEALTHY, zorder=0, linewidth=0)
     axis.set_ylim(low, high)
     if len(curves) > 1:

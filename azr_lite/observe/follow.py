@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,18 +27,15 @@ SILENT_S = 120.0
 PATIENCE_S = 600.0
 """A run whose files have not changed for this long (or thirty slow steps) is no longer waited for."""
 
-CURVE_KEYS = {
-    "metrics.jsonl": (
-        "propose/{type}/solve_rate", "propose/{type}/ok", "solve/{type}/ok", "solve/{type}/tokens",
-        "propose/*/solve_rate", "propose/*/ok", "solve/*/ok", "solve/*/tokens", "propose/*/tokens",
-        "propose/*/learnable", "propose/*/reward", "solve/*/reward", "entropy", "grad_norm",
-    ),
-    "timing.jsonl": (*STAGES, "tokens_per_s"),
-}  # fmt: skip
-"""Keys that are drawn: {type} is one curve per task type, * the mean over task types."""
+CURVE_KEYS = (
+    "propose/{type}/solve_rate", "propose/{type}/ok", "solve/{type}/ok", "solve/{type}/tokens",
+    "propose/*/solve_rate", "propose/*/ok", "solve/*/ok", "solve/*/tokens", "propose/*/tokens",
+    "propose/*/learnable", "propose/*/reward", "solve/*/reward", "entropy", "grad_norm",
+)  # fmt: skip
+"""Keys of metrics.jsonl that are drawn: {type} is one curve per task type, * the mean over task types."""
 
-HISTORIES = tuple(key for key in CURVE_KEYS["metrics.jsonl"] if "{type}" not in key)
-"""Keys that the terminal's screen may draw."""
+TIME_KEYS = (*STAGES, "tokens_per_s")
+"""Keys of timing.jsonl that are drawn."""
 
 
 @dataclass
@@ -74,49 +71,35 @@ class Followed:
 
     def __init__(self, run: RunDir) -> None:
         self.run, self.config = run, run.config()
-        self.metrics, self.timing = Log(run.path / "metrics.jsonl"), Log(run.path / "timing.jsonl")
-        self._forget_metrics()
-        self._forget_times()
+        self._start()
         self.look()
 
-    def _forget_metrics(self) -> None:
-        self.histories: dict[str, list[float]] = {name: [] for name in HISTORIES}
-        self.every, self.seen = 1, 0
+    def _start(self) -> None:
+        self.metrics, self.timing = Log(self.run.path / "metrics.jsonl"), Log(self.run.path / "timing.jsonl")
         self.last: Line = {}
-        self.curves: dict[str, Curve] = {}
-        self.numbers: dict[str, LoggedNumber] = {}
-        self.totals: dict[str, float] = {}
-
-    def _forget_times(self) -> None:
-        self.pace: deque[float] = deque(maxlen=20)
         self.last_times: Line = {}
-        self.time_curves: dict[str, Curve] = {}
-        self.time_totals: dict[str, float] = {}
+        self.pace: deque[float] = deque(maxlen=20)
+        self.curves: dict[str, Curve] = {}
+        self.totals: dict[str, float] = {}
+        self.numbers: dict[str, LoggedNumber] = {}
+        self.histories: dict[str, list[float]] = {key: [] for key in CURVE_KEYS if "{type}" not in key}
+        self.every, self.seen = 1, 0
 
     def look(self) -> None:
-        """Read what the logs gained. A log that a resumed run has cut back is read anew."""
-        if self.metrics.is_rewritten():
-            self._forget_metrics()
+        """Read what the logs gained. Where a resumed run has cut one back, both are read anew."""
+        if self.metrics.is_rewritten() or self.timing.is_rewritten():
+            self._start()
         for line in self.metrics.lines():
             self._take_metrics(_numbers_only(self.metrics, line))
-        if self.timing.is_rewritten():
-            self._forget_times()
         for line in self.timing.lines():
-            self.last_times = _numbers_only(self.timing, line)
-            self.pace.append(sum(line.get(name, 0.0) for name in STAGES))
-            self._add_to(self.time_curves, "timing.jsonl", line)
-            for key, value in _finite(line):
-                if key.endswith("memory_mib"):
-                    self.time_totals[key] = max(self.time_totals.get(key, 0.0), value)
-                elif key in STAGES or key.endswith("_j"):
-                    self.time_totals[key] = self.time_totals.get(key, 0.0) + value
+            self._take_times(_numbers_only(self.timing, line))
         self.held_out = self._held_out()
         summary = self.run.summary()
         self.summary = summary if summary is not None and summary.get("steps", 0) >= self.done else None
 
     def _take_metrics(self, line: Line) -> None:
         self.last, self.seen = line, self.seen + 1
-        self._add_to(self.curves, "metrics.jsonl", line)
+        self._add_to_curves(CURVE_KEYS, line)
         for key, value in _finite(line):
             if (row := metric_of(key, "metrics.jsonl")) is not None:
                 self.numbers.setdefault(key, LoggedNumber(key, row)).add(line["step"], value)
@@ -124,50 +107,64 @@ class Followed:
                 self.totals[key] = self.totals.get(key, 0.0) + value
         if self.seen % self.every:
             return
-        for pattern, history in self.histories.items():
-            history += [mean(values)] if (values := self._values(line, pattern)) else []
+        for key, history in self.histories.items():
+            history += self._mean(line, key)
         if max(map(len, self.histories.values())) > HISTORY:
             self.every *= 2
             self.histories = {name: values[::2] for name, values in self.histories.items()}
 
-    def _add_to(self, curves: dict[str, Curve], file: str, line: Line) -> None:
-        types = self.config.task_types
-        for pattern in CURVE_KEYS[file]:
-            for key in dict.fromkeys(pattern.format(type=name) for name in types):
-                if values := self._values(line, key):
-                    curves.setdefault(key, Curve()).add(line["step"] + 1, mean(values))
+    def _take_times(self, line: Line) -> None:
+        self.last_times = line
+        self.pace.append(sum(line.get(name, 0.0) for name in STAGES))
+        self._add_to_curves(TIME_KEYS, line)
+        for key, value in _finite(line):
+            if key.endswith("memory_mib"):
+                self.totals[key] = max(self.totals.get(key, 0.0), value)
+            elif key in STAGES or key.endswith("_j"):
+                self.totals[key] = self.totals.get(key, 0.0) + value
 
-    def _values(self, line: Line, pattern: str) -> list[float]:
-        keys = dict.fromkeys(pattern.replace("*", name) for name in self.config.task_types)
-        return [line[key] for key in keys if key in line]
+    def _add_to_curves(self, patterns: Sequence[str], line: Line) -> None:
+        keys = (pattern.format(type=name) for pattern in patterns for name in self.config.task_types)
+        for key in dict.fromkeys(keys):
+            for value in self._mean(line, key):
+                self.curves.setdefault(key, Curve()).add(line["step"] + 1, value)
+
+    def _mean(self, line: Line, key: str) -> list[float]:
+        """The value of a key, where * is the mean over task types; none where it is not logged."""
+        keys = dict.fromkeys(key.replace("*", name) for name in self.config.task_types)
+        values = [line[own] for own in keys if own in line]
+        return [mean(values)] if values else []
 
     def _held_out(self) -> dict[str, list[Point]]:
         """Every evaluation made so far, over all problems and by type, with its interval where that was kept."""
-        found: dict[int, dict[str, Point]] = {}
+        found: list[tuple[int, dict[str, Point]]] = []
         for path in (self.run.path / "eval").glob("*.json"):
             try:
                 step, scores = evaluated_step(path), json.loads(path.read_text(encoding="utf-8"))["scores"]
                 own = {of: scores[of] for of in ("all", *(of for of in self.config.task_types if of in scores))}
-                found[step] = {
-                    of: Point(step, float(score["accuracy"]), score.get("low"), score.get("high"))
-                    for of, score in own.items()
-                }
+                points = {of: Point(step, float(s["accuracy"]), s.get("low"), s.get("high")) for of, s in own.items()}
             except (ValueError, KeyError, IndexError, TypeError, AttributeError, OSError):
                 continue  # another suite's, or half-written
-        if not found and (summary := self.run.summary()) is not None:
-            curve = summary.get("curves", {}).get("held-out accuracy", [])
-            found = {step: {"all": Point(step, accuracy)} for step, accuracy in curve}
-        points: dict[str, list[Point]] = {}
-        for _, scores in sorted(found.items()):
-            for of, point in scores.items():
-                points.setdefault(of, []).append(point)
-        return points
+            found.append((step, points))
+        if not found:
+            curve = (self.run.summary() or {}).get("curves", {}).get("held-out accuracy", [])
+            found = [(step, {"all": Point(step, accuracy)}) for step, accuracy in curve]
+        curves: dict[str, list[Point]] = {}
+        for _, points in sorted(found, key=lambda item: item[0]):
+            for of, point in points.items():
+                curves.setdefault(of, []).append(point)
+        return curves
 
     def by_type(self, key: str) -> dict[str, list[Point]]:
         """The points of a key such as ``solve/*/ok``, by task type and of "all"."""
         names = {**{name: name for name in self.config.task_types}, "all": "*"}
         keys = {of: key.replace("*", name) for of, name in names.items()}
         return {of: self.curves[own].points for of, own in keys.items() if own in self.curves}
+
+    def unhealthy(self) -> dict[str, float]:
+        """The numbers of the last step that are outside their healthy range."""
+        rows = {key: metric_of(key) for key in self.last}
+        return {key: value for key, value in self.last.items() if (row := rows[key]) and not row.healthy(value)}
 
     @property
     def done(self) -> int:

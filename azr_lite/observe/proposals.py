@@ -78,10 +78,6 @@ class ProposalRow:
     as_task: Uses = field(default_factory=Uses)
 
     @property
-    def verdict(self) -> str:
-        return "valid" if self.ok else "rejected"
-
-    @property
     def learnable(self) -> bool:
         return self.solve_rate is not None and 0 < self.solve_rate < 1
 
@@ -125,11 +121,7 @@ def cut(text: str, most: int) -> str:
 
 
 def operations(program: str, nano: bool) -> int | None:
-    """Operations of a program: of the nano language, where it is one; else calls, operators, indexings, branches,
-    loops.
-
-    None: unreadable.
-    """
+    """Operations of a nano program; of others calls, operators, indexings, branches and loops. None: unreadable."""
     try:
         if not nano:
             return sum(isinstance(node, _OPERATIONS) for node in ast.walk(quiet_parse(program)))

@@ -36,12 +36,10 @@ def open_run(path: str | Path) -> RunDir:
     RunDirectoryError says what is missing or foreign.
     """
     folder = Path(path)
-    is_sample = not (folder / "run.json").exists() and all(
-        (folder / name).exists() for name in ("config.json", "metrics.jsonl")
-    )
-    run = RunDir(folder) if is_sample else RunDir.open(folder)
-    for log in (folder / name for name in LOGS):
-        _say_if_cut(log)
+    has_run, has_config, has_log = ((folder / name).exists() for name in ("run.json", "config.json", "metrics.jsonl"))
+    run = RunDir(folder) if has_config and has_log and not has_run else RunDir.open(folder)
+    for name in LOGS:
+        _say_if_cut(folder / name)
     return run
 
 
@@ -95,19 +93,15 @@ class Log:
             self.inode = os.fstat(file.fileno()).st_ino
             file.seek(self.offset)
             while (raw := file.readline()).endswith(b"\n"):
-                line = self._parsed(raw)
+                try:
+                    line = json.loads(raw)
+                except ValueError:
+                    line = None
+                if not (isinstance(line, dict) and isinstance(line.get("step"), int)):
+                    cure = "restore it from a copy, or `azr-lite resume` from the last checkpoint"
+                    raise RunDirectoryError(f"{self.path} is damaged at byte {self.offset}; {cure}")
                 self.offset += len(raw)
                 yield line
-
-    def _parsed(self, raw: bytes) -> Line:
-        try:
-            line = json.loads(raw)
-        except ValueError:
-            line = None
-        if isinstance(line, dict) and isinstance(line.get("step"), int):
-            return line
-        cure = "restore it from a copy, or `azr-lite resume` from the last checkpoint"
-        raise RunDirectoryError(f"{self.path} is damaged at byte {self.offset}; {cure}")
 
 
 def log_lines(run: RunDir, name: str) -> Iterator[Line]:

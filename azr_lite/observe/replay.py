@@ -1,32 +1,35 @@
-"""Replay: a step's verdicts, rewards, advantages and loss weights, made again from the log alone and compared with it.
+"""Replay and re-scoring: a step's verdicts, rewards and advantages, made again from the log alone.
 
-Nothing recorded is used twice: verdicts are made from the texts in the sandbox, rewards from those verdicts,
+Replay uses nothing recorded twice: verdicts are made from the texts in the sandbox, rewards from those verdicts,
 advantages from those rewards. So one wrong number in the log shows as exactly that one. Two things only the model
 could tell: which seeds of sampling led to these texts, and how many tokens a prompt has (a proposal rejected as too
 long for the solver is believed).
+
+Re-scoring needs no sandbox. It rewards the recorded verdicts by other rules. The replies are those of the recorded run,
+so this compares the signal, not what the policy would have become.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from azr_lite.advantages import with_advantages, with_weights_and_padding
 from azr_lite.buffer import task_key
 from azr_lite.config import Config
-from azr_lite.errors import RunDirectoryError
-from azr_lite.observe.reader import Line, first_and_last_step, form_checked, log_lines, step_lines
+from azr_lite.errors import ConfigError, RunDirectoryError
+from azr_lite.observe.reader import Line, by_step, first_and_last_step, form_checked, log_lines, step_lines
 from azr_lite.prompts import get_style
-from azr_lite.rewards import answer_reward, proposal_reward, solve_rate
+from azr_lite.rewards import NOT_WELL_FORMED, WRONG, answer_reward, proposal_reward
 from azr_lite.rundir import RunDir
-from azr_lite.selfplay import SelfPlay, round_robin
+from azr_lite.selfplay import SelfPlay
 from azr_lite.tasks import get_task_type
 from azr_lite.triplet import (
     Completion,
@@ -37,7 +40,7 @@ from azr_lite.triplet import (
     Rollout,
     SolveAttempt,
     Task,
-    rollout_of,
+    Verdict,
     task_from_json,
 )
 from azr_lite.verifier import ProgramRunner, open_executor
@@ -48,6 +51,7 @@ ROUNDING = 1e-12
 MOST_PRINTED = 20
 """Differences that are printed; the others are counted."""
 
+TASKS, ROLLOUTS = "tasks.jsonl", "rollouts.jsonl"
 _SOLVER_PROMPT = re.compile(r"the solver's prompt would have (\d+) tokens")
 
 
@@ -81,16 +85,18 @@ class Replay:
     def exact(self) -> bool:
         return not self.differences
 
-    def compare(self, file: str, line: int, what: str, recorded: Any, rebuilt: Any) -> None:
-        """Count one comparison, and keep it where it fails."""
-        self.compared[re.sub(r"\d+", "", what).split(".")[0].strip()] += 1
-        if recorded == rebuilt:
-            return
-        both = isinstance(recorded, float) and isinstance(rebuilt, float)
-        if both and abs(recorded - rebuilt) <= ROUNDING * max(1.0, abs(rebuilt)):
-            self.rounded += 1
-        else:
-            self.differences.append(Difference(file, line, what, recorded, rebuilt))
+    def compare(self, file: str, line: int, recorded: Line, rebuilt: Mapping[str, Any], under: str = "") -> None:
+        """Count one comparison per value of `rebuilt`, and keep those that fail. `under` begins their names."""
+        for name, value in rebuilt.items():
+            what, was, now = under + name, recorded[name], str(value) if isinstance(value, str) else value
+            self.compared[re.sub(r"\d+", "", what).split(".")[0].strip()] += 1
+            if was == now:
+                continue
+            both = isinstance(was, float) and isinstance(now, float)
+            if both and abs(was - now) <= ROUNDING * max(1.0, abs(now)):
+                self.rounded += 1
+            else:
+                self.differences.append(Difference(file, line, what, was, now))
 
     def __repr__(self) -> str:
         """What was compared, and each difference, for people."""
@@ -99,9 +105,8 @@ class Replay:
         lines = [f"step {self.step}: {values} values rebuilt with {self.executions} executions in the sandbox"]
         lines += textwrap.wrap(counts, 80, initial_indent="  ", subsequent_indent="  ")
         if self.believed:
-            lines.append(
-                f"  {self.believed} proposals too long for the solver were believed: no tokenizer is used here"
-            )
+            too_long = f"{self.believed} proposals too long for the solver"
+            lines.append(f"  {too_long} were believed: no tokenizer is used here")
         if self.rounded:
             lines.append(f"  {self.rounded} of them are equal but for rounding ({ROUNDING:g})")
         if self.exact:
@@ -112,11 +117,10 @@ class Replay:
             lines.append(f"  … and {len(different) - MOST_PRINTED} more")
         return "\n".join(lines)
 
-    def as_json(self) -> str:
-        names = ("exact", "compared", "executions", "rounded", "believed")
-        facts = {"step": self.step, **{name: getattr(self, name) for name in names}}
-        differences = [dataclasses.asdict(difference) for difference in self.differences]
-        return json.dumps({**facts, "differences": differences}, indent=1, ensure_ascii=False)
+    def as_dict(self) -> dict[str, Any]:
+        names = ("step", "exact", "compared", "executions", "rounded", "believed")
+        facts = {name: getattr(self, name) for name in names}
+        return {**facts, "differences": [asdict(difference) for difference in self.differences]}
 
 
 def replay(run: RunDir, step: int | None = None, executor: ProgramRunner | None = None) -> Replay:
@@ -127,8 +131,7 @@ def replay(run: RunDir, step: int | None = None, executor: ProgramRunner | None 
     config = run.config()
     last = first_and_last_step(run, "metrics.jsonl")[1]
     step = last if step is None else step
-    proposal_lines = step_lines(run, "tasks.jsonl", step)
-    rows = step_lines(run, "rollouts.jsonl", step)
+    lines, rows = step_lines(run, TASKS, step), step_lines(run, ROLLOUTS, step)
     if last < step:  # its line in metrics.jsonl is the last thing that a step writes
         why = "the run is still writing it, or was killed"
         raise RunDirectoryError(f"step {step} of {run.path} is not whole: {why}; replay an earlier one")
@@ -138,157 +141,237 @@ def replay(run: RunDir, step: int | None = None, executor: ProgramRunner | None 
     with open_executor(config) if executor is None else nullcontext(executor) as running, form_checked(run):
         style = get_style("chat")  # all styles share the prefill
         play = SelfPlay(config, style, running, count_tokens=lambda prompt: 0, reserved=reserved)
-        known = _earlier_tasks(run, config, step, proposal_lines, rows)
-        return _Rebuild(play, step, proposal_lines, rows, known).result
+        known, found = _earlier_tasks(run, config, step, lines, rows), Replay(step)
+        proposals = _validate(play, found, lines, known)
+        _measure(play, found, lines, proposals)
+        known |= {proposal.task.id: proposal.task for proposal in proposals if proposal.task is not None}
+        _reward(play, found, rows, proposals, known)
+        found.executions = play.verifier.executions
+    return found
 
 
-class _Rebuild:
-    """One step, stage by stage. `result` holds what came of it."""
+def _validate(play: SelfPlay, found: Replay, lines: list[Line], known: dict[str, Task]) -> list[ProposalAttempt]:
+    """Stage 3 again: parse and run every proposal."""
+    proposals = []
+    for line in lines:
+        references = [_task(known, i, line["type"], found.step) for i in line["parents"]]
+        proposals.append(ProposalAttempt(line["type"], references, "", _completion(line)))
+    play.validate(proposals)
+    for at, (line, proposal) in enumerate(zip(lines, proposals, strict=True), start=1):
+        said = _SOLVER_PROMPT.fullmatch(line["detail"])
+        if said and proposal.task is not None and int(said[1]) > play.config.max_prompt_tokens:
+            proposal.result = Rejection(Reason.TOO_LONG, line["detail"])
+            found.believed += 1
+        verdict = proposal.verdict
+        words = {"ok": verdict.ok, "reason": verdict.reason, "detail": verdict.detail}
+        found.compare(TASKS, at, line, words, "verdict.")
+        if line["ok"] and proposal.task is not None:
+            rebuilt, names = proposal.task.to_json(), ("program", "input", "output", "inputs", "outputs", "message")
+            own = {name: rebuilt.get(name) for name in names if name in line["task"]}
+            found.compare(TASKS, at, line["task"], own, "task.")
+    return proposals
 
-    def __init__(
-        self, play: SelfPlay, step: int, proposal_lines: Sequence[Line], rows: Sequence[Line], known: dict[str, Task]
-    ) -> None:
-        self.play, self.proposal_lines, self.known, self.result = play, proposal_lines, known, Replay(step)
-        self.proposals = self.validate()
-        self.measure()
-        numbered = list(enumerate(rows, start=1))
-        proposed = self.reward_proposals([(at, row) for at, row in numbered if row["role"] == Role.PROPOSE])
-        solved = self.reward_answers([(at, row) for at, row in numbered if row["role"] == Role.SOLVE])
-        rebuilt = dict([*proposed, *solved])
-        if rebuilt and len(rebuilt) == len(rows):
-            batch = with_advantages(play.config, [rebuilt[at] for at in sorted(rebuilt)])
-            for (at, row), rollout in zip(numbered, with_weights_and_padding(play.config, batch), strict=False):
-                self.compare_rollout(at, row, rollout)
-        self.result.executions = play.verifier.executions
 
-    def validate(self) -> list[ProposalAttempt]:
-        """Stage 3 again: parse and run every proposal."""
-        proposals = [
-            ProposalAttempt(line["type"], [self.task(i, line["type"]) for i in line["parents"]], "", _completion(line))
-            for line in self.proposal_lines
-        ]
-        self.play.validate(proposals)
-        for at, (line, proposal) in enumerate(zip(self.proposal_lines, proposals, strict=True), start=1):
-            said = _SOLVER_PROMPT.fullmatch(line["detail"]) if line["reason"] == Reason.TOO_LONG else None
-            if said and proposal.task is not None and int(said[1]) > self.play.config.max_prompt_tokens:
-                proposal.result = Rejection(Reason.TOO_LONG, line["detail"])
-                self.result.believed += 1
-            self.compare_task(at, "verdict.ok", line["ok"], proposal.verdict.ok)
-            self.compare_task(at, "verdict.reason", line["reason"], str(proposal.verdict.reason))
-            self.compare_task(at, "verdict.detail", line["detail"], proposal.verdict.detail)
-            if line["ok"] and proposal.task is not None:
-                rebuilt = proposal.task.to_json()
-                for name in ("program", "input", "output", "inputs", "outputs", "message"):
-                    if name in line["task"]:
-                        self.compare_task(at, f"task.{name}", line["task"][name], rebuilt.get(name))
-        return proposals
+def _measure(play: SelfPlay, found: Replay, lines: list[Line], proposals: list[ProposalAttempt]) -> None:
+    """Stages 4 and 5 again: judge the Monte-Carlo replies, take their mean."""
+    for line, proposal in zip(lines, proposals, strict=True):
+        if proposal.task is not None:
+            proposal.attempts = [SolveAttempt(proposal.task, "", _completion(answer)) for answer in line["answers"]]
+    play.judge([attempt for proposal in proposals for attempt in proposal.attempts])
+    play.learnability([proposal for proposal in proposals if len(proposal.attempts) > 1])
+    for at, (line, proposal) in enumerate(zip(lines, proposals, strict=True), start=1):
+        for number, (answer, attempt) in enumerate(zip(line["answers"], proposal.attempts, strict=False), start=1):
+            rebuilt = {"score": attempt.verdict.score, "reason": attempt.verdict.reason}
+            found.compare(TASKS, at, answer, rebuilt, f"answer {number}.")
+        found.compare(TASKS, at, line, {"solve_rate": proposal.rate})
 
-    def measure(self) -> None:
-        """Stages 4 and 5 again: judge the Monte-Carlo replies, take their mean."""
-        for line, proposal in zip(self.proposal_lines, self.proposals, strict=True):
-            answers = line["answers"] if proposal.task is not None else []
-            proposal.attempts = [SolveAttempt(proposal.task, "", _completion(answer)) for answer in answers]
-        self.play.judge([attempt for proposal in self.proposals for attempt in proposal.attempts])
-        for at, (line, proposal) in enumerate(zip(self.proposal_lines, self.proposals, strict=True), start=1):
-            own = proposal.attempts
-            for number, (answer, attempt) in enumerate(zip(line["answers"], own, strict=False), start=1):
-                self.compare_task(at, f"answer {number}.score", answer["score"], attempt.verdict.score)
-                self.compare_task(at, f"answer {number}.reason", answer["reason"], str(attempt.verdict.reason))
-            proposal.rate = solve_rate([a.verdict.score for a in own]) if len(own) > 1 else None
-            for attempt in own:
-                attempt.rate = proposal.rate
-            self.compare_task(at, "solve_rate", line["solve_rate"], proposal.rate)
 
-    def reward_proposals(self, rows: Sequence[tuple[int, Line]]) -> Iterator[tuple[int, Rollout]]:
-        """Stage 9 again for proposals; those of held-out programs have no row."""
-        pairs = zip(self.proposal_lines, self.proposals, strict=True)
-        rewarded = [proposal for line, proposal in pairs if line["reason"] != Reason.RESERVED]
-        if len(rewarded) != len(rows):
-            wrong = Difference("rollouts.jsonl", 1, "number of proposals", len(rows), len(rewarded))
-            self.result.differences.append(wrong)
-        for (at, row), proposal in zip(rows, rewarded, strict=False):
-            if proposal.task is not None and proposal.rate is None:
-                self.compare_row(at, "reward", row["reward"], "none: valid, but the log has no replies to it")
-                continue
-            reward = proposal_reward(proposal.verdict, proposal.rate, self.play.config.zero_learnability)
-            task_id = proposal.task.id if proposal.task is not None else ""
-            yield at, _rollout(row, proposal.verdict, reward, task_id, proposal.rate)
+def _reward(
+    play: SelfPlay, found: Replay, rows: list[Line], proposals: list[ProposalAttempt], known: dict[str, Task]
+) -> None:
+    """Stages 7 to 11 again. Which replies train the solver follows from the log, but for older tasks."""
+    numbered = list(enumerate(rows, start=1))
+    proposed = [(at, row) for at, row in numbered if row["role"] == Role.PROPOSE]
+    solved = [(at, row) for at, row in numbered if row["role"] == Role.SOLVE]
+    rewarded = [proposal for proposal in proposals if proposal.verdict.reason != Reason.RESERVED]
+    complete = len(rewarded) == len(proposed)
+    if not complete:
+        found.differences.append(Difference(ROLLOUTS, 1, "number of proposals", len(proposed), len(rewarded)))
+    for (at, row), proposal in zip(proposed, rewarded, strict=False):
+        proposal.completion = _completion(row)
+        if proposal.task is not None and proposal.rate is None:
+            found.compare(ROLLOUTS, at, row, {"reward": "none: valid, but the log has no replies to it"})
+            complete = False
+    answers = [SolveAttempt(_task(known, r["task_id"], r["type"], found.step), "", _completion(r)) for _, r in solved]
+    play.judge(answers)
+    reused = play.solve(proposals, extra=[])
+    queues = {name: iter([a for a in reused if a.task.type == name]) for name in play.config.task_types}
+    for (at, row), answer in zip(solved, answers, strict=True):
+        if (first := next(queues[row["type"]], None)) is not None:
+            found.compare(ROLLOUTS, at, row, {"task_id": first.task.id, "text": first.completion.text})
+            answer.task, answer.rate = first.task, first.rate
+    if complete:
+        rollouts = play.advantages(play.reward(proposals, answers))
+        batch = with_weights_and_padding(play.config, rollouts)
+        for (at, row), rollout in zip([*proposed, *solved], batch, strict=False):
+            _compare_rollout(found, at, row, rollout)
 
-    def reward_answers(self, rows: Sequence[tuple[int, Line]]) -> Iterator[tuple[int, Rollout]]:
-        """Stages 7 to 9 again for answers. Which replies train the solver follows from the log, but for older tasks."""
-        config = self.play.config
-        self.known |= {proposal.task.id: proposal.task for proposal in self.proposals if proposal.task is not None}
-        attempts = [SolveAttempt(self.task(row["task_id"], row["type"]), "", _completion(row)) for _, row in rows]
-        self.play.judge(attempts)
-        reused: dict[str, list[SolveAttempt]] = {}
-        if config.solver_data == "reuse":
-            for name in config.task_types:
-                own = [proposal for proposal in self.proposals if proposal.type == name]
-                reused[name] = round_robin(own)[: config.solver_rows]
-        for (at, row), attempt in zip(rows, attempts, strict=True):
-            queue = reused.get(row["type"])
-            first = queue.pop(0) if queue else None
-            if first is not None:
-                self.compare_row(at, "task_id", row["task_id"], first.task.id)
-                self.compare_row(at, "text", row["text"], first.completion.text)
-            task_id, rate = (row["task_id"], None) if first is None else (first.task.id, first.rate)
-            yield at, _rollout(row, attempt.verdict, answer_reward(attempt.verdict), task_id, rate)
 
-    def compare_rollout(self, at: int, row: Line, rebuilt: Rollout) -> None:
-        for name, value in rebuilt.verdict.to_json().items():
-            self.compare_row(at, f"verdict.{name}", row["verdict"][name], str(value) if name == "reason" else value)
-        self.compare_row(at, "reward", row["reward"], rebuilt.reward)
-        parts = row["reward_parts"]
-        for name in sorted({*parts, *rebuilt.reward_parts}):
-            self.compare_row(at, f"reward_parts.{name}", parts.get(name), rebuilt.reward_parts.get(name))
-        for name in ("task_id", "solve_rate", "advantage", "weight"):
-            self.compare_row(at, name, row[name], getattr(rebuilt, name))
-
-    def compare_task(self, at: int, what: str, recorded: Any, rebuilt: Any) -> None:
-        self.result.compare("tasks.jsonl", at, what, recorded, rebuilt)
-
-    def compare_row(self, at: int, what: str, recorded: Any, rebuilt: Any) -> None:
-        self.result.compare("rollouts.jsonl", at, what, recorded, rebuilt)
-
-    def task(self, task_id: str, kind: str) -> Task:
-        if task_id in self.known:
-            return self.known[task_id]
-        what = f"the {kind} task {task_id or '(no id)'} that step {self.result.step} uses"
-        raise RunDirectoryError(f"tasks.jsonl does not hold {what}; restore it from a copy")
+def _compare_rollout(found: Replay, at: int, row: Line, rebuilt: Rollout) -> None:
+    found.compare(ROLLOUTS, at, row["verdict"], rebuilt.verdict.to_json(), "verdict.")
+    found.compare(ROLLOUTS, at, row, {"reward": rebuilt.reward})
+    none = dict.fromkeys(sorted({*row["reward_parts"], *rebuilt.reward_parts}))
+    found.compare(ROLLOUTS, at, none | row["reward_parts"], none | rebuilt.reward_parts, "reward_parts.")
+    rest = {name: getattr(rebuilt, name) for name in ("task_id", "solve_rate", "advantage", "weight")}
+    found.compare(ROLLOUTS, at, row, rest)
 
 
 def _completion(line: Line) -> Completion:
-    """A logged reply with its length. (Older logs lack these fields: only a cut reply is rejected as truncated.)"""
+    """A logged reply with its lengths. (Older logs lack these fields: only a cut reply is rejected as truncated.)"""
     cut = line.get("truncated", line.get("reason") == Reason.TRUNCATED)
-    return Completion("", (), tuple(range(max(1, line.get("tokens", 1)))), line["text"], cut)
+    prompt_ids, ids = (tuple(range(line.get(name, 1))) for name in ("prompt_tokens", "tokens"))
+    return Completion("", prompt_ids, ids or (0,), line["text"], cut)
 
 
-def _rollout(row: Line, verdict: Any, reward: Any, task_id: str, rate: float | None) -> Rollout:
-    completion = Completion("", tuple(range(row["prompt_tokens"])), tuple(range(row["tokens"])), row["text"])
-    return rollout_of(Role(row["role"]), row["type"], completion, verdict, reward, task_id, (), rate)
+def _task(known: dict[str, Task], task_id: str, kind: str, step: int) -> Task:
+    if task_id not in known:
+        what = f"the {kind} task {task_id or '(no id)'} that step {step} uses"
+        raise RunDirectoryError(f"tasks.jsonl does not hold {what}; restore it from a copy")
+    return known[task_id]
 
 
-def _earlier_tasks(
-    run: RunDir, config: Config, step: int, proposal_lines: Sequence[Line], rows: Sequence[Line]
-) -> dict[str, Task]:
+def _earlier_tasks(run: RunDir, config: Config, step: int, lines: list[Line], rows: list[Line]) -> dict[str, Task]:
     """The tasks that this step refers to: zero tasks, seeds (also converted to other types), proposals."""
     known: dict[str, Task] = {}
     for name in config.task_types:
         if (zero := get_task_type(name).zero_task()) is not None:
-            known[task_key(zero)] = dataclasses.replace(zero, id=task_key(zero))
+            known[task_key(zero)] = replace(zero, id=task_key(zero))
             known.setdefault("", zero)
-    wanted = {i for line in proposal_lines for i in line["parents"]} | {row["task_id"] for row in rows} - {""}
-    for line in log_lines(run, "tasks.jsonl"):
+    wanted = {i for line in lines for i in line["parents"]} | {row["task_id"] for row in rows} - {""}
+    for line in log_lines(run, TASKS):
         if line["step"] >= step:
             break
         if not line["ok"]:
             continue
         task = task_from_json(line["task"])
-        if line["step"] < 0:
-            twins = [get_task_type(name).convert_from(task) for name in config.task_types if name != task.type]
-            for twin in twins:
-                if twin is not None and (key := task_key(twin)) in wanted:
-                    known[key] = dataclasses.replace(twin, id=key)
+        for name in config.task_types if line["step"] < 0 else ():
+            twin = get_task_type(name).convert_from(task) if name != task.type else None
+            if twin is not None and (key := task_key(twin)) in wanted:
+                known[key] = replace(twin, id=key)
         if task.id in wanted:
             known.setdefault(task.id, task)
     return known
+
+
+# ---------------------------------------------------------------- other rewards
+
+LADDER = {"not_well_formed": NOT_WELL_FORMED, "wrong": WRONG}
+"""Rungs of the format ladder that can be changed beside the settings, and the paper's reward for them."""
+
+SETTINGS = ("estimator", "whitening", "zero_learnability")
+
+
+@dataclass(frozen=True, slots=True)
+class StepComparison:
+    """One step, as recorded (first of each pair) and re-scored (second).
+
+    `reward`: mean reward of each (role, type). `silent`: groups in which all advantages are 0. `size`: mean
+    |advantage|. `turned`: share of rollouts whose advantage changed its sign (or became or ceased to be 0).
+    `correlation`: of the two advantages over the step, 1.0 where they are equal, 0.0 where one of them is constant.
+    """
+
+    step: int
+    rollouts: int
+    reward: dict[str, tuple[float, float]]
+    silent: tuple[int, int]
+    size: tuple[float, float]
+    turned: float
+    correlation: float
+
+    def __str__(self) -> str:
+        rewards = []
+        for role in Role:
+            pairs = [pair for group, pair in self.reward.items() if group.startswith(f"{role}/")]
+            old, new = (float(np.mean(side)) for side in zip(*pairs, strict=True)) if pairs else (0.0, 0.0)
+            rewards.append(f"{f'{old:+.2f} → {new:+.2f}':>14}")
+        silent = f"{self.silent[0]} → {self.silent[1]}"
+        tail = f"{silent:>13}  {self.turned:6.2f}  {self.correlation:7.3f}"
+        return f"{self.step:6d}  {self.rollouts:8d}  {'  '.join(rewards)}  {tail}"
+
+
+class Rescoring(list[StepComparison]):
+    """The comparisons of all steps; printed in 80 columns, one line per step."""
+
+    def __repr__(self) -> str:
+        head = "  step  rollouts  propose reward    solve reward  silent groups  turned  correl."
+        return "\n".join([head, *map(str, self)])
+
+
+def rescore(run: RunDir, **changes: Any) -> Rescoring:
+    """Reward a recorded run otherwise; the changes are those of `Run.rescore`.
+
+    Raises ConfigError for a change that the log cannot answer, RunDirectoryError for what is missing or damaged.
+    """
+    for name, value in changes.items():
+        if name not in SETTINGS and name not in LADDER:
+            known = ", ".join((*SETTINGS, *LADDER))
+            raise ConfigError(f"{name} cannot be re-scored from a log; what can be changed is {known}")
+        if name in LADDER and not (isinstance(value, int | float) and np.isfinite(value)):
+            raise ConfigError(f"{name} is {value!r}; give a finite number (the paper: {LADDER[name]})")
+    config = run.config().replace(**{name: changes[name] for name in SETTINGS if name in changes})
+    ladder = {name: float(changes.get(name, value)) for name, value in LADDER.items()}
+    with form_checked(run):
+        return Rescoring(_compare_step(lines, config, ladder) for _, lines in by_step(run, ROLLOUTS))
+
+
+def _recorded(line: Line) -> Rollout:
+    counts = {"prompt_ids": (), "completion_ids": tuple(range(line["tokens"]))}
+    verdict = Verdict.from_json(line["verdict"])
+    return Rollout.from_json({**line, **counts, "role": Role(line["role"]), "verdict": verdict})
+
+
+def _changed_reward(rollout: Rollout, config: Config, ladder: Mapping[str, float]) -> float:
+    """The reward under the changed rules, from the recorded verdict and solve rate."""
+    if rollout.role == Role.PROPOSE:
+        reward = proposal_reward(rollout.verdict, rollout.solve_rate, config.zero_learnability)
+    else:
+        reward = answer_reward(rollout.verdict)
+    (name, value), *_ = reward.parts.items()
+    if name == "form":
+        return ladder["not_well_formed"]
+    return ladder["wrong"] if value == WRONG else value
+
+
+def _compare_step(lines: list[Line], config: Config, ladder: Mapping[str, float]) -> StepComparison:
+    old = [_recorded(line) for line in lines]
+    new = with_advantages(config, [replace(r, reward=_changed_reward(r, config, ladder)) for r in old])
+    before, after = sides = [np.array([r.advantage for r in side]) for side in (old, new)]
+    rewards = [np.array([r.reward for r in side]) for side in (old, new)]
+    groups = [r.group for r in old]
+    rows = {group: np.array(groups) == group for group in dict.fromkeys(groups)}
+    correlation = float(np.array_equal(before, after))
+    if not correlation and before.std() > 0 and after.std() > 0:
+        correlation = float(np.corrcoef(before, after)[0, 1])
+    return StepComparison(
+        step=lines[0]["step"],
+        rollouts=len(old),
+        reward={group: tuple(float(side[own].mean()) for side in rewards) for group, own in rows.items()},
+        silent=tuple(sum(not side[own].any() for own in rows.values()) for side in sides),
+        size=tuple(float(np.abs(side).mean()) for side in sides),
+        turned=float(np.mean(np.sign(before) != np.sign(after))),
+        correlation=correlation,
+    )
+
+
+def read_changes(pairs: Sequence[str]) -> dict[str, str | float]:
+    """Changes for `rescore`, from NAME=VALUE as they are typed. ConfigError for what is none."""
+    changes: dict[str, str | float] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        try:
+            changes[name] = float(value) if name in LADDER else value
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise ConfigError(f"--rescore takes NAME=VALUE, not {pair!r}; such as: --rescore estimator=global wrong=-1")
+    return changes

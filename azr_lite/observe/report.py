@@ -21,7 +21,7 @@ from markupsafe import Markup, escape
 
 from azr_lite.errors import AzrError, ConfigError, RunDirectoryError
 from azr_lite.evaluation.scores import compare_paired
-from azr_lite.observe.charts import chart
+from azr_lite.observe.charts import TEMPLATES, chart, templates
 from azr_lite.observe.doctor import TOO_SHORT, Finding, diagnose
 from azr_lite.observe.proposals import ProposalRow, ProposalSample, add_relatives
 from azr_lite.observe.reader import open_run
@@ -44,7 +44,6 @@ MOST_RUNS = 8
 MOST_LISTED = 800
 BROWSED = 200
 TRIPLETS = 10
-TEMPLATES = Path(__file__).parent / "templates"
 FIRST_WORDS = "<!doctype html><!-- azr-lite report -->"
 """How a report begins: only such a file is overwritten."""
 
@@ -66,14 +65,13 @@ CHARTS = {
 
 @dataclass(frozen=True)
 class TaskList:
-    """Proposals to look through in a notebook: shows itself, static, in a frame of its own, `height` pixels high."""
+    """Proposals to look through in a notebook: shows itself, static, in a frame of its own."""
 
     page: str = field(repr=False)  # a notebook stores the repr beside the page
-    height: int = 640
 
     def _repr_html_(self) -> str:
         # a frame without rights on the notebook's page; its styles stay inside
-        style = f"width:100%;height:{self.height}px;box-sizing:border-box;border:1px solid #ccc"
+        style = "width:100%;height:640px;box-sizing:border-box;border:1px solid #ccc"
         page = html.escape(self.page, quote=True)
         return f'<iframe sandbox="allow-scripts" style="{style}" title="proposals" srcdoc="{page}"></iframe>'
 
@@ -221,23 +219,10 @@ def _render(template: str, **names: Any) -> str:
     styles = (TEMPLATES / "page.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     shared = {"script": Markup(script), "style": Markup(styles), "digest": digest}
-    body = _environment().get_template(template).render(**shared, **names)
-    return FIRST_WORDS + printable(body)  # no filter of the template can let a control character through
-
-
-@functools.cache
-def _environment() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     environment.filters.update(program=highlighted, json=functools.partial(json.dumps, ensure_ascii=False))
-    return environment
+    body = environment.get_template(template).render(**shared, **names)
+    return FIRST_WORDS + printable(body)  # no filter of the template can let a control character through
 
 
 @functools.lru_cache(maxsize=1024)  # a page is rendered until it fits

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from contextlib import suppress
 
 from rich.cells import cell_len, chop_cells
 
@@ -48,17 +49,11 @@ def show(
         rows = rows[: worst or best or count]
         about = f": {order} {len(rows)} of {total} rollouts"
         place, room = printable(str(run.path)).replace("\n", " "), WIDTH - len(f"step {step} of {about}")
-        tasks = _tasks(run, step)
+        tasks: dict[str, Line] = {}
+        with suppress(RunDirectoryError):  # a kept sample has no tasks.jsonl
+            tasks = {line["task"]["id"]: line["task"] for line in step_lines(run, "tasks.jsonl", step) if line["task"]}
         head = f"step {step} of {place if len(place) <= room else '…' + place[1 - room :]}{about}"
         return Text("\n".join([head, *(_rollout_text(at, line, tasks.get(line["task_id"])) for at, line in rows)]))
-
-
-def _tasks(run: RunDir, step: int) -> dict[str, Line]:
-    """The step's own tasks by id; none where the log is missing (a kept sample)."""
-    try:
-        return {line["task"]["id"]: line["task"] for line in step_lines(run, "tasks.jsonl", step) if line["task"]}
-    except RunDirectoryError:
-        return {}
 
 
 def _rollout_text(number: int, line: Line, task: Line | None) -> str:

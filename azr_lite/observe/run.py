@@ -13,11 +13,10 @@ from azr_lite.observe.reader import open_run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from azr_lite.observe.analysis import Analysis
     from azr_lite.observe.doctor import Diagnosis
-    from azr_lite.observe.replay import Replay
+    from azr_lite.observe.measures import Analysis
+    from azr_lite.observe.replay import Replay, Rescoring
     from azr_lite.observe.report import TaskList
-    from azr_lite.observe.rescoring import Rescoring
     from azr_lite.observe.rollouts import Text
     from azr_lite.verifier import ProgramRunner
 
@@ -96,9 +95,6 @@ class Run:
 
         Raises:
             ConfigError: the file exists and is no report, or cannot be written.
-
-        Examples:
-            ``Run("runs/nano-seed0").report("page.html")``
         """
         from azr_lite.observe.report import write_report
 
@@ -135,7 +131,7 @@ class Run:
             >>> len(other), other[0].rollouts
             (14, 71)
         """
-        from azr_lite.observe.rescoring import rescore
+        from azr_lite.observe.replay import rescore
 
         return rescore(self.directory, **changes)
 
@@ -150,7 +146,7 @@ class Run:
             ['sign flip', 'zero-variance groups']
         """
         from azr_lite.observe.doctor import Diagnosis, diagnose
-        from azr_lite.observe.rerun import rerun as run_again
+        from azr_lite.observe.doctor import rerun as run_again
         from azr_lite.observe.run_summary import summarise
 
         summary = summarise(self.directory)
@@ -169,20 +165,13 @@ class Run:
 
         Raises:
             ConfigError: matplotlib is not installed.
-
-        Examples:
-            ``Run("runs/nano-seed0").dashboard()``
         """
         from azr_lite.observe.dashboard import dashboard
 
         return dashboard(self.directory, refresh_s, once)
 
     def tasks(self) -> TaskList:
-        """The proposals of the run as a page with filters that shows itself in a notebook and needs no kernel.
-
-        Examples:
-            ``Run("runs/nano-seed0").tasks()``
-        """
+        """The proposals of the run as a page with filters that shows itself in a notebook and needs no kernel."""
         from azr_lite.observe.report import task_list
 
         return task_list(self.directory)
@@ -197,7 +186,7 @@ class Run:
             >>> Run("data_samples/runs/whole/nano-small").analyse(periods=1).periods
             [(0, 13)]
         """
-        from azr_lite.observe.analysis import analyse
+        from azr_lite.observe.measures import analyse
 
         return analyse(self.directory, periods)
 
@@ -211,9 +200,6 @@ class Run:
 
         Raises:
             PublishError: no such checkpoint, or the folder exists.
-
-        Examples:
-            ``Run("runs/lora").export("my-model", merge=True)``
         """
         from azr_lite.export.export import export
 

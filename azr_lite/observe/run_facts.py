@@ -34,7 +34,7 @@ class RunFacts(Followed):
         self.info = self._info()
         self.has_log("metrics.jsonl")
         self.has_log("timing.jsonl")
-        kept = (run.summary() or {}).get("seconds", {}) if not self.last_times else self.time_totals
+        kept = (run.summary() or {}).get("seconds", {}) if not self.last_times else self.totals
         self.stages = {name: float(seconds) for name, seconds in kept.items() if name in STAGES}
         out_of_range = [number for number in self.numbers.values() if number.outside]
         self.out_of_range = sorted(out_of_range, key=lambda number: (-number.outside / number.steps, number.key))

@@ -69,12 +69,14 @@ class Moments:
 
 
 @dataclass
-class RewardCheck:
-    """One role's rewards against what its verdicts earn. `first`: the first step with a wrong one."""
+class RoleCheck:
+    """One role's rewards against what its verdicts earn, and its advantages against its rewards."""
 
     replies: int = 0
     wrong: int = 0
+    """Replies with a reward they did not earn."""
     first: int | None = None
+    """The first step with such a reply."""
     impossible: int = 0
     """Valid proposals that nobody solved, with a reward above 0."""
     easy: int = 0
@@ -85,11 +87,23 @@ class RewardCheck:
     """Tokens of a reply with a wrong reward, and what it got beyond its due."""
     rate: Moments = field(default_factory=Moments)
     """Solve rate of every valid proposal, and its reward."""
+    within: list[float] = field(default_factory=list)
+    """Correlation of reward and advantage in each baseline group of each step."""
+    pooled: dict[str, Moments] = field(default_factory=dict)
+    """Reward and advantage of every reply, by task type."""
+    groups: int = 0
+    """Baseline groups of four or more whose rewards differ."""
+    silent: int = 0
+    """Those of them whose advantages are all 0."""
+    weight: float = 0.0
+    """Sum of the absolute loss weights."""
 
     def add(self, line: Line, zero: str) -> None:
         """One more reply; `zero`: see `due`."""
         rate, reward, verdict = line["solve_rate"], line["reward"], line["verdict"]
         self.replies += 1
+        self.weight += abs(line["weight"])
+        self.pooled.setdefault(line["type"], Moments()).add(reward, line["advantage"])
         valid = line["role"] == "propose" and verdict["ok"] and rate is not None
         if valid:
             self.rate.add(rate, reward)
@@ -104,18 +118,6 @@ class RewardCheck:
             self.easy += rate == 1 and reward > 0
         elif line["role"] == "solve" and verdict["well_formed"] and not verdict["ok"]:
             self.upside_down += reward <= NOT_WELL_FORMED
-
-
-@dataclass
-class AdvantageCheck:
-    """One role's advantages against its rewards: correlations `within` each baseline group, `pooled` over the run."""
-
-    within: list[float] = field(default_factory=list)
-    pooled: dict[str, Moments] = field(default_factory=dict)
-    groups: int = 0
-    silent: int = 0
-    """Baseline groups whose rewards differ and whose advantages are all 0."""
-    weight: float = 0.0
 
     def add_group(self, lines: list[Line]) -> None:
         """One baseline group of one step."""
@@ -134,9 +136,8 @@ class AdvantageCheck:
     @property
     def correlation(self) -> float | None:
         """The mean correlation; inside groups where a whole log allows it, else pooled by (role, type)."""
-        if self.within:
-            return mean(self.within)
-        found = [m.correlation for m in self.pooled.values() if m.n >= POOLED and m.correlation is not None]
+        pooled = [m.correlation for m in self.pooled.values() if m.n >= POOLED and m.correlation is not None]
+        found = self.within or pooled
         return mean(found) if found else None
 
 
@@ -150,10 +151,7 @@ class RunSummary:
     buffers: dict[str, list[tuple[float, float | None]]] = field(default_factory=dict)
     """Size and mean age by type and step."""
     executor: Counter[str] = field(default_factory=Counter)
-    rewards: dict[str, RewardCheck] = field(default_factory=lambda: {"propose": RewardCheck(), "solve": RewardCheck()})
-    advantages: dict[str, AdvantageCheck] = field(
-        default_factory=lambda: {"propose": AdvantageCheck(), "solve": AdvantageCheck()}
-    )
+    roles: dict[str, RoleCheck] = field(default_factory=lambda: {"propose": RoleCheck(), "solve": RoleCheck()})
     parents: dict[str, Counter[bool]] = field(default_factory=dict)
     """Proposals that were shown references, by type and whether one was of the buffer (the zero triplet has no id)."""
     coverage: list[float] = field(default_factory=list)
@@ -193,16 +191,14 @@ class RunSummary:
         per_prompt = self.config.estimator in ("grpo", "dr_grpo", "rloo")
         groups: dict[Any, list[Line]] = {}
         for line in lines:
-            role, kind, advantages = line["role"], line["type"], self.advantages[line["role"]]
-            self.rewards[role].add(line, self.config.zero_learnability)
-            advantages.weight += abs(line["weight"])
-            advantages.pooled.setdefault(kind, Moments()).add(line["reward"], line["advantage"])
+            role, kind = line["role"], line["type"]
+            self.roles[role].add(line, self.config.zero_learnability)
             prompt = line["prompt"] if per_prompt and role == "solve" else ""
             groups.setdefault((role, kind, prompt), []).append(line)
             if role == "propose" and line["parents"]:
                 self.parents.setdefault(kind, Counter())[any(line["parents"])] += 1
         for (role, _, _), own in groups.items():
-            self.advantages[role].add_group(own)
+            self.roles[role].add_group(own)
         written = [p for line in lines if line["role"] == "propose" for p in programs(line["text"])[:1]]
         shapes = [frozenset(found.items()) for p in written if (found := shape(p)) is not None]
         if len(shapes) >= 8:  # fewer are different by luck alone

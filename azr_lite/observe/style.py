@@ -8,13 +8,12 @@ one.
 from __future__ import annotations
 
 import base64
-import functools
 import html
 import importlib.util
 import io
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,52 +74,31 @@ def look(name: str, place: int = 0) -> Look:
 def style() -> Iterator[None]:
     """The project's style for figures made and drawn inside; ConfigError without matplotlib."""
     try:
-        import matplotlib
+        import matplotlib.style
     except ImportError:
         need = "a figure needs matplotlib, which is not here"
         raise ConfigError(f"{need}; install it with: pip install 'azr-lite[notebooks]'") from None
-    with matplotlib.rc_context(_settings()):
+    with matplotlib.style.context(Path(__file__).parent / "templates" / "figures.mplstyle"):
         yield
 
 
-@functools.cache
-def _settings() -> Any:
-    from matplotlib import rc_params_from_file
-
-    return rc_params_from_file(Path(__file__).parent / "templates" / "figures.mplstyle", use_default_template=False)
-
-
-def figure(
-    rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.0, 3.6), margins: Mapping[str, float] | None = None
-) -> tuple[Figure, list[Any]]:
-    """A figure of `size` inches and its axes, row by row. It is no part of pyplot: nothing shows it twice.
-
-    `margins`: fixed ones (matplotlib's `subplots_adjust`), for a picture that is drawn often; else the best are found.
-    """
+def figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.0, 3.6)) -> tuple[Figure, list[Any]]:
+    """A figure of `size` inches and its axes, row by row. It is no part of pyplot: nothing shows it twice."""
     with style():
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        made = Figure(figsize=size, dpi=100, layout="none" if margins else "constrained")
+        made = Figure(figsize=size, dpi=100, layout="constrained")
         FigureCanvasAgg(made)
-        axes = list(made.subplots(rows, columns, squeeze=False).flat)
-        if margins:
-            made.subplots_adjust(**margins)
-        return made, axes
+        return made, list(made.subplots(rows, columns, squeeze=False).flat)
 
 
 def line(axis: Any, name: str, x: list[float], y: list[float], place: int = 0, **changes: Any) -> None:
     """One labelled line in its look, with about ten markers however long it is."""
     own = look(name, place)
-    settings = {
-        "color": own.colour,
-        "marker": own.marker,
-        "linestyle": own.linestyle,
-        "label": name,
-        "markevery": max(1, len(x) // 10),
-    }
+    settings = {"color": own.colour, "marker": own.marker, "linestyle": own.linestyle, "label": name} | changes
     with style():
-        axis.plot(x, y, **{**settings, **changes})
+        axis.plot(x, y, markevery=max(1, len(x) // 10), **settings)
 
 
 def png(figure: Figure) -> bytes:

@@ -6,19 +6,18 @@ import os
 import select
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from azr_lite.metrics import STAGES, metric_of
+from azr_lite.metrics import STAGES
 from azr_lite.observe.follow import Followed
 from azr_lite.observe.reader import open_run
 from azr_lite.observe.rollouts import printable
@@ -52,7 +51,6 @@ STYLES = {"running": "green", "finished": "bold green", "stopped": "yellow", "st
 
 def screen(run: Followed) -> Group:
     """The 24 lines. Pure: the same state gives the same lines."""
-    last = run.last
     headings = " ".join(f"{name:>{len(form.format(0.0)) - 1}}" for name, form in COLUMNS.values())
     accuracies = [point.y for point in run.held_out.get("all", [])]
     groups = [f"{role}/{name}" for name in run.config.task_types for role in ("propose", "solve")]
@@ -64,11 +62,11 @@ def screen(run: Followed) -> Group:
         *(_curve(name, run.histories[key], unit, "not yet") for key, (name, unit) in CURVES.items()),
         Text(),
         Text(f"  {'last step':20} {headings}", "dim"),
-        *(_group(group, last) for group in groups[:6]),
-        _buffers(run),
-        _executor(last),
+        *(_group(group, run) for group in groups[:6]),
+        _labelled("buffer (age)", _buffers(run)),
+        _labelled("executor", _executor(run.last)),
         _cost(run.last_times),
-        unhealthy(last),
+        to_look_at(run),
     ]
     for line in lines:
         line.no_wrap, line.overflow = True, "ellipsis"
@@ -80,13 +78,11 @@ def _head(run: Followed) -> list[Text]:
     steps, done, state = run.config.steps, run.done, run.state
     left = f" left {run.left}" if run.left else ""
     place = f"{done}/{steps} steps  "
-    width = 79 - len(place) - len(state) - len(left)
+    width = 79 - len(place) - len(state) - len(left)  # an ideograph fills two columns
     name = printable(str(run.run.path)).replace("\n", " ")
-    if cell_len(name) > width:
-        while cell_len(name) >= width:
-            name = name[1:]
-        name = "…" + name
-    name += " " * (width - cell_len(name))  # an ideograph fills two columns
+    while cell_len(name) > width:
+        name = "…" + name[2:]
+    name = set_cell_size(name, width)
     head = Text.assemble((f"{name} ", "bold"), place, (state, STYLES.get(state, "yellow")), left)
     full = round(80 * min(1.0, done / steps))
     return [head, Text.assemble(("━" * full, "green"), ("━" * (80 - full), "dim"))]
@@ -99,59 +95,57 @@ def _curve(name: str, values: Sequence[float], unit: str, without: str) -> Text:
     return Text.assemble(f"  {name:20} ", (f"{spark(values, 36):36}", "cyan"), f" {shown[0]:>8} {shown[1]:>8}")
 
 
-def _group(group: str, last: Mapping[str, float]) -> Text:
+def _group(group: str, run: Followed) -> Text:
     text = Text(f"  {group.replace('/', ' '):20}")
-    if f"{group}/reward" not in last:
+    if f"{group}/reward" not in run.last:
         return text.append(" not yet", "dim")
+    unhealthy = run.unhealthy()
     for name, (_, form) in COLUMNS.items():
-        value = last.get(f"{group}/{name}")
-        row = metric_of(f"{group}/{name}")
-        sick = value is not None and row is not None and not row.healthy(value)
-        shown = form.format(value) if value is not None else "-".rjust(len(form.format(0.0)))
-        if sick:  # a mark too: not everybody sees red
-            shown = f"!{shown.strip()}".rjust(len(shown))
-        text.append(shown, "bold red" if sick else "")
+        key, width = f"{group}/{name}", len(form.format(0.0))
+        shown = form.format(run.last[key]) if key in run.last else "-".rjust(width)
+        if key in unhealthy:  # a mark too: not everybody sees red
+            shown = f"!{shown.strip()}".rjust(width)
+        text.append(shown, "bold red" if key in unhealthy else "")
     return text
 
 
-def _buffers(run: Followed) -> Text:
+def _labelled(label: str, words: str, look: str = "") -> Text:
+    return Text.assemble((f"  {label:9} ", "dim"), (words, look))
+
+
+def _buffers(run: Followed) -> str:
     parts = []
     for name in run.config.task_types:
         size, age = run.last.get(f"buffer/{name}"), run.last.get(f"buffer/{name}/age")
         if size is not None:
             parts.append(f"{name} {size:.0f}" + ("" if age is None else f" ({age:.1f})"))
-    return Text.assemble(("  buffer (age) ", "dim"), "  ".join(parts))
+    return "  ".join(parts)
 
 
-def _executor(last: Mapping[str, float]) -> Text:
+def _executor(last: Mapping[str, float]) -> str:
     counts = {key.removeprefix("executor/"): value for key, value in last.items() if key.startswith("executor/")}
-    ordered = sorted(counts.items(), key=lambda item: -item[1])
-    return Text.assemble(("  executor  ", "dim"), "  ".join(f"{kind} {count:.0f}" for kind, count in ordered))
+    return "  ".join(f"{kind} {count:.0f}" for kind, count in sorted(counts.items(), key=lambda item: -item[1]))
 
 
 def _cost(times: Mapping[str, float]) -> Text:
     total = sum(times.get(name, 0.0) for name in STAGES)
     if not total:
-        return Text.assemble(("  cost      ", "dim"), ("no times were kept", "dim"))
+        return _labelled("cost", "no times were kept", "dim")
     parts = [f"{total:.1f} s:", *(f"{name} {times.get(name, 0.0) / total:.0%}" for name in STAGES[:3])]
-    if "tokens_per_s" in times:
-        parts.append(f" {times['tokens_per_s']:.0f} tok/s")
-    if "memory_mib" in times:
-        parts.append(f" {times['memory_mib']:.0f} MiB")
-    return Text.assemble(("  cost      ", "dim"), " ".join(parts))
+    parts += [f" {times['tokens_per_s']:.0f} tok/s"] if "tokens_per_s" in times else []
+    parts += [f" {times['memory_mib']:.0f} MiB"] if "memory_mib" in times else []
+    return _labelled("cost", " ".join(parts))
 
 
-def unhealthy(last: Mapping[str, float]) -> Text:
-    """The numbers outside their healthy range, by the catalogue."""
-    if not last:
+def to_look_at(run: Followed) -> Text:
+    """The numbers outside their healthy range, in a line."""
+    if not run.last:
         return Text("  waiting for the first step", "dim")
-    rows = [
-        (key, value) for key, value in last.items() if (row := metric_of(key)) is not None and not row.healthy(value)
-    ]
-    if not rows:
+    found = run.unhealthy()
+    if not found:
         return Text("  all numbers are in their healthy range; azr-lite show NAME explains one", "dim")
-    named = ", ".join(f"{key} {value:.2g}" for key, value in rows[:2])
-    return Text(f"  {len(rows)} to look at: {named}", "red")
+    named = ", ".join(f"{key} {value:.2g}" for key, value in list(found.items())[:2])
+    return Text(f"  {len(found)} to look at: {named}", "red")
 
 
 def watch(path: str | Path, interval: float = 1.0, console: Console | None = None) -> int:
@@ -162,11 +156,8 @@ def watch(path: str | Path, interval: float = 1.0, console: Console | None = Non
     run = Followed(open_run(path))
     console = console or Console(highlight=False)
     if console.is_terminal and not console.is_dumb_terminal and not run.ended:
-        with _sigterm_as_interrupt(), _keys() as pressed:
-            try:
-                _follow(run, interval, console, pressed)
-            except KeyboardInterrupt:
-                pass
+        with suppress(KeyboardInterrupt), _keys() as pressed:
+            _follow(run, interval, console, pressed)
         if not run.ended:
             console.print("watch closed; the run goes on without it", style="dim")
             return 0
@@ -191,36 +182,30 @@ def _follow(run: Followed, interval: float, console: Console, pressed: Callable[
 
 
 @contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends the view as Ctrl-C does, so that the terminal is given back."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
 def _keys() -> Iterator[Callable[[float], str]]:
-    """A function that waits so many seconds for a key and returns it, or nothing. The terminal is restored."""
-    if not sys.stdin.isatty() or sys.platform == "win32":  # which has no termios; Ctrl-C ends the view
-        yield lambda seconds: time.sleep(seconds) or ""
-        return
-    import termios
-    import tty
+    """A function that waits so many seconds for a key and returns it, or nothing. The terminal is restored.
 
-    handle = sys.stdin.fileno()
-    before = termios.tcgetattr(handle)
-
-    def pressed(seconds: float) -> str:
-        ready, _, _ = select.select([handle], [], [], seconds)
-        return os.read(handle, 1).decode(errors="replace") if ready else ""
-
+    SIGTERM ends the view as Ctrl-C does, so that the terminal is given back.
+    """
+    on_terminated = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        tty.setcbreak(handle)
-        yield pressed
+        if not sys.stdin.isatty() or sys.platform == "win32":  # which has no termios; Ctrl-C ends the view
+            yield lambda seconds: time.sleep(seconds) or ""
+            return
+        import termios
+        import tty
+
+        handle = sys.stdin.fileno()
+
+        def pressed(seconds: float) -> str:
+            ready, _, _ = select.select([handle], [], [], seconds)
+            return os.read(handle, 1).decode(errors="replace") if ready else ""
+
+        before = termios.tcgetattr(handle)
+        try:
+            tty.setcbreak(handle)
+            yield pressed
+        finally:
+            termios.tcsetattr(handle, termios.TCSADRAIN, before)
     finally:
-        termios.tcsetattr(handle, termios.TCSADRAIN, before)
+        signal.signal(signal.SIGTERM, on_terminated)

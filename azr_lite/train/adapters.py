@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import torch
@@ -10,13 +11,11 @@ from azr_lite.errors import ModelError
 from azr_lite.triplet import Role
 
 NAMES = {Role.SOLVE: "default", Role.PROPOSE: "proposer"}
-"""The solver is PEFT's default adapter: whoever loads a checkpoint gets the solver; the proposer lies in its
-subfolder."""
+"""The solver is PEFT's default adapter, which a checkpoint loads as; the proposer lies in its subfolder."""
 
 
 class SplitRoles:
-    """Proposer and solver as two adapters on one frozen base. Both start as the base and are trained by one
-    optimiser."""
+    """Proposer and solver as two adapters on one frozen base. Both start as the base; one optimiser trains both."""
 
     def __init__(self, model: Any, peft_config: Any) -> None:
         model.add_adapter(NAMES[Role.PROPOSE], peft_config)
@@ -30,9 +29,8 @@ class SplitRoles:
     def act_as(self, role: Role) -> None:
         """Put this role's adapter to work; both stay trainable (PEFT freezes the one at rest)."""
         self.model.set_adapter(NAMES[role])
-        for parameters in self.parameters.values():
-            for parameter in parameters:
-                parameter.requires_grad_(True)
+        for parameter in chain(*self.parameters.values()):
+            parameter.requires_grad_(True)
 
     def touch(self, role: Role) -> torch.Tensor:
         """Zero, but with a gradient (of zero) for every weight of the *other* role: DDP waits for all of them."""
@@ -55,8 +53,7 @@ def protect_frozen_weights(model: Any, engine: Any) -> None:
             for parameter in module.get_base_layer().parameters(recurse=False):
                 if not parameter.is_floating_point():
                     raise ModelError(
-                        f"{name} is quantized, and TRL's weight sync to vLLM would destroy it; use "
-                        "generation='transformers', or an unquantized model"
+                        f"{name} is quantized, which TRL's weight sync to vLLM destroys; use generation='transformers'"
                     )
                 kept.append((parameter, parameter.detach().to("cpu", copy=True)))
     sync = engine.sync_weights

@@ -71,16 +71,12 @@ def _optimizer(config: Config, on_cpu: bool) -> str:
     if config.optimizer == "adamw":
         return "adamw_torch" if on_cpu else "adamw_torch_fused"
     if on_cpu:
-        raise ConfigError(
-            f"optimizer={config.optimizer!r} runs on GPUs only, and there is none here; use optimizer='adamw'"
-        )
+        raise ConfigError(f"optimizer={config.optimizer!r} needs a GPU, and there is none here; use 'adamw'")
     return config.optimizer
 
 
 def _vllm(config: Config, on_cpu: bool) -> dict[str, Any]:
-    """TRL's options for vLLM. Of its importance-sampling modes only one is offered: the sequence modes (TRL's
-    default) drop or cap whole replies of thousands of tokens as soon as the sum of their small differences is large
-    (trl#4772)."""
+    """TRL's options for vLLM. Its sequence modes of importance sampling drop or cap whole long replies (trl#4772)."""
     if config.continuous_batching and on_cpu:
         raise ConfigError("continuous_batching is for 16-bit models on GPUs, and there is none here; switch it off")
     if config.generation == "transformers":

@@ -36,16 +36,11 @@ class Budget:
     ) -> None:
         self.save_minutes, self.max_hours, self.clock = save_minutes, max_hours, clock
         self.began = self.safe_since = self.step_began = clock()
-        self.steps: deque[float] = deque(maxlen=5)
-        """Durations of the last self-play steps."""
-        self.saving = 0.0
-        """Spent on saving so far."""
-        self.save_s = 0.0
-        """What the next checkpoint will take: the last one's time, at first a guess."""
-        self.evaluation_s = 0.0
-        """What the next held-out evaluation will take."""
-        self.stretched = False
-        """Whether a checkpoint that was due has ever been held back because saving had taken its share of the time."""
+        self.steps: deque[float] = deque(maxlen=5)  # durations of the last self-play steps
+        self.saving = 0.0  # spent on saving so far
+        self.save_s = 0.0  # what the next checkpoint will take: the last one's time, at first a guess
+        self.evaluation_s = 0.0  # what the next held-out evaluation will take
+        self.stretched = False  # whether a checkpoint that was due was ever held back: saving had taken its share
 
     @property
     def step_s(self) -> float:
@@ -68,9 +63,7 @@ class Budget:
 
     def saved(self, seconds: float) -> None:
         """A checkpoint is whole; it (and its copy elsewhere) took this long."""
-        self.saving += seconds
-        self.save_s = seconds
-        self.safe_since = self.clock()
+        self.saving, self.save_s, self.safe_since = self.saving + seconds, seconds, self.clock()
 
     def save_due(self) -> bool:
         """Whether one step more would put over `save_minutes` of work at risk, and saving may take the time."""
@@ -106,8 +99,7 @@ class Schedule(TrainerCallback):
         self.budget = Budget(config.save_minutes, config.max_hours)
         self.mirror = mirror_of(config.sync_to, run_dir)
         self.standing: Standing | None = None
-        self.stopped = ""
-        """Name of the setting that ended the run early: max_hours, or stop_patience."""
+        self.stopped = ""  # name of the setting that ended the run early: max_hours, or stop_patience
         self._stop_asked = self._save_asked = self._told = False
 
     # ------------------------------------------------------------------ what the run asks for
@@ -172,10 +164,9 @@ class Schedule(TrainerCallback):
         _, late, due = asked[0]
         if late and not control.should_training_stop:
             self.stopped = "max_hours"
-        if late or any(stop for stop, _, _ in asked):
-            control.should_training_stop = control.should_save = True
-        elif due:
-            control.should_save = True
+        stop = late or any(one[0] for one in asked)
+        control.should_training_stop |= stop
+        control.should_save |= stop or due
         self.explain_rare_saves()
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -201,20 +192,17 @@ class Schedule(TrainerCallback):
 
     def push(self) -> None:
         """Bring the copy elsewhere up to date; a failure is a line, never the end of the run."""
-        if self.mirror is not None and is_main():
-            failure = try_push(self.mirror, [self.best_checkpoint] if self.best_checkpoint else [])
-            if failure:
-                self.note(failure)
+        if self.mirror is None or not is_main():
+            return
+        if failure := try_push(self.mirror, [self.best_checkpoint] if self.best_checkpoint else []):
+            self.note(failure)
 
     def explain_rare_saves(self) -> None:
         """Say once that saving is held back."""
         if self.budget.stretched and not self._told:
             self._told = True
-            self.note(
-                f"a checkpoint takes {self.budget.save_s:.1f} s, so they are made about every "
-                f"{self.budget.interval / 60:.1f} minutes instead of every {self.config.save_minutes:g} (saving may "
-                f"take {SHARE:.0%} of the time)"
-            )
+            often = f"{self.budget.interval / 60:.1f} minutes instead of every {self.config.save_minutes:g}"
+            self.note(f"a checkpoint takes {self.budget.save_s:.1f} s, so they are made about every {often}")
 
     def summary(self) -> dict[str, Any]:
         """`stopped` names the setting that ended the run early; `best` is there where the stop rule is on."""
@@ -245,8 +233,7 @@ class Reports(TrainerCallback):
         on_step: Callable[[dict[str, Any]], None],
     ) -> None:
         self.updates, self.seconds, self.on_begin, self.on_step = updates, seconds, on_begin, on_step
-        self.logs: list[dict[str, float]] = []
-        """TRL's numbers of the step's updates so far."""
+        self.logs: list[dict[str, float]] = []  # TRL's numbers of the step's updates so far
         self.restart()
 
     def restart(self) -> None:
@@ -256,13 +243,6 @@ class Reports(TrainerCallback):
     def play_ended(self) -> None:
         """What comes after the self-play is the update."""
         self.played = time.perf_counter()
-
-    def timing(self) -> dict[str, float]:
-        """Seconds of this step for generate, sandbox, update, and the rest (parsing, saving)."""
-        parts = {name: self.seconds[name] - self.before[name] for name in ("generate", "sandbox")}
-        now = time.perf_counter()
-        parts["update"] = now - self.played
-        return parts | {"rest": max(0.0, now - self.began - sum(parts.values()))}
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.on_begin()
@@ -279,7 +259,10 @@ class Reports(TrainerCallback):
         names = {"loss": "loss", "grad_norm": "grad_norm", "clip_ratio": "clip_ratio/region_mean", "entropy": "entropy"}
         report: dict[str, Any] = {name: math.fsum(log[key] for log in logs) / len(logs) for name, key in names.items()}
         report |= {name: value for name, value in logs[0].items() if "gradient_" in name and value is not None}
+        now, timing = time.perf_counter(), {name: self.seconds[name] - self.before[name] for name in self.before}
+        timing["update"] = now - self.played
+        timing["rest"] = max(0.0, now - self.began - sum(timing.values()))  # parsing, saving
         step = state.global_step // self.updates - 1
-        report |= {"step": step, "learning_rate": logs[-1]["learning_rate"], "timing": self.timing()}
+        report |= {"step": step, "learning_rate": logs[-1]["learning_rate"], "timing": timing}
         self.restart()
         self.on_step(report)

@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,7 @@ def is_whole(checkpoint: Path) -> bool:
         listed = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    sizes = _sizes(checkpoint)
-    return bool(listed) and all(sizes.get(name) == size for name, size in listed.items())
+    return bool(listed) and listed.items() <= _sizes(checkpoint).items()
 
 
 def last_whole_checkpoint(run_dir: str | Path) -> Path | None:
@@ -60,9 +59,7 @@ def load_state(checkpoint: str | Path) -> dict[str, Any]:
     """The self-play state of a whole checkpoint; RunDirectoryError otherwise."""
     path = Path(checkpoint)
     if not is_whole(path):
-        raise RunDirectoryError(
-            f"{path} is not a whole checkpoint; resume from the newest whole one of its run (azr-lite resume does)"
-        )
+        raise RunDirectoryError(f"{path} is not a whole checkpoint; `azr-lite resume` finds the newest whole one")
     return json.loads((path / STATE).read_text(encoding="utf-8"))
 
 
@@ -72,18 +69,15 @@ def step_of(checkpoint: Path) -> int:
 
 
 def writing_failed(error: BaseException) -> str:
-    """Why writing a checkpoint failed, in a few words; empty for an error that is not about writing.
-
-    transformers raises OSError, safetensors its own error with the system's words in it, and torch.save a
-    RuntimeError that names its zip writer.
-    """
+    """Why writing a checkpoint failed, in a few words; empty for an error that is not about writing."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     if isinstance(error, RunDirectoryError):
         return writing_failed(error.__cause__) if error.__cause__ else ""
     text = str(error)
-    if type(error).__name__ == "SafetensorError":
+    if type(error).__name__ == "SafetensorError":  # with the system's words in it
         return _NO_ROOM if _NO_ROOM in text else text
+    # torch.save names its zip writer
     torch_writer = ("PytorchStreamWriter", "inline_container", "unexpected pos", "file write failed", "iostream error")
     return _NO_ROOM if isinstance(error, RuntimeError) and any(words in text for words in torch_writer) else ""
 
@@ -99,9 +93,7 @@ def abandon(folder: Path, reason: str, size: float) -> None:
     if reason == _NO_ROOM:
         size = size_of(whole) if whole else size
         amount = f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
-        raise RunDirectoryError(
-            f"no room for a checkpoint of about {amount} at {folder}; free some or choose another disk; {further}"
-        )
+        raise RunDirectoryError(f"no room for a checkpoint of about {amount} at {folder}; free some; {further}")
     raise RunDirectoryError(f"the checkpoint at {folder} could not be written ({reason}); check that disk; {further}")
 
 
@@ -136,11 +128,9 @@ HUB = "hub:"
 
 def mirror_of(sync_to: str, run_dir: Path) -> FolderMirror | HubMirror | None:
     """The second copy of this run; None where `sync_to` is empty."""
-    if not sync_to:
-        return None
     if sync_to.startswith(HUB):
         return HubMirror(sync_to.removeprefix(HUB), run_dir)
-    return FolderMirror(Path(sync_to).expanduser() / run_dir.resolve().name, run_dir)
+    return FolderMirror(Path(sync_to).expanduser() / run_dir.resolve().name, run_dir) if sync_to else None
 
 
 class Mirror:
@@ -166,10 +156,10 @@ class Mirror:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def _small_files(self) -> list[Path]:
+    def _small_files(self) -> list[str]:
         """Everything that is copied but checkpoints: settings, logs, evaluations. Paths relative to the run."""
         found = [self.run_dir / name for name in FILES] + sorted((self.run_dir / "eval").glob("*.json*"))
-        return [path.relative_to(self.run_dir) for path in found if path.is_file()]
+        return [path.relative_to(self.run_dir).as_posix() for path in found if path.is_file()]
 
     def _checkpoints_to_copy(self, keep: Iterable[Path]) -> list[Path]:
         """The newest whole checkpoint, then the others to keep."""
@@ -198,18 +188,14 @@ class FolderMirror(Mirror):
     def push(self, keep: Iterable[Path] = ()) -> None:
         self._check_mounted()
         for name in self._small_files():
-            source, target = self.run_dir / name, self.target / name
-            if _changed(source, target):
-                _replace(source, target, shutil.copyfile)
-        wanted = self._checkpoints_to_copy(keep)
-        for checkpoint in wanted:
-            copy = self.target / checkpoint.name
-            same = is_whole(copy) and (copy / SEAL).read_bytes() == (checkpoint / SEAL).read_bytes()
-            if not same or _changed(checkpoint / SEAL, copy / SEAL):
-                _replace(checkpoint, copy, _copy_tree)
-        names = {checkpoint.name for checkpoint in wanted}
+            if _changed(self.run_dir / name, self.target / name):
+                _replace(self.run_dir / name, self.target / name)
+        wanted = {path.name: path for path in self._checkpoints_to_copy(keep)}
+        for name, checkpoint in wanted.items():
+            if not is_whole(self.target / name) or _changed(checkpoint / SEAL, self.target / name / SEAL):
+                _replace(checkpoint, self.target / name)
         for old in self.target.glob("checkpoint-*") if wanted else ():
-            if old.name not in names:
+            if old.name not in wanted:
                 _remove(old)
 
     def _check_mounted(self) -> None:
@@ -233,35 +219,33 @@ class HubMirror(Mirror):
         return f"{HUB}{self.repository}/{self.name}"
 
     def newest_step(self) -> int | None:
-        steps = [step_of(Path(name)) for name in self._checkpoints(SEAL)]
-        return max(steps, default=0) if f"{self.name}/run.json" in self._files() else None
+        files = self._files()
+        sealed = [step_of(file.parent) for file in files if file.name == SEAL]
+        return max(sealed, default=0) if Path("run.json") in files else None
 
     def push(self, keep: Iterable[Path] = ()) -> None:
-        api, wanted = _api(), self._checkpoints_to_copy(keep)
+        api, wanted = _api(), [path.name for path in self._checkpoints_to_copy(keep)]
         api.create_repo(self.repository, private=True, exist_ok=True)
         api.upload_folder(
             repo_id=self.repository,
             folder_path=self.run_dir,
             path_in_repo=self.name,
-            allow_patterns=[*map(str, self._small_files()), *(f"{checkpoint.name}/*" for checkpoint in wanted)],
-            commit_message=f"{self.name}: {wanted[0].name if wanted else 'logs'}",
+            allow_patterns=[*self._small_files(), *(f"{name}/*" for name in wanted)],
+            commit_message=f"{self.name}: {wanted[0] if wanted else 'logs'}",
         )
-        for old in self._checkpoints() - {checkpoint.name for checkpoint in wanted} if wanted else ():
+        there = {file.parts[0] for file in self._files() if file.parts[0].startswith("checkpoint-")}
+        for old in there.difference(wanted) if wanted else ():
             api.delete_folder(f"{self.name}/{old}", repo_id=self.repository)
 
     def _download(self, temporary: Path) -> Path:
         _api().snapshot_download(self.repository, allow_patterns=[f"{self.name}/*"], local_dir=temporary)
         return temporary / self.name
 
-    def _files(self) -> list[str]:
+    def _files(self) -> list[Path]:
+        """What is there of this run, relative to it."""
         api = _api()
-        return list(api.list_repo_files(self.repository)) if api.repo_exists(self.repository) else []
-
-    def _checkpoints(self, file: str = "") -> set[str]:
-        """Names of the checkpoints there; with `file`, of those that hold it."""
-        parts = [name.split("/") for name in self._files()]
-        of_run = [p for p in parts if p[0] == self.name and len(p) > 2 and p[1].startswith("checkpoint-")]
-        return {p[1] for p in of_run if file in ("", p[2])}
+        found = map(Path, api.list_repo_files(self.repository) if api.repo_exists(self.repository) else ())
+        return [path.relative_to(self.name) for path in found if path.is_relative_to(self.name)]
 
 
 def try_push(mirror: FolderMirror | HubMirror, keep: Iterable[Path] = ()) -> str:
@@ -280,34 +264,30 @@ def _api() -> Any:
 
 
 def _short(error: BaseException) -> str:
+    if isinstance(error, shutil.Error):  # a list with one entry per file that failed
+        return str(error.args[0][0][2])
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _changed(source: Path, target: Path) -> bool:
     """Another length, or written since it was copied."""
-    try:
-        was, now = target.stat(), source.stat()
-    except FileNotFoundError:
+    if not target.exists():
         return True
+    was, now = target.stat(), source.stat()
     return was.st_size != now.st_size or was.st_mtime_ns < now.st_mtime_ns
 
 
-def _copy_tree(source: Path, target: Path) -> None:
-    try:
-        shutil.copytree(source, target, copy_function=shutil.copyfile)
-    except shutil.Error as error:  # a list with one entry per file that failed
-        raise OSError(error.args[0][0][2]) from error
-
-
-def _replace(source: Path, target: Path, copy: Callable[[Path, Path], Any]) -> None:
-    """Copy under a temporary name, then rename."""
+def _replace(source: Path, target: Path) -> None:
+    """Copy a file or a checkpoint under a temporary name, then rename."""
     temporary = target.with_name(f".{target.name}.tmp")
     _remove(temporary)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        copy(source, temporary)
-        if target.is_dir():
+        if source.is_dir():
+            shutil.copytree(source, temporary, copy_function=shutil.copyfile)
             _remove(target)
+        else:
+            shutil.copyfile(source, temporary)
         os.replace(temporary, target)
     finally:
         _remove(temporary)

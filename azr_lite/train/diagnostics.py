@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 PROMPT, REPLY = "def f(x):\n    return x + 1\n# f(2) == ", "3"
 FACTORS = (1, 10, 100, 1000, 10_000)
-"""The run's learning rate may be too small to be seen after one step; then these multiples are tried, up to
-`LARGEST`."""
+"""Multiples of the run's learning rate, up to `LARGEST`: it may be too small to be seen after one step."""
 LARGEST = 1e-2
 NOISE = {torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.3}
 """Changes of the log-probability (nats, over the reply) below this are rounding in the given arithmetic."""
@@ -40,7 +39,6 @@ class SelfTestResult:
 
     @property
     def sentence(self) -> str:
-        """For people."""
         return (
             f"one update moves a reply's log-probability by {self.raised:+.2g} when rewarded, {self.lowered:+.2g} when "
             f"punished (learning rate {self.learning_rate:g}, {self.seconds:.1f} s)"
@@ -62,9 +60,8 @@ def self_test(trainer: SelfPlayTrainer) -> SelfTestResult:
     trainer._metrics["train"].clear()
     if raised <= 0 or lowered >= 0:
         raise TrainingError(
-            f"the learning self-test failed: after one update the rewarded reply's log-probability moved by "
-            f"{raised:+.2g} and the punished one's by {lowered:+.2g}, but they must rise and fall; lower learning_rate, "
-            "or try dtype='float32'"
+            f"the learning self-test failed: the rewarded reply's log-probability moved by {raised:+.2g}, the punished "
+            f"one's by {lowered:+.2g}, but they must rise and fall; lower learning_rate, or try dtype='float32'"
         )
     return SelfTestResult(raised, lowered, rate, time.perf_counter() - started)
 
@@ -75,7 +72,10 @@ def _update(trainer: SelfPlayTrainer, advantage: float) -> tuple[float, float]:
     Returns the change of the reply's log-probability (nats) and the rate. The weights are put back after each try.
     """
     noise = NOISE[torch.bfloat16 if trainer.args.bf16 else torch.float16 if trainer.args.fp16 else torch.float32]
-    trained = _trained(trainer)
+    # under FSDP the model itself shows pieces at one time and gathered copies at another
+    trained = trainer.trained()
+    if trainer.optimizer is not None:
+        trained = [p for group in trainer.optimizer.param_groups for p in group["params"] if p.requires_grad]
     weights = [p.detach().clone() for p in trained]
     batch = _batch(trainer, advantage)
     trainer.compute_loss(trainer.model, batch).backward()
@@ -99,13 +99,6 @@ def _update(trainer: SelfPlayTrainer, advantage: float) -> tuple[float, float]:
             f"the learning self-test failed: a learning rate of {rate:g} {what}; try dtype='float32' or another tuning"
         )
     return moved, rate
-
-
-def _trained(trainer: SelfPlayTrainer) -> list[torch.nn.Parameter]:
-    """What the optimiser moves. Under FSDP the model itself shows pieces at one time and gathered copies at another."""
-    if trainer.optimizer is not None:
-        return [p for group in trainer.optimizer.param_groups for p in group["params"] if p.requires_grad]
-    return [p for p in trainer.model.parameters() if p.requires_grad]
 
 
 def _gather_anew(trainer: SelfPlayTrainer) -> None:
@@ -146,11 +139,9 @@ def _log_probability(trainer: SelfPlayTrainer, batch: dict[str, torch.Tensor]) -
 def gradient_shares(
     groups: Mapping[str, Sequence[int]], gradient_of: Callable[[Sequence[int]], list[torch.Tensor]]
 ) -> dict[str, float]:
-    """``ROLE/TYPE/gradient_share`` per group (its gradient's length; they sum to 1), and the two roles'
-    ``gradient_cosine``.
+    """``ROLE/TYPE/gradient_share`` per group (of its gradient's length; sum 1), and the roles' ``gradient_cosine``.
 
-    `groups`: the rows of each group ``ROLE/TYPE``. `gradient_of`: the gradient of some rows, one tensor per trained
-    weight.
+    `groups`: the rows of each group. `gradient_of`: the gradient of some rows, one tensor per trained weight.
     """
     norms: dict[str, float] = {}
     of_role: dict[str, list[torch.Tensor]] = {}

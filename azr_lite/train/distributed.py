@@ -26,9 +26,7 @@ from azr_lite.verifier import ProgramRunner
 T = TypeVar("T")
 FILES = Path(__file__).with_name("launch")
 PATIENCE = timedelta(minutes=30)
-"""How long a process waits for the others in one exchange. Longer than any honest wait (the slowest share of a step's
-replies, a slow disk). The launcher notices a dead process on the same machine at once, one elsewhere only after this
-time."""
+"""How long a process waits for the others in one exchange, and notices a death on another machine at the latest."""
 LOST = re.compile(r"connection (closed by|reset by|refused)|broken pipe|gloo|nccl|timed out", re.IGNORECASE)
 """Words in the error of a connection whose other end is gone."""
 
@@ -60,13 +58,12 @@ def sharding() -> str:
 
 
 def check_sharding(checkpoint: Path) -> None:
-    """ConfigError where a checkpoint written under FSDP, DeepSpeed or neither would be read under another of the three."""
+    """ConfigError where a checkpoint written under FSDP, DeepSpeed or neither would be read under another of these."""
     if (was := sharding_of(checkpoint)) != sharding():
         ways = {"": "whole weights on each process", "FSDP": "fsdp2.yaml", "DeepSpeed": "zero3.yaml"}
         raise ConfigError(
-            f"{checkpoint} was written with {ways[was]} and this run was started with {ways[sharding()]}, which cannot read "
-            "its moments; resume as it was started (any number of processes), or start a new run from its weights: --model "
-            f"{checkpoint}"
+            f"{checkpoint} was written with {ways[was]} and this run was started with {ways[sharding()]}; resume as it "
+            f"was started (any number of processes), or start a new run from its weights: --model {checkpoint}"
         )
 
 
@@ -85,33 +82,23 @@ def check_processes(config: Config) -> list[str]:
         file = "fsdp2" if config.tuning == "full" else "ddp"
         raise ConfigError(
             f"this run wants {config.processes} processes and {world()} {'was' if world() == 1 else 'were'} started; "
-            f"start it with `accelerate launch --config_file $(azr-lite launch-file {file}) "
-            f"--num_processes {config.processes} -m azr_lite ...`, or set processes=0 "
-            "(without GPUs use torchrun: accelerate launch --cpu --num_processes 2 starts one process only)"
+            f"start it with `accelerate launch --config_file $(azr-lite launch-file {file}) --num_processes "
+            f"{config.processes} -m azr_lite ...`, or set processes=0 (without GPUs use torchrun)"
         )
     config.micro_batches(world())  # ConfigError where the batch cannot be split over them
     if cut and vllm and config.tuning != "full":
-        raise ConfigError(
-            f"tuning={config.tuning!r} with vLLM does not work under {cut}: vLLM cannot be handed adapters whose base "
-            "is cut into pieces; use ddp.yaml for adapters (azr-lite launch-file ddp)"
-        )
+        raise ConfigError(f"{cut} cannot hand vLLM adapters over a base in pieces; use ddp.yaml for adapters")
     if world() == 1 and not cut:
         return []
     weights = f"weights cut over them by {cut}" if cut else "each with a whole copy of the weights"
     facts = [f"{world()} processes, {weights}"]
     if cut and not vllm:
-        facts.append(
-            f"generation='transformers' under {cut} gathers every layer anew for every token: expect it to be 10 to 50 "
-            "times slower than generation='vllm'"
-        )
+        facts.append(f"generation='transformers' under {cut} is 10 to 50 times slower than generation='vllm'")
     return facts
 
 
 def join(config: Config) -> None:
-    """Meet the other processes.
-
-    Call it before the model is loaded: only then does FSDP keep all but the first process from reading the weights.
-    """
+    """Meet the other processes. Call it before loading: only then does FSDP let one process alone read the weights."""
     if world() == 1 and not sharding():
         return
     from accelerate import PartialState
@@ -121,8 +108,7 @@ def join(config: Config) -> None:
     found = PartialState(cpu=choose_precision(config).device.type == "cpu", timeout=PATIENCE).num_processes
     if found != world():
         raise ConfigError(
-            f"the launcher started {world()} processes, but accelerate finds {found}; "
-            "use torchrun or accelerate launch with azr-lite's files"
+            f"{world()} processes were started, but accelerate finds {found}; launch with azr-lite's files"
         )
 
 
@@ -137,8 +123,7 @@ def leave() -> None:
 def end(status: int) -> int:
     """The exit status of the command. One of several processes ends here, without Python's tidying up.
 
-    Gloo's threads outlive its group, and one that wakes while Python ends aborts the process ("terminate called without
-    an active exception"): a finished run would now and then be reported as failed.
+    Gloo's threads outlive its group: one that wakes while Python ends would abort a finished run now and then.
     """
     if world() > 1:
         sys.stdout.flush()
@@ -158,8 +143,7 @@ def explain_lost_process(path: Path) -> Iterator[None]:
         if world() == 1 or not (isinstance(error, DistError) or LOST.search(str(error))):
             raise
         if threading.current_thread() is threading.main_thread():
-            # The launcher sends it to those that are left. This process ends by itself, and says why.
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's: this process ends by itself, and says why
         saved = max((step_of(file.parent) for file in path.glob("checkpoint-*/whole.json")), default=None)
         kept = "it had saved nothing yet" if saved is None else f"nothing before checkpoint-{saved} is lost"
         raise TrainingError(
@@ -168,10 +152,7 @@ def explain_lost_process(path: Path) -> Iterator[None]:
 
 
 def by_main(work: Callable[[], T]) -> T:
-    """Run `work` on the main process only.
-
-    Every process gets its result, or raises its error, so that none waits for one that has stopped.
-    """
+    """`work` on the main process only; every process gets its result, or raises its error, so that none waits."""
     if world() == 1:
         return work()
     from accelerate.utils import broadcast_object_list
@@ -189,7 +170,7 @@ def by_main(work: Callable[[], T]) -> T:
 
 
 class ShardedExecutor:
-    """An executor whose jobs are dealt to all processes: each runs every world-th job, and all get all results."""
+    """Deals an executor's jobs to all processes; each gets the results of all jobs, in order, or the error of any."""
 
     def __init__(self, executor: ProgramRunner) -> None:
         self.executor = executor
@@ -202,7 +183,6 @@ class ShardedExecutor:
 
 
 def _share_out(jobs: Sequence[Any], work: Callable[[Sequence[Any]], list[Any]]) -> list[Any]:
-    """`work` on every world-th job here. Every process gets the results of all jobs, in order, or the error of any."""
     from accelerate import PartialState
     from accelerate.utils import gather_object
 
@@ -229,13 +209,14 @@ def rows_of_rank(
     the number of processes changes neither an update's rows nor the rows that share a micro-batch.
     `by_role`: one role after the other, each with a multiple of `micro` rows, so that each micro-batch holds one role.
     """
+
+    def order(row: Rollout) -> tuple[Any, int]:
+        return by_role and row.role, -len(row.prompt_ids) - len(row.completion_ids)
+
     block = len(rollouts) // updates
     mine: list[Rollout] = []
     for start in range(0, len(rollouts), block):
-        ordered = sorted(
-            rollouts[start : start + block],
-            key=lambda r: (by_role and r.role, -len(r.prompt_ids) - len(r.completion_ids)),
-        )
+        ordered = sorted(rollouts[start : start + block], key=order)
         for first in range(rank * micro, block, world * micro):
             mine += ordered[first : first + micro]
     return mine
@@ -244,9 +225,7 @@ def rows_of_rank(
 def keep_precision(accelerator: Any) -> None:
     """FSDP2: sum gradients in float32, and leave outputs as they are.
 
-    accelerate casts what is trained to float32 masters and computes in bfloat16 (accelerate/utils/fsdp_utils.py), as
-    wanted. But its policy also sums gradients in bfloat16, and rounds to it what the model returns: our float32
-    log-probabilities.
+    accelerate's policy sums gradients in bfloat16, and rounds what the model returns: our float32 log-probabilities.
     """
     import torch
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -15,6 +15,9 @@ from trl.models.utils import unwrap_model_for_generation
 from azr_lite.codec import Codec, Sample, draw_seed, seeded
 from azr_lite.config import Config
 from azr_lite.triplet import Completion, Role
+
+if TYPE_CHECKING:
+    from azr_lite.train.adapters import SplitRoles
 
 
 class Sampler(Protocol):
@@ -29,6 +32,7 @@ class Generation:
     config: Config
     codec: Codec
     sampler: Sampler | None
+    split: SplitRoles | None
     accelerator: Accelerator
     _is_greedy = False
     _selfplay_step, _sampling_calls = -1, 0  # the self-play step (-1: before the first), the sampling calls made in it
@@ -55,6 +59,8 @@ class Generation:
 
     def act_as(self, role: Role) -> None:
         """Sample and score as this role; only split roles make a difference."""
+        if self.split is not None:
+            self.split.act_as(role)
 
     @torch.no_grad()
     def generate(self, prompts: Sequence[str], role: Role = Role.SOLVE) -> list[Completion]:
@@ -74,22 +80,14 @@ class Generation:
         for number in range(rank, -(-len(chunks) // world) * world, world):
             if number < len(chunks):
                 found += zip(chunks[number], self._sample([ids[i] for i in chunks[number]], number), strict=True)
-            elif self._collective:
+            elif self.is_sharded:
                 self._sample([ids[i] for i in chunks[0]], number)
         self._sampling_calls += not self._is_greedy
         samples = dict(gather_object(found))
         return [self.codec.completion(texts[i], ids[i], samples[i]) for i in range(len(prompts))]
 
-    @property
-    def _collective(self) -> bool:
-        """Sharded weights: every process must sample equally often."""
-        return self.is_fsdp_enabled or self.is_deepspeed_enabled
-
     def _chunks(self, order: list[int], world: int) -> list[list[int]]:
-        """Which prompts are sampled together.
-
-        vLLM batches by itself, but wants one call per process with equally many prompts.
-        """
+        """Which prompts are sampled together. vLLM wants one call per process with equally many prompts."""
         if self.use_vllm:
             filled = order + order[:1] * (-len(order) % world)
             return [filled[rank::world] for rank in range(world)] if filled else []
@@ -100,7 +98,7 @@ class Generation:
         seed = draw_seed(self.config.seed, self._selfplay_step, self._sampling_calls, number)
         if self.sampler is not None:
             return self.sampler(prompt_ids, greedy=self._is_greedy, seed=seed)
-        if self.use_vllm or self._collective or self.config.continuous_batching:
+        if self.use_vllm or self.is_sharded or self.config.continuous_batching:
             with seeded(seed, self.accelerator.device), self.accelerator.autocast():
                 ids_BT, logps_BT = self._generate_single_turn(prompt_ids, None, {}, 1)
         else:
@@ -146,9 +144,8 @@ def sample_replies(
         options["past_key_values"] = cache
     rows = {"input_ids": ids_UT[of_row_B], "attention_mask": mask_UT[of_row_B]}
     out_BT = model.generate(**rows, generation_config=config, **options)
-    return [_until_end(ids, eos_ids) for ids in out_BT[:, width:].tolist()]
-
-
-def _until_end(ids: list[int], eos_ids: Collection[int]) -> list[int]:
-    end = next((place for place, token in enumerate(ids) if token in eos_ids), len(ids) - 1)
-    return ids[: end + 1]
+    replies = []
+    for ids in out_BT[:, width:].tolist():
+        end = next((place for place, token in enumerate(ids) if token in eos_ids), len(ids) - 1)
+        replies.append(ids[: end + 1])
+    return replies

@@ -8,7 +8,6 @@ are played again. Several processes stop with a sentence instead: their collecti
 from __future__ import annotations
 
 import copy
-import gc
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -22,22 +21,18 @@ from azr_lite.errors import TrainingError
 Result = TypeVar("Result")
 
 
-def is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """CUDA's error, and the one of torch's allocator on CPUs."""
-    return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, Exception) and should_reduce_batch_size(error)
-    )
+    return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
 
 
 def free_memory() -> None:
     """Give back what the failed work held. Call it outside the except block: a traceback keeps tensors alive."""
-    gc.collect()
-    clear_device_cache()
+    clear_device_cache(garbage_collection=True)
 
 
 def in_halves(work: Callable[[Any], Result], rows: Any) -> list[Result]:
-    """`work` on all rows at once, or on halves (of halves …) where memory runs out; results in the order of the
-    rows."""
+    """`work` on all rows at once, or on halves (of halves …) where memory runs out; results in the rows' order."""
     try:
         return [work(rows)]
     except Exception as error:
@@ -50,23 +45,25 @@ def in_halves(work: Callable[[Any], Result], rows: Any) -> list[Result]:
 
 def rows_of(batch: dict[str, Any], rows: slice) -> dict[str, Any]:
     """Some rows of TRL's batch: tensors are indexed in their first dimension; what has no rows (counts, None) stays."""
-    return {
-        name: value[rows] if isinstance(value, torch.Tensor) and value.dim() else value for name, value in batch.items()
-    }
+    return {name: x[rows] if isinstance(x, torch.Tensor) and x.dim() else x for name, x in batch.items()}
 
 
 class OutOfMemoryRecovery:
-    """Mixin of the trainer that survives running out of memory. Expects a GRPOTrainer beside it, and `note` for
-    people."""
+    """Mixin of the trainer that survives running out of memory. Expects a GRPOTrainer beside it."""
 
     note: Callable[[str], None]
     _parts = 1  # pieces a micro-batch is split into
     _pieces = 1  # pieces a sampling chunk is split into
 
     @property
+    def is_sharded(self) -> bool:
+        """Under FSDP or DeepSpeed: every process must make the same passes."""
+        return self.is_fsdp_enabled or self.is_deepspeed_enabled
+
+    @property
     def can_recover(self) -> bool:
         """Whether halving is possible: one process with whole weights, so that no other waits in a collective call."""
-        return self.accelerator.num_processes == 1 and not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
+        return self.accelerator.num_processes == 1 and not self.is_sharded
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """Forward and backward of one micro-batch, in as many parts as fit. (TRL's adds a counter and a clock only.)"""
@@ -100,14 +97,13 @@ class OutOfMemoryRecovery:
             raise error
         if not self.can_recover:
             raise TrainingError(
-                "a GPU ran out of memory in the update, and several processes cannot change their micro-batches alone; "
-                f"go on with `azr-lite resume {self.args.output_dir} --micro-batch-size {max(1, rows // 2)}` and as "
-                "many processes"
+                "out of memory in the update, and several processes cannot halve micro-batches alone; go on with "
+                f"`azr-lite resume {self.args.output_dir} --micro-batch-size {max(1, rows // 2)}` and as many processes"
             ) from error
         if self._parts >= rows:
             raise TrainingError(
-                "out of memory with a single sequence at a time; shorten max_prompt_tokens and max_reply_tokens, "
-                "switch gradient_checkpointing on, or choose a smaller model (azr-lite plan says what fits)"
+                "out of memory with a single sequence at a time; lower max_prompt_tokens, max_reply_tokens, or switch "
+                "gradient_checkpointing on (azr-lite plan says what fits)"
             ) from error
         self._parts = min(2 * self._parts, rows)
         size = -(-rows // self._parts)
@@ -116,8 +112,7 @@ class OutOfMemoryRecovery:
     def sample_in_pieces(
         self, sample: Callable[[Sequence[Any], int], list[Any]], prompts: Sequence[Any], seed: int
     ) -> list[Any]:
-        """`sample(prompts, seed)` over the pieces of a chunk; twice as many pieces, from now on, when memory runs
-        out."""
+        """`sample(prompts, seed)` over a chunk's pieces, of which there are twice as many once memory has run out."""
         while True:
             size = max(1, -(-len(prompts) // self._pieces))
             try:
@@ -130,8 +125,7 @@ class OutOfMemoryRecovery:
                     raise
                 if size == 1:
                     raise TrainingError(
-                        "out of memory while sampling; lower generation_chunk or max_reply_tokens, or choose a "
-                        "smaller model (azr-lite plan says what fits)"
+                        "out of memory while sampling; lower generation_chunk or max_reply_tokens"
                     ) from error
             self._pieces *= 2
             self.note(f"out of memory while sampling: chunks are now {-(-len(prompts) // self._pieces)} replies")

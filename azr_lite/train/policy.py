@@ -19,10 +19,9 @@ from azr_lite.errors import ModelError
 
 @dataclass
 class Policy:
-    """A loaded policy. `dtype`: type of stored weights. `compute`: type of arithmetic (autocast unless float32).
+    """A loaded policy; `dtype` and `compute` as in `Precision`. `peft_config`: None when all weights are trained.
 
-    `peft_config`: None when all weights are trained. `reasons`: one line per choice made. `untrained`: tags to be
-    written without their own token.
+    `reasons`: one line per choice made. `untrained`: tags to be written without their own token.
     """
 
     model: PreTrainedModel
@@ -59,9 +58,7 @@ def load_policy(config: Config) -> Policy:
         peft_config = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, **settings)
         reasons.append(f"{config.tuning}: float32 adapters of rank {config.lora_rank} on all linear layers, no dropout")
     if config.roles == "split":
-        reasons.append(
-            "split roles: a second set of adapters; each checkpoint keeps the proposer's in its folder proposer/"
-        )
+        reasons.append("split roles: two sets of adapters; the proposer's is in each checkpoint's folder proposer/")
     return Policy(
         model, tokenizer, style, peft_config, precision.device, precision.weights, precision.compute, reasons,
         frozenset(untrained),
@@ -125,10 +122,7 @@ def _short(dtype: torch.dtype) -> str:
 
 
 def in_type(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
-    """The model, changed in place, with weights of this type.
-
-    `model.to` would also round the frequencies of the position code, which no file holds.
-    """
+    """The model, changed in place, with weights of this type. (`model.to` would also round the position code.)"""
     for weight in model.parameters():
         weight.data = weight.data.to(dtype)
     return model
@@ -149,9 +143,13 @@ def _load(config: Config, precision: Precision) -> tuple[PreTrainedModel, PreTra
         model, tokenizer = _load_gguf(path)
         origin = f"{path.name}: GGUF weights unpacked to {_size(model)}"
         return _convert(config, precision, model), tokenizer, origin
-    if path.exists():
-        _check_folder(path)
-    elif named.startswith((".", "/", "~")) or named.count("/") > 1 or "\\" in named:
+    if path.is_file():
+        raise ModelError(f"{path} is a file, but not .gguf; give a .gguf file or the model's folder")
+    if (path / "adapter_config.json").exists() and not (path / "config.json").exists():
+        raise ModelError(f"{path} holds only an adapter; merge it into its base first (azr-lite export RUN --merge)")
+    if path.exists() and not (path / "config.json").exists():
+        raise ModelError(f"{path} holds no model (config.json is missing); give a folder that save_pretrained made")
+    if not path.exists() and (named.startswith((".", "/", "~")) or named.count("/") > 1 or "\\" in named):
         raise ModelError(f"there is no model at {named}; give an existing folder, a .gguf file, a hub id or 'nano'")
     source = str(path) if path.exists() else named
     tokenizer = _guarded(named, "tokenizer", AutoTokenizer, source, padding_side="left")
@@ -160,11 +158,7 @@ def _load(config: Config, precision: Precision) -> tuple[PreTrainedModel, PreTra
 
 
 def _load_options(config: Config, precision: Precision) -> dict[str, Any]:
-    """Dense weights are always read into the memory of the CPU.
-
-    Under fsdp2.yaml only the first process of a machine reads them (the others hold empty tensors, provided they have
-    met: `distributed.join`), and each GPU is handed its pieces when training begins.
-    """
+    """Dense weights are always read into the memory of the CPU; a GPU gets its own (or its pieces) in training."""
     if config.tuning != "qlora":
         return {"dtype": precision.weights}
     if importlib.util.find_spec("bitsandbytes") is None:
@@ -197,9 +191,8 @@ def _load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         tokenizer = AutoTokenizer.from_pretrained(**options, padding_side="left")
         model = AutoModelForCausalLM.from_pretrained(**options, **unpack)
     except Exception as error:  # the reader raises whatever struct, numpy or the architecture table raise
-        raise ModelError(
-            f"{path} cannot be read as a GGUF language model ({_first_line(error)}); download it again or choose another"
-        ) from error
+        why = f"{path} cannot be read as a GGUF language model ({_first_line(error)}); download it again"
+        raise ModelError(why) from error
     for name in ("hf_quantizer", "is_quantized", "quantization_method"):
         model.__dict__.pop(name, None)
     model.config.__dict__.pop("quantization_config", None)
@@ -219,18 +212,6 @@ def _convert(config: Config, precision: Precision, model: PreTrainedModel) -> Pr
     return loaded
 
 
-def _check_folder(path: Path) -> None:
-    if path.is_file():
-        raise ModelError(f"{path} is a file, but not .gguf; give a .gguf file or the model's folder")
-    if (path / "config.json").exists():
-        return
-    if (path / "adapter_config.json").exists():
-        raise ModelError(
-            f"{path} holds only an adapter; merge it into its base (azr-lite export RUN --merge) and give that folder"
-        )
-    raise ModelError(f"{path} holds no model (config.json is missing); give a folder that save_pretrained made")
-
-
 def _guarded(named: str, what: str, kind: Any, source: str, **options: Any) -> Any:
     """`kind.from_pretrained`, with its many ways to fail turned into one sentence."""
     try:
@@ -243,11 +224,9 @@ def _guarded(named: str, what: str, kind: Any, source: str, **options: Any) -> A
 
 
 def _what_failed(named: str, what: str, error: Exception) -> str:
-    causes: list[BaseException] = []
-    step: BaseException | None = error
-    while step is not None and step not in causes:
+    causes: list[BaseException] = [error]
+    while (step := causes[-1].__cause__ or causes[-1].__context__) and step not in causes:
         causes.append(step)
-        step = step.__cause__ or step.__context__
 
     def has(*kinds: type[BaseException]) -> bool:
         return any(isinstance(cause, kinds) for cause in causes)
@@ -259,8 +238,9 @@ def _what_failed(named: str, what: str, error: Exception) -> str:
         return f"the hub has no model {named!r}; check the spelling, or give a folder that exists"
     away = has(hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError)
     if away or "offline" in said or "couldn't connect" in said:
-        do = "go online, or give a local folder or .gguf file"
-        return f"{named} is not on this machine and the hub cannot be reached; {do}"
+        return (
+            f"{named} is not on this machine and the hub cannot be reached; go online, or give a folder or .gguf file"
+        )
     return f"the {what} of {named} cannot be loaded ({_first_line(error)}); check that it is a causal language model"
 
 
@@ -280,13 +260,9 @@ def _give_pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, 
     """A padding token for every tokenizer. The loss masks by length, so a pad that equals eos hides no real eos."""
     known = model.get_input_embeddings().num_embeddings
     if tokenizer.eos_token_id is None:
-        raise ModelError(
-            f"the tokenizer of {name} has no end-of-sequence token, so replies could never end; set one and save it"
-        )
+        raise ModelError(f"the tokenizer of {name} has no end-of-sequence token; set one and save it")
     if tokenizer.eos_token_id >= known:
-        raise ModelError(
-            f"the tokenizer of {name} has tokens its model does not know; they do not belong together: check the folder"
-        )
+        raise ModelError(f"the tokenizer and the model of {name} do not belong together; check the folder")
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id < known:
         return []
     taken = {tokenizer.eos_token, tokenizer.bos_token, tokenizer.pad_token}
@@ -295,10 +271,7 @@ def _give_pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, 
     meant = [token for token in spare if "pad" in token.lower()]
     meant += [tokenizer.unk_token] if tokenizer.unk_token in spare else []
     tokenizer.pad_token = [*meant, tokenizer.eos_token][0]
-    return [
-        f"the tokenizer has no usable padding token; {tokenizer.pad_token!r} serves "
-        "(masked by length, so it hides nothing)"
-    ]
+    return [f"the tokenizer has no usable padding token; {tokenizer.pad_token!r} serves (padding is masked by length)"]
 
 
 def _drop_sampling_defaults(model: PreTrainedModel) -> list[str]:
@@ -319,9 +292,7 @@ def _choose_style(config: Config, tokenizer: PreTrainedTokenizerBase, model: Pre
     """Prompt style and why. Base models may ship a chat template they were never trained on: no reply would end."""
     template = bool(tokenizer.chat_template)
     if config.prompts == "chat" and not template:
-        raise ModelError(
-            "prompts='chat', but the tokenizer has no chat template; use prompts='r1' (base models) or prompts='auto'"
-        )
+        raise ModelError("prompts='chat', but the tokenizer has no chat template; use prompts='r1' or prompts='auto'")
     if config.prompts != "auto":
         return config.prompts, f"{config.prompts} prompts: as set"
     if config.model == "nano":
@@ -334,5 +305,4 @@ def _choose_style(config: Config, tokenizer: PreTrainedTokenizerBase, model: Pre
     closing = str(tokenizer.apply_chat_template(chat, tokenize=False)).rpartition("answer")[2]
     if any(tokenizer.convert_ids_to_tokens(end) in closing for end in ends):
         return "chat", "chat prompts: the tokenizer has a chat template"
-    why = "the chat template ends replies with a token this model does not stop at, so it is a base model"
-    return "r1", f"r1 prompts: {why}"
+    return "r1", "r1 prompts: the model does not stop where the chat template ends replies, so it is a base model"

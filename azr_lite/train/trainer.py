@@ -115,10 +115,6 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
         """The weights that are trained."""
         return [p for p in self.model.parameters() if p.requires_grad]
 
-    def act_as(self, role: Role) -> None:
-        if self.split is not None:
-            self.split.act_as(role)
-
     # ------------------------------------------------------------------ one self-play step in, tensors out
 
     def _play(self) -> dict[str, Any]:
@@ -129,7 +125,7 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
         self.reports.play_ended()
         if len(rollouts) != c.rows:
             raise TrainingError(
-                f"step {step} gave {len(rollouts)} rollouts, not the {c.rows} of the batch; SelfPlay must fill it up"
+                f"step {step} gave {len(rollouts)} rollouts, not the {c.rows} of the batch SelfPlay must fill"
             )
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         by_role = self.split is not None
@@ -253,7 +249,7 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
 
         Left out under FSDP and DeepSpeed, and where memory does not suffice (then `note` says so).
         """
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if self.is_sharded:
             return
         groups = {f"{role}/{name}": [] for role in Role for name in self.config.task_types}
         for place, row in enumerate(self.rollouts[: len(self.rollouts) // self.config.updates_per_step]):
@@ -268,8 +264,7 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
         if found is None:
             free_memory()
             self.note(
-                "out of memory while measuring gradient shares: left out in this step; gradient_share_every=0 switches "
-                "them off"
+                "out of memory while measuring gradient shares: left out (gradient_share_every=0 switches it off)"
             )
             return
         for name, value in found.items():
@@ -318,16 +313,13 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
         if resume_from_checkpoint:
             self.selfplay.load_state_dict(load_state(resume_from_checkpoint))
         try:
-            return super().train(
-                resume_from_checkpoint=str(resume_from_checkpoint) if resume_from_checkpoint else None, **kwargs
-            )
+            return super().train(resume_from_checkpoint and str(resume_from_checkpoint), **kwargs)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             raise TrainingError(
-                "out of memory where halving does not help (perhaps the optimiser's state): "
-                f"{str(error).splitlines()[0][:120]}; use optimizer='adamw_8bit', tuning='lora' or a smaller model "
-                "(azr-lite plan says what fits)"
+                f"out of memory where halving does not help: {str(error).splitlines()[0][:120]}; use "
+                "optimizer='adamw_8bit', tuning='lora' or a smaller model (azr-lite plan says what fits)"
             ) from error
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -343,8 +335,7 @@ def _attempt(write: Callable[[], Any]) -> str:
     try:
         write()
     except Exception as error:
-        reason = writing_failed(error)
-        if not reason:
+        if not (reason := writing_failed(error)):
             raise
     return next(filter(None, gather_object([reason])), "")
 
@@ -355,10 +346,7 @@ def _take_columns(values_BT: torch.Tensor, columns_BT: torch.Tensor) -> torch.Te
     return values_BT.gather(1, columns_BT.clamp(max=width - 1)) * (columns_BT < width)
 
 
-_REMEDY = (
-    "nothing was changed by it: lower learning_rate, or use dtype='float32'; `azr-lite resume` goes back to the last "
-    "checkpoint"
-)
+_REMEDY = "lower learning_rate, or use dtype='float32'; `azr-lite resume` goes back to the last checkpoint"
 
 
 def _attached_reward(completions: list[str], attached: list[float], **_: Any) -> list[float]:

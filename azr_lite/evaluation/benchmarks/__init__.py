@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from azr_lite.errors import EvaluationError
 from azr_lite.evaluation import reasoning
 from azr_lite.evaluation.assertions import ASSERT, asserted
 from azr_lite.evaluation.benchmarks import code, maths
@@ -22,29 +21,12 @@ def _cruxeval(name: str, setting: Setting) -> Suite:
     return suite if setting.reasoning_protocol == "azr" else asserted(suite, setting.reasoning_protocol)
 
 
-def _code(name: str, setting: Setting) -> Suite:
-    style, protocol = setting.style, setting.code_protocol
-    return code.code_suite(
-        name, style, chat=style.chat, protocol=protocol, source=setting.source, allow_weak=setting.allow_weak
-    )
-
-
-def _livecodebench(name: str, setting: Setting) -> Suite:
-    if not setting.source:
-        raise EvaluationError("it is not shipped; give its problems: --data livecodebench-v5=FILE")
-    return livecodebench_suite(setting.style, setting.source, allow_weak=setting.allow_weak)
-
-
-def _maths(name: str, setting: Setting) -> Suite:
-    return maths.maths_suite(name, setting.style, setting.source)
-
-
 BUILDERS: dict[str, Callable[[str, Setting], Suite]] = {
     **dict.fromkeys(("cruxeval-o-strict", "cruxeval-i-strict", "cruxeval-o-all", "cruxeval-i-all"), _cruxeval),
     **dict.fromkeys(("induction-hint", "induction-nohint", "held-out", "triplets"), reasoning.build),
-    **dict.fromkeys(code.SUITES, _code),
-    "livecodebench-v5": _livecodebench,
-    **dict.fromkeys(maths.NAMES, _maths),
+    **dict.fromkeys(code.SUITES, code.code_suite),
+    "livecodebench-v5": livecodebench_suite,
+    **dict.fromkeys(maths.NAMES, maths.maths_suite),
 }
 """Name to the function that builds the suite of that name for a `Setting`; EvaluationError where it cannot be had."""
 

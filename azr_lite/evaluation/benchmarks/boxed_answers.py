@@ -3,6 +3,7 @@ r"""Boxed answers as text: the contents of ``\boxed{}``, and refusing those that
 from __future__ import annotations
 
 import re
+from itertools import accumulate
 
 MAX_ANSWER = 500
 """Characters in a box; the longest right answer in MATH500 has about a hundred."""
@@ -12,6 +13,7 @@ SLACK = 2
 """A constant may be written with so many more numbers than the right answer has: 10/2 for 5, but not 1+2+3+4 for 10."""
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_SIGN = re.compile(r"\\.|[{}]", re.DOTALL)
 _PROSE = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox|textrm)\s*\{[^{}]*\}")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _NUMBER = re.compile(r"\d*\.\d+|\d+")
@@ -56,16 +58,11 @@ def boxes(text: str) -> list[str]:
 
 def _closing(text: str, start: int) -> int | None:
     """Place of the brace that closes the one before `start`; None when there is none within reach."""
-    depth, at, last = 1, start, min(len(text), start + 4 * MAX_ANSWER)
-    while at < last:
-        char = text[at]
-        if char == "\\":
-            at += 2  # an escaped brace is a sign, not a group
-            continue
-        depth += (char == "{") - (char == "}")
+    depth = 1
+    for sign in _SIGN.finditer(text, start, start + 4 * MAX_ANSWER):
+        depth += {"{": 1, "}": -1}.get(sign[0], 0)  # an escaped brace is a sign, not a group
         if depth == 0:
-            return at
-        at += 1
+            return sign.start()
     return None
 
 
@@ -116,8 +113,4 @@ def _numbers(text: str) -> int:
 
 
 def _depth(text: str) -> int:
-    depth = deepest = 0
-    for char in text:
-        depth += (char in "{([") - (char in "})]")
-        deepest = max(deepest, depth)
-    return deepest
+    return max(accumulate((char in "{([") - (char in "})]") for char in text), default=0)

@@ -14,17 +14,25 @@ the published way**: compare `lenient` with leaderboards. `Mark.parts`: base and
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.benchmarks.judge import judge, sanitize
-from azr_lite.evaluation.suite import Data, Mark, Prompt, Question, Reply, read_data, shipped, think_answer_prompt
+from azr_lite.evaluation.benchmarks.jail import need
+from azr_lite.evaluation.benchmarks.judge import Opinion, judge, sanitize
+from azr_lite.evaluation.suite import (
+    Data,
+    Mark,
+    Prompt,
+    Question,
+    Reply,
+    Setting,
+    read_data,
+    shipped,
+    think_answer_prompt,
+)
 from azr_lite.parsing import parse_reply
 from azr_lite.prompts.base import ANSWER, END_ANSWER, THINK, Style, fence
 from azr_lite.triplet import Rejection
@@ -50,32 +58,20 @@ _FENCE = re.compile(
 )
 
 
-def code_suite(
-    name: str,
-    style: Style,
-    *,
-    chat: bool,
-    protocol: str = "evalplus",
-    source: str | Path | None = None,
-    parallel: int | None = None,
-    allow_weak: bool = False,
-) -> CodeSuite:
-    """The suite `name` of `SUITES`. `chat`: the model has a chat template. `source`: a file or hub id instead of what
-    is shipped.
+def code_suite(name: str, setting: Setting) -> CodeSuite:
+    """The suite `name` of `SUITES`.
 
-    `parallel`: programs scored at once (default: one per core, at most 8).
     EvaluationError for an unknown name or protocol, unreadable data, or (protocol ``evalplus``) a missing evalplus.
     """
+    protocol, source = setting.code_protocol, setting.source
     if protocol not in ("evalplus", "azr"):
         raise EvaluationError(f"unknown protocol {protocol!r} for code; choose evalplus or azr")
     if name not in SUITES:
         raise EvaluationError(f"unknown code suite {name!r}; choose from {', '.join(SUITES)}")
     dataset, file = SUITES[name]
     questions = read_data(name, source, NEEDS) if source else shipped(name, file)
-    how = protocol if protocol == "azr" else "evalplus-chat" if chat else "evalplus-direct"
-    return CodeSuite(
-        f"{name}-{how}", how, questions, dataset, style, parallel or min(8, os.cpu_count() or 1), allow_weak
-    )
+    how = protocol if protocol == "azr" else "evalplus-chat" if setting.style.chat else "evalplus-direct"
+    return CodeSuite(f"{name}-{how}", how, questions, dataset, setting.style, setting.allow_weak)
 
 
 @dataclass
@@ -87,7 +83,6 @@ class CodeSuite:
     data: Data
     dataset: str
     style: Style
-    parallel: int = 1
     allow_weak: bool = False
     samples: int = 1
     temperature: float = 0.0
@@ -98,12 +93,9 @@ class CodeSuite:
 
     def __post_init__(self) -> None:
         self._rows = {row["task_id"]: row for row in self.data.rows}
-        if self.protocol == "azr":
-            self.max_tokens, self.stop = self.max_tokens or AZR_TOKENS, (END_ANSWER,)
-        else:
-            self.max_tokens = self.max_tokens or EVALPLUS_TOKENS
-            self._words = evalplus_words(self.dataset)
-            self.stop = self._words.chat_stop if self.protocol == "evalplus-chat" else self._words.direct_stop
+        own = self.protocol == "azr"
+        self.max_tokens = self.max_tokens or (AZR_TOKENS if own else EVALPLUS_TOKENS)
+        self.stop = (END_ANSWER,) if own else stop_strings(self.dataset, self.protocol == "evalplus-chat")
 
     def questions(self) -> list[Question]:
         """All tasks in the order of the data."""
@@ -113,7 +105,7 @@ class CodeSuite:
         if self.protocol == "evalplus-direct":
             return Prompt(_start(task))
         if self.protocol == "evalplus-chat":
-            text, prefill = chat_prompt(task, self._words)
+            text, prefill = chat_prompt(task)
             return Prompt(text, prefill, chat=True)
         return think_answer_prompt(self.style, azr_body(task))
 
@@ -122,7 +114,7 @@ class CodeSuite:
 
         EvaluationError, SandboxError, UnsafeError: nothing could be scored.
         """
-        need_evalplus()
+        need("evalplus", EVALPLUS)
         found = [self.extract(question, reply) for question, reply in replies]
         dirty = [place for place, one in enumerate(found) if one.clean]
         texts = [(found[place].lenient, self._rows[replies[place][0].id]["entry_point"]) for place in dirty]
@@ -131,19 +123,17 @@ class CodeSuite:
         pairs = list(zip((question.id for question, _ in replies), found, strict=True))
         wanted = sorted({(id, text) for id, one in pairs for text in (one.strict, one.lenient) if text.strip()})
         wanted = [(id, text) for id, text in wanted if id not in CANNOT_PASS]
-        items = [(self._rows[id], text) for id, text in wanted]
-        verdicts = judge(self.dataset, items, parallel=self.parallel, allow_weak=self.allow_weak)
+        verdicts = judge(self.dataset, [(self._rows[id], text) for id, text in wanted], allow_weak=self.allow_weak)
         if verdicts:
             self.layers = verdicts[0].layers
         opinions = dict(zip(wanted, verdicts, strict=True))
         marks = []
         for id, one in pairs:
-            strict, lenient = opinions.get((id, one.strict)), opinions.get((id, one.lenient))
-            base = one.well_formed and strict is not None and strict.base
-            right = one.well_formed and strict is not None and strict.plus
-            reason = one.reason or ("" if right else CANNOT_PASS.get(id) or (strict.reason if strict else "wrong"))
-            loose = right or (lenient is not None and lenient.plus)
-            marks.append(Mark(right, loose, one.well_formed, reason, {"base": base, "plus": right}))
+            unasked = Opinion(False, False, CANNOT_PASS.get(id, "wrong"), {})
+            strict, lenient = (opinions.get((id, text), unasked) for text in (one.strict, one.lenient))
+            right = one.well_formed and strict.plus
+            parts = {"base": one.well_formed and strict.base, "plus": right}
+            marks.append(Mark(right, right or lenient.plus, one.well_formed, one.reason or strict.reason, parts))
         return marks
 
     def extract(self, question: Question, reply: Reply) -> Extracted:
@@ -215,44 +205,20 @@ def _cut(text: str, stop: Sequence[str]) -> str:
 # ---------------------------------------------------------------- evalplus' own words
 
 
-@dataclass(frozen=True)
-class Words:
-    """What evalplus puts around a task: message and response prefix of its chat path, stop strings of both paths."""
-
-    instruction: str
-    response: str
-    chat_stop: tuple[str, ...]
-    direct_stop: tuple[str, ...]
-
-
-def need_evalplus() -> None:
-    """EvaluationError unless the right evalplus is installed. Loads nothing of it."""
-    try:
-        found = metadata.version("evalplus")
-    except metadata.PackageNotFoundError:
-        found = "none"
-    if found != EVALPLUS:
-        raise EvaluationError(
-            f"HumanEval+ and MBPP+ are asked and scored as evalplus {EVALPLUS} does, but {found} is installed; "
-            "pip install 'azr-lite[eval]'"
-        )
-
-
-def evalplus_words(dataset: str) -> Words:
-    """From the installed evalplus: two constants of its `run_codegen`, and its stop strings."""
-    need_evalplus()
-    from evalplus.codegen import run_codegen
+def stop_strings(dataset: str, chat: bool) -> tuple[str, ...]:
+    """Where evalplus ends a reply, on its chat path or its direct one. EvaluationError without the right evalplus."""
+    need("evalplus", EVALPLUS)
     from evalplus.provider.utility import EOS, extra_eos_for_direct_completion
 
-    constants = [text for text in run_codegen.__code__.co_consts if isinstance(text, str)]
-    found = [[text for text in constants if text.startswith(start)] for start in _CHAT_WORDS]
-    if any(len(texts) != 1 for texts in found):
-        raise EvaluationError(f"evalplus does not hold the instruction of version {EVALPLUS}; install that version")
-    return Words(found[0][0], found[1][0], (*EOS, "\n```\n"), (*EOS, *extra_eos_for_direct_completion(dataset)))
+    return (*EOS, "\n```\n") if chat else (*EOS, *extra_eos_for_direct_completion(dataset))
 
 
-def chat_prompt(task: str, known: Words) -> tuple[str, str]:
-    """The user's message and the prefill of evalplus' chat path, made by evalplus around a stand-in tokenizer."""
+def chat_prompt(task: str) -> tuple[str, str]:
+    """The user's message and the prefill of evalplus' chat path, made by evalplus around a stand-in tokenizer.
+
+    The words around the task are two constants of its `run_codegen`.
+    """
+    from evalplus.codegen import run_codegen
     from evalplus.provider.utility import make_raw_chat_prompt
 
     class Tokenizer:
@@ -261,6 +227,7 @@ def chat_prompt(task: str, known: Words) -> tuple[str, str]:
         def apply_chat_template(self, messages: list[dict[str, Any]], tokenize: bool) -> str:
             return f"{messages[0]['content']}\0{messages[1]['content']}"
 
-    text = make_raw_chat_prompt(_start(task), known.instruction, known.response, Tokenizer())
-    user, _, prefill = text.partition("\0")
+    constants = [text for text in run_codegen.__code__.co_consts if isinstance(text, str)]
+    instruction, response = (next(text for text in constants if text.startswith(start)) for start in _CHAT_WORDS)
+    user, _, prefill = make_raw_chat_prompt(_start(task), instruction, response, Tokenizer()).partition("\0")
     return user, prefill

@@ -9,21 +9,25 @@ import itertools
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
-from azr_lite.errors import SandboxError, UnsafeError
+from azr_lite.errors import EvaluationError, SandboxError, UnsafeError
 
 LAUNCHER = Path(__file__).with_name("jail_launcher.py")
 SYSTEM = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64")
 """Where the shared libraries lie that an interpreter needs."""
 GRACE_S = 10.0
+WORKERS = min(8, os.cpu_count() or 1)
+"""Jails at a time."""
 _FIRST_UID, _UIDS = 61400, 4000
 _turn = itertools.count()
 
@@ -36,6 +40,35 @@ class Ended:
     code: int | None
     errors: str
     layers: Mapping[str, str]
+
+
+def need(package: str, version: str) -> None:
+    """EvaluationError unless this version of the package is installed. Imports nothing of it."""
+    try:
+        found = metadata.version(package)
+    except metadata.PackageNotFoundError:
+        raise EvaluationError(
+            f"this suite needs the package {package} {version}, which is missing; pip install 'azr-lite[eval]'"
+        ) from None
+    if not found.startswith(version):
+        raise EvaluationError(
+            f"{package} {found} is installed, but verdicts were checked with {package} {version} only; "
+            "pip install 'azr-lite[eval]'"
+        )
+
+
+def ask_script(script: Path, modules: Iterable[str | Path], request: Any, answers: int, **limits: Any) -> list[Any]:
+    """As `run_script`: what the script prints, one JSON value per line. EvaluationError where not `answers` come."""
+    with tempfile.TemporaryFile() as out:
+        ended = run_script(script, modules, request, out, **limits)
+        out.seek(0)
+        lines = [json.loads(line) for line in out]
+    if len(lines) != answers:
+        last = (ended.errors.strip().splitlines() or ["it said nothing"])[-1][:200]
+        raise EvaluationError(
+            f"{script.name} did not start or finish in its jail ({last}); pip install 'azr-lite[eval]' may mend it"
+        )
+    return lines
 
 
 def run_script(script: Path, modules: Iterable[str | Path], request: Any, out: IO[bytes], **limits: Any) -> Ended:
@@ -94,6 +127,7 @@ def run_in_jail(
         "seconds": seconds,
         "memory": memory_mb << 20,
         "file": file_mb << 20,
+        "core": 0,
         "processes": processes,
         "uid": _FIRST_UID + (os.getpid() * 16 + next(_turn)) % _UIDS,
         "allow_weak": allow_weak,
@@ -129,41 +163,24 @@ def _interpreter() -> list[str]:
 
 
 def _launch(request: dict[str, Any], *files: IO[bytes]) -> dict[str, Any]:
-    """Start the launcher and wait. It ends everything at the deadline, or when the control pipe closes."""
-    control_read, control_write = os.pipe()
-    status_read, status_write = os.pipe()
-    try:
+    """Start the launcher and wait. It ends everything at the deadline, or when our end of the socket closes."""
+    python = os.path.realpath(sys.executable)
+    ours, theirs = socket.socketpair()
+    with theirs:
         process = subprocess.Popen(
-            [
-                os.path.realpath(sys.executable),
-                "-s",
-                "-S",
-                "-P",
-                "-B",
-                str(LAUNCHER),
-                str(control_read),
-                str(status_write),
-            ],
+            [python, "-s", "-S", "-P", "-B", str(LAUNCHER), str(theirs.fileno())],
             env={"PYTHONUTF8": "1"},
-            pass_fds=(control_read, status_write),
+            pass_fds=[theirs.fileno()],
             **dict(zip(("stdin", "stdout", "stderr"), files, strict=True)),
             cwd="/",
         )
-    finally:
-        os.close(control_read)
-        os.close(status_write)
-    try:
-        with open(control_write, "wb", buffering=0) as control, open(status_read, "rb") as status:
-            control.write(json.dumps(request).encode() + b"\n")
-            process.wait(request["seconds"] + GRACE_S)
-            control.close()
-            lines = status.read(1 << 20).splitlines()
-    except (BrokenPipeError, subprocess.TimeoutExpired):
-        lines = []
-    finally:
+    with process, ours:
+        ours.settimeout(request["seconds"] + GRACE_S)
         try:
-            process.wait(GRACE_S)
-        except subprocess.TimeoutExpired:
+            ours.sendall(json.dumps(request).encode() + b"\n")
+            with ours.makefile("rb") as answers:
+                lines = answers.readlines()
+        except OSError:  # it died, or did not end in time
             process.kill()
-            process.wait()
+            lines = []
     return {key: value for line in lines for key, value in json.loads(line).items()}

@@ -1,13 +1,12 @@
 """Builds the jail of `jail.py`, locks it, starts the command; outlives neither it nor the caller.
 
-Exec'd by path as ``jail_launcher.py CONTROL_FD STATUS_FD`` with the request (JSON) on the control pipe; the pipe's end
+Exec'd by path as ``jail_launcher.py SOCKET_FD``: the request (JSON) comes on the socket, answers go back, and its end
 is the order to kill. launcher (this file, outside) -unshare, fork-> first (process 1 inside, reaps) -fork-> the
 command. The layers are those of the fork server (`sandbox/lockdown.py`), with paths that may be read.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import resource
@@ -15,6 +14,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 _AZR_LITE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -23,14 +23,20 @@ import lockdown  # type: ignore[import-not-found]  # noqa: E402
 
 _SET_DUMPABLE, _SET_CHILD_SUBREAPER = 4, 36
 DEVICES: Final = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"]
+LIMITS: Final = {
+    "memory": resource.RLIMIT_AS,
+    "file": resource.RLIMIT_FSIZE,
+    "core": resource.RLIMIT_CORE,
+    "processes": resource.RLIMIT_NPROC,
+}
 CANNOT_START: Final = 127
 
 
 class Jail:
     """The layers, put on one by one; `layers`: name to "on" or "off: why"."""
 
-    def __init__(self, request: dict[str, Any], status: int) -> None:
-        self.request, self.status = request, status
+    def __init__(self, request: dict[str, Any], caller: int) -> None:
+        self.request, self.caller = request, caller
         self.layers: dict[str, str] = {}
 
     def put(self, name: str, layer: Callable[[], Any], needs: str = "") -> None:
@@ -61,13 +67,11 @@ class Jail:
         return safe(layers) or request["allow_weak"]
 
     def own_uid(self) -> None:
-        """Leave root for a uid of this jail alone; scratch goes with it. Nothing to do for a plain user."""
-        if os.geteuid() != 0:
-            raise OSError(errno.EPERM, "not root: the user's own uid stays")
-        for folder, folders, files in os.walk(self.request["scratch"]):
-            for name in ("", *folders, *files):
-                os.chown(os.path.join(folder, name), self.request["uid"], self.request["uid"], follow_symlinks=False)
-        lockdown.own_uid(self.request["uid"])
+        """Leave root for a uid of this jail alone; scratch goes with it. A plain user may not, and keeps his own."""
+        scratch, uid = Path(self.request["scratch"]), self.request["uid"]
+        for path in (scratch, *scratch.rglob("*")):
+            os.chown(path, uid, uid, follow_symlinks=False)
+        lockdown.own_uid(uid)
 
     def landlock(self) -> None:
         """Folders above what may be read can be listed: imports need that."""
@@ -77,17 +81,14 @@ class Jail:
 
     def limits(self, counted: bool) -> None:
         """Per process: address space, file size; `counted`: and processes, where the count is the jail's own."""
-        wanted = {resource.RLIMIT_AS: "memory", resource.RLIMIT_FSIZE: "file"}
-        values = {which: self.request[name] for which, name in wanted.items()} | {resource.RLIMIT_CORE: 0}
-        if counted:
-            values[resource.RLIMIT_NPROC] = self.request["processes"]
-        for which, value in values.items():
-            hard = resource.getrlimit(which)[1]
-            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-            resource.setrlimit(which, (value, value))
+        for name, which in LIMITS.items():
+            if counted or name != "processes":
+                value, hard = self.request[name], resource.getrlimit(which)[1]
+                value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+                resource.setrlimit(which, (value, value))
 
     def tell(self, **words: Any) -> None:
-        os.write(self.status, json.dumps(words).encode() + b"\n")
+        os.write(self.caller, json.dumps(words).encode() + b"\n")
 
     def run(self) -> None:
         """Process 1 of the jail: lock, say which layers are on, run the command, hand its wait status up."""
@@ -115,12 +116,8 @@ class Jail:
         lockdown.prctl(_SET_DUMPABLE, 1, 0, 0, 0)
         os.setsid()
         os.chdir(self.request["scratch"])
-        os.set_inheritable(self.status, False)
-        try:
-            os.execve(self.request["argv"][0], self.request["argv"], self.request["env"])
-        except OSError as error:
-            os.write(2, f"{self.request['argv'][0]} cannot be started: {error.strerror}\n".encode())
-            os._exit(CANNOT_START)
+        os.set_inheritable(self.caller, False)
+        os.execve(self.request["argv"][0], self.request["argv"], self.request["env"])
 
 
 def safe(layers: dict[str, str]) -> bool:
@@ -135,41 +132,30 @@ def open_to_all(path: str) -> bool:
     return all(os.stat("/".join(parts[:end]) or "/").st_mode & 1 for end in range(1, len(parts)))
 
 
-def main(control: int, status: int) -> None:
+def main(caller: int) -> None:
     os.umask(0o022)
-    with open(control, "rb", closefd=False) as pipe:
-        line = pipe.readline()
-    if not line:
-        os._exit(1)
-    jail = Jail(json.loads(line), status)
+    with open(caller, "rb", closefd=False) as file:
+        jail = Jail(json.loads(file.readline()), caller)
     lockdown.check(lockdown.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
     jail.put("no_new_privs", lockdown.no_new_privs)
     jail.put("namespaces", lambda: lockdown.new_namespaces(as_root=True))
     first = os.fork()
     if first == 0:
-        os.close(control)
         jail.run()
-    poll = select.poll()
-    poll.register(control, select.POLLIN | select.POLLHUP)
-    poll.register(os.pidfd_open(first), select.POLLIN)
-    in_time = bool(poll.poll(1000 * jail.request["seconds"]))
+    ended, poll = os.pidfd_open(first), select.poll()
+    for end in (ended, caller):
+        poll.register(end, select.POLLIN)
+    in_time = [end for end, _ in poll.poll(1000 * jail.request["seconds"])] == [ended]
     os.kill(first, signal.SIGKILL)  # in time it is dead already
     code = os.waitstatus_to_exitcode(os.waitpid(first, 0)[1])  # with a pid namespace: when all in it are gone
-    _kill_orphans()
+    if jail.layers["namespaces"] != "on":
+        _kill_orphans()
     jail.tell(code=code if in_time else None)
-    os._exit(0)
 
 
 def _kill_orphans() -> None:
     """Without a pid namespace: what the command left behind is ours now (subreaper), and what that leaves, too."""
-    while True:
-        try:
-            with open(f"/proc/self/task/{os.getpid()}/children") as file:
-                children = [int(pid) for pid in file.read().split()]
-        except OSError:
-            return
-        if not children:
-            return
+    while children := [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]:
         for pid in children:
             os.kill(pid, signal.SIGKILL)
         for pid in children:  # only these: what they leave behind comes to us now, and would be waited for in vain
@@ -177,4 +163,4 @@ def _kill_orphans() -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]))

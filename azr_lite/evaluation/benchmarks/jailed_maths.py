@@ -1,8 +1,7 @@
 r"""Runs in the jail: compares answers by math-verify, each in time.
 
 Standard input: JSON ``{"jobs": [[gold, answer, text], ...], "seconds"}``; `answer` is the content of a box, or null,
-and then `text` the end of a reply without one. Standard output: ``{"ready": true}``, then per job, in order,
-``{"right", "reason"}``.
+and then `text` the end of a reply without one. Standard output: per job, in order, ``[right, reason]``.
 
 An answer is untrusted text. Right answers do enter this process, since math-verify compares two expressions. That is
 harmless as long as no text becomes code here: sympy turns text into Python in one place, `eval_expr`, which is cut out
@@ -14,7 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-import mmap
 import os
 import re
 import signal
@@ -24,8 +22,13 @@ from typing import Any
 from boxed_answers import refusal, tidy  # type: ignore[import-not-found]  # a copy lies beside this file
 
 _PLAIN_NUMBER = re.compile(r"[0-9]{1,400}(?:\.[0-9]{0,400})?|\.[0-9]{1,400}", re.ASCII)
+_POINT = re.compile(r"\s*(?:\\left\s*)?\([^()]*,.*\)\s*", re.DOTALL)
+_BRACKET = re.compile(r"\s*(?:\\left\s*)?(?:[(\[{]|\\[{lb]|\\begin)")
 _MAKES_CODE = {"collections", "dataclasses", "functools", "typing", "enum", "sympy.polys.monomials"}
 """Modules that compile text of their own: classes while being imported, and sympy's products of n variables."""
+MEMORY = 3
+FAULTS = {MEMORY: "memory", -signal.SIGALRM: "timeout"}
+"""Exit code of a child to what it means."""
 REFUSED: list[str] = []
 """What `disarm` and `watch` refused since the current answer came: its reason says so."""
 
@@ -55,15 +58,14 @@ def disarm() -> None:
     import sympy
     from sympy.parsing import sympy_parser
 
-    def numbers_only(text: Any, *args: Any, **kwargs: Any) -> Any:
-        if not (isinstance(text, str) and _PLAIN_NUMBER.fullmatch(text)):
-            REFUSED.append("text")
-            raise ValueError("only plain numbers are read from text here")
-        return sympy.Integer(int(text)) if text.isdigit() else sympy.Float(text)
-
     def never(*args: Any, **kwargs: Any) -> Any:
         REFUSED.append("text")
-        raise ValueError("text is not run here")
+        raise ValueError("text is not run here, and only plain numbers are read from it")
+
+    def numbers_only(text: Any, *args: Any, **kwargs: Any) -> Any:
+        if not (isinstance(text, str) and _PLAIN_NUMBER.fullmatch(text)):
+            never()
+        return sympy.Integer(int(text)) if text.isdigit() else sympy.Float(text)
 
     def arithmetic(text: str) -> Any:  # math-verify hands over digits and + - * / ^ ( ); its LaTeX reader knows those
         return math_verify.parser.parse_latex_cached(text.replace("**", "^"))
@@ -92,7 +94,7 @@ def compare(gold: str, answer: str) -> tuple[bool, str]:
         return False, reason
     from math_verify import LatexExtractionConfig, parse
 
-    if _ordered(gold) and not _bracketed(answer) and "," in answer:
+    if _POINT.fullmatch(gold) and not _BRACKET.match(answer) and "," in answer:
         answer = f"({answer})"  # or a point would be compared as a set, in any order
     found = parse(f"${answer}$", [LatexExtractionConfig()], parsing_timeout=None)
     return _judge(gold, found)
@@ -110,9 +112,9 @@ def compare_text(gold: str, text: str) -> tuple[bool, str]:
 
 
 def _judge(gold: str, found: list[Any]) -> tuple[bool, str]:
-    from math_verify import parse, verify
+    from math_verify import LatexExtractionConfig, parse, verify
 
-    expected = _gold(gold, parse)
+    expected = parse(f"${gold}$", [LatexExtractionConfig()], parsing_timeout=None)
     if not found:
         return False, "unreadable"
     both = expected and not isinstance(expected[0], str) and not isinstance(found[0], str)
@@ -120,12 +122,6 @@ def _judge(gold: str, found: list[Any]) -> tuple[bool, str]:
         return False, reason
     right = bool(verify(expected, found, timeout_seconds=None))
     return right, "" if right else "wrong"
-
-
-def _gold(gold: str, parse: Any) -> list[Any]:
-    from math_verify import LatexExtractionConfig
-
-    return list(parse(f"${gold}$", [LatexExtractionConfig()], parsing_timeout=None))
 
 
 def _refused(expected: Any, found: Any, verify: Any) -> str:
@@ -142,18 +138,8 @@ def _refused(expected: Any, found: Any, verify: Any) -> str:
         if not all(verify([expected], [link.rhs], timeout_seconds=None) for link in chain):
             return "chain"
         value = chain[-1].rhs
-    free = getattr(value, "free_symbols", set())
-    if free and not getattr(expected, "free_symbols", set()):
-        return "free_symbol"
-    return ""
-
-
-def _bracketed(text: str) -> bool:
-    return re.match(r"\s*(?:\\left\s*)?(?:[(\[{]|\\[{lb]|\\begin)", text) is not None
-
-
-def _ordered(text: str) -> bool:
-    return re.fullmatch(r"\s*(?:\\left\s*)?\([^()]*,.*\)\s*", text, re.DOTALL) is not None
+    unbound = getattr(value, "free_symbols", None) and not getattr(expected, "free_symbols", None)
+    return "free_symbol" if unbound else ""
 
 
 def verdict(gold: str, answer: str | None, text: str) -> tuple[bool, str]:
@@ -168,34 +154,23 @@ def verdict(gold: str, answer: str | None, text: str) -> tuple[bool, str]:
     return right, f"confined: {REFUSED[0]}" if REFUSED and not right else reason
 
 
-def in_children(jobs: list[list[Any]], seconds: float, channel: int) -> None:
-    """Judge all jobs in a child; where one ends it (time, memory, a crash), go on behind it in a fresh child."""
-    place = mmap.mmap(-1, 8)
-    crashed = -1
-    while (at := int.from_bytes(place[:], "little")) < len(jobs):
-        pid = os.fork()
-        if pid == 0:
-            for number in range(at, len(jobs)):
-                signal.setitimer(signal.ITIMER_REAL, seconds)
-                try:
-                    say(channel, *verdict(*jobs[number]))
-                except MemoryError:
-                    os._exit(3)  # what sympy has cached is suspect now
-                place[:] = (number + 1).to_bytes(8, "little")
-            os._exit(0)
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        at = int.from_bytes(place[:], "little")
-        if at == len(jobs):
-            return
-        if code in (3, -signal.SIGALRM) or crashed == at:
-            say(channel, False, {3: "memory", -signal.SIGALRM: "timeout"}.get(code, "crashed"))
-            place[:] = (at + 1).to_bytes(8, "little")
-        else:  # once more: the machine may have been short of memory
-            crashed = at
+def in_child(job: list[Any], seconds: float, channel: int) -> int:
+    """Judge a job in a child of its own, for `seconds`; the child's exit code, 0 where it told its verdict."""
+    pid = os.fork()
+    if pid == 0:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            found = verdict(*job)
+        except MemoryError:
+            os._exit(MEMORY)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        say(channel, *found)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def say(channel: int, right: bool, reason: str) -> None:
-    os.write(channel, json.dumps({"right": right, "reason": reason}).encode() + b"\n")
+    os.write(channel, json.dumps([right, reason]).encode() + b"\n")
 
 
 def main() -> None:
@@ -208,8 +183,12 @@ def main() -> None:
     warm_up()
     disarm()
     watch()
-    os.write(channel, b'{"ready": true}\n')
-    in_children(request["jobs"], request["seconds"], channel)
+    for job in request["jobs"]:
+        code = in_child(job, request["seconds"], channel)
+        if code and code not in FAULTS:  # once more: the machine may have been short of memory
+            code = in_child(job, request["seconds"], channel)
+        if code:
+            say(channel, False, FAULTS.get(code, "crashed"))
 
 
 if __name__ == "__main__":

@@ -121,16 +121,14 @@ def plain(value: Any, level: int = 0) -> Any:
         raise RecursionError("nested too deep")
     if value is None or isinstance(value, bool):
         return value
-    for kind in (str, int, float, complex, bytes):
+    for kind in (str, int, float, complex, bytes, bytearray):
         if isinstance(value, kind):
-            return value if type(value) is kind else kind(value)
+            return bytes(value) if kind is bytearray else kind(value)
     if isinstance(value, list | tuple | Set):
         kind = list if isinstance(value, list) else tuple if isinstance(value, tuple) else frozenset if level else set
         return kind(plain(item, level + 1) for item in value)
     if isinstance(value, Mapping) and not isinstance(value, deque):
         return {plain(key, level + 1): plain(item, level + 1) for key, item in value.items()}
-    if isinstance(value, bytearray):
-        return bytes(value)
     if isinstance(value, Fraction | Decimal) and value == float(value):
         return float(value)
     if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0:
@@ -157,11 +155,10 @@ def run_script(request: dict[str, Any], text: str, channel: int) -> str:
         fault = f"{type(error).__name__}: {str(error)[:200]}"
     sys.stdout.flush()
     size = os.fstat(target).st_size
-    if fault or size > PRINTED:
-        fault = fault or "too much output"
-        say(channel, "x", fault)
-    else:
-        say(channel, "p", os.pread(target, size, 0).decode(errors="replace"))
+    if not fault and size > PRINTED:
+        fault = "too much output"
+    told = ("x", fault) if fault else ("p", os.pread(target, size, 0).decode(errors="replace"))
+    say(channel, *told)
     return fault
 
 

@@ -12,14 +12,15 @@ from __future__ import annotations
 import importlib.util
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.benchmarks.jail import Ended, run_script
+from azr_lite.evaluation.benchmarks.jail import WORKERS, Ended, ask_script, run_script
 from azr_lite.sandbox import wire
 
 SCRIPT = Path(__file__).with_name("jailed_programs.py")
@@ -29,6 +30,8 @@ CALL_S, CALL_FACTOR = 10.0, 8.0
 """Seconds that a call gets at least, and how many times the reference's slowest; evalplus' own 1.0 and 4.0 fail
 right answers on a busy machine. A part (all base inputs, all plus inputs) gets `PART_S`, as in evalplus."""
 SLACK = 4096
+Check = tuple[int, Callable[[list[Any]], bool]]
+"""The most bytes that the line of one input may have, and whether the line is right."""
 
 
 def _uncapped_wire() -> Any:
@@ -56,9 +59,7 @@ class Opinion:
     layers: dict[str, str]
 
 
-def judge(
-    dataset: str, items: Sequence[tuple[dict[str, Any], str]], *, parallel: int = 1, allow_weak: bool = False
-) -> list[Opinion]:
+def judge(dataset: str, items: Sequence[tuple[dict[str, Any], str]], *, allow_weak: bool = False) -> list[Opinion]:
     """An opinion on each ``(row, program)``; `dataset` is ``humaneval`` or ``mbpp``. The reference runs once per task.
 
     EvaluationError when a reference does not run; UnsafeError and SandboxError as `run_in_jail`.
@@ -69,22 +70,40 @@ def judge(
     opinions: dict[int, Opinion] = {}
 
     def one(places: list[int]) -> None:
-        row = items[places[0]][0]
-        parts = [inputs_of(dataset, row, "base_input"), inputs_of(dataset, row, "plus_input")]
-        with tempfile.TemporaryFile() as expected:
-            reference = row["prompt"] + row["canonical_solution"]
-            run_program(reference, row["entry_point"], parts, expected, seconds=REFERENCE_S, allow_weak=allow_weak)
-            size = expected.tell()
-            seconds = max(CALL_S, CALL_FACTOR * _slowest(row["task_id"], parts, expected))
-            for place in places:
-                with tempfile.TemporaryFile() as said:
-                    limits = {"seconds": seconds, "file_mb": 64 + 4 * (size >> 20), "allow_weak": allow_weak}
-                    ended = run_program(items[place][1], row["entry_point"], parts, said, **limits)
-                    opinions[place] = _opinion(dataset, row, parts, expected, said, dict(ended.layers))
+        row, programs = items[places[0]][0], [items[place][1] for place in places]
+        opinions.update(zip(places, _judge_task(dataset, row, programs, allow_weak), strict=True))
 
-    with ThreadPoolExecutor(parallel) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool:
         list(pool.map(one, by_task.values()))
     return [opinions[place] for place in range(len(items))]
+
+
+def _judge_task(dataset: str, row: dict[str, Any], programs: list[str], allow_weak: bool) -> list[Opinion]:
+    entry, opinions = row["entry_point"], []
+    parts = [inputs_of(dataset, row, "base_input"), inputs_of(dataset, row, "plus_input")]
+    with tempfile.TemporaryFile() as expected:
+        reference = row["prompt"] + row["canonical_solution"]
+        run_program(reference, entry, parts, expected, seconds=REFERENCE_S, allow_weak=allow_weak)
+        limits = {"file_mb": 64 + 4 * (expected.tell() >> 20), "allow_weak": allow_weak}
+        limits["seconds"] = max(CALL_S, CALL_FACTOR * _slowest(row["task_id"], len(parts), expected))
+        for program in programs:
+            with tempfile.TemporaryFile() as said:
+                ended = run_program(program, entry, parts, said, **limits)
+                expected.seek(0)
+                said.seek(0)
+                base, plus = (
+                    first_fault(said, number, _checks(Oracle(dataset, row), number, inputs, expected))
+                    for number, inputs in enumerate(parts)
+                )
+            opinions.append(Opinion(not base, not base and not plus, base or plus, dict(ended.layers)))
+    return opinions
+
+
+def _checks(oracle: Oracle, number: int, inputs: Sequence[tuple[Any, ...]], expected: IO[bytes]) -> Iterator[Check]:
+    skip_to_part(expected, number)
+    for arguments in inputs:
+        answer = expected.readline()
+        yield 4 * len(answer) + SLACK, partial(oracle.right, arguments, uncapped.parse(answer.decode()))
 
 
 def inputs_of(dataset: str, row: dict[str, Any], column: str) -> list[tuple[Any, ...]]:
@@ -118,32 +137,16 @@ def run_program(
     lines = [[encode(one) if way == "call" else one for one in part] for part in parts]
     request = {"program": program, "entry": entry, "parts": lines, "way": way, "before": before}
     request |= {"seconds": seconds, "part_seconds": part_seconds}
-    deadline = (part_seconds + 5) * len(parts) + 5
-    return run_script(
-        SCRIPT,
-        [wire.__file__],
-        request,
-        out,
-        seconds=deadline,
-        packages=["numpy"],
-        file_mb=file_mb,
-        allow_weak=allow_weak,
-    )
+    limits = {"seconds": (part_seconds + 5) * len(parts) + 5, "file_mb": file_mb, "allow_weak": allow_weak}
+    return run_script(SCRIPT, [wire.__file__], request, out, packages=["numpy"], **limits)
 
 
 def sanitize(texts: Sequence[tuple[str, str]]) -> list[str]:
     """``(text, entry point)`` cleaned by evalplus' `sanitize`; the text itself where that takes 20 seconds."""
     request = {"way": "sanitize", "texts": list(texts), "seconds": 20}
-    with tempfile.TemporaryFile() as out:
-        ended = run_script(
-            SCRIPT, [wire.__file__], request, out, seconds=120 + 20 * len(texts), packages=["*"], allow_weak=True
-        )
-        out.seek(0)
-        cleaned = [json.loads(line)[1] for line in out]
-    if len(cleaned) != len(texts):
-        last = (ended.errors.strip().splitlines() or ["it said nothing"])[-1][:300]
-        raise EvaluationError(f"evalplus could not clean the replies ({last}); pip install 'azr-lite[eval]'")
-    return [text if found is None else found for found, (text, _) in zip(cleaned, texts, strict=True)]
+    limits = {"seconds": 120 + 20 * len(texts), "packages": ["*"], "allow_weak": True}
+    lines = ask_script(SCRIPT, [wire.__file__], request, len(texts), **limits)
+    return [text if found is None else found for (_, found), (text, _) in zip(lines, texts, strict=True)]
 
 
 def encode(value: Any) -> str:
@@ -153,10 +156,7 @@ def encode(value: Any) -> str:
 def skip_to_part(said: IO[bytes], number: int) -> bool:
     """Read up to the head of a part; whether there is one."""
     header = b'["part", %d]\n' % number
-    while line := said.readline(1 << 20):
-        if line == header:
-            return True
-    return False
+    return any(line == header for line in iter(partial(said.readline, 1 << 20), b""))
 
 
 def read_line(said: IO[bytes], most: int) -> list[Any]:
@@ -169,45 +169,31 @@ def read_line(said: IO[bytes], most: int) -> list[Any]:
     return found if type(found) is list else []
 
 
-def _slowest(task: str, parts: Sequence[list[tuple[Any, ...]]], expected: IO[bytes]) -> float:
+def first_fault(said: IO[bytes], number: int, checks: Iterable[Check]) -> str:
+    """Why part `number` of what a program said is wrong, or nothing. `said` stands before or in an earlier part."""
+    if not skip_to_part(said, number):
+        return "the program ended the process that ran it"
+    for place, (most, right) in enumerate(checks):
+        found = read_line(said, most)
+        if found[:1] == ["x"]:
+            return f"input {place}: {' '.join(map(str, found[1:]))[:200]}"
+        if not found or found[0] not in ("v", "h", "o", "p"):
+            return f"input {place}: no answer in time"
+        if not right(found):
+            return f"input {place}: wrong"
+    return "" if read_line(said, SLACK)[:1] == ["end"] else "more answers than inputs"
+
+
+def _slowest(task: str, parts: int, expected: IO[bytes]) -> float:
     """Seconds of the slowest call of the reference. EvaluationError where it failed."""
     expected.seek(0)
     ends = [json.loads(line)[1] for line in expected if line.startswith(b'["end"')]
-    if len(ends) < len(parts):
+    if len(ends) < parts:
         raise EvaluationError(
             f"the reference of {task} does not run on its own inputs, so no program can be checked against it; is the "
             "data file whole?"
         )
     return float(max(ends))
-
-
-def _opinion(
-    dataset: str,
-    row: dict[str, Any],
-    parts: Sequence[list[tuple[Any, ...]]],
-    expected: IO[bytes],
-    said: IO[bytes],
-    layers: dict[str, str],
-) -> Opinion:
-    expected.seek(0)
-    said.seek(0)
-    base, plus = (_fault(Oracle(dataset, row), number, inputs, expected, said) for number, inputs in enumerate(parts))
-    return Opinion(not base, not base and not plus, base or plus, layers)
-
-
-def _fault(oracle: Oracle, number: int, inputs: Sequence[tuple[Any, ...]], expected: IO[bytes], said: IO[bytes]) -> str:
-    """Why the part is wrong, or nothing. Both files stand before or in an earlier part."""
-    skip_to_part(expected, number)
-    if not skip_to_part(said, number):
-        return "the program ended the process that ran it"
-    for place, arguments in enumerate(inputs):
-        answer = expected.readline()
-        found = read_line(said, 4 * len(answer) + SLACK)
-        if not found or found[0] not in ("v", "h", "o"):
-            return f"input {place}: " + (str(found[1])[:200] if found[:1] == ["x"] else "no value in time")
-        if not oracle.right(arguments, uncapped.parse(answer.decode()), found):
-            return f"input {place}: another value"
-    return "" if read_line(said, SLACK)[:1] == ["end"] else "more values than inputs"
 
 
 class Oracle:

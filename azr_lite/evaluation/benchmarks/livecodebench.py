@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import pickletools
 import tempfile
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import IO, Any
+from functools import partial
+from typing import Any
 
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.benchmarks.code import extract_azr
-from azr_lite.evaluation.benchmarks.judge import read_line, run_program, skip_to_part, uncapped
-from azr_lite.evaluation.suite import Data, Mark, Prompt, Question, Reply, read_data, think_answer_prompt
+from azr_lite.evaluation.benchmarks.jail import WORKERS
+from azr_lite.evaluation.benchmarks.judge import first_fault, run_program, uncapped
+from azr_lite.evaluation.suite import Data, Mark, Question, Reply, Setting, read_data, think_answer_prompt
 from azr_lite.prompts.base import END_ANSWER, Style, fence
 
 V5 = ("2024-08-01", "2025-02-01")
@@ -56,11 +56,11 @@ class Problem:
     tests: tuple[tuple[str, str], ...]
 
 
-def livecodebench_suite(
-    style: Style, source: str | Path, *, parallel: int | None = None, allow_weak: bool = False
-) -> LiveCodeBench:
-    """The problems of `source` whose contest lies in the window of v5. EvaluationError: unreadable, or none."""
-    first, after = V5
+def livecodebench_suite(name: str, setting: Setting) -> LiveCodeBench:
+    """The problems of the source whose contest lies in the window of v5. EvaluationError: unreadable, or none."""
+    source, (first, after) = setting.source, V5
+    if not source:
+        raise EvaluationError(f"it is not shipped; give its problems: --data {name}=FILE")
     data = read_data("LiveCodeBench", source, NEEDS)
     rows = tuple(row for row in data.rows if first <= str(row["contest_date"])[:10] < after)
     if not rows:
@@ -73,10 +73,7 @@ def livecodebench_suite(
             f"{source} holds two problems of the same question_id; give one release, not several files after another"
         )
     protocol = f"azr; contest date from {first} to before {after}; {TEST_S} s a test"
-    workers = parallel or min(8, os.cpu_count() or 1)
-    return LiveCodeBench(
-        "livecodebench-v5-azr", protocol, replace(data, rows=rows), style, problems, workers, allow_weak
-    )
+    return LiveCodeBench(f"{name}-azr", protocol, replace(data, rows=rows), setting.style, problems, setting.allow_weak)
 
 
 def problem(row: dict[str, Any]) -> Problem:
@@ -132,7 +129,6 @@ class LiveCodeBench:
     data: Data
     style: Style
     problems: dict[str, Problem]
-    parallel: int = 1
     allow_weak: bool = False
     samples: int = 1
     temperature: float = 0.0
@@ -142,18 +138,17 @@ class LiveCodeBench:
     def questions(self) -> list[Question]:
         """All problems of the window in the order of the data; the stratum is the difficulty."""
         return [
-            Question(id, "livecodebench", self._prompt(problem), str(problem.row.get("difficulty", "")))
-            for id, problem in self.problems.items()
+            Question(
+                id, "livecodebench", think_answer_prompt(self.style, body(one)), str(one.row.get("difficulty", ""))
+            )
+            for id, one in self.problems.items()
         ]
-
-    def _prompt(self, problem: Problem) -> Prompt:
-        return think_answer_prompt(self.style, body(problem))
 
     def grade(self, replies: Sequence[tuple[Question, Reply]]) -> list[Mark]:
         """A program is right when every public and private test is. UnsafeError, SandboxError as `run_in_jail`."""
         found = [(q.id, extract_azr(q.prompt.prefill + reply.text)) for q, reply in replies]
         wanted = sorted({(id, text) for id, one in found for text in (one.strict, one.lenient) if text.strip()})
-        with ThreadPoolExecutor(self.parallel) as pool:
+        with ThreadPoolExecutor(WORKERS) as pool:
             faults = dict(zip(wanted, pool.map(lambda key: self.fault(*key), wanted), strict=True))
         marks = []
         for id, one in found:
@@ -167,39 +162,17 @@ class LiveCodeBench:
         """Why the program fails problem `id`, or nothing."""
         problem = self.problems[id]
         inputs = [arguments(given) if problem.entry else given for given, _ in problem.tests]
+        limits = {"seconds": TEST_S, "part_seconds": min(TEST_S * len(inputs), ALL_TESTS_S), "file_mb": 512}
+        limits |= {"way": "call" if problem.entry else "script", "before": PREAMBLE, "allow_weak": self.allow_weak}
+        checks = ((64 * len(text) + (1 << 16), partial(_same, problem, text)) for _, text in problem.tests)
         with tempfile.TemporaryFile() as said:
-            run_program(
-                program,
-                problem.entry,
-                [inputs],
-                said,
-                seconds=TEST_S,
-                part_seconds=min(TEST_S * len(inputs), ALL_TESTS_S),
-                way="call" if problem.entry else "script",
-                before=PREAMBLE,
-                file_mb=512,
-                allow_weak=self.allow_weak,
-            )
+            run_program(program, problem.entry, [inputs], said, **limits)
             said.seek(0)
-            return _judge(problem, said)
+            return first_fault(said, 0, checks)
 
     def baselines(self, questions: Sequence[Question]) -> dict[str, dict[str, float]]:
         """Empty: there are none for programs."""
         return {}
-
-
-def _judge(problem: Problem, said: IO[bytes]) -> str:
-    if not skip_to_part(said, 0):
-        return "the program ended the process that ran it"
-    for number, (_, wanted) in enumerate(problem.tests):
-        line = read_line(said, 64 * len(wanted) + (1 << 16))
-        if line[:1] == ["x"]:
-            return f"test {number}: {str(line[1])[:200]}"
-        if line[:1] not in (["v"], ["p"], ["o"]):
-            return f"test {number}: no answer in time"
-        if not _same(problem, wanted, line):
-            return f"test {number}: wrong"
-    return "" if read_line(said, 1 << 16)[:1] == ["end"] else "more answers than tests"
 
 
 def _same(problem: Problem, wanted: str, line: list[Any]) -> bool:
@@ -232,8 +205,10 @@ def body(problem: Problem) -> str:
             + fence("python", problem.row["starter_code"].rstrip())
         )
     else:
-        how = "Write a whole program that reads the input from standard input and prints the output, and nothing else, "
-        how += "to standard output."
+        how = (
+            "Write a whole program that reads the input from standard input and prints the output, and nothing else, "
+            "to standard output."
+        )
     return "\n\n".join(
         (
             "Solve this problem from a programming contest in Python.",

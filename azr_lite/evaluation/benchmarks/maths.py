@@ -11,23 +11,19 @@ sha256 of what came.
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from importlib import metadata
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.benchmarks import boxed_answers
 from azr_lite.evaluation.benchmarks.boxed_answers import boxes, tidy
-from azr_lite.evaluation.benchmarks.jail import run_script
-from azr_lite.evaluation.suite import Data, Mark, Question, Reply, read_data, shipped, think_answer_prompt
+from azr_lite.evaluation.benchmarks.jail import WORKERS, ask_script, need
+from azr_lite.evaluation.suite import Data, Mark, Question, Reply, Setting, read_data, shipped, think_answer_prompt
 from azr_lite.parsing import parse_reply
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK, Style
 from azr_lite.triplet import Rejection
@@ -46,7 +42,6 @@ _ID = ("unique_id", "id", "ID", "problem_id", "idx")
 class Entry:
     """One set of questions. `hub`: its default hub id. `size`: rows it should have. `averaged`: has an avg@8 twin."""
 
-    title: str
     size: int
     file: str = ""
     hub: str = ""
@@ -55,13 +50,13 @@ class Entry:
 
 
 TABLE = {
-    "aime24": Entry("AIME 2024", 30, hub="math-ai/aime24", averaged=True),
-    "aime25": Entry("AIME 2025", 30, hub="math-ai/aime25", averaged=True),
-    "amc23": Entry("AMC 2023", 40, hub="math-ai/amc23", averaged=True),
-    "math500": Entry("MATH500", 500, file="math500.jsonl.gz", stratum="level"),
-    "minerva": Entry("Minerva Math", 272, hub="math-ai/minervamath"),
-    "olympiadbench": Entry("OlympiadBench (text, English, mathematics)", 674, hub="math-ai/olympiadbench"),
-    "gsm8k": Entry("GSM8K", 1319, file="gsm8k_test.jsonl.gz"),
+    "aime24": Entry(30, hub="math-ai/aime24", averaged=True),
+    "aime25": Entry(30, hub="math-ai/aime25", averaged=True),
+    "amc23": Entry(40, hub="math-ai/amc23", averaged=True),
+    "math500": Entry(500, file="math500.jsonl.gz", stratum="level"),
+    "minerva": Entry(272, hub="math-ai/minervamath"),
+    "olympiadbench": Entry(674, hub="math-ai/olympiadbench"),
+    "gsm8k": Entry(1319, file="gsm8k_test.jsonl.gz"),
 }
 NAMES = tuple(name + ending for name, entry in TABLE.items() for ending in ("", AVERAGED)[: 1 + entry.averaged])
 """Every suite `maths_suite` knows."""
@@ -84,8 +79,8 @@ def prompt_body(problem: str) -> str:
     )
 
 
-def maths_suite(name: str, style: Style, source: str | Path | None = None) -> MathsSuite:
-    """The suite `name` (one of `NAMES`), asked in `style`. `source`: a file or hub id instead of the table's.
+def maths_suite(name: str, setting: Setting) -> MathsSuite:
+    """The suite `name`, one of `NAMES`.
 
     EvaluationError when the name is unknown, the questions cannot be had or lack a problem or an answer, or math-verify
     is missing.
@@ -93,17 +88,17 @@ def maths_suite(name: str, style: Style, source: str | Path | None = None) -> Ma
     base = name.removesuffix(AVERAGED)
     if name not in NAMES:
         raise EvaluationError(f"there is no mathematics suite {name!r}; expected one of {', '.join(NAMES)}")
-    need_math_verify()
+    need("math-verify", MATH_VERIFY)
     entry = TABLE[base]
-    data = shipped(base, entry.file) if not source and entry.file else read_data(base, source or entry.hub)
+    own = not setting.source and entry.file
+    data = shipped(base, entry.file) if own else read_data(base, setting.source or entry.hub)
     items = tuple(_item(base, entry, row, index) for index, row in enumerate(data.rows))
-    twice = [identity for identity, count in Counter(item.id for item in items).items() if count > 1]
-    if twice:
+    if twice := [id for id, count in Counter(item.id for item in items).items() if count > 1]:
         raise EvaluationError(
             f"{data.source} has more than one question with the id {twice[0]}; expected unique ids, mend the file"
         )
     samples, temperature = (8, 0.6) if name.endswith(AVERAGED) else (1, 0.0)
-    return MathsSuite(name, style, data, items, samples, temperature)
+    return MathsSuite(name, setting.style, data, items, samples, temperature)
 
 
 @dataclass(frozen=True)
@@ -148,14 +143,13 @@ class MathsSuite:
             raise EvaluationError(
                 f"question {odd[0]} is not of {self.name}; grade a reply with the suite that asked for it"
             )
-        read = [_read(question.prompt.prefill + reply.text) for question, reply in replies]
-        pairs = [(golds[question.id], one) for (question, _), one in zip(replies, read, strict=True)]
-        jobs = [Job(gold, *answer) for gold, one in pairs for answer in (one.strict, one.lenient) if answer]
+        read = [_read(golds[question.id], question.prompt.prefill + reply.text) for question, reply in replies]
+        jobs = [job for one in read for job in (one.strict, one.lenient) if job]
         found = dict(zip(jobs, compare(jobs), strict=True))
         marks = []
-        for (_, reply), (gold, one) in zip(replies, pairs, strict=True):
-            strict = found[Job(gold, *one.strict)] if one.strict else Comparison(False, one.reason)
-            loose = one.lenient is not None and found[Job(gold, *one.lenient)].right
+        for (_, reply), one in zip(replies, read, strict=True):
+            strict = found[one.strict] if one.strict else Comparison(False, one.reason)
+            loose = one.lenient is not None and found[one.lenient].right
             reason = "truncated" if reply.truncated and not one.well_formed else strict.reason
             marks.append(Mark(strict.right, strict.right or loose, one.well_formed, reason))
         return marks
@@ -178,24 +172,24 @@ class MathsSuite:
 
 @dataclass(frozen=True)
 class _Read:
-    """What counts strictly and leniently: (box, "") or (None, text), or None. `reason`: why nothing, strictly."""
+    """What counts strictly and leniently. `reason`: why nothing, strictly."""
 
-    strict: tuple[str, str] | None
-    lenient: tuple[str | None, str] | None
+    strict: Job | None
+    lenient: Job | None
     well_formed: bool
     reason: str = ""
 
 
-def _read(text: str) -> _Read:
+def _read(gold: str, text: str) -> _Read:
     everywhere = boxes(text)
-    lenient = (tidy(everywhere[-1]), "") if everywhere else (None, text[-TAIL:])
+    lenient = Job(gold, tidy(everywhere[-1])) if everywhere else Job(gold, None, text[-TAIL:])
     reply = parse_reply(text)
     if isinstance(reply, Rejection):
         return _Read(None, lenient, False, str(reply.reason.value))
     own = {tidy(box) for box in boxes(reply.answer)}
     if len(own) > 1:
         return _Read(None, None, True, "several_boxes")
-    return _Read((own.pop(), ""), lenient, True) if own else _Read(None, lenient, False, "no_box")
+    return _Read(Job(gold, own.pop()), lenient, True) if own else _Read(None, lenient, False, "no_box")
 
 
 def _item(name: str, entry: Entry, row: dict[str, Any], index: int) -> Problem:
@@ -238,6 +232,7 @@ SCRIPT = Path(__file__).with_name("jailed_maths.py")
 PACKAGES = ("math_verify*", "latex2sympy2_extended*", "sympy", "mpmath", "antlr4*", "gmpy2*", "flint*")
 START_SECONDS = 120.0
 """For importing sympy and warming up: two seconds on an idle machine."""
+MEMORY_MB = 2048
 MATH_VERIFY = "0.9."
 
 
@@ -258,59 +253,23 @@ class Comparison:
     reason: str = ""
 
 
-def need_math_verify() -> None:
-    """EvaluationError unless math-verify 0.9 is installed. Imports nothing of it."""
-    try:
-        version = metadata.version("math-verify")
-    except metadata.PackageNotFoundError:
-        raise EvaluationError(
-            "grading mathematics needs the package math-verify, which is missing; pip install 'azr-lite[eval]'"
-        ) from None
-    if not version.startswith(MATH_VERIFY):
-        raise EvaluationError(
-            f"math-verify {version} is installed, but verdicts were checked with {MATH_VERIFY}x only; "
-            "pip install 'azr-lite[eval]'"
-        )
+def compare(jobs: Sequence[Job], workers: int = WORKERS, deadline: float = 10.0) -> list[Comparison]:
+    """Compare each answer with the right one, each under `deadline` seconds of wall clock.
 
-
-def compare(
-    jobs: Sequence[Job], workers: int | None = None, deadline: float = 10.0, memory_mb: int = 2048
-) -> list[Comparison]:
-    """Compare each answer with the right one, in jails of `memory_mb`, each under `deadline` seconds of wall clock.
+    In jails, weak ones too where the kernel has no better: answers are read, not run.
 
     EvaluationError when math-verify is missing or does not start; never for an answer.
     """
-    need_math_verify()
+    need("math-verify", MATH_VERIFY)
     unique = list(dict.fromkeys(jobs))
-    count = workers or min(8, os.cpu_count() or 1)
-    shares = [share for place in range(count) if (share := unique[place::count])]
-    with ThreadPoolExecutor(count) as pool:
-        found = pool.map(lambda share: _compare_in_jail(share, deadline, memory_mb), shares)
-        known = {
-            job: one for share, own in zip(shares, found, strict=True) for job, one in zip(share, own, strict=True)
-        }
+
+    def compare_share(share: list[Job]) -> list[tuple[Job, Comparison]]:
+        limits = {"seconds": START_SECONDS + 2 * deadline * len(share), "packages": PACKAGES, "memory_mb": MEMORY_MB}
+        request = {"jobs": [astuple(job) for job in share], "seconds": deadline}
+        lines = ask_script(SCRIPT, [boxed_answers.__file__], request, len(share), allow_weak=True, **limits)
+        return [(job, Comparison(*line)) for job, line in zip(share, lines, strict=True)]
+
+    with ThreadPoolExecutor(workers) as pool:
+        shares = filter(None, (unique[place::workers] for place in range(workers)))
+        known = dict(pair for pairs in pool.map(compare_share, shares) for pair in pairs)
     return [known[job] for job in jobs]
-
-
-def _compare_in_jail(jobs: Sequence[Job], deadline: float, memory_mb: int) -> list[Comparison]:
-    request = {"jobs": [[job.gold, job.answer, job.text] for job in jobs], "seconds": deadline}
-    with tempfile.TemporaryFile() as out:
-        ended = run_script(
-            SCRIPT,
-            [boxed_answers.__file__],
-            request,
-            out,
-            seconds=START_SECONDS + 2 * deadline * len(jobs),
-            packages=PACKAGES,
-            memory_mb=memory_mb,
-            allow_weak=True,  # answers are read, not run
-        )
-        out.seek(0)
-        lines = [json.loads(line) for line in out]
-    if len(lines) != len(jobs) + 1:
-        last = (ended.errors.strip().splitlines() or ["it said nothing"])[-1][:200]
-        raise EvaluationError(
-            f"the process that grades mathematics did not start or finish ({last}); pip install 'azr-lite[eval]' may "
-            "mend it"
-        )
-    return [Comparison(**line) for line in lines[1:]]

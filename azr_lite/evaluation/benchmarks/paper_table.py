@@ -18,8 +18,8 @@ from azr_lite.errors import EvaluationError
 CODE = ("humaneval+", "mbpp+", "livecodebench")
 MATHS = ("aime24", "aime25", "amc23", "math500", "minerva", "olympiadbench")
 SUITES = CODE + MATHS
-SHORT = dict(zip(SUITES, ("HE+", "MBP+", "LCB", "A24", "A25", "AMC", "M500", "Min", "Oly"), strict=True))
-"""Suite name to the column's heading."""
+HEADS = ("HE+", "MBP+", "LCB", "A24", "A25", "AMC", "M500", "Min", "Oly", "CAvg", "MAvg", "AVG")
+"""Headings of the columns: those of `SUITES`, then the averages."""
 DIFFERENCES = (
     "Not the same protocol: the paper's numbers are single runs of one training seed, one greedy reply per question; "
     "its code columns use EvalPlus's chat prompt with a prefilled ```python fence (25 to 30 points above raw "
@@ -27,6 +27,21 @@ DIFFERENCES = (
     "tokens. One AIME question of 30 is 3.3 points, so its AIME columns are mostly noise. Compare base with trained "
     "under one protocol; across the two tables compare gains at most."
 )
+_TABLE = """
+Qwen2.5-7B               73.2 65.3 17.5  6.7  3.3 37.5 64.8 25.0 27.7 52.0 27.5 39.8
+Qwen2.5-7B + AZR         71.3 69.1 25.3 13.3 13.3 52.5 74.4 38.2 38.5 55.2 38.4 46.8
+Qwen2.5-7B-Coder         80.5 69.3 19.9  6.7  3.3 40.0 54.0 17.3 21.9 56.6 23.9 40.2
+Qwen2.5-7B-Coder + AZR   83.5 69.6 31.7 20.0 10.0 57.5 72.6 36.4 38.2 61.6 39.1 50.4
+Qwen2.5-3B-Coder         67.1 65.9 20.0  3.3  3.3 20.0 51.0 18.4 16.6 51.2 18.8 35.0
+Qwen2.5-3B-Coder + AZR   71.3 69.0 24.4  3.3  3.3 37.5 62.0 26.1 27.0 54.9 26.5 40.7
+Qwen2.5-14B-Coder        76.8 71.7 31.4  0.0  0.0 37.5 54.8 10.7 18.5 60.0 20.2 40.1
+Qwen2.5-14B-Coder + AZR  80.5 71.2 39.0 23.3 20.0 65.0 78.6 32.0 39.3 63.6 43.0 53.3
+Qwen2.5-14B              78.0 66.7 21.7  6.7  3.3 35.0 66.2 28.3 32.4 55.5 28.7 42.1
+Qwen2.5-14B + AZR        70.7 68.8 35.2 10.0 20.0 62.5 76.2 40.4 42.5 58.2 41.9 50.1
+Llama3.1-8B              31.7 53.7  0.0  0.0  0.0  2.5 10.6  5.5  2.1 28.5  3.4 16.0
+Llama3.1-8B + AZR        35.4 50.8  8.5  3.3  0.0  5.0 13.2 14.0  5.0 31.6  6.8 19.2
+"""
+"""Every row of the paper's main table that this project has at hand, in the order of `HEADS`."""
 
 
 @dataclass(frozen=True)
@@ -36,47 +51,28 @@ class Averages:
     code: float | None
     maths: float | None
     all: float | None
-    missing: tuple[str, ...]
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One line of the paper's table, in points of 100. `scores`: in the order of `SUITES`; averages as printed."""
+    """One line of the paper's table, in points of 100: scores by suite, averages as printed."""
 
     model: str
     trained: bool
-    scores: tuple[float, ...]
-    code: float
-    maths: float
-    all: float
-
-    @property
-    def name(self) -> str:
-        return f"{self.model} + AZR" if self.trained else self.model
-
-    def by_suite(self) -> dict[str, float]:
-        return dict(zip(SUITES, self.scores, strict=True))
+    scores: Mapping[str, float]
+    averages: Averages
 
 
-def _row(model: str, trained: bool, *numbers: float) -> PaperRow:
-    return PaperRow(model, trained, numbers[:9], *numbers[9:])
+def _row(line: str) -> PaperRow:
+    words = line.split()
+    numbers = [float(word) for word in words[-len(HEADS) :]]
+    scores = dict(zip(SUITES, numbers[: len(SUITES)], strict=True))
+    return PaperRow(words[0], "+ AZR" in line, scores, Averages(*numbers[len(SUITES) :]))
 
 
-PAPER = (
-    _row("Qwen2.5-7B", False, 73.2, 65.3, 17.5, 6.7, 3.3, 37.5, 64.8, 25.0, 27.7, 52.0, 27.5, 39.8),
-    _row("Qwen2.5-7B", True, 71.3, 69.1, 25.3, 13.3, 13.3, 52.5, 74.4, 38.2, 38.5, 55.2, 38.4, 46.8),
-    _row("Qwen2.5-7B-Coder", False, 80.5, 69.3, 19.9, 6.7, 3.3, 40.0, 54.0, 17.3, 21.9, 56.6, 23.9, 40.2),
-    _row("Qwen2.5-7B-Coder", True, 83.5, 69.6, 31.7, 20.0, 10.0, 57.5, 72.6, 36.4, 38.2, 61.6, 39.1, 50.4),
-    _row("Qwen2.5-3B-Coder", False, 67.1, 65.9, 20.0, 3.3, 3.3, 20.0, 51.0, 18.4, 16.6, 51.2, 18.8, 35.0),
-    _row("Qwen2.5-3B-Coder", True, 71.3, 69.0, 24.4, 3.3, 3.3, 37.5, 62.0, 26.1, 27.0, 54.9, 26.5, 40.7),
-    _row("Qwen2.5-14B-Coder", False, 76.8, 71.7, 31.4, 0.0, 0.0, 37.5, 54.8, 10.7, 18.5, 60.0, 20.2, 40.1),
-    _row("Qwen2.5-14B-Coder", True, 80.5, 71.2, 39.0, 23.3, 20.0, 65.0, 78.6, 32.0, 39.3, 63.6, 43.0, 53.3),
-    _row("Qwen2.5-14B", False, 78.0, 66.7, 21.7, 6.7, 3.3, 35.0, 66.2, 28.3, 32.4, 55.5, 28.7, 42.1),
-    _row("Qwen2.5-14B", True, 70.7, 68.8, 35.2, 10.0, 20.0, 62.5, 76.2, 40.4, 42.5, 58.2, 41.9, 50.1),
-    _row("Llama3.1-8B", False, 31.7, 53.7, 0.0, 0.0, 0.0, 2.5, 10.6, 5.5, 2.1, 28.5, 3.4, 16.0),
-    _row("Llama3.1-8B", True, 35.4, 50.8, 8.5, 3.3, 0.0, 5.0, 13.2, 14.0, 5.0, 31.6, 6.8, 19.2),
-)
-"""Every row of the paper's main table that this project has at hand; base first, then trained."""
+PAPER = tuple(map(_row, _TABLE.strip().splitlines()))
+"""Base first, then trained."""
 
 
 def canonical(suite: str) -> str:
@@ -94,7 +90,7 @@ def averages(scores: Mapping[str, float]) -> Averages:
     own = _by_suite(scores)
 
     def mean(names: tuple[str, ...]) -> float | None:
-        return sum(own[name] for name in names) / len(names) if all(name in own for name in names) else None
+        return sum(own[name] for name in names) / len(names) if own.keys() >= set(names) else None
 
     code, maths = mean(CODE), mean(MATHS)
     both = None if code is None or maths is None else (code + maths) / 2
@@ -128,13 +124,11 @@ def _key(model: str) -> tuple[str, str, bool] | None:
 
 def in_paper(accuracies: Mapping[str, float]) -> dict[str, float]:
     """What of suite → accuracy stands in the paper's table, by short name; code only in its protocol (evalplus)."""
-    found = {}
-    for name, accuracy in accuracies.items():
-        plain = name.removesuffix("-evalplus-chat").removesuffix("-evalplus-direct")
-        plain = plain.removesuffix("-azr") if plain.startswith("livecodebench") else plain
-        if canonical(plain) in SUITES:
-            found[plain] = accuracy
-    return found
+    short = {
+        re.sub(r"-evalplus-(chat|direct)$|(?<=^livecodebench-v5)-azr$", "", name): accuracy
+        for name, accuracy in accuracies.items()
+    }
+    return {name: accuracy for name, accuracy in short.items() if canonical(name) in SUITES}
 
 
 def beside_paper(model: str, base: Mapping[str, float], trained: Mapping[str, float] | None = None) -> str:
@@ -149,11 +143,8 @@ def beside_paper(model: str, base: Mapping[str, float], trained: Mapping[str, fl
             rows.append((label, own, averages(own)))
     missing = rows[0][2].missing
     found = paper_rows(model)
-    for row in found:
-        label = f"paper, {'trained' if row.trained else 'base'}"
-        rows.append((label, row.by_suite(), Averages(row.code, row.maths, row.all, ())))
-    heads = [*SHORT.values(), "CAvg", "MAvg", "AVG"]
-    lines = [f"{model[:78]}: points of 100, - where not measured", " " * 14 + "".join(f"{head:>5}" for head in heads)]
+    rows += [(f"paper, {'trained' if row.trained else 'base'}", row.scores, row.averages) for row in found]
+    lines = [f"{model[:78]}: points of 100, - where not measured", " " * 14 + "".join(f"{head:>5}" for head in HEADS)]
     for label, scores, means in rows:
         cells = [scores.get(name) for name in SUITES] + [means.code, means.maths, means.all]
         lines.append(f"{label:<14}" + "".join(f"{'-' if cell is None else format(cell, '.1f'):>5}" for cell in cells))
