@@ -9,8 +9,6 @@ import re
 import textwrap
 from contextlib import suppress
 
-from rich.cells import cell_len, chop_cells
-
 from azr_lite.errors import ConfigError, RunDirectoryError
 from azr_lite.observe.reader import Line, form_checked, step_lines
 from azr_lite.rundir import RunDir
@@ -102,6 +100,8 @@ def _field(label: str, text: str, limit: int) -> list[str]:
 
 def _wrapped(row: str, width: int) -> list[str]:
     """Between words where all characters are one column wide, else by columns."""
+    from rich.cells import cell_len, chop_cells  # here: the first notebooks read this module without rich
+
     pieces = textwrap.wrap(row, width, drop_whitespace=False) if cell_len(row) == len(row) else chop_cells(row, width)
     return pieces or [""]
 

@@ -96,9 +96,10 @@ def figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.0, 3.
 def line(axis: Any, name: str, x: list[float], y: list[float], place: int = 0, **changes: Any) -> None:
     """One labelled line in its look, with about ten markers however long it is."""
     own = look(name, place)
-    settings = {"color": own.colour, "marker": own.marker, "linestyle": own.linestyle, "label": name} | changes
+    drawn = {"color": own.colour, "marker": own.marker, "linestyle": own.linestyle, "label": name}
+    drawn["markevery"] = max(1, len(x) // 10)
     with style():
-        axis.plot(x, y, markevery=max(1, len(x) // 10), **settings)
+        axis.plot(x, y, **(drawn | changes))
 
 
 def png(figure: Figure) -> bytes:
