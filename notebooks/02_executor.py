@@ -104,8 +104,8 @@ ZOO = {
     "eats memory": "def f(x):\n    keep = 'x' * 999\n    while True: keep += keep",
     "wants the shell": "import os\ndef f(x):\n    return os.system('echo hello')",
     "equals everything": "class Liar(int):\n    def __eq__(self, other): return True\n    __hash__ = None\ndef f(x):\n    return Liar(1)",
-    "leaves early": "def f(x):\n    import statistics\n    statistics.sys.modules['posix']._exit(0)",
-    "forges a second answer": 'def f(x):\n    import statistics\n    os = statistics.sys.modules["posix"]\n'
+    "leaves early": "def f(x):\n    import statistics\n    statistics.mean.__globals__['sys'].modules['posix']._exit(0)",
+    "forges a second answer": 'def f(x):\n    import statistics\n    os = statistics.mean.__globals__["sys"].modules["posix"]\n'
     '    os.write(3, b\'{"s":"ok","v":42}\\n\')\n    return 1',
 }
 started = time.perf_counter()
@@ -236,14 +236,14 @@ print(level_of(executor.layers))
 # %% [markdown]
 # ## Now you: break it
 # Change `mine` so that the program gets something it should not have: your home folder, the date, another process. You may use
-# all of Python. The cell tells which guard stopped you. Ideas: `().__class__.__mro__`, `f.__globals__`, `statistics.sys.modules`,
+# all of Python. The cell tells which guard stopped you. Ideas: `().__class__.__mro__`, `f.__globals__`, `statistics.mean.__globals__`,
 # a generator as result, a number of a million digits. Nothing here is graded; report what gets through.
 
 # %%
 mine = """
 def f(x):
     import statistics
-    posix = statistics.sys.modules["posix"]      # os itself is not importable; the module behind it is in memory
+    posix = statistics.mean.__globals__["sys"].modules["posix"]      # os itself is not importable; the module behind it is in memory
     return [name for name in posix.listdir("/")]
 """
 print(attacks.run_and_explain(executor, mine))
