@@ -95,6 +95,45 @@ def test_the_micro_batch_of_a_preset_is_an_upper_bound():
     assert (split.micro_batch_size, split.rows) == (3, 48)
 
 
+PAPER = {
+    # arXiv 2505.03335: sections 3 and 4.1, tables of hyper-parameters in appendix B
+    "steps": 500,
+    "batch_size": 64,
+    "solver_rows": 64,
+    "rows": 384,
+    "n_mc": 8,
+    "references": 6,
+    "seed_batch_factor": 4,
+    "induction_inputs": 10,
+    "induction_shown": 5,
+    "max_prompt_tokens": 6144,
+    "max_reply_tokens": 8096,
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "learning_rate": 1e-6,
+    "adam_beta2": 0.999,
+    "max_grad_norm": 1.0,
+    "clip": 0.2,
+    "entropy_coef": 0.001,
+    "updates_per_step": 1,
+    "zero_learnability": "paper",
+    "estimator": "trr",
+    "whitening": "sequence",
+    "solver_data": "separate",
+    "same_step": True,
+    "induction_scoring": "binary",
+    "equality": "python",
+    "tuning": "full",
+    "roles": "shared",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in list_presets() if name.startswith("paper-")])
+@pytest.mark.parametrize("setting", PAPER)
+def test_the_papers_presets_have_the_papers_numbers(name, setting):
+    assert getattr(preset(name), setting) == PAPER[setting]
+
+
 def test_the_papers_batch_is_384_sequences():
     assert Config().rows == 384
 
