@@ -352,7 +352,7 @@ def test_the_solvers_batch_has_its_own_size(executor, solver_data):
 
 def test_each_role_is_asked_its_own_prompts(executor):
     policy = Recorder(ScriptedPolicy())
-    play, _ = played(executor, policy, solver_data="separate")
+    played(executor, policy, solver_data="separate")
     roles = {role for _, role in policy.calls}
     assert roles == {Role.PROPOSE, Role.SOLVE}
     for prompts, role in policy.calls:
