@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from azr_lite.errors import ConfigError
 from azr_lite.metrics import STAGES, Metric, mean, metric_of
-from azr_lite.observe.charts import Curve
-from azr_lite.observe.follow import Followed
+from azr_lite.observe.follow import Curve, Followed
 from azr_lite.observe.rollouts import printable
 from azr_lite.observe.style import figure, in_notebook, line, look, picture, png, style
 from azr_lite.observe.watch import to_look_at

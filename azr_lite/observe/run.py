@@ -145,13 +145,9 @@ class Run:
             >>> [one.name for one in Run("data_samples/runs/bugs/sign-flip").diagnose().findings]
             ['sign flip', 'zero-variance groups']
         """
-        from azr_lite.observe.doctor import Diagnosis, diagnose
-        from azr_lite.observe.doctor import rerun as run_again
-        from azr_lite.observe.run_summary import summarise
+        from azr_lite.observe.doctor import examine
 
-        summary = summarise(self.directory)
-        findings = diagnose(summary) + (run_again(self.path, rerun) if rerun else [])
-        return Diagnosis(self.path, summary, findings)
+        return examine(self.directory, rerun)
 
     def dashboard(self, *, refresh_s: float = 2.0, once: bool = False) -> Figure | None:
         """Follow the run in a notebook until it ends or falls silent; the last picture stays.

@@ -59,7 +59,7 @@ def screen(run: Followed) -> Group:
         Text(),
         Text(f"  {'over training':20} {'':36} {'first':>8} {'last':>8}", "dim"),
         _curve("held-out accuracy", accuracies, "%", "none"),
-        *(_curve(name, run.histories[key], unit, "not yet") for key, (name, unit) in CURVES.items()),
+        *(_curve(name, run.values(key), unit, "not yet") for key, (name, unit) in CURVES.items()),
         Text(),
         Text(f"  {'last step':20} {headings}", "dim"),
         *(_group(group, run) for group in groups[:6]),
