@@ -127,7 +127,6 @@ def evaluate(
     device: str = "auto",
     chunk: int = 16,
     server: str = "",
-    vllm: Flag = False,
     seed: int = 0,
     allow_weak: Flag = False,
     json: Flag = False,
@@ -149,8 +148,7 @@ def evaluate(
         prompts: auto, r1, chat or compact.
         device: auto, cpu or cuda.
         chunk: Questions asked at once.
-        server: URL of an OpenAI-compatible server that serves the model.
-        vllm: Generate with vLLM in this process.
+        server: URL of an OpenAI-compatible server that serves the model, such as vllm serve's.
         seed: Seed of sampling.
         allow_weak: Continue where the kernel offers no isolation.
         json: Print scores and gains as JSON.

@@ -140,7 +140,7 @@ class Config:
     updates_per_step: int = 1
     """Optimiser updates that the rollouts of one step are split into (paper: 1)."""
     micro_batch_size: int = 4
-    """Sequences per forward and backward pass on one device. A preset's own value is an upper bound."""
+    """Sequences per forward and backward pass on one device, at most; lowered to a size that divides the batch."""
     gradient_checkpointing: bool = False
     """Trade time for activation memory."""
     processes: int = 0
@@ -220,22 +220,19 @@ class Config:
 
         The one check of processes and batch: every `Config` passes it for its own `processes`, a run for those started.
         """
-        each, odd = divmod(self.rows, self.updates_per_step * self.micro_batch_size * world)
+        share, odd = divmod(self.rows, self.updates_per_step * world)
+        place = f" on each of {world} processes" if world > 1 else ""
         if odd:
-            updates = f"{self.updates_per_step} update{'s' * (self.updates_per_step > 1)}"
-            split = f"{updates} of micro-batches of {self.micro_batch_size}"
-            split += f" on each of {world} processes" if world > 1 else ""
-            raise ConfigError(
-                f"the training batch of {self.rows} sequences does not split into {split}; {_fitting(self, world)}"
-            )
-        return each
-
-    def largest_micro_batch(self, limit: int) -> int:
-        """The largest micro-batch of at most `limit` sequences into which every update splits on each process."""
-        types = len(self.task_types)
-        parts = (types * self.batch_size, types * self.solver_rows) if self.roles == "split" else (self.rows,)
-        share = self.updates_per_step * max(1, self.processes)
-        return max(n for n in range(1, limit + 1) if n == 1 or not any(part % (share * n) for part in parts))
+            parts = f"{self.updates_per_step} update{'s' * (self.updates_per_step > 1)}{place}"
+            hint = f"choose updates_per_step from the divisors of {self.rows}"
+            if self.rows % self.updates_per_step == 0:
+                hint = f"start a number of processes that divides {self.rows // self.updates_per_step}"
+        elif share % self.micro_batch_size:
+            parts = f"micro-batches of {self.micro_batch_size}{place}"
+            hint = f"set processes to {world}, or micro_batch_size to a divisor of {share}"
+        else:
+            return share // self.micro_batch_size
+        raise ConfigError(f"the training batch of {self.rows} sequences does not split into {parts}; {hint}")
 
     def replace(self, **changes: Any) -> Config:
         """A checked copy. Unknown names raise ConfigError with the nearest known one."""
@@ -315,9 +312,9 @@ _CONFLICTS: tuple[tuple[Callable[[Config], Any], str], ...] = (
     (lambda c: c.roles == "split" and c.generation != "transformers",
      "roles='split' needs generation='transformers': TRL hands vLLM one merged model, and there are two policies"),
     (lambda c: c.roles == "split" and any(
-        len(c.task_types) * n % (c.updates_per_step * c.micro_batch_size) for n in (c.batch_size, c.solver_rows)),
-     "roles='split' needs micro-batches of one role, and micro_batch_size {c.micro_batch_size} does not divide the "
-     "proposals and the solver rollouts of each update; change micro_batch_size, batch_size or solver_batch_size"),
+        len(c.task_types) * n % c.updates_per_step for n in (c.batch_size, c.solver_rows)),
+     "roles='split' needs micro-batches of one role, and {c.updates_per_step} updates do not divide both the proposals "
+     "and the solver rollouts of a step; change updates_per_step, batch_size or solver_batch_size"),
     # combinations that run and quietly train something else
     (lambda c: _vllm(c) and c.model == "nano",
      "the nano model has its own sampler, and vLLM does not know it; use generation='transformers'"),
@@ -352,7 +349,18 @@ def _check(config: Config) -> None:
     for conflict, sentence in _CONFLICTS:
         if conflict(config):
             raise ConfigError(sentence.format(c=config))
+    _lower_micro_batch(config)
     config.micro_batches(max(1, config.processes))
+
+
+def _lower_micro_batch(config: Config) -> None:
+    """Take the largest micro-batch, up to the one set, that every update splits into on each process."""
+    types = len(config.task_types)
+    parts = (types * config.batch_size, types * config.solver_rows) if config.roles == "split" else (config.rows,)
+    share = config.updates_per_step * max(1, config.processes)
+    sizes = range(config.micro_batch_size, 1, -1)
+    size = next((n for n in sizes if not any(part % (share * n) for part in parts)), 1)
+    object.__setattr__(config, "micro_batch_size", size)  # the one field that a frozen Config corrects itself
 
 
 def _check_task_types(config: Config) -> None:
@@ -394,17 +402,6 @@ def _check_type(name: str, kind: Any, value: Any) -> None:
 
 def _vllm(config: Config) -> bool:
     return config.generation != "transformers"
-
-
-def _fitting(config: Config, world: int) -> str:
-    """What to do about a batch that does not split: the nearest smaller micro-batch, where one helps."""
-    each, odd = divmod(config.rows, config.updates_per_step * world)
-    if odd and config.rows % config.updates_per_step == 0:
-        return f"start a number of processes that divides {config.rows // config.updates_per_step}"
-    if odd:
-        return f"choose updates_per_step x micro_batch_size from the divisors of {config.rows}"
-    size = max(n for n in range(1, min(config.micro_batch_size, each) + 1) if each % n == 0)
-    return f"set micro_batch_size to {size}, or change batch_size or solver_batch_size"
 
 
 def config_text(config: Config) -> str:

@@ -232,9 +232,6 @@ def list_presets() -> tuple[str, ...]:
 def preset(name: str, **overrides: Any) -> Config:
     """The named preset, or a JSON file of settings (``my.json``), with overrides.
 
-    A preset's own micro-batch is an upper bound: where the overrides make a batch that it does not divide, the largest
-    that does is taken. One that the overrides name is taken as it is, or refused.
-
     Args:
         name: one of `list_presets`, or a file: the settings that ``azr-lite run --dry-run`` prints, all of them or
             the few that differ from the preset that its "preset" names (nano where it names none).
@@ -263,12 +260,7 @@ def preset(name: str, **overrides: Any) -> Config:
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(PRESETS)}"
         raise ConfigError(f"there is no preset {name!r}; {hint}")
-    settings = {"preset": name, **PRESETS[name].settings, **check_names(overrides)}
-    if "micro_batch_size" in overrides:
-        return Config(**settings)
-    config = Config(**settings | {"micro_batch_size": 1})
-    limit = settings.get("micro_batch_size", Config.micro_batch_size)
-    return config.replace(micro_batch_size=config.largest_micro_batch(limit))
+    return Config(**{"preset": name, **PRESETS[name].settings, **check_names(overrides)})
 
 
 def _settings_of(path: Path) -> dict[str, Any]:

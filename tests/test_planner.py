@@ -568,18 +568,23 @@ def test_several_cards_set_the_processes(gpu):
 
 
 def test_plan_dry_run_and_run_share_one_check_of_processes_and_batch(monkeypatch, capsys):
-    """96 sequences do not split over 5 processes. Where a setting is given, a preset's micro-batch may shrink."""
-    sentence = "does not split into 1 update of micro-batches of {} on each of 5 processes; start a number of processes"
-    for words, size in (
-        (["plan", "lora-1.5b-16gb", "--gpu", "5x24GB"], 4),
-        (["plan", "lora-1.5b-16gb", "--processes", "5"], 1),
-        (["run", "--preset", "lora-1.5b-16gb", "--processes", "5", "--dry-run"], 1),
-    ):
-        assert main(words) != 0
-        assert sentence.format(size) in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    """96 sequences do not split over 5 processes, and over 16 only in micro-batches of 3."""
+    sentence = "of 96 sequences does not split into 1 update on each of 5 processes; start a number of processes"
+    name = "lora-1.5b-16gb"
+    for count in (5, 16):
+        for words in (
+            ["plan", name, "--json", "--gpu", f"{count}x24GB"],
+            ["plan", name, "--json", "--gpu", "24GB", "--processes", str(count)],
+            ["run", "--preset", name, "--processes", str(count), "--dry-run"],
+        ):
+            failed, printed = main(words), capsys.readouterr()
+            assert bool(failed) == (count == 5)
+            assert (sentence in " ".join(printed.err.replace("│", " ").split())) == (count == 5)
+    assert plan(name, "16x24GB").config == preset(name, processes=16)
+    assert preset(name, processes=16).micro_batch_size == 3
     monkeypatch.setenv("WORLD_SIZE", "5")
-    with pytest.raises(ConfigError, match=sentence.format(4)):
-        check_processes(preset("lora-1.5b-16gb"))
+    with pytest.raises(ConfigError, match=sentence):
+        check_processes(preset(name))
 
 
 def test_a_cpu_is_planned_with_what_runs_there():
