@@ -30,8 +30,8 @@ from azr_lite.observe.doctor import TOO_SHORT, Finding, diagnose
 from azr_lite.observe.follow import SHORT, Followed
 from azr_lite.observe.proposals import ProposalRow, Proposals
 from azr_lite.observe.reader import form_checked, open_run
-from azr_lite.observe.rollouts import printable
 from azr_lite.observe.run_summary import summarise
+from azr_lite.observe.style import printable
 from azr_lite.presets import preset
 from azr_lite.rundir import RunDir, write_text
 
