@@ -1,6 +1,5 @@
 """The dashboard: 80 columns and 24 lines, a run in progress and one that ended, a clean end, one sentence for what is damaged."""
 
-import contextlib
 import io
 import json
 import os
@@ -154,12 +153,7 @@ def one_sentence(capsys):
 
 def test_a_run_that_vanishes_ends_the_watch_with_a_sentence(open_ended, monkeypatch):
     run, _ = open_ended
-
-    @contextlib.contextmanager
-    def keys():
-        yield lambda seconds: shutil.rmtree(run, ignore_errors=True) or ""
-
-    monkeypatch.setattr(module, "_keys", keys)
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: shutil.rmtree(run, ignore_errors=True))
     with pytest.raises(RunDirectoryError):
         module.watch(run, console=Console(force_terminal=True, file=open(os.devnull, "w"), width=80, height=24))  # noqa: SIM115
 
@@ -208,7 +202,7 @@ class Terminal:
         return self.process.returncode
 
 
-@pytest.mark.parametrize("how", ["q", "ctrl-c", "terminated", "the run ends"])
+@pytest.mark.parametrize("how", ["ctrl-c", "terminated", "the run ends"])
 def test_on_a_terminal_it_follows_and_quits_cleanly(open_ended, how):
     run, rest = open_ended
     terminal = Terminal(run)
@@ -218,9 +212,7 @@ def test_on_a_terminal_it_follows_and_quits_cleanly(open_ended, how):
     )  # the screen is not cleared between two pictures: no flicker
     drawn = len(terminal.text)
     time.sleep(0.5)
-    if how == "q":
-        os.write(terminal.ours, b"q")
-    elif how == "ctrl-c":
+    if how == "ctrl-c":
         terminal.process.send_signal(signal.SIGINT)
     elif how == "terminated":
         terminal.process.send_signal(signal.SIGTERM)

@@ -25,9 +25,9 @@ from azr_lite.observe.charts import TEMPLATES, chart, templates
 from azr_lite.observe.doctor import TOO_SHORT, Finding, diagnose
 from azr_lite.observe.proposals import ProposalRow, ProposalSample, add_relatives
 from azr_lite.observe.reader import open_run
-from azr_lite.observe.rollouts import printable
 from azr_lite.observe.run_facts import RunFacts, read_facts
 from azr_lite.observe.run_summary import SHORT, summarise
+from azr_lite.observe.style import printable
 from azr_lite.rundir import RunDir, write_text
 
 MOST_BYTES = 2_000_000
