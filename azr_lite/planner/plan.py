@@ -137,7 +137,7 @@ def _plan(config: Config, card: Card) -> Plan:
             f"vLLM's share of {config.vllm_memory * card.gb:.1f} GB leaves {cache:.1f} GB of cache, and one "
             f"sequence of {length} tokens needs {least:.1f}; raise vllm_memory"
         )
-    peaks = vram.update_memory(shape, config, card.gb), vram.generation_memory(shape, config, card.gb)
+    peaks = vram.update_memory(shape, config), vram.generation_memory(shape, config, card.gb)
     return Plan(config, card, shape, *peaks, step_seconds(shape, config, card), problem)
 
 
@@ -169,7 +169,6 @@ def _ladders(config: Config) -> dict[str, list[Any]]:
         "gradient_checkpointing": [True],
         "micro_batch_size": halves("micro_batch_size"),
         "generation_chunk": halves("generation_chunk"),
-        "vllm_sleep": [True],
         "vllm_memory": [tenths / 10 for tenths in range(1, 8)],
         "optimizer": ["adamw_8bit"],
         "tuning": ["lora"] if config.tuning == "full" else ["qlora"],

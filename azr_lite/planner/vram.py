@@ -217,8 +217,8 @@ def head_bytes(shape: Shape, config: Config, tokens: int) -> float:
     return tile + 4 * tokens * shape.hidden + (4 * shape.head_parameters if config.tuning == "full" else 0)
 
 
-def update_memory(shape: Shape, config: Config, card_gb: float = 0, *, tokens: int = 0) -> Memory:
-    """The peak of the update. `tokens`: T; 0: micro-batches of the longest sequences."""
+def update_memory(shape: Shape, config: Config, *, tokens: int = 0) -> Memory:
+    """The peak of the update, while vLLM sleeps. `tokens`: T; 0: micro-batches of the longest sequences."""
     tokens = tokens or config.micro_batch_size * (config.max_prompt_tokens + config.max_reply_tokens)
     return _memory(
         shape,
@@ -226,8 +226,6 @@ def update_memory(shape: Shape, config: Config, card_gb: float = 0, *, tokens: i
         gradients=gradient_bytes(shape, config),
         activations=activation_bytes(shape, config, tokens),
         head=head_bytes(shape, config, tokens),
-        cache=0 if config.vllm_sleep else vllm_cache_bytes(shape, config, card_gb),
-        vllm=0 if config.vllm_sleep else vllm_weight_bytes(shape, config),
     )
 
 

@@ -32,6 +32,6 @@ BUILDERS: dict[str, Callable[[str, Setting], Suite]] = {
 
 REASONING = ("cruxeval-o-strict", "cruxeval-i-strict", "induction-hint", "induction-nohint")
 CODE = ("humanevalplus", "mbppplus", "livecodebench-v5")
-MATHS = tuple(name for name in maths.NAMES if not name.endswith(maths.AVERAGED))
+MATHS = maths.NAMES
 GROUPS = {"reasoning": REASONING, "games": REASONING, "code": CODE, "math": MATHS, "all": (*REASONING, *CODE, *MATHS)}
 """``games`` is the old spelling of ``reasoning``."""
