@@ -259,9 +259,7 @@ def replay(run: Positional[Path], *, step: int | None = None, rescore: tuple[str
     from azr_lite.observe.run import Run
 
     if rescore:
-        from azr_lite.observe.replay import read_changes
-
-        steps = Run(run).rescore(**read_changes(rescore))
+        steps = Run(run).rescore(**dict(change.partition("=")[::2] for change in rescore))
         _print_json([dataclasses.asdict(one) for one in steps]) if json else print(steps)
         return 0
     found = Run(run).replay(step)
@@ -270,7 +268,7 @@ def replay(run: Positional[Path], *, step: int | None = None, rescore: tuple[str
 
 
 def watch(run: Positional[Path], *, interval: float = 1.0) -> int:
-    """Follow a run in the terminal until it ends or q is pressed.
+    """Follow a run in the terminal until it ends or Ctrl-C is pressed.
 
     Args:
         run: The run directory. Of a run that has ended, the end is shown.

@@ -479,12 +479,10 @@ def test_more_never_needs_less(name):
 
 
 def test_sleep_frees_vllm_in_the_update():
-    config = preset("full-3b-80gb")
-    asleep, awake = plan(config, "80GB"), plan(config.replace(vllm_sleep=False), "80GB")
-    assert asleep.update.vllm == asleep.update.cache == 0
-    assert awake.update.vllm == pytest.approx(2 * awake.shape.parameters / GB)
-    assert awake.update.cache == awake.generation.cache > 0
-    held = asleep.generation
+    found = plan(preset("full-3b-80gb"), "80GB")
+    assert found.update.vllm == found.update.cache == 0
+    held = found.generation
+    assert held.vllm == pytest.approx(2 * found.shape.parameters / GB)
     assert held.vllm + held.cache + vram.VLLM_OVERHEAD / GB == pytest.approx(0.3 * 80)
 
 
