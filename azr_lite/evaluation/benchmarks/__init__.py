@@ -79,7 +79,7 @@ def averages(scores: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def paper_rows(model: str) -> dict[str, tuple[float, ...]]:
-    """"base" and "trained" → the numbers of `HEADS` for a hub id, path or name; empty where the paper has no row."""
+    """The numbers of `HEADS` by "base" and "trained", for a hub id, path or name; empty where the paper has no row."""
     name = re.sub("-(unsloth-)?bnb-4bit$", "", model.rstrip("/").rsplit("/", 1)[-1])
     rows = (line.split() for line in PAPER.strip().splitlines())
     return {kind: tuple(map(float, numbers)) for own, kind, *numbers in rows if own == name}
