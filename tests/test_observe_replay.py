@@ -191,7 +191,6 @@ def scripted_run(path, executor, **changes):
     [
         {},
         {"solver_data": "separate"},
-        {"solver_data": "separate", "same_step": False},
         {"solver_batch_size": 30},
         {"estimator": "grpo", "role_balanced_loss": False},
         {"estimator": "global", "zero_learnability": "upstream", "train_proposer": False},

@@ -324,11 +324,11 @@ def test_each_chunk_of_prompts_is_sampled_from_its_own_seed(tmp_path: Path) -> N
 
 
 def test_the_settings_of_sampling_and_of_the_optimiser_reach_trl(tmp_path: Path) -> None:
-    changes = {"temperature": 0.7, "top_p": 0.9, "learning_rate": 3e-3, "adam_beta2": 0.97, "weight_decay": 0.04}
+    changes = {"temperature": 0.7, "learning_rate": 3e-3, "adam_beta2": 0.97, "weight_decay": 0.04}
     config = tiny_config(max_grad_norm=0.5, clip=0.3, **changes)
     trainer = SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
     used = trainer.generation_config
-    assert (used.temperature, used.top_p, used.do_sample) == (0.7, 0.9, True)
+    assert (used.temperature, used.top_p, used.do_sample) == (0.7, 1.0, True)
     assert not used.top_k, "TRL and transformers have a top-k of their own"
     assert (trainer.args.max_grad_norm, trainer.epsilon_low, trainer.epsilon_high) == (0.5, 0.3, 0.3)
     trainer.create_optimizer()

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from azr_lite.errors import ConfigError
 from azr_lite.metrics import STAGES, Metric, mean, metric_of
-from azr_lite.observe.charts import Point
-from azr_lite.observe.follow import Followed
+from azr_lite.observe.follow import Followed, Point
 from azr_lite.observe.style import figure, in_notebook, line, look, picture, png, printable, style
 from azr_lite.observe.watch import to_look_at
 from azr_lite.progress import clock
@@ -53,7 +52,8 @@ class Panel:
             for label, key in self.lines.items()
             for name in run.config.task_types
         }
-        return {label: run.curves[key].points for label, key in lines.items() if key in run.curves}
+        found = {label: run.curves[key].points for label, key in lines.items() if key in run.curves}
+        return {label: points for label, points in found.items() if points}
 
 
 HELD_OUT = Panel("Held-out accuracy", {"{type}": "held_out/{type}/accuracy"})
