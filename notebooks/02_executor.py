@@ -346,7 +346,7 @@ for name, program in SHIFTY.items():
 
 # %% [markdown]
 # **What you should see**: "run twice" misses most or all six; the two worlds find all six. A *world* is a zygote of its own with another hash seed,
-# another recursion limit and memory limit, that takes the inputs in reverse order. (Where a program uses sets there is a third world.) A
+# another recursion limit and memory limit, that takes the inputs in reverse order. (Where a program may see the order of a set, a hash or an address, there are six more worlds.) A
 # program that cannot tell the worlds apart is, for our purpose, deterministic.
 #
 # **If you see something else**: addresses may differ between two runs on your machine, so "run twice" may find one or two. On WEAK machines the memory limit may
@@ -483,7 +483,7 @@ widgets.explore(draw, "Bars of processor time for growing loops at three limits:
 # 1. **A bug in the kernel** that can be reached through those three dozen system calls.
 # 2. **Side channels**: a program can measure the load of the processor, and whisper to another through it, slowly.
 # 3. **Load**: a program may use all of its second and all of its memory, each time. You pay for that in electricity.
-# 4. **Agreement by chance**: two orders of a small set may be alike in all three worlds.
+# 4. **Agreement by chance**: two orders of a small set may be alike in all eight worlds.
 # 5. **A machine at level WEAK**, in any way at all.
 # 6. **Values that are true and useless.** The sandbox guards the reward's *mechanics*. A proposer that only ever asks trivial questions
 #    breaks no rule here; that is the business of [notebook 03](03_rewards.ipynb).
