@@ -12,7 +12,7 @@ import pytest
 
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.benchmarks.code import CHAT_PREFILL, CHAT_PROMPT, CodeSuite, code_suite, extract_azr
-from azr_lite.evaluation.benchmarks.judge import Oracle, judge, uncapped
+from azr_lite.evaluation.benchmarks.judge import Oracle, uncapped
 from azr_lite.evaluation.suite import Reply, Setting, shipped
 from azr_lite.prompts import get_style
 
@@ -250,7 +250,7 @@ def test_extraction_of_the_azr_protocol():
     found = extract_azr(form("\n```python\na = 1\n```\nbetter:\n```python\nb = 2\n```\n"))
     assert (found.strict.strip(), found.well_formed) == ("b = 2", True)
     found = extract_azr(form("\n```\nc = 3\n```\n"))
-    assert (found.strict, found.well_formed, found.lenient.strip()) == ("", False, "wrong = 1")
+    assert (found.strict, found.well_formed, found.lenient.strip()) == ("c = 3", True, "wrong = 1")
     found = extract_azr("no tags\n```py\nd = 4\n```\n")
     assert (found.strict, found.lenient.strip(), found.reason) == ("", "d = 4", "not_well_formed")
     assert extract_azr("```python\nopen = 'to the end'").lenient == "open = 'to the end'"

@@ -40,8 +40,8 @@ from azr_lite.evaluation.suite import (
     shipped,
     think_answer_prompt,
 )
-from azr_lite.parsing import parse_reply
-from azr_lite.prompts.base import END_ANSWER, Style, fence
+from azr_lite.parsing import parse_reply, read_fences
+from azr_lite.prompts.base import ANSWER, END_ANSWER, THINK, Style, fence
 from azr_lite.triplet import Rejection
 
 SUITES = {
@@ -63,7 +63,6 @@ CHAT_PREFILL = (
     "```python\n"
 )
 """The words of evalplus' chat path; a test compares them with the installed package."""
-_FENCE = re.compile(r"```[ \t]*(?P<tag>\w*)[ \t]*\n(?P<text>.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
 
 
 def code_suite(name: str, setting: Setting) -> CodeSuite:
@@ -180,8 +179,8 @@ def extract_azr(text: str) -> Extracted:
 
     Lenient: the last python fence anywhere, else the last of any kind.
     """
-    fences = [(match["tag"].lower(), match["text"]) for match in _FENCE.finditer(text)]
-    python = [body for tag, body in fences if tag in ("python", "py", "python3")]
+    fences, _ = read_fences(text.replace(THINK, THINK + "\n").replace(ANSWER, ANSWER + "\n"))
+    python = [body for label, body in fences if label == "python"]
     lenient = (python or [body for _, body in fences] or [""])[-1]
     reply = parse_reply(text)
     if isinstance(reply, Rejection):

@@ -133,7 +133,7 @@ def run_program(
     seconds: float,
     all_seconds: float = ALL_S,
     before: str = "",
-    file_mb: int = 64,
+    file_mb: int = 2048,
     allow_weak: bool = False,
 ) -> Ended:
     """Run the program in a jail; what `jailed_programs.py` tells of it goes to `said`.
