@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from azr_lite.errors import RunDirectoryError
-from azr_lite.evaluation.results import evaluated_step
+from azr_lite.evaluation.scores import evaluated_step
 from azr_lite.metrics import STAGES, Metric, mean, metric_of
 from azr_lite.observe.charts import Curve, Point
 from azr_lite.observe.reader import Line, Log

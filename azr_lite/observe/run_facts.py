@@ -7,8 +7,7 @@ from typing import Any
 
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError, EvaluationError
-from azr_lite.evaluation.results import Result, evaluated_step, read_result
-from azr_lite.evaluation.scores import Item, compare_paired
+from azr_lite.evaluation.scores import Item, Result, compare_paired, evaluated_step, read_result
 from azr_lite.metrics import STAGES
 from azr_lite.observe.charts import Point
 from azr_lite.observe.follow import Followed
