@@ -51,7 +51,7 @@ TOOLS = {
         "azr_lite.evaluation.scores": "compare_paired mcnemar pass_at_k read_items wilson",
         "azr_lite.observe.measures": "MEASURES",
         "azr_lite.observe.doctor": "rerun",
-        "azr_lite.observe.rollouts": "printable",
+        "azr_lite.observe.style": "printable",
         "azr_lite.observe.run_summary": "due",
         "azr_lite.train.checkpoints": "last_whole_checkpoint step_of",
         # planning a run
@@ -78,7 +78,7 @@ def profile(wanted: str = "auto") -> str:
     if wanted == "auto":
         wanted = os.environ.get("AZR_LITE_PROFILE", "")
     if not wanted:
-        from azr_lite.planner.cards import detect_gpu
+        from azr_lite.planner.vram import detect_gpu
 
         wanted = "gpu" if detect_gpu() is not None else "cpu"
     if wanted not in PROFILES:

@@ -71,7 +71,7 @@ class Evaluation:
             "suites": {name: result.record for name, result in self.results.items()},
             "gain": self.comparison,
             "left_out": self.left_out,
-            "averages": asdict(averages(self.as_in_paper)),
+            "averages": averages(self.as_in_paper),
         }
 
 

@@ -98,7 +98,7 @@ class Generation:
         seed = draw_seed(self.config.seed, self._selfplay_step, self._sampling_calls, number)
         if self.sampler is not None:
             return self.sampler(prompt_ids, greedy=self._is_greedy, seed=seed)
-        if self.use_vllm or self.is_sharded or self.config.continuous_batching:
+        if self.use_vllm or self.is_sharded:
             with seeded(seed, self.accelerator.device), self.accelerator.autocast():
                 ids_BT, logps_BT = self._generate_single_turn(prompt_ids, None, {}, 1)
         else:

@@ -98,7 +98,7 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
         for parameter in self.trained():
             parameter.data = parameter.data.float()  # TRL rounds adapters over a 4-bit base to bfloat16
         plain = policy.peft_config is None and policy.device.type == "cpu" and policy.compute is torch.float32
-        self.sampler = sampler if plain and config.temperature == config.top_p == 1 else None
+        self.sampler = sampler if plain and config.temperature == 1 else None
         self.codec = Codec(policy.tokenizer, style, self.eos_token_ids, policy.untrained)
         self.count_tokens = self.codec.count_tokens
         self.rollouts: list[Rollout] = []
