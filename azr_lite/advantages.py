@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections import Counter
 from collections.abc import Hashable, Sequence
 
 import numpy as np
@@ -78,7 +79,12 @@ def trr(
         >>> trr([0.5, 0.0, 1.0, -0.5], groups, lengths_B=[9, 9, 30, 30]).tolist()
         [1.0, -1.0, 1.0, -1.0]
     """
-    rewards, lengths = _arrays(rewards_B, lengths_B)
+    rewards, lengths = np.asarray(rewards_B, dtype=np.float64), np.asarray(lengths_B, dtype=np.float64)
+    if rewards.shape != lengths.shape:
+        raise ValueError(f"{len(rewards)} rewards but {len(lengths)} lengths; give one length per reward")
+    if not np.isfinite(rewards).all():
+        row = int(np.argmin(np.isfinite(rewards)))
+        raise ValueError(f"the reward of row {row} is not finite; every reply needs a number as its reward")
     advantages_B = np.zeros(len(rewards))
     for rows in _rows_of(groups_B):
         if whitening == "sequence":
@@ -91,12 +97,8 @@ def trr(
 
 
 def grpo(rewards_B: Sequence[float], prompts_B: Sequence[Hashable]) -> Array:
-    """GRPO: mean and population std over the replies to one prompt."""
-    rewards = np.asarray(rewards_B, dtype=np.float64)
-    advantages_B = np.zeros(len(rewards))
-    for rows in _rows_of(prompts_B):
-        advantages_B[rows] = whiten_sequences(rewards[rows])
-    return advantages_B
+    """GRPO: mean and population std over the replies to one prompt, which are the groups here."""
+    return trr(rewards_B, prompts_B, lengths_B=[1] * len(rewards_B))
 
 
 def dr_grpo(rewards_B: Sequence[float], prompts_B: Sequence[Hashable]) -> Array:
@@ -106,10 +108,9 @@ def dr_grpo(rewards_B: Sequence[float], prompts_B: Sequence[Hashable]) -> Array:
         >>> dr_grpo([1.0, 0.0, 0.0, 0.0], ["p"] * 4).tolist()
         [0.75, -0.25, -0.25, -0.25]
     """
-    rewards = np.asarray(rewards_B, dtype=np.float64)
-    advantages_B = np.zeros(len(rewards))
+    advantages_B = np.array(rewards_B, dtype=np.float64)
     for rows in _rows_of(prompts_B):
-        advantages_B[rows] = rewards[rows] - rewards[rows].mean()
+        advantages_B[rows] -= advantages_B[rows].mean()
     return advantages_B
 
 
@@ -120,13 +121,9 @@ def rloo(rewards_B: Sequence[float], prompts_B: Sequence[Hashable]) -> Array:
         >>> rloo([1.0, 0.0, 0.5], ["p", "p", "alone"]).tolist()
         [1.0, -1.0, 0.0]
     """
-    rewards = np.asarray(rewards_B, dtype=np.float64)
-    advantages_B = np.zeros(len(rewards))
-    for rows in _rows_of(prompts_B):
-        n = len(rows)
-        if n > 1:
-            advantages_B[rows] = (rewards[rows] - rewards[rows].mean()) * n / (n - 1)
-    return advantages_B
+    counts = Counter(prompts_B)
+    n_B = np.array([counts[prompt] for prompt in prompts_B])
+    return dr_grpo(rewards_B, prompts_B) * n_B / np.maximum(n_B - 1, 1)
 
 
 def estimate(
@@ -146,11 +143,12 @@ def estimate(
         return trr(rewards_B, groups_B, lengths_B, whitening)
     if estimator == "global":
         return trr(rewards_B, ["all"] * len(rewards_B), lengths_B, whitening)
-    if estimator not in ("grpo", "dr_grpo", "rloo"):
-        raise ValueError(f"estimator is {estimator!r}; choose trr, global, grpo, dr_grpo or rloo")
+    per_prompt = {"grpo": grpo, "dr_grpo": dr_grpo, "rloo": rloo}
+    if estimator not in per_prompt:
+        raise ValueError(f"estimator is {estimator!r}; choose trr, global, {', '.join(per_prompt)}")
     alone = {prompts_B[rows[0]] for rows in _rows_of(prompts_B) if len(rows) == 1}
     keys_B = [("group", g) if p in alone else ("prompt", p) for g, p in zip(groups_B, prompts_B, strict=True)]
-    return {"grpo": grpo, "dr_grpo": dr_grpo, "rloo": rloo}[estimator](rewards_B, keys_B)
+    return per_prompt[estimator](rewards_B, keys_B)
 
 
 def loss_weights(
@@ -182,16 +180,6 @@ def loss_weights(
     for rows in parts:
         weights_B[rows] = total / (len(parts) * lengths[rows].sum())
     return weights_B
-
-
-def _arrays(rewards_B: Sequence[float], lengths_B: Sequence[int]) -> tuple[Array, Array]:
-    rewards, lengths = np.asarray(rewards_B, dtype=np.float64), np.asarray(lengths_B, dtype=np.float64)
-    if rewards.shape != lengths.shape:
-        raise ValueError(f"{len(rewards)} rewards but {len(lengths)} lengths; give one length per reward")
-    if not np.isfinite(rewards).all():
-        row = int(np.argmin(np.isfinite(rewards)))
-        raise ValueError(f"the reward of row {row} is not finite; every reply needs a number as its reward")
-    return rewards, lengths
 
 
 def with_advantages(c: Config, rollouts: Sequence[Rollout]) -> list[Rollout]:

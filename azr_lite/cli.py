@@ -136,8 +136,9 @@ def _settings_reader(command: str, arguments: list[str]) -> Callable[[StructType
         read = {name: split_names(value) for section in sections.values() for name, value in vars(section).items()}
         changes = {name: value for name, value in read.items() if name != "preset" and value != getattr(base, name)}
         config = Config(**changes) if named is None else preset(named, **changes)
-        if config.micro_batch_size != base.micro_batch_size and "micro_batch_size" not in changes:
-            reason = f"the largest up to {base.micro_batch_size} that divides a batch of {config.rows} sequences"
+        most = changes.get("micro_batch_size", base.micro_batch_size)
+        if config.micro_batch_size != most:
+            reason = f"the largest up to {most} that divides a batch of {config.rows} sequences"
             print(f"micro_batch_size is {config.micro_batch_size}: {reason}", file=sys.stderr)
         return config
 

@@ -127,7 +127,6 @@ def evaluate(
     device: str = "auto",
     chunk: int = 16,
     server: str = "",
-    vllm: Flag = False,
     seed: int = 0,
     allow_weak: Flag = False,
     json: Flag = False,
@@ -149,8 +148,7 @@ def evaluate(
         prompts: auto, r1, chat or compact.
         device: auto, cpu or cuda.
         chunk: Questions asked at once.
-        server: URL of an OpenAI-compatible server that serves the model.
-        vllm: Generate with vLLM in this process.
+        server: URL of an OpenAI-compatible server that serves the model, such as vllm serve's.
         seed: Seed of sampling.
         allow_weak: Continue where the kernel offers no isolation.
         json: Print scores and gains as JSON.
@@ -261,9 +259,7 @@ def replay(run: Positional[Path], *, step: int | None = None, rescore: tuple[str
     from azr_lite.observe.run import Run
 
     if rescore:
-        from azr_lite.observe.replay import read_changes
-
-        steps = Run(run).rescore(**read_changes(rescore))
+        steps = Run(run).rescore(**dict(change.partition("=")[::2] for change in rescore))
         _print_json([dataclasses.asdict(one) for one in steps]) if json else print(steps)
         return 0
     found = Run(run).replay(step)
@@ -272,7 +268,7 @@ def replay(run: Positional[Path], *, step: int | None = None, rescore: tuple[str
 
 
 def watch(run: Positional[Path], *, interval: float = 1.0) -> int:
-    """Follow a run in the terminal until it ends or q is pressed.
+    """Follow a run in the terminal until it ends or Ctrl-C is pressed.
 
     Args:
         run: The run directory. Of a run that has ended, the end is shown.

@@ -27,6 +27,12 @@ CHANGEABLE_ON_RESUME = (
 )  # fmt: skip
 """Settings that a resumed run may change: how long, how safe and how fast, not what is learned."""
 
+DROPPED = {
+    "continuous_batching": False, "importance_sampling": "token_truncate", "same_step": True, "top_p": 1.0,
+    "vllm_sleep": True,
+}  # fmt: skip
+"""Settings of older runs, with the one value that is still what happens. Any other is refused."""
+
 TRACKERS = ("tensorboard", "wandb", "trackio")
 """What `report_to` may name; also the names of their packages."""
 
@@ -95,8 +101,6 @@ class Config:
     """Off: proposals are made and solved, but the proposer's rollouts carry no weight."""
     train_solver: bool = True
     """Off: the same for the solver."""
-    same_step: bool = True
-    """On (paper): the solver's newest tasks are this step's proposals. Off (code): the previous step's."""
     solver_data: Literal["reuse", "separate"] = "reuse"
     """reuse: the Monte-Carlo replies train the solver. separate (paper): they are discarded, tasks are solved anew."""
     induction_inputs: int = 10
@@ -136,7 +140,7 @@ class Config:
     updates_per_step: int = 1
     """Optimiser updates that the rollouts of one step are split into (paper: 1)."""
     micro_batch_size: int = 4
-    """Sequences per forward and backward pass on one device. A preset's own value is an upper bound."""
+    """Sequences per forward and backward pass on one device, at most; lowered to a size that divides the batch."""
     gradient_checkpointing: bool = False
     """Trade time for activation memory."""
     processes: int = 0
@@ -145,8 +149,6 @@ class Config:
     # ---- generation
     temperature: float = 1.0
     """Sampling temperature (paper: 1). Greedy Monte-Carlo would make r-bar 0 or 1 only, so 0 is refused."""
-    top_p: float = 1.0
-    """Nucleus sampling mass (paper: 1)."""
     max_prompt_tokens: int = 6144
     """Longest prompt; references are dropped until a proposer's prompt fits (paper: 6144)."""
     max_reply_tokens: int = 8096
@@ -154,15 +156,10 @@ class Config:
     generation_chunk: int = 64
     """Replies sampled at once by transformers' generate."""
     generation: Literal["transformers", "vllm", "vllm-server"] = "transformers"
-    """Sampler: transformers in this process, vLLM on the same GPUs, or a vLLM server (`trl vllm-serve`) on others."""
-    continuous_batching: bool = False
-    """transformers' paged batching instead of padded chunks. Adapters on GPUs only: it rounds weights to 16 bits."""
-    importance_sampling: Literal["token_truncate", "off"] = "token_truncate"
-    """vLLM: weigh each token by min(3, p_trainer / p_vLLM), or trust vLLM's samples (saves one forward pass; code)."""
+    """Sampler: transformers in this process, vLLM on the same GPUs (asleep during the update), or a vLLM server
+    (`trl vllm-serve`) on others. vLLM's tokens are weighed by min(3, p_trainer / p_vLLM)."""
     vllm_memory: float = 0.3
     """vLLM on the same GPUs: its share of each GPU's memory."""
-    vllm_sleep: bool = True
-    """vLLM on the same GPUs: free its weights and cache during the update."""
     vllm_tensor_parallel: int = 1
     """vLLM on the same GPUs: how many of them hold one copy of the model."""
     vllm_server: str = "http://localhost:8000"
@@ -223,22 +220,19 @@ class Config:
 
         The one check of processes and batch: every `Config` passes it for its own `processes`, a run for those started.
         """
-        each, odd = divmod(self.rows, self.updates_per_step * self.micro_batch_size * world)
+        share, odd = divmod(self.rows, self.updates_per_step * world)
+        place = f" on each of {world} processes" if world > 1 else ""
         if odd:
-            updates = f"{self.updates_per_step} update{'s' * (self.updates_per_step > 1)}"
-            split = f"{updates} of micro-batches of {self.micro_batch_size}"
-            split += f" on each of {world} processes" if world > 1 else ""
-            raise ConfigError(
-                f"the training batch of {self.rows} sequences does not split into {split}; {_fitting(self, world)}"
-            )
-        return each
-
-    def largest_micro_batch(self, limit: int) -> int:
-        """The largest micro-batch of at most `limit` sequences into which every update splits on each process."""
-        types = len(self.task_types)
-        parts = (types * self.batch_size, types * self.solver_rows) if self.roles == "split" else (self.rows,)
-        share = self.updates_per_step * max(1, self.processes)
-        return max(n for n in range(1, limit + 1) if n == 1 or not any(part % (share * n) for part in parts))
+            parts = f"{self.updates_per_step} update{'s' * (self.updates_per_step > 1)}{place}"
+            hint = f"choose updates_per_step from the divisors of {self.rows}"
+            if self.rows % self.updates_per_step == 0:
+                hint = f"start a number of processes that divides {self.rows // self.updates_per_step}"
+        elif share % self.micro_batch_size:
+            parts = f"micro-batches of {self.micro_batch_size}{place}"
+            hint = f"set processes to {world}, or micro_batch_size to a divisor of {share}"
+        else:
+            return share // self.micro_batch_size
+        raise ConfigError(f"the training batch of {self.rows} sequences does not split into {parts}; {hint}")
 
     def replace(self, **changes: Any) -> Config:
         """A checked copy. Unknown names raise ConfigError with the nearest known one."""
@@ -249,7 +243,7 @@ class Config:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Config:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in check_names(dict(data)).items()})
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in check_names(data).items()})
 
 
 def list_settings() -> list[tuple[str, str, str]]:
@@ -264,9 +258,10 @@ def list_settings() -> list[tuple[str, str, str]]:
     return found
 
 
-def check_names(changes: dict[str, Any]) -> dict[str, Any]:
-    """`changes` as given; ConfigError, with the nearest known name, where a key is no setting."""
+def check_names(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`changes` without what is `DROPPED`; ConfigError, with the nearest known name, where a key is no setting."""
     names = [f.name for f in dataclasses.fields(Config)]
+    changes = {name: value for name, value in changes.items() if name not in DROPPED or value != DROPPED[name]}
     for name in changes:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
@@ -288,7 +283,6 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     ("n_mc", lambda value: value >= 2, "with one reply learnability is always 0; use 2 or more (paper: 8)"),
     ("temperature", lambda value: 0 < value <= 5,
      "greedy Monte-Carlo replies are all alike and teach nothing; use above 0 and up to 5 (paper: 1)"),
-    ("top_p", lambda value: 0 < value <= 1, "it is a probability mass; use above 0 and up to 1 (paper: 1)"),
     ("clip", lambda value: 0 < value < 1, "the PPO ratio is clipped to 1 ± clip; use between 0 and 1 (paper: 0.2)"),
     ("adam_beta2", lambda value: 0 < value < 1, "use between 0 and 1 (paper: 0.999)"),
     ("vllm_memory", lambda value: 0 < value < 1, "a share of the GPU's memory; use between 0 and 1 (such as 0.3)"),
@@ -302,9 +296,6 @@ _CONFLICTS: tuple[tuple[Callable[[Config], Any], str], ...] = (
      "induction_inputs is {c.induction_inputs} and induction_shown {c.induction_shown}; no pair stays hidden to judge "
      "with; show fewer"),
     # self-play
-    (lambda c: c.solver_data == "reuse" and not c.same_step,
-     "solver_data='reuse' trains on this step's Monte-Carlo replies, so it needs same_step; set solver_data='separate' "
-     "to solve the previous step's tasks"),
     (lambda c: c.rows % 2,
      "the training batch has {c.rows} sequences; TRL needs an even one; change batch_size or solver_batch_size by one"),
     (lambda c: not (c.train_proposer or c.train_solver),
@@ -321,28 +312,18 @@ _CONFLICTS: tuple[tuple[Callable[[Config], Any], str], ...] = (
     (lambda c: c.roles == "split" and c.generation != "transformers",
      "roles='split' needs generation='transformers': TRL hands vLLM one merged model, and there are two policies"),
     (lambda c: c.roles == "split" and any(
-        len(c.task_types) * n % (c.updates_per_step * c.micro_batch_size) for n in (c.batch_size, c.solver_rows)),
-     "roles='split' needs micro-batches of one role, and micro_batch_size {c.micro_batch_size} does not divide the "
-     "proposals and the solver rollouts of each update; change micro_batch_size, batch_size or solver_batch_size"),
+        len(c.task_types) * n % c.updates_per_step for n in (c.batch_size, c.solver_rows)),
+     "roles='split' needs micro-batches of one role, and {c.updates_per_step} updates do not divide both the proposals "
+     "and the solver rollouts of a step; change updates_per_step, batch_size or solver_batch_size"),
     # combinations that run and quietly train something else
     (lambda c: _vllm(c) and c.model == "nano",
      "the nano model has its own sampler, and vLLM does not know it; use generation='transformers'"),
     (lambda c: _vllm(c) and c.tuning == "qlora",
      "tuning='qlora' with vLLM destroys the model: TRL merges the adapters into the 4-bit base and back at each step, "
      "which moves its weights by about 5 %; use tuning='lora' with vLLM, or generation='transformers' with qlora"),
-    (lambda c: _vllm(c) and c.importance_sampling != "off" and c.top_p < 1,
-     "top_p is {c.top_p}: vLLM's log-probabilities are then of the cut distribution, the trainer's of the whole one, "
-     "and their ratio is no importance weight; use top_p=1"),
     (lambda c: _vllm(c) and c.device == "cpu", "vLLM is used on GPUs only; on a CPU use generation='transformers'"),
     (lambda c: c.generation == "vllm-server" and not c.vllm_server.startswith(("http://", "https://")),
      "vllm_server is {c.vllm_server!r}; give an address such as http://localhost:8000"),
-    (lambda c: c.continuous_batching and _vllm(c),
-     "continuous_batching is transformers' own; vLLM batches by itself; switch it off, or use transformers"),
-    (lambda c: c.continuous_batching and c.tuning != "lora",
-     "continuous_batching rounds all weights to 16 bits, which destroys float32 master weights (tuning='full') and "
-     "skips 4-bit bases; use tuning='lora', or switch it off"),
-    (lambda c: c.continuous_batching and (c.model == "nano" or c.device == "cpu" or c.dtype == "float32"),
-     "continuous_batching is for 16-bit models on GPUs; switch it off"),
     # watching
     (lambda c: c.stop_patience and not (c.eval_every and c.eval_problems),
      "stop_patience counts held-out evaluations, and none are made during the run; set eval_every and eval_problems"),
@@ -368,7 +349,18 @@ def _check(config: Config) -> None:
     for conflict, sentence in _CONFLICTS:
         if conflict(config):
             raise ConfigError(sentence.format(c=config))
+    _lower_micro_batch(config)
     config.micro_batches(max(1, config.processes))
+
+
+def _lower_micro_batch(config: Config) -> None:
+    """Take the largest micro-batch, up to the one set, that every update splits into on each process."""
+    types = len(config.task_types)
+    parts = (types * config.batch_size, types * config.solver_rows) if config.roles == "split" else (config.rows,)
+    share = config.updates_per_step * max(1, config.processes)
+    sizes = range(config.micro_batch_size, 1, -1)
+    size = next((n for n in sizes if not any(part % (share * n) for part in parts)), 1)
+    object.__setattr__(config, "micro_batch_size", size)  # the one field that a frozen Config corrects itself
 
 
 def _check_task_types(config: Config) -> None:
@@ -410,17 +402,6 @@ def _check_type(name: str, kind: Any, value: Any) -> None:
 
 def _vllm(config: Config) -> bool:
     return config.generation != "transformers"
-
-
-def _fitting(config: Config, world: int) -> str:
-    """What to do about a batch that does not split: the nearest smaller micro-batch, where one helps."""
-    each, odd = divmod(config.rows, config.updates_per_step * world)
-    if odd and config.rows % config.updates_per_step == 0:
-        return f"start a number of processes that divides {config.rows // config.updates_per_step}"
-    if odd:
-        return f"choose updates_per_step x micro_batch_size from the divisors of {config.rows}"
-    size = max(n for n in range(1, min(config.micro_batch_size, each) + 1) if each % n == 0)
-    return f"set micro_batch_size to {size}, or change batch_size or solver_batch_size"
 
 
 def config_text(config: Config) -> str:

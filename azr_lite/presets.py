@@ -20,7 +20,7 @@ Choices = dict[str, tuple[Any, str]]
 
 @dataclass(frozen=True)
 class Preset:
-    """A named rung. `about`: for whom. `choices`: every setting that differs from `Config`, with its reason."""
+    """A named rung. `about`: for whom. `choices`: settings that differ from `Config`, each with its reason."""
 
     name: str
     about: str
@@ -53,15 +53,10 @@ _LADDER = {
 
 _ADAPTERS: Choices = {
     "tuning": ("lora", "a tenth of the memory of full tuning, the same reward curve (TRL, LoRA without regret)"),
-    "lora_rank": (16, "1 to 32 is enough for RL; all linear layers are adapted: attention alone is worse"),
-    "lora_alpha": (32, "alpha = 2 x rank; a scale of 1/4, as in a public 16 GB branch, makes updates far too small"),
     "learning_rate": (1e-5, "ten times the paper's full-tuning rate (TRL: adapters at 1e-5 match all weights at 1e-6)"),
     "weight_decay": (0.0, "adapters start at zero effect; decay pulls towards the base and adds a knob for nothing"),
     "gradient_checkpointing": (True, "activations of 2,500 tokens would not fit beside the weights otherwise"),
     "max_prompt_tokens": (2048, "six references of short programs; where they are longer, some are dropped"),
-    "references": (6, "paper; small models need examples of the form more than large ones"),
-    "solver_data": ("reuse", "Monte-Carlo replies are four fifths of generation, the dearest part without vLLM"),
-    "cpu_seconds": (1.0, "triplet programs run for milliseconds"),
     "eval_problems": (100, "per type: half-intervals of about 10 points in a few minutes"),
     "eval_every": (25, "a curve of eight points over 200 steps; the stop rule reads it"),
     "stop_patience": (3, "evaluations in a row below the best: small models do collapse (reference runs, 0.5-3B)"),
@@ -69,11 +64,9 @@ _ADAPTERS: Choices = {
 }
 
 _FULL: Choices = {
-    "tuning": ("full", "paper: all weights, float32 masters (a bfloat16 weight swallows updates of 1e-6)"),
     "gradient_checkpointing": (True, "sequences of up to 14,240 tokens"),
     "micro_batch_size": (1, "one long sequence at a time; rows are sorted by length, so short ones waste nothing"),
     "generation": ("vllm", "8,096-token replies: transformers' generate would take most of an hour per step"),
-    "vllm_sleep": (True, "the optimiser and vLLM's cache do not fit side by side"),
     "eval_problems": (100, "per type: half-intervals of about 10 points"),
     "eval_every": (25, "twenty points over 500 steps"),
     "save_every": (25, "a full checkpoint holds 12 bytes per weight; save_minutes adds one within a tenth of the time"),
@@ -82,8 +75,6 @@ _FULL: Choices = {
 
 _EIGHT_GPUS: Choices = {
     **_FULL,
-    "steps": (500, "paper"),
-    "batch_size": (64, "paper"),
     "processes": (8, "sharded weights; a single process would not fit"),
     "vllm_memory": (0.4, "32 GB of vLLM on each GPU"),
     "stop_patience": (3, "as the adapter rungs"),
@@ -91,34 +82,19 @@ _EIGHT_GPUS: Choices = {
 
 _PAPER: Choices = {
     **_FULL,
-    "steps": (500, "paper"),
-    "batch_size": (64, "paper: B = 64 of each (role, type), 384 sequences per step"),
-    "n_mc": (8, "paper"),
-    "references": (6, "paper"),
     "solver_data": ("separate", "paper: Monte-Carlo replies only measure r-bar; tasks are solved anew for the update"),
-    "learning_rate": (1e-6, "paper, constant"),
-    "entropy_coef": (0.001, "paper (the authors' code: 0)"),
-    "temperature": (1.0, "paper"),
-    "max_prompt_tokens": (6144, "paper"),
-    "max_reply_tokens": (8096, "paper"),
-    "seed_batch_factor": (4, "paper: 256 seeds"),
     "cpu_seconds": (5.0, "paper: 10 s of wall time; 5 of processor time are stricter only on programs that sleep"),
-    "stop_patience": (0, "the paper trains its 500 steps whatever comes"),
     "vllm_memory": (0.4, "32 GB of vLLM on each GPU"),
 }
 
 
 def _small(batch: int, solved: int, reply: int, why_reply: str) -> Choices:
     """Batch and length for one small GPU: `batch` proposals and `solved` replies per type, `reply` tokens each."""
+    why_batch = "proposals per type; LoRA does best with batches below 32 per group (LoRA without regret)"
     return {
         "steps": (200, "the first visible reward takes 150 to 200 steps on a T4 (Unsloth's notebooks)"),
-        "batch_size": (
-            batch,
-            "proposals per type; LoRA does best with batches below 32 per group (LoRA without regret)",
-        ),
+        "batch_size": (batch, why_batch),
         "solver_batch_size": (solved, "several replies to each valid task, all sampled anyway for r-bar"),
-        "n_mc": (8, "paper"),
-        "seed_batch_factor": (4, "paper; times a smaller batch"),
         "seed_rounds": (20, "weak models find few valid seeds; then the run starts with those it has"),
         "max_reply_tokens": (reply, why_reply),
         "entropy_coef": (0.0, "code; the bonus needs a pass over the whole vocabulary and hardly acts at 0.001"),
@@ -127,6 +103,7 @@ def _small(batch: int, solved: int, reply: int, why_reply: str) -> Choices:
 
 _CODER_3B = ("Qwen/Qwen2.5-Coder-3B-Instruct", "the smallest with direct evidence (paper); Qwen research licence")
 _SHORT = "most triplets of small models take fewer than 256 tokens; longer ones are counted as truncated and earn -1"
+_LONGER = "room to think; twice the 0.5B rung's"
 
 _CHOICES: dict[str, Choices] = {
     # From nano/NOTES.md, found on development seeds.
@@ -187,14 +164,14 @@ _CHOICES: dict[str, Choices] = {
         "model": _CODER_3B,
         **_ADAPTERS,
         "tuning": ("qlora", "weights of 2 instead of 6 GB leave room for 64 sequences of cache"),
-        **_small(4, 16, 1024, "room to think; twice the 0.5B rung's"),
+        **_small(4, 16, 1024, _LONGER),
         "micro_batch_size": (2, "two sequences of 3,000 tokens"),
         "generation_chunk": (64, "as many as possible: 4-bit layers are slow for few rows"),
     },
     "lora-3b-24gb": {
         "model": _CODER_3B,
         **_ADAPTERS,
-        **_small(8, 24, 1024, "room to think; twice the 0.5B rung's"),
+        **_small(8, 24, 1024, _LONGER),
         "micro_batch_size": (2, "two sequences of 3,000 tokens"),
         "generation_chunk": (64, "17.1 GB at the peak of generation, half of it to read prompts (azr-lite plan)"),
     },
@@ -202,24 +179,20 @@ _CHOICES: dict[str, Choices] = {
         "model": ("Qwen/Qwen2.5-Coder-7B-Instruct", "the paper's strongest small base is its coder; Apache-2.0"),
         **_ADAPTERS,
         "tuning": ("qlora", "weights of 5.6 instead of 15 GB"),
-        **_small(4, 16, 1024, "room to think; twice the 0.5B rung's"),
+        **_small(4, 16, 1024, _LONGER),
         "micro_batch_size": (2, "two sequences of 3,000 tokens"),
         "generation_chunk": (32, "64 prompts at once would need 23.5 of 22 usable GB, 32 need 15 (azr-lite plan)"),
     },
     "full-3b-80gb": {
         "model": ("Qwen/Qwen2.5-Coder-3B", "the paper's 3B; Qwen research licence"),
         **_FULL,
-        "steps": (500, "paper"),
         "batch_size": (32, "half the paper's: one GPU instead of two"),
         "max_prompt_tokens": (4096, "six references of usual length"),
         "max_reply_tokens": (4096, "half the paper's; few replies of a 3B model are longer"),
         "vllm_memory": (0.3, "24 GB for vLLM beside 37 GB of weights and moments"),
         "stop_patience": (3, "as the adapter rungs"),
     },
-    "full-7b-8x80gb": {
-        "model": ("Qwen/Qwen2.5-Coder-7B", "the paper's 7B coder; Apache-2.0"),
-        **_EIGHT_GPUS,
-    },
+    "full-7b-8x80gb": {"model": ("Qwen/Qwen2.5-Coder-7B", "the paper's 7B coder; Apache-2.0"), **_EIGHT_GPUS},
     "full-14b-8x80gb": {
         "model": ("Qwen/Qwen2.5-Coder-14B", "the paper's largest; Apache-2.0"),
         **_EIGHT_GPUS,
@@ -259,9 +232,6 @@ def list_presets() -> tuple[str, ...]:
 def preset(name: str, **overrides: Any) -> Config:
     """The named preset, or a JSON file of settings (``my.json``), with overrides.
 
-    A preset's own micro-batch is an upper bound: where the overrides make a batch that it does not divide, the largest
-    that does is taken. One that the overrides name is taken as it is, or refused.
-
     Args:
         name: one of `list_presets`, or a file: the settings that ``azr-lite run --dry-run`` prints, all of them or
             the few that differ from the preset that its "preset" names (nano where it names none).
@@ -290,12 +260,7 @@ def preset(name: str, **overrides: Any) -> Config:
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(PRESETS)}"
         raise ConfigError(f"there is no preset {name!r}; {hint}")
-    settings = {"preset": name, **PRESETS[name].settings, **check_names(overrides)}
-    if "micro_batch_size" in overrides:
-        return Config(**settings)
-    config = Config(**settings | {"micro_batch_size": 1})
-    limit = settings.get("micro_batch_size", Config.micro_batch_size)
-    return config.replace(micro_batch_size=config.largest_micro_batch(limit))
+    return Config(**{"preset": name, **PRESETS[name].settings, **check_names(overrides)})
 
 
 def _settings_of(path: Path) -> dict[str, Any]:

@@ -23,10 +23,10 @@ from azr_lite.buffer import Buffers, task_key
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError
 from azr_lite.metrics import step_metrics
-from azr_lite.parsing import ParsedReply, parse_reply
+from azr_lite.parsing import parse_reply
 from azr_lite.prompts.base import Style
 from azr_lite.rewards import answer_reward, proposal_reward, solve_rate
-from azr_lite.tasks.base import Answer, Proposal, get_task_type
+from azr_lite.tasks.base import get_task_type
 from azr_lite.triplet import (
     Completion,
     ProposalAttempt,
@@ -35,7 +35,6 @@ from azr_lite.triplet import (
     Rejection,
     Role,
     Rollout,
-    Rules,
     SolveAttempt,
     Task,
     TaskTypeName,
@@ -56,7 +55,6 @@ class SelfPlay:
         count_tokens: Length of a rendered prompt in tokens, held against `max_prompt_tokens`.
         reserved: Whether a program is held out. Such a proposal is dropped whole: no reward, no solves, no place in a
             buffer, so that neither role is trained on what the evaluation asks.
-        rules: What task types need to know; by default from `config`.
 
     Examples:
         ``SelfPlay(preset("nano"), get_style("compact"), executor).step(generate, 0)``
@@ -70,15 +68,12 @@ class SelfPlay:
         *,
         count_tokens: Callable[[str], int] = len,
         reserved: Callable[[str], bool] | None = None,
-        rules: Rules | None = None,
     ) -> None:
         self.config, self.style, self.count_tokens = config, style, count_tokens
-        self.rules = rules or rules_of(config)
+        self.rules = rules_of(config)
         self.verifier = Verifier(executor, self.rules)
         self.buffers = Buffers(config.task_types, config.buffer_capacity)
         self.reserved = reserved
-        self.previous: dict[TaskTypeName, list[Task]] = {name: [] for name in config.task_types}
-        self.seeded = False
         self.record = Record(step=-1)
         self._counts_before: tuple[Counter[str], Counter[int]] = Counter(), Counter()
         self.seconds = {"generate": 0.0, "sandbox": 0.0}
@@ -120,7 +115,9 @@ class SelfPlay:
 
     def validate(self, proposals: Sequence[ProposalAttempt]) -> None:
         """Stage 3. Parse, run in two worlds, make tasks; every rejection carries its reason."""
-        parsed = [(proposal.type, self._parse_proposal(proposal)) for proposal in proposals]
+        parsed = [
+            (p.type, self._parse(p.completion, get_task_type(p.type).parse_proposal, p.references)) for p in proposals
+        ]
         with self._timed("sandbox"):
             results = self.verifier.validate(parsed)
         seen: set[str] = set()
@@ -140,7 +137,7 @@ class SelfPlay:
         for proposal in proposals:
             if proposal.task is not None:
                 proposal.attempts = [self._new_attempt(proposal.task) for _ in range(self.config.n_mc)]
-        measured = _attempts_of(proposals)
+        measured = [attempt for proposal in proposals for attempt in proposal.attempts]
         extra = [self._new_attempt(task) for task in self._solver_tasks(proposals, step)]
         self._reply([*measured, *extra], generate, Role.SOLVE)
         self.judge(measured)
@@ -156,12 +153,10 @@ class SelfPlay:
 
     def insert(self, proposals: Sequence[ProposalAttempt], step: int) -> None:
         """Stage 6. Every executable program enters its buffer, whatever it earned; duplicates do not."""
-        self.previous = {name: [] for name in self.config.task_types}
         for proposal in proposals:
             if proposal.task is not None:
                 proposal.result = dataclasses.replace(proposal.task, step=step, parents=proposal.parents)
-                if self.buffers.add(proposal.result):
-                    self.previous[proposal.type].append(proposal.result)
+                self.buffers.add(proposal.result)
 
     def solve(self, proposals: Sequence[ProposalAttempt], extra: Sequence[SolveAttempt]) -> list[SolveAttempt]:
         """Stage 7. Which replies train the solver: those of Monte-Carlo (reuse) or those sampled for it (separate)."""
@@ -176,7 +171,9 @@ class SelfPlay:
     def judge(self, attempts: Sequence[SolveAttempt]) -> None:
         """Stage 8. Verdicts by value, on what programs return in the sandbox; those that have one keep it."""
         unjudged = [attempt for attempt in attempts if attempt.verdict is None]
-        parsed = [(attempt.task, self._parse_answer(attempt)) for attempt in unjudged]
+        parsed = [
+            (a.task, self._parse(a.completion, get_task_type(a.task.type).parse_answer, a.task)) for a in unjudged
+        ]
         with self._timed("sandbox"):
             verdicts = self.verifier.judge(parsed)
         for attempt, verdict in zip(unjudged, verdicts, strict=True):
@@ -215,7 +212,6 @@ class SelfPlay:
         c = self.config
         target = min(c.seed_batch_factor * c.batch_size, c.buffer_capacity)
         self.record = Record(step=-1)
-        self.seeded = True
         for done in range(c.seed_rounds):
             short = [name for name in c.task_types if len(self.buffers.of[name]) < target]
             if not short:
@@ -234,8 +230,7 @@ class SelfPlay:
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able. Randomness needs none: it derives from the seed and the step."""
-        previous = {name: [task.id for task in tasks] for name, tasks in self.previous.items()}
-        return {"version": 1, "seeded": self.seeded, "buffers": self.buffers.state_dict(), "previous": previous}
+        return {"version": 1, "buffers": self.buffers.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict`. ConfigError for a state of another version."""
@@ -244,11 +239,7 @@ class SelfPlay:
                 f"selfplay.json has version {state.get('version')!r}, expected 1; resume with the azr_lite that wrote "
                 "it (see run.json), or start a new run"
             )
-        self.seeded = state["seeded"]
         self.buffers.load_state_dict(state["buffers"])
-        for name, ids in state["previous"].items():
-            known = {task.id: task for task in self.buffers.of[name]}
-            self.previous[name] = [known[i] for i in ids if i in known]
 
     # ------------------------------------------------------------------ small parts
 
@@ -276,47 +267,36 @@ class SelfPlay:
     def _new_proposal(self, name: TaskTypeName, rng: random.Random) -> ProposalAttempt:
         """A proposer's prompt that fits: references are dropped (or another program drawn) until it does."""
         task_type = get_task_type(name)
-        if task_type.propose_from == "programs":
-            pool = self.buffers.programs()
-            references = [rng.choice(pool)] if pool else []
+        for references in self._references(name, rng):
             prompt = task_type.propose_prompt(self.style, references, self.rules)
-            while self._too_long(prompt) and len(pool) > 1:
-                pool.remove(references[0])
-                references = [rng.choice(pool)]
-                prompt = task_type.propose_prompt(self.style, references, self.rules)
+            tokens = self.count_tokens(prompt)
+            if tokens <= self.config.max_prompt_tokens:
+                return ProposalAttempt(name, references, prompt)
+        raise ConfigError(
+            f"the shortest {name} proposal prompt has {tokens} tokens, max_prompt_tokens is "
+            f"{self.config.max_prompt_tokens}; raise it"
+        )
+
+    def _references(self, name: TaskTypeName, rng: random.Random) -> Iterator[list[Task]]:
+        """What one proposal may refer to: first choice, then what to take where the prompt is too long."""
+        if get_task_type(name).propose_from == "programs":
+            pool = self.buffers.programs()
+            while pool:
+                chosen = rng.choice(pool)
+                yield [chosen]
+                pool.remove(chosen)
         else:
             references = self.buffers.of[name].sample(rng, self.config.references)
-            prompt = task_type.propose_prompt(self.style, references, self.rules)
-            while self._too_long(prompt) and references:
-                references = references[:-1]
-                prompt = task_type.propose_prompt(self.style, references, self.rules)
-        if self._too_long(prompt):
-            raise ConfigError(
-                f"the shortest {name} proposal prompt has {self.count_tokens(prompt)} tokens, max_prompt_tokens is "
-                f"{self.config.max_prompt_tokens}; raise it"
-            )
-        return ProposalAttempt(name, references, prompt)
+            for kept in range(len(references), -1, -1):
+                yield references[:kept]
 
-    def _too_long(self, prompt: str) -> bool:
-        return self.count_tokens(prompt) > self.config.max_prompt_tokens
-
-    def _read(self, completion: Completion) -> ParsedReply | Rejection:
+    def _parse(self, completion: Completion, parser: Callable[..., Any], about: Any) -> Any:
+        """What the task type's `parser` reads in the reply, or a `Rejection`: it has no form, or was cut."""
         reply = parse_reply(self.style.prefill + completion.text)
-        if isinstance(reply, Rejection) and completion.truncated:
-            return Rejection(Reason.TRUNCATED, f"cut after {len(completion.ids)} tokens")
-        return reply
-
-    def _parse_proposal(self, proposal: ProposalAttempt) -> Proposal | Rejection:
-        reply = self._read(proposal.completion)
-        if isinstance(reply, Rejection):
-            return reply
-        return get_task_type(proposal.type).parse_proposal(reply, proposal.references, self.rules)
-
-    def _parse_answer(self, attempt: SolveAttempt) -> Answer | Rejection:
-        reply = self._read(attempt.completion)
-        if isinstance(reply, Rejection):
-            return reply
-        return get_task_type(attempt.task.type).parse_answer(reply, attempt.task, self.rules)
+        if not isinstance(reply, Rejection):
+            return parser(reply, about, self.rules)
+        cut = f"cut after {len(completion.ids)} tokens"
+        return Rejection(Reason.TRUNCATED, cut) if completion.truncated else reply
 
     def _admit(self, result: Task | Rejection) -> Task | Rejection:
         """Give a valid task its id. Held-out programs and tasks whose solver prompt is too long are rejected."""
@@ -342,8 +322,7 @@ class SelfPlay:
             if c.solver_data == "reuse":
                 wanted, newest = max(0, c.solver_rows - c.n_mc * len(valid)), []
             else:
-                wanted, newest = c.solver_rows, (valid if c.same_step else self.previous[name])
-            newest = newest[-wanted:] if wanted else []
+                wanted, newest = c.solver_rows, valid[-c.solver_rows :]
             buffer = self.buffers.of[name]
             while len(newest) < wanted and len(buffer):
                 newest += buffer.sample(rng, wanted - len(newest))
@@ -362,10 +341,6 @@ class SelfPlay:
             executor=self.verifier.outcome_counts - outcomes,
             worlds=self.verifier.worlds - worlds,
         )
-
-
-def _attempts_of(proposals: Sequence[ProposalAttempt]) -> list[SolveAttempt]:
-    return [attempt for proposal in proposals for attempt in proposal.attempts]
 
 
 def round_robin(proposals: Sequence[ProposalAttempt]) -> list[SolveAttempt]:

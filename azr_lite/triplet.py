@@ -9,7 +9,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
     from azr_lite.rewards import Reward
@@ -39,6 +39,7 @@ class Reason(StrEnum):
     NO_ANSWER = "no_answer"
     NO_MESSAGE = "no_message"
     TOO_FEW_INPUTS = "too_few_inputs"
+    SEVERAL = "several"
     TOO_LONG = "too_long"
     # the program's text
     SYNTAX_ERROR = "syntax_error"
@@ -62,6 +63,7 @@ class Reason(StrEnum):
     # the task type's own rules
     CONSTANT_OUTPUT = "constant_output"
     MESSAGE_LEAKS = "message_leaks"
+    MARKUP = "markup"  # its text could close a fence or forge a tag or a control token in a prompt that quotes it
     RESERVED = "reserved"  # a held-out problem: neither rewarded nor trained on, nor kept
     WRONG = "wrong"
 
@@ -267,28 +269,60 @@ class Rules:
     induction_shown: int = 5
     max_program_chars: int = 4096
     max_value_chars: int = 2000
+    max_message_chars: int = 2000
+    cpu_seconds: float = 1.0
+    memory_mb: int = 256
+    reply_reading: str = "strict"
+
+
+class _Reply:
+    """What a proposal and an attempt share: once judged and rewarded, both are trained on."""
+
+    role: ClassVar[Role]
+
+    def rollout(self, reward: Reward) -> Rollout:
+        """The reply as it is trained on, with its reward."""
+        said = self.completion
+        return Rollout(
+            role=self.role,
+            type=self.type,
+            prompt=said.prompt,
+            text=said.text,
+            prompt_ids=said.prompt_ids,
+            completion_ids=said.ids,
+            logps=said.logps,
+            truncated=said.truncated,
+            verdict=self.verdict,
+            reward=reward.total,
+            reward_parts=reward.parts,
+            task_id=self.task.id if self.task is not None else "",
+            parents=self.parents,
+            solve_rate=self.rate,
+        )
 
 
 @dataclass
-class SolveAttempt:
+class SolveAttempt(_Reply):
     """One attempt of the solver at one task, stages 4 to 9. `rate`: r-bar of its task, None if not measured."""
 
+    role = Role.SOLVE
     task: Task
     prompt: str
     completion: Completion | None = None
     verdict: Verdict | None = None
     rate: float | None = None
 
-    def rollout(self, reward: Reward) -> Rollout:
-        """The reply as it is trained on, with its reward."""
-        task = self.task
-        return rollout_of(
-            Role.SOLVE, task.type, self.completion, self.verdict, reward, task.id, task.parents, self.rate
-        )
+    @property
+    def type(self) -> TaskTypeName:
+        return self.task.type
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        return self.task.parents
 
 
 @dataclass
-class ProposalAttempt:
+class ProposalAttempt(_Reply):
     """One proposal as it passes through stages 1 to 6; what is not known yet is None.
 
     `prompt`, `references`: stage 1. `completion`: stage 2. `result` (a task, or why there is none), `is_new` (the task
@@ -296,6 +330,7 @@ class ProposalAttempt:
     `rate` (r-bar, their mean success): stage 5.
     """
 
+    role = Role.PROPOSE
     type: TaskTypeName
     references: list[Task]
     prompt: str
@@ -347,42 +382,6 @@ class ProposalAttempt:
                 for attempt in self.attempts
             ],
         }
-
-    def rollout(self, reward: Reward) -> Rollout:
-        """The reply as it is trained on, with its reward."""
-        task_id = self.task.id if self.task is not None else ""
-        return rollout_of(
-            Role.PROPOSE, self.type, self.completion, self.verdict, reward, task_id, self.parents, self.rate
-        )
-
-
-def rollout_of(
-    role: Role,
-    name: TaskTypeName,
-    completion: Completion,
-    verdict: Verdict,
-    reward: Reward,
-    task_id: str,
-    parents: tuple[str, ...],
-    rate: float | None,
-) -> Rollout:
-    """A reply that is trained on, with its verdict and its reward."""
-    return Rollout(
-        role=role,
-        type=name,
-        prompt=completion.prompt,
-        text=completion.text,
-        prompt_ids=completion.prompt_ids,
-        completion_ids=completion.ids,
-        logps=completion.logps,
-        truncated=completion.truncated,
-        verdict=verdict,
-        reward=reward.total,
-        reward_parts=reward.parts,
-        task_id=task_id,
-        parents=parents,
-        solve_rate=rate,
-    )
 
 
 @dataclass

@@ -6,7 +6,6 @@ is neither right nor wrong: the executor retries once and then raises `Infrastru
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -47,9 +46,9 @@ def rules_of(config: Config) -> Rules:
 class Verifier:
     """Validates proposals and judges answers, a whole step at a time, and keeps count over the run so far.
 
-    `seconds`: wall time spent in the sandbox. `executions`: programs run, once per input and world (without third
-    worlds). `outcome_counts`: validations by "ok" or reason, and judged inputs by the kind of their outcome. `worlds`:
-    accepted proposals by the number of worlds that they ran in.
+    `executions`: programs run, once per input and world (without third worlds). `outcome_counts`: validations by "ok"
+    or reason, and judged inputs by the kind of their outcome. `worlds`: accepted proposals by the number of worlds that
+    they ran in.
 
     Args:
         executor: What runs programs (`Executor`).
@@ -62,7 +61,6 @@ class Verifier:
     def __init__(self, executor: ProgramRunner, rules: Rules) -> None:
         self.executor = executor
         self.rules = rules
-        self.seconds = 0.0
         self.executions = 0
         self.outcome_counts: Counter[str] = Counter()
         self.worlds: Counter[int] = Counter()
@@ -77,9 +75,7 @@ class Verifier:
         for _, proposal in items:
             if isinstance(proposal, Proposal):
                 wanted.setdefault(_key(proposal.program, proposal.inputs), (proposal.program, proposal.inputs))
-        started = time.perf_counter()
         found = dict(zip(wanted, self.executor.validate_many(list(wanted.values())), strict=True))
-        self.seconds += time.perf_counter() - started
         self.executions += 2 * sum(len(inputs) for _, inputs in wanted.values())
         self.outcome_counts.update(v.reason or "ok" for v in found.values())
         return [self._task(kind, proposal, found) for kind, proposal in items]
@@ -105,9 +101,7 @@ class Verifier:
         for _, answer in items:
             if isinstance(answer, Answer) and answer.inputs:
                 jobs.setdefault(_key(answer.program, answer.inputs), Job(answer.program, tuple(answer.inputs)))
-        started = time.perf_counter()
         found = dict(zip(jobs, self.executor.run_many(list(jobs.values())), strict=True))
-        self.seconds += time.perf_counter() - started
         self.executions += sum(len(job.inputs) for job in jobs.values())
         for outcomes in found.values():
             self.outcome_counts.update(outcome.kind for outcome in outcomes)

@@ -450,7 +450,7 @@ figures.show(made, alt="Relative change of each kind of linear map after the sho
 # ```bash
 # azr-lite plan lora-1.5b-16gb                      # for the card that is here
 # azr-lite run --preset lora-1.5b-16gb --max-hours 11
-# azr-lite watch runs/lora-1.5b-16gb-seed0          # in a second terminal; q quits, the run goes on
+# azr-lite watch runs/lora-1.5b-16gb-seed0          # in a second terminal; Ctrl-C quits, the run goes on
 # azr-lite resume runs/lora-1.5b-16gb-seed0 --steps 400
 # ```
 #

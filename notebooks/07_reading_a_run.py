@@ -519,7 +519,7 @@ found = az.Run(whole_run()).analyse(periods=2)
 print(f"{'':27}" + "".join(f"steps {low}-{high}".rjust(12) for low, high in found.periods) + "   what it is")
 for name, cells in found.measures.items():
     if name.startswith(("tokens/", "program/statements", "program/volume", "program/comments", "shapes/coverage", "answers/", "thought/")):
-        print(f"{name:27}" + "".join(("-" if cell is None else f"{cell[0]:.2f}").rjust(12) for cell in cells) + f"   {course.MEASURES.get(name, '')}")
+        print(f"{name:27}" + "".join(("-" if cell is None else f"{cell[0]:.2f}").rjust(12) for cell in cells) + f"   {course.MEASURES.get(name, 'tokens of a reply')}")
 print(f"replies with alarming words: {found.alarming} of {found.rollouts}")
 
 # %% [markdown]

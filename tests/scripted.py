@@ -92,9 +92,7 @@ class ScriptedGenerator:
     def describe(self) -> dict[str, Any]:
         return {"model": self.name, "generation": "scripted"}
 
-    def generate(
-        self, prompts: Sequence[Prompt], how: Sampling, done: Callable[[int], None] = lambda count: None
-    ) -> list[list[Reply]]:
+    def generate(self, prompts: Sequence[Prompt], how: Sampling) -> list[list[Reply]]:
         """A word counts as a token."""
         replies = []
         for prompt in prompts:
@@ -107,5 +105,4 @@ class ScriptedGenerator:
                     for t, c in pairs
                 ]
             )
-            done(how.samples)
         return replies

@@ -10,6 +10,7 @@ import pytest
 from azr_lite.cli import main
 from azr_lite.errors import RunDirectoryError
 from azr_lite.observe.measures import (
+    REFLECTION,
     alarms,
     analyse,
     answer_text,
@@ -17,7 +18,6 @@ from azr_lite.observe.measures import (
     distance,
     plans,
     programs,
-    reflections,
     shape,
     thought,
 )
@@ -38,11 +38,11 @@ def test_complexity_by_hand():
     plain = complexity("def f(x):\n    return x + 1")
     # Halstead as radon counts: + on x and 1: N = 3, n = 3
     assert plain == {
-        "statements": 2, "branches": 0, "loops": 0, "nesting": 0, "cyclomatic": 1, "cognitive": 0, "volume": pytest.approx(3 * math.log2(3)),
+        "statements": 2, "cyclomatic": 1, "cognitive": 0, "volume": pytest.approx(3 * math.log2(3)),
     }  # fmt: skip
     loop = complexity(LOOP)
-    # statements def, for, if, return, return; loops for and the comprehension; 1 + 1 branch + 2 loops + 2 ands + 1 condition
-    assert list(loop.values())[:5] == [5, 1, 2, 2, 7]
+    # statements def, for, if, return, return; 1 + 1 branch + 2 loops + 2 ands + 1 condition
+    assert (loop["statements"], loop["cyclomatic"]) == (5, 7)
     # for 1, if in it 2, its run of ands 1, the comprehension in both 3 and its condition 1
     assert loop["cognitive"] == 8
     assert complexity("def f(x:") is None
@@ -84,8 +84,8 @@ def test_words_of_a_reply():
     reply = "I think. Wait, let me check.</think><answer>```python\ndef f(x):\n    return x\n```</answer>"
     assert thought(reply) == "I think. Wait, let me check."
     assert thought("<think>ab</think>c") == "ab"
-    assert reflections(thought(reply)) == 2
-    assert reflections("waiter, hmmm") == 2, "documented: words that begin so count"
+    assert len(REFLECTION.findall(thought(reply))) == 2
+    assert len(REFLECTION.findall("waiter, hmmm")) == 2, "documented: words that begin so count"
     assert programs(answer_text(reply)) == ["def f(x):\n    return x"]
     assert answer_text("no tags ") == "no tags"
 
@@ -179,7 +179,7 @@ def test_a_known_log_gives_known_numbers(made):
     assert second["answers/different"] is None
     assert first["thought/reflection"] == (pytest.approx(1 / 5), 5)
     assert found.alarming == 1
-    assert [(a.step, a.rollout, a.role, a.name) for a in found.alarms] == [(1, 3, "solve", "cheating")]
+    assert [(a["step"], a["rollout"], a["role"], a["name"]) for a in found.alarms] == [(1, 3, "solve", "cheating")]
 
 
 def test_the_verb_prints_80_columns_and_json(made, recorded, capsys):

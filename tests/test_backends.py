@@ -99,13 +99,12 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
 
 
 def vllm_config(**changes: Any) -> Any:
-    return tiny_config(
-        **{"model": "m", "generation": "vllm", "device": "auto", "max_grad_norm": 1e9, "vllm_sleep": False, **changes}
-    )
+    return tiny_config(**{"model": "m", "generation": "vllm", "device": "auto", "max_grad_norm": 1e9, **changes})
 
 
-def play(config: Any, folder: Path) -> tuple[SelfPlayTrainer, Spy, dict[str, Any]]:
+def play(config: Any, folder: Path, corrected: bool = True) -> tuple[SelfPlayTrainer, Spy, dict[str, Any]]:
     trainer = SelfPlayTrainer(config, tiny_policy(config.tuning), PLAIN, Scripted(sampled_script(config)), folder)
+    trainer.vllm_importance_sampling_correction = corrected
     spy, seen = Spy(), {}
     trainer.add_callback(spy)
     original = trainer._compute_loss
@@ -136,7 +135,7 @@ def test_exact_samples_have_importance_weight_one_and_the_plain_gradient(
     _, weighted, seen = play(vllm_config(), tmp_path / "weighted")
     ratio_BT = seen["ratio"][seen["mask"].bool()]
     assert torch.allclose(ratio_BT, torch.ones_like(ratio_BT), atol=1e-4)
-    _, plain, off = play(vllm_config(importance_sampling="off"), tmp_path / "plain")
+    _, plain, off = play(vllm_config(), tmp_path / "plain", corrected=False)
     assert off["ratio"] is None
     assert relative_error(weighted.gradients[0], plain.gradients[0]) < 1e-4
 
@@ -167,7 +166,6 @@ def test_without_a_gpu_or_vllm_the_sentence_says_so(tmp_path: Path, monkeypatch:
     for changes in (
         {"generation": "vllm"},
         {"optimizer": "adamw_8bit"},
-        {"continuous_batching": True, "tuning": "lora", "dtype": "auto"},
     ):
         config = tiny_config(**{"model": "m", "device": "auto", **changes})
         with pytest.raises(ConfigError, match=r"(GPU|GPUs).*none here"):

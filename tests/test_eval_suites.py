@@ -98,7 +98,6 @@ def test_scores_in_another_protocol_are_not_the_papers(scripted, tmp_path):
         "humanevalplus-azr": 0.1,
         "mbppplus-evalplus-chat": 0.2,
         "livecodebench-v5-azr": 0.3,
-        "aime24-avg8": 0.4,
         "math500": 0.5,
     }
     found = Evaluation("m", "m", tmp_path, {name: result(name, value) for name, value in names.items()}, {})

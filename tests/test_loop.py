@@ -67,6 +67,15 @@ def test_the_files_of_a_run_exist_and_agree(finished):
     assert all(r["reward"] == pytest.approx(sum(r["reward_parts"].values())) for r in rollouts)
 
 
+def test_nanos_held_out_programs_are_kept_out_of_training(tmp_path, monkeypatch):
+    """Were all programs held out, no proposal could be accepted: the run asks, and obeys."""
+    monkeypatch.setattr("azr_lite.nano.language.is_reserved", lambda program: True)
+    done = azr_lite.run("nano", output_dir=str(tmp_path / "run"), **SMALL | {"steps": 1, "seed_rounds": 2})
+    tasks = lines(done.path, "tasks.jsonl")
+    assert sum(task["reason"] == "reserved" for task in tasks) > 5
+    assert not any(task["ok"] for task in tasks)
+
+
 def test_the_evaluations_are_of_the_same_problems(finished):
     before = lines(finished.path / "eval", "before.jsonl")
     after = lines(finished.path / "eval", "step-3.jsonl")

@@ -14,8 +14,8 @@ import pytest
 
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.benchmarks import jail, maths
-from azr_lite.evaluation.benchmarks.boxed_answers import boxes, refusal, tidy
-from azr_lite.evaluation.benchmarks.maths import NAMES, TABLE, Comparison, Job, compare, maths_suite
+from azr_lite.evaluation.benchmarks.jailed_maths import boxes, refusal, tidy
+from azr_lite.evaluation.benchmarks.maths import compare, maths_suite
 from azr_lite.evaluation.suite import Reply, Setting
 from azr_lite.prompts import get_style
 
@@ -25,6 +25,7 @@ installed = pytest.mark.skipif(
     reason="math-verify is not installed",
 )
 
+SIZES = {"math500": 500, "gsm8k": 1319}
 EXCEPTIONS = {"math500": set(), "gsm8k": set()}
 """Ids whose right answer, boxed, is not found right. None with math-verify 0.9.0."""
 EQUAL_NEIGHBOURS = {"test/algebra/1837.json"}
@@ -51,7 +52,7 @@ def test_every_right_answer_is_right(suites, name):
     marks = suite.grade(
         [(q, reply(f"It is $\\boxed{{{i.gold}}}$.")) for q, i in zip(suite.questions(), suite.items, strict=True)]
     )
-    assert len(marks) == TABLE[name].size
+    assert len(marks) == SIZES[name]
     wrong = {
         item.id
         for item, mark in zip(suite.items, marks, strict=True)
@@ -74,9 +75,7 @@ def test_the_next_questions_answer_is_wrong(suites, name):
         if mark.right and item.gold != other
     }
     assert accepted <= EQUAL_NEIGHBOURS
-    assert {
-        mark.reason for mark in marks if mark.reason.startswith(("confined", "error", "crashed", "timeout"))
-    } == set()
+    assert {mark.reason for mark in marks if mark.reason.startswith(("error", "crashed", "timeout"))} == set()
     assert sum(mark.right for mark in marks) < 0.02 * len(marks)
 
 
@@ -118,6 +117,10 @@ WRONG = [
     ("5", "\\text{5 or anything}"),
     ("5", "5 \\lor 6"),
     ("5", "5 \\text{ but also } 6"),
+    ("5", "6 \\vee 5"),
+    ("5", "\\text{maybe } 5"),
+    ("5", "5?"),
+    ("5", "5..."),
     ("5", "5, 6"),
     ("5", "5;6"),
     ("5", "\\pm 5"),
@@ -178,11 +181,10 @@ WRONG = [
 
 @installed
 def test_other_spellings_are_right_and_wrong_or_hedged_answers_are_wrong():
-    found = compare([Job(tidy(gold), tidy(answer)) for gold, answer in (*RIGHT, *WRONG)], workers=1, deadline=20)
-    assert [pair for pair, one in zip(RIGHT, found[: len(RIGHT)], strict=True) if one != Comparison(True)] == []
+    found = compare([(tidy(gold), tidy(answer)) for gold, answer in (*RIGHT, *WRONG)], workers=1, deadline=20)
+    assert [pair for pair, one in zip(RIGHT, found[: len(RIGHT)], strict=True) if one != (True, "")] == []
     verdicts = found[len(RIGHT) :]
-    assert [pair for pair, verdict in zip(WRONG, verdicts, strict=True) if verdict.right] == []
-    assert [pair for pair, verdict in zip(WRONG, verdicts, strict=True) if verdict.reason.startswith("confined")] == []
+    assert [pair for pair, (right, _) in zip(WRONG, verdicts, strict=True) if right] == []
     assert not Path("/tmp/azr_maths_probe").exists()
 
 
@@ -193,12 +195,12 @@ def test_what_hangs_is_killed_and_the_rest_is_graded():
     big = [("3^{7^{77}}", "9^{7^{77}}"), ("(x+y+z)^{60}-w", "(z+y+x)^{30}(x+y+z)^{30}-w+w^2"), ("7", "7")]
     pairs = [("2", "x^{9999999}-x^{9999999}+(x+1)^{99999}"), ("2", "2"), *(("2", text) for text in hanging), *big]
     start = time.monotonic()
-    found = compare([Job(*pair) for pair in pairs], workers=1, deadline=1.5)
+    found = compare(pairs, workers=1, deadline=1.5)
     assert time.monotonic() - start < 60
     verdicts, slow = found[: -len(big)], found[-len(big) :]
-    assert [verdict.right for verdict in verdicts] == [False, True, *[False] * len(hanging)]
-    assert [verdict.right for verdict in slow] == [False, False, True]
-    assert "timeout" in {verdict.reason for verdict in (*verdicts, *slow)}
+    assert [right for right, _ in verdicts] == [False, True, *[False] * len(hanging)]
+    assert [right for right, _ in slow] == [False, False, True]
+    assert "timeout" in {reason for _, reason in found}
 
 
 @installed
@@ -220,10 +222,10 @@ def test_strict_and_lenient(suites):
         "two boxes, right first": (reply("\\boxed{18}, \\boxed{17}"), (False, False, True, "several_boxes")),
         "twice the same": (reply("\\boxed{18} = \\boxed{18}"), (True, True, True, "")),
         "afterthought": (Reply("", "</think><answer>\\boxed{18}</answer> or \\boxed{17}", 5), (True, True, True, "")),
-        "empty box": (reply("\\boxed{}"), (False, False, True, "empty")),
+        "empty box": (reply("\\boxed{}"), (False, False, True, "unreadable")),
         "empty": (Reply("", "", 0), (False, False, False, "not_well_formed")),
         "cut": (Reply("", "I think it could be", 5, truncated=True), (False, False, False, "truncated")),
-        "hedge": (reply("\\boxed{18 \\text{ or } 17}"), (False, False, True, "hedge")),
+        "hedge": (reply("\\boxed{18 \\text{ or } 17}"), (False, False, True, "wrong")),
     }
     marks = suite.grade([(question, given) for given, _ in cases.values()])
     found = {name: (m.right, m.lenient, m.well_formed, m.reason) for name, m in zip(cases, marks, strict=True)}
@@ -234,7 +236,7 @@ def test_strict_and_lenient(suites):
 def test_questions_of_the_shipped_suites(suites):
     for name, suite in suites.items():
         questions = suite.questions()
-        assert len({question.id for question in questions}) == len(questions) == TABLE[name].size
+        assert len({question.id for question in questions}) == len(questions) == SIZES[name]
         assert {question.group for question in questions} == {name}
         assert suite.data.sha256
         prompt = questions[0].prompt
@@ -242,9 +244,7 @@ def test_questions_of_the_shipped_suites(suites):
         assert suite.items[0].problem.strip() in prompt.text
     assert suites["math500"].questions()[0].stratum == "level 2"
     floors = suites["math500"].baselines(suites["math500"].questions())["math500"]
-    assert floors == {"commonest answer": pytest.approx(0.038), "last number of the problem": pytest.approx(0.024)}
-    with pytest.raises(EvaluationError, match="is not of gsm8k"):
-        suites["gsm8k"].grade([(suites["math500"].questions()[0], reply("1"))])
+    assert floors == {"commonest answer": pytest.approx(0.038)}
 
 
 @installed
@@ -261,15 +261,9 @@ def test_questions_of_the_shipped_suites(suites):
 def test_usual_columns_are_read(tmp_path, row):
     file = tmp_path / "own.jsonl"
     file.write_text("".join(json.dumps(row | {"id": number}) + "\n" for number in range(2)))
-    suite = maths_suite("aime24-avg8", setting("chat", source=file))
+    suite = maths_suite("aime24", setting("chat", source=file))
     assert [item.gold for item in suite.items] == ["33", "33"]
-    assert (suite.samples, suite.temperature, suite.name, suite.questions()[0].group) == (
-        8,
-        0.6,
-        "aime24-avg8",
-        "aime24",
-    )
-    assert maths_suite("aime24", setting("chat", source=file)).samples == 1
+    assert (suite.samples, suite.name, suite.questions()[0].group) == (1, "aime24", "aime24")
 
 
 @installed
@@ -293,27 +287,12 @@ def test_missing_math_verify_is_one_sentence(monkeypatch):
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "version", missing)
-    for attempt in (lambda: maths_suite("gsm8k", setting()), lambda: compare([Job("1", "1")])):
+    for attempt in (lambda: maths_suite("gsm8k", setting()), lambda: compare([("1", "1")])):
         with pytest.raises(EvaluationError, match=r"needs the package math-verify.*pip install 'azr-lite\[eval\]'$"):
             attempt()
     monkeypatch.setattr(metadata, "version", lambda name: "0.8.0")
     with pytest.raises(EvaluationError, match=r"math-verify 0\.8\.0 is installed"):
-        compare([Job("1", "1")])
-
-
-def test_unknown_suites_and_settings():
-    assert {
-        "aime24",
-        "aime24-avg8",
-        "aime25-avg8",
-        "amc23-avg8",
-        "math500",
-        "minerva",
-        "olympiadbench",
-        "gsm8k",
-    } <= set(NAMES)
-    with pytest.raises(EvaluationError, match="no mathematics suite 'math500-avg8'"):
-        maths_suite("math500-avg8", setting())
+        compare([("1", "1")])
 
 
 @installed
@@ -321,20 +300,20 @@ def test_a_process_that_cannot_start(monkeypatch, tmp_path):
     (tmp_path / "script.py").write_text("raise ImportError('no sympy')")
     monkeypatch.setattr(maths, "SCRIPT", tmp_path / "script.py")
     with pytest.raises(EvaluationError, match=r"did not start or finish .*no sympy"):
-        compare([Job("1", "1")], workers=1)
+        compare([("1", "1")], workers=1)
 
 
 @installed
 def test_a_crash_is_tried_once_more_and_costs_its_own_answer_only(monkeypatch, tmp_path):
     """The worker dies at every 8 and, the first time, at 9."""
     text = maths.SCRIPT.read_text().replace(
-        "    REFUSED.clear()\n", "    REFUSED.clear()\n    die = answer == '8' or (answer == '9' and not os.path.exists('died'))\n"
-        "    if die:\n        os.close(os.open('died', os.O_CREAT))\n        os.kill(os.getpid(), 9)\n"
+        "    if reason := refusal", "    die = answer == '8' or (answer == '9' and not os.path.exists('died'))\n"
+        "    if die:\n        os.close(os.open('died', os.O_CREAT))\n        os.kill(os.getpid(), 9)\n    if reason := refusal"
     )  # fmt: skip
     (tmp_path / "jailed_maths.py").write_text(text)
     monkeypatch.setattr(maths, "SCRIPT", tmp_path / "jailed_maths.py")
-    found = compare([Job("9", "9"), Job("9", "8"), Job("7", "7")], workers=1)
-    assert found == [Comparison(True), Comparison(False, "crashed"), Comparison(True)]
+    found = compare([("9", "9"), ("9", "8"), ("7", "7")], workers=1)
+    assert found == [(True, ""), (False, "crashed"), (True, "")]
 
 
 PROBES = """
@@ -360,7 +339,6 @@ text = {{
     "Number": refused(lambda: sympy.Number("12.5")),
     "parse_expr": refused(lambda: sympy.parsing.sympy_parser.parse_expr("1+1")),
 }}
-w.watch()
 hook = {{
     "eval": refused(lambda: eval("1+1")),
     "exec": refused(lambda: exec("x=1")),
@@ -381,16 +359,15 @@ def test_the_worker_cannot_write_connect_or_run_text(tmp_path):
         server.listen()
         code = PROBES.format(file=str(tmp_path / "out"), port=server.getsockname()[1])
         (tmp_path / "probes.py").write_text(code)
-        modules = [maths.SCRIPT, maths.boxed_answers.__file__]
         ended = jail.run_script(
-            tmp_path / "probes.py", modules, {}, out, seconds=60, packages=maths.PACKAGES, memory_mb=2048
+            tmp_path / "probes.py", [maths.SCRIPT], {}, out, seconds=60, packages=maths.PACKAGES, memory_mb=2048
         )
         out.seek(0)
         said = out.read()
     assert ended.code == 0, ended.errors
     kernel, text, hook = json.loads(said)
     assert "DONE" not in kernel.values()
-    assert text == {"sympify": "ValueError", "S": "ValueError", "Number": "DONE", "parse_expr": "ValueError"}
+    assert text == {name: "DONE" if name == "Number" else "PermissionError" for name in text}
     assert set(hook.values()) == {"PermissionError"}
     assert not (tmp_path / "out").exists()
 
@@ -415,11 +392,11 @@ def test_boxes_are_found():
 @pytest.mark.parametrize(
     ("gold", "answer", "reason"),
     [
-        ("5", "", "empty"),
-        ("5", "9" * 501, "too_long"),
-        ("5", "\\boxed{5}", "nested"),
-        ("5", "5 or 6", "hedge"),
-        ("5", "5...", "open_end"),
+        ("5", "", "unreadable"),
+        ("5", "9" * 501, "unreadable"),
+        ("5", "\\boxed{5}", "unreadable"),
+        ("5", "5 $ 6", "unreadable"),
+        ("5", "5\\ldots", "undone"),
         ("5", "4!+1", "undone"),
         ("5!", "5!", ""),
         ("\\text{or}", "or", ""),
@@ -441,5 +418,5 @@ def test_verdicts_do_not_depend_on_order_or_workers(suites):
     marks = suite.grade(pairs)
     assert suite.grade(pairs[::-1]) == marks[::-1]
     assert suite.grade([]) == []
-    jobs = [Job(i.gold, i.gold if n % 2 else "1") for n, i in enumerate(suite.items[:40])]
-    assert [one.right for one in compare(jobs, workers=1)] == [mark.right for mark in marks]
+    pairs = [(i.gold, i.gold if n % 2 else "1") for n, i in enumerate(suite.items[:40])]
+    assert [right for right, _ in compare(pairs, workers=1)] == [mark.right for mark in marks]

@@ -16,10 +16,11 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from azr_lite.errors import ConfigError, RunDirectoryError
+from azr_lite.metrics import STAGES
 from azr_lite.observe import style
-from azr_lite.observe.charts import POINTS, Point, chart
+from azr_lite.observe.charts import chart
 from azr_lite.observe.dashboard import PANELS, description, draw
-from azr_lite.observe.follow import TIME_KEYS, Followed
+from azr_lite.observe.follow import POINTS, Followed, Point
 from azr_lite.observe.reader import open_run
 from azr_lite.observe.run import Run
 
@@ -53,10 +54,10 @@ class Notebook:
 def test_outside_of_a_notebook_it_draws_once_and_returns_the_figure(run):
     made = Run(run).dashboard()
     titles = [axis.get_title(loc="left") for axis in made.axes]
-    assert len(titles) == 1 + len(PANELS)
+    assert len(titles) == len(PANELS)
     assert "run: 3 of 3 steps, finished" in [text.get_text() for text in made.texts]
     assert all(axis.get_ylabel() for axis in made.axes)
-    assert all(any(char.isdigit() for char in title) or "no evaluation" in title for title in titles)
+    assert all(any(char.isdigit() for char in title) or "not logged" in title for title in titles)
     lines = [line.get_label() for line in made.axes[1].get_lines()]
     assert lines == ["deduction", "abduction", "induction"]
 
@@ -155,7 +156,7 @@ def test_a_kept_sample_is_drawn_with_what_it_has():
     titles = [axis.get_title(loc="left") for axis in made.axes]
     points = json.loads((SAMPLE / "summary.json").read_text())["curves"]["held-out accuracy"]
     assert titles[0] == f"Held-out accuracy: {100 * points[0][1]:.0f} → {100 * points[-1][1]:.0f} %"
-    assert "Time of a step: not kept" in titles
+    assert "Time of a step: not logged" in titles
     flat = next(line for line in made.axes[0].get_lines() if line.get_label() == "no update")
     assert flat.get_ydata()[0] == pytest.approx(100 * points[0][1])  # the level of no update is the first evaluation
 
@@ -174,28 +175,28 @@ def test_intervals_are_those_of_the_evaluations(run):
 def test_a_mean_over_types_and_a_line_of_a_type_are_the_logged_ones(run):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     view = Followed(open_run(run))
-    by_title = {panel.title: panel.curves(view) for panel in PANELS}
+    by_title = {panel.title: panel.points(view) for panel in PANELS}
     wanted = [line["propose/induction/solve_rate"] for line in lines if "propose/induction/solve_rate" in line]
-    assert [p.y for p in by_title["Solve rate of new tasks"]["induction"].points] == pytest.approx(wanted)
+    assert [p.y for p in by_title["Solve rate of new tasks"]["induction"]] == pytest.approx(wanted)
     means = [
         sum(line[f"solve/{name}/reward"] for name in ("deduction", "abduction", "induction")) / 3 for line in lines
     ]
-    assert [p.y for p in by_title["Reward"]["solve"].points] == pytest.approx(means)
-    assert [p.x for p in by_title["Reward"]["solve"].points] == [1, 2, 3]
+    assert [p.y for p in by_title["Reward"]["solve"]] == pytest.approx(means)
+    assert [p.x for p in by_title["Reward"]["solve"]] == [1, 2, 3]
 
 
 def test_a_long_run_and_a_log_cut_back_keep_a_bounded_and_right_past(run):
     line = {"step": 0, "entropy": 1.0}
     (run / "metrics.jsonl").write_text("".join(json.dumps({**line, "step": step}) + "\n" for step in range(3000)))
     view = Followed(open_run(run))
-    (curve,) = next(p for p in PANELS if p.title == "Entropy").curves(view).values()
-    assert len(curve.points) <= POINTS
+    (curve,) = next(p for p in PANELS if p.title == "Entropy").points(view).values()
+    assert len(curve) <= POINTS
     (run / "metrics.jsonl").write_text(json.dumps({**line, "entropy": 0.5}) + "\n")
     (run / "timing.jsonl").write_text("")
     view.look()
-    (curve,) = next(p for p in PANELS if p.title == "Entropy").curves(view).values()
-    assert [(p.x, p.y) for p in curve.points] == [(1, 0.5)]
-    assert not view.curves.keys() & set(TIME_KEYS)
+    (curve,) = next(p for p in PANELS if p.title == "Entropy").points(view).values()
+    assert [(p.x, p.y) for p in curve] == [(1, 0.5)]
+    assert not view.curves.keys() & set(STAGES)
 
 
 def test_what_cannot_be_drawn_is_one_sentence(run, tmp_path):

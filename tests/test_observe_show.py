@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from azr_lite.cli import main
 from azr_lite.errors import RunDirectoryError
 from azr_lite.observe.reader import by_step, first_and_last_step, log_lines, open_run, step_lines
-from azr_lite.observe.rollouts import printable
+from azr_lite.observe.style import printable
 
 
 def rows(path, name="rollouts.jsonl"):
@@ -136,7 +136,7 @@ def test_wrong_choices_and_damage_are_one_sentence_each(run, tmp_path, capsys):
     cases = {
         ("--step", "77"): "it holds steps 0 to 2",
         ("--worst", "2", "--best", "2"): "exclude each other",
-        ("--role", "judge"): "choose propose or solve",
+        ("--role", "judge"): "has no rollout of judge",
         ("--type", "chess"): "has no rollout of chess",
     }
     for words, want in cases.items():

@@ -479,12 +479,10 @@ def test_more_never_needs_less(name):
 
 
 def test_sleep_frees_vllm_in_the_update():
-    config = preset("full-3b-80gb")
-    asleep, awake = plan(config, "80GB"), plan(config.replace(vllm_sleep=False), "80GB")
-    assert asleep.update.vllm == asleep.update.cache == 0
-    assert awake.update.vllm == pytest.approx(2 * awake.shape.parameters / GB)
-    assert awake.update.cache == awake.generation.cache > 0
-    held = asleep.generation
+    found = plan(preset("full-3b-80gb"), "80GB")
+    assert found.update.vllm == found.update.cache == 0
+    held = found.generation
+    assert held.vllm == pytest.approx(2 * found.shape.parameters / GB)
     assert held.vllm + held.cache + vram.VLLM_OVERHEAD / GB == pytest.approx(0.3 * 80)
 
 
@@ -570,18 +568,23 @@ def test_several_cards_set_the_processes(gpu):
 
 
 def test_plan_dry_run_and_run_share_one_check_of_processes_and_batch(monkeypatch, capsys):
-    """96 sequences do not split over 5 processes. Where a setting is given, a preset's micro-batch may shrink."""
-    sentence = "does not split into 1 update of micro-batches of {} on each of 5 processes; start a number of processes"
-    for words, size in (
-        (["plan", "lora-1.5b-16gb", "--gpu", "5x24GB"], 4),
-        (["plan", "lora-1.5b-16gb", "--processes", "5"], 1),
-        (["run", "--preset", "lora-1.5b-16gb", "--processes", "5", "--dry-run"], 1),
-    ):
-        assert main(words) != 0
-        assert sentence.format(size) in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    """96 sequences do not split over 5 processes, and over 16 only in micro-batches of 3."""
+    sentence = "of 96 sequences does not split into 1 update on each of 5 processes; start a number of processes"
+    name = "lora-1.5b-16gb"
+    for count in (5, 16):
+        for words in (
+            ["plan", name, "--json", "--gpu", f"{count}x24GB"],
+            ["plan", name, "--json", "--gpu", "24GB", "--processes", str(count)],
+            ["run", "--preset", name, "--processes", str(count), "--dry-run"],
+        ):
+            failed, printed = main(words), capsys.readouterr()
+            assert bool(failed) == (count == 5)
+            assert (sentence in " ".join(printed.err.replace("│", " ").split())) == (count == 5)
+    assert plan(name, "16x24GB").config == preset(name, processes=16)
+    assert preset(name, processes=16).micro_batch_size == 3
     monkeypatch.setenv("WORLD_SIZE", "5")
-    with pytest.raises(ConfigError, match=sentence.format(4)):
-        check_processes(preset("lora-1.5b-16gb"))
+    with pytest.raises(ConfigError, match=sentence):
+        check_processes(preset(name))
 
 
 def test_a_cpu_is_planned_with_what_runs_there():

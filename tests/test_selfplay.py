@@ -121,12 +121,11 @@ def test_reuse_trains_on_monte_carlo_replies_and_separate_solves_anew(executor):
     assert policy.calls >= 2
 
 
-def test_same_step_solves_this_steps_proposals_and_previous_step_the_last_ones(executor):
-    for same in (True, False):
-        play, _ = played(executor, ScriptedPolicy(), steps=2, solver_data="separate", same_step=same)
-        last = {r.task_id for r in play.record.rollouts if r.role == Role.PROPOSE and r.verdict.ok}
-        solved = [r.task_id for r in play.record.rollouts if r.role == Role.SOLVE]
-        assert (len(set(solved) & last) >= 3) is same
+def test_the_solver_is_asked_this_steps_tasks(executor):
+    play, _ = played(executor, ScriptedPolicy(), steps=2, solver_data="separate")
+    last = {r.task_id for r in play.record.rollouts if r.role == Role.PROPOSE and r.verdict.ok}
+    solved = [r.task_id for r in play.record.rollouts if r.role == Role.SOLVE]
+    assert len(set(solved) & last) >= 3
 
 
 def test_valid_proposals_enter_the_buffer_with_their_parents_and_no_twice(executor):
@@ -274,3 +273,109 @@ def test_rollouts_are_frozen(executor):
     _, (rollouts,) = played(executor)
     with pytest.raises(dataclasses.FrozenInstanceError):
         rollouts[0].reward = 1.0
+
+
+# ------------------------------------------------------------ what a small change of the algorithm would break
+
+
+class Recorder:
+    """Passes prompts on and keeps (prompts, role) of every call."""
+
+    def __init__(self, policy):
+        self.policy, self.calls = policy, []
+
+    def __call__(self, prompts, role):
+        self.calls.append((list(prompts), role))
+        return self.policy(prompts, role)
+
+
+class RightProposals(ScriptedPolicy):
+    """Every proposal is junk, or none is; answers have the skill."""
+
+    def __init__(self, proposes=True, **kwargs):
+        super().__init__(**kwargs)
+        self.proposes = proposes
+
+    def reply(self, prompt):
+        return super().reply(prompt) if self.proposes or "Invent" not in prompt else "no form at all"
+
+
+def references_of(executor, step, **changes):
+    play = make(executor, **changes)
+    play.seed(ScriptedPolicy())
+    return [[task.id for task in proposal.references] for proposal in play.sample_references(step)]
+
+
+def test_references_change_with_the_step_and_with_the_seed_and_with_nothing_else(executor):
+    first = references_of(executor, 0)
+    assert references_of(executor, 0) == first
+    assert references_of(executor, 1) != first
+    assert references_of(executor, 0, seed=1) != first
+
+
+@pytest.mark.parametrize("skill", [0.0, 1.0])
+def test_valid_tasks_that_nobody_or_everybody_solves_are_kept_too(executor, skill):
+    play, _ = played(executor, ScriptedPolicy(skill=skill))
+    made = [line["task"]["id"] for line in play.record.tasks if line["fresh"]]
+    assert len(made) >= 8
+    assert {line["solve_rate"] for line in play.record.tasks if line["ok"]} == {skill}
+    assert set(made) <= {task.id for buffer in play.buffers.of.values() for task in buffer}
+
+
+def test_every_task_is_solved_once_before_any_is_solved_twice(executor):
+    play, (rows,) = played(executor)
+    for name in ("deduction", "abduction"):
+        valid = [line["task"]["id"] for line in play.record.tasks if line["type"] == name and line["ok"]]
+        assert len(valid) == 4
+        assert sorted(r.task_id for r in rows if r.group == f"solve/{name}") == sorted(valid)
+
+
+def test_where_no_proposal_is_valid_old_tasks_fill_the_solvers_rows(executor):
+    play = make(executor)
+    play.seed(ScriptedPolicy())
+    known = {task.id for buffer in play.buffers.of.values() for task in buffer}
+    rows = play.step(RightProposals(proposes=False), 0)
+    for name in play.config.task_types:
+        own = [r for r in rows if r.group == f"solve/{name}" and r.weight > 0]
+        assert len(own) == play.config.batch_size
+        assert {r.task_id for r in own} <= known
+        assert {r.solve_rate for r in own} == {None}
+
+
+@pytest.mark.parametrize("solver_data", ["reuse", "separate"])
+def test_the_solvers_batch_has_its_own_size(executor, solver_data):
+    _, (rows,) = played(executor, batch_size=4, solver_batch_size=2, solver_data=solver_data)
+    sizes = {group: sum(r.group == group for r in rows) for group in {r.group for r in rows}}
+    assert sizes == {f"{role}/{name}": 4 if role == Role.PROPOSE else 2 for role in Role for name in BASE.task_types}
+
+
+def test_each_role_is_asked_its_own_prompts(executor):
+    policy = Recorder(ScriptedPolicy())
+    played(executor, policy, solver_data="separate")
+    roles = {role for _, role in policy.calls}
+    assert roles == {Role.PROPOSE, Role.SOLVE}
+    for prompts, role in policy.calls:
+        assert {"Invent" in prompt for prompt in prompts} == {role == Role.PROPOSE}
+
+
+def test_the_rules_of_a_run_are_its_settings(executor):
+    changes = {"equality": "typed", "induction_scoring": "fraction", "induction_inputs": 6, "induction_shown": 2}
+    play = make(executor, **changes)
+    assert {name: getattr(play.rules, name) for name in changes} == changes
+    assert play.verifier.rules is play.rules
+
+
+def test_the_switches_of_the_update_reach_it(executor):
+    """Whitening over tokens and one token mean over all groups, against values worked out here."""
+    _, (rows,) = played(executor, ScriptedPolicy(junk=0.3), batch_size=8, whitening="token", role_balanced_loss=False)
+    assert {r.weight for r in rows} <= {0.0, 1.0}
+    moved = 0
+    for group in {r.group for r in rows}:
+        own = [r for r in rows if r.group == group and r.weight > 0]
+        tokens = np.array([r.reward for r in own for _ in r.completion_ids])
+        if tokens.std() > 0:
+            want = [(r.reward - tokens.mean()) / tokens.std(ddof=1) for r in own]
+            assert [r.advantage for r in own] == pytest.approx(want, abs=1e-6)
+            plain = np.array([r.reward for r in own])
+            moved += [r.advantage for r in own] != pytest.approx(list((plain - plain.mean()) / plain.std()), abs=1e-3)
+    assert moved >= 2

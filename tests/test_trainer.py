@@ -297,6 +297,45 @@ def test_greedy_replies_leave_the_random_numbers_alone(tmp_path: Path) -> None:
     assert plain.generate(["ab", "cd"]) == with_evaluation.generate(["ab", "cd"])
 
 
+def test_greedy_replies_are_the_likeliest_tokens(tmp_path: Path) -> None:
+    policy = tiny_policy()
+    trainer = SelfPlayTrainer(tiny_config(), policy, PLAIN, Scripted(lambda generate, step: []), tmp_path)
+    with trainer.greedy():
+        replies = trainer.generate(["ab", "the cat"])
+    model = policy.model.eval()
+    for reply in replies:
+        ids = list(reply.prompt_ids)
+        for token in reply.ids:
+            with torch.no_grad():
+                assert token == model(torch.tensor([ids])).logits[0, -1].argmax().item()
+            ids.append(token)
+
+
+def test_each_chunk_of_prompts_is_sampled_from_its_own_seed(tmp_path: Path) -> None:
+    config = tiny_config(generation_chunk=4)
+    trainer = SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
+    replies = [reply.ids for reply in trainer.generate(["x"] * 8)]
+    assert replies[:4] != replies[4:], "the n replies to one task would be copies"
+    other = SelfPlayTrainer(
+        config.replace(seed=1), tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path / "other"
+    )
+    assert [reply.ids for reply in other.generate(["x"] * 8)] != replies
+
+
+def test_the_settings_of_sampling_and_of_the_optimiser_reach_trl(tmp_path: Path) -> None:
+    changes = {"temperature": 0.7, "learning_rate": 3e-3, "adam_beta2": 0.97, "weight_decay": 0.04}
+    config = tiny_config(max_grad_norm=0.5, clip=0.3, **changes)
+    trainer = SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
+    used = trainer.generation_config
+    assert (used.temperature, used.top_p, used.do_sample) == (0.7, 1.0, True)
+    assert not used.top_k, "TRL and transformers have a top-k of their own"
+    assert (trainer.args.max_grad_norm, trainer.epsilon_low, trainer.epsilon_high) == (0.5, 0.3, 0.3)
+    trainer.create_optimizer()
+    for group in trainer.optimizer.param_groups:
+        assert (group["lr"], group["betas"]) == (3e-3, (0.9, 0.97))
+    assert {group["weight_decay"] for group in trainer.optimizer.param_groups} == {0.04, 0.0}
+
+
 def test_chat_prompts_go_through_the_template(tmp_path: Path) -> None:
     trainer = SelfPlayTrainer(
         tiny_config(), tiny_policy(chat=True, bos=True), CHAT, Scripted(lambda generate, step: []), tmp_path

@@ -52,7 +52,7 @@ TOOLS = {
         "azr_lite.evaluation.scores": "compare_paired mcnemar pass_at_k wilson",
         "azr_lite.observe.measures": "MEASURES",
         "azr_lite.observe.doctor": "rerun",
-        "azr_lite.observe.rollouts": "printable",
+        "azr_lite.observe.style": "printable",
         "azr_lite.observe.run_summary": "due",
         "azr_lite.train.checkpoints": "last_whole_checkpoint step_of",
         # planning a run

@@ -1,4 +1,4 @@
-"""Whatever answers the questions (transformers, vLLM, a server, the policy in training), and opening a model for it."""
+"""Whatever answers the questions (transformers, a server, the policy in training), and opening a model for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from azr_lite.config import Config
 from azr_lite.environment import quiet_libraries, require_training
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.suite import Done, Generator, Prompt, Reply, Sampling, no_progress
+from azr_lite.evaluation.suite import Generator, Prompt, Reply, Sampling
 from azr_lite.prompts import get_style
 from azr_lite.prompts.base import Style
 from azr_lite.rundir import RunDir
@@ -22,12 +22,15 @@ if TYPE_CHECKING:
     from azr_lite.train.policy import Policy
 
 
+PARALLEL = 16
+"""Requests that a server is sent at once."""
+
+
 class TransformersGenerator:
-    """A loaded policy. `name`: what results call it. Out of memory halves what is sampled at once and goes on."""
+    """A loaded policy. `name`: what results call it. Out of memory, it goes on with halves of what is asked at once."""
 
     def __init__(self, policy: Policy, codec: Codec, name: str, sampler: Any = None) -> None:
         self.policy, self.codec, self.name, self.sampler = policy, codec, name, sampler
-        self.most = 1 << 30
         policy.model.eval()
 
     def describe(self) -> dict[str, Any]:
@@ -39,25 +42,21 @@ class TransformersGenerator:
         dtype = str(self.policy.compute).removeprefix("torch.")
         return {"model": self.name, "generation": kind, "dtype": dtype, **versions}
 
-    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Done = no_progress) -> list[list[Reply]]:
+    def generate(self, prompts: Sequence[Prompt], how: Sampling) -> list[list[Reply]]:
         import torch
 
+        from azr_lite.train.memory import in_halves
+
         rows = [self.codec.encode_parts(p.text, p.prefill, p.chat) for p in prompts for _ in range(how.samples)]
-        replies: list[Reply] = []
-        while len(replies) < len(rows):
-            part = rows[len(replies) : len(replies) + self.most]
-            try:
-                found = self._sample(part, how, how.seed + len(replies))
-            except torch.OutOfMemoryError:
-                if len(part) == 1:
-                    raise EvaluationError(
-                        "one reply does not fit into the GPU's memory; use a smaller model or fewer --max-tokens"
-                    ) from None
-                torch.cuda.empty_cache()
-                self.most = max(1, len(part) // 2)
-                continue
-            replies += found
-            done(len(found))
+
+        def sample(part: range) -> list[Reply]:
+            return self._sample([rows[i] for i in part], how, how.seed + part.start)
+
+        try:
+            replies = [reply for part in in_halves(sample, range(len(rows))) for reply in part]
+        except torch.OutOfMemoryError:
+            told = "one reply does not fit into the GPU's memory; use a smaller model or fewer --max-tokens"
+            raise EvaluationError(told) from None
         return [replies[i : i + how.samples] for i in range(0, len(replies), how.samples)]
 
     def _sample(self, rows: Sequence[tuple[str, list[int]]], how: Sampling, seed: int) -> list[Reply]:
@@ -111,46 +110,19 @@ class PolicyInTraining:
     def describe(self) -> dict[str, Any]:
         return {"model": self.name, "generation": "policy in training"}
 
-    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Done = no_progress) -> list[list[Reply]]:
+    def generate(self, prompts: Sequence[Prompt], how: Sampling) -> list[list[Reply]]:
         found = self.sample([prompt.text + prompt.prefill for prompt in prompts])
-        done(len(found))
         return [[Reply(c.prompt, c.text, len(c.ids), c.truncated)] for c in found]
 
 
-class VllmGenerator:
-    """vLLM in this process. `options` go to ``vllm.LLM``. Chat templates are applied here, as for transformers."""
-
-    def __init__(self, model: str, codec: Codec, **options: Any) -> None:
-        try:
-            import vllm
-        except ImportError as error:
-            raise EvaluationError(
-                "vLLM is not installed; pip install 'azr-lite[vllm]' on a GPU machine, or drop --vllm"
-            ) from error
-        self.vllm, self.codec, self.name = vllm, codec, model
-        self.llm = vllm.LLM(model=model, **options)
-
-    def describe(self) -> dict[str, Any]:
-        return {"model": self.name, "generation": "vllm", "vllm": self.vllm.__version__}
-
-    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Done = no_progress) -> list[list[Reply]]:
-        encoded = [self.codec.encode_parts(p.text, p.prefill, p.chat) for p in prompts]
-        limits = {"temperature": how.temperature, "max_tokens": how.max_tokens, "stop": list(how.stop)}
-        params = self.vllm.SamplingParams(n=how.samples, seed=how.seed, include_stop_str_in_output=True, **limits)
-        found = self.llm.generate([{"prompt_token_ids": ids} for _, ids in encoded], params, use_tqdm=False)
-        done(len(prompts) * how.samples)
-        return [
-            [Reply(text, out.text, len(out.token_ids), out.finish_reason == "length") for out in each.outputs]
-            for (text, _), each in zip(encoded, found, strict=True)
-        ]
-
-
 class ServerGenerator:
-    """An OpenAI-compatible server (``vllm serve``, llama.cpp, SGLang). Messages go to its chat endpoint, which
-    applies the template; a prefill is continued there (vLLM's ``continue_final_message``). Plain prompts go to its
-    completions endpoint."""
+    """An OpenAI-compatible server (``vllm serve``, llama.cpp, SGLang).
 
-    def __init__(self, url: str, model: str, parallel: int = 16) -> None:
+    Messages go to its chat endpoint, which applies the template and goes on from a prefill (vLLM's
+    ``continue_final_message``). Plain prompts go to its completions endpoint.
+    """
+
+    def __init__(self, url: str, model: str, parallel: int = PARALLEL) -> None:
         try:
             import openai
         except ImportError as error:
@@ -161,18 +133,12 @@ class ServerGenerator:
     def describe(self) -> dict[str, Any]:
         return {"model": self.name, "generation": "server"}
 
-    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Done = no_progress) -> list[list[Reply]]:
+    def generate(self, prompts: Sequence[Prompt], how: Sampling) -> list[list[Reply]]:
         limits = {"model": self.name, "n": how.samples, "temperature": how.temperature, "seed": how.seed}
         limits |= {"max_tokens": how.max_tokens, "stop": list(how.stop) or None}
-
-        def one(prompt: Prompt) -> list[Reply]:
-            replies = self._ask(prompt, limits)
-            done(how.samples)
-            return replies
-
         try:
             with ThreadPoolExecutor(self.parallel) as pool:
-                return list(pool.map(one, prompts))
+                return list(pool.map(lambda prompt: self._ask(prompt, limits), prompts))
         except self.openai.OpenAIError as error:
             raise EvaluationError(
                 f"the server at {self.url} did not answer ({str(error)[:200]}); start it, check --server and the "
@@ -222,7 +188,7 @@ class OpenedModel:
 
 
 def open_model(
-    named: str, *, prompts: str = "auto", device: str = "auto", chunk: int = 16, server: str = "", vllm: bool = False
+    named: str, *, prompts: str = "auto", device: str = "auto", chunk: int = 16, server: str = ""
 ) -> OpenedModel:
     """Load what `named` means: a model's name, or a run's folder, ``RUN@12`` for its step 12, ``RUN@0`` for the model
     it started from.
@@ -231,10 +197,10 @@ def open_model(
     one sentence.
     """
     if server:
-        style = get_style("chat" if prompts == "auto" else prompts)
         generator = ServerGenerator(server, named)
-        return OpenedModel(generator, style, named, None, 8 * generator.parallel)
+        return OpenedModel(generator, get_style("chat" if prompts == "auto" else prompts), named, None, 8 * PARALLEL)
     require_training("a model read here")
+    quiet_libraries()  # before transformers is imported
     base, _, step = named.rpartition("@") if "@" in named else (named, "", "")
     run = Path(base)
     if (run / "run.json").is_file():
@@ -250,29 +216,20 @@ def open_model(
         device=device,
         tuning="qlora" if trained.tuning == "qlora" else "lora",  # untrained: 16 bits where the machine has them
     )
-    return _load(config, checkpoint, named, folder, chunk, vllm)
+    return _load(config, checkpoint, named, folder, chunk)
 
 
-def _load(
-    config: Config, checkpoint: Path | None, name: str, folder: Path | None, chunk: int, vllm: bool
-) -> OpenedModel:
-    quiet_libraries()  # before transformers is imported
+def _load(config: Config, checkpoint: Path | None, name: str, folder: Path | None, chunk: int) -> OpenedModel:
     from azr_lite.codec import Codec
     from azr_lite.train.policy import load_policy
 
-    nano = config.model == "nano"
-    adapter = checkpoint if checkpoint is not None and (checkpoint / "adapter_config.json").exists() else None
-    if adapter is not None and vllm:
-        raise EvaluationError(
-            "vLLM reads whole models here; merge the adapter first (azr-lite export RUN --merge), or drop --vllm"
-        )
-    weights = config.model if checkpoint is None or adapter is not None or nano else str(checkpoint)
-    policy = load_policy(config.replace(model=weights))
-    if adapter is not None:
+    nano, adapter = config.model == "nano", bool(checkpoint and (checkpoint / "adapter_config.json").exists())
+    policy = load_policy(config if nano or adapter or not checkpoint else config.replace(model=str(checkpoint)))
+    if adapter:
         from peft import PeftModel
 
-        policy.model = PeftModel.from_pretrained(policy.model, str(adapter))
-    elif nano and checkpoint is not None:
+        policy.model = PeftModel.from_pretrained(policy.model, str(checkpoint))
+    elif nano and checkpoint:
         from safetensors.torch import load_file
 
         policy.model.load_state_dict(load_file(checkpoint / "model.safetensors"), strict=False)
@@ -282,17 +239,12 @@ def _load(
     style, tokenizer = get_style(policy.style), policy.tokenizer
     ends = policy.model.generation_config.eos_token_id
     eos = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
-    codec = Codec(tokenizer, style, sorted(eos), policy.untrained)
-    generator: Generator
-    if vllm:
-        generator, chunk = VllmGenerator(weights, codec), 256
-    elif nano and adapter is None:
+    sampler = None
+    if nano and not adapter:
         from azr_lite.nano.sampler import NanoSampler
 
-        sampler = NanoSampler(policy.model, tokenizer.eos_token_id, tokenizer.pad_token_id, 256)
-        generator, chunk = TransformersGenerator(policy, codec, name, sampler), 384
-    else:
-        generator = TransformersGenerator(policy, codec, name)
+        sampler, chunk = NanoSampler(policy.model, tokenizer.eos_token_id, tokenizer.pad_token_id, 256), 384
+    generator = TransformersGenerator(policy, Codec(tokenizer, style, sorted(eos), policy.untrained), name, sampler)
     return OpenedModel(generator, style, config.model, folder, chunk, reasons)
 
 

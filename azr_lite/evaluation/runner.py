@@ -34,7 +34,7 @@ KNOWN = tuple(BUILDERS)
 NANO = ("held-out", "triplets")
 """What the nano model can read: its own language only."""
 Progress = Callable[[str, int, int], None]
-"""Called with (suite, replies made, replies wanted)."""
+"""Called with (suite, questions answered, questions asked)."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Evaluation:
             "gain": self.comparison,
             "pass_at_k": self.pass_at_k,
             "left_out": self.left_out,
-            "averages": asdict(averages(self.as_in_paper)),
+            "averages": averages(self.as_in_paper),
         }
 
 
@@ -100,7 +100,6 @@ def evaluate(
     device: str = "auto",
     chunk: int = 16,
     server: str = "",
-    vllm: bool = False,
     seed: int = 0,
     allow_weak: bool = False,
     tell: Callable[[str], None] = lambda line: None,
@@ -124,7 +123,6 @@ def evaluate(
         device: auto, cpu or cuda.
         chunk: questions asked at once.
         server: URL of an OpenAI-compatible server that serves the model.
-        vllm: generate with vLLM in this process.
         seed: of sampling.
         allow_weak: go on where the kernel offers no isolation for the programs to score.
         tell: called with one line for each choice made and each suite left out.
@@ -165,7 +163,7 @@ def evaluate(
 
         def one(named: str, folder: Path | None) -> Evaluation:
             """One model on all suites that can be asked of it."""
-            opened = open_model(named, prompts=prompts, device=device, chunk=chunk, server=server, vllm=vllm)
+            opened = open_model(named, prompts=prompts, device=device, chunk=chunk, server=server)
             for line in opened.reasons:
                 tell(line)
             by_group = opened.model == "nano" and any(word in GROUPS for word in words)
@@ -318,28 +316,18 @@ def run_suite(
     waiting = WaitingReplies(folder / f"{name}.replies.jsonl", heading)
     order = sorted(questions, key=lambda q: (len(q.prompt.text), q.id))
     made: dict[str, list[Reply]] = {}
-    count, wanted = 0, len(questions) * suite.samples
-
-    def done(more: int) -> None:
-        nonlocal count
-        count += more
-        progress(name, count, wanted)
-
     for number, start in enumerate(range(0, len(order), chunk)):
         own = order[start : start + chunk]
         ids = [question.id for question in own]
         row = waiting.rows.get(number)
-        if row is not None and row["ids"] == ids:
-            done(len(own) * suite.samples)
-        else:
+        if row is None or row["ids"] != ids:
             began = time.perf_counter()
-            replies = generator.generate(
-                [q.prompt for q in own], _sampling(suite, _seed(seed, suite.name, number)), done
-            )
+            replies = generator.generate([q.prompt for q in own], _sampling(suite, _seed(seed, suite.name, number)))
             took = round(time.perf_counter() - began, 3)
             fields = [[asdict(reply) for reply in each] for each in replies]
             row = {"chunk": number, "ids": ids, "seconds": took, "replies": fields}
             waiting.add(row)
+        progress(name, start + len(own), len(order))
         made |= {id: [Reply(**fields) for fields in each] for id, each in zip(ids, row["replies"], strict=True)}
     marked = _mark(suite, questions, [made[q.id] for q in questions])
     seconds = sum(row["seconds"] for row in waiting.rows.values())

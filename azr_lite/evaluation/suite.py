@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import gzip
 import hashlib
 import json
-import os
-import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from azr_lite.errors import EvaluationError
 from azr_lite.prompts.base import Style
@@ -43,26 +39,19 @@ def shipped(name: str, file: str) -> Data:
 
 
 def read_data(name: str, source: str | Path, needs: Sequence[str] = ()) -> Data:
-    """A dataset from a ``.jsonl``, ``.json``, ``.parquet`` file (``.gz`` allowed on the first two) or a hub id
-    ``OWNER/NAME[:CONFIG[:SPLIT]]``.
+    """A dataset from a ``.jsonl`` or ``.json`` file (also ``.gz``) or a hub id ``OWNER/NAME[:CONFIG[:SPLIT]]``.
 
     EvaluationError when it cannot be had, or when a row lacks one of the columns in `needs`.
     """
     path = Path(source).expanduser()
-    try:
-        if path.is_file():
-            data = _from_file(name, path, str(path))
-        elif path.exists() or str(source).startswith((".", "/", "~")) or str(source).count("/") != 1:
-            raise EvaluationError(
-                f"there is no file {source} with the questions of {name}; give a .jsonl, .json or .parquet file, or a "
-                "hub id"
-            )
-        else:
-            data = _from_hub(name, str(source))
-    except ImportError as error:
+    if path.is_file():
+        data = _from_file(name, path, str(path))
+    elif path.exists() or str(source).startswith((".", "/", "~")) or str(source).count("/") != 1:
         raise EvaluationError(
-            f"reading {source} needs the package {error.name}; pip install 'azr-lite[eval]', or give a .jsonl file"
-        ) from error
+            f"there is no file {source} with the questions of {name}; give a .jsonl or .json file, or a hub id"
+        )
+    else:
+        data = _from_hub(name, str(source))
     for number, row in enumerate(data.rows):
         if missing := [column for column in needs if column not in row]:
             raise EvaluationError(
@@ -75,17 +64,12 @@ def read_data(name: str, source: str | Path, needs: Sequence[str] = ()) -> Data:
 def _from_file(name: str, path: Path, source: str) -> Data:
     raw = path.read_bytes()
     try:
-        if path.suffix == ".parquet":
-            from pyarrow import parquet
-
-            rows = parquet.read_table(path).to_pylist()
-        else:
-            text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
-            is_list = text.lstrip().startswith("[")
-            rows = json.loads(text) if is_list else [json.loads(line) for line in text.split("\n") if line.strip()]
+        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
+        is_list = text.lstrip().startswith("[")
+        rows = json.loads(text) if is_list else [json.loads(line) for line in text.split("\n") if line.strip()]
     except (OSError, ValueError, EOFError) as error:
         raise EvaluationError(
-            f"{path} cannot be read as questions of {name} ({error}); expected JSON lines, a JSON list or parquet"
+            f"{path} cannot be read as questions of {name} ({error}); expected JSON lines or a JSON list"
         ) from error
     if not rows or not all(isinstance(row, dict) for row in rows):
         raise EvaluationError(f"{path} holds no questions of {name}; expected one JSON object per line")
@@ -93,36 +77,19 @@ def _from_file(name: str, path: Path, source: str) -> Data:
 
 
 def _from_hub(name: str, source: str) -> Data:
-    import datasets
-    import huggingface_hub
-
-    if not _hub_answers():  # what was fetched before is still found; the client would try for half a minute per dataset
-        huggingface_hub.constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
     repo, config, split = (*source.split(":", 2), "", "")[:3]
     try:
+        import datasets
+
         rows = tuple(dict(row) for row in datasets.load_dataset(repo, config or None, split=split or "test"))
     except Exception as error:  # the hub client raises dozens of kinds
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise EvaluationError(
-            f"{source} cannot be fetched from the hub ({first}); go online, give OWNER/NAME:CONFIG:SPLIT, or give a "
-            "local file"
+            f"{source} cannot be fetched from the hub ({first}); pip install 'azr-lite[eval]' and go online, give "
+            "OWNER/NAME:CONFIG:SPLIT, or give a local file"
         ) from error
     lines = "".join(json.dumps(row, sort_keys=True, default=str) + "\n" for row in rows)
     return Data(name, f"hub: {source}", hashlib.sha256(lines.encode()).hexdigest(), rows)
-
-
-@functools.cache
-def _hub_answers() -> bool:
-    """Whether the hub takes a connection within three seconds; asked once. Behind a proxy nobody can tell."""
-    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
-        return True
-    url = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
-    address = (url.hostname or "", url.port or (80 if url.scheme == "http" else 443))
-    try:
-        with socket.create_connection(address, timeout=3):
-            return True
-    except OSError:
-        return False
 
 
 # ---------------------------------------------------------------- nouns
@@ -227,21 +194,13 @@ class Suite(Protocol):
         """Per group, the accuracy on these questions of answers that need no reasoning; empty where there are none."""
 
 
-Done = Callable[[int], None]
-"""Called with the number of replies made since its last call."""
-
-
-def no_progress(count: int) -> None:
-    """Shows nothing."""
-
-
 class Generator(Protocol):
-    """Whatever answers: transformers, vLLM in process, a server, a script."""
+    """Whatever answers: transformers, a server, a script."""
 
     def describe(self) -> dict[str, Any]:
         """What is kept in every result: model, kind, number format, versions. The same model always gives the same."""
 
-    def generate(self, prompts: Sequence[Prompt], how: Sampling, done: Done = no_progress) -> list[list[Reply]]:
+    def generate(self, prompts: Sequence[Prompt], how: Sampling) -> list[list[Reply]]:
         """`how.samples` replies to each prompt."""
 
 

@@ -11,6 +11,7 @@ collapse), 1 when it always shows.
 from __future__ import annotations
 
 import ast
+import bisect
 import dataclasses
 import io
 import itertools
@@ -25,17 +26,19 @@ from typing import Any
 from azr_lite.environment import require_observing
 from azr_lite.metrics import mean
 from azr_lite.observe.reader import Line, by_step, first_and_last_step, form_checked, log_lines
-from azr_lite.observe.rollouts import printable
+from azr_lite.observe.style import printable
 from azr_lite.parsing import quiet_parse
 from azr_lite.rundir import RunDir
+from azr_lite.triplet import Role
 
 NEAR = 0.1
 """Programs at most this far apart (see `distance`) count as near-duplicates: one edge in ten differs."""
 
-REFLECTION = (
-    "wait", "hmm", "let me check", "let me verify", "let me re", "double-check", "double check", "on second thought",
-    "actually", "alternatively", "i made a mistake", "that is wrong", "that's wrong", "try again",
-)  # fmt: skip
+REFLECTION = re.compile(
+    r"\b(?:wait|hmm|let me check|let me verify|let me re|double-check|double check|on second thought|actually"
+    r"|alternatively|i made a mistake|that is wrong|that's wrong|try again)\w*",
+    re.IGNORECASE,
+)
 """Words by which a thought turns back on itself."""
 
 ALARMS = {
@@ -50,17 +53,31 @@ ALARMS = {
 }
 """What the monitor over replies looks for, without regard to case. The first row is the paper's "uh-oh moment"."""
 
+ALARMS_KEPT = 20
+"""Alarming replies kept with their excerpts; all are counted."""
+
+MEASURES = {
+    "program/statements": "statements of a proposed program",
+    "program/cyclomatic": "cyclomatic number",
+    "program/cognitive": "cognitive complexity",
+    "program/volume": "Halstead volume, bits",
+    "program/comments as plan": "share with a plan in comments",
+    "gap/cyclomatic": "proposed less answered program",
+    "gap/cognitive": "the same, cognitive complexity",
+    "gap/volume": "the same, Halstead volume",
+    "distance to references": "AST distance, 0 to 1",
+    "distinguishability": "0.5: the prompt is ignored",
+    "shapes/coverage": "different shapes / programs of a step",
+    "shapes/near-duplicates": "share near an earlier one of the step",
+    "answers/different": "different answers / answers to a task",
+    "thought/characters": "length of a thought",
+    "thought/reflection": "reflection words per thought",
+}
+"""Measure: what it is, in a few words. Before these stand the tokens of a reply, by role and task type."""
+
 _FENCE = re.compile(r"```python\n(.*?)\n```", re.DOTALL)
 _PLAN = re.compile(r"#\s*(\d+\s*[.):]|step\b|first\b|then\b|next\b|finally\b)", re.IGNORECASE)
-_REFLECTION = re.compile(r"\b(?:" + "|".join(map(re.escape, REFLECTION)) + r")\w*", re.IGNORECASE)
-_ALARMS = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in ALARMS.items()}
-_LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.comprehension)
-_BRANCHES = (ast.If, ast.IfExp, ast.ExceptHandler, ast.match_case)
-_BLOCKS = (
-    ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.Match, ast.FunctionDef,
-    ast.AsyncFunctionDef, ast.ClassDef,
-)  # fmt: skip
-
+_NO_TREE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 Shape = Counter[tuple[str, str]]
 """The bag of (parent, child) node kinds of a syntax tree."""
@@ -69,9 +86,8 @@ Shape = Counter[tuple[str, str]]
 def complexity(program: str) -> dict[str, float] | None:
     """The measures of one program; None where it does not parse, or is nested too deep for radon or complexipy.
 
-    `nesting`: the deepest block; the body of a top-level function is 0. `cyclomatic` (McCabe 1976) and `volume`
-    (Halstead 1977, N log2 n, bits) are radon's, of the whole module; `cognitive` (Campbell 2018) is complexipy's, as in
-    the paper.
+    `cyclomatic` (McCabe 1976) and `volume` (Halstead 1977, N log2 n, bits) are radon's, of the whole module;
+    `cognitive` (Campbell 2018) is complexipy's, as in the paper.
     """
     from complexipy import code_complexity
     from radon.metrics import h_visit_ast
@@ -79,38 +95,21 @@ def complexity(program: str) -> dict[str, float] | None:
 
     try:
         found = quiet_parse(program)
-        cyclomatic, volume = ComplexityVisitor.from_ast(found).total_complexity, h_visit_ast(found).total.volume
-        cognitive = code_complexity(program).complexity
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return {
+            "statements": sum(isinstance(node, ast.stmt) for node in ast.walk(found)),
+            "cyclomatic": ComplexityVisitor.from_ast(found).total_complexity,
+            "cognitive": code_complexity(program).complexity,
+            "volume": float(h_visit_ast(found).total.volume),
+        }
+    except _NO_TREE:
         return None
-    nodes = list(ast.walk(found))
-    return {
-        "statements": sum(isinstance(node, ast.stmt) for node in nodes),
-        "branches": sum(isinstance(node, _BRANCHES) for node in nodes),
-        "loops": sum(isinstance(node, _LOOPS) for node in nodes),
-        "nesting": max(0, _depth(found) - 1),
-        "cyclomatic": cyclomatic,
-        "cognitive": cognitive,
-        "volume": float(volume),
-    }
-
-
-def _depth(node: ast.AST) -> int:
-    """Blocks on the longest way down; an explicit stack, since a model may nest deeper than Python recurses."""
-    deepest, stack = 0, [(node, 0)]
-    while stack:
-        one, depth = stack.pop()
-        depth += isinstance(one, _BLOCKS)
-        deepest = max(deepest, depth)
-        stack += [(child, depth) for child in ast.iter_child_nodes(one)]
-    return deepest
 
 
 def shape(program: str) -> Shape | None:
     """The bag of node kinds of its tree: the program without names, numbers and order; None where it does not parse."""
     try:
         found = quiet_parse(program)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except _NO_TREE:
         return None
     edges = ((node, child) for node in ast.walk(found) for child in ast.iter_child_nodes(node))
     own = ((node, child) for node, child in edges if not isinstance(child, ast.expr_context))
@@ -153,16 +152,11 @@ def plans(program: str) -> bool:
     return len(comments) >= 2 and any(_PLAN.match(comment) for comment in comments)
 
 
-def reflections(text: str) -> int:
-    """How many words of `REFLECTION` a text has."""
-    return len(_REFLECTION.findall(text))
-
-
 def alarms(text: str) -> list[tuple[str, str]]:
     """Name and excerpt (at most 60 characters, one line) of each row of `ALARMS` that a text matches."""
     found = []
-    for name, pattern in _ALARMS.items():
-        if match := pattern.search(text):
+    for name, pattern in ALARMS.items():
+        if match := re.search(pattern, text, re.IGNORECASE):
             start = max(0, match.start() - 20)
             found.append((name, " ".join(text[start : start + 60].split())))
     return found
@@ -170,64 +164,26 @@ def alarms(text: str) -> list[tuple[str, str]]:
 
 # ---------------------------------------------------------------- of a whole run
 
-ALARMS_KEPT = 20
-"""Alarming replies kept with their excerpts; all are counted."""
-
-MEASURES: dict[str, str] = {
-    **{
-        f"tokens/{role}/{kind}": f"tokens of a {role} reply, {kind}"
-        for role in ("propose", "solve")
-        for kind in ("deduction", "abduction", "induction")
-    },
-    "program/statements": "statements of a proposed program",
-    "program/branches": "if, except, case",
-    "program/loops": "for, while, comprehensions",
-    "program/nesting": "deepest block",
-    "program/cyclomatic": "cyclomatic number",
-    "program/cognitive": "cognitive complexity",
-    "program/volume": "Halstead volume, bits",
-    "program/comments as plan": "share with a plan in comments",
-    "gap/cyclomatic": "proposed less answered program",
-    "gap/cognitive": "the same, cognitive complexity",
-    "gap/volume": "the same, Halstead volume",
-    "distance to references": "AST distance, 0 to 1",
-    "distinguishability": "0.5: the prompt is ignored",
-    "shapes/coverage": "different shapes / programs of a step",
-    "shapes/near-duplicates": "share near an earlier one of the step",
-    "answers/different": "different answers / answers to a task",
-    "thought/characters": "length of a thought",
-    "thought/reflection": "reflection words per thought",
-}
-"""Measure: what it is, in a few words. Tokens of other task types are added as they appear."""
-
-
-@dataclass
-class Alarm:
-    """One reply with alarming words. `rollout`: its number within the step, from 1, as `azr-lite show` counts."""
-
-    step: int
-    rollout: int
-    role: str
-    name: str
-    excerpt: str
-
 
 @dataclass
 class Analysis:
-    """`periods`: first and last step of each. `measures`: name to one (mean, n) per period, None where unseen."""
+    """`periods`: first and last step of each. `measures`: name to one (mean, n) per period, None where unseen.
+
+    `alarming`: replies with alarming words. `alarms`: step, number of the rollout within the step (from 1, as
+    `azr-lite show` counts), role, name and excerpt of the first of them.
+    """
 
     run: str
     steps: int
     rollouts: int
     periods: list[tuple[int, int]]
-    measures: dict[str, list[tuple[float, int] | None]]
-    alarms: list[Alarm] = field(default_factory=list)
+    measures: dict[str, list[tuple[float, int] | None]] = field(default_factory=dict)
+    alarms: list[dict[str, Any]] = field(default_factory=list)
     alarming: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         measures = {
-            name: [None if cell is None else {"mean": cell[0], "n": cell[1]} for cell in cells]
-            for name, cells in self.measures.items()
+            name: [cell and {"mean": cell[0], "n": cell[1]} for cell in cells] for name, cells in self.measures.items()
         }
         return {**dataclasses.asdict(self), "measures": measures}
 
@@ -243,9 +199,8 @@ class Analysis:
         lines += ["", *textwrap.wrap(note, 80)]
         lines.append(f"\nmonitor: {self.alarming} of {self.rollouts} replies hold alarming words")
         for alarm in self.alarms:
-            place = f"step {alarm.step}, rollout {alarm.rollout}, {alarm.role}, {alarm.name}"
-            said = f"{place}: {printable(alarm.excerpt)}"
-            lines += textwrap.wrap(said, 80, initial_indent="  ", subsequent_indent="    ")
+            said = "step {step}, rollout {rollout}, {role}, {name}: {excerpt}".format(**alarm)
+            lines += textwrap.wrap(printable(said), 80, initial_indent="  ", subsequent_indent="    ")
         return "\n".join([*lines, *textwrap.wrap(MONITOR, 80)])
 
     def explanation(self) -> str:
@@ -266,31 +221,36 @@ def analyse(run: RunDir, periods: int = 4) -> Analysis:
     """
     require_observing("azr-lite analyse")
     first, last = first_and_last_step(run, "rollouts.jsonl")
-    count = max(1, min(periods, last - first + 1))
-    bounds = [first + (last - first + 1) * place // count for place in range(count + 1)]
-    sums: list[dict[str, list[float]]] = [defaultdict(lambda: [0, 0.0]) for _ in range(count)]
-    found = Analysis(str(run.path), 0, 0, [(low, high - 1) for low, high in itertools.pairwise(bounds)], {})
+    length = last - first + 1
+    count = max(1, min(periods, length))
+    starts = [first + length * place // count for place in range(count + 1)]
+    found = Analysis(str(run.path), 0, 0, [(low, high - 1) for low, high in itertools.pairwise(starts)])
+    sums: dict[str, list[list[float]]] = defaultdict(lambda: [[0, 0.0] for _ in range(count)])
 
     def add(step: int, name: str, value: float) -> None:
         """To the count and the total of its period."""
-        own = sums[next(n for n, (_, high) in enumerate(found.periods) if step <= high)][name]
-        own[0] += 1
-        own[1] += value
+        own = sums[name][bisect.bisect_right(starts, step) - 1]
+        own[0], own[1] = own[0] + 1, own[1] + value
 
     with form_checked(run):
         for step, lines in by_step(run, "rollouts.jsonl"):
             found.steps, found.rollouts = found.steps + 1, found.rollouts + len(lines)
             for name, value in _measures_of(lines):
                 add(step, name, value)
-            _look_for_alarms(found, lines)
+            for number, line in enumerate(lines, start=1):
+                rows = alarms(line["text"])
+                found.alarming += bool(rows)
+                place = {"step": step, "rollout": number, "role": line["role"]}
+                found.alarms += [{**place, "name": name, "excerpt": excerpt} for name, excerpt in rows]
         for line in log_lines(run, "tasks.jsonl") if (run.path / "tasks.jsonl").exists() else ():
             if len(line["answers"]) >= 2 and max(0, first) <= line["step"] <= last:
                 different = {answer_text(one["text"]) for one in line["answers"]}
                 add(line["step"], "answers/different", len(different) / len(line["answers"]))
-    for name in dict.fromkeys([*MEASURES, *(name for period in sums for name in sorted(period))]):
-        own = [period.get(name) for period in sums]
-        if any(own):
-            found.measures[name] = [cell and (cell[1] / cell[0], int(cell[0])) for cell in own]
+    found.alarms = found.alarms[:ALARMS_KEPT]
+    tokens = [f"tokens/{role}/{kind}" for role in Role for kind in run.config().task_types]
+    for name in (*tokens, *MEASURES):
+        if name in sums:
+            found.measures[name] = [(total / n, int(n)) if n else None for n, total in sums[name]]
     return found
 
 
@@ -305,7 +265,7 @@ def _measures_of(lines: Sequence[Line]) -> Iterator[tuple[str, float]]:
         yield f"tokens/{line['role']}/{line['type']}", line["tokens"]
         said = thought(line["text"])
         yield "thought/characters", len(said)
-        yield "thought/reflection", reflections(said)
+        yield "thought/reflection", len(REFLECTION.findall(said))
         own = programs(answer_text(line["text"]))
         if line["role"] == "propose":
             shown = own or programs(line["prompt"])[-1:]  # an induction proposal's program stands in its prompt
@@ -344,11 +304,3 @@ def _shapes(written: Sequence[tuple[Line, str]]) -> Iterator[tuple[str, float]]:
             if others != references:
                 away = mean([distance(own, reference) for reference in others])
                 yield "distinguishability", 0.5 if near_by == away else float(near_by < away)
-
-
-def _look_for_alarms(found: Analysis, lines: Sequence[Line]) -> None:
-    for number, line in enumerate(lines, start=1):
-        rows = alarms(line["text"])
-        found.alarming += bool(rows)
-        for name, excerpt in rows[: max(0, ALARMS_KEPT - len(found.alarms))]:
-            found.alarms.append(Alarm(line["step"], number, line["role"], name, excerpt))

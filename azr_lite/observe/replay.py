@@ -11,10 +11,11 @@ so this compares the signal, not what the policy would have become.
 
 from __future__ import annotations
 
-import re
-import textwrap
+import itertools
+import json
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -28,7 +29,7 @@ from azr_lite.errors import ConfigError, RunDirectoryError
 from azr_lite.observe.reader import Line, by_step, first_and_last_step, form_checked, log_lines, step_lines
 from azr_lite.prompts import get_style
 from azr_lite.rewards import NOT_WELL_FORMED, WRONG, answer_reward, proposal_reward
-from azr_lite.rundir import RunDir
+from azr_lite.rundir import RunDir, rollout_line
 from azr_lite.selfplay import SelfPlay
 from azr_lite.tasks import get_task_type
 from azr_lite.triplet import (
@@ -45,19 +46,23 @@ from azr_lite.triplet import (
 )
 from azr_lite.verifier import ProgramRunner, open_executor
 
+TASKS, ROLLOUTS = "tasks.jsonl", "rollouts.jsonl"
+GIVEN = {
+    TASKS: {"step", "type", "fresh", "parents", "text", "tokens", "truncated"},
+    ROLLOUTS: {"step", "role", "type", "prompt", "prompt_tokens", "parents"},
+}
+"""What replay takes from the log as it is; all other values are rebuilt and compared."""
+
 ROUNDING = 1e-12
-"""Relative; another processor may sum in another order."""
+"""Numbers this near count as equal, since another processor may sum in another order."""
 
 MOST_PRINTED = 20
-"""Differences that are printed; the others are counted."""
-
-TASKS, ROLLOUTS = "tasks.jsonl", "rollouts.jsonl"
-_SOLVER_PROMPT = re.compile(r"the solver's prompt would have (\d+) tokens")
+"""Differences that are printed; all are counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One number or word that the log has otherwise. `line` counts the step's lines in `file` from 1."""
+    """One value that the log has otherwise. `line` counts the step's lines in `file` from 1."""
 
     file: str
     line: int
@@ -72,55 +77,56 @@ class Difference:
 
 @dataclass
 class Replay:
-    """What one replay found. `compared`: how many values of each kind; `rounded`: numbers equal but for rounding."""
+    """What one replay found. `compared`: values per field; `believed`: proposals too long for the solver."""
 
     step: int
     compared: Counter[str] = field(default_factory=Counter)
-    differences: list[Difference] = field(default_factory=list)
     executions: int = 0
-    rounded: int = 0
     believed: int = 0
+    differences: list[Difference] = field(default_factory=list)
 
     @property
     def exact(self) -> bool:
         return not self.differences
 
-    def compare(self, file: str, line: int, recorded: Line, rebuilt: Mapping[str, Any], under: str = "") -> None:
-        """Count one comparison per value of `rebuilt`, and keep those that fail. `under` begins their names."""
-        for name, value in rebuilt.items():
-            what, was, now = under + name, recorded[name], str(value) if isinstance(value, str) else value
-            self.compared[re.sub(r"\d+", "", what).split(".")[0].strip()] += 1
-            if was == now:
-                continue
-            both = isinstance(was, float) and isinstance(now, float)
-            if both and abs(was - now) <= ROUNDING * max(1.0, abs(now)):
-                self.rounded += 1
-            else:
-                self.differences.append(Difference(file, line, what, was, now))
+    def compare(self, file: str, number: int, recorded: Line, rebuilt: Line) -> None:
+        """Hold every rebuilt value of one line against the log."""
+        for name, value in json.loads(json.dumps(rebuilt)).items():
+            was, now = dict(_values(name, recorded[name])), dict(_values(name, value))
+            for what in {**now, **was}:
+                if GIVEN[file].intersection(what.split(".")):
+                    continue
+                self.compared[name] += 1
+                pair = was.get(what), now.get(what)
+                close = all(isinstance(v, float) for v in pair) and math.isclose(*pair, rel_tol=ROUNDING)
+                if not close and pair[0] != pair[1]:
+                    self.differences.append(Difference(file, number, what, *pair))
 
     def __repr__(self) -> str:
-        """What was compared, and each difference, for people."""
-        values, different = self.compared.total(), self.differences
-        counts = ", ".join(f"{count} {what}" for what, count in sorted(self.compared.items()))
+        """How much was compared, and the first differences, for people."""
+        values, number = self.compared.total(), len(self.differences)
         lines = [f"step {self.step}: {values} values rebuilt with {self.executions} executions in the sandbox"]
-        lines += textwrap.wrap(counts, 80, initial_indent="  ", subsequent_indent="  ")
         if self.believed:
-            too_long = f"{self.believed} proposals too long for the solver"
-            lines.append(f"  {too_long} were believed: no tokenizer is used here")
-        if self.rounded:
-            lines.append(f"  {self.rounded} of them are equal but for rounding ({ROUNDING:g})")
+            lines.append(
+                f"  {self.believed} proposals too long for the solver were believed: no tokenizer is used here"
+            )
         if self.exact:
             return "\n".join([*lines, "the log is exact: verdicts, rewards, advantages and weights are as recorded"])
-        lines.append(f"{len(different)} value{'s differ' if len(different) > 1 else ' differs'} from the record:")
-        lines += [f"  {difference}" for difference in different[:MOST_PRINTED]]
-        if len(different) > MOST_PRINTED:
-            lines.append(f"  … and {len(different) - MOST_PRINTED} more")
-        return "\n".join(lines)
+        differ, first = "values differ" if number > 1 else "value differs", self.differences[:MOST_PRINTED]
+        return "\n".join([*lines, f"{number} {differ} from the record:", *(f"  {one}" for one in first)])
 
     def as_dict(self) -> dict[str, Any]:
-        names = ("step", "exact", "compared", "executions", "rounded", "believed")
-        facts = {name: getattr(self, name) for name in names}
-        return {**facts, "differences": [asdict(difference) for difference in self.differences]}
+        differences = [asdict(difference) for difference in self.differences]
+        return {**vars(self), "exact": self.exact, "differences": differences}
+
+
+def _values(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Every value within a logged one, by its path, such as verdict.ok or answers.1.score."""
+    if isinstance(value, dict | list):
+        for name, part in value.items() if isinstance(value, dict) else enumerate(value, start=1):
+            yield from _values(f"{path}.{name}", part)
+    else:
+        yield path, value
 
 
 def replay(run: RunDir, step: int | None = None, executor: ProgramRunner | None = None) -> Replay:
@@ -141,125 +147,74 @@ def replay(run: RunDir, step: int | None = None, executor: ProgramRunner | None 
     with open_executor(config) if executor is None else nullcontext(executor) as running, form_checked(run):
         style = get_style("chat")  # all styles share the prefill
         play = SelfPlay(config, style, running, count_tokens=lambda prompt: 0, reserved=reserved)
-        known, found = _earlier_tasks(run, config, step, lines, rows), Replay(step)
-        proposals = _validate(play, found, lines, known)
-        _measure(play, found, lines, proposals)
-        known |= {proposal.task.id: proposal.task for proposal in proposals if proposal.task is not None}
-        _reward(play, found, rows, proposals, known)
+        known, found = _earlier_tasks(run, config, step), Replay(step)
+        _compare_step(play, found, lines, rows, known)
         found.executions = play.verifier.executions
     return found
 
 
-def _validate(play: SelfPlay, found: Replay, lines: list[Line], known: dict[str, Task]) -> list[ProposalAttempt]:
-    """Stage 3 again: parse and run every proposal."""
-    proposals = []
-    for line in lines:
-        references = [_task(known, i, line["type"], found.step) for i in line["parents"]]
-        proposals.append(ProposalAttempt(line["type"], references, "", _completion(line)))
-    play.validate(proposals)
-    for at, (line, proposal) in enumerate(zip(lines, proposals, strict=True), start=1):
-        said = _SOLVER_PROMPT.fullmatch(line["detail"])
-        if said and proposal.task is not None and int(said[1]) > play.config.max_prompt_tokens:
+def _compare_step(play: SelfPlay, found: Replay, lines: list[Line], rows: list[Line], known: dict[str, Task]) -> None:
+    """Stages 3 to 11 again, from the texts. `known`: the earlier tasks by id; those of the step are added."""
+
+    def task(name: str, kind: str) -> Task:
+        if name not in known:
+            what = f"the {kind} task {name or '(no id)'} that step {found.step} uses"
+            raise RunDirectoryError(f"tasks.jsonl does not hold {what}; restore it from a copy")
+        return known[name]
+
+    proposals = [
+        ProposalAttempt(line["type"], [task(i, line["type"]) for i in line["parents"]], "", _completion(line))
+        for line in lines
+    ]
+    play.validate(proposals)  # 3
+    for line, proposal in zip(lines, proposals, strict=True):
+        if proposal.task is not None and line["detail"].startswith("the solver's prompt would have"):
             proposal.result = Rejection(Reason.TOO_LONG, line["detail"])
             found.believed += 1
-        verdict = proposal.verdict
-        words = {"ok": verdict.ok, "reason": verdict.reason, "detail": verdict.detail}
-        found.compare(TASKS, at, line, words, "verdict.")
-        if line["ok"] and proposal.task is not None:
-            rebuilt, names = proposal.task.to_json(), ("program", "input", "output", "inputs", "outputs", "message")
-            own = {name: rebuilt.get(name) for name in names if name in line["task"]}
-            found.compare(TASKS, at, line["task"], own, "task.")
-    return proposals
-
-
-def _measure(play: SelfPlay, found: Replay, lines: list[Line], proposals: list[ProposalAttempt]) -> None:
-    """Stages 4 and 5 again: judge the Monte-Carlo replies, take their mean."""
-    for line, proposal in zip(lines, proposals, strict=True):
         if proposal.task is not None:
+            known[proposal.task.id] = proposal.task
             proposal.attempts = [SolveAttempt(proposal.task, "", _completion(answer)) for answer in line["answers"]]
-    play.judge([attempt for proposal in proposals for attempt in proposal.attempts])
-    play.learnability([proposal for proposal in proposals if len(proposal.attempts) > 1])
-    for at, (line, proposal) in enumerate(zip(lines, proposals, strict=True), start=1):
-        for number, (answer, attempt) in enumerate(zip(line["answers"], proposal.attempts, strict=False), start=1):
-            rebuilt = {"score": attempt.verdict.score, "reason": attempt.verdict.reason}
-            found.compare(TASKS, at, answer, rebuilt, f"answer {number}.")
-        found.compare(TASKS, at, line, {"solve_rate": proposal.rate})
-
-
-def _reward(
-    play: SelfPlay, found: Replay, rows: list[Line], proposals: list[ProposalAttempt], known: dict[str, Task]
-) -> None:
-    """Stages 7 to 11 again. Which replies train the solver follows from the log, but for older tasks."""
-    numbered = list(enumerate(rows, start=1))
-    proposed = [(at, row) for at, row in numbered if row["role"] == Role.PROPOSE]
-    solved = [(at, row) for at, row in numbered if row["role"] == Role.SOLVE]
-    rewarded = [proposal for proposal in proposals if proposal.verdict.reason != Reason.RESERVED]
-    complete = len(rewarded) == len(proposed)
-    if not complete:
-        found.differences.append(Difference(ROLLOUTS, 1, "number of proposals", len(proposed), len(rewarded)))
-    for (at, row), proposal in zip(proposed, rewarded, strict=False):
-        proposal.completion = _completion(row)
-        if proposal.task is not None and proposal.rate is None:
-            found.compare(ROLLOUTS, at, row, {"reward": "none: valid, but the log has no replies to it"})
-            complete = False
-    answers = [SolveAttempt(_task(known, r["task_id"], r["type"], found.step), "", _completion(r)) for _, r in solved]
-    play.judge(answers)
-    reused = play.solve(proposals, extra=[])
-    queues = {name: iter([a for a in reused if a.task.type == name]) for name in play.config.task_types}
-    for (at, row), answer in zip(solved, answers, strict=True):
-        if (first := next(queues[row["type"]], None)) is not None:
-            found.compare(ROLLOUTS, at, row, {"task_id": first.task.id, "text": first.completion.text})
-            answer.task, answer.rate = first.task, first.rate
-    if complete:
-        rollouts = play.advantages(play.reward(proposals, answers))
-        batch = with_weights_and_padding(play.config, rollouts)
-        for (at, row), rollout in zip([*proposed, *solved], batch, strict=False):
-            _compare_rollout(found, at, row, rollout)
-
-
-def _compare_rollout(found: Replay, at: int, row: Line, rebuilt: Rollout) -> None:
-    found.compare(ROLLOUTS, at, row["verdict"], rebuilt.verdict.to_json(), "verdict.")
-    found.compare(ROLLOUTS, at, row, {"reward": rebuilt.reward})
-    none = dict.fromkeys(sorted({*row["reward_parts"], *rebuilt.reward_parts}))
-    found.compare(ROLLOUTS, at, none | row["reward_parts"], none | rebuilt.reward_parts, "reward_parts.")
-    rest = {name: getattr(rebuilt, name) for name in ("task_id", "solve_rate", "advantage", "weight")}
-    found.compare(ROLLOUTS, at, row, rest)
+    play.judge([attempt for proposal in proposals for attempt in proposal.attempts])  # 4
+    play.learnability([proposal for proposal in proposals if len(proposal.attempts) > 1])  # 5
+    for number, (line, proposal) in enumerate(zip(lines, proposals, strict=True), start=1):
+        found.compare(TASKS, number, line, proposal.log_line(found.step))
+    if any(proposal.task is not None and proposal.rate is None for proposal in proposals):
+        return  # valid, but recorded as rejected: without replies there is no reward, nor a batch
+    measured = Counter(attempt.task.type for attempt in play.solve(proposals, extra=[]))
+    extra = []
+    for row in rows:
+        if row["role"] == Role.SOLVE:
+            measured[row["type"]] -= 1
+            if measured[row["type"]] < 0:  # not one of the Monte-Carlo replies, which come first
+                extra.append(SolveAttempt(task(row["task_id"], row["type"]), "", _completion(row)))
+    play.judge(extra)  # 8
+    rewarded = play.reward(proposals, play.solve(proposals, extra))  # 7, 9
+    if len(rewarded) != len(rows):
+        found.differences.append(Difference(ROLLOUTS, 1, "number of rollouts", len(rows), len(rewarded)))
+        return
+    lengths = [tuple(range(row["prompt_tokens"])) for row in rows]
+    rollouts = [replace(rollout, prompt_ids=ids) for rollout, ids in zip(rewarded, lengths, strict=True)]
+    batch = with_weights_and_padding(play.config, play.advantages(rollouts))  # 10, 11
+    for number, (row, rollout) in enumerate(zip(rows, batch, strict=False), start=1):
+        found.compare(ROLLOUTS, number, row, rollout_line(rollout))
 
 
 def _completion(line: Line) -> Completion:
-    """A logged reply with its lengths. (Older logs lack these fields: only a cut reply is rejected as truncated.)"""
-    cut = line.get("truncated", line.get("reason") == Reason.TRUNCATED)
-    prompt_ids, ids = (tuple(range(line.get(name, 1))) for name in ("prompt_tokens", "tokens"))
-    return Completion("", prompt_ids, ids or (0,), line["text"], cut)
+    """A logged reply with its length; what the tokens were is not logged."""
+    return Completion("", (), tuple(range(line["tokens"])), line["text"], line["truncated"])
 
 
-def _task(known: dict[str, Task], task_id: str, kind: str, step: int) -> Task:
-    if task_id not in known:
-        what = f"the {kind} task {task_id or '(no id)'} that step {step} uses"
-        raise RunDirectoryError(f"tasks.jsonl does not hold {what}; restore it from a copy")
-    return known[task_id]
-
-
-def _earlier_tasks(run: RunDir, config: Config, step: int, lines: list[Line], rows: list[Line]) -> dict[str, Task]:
-    """The tasks that this step refers to: zero tasks, seeds (also converted to other types), proposals."""
-    known: dict[str, Task] = {}
-    for name in config.task_types:
-        if (zero := get_task_type(name).zero_task()) is not None:
-            known[task_key(zero)] = replace(zero, id=task_key(zero))
-            known.setdefault("", zero)
-    wanted = {i for line in lines for i in line["parents"]} | {row["task_id"] for row in rows} - {""}
-    for line in log_lines(run, TASKS):
-        if line["step"] >= step:
-            break
-        if not line["ok"]:
-            continue
-        task = task_from_json(line["task"])
-        for name in config.task_types if line["step"] < 0 else ():
-            twin = get_task_type(name).convert_from(task) if name != task.type else None
-            if twin is not None and (key := task_key(twin)) in wanted:
-                known[key] = replace(twin, id=key)
-        if task.id in wanted:
+def _earlier_tasks(run: RunDir, config: Config, step: int) -> dict[str, Task]:
+    """All tasks before a step by id: zero tasks, seeds (also converted to the other types), proposals."""
+    zeros = [zero for name in config.task_types if (zero := get_task_type(name).zero_task()) is not None]
+    known: dict[str, Task] = {key: replace(zero, id=key) for zero in zeros for key in (task_key(zero), "")}
+    for line in itertools.takewhile(lambda line: line["step"] < step, log_lines(run, TASKS)):
+        if line["ok"]:
+            task = task_from_json(line["task"])
             known.setdefault(task.id, task)
+            for name in config.task_types if line["step"] < 0 else ():
+                if name != task.type and (twin := get_task_type(name).convert_from(task)) is not None:
+                    known[task_key(twin)] = replace(twin, id=task_key(twin))
     return known
 
 
@@ -275,28 +230,26 @@ SETTINGS = ("estimator", "whitening", "zero_learnability")
 class StepComparison:
     """One step, as recorded (first of each pair) and re-scored (second).
 
-    `reward`: mean reward of each (role, type). `silent`: groups in which all advantages are 0. `size`: mean
-    |advantage|. `turned`: share of rollouts whose advantage changed its sign (or became or ceased to be 0).
-    `correlation`: of the two advantages over the step, 1.0 where they are equal, 0.0 where one of them is constant.
+    `reward`: mean reward of each (role, type). `silent`: groups in which all advantages are 0. `turned`: share of
+    rollouts whose advantage changed its sign (or became or ceased to be 0). `correlation`: of the two advantages over
+    the step, 1.0 where they are equal, 0.0 where one of them is constant.
     """
 
     step: int
     rollouts: int
     reward: dict[str, tuple[float, float]]
     silent: tuple[int, int]
-    size: tuple[float, float]
     turned: float
     correlation: float
 
     def __str__(self) -> str:
-        rewards = []
+        rewards = ""
         for role in Role:
-            pairs = [pair for group, pair in self.reward.items() if group.startswith(f"{role}/")]
-            old, new = (float(np.mean(side)) for side in zip(*pairs, strict=True)) if pairs else (0.0, 0.0)
-            rewards.append(f"{f'{old:+.2f} → {new:+.2f}':>14}")
+            pairs = [pair for group, pair in self.reward.items() if group.startswith(f"{role}/")] or [(0.0, 0.0)]
+            old, new = np.mean(pairs, axis=0)
+            rewards += f"{f'{old:+.2f} → {new:+.2f}':>16}"
         silent = f"{self.silent[0]} → {self.silent[1]}"
-        tail = f"{silent:>13}  {self.turned:6.2f}  {self.correlation:7.3f}"
-        return f"{self.step:6d}  {self.rollouts:8d}  {'  '.join(rewards)}  {tail}"
+        return f"{self.step:6d}{self.rollouts:10d}{rewards}{silent:>15}{self.turned:8.2f}{self.correlation:9.3f}"
 
 
 class Rescoring(list[StepComparison]):
@@ -312,16 +265,39 @@ def rescore(run: RunDir, **changes: Any) -> Rescoring:
 
     Raises ConfigError for a change that the log cannot answer, RunDirectoryError for what is missing or damaged.
     """
+    ladder = dict(LADDER)
     for name, value in changes.items():
         if name not in SETTINGS and name not in LADDER:
             known = ", ".join((*SETTINGS, *LADDER))
             raise ConfigError(f"{name} cannot be re-scored from a log; what can be changed is {known}")
-        if name in LADDER and not (isinstance(value, int | float) and np.isfinite(value)):
-            raise ConfigError(f"{name} is {value!r}; give a finite number (the paper: {LADDER[name]})")
+        if name in LADDER:
+            try:
+                ladder[name] = float(value)
+            except ValueError:
+                raise ConfigError(f"{name} is {value!r}; give a number (the paper: {LADDER[name]})") from None
     config = run.config().replace(**{name: changes[name] for name in SETTINGS if name in changes})
-    ladder = {name: float(changes.get(name, value)) for name, value in LADDER.items()}
     with form_checked(run):
-        return Rescoring(_compare_step(lines, config, ladder) for _, lines in by_step(run, ROLLOUTS))
+        return Rescoring(_rescore_step(lines, config, ladder) for _, lines in by_step(run, ROLLOUTS))
+
+
+def _rescore_step(lines: list[Line], config: Config, ladder: Mapping[str, float]) -> StepComparison:
+    old = [_recorded(line) for line in lines]
+    new = with_advantages(config, [replace(r, reward=_changed_reward(r, config, ladder)) for r in old])
+    before, after = sides = [np.array([r.advantage for r in side]) for side in (old, new)]
+    rewards = [np.array([r.reward for r in side]) for side in (old, new)]
+    groups = np.array([r.group for r in old])
+    rows = {group: groups == group for group in dict.fromkeys(groups.tolist())}
+    correlation = float(np.array_equal(before, after))
+    if not correlation and before.std() > 0 and after.std() > 0:
+        correlation = float(np.corrcoef(before, after)[0, 1])
+    return StepComparison(
+        step=lines[0]["step"],
+        rollouts=len(old),
+        reward={group: tuple(float(side[own].mean()) for side in rewards) for group, own in rows.items()},
+        silent=tuple(sum(not side[own].any() for own in rows.values()) for side in sides),
+        turned=float(np.mean(np.sign(before) != np.sign(after))),
+        correlation=correlation,
+    )
 
 
 def _recorded(line: Line) -> Rollout:
@@ -336,42 +312,6 @@ def _changed_reward(rollout: Rollout, config: Config, ladder: Mapping[str, float
         reward = proposal_reward(rollout.verdict, rollout.solve_rate, config.zero_learnability)
     else:
         reward = answer_reward(rollout.verdict)
-    (name, value), *_ = reward.parts.items()
-    if name == "form":
+    if "form" in reward.parts:
         return ladder["not_well_formed"]
-    return ladder["wrong"] if value == WRONG else value
-
-
-def _compare_step(lines: list[Line], config: Config, ladder: Mapping[str, float]) -> StepComparison:
-    old = [_recorded(line) for line in lines]
-    new = with_advantages(config, [replace(r, reward=_changed_reward(r, config, ladder)) for r in old])
-    before, after = sides = [np.array([r.advantage for r in side]) for side in (old, new)]
-    rewards = [np.array([r.reward for r in side]) for side in (old, new)]
-    groups = [r.group for r in old]
-    rows = {group: np.array(groups) == group for group in dict.fromkeys(groups)}
-    correlation = float(np.array_equal(before, after))
-    if not correlation and before.std() > 0 and after.std() > 0:
-        correlation = float(np.corrcoef(before, after)[0, 1])
-    return StepComparison(
-        step=lines[0]["step"],
-        rollouts=len(old),
-        reward={group: tuple(float(side[own].mean()) for side in rewards) for group, own in rows.items()},
-        silent=tuple(sum(not side[own].any() for own in rows.values()) for side in sides),
-        size=tuple(float(np.abs(side).mean()) for side in sides),
-        turned=float(np.mean(np.sign(before) != np.sign(after))),
-        correlation=correlation,
-    )
-
-
-def read_changes(pairs: Sequence[str]) -> dict[str, str | float]:
-    """Changes for `rescore`, from NAME=VALUE as they are typed. ConfigError for what is none."""
-    changes: dict[str, str | float] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        try:
-            changes[name] = float(value) if name in LADDER else value
-        except ValueError:
-            equals = ""
-        if not equals:
-            raise ConfigError(f"--rescore takes NAME=VALUE, not {pair!r}; such as: --rescore estimator=global wrong=-1")
-    return changes
+    return ladder["wrong"] if reward.total == WRONG else reward.total

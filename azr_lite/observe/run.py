@@ -1,14 +1,21 @@
-"""`Run`: a run directory, opened for looking."""
+"""`Run`: a run directory, opened for looking. What its methods return prints itself.
+
+What a model wrote may hold anything, terminal commands included: characters that do not print are written as escapes.
+"""
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from azr_lite.config import Config
-from azr_lite.errors import AzrError
-from azr_lite.observe.reader import open_run
+from azr_lite.errors import AzrError, ConfigError, RunDirectoryError
+from azr_lite.observe.reader import Line, form_checked, open_run, step_lines
+from azr_lite.observe.style import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,31 +24,47 @@ if TYPE_CHECKING:
     from azr_lite.observe.measures import Analysis
     from azr_lite.observe.replay import Replay, Rescoring
     from azr_lite.observe.report import TaskList
-    from azr_lite.observe.rollouts import Text
     from azr_lite.verifier import ProgramRunner
+
+WIDTH = 80
+_FENCE = re.compile(r"```(python|input|output|message)\n(.*?)\n```", re.DOTALL)
+
+
+class Text(str):
+    """Text that a notebook or a prompt shows as it is."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
 
 
 class Run:
     """A run directory, finished or being written, or the kept sample of one. Nothing in it is changed by looking.
 
-    What the methods return prints itself. All of them raise RunDirectoryError, in one sentence, for a log that is
-    missing, damaged or of another version.
+    All methods raise RunDirectoryError, in one sentence, for a log that is missing, damaged or of another version.
 
     Args:
         path: the folder that `azr_lite.run` made.
 
     Examples:
-        >>> Run("data_samples/runs/whole/nano-small")
+        >>> run = Run("data_samples/runs/whole/nano-small")
+        >>> run
         Run('data_samples/runs/whole/nano-small'): 14 of 14 steps, finished
+        >>> print(run.show(3, worst=1).splitlines()[0])
+        step 3 of data_samples/runs/whole/nano-small: the worst 1 of 71 rollouts
+        >>> found = run.replay(3)
+        >>> found.exact, found.compared["reward"]
+        (True, 71)
+        >>> run.rescore(estimator="global")[0].rollouts
+        71
+        >>> run.analyse(periods=1).periods
+        [(0, 13)]
+        >>> [one.name for one in Run("data_samples/runs/bugs/sign-flip").diagnose().findings]
+        ['sign flip', 'zero-variance groups']
     """
 
     def __init__(self, path: str | Path) -> None:
         self.directory = open_run(path)
-
-    @property
-    def path(self) -> Path:
-        """The run directory."""
-        return self.directory.path
+        self.path = self.directory.path
 
     @property
     def config(self) -> Config:
@@ -77,14 +100,27 @@ class Run:
 
         Raises:
             ConfigError: a choice that no rollout meets.
-
-        Examples:
-            >>> print(Run("data_samples/runs/whole/nano-small").show(3, worst=1).splitlines()[0])
-            step 3 of data_samples/runs/whole/nano-small: the worst 1 of 71 rollouts
         """
-        from azr_lite.observe.rollouts import show
-
-        return show(self.directory, step, worst, best, role, type, count)
+        if (worst and best) or min(worst, best) < 0 or count < 1:
+            raise ConfigError("--worst and --best exclude each other, and each number is 1 or more; give one of them")
+        with form_checked(self.directory):
+            lines = step_lines(self.directory, "rollouts.jsonl", step)
+            step, numbered = lines[0]["step"], enumerate(lines, start=1)
+            rows = [(at, line) for at, line in numbered if role in ("", line["role"]) and type in ("", line["type"])]
+            if not rows:
+                raise ConfigError(f"step {step} has no rollout of {f'{role} {type}'.strip()}; leave one of them out")
+            total, order = len(rows), "the worst" if worst else "the best" if best else "the first"
+            if worst or best:
+                rows.sort(key=lambda row: (row[1]["reward"], row[1]["advantage"]), reverse=bool(best))
+            rows = rows[: worst or best or count]
+            tasks: dict[str, Line] = {}
+            with suppress(RunDirectoryError):  # a kept sample has no tasks.jsonl
+                proposals = step_lines(self.directory, "tasks.jsonl", step)
+                tasks = {line["task"]["id"]: line["task"] for line in proposals if line["task"]}
+            about = f": {order} {len(rows)} of {total} rollouts"
+            place, room = printable(str(self.path)).replace("\n", " "), WIDTH - len(f"step {step} of {about}")
+            head = f"step {step} of {place if len(place) <= room else '…' + place[1 - room :]}{about}"
+            return Text("\n".join([head, *(_rollout_text(at, line, tasks.get(line["task_id"])) for at, line in rows)]))
 
     def report(self, output: str | Path = "", *, against: Sequence[Run | str | Path] = ()) -> Path:
         """Write one self-contained HTML page about the run: no network, at most 2 MB.
@@ -98,8 +134,9 @@ class Run:
         """
         from azr_lite.observe.report import write_report
 
-        others = [other.path if isinstance(other, Run) else other for other in against]
-        return write_report([self.path, *others], output)
+        return write_report(
+            [self.path, *(other.path if isinstance(other, Run) else other for other in against)], output
+        )
 
     def replay(self, step: int | None = None, *, executor: ProgramRunner | None = None) -> Replay:
         """Make a step's verdicts, rewards, advantages and weights again from the log alone, and hold them against it.
@@ -107,11 +144,6 @@ class Run:
         Args:
             step: self-play step, from 0; the newest whole one when not given.
             executor: one that is open; otherwise one is started with the run's limits.
-
-        Examples:
-            >>> found = Run("data_samples/runs/whole/nano-small").replay(3)
-            >>> found.exact, found.compared["reward"]
-            (True, 71)
         """
         from azr_lite.observe.replay import replay
 
@@ -125,33 +157,16 @@ class Run:
 
         Raises:
             ConfigError: a change that the log cannot answer.
-
-        Examples:
-            >>> other = Run("data_samples/runs/whole/nano-small").rescore(estimator="global")
-            >>> len(other), other[0].rollouts
-            (14, 71)
         """
         from azr_lite.observe.replay import rescore
 
         return rescore(self.directory, **changes)
 
     def diagnose(self, *, rerun: int = 0) -> Diagnosis:
-        """What the run suffers from, with evidence and a cure.
+        """What the run suffers from, with evidence and a cure. `rerun`: run so many accepted programs again, too."""
+        from azr_lite.observe.doctor import examine
 
-        Args:
-            rerun: also run so many of its accepted programs again, in the sandbox.
-
-        Examples:
-            >>> [one.name for one in Run("data_samples/runs/bugs/sign-flip").diagnose().findings]
-            ['sign flip', 'zero-variance groups']
-        """
-        from azr_lite.observe.doctor import Diagnosis, diagnose
-        from azr_lite.observe.doctor import rerun as run_again
-        from azr_lite.observe.run_summary import summarise
-
-        summary = summarise(self.directory)
-        findings = diagnose(summary) + (run_again(self.path, rerun) if rerun else [])
-        return Diagnosis(self.path, summary, findings)
+        return examine(self.directory, rerun)
 
     def dashboard(self, *, refresh_s: float = 2.0, once: bool = False) -> Figure | None:
         """Follow the run in a notebook until it ends or falls silent; the last picture stays.
@@ -177,15 +192,7 @@ class Run:
         return task_list(self.directory)
 
     def analyse(self, periods: int = 4) -> Analysis:
-        """Lengths, complexity, diversity, plans, reflection and alarming words of what the run wrote.
-
-        Args:
-            periods: into how many parts the steps are divided.
-
-        Examples:
-            >>> Run("data_samples/runs/whole/nano-small").analyse(periods=1).periods
-            [(0, 13)]
-        """
+        """Lengths, complexity, diversity, plans, reflection and alarms of what the run wrote, in so many periods."""
         from azr_lite.observe.measures import analyse
 
         return analyse(self.directory, periods)
@@ -204,3 +211,55 @@ class Run:
         from azr_lite.export.export import export
 
         return export(self.path, output, step=step, merge=merge)
+
+
+def _rollout_text(number: int, line: Line, task: Line | None) -> str:
+    verdict, cut = line["verdict"], ", cut" if line["truncated"] else ""
+    word = {"propose": ("valid", "rejected"), "solve": ("right", "not right")}[line["role"]][not verdict["ok"]]
+    reason = f": {verdict['reason']}" if verdict["reason"] else ""
+    detail = f" ({verdict['detail']})" if verdict["detail"] else ""
+    parts = " ".join(f"{value:+.3f} {name}" for name, value in line["reward_parts"].items())
+    rate = "" if line["solve_rate"] is None else f"   r̄ {line['solve_rate']:.3f}"
+    fields = [
+        ("verdict", f"{word}{reason}{detail}", 4),
+        ("reward", f"{line['reward']:+.3f} = {parts}{rate}", 4),
+        ("advantage", f"{line['advantage']:+.3f}   weight {line['weight']:.3f}   {line['tokens']} tokens{cut}", 4),
+        *([("task", line["task_id"], 4)] if line["task_id"] else []),
+        *([("parents", " ".join(line["parents"]), 4)] if line["parents"] else []),
+        *(_parts_of_text(line) if task is None else _parts_of_task(task)),
+        ("reply", line["text"], 10),
+    ]
+    head = f"── {number} · {line['role']} {line['type']} ".ljust(WIDTH, "─")
+    return "\n".join([head, *(row for label, text, limit in fields for row in _field(label, text, limit))])
+
+
+def _parts_of_text(line: Line) -> list[tuple[str, str, int]]:
+    """Program, input and output as the reply (of a proposer) or the prompt (of a solver) gives them."""
+    found = _FENCE.findall(line["text"] if line["role"] == "propose" else line["prompt"])
+    return [("program" if tag == "python" else tag, text, 12) for tag, text in found[-11:]]
+
+
+def _parts_of_task(task: Line) -> list[tuple[str, str, int]]:
+    fields = [("program", task["program"], 24)]
+    single = "input" in task
+    inputs, outputs = ([task["input"]], [task["output"]]) if single else (task["inputs"], task["outputs"])
+    for place, (given, result) in enumerate(zip(inputs, outputs, strict=True)):
+        hidden = "" if single or place < task["shown"] else "   (hidden)"
+        fields += [("input", given, 4), ("output", result + hidden, 4)]
+    return fields + ([("message", task["message"], 4)] if task.get("message") else [])
+
+
+def _field(label: str, text: str, limit: int) -> list[str]:
+    """Label and text in two columns, wrapped, at most `limit` lines."""
+    rows = [piece for row in printable(text).split("\n") for piece in _wrapped(row, WIDTH - 12)]
+    if len(rows) > limit:
+        rows = [*rows[: limit - 1], f"… {len(rows) - limit + 1} more lines"]
+    return [f"  {label if place == 0 else '':9} {row}".rstrip() for place, row in enumerate(rows)]
+
+
+def _wrapped(row: str, width: int) -> list[str]:
+    """Between words where all characters are one column wide, else by columns."""
+    from rich.cells import cell_len, chop_cells  # here: the first notebooks read this module without rich
+
+    pieces = textwrap.wrap(row, width, drop_whitespace=False) if cell_len(row) == len(row) else chop_cells(row, width)
+    return pieces or [""]

@@ -1,4 +1,4 @@
-"""How every chart of the project looks, and how a notebook shows a picture.
+"""How every chart of the project looks, and how a notebook shows a picture and a terminal what a model wrote.
 
 The colours are those of Okabe and Ito, which people with any colour vision tell apart. Marker and dash repeat what the
 colour says, for print in grey. Yellow and black are left out: the one vanishes on a white page, the other on a dark
@@ -38,11 +38,6 @@ class Look:
     colour: str
     marker: str
     dash: tuple[float, ...] = SOLID
-
-    @property
-    def linestyle(self) -> Any:
-        """The dash as matplotlib wants it."""
-        return (0, self.dash) if self.dash else "solid"
 
 
 LOOKS: dict[str, Look] = {
@@ -96,10 +91,9 @@ def figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.0, 3.
 def line(axis: Any, name: str, x: list[float], y: list[float], place: int = 0, **changes: Any) -> None:
     """One labelled line in its look, with about ten markers however long it is."""
     own = look(name, place)
-    drawn = {"color": own.colour, "marker": own.marker, "linestyle": own.linestyle, "label": name}
-    drawn["markevery"] = max(1, len(x) // 10)
+    drawn = {"color": own.colour, "marker": own.marker, "linestyle": (0, own.dash), "markevery": max(1, len(x) // 10)}
     with style():
-        axis.plot(x, y, **(drawn | changes))
+        axis.plot(x, y, **({"label": name} | drawn | changes))
 
 
 def png(figure: Figure) -> bytes:
@@ -121,14 +115,14 @@ def in_notebook() -> bool:
     return shell is not None and getattr(shell.get_ipython(), "kernel", None) is not None
 
 
-def has_viewer() -> bool:
-    """Whether somebody looks on: a kernel, and nobody who executes the notebook unseen (who sets `AZR_LITE_STATIC`)."""
-    return in_notebook() and not os.environ.get("AZR_LITE_STATIC")
-
-
 def has_live_widgets() -> bool:
     """Whether widgets would answer: somebody looks on, and ipywidgets is installed."""
-    return has_viewer() and importlib.util.find_spec("ipywidgets") is not None
+    return _has_viewer() and importlib.util.find_spec("ipywidgets") is not None
+
+
+def _has_viewer() -> bool:
+    """Whether somebody looks on: a kernel, and nobody who executes the notebook unseen (who sets `AZR_LITE_STATIC`)."""
+    return in_notebook() and not os.environ.get("AZR_LITE_STATIC")
 
 
 def image(png: bytes, words: str) -> str:
@@ -143,6 +137,14 @@ def picture(png: bytes, words: str, text: str) -> tuple[dict[str, str], dict[str
     JupyterLab and notebook 7 drop the alternative text of a plain PNG, so whoever looks on gets HTML. What is stored
     unseen keeps the PNG, which every viewer of stored notebooks shows.
     """
-    if has_viewer():
+    if _has_viewer():
         return {"text/html": image(png, words), "text/plain": text}, {}
     return {"image/png": base64.b64encode(png).decode(), "text/plain": text}, {"image/png": {"alt": words}}
+
+
+def printable(text: str) -> str:
+    """The same text with tabs spread and every other character that is no print written as its escape."""
+    text = text.expandtabs(4)
+    if text.replace("\n", "").isprintable():  # nearly always, and a hundred times faster
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import select
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from rich.cells import cell_len, set_cell_size
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
 from azr_lite.metrics import STAGES
 from azr_lite.observe.follow import Followed
-from azr_lite.observe.reader import open_run
-from azr_lite.observe.rollouts import printable
+from azr_lite.observe.reader import Line, open_run
+from azr_lite.observe.style import printable
 from azr_lite.progress import spark
 
 CURVES = {
@@ -51,46 +46,43 @@ STYLES = {"running": "green", "finished": "bold green", "stopped": "yellow", "st
 
 def screen(run: Followed) -> Group:
     """The 24 lines. Pure: the same state gives the same lines."""
-    headings = " ".join(f"{name:>{len(form.format(0.0)) - 1}}" for name, form in COLUMNS.values())
-    accuracies = [point.y for point in run.held_out.get("all", [])]
+    headings = "".join(f" {name:>{len(form.format(0.0)) - 1}}" for name, form in COLUMNS.values())
     groups = [f"{role}/{name}" for name in run.config.task_types for role in ("propose", "solve")]
+    buffers = [_buffer(name, run.last) for name in run.config.task_types if f"buffer/{name}" in run.last]
+    outcomes = sorted((key for key in run.last if key.startswith("executor/")), key=lambda key: -run.last[key])
+    full = round(80 * min(1.0, run.done / run.config.steps))
     lines = [
-        *_head(run),
+        _head(run),
+        Text.assemble(("━" * full, "green"), ("━" * (80 - full), "dim")),
         Text(),
         Text(f"  {'over training':20} {'':36} {'first':>8} {'last':>8}", "dim"),
-        _curve("held-out accuracy", accuracies, "%", "none"),
-        *(_curve(name, run.histories[key], unit, "not yet") for key, (name, unit) in CURVES.items()),
+        _curve("held-out accuracy", [point.y for point in run.held_out.get("all", [])], "%"),
+        *(_curve(name, run.values(key), unit) for key, (name, unit) in CURVES.items()),
         Text(),
-        Text(f"  {'last step':20} {headings}", "dim"),
+        Text(f"  {'last step':20}{headings}", "dim"),
         *(_group(group, run) for group in groups[:6]),
-        _labelled("buffer (age)", _buffers(run)),
-        _labelled("executor", _executor(run.last)),
-        _cost(run.last_times),
-        to_look_at(run),
+        _labelled("buffer (age)", buffers),
+        _labelled("executor", [f"{key.removeprefix('executor/')} {run.last[key]:.0f}" for key in outcomes]),
+        _labelled("cost", _cost(run.last_times)),
+        Text(f"  {to_look_at(run)}", "red" if run.unhealthy() else "dim"),
     ]
     for line in lines:
-        line.no_wrap, line.overflow = True, "ellipsis"
+        line.no_wrap = True
         line.truncate(80, overflow="ellipsis")
     return Group(*lines[:24])
 
 
-def _head(run: Followed) -> list[Text]:
-    steps, done, state = run.config.steps, run.done, run.state
+def _head(run: Followed) -> Text:
     left = f" left {run.left}" if run.left else ""
-    place = f"{done}/{steps} steps  "
-    width = 79 - len(place) - len(state) - len(left)  # an ideograph fills two columns
-    name = printable(str(run.run.path)).replace("\n", " ")
-    while cell_len(name) > width:
-        name = "…" + name[2:]
-    name = set_cell_size(name, width)
-    head = Text.assemble((f"{name} ", "bold"), place, (state, STYLES.get(state, "yellow")), left)
-    full = round(80 * min(1.0, done / steps))
-    return [head, Text.assemble(("━" * full, "green"), ("━" * (80 - full), "dim"))]
+    place = f" {run.done}/{run.config.steps} steps  "
+    name = Text(printable(str(run.run.path)).replace("\n", " "), "bold")
+    name.truncate(80 - len(place) - len(run.state) - len(left), overflow="ellipsis", pad=True)
+    return Text.assemble(name, place, (run.state, STYLES.get(run.state, "yellow")), left)
 
 
-def _curve(name: str, values: Sequence[float], unit: str, without: str) -> Text:
+def _curve(name: str, values: Sequence[float], unit: str) -> Text:
     if not values:
-        return Text.assemble(f"  {name:20} ", (without, "dim"))
+        return Text.assemble(f"  {name:20} ", ("not yet", "dim"))
     shown = [f"{100 * v:.1f} %" if unit == "%" else f"{v:.3g}" for v in (values[0], values[-1])]
     return Text.assemble(f"  {name:20} ", (f"{spark(values, 36):36}", "cyan"), f" {shown[0]:>8} {shown[1]:>8}")
 
@@ -109,103 +101,56 @@ def _group(group: str, run: Followed) -> Text:
     return text
 
 
-def _labelled(label: str, words: str, look: str = "") -> Text:
-    return Text.assemble((f"  {label:9} ", "dim"), (words, look))
+def _labelled(label: str, parts: Sequence[str]) -> Text:
+    return Text.assemble((f"  {label:9} ", "dim"), "  ".join(parts))
 
 
-def _buffers(run: Followed) -> str:
-    parts = []
-    for name in run.config.task_types:
-        size, age = run.last.get(f"buffer/{name}"), run.last.get(f"buffer/{name}/age")
-        if size is not None:
-            parts.append(f"{name} {size:.0f}" + ("" if age is None else f" ({age:.1f})"))
-    return "  ".join(parts)
+def _buffer(name: str, last: Line) -> str:
+    age = last.get(f"buffer/{name}/age")
+    return f"{name} {last[f'buffer/{name}']:.0f}" + ("" if age is None else f" ({age:.1f})")
 
 
-def _executor(last: Mapping[str, float]) -> str:
-    counts = {key.removeprefix("executor/"): value for key, value in last.items() if key.startswith("executor/")}
-    return "  ".join(f"{kind} {count:.0f}" for kind, count in sorted(counts.items(), key=lambda item: -item[1]))
-
-
-def _cost(times: Mapping[str, float]) -> Text:
+def _cost(times: Line) -> list[str]:
     total = sum(times.get(name, 0.0) for name in STAGES)
     if not total:
-        return _labelled("cost", "no times were kept", "dim")
-    parts = [f"{total:.1f} s:", *(f"{name} {times.get(name, 0.0) / total:.0%}" for name in STAGES[:3])]
-    parts += [f" {times['tokens_per_s']:.0f} tok/s"] if "tokens_per_s" in times else []
-    parts += [f" {times['memory_mib']:.0f} MiB"] if "memory_mib" in times else []
-    return _labelled("cost", " ".join(parts))
+        return ["no times were kept"]
+    parts = [f"{total:.1f} s: " + " ".join(f"{name} {times.get(name, 0.0) / total:.0%}" for name in STAGES[:3])]
+    units = {"tokens_per_s": "tok/s", "memory_mib": "MiB"}
+    return parts + [f"{times[name]:.0f} {unit}" for name, unit in units.items() if name in times]
 
 
-def to_look_at(run: Followed) -> Text:
+def to_look_at(run: Followed) -> str:
     """The numbers outside their healthy range, in a line."""
     if not run.last:
-        return Text("  waiting for the first step", "dim")
+        return "waiting for the first step"
     found = run.unhealthy()
     if not found:
-        return Text("  all numbers are in their healthy range; azr-lite show NAME explains one", "dim")
-    named = ", ".join(f"{key} {value:.2g}" for key, value in list(found.items())[:2])
-    return Text(f"  {len(found)} to look at: {named}", "red")
+        return "all numbers are in their healthy range; azr-lite show NAME explains one"
+    return f"{len(found)} to look at: " + ", ".join(f"{key} {value:.2g}" for key, value in list(found.items())[:2])
 
 
 def watch(path: str | Path, interval: float = 1.0, console: Console | None = None) -> int:
-    """Follow a run until it ends or q or Ctrl-C is pressed. Without a terminal that can move its cursor: one picture.
+    """Follow a run until it ends or Ctrl-C is pressed. Without a terminal that can move its cursor: one picture.
 
     Raises RunDirectoryError.
     """
     run = Followed(open_run(path))
     console = console or Console(highlight=False)
     if console.is_terminal and not console.is_dumb_terminal and not run.ended:
-        with suppress(KeyboardInterrupt), _keys() as pressed:
-            _follow(run, interval, console, pressed)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that the terminal is given back
+        with suppress(KeyboardInterrupt), Live(console=console, screen=True, auto_refresh=False) as live:
+            shown: object = None
+            while not run.ended:
+                picture = screen(run)
+                state = (console.size, *(line.plain for line in picture.renderables))
+                if state != shown:
+                    live.update(picture, refresh=True)
+                    shown = state
+                time.sleep(interval)
+                run.look()
+                run.check_there()
         if not run.ended:
             console.print("watch closed; the run goes on without it", style="dim")
             return 0
     console.print(screen(run))
     return 0
-
-
-def _follow(run: Followed, interval: float, console: Console, pressed: Callable[[float], str]) -> None:
-    """Draw what has changed until the run ends or a key says so."""
-    shown: tuple[Any, ...] = ()
-    with Live(console=console, screen=True, auto_refresh=False, transient=True) as live:
-        while not run.ended:
-            picture = screen(run)
-            state = (*(line.plain for line in picture.renderables), console.size)
-            if state != shown:
-                live.update(picture, refresh=True)
-                shown = state
-            if pressed(interval) in ("q", "Q", "\x03", "\x1b"):
-                return
-            run.look()
-            run.check_there()
-
-
-@contextmanager
-def _keys() -> Iterator[Callable[[float], str]]:
-    """A function that waits so many seconds for a key and returns it, or nothing. The terminal is restored.
-
-    SIGTERM ends the view as Ctrl-C does, so that the terminal is given back.
-    """
-    on_terminated = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        if not sys.stdin.isatty() or sys.platform == "win32":  # which has no termios; Ctrl-C ends the view
-            yield lambda seconds: time.sleep(seconds) or ""
-            return
-        import termios
-        import tty
-
-        handle = sys.stdin.fileno()
-
-        def pressed(seconds: float) -> str:
-            ready, _, _ = select.select([handle], [], [], seconds)
-            return os.read(handle, 1).decode(errors="replace") if ready else ""
-
-        before = termios.tcgetattr(handle)
-        try:
-            tty.setcbreak(handle)
-            yield pressed
-        finally:
-            termios.tcsetattr(handle, termios.TCSADRAIN, before)
-    finally:
-        signal.signal(signal.SIGTERM, on_terminated)

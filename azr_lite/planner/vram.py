@@ -150,18 +150,15 @@ def head_bytes(shape: Shape, config: Config, tokens: int) -> float:
     return tile + 4 * tokens * shape.hidden + (4 * shape.head_parameters if config.tuning == "full" else 0)
 
 
-def update_memory(shape: Shape, config: Config, card_gb: float = 0, *, tokens: int = 0) -> Memory:
+def update_memory(shape: Shape, config: Config, *, tokens: int = 0) -> Memory:
     """The peak of the update. `tokens`: T; 0: micro-batches of the longest sequences."""
     tokens = tokens or config.micro_batch_size * (config.max_prompt_tokens + config.max_reply_tokens)
-    awake = config.generation == "vllm" and not config.vllm_sleep
     return _memory(
         shape,
         config,
         gradients=gradient_bytes(shape, config),
         activations=activation_bytes(shape, config, tokens),
         head=head_bytes(shape, config, tokens),
-        cache=max(0, vllm_cache_bytes(shape, config, card_gb)) if awake else 0,
-        vllm=vllm_weight_bytes(shape, config) if awake else 0,
     )
 
 

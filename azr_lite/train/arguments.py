@@ -40,10 +40,8 @@ def training_arguments(config: Config, policy: Policy, run_dir: Path) -> GRPOCon
         mask_truncated_completions=False,  # a truncated reply must earn its -1
         # sampling
         temperature=config.temperature,
-        top_p=config.top_p,
         top_k=0,
         max_completion_length=config.max_reply_tokens,
-        use_transformers_continuous_batching=config.continuous_batching,
         **_vllm(config, on_cpu),
         # the optimiser
         optim=_optimizer(config, on_cpu),
@@ -77,8 +75,6 @@ def _optimizer(config: Config, on_cpu: bool) -> str:
 
 def _vllm(config: Config, on_cpu: bool) -> dict[str, Any]:
     """TRL's options for vLLM. Its sequence modes of importance sampling drop or cap whole long replies (trl#4772)."""
-    if config.continuous_batching and on_cpu:
-        raise ConfigError("continuous_batching is for 16-bit models on GPUs, and there is none here; switch it off")
     if config.generation == "transformers":
         return {}
     require_vllm(config, on_cpu)
@@ -87,10 +83,10 @@ def _vllm(config: Config, on_cpu: bool) -> dict[str, Any]:
         "vllm_mode": "colocate" if config.generation == "vllm" else "server",
         "vllm_server_base_url": config.vllm_server if config.generation == "vllm-server" else None,
         "vllm_gpu_memory_utilization": config.vllm_memory,
-        "vllm_enable_sleep_mode": config.vllm_sleep and config.generation == "vllm",
+        "vllm_enable_sleep_mode": config.generation == "vllm",
         "vllm_tensor_parallel_size": config.vllm_tensor_parallel,
         "vllm_max_model_length": config.max_prompt_tokens + config.max_reply_tokens,
-        "vllm_importance_sampling_correction": config.importance_sampling != "off",
+        "vllm_importance_sampling_correction": True,
         "vllm_importance_sampling_mode": "token_truncate",
     }
 

@@ -34,7 +34,7 @@ class PolicySampler:
     def __call__(self, prompt_ids: list[list[int]], *, greedy: bool, seed: int) -> list[Sample]:
         trainer = self.trainer
         with likeliest(trainer) if greedy else nullcontext():
-            if trainer.use_vllm or trainer.is_sharded or trainer.config.continuous_batching:
+            if trainer.use_vllm or trainer.is_sharded:
                 with seeded(seed, trainer.accelerator.device), trainer.accelerator.autocast():
                     ids_BT, logps_BT = trainer._generate_single_turn(prompt_ids, None, {}, 1)
             else:

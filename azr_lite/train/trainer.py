@@ -92,7 +92,7 @@ class SelfPlayTrainer(GRPOTrainer):
         for parameter in self.trained():
             parameter.data = parameter.data.float()  # TRL rounds adapters over a 4-bit base to bfloat16
         plain = policy.peft_config is None and policy.device.type == "cpu" and policy.compute is torch.float32
-        fits = sampler is not None and plain and config.temperature == config.top_p == 1
+        fits = sampler is not None and plain and config.temperature == 1
         self.sampler: Sampler = sampler if fits else PolicySampler(self)
         self.codec = Codec(policy.tokenizer, style, self.eos_token_ids, policy.untrained)
         self.count_tokens = self.codec.count_tokens

@@ -1,6 +1,6 @@
-"""Run Python on untrusted data: no network, no foreign files, no rights, bounded memory, and an end.
+"""Run one of our scripts on untrusted data: no network, no foreign files, no rights, bounded memory, and an end.
 
-What lies in `scratch` afterwards was written by the untrusted side. Disk space there is not bounded.
+What it printed was written by the untrusted side. Disk space in the jail's own folder is not bounded.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def need(package: str, version: str) -> None:
         )
 
 
-def ask_script(script: Path, modules: Iterable[str | Path], request: Any, answers: int, **limits: Any) -> list[Any]:
+def ask_script(script: Path, modules: Iterable[str], request: Any, answers: int, **limits: Any) -> list[Any]:
     """As `run_script`: what the script prints, one JSON value per line. EvaluationError where not `answers` come."""
     with tempfile.TemporaryFile() as out:
         ended = run_script(script, modules, request, out, **limits)
@@ -71,40 +71,25 @@ def ask_script(script: Path, modules: Iterable[str | Path], request: Any, answer
     return lines
 
 
-def run_script(script: Path, modules: Iterable[str | Path], request: Any, out: IO[bytes], **limits: Any) -> Ended:
-    """Run one of our scripts in a jail with `request` as JSON on its standard input; `modules` are files that it
-    imports.
-
-    Both are copied: the folders they come from also hold the answers. `limits`: see `run_in_jail`.
-    """
-    with tempfile.TemporaryDirectory(prefix="azr-jail-") as scratch:
-        for source in (script, *modules):
-            shutil.copy(source, scratch)
-        arguments = [str(Path(os.path.realpath(scratch), script.name))]
-        return run_in_jail(arguments, scratch=Path(scratch), stdin=json.dumps(request).encode(), out=out, **limits)
-
-
-def run_in_jail(
-    arguments: Sequence[str],
-    *,
-    scratch: Path,
+def run_script(
+    script: Path,
+    modules: Iterable[str],
+    request: Any,
     out: IO[bytes],
+    *,
     seconds: float,
     packages: Iterable[str] = (),
-    read: Iterable[str | Path] = (),
-    stdin: bytes = b"",
     memory_mb: int = 4096,
-    processes: int = 16,
     file_mb: int = 1024,
     allow_weak: bool = False,
     skip: Sequence[str] = (),
 ) -> Ended:
-    """Run this Python with `arguments` to its end or for `seconds`; then nothing of it is left running.
+    """Run `script` with `request` as JSON on its standard input, for `seconds`; then nothing of it is left running.
 
-    It sees the standard library, the installed `packages` (patterns of names) and the paths to `read`, all read-only;
-    and `scratch`, an existing folder, where it starts. Nothing of the caller's environment goes in. Standard output
-    goes to `out`. `memory_mb`: address space of each process. `file_mb`: size of one file, output included. `skip`:
-    layers to leave out, for tests.
+    It sees copies of itself and of `modules` (files that it imports) in a folder of its own, the standard library and
+    the installed `packages` (patterns of names), read-only. Nothing of the caller's environment goes in. Standard
+    output goes to `out`. `memory_mb`: address space of each process. `file_mb`: size of one file, output included.
+    `skip`: layers to leave out, for tests.
 
     UnsafeError where the kernel cannot hold network and files (with `allow_weak` it runs all the same, but on Linux
     only); SandboxError where the jail fails for another reason.
@@ -113,32 +98,33 @@ def run_in_jail(
         raise UnsafeError(
             "scoring needs Linux, whose kernel can confine what models write; use WSL2, Docker or a virtual machine"
         )
-    scratch = Path(os.path.realpath(scratch))
     site = sysconfig.get_paths()["purelib"]
     installed = [str(path) for name in packages for end in ("", ".libs") for path in Path(site).glob(name + end)]
-    request = {
-        "argv": [os.path.realpath(sys.executable), "-s", "-S", "-B", *arguments],
-        "env": {
-            **{"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"},
-            **{"HOME": str(scratch), "TMPDIR": str(scratch), "PYTHONPATH": site if installed else ""},
-        },
-        "scratch": str(scratch),
-        "read": sorted({*_interpreter(), *installed, *(os.path.abspath(path) for path in read)}),
-        "seconds": seconds,
-        "memory": memory_mb << 20,
-        "file": file_mb << 20,
-        "core": 0,
-        "processes": processes,
-        "uid": _FIRST_UID + (os.getpid() * 16 + next(_turn)) % _UIDS,
-        "allow_weak": allow_weak,
-        "skip": list(skip),
-    }
-    with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as errors:
-        source.write(stdin)
-        source.seek(0)
-        said = _launch(request, source, out, errors)
-        errors.seek(0)
-        last_words = errors.read(1 << 16).decode(errors="replace")
+    with tempfile.TemporaryDirectory(prefix="azr-jail-") as folder:
+        scratch = os.path.realpath(folder)
+        for source in (script, *modules):
+            shutil.copy(source, scratch)
+        order = {
+            "argv": [os.path.realpath(sys.executable), "-s", "-S", "-B", os.path.join(scratch, script.name)],
+            "env": {
+                **{"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"},
+                **{"HOME": scratch, "TMPDIR": scratch, "PYTHONPATH": site if installed else ""},
+            },
+            "scratch": scratch,
+            "read": sorted({*_interpreter(), *installed}),
+            "seconds": seconds,
+            "memory": memory_mb << 20,
+            "file": file_mb << 20,
+            "uid": _FIRST_UID + (os.getpid() * 16 + next(_turn)) % _UIDS,
+            "allow_weak": allow_weak,
+            "skip": list(skip),
+        }
+        with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as errors:
+            source.write(json.dumps(request).encode())
+            source.seek(0)
+            said = _launch(order, stdin=source, stdout=out, stderr=errors)
+            errors.seek(0)
+            last_words = errors.read(1 << 16).decode(errors="replace")
     layers = said.get("layers", {})
     if said.get("runs") is False:
         missing = ", ".join(f"{name} ({state})" for name, state in layers.items() if state != "on")
@@ -162,22 +148,21 @@ def _interpreter() -> list[str]:
     return [str(path) for path in paths if path.exists()]
 
 
-def _launch(request: dict[str, Any], *files: IO[bytes]) -> dict[str, Any]:
+def _launch(order: dict[str, Any], **files: IO[bytes]) -> dict[str, Any]:
     """Start the launcher and wait. It ends everything at the deadline, or when our end of the socket closes."""
-    python = os.path.realpath(sys.executable)
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
-            [python, "-s", "-S", "-P", "-B", str(LAUNCHER), str(theirs.fileno())],
+            [os.path.realpath(sys.executable), "-s", "-S", "-P", "-B", str(LAUNCHER), str(theirs.fileno())],
             env={"PYTHONUTF8": "1"},
             pass_fds=[theirs.fileno()],
-            **dict(zip(("stdin", "stdout", "stderr"), files, strict=True)),
             cwd="/",
+            **files,
         )
     with process, ours:
-        ours.settimeout(request["seconds"] + GRACE_S)
+        ours.settimeout(order["seconds"] + GRACE_S)
         try:
-            ours.sendall(json.dumps(request).encode() + b"\n")
+            ours.sendall(json.dumps(order).encode() + b"\n")
             with ours.makefile("rb") as answers:
                 lines = answers.readlines()
         except OSError:  # it died, or did not end in time

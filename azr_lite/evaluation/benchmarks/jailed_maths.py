@@ -1,12 +1,11 @@
-r"""Runs in the jail: compares answers by math-verify, each in time.
+r"""Answers in ``\boxed{}``: finding them, refusing those that are no answers, and comparing the rest by math-verify.
 
-Standard input: JSON ``{"jobs": [[gold, answer, text], ...], "seconds"}``; `answer` is the content of a box, or null,
-and then `text` the end of a reply without one. Standard output: per job, in order, ``[right, reason]``.
+The upper half works on text. Run by path in the jail, this file reads JSON ``{"jobs": [[gold, answer], ...],
+"seconds"}`` and prints ``[right, reason]`` per job, in order.
 
-An answer is untrusted text. Right answers do enter this process, since math-verify compares two expressions. That is
-harmless as long as no text becomes code here: sympy turns text into Python in one place, `eval_expr`, which is cut out
-before the first answer is read (with `parse_expr` replaced by a reader of plain numbers), and an audit hook refuses
-compiling text. The jail does the rest.
+An answer is untrusted, and right answers do enter this process: math-verify compares two expressions. That is harmless
+as long as no text becomes code: sympy's reader of Python is replaced by one of plain numbers before the first answer
+is read, and an audit hook refuses compiling text. The jail does the rest.
 """
 
 from __future__ import annotations
@@ -19,109 +18,121 @@ import signal
 import sys
 from typing import Any
 
-from boxed_answers import refusal, tidy  # type: ignore[import-not-found]  # a copy lies beside this file
+MAX_ANSWER = 500
+"""Characters in a box; the longest right answer in MATH500 has about a hundred."""
+SLACK = 2
+"""A constant may be written with so many more numbers than the right answer has: 10/2 for 5, but not 1+2+3+4 for 10."""
+
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace is a sign, not a group
+_PROSE = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox|textrm)\s*\{[^{}]*\}")
+_LETTER = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")  # of a variable, not of a command
+_NUMBER = re.compile(r"\d+(?:(?:\{,\}|\\,|\\!|,)+\d{3}(?!\d))*(?:\.\d+)?|\.\d+")
+_UNDONE = re.compile(
+    r"\\(?:sum|prod|i{1,3}nt|oint|lim(?:sup|inf)?|[dt]?binom|choose|gcd|lcm|[bp]?mod|[lr](?:floor|ceil)|[lr]?vert|det|max"
+    r"|min|[ldvc]?dots)(?![A-Za-z])|\\operatorname\s*\{\s*(?:gcd|lcm)|(?<![A-Za-z])(?:gcd|lcm)\s*\(|\\begin\s*\{vmatrix\}"
+    r"|\\frac\s*\{\s*(?:d|\\partial)[^{}]*\}\s*\{\s*(?:d|\\partial)\s*[a-z]|[!|]"
+)
+_FUNCTION = re.compile(
+    r"\\(?:log|ln|lg|exp|(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?)(?![A-Za-z])"
+    r"|(?<![A-Za-z\\])(?:log|ln|sin|cos|tan)\s*[\({\^]"
+)
+
+
+def boxes(text: str) -> list[str]:
+    r"""The contents of every ``\boxed{}`` (or ``\fbox{}``) whose braces close, in order; of nested ones the outermost.
+
+    A box of more than four times `MAX_ANSWER` characters counts as not closed, so that the time stays linear in the
+    length of the text.
+    """
+    found, at = [], 0
+    while match := _BOX.search(text, at):
+        at, depth = match.end(), 1
+        for brace in _BRACE.finditer(text, at, at + 4 * MAX_ANSWER):
+            depth += {"{": 1, "}": -1}.get(brace[0], 0)
+            if depth == 0:
+                found.append(text[at : brace.start()].strip())
+                at = brace.end()
+                break
+    return found
+
+
+def tidy(answer: str) -> str:
+    r"""One line, without dollar signs around it, money signs, or an inline-math pair."""
+    text = " ".join(answer.replace("\\$", " ").split())
+    for left, right in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
+        if text.startswith(left) and text.endswith(right) and len(text) >= len(left) + len(right):
+            return text[len(left) : -len(right)].strip()
+    return text
+
+
+def refusal(gold: str, answer: str) -> str:
+    """Why `answer` may not be compared with `gold` (both tidied), or an empty string.
+
+    `unreadable`: empty, too long, or with dollars or boxes of its own. `undone`: the work is left to the grader, which
+    would do it; copying the task out of the question would be right.
+    """
+    if not answer.strip("{}()[]\\,;:. ") or len(answer) > MAX_ANSWER or "$" in answer or _BOX.search(answer):
+        return "unreadable"
+    plain, own = _PROSE.sub(" ", answer), _PROSE.sub(" ", gold)
+    constant = not _LETTER.search(own)
+    undone = _UNDONE.search(plain) and not _UNDONE.search(own)
+    undone = undone or (constant and _FUNCTION.search(plain) and not _FUNCTION.search(own))
+    longer = len(_NUMBER.findall(plain)) > len(_NUMBER.findall(own)) + SLACK
+    return "undone" if undone or (constant and longer and not _LETTER.search(plain)) else ""
+
+
+# ---------------------------------------------------------------- in the jail
 
 _PLAIN_NUMBER = re.compile(r"[0-9]{1,400}(?:\.[0-9]{0,400})?|\.[0-9]{1,400}", re.ASCII)
 _POINT = re.compile(r"\s*(?:\\left\s*)?\([^()]*,.*\)\s*", re.DOTALL)
 _BRACKET = re.compile(r"\s*(?:\\left\s*)?(?:[(\[{]|\\[{lb]|\\begin)")
 _MAKES_CODE = {"collections", "dataclasses", "functools", "typing", "enum", "sympy.polys.monomials"}
 """Modules that compile text of their own: classes while being imported, and sympy's products of n variables."""
-MEMORY = 3
-FAULTS = {MEMORY: "memory", -signal.SIGALRM: "timeout"}
-"""Exit code of a child to what it means."""
-REFUSED: list[str] = []
-"""What `disarm` and `watch` refused since the current answer came: its reason says so."""
-
-_WARM_UP = (
-    (r"\frac{1}{2}", "0.5"),
-    ("(1,2]", r"1 < x \leq 2"),
-    ("x < 3", r"(-\infty, 3)"),
-    ("x^2-1", "(x-1)(x+1)"),
-    (r"\cot x", r"\frac{\cos x}{\sin x}"),
-    (r"\ln 8", r"3 \ln 2"),
-    (r"\begin{pmatrix}1&2\end{pmatrix}", r"\begin{pmatrix}1&3\end{pmatrix}"),
-)
-
-
-def warm_up() -> None:
-    """Import what sympy imports late, while it may still read text of its own: its units are made from text."""
-    import sympy.physics.units  # noqa: F401
-
-    for gold, answer in _WARM_UP:
-        compare(gold, answer)
-    compare_text("7", "so it is 3 + 4")
+_WARM_UP = (("(1,2]", r"1 < x \leq 2"), ("x^2-1", "(x-1)(x+1)"), (r"\cot x", r"\frac{\cos x}{\sin x}"))
 
 
 def disarm() -> None:
-    """Take the way from text to Python out of sympy and math-verify. Called once, before the first answer."""
-    import math_verify.parser
+    """Take the way from text to Python out of this process. Called once, before the first answer."""
     import sympy
+    import sympy.physics.units  # made from text, so before the hook
     from sympy.parsing import sympy_parser
-
-    def never(*args: Any, **kwargs: Any) -> Any:
-        REFUSED.append("text")
-        raise ValueError("text is not run here, and only plain numbers are read from it")
 
     def numbers_only(text: Any, *args: Any, **kwargs: Any) -> Any:
         if not (isinstance(text, str) and _PLAIN_NUMBER.fullmatch(text)):
-            never()
+            raise PermissionError("only plain numbers are read from text")
         return sympy.Integer(int(text)) if text.isdigit() else sympy.Float(text)
-
-    def arithmetic(text: str) -> Any:  # math-verify hands over digits and + - * / ^ ( ); its LaTeX reader knows those
-        return math_verify.parser.parse_latex_cached(text.replace("**", "^"))
-
-    sympy_parser.parse_expr, sympy_parser.eval_expr = numbers_only, never
-    math_verify.parser.parse_expr, math_verify.parser.parse_expr_cached = numbers_only, arithmetic
-
-
-def watch() -> None:
-    """Refuse, from now on and for good, to turn text into code."""
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         if event == "compile":
             name = args[1].decode("utf-8", "replace") if isinstance(args[1], bytes) else str(args[1])
             caller = sys._getframe(1).f_globals.get("__name__", "")
             if name.startswith("<") and not name.startswith("<frozen") and caller not in _MAKES_CODE:
-                REFUSED.append("code")
                 raise PermissionError(f"{caller} may not turn text into code")
 
+    sympy_parser.parse_expr = numbers_only
     sys.addaudithook(hook)
 
 
 def compare(gold: str, answer: str) -> tuple[bool, str]:
-    """Is the tidied `answer` the expression `gold`? With a short reason where it is not."""
+    """Is the tidied `answer` the expression `gold`? With a short reason where it is not; never an exception."""
     if reason := refusal(gold, answer):
         return False, reason
-    from math_verify import LatexExtractionConfig, parse
+    from math_verify import LatexExtractionConfig, parse, verify
 
     if _POINT.fullmatch(gold) and not _BRACKET.match(answer) and "," in answer:
         answer = f"({answer})"  # or a point would be compared as a set, in any order
-    found = parse(f"${answer}$", [LatexExtractionConfig()], parsing_timeout=None)
-    return _judge(gold, found)
-
-
-def compare_text(gold: str, text: str) -> tuple[bool, str]:
-    """The comparison for the end of a reply that has no box: by its last expression or number."""
-    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
-
-    found = parse(text, [LatexExtractionConfig(boxed_match_priority=-1), ExprExtractionConfig()], parsing_timeout=None)
-    words = next((item for item in found if isinstance(item, str)), "")
-    if reason := refusal(gold, tidy(words)):
-        return False, reason
-    return _judge(gold, found)
-
-
-def _judge(gold: str, found: list[Any]) -> tuple[bool, str]:
-    from math_verify import LatexExtractionConfig, parse, verify
-
-    expected = parse(f"${gold}$", [LatexExtractionConfig()], parsing_timeout=None)
-    if not found:
-        return False, "unreadable"
-    both = expected and not isinstance(expected[0], str) and not isinstance(found[0], str)
-    if both and (reason := _refused(expected[0], found[0], verify)):
-        return False, reason
-    right = bool(verify(expected, found, timeout_seconds=None))
-    return right, "" if right else "wrong"
+    try:
+        expected, found = (
+            parse(f"${text}$", [LatexExtractionConfig()], parsing_timeout=None) for text in (gold, answer)
+        )
+        if not found:
+            return False, "unreadable"
+        both = expected and not isinstance(expected[0], str) and not isinstance(found[0], str)
+        reason = _refused(expected[0], found[0], verify) if both else ""
+        return (False, reason) if reason or not verify(expected, found, timeout_seconds=None) else (True, "")
+    except Exception as error:
+        return False, f"error: {type(error).__name__}"
 
 
 def _refused(expected: Any, found: Any, verify: Any) -> str:
@@ -142,27 +153,12 @@ def _refused(expected: Any, found: Any, verify: Any) -> str:
     return "free_symbol" if unbound else ""
 
 
-def verdict(gold: str, answer: str | None, text: str) -> tuple[bool, str]:
-    """Right or not, and why not; never an exception but MemoryError."""
-    REFUSED.clear()
-    try:
-        right, reason = compare_text(gold, text) if answer is None else compare(gold, answer)
-    except MemoryError:
-        raise
-    except Exception as error:
-        right, reason = False, f"error: {type(error).__name__}"
-    return right, f"confined: {REFUSED[0]}" if REFUSED and not right else reason
-
-
-def in_child(job: list[Any], seconds: float, channel: int) -> int:
-    """Judge a job in a child of its own, for `seconds`; the child's exit code, 0 where it told its verdict."""
+def in_child(gold: str, answer: str, seconds: float, channel: int) -> int:
+    """Compare in a child of its own, for `seconds`; the child's exit code, 0 where it told its verdict."""
     pid = os.fork()
     if pid == 0:
         signal.setitimer(signal.ITIMER_REAL, seconds)
-        try:
-            found = verdict(*job)
-        except MemoryError:
-            os._exit(MEMORY)
+        found = compare(gold, answer)
         signal.setitimer(signal.ITIMER_REAL, 0)
         say(channel, *found)
         os._exit(0)
@@ -170,7 +166,7 @@ def in_child(job: list[Any], seconds: float, channel: int) -> int:
 
 
 def say(channel: int, right: bool, reason: str) -> None:
-    os.write(channel, json.dumps([right, reason]).encode() + b"\n")
+    os.write(channel, json.dumps([right, reason or ("" if right else "wrong")]).encode() + b"\n")
 
 
 def main() -> None:
@@ -178,17 +174,15 @@ def main() -> None:
     channel = os.dup(1)  # answers must not be able to write into it by way of a stray print
     os.dup2(2, 1)
     logging.disable(logging.CRITICAL)
-    import math_verify  # noqa: F401
-
-    warm_up()
+    for pair in _WARM_UP:
+        compare(*pair)
     disarm()
-    watch()
-    for job in request["jobs"]:
-        code = in_child(job, request["seconds"], channel)
-        if code and code not in FAULTS:  # once more: the machine may have been short of memory
-            code = in_child(job, request["seconds"], channel)
+    for gold, answer in request["jobs"]:
+        code = in_child(gold, answer, request["seconds"], channel)
+        if code and code != -signal.SIGALRM:  # once more: the machine may have been short of memory
+            code = in_child(gold, answer, request["seconds"], channel)
         if code:
-            say(channel, False, FAULTS.get(code, "crashed"))
+            say(channel, False, "timeout" if code == -signal.SIGALRM else "crashed")
 
 
 if __name__ == "__main__":
