@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 
 from azr_lite.config import Config  # noqa: E402
 from azr_lite.errors import TrainingError  # noqa: E402
+from azr_lite.train.generation import in_halves  # noqa: E402
 from azr_lite.train.trainer import SelfPlayTrainer  # noqa: E402
 from tests.test_trainer import Spy, relative_error  # noqa: E402
 from tests.tiny import PLAIN, Scripted, random_rollouts, sampled_script, tiny_config, tiny_policy  # noqa: E402
@@ -107,6 +108,21 @@ def test_other_errors_are_not_swallowed(tmp_path: Path) -> None:
     rows = random_rollouts(tiny_config())
     with pytest.raises(ZeroDivisionError):
         trainer.train()
+
+
+def test_in_halves_keeps_the_order() -> None:
+    seen: list[int] = []
+
+    def work(rows: list[int]) -> list[int]:
+        seen.append(len(rows))
+        if len(rows) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return rows
+
+    assert [row for part in in_halves(work, [1, 2, 3, 4, 5]) for row in part] == [1, 2, 3, 4, 5]
+    assert seen == [5, 3, 2, 1, 2]
+    with pytest.raises(ZeroDivisionError):
+        in_halves(lambda rows: 1 / 0, [1, 2])
 
 
 def sampler_with_room(room: int, policy: Any) -> list[int]:

@@ -300,8 +300,7 @@ def test_greedy_replies_leave_the_random_numbers_alone(tmp_path: Path) -> None:
 def test_greedy_replies_are_the_likeliest_tokens(tmp_path: Path) -> None:
     policy = tiny_policy()
     trainer = SelfPlayTrainer(tiny_config(), policy, PLAIN, Scripted(lambda generate, step: []), tmp_path)
-    with trainer.greedy():
-        replies = trainer.generate(["ab", "the cat"])
+    replies = trainer.generate(["ab", "the cat"], greedy=True)
     model = policy.model.eval()
     for reply in replies:
         ids = list(reply.prompt_ids)

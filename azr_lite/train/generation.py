@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
@@ -16,6 +16,9 @@ from azr_lite.errors import ModelError, TrainingError
 
 if TYPE_CHECKING:
     from azr_lite.train.trainer import SelfPlayTrainer
+
+
+Result = TypeVar("Result")
 
 
 class Sampler(Protocol):
@@ -71,6 +74,18 @@ class PolicySampler:
         )
         with whole as model, seeded(seed, device), trainer.accelerator.autocast():
             return sample_replies(model, prompt_ids, trainer.generation_config, trainer.codec.eos_ids, device)
+
+
+def in_halves(work: Callable[[Any], Result], rows: Any) -> list[Result]:
+    """`work` on all rows at once, or on halves (of halves …) where memory runs out; results in the rows' order."""
+    try:
+        return [work(rows)]
+    except Exception as error:
+        if len(rows) == 1 or not should_reduce_batch_size(error):
+            raise
+    clear_device_cache(garbage_collection=True)
+    half = -(-len(rows) // 2)
+    return in_halves(work, rows[:half]) + in_halves(work, rows[half:])
 
 
 @contextmanager
