@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from accelerate.utils import gather_object
-from accelerate.utils.memory import should_reduce_batch_size
 
 from azr_lite.errors import TrainingError
+from azr_lite.train.generation import is_out_of_memory
 from azr_lite.triplet import Role
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def gradient_shares(trainer: SelfPlayTrainer, batch: dict[str, Any]) -> dict[str
     try:
         return _gradient_shares(trainer, batch)
     except Exception as error:
-        if not (should_reduce_batch_size(error) and trainer.can_recover):
+        if not (is_out_of_memory(error) and trainer.can_recover):
             raise
         trainer.note("out of memory while measuring gradient shares: left out (gradient_share_every=0 switches it off)")
         return {}

@@ -56,7 +56,7 @@ class PolicySampler:
                     found += self._piece(prompt_ids[start : start + size], draw_seed(seed, piece) if piece else seed)
                 return found
             except Exception as error:
-                if not should_reduce_batch_size(error):
+                if not is_out_of_memory(error):
                     raise
                 if size == 1:
                     raise TrainingError(
@@ -76,12 +76,17 @@ class PolicySampler:
             return sample_replies(model, prompt_ids, trainer.generation_config, trainer.codec.eos_ids, device)
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """CUDA's error, and the one of torch's allocator on CPUs."""
+    return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
+
+
 def in_halves(work: Callable[[Any], Result], rows: Any) -> list[Result]:
     """`work` on all rows at once, or on halves (of halves …) where memory runs out; results in the rows' order."""
     try:
         return [work(rows)]
     except Exception as error:
-        if len(rows) == 1 or not should_reduce_batch_size(error):
+        if len(rows) == 1 or not is_out_of_memory(error):
             raise
     clear_device_cache(garbage_collection=True)
     half = -(-len(rows) // 2)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from accelerate.utils.memory import clear_device_cache
 from datasets import Dataset
 from transformers import PrinterCallback, Trainer
 from trl import GRPOTrainer
@@ -26,7 +26,7 @@ from azr_lite.train.callbacks import Schedule
 from azr_lite.train.checkpoints import abandon, expected_bytes, load_state, seal, why_not
 from azr_lite.train.diagnostics import gradient_shares
 from azr_lite.train.distributed import keep_precision
-from azr_lite.train.generation import PolicySampler, Sampler, protect_frozen_weights
+from azr_lite.train.generation import PolicySampler, Sampler, is_out_of_memory, protect_frozen_weights
 from azr_lite.train.policy import Policy, SplitRoles
 from azr_lite.triplet import Completion, Role, Rollout
 
@@ -339,7 +339,7 @@ class SelfPlayTrainer(GRPOTrainer):
 
     def _halve_micro_batch(self, error: Exception, rows: int) -> None:
         """Called while `error` is handled: raises it again unless halving may help."""
-        if not should_reduce_batch_size(error):
+        if not is_out_of_memory(error):
             raise error
         if not self.can_recover:
             raise TrainingError(
@@ -364,9 +364,7 @@ class SelfPlayTrainer(GRPOTrainer):
             shutil.rmtree(folder, ignore_errors=True)  # what a killed run left half-written
         self.accelerator.wait_for_everyone()
         reason = why_not(lambda: Trainer._save_checkpoint(self, model, trial))
-        if not reason:
-            reason = why_not(lambda: seal(folder, self.selfplay.state_dict()) if self.args.should_save else None)
-        if reason:
+        if reason := reason or why_not(lambda: self.args.should_save and seal(folder, self.selfplay.state_dict())):
             abandon(folder, reason, expected_bytes(self.trained()))
 
     def train(self, resume_from_checkpoint: str | Path | None = None, **kwargs: Any) -> Any:
@@ -376,7 +374,7 @@ class SelfPlayTrainer(GRPOTrainer):
         try:
             return super().train(resume_from_checkpoint and str(resume_from_checkpoint), **kwargs)
         except Exception as error:
-            if not should_reduce_batch_size(error):
+            if not is_out_of_memory(error):
                 raise
             raise TrainingError(
                 f"out of memory where halving does not help: {str(error).splitlines()[0][:120]}; use "
