@@ -339,8 +339,8 @@ def export(run: Positional[Path], choice: Annotated[Choice, arg(name="")], *, ou
 
     require_training("an export")
     quiet_libraries()  # before transformers is imported
-    from azr_lite.export.export import export as write
-    from azr_lite.export.export import listing
+    from azr_lite.export import export as write
+    from azr_lite.export import listing
 
     folder = write(run, output, **dataclasses.asdict(choice))
     print(listing(folder))
@@ -368,8 +368,8 @@ def push(
 
     require_training("a push")
     quiet_libraries()  # before transformers is imported
-    from azr_lite.export.export import check_repository, listing, to_upload
-    from azr_lite.export.export import push as upload
+    from azr_lite.export import check_repository, listing, to_upload
+    from azr_lite.export import push as upload
 
     check_repository(repo)  # before the long part
     with to_upload(run, repo, **dataclasses.asdict(choice)) as folder:
