@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from azr_lite.cli import main
-from azr_lite.evaluation.results import lines_of
-from azr_lite.evaluation.scores import Item, compare_paired, summarize
+from azr_lite.evaluation.scores import Item, compare_paired, lines_of, summarize
 from azr_lite.observe import reader
 from azr_lite.observe import report as module
 from azr_lite.observe.follow import POINTS, Curve, Point

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from azr_lite.errors import RunDirectoryError
-from azr_lite.evaluation.results import evaluated_step
+from azr_lite.evaluation.scores import evaluated_step
 from azr_lite.metrics import STAGES, Metric, mean, metric_of
 from azr_lite.observe.reader import Log
 from azr_lite.progress import clock

@@ -25,8 +25,7 @@ from markupsafe import Markup
 
 from azr_lite.config import Config
 from azr_lite.errors import AzrError, ConfigError, EvaluationError, RunDirectoryError
-from azr_lite.evaluation.results import Result, evaluated_step, read_result
-from azr_lite.evaluation.scores import Item, compare_paired
+from azr_lite.evaluation.scores import Item, Result, compare_paired, evaluated_step, read_result
 from azr_lite.metrics import STAGES
 from azr_lite.observe.doctor import TOO_SHORT, Finding, diagnose
 from azr_lite.observe.follow import SHORT, Followed, Point
