@@ -22,9 +22,6 @@ from azr_lite.rundir import RunDir
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDEST = 50
-"""Characters of a title that fit over a panel."""
-
 UNHEALTHY = "#F6E7E4"
 """Ground of what lies outside of a number's healthy range."""
 
@@ -142,11 +139,9 @@ def _title(panel: Panel, run: Followed) -> str:
         newest = points["all"][-1]
         interval = "" if newest.low is None else f" [{100 * newest.low:.0f}, {100 * newest.high:.0f}]"
         return f"{panel.title}: {_change(*ends['all'], percent)}{interval}"
-    if len(ends) == 2:
+    if len(panel.lines) == 2:
         changes = ", ".join(f"{label} {_change(*own, percent)}" for label, own in ends.items())
-        named = f"{panel.title}: {changes.replace(' %,', ',')}"
-        if len(named) <= WIDEST:
-            return named
+        return f"{panel.title}: {changes.replace(' %,', ',')}"
     change = _change(*(mean(values) for values in zip(*ends.values(), strict=True)), percent)
     return f"{panel.title}: {'mean ' if len(ends) > 1 else ''}{change}"
 
