@@ -6,15 +6,53 @@ full buffer drops its *oldest* tasks (theirs keeps them, which freezes it).
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from azr_lite.parsing import normal_form
+from azr_lite.parsing import dump_source, read_source
 from azr_lite.tasks.base import get_task_type
-from azr_lite.triplet import SEED_SHARING_TYPES, Task, TaskTypeName, task_from_json
+from azr_lite.triplet import SEED_SHARING_TYPES, Rejection, Task, TaskTypeName, task_from_json
+
+
+def normal_form(program: str) -> str:
+    """A digest that is equal for programs that differ only in local spelling: docstrings, annotations, variable names.
+
+    Used to tell duplicates in the buffers: arguments and local variables are numbered in order of appearance.
+
+    Examples:
+        >>> normal_form("def f(a): return a + 1") == normal_form("def f(b): return b + 1")
+        True
+    """
+    tree = read_source(program)
+    if isinstance(tree, Rejection):
+        return hashlib.sha256(program.encode(errors="surrogatepass")).hexdigest()[:16]
+    local: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            local.setdefault(node.arg, f"v{len(local)}")
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            local.setdefault(node.id, f"v{len(local)}")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
+            _drop_docstring(node)
+        if isinstance(node, ast.arg):
+            node.arg, node.annotation = local[node.arg], None
+        elif isinstance(node, ast.Name):
+            node.id = local.get(node.id, node.id)
+        elif isinstance(node, ast.keyword) and node.arg in local:
+            node.arg = local[node.arg]
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+    return hashlib.sha256((dump_source(tree) or program).encode()).hexdigest()[:16]
+
+
+def _drop_docstring(node: ast.FunctionDef | ast.ClassDef | ast.Module) -> None:
+    if len(node.body) > 1 and ast.get_docstring(node, clean=False) is not None:
+        node.body = node.body[1:]
 
 
 def task_key(task: Task) -> str:

@@ -62,22 +62,13 @@ def resume(path: Positional[Path], changes: Annotated[Any, arg(name="", construc
     az.resume(path, **{name: split_names(value) for name, value in vars(changes).items() if value is not None})
 
 
-def plan(
-    config: Settings,
-    *,
-    gpu: str = "",
-    why: Flag = False,
-    json: Flag = False,
-    markdown: Flag = False,
-    help_all: Flag = False,
-) -> None:
+def plan(config: Settings, *, gpu: str = "", why: Flag = False, json: Flag = False, help_all: Flag = False) -> None:
     """What fits and how long it takes: a preset, your settings, or all presets.
 
     Args:
         gpu: The card to plan for, such as 16GB, T4 or 3x24GB; not given: this machine's, else the preset's.
         why: Print the source and reason of each of the preset's numbers instead.
         json: Print JSON.
-        markdown: Print a table in Markdown.
         help_all: Show every setting, not only those that most people change.
     """
     from azr_lite.planner import plan as planner
@@ -93,7 +84,7 @@ def plan(
     if json:
         _print_json(plans[0].as_dict() if named else [one.as_dict() for one in plans])
     else:
-        print(plan_text(plans[0]) if named and not markdown else plan_table(plans, markdown))
+        print(plan_text(plans[0]) if named else plan_table(plans))
 
 
 def launch_file(name: Positional[str] = "") -> None:

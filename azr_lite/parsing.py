@@ -1,14 +1,16 @@
 """Model text to fences, programs, argument lists and answers; every failure is a reason code.
 
-Never runs or evaluates anything: programs are read as syntax trees, values by the strict literal reader.
+Never runs or evaluates anything: programs are read as syntax trees, values by the strict literal reader. One pass over
+the lines, so that no reply takes long to read.
 """
 
 from __future__ import annotations
 
 import ast
-import hashlib
 import re
+import textwrap
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,10 +28,14 @@ ALLOWED_IMPORTS = frozenset(
 MAX_SOURCE_NESTING = 60
 """Programs that `_nesting` finds deeper than this are refused before Python's parser sees them."""
 
-_WELL_FORMED = re.compile(rf"\s*{THINK}(?P<thought>.*?){END_THINK}\s*{ANSWER}(?P<answer>.*?){END_ANSWER}", re.DOTALL)
-_FENCE = re.compile(
-    r"^[ \t]*```[ \t]*(?P<tag>[A-Za-z]+)[ \t]*\n(?P<text>.*?)\n?[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE
-)
+Edit = tuple[int, int, int, str]
+"""Line, first and last column, and the text to put there."""
+TAGS = (THINK, END_THINK, ANSWER, END_ANSWER)
+_ANSWER_OPENS = re.compile(rf"{END_THINK}\s*{ANSWER}")
+_OPENING = re.compile(r"(?P<indent>[ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)?)(?P<run>`{3,}(?=[^`]*$)|~{3,})(?P<info>.*)")
+_FENCE_LINE = re.compile(r"^ {0,3}(?:```|~~~)", re.MULTILINE)
+_PYTHON = {"python", "python3", "py", "py3", "python2"}
+_DEFINES = (re.compile(rf"^def[ \t]+{ENTRY}\b", re.MULTILINE), re.compile(r"^def[ \t]", re.MULTILINE))
 
 
 @dataclass(frozen=True)
@@ -39,15 +45,44 @@ class ParsedReply:
     thought: str
     answer: str
     fences: tuple[tuple[str, str], ...]
-    """(tag in lower case, text) of each block."""
+    """(label, text) of each block. Labels are in lower case; python3 and py are python; empty where there is none."""
+    lenient: bool = False
 
-    def blocks(self, tag: str) -> list[str]:
-        """The texts of the blocks with this tag, in order."""
-        return [text for name, text in self.fences if name == tag]
+    def blocks(self, label: str) -> list[str]:
+        """The texts of the blocks with this label, in order; without any, the only, unlabelled one."""
+        found = [text for name, text in self.fences if name == label]
+        return found or [text for name, text in self.fences if not name and len(self.fences) == 1]
+
+    def block(self, label: str, missing: Reason, *, last: bool = True) -> str | Rejection:
+        """The text of the block with this label; `missing` is the reason where there is none.
+
+        Several: of programs the last that defines the entry function counts; other blocks must be equal. Read
+        leniently, the `last` (or first) of them counts, and of answers without a block the whole text.
+        """
+        found = self.blocks(label)
+        if label == "python" and not found:
+            found = [text for name, text in self.fences if not name]
+        if not found:
+            if self.lenient and missing == Reason.NO_ANSWER:
+                return self.answer
+            return Rejection(missing, f"no block labelled {label}")
+        if self.lenient:
+            return found[-1 if last else 0]
+        if label == "python":
+            defining = [[text for text in found if pattern.search(text)] for pattern in _DEFINES]
+            return next(texts for texts in (*defining, found) if texts)[-1]
+        if len({text.strip() for text in found}) > 1:
+            return Rejection(Reason.SEVERAL, f"{len(found)} different {label} blocks, expected 1")
+        return found[0]
 
 
-def parse_reply(text: str) -> ParsedReply | Rejection:
+def parse_reply(text: str, reading: str = "strict") -> ParsedReply | Rejection:
     """Think, then answer, from the start of the reply; text after the answer is allowed.
+
+    Args:
+        text: The reply with the prompt's prefill.
+        reading: "strict": the thought ends where the answer opens first, the answer where it is closed first outside a
+            block. "lenient": as the authors' code, in which the last opening tag counts.
 
     Examples:
         >>> parse_reply("<think>add</think> <answer>3</answer>").answer
@@ -55,54 +90,94 @@ def parse_reply(text: str) -> ParsedReply | Rejection:
         >>> parse_reply("3").reason
         <Reason.NOT_WELL_FORMED: 'not_well_formed'>
     """
-    match = _WELL_FORMED.match(text)
-    if match is None:
+    text = text.replace("\r\n", "\n").lstrip()
+    opens = _ANSWER_OPENS.search(text)
+    if not text.startswith(THINK) or opens is None:
         return Rejection(Reason.NOT_WELL_FORMED, f"expected {THINK}…{END_THINK} {ANSWER}…{END_ANSWER}")
-    thought, answer = match["thought"], match["answer"]
-    if any(tag in thought for tag in (THINK, ANSWER, END_ANSWER)) or any(
-        tag in answer for tag in (THINK, END_THINK, ANSWER)
-    ):
-        return Rejection(Reason.NOT_WELL_FORMED, "tags are nested or repeated")
-    fences = tuple((m["tag"].lower(), m["text"]) for m in _FENCE.finditer(answer))
-    return ParsedReply(thought.strip(), answer.strip(), fences)
+    thought, rest = text[len(THINK) : opens.start()], text[opens.end() :]
+    if END_ANSWER not in rest:
+        return Rejection(Reason.NOT_WELL_FORMED, f"{ANSWER} is never closed by {END_ANSWER}")
+    if reading == "lenient":
+        answer = text.rpartition(ANSWER)[2].partition(END_ANSWER)[0]
+        return ParsedReply(thought.strip(), answer.strip(), tuple(read_fences(answer)[0]), lenient=True)
+    _, end = read_fences(rest)
+    answer = rest[: rest.find(END_ANSWER) if end < 0 else end]
+    return ParsedReply(thought.strip(), answer.strip(), tuple(read_fences(answer)[0]))
 
 
-def parse_program(source: str, max_chars: int) -> str | Rejection:
-    r"""A program that defines the entry function ``f``, in one spelling; helpers and classes are welcome.
+def read_fences(text: str) -> tuple[list[tuple[str, str]], int]:
+    """The fenced blocks of a text, (label, content), and where the first closing answer tag outside them is (or -1).
 
-    The entry is the top-level function called ``f``; without one, the only top-level function, which is renamed.
-    The result is the syntax tree written out again: comments and odd spacing go, meaning stays.
+    As CommonMark reads them, line by line: three or more backticks or tildes, as many to close, indented by at most
+    three more; the fence's own indentation is taken off each line. Also closed: at the end of a line of content.
+    """
+    found: list[tuple[str, str]] = []
+    run, label, width, lines, at = "", "", 0, [], 0
+    for line in text.split("\n"):
+        before, tag, _ = line.partition(END_ANSWER)
+        place, at = at + len(before), at + len(line) + 1
+        if run:
+            content = _closed(before, run, width)
+            if content is None:
+                lines.append(_without_indent(line, width))
+                continue
+            found.append((label, "\n".join([*lines, _without_indent(content, width)] if content else lines)))
+            run = ""
+        elif opening := _OPENING.fullmatch(line):
+            run, width, lines = opening["run"], len(opening["indent"].expandtabs(4)), []
+            label = _label(opening["info"])
+            continue
+        if tag:
+            return found, place
+    if run and lines:  # CommonMark: the end of the text closes it
+        found.append((label, "\n".join(lines).rstrip()))
+    return found, -1
+
+
+def _closed(line: str, run: str, width: int) -> str | None:
+    """The content before the fence that closes a block on this line, mostly none; None where nothing is closed."""
+    kept = line.rstrip()
+    content = kept.rstrip(run[0])
+    if len(kept) - len(content) < len(run):
+        return None
+    if not content.strip():
+        return "" if len(content.expandtabs(4)) <= width + 3 else None
+    return content if run[0] not in content else None
+
+
+def _without_indent(line: str, width: int) -> str:
+    if not width:
+        return line
+    line = line.expandtabs(4) if line[:1] == "\t" else line
+    return line[min(width, len(line) - len(line.lstrip(" "))) :]
+
+
+def _label(info: str) -> str:
+    first = re.match(r"[\s{.]*([^\s{}.,:;]*)", info)[1].lower()  # type: ignore[index]
+    return "python" if first in _PYTHON else first
+
+
+def forged_markup(text: str, special_tokens: Collection[str] = ()) -> str:
+    """What in this text a prompt that quotes it could be mistaken by: a fence, a tag, a special token; or nothing.
 
     Examples:
-        >>> print(parse_program("def twice(x):  # doubles\n    return 2*x", max_chars=2000))
-        def f(x):
-            return 2 * x
-        >>> parse_program("import os\ndef f(x): return x", max_chars=2000)
-        Rejection(reason=<Reason.FORBIDDEN_IMPORT: 'forbidden_import'>, detail="import of 'os'")
+        >>> forged_markup("def f(x):\\n    return '</answer>'")
+        "the tag '</answer>'"
     """
-    if len(source) > max_chars:
-        return Rejection(Reason.TOO_LONG, f"program has {len(source)} characters, limit {max_chars}")
-    tree = _tree(source)
-    if isinstance(tree, Rejection):
-        return tree
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    named = [node for node in functions if node.name == ENTRY]
-    if len(named) > 1:
-        return Rejection(Reason.AMBIGUOUS_ENTRY, f"{len(named)} top-level functions are called {ENTRY}")
-    if not named:
-        if not functions:
-            return Rejection(Reason.NO_ENTRY, "no top-level function")
-        if len(functions) > 1:
-            return Rejection(Reason.AMBIGUOUS_ENTRY, f"several top-level functions, none called {ENTRY}")
-        if not _rename(tree, functions[0].name):
-            return Rejection(Reason.AMBIGUOUS_ENTRY, f"the name {ENTRY} is already used for something else")
-    foreign = _foreign_import(tree)
-    if foreign is not None:
-        return Rejection(Reason.FORBIDDEN_IMPORT, foreign)
-    return _unparse(tree, max_chars)
+    for line in text.split("\n") if "```" in text or "~~~" in text else ():
+        if re.match(r" {0,3}(```|~~~)", line):
+            return "a line that opens a fence"
+    for tag in TAGS:
+        if tag in text:
+            return f"the tag {tag!r}"
+    return next((f"the special token {token!r}" for token in special_tokens if token in text), "")
 
 
-def _tree(source: str) -> ast.Module | Rejection:
+# ---------------------------------------------------------------- programs
+
+
+def read_source(source: str) -> Any:
+    """The syntax tree of a program, or a `Rejection`, whatever the text."""
     if _nesting(source) > MAX_SOURCE_NESTING:
         return Rejection(Reason.SYNTAX_ERROR, "nested too deeply")
     try:
@@ -118,24 +193,83 @@ def quiet_parse(source: str, mode: str = "exec") -> Any:
         return ast.parse(source, mode=mode)
 
 
-def _unparse(tree: ast.Module, max_chars: int) -> str | Rejection:
+def write_source(tree: ast.AST) -> str | Rejection:
+    """The text of a syntax tree, or a `Rejection`: chains may be too deep, integers too long for Python to write."""
     try:
-        text = ast.unparse(tree)
-    except (ValueError, RecursionError, MemoryError) as error:  # huge ints, deep trees
+        return ast.unparse(tree)
+    except (ValueError, RecursionError, MemoryError) as error:
         return Rejection(Reason.SYNTAX_ERROR, _error_text(error))
-    if len(text) > max_chars:
-        return Rejection(Reason.TOO_LONG, f"program has {len(text)} characters once written out, limit {max_chars}")
-    if not text.isprintable() and _odd_characters(text):
-        return Rejection(Reason.SYNTAX_ERROR, "unprintable characters")
-    return text
-
-
-def _odd_characters(text: str) -> bool:
-    return any(not (char.isprintable() or char in "\n\t") for char in text)
 
 
 def _error_text(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:120]
+
+
+def parse_program(source: str, max_chars: int, *, answer: bool = False) -> str | Rejection:
+    r"""A program that defines the entry function ``f``; helpers and classes are welcome, comments stay.
+
+    The entry is the top-level function called ``f``; without one, the only top-level function, which is renamed.
+
+    Args:
+        source: The text of the block.
+        max_chars: Its longest length.
+        answer: A solver's program: imports that it never uses are dropped, whatever they are.
+
+    Examples:
+        >>> print(parse_program("def twice(x):  # doubles\n    return 2*x", max_chars=2000))
+        def f(x):  # doubles
+            return 2*x
+        >>> parse_program("import os\ndef f(x): return x", max_chars=2000)
+        Rejection(reason=<Reason.FORBIDDEN_IMPORT: 'forbidden_import'>, detail="import of 'os'")
+    """
+    if len(source) > max_chars:
+        return Rejection(Reason.TOO_LONG, f"program has {len(source)} characters, limit {max_chars}")
+    source = source.strip("\n").rstrip()
+    source = textwrap.dedent(source) if source[:1] in (" ", "\t") else source
+    tree = read_source(source)
+    if isinstance(tree, Rejection):
+        return tree
+    if not all(char.isprintable() or char in "\n\t" for char in source):
+        return Rejection(Reason.SYNTAX_ERROR, "unprintable characters")
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    named = [node for node in functions if node.name == ENTRY]
+    if len(named) > 1:
+        return Rejection(Reason.AMBIGUOUS_ENTRY, f"{len(named)} top-level functions are called {ENTRY}")
+    lines, edits = source.split("\n"), []
+    if not named:
+        if not functions:
+            return Rejection(Reason.NO_ENTRY, f"no top-level function; {ENTRY} must be a def")
+        if len(functions) > 1:
+            return Rejection(Reason.AMBIGUOUS_ENTRY, f"several top-level functions, none called {ENTRY}")
+        renamed = _rename(tree, functions[0].name, lines)
+        if renamed is None:
+            return Rejection(Reason.AMBIGUOUS_ENTRY, f"the name {ENTRY} is already used for something else")
+        edits += renamed
+    for node in _imports(tree):
+        if foreign := _foreign_import(node):
+            if not answer or node not in tree.body or _is_used(node, tree):
+                return Rejection(Reason.FORBIDDEN_IMPORT, foreign)
+            tree.body.remove(node)
+            edits += [(n, 0, len(lines[n]), "") for n in range(node.lineno - 1, node.end_lineno or node.lineno)]
+    return _edited(lines, edits, tree) if edits else source
+
+
+def _edited(lines: list[str], edits: list[Edit], tree: ast.Module) -> str | Rejection:
+    """The lines with the edits made, if that is the text of `tree`; else the tree written out."""
+    for number, start, end, text in sorted(set(edits), reverse=True):
+        lines[number] = lines[number][:start] + text + lines[number][end:]
+    text = "\n".join(lines).strip("\n")
+    again = read_source(text)
+    if not isinstance(again, Rejection) and dump_source(again) == dump_source(tree):
+        return text
+    return write_source(tree)
+
+
+def dump_source(tree: ast.AST) -> str:
+    try:
+        return ast.dump(tree)
+    except (RecursionError, MemoryError):
+        return ""
 
 
 def _nesting(source: str) -> int:
@@ -157,76 +291,55 @@ def _nesting(source: str) -> int:
     return max(deepest, run // 2, indent // 4)
 
 
-def _rename(tree: ast.Module, old: str) -> bool:
-    """Rename every use of the top-level function `old` to ``f``; False where that would change its meaning."""
+def _rename(tree: ast.Module, old: str, lines: list[str]) -> list[Edit] | None:
+    """Rename every use of the top-level function `old` to ``f``; None where that would change its meaning."""
     methods = {id(node) for owner in ast.walk(tree) if isinstance(owner, ast.ClassDef) for node in owner.body}
-    for node in ast.walk(tree):
+    edits = []
+    for node in list(ast.walk(tree)):
         names = {getattr(node, name, None) for name in ("id", "name", "arg", "asname")}
         if ENTRY in names:
-            return False
+            return None
         # `old` bound once more, other than by assignment: uses of that meaning would be renamed, its binding would not.
-        is_entry_or_method = isinstance(node, ast.FunctionDef) and (node in tree.body or id(node) in methods)
-        if old in names and not isinstance(node, ast.Name | ast.keyword) and not is_entry_or_method:
-            return False
+        is_entry = isinstance(node, ast.FunctionDef) and node in tree.body
+        if old in names and not isinstance(node, ast.Name | ast.keyword) and not is_entry and id(node) not in methods:
+            return None
         if isinstance(node, ast.MatchMapping) and node.rest in (old, ENTRY):
-            return False
+            return None
         if isinstance(node, ast.Global | ast.Nonlocal) and (old in node.names or ENTRY in node.names):
-            return False
+            return None
+        if old in names and (is_entry or isinstance(node, ast.Name)):
+            line = lines[node.lineno - 1]
+            start = len(line.encode()[: node.col_offset].decode(errors="ignore"))
+            start = line.find(old, start + 3 * is_entry)
+            edits.append((node.lineno - 1, start, start + len(old), ENTRY))
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id == old:
             node.id = ENTRY
         elif isinstance(node, ast.FunctionDef) and node.name == old and node in tree.body:
             node.name = ENTRY
-    return True
+    return edits
 
 
-def _foreign_import(tree: ast.Module) -> str | None:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names = [node.module or "."] if not node.level else ["."]
-        else:
-            continue
-        for name in names:
-            if name.split(".")[0] not in ALLOWED_IMPORTS:
-                return f"import of {name[:60]!r}"
-    return None
+def _imports(tree: ast.Module) -> list[ast.Import | ast.ImportFrom]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
 
 
-def normal_form(program: str) -> str:
-    """A digest that is equal for programs that differ only in local spelling: docstrings, annotations, variable names.
-
-    Used to tell duplicates in the buffers: arguments and local variables are numbered in order of appearance.
-
-    Examples:
-        >>> normal_form("def f(a): return a + 1") == normal_form("def f(b): return b + 1")
-        True
-    """
-    tree = ast.parse(program)
-    local: dict[str, str] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.arg):
-            local.setdefault(node.arg, f"v{len(local)}")
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            local.setdefault(node.id, f"v{len(local)}")
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
-            _drop_docstring(node)
-        if isinstance(node, ast.arg):
-            node.arg, node.annotation = local[node.arg], None
-        elif isinstance(node, ast.Name):
-            node.id = local.get(node.id, node.id)
-        elif isinstance(node, ast.keyword) and node.arg in local:
-            node.arg = local[node.arg]
-        if isinstance(node, ast.FunctionDef):
-            node.returns = None
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
+def _foreign_import(node: ast.Import | ast.ImportFrom) -> str:
+    """What is imported and may not be; empty where all may. Annotations of the future are no module."""
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    elif node.module == "__future__" and {alias.name for alias in node.names} == {"annotations"}:
+        names = []
+    else:
+        names = ["." if node.level or not node.module else node.module]
+    foreign = next((name for name in names if name.split(".")[0] not in ALLOWED_IMPORTS), "")
+    return f"import of {foreign[:60]!r}" if foreign else ""
 
 
-def _drop_docstring(node: ast.FunctionDef | ast.ClassDef | ast.Module) -> None:
-    if len(node.body) > 1 and ast.get_docstring(node, clean=False) is not None:
-        node.body = node.body[1:]
+def _is_used(node: ast.Import | ast.ImportFrom, tree: ast.Module) -> bool:
+    bound = {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+    names = (other.id for other in ast.walk(tree) if isinstance(other, ast.Name))
+    return "*" in bound or not bound.isdisjoint(names)
 
 
 def parse_arguments(text: str, max_chars: int) -> tuple[Any, ...] | Rejection:

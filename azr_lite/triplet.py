@@ -39,6 +39,7 @@ class Reason(StrEnum):
     NO_ANSWER = "no_answer"
     NO_MESSAGE = "no_message"
     TOO_FEW_INPUTS = "too_few_inputs"
+    SEVERAL = "several"
     TOO_LONG = "too_long"
     # the program's text
     SYNTAX_ERROR = "syntax_error"
@@ -62,6 +63,7 @@ class Reason(StrEnum):
     # the task type's own rules
     CONSTANT_OUTPUT = "constant_output"
     MESSAGE_LEAKS = "message_leaks"
+    MARKUP = "markup"  # its text could close a fence or forge a tag or a control token in a prompt that quotes it
     RESERVED = "reserved"  # a held-out problem: neither rewarded nor trained on, nor kept
     WRONG = "wrong"
 
@@ -267,6 +269,10 @@ class Rules:
     induction_shown: int = 5
     max_program_chars: int = 4096
     max_value_chars: int = 2000
+    max_message_chars: int = 2000
+    cpu_seconds: float = 1.0
+    memory_mb: int = 256
+    reply_reading: str = "strict"
 
 
 class _Reply:

@@ -14,9 +14,11 @@ from azr_lite.config import Config
 from azr_lite.course.bugs import BUGS
 from azr_lite.course.experiments import CONTROLS
 from azr_lite.errors import RunDirectoryError
+from azr_lite.metrics import metric_of
 from azr_lite.observe.doctor import CHECKS, diagnose, rerun
+from azr_lite.observe.follow import POINTS, Curve, Steps
 from azr_lite.observe.run import Run
-from azr_lite.observe.run_summary import RoleCheck, RunSummary
+from azr_lite.observe.run_summary import JUDGED, RoleCheck, RunSummary
 from azr_lite.rundir import RunDir
 from azr_lite.sandbox import Executor
 from tests.benchmarks.doctor_confusion import EXPECTED, table
@@ -46,6 +48,11 @@ def test_kept_runs_get_their_names(path):
 
 
 STEPS = 20
+BUFFER = {
+    "buffer/deduction": [60.0 + 30 * n for n in range(STEPS)],
+    "buffer/deduction/age": [n / 2 for n in range(STEPS)],
+}
+EXECUTOR = {"executor/ok": [45.0] * STEPS, "executor/exception": [3.0] * STEPS, "executor/timeout": [1.0, 1.0]}
 
 
 def test_counts_of_reasons_are_no_shares(tmp_path):
@@ -97,8 +104,22 @@ def test_accepted_programs_run_again_show_what_numbers_do_not(tmp_path, capsys):
         rerun(run, 10)
 
 
-def healthy(**changes):
-    """A summary with the curves of a healthy nano run; `changes` overwrite single curves (first value, last value) or fields."""
+def curve(values, key=""):
+    found = Curve(metric_of(key))
+    for step, value in enumerate(values):
+        found.add(step, value)
+    return found
+
+
+def curves_of(values):
+    """From values by the doctor's names of curves or by keys."""
+    keys = {name: JUDGED.get(name, name) for name in values}
+    return {keys[name]: curve(own, keys[name].replace("*", "deduction")) for name, own in values.items()}
+
+
+def healthy(more=None, **changes):
+    """A summary with the curves of a healthy nano run; `changes` overwrite single curves (first value, last value) or
+    fields, `more` whole curves."""
     curves = {
         "solved": (0.7, 0.6), "solver well formed": (1.0, 1.0), "solver tokens": (15, 40), "solver truncated": (0, 0.01),
         "solver no signal": (0, 0), "proposer no signal": (0, 0), "valid": (0.95, 0.95), "proposer truncated": (0, 0),
@@ -110,15 +131,16 @@ def healthy(**changes):
     fields = {name: value for name, value in changes.items() if not isinstance(value, tuple)}
     base = {
         "config": Config(model="scripted", updates_per_step=4),
-        "steps": list(range(STEPS)),
-        "curves": {name: ramp(*ends) for name, ends in curves.items()},
-        "buffers": {"deduction": [(60.0 + 30 * n, n / 2) for n in range(STEPS)]},
-        "executor": Counter(ok=900, exception=60, timeout=2),
+        "steps": STEPS,
+        "curves": curves_of(
+            {**BUFFER, **EXECUTOR, **{name: ramp(*ends) for name, ends in curves.items()}, **(more or {})}
+        ),
         "roles": {
-            role: RoleCheck(replies=500, within=[1.0] * 60, groups=60, weight=500.0) for role in ("propose", "solve")
+            role: RoleCheck(replies=500, within=curve([1.0] * 60), groups=60, weight=500.0)
+            for role in ("propose", "solve")
         },
         "parents": {"deduction": Counter({True: 300, False: 4})},
-        "coverage": [0.6] * STEPS,
+        "coverage": curve([0.6] * STEPS),
         "asked": 300,
         "same": 30,
         "gain": {"gain": 0.07, "low": 0.02, "high": 0.12},
@@ -131,8 +153,11 @@ def spiked(at, value):
 
 
 def with_curve(name, values):
-    summary = healthy()
-    return dataclasses.replace(summary, curves=summary.curves | {name: values})
+    return healthy({name: values})
+
+
+def buffer(size, ages):
+    return {"buffer/deduction": [size] * STEPS, "buffer/deduction/age": ages}
 
 
 CASES = {
@@ -140,15 +165,17 @@ CASES = {
     "zero-variance groups": lambda: healthy(solver_no_signal=(0.0, 0.6)),
     "easy tasks": lambda: healthy(solve_rate=(0.7, 0.97), learnable=(0.35, 0.1)),
     "impossible tasks": lambda: healthy(solve_rate=(0.7, 0.1), never_solved=(0.1, 0.8)),
-    "template collapse": lambda: healthy(coverage=[0.6] * 10 + [0.05] * 10),
+    "template collapse": lambda: healthy(coverage=curve([0.6] * 10 + [0.05] * 10)),
     "length blow-up": lambda: healthy(
         solver_tokens=(40, 170), solver_truncated=(0.0, 0.19), gain={"gain": 0.01, "low": -0.03, "high": 0.05}
     ),
     "truncation": lambda: healthy(proposer_truncated=(0.0, 0.5)),
-    "executor sickness": lambda: healthy(executor=Counter(ok=500, timeout=300, crash=4)),
+    "executor sickness": lambda: healthy(
+        {"executor/ok": [500.0], "executor/timeout": [300.0], "executor/crash": [4.0]}
+    ),
     "ratio or KL spike": lambda: with_curve("gradient norm", spiked(7, 9.0)),
     "ratio never moves": lambda: healthy(clip_ratio=(0.0, 0.0)),
-    "stale buffer": lambda: healthy(buffers={"deduction": [(60.0, float(n)) for n in range(STEPS)]}),
+    "stale buffer": lambda: healthy(buffer(60.0, [float(n) for n in range(STEPS)])),
     "no update": lambda: healthy(learning_rate=(0.0, 0.0)),
     "sign flip": lambda: healthy(
         valid=(0.95, 0.02), solved=(0.7, 0.1), gain={"gain": -0.44, "low": -0.5, "high": -0.38}
@@ -157,7 +184,7 @@ CASES = {
     "identical answers": lambda: healthy(same=300),
     "non-determinism leak": lambda: with_curve("worlds", [2.0] * (STEPS - 1) + [1.0]),
     "no references": lambda: healthy(parents={"deduction": Counter({False: 200})}),
-    "no learning": lambda: healthy(steps=list(range(80)), gain={"gain": -0.03, "low": -0.05, "high": -0.01}),
+    "no learning": lambda: healthy(steps=80, gain={"gain": -0.03, "low": -0.05, "high": -0.01}),
     "solver untrained": lambda: healthy(config=Config(model="scripted", train_solver=False)),
 }
 
@@ -179,6 +206,17 @@ def test_a_spike_is_placed_at_its_step():
     assert "kl 4.00 at step 3" in found.evidence
 
 
+def test_in_a_long_run_averages_hide_no_spike_and_no_stale_buffer():
+    long = 12 * POINTS
+    values = [0.2] * long
+    values[777] = 9.0
+    (found,) = diagnose(with_curve("gradient norm", values))
+    assert "9.00 at step 777" in found.evidence
+    stale = {"buffer/deduction": [60.0] * long, "buffer/deduction/age": [float(n) for n in range(long)]}
+    (found,) = diagnose(healthy(stale))
+    assert found.name == "stale buffer"
+
+
 def test_an_overflow_while_the_loss_scale_is_found_is_healthy_and_a_diverged_run_is_not():
     infinite = float("inf")
     assert diagnose(with_curve("gradient norm", [infinite, *[0.2] * (STEPS - 1)])) == []
@@ -195,16 +233,13 @@ def test_a_model_that_never_proposed_a_valid_task_is_not_called_greedy():
 
 
 def test_numbers_that_were_not_logged_fire_nothing():
-    assert diagnose(RunSummary(Config(model="scripted"), steps=[0], curves={"solved": [0.1]})) == []
+    assert diagnose(RunSummary(Config(model="scripted"), steps=1, curves=curves_of({"solved": [0.1]}))) == []
 
 
 def test_a_full_buffer_that_stays_young_is_not_stale():
-    full = [(60.0, 3.0)] * STEPS
-    assert diagnose(healthy(buffers={"deduction": full})) == []
-    capacity = Config(model="scripted").buffer_capacity
-    assert diagnose(healthy(buffers={"deduction": [(capacity, float(n)) for n in range(STEPS)]})) == [], (
-        "it drops the oldest, not the newest"
-    )
+    assert diagnose(healthy(buffer(60.0, [3.0] * STEPS))) == []
+    full, ages = Config(model="scripted").buffer_capacity, [float(n) for n in range(STEPS)]
+    assert diagnose(healthy(buffer(full, ages))) == [], "it drops the oldest, not the newest"
 
 
 def test_too_few_steps_give_no_curve():
@@ -214,7 +249,7 @@ def test_too_few_steps_give_no_curve():
 
 def test_pay_for_every_solve_rate_is_not_called_pay_for_impossible_tasks():
     summary = healthy()
-    proposer = dataclasses.replace(summary.roles["propose"], wrong=50, first=0, impossible=20, easy=20)
+    proposer = dataclasses.replace(summary.roles["propose"], wrong=Steps(50, 0, 19), impossible=20, easy=20)
     found = diagnose(dataclasses.replace(summary, roles=summary.roles | {"propose": proposer}))
     assert [one.name for one in found] == ["easy tasks"]
 

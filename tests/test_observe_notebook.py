@@ -16,10 +16,11 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from azr_lite.errors import ConfigError, RunDirectoryError
+from azr_lite.metrics import STAGES
 from azr_lite.observe import style
-from azr_lite.observe.charts import POINTS, Point, chart
+from azr_lite.observe.charts import chart
 from azr_lite.observe.dashboard import PANELS, description, draw
-from azr_lite.observe.follow import TIME_KEYS, Followed
+from azr_lite.observe.follow import POINTS, Followed, Point
 from azr_lite.observe.reader import open_run
 from azr_lite.observe.run import Run
 
@@ -195,7 +196,7 @@ def test_a_long_run_and_a_log_cut_back_keep_a_bounded_and_right_past(run):
     view.look()
     (curve,) = next(p for p in PANELS if p.title == "Entropy").points(view).values()
     assert [(p.x, p.y) for p in curve] == [(1, 0.5)]
-    assert not view.curves.keys() & set(TIME_KEYS)
+    assert not view.curves.keys() & set(STAGES)
 
 
 def test_what_cannot_be_drawn_is_one_sentence(run, tmp_path):

@@ -19,7 +19,7 @@ from rich.console import Console
 from azr_lite.cli import main
 from azr_lite.errors import RunDirectoryError
 from azr_lite.observe import watch as module
-from azr_lite.observe.follow import HISTORY, Followed
+from azr_lite.observe.follow import POINTS, Followed
 from azr_lite.observe.reader import Log, open_run
 from azr_lite.observe.watch import screen
 from azr_lite.rundir import write_text
@@ -54,7 +54,7 @@ def test_it_follows_what_is_written_and_leaves_out_a_half_line(open_ended):
         file.write(rest["metrics.jsonl"][100:])
     view.look()
     assert view.done == 3
-    assert len(view.histories["entropy"]) == 3
+    assert len(view.values("entropy")) == 3
     old = os.stat(run / "metrics.jsonl").st_mtime - 3600
     os.utime(run / "metrics.jsonl", (old, old))
     assert view.state.startswith("silent 1h")
@@ -67,7 +67,7 @@ def test_a_log_cut_back_by_a_resume_is_read_anew(run):
     (run / "summary.json").unlink()
     view.look()
     assert view.done == 1
-    assert len(view.histories["entropy"]) == 1
+    assert len(view.values("entropy")) == 1
 
 
 def test_before_the_first_step_it_waits(run):
@@ -92,11 +92,11 @@ def test_sick_numbers_are_named(run):
 def test_long_runs_keep_a_bounded_past(run):
     line = {"step": 0, "solve/deduction/ok": 0.5, "entropy": 1.0}
     (run / "metrics.jsonl").write_text(
-        "".join(json.dumps({**line, "step": step}) + "\n" for step in range(3 * HISTORY))
+        "".join(json.dumps({**line, "step": step}) + "\n" for step in range(30 * POINTS))
     )
     view = Followed(open_run(run))
-    assert view.done == 3 * HISTORY
-    assert all(len(values) <= HISTORY for values in view.histories.values())
+    assert view.done == 30 * POINTS
+    assert all(len(curve.buckets) <= POINTS for curve in view.curves.values())
 
 
 def test_damage_a_foreign_version_and_nothing_are_one_sentence_each(run, tmp_path, capsys):

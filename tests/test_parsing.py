@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from azr_lite.parsing import ParsedReply, normal_form, parse_arguments, parse_program, parse_reply, parse_value
+from azr_lite.buffer import normal_form
+from azr_lite.parsing import ParsedReply, parse_arguments, parse_program, parse_reply, parse_value
 from azr_lite.triplet import Reason, Rejection
 
 LIMIT = 4096
@@ -35,9 +36,6 @@ def test_a_reply_is_think_then_answer_and_text_after_it_is_allowed():
         "<think>a</think>b<answer>c</answer>",
         "<think>a<answer>b</answer>",
         "<think>a</think><answer>b",
-        "<think>a<think>b</think><answer>c</answer>",
-        "<think>a</think><answer>b<think>c</think></answer>",
-        "<think>a</think><answer>b<answer>c</answer>",
     ],
 )
 def test_what_is_not_well_formed(text):
@@ -126,12 +124,14 @@ def test_a_method_called_like_the_entry_does_not_hinder_renaming():
     assert "def f(x):\n    return Solver().solve(x)" in parse_program(source, LIMIT)
 
 
-def test_a_program_that_grows_too_long_when_written_out_is_said_to_be_too_long():
-    source = "def f(x):return[" + ",".join("1" * 14) + "]"
-    found = parse_program(source, 50)
-    assert len(source) <= 50
-    assert found.reason == Reason.TOO_LONG
-    assert "limit 50" in found.detail
+def test_a_program_is_kept_as_it_was_written():
+    source = "def f(x):return[" + ",".join("1" * 14) + "]  # as dense as it may be"
+    assert parse_program(source, len(source)) == source
+    found = parse_program(source, len(source) - 1)
+    assert (found.reason, found.detail) == (
+        Reason.TOO_LONG,
+        f"program has {len(source)} characters, limit {len(source) - 1}",
+    )
 
 
 @settings(max_examples=300)

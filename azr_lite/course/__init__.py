@@ -79,7 +79,7 @@ def profile(wanted: str = "auto") -> str:
     if wanted == "auto":
         wanted = os.environ.get("AZR_LITE_PROFILE", "")
     if not wanted:
-        from azr_lite.planner.cards import detect_gpu
+        from azr_lite.planner.vram import detect_gpu
 
         wanted = "gpu" if detect_gpu() is not None else "cpu"
     if wanted not in PROFILES:

@@ -79,7 +79,7 @@ class Evaluation:
             "gain": self.comparison,
             "pass_at_k": self.pass_at_k,
             "left_out": self.left_out,
-            "averages": asdict(averages(self.as_in_paper)),
+            "averages": averages(self.as_in_paper),
         }
 
 

@@ -1,63 +1,24 @@
-"""Curves of any length in bounded memory, and line charts as inline SVG. Every word in a chart is escaped."""
+"""Line charts as inline SVG. Every word in a chart is escaped."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from azr_lite.observe.follow import Point
 from azr_lite.observe.style import look
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-POINTS = 200
-"""Most points of one curve; a longer one has neighbours averaged."""
-
 WIDTH, HEIGHT = 460, 250
 MARGINS = {"left": 52, "right": 14, "top": 54, "bottom": 40}
 TEMPLATES = Path(__file__).parent / "templates"
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One point, with its interval where one is known."""
-
-    x: float
-    y: float
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass
-class Curve:
-    """Averages of at most `POINTS` runs of neighbouring values, as they come."""
-
-    every: int = 1
-    buckets: list[list[float]] = field(default_factory=list)
-
-    def add(self, x: float, y: float) -> None:
-        """One more value; numbers that are not finite are left out."""
-        if not (math.isfinite(x) and math.isfinite(y)):
-            return
-        if self.buckets and self.buckets[-1][2] < self.every:
-            last = self.buckets[-1]
-            last[0], last[1], last[2] = last[0] + x, last[1] + y, last[2] + 1
-        else:
-            self.buckets.append([x, y, 1])
-        if len(self.buckets) > POINTS:
-            pairs = [self.buckets[i : i + 2] for i in range(0, len(self.buckets), 2)]
-            self.buckets = [[sum(column) for column in zip(*pair, strict=True)] for pair in pairs]
-            self.every *= 2
-
-    @property
-    def points(self) -> list[Point]:
-        return [Point(x / n, y / n) for x, y, n in self.buckets]
 
 
 @functools.cache

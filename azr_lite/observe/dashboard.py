@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from azr_lite.errors import ConfigError
 from azr_lite.metrics import STAGES, Metric, mean, metric_of
-from azr_lite.observe.charts import Point
-from azr_lite.observe.follow import Followed
+from azr_lite.observe.follow import Followed, Point
 from azr_lite.observe.style import figure, in_notebook, line, look, picture, png, printable, style
 from azr_lite.observe.watch import to_look_at
 from azr_lite.progress import clock
@@ -22,9 +21,6 @@ from azr_lite.rundir import RunDir
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-WIDEST = 50
-"""Characters of a title that fit over a panel."""
 
 UNHEALTHY = "#F6E7E4"
 """Ground of what lies outside of a number's healthy range."""
@@ -56,7 +52,8 @@ class Panel:
             for label, key in self.lines.items()
             for name in run.config.task_types
         }
-        return {label: run.curves[key].points for label, key in lines.items() if key in run.curves}
+        found = {label: run.curves[key].points for label, key in lines.items() if key in run.curves}
+        return {label: points for label, points in found.items() if points}
 
 
 HELD_OUT = Panel("Held-out accuracy", {"{type}": "held_out/{type}/accuracy"})
@@ -142,11 +139,9 @@ def _title(panel: Panel, run: Followed) -> str:
         newest = points["all"][-1]
         interval = "" if newest.low is None else f" [{100 * newest.low:.0f}, {100 * newest.high:.0f}]"
         return f"{panel.title}: {_change(*ends['all'], percent)}{interval}"
-    if len(ends) == 2:
+    if len(panel.lines) == 2:
         changes = ", ".join(f"{label} {_change(*own, percent)}" for label, own in ends.items())
-        named = f"{panel.title}: {changes.replace(' %,', ',')}"
-        if len(named) <= WIDEST:
-            return named
+        return f"{panel.title}: {changes.replace(' %,', ',')}"
     change = _change(*(mean(values) for values in zip(*ends.values(), strict=True)), percent)
     return f"{panel.title}: {'mean ' if len(ends) > 1 else ''}{change}"
 

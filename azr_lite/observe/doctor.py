@@ -1,15 +1,14 @@
 """The run doctor: names what a run suffers from, with evidence and a cure.
 
-Every check is a pure function of the summary; its docstring gives the reason of its thresholds. The exact checks
-(rewards, advantages, clipping, answers) need no threshold to speak of and are asked first. The others judge curves, and
-nano runs set their bounds (data_samples/benchmarks/doctor.json says how often they are right). "Healthy" below is what
-healthy nano runs have.
+The exact checks (rewards, advantages, clipping, answers) need no threshold to speak of and are asked first. The others
+judge curves. Nano runs set their bounds (data_samples/benchmarks/doctor.json says how often they are right), and
+"healthy" below is what healthy nano runs have.
 """
 
 from __future__ import annotations
 
 import math
-import random
+import statistics
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -17,9 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from azr_lite.metrics import mean
-from azr_lite.observe.reader import form_checked, log_lines, open_run
-from azr_lite.observe.run_summary import SHORT, RunSummary
+from azr_lite.observe.follow import SHORT, Followed
+from azr_lite.observe.reader import drawn, form_checked, log_lines, open_run
+from azr_lite.observe.run_summary import RunSummary, summarise
 from azr_lite.rundir import RunDir
 from azr_lite.sandbox.literal import read_arguments
 from azr_lite.sandbox.wire import render
@@ -28,6 +27,7 @@ from azr_lite.verifier import ProgramRunner, open_executor
 
 ONE_WORLD = "validate every proposal in two worlds with different hash seeds before it is rewarded or kept"
 """The cure where programs are believed after one run."""
+REASONS = "see the reasons: azr-lite show RUN --role propose --worst 5"
 TOO_SHORT = f"Fewer than {SHORT} steps: rewards and advantages are judged, curves are not."
 
 
@@ -49,7 +49,7 @@ class Diagnosis:
     findings: list[Finding]
 
     def __repr__(self) -> str:
-        found, steps = self.findings, len(self.summary.steps)
+        found, steps = self.findings, self.summary.steps
         said = f"{len(found)} finding{'s' * (len(found) > 1)}" if found else "nothing found"
         lines = textwrap.wrap(f"{self.path}: {steps} steps, {said}", 80)
         for one in found:
@@ -65,35 +65,51 @@ class Diagnosis:
     def as_dict(self) -> dict[str, object]:
         return {
             "run": str(self.path),
-            "steps": len(self.summary.steps),
+            "steps": self.summary.steps,
             "sick": bool(self.findings),
             "findings": [asdict(one) for one in self.findings],
             "not_logged": self.summary.not_logged,
         }
 
 
+def examine(run: RunDir, programs: int = 0) -> Diagnosis:
+    """All that ails a run; `programs`: how many of its accepted programs are run again."""
+    summary = summarise(Followed(run))
+    return Diagnosis(run.path, summary, diagnose(summary) + (rerun(run.path, programs) if programs else []))
+
+
 def _change(ends: tuple[float, float], digits: int = 2) -> str:
     return f"{ends[0]:.{digits}f} -> {ends[1]:.{digits}f}"
+
+
+def check_finite(s: RunSummary) -> Iterator[Finding]:
+    """Numbers that are none. A loss scale that is being found (float16) overflows in a few early steps."""
+    for name, curve in s.judged.items():
+        wrong = curve.not_finite
+        if wrong.count > 0.1 * curve.count or not math.isfinite(curve.newest):
+            shown = f"{name}: not finite in {wrong.count} of {curve.count} steps, from step {wrong.first}"
+            cure = "lower learning_rate; dtype float32 or bfloat16 instead of float16"
+            yield Finding("numbers not finite", shown, cure)
 
 
 def check_rewards(s: RunSummary) -> Iterator[Finding]:
     """Rewards that are not what equations 4 to 6 say, and what they follow instead. Up to 1 % may be edits by hand."""
     for role, checked in s.roles.items():
-        if not checked.replies or checked.wrong / checked.replies <= 0.01:
+        wrong = checked.wrong
+        if wrong.count <= 0.01 * checked.replies:
             continue
-        share = f"{checked.wrong} of {checked.replies} {role} rewards"
-        many = f"{share} are not what verdict and solve rate earn, from step {checked.first}"
+        share = f"{wrong.count} of {checked.replies} {role} rewards"
+        many = f"{share} are not what verdict and solve rate earn, from step {wrong.first}"
         found = []
         if checked.impossible and not checked.easy:
             shown = f"{many}; {checked.impossible} tasks that nobody solved were rewarded"
             found.append(Finding("impossible tasks", shown, "reward 0 at solve rate 0"))
         if checked.easy:
             r = checked.rate.correlation
-            shown = "" if r is None else f"; reward and solve rate correlate by {r:+.2f}"
-            shown = f"{many}; {checked.easy} tasks that everybody solved were rewarded{shown}"
+            follows = "" if r is None else f"; reward and solve rate correlate by {r:+.2f}"
+            shown = f"{many}; {checked.easy} tasks that everybody solved were rewarded{follows}"
             found.append(Finding("easy tasks", shown, "reward 1 - solve rate, and 0 at 1"))
-        r = checked.length.correlation
-        if r is not None and r > 0.9:
+        if (r := checked.length.correlation) is not None and r > 0.9:
             shown = f"{many}; the surplus follows the length (r {r:+.2f})"
             found.append(Finding("length blow-up", shown, "reward no reply for its length"))
         if checked.upside_down:
@@ -109,13 +125,14 @@ def check_advantages(s: RunSummary) -> Iterator[Finding]:
     Healthy correlation of the two: exactly 1 in a group of TRR++, else (and for pooled samples) above 0.5.
     """
     groups, silent = (sum(getattr(checked, name) for checked in s.roles.values()) for name in ("groups", "silent"))
-    rates, norms = s.curves.get("learning rate", [1.0]), s.curves.get("gradient norm", [1.0])
+    rate, norm = s.most("learning rate", 1.0), s.most("gradient norm", 1.0)
     if groups and silent / groups >= 0.9:
         shown = f"{silent} of {groups} groups with different rewards have no advantage"
         yield Finding("no update", shown, "see that advantages are set")
-    elif max(rates) == 0 or max(norms) < 1e-6:
-        shown = f"largest learning rate {max(rates):g}, gradient norm {max(norms):g}"
-        yield Finding("no update", shown, "set learning_rate above 0")
+    elif rate == 0 or norm < 1e-6:
+        yield Finding(
+            "no update", f"largest learning rate {rate:g}, gradient norm {norm:g}", "set learning_rate above 0"
+        )
     for role, checked in s.roles.items():
         r = checked.correlation
         if r is None or r > 0.35:
@@ -125,6 +142,34 @@ def check_advantages(s: RunSummary) -> Iterator[Finding]:
             yield Finding("sign flip", shown, "A = (R - mean) / std: do not negate")
         else:
             yield Finding("rewards shuffled", shown, "keep rows in order")
+
+
+def check_validation(s: RunSummary) -> Iterator[Finding]:
+    """Programs believed after one run: nobody knows whether another run gives the same output (`rerun` tells)."""
+    worlds = s.curve("worlds")
+    if once := worlds.outside.count:  # the catalogue calls two worlds and more healthy
+        shown = f"in {once} of {worlds.count} steps a program was accepted after a single run"
+        yield Finding("non-determinism leak", shown, ONE_WORLD)
+
+
+def check_roles(s: RunSummary) -> Iterator[Finding]:
+    """A role whose replies have no weight in the loss."""
+    settings = {"proposer": ("propose", s.config.train_proposer), "solver": ("solve", s.config.train_solver)}
+    for name, (role, trained) in settings.items():
+        checked = s.roles[role]
+        if checked.replies and (not trained or checked.weight == 0):
+            shown = f"train_{name}={trained}; loss weight {checked.weight:g} over {checked.replies} replies"
+            yield Finding(f"{name} untrained", shown, f"train_{name}=True")
+
+
+def check_answers(s: RunSummary) -> Iterator[Finding]:
+    """Monte-Carlo replies without chance: solve rates of 0 and 1 only, so nothing is ever learnable."""
+    asked = s.most("valid", 1.0) > 0  # where no proposal was ever valid, no reply was ever asked for
+    never = s.most("learnable", 1.0) == 0 and asked and s.config.n_mc >= 2
+    if s.same >= 0.95 * s.asked if s.asked else never:
+        same = f"{s.same} of {s.asked} tasks have one text for all answers"
+        shown = same if s.asked else "every solve rate is 0 or 1 in every step"
+        yield Finding("identical answers", shown, "sample the n replies at temperature 1 and apart, never greedily")
 
 
 def check_backwards(s: RunSummary) -> Iterator[Finding]:
@@ -143,24 +188,30 @@ def check_backwards(s: RunSummary) -> Iterator[Finding]:
         yield Finding("sign flip", "; ".join(shown), cure)
 
 
-def check_answers(s: RunSummary) -> Iterator[Finding]:
-    """Monte-Carlo replies without chance: solve rates of 0 and 1 only, so nothing is ever learnable."""
-    learnable = s.curves.get("learnable", [])
-    asked = max(s.curves.get("valid", [1.0])) > 0  # where no proposal was ever valid, no reply was ever asked for
-    never = bool(learnable) and asked and max(learnable) == 0 and s.config.n_mc >= 2
-    if (s.asked and s.same / s.asked >= 0.95) or (never and not s.asked):
-        same = f"{s.same} of {s.asked} tasks have one text for all answers"
-        shown = same if s.asked else "every solve rate is 0 or 1 in every step"
-        yield Finding("identical answers", shown, "sample the n replies at temperature 1 and apart, never greedily")
+def check_ratio(s: RunSummary) -> Iterator[Finding]:
+    """The importance ratio: never moving, or jumping. Healthy: at most 0.03 clipped, 3 times the median norm."""
+    clip, norm, updates = s.curve("clip ratio"), s.curve("gradient norm"), s.config.updates_per_step
+    if clip.count >= 5 and clip.highest == 0 and updates > 1 and s.config.learning_rate > 0 and norm.highest > 1e-6:
+        shown = f"clip_ratio is exactly 0 in {clip.count} steps of {updates} updates"
+        yield Finding("ratio never moves", shown, "take the old log-probabilities once a step, before its first update")
+    for name, bound in (("clip ratio", 0.3), ("kl", 1.0)):
+        if (curve := s.curve(name)).highest > bound:
+            shown = f"{name} {curve.highest:.2f} at step {curve.highest_at}"
+            yield Finding("ratio or KL spike", shown, "lower learning_rate")
+    middle = statistics.median_high(norm.values) if norm.count >= 5 else 0.0
+    if middle > 0 and norm.highest > 20 * middle:
+        shown = f"gradient norm {norm.highest:.2f} at step {norm.highest_at}, median {middle:.2f}"
+        yield Finding("ratio or KL spike", shown, "lower learning_rate or max_grad_norm")
 
 
-def check_groups(s: RunSummary) -> Iterator[Finding]:
-    """Groups in which everybody earns the same teach nothing (TRL: frac_reward_zero_std). Healthy: 0."""
-    for role in ("proposer", "solver"):
-        if (ends := s.ends(f"{role} no signal")) and ends[1] > 0.25:
-            shown = f"{role}: {_change(ends)} of groups have one reward"
-            cure = "raise batch_size or temperature; see what else the doctor finds"
-            yield Finding("zero-variance groups", shown, cure)
+def check_executor(s: RunSummary) -> Iterator[Finding]:
+    """Programs that fail by time, memory or crash in numbers: the sandbox may be sick, not the policy. Healthy: 1 %."""
+    total = sum(curve.total for key, curve in s.curves.items() if key.startswith("executor/"))
+    own = ((kind, s.curves.get(f"executor/{kind}")) for kind in ("timeout", "memory", "crash", "protocol"))
+    bad = {kind: curve.total for kind, curve in own if curve is not None and curve.total}
+    if total >= 20 and sum(bad.values()) / total > 0.2:
+        shown = f"of {total:.0f} executions: " + ", ".join(f"{count:.0f} {kind}" for kind, count in bad.items())
+        yield Finding("executor sickness", shown, "azr-lite doctor --sandbox; raise cpu_seconds or memory_mb")
 
 
 def check_difficulty(s: RunSummary) -> Iterator[Finding]:
@@ -187,11 +238,10 @@ def check_form(s: RunSummary) -> Iterator[Finding]:
 
 def check_proposals(s: RunSummary) -> Iterator[Finding]:
     """A proposer that never wrote one valid task: the run trains on what it was seeded with."""
-    valid = s.curves.get("valid", [])
-    if len(valid) >= 3 and max(valid) == 0:
-        shown = f"not one valid proposal in {len(valid)} steps: the buffers stay as they were seeded"
-        see = "see the reasons: azr-lite show RUN --role propose --worst 5"
-        yield Finding("no valid proposal", shown, f"{see}; take a larger or instruction-tuned model")
+    valid = s.curve("valid")
+    if valid.count >= 3 and valid.highest == 0:
+        shown = f"not one valid proposal in {valid.count} steps: the buffers stay as they were seeded"
+        yield Finding("no valid proposal", shown, f"{REASONS}; take a larger or instruction-tuned model")
 
 
 def check_length(s: RunSummary) -> Iterator[Finding]:
@@ -199,8 +249,7 @@ def check_length(s: RunSummary) -> Iterator[Finding]:
 
     Length alone is no illness: in the 50 steps of `make run` replies grow threefold, a tenth is cut, and it helps.
     """
-    tokens = s.ends("solver tokens")
-    earned = s.gain is not None and s.gain["low"] > 0
+    tokens, earned = s.ends("solver tokens"), s.gain is not None and s.gain["low"] > 0
     for role in ("solver", "proposer"):
         if not (cut := s.ends(f"{role} truncated")):
             continue
@@ -213,10 +262,8 @@ def check_length(s: RunSummary) -> Iterator[Finding]:
 
 def check_templates(s: RunSummary) -> Iterator[Finding]:
     """The proposer writes one program again and again, or sees nothing but the identity."""
-    part = max(1, len(s.coverage) // 5)
-    first, last = mean(s.coverage[:part]), mean(s.coverage[-part:])
-    if len(s.coverage) >= 4 and (last < 0.1 or last < 0.33 * first):
-        shown = f"different AST shapes {_change((first, last))} of a step's programs"
+    if (ends := s.coverage.ends) and ends[1] < max(0.1, 0.33 * ends[0]):
+        shown = f"different AST shapes {_change(ends)} of a step's programs"
         yield Finding("template collapse", shown, "raise references or temperature; lower learning_rate")
     valid = s.ends("valid")
     if (fresh := s.ends("fresh")) and fresh[1] < 0.3 and (valid is None or valid[1] >= 0.2):
@@ -228,82 +275,33 @@ def check_templates(s: RunSummary) -> Iterator[Finding]:
             yield Finding("no references", shown, "show tasks of the buffer (references)")
 
 
-def check_executor(s: RunSummary) -> Iterator[Finding]:
-    """Programs that fail by time, memory or crash in numbers: the sandbox may be sick, not the policy. Healthy: 1 %."""
-    total = s.executor.total()
-    bad = {kind: s.executor[kind] for kind in ("timeout", "memory", "crash", "protocol") if s.executor[kind]}
-    if total >= 20 and sum(bad.values()) / total > 0.2:
-        shown = f"of {total} executions: " + ", ".join(f"{count} {kind}" for kind, count in bad.items())
-        yield Finding("executor sickness", shown, "azr-lite doctor --sandbox; raise cpu_seconds or memory_mb")
-
-
-def check_validation(s: RunSummary) -> Iterator[Finding]:
-    """Programs believed after one run: nobody knows whether another run gives the same output (`rerun` tells)."""
-    worlds = s.curves.get("worlds", [])
-    if once := sum(value < 2 for value in worlds):
-        shown = f"in {once} of {len(worlds)} steps a program was accepted after a single run"
-        yield Finding("non-determinism leak", shown, ONE_WORLD)
-
-
-def check_ratio(s: RunSummary) -> Iterator[Finding]:
-    """The importance ratio: never moving, or jumping. Healthy: at most 0.03 clipped, 3 times the median norm."""
-    clip, updates = s.curves.get("clip ratio", []), s.config.updates_per_step
-    norms = [norm if math.isfinite(norm) else 0.0 for norm in s.curves.get("gradient norm", [])]  # see check_finite
-    moved = s.config.learning_rate > 0 and max(norms, default=0) > 1e-6
-    if len(clip) >= 5 and max(clip) == 0 and updates > 1 and moved:
-        shown = f"clip_ratio is exactly 0 in {len(clip)} steps of {updates} updates"
-        cure = "take the old log-probabilities once a step, before its first update"
-        yield Finding("ratio never moves", shown, cure)
-
-    def highest(name: str, values: list[float]) -> str:
-        step = s.steps[min(values.index(max(values)), len(s.steps) - 1)]
-        return f"{name} {max(values):.2f} at step {step}"
-
-    for name, bound in (("clip ratio", 0.3), ("kl", 1.0)):
-        if (values := s.curves.get(name)) and max(values) > bound:
-            yield Finding("ratio or KL spike", highest(name, values), "lower learning_rate")
-    if len(norms) >= 5 and (middle := sorted(norms)[len(norms) // 2]) > 0 and max(norms) > 20 * middle:
-        shown = f"{highest('gradient norm', norms)}, median {middle:.2f}"
-        yield Finding("ratio or KL spike", shown, "lower learning_rate or max_grad_norm")
+def check_groups(s: RunSummary) -> Iterator[Finding]:
+    """Groups in which everybody earns the same teach nothing (TRL: frac_reward_zero_std). Healthy: 0."""
+    for role in ("proposer", "solver"):
+        if (ends := s.ends(f"{role} no signal")) and ends[1] > 0.25:
+            shown = f"{role}: {_change(ends)} of groups have one reward"
+            cure = "raise batch_size or temperature; see what else the doctor finds"
+            yield Finding("zero-variance groups", shown, cure)
 
 
 def check_buffer(s: RunSummary) -> Iterator[Finding]:
     """A buffer that takes nothing in grows older by one step per step."""
-    for name, rows in s.buffers.items():
-        half = rows[len(rows) // 2 :]
-        if len(half) < 4 or half[0][0] != half[-1][0] or half[-1][0] >= s.config.buffer_capacity:
+    for key, sizes in s.curves.items():
+        half, ages = sizes.points[len(sizes.points) // 2 :], s.curves.get(f"{key}/age")
+        if not key.startswith("buffer/") or key.count("/") > 1 or len(half) < 4:
             continue
-        first, last = half[0][1], half[-1][1]
-        if first is None or last is None or last - first >= 0.9 * (len(half) - 1):
-            shown = f"{name}: {half[-1][0]:.0f} tasks, none new in the last {len(half)} steps"
-            cure = "see the rejection reasons: azr-lite show RUN --role propose --worst 5"
-            yield Finding("stale buffer", shown, cure)
-
-
-def check_roles(s: RunSummary) -> Iterator[Finding]:
-    """A role whose replies have no weight in the loss."""
-    settings = {"proposer": ("propose", s.config.train_proposer), "solver": ("solve", s.config.train_solver)}
-    for name, (role, trained) in settings.items():
-        checked = s.roles[role]
-        if checked.replies and (not trained or checked.weight == 0):
-            shown = f"train_{name}={trained}; loss weight {checked.weight:g} over {checked.replies} replies"
-            yield Finding(f"{name} untrained", shown, f"train_{name}=True")
-
-
-def check_finite(s: RunSummary) -> Iterator[Finding]:
-    """Numbers that are none. A loss scale that is being found (float16) overflows in a few early steps."""
-    for name, values in s.curves.items():
-        wrong = [step for step, value in zip(s.steps, values, strict=False) if not math.isfinite(value)]
-        if wrong and (len(wrong) > 0.1 * len(values) or not math.isfinite(values[-1])):
-            shown = f"{name}: not finite in {len(wrong)} of {len(values)} steps, from step {wrong[0]}"
-            cure = "lower learning_rate; dtype float32 or bfloat16 instead of float16"
-            yield Finding("numbers not finite", shown, cure)
+        size, steps = half[-1].y, half[-1].x - half[0].x
+        older = ages.points[-1].y - ages.points[-len(half)].y if ages else steps
+        if half[0].y == size < s.config.buffer_capacity and older >= 0.9 * steps:
+            name = key.removeprefix("buffer/")
+            shown = f"{name}: {size:.0f} tasks, none new in the last {steps + 1:.0f} steps"
+            yield Finding("stale buffer", shown, REASONS)
 
 
 def check_gain(s: RunSummary) -> Iterator[Finding]:
     """A long run whose held-out gain is at most 0 at its upper 95 % bound."""
-    if s.gain is not None and len(s.steps) >= 60 and s.gain["high"] <= 0:
-        shown = f"held-out {100 * s.gain['gain']:+.1f} points in {len(s.steps)} steps"
+    if s.gain is not None and s.steps >= 60 and s.gain["high"] <= 0:
+        shown = f"held-out {100 * s.gain['gain']:+.1f} points in {s.steps} steps"
         yield Finding("no learning", shown, "see the other findings")
 
 
@@ -337,7 +335,8 @@ def rerun(path: str | Path, programs: int, executor: ProgramRunner | None = None
     run = open_run(path)
     leaks, sick = [], []
     with form_checked(run):
-        sample = _sample(run, programs)
+        lines = log_lines(run, "tasks.jsonl")
+        sample = drawn((x["task"] for x in lines if x["ok"] and x["task"] and x["step"] >= 0), programs)
         items = [(task["program"], [read_arguments(text) for text in _texts(task, "input")]) for task in sample]
         with open_executor(run.config()) if executor is None else nullcontext(executor) as running:
             validations = running.validate_many(items)
@@ -353,20 +352,6 @@ def rerun(path: str | Path, programs: int, executor: ProgramRunner | None = None
         for name, bad, cure in (("non-determinism leak", leaks, ONE_WORLD), ("executor sickness", sick, see))
         if bad
     ]
-
-
-def _sample(run: RunDir, count: int) -> list[dict[str, Any]]:
-    """Different accepted tasks, each as likely as any other, in one pass that holds no more than it keeps."""
-    rng, sample, seen = random.Random(0), [], 0
-    for line in log_lines(run, "tasks.jsonl"):
-        if not (line["ok"] and line["task"] and line["step"] >= 0):
-            continue
-        seen += 1
-        if len(sample) < count:
-            sample.append(line["task"])
-        elif (place := rng.randrange(seen)) < count:
-            sample[place] = line["task"]
-    return sample
 
 
 def _texts(task: dict[str, Any], what: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What is known of a run that may still be written, in bounded memory: what screen, dashboard and report draw."""
+"""A run that may still be written, in bounded memory: what screen, dashboard, report and doctor know of it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from azr_lite.errors import RunDirectoryError
 from azr_lite.evaluation.results import evaluated_step
 from azr_lite.metrics import STAGES, Metric, mean, metric_of
-from azr_lite.observe.charts import Curve, Point
-from azr_lite.observe.reader import Line, Log
+from azr_lite.observe.reader import Log
 from azr_lite.progress import clock
 from azr_lite.rundir import RunDir
 
-HISTORY = 4000
-"""Values kept of each number on the terminal's screen; older ones are thinned to every second."""
+POINTS = 200
+"""Most points of one curve; a longer one has neighbours averaged."""
+
+SHORT = 4
+"""Values that a curve needs to have ends: a single step of a small batch has groups with one reward by luck."""
 
 SILENT_S = 120.0
 """A run whose log has not grown for longer than this, and for longer than ten steps, is called silent."""
@@ -27,47 +28,105 @@ SILENT_S = 120.0
 PATIENCE_S = 600.0
 """A run whose files have not changed for this long (or thirty slow steps) is no longer waited for."""
 
-CURVE_KEYS = (
-    "propose/{type}/solve_rate", "propose/{type}/ok", "solve/{type}/ok", "solve/{type}/tokens",
-    "propose/*/solve_rate", "propose/*/ok", "solve/*/ok", "solve/*/tokens", "propose/*/tokens",
-    "propose/*/learnable", "propose/*/reward", "solve/*/reward", "entropy", "grad_norm",
-)  # fmt: skip
-"""Keys of metrics.jsonl that are drawn: {type} is one curve per task type, * the mean over task types."""
 
-TIME_KEYS = (*STAGES, "tokens_per_s")
-"""Keys of timing.jsonl that are drawn."""
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One point, with its interval where one is known."""
+
+    x: float
+    y: float
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass
-class LoggedNumber:
-    """A number of metrics.jsonl, and when it left its healthy range."""
+class Steps:
+    """How many steps something was so, and the first and the last of them."""
 
-    key: str
-    metric: Metric
-    outside: int = 0
-    steps: int = 0
+    count: int = 0
     first: int = 0
     last: int = 0
-    worst: float = 0.0
+
+    def add(self, step: int) -> None:
+        self.first, self.last = self.first if self.count else step, step
+        self.count += 1
+
+
+@dataclass
+class Curve:
+    """A number over the steps: at most `POINTS` averages of neighbouring values, and what averages would hide.
+
+    `metric`: its row of the catalogue. `worst`: the value farthest from the healthy range.
+    """
+
+    metric: Metric | None = None
+    every: int = 1
+    buckets: list[list[float]] = field(default_factory=list)
+    """Of each average: sum of the steps, sum of the finite values, count of values, count of finite ones."""
     newest: float = 0.0
+    worst: float = 0.0
+    highest: float = -math.inf
+    highest_at: int = 0
+    outside: Steps = field(default_factory=Steps)
+    not_finite: Steps = field(default_factory=Steps)
 
     def add(self, step: int, value: float) -> None:
-        """The value of one more step."""
-        self.steps, self.newest = self.steps + 1, value
-        if self.metric.healthy(value):
+        """One more value."""
+        finite, self.newest = math.isfinite(value), value
+        if not self.buckets or self.buckets[-1][2] == self.every:
+            self.buckets.append([0.0, 0.0, 0, 0])
+        last = self.buckets[-1]
+        last[:] = last[0] + step, last[1] + (value if finite else 0.0), last[2] + 1, last[3] + finite
+        if len(self.buckets) > POINTS:
+            pairs = [self.buckets[i : i + 2] for i in range(0, len(self.buckets), 2)]
+            self.buckets = [[sum(column) for column in zip(*pair, strict=True)] for pair in pairs]
+            self.every *= 2
+        if not finite:
+            self.not_finite.add(step)
             return
-        if not self.outside:
-            self.first, self.worst = step, value
-        self.outside, self.last = self.outside + 1, step
-        self.worst = max(self.worst, value, key=self._distance)
+        if value > self.highest:
+            self.highest, self.highest_at = value, step
+        if self.metric is not None and not self.metric.healthy(value):
+            self.worst = max(self.worst, value, key=self._distance) if self.outside.count else value
+            self.outside.add(step)
 
     def _distance(self, value: float) -> float:
-        bounds = (self.metric.low, self.metric.high)
+        bounds = (self.metric.low, self.metric.high) if self.metric else ()
         return max((abs(value - bound) for bound in bounds if bound is not None), default=0.0)
+
+    @property
+    def count(self) -> int:
+        """Steps with a value."""
+        return int(sum(bucket[2] for bucket in self.buckets))
+
+    @property
+    def total(self) -> float:
+        """The sum of all values."""
+        return sum(bucket[1] for bucket in self.buckets)
+
+    @property
+    def values(self) -> list[float]:
+        """The averages; not a number where no value was finite."""
+        return [total / finite if finite else math.nan for _, total, _, finite in self.buckets]
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """Mean of its first and last fifth, at least two values each; None for less than `SHORT` values."""
+        values = [point.y for point in self.points]
+        part = max(len(values) // 5, 2)
+        return (mean(values[:part]), mean(values[-part:])) if len(values) >= SHORT else None
+
+    @property
+    def points(self) -> list[Point]:
+        """The averages that are finite, over the steps done."""
+        return [Point(steps / n + 1, total / finite) for steps, total, n, finite in self.buckets if finite]
 
 
 class Followed:
-    """A run so far; `look` reads what is new. RunDirectoryError where the run cannot be read."""
+    """A run so far; `look` reads what is new. RunDirectoryError where the run cannot be read.
+
+    `curves`: of every logged number, by its key; ``solve/*/ok`` is the mean over task types.
+    """
 
     def __init__(self, run: RunDir) -> None:
         self.run, self.config = run, run.config()
@@ -76,89 +135,68 @@ class Followed:
 
     def _start(self) -> None:
         self.metrics, self.timing = Log(self.run.path / "metrics.jsonl"), Log(self.run.path / "timing.jsonl")
-        self.last: Line = {}
-        self.last_times: Line = {}
+        self.last: dict[str, float] = {}
+        self.last_times: dict[str, float] = {}
+        self.lines = 0
         self.pace: deque[float] = deque(maxlen=20)
         self.curves: dict[str, Curve] = {}
-        self.totals: dict[str, float] = {}
-        self.numbers: dict[str, LoggedNumber] = {}
-        self.histories: dict[str, list[float]] = {key: [] for key in CURVE_KEYS if "{type}" not in key}
-        self.every, self.seen = 1, 0
 
     def look(self) -> None:
         """Read what the logs gained. Where a resumed run has cut one back, both are read anew."""
         if self.metrics.is_rewritten() or self.timing.is_rewritten():
             self._start()
         for line in self.metrics.lines():
-            self._take_metrics(_numbers_only(self.metrics, line))
+            self._add(self.metrics, line)
+            self.last, self.lines = line, self.lines + 1
         for line in self.timing.lines():
-            self._take_times(_numbers_only(self.timing, line))
+            self._add(self.timing, line)
+            self.last_times = line
+            self.pace.append(sum(line.get(name, 0.0) for name in STAGES))
         self.held_out = self._held_out()
         summary = self.run.summary()
         self.summary = summary if summary is not None and summary.get("steps", 0) >= self.done else None
 
-    def _take_metrics(self, line: Line) -> None:
-        self.last, self.seen = line, self.seen + 1
-        self._add_to_curves(CURVE_KEYS, line)
-        for key, value in _finite(line):
-            if (row := metric_of(key, "metrics.jsonl")) is not None:
-                self.numbers.setdefault(key, LoggedNumber(key, row)).add(line["step"], value)
-            if key.startswith("tokens/"):
-                self.totals[key] = self.totals.get(key, 0.0) + value
-        if self.seen % self.every:
-            return
-        for key, history in self.histories.items():
-            history += self._mean(line, key)
-        if max(map(len, self.histories.values())) > HISTORY:
-            self.every *= 2
-            self.histories = {name: values[::2] for name, values in self.histories.items()}
-
-    def _take_times(self, line: Line) -> None:
-        self.last_times = line
-        self.pace.append(sum(line.get(name, 0.0) for name in STAGES))
-        self._add_to_curves(TIME_KEYS, line)
-        for key, value in _finite(line):
-            if key.endswith("memory_mib"):
-                self.totals[key] = max(self.totals.get(key, 0.0), value)
-            elif key in STAGES or key.endswith("_j"):
-                self.totals[key] = self.totals.get(key, 0.0) + value
-
-    def _add_to_curves(self, patterns: Sequence[str], line: Line) -> None:
-        keys = (pattern.format(type=name) for pattern in patterns for name in self.config.task_types)
-        for key in dict.fromkeys(keys):
-            for value in self._mean(line, key):
-                self.curves.setdefault(key, Curve()).add(line["step"] + 1, value)
-
-    def _mean(self, line: Line, key: str) -> list[float]:
-        """The value of a key, where * is the mean over task types; none where it is not logged."""
-        keys = dict.fromkeys(key.replace("*", name) for name in self.config.task_types)
-        values = [line[own] for own in keys if own in line]
-        return [mean(values)] if values else []
+    def _add(self, log: Log, line: dict[str, float]) -> None:
+        over_types: dict[str, list[float]] = {}
+        step = int(line["step"])
+        for key, value in line.items():
+            if not isinstance(value, int | float):
+                form = f"is not in this azr_lite's form ({key} is no number)"
+                raise RunDirectoryError(f"{log.path} {form}; use the version named in run.json")
+            if key not in self.curves:
+                self.curves[key] = Curve(metric_of(key, "metrics.jsonl"))
+            self.curves[key].add(step, value)
+            if len(parts := key.split("/")) == 3:
+                over_types.setdefault(f"{parts[0]}/*/{parts[2]}", []).append(value)
+        for key, values in over_types.items():
+            self.curves.setdefault(key, Curve()).add(step, mean(values))
 
     def _held_out(self) -> dict[str, list[Point]]:
         """Every evaluation made so far, over all problems and by type, with its interval where that was kept."""
-        found: list[tuple[int, dict[str, Point]]] = []
+        found: dict[int, dict[str, Point]] = {}
         for path in (self.run.path / "eval").glob("*.json"):
-            try:
+            # another suite's, or half-written
+            with suppress(ValueError, KeyError, TypeError, AttributeError, OSError):
                 step, scores = evaluated_step(path), json.loads(path.read_text(encoding="utf-8"))["scores"]
-                own = {of: scores[of] for of in ("all", *(of for of in self.config.task_types if of in scores))}
+                own = {of: scores[of] for of in ("all", *self.config.task_types) if of in scores}
                 points = {of: Point(step, float(s["accuracy"]), s.get("low"), s.get("high")) for of, s in own.items()}
-            except (ValueError, KeyError, IndexError, TypeError, AttributeError, OSError):
-                continue  # another suite's, or half-written
-            found.append((step, points))
+                found[step] = points
         if not found:
             curve = (self.run.summary() or {}).get("curves", {}).get("held-out accuracy", [])
-            found = [(step, {"all": Point(step, accuracy)}) for step, accuracy in curve]
+            found = {step: {"all": Point(step, accuracy)} for step, accuracy in curve}
         curves: dict[str, list[Point]] = {}
-        for _, points in sorted(found, key=lambda item: item[0]):
+        for _, points in sorted(found.items()):
             for of, point in points.items():
                 curves.setdefault(of, []).append(point)
         return curves
 
+    def values(self, key: str) -> list[float]:
+        """The averages of a curve; none where the number was never logged."""
+        return self.curves[key].values if key in self.curves else []
+
     def by_type(self, key: str) -> dict[str, list[Point]]:
         """The points of a key such as ``solve/*/ok``, by task type and of "all"."""
-        names = {**{name: name for name in self.config.task_types}, "all": "*"}
-        keys = {of: key.replace("*", name) for of, name in names.items()}
+        keys = {of: key.replace("*", name) for of, name in (*((t, t) for t in self.config.task_types), ("all", "*"))}
         return {of: self.curves[own].points for of, own in keys.items() if own in self.curves}
 
     def unhealthy(self) -> dict[str, float]:
@@ -195,10 +233,8 @@ class Followed:
         """Seconds since a file of the run changed last; RunDirectoryError where the run is gone."""
         newest = 0.0
         for path in (self.run.path, self.run.path / "eval", *self.run.path.glob("*"), *self.run.path.glob("eval/*")):
-            try:
+            with suppress(FileNotFoundError):  # there is no eval yet, or a temporary name that is renamed by now
                 newest = max(newest, path.stat().st_mtime)
-            except FileNotFoundError:  # there is no eval yet, or a temporary name that is renamed by now
-                continue
         self.check_there()
         return time.time() - newest
 
@@ -211,15 +247,3 @@ class Followed:
         """RunDirectoryError where the run is gone."""
         if not self.run.path.is_dir():
             raise RunDirectoryError(f"{self.run.path} is gone; it was moved or deleted while it was followed")
-
-
-def _finite(line: Line) -> Iterator[tuple[str, float]]:
-    return ((key, float(value)) for key, value in line.items() if math.isfinite(value) and key != "step")
-
-
-def _numbers_only(log: Log, line: dict[str, Any]) -> Line:
-    wrong = next((name for name, value in line.items() if not isinstance(value, int | float)), None)
-    if wrong is not None:
-        form = f"is not in this azr_lite's form ({wrong} is no number)"
-        raise RunDirectoryError(f"{log.path} {form}; use the version named in run.json")
-    return line

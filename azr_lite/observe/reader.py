@@ -8,17 +8,19 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from azr_lite.errors import RunDirectoryError
 from azr_lite.rundir import LOGS, RunDir
 
 Line = dict[str, Any]
+T = TypeVar("T")
 
 PATIENCE_S = 3.0
 """Reading that takes longer than this says how far it is."""
@@ -121,6 +123,17 @@ def log_lines(run: RunDir, name: str) -> Iterator[Line]:
         yield line
     if shown and terminal:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def drawn(lines: Iterable[T], most: int) -> list[T]:
+    """At most so many of them, each as likely as any other, in one pass that holds no more than it keeps."""
+    rng, kept = random.Random(0), []
+    for count, line in enumerate(lines, start=1):
+        if len(kept) < most:
+            kept.append(line)
+        elif (place := rng.randrange(count)) < most:
+            kept[place] = line
+    return kept
 
 
 def by_step(run: RunDir, name: str) -> Iterator[tuple[int, list[Line]]]:

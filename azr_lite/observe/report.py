@@ -1,5 +1,4 @@
-"""`azr-lite report`: one HTML file that says what a run did, or compares several; and its list of proposals in a
-notebook.
+"""`azr-lite report`: one HTML file that says what a run did, or compares several; and a notebook's list of proposals.
 
 What a model wrote may be hostile: the template escapes everything, characters that do not print are written as
 escapes, and the page's own policy (CSP) allows no request and no script but the one in the template, by its digest.
@@ -12,38 +11,37 @@ import functools
 import hashlib
 import html
 import json
+from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from azr_lite.errors import AzrError, ConfigError, RunDirectoryError
-from azr_lite.evaluation.scores import compare_paired
+from azr_lite.config import Config
+from azr_lite.errors import AzrError, ConfigError, EvaluationError, RunDirectoryError
+from azr_lite.evaluation.results import Result, evaluated_step, read_result
+from azr_lite.evaluation.scores import Item, compare_paired
+from azr_lite.metrics import STAGES
 from azr_lite.observe.charts import TEMPLATES, chart, templates
 from azr_lite.observe.doctor import TOO_SHORT, Finding, diagnose
-from azr_lite.observe.proposals import ProposalRow, ProposalSample, add_relatives
-from azr_lite.observe.reader import open_run
-from azr_lite.observe.run_facts import RunFacts, read_facts
-from azr_lite.observe.run_summary import SHORT, summarise
+from azr_lite.observe.follow import SHORT, Followed
+from azr_lite.observe.proposals import ProposalRow, Proposals
+from azr_lite.observe.reader import form_checked, open_run
+from azr_lite.observe.run_summary import summarise
 from azr_lite.observe.style import printable
+from azr_lite.presets import preset
 from azr_lite.rundir import RunDir, write_text
 
-MOST_BYTES = 2_000_000
-BROWSED_BYTES = 700_000
-"""The most of a notebook's list of proposals."""
+MOST_BYTES, BROWSED_BYTES = 2_000_000, 700_000
+"""The most of a page, and of a notebook's list of proposals."""
 
 JUDGED_BYTES = 100 << 20
 """A longer rollouts.jsonl is not read by the run doctor for a report: some four seconds of processor time."""
 
-HIGHLIGHTED = 4000
-"""Characters; a longer program stays plain: a lexer's patterns may be slow on hostile text."""
-
-MOST_RUNS = 8
-MOST_LISTED = 800
-BROWSED = 200
-TRIPLETS = 10
+MOST_RUNS, MOST_LISTED, BROWSED, TRIPLETS = 8, 800, 200, 10
 FIRST_WORDS = "<!doctype html><!-- azr-lite report -->"
 """How a report begins: only such a file is overwritten."""
 
@@ -63,6 +61,109 @@ CHARTS = {
 """Headed groups of charts: title, unit and source of each."""
 
 
+class RunFacts(Followed):
+    """A run as a page tells it. `name`, `number`: how the page calls it. `notes`: what is missing.
+
+    `gains`: of every task type and "all", accuracy before and after and the paired gain, in shares.
+    """
+
+    def __init__(self, run: RunDir) -> None:
+        super().__init__(run)
+        self.name, self.number = str(run.path), 0
+        self.notes: list[str] = []
+        self.gains: list[dict[str, Any]] = []
+        self.baselines: dict[str, dict[str, float]] = {}
+        self.last_items: list[Item] = []
+        with form_checked(run):
+            self.info = self._info()
+            self._note_missing("metrics.jsonl", "timing.jsonl")
+            self._read_gains()
+            self._note_missing("tasks.jsonl")
+            ended = run.summary() or {}
+            kept = {name: self.curves[name].total for name in STAGES if name in self.curves} or ended.get("seconds", {})
+            self.stages = {name: float(kept[name]) for name in STAGES if name in kept}
+        outside = [(key, curve) for key, curve in self.curves.items() if curve.outside.count]
+        self.out_of_range = sorted(outside, key=lambda one: (-one[1].outside.count / one[1].count, one[0]))
+        self.settings = _settings(self.config)
+
+    @property
+    def all(self) -> dict[str, Any] | None:
+        """The pooled gain."""
+        return next((gain for gain in self.gains if gain["type"] == "all"), None)
+
+    def without_place(self, error: Exception) -> str:
+        """What an error says, for a page: no folder of this machine stands on one."""
+        return str(error).replace(f"{self.run.path}/", "").replace(str(self.run.path), "the run")
+
+    def _note_missing(self, *names: str) -> None:
+        missing = (name for name in names if not (self.run.path / name).exists())
+        why = "only a sample of the run was kept, or it has not begun"
+        self.notes += [f"{name} is missing ({why})" for name in missing]
+
+    def _info(self) -> dict[str, Any]:
+        """What run.json holds; TypeError where a part of it is no object: the page would trip over it."""
+        if not (self.run.path / "run.json").exists():
+            unknown = "command, versions and hardware are not known"
+            self.notes.append(f"run.json is missing (only a sample of the run was kept): {unknown}")
+            return {}
+        info = self.run.info()
+        for name in ("environment", "sandbox", "model"):
+            if not isinstance(info.get(name) or {}, dict):
+                raise TypeError(f"{name} in run.json is no object")
+        return info
+
+    def _read_gains(self) -> None:
+        """From the answers of the first and the last evaluation; where they were not kept, from summary.json."""
+        results = self._results()
+        if len(results) > 1:
+            first, last = results[0], results[-1]
+            try:
+                before, after, gain = first.scores, last.scores, compare_paired(first.items, last.items)
+            except ValueError as error:
+                raise EvaluationError(f"{self.run.path / 'eval'}: {error}") from error
+        else:
+            ended = self.run.summary() or {}
+            before, after, gain = (ended.get(part) or {} for part in ("before", "after", "gain"))
+            if results:
+                gain = {}
+                self.notes.append("only one held-out evaluation is there: no gain can be given yet")
+            elif gain:
+                self.notes.append(
+                    "the held-out answers (eval/) are not there to be read: gains are those of summary.json"
+                )
+            else:
+                why = "the run has no held-out evaluation yet, or was told to make none"
+                self.notes.append(f"{why}: there is no gain to report")
+        if results:
+            self.baselines, self.last_items = results[-1].record["baselines"], results[-1].items
+        for of in sorted(gain, key=lambda of: of != "all"):
+            scores = {"n": int(after[of]["n"]), "before": before[of]["accuracy"], "after": after[of]["accuracy"]}
+            self.gains.append({"type": of, "form_gain": None, **gain[of], **scores})
+
+    def _results(self) -> list[Result]:
+        """The evaluations in order; none, and a note, where one of them is damaged."""
+        folder, files = self.run.path / "eval", {}
+        for file in folder.glob("*.json"):
+            with suppress(ValueError):  # another suite's
+                files[evaluated_step(file)] = file
+        try:
+            found = [read_result(folder, files[step].stem) for step in sorted(files)]
+        except EvaluationError as error:  # the rest of the report does not hang on it
+            if all(file.with_suffix(".jsonl").exists() for file in files.values()):  # else a sample was kept
+                self.notes.append(self.without_place(error))
+            return []
+        return [result for result in found if result is not None]  # resuming takes some back
+
+
+def _settings(config: Config) -> list[tuple[str, Any, Any]]:
+    """(setting, the preset's value, this run's) where they differ."""
+    base = Config().to_json()
+    with suppress(ConfigError):  # another version's preset
+        base = preset(config.preset).to_json()
+    own = config.replace(output_dir=base["output_dir"], preset=base["preset"]).to_json()
+    return [(name, base.get(name), value) for name, value in own.items() if value != base.get(name)]
+
+
 @dataclass(frozen=True)
 class TaskList:
     """Proposals to look through in a notebook: shows itself, static, in a frame of its own."""
@@ -74,6 +175,13 @@ class TaskList:
         style = "width:100%;height:640px;box-sizing:border-box;border:1px solid #ccc"
         page = html.escape(self.page, quote=True)
         return f'<iframe sandbox="allow-scripts" style="{style}" title="proposals" srcdoc="{page}"></iframe>'
+
+
+def task_list(run: RunDir) -> TaskList:
+    """The proposals of a run, with filters, for a notebook; no widgets, no kernel needed."""
+    facts = RunFacts(run)
+    found = Proposals(facts, 0, BROWSED)
+    return TaskList(_fitted("browse.html", found.listed, BROWSED_BYTES, runs=[facts], total=found.count))
 
 
 def write_report(paths: Sequence[str | Path], output: str | Path = "") -> Path:
@@ -98,33 +206,21 @@ def report(paths: Sequence[str | Path]) -> str:
     """The page of one run, or of several side by side. Errors of `azr_lite.errors` say what is missing or foreign."""
     if not 1 <= len(paths) <= MOST_RUNS:
         raise ConfigError(f"a report is of 1 to {MOST_RUNS} runs, not {len(paths)}; leave some out")
-    runs = [read_facts(open_run(path)) for path in paths]
+    runs = [RunFacts(open_run(path)) for path in paths]
     for number, name in enumerate(_names(runs)):
         runs[number].number, runs[number].name = number, name
-    samples = [ProposalSample(facts, MOST_LISTED // len(runs)) for facts in runs]
-    listed, triplets, programs = _proposals(runs, samples)
+    found = [Proposals(facts, facts.number, MOST_LISTED // len(runs)) for facts in runs]
     return _fitted(
         "report.html",
-        listed,
+        [row for own in found for row in own.listed],
         MOST_BYTES,
         runs=runs,
-        against=_against_first(runs),
+        against=[None, *(_against(runs[0], facts) for facts in runs[1:])],
         charts=[(heading, [_chart(runs, *one) for one in group]) for heading, group in CHARTS.items()],
-        triplets=triplets,
-        programs=programs,
-        total=sum(sample.count for sample in samples),
+        triplets=[row for own in found for row in own.worth_reading(max(2, TRIPLETS // len(runs)))],
+        total=sum(own.count for own in found),
         health=[_health(facts) for facts in runs],
     )
-
-
-def task_list(run: RunDir) -> TaskList:
-    """The proposals of a run, with filters, for a notebook; no widgets, no kernel needed."""
-    facts = read_facts(run)
-    sample = ProposalSample(facts, BROWSED)
-    shown = sample.shown()
-    programs, _ = add_relatives(facts, shown)
-    shared = {"runs": [facts], "programs": programs, "total": sample.count}
-    return TaskList(_fitted("browse.html", shown, BROWSED_BYTES, **shared))
 
 
 def _names(runs: Sequence[RunFacts]) -> list[str]:
@@ -143,70 +239,41 @@ def _health(facts: RunFacts) -> tuple[list[Finding], str]:
     if rollouts.exists() and rollouts.stat().st_size > JUDGED_BYTES:
         return [], "The log is long: azr-lite doctor RUN judges it."
     try:
-        summary = summarise(facts.run)
+        found = diagnose(summarise(facts))
     except AzrError as error:
         return [], f"The run doctor could not judge: {facts.without_place(error)}."
-    found = diagnose(summary)
     said = f"names {len(found)} illness{'es' * (len(found) > 1)}." if found else "found nothing."
-    return found, f"The run doctor {said}" + (f" {TOO_SHORT}" if len(summary.steps) < SHORT else "")
+    return found, f"The run doctor {said}" + (f" {TOO_SHORT}" if facts.lines < SHORT else "")
 
 
-def _against_first(runs: Sequence[RunFacts]) -> list[dict[str, float] | None]:
-    """The gain of each run's last evaluation over the first run's, where both answered the same problems."""
-    first, found = runs[0].last_items, []
-    for facts in runs[1:]:
-        try:
-            found.append(compare_paired(first, facts.last_items)["all"] if first and facts.last_items else None)
-        except ValueError:  # not the same problems
-            found.append(None)
-    return [None, *found]
+def _against(first: RunFacts, other: RunFacts) -> dict[str, float] | None:
+    """The gain of a run's last evaluation over the first run's, where both answered the same problems."""
+    with suppress(ValueError):  # not the same problems
+        if first.last_items and other.last_items:
+            return compare_paired(first.last_items, other.last_items)["all"]
+    return None
 
 
 def _chart(runs: Sequence[RunFacts], title: str, unit: str, source: str) -> Markup:
     """One line per task type for one run, one line per run for several."""
     percent = unit.endswith("%")
-    if source == "depth/*" and not all(facts.is_nano for facts in runs):
+    if source == "depth/*" and not all(facts.config.model == "nano" for facts in runs):
         unit = "calls, operators, branches"
     curves = [facts.held_out if source == "held out" else facts.by_type(source) for facts in runs]
     if len(runs) > 1:
         lines = {facts.name: own.get("all", []) for facts, own in zip(runs, curves, strict=True)}
         return chart(title, unit, lines, percent)
-    overall = curves[0].get("all", [])
+    overall = curves[0].pop("all", [])
     if len(overall) > 1:
         first, last = overall[0].y, overall[-1].y
         title += f": {100 * first:.0f} → {100 * last:.0f} %" if percent else f": {first:.1f} → {last:.1f}"
-    types = {name: points for name, points in sorted(curves[0].items()) if name != "all"}
-    return chart(title, unit, types or curves[0], percent)
-
-
-def _proposals(
-    runs: Sequence[RunFacts], samples: Sequence[ProposalSample]
-) -> tuple[list[ProposalRow], list[tuple[str, ProposalRow]], dict[str, str]]:
-    """Proposals to list, the triplets worth reading with their anchors, and programs of parents by id."""
-    listed, triplets, programs = [], [], {}
-    each = max(2, TRIPLETS // len(runs))
-    for facts, sample in zip(runs, samples, strict=True):
-        shown, worth = sample.shown(), sample.worth_reading(each)
-        rows = {row.place: row for row in [*shown, *worth]}.values()
-        more, used = add_relatives(facts, rows, also=sample.most_used())
-        programs.update(more)
-        if used is not None and len(runs) == 1:
-            used.why = "the one most often used as a reference"
-            same = next((row for row in worth if row.id == used.id), None)
-            if same is not None:
-                same.why += f"; {used.why}"
-            else:
-                worth = sorted([*worth[: each - 1], used], key=lambda row: row.step)
-        listed += shown
-        triplets += [(f"triplet-{facts.number}-{place}", row) for place, row in enumerate(worth)]
-    return listed, triplets, programs
+    return chart(title, unit, dict(sorted(curves[0].items())) or {"all": overall}, percent)
 
 
 def _fitted(template: str, rows: list[ProposalRow], most: int, **names: Any) -> str:
     """A page with a list of proposals, which is thinned evenly until the page fits into so many bytes."""
     while True:
-        anchors = {(row.run, row.id): row.anchor for row in rows if row.id}  # no link to a row that is gone
-        page = _render(template, rows=rows, anchors=anchors, **names)
+        page = _render(template, rows=rows, **names)
         size = len(page.encode("utf-8"))
         if size <= most or not rows:
             return page
@@ -214,37 +281,17 @@ def _fitted(template: str, rows: list[ProposalRow], most: int, **names: Any) -> 
         rows = [rows[int(i * len(rows) / wanted)] for i in range(wanted)]
 
 
-def _render(template: str, **names: Any) -> str:
-    script = (TEMPLATES / "filter.js").read_text(encoding="utf-8")
-    styles = (TEMPLATES / "page.css").read_text(encoding="utf-8")
+def _render(template: str, rows: list[ProposalRow], **names: Any) -> str:
+    anchors = {(row.run, row.id): row.anchor for row in rows if row.id}  # no link to a row that is gone
+    children: defaultdict[tuple[int, str], list[str]] = defaultdict(list)
+    for row in rows:
+        for parent in dict.fromkeys(row.line["parents"] if row.id else ()):
+            children[row.run, parent].append(row.id)
+    script, styles = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("filter.js", "page.css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     shared = {"script": Markup(script), "style": Markup(styles), "digest": digest}
     environment = templates()
-    environment.filters.update(program=highlighted, json=functools.partial(json.dumps, ensure_ascii=False))
-    body = environment.get_template(template).render(**shared, **names)
+    environment.filters["json"] = functools.partial(json.dumps, ensure_ascii=False)
+    page = environment.get_template(template)
+    body = page.render(rows=rows, anchors=anchors, children=children, **shared, **names)
     return FIRST_WORDS + printable(body)  # no filter of the template can let a control character through
-
-
-@functools.lru_cache(maxsize=1024)  # a page is rendered until it fits
-def highlighted(program: str) -> Markup:
-    """Python with coloured words as HTML (`<span class>` of six fixed names); every character is escaped."""
-    from pygments.lexers.python import PythonLexer
-    from pygments.token import Token
-
-    program = printable(program)
-    if len(program) > HIGHLIGHTED:
-        return escape(program)
-    classes = {
-        Token.Keyword: "k",
-        Token.Operator.Word: "k",
-        Token.Name.Function: "f",
-        Token.Name.Builtin: "b",
-        Token.Literal.String: "s",
-        Token.Literal.Number: "n",
-        Token.Comment: "c",
-    }
-    parts = []
-    for kind, text in PythonLexer(stripnl=False, ensurenl=False).get_tokens(program):
-        name = next((name for token, name in classes.items() if kind in token), "")
-        parts.append(f'<span class="{name}">{html.escape(text)}</span>' if name else html.escape(text))
-    return Markup("".join(parts))  # every text in it was escaped just now

@@ -164,13 +164,9 @@ class Run:
 
     def diagnose(self, *, rerun: int = 0) -> Diagnosis:
         """What the run suffers from, with evidence and a cure. `rerun`: run so many accepted programs again, too."""
-        from azr_lite.observe.doctor import Diagnosis, diagnose
-        from azr_lite.observe.doctor import rerun as run_again
-        from azr_lite.observe.run_summary import summarise
+        from azr_lite.observe.doctor import examine
 
-        summary = summarise(self.directory)
-        findings = diagnose(summary) + (run_again(self.path, rerun) if rerun else [])
-        return Diagnosis(self.path, summary, findings)
+        return examine(self.directory, rerun)
 
     def dashboard(self, *, refresh_s: float = 2.0, once: bool = False) -> Figure | None:
         """Follow the run in a notebook until it ends or falls silent; the last picture stays.

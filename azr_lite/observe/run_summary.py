@@ -1,4 +1,4 @@
-"""A run as the doctor sees it: settings, curves, rewards and advantages, summed up in one pass over each log.
+"""A run as the doctor sees it: its curves, and its replies, rewards and advantages in one pass over the log.
 
 Two things are exact, whatever the run learned: whether each reply earned what its verdict and solve rate say (paper
 equations 4 to 6), and whether the advantages follow the rewards.
@@ -13,39 +13,37 @@ from typing import Any
 
 from azr_lite.config import Config
 from azr_lite.errors import RunDirectoryError
-from azr_lite.metrics import across, mean
+from azr_lite.metrics import mean
+from azr_lite.observe.follow import Curve, Followed, Steps
 from azr_lite.observe.measures import programs, shape
 from azr_lite.observe.reader import Line, by_step, form_checked, log_lines
 from azr_lite.rewards import NOT_WELL_FORMED, WRONG, learnability
-from azr_lite.rundir import RunDir
 
 POOLED = 10
 """Replies of one (role, type) needed to pool over steps: their baselines differ, and a handful correlates by luck."""
-SHORT = 4
-"""Steps that a curve needs to be judged: a single step of a small batch has groups with one reward by luck."""
 EQUAL = 1e-6
 """Rewards this close are equal: they were written by the same arithmetic."""
 
-CURVES = {
-    "solved": ("solve/", "/ok"),
-    "solver well formed": ("solve/", "/well_formed"),
-    "solver tokens": ("solve/", "/tokens"),
-    "solver truncated": ("solve/", "/truncated"),
-    "solver no signal": ("solve/", "/no_signal"),
-    "proposer no signal": ("propose/", "/no_signal"),
-    "valid": ("propose/", "/ok"),
-    "proposer truncated": ("propose/", "/truncated"),
-    "solve rate": ("propose/", "/solve_rate"),
-    "learnable": ("propose/", "/learnable"),
-    "never solved": ("propose/", "/never_solved"),
-    "fresh": ("propose/", "/fresh"),
-    "clip ratio": ("clip_ratio", ""),
-    "gradient norm": ("grad_norm", ""),
-    "learning rate": ("learning_rate", ""),
-    "worlds": ("validation/worlds", ""),
-    "kl": ("kl", ""),
+JUDGED = {
+    "solved": "solve/*/ok",
+    "solver well formed": "solve/*/well_formed",
+    "solver tokens": "solve/*/tokens",
+    "solver truncated": "solve/*/truncated",
+    "solver no signal": "solve/*/no_signal",
+    "proposer no signal": "propose/*/no_signal",
+    "valid": "propose/*/ok",
+    "proposer truncated": "propose/*/truncated",
+    "solve rate": "propose/*/solve_rate",
+    "learnable": "propose/*/learnable",
+    "never solved": "propose/*/never_solved",
+    "fresh": "propose/*/fresh",
+    "clip ratio": "clip_ratio",
+    "gradient norm": "grad_norm",
+    "learning rate": "learning_rate",
+    "worlds": "validation/worlds",
+    "kl": "kl",
 }
-"""Curve: how the keys of metrics.jsonl that it averages begin and end. A number that a run did not log has no curve."""
+"""The curves that are judged, and their keys in `Followed.curves`."""
 
 
 class Moments:
@@ -73,30 +71,17 @@ class RoleCheck:
     """One role's rewards against what its verdicts earn, and its advantages against its rewards."""
 
     replies: int = 0
-    wrong: int = 0
-    """Replies with a reward they did not earn."""
-    first: int | None = None
-    """The first step with such a reply."""
-    impossible: int = 0
-    """Valid proposals that nobody solved, with a reward above 0."""
-    easy: int = 0
-    """Valid proposals that everybody solved, with a reward above 0."""
-    upside_down: int = 0
-    """Well-formed wrong answers with a reward of -1 or less, where -0.5 is due."""
-    length: Moments = field(default_factory=Moments)
-    """Tokens of a reply with a wrong reward, and what it got beyond its due."""
-    rate: Moments = field(default_factory=Moments)
-    """Solve rate of every valid proposal, and its reward."""
-    within: list[float] = field(default_factory=list)
-    """Correlation of reward and advantage in each baseline group of each step."""
-    pooled: dict[str, Moments] = field(default_factory=dict)
-    """Reward and advantage of every reply, by task type."""
-    groups: int = 0
-    """Baseline groups of four or more whose rewards differ."""
-    silent: int = 0
-    """Those of them whose advantages are all 0."""
-    weight: float = 0.0
-    """Sum of the absolute loss weights."""
+    weight: float = 0.0  # sum of the absolute loss weights
+    wrong: Steps = field(default_factory=Steps)  # replies with a reward that they did not earn; of them:
+    impossible: int = 0  # valid proposals that nobody solved, with a reward above 0
+    easy: int = 0  # valid proposals that everybody solved, with a reward above 0
+    upside_down: int = 0  # well-formed wrong answers with -1 or less, where -0.5 is due
+    length: Moments = field(default_factory=Moments)  # tokens, and what the reward is beyond its due
+    rate: Moments = field(default_factory=Moments)  # solve rate and reward of every valid proposal
+    pooled: dict[str, Moments] = field(default_factory=dict)  # reward and advantage of every reply, by task type
+    groups: int = 0  # baseline groups of four or more whose rewards differ
+    silent: int = 0  # those of them whose advantages are all 0
+    within: Curve = field(default_factory=Curve)  # correlation of reward and advantage in each of the others
 
     def add(self, line: Line, zero: str) -> None:
         """One more reply; `zero`: see `due`."""
@@ -110,8 +95,7 @@ class RoleCheck:
         surplus = reward - due(line, zero)
         if abs(surplus) <= EQUAL:
             return
-        self.wrong += 1
-        self.first = line["step"] if self.first is None else self.first
+        self.wrong.add(line["step"])
         self.length.add(line["tokens"], surplus)
         if valid:
             self.impossible += rate == 0 and reward > 0
@@ -131,103 +115,15 @@ class RoleCheck:
         if not any(line["advantage"] for line in lines):
             self.silent += 1
         elif moments.correlation is not None:
-            self.within.append(moments.correlation)
+            self.within.add(lines[0]["step"], moments.correlation)
 
     @property
     def correlation(self) -> float | None:
         """The mean correlation; inside groups where a whole log allows it, else pooled by (role, type)."""
+        if self.within.count:
+            return self.within.total / self.within.count
         pooled = [m.correlation for m in self.pooled.values() if m.n >= POOLED and m.correlation is not None]
-        found = self.within or pooled
-        return mean(found) if found else None
-
-
-@dataclass
-class RunSummary:
-    """Everything the checks read. `curves`: name to one value per step (mean over task types); see `CURVES`."""
-
-    config: Config
-    steps: list[int] = field(default_factory=list)
-    curves: dict[str, list[float]] = field(default_factory=dict)
-    buffers: dict[str, list[tuple[float, float | None]]] = field(default_factory=dict)
-    """Size and mean age by type and step."""
-    executor: Counter[str] = field(default_factory=Counter)
-    roles: dict[str, RoleCheck] = field(default_factory=lambda: {"propose": RoleCheck(), "solve": RoleCheck()})
-    parents: dict[str, Counter[bool]] = field(default_factory=dict)
-    """Proposals that were shown references, by type and whether one was of the buffer (the zero triplet has no id)."""
-    coverage: list[float] = field(default_factory=list)
-    """Each step's different AST shapes / programs proposed, where there are eight or more."""
-    asked: int = 0
-    same: int = 0
-    """Tasks with three or more answers, and those whose answers are all the same text."""
-    gain: dict[str, float] | None = None
-
-    @property
-    def not_logged(self) -> list[str]:
-        """What this run did not log, so that no check could look at it."""
-        return [*(name for name in CURVES if name not in self.curves), *([] if self.asked else ["answers"])]
-
-    def ends(self, name: str) -> tuple[float, float] | None:
-        """Mean of a curve's first and last fifth, at least two steps each; None for less than `SHORT` steps."""
-        values = self.curves.get(name, [])
-        if len(values) < SHORT:
-            return None
-        part = max(len(values) // 5, 2)
-        return mean(values[:part]), mean(values[-part:])
-
-    def add_metrics(self, line: Line) -> None:
-        """One line of metrics.jsonl."""
-        self.steps.append(line["step"])
-        for name, (start, end) in CURVES.items():
-            if values := across(line, start, end) if end else [line[start]] if start in line else []:
-                self.curves.setdefault(name, []).append(mean(values))
-        for key, value in line.items():
-            if key.startswith("executor/"):
-                self.executor[key.removeprefix("executor/")] += int(value)
-            elif key.startswith("buffer/") and not key.endswith("/age"):
-                self.buffers.setdefault(key.removeprefix("buffer/"), []).append((value, line.get(f"{key}/age")))
-
-    def add_rollouts(self, lines: list[Line]) -> None:
-        """The lines of rollouts.jsonl of one step."""
-        per_prompt = self.config.estimator in ("grpo", "dr_grpo", "rloo")
-        groups: dict[Any, list[Line]] = {}
-        for line in lines:
-            role, kind = line["role"], line["type"]
-            self.roles[role].add(line, self.config.zero_learnability)
-            prompt = line["prompt"] if per_prompt and role == "solve" else ""
-            groups.setdefault((role, kind, prompt), []).append(line)
-            if role == "propose" and line["parents"]:
-                self.parents.setdefault(kind, Counter())[any(line["parents"])] += 1
-        for (role, _, _), own in groups.items():
-            self.roles[role].add_group(own)
-        written = [p for line in lines if line["role"] == "propose" for p in programs(line["text"])[:1]]
-        shapes = [frozenset(found.items()) for p in written if (found := shape(p)) is not None]
-        if len(shapes) >= 8:  # fewer are different by luck alone
-            self.coverage.append(len(set(shapes)) / len(shapes))
-
-
-def summarise(run: RunDir) -> RunSummary:
-    """One pass over each log. RunDirectoryError for a log that is missing, damaged or of another form."""
-    found = RunSummary(run.config())
-    with form_checked(run):
-        for line in log_lines(run, "metrics.jsonl"):
-            found.add_metrics(line)
-        if not found.steps:
-            raise RunDirectoryError(f"{run.path} holds no whole step yet; wait for its first")
-        last = -1
-        for step, lines in by_step(run, "rollouts.jsonl"):
-            found.add_rollouts(lines)
-            last = step
-        # metrics.jsonl is written last; a kept sample has gaps
-        if last < (found.steps[-1] if (run.path / "run.json").exists() else 0):
-            where = f"{run.path / 'rollouts.jsonl'} ends before step {found.steps[-1]} of metrics.jsonl"
-            raise RunDirectoryError(f"{where}; restore it from a copy")
-        for line in log_lines(run, "tasks.jsonl") if (run.path / "tasks.jsonl").exists() else ():
-            if line["step"] >= 0 and len(line["answers"]) >= 3:
-                found.asked += 1
-                found.same += len({answer["text"] for answer in line["answers"]}) == 1
-        summary = run.summary()
-        found.gain = summary["gain"]["all"] if summary and summary.get("gain") else None
-    return found
+        return mean(pooled) if pooled else None
 
 
 def due(line: Line, zero: str) -> float:
@@ -244,3 +140,81 @@ def due(line: Line, zero: str) -> float:
     if not verdict["well_formed"]:
         return NOT_WELL_FORMED
     return verdict["score"] if verdict["score"] > 0 else WRONG
+
+
+@dataclass
+class RunSummary:
+    """What the checks read; `curves` as in `Followed`."""
+
+    config: Config
+    steps: int = 0
+    curves: dict[str, Curve] = field(default_factory=dict)
+    gain: dict[str, float] | None = None  # held out, over all types
+    roles: dict[str, RoleCheck] = field(default_factory=lambda: {"propose": RoleCheck(), "solve": RoleCheck()})
+    parents: dict[str, Counter[bool]] = field(default_factory=dict)
+    """Proposals that were shown references, by type and whether one was of the buffer (the zero triplet has no id)."""
+    coverage: Curve = field(default_factory=Curve)  # different AST shapes / programs, of steps with eight or more
+    asked: int = 0  # tasks with three or more answers
+    same: int = 0  # those of them whose answers are all the same text
+
+    def curve(self, name: str) -> Curve:
+        """A curve by its name in `JUDGED`; an empty one where the run did not log it."""
+        return self.curves.get(JUDGED[name], Curve())
+
+    def ends(self, name: str) -> tuple[float, float] | None:
+        """Where a curve starts and ends: `Curve.ends`."""
+        return self.curve(name).ends
+
+    def most(self, name: str, unknown: float) -> float:
+        """The largest value of a curve; `unknown` where it has none."""
+        return self.curve(name).highest if self.curve(name).count else unknown
+
+    @property
+    def judged(self) -> dict[str, Curve]:
+        """The curves of `JUDGED` that the run logged, by name."""
+        return {name: self.curves[key] for name, key in JUDGED.items() if key in self.curves}
+
+    @property
+    def not_logged(self) -> list[str]:
+        """What this run did not log, so that no check could look at it."""
+        return [*(name for name in JUDGED if name not in self.judged), *([] if self.asked else ["answers"])]
+
+    def add_step(self, lines: list[Line]) -> None:
+        """The lines of rollouts.jsonl of one step."""
+        per_prompt = self.config.estimator in ("grpo", "dr_grpo", "rloo")
+        groups: dict[Any, list[Line]] = {}
+        for line in lines:
+            role, kind = line["role"], line["type"]
+            self.roles[role].add(line, self.config.zero_learnability)
+            prompt = line["prompt"] if per_prompt and role == "solve" else ""
+            groups.setdefault((role, kind, prompt), []).append(line)
+            if role == "propose" and line["parents"]:
+                self.parents.setdefault(kind, Counter())[any(line["parents"])] += 1
+        for (role, _, _), own in groups.items():
+            self.roles[role].add_group(own)
+        written = [p for line in lines if line["role"] == "propose" for p in programs(line["text"])[:1]]
+        shapes = [frozenset(found.items()) for p in written if (found := shape(p)) is not None]
+        if len(shapes) >= 8:  # fewer are different by luck alone
+            self.coverage.add(lines[0]["step"], len(set(shapes)) / len(shapes))
+
+
+def summarise(run: Followed) -> RunSummary:
+    """One pass over rollouts and tasks. RunDirectoryError for a log that is missing, damaged or of another form."""
+    place, directory = run.run.path, run.run
+    if not run.lines:
+        raise RunDirectoryError(f"{place} holds no whole step yet; wait for its first")
+    with form_checked(directory):
+        gain = run.summary["gain"]["all"] if run.summary and run.summary.get("gain") else None
+        found, last = RunSummary(run.config, run.lines, run.curves, gain), -1
+        for step, lines in by_step(directory, "rollouts.jsonl"):
+            found.add_step(lines)
+            last = step
+        # metrics.jsonl is written last; a kept sample has gaps
+        if last < (run.done - 1 if (place / "run.json").exists() else 0):
+            where = f"{place / 'rollouts.jsonl'} ends before step {run.done - 1} of metrics.jsonl"
+            raise RunDirectoryError(f"{where}; restore it from a copy")
+        for line in log_lines(directory, "tasks.jsonl") if (place / "tasks.jsonl").exists() else ():
+            if line["step"] >= 0 and len(line["answers"]) >= 3:
+                found.asked += 1
+                found.same += len({answer["text"] for answer in line["answers"]}) == 1
+    return found

@@ -57,7 +57,7 @@ def screen(run: Followed) -> Group:
         Text(),
         Text(f"  {'over training':20} {'':36} {'first':>8} {'last':>8}", "dim"),
         _curve("held-out accuracy", [point.y for point in run.held_out.get("all", [])], "%"),
-        *(_curve(name, run.histories[key], unit) for key, (name, unit) in CURVES.items()),
+        *(_curve(name, run.values(key), unit) for key, (name, unit) in CURVES.items()),
         Text(),
         Text(f"  {'last step':20}{headings}", "dim"),
         *(_group(group, run) for group in groups[:6]),

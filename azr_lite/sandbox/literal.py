@@ -1,7 +1,7 @@
 """Strict reader of Python literals in model-written text: a plain value or `LiteralError`, within milliseconds.
 
-Whatever would have to be evaluated is refused: calls (but `set()`, `frozenset(...)`), names, attributes, operators,
-comprehensions, f-strings, keyword arguments. Nothing is ever passed to `eval`, `compile` or `ast`.
+Whatever would have to be evaluated is refused: calls (but `set(...)`, `frozenset(...)`, `float('inf')`), names,
+attributes, operators, comprehensions, f-strings, keyword arguments. Nothing is ever evaluated or compiled.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ _NUMBER = re.compile(
     r"0[xX](?:_?[0-9a-fA-F])+|0[oO](?:_?[0-7])+|0[bB](?:_?[01])+"
     r"|(?:[0-9](?:_?[0-9])*(?:\.(?:[0-9](?:_?[0-9])*)?)?|\.[0-9](?:_?[0-9])*)(?:[eE][+-]?[0-9](?:_?[0-9])*)?[jJ]?"
 )
+_INFINITY = re.compile(r"float\(\s*(?P<quote>['\"])(?P<sign>[+-]?)inf(?P=quote)\s*\)")
 _NAME = re.compile(r"[^\W\d]\w*")
 _CONSTANTS: Final[dict[str, Any]] = {"None": None, "True": True, "False": False}
 _ESCAPES: Final = {
@@ -127,7 +128,7 @@ class _Reader:
             return self._braces(depth + 1)
         match = _STRING.match(self.text, self.at)
         if match:
-            return self._strings(match)
+            return self._strings(match, depth)
         if char in "+-.0123456789" and char:
             return self._number()
         return self._name(depth)
@@ -183,17 +184,16 @@ class _Reader:
             self.at = match.end()
             self._take("(")
             items, _ = self._items(")", depth + 1)
-            if name == "set" and not items:
-                return set()
-            if name == "frozenset" and (
-                not items or (len(items) == 1 and type(items[0]) in (set, list, tuple, frozenset))
-            ):
-                self._few(len(items[0]) if items else 0)
-                try:
-                    return frozenset(*items)
-                except TypeError:
-                    raise LiteralError("not_literal", "a list, dict or set cannot be hashed") from None
-            raise LiteralError("not_literal", f"only set() and frozenset({{...}}) are literals, not {name}(...)")
+            if items and (len(items) > 1 or type(items[0]) not in (set, list, tuple, frozenset)):
+                raise LiteralError("not_literal", f"only {name}() and {name}([...]) are literals, not {name}(...)")
+            self._few(len(items[0]) if items else 0)
+            try:
+                return (set if name == "set" else frozenset)(*items)
+            except TypeError:
+                raise LiteralError("not_literal", "a list, dict or set cannot be hashed") from None
+        if spelled := _INFINITY.match(self.text, self.at):
+            self.at = spelled.end()
+            return float(spelled["sign"] + "inf")
         if name in _CONSTANTS:
             self.at = match.end()
             return _CONSTANTS[name]
@@ -262,14 +262,17 @@ class _Reader:
             raise LiteralError("too_long", "an integer of more than 4096 bits")
         return value, False
 
-    def _strings(self, match: re.Match[str] | None) -> str | bytes:
-        """Adjacent string literals, joined as Python joins them."""
+    def _strings(self, match: re.Match[str] | None, depth: int) -> str | bytes:
+        """Adjacent string literals, joined as Python joins them; outside brackets only on one line."""
         parts: list[Any] = []
         while match:
             self.at = match.end()
             parts.append(self._string(match["prefix"].lower(), match["quote"]))
+            end = self.at
             self._peek()
             match = _STRING.match(self.text, self.at)
+            if match and not depth and "\n" in self.text[end : self.at]:
+                raise self._fail("',' between two strings on two lines")
         if len({type(part) for part in parts}) > 1:
             raise LiteralError("not_literal", "bytes and text side by side")
         return b"".join(parts) if type(parts[0]) is bytes else "".join(parts)

@@ -22,10 +22,10 @@ class Abduction(TripletTaskType):
         return style.render(style.words["solve/abduction"](program=task.program, output=task.output))
 
     def parse_answer(self, reply: ParsedReply, task: Triplet, rules: Rules) -> Answer | Rejection:
-        blocks = reply.blocks("input")
-        if len(blocks) != 1:
-            return Rejection(Reason.NO_ANSWER, f"{len(blocks)} input blocks, expected 1")
-        arguments = parse_arguments(blocks[0], rules.max_value_chars)
+        text = reply.block("input", Reason.NO_ANSWER)
+        if isinstance(text, Rejection):
+            return text
+        arguments = parse_arguments(text, rules.max_value_chars)
         if isinstance(arguments, Rejection):
             not_literal = arguments.reason == Reason.INPUT_NOT_LITERAL
             return Rejection(Reason.ANSWER_NOT_LITERAL, arguments.detail) if not_literal else arguments

@@ -147,15 +147,14 @@ class TripletTaskType(TaskType):
         return style.render(style.words[f"propose/{self.name}"](references=references, rules=rules))
 
     def parse_proposal(self, reply: ParsedReply, references: Sequence[Task], rules: Rules) -> Proposal | Rejection:
-        programs, inputs = reply.blocks("python"), reply.blocks("input")
-        if len(programs) != 1:
-            return Rejection(Reason.NO_PROGRAM, f"{len(programs)} python blocks, expected 1")
-        if len(inputs) != 1:
-            return Rejection(Reason.NO_INPUT, f"{len(inputs)} input blocks, expected 1")
-        program = parse_program(programs[0], rules.max_program_chars)
+        source = reply.block("python", Reason.NO_PROGRAM, last=False)
+        given = reply.block("input", Reason.NO_INPUT, last=False)
+        if isinstance(source, Rejection) or isinstance(given, Rejection):
+            return source if isinstance(source, Rejection) else given
+        program = parse_program(source, rules.max_program_chars)
         if isinstance(program, Rejection):
             return program
-        arguments = parse_arguments(inputs[0], rules.max_value_chars)
+        arguments = parse_arguments(given, rules.max_value_chars)
         return arguments if isinstance(arguments, Rejection) else Proposal(program, (arguments,))
 
     def make_task(self, proposal: Proposal, outputs: Sequence[Any], rules: Rules) -> Triplet | Rejection:

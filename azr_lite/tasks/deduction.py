@@ -22,10 +22,8 @@ class Deduction(TripletTaskType):
         return style.render(style.words["solve/deduction"](program=task.program, input=task.input))
 
     def parse_answer(self, reply: ParsedReply, task: Triplet, rules: Rules) -> Answer | Rejection:
-        blocks = reply.blocks("output")
-        if len(blocks) != 1:
-            return Rejection(Reason.NO_ANSWER, f"{len(blocks)} output blocks, expected 1")
-        value = parse_value(blocks[0], rules.max_value_chars)
+        text = reply.block("output", Reason.NO_ANSWER)
+        value = text if isinstance(text, Rejection) else parse_value(text, rules.max_value_chars)
         return value if isinstance(value, Rejection) else Answer(value=value)
 
     def judge(self, task: Triplet, answer: Answer, outcomes: Sequence[Any], rules: Rules) -> Verdict:

@@ -5,18 +5,22 @@ The proposer is given a program and invents inputs and the message; half of the 
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Sequence
 from typing import Any
 
-from azr_lite.parsing import ParsedReply, parse_arguments, parse_program
+from azr_lite.parsing import ParsedReply, parse_arguments, parse_program, read_source, write_source
 from azr_lite.prompts.base import Style
 from azr_lite.sandbox.literal import read_arguments, read_value
 from azr_lite.sandbox.wire import canonical, compare, render
 from azr_lite.tasks.base import Answer, Proposal, TaskType, argument_text, register_task_type
 from azr_lite.triplet import InductionTask, Reason, Rejection, Rules, Task, Verdict
 
-MAX_MESSAGE_CHARS = 500
+_COMPUTES = (
+    ast.BinOp, ast.BoolOp, ast.Compare, ast.Call, ast.Subscript, ast.IfExp, ast.Lambda, ast.ListComp, ast.SetComp,
+    ast.DictComp, ast.GeneratorExp,
+)  # fmt: skip
 
 
 class Induction(TaskType):
@@ -29,17 +33,19 @@ class Induction(TaskType):
         return style.render(style.words["propose/induction"](program=references[0].program, rules=rules))
 
     def parse_proposal(self, reply: ParsedReply, references: Sequence[Task], rules: Rules) -> Proposal | Rejection:
-        blocks, messages = reply.blocks("input"), reply.blocks("message")
-        if len(messages) != 1 or not messages[0].strip():
-            return Rejection(Reason.NO_MESSAGE, f"{len(messages)} message blocks, expected 1 that is not empty")
+        blocks, message = reply.blocks("input"), reply.block("message", Reason.NO_MESSAGE, last=False)
+        if isinstance(message, Rejection):
+            return message
+        message = " ".join(message.split())
+        if not message:
+            return Rejection(Reason.NO_MESSAGE, "the message is empty")
         if len(blocks) < rules.induction_inputs:
             return Rejection(Reason.TOO_FEW_INPUTS, f"{len(blocks)} input blocks, expected {rules.induction_inputs}")
-        message = " ".join(messages[0].split())
-        if len(message) > MAX_MESSAGE_CHARS:
-            return Rejection(Reason.TOO_LONG, f"message has {len(message)} characters, limit {MAX_MESSAGE_CHARS}")
+        if len(message) > rules.max_message_chars:
+            return Rejection(Reason.TOO_LONG, f"message has {len(message)} characters, limit {rules.max_message_chars}")
         program = references[0].program
         if leaks(message, program):
-            return Rejection(Reason.MESSAGE_LEAKS, "the message contains a line of the program")
+            return Rejection(Reason.MESSAGE_LEAKS, "the message contains code of the program")
         inputs = []
         for block in blocks[-rules.induction_inputs :]:
             arguments = parse_arguments(block, rules.max_value_chars)
@@ -67,10 +73,10 @@ class Induction(TaskType):
         return style.render(style.words["solve/induction"](pairs=pairs, message=task.message, rules=rules))
 
     def parse_answer(self, reply: ParsedReply, task: InductionTask, rules: Rules) -> Answer | Rejection:
-        blocks = reply.blocks("python")
-        if len(blocks) != 1:
-            return Rejection(Reason.NO_ANSWER, f"{len(blocks)} python blocks, expected 1")
-        program = parse_program(blocks[0], rules.max_program_chars)
+        source = reply.block("python", Reason.NO_ANSWER)
+        if isinstance(source, Rejection):
+            return source
+        program = parse_program(source, rules.max_program_chars, answer=True)
         if isinstance(program, Rejection):
             return program
         return Answer(program=program, inputs=tuple(read_arguments(text) for text in task.inputs[task.shown :]))
@@ -87,10 +93,17 @@ class Induction(TaskType):
 
 
 def leaks(message: str, program: str) -> bool:
-    """Whether a line of the program's code stands in the message, spacing aside. Plain words (``return x``) may."""
-    squeezed = re.sub(r"\s+", "", message)
-    lines = (re.sub(r"\s+", "", line) for line in program.splitlines())
-    return "deff(" in squeezed or any(len(line) >= 5 and not line.isidentifier() and line in squeezed for line in lines)
+    """Whether the message holds code of the program, spacing aside: a line of it, or an expression that computes.
+
+    Plain words (``return x``), names and literals may stand in it.
+    """
+    tree = read_source(program)
+    nodes = () if isinstance(tree, Rejection) else ast.walk(tree)
+    pieces = program.split("\n") + [str(write_source(node)) for node in nodes if isinstance(node, _COMPUTES)]
+    squeezed, *pieces = (re.sub(r"\s+", "", text) for text in (message, *pieces))
+    return "deff(" in squeezed or any(
+        len(piece) >= 5 and not piece.isidentifier() and piece in squeezed for piece in pieces
+    )
 
 
 INDUCTION = register_task_type(Induction())

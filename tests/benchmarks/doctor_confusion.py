@@ -81,7 +81,7 @@ def row(label: str, seed: int, source: str, path: Path) -> dict[str, Any]:
     said = [one.name for one in findings]
     expected = EXPECTED.get(label)
     return {
-        "label": label, "seed": seed, "source": source, "steps": len(summary.steps), "expected": expected, "said": said,
+        "label": label, "seed": seed, "source": source, "steps": summary.steps, "expected": expected, "said": said,
         "right": expected in said if expected else not said, "evidence": [one.evidence for one in findings],
     }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""HumanEval+ and MBPP+: prompts of three protocols, extraction, marks. Nothing here runs a program (`judge.py` does).
+"""HumanEval+, MBPP+ and LiveCodeBench: prompts, extraction, marks. Nothing here runs a program (`judge.py` does).
 
 Protocols, never mixed, part of every suite's name:
 * ``evalplus-chat``: the prompt of evalplus' own chat path, words and shape taken from the installed package; the
@@ -6,22 +6,29 @@ Protocols, never mixed, part of every suite's name:
 * ``evalplus-direct``: what the same path does for a model without chat template: the task's text, to be gone on with.
 * ``azr``: the think/answer prompt of self-play in words of our own; the last python fence inside the answer counts.
 
-`Mark.right`: base and plus tests pass for the strictly extracted program: azr, see above; evalplus-chat, the reply up
-to the first stop string or closing fence; evalplus-direct, task and reply up to the first stop string. `Mark.lenient`:
-or they pass for azr with the last fence wherever it stands; for both others after evalplus' `sanitize`, and **that is
-the published way**: compare `lenient` with leaderboards. `Mark.parts`: base and plus of the strict program.
+`Mark.right`: all tests pass for the strictly extracted program: azr, see above; evalplus-chat, the reply up to the
+first stop string or closing fence; evalplus-direct, task and reply up to the first stop string. `Mark.lenient`: or they
+pass for azr with the last fence wherever it stands; for both others after evalplus' `sanitize`, and **that is the
+published way**: compare `lenient` with leaderboards. `Mark.parts`: base and plus of the strict program.
 """
 
 from __future__ import annotations
 
+import base64
+import json
+import pickletools
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+import tempfile
+import zlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.benchmarks.jail import need
-from azr_lite.evaluation.benchmarks.judge import Opinion, judge, sanitize
+from azr_lite.evaluation.benchmarks.jail import WORKERS, need
+from azr_lite.evaluation.benchmarks.judge import Opinion, first_fault, judge, run_program, sanitize, uncapped
 from azr_lite.evaluation.suite import (
     Data,
     Mark,
@@ -61,45 +68,43 @@ _FENCE = re.compile(
 def code_suite(name: str, setting: Setting) -> CodeSuite:
     """The suite `name` of `SUITES`.
 
-    EvaluationError for an unknown name or protocol, unreadable data, or (protocol ``evalplus``) a missing evalplus.
+    EvaluationError for an unknown protocol, unreadable data, or (protocol ``evalplus``) a missing evalplus.
     """
-    protocol, source = setting.code_protocol, setting.source
-    if protocol not in ("evalplus", "azr"):
-        raise EvaluationError(f"unknown protocol {protocol!r} for code; choose evalplus or azr")
-    if name not in SUITES:
-        raise EvaluationError(f"unknown code suite {name!r}; choose from {', '.join(SUITES)}")
+    if setting.code_protocol not in ("evalplus", "azr"):
+        raise EvaluationError(f"unknown protocol {setting.code_protocol!r} for code; choose evalplus or azr")
     dataset, file = SUITES[name]
-    questions = read_data(name, source, NEEDS) if source else shipped(name, file)
-    how = protocol if protocol == "azr" else "evalplus-chat" if setting.style.chat else "evalplus-direct"
-    return CodeSuite(f"{name}-{how}", how, questions, dataset, setting.style, setting.allow_weak)
+    data = read_data(name, setting.source, NEEDS) if setting.source else shipped(name, file)
+    if setting.code_protocol == "azr":
+        how, tokens, stop = "azr", AZR_TOKENS, (END_ANSWER,)
+    else:
+        how, tokens = "evalplus-chat" if setting.style.chat else "evalplus-direct", EVALPLUS_TOKENS
+        stop = stop_strings(dataset, setting.style.chat)
+    return CodeSuite(f"{name}-{how}", how, data, dataset, setting.style, tokens, stop, setting.allow_weak)
 
 
 @dataclass
 class CodeSuite:
-    """A `suite.Suite`; protocols: see the top of this file. `max_tokens` 0: as the protocol says."""
+    """A `suite.Suite`; protocols: see the top of this file."""
 
     name: str
     protocol: str
     data: Data
     dataset: str
     style: Style
+    max_tokens: int
+    stop: tuple[str, ...]
     allow_weak: bool = False
     samples: int = 1
     temperature: float = 0.0
-    max_tokens: int = 0
-    stop: tuple[str, ...] = ()
-    layers: dict[str, str] = field(default_factory=dict)
-    """What held the programs of the last grading; filled by `grade`."""
+    parts: ClassVar[tuple[str, ...]] = ("base", "plus")
 
     def __post_init__(self) -> None:
         self._rows = {row["task_id"]: row for row in self.data.rows}
-        own = self.protocol == "azr"
-        self.max_tokens = self.max_tokens or (AZR_TOKENS if own else EVALPLUS_TOKENS)
-        self.stop = (END_ANSWER,) if own else stop_strings(self.dataset, self.protocol == "evalplus-chat")
+        self.layers: Mapping[str, str] = {}  # what held the programs of the last grading
 
     def questions(self) -> list[Question]:
         """All tasks in the order of the data."""
-        return [Question(row["task_id"], self.dataset + "+", self._prompt(row["prompt"])) for row in self.data.rows]
+        return [Question(id, self.dataset + "+", self._prompt(row["prompt"])) for id, row in self._rows.items()]
 
     def _prompt(self, task: str) -> Prompt:
         if self.protocol == "evalplus-direct":
@@ -114,40 +119,44 @@ class CodeSuite:
 
         EvaluationError, SandboxError, UnsafeError: nothing could be scored.
         """
-        need("evalplus", EVALPLUS)
-        found = [self.extract(question, reply) for question, reply in replies]
-        dirty = [place for place, one in enumerate(found) if one.clean]
-        texts = [(found[place].lenient, self._rows[replies[place][0].id]["entry_point"]) for place in dirty]
-        for place, text in zip(dirty, sanitize(texts) if texts else [], strict=True):
-            found[place] = replace(found[place], lenient=text)
-        pairs = list(zip((question.id for question, _ in replies), found, strict=True))
-        wanted = sorted({(id, text) for id, one in pairs for text in (one.strict, one.lenient) if text.strip()})
-        wanted = [(id, text) for id, text in wanted if id not in CANNOT_PASS]
-        verdicts = judge(self.dataset, [(self._rows[id], text) for id, text in wanted], allow_weak=self.allow_weak)
-        if verdicts:
-            self.layers = verdicts[0].layers
-        opinions = dict(zip(wanted, verdicts, strict=True))
+        found = [(question.id, one) for (question, _), one in zip(replies, self.extract(replies), strict=True)]
+        wanted = sorted({(id, text) for id, one in found for text in (one.strict, one.lenient) if text.strip()})
+        opinions = self.opinions(wanted)
+        self.layers = next((opinion.layers for opinion in opinions.values()), {})
         marks = []
-        for id, one in pairs:
+        for id, one in found:
             unasked = Opinion(False, False, CANNOT_PASS.get(id, "wrong"), {})
             strict, lenient = (opinions.get((id, text), unasked) for text in (one.strict, one.lenient))
             right = one.well_formed and strict.plus
-            parts = {"base": one.well_formed and strict.base, "plus": right}
+            parts = {part: one.well_formed and getattr(strict, part) for part in self.parts}
             marks.append(Mark(right, right or lenient.plus, one.well_formed, one.reason or strict.reason, parts))
         return marks
 
-    def extract(self, question: Question, reply: Reply) -> Extracted:
-        """The two programs of a reply; no verdict yet."""
-        if self.protocol == "azr":
-            return extract_azr(question.prompt.prefill + reply.text)
-        text = _cut(reply.text, self.stop).replace("\t", "    ")  # evalplus does both to every completion
+    def opinions(self, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Opinion]:
+        """Of each task's id and program."""
+        need("evalplus", EVALPLUS)
+        asked = [(id, program) for id, program in wanted if id not in CANNOT_PASS]
+        return judge(self.dataset, self._rows, asked, self.allow_weak)
+
+    def extract(self, replies: Sequence[tuple[Question, Reply]]) -> list[Extracted]:
+        """The two programs of each reply; no verdict yet."""
+        if self.protocol.startswith("azr"):
+            return [extract_azr(question.prompt.prefill + reply.text) for question, reply in replies]
+        rows = [self._rows[question.id] for question, _ in replies]
+        found = [self._extract_evalplus(row, reply) for row, (_, reply) in zip(rows, replies, strict=True)]
+        cleaned = sanitize([(one.lenient, row["entry_point"]) for one, row in zip(found, rows, strict=True)])
+        return [replace(one, lenient=text) for one, text in zip(found, cleaned, strict=True)]
+
+    def _extract_evalplus(self, row: dict[str, Any], reply: Reply) -> Extracted:
+        end = min([reply.text.find(word) for word in self.stop if word in reply.text], default=len(reply.text))
+        text = reply.text[:end].replace("\t", "    ")  # evalplus does both to every completion
         reason = "truncated" if reply.truncated else ""
         if self.protocol == "evalplus-direct":
-            whole = _start(self._rows[question.id]["prompt"]) + text
-            return Extracted(whole, whole, not reply.truncated, reason, clean=True)
+            whole = _start(row["prompt"]) + text
+            return Extracted(whole, whole, not reason, reason)
         program = re.split(r"^[ \t]*```", text, maxsplit=1, flags=re.MULTILINE)[0]
         reason = reason or ("" if program.strip() else "empty")
-        return Extracted(program, text, not reason, reason, clean=True)
+        return Extracted(program, text, not reason, reason)
 
     def baselines(self, questions: Sequence[Question]) -> dict[str, dict[str, float]]:
         """Empty: no program that needs no reasoning passes the tests."""
@@ -156,13 +165,12 @@ class CodeSuite:
 
 @dataclass(frozen=True)
 class Extracted:
-    """`clean`: `lenient` is still to go through evalplus' `sanitize`. `reason`: why the reply is not well formed."""
+    """`reason`: why the reply is not well formed."""
 
     strict: str
     lenient: str
     well_formed: bool
     reason: str = ""
-    clean: bool = False
 
 
 def extract_azr(text: str) -> Extracted:
@@ -198,10 +206,6 @@ def _start(task: str) -> str:
     return task.strip() + "\n"
 
 
-def _cut(text: str, stop: Sequence[str]) -> str:
-    return text[: min([text.find(word) for word in stop if word in text], default=len(text))]
-
-
 # ---------------------------------------------------------------- evalplus' own words
 
 
@@ -231,3 +235,155 @@ def chat_prompt(task: str) -> tuple[str, str]:
     instruction, response = (next(text for text in constants if text.startswith(start)) for start in _CHAT_WORDS)
     user, _, prefill = make_raw_chat_prompt(_start(task), instruction, response, Tokenizer()).partition("\0")
     return user, prefill
+
+
+# ---------------------------------------------------------------- LiveCodeBench
+
+V5 = ("2024-08-01", "2025-02-01")
+"""Release v5 as the paper's numbers are commonly quoted: the first contest day, and the day after the last."""
+LIVE_NEEDS = (
+    *("question_title", "question_content", "question_id", "contest_date"),
+    *("starter_code", "public_test_cases", "private_test_cases", "metadata"),
+)
+LIVE_TOKENS, TEST_S, ALL_TESTS_S = 8096, 60, 600.0
+_TEXT_ONLY = {"PROTO", "FRAME", "MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT", "STOP"}
+_TEXT_ONLY |= {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE"}
+_STARS = (
+    "string re datetime collections heapq bisect copy math random statistics itertools functools operator io json "
+    "typing"
+).split()
+PREAMBLE = "".join(f"from {name} import *\nimport {name}\n" for name in _STARS)
+PREAMBLE += "import sys\nsys.setrecursionlimit(50000)\n"
+"""Starter codes use names such as `List` without an import: the official runner imports all this, and so do we."""
+
+
+def livecodebench_suite(name: str, setting: Setting) -> LiveCodeBench:
+    """The problems of the source whose contest lies in the window of v5. EvaluationError: unreadable, or none."""
+    source, (first, after) = setting.source, V5
+    if not source:
+        raise EvaluationError(f"it is not shipped; give its problems: --data {name}=FILE")
+    data = read_data("LiveCodeBench", source, LIVE_NEEDS)
+    rows = tuple(row for row in data.rows if first <= str(row["contest_date"])[:10] < after)
+    if not rows:
+        raise EvaluationError(
+            f"none of the {len(data.rows)} problems of {source} has a contest date from {first} to before {after}"
+        )
+    protocol = f"azr; contest date from {first} to before {after}; {TEST_S} s a test"
+    chosen, how = replace(data, rows=rows), (LIVE_TOKENS, (END_ANSWER,), setting.allow_weak)
+    return LiveCodeBench(f"{name}-azr", protocol, chosen, "livecodebench", setting.style, *how)
+
+
+class LiveCodeBench(CodeSuite):
+    """Write a program from a contest's text; it is right when every public and private test is.
+
+    Unlike the official runner: lines are compared as text with white space normalised, not as decimals; 60 s per test.
+    """
+
+    parts = ()
+
+    def __post_init__(self) -> None:
+        self.problems = {str(row["question_id"]): Problem.of(row) for row in self.data.rows}
+        self.layers = {}
+
+    def questions(self) -> list[Question]:
+        """All problems of the window in the order of the data; the stratum is the difficulty."""
+        return [
+            Question(id, self.dataset, think_answer_prompt(self.style, one.body()), str(one.row.get("difficulty", "")))
+            for id, one in self.problems.items()
+        ]
+
+    def opinions(self, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Opinion]:
+        """Of each problem's id and program."""
+        with ThreadPoolExecutor(WORKERS) as pool:
+            return dict(zip(wanted, pool.map(lambda key: self._opinion(*key), wanted), strict=True))
+
+    def _opinion(self, id: str, program: str) -> Opinion:
+        problem = self.problems[id]
+        limits = {"all_seconds": min(TEST_S * len(problem.tests), ALL_TESTS_S), "file_mb": 512}
+        with tempfile.TemporaryFile() as said:
+            ended = run_program(
+                program, problem.entry, problem.inputs(), said,
+                seconds=TEST_S, before=PREAMBLE, allow_weak=self.allow_weak, **limits,
+            )  # fmt: skip
+            checks = ((64 * len(text) + (1 << 16), partial(problem.right, text)) for _, text in problem.tests)
+            _, fault = first_fault(said, checks)
+        return Opinion(not fault, not fault, fault, ended.layers)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem: `entry` is empty where the program reads standard input. `tests`: input and expected output."""
+
+    row: dict[str, Any]
+    entry: str
+    tests: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> Problem:
+        """A row with its tests unpacked. EvaluationError where they are not what the format says."""
+        try:
+            tests = [*json.loads(row["public_test_cases"]), *json.loads(private_tests(row["private_test_cases"]))]
+            metadata = row["metadata"] if isinstance(row["metadata"], dict) else json.loads(row["metadata"] or "{}")
+            pairs = tuple((str(test["input"]), str(test["output"])) for test in tests)
+        except (ValueError, KeyError, TypeError, RecursionError, zlib.error) as error:
+            raise EvaluationError(
+                f"the tests of LiveCodeBench problem {row['question_id']} cannot be read ({type(error).__name__}: "
+                f"{error}); expected a JSON list of input and output, packed as published or plain"
+            ) from error
+        entry = metadata.get("func_name") or ""
+        return cls(row, entry.rsplit(".", 1)[-1], pairs)
+
+    def inputs(self) -> list[Any]:
+        """What the tests give: texts, or argument tuples, written as one JSON value per line."""
+        given = [text for text, _ in self.tests]
+        if not self.entry:
+            return given
+        return [tuple(json.loads(line) for line in text.split("\n") if line.strip()) for text in given]
+
+    def right(self, wanted: str, line: list[Any]) -> bool:
+        """Whether a line of `jailed_programs.py` says what a test expects."""
+        try:
+            if not self.entry:
+                return line[0] == "p" and _lines(wanted) == _lines(line[1])
+            return line[0] == "v" and bool(_as_json(uncapped.build(line[1])) == json.loads(wanted))
+        except (ValueError, TypeError, AttributeError, RecursionError, IndexError):
+            return False
+
+    def body(self) -> str:
+        """Our words around the problem, for the think/answer prompt."""
+        if self.entry:
+            how = "Complete this class. Keep the name of the method and its parameters; read nothing and print nothing."
+            how += "\n\n" + fence("python", self.row["starter_code"].rstrip())
+        else:
+            how = "Write a whole program that reads the input from standard input and prints the output, and nothing "
+            how += "else, to standard output."
+        return "\n\n".join(
+            (
+                "Solve this problem from a programming contest in Python.",
+                f"{self.row['question_title']}\n\n{self.row['question_content'].strip()}",
+                how,
+                "Put the whole program in one ```python block inside the answer.",
+            )
+        )
+
+
+def private_tests(packed: str) -> str:
+    """The JSON text of the private tests, which come plain or as published: base64 of zlib of a pickle of that text.
+
+    Nothing is unpickled: any instruction but those of a single text is refused. ValueError, zlib.error.
+    """
+    if packed.lstrip().startswith("["):
+        return packed
+    steps = list(pickletools.genops(zlib.decompress(base64.b64decode(packed, validate=True))))
+    texts = [argument for _, argument, _ in steps if isinstance(argument, str)]
+    if len(texts) != 1 or {opcode.name for opcode, _, _ in steps} - _TEXT_ONLY:
+        raise ValueError("the pickle holds more than one text; it will not be loaded")
+    return str(texts[0])
+
+
+def _as_json(value: Any) -> Any:
+    return [_as_json(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _lines(text: str) -> list[str]:
+    return [" ".join(line.split()) for line in text.strip().splitlines()]

@@ -1,12 +1,12 @@
 """Runs in the jail: one scored program, and what it returns or prints, told without judging.
 
-Standard input: JSON ``{"program", "entry", "before", "way", "parts", "seconds", "part_seconds"}``; a part is a list of
-encoded argument tuples (way "call") or texts of standard input ("script"). Standard output: JSON lines, for each part
-``["part", N]``, then one line per input, ``["v", value, class]``, ``["h", digest]`` of a long value, ``["o"]`` for a
-value without a plain form, ``["p", printed text]`` or ``["x", exception]`` (the part ends there), at last ``["end",
-seconds of the slowest input]``. Expected answers are never here; a program that writes these lines itself has only said
-what it returns. Way "sanitize" runs no program: it cleans texts as evalplus does, one line ``["s", text or null]``
-each.
+Standard input: JSON ``{"program", "entry", "before", "inputs", "seconds", "all_seconds"}``; `inputs` are encoded
+argument tuples, or, without an entry, texts of standard input. Standard output: one JSON line per input, ``["v", value,
+class]``, ``["h", digest]`` of a long value, ``["o"]`` for a value without a plain form, ``["p", printed text]`` or
+``["x", exception]`` (that ends it), at last ``["end", seconds of the slowest input]``. Expected answers are never here;
+a program that writes these lines itself has only said what it returns.
+
+With ``{"texts", "seconds"}`` it runs no program: it cleans texts as evalplus does, one line with text or null for each.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ import os
 import signal
 import sys
 import time
-from collections import deque
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -39,62 +38,79 @@ def main() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
-    if request["way"] == "sanitize":
-        return sanitize(request, channel)
-    for number, inputs in enumerate(request["parts"]):
-        in_child(run_part, request, number, inputs, channel)
+    (sanitize if "texts" in request else run)(request, channel)
     os._exit(0)
 
 
-def in_child(work: Any, *arguments: Any) -> int:
-    """The wait status: 0 when the work gave no fault. What a program leaves behind does not reach the next."""
-    pid = os.fork()
-    if pid == 0:
-        fault: Any = True
-        try:
-            fault = work(*arguments)
-        finally:
-            os._exit(bool(fault))
-    return os.waitpid(pid, 0)[1]
+def run(request: dict[str, Any], channel: int) -> None:
+    """Tell what the program answers to each input. Nothing more is told after a fault or when the time is over."""
+    until, slowest = time.monotonic() + request["all_seconds"], 0.0
 
+    def left() -> float:
+        return float(max(min(request["seconds"], until - time.monotonic()), 0.01))
 
-def run_part(request: dict[str, Any], number: int, inputs: list[str], channel: int) -> bool:
-    """Whether anything failed; then the rest would only cost time."""
-    say(channel, "part", number)
-    until, slowest = time.monotonic() + request["part_seconds"], 0.0
-    space: dict[str, Any] = {}
     try:
-        if request["way"] == "call":
-            alarm(request, until)
-            exec(request["before"], space)
-            exec(compile(request["program"], "<program>", "exec"), space)
-            entry = find_entry(space, request["entry"])
-        for text in inputs:
+        if request["entry"]:
+            signal.setitimer(signal.ITIMER_REAL, left())
+            entry = load(request)
+        for text in request["inputs"]:
             began = time.monotonic()
-            alarm(request, until)
-            if request["way"] == "call":
+            if request["entry"]:
+                signal.setitimer(signal.ITIMER_REAL, left())
                 tell_value(channel, entry(*wire.build(wire.parse(text))))
-            elif in_child(run_script, request, text, channel):
-                return True
+            elif not in_child(left(), run_script, request, text, channel):
+                return
             slowest = max(slowest, time.monotonic() - began)
     except BaseException as error:
-        say(channel, "x", f"{type(error).__name__}: {str(error)[:200]}")
-        return True
+        return say(channel, "x", name(error))
     say(channel, "end", slowest)
-    return False
 
 
-def alarm(request: dict[str, Any], until: float) -> None:
-    """The process dies after the time for one input, or with its part."""
-    left = min(request["seconds"], until - time.monotonic())
-    signal.setitimer(signal.ITIMER_REAL, max(left, 0.01))
+def load(request: dict[str, Any]) -> Any:
+    """The function, or the method of a class `Solution`, that was asked for."""
+    space: dict[str, Any] = {}
+    exec(request["before"], space)
+    exec(compile(request["program"], "<program>", "exec"), space)
+    if request["entry"] not in space and "Solution" in space:
+        return getattr(space["Solution"](), request["entry"])
+    return space[request["entry"]]
 
 
-def find_entry(space: dict[str, Any], name: str) -> Any:
-    """The function, or the method of a class `Solution` that was asked for."""
-    if name not in space and "Solution" in space:
-        return getattr(space["Solution"](), name)
-    return space[name]
+def in_child(seconds: float, work: Callable[..., bool], *arguments: Any) -> bool:
+    """What the work says; False when it ends its process or takes longer."""
+    pid = os.fork()
+    if pid == 0:
+        done = False
+        try:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            done = work(*arguments)
+        finally:
+            os._exit(not done)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def run_script(request: dict[str, Any], text: str, channel: int) -> bool:
+    """Run the program on this standard input and tell what it prints; whether it ended well."""
+    source, target = os.memfd_create("stdin"), os.memfd_create("stdout")
+    os.pwrite(source, text.encode(), 0)
+    os.dup2(source, 0)
+    os.dup2(target, 1)
+    sys.stdin, sys.stdout = open(0), open(1, "w")  # noqa: SIM115
+    fault = ""
+    try:
+        space: dict[str, Any] = {"__name__": "__main__", "exit": sys.exit, "quit": sys.exit}
+        exec(request["before"], space)
+        exec(compile(request["program"], "<program>", "exec"), space)
+    except BaseException as error:
+        if not isinstance(error, SystemExit) or error.code not in (None, 0):
+            fault = name(error)
+    sys.stdout.flush()
+    size = os.fstat(target).st_size
+    if not fault and size > PRINTED:
+        fault = "too much output"
+    said = ("x", fault) if fault else ("p", os.pread(target, size, 0).decode(errors="replace"))
+    say(channel, *said)
+    return not fault
 
 
 def tell_value(channel: int, value: Any) -> None:
@@ -106,8 +122,7 @@ def tell_value(channel: int, value: Any) -> None:
         return say(channel, "o")
     if len(text) > LONG:
         return say(channel, "h", hashlib.sha256(text.encode()).hexdigest())
-    name = type(value).__name__ if type(value) is not type(exact) else ""
-    write(channel, f'["v",{text},{json.dumps(name)}]\n')
+    write(channel, f'["v",{text},{json.dumps("" if type(value) is type(exact) else type(value).__name__)}]\n')
 
 
 def plain(value: Any, level: int = 0) -> Any:
@@ -127,7 +142,7 @@ def plain(value: Any, level: int = 0) -> Any:
     if isinstance(value, list | tuple | Set):
         kind = list if isinstance(value, list) else tuple if isinstance(value, tuple) else frozenset if level else set
         return kind(plain(item, level + 1) for item in value)
-    if isinstance(value, Mapping) and not isinstance(value, deque):
+    if isinstance(value, Mapping):
         return {plain(key, level + 1): plain(item, level + 1) for key, item in value.items()}
     if isinstance(value, Fraction | Decimal) and value == float(value):
         return float(value)
@@ -136,48 +151,20 @@ def plain(value: Any, level: int = 0) -> Any:
     raise TypeError(f"{type(value).__name__} has no plain form")
 
 
-def run_script(request: dict[str, Any], text: str, channel: int) -> str:
-    source, target = os.memfd_create("stdin"), os.memfd_create("stdout")
-    os.pwrite(source, text.encode(), 0)
-    os.dup2(source, 0)
-    os.dup2(target, 1)
-    sys.stdin, sys.stdout = open(0), open(1, "w")  # noqa: SIM115
-    fault = ""
-    try:
-        signal.setitimer(signal.ITIMER_REAL, request["seconds"])
-        space: dict[str, Any] = {"__name__": "__main__", "exit": sys.exit, "quit": sys.exit}
-        exec(request["before"], space)
-        exec(compile(request["program"], "<program>", "exec"), space)
-    except SystemExit as error:
-        if error.code not in (None, 0):
-            fault = f"SystemExit: {error.code}"
-    except BaseException as error:
-        fault = f"{type(error).__name__}: {str(error)[:200]}"
-    sys.stdout.flush()
-    size = os.fstat(target).st_size
-    if not fault and size > PRINTED:
-        fault = "too much output"
-    told = ("x", fault) if fault else ("p", os.pread(target, size, 0).decode(errors="replace"))
-    say(channel, *told)
-    return fault
-
-
 def sanitize(request: dict[str, Any], channel: int) -> None:
     from evalplus.sanitize import sanitize as clean
 
-    def too_long(*_: Any) -> None:
-        raise TimeoutError
+    def tell_cleaned(text: str, entry: str) -> bool:
+        write(channel, json.dumps(clean(text, entry)) + "\n")
+        return True
 
-    signal.signal(signal.SIGALRM, too_long)
     for text, entry in request["texts"]:
-        signal.setitimer(signal.ITIMER_REAL, request["seconds"])
-        try:
-            cleaned = clean(text, entry)
-        except Exception:
-            cleaned = None
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        say(channel, "s", cleaned)
-    os._exit(0)
+        if not in_child(request["seconds"], tell_cleaned, text, entry):
+            write(channel, "null\n")
+
+
+def name(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error)[:200]}"
 
 
 def say(channel: int, *words: Any) -> None:

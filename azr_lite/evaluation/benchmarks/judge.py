@@ -1,10 +1,10 @@
-"""Whether a program returns what the reference of its task returns, compared by value where the program cannot reach.
+"""Whether a program returns what it should, compared by value where the program cannot reach.
 
 The program runs in a jail that holds its inputs and numpy: no expected output, no reference, no dataset. So an
-always-equal object, a look into the caller's frames or a patched comparison finds nothing to deceive. The reference
-runs in a jail of its own; outputs cross as data (`sandbox/wire.py`) and are compared here as evalplus 0.3.1 compares:
-``==``; its tolerance (`atol` of the task, 1e-6 once a float or a sequence of floats was expected, rtol 1e-7, same type
-and length); its special cases, from the installed package.
+always-equal object, a look into the caller's frames or a patched comparison finds nothing to deceive. Outputs cross as
+data (`sandbox/wire.py`). For evalplus' tasks, the reference runs in a jail of its own, and values are compared as
+evalplus 0.3.1 compares: ``==``; its tolerance (`atol` of the task, 1e-6 once a float or a sequence of floats was
+expected, rtol 1e-7, same type and length); its special cases, from the installed package.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -24,11 +24,11 @@ from azr_lite.evaluation.benchmarks.jail import WORKERS, Ended, ask_script, run_
 from azr_lite.sandbox import wire
 
 SCRIPT = Path(__file__).with_name("jailed_programs.py")
-REFERENCE_S = 62.0
-PART_S = 62.0
+ALL_S = 124.0
+"""Seconds for all inputs of a task, twice evalplus' for either half."""
 CALL_S, CALL_FACTOR = 10.0, 8.0
 """Seconds that a call gets at least, and how many times the reference's slowest; evalplus' own 1.0 and 4.0 fail
-right answers on a busy machine. A part (all base inputs, all plus inputs) gets `PART_S`, as in evalplus."""
+right answers on a busy machine."""
 SLACK = 4096
 Check = tuple[int, Callable[[list[Any]], bool]]
 """The most bytes that the line of one input may have, and whether the line is right."""
@@ -39,10 +39,10 @@ def _uncapped_wire() -> Any:
     spec = importlib.util.spec_from_file_location("azr_lite_uncapped_wire", wire.__file__)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.HASHED = module.INT_BITS = 1 << 40  # type: ignore[attr-defined]
-    module.DEPTH = 200  # type: ignore[attr-defined]
+    module.HASHED = module.INT_BITS = 1 << 40
+    module.DEPTH = 200
     return module
 
 
@@ -51,112 +51,113 @@ uncapped = _uncapped_wire()
 
 @dataclass(frozen=True)
 class Opinion:
-    """Whether all base inputs, and all plus inputs, gave the right value; if not, why. `layers`: of its jail."""
+    """Whether all base inputs, and all inputs, gave the right value; if not, why. `layers`: of its jail."""
 
     base: bool
     plus: bool
     reason: str
-    layers: dict[str, str]
+    layers: Mapping[str, str]
 
 
-def judge(dataset: str, items: Sequence[tuple[dict[str, Any], str]], *, allow_weak: bool = False) -> list[Opinion]:
-    """An opinion on each ``(row, program)``; `dataset` is ``humaneval`` or ``mbpp``. The reference runs once per task.
+def judge(
+    dataset: str, rows: Mapping[str, dict[str, Any]], wanted: Iterable[tuple[str, str]], allow_weak: bool = False
+) -> dict[tuple[str, str], Opinion]:
+    """An opinion on each ``(id of a row, program)``; `dataset` is ``humaneval`` or ``mbpp``.
 
-    EvaluationError when a reference does not run; UnsafeError and SandboxError as `run_in_jail`.
+    EvaluationError when a reference does not run; UnsafeError and SandboxError as `run_script`.
     """
-    by_task: dict[str, list[int]] = {}
-    for place, (row, _) in enumerate(items):
-        by_task.setdefault(row["task_id"], []).append(place)
-    opinions: dict[int, Opinion] = {}
-
-    def one(places: list[int]) -> None:
-        row, programs = items[places[0]][0], [items[place][1] for place in places]
-        opinions.update(zip(places, _judge_task(dataset, row, programs, allow_weak), strict=True))
-
+    programs: dict[str, list[str]] = {}
+    for id, program in wanted:
+        programs.setdefault(id, []).append(program)
     with ThreadPoolExecutor(WORKERS) as pool:
-        list(pool.map(one, by_task.values()))
-    return [opinions[place] for place in range(len(items))]
+        judged = pool.map(lambda id: _judge_task(dataset, rows[id], programs[id], allow_weak), programs)
+        return {
+            (id, program): opinion
+            for (id, own), opinions in zip(programs.items(), judged, strict=True)
+            for program, opinion in zip(own, opinions, strict=True)
+        }
 
 
 def _judge_task(dataset: str, row: dict[str, Any], programs: list[str], allow_weak: bool) -> list[Opinion]:
-    entry, opinions = row["entry_point"], []
-    parts = [inputs_of(dataset, row, "base_input"), inputs_of(dataset, row, "plus_input")]
+    """The reference runs once for all programs."""
+    entry, base, plus = row["entry_point"], *inputs_of(dataset, row)
+    opinions = []
     with tempfile.TemporaryFile() as expected:
         reference = row["prompt"] + row["canonical_solution"]
-        run_program(reference, entry, parts, expected, seconds=REFERENCE_S, allow_weak=allow_weak)
+        run_program(reference, entry, [*base, *plus], expected, seconds=ALL_S, allow_weak=allow_weak)
         limits = {"file_mb": 64 + 4 * (expected.tell() >> 20), "allow_weak": allow_weak}
-        limits["seconds"] = max(CALL_S, CALL_FACTOR * _slowest(row["task_id"], len(parts), expected))
+        seconds = max(CALL_S, CALL_FACTOR * _slowest(row["task_id"], expected))
         for program in programs:
             with tempfile.TemporaryFile() as said:
-                ended = run_program(program, entry, parts, said, **limits)
+                ended = run_program(program, entry, [*base, *plus], said, seconds=seconds, **limits)
                 expected.seek(0)
-                said.seek(0)
-                base, plus = (
-                    first_fault(said, number, _checks(Oracle(dataset, row), number, inputs, expected))
-                    for number, inputs in enumerate(parts)
-                )
-            opinions.append(Opinion(not base, not base and not plus, base or plus, dict(ended.layers)))
+                place, fault = first_fault(said, _checks(dataset, row, (base, plus), expected))
+            opinions.append(Opinion(place >= len(base), not fault, fault, ended.layers))
     return opinions
 
 
-def _checks(oracle: Oracle, number: int, inputs: Sequence[tuple[Any, ...]], expected: IO[bytes]) -> Iterator[Check]:
-    skip_to_part(expected, number)
-    for arguments in inputs:
-        answer = expected.readline()
-        yield 4 * len(answer) + SLACK, partial(oracle.right, arguments, uncapped.parse(answer.decode()))
+def _slowest(task: str, expected: IO[bytes]) -> float:
+    """Seconds of the slowest call of the reference. EvaluationError where it failed."""
+    expected.seek(0)
+    last = json.loads(next(reversed([line[:64] for line in expected if line.startswith(b'["end"')]), b"[0]"))
+    if last[0] != "end":
+        raise EvaluationError(
+            f"the reference of {task} does not run on its own inputs, so no program can be checked against it; is the "
+            "data file whole?"
+        )
+    return float(last[1])
 
 
-def inputs_of(dataset: str, row: dict[str, Any], column: str) -> list[tuple[Any, ...]]:
-    """The argument tuples of a row; MBPP+ stores tuples, sets and complex numbers as lists and text."""
-    given = row[column]
-    if dataset == "mbpp" and given:
+def _checks(
+    dataset: str, row: dict[str, Any], parts: Iterable[Sequence[tuple[Any, ...]]], expected: IO[bytes]
+) -> Iterator[Check]:
+    for inputs in parts:
+        oracle = Oracle(dataset, row)
+        for arguments in inputs:
+            answer = expected.readline()
+            yield 4 * len(answer) + SLACK, partial(oracle.right, arguments, uncapped.parse(answer.decode()))
+
+
+def inputs_of(dataset: str, row: dict[str, Any]) -> list[list[tuple[Any, ...]]]:
+    """The argument tuples of base and plus; MBPP+ stores tuples, sets and complex numbers as lists and text."""
+    given = [row["base_input"], row["plus_input"]]
+    if dataset == "mbpp":
         from evalplus.data.mbpp import mbpp_deserialize_inputs
 
-        given = mbpp_deserialize_inputs(row["task_id"], given)
-    return [tuple(arguments) for arguments in given]
+        given = [mbpp_deserialize_inputs(row["task_id"], part) if part else [] for part in given]
+    return [[tuple(arguments) for arguments in part] for part in given]
 
 
 def run_program(
     program: str,
     entry: str,
-    parts: Sequence[Sequence[Any]],
-    out: IO[bytes],
+    inputs: Sequence[Any],
+    said: IO[bytes],
     *,
     seconds: float,
-    part_seconds: float = PART_S,
-    way: str = "call",
+    all_seconds: float = ALL_S,
     before: str = "",
-    file_mb: int = 2048,
+    file_mb: int = 64,
     allow_weak: bool = False,
 ) -> Ended:
-    """Run a program in a jail and write to `out` what it returns (way "call") or prints ("script"), as
-    `jailed_programs.py` puts it.
+    """Run the program in a jail; what `jailed_programs.py` tells of it goes to `said`.
 
-    `parts`: argument tuples, or texts of standard input. `seconds`: for one of them. `before`: is run ahead of it.
+    `inputs`: argument tuples for `entry`, or, without one, texts of standard input. `seconds` for one, `all_seconds`
+    for all. `before`: is run ahead of the program.
     """
-    lines = [[encode(one) if way == "call" else one for one in part] for part in parts]
-    request = {"program": program, "entry": entry, "parts": lines, "way": way, "before": before}
-    request |= {"seconds": seconds, "part_seconds": part_seconds}
-    limits = {"seconds": (part_seconds + 5) * len(parts) + 5, "file_mb": file_mb, "allow_weak": allow_weak}
-    return run_script(SCRIPT, [wire.__file__], request, out, packages=["numpy"], **limits)
+    given = [str(uncapped.encode(one, size=1 << 40, depth=200, nodes=1 << 40)) if entry else one for one in inputs]
+    request = {"program": program, "entry": entry, "inputs": given, "before": before}
+    request |= {"seconds": seconds, "all_seconds": all_seconds}
+    limits = {"seconds": all_seconds + 10, "file_mb": file_mb, "allow_weak": allow_weak}
+    return run_script(SCRIPT, [wire.__file__], request, said, packages=["numpy"], **limits)
 
 
 def sanitize(texts: Sequence[tuple[str, str]]) -> list[str]:
     """``(text, entry point)`` cleaned by evalplus' `sanitize`; the text itself where that takes 20 seconds."""
-    request = {"way": "sanitize", "texts": list(texts), "seconds": 20}
+    request = {"texts": list(texts), "seconds": 20}
     limits = {"seconds": 120 + 20 * len(texts), "packages": ["*"], "allow_weak": True}
     lines = ask_script(SCRIPT, [wire.__file__], request, len(texts), **limits)
-    return [text if found is None else found for (_, found), (text, _) in zip(lines, texts, strict=True)]
-
-
-def encode(value: Any) -> str:
-    return str(uncapped.encode(value, size=1 << 40, depth=200, nodes=1 << 40))
-
-
-def skip_to_part(said: IO[bytes], number: int) -> bool:
-    """Read up to the head of a part; whether there is one."""
-    header = b'["part", %d]\n' % number
-    return any(line == header for line in iter(partial(said.readline, 1 << 20), b""))
+    return [text if found is None else found for found, (text, _) in zip(lines, texts, strict=True)]
 
 
 def read_line(said: IO[bytes], most: int) -> list[Any]:
@@ -169,35 +170,23 @@ def read_line(said: IO[bytes], most: int) -> list[Any]:
     return found if type(found) is list else []
 
 
-def first_fault(said: IO[bytes], number: int, checks: Iterable[Check]) -> str:
-    """Why part `number` of what a program said is wrong, or nothing. `said` stands before or in an earlier part."""
-    if not skip_to_part(said, number):
-        return "the program ended the process that ran it"
+def first_fault(said: IO[bytes], checks: Iterable[Check]) -> tuple[int, str]:
+    """The first input that a program answered wrongly, and why; their number and nothing if it is right."""
+    said.seek(0)
+    place = -1
     for place, (most, right) in enumerate(checks):
         found = read_line(said, most)
         if found[:1] == ["x"]:
-            return f"input {place}: {' '.join(map(str, found[1:]))[:200]}"
+            return place, f"input {place}: {' '.join(map(str, found[1:]))[:200]}"
         if not found or found[0] not in ("v", "h", "o", "p"):
-            return f"input {place}: no answer in time"
+            return place, f"input {place}: no answer in time"
         if not right(found):
-            return f"input {place}: wrong"
-    return "" if read_line(said, SLACK)[:1] == ["end"] else "more answers than inputs"
-
-
-def _slowest(task: str, parts: int, expected: IO[bytes]) -> float:
-    """Seconds of the slowest call of the reference. EvaluationError where it failed."""
-    expected.seek(0)
-    ends = [json.loads(line)[1] for line in expected if line.startswith(b'["end"')]
-    if len(ends) < parts:
-        raise EvaluationError(
-            f"the reference of {task} does not run on its own inputs, so no program can be checked against it; is the "
-            "data file whole?"
-        )
-    return float(max(ends))
+            return place, f"input {place}: wrong"
+    return place + 1, "" if read_line(said, SLACK)[:1] == ["end"] else "more answers than inputs"
 
 
 class Oracle:
-    """Equality as evalplus has it for one task. `atol` grows once floats were expected: one object per part."""
+    """Equality as evalplus has it for one task. `atol` grows once floats were expected: one object per half."""
 
     def __init__(self, dataset: str, row: dict[str, Any]) -> None:
         from evalplus.eval import _special_oracle, is_floats
