@@ -98,25 +98,18 @@ def launch_file(name: Positional[str] = "") -> None:
     print(find(name))
 
 
+def _evaluation_options() -> type:
+    from azr_lite.evaluation.suite import Options
+
+    return Options
+
+
 def evaluate(
     model: Positional[str],
+    options: FlagCreatePairsOff[Annotated[Any, arg(name="", constructor_factory=_evaluation_options)]],
     *,
     suite: str = "reasoning",
-    compare: str = "",
-    items: int = 0,
-    samples: int = 0,
-    temperature: float | None = None,
-    max_tokens: int = 0,
-    reasoning_protocol: Annotated[str, arg(aliases=("--game-protocol",))] = "azr",
-    code_protocol: str = "evalplus",
     data: tuple[str, ...] = (),
-    output_dir: str = "",
-    prompts: str = "auto",
-    device: str = "auto",
-    chunk: int = 16,
-    server: str = "",
-    seed: int = 0,
-    allow_weak: Flag = False,
     json: Flag = False,
 ) -> int:
     """Ask a model or a run the questions of benchmarks; answers are kept.
@@ -124,35 +117,24 @@ def evaluate(
     Args:
         model: Hub id, folder, .gguf file, nano, or a run's folder (RUN@12: its step 12, RUN@0: where it started).
         suite: reasoning, code, math, all, or names of suites separated by commas. A wrong name lists all.
-        compare: A second model or run, asked the same questions: the base to compare with.
-        items: Questions per suite, chosen by digest; 0: all.
-        samples: Replies per question, for pass@k; 0: as the suite says (mostly one, greedy).
-        temperature: Sampling temperature; 0: greedy; not given: as the suite says.
-        max_tokens: Tokens per reply; 0: as the suite says.
-        reasoning_protocol: azr (self-play's own prompts); assert or assert-direct (as published CRUXEval scores ask).
-        code_protocol: evalplus (as the paper) or azr (think, then answer).
         data: SUITE=FILE or SUITE=OWNER/NAME on the hub, for suites that are not shipped.
-        output_dir: Where results go; empty: the run's folder, or evals/MODEL.
-        prompts: auto, r1, chat or compact.
-        device: auto, cpu or cuda.
-        chunk: Questions asked at once.
-        server: URL of an OpenAI-compatible server that serves the model, such as vllm serve's.
-        seed: Seed of sampling.
-        allow_weak: Continue where the kernel offers no isolation.
         json: Print scores and gains as JSON.
     """
-    options = dict(locals())
     from rich.console import Console
 
-    from azr_lite.evaluation import evaluate as ask
-    from azr_lite.evaluation.tables import print_tables
+    from azr_lite.evaluation.runner import evaluate as ask
+    from azr_lite.evaluation.runner import print_tables
 
-    del options["json"]
     if wrong := [pair for pair in data if "=" not in pair]:
         raise ConfigError(f"--data takes SUITE=FILE, not {wrong[0]!r}; such as: --data aime24=aime24.jsonl")
-    options["data"] = dict(pair.split("=", 1) for pair in data)
     console = Console(highlight=False, stderr=json)
-    found = ask(**options, tell=lambda line: console.print(f"· {line}", markup=False, soft_wrap=True))
+    found = ask(
+        model=model,
+        suite=suite,
+        data=dict(pair.split("=", 1) for pair in data),
+        tell=lambda line: console.print(f"· {line}", markup=False, soft_wrap=True),
+        **vars(options),
+    )
     if json:
         _print_json(found.as_dict())
     else:

@@ -45,7 +45,7 @@ class TransformersGenerator:
     def generate(self, prompts: Sequence[Prompt], how: Sampling) -> list[list[Reply]]:
         import torch
 
-        from azr_lite.train.memory import in_halves
+        from azr_lite.train.generation import in_halves
 
         rows = [self.codec.encode_parts(p.text, p.prefill, p.chat) for p in prompts for _ in range(how.samples)]
 

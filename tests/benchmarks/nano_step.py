@@ -138,7 +138,7 @@ def bench_step(steps: int = 12, seed: int = 0) -> dict[str, Any]:
             hand.update(trainer.rollouts)
             row["hand_update"] = time.perf_counter() - began
             series.append(row)
-            trainer.reports.restart()
+            trainer.schedule._began = time.perf_counter()
 
         style = get_style(policy.style)
         selfplay = SelfPlay(c, style, ShardedExecutor(executor), reserved=is_reserved)

@@ -51,7 +51,7 @@ def bench_plain(config: Config, steps: int = 3) -> dict[str, Any]:
             trained = sum(len(r.prompt_ids) + len(r.completion_ids) for r in trainer.rollouts)
             series.append({**report["timing"], "sampled": sampled[0], "trained": trained})
             sampled[0] = 0
-            trainer.reports.restart()
+            trainer.schedule._began = time.perf_counter()
 
         trainer = SelfPlayTrainer(c, policy, style, selfplay, Path(folder), on_step=on_step)
         generate = trainer.generate
