@@ -251,19 +251,14 @@ def rescore(run: RunDir, **changes: Any) -> Rescoring:
 
     Raises ConfigError for a change that the log cannot answer, RunDirectoryError for what is missing or damaged.
     """
-    ladder, settings = dict(LADDER), {}
-    for name, value in changes.items():
-        if name in SETTINGS:
-            settings[name] = value
-        elif name in LADDER:
-            try:
-                ladder[name] = float(value)
-            except ValueError:
-                raise ConfigError(f"{name} is {value!r}; give a number (the paper: {LADDER[name]})") from None
-        else:
-            known = ", ".join((*SETTINGS, *LADDER))
-            raise ConfigError(f"{name} cannot be re-scored from a log; what can be changed is {known}")
-    config = run.config().replace(**settings)
+    if unknown := [name for name in changes if name not in (*SETTINGS, *LADDER)]:
+        known = ", ".join((*SETTINGS, *LADDER))
+        raise ConfigError(f"{unknown[0]} cannot be re-scored from a log; what can be changed is {known}")
+    config = run.config().replace(**{name: changes[name] for name in SETTINGS if name in changes})
+    try:
+        ladder = {name: float(changes.get(name, usual)) for name, usual in LADDER.items()}
+    except ValueError as error:
+        raise ConfigError(f"{' and '.join(LADDER)} are numbers ({error}); such as: wrong=-1") from None
     with form_checked(run):
         return Rescoring(_rescore_step(lines, config, ladder) for _, lines in by_step(run, ROLLOUTS))
 
