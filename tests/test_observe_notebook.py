@@ -18,10 +18,10 @@ pytest.importorskip("matplotlib")
 from azr_lite.errors import ConfigError, RunDirectoryError
 from azr_lite.metrics import STAGES
 from azr_lite.observe import style
-from azr_lite.observe.charts import chart
 from azr_lite.observe.dashboard import PANELS, description, draw
 from azr_lite.observe.follow import POINTS, Followed, Point
 from azr_lite.observe.reader import open_run
+from azr_lite.observe.report import chart
 from azr_lite.observe.run import Run
 
 module = import_module("azr_lite.observe.dashboard")
