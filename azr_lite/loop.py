@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from azr_lite.config import CHANGEABLE_ON_RESUME, Config
-from azr_lite.environment import describe_environment, quiet_libraries, require_training
+from azr_lite.environment import describe_environment, require_training
 from azr_lite.errors import ConfigError, ModelError, RunDirectoryError
 from azr_lite.evaluation.generators import PolicyInTraining
 from azr_lite.evaluation.reasoning import HELD_OUT_SEED, held_out_suite
@@ -193,7 +193,6 @@ def _check_and_join(config: Config) -> list[str]:
     require_training("a run")
     facts = check_processes(config)
     check_installed(config)
-    quiet_libraries()
     join(config)
     return facts
 

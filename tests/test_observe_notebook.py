@@ -141,10 +141,10 @@ def test_a_run_before_its_first_step_is_drawn(open_ended):
 @pytest.mark.parametrize(
     ("first", "last", "percent", "said"),
     [
-        (0.44, 0.736, True, "44 → 74 %"),
-        (0.5, 0.501, True, "50 %"),
-        (0.13, 0.2, False, "0.13 → 0.2"),
-        (90.0, 1234.5, False, "90 → 1,234"),
+        (44, 73.6, " %", "44 → 74 %"),
+        (50, 50.1, " %", "50 %"),
+        (0.13, 0.2, "", "0.13 → 0.2"),
+        (90.0, 1234.5, "", "90 → 1,234"),
     ],
 )
 def test_a_title_says_from_where_to_where(first, last, percent, said):
