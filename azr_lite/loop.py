@@ -254,6 +254,7 @@ class _Session:
             sampler=sampler,
         )
         self.selfplay.count_tokens = self.trainer.count_tokens
+        self.selfplay.special_tokens = self.trainer.codec.special_tokens
 
     def _begin(self) -> None:
         """Once, before the first step: self-test, evaluation of the untrained policy, seeds."""

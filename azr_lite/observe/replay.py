@@ -168,8 +168,9 @@ def _compare_step(play: SelfPlay, found: Replay, lines: list[Line], rows: list[L
     ]
     play.validate(proposals)  # 3
     for line, proposal in zip(lines, proposals, strict=True):
-        if proposal.task is not None and line["detail"].startswith("the solver's prompt would have"):
-            proposal.result = Rejection(Reason.TOO_LONG, line["detail"])
+        by_tokenizer = line["detail"].startswith(("the solver's prompt would have", "it holds the text "))
+        if proposal.task is not None and by_tokenizer:
+            proposal.result = Rejection(Reason(line["reason"]), line["detail"])
             found.believed += 1
         if proposal.task is not None:
             known[proposal.task.id] = proposal.task
