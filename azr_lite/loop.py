@@ -8,22 +8,31 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from azr_lite.config import CHANGEABLE_ON_RESUME, Config
-from azr_lite.environment import describe_environment, quiet_libraries, require_training
+from azr_lite.environment import describe_environment, require_training
 from azr_lite.errors import ConfigError, ModelError, RunDirectoryError
 from azr_lite.evaluation.generators import PolicyInTraining
 from azr_lite.evaluation.reasoning import HELD_OUT_SEED, held_out_suite
-from azr_lite.evaluation.results import Standing, lines_of, read_items, read_result, standing
 from azr_lite.evaluation.runner import answer, record_of
-from azr_lite.evaluation.scores import Item, compare_paired, summarize
+from azr_lite.evaluation.scores import (
+    Item,
+    Result,
+    Standing,
+    compare_paired,
+    read_items,
+    read_result,
+    standing,
+    summarize,
+)
 from azr_lite.metrics import STAGES
 from azr_lite.presets import preset
 from azr_lite.progress import Meter, Reporter, Trackers, check_installed, curves_of
 from azr_lite.prompts import get_style
-from azr_lite.rundir import RunDir, write_json, write_text
+from azr_lite.rundir import RunDir
 from azr_lite.sandbox import Executor
 from azr_lite.selfplay import SelfPlay
 from azr_lite.train.checkpoints import last_whole_checkpoint, mirror_of, step_of
@@ -184,7 +193,6 @@ def _check_and_join(config: Config) -> list[str]:
     require_training("a run")
     facts = check_processes(config)
     check_installed(config)
-    quiet_libraries()
     join(config)
     return facts
 
@@ -200,7 +208,10 @@ class _Session:
         self.reporter = Reporter(config, quiet=not self.main)
         self.reporter.facts(*facts)
         self.started = time.perf_counter()
-        self.schedule = Schedule(config, directory.path, self.reporter.facts)
+        # sharded weights are cut, and can be sampled from, inside `train` only
+        begin = {"on_begin": self._begin} if sharding() else {}
+        told = {"note": self.reporter.facts, "on_step": self._on_step, "evaluate": self._evaluate_after, **begin}
+        self.schedule = Schedule(config, directory.path, **told)
         self.trackers = Trackers(config, directory, self.reporter.facts)
 
     def play(self) -> RunResult:
@@ -234,9 +245,9 @@ class _Session:
 
             tokenizer = policy.tokenizer
             sampler = NanoSampler(policy.model, tokenizer.eos_token_id, tokenizer.pad_token_id, c.max_reply_tokens)
-        self.selfplay = SelfPlay(c, style, ShardedExecutor(executor), reserved=reserved)
-        # with a verifier of its own, so that self-play's counts stay its own
-        verifier = Verifier(ShardedExecutor(executor), self.selfplay.rules)
+        runner = ShardedExecutor(executor) if world() > 1 else executor
+        self.selfplay = SelfPlay(c, style, runner, reserved=reserved)
+        verifier = Verifier(runner, self.selfplay.rules)  # of its own, so that self-play's counts stay its own
         problems = (c.model, c.task_types, c.eval_problems, HELD_OUT_SEED, style, verifier, c.max_reply_tokens)
         self.suite = held_out_suite(*problems) if c.eval_problems else None
         self.checkpoint = by_main(lambda: last_whole_checkpoint(self.directory.path))
@@ -247,10 +258,6 @@ class _Session:
             self.selfplay,
             self.directory.path,
             schedule=self.schedule,
-            # sharded weights are cut, and can be sampled from, inside `train` only
-            on_begin=self._begin if sharding() else lambda: None,
-            on_step=self._on_step,
-            note=self.reporter.facts,
             sampler=sampler,
         )
         self.selfplay.count_tokens = self.trainer.count_tokens
@@ -289,7 +296,7 @@ class _Session:
             self.trainer.train(resume_from_checkpoint=self.checkpoint)
 
     def _on_step(self, numbers: dict[str, Any]) -> None:
-        """After each finished step: log, show, evaluate where due."""
+        """After each finished step: log and show."""
         timing, step = numbers.pop("timing"), numbers.pop("step")
         record = self.selfplay.record
         metrics = {**record.metrics, **numbers}
@@ -298,12 +305,13 @@ class _Session:
             self.directory.append(step, metrics, timing, record.rollouts, record.tasks)
             self.trackers.step(step, metrics | timing)
         self.reporter.step(step, metrics, timing)
-        every, done = self.config.eval_every, step + 1
-        if every and done % every == 0 and done < self.config.steps:
-            items = self._evaluate(f"step-{done}")
-            if self.main:
-                self.trackers.evaluated(done, summarize(items))
-            self.schedule.evaluated(self._standing(done))
+
+    def _evaluate_after(self, done: int) -> Standing | None:
+        """Evaluate after step `done`; where the stop rule stands then."""
+        items = self._evaluate(f"step-{done}")
+        if self.main:
+            self.trackers.evaluated(done, summarize(items))
+        return self._standing(done)
 
     def _standing(self, done: int) -> Standing | None:
         """Where the stop rule stands after step `done`; None where it is off."""
@@ -318,18 +326,16 @@ class _Session:
             budget.evaluation_s = max(budget.evaluation_s, kept.record["seconds"])
             return kept.items
         began = time.perf_counter()
-        with self.trainer.greedy():
-            generator = PolicyInTraining(self.trainer.generate, f"{self.config.preset}, {name}")
-            questions = self.suite.questions()
-            items = answer(generator, self.suite, questions)
+        generator = PolicyInTraining(partial(self.trainer.generate, greedy=True), f"{self.config.preset}, {name}")
+        questions = self.suite.questions()
+        items = answer(generator, self.suite, questions)
         seconds = time.perf_counter() - began
         # by all processes: its baselines are run on all
         record = record_of(self.suite, generator, questions, items, seconds, self.config.seed)
         budget.evaluation_s = max(budget.evaluation_s, seconds)
         if self.main:
             folder.mkdir(exist_ok=True)
-            write_text(folder / f"{name}.jsonl", lines_of(items))
-            write_json(folder / f"{name}.json", record)
+            Result(name, items, record).keep(folder)
         self.reporter.evaluation(name, record["scores"])
         return items
 

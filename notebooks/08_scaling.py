@@ -339,7 +339,6 @@ lonely = az.plan(az.preset("full-7b-8x80gb", processes=1), gpu="80GB")
 print(f"full tuning of 7B on one 80 GB card: {lonely.peak_gb:.0f} GB planned, {lonely.usable_gb:.1f} usable")
 for advice in lonely.advice:
     print("  ", advice.text)
-print("no help:", ", ".join(lonely.no_help), "\n")
 print(course.plan_table([plan for plan in course.plan_all() if plan.config.preset.startswith(("lora-3b", "qlora-7b", "full-"))]))
 
 # %% [markdown]

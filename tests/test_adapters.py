@@ -15,9 +15,9 @@ from trl.distributed import DistributedBackend  # noqa: E402
 from trl.generation.vllm_generation import VLLMGeneration  # noqa: E402
 
 from azr_lite.errors import ModelError  # noqa: E402
-from azr_lite.train.adapters import protect_frozen_weights  # noqa: E402
 from azr_lite.train.checkpoints import last_whole_checkpoint  # noqa: E402
 from azr_lite.train.diagnostics import self_test  # noqa: E402
+from azr_lite.train.generation import protect_frozen_weights  # noqa: E402
 from azr_lite.train.trainer import SelfPlayTrainer  # noqa: E402
 from azr_lite.triplet import Role  # noqa: E402
 from tests.test_trainer import Spy, reinforce_gradient, relative_error  # noqa: E402
@@ -78,10 +78,9 @@ def test_each_role_moves_its_own_adapter_by_its_own_rows(updates: int, checkpoin
 def test_roles_sample_from_their_own_adapter(tmp_path: Path) -> None:
     config = split_config()
     trainer, _ = one_step(config, random_rollouts(config), tmp_path)
-    with trainer.greedy():
-        solved = trainer.generate(["abc", "de", "xyz"])
-        assert solved == trainer.generate(["abc", "de", "xyz"], Role.SOLVE)
-        assert solved != trainer.generate(["abc", "de", "xyz"], Role.PROPOSE)
+    solved = trainer.generate(["abc", "de", "xyz"], greedy=True)
+    assert solved == trainer.generate(["abc", "de", "xyz"], Role.SOLVE, greedy=True)
+    assert solved != trainer.generate(["abc", "de", "xyz"], Role.PROPOSE, greedy=True)
 
 
 def test_split_roles_resume_to_the_same_weights(tmp_path: Path) -> None:

@@ -167,8 +167,6 @@ def test_a_known_log_gives_known_numbers(made):
     assert (found.steps, found.rollouts, found.periods) == (2, 8, [(0, 0), (1, 1)])
     assert first["tokens/propose/deduction"] == (10, 2)
     assert second["tokens/propose/deduction"] == (11, 2)
-    assert first["distinguishability"] == (1.0, 2), "each is nearer its own reference"
-    assert second["distinguishability"] == (0.5, 2), "the same program whatever the prompt: one near by luck, one far"
     assert first["shapes/coverage"] == (1.0, 1)
     assert second["shapes/coverage"] == (0.5, 1)
     assert (first["shapes/near-duplicates"][0], second["shapes/near-duplicates"][0]) == (0.0, 0.5)
@@ -179,7 +177,7 @@ def test_a_known_log_gives_known_numbers(made):
     assert second["answers/different"] is None
     assert first["thought/reflection"] == (pytest.approx(1 / 5), 5)
     assert found.alarming == 1
-    assert [(a["step"], a["rollout"], a["role"], a["name"]) for a in found.alarms] == [(1, 3, "solve", "cheating")]
+    assert found.alarms == ["step 1, rollout 3, solve, cheating: we cheat the test</think><answer>1</answer>"]
 
 
 def test_the_verb_prints_80_columns_and_json(made, recorded, capsys):
@@ -191,7 +189,7 @@ def test_the_verb_prints_80_columns_and_json(made, recorded, capsys):
     assert main(["analyse", str(made), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["measures"]["answers/different"] == [{"mean": 0.5, "n": 1}, None]
-    assert printed["alarms"][0]["excerpt"].startswith("we cheat")
+    assert "cheating: we cheat" in printed["alarms"][0]
 
 
 def test_terminal_commands_in_a_reply_are_not_carried_out(made):

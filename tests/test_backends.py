@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 from azr_lite.errors import ConfigError  # noqa: E402
 from azr_lite.train import arguments  # noqa: E402
-from azr_lite.train.generation import sample_replies  # noqa: E402
+from azr_lite.train.generation import likeliest, sample_replies  # noqa: E402
 from azr_lite.train.trainer import SelfPlayTrainer  # noqa: E402
 from tests.test_trainer import Spy, relative_error  # noqa: E402
 from tests.tiny import PLAIN, Scripted, sampled_script, tiny_config, tiny_policy  # noqa: E402
@@ -26,7 +26,7 @@ def greedy_trainer(folder: Path, tuning: str = "full") -> SelfPlayTrainer:
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 def test_shared_prefixes_change_no_reply(tuning: str, tmp_path: Path) -> None:
     trainer = greedy_trainer(tmp_path, tuning)
-    with trainer.greedy():
+    with likeliest(trainer):
         together = sample_replies(trainer.model, PROMPTS, trainer.generation_config, [0], torch.device("cpu"))
         apart = [
             sample_replies(trainer.model, [ids], trainer.generation_config, [0], torch.device("cpu"))[0]
@@ -152,8 +152,7 @@ def test_wrong_log_probabilities_are_weighed_token_by_token_up_to_three(
 
 def test_greedy_evaluation_asks_vllm_for_the_likeliest_token(stand_in: type[StandIn], tmp_path: Path) -> None:
     trainer = SelfPlayTrainer(vllm_config(), tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
-    with trainer.greedy():
-        assert trainer.generate(["ab", "cd"]) == trainer.generate(["ab", "cd"])
+    assert trainer.generate(["ab", "cd"], greedy=True) == trainer.generate(["ab", "cd"], greedy=True)
     trainer.generate(["ab"])
     assert [temperature for _, temperature in stand_in.made[0].calls] == [0.0, 0.0, 1.0]
 

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from azr_lite.config import Config
-from azr_lite.train import trainer as trainer_module
+from azr_lite.train import diagnostics
+from azr_lite.train.diagnostics import gradient_of
 from azr_lite.train.trainer import SelfPlayTrainer
 from azr_lite.triplet import Role, Rollout
 from tests.test_trainer import Spy
@@ -38,11 +39,11 @@ def test_the_groups_gradients_add_up_to_the_updates(
 ) -> None:
     parts: list[list[torch.Tensor]] = []
 
-    def keep(groups: dict[str, list[int]], gradient_of: Any) -> dict[str, float]:
-        parts.extend(gradient_of(groups[group]) for group in GROUPS)
-        return {}
+    def keep(*given: Any) -> list[torch.Tensor]:
+        parts.append(gradient_of(*given))
+        return parts[-1]
 
-    monkeypatch.setattr(trainer_module, "gradient_shares", keep)
+    monkeypatch.setattr(diagnostics, "gradient_of", keep)
     config = tiny_config(
         gradient_share_every=1,
         updates_per_step=updates,
@@ -54,6 +55,7 @@ def test_the_groups_gradients_add_up_to_the_updates(
     rows = random_rollouts(config)
     rows = weigh(config, rows, counts=[place != 3 for place in range(len(rows))])  # with a row of padding
     _, spy, _ = trained(config, tmp_path, lambda generate, step: rows)
+    assert len(parts) == len(GROUPS)
     whole = [sum(tensors) for tensors in zip(*parts, strict=True)]
     assert max(float(t.abs().max()) for t in whole) > 1e-3
     for found, wanted in zip(whole, spy.gradients[0].values(), strict=True):
@@ -112,9 +114,9 @@ def test_out_of_memory_leaves_the_numbers_out_and_training_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> Any:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr(SelfPlayTrainer, "gradient_of", full)
+    monkeypatch.setattr(diagnostics, "gradient_of", full)
     config = tiny_config(gradient_share_every=1)
     notes: list[str] = []
     rows = random_rollouts(config)

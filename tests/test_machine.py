@@ -9,7 +9,7 @@ import pytest
 import azr_lite
 from azr_lite.cli import main
 from azr_lite.planner import text
-from azr_lite.planner.cards import find_card
+from azr_lite.planner.vram import find_card
 
 
 @pytest.fixture(scope="module")

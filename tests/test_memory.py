@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 from azr_lite.config import Config  # noqa: E402
 from azr_lite.errors import TrainingError  # noqa: E402
-from azr_lite.train.memory import in_halves, is_out_of_memory  # noqa: E402
+from azr_lite.train.generation import in_halves  # noqa: E402
 from azr_lite.train.trainer import SelfPlayTrainer  # noqa: E402
 from tests.test_trainer import Spy, relative_error  # noqa: E402
 from tests.tiny import PLAIN, Scripted, random_rollouts, sampled_script, tiny_config, tiny_policy  # noqa: E402
@@ -102,12 +102,12 @@ def test_several_processes_say_how_to_go_on(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_other_errors_are_not_swallowed(tmp_path: Path) -> None:
-    assert not is_out_of_memory(RuntimeError("shape mismatch"))
-    assert is_out_of_memory(
-        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
-    )
+    policy = tiny_policy()
+    policy.model.model.layers[1].mlp.register_forward_hook(lambda *_: 1 / 0)
+    trainer = SelfPlayTrainer(tiny_config(), policy, PLAIN, Scripted(lambda generate, step: rows), tmp_path)
+    rows = random_rollouts(tiny_config())
     with pytest.raises(ZeroDivisionError):
-        in_halves(lambda rows: 1 / 0, [1, 2])
+        trainer.train()
 
 
 def test_in_halves_keeps_the_order() -> None:
@@ -121,6 +121,8 @@ def test_in_halves_keeps_the_order() -> None:
 
     assert [row for part in in_halves(work, [1, 2, 3, 4, 5]) for row in part] == [1, 2, 3, 4, 5]
     assert seen == [5, 3, 2, 1, 2]
+    with pytest.raises(ZeroDivisionError):
+        in_halves(lambda rows: 1 / 0, [1, 2])
 
 
 def sampler_with_room(room: int, policy: Any) -> list[int]:

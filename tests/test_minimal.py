@@ -109,7 +109,7 @@ def test_the_gradient_is_the_trainers(executor, sampled, tmp_path, monkeypatch, 
     config, parts = sampled
     config = config.replace(clip=clip, learning_rate=5e-4)
     model, tokenizer = load_nano()
-    policy = Policy(model, tokenizer, "compact", None, torch.device("cpu"), torch.float32, torch.float32)
+    policy = Policy(model, tokenizer, "compact", None, torch.device("cpu"), torch.float32)
     rows = [row for part, _ in parts for row in part]
     trainer = SelfPlayTrainer(config, policy, COMPACT, Scripted(lambda generate, step: rows), tmp_path)
     trainer.model.double()
@@ -134,7 +134,7 @@ def test_one_step_changes_the_weights_as_the_trainer_does(executor, sampled, tmp
     config = config.replace(max_grad_norm=1.0)
     model, tokenizer = load_nano()
     before = {name: p.clone() for name, p in model.state_dict().items()}
-    policy = Policy(model, tokenizer, "compact", None, torch.device("cpu"), torch.float32, torch.float32)
+    policy = Policy(model, tokenizer, "compact", None, torch.device("cpu"), torch.float32)
     rows = [row for part, _ in parts for row in part]
     SelfPlayTrainer(config, policy, COMPACT, Scripted(lambda generate, step: rows), tmp_path).train()
     zero = AbsoluteZero(config, executor)

@@ -22,11 +22,10 @@ from azr_lite.cli import main
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError, ModelError
 from azr_lite.planner import vram
-from azr_lite.planner.cards import detect_gpu, find_card
 from azr_lite.planner.plan import Plan, natural_gpu, plan, plan_all
 from azr_lite.planner.shapes import KNOWN, Shape, shape_of, shape_of_config
 from azr_lite.planner.text import plan_table, plan_text, why_text
-from azr_lite.planner.vram import GB
+from azr_lite.planner.vram import GB, detect_gpu, find_card
 from azr_lite.presets import PRESETS, list_presets, preset
 from azr_lite.train.distributed import check_processes
 from tests.tiny import tiny_model, tiny_policy, tiny_tokenizer
@@ -97,24 +96,6 @@ def test_counts_are_those_of_transformers(model):
     linear = [m for name, m in built.named_modules() if isinstance(m, torch.nn.Linear) and "lm_head" not in name]
     assert shape.linear_parameters == sum(m.weight.numel() for m in linear)
     assert shape_of_config(built.config.to_dict()) == shape
-
-
-@pytest.mark.parametrize(
-    ("family", "extra"), [("llama", {"attention_bias": True, "mlp_bias": True}), ("qwen3", {"attention_bias": True})]
-)
-def test_biases_are_counted(family, extra):
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    sizes = {
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-    }
-    config = AutoConfig.for_model(family, **sizes, vocab_size=50, head_dim=16, **extra)
-    built = AutoModelForCausalLM.from_config(config)
-    assert shape_of_config(config.to_dict()).parameters == sum(p.numel() for p in built.parameters())
 
 
 def test_nano_folder_and_adapters(tmp_path):
@@ -490,7 +471,7 @@ def test_a_share_of_vllm_without_room_for_one_sequence_does_not_fit():
     found = plan(preset("full-3b-80gb", vllm_memory=0.09), "80GB")
     assert not found.fits
     assert "raise vllm_memory" in found.problem
-    assert any("vllm_memory" in advice.changes and advice.fits for advice in found.advice)
+    assert any(advice.setting == "vllm_memory" and advice.fits for advice in found.advice)
 
 
 # ---------------------------------------------------------------- presets and advice
@@ -503,7 +484,6 @@ def test_every_preset_plans_offline_and_fits_its_natural_card(name):
     assert (found.config.device == "cpu") == (name in ("nano", "smoke"))
     assert 0 < found.step_seconds < 3600
     assert found.hours > 0
-    assert found.disk_gb > 0
     assert not found.advice
     json.dumps(found.as_dict())
 
@@ -514,7 +494,7 @@ def test_every_preset_plans_offline_and_fits_its_natural_card(name):
         ("lora-1.5b-16gb", "8GB"),
         ("lora-3b-24gb", "T4"),
         ("qlora-7b-24gb", "12GB"),
-        ("full-3b-80gb", "A10"),
+        ("full-3b-80gb", "40GB"),
         ("qlora-3b-16gb", "8GB"),
     ],
 )
@@ -523,13 +503,11 @@ def test_advice_fits_where_it_says_so(name, gpu):
     assert not found.fits
     assert any(advice.fits for advice in found.advice)
     for advice in found.advice:
-        again = plan(found.config.replace(**advice.changes), gpu)
+        again = plan(found.config.replace(**{advice.setting: advice.value}), gpu)
         assert again.peak_gb == pytest.approx(advice.gb)
         assert again.fits == advice.fits
-    assert "processes" in found.no_help or found.config.tuning == "full"
-    assert not {name for advice in found.advice[:-1] for name in advice.changes if len(advice.changes) == 1} & set(
-        found.no_help
-    )
+        assert advice.text in plan_text(found)
+    assert ("processes" in [advice.setting for advice in found.advice]) == (found.config.tuning == "full")
 
 
 def test_what_cannot_fit_says_so():
@@ -719,12 +697,12 @@ def test_plan_is_public_and_frozen():
 
 
 def test_the_readme_has_the_table_that_the_command_prints(capsys):
-    """Between the lines <!-- presets --> and <!-- /presets -->; renew it with: azr-lite plan --markdown."""
+    """Between the lines <!-- presets --> and <!-- /presets -->; renew it with: azr-lite plan."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert readme.count("<!-- presets -->\n") == readme.count("<!-- /presets -->") == 1
     table = readme.split("<!-- presets -->\n")[1].split("<!-- /presets -->")[0]
-    assert main(["plan", "--markdown"]) == 0
-    assert table.strip() == capsys.readouterr().out.strip()
+    assert main(["plan"]) == 0
+    assert table.strip() == f"```text\n{capsys.readouterr().out}```"
 
 
 def test_an_option_without_its_value_is_named(capsys):

@@ -19,8 +19,7 @@ import azr_lite.export.export  # noqa: E402
 from azr_lite.cli import main  # noqa: E402
 from azr_lite.config import Config  # noqa: E402
 from azr_lite.errors import PublishError  # noqa: E402
-from azr_lite.evaluation.results import VERSION, lines_of  # noqa: E402
-from azr_lite.evaluation.scores import Item, summarize  # noqa: E402
+from azr_lite.evaluation.scores import VERSION, Item, lines_of, summarize  # noqa: E402  # noqa: E402
 from azr_lite.export.export import (  # noqa: E402
     check_repository,
     contents,

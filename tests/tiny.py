@@ -95,7 +95,7 @@ def tiny_policy(tuning: str = "full", *, seed: int = 0, **tokens: bool) -> Polic
 
         adapter = LoraConfig(r=4, lora_alpha=8, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
     model = tiny_model(tokenizer, seed)
-    return Policy(model, tokenizer, "r1", adapter, torch.device("cpu"), torch.float32, torch.float32)
+    return Policy(model, tokenizer, "r1", adapter, torch.device("cpu"), torch.float32)
 
 
 def rollout(role: Role, kind: str, prompt: Sequence[int], ids: Sequence[int], reward: float) -> Rollout:

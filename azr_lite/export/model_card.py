@@ -12,8 +12,7 @@ from typing import Any
 
 from azr_lite.config import Config
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.results import read_result
-from azr_lite.evaluation.scores import compare_paired
+from azr_lite.evaluation.scores import compare_paired, read_result
 from azr_lite.prompts import get_style
 from azr_lite.rundir import RunDir
 from azr_lite.tasks.base import get_task_type

@@ -2,10 +2,6 @@
 
 Programs are parsed, never run. The measures are cheap, exact to repeat, and crude: none of them knows what a program
 means. Small numbers of replies make noisy means, so every mean stands beside how many values it is of.
-
-cross-prompt distinguishability = share of proposals nearer, by AST, to the references in their own prompt than to
-those in another prompt of the step and type, ties half: 0.5 when the prompt does not matter (RAGEN-2's template
-collapse), 1 when it always shows.
 """
 
 from __future__ import annotations
@@ -66,7 +62,6 @@ MEASURES = {
     "gap/cognitive": "the same, cognitive complexity",
     "gap/volume": "the same, Halstead volume",
     "distance to references": "AST distance, 0 to 1",
-    "distinguishability": "0.5: the prompt is ignored",
     "shapes/coverage": "different shapes / programs of a step",
     "shapes/near-duplicates": "share near an earlier one of the step",
     "answers/different": "different answers / answers to a task",
@@ -74,6 +69,12 @@ MEASURES = {
     "thought/reflection": "reflection words per thought",
 }
 """Measure: what it is, in a few words. Before these stand the tokens of a reply, by role and task type."""
+
+NOTE = (
+    "The monitor is crude: it looks for the words listed in azr_lite/observe/measures.py. It misses what is said "
+    "otherwise and flags the harmless use of a word. Read the reply: azr-lite show RUN --step N. "
+    "--json gives the number of values behind each mean, --explain its meaning."
+)
 
 _FENCE = re.compile(r"```python\n(.*?)\n```", re.DOTALL)
 _PLAN = re.compile(r"#\s*(\d+\s*[.):]|step\b|first\b|then\b|next\b|finally\b)", re.IGNORECASE)
@@ -169,8 +170,7 @@ def alarms(text: str) -> list[tuple[str, str]]:
 class Analysis:
     """`periods`: first and last step of each. `measures`: name to one (mean, n) per period, None where unseen.
 
-    `alarming`: replies with alarming words. `alarms`: step, number of the rollout within the step (from 1, as
-    `azr-lite show` counts), role, name and excerpt of the first of them.
+    `alarming`: replies with alarming words. `alarms`: the first of them; rollouts count from 1, as in `azr-lite show`.
     """
 
     run: str
@@ -178,7 +178,7 @@ class Analysis:
     rollouts: int
     periods: list[tuple[int, int]]
     measures: dict[str, list[tuple[float, int] | None]] = field(default_factory=dict)
-    alarms: list[dict[str, Any]] = field(default_factory=list)
+    alarms: list[str] = field(default_factory=list)
     alarming: int = 0
 
     def as_dict(self) -> dict[str, Any]:
@@ -194,24 +194,14 @@ class Analysis:
         for name, cells in self.measures.items():
             means = ("-" if cell is None else f"{cell[0]:.2f}" for cell in cells)
             lines.append(f"{name[:26]:27}" + "".join(f"{text:>10}" for text in means))
-        few = min((cell[1] for cells in self.measures.values() for cell in cells if cell), default=0)
-        note = f"The smallest number behind a mean is {few}; --json gives all, and --explain the meaning of each."
-        lines += ["", *textwrap.wrap(note, 80)]
         lines.append(f"\nmonitor: {self.alarming} of {self.rollouts} replies hold alarming words")
         for alarm in self.alarms:
-            said = "step {step}, rollout {rollout}, {role}, {name}: {excerpt}".format(**alarm)
-            lines += textwrap.wrap(printable(said), 80, initial_indent="  ", subsequent_indent="    ")
-        return "\n".join([*lines, *textwrap.wrap(MONITOR, 80)])
+            lines += textwrap.wrap(printable(alarm), 80, initial_indent="  ", subsequent_indent="    ")
+        return "\n".join([*lines, *textwrap.wrap(NOTE, 80)])
 
     def explanation(self) -> str:
         """What each measure is, one per line."""
         return "\n".join(f"{name:27} {MEASURES.get(name, 'tokens of a reply')}" for name in self.measures)
-
-
-MONITOR = (
-    "The monitor is crude: it looks for the words listed in azr_lite/observe/measures.py. It misses what is said "
-    "otherwise and flags the harmless use of a word. Read the reply: azr-lite show RUN --step N."
-)
 
 
 def analyse(run: RunDir, periods: int = 4) -> Analysis:
@@ -240,8 +230,8 @@ def analyse(run: RunDir, periods: int = 4) -> Analysis:
             for number, line in enumerate(lines, start=1):
                 rows = alarms(line["text"])
                 found.alarming += bool(rows)
-                place = {"step": step, "rollout": number, "role": line["role"]}
-                found.alarms += [{**place, "name": name, "excerpt": excerpt} for name, excerpt in rows]
+                place = f"step {step}, rollout {number}, {line['role']}"
+                found.alarms += [f"{place}, {name}: {excerpt}" for name, excerpt in rows]
         for line in log_lines(run, "tasks.jsonl") if (run.path / "tasks.jsonl").exists() else ():
             if len(line["answers"]) >= 2 and max(0, first) <= line["step"] <= last:
                 different = {answer_text(one["text"]) for one in line["answers"]}
@@ -280,27 +270,13 @@ def _measures_of(lines: Sequence[Line]) -> Iterator[tuple[str, float]]:
         elif line["verdict"]["ok"] and line["task_id"] in hidden and own and (size := complexity(own[0])):
             for name in ("cyclomatic", "cognitive", "volume"):
                 yield f"gap/{name}", hidden[line["task_id"]][name] - size[name]
-    yield from _shapes(written)
-
-
-def _shapes(written: Sequence[tuple[Line, str]]) -> Iterator[tuple[str, float]]:
-    """Coverage and near-duplicates within the step; distance to the references of the own and of another prompt."""
     known = [(line, own) for line, program in written if (own := shape(program)) is not None]
     shapes = [own for _, own in known]
     if len(shapes) >= 2:
         yield "shapes/coverage", len({frozenset(own.items()) for own in shapes}) / len(shapes)
         near = [any(distance(own, other) <= NEAR for other in shapes[:place]) for place, own in enumerate(shapes)]
-        yield "shapes/near-duplicates", mean([float(one) for one in near])
-    by_type: dict[str, list[tuple[Shape, float, list[Shape]]]] = defaultdict(list)
+        yield "shapes/near-duplicates", sum(near) / len(near)
     for line, own in known:
         references = [found for program in programs(line["prompt"]) if (found := shape(program)) is not None]
         if references:
-            near_by = mean([distance(own, reference) for reference in references])
-            yield "distance to references", near_by
-            by_type[line["type"]].append((own, near_by, references))
-    for rows in by_type.values():
-        for place, (own, near_by, references) in enumerate(rows):
-            others = rows[(place + 1) % len(rows)][2]  # the neighbour's prompt: linear in the step
-            if others != references:
-                away = mean([distance(own, reference) for reference in others])
-                yield "distinguishability", 0.5 if near_by == away else float(near_by < away)
+            yield "distance to references", mean([distance(own, reference) for reference in references])

@@ -1,12 +1,10 @@
 """Replay and re-scoring: a step's verdicts, rewards and advantages, made again from the log alone.
 
-Replay uses nothing recorded twice: verdicts are made from the texts in the sandbox, rewards from those verdicts,
-advantages from those rewards. So one wrong number in the log shows as exactly that one. Two things only the model
-could tell: which seeds of sampling led to these texts, and how many tokens a prompt has (a proposal rejected as too
-long for the solver is believed).
-
-Re-scoring needs no sandbox. It rewards the recorded verdicts by other rules. The replies are those of the recorded run,
-so this compares the signal, not what the policy would have become.
+Replay makes verdicts from the texts, in the sandbox, rewards from those verdicts, advantages from those rewards. So one
+wrong number in the log shows as exactly that one. Only the model could tell how many tokens a prompt has: a proposal
+rejected as too long for the solver is believed.
+Re-scoring rewards the recorded verdicts by other rules. The replies are those of the recorded run, so this compares the
+signal, not what the policy would have become.
 """
 
 from __future__ import annotations
@@ -23,7 +21,6 @@ from typing import Any
 import numpy as np
 
 from azr_lite.advantages import with_advantages, with_weights_and_padding
-from azr_lite.buffer import task_key
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError, RunDirectoryError
 from azr_lite.observe.reader import Line, by_step, first_and_last_step, form_checked, log_lines, step_lines
@@ -31,13 +28,10 @@ from azr_lite.prompts import get_style
 from azr_lite.rewards import NOT_WELL_FORMED, WRONG, answer_reward, proposal_reward
 from azr_lite.rundir import RunDir, rollout_line
 from azr_lite.selfplay import SelfPlay
-from azr_lite.tasks import get_task_type
 from azr_lite.triplet import (
     Completion,
     ProposalAttempt,
-    Reason,
     Rejection,
-    Role,
     Rollout,
     SolveAttempt,
     Task,
@@ -48,16 +42,10 @@ from azr_lite.verifier import ProgramRunner, open_executor
 
 TASKS, ROLLOUTS = "tasks.jsonl", "rollouts.jsonl"
 GIVEN = {
-    TASKS: {"step", "type", "fresh", "parents", "text", "tokens", "truncated"},
+    TASKS: {"step", "type", "parents", "text", "tokens", "truncated"},
     ROLLOUTS: {"step", "role", "type", "prompt", "prompt_tokens", "parents"},
 }
 """What replay takes from the log as it is; all other values are rebuilt and compared."""
-
-ROUNDING = 1e-12
-"""Numbers this near count as equal, since another processor may sum in another order."""
-
-MOST_PRINTED = 20
-"""Differences that are printed; all are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,23 +85,21 @@ class Replay:
                 if GIVEN[file].intersection(what.split(".")):
                     continue
                 self.compared[name] += 1
-                pair = was.get(what), now.get(what)
-                close = all(isinstance(v, float) for v in pair) and math.isclose(*pair, rel_tol=ROUNDING)
-                if not close and pair[0] != pair[1]:
-                    self.differences.append(Difference(file, number, what, *pair))
+                one, other = was.get(what), now.get(what)
+                both = isinstance(one, float) and isinstance(other, float)
+                if not math.isclose(one, other, rel_tol=1e-12) if both else one != other:  # sums may round otherwise
+                    self.differences.append(Difference(file, number, what, one, other))
 
     def __repr__(self) -> str:
         """How much was compared, and the first differences, for people."""
         values, number = self.compared.total(), len(self.differences)
         lines = [f"step {self.step}: {values} values rebuilt with {self.executions} executions in the sandbox"]
         if self.believed:
-            lines.append(
-                f"  {self.believed} proposals too long for the solver were believed: no tokenizer is used here"
-            )
+            lines.append(f"  {self.believed} proposals too long for the solver were believed: no tokenizer is here")
         if self.exact:
             return "\n".join([*lines, "the log is exact: verdicts, rewards, advantages and weights are as recorded"])
-        differ, first = "values differ" if number > 1 else "value differs", self.differences[:MOST_PRINTED]
-        return "\n".join([*lines, f"{number} {differ} from the record:", *(f"  {one}" for one in first)])
+        lines.append(f"{number} {'values differ' if number > 1 else 'value differs'} from the record:")
+        return "\n".join([*lines, *(f"  {one}" for one in self.differences[:20])])
 
     def as_dict(self) -> dict[str, Any]:
         differences = [asdict(difference) for difference in self.differences]
@@ -147,30 +133,31 @@ def replay(run: RunDir, step: int | None = None, executor: ProgramRunner | None 
     with open_executor(config) if executor is None else nullcontext(executor) as running, form_checked(run):
         style = get_style("chat")  # all styles share the prefill
         play = SelfPlay(config, style, running, count_tokens=lambda prompt: 0, reserved=reserved)
-        known, found = _earlier_tasks(run, config, step), Replay(step)
-        _compare_step(play, found, lines, rows, known)
+        _fill_buffers(play, run, step)
+        found = Replay(step)
+        _compare_step(play, found, lines, rows)
         found.executions = play.verifier.executions
     return found
 
 
-def _compare_step(play: SelfPlay, found: Replay, lines: list[Line], rows: list[Line], known: dict[str, Task]) -> None:
-    """Stages 3 to 11 again, from the texts. `known`: the earlier tasks by id; those of the step are added."""
+def _compare_step(play: SelfPlay, found: Replay, lines: list[Line], rows: list[Line]) -> None:
+    """Stages 3 to 11 again, from the texts."""
+    known = {task.id: task for buffer in play.buffers.of.values() for task in buffer}
 
     def task(name: str, kind: str) -> Task:
-        if name not in known:
-            what = f"the {kind} task {name or '(no id)'} that step {found.step} uses"
-            raise RunDirectoryError(f"tasks.jsonl does not hold {what}; restore it from a copy")
-        return known[name]
+        if name in known:
+            return known[name]
+        raise RunDirectoryError(f"tasks.jsonl lacks the {kind} task {name} that the step uses; restore it from a copy")
 
-    proposals = [
-        ProposalAttempt(line["type"], [task(i, line["type"]) for i in line["parents"]], "", _completion(line))
-        for line in lines
-    ]
+    proposals = []
+    for line in lines:
+        references = [task(i, line["type"]) for i in line["parents"]]
+        proposals.append(ProposalAttempt(line["type"], references, "", _completion(line)))
     play.validate(proposals)  # 3
     for line, proposal in zip(lines, proposals, strict=True):
         by_tokenizer = line["detail"].startswith(("the solver's prompt would have", "it holds the text "))
         if proposal.task is not None and by_tokenizer:
-            proposal.result = Rejection(Reason(line["reason"]), line["detail"])
+            proposal.result, proposal.is_new = Rejection(line["reason"], line["detail"]), False
             found.believed += 1
         if proposal.task is not None:
             known[proposal.task.id] = proposal.task
@@ -179,22 +166,23 @@ def _compare_step(play: SelfPlay, found: Replay, lines: list[Line], rows: list[L
     play.learnability([proposal for proposal in proposals if len(proposal.attempts) > 1])  # 5
     for number, (line, proposal) in enumerate(zip(lines, proposals, strict=True), start=1):
         found.compare(TASKS, number, line, proposal.log_line(found.step))
-    if any(proposal.task is not None and proposal.rate is None for proposal in proposals):
-        return  # valid, but recorded as rejected: without replies there is no reward, nor a batch
+    if unmeasured := sum(proposal.task is not None and proposal.rate is None for proposal in proposals):
+        found.differences.append(Difference(TASKS, 1, "number of valid proposals without replies", unmeasured, 0))
+        return
     measured = Counter(attempt.task.type for attempt in play.solve(proposals, extra=[]))
     extra = []
     for row in rows:
-        if row["role"] == Role.SOLVE:
-            measured[row["type"]] -= 1
-            if measured[row["type"]] < 0:  # not one of the Monte-Carlo replies, which come first
+        if row["role"] == "solve":
+            measured[row["type"]] -= 1  # the Monte-Carlo replies come first
+            if measured[row["type"]] < 0:
                 extra.append(SolveAttempt(task(row["task_id"], row["type"]), "", _completion(row)))
     play.judge(extra)  # 8
     rewarded = play.reward(proposals, play.solve(proposals, extra))  # 7, 9
     if len(rewarded) != len(rows):
         found.differences.append(Difference(ROLLOUTS, 1, "number of rollouts", len(rows), len(rewarded)))
         return
-    lengths = [tuple(range(row["prompt_tokens"])) for row in rows]
-    rollouts = [replace(rollout, prompt_ids=ids) for rollout, ids in zip(rewarded, lengths, strict=True)]
+    prompts = [tuple(range(row["prompt_tokens"])) for row in rows]
+    rollouts = [replace(rollout, prompt_ids=ids) for rollout, ids in zip(rewarded, prompts, strict=True)]
     batch = with_weights_and_padding(play.config, play.advantages(rollouts))  # 10, 11
     for number, (row, rollout) in enumerate(zip(rows, batch, strict=False), start=1):
         found.compare(ROLLOUTS, number, row, rollout_line(rollout))
@@ -205,18 +193,15 @@ def _completion(line: Line) -> Completion:
     return Completion("", (), tuple(range(line["tokens"])), line["text"], line["truncated"])
 
 
-def _earlier_tasks(run: RunDir, config: Config, step: int) -> dict[str, Task]:
-    """All tasks before a step by id: zero tasks, seeds (also converted to the other types), proposals."""
-    zeros = [zero for name in config.task_types if (zero := get_task_type(name).zero_task()) is not None]
-    known: dict[str, Task] = {key: replace(zero, id=key) for zero in zeros for key in (task_key(zero), "")}
+def _fill_buffers(play: SelfPlay, run: RunDir, step: int) -> None:
+    """The buffers as they stood before the step: seeds, which other types share, and proposals."""
+    c = play.config
+    target = min(c.seed_batch_factor * c.batch_size, c.buffer_capacity)
     for line in itertools.takewhile(lambda line: line["step"] < step, log_lines(run, TASKS)):
-        if line["ok"]:
-            task = task_from_json(line["task"])
-            known.setdefault(task.id, task)
-            for name in config.task_types if line["step"] < 0 else ():
-                if name != task.type and (twin := get_task_type(name).convert_from(task)) is not None:
-                    known[task_key(twin)] = replace(twin, id=task_key(twin))
-    return known
+        if line["ok"] and line["step"] < 0:
+            play.buffers.add_seed(task_from_json(line["task"]), tuple(line["parents"]), target)
+        elif line["ok"]:
+            play.buffers.add(task_from_json(line["task"]))
 
 
 # ---------------------------------------------------------------- other rewards
@@ -243,22 +228,20 @@ class StepComparison:
     turned: float
     correlation: float
 
-    def __str__(self) -> str:
-        rewards = ""
-        for role in Role:
-            pairs = [pair for group, pair in self.reward.items() if group.startswith(f"{role}/")] or [(0.0, 0.0)]
-            old, new = np.mean(pairs, axis=0)
-            rewards += f"{f'{old:+.2f} → {new:+.2f}':>16}"
-        silent = f"{self.silent[0]} → {self.silent[1]}"
-        return f"{self.step:6d}{self.rollouts:10d}{rewards}{silent:>15}{self.turned:8.2f}{self.correlation:9.3f}"
-
 
 class Rescoring(list[StepComparison]):
     """The comparisons of all steps; printed in 80 columns, one line per step."""
 
     def __repr__(self) -> str:
-        head = "  step  rollouts  propose reward    solve reward  silent groups  turned  correl."
-        return "\n".join([head, *map(str, self)])
+        lines = ["  step  rollouts  propose reward    solve reward  silent groups  turned  correl."]
+        for one in self:
+            line = f"{one.step:6d}{one.rollouts:10d}"
+            for role in ("propose/", "solve/"):
+                pairs = [pair for group, pair in one.reward.items() if group.startswith(role)] or [(0.0, 0.0)]
+                line += "{:>16}".format("{:+.2f} → {:+.2f}".format(*np.mean(pairs, axis=0)))
+            silent = "{} → {}".format(*one.silent)
+            lines.append(f"{line}{silent:>15}{one.turned:8.2f}{one.correlation:9.3f}")
+        return "\n".join(lines)
 
 
 def rescore(run: RunDir, **changes: Any) -> Rescoring:
@@ -266,23 +249,23 @@ def rescore(run: RunDir, **changes: Any) -> Rescoring:
 
     Raises ConfigError for a change that the log cannot answer, RunDirectoryError for what is missing or damaged.
     """
-    ladder = dict(LADDER)
-    for name, value in changes.items():
-        if name not in SETTINGS and name not in LADDER:
-            known = ", ".join((*SETTINGS, *LADDER))
-            raise ConfigError(f"{name} cannot be re-scored from a log; what can be changed is {known}")
-        if name in LADDER:
-            try:
-                ladder[name] = float(value)
-            except ValueError:
-                raise ConfigError(f"{name} is {value!r}; give a number (the paper: {LADDER[name]})") from None
+    if unknown := [name for name in changes if name not in (*SETTINGS, *LADDER)]:
+        known = ", ".join((*SETTINGS, *LADDER))
+        raise ConfigError(f"{unknown[0]} cannot be re-scored from a log; what can be changed is {known}")
     config = run.config().replace(**{name: changes[name] for name in SETTINGS if name in changes})
+    try:
+        ladder = {name: float(changes.get(name, usual)) for name, usual in LADDER.items()}
+    except ValueError as error:
+        raise ConfigError(f"{' and '.join(LADDER)} are numbers ({error}); such as: wrong=-1") from None
     with form_checked(run):
         return Rescoring(_rescore_step(lines, config, ladder) for _, lines in by_step(run, ROLLOUTS))
 
 
 def _rescore_step(lines: list[Line], config: Config, ladder: Mapping[str, float]) -> StepComparison:
-    old = [_recorded(line) for line in lines]
+    old = []
+    for line in lines:
+        ids, verdict = tuple(range(line["tokens"])), Verdict.from_json(line["verdict"])
+        old.append(Rollout.from_json({**line, "prompt_ids": (), "completion_ids": ids, "verdict": verdict}))
     new = with_advantages(config, [replace(r, reward=_changed_reward(r, config, ladder)) for r in old])
     before, after = sides = [np.array([r.advantage for r in side]) for side in (old, new)]
     rewards = [np.array([r.reward for r in side]) for side in (old, new)]
@@ -301,15 +284,9 @@ def _rescore_step(lines: list[Line], config: Config, ladder: Mapping[str, float]
     )
 
 
-def _recorded(line: Line) -> Rollout:
-    counts = {"prompt_ids": (), "completion_ids": tuple(range(line["tokens"]))}
-    verdict = Verdict.from_json(line["verdict"])
-    return Rollout.from_json({**line, **counts, "role": Role(line["role"]), "verdict": verdict})
-
-
 def _changed_reward(rollout: Rollout, config: Config, ladder: Mapping[str, float]) -> float:
     """The reward under the changed rules, from the recorded verdict and solve rate."""
-    if rollout.role == Role.PROPOSE:
+    if rollout.role == "propose":
         reward = proposal_reward(rollout.verdict, rollout.solve_rate, config.zero_learnability)
     else:
         reward = answer_reward(rollout.verdict)

@@ -10,9 +10,8 @@ from typing import Any
 
 from azr_lite.environment import describe_environment, missing_libraries
 from azr_lite.errors import ConfigError
-from azr_lite.planner.cards import detect_gpu
 from azr_lite.planner.plan import USABLE, VALID, Plan, assumed_tokens, natural_gpu, plan
-from azr_lite.planner.vram import trainable_parameters
+from azr_lite.planner.vram import detect_gpu, trainable_parameters
 from azr_lite.presets import PRESETS, preset
 from azr_lite.sandbox import Executor
 
@@ -21,8 +20,7 @@ ROUGH = "rough estimate (to a factor of two)"
 
 def plan_text(found: Plan) -> str:
     """One plan in full, at most 80 columns: memory by part, advice where it does not fit, a rough time."""
-    c, card = found.config, found.card
-    gpus = max(1, c.processes)
+    c, card, gpus = found.config, found.card, max(1, found.config.processes)
     spread = ", weights cut over them" if c.tuning == "full" else ", all weights on each"
     cards = f"{gpus} x {card.name}{spread}" if gpus > 1 else card.name
     trained = trainable_parameters(found.shape, c)
@@ -37,43 +35,30 @@ def plan_text(found: Plan) -> str:
         if in_update or in_generation:
             lines.append(f"  {name:12s}{in_update:10.2f}{in_generation:12.2f}")
     lines += ["", f"{'FITS' if found.fits else 'DOES NOT FIT'}: {found.peak_gb:.1f} of {found.usable_gb:.1f} GB"]
-    if found.problem:
-        lines.append(found.problem)
-    if found.advice:
-        lines += ["to make it fit (each planned again, the cheapest first):"]
+    lines += [found.problem] * bool(found.problem)
+    if not found.fits:
+        lines += ["to make it fit (each planned again by itself, the cheapest first):"]
         lines += [f"- {advice.text}" for advice in found.advice]
     if not found.fits and not any(advice.fits for advice in found.advice):
-        lines.append(f"no setting is enough: take a smaller model, or a GPU of {found.peak_gb / USABLE:.0f} GB")
-    if found.no_help:
-        lines.append(f"no help here: {', '.join(found.no_help)}")
+        lines.append(f"none is enough: combine some, take a smaller model, or a GPU of {found.peak_gb / USABLE:.0f} GB")
     prompt, reply = assumed_tokens(c)
-    lines += [
-        "",
-        f"{ROUGH}: {found.step_seconds:.0f} s per step, {found.hours:.1f} hours for {c.steps} steps, without seeding "
-        f"and evaluation (replies of {reply:.0f} tokens, prompts of {prompt:.0f}, {VALID:.0%} of proposals valid)",
-        f"disk: {found.disk_gb:.1f} GB for the download, {c.keep_checkpoints} + 1 checkpoints and logs",
-    ]
+    time = f"{found.step_seconds:.0f} s per step, {found.hours:.1f} hours for {c.steps} steps"
+    assumed = f"replies of {reply:.0f} tokens, prompts of {prompt:.0f}, {VALID:.0%} of proposals valid"
+    lines += ["", f"{ROUGH}: {time}, without seeding and evaluation ({assumed})"]
     return _wrapped(lines)
 
 
-def plan_table(plans: Sequence[Plan], markdown: bool = False) -> str:
-    """One line per plan: at most 80 columns, or as Markdown."""
-    rows = [("preset", "model", "tuning", "GPU", "peak", "s/step*", "hours*", "disk")]
+def plan_table(plans: Sequence[Plan]) -> str:
+    """One line per plan, at most 80 columns."""
+    rows = [("preset", "model", "tuning", "GPU", "peak", "s/step*", "hours*")]
     for found in plans:
         c, gpus = found.config, max(1, found.config.processes)
         card = "CPU" if c.device == "cpu" else (f"{gpus}x" if gpus > 1 else "") + f"{found.card.gb:g}"
-        model = c.model.rpartition("/")[2].replace("-Instruct", "-Instruct" if markdown else "-I")
-        peak = f"{found.peak_gb:.1f}{'' if found.fits else '!'}"
-        times = f"{found.step_seconds:.0f}", f"{found.hours:.1f}"
-        rows.append((c.preset, model, c.tuning, card, peak, *times, f"{found.disk_gb:.1f}"))
-    notes = f"GPU, peak, disk in GB of 1e9 bytes; peak: planned, on one GPU (! = does not fit). *: {ROUGH}."
-    if markdown:
-        rows.insert(1, ("---",) * len(rows[0]))
-        return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", notes])
+        peak, times = f"{found.peak_gb:.1f}{'' if found.fits else '!'}", (found.step_seconds, found.hours)
+        rows.append((c.preset, c.model.rpartition("/")[2], c.tuning, card, peak, f"{times[0]:.0f}", f"{times[1]:.1f}"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        " ".join(map(str.ljust, row[:3], widths)) + " " + " ".join(map(str.rjust, row[3:], widths[3:])) for row in rows
-    ]
+    lines = [" ".join([*map(str.ljust, row[:3], widths), *map(str.rjust, row[3:], widths[3:])]) for row in rows]
+    notes = f"GPU, peak in GB of 1e9 bytes; peak: planned, on one GPU (! = does not fit). *: {ROUGH}."
     return _wrapped([*lines, f"{notes} One preset in full: azr-lite plan PRESET"])
 
 
@@ -138,18 +123,17 @@ def fitting_presets() -> list[str]:
 
 def machine_text(facts: dict[str, Any]) -> str:
     """The facts of `describe_machine`, one line each."""
-    gpu, sandbox, missing = facts["gpu"], facts["sandbox"], facts["missing"]
-    off = [f"{name} ({state})" for name, state in sandbox["layers"].items() if state != "on"]
-    layers = f"without {', '.join(off)}" if off else f"all of {', '.join(sandbox['layers'])}"
-    needs = f"needs {', '.join(missing)}: pip install 'azr-lite[train]'" if missing else "everything is here"
+    gpu, missing, layers = facts["gpu"], facts["missing"], facts["sandbox"]["layers"]
+    off = [f"{name} ({state})" for name, state in layers.items() if state != "on"]
     lines = {
         "python": f"{facts['python']} on {facts['platform']}",
         "cores": facts["cores"],
         "memory": f"{facts['memory_gib']} GiB" if facts["memory_gib"] else "not known",
         "gpu": f"{gpu['name']}, {gpu['gb']} GB" if gpu else "none found (by nvidia-smi)",
         "libraries": ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
-        "sandbox": f"{sandbox['level']}: {layers}",
+        "sandbox": f"{facts['sandbox']['level']}: "
+        + (f"without {', '.join(off)}" if off else f"all of {', '.join(layers)}"),
         "presets that fit": ", ".join(facts["presets"]) or "none",
-        "training": needs,
+        "training": f"needs {', '.join(missing)}: pip install 'azr-lite[train]'" if missing else "everything is here",
     }
     return "\n".join(f"{name:<17} {value}" for name, value in lines.items())

@@ -1,4 +1,4 @@
-"""Bytes on one GPU, part by part, in the update and in generation: one function per part, its formula in its docstring.
+"""What graphics cards hold, and the bytes that a run takes of one: part by part, each formula in its docstring.
 
 Letters: h hidden, i intermediate, L layers, V vocabulary, T tokens of a micro-batch, N weights, e bytes per number.
 Activations were fitted to peaks measured on a CPU, operation by operation (tests/test_planner.py), not on a GPU.
@@ -7,9 +7,11 @@ Activations were fitted to peaks measured on a CPU, operation by operation (test
 from __future__ import annotations
 
 import dataclasses
+import subprocess
 from dataclasses import dataclass
 
 from azr_lite.config import Config
+from azr_lite.errors import ConfigError
 from azr_lite.planner.shapes import Shape
 
 GB = 1e9
@@ -19,6 +21,79 @@ VLLM_OVERHEAD = 1.2 * GB
 """vLLM's CUDA graphs and workspace, beside its weights and cache."""
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes per 4-bit weight: the digit, an 8-bit scale for 64 of them, a float32 scale for 256 scales."""
+
+# ---------------------------------------------------------------- cards
+
+
+@dataclass(frozen=True)
+class Card:
+    """A datasheet's GB (1e9) of memory, GB/s of bandwidth, and dense 16-bit TFLOP/s with float32 sums."""
+
+    name: str
+    gb: float
+    bandwidth: float
+    tflops: float
+
+
+CARDS = (
+    Card("RTX 4060", 8, 272, 30),
+    Card("RTX 3060", 12, 360, 25),
+    Card("T4", 16, 320, 65),
+    Card("RTX 4060 Ti", 16, 288, 44),
+    Card("RTX 3090", 24, 936, 71),
+    Card("RTX 4090", 24, 1008, 165),
+    Card("L4", 24, 300, 121),
+    Card("A10", 24, 600, 125),
+    Card("A100-80", 80, 2039, 312),
+    Card("A100-40", 40, 1555, 312),
+    Card("H100", 80, 3350, 989),
+    Card("H200", 141, 4800, 989),
+)
+"""The first of a size stands for every card of that size whose name is not known."""
+CPU = Card("CPU, 2 cores", 8, 40, 0.7)
+
+
+def find_card(named: str | float) -> Card:
+    """The card called 'T4', 'RTX 4090', '16GB', 24.0 or 'cpu'. Raises ConfigError, which lists the known ones."""
+    word = _plain(str(named)).removesuffix("gb")
+    if word == "cpu":
+        return CPU
+    for card in CARDS:
+        key, size = _plain(card.name), f"{card.gb:g}"
+        if word in (key, key.removeprefix("rtx"), key.removesuffix(size), key + size):
+            return card
+    try:
+        gb = float(str(named).lower().removesuffix("gb"))
+    except ValueError:
+        gb = 0
+    if not 0 < gb < 10_000:
+        names = ", ".join(card.name for card in CARDS)
+        raise ConfigError(
+            f"GPU {named!r} is not in the planner's table; give its memory, such as 16GB or 3x24GB, or one of: {names}"
+        )
+    like = max((card for card in CARDS if card.gb <= gb), key=lambda card: card.gb, default=CARDS[0])
+    return dataclasses.replace(like, name=f"{gb:g} GB (as fast as {like.name})", gb=gb)
+
+
+def detect_gpu() -> Card | None:
+    """This machine's first NVIDIA GPU, by nvidia-smi; None without one."""
+    command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.splitlines()[0]
+        name, mebibytes = found.rsplit(",", 1)
+        gb = float(mebibytes) * 2**20 / GB
+    except (OSError, subprocess.SubprocessError, IndexError, ValueError):
+        return None
+    known = [card for card in CARDS if _plain(card.name).removesuffix(f"{card.gb:g}") in _plain(name)]
+    like = min(known, key=lambda card: abs(card.gb - gb)) if known else find_card(gb)
+    return dataclasses.replace(like, name=name.strip(), gb=gb)
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace(" ", "").replace("-", "")
+
+
+# ---------------------------------------------------------------- weights, gradients, moments
 
 
 @dataclass(frozen=True)
@@ -54,9 +129,6 @@ def _memory(shape: Shape, config: Config, **parts: float) -> Memory:
     return Memory(**{name: size / GB for name, size in {**held, **parts}.items()})
 
 
-# ---------------------------------------------------------------- what stays: weights, gradients, moments
-
-
 def number_bytes(config: Config) -> int:
     """e: 2 in 16-bit arithmetic, 4 in float32 (dtype='float32', or a CPU unless it says otherwise)."""
     on_cpu = config.device == "cpu" and config.dtype == "auto" and config.tuning != "qlora"
@@ -70,19 +142,16 @@ def shards(config: Config) -> int:
 
 def trainable_parameters(shape: Shape, config: Config) -> int:
     """N for full tuning, else the adapters': rank·L·Σ(inputs + outputs), twice where each role has its own."""
-    if config.tuning == "full":
-        return shape.parameters
-    return shape.adapter_parameters(config.lora_rank) * (2 if config.roles == "split" else 1)
+    adapters = shape.adapter_parameters(config.lora_rank) * (2 if config.roles == "split" else 1)
+    return shape.parameters if config.tuning == "full" else adapters
 
 
 def weight_bytes(shape: Shape, config: Config) -> float:
     """Full: 4·N (float32 masters). LoRA: e·N. QLoRA: 0.516 B per weight of the layers' linear maps, e for the rest."""
     if config.tuning == "full":
         return 4 * shape.parameters / shards(config)
-    e = number_bytes(config)
-    if config.tuning == "lora":
-        return e * shape.parameters
-    return NF4 * shape.linear_parameters + e * (shape.parameters - shape.linear_parameters)
+    quantised = shape.linear_parameters if config.tuning == "qlora" else 0
+    return NF4 * quantised + number_bytes(config) * (shape.parameters - quantised)
 
 
 def adapter_bytes(shape: Shape, config: Config) -> float:
@@ -108,28 +177,26 @@ def autocast_copy_bytes(shape: Shape, config: Config) -> float:
     """
     if config.tuning != "full" or number_bytes(config) == 4:
         return 0
-    if shards(config) == 1:
-        return 2 * shape.parameters
-    return 2 * 2 * shape.layer_parameters + 4 * shape.head_parameters
+    return 2 * shape.parameters if shards(config) == 1 else 4 * (shape.layer_parameters + shape.head_parameters)
 
 
 # ---------------------------------------------------------------- the update
 
 
-def layer_activation_bytes(shape: Shape, e: int, residual: int | None = None) -> float:
+def layer_activation_bytes(shape: Shape, e: int, residual: int = 2) -> float:
     """One layer's tensors kept for its backward pass, per token: 2·(4i + 12h), or 4·(4i + 9h) in float32.
 
     4i: gate, its SiLU, up, their product. The rest: norms' inputs (always float32) and outputs, q, k, v, attention's
     result. Where the residual stream is float32 under 16-bit arithmetic (full tuning) the norms keep 4·h more.
     """
-    if e == 4:
-        return 4 * (4 * shape.intermediate + 9 * shape.hidden)
-    return 2 * (4 * shape.intermediate + 12 * shape.hidden) + 2 * ((residual or e) - e) * shape.hidden
+    i, h = shape.intermediate, shape.hidden
+    return 4 * (4 * i + 9 * h) if e == 4 else 2 * (4 * i + (10 + residual) * h)
 
 
 def backward_workspace_bytes(shape: Shape, e: int) -> float:
     """Gradients and casts in flight while one layer is differentiated, per token: 2·(3i + 7h); float32: 4·(2i + h)."""
-    return 4 * (2 * shape.intermediate + shape.hidden) if e == 4 else 2 * (3 * shape.intermediate + 7 * shape.hidden)
+    i, h = shape.intermediate, shape.hidden
+    return 4 * (2 * i + h) if e == 4 else 2 * (3 * i + 7 * h)
 
 
 def activation_bytes(shape: Shape, config: Config, tokens: int) -> float:
@@ -151,7 +218,7 @@ def head_bytes(shape: Shape, config: Config, tokens: int) -> float:
 
 
 def update_memory(shape: Shape, config: Config, *, tokens: int = 0) -> Memory:
-    """The peak of the update. `tokens`: T; 0: micro-batches of the longest sequences."""
+    """The peak of the update, while vLLM sleeps. `tokens`: T; 0: micro-batches of the longest sequences."""
     tokens = tokens or config.micro_batch_size * (config.max_prompt_tokens + config.max_reply_tokens)
     return _memory(
         shape,
@@ -190,37 +257,30 @@ def chunk_memory(shape: Shape, config: Config, rows: int, prompt: int, reply: in
 def generation_memory(shape: Shape, config: Config, card_gb: float = 0) -> Memory:
     """The peak while replies are sampled; gradients are freed by then, moments stay.
 
-    transformers: the fuller of two chunks, proposals with the longest prompts, and solver prompts. (Prompts are sorted
-    by length before they are cut into chunks, so the two seldom share one.)
+    transformers: the fuller of two chunks, proposals with the longest prompts, and solver prompts of at most 500 tokens
+    and a program of half the longest reply. (Prompts are sorted by length, so the two seldom share a chunk.)
     """
-    if config.generation == "transformers":
-        types = len(config.task_types)
-        proposals = min(config.generation_chunk, types * config.batch_size)
-        solves = min(config.generation_chunk, types * max(config.batch_size * config.n_mc, config.solver_rows))
-        chunks = ((proposals, config.max_prompt_tokens), (solves, solver_prompt_tokens(config)))
-        found = [chunk_memory(shape, config, rows, prompt, config.max_reply_tokens) for rows, prompt in chunks]
-        return max(found, key=lambda memory: memory.total)
-    return _memory(
-        shape,
-        config,
-        weights=weight_bytes(shape, config),  # vLLM computes: no forward pass, no copy for autocast
-        cache=max(0, vllm_cache_bytes(shape, config, card_gb)),
-        vllm=vllm_weight_bytes(shape, config) if config.generation == "vllm" else 0,
-    )
-
-
-def solver_prompt_tokens(config: Config) -> int:
-    """Longest solver prompt: 500 tokens of instructions and input, and a program of half the longest reply."""
-    return min(config.max_prompt_tokens, 500 + config.max_reply_tokens // 2)
+    if config.generation != "transformers":
+        # vLLM computes: no forward pass, no copy for autocast
+        held = weight_bytes(shape, config), vllm_cache_bytes(shape, config, card_gb), vllm_weight_bytes(shape, config)
+        return _memory(shape, config, weights=held[0], cache=held[1], vllm=held[2])
+    types, prompt, reply = len(config.task_types), config.max_prompt_tokens, config.max_reply_tokens
+    found = [
+        chunk_memory(shape, config, min(config.generation_chunk, types * rows), tokens, reply)
+        for rows, tokens in (
+            (config.batch_size, prompt),
+            (max(config.batch_size * config.n_mc, config.solver_rows), min(prompt, 500 + reply // 2)),
+        )
+    ]
+    return max(found, key=lambda memory: memory.total)
 
 
 def vllm_weight_bytes(shape: Shape, config: Config) -> float:
-    """vLLM's own 16-bit copy, cut over `vllm_tensor_parallel` GPUs: 2·N / parallel."""
-    return 2 * shape.parameters / config.vllm_tensor_parallel
+    """vLLM's own 16-bit copy, where it shares the GPU, cut over `vllm_tensor_parallel` of them: 2·N / parallel."""
+    return 2 * shape.parameters / config.vllm_tensor_parallel if config.generation == "vllm" else 0
 
 
 def vllm_cache_bytes(shape: Shape, config: Config, card_gb: float) -> float:
-    """What is left of vLLM's share: vllm_memory x card - weights - overhead. Negative: the share is too small."""
-    if config.generation != "vllm":
-        return 0
-    return config.vllm_memory * card_gb * GB - vllm_weight_bytes(shape, config) - VLLM_OVERHEAD
+    """What is left of vLLM's share: vllm_memory x card - weights - overhead; 0 where the share is too small."""
+    share = config.vllm_memory * card_gb * GB if config.generation == "vllm" else 0
+    return max(0.0, share - vllm_weight_bytes(shape, config) - VLLM_OVERHEAD)

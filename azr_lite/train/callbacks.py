@@ -1,11 +1,11 @@
-"""What happens around a run's updates: when it is saved, when it stops, what is reported of each self-play step."""
+"""Around a run's updates: what is reported of each self-play step; when the run is evaluated, saved and stopped."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,12 @@ from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from azr_lite.config import Config
+from azr_lite.errors import TrainingError
 from azr_lite.train.checkpoints import drop_old, expected_bytes, is_whole, mirror_of, try_push
 from azr_lite.train.distributed import is_main
 
 if TYPE_CHECKING:
-    from azr_lite.evaluation.results import Standing
+    from azr_lite.evaluation.scores import Standing
 
 SHARE = 0.1
 """Saving may take at most this part of a session's time, where `save_minutes` asks for it."""
@@ -85,22 +86,36 @@ class Budget:
 
 
 class Schedule(TrainerCallback):
-    """Decides when a run is saved and when it stops: between self-play steps only, and on every process alike.
+    """Decides, between self-play steps only and on every process alike, when a run is evaluated, saved and stopped.
 
-    Saved: every `save_every` steps, before more than `save_minutes` of work are at risk, at a new best evaluation
-    (where the stop rule is on), and at the end. Stopped: after `steps`, when asked (any process may ask), before
-    `max_hours` are over (by the main process's clock), and after `stop_patience` evaluations below the best.
-    transformers itself looks after `save_every` and `steps`. Each saved checkpoint is copied to `sync_to`, and the
-    oldest ones go.
+    Reported: each self-play step, with means over its updates. Evaluated: every `eval_every` steps. Saved: every
+    `save_every` steps, before more than `save_minutes` of work are at risk, at a new best evaluation (where the stop
+    rule is on), and at the end. Stopped: after `steps`, when asked (any process may ask), before `max_hours` are over
+    (by the main process's clock), and after `stop_patience` evaluations below the best. transformers itself looks after
+    `save_every` and `steps`. Each saved checkpoint is copied to `sync_to`, and the oldest ones go.
     """
 
-    def __init__(self, config: Config, run_dir: Path, note: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        run_dir: Path,
+        note: Callable[[str], None] = lambda line: None,
+        on_begin: Callable[[], None] = lambda: None,
+        on_step: Callable[[dict[str, Any]], None] = lambda report: None,
+        evaluate: Callable[[int], Standing | None] = lambda done: None,
+    ) -> None:
+        """`note` takes sentences for people. `on_begin` is called inside `train`, before the first step, when weights
+        are where they stay; `on_step` with the report of each step; `evaluate` after each step with an evaluation.
+        """
         self.config, self.run_dir, self.note = config, run_dir, note
+        self.on_begin, self.on_step, self.evaluate = on_begin, on_step, evaluate
         self.budget = Budget(config.save_minutes, config.max_hours)
         self.mirror = mirror_of(config.sync_to, run_dir)
         self.standing: Standing | None = None
         self.stopped = ""  # name of the setting that ended the run early: max_hours, or stop_patience
         self._stop_asked = self._save_asked = self._told = False
+        self._logs: list[dict[str, float]] = []  # TRL's numbers of the step's updates so far
+        self._timing: dict[str, float] = {}
 
     # ------------------------------------------------------------------ what the run asks for
 
@@ -114,11 +129,9 @@ class Schedule(TrainerCallback):
         if self._patience_is_over():
             args.max_steps = done * self.config.updates_per_step
 
-    def evaluated(self, standing: Standing | None) -> None:
-        """After a held-out evaluation within a step's report: save a new best, and stop where the rule says so."""
-        self.standing = standing
-        over = self._patience_is_over()
-        self._save_asked = over or (standing is not None and standing.best_step == standing.step)
+    def played(self, timing: dict[str, float]) -> None:
+        """The step's self-play took so many seconds by stage; what comes now is the update."""
+        self._timing, self._played = timing, time.perf_counter()
 
     def _patience_is_over(self) -> bool:
         now = self.standing
@@ -145,10 +158,12 @@ class Schedule(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
+        self.on_begin()
         state.save_steps = args.save_steps  # a resumed state brings the interval it was saved with
         if not self.budget.save_s:
             self.budget.expect_bytes(expected_bytes(given["model"].parameters()))
         self.budget.train_begins()
+        self._began = time.perf_counter()
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.global_step % self.config.updates_per_step == 0:
@@ -169,12 +184,44 @@ class Schedule(TrainerCallback):
         control.should_save |= stop or due
         self.explain_rare_saves()
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """After `Reports`, in which the run evaluates; what transformers does next is to save."""
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
+        """After each update, and once more when training ends, without a loss. What transformers does next is to save.
+
+        TrainingError for a loss or a gradient that is not finite. (float16's scaler skips such a gradient by itself.)
+        """
+        logs, (step, later) = given["logs"], divmod(state.global_step, self.config.updates_per_step)
+        if "loss" in logs:
+            for name in ("loss", "gradient") if not args.fp16 else ("loss",):
+                value = float(logs["grad_norm" if name == "gradient" else name])
+                if not math.isfinite(value):
+                    raise TrainingError(
+                        f"the {name} of step {step + bool(later) - 1} is {value}; lower learning_rate, or use "
+                        "dtype='float32'; `azr-lite resume` goes back to the last checkpoint"
+                    )
+            self._logs.append(logs)
+            if not later:
+                self._step_ended(step)
         if self._save_asked:
             control.should_save, self._save_asked = True, False
             control.should_training_stop |= bool(self.stopped)
         self.save_began = self.budget.clock()
+
+    def _step_ended(self, done: int) -> None:
+        """Report the self-play step, and evaluate where due: a new best is saved, and the stop rule is asked."""
+        logs, self._logs = self._logs, []
+        names = {"loss": "loss", "grad_norm": "grad_norm", "clip_ratio": "clip_ratio/region_mean", "entropy": "entropy"}
+        report: dict[str, Any] = {name: math.fsum(log[key] for log in logs) / len(logs) for name, key in names.items()}
+        report |= {name: value for name, value in logs[0].items() if "gradient_" in name and value is not None}
+        now, timing = time.perf_counter(), self._timing
+        timing["update"] = now - self._played
+        timing["rest"] = max(0.0, now - self._began - sum(timing.values()))  # parsing, saving
+        self._began = now
+        self.on_step(report | {"step": done - 1, "learning_rate": logs[-1]["learning_rate"], "timing": timing})
+        every = self.config.eval_every
+        if every and done % every == 0 and done < self.config.steps:
+            self.standing = self.evaluate(done)
+            over = self._patience_is_over()
+            self._save_asked = over or (self.standing is not None and self.standing.best_step == self.standing.step)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """A checkpoint is whole on every process."""
@@ -217,52 +264,3 @@ class Schedule(TrainerCallback):
             found["stopped"] = {"rule": self.stopped, "patience": self.config.stop_patience}
             found["stopped"] |= {f"best_{key}": value for key, value in found["best"].items()}
         return found
-
-
-class Reports(TrainerCallback):
-    """Calls `on_begin` before the first step, and `on_step` after each self-play step, with means over its updates.
-
-    `seconds`: self-play's growing counts of time, by stage.
-    """
-
-    def __init__(
-        self,
-        updates: int,
-        seconds: Mapping[str, float],
-        on_begin: Callable[[], None],
-        on_step: Callable[[dict[str, Any]], None],
-    ) -> None:
-        self.updates, self.seconds, self.on_begin, self.on_step = updates, seconds, on_begin, on_step
-        self.logs: list[dict[str, float]] = []  # TRL's numbers of the step's updates so far
-        self.restart()
-
-    def restart(self) -> None:
-        """The time of a new step begins now."""
-        self.began, self.played, self.before = time.perf_counter(), 0.0, dict(self.seconds)
-
-    def play_ended(self) -> None:
-        """What comes after the self-play is the update."""
-        self.played = time.perf_counter()
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.on_begin()
-        self.restart()
-
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
-        """After each update; transformers logs once more when training ends, without a loss."""
-        if "loss" not in given["logs"]:
-            return
-        self.logs.append(given["logs"])
-        if len(self.logs) < self.updates:
-            return
-        logs, self.logs = self.logs, []
-        names = {"loss": "loss", "grad_norm": "grad_norm", "clip_ratio": "clip_ratio/region_mean", "entropy": "entropy"}
-        report: dict[str, Any] = {name: math.fsum(log[key] for log in logs) / len(logs) for name, key in names.items()}
-        report |= {name: value for name, value in logs[0].items() if "gradient_" in name and value is not None}
-        now, timing = time.perf_counter(), {name: self.seconds[name] - self.before[name] for name in self.before}
-        timing["update"] = now - self.played
-        timing["rest"] = max(0.0, now - self.began - sum(timing.values()))  # parsing, saving
-        step = state.global_step // self.updates - 1
-        report |= {"step": step, "learning_rate": logs[-1]["learning_rate"], "timing": timing}
-        self.restart()
-        self.on_step(report)

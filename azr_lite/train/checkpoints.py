@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +68,25 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
-def writing_failed(error: BaseException) -> str:
+def why_not(write: Callable[[], Any]) -> str:
+    """Why this could not be written on some process, the same words on all, or nothing. Other errors are raised."""
+    from accelerate.utils import gather_object
+
+    reason = ""
+    try:
+        write()
+    except Exception as error:
+        if not (reason := _writing_failed(error)):
+            raise
+    return next(filter(None, gather_object([reason])), "")
+
+
+def _writing_failed(error: BaseException) -> str:
     """Why writing a checkpoint failed, in a few words; empty for an error that is not about writing."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     if isinstance(error, RunDirectoryError):
-        return writing_failed(error.__cause__) if error.__cause__ else ""
+        return _writing_failed(error.__cause__) if error.__cause__ else ""
     text = str(error)
     if type(error).__name__ == "SafetensorError":  # with the system's words in it
         return _NO_ROOM if _NO_ROOM in text else text

@@ -1,114 +1,71 @@
-"""Does this trainer learn in the right direction (the self-test), and which task types move it (gradient shares)?
-
-The self-test makes two synthetic updates from the same weights, through the trainer's own loss and optimiser class: one
-rewards a reply, one punishes it. Adam's first step follows the sign of the gradient, so for a small enough step the
-reply's log-probability must rise in the one and fall in the other.
-"""
+"""Does this trainer learn in the right direction (the self-test), and which task types move it (gradient shares)?"""
 
 from __future__ import annotations
 
-import math
+import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from accelerate.utils import gather_object
 
 from azr_lite.errors import TrainingError
+from azr_lite.train.generation import is_out_of_memory
+from azr_lite.triplet import Role
 
 if TYPE_CHECKING:
     from azr_lite.train.trainer import SelfPlayTrainer
 
 PROMPT, REPLY = "def f(x):\n    return x + 1\n# f(2) == ", "3"
-FACTORS = (1, 10, 100, 1000, 10_000)
-"""Multiples of the run's learning rate, up to `LARGEST`: it may be too small to be seen after one step."""
-LARGEST = 1e-2
-NOISE = {torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.3}
-"""Changes of the log-probability (nats, over the reply) below this are rounding in the given arithmetic."""
 
 
-@dataclass(frozen=True)
-class SelfTestResult:
-    """Change of the reply's log-probability (nats) when it was rewarded and when it was punished."""
+class SelfTestResult(NamedTuple):
+    """Change of the reply's log-probability (nats) by one update that rewards it, and by one that punishes it."""
 
     raised: float
     lowered: float
-    learning_rate: float
-    seconds: float
-
-    @property
-    def sentence(self) -> str:
-        return (
-            f"one update moves a reply's log-probability by {self.raised:+.2g} when rewarded, {self.lowered:+.2g} when "
-            f"punished (learning rate {self.learning_rate:g}, {self.seconds:.1f} s)"
-        )
+    sentence: str
 
 
 def self_test(trainer: SelfPlayTrainer) -> SelfTestResult:
-    """Before the first step; weights and random numbers stay as they are, bit for bit.
+    """Before the first step: the trainer's own loss must make a rewarded reply likelier, and a punished one less so.
 
-    TrainingError when a rewarded reply does not become likelier, or a punished one not less likely.
+    Adam's first step is the learning rate times the sign of the gradient, so what it does to the reply is known to
+    first order without making it: weights and random numbers stay as they are. TrainingError where the test fails.
     """
-    started = time.perf_counter()
+    started, rate = time.perf_counter(), trainer.args.learning_rate
     device, was_training = trainer.accelerator.device, trainer.model.training
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         trainer.model.train()
-        raised, rate = _update(trainer, +1.0)
-        lowered, _ = _update(trainer, -1.0)
+        batch = _one_reply(trainer)
+        ids_BT = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+        logps_BT, _, _ = trainer._get_per_token_logps_and_entropies(
+            trainer.model, ids_BT, torch.ones_like(ids_BT), batch["completion_ids"].shape[1], compute_entropy=True
+        )
+        slopes = torch.autograd.grad(logps_BT.float().sum(), trainer.trained(), allow_unused=True)
+
+        def moved(advantage: float) -> float:
+            given = batch | {"advantages": torch.tensor([advantage], device=device)}
+            pairs = zip(gradient_of(trainer, given, [0]), slopes, strict=True)
+            return -rate * sum(float((found.sign() * slope).sum()) for found, slope in pairs if slope is not None)
+
+        raised, lowered = moved(+1.0), moved(-1.0)
         trainer.model.train(was_training)
     trainer._metrics["train"].clear()
-    if raised <= 0 or lowered >= 0:
+    if not raised > 0 > lowered:
         raise TrainingError(
-            f"the learning self-test failed: the rewarded reply's log-probability moved by {raised:+.2g}, the punished "
-            f"one's by {lowered:+.2g}, but they must rise and fall; lower learning_rate, or try dtype='float32'"
+            f"the learning self-test failed: the rewarded reply's log-probability moves by {raised:+.2g}, the punished "
+            f"one's by {lowered:+.2g}, but they must rise and fall; try dtype='float32' or another tuning"
         )
-    return SelfTestResult(raised, lowered, rate, time.perf_counter() - started)
+    sentence = (
+        f"one update moves a reply's log-probability by {raised:+.2g} when rewarded, {lowered:+.2g} when punished "
+        f"(learning rate {rate:g}, {time.perf_counter() - started:.1f} s)"
+    )
+    return SelfTestResult(raised, lowered, sentence)
 
 
-def _update(trainer: SelfPlayTrainer, advantage: float) -> tuple[float, float]:
-    """One optimiser step on one reply, at growing learning rates until the change can be told from rounding.
-
-    Returns the change of the reply's log-probability (nats) and the rate. The weights are put back after each try.
-    """
-    noise = NOISE[torch.bfloat16 if trainer.args.bf16 else torch.float16 if trainer.args.fp16 else torch.float32]
-    # under FSDP the model itself shows pieces at one time and gathered copies at another
-    trained = trainer.trained()
-    if trainer.optimizer is not None:
-        trained = [p for group in trainer.optimizer.param_groups for p in group["params"] if p.requires_grad]
-    weights = [p.detach().clone() for p in trained]
-    batch = _batch(trainer, advantage)
-    trainer.compute_loss(trainer.model, batch).backward()
-    optimizer_class, options = trainer.get_optimizer_cls_and_kwargs(trainer.args, trainer.model)
-    before, moved, base = _log_probability(trainer, batch), 0.0, trainer.args.learning_rate
-    for rate in [base * factor for factor in FACTORS if factor == 1 or base * factor <= LARGEST]:
-        optimizer_class(trained, **{**options, "lr": rate, "weight_decay": 0.0}).step()
-        _gather_anew(trainer)
-        moved = _log_probability(trainer, batch) - before
-        with torch.no_grad():
-            for parameter, weight in zip(trained, weights, strict=True):
-                parameter.copy_(weight)
-        _gather_anew(trainer)
-        if abs(moved) > noise or not math.isfinite(moved):
-            break
-    for parameter in trained:
-        parameter.grad = None
-    if not math.isfinite(moved) or abs(moved) <= noise:
-        what = "changes nothing" if math.isfinite(moved) else f"makes a log-probability {moved}"
-        raise TrainingError(
-            f"the learning self-test failed: a learning rate of {rate:g} {what}; try dtype='float32' or another tuning"
-        )
-    return moved, rate
-
-
-def _gather_anew(trainer: SelfPlayTrainer) -> None:
-    """FSDP keeps the copies that a forward pass gathered for a backward pass; here they would be of other weights."""
-    for module in trainer.model.modules():
-        if hasattr(module, "reshard"):
-            module.reshard()
-
-
-def _batch(trainer: SelfPlayTrainer, advantage: float) -> dict[str, torch.Tensor]:
+def _one_reply(trainer: SelfPlayTrainer) -> dict[str, torch.Tensor]:
     """A batch of one row, prompt and reply, with the keys and shapes of TRL's; B = 1."""
     tokenizer, device = trainer.processing_class, trainer.accelerator.device
     prompt = tokenizer(PROMPT, add_special_tokens=False)["input_ids"]
@@ -119,43 +76,74 @@ def _batch(trainer: SelfPlayTrainer, advantage: float) -> dict[str, torch.Tensor
         "prompt_mask": torch.ones_like(prompt_BT),
         "completion_ids": reply_BT,
         "completion_mask": torch.ones_like(reply_BT),
-        "advantages": torch.tensor([advantage], device=device),
         "weights": torch.ones(1, device=device),
         "num_items_in_batch": torch.tensor(len(reply), device=device),
     }
 
 
-@torch.no_grad()
-def _log_probability(trainer: SelfPlayTrainer, batch: dict[str, torch.Tensor]) -> float:
-    """log pi(reply and end of sequence | prompt), summed over its tokens."""
-    ids_BT = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
-    length = batch["completion_ids"].shape[1]
-    logps_BT, _, _ = trainer._get_per_token_logps_and_entropies(
-        trainer.model, ids_BT, torch.ones_like(ids_BT), length, compute_entropy=True
-    )
-    return float(logps_BT.float().sum())
+def gradient_shares(trainer: SelfPlayTrainer, batch: dict[str, Any]) -> dict[str, float]:
+    """Of a step's first update: ``ROLE/TYPE/gradient_share`` (sum 1), and the roles' ``gradient_cosine``.
 
-
-def gradient_shares(
-    groups: Mapping[str, Sequence[int]], gradient_of: Callable[[Sequence[int]], list[torch.Tensor]]
-) -> dict[str, float]:
-    """``ROLE/TYPE/gradient_share`` per group (of its gradient's length; sum 1), and the roles' ``gradient_cosine``.
-
-    `groups`: the rows of each group. `gradient_of`: the gradient of some rows, one tensor per trained weight.
+    Left out under FSDP and DeepSpeed, and where memory does not suffice (then `note` says so).
     """
+    if trainer.is_sharded:
+        return {}
+    counters = copy.deepcopy(trainer._metrics["train"])
+    try:
+        return _gradient_shares(trainer, batch)
+    except Exception as error:
+        if not (is_out_of_memory(error) and trainer.can_recover):
+            raise
+        trainer.note("out of memory while measuring gradient shares: left out (gradient_share_every=0 switches it off)")
+        return {}
+    finally:
+        trainer._metrics["train"] = counters
+
+
+def _gradient_shares(trainer: SelfPlayTrainer, batch: dict[str, Any]) -> dict[str, float]:
+    update = trainer.rollouts[: len(trainer.rollouts) // trainer.config.updates_per_step]
     norms: dict[str, float] = {}
-    of_role: dict[str, list[torch.Tensor]] = {}
-    for group, rows in groups.items():
-        found, role = gradient_of(rows), group.split("/")[0]
-        norms[group] = _norm(found)
-        of_role[role] = [a + b for a, b in zip(of_role[role], found, strict=True)] if role in of_role else found
-    total = sum(norms.values())
-    numbers = {f"{group}/gradient_share": norm / total if total else 0.0 for group, norm in norms.items()}
-    one, two = of_role.values()
-    if (length := _norm(one) * _norm(two)) > 0:
-        numbers["gradient_cosine"] = sum(float((a * b).sum()) for a, b in zip(one, two, strict=True)) / length
+    of_role: list[list[torch.Tensor]] = []
+    for role in Role:
+        total = [torch.zeros_like(p, dtype=torch.float32) for p in trainer.trained()]
+        for name in trainer.config.task_types:
+            group = f"{role}/{name}"
+            found = gradient_of(
+                trainer, batch, [i for i, row in enumerate(update) if row.group == group and row.weight]
+            )
+            norms[group] = _norm(found)
+            total = [a + b for a, b in zip(total, found, strict=True)]
+        of_role.append(total)
+    whole = sum(norms.values())
+    numbers = {f"{group}/gradient_share": norm / whole if whole else 0.0 for group, norm in norms.items()}
+    if (length := _norm(of_role[0]) * _norm(of_role[1])) > 0:
+        numbers["gradient_cosine"] = sum(float((a * b).sum()) for a, b in zip(*of_role, strict=True)) / length
     return numbers
 
 
 def _norm(tensors: Sequence[torch.Tensor]) -> float:
     return float(torch.stack([t.norm() for t in tensors]).norm())
+
+
+def gradient_of(trainer: SelfPlayTrainer, batch: dict[str, Any], rows: Sequence[int]) -> list[torch.Tensor]:
+    """The part of these rows in the gradient of their update, unclipped: one float32 tensor per trained weight.
+
+    The loss is a sum over rows, so any rows may share a micro-batch. Every process goes through equally many
+    micro-batches, filled up with rows of weight 0: TRL's loss exchanges statistics of equal shape.
+    """
+    trained, device, size = trainer.trained(), trainer.accelerator.device, trainer.rows_at_once
+    most = max(gather_object([len(rows)]))
+    total = [torch.zeros_like(p, dtype=torch.float32) for p in trained]
+    for start in range(0, most, size):
+        own = list(rows[start : start + size])
+        part = trainer.rows_of(batch, torch.tensor(own + [0] * (min(size, most - start) - len(own)), device=device))
+        for name in ("advantages", "weights"):
+            part[name][len(own) :] = 0.0
+        with trainer.compute_loss_context_manager():
+            loss = trainer._compute_loss(trainer.model, part)
+        for summed, found in zip(total, torch.autograd.grad(loss, trained, allow_unused=True), strict=True):
+            if found is not None:  # None: the other role's adapter
+                summed += found
+    if trainer.accelerator.num_processes > 1:
+        total = [trainer.accelerator.reduce(summed, reduction="mean") for summed in total]
+    return total

@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 from azr_lite.config import Config
 from azr_lite.errors import AzrError, ConfigError, TrainingError
 from azr_lite.train.checkpoints import sharding_of, step_of
-from azr_lite.triplet import Rollout
 from azr_lite.verifier import ProgramRunner
 
 T = TypeVar("T")
@@ -176,50 +175,26 @@ class ShardedExecutor:
         self.executor = executor
 
     def run_many(self, jobs: Sequence[Any]) -> list[Any]:
-        return _share_out(jobs, self.executor.run_many)
+        return self._share_out(jobs, self.executor.run_many)
 
     def validate_many(self, items: Sequence[Any]) -> list[Any]:
-        return _share_out(items, self.executor.validate_many)
+        return self._share_out(items, self.executor.validate_many)
 
+    def _share_out(self, jobs: Sequence[Any], work: Callable[[Sequence[Any]], list[Any]]) -> list[Any]:
+        from accelerate import PartialState
+        from accelerate.utils import gather_object
 
-def _share_out(jobs: Sequence[Any], work: Callable[[Sequence[Any]], list[Any]]) -> list[Any]:
-    from accelerate import PartialState
-    from accelerate.utils import gather_object
-
-    state = PartialState()
-    results, failure = [], None
-    try:
-        results = work(jobs[state.process_index :: state.num_processes])
-    except Exception as error:
-        failure = error
-    everything: list[Any] = [None] * len(jobs)
-    for rank, (own, failed) in enumerate(gather_object([(results, failure)])):
-        if failed is not None:
-            raise failed  # on every process, so that none waits for one that has stopped
-        everything[rank :: state.num_processes] = own
-    return everything
-
-
-def rows_of_rank(
-    rollouts: Sequence[Rollout], updates: int, micro: int, rank: int, world: int, by_role: bool = False
-) -> list[Rollout]:
-    """This process's rows, longest first within each update, so that the rows of a micro-batch are about equally long.
-
-    Update u is the u-th contiguous block of `rollouts`. Its micro-batches are dealt to the processes in turn, so that
-    the number of processes changes neither an update's rows nor the rows that share a micro-batch.
-    `by_role`: one role after the other, each with a multiple of `micro` rows, so that each micro-batch holds one role.
-    """
-
-    def order(row: Rollout) -> tuple[Any, int]:
-        return by_role and row.role, -len(row.prompt_ids) - len(row.completion_ids)
-
-    block = len(rollouts) // updates
-    mine: list[Rollout] = []
-    for start in range(0, len(rollouts), block):
-        ordered = sorted(rollouts[start : start + block], key=order)
-        for first in range(rank * micro, block, world * micro):
-            mine += ordered[first : first + micro]
-    return mine
+        state, results, failure = PartialState(), [], None
+        try:
+            results = work(jobs[state.process_index :: state.num_processes])
+        except Exception as error:
+            failure = error
+        everything: list[Any] = [None] * len(jobs)
+        for rank, (own, failed) in enumerate(gather_object([(results, failure)])):
+            if failed is not None:
+                raise failed  # on every process, so that none waits for one that has stopped
+            everything[rank :: state.num_processes] = own
+        return everything
 
 
 def keep_precision(accelerator: Any) -> None:

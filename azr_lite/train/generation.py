@@ -1,118 +1,113 @@
-"""The trainer's part that makes replies: chunks, roles, greedy evaluation, several processes."""
+"""Who writes replies: a sampler's protocol, and the sampler that uses transformers or vLLM."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import DynamicCache, GenerationConfig
 from trl.models.utils import unwrap_model_for_generation
 
-from azr_lite.codec import Codec, Sample, draw_seed, seeded
-from azr_lite.config import Config
-from azr_lite.triplet import Completion, Role
+from azr_lite.codec import Sample, draw_seed, seeded
+from azr_lite.errors import ModelError, TrainingError
 
 if TYPE_CHECKING:
-    from azr_lite.train.adapters import SplitRoles
+    from azr_lite.train.trainer import SelfPlayTrainer
+
+
+Result = TypeVar("Result")
 
 
 class Sampler(Protocol):
-    """Replaces TRL's generation. Depends on its arguments (and the weights) alone; `seed` stands for all randomness."""
+    """One sample per prompt. Depends on its arguments (and the weights) alone; `seed` stands for all randomness."""
 
     def __call__(self, prompt_ids: list[list[int]], *, greedy: bool, seed: int) -> list[Sample]: ...
 
 
-class Generation:
-    """Mixin of the trainer that makes replies. Expects a GRPOTrainer and `memory.OutOfMemoryRecovery` beside it."""
+class PolicySampler:
+    """Samples from the model in training. (vLLM draws from its own generator, whatever the seed.)"""
 
-    config: Config
-    codec: Codec
-    sampler: Sampler | None
-    split: SplitRoles | None
-    accelerator: Accelerator
-    _is_greedy = False
-    _selfplay_step, _sampling_calls = -1, 0  # the self-play step (-1: before the first), the sampling calls made in it
+    def __init__(self, trainer: SelfPlayTrainer) -> None:
+        self.trainer = trainer
+        self.pieces = 1  # pieces that the prompts are cut into; twice as many once memory has run out
 
-    @contextmanager
-    def greedy(self) -> Iterator[None]:
-        """The likeliest token instead of a sampled one, for evaluation; leaves the run's random numbers alone."""
-        if self.use_vllm:
-            owner, changed = self.vllm_generation, {"temperature": 0.0, "top_p": 1.0, "top_k": 0}  # vLLM's own way
-        else:
-            plain = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
-            settings = GenerationConfig(**{**self.generation_config.to_diff_dict(), **plain})
-            owner, changed = self, {"generation_config": settings}
-        kept = {name: getattr(owner, name) for name in changed}
-        try:
-            self._is_greedy = True
-            for name, value in changed.items():
-                setattr(owner, name, value)
-            yield
-        finally:
-            self._is_greedy = False
-            for name, value in kept.items():
-                setattr(owner, name, value)
-
-    def act_as(self, role: Role) -> None:
-        """Sample and score as this role; only split roles make a difference."""
-        if self.split is not None:
-            self.split.act_as(role)
-
-    @torch.no_grad()
-    def generate(self, prompts: Sequence[str], role: Role = Role.SOLVE) -> list[Completion]:
-        """One completion per prompt, same order. Every process passes the same list and gets all completions.
-
-        Prompts are sorted by length and cut into chunks. A chunk's seed depends on the run's seed, the step, the call
-        and the chunk, so a resumed run and any number of processes sample the same. (vLLM draws from its own
-        generator.)
-        """
-        self.act_as(role)
-        known = {prompt: self.codec.encode(prompt) for prompt in dict.fromkeys(prompts)}
-        texts, ids = [known[p][0] for p in prompts], [known[p][1] for p in prompts]
-        order = sorted(range(len(prompts)), key=lambda i: len(ids[i]))
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        chunks = self._chunks(order, world)
-        found: list[tuple[int, Sample]] = []
-        for number in range(rank, -(-len(chunks) // world) * world, world):
-            if number < len(chunks):
-                found += zip(chunks[number], self._sample([ids[i] for i in chunks[number]], number), strict=True)
-            elif self.is_sharded:
-                self._sample([ids[i] for i in chunks[0]], number)
-        self._sampling_calls += not self._is_greedy
-        samples = dict(gather_object(found))
-        return [self.codec.completion(texts[i], ids[i], samples[i]) for i in range(len(prompts))]
-
-    def _chunks(self, order: list[int], world: int) -> list[list[int]]:
-        """Which prompts are sampled together. vLLM wants one call per process with equally many prompts."""
-        if self.use_vllm:
-            filled = order + order[:1] * (-len(order) % world)
-            return [filled[rank::world] for rank in range(world)] if filled else []
-        size = max(len(order), 1) if self.sampler else self.config.generation_chunk
-        return [order[i : i + size] for i in range(0, len(order), size)]
-
-    def _sample(self, prompt_ids: list[list[int]], number: int) -> list[Sample]:
-        seed = draw_seed(self.config.seed, self._selfplay_step, self._sampling_calls, number)
-        if self.sampler is not None:
-            return self.sampler(prompt_ids, greedy=self._is_greedy, seed=seed)
-        if self.use_vllm or self.is_sharded:
-            with seeded(seed, self.accelerator.device), self.accelerator.autocast():
-                ids_BT, logps_BT = self._generate_single_turn(prompt_ids, None, {}, 1)
-        else:
-            ids_BT, logps_BT = self.sample_in_pieces(self._sample_here, prompt_ids, seed), None
-        limit = self.config.max_reply_tokens
-        cut = [ids[-1] not in self.codec.eos_ids and len(ids) >= limit for ids in ids_BT]
+    def __call__(self, prompt_ids: list[list[int]], *, greedy: bool, seed: int) -> list[Sample]:
+        trainer = self.trainer
+        with likeliest(trainer) if greedy else nullcontext():
+            if trainer.use_vllm or trainer.is_sharded:
+                with seeded(seed, trainer.accelerator.device), trainer.accelerator.autocast():
+                    ids_BT, logps_BT = trainer._generate_single_turn(prompt_ids, None, {}, 1)
+            else:
+                ids_BT, logps_BT = self._in_pieces(prompt_ids, seed), None
+        ends, limit = trainer.codec.eos_ids, trainer.config.max_reply_tokens
+        cut = [ids[-1] not in ends and len(ids) >= limit for ids in ids_BT]
         return list(zip(ids_BT, logps_BT or [None] * len(ids_BT), cut, strict=True))
 
-    def _sample_here(self, prompt_ids: Sequence[list[int]], seed: int) -> list[list[int]]:
-        """Replies of this process's own copy of the weights."""
-        device, options = self.accelerator.device, self.generation_kwargs
-        unwrapped = unwrap_model_for_generation(self.model_wrapped, self.accelerator, generation_kwargs=options)
-        with unwrapped as model, seeded(seed, device), self.accelerator.autocast():
-            return sample_replies(model, prompt_ids, self.generation_config, self.codec.eos_ids, device)
+    def _in_pieces(self, prompt_ids: list[list[int]], seed: int) -> list[list[int]]:
+        """Replies of this process's own copy of the weights; in smaller pieces where memory runs out."""
+        while True:
+            size = max(1, -(-len(prompt_ids) // self.pieces))
+            try:
+                found = []
+                for piece, start in enumerate(range(0, len(prompt_ids), size)):
+                    found += self._piece(prompt_ids[start : start + size], draw_seed(seed, piece) if piece else seed)
+                return found
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if size == 1:
+                    raise TrainingError(
+                        "out of memory while sampling; lower generation_chunk or max_reply_tokens"
+                    ) from error
+            self.pieces *= 2
+            smaller = -(-len(prompt_ids) // self.pieces)
+            self.trainer.note(f"out of memory while sampling: chunks are now {smaller} replies")
+            clear_device_cache(garbage_collection=True)  # here, because the error's traceback kept tensors alive
+
+    def _piece(self, prompt_ids: list[list[int]], seed: int) -> list[list[int]]:
+        trainer, device = self.trainer, self.trainer.accelerator.device
+        whole = unwrap_model_for_generation(
+            trainer.model_wrapped, trainer.accelerator, generation_kwargs=trainer.generation_kwargs
+        )
+        with whole as model, seeded(seed, device), trainer.accelerator.autocast():
+            return sample_replies(model, prompt_ids, trainer.generation_config, trainer.codec.eos_ids, device)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """CUDA's error, and the one of torch's allocator on CPUs."""
+    return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
+
+
+def in_halves(work: Callable[[Any], Result], rows: Any) -> list[Result]:
+    """`work` on all rows at once, or on halves (of halves …) where memory runs out; results in the rows' order."""
+    try:
+        return [work(rows)]
+    except Exception as error:
+        if len(rows) == 1 or not is_out_of_memory(error):
+            raise
+    clear_device_cache(garbage_collection=True)
+    half = -(-len(rows) // 2)
+    return in_halves(work, rows[:half]) + in_halves(work, rows[half:])
+
+
+@contextmanager
+def likeliest(trainer: SelfPlayTrainer) -> Iterator[None]:
+    """Inside, whoever samples takes the likeliest token."""
+    owner = trainer.vllm_generation if trainer.use_vllm else trainer.generation_config
+    changed = {"temperature": 0.0, "top_p": 1.0, "top_k": 0}  # vLLM's own way
+    if not trainer.use_vllm:
+        changed = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
+    kept = {name: getattr(owner, name) for name in changed}
+    try:
+        for name, value in changed.items():
+            setattr(owner, name, value)
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(owner, name, value)
 
 
 @torch.no_grad()
@@ -149,3 +144,34 @@ def sample_replies(
         end = next((place for place, token in enumerate(ids) if token in eos_ids), len(ids) - 1)
         replies.append(ids[: end + 1])
     return replies
+
+
+def protect_frozen_weights(model: Any, engine: Any) -> None:
+    """After each weight sync of `engine` (TRL's VLLMGeneration), write the frozen weights back bit for bit.
+
+    TRL hands vLLM merged weights: adapters are added to the base and subtracted again, which in bfloat16 is no round
+    trip (after 100 syncs the base has moved by 5e-4 of its size, and goes on; trl#6688). Costs one copy of the adapted
+    layers in CPU memory. ModelError for a quantized base, where each sync moves weights by about 5 % (trl#3466).
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    kept: list[tuple[torch.nn.Parameter, torch.Tensor]] = []
+    for name, module in model.named_modules():
+        if isinstance(module, BaseTunerLayer):
+            for parameter in module.get_base_layer().parameters(recurse=False):
+                if not parameter.is_floating_point():
+                    raise ModelError(
+                        f"{name} is quantized, which TRL's weight sync to vLLM destroys; use generation='transformers'"
+                    )
+                kept.append((parameter, parameter.detach().to("cpu", copy=True)))
+    sync = engine.sync_weights
+
+    def sync_and_restore(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return sync(*args, **kwargs)
+        finally:
+            with torch.no_grad():
+                for parameter, original in kept:
+                    parameter.copy_(original)
+
+    engine.sync_weights = sync_and_restore

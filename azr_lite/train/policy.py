@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import tempfile
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from azr_lite.codec import untrained_tags
 from azr_lite.config import Config
 from azr_lite.errors import ModelError
+from azr_lite.triplet import Role
 
 
 @dataclass
 class Policy:
-    """A loaded policy; `dtype` and `compute` as in `Precision`. `peft_config`: None when all weights are trained.
+    """A loaded policy; `compute` as in `Precision`. `peft_config`: None when all weights are trained.
 
     `reasons`: one line per choice made. `untrained`: tags to be written without their own token.
     """
@@ -29,7 +31,6 @@ class Policy:
     style: str
     peft_config: Any
     device: torch.device
-    dtype: torch.dtype
     compute: torch.dtype
     reasons: list[str] = field(default_factory=list)
     untrained: frozenset[str] = frozenset()
@@ -59,10 +60,8 @@ def load_policy(config: Config) -> Policy:
         reasons.append(f"{config.tuning}: float32 adapters of rank {config.lora_rank} on all linear layers, no dropout")
     if config.roles == "split":
         reasons.append("split roles: two sets of adapters; the proposer's is in each checkpoint's folder proposer/")
-    return Policy(
-        model, tokenizer, style, peft_config, precision.device, precision.weights, precision.compute, reasons,
-        frozenset(untrained),
-    )  # fmt: skip
+    chosen = precision.device, precision.compute, reasons
+    return Policy(model, tokenizer, style, peft_config, *chosen, frozenset(untrained))
 
 
 # ---------------------------------------------------------------- device and types
@@ -306,3 +305,33 @@ def _choose_style(config: Config, tokenizer: PreTrainedTokenizerBase, model: Pre
     if any(tokenizer.convert_ids_to_tokens(end) in closing for end in ends):
         return "chat", "chat prompts: the tokenizer has a chat template"
     return "r1", "r1 prompts: the model does not stop where the chat template ends replies, so it is a base model"
+
+
+# ---------------------------------------------------------------- two roles
+
+ADAPTERS = {Role.SOLVE: "default", Role.PROPOSE: "proposer"}
+"""The solver is PEFT's default adapter, which a checkpoint loads as; the proposer lies in its subfolder."""
+
+
+class SplitRoles:
+    """Proposer and solver as two adapters on one frozen base. Both start as the base; one optimiser trains both."""
+
+    def __init__(self, model: Any, peft_config: Any) -> None:
+        model.add_adapter(ADAPTERS[Role.PROPOSE], peft_config)
+        self.model = model
+        self.parameters = {
+            role: [p for name, p in model.named_parameters() if ".lora_" in name and f".{adapter}." in name]
+            for role, adapter in ADAPTERS.items()
+        }
+        self.act_as(Role.SOLVE)
+
+    def act_as(self, role: Role) -> None:
+        """Put this role's adapter to work; both stay trainable (PEFT freezes the one at rest)."""
+        self.model.set_adapter(ADAPTERS[role])
+        for parameter in chain(*self.parameters.values()):
+            parameter.requires_grad_(True)
+
+    def touch(self, role: Role) -> torch.Tensor:
+        """Zero, but with a gradient (of zero) for every weight of the *other* role: DDP waits for all of them."""
+        idle = self.parameters[Role.PROPOSE if role == Role.SOLVE else Role.SOLVE]
+        return 0.0 * torch.stack([p.sum() for p in idle]).sum()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,47 +10,45 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
+from accelerate.utils.memory import clear_device_cache
 from datasets import Dataset
 from transformers import PrinterCallback, Trainer
 from trl import GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
-from azr_lite.codec import Codec
+from azr_lite.codec import Codec, Sample, draw_seed
 from azr_lite.config import Config
 from azr_lite.errors import TrainingError
 from azr_lite.prompts.base import Style
 from azr_lite.selfplay import SelfPlay
-from azr_lite.train.adapters import SplitRoles, protect_frozen_weights
 from azr_lite.train.arguments import training_arguments
-from azr_lite.train.callbacks import Reports, Schedule
-from azr_lite.train.checkpoints import abandon, expected_bytes, load_state, seal, writing_failed
+from azr_lite.train.callbacks import Schedule
+from azr_lite.train.checkpoints import abandon, expected_bytes, load_state, seal, why_not
 from azr_lite.train.diagnostics import gradient_shares
-from azr_lite.train.distributed import keep_precision, rows_of_rank
-from azr_lite.train.generation import Generation, Sampler
-from azr_lite.train.memory import OutOfMemoryRecovery, free_memory, in_halves, is_out_of_memory, rows_of
-from azr_lite.train.policy import Policy
-from azr_lite.triplet import Role, Rollout
+from azr_lite.train.distributed import keep_precision
+from azr_lite.train.generation import PolicySampler, Sampler, is_out_of_memory, protect_frozen_weights
+from azr_lite.train.policy import Policy, SplitRoles
+from azr_lite.triplet import Completion, Role, Rollout
 
 
-class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
+class SelfPlayTrainer(GRPOTrainer):
     """A GRPOTrainer whose batches are self-play steps. Every process calls every method with the same arguments (SPMD).
 
-    The way of a rollout: TRL calls `_play` (its `rollout_func`), turns this process's rows into tensors and buffers
-    them; `_generate_and_score_completions` adds advantages and weights; `_prepare_inputs` gives each update its block
-    of rows; `_compute_loss` makes the loss. Reports, saving and stopping are callbacks (train/callbacks.py).
+    The way of a rollout, from top to bottom of this file: TRL calls `_play` (its `rollout_func`), which samples replies
+    with `generate`; TRL turns this process's rows into tensors; `_prepare_inputs` adds advantages and weights and gives
+    each update its block of rows; `_compute_loss` makes the loss of a micro-batch and `training_step` its gradient.
+    Reports, saving and stopping are callbacks (train/callbacks.py).
 
     Overridden, because TRL 1.16 and transformers have no hook for it:
 
-    * `_generate_and_score_completions`: advantages of our own (TRL's maintainers name this way, trl#4525).
-    * `_prepare_inputs`: TRL shuffles rows between the updates of a step; ours stay in their blocks.
+    * `_prepare_inputs`: our advantages; and TRL shuffles rows between the updates of a step, ours stay in their blocks.
     * `_get_per_token_logps_and_entropies`: padding is trimmed per micro-batch; those kept from sampling are used.
-    * `_compute_loss`: the role's adapter, an entropy bonus per token, a loss that is not finite.
-    * `_get_grad_norm`: a gradient that is not finite, seen before the optimiser moves.
-    * `training_step` (memory.py): recovery from running out of memory.
+    * `_compute_loss`: the role's adapter, and an entropy bonus per token.
+    * `training_step`: recovery from running out of memory.
     * `_save_checkpoint`, `_load_from_checkpoint`, `train`: full disks; both adapters trainable; the self-play's state.
 
     Handed on outside TRL's arguments: `rollouts` (this process's rows of the current step), `_entropies_BT` (TRL's
-    loss does not return them), and the two numbers that seed sampling (generation.py).
+    loss does not return them), and the two numbers that seed sampling.
     """
 
     def __init__(
@@ -63,21 +60,18 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
         run_dir: Path,
         *,
         schedule: Schedule | None = None,
-        on_begin: Callable[[], None] = lambda: None,
-        on_step: Callable[[dict[str, Any]], None] = lambda report: None,
-        note: Callable[[str], None] = lambda line: None,
         sampler: Sampler | None = None,
+        **told: Callable[..., None],
     ) -> None:
-        """`on_begin`: called inside `train`, before the first step, when the weights are where they stay. `on_step`:
-        called with the report of each step. `note`: takes sentences for people. `sampler` (nano's) serves where it
-        applies: all weights trained, float32 on a CPU, the whole distribution at temperature 1.
+        """`schedule`: where none is given, one is made with `told`: its `note` and `on_step`. `sampler` (nano's) serves
+        where it applies: all weights trained, float32 on a CPU, the whole distribution at temperature 1.
 
         ConfigError where the batch cannot be split over the processes.
         """
         args = training_arguments(config, policy, run_dir)
-        self.config, self.selfplay, self.note = config, selfplay, note
-        self.schedule = schedule or Schedule(config, run_dir, note)
-        self.reports = Reports(config.updates_per_step, selfplay.seconds, on_begin, on_step)
+        self.config, self.selfplay = config, selfplay
+        self.schedule = schedule or Schedule(config, run_dir, **told)
+        self.note = self.schedule.note
         super().__init__(
             model=policy.model,
             args=args,
@@ -87,7 +81,7 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
             # one epoch is one self-play step
             train_dataset=Dataset.from_dict({"prompt": [""] * (config.rows // args.num_generations)}),
             peft_config=policy.peft_config,
-            callbacks=[self.reports, self.schedule],
+            callbacks=[self.schedule],
         )
         self.remove_callback(PrinterCallback)
         self.split = SplitRoles(self.model, policy.peft_config) if config.roles == "split" else None
@@ -98,11 +92,14 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
         for parameter in self.trained():
             parameter.data = parameter.data.float()  # TRL rounds adapters over a 4-bit base to bfloat16
         plain = policy.peft_config is None and policy.device.type == "cpu" and policy.compute is torch.float32
-        self.sampler = sampler if plain and config.temperature == 1 else None
+        fits = sampler is not None and plain and config.temperature == 1
+        self.sampler: Sampler = sampler if fits else PolicySampler(self)
         self.codec = Codec(policy.tokenizer, style, self.eos_token_ids, policy.untrained)
         self.count_tokens = self.codec.count_tokens
         self.rollouts: list[Rollout] = []
         self._entropies_BT: torch.Tensor | None = None
+        self._selfplay_step, self._sampling_calls = -1, 0  # -1: before the first step; the sampling calls made in it
+        self._parts = 1  # pieces a micro-batch is split into; twice as many once memory has run out
         # until `train` sets it; the self-test comes before
         self.current_gradient_accumulation_steps = args.gradient_accumulation_steps
 
@@ -111,25 +108,43 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
         """Self-play steps finished, those before a resume included."""
         return self.state.global_step // self.config.updates_per_step
 
+    @property
+    def is_sharded(self) -> bool:
+        """Under FSDP or DeepSpeed: every process must make the same passes."""
+        return self.is_fsdp_enabled or self.is_deepspeed_enabled
+
+    @property
+    def can_recover(self) -> bool:
+        """Whether halving is possible: one process with whole weights, so that no other waits in a collective call."""
+        return self.accelerator.num_processes == 1 and not self.is_sharded
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows that fit into one forward and backward pass."""
+        return -(-self.config.micro_batch_size // self._parts)
+
     def trained(self) -> list[torch.nn.Parameter]:
         """The weights that are trained."""
         return [p for p in self.model.parameters() if p.requires_grad]
+
+    def act_as(self, role: Role) -> None:
+        """Sample and score as this role; only split roles make a difference."""
+        if self.split is not None:
+            self.split.act_as(role)
 
     # ------------------------------------------------------------------ one self-play step in, tensors out
 
     def _play(self) -> dict[str, Any]:
         """TRL's `rollout_func`: plays one self-play step and gives this process's rows."""
-        c, step = self.config, self.steps_done
+        step, rows, seconds = self.steps_done, self.config.rows, dict(self.selfplay.seconds)
         self._selfplay_step, self._sampling_calls = step, 0
         rollouts = self.selfplay.step(self.generate, step)
-        self.reports.play_ended()
-        if len(rollouts) != c.rows:
+        self.schedule.played({name: total - seconds[name] for name, total in self.selfplay.seconds.items()})
+        if len(rollouts) != rows:
             raise TrainingError(
-                f"step {step} gave {len(rollouts)} rollouts, not the {c.rows} of the batch SelfPlay must fill"
+                f"step {step} gave {len(rollouts)} rollouts, not the {rows} of the batch SelfPlay must fill"
             )
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        by_role = self.split is not None
-        self.rollouts = rows_of_rank(rollouts, c.updates_per_step, c.micro_batch_size, rank, world, by_role=by_role)
+        self.rollouts = self._rows_here(rollouts)
         return {
             "prompt_ids": [list(r.prompt_ids) for r in self.rollouts],
             "completion_ids": [list(r.completion_ids) for r in self.rollouts],
@@ -138,28 +153,85 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
             "attached": [r.reward for r in self.rollouts],
         }
 
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """One self-play step (`_play`) as TRL's tensors, with our advantages in the place of TRL's."""
-        batch = super()._generate_and_score_completions(inputs)
-        rows, device = self.rollouts, self.accelerator.device
-        batch["weights"] = torch.tensor([r.weight for r in rows], device=device)
-        batch["advantages"] = torch.tensor([r.advantage * r.weight for r in rows], device=device)
-        if self.split is not None:
-            batch["proposes"] = torch.tensor([r.role == Role.PROPOSE for r in rows], device=device)
-        every = self.config.gradient_share_every
-        if every and (self.steps_done + 1) % every == 0:
-            self._log_gradient_shares(batch)
-        return batch
+    @torch.no_grad()
+    def generate(self, prompts: Sequence[str], role: Role = Role.SOLVE, *, greedy: bool = False) -> list[Completion]:
+        """One completion per prompt, same order. Every process passes the same list and gets all completions.
+
+        Prompts are sorted by length and cut into chunks. A chunk's seed depends on the run's seed, the step, the call
+        and the chunk, so a resumed run and any number of processes sample the same. `greedy`: the likeliest tokens, for
+        evaluation; leaves the run's random numbers alone.
+        """
+        self.act_as(role)
+        known = {prompt: self.codec.encode(prompt) for prompt in dict.fromkeys(prompts)}
+        texts, ids = [known[p][0] for p in prompts], [known[p][1] for p in prompts]
+        order = sorted(range(len(prompts)), key=lambda i: len(ids[i]))
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        chunks = self._chunks(order, world)
+        found: list[tuple[int, Sample]] = []
+        for number in range(rank, -(-len(chunks) // world) * world, world):
+            seed = draw_seed(self.config.seed, self._selfplay_step, self._sampling_calls, number)
+            if number < len(chunks) or self.is_sharded:  # sharded weights want every process to make the same passes
+                chunk = chunks[min(number, len(chunks) - 1)]
+                samples = self.sampler([ids[i] for i in chunk], greedy=greedy, seed=seed)
+                found += zip(chunk, samples, strict=True) if number < len(chunks) else ()
+        self._sampling_calls += not greedy
+        of_place = dict(gather_object(found))
+        return [self.codec.completion(texts[i], ids[i], of_place[i]) for i in range(len(prompts))]
+
+    def _chunks(self, order: list[int], world: int) -> list[list[int]]:
+        """Which prompts are sampled together. vLLM wants one call per process with equally many prompts."""
+        if self.use_vllm:
+            filled = order + order[:1] * (-len(order) % world)
+            return [filled[rank::world] for rank in range(world)] if filled else []
+        own = isinstance(self.sampler, PolicySampler)
+        size = self.config.generation_chunk if own else max(len(order), 1)
+        return [order[i : i + size] for i in range(0, len(order), size)]
+
+    def _rows_here(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
+        """This process's rows, longest first within each update: those of a micro-batch are about equally long.
+
+        Update u is the u-th contiguous block of `rollouts`. Its micro-batches are dealt to the processes in turn, so
+        that the number of processes changes neither an update's rows nor the rows that share a micro-batch. Of split
+        roles one comes after the other, each with whole micro-batches, so that each micro-batch holds one role.
+        """
+
+        def order(row: Rollout) -> tuple[Any, int]:
+            return self.split is not None and row.role, -len(row.prompt_ids) - len(row.completion_ids)
+
+        block, micro = len(rollouts) // self.config.updates_per_step, self.config.micro_batch_size
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        mine: list[Rollout] = []
+        for start in range(0, len(rollouts), block):
+            ordered = sorted(rollouts[start : start + block], key=order)
+            for first in range(rank * micro, block, world * micro):
+                mine += ordered[first : first + micro]
+        return mine
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, torch.Tensor]:
-        """TRL's method without its shuffle: update u gets the u-th block of rows. A micro-batch (dict) is returned."""
+        """The next micro-batch, after playing a step where one begins. A micro-batch (dict) is returned as it is.
+
+        TRL's method without its shuffle, and with our advantages in the place of TRL's: update u gets the u-th block
+        of rows.
+        """
         if isinstance(generation_batch, dict):
             return generation_batch
         parts = self.args.steps_per_generation
-        place = self._step % parts
-        if place == 0:
-            self._buffered_inputs = split_tensor_dict(self._generate_and_score_completions(generation_batch), parts)
-        return self._buffered_inputs[place]
+        if self._step % parts == 0:
+            batch, rows, device = (
+                self._generate_and_score_completions(generation_batch),
+                self.rollouts,
+                self.args.device,
+            )
+            batch["weights"] = torch.tensor([r.weight for r in rows], device=device)
+            batch["advantages"] = torch.tensor([r.advantage * r.weight for r in rows], device=device)
+            if self.split is not None:
+                batch["proposes"] = torch.tensor([r.role == Role.PROPOSE for r in rows], device=device)
+            every = self.config.gradient_share_every
+            if every and (self.steps_done + 1) % every == 0:
+                for name, share in gradient_shares(self, batch).items():
+                    self._metrics["train"][name].append(share)
+            self._buffered_inputs = split_tensor_dict(batch, parts)
+        return self._buffered_inputs[self._step % parts]
 
     # ------------------------------------------------------------------ the loss
 
@@ -192,17 +264,13 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
             kept = logits_to_keep - int(padding_B.min())  # columns of the longest reply among these rows
             # columns before the first are padding in every row
             first = min(int(mask_BT.any(dim=0).nonzero()[0]), width - kept - 1)
-            found = of_trl(
-                model, ids_BT[:, first:], mask_BT[:, first:], kept, compute_entropy=compute_entropy, **kwargs
-            )
+            trimmed = ids_BT[:, first:], mask_BT[:, first:], kept
+            found = of_trl(model, *trimmed, compute_entropy=compute_entropy, **kwargs)
             sources_BT = columns_T[:logits_to_keep] + (kept - logits_to_keep + padding_B)[:, None]  # undoes the shift
             parts.append([_take_columns(x, sources_BT) if x is not None and x.dim() == 2 else x for x in found])
 
         for rows in torch.arange(B).split(batch_size or B):
-            if torch.is_grad_enabled():
-                score(rows)  # halves would keep as much for the backward pass: `training_step` recovers
-            else:
-                in_halves(score, rows)
+            score(rows)
         logps, entropies, aux = zip(*parts, strict=True)
         self._entropies_BT = torch.cat(entropies) if compute_entropy else None
         return torch.cat(logps), self._entropies_BT, aux[0] if aux[0] is None else torch.stack(aux).mean()
@@ -231,68 +299,61 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
             share = self.current_gradient_accumulation_steps / (world * self.args.steps_per_generation)
             weighted_BT = entropies_BT * inputs["completion_mask"] * inputs["weights"][:, None]
             loss = loss - self.config.entropy_coef * weighted_BT.sum() / (inputs["num_items_in_batch"] * share)
-        if not torch.isfinite(loss):
-            raise TrainingError(f"the loss of step {self.steps_done} is {loss.item()}; {_REMEDY}")
         return loss
 
-    def _get_grad_norm(self, model, grad_norm=None):
-        """Checked before the optimiser moves. (float16's scaler skips such an update by itself.)"""
-        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        if not math.isfinite(float(norm)) and self.accelerator.scaler is None:
-            raise TrainingError(f"the gradient of step {self.steps_done} has norm {float(norm)}; {_REMEDY}")
-        return norm
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Forward and backward of one micro-batch, in as many parts as fit. (TRL's adds a counter and a clock only.)
 
-    # ------------------------------------------------------------------ whose gradient it is
-
-    def _log_gradient_shares(self, batch: dict[str, Any]) -> None:
-        """Measure the groups' shares of the first update's gradient and put them among TRL's metrics.
-
-        Left out under FSDP and DeepSpeed, and where memory does not suffice (then `note` says so).
+        The loss is a sum over rows divided by the tokens of the whole update, so parts give the same gradient. A
+        backward pass that runs out of memory half-way has already added to some gradients, so the update's earlier
+        micro-batches are played again.
         """
-        if self.is_sharded:
-            return
-        groups = {f"{role}/{name}": [] for role in Role for name in self.config.task_types}
-        for place, row in enumerate(self.rollouts[: len(self.rollouts) // self.config.updates_per_step]):
-            groups[row.group] += [place] if row.weight else []
-        counters, found = copy.deepcopy(self._metrics["train"]), None
-        try:
-            found = gradient_shares(groups, lambda rows: self.gradient_of(batch, rows))
-        except Exception as error:
-            if not (is_out_of_memory(error) and self.can_recover):
-                raise
-        self._metrics["train"] = counters
-        if found is None:
-            free_memory()
-            self.note(
-                "out of memory while measuring gradient shares: left out (gradient_share_every=0 switches it off)"
-            )
-            return
-        for name, value in found.items():
-            counters[name].append(value)
+        batch = self._prepare_inputs(inputs)
+        if self._step % self.current_gradient_accumulation_steps == 0:
+            self._update, self._counters = [], copy.deepcopy(self._metrics["train"])
+        self._update.append(batch)
+        waiting = [batch]
+        while True:
+            try:
+                for one in waiting:
+                    loss = self._in_parts(model, one, num_items_in_batch)
+                break
+            except Exception as error:
+                self._halve_micro_batch(error, len(batch["advantages"]))
+            clear_device_cache(garbage_collection=True)  # here, because the error's traceback kept tensors alive
+            model.zero_grad(set_to_none=True)
+            self._metrics["train"], waiting = copy.deepcopy(self._counters), self._update
+        self._step += 1
+        return loss
 
-    def gradient_of(self, batch: dict[str, Any], rows: Sequence[int]) -> list[torch.Tensor]:
-        """The part of these rows in the gradient of their update, unclipped: one float32 tensor per trained weight.
+    def _in_parts(self, model: Any, batch: dict[str, Any], num_items_in_batch: Any) -> torch.Tensor:
+        rows = len(batch["advantages"])
+        size = -(-rows // self._parts)
+        parts = [self.rows_of(batch, slice(start, start + size)) for start in range(0, rows, size)]
+        return torch.stack([Trainer.training_step(self, model, part, num_items_in_batch) for part in parts]).sum()
 
-        The loss is a sum over rows, so any rows may share a micro-batch. Every process goes through equally many
-        micro-batches, filled up with rows of weight 0: TRL's loss exchanges statistics of equal shape.
-        """
-        trained, device = self.trained(), self.accelerator.device
-        size = -(-self.config.micro_batch_size // self._parts)
-        most = max(gather_object([len(rows)]))
-        total = [torch.zeros_like(p, dtype=torch.float32) for p in trained]
-        for start in range(0, most, size):
-            own = list(rows[start : start + size])
-            part = rows_of(batch, torch.tensor(own + [0] * (min(size, most - start) - len(own)), device=device))
-            for name in ("advantages", "weights"):
-                part[name][len(own) :] = 0.0
-            with self.compute_loss_context_manager():
-                loss = self._compute_loss(self.model, part)
-            for summed, found in zip(total, torch.autograd.grad(loss, trained, allow_unused=True), strict=True):
-                if found is not None:  # None: the other role's adapter
-                    summed += found
-        if self.accelerator.num_processes > 1:
-            total = [self.accelerator.reduce(summed, reduction="mean") for summed in total]
-        return total
+    @staticmethod
+    def rows_of(batch: dict[str, Any], rows: Any) -> dict[str, Any]:
+        """Some rows of TRL's batch: of each tensor those of its first dimension; what has no rows (counts) stays."""
+        return {name: x[rows] if isinstance(x, torch.Tensor) and x.dim() else x for name, x in batch.items()}
+
+    def _halve_micro_batch(self, error: Exception, rows: int) -> None:
+        """Called while `error` is handled: raises it again unless halving may help."""
+        if not is_out_of_memory(error):
+            raise error
+        if not self.can_recover:
+            raise TrainingError(
+                "out of memory in the update, and several processes cannot halve micro-batches alone; go on with "
+                f"`azr-lite resume {self.args.output_dir} --micro-batch-size {max(1, rows // 2)}` and as many processes"
+            ) from error
+        if self._parts >= rows:
+            raise TrainingError(
+                "out of memory with a single sequence at a time; lower max_prompt_tokens, max_reply_tokens, or switch "
+                "gradient_checkpointing on (azr-lite plan says what fits)"
+            ) from error
+        self._parts = min(2 * self._parts, rows)
+        size = -(-rows // self._parts)
+        self.note(f"out of memory in the update: micro-batches are now {size} sequences (the update stays the same)")
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -302,10 +363,8 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
         if self.args.should_save:
             shutil.rmtree(folder, ignore_errors=True)  # what a killed run left half-written
         self.accelerator.wait_for_everyone()
-        reason = _attempt(lambda: Trainer._save_checkpoint(self, model, trial))
-        if not reason:
-            reason = _attempt(lambda: seal(folder, self.selfplay.state_dict()) if self.args.should_save else None)
-        if reason:
+        reason = why_not(lambda: Trainer._save_checkpoint(self, model, trial))
+        if reason := reason or why_not(lambda: self.args.should_save and seal(folder, self.selfplay.state_dict())):
             abandon(folder, reason, expected_bytes(self.trained()))
 
     def train(self, resume_from_checkpoint: str | Path | None = None, **kwargs: Any) -> Any:
@@ -329,24 +388,10 @@ class SelfPlayTrainer(OutOfMemoryRecovery, Generation, GRPOTrainer):
         self.act_as(Role.SOLVE)
 
 
-def _attempt(write: Callable[[], Any]) -> str:
-    """Why this could not be written on some process, the same words on all, or nothing. Other errors are raised."""
-    reason = ""
-    try:
-        write()
-    except Exception as error:
-        if not (reason := writing_failed(error)):
-            raise
-    return next(filter(None, gather_object([reason])), "")
-
-
 def _take_columns(values_BT: torch.Tensor, columns_BT: torch.Tensor) -> torch.Tensor:
     """Of each row the values at its columns; zero for a column past the last. The two may differ in width."""
     width = values_BT.shape[1]
     return values_BT.gather(1, columns_BT.clamp(max=width - 1)) * (columns_BT < width)
-
-
-_REMEDY = "lower learning_rate, or use dtype='float32'; `azr-lite resume` goes back to the last checkpoint"
 
 
 def _attached_reward(completions: list[str], attached: list[float], **_: Any) -> list[float]:

@@ -10,10 +10,10 @@ from azr_lite.config import CHANGEABLE_ON_RESUME
 from azr_lite.course.checks import Mistake, exercise
 from azr_lite.course.numerics import merge
 from azr_lite.planner.plan import plan
-from azr_lite.planner.shapes import KNOWN, Shape
+from azr_lite.planner.shapes import Shape, shape_of
 from azr_lite.presets import preset
 
-_QWEN, _SMOL = KNOWN["Qwen/Qwen2.5-Coder-1.5B-Instruct"], KNOWN["HuggingFaceTB/SmolLM2-135M-Instruct"]
+_QWEN, _SMOL = shape_of("Qwen/Qwen2.5-Coder-1.5B-Instruct"), shape_of("HuggingFaceTB/SmolLM2-135M-Instruct")
 
 exercise(
     name="adapter_parameters", key=Shape.adapter_parameters, points=2,

@@ -11,7 +11,7 @@ from azr_lite.config import Config
 from azr_lite.course.checks import Mistake, exercise
 from azr_lite.course.numerics import pooled
 from azr_lite.errors import ConfigError
-from azr_lite.planner.shapes import KNOWN, Shape
+from azr_lite.planner.shapes import Shape, shape_of
 from azr_lite.planner.vram import (
     NF4,
     adapter_bytes,
@@ -21,7 +21,7 @@ from azr_lite.planner.vram import (
     weight_bytes,
 )
 
-_7B, _14B = KNOWN["Qwen/Qwen2.5-Coder-7B"], KNOWN["Qwen/Qwen2.5-Coder-14B"]
+_7B, _14B = shape_of("Qwen/Qwen2.5-Coder-7B"), shape_of("Qwen/Qwen2.5-Coder-14B")
 _WAYS = (
     ("full on 1 GPU", Config(tuning="full", processes=1)),
     ("full on 8 GPUs", Config(tuning="full", processes=8)),
@@ -91,7 +91,7 @@ exercise(
 
 exercise(
     name="cache_bytes_per_token", key=cache_bytes_per_token, points=1,
-    probes=lambda: [(_7B,), (_14B,), (_7B, 1), (KNOWN["HuggingFaceTB/SmolLM2-135M"], 4)],
+    probes=lambda: [(_7B,), (_14B,), (_7B, 1), (shape_of("HuggingFaceTB/SmolLM2-135M"), 4)],
     shows=[f"cache_bytes_per_token({given})" for given in ("Qwen2.5-Coder-7B", "Qwen2.5-Coder-14B", "Qwen2.5-Coder-7B, e=1", "SmolLM2-135M, e=4")],
     mistakes=[
         Mistake(lambda s, e=2: 2 * s.layers * s.heads * s.head_dim * e, "it counts the heads that ask. Several of them share one head of keys and values (`kv_heads`), which is what makes long replies affordable"),
