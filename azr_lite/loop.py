@@ -13,18 +13,26 @@ from pathlib import Path
 from typing import Any
 
 from azr_lite.config import CHANGEABLE_ON_RESUME, Config
-from azr_lite.environment import describe_environment, quiet_libraries, require_training
+from azr_lite.environment import describe_environment, require_training
 from azr_lite.errors import ConfigError, ModelError, RunDirectoryError
 from azr_lite.evaluation.generators import PolicyInTraining
 from azr_lite.evaluation.reasoning import HELD_OUT_SEED, held_out_suite
-from azr_lite.evaluation.results import Standing, lines_of, read_items, read_result, standing
 from azr_lite.evaluation.runner import answer, record_of
-from azr_lite.evaluation.scores import Item, compare_paired, summarize
+from azr_lite.evaluation.scores import (
+    Item,
+    Result,
+    Standing,
+    compare_paired,
+    read_items,
+    read_result,
+    standing,
+    summarize,
+)
 from azr_lite.metrics import STAGES
 from azr_lite.presets import preset
 from azr_lite.progress import Reporter, check_installed, curves_of
 from azr_lite.prompts import get_style
-from azr_lite.rundir import RunDir, write_json, write_text
+from azr_lite.rundir import RunDir
 from azr_lite.sandbox import Executor
 from azr_lite.selfplay import SelfPlay
 from azr_lite.train.checkpoints import last_whole_checkpoint, mirror_of, step_of
@@ -185,7 +193,6 @@ def _check_and_join(config: Config) -> list[str]:
     require_training("a run")
     facts = check_processes(config)
     check_installed(config)
-    quiet_libraries()
     join(config)
     return facts
 
@@ -302,8 +309,7 @@ class _Session:
         budget.evaluation_s = max(budget.evaluation_s, seconds)
         if self.main:
             folder.mkdir(exist_ok=True)
-            write_text(folder / f"{name}.jsonl", lines_of(items))
-            write_json(folder / f"{name}.json", record)
+            Result(name, items, record).keep(folder)
         self.reporter.evaluation(name, record["scores"])
         return items
 

@@ -218,7 +218,7 @@ METRICS: tuple[Metric, ...] = (
            "them", "executions", 0, None, "verifier.py, sandbox/", "where there is one"),
     Metric("validation/worlds", "worlds of a validation", "fewest worlds (hash seed, memory, order of their own) in "
            "which the program of an accepted proposal of this step was run and gave the same output; 1 means that it "
-           "was run once and believed", "worlds", 2, 3, "sandbox/executor.py (verdict)", "where a proposal was "
+           "was run once and believed", "worlds", 2, 8, "sandbox/executor.py (verdict)", "where a proposal was "
            "accepted"),
     Metric("tokens/generated", "tokens generated", "tokens of all proposals and Monte-Carlo replies of the step",
            "tokens", 1, None, "selfplay.py"),

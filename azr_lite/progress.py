@@ -19,7 +19,7 @@ from rich.table import Table
 
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError
-from azr_lite.evaluation.results import scores_until
+from azr_lite.evaluation.scores import scores_until
 from azr_lite.metrics import STAGES, across, mean
 from azr_lite.rundir import RunDir
 

@@ -13,8 +13,8 @@ from azr_lite.errors import EvaluationError
 from azr_lite.evaluation import runner
 from azr_lite.evaluation.benchmarks import BUILDERS, GROUPS, code, maths
 from azr_lite.evaluation.generators import OpenedModel
+from azr_lite.evaluation.runner import paper_lines, score_table
 from azr_lite.evaluation.suite import Setting
-from azr_lite.evaluation.tables import paper_lines, score_table
 from azr_lite.prompts import get_style
 from azr_lite.triplet import Rules
 from azr_lite.verifier import Verifier
@@ -88,8 +88,8 @@ def test_groups_are_made_of_known_suites_and_games_is_the_old_word_for_reasoning
 
 
 def test_scores_in_another_protocol_are_not_the_papers(scripted, tmp_path):
-    from azr_lite.evaluation.results import Result
     from azr_lite.evaluation.runner import Evaluation
+    from azr_lite.evaluation.scores import Result
 
     def result(name, accuracy):
         return Result(name, [], {"scores": {"all": {"accuracy": accuracy}}})

@@ -34,7 +34,7 @@ def test_scores_by_type_and_stratum():
     assert found["all"]["accuracy"] == pytest.approx(2 / 3)
     assert found["deduction/2 ops"]["n"] == 2
     assert found["abduction"]["right"] == 1
-    assert score([]).low == 0.0
+    assert score([])["low"] == 0.0
 
 
 def test_frozen_problems_are_solved_by_their_own_golds_and_not_by_null_answers(executor):

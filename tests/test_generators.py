@@ -240,7 +240,7 @@ def test_an_adapter_is_put_back_on_its_base(tmp_path):
 def test_the_same_questions_get_the_scores_of_training(run):
     """The run's own last evaluation and `azr-lite eval` on the same weights: reply by reply the same."""
     from azr_lite.evaluation.reasoning import HELD_OUT_SEED, held_out_suite
-    from azr_lite.evaluation.results import read_items
+    from azr_lite.evaluation.scores import read_items
     from azr_lite.sandbox import Executor
     from azr_lite.triplet import Rules
     from azr_lite.verifier import Verifier
@@ -283,7 +283,7 @@ def test_evaluating_a_run_against_its_start(run, capsys):
         (["nano", "--suite", "cruxeval-o-strict"], "reads its own small language only"),
         (["nano", "--suite", "gpqa"], "there is no suite 'gpqa'"),
         (["nano", "--data", "aime24"], "--data takes SUITE=FILE"),
-        (["nano", "--data", "gpqa=x.jsonl"], "there is no suite 'gpqa' to give data for"),
+        (["nano", "--data", "gpqa=x.jsonl"], "there is no suite 'gpqa'"),
         (["nano", "--suite", "held-out", "--samples", "4", "--temperature", "0"], "several greedy replies"),
         (["nano", "--suite", "held-out", "--samples", "4", "--temperature", "0.5"], "use --temperature 1 or 0"),
         (["/nowhere/model"], "there is no model"),

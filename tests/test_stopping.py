@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from azr_lite.evaluation.results import standing
-from azr_lite.evaluation.scores import Item, compare_paired, overall_gain
+from azr_lite.evaluation.scores import Item, compare_paired, overall_gain, standing
 from azr_lite.loop import read_standing
 
 

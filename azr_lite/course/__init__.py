@@ -48,8 +48,7 @@ TOOLS = {
         "azr_lite.advantages": "dr_grpo estimate loss_weights rloo whiten_sequences whiten_tokens",
         # looking at a run
         "azr_lite.metrics": "across explain find mean",
-        "azr_lite.evaluation.results": "read_items",
-        "azr_lite.evaluation.scores": "compare_paired mcnemar pass_at_k wilson",
+        "azr_lite.evaluation.scores": "compare_paired mcnemar pass_at_k read_items wilson",
         "azr_lite.observe.measures": "MEASURES",
         "azr_lite.observe.doctor": "rerun",
         "azr_lite.observe.style": "printable",

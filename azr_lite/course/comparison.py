@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from azr_lite.course.figures import figure
-from azr_lite.evaluation.results import evaluated_step
+from azr_lite.evaluation.scores import evaluated_step
 from azr_lite.metrics import STAGES, across
 from azr_lite.observe.style import png
 

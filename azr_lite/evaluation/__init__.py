@@ -5,7 +5,7 @@ from azr_lite.lazy import lazy_names
 _LAZY = {
     **dict.fromkeys(("evaluate", "Evaluation"), "azr_lite.evaluation.runner"),
     "held_out_problems": "azr_lite.evaluation.reasoning",
-    **dict.fromkeys(("Item", "Score", "compare_paired", "summarize"), "azr_lite.evaluation.scores"),
+    **dict.fromkeys(("Item", "compare_paired", "summarize"), "azr_lite.evaluation.scores"),
 }
 __all__ = sorted(_LAZY)
 

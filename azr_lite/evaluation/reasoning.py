@@ -2,7 +2,7 @@
 
 A reply is marked twice. Strictly, as in training: think, then answer, one block with the right label. Leniently: the
 last block that could be the answer, wherever it stands. The difference is what form costs, and what a model can gain
-without reasoning any better.
+without reasoning any better. CRUXEval can also be asked as its published scores are: see `AssertSuite`.
 """
 
 from __future__ import annotations
@@ -13,18 +13,17 @@ import functools
 import hashlib
 import json
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mode
 from typing import Any
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.suite import SHIPPED, Data, Mark, Prompt, Question, Setting, read_data, shipped
-from azr_lite.evaluation.suite import Reply as Sampled
+from azr_lite.evaluation.suite import SHIPPED, Data, Mark, Prompt, Question, Reply, Setting, read_data, shipped
 from azr_lite.parsing import ParsedReply, parse_arguments, parse_program, parse_reply, quiet_parse
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, Style
-from azr_lite.sandbox.literal import LiteralError, read_arguments, read_value
+from azr_lite.sandbox.literal import LiteralError, read_value
 from azr_lite.sandbox.wire import render
 from azr_lite.tasks.base import Answer, argument_text, get_task_type
 from azr_lite.triplet import InductionTask, Reason, Rejection, Rules, Task, Triplet, task_from_json
@@ -34,8 +33,8 @@ LABELS = {"deduction": "output", "abduction": "input", "induction": "python"}
 """The block in which each type's answer is written; a task type that is not named here has no lenient mark."""
 HELD_OUT_SEED = 20505
 """Seed of the held-out problems: the same for every run, so that runs can be compared question by question."""
-NO_HINT = "(none is given)"
 AZR = "azr: think/answer prompt of self-play, judged by value in the sandbox"
+ASSERT = "assert-direct: complete the assertion without a thought, one worked example; judged by value in the sandbox"
 OWN = Data("problems of one's own", "", "", ())
 _FENCE = re.compile(r"```[ \t]*(?P<tag>[A-Za-z]*)[ \t]*\n(?P<text>.*?)(?:```|\Z)", re.DOTALL)
 
@@ -44,8 +43,8 @@ _FENCE = re.compile(r"```[ \t]*(?P<tag>[A-Za-z]*)[ \t]*\n(?P<text>.*?)(?:```|\Z)
 class ReasoningSuite:
     """A set of tasks, solved. Implements `suite.Suite`; `problems` are (stratum, task).
 
-    `expressions`: abduction answers may be expressions (`_expression`), as CRUXEval's own harness allows; self-play
-    wants literals.
+    `expressions`: abduction answers may be expressions (`_computed`), as CRUXEval's own harness allows; self-play wants
+    literals.
     """
 
     name: str
@@ -75,49 +74,72 @@ class ReasoningSuite:
         text = get_task_type(task.type).solve_prompt(self.style, task, self.verifier.rules)
         return Prompt(text.removesuffix(self.style.prefill), self.style.prefill, self.style.chat)
 
-    def grade(self, replies: Sequence[tuple[Question, Sampled]]) -> list[Mark]:
+    def grade(self, replies: Sequence[tuple[Question, Reply]]) -> list[Mark]:
         pairs = [(self._tasks[question.id], sampled) for question, sampled in replies]
-        strict = [(task, self._strict(task, sampled)) for task, sampled in pairs]
-        lenient = [(task, self._lenient(task, sampled)) for task, sampled in pairs]
-        verdicts = self.verifier.judge([*strict, *lenient])
+        answers = [(task, find(task, sampled)) for find in (self._strict, self._lenient) for task, sampled in pairs]
+        verdicts = self.verifier.judge(answers)
         return [
             Mark(right.ok, right.ok or found.ok, right.well_formed, str(right.reason))
             for right, found in zip(verdicts[: len(pairs)], verdicts[len(pairs) :], strict=True)
         ]
 
-    def _strict(self, task: Task, sampled: Sampled) -> Answer | Rejection:
+    def _strict(self, task: Task, sampled: Reply) -> Answer | Rejection:
         reply = parse_reply(self.style.prefill + sampled.text)
         if not isinstance(reply, Rejection):
             return self._answer(task, reply)
         return Rejection(Reason.TRUNCATED, f"cut after {sampled.tokens} tokens") if sampled.truncated else reply
 
+    def _lenient(self, task: Task, sampled: Reply) -> Answer | Rejection:
+        label = LABELS.get(task.type)
+        texts = candidates(self.style.prefill + sampled.text, label) if label else []
+        answers = (self._labelled(task, text) for text in texts)
+        return next((one for one in answers if isinstance(one, Answer)), Rejection(Reason.NO_ANSWER))
+
+    def _labelled(self, task: Task, text: str) -> Answer | Rejection:
+        """The answer whose block holds this text."""
+        return self._answer(task, ParsedReply("", "", ((LABELS[task.type], text),)))
+
     def _answer(self, task: Task, reply: ParsedReply) -> Answer | Rejection:
         answer = get_task_type(task.type).parse_answer(reply, task, self.verifier.rules)
-        if isinstance(answer, Rejection) and self.expressions and task.type == "abduction":
-            blocks = reply.blocks("input")
-            return (_expression(task.program, blocks[0]) if len(blocks) == 1 else None) or answer
-        return answer
-
-    def _lenient(self, task: Task, sampled: Sampled) -> Answer | Rejection:
-        label = LABELS.get(task.type, "")
-        for text in candidates(self.style.prefill + sampled.text, label) if label else ():
-            answer = self._answer(task, ParsedReply("", "", ((label, text),)))
-            if not isinstance(answer, Rejection):
-                return answer
-        return Rejection(Reason.NO_ANSWER, "nothing that could be the answer")
+        if isinstance(answer, Answer) or not self.expressions or len(blocks := reply.blocks("input")) != 1:
+            return answer
+        return _computed(task.program, blocks[0]) or answer
 
     def baselines(self, questions: Sequence[Question]) -> dict[str, dict[str, float]]:
-        """Accuracy of: the first or last argument as the output, the commonest output; the output as the input, an
-        empty list; a program that returns its first argument, or the commonest output shown."""
+        """Accuracy of the answers of `_null_answers`, by task type."""
         ids = tuple(question.id for question in questions)
         if ids not in self._baselines:
             found = self._baselines[ids] = {}
             for kind in dict.fromkeys(self._tasks[id].type for id in ids):
                 own = [self._tasks[id] for id in ids if self._tasks[id].type == kind]
-                makers = _baseline_answers(kind, own)
-                verdicts = iter(self.verifier.judge([(task, make(task)) for make in makers.values() for task in own]))
-                found[kind] = {name: sum(next(verdicts).ok for _ in own) / len(own) for name in makers}
+                nulls = _null_answers(kind, own)
+                asked = [(task, self._labelled(task, text(task))) for text in nulls.values() for task in own]
+                verdicts = iter(self.verifier.judge(asked))
+                found[kind] = {name: sum(next(verdicts).ok for _ in own) / len(own) for name in nulls}
         return dict(self._baselines[ids])
+
+
+def _null_answers(kind: str, tasks: Sequence[Any]) -> dict[str, Callable[[Any], str]]:
+    """Answers that need no reasoning, as the text of their block: name to a function of the task."""
+
+    def argument(task: Triplet, place: int) -> str:
+        given = parse_arguments(task.input, 10_000)
+        return "" if isinstance(given, Rejection) or not given else render(given[place])
+
+    common, body = mode(task.outputs[0] for task in tasks), "def f(*a):\n    return "
+    nulls: dict[str, Any] = {
+        "deduction": {
+            "first argument": lambda task: argument(task, 0),
+            "last argument": lambda task: argument(task, -1),
+            f"always {common}": lambda task: common,
+        },
+        "abduction": {"the output": lambda task: task.output, "always []": lambda task: "[]"},
+        "induction": {
+            "return the first argument": lambda task: body + "a[0]",
+            "return the commonest output shown": lambda task: body + mode(task.outputs[: task.shown]),
+        },
+    }
+    return nulls.get(kind, {})
 
 
 # ---------------------------------------------------------------- lenient extraction
@@ -142,26 +164,21 @@ def candidates(text: str, label: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def only_statement(text: str) -> ast.stmt | None:
-    """The statement that a model's text is; None where it is none, or several."""
+def _expression(text: str) -> ast.expr | None:
+    """The one expression that a model's text is, or None."""
     try:
-        body = quiet_parse(text).body
+        return quiet_parse(text, "eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    return body[0] if len(body) == 1 else None
-
-
-def call_of_f(node: ast.AST | None) -> ast.Call | None:
-    """The expression or statement, where it is a call of ``f``."""
-    call = node.value if isinstance(node, ast.Expr) else node
-    return call if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "f" else None
 
 
 def _unwrapped(text: str) -> str:
     """The arguments of a call ``f(...)``, else the text as it is."""
     inside = text.strip()
-    call = call_of_f(only_statement(inside))
-    return text if call is None or call.keywords else inside[inside.index("(") + 1 : inside.rindex(")")].strip()
+    match _expression(inside):
+        case ast.Call(func=ast.Name(id="f"), keywords=[]):
+            return inside[inside.index("(") + 1 : inside.rindex(")")].strip()
+    return text
 
 
 _PLAIN = frozenset("bool bytes dict float frozenset int len list range reversed set sorted str tuple".split())
@@ -172,15 +189,15 @@ _ALLOWED = (
 )
 
 
-def _expression(program: str, text: str) -> Answer | None:
+def _computed(program: str, text: str) -> Answer | None:
     """An argument list of expressions, to be evaluated in the sandbox's child; None where it is none.
 
     Only plain builtins, methods without underscores and the lambda's own parameters may be named, so that no answer can
     reach the program's function, its globals or the interpreter; and it must be one argument list: `0) or (True` is
     none.
     """
-    call = call_of_f(only_statement(f"f({text.strip()}\n)"))
-    if call is None or len(text.strip()) > 2000:
+    call = _expression(f"f({text.strip()}\n)")
+    if not isinstance(call, ast.Call) or ast.unparse(call.func) != "f" or len(text) > 2000:
         return None
     inside = [node for argument in (*call.args, *call.keywords) for node in ast.walk(argument)]
     known = _PLAIN | {node.arg for node in inside if isinstance(node, ast.arg)}
@@ -194,78 +211,90 @@ def _expression(program: str, text: str) -> Answer | None:
     return Answer(program=f"{program}\n{wrapper}", inputs=((0,),))
 
 
-# ---------------------------------------------------------------- answers that need no reasoning
+# ---------------------------------------------------------------- CRUXEval as published scores ask it
+
+_TOLD = {
+    "deduction": "Work out what the function returns and complete the assertion: put the returned value, one literal, "
+    "in the place of ??.",
+    "abduction": "Find arguments for which the assertion holds and complete it: put them, as literals, in the place of "
+    "??. There may be several; any is right.",
+}
+_EXAMPLE = (
+    "def f(words, n):\n    kept = []\n    for word in words:\n        if len(word) > n:\n"
+    "            kept.append(word.upper())\n    return kept"
+)
+_EXAMPLES = {
+    "deduction": Triplet("deduction", _EXAMPLE, "['kiwi', 'fig'], 3", "['KIWI']"),
+    "abduction": Triplet("abduction", _EXAMPLE, "['kiwi'], 3", "['KIWI']"),
+}
 
 
-def _baseline_answers(kind: str, tasks: Sequence[Any]) -> dict[str, Callable[[Any], Answer | Rejection]]:
-    """Name to a function from a task to its answer (a Rejection where it has none)."""
+@dataclass(frozen=True)
+class AssertSuite(ReasoningSuite):
+    """CRUXEval asked for a completed assertion, at once, with one example: protocol ``assert-direct``. A small model
+    that was never taught the think/answer form answers it much better. Words and example are our own; marks are by
+    value. Strict: an assertion about f between the tags; lenient: the last one anywhere."""
 
-    def argument(task: Triplet, place: int) -> Answer | Rejection:
-        try:
-            return Answer(value=read_arguments(task.input)[place])
-        except (LiteralError, IndexError):
-            return Rejection(Reason.NO_ANSWER)
+    max_tokens: int = 256
+    stop: tuple[str, ...] = ("[/ANSWER]",)
 
-    def as_input(task: Triplet, value: Any) -> Answer:
-        return Answer(program=task.program, inputs=((value,),))
+    def _prompt(self, task: Task) -> Prompt:
+        def posed(one: Task) -> str:
+            asked = f"f({one.inputs[0]}) == ??" if one.type == "deduction" else f"f(??) == {one.outputs[0]}"
+            return f"{one.program}\nassert {asked}\n"
 
-    def returning(task: InductionTask, returned: str) -> Answer:
-        inputs = tuple(read_arguments(text) for text in task.inputs[task.shown :])
-        return Answer(program=f"def f(*a):\n    return {returned}", inputs=inputs)
+        told = f"{_TOLD[task.type]} Write nothing but the whole assertion between [ANSWER] and [/ANSWER]."
+        shown = _EXAMPLES[task.type]
+        answer = f"[ANSWER]\nassert f({shown.input}) == {shown.output}\n[/ANSWER]"
+        text = f"{told}\n\nFor example:\n\n{posed(shown)}\n{answer}\n\nNow this one:\n\n{posed(task)}"
+        return Prompt(text, "" if self.style.chat else "\n[ANSWER]\n", self.style.chat)
 
-    def commonest(outputs: Iterable[str]) -> str:
-        return Counter(outputs).most_common(1)[0][0]
+    def _strict(self, task: Task, sampled: Reply) -> Answer | Rejection:
+        said = sampled.text if self.style.chat else "[ANSWER]" + sampled.text
+        if inside := re.search(r".*\[ANSWER\](.*?)\[/ANSWER\]", said, re.DOTALL):
+            return self._lenient(task, dataclasses.replace(sampled, text=inside[1]))
+        return Rejection(Reason.TRUNCATED if sampled.truncated else Reason.NOT_WELL_FORMED, "no [ANSWER]…[/ANSWER]")
 
-    if kind == "deduction":
-        common = commonest(task.output for task in tasks)
-        return {
-            "first argument": lambda task: argument(task, 0),
-            "last argument": lambda task: argument(task, -1),
-            f"always {common}": lambda task: Answer(value=read_value(common)),
-        }
-    if kind == "abduction":
-        return {
-            "the output": lambda task: as_input(task, read_value(task.output)),
-            "always []": lambda task: as_input(task, []),
-        }
-    if kind == "induction":
-        return {
-            "return the first argument": lambda task: returning(task, "a[0]"),
-            "return the commonest output shown": lambda task: returning(task, commonest(task.outputs[: task.shown])),
-        }
-    return {}
+    def _lenient(self, task: Task, sampled: Reply) -> Answer | Rejection:
+        lines = [line.strip().strip("`") for line in reversed(sampled.text.splitlines())]
+        found = next(filter(None, (read_assertion(line, task.type) for line in lines)), None)
+        return self._labelled(task, found) if found else Rejection(Reason.NO_ANSWER)
+
+
+def read_assertion(line: str, kind: str) -> str | None:
+    """The value (deduction) or the arguments (abduction) in ``assert f(...) == value``; None for any other line."""
+    match _expression(line.removeprefix("assert ")) if line.startswith("assert ") else None:
+        case ast.Compare(ast.Call(ast.Name("f"), arguments, []), [ast.Eq()], values):
+            return ", ".join(map(ast.unparse, values if kind == "deduction" else arguments))
+    return None
 
 
 # ---------------------------------------------------------------- CRUXEval and induction
 
 
-def cruxeval_suite(kind: str, scope: str, style: Style, verifier: Verifier, source: str = "") -> ReasoningSuite:
+def cruxeval_suite(kind: str, scope: str, style: Style, verifier: Verifier, protocol: str = "azr") -> ReasoningSuite:
     """CRUXEval as ``deduction`` (its task O) or ``abduction`` (I). `scope` "strict": the programs whose input is one
     or more literals (787 of 800, as self-play demands); "all": all of them, for comparison with published numbers."""
-    needs = ("id", "code", "input", "output")
-    data = read_data("cruxeval", source, needs) if source else shipped("cruxeval", "cruxeval.jsonl.gz")
-    problems = []
+    data, problems = shipped("cruxeval", "cruxeval.jsonl.gz"), []
     for row in data.rows:
         program = parse_program(row["code"], verifier.rules.max_program_chars)
         given = parse_arguments(row["input"], 10_000)
-        literal = not isinstance(given, Rejection) and len(given) > 0
-        if isinstance(program, Rejection):
-            why = program.detail
-            raise EvaluationError(f"{row['id']} of {data.source} cannot be read ({why}); use the file as published")
-        if literal or scope == "all":
-            text = argument_text(given) if literal else row["input"].strip()  # type: ignore[arg-type]
+        is_literal = not isinstance(given, Rejection) and len(given) > 0
+        if is_literal or scope == "all":
+            text = argument_text(given) if is_literal else row["input"].strip()
             problems.append(("", Triplet(kind, program, text, render(read_value(row["output"])), id=row["id"])))
-    protocol = AZR + ("; inputs may be expressions of plain builtins" if kind == "abduction" and scope == "all" else "")
     name = f"cruxeval-{'o' if kind == 'deduction' else 'i'}-{scope}"
-    return ReasoningSuite(name, protocol, problems, style, verifier, data, expressions=scope == "all")
+    said = "; inputs may be expressions of plain builtins" if kind == "abduction" and scope == "all" else ""
+    if protocol == "azr":
+        return ReasoningSuite(name, AZR + said, problems, style, verifier, data, expressions=bool(said))
+    return AssertSuite(f"{name}-{protocol}", ASSERT + said, problems, style, verifier, data, expressions=bool(said))
 
 
-def induction_suite(style: Style, verifier: Verifier, *, hint: bool, source: str = "") -> ReasoningSuite:
+def induction_suite(style: Style, verifier: Verifier, *, hint: bool) -> ReasoningSuite:
     """The reference programs of HumanEval+ and MBPP+: the first pairs are shown, the next hidden ones judge. With
     `hint`, the task's first sentence is the message, and it is text to code as much as induction; without it, the
     pairs are all there is."""
-    name, needs = "evalplus-triplets", ("id", "program", "inputs", "outputs", "induction_ok")
-    data = read_data(name, source, needs) if source else shipped(name, "evalplus_triplets.jsonl.gz")
+    data = shipped("evalplus-triplets", "evalplus_triplets.jsonl.gz")
     tasks = [_induction(row, verifier.rules, hint) for row in data.rows if row["induction_ok"]]
     problems = [(task.id.split("/")[0], task) for task in tasks if task is not None]
     return ReasoningSuite(f"induction-{'hint' if hint else 'nohint'}", AZR, problems, style, verifier, data)
@@ -286,7 +315,7 @@ def _induction(row: dict[str, Any], rules: Rules, hint: bool) -> InductionTask |
     message, shown = sentence(row["program"]), rules.induction_shown
     if len(inputs) < rules.induction_inputs or len(set(outputs[shown:])) < 2 or not message:
         return None
-    message = message if hint else NO_HINT
+    message = message if hint else "(none is given)"
     return InductionTask("induction", row["program"], tuple(inputs), tuple(outputs), message, shown, id=row["id"])
 
 
@@ -307,22 +336,19 @@ def frozen_suite(source: str | Path, style: Style, verifier: Verifier, count: in
 
     The run that proposed them may have trained on them. For any other model they are held out.
     """
-    path = Path(source)
-    file = path / "tasks.jsonl" if path.is_dir() else path
-    data = read_data(f"triplets of {path.name}", file)
+    file = Path(source) / "tasks.jsonl" if Path(source).is_dir() else Path(source)
+    data = read_data(f"triplets of {file.parent.name}", file)
     tasks = [task_from_json(row["task"]) for row in data.rows if row.get("task")]
     chosen: list[tuple[str, Task]] = []
     for kind in dict.fromkeys(task.type for task in tasks):
-        own = {_digest(task): task for task in tasks if task.type == kind}
-        chosen += [("", dataclasses.replace(own[digest], id=digest[:16])) for digest in sorted(own)[:count]]
+        texts = {
+            json.dumps([kind, task.program, task.inputs, task.outputs]): task for task in tasks if task.type == kind
+        }
+        own = {hashlib.sha256(text.encode()).hexdigest()[:16]: task for text, task in texts.items()}
+        chosen += [("", dataclasses.replace(own[id], id=id)) for id in sorted(own)[:count]]
     if not chosen:
         raise EvaluationError(f"{file} holds no accepted tasks; give the folder of a run that accepted some")
-    return ReasoningSuite(f"triplets-{path.name or file.parent.name}", AZR, chosen, style, verifier, data)
-
-
-def _digest(task: Task) -> str:
-    content = json.dumps([task.type, task.program, task.inputs, task.outputs])
-    return hashlib.sha256(content.encode()).hexdigest()
+    return ReasoningSuite(f"triplets-{file.parent.name}", AZR, chosen, style, verifier, data)
 
 
 def held_out_suite(
@@ -343,8 +369,6 @@ def held_out_suite(
 
 def held_out_problems(model: str, types: Sequence[str], count: int, seed: int) -> list[tuple[str, Task]]:
     """The tasks of `held_out_suite` as (stratum, task)."""
-    if count == 0:
-        return []
     if model == "nano":
         from azr_lite.nano.generator import held_out
         from azr_lite.nano.language import depth
@@ -358,15 +382,17 @@ def held_out_problems(model: str, types: Sequence[str], count: int, seed: int) -
 
 def build(name: str, setting: Setting) -> ReasoningSuite:
     """The suite of this name, as `benchmarks.BUILDERS` offers it."""
-    style, verifier, source = setting.style, setting.verifier, setting.source
+    style, verifier = setting.style, setting.verifier
+    if name == "triplets" and not setting.source:
+        raise EvaluationError("give the run whose tasks are to be solved: --data triplets=RUN")
+    if name == "triplets":
+        return frozen_suite(setting.source, style, verifier)
+    if setting.source:
+        raise EvaluationError(f"the questions of {name} come with the package; drop --data {name}=")
     if name == "held-out":
         count, max_tokens = (200, 192) if setting.model == "nano" else (100, 1024)
         return held_out_suite(setting.model, tuple(LABELS), count, HELD_OUT_SEED, style, verifier, max_tokens)
-    if name == "triplets":
-        if not source:
-            raise EvaluationError("give the run whose tasks are to be solved: --data triplets=RUN")
-        return frozen_suite(source, style, verifier)
     if name.startswith("induction"):
-        return induction_suite(style, verifier, hint=name == "induction-hint", source=source)
+        return induction_suite(style, verifier, hint=name == "induction-hint")
     kind = "deduction" if name.startswith("cruxeval-o") else "abduction"
-    return cruxeval_suite(kind, name.rpartition("-")[2], style, verifier, source)
+    return cruxeval_suite(kind, name.rpartition("-")[2], style, verifier, setting.reasoning_protocol)

@@ -17,14 +17,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
+
 from azr_lite.environment import describe_environment
-from azr_lite.errors import ConfigError, EvaluationError
-from azr_lite.evaluation.benchmarks import BUILDERS, GROUPS, REASONING_PROTOCOLS, averages, in_paper
+from azr_lite.errors import EvaluationError
+from azr_lite.evaluation.benchmarks import BUILDERS, GROUPS, averages, beside_paper, in_paper
 from azr_lite.evaluation.generators import open_model
-from azr_lite.evaluation.results import VERSION, Result, WaitingReplies, lines_of, read_result
-from azr_lite.evaluation.scores import Item, compare_paired, compare_pass_at_k, summarize
-from azr_lite.evaluation.suite import Generator, Question, Reply, Sampling, Setting, Suite, choose
-from azr_lite.rundir import write_json, write_text
+from azr_lite.evaluation.scores import VERSION, Item, Result, compare_paired, read_result, summarize
+from azr_lite.evaluation.suite import Generator, Options, Question, Reply, Sampling, Setting, Suite, choose
+from azr_lite.rundir import write_json
 from azr_lite.sandbox import Executor
 from azr_lite.triplet import Rules
 from azr_lite.verifier import Verifier
@@ -33,8 +36,6 @@ KNOWN = tuple(BUILDERS)
 """Every name that --suite takes besides the groups."""
 NANO = ("held-out", "triplets")
 """What the nano model can read: its own language only."""
-Progress = Callable[[str, int, int], None]
-"""Called with (suite, questions answered, questions asked)."""
 
 
 @dataclass(frozen=True)
@@ -51,20 +52,12 @@ class Evaluation:
     left_out: dict[str, str]
     base: Evaluation | None = None
 
-    def _against_base(self, compare: Callable[[Sequence[Item], Sequence[Item]], Any]) -> dict[str, Any]:
-        """Suite to `compare` of the base's items and this model's, where both were asked."""
-        before = self.base.results if self.base else {}
-        return {name: compare(before[name].items, own.items) for name, own in self.results.items() if name in before}
-
     @property
-    def comparison(self) -> dict[str, dict[str, dict[str, float]]]:
+    def comparison(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Suite to group to paired gain over `base` (see `scores.compare_paired`); empty without one."""
-        return self._against_base(compare_paired)
-
-    @property
-    def pass_at_k(self) -> dict[str, list[dict[str, Any]]]:
-        """Suite to the points of `scores.compare_pass_at_k`, where both models gave several replies per question."""
-        return {name: points for name, points in self._against_base(compare_pass_at_k).items() if points}
+        before = self.base.results if self.base else {}
+        both = [name for name in self.results if name in before]
+        return {name: compare_paired(before[name].items, self.results[name].items) for name in both}
 
     @property
     def as_in_paper(self) -> dict[str, float]:
@@ -77,7 +70,6 @@ class Evaluation:
             "model": self.model,
             "suites": {name: result.record for name, result in self.results.items()},
             "gain": self.comparison,
-            "pass_at_k": self.pass_at_k,
             "left_out": self.left_out,
             "averages": averages(self.as_in_paper),
         }
@@ -85,110 +77,70 @@ class Evaluation:
 
 def evaluate(
     model: str,
-    suite: str | Sequence[str] = "reasoning",
+    suite: str = "reasoning",
     *,
-    compare: str = "",
-    items: int = 0,
-    samples: int = 0,
-    temperature: float | None = None,
-    max_tokens: int = 0,
-    reasoning_protocol: str = "azr",
-    code_protocol: str = "evalplus",
     data: Mapping[str, str] | None = None,
-    output_dir: str | Path = "",
-    prompts: str = "auto",
-    device: str = "auto",
-    chunk: int = 16,
-    server: str = "",
-    seed: int = 0,
-    allow_weak: bool = False,
     tell: Callable[[str], None] = lambda line: None,
+    **options: Any,
 ) -> Evaluation:
     """Ask a model the questions of public benchmarks and of self-play. What was answered is kept, and not asked again.
 
     Args:
         model: hub id, folder, GGUF file, ``nano``, or a run's folder (``RUN@12``: its step 12, ``RUN@0``: its start).
-        suite: reasoning, code, math, all, or names of `KNOWN`, separated by commas or as a list.
-        compare: a second model or run, asked the same: the base to compare with.
-        items: questions per suite, chosen by digest; 0: all.
-        samples: replies per question, for pass@k; 0: the suite's own (mostly one, greedy).
-        temperature: of sampling; 0: greedy; None: the suite's own.
-        max_tokens: tokens per reply; 0: the suite's own.
-        reasoning_protocol: ``azr`` (self-play's own prompts), ``assert`` or ``assert-direct`` (CRUXEval as published
-            scores ask it, with and without a thought).
-        code_protocol: ``evalplus`` (what the paper used) or ``azr``.
+        suite: reasoning, code, math, all, or names of `KNOWN`, separated by commas.
         data: suite to file or hub id, for suites that are not shipped and for other versions of those that are.
-        output_dir: where results go; empty: the run's folder ``eval/``, or ``evals/MODEL``.
-        prompts: auto, r1, chat or compact.
-        device: auto, cpu or cuda.
-        chunk: questions asked at once.
-        server: URL of an OpenAI-compatible server that serves the model.
-        seed: of sampling.
-        allow_weak: go on where the kernel offers no isolation for the programs to score.
         tell: called with one line for each choice made and each suite left out.
+        options: any field of `suite.Options`, such as ``compare="RUN@0"`` or ``items=40``.
 
     Returns:
         The results by suite, and with `compare` the gains over the base.
 
     Raises:
+        ConfigError: an option makes no sense.
         EvaluationError: an unknown suite, a model that cannot be had, or results of another evaluation in the folder.
         UnsafeError: the kernel cannot confine the programs to score.
 
     Examples:
         ``azr_lite.evaluate("nano", "held-out", items=20).results["held-out"].scores["all"]["accuracy"]``
     """
-    words = [word.strip() for word in (suite.split(",") if isinstance(suite, str) else suite)]
+    asked, sources = Options(**options), data or {}
+    words = [word.strip() for word in suite.split(",")]
     names = list(dict.fromkeys(name for word in words for name in GROUPS.get(word, (word,))))
-    known = ", ".join(KNOWN)
-    if unknown := [name for name in names if name not in KNOWN]:
+    if unknown := [name for name in (*names, *sources) if name not in KNOWN]:
+        known = ", ".join(KNOWN)
         raise EvaluationError(f"there is no suite {unknown[0]!r}; choose reasoning, code, math, all, or from: {known}")
-    if unknown := [name for name in data or {} if name not in KNOWN]:
-        raise EvaluationError(f"there is no suite {unknown[0]!r} to give data for; choose from: {known}")
-    for name, value in (("items", items), ("samples", samples), ("max_tokens", max_tokens)):
-        if value < 0:
-            raise ConfigError(f"{name} is {value}; give a number, or 0: as the suite has it")
-    if samples > 1 and temperature == 0:
-        raise EvaluationError(
-            "several greedy replies to one question are all the same; give --temperature 0.6 or so with --samples"
-        )
-    if samples > 1 and temperature is None:
-        temperature = 0.6
-    chosen = {"samples": samples or None, "max_tokens": max_tokens or None, "temperature": temperature}
-    changes = {name: value for name, value in chosen.items() if value is not None}
-    if reasoning_protocol not in REASONING_PROTOCOLS:
-        choices = ", ".join(REASONING_PROTOCOLS)
-        raise EvaluationError(f"unknown protocol {reasoning_protocol!r} for reasoning; choose from: {choices}")
-    with Executor(allow_weak=allow_weak) as executor:
+    with Executor(allow_weak=asked.allow_weak) as executor:
         verifier = Verifier(executor, Rules())
 
         def one(named: str, folder: Path | None) -> Evaluation:
             """One model on all suites that can be asked of it."""
-            opened = open_model(named, prompts=prompts, device=device, chunk=chunk, server=server)
+            opening = {name: getattr(asked, name) for name in ("prompts", "device", "chunk", "server")}
+            opened = open_model(named, **opening)
             for line in opened.reasons:
                 tell(line)
             by_group = opened.model == "nano" and any(word in GROUPS for word in words)
             wanted = ["held-out", *(name for name in names if name == "triplets")] if by_group else names
-            protocols = (reasoning_protocol, code_protocol)
-            setting = Setting(opened.model, opened.style, verifier, "", *protocols, allow_weak=allow_weak)
-            suites, left_out = _build(wanted, setting, data or {})
+            protocols = (asked.reasoning_protocol, asked.code_protocol)
+            setting = Setting(opened.model, opened.style, verifier, "", *protocols, allow_weak=asked.allow_weak)
+            suites, left_out = _build(wanted, setting, sources)
             for name, why in left_out.items():
                 tell(f"{name} is left out: {why}")
             folder = folder or opened.folder or Path("evals") / _safe(named)
             results = {}
             for each in suites:
-                each = dataclasses.replace(each, **changes)  # type: ignore[type-var]
-                with _progress() as progress:
-                    results[each.name] = run_suite(
-                        opened.generator, each, folder, items=items, seed=seed, chunk=opened.chunk, progress=progress
-                    )
+                each = dataclasses.replace(each, **asked.of_sampling())  # type: ignore[type-var]
+                with _progress(each.name) as progress:
+                    how = {"items": asked.items, "seed": asked.seed, "chunk": opened.chunk, "progress": progress}
+                    results[each.name] = run_suite(opened.generator, each, folder, **how)
             return Evaluation(named, opened.model, folder, results, left_out)
 
         # The base goes first: where it cannot be loaded, nothing was asked in vain.
-        base = one(compare, Path(output_dir) / "base" if output_dir else None) if compare else None
-        found = dataclasses.replace(one(model, Path(output_dir) if output_dir else None), base=base)
+        output = Path(asked.output_dir) if asked.output_dir else None
+        base = one(asked.compare, output and output / "base") if asked.compare else None
+        found = dataclasses.replace(one(model, output), base=base)
     if base is not None:
-        gains = {"model": model, "base": compare, "gain": found.comparison, "pass_at_k": found.pass_at_k}
-        write_json(found.folder / f"compare-{_safe(compare)}.json", gains)
+        gains = {"model": model, "base": asked.compare, "gain": found.comparison}
+        write_json(found.folder / f"compare-{_safe(asked.compare)}.json", gains)
     return found
 
 
@@ -218,20 +170,13 @@ def _safe(named: str) -> str:
 
 
 @contextmanager
-def _progress() -> Iterator[Progress]:
-    """A bar with the time left, on terminals only."""
-    from rich import progress
-    from rich.console import Console
-
+def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar with the time left, on terminals only: to be called with the questions answered and asked."""
     console = Console(stderr=True)
-    columns = (
-        progress.TextColumn("{task.description}"),
-        *(progress.BarColumn(20), progress.MofNCompleteColumn(), progress.TimeElapsedColumn()),
-        *(progress.TextColumn("left"), progress.TimeRemainingColumn()),
-    )
-    with progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    columns = (TextColumn(name), BarColumn(20), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         line = bar.add_task("", total=None)
-        yield lambda name, made, wanted: bar.update(line, description=name, completed=made, total=wanted)
+        yield lambda made, wanted: bar.update(line, completed=made, total=wanted)
 
 
 # ---------------------------------------------------------------- one suite
@@ -299,47 +244,46 @@ def run_suite(
     items: int = 0,
     seed: int = 0,
     chunk: int = 16,
-    progress: Progress = lambda name, made, wanted: None,
+    progress: Callable[[int, int], None] = lambda made, wanted: None,
 ) -> Result:
-    """Answer one suite, or read what an equal evaluation left in `folder`; EvaluationError for another one's."""
+    """Answer one suite, or read what an equal evaluation left in `folder`; EvaluationError for another one's.
+
+    NAME.replies.json holds the replies of an unfinished suite, written whole after each chunk.
+    """
     questions = choose(suite.questions(), items)
     name = f"{suite.name}-{items}" if items else suite.name
     heading = {"protocol": suite.protocol, "asked": _asked(suite, generator, questions, seed)}
-    known = read_result(folder, name)
-    if known is not None:
+    if known := read_result(folder, name):
         _refuse_another(folder / f"{name}.json", known.record, heading)
         return known
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EvaluationError(f"cannot make {folder}: {error.strerror}; choose another --output-dir") from error
-    waiting = WaitingReplies(folder / f"{name}.replies.jsonl", heading)
+    waiting, kept = folder / f"{name}.replies.json", {**heading, "seconds": 0.0, "replies": {}}
+    if waiting.exists():
+        kept = json.loads(waiting.read_text(encoding="utf-8"))
+        _refuse_another(waiting, kept, heading)
     order = sorted(questions, key=lambda q: (len(q.prompt.text), q.id))
-    made: dict[str, list[Reply]] = {}
     for number, start in enumerate(range(0, len(order), chunk)):
         own = order[start : start + chunk]
-        ids = [question.id for question in own]
-        row = waiting.rows.get(number)
-        if row is None or row["ids"] != ids:
-            began = time.perf_counter()
-            replies = generator.generate([q.prompt for q in own], _sampling(suite, _seed(seed, suite.name, number)))
-            took = round(time.perf_counter() - began, 3)
-            fields = [[asdict(reply) for reply in each] for each in replies]
-            row = {"chunk": number, "ids": ids, "seconds": took, "replies": fields}
-            waiting.add(row)
-        progress(name, start + len(own), len(order))
-        made |= {id: [Reply(**fields) for fields in each] for id, each in zip(ids, row["replies"], strict=True)}
-    marked = _mark(suite, questions, [made[q.id] for q in questions])
-    seconds = sum(row["seconds"] for row in waiting.rows.values())
-    record = record_of(suite, generator, questions, marked, seconds, seed)
-    write_text(folder / f"{name}.jsonl", lines_of(marked))
-    write_json(folder / f"{name}.json", record)  # last: it says that all is there
-    waiting.path.unlink(missing_ok=True)
-    return Result(name, marked, record)
+        if any(q.id not in kept["replies"] for q in own):
+            began, how = time.perf_counter(), _sampling(suite, _seed(seed, suite.name, number))
+            replies = generator.generate([q.prompt for q in own], how)
+            kept["seconds"] += time.perf_counter() - began
+            for question, each in zip(own, replies, strict=True):
+                kept["replies"][question.id] = [asdict(reply) for reply in each]
+            write_json(waiting, kept)
+        progress(start + len(own), len(order))
+    marked = _mark(suite, questions, [[Reply(**reply) for reply in kept["replies"][q.id]] for q in questions])
+    result = Result(name, marked, record_of(suite, generator, questions, marked, kept["seconds"], seed))
+    result.keep(folder)
+    waiting.unlink(missing_ok=True)
+    return result
 
 
 def _refuse_another(path: Path, record: dict[str, Any], heading: dict[str, Any]) -> None:
-    """EvaluationError where the record is not of the evaluation with this heading."""
+    """EvaluationError where what a file holds is not of the evaluation with this heading."""
     odd = [name for name, value in heading["asked"].items() if record["asked"].get(name) != value]
     if record["protocol"] != heading["protocol"]:
         odd = ["another protocol"]
@@ -351,3 +295,84 @@ def _refuse_another(path: Path, record: dict[str, Any], heading: dict[str, Any])
 
 def _seed(*parts: Any) -> int:
     return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4], "big")
+
+
+# ---------------------------------------------------------------- what a person reads
+
+
+def print_tables(found: Evaluation, console: Console) -> None:
+    """What ``azr-lite eval`` shows, in 80 columns: scores, gains over the base, the paper's numbers, and notes."""
+    console.print(score_table(found))
+    if found.base is not None:
+        console.print(_gain_table(found, found.base))
+    for line in (paper_lines(found), *(f"· {note}" for note in _notes(found))):
+        if line:
+            console.print(line, markup=False, soft_wrap=True)
+
+
+def score_table(found: Evaluation) -> Table:
+    """Accuracy with its 95 % interval; lenient accuracy; the best answer without reasoning; cut replies."""
+    table = _table(_short(found.model), "n", "accuracy, %", "95 %", "lenient", "null", "cut, %")
+    for name, result in found.results.items():
+        scores, cut = result.scores["all"], f"{100 * result.record['truncated']:.0f}"
+        nulls = [rate for rates in result.record["baselines"].values() for rate in rates.values()]
+        null = _points(max(nulls)) if nulls else "–"
+        accuracy, low, high, lenient = (_points(scores[key]) for key in ("accuracy", "low", "high", "lenient"))
+        table.add_row(_plain(name), str(scores["n"]), accuracy, f"{low}–{high}", lenient, null, cut)
+    return table
+
+
+def _gain_table(found: Evaluation, base: Evaluation) -> Table:
+    """Points gained over the base on the same questions (bootstrap interval), McNemar's p, the part that is form."""
+    headings = ("n", "base", "now", "gain, points", "p", "of it form")
+    table = _table(f"{_short(base.model)} → {_short(found.model)}", *headings)
+    for name, gains in found.comparison.items():
+        gain, before, after = gains["all"], base.results[name].scores["all"], found.results[name].scores["all"]
+        points = _interval(gain["gain"], gain["boot_low"], gain["boot_high"], "+")
+        numbers = (_points(before["accuracy"]), _points(after["accuracy"]), points, f"{gain['p']:.3f}")
+        table.add_row(_plain(name), str(after["n"]), *numbers, _points(gain["form_gain"], "+"))
+    return table
+
+
+def paper_lines(found: Evaluation) -> str:
+    """CAvg, MAvg and AVG beside the paper's rows, where any of its suites was asked; else empty."""
+    model = found.origin if found.origin.count("/") <= 1 else Path(found.origin).name
+    before = [found.base.as_in_paper] if found.base else []
+    return beside_paper(model, *before, found.as_in_paper) if found.as_in_paper else ""
+
+
+def _notes(found: Evaluation) -> Iterator[str]:
+    """What to know before believing the tables: protocols, pass@k, where everything lies."""
+    protocols = {name: result.record["protocol"] for name, result in found.results.items()}
+    for protocol in dict.fromkeys(protocols.values()):
+        yield f"{', '.join(name for name in protocols if protocols[name] == protocol)}: {protocol}"
+    for name, result in found.results.items():
+        curve = {key: value for key, value in result.scores["all"].items() if key.startswith("pass@")}
+        gained = found.comparison.get(name, {}).get("all", {})
+        for key, value in curve.items():
+            said = f"{name}, {key}: {_interval(value['accuracy'], value['low'], value['high'])}"
+            gain = gained.get(key)
+            yield f"{said}, gained {_interval(gain['gain'], gain['low'], gain['high'], '+')}" if gain else said
+    yield f"every prompt, reply and mark: {found.folder}/"
+
+
+def _table(title: str, *numbers: str) -> Table:
+    return Table("suite", *(Column(number, justify="right") for number in numbers), title=title)
+
+
+def _points(share: float, sign: str = "") -> str:
+    return f"{100 * share:{sign}.1f}"
+
+
+def _interval(mean: float, low: float, high: float, sign: str = "") -> str:
+    return f"{_points(mean, sign)} [{_points(low, sign)}, {_points(high, sign)}]"
+
+
+def _short(model: str) -> str:
+    """A model's name that fits into a line: of a long path, the last part."""
+    return model if len(model) <= 36 else Path(model).name[-36:]
+
+
+def _plain(suite: str) -> str:
+    """The name without its protocol, which `_notes` tells."""
+    return re.sub(r"-(evalplus-chat|evalplus-direct|azr)$", "", suite)

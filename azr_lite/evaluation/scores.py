@@ -1,28 +1,34 @@
-"""From marked replies to scores, and from two sets of them to a paired comparison.
+"""Marked replies: as files, as scores with intervals, and two sets of them compared on the same questions.
 
-Questions are resampled, not replies: an interval says how much another draw of like questions would move the score. The
-spread between training seeds is not in it.
+An evaluation is kept as NAME.jsonl (every item) and NAME.json (the record, written last). Questions are resampled, not
+replies: an interval says how much another draw of like questions would move the score. The spread between training
+seeds is not in it.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from azr_lite.errors import EvaluationError
 from azr_lite.metrics import mean
+from azr_lite.rundir import write_json, write_text
 
+VERSION = 1
+"""Of the record's form."""
 SEED = 20_260_101
 """Seed of the bootstrap: a report says the same each time it is made, and one set of resamples serves all scores of the
 same questions."""
 Z95 = 1.959964
 """The normal distribution has 95 % of its mass within this many standard deviations."""
-_CHUNK = 1 << 22
-"""Indices drawn at once, so that memory stays at some tens of megabytes."""
+FALL = 0.05
+"""Significance from which an evaluation counts as a fall below the best."""
 Marks = dict[tuple[str, str], list[bool]]
 """(Group, question) to the marks of its replies, in order of the samples."""
 
@@ -47,93 +53,151 @@ class Item:
     parts: dict[str, bool] = field(default_factory=dict)
 
 
+# ---------------------------------------------------------------- files
+
+
 @dataclass(frozen=True)
-class Score:
-    """Accuracy over `n` questions (the mean of their shares of right replies) with its 95 % interval: Wilson's where
-    each question has one reply, else a bootstrap over questions. `right`: right replies."""
+class Result:
+    """One suite answered by one model. `record`: what NAME.json holds."""
 
-    n: int
-    right: int
-    accuracy: float
-    low: float
-    high: float
-    standard_error: float
+    name: str
+    items: list[Item]
+    record: dict[str, Any]
+
+    @property
+    def scores(self) -> dict[str, dict[str, Any]]:
+        return self.record["scores"]
+
+    def keep(self, folder: Path) -> None:
+        """Write both files."""
+        write_text(folder / f"{self.name}.jsonl", lines_of(self.items))
+        write_json(folder / f"{self.name}.json", self.record)  # last: it says that all is there
 
 
-def score(items: Sequence[Item]) -> Score:
-    """Accuracy of these items with its interval; 0 with the interval (0, 1) without any."""
-    shares = np.array([mean(own) for own in _by_question(items).values()])
-    right, n = sum(item.right for item in items), len(shares)
-    if n == 0:
-        return Score(0, 0, 0.0, 0.0, 1.0, 0.0)
+def lines_of(items: Sequence[Item]) -> str:
+    """Items as JSON lines."""
+    return "".join(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in items)
+
+
+def read_items(path: Path) -> list[Item]:
+    """Inverse of `lines_of`, from a file."""
+    return [Item(**json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+def evaluated_step(path: Path) -> int:
+    """The self-play step of an evaluation made in training: 0 of ``before``, N of ``step-N``; else ValueError."""
+    return 0 if path.stem == "before" else int(path.stem.removeprefix("step-"))
+
+
+def scores_until(folder: Path, step: int) -> dict[int, dict[str, dict[str, Any]]]:
+    """The scores of every evaluation made in training up to and including this step, by step."""
+    paths = {evaluated_step(path): path for path in folder.glob("*.json")}
+    return {made: json.loads(paths[made].read_text(encoding="utf-8"))["scores"] for made in paths if made <= step}
+
+
+def read_result(folder: Path, name: str) -> Result | None:
+    """A finished evaluation, or None where there is none. EvaluationError for a damaged one."""
+    path = folder / f"{name}.json"
+    if not path.exists():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        items = read_items(path.with_suffix(".jsonl"))
+        version = record["version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EvaluationError(
+            f"{path} cannot be read ({type(error).__name__}: {error}); remove it and its .jsonl, and evaluate again"
+        ) from error
+    if version != VERSION:
+        raise EvaluationError(
+            f"{path} has another version's format {version} (known: {VERSION}); evaluate again in another folder"
+        )
+    return Result(name, items, record)
+
+
+# ---------------------------------------------------------------- scores
+
+
+def score(items: Sequence[Item]) -> dict[str, Any]:
+    """Accuracy over the n questions of these items (the mean of their shares of right replies), and what goes with it.
+
+    `low`, `high`: 95 % interval, Wilson's where each question has one reply, else a bootstrap over questions; (0, 1)
+    without any question. `right`: right replies. `tokens`: of a reply, on average. The parts of the marks have
+    accuracies of their own, and where questions have several replies there is pass@k for k = 1, 2, 4, …
+    """
+    marks = _by_question(items)
+    shares = [mean(own) for own in marks.values()]
+    right, n, accuracy = sum(item.right for item in items), len(shares), mean(shares)
     if n == len(items):
-        accuracy = right / n
-        return Score(n, right, accuracy, *wilson(right, n), math.sqrt(accuracy * (1 - accuracy) / n))
-    found = bootstrap(shares)
-    return Score(n, right, found.mean, found.low, found.high, float(shares.std() / math.sqrt(n)))
+        (low, high), error = wilson(right, n), math.sqrt(accuracy * (1 - accuracy) / max(n, 1))
+    else:
+        (low, high), error = bootstrap(shares), float(np.std(shares) / math.sqrt(n))
+    found: dict[str, Any] = {"n": n, "right": right, "accuracy": accuracy, "low": low, "high": high}
+    found["standard_error"] = error
+    for name in ("lenient", "tokens", "well_formed", "truncated"):
+        found[name] = mean([getattr(item, name) for item in items])
+    for part in sorted({name for item in items for name in item.parts}):
+        found[part] = mean([item.parts.get(part, False) for item in items])
+    for k in _several(marks):
+        chances = [pass_at_k(len(own), sum(own), k) for own in marks.values()]
+        low, high = bootstrap(chances)
+        found[f"pass@{k}"] = {"accuracy": mean(chances), "low": low, "high": high}
+    return found
 
 
 def summarize(items: Sequence[Item]) -> dict[str, dict[str, Any]]:
-    """Scores by group, by ``group/stratum``, and pooled under ``all``; with lenient accuracy, the parts of the
-    marks, mean reply length in tokens, well-formed and truncated share; pass@k where questions have several replies."""
+    """The `score` of each group, of each ``group/stratum``, and of everything under ``all``."""
     groups: dict[str, list[Item]] = {"all": list(items)}
     for item in items:
         groups.setdefault(item.type, []).append(item)
         if item.stratum:
             groups.setdefault(f"{item.type}/{item.stratum}", []).append(item)
-    return {name: _summary(own) for name, own in groups.items()}
+    return {name: score(own) for name, own in groups.items()}
 
 
-def _summary(items: Sequence[Item]) -> dict[str, Any]:
-    means = ("lenient", "tokens", "well_formed", "truncated")
-    found: dict[str, Any] = asdict(score(items))
-    found |= {name: mean([getattr(item, name) for item in items]) for name in means}
-    for part in sorted({name for item in items for name in item.parts}):
-        found[part] = mean([item.parts.get(part, False) for item in items])
-    marks = _by_question(items)
-    for k in _several(marks):
-        estimate = bootstrap([pass_at_k(len(own), sum(own), k) for own in marks.values()])
-        found[f"pass@{k}"] = {"accuracy": estimate.mean, "low": estimate.low, "high": estimate.high}
-    return found
-
-
-def compare_paired(before: Sequence[Item], after: Sequence[Item]) -> dict[str, dict[str, float]]:
+def compare_paired(before: Sequence[Item], after: Sequence[Item]) -> dict[str, dict[str, Any]]:
     """Gain on the *same* questions, by group and pooled: points gained with a paired 95 % interval, and McNemar's exact
     p.
 
     `gain` and `low`, `high`: mean of the per-question differences, normal approximation; `boot_low`, `boot_high`:
     bootstrap over questions. `won`, `lost`, `p`: questions newly right, newly wrong, McNemar (of the first reply to
     each). `lenient_gain`: the same with form forgiven, so what was gained in reasoning; `form_gain`: the rest.
+    ``pass@k``, for k = 1, 2, 4, … where both gave several replies: its gain with a bootstrap interval.
     """
     was, now = _same_questions(before, after)
     was_lenient, now_lenient = _by_question(before, "lenient"), _by_question(after, "lenient")
-    result = {}
+    result: dict[str, dict[str, Any]] = {}
     for name in ("all", *dict.fromkeys(item.type for item in before)):
         keys = [key for key in was if name in ("all", key[0])]
         change, won, lost = _change(was, now, keys)
         lenient = float(_change(was_lenient, now_lenient, keys)[0].mean())
         gain = float(change.mean())
         half = Z95 * math.sqrt(max(0.0, float((change**2).mean()) - gain * gain) / len(keys))
-        drawn = bootstrap(change)
+        low, high = bootstrap(change)
         result[name] = {
             "gain": gain,
             "low": gain - half,
             "high": gain + half,
-            "boot_low": drawn.low,
-            "boot_high": drawn.high,
+            "boot_low": low,
+            "boot_high": high,
             "won": won,
             "lost": lost,
             "p": mcnemar(won, lost),
             "lenient_gain": lenient,
             "form_gain": gain - lenient,
         }
+        for k in _several(was, now):
+            chances = [[pass_at_k(len(own[key]), sum(own[key]), k) for key in keys] for own in (was, now)]
+            change = np.subtract(*reversed(chances))
+            low, high = bootstrap(change)
+            result[name][f"pass@{k}"] = {"gain": float(change.mean()), "low": low, "high": high}
     return result
 
 
 def overall_gain(before: Sequence[Item], after: Sequence[Item]) -> tuple[float, float]:
     """`gain` and `p` of `compare_paired` over all questions, without intervals: what the stop rule asks."""
     was, now = _same_questions(before, after)
-    change, won, lost = _change(was, now, was)
+    change, won, lost = _change(was, now, list(was))
     return float(change.mean()), mcnemar(won, lost)
 
 
@@ -144,7 +208,7 @@ def _same_questions(before: Sequence[Item], after: Sequence[Item]) -> tuple[Mark
     return was, now
 
 
-def _change(was: Marks, now: Marks, keys: Iterable[tuple[str, str]]) -> tuple[np.ndarray, int, int]:
+def _change(was: Marks, now: Marks, keys: Sequence[tuple[str, str]]) -> tuple[np.ndarray, int, int]:
     """Per question the difference of the shares right, shape (questions,); first replies newly right, newly wrong."""
     change = np.array([mean(now[key]) - mean(was[key]) for key in keys])
     won = sum(now[key][0] and not was[key][0] for key in keys)
@@ -152,16 +216,34 @@ def _change(was: Marks, now: Marks, keys: Iterable[tuple[str, str]]) -> tuple[np
     return change, won, lost
 
 
-def compare_pass_at_k(before: Sequence[Item], after: Sequence[Item]) -> list[dict[str, Any]]:
-    """pass@k of both on the same questions and the paired gain, each with a bootstrap interval, for k = 1, 2, 4, …
-    up to the replies that every question has; empty where that is one."""
-    was, now = _same_questions(before, after)
-    points = []
-    for k in _several(was, now):
-        base, trained = (np.array([pass_at_k(len(own[q]), sum(own[q]), k) for q in was]) for own in (was, now))
-        estimates = {"base": base, "trained": trained, "gain": trained - base}
-        points.append({"k": k, **{name: asdict(bootstrap(values)) for name, values in estimates.items()}})
-    return points
+@dataclass(frozen=True)
+class Standing:
+    """The newest held-out evaluation against the best. `best_step` 0: the model before training. `below`: evaluations
+    in a row that are significantly under the best."""
+
+    best_step: int
+    best_accuracy: float
+    below: int
+    step: int
+    accuracy: float
+
+
+def standing(evaluations: Sequence[tuple[int, Sequence[Item]]]) -> Standing | None:
+    """Where the newest of these evaluations, (step, items) in order of steps, stands against the best; None of none.
+
+    Of equal accuracies the earlier one is the best.
+    """
+    if not evaluations:
+        return None
+    best_step, best = evaluations[0]
+    below = 0
+    for step, items in evaluations[1:]:
+        gain, p = overall_gain(best, items)
+        below = below + 1 if gain < 0 and p < FALL else 0
+        if gain > 0:
+            best_step, best = step, items
+    step, items = evaluations[-1]
+    return Standing(best_step, score(best)["accuracy"], below, step, score(items)["accuracy"])
 
 
 def _several(*marks: Marks) -> list[int]:
@@ -231,32 +313,20 @@ def pass_at_k(n: int, right: int, k: int) -> float:
     return 1.0 - math.prod(1.0 - k / i for i in range(n - right + 1, n + 1))
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over `n` questions with its percentile interval. Units: 0..1 for a score, -1..1 for a difference."""
-
-    n: int
-    mean: float
-    low: float
-    high: float
-
-
-def bootstrap(values: Sequence[float] | np.ndarray, seed: int = SEED, draws: int = 10_000) -> Estimate:
-    """Mean of `values` (one per question) with its 95 % percentile interval over `draws` resamples of the questions.
+def bootstrap(values: Sequence[float] | np.ndarray, seed: int = SEED, draws: int = 10_000) -> tuple[float, float]:
+    """95 % percentile interval of the mean of `values`, one per question; `draws`: resamples, a multiple of 100.
 
     Values that are all equal give an interval of no width: use `wilson` for plain right/wrong near 0 or 1.
 
     Examples:
-        >>> found = bootstrap([1.0] * 30 + [0.0] * 10, draws=2000)
-        >>> found.n, found.mean, found.low < 0.7 < 0.8 < found.high
-        (40, 0.75, True)
+        >>> low, high = bootstrap([1.0] * 30 + [0.0] * 10, draws=2000)
+        >>> low < 0.7 < 0.8 < high
+        True
     """
-    array = np.asarray(values, dtype=np.float64)
-    count = len(array)
-    if count == 0:
+    array, rng = np.asarray(values, dtype=np.float64), np.random.default_rng(seed)
+    if not len(array):
         raise EvaluationError("there are no questions to resample; expected at least one")
-    rng, step = np.random.default_rng(seed), max(1, _CHUNK // count)
-    sizes = [min(step, draws - start) for start in range(0, draws, step)]
-    means = np.concatenate([array[rng.integers(0, count, size=(size, count))].mean(axis=-1) for size in sizes])
+    hundreds = (array[rng.integers(0, len(array), (100, len(array)))] for _ in range(draws // 100))
+    means = [hundred.mean(axis=1) for hundred in hundreds]
     low, high = np.quantile(means, [0.025, 0.975])
-    return Estimate(count, float(array.mean()), float(low), float(high))
+    return float(low), float(high)

@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
 
-from azr_lite.errors import EvaluationError
+from azr_lite.errors import ConfigError, EvaluationError
 from azr_lite.prompts.base import Style
 from azr_lite.verifier import Verifier
 
@@ -204,13 +204,68 @@ class Generator(Protocol):
         """`how.samples` replies to each prompt."""
 
 
+# ---------------------------------------------------------------- what a user chooses
+
+PROTOCOLS = ("azr", "assert-direct")
+"""How CRUXEval can be asked; the other reasoning suites know ``azr`` alone."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a model is asked: `azr-lite eval --help` shows the same. ConfigError for what makes no sense."""
+
+    compare: str = ""
+    """A second model or run, asked the same questions: the base to compare with."""
+    items: int = 0
+    """Questions per suite, chosen by digest; 0: all."""
+    samples: int = 0
+    """Replies per question, for pass@k; 0: as the suite says (mostly one, greedy)."""
+    temperature: float | None = None
+    """Sampling temperature; 0: greedy; not given: as the suite says, and 0.6 for several samples."""
+    max_tokens: int = 0
+    """Tokens per reply; 0: as the suite says."""
+    reasoning_protocol: str = "azr"
+    """azr (self-play's own prompts) or assert-direct (CRUXEval as published scores ask)."""
+    code_protocol: str = "evalplus"
+    """evalplus (as the paper) or azr (think, then answer)."""
+    output_dir: str = ""
+    """Where results go; empty: the run's folder, or evals/MODEL."""
+    prompts: str = "auto"
+    """auto, r1, chat or compact."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    chunk: int = 16
+    """Questions asked at once."""
+    server: str = ""
+    """URL of an OpenAI-compatible server that serves the model, such as vllm serve's."""
+    seed: int = 0
+    """Seed of sampling."""
+    allow_weak: bool = False
+    """Continue where the kernel offers no isolation."""
+
+    def __post_init__(self) -> None:
+        for name in ("items", "samples", "max_tokens"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; give a number, or 0: as the suite has it")
+        if self.samples > 1 and self.temperature == 0:
+            raise ConfigError(
+                "several greedy replies to one question are all the same; give --temperature 0.6 or so with --samples"
+            )
+        if self.reasoning_protocol not in PROTOCOLS:
+            choices = ", ".join(PROTOCOLS)
+            raise ConfigError(f"unknown protocol {self.reasoning_protocol!r} for reasoning; choose from: {choices}")
+
+    def of_sampling(self) -> dict[str, Any]:
+        """What replaces a suite's own settings of the same names."""
+        temperature = 0.6 if self.samples > 1 and self.temperature is None else self.temperature
+        chosen = {"samples": self.samples or None, "max_tokens": self.max_tokens or None, "temperature": temperature}
+        return {name: value for name, value in chosen.items() if value is not None}
+
+
 @dataclass(frozen=True)
 class Setting:
-    """What a suite is built for: the model and its prompt style, who verifies, and what the user chose.
-
-    `model`: hub id or path of the base model. `source`: file or hub id instead of what is shipped. Protocols: see
-    `runner.evaluate`.
-    """
+    """What a suite is built for. `model`: hub id or path of the base model. `source`: file or hub id instead of what is
+    shipped. The rest: see `Options`."""
 
     model: str
     style: Style

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from azr_lite.errors import RunDirectoryError
-from azr_lite.evaluation.results import evaluated_step
+from azr_lite.evaluation.scores import evaluated_step
 from azr_lite.metrics import STAGES, Metric, mean, metric_of
 from azr_lite.observe.reader import Log
 from azr_lite.progress import clock
@@ -110,11 +110,11 @@ class Curve:
         return [total / finite if finite else math.nan for _, total, _, finite in self.buckets]
 
     @property
-    def ends(self) -> tuple[float, float] | None:
-        """Mean of its first and last fifth, at least two values each; None for less than `SHORT` values."""
+    def ends(self) -> tuple[float, float]:
+        """Mean of its first and last fifth, at least two values each; not a number for less than `SHORT` values."""
         values = [point.y for point in self.points]
         part = max(len(values) // 5, 2)
-        return (mean(values[:part]), mean(values[-part:])) if len(values) >= SHORT else None
+        return (mean(values[:part]), mean(values[-part:])) if len(values) >= SHORT else (math.nan, math.nan)
 
     @property
     def points(self) -> list[Point]:
@@ -201,7 +201,7 @@ class Followed:
 
     def unhealthy(self) -> dict[str, float]:
         """The numbers of the last step that are outside their healthy range."""
-        rows = {key: metric_of(key) for key in self.last}
+        rows = {key: self.curves[key].metric for key in self.last}
         return {key: value for key, value in self.last.items() if (row := rows[key]) and not row.healthy(value)}
 
     @property
@@ -231,11 +231,11 @@ class Followed:
     @property
     def quiet_s(self) -> float:
         """Seconds since a file of the run changed last; RunDirectoryError where the run is gone."""
+        self.check_there()
         newest = 0.0
         for path in (self.run.path, self.run.path / "eval", *self.run.path.glob("*"), *self.run.path.glob("eval/*")):
             with suppress(FileNotFoundError):  # there is no eval yet, or a temporary name that is renamed by now
                 newest = max(newest, path.stat().st_mtime)
-        self.check_there()
         return time.time() - newest
 
     @property

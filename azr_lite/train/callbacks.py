@@ -18,7 +18,7 @@ from azr_lite.train.checkpoints import drop_old, expected_bytes, is_whole, mirro
 from azr_lite.train.distributed import is_main
 
 if TYPE_CHECKING:
-    from azr_lite.evaluation.results import Standing
+    from azr_lite.evaluation.scores import Standing
 
 SHARE = 0.1
 """Saving may take at most this part of a session's time, where `save_minutes` asks for it."""

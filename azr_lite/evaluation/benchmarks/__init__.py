@@ -11,28 +11,18 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
 from azr_lite.evaluation import reasoning
-from azr_lite.evaluation.assertions import ASSERT, asserted
 from azr_lite.evaluation.benchmarks import code, maths
 from azr_lite.evaluation.suite import Setting, Suite
 
-REASONING_PROTOCOLS = ("azr", *ASSERT)
-
-
-def _cruxeval(name: str, setting: Setting) -> Suite:
-    suite = reasoning.build(name, setting)
-    return suite if setting.reasoning_protocol == "azr" else asserted(suite, setting.reasoning_protocol)
-
-
+REASONING = ("cruxeval-o-strict", "cruxeval-i-strict", "induction-hint", "induction-nohint")
 BUILDERS: dict[str, Callable[[str, Setting], Suite]] = {
-    **dict.fromkeys(("cruxeval-o-strict", "cruxeval-i-strict", "cruxeval-o-all", "cruxeval-i-all"), _cruxeval),
-    **dict.fromkeys(("induction-hint", "induction-nohint", "held-out", "triplets"), reasoning.build),
+    **dict.fromkeys((*REASONING, "cruxeval-o-all", "cruxeval-i-all", "held-out", "triplets"), reasoning.build),
     **dict.fromkeys(code.SUITES, code.code_suite),
     "livecodebench-v5": code.livecodebench_suite,
     **dict.fromkeys(maths.NAMES, maths.maths_suite),
 }
 """Name to the function that builds the suite of that name for a `Setting`; EvaluationError where it cannot be had."""
 
-REASONING = ("cruxeval-o-strict", "cruxeval-i-strict", "induction-hint", "induction-nohint")
 CODE = ("humanevalplus", "mbppplus", "livecodebench-v5")
 MATHS = maths.NAMES
 GROUPS = {"reasoning": REASONING, "games": REASONING, "code": CODE, "math": MATHS, "all": (*REASONING, *CODE, *MATHS)}

@@ -40,7 +40,7 @@ from azr_lite.evaluation.suite import (
     shipped,
     think_answer_prompt,
 )
-from azr_lite.parsing import parse_reply
+from azr_lite.parsing import parse_reply, read_fences
 from azr_lite.prompts.base import ANSWER, END_ANSWER, THINK, Style, fence
 from azr_lite.triplet import Rejection
 
@@ -54,15 +54,15 @@ NEEDS = ("task_id", "prompt", "entry_point", "canonical_solution", "base_input",
 EVALPLUS = "0.3.1"
 EVALPLUS_TOKENS, AZR_TOKENS = 768, 4096
 """evalplus' own limit; and room for a thought."""
-CANNOT_PASS = {
-    "HumanEval/32": "evalplus 0.3.1 passes no program for this task, not even the reference (its pull request 201 "
-    "skips the count)"
-}
-"""Kept as it is, so that scores stay comparable: the ceiling of HumanEval and HumanEval+ is 163 of 164."""
-_CHAT_WORDS = ("Please provide a self-contained", "Below is a Python script with a self-contained function that solves")
-_FENCE = re.compile(
-    r"^[ \t]*```[ \t]*(?P<tag>[A-Za-z0-9+]*)[ \t]*\n(?P<text>.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE
+CHAT_PROMPT = (
+    "Please provide a self-contained Python script that solves the following problem in a markdown code block:\n"
+    "```\n{}\n```\n"
 )
+CHAT_PREFILL = (
+    "Below is a Python script with a self-contained function that solves the problem and passes corresponding tests:\n"
+    "```python\n"
+)
+"""The words of evalplus' chat path; a test compares them with the installed package."""
 
 
 def code_suite(name: str, setting: Setting) -> CodeSuite:
@@ -77,8 +77,11 @@ def code_suite(name: str, setting: Setting) -> CodeSuite:
     if setting.code_protocol == "azr":
         how, tokens, stop = "azr", AZR_TOKENS, (END_ANSWER,)
     else:
+        need("evalplus", EVALPLUS)
+        from evalplus.provider.utility import EOS, extra_eos_for_direct_completion
+
         how, tokens = "evalplus-chat" if setting.style.chat else "evalplus-direct", EVALPLUS_TOKENS
-        stop = stop_strings(dataset, setting.style.chat)
+        stop = (*EOS, *(["\n```\n"] if setting.style.chat else extra_eos_for_direct_completion(dataset)))
     return CodeSuite(f"{name}-{how}", how, data, dataset, setting.style, tokens, stop, setting.allow_weak)
 
 
@@ -110,8 +113,7 @@ class CodeSuite:
         if self.protocol == "evalplus-direct":
             return Prompt(_start(task))
         if self.protocol == "evalplus-chat":
-            text, prefill = chat_prompt(task)
-            return Prompt(text, prefill, chat=True)
+            return Prompt(CHAT_PROMPT.format(task.strip()), CHAT_PREFILL, chat=True)
         return think_answer_prompt(self.style, azr_body(task))
 
     def grade(self, replies: Sequence[tuple[Question, Reply]]) -> list[Mark]:
@@ -123,9 +125,9 @@ class CodeSuite:
         wanted = sorted({(id, text) for id, one in found for text in (one.strict, one.lenient) if text.strip()})
         opinions = self.opinions(wanted)
         self.layers = next((opinion.layers for opinion in opinions.values()), {})
+        unasked = Opinion(False, False, "wrong", {})
         marks = []
         for id, one in found:
-            unasked = Opinion(False, False, CANNOT_PASS.get(id, "wrong"), {})
             strict, lenient = (opinions.get((id, text), unasked) for text in (one.strict, one.lenient))
             right = one.well_formed and strict.plus
             parts = {part: one.well_formed and getattr(strict, part) for part in self.parts}
@@ -135,8 +137,7 @@ class CodeSuite:
     def opinions(self, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Opinion]:
         """Of each task's id and program."""
         need("evalplus", EVALPLUS)
-        asked = [(id, program) for id, program in wanted if id not in CANNOT_PASS]
-        return judge(self.dataset, self._rows, asked, self.allow_weak)
+        return judge(self._rows, wanted, self.allow_weak)
 
     def extract(self, replies: Sequence[tuple[Question, Reply]]) -> list[Extracted]:
         """The two programs of each reply; no verdict yet."""
@@ -178,9 +179,8 @@ def extract_azr(text: str) -> Extracted:
 
     Lenient: the last python fence anywhere, else the last of any kind.
     """
-    lines = text.replace(THINK, THINK + "\n").replace(ANSWER, ANSWER + "\n")
-    fences = [(match["tag"].lower(), match["text"]) for match in _FENCE.finditer(lines)]
-    python = [body for tag, body in fences if tag in ("python", "py", "python3")]
+    fences, _ = read_fences(text.replace(THINK, THINK + "\n").replace(ANSWER, ANSWER + "\n"))
+    python = [body for label, body in fences if label == "python"]
     lenient = (python or [body for _, body in fences] or [""])[-1]
     reply = parse_reply(text)
     if isinstance(reply, Rejection):
@@ -204,37 +204,6 @@ def azr_body(task: str) -> str:
 def _start(task: str) -> str:
     """The text that evalplus lets a model without chat template go on with."""
     return task.strip() + "\n"
-
-
-# ---------------------------------------------------------------- evalplus' own words
-
-
-def stop_strings(dataset: str, chat: bool) -> tuple[str, ...]:
-    """Where evalplus ends a reply, on its chat path or its direct one. EvaluationError without the right evalplus."""
-    need("evalplus", EVALPLUS)
-    from evalplus.provider.utility import EOS, extra_eos_for_direct_completion
-
-    return (*EOS, "\n```\n") if chat else (*EOS, *extra_eos_for_direct_completion(dataset))
-
-
-def chat_prompt(task: str) -> tuple[str, str]:
-    """The user's message and the prefill of evalplus' chat path, made by evalplus around a stand-in tokenizer.
-
-    The words around the task are two constants of its `run_codegen`.
-    """
-    from evalplus.codegen import run_codegen
-    from evalplus.provider.utility import make_raw_chat_prompt
-
-    class Tokenizer:
-        chat_template = "stand-in"
-
-        def apply_chat_template(self, messages: list[dict[str, Any]], tokenize: bool) -> str:
-            return f"{messages[0]['content']}\0{messages[1]['content']}"
-
-    constants = [text for text in run_codegen.__code__.co_consts if isinstance(text, str)]
-    instruction, response = (next(text for text in constants if text.startswith(start)) for start in _CHAT_WORDS)
-    user, _, prefill = make_raw_chat_prompt(_start(task), instruction, response, Tokenizer()).partition("\0")
-    return user, prefill
 
 
 # ---------------------------------------------------------------- LiveCodeBench

@@ -36,9 +36,7 @@ Check = tuple[int, Callable[[list[Any]], bool]]
 
 def _uncapped_wire() -> Any:
     """The sandbox's wire format without its caps: right answers hold integers of 100,000 bits and long dicts."""
-    spec = importlib.util.spec_from_file_location("azr_lite_uncapped_wire", wire.__file__)
-    assert spec is not None
-    assert spec.loader is not None
+    spec: Any = importlib.util.find_spec(wire.__name__)
     module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.HASHED = module.INT_BITS = 1 << 40
@@ -60,9 +58,9 @@ class Opinion:
 
 
 def judge(
-    dataset: str, rows: Mapping[str, dict[str, Any]], wanted: Iterable[tuple[str, str]], allow_weak: bool = False
+    rows: Mapping[str, dict[str, Any]], wanted: Iterable[tuple[str, str]], allow_weak: bool = False
 ) -> dict[tuple[str, str], Opinion]:
-    """An opinion on each ``(id of a row, program)``; `dataset` is ``humaneval`` or ``mbpp``.
+    """An opinion on each ``(task id, program)``; `rows`: evalplus' tasks by their ids.
 
     EvaluationError when a reference does not run; UnsafeError and SandboxError as `run_script`.
     """
@@ -70,7 +68,7 @@ def judge(
     for id, program in wanted:
         programs.setdefault(id, []).append(program)
     with ThreadPoolExecutor(WORKERS) as pool:
-        judged = pool.map(lambda id: _judge_task(dataset, rows[id], programs[id], allow_weak), programs)
+        judged = pool.map(lambda id: _judge_task(rows[id], programs[id], allow_weak), programs)
         return {
             (id, program): opinion
             for (id, own), opinions in zip(programs.items(), judged, strict=True)
@@ -78,9 +76,9 @@ def judge(
         }
 
 
-def _judge_task(dataset: str, row: dict[str, Any], programs: list[str], allow_weak: bool) -> list[Opinion]:
+def _judge_task(row: dict[str, Any], programs: list[str], allow_weak: bool) -> list[Opinion]:
     """The reference runs once for all programs."""
-    entry, base, plus = row["entry_point"], *inputs_of(dataset, row)
+    entry, base, plus = row["entry_point"], *inputs_of(row)
     opinions = []
     with tempfile.TemporaryFile() as expected:
         reference = row["prompt"] + row["canonical_solution"]
@@ -91,7 +89,7 @@ def _judge_task(dataset: str, row: dict[str, Any], programs: list[str], allow_we
             with tempfile.TemporaryFile() as said:
                 ended = run_program(program, entry, [*base, *plus], said, seconds=seconds, **limits)
                 expected.seek(0)
-                place, fault = first_fault(said, _checks(dataset, row, (base, plus), expected))
+                place, fault = first_fault(said, _checks(row, (base, plus), expected))
             opinions.append(Opinion(place >= len(base), not fault, fault, ended.layers))
     return opinions
 
@@ -108,20 +106,18 @@ def _slowest(task: str, expected: IO[bytes]) -> float:
     return float(last[1])
 
 
-def _checks(
-    dataset: str, row: dict[str, Any], parts: Iterable[Sequence[tuple[Any, ...]]], expected: IO[bytes]
-) -> Iterator[Check]:
-    for inputs in parts:
-        oracle = Oracle(dataset, row)
+def _checks(row: dict[str, Any], halves: Iterable[Sequence[tuple[Any, ...]]], expected: IO[bytes]) -> Iterator[Check]:
+    for inputs in halves:
+        oracle = Oracle(row)
         for arguments in inputs:
             answer = expected.readline()
             yield 4 * len(answer) + SLACK, partial(oracle.right, arguments, uncapped.parse(answer.decode()))
 
 
-def inputs_of(dataset: str, row: dict[str, Any]) -> list[list[tuple[Any, ...]]]:
+def inputs_of(row: dict[str, Any]) -> list[list[tuple[Any, ...]]]:
     """The argument tuples of base and plus; MBPP+ stores tuples, sets and complex numbers as lists and text."""
     given = [row["base_input"], row["plus_input"]]
-    if dataset == "mbpp":
+    if row["task_id"].startswith("Mbpp/"):
         from evalplus.data.mbpp import mbpp_deserialize_inputs
 
         given = [mbpp_deserialize_inputs(row["task_id"], part) if part else [] for part in given]
@@ -137,7 +133,7 @@ def run_program(
     seconds: float,
     all_seconds: float = ALL_S,
     before: str = "",
-    file_mb: int = 64,
+    file_mb: int = 2048,
     allow_weak: bool = False,
 ) -> Ended:
     """Run the program in a jail; what `jailed_programs.py` tells of it goes to `said`.
@@ -188,11 +184,11 @@ def first_fault(said: IO[bytes], checks: Iterable[Check]) -> tuple[int, str]:
 class Oracle:
     """Equality as evalplus has it for one task. `atol` grows once floats were expected: one object per half."""
 
-    def __init__(self, dataset: str, row: dict[str, Any]) -> None:
+    def __init__(self, row: dict[str, Any]) -> None:
         from evalplus.eval import _special_oracle, is_floats
 
         self.special, self.is_floats = _special_oracle, is_floats
-        self.dataset, self.entry, self.atol = dataset, row["entry_point"], row["atol"]
+        self.task, self.entry, self.atol = row["task_id"], row["entry_point"], row["atol"]
 
     def right(self, arguments: tuple[Any, ...], wanted: list[Any], said: list[Any]) -> bool:
         """`wanted` and `said`: parsed lines of `jailed_programs.py`; a digest of a long value equals its like only."""
@@ -209,7 +205,7 @@ class Oracle:
         import numpy
 
         exact, special = out == exp, self.special
-        if self.dataset == "mbpp":
+        if self.task.startswith("Mbpp/"):
             if self.entry == "are_equivalent":
                 exact = True
             elif self.entry == "sum_div":
@@ -223,8 +219,8 @@ class Oracle:
             elif self.entry in special.MBPP_OUTPUT_NOT_NONE_TASKS:
                 exp = exp is not None
                 exact = exp == (out if isinstance(out, bool) else out is not None)
-        elif self.entry == "find_zero":
-            return abs(special._poly(*arguments, out)) <= self.atol
+        elif self.task == "HumanEval/32":
+            return False  # evalplus 0.3.1 passes no program here, not even the reference (its pull request 201)
         if self.atol == 0 and self.is_floats(exp):
             self.atol = 1e-6
         if exact or self.atol == 0:
