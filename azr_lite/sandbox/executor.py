@@ -12,7 +12,7 @@ import sys
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,7 +32,7 @@ Inputs = Sequence[tuple[Any, ...]]
 class Executor:
     """Runs programs that nobody trusts. A context manager; any thread may call it.
 
-    `_skip` leaves layers out and `_inject(try number) -> bool` fails executions: for tests and the benchmark only.
+    `_skip` leaves layers out: for tests and the benchmark only.
 
     Args:
         limits: CPU time, memory and sizes that one child may use.
@@ -59,11 +59,9 @@ class Executor:
         *,
         seed: int = 0,
         _skip: str = "",
-        _inject: Callable[[int], bool] | None = None,
     ) -> None:
         self.limits = limits
         self.workers = workers or max(1, min(8, (os.cpu_count() or 2) - 1))
-        self._inject = _inject
         self._stats: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._engine: Any
@@ -189,8 +187,7 @@ class Executor:
                     finished.set_result(None)
 
         runs = [
-            PlanRun(plan, self._engine.submit, partial(deliver, index), self._stats, self._inject)
-            for index, plan in enumerate(plans)
+            PlanRun(plan, self._engine.submit, partial(deliver, index), self._stats) for index, plan in enumerate(plans)
         ]
         for run in runs:
             run.start()
