@@ -21,6 +21,7 @@ _STRING = re.compile(
     r"""(?P<prefix>(?i:|[rbu]|br|rb))(?P<quote>'''|\"\"\"|'(?!'')|"(?!""))(?P<body>(?:\\.|[^\\])*?)(?P=quote)""",
     re.DOTALL,
 )
+_QUOTE = re.compile(r"""(?i:|[rbu]|br|rb)['"]""")
 _ESCAPE = re.compile(
     r"\\([0-7]{1,3}|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|N\{[A-Za-z0-9 -]{1,100}\}|.)", re.DOTALL
 )
@@ -122,6 +123,8 @@ class _Reader:
         match = _STRING.match(self.text, self.at)
         if match:
             return self._strings(match, depth)
+        if _QUOTE.match(self.text, self.at):
+            raise LiteralError("not_literal", "a string that does not end")
         if char in "+-.0123456789" and char:
             return self._number()
         return self._name(depth)
@@ -137,7 +140,9 @@ class _Reader:
         keyed = self._peek() == "}"  # {} is a dict
         while self._peek() != "}":
             if entries:
-                self._take(",")
+                if self._peek() != ",":
+                    raise self._fail("'}'" if keyed else "',' or '}'")
+                self.at += 1
                 if self._peek() == "}":
                     break
             entry = self._value(depth)
@@ -284,4 +289,5 @@ def _escaped(code: str, binary: bool) -> str:
     try:
         return unicodedata.lookup(rest[1:-1]) if kind == "N" else chr(int(rest, 16))
     except (KeyError, ValueError, OverflowError):
-        raise LiteralError("not_literal", f"a broken \\{kind} escape") from None
+        what = "an unknown \\N{...} name" if kind == "N" else f"a broken \\{kind} escape"
+        raise LiteralError("not_literal", what) from None

@@ -161,7 +161,7 @@ class Pool:
         """End everything and wait for it. What was running is told "infra"-like: `SandboxError`."""
         self._closing = True
         self._wake()
-        self._thread.join()
+        self._thread.join(60.0)
 
     def _wake(self) -> None:
         try:

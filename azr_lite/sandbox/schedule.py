@@ -172,5 +172,5 @@ def fate_of_exit(code: int, out_of_time: bool) -> tuple[Kind | str, str]:
     if number in (signal.SIGXCPU, signal.SIGALRM) or (number == signal.SIGKILL and out_of_time):
         return "timeout", "out of time"
     if number == signal.SIGKILL:
-        return "infra", "a child was killed from outside (by the kernel, where memory runs out)"
+        return "infra", "a child was killed from outside (by the kernel, where the machine's memory runs out)"
     return "crash", f"signal {number}"
