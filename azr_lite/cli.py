@@ -30,7 +30,7 @@ bench = SubcommandApp()
 bench.__doc__ = "Measure on this machine."
 bench.command(commands.bench_nano, name="nano")
 
-COMMANDS: dict[str, Callable[..., int] | SubcommandApp] = {
+COMMANDS: dict[str, Callable[..., int | None] | SubcommandApp] = {
     "run": commands.run,
     "resume": commands.resume,
     "plan": commands.plan,
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status = _call(command, arguments)
         sys.stdout.flush()
-        return status
+        return status or 0
     except SystemExit as ended:  # tyro's: 0 after help, 2 for a wrong command line
         return ended.code
     except BrokenPipeError:  # `azr-lite show RUN | head`: the reader has seen enough
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _call(command: str, arguments: list[str]) -> int:
+def _call(command: str, arguments: list[str]) -> int | None:
     """Read the arguments with tyro and call the command."""
     registry = ConstructorRegistry()
     if command in ("run", "plan"):

@@ -1,6 +1,7 @@
 """The commands of `azr-lite`: one function each. Its signature and docstring are its options and their help.
 
-What a command needs is imported when it is called, so that help answers at once.
+What a command needs is imported when it is called, so that help answers at once. Where none is returned, the exit
+status is 0.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import Annotated, Any, get_type_hints
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
+import azr_lite as az
 from azr_lite.config import CHANGEABLE_ON_RESUME, Config, config_text, list_settings
+from azr_lite.environment import require_training
 from azr_lite.errors import ConfigError
 
 Flag = FlagCreatePairsOff[bool]
@@ -31,7 +34,7 @@ def _changes() -> type:
     return dataclasses.make_dataclass("Changes", [(*option, dataclasses.field(default=None)) for option in options])
 
 
-def run(config: Settings, *, dry_run: Flag = False, go_on: Flag = False, help_all: Flag = False) -> int:
+def run(config: Settings, *, dry_run: Flag = False, go_on: Flag = False, help_all: Flag = False) -> None:
     """Self-play from the start, with the settings of a preset or your own.
 
     Args:
@@ -48,29 +51,18 @@ def run(config: Settings, *, dry_run: Flag = False, go_on: Flag = False, help_al
         print(f"nothing was run; the batch has {config.rows} sequences per step", file=sys.stderr)
     else:
         loop.run(config, go_on=go_on)
-    return 0
 
 
-def resume(path: Positional[Path], changes: Annotated[Any, arg(name="", constructor_factory=_changes)]) -> int:
+def resume(path: Positional[Path], changes: Annotated[Any, arg(name="", constructor_factory=_changes)]) -> None:
     """Go on with a run from its last whole checkpoint; settings not given stay.
 
     Args:
         path: The run directory.
     """
-    from azr_lite import loop
-
-    loop.resume(path, **{name: split_names(value) for name, value in vars(changes).items() if value is not None})
-    return 0
+    az.resume(path, **{name: split_names(value) for name, value in vars(changes).items() if value is not None})
 
 
-def plan(
-    config: Settings,
-    *,
-    gpu: str = "",
-    why: Flag = False,
-    json: Flag = False,
-    help_all: Flag = False,
-) -> int:
+def plan(config: Settings, *, gpu: str = "", why: Flag = False, json: Flag = False, help_all: Flag = False) -> None:
     """What fits and how long it takes: a preset, your settings, or all presets.
 
     Args:
@@ -87,16 +79,15 @@ def plan(
         raise ConfigError("which preset is meant? give its name first: azr-lite plan lora-1.5b-16gb --gpu 12GB")
     if why:
         print(why_text(config.preset))
-        return 0
+        return
     plans = [planner.plan(config, gpu or None)] if named else planner.plan_all()
     if json:
         _print_json(plans[0].as_dict() if named else [one.as_dict() for one in plans])
     else:
         print(plan_text(plans[0]) if named else plan_table(plans))
-    return 0
 
 
-def launch_file(name: Positional[str] = "") -> int:
+def launch_file(name: Positional[str] = "") -> None:
     """Where a launch file for accelerate is stored.
 
     Args:
@@ -105,7 +96,6 @@ def launch_file(name: Positional[str] = "") -> int:
     from azr_lite.train.distributed import launch_file as find
 
     print(find(name))
-    return 0
 
 
 def _evaluation_options() -> type:
@@ -175,11 +165,9 @@ def doctor(run: Positional[Path | None] = None, *, sandbox: Flag = False, rerun:
         json: Print JSON.
     """
     if run is not None:
-        from azr_lite.observe.run import Run
-
         if rerun < 0:
             raise ConfigError(f"rerun is {rerun}; give a number of programs, or drop --rerun")
-        found = Run(run).diagnose(rerun=rerun)
+        found = az.Run(run).diagnose(rerun=rerun)
         _print_json(found.as_dict()) if json else print(found)
         return 1 if found.findings else 0
     if sandbox:
@@ -204,7 +192,7 @@ def show(
     role: str = "",
     type: str = "",
     count: int = 5,
-) -> int:
+) -> None:
     """What a run wrote in a step and why it was rewarded, or what a number means.
 
     Args:
@@ -217,14 +205,11 @@ def show(
         count: How many, without --worst and --best.
     """
     if Path(what).exists() or what.startswith((".", "/", "runs/")):
-        from azr_lite.observe.run import Run
-
-        print(Run(what).show(step, worst=worst, best=best, role=role, type=type, count=count))
+        print(az.Run(what).show(step, worst=worst, best=best, role=role, type=type, count=count))
     else:
         from azr_lite.metrics import describe_metrics
 
         print(describe_metrics(what))
-    return 0
 
 
 def replay(run: Positional[Path], *, step: int | None = None, rescore: tuple[str, ...] = (), json: Flag = False) -> int:
@@ -236,13 +221,11 @@ def replay(run: Positional[Path], *, step: int | None = None, rescore: tuple[str
         rescore: Reward the run by other rules instead: estimator=global zero_learnability=upstream wrong=-1.
         json: Print JSON.
     """
-    from azr_lite.observe.run import Run
-
     if rescore:
-        steps = Run(run).rescore(**dict(change.partition("=")[::2] for change in rescore))
+        steps = az.Run(run).rescore(**dict(change.partition("=")[::2] for change in rescore))
         _print_json([dataclasses.asdict(one) for one in steps]) if json else print(steps)
         return 0
-    found = Run(run).replay(step)
+    found = az.Run(run).replay(step)
     _print_json(found.as_dict()) if json else print(found)
     return 0 if found.exact else 1
 
@@ -261,22 +244,19 @@ def watch(run: Positional[Path], *, interval: float = 1.0) -> int:
     return follow(run, interval)
 
 
-def report(runs: Positional[tuple[Path, ...]], *, output: str = "") -> int:
+def report(runs: Positional[tuple[Path, ...]], *, output: str = "") -> None:
     """Write one HTML page about a run, or comparing several: no network, 2 MB.
 
     Args:
         runs: Run directories.
         output: The file; not given: RUN/report.html, for several runs comparison.html here.
     """
-    from azr_lite.observe.run import Run
-
     if not runs:
         raise ConfigError("azr-lite report needs a run directory, such as: azr-lite report runs/nano-seed0")
-    print(Run(runs[0]).report(output, against=runs[1:]))
-    return 0
+    print(az.Run(runs[0]).report(output, against=runs[1:]))
 
 
-def analyse(run: Positional[Path], *, periods: int = 4, explain: Flag = False, json: Flag = False) -> int:
+def analyse(run: Positional[Path], *, periods: int = 4, explain: Flag = False, json: Flag = False) -> None:
     """What a run wrote: lengths, complexity, diversity, plans, alarming words.
 
     Args:
@@ -285,15 +265,12 @@ def analyse(run: Positional[Path], *, periods: int = 4, explain: Flag = False, j
         explain: Also say what each measure is.
         json: Print JSON.
     """
-    from azr_lite.observe.run import Run
-
     if not 1 <= periods <= 5:
         raise ConfigError(f"periods is {periods}; 80 columns have room for 1 to 5")
-    found = Run(run).analyse(periods)
+    found = az.Run(run).analyse(periods)
     _print_json(found.as_dict()) if json else print(found)
     if explain and not json:
         print("\n" + found.explanation())
-    return 0
 
 
 @dataclasses.dataclass
@@ -310,24 +287,19 @@ class Choice:
     """Type of merged and whole weights: float32 (exact), bfloat16 or float16 (half the size, rounded)."""
 
 
-def export(run: Positional[Path], choice: Annotated[Choice, arg(name="")], *, output: str = "") -> int:
+def export(run: Positional[Path], choice: Annotated[Choice, arg(name="")], *, output: str = "") -> None:
     """Write a run's model as a folder that plain transformers or peft loads.
 
     Args:
         run: The run directory.
         output: The new folder, with a model card; empty: RUN/export-KIND-step-N.
     """
-    from azr_lite.environment import quiet_libraries, require_training
-
     require_training("an export")
-    quiet_libraries()  # before transformers is imported
-    from azr_lite.export.export import export as write
-    from azr_lite.export.export import listing
+    from azr_lite import export as exporter
 
-    folder = write(run, output, **dataclasses.asdict(choice))
-    print(listing(folder))
+    folder = exporter.export(run, output, **dataclasses.asdict(choice))
+    print(exporter.listing(folder))
     print(f"{folder} is there; its README.md says what it is and how to load it")
-    return 0
 
 
 def push(
@@ -337,7 +309,7 @@ def push(
     *,
     public: Flag = False,
     dry_run: Flag = False,
-) -> int:
+) -> None:
     """Export a run's model and upload it to the Hugging Face hub.
 
     Args:
@@ -346,22 +318,17 @@ def push(
         public: Make a new repository public; otherwise it is private. One that exists stays as it is.
         dry_run: List the files and print the card; send nothing.
     """
-    from azr_lite.environment import quiet_libraries, require_training
-
     require_training("a push")
-    quiet_libraries()  # before transformers is imported
-    from azr_lite.export.export import check_repository, listing, to_upload
-    from azr_lite.export.export import push as upload
+    from azr_lite import export as exporter
 
-    check_repository(repo)  # before the long part
-    with to_upload(run, repo, **dataclasses.asdict(choice)) as folder:
-        print(listing(folder))
+    exporter.check_repository(repo)  # before the long part
+    with exporter.to_upload(run, repo, **dataclasses.asdict(choice)) as folder:
+        print(exporter.listing(folder))
         if dry_run:
             print("\n" + (folder / "README.md").read_text(encoding="utf-8"))
             print(f"nothing was sent; without --dry-run these files go to {repo}")
         else:
-            print(f"{upload(folder, repo, private=not public)} has it")
-    return 0
+            print(f"{exporter.push(folder, repo, private=not public)} has it")
 
 
 def split_names(value: Any) -> Any:

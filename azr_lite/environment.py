@@ -31,13 +31,16 @@ def missing_libraries(libraries: Sequence[str] = TRAINING) -> list[str]:
 
 
 def require_training(what: str) -> None:
-    """ConfigError where `what` ("a run") needs libraries that are missing; call it before anything is written or
-    loaded."""
+    """ConfigError where `what` ("a run") needs libraries that are missing; else they are made quiet.
+
+    Call it before transformers is imported and before anything is written.
+    """
     _require(what, TRAINING, "train")
+    quiet_libraries()
 
 
 def require_observing(what: str) -> None:
-    """The same for what counts the complexity of programs."""
+    """ConfigError where what counts the complexity of programs is missing."""
     _require(what, OBSERVING, "observe")
 
 

@@ -218,7 +218,7 @@ METRICS: tuple[Metric, ...] = (
            "them", "executions", 0, None, "verifier.py, sandbox/", "where there is one"),
     Metric("validation/worlds", "worlds of a validation", "fewest worlds (hash seed, memory, order of their own) in "
            "which the program of an accepted proposal of this step was run and gave the same output; 1 means that it "
-           "was run once and believed", "worlds", 2, 3, "sandbox/executor.py (verdict)", "where a proposal was "
+           "was run once and believed", "worlds", 2, 8, "sandbox/executor.py (verdict)", "where a proposal was "
            "accepted"),
     Metric("tokens/generated", "tokens generated", "tokens of all proposals and Monte-Carlo replies of the step",
            "tokens", 1, None, "selfplay.py"),
@@ -253,8 +253,6 @@ METRICS: tuple[Metric, ...] = (
            "process", "MiB", 0, None, "meter.py", "on a GPU", **_TIMING),
     Metric("cpu_energy_j", "processor energy", "processor time of the main process x 8 W a core; an estimate, right to "
            "a factor of 2 either way", "J", 0, None, "meter.py", **_TIMING),
-    Metric("gpu_energy_j", "GPU energy", "difference of NVML's energy counter over all GPUs of the machine; about 5 % "
-           "error", "J", 0, None, "meter.py", "where NVML counts energy", **_TIMING),
     # ---- what a run keeps elsewhere and trackers show as curves ({type}: a task type, or all)
     Metric("held_out/{type}/accuracy", "held-out accuracy", "right greedy replies / held-out problems, after so many "
            "steps", "share", None, None, "evaluation/scores.py", "at evaluations", "eval/*.json"),

@@ -170,9 +170,8 @@ class RunDir:
         settings = self.config().replace(output_dir=self.path.name)  # its folders are nobody's business
         write_text(target / "config.json", config_text(settings))
         summary = self._object("summary.json")
-        curves = summary.get("curves", {})  # those of metrics.jsonl can be drawn again
-        held_out = {name: points for name, points in curves.items() if name == "held-out accuracy"}
-        write_text(target / "summary.json", _sample_line({**summary, "curves": held_out}))
+        held_out = summary.get("curves", {}).get("held-out accuracy", [])  # others can be drawn from metrics.jsonl
+        write_text(target / "summary.json", _sample_line(summary | {"curves": {"held-out accuracy": held_out}}))
         drawn = (
             {name: value for name, value in line.items() if not DETAILS & set(name.split("/")[2:])}
             for line in self.read("metrics.jsonl")
@@ -215,15 +214,8 @@ class RunDir:
 
 def _sample_line(line: dict[str, Any]) -> str:
     """One JSON line of a kept sample, numbers rounded to six digits: nothing that is drawn or judged needs more."""
-    return json.dumps(_rounded(line), ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n"
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, dict):
-        return {name: _rounded(one) for name, one in value.items()}
-    return [_rounded(one) for one in value] if isinstance(value, list) else value
+    rounded = json.loads(json.dumps(line), parse_float=lambda digits: float(f"{float(digits):.6g}"))
+    return json.dumps(rounded, ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n"
 
 
 def rollout_line(rollout: Rollout) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A whole step's validations and judgements, batched into the executor.
 
 The expected output never enters the sandbox: programs run, and what they return is compared here. An executor failure
-is neither right nor wrong: the executor retries once and then raises `InfrastructureError`, and nothing is counted.
+is neither right nor wrong: the executor tries again and then raises `InfrastructureError`, and nothing is counted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def open_executor(config: Config, workers: int | None = None) -> Executor:
     UnsafeError where the kernel offers no isolation and the run did not allow that.
     """
     limits = Limits(cpu_s=config.cpu_seconds, memory_mb=config.memory_mb)
-    return Executor(limits, workers=workers or config.workers or None, allow_weak=config.allow_weak)
+    return Executor(limits, workers or config.workers or None, config.allow_weak, seed=config.seed)
 
 
 def rules_of(config: Config) -> Rules:
@@ -46,7 +46,7 @@ def rules_of(config: Config) -> Rules:
 class Verifier:
     """Validates proposals and judges answers, a whole step at a time, and keeps count over the run so far.
 
-    `executions`: programs run, once per input and world (without third worlds). `outcome_counts`: validations by "ok"
+    `executions`: programs run, once per input in two worlds. `outcome_counts`: validations by "ok"
     or reason, and judged inputs by the kind of their outcome. `worlds`: accepted proposals by the number of worlds that
     they ran in.
 
@@ -68,7 +68,7 @@ class Verifier:
     def validate(self, items: Sequence[tuple[TaskTypeName, Proposal | Rejection]]) -> list[Task | Rejection]:
         """A task or a `Rejection` for each item, in the same order.
 
-        A proposal is run in two or three worlds; equal proposals are run once.
+        A proposal is run in two worlds, or eight; equal proposals are run once.
         Raises InfrastructureError where the sandbox itself fails.
         """
         wanted: dict[str, tuple[str, Sequence[tuple[Any, ...]]]] = {}

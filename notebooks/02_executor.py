@@ -104,8 +104,8 @@ ZOO = {
     "eats memory": "def f(x):\n    keep = 'x' * 999\n    while True: keep += keep",
     "wants the shell": "import os\ndef f(x):\n    return os.system('echo hello')",
     "equals everything": "class Liar(int):\n    def __eq__(self, other): return True\n    __hash__ = None\ndef f(x):\n    return Liar(1)",
-    "leaves early": "def f(x):\n    import statistics\n    statistics.sys.modules['posix']._exit(0)",
-    "forges a second answer": 'def f(x):\n    import statistics\n    os = statistics.sys.modules["posix"]\n'
+    "leaves early": "def f(x):\n    import statistics\n    statistics.mean.__globals__['sys'].modules['posix']._exit(0)",
+    "forges a second answer": 'def f(x):\n    import statistics\n    os = statistics.mean.__globals__["sys"].modules["posix"]\n'
     '    os.write(3, b\'{"s":"ok","v":42}\\n\')\n    return 1',
 }
 started = time.perf_counter()
@@ -236,14 +236,14 @@ print(level_of(executor.layers))
 # %% [markdown]
 # ## Now you: break it
 # Change `mine` so that the program gets something it should not have: your home folder, the date, another process. You may use
-# all of Python. The cell tells which guard stopped you. Ideas: `().__class__.__mro__`, `f.__globals__`, `statistics.sys.modules`,
+# all of Python. The cell tells which guard stopped you. Ideas: `().__class__.__mro__`, `f.__globals__`, `statistics.mean.__globals__`,
 # a generator as result, a number of a million digits. Nothing here is graded; report what gets through.
 
 # %%
 mine = """
 def f(x):
     import statistics
-    posix = statistics.sys.modules["posix"]      # os itself is not importable; the module behind it is in memory
+    posix = statistics.mean.__globals__["sys"].modules["posix"]      # os itself is not importable; the module behind it is in memory
     return [name for name in posix.listdir("/")]
 """
 print(attacks.run_and_explain(executor, mine))
@@ -346,7 +346,7 @@ for name, program in SHIFTY.items():
 
 # %% [markdown]
 # **What you should see**: "run twice" misses most or all six; the two worlds find all six. A *world* is a zygote of its own with another hash seed,
-# another recursion limit and memory limit, that takes the inputs in reverse order. (Where a program uses sets there is a third world.) A
+# another recursion limit and memory limit, that takes the inputs in reverse order. (Where a program may see the order of a set, a hash or an address, there are six more worlds.) A
 # program that cannot tell the worlds apart is, for our purpose, deterministic.
 #
 # **If you see something else**: addresses may differ between two runs on your machine, so "run twice" may find one or two. On WEAK machines the memory limit may
@@ -483,7 +483,7 @@ widgets.explore(draw, "Bars of processor time for growing loops at three limits:
 # 1. **A bug in the kernel** that can be reached through those three dozen system calls.
 # 2. **Side channels**: a program can measure the load of the processor, and whisper to another through it, slowly.
 # 3. **Load**: a program may use all of its second and all of its memory, each time. You pay for that in electricity.
-# 4. **Agreement by chance**: two orders of a small set may be alike in all three worlds.
+# 4. **Agreement by chance**: two orders of a small set may be alike in all eight worlds.
 # 5. **A machine at level WEAK**, in any way at all.
 # 6. **Values that are true and useless.** The sandbox guards the reward's *mechanics*. A proposer that only ever asks trivial questions
 #    breaks no rule here; that is the business of [notebook 03](03_rewards.ipynb).

@@ -6,12 +6,13 @@ import json
 import subprocess
 import sys
 import tempfile
+from types import SimpleNamespace
 
 import pytest
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.benchmarks.code import CodeSuite, code_suite, extract_azr
-from azr_lite.evaluation.benchmarks.judge import Oracle, judge, uncapped
+from azr_lite.evaluation.benchmarks.code import CHAT_PREFILL, CHAT_PROMPT, CodeSuite, code_suite, extract_azr
+from azr_lite.evaluation.benchmarks.judge import Oracle, uncapped
 from azr_lite.evaluation.suite import Reply, Setting, shipped
 from azr_lite.prompts import get_style
 
@@ -140,43 +141,38 @@ def test_cheats_fail(tmp_path):
 @needs_evalplus
 def test_the_judge_knows_tolerance_and_special_cases():
     def right(dataset, entry, wanted, said, arguments=(), atol=0):
-        oracle = Oracle(dataset, {"entry_point": entry, "atol": atol})
+        oracle = Oracle({"task_id": f"{dataset}/0", "entry_point": entry, "atol": atol})
         return oracle.right(arguments, line(wanted), line(said))
 
     def line(value):
         return ["o"] if type(value) is object else ["v", uncapped.parse(uncapped.encode(value)), ""]
 
     nan = ["o"]  # what is told of it: it equals nothing
-    assert right("humaneval", "f", 1.0, 1.0 + 5e-7)
-    assert not right("humaneval", "f", 1.0, 1.0 + 5e-6)
-    assert not right("humaneval", "f", 10**6, 10**6 + 1)
-    assert right("humaneval", "f", [1, 2], [1, 2.00005], atol=1e-4)
-    assert not right("humaneval", "f", [1, 2], (1, 2.00005), atol=1e-4)
-    assert right("humaneval", "f", (1, 2), (True, 2.0))
-    assert not Oracle("humaneval", {"entry_point": "f", "atol": 0}).right((), nan, nan)
-    assert right("mbpp", "similar_elements", (1, 2), (2, 1))
-    assert not right("mbpp", "f", (1, 2), (2, 1))
-    assert right("mbpp", "check_str", object(), object())
-    assert right("mbpp", "check_str", object(), True)
-    assert not right("mbpp", "check_str", object(), None)
-    assert not right("mbpp", "f", object(), object())
-    assert right("mbpp", "sum_div", 5, 0)
+    assert right("HumanEval", "f", 1.0, 1.0 + 5e-7)
+    assert not right("HumanEval", "f", 1.0, 1.0 + 5e-6)
+    assert not right("HumanEval", "f", 10**6, 10**6 + 1)
+    assert right("HumanEval", "f", [1, 2], [1, 2.00005], atol=1e-4)
+    assert not right("HumanEval", "f", [1, 2], (1, 2.00005), atol=1e-4)
+    assert right("HumanEval", "f", (1, 2), (True, 2.0))
+    assert not Oracle({"task_id": "HumanEval/0", "entry_point": "f", "atol": 0}).right((), nan, nan)
+    assert right("Mbpp", "similar_elements", (1, 2), (2, 1))
+    assert not right("Mbpp", "f", (1, 2), (2, 1))
+    assert right("Mbpp", "check_str", object(), object())
+    assert right("Mbpp", "check_str", object(), True)
+    assert not right("Mbpp", "check_str", object(), None)
+    assert not right("Mbpp", "f", object(), object())
+    assert right("Mbpp", "sum_div", 5, 0)
     exact, number = ["v", 1.0, ""], ["v", 1.0 + 1e-8, "float64"]
-    oracle = Oracle("humaneval", {"entry_point": "f", "atol": 0})
+    oracle = Oracle({"task_id": "HumanEval/0", "entry_point": "f", "atol": 0})
     assert oracle.right((), exact, ["v", 1.0, "float64"])
     assert not oracle.right((), exact, number), "evalplus grants its tolerance to equal types only"
-    root = MINI[32]  # find_zero: any root counts, and evalplus 0.3.1 passes no program at all
-    assert right("humaneval", "find_zero", -0.5, -0.50001, arguments=([1, 2],), atol=1e-4)
-    (opinion,) = judge("humaneval", {"find_zero": root}, [("find_zero", reference(root))]).values()
-    assert opinion.plus
 
 
 @needs_evalplus
-def test_the_task_that_evalplus_cannot_pass_is_named(tmp_path):
+def test_the_task_that_evalplus_cannot_pass_is_not_passed_here_either(tmp_path):
     made = suite(tmp_path, "azr", rows=[MINI[32]])
     mark = made.grade([(made.questions()[0], azr(reference(MINI[32])))])[0]
     assert not mark.right
-    assert "evalplus 0.3.1 passes no program" in mark.reason
 
 
 @needs_evalplus
@@ -203,6 +199,15 @@ def test_the_chat_protocol_is_evalplus_own_and_never_mixed(tmp_path):
     }
     prompt = chat.questions()[0].prompt
     assert prompt.chat
+    from evalplus.codegen import run_codegen
+    from evalplus.provider.utility import make_raw_chat_prompt
+
+    words = [text.split("\n")[0] for text in (CHAT_PROMPT, CHAT_PREFILL)]
+    assert set(words) <= set(run_codegen.__code__.co_consts)
+    stand_in = SimpleNamespace(
+        chat_template="", apply_chat_template=lambda each, **_: "\0".join(m["content"] for m in each)
+    )
+    assert make_raw_chat_prompt(MINI[0]["prompt"], *words, stand_in) == f"{prompt.text}\0{prompt.prefill}"
     assert prompt.text.startswith("Please provide a self-contained Python script")
     assert prompt.text.endswith(f"```\n{MINI[0]['prompt'].strip()}\n```\n")
     assert prompt.prefill.endswith("```python\n")
@@ -245,7 +250,7 @@ def test_extraction_of_the_azr_protocol():
     found = extract_azr(form("\n```python\na = 1\n```\nbetter:\n```python\nb = 2\n```\n"))
     assert (found.strict.strip(), found.well_formed) == ("b = 2", True)
     found = extract_azr(form("\n```\nc = 3\n```\n"))
-    assert (found.strict, found.well_formed, found.lenient.strip()) == ("", False, "wrong = 1")
+    assert (found.strict, found.well_formed, found.lenient.strip()) == ("c = 3", True, "wrong = 1")
     found = extract_azr("no tags\n```py\nd = 4\n```\n")
     assert (found.strict, found.lenient.strip(), found.reason) == ("", "d = 4", "not_well_formed")
     assert extract_azr("```python\nopen = 'to the end'").lenient == "open = 'to the end'"

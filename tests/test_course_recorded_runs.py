@@ -70,8 +70,8 @@ def test_the_doctor_gives_each_patient_the_name_on_the_answer_sheet(letter):
 def test_every_wrong_guess_hears_evidence_with_the_runs_own_numbers(letter):
     summary = Run(patient(letter)).diagnose().summary
     assert AGAINST[letter].keys() == DIAGNOSES - {PATIENTS[letter][1]}
-    measured = {round(100 * end) for name in ("solve rate", "learnable", "valid") for end in summary.ends(name)}
-    measured |= {round(end) for end in summary.ends("solver tokens")}
+    measured = {round(100 * end) for name in ("solve rate", "learnable", "valid") for end in summary.curves[name].ends}
+    measured |= {round(end) for end in summary.curves["solver tokens"].ends}
     for text in AGAINST[letter].values():
         quoted = {
             int(number)

@@ -4,7 +4,6 @@ import errno
 import html
 import json
 import os
-import re
 import shutil
 import tracemalloc
 from html.parser import HTMLParser
@@ -14,14 +13,11 @@ import pytest
 
 from azr_lite.cli import main
 from azr_lite.evaluation.scores import Item, compare_paired, lines_of, summarize
-from azr_lite.nano.language import skeleton
-from azr_lite.observe import reader
 from azr_lite.observe import report as module
-from azr_lite.observe.charts import chart
 from azr_lite.observe.follow import POINTS, Curve, Point
-from azr_lite.observe.proposals import Proposals, operations
-from azr_lite.observe.reader import log_lines, open_run
-from azr_lite.observe.report import MOST_BYTES, RunFacts, report
+from azr_lite.observe.proposals import Proposals
+from azr_lite.observe.reader import open_run
+from azr_lite.observe.report import MOST_BYTES, RunFacts, chart, report
 from azr_lite.observe.run import Run
 from azr_lite.presets import preset
 from azr_lite.rundir import RunDir, write_json, write_text
@@ -203,15 +199,6 @@ def test_parents_and_children_are_those_of_the_log(recorded):
     assert shown > 10
 
 
-def test_a_long_read_says_how_far_it_is(tmp_path, monkeypatch, capsys):
-    run = made(tmp_path / "run", tasks=[task_line(0, n) for n in range(2000)])
-    list(log_lines(RunDir.open(run), "tasks.jsonl"))
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(reader, "PATIENCE_S", 0.0)
-    list(log_lines(RunDir.open(run), "tasks.jsonl"))
-    assert re.fullmatch(r"reading tasks.jsonl: \d+% of \d+ MiB, \d+ s left\n", capsys.readouterr().err)
-
-
 def hostile_run(path):
     tasks = []
     for step in range(-1, 3):
@@ -302,7 +289,7 @@ def test_gain_findings_cost_and_settings_are_those_of_the_files(tmp_path):
     assert "Held-out accuracy fell" in Page(report([run])).text
 
 
-def test_the_report_names_what_the_doctor_names(tmp_path, monkeypatch):
+def test_the_report_names_what_the_doctor_names(tmp_path):
     bugs = WHOLE.parents[1] / "bugs"
     text = Page(report([bugs / "sign-flip", bugs / "healthy"])).text
     found = Run(bugs / "sign-flip").diagnose().findings
@@ -319,8 +306,6 @@ def test_the_report_names_what_the_doctor_names(tmp_path, monkeypatch):
         assert str(tmp_path) not in said
     empty = made(tmp_path / "empty", steps=0)
     assert "No number is logged yet." in Page(report([empty])).text
-    monkeypatch.setattr(module, "JUDGED_BYTES", 10)
-    assert "azr-lite doctor" in Page(report([WHOLE])).text
 
 
 def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
@@ -484,22 +469,6 @@ def test_curves_keep_their_mean_and_charts_say_their_numbers():
     assert chart("nothing", "x", {"a": []}) == ""
     assert chart("no number", "x", {"a": [Point(0, float("nan"))]}) == ""
     assert "<polyline" in chart("one point, no span", "x", {"a": [Point(3, 0.0)]})
-
-
-def test_operations_are_counted():
-    assert operations("def f(x):\n    x = x + x\n    x = len(x)\n    return x", nano=True) == 2
-    for program in (
-        "def f(x):\n    x = y\n    return x",
-        "def f(x):\n    x = '''\n    x = x + x'''\n    return x",
-        "def f(x):\n    return x",
-        "x",
-        "",
-    ):
-        chain = skeleton(program)
-        assert operations(program, nano=True) == (None if chain is None else len(chain))
-    assert operations("def f(x):\n    return [g(v) + 1 for v in x[1:]]", nano=False) == 4  # call, sum, loop, slice
-    assert operations("def f(:", nano=False) is None
-    assert operations("(" * 5000 + ")" * 5000, nano=False) is None
 
 
 def test_the_notebooks_browser_shows_itself_without_rights_on_the_notebook(recorded):

@@ -1,7 +1,6 @@
 """Reading line by line, and a step's rollouts on a terminal."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -71,30 +70,6 @@ def test_a_log_of_the_seeding_alone_says_so(run):
     )
     with pytest.raises(RunDirectoryError, match="it holds the seeding only"):
         step_lines(open_run(run), "tasks.jsonl", 0)
-
-
-def test_a_log_cut_in_mid_line_long_ago_is_one_sentence_once(run, capsys):
-    path = run / "rollouts.jsonl"
-    path.write_text(path.read_text(encoding="utf-8")[:-20], encoding="utf-8")
-    assert main(["show", str(run), "--step", "2"]) == 0
-    assert capsys.readouterr().err == ""  # somebody may be writing it
-    os.utime(path, (1, 1))
-    for want in (1, 0):
-        assert main(["show", str(run), "--step", "2"]) == 0
-        said = capsys.readouterr().err.splitlines()
-        assert len(said) == want
-        assert all("rollouts.jsonl ends in the middle of a line" in line for line in said)
-    for name, verb in (
-        ("metrics.jsonl", "doctor"),
-        ("tasks.jsonl", "report"),
-        ("timing.jsonl", "watch"),
-        ("rollouts.jsonl", "analyse"),
-    ):
-        path = run / name
-        path.write_text(path.read_text(encoding="utf-8")[:-30], encoding="utf-8")
-        os.utime(path, (1, 1))
-        main([verb, str(run)])
-        assert f"{name} ends in the middle of a line" in capsys.readouterr().err
 
 
 def rows_of(text):

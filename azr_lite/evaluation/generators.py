@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from azr_lite.config import Config
-from azr_lite.environment import quiet_libraries, require_training
+from azr_lite.environment import require_training
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.suite import Generator, Prompt, Reply, Sampling
 from azr_lite.prompts import get_style
@@ -197,7 +197,6 @@ def open_model(
         style = get_style("chat" if prompts == "auto" else prompts)
         return OpenedModel(generator, style, named, None, 8 * generator.parallel)
     require_training("a model read here")
-    quiet_libraries()  # before transformers is imported
     base, _, step = named.rpartition("@") if "@" in named else (named, "", "")
     run = Path(base)
     if (run / "run.json").is_file():

@@ -43,16 +43,20 @@ class Panel:
         (key, *_) = self.lines.values()
         return metric_of(key.replace("{type}", "deduction").replace("*", "deduction"))
 
+    @property
+    def scale(self) -> float:
+        """Shares are drawn in percent."""
+        return 100.0 if self.metric.unit == "share" else 1.0
+
     def points(self, run: Followed) -> Mapping[str, Sequence[Point]]:
         """What the run has of it, by label."""
         if self is HELD_OUT:
             return run.held_out
-        lines = {
-            label.format(type=name): key.format(type=name)
-            for label, key in self.lines.items()
-            for name in run.config.task_types
-        }
-        found = {label: run.curves[key].points for label, key in lines.items() if key in run.curves}
+        found = {}
+        for label, key in self.lines.items():
+            for name in run.config.task_types:
+                if curve := run.curves.get(key.format(type=name)):
+                    found[label.format(type=name)] = curve.points
         return {label: points for label, points in found.items() if points}
 
 
@@ -129,16 +133,17 @@ def draw(run: Followed) -> Figure:
 
 def _title(panel: Panel, run: Followed) -> str:
     """What the panel found: first and last values; of several lines the mean, or each by name where there are two."""
-    points, percent = panel.points(run), panel.metric.unit == "share"
+    points = panel.points(run)
     if not points:
         return f"{panel.title}: {'not logged' if run.ended else 'nothing logged yet'}"
-    ends = {label: (own[0].y, own[-1].y) for label, own in points.items()}
-    if panel.title == "Time of a step":
-        return f"Time of a step: {sum(last for _, last in ends.values()):.1f} s"
+    percent = " %" if panel.scale == 100.0 else ""
+    ends = {label: (panel.scale * own[0].y, panel.scale * own[-1].y) for label, own in points.items()}
     if panel is HELD_OUT:
         newest = points["all"][-1]
         interval = "" if newest.low is None else f" [{100 * newest.low:.0f}, {100 * newest.high:.0f}]"
         return f"{panel.title}: {_change(*ends['all'], percent)}{interval}"
+    if panel.title == "Time of a step":
+        return f"{panel.title}: {sum(last for _, last in ends.values()):.1f} s"
     if len(panel.lines) == 2:
         changes = ", ".join(f"{label} {_change(*own, percent)}" for label, own in ends.items())
         return f"{panel.title}: {changes.replace(' %,', ',')}"
@@ -146,20 +151,16 @@ def _title(panel: Panel, run: Followed) -> str:
     return f"{panel.title}: {'mean ' if len(ends) > 1 else ''}{change}"
 
 
-def _change(first: float, last: float, percent: bool) -> str:
+def _change(first: float, last: float, percent: str) -> str:
     """The text of a change, "first → last"; one number where both print alike."""
     form = "{:.0f}" if percent else "{:,.0f}" if abs(last) >= 100 else "{:.2g}"
-    scale = 100.0 if percent else 1.0
-    ends = dict.fromkeys(form.format(scale * value) for value in (first, last))
-    return " → ".join(ends) + (" %" if percent else "")
+    return " → ".join(dict.fromkeys(form.format(value) for value in (first, last))) + percent
 
 
 def _draw_panel(axis: Any, panel: Panel, run: Followed) -> None:
-    points, row = panel.points(run), panel.metric
-    percent = row.unit == "share"
-    scale = 100.0 if percent else 1.0
+    points, row, scale = panel.points(run), panel.metric, panel.scale
     axis.set_title(_title(panel, run), pad=17)  # between title and panel is the legend
-    axis.set_ylabel("share, %" if percent else row.unit)
+    axis.set_ylabel("share, %" if row.unit == "share" else row.unit)
     if not points:
         axis.set_yticks([])
         return
@@ -167,17 +168,16 @@ def _draw_panel(axis: Any, panel: Panel, run: Followed) -> None:
         line(axis, panel.look_of or label, [p.x for p in own], [scale * p.y for p in own], place, label=label)
     if panel is HELD_OUT:
         _draw_interval(axis, points["all"])
-    if percent:
+    if row.unit == "share":
         axis.set_ylim(0, 100)
     elif all(p.y >= 0 for own in points.values() for p in own):
         axis.set_ylim(bottom=0)
-    low, high = axis.get_ylim()
-    least, most = (bound if bound is None else scale * bound for bound in (row.low, row.high))
-    for start, end in ((low, least), (most, high)):
-        if start is not None and end is not None and start < end:  # as far as it is in sight
-            axis.axhspan(start, end, color=UNHEALTHY, zorder=0, linewidth=0)
-    axis.set_ylim(low, high)
-    if len(points) > 1:
+    sight = axis.get_ylim()
+    for bound, edge in zip((row.low, row.high), sight, strict=True):
+        if bound is not None:
+            axis.axhspan(edge, scale * bound, color=UNHEALTHY, zorder=0, linewidth=0)
+    axis.set_ylim(sight)  # what lies beyond is not in sight
+    if len(axis.get_lines()) > 1:
         place = {"loc": "lower left", "bbox_to_anchor": (-0.01, 0.985), "ncols": 5, "borderpad": 0}
         axis.legend(**place, handlelength=1.9, columnspacing=0.8, handletextpad=0.3)
 

@@ -60,7 +60,6 @@ class Curve:
     """
 
     metric: Metric | None = None
-    every: int = 1
     buckets: list[list[float]] = field(default_factory=list)
     """Of each average: sum of the steps, sum of the finite values, count of values, count of finite ones."""
     newest: float = 0.0
@@ -73,14 +72,13 @@ class Curve:
     def add(self, step: int, value: float) -> None:
         """One more value."""
         finite, self.newest = math.isfinite(value), value
-        if not self.buckets or self.buckets[-1][2] == self.every:
+        if not self.buckets or self.buckets[-1][2] == self.buckets[0][2]:  # all but the last are as full as the first
             self.buckets.append([0.0, 0.0, 0, 0])
         last = self.buckets[-1]
         last[:] = last[0] + step, last[1] + (value if finite else 0.0), last[2] + 1, last[3] + finite
         if len(self.buckets) > POINTS:
             pairs = [self.buckets[i : i + 2] for i in range(0, len(self.buckets), 2)]
             self.buckets = [[sum(column) for column in zip(*pair, strict=True)] for pair in pairs]
-            self.every *= 2
         if not finite:
             self.not_finite.add(step)
             return
@@ -110,11 +108,11 @@ class Curve:
         return [total / finite if finite else math.nan for _, total, _, finite in self.buckets]
 
     @property
-    def ends(self) -> tuple[float, float] | None:
-        """Mean of its first and last fifth, at least two values each; None for less than `SHORT` values."""
+    def ends(self) -> tuple[float, float]:
+        """Mean of its first and last fifth, at least two values each; not a number for less than `SHORT` values."""
         values = [point.y for point in self.points]
         part = max(len(values) // 5, 2)
-        return (mean(values[:part]), mean(values[-part:])) if len(values) >= SHORT else None
+        return (mean(values[:part]), mean(values[-part:])) if len(values) >= SHORT else (math.nan, math.nan)
 
     @property
     def points(self) -> list[Point]:
@@ -201,7 +199,7 @@ class Followed:
 
     def unhealthy(self) -> dict[str, float]:
         """The numbers of the last step that are outside their healthy range."""
-        rows = {key: metric_of(key) for key in self.last}
+        rows = {key: self.curves[key].metric for key in self.last}
         return {key: value for key, value in self.last.items() if (row := rows[key]) and not row.healthy(value)}
 
     @property
@@ -231,11 +229,11 @@ class Followed:
     @property
     def quiet_s(self) -> float:
         """Seconds since a file of the run changed last; RunDirectoryError where the run is gone."""
+        self.check_there()
         newest = 0.0
         for path in (self.run.path, self.run.path / "eval", *self.run.path.glob("*"), *self.run.path.glob("eval/*")):
             with suppress(FileNotFoundError):  # there is no eval yet, or a temporary name that is renamed by now
                 newest = max(newest, path.stat().st_mtime)
-        self.check_there()
         return time.time() - newest
 
     @property

@@ -6,19 +6,16 @@ way to fail, and every text is cut where it is too long to be read.
 
 from __future__ import annotations
 
-import ast
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from azr_lite.metrics import mean
 from azr_lite.nano.language import skeleton
 from azr_lite.observe.follow import Curve, Followed
 from azr_lite.observe.reader import Line, drawn, form_checked, log_lines
-from azr_lite.parsing import quiet_parse
 
 MOST_TEXT, MOST_LISTED_TEXT, MOST_LISTED = 1500, 500, 16
 """Characters of a text, characters of a text in a list (answers, inputs), and entries of a list."""
@@ -27,11 +24,6 @@ RARE, KINDS = 4, 200
 """Proposals kept of every (type, reason), however rare, and how many such pairs."""
 
 FIELDS = frozenset("step type ok reason detail fresh solve_rate text task answers parents".split())
-
-_OPERATIONS = (
-    ast.Call, ast.BinOp, ast.BoolOp, ast.UnaryOp, ast.Compare, ast.Subscript, ast.IfExp, ast.comprehension, ast.For,
-    ast.While, ast.If,
-)  # fmt: skip
 
 
 @dataclass
@@ -72,18 +64,6 @@ def cut(value: Any, most: int = MOST_TEXT) -> Any:
     return [cut(one, MOST_LISTED_TEXT) for one in value[:MOST_LISTED]] if isinstance(value, list) else value
 
 
-@lru_cache(maxsize=4096)
-def operations(program: str, nano: bool) -> int | None:
-    """Operations of a nano program; of others calls, operators, indexings, branches and loops. None: unreadable."""
-    try:
-        if nano:
-            chain = skeleton(program)
-            return None if chain is None else len(chain)
-        return sum(isinstance(node, _OPERATIONS) for node in ast.walk(quiet_parse(program)))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-
-
 class Proposals:
     """The proposals of a run: `count` of all, `listed` to look through. Curves of difficulty go to `run.curves`."""
 
@@ -119,12 +99,12 @@ class Proposals:
     def _measure(self, program: str, row: ProposalRow, sizes: dict[str, list[int]]) -> None:
         """The size of a valid proposal, and whether it is worth reading."""
         name, step, rate, length = row.line["type"], row.line["step"], row.line["solve_rate"], len(program)
-        depth = operations(program, self.run.config.model == "nano") if length <= 20_000 else None
+        chain = skeleton(program) if self.run.config.model == "nano" else None
+        depth, reasons = len(chain or ()), {}
         for of in (name, "*"):
             sizes[f"length/{of}"].append(length)
-            if depth is not None:
+            if chain is not None:
                 sizes[f"depth/{of}"].append(depth)
-        depth, reasons = depth or 0, {}
         if row.learnable:
             reasons = {
                 f"the hardest {name} that was solved at all": (-rate, depth, step),

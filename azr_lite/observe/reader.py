@@ -1,6 +1,6 @@
 """The one reader of a run's logs: line by line, so that a log of any size fits, finished or being written.
 
-A last line without its end is still being written, and is left out. Where nobody writes any more, `open_run` says so.
+A last line without its end is still being written, and is left out.
 """
 
 from __future__ import annotations
@@ -9,27 +9,16 @@ import itertools
 import json
 import os
 import random
-import sys
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from azr_lite.errors import RunDirectoryError
-from azr_lite.rundir import LOGS, RunDir
+from azr_lite.rundir import RunDir
 
 Line = dict[str, Any]
 T = TypeVar("T")
-
-PATIENCE_S = 3.0
-"""Reading that takes longer than this says how far it is."""
-
-WRITING_S = 2.0
-"""A log that has grown within this time may be in the middle of a line without being damaged."""
-
-_SAID: set[tuple[Path, int]] = set()
-"""Logs, by their size, of which it was said that they end in the middle of a line."""
 
 
 def open_run(path: str | Path) -> RunDir:
@@ -37,29 +26,8 @@ def open_run(path: str | Path) -> RunDir:
 
     RunDirectoryError says what is missing or foreign.
     """
-    folder = Path(path)
-    has_run, has_config, has_log = ((folder / name).exists() for name in ("run.json", "config.json", "metrics.jsonl"))
-    run = RunDir(folder) if has_config and has_log and not has_run else RunDir.open(folder)
-    for name in LOGS:
-        _say_if_cut(folder / name)
-    return run
-
-
-def _say_if_cut(path: Path) -> None:
-    """One line on stderr, once, for a log whose last line has no end although nobody is writing it any more."""
-    try:
-        with path.open("rb") as file:
-            about = os.fstat(file.fileno())
-            if not about.st_size or time.time() - about.st_mtime < WRITING_S or (path, about.st_size) in _SAID:
-                return
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) == b"\n":
-                return
-    except OSError:
-        return  # missing, or not to be read: who needs it will say so
-    _SAID.add((path, about.st_size))
-    what = "ends in the middle of a line, which is left out; restore it from a copy, or resume the run"
-    print(f"azr-lite: {path} {what}", file=sys.stderr)
+    has_run, *has_sample = ((Path(path) / name).exists() for name in ("run.json", "config.json", "metrics.jsonl"))
+    return RunDir(Path(path)) if all(has_sample) and not has_run else RunDir.open(path)
 
 
 @contextmanager
@@ -112,17 +80,7 @@ def log_lines(run: RunDir, name: str) -> Iterator[Line]:
     if not log.path.exists():
         why = "the run has not reached its first step, or only a sample of it was kept"
         raise RunDirectoryError(f"{log.path} is missing; {why}")
-    shown, terminal, began = False, sys.stderr.isatty(), time.monotonic()
-    due = began + PATIENCE_S
-    for number, line in enumerate(log.lines(), start=1):
-        if number % 512 == 0 and (now := time.monotonic()) >= due:
-            shown, due, size = True, now + (1 if terminal else 10), max(1, log.path.stat().st_size)
-            left = (now - began) * (size / log.offset - 1)
-            said = f"reading {name}: {log.offset / size:.0%} of {size >> 20} MiB, {max(0, left):.0f} s left"
-            print(f"\r\x1b[K{said}" if terminal else said, end="" if terminal else "\n", file=sys.stderr, flush=True)
-        yield line
-    if shown and terminal:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    yield from log.lines()
 
 
 def drawn(lines: Iterable[T], most: int) -> list[T]:

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 
 from azr_lite.advantages import with_advantages, with_weights_and_padding
-from azr_lite.buffer import task_key
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError, RunDirectoryError
 from azr_lite.observe.reader import Line, by_step, first_and_last_step, form_checked, log_lines, step_lines
@@ -29,7 +28,6 @@ from azr_lite.prompts import get_style
 from azr_lite.rewards import NOT_WELL_FORMED, WRONG, answer_reward, proposal_reward
 from azr_lite.rundir import RunDir, rollout_line
 from azr_lite.selfplay import SelfPlay
-from azr_lite.tasks import get_task_type
 from azr_lite.triplet import (
     Completion,
     ProposalAttempt,
@@ -44,7 +42,7 @@ from azr_lite.verifier import ProgramRunner, open_executor
 
 TASKS, ROLLOUTS = "tasks.jsonl", "rollouts.jsonl"
 GIVEN = {
-    TASKS: {"step", "type", "fresh", "parents", "text", "tokens", "truncated"},
+    TASKS: {"step", "type", "parents", "text", "tokens", "truncated"},
     ROLLOUTS: {"step", "role", "type", "prompt", "prompt_tokens", "parents"},
 }
 """What replay takes from the log as it is; all other values are rebuilt and compared."""
@@ -135,14 +133,16 @@ def replay(run: RunDir, step: int | None = None, executor: ProgramRunner | None 
     with open_executor(config) if executor is None else nullcontext(executor) as running, form_checked(run):
         style = get_style("chat")  # all styles share the prefill
         play = SelfPlay(config, style, running, count_tokens=lambda prompt: 0, reserved=reserved)
-        known, found = _earlier_tasks(run, config, step), Replay(step)
-        _compare_step(play, found, lines, rows, known)
+        _fill_buffers(play, run, step)
+        found = Replay(step)
+        _compare_step(play, found, lines, rows)
         found.executions = play.verifier.executions
     return found
 
 
-def _compare_step(play: SelfPlay, found: Replay, lines: list[Line], rows: list[Line], known: dict[str, Task]) -> None:
-    """Stages 3 to 11 again, from the texts. `known`: the earlier tasks by id; those of the step are added."""
+def _compare_step(play: SelfPlay, found: Replay, lines: list[Line], rows: list[Line]) -> None:
+    """Stages 3 to 11 again, from the texts."""
+    known = {task.id: task for buffer in play.buffers.of.values() for task in buffer}
 
     def task(name: str, kind: str) -> Task:
         if name in known:
@@ -156,7 +156,7 @@ def _compare_step(play: SelfPlay, found: Replay, lines: list[Line], rows: list[L
     play.validate(proposals)  # 3
     for line, proposal in zip(lines, proposals, strict=True):
         if proposal.task is not None and line["detail"].startswith("the solver's prompt would have"):
-            proposal.result = Rejection(line["reason"], line["detail"])
+            proposal.result, proposal.is_new = Rejection(line["reason"], line["detail"]), False
             found.believed += 1
         if proposal.task is not None:
             known[proposal.task.id] = proposal.task
@@ -192,18 +192,15 @@ def _completion(line: Line) -> Completion:
     return Completion("", (), tuple(range(line["tokens"])), line["text"], line["truncated"])
 
 
-def _earlier_tasks(run: RunDir, config: Config, step: int) -> dict[str, Task]:
-    """All tasks before a step by id: zero tasks, seeds (also converted to the other types), proposals."""
-    zeros = [zero for name in config.task_types if (zero := get_task_type(name).zero_task()) is not None]
-    known: dict[str, Task] = {key: replace(zero, id=key) for zero in zeros for key in (task_key(zero), "")}
+def _fill_buffers(play: SelfPlay, run: RunDir, step: int) -> None:
+    """The buffers as they stood before the step: seeds, which other types share, and proposals."""
+    c = play.config
+    target = min(c.seed_batch_factor * c.batch_size, c.buffer_capacity)
     for line in itertools.takewhile(lambda line: line["step"] < step, log_lines(run, TASKS)):
-        if line["ok"]:
-            task = task_from_json(line["task"])
-            known.setdefault(task.id, task)
-            for name in config.task_types if line["step"] < 0 else ():
-                if name != task.type and (twin := get_task_type(name).convert_from(task)) is not None:
-                    known[task_key(twin)] = replace(twin, id=task_key(twin))
-    return known
+        if line["ok"] and line["step"] < 0:
+            play.buffers.add_seed(task_from_json(line["task"]), tuple(line["parents"]), target)
+        elif line["ok"]:
+            play.buffers.add(task_from_json(line["task"]))
 
 
 # ---------------------------------------------------------------- other rewards
@@ -251,19 +248,14 @@ def rescore(run: RunDir, **changes: Any) -> Rescoring:
 
     Raises ConfigError for a change that the log cannot answer, RunDirectoryError for what is missing or damaged.
     """
-    ladder, settings = dict(LADDER), {}
-    for name, value in changes.items():
-        if name in SETTINGS:
-            settings[name] = value
-        elif name in LADDER:
-            try:
-                ladder[name] = float(value)
-            except ValueError:
-                raise ConfigError(f"{name} is {value!r}; give a number (the paper: {LADDER[name]})") from None
-        else:
-            known = ", ".join((*SETTINGS, *LADDER))
-            raise ConfigError(f"{name} cannot be re-scored from a log; what can be changed is {known}")
-    config = run.config().replace(**settings)
+    if unknown := [name for name in changes if name not in (*SETTINGS, *LADDER)]:
+        known = ", ".join((*SETTINGS, *LADDER))
+        raise ConfigError(f"{unknown[0]} cannot be re-scored from a log; what can be changed is {known}")
+    config = run.config().replace(**{name: changes[name] for name in SETTINGS if name in changes})
+    try:
+        ladder = {name: float(changes.get(name, usual)) for name, usual in LADDER.items()}
+    except ValueError as error:
+        raise ConfigError(f"{' and '.join(LADDER)} are numbers ({error}); such as: wrong=-1") from None
     with form_checked(run):
         return Rescoring(_rescore_step(lines, config, ladder) for _, lines in by_step(run, ROLLOUTS))
 

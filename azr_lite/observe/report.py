@@ -11,38 +11,42 @@ import functools
 import hashlib
 import html
 import json
+import math
+import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from azr_lite.config import Config
 from azr_lite.errors import AzrError, ConfigError, EvaluationError, RunDirectoryError
 from azr_lite.evaluation.scores import Item, Result, compare_paired, evaluated_step, read_result
 from azr_lite.metrics import STAGES
-from azr_lite.observe.charts import TEMPLATES, chart, templates
 from azr_lite.observe.doctor import TOO_SHORT, Finding, diagnose
-from azr_lite.observe.follow import SHORT, Followed
+from azr_lite.observe.follow import SHORT, Followed, Point
 from azr_lite.observe.proposals import ProposalRow, Proposals
 from azr_lite.observe.reader import form_checked, open_run
 from azr_lite.observe.run_summary import summarise
-from azr_lite.observe.style import printable
+from azr_lite.observe.style import look, printable
 from azr_lite.presets import preset
 from azr_lite.rundir import RunDir, write_text
 
 MOST_BYTES, BROWSED_BYTES = 2_000_000, 700_000
 """The most of a page, and of a notebook's list of proposals."""
 
-JUDGED_BYTES = 100 << 20
-"""A longer rollouts.jsonl is not read by the run doctor for a report: some four seconds of processor time."""
-
 MOST_RUNS, MOST_LISTED, BROWSED, TRIPLETS = 8, 800, 200, 10
 FIRST_WORDS = "<!doctype html><!-- azr-lite report -->"
 """How a report begins: only such a file is overwritten."""
+
+TEMPLATES = Path(__file__).parent / "templates"
+WIDTH, HEIGHT = 460, 250
+MARGINS = {"left": 52, "right": 14, "top": 54, "bottom": 40}
+"""Of a chart, in units of its picture."""
 
 CHARTS = {
     "Learning": (
@@ -61,14 +65,14 @@ CHARTS = {
 
 
 class RunFacts(Followed):
-    """A run as a page tells it. `name`, `number`: how the page calls it. `notes`: what is missing.
+    """A run as a page tells it. `name`: how the page calls it. `notes`: what is missing.
 
     `gains`: of every task type and "all", accuracy before and after and the paired gain, in shares.
     """
 
     def __init__(self, run: RunDir) -> None:
         super().__init__(run)
-        self.name, self.number = str(run.path), 0
+        self.name = str(run.path)
         self.notes: list[str] = []
         self.gains: list[dict[str, Any]] = []
         self.baselines: dict[str, dict[str, float]] = {}
@@ -84,11 +88,6 @@ class RunFacts(Followed):
         outside = [(key, curve) for key, curve in self.curves.items() if curve.outside.count]
         self.out_of_range = sorted(outside, key=lambda one: (-one[1].outside.count / one[1].count, one[0]))
         self.settings = _settings(self.config)
-
-    @property
-    def all(self) -> dict[str, Any] | None:
-        """The pooled gain."""
-        return next((gain for gain in self.gains if gain["type"] == "all"), None)
 
     def without_place(self, error: Exception) -> str:
         """What an error says, for a page: no folder of this machine stands on one."""
@@ -113,31 +112,22 @@ class RunFacts(Followed):
 
     def _read_gains(self) -> None:
         """From the answers of the first and the last evaluation; where they were not kept, from summary.json."""
-        results = self._results()
-        if len(results) > 1:
-            first, last = results[0], results[-1]
-            try:
-                before, after, gain = first.scores, last.scores, compare_paired(first.items, last.items)
-            except ValueError as error:
-                raise EvaluationError(f"{self.run.path / 'eval'}: {error}") from error
-        else:
-            ended = self.run.summary() or {}
-            before, after, gain = (ended.get(part) or {} for part in ("before", "after", "gain"))
-            if results:
-                gain = {}
-                self.notes.append("only one held-out evaluation is there: no gain can be given yet")
-            elif gain:
-                self.notes.append(
-                    "the held-out answers (eval/) are not there to be read: gains are those of summary.json"
-                )
-            else:
-                why = "the run has no held-out evaluation yet, or was told to make none"
-                self.notes.append(f"{why}: there is no gain to report")
+        results, ended = self._results(), self.run.summary() or {}
+        before, after, gain = (ended.get(part) or {} for part in ("before", "after", "gain"))
         if results:
-            self.baselines, self.last_items = results[-1].record["baselines"], results[-1].items
+            first, last = results[0], results[-1]
+            self.baselines, self.last_items = last.record["baselines"], last.items
+            before, after = first.scores, last.scores
+            gain = {} if first is last else compare_paired(first.items, last.items)
         for of in sorted(gain, key=lambda of: of != "all"):
             scores = {"n": int(after[of]["n"]), "before": before[of]["accuracy"], "after": after[of]["accuracy"]}
             self.gains.append({"type": of, "form_gain": None, **gain[of], **scores})
+        never = "the run has no held-out evaluation yet, or was told to make none: there is no gain to report"
+        if not gain:
+            one = "only one held-out evaluation is there: no gain can be given yet"
+            self.notes.append(one if results else never)
+        elif not results:
+            self.notes.append("the held-out answers (eval/) are not there to be read: gains are those of summary.json")
 
     def _results(self) -> list[Result]:
         """The evaluations in order; none, and a note, where one of them is damaged."""
@@ -206,9 +196,10 @@ def report(paths: Sequence[str | Path]) -> str:
     if not 1 <= len(paths) <= MOST_RUNS:
         raise ConfigError(f"a report is of 1 to {MOST_RUNS} runs, not {len(paths)}; leave some out")
     runs = [RunFacts(open_run(path)) for path in paths]
-    for number, name in enumerate(_names(runs)):
-        runs[number].number, runs[number].name = number, name
-    found = [Proposals(facts, facts.number, MOST_LISTED // len(runs)) for facts in runs]
+    shared = os.path.commonpath([facts.run.path.resolve().parent for facts in runs])
+    for facts in runs:
+        facts.name = facts.run.path.resolve().relative_to(shared).as_posix()
+    found = [Proposals(facts, number, MOST_LISTED // len(runs)) for number, facts in enumerate(runs)]
     return _fitted(
         "report.html",
         [row for own in found for row in own.listed],
@@ -222,21 +213,8 @@ def report(paths: Sequence[str | Path]) -> str:
     )
 
 
-def _names(runs: Sequence[RunFacts]) -> list[str]:
-    """Last parts of the paths, as many as make them differ."""
-    parts = [facts.run.path.resolve().parts for facts in runs]
-    for count in (1, 2, 3):
-        names = ["/".join(own[-count:]) for own in parts]
-        if len(set(names)) == len(names):
-            return names
-    return [f"{number} {facts.run.path}" for number, facts in enumerate(runs, start=1)]
-
-
 def _health(facts: RunFacts) -> tuple[list[Finding], str]:
     """What the run doctor names, and what is to be said of its judgement."""
-    rollouts = facts.run.path / "rollouts.jsonl"
-    if rollouts.exists() and rollouts.stat().st_size > JUDGED_BYTES:
-        return [], "The log is long: azr-lite doctor RUN judges it."
     try:
         found = diagnose(summarise(facts))
     except AzrError as error:
@@ -256,8 +234,6 @@ def _against(first: RunFacts, other: RunFacts) -> dict[str, float] | None:
 def _chart(runs: Sequence[RunFacts], title: str, unit: str, source: str) -> Markup:
     """One line per task type for one run, one line per run for several."""
     percent = unit.endswith("%")
-    if source == "depth/*" and not all(facts.config.model == "nano" for facts in runs):
-        unit = "calls, operators, branches"
     curves = [facts.held_out if source == "held out" else facts.by_type(source) for facts in runs]
     if len(runs) > 1:
         lines = {facts.name: own.get("all", []) for facts, own in zip(runs, curves, strict=True)}
@@ -269,10 +245,63 @@ def _chart(runs: Sequence[RunFacts], title: str, unit: str, source: str) -> Mark
     return chart(title, unit, dict(sorted(curves[0].items())) or {"all": overall}, percent)
 
 
+def chart(title: str, unit: str, lines: Mapping[str, Sequence[Point]], percent: bool = False) -> Markup:
+    """One chart over self-play steps. `percent`: y is a share, drawn from 0 to 100. Empty where no line has a point."""
+    finite = {name: [p for p in points if math.isfinite(p.x) and math.isfinite(p.y)] for name, points in lines.items()}
+    lines = {name: points for name, points in finite.items() if points}
+    if not lines:
+        return Markup("")
+    scale = 100.0 if percent else 1.0
+    xs = [p.x for points in lines.values() for p in points]
+    ys = [scale * y for points in lines.values() for p in points for y in (p.y, p.low, p.high) if y is not None]
+    x_ticks = _ticks(min(xs), max(xs), 6, whole=True)
+    y_ticks = [0.0, 25.0, 50.0, 75.0, 100.0] if percent else _ticks(min(0.0, *ys), max(ys), 5)
+    x_low, x_high = min(x_ticks[0], *xs), max(x_ticks[-1], *xs)
+    y_low, y_high = min(y_ticks[0], *ys), max(y_ticks[-1], *ys)
+    room = (WIDTH - 8) / max(3, len(lines))
+
+    def at(x: float, y: float) -> tuple[str, str]:
+        across = (x - x_low) / ((x_high - x_low) or 1) * (WIDTH - MARGINS["left"] - MARGINS["right"])
+        up = (y - y_low) / ((y_high - y_low) or 1) * (HEIGHT - MARGINS["top"] - MARGINS["bottom"])
+        return f"{MARGINS['left'] + across:.1f}", f"{HEIGHT - MARGINS['bottom'] - up:.1f}"
+
+    def short(name: str) -> str:
+        """The end of a long name: of a path it says the most."""
+        most = int((room - 22) / 5.6)
+        return name if len(name) <= most else "…" + name[1 - max(2, most) :]
+
+    drawn = _templates().get_template("chart.svg").render(
+        title=title, unit=unit, lines=lines, scale=scale, x_ticks=x_ticks, y_ticks=y_ticks, room=room, at=at,
+        short=short, look=look, width=WIDTH, height=HEIGHT, **MARGINS,
+    )  # fmt: skip
+    return Markup(drawn.replace("\n", ""))
+
+
+def _ticks(low: float, high: float, about: int, whole: bool = False) -> list[float]:
+    """Round numbers that span low to high."""
+    span = (high - low) or 1.0
+    power = 10.0 ** math.floor(math.log10(span / about))
+    step = next(power * m for m in (1, 2, 5, 10) if span / (power * m) <= about)
+    if whole:
+        step = max(1.0, step)
+    first = math.floor(low / step + 1e-9)
+    count = min(50, math.ceil((high - first * step) / step - 1e-9))
+    return [round((first + i) * step, 10) for i in range(count + 1)]
+
+
 def _fitted(template: str, rows: list[ProposalRow], most: int, **names: Any) -> str:
     """A page with a list of proposals, which is thinned evenly until the page fits into so many bytes."""
+    script, styles = (Markup((TEMPLATES / name).read_text(encoding="utf-8")) for name in ("filter.js", "page.css"))
+    names |= {"digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}
     while True:
-        page = _render(template, rows=rows, **names)
+        anchors = {(row.run, row.id): row.anchor for row in rows if row.id}  # no link to a row that is gone
+        children: defaultdict[tuple[int, str], list[str]] = defaultdict(list)
+        for row in rows:
+            for parent in dict.fromkeys(row.line["parents"] if row.id else ()):
+                children[row.run, parent].append(row.id)
+        names |= {"rows": rows, "anchors": anchors, "children": children, "script": script, "style": styles}
+        # no filter of the template can let a control character through
+        page = FIRST_WORDS + printable(_templates().get_template(template).render(**names))
         size = len(page.encode("utf-8"))
         if size <= most or not rows:
             return page
@@ -280,17 +309,10 @@ def _fitted(template: str, rows: list[ProposalRow], most: int, **names: Any) -> 
         rows = [rows[int(i * len(rows) / wanted)] for i in range(wanted)]
 
 
-def _render(template: str, rows: list[ProposalRow], **names: Any) -> str:
-    anchors = {(row.run, row.id): row.anchor for row in rows if row.id}  # no link to a row that is gone
-    children: defaultdict[tuple[int, str], list[str]] = defaultdict(list)
-    for row in rows:
-        for parent in dict.fromkeys(row.line["parents"] if row.id else ()):
-            children[row.run, parent].append(row.id)
-    script, styles = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("filter.js", "page.css"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    shared = {"script": Markup(script), "style": Markup(styles), "digest": digest}
-    environment = templates()
-    environment.filters["json"] = functools.partial(json.dumps, ensure_ascii=False)
-    page = environment.get_template(template)
-    body = page.render(rows=rows, anchors=anchors, children=children, **shared, **names)
-    return FIRST_WORDS + printable(body)  # no filter of the template can let a control character through
+@functools.cache
+def _templates() -> Environment:
+    """The room's jinja templates; what is put into them is escaped."""
+    loader = FileSystemLoader(TEMPLATES)
+    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.filters["json"] = functools.partial(json.dumps, ensure_ascii=False)
+    return made

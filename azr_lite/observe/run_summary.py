@@ -15,7 +15,6 @@ from azr_lite.config import Config
 from azr_lite.errors import RunDirectoryError
 from azr_lite.metrics import mean
 from azr_lite.observe.follow import Curve, Followed, Steps
-from azr_lite.observe.measures import programs, shape
 from azr_lite.observe.reader import Line, by_step, form_checked, log_lines
 from azr_lite.rewards import NOT_WELL_FORMED, WRONG, learnability
 
@@ -25,24 +24,13 @@ EQUAL = 1e-6
 """Rewards this close are equal: they were written by the same arithmetic."""
 
 JUDGED = {
-    "solved": "solve/*/ok",
-    "solver well formed": "solve/*/well_formed",
-    "solver tokens": "solve/*/tokens",
-    "solver truncated": "solve/*/truncated",
-    "solver no signal": "solve/*/no_signal",
-    "proposer no signal": "propose/*/no_signal",
-    "valid": "propose/*/ok",
-    "proposer truncated": "propose/*/truncated",
-    "solve rate": "propose/*/solve_rate",
-    "learnable": "propose/*/learnable",
-    "never solved": "propose/*/never_solved",
-    "fresh": "propose/*/fresh",
-    "clip ratio": "clip_ratio",
-    "gradient norm": "grad_norm",
-    "learning rate": "learning_rate",
-    "worlds": "validation/worlds",
-    "kl": "kl",
-}
+    "solved": "solve/*/ok", "solver tokens": "solve/*/tokens",
+    "solver truncated": "solve/*/truncated", "solver no signal": "solve/*/no_signal",
+    "proposer no signal": "propose/*/no_signal", "valid": "propose/*/ok", "proposer truncated": "propose/*/truncated",
+    "solve rate": "propose/*/solve_rate", "learnable": "propose/*/learnable", "never solved": "propose/*/never_solved",
+    "fresh": "propose/*/fresh", "clip ratio": "clip_ratio", "gradient norm": "grad_norm",
+    "learning rate": "learning_rate", "worlds": "validation/worlds", "kl": "kl",
+}  # fmt: skip
 """The curves that are judged, and their keys in `Followed.curves`."""
 
 
@@ -144,40 +132,23 @@ def due(line: Line, zero: str) -> float:
 
 @dataclass
 class RunSummary:
-    """What the checks read; `curves` as in `Followed`."""
+    """What the checks read. `curves`: those of `JUDGED` by name, empty where the run did not log the number."""
 
     config: Config
     steps: int = 0
-    curves: dict[str, Curve] = field(default_factory=dict)
-    gain: dict[str, float] | None = None  # held out, over all types
+    curves: dict[str, Curve] = field(default_factory=lambda: {name: Curve() for name in JUDGED})
+    executor: dict[str, float] = field(default_factory=dict)  # outcomes, by kind
+    gain: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("gain", "low", "high"), math.nan))  # held out
     roles: dict[str, RoleCheck] = field(default_factory=lambda: {"propose": RoleCheck(), "solve": RoleCheck()})
     parents: dict[str, Counter[bool]] = field(default_factory=dict)
     """Proposals that were shown references, by type and whether one was of the buffer (the zero triplet has no id)."""
-    coverage: Curve = field(default_factory=Curve)  # different AST shapes / programs, of steps with eight or more
     asked: int = 0  # tasks with three or more answers
     same: int = 0  # those of them whose answers are all the same text
-
-    def curve(self, name: str) -> Curve:
-        """A curve by its name in `JUDGED`; an empty one where the run did not log it."""
-        return self.curves.get(JUDGED[name], Curve())
-
-    def ends(self, name: str) -> tuple[float, float] | None:
-        """Where a curve starts and ends: `Curve.ends`."""
-        return self.curve(name).ends
-
-    def most(self, name: str, unknown: float) -> float:
-        """The largest value of a curve; `unknown` where it has none."""
-        return self.curve(name).highest if self.curve(name).count else unknown
-
-    @property
-    def judged(self) -> dict[str, Curve]:
-        """The curves of `JUDGED` that the run logged, by name."""
-        return {name: self.curves[key] for name, key in JUDGED.items() if key in self.curves}
 
     @property
     def not_logged(self) -> list[str]:
         """What this run did not log, so that no check could look at it."""
-        return [*(name for name in JUDGED if name not in self.judged), *([] if self.asked else ["answers"])]
+        return [*(name for name, curve in self.curves.items() if not curve.count), *([] if self.asked else ["answers"])]
 
     def add_step(self, lines: list[Line]) -> None:
         """The lines of rollouts.jsonl of one step."""
@@ -192,10 +163,6 @@ class RunSummary:
                 self.parents.setdefault(kind, Counter())[any(line["parents"])] += 1
         for (role, _, _), own in groups.items():
             self.roles[role].add_group(own)
-        written = [p for line in lines if line["role"] == "propose" for p in programs(line["text"])[:1]]
-        shapes = [frozenset(found.items()) for p in written if (found := shape(p)) is not None]
-        if len(shapes) >= 8:  # fewer are different by luck alone
-            self.coverage.add(lines[0]["step"], len(set(shapes)) / len(shapes))
 
 
 def summarise(run: Followed) -> RunSummary:
@@ -204,8 +171,12 @@ def summarise(run: Followed) -> RunSummary:
     if not run.lines:
         raise RunDirectoryError(f"{place} holds no whole step yet; wait for its first")
     with form_checked(directory):
-        gain = run.summary["gain"]["all"] if run.summary and run.summary.get("gain") else None
-        found, last = RunSummary(run.config, run.lines, run.curves, gain), -1
+        curves = {name: run.curves.get(key, Curve()) for name, key in JUDGED.items()}
+        outcomes = ((key, curve.total) for key, curve in run.curves.items() if key.startswith("executor/"))
+        executor = {key.removeprefix("executor/"): total for key, total in outcomes}
+        found, last = RunSummary(run.config, run.lines, curves, executor), -1
+        if run.summary and run.summary.get("gain"):
+            found.gain = run.summary["gain"]["all"]
         for step, lines in by_step(directory, "rollouts.jsonl"):
             found.add_step(lines)
             last = step

@@ -5,9 +5,7 @@ NOT defended:
 * CPU side channels and covert timing between children
 * physical load: a program may use its second of CPU and its memory
 * anything a program of the same user can do at level WEAK (macOS, Windows, no seccomp), which is refused unless allowed
-* a program whose result depends on the order of a small set: it may agree by chance in all three hash seeds and pass
-for
-  deterministic
+* a program whose result depends on the order of a small set: it may agree by chance in all eight worlds and pass
 
 For stronger isolation run the whole trainer in a virtual machine. Importing this package starts nothing.
 """

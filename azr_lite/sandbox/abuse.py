@@ -29,7 +29,7 @@ SLACK_S: Final = 8.0
 
 PRELUDE: Final = """
 import statistics
-sys = statistics.sys
+sys = statistics.mean.__globals__['sys']
 posix = sys.modules['posix']
 def call(name, *a):
     lockdown, syscalls = sys.modules['lockdown'], sys.modules['syscalls']

@@ -1,46 +1,43 @@
 """`Executor`: run programs, validate tasks, take a whole training step at once.
 
-A program's failure is an outcome. Only the sandbox's own failures raise: `InfrastructureError` (failed twice on one
-job), `UnsafeError` (no kernel isolation and not allowed), `SandboxError`.
+A program's failure is an outcome. Only the sandbox's own failures raise: `InfrastructureError` (failed again and again
+on one job), `UnsafeError` (no kernel isolation and not allowed), `SandboxError`. For asyncio: `asyncio.to_thread`.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from azr_lite.errors import UnsafeError
+from azr_lite.errors import SandboxError, UnsafeError
 from azr_lite.sandbox import wire
 from azr_lite.sandbox.outcome import Job, Level, Limits, Outcome, Validation
-from azr_lite.sandbox.schedule import Plan, PlanRun
+from azr_lite.sandbox.schedule import WORLDS, Plan, PlanRun
 
 DEFAULT_LIMITS = Limits()
-_UNORDERED: Final = re.compile(r"\b(?:set|frozenset|hash|keys)\b|\{[^{}:]+(?:\}|,|\bfor\b)")
-"""The words, and the braces without a colon, that make sets. Too many matches cost a child each, too few leave two
-worlds."""
-T = TypeVar("T")
+LAST_RESORT: Final = (10.0, 6)
+"""Seconds between two looks at the I/O thread, and how many must find it where it was to call it dead."""
 Inputs = Sequence[tuple[Any, ...]]
 
 
 class Executor:
-    """Runs programs that nobody trusts. A context manager; any thread may call it; each method has an asyncio twin.
+    """Runs programs that nobody trusts. A context manager; any thread may call it.
 
     `_skip` leaves layers out and `_inject(try number) -> bool` fails executions: for tests and the benchmark only.
 
     Args:
         limits: CPU time, memory and sizes that one child may use.
         workers: Fork servers per world (default: one per core but one, up to 8).
+        seed: The run's seed; hash seeds are drawn from it.
         allow_weak: Run model code even where the kernel offers no isolation.
 
     Raises:
@@ -60,6 +57,7 @@ class Executor:
         workers: int | None = None,
         allow_weak: bool = False,
         *,
+        seed: int = 0,
         _skip: str = "",
         _inject: Callable[[int], bool] | None = None,
     ) -> None:
@@ -72,11 +70,11 @@ class Executor:
         if sys.platform == "linux":
             from azr_lite.sandbox.pool import Pool
 
-            self._engine = Pool(self.workers, self._stats, _skip)
+            self._engine = Pool(self.workers, self._stats, seed, _skip)
         else:
             from azr_lite.sandbox.weak import WeakPool
 
-            self._engine = WeakPool(self.workers)
+            self._engine = WeakPool(self.workers, seed)
         self.layers: dict[str, str] = dict(self._engine.layers)
         self.level: Level = level_of(self.layers)
         if self.level is Level.WEAK:
@@ -109,41 +107,47 @@ class Executor:
         limits: Limits | None = None,
         isolate: bool = False,
     ) -> list[Outcome]:
-        """Call `entry` of `program` on each argument tuple; one outcome per tuple, in the same order."""
+        """Call `entry` of `program` on each argument tuple; one outcome per tuple, in the same order.
+
+        Raises ValueError for an unknown world, TypeError for arguments that are no tuple.
+        """
         return self.run_many([Job(program, tuple(inputs), entry, world, limits, isolate)])[0]
 
     def run_many(self, jobs: Sequence[Job]) -> list[list[Outcome]]:
-        """Run a whole step's jobs; one list of outcomes per job."""
-        return self._submit_jobs(jobs).result()
+        """Run a whole step's jobs; one list of outcomes per job. Raises as `run`."""
+        plans: list[Plan] = []
+        owners: list[int] = []
+        for index, job in enumerate(jobs):
+            for inputs in [(one,) for one in job.inputs] if job.isolate else [job.inputs]:
+                plans.append(Plan(job.program, inputs, job.entry, job.world, job.limits or self.limits))
+                owners.append(index)
+        outcomes: list[list[Outcome]] = [[] for _ in jobs]
+        for owner, part in zip(owners, self._run_plans(plans), strict=True):
+            outcomes[owner].extend(part)
+        return outcomes
 
     def validate(self, program: str, inputs: Inputs) -> Validation:
-        """Run in two worlds (three where sets are at work) on half the CPU time; accepted when all outcomes are ok and
-        equal."""
+        """Run in two worlds on half the CPU time, and in six more where the child found that order, hash, identity or
+        randomness may be at work; accepted when all outcomes are ok and equal."""
         return self.validate_many([(program, inputs)])[0]
 
     def validate_many(self, items: Sequence[tuple[str, Inputs]]) -> list[Validation]:
         """`validate` for many programs at once."""
-        return self._submit_validations(items).result()
-
-    async def arun(self, program: str, inputs: Inputs, **options: Any) -> list[Outcome]:
-        """`run` for asyncio, with the same options."""
-        return (await self.arun_many([Job(program, tuple(inputs), **options)]))[0]
-
-    async def arun_many(self, jobs: Sequence[Job]) -> list[list[Outcome]]:
-        """`run_many` for asyncio."""
-        import asyncio
-
-        return await asyncio.wrap_future(self._submit_jobs(jobs))
-
-    async def avalidate(self, program: str, inputs: Inputs) -> Validation:
-        """`validate` for asyncio."""
-        return (await self.avalidate_many([(program, inputs)]))[0]
-
-    async def avalidate_many(self, items: Sequence[tuple[str, Inputs]]) -> list[Validation]:
-        """`validate_many` for asyncio."""
-        import asyncio
-
-        return await asyncio.wrap_future(self._submit_validations(items))
+        # But for the time, the very world of `run`: nothing tells a program which of the two it is in.
+        a = replace(self.limits, cpu_s=self.limits.cpu_s / 2)
+        b = replace(a, recursion=a.recursion * 9 // 10, memory_mb=a.memory_mb * 3 // 4)
+        plans = [Plan(program, inputs, "f", "A", a, strict=True) for program, inputs in items]
+        plans += [replace(plan, world="B", limits=b, backwards=True, look=True) for plan in plans]
+        outcomes = self._run_plans(plans)
+        first, second = outcomes[: len(items)], outcomes[len(items) :]
+        found = [verdict(*both) for both in zip(first, second, strict=True)]
+        doubtful = [i for i, outcomes in enumerate(second) if found[i].ok and not all(o.plain for o in outcomes)]
+        more = iter(
+            self._run_plans([Plan(*items[i], "f", world, b, strict=True) for i in doubtful for world in WORLDS[2:]])
+        )
+        for i in doubtful:
+            found[i] = verdict(first[i], second[i], *(next(more) for _ in WORLDS[2:]))
+        return found
 
     def stats(self) -> dict[str, int]:
         """Counters since the start: outcomes by kind, and children, infra (failures of the sandbox itself),
@@ -160,63 +164,29 @@ class Executor:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _submit_jobs(self, jobs: Sequence[Job]) -> Future[list[list[Outcome]]]:
-        plans: list[Plan] = []
-        owners: list[int] = []
-        for index, job in enumerate(jobs):
-            for inputs in [(one,) for one in job.inputs] if job.isolate else [job.inputs]:
-                plans.append(Plan(job.program, inputs, job.entry, job.world, job.limits or self.limits))
-                owners.append(index)
-
-        def combine(found: list[list[Outcome]]) -> list[list[Outcome]]:
-            outcomes: list[list[Outcome]] = [[] for _ in jobs]
-            for owner, part in zip(owners, found, strict=True):
-                outcomes[owner].extend(part)
-            return outcomes
-
-        return self._start(plans, combine)
-
-    def _submit_validations(self, items: Sequence[tuple[str, Inputs]]) -> Future[list[Validation]]:
-        # But for the time, the very world of `run`: nothing tells a program which of the two it is in.
-        a = replace(self.limits, cpu_s=self.limits.cpu_s / 2)
-        b = replace(a, recursion=a.recursion * 9 // 10, memory_mb=a.memory_mb * 3 // 4)
-        plans: list[Plan] = []
-        worlds: list[int] = []
-        for program, inputs in items:
-            mine = [
-                Plan(program, inputs, "f", "A", a, strict=True),
-                Plan(program, inputs, "f", "B", b, strict=True, backwards=True),
-            ]
-            if order_may_matter(program, inputs):
-                mine.append(Plan(program, inputs, "f", "C", b, strict=True))
-            plans += mine
-            worlds.append(len(mine))
-
-        def combine(found: list[list[Outcome]]) -> list[Validation]:
-            rest = iter(found)
-            return [verdict(*islice(rest, count)) for count in worlds]
-
-        return self._start(plans, combine)
-
-    def _start(self, plans: Sequence[Plan], combine: Callable[[list[list[Outcome]]], T]) -> Future[T]:
-        """Start every plan; the future gets `combine` of their outcomes, or the first exception."""
-        future: Future[T] = Future()
-        future.set_running_or_notify_cancel()
+    def _run_plans(self, plans: Sequence[Plan]) -> list[list[Outcome]]:
+        """Run every plan and wait. Raises the first exception, or `SandboxError` where nothing moves any more."""
+        for plan in plans:
+            if plan.world not in WORLDS:
+                raise ValueError(f"unknown world {plan.world!r}: use one of {', '.join(WORLDS)}")
+            if wrong := [one for one in plan.inputs if type(one) is not tuple]:
+                raise TypeError(f"an input is a tuple of arguments, as in (1,); got {wrong[0]!r:.60}")
+        finished: Future[None] = Future()
         results: list[list[Outcome]] = [[]] * len(plans)
         left = len(plans)
 
         def deliver(index: int, found: list[Outcome] | BaseException) -> None:
             nonlocal left
             with self._lock:
-                if future.done():
+                if finished.done():
                     return
                 if isinstance(found, BaseException):
-                    future.set_exception(found)
+                    finished.set_exception(found)
                     return
                 results[index] = found
                 left -= 1
                 if left == 0:
-                    future.set_result(combine(results))
+                    finished.set_result(None)
 
         runs = [
             PlanRun(plan, self._engine.submit, partial(deliver, index), self._stats, self._inject)
@@ -224,9 +194,15 @@ class Executor:
         ]
         for run in runs:
             run.start()
-        if not runs:
-            future.set_result(combine(results))
-        return future
+        beat, still = -1, 0
+        while runs and not wait([finished], LAST_RESORT[0]).done:
+            still = still + 1 if beat == self._engine.beat else 0
+            beat = self._engine.beat
+            if still >= LAST_RESORT[1]:
+                raise SandboxError("the sandbox's I/O thread does not move any more; start again")
+        if runs:
+            finished.result()
+        return results
 
 
 def level_of(layers: dict[str, str]) -> Level:
@@ -273,14 +249,6 @@ def advice(level: Level, layers: dict[str, str]) -> str:
 
 def _missing(layers: dict[str, str]) -> str:
     return ", ".join(f"{name} ({state})" for name, state in layers.items() if state != "on")
-
-
-def order_may_matter(program: str, inputs: Inputs) -> bool:
-    """Whether sets or hashes may be at work. Two hash seeds order a set of two strings alike every second time, so a
-    third seed helps."""
-    return _UNORDERED.search(program) is not None or any(
-        type(value) in (set, frozenset) for one in inputs for value in one
-    )
 
 
 def verdict(first: Sequence[Outcome], *others: Sequence[Outcome]) -> Validation:

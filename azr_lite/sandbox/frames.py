@@ -9,13 +9,13 @@ from typing import Any, Final
 from azr_lite.sandbox import wire
 from azr_lite.sandbox.outcome import Limits, Outcome
 
-MAX_ANSWER: Final = 1 << 20
-"""Bytes read from one child; beyond it the child is killed and its run void."""
+MAX_ANSWER: Final = wire.ROOM + 8192
+"""Bytes read from one child, not counting its last value; beyond it the child is killed and its run void."""
 
 _OK: Final = b'{"s":"ok","v":'
 _NOT_NAME = re.compile(r"[^A-Za-z0-9_]")
 _NOT_PLAIN = re.compile(r"[^ -~]+")
-_REJECTIONS: Final = ("forbidden_import", "syntax_error")
+_REJECTIONS: Final = ("forbidden_import", "syntax_error", "no_entry")
 _VALUES: Final = (wire.NOT_LITERAL, wire.TOO_LONG, wire.NOT_A_NUMBER)
 
 

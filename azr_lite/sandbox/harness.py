@@ -1,8 +1,9 @@
 """Runs in the child: one program, its inputs, one answer line per input.
 
-Request: `[program, entry, [inputs], recursion, output_bytes, depth, nodes]`. Answer, a JSON line per input:
+Request: `[program, entry, [inputs], recursion, output_bytes, depth, nodes, look]`. Answer, a JSON line per input:
 `{"s":"ok","v":V}`, `{"s":"exc","t":name,"m":text}`, `{"s":"value",...}`, `{"s":"mem"}` or
 `{"s":"rej","t":reason,"m":text}`. The kernel layers are the boundary; the import list here only gives clear messages.
+Fewer lines than inputs: the rest did not fit into one child's room. Exit status `wire.PLAIN`: see `plain`.
 The expected output is never here: a program can forge its own lines, which is the same as returning that value.
 """
 
@@ -11,54 +12,27 @@ from __future__ import annotations
 import ast
 import builtins
 import encodings
+import functools
 import json
 import os
 import pkgutil
 import sys
 from collections.abc import Callable
 from itertools import zip_longest
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, Final
 
 if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import plain  # type: ignore[import-not-found]
 import wire  # type: ignore[import-not-found]
 
 ALLOWED: Final = frozenset(
-    [
-        "math",
-        "cmath",
-        "itertools",
-        "functools",
-        "operator",
-        "collections",
-        "heapq",
-        "bisect",
-        "string",
-        "re",
-        "copy",
-        "json",
-        "statistics",
-        "fractions",
-        "decimal",
-        "numbers",
-        "typing",
-        "dataclasses",
-        "enum",
-        "abc",
-        "array",
-        "textwrap",
-        "__future__",
-    ]
+    "math cmath itertools functools operator collections heapq bisect string re copy json statistics fractions decimal "
+    "numbers typing dataclasses enum abc array textwrap __future__".split()
 )
 _LAZY: Final = [
-    "collections.abc",
-    "unicodedata",
-    "weakref",
-    "types",
-    "warnings",
-    "keyword",
-    "reprlib",
-    "inspect",
+    *"collections.abc unicodedata weakref types warnings keyword reprlib inspect".split(),
     *(f"encodings.{found.name}" for found in pkgutil.iter_modules(encodings.__path__)),
 ]
 """What the allowed modules and the compiler import only when first used; after the lock-down nothing can be loaded."""
@@ -69,7 +43,10 @@ def f(a, b=2):
     return [Counter(a).most_common(1), f'{b!r:>5}', {1: (2.5,)}]
 """
 MESSAGE: Final = 300
+_FUNCTIONS: Final = (FunctionType, BuiltinFunctionType, functools.partial, type(functools.cache(len)))
 _import = builtins.__import__
+_FACES: dict[str, ModuleType] = {}
+"""What a program gets for a module: the same, without the modules that it uses itself (`statistics.random`)."""
 _BUILTINS: dict[str, Any] = {}
 _SPARE: list[dict[str, Any]] = []
 """Copies of `_BUILTINS` made before the fork: copying counts references, and so dirties 80 shared pages (0.15 ms) of a
@@ -79,7 +56,24 @@ child."""
 def _guarded_import(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
     if level or name.partition(".")[0] not in ALLOWED:
         raise ImportError(f"import of {str(name)[:60]!r} is not allowed here")
-    return _import(name, globals, locals, fromlist, level)
+    return _face(_import(name, globals, locals, fromlist, level))
+
+
+def _face(module: ModuleType) -> ModuleType:
+    name = module.__name__
+    if name not in _FACES:
+        face = _FACES[name] = ModuleType(name, module.__doc__)
+        for key, value in vars(module).items():
+            if not isinstance(value, ModuleType):
+                if key not in ("__builtins__", "__loader__", "__spec__"):
+                    setattr(face, key, value)
+            elif value.__name__.partition(".")[0] in ALLOWED:
+                setattr(face, key, _face(value))
+    return _FACES[name]
+
+
+def _no_chance(*_: Any, **__: Any) -> None:
+    raise RuntimeError("random numbers without a seed are not allowed here")
 
 
 def prepare(rounds: int = 40) -> None:
@@ -92,10 +86,16 @@ def prepare(rounds: int = 40) -> None:
             __import__(name)
         except ImportError:
             continue
+    random: Any = sys.modules["random"]
+    for name, value in list(vars(random).items()):
+        if getattr(value, "__self__", None) is random._inst:
+            setattr(random, name, _no_chance)
+    for name in ALLOWED:
+        _face(sys.modules[name])
     warnings.simplefilter("ignore")
     _BUILTINS.update(vars(builtins), __import__=_guarded_import)
     data = wire.encode_request(
-        _SAMPLE, "f", ['{"t":["abc"]}', '{"t":[[1,{"d":[[1,{"s":[2]}]]}],1.5]}', '{"t":[]}'], 1000
+        _SAMPLE, "f", ['{"t":["abc"]}', '{"t":[[1,{"d":[[1,{"s":[2]}]]}],1.5]}', '{"t":[]}'], 1000, look=True
     )
     for _ in range(rounds):
         serve(data, len)
@@ -111,19 +111,25 @@ def serve_once(data: bytes, write: Callable[[bytes], Any]) -> None:
     serve(data, write)
 
 
-def serve(data: bytes, write: Callable[[bytes], Any]) -> None:
-    """Answer every input of one request. Whatever the program raises becomes an answer line."""
-    program, entry, trees, recursion, size, depth, nodes = wire.parse(data.decode())
+def serve(data: bytes, write: Callable[[bytes], Any]) -> int:
+    """Answer the inputs of one request; the exit status. Whatever the program raises becomes an answer line."""
+    program, entry, trees, recursion, size, depth, nodes, look = wire.parse(data.decode())
     sys.setrecursionlimit(recursion + 20)
-    code, refusal = _compile(program)
+    code, refusal, is_plain = _compile(program, look)
+    room = wire.ROOM
     for tree, names in zip_longest(trees, _SPARE[: len(trees)]):
-        write(refusal or _answer(code, entry, tree, (size, depth, nodes), names or dict(_BUILTINS)))
+        line = refusal or _answer(code, entry, tree, (size, depth, nodes), names or dict(_BUILTINS))
+        write(line)
+        room -= len(line)
+        if room < 0:
+            break
+    return wire.PLAIN if is_plain and b'{"s":[' not in data and b'{"z":[' not in data else 0
 
 
-def _compile(program: str) -> tuple[Any, bytes]:
+def _compile(program: str, look: bool) -> tuple[Any, bytes, bool]:
     try:
-        if "import" not in program:
-            return compile(program, "<program>", "exec", dont_inherit=True), b""
+        if "import" not in program and not look:
+            return compile(program, "<program>", "exec", dont_inherit=True), b"", False
         tree = ast.parse(program, "<program>")
         for node in ast.walk(tree):
             names: list[str] = []
@@ -133,12 +139,13 @@ def _compile(program: str) -> tuple[Any, bytes]:
                 names = ["." if node.level else node.module or "."]
             for name in names:
                 if name.partition(".")[0] not in ALLOWED:
-                    return None, _line("rej", t="forbidden_import", m=name)
-        return compile(tree, "<program>", "exec", dont_inherit=True), b""
+                    return None, _line("rej", t="forbidden_import", m=name), False
+        is_plain = look and plain.is_plain(tree)
+        return compile(tree, "<program>", "exec", dont_inherit=True), b"", is_plain
     except MemoryError:
-        return None, b'{"s":"mem"}\n'
+        return None, b'{"s":"mem"}\n', False
     except (SyntaxError, ValueError, RecursionError) as error:
-        return None, _line("rej", t="syntax_error", m=str(error))
+        return None, _line("rej", t="syntax_error", m=str(error)), False
 
 
 def _answer(code: Any, entry: str, tree: Any, caps: tuple[int, int, int], names: dict[str, Any]) -> bytes:
@@ -149,6 +156,8 @@ def _answer(code: Any, entry: str, tree: Any, caps: tuple[int, int, int], names:
         exec(code, space)
         if entry not in space:
             raise NameError(f"name {entry!r} is not defined")
+        if type(space[entry]) not in _FUNCTIONS:
+            return _line("rej", t="no_entry", m=f"{entry} is no function but a {type(space[entry]).__name__}")
         value = space[entry](*arguments)
         text = wire.encode(value, *caps)
         value = arguments = None
@@ -199,8 +208,7 @@ def main(cpu_s: float, memory_mb: int) -> None:
                 resource.setrlimit(limit, (value, value + (limit == resource.RLIMIT_CPU)))
             except (ValueError, OSError):
                 continue  # macOS has no RLIMIT_AS
-    serve(data, lambda line: os.write(channel, line))
-    os._exit(0)
+    os._exit(serve(data, lambda line: os.write(channel, line)))
 
 
 if __name__ == "__main__":

@@ -19,10 +19,11 @@ class Level(enum.Enum):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one child may use. CPU time is the limit; wall time (`wall_factor` x CPU + 0.5 s) ends sleepers."""
+    """What one child may use. CPU time is the limit. A child that uses none for a second is asleep and ended; wall time
+    alone (`wall_factor` x CPU + 0.5 s) only ends one that dozes."""
 
     cpu_s: float = 1.0
-    wall_factor: float = 5.0
+    wall_factor: float = 30.0
     memory_mb: int = 256
     output_bytes: int = 65536
     depth: int = 40
@@ -52,6 +53,8 @@ class Outcome:
     value: Any = None
     detail: str = ""
     cpu_ms: float = 0.0
+    plain: bool = field(default=False, repr=False, compare=False)
+    """In a world that looked for it: the program cannot see order, hash, identity or randomness."""
 
     @property
     def ok(self) -> bool:
@@ -60,7 +63,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Validation:
-    """Whether a program gave the same plain values in two worlds. If not: why, and at which input (-1: none)."""
+    """Whether a program gave the same plain values in all its worlds. If not: why, and at which input (-1: none)."""
 
     ok: bool
     outputs: tuple[Any, ...] = ()

@@ -1,7 +1,8 @@
 """The trainer's side of the fork servers: one I/O thread, two executions in flight per zygote, deadlines, re-spawn.
 
-The trainer never forks: zygotes are started through `subprocess` (vfork). A zygote that dies, lies or stays silent 2 s
-past a hard deadline is killed and replaced, and what it was running ends as "infra".
+The trainer never forks: zygotes are started through `subprocess` (vfork). A zygote that dies or falls silent is killed
+and replaced, and what it was running ends as "infra". A fault of the machine (no descriptor, no memory, no process) is
+waited out and tried again, `STUMBLES` times. Every attempt stands in `_open` until it is told how it ended.
 """
 
 from __future__ import annotations
@@ -19,37 +20,41 @@ import time
 from collections import Counter, deque
 from typing import Final
 
-from azr_lite.errors import SandboxError, UnsafeError
+from azr_lite.errors import InfrastructureError, SandboxError, UnsafeError
 from azr_lite.sandbox.frames import MAX_ANSWER
-from azr_lite.sandbox.schedule import Attempt, Ended, fate_of_status
+from azr_lite.sandbox.schedule import Attempt, Ended, fate_of_exit, hash_seed
 
-SEEDS: Final = {"A": "0", "B": "24301", "C": "7"}
-"""World to PYTHONHASHSEED."""
 IN_FLIGHT: Final = 2
-START_S: Final = 20.0
-GRACE_S: Final = 2.0
+START_S: Final = 60.0
+SILENT_S: Final = 15.0
+"""A zygote reports ten times a second while a child runs. Silent for so long, it is lost."""
+STUMBLES: Final = 7
+FIRST_WAIT_S: Final = 0.05
+"""Doubled at each stumble: 6 s in all."""
 QUIET_S: Final = 0.005
 """Most children end sooner; only after this long is a channel watched (one wake-up an execution instead of three)."""
 
-_START, _STOP, _REPORT = struct.Struct("=QddQ"), struct.Struct("=Q"), struct.Struct("=QBid")
+UNREAD: Final = 1 << 16
+"""Bytes that a sleeper left: it slept since this process did not read."""
+
+_START, _REPORT = struct.Struct("=QddQ"), struct.Struct("=QBid")
 _ZYGOTE: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "zygote.py")
-_TIMED_OUT, _STOPPED = 1, 2
+_TIMED_OUT, _ASLEEP, _RUNNING, _NO_FORK = 1, 2, 3, 4
 
 
 class _Flight:
     """One execution under way: our end of its channel and what came through it."""
 
-    __slots__ = ("attempt", "channel", "data", "dead_at", "id", "size", "unsent", "watch_at", "watched")
+    __slots__ = ("attempt", "channel", "data", "dead_at", "id", "most", "size", "unsent", "watch_at", "watched")
 
     def __init__(self, id: int, attempt: Attempt, channel: socket.socket) -> None:
         now = time.monotonic()
-        limits = attempt.limits
         self.id, self.attempt, self.channel = id, attempt, channel
         self.data: list[bytes] = []
-        self.size, self.watched = 0, 0
+        self.size, self.most, self.watched = 0, MAX_ANSWER + attempt.limits.output_bytes, False
         self.unsent = struct.pack("=I", len(attempt.request)) + attempt.request
         self.watch_at = now + QUIET_S
-        self.dead_at = now + limits.cpu_s * limits.wall_factor + 0.5 + GRACE_S
+        self.dead_at = now + SILENT_S
 
     def send(self) -> None:
         """Hand over as much of the request as fits. Raises `OSError` when nobody reads any more."""
@@ -60,9 +65,9 @@ class _Flight:
             pass
 
     def receive(self) -> bool:
-        """Read what is there; False when it is more than an answer may be."""
+        """Read what is there; False when it is more than an answer may be, and then nobody listens any more."""
         try:
-            while self.size <= MAX_ANSWER:
+            while self.channel.fileno() >= 0 and self.size <= self.most:
                 piece = self.channel.recv(1 << 18)
                 if not piece:
                     break
@@ -70,68 +75,80 @@ class _Flight:
                 self.size += len(piece)
         except (BlockingIOError, ConnectionError):
             pass
-        return self.size <= MAX_ANSWER
+        if self.size > self.most:
+            self.channel.close()
+        return self.size <= self.most
 
 
 class _Zygote:
     """One fork server process and what it is running."""
 
-    def __init__(self, world: str, skip: str) -> None:
+    def __init__(self, world: str, seed: int, skip: str) -> None:
         self.world = world
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control.setblocking(False)
         self.ready = False
         self.started = time.monotonic()
         self.flights: dict[int, _Flight] = {}
-        with theirs:
+        try:
             self.process = subprocess.Popen(
                 [sys.executable, "-s", "-S", "-P", "-B", _ZYGOTE, str(theirs.fileno()), str(os.getpid()), skip],
-                env={"PYTHONHASHSEED": SEEDS[world], "PYTHONUTF8": "1"},
+                env={"PYTHONHASHSEED": str(hash_seed(world, seed)), "PYTHONUTF8": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
                 cwd="/",
+                process_group=0,  # a terminal's Ctrl-C and Ctrl-Z are the trainer's, not a program's
             )
+        except BaseException:
+            self.control.close()
+            raise
+        finally:
+            theirs.close()
 
     def end(self) -> None:
-        """Kill it and everything below it; returns when it is reaped."""
+        """Kill it and everything below it; returns when it is reaped, or after 5 s."""
         self.control.close()
-        try:
-            self.process.wait(0.2)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        for patience in (0.2, 5.0):
+            try:
+                self.process.wait(patience)
+                return
+            except subprocess.TimeoutExpired:
+                self.process.kill()
 
 
 class Pool:
-    """Fork servers for the worlds that were asked for, `workers` each. Thread-safe through `submit`."""
+    """Fork servers for the worlds that were asked for. Thread-safe through `submit`."""
 
-    def __init__(self, workers: int, stats: Counter[str], skip: str = "") -> None:
-        self.workers, self.stats, self.skip = workers, stats, skip
+    def __init__(self, workers: int, stats: Counter[str], seed: int = 0, skip: str = "") -> None:
+        self.workers, self.stats, self.seed, self.skip = workers, stats, seed, skip
         self.layers: dict[str, str] = {}
         self.greeted = threading.Event()
         self.broken: Exception | None = None
+        self.beat = 0
+        """Grows as long as the I/O thread goes round."""
+        self._open: dict[int, Attempt] = {}
         self._inbox: deque[Attempt] = deque()
-        self._queues: dict[str, deque[Attempt]] = {}
+        self._queues: dict[str, deque[Attempt]] = {"A": deque()}
         self._zygotes: list[_Zygote] = []
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = socket.socketpair()
-        self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
-        self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
+        self._selector.register(self._wake_read, selectors.EVENT_READ, lambda _: self._wake_read.recv(4096))
         self._next_id = 0
-        self._failed_starts = 0
+        self._stumbles, self._resume_at = 0, 0.0
         self._closing = False
         self._asleep = False
         self._thread = threading.Thread(target=self._main, name="azr-sandbox", daemon=True)
         self._thread.start()
-        if not self.greeted.wait(START_S + 5) or self.broken:
+        if not self.greeted.wait(START_S * STUMBLES) or self.broken:
             self.close()
             raise self.broken or SandboxError("the fork server did not start")
 
     def submit(self, attempt: Attempt) -> None:
         """Queue one execution. Any thread."""
+        self._open[id(attempt)] = attempt
         self._inbox.append(attempt)
         if self.broken is not None:
             attempt.failed(self.broken)
@@ -142,8 +159,7 @@ class Pool:
         """End everything and wait for it. What was running is told "infra"-like: `SandboxError`."""
         self._closing = True
         self._wake()
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+        self._thread.join()
 
     def _wake(self) -> None:
         try:
@@ -151,16 +167,10 @@ class Pool:
         except OSError:
             pass
 
-    def _woken(self, _: int) -> None:
-        try:
-            self._wake_read.recv(4096)
-        except BlockingIOError:
-            pass
-
     def _main(self) -> None:
         try:
-            self._spawn("A")
             while not self._closing and self.broken is None:
+                self.beat += 1
                 self._dispatch()
                 self._asleep = True  # before the inbox is looked at: whoever appends later, wakes
                 ready = self._selector.select(self._timeout())
@@ -174,45 +184,66 @@ class Pool:
             self._end()
 
     def _end(self) -> None:
-        reason = self.broken or SandboxError("the executor was closed")
-        self.broken = reason
+        self.broken = reason = self.broken or SandboxError("the executor was closed")
         self.greeted.set()
         for zygote in self._zygotes:
             zygote.control.close()
-        for zygote in self._zygotes:
-            zygote.end()
             for flight in zygote.flights.values():
                 flight.channel.close()
-                flight.attempt.failed(reason)
-        for queue in (self._inbox, *self._queues.values()):
-            while queue:
-                queue.popleft().failed(reason)
+        while self._open:
+            self._open.popitem()[1].failed(reason)
+        for zygote in self._zygotes:
+            zygote.end()
         self._selector.close()
         self._wake_read.close()
         self._wake_write.close()
 
+    def _stumble(self, why: str) -> None:
+        """The machine lacks something just now: wait, twice as long each time, and give up in the end."""
+        self.stats["infra"] += 1
+        self._stumbles += 1
+        self._resume_at = time.monotonic() + FIRST_WAIT_S * 2 ** (self._stumbles - 1)
+        if self._stumbles >= STUMBLES:
+            self.broken = InfrastructureError(
+                f"the sandbox failed {STUMBLES} times in a row: {why}. Nothing was booked. Free descriptors, memory or "
+                "processes, look with `azr-lite doctor --sandbox`, and start again"
+            )
+
     def _spawn(self, world: str) -> None:
-        for _ in range(self.workers - sum(z.world == world for z in self._zygotes)):
-            zygote = _Zygote(world, self.skip)
+        """Start what is missing of a world's fork servers. Worlds after the second run few programs: one server."""
+        wanted = self.workers if world in "AB" else 1
+        for _ in range(wanted - sum(z.world == world for z in self._zygotes)):
+            try:
+                zygote = _Zygote(world, self.seed, self.skip)
+            except OSError as error:
+                self._stumble(f"no fork server could be started ({error.strerror})")
+                return
             self._zygotes.append(zygote)
             self._selector.register(zygote.control, selectors.EVENT_READ, lambda _, z=zygote: self._control(z))
 
     def _dispatch(self) -> None:
         while self._inbox:
             attempt = self._inbox.popleft()
-            if attempt.world not in self._queues:
-                self._queues[attempt.world] = deque()
-                self._spawn(attempt.world)
-            self._queues[attempt.world].append(attempt)
+            self._queues.setdefault(attempt.world, deque()).append(attempt)
+        if time.monotonic() < self._resume_at:
+            return
+        self._resume_at = 0.0
+        for world in self._queues:
+            if not self._resume_at:
+                self._spawn(world)
         for load in range(IN_FLIGHT):
             for zygote in list(self._zygotes):
-                queue = self._queues.get(zygote.world)
-                if queue and zygote.ready and len(zygote.flights) == load:
+                queue = self._queues[zygote.world]
+                if queue and zygote.ready and len(zygote.flights) == load and not self._resume_at:
                     self._launch(zygote, queue.popleft())
 
     def _launch(self, zygote: _Zygote, attempt: Attempt) -> None:
         limits = attempt.limits
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            self._again(attempt, f"no channel to a child ({error.strerror})")
+            return
         ours.setblocking(False)
         self._next_id += 1
         flight = _Flight(self._next_id, attempt, ours)
@@ -228,19 +259,26 @@ class Pool:
         finally:
             theirs.close()
         if flight.unsent:
-            self._watch(flight, zygote)
+            self._watch(flight)
 
-    def _watch(self, flight: _Flight, zygote: _Zygote) -> None:
+    def _again(self, attempt: Attempt, why: str) -> None:
+        self._queues[attempt.world].appendleft(attempt)
+        self._stumble(why)
+
+    def _land(self, flight: _Flight, ended: Ended) -> None:
+        """An execution is over: tell its owner, once."""
+        self._unwatch(flight)
+        flight.channel.close()
+        if self._open.pop(id(flight.attempt), None):
+            flight.attempt.done(ended)
+
+    def _watch(self, flight: _Flight) -> None:
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if flight.unsent else 0)
-        if flight.channel.fileno() < 0 or events == flight.watched:
-            return
-        if flight.watched:
-            self._selector.modify(flight.channel, events, lambda e: self._channel(flight, zygote, e))
-        else:
-            self._selector.register(flight.channel, events, lambda e: self._channel(flight, zygote, e))
-        flight.watched = events
+        if flight.channel.fileno() >= 0:
+            self._selector.register(flight.channel, events, lambda e: self._channel(flight, e))
+            flight.watched = True
 
-    def _channel(self, flight: _Flight, zygote: _Zygote, events: int) -> None:
+    def _channel(self, flight: _Flight, events: int) -> None:
         if flight.channel.fileno() < 0:  # closed by a report in the same round of events
             return
         before = flight.size
@@ -249,23 +287,16 @@ class Pool:
                 flight.send()
         except OSError:
             flight.unsent = b""
-        if not flight.receive():
-            self._unwatch(flight)
+        self._unwatch(flight)
+        if flight.receive() and (flight.size > before or not events & selectors.EVENT_READ):
+            self._watch(flight)
+        else:  # the channel is closed; only the report is missing
             flight.watch_at = float("inf")
-            try:
-                zygote.control.send(_STOP.pack(flight.id))
-            except OSError as error:
-                self._lose(zygote, f"the fork server is gone ({error.strerror})")
-        elif flight.size == before and events & selectors.EVENT_READ:
-            self._unwatch(flight)  # the channel is closed; only the report is missing
-            flight.watch_at = float("inf")
-        else:
-            self._watch(flight, zygote)
 
     def _unwatch(self, flight: _Flight) -> None:
         if flight.watched:
             self._selector.unregister(flight.channel)
-            flight.watched = 0
+            flight.watched = False
 
     def _control(self, zygote: _Zygote) -> None:
         try:
@@ -290,27 +321,38 @@ class Pool:
                 f"{', '.join(worse)} worked when the run began and does not any more; start again to accept it"
             )
         zygote.ready = True
-        self._failed_starts = 0
+        self._stumbles = 0
         self.greeted.set()
 
     def _report(self, zygote: _Zygote, id: int, mark: int, status: int, cpu_s: float) -> None:
+        if mark == _RUNNING:
+            if id in zygote.flights:
+                zygote.flights[id].dead_at = time.monotonic() + SILENT_S
+            return
         flight = zygote.flights.pop(id, None)
         if flight is None:
             return
-        whole = flight.receive()
-        self._unwatch(flight)
-        flight.channel.close()
-        fate, detail = (
-            ("protocol", "too much output")
-            if not whole or mark == _STOPPED
-            else fate_of_status(status, mark == _TIMED_OUT)
-        )
-        if fate == "memory" and cpu_s >= flight.attempt.limits.cpu_s:
-            fate, detail = "timeout", "out of time"
-        flight.attempt.done(Ended(b"".join(flight.data), fate, detail, cpu_s))
+        if mark == _NO_FORK:
+            self._unwatch(flight)
+            flight.channel.close()
+            self._again(flight.attempt, f"no child could be forked ({os.strerror(status)})")
+            return
+        self._stumbles = 0
+        before = flight.size
+        if not flight.receive():
+            ended = Ended(b"", "protocol", "too much output", cpu_s)
+        elif mark == _ASLEEP and (flight.unsent or flight.size - before > UNREAD):
+            ended = Ended(b"", "infra", "a child waited for this process")
+        elif mark in (_TIMED_OUT, _ASLEEP):
+            detail = "asleep" if mark == _ASLEEP else "out of time"
+            ended = Ended(b"".join(flight.data), "timeout", detail, cpu_s)
+        else:
+            fate = fate_of_exit(os.waitstatus_to_exitcode(status), cpu_s >= flight.attempt.limits.cpu_s)
+            ended = Ended(b"".join(flight.data), *fate, cpu_s)
+        self._land(flight, ended)
 
     def _lose(self, zygote: _Zygote, why: str) -> None:
-        """A zygote is no use any more: kill it, start another, tell what it was running."""
+        """A zygote is no use any more: kill it and tell what it was running. `_dispatch` starts another."""
         if zygote not in self._zygotes:
             return
         self._zygotes.remove(zygote)
@@ -318,19 +360,15 @@ class Pool:
         zygote.process.kill()
         zygote.end()
         self.stats["respawns"] += 1
-        self._failed_starts += not zygote.ready
-        if self._failed_starts > 2:
-            self.broken = SandboxError(f"the fork server does not start: {why}. Run `azr-lite doctor --sandbox`")
-        else:
-            self._spawn(zygote.world)
+        self._resume_at = self._resume_at or time.monotonic()
+        if not zygote.ready:
+            self._stumble(f"the fork server does not start: {why}")
         flights, zygote.flights = list(zygote.flights.values()), {}
         for flight in flights:
-            self._unwatch(flight)
-            flight.channel.close()
-            flight.attempt.done(Ended(b"", "infra", why))
+            self._land(flight, Ended(b"", "infra", why))
 
     def _timeout(self) -> float | None:
-        soonest = float("inf")
+        soonest = self._resume_at or float("inf")
         for zygote in self._zygotes:
             if not zygote.ready:
                 soonest = min(soonest, zygote.started + START_S)
@@ -350,4 +388,4 @@ class Pool:
                     self._lose(zygote, "the fork server kept silent past a deadline")
                     break
                 if flight.watch_at <= now and not flight.watched:
-                    self._watch(flight, zygote)
+                    self._watch(flight)

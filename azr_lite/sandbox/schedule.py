@@ -6,7 +6,6 @@ Else it runs again at the head of a new child, so no input ever suffers for its 
 
 from __future__ import annotations
 
-import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,9 +17,19 @@ from azr_lite.sandbox import wire
 from azr_lite.sandbox.frames import clean, read_answers
 from azr_lite.sandbox.outcome import Kind, Limits, Outcome
 
-TRIES: Final = 2
+TRIES: Final = 3
+PLAIN: Final = "plain"
+"""The detail of an exit by which the child says that its program is plain."""
 PATIENCE: Final = 2
 """Timeouts in one job after which its other inputs are not tried."""
+WORLDS: Final = "ABCDEFGH"
+"""A judges. A and B validate every program, and the others one that may see order, hash, identity or randomness."""
+
+
+def hash_seed(world: str, seed: int) -> int:
+    """PYTHONHASHSEED of a run's world."""
+    offset = (0, 24301, 7, 40503, 1299709, 65537, 999983, 31)[WORLDS.index(world)]
+    return (offset + 2654435761 * seed) % 2**32
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,7 @@ class Plan:
     """A program and the inputs that share its children.
 
     `strict`: stop at the first outcome that is not "ok" (a validation fails as a whole); the rest stay "infra".
-    `backwards`: run the last input first.
+    `backwards`: run the last input first. `look`: say of every outcome whether the program is `plain`.
     """
 
     program: str
@@ -59,6 +68,7 @@ class Plan:
     limits: Limits
     strict: bool = False
     backwards: bool = False
+    look: bool = False
 
 
 class PlanRun:
@@ -97,9 +107,8 @@ class PlanRun:
             return
         self.tries += 1
         texts = [self.texts[i] for i in self.waiting]
-        request = wire.encode_request(
-            plan.program, plan.entry, texts, limits.recursion, limits.output_bytes, limits.depth, limits.nodes
-        )
+        caps = limits.recursion, limits.output_bytes, limits.depth, limits.nodes
+        request = wire.encode_request(plan.program, plan.entry, texts, *caps, look=plan.look)
         self.stats["children"] += 1
         self.submit(Attempt(request, limits, plan.world, self._ended, self.deliver))
 
@@ -115,7 +124,7 @@ class PlanRun:
         if ended.fate == "infra":
             self.stats["infra"] += 1
             if self.tries >= TRIES:
-                why = f"the sandbox failed twice on one job: {ended.detail}. Nothing was booked; start again"
+                why = f"the sandbox failed {TRIES} times on one job: {ended.detail}. Nothing was booked; start again"
                 self.deliver(InfrastructureError(why))
             else:
                 self.start()
@@ -131,7 +140,7 @@ class PlanRun:
             answers = answers[: asked - 1]
         each = 1000 * ended.cpu_s / max(1, len(answers))
         for answer in answers:
-            self._take(replace(answer, cpu_ms=each))
+            self._take(replace(answer, cpu_ms=each, plain=ended.detail == PLAIN))
         if len(answers) == 0:
             kind: Any = "crash" if ended.fate == "exit" else ended.fate
             self._take(Outcome(kind, detail=ended.detail or "ended without an answer", cpu_ms=1000 * ended.cpu_s))
@@ -151,20 +160,20 @@ class PlanRun:
             self._take(outcome)
 
 
-def fate_of_status(status: int, timed_out: bool) -> tuple[Kind | str, str]:
-    """A wait status as a fate and its detail."""
-    if timed_out:
-        return "timeout", "out of time"
-    if os.WIFEXITED(status):
-        code = os.WEXITSTATUS(status)
-        return "exit", "" if code == 0 else f"exit status {code}"
-    number = os.WTERMSIG(status)
+def fate_of_exit(code: int, out_of_time: bool) -> tuple[Kind | str, str]:
+    """An exit code (below 0: a signal) of a child that was left to itself as a fate and its detail.
+
+    `out_of_time`: by its CPU clock.
+    """
+    if code >= 0:
+        return "exit", {0: "", wire.PLAIN: PLAIN}.get(code, f"exit status {code}")
+    number = -code
     if number == signal.SIGUSR1:  # the zygote's own sign; a locked child can send no signal
         return "infra", "a child could not be locked"
     if number == signal.SIGSYS:
         return "policy", "a system call that only an attack makes"
-    if number in (signal.SIGXCPU, signal.SIGALRM):
+    if number in (signal.SIGXCPU, signal.SIGALRM) or (number == signal.SIGKILL and out_of_time):
         return "timeout", "out of time"
     if number == signal.SIGKILL:
-        return "memory", "killed by the kernel"
+        return "infra", "a child was killed from outside (by the kernel, where memory runs out)"
     return "crash", f"signal {number}"

@@ -17,21 +17,28 @@ from typing import Final
 
 from azr_lite.errors import SandboxError
 from azr_lite.sandbox.frames import MAX_ANSWER
-from azr_lite.sandbox.pool import SEEDS
-from azr_lite.sandbox.schedule import Attempt, Ended, fate_of_status
+from azr_lite.sandbox.schedule import Attempt, Ended, fate_of_exit, hash_seed
 
 _HARNESS: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "harness.py")
+WALL_FACTOR: Final = 5.0
+"""Most wall time per CPU second: nobody watches a CPU clock here."""
 _LAYERS: Final = ("seccomp", "no_new_privs", "namespaces", "empty_root", "landlock", "no_capabilities", "own_uid")
 
 
 class WeakPool:
     """`workers` threads, each with one child at a time. The same interface as `pool.Pool`."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, seed: int) -> None:
+        self.seed = seed
         self.layers = dict.fromkeys(_LAYERS, f"off: not available on {sys.platform}")
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="azr-weak")
         self._running: set[subprocess.Popen[bytes]] = set()
         self._closed = False
+
+    @property
+    def beat(self) -> float:
+        """Always moving: every execution has a timer of its own."""
+        return time.monotonic()
 
     def submit(self, attempt: Attempt) -> None:
         """Queue one execution. Any thread."""
@@ -59,7 +66,7 @@ class WeakPool:
 
     def _execute(self, attempt: Attempt) -> Ended:
         limits = attempt.limits
-        environment = {"PYTHONHASHSEED": SEEDS[attempt.world], "PYTHONUTF8": "1"}
+        environment = {"PYTHONHASHSEED": str(hash_seed(attempt.world, self.seed)), "PYTHONUTF8": "1"}
         if sys.platform == "win32":
             environment["SYSTEMROOT"] = os.environ.get("SYSTEMROOT", "")
         started = time.monotonic()
@@ -74,11 +81,12 @@ class WeakPool:
         )
         self._running.add(process)
         timed_out = threading.Event()
-        late = threading.Timer(limits.cpu_s * limits.wall_factor + 1.5, lambda: (timed_out.set(), _kill(process)))
+        wall = limits.cpu_s * min(limits.wall_factor, WALL_FACTOR) + 1.5
+        late = threading.Timer(wall, lambda: (timed_out.set(), _kill(process)))
         late.start()
         try:
-            data = _talk(process, attempt.request)
-            if len(data) > MAX_ANSWER:
+            data = _talk(process, attempt.request, MAX_ANSWER + limits.output_bytes)
+            if len(data) > MAX_ANSWER + limits.output_bytes:
                 return Ended(b"", "protocol", "too much output")
             status = process.wait()
         finally:
@@ -89,11 +97,10 @@ class WeakPool:
         spent = time.monotonic() - started
         if timed_out.is_set():
             return Ended(data, "timeout", "out of time", spent)
-        fate, detail = ("exit", "") if status >= 0 else fate_of_status(-status, False)
-        return Ended(data, fate, detail, spent)
+        return Ended(data, *fate_of_exit(status, spent > limits.cpu_s), spent)
 
 
-def _talk(process: subprocess.Popen[bytes], request: bytes) -> bytes:
+def _talk(process: subprocess.Popen[bytes], request: bytes, most: int) -> bytes:
     """Write the request, read at most one byte more than an answer may have."""
     assert process.stdin is not None
     assert process.stdout is not None
@@ -103,7 +110,7 @@ def _talk(process: subprocess.Popen[bytes], request: bytes) -> bytes:
     except OSError:
         pass
     with process.stdout as pipe:
-        return pipe.read(MAX_ANSWER + 1)
+        return pipe.read(most + 1)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -15,6 +15,10 @@ SIZE: Final = 65536
 DEPTH: Final = 40
 NODES: Final = 20000
 INT_BITS: Final = 4096
+ROOM: Final = 1 << 20
+"""Bytes of answers after which a child stops; what is left runs in another."""
+PLAIN: Final = 7
+"""Exit status of a child that found its program `plain`; any other says nothing."""
 HASHED: Final = 1000
 """Elements of one set or dict: 9,000 colliding keys cost 0.9 s to build, 1,000 cost 9 ms."""
 
@@ -54,7 +58,7 @@ class _Writer:
         if kind is float:
             return self._float(value)
         if level >= self.depth:
-            raise WireError(TOO_LONG, f"nested deeper than {self.depth}")
+            raise _too_deep(value, self.depth)
         if kind is list:
             return f"[{self._items(value, level)}]"
         if kind is tuple:
@@ -124,6 +128,20 @@ class _Writer:
 _INF: Final = float("inf")
 
 
+def _too_deep(value: Any, depth: int) -> WireError:
+    """Nested too deep, or holding itself (which no literal does): found among the first `NODES` values below."""
+    seen, waiting = {id(value)}, [value]
+    while waiting and len(seen) < NODES:
+        holder = waiting.pop()
+        for item in [*holder, *holder.values()] if type(holder) is dict else holder:
+            if item is value:
+                return WireError(NOT_LITERAL, f"a {type(value).__name__} that holds itself")
+            if type(item) in (list, tuple, dict) and id(item) not in seen:
+                seen.add(id(item))
+                waiting.append(item)
+    return WireError(TOO_LONG, f"nested deeper than {depth}")
+
+
 def encode(value: Any, size: int = SIZE, depth: int = DEPTH, nodes: int = NODES, ordered: bool = False) -> str:
     """ASCII tagged JSON of a plain value. Raises `WireError` for anything else, or over a cap; never cuts.
 
@@ -150,11 +168,11 @@ def encode_request(
     size: int = SIZE,
     depth: int = DEPTH,
     nodes: int = NODES,
+    look: bool = False,
 ) -> bytes:
-    """What a child reads; `inputs` come from `encode_arguments`."""
-    return (
-        f"[{json.dumps(program)},{json.dumps(entry)},[{','.join(inputs)}],{recursion},{size},{depth},{nodes}]".encode()
-    )
+    """What a child reads; `inputs` come from `encode_arguments`. `look`: shall it say whether the program is plain?"""
+    head = f"{json.dumps(program)},{json.dumps(entry)},[{','.join(inputs)}]"
+    return f"[{head},{recursion},{size},{depth},{nodes},{json.dumps(look)}]".encode()
 
 
 class Tag:

@@ -1,9 +1,12 @@
 """The fork server: locked once, then one fork per execution. Started as `zygote.py CONTROL_FD PARENT_PID SKIP`.
 
 Control socket, in: `id, cpu seconds, wall seconds, memory bytes` and a channel descriptor per execution. Out: one
-greeting (JSON: layers), then `id, fate, wait status, cpu seconds` for each child that ended. Requests and answers run
-between trainer and child: this process never reads one, so that its memory, and so the next child's, is the same before
-every fork.
+greeting (JSON: layers), then `id, fate, wait status, cpu seconds` for each child that ended, and RUNNING at each tick
+of one that has not. Requests and answers run between trainer and child: this process never reads one, so that its
+memory, and so the next child's, is the same before every fork.
+
+CPU time is the limit. A child whose CPU clock stands still is asleep and ended; wall time alone ends it only far out.
+Both are counted in this process's own ticks: where the machine is too busy to let it look, it is as patient as that.
 
 trainer -exec-> launcher -unshare, fork-> zygote (pid 1 of its namespace) -fork-> child. Each dies with its predecessor.
 """
@@ -28,28 +31,32 @@ import harness  # type: ignore[import-not-found]
 import lockdown  # type: ignore[import-not-found]
 
 START: Final = struct.Struct("=QddQ")
-STOP: Final = struct.Struct("=Q")
 REPORT: Final = struct.Struct("=QBid")
-ENDED, TIMED_OUT, STOPPED = 0, 1, 2
+ENDED, TIMED_OUT, ASLEEP, RUNNING, NO_FORK = range(5)
 CONTROL_FD: Final = 3
 CHANNEL_FD: Final = 3
 """In the child the channel takes the control socket's place."""
 CANNOT_LOCK: Final = 10
 """SIGUSR1: a locked child cannot send it, so no program can pretend that the sandbox failed."""
-TICK_MS: Final = 2
+POLL_MS: Final = 2
 """How often to look for ended children where pidfd_open is missing."""
+TICK_S: Final = 0.1
+STILL_TICKS: Final = 10
+STILL_S: Final = 0.001
+"""Asleep: less CPU time than this in ten ticks."""
 
 
 class _Child:
     """One running execution and when to look at it next."""
 
-    __slots__ = ("cpu", "deadline", "fate", "id", "look", "pid", "pidfd")
+    __slots__ = ("cpu", "fate", "id", "look", "pid", "pidfd", "still", "tick", "ticks", "used")
 
     def __init__(self, id: int, pid: int, pidfd: int, cpu: float, wall: float) -> None:
-        now = time.monotonic()
         self.id, self.pid, self.pidfd, self.cpu, self.fate = id, pid, pidfd, cpu, ENDED
-        self.deadline = now + wall
-        self.look = now + min(cpu, wall)
+        self.ticks = math.ceil(wall / TICK_S)
+        self.still, self.used = 0, 0.0
+        self.tick = time.monotonic() + TICK_S
+        self.look = min(self.tick, self.tick - TICK_S + cpu)
 
 
 class Zygote:
@@ -80,21 +87,21 @@ class Zygote:
         if not self.children:
             return None
         if not self.use_pidfd:
-            return TICK_MS
+            return POLL_MS
         return max(0, math.ceil(1000 * (min(child.look for child in self.children.values()) - time.monotonic())))
 
     def _message(self) -> bool:
         data, ancillary, _, _ = self.control.recvmsg(START.size, 64)
         if not data:
             return False
-        if len(data) == STOP.size:
-            for child in self.children.values():
-                if child.id == STOP.unpack(data)[0]:
-                    self._kill(child, STOPPED)
-            return True
         channel = array("i", ancillary[0][2])[0]
         id, cpu, wall, memory = START.unpack(data)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            os.close(channel)
+            self.control.send(REPORT.pack(id, NO_FORK, error.errno or 0, 0.0))
+            return True
         if pid == 0:
             self._child(channel, cpu, memory)
         os.close(channel)
@@ -121,8 +128,7 @@ class Zygote:
             os.kill(os.getpid(), CANNOT_LOCK)
             os._exit(1)
         try:
-            harness.serve(_request(), _answer)
-            os._exit(0)
+            os._exit(harness.serve(_request(), _answer))
         finally:
             os._exit(1)
 
@@ -131,10 +137,20 @@ class Zygote:
             used = time.clock_gettime((~child.pid << 3) | 2)
         except OSError:
             used = 0.0
-        if used >= child.cpu or now >= child.deadline:
+        if used >= child.cpu:
             self._kill(child, TIMED_OUT)
-        else:
-            child.look = min(child.deadline, now + max(child.cpu - used, 0.002))
+            return
+        if now >= child.tick:
+            child.tick = now + TICK_S
+            child.ticks -= 1
+            child.still += 1
+            if used - child.used >= STILL_S:
+                child.still, child.used = 0, used
+            if child.ticks <= 0 or child.still >= STILL_TICKS:
+                self._kill(child, TIMED_OUT if child.ticks <= 0 else ASLEEP)
+                return
+            self.control.send(REPORT.pack(child.id, RUNNING, 0, used))
+        child.look = min(child.tick, now + max(child.cpu - used, 0.002))
 
     def _kill(self, child: _Child, fate: int) -> None:
         if child.fate == ENDED:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from azr_lite.config import Config
-from azr_lite.environment import describe_environment, quiet_libraries, require_training
+from azr_lite.environment import describe_environment, require_training
 from azr_lite.metrics import STAGES
 from azr_lite.presets import preset
 from azr_lite.prompts import get_style
@@ -104,7 +104,6 @@ def bench_step(steps: int = 12, seed: int = 0) -> dict[str, Any]:
     from azr_lite.train.policy import load_policy
     from azr_lite.train.trainer import SelfPlayTrainer
 
-    quiet_libraries()
     c = preset(
         "nano",
         steps=steps,

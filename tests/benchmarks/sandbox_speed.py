@@ -313,9 +313,9 @@ def training_step(data: Path | None = None, workers: int | None = None) -> dict[
 HOSTILE: Final = (
     "def f(x):\n    while True: pass",
     "def f(x): return 'a' * 10**10",
-    "import statistics\ndef f(x): return statistics.sys.modules['posix'].fork()",
-    "import statistics\ndef f(x): statistics.sys.modules['posix'].write(3, b'x' * 99); return 1",
-    "import statistics\ndef f(x): statistics.sys.modules['posix']._exit(0)",
+    "import statistics\ndef f(x): return statistics.mean.__globals__['sys'].modules['posix'].fork()",
+    "import statistics\ndef f(x): statistics.mean.__globals__['sys'].modules['posix'].write(3, b'x' * 99); return 1",
+    "import statistics\ndef f(x): statistics.mean.__globals__['sys'].modules['posix']._exit(0)",
 )
 
 

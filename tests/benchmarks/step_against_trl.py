@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from azr_lite.config import Config
-from azr_lite.environment import describe_environment, quiet_libraries, require_training
+from azr_lite.environment import describe_environment, require_training
 from azr_lite.metrics import STAGES
 from azr_lite.prompts import get_style
 from azr_lite.selfplay import SelfPlay
@@ -36,7 +36,6 @@ def bench_plain(config: Config, steps: int = 3) -> dict[str, Any]:
     from azr_lite.train.policy import load_policy
     from azr_lite.train.trainer import SelfPlayTrainer
 
-    quiet_libraries()
     c = config.replace(
         steps=steps, eval_problems=0, eval_every=0, stop_patience=0, save_every=0, save_minutes=0.0, self_test=False
     )

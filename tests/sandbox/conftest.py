@@ -18,7 +18,7 @@ LATEST_S = 0.3 * 4 + 0.5 + 2 + 6
 
 NATIVE = """
 import statistics
-sys = statistics.sys
+sys = statistics.mean.__globals__['sys']
 posix = sys.modules['posix']
 ctypes = sys.modules['ctypes']
 libc = sys.modules['lockdown'].libc

@@ -133,7 +133,7 @@ def test_G08_another_platform(monkeypatch: pytest.MonkeyPatch) -> None:
         assert kinds(weak.run(program, [(1,), (2,), (3,), (4,)])) == ["ok", "timeout", "exception", "ok"]
         assert weak.validate("def f(x): return hash('a')", [(1,)]).reason == "non_deterministic"
         assert weak.run("def f(x): return 'a' * 10**10", [(1,)])[0].kind == "memory"
-        sleeper = "import statistics\ndef f(x): statistics.sys.modules['time'].sleep(99)"
+        sleeper = "import statistics\ndef f(x): statistics.mean.__globals__['sys'].modules['time'].sleep(99)"
         assert weak.run(sleeper, [(1,)])[0].kind in ("timeout", "exception")
 
 

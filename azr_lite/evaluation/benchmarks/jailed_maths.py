@@ -29,9 +29,9 @@ _PROSE = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox|textrm)\s*\{[^{}]*\}")
 _LETTER = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")  # of a variable, not of a command
 _NUMBER = re.compile(r"\d+(?:(?:\{,\}|\\,|\\!|,)+\d{3}(?!\d))*(?:\.\d+)?|\.\d+")
 _UNDONE = re.compile(
-    r"\\(?:sum|prod|i{1,3}nt|oint|lim(?:sup|inf)?|[dt]?binom|choose|gcd|lcm|[bp]?mod|[lr](?:floor|ceil)|[lr]?vert|det|max"
-    r"|min|[ldvc]?dots)(?![A-Za-z])|\\operatorname\s*\{\s*(?:gcd|lcm)|(?<![A-Za-z])(?:gcd|lcm)\s*\(|\\begin\s*\{vmatrix\}"
-    r"|\\frac\s*\{\s*(?:d|\\partial)[^{}]*\}\s*\{\s*(?:d|\\partial)\s*[a-z]|[!|]"
+    r"\\(?:sum|prod|i{1,3}nt|oint|lim(?:sup|inf)?|[dt]?binom|choose|gcd|lcm|[bp]?mod|[lr](?:floor|ceil)|[lr]?vert|det)"
+    r"(?![A-Za-z])|\\(?:max|min|[ldvc]?dots)(?![A-Za-z])|\\operatorname\s*\{\s*(?:gcd|lcm)|(?<![A-Za-z])(?:gcd|lcm)\s*\("
+    r"|\\frac\s*\{\s*(?:d|\\partial)[^{}]*\}\s*\{\s*(?:d|\\partial)\s*[a-z]|\\begin\s*\{vmatrix\}|[!|]"
 )
 _FUNCTION = re.compile(
     r"\\(?:log|ln|lg|exp|(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?)(?![A-Za-z])"
