@@ -31,11 +31,11 @@ def propose_induction(*, program: str, rules: Rules) -> str:
     return _body("invent induction", fence("python", program))
 
 
-def solve_deduction(*, program: str, input: str) -> str:
+def solve_deduction(*, program: str, input: str, rules: Rules) -> str:
     return _body("solve deduction", fence("python", program), fence("input", input))
 
 
-def solve_abduction(*, program: str, output: str) -> str:
+def solve_abduction(*, program: str, output: str, rules: Rules) -> str:
     return _body("solve abduction", fence("python", program), fence("output", output))
 
 
