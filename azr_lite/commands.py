@@ -295,7 +295,7 @@ def export(run: Positional[Path], choice: Annotated[Choice, arg(name="")], *, ou
         output: The new folder, with a model card; empty: RUN/export-KIND-step-N.
     """
     require_training("an export")
-    from azr_lite.export import export as exporter
+    from azr_lite import export as exporter
 
     folder = exporter.export(run, output, **dataclasses.asdict(choice))
     print(exporter.listing(folder))
@@ -319,7 +319,7 @@ def push(
         dry_run: List the files and print the card; send nothing.
     """
     require_training("a push")
-    from azr_lite.export import export as exporter
+    from azr_lite import export as exporter
 
     exporter.check_repository(repo)  # before the long part
     with exporter.to_upload(run, repo, **dataclasses.asdict(choice)) as folder:

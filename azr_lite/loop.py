@@ -30,7 +30,7 @@ from azr_lite.evaluation.scores import (
 )
 from azr_lite.metrics import STAGES
 from azr_lite.presets import preset
-from azr_lite.progress import Meter, Reporter, Trackers, check_installed, curves_of
+from azr_lite.progress import Reporter, check_installed, curves_of
 from azr_lite.prompts import get_style
 from azr_lite.rundir import RunDir
 from azr_lite.sandbox import Executor
@@ -201,36 +201,35 @@ class _Session:
     """One process's work on one run, from loading the model to the summary; a resumed run gets a new one."""
 
     def __init__(self, config: Config, directory: RunDir, facts: list[str]) -> None:
-        from azr_lite.train.callbacks import Schedule
+        from azr_lite.train.callbacks import Budget
 
         self.config, self.directory = config, directory
-        self.main = is_main()
-        self.reporter = Reporter(config, quiet=not self.main)
+        self.main, self.started = is_main(), time.perf_counter()
+        self.budget = Budget(config.save_minutes, config.max_hours)  # whose clock starts here
+        self.reporter = Reporter(config, directory, quiet=not self.main)
         self.reporter.facts(*facts)
-        self.started = time.perf_counter()
-        # sharded weights are cut, and can be sampled from, inside `train` only
-        begin = {"on_begin": self._begin} if sharding() else {}
-        told = {"note": self.reporter.facts, "on_step": self._on_step, "evaluate": self._evaluate_after, **begin}
-        self.schedule = Schedule(config, directory.path, **told)
-        self.trackers = Trackers(config, directory, self.reporter.facts)
 
     def play(self) -> RunResult:
         """Load, test, evaluate, seed, train, evaluate, sum up."""
         with open_executor(self.config, workers(self.config)) as executor, explain_lost_process(self.directory.path):
             self._build(executor)
-            by_main(lambda: self.trackers.start(self.done))
+            by_main(lambda: self.reporter.trackers.start(self.done))
             if not sharding():
                 self._begin()
-            self._train()
+            self.schedule.go_on_from(self._standing(self.done), self.trainer.args, self.done)
+            self.reporter.start(self.done)
+            with self._interruptible():
+                self.trainer.train(resume_from_checkpoint=self.checkpoint)
             result = self._finish(self._evaluate(f"step-{self.trainer.steps_done}"))
             leave()
             return result
 
     def _build(self, executor: Executor) -> None:
+        from azr_lite.train.callbacks import Schedule
         from azr_lite.train.policy import load_policy
         from azr_lite.train.trainer import SelfPlayTrainer
 
-        c = self.config
+        c, path = self.config, self.directory.path
         policy = load_policy(c)
         style = get_style(policy.style)
         layers = ", ".join(name for name, state in executor.layers.items() if state == "on")
@@ -250,16 +249,19 @@ class _Session:
         verifier = Verifier(runner, self.selfplay.rules)  # of its own, so that self-play's counts stay its own
         problems = (c.model, c.task_types, c.eval_problems, HELD_OUT_SEED, style, verifier, c.max_reply_tokens)
         self.suite = held_out_suite(*problems) if c.eval_problems else None
-        self.checkpoint = by_main(lambda: last_whole_checkpoint(self.directory.path))
-        self.trainer = SelfPlayTrainer(
+        self.checkpoint = by_main(lambda: last_whole_checkpoint(path))
+        self.done = step_of(self.checkpoint) // c.updates_per_step if self.checkpoint else 0
+        self.schedule = Schedule(
             c,
-            policy,
-            style,
-            self.selfplay,
-            self.directory.path,
-            schedule=self.schedule,
-            sampler=sampler,
+            path,
+            self.reporter.facts,
+            self.budget,
+            # sharded weights are cut, and can be sampled from, inside `train` only
+            on_begin=self._begin if sharding() else lambda: None,
+            on_step=partial(self.reporter.step, self.selfplay),
+            evaluate=self._evaluate_after,
         )
+        self.trainer = SelfPlayTrainer(c, policy, style, self.selfplay, path, schedule=self.schedule, sampler=sampler)
         self.selfplay.count_tokens = self.trainer.count_tokens
 
     def _begin(self) -> None:
@@ -267,10 +269,8 @@ class _Session:
         if self.config.self_test:
             from azr_lite.train.diagnostics import self_test
 
-            if sharding() == "DeepSpeed":  # whose parameters are empty between two passes
-                self.reporter.facts("the learning self-test is left out under DeepSpeed")
-            else:
-                self.reporter.facts(self_test(self.trainer).sentence)
+            left_out = f"the learning self-test is left out under {sharding()}"
+            self.reporter.facts(left_out if sharding() else self_test(self.trainer).sentence)
         self.before = self._evaluate("before")
         if self.main:
             self.directory.rewind(self.done if self.checkpoint else -1)
@@ -280,36 +280,11 @@ class _Session:
                 self.directory.append_tasks(self.selfplay.record.tasks)
             sizes = ", ".join(f"{name} {size}" for name, size in self.selfplay.buffers.sizes().items())
             self.reporter.facts(f"buffers seeded by the untrained policy (rounds: {rounds}): {sizes}")
-        by_main(lambda: self.trackers.replay(self.done))
-
-    @property
-    def done(self) -> int:
-        """Self-play steps in the checkpoint this session starts from."""
-        return step_of(self.checkpoint) // self.config.updates_per_step if self.checkpoint else 0
-
-    def _train(self) -> None:
-        self.schedule.go_on_from(self._standing(self.done), self.trainer.args, self.done)
-        self.meter = Meter()
-        self.reporter.start(self.done)
-        with self._interruptible():
-            self.trainer.train(resume_from_checkpoint=self.checkpoint)
-
-    def _on_step(self, numbers: dict[str, Any]) -> None:
-        """After each finished step: log and show."""
-        timing, step = numbers.pop("timing"), numbers.pop("step")
-        record = self.selfplay.record
-        metrics = {**record.metrics, **numbers}
-        timing |= self.meter.read(record.sampled_tokens, timing["generate"])
-        if self.main:
-            self.directory.append(step, metrics, timing, record.rollouts, record.tasks)
-            self.trackers.step(step, metrics | timing)
-        self.reporter.step(step, metrics, timing)
+        by_main(lambda: self.reporter.trackers.replay(self.done))
 
     def _evaluate_after(self, done: int) -> Standing | None:
         """Evaluate after step `done`; where the stop rule stands then."""
-        items = self._evaluate(f"step-{done}")
-        if self.main:
-            self.trackers.evaluated(done, summarize(items))
+        self.reporter.trackers.evaluated(done, summarize(self._evaluate(f"step-{done}")))
         return self._standing(done)
 
     def _standing(self, done: int) -> Standing | None:
@@ -320,7 +295,7 @@ class _Session:
         """Greedy held-out evaluation, kept as eval/NAME.jsonl and NAME.json; one that is on disk is not repeated."""
         if self.suite is None:
             return []
-        folder, budget = self.directory.path / "eval", self.schedule.budget
+        folder, budget = self.directory.path / "eval", self.budget
         if kept := by_main(lambda: read_result(folder, name)):
             budget.evaluation_s = max(budget.evaluation_s, kept.record["seconds"])
             return kept.items
@@ -342,7 +317,7 @@ class _Session:
         summary = by_main(lambda: self._summary(after))
         if self.main:
             self.directory.save_summary(summary)
-            self.trackers.finish(summary)
+        self.reporter.trackers.finish(summary)
         self.schedule.push()
         self.reporter.table(summary, self.directory.path)
         return RunResult(self.directory.path, summary)
@@ -374,6 +349,7 @@ class _Session:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         asked: list[float] = []  # when the first signal came
 
         def handle(number: int, frame: Any) -> None:
@@ -382,18 +358,16 @@ class _Session:
                 self.reporter.facts("stopping after this step; press Ctrl-C again to stop at once")
                 self.schedule.request_stop()
             elif world() == 1 or time.monotonic() - asked[0] >= ECHO:
-                restore()
+                signal.signal(number, before[number])
                 signal.raise_signal(number)
 
-        def restore() -> None:
-            for number, handler in old.items():
-                signal.signal(number, handler)
-
-        old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in before:
+            signal.signal(number, handle)
         try:
             yield
         finally:
-            restore()
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def read_standing(run_dir: Path, every: int, done: int) -> Standing | None:

@@ -253,8 +253,6 @@ METRICS: tuple[Metric, ...] = (
            "process", "MiB", 0, None, "progress.py", "on a GPU", **_TIMING),
     Metric("cpu_energy_j", "processor energy", "processor time of the main process x 8 W a core; an estimate, right to "
            "a factor of 2 either way", "J", 0, None, "progress.py", **_TIMING),
-    Metric("gpu_energy_j", "GPU energy", "difference of NVML's energy counter over all GPUs of the machine; about 5 % "
-           "error", "J", 0, None, "progress.py", "where NVML counts energy", **_TIMING),
     # ---- what a run keeps elsewhere and trackers show as curves ({type}: a task type, or all)
     Metric("held_out/{type}/accuracy", "held-out accuracy", "right greedy replies / held-out problems, after so many "
            "steps", "share", None, None, "evaluation/scores.py", "at evaluations", "eval/*.json"),

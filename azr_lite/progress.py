@@ -1,8 +1,7 @@
-"""What is told while a run goes on: to people (a line per step, a table at the end) and to trackers."""
+"""What is told while a run goes on: to people (a line per step, a table at the end), its logs and trackers."""
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import math
 import os
@@ -27,6 +26,8 @@ from azr_lite.rundir import RunDir
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
 
+    from azr_lite.selfplay import SelfPlay
+
 PROJECT = "azr-lite"
 
 
@@ -40,7 +41,7 @@ def check_installed(config: Config) -> None:
 class Trackers:
     """The trackers of one session. Without `config.report_to` nothing is imported and every call does nothing."""
 
-    def __init__(self, config: Config, directory: RunDir, note: Callable[[str], None]) -> None:
+    def __init__(self, config: Config, directory: RunDir | None, note: Callable[[str], None]) -> None:
         self.config, self.directory, self.note = config, directory, note
         self._running: list[GeneralTracker] = []
         self._evaluated: set[int] = set()
@@ -103,27 +104,30 @@ class Trackers:
     def _open(self, tracker: str, title: str, group: str) -> GeneralTracker:
         from accelerate import tracking
 
-        run_dir, config = self.directory.path, self.config.to_json()
+        run_dir, told = self.directory.path, {"name": title, "group": group, "config": self.config.to_json()}
         if tracker == "tensorboard":
             folder = run_dir / "tensorboard"
             shutil.rmtree(folder, ignore_errors=True)  # of the session before: its lost steps would stand beside ours
             return tracking.TensorBoardTracker("", folder)
         if tracker == "wandb":
             project, folder = os.environ.get("WANDB_PROJECT", PROJECT), os.environ.get("WANDB_DIR", str(run_dir))
-            return tracking.WandBTracker(project, name=title, group=group, dir=folder, config=config)
-        quiet = {"auto_log_gpu": False, "auto_log_cpu": False}
-        return tracking.TrackioTracker(PROJECT, name=title, group=group, config=config, **quiet)
+            return tracking.WandBTracker(project, dir=folder, **told)
+        return tracking.TrackioTracker(PROJECT, auto_log_gpu=False, auto_log_cpu=False, **told)
 
 
 BARS = "▁▂▃▄▅▆▇█"
 
 
 class Reporter:
-    """Prints for people. Step lines only where the output is a terminal; facts and tables always (unless `quiet`)."""
+    """Tells of a run: prints for people, keeps its logs, sends to trackers. A `quiet` one tells nothing.
 
-    def __init__(self, config: Config, quiet: bool = False) -> None:
-        self.config, self.quiet = config, quiet
+    Facts and tables are always printed, step lines only where the output is a terminal.
+    """
+
+    def __init__(self, config: Config, directory: RunDir | None = None, quiet: bool = False) -> None:
+        self.config, self.directory, self.quiet = config, directory, quiet
         self.console = Console(highlight=False, soft_wrap=False)
+        self.trackers = Trackers(config, directory, self.facts)
 
     def facts(self, *lines: str) -> None:
         """Sentences about the run, one per line."""
@@ -133,25 +137,35 @@ class Reporter:
 
     def start(self, done: int) -> None:
         """Training begins with `done` steps finished before: the heading of the step lines."""
-        self.first, self.began = done, time.perf_counter()
+        self.first, self.began, self.meter = done, time.perf_counter(), Meter()
         if not self.quiet and self.console.is_terminal:
             self.console.print("[dim] done   solve  propose  tasks' r̄  valid  reply len   s/step    left[/dim]")
 
-    def step(self, step: int, metrics: dict[str, float], timing: dict[str, float]) -> None:
-        """One line about a finished step, with the time left at the pace so far; nothing on a pipe."""
-        if self.quiet or not self.console.is_terminal:
+    def step(self, selfplay: SelfPlay, report: dict[str, Any]) -> None:
+        """A finished step: its lines in the logs, one on a terminal, its numbers for the trackers."""
+        timing, step, record = report.pop("timing"), report.pop("step"), selfplay.record
+        metrics = {**record.metrics, **report}
+        timing |= self.meter.read(record.sampled_tokens, timing["generate"])
+        if self.quiet:
             return
-        types = self.config.task_types
+        self.directory.append(step, metrics, timing, record.rollouts, record.tasks)
+        self.trackers.step(step, metrics | timing)
+        if self.console.is_terminal:
+            self._print_step(step, metrics, timing)
 
-        def of(pattern: str) -> float:
-            return mean([metrics[key] for name in types if (key := pattern.format(name)) in metrics])
+    def _print_step(self, step: int, metrics: dict[str, float], timing: dict[str, float]) -> None:
+        """Means over the task types, and the time left at the pace so far."""
+
+        def of(start: str, end: str) -> float:
+            return mean(across(metrics, start, end))
 
         done, seconds = step + 1, sum(timing[name] for name in STAGES)
         pace = (time.perf_counter() - self.began) / max(1, done - self.first)
         left = clock(pace * (self.config.steps - done))
         self.console.print(
-            f"{done:5d}  {of('solve/{}/ok'):6.2f}  {of('propose/{}/reward'):7.2f}  {of('propose/{}/solve_rate'):8.2f}"
-            f"  {of('propose/{}/ok'):5.2f}  {of('solve/{}/tokens'):9.1f}  {seconds:7.1f}  {left:>6}"
+            f"{done:5d}  {of('solve/', '/ok'):6.2f}  {of('propose/', '/reward'):7.2f}"
+            f"  {of('propose/', '/solve_rate'):8.2f}  {of('propose/', '/ok'):5.2f}  {of('solve/', '/tokens'):9.1f}"
+            f"  {seconds:7.1f}  {left:>6}"
         )
 
     def evaluation(self, name: str, scores: dict[str, dict[str, Any]]) -> None:
@@ -240,32 +254,23 @@ WATTS_PER_CORE = 8.0
 
 
 class Meter:
-    """`read` once per step. Costs some microseconds, and one NVML call per GPU."""
+    """`read` once per step; it costs some microseconds."""
 
     def __init__(self) -> None:
-        self._gpu_energy = _gpu_energy()
-        self._cpu_s, self._gpu_j = _cpu_seconds(), self._gpu_energy() if self._gpu_energy else 0.0
+        self._cpu_s = sum(os.times()[:4])  # own time, and that of ended children
 
     def read(self, tokens: float, generate_s: float) -> dict[str, float]:
         """Since the last call: sampled tokens per second of sampling, peak memory so far (MiB), joules."""
-        cpu_s, gpu_j = _cpu_seconds(), self._gpu_energy() if self._gpu_energy else 0.0
+        before, self._cpu_s = self._cpu_s, sum(os.times()[:4])
         numbers = {
             "tokens_per_s": tokens / generate_s if generate_s > 0 else 0.0,
             "memory_mib": peak_mib(),
-            "cpu_energy_j": (cpu_s - self._cpu_s) * WATTS_PER_CORE,
+            "cpu_energy_j": (self._cpu_s - before) * WATTS_PER_CORE,
         }
-        if self._gpu_energy:
-            numbers["gpu_energy_j"] = gpu_j - self._gpu_j
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_available():
             numbers["gpu_memory_mib"] = torch.cuda.max_memory_allocated() / 2**20
-        self._cpu_s, self._gpu_j = cpu_s, gpu_j
         return numbers
-
-
-def _cpu_seconds() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
 
 
 def peak_mib() -> float:
@@ -283,23 +288,3 @@ def peak_mib() -> float:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
-
-
-def _gpu_energy() -> Callable[[], float] | None:
-    """A function that gives the joules used so far by the GPUs that count them; None without NVML or such a GPU."""
-    try:
-        nvml = ctypes.CDLL("libnvidia-ml.so.1")
-    except OSError:
-        return None
-    count, used = ctypes.c_uint(), ctypes.c_ulonglong()  # used: millijoules
-    if nvml.nvmlInit_v2() or nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)):
-        return None
-
-    def joules(device: ctypes.c_void_p) -> float | None:
-        failed = nvml.nvmlDeviceGetTotalEnergyConsumption(device, ctypes.byref(used))
-        return None if failed else used.value / 1000
-
-    devices = [ctypes.c_void_p() for _ in range(count.value)]
-    known = [gpu for i, gpu in enumerate(devices) if not nvml.nvmlDeviceGetHandleByIndex_v2(i, ctypes.byref(gpu))]
-    counting = [gpu for gpu in known if joules(gpu) is not None]
-    return (lambda: sum(joules(gpu) or 0.0 for gpu in counting)) if counting else None

@@ -46,12 +46,13 @@ def test_suites_are_asked_by_name_and_those_that_cannot_be_had_say_why(scripted,
     (tmp_path / "aime.jsonl").write_text("".join(json.dumps(row) + "\n" for row in AIME))
     data = {name: str(tmp_path / "aime.jsonl") for name in ("aime24", "aime25", "amc23")}
     told = []
-    names = "math500,aime24,aime25,amc23,livecodebench-v5"
+    data["minerva"] = str(tmp_path / "none.jsonl")
+    names = "math500,aime24,aime25,amc23,minerva"
     found = runner.evaluate("m", names, items=3, data=data, output_dir=tmp_path / "out", tell=told.append)
     assert found.results["aime24"].scores["all"]["accuracy"] == 1.0
     assert found.results["aime24"].record["asked"]["data"]["source"] == data["aime24"]
-    assert set(found.left_out) == {"livecodebench-v5"}
-    assert any("--data livecodebench-v5=FILE" in line for line in told)
+    assert set(found.left_out) == {"minerva"}
+    assert any("there is no file" in line for line in told)
     assert (tmp_path / "out" / "math500-3.json").exists()
     text = paper_lines(found)
     assert "paper, trained" in text
@@ -59,11 +60,11 @@ def test_suites_are_asked_by_name_and_those_that_cannot_be_had_say_why(scripted,
     assert "CAvg" in text
     assert max(map(len, text.splitlines())) <= 80
     assert len(score_table(found).rows) == 4
-    with pytest.raises(EvaluationError, match="it is not shipped"):
-        runner.evaluate("m", "livecodebench-v5", output_dir=tmp_path / "other")
+    with pytest.raises(EvaluationError, match="there is no file"):
+        runner.evaluate("m", "minerva", data=data, output_dir=tmp_path / "other")
 
 
-@pytest.mark.parametrize("name", [name for name in runner.KNOWN if name not in ("triplets", "livecodebench-v5")])
+@pytest.mark.parametrize("name", [name for name in runner.KNOWN if name != "triplets"])
 def test_every_name_has_a_suite_or_names_its_file(name, scripted, executor):
     if name in CODE_SUITES:
         pytest.importorskip("evalplus", reason="comes with azr-lite[eval]")
@@ -97,11 +98,10 @@ def test_scores_in_another_protocol_are_not_the_papers(scripted, tmp_path):
     names = {
         "humanevalplus-azr": 0.1,
         "mbppplus-evalplus-chat": 0.2,
-        "livecodebench-v5-azr": 0.3,
         "math500": 0.5,
     }
     found = Evaluation("m", "m", tmp_path, {name: result(name, value) for name, value in names.items()}, {})
-    assert found.as_in_paper == {"mbppplus": 0.2, "livecodebench-v5": 0.3, "math500": 0.5}
+    assert found.as_in_paper == {"mbppplus": 0.2, "math500": 0.5}
 
 
 OFFLINE = """

@@ -4,7 +4,6 @@ import errno
 import html
 import json
 import os
-import re
 import shutil
 import tracemalloc
 from html.parser import HTMLParser
@@ -14,11 +13,10 @@ import pytest
 
 from azr_lite.cli import main
 from azr_lite.evaluation.scores import Item, compare_paired, lines_of, summarize
-from azr_lite.observe import reader
 from azr_lite.observe import report as module
 from azr_lite.observe.follow import POINTS, Curve, Point
 from azr_lite.observe.proposals import Proposals
-from azr_lite.observe.reader import log_lines, open_run
+from azr_lite.observe.reader import open_run
 from azr_lite.observe.report import MOST_BYTES, RunFacts, chart, report
 from azr_lite.observe.run import Run
 from azr_lite.presets import preset
@@ -199,15 +197,6 @@ def test_parents_and_children_are_those_of_the_log(recorded):
         assert rest.split("id ")[0].split() == [child[:8] for child in children[:8]]
         shown += bool(children)
     assert shown > 10
-
-
-def test_a_long_read_says_how_far_it_is(tmp_path, monkeypatch, capsys):
-    run = made(tmp_path / "run", tasks=[task_line(0, n) for n in range(2000)])
-    list(log_lines(RunDir.open(run), "tasks.jsonl"))
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(reader, "PATIENCE_S", 0.0)
-    list(log_lines(RunDir.open(run), "tasks.jsonl"))
-    assert re.fullmatch(r"reading tasks.jsonl: \d+% of \d+ MiB, \d+ s left\n", capsys.readouterr().err)
 
 
 def hostile_run(path):

@@ -15,12 +15,12 @@ torch = pytest.importorskip("torch")
 from peft import LoraConfig, PeftModel, get_peft_model  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
-import azr_lite.export.export  # noqa: E402
+import azr_lite.export  # noqa: E402
 from azr_lite.cli import main  # noqa: E402
 from azr_lite.config import Config  # noqa: E402
 from azr_lite.errors import PublishError  # noqa: E402
-from azr_lite.evaluation.scores import VERSION, Item, lines_of, summarize  # noqa: E402  # noqa: E402
-from azr_lite.export.export import (  # noqa: E402
+from azr_lite.evaluation.scores import VERSION, Item, lines_of, summarize  # noqa: E402
+from azr_lite.export import (  # noqa: E402
     check_repository,
     contents,
     export,
@@ -222,9 +222,9 @@ def test_qlora_is_merged_into_the_base_that_it_was_trained_on(base_folder, tmp_p
 
 def test_an_export_that_reads_back_otherwise_is_not_left_behind(lora_run, tmp_path, monkeypatch):
     other = tiny_model(tiny_tokenizer(), seed=9, width=64)
-    monkeypatch.setattr(azr_lite.export.export.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: other)
+    monkeypatch.setattr(azr_lite.export.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: other)
     monkeypatch.setattr(
-        azr_lite.export.export,
+        azr_lite.export,
         "load_policy",
         lambda config: type("P", (), {"model": tiny_model(tiny_tokenizer(), width=64)}),
     )
@@ -308,10 +308,8 @@ def test_the_card_gives_the_gain_of_the_exported_step_only(lora_run, tmp_path):
         items = [Item(str(i), "deduction", "", i < right, True, "", "", "", 5, False, i < right) for i in range(10)]
         (run / "eval" / f"{name}.json").write_text(json.dumps({"version": VERSION, "scores": summarize(items)}))
         (run / "eval" / f"{name}.jsonl").write_text(lines_of(items))
-    RunDir(run).save_summary({"curves": {"reply tokens": [[0, 10.0], [1, 20.0], [2, 30.0], [5, 99.0]]}})
     text = (export(run, step="2") / "README.md").read_text()
     assert "| deduction | 10 | 40.0 % | 70.0 % | +30.0 [+1.6, +58.4] |" in text  # 0.3 -+ 1.96 * sqrt(0.3 * 0.7 / 10)
-    assert "| reply tokens | 10 @ 0 | 20 @ 1 | 30 @ 2 |  |  |" in text
     assert "no held-out evaluation of both its start and step 1" in (export(run, step="1") / "README.md").read_text()
 
 

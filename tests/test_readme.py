@@ -77,10 +77,10 @@ PARSED: dict[str, tuple[str, str, dict[int | str, object]]] = {
     "azr-lite eval my/model --suite code --server http://127.0.0.1:8000/v1": (
         NETWORK, "azr_lite.evaluation.runner.evaluate", {"suite": "code", "server": "http://127.0.0.1:8000/v1"},
     ),
-    "azr-lite export runs/lora --merge": (TRAINED, "azr_lite.export.export.export", {"merge": True, "step": "last"}),
-    "azr-lite export runs/lora --step best": (TRAINED, "azr_lite.export.export.export", {"merge": False, "step": "best"}),
-    "azr-lite export runs/split --merge --role proposer": (TRAINED, "azr_lite.export.export.export", {"merge": True, "role": "proposer"}),
-    "azr-lite push runs/lora USER/NAME --merge": (NETWORK, "azr_lite.export.export.export", {"merge": True, "where": "USER/NAME"}),
+    "azr-lite export runs/lora --merge": (TRAINED, "azr_lite.export.export", {"merge": True, "step": "last"}),
+    "azr-lite export runs/lora --step best": (TRAINED, "azr_lite.export.export", {"merge": False, "step": "best"}),
+    "azr-lite export runs/split --merge --role proposer": (TRAINED, "azr_lite.export.export", {"merge": True, "role": "proposer"}),
+    "azr-lite push runs/lora USER/NAME --merge": (NETWORK, "azr_lite.export.export", {"merge": True, "where": "USER/NAME"}),
 }  # fmt: skip
 
 # Commands of other programs: asked for their plan or their help only; what the answer must hold.

@@ -23,7 +23,7 @@ from rich.table import Column, Table
 
 from azr_lite.environment import describe_environment
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.benchmarks import BUILDERS, GROUPS, averages, beside_paper, in_paper
+from azr_lite.evaluation.benchmarks import BUILDERS, GROUPS, beside_paper, in_paper, maths_average
 from azr_lite.evaluation.generators import open_model
 from azr_lite.evaluation.scores import VERSION, Item, Result, compare_paired, read_result, summarize
 from azr_lite.evaluation.suite import Generator, Options, Question, Reply, Sampling, Setting, Suite, choose
@@ -65,13 +65,13 @@ class Evaluation:
         return in_paper({name: result.scores["all"]["accuracy"] for name, result in self.results.items()})
 
     def as_dict(self) -> dict[str, Any]:
-        """Model, scores, gains and the paper's three averages for JSON."""
+        """Model, scores, gains and the paper's average of mathematics for JSON."""
         return {
             "model": self.model,
             "suites": {name: result.record for name, result in self.results.items()},
             "gain": self.comparison,
             "left_out": self.left_out,
-            "averages": averages(self.as_in_paper),
+            "maths_average": maths_average(self.as_in_paper),
         }
 
 
@@ -335,7 +335,7 @@ def _gain_table(found: Evaluation, base: Evaluation) -> Table:
 
 
 def paper_lines(found: Evaluation) -> str:
-    """CAvg, MAvg and AVG beside the paper's rows, where any of its suites was asked; else empty."""
+    """Our scores beside the paper's rows, where any of its suites was asked; else empty."""
     model = found.origin if found.origin.count("/") <= 1 else Path(found.origin).name
     before = [found.base.as_in_paper] if found.base else []
     return beside_paper(model, *before, found.as_in_paper) if found.as_in_paper else ""

@@ -64,15 +64,10 @@ def model_card(run: RunDir, export: Export, where: str) -> str:
     prompt = get_task_type("deduction").solve_prompt(style, EXAMPLE, Rules())
     counts, sample = _tasks(run, export.step, config.task_types)
     gains, no_gains = _gains(run, export.step)
-    pages = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    loader = FileSystemLoader(Path(__file__).parent)
+    pages = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     pages.filters |= {"fence": fence, "cell": _cell, "repr": repr}
-    return pages.get_template("model_card.md.jinja").render(
+    page = pages.get_template("model_card.md.jinja").render(
         export=export,
         base=export.base,
         config=config,
@@ -85,12 +80,12 @@ def model_card(run: RunDir, export: Export, where: str) -> str:
         choices=public("\n".join(info.get("model", {}).get("choices", []))) or "not recorded",
         gains=gains,
         no_gains=no_gains,
-        curves=_curves(run, export.step),
         counts=counts,
         sample=sample,
         style=style,
         prompt=prompt.removesuffix(style.prefill) if style.chat else prompt,
     )
+    return page + "\n"
 
 
 def public(text: str) -> str:
@@ -125,17 +120,6 @@ def _gains(run: RunDir, step: int) -> tuple[list[dict[str, Any]], str]:
         accuracies = {"before": before.scores[name]["accuracy"], "after": after.scores[name]["accuracy"]}
         rows.append({"name": name, "n": after.scores[name]["n"], **accuracies, **change})
     return rows, ""
-
-
-def _curves(run: RunDir, step: int) -> list[tuple[str, list[str]]]:
-    """Five points of each curve, up to the exported step."""
-    rows = []
-    for name, points in (run.summary() or {}).get("curves", {}).items():
-        known = [f"{y:.3g} @ {x:g}" for x, y in points if x <= step]
-        places = sorted({round(part * (len(known) - 1) / 4) for part in range(5)})
-        if known:
-            rows.append((name, [known[place] for place in places] + [""] * (5 - len(places))))
-    return rows
 
 
 def _tasks(run: RunDir, step: int, types: tuple[str, ...]) -> tuple[dict[str, dict[str, int]], str]:

@@ -60,7 +60,6 @@ class Curve:
     """
 
     metric: Metric | None = None
-    every: int = 1
     buckets: list[list[float]] = field(default_factory=list)
     """Of each average: sum of the steps, sum of the finite values, count of values, count of finite ones."""
     newest: float = 0.0
@@ -73,14 +72,13 @@ class Curve:
     def add(self, step: int, value: float) -> None:
         """One more value."""
         finite, self.newest = math.isfinite(value), value
-        if not self.buckets or self.buckets[-1][2] == self.every:
+        if not self.buckets or self.buckets[-1][2] == self.buckets[0][2]:  # all but the last are as full as the first
             self.buckets.append([0.0, 0.0, 0, 0])
         last = self.buckets[-1]
         last[:] = last[0] + step, last[1] + (value if finite else 0.0), last[2] + 1, last[3] + finite
         if len(self.buckets) > POINTS:
             pairs = [self.buckets[i : i + 2] for i in range(0, len(self.buckets), 2)]
             self.buckets = [[sum(column) for column in zip(*pair, strict=True)] for pair in pairs]
-            self.every *= 2
         if not finite:
             self.not_finite.add(step)
             return

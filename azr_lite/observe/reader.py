@@ -9,8 +9,6 @@ import itertools
 import json
 import os
 import random
-import sys
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,9 +19,6 @@ from azr_lite.rundir import RunDir
 
 Line = dict[str, Any]
 T = TypeVar("T")
-
-PATIENCE_S = 3.0
-"""Reading that takes longer than this says how far it is."""
 
 
 def open_run(path: str | Path) -> RunDir:
@@ -85,13 +80,7 @@ def log_lines(run: RunDir, name: str) -> Iterator[Line]:
     if not log.path.exists():
         why = "the run has not reached its first step, or only a sample of it was kept"
         raise RunDirectoryError(f"{log.path} is missing; {why}")
-    due = (began := time.monotonic()) + PATIENCE_S
-    for number, line in enumerate(log.lines(), start=1):
-        if number % 512 == 0 and (now := time.monotonic()) >= due:
-            due, size = now + 10, max(1, log.path.stat().st_size)
-            said = f"reading {name}: {log.offset / size:.0%} of {size >> 20} MiB"
-            print(f"{said}, {max(0, (now - began) * (size / log.offset - 1)):.0f} s left", file=sys.stderr, flush=True)
-        yield line
+    yield from log.lines()
 
 
 def drawn(lines: Iterable[T], most: int) -> list[T]:

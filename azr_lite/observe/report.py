@@ -65,14 +65,14 @@ CHARTS = {
 
 
 class RunFacts(Followed):
-    """A run as a page tells it. `name`, `number`: how the page calls it. `notes`: what is missing.
+    """A run as a page tells it. `name`: how the page calls it. `notes`: what is missing.
 
     `gains`: of every task type and "all", accuracy before and after and the paired gain, in shares.
     """
 
     def __init__(self, run: RunDir) -> None:
         super().__init__(run)
-        self.name, self.number = str(run.path), 0
+        self.name = str(run.path)
         self.notes: list[str] = []
         self.gains: list[dict[str, Any]] = []
         self.baselines: dict[str, dict[str, float]] = {}
@@ -196,9 +196,10 @@ def report(paths: Sequence[str | Path]) -> str:
     if not 1 <= len(paths) <= MOST_RUNS:
         raise ConfigError(f"a report is of 1 to {MOST_RUNS} runs, not {len(paths)}; leave some out")
     runs = [RunFacts(open_run(path)) for path in paths]
-    for number, name in enumerate(_names(runs)):
-        runs[number].number, runs[number].name = number, name
-    found = [Proposals(facts, facts.number, MOST_LISTED // len(runs)) for facts in runs]
+    shared = os.path.commonpath([facts.run.path.resolve().parent for facts in runs])
+    for facts in runs:
+        facts.name = facts.run.path.resolve().relative_to(shared).as_posix()
+    found = [Proposals(facts, number, MOST_LISTED // len(runs)) for number, facts in enumerate(runs)]
     return _fitted(
         "report.html",
         [row for own in found for row in own.listed],
@@ -210,13 +211,6 @@ def report(paths: Sequence[str | Path]) -> str:
         total=sum(own.count for own in found),
         health=[_health(facts) for facts in runs],
     )
-
-
-def _names(runs: Sequence[RunFacts]) -> list[str]:
-    """The paths without the folders that all have in common."""
-    parts = [facts.run.path.resolve().parts for facts in runs]
-    shared = len(Path(os.path.commonpath([facts.run.path.resolve().parent for facts in runs])).parts)
-    return ["/".join(own[shared:]) for own in parts]
 
 
 def _health(facts: RunFacts) -> tuple[list[Finding], str]:

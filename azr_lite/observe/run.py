@@ -208,7 +208,7 @@ class Run:
         Raises:
             PublishError: no such checkpoint, or the folder exists.
         """
-        from azr_lite.export.export import export
+        from azr_lite.export import export
 
         return export(self.path, output, step=step, merge=merge)
 

@@ -37,9 +37,9 @@ QUIET_S: Final = 0.005
 UNREAD: Final = 1 << 16
 """Bytes that a sleeper left: it slept since this process did not read."""
 
-_START, _STOP, _REPORT = struct.Struct("=QddQ"), struct.Struct("=Q"), struct.Struct("=QBid")
+_START, _REPORT = struct.Struct("=QddQ"), struct.Struct("=QBid")
 _ZYGOTE: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "zygote.py")
-_TIMED_OUT, _STOPPED, _ASLEEP, _RUNNING, _NO_FORK = 1, 2, 3, 4, 5
+_TIMED_OUT, _ASLEEP, _RUNNING, _NO_FORK = 1, 2, 3, 4
 
 
 class _Flight:
@@ -51,7 +51,7 @@ class _Flight:
         now = time.monotonic()
         self.id, self.attempt, self.channel = id, attempt, channel
         self.data: list[bytes] = []
-        self.size, self.most, self.watched = 0, MAX_ANSWER + attempt.limits.output_bytes, 0
+        self.size, self.most, self.watched = 0, MAX_ANSWER + attempt.limits.output_bytes, False
         self.unsent = struct.pack("=I", len(attempt.request)) + attempt.request
         self.watch_at = now + QUIET_S
         self.dead_at = now + SILENT_S
@@ -65,9 +65,9 @@ class _Flight:
             pass
 
     def receive(self) -> bool:
-        """Read what is there; False when it is more than an answer may be."""
+        """Read what is there; False when it is more than an answer may be, and then nobody listens any more."""
         try:
-            while self.size <= self.most:
+            while self.channel.fileno() >= 0 and self.size <= self.most:
                 piece = self.channel.recv(1 << 18)
                 if not piece:
                     break
@@ -75,6 +75,8 @@ class _Flight:
                 self.size += len(piece)
         except (BlockingIOError, ConnectionError):
             pass
+        if self.size > self.most:
+            self.channel.close()
         return self.size <= self.most
 
 
@@ -132,9 +134,8 @@ class Pool:
         self._zygotes: list[_Zygote] = []
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = socket.socketpair()
-        self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
-        self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
+        self._selector.register(self._wake_read, selectors.EVENT_READ, lambda _: self._wake_read.recv(4096))
         self._next_id = 0
         self._stumbles, self._resume_at = 0, 0.0
         self._closing = False
@@ -158,19 +159,12 @@ class Pool:
         """End everything and wait for it. What was running is told "infra"-like: `SandboxError`."""
         self._closing = True
         self._wake()
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+        self._thread.join()
 
     def _wake(self) -> None:
         try:
             self._wake_write.send(b"x")
         except OSError:
-            pass
-
-    def _woken(self, _: int) -> None:
-        try:
-            self._wake_read.recv(4096)
-        except BlockingIOError:
             pass
 
     def _main(self) -> None:
@@ -265,7 +259,7 @@ class Pool:
         finally:
             theirs.close()
         if flight.unsent:
-            self._watch(flight, zygote)
+            self._watch(flight)
 
     def _again(self, attempt: Attempt, why: str) -> None:
         self._queues[attempt.world].appendleft(attempt)
@@ -278,17 +272,13 @@ class Pool:
         if self._open.pop(id(flight.attempt), None):
             flight.attempt.done(ended)
 
-    def _watch(self, flight: _Flight, zygote: _Zygote) -> None:
+    def _watch(self, flight: _Flight) -> None:
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if flight.unsent else 0)
-        if flight.channel.fileno() < 0 or events == flight.watched:
-            return
-        if flight.watched:
-            self._selector.modify(flight.channel, events, lambda e: self._channel(flight, zygote, e))
-        else:
-            self._selector.register(flight.channel, events, lambda e: self._channel(flight, zygote, e))
-        flight.watched = events
+        if flight.channel.fileno() >= 0:
+            self._selector.register(flight.channel, events, lambda e: self._channel(flight, e))
+            flight.watched = True
 
-    def _channel(self, flight: _Flight, zygote: _Zygote, events: int) -> None:
+    def _channel(self, flight: _Flight, events: int) -> None:
         if flight.channel.fileno() < 0:  # closed by a report in the same round of events
             return
         before = flight.size
@@ -297,23 +287,16 @@ class Pool:
                 flight.send()
         except OSError:
             flight.unsent = b""
-        if not flight.receive():
-            self._unwatch(flight)
+        self._unwatch(flight)
+        if flight.receive() and (flight.size > before or not events & selectors.EVENT_READ):
+            self._watch(flight)
+        else:  # the channel is closed; only the report is missing
             flight.watch_at = float("inf")
-            try:
-                zygote.control.send(_STOP.pack(flight.id))
-            except OSError as error:
-                self._lose(zygote, f"the fork server is gone ({error.strerror})")
-        elif flight.size == before and events & selectors.EVENT_READ:
-            self._unwatch(flight)  # the channel is closed; only the report is missing
-            flight.watch_at = float("inf")
-        else:
-            self._watch(flight, zygote)
 
     def _unwatch(self, flight: _Flight) -> None:
         if flight.watched:
             self._selector.unregister(flight.channel)
-            flight.watched = 0
+            flight.watched = False
 
     def _control(self, zygote: _Zygote) -> None:
         try:
@@ -356,7 +339,7 @@ class Pool:
             return
         self._stumbles = 0
         before = flight.size
-        if not flight.receive() or mark == _STOPPED:
+        if not flight.receive():
             ended = Ended(b"", "protocol", "too much output", cpu_s)
         elif mark == _ASLEEP and (flight.unsent or flight.size - before > UNREAD):
             ended = Ended(b"", "infra", "a child waited for this process")
@@ -405,4 +388,4 @@ class Pool:
                     self._lose(zygote, "the fork server kept silent past a deadline")
                     break
                 if flight.watch_at <= now and not flight.watched:
-                    self._watch(flight, zygote)
+                    self._watch(flight)

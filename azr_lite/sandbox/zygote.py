@@ -31,9 +31,8 @@ import harness  # type: ignore[import-not-found]
 import lockdown  # type: ignore[import-not-found]
 
 START: Final = struct.Struct("=QddQ")
-STOP: Final = struct.Struct("=Q")
 REPORT: Final = struct.Struct("=QBid")
-ENDED, TIMED_OUT, STOPPED, ASLEEP, RUNNING, NO_FORK = range(6)
+ENDED, TIMED_OUT, ASLEEP, RUNNING, NO_FORK = range(5)
 CONTROL_FD: Final = 3
 CHANNEL_FD: Final = 3
 """In the child the channel takes the control socket's place."""
@@ -95,11 +94,6 @@ class Zygote:
         data, ancillary, _, _ = self.control.recvmsg(START.size, 64)
         if not data:
             return False
-        if len(data) == STOP.size:
-            for child in self.children.values():
-                if child.id == STOP.unpack(data)[0]:
-                    self._kill(child, STOPPED)
-            return True
         channel = array("i", ancillary[0][2])[0]
         id, cpu, wall, memory = START.unpack(data)
         try:

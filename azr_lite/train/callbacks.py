@@ -100,6 +100,7 @@ class Schedule(TrainerCallback):
         config: Config,
         run_dir: Path,
         note: Callable[[str], None] = lambda line: None,
+        budget: Budget | None = None,
         on_begin: Callable[[], None] = lambda: None,
         on_step: Callable[[dict[str, Any]], None] = lambda report: None,
         evaluate: Callable[[int], Standing | None] = lambda done: None,
@@ -109,7 +110,7 @@ class Schedule(TrainerCallback):
         """
         self.config, self.run_dir, self.note = config, run_dir, note
         self.on_begin, self.on_step, self.evaluate = on_begin, on_step, evaluate
-        self.budget = Budget(config.save_minutes, config.max_hours)
+        self.budget = budget or Budget(config.save_minutes, config.max_hours)
         self.mirror = mirror_of(config.sync_to, run_dir)
         self.standing: Standing | None = None
         self.stopped = ""  # name of the setting that ended the run early: max_hours, or stop_patience

@@ -11,7 +11,15 @@ from typing import Any
 
 import torch
 from huggingface_hub import errors as hub
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    GgufConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from azr_lite.codec import untrained_tags
 from azr_lite.config import Config
@@ -89,14 +97,14 @@ def choose_precision(config: Config) -> Precision:
         # Pure bfloat16 training rounds updates of 1e-6 to zero: 16 bits mean 16-bit arithmetic over float32 weights.
         weights = torch.float32
         compute = half if half and (on_gpu or config.dtype != "auto") else torch.float32
-        what = f"float32 weights (all are trained), {_short(compute)} arithmetic"
+        what = f"float32 weights (all are trained), {str(compute)[6:]} arithmetic"
     elif config.tuning == "qlora":
         weights = compute = half or torch.bfloat16
         why = why if half else "4-bit kernels know no other, though it is slow here"
-        what = f"4-bit base, arithmetic in {_short(weights)}: {why}"
+        what = f"4-bit base, arithmetic in {str(weights)[6:]}: {why}"
     else:
         weights = compute = half or torch.float32
-        what = f"frozen base and arithmetic in {_short(weights)}: {why}"
+        what = f"frozen base and arithmetic in {str(weights)[6:]}: {why}"
     device = torch.device("cuda" if on_gpu else "cpu")
     where = "a GPU is here" if on_gpu else "as set" if config.device == "cpu" else "no GPU is here"
     return Precision(device, weights, compute, f"device {device.type}: {where}; {what}")
@@ -116,10 +124,6 @@ def _half(config: Config, on_gpu: bool) -> tuple[torch.dtype | None, str]:
     return None, "the machine has no 16-bit arithmetic"
 
 
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
 def in_type(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     """The model, changed in place, with weights of this type. (`model.to` would also round the position code.)"""
     for weight in model.parameters():
@@ -132,16 +136,16 @@ def in_type(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
 
 def _load(config: Config, precision: Precision) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
     """Model, tokenizer, and a line saying where they came from."""
-    named, path = config.model, Path(config.model).expanduser()
+    named, path, options = config.model, Path(config.model).expanduser(), _load_options(config, precision)
     if named == "nano":
-        from azr_lite.nano.model import load_nano
+        from azr_lite.nano.model import WEIGHTS
 
-        model, tokenizer = load_nano()
-        return _convert(config, precision, model), tokenizer, f"nano: embedded model, {_size(model)}"
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(str(WEIGHTS))  # AutoTokenizer would split as Qwen's does
+        model = _guarded(named, "model", AutoModelForCausalLM, str(WEIGHTS), **options)
+        return model, tokenizer, f"nano: embedded model, {_size(model)}"
     if named.endswith(".gguf"):
-        model, tokenizer = _load_gguf(path)
-        origin = f"{path.name}: GGUF weights unpacked to {_size(model)}"
-        return _convert(config, precision, model), tokenizer, origin
+        model, tokenizer = _load_gguf(path, config.tuning, options)
+        return model, tokenizer, f"{path.name}: GGUF weights unpacked to {_size(model)}"
     if path.is_file():
         raise ModelError(f"{path} is a file, but not .gguf; give a .gguf file or the model's folder")
     if (path / "adapter_config.json").exists() and not (path / "config.json").exists():
@@ -152,7 +156,7 @@ def _load(config: Config, precision: Precision) -> tuple[PreTrainedModel, PreTra
         raise ModelError(f"there is no model at {named}; give an existing folder, a .gguf file, a hub id or 'nano'")
     source = str(path) if path.exists() else named
     tokenizer = _guarded(named, "tokenizer", AutoTokenizer, source, padding_side="left")
-    model = _guarded(named, "model", AutoModelForCausalLM, source, **_load_options(config, precision))
+    model = _guarded(named, "model", AutoModelForCausalLM, source, **options)
     return model, tokenizer, f"{named}: {_size(model)}"
 
 
@@ -176,39 +180,27 @@ def _load_options(config: Config, precision: Precision) -> dict[str, Any]:
     return {"dtype": precision.weights, "quantization_config": four_bit, "device_map": {"": place}}
 
 
-def _load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A dense model out of a GGUF file, without the marks that forbid training it."""
+def _load_gguf(path: Path, tuning: str, options: dict[str, Any]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model out of a GGUF file, without the marks that forbid training it; for QLoRA by way of a folder."""
     if not path.is_file():
         raise ModelError(f"there is no file {path}; give the path of an existing .gguf file")
     if importlib.util.find_spec("gguf") is None:
         raise ModelError("reading GGUF files needs the package gguf; pip install gguf")
-    from transformers import GgufConfig
-
-    options = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-    unpack = {"quantization_config": GgufConfig(dequantize=True), "dtype": torch.float32}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(**options, padding_side="left")
-        model = AutoModelForCausalLM.from_pretrained(**options, **unpack)
-    except Exception as error:  # the reader raises whatever struct, numpy or the architecture table raise
-        why = f"{path} cannot be read as a GGUF language model ({_first_line(error)}); download it again"
-        raise ModelError(why) from error
+    named, source, unpack = str(path), str(path.parent), {"quantization_config": GgufConfig(dequantize=True)}
+    dtype = torch.float32 if tuning == "qlora" else options["dtype"]
+    tokenizer = _guarded(named, "tokenizer", AutoTokenizer, source, gguf_file=path.name, padding_side="left")
+    model = _guarded(named, "model", AutoModelForCausalLM, source, gguf_file=path.name, dtype=dtype, **unpack)
     for name in ("hf_quantizer", "is_quantized", "quantization_method"):
         model.__dict__.pop(name, None)
     model.config.__dict__.pop("quantization_config", None)
+    if tuning == "qlora":
+        with tempfile.TemporaryDirectory() as folder:
+            model.save_pretrained(folder)
+            loaded = _guarded(named, "model", AutoModelForCausalLM, folder, **options)
+        # adapters note their base, which is not the folder just gone
+        loaded.config._name_or_path = loaded.name_or_path = model.name_or_path
+        model = loaded
     return model, tokenizer
-
-
-def _convert(config: Config, precision: Precision, model: PreTrainedModel) -> PreTrainedModel:
-    """A dense model in memory, in the types wanted. For QLoRA it goes through a folder, which bitsandbytes loads."""
-    model = in_type(model, precision.weights)
-    if config.tuning != "qlora":
-        return model
-    with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder)
-        loaded = _guarded(folder, "model", AutoModelForCausalLM, folder, **_load_options(config, precision))
-    # Adapters note their base, which is not the folder just gone.
-    loaded.config._name_or_path = loaded.name_or_path = model.name_or_path
-    return loaded
 
 
 def _guarded(named: str, what: str, kind: Any, source: str, **options: Any) -> Any:
@@ -218,7 +210,7 @@ def _guarded(named: str, what: str, kind: Any, source: str, **options: Any) -> A
     except torch.OutOfMemoryError as error:
         why = f"{named} does not fit into the memory of the GPU; use tuning='qlora', or a smaller model"
         raise ModelError(why) from error
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+    except Exception as error:  # readers of files raise whatever struct, numpy or the table of architectures raise
         raise ModelError(_what_failed(named, what, error)) from error
 
 
@@ -230,7 +222,9 @@ def _what_failed(named: str, what: str, error: Exception) -> str:
     def has(*kinds: type[BaseException]) -> bool:
         return any(isinstance(cause, kinds) for cause in causes)
 
-    said = str(error).lower()
+    said, why = str(error).lower(), (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    if named.endswith(".gguf"):
+        return f"{named} cannot be read as a GGUF language model ({why}); download it again"
     if has(hub.GatedRepoError):
         return f"{named} is gated on the hub; accept its licence there and log in with `hf auth login`"
     if has(hub.RepositoryNotFoundError, hub.HFValidationError):
@@ -240,11 +234,7 @@ def _what_failed(named: str, what: str, error: Exception) -> str:
         return (
             f"{named} is not on this machine and the hub cannot be reached; go online, or give a folder or .gguf file"
         )
-    return f"the {what} of {named} cannot be loaded ({_first_line(error)}); check that it is a causal language model"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return f"the {what} of {named} cannot be loaded ({why}); check that it is a causal language model"
 
 
 def _size(model: PreTrainedModel) -> str:

@@ -111,7 +111,8 @@ def test_killed_inside_a_wave(who: str) -> None:
     assert eventually(lambda: gone(pids))
 
 
-def test_silent_zygote_is_replaced() -> None:
+def test_silent_zygote_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("azr_lite.sandbox.pool.SILENT_S", 3.0)
     with Executor(QUICK, workers=1) as executor:
         executor.run("def f(x): return x", [(1,)])
         zygote = descendants(executor._engine._zygotes[0].process.pid)[0]

@@ -1,10 +1,9 @@
-"""Runs in the jail: one scored program, and what it returns or prints, told without judging.
+"""Runs in the jail: one scored program, and what it returns, told without judging.
 
-Standard input: JSON ``{"program", "entry", "before", "inputs", "seconds", "all_seconds"}``; `inputs` are encoded
-argument tuples, or, without an entry, texts of standard input. Standard output: one JSON line per input, ``["v", value,
-class]``, ``["h", digest]`` of a long value, ``["o"]`` for a value without a plain form, ``["p", printed text]`` or
-``["x", exception]`` (that ends it), at last ``["end", seconds of the slowest input]``. Expected answers are never here;
-a program that writes these lines itself has only said what it returns.
+Standard input: JSON ``{"program", "entry", "inputs", "seconds", "all_seconds"}``; `inputs` are encoded argument tuples.
+Standard output: one JSON line per input, ``["v", value, class]``, ``["h", digest]`` of a long value, ``["o"]`` for a
+value without a plain form, or ``["x", exception]`` (that ends it), at last ``["end", seconds of the slowest input]``.
+Expected answers are never here; a program that writes these lines itself has only said what it returns.
 
 With ``{"texts", "seconds"}`` it runs no program: it cleans texts as evalplus does, one line with text or null for each.
 """
@@ -17,7 +16,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Mapping, Set
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -26,8 +25,6 @@ import wire  # type: ignore[import-not-found]  # a copy lies beside this file
 
 wire.HASHED = wire.INT_BITS = 1 << 40
 wire.DEPTH = DEPTH = 200
-PRINTED = 4 << 20
-"""Bytes of a script's output that are kept; more than that is an exception."""
 LONG = 16 << 20
 """Characters. Of a longer value only the digest is told: Mbpp/255 returns 0.9 GB, which nobody wants to read back."""
 
@@ -46,71 +43,21 @@ def run(request: dict[str, Any], channel: int) -> None:
     """Tell what the program answers to each input. Nothing more is told after a fault or when the time is over."""
     until, slowest = time.monotonic() + request["all_seconds"], 0.0
 
-    def left() -> float:
-        return float(max(min(request["seconds"], until - time.monotonic()), 0.01))
+    def set_alarm() -> None:
+        signal.setitimer(signal.ITIMER_REAL, max(min(request["seconds"], until - time.monotonic()), 0.01))
 
     try:
-        if request["entry"]:
-            signal.setitimer(signal.ITIMER_REAL, left())
-            entry = load(request)
+        set_alarm()
+        space: dict[str, Any] = {}
+        exec(compile(request["program"], "<program>", "exec"), space)
         for text in request["inputs"]:
             began = time.monotonic()
-            if request["entry"]:
-                signal.setitimer(signal.ITIMER_REAL, left())
-                tell_value(channel, entry(*wire.build(wire.parse(text))))
-            elif not in_child(left(), run_script, request, text, channel):
-                return
+            set_alarm()
+            tell_value(channel, space[request["entry"]](*wire.build(wire.parse(text))))
             slowest = max(slowest, time.monotonic() - began)
     except BaseException as error:
-        return say(channel, "x", name(error))
+        return say(channel, "x", f"{type(error).__name__}: {str(error)[:200]}")
     say(channel, "end", slowest)
-
-
-def load(request: dict[str, Any]) -> Any:
-    """The function, or the method of a class `Solution`, that was asked for."""
-    space: dict[str, Any] = {}
-    exec(request["before"], space)
-    exec(compile(request["program"], "<program>", "exec"), space)
-    if request["entry"] not in space and "Solution" in space:
-        return getattr(space["Solution"](), request["entry"])
-    return space[request["entry"]]
-
-
-def in_child(seconds: float, work: Callable[..., bool], *arguments: Any) -> bool:
-    """What the work says; False when it ends its process or takes longer."""
-    pid = os.fork()
-    if pid == 0:
-        done = False
-        try:
-            signal.setitimer(signal.ITIMER_REAL, seconds)
-            done = work(*arguments)
-        finally:
-            os._exit(not done)
-    return os.waitpid(pid, 0)[1] == 0
-
-
-def run_script(request: dict[str, Any], text: str, channel: int) -> bool:
-    """Run the program on this standard input and tell what it prints; whether it ended well."""
-    source, target = os.memfd_create("stdin"), os.memfd_create("stdout")
-    os.pwrite(source, text.encode(), 0)
-    os.dup2(source, 0)
-    os.dup2(target, 1)
-    sys.stdin, sys.stdout = open(0), open(1, "w")  # noqa: SIM115
-    fault = ""
-    try:
-        space: dict[str, Any] = {"__name__": "__main__", "exit": sys.exit, "quit": sys.exit}
-        exec(request["before"], space)
-        exec(compile(request["program"], "<program>", "exec"), space)
-    except BaseException as error:
-        if not isinstance(error, SystemExit) or error.code not in (None, 0):
-            fault = name(error)
-    sys.stdout.flush()
-    size = os.fstat(target).st_size
-    if not fault and size > PRINTED:
-        fault = "too much output"
-    said = ("x", fault) if fault else ("p", os.pread(target, size, 0).decode(errors="replace"))
-    say(channel, *said)
-    return not fault
 
 
 def tell_value(channel: int, value: Any) -> None:
@@ -152,19 +99,17 @@ def plain(value: Any, level: int = 0) -> Any:
 
 
 def sanitize(request: dict[str, Any], channel: int) -> None:
+    """Each text in a process of its own, which an alarm ends."""
     from evalplus.sanitize import sanitize as clean
 
-    def tell_cleaned(text: str, entry: str) -> bool:
-        write(channel, json.dumps(clean(text, entry)) + "\n")
-        return True
-
     for text, entry in request["texts"]:
-        if not in_child(request["seconds"], tell_cleaned, text, entry):
+        pid = os.fork()
+        if pid == 0:
+            signal.setitimer(signal.ITIMER_REAL, request["seconds"])
+            write(channel, json.dumps(clean(text, entry)) + "\n")
+            os._exit(0)
+        if os.waitpid(pid, 0)[1] != 0:
             write(channel, "null\n")
-
-
-def name(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error)[:200]}"
 
 
 def say(channel: int, *words: Any) -> None:

@@ -12,10 +12,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,8 +29,7 @@ CALL_S, CALL_FACTOR = 10.0, 8.0
 """Seconds that a call gets at least, and how many times the reference's slowest; evalplus' own 1.0 and 4.0 fail
 right answers on a busy machine."""
 SLACK = 4096
-Check = tuple[int, Callable[[list[Any]], bool]]
-"""The most bytes that the line of one input may have, and whether the line is right."""
+"""Bytes that a program's line may have beside four times the reference's."""
 
 
 def _uncapped_wire() -> Any:
@@ -78,40 +76,20 @@ def judge(
 
 def _judge_task(row: dict[str, Any], programs: list[str], allow_weak: bool) -> list[Opinion]:
     """The reference runs once for all programs."""
-    entry, base, plus = row["entry_point"], *inputs_of(row)
+    halves = inputs_of(row)
+    inputs = [arguments for half in halves for arguments in half]
     opinions = []
     with tempfile.TemporaryFile() as expected:
         reference = row["prompt"] + row["canonical_solution"]
-        run_program(reference, entry, [*base, *plus], expected, seconds=ALL_S, allow_weak=allow_weak)
+        run_program(reference, row["entry_point"], inputs, expected, seconds=ALL_S, allow_weak=allow_weak)
         limits = {"file_mb": 64 + 4 * (expected.tell() >> 20), "allow_weak": allow_weak}
         seconds = max(CALL_S, CALL_FACTOR * _slowest(row["task_id"], expected))
         for program in programs:
             with tempfile.TemporaryFile() as said:
-                ended = run_program(program, entry, [*base, *plus], said, seconds=seconds, **limits)
-                expected.seek(0)
-                place, fault = first_fault(said, _checks(row, (base, plus), expected))
-            opinions.append(Opinion(place >= len(base), not fault, fault, ended.layers))
+                ended = run_program(program, row["entry_point"], inputs, said, seconds=seconds, **limits)
+                place, fault = _first_fault(row, halves, expected, said)
+            opinions.append(Opinion(place >= len(halves[0]), not fault, fault, ended.layers))
     return opinions
-
-
-def _slowest(task: str, expected: IO[bytes]) -> float:
-    """Seconds of the slowest call of the reference. EvaluationError where it failed."""
-    expected.seek(0)
-    last = json.loads(next(reversed([line[:64] for line in expected if line.startswith(b'["end"')]), b"[0]"))
-    if last[0] != "end":
-        raise EvaluationError(
-            f"the reference of {task} does not run on its own inputs, so no program can be checked against it; is the "
-            "data file whole?"
-        )
-    return float(last[1])
-
-
-def _checks(row: dict[str, Any], halves: Iterable[Sequence[tuple[Any, ...]]], expected: IO[bytes]) -> Iterator[Check]:
-    for inputs in halves:
-        oracle = Oracle(row)
-        for arguments in inputs:
-            answer = expected.readline()
-            yield 4 * len(answer) + SLACK, partial(oracle.right, arguments, uncapped.parse(answer.decode()))
 
 
 def inputs_of(row: dict[str, Any]) -> list[list[tuple[Any, ...]]]:
@@ -120,32 +98,62 @@ def inputs_of(row: dict[str, Any]) -> list[list[tuple[Any, ...]]]:
     if row["task_id"].startswith("Mbpp/"):
         from evalplus.data.mbpp import mbpp_deserialize_inputs
 
-        given = [mbpp_deserialize_inputs(row["task_id"], part) if part else [] for part in given]
-    return [[tuple(arguments) for arguments in part] for part in given]
+        given = [mbpp_deserialize_inputs(row["task_id"], half) if half else [] for half in given]
+    return [[tuple(arguments) for arguments in half] for half in given]
 
 
 def run_program(
     program: str,
     entry: str,
-    inputs: Sequence[Any],
+    inputs: Iterable[tuple[Any, ...]],
     said: IO[bytes],
     *,
     seconds: float,
-    all_seconds: float = ALL_S,
-    before: str = "",
     file_mb: int = 2048,
     allow_weak: bool = False,
 ) -> Ended:
-    """Run the program in a jail; what `jailed_programs.py` tells of it goes to `said`.
-
-    `inputs`: argument tuples for `entry`, or, without one, texts of standard input. `seconds` for one, `all_seconds`
-    for all. `before`: is run ahead of the program.
-    """
-    given = [str(uncapped.encode(one, size=1 << 40, depth=200, nodes=1 << 40)) if entry else one for one in inputs]
-    request = {"program": program, "entry": entry, "inputs": given, "before": before}
-    request |= {"seconds": seconds, "all_seconds": all_seconds}
-    limits = {"seconds": all_seconds + 10, "file_mb": file_mb, "allow_weak": allow_weak}
+    """Run the program in a jail, each call for `seconds`; what `jailed_programs.py` tells of it goes to `said`."""
+    texts = [str(uncapped.encode(arguments, size=1 << 40, depth=200, nodes=1 << 40)) for arguments in inputs]
+    request = {"program": program, "entry": entry, "inputs": texts, "seconds": seconds, "all_seconds": ALL_S}
+    limits = {"seconds": ALL_S + 10, "file_mb": file_mb, "allow_weak": allow_weak}
     return run_script(SCRIPT, [wire.__file__], request, said, packages=["numpy"], **limits)
+
+
+def _slowest(task: str, expected: IO[bytes]) -> float:
+    """Seconds of the slowest call of the reference. EvaluationError where it failed."""
+    expected.seek(0)
+    for line in expected:
+        if line.startswith(b'["end"'):
+            return float(json.loads(line)[1])
+    raise EvaluationError(
+        f"the reference of {task} does not run on its own inputs, so no program can be checked against it; is the "
+        "data file whole?"
+    )
+
+
+def _first_fault(
+    row: dict[str, Any], halves: Sequence[Sequence[tuple[Any, ...]]], expected: IO[bytes], said: IO[bytes]
+) -> tuple[int, str]:
+    """The number of the first input that was answered wrongly, and why; the number of all and nothing where none was.
+
+    `expected`, `said`: the lines of `jailed_programs.py` for the reference and for the program.
+    """
+    expected.seek(0)
+    said.seek(0)
+    place = 0
+    for half in halves:
+        oracle = Oracle(row)
+        for arguments in half:
+            answer = expected.readline()
+            found = read_line(said, 4 * len(answer) + SLACK)
+            if found[:1] == ["x"]:
+                return place, f"input {place}: {' '.join(map(str, found[1:]))[:200]}"
+            if not found or found[0] not in ("v", "h", "o"):
+                return place, f"input {place}: no answer in time"
+            if not oracle.right(arguments, uncapped.parse(answer.decode()), found):
+                return place, f"input {place}: wrong"
+            place += 1
+    return place, "" if read_line(said, SLACK)[:1] == ["end"] else "more answers than inputs"
 
 
 def sanitize(texts: Sequence[tuple[str, str]]) -> list[str]:
@@ -164,21 +172,6 @@ def read_line(said: IO[bytes], most: int) -> list[Any]:
     except (uncapped.WireError, UnicodeDecodeError):
         return []
     return found if type(found) is list else []
-
-
-def first_fault(said: IO[bytes], checks: Iterable[Check]) -> tuple[int, str]:
-    """The first input that a program answered wrongly, and why; their number and nothing if it is right."""
-    said.seek(0)
-    place = -1
-    for place, (most, right) in enumerate(checks):
-        found = read_line(said, most)
-        if found[:1] == ["x"]:
-            return place, f"input {place}: {' '.join(map(str, found[1:]))[:200]}"
-        if not found or found[0] not in ("v", "h", "o", "p"):
-            return place, f"input {place}: no answer in time"
-        if not right(found):
-            return place, f"input {place}: wrong"
-    return place + 1, "" if read_line(said, SLACK)[:1] == ["end"] else "more answers than inputs"
 
 
 class Oracle:
