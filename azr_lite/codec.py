@@ -74,6 +74,8 @@ class Codec:
         default = tokenizer("a")["input_ids"]
         adds_bos = bos is not None and default[:1] == [bos] and plain[:1] != [bos]
         self.bos_ids = [bos] if adds_bos else []  # a chat template writes its own
+        added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
+        self.special_tokens = tuple(dict.fromkeys([*tokenizer.all_special_tokens, *added]))
 
     def encode(self, prompt: str) -> tuple[str, list[int]]:
         """The text the model sees (chat template included) of a prompt that the style rendered, and its token ids."""

@@ -107,6 +107,9 @@ class Config:
     """Inputs of an induction proposal (paper: 10)."""
     induction_shown: int = 5
     """How many of those pairs the solver sees; the others judge its answer (paper: 5)."""
+    reply_reading: Literal["strict", "lenient"] = "strict"
+    """strict: a thought, one answer, one block of each kind. lenient (code): what stands last counts, with or without
+    blocks."""
     equality: Literal["python", "typed"] = "python"
     """How values are compared: as Python literals compare (paper), or type-exact."""
 

@@ -263,6 +263,7 @@ class _Session:
         )
         self.trainer = SelfPlayTrainer(c, policy, style, self.selfplay, path, schedule=self.schedule, sampler=sampler)
         self.selfplay.count_tokens = self.trainer.count_tokens
+        self.selfplay.special_tokens = self.trainer.codec.special_tokens
 
     def _begin(self) -> None:
         """Once, before the first step: self-test, evaluation of the untrained policy, seeds."""

@@ -14,7 +14,7 @@ import itertools
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,7 +23,7 @@ from azr_lite.buffer import Buffers, task_key
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError
 from azr_lite.metrics import step_metrics
-from azr_lite.parsing import parse_reply
+from azr_lite.parsing import forged_markup, parse_reply
 from azr_lite.prompts.base import Style
 from azr_lite.rewards import answer_reward, proposal_reward, solve_rate
 from azr_lite.tasks.base import get_task_type
@@ -39,7 +39,7 @@ from azr_lite.triplet import (
     Task,
     TaskTypeName,
 )
-from azr_lite.verifier import ProgramRunner, Verifier, rules_of
+from azr_lite.verifier import ProgramRunner, Verifier, guarded, rules_of
 
 Generate = Callable[[Sequence[str], Role], list[Completion]]
 """One completion per prompt, same order, by the policy that plays this role. Equal prompts are sampled separately."""
@@ -74,6 +74,7 @@ class SelfPlay:
         self.verifier = Verifier(executor, self.rules)
         self.buffers = Buffers(config.task_types, config.buffer_capacity)
         self.reserved = reserved
+        self.special_tokens: Collection[str] = ()  # texts that the tokenizer makes control tokens of
         self.record = Record(step=-1)
         self._counts_before: tuple[Counter[str], Counter[int]] = Counter(), Counter()
         self.seconds = {"generate": 0.0, "sandbox": 0.0}
@@ -122,7 +123,7 @@ class SelfPlay:
             results = self.verifier.validate(parsed)
         seen: set[str] = set()
         for proposal, result in zip(proposals, results, strict=True):
-            proposal.result = self._admit(result)
+            proposal.result = guarded(self._admit, result)
             if proposal.task is not None:
                 buffer = self.buffers.of[proposal.type]
                 proposal.is_new = proposal.task.id not in seen and proposal.task not in buffer
@@ -292,9 +293,9 @@ class SelfPlay:
 
     def _parse(self, completion: Completion, parser: Callable[..., Any], about: Any) -> Any:
         """What the task type's `parser` reads in the reply, or a `Rejection`: it has no form, or was cut."""
-        reply = parse_reply(self.style.prefill + completion.text)
+        reply = parse_reply(self.style.prefill + completion.text, self.rules.reply_reading)
         if not isinstance(reply, Rejection):
-            return parser(reply, about, self.rules)
+            return guarded(parser, reply, about, self.rules)
         cut = f"cut after {len(completion.ids)} tokens"
         return Rejection(Reason.TRUNCATED, cut) if completion.truncated else reply
 
@@ -304,6 +305,9 @@ class SelfPlay:
             return result
         if self.reserved is not None and self.reserved(result.program):
             return Rejection(Reason.RESERVED, "a held-out program")
+        for text in (result.program, *result.inputs, *result.outputs, getattr(result, "message", "")):
+            if forged := forged_markup(text, self.special_tokens):
+                return Rejection(Reason.MARKUP, f"it holds {forged}")
         tokens = self.count_tokens(get_task_type(result.type).solve_prompt(self.style, result, self.rules))
         if tokens > self.config.max_prompt_tokens:
             return Rejection(Reason.TOO_LONG, f"the solver's prompt would have {tokens} tokens")

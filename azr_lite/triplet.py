@@ -66,6 +66,7 @@ class Reason(StrEnum):
     MARKUP = "markup"  # its text could close a fence or forge a tag or a control token in a prompt that quotes it
     RESERVED = "reserved"  # a held-out problem: neither rewarded nor trained on, nor kept
     WRONG = "wrong"
+    INTERNAL = "internal"  # an error of ours over this reply: please report it
 
 
 class _Json:

@@ -7,7 +7,7 @@ is neither right nor wrong: the executor tries again and then raises `Infrastruc
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from azr_lite.config import Config
@@ -40,7 +40,18 @@ def rules_of(config: Config) -> Rules:
         induction_scoring=config.induction_scoring,
         induction_inputs=config.induction_inputs,
         induction_shown=config.induction_shown,
+        cpu_seconds=config.cpu_seconds,
+        memory_mb=config.memory_mb,
+        reply_reading=config.reply_reading,
     )
+
+
+def guarded(work: Callable[..., Any], *arguments: Any) -> Any:
+    """What `work` returns; an error of ours over one reply is the rejection of that reply, and not the end of a run."""
+    try:
+        return work(*arguments)
+    except Exception as error:
+        return Rejection(Reason.INTERNAL, f"{type(error).__name__}: {error}"[:200])
 
 
 class Verifier:
@@ -89,7 +100,7 @@ class Verifier:
         if not validation.ok:
             return Rejection(_reason(validation.reason), validation.detail)
         self.worlds[validation.worlds] += 1
-        return get_task_type(kind).make_task(proposal, validation.outputs, self.rules)
+        return guarded(get_task_type(kind).make_task, proposal, validation.outputs, self.rules)
 
     def judge(self, items: Sequence[tuple[Task, Answer | Rejection]]) -> list[Verdict]:
         """A verdict for each item, in the same order.
@@ -111,7 +122,8 @@ class Verifier:
         if isinstance(answer, Rejection):
             return answer.verdict
         outcomes = found[_key(answer.program, answer.inputs)] if answer.inputs else []
-        return get_task_type(task.type).judge(task, answer, outcomes, self.rules)
+        verdict = guarded(get_task_type(task.type).judge, task, answer, outcomes, self.rules)
+        return verdict.verdict if isinstance(verdict, Rejection) else verdict
 
 
 def _key(program: str, inputs: Sequence[tuple[Any, ...]]) -> str:

@@ -169,10 +169,8 @@ def test_a_known_log_gives_known_numbers(made):
     assert second["tokens/propose/deduction"] == (11, 2)
     assert first["shapes/coverage"] == (1.0, 1)
     assert second["shapes/coverage"] == (0.5, 1)
-    assert (first["shapes/near-duplicates"][0], second["shapes/near-duplicates"][0]) == (0.0, 0.5)
     assert first["distance to references"][0] == 0.0
-    assert first["gap/cyclomatic"] == (1.0, 1), "only the right answer counts: 2 less 1"
-    assert first["gap/cognitive"] == (1.0, 1)
+    assert first["gap/cognitive"] == (1.0, 1), "only the right answer counts"
     assert first["answers/different"] == (0.5, 1)
     assert second["answers/different"] is None
     assert first["thought/reflection"] == (pytest.approx(1 / 5), 5)

@@ -27,9 +27,6 @@ from azr_lite.parsing import quiet_parse
 from azr_lite.rundir import RunDir
 from azr_lite.triplet import Role
 
-NEAR = 0.1
-"""Programs at most this far apart (see `distance`) count as near-duplicates: one edge in ten differs."""
-
 REFLECTION = re.compile(
     r"\b(?:wait|hmm|let me check|let me verify|let me re|double-check|double check|on second thought|actually"
     r"|alternatively|i made a mistake|that is wrong|that's wrong|try again)\w*",
@@ -58,12 +55,9 @@ MEASURES = {
     "program/cognitive": "cognitive complexity",
     "program/volume": "Halstead volume, bits",
     "program/comments as plan": "share with a plan in comments",
-    "gap/cyclomatic": "proposed less answered program",
-    "gap/cognitive": "the same, cognitive complexity",
-    "gap/volume": "the same, Halstead volume",
+    "gap/cognitive": "proposed less answered program",
     "distance to references": "AST distance, 0 to 1",
     "shapes/coverage": "different shapes / programs of a step",
-    "shapes/near-duplicates": "share near an earlier one of the step",
     "answers/different": "different answers / answers to a task",
     "thought/characters": "length of a thought",
     "thought/reflection": "reflection words per thought",
@@ -250,7 +244,7 @@ def _measures_of(lines: Sequence[Line]) -> Iterator[tuple[str, float]]:
     gap: complexity of the hidden program less that of each right answer to it (the paper: +0.27 on average).
     """
     written: list[tuple[Line, str]] = []
-    hidden: dict[str, dict[str, float]] = {}
+    hidden: dict[str, float] = {}
     for line in sorted(lines, key=lambda line: line["role"]):  # proposals first
         yield f"tokens/{line['role']}/{line['type']}", line["tokens"]
         said = thought(line["text"])
@@ -261,21 +255,17 @@ def _measures_of(lines: Sequence[Line]) -> Iterator[tuple[str, float]]:
             shown = own or programs(line["prompt"])[-1:]  # an induction proposal's program stands in its prompt
             size = complexity(shown[0]) if shown else None
             if size and line["task_id"]:
-                hidden[line["task_id"]] = size
+                hidden[line["task_id"]] = size["cognitive"]
             if own:
                 written.append((line, own[0]))
             if own and size:
                 yield from ((f"program/{name}", value) for name, value in size.items())
                 yield "program/comments as plan", plans(own[0])
         elif line["verdict"]["ok"] and line["task_id"] in hidden and own and (size := complexity(own[0])):
-            for name in ("cyclomatic", "cognitive", "volume"):
-                yield f"gap/{name}", hidden[line["task_id"]][name] - size[name]
+            yield "gap/cognitive", hidden[line["task_id"]] - size["cognitive"]
     known = [(line, own) for line, program in written if (own := shape(program)) is not None]
-    shapes = [own for _, own in known]
-    if len(shapes) >= 2:
-        yield "shapes/coverage", len({frozenset(own.items()) for own in shapes}) / len(shapes)
-        near = [any(distance(own, other) <= NEAR for other in shapes[:place]) for place, own in enumerate(shapes)]
-        yield "shapes/near-duplicates", sum(near) / len(near)
+    if len(known) >= 2:
+        yield "shapes/coverage", len({frozenset(own.items()) for _, own in known}) / len(known)
     for line, own in known:
         references = [found for program in programs(line["prompt"]) if (found := shape(program)) is not None]
         if references:

@@ -155,7 +155,8 @@ def _compare_step(play: SelfPlay, found: Replay, lines: list[Line], rows: list[L
         proposals.append(ProposalAttempt(line["type"], references, "", _completion(line)))
     play.validate(proposals)  # 3
     for line, proposal in zip(lines, proposals, strict=True):
-        if proposal.task is not None and line["detail"].startswith("the solver's prompt would have"):
+        by_tokenizer = line["detail"].startswith(("the solver's prompt would have", "it holds the text "))
+        if proposal.task is not None and by_tokenizer:
             proposal.result, proposal.is_new = Rejection(line["reason"], line["detail"]), False
             found.believed += 1
         if proposal.task is not None:

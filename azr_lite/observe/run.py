@@ -6,7 +6,6 @@ What a model wrote may hold anything, terminal commands included: characters tha
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -251,15 +250,10 @@ def _parts_of_task(task: Line) -> list[tuple[str, str, int]]:
 
 def _field(label: str, text: str, limit: int) -> list[str]:
     """Label and text in two columns, wrapped, at most `limit` lines."""
-    rows = [piece for row in printable(text).split("\n") for piece in _wrapped(row, WIDTH - 12)]
+    from rich.console import Console  # here: the first notebooks read this module without rich
+    from rich.text import Text as Wrapped
+
+    rows = [piece.plain for piece in Wrapped(printable(text)).wrap(Console(), WIDTH - 12)]
     if len(rows) > limit:
         rows = [*rows[: limit - 1], f"… {len(rows) - limit + 1} more lines"]
     return [f"  {label if place == 0 else '':9} {row}".rstrip() for place, row in enumerate(rows)]
-
-
-def _wrapped(row: str, width: int) -> list[str]:
-    """Between words where all characters are one column wide, else by columns."""
-    from rich.cells import cell_len, chop_cells  # here: the first notebooks read this module without rich
-
-    pieces = textwrap.wrap(row, width, drop_whitespace=False) if cell_len(row) == len(row) else chop_cells(row, width)
-    return pieces or [""]

@@ -17,7 +17,7 @@ def _write(
     *,
     references: Sequence[Triplet] = (),
     pairs: Sequence[tuple[str, str]] = (),
-    rules: Rules | None = None,
+    rules: Rules,
     **given: str,
 ) -> str:
     """The command, then a fence around everything that is given, in order."""

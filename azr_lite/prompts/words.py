@@ -33,22 +33,32 @@ YOURS = "Here is your puzzle."
 """Stands between the example and the task: what comes after it is what the model has to solve."""
 NOW = f"Reply in the form shown, for this puzzle: reasoning, {END_THINK}, then {ANSWER}, the {{}}, {END_ANSWER}."
 
-PROGRAM_RULES = """\
+
+def program_rules(rules: Rules, seconds: float, memory_mb: int) -> str:
+    """What a program must be like; the figures are those in force."""
+    return f"""\
 Rules for the program:
 - Its entry point is a top-level function named `f` with at least one parameter; helper functions and classes \
 are allowed.
 - It is deterministic: the same arguments always give the same result, in any process and at any time.
 - It returns a plain value: None, True, False, a number, a string, bytes, or lists, tuples, dicts and sets of these. \
-NaN is refused.
+NaN is refused, and what is nested deeper than 40.
 - It keeps no state between calls and reads no files, clock, network, environment or random numbers.
 - It may import only from: math, cmath, itertools, functools, operator, collections, heapq, bisect, string, re, copy, \
 json, statistics, fractions, decimal, numbers, typing, dataclasses, enum, abc, array, textwrap.
-- It finishes within half a second of processor time and well under 192 MB of memory."""
+- Its text has at most {rules.max_program_chars} characters, comments included. It holds no line that opens \
+a fence and none of the tags used here.
+- It finishes within {seconds:g} seconds of processor time and {memory_mb} MB of memory."""
+
 
 INPUT_RULE = (
     "The input is the argument list of one call, written as literals separated by commas, without a call around it and "
     "without keyword names, for example `'kiwi', [3, 1]`."
 )
+
+
+def _value_rule(rules: Rules) -> str:
+    return f"Input and output have at most {rules.max_value_chars} characters each."
 
 
 def _numbered(title: str, groups: Iterable[Sequence[str]]) -> str:
@@ -67,9 +77,9 @@ def propose_pair(seen: str, wanted: str, *, references: Sequence[Triplet], rules
             fence("python", "def f(x):\n    return x"),
             fence("input", "'Hello world'"),
         ),
-        PROGRAM_RULES,
-        f"Rules for the input:\n- {INPUT_RULE}\n- Program text at most {rules.max_program_chars} characters; input "
-        f"and output at most {rules.max_value_chars} characters each.",
+        # a proposal is validated with half the time and three quarters of the memory that answers get
+        program_rules(rules, rules.cpu_seconds / 2, rules.memory_mb * 3 // 4),
+        f"Rules for the input:\n- {INPUT_RULE}\n- {_value_rule(rules)}",
         f"What earns most: a solver should {wanted} A puzzle that is always solved, or never solved, earns nothing. "
         "Make it different in kind from the examples, not a copy with other constants.",
         _numbered(
@@ -97,9 +107,11 @@ def propose_induction(*, program: str, rules: Rules) -> str:
         ),
         f"Rules:\n- {INPUT_RULE}\n- Each of the {count} inputs goes in its own ```input block. Make them different "
         "from one another and let them show every branch of the program; the outputs must not all be equal.\n"
+        f"- {_value_rule(rules)}\n"
         f"- The solver sees the first {shown} pairs; the other {count - shown} are kept to check its program.\n"
-        "- The message goes in one ```message block. It hints at what the program is for, in words. It must not "
-        "contain code from the program.\n- Every input must run on the program without an error.",
+        f"- The message goes in one ```message block of at most {rules.max_message_chars} characters. It hints at "
+        "what the program is for, in words. It must not contain code from the program.\n- Every input must run on "
+        "the program without an error.",
         "What earns most: a puzzle that a solver gets right only some of the time. One that is always or never "
         "solved earns nothing.",
         f"{YOURS} Its program:\n\n{fence('python', program)}",
@@ -107,10 +119,11 @@ def propose_induction(*, program: str, rules: Rules) -> str:
     )
 
 
-def solve_deduction(*, program: str, input: str) -> str:
+def solve_deduction(*, program: str, input: str, rules: Rules) -> str:
     return _paragraphs(
         "You get a Python program and an input. Work out what `f` returns for these arguments. You cannot run it. "
-        "Write the returned value as one Python literal: no expressions, no function calls, strings in quotes.",
+        "Write the returned value as one Python literal: no expressions, no function calls, strings in quotes, at "
+        f"most {rules.max_value_chars} characters.",
         _form(
             "where `f(x)` returns `[x[0], len(x)]` and the input is `'kiwi'`",
             "x is 'kiwi'. x[0] is 'k' and len(x) is 4, so the list is ['k', 4].",
@@ -122,10 +135,11 @@ def solve_deduction(*, program: str, input: str) -> str:
     )
 
 
-def solve_abduction(*, program: str, output: str) -> str:
+def solve_abduction(*, program: str, output: str, rules: Rules) -> str:
     return _paragraphs(
         "You get a Python program and a value that `f` returned. Find an input for which it returns exactly that "
-        f"value. There may be several; any one is right. {INPUT_RULE}",
+        f"value. There may be several; any one is right. {INPUT_RULE} It has at most {rules.max_value_chars} "
+        "characters.",
         _form(
             "where `f(a, b)` returns `[a, a + b]` and the output was `[3, 10]`",
             "a must be 3. Then 3 + b is 10, so b is 7.",
@@ -147,7 +161,7 @@ def solve_induction(*, pairs: Sequence[tuple[str, str]], message: str, rules: Ru
             "Twice the input and one more: 2 * 2 + 1 is 5, 2 * 10 + 1 is 21.",
             fence("python", "def f(x):\n    return 2 * x + 1"),
         ),
-        PROGRAM_RULES,
+        program_rules(rules, rules.cpu_seconds, rules.memory_mb),
         f"{YOURS} Message: {message}",
         _numbered("Pair", ((fence("input", given), fence("output", result)) for given, result in pairs)),
         NOW.format("```python block with your program"),

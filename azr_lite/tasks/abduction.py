@@ -19,7 +19,7 @@ class Abduction(TripletTaskType):
     name = "abduction"
 
     def solve_prompt(self, style: Style, task: Triplet, rules: Rules) -> str:
-        return style.render(style.words["solve/abduction"](program=task.program, output=task.output))
+        return style.render(style.words["solve/abduction"](program=task.program, output=task.output, rules=rules))
 
     def parse_answer(self, reply: ParsedReply, task: Triplet, rules: Rules) -> Answer | Rejection:
         text = reply.block("input", Reason.NO_ANSWER)

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from azr_lite.parsing import ParsedReply, parse_arguments, parse_program
 from azr_lite.prompts.base import Style
+from azr_lite.sandbox.literal import LiteralError, read_arguments, read_value
 from azr_lite.sandbox.wire import render
 from azr_lite.triplet import SEED_SHARING_TYPES, Reason, Rejection, Rules, Task, TaskTypeName, Triplet, Verdict
 
@@ -158,11 +159,22 @@ class TripletTaskType(TaskType):
         return arguments if isinstance(arguments, Rejection) else Proposal(program, (arguments,))
 
     def make_task(self, proposal: Proposal, outputs: Sequence[Any], rules: Rules) -> Triplet | Rejection:
-        output = render(outputs[0])
-        if len(output) > rules.max_value_chars:
-            detail = f"output has {len(output)} characters, limit {rules.max_value_chars}"
-            return Rejection(Reason.OUTPUT_TOO_LONG, detail)
-        return Triplet(type=self.name, program=proposal.program, input=argument_text(proposal.inputs[0]), output=output)
+        given, output = argument_text(proposal.inputs[0]), render(outputs[0])
+        return unreadable((given,), (output,), rules) or Triplet(self.name, proposal.program, given, output)
+
+
+def unreadable(inputs: Sequence[str], outputs: Sequence[str], rules: Rules) -> Rejection | None:
+    """Why a task with these texts could not be used: each must be short, and readable by those who judge it."""
+    for text, is_output in [(text, False) for text in inputs] + [(text, True) for text in outputs]:
+        if len(text) > rules.max_value_chars:
+            what = f"{'output' if is_output else 'input'} has {len(text)} characters once written out"
+            reason = Reason.OUTPUT_TOO_LONG if is_output else Reason.TOO_LONG
+            return Rejection(reason, f"{what}, limit {rules.max_value_chars}")
+        try:
+            read_value(text) if is_output else read_arguments(text)
+        except LiteralError as error:
+            return Rejection(Reason.OUTPUT_NOT_LITERAL if is_output else Reason.INPUT_NOT_LITERAL, str(error)[:200])
+    return None
 
 
 def argument_text(arguments: tuple[Any, ...]) -> str:

@@ -19,7 +19,7 @@ class Deduction(TripletTaskType):
     name = "deduction"
 
     def solve_prompt(self, style: Style, task: Triplet, rules: Rules) -> str:
-        return style.render(style.words["solve/deduction"](program=task.program, input=task.input))
+        return style.render(style.words["solve/deduction"](program=task.program, input=task.input, rules=rules))
 
     def parse_answer(self, reply: ParsedReply, task: Triplet, rules: Rules) -> Answer | Rejection:
         text = reply.block("output", Reason.NO_ANSWER)

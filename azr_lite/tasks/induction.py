@@ -14,7 +14,7 @@ from azr_lite.parsing import ParsedReply, parse_arguments, parse_program, read_s
 from azr_lite.prompts.base import Style
 from azr_lite.sandbox.literal import read_arguments, read_value
 from azr_lite.sandbox.wire import canonical, compare, render
-from azr_lite.tasks.base import Answer, Proposal, TaskType, argument_text, register_task_type
+from azr_lite.tasks.base import Answer, Proposal, TaskType, argument_text, register_task_type, unreadable
 from azr_lite.triplet import InductionTask, Reason, Rejection, Rules, Task, Verdict
 
 _COMPUTES = (
@@ -58,14 +58,11 @@ class Induction(TaskType):
 
     def make_task(self, proposal: Proposal, outputs: Sequence[Any], rules: Rules) -> InductionTask | Rejection:
         texts = tuple(render(output) for output in outputs)
-        longest = max(map(len, texts))
-        if longest > rules.max_value_chars:
-            return Rejection(
-                Reason.OUTPUT_TOO_LONG, f"an output has {longest} characters, limit {rules.max_value_chars}"
-            )
+        inputs = tuple(argument_text(arguments) for arguments in proposal.inputs)
+        if refused := unreadable(inputs, texts, rules):
+            return refused
         if len(set(texts)) == 1:
             return Rejection(Reason.CONSTANT_OUTPUT, "all outputs are equal, so a constant would be right")
-        inputs = tuple(argument_text(arguments) for arguments in proposal.inputs)
         return InductionTask(self.name, proposal.program, inputs, texts, proposal.message, rules.induction_shown)
 
     def solve_prompt(self, style: Style, task: InductionTask, rules: Rules) -> str:
