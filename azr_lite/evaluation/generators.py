@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from azr_lite.train.policy import Policy
 
 
-PARALLEL = 16
-"""Requests that a server is sent at once."""
-
-
 class TransformersGenerator:
     """A loaded policy. `name`: what results call it. Out of memory, it goes on with halves of what is asked at once."""
 
@@ -119,10 +115,10 @@ class ServerGenerator:
     """An OpenAI-compatible server (``vllm serve``, llama.cpp, SGLang).
 
     Messages go to its chat endpoint, which applies the template and goes on from a prefill (vLLM's
-    ``continue_final_message``). Plain prompts go to its completions endpoint.
+    ``continue_final_message``). Plain prompts go to its completions endpoint. `parallel`: requests sent at once.
     """
 
-    def __init__(self, url: str, model: str, parallel: int = PARALLEL) -> None:
+    def __init__(self, url: str, model: str, parallel: int = 16) -> None:
         try:
             import openai
         except ImportError as error:
@@ -198,7 +194,8 @@ def open_model(
     """
     if server:
         generator = ServerGenerator(server, named)
-        return OpenedModel(generator, get_style("chat" if prompts == "auto" else prompts), named, None, 8 * PARALLEL)
+        style = get_style("chat" if prompts == "auto" else prompts)
+        return OpenedModel(generator, style, named, None, 8 * generator.parallel)
     require_training("a model read here")
     base, _, step = named.rpartition("@") if "@" in named else (named, "", "")
     run = Path(base)

@@ -51,7 +51,6 @@ class Demonstration:
 
     prompt: str
     reply: str
-    traced: bool
     decide: bool
 
 
@@ -155,14 +154,14 @@ def demonstration(rng: random.Random, mixture: Mixture, single: bool = False) ->
     """One draw from the mixture. `single`: with one operation, whatever the weights."""
     type_ = rng.choices(("deduction", "abduction", "induction"), mixture.types)[0]
     if rng.random() < mixture.proposals:
-        return Demonstration(*propose_example(rng, type_, mixture), traced=False, decide=True)
+        return Demonstration(*propose_example(rng, type_, mixture), decide=True)
     depth = 1 if single else _depth(rng, mixture.induction_depths if type_ == "induction" else mixture.depths)
     share = mixture.traced_single if depth == 1 else mixture.traced
     traced = rng.random() < share
     keep = mixture.habit * (1 - share) / (share * (1 - mixture.habit))
     decide = not traced or rng.random() < keep
     wrong = rng.choices(range(len(mixture.tries)), mixture.tries)[0]
-    return Demonstration(*solve_example(rng, type_, depth, traced, wrong), traced=traced, decide=decide)
+    return Demonstration(*solve_example(rng, type_, depth, traced, wrong), decide=decide)
 
 
 def _depth(rng: random.Random, weights: tuple[float, ...]) -> int:

@@ -54,9 +54,9 @@ def draw_ops(rng: random.Random, depth: int, reserved: bool | None = False) -> t
             takes = ops[-1].kind.gives
         if reserved is None or held_skeleton(tuple(op.kind.name for op in ops)) == reserved:
             return tuple(ops)
+    side = "held-out" if reserved else "free"
     raise ValueError(
-        f"no {'held-out' if reserved else 'free'} chain of {depth} operations in {MAX_TRIES} draws; ask for 2 to 4 "
-        "operations, the depths that exist on both sides"
+        f"no {side} chain of {depth} operations in {MAX_TRIES} draws; ask for 2 to 4, which both sides have"
     )
 
 
@@ -154,8 +154,6 @@ def held_out(n: int, seed: int) -> dict[str, list[Task]]:
                 task = draw_triplet(rng, type_, wanted, reserved=True)
             tasks.setdefault(task.id, task)
         if len(tasks) < n:
-            raise ValueError(
-                f"only {len(tasks)} different held-out {type_} tasks could be drawn; ask for fewer than {n}"
-            )
+            raise ValueError(f"only {len(tasks)} different held-out {type_} tasks were found; ask for fewer than {n}")
         found[type_] = list(tasks.values())
     return found

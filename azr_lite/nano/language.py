@@ -205,16 +205,10 @@ def _draw(names: tuple[str, ...]) -> float:
     return int.from_bytes(hashlib.sha256(" ".join(names).encode()).digest()[:4], "big") / 2**32
 
 
-def held_pair(first: str, second: str) -> bool:
-    """Whether this ordered pair of operation kinds is held out."""
-    return _draw((first, second)) < PAIR_SHARE
-
-
 def held_skeleton(names: tuple[str, ...]) -> bool:
     """Whether a chain contains a held-out pair or triple."""
-    if any(held_pair(a, b) for a, b in pairwise(names)):
-        return True
-    return any(_draw(names[i : i + 3]) < TRIPLE_SHARE for i in range(len(names) - 2))
+    pairs, triples = pairwise(names), zip(names, names[1:], names[2:], strict=False)
+    return any(_draw(pair) < PAIR_SHARE for pair in pairs) or any(_draw(triple) < TRIPLE_SHARE for triple in triples)
 
 
 def is_reserved(program: str) -> bool:

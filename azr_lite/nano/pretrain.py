@@ -13,7 +13,6 @@ decays to zero, so that a low rate afterwards is no gain by itself.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
@@ -21,7 +20,7 @@ import random
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +123,7 @@ def train(plan: WarmStart, mixture: Mixture, *, log: Any = print) -> tuple[Any, 
 def write(
     folder: Path, model: Any, tokenizer: Any, plan: WarmStart, mixture: Mixture, numbers: dict[str, float]
 ) -> None:
-    """All files, beside the target first, then moved over it."""
+    """All files, beside the target first, then moved into its place."""
     beside = folder.with_name(folder.name + ".new")
     shutil.rmtree(beside, ignore_errors=True)
     model.save_pretrained(str(beside))
@@ -132,35 +131,18 @@ def write(
     (beside / "warm_start.json").write_text(
         json.dumps({"plan": asdict(plan), "mixture": asdict(mixture), **numbers}, indent=1) + "\n"
     )
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
+    shutil.rmtree(folder, ignore_errors=True)
     os.replace(beside, folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Warm start of the nano model.")
-    parser.add_argument("--out", type=Path, default=WEIGHTS)
-    for name, default in asdict(WarmStart()).items():
-        parser.add_argument("--" + name.replace("_", "-"), type=type(default), default=default)
-    for name in ("traced_single", "traced", "habit", "proposals"):
-        parser.add_argument("--" + name.replace("_", "-"), type=float, default=asdict(Mixture())[name])
-    for name in ("depths", "induction_depths", "proposal_depths", "tries", "types"):
-        parser.add_argument("--" + name.replace("_", "-"), type=float, nargs="+", default=asdict(Mixture())[name])
-    arguments = vars(parser.parse_args())
-    out = arguments.pop("out")
-    mixture = Mixture(**{f.name: _tuple(arguments.pop(f.name)) for f in fields(Mixture) if f.name in arguments})
-    plan = WarmStart(**arguments)
+def main(plan: WarmStart, mixture: Mixture, out: Path = WEIGHTS) -> None:
+    """Train the nano model's warm start and write its folder."""
     model, tokenizer, numbers = train(plan, mixture)
     write(out, model, tokenizer, plan, mixture, numbers)
     print(f"wrote {out}: {sum(p.numel() for p in model.parameters()):,} parameters, {numbers}")
 
 
 if __name__ == "__main__":
-    main()
+    import tyro
+
+    tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,))

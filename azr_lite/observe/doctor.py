@@ -193,7 +193,8 @@ def check_ratio(s: RunSummary) -> Iterator[Finding]:
         if (curve := s.curves[name]).highest > bound:
             shown = f"{name} {curve.highest:.2f} at step {curve.highest_at}"
             yield Finding("ratio or KL spike", shown, "lower learning_rate")
-    middle = statistics.median_high(norm.values) if norm.count >= 5 else 0.0
+    norms = [point.y for point in norm.points]
+    middle = statistics.median_high(norms) if len(norms) >= 5 else 0.0
     if norm.highest > 20 * middle > 0:
         shown = f"gradient norm {norm.highest:.2f} at step {norm.highest_at}, median {middle:.2f}"
         yield Finding("ratio or KL spike", shown, "lower learning_rate or max_grad_norm")

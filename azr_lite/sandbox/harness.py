@@ -105,12 +105,6 @@ def prepare(rounds: int = 40) -> None:
     sys.path_importer_cache.clear()
 
 
-def serve_once(data: bytes, write: Callable[[bytes], Any]) -> None:
-    """`serve` in a process that was not prepared (the benchmark's fresh Python)."""
-    _BUILTINS.update(vars(builtins), __import__=_guarded_import)
-    serve(data, write)
-
-
 def serve(data: bytes, write: Callable[[bytes], Any]) -> int:
     """Answer the inputs of one request; the exit status. Whatever the program raises becomes an answer line."""
     program, entry, trees, recursion, size, depth, nodes, look = wire.parse(data.decode())

@@ -17,7 +17,13 @@ MAX_DIGITS: Final = 1234
 MAX_HASHED: Final = 1000
 
 _SPACE = re.compile(r"(?:[ \t\r\n\f]+|#[^\n]*)*")
-_STRING = re.compile(r"""(?i:(?P<prefix>|[rbu]|br|rb))(?P<quote>'''|\"\"\"|'|")""")
+_STRING = re.compile(
+    r"""(?P<prefix>(?i:|[rbu]|br|rb))(?P<quote>'''|\"\"\"|'(?!'')|"(?!""))(?P<body>(?:\\.|[^\\])*?)(?P=quote)""",
+    re.DOTALL,
+)
+_ESCAPE = re.compile(
+    r"\\([0-7]{1,3}|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|N\{[A-Za-z0-9 -]{1,100}\}|.)", re.DOTALL
+)
 _NUMBER = re.compile(
     r"0[xX](?:_?[0-9a-fA-F])+|0[oO](?:_?[0-7])+|0[bB](?:_?[01])+"
     r"|(?:[0-9](?:_?[0-9])*(?:\.(?:[0-9](?:_?[0-9])*)?)?|\.[0-9](?:_?[0-9])*)(?:[eE][+-]?[0-9](?:_?[0-9])*)?[jJ]?"
@@ -25,20 +31,7 @@ _NUMBER = re.compile(
 _INFINITY = re.compile(r"float\(\s*(?P<quote>['\"])(?P<sign>[+-]?)inf(?P=quote)\s*\)")
 _NAME = re.compile(r"[^\W\d]\w*")
 _CONSTANTS: Final[dict[str, Any]] = {"None": None, "True": True, "False": False}
-_ESCAPES: Final = {
-    "\n": "",
-    "\\": "\\",
-    "'": "'",
-    '"': '"',
-    "a": "\a",
-    "b": "\b",
-    "f": "\f",
-    "n": "\n",
-    "r": "\r",
-    "t": "\t",
-    "v": "\v",
-}
-_HEX_LENGTH: Final = {"x": 2, "u": 4, "U": 8}
+_ESCAPES: Final = {"\n": "", **dict(zip("\\'\"abfnrtv", "\\'\"\a\b\f\n\r\t\v", strict=True))}
 
 
 class LiteralError(ValueError):
@@ -266,9 +259,8 @@ class _Reader:
         """Adjacent string literals, joined as Python joins them; outside brackets only on one line."""
         parts: list[Any] = []
         while match:
-            self.at = match.end()
-            parts.append(self._string(match["prefix"].lower(), match["quote"]))
-            end = self.at
+            end = self.at = match.end()
+            parts.append(_string(match["prefix"].lower(), match["quote"], match["body"]))
             self._peek()
             match = _STRING.match(self.text, self.at)
             if match and not depth and "\n" in self.text[end : self.at]:
@@ -277,55 +269,31 @@ class _Reader:
             raise LiteralError("not_literal", "bytes and text side by side")
         return b"".join(parts) if type(parts[0]) is bytes else "".join(parts)
 
-    def _string(self, prefix: str, quote: str) -> str | bytes:
-        text, at, out = self.text, self.at, []
-        raw, binary = "r" in prefix, "b" in prefix
-        while not text.startswith(quote, at):
-            char = text[at : at + 1]
-            if char == "" or (char == "\n" and len(quote) == 1):
-                raise LiteralError("not_literal", "a string that does not end")
-            if binary and char > "\x7f":
-                raise LiteralError("not_literal", "bytes may only hold ASCII characters")
-            if char != "\\":
-                out.append(char)
-                at += 1
-            elif raw:
-                out.append(text[at : at + 2])
-                at += 2
-            else:
-                piece, at = self._escape(at + 1, binary)
-                out.append(piece)
-        self.at = at + len(quote)
-        body = "".join(out)
-        if binary:
-            return body.encode("latin-1")
-        try:
-            body.encode()
-        except UnicodeEncodeError:
-            raise LiteralError("not_literal", "a lone surrogate is not text") from None
-        return body
 
-    def _escape(self, at: int, binary: bool) -> tuple[str, int]:
-        """What the escape whose backslash stands before `at` means, and where it ends."""
-        char = self.text[at : at + 1]
-        if char in _ESCAPES:
-            return _ESCAPES[char], at + 1
-        if char == "":
-            raise LiteralError("not_literal", "a string that does not end")
-        if char in "01234567":
-            digits = re.compile("[0-7]{1,3}").match(self.text, at)[0]  # type: ignore[index]
-            return chr(int(digits, 8) & 0xFF if binary else int(digits, 8)), at + len(digits)
-        if char in _HEX_LENGTH and (char == "x" or not binary):
-            digits = self.text[at + 1 : at + 1 + _HEX_LENGTH[char]]
-            if not re.fullmatch(f"[0-9a-fA-F]{{{_HEX_LENGTH[char]}}}", digits) or int(digits, 16) > 0x10FFFF:
-                raise LiteralError("not_literal", f"a broken \\{char} escape")
-            return chr(int(digits, 16)), at + 1 + len(digits)
-        if char == "N" and not binary:
-            match = re.compile(r"\{([A-Za-z0-9 -]{1,100})\}").match(self.text, at + 1)
-            try:
-                return unicodedata.lookup(match[1] if match else ""), match.end() if match else at
-            except KeyError:
-                raise LiteralError("not_literal", "an unknown \\N{...} name") from None
-        if binary and char > "\x7f":
-            raise LiteralError("not_literal", "bytes may only hold ASCII characters")
-        return "\\" + char, at + 1
+def _string(prefix: str, quote: str, body: str) -> str | bytes:
+    binary = "b" in prefix
+    if len(quote) == 1 and "\n" in body and "\n" in re.sub(r"(?s)\\.", "", body):
+        raise LiteralError("not_literal", "a string that does not end")
+    if binary and not body.isascii():
+        raise LiteralError("not_literal", "bytes may only hold ASCII characters")
+    if "r" not in prefix and "\\" in body:
+        body = _ESCAPE.sub(lambda match: _escaped(match[1], binary), body)
+    try:
+        return body.encode("latin-1") if binary else body.encode().decode()
+    except UnicodeEncodeError:
+        raise LiteralError("not_literal", "a lone surrogate is not text") from None
+
+
+def _escaped(code: str, binary: bool) -> str:
+    """What a backslash and `code` mean."""
+    kind, rest = code[0], code[1:]
+    if code in _ESCAPES:
+        return _ESCAPES[code]
+    if kind in "01234567":
+        return chr(int(code, 8) & 0xFF if binary else int(code, 8))
+    if kind not in "xuUN" or (binary and kind != "x"):
+        return "\\" + code
+    try:
+        return unicodedata.lookup(rest[1:-1]) if kind == "N" else chr(int(rest, 16))
+    except (KeyError, ValueError, OverflowError):
+        raise LiteralError("not_literal", f"a broken \\{kind} escape") from None

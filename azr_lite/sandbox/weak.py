@@ -60,8 +60,8 @@ class WeakPool:
             return
         try:
             ended = self._execute(attempt)
-        except OSError as error:
-            ended = Ended(b"", "infra", f"cannot start Python: {error}")
+        except Exception as error:  # whatever it is, the caller waits for an answer
+            ended = Ended(b"", "infra", f"cannot run Python: {error}")
         attempt.done(ended)
 
     def _execute(self, attempt: Attempt) -> Ended:

@@ -49,7 +49,8 @@ _BARE: Final = "import sys\nspace = {}\nexec(sys.argv[1], space)\nsys.stdout.wri
 _FRESH: Final = f"""import os, sys
 sys.path.insert(0, {_FOLDER!r})
 import harness
-harness.serve_once(sys.stdin.buffer.read(), lambda line: os.write(1, line))
+harness._BUILTINS.update(vars(harness.builtins), __import__=harness._guarded_import)
+harness.serve(sys.stdin.buffer.read(), lambda line: os.write(1, line))
 """
 _FORK: Final = """import os, sys, time
 for name in sys.argv[2:]:
