@@ -246,13 +246,13 @@ METRICS: tuple[Metric, ...] = (
     Metric("rest", "time for the rest", "wall time of the step less the three others: parsing, saving, logging", "s", 0,
            None, "trainer.py", **_TIMING),
     Metric("tokens_per_s", "sampling speed", "tokens of all replies sampled in the step / time for sampling",
-           "tokens/s", 1, None, "meter.py", **_TIMING),
+           "tokens/s", 1, None, "progress.py", **_TIMING),
     Metric("memory_mib", "peak memory", "largest resident memory of the main process so far", "MiB", 0, None,
-           "meter.py", **_TIMING),
+           "progress.py", **_TIMING),
     Metric("gpu_memory_mib", "peak GPU memory", "largest memory of torch's allocator so far, first GPU of the main "
-           "process", "MiB", 0, None, "meter.py", "on a GPU", **_TIMING),
+           "process", "MiB", 0, None, "progress.py", "on a GPU", **_TIMING),
     Metric("cpu_energy_j", "processor energy", "processor time of the main process x 8 W a core; an estimate, right to "
-           "a factor of 2 either way", "J", 0, None, "meter.py", **_TIMING),
+           "a factor of 2 either way", "J", 0, None, "progress.py", **_TIMING),
     # ---- what a run keeps elsewhere and trackers show as curves ({type}: a task type, or all)
     Metric("held_out/{type}/accuracy", "held-out accuracy", "right greedy replies / held-out problems, after so many "
            "steps", "share", None, None, "evaluation/scores.py", "at evaluations", "eval/*.json"),
@@ -263,20 +263,13 @@ METRICS: tuple[Metric, ...] = (
 )  # fmt: skip
 """The table. tests/test_observe_catalogue.py holds it against what a run logs, in both directions."""
 
-_HOLES = {
-    "role": "(?:propose|solve)",
-    "type": "[^/]+",
-    "part": "[a-z_]+",
-    "reason": "[a-z_]+",
-    "kind": "[a-z_]+",
-    "percent": r"\d{3}",
-}
+_HOLES = {"role": "(?:propose|solve)", "type": "[^/]+", "percent": r"\d{3}"}
+"""What stands for a name in braces; for any other: letters."""
 
 
 @functools.cache
 def _regex(pattern: str) -> re.Pattern[str]:
-    parts = re.split(r"\{(\w+)\}", pattern)
-    return re.compile("".join(_HOLES[part] if place % 2 else re.escape(part) for place, part in enumerate(parts)))
+    return re.compile(re.sub(r"\{(\w+)\}", lambda hole: _HOLES.get(hole[1], "[a-z_]+"), pattern))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -295,14 +288,13 @@ def find(name: str) -> list[Metric]:
         >>> find("solve/deduction/tokens")[0].unit
         'tokens'
     """
-    exact = metric_of(name) or next((m for m in METRICS if m.pattern == name), None)
-    if exact is not None:
+    if exact := metric_of(name):
         return [exact]
-    ends = {m.pattern: m.pattern.split("/")[-2:] for m in METRICS}
-    if found := [m for m in METRICS if name in (ends[m.pattern][-1], m.name) or ends[m.pattern][:-1] == [name]]:
+    called = {m: (m.pattern, m.name, *m.pattern.split("/")[-2:]) for m in METRICS}
+    if found := [m for m in METRICS if name == m.pattern] or [m for m in METRICS if name in called[m]]:
         return found
-    words = {word: m.pattern for m in METRICS for word in (m.pattern, m.name, ends[m.pattern][-1])}
-    close = [word for text in (name, name.split("/")[-1]) for word in difflib.get_close_matches(text, words, 3)]
+    words = {word: m.pattern for m in METRICS for word in called[m]}
+    close = difflib.get_close_matches(name, words, 3) + difflib.get_close_matches(name.split("/")[-1], words, 3)
     near = list(dict.fromkeys(words[word] for word in close))[:3]
     hint = f"did you mean {' or '.join(near)}?" if near else "`azr-lite show metrics` lists all"
     raise ConfigError(f"no logged number is called {name!r}; {hint}")
