@@ -7,6 +7,7 @@ evaluation gives the same replies as an unbroken one.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -51,7 +52,7 @@ class Evaluation:
     left_out: dict[str, str]
     base: Evaluation | None = None
 
-    @property
+    @functools.cached_property
     def comparison(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Suite to group to paired gain over `base` (see `scores.compare_paired`); empty without one."""
         before = self.base.results if self.base else {}
