@@ -111,7 +111,7 @@ def _call(command: str, arguments: list[str]) -> int | None:
         app.command(function, name=name)
     conf = tyro.conf
     markers = (conf.OmitArgPrefixes, conf.AvoidSubcommands, conf.DisallowNone, conf.PositionalMetavarFromFieldName)
-    return app.cli(prog="azr-lite", args=[command, *_spell_flags(arguments)], config=markers, registry=registry)
+    return app.cli(prog="azr-lite", args=[command, *arguments], config=markers, registry=registry)
 
 
 def _overview() -> str:
@@ -160,13 +160,6 @@ def _settings_reader(command: str, arguments: list[str]) -> Callable[[StructType
         return StructConstructorSpec(build, tuple(fields))
 
     return rule
-
-
-def _spell_flags(arguments: list[str]) -> list[str]:
-    """`--flag True` as `--flag`, `--flag False` as `--no-flag`: people write both."""
-    pairs = pairwise([*arguments, ""])
-    spelled = [f"--no-{one[2:]}" if after.lower() == "false" else one for one, after in pairs]
-    return [one for one in spelled if one.lower() not in ("true", "false")]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from azr_lite.errors import ModelError
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK, Style
 from azr_lite.triplet import Completion
 
@@ -56,6 +57,33 @@ Sample = tuple[Sequence[int], Sequence[float] | None, bool]
 """Sampled ids, their log-probabilities (or None), and whether the token limit cut them."""
 
 
+def chat_prompt(tokenizer: Any, text: str, prefill: str = "") -> str:
+    """The prompt that the tokenizer's chat template makes of a user's message, with one open thought at its end.
+
+    A thought that the template opens itself is not opened again; one that it closes empty is opened.
+
+    Raises:
+        ModelError: the template fails, or leaves the message out.
+    """
+    why = "it leaves out the message"
+    for content in (text, [{"type": "text", "text": text}]):  # models of pictures and text want parts
+        message = [{"role": "user", "content": content}]
+        try:
+            prompt = tokenizer.apply_chat_template(
+                message, tokenize=False, add_generation_prompt=True, enable_thinking=True
+            )
+        except Exception as error:  # a template is a program of the model's publisher
+            why = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:200]
+            continue
+        if text.strip() in prompt:
+            end = prompt.rpartition(text.strip())[2]
+            if prefill == THINK and THINK in end:
+                opened, _, rest = end.rpartition(THINK)
+                return prompt if END_THINK not in rest else prompt.removesuffix(end) + opened + THINK
+            return prompt + prefill
+    raise ModelError(f"the model's chat template cannot be used ({why}); use prompts='r1' (--prompts r1)")
+
+
 class Codec:
     """The one place where text becomes tokens and back, the same for counting, sampling and training.
 
@@ -89,10 +117,7 @@ class Codec:
         With `chat`, `text` is a user's message: the tokenizer's chat template goes around it, and `prefill` behind the
         template.
         """
-        if chat:
-            message = [{"role": "user", "content": text}]
-            text = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-        prompt = text + prefill
+        prompt = chat_prompt(self.tokenizer, text, prefill) if chat else text + prefill
         ids: list[int] = [] if chat else list(self.bos_ids)
         for piece in split_untrained_tags(prompt, self.untrained):
             ids += self.tokenizer(piece, add_special_tokens=False)["input_ids"]

@@ -26,10 +26,6 @@ class Preset:
     about: str
     choices: Choices
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        return {name: value for name, (value, _) in self.choices.items()}
-
 
 _LADDER = {
     "nano": "the embedded model of half a million weights: learns in minutes on a laptop",
@@ -261,7 +257,8 @@ def preset(name: str, **overrides: Any) -> Config:
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(PRESETS)}"
         raise ConfigError(f"there is no preset {name!r}; {hint}")
-    return Config(**{"preset": name, **PRESETS[name].settings, **check_names(overrides)})
+    own = {setting: value for setting, (value, _) in PRESETS[name].choices.items()}
+    return Config(**{"preset": name, **own, **check_names(overrides)})
 
 
 def _settings_of(path: Path) -> dict[str, Any]:

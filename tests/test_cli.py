@@ -115,7 +115,7 @@ def test_resume_offers_what_may_change(capsys):
         ("--task-types deduction,abduction", {"task_types": ["deduction", "abduction"], "micro_batch_size": 16}),
         ("--batch-size 8", {"batch_size": 8, "micro_batch_size": 13}),
         ("--report-to none", {"report_to": []}),
-        ("--self-test False --gradient-checkpointing true", {"self_test": False, "gradient_checkpointing": True}),
+        ("--no-self-test --gradient-checkpointing", {"self_test": False, "gradient_checkpointing": True}),
         ("--no-self-test --n_mc=4", {"self_test": False, "n_mc": 4}),
     ],
 )

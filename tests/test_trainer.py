@@ -441,7 +441,7 @@ def test_a_batch_of_the_wrong_size_is_refused(tmp_path: Path) -> None:
 def test_a_batch_that_does_not_split_over_the_processes_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("azr_lite.train.arguments.TrainingArguments.world_size", 5, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "5")
     with pytest.raises(ConfigError, match="5 processes"):
         train(tiny_config(), tiny_policy(), [], tmp_path)
 

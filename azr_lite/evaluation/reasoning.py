@@ -36,7 +36,9 @@ HELD_OUT_SEED = 20505
 AZR = "azr: think/answer prompt of self-play, judged by value in the sandbox"
 ASSERT = "assert-direct: complete the assertion without a thought, one worked example; judged by value in the sandbox"
 OWN = Data("problems of one's own", "", "", ())
+
 _FENCE = re.compile(r"```[ \t]*(?P<tag>[A-Za-z]*)[ \t]*\n(?P<text>.*?)(?:```|\Z)", re.DOTALL)
+"""More forgiving than `parsing.read_fences`: a block may open in the middle of a line, as right after a prefill."""
 
 
 @dataclass(frozen=True)

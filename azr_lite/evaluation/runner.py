@@ -7,18 +7,18 @@ evaluation gives the same replies as an unbroken one.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import track
 from rich.table import Column, Table
 
 from azr_lite.environment import describe_environment
@@ -52,7 +52,7 @@ class Evaluation:
     left_out: dict[str, str]
     base: Evaluation | None = None
 
-    @property
+    @functools.cached_property
     def comparison(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Suite to group to paired gain over `base` (see `scores.compare_paired`); empty without one."""
         before = self.base.results if self.base else {}
@@ -129,9 +129,8 @@ def evaluate(
             results = {}
             for each in suites:
                 each = dataclasses.replace(each, **asked.of_sampling())  # type: ignore[type-var]
-                with _progress(each.name) as progress:
-                    how = {"items": asked.items, "seed": asked.seed, "chunk": opened.chunk, "progress": progress}
-                    results[each.name] = run_suite(opened.generator, each, folder, **how)
+                how = {"items": asked.items, "seed": asked.seed, "chunk": opened.chunk}
+                results[each.name] = run_suite(opened.generator, each, folder, **how)
             return Evaluation(named, opened.model, folder, results, left_out)
 
         # The base goes first: where it cannot be loaded, nothing was asked in vain.
@@ -167,16 +166,6 @@ def _build(names: Sequence[str], setting: Setting, sources: Mapping[str, str]) -
 def _safe(named: str) -> str:
     """A folder name: the last two parts of a path or hub id, with odd characters replaced."""
     return re.sub(r"[^\w.@-]+", "-", "-".join(Path(named).parts[-2:])).strip("-")
-
-
-@contextmanager
-def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with the time left, on terminals only: to be called with the questions answered and asked."""
-    console = Console(stderr=True)
-    columns = (TextColumn(name), BarColumn(20), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        line = bar.add_task("", total=None)
-        yield lambda made, wanted: bar.update(line, completed=made, total=wanted)
 
 
 # ---------------------------------------------------------------- one suite
@@ -237,18 +226,12 @@ def _asked(suite: Suite, generator: Generator, questions: Sequence[Question], se
 
 
 def run_suite(
-    generator: Generator,
-    suite: Suite,
-    folder: Path,
-    *,
-    items: int = 0,
-    seed: int = 0,
-    chunk: int = 16,
-    progress: Callable[[int, int], None] = lambda made, wanted: None,
+    generator: Generator, suite: Suite, folder: Path, *, items: int = 0, seed: int = 0, chunk: int = 16
 ) -> Result:
     """Answer one suite, or read what an equal evaluation left in `folder`; EvaluationError for another one's.
 
-    NAME.replies.json holds the replies of an unfinished suite, written whole after each chunk.
+    NAME.replies.json holds the replies of an unfinished suite, written whole after each chunk. On terminals a bar shows
+    the time left.
     """
     questions = choose(suite.questions(), items)
     name = f"{suite.name}-{items}" if items else suite.name
@@ -265,8 +248,9 @@ def run_suite(
         kept = json.loads(waiting.read_text(encoding="utf-8"))
         _refuse_another(waiting, kept, heading)
     order = sorted(questions, key=lambda q: (len(q.prompt.text), q.id))
-    for number, start in enumerate(range(0, len(order), chunk)):
-        own = order[start : start + chunk]
+    chunks, console = [order[i : i + chunk] for i in range(0, len(order), chunk)], Console(stderr=True)
+    bar = {"console": console, "transient": True, "disable": not console.is_terminal}
+    for number, own in enumerate(track(chunks, name, **bar)):
         if any(q.id not in kept["replies"] for q in own):
             began, how = time.perf_counter(), _sampling(suite, _seed(seed, suite.name, number))
             replies = generator.generate([q.prompt for q in own], how)
@@ -274,7 +258,6 @@ def run_suite(
             for question, each in zip(own, replies, strict=True):
                 kept["replies"][question.id] = [asdict(reply) for reply in each]
             write_json(waiting, kept)
-        progress(start + len(own), len(order))
     marked = _mark(suite, questions, [[Reply(**reply) for reply in kept["replies"][q.id]] for q in questions])
     result = Result(name, marked, record_of(suite, generator, questions, marked, kept["seconds"], seed))
     result.keep(folder)
@@ -312,7 +295,7 @@ def print_tables(found: Evaluation, console: Console) -> None:
 
 def score_table(found: Evaluation) -> Table:
     """Accuracy with its 95 % interval; lenient accuracy; the best answer without reasoning; cut replies."""
-    table = _table(_short(found.model), "n", "accuracy, %", "95 %", "lenient", "null", "cut, %")
+    table = _table(found.model, "n", "accuracy, %", "95 %", "lenient", "null", "cut, %")
     for name, result in found.results.items():
         scores, cut = result.scores["all"], f"{100 * result.record['truncated']:.0f}"
         nulls = [rate for rates in result.record["baselines"].values() for rate in rates.values()]
@@ -325,7 +308,7 @@ def score_table(found: Evaluation) -> Table:
 def _gain_table(found: Evaluation, base: Evaluation) -> Table:
     """Points gained over the base on the same questions (bootstrap interval), McNemar's p, the part that is form."""
     headings = ("n", "base", "now", "gain, points", "p", "of it form")
-    table = _table(f"{_short(base.model)} → {_short(found.model)}", *headings)
+    table = _table(f"{base.model} → {found.model}", *headings)
     for name, gains in found.comparison.items():
         gain, before, after = gains["all"], base.results[name].scores["all"], found.results[name].scores["all"]
         points = _interval(gain["gain"], gain["boot_low"], gain["boot_high"], "+")
@@ -336,9 +319,8 @@ def _gain_table(found: Evaluation, base: Evaluation) -> Table:
 
 def paper_lines(found: Evaluation) -> str:
     """Our scores beside the paper's rows, where any of its suites was asked; else empty."""
-    model = found.origin if found.origin.count("/") <= 1 else Path(found.origin).name
     before = [found.base.as_in_paper] if found.base else []
-    return beside_paper(model, *before, found.as_in_paper) if found.as_in_paper else ""
+    return beside_paper(found.origin, *before, found.as_in_paper) if found.as_in_paper else ""
 
 
 def _notes(found: Evaluation) -> Iterator[str]:
@@ -366,11 +348,6 @@ def _points(share: float, sign: str = "") -> str:
 
 def _interval(mean: float, low: float, high: float, sign: str = "") -> str:
     return f"{_points(mean, sign)} [{_points(low, sign)}, {_points(high, sign)}]"
-
-
-def _short(model: str) -> str:
-    """A model's name that fits into a line: of a long path, the last part."""
-    return model if len(model) <= 36 else Path(model).name[-36:]
 
 
 def _plain(suite: str) -> str:

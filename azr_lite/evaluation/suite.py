@@ -79,9 +79,9 @@ def _from_file(name: str, path: Path, source: str) -> Data:
 def _from_hub(name: str, source: str) -> Data:
     repo, config, split = (*source.split(":", 2), "", "")[:3]
     try:
-        import datasets
+        from datasets import load_dataset
 
-        rows = tuple(dict(row) for row in datasets.load_dataset(repo, config or None, split=split or "test"))
+        rows = tuple(map(dict, load_dataset(repo, config or None, split=split or "test")))
     except Exception as error:  # the hub client raises dozens of kinds
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise EvaluationError(
@@ -97,9 +97,8 @@ def _from_hub(name: str, source: str) -> Data:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a model is asked. `text` is the user's message where `chat` is set (the generator puts the model's own
-    chat template around it), else the prompt itself. `prefill` stands after both: the reply goes on from it, and
-    does not repeat it."""
+    """What a model is asked. `text`: the user's message where `chat` is set (the generator puts the model's own chat
+    template around it), else the prompt itself. `prefill` stands after both; the reply goes on from it."""
 
     text: str
     prefill: str = ""
@@ -169,11 +168,10 @@ class Mark:
 
 
 class Suite(Protocol):
-    """A set of questions with one way of asking and one way of grading.
+    """A set of questions with one way of asking and one way of grading. `name`: of its results' files.
 
-    `name`: file name of its results, such as ``cruxeval-o-strict``. `protocol`: how it is asked, extracted and graded;
-    scores of different protocols are never compared. `samples` to `stop`: see `Sampling`; several samples give
-    avg@samples and pass@k.
+    `protocol`: how it is asked, extracted and graded; scores of different protocols are never compared. `samples` to
+    `stop`: see `Sampling`.
     """
 
     name: str
@@ -248,9 +246,7 @@ class Options:
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; give a number, or 0: as the suite has it")
         if self.samples > 1 and self.temperature == 0:
-            raise ConfigError(
-                "several greedy replies to one question are all the same; give --temperature 0.6 or so with --samples"
-            )
+            raise ConfigError("several greedy replies to one question are all the same; give --temperature 0.6 or so")
         if self.reasoning_protocol not in PROTOCOLS:
             choices = ", ".join(PROTOCOLS)
             raise ConfigError(f"unknown protocol {self.reasoning_protocol!r} for reasoning; choose from: {choices}")

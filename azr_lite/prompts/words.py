@@ -5,10 +5,15 @@ The rules told here are the rules that are enforced: when a check changes, chang
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK, Style, fence
 from azr_lite.triplet import Rules, Triplet
+
+
+def _paragraphs(*texts: str) -> str:
+    return "\n\n".join(texts)
 
 
 def _form(other: str, thought: str, *blocks: str) -> str:
@@ -56,152 +61,124 @@ def _value_rule(rules: Rules) -> str:
     return f"Input and output have at most {rules.max_value_chars} characters each."
 
 
-def _example(number: int, task: Triplet) -> str:
-    return "\n".join(
-        (f"Example {number}", fence("python", task.program), fence("input", task.input), fence("output", task.output))
-    )
+def _numbered(title: str, groups: Iterable[Sequence[str]]) -> str:
+    """Groups of fences under "Example 1", "Example 2", …"""
+    return _paragraphs(*("\n".join((f"{title} {number}", *fences)) for number, fences in enumerate(groups, start=1)))
 
 
-def _examples(references: Sequence[Triplet]) -> str:
-    return "\n\n".join(_example(number, task) for number, task in enumerate(references, start=1))
-
-
-def _propose_pair(references: Sequence[Triplet], rules: Rules, kind: str, advice: str) -> str:
-    return "\n\n".join(
-        (
-            f"You set puzzles about Python programs. {kind} Invent one new puzzle: a program and one input for it. A "
-            "Python executor will run them to find the output; do not write the output yourself.",
-            _form(
-                "one that is far too simple",
-                "The program gives back what it gets. Any input will do.",
-                fence("python", "def f(x):\n    return x"),
-                fence("input", "'Hello world'"),
-            ),
-            # a proposal is validated with half the time and three quarters of the memory that answers get
-            program_rules(rules, rules.cpu_seconds / 2, rules.memory_mb * 3 // 4),
-            f"Rules for the input:\n- {INPUT_RULE}\n- {_value_rule(rules)}",
-            f"What earns most: {advice} A puzzle that is always solved, or never solved, earns nothing. Make it "
-            "different in kind from the examples, not a copy with other constants.",
-            _examples(references),
-            "Now invent your own. "
-            + NOW.format("```python block with your program and the ```input block with its argument list"),
-        )
-    )
-
-
-def propose_deduction(*, references: Sequence[Triplet], rules: Rules) -> str:
-    return _propose_pair(
-        references,
-        rules,
-        "In this game a solver sees the program and the input and must work out the output.",
-        "a solver should need several careful steps of reasoning to trace the program, and get it right only some of "
-        "the time.",
-    )
-
-
-def propose_abduction(*, references: Sequence[Triplet], rules: Rules) -> str:
-    return _propose_pair(
-        references,
-        rules,
-        "In this game a solver sees the program and the output and must find an input that produces it; any input that "
-        "does counts.",
-        "a solver should have to reason backwards through the program, so that an input is possible but not easy to "
-        "find.",
+def propose_pair(seen: str, wanted: str, *, references: Sequence[Triplet], rules: Rules) -> str:
+    return _paragraphs(
+        f"You set puzzles about Python programs. In this game a solver sees the program and {seen} Invent one new "
+        "puzzle: a program and one input for it. A Python executor will run them to find the output; do not write the "
+        "output yourself.",
+        _form(
+            "one that is far too simple",
+            "The program gives back what it gets. Any input will do.",
+            fence("python", "def f(x):\n    return x"),
+            fence("input", "'Hello world'"),
+        ),
+        # a proposal is validated with half the time and three quarters of the memory that answers get
+        program_rules(rules, rules.cpu_seconds / 2, rules.memory_mb * 3 // 4),
+        f"Rules for the input:\n- {INPUT_RULE}\n- {_value_rule(rules)}",
+        f"What earns most: a solver should {wanted} A puzzle that is always solved, or never solved, earns nothing. "
+        "Make it different in kind from the examples, not a copy with other constants.",
+        _numbered(
+            "Example",
+            ((fence("python", t.program), fence("input", t.input), fence("output", t.output)) for t in references),
+        ),
+        "Now invent your own. "
+        + NOW.format("```python block with your program and the ```input block with its argument list"),
     )
 
 
 def propose_induction(*, program: str, rules: Rules) -> str:
     count, shown = rules.induction_inputs, rules.induction_shown
-    return "\n\n".join(
-        (
-            "You set puzzles about Python programs. In this game a solver sees some input/output pairs and a short "
-            "message, and must write a program that behaves the same. You get the program. "
-            f"Invent {count} inputs for it and the message.",
-            _form(
-                "with three inputs only, for a program that returns `len(x) * 2`",
-                "An empty list, a short one and a string show what it does; the message names the idea, not the code.",
-                fence("input", "[]"),
-                fence("input", "[4, 'a']"),
-                fence("input", "'kiwi'"),
-                fence("message", "Something about how much there is, and then as much again."),
-            ),
-            f"Rules:\n- {INPUT_RULE}\n- Each of the {count} inputs goes in its own ```input block. Make them different "
-            "from one another and let them show every branch of the program; the outputs must not all be equal.\n"
-            f"- {_value_rule(rules)}\n"
-            f"- The solver sees the first {shown} pairs; the other {count - shown} are kept to check its program.\n"
-            f"- The message goes in one ```message block of at most {rules.max_message_chars} characters. It hints at "
-            "what the program is for, in words. It must not contain code from the program.\n- Every input must run on "
-            "the program without an error.",
-            "What earns most: a puzzle that a solver gets right only some of the time. One that is always or never "
-            "solved earns nothing.",
-            f"{YOURS} Its program:\n\n{fence('python', program)}",
-            NOW.format(f"{count} ```input blocks and the ```message block"),
-        )
+    return _paragraphs(
+        "You set puzzles about Python programs. In this game a solver sees some input/output pairs and a short "
+        "message, and must write a program that behaves the same. You get the program. "
+        f"Invent {count} inputs for it and the message.",
+        _form(
+            "with three inputs only, for a program that returns `len(x) * 2`",
+            "An empty list, a short one and a string show what it does; the message names the idea, not the code.",
+            fence("input", "[]"),
+            fence("input", "[4, 'a']"),
+            fence("input", "'kiwi'"),
+            fence("message", "Something about how much there is, and then as much again."),
+        ),
+        f"Rules:\n- {INPUT_RULE}\n- Each of the {count} inputs goes in its own ```input block. Make them different "
+        "from one another and let them show every branch of the program; the outputs must not all be equal.\n"
+        f"- {_value_rule(rules)}\n"
+        f"- The solver sees the first {shown} pairs; the other {count - shown} are kept to check its program.\n"
+        f"- The message goes in one ```message block of at most {rules.max_message_chars} characters. It hints at "
+        "what the program is for, in words. It must not contain code from the program.\n- Every input must run on "
+        "the program without an error.",
+        "What earns most: a puzzle that a solver gets right only some of the time. One that is always or never "
+        "solved earns nothing.",
+        f"{YOURS} Its program:\n\n{fence('python', program)}",
+        NOW.format(f"{count} ```input blocks and the ```message block"),
     )
 
 
 def solve_deduction(*, program: str, input: str, rules: Rules) -> str:
-    return "\n\n".join(
-        (
-            "You get a Python program and an input. Work out what `f` returns for these arguments. You cannot run it. "
-            "Write the returned value as one Python literal: no expressions, no function calls, strings in quotes, at "
-            f"most {rules.max_value_chars} characters.",
-            _form(
-                "where `f(x)` returns `[x[0], len(x)]` and the input is `'kiwi'`",
-                "x is 'kiwi'. x[0] is 'k' and len(x) is 4, so the list is ['k', 4].",
-                fence("output", "['k', 4]"),
-            ),
-            f"{YOURS} The program and the input:\n\n{fence('python', program)}",
-            fence("input", input),
-            NOW.format("```output block"),
-        )
+    return _paragraphs(
+        "You get a Python program and an input. Work out what `f` returns for these arguments. You cannot run it. "
+        "Write the returned value as one Python literal: no expressions, no function calls, strings in quotes, at "
+        f"most {rules.max_value_chars} characters.",
+        _form(
+            "where `f(x)` returns `[x[0], len(x)]` and the input is `'kiwi'`",
+            "x is 'kiwi'. x[0] is 'k' and len(x) is 4, so the list is ['k', 4].",
+            fence("output", "['k', 4]"),
+        ),
+        f"{YOURS} The program and the input:\n\n{fence('python', program)}",
+        fence("input", input),
+        NOW.format("```output block"),
     )
 
 
 def solve_abduction(*, program: str, output: str, rules: Rules) -> str:
-    return "\n\n".join(
-        (
-            "You get a Python program and a value that `f` returned. Find an input for which it returns exactly that "
-            f"value. There may be several; any one is right. {INPUT_RULE} It has at most {rules.max_value_chars} "
-            "characters.",
-            _form(
-                "where `f(a, b)` returns `[a, a + b]` and the output was `[3, 10]`",
-                "a must be 3. Then 3 + b is 10, so b is 7.",
-                fence("input", "3, 7"),
-            ),
-            f"{YOURS} The program and its output:\n\n{fence('python', program)}",
-            fence("output", output),
-            NOW.format("```input block"),
-        )
+    return _paragraphs(
+        "You get a Python program and a value that `f` returned. Find an input for which it returns exactly that "
+        f"value. There may be several; any one is right. {INPUT_RULE} It has at most {rules.max_value_chars} "
+        "characters.",
+        _form(
+            "where `f(a, b)` returns `[a, a + b]` and the output was `[3, 10]`",
+            "a must be 3. Then 3 + b is 10, so b is 7.",
+            fence("input", "3, 7"),
+        ),
+        f"{YOURS} The program and its output:\n\n{fence('python', program)}",
+        fence("output", output),
+        NOW.format("```input block"),
     )
 
 
 def solve_induction(*, pairs: Sequence[tuple[str, str]], message: str, rules: Rules) -> str:
-    shown = "\n\n".join(
-        f"Pair {number}\n{fence('input', given)}\n{fence('output', result)}"
-        for number, (given, result) in enumerate(pairs, start=1)
-    )
-    return "\n\n".join(
-        (
-            "You get input/output pairs of a hidden Python program, and a message about it. Write a program that "
-            f"behaves the same. It will be checked on {rules.induction_inputs - rules.induction_shown} further inputs "
-            "that you do not see, so find the rule; do not list the pairs.",
-            _form(
-                "with the pairs `2` to `5` and `10` to `21`",
-                "Twice the input and one more: 2 * 2 + 1 is 5, 2 * 10 + 1 is 21.",
-                fence("python", "def f(x):\n    return 2 * x + 1"),
-            ),
-            program_rules(rules, rules.cpu_seconds, rules.memory_mb),
-            f"{YOURS} Message: {message}",
-            shown,
-            NOW.format("```python block with your program"),
-        )
+    return _paragraphs(
+        "You get input/output pairs of a hidden Python program, and a message about it. Write a program that "
+        f"behaves the same. It will be checked on {rules.induction_inputs - rules.induction_shown} further inputs "
+        "that you do not see, so find the rule; do not list the pairs.",
+        _form(
+            "with the pairs `2` to `5` and `10` to `21`",
+            "Twice the input and one more: 2 * 2 + 1 is 5, 2 * 10 + 1 is 21.",
+            fence("python", "def f(x):\n    return 2 * x + 1"),
+        ),
+        program_rules(rules, rules.cpu_seconds, rules.memory_mb),
+        f"{YOURS} Message: {message}",
+        _numbered("Pair", ((fence("input", given), fence("output", result)) for given, result in pairs)),
+        NOW.format("```python block with your program"),
     )
 
 
 WORDS = {
-    "propose/deduction": propose_deduction,
-    "propose/abduction": propose_abduction,
+    "propose/deduction": partial(
+        propose_pair,
+        "the input and must work out the output.",
+        "need several careful steps of reasoning to trace the program, and get it right only some of the time.",
+    ),
+    "propose/abduction": partial(
+        propose_pair,
+        "the output and must find an input that produces it; any input that does counts.",
+        "have to reason backwards through the program, so that an input is possible but not easy to find.",
+    ),
     "propose/induction": propose_induction,
     "solve/deduction": solve_deduction,
     "solve/abduction": solve_abduction,

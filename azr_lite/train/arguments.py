@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainingArguments
 from trl import GRPOConfig
 
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError
+from azr_lite.train.distributed import world
 from azr_lite.train.policy import Policy
 
 
 def training_arguments(config: Config, policy: Policy, run_dir: Path) -> GRPOConfig:
     """One generation batch is one self-play step; ConfigError where it cannot be split over the processes."""
     on_cpu = policy.device.type == "cpu"
-    world = TrainingArguments(output_dir=str(run_dir), use_cpu=on_cpu, report_to="none").world_size
-    micro_batches = config.micro_batches(world)
+    micro_batches = config.micro_batches(world())
     return GRPOConfig(
         output_dir=str(run_dir),
         use_cpu=on_cpu,

@@ -40,13 +40,6 @@ def last_whole_checkpoint(run_dir: str | Path) -> Path | None:
     return next((path for path in _newest_first(Path(run_dir)) if is_whole(path)), None)
 
 
-def sharding_of(checkpoint: Path) -> str:
-    """``FSDP`` or ``DeepSpeed`` where it wrote weights and moments in pieces (which it alone reads), else empty."""
-    if list(checkpoint.glob("pytorch_model_fsdp*")):
-        return "FSDP"
-    return "DeepSpeed" if (checkpoint / "latest").exists() else ""
-
-
 def drop_old(run_dir: str | Path, keep: int, also: Path | None = None) -> None:
     """Delete all but the `keep` newest whole checkpoints and `also` (the best one); folders cut by a kill go too."""
     whole = [path for path in _newest_first(Path(run_dir)) if is_whole(path)]
@@ -226,7 +219,9 @@ class HubMirror(Mirror):
     advice = "check the network and `hf auth login`"
 
     def __init__(self, repository: str, run_dir: Path) -> None:
-        self.repository, self.run_dir, self.name = repository, run_dir, run_dir.resolve().name
+        from huggingface_hub import HfApi
+
+        self.repository, self.run_dir, self.name, self.api = repository, run_dir, run_dir.resolve().name, HfApi()
 
     def __str__(self) -> str:
         return f"{HUB}{self.repository}/{self.name}"
@@ -237,9 +232,9 @@ class HubMirror(Mirror):
         return max(sealed, default=0) if Path("run.json") in files else None
 
     def push(self, keep: Iterable[Path] = ()) -> None:
-        api, wanted = _api(), [path.name for path in self._checkpoints_to_copy(keep)]
-        api.create_repo(self.repository, private=True, exist_ok=True)
-        api.upload_folder(
+        wanted = [path.name for path in self._checkpoints_to_copy(keep)]
+        self.api.create_repo(self.repository, private=True, exist_ok=True)
+        self.api.upload_folder(
             repo_id=self.repository,
             folder_path=self.run_dir,
             path_in_repo=self.name,
@@ -248,16 +243,16 @@ class HubMirror(Mirror):
         )
         there = {file.parts[0] for file in self._files() if file.parts[0].startswith("checkpoint-")}
         for old in there.difference(wanted) if wanted else ():
-            api.delete_folder(f"{self.name}/{old}", repo_id=self.repository)
+            self.api.delete_folder(f"{self.name}/{old}", repo_id=self.repository)
 
     def _download(self, temporary: Path) -> Path:
-        _api().snapshot_download(self.repository, allow_patterns=[f"{self.name}/*"], local_dir=temporary)
+        self.api.snapshot_download(self.repository, allow_patterns=[f"{self.name}/*"], local_dir=temporary)
         return temporary / self.name
 
     def _files(self) -> list[Path]:
         """What is there of this run, relative to it."""
-        api = _api()
-        found = map(Path, api.list_repo_files(self.repository) if api.repo_exists(self.repository) else ())
+        there = self.api.repo_exists(self.repository)
+        found = map(Path, self.api.list_repo_files(self.repository) if there else ())
         return [path.relative_to(self.name) for path in found if path.is_relative_to(self.name)]
 
 
@@ -268,12 +263,6 @@ def try_push(mirror: FolderMirror | HubMirror, keep: Iterable[Path] = ()) -> str
     except Exception as error:  # a Drive or a network that is away raises anything, and must not end the run
         return f"the copy to {mirror} failed ({_short(error)}); the run goes on, and the next checkpoint tries again"
     return ""
-
-
-def _api() -> Any:
-    from huggingface_hub import HfApi
-
-    return HfApi()
 
 
 def _short(error: BaseException) -> str:

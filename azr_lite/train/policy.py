@@ -21,7 +21,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from azr_lite.codec import untrained_tags
+from azr_lite.codec import chat_prompt, untrained_tags
 from azr_lite.config import Config
 from azr_lite.errors import ModelError
 from azr_lite.triplet import Role
@@ -282,17 +282,22 @@ def _choose_style(config: Config, tokenizer: PreTrainedTokenizerBase, model: Pre
     template = bool(tokenizer.chat_template)
     if config.prompts == "chat" and not template:
         raise ModelError("prompts='chat', but the tokenizer has no chat template; use prompts='r1' or prompts='auto'")
+    if config.prompts == "chat":
+        chat_prompt(tokenizer, "question")
     if config.prompts != "auto":
         return config.prompts, f"{config.prompts} prompts: as set"
     if config.model == "nano":
         return "compact", "compact prompts: the nano model knows no others"
     if not template:
         return "r1", "r1 prompts: the tokenizer has no chat template, so it is a base model"
-    ends = model.generation_config.eos_token_id
-    ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+    ends = model.generation_config.eos_token_id or tokenizer.eos_token_id  # the model's own word first
     chat = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
-    closing = str(tokenizer.apply_chat_template(chat, tokenize=False)).rpartition("answer")[2]
-    if any(tokenizer.convert_ids_to_tokens(end) in closing for end in ends):
+    try:
+        chat_prompt(tokenizer, "question")
+        closing = str(tokenizer.apply_chat_template(chat, tokenize=False)).rpartition("answer")[2]
+    except Exception as error:
+        return "r1", f"r1 prompts: {str(error).strip().splitlines()[0][:200]}"
+    if any(tokenizer.convert_ids_to_tokens(end) in closing for end in (ends if isinstance(ends, list) else [ends])):
         return "chat", "chat prompts: the tokenizer has a chat template"
     return "r1", "r1 prompts: the model does not stop where the chat template ends replies, so it is a base model"
 

@@ -103,7 +103,7 @@ class CodeSuite:
 
     def _prompt(self, task: str) -> Prompt:
         if self.protocol == "evalplus-direct":
-            return Prompt(_start(task))
+            return Prompt(task.strip() + "\n")
         if self.protocol == "evalplus-chat":
             return Prompt(CHAT_PROMPT.format(task.strip()), CHAT_PREFILL, chat=True)
         return think_answer_prompt(self.style, azr_body(task))
@@ -141,7 +141,7 @@ class CodeSuite:
         text = reply.text[:end].replace("\t", "    ")  # evalplus does both to every completion
         reason = "truncated" if reply.truncated else ""
         if self.protocol == "evalplus-direct":
-            whole = _start(row["prompt"]) + text
+            whole = row["prompt"].strip() + "\n" + text
             return Extracted(whole, whole, not reason, reason)
         program = re.split(r"^[ \t]*```", text, maxsplit=1, flags=re.MULTILINE)[0]
         reason = reason or ("" if program.strip() else "empty")
@@ -187,8 +187,3 @@ def azr_body(task: str) -> str:
             "Put the whole program in one ```python block inside the answer.",
         )
     )
-
-
-def _start(task: str) -> str:
-    """The text that evalplus lets a model without chat template go on with."""
-    return task.strip() + "\n"

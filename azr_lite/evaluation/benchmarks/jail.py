@@ -23,9 +23,6 @@ from typing import IO, Any
 from azr_lite.errors import EvaluationError, SandboxError, UnsafeError
 
 LAUNCHER = Path(__file__).with_name("jail_launcher.py")
-SYSTEM = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64")
-"""Where the shared libraries lie that an interpreter needs."""
-GRACE_S = 10.0
 WORKERS = min(8, os.cpu_count() or 1)
 """Jails at a time."""
 _FIRST_UID, _UIDS = 61400, 4000
@@ -144,7 +141,8 @@ def _interpreter() -> list[str]:
     paths = [Path(os.path.realpath(sys.executable)), Path("/etc/ld.so.cache"), Path("/usr/share/zoneinfo")]
     paths += [path for path in library.iterdir() if path.name not in ("site-packages", "dist-packages")]
     paths += Path(sys.base_prefix, "lib").glob("libpython3*.so*")
-    paths += [path for root in SYSTEM for part in ("*-linux-gnu*", "*.so*") for path in Path(root).glob(part)]
+    libraries = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64")
+    paths += [path for root in libraries for part in ("*-linux-gnu*", "*.so*") for path in Path(root).glob(part)]
     return [str(path) for path in paths if path.exists()]
 
 
@@ -160,7 +158,7 @@ def _launch(order: dict[str, Any], **files: IO[bytes]) -> dict[str, Any]:
             **files,
         )
     with process, ours:
-        ours.settimeout(order["seconds"] + GRACE_S)
+        ours.settimeout(order["seconds"] + 10)
         try:
             ours.sendall(json.dumps(order).encode() + b"\n")
             with ours.makefile("rb") as answers:

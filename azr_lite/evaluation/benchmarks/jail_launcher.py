@@ -16,9 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-_AZR_LITE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path.insert(0, os.path.join(_AZR_LITE, "sandbox"))
-import lockdown  # type: ignore[import-not-found]  # noqa: E402
+sys.path.insert(0, str(Path(__file__).parents[2] / "sandbox"))
+import lockdown  # type: ignore[import-not-found]
 
 DEVICES: Final = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"]
 PROCESSES: Final = 16

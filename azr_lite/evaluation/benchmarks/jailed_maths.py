@@ -28,10 +28,13 @@ _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace is a sign, not a
 _PROSE = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox|textrm)\s*\{[^{}]*\}")
 _LETTER = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")  # of a variable, not of a command
 _NUMBER = re.compile(r"\d+(?:(?:\{,\}|\\,|\\!|,)+\d{3}(?!\d))*(?:\.\d+)?|\.\d+")
+_WORK = (
+    "sum prod int iint iiint oint lim limsup liminf binom dbinom tbinom choose mod bmod pmod lfloor rfloor lceil rceil "
+    "vert lvert rvert det max min dots ldots cdots vdots ddots"
+).split()
 _UNDONE = re.compile(
-    r"\\(?:sum|prod|i{1,3}nt|oint|lim(?:sup|inf)?|[dt]?binom|choose|gcd|lcm|[bp]?mod|[lr](?:floor|ceil)|[lr]?vert|det)"
-    r"(?![A-Za-z])|\\(?:max|min|[ldvc]?dots)(?![A-Za-z])|\\operatorname\s*\{\s*(?:gcd|lcm)|(?<![A-Za-z])(?:gcd|lcm)\s*\("
-    r"|\\frac\s*\{\s*(?:d|\\partial)[^{}]*\}\s*\{\s*(?:d|\\partial)\s*[a-z]|\\begin\s*\{vmatrix\}|[!|]"
+    rf"\\(?:{'|'.join(_WORK)})(?![A-Za-z])|(?<![A-Za-z])(?:gcd|lcm)(?![A-Za-z])|\\begin\s*\{{vmatrix\}}|[!|]"
+    r"|\\frac\s*\{\s*(?:d|\\partial)[^{}]*\}\s*\{\s*(?:d|\\partial)\s*[a-z]"
 )
 _FUNCTION = re.compile(
     r"\\(?:log|ln|lg|exp|(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?)(?![A-Za-z])"

@@ -41,14 +41,10 @@ _COLUMNS = {
     "right answer": ("answer", "final_answer", "Answer", "expected_answer", "target", "solution", "Solution"),
 }
 _ID = ("unique_id", "id", "ID", "problem_id", "idx")
-_TAIL = 1500
-"""Characters at the end of a reply in which an answer without a box is looked for."""
 _UNBOXED = re.compile(r"\$([^$]+)\$|(-?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?)")
 
 SCRIPT = Path(__file__).with_name("jailed_maths.py")
 PACKAGES = ("math_verify*", "latex2sympy2_extended*", "sympy", "mpmath", "antlr4*", "gmpy2*", "flint*")
-START_SECONDS = 120.0
-"""For importing sympy and warming up: two seconds on an idle machine."""
 MATH_VERIFY = "0.9."
 
 
@@ -64,7 +60,8 @@ def compare(pairs: Sequence[tuple[str, str]], workers: int = WORKERS, deadline: 
     unique = list(dict.fromkeys(pairs))
 
     def compare_share(share: list[tuple[str, str]]) -> list[tuple[bool, str]]:
-        limits = {"seconds": START_SECONDS + 2 * deadline * len(share), "packages": PACKAGES, "memory_mb": 2048}
+        seconds = 120 + 2 * deadline * len(share)  # importing sympy takes two on an idle machine
+        limits = {"seconds": seconds, "packages": PACKAGES, "memory_mb": 2048}
         request = {"jobs": share, "seconds": deadline}
         return [tuple(line) for line in ask_script(SCRIPT, [], request, len(share), allow_weak=True, **limits)]
 
@@ -203,7 +200,7 @@ class Answers:
 
 def read_answers(text: str) -> Answers:
     """The answers in a prompt's prefill and reply."""
-    everywhere = boxes(text) or ["".join(match) for match in _UNBOXED.findall(text[-_TAIL:])] or [""]
+    everywhere = boxes(text) or ["".join(match) for match in _UNBOXED.findall(text)] or [""]
     lenient = tidy(everywhere[-1])
     reply = parse_reply(text)
     if isinstance(reply, Rejection):
