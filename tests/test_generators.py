@@ -21,6 +21,7 @@ from azr_lite.evaluation.generators import (  # noqa: E402
     until_stop,
 )
 from azr_lite.evaluation.suite import Prompt, Sampling  # noqa: E402
+from azr_lite.parsing import parse_reply  # noqa: E402
 from tests.test_models import save  # noqa: E402
 from tests.tiny import CHAT, CHATML, PLAIN, tiny_policy  # noqa: E402
 
@@ -114,6 +115,7 @@ def server():
                 {
                     "index": i,
                     "finish_reason": "length" if i else "stop",
+                    "stop_reason": None,
                     **({"message": {"role": "assistant", "content": f"r{i}"}} if chat else {"text": f"r{i}"}),
                 }
                 for i in range(body["n"])
@@ -164,6 +166,59 @@ def test_a_server_that_fails_is_told_in_a_sentence(server):
     pytest.importorskip("openai", reason="openai comes with azr-lite[eval]")
     with pytest.raises(EvaluationError, match="did not answer"):
         ServerGenerator(server[0], "broken").generate(PROMPTS[:1], Sampling(max_tokens=3))
+
+
+WHOLE = "add them</think>\n<answer>\n```output\n3\n```\n</answer>"
+"""What the model behind each of the servers below writes after the prefill, before it rambles on."""
+
+
+class Stub(BaseHTTPRequestHandler):
+    """A server that follows OpenAI's rules; a subclass says where it differs."""
+
+    rambles, apart, repeats, strict = True, False, False, False
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.strict and "include_stop_str_in_output" in body:
+            self.send_error(400)
+            return
+        text = WHOLE + (" trailing" if self.rambles else "")
+        for stop in body.get("stop") or []:
+            text = text.split(stop)[0]
+        message = {"role": "assistant", "content": ("<think>" if self.repeats else "") + text}
+        if self.apart:
+            thought, _, content = text.partition("</think>")
+            message = {"role": "assistant", "content": content, "reasoning_content": thought}
+        chat = "chat" in self.path
+        choice = {"index": 0, "finish_reason": "stop", **({"message": message} if chat else {"text": text})}
+        raw = json.dumps({"id": "1", "object": "x", "created": 0, "model": "m", "choices": [choice]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("chat", [True, False])
+@pytest.mark.parametrize(
+    "changes", [{}, {"apart": True}, {"repeats": True}, {"strict": True}, {"rambles": False}], ids=str
+)
+def test_a_server_of_openais_rules_gives_the_replies_that_vllm_gives(changes, chat):
+    pytest.importorskip("openai", reason="openai comes with azr-lite[eval]")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("One", (Stub,), changes))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        generator = ServerGenerator(f"http://127.0.0.1:{server.server_port}/v1", "m", parallel=1)
+        asked = [Prompt("1 + 2", "<think>", chat=chat)]
+        ((reply,),) = generator.generate(asked, Sampling(max_tokens=99, stop=("</answer>",)))
+    finally:
+        server.shutdown()
+    assert reply.text == WHOLE
+    assert not reply.truncated
+    assert parse_reply("<think>" + reply.text).blocks("output") == ["3"]
 
 
 def test_a_missing_package_is_told_in_a_sentence(monkeypatch):

@@ -21,7 +21,7 @@ LINUX_ONLY = {
     "azr_lite.sandbox.lockdown": "imported by the fork server",
     "azr_lite.evaluation.benchmarks.jail_launcher": "started by path",
 }
-"""Modules of the other side of the sandbox; `Executor` and `run_in_jail` choose or refuse before they are reached."""
+"""Modules of the other side of the sandbox; `Executor` and `run_script` choose or refuse before they are reached."""
 NOT_IMPORTED = {"azr_lite.sandbox.harness", "azr_lite.evaluation.benchmarks.jailed_programs"}
 """Children's programs, which find their neighbours by path."""
 

@@ -59,7 +59,7 @@ EXECUTED: dict[str, tuple[dict[str, str], str]] = {
     "azr-lite report runs/nano-seed1": ({}, "report"),
     "azr-lite export runs/nano-seed1": ({}, "is there"),
     "azr-lite push runs/nano-seed1 USER/NAME --dry-run": ({}, "nothing was sent"),
-    "azr-lite plan lora-1.5b-16gb --gpu 12GB --why": ({}, "learning_rate = 1e-05"),
+    "azr-lite plan lora-1.5b-16gb --gpu 12GB --why": ({}, "weight_decay = 0.0"),
 }
 
 # Parsed until the function that would do the work, which must get these arguments; the reason why it is not run here.

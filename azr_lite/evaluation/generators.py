@@ -13,7 +13,7 @@ from azr_lite.environment import require_training
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.suite import Generator, Prompt, Reply, Sampling
 from azr_lite.prompts import get_style
-from azr_lite.prompts.base import Style
+from azr_lite.prompts.base import END_THINK, THINK, Style
 from azr_lite.rundir import RunDir
 from azr_lite.train.checkpoints import is_whole, step_of
 
@@ -115,7 +115,8 @@ class ServerGenerator:
     """An OpenAI-compatible server (``vllm serve``, llama.cpp, SGLang).
 
     Messages go to its chat endpoint, which applies the template and goes on from a prefill (vLLM's
-    ``continue_final_message``). Plain prompts go to its completions endpoint. `parallel`: requests sent at once.
+    ``continue_final_message``). Plain prompts go to its completions endpoint. Servers that follow OpenAI's rules (no
+    stop string in the text, thoughts apart, no count of tokens) give the same replies. `parallel`: requests at once.
     """
 
     def __init__(self, url: str, model: str, parallel: int = 16) -> None:
@@ -142,20 +143,53 @@ class ServerGenerator:
             ) from error
 
     def _ask(self, prompt: Prompt, limits: dict[str, Any]) -> list[Reply]:
+        choices, tokens = self._choices(prompt, limits)
+        stop = limits["stop"] or []
+        if any(c.finish_reason == "stop" and _leaves_stop_open(c, _text(c, prompt), stop) for c in choices):
+            # OpenAI's rule: the text lacks the stop string, and nobody can tell it from an end of the sequence
+            choices, tokens = self._choices(prompt, limits | {"stop": None})
+        replies = []
+        for choice in choices:
+            text, stopped = until_stop(_text(choice, prompt), stop)
+            was_cut = choice.finish_reason == "length" and not stopped
+            replies.append(Reply(prompt.text + prompt.prefill, text, tokens // len(choices), was_cut))
+        return replies
+
+    def _choices(self, prompt: Prompt, limits: dict[str, Any]) -> tuple[list[Any], int]:
+        """What the server wrote, and how many tokens it counted (0 where it does not say)."""
         extra: dict[str, Any] = {"include_stop_str_in_output": True}
         if prompt.chat:
-            messages = [{"role": "user", "content": prompt.text}]
+            limits = limits | {"messages": [{"role": "user", "content": prompt.text}]}
             if prompt.prefill:
-                messages.append({"role": "assistant", "content": prompt.prefill})
+                limits["messages"].append({"role": "assistant", "content": prompt.prefill})
                 extra |= {"continue_final_message": True, "add_generation_prompt": False}
-            found = self.client.chat.completions.create(messages=messages, extra_body=extra, **limits)
-            texts = [choice.message.content or "" for choice in found.choices]
+            create = self.client.chat.completions.create
         else:
-            found = self.client.completions.create(prompt=prompt.text + prompt.prefill, extra_body=extra, **limits)
-            texts = [choice.text for choice in found.choices]
-        each = (found.usage.completion_tokens if found.usage else 0) // max(1, len(texts))
-        cut = [choice.finish_reason == "length" for choice in found.choices]
-        return [Reply(prompt.text + prompt.prefill, text, each, was) for text, was in zip(texts, cut, strict=True)]
+            create = self.client.completions.create
+            limits = limits | {"prompt": prompt.text + prompt.prefill}
+        try:
+            found = create(extra_body=extra, **limits)
+        except self.openai.BadRequestError:  # it may know none of vLLM's options
+            found = create(**limits)
+        return found.choices, found.usage.completion_tokens if found.usage else 0
+
+
+def _text(choice: Any, prompt: Prompt) -> str:
+    """A choice as it goes on from the prefill: with the thought that some servers tell apart, without the prefill."""
+    if not prompt.chat:
+        return choice.text or ""
+    text, more = choice.message.content or "", choice.message.model_extra or {}
+    thought = more.get("reasoning_content") or more.get("reasoning") or ""
+    if thought and prompt.prefill == THINK:
+        text = thought + ("" if text.lstrip().startswith(END_THINK) else END_THINK) + text
+    begun = text.lstrip()
+    return begun.removeprefix(prompt.prefill) if prompt.prefill and begun.startswith(prompt.prefill) else text
+
+
+def _leaves_stop_open(choice: Any, text: str, stop: Sequence[str]) -> bool:
+    """Whether a stop string may have ended this text and is missing in it. vLLM says what ended it, others do not."""
+    said = (choice.model_extra or {}).get("stop_reason", stop)
+    return bool(stop) and said is not None and not until_stop(text, stop)[1]
 
 
 def until_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
