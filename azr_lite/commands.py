@@ -218,7 +218,7 @@ def replay(run: Positional[Path], *, step: int | None = None, rescore: tuple[str
     Args:
         run: The run directory. The exit status is 1 when something differs.
         step: Self-play step, from 0; not given: the newest.
-        rescore: Reward the run by other rules instead: estimator=global zero_learnability=upstream wrong=-1.
+        rescore: Reward the run by other rules instead: estimator=global zero_learnability=upstream.
         json: Print JSON.
     """
     if rescore:
