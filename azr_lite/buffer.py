@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import hashlib
 import random
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from azr_lite.tasks.base import get_task_type
 from azr_lite.triplet import SEED_SHARING_TYPES, Rejection, Task, TaskTypeName, task_from_json
 
 
+@functools.lru_cache(maxsize=4096)
 def normal_form(program: str) -> str:
     """A digest that is equal for programs that differ only in local spelling: docstrings, annotations, variable names.
 

@@ -100,6 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _call(command: str, arguments: list[str]) -> int | None:
     """Read the arguments with tyro and call the command."""
+    for flag, value in pairwise(arguments):
+        if flag.startswith("--") and value in ("True", "False", "true", "false"):
+            raise ConfigError(f"{flag} takes no value; give {flag} or --no-{flag.removeprefix('--')}")
     registry = ConstructorRegistry()
     if command in ("run", "plan"):
         if arguments and not arguments[0].startswith("-"):  # azr-lite run nano

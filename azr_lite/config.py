@@ -170,7 +170,7 @@ class Config:
 
     # ---- executor
     cpu_seconds: float = 1.0
-    """CPU time per execution; validation gets half, wall time five times that (paper: 10 s wall)."""
+    """CPU time per execution; validation gets half; a second without any ends a sleeper (paper: 10 s wall)."""
     memory_mb: int = 256
     """Address space of one execution, MiB."""
     workers: int = 0

@@ -25,7 +25,7 @@ class SandboxError(AzrError):
 
 
 class InfrastructureError(SandboxError):
-    """The sandbox itself failed twice on the same job; no verdict was booked."""
+    """The sandbox itself failed again and again on the same job; no verdict was booked."""
 
 
 class UnsafeError(SandboxError):

@@ -17,8 +17,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from azr_lite.buffer import normal_form
 from azr_lite.errors import ConfigError
-from azr_lite.triplet import ProposalAttempt, Role, Rollout
+from azr_lite.prompts.base import ANSWER
+from azr_lite.triplet import InductionTask, ProposalAttempt, Role, Rollout, Task
 
 STAGES = ("generate", "sandbox", "update", "rest")
 """The keys of timing.jsonl that are seconds and sum to the step's wall time."""
@@ -59,10 +61,14 @@ def step_metrics(
     numbers: dict[str, float] = {}
     loss_size = {id(r): len(r.completion_ids) * abs(r.advantage * r.weight) for r in rollouts}
     total = sum(loss_size.values())
+    new = {proposal.task.id for proposal in proposals if proposal.task is not None}
     for group in dict.fromkeys(r.group for r in rollouts):
         own = [r for r in rollouts if r.group == group]
         numbers |= {f"{group}/{name}": value for name, value in _of_group(own).items()}
         numbers[f"{group}/loss_share"] = sum(loss_size[id(r)] for r in own) / total if total else 0.0
+        old = [float(r.verdict.ok) for r in own if r.role == Role.SOLVE and r.task_id not in new and r.weight > 0]
+        if old:
+            numbers[f"{group}/old_ok"] = mean(old)
     for name in dict.fromkeys(proposal.type for proposal in proposals):
         own_proposals = [proposal for proposal in proposals if proposal.type == name]
         numbers |= {f"propose/{name}/{key}": value for key, value in _of_proposals(own_proposals).items()}
@@ -115,9 +121,28 @@ def _of_proposals(own: Sequence[ProposalAttempt]) -> dict[str, float]:
         "fresh": mean(fresh),
         "duplicates": float(fresh.count(0.0)),
     }
+    if halfway := [proposal for proposal in own if proposal.rate is not None and 0 < proposal.rate < 1]:
+        numbers["distinct_answers"] = mean([_distinct(proposal) for proposal in halfway])
+    if copied := [_is_copy(proposal) for proposal in own if proposal.task is not None and proposal.references]:
+        numbers["copies"] = mean(copied)
     for percent, count in sorted(Counter(math.floor(100 * rate + 0.5) for rate in rates).items()):
         numbers[f"solved/{percent:03d}"] = float(count)
     return numbers | _reasons([proposal.verdict.reason for proposal in own])
+
+
+def _distinct(proposal: ProposalAttempt) -> float:
+    """Different answers / replies to one task."""
+    answers = {attempt.completion.text.rpartition(ANSWER)[2].strip() for attempt in proposal.attempts}
+    return len(answers) / len(proposal.attempts)
+
+
+def _is_copy(proposal: ProposalAttempt) -> float:
+    """1 where the task is one of its references but for names: same program, and for induction the same inputs."""
+    return float(_same(proposal.task) in [_same(task) for task in proposal.references])
+
+
+def _same(task: Task) -> tuple[str, tuple[str, ...]]:
+    return normal_form(task.program), task.inputs if isinstance(task, InductionTask) else ()
 
 
 def _reasons(codes: Sequence[str]) -> dict[str, float]:
@@ -171,6 +196,8 @@ METRICS: tuple[Metric, ...] = (
            1, _LADDER),
     Metric(_G + "ok", "valid or right share", "propose: valid proposals / proposals; solve: right answers / answers",
            "share", 0.05, None, "paper section 3.1, verifier.py"),
+    Metric("solve/{type}/old_ok", "right share on old tasks", "right answers / answers to tasks of earlier steps, "
+           "solved again for training", "share", None, None, "selfplay.py", "where old tasks were solved again"),
     Metric(_G + "reason/{reason}", "rejections by reason", "replies that failed for this reason (proposals: the "
            "held-out ones count too)", "replies", 0, None, "triplet.py (Reason)", "where some reply failed so"),
     Metric(_G + "tokens", "reply length", "mean tokens of a reply, end of sequence included", "tokens", 2, None,
@@ -209,6 +236,11 @@ METRICS: tuple[Metric, ...] = (
            "proposals", "share", 0.3, 1, "buffer.py (task_key)"),
     Metric(_P + "duplicates", "duplicates", "valid proposals that pose a known problem", "proposals", 0, None,
            "buffer.py (task_key)"),
+    Metric(_P + "distinct_answers", "distinct answers", "mean over tasks with 0 < r-bar < 1 of different answers / n "
+           "replies. A lottery, which nobody can learn, keeps it high at a steady r-bar", "share", 0, 0.8,
+           "metrics.py", "where there is such a task"),
+    Metric(_P + "copies", "copied references", "valid proposals whose program is that of a reference but for names / "
+           "valid proposals with references", "share", 0, 0.3, "metrics.py", "where a valid proposal had references"),
     # ---- buffers, executor, tokens
     Metric("buffer/{type}", "buffer size", "tasks in the buffer after the step", "tasks", 1, None,
            "paper section 3.1, buffer.py"),

@@ -280,7 +280,7 @@ def _nesting(source: str) -> int:
     """The largest of bracket depth, half a run of prefix operators, and indentation by four, counted without parsing.
 
     Cheap, not exact: brackets in strings and comments count too. What slips through meets Python's own limits, which
-    `_tree` catches.
+    `read_source` catches.
     """
     depth = deepest = 0
     for char in source:

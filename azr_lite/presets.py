@@ -27,6 +27,16 @@ class Preset:
     choices: Choices
 
 
+_PAPER_RUNS = {
+    "3b": ("Qwen/Qwen2.5-Coder-3B", 2, 1),
+    "7b": ("Qwen/Qwen2.5-Coder-7B", 4, 1),
+    "7b-base": ("Qwen/Qwen2.5-7B", 4, 1),
+    "14b": ("Qwen/Qwen2.5-Coder-14B", 8, 2),
+    "14b-base": ("Qwen/Qwen2.5-14B", 8, 2),
+    "llama8b": ("meta-llama/Llama-3.1-8B", 4, 1),
+}
+"""The paper's models: hub id, the authors' number of 80 GB GPUs, and GPUs per copy of the model in vLLM."""
+
 _LADDER = {
     "nano": "the embedded model of half a million weights: learns in minutes on a laptop",
     "smoke": "a real model for two steps on a CPU, to see that everything fits together; no learning is to be expected",
@@ -38,10 +48,10 @@ _LADDER = {
     "full-3b-80gb": "all weights of 3B on one 80 GB GPU, with vLLM in its sleep between",
     "full-7b-8x80gb": "all weights of 7B on eight 80 GB GPUs (accelerate launch; azr-lite launch-file fsdp2)",
     "full-14b-8x80gb": "all weights of 14B on eight 80 GB GPUs (accelerate launch; azr-lite launch-file fsdp2)",
-    "paper-3b": "the paper's settings, exactly, for Qwen2.5-3B-Coder on 2 x 80 GB",
-    "paper-7b": "the paper's settings, exactly, for Qwen2.5-7B-Coder on 4 x 80 GB",
-    "paper-14b": "the paper's settings, exactly, for Qwen2.5-14B-Coder on 8 x 80 GB",
-    "paper-llama8b": "the paper's settings, exactly, for Llama-3.1-8B on 4 x 80 GB",
+    **{
+        f"paper-{name}": f"hyper-parameters of the paper for {model} on {gpus} x 80 GB (README: what else differs)"
+        for name, (model, gpus, _) in _PAPER_RUNS.items()
+    },
 }
 """Every preset and what it is for, smallest first."""
 
@@ -80,7 +90,7 @@ _PAPER: Choices = {
     "reply_reading": ("lenient", "the authors' code reads so"),
     **_FULL,
     "solver_data": ("separate", "paper: Monte-Carlo replies only measure r-bar; tasks are solved anew for the update"),
-    "cpu_seconds": (5.0, "paper: 10 s of wall time; 5 of processor time are stricter only on programs that sleep"),
+    "cpu_seconds": (5.0, "paper: 10 s of wall time; here of processor time, and half of it to validate a proposal"),
     "vllm_memory": (0.4, "32 GB of vLLM on each GPU"),
 }
 
@@ -196,18 +206,13 @@ _CHOICES: dict[str, Choices] = {
         "vllm_tensor_parallel": (2, "one copy of 28 GB on two GPUs leaves room for the cache"),
     },
     **{
-        name: {
+        f"paper-{name}": {
             "model": (model, "paper"),
             **_PAPER,
             "processes": (gpus, f"the authors' hardware: {gpus} GPUs of 80 GB"),
             "vllm_tensor_parallel": (parallel, "GPUs per copy of the model"),
         }
-        for name, model, gpus, parallel in (
-            ("paper-3b", "Qwen/Qwen2.5-Coder-3B", 2, 1),
-            ("paper-7b", "Qwen/Qwen2.5-Coder-7B", 4, 1),
-            ("paper-14b", "Qwen/Qwen2.5-Coder-14B", 8, 2),
-            ("paper-llama8b", "meta-llama/Llama-3.1-8B", 4, 1),
-        )
+        for name, (model, gpus, parallel) in _PAPER_RUNS.items()
     },
 }
 PRESETS: dict[str, Preset] = {name: Preset(name, _LADDER[name], choices) for name, choices in _CHOICES.items()}
@@ -253,6 +258,8 @@ def preset(name: str, **overrides: Any) -> Config:
     if name.endswith(".json"):
         settings = _settings_of(Path(name))
         name, overrides = str(settings.pop("preset", "nano")), {**settings, **overrides}
+    if name.endswith((".yaml", ".yml", ".toml")):
+        raise ConfigError(f"{name} cannot be read: a file of settings is JSON; azr-lite run --dry-run prints one")
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(PRESETS)}"

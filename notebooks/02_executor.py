@@ -447,7 +447,7 @@ figures.show(made, alt=f"Milliseconds a check fall from {fresh:.1f} for a fresh 
 
 # %% [markdown]
 # ## Limits are part of the task
-# Processor time is the limit, and wall time only a guard (five times as long), so that a busy machine does not turn right answers
+# Processor time is the limit, and wall time only a far guard, so that a busy machine does not turn right answers
 # into time-outs. Proposals are validated on *half* the time they will be given later: what barely passes
 # here would fail there. Move the slider: how much work fits?
 

@@ -132,6 +132,15 @@ def test_the_papers_presets_have_the_papers_numbers(name, setting):
     assert getattr(preset(name), setting) == PAPER[setting]
 
 
+@pytest.mark.parametrize(
+    ("name", "model"), [("paper-7b-base", "Qwen/Qwen2.5-7B"), ("paper-14b-base", "Qwen/Qwen2.5-14B")]
+)
+def test_base_models_differ_from_coders_in_the_model_only(name, model):
+    coder = preset(name.removesuffix("-base"))
+    assert preset(name) == coder.replace(preset=name, model=model)
+    assert coder.model == model.replace("2.5-", "2.5-Coder-")
+
+
 def test_the_papers_batch_is_384_sequences():
     assert Config().rows == 384
 

@@ -127,7 +127,9 @@ def test_a_dry_run_needs_no_processes(capsys):
         ("full-14b-8x80gb", 8),
         ("paper-3b", 2),
         ("paper-7b", 4),
+        ("paper-7b-base", 4),
         ("paper-14b", 8),
+        ("paper-14b-base", 8),
         ("paper-llama8b", 4),
     ],
 )

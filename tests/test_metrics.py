@@ -20,6 +20,8 @@ from azr_lite.triplet import (
 WRONG = Verdict(ok=False, well_formed=True, reason="wrong")
 FORMLESS = Verdict(ok=False, well_formed=False, reason="no_answer")
 RIGHT = Verdict(ok=True, well_formed=True, score=1.0)
+COPIED = Triplet("deduction", "def f(a):\n    return a  # the same", "2", "2", id="c")
+OTHER = Triplet("deduction", "def f(x):\n    return -x", "1", "-1", id="o")
 TASK = Triplet("deduction", "def f(x):\n    return x", "1", "1", id="t")
 
 
@@ -40,14 +42,14 @@ def row(role, verdict, reward, tokens, advantage, weight=1.0, truncated=False, p
     )
 
 
-def reply(tokens):
-    return Completion(prompt="", prompt_ids=(1,), ids=(0,) * tokens, text="")
+def reply(tokens, text=""):
+    return Completion(prompt="", prompt_ids=(1,), ids=(0,) * tokens, text=text)
 
 
-def proposal(result, rate=None, is_new=False, tokens=5, answers=()):
-    made = ProposalAttempt("deduction", [], "", reply(tokens), result, is_new)
+def proposal(result, rate=None, is_new=False, tokens=5, answers=(), references=()):
+    made = ProposalAttempt("deduction", list(references), "", reply(tokens), result, is_new)
     made.rate = rate
-    made.attempts = [SolveAttempt(TASK, "", reply(n), RIGHT) for n in answers]
+    made.attempts = [SolveAttempt(TASK, "", reply(n, f"<answer>{n}</answer>"), RIGHT) for n in answers]
     return made
 
 
@@ -61,10 +63,10 @@ def numbers():
     ]
     proposed = [row(Role.PROPOSE, RIGHT, 0.75, 10, 0.0), row(Role.PROPOSE, RIGHT, 0.75, 20, 0.0, weight=0.0)]
     proposals = [
-        proposal(TASK, 0.25, True, answers=(1, 2)),
-        proposal(TASK, 0.0, True, answers=(3, 4)),
+        proposal(TASK, 0.25, True, answers=(1, 2, 1, 1), references=[COPIED]),
+        proposal(TASK, 0.0, True, answers=(3, 4), references=[OTHER]),
         proposal(TASK, 1.0, False),
-        proposal(TASK, 0.125, False),
+        proposal(TASK, 0.125, False, answers=(2, 2)),
         proposal(Rejection(Reason.NO_PROGRAM, "none"), tokens=7),
     ]
     return step_metrics(
@@ -118,7 +120,10 @@ WANTED = {
     "executor/ok": 3,
     "executor/timeout": 1,
     "validation/worlds": 2,
-    "tokens/generated": 4 * 5 + 7 + 1 + 2 + 3 + 4,
+    "propose/deduction/distinct_answers": 0.5,  # 2 of 4 at r-bar 0.25, 1 of 2 at 0.125
+    "propose/deduction/copies": 0.5,  # of the two that had references
+    "solve/deduction/old_ok": 0.25,
+    "tokens/generated": 4 * 5 + 7 + (1 + 2 + 1 + 1) + (3 + 4) + (2 + 2),
     "tokens/trained": 2 + 4 + 6 + 8 + 10,  # not the row without weight
 }
 

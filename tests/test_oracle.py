@@ -35,11 +35,9 @@ MODULES = {
     "import os",
     "import base64",
 }  # deterministic uses of modules we do not allow
-# Three hash seeds agree by chance on the order of a set of two strings: this program passes all worlds (two let six pass).
-CHANCE = {("7b_coder_code_f_seed_io.jsonl", 219, 0)}
 
 
-def accepted_by_policy(key, fact, value):
+def accepted_by_policy(fact, value):
     """The oracle rejects, we accept: None and infinities are values; sets and dicts are compared by value, not by their text."""
     reasons = set(fact["reasons"])
     return (
@@ -47,7 +45,6 @@ def accepted_by_policy(key, fact, value):
         or ("output_too_long" in reasons and len(repr(value)) > STORED_LIMIT)
         or (reasons == {"output_not_literal"} and "inf" in repr(value))
         or (reasons <= {"nondeterministic_across_hash_seeds", "output_not_literal"} and unordered(value))
-        or key in CHANCE
     )
 
 
@@ -150,7 +147,7 @@ def test_every_rejection_is_explained(verdicts, capsys):
         table["+".join(fact["reasons"]), reason] += 1
         wanted = set().union(*(FITTING.get(r, set()) for r in fact["reasons"]))
         if reason == "ok":
-            if not accepted_by_policy(key, fact, found[key][1]):
+            if not accepted_by_policy(fact, found[key][1]):
                 unexplained.append((key, fact["reasons"], reason))
         elif reason not in wanted:
             unexplained.append((key, fact["reasons"], reason))

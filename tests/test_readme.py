@@ -59,7 +59,7 @@ EXECUTED: dict[str, tuple[dict[str, str], str]] = {
     "azr-lite report runs/nano-seed1": ({}, "report"),
     "azr-lite export runs/nano-seed1": ({}, "is there"),
     "azr-lite push runs/nano-seed1 USER/NAME --dry-run": ({}, "nothing was sent"),
-    "azr-lite plan lora-1.5b-16gb --gpu 12GB --why": ({}, "lora_rank = 16"),
+    "azr-lite plan lora-1.5b-16gb --gpu 12GB --why": ({}, "weight_decay = 0.0"),
 }
 
 # Parsed until the function that would do the work, which must get these arguments; the reason why it is not run here.
@@ -282,6 +282,11 @@ def test_every_test_and_switch_named_exists():
     settings = {field.name for field in dataclasses.fields(Config)}
     deviations = README.split("## Paper, upstream's code, and here")[1].split("\n## ")[0]
     assert set(re.findall(r"\(`(\w+)`[;)]", deviations)) <= settings | named
+    rows = [line for line in deviations.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) >= 28
+    assert [
+        row for row in rows if not re.search(r"`\w+`(\.py)?|`\w+\.py`", row.rpartition("|")[0].rpartition("|")[2])
+    ] == []
 
 
 def test_headline_numbers_are_those_of_the_kept_measurements():

@@ -379,3 +379,33 @@ def test_the_switches_of_the_update_reach_it(executor):
             plain = np.array([r.reward for r in own])
             moved += [r.advantage for r in own] != pytest.approx(list((plain - plain.mean()) / plain.std()), abs=1e-3)
     assert moved >= 2
+
+
+class Formless(ScriptedPolicy):
+    """Right answers without the closing tag; valid proposals, with or without it."""
+
+    def __init__(self, proposals_too, **kwargs):
+        super().__init__(skill=1.0, **kwargs)
+        self.proposals_too = proposals_too
+
+    def reply(self, prompt):
+        text = super().reply(prompt)
+        return text.replace("</answer>", "") if self.proposals_too or "Invent" not in prompt else text
+
+
+def test_a_right_answer_without_form_counts_as_wrong_in_the_solve_rate(executor):
+    play = make(executor)
+    play.seed(ScriptedPolicy())
+    play.step(Formless(proposals_too=False), 0)
+    assert {line["solve_rate"] for line in play.record.tasks if line["ok"]} == {0.0}
+    assert {r.reward for r in play.record.rollouts if r.role == Role.SOLVE} == {-1.0}
+    assert play.record.metrics["solve/deduction/well_formed"] == 0
+
+
+def test_a_valid_program_without_form_is_not_stored(executor):
+    play = make(executor)
+    play.seed(ScriptedPolicy())
+    before = play.buffers.sizes()
+    play.step(Formless(proposals_too=True), 0)
+    assert {line["reason"] for line in play.record.tasks} == {"not_well_formed"}
+    assert play.buffers.sizes() == before

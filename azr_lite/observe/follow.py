@@ -13,7 +13,6 @@ from azr_lite.errors import RunDirectoryError
 from azr_lite.evaluation.scores import evaluated_step
 from azr_lite.metrics import STAGES, Metric, mean, metric_of
 from azr_lite.observe.reader import Log
-from azr_lite.progress import clock
 from azr_lite.rundir import RunDir
 
 POINTS = 200
@@ -218,12 +217,16 @@ class Followed:
             return "finished" if self.summary.get("finished") else "stopped"
         if not self.last:
             return "starting"
+        from azr_lite.progress import clock  # here, and in `left`: it loads rich
+
         age = time.time() - self.metrics.path.stat().st_mtime if self.metrics.path.exists() else 0.0
         return f"silent {clock(age)}" if age > max(SILENT_S, 10 * mean(self.pace)) else "running"
 
     @property
     def left(self) -> str:
         """Time to the last step at the pace of the last twenty; empty where it is not known or the run has ended."""
+        from azr_lite.progress import clock
+
         return "" if self.ended or not self.pace else clock(mean(self.pace) * max(0, self.config.steps - self.done))
 
     @property

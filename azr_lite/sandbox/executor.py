@@ -12,7 +12,7 @@ import sys
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,7 +32,7 @@ Inputs = Sequence[tuple[Any, ...]]
 class Executor:
     """Runs programs that nobody trusts. A context manager; any thread may call it.
 
-    `_skip` leaves layers out and `_inject(try number) -> bool` fails executions: for tests and the benchmark only.
+    `_skip` leaves layers out: for tests and the benchmark only.
 
     Args:
         limits: CPU time, memory and sizes that one child may use.
@@ -59,11 +59,9 @@ class Executor:
         *,
         seed: int = 0,
         _skip: str = "",
-        _inject: Callable[[int], bool] | None = None,
     ) -> None:
         self.limits = limits
         self.workers = workers or max(1, min(8, (os.cpu_count() or 2) - 1))
-        self._inject = _inject
         self._stats: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._engine: Any
@@ -77,25 +75,16 @@ class Executor:
             self._engine = WeakPool(self.workers, seed)
         self.layers: dict[str, str] = dict(self._engine.layers)
         self.level: Level = level_of(self.layers)
-        if self.level is Level.WEAK:
-            self._accept_weak(allow_weak)
-        elif self.level is Level.KERNEL:
-            logging.getLogger("azr_lite.sandbox").warning(
-                "isolated by the system-call filter alone; missing: %s", _missing(self.layers)
-            )
-
-    def _accept_weak(self, allowed: bool) -> None:
-        missing = _missing(self.layers)
-        if not allowed:
+        note = advice(self.level, self.layers)
+        if self.level is Level.WEAK and not allow_weak:
             self.close()
-            raise UnsafeError(
-                f"this machine offers no kernel isolation for model-written programs: {missing}. Use Linux (WSL2 on "
-                "Windows, Docker or a virtual machine on macOS), or accept the risk with allow_weak=True (config: "
-                "allow_weak)"
+            raise UnsafeError(note)
+        if self.level is Level.WEAK:
+            warnings.warn(
+                f"model-written programs run with WEAK isolation, as you. {note}", RuntimeWarning, stacklevel=2
             )
-        warnings.warn(
-            f"model-written programs run with WEAK isolation, as you: {missing}", RuntimeWarning, stacklevel=3
-        )
+        elif self.level is Level.KERNEL:
+            logging.getLogger("azr_lite.sandbox").warning(note)
 
     def run(
         self,
@@ -189,8 +178,7 @@ class Executor:
                     finished.set_result(None)
 
         runs = [
-            PlanRun(plan, self._engine.submit, partial(deliver, index), self._stats, self._inject)
-            for index, plan in enumerate(plans)
+            PlanRun(plan, self._engine.submit, partial(deliver, index), self._stats) for index, plan in enumerate(plans)
         ]
         for run in runs:
             run.start()
@@ -232,7 +220,7 @@ def probe(skip: str = "") -> Probe:
 
 def advice(level: Level, layers: dict[str, str]) -> str:
     """One sentence: what this level means here."""
-    missing = _missing(layers)
+    missing = ", ".join(f"{name} ({state})" for name, state in layers.items() if state != "on")
     if level is Level.FULL:
         also = f" Missing, but not needed: {missing}." if missing else ""
         return "Kernel isolation with at least two independent layers." + also
@@ -245,10 +233,6 @@ def advice(level: Level, layers: dict[str, str]) -> str:
         f"No kernel isolation: {missing}. Model-written programs are refused unless allow_weak is set. "
         "Use Linux: WSL2 on Windows, Docker or a virtual machine on macOS."
     )
-
-
-def _missing(layers: dict[str, str]) -> str:
-    return ", ".join(f"{name} ({state})" for name, state in layers.items() if state != "on")
 
 
 def verdict(first: Sequence[Outcome], *others: Sequence[Outcome]) -> Validation:

@@ -21,6 +21,7 @@ _STRING = re.compile(
     r"""(?P<prefix>(?i:|[rbu]|br|rb))(?P<quote>'''|\"\"\"|'(?!'')|"(?!""))(?P<body>(?:\\.|[^\\])*?)(?P=quote)""",
     re.DOTALL,
 )
+_QUOTE = re.compile(r"""(?i:|[rbu]|br|rb)['"]""")
 _ESCAPE = re.compile(
     r"\\([0-7]{1,3}|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|N\{[A-Za-z0-9 -]{1,100}\}|.)", re.DOTALL
 )
@@ -122,6 +123,8 @@ class _Reader:
         match = _STRING.match(self.text, self.at)
         if match:
             return self._strings(match, depth)
+        if _QUOTE.match(self.text, self.at):
+            raise LiteralError("not_literal", "a string that does not end")
         if char in "+-.0123456789" and char:
             return self._number()
         return self._name(depth)
@@ -131,37 +134,29 @@ class _Reader:
         items, comma = self._items(")", depth)
         return items[0] if len(items) == 1 and not comma else tuple(items)
 
-    def _braces(self, depth: int) -> Any:
-        if self._peek() == "}":
-            self.at += 1
-            return {}
-        first = self._value(depth)
+    def _braces(self, depth: int) -> dict[Any, Any] | set[Any]:
+        """A dict or a set, from behind its opening brace."""
+        entries: list[Any] = []
+        keyed = self._peek() == "}"  # {} is a dict
+        while self._peek() != "}":
+            if entries:
+                if self._peek() != ",":
+                    raise self._fail("'}'" if keyed else "',' or '}'")
+                self.at += 1
+                if self._peek() == "}":
+                    break
+            entry = self._value(depth)
+            keyed = keyed or (not entries and self._peek() == ":")
+            if keyed:
+                self._take(":")
+                entry = (entry, self._value(depth))
+            entries.append(entry)
+        self._take("}")
+        self._few(len(entries))
         try:
-            if self._peek() != ":":
-                if self._peek() == ",":
-                    self.at += 1
-                elif self._peek() != "}":
-                    raise self._fail("',' or '}'")
-                rest = self._items("}", depth)[0]
-                self._few(1 + len(rest))
-                return {first, *rest}
-            return self._pairs(first, depth)
+            return dict(entries) if keyed else set(entries)
         except TypeError:
             raise LiteralError("not_literal", "a list, dict or set cannot be hashed") from None
-
-    def _pairs(self, key: Any, depth: int) -> dict[Any, Any]:
-        pairs: list[tuple[Any, Any]] = []
-        while True:
-            self._take(":")
-            pairs.append((key, self._value(depth)))
-            if self._peek() == ",":
-                self.at += 1
-                if self._peek() != "}":
-                    key = self._value(depth)
-                    continue
-            self._take("}")
-            self._few(len(pairs))
-            return dict(pairs)
 
     @staticmethod
     def _few(count: int) -> None:
@@ -199,15 +194,13 @@ class _Reader:
         value, imaginary = self._signed()
         if imaginary:
             return complex(0.0, value)
-        if type(value) is bool or self._peek() not in ("+", "-") or not self._peek():
+        if self._peek() not in ("+", "-"):
             return value
         second, imaginary = self._signed()
         if not imaginary:
             raise self._fail("a literal, not a sum")
-        try:
-            return complex(
-                value or (-0.0 if negative else 0.0), second
-            )  # (-0+1j): as `repr` means it; Python's own reader drops the sign
+        try:  # (-0+1j): as `repr` means it; Python's own reader drops the sign
+            return complex(value or (-0.0 if negative else 0.0), second)
         except OverflowError:
             raise LiteralError("not_literal", "integer too large for a complex number") from None
 
@@ -296,4 +289,5 @@ def _escaped(code: str, binary: bool) -> str:
     try:
         return unicodedata.lookup(rest[1:-1]) if kind == "N" else chr(int(rest, 16))
     except (KeyError, ValueError, OverflowError):
-        raise LiteralError("not_literal", f"a broken \\{kind} escape") from None
+        what = "an unknown \\N{...} name" if kind == "N" else f"a broken \\{kind} escape"
+        raise LiteralError("not_literal", what) from None

@@ -131,6 +131,8 @@ class Pool:
         self._open: dict[int, Attempt] = {}
         self._inbox: deque[Attempt] = deque()
         self._queues: dict[str, deque[Attempt]] = {"A": deque()}
+        self._short = {"A"}
+        """Worlds that lack a fork server."""
         self._zygotes: list[_Zygote] = []
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = socket.socketpair()
@@ -159,7 +161,7 @@ class Pool:
         """End everything and wait for it. What was running is told "infra"-like: `SandboxError`."""
         self._closing = True
         self._wake()
-        self._thread.join()
+        self._thread.join(60.0)
 
     def _wake(self) -> None:
         try:
@@ -211,6 +213,8 @@ class Pool:
 
     def _spawn(self, world: str) -> None:
         """Start what is missing of a world's fork servers. Worlds after the second run few programs: one server."""
+        if self._resume_at:  # another world's did not start
+            return
         wanted = self.workers if world in "AB" else 1
         for _ in range(wanted - sum(z.world == world for z in self._zygotes)):
             try:
@@ -220,17 +224,20 @@ class Pool:
                 return
             self._zygotes.append(zygote)
             self._selector.register(zygote.control, selectors.EVENT_READ, lambda _, z=zygote: self._control(z))
+        self._short.discard(world)
 
     def _dispatch(self) -> None:
         while self._inbox:
             attempt = self._inbox.popleft()
-            self._queues.setdefault(attempt.world, deque()).append(attempt)
+            if attempt.world not in self._queues:
+                self._queues[attempt.world] = deque()
+                self._short.add(attempt.world)
+            self._queues[attempt.world].append(attempt)
         if time.monotonic() < self._resume_at:
             return
         self._resume_at = 0.0
-        for world in self._queues:
-            if not self._resume_at:
-                self._spawn(world)
+        for world in list(self._short):
+            self._spawn(world)
         for load in range(IN_FLIGHT):
             for zygote in list(self._zygotes):
                 queue = self._queues[zygote.world]
@@ -356,6 +363,7 @@ class Pool:
         if zygote not in self._zygotes:
             return
         self._zygotes.remove(zygote)
+        self._short.add(zygote.world)
         self._selector.unregister(zygote.control)
         zygote.process.kill()
         zygote.end()

@@ -97,7 +97,9 @@ class WeakPool:
         spent = time.monotonic() - started
         if timed_out.is_set():
             return Ended(data, "timeout", "out of time", spent)
-        return Ended(data, *fate_of_exit(status, spent > limits.cpu_s), spent)
+        fate, detail = fate_of_exit(status, spent > limits.cpu_s)
+        # where no limit on memory works, the kernel's own killer is the limit
+        return Ended(data, "memory" if fate == "infra" else fate, detail, spent)
 
 
 def _talk(process: subprocess.Popen[bytes], request: bytes, most: int) -> bytes:

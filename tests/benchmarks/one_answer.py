@@ -3,7 +3,7 @@
 `python -m tests.benchmarks.one_answer --data ../shared/data/azr_seeds --before ../base --json` measures
 
 * of 1,000 programs whose result hangs on order, hash, identity or chance: how many pass validation (at most 1 %)
-* of the authors' stored facts: accepted by the checkout `before` and rejected now (none)
+* of the authors' stored facts: accepted by the checkout `before` and, against their oracle, rejected now (none)
 * wall and CPU seconds of validating the authors' programs, as a ratio to that checkout, in turns
 """
 
@@ -171,11 +171,14 @@ def measure(count: int, data: Path | None, before: Path | None, repeats: int) ->
     }
     if data and before:
         old, new = set(_elsewhere(before, "validate_facts", data)), set(_elsewhere(ROOT, "validate_facts", data))
+        rows = map(json.loads, (data / "oracle.jsonl").read_text().splitlines())
+        right = {f"{row['file']} {row['row']} {row['pair'] or 0}" for row in rows if row["verdict"] == "accept"}
         result["facts"] = {
             "readable": len(facts(data)),
             "accepted_before": len(old),
             "accepted_now": len(new),
-            "lost": sorted(old - new),
+            "lost": sorted((old - new) & right),
+            "rightly_refused_now": sorted(old - new - right),
             "won": sorted(new - old),
         }
         runs = [(_elsewhere(before, "cost", data), _elsewhere(ROOT, "cost", data)) for _ in range(repeats)]

@@ -6,6 +6,7 @@ import os
 import random
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from azr_lite.errors import InfrastructureError
 from azr_lite.sandbox import Executor, Job, wire
 from azr_lite.sandbox.literal import LiteralError, read_arguments, read_value
+from azr_lite.sandbox.schedule import Ended, PlanRun
 from tests.sandbox.conftest import NATIVE, QUICK, Case, kinds
 
 LIAR = "class L:\n    def __eq__(self, other): return True\n    __hash__ = None\n    def __repr__(self): return '42'\n"
@@ -217,7 +219,15 @@ def test_W10_zygote_killed_in_mid_wave_is_retried() -> None:
         assert executor.run("def f(x): return x", [(1,)])[0].value == 1
 
 
-def test_W10_twenty_percent_injected_failures_change_nothing() -> None:
+def inject(monkeypatch: pytest.MonkeyPatch, fails: Callable[[int], bool]) -> None:
+    """Every try of a plan for which `fails` says so ends as the sandbox's own failure."""
+    book = PlanRun._book
+    monkeypatch.setattr(
+        PlanRun, "_book", lambda run, ended: book(run, Ended(b"", "infra", "injected") if fails(run.tries) else ended)
+    )
+
+
+def test_W10_twenty_percent_injected_failures_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(3)
     programs = [
         ("def f(x): return x * 2", "ok"),
@@ -226,24 +236,25 @@ def test_W10_twenty_percent_injected_failures_change_nothing() -> None:
         ("import os\ndef f(x): return 1", "rejected"),
     ]
     jobs = [Job(programs[i % 4][0], ((i % 3,), (7,))) for i in range(200)]
-    with (
-        Executor(QUICK, workers=1) as calm,
-        Executor(QUICK, workers=1, _inject=lambda tried: tried == 1 and rng.random() < 0.2) as shaken,
-    ):
-        expected, found = calm.run_many(jobs), shaken.run_many(jobs)
+    items = [(jobs[i].program, jobs[i].inputs) for i in range(40)]
+    with Executor(QUICK, workers=1) as calm:
+        expected, valid = calm.run_many(jobs), calm.validate_many(items)
+    inject(monkeypatch, lambda tried: tried == 1 and rng.random() < 0.2)
+    with Executor(QUICK, workers=1) as shaken:
+        found = shaken.run_many(jobs)
         assert [[(o.kind, o.value, o.detail) for o in os_] for os_ in found] == [
             [(o.kind, o.value, o.detail) for o in os_] for os_ in expected
         ]
         assert shaken.stats()["infra"] > 20
-        items = [(jobs[i].program, jobs[i].inputs) for i in range(40)]
         assert [(v.ok, v.reason, v.outputs) for v in shaken.validate_many(items)] == [
-            (v.ok, v.reason, v.outputs) for v in calm.validate_many(items)
+            (v.ok, v.reason, v.outputs) for v in valid
         ]
 
 
-def test_failing_again_and_again_is_an_error_and_no_outcome() -> None:
+def test_failing_again_and_again_is_an_error_and_no_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    inject(monkeypatch, lambda tried: True)
     with (
-        Executor(QUICK, workers=1, _inject=lambda tried: True) as executor,
+        Executor(QUICK, workers=1) as executor,
         pytest.raises(InfrastructureError, match="failed 3 times"),
     ):
         executor.run("def f(x): return x", [(1,)])
