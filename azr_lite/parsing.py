@@ -10,7 +10,7 @@ import ast
 import re
 import textwrap
 import warnings
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,9 +168,8 @@ def forged_markup(text: str, special_tokens: Collection[str] = ()) -> str:
         >>> forged_markup("def f(x):\\n    return '</answer>'")
         "the tag '</answer>'"
     """
-    for line in text.split("\n") if "```" in text or "~~~" in text else ():
-        if re.match(r" {0,3}(```|~~~)", line):
-            return "a line that opens a fence"
+    if _FENCE_LINE.search(text):
+        return "a line that opens a fence"
     for tag in TAGS:
         if tag in text:
             return f"the tag {tag!r}"
@@ -249,7 +248,7 @@ def parse_program(source: str, max_chars: int, *, answer: bool = False) -> str |
         if renamed is None:
             return Rejection(Reason.AMBIGUOUS_ENTRY, f"the name {ENTRY} is already used for something else")
         edits += renamed
-    for node in _imports(tree):
+    for node in [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]:
         if foreign := _foreign_import(node):
             if not answer or node not in tree.body or _is_used(node, tree):
                 return Rejection(Reason.FORBIDDEN_IMPORT, foreign)
@@ -316,16 +315,8 @@ def _rename(tree: ast.Module, old: str, lines: list[str]) -> list[Edit] | None:
             start = len(line.encode()[: node.col_offset].decode(errors="ignore"))
             start = line.find(old, start + 3 * is_entry)
             edits.append((node.lineno - 1, start, start + len(old), ENTRY))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and node.id == old:
-            node.id = ENTRY
-        elif isinstance(node, ast.FunctionDef) and node.name == old and node in tree.body:
-            node.name = ENTRY
+            setattr(node, "name" if is_entry else "id", ENTRY)
     return edits
-
-
-def _imports(tree: ast.Module) -> list[ast.Import | ast.ImportFrom]:
-    return [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
 
 
 def _foreign_import(node: ast.Import | ast.ImportFrom) -> str:
@@ -355,13 +346,7 @@ def parse_arguments(text: str, max_chars: int) -> tuple[Any, ...] | Rejection:
         >>> parse_arguments("open('x')", max_chars=100).reason
         <Reason.INPUT_NOT_LITERAL: 'input_not_literal'>
     """
-    body = text.strip()
-    if len(body) > max_chars:
-        return Rejection(Reason.TOO_LONG, f"input has {len(body)} characters, limit {max_chars}")
-    try:
-        return read_arguments(body)
-    except LiteralError as error:
-        return Rejection(Reason.INPUT_NOT_LITERAL, str(error)[:200])
+    return parse_literal("input", text, max_chars)
 
 
 def parse_value(text: str, max_chars: int) -> Any:
@@ -371,10 +356,25 @@ def parse_value(text: str, max_chars: int) -> Any:
         >>> parse_value(" {1: 'a'} ", max_chars=100)
         {1: 'a'}
     """
+    return parse_literal("answer", text, max_chars)
+
+
+_LITERALS: dict[str, tuple[Callable[[str], Any], Reason, Reason]] = {
+    "input": (read_arguments, Reason.TOO_LONG, Reason.INPUT_NOT_LITERAL),
+    "output": (read_value, Reason.OUTPUT_TOO_LONG, Reason.OUTPUT_NOT_LITERAL),
+    "answer": (read_value, Reason.TOO_LONG, Reason.ANSWER_NOT_LITERAL),
+    "input in the answer": (read_arguments, Reason.TOO_LONG, Reason.ANSWER_NOT_LITERAL),
+}
+"""Kind of text: what reads it, and the reasons where it is too long or does not hold what it should."""
+
+
+def parse_literal(kind: str, text: str, max_chars: int) -> Any:
+    """What a text of this kind (see `_LITERALS`) says, or a `Rejection`."""
+    read, too_long, not_literal = _LITERALS[kind]
     body = text.strip()
     if len(body) > max_chars:
-        return Rejection(Reason.TOO_LONG, f"answer has {len(body)} characters, limit {max_chars}")
+        return Rejection(too_long, f"{kind} has {len(body)} characters, limit {max_chars}")
     try:
-        return read_value(body)
+        return read(body)
     except LiteralError as error:
-        return Rejection(Reason.ANSWER_NOT_LITERAL, str(error)[:200])
+        return Rejection(not_literal, str(error)[:200])

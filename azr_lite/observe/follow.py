@@ -55,14 +55,13 @@ class Steps:
 class Curve:
     """A number over the steps: at most `POINTS` averages of neighbouring values, and what averages would hide.
 
-    `metric`: its row of the catalogue. `worst`: the value farthest from the healthy range.
+    `metric`: its row of the catalogue, which says what is `outside` of the healthy range.
     """
 
     metric: Metric | None = None
     buckets: list[list[float]] = field(default_factory=list)
     """Of each average: sum of the steps, sum of the finite values, count of values, count of finite ones."""
     newest: float = 0.0
-    worst: float = 0.0
     highest: float = -math.inf
     highest_at: int = 0
     outside: Steps = field(default_factory=Steps)
@@ -84,12 +83,7 @@ class Curve:
         if value > self.highest:
             self.highest, self.highest_at = value, step
         if self.metric is not None and not self.metric.healthy(value):
-            self.worst = max(self.worst, value, key=self._distance) if self.outside.count else value
             self.outside.add(step)
-
-    def _distance(self, value: float) -> float:
-        bounds = (self.metric.low, self.metric.high) if self.metric else ()
-        return max((abs(value - bound) for bound in bounds if bound is not None), default=0.0)
 
     @property
     def count(self) -> int:
