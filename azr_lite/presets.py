@@ -258,6 +258,8 @@ def preset(name: str, **overrides: Any) -> Config:
     if name.endswith(".json"):
         settings = _settings_of(Path(name))
         name, overrides = str(settings.pop("preset", "nano")), {**settings, **overrides}
+    if name.endswith((".yaml", ".yml", ".toml")):
+        raise ConfigError(f"{name} cannot be read: a file of settings is JSON; azr-lite run --dry-run prints one")
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(PRESETS)}"

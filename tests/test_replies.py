@@ -62,6 +62,12 @@ def test_what_stands_there_is_seen(answer):
     assert proposed(answer) == Proposal(ADD, ((3,),))
 
 
+@pytest.mark.parametrize("before", ["<think>", "so</think>", "<answer>", "a <think> b</think><answer>", "<answer>1. "])
+def test_a_block_opens_right_behind_a_tag_on_its_line(before):
+    assert read_fences(f"{before}```input\n3\n```\n~~~\n4\n~~~") == ([("input", "3"), ("", "4")], -1)
+    assert read_fences(f"a</answer>{before}```input\n3\n```") == ([], 1), "not behind the answer's end"
+
+
 def test_a_fence_inside_a_docstring_belongs_to_the_program():
     program = 'def f(x):\n    """Adds one.\n\n    ```\n    f(1) == 2\n    ```\n    """\n    return x + 1'
     assert proposed(f"```python\n{program}\n```\n```input\n3\n```") == Proposal(program, ((3,),))
