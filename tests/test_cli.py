@@ -27,6 +27,11 @@ def test_dry_run_resolves_and_runs_nothing(tmp_path, capsys, monkeypatch):
     [
         (["run", "--preset", "nanno", "--dry-run"], "did you mean 'nano'"),
         (["run", "--n-mc", "1", "--dry-run"], "n_mc is 1"),
+        (
+            ["run", "--self-test", "False", "--dry-run"],
+            "--self-test takes no value; give --self-test or --no-self-test",
+        ),
+        (["run", "--preset", "cfg/mine.yaml", "--dry-run"], "a file of settings is JSON"),
         (["resume", "no/such/run"], "there is no run at"),
         (["plan", "--gpu", "16GB"], "which preset is meant?"),
         (["run", "--preset"], "--preset has no value"),

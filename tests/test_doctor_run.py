@@ -116,9 +116,10 @@ def healthy(more=None, **changes):
     """A summary with the curves of a healthy nano run; `changes` overwrite single curves (first value, last value) or
     fields, `more` whole curves."""
     curves = {
-        "solved": (0.7, 0.6), "solver tokens": (15, 40), "solver truncated": (0, 0.01),
+        "solved": (0.7, 0.6), "solver well formed": (0.9, 0.98), "solver tokens": (15, 40), "solver truncated": (0, 0.01),
         "solver no signal": (0, 0), "proposer no signal": (0, 0), "valid": (0.95, 0.95), "proposer truncated": (0, 0),
-        "solve rate": (0.7, 0.6), "learnable": (0.35, 0.55), "never solved": (0.1, 0.2), "fresh": (1, 0.95), "clip ratio": (0.01, 0.001),
+        "solve rate": (0.7, 0.6), "learnable": (0.35, 0.55), "never solved": (0.1, 0.2), "fresh": (1, 0.95), "copies": (0, 0.1),
+        "distinct": (0.4, 0.6), "clip ratio": (0.01, 0.001),
         "gradient norm": (0.2, 0.4), "learning rate": (2e-4, 2e-4), "worlds": (2, 3),
     }  # fmt: skip
     curves |= {name.replace("_", " "): ends for name, ends in changes.items() if isinstance(ends, tuple)}
@@ -150,6 +151,7 @@ def with_curve(name, values):
 
 
 CASES = {
+    "form only": lambda: healthy(solver_well_formed=(0.3, 1.0), solved=(0.02, 0.02)),
     "zero-variance groups": lambda: healthy(solver_no_signal=(0.0, 0.6)),
     "easy tasks": lambda: healthy(solve_rate=(0.7, 0.97), learnable=(0.35, 0.1)),
     "impossible tasks": lambda: healthy(solve_rate=(0.7, 0.1), never_solved=(0.1, 0.8)),
@@ -169,6 +171,10 @@ CASES = {
     "identical answers": lambda: healthy(same=300),
     "non-determinism leak": lambda: with_curve("worlds", [2.0] * (STEPS - 1) + [1.0]),
     "no references": lambda: healthy(parents={"deduction": Counter({False: 200})}),
+    "lottery": lambda: healthy(distinct=(0.4, 0.3), solve_rate=(0.4, 0.5), solved=(0.45, 0.45)),
+    "copied references": lambda: healthy(copies=(0.1, 0.6)),
+    "no learning": lambda: healthy(steps=80, gain={"gain": -0.03, "low": -0.05, "high": -0.01}),
+    "internal errors": lambda: healthy(internal=Steps(3, 2, 7), internal_detail="KeyError: 'x'"),
     "solver untrained": lambda: healthy(config=Config(model="scripted", train_solver=False)),
 }
 
@@ -214,6 +220,10 @@ def test_a_model_that_never_proposed_a_valid_task_is_not_called_greedy():
 
 def test_numbers_that_were_not_logged_fire_nothing():
     assert diagnose(RunSummary(Config(model="scripted"), steps=1, curves=curves_of({"solved": [0.1]}))) == []
+
+
+def test_a_short_run_without_a_gain_is_not_called_one_that_does_not_learn():
+    assert diagnose(healthy(gain={"gain": -0.03, "low": -0.05, "high": -0.01})) == []
 
 
 def test_too_few_steps_give_no_curve():
@@ -299,6 +309,9 @@ TAMPERED = {
     "proposer untrained": lambda run: change(run, lambda r: r.update(weight=0.0) if r["role"] == "propose" else None),
     "solver untrained": lambda run: change(run, lambda r: r.update(weight=0.0) if r["role"] == "solve" else None),
     "no references": lambda run: change(run, lambda r: r.update(parents=["" for _ in r["parents"]])),
+    "internal errors": lambda run: change(
+        run, lambda r: r["verdict"].update(reason="internal", detail="KeyError: 'x'") if r["step"] == 1 else None
+    ),
     "identical answers": lambda run: change(
         run, lambda t: [a.update(text="same") for a in t["answers"]], "tasks.jsonl"
     ),
@@ -320,6 +333,15 @@ def test_a_tampered_log_is_called_by_its_name(run, name):
     assert found <= {name} | ({"rewards shuffled", "sign flip"} if repaid else set()), (
         "here the advantages are still those of the true pay"
     )
+
+
+def test_an_error_of_ours_over_a_seed_is_named_with_its_detail(run):
+    seed = {"reason": "internal", "detail": "ZeroDivisionError: division by zero"}
+    change(run, lambda t: t.update(seed) if t["step"] < 0 else None, "tasks.jsonl")
+    (found,) = Run(run).diagnose().findings
+    assert found.name == "internal errors"
+    assert seed["detail"] in found.evidence
+    assert "report it" in found.cure
 
 
 def test_the_verb_prints_evidence_and_cure_and_json(run, capsys):

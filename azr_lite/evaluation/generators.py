@@ -147,6 +147,7 @@ class ServerGenerator:
         for choice in choices:
             text, stopped = until_stop(_text(choice, prompt), stop)
             was_cut = choice.finish_reason == "length" and not stopped
+            text = text.encode("utf-8", "replace").decode()  # a lone surrogate could be written nowhere
             replies.append(Reply(prompt.text + prompt.prefill, text, tokens // len(choices), was_cut))
         return replies
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from azr_lite.errors import ConfigError, EvaluationError
-from azr_lite.prompts.base import Style
+from azr_lite.parsing import ParsedReply, read_fences
+from azr_lite.prompts.base import END_ANSWER, Style
 from azr_lite.verifier import Verifier
 
 SHIPPED = resources.files("azr_lite.evaluation") / "shipped"
@@ -119,6 +120,11 @@ class Reply:
     text: str
     tokens: int
     truncated: bool = False
+
+
+def blocks_anywhere(text: str) -> ParsedReply:
+    """A whole text read as an answer: its fenced blocks, wherever they stand."""
+    return ParsedReply("", text, tuple(read_fences(text.replace(END_ANSWER, "\n"))[0]))
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,13 @@ def check_finite(s: RunSummary) -> Iterator[Finding]:
             yield Finding("numbers not finite", shown, cure)
 
 
+def check_internal(s: RunSummary) -> Iterator[Finding]:
+    """Replies over which azr_lite itself failed. Each counts as rejected, so the run goes on; no reply deserves it."""
+    if s.internal.count:
+        shown = f"{s.internal.count} logged replies, from step {s.internal.first}: {s.internal_detail}"
+        yield Finding("internal errors", shown, "a bug of azr-lite, not of the run: report it with this evidence")
+
+
 def check_rewards(s: RunSummary) -> Iterator[Finding]:
     """Rewards that are not what equations 4 to 6 say, and what they follow instead. Up to 1 % may be edits by hand."""
     for role, checked in s.roles.items():
@@ -223,6 +230,14 @@ def check_difficulty(s: RunSummary) -> Iterator[Finding]:
         yield Finding("impossible tasks", shown, "reward 0 at solve rate 0; bound the size of programs")
 
 
+def check_form(s: RunSummary) -> Iterator[Finding]:
+    """The form is learned and nothing else."""
+    form, right = s.curves["solver well formed"].ends, s.curves["solved"].ends
+    if form[1] >= 0.9 and form[1] - form[0] >= 0.2 and right[1] - right[0] <= 0.02:
+        cure = "a larger or warmer-started model; easier tasks; a format warm start before self-play"
+        yield Finding("form only", f"well formed {_change(form)}, right {_change(right)}", cure)
+
+
 def check_proposals(s: RunSummary) -> Iterator[Finding]:
     """A proposer that never wrote one valid task, writes known ones, or sees nothing but the identity."""
     valid, fresh = s.curves["valid"], s.curves["fresh"].ends
@@ -237,6 +252,19 @@ def check_proposals(s: RunSummary) -> Iterator[Finding]:
         if seen[False] >= 3 and not seen[True]:
             shown = f"{seen[False]} {name} proposals saw only the zero triplet"
             yield Finding("no references", shown, "show tasks of the buffer (references)")
+
+
+def check_lotteries(s: RunSummary) -> Iterator[Finding]:
+    """Tasks that pay for chance: few different answers, at a solve rate that stays in the middle; and copied tasks."""
+    rate, distinct, right = (s.curves[name].ends for name in ("solve rate", "distinct", "solved"))
+    if s.steps >= 20 and 0.1 <= rate[1] <= 0.75 and distinct[1] <= 0.5 and right[1] - right[0] <= 0.02:
+        shown = f"different answers {_change(distinct)}, solve rate {_change(rate)}, right {_change(right)}"
+        yield Finding(
+            "lottery", shown, "look at tasks solved half of the time: azr-lite report RUN; exclude randomness"
+        )
+    if (copies := s.curves["copies"].ends)[1] > 0.3:
+        shown = f"{_change(copies)} of valid proposals are one of their references"
+        yield Finding("copied references", shown, "reward repeated programs less; fewer references; higher temperature")
 
 
 def check_length(s: RunSummary) -> Iterator[Finding]:
@@ -263,9 +291,17 @@ def check_groups(s: RunSummary) -> Iterator[Finding]:
             yield Finding("zero-variance groups", shown, cure)
 
 
+def check_gain(s: RunSummary) -> Iterator[Finding]:
+    """A long run whose held-out gain is at most 0 at its upper 95 % bound."""
+    if s.steps >= 60 and s.gain["high"] <= 0:
+        shown = f"held-out {100 * s.gain['gain']:+.1f} points in {s.steps} steps"
+        yield Finding("no learning", shown, "see the other findings; easier tasks, a larger model, more steps")
+
+
 CHECKS: tuple[Callable[[RunSummary], Iterator[Finding]], ...] = (
-    check_finite, check_rewards, check_advantages, check_validation, check_roles, check_answers, check_backwards,
-    check_ratio, check_executor, check_difficulty, check_proposals, check_length, check_groups,
+    check_finite, check_internal, check_rewards, check_advantages, check_validation, check_roles, check_answers,
+    check_backwards, check_ratio, check_executor, check_difficulty, check_form, check_proposals, check_lotteries,
+    check_length, check_groups, check_gain,
 )  # fmt: skip
 """The exact ones first, so that the first finding is the cause and later ones may be its effects."""
 

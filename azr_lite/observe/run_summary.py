@@ -16,7 +16,8 @@ from azr_lite.errors import RunDirectoryError
 from azr_lite.metrics import mean
 from azr_lite.observe.follow import Curve, Followed, Steps
 from azr_lite.observe.reader import Line, by_step, form_checked, log_lines
-from azr_lite.rewards import NOT_WELL_FORMED, WRONG, learnability
+from azr_lite.rewards import NOT_WELL_FORMED, answer_reward, proposal_reward
+from azr_lite.triplet import Reason, Verdict
 
 POOLED = 10
 """Replies of one (role, type) needed to pool over steps: their baselines differ, and a handful correlates by luck."""
@@ -24,11 +25,12 @@ EQUAL = 1e-6
 """Rewards this close are equal: they were written by the same arithmetic."""
 
 JUDGED = {
-    "solved": "solve/*/ok", "solver tokens": "solve/*/tokens",
+    "solved": "solve/*/ok", "solver well formed": "solve/*/well_formed", "solver tokens": "solve/*/tokens",
     "solver truncated": "solve/*/truncated", "solver no signal": "solve/*/no_signal",
     "proposer no signal": "propose/*/no_signal", "valid": "propose/*/ok", "proposer truncated": "propose/*/truncated",
     "solve rate": "propose/*/solve_rate", "learnable": "propose/*/learnable", "never solved": "propose/*/never_solved",
-    "fresh": "propose/*/fresh", "clip ratio": "clip_ratio", "gradient norm": "grad_norm",
+    "fresh": "propose/*/fresh", "copies": "propose/*/copies", "distinct": "propose/*/distinct_answers",
+    "clip ratio": "clip_ratio", "gradient norm": "grad_norm",
     "learning rate": "learning_rate", "worlds": "validation/worlds", "kl": "kl",
 }  # fmt: skip
 """The curves that are judged, and their keys in `Followed.curves`."""
@@ -114,20 +116,15 @@ class RoleCheck:
         return mean(pooled) if pooled else None
 
 
-def due(line: Line, zero: str) -> float:
-    """What a logged reply earns by equations 4 to 6: proposals -1 or learnability(r-bar); answers -1, -0.5, or the
-    score.
+def due(line: Line, zero: Any = "paper") -> float:
+    """What a logged reply earns by its verdict and solve rate (equations 4 to 6). `zero`: `Config.zero_learnability`.
 
-    `zero`: `Config.zero_learnability`.
+    A proposal that nobody was asked to solve earns what a rejected one does.
     """
-    verdict = line["verdict"]
-    if line["role"] == "propose":
-        if not verdict["ok"] or line["solve_rate"] is None:
-            return NOT_WELL_FORMED
-        return learnability(line["solve_rate"], zero)  # type: ignore[arg-type]
-    if not verdict["well_formed"]:
-        return NOT_WELL_FORMED
-    return verdict["score"] if verdict["score"] > 0 else WRONG
+    verdict, rate = Verdict.from_json(line["verdict"]), line["solve_rate"]
+    if line["role"] == "solve":
+        return answer_reward(verdict).total
+    return NOT_WELL_FORMED if rate is None else proposal_reward(verdict, rate, zero).total
 
 
 @dataclass
@@ -144,6 +141,8 @@ class RunSummary:
     """Proposals that were shown references, by type and whether one was of the buffer (the zero triplet has no id)."""
     asked: int = 0  # tasks with three or more answers
     same: int = 0  # those of them whose answers are all the same text
+    internal: Steps = field(default_factory=Steps)  # replies over which azr_lite failed
+    internal_detail: str = ""  # of the first of them
 
     @property
     def not_logged(self) -> list[str]:
@@ -157,12 +156,19 @@ class RunSummary:
         for line in lines:
             role, kind = line["role"], line["type"]
             self.roles[role].add(line, self.config.zero_learnability)
+            self.add_reason(line["step"], line["verdict"]["reason"], line["verdict"]["detail"])
             prompt = line["prompt"] if per_prompt and role == "solve" else ""
             groups.setdefault((role, kind, prompt), []).append(line)
             if role == "propose" and line["parents"]:
                 self.parents.setdefault(kind, Counter())[any(line["parents"])] += 1
         for (role, _, _), own in groups.items():
             self.roles[role].add_group(own)
+
+    def add_reason(self, step: int, reason: str, detail: str) -> None:
+        """Why a reply was rejected."""
+        if reason == Reason.INTERNAL:
+            self.internal.add(step)
+            self.internal_detail = self.internal_detail or detail
 
 
 def summarise(run: Followed) -> RunSummary:
@@ -185,7 +191,9 @@ def summarise(run: Followed) -> RunSummary:
             where = f"{place / 'rollouts.jsonl'} ends before step {run.done - 1} of metrics.jsonl"
             raise RunDirectoryError(f"{where}; restore it from a copy")
         for line in log_lines(directory, "tasks.jsonl") if (place / "tasks.jsonl").exists() else ():
-            if line["step"] >= 0 and len(line["answers"]) >= 3:
+            if line["step"] < 0:  # a seed, which no line of rollouts.jsonl holds
+                found.add_reason(line["step"], line["reason"], line["detail"])
+            elif len(line["answers"]) >= 3:
                 found.asked += 1
                 found.same += len({answer["text"] for answer in line["answers"]}) == 1
     return found

@@ -129,25 +129,37 @@ def _card_here(config: Config) -> Card:
 
 def _plan(config: Config, card: Card) -> Plan:
     shape, problem = shape_of(config.model), ""
-    cache = vram.vllm_cache_bytes(shape, config, card.gb) / GB
+    update, generation = vram.update_memory(shape, config), vram.generation_memory(shape, config, card.gb)
     length = config.max_prompt_tokens + config.max_reply_tokens
     least = length * vram.cache_bytes_per_token(shape) / config.vllm_tensor_parallel / GB
-    if config.generation == "vllm" and cache < least:
+    if config.generation == "vllm" and generation.cache < least:
         problem = (
-            f"vLLM's share of {config.vllm_memory * card.gb:.1f} GB leaves {cache:.1f} GB of cache, and one "
+            f"vLLM's share of {config.vllm_memory * card.gb:.1f} GB leaves {generation.cache:.1f} GB of cache, and one "
             f"sequence of {length} tokens needs {least:.1f}; raise vllm_memory"
         )
-    peaks = vram.update_memory(shape, config), vram.generation_memory(shape, config, card.gb)
-    return Plan(config, card, shape, *peaks, step_seconds(shape, config, card), problem)
+    return Plan(config, card, shape, update, generation, step_seconds(shape, config, card), problem)
 
 
 # ---------------------------------------------------------------- advice
+
+_CHANGES: dict[str, tuple[Any, ...]] = {
+    "gradient_checkpointing": (True,),
+    "micro_batch_size": (32, 16, 8, 4, 2, 1),
+    "generation_chunk": (256, 128, 64, 32, 16, 8, 4, 2, 1),
+    "vllm_memory": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7),
+    "optimizer": ("adamw_8bit",),
+    "tuning": ("lora", "qlora"),
+    "max_reply_tokens": (4096, 2048, 1024, 512),
+    "max_prompt_tokens": (4096, 2048, 1024),
+    "processes": (2, 4, 8, 16),  # adapters are copied: no help
+}
+"""Values to try of each setting, cheapest first: what costs nothing, then time, what is learned, and money."""
 
 
 def _advise(first: Plan) -> tuple[Advice, ...]:
     """Single changes that save 3 % or more, planned again: the first value that fits, else the one that saves most."""
     found = []
-    for name, values in _ladders(first.config).items():
+    for name, values in _CHANGES.items():
         plans = []
         for value in values:
             with suppress(ConfigError):  # settings that do not go together
@@ -156,26 +168,6 @@ def _advise(first: Plan) -> tuple[Advice, ...]:
         if best.fits or best.peak_gb < 0.97 * first.peak_gb:
             found.append(Advice(name, getattr(best.config, name), best.peak_gb, best.fits))
     return tuple(found)
-
-
-def _ladders(config: Config) -> dict[str, list[Any]]:
-    """Values to try of each setting, cheapest first: what costs nothing, then time, what is learned, and money."""
-
-    def halves(name: str, least: int = 1) -> list[int]:
-        value = getattr(config, name)
-        return [value >> times for times in range(1, value.bit_length()) if value >> times >= least]
-
-    return {
-        "gradient_checkpointing": [True],
-        "micro_batch_size": halves("micro_batch_size"),
-        "generation_chunk": halves("generation_chunk"),
-        "vllm_memory": [tenths / 10 for tenths in range(1, 8)],
-        "optimizer": ["adamw_8bit"],
-        "tuning": ["lora"] if config.tuning == "full" else ["qlora"],
-        "max_reply_tokens": halves("max_reply_tokens", 256)[:2],
-        "max_prompt_tokens": halves("max_prompt_tokens", 700)[:2],
-        "processes": [max(1, config.processes) * factor for factor in (2, 4, 8)],  # adapters are copied: no help
-    }
 
 
 # ---------------------------------------------------------------- time, roughly

@@ -83,27 +83,20 @@ FAMILIES = ("qwen2", "qwen3", "llama", "mistral")
 
 
 def shape_of(model: str) -> Shape:
-    """The shape of a local folder, a .gguf file, 'nano' or a known hub id. Raises ModelError with one sentence."""
-    path = Path(__file__).parents[1] / "nano/weights" if model == "nano" else Path(model).expanduser()
-    if not path.exists():
+    """The shape of a local folder, 'nano' or a known hub id. Raises ModelError with one sentence."""
+    folder = Path(__file__).parents[1] / "nano/weights" if model == "nano" else Path(model).expanduser()
+    if not folder.is_dir():
         plain = re.sub("-(coder|instruct|base)(?=-|$)", "", model.lower())
         if known := [shape for name, shape in KNOWN.items() if name.lower() == plain]:
             return known[0]
         raise ModelError(
             f"the shape of {model!r} is not known here, and nothing is downloaded to plan; give a local folder with "
-            "its config.json, a .gguf file, or the hub id of a Qwen2.5, Qwen3, Llama-3 or SmolLM2 model up to 14B"
+            "its config.json, or the hub id of a Qwen2.5, Qwen3, Llama-3 or SmolLM2 model up to 14B"
         )
     try:
-        facts = _gguf_facts(path) if path.is_file() else json.loads((path / "config.json").read_text(encoding="utf-8"))
-        return shape_of_config(facts)
-    except ModelError:
-        raise
-    except ImportError as error:
-        raise ModelError("reading GGUF files needs the package gguf; pip install gguf") from error
-    except Exception as error:  # the GGUF reader raises whatever struct, numpy or its own tables raise
-        raise ModelError(
-            f"{path} does not describe a language model ({error!r}); give a folder or a .gguf file that does"
-        ) from error
+        return shape_of_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder}/config.json does not describe a language model ({error!r})") from error
 
 
 def shape_of_config(facts: dict[str, Any]) -> Shape:
@@ -124,24 +117,3 @@ def shape_of_config(facts: dict[str, Any]) -> Shape:
         vocab=facts["vocab_size"],
         tied=bool(facts.get("tie_word_embeddings", False)),
     )
-
-
-def _gguf_facts(path: Path) -> dict[str, Any]:
-    """What a config.json would say, from a GGUF file's header and list of tensors; no weights are read."""
-    from gguf import GGUFReader
-
-    reader = GGUFReader(str(path))
-    family = str(reader.fields["general.architecture"].contents())
-    number = {name.removeprefix(f"{family}."): field.contents() for name, field in reader.fields.items()}
-    tensors = {tensor.name: tensor.shape for tensor in reader.tensors}
-    return {
-        "model_type": family,
-        "num_hidden_layers": number["block_count"],
-        "hidden_size": number["embedding_length"],
-        "intermediate_size": number["feed_forward_length"],
-        "num_attention_heads": number["attention.head_count"],
-        "num_key_value_heads": number.get("attention.head_count_kv"),
-        "head_dim": number.get("attention.key_length"),
-        "vocab_size": int(tensors["token_embd.weight"][-1]),
-        "tie_word_embeddings": "output.weight" not in tensors,
-    }

@@ -237,19 +237,16 @@ def cache_bytes_per_token(shape: Shape, e: int = 2) -> int:
     return 2 * shape.layers * shape.kv_heads * shape.head_dim * e
 
 
-def prefill_bytes(shape: Shape, config: Config, rows: int, prompt: int) -> float:
-    """transformers reads all prompts of a chunk at once: rows·prompt·e·(4i + 7h), with unmerged adapters."""
-    return rows * prompt * number_bytes(config) * (4 * shape.intermediate + 7 * shape.hidden)
-
-
 def chunk_memory(shape: Shape, config: Config, rows: int, prompt: int, reply: int) -> Memory:
     """transformers' generate, where it is fullest: reading the prompts, or at the last token of the longest replies.
 
-    Sampling makes rows·V·14 bytes of the logits of one position.
+    All prompts are read at once: rows·prompt·e·(4i + 7h), with unmerged adapters. At the end, sampling makes rows·V·14
+    bytes of the logits of one position.
     """
-    per_token = cache_bytes_per_token(shape, number_bytes(config)) * (1 + 1 / shape.layers)  # growing copies one layer
-    reading = (rows * prompt * per_token, prefill_bytes(shape, config, rows, prompt))
-    end = (rows * (prompt + reply) * per_token, 14 * rows * shape.vocab)
+    e = number_bytes(config)
+    per_token = cache_bytes_per_token(shape, e) * (1 + 1 / shape.layers)  # growing copies one layer
+    reading = rows * prompt * per_token, rows * prompt * e * (4 * shape.intermediate + 7 * shape.hidden)
+    end = rows * (prompt + reply) * per_token, 14 * rows * shape.vocab
     cache, work = max(reading, end, key=sum)
     return _memory(shape, config, activations=work, cache=cache)
 
@@ -257,30 +254,20 @@ def chunk_memory(shape: Shape, config: Config, rows: int, prompt: int, reply: in
 def generation_memory(shape: Shape, config: Config, card_gb: float = 0) -> Memory:
     """The peak while replies are sampled; gradients are freed by then, moments stay.
 
+    vLLM on this GPU: its own 16-bit weights, cut over `vllm_tensor_parallel` GPUs: 2·N / parallel; and the cache, which
+    is the rest of its share: vllm_memory x card - weights - overhead, at least 0.
     transformers: the fuller of two chunks, proposals with the longest prompts, and solver prompts of at most 500 tokens
     and a program of half the longest reply. (Prompts are sorted by length, so the two seldom share a chunk.)
     """
     if config.generation != "transformers":
-        # vLLM computes: no forward pass, no copy for autocast
-        held = weight_bytes(shape, config), vllm_cache_bytes(shape, config, card_gb), vllm_weight_bytes(shape, config)
-        return _memory(shape, config, weights=held[0], cache=held[1], vllm=held[2])
-    types, prompt, reply = len(config.task_types), config.max_prompt_tokens, config.max_reply_tokens
-    found = [
-        chunk_memory(shape, config, min(config.generation_chunk, types * rows), tokens, reply)
-        for rows, tokens in (
-            (config.batch_size, prompt),
-            (max(config.batch_size * config.n_mc, config.solver_rows), min(prompt, 500 + reply // 2)),
-        )
+        own = 2 * shape.parameters / config.vllm_tensor_parallel if config.generation == "vllm" else 0
+        cache = max(0.0, config.vllm_memory * card_gb * GB - own - VLLM_OVERHEAD) if own else 0
+        # the trainer's weights rest: no forward pass, no copy for autocast
+        return _memory(shape, config, weights=weight_bytes(shape, config), cache=cache, vllm=own)
+    prompt, reply = config.max_prompt_tokens, config.max_reply_tokens
+    proposals, solves = config.batch_size, max(config.batch_size * config.n_mc, config.solver_rows)
+    chunks = [
+        chunk_memory(shape, config, min(config.generation_chunk, len(config.task_types) * rows), tokens, reply)
+        for rows, tokens in ((proposals, prompt), (solves, min(prompt, 500 + reply // 2)))
     ]
-    return max(found, key=lambda memory: memory.total)
-
-
-def vllm_weight_bytes(shape: Shape, config: Config) -> float:
-    """vLLM's own 16-bit copy, where it shares the GPU, cut over `vllm_tensor_parallel` of them: 2·N / parallel."""
-    return 2 * shape.parameters / config.vllm_tensor_parallel if config.generation == "vllm" else 0
-
-
-def vllm_cache_bytes(shape: Shape, config: Config, card_gb: float) -> float:
-    """What is left of vLLM's share: vllm_memory x card - weights - overhead; 0 where the share is too small."""
-    share = config.vllm_memory * card_gb * GB if config.generation == "vllm" else 0
-    return max(0.0, share - vllm_weight_bytes(shape, config) - VLLM_OVERHEAD)
+    return max(chunks, key=lambda memory: memory.total)

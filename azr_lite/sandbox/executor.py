@@ -75,25 +75,16 @@ class Executor:
             self._engine = WeakPool(self.workers, seed)
         self.layers: dict[str, str] = dict(self._engine.layers)
         self.level: Level = level_of(self.layers)
-        if self.level is Level.WEAK:
-            self._accept_weak(allow_weak)
-        elif self.level is Level.KERNEL:
-            logging.getLogger("azr_lite.sandbox").warning(
-                "isolated by the system-call filter alone; missing: %s", _missing(self.layers)
-            )
-
-    def _accept_weak(self, allowed: bool) -> None:
-        missing = _missing(self.layers)
-        if not allowed:
+        note = advice(self.level, self.layers)
+        if self.level is Level.WEAK and not allow_weak:
             self.close()
-            raise UnsafeError(
-                f"this machine offers no kernel isolation for model-written programs: {missing}. Use Linux (WSL2 on "
-                "Windows, Docker or a virtual machine on macOS), or accept the risk with allow_weak=True (config: "
-                "allow_weak)"
+            raise UnsafeError(note)
+        if self.level is Level.WEAK:
+            warnings.warn(
+                f"model-written programs run with WEAK isolation, as you. {note}", RuntimeWarning, stacklevel=2
             )
-        warnings.warn(
-            f"model-written programs run with WEAK isolation, as you: {missing}", RuntimeWarning, stacklevel=3
-        )
+        elif self.level is Level.KERNEL:
+            logging.getLogger("azr_lite.sandbox").warning(note)
 
     def run(
         self,
@@ -229,7 +220,7 @@ def probe(skip: str = "") -> Probe:
 
 def advice(level: Level, layers: dict[str, str]) -> str:
     """One sentence: what this level means here."""
-    missing = _missing(layers)
+    missing = ", ".join(f"{name} ({state})" for name, state in layers.items() if state != "on")
     if level is Level.FULL:
         also = f" Missing, but not needed: {missing}." if missing else ""
         return "Kernel isolation with at least two independent layers." + also
@@ -242,10 +233,6 @@ def advice(level: Level, layers: dict[str, str]) -> str:
         f"No kernel isolation: {missing}. Model-written programs are refused unless allow_weak is set. "
         "Use Linux: WSL2 on Windows, Docker or a virtual machine on macOS."
     )
-
-
-def _missing(layers: dict[str, str]) -> str:
-    return ", ".join(f"{name} ({state})" for name, state in layers.items() if state != "on")
 
 
 def verdict(first: Sequence[Outcome], *others: Sequence[Outcome]) -> Validation:

@@ -15,16 +15,17 @@ _SETS: Final = {"set", "frozenset"}
 _VIEWS: Final = {"keys", "items"}
 _NEVER: Final = set(
     "hash id object vars globals locals getattr eval exec compile dir memoryview operator attrgetter methodcaller "
-    "buffer_info KeysView ItemsView".split()
+    "buffer_info KeysView ItemsView Formatter".split()
 )
 _DUNDERS: Final = {"__init__", "__name__"}
 _TEXT_MAKERS: Final = set("str repr ascii format format_map args substitute safe_substitute".split())
-_ITERATORS: Final = set("map filter zip enumerate reversed iter super property".split())
-_ITERATOR_MODULES: Final = {"itertools", "functools", "heapq", "collections"}
+_ITERATORS: Final = set("map filter zip enumerate reversed iter finditer super property".split())
+_NO_THINGS: Final = {"math", "cmath", "bisect", "fractions", "decimal", "typing"}
+"""Modules that have no function or class that shows its address."""
 _EATERS: Final = set("list tuple dict sorted sum min max any all len join enumerate zip map filter set Counter".split())
 """Calls that use an iterator up and keep nothing of a view."""
 _HIDDEN: Final = re.compile(r"__|\{\w*\.")
-_PERCENT: Final = re.compile(r"%[^%]{0,9}[sra]")
+_PERCENT: Final = re.compile(r"%.*[sra]", re.DOTALL)
 
 
 def is_plain(tree: ast.Module) -> bool:
@@ -39,6 +40,8 @@ def is_plain(tree: ast.Module) -> bool:
         name = _name(node)
         if name in _NEVER or (name.startswith("__") and name not in _DUNDERS):
             return False
+        if name in _EATERS and (isinstance(node, ast.FunctionDef | ast.arg | ast.alias) or _stored(node)):
+            return False  # another one of that name
         if name == "type" and called and len(parent.args) > 1:
             return False
         if isinstance(node, ast.Set | ast.SetComp) or name in _SETS:
@@ -58,17 +61,22 @@ def is_plain(tree: ast.Module) -> bool:
             has_things = has_things or (name in functions and not called)
         elif isinstance(node, ast.ClassDef | ast.Yield | ast.YieldFrom):
             has_things = True
-        elif isinstance(node, ast.alias | ast.ImportFrom):
-            has_things = has_things or name in _ITERATOR_MODULES
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            has_things = has_things or not _NO_THINGS.issuperset(modules)
         makes_text = makes_text or name in _TEXT_MAKERS or isinstance(node, ast.FormattedValue)
     return not (makes_text and has_things)
 
 
 def _name(node: ast.AST) -> str:
-    for field in ("id", "attr", "name", "module"):
+    for field in ("id", "attr", "name", "module", "arg"):
         if type(name := getattr(node, field, None)) is str:
             return name
     return ""
+
+
+def _stored(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
 
 
 def _only_asked(value: ast.AST, user: ast.AST | None) -> bool:

@@ -186,25 +186,8 @@ class Tag:
         self.key, self.body = pairs[0]
 
 
-def _int_token(text: str) -> int:
-    if len(text) > 17:
-        raise WireError(NOT_LITERAL, "number too long")
-    return int(text)
-
-
-def _float_token(text: str) -> float:
-    if len(text) > 25:
-        raise WireError(NOT_LITERAL, "number too long")
-    return float(text)
-
-
-def _no_token(text: str) -> None:
-    raise WireError(NOT_LITERAL, f"{text} is not JSON")
-
-
-_decoder = json.JSONDecoder(
-    object_pairs_hook=Tag, parse_int=_int_token, parse_float=_float_token, parse_constant=_no_token
-)
+_decoder = json.JSONDecoder(object_pairs_hook=Tag)
+"""What JSON does not have (NaN, Infinity) or writes otherwise (1e2) is not canonical: `decode` refuses it."""
 
 
 def parse(text: str) -> Any:
@@ -230,26 +213,18 @@ def build(tree: Any, level: int = 0) -> Any:
         if key == "t":
             return tuple([build(item, level + 1) for item in body])
         return _hashed(key, body, level)
-    if key == "c" and type(body) is list and len(body) == 2 and type(body[0]) is type(body[1]) is str:
-        return complex(_short_float(body[0]), _short_float(body[1]))
-    if key == "f" and body in ("inf", "-inf"):
-        return float(body)
-    if type(body) is str:
-        try:
-            if key == "i" and len(body) <= INT_BITS // 4 + 1:
-                return int(body, 16)
-            if key == "b":
-                return bytes.fromhex(body)
-        except ValueError:
-            pass
-    raise WireError(NOT_LITERAL, "unknown tag")
-
-
-def _short_float(text: str) -> float:
     try:
-        return float(text) if len(text) <= 25 else float("nan")
+        if key == "c" and type(body) is list and len(body) == 2 and type(body[0]) is type(body[1]) is str:
+            return complex(float(body[0]), float(body[1]))
+        if key == "f" and body in ("inf", "-inf"):
+            return float(body)
+        if key == "i" and type(body) is str and len(body) <= INT_BITS // 4 + 1:
+            return int(body, 16)
+        if key == "b" and type(body) is str:
+            return bytes.fromhex(body)
     except ValueError:
-        raise WireError(NOT_LITERAL, "not a float") from None
+        pass
+    raise WireError(NOT_LITERAL, "unknown tag")
 
 
 def _hashed(key: str, body: list[Any], level: int) -> Any:
