@@ -66,11 +66,9 @@ class Trackers:
         scores = scores_until(self.directory.path / "eval", done)
         timing = {line["step"]: line for line in self.directory.read("timing.jsonl")} if done else {}
         for line in self.directory.read("metrics.jsonl") if done else ():
-            if line["step"] in scores:
-                self.evaluated(line["step"], scores[line["step"]])
+            self.evaluated(line["step"], scores.get(line["step"], {}))
             self.step(line["step"], line | timing.get(line["step"], {}))
-        if done in scores:
-            self.evaluated(done, scores[done])
+        self.evaluated(done, scores.get(done, {}))
 
     def step(self, step: int, numbers: Mapping[str, float]) -> None:
         """Numbers that belong to this step: the lines of metrics.jsonl and timing.jsonl, an evaluation, the gain."""

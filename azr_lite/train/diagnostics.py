@@ -119,9 +119,8 @@ def _gradient_shares(trainer: SelfPlayTrainer, batch: dict[str, Any]) -> dict[st
         total = [torch.zeros_like(p, dtype=torch.float32) for p in trainer.trained()]
         for name in trainer.config.task_types:
             group = f"{role}/{name}"
-            found = gradient_of(
-                trainer, batch, [i for i, row in enumerate(update) if row.group == group and row.weight]
-            )
+            rows = [i for i, row in enumerate(update) if row.group == group and row.weight]
+            found = gradient_of(trainer, batch, rows)
             norms[group] = _norm(found)
             total = [a + b for a, b in zip(total, found, strict=True)]
         of_role.append(total)

@@ -99,7 +99,7 @@ class SelfPlayTrainer(GRPOTrainer):
         self.rollouts: list[Rollout] = []
         self._entropies_BT: torch.Tensor | None = None
         self._selfplay_step, self._sampling_calls = -1, 0  # -1: before the first step; the sampling calls made in it
-        self._parts = 1  # pieces a micro-batch is split into; twice as many once memory has run out
+        self.rows_at_once = config.micro_batch_size  # of one forward and backward pass; halved where memory runs out
         # until `train` sets it; the self-test comes before
         self.current_gradient_accumulation_steps = args.gradient_accumulation_steps
 
@@ -117,11 +117,6 @@ class SelfPlayTrainer(GRPOTrainer):
     def can_recover(self) -> bool:
         """Whether halving is possible: one process with whole weights, so that no other waits in a collective call."""
         return self.accelerator.num_processes == 1 and not self.is_sharded
-
-    @property
-    def rows_at_once(self) -> int:
-        """Rows that fit into one forward and backward pass."""
-        return -(-self.config.micro_batch_size // self._parts)
 
     def trained(self) -> list[torch.nn.Parameter]:
         """The weights that are trained."""
@@ -217,11 +212,8 @@ class SelfPlayTrainer(GRPOTrainer):
             return generation_batch
         parts = self.args.steps_per_generation
         if self._step % parts == 0:
-            batch, rows, device = (
-                self._generate_and_score_completions(generation_batch),
-                self.rollouts,
-                self.args.device,
-            )
+            batch = self._generate_and_score_completions(generation_batch)
+            rows, device = self.rollouts, self.args.device
             batch["weights"] = torch.tensor([r.weight for r in rows], device=device)
             batch["advantages"] = torch.tensor([r.advantage * r.weight for r in rows], device=device)
             if self.split is not None:
@@ -253,8 +245,7 @@ class SelfPlayTrainer(GRPOTrainer):
         columns_T = torch.arange(width, device=input_ids_BT.device)
         parts: list[Any] = []
         of_trl = super()._get_per_token_logps_and_entropies
-
-        def score(rows: torch.Tensor) -> None:
+        for rows in torch.arange(B).split(batch_size or B):
             if of_old:
                 self.act_as(of_old[int(rows[0])].role)
             mask_BT = attention_mask_BT[rows]
@@ -268,9 +259,6 @@ class SelfPlayTrainer(GRPOTrainer):
             found = of_trl(model, *trimmed, compute_entropy=compute_entropy, **kwargs)
             sources_BT = columns_T[:logits_to_keep] + (kept - logits_to_keep + padding_B)[:, None]  # undoes the shift
             parts.append([_take_columns(x, sources_BT) if x is not None and x.dim() == 2 else x for x in found])
-
-        for rows in torch.arange(B).split(batch_size or B):
-            score(rows)
         logps, entropies, aux = zip(*parts, strict=True)
         self._entropies_BT = torch.cat(entropies) if compute_entropy else None
         return torch.cat(logps), self._entropies_BT, aux[0] if aux[0] is None else torch.stack(aux).mean()
@@ -319,7 +307,7 @@ class SelfPlayTrainer(GRPOTrainer):
                     loss = self._in_parts(model, one, num_items_in_batch)
                 break
             except Exception as error:
-                self._halve_micro_batch(error, len(batch["advantages"]))
+                self._halve_micro_batch(error)
             clear_device_cache(garbage_collection=True)  # here, because the error's traceback kept tensors alive
             model.zero_grad(set_to_none=True)
             self._metrics["train"], waiting = copy.deepcopy(self._counters), self._update
@@ -327,8 +315,7 @@ class SelfPlayTrainer(GRPOTrainer):
         return loss
 
     def _in_parts(self, model: Any, batch: dict[str, Any], num_items_in_batch: Any) -> torch.Tensor:
-        rows = len(batch["advantages"])
-        size = -(-rows // self._parts)
+        rows, size = len(batch["advantages"]), self.rows_at_once
         parts = [self.rows_of(batch, slice(start, start + size)) for start in range(0, rows, size)]
         return torch.stack([Trainer.training_step(self, model, part, num_items_in_batch) for part in parts]).sum()
 
@@ -337,23 +324,23 @@ class SelfPlayTrainer(GRPOTrainer):
         """Some rows of TRL's batch: of each tensor those of its first dimension; what has no rows (counts) stays."""
         return {name: x[rows] if isinstance(x, torch.Tensor) and x.dim() else x for name, x in batch.items()}
 
-    def _halve_micro_batch(self, error: Exception, rows: int) -> None:
+    def _halve_micro_batch(self, error: Exception) -> None:
         """Called while `error` is handled: raises it again unless halving may help."""
         if not is_out_of_memory(error):
             raise error
+        half = -(-self.rows_at_once // 2)
         if not self.can_recover:
             raise TrainingError(
                 "out of memory in the update, and several processes cannot halve micro-batches alone; go on with "
-                f"`azr-lite resume {self.args.output_dir} --micro-batch-size {max(1, rows // 2)}` and as many processes"
+                f"`azr-lite resume {self.args.output_dir} --micro-batch-size {half}` and as many processes"
             ) from error
-        if self._parts >= rows:
+        if self.rows_at_once == 1:
             raise TrainingError(
                 "out of memory with a single sequence at a time; lower max_prompt_tokens, max_reply_tokens, or switch "
                 "gradient_checkpointing on (azr-lite plan says what fits)"
             ) from error
-        self._parts = min(2 * self._parts, rows)
-        size = -(-rows // self._parts)
-        self.note(f"out of memory in the update: micro-batches are now {size} sequences (the update stays the same)")
+        self.rows_at_once = half
+        self.note(f"out of memory in the update: micro-batches are now {half} sequences (the update stays the same)")
 
     # ------------------------------------------------------------------ checkpoints
 
