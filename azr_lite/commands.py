@@ -220,7 +220,7 @@ def replay(run: RunPath, *, step: int | None = None, rescore: tuple[str, ...] = 
 
     Args:
         step: Self-play step, from 0; not given: the newest.
-        rescore: Reward the run by other rules instead: estimator=global zero_learnability=upstream wrong=-1.
+        rescore: Reward the run by other rules instead: estimator=global zero_learnability=upstream.
     """
     if rescore:
         steps = az.Run(run).rescore(**dict(change.partition("=")[::2] for change in rescore))

@@ -32,10 +32,12 @@ Edit = tuple[int, int, int, str]
 """Line, first and last column, and the text to put there."""
 TAGS = (THINK, END_THINK, ANSWER, END_ANSWER)
 _ANSWER_OPENS = re.compile(rf"{END_THINK}\s*{ANSWER}")
-_OPENING = re.compile(r"(?P<indent>[ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)?)(?P<run>`{3,}(?=[^`]*$)|~{3,})(?P<info>.*)")
+_OPENING = re.compile(
+    rf"(?:(?:(?!{END_ANSWER}).)*(?:{THINK}|{END_THINK}|{ANSWER}))?"
+    r"(?P<indent>[ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)?)(?P<run>`{3,}(?=[^`]*$)|~{3,})(?P<info>.*)"
+)
 _FENCE_LINE = re.compile(r"^ {0,3}(?:```|~~~)", re.MULTILINE)
 _PYTHON = {"python", "python3", "py", "py3", "python2"}
-_DEFINES = (re.compile(rf"^def[ \t]+{ENTRY}\b", re.MULTILINE), re.compile(r"^def[ \t]", re.MULTILINE))
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,10 @@ class ParsedReply:
         found = [text for name, text in self.fences if name == label]
         return found or [text for name, text in self.fences if not name and len(self.fences) == 1]
 
-    def block(self, label: str, missing: Reason, *, last: bool = True) -> str | Rejection:
+    def block(self, label: str, missing: Reason, *, last: bool = True, entry: str = ENTRY) -> str | Rejection:
         """The text of the block with this label; `missing` is the reason where there is none.
 
-        Several: of programs the last that defines the entry function counts; other blocks must be equal. Read
+        Several: of programs the last that defines the function `entry` counts; other blocks must be equal. Read
         leniently, the `last` (or first) of them counts, and of answers without a block the whole text.
         """
         found = self.blocks(label)
@@ -69,8 +71,9 @@ class ParsedReply:
         if self.lenient:
             return found[-1 if last else 0]
         if label == "python":
-            defining = [[text for text in found if pattern.search(text)] for pattern in _DEFINES]
-            return next(texts for texts in (*defining, found) if texts)[-1]
+            patterns = (rf"^def[ \t]+{re.escape(entry)}\b", r"^def[ \t]", "")
+            defining = ([text for text in found if re.search(one, text, re.MULTILINE)] for one in patterns)
+            return next(texts for texts in defining if texts)[-1]
         if len({text.strip() for text in found}) > 1:
             return Rejection(Reason.SEVERAL, f"{len(found)} different {label} blocks, expected 1")
         return found[0]
@@ -109,7 +112,8 @@ def read_fences(text: str) -> tuple[list[tuple[str, str]], int]:
     """The fenced blocks of a text, (label, content), and where the first closing answer tag outside them is (or -1).
 
     As CommonMark reads them, line by line: three or more backticks or tildes, as many to close, indented by at most
-    three more; the fence's own indentation is taken off each line. Also closed: at the end of a line of content.
+    three more; the fence's own indentation is taken off each line. Also opened: right behind a tag on its line. Also
+    closed: at the end of a line of content.
     """
     found: list[tuple[str, str]] = []
     run, label, width, lines, at = "", "", 0, [], 0
