@@ -13,7 +13,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import tyro
 from tyro.conf import arg
@@ -21,31 +21,21 @@ from tyro.constructors import ConstructorRegistry, StructConstructorSpec, Struct
 from tyro.extras import SubcommandApp
 
 from azr_lite import __version__, commands
-from azr_lite.commands import split_names
-from azr_lite.config import Config, list_settings
+from azr_lite.commands import declare_settings, split_names
+from azr_lite.config import Config
 from azr_lite.errors import AzrError, ConfigError
-from azr_lite.presets import list_presets, preset
+from azr_lite.presets import preset
 
 bench = SubcommandApp()
 bench.__doc__ = "Measure on this machine."
 bench.command(commands.bench_nano, name="nano")
 
 COMMANDS: dict[str, Callable[..., int | None] | SubcommandApp] = {
-    "run": commands.run,
-    "resume": commands.resume,
-    "plan": commands.plan,
-    "eval": commands.evaluate,
-    "launch-file": commands.launch_file,
-    "doctor": commands.doctor,
-    "show": commands.show,
-    "replay": commands.replay,
-    "watch": commands.watch,
-    "report": commands.report,
-    "analyse": commands.analyse,
-    "export": commands.export,
-    "push": commands.push,
-    "bench": bench,
-}
+    "run": commands.run, "resume": commands.resume, "plan": commands.plan, "eval": commands.evaluate,
+    "launch-file": commands.launch_file, "doctor": commands.doctor, "show": commands.show, "replay": commands.replay,
+    "watch": commands.watch, "report": commands.report, "analyse": commands.analyse, "export": commands.export,
+    "push": commands.push, "bench": bench,
+}  # fmt: skip
 ALIASES = {"analyze": "analyse"}
 
 DIALS = (
@@ -148,18 +138,12 @@ def _settings_reader(command: str, arguments: list[str]) -> Callable[[StructType
     def rule(info: StructTypeInfo) -> StructConstructorSpec | None:
         if info.type is not Config:
             return None
-        short, kinds, sections = {"-h", "--help"} & {*arguments}, get_type_hints(Config), {}
-        for section, name, text in list_settings():
-            if name in DIALS or not short:
-                text = f"{text} Presets: {', '.join(list_presets())}." if name == "preset" else text
-                default = dataclasses.field(default=getattr(base, name))
-                sections.setdefault(section, []).append((name, Annotated[kinds[name], arg(help=text)], default))
-        fields = [
-            StructFieldSpec(
-                name, Annotated[dataclasses.make_dataclass(name, found), arg(prefix_name=False)], tyro.MISSING_NONPROP
-            )
-            for name, found in sections.items()
-        ]
+        names = DIALS if {"-h", "--help"} & {*arguments} else [field.name for field in dataclasses.fields(Config)]
+        sections = {
+            title: Annotated[dataclasses.make_dataclass(title, found), arg(prefix_name=False)]
+            for title, found in declare_settings(names, base).items()
+        }
+        fields = [StructFieldSpec(title, kind, tyro.MISSING_NONPROP) for title, kind in sections.items()]
         return StructConstructorSpec(build, tuple(fields))
 
     return rule

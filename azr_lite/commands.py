@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import json as jsonlib
 import sys
+from collections.abc import Collection
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -18,29 +20,49 @@ import azr_lite as az
 from azr_lite.config import CHANGEABLE_ON_RESUME, Config, config_text, list_settings
 from azr_lite.environment import require_training
 from azr_lite.errors import ConfigError
+from azr_lite.presets import list_presets
 
 Flag = FlagCreatePairsOff[bool]
+Json = Annotated[Flag, arg(help="Print JSON.")]
+HelpAll = Annotated[Flag, arg(help="Show every setting, not only those that most people change.")]
+RunPath = Annotated[Positional[Path], arg(help="The run directory.")]
 Settings = Annotated[Config, arg(name="")]
-"""A `Config` read from the command line; see `_settings_reader`."""
+"""A `Config` read from the command line; see `cli._settings_reader`."""
+
+
+def declare_settings(names: Collection[str], base: Config | None) -> dict[str, list[tuple[str, Any, Any]]]:
+    """These settings as options: the fields of a dataclass for each section of `Config`.
+
+    The defaults are those of `base`; without one, None stands for a setting that is not given.
+    """
+    kinds, sections = get_type_hints(Config), {}
+    for section, name, text in list_settings():
+        if name in names:
+            text += f" Presets: {', '.join(list_presets())}." * (name == "preset")
+            hint = arg(help=text) if base else arg(help=text, help_behavior_hint="")
+            kind = kinds[name] if base else kinds[name] | None
+            default = dataclasses.field(default=getattr(base, name, None))
+            sections.setdefault(section, []).append((name, Annotated[kind, hint], default))
+    return sections
 
 
 def _changes() -> type:
-    """What a resumed run may change, as options; one that is not given is None."""
-    kinds, helps = get_type_hints(Config), {name: text for _, name, text in list_settings()}
-    options = [
-        (name, Annotated[kinds[name] | None, arg(help=helps[name], help_behavior_hint="")])
-        for name in CHANGEABLE_ON_RESUME
-    ]
-    return dataclasses.make_dataclass("Changes", [(*option, dataclasses.field(default=None)) for option in options])
+    """What a resumed run may change."""
+    sections = declare_settings(CHANGEABLE_ON_RESUME, None).values()
+    return dataclasses.make_dataclass("Changes", [option for section in sections for option in section])
 
 
-def run(config: Settings, *, dry_run: Flag = False, go_on: Flag = False, help_all: Flag = False) -> None:
+def _options(module: str, name: str) -> Any:
+    """The fields of another module's dataclass as options. The module is imported when they are asked for."""
+    return Annotated[Any, arg(name="", constructor_factory=lambda: getattr(import_module(module), name))]
+
+
+def run(config: Settings, *, dry_run: Flag = False, go_on: Flag = False, help_all: HelpAll = False) -> None:
     """Self-play from the start, with the settings of a preset or your own.
 
     Args:
         dry_run: Print the settings as JSON and run nothing.
         go_on: Resume the run where it exists already.
-        help_all: Show every setting, not only those that most people change.
     """
     from azr_lite import loop
     from azr_lite.progress import check_installed
@@ -53,23 +75,17 @@ def run(config: Settings, *, dry_run: Flag = False, go_on: Flag = False, help_al
         loop.run(config, go_on=go_on)
 
 
-def resume(path: Positional[Path], changes: Annotated[Any, arg(name="", constructor_factory=_changes)]) -> None:
-    """Go on with a run from its last whole checkpoint; settings not given stay.
-
-    Args:
-        path: The run directory.
-    """
+def resume(path: RunPath, changes: Annotated[Any, arg(name="", constructor_factory=_changes)]) -> None:
+    """Go on with a run from its last whole checkpoint; settings not given stay."""
     az.resume(path, **{name: split_names(value) for name, value in vars(changes).items() if value is not None})
 
 
-def plan(config: Settings, *, gpu: str = "", why: Flag = False, json: Flag = False, help_all: Flag = False) -> None:
+def plan(config: Settings, *, gpu: str = "", why: Flag = False, json: Json = False, help_all: HelpAll = False) -> None:
     """What fits and how long it takes: a preset, your settings, or all presets.
 
     Args:
         gpu: The card to plan for, such as 16GB, T4 or 3x24GB; not given: this machine's, else the preset's.
         why: Print the source and reason of each of the preset's numbers instead.
-        json: Print JSON.
-        help_all: Show every setting, not only those that most people change.
     """
     from azr_lite.planner import plan as planner
     from azr_lite.planner.text import plan_table, plan_text, why_text
@@ -98,27 +114,20 @@ def launch_file(name: Positional[str] = "") -> None:
     print(find(name))
 
 
-def _evaluation_options() -> type:
-    from azr_lite.evaluation.suite import Options
-
-    return Options
-
-
 def evaluate(
     model: Positional[str],
-    options: FlagCreatePairsOff[Annotated[Any, arg(name="", constructor_factory=_evaluation_options)]],
+    options: FlagCreatePairsOff[_options("azr_lite.evaluation.suite", "Options")],
     *,
     suite: str = "reasoning",
     data: tuple[str, ...] = (),
-    json: Flag = False,
-) -> int:
+    json: Json = False,
+) -> None:
     """Ask a model or a run the questions of benchmarks; answers are kept.
 
     Args:
         model: Hub id, folder, .gguf file, nano, or a run's folder (RUN@12: its step 12, RUN@0: where it started).
         suite: reasoning, code, math, all, or names of suites separated by commas. A wrong name lists all.
         data: SUITE=FILE or SUITE=OWNER/NAME on the hub, for suites that are not shipped.
-        json: Print scores and gains as JSON.
     """
     from rich.console import Console
 
@@ -139,30 +148,22 @@ def evaluate(
         _print_json(found.as_dict())
     else:
         print_tables(found, console)
-    return 0
 
 
-def _bench_nano() -> type:
-    from azr_lite.course.experiments import BenchNano
-
-    return BenchNano
-
-
-def bench_nano(arguments: Annotated[Any, arg(name="", constructor_factory=_bench_nano)]) -> int:
+def bench_nano(arguments: _options("azr_lite.course.experiments", "BenchNano")) -> int:
     """Does the nano model learn by self-play alone? Every arm with every seed."""
     from azr_lite.course.experiments import bench
 
     return bench(arguments)
 
 
-def doctor(run: Positional[Path | None] = None, *, sandbox: Flag = False, rerun: int = 0, json: Flag = False) -> int:
+def doctor(run: Positional[Path | None] = None, *, sandbox: Flag = False, rerun: int = 0, json: Json = False) -> int:
     """What a run suffers from (doctor RUN), or what this machine offers (doctor).
 
     Args:
         run: A run directory: the exit status is 1 when something is found. Not given: this machine.
         sandbox: Attack the sandbox on this machine and count leaks; the exit status is 1 on any.
         rerun: Also run this many of the run's accepted programs again: finds what leaves no trace in the numbers.
-        json: Print JSON.
     """
     if run is not None:
         if rerun < 0:
@@ -212,14 +213,14 @@ def show(
         print(describe_metrics(what))
 
 
-def replay(run: Positional[Path], *, step: int | None = None, rescore: tuple[str, ...] = (), json: Flag = False) -> int:
+def replay(run: RunPath, *, step: int | None = None, rescore: tuple[str, ...] = (), json: Json = False) -> int:
     """Make a step's verdicts, rewards and advantages again from the log; compare.
 
+    The exit status is 1 when something differs.
+
     Args:
-        run: The run directory. The exit status is 1 when something differs.
         step: Self-play step, from 0; not given: the newest.
-        rescore: Reward the run by other rules instead: estimator=global zero_learnability=upstream wrong=-1.
-        json: Print JSON.
+        rescore: Reward the run by other rules instead: estimator=global zero_learnability=upstream.
     """
     if rescore:
         steps = az.Run(run).rescore(**dict(change.partition("=")[::2] for change in rescore))
@@ -230,11 +231,10 @@ def replay(run: Positional[Path], *, step: int | None = None, rescore: tuple[str
     return 0 if found.exact else 1
 
 
-def watch(run: Positional[Path], *, interval: float = 1.0) -> int:
+def watch(run: RunPath, *, interval: float = 1.0) -> int:
     """Follow a run in the terminal until it ends or Ctrl-C is pressed.
 
     Args:
-        run: The run directory. Of a run that has ended, the end is shown.
         interval: Seconds between two looks.
     """
     from azr_lite.observe.watch import watch as follow
@@ -256,14 +256,12 @@ def report(runs: Positional[tuple[Path, ...]], *, output: str = "") -> None:
     print(az.Run(runs[0]).report(output, against=runs[1:]))
 
 
-def analyse(run: Positional[Path], *, periods: int = 4, explain: Flag = False, json: Flag = False) -> None:
+def analyse(run: RunPath, *, periods: int = 4, explain: Flag = False, json: Json = False) -> None:
     """What a run wrote: lengths, complexity, diversity, plans, alarming words.
 
     Args:
-        run: The run directory.
         periods: Parts of the run, 1 to 5.
         explain: Also say what each measure is.
-        json: Print JSON.
     """
     if not 1 <= periods <= 5:
         raise ConfigError(f"periods is {periods}; 80 columns have room for 1 to 5")
@@ -287,11 +285,10 @@ class Choice:
     """Type of merged and whole weights: float32 (exact), bfloat16 or float16 (half the size, rounded)."""
 
 
-def export(run: Positional[Path], choice: Annotated[Choice, arg(name="")], *, output: str = "") -> None:
+def export(run: RunPath, choice: Annotated[Choice, arg(name="")], *, output: str = "") -> None:
     """Write a run's model as a folder that plain transformers or peft loads.
 
     Args:
-        run: The run directory.
         output: The new folder, with a model card; empty: RUN/export-KIND-step-N.
     """
     require_training("an export")

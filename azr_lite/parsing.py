@@ -10,7 +10,7 @@ import ast
 import re
 import textwrap
 import warnings
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,10 +32,12 @@ Edit = tuple[int, int, int, str]
 """Line, first and last column, and the text to put there."""
 TAGS = (THINK, END_THINK, ANSWER, END_ANSWER)
 _ANSWER_OPENS = re.compile(rf"{END_THINK}\s*{ANSWER}")
-_OPENING = re.compile(r"(?P<indent>[ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)?)(?P<run>`{3,}(?=[^`]*$)|~{3,})(?P<info>.*)")
+_OPENING = re.compile(
+    rf"(?:(?:(?!{END_ANSWER}).)*(?:{THINK}|{END_THINK}|{ANSWER}))?"
+    r"(?P<indent>[ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)?)(?P<run>`{3,}(?=[^`]*$)|~{3,})(?P<info>.*)"
+)
 _FENCE_LINE = re.compile(r"^ {0,3}(?:```|~~~)", re.MULTILINE)
 _PYTHON = {"python", "python3", "py", "py3", "python2"}
-_DEFINES = (re.compile(rf"^def[ \t]+{ENTRY}\b", re.MULTILINE), re.compile(r"^def[ \t]", re.MULTILINE))
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,10 @@ class ParsedReply:
         found = [text for name, text in self.fences if name == label]
         return found or [text for name, text in self.fences if not name and len(self.fences) == 1]
 
-    def block(self, label: str, missing: Reason, *, last: bool = True) -> str | Rejection:
+    def block(self, label: str, missing: Reason, *, last: bool = True, entry: str = ENTRY) -> str | Rejection:
         """The text of the block with this label; `missing` is the reason where there is none.
 
-        Several: of programs the last that defines the entry function counts; other blocks must be equal. Read
+        Several: of programs the last that defines the function `entry` counts; other blocks must be equal. Read
         leniently, the `last` (or first) of them counts, and of answers without a block the whole text.
         """
         found = self.blocks(label)
@@ -69,8 +71,9 @@ class ParsedReply:
         if self.lenient:
             return found[-1 if last else 0]
         if label == "python":
-            defining = [[text for text in found if pattern.search(text)] for pattern in _DEFINES]
-            return next(texts for texts in (*defining, found) if texts)[-1]
+            patterns = (rf"^def[ \t]+{re.escape(entry)}\b", r"^def[ \t]", "")
+            defining = ([text for text in found if re.search(one, text, re.MULTILINE)] for one in patterns)
+            return next(texts for texts in defining if texts)[-1]
         if len({text.strip() for text in found}) > 1:
             return Rejection(Reason.SEVERAL, f"{len(found)} different {label} blocks, expected 1")
         return found[0]
@@ -109,7 +112,8 @@ def read_fences(text: str) -> tuple[list[tuple[str, str]], int]:
     """The fenced blocks of a text, (label, content), and where the first closing answer tag outside them is (or -1).
 
     As CommonMark reads them, line by line: three or more backticks or tildes, as many to close, indented by at most
-    three more; the fence's own indentation is taken off each line. Also closed: at the end of a line of content.
+    three more; the fence's own indentation is taken off each line. Also opened: right behind a tag on its line. Also
+    closed: at the end of a line of content.
     """
     found: list[tuple[str, str]] = []
     run, label, width, lines, at = "", "", 0, [], 0
@@ -164,9 +168,8 @@ def forged_markup(text: str, special_tokens: Collection[str] = ()) -> str:
         >>> forged_markup("def f(x):\\n    return '</answer>'")
         "the tag '</answer>'"
     """
-    for line in text.split("\n") if "```" in text or "~~~" in text else ():
-        if re.match(r" {0,3}(```|~~~)", line):
-            return "a line that opens a fence"
+    if _FENCE_LINE.search(text):
+        return "a line that opens a fence"
     for tag in TAGS:
         if tag in text:
             return f"the tag {tag!r}"
@@ -245,7 +248,7 @@ def parse_program(source: str, max_chars: int, *, answer: bool = False) -> str |
         if renamed is None:
             return Rejection(Reason.AMBIGUOUS_ENTRY, f"the name {ENTRY} is already used for something else")
         edits += renamed
-    for node in _imports(tree):
+    for node in [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]:
         if foreign := _foreign_import(node):
             if not answer or node not in tree.body or _is_used(node, tree):
                 return Rejection(Reason.FORBIDDEN_IMPORT, foreign)
@@ -312,16 +315,8 @@ def _rename(tree: ast.Module, old: str, lines: list[str]) -> list[Edit] | None:
             start = len(line.encode()[: node.col_offset].decode(errors="ignore"))
             start = line.find(old, start + 3 * is_entry)
             edits.append((node.lineno - 1, start, start + len(old), ENTRY))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and node.id == old:
-            node.id = ENTRY
-        elif isinstance(node, ast.FunctionDef) and node.name == old and node in tree.body:
-            node.name = ENTRY
+            setattr(node, "name" if is_entry else "id", ENTRY)
     return edits
-
-
-def _imports(tree: ast.Module) -> list[ast.Import | ast.ImportFrom]:
-    return [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
 
 
 def _foreign_import(node: ast.Import | ast.ImportFrom) -> str:
@@ -351,13 +346,7 @@ def parse_arguments(text: str, max_chars: int) -> tuple[Any, ...] | Rejection:
         >>> parse_arguments("open('x')", max_chars=100).reason
         <Reason.INPUT_NOT_LITERAL: 'input_not_literal'>
     """
-    body = text.strip()
-    if len(body) > max_chars:
-        return Rejection(Reason.TOO_LONG, f"input has {len(body)} characters, limit {max_chars}")
-    try:
-        return read_arguments(body)
-    except LiteralError as error:
-        return Rejection(Reason.INPUT_NOT_LITERAL, str(error)[:200])
+    return parse_literal("input", text, max_chars)
 
 
 def parse_value(text: str, max_chars: int) -> Any:
@@ -367,10 +356,25 @@ def parse_value(text: str, max_chars: int) -> Any:
         >>> parse_value(" {1: 'a'} ", max_chars=100)
         {1: 'a'}
     """
+    return parse_literal("answer", text, max_chars)
+
+
+_LITERALS: dict[str, tuple[Callable[[str], Any], Reason, Reason]] = {
+    "input": (read_arguments, Reason.TOO_LONG, Reason.INPUT_NOT_LITERAL),
+    "output": (read_value, Reason.OUTPUT_TOO_LONG, Reason.OUTPUT_NOT_LITERAL),
+    "answer": (read_value, Reason.TOO_LONG, Reason.ANSWER_NOT_LITERAL),
+    "input in the answer": (read_arguments, Reason.TOO_LONG, Reason.ANSWER_NOT_LITERAL),
+}
+"""Kind of text: what reads it, and the reasons where it is too long or does not hold what it should."""
+
+
+def parse_literal(kind: str, text: str, max_chars: int) -> Any:
+    """What a text of this kind (see `_LITERALS`) says, or a `Rejection`."""
+    read, too_long, not_literal = _LITERALS[kind]
     body = text.strip()
     if len(body) > max_chars:
-        return Rejection(Reason.TOO_LONG, f"answer has {len(body)} characters, limit {max_chars}")
+        return Rejection(too_long, f"{kind} has {len(body)} characters, limit {max_chars}")
     try:
-        return read_value(body)
+        return read(body)
     except LiteralError as error:
-        return Rejection(Reason.ANSWER_NOT_LITERAL, str(error)[:200])
+        return Rejection(not_literal, str(error)[:200])

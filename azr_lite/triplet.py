@@ -73,7 +73,7 @@ class _Json:
     """Dataclass to and from a JSON object. Tuples come back as tuples, nested dataclasses and enums as plain JSON."""
 
     def to_json(self) -> dict[str, Any]:
-        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[call-overload]
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
@@ -82,14 +82,6 @@ class _Json:
 
     def to_line(self) -> str:
         return json.dumps(self.to_json(), ensure_ascii=False, sort_keys=True)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, _Json):
-        return value.to_json()
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return value
 
 
 def _tuples(value: Any) -> Any:

@@ -50,7 +50,7 @@ import re
 
 import azr_lite as az
 from azr_lite import course
-from azr_lite.course import COMPACT, check, draw_task_type, draw_triplet, figures, get_task_type, parse_reply, profile, read_value, task_key, widgets
+from azr_lite.course import COMPACT, check, draw_task, draw_task_type, figures, get_task_type, parse_reply, profile, read_value, task_key, widgets
 from azr_lite.course import Answer, InductionTask, Proposal, Rejection, Rules
 
 profile = profile(PROFILE)
@@ -410,7 +410,7 @@ for text in ("'hal', 1", "[3, 1], {'deep': (1, None)}", "0) or (True", "__import
 # 4. **Uniform.** Old and new tasks are drawn alike. (Favouring new ones risked a collapse, the paper says.)
 
 # %%
-one, two = (draw_triplet(random.Random(SEED), "deduction", 2) for _ in range(2))
+one, two = (draw_task(random.Random(SEED), "deduction", 2) for _ in range(2))
 renamed = type(one)(one.type, re.sub(r"\bx\b", "y", one.program), one.input, one.output)
 print(one.program, "\n\n" + renamed.program, "\n")
 print("drawn twice with the same seed:", task_key(one) == task_key(two))
@@ -462,7 +462,7 @@ rng, ours, frozen = random.Random(SEED), Buffer(400), course.Buffer(10**9)
 born, ages = {}, {"oldest leave": [], "newest are refused": []}
 for step in range(steps):
     for _ in range(40):
-        task = draw_triplet(rng, "deduction", 4)
+        task = draw_task(rng, "deduction", 4)
         born.setdefault(task.id, step)
         ours.add(task)
         if len(frozen) < 400:

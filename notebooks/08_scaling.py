@@ -201,7 +201,7 @@ figures.show(made, alt="Planned activations of one 7B sequence over its length: 
 # **What you should see.** The sum by hand equals the planner's. Without checkpointing one long sequence fills more than a card.
 #
 # **If you see something else**: the lines' ratio is about the same at all lengths, since both grow in proportion to tokens (attention's matrix of scores is
-# never kept; flash-like kernels see to that).
+# never kept: attention kernels such as FlashAttention take care of that).
 
 # %% [markdown]
 # ## 3. What generation needs: the KV cache

@@ -247,14 +247,14 @@ def test_extraction_of_the_azr_protocol():
     def form(answer):
         return f"<think>first\n```python\nwrong = 1\n```\n</think>\n<answer>{answer}</answer>"
 
-    found = extract_azr(form("\n```python\na = 1\n```\nbetter:\n```python\nb = 2\n```\n"))
+    found = extract_azr(form("\n```python\na = 1\n```\nbetter:\n```python\nb = 2\n```\n"), "g")
     assert (found.strict.strip(), found.well_formed) == ("b = 2", True)
-    found = extract_azr(form("\n```\nc = 3\n```\n"))
+    found = extract_azr(form("\n```\nc = 3\n```\n"), "g")
     assert (found.strict, found.well_formed, found.lenient.strip()) == ("c = 3", True, "wrong = 1")
-    found = extract_azr("no tags\n```py\nd = 4\n```\n")
+    found = extract_azr("no tags\n```py\nd = 4\n```\n", "g")
     assert (found.strict, found.lenient.strip(), found.reason) == ("", "d = 4", "not_well_formed")
-    assert extract_azr("```python\nopen = 'to the end'").lenient == "open = 'to the end'"
-    assert extract_azr("nothing").lenient == ""
+    assert extract_azr("```python\nopen = 'to the end'", "g").lenient == "open = 'to the end'"
+    assert extract_azr("nothing", "g").lenient == ""
 
 
 @needs_evalplus

@@ -118,7 +118,8 @@ def healthy(more=None, **changes):
     curves = {
         "solved": (0.7, 0.6), "solver well formed": (0.9, 0.98), "solver tokens": (15, 40), "solver truncated": (0, 0.01),
         "solver no signal": (0, 0), "proposer no signal": (0, 0), "valid": (0.95, 0.95), "proposer truncated": (0, 0),
-        "solve rate": (0.7, 0.6), "learnable": (0.35, 0.55), "never solved": (0.1, 0.2), "fresh": (1, 0.95), "clip ratio": (0.01, 0.001),
+        "solve rate": (0.7, 0.6), "learnable": (0.35, 0.55), "never solved": (0.1, 0.2), "fresh": (1, 0.95), "copies": (0, 0.1),
+        "distinct": (0.4, 0.6), "clip ratio": (0.01, 0.001),
         "gradient norm": (0.2, 0.4), "learning rate": (2e-4, 2e-4), "worlds": (2, 3),
     }  # fmt: skip
     curves |= {name.replace("_", " "): ends for name, ends in changes.items() if isinstance(ends, tuple)}
@@ -170,6 +171,8 @@ CASES = {
     "identical answers": lambda: healthy(same=300),
     "non-determinism leak": lambda: with_curve("worlds", [2.0] * (STEPS - 1) + [1.0]),
     "no references": lambda: healthy(parents={"deduction": Counter({False: 200})}),
+    "lottery": lambda: healthy(distinct=(0.4, 0.3), solve_rate=(0.4, 0.5), solved=(0.45, 0.45)),
+    "copied references": lambda: healthy(copies=(0.1, 0.6)),
     "no learning": lambda: healthy(steps=80, gain={"gain": -0.03, "low": -0.05, "high": -0.01}),
     "internal errors": lambda: healthy(internal=Steps(3, 2, 7), internal_detail="KeyError: 'x'"),
     "solver untrained": lambda: healthy(config=Config(model="scripted", train_solver=False)),

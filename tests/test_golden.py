@@ -27,7 +27,7 @@ COMMANDS = {
     "show-type": ["show", WHOLE, "--step", "5", "--role", "solve", "--type", "abduction", "--count", "2"],
     "replay": ["replay", WHOLE, "--step", "3"],
     "replay-json": ["replay", WHOLE, "--json"],
-    "rescore": ["replay", WHOLE, "--rescore", "estimator=global", "wrong=-1"],
+    "rescore": ["replay", WHOLE, "--rescore", "estimator=global", "zero_learnability=upstream"],
     "rescore-json": ["replay", HEALTHY, "--rescore", "zero_learnability=upstream", "--json"],
     "doctor-rerun": ["doctor", WHOLE, "--rerun", "20"],
     "doctor-json": ["doctor", FLIPPED, "--json"],

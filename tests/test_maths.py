@@ -103,6 +103,12 @@ RIGHT = [
     ("1, -1", "\\pm 1"),
     ("\\pm 1", "1 \\text{ or } -1"),
     ("5, 6", "5 \\text{ and } 6"),
+    ("10800", "10\\,800"),
+    ("10{,}800", "10\\ 800"),
+    ("1000000.5", "1\\;000\\;000.5"),
+    ("-3", "-3^\\circ C"),
+    ("-3^\\circ", "-3 ^{\\circ} F"),
+    ("-3^\\circ\\text{C}", "-3°C"),
 ]
 
 
@@ -141,6 +147,9 @@ WRONG = [
     ("5", "5x^0"),  # *
     ("5", "5\\ldots"),  # *
     ("5", "5 6"),
+    ("5", "5\\,006"),
+    ("12", "1\\,2"),
+    ("5", "-5^\\circ C"),
     ("5", "5 $ 6 $"),
     ("5", "\\boxed{5} \\boxed{6}"),
     ("5", "\\begin{cases}5\\\\6\\end{cases}"),
@@ -243,8 +252,6 @@ def test_questions_of_the_shipped_suites(suites):
         assert (prompt.prefill, prompt.chat) == ("<think>", False)
         assert suite.items[0].problem.strip() in prompt.text
     assert suites["math500"].questions()[0].stratum == "level 2"
-    floors = suites["math500"].baselines(suites["math500"].questions())["math500"]
-    assert floors == {"commonest answer": pytest.approx(0.038)}
 
 
 @installed

@@ -61,12 +61,13 @@ def numbers():
         row(Role.SOLVE, WRONG, -0.5, 6, -1.0, weight=0.5),
         row(Role.SOLVE, FORMLESS, -1.0, 8, 0.0, truncated=True, parts={"format": -1.0}),
     ]
-    proposed = [row(Role.PROPOSE, RIGHT, 0.75, 10, 0.0), row(Role.PROPOSE, RIGHT, 0.75, 20, 0.0, weight=0.0)]
+    proposed = [row(Role.PROPOSE, RIGHT, 0.75, 10, 0.5), row(Role.PROPOSE, RIGHT, 0.75, 20, 0.5, weight=0.0)]
     proposals = [
         proposal(TASK, 0.25, True, answers=(1, 2, 1, 1), references=[COPIED]),
         proposal(TASK, 0.0, True, answers=(3, 4), references=[OTHER]),
         proposal(TASK, 1.0, False),
         proposal(TASK, 0.125, False, answers=(2, 2)),
+        proposal(TASK, 0.0, False),
         proposal(Rejection(Reason.NO_PROGRAM, "none"), tokens=7),
     ]
     return step_metrics(
@@ -97,20 +98,20 @@ WANTED = {
     "solve/deduction/advantage_std": 1.5**0.5,  # squares 4, 1, 1, 0
     "solve/deduction/reason/wrong": 2,
     "solve/deduction/reason/no_answer": 1,
-    "solve/deduction/loss_share": 1.0,  # 2·2 + 4·1 + 6·0.5 = 11 of 11: the proposer's advantages are 0
+    "solve/deduction/loss_share": 11 / 16,  # 2·2 + 4·1 + 6·0.5 = 11 beside the proposer's 10·0.5 = 5
     # the proposer's two rows
     "propose/deduction/reward": 0.75,
     "propose/deduction/reward_std": 0,
     "propose/deduction/no_signal": 1,
-    "propose/deduction/loss_share": 0,
-    # its five proposals, of which four are valid, with r-bar 0.25, 0, 1 and 0.125
-    "propose/deduction/solve_rate": 0.34375,
-    "propose/deduction/learnable": 0.5,
-    "propose/deduction/never_solved": 0.25,
-    "propose/deduction/always_solved": 0.25,
-    "propose/deduction/fresh": 0.5,
-    "propose/deduction/duplicates": 2,
-    "propose/deduction/solved/000": 1,
+    "propose/deduction/loss_share": 5 / 16,
+    # its six proposals, of which five are valid, with r-bar 0.25, 0, 1, 0.125 and 0
+    "propose/deduction/solve_rate": 0.275,
+    "propose/deduction/learnable": 0.4,
+    "propose/deduction/never_solved": 0.4,
+    "propose/deduction/always_solved": 0.2,
+    "propose/deduction/fresh": 0.4,
+    "propose/deduction/duplicates": 3,
+    "propose/deduction/solved/000": 2,
     "propose/deduction/solved/013": 1,
     "propose/deduction/solved/025": 1,
     "propose/deduction/solved/100": 1,
@@ -123,7 +124,7 @@ WANTED = {
     "propose/deduction/distinct_answers": 0.5,  # 2 of 4 at r-bar 0.25, 1 of 2 at 0.125
     "propose/deduction/copies": 0.5,  # of the two that had references
     "solve/deduction/old_ok": 0.25,
-    "tokens/generated": 4 * 5 + 7 + (1 + 2 + 1 + 1) + (3 + 4) + (2 + 2),
+    "tokens/generated": 5 * 5 + 7 + (1 + 2 + 1 + 1) + (3 + 4) + (2 + 2),
     "tokens/trained": 2 + 4 + 6 + 8 + 10,  # not the row without weight
 }
 

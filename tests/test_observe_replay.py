@@ -125,13 +125,6 @@ def test_rescoring_pays_by_the_changed_rules(recorded):
     gap = sum((new - old) * sum(f"{r['role']}/{r['type']}" == g for r in own) for g, (old, new) in found.reward.items())
     assert gap == pytest.approx(-0.5 * len(ends))
     assert ends
-    wrong = sum(
-        r["verdict"]["well_formed"] and not r["verdict"]["ok"] for r in rows if r["step"] == 0 and r["role"] == "solve"
-    )
-    solved = [r for r in rows if r["step"] == 0 and r["role"] == "solve"]
-    harder = rescore(open_run(recorded), wrong=-1.0)[0]
-    gap = sum((new - old) * sum(f"solve/{r['type']}" == g for r in solved) for g, (old, new) in harder.reward.items())
-    assert gap == pytest.approx(-0.5 * wrong)
 
 
 @pytest.mark.parametrize("estimator", ["global", "grpo", "dr_grpo", "rloo"])
@@ -146,11 +139,11 @@ def test_what_a_log_cannot_answer_is_refused(recorded, capsys):
         rescore(open_run(recorded), n_mc=4)
     with pytest.raises(ConfigError, match="estimator is 'best'"):
         rescore(open_run(recorded), estimator="best")
-    assert main(["replay", str(recorded), "--rescore", "wrong=much"]) == 1
-    assert "could not convert string to float: 'much'" in capsys.readouterr().err
-    assert main(["replay", str(recorded), "--rescore", "wrong"]) == 1
-    assert "such as: wrong=-1" in capsys.readouterr().err
-    assert main(["replay", str(recorded), "--rescore", "estimator=global", "wrong=-1"]) == 0
+    assert main(["replay", str(recorded), "--rescore", "wrong=-1"]) == 1
+    assert "wrong cannot be re-scored" in capsys.readouterr().err
+    assert main(["replay", str(recorded), "--rescore", "estimator"]) == 1
+    assert "estimator is ''" in capsys.readouterr().err
+    assert main(["replay", str(recorded), "--rescore", "estimator=global", "zero_learnability=upstream"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4
     assert max(map(len, lines)) <= 80

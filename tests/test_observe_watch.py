@@ -81,6 +81,9 @@ def test_before_the_first_step_it_waits(run):
 def test_sick_numbers_are_named(run):
     path = run / "metrics.jsonl"
     line = json.loads(path.read_text().splitlines()[-1])
+    line = {
+        key: value for key, value in line.items() if not key.endswith("/distinct_answers")
+    }  # sick in so short a run
     line["solve/deduction/truncated"] = 0.9
     with path.open("a") as file:
         file.write(json.dumps({**line, "step": 3}) + "\n")

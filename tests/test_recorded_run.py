@@ -21,7 +21,7 @@ VIEWERS = {
     "doctor": ["doctor"],
     "analyse": ["analyse"],
     "replay": ["replay"],
-    "rescore": ["replay", "--rescore", "estimator=global", "wrong=-1"],
+    "rescore": ["replay", "--rescore", "estimator=global", "zero_learnability=upstream"],
     "browse": ["browse"],
 }
 

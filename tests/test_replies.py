@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from azr_lite.parsing import parse_program, parse_reply, read_fences
+from azr_lite.parsing import forged_markup, parse_arguments, parse_program, parse_reply, parse_value, read_fences
 from azr_lite.tasks import get_task_type
 from azr_lite.tasks.base import Answer, Proposal
 from azr_lite.triplet import InductionTask, Reason, Rejection, Rules, Triplet
@@ -60,6 +60,12 @@ SEEN = {
 @pytest.mark.parametrize("answer", SEEN.values(), ids=SEEN)
 def test_what_stands_there_is_seen(answer):
     assert proposed(answer) == Proposal(ADD, ((3,),))
+
+
+@pytest.mark.parametrize("before", ["<think>", "so</think>", "<answer>", "a <think> b</think><answer>", "<answer>1. "])
+def test_a_block_opens_right_behind_a_tag_on_its_line(before):
+    assert read_fences(f"{before}```input\n3\n```\n~~~\n4\n~~~") == ([("input", "3"), ("", "4")], -1)
+    assert read_fences(f"a</answer>{before}```input\n3\n```") == ([], 1), "not behind the answer's end"
 
 
 def test_a_fence_inside_a_docstring_belongs_to_the_program():
@@ -126,6 +132,78 @@ def test_reasons_name_what_is_missing():
     assert proposed("```input\n3\n```").detail == "no block labelled python"
     assert proposed(f"```python\n{ADD}\n```").reason == Reason.NO_INPUT
     assert "never closed" in parse_reply("<think>a</think><answer>b").detail
+
+
+FENCES = {
+    "```a\nx\n`````": [("a", "x")],  # closed by more
+    "`````a\n```\nx\n`````": [("a", "```\nx")],  # not by fewer
+    "~~~a\n```\n~~~": [("a", "```")],  # nor by another kind
+    "```a\nx\n   ```\ny": [("a", "x")],  # indented by three
+    "```a\nx\n    ```\ny\n```": [("a", "x\n    ```\ny")],  # by four: content
+    "``` a`b ```\nx\n```": [],  # code within a line; the last opens a block in which nothing stands
+    "- ```a\n\tx\n  ```": [("a", "  x")],  # a tab is four columns, of which the list item takes two
+    "```a\nx\n\n": [("a", "x")],  # closed by the end of the text
+    "```{.Python3 .numberLines}\nx\n```": [("python", "x")],
+    "```OUTPUT: the value\nx\n```": [("output", "x")],
+}
+
+
+@pytest.mark.parametrize("text", FENCES)
+def test_fences_are_read_as_commonmark_reads_them(text):
+    assert read_fences(text) == (FENCES[text], -1)
+
+
+def test_of_two_programs_the_last_that_defines_f_counts():
+    draft = ADD.replace("+ 1", "+ 2")
+    assert proposed(f"```python\n{draft}\n```\n```python\n{ADD}\n```\n```input\n3\n```").program == ADD
+    helper = "```python\ndef g(x):\n    return x\n```"
+    assert proposed(f"```python\n{ADD}\n```\n{helper}\n```input\n3\n```").program == ADD
+
+
+def test_a_block_without_label_stands_for_any_only_where_it_is_alone(executor):
+    for more in ("```\n'cba'\n```", "```python\n1\n```"):
+        assert answered(executor, REVERSE, f"```\n'cba'\n```\n{more}").reason == Reason.NO_ANSWER
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "import os as tool\n\ndef f(x):\n    return tool.sep",
+        "from os import *\n\ndef f(x):\n    return x",
+        "def f(x):\n    import os\n    return x",
+        "from .os import path\n\ndef f(x):\n    return path",
+        "from .math import floor\n\ndef f(x):\n    return floor(x)",
+        "from __future__ import annotations, barry_as_FLUFL\n\ndef f(x):\n    return barry_as_FLUFL",
+    ],
+)
+@pytest.mark.parametrize("answer", [False, True])
+def test_imports_that_are_used_or_may_be_are_refused(head, answer):
+    assert parse_program(head, 1000, answer=answer).reason == Reason.FORBIDDEN_IMPORT
+
+
+def test_limits_are_the_longest_that_is_read():
+    assert parse_arguments(" 12345 ", 5) == (12345,)
+    assert parse_arguments("123456", 5).reason == Reason.TOO_LONG
+    assert parse_value("12345", 5) == 12345
+    prefixed = f"def f(x):\n    return {'-' * 100}x"
+    assert parse_program(prefixed, 1000) == prefixed
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a\n   ```", "fence"),
+        ("a\n~~~", "fence"),
+        ("a ``` b\n    ```", ""),
+        ("x </think>", "</think>"),
+        ("x <|end|>", "<|end|>"),
+        ("x", ""),
+    ],
+)
+def test_forged_markup_is_named(text, found):
+    said = forged_markup(text, ["<|end|>"])
+    assert found in said
+    assert bool(said) == bool(found)
 
 
 # ------------------------------------------------------------ as the authors' code reads

@@ -57,6 +57,15 @@ def test_the_format_ladder(verdict, pay):
     assert sum(reward.parts.values()) == reward.total
 
 
+def test_the_parts_name_what_a_reward_is_made_of():
+    formless = Verdict(ok=False, well_formed=False, score=1.0)
+    assert answer_reward(formless).parts == proposal_reward(formless, None).parts == {"form": -1.0}
+    assert answer_reward(VALID).parts == {"accuracy": 1.0}
+    assert answer_reward(Verdict(ok=False, well_formed=True)).parts == {"accuracy": -0.5}
+    assert proposal_reward(VALID, 0.25).parts == {"learnability": 0.75}
+    assert proposal_reward(VALID, 1.0, "upstream").parts == {"learnability": -0.5}
+
+
 @pytest.mark.parametrize("zero", ["paper", "upstream"])
 @pytest.mark.parametrize("p", [0.0, 0.2, 0.75, 1.0])
 def test_expected_learnability_is_the_mean_over_all_outcomes_of_n_replies(p, zero):

@@ -31,7 +31,7 @@ TOOLS = {
         # triplets, tasks, prompts and replies
         "azr_lite.triplet": "InductionTask Reason Rejection Role Rules",
         "azr_lite.buffer": "Buffer task_key",
-        "azr_lite.nano.generator": "draw_triplet",
+        "azr_lite.nano.generator": "draw_task",
         "azr_lite.parsing": "parse_reply",
         "azr_lite.prompts": "get_style",
         "azr_lite.prompts.compact": "COMPACT",

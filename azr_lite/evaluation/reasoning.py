@@ -1,4 +1,4 @@
-"""The reasoning suites: CRUXEval, induction from EvalPlus programs, triplets of a run, the sample asked in training.
+"""The reasoning suites: CRUXEval, induction from EvalPlus programs, the sample asked in training.
 
 A reply is marked twice. Strictly, as in training: think, then answer, one block with the right label. Leniently: the
 last block that could be the answer, wherever it stands. The difference is what form costs, and what a model can gain
@@ -11,17 +11,26 @@ import ast
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from statistics import mode
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.suite import SHIPPED, Data, Mark, Prompt, Question, Reply, Setting, read_data, shipped
-from azr_lite.parsing import ParsedReply, parse_arguments, parse_program, parse_reply, quiet_parse
+from azr_lite.evaluation.suite import (
+    SHIPPED,
+    Data,
+    Mark,
+    Prompt,
+    Question,
+    Reply,
+    Setting,
+    blocks_anywhere,
+    shipped,
+)
+from azr_lite.parsing import ParsedReply, parse_arguments, parse_program, parse_reply, read_source
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, Style
 from azr_lite.sandbox.literal import LiteralError, read_value
 from azr_lite.sandbox.wire import render
@@ -36,9 +45,6 @@ HELD_OUT_SEED = 20505
 AZR = "azr: think/answer prompt of self-play, judged by value in the sandbox"
 ASSERT = "assert-direct: complete the assertion without a thought, one worked example; judged by value in the sandbox"
 OWN = Data("problems of one's own", "", "", ())
-
-_FENCE = re.compile(r"```[ \t]*(?P<tag>[A-Za-z]*)[ \t]*\n(?P<text>.*?)(?:```|\Z)", re.DOTALL)
-"""More forgiving than `parsing.read_fences`: a block may open in the middle of a line, as right after a prefill."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,6 @@ class ReasoningSuite:
     temperature: float = 0.0
     max_tokens: int = 1024
     stop: tuple[str, ...] = (END_ANSWER,)
-    _baselines: dict[tuple[str, ...], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @functools.cached_property
     def _tasks(self) -> dict[str, Task]:
@@ -107,56 +112,21 @@ class ReasoningSuite:
             return answer
         return _computed(task.program, blocks[0]) or answer
 
-    def baselines(self, questions: Sequence[Question]) -> dict[str, dict[str, float]]:
-        """Accuracy of the answers of `_null_answers`, by task type."""
-        ids = tuple(question.id for question in questions)
-        if ids not in self._baselines:
-            found = self._baselines[ids] = {}
-            for kind in dict.fromkeys(self._tasks[id].type for id in ids):
-                own = [self._tasks[id] for id in ids if self._tasks[id].type == kind]
-                nulls = _null_answers(kind, own)
-                asked = [(task, self._labelled(task, text(task))) for text in nulls.values() for task in own]
-                verdicts = iter(self.verifier.judge(asked))
-                found[kind] = {name: sum(next(verdicts).ok for _ in own) / len(own) for name in nulls}
-        return dict(self._baselines[ids])
-
-
-def _null_answers(kind: str, tasks: Sequence[Any]) -> dict[str, Callable[[Any], str]]:
-    """Answers that need no reasoning, as the text of their block: name to a function of the task."""
-
-    def argument(task: Triplet, place: int) -> str:
-        given = parse_arguments(task.input, 10_000)
-        return "" if isinstance(given, Rejection) or not given else render(given[place])
-
-    common, body = mode(task.outputs[0] for task in tasks), "def f(*a):\n    return "
-    nulls: dict[str, Any] = {
-        "deduction": {
-            "first argument": lambda task: argument(task, 0),
-            "last argument": lambda task: argument(task, -1),
-            f"always {common}": lambda task: common,
-        },
-        "abduction": {"the output": lambda task: task.output, "always []": lambda task: "[]"},
-        "induction": {
-            "return the first argument": lambda task: body + "a[0]",
-            "return the commonest output shown": lambda task: body + mode(task.outputs[: task.shown]),
-        },
-    }
-    return nulls.get(kind, {})
-
 
 # ---------------------------------------------------------------- lenient extraction
 
 
 def candidates(text: str, label: str) -> list[str]:
-    """What could be the answer, likeliest first: after the thought, the last block with the label, the last block of
-    any kind, what stands between the answer tags, the last line; then blocks anywhere. A call ``f(...)`` counts as
-    its arguments."""
+    """What could be the answer, likeliest first: after the thought, the last block with the label (of programs the last
+    that defines ``f``), the last block of any kind, what stands between the answer tags, the last line; then blocks
+    anywhere. A call ``f(...)`` counts as its arguments."""
     after = text.rpartition(END_THINK)[2]
     answer = after.rpartition(ANSWER)[2].partition(END_ANSWER)[0]
     found = []
     for part in dict.fromkeys((answer, after, text)):
-        blocks = [(match["tag"].lower(), match["text"].strip("\n")) for match in _FENCE.finditer(part)]
-        found += [body for tag, body in reversed(blocks) if tag == label][:1] + [body for _, body in blocks[-1:]]
+        reply = blocks_anywhere(part)
+        own = [reply.block(label, Reason.NO_ANSWER)] if label == "python" else reply.blocks(label)[-1:]
+        found += [body for body in own if isinstance(body, str)] + [body for _, body in reply.fences[-1:]]
     lines = after.replace(ANSWER, "\n").replace(END_ANSWER, "\n").splitlines()
     last = [line.strip() for line in lines if line.strip()][-1:]
     if label != "python":
@@ -166,20 +136,23 @@ def candidates(text: str, label: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _expression(text: str) -> ast.expr | None:
-    """The one expression that a model's text is, or None."""
-    try:
-        return quiet_parse(text, "eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+def _statement(text: str) -> Any:
+    """The syntax tree of the one statement that a model's text is; None for any other text."""
+    tree = read_source(text)
+    return None if isinstance(tree, Rejection) or len(tree.body) != 1 else tree.body[0]
+
+
+def _inside(call: ast.Call, text: str) -> str:
+    """What stands between the brackets of a call, which is written in `text`."""
+    written = str(ast.get_source_segment(text, call))
+    return written[written.index("(") + 1 : -1].strip()
 
 
 def _unwrapped(text: str) -> str:
     """The arguments of a call ``f(...)``, else the text as it is."""
-    inside = text.strip()
-    match _expression(inside):
-        case ast.Call(func=ast.Name(id="f"), keywords=[]):
-            return inside[inside.index("(") + 1 : inside.rindex(")")].strip()
+    match _statement(text.strip()):
+        case ast.Expr(ast.Call(func=ast.Name(id="f"), keywords=[]) as call):
+            return _inside(call, text.strip())
     return text
 
 
@@ -198,10 +171,11 @@ def _computed(program: str, text: str) -> Answer | None:
     reach the program's function, its globals or the interpreter; and it must be one argument list: `0) or (True` is
     none.
     """
-    call = _expression(f"f({text.strip()}\n)")
-    if not isinstance(call, ast.Call) or ast.unparse(call.func) != "f" or len(text) > 2000:
-        return None
-    inside = [node for argument in (*call.args, *call.keywords) for node in ast.walk(argument)]
+    match _statement(f"f({text.strip()}\n)") if len(text) <= 2000 else None:
+        case ast.Expr(ast.Call(func=ast.Name(id="f")) as call):
+            inside = [node for argument in (*call.args, *call.keywords) for node in ast.walk(argument)]
+        case _:
+            return None
     known = _PLAIN | {node.arg for node in inside if isinstance(node, ast.arg)}
     for node in inside:
         if not isinstance(node, _ALLOWED) or (isinstance(node, ast.Name) and node.id not in known):
@@ -209,7 +183,7 @@ def _computed(program: str, text: str) -> Answer | None:
         if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
             return None
     # The wrapper puts the program's own f back before it calls it: the program may call itself.
-    wrapper = f"def f(_, _own=f):\n    globals()['f'] = _own\n    return {ast.unparse(call).replace('f(', '_own(', 1)}"
+    wrapper = f"def f(_, _own=f):\n    globals()['f'] = _own\n    return _own({text.strip()}\n)"
     return Answer(program=f"{program}\n{wrapper}", inputs=((0,),))
 
 
@@ -229,13 +203,19 @@ _EXAMPLES = {
     "deduction": Triplet("deduction", _EXAMPLE, "['kiwi', 'fig'], 3", "['KIWI']"),
     "abduction": Triplet("abduction", _EXAMPLE, "['kiwi'], 3", "['KIWI']"),
 }
+_ASSERT = re.compile(r"^[ \t>*`-]*(?=assert\b)", re.MULTILINE)
+_PARTS = re.compile(
+    r"""\\.|'''.*?(?:'''|\Z)|\"\"\".*?(?:\"\"\"|\Z)|'(?:\\.|[^'\\\n])*'?|"(?:\\.|[^"\\\n])*"?|[][(){}\n]""", re.DOTALL
+)
+"""A string (closed or not), a bracket, or the end of a line."""
 
 
 @dataclass(frozen=True)
 class AssertSuite(ReasoningSuite):
     """CRUXEval asked for a completed assertion, at once, with one example: protocol ``assert-direct``. A small model
     that was never taught the think/answer form answers it much better. Words and example are our own; marks are by
-    value. Strict: an assertion about f between the tags; lenient: the last one anywhere."""
+    value. Strict: an assertion about f between the tags; lenient: the last one anywhere. What is asserted about the
+    call counts; in abduction its arguments may be expressions (`_computed`), given by name too."""
 
     max_tokens: int = 256
     stop: tuple[str, ...] = ("[/ANSWER]",)
@@ -253,21 +233,42 @@ class AssertSuite(ReasoningSuite):
 
     def _strict(self, task: Task, sampled: Reply) -> Answer | Rejection:
         said = sampled.text if self.style.chat else "[ANSWER]" + sampled.text
-        if inside := re.search(r".*\[ANSWER\](.*?)\[/ANSWER\]", said, re.DOTALL):
-            return self._lenient(task, dataclasses.replace(sampled, text=inside[1]))
+        before, closed, _ = said.rpartition("[/ANSWER]")
+        _, opened, inside = before.rpartition("[ANSWER]")
+        if closed and opened:
+            return self._lenient(task, dataclasses.replace(sampled, text=inside.partition("[/ANSWER]")[0]))
         return Rejection(Reason.TRUNCATED if sampled.truncated else Reason.NOT_WELL_FORMED, "no [ANSWER]…[/ANSWER]")
 
     def _lenient(self, task: Task, sampled: Reply) -> Answer | Rejection:
-        lines = [line.strip().strip("`") for line in reversed(sampled.text.splitlines())]
-        found = next(filter(None, (read_assertion(line, task.type) for line in lines)), None)
-        return self._labelled(task, found) if found else Rejection(Reason.NO_ANSWER)
+        said = sampled.text.replace("[ANSWER]", "\n").replace("[/ANSWER]", "\n")
+        found = next(filter(None, (read_assertion(one, task.type) for one in assertions(said))), None)
+        if not found:
+            return Rejection(Reason.NO_ANSWER)
+        return self._labelled(task, f"({found})" if task.type == "deduction" else found)
 
 
-def read_assertion(line: str, kind: str) -> str | None:
-    """The value (deduction) or the arguments (abduction) in ``assert f(...) == value``; None for any other line."""
-    match _expression(line.removeprefix("assert ")) if line.startswith("assert ") else None:
-        case ast.Compare(ast.Call(ast.Name("f"), arguments, []), [ast.Eq()], values):
-            return ", ".join(map(ast.unparse, values if kind == "deduction" else arguments))
+def assertions(text: str) -> Iterator[str]:
+    """What begins with ``assert`` at the head of a line, last first: up to the line's end outside brackets and strings,
+    without markup around it."""
+    heads = [match.end() for match in _ASSERT.finditer(text)]
+    for start, end in reversed(list(itertools.pairwise([*heads, len(text)]))):
+        depth = 0
+        for part in _PARTS.finditer(text, start, end):
+            depth += (part[0] in "([{") - (part[0] in ")]}")
+            if part[0] == "\n" and depth <= 0:
+                end = part.start()
+                break
+        yield text[start:end].strip("`* \n")
+
+
+def read_assertion(text: str, kind: str) -> str | None:
+    """The value (deduction) or the arguments (abduction) in ``assert f(...) == value``, whichever side they stand on;
+    None for any other text."""
+    match _statement(text):
+        case ast.Assert(ast.Compare(ast.Call(ast.Name("f")) as call, [ast.Eq()], [value]), None) | ast.Assert(
+            ast.Compare(value, [ast.Eq()], [ast.Call(ast.Name("f")) as call]), None
+        ):
+            return ast.get_source_segment(text, value) if kind == "deduction" else _inside(call, text)
     return None
 
 
@@ -286,10 +287,11 @@ def cruxeval_suite(kind: str, scope: str, style: Style, verifier: Verifier, prot
             text = argument_text(given) if is_literal else row["input"].strip()
             problems.append(("", Triplet(kind, program, text, render(read_value(row["output"])), id=row["id"])))
     name = f"cruxeval-{'o' if kind == 'deduction' else 'i'}-{scope}"
-    said = "; inputs may be expressions of plain builtins" if kind == "abduction" and scope == "all" else ""
+    wide = kind == "abduction" and (scope == "all" or protocol == "assert-direct")
+    said = "; inputs may be expressions of plain builtins" if wide else ""
     if protocol == "azr":
-        return ReasoningSuite(name, AZR + said, problems, style, verifier, data, expressions=bool(said))
-    return AssertSuite(f"{name}-{protocol}", ASSERT + said, problems, style, verifier, data, expressions=bool(said))
+        return ReasoningSuite(name, AZR + said, problems, style, verifier, data, expressions=wide)
+    return AssertSuite(f"{name}-{protocol}", ASSERT + said, problems, style, verifier, data, expressions=wide)
 
 
 def induction_suite(style: Style, verifier: Verifier, *, hint: bool) -> ReasoningSuite:
@@ -323,34 +325,14 @@ def _induction(row: dict[str, Any], rules: Rules, hint: bool) -> InductionTask |
 
 def sentence(program: str) -> str:
     """The task's first sentence, from the docstring of the module or of the first function."""
-    tree = quiet_parse(program)
+    tree = read_source(program)
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     text = ast.get_docstring(tree) or next((doc for node in functions if (doc := ast.get_docstring(node))), "")
     text = re.split(r"\bassert\b|>>>|\. |\n\s*\n|For example", text)[0]
     return " ".join(text.split()).rstrip(".")[:300]
 
 
-# ---------------------------------------------------------------- triplets of a run, and the problems asked in training
-
-
-def frozen_suite(source: str | Path, style: Style, verifier: Verifier, count: int = 300) -> ReasoningSuite:
-    """The accepted tasks of a run (its folder, or a tasks.jsonl), at most `count` per type, by digest of their text.
-
-    The run that proposed them may have trained on them. For any other model they are held out.
-    """
-    file = Path(source) / "tasks.jsonl" if Path(source).is_dir() else Path(source)
-    data = read_data(f"triplets of {file.parent.name}", file)
-    tasks = [task_from_json(row["task"]) for row in data.rows if row.get("task")]
-    chosen: list[tuple[str, Task]] = []
-    for kind in dict.fromkeys(task.type for task in tasks):
-        texts = {
-            json.dumps([kind, task.program, task.inputs, task.outputs]): task for task in tasks if task.type == kind
-        }
-        own = {hashlib.sha256(text.encode()).hexdigest()[:16]: task for text, task in texts.items()}
-        chosen += [("", dataclasses.replace(own[id], id=id)) for id in sorted(own)[:count]]
-    if not chosen:
-        raise EvaluationError(f"{file} holds no accepted tasks; give the folder of a run that accepted some")
-    return ReasoningSuite(f"triplets-{file.parent.name}", AZR, chosen, style, verifier, data)
+# ---------------------------------------------------------------- the problems asked in training
 
 
 def held_out_suite(
@@ -385,10 +367,6 @@ def held_out_problems(model: str, types: Sequence[str], count: int, seed: int) -
 def build(name: str, setting: Setting) -> ReasoningSuite:
     """The suite of this name, as `benchmarks.BUILDERS` offers it."""
     style, verifier = setting.style, setting.verifier
-    if name == "triplets" and not setting.source:
-        raise EvaluationError("give the run whose tasks are to be solved: --data triplets=RUN")
-    if name == "triplets":
-        return frozen_suite(setting.source, style, verifier)
     if setting.source:
         raise EvaluationError(f"the questions of {name} come with the package; drop --data {name}=")
     if name == "held-out":

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from azr_lite.errors import ConfigError, EvaluationError
-from azr_lite.prompts.base import Style
+from azr_lite.parsing import ParsedReply, read_fences
+from azr_lite.prompts.base import END_ANSWER, Style
 from azr_lite.verifier import Verifier
 
 SHIPPED = resources.files("azr_lite.evaluation") / "shipped"
@@ -121,6 +122,11 @@ class Reply:
     truncated: bool = False
 
 
+def blocks_anywhere(text: str) -> ParsedReply:
+    """A whole text read as an answer: its fenced blocks, wherever they stand."""
+    return ParsedReply("", text, tuple(read_fences(text.replace(END_ANSWER, "\n"))[0]))
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How replies are made. `max_tokens`: of a reply. `temperature` 0: greedy. `samples`: replies to each prompt.
@@ -187,9 +193,6 @@ class Suite(Protocol):
 
     def grade(self, replies: Sequence[tuple[Question, Reply]]) -> list[Mark]:
         """One mark per reply, same order. Several replies to one question may come, and any subset of the questions."""
-
-    def baselines(self, questions: Sequence[Question]) -> dict[str, dict[str, float]]:
-        """Per group, the accuracy on these questions of answers that need no reasoning; empty where there are none."""
 
 
 class Generator(Protocol):

@@ -85,11 +85,6 @@ def make_triplet(type_: str, ops: tuple[Op, ...], run: list[Value]) -> Triplet:
     return Triplet(type=type_, program=program_text(ops), input=repr(run[0]), output=repr(run[-1]))
 
 
-def draw_triplet(rng: random.Random, type_: str, depth: int, reserved: bool | None = False) -> Triplet:
-    """A deduction or abduction task with its id."""
-    return _with_id(make_triplet(type_, *draw_run(rng, depth, reserved)))
-
-
 def draw_inputs(rng: random.Random, ops: tuple[Op, ...], count: int = INDUCTION_INPUTS) -> list[list[Value]] | None:
     """States for `count` different inputs whose outputs are not all equal; None when the chain hardly allows it."""
     runs: list[list[Value]] = []
@@ -125,12 +120,12 @@ def make_induction(ops: tuple[Op, ...], runs: list[list[Value]]) -> InductionTas
     return InductionTask("induction", program_text(ops), inputs, outputs, message(ops), INDUCTION_SHOWN)
 
 
-def draw_induction(rng: random.Random, depth: int, reserved: bool | None = False) -> InductionTask:
-    """An induction task with its id; its message names all operations but the last."""
-    return _with_id(make_induction(*draw_induction_run(rng, depth, reserved)))
-
-
-def _with_id(task: Task) -> Task:
+def draw_task(rng: random.Random, type_: str, depth: int, reserved: bool | None = False) -> Task:
+    """A task with its id. The message of an induction task names all operations but the last."""
+    if type_ == "induction":
+        task: Task = make_induction(*draw_induction_run(rng, depth, reserved))
+    else:
+        task = make_triplet(type_, *draw_run(rng, depth, reserved))
     return dataclasses.replace(task, id=task_key(task))
 
 
@@ -147,11 +142,7 @@ def held_out(n: int, seed: int) -> dict[str, list[Task]]:
         for _ in range(200 * n + 1000):
             if len(tasks) == n:
                 break
-            wanted = strata[len(tasks) % len(strata)]
-            if type_ == "induction":
-                task = draw_induction(rng, wanted, reserved=True)
-            else:
-                task = draw_triplet(rng, type_, wanted, reserved=True)
+            task = draw_task(rng, type_, strata[len(tasks) % len(strata)], reserved=True)
             tasks.setdefault(task.id, task)
         if len(tasks) < n:
             raise ValueError(f"only {len(tasks)} different held-out {type_} tasks were found; ask for fewer than {n}")

@@ -172,28 +172,17 @@ _PATTERNS = {_pattern(template): name for template, name in {k.template: k.name 
 def skeleton(program: str) -> tuple[str, ...] | None:
     """The kinds of a program in order, or None for what is not a plain chain of this language's operations."""
     try:
-        (function,) = ast.parse(program).body
+        first, *steps, last = ast.unparse(ast.parse(program)).splitlines()
     except (SyntaxError, ValueError):
         return None
-    if not isinstance(function, ast.FunctionDef) or not isinstance(function.body[-1], ast.Return):
+    known_form = re.fullmatch(r"def \w+\(x\):", first) and all(step.startswith("    x = ") for step in steps)
+    if not known_form or not last.startswith("    return "):
         return None
-    if [argument.arg for argument in function.args.args] != ["x"]:
-        return None
-    names = []
-    for node in function.body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "x" and len(node.targets) == 1:
-            text = ast.unparse(node.value)
-        elif isinstance(node, ast.Return) and node is function.body[-1] and node.value is not None:
-            text = ast.unparse(node.value)
-            if text == "x":
-                continue
-        else:
-            return None
-        name = next((name for pattern, name in _PATTERNS.items() if pattern.fullmatch(text)), None)
-        if name is None:
-            return None
-        names.append(name)
-    return tuple(names)
+    texts = [step.removeprefix("    x = ") for step in steps]
+    if last != "    return x":
+        texts.append(last.removeprefix("    return "))
+    names = [next((name for pattern, name in _PATTERNS.items() if pattern.fullmatch(text)), None) for text in texts]
+    return None if None in names else tuple(names)
 
 
 PAIR_SHARE, TRIPLE_SHARE = 0.15, 0.15

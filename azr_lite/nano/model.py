@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 WEIGHTS = Path(__file__).parent / "weights"
-SHAPE: dict[str, Any] = {
-    "hidden_size": 128,
-    "intermediate_size": 256,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 1024,
-    "tie_word_embeddings": True,
-    "rms_norm_eps": 1e-6,
-    "attention_dropout": 0.0,
-}
 
 
 def load_nano(folder: Path | str = WEIGHTS) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
@@ -47,7 +36,15 @@ def fresh_nano(seed: int) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
         pad_token_id=pad,
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
         use_cache=False,
-        **SHAPE,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        rms_norm_eps=1e-6,
+        attention_dropout=0.0,
     )
     model = Qwen2ForCausalLM(config)
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = eos, pad

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from azr_lite.errors import ConfigError
-from azr_lite.metrics import STAGES, Metric, mean, metric_of
+from azr_lite.metrics import STAGES, mean
 from azr_lite.observe.follow import Followed, Point
 from azr_lite.observe.style import figure, in_notebook, line, look, picture, png, printable, style
 from azr_lite.observe.watch import to_look_at
@@ -22,55 +22,46 @@ from azr_lite.rundir import RunDir
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-UNHEALTHY = "#F6E7E4"
-"""Ground of what lies outside of a number's healthy range."""
-
 
 @dataclass(frozen=True)
 class Panel:
-    """One chart. `lines`: label and logged key of each; {type} makes one line per type, * the mean over types.
+    """One chart, of what has this `unit`; shares are drawn in percent.
 
+    `lines`: label and logged key of each, where * is the mean over task types; or one such key, with a line per type.
     `look_of`: the name whose look the lines have, where it is not their label.
     """
 
     title: str
-    lines: Mapping[str, str]
+    unit: str
+    lines: Mapping[str, str] | str
     look_of: str = ""
 
     @property
-    def metric(self) -> Metric:
-        """The row of the catalogue that gives unit and healthy range."""
-        (key, *_) = self.lines.values()
-        return metric_of(key.replace("{type}", "deduction").replace("*", "deduction"))
-
-    @property
     def scale(self) -> float:
-        """Shares are drawn in percent."""
-        return 100.0 if self.metric.unit == "share" else 1.0
+        return 100.0 if self.unit == "share" else 1.0
 
     def points(self, run: Followed) -> Mapping[str, Sequence[Point]]:
         """What the run has of it, by label."""
         if self is HELD_OUT:
             return run.held_out
-        found = {}
-        for label, key in self.lines.items():
-            for name in run.config.task_types:
-                if curve := run.curves.get(key.format(type=name)):
-                    found[label.format(type=name)] = curve.points
+        if isinstance(self.lines, str):
+            found = {of: points for of, points in run.by_type(self.lines).items() if of != "all"}
+        else:
+            found = {label: run.curves[key].points for label, key in self.lines.items() if key in run.curves}
         return {label: points for label, points in found.items() if points}
 
 
-HELD_OUT = Panel("Held-out accuracy", {"{type}": "held_out/{type}/accuracy"})
+HELD_OUT = Panel("Held-out accuracy", "share", "held_out/*/accuracy")
 PANELS = (
     HELD_OUT,
-    Panel("Solve rate of new tasks", {"{type}": "propose/{type}/solve_rate"}),
-    Panel("Proposals", {"valid": "propose/*/ok", "learnable": "propose/*/learnable"}),
-    Panel("Reward", {"propose": "propose/*/reward", "solve": "solve/*/reward"}),
-    Panel("Reply length", {"propose": "propose/*/tokens", "solve": "solve/*/tokens"}),
-    Panel("Entropy", {"entropy": "entropy"}, look_of="all"),
-    Panel("Gradient norm", {"gradient norm": "grad_norm"}, look_of="all"),
-    Panel("Time of a step", {stage: stage for stage in STAGES}),
-    Panel("Sampling", {"sampling speed": "tokens_per_s"}, look_of="generate"),
+    Panel("Solve rate of new tasks", "share", "propose/*/solve_rate"),
+    Panel("Proposals", "share", {"valid": "propose/*/ok", "learnable": "propose/*/learnable"}),
+    Panel("Reward", "reward, -1 to 1", {"propose": "propose/*/reward", "solve": "solve/*/reward"}),
+    Panel("Reply length", "tokens", {"propose": "propose/*/tokens", "solve": "solve/*/tokens"}),
+    Panel("Entropy", "nats a token", {"entropy": "entropy"}, look_of="all"),
+    Panel("Gradient norm", "norm", {"gradient norm": "grad_norm"}, look_of="all"),
+    Panel("Time of a step", "s", {stage: stage for stage in STAGES}),
+    Panel("Sampling", "tokens/s", {"sampling speed": "tokens_per_s"}, look_of="generate"),
 )
 
 
@@ -126,8 +117,7 @@ def draw(run: Followed) -> Figure:
         for axis in axes[-3:]:
             axis.set_xlabel("self-play step")
         made.text(0.012, 0.972, headline(run), fontsize=13, fontweight="bold")
-        note = f"{to_look_at(run)}. Tinted ground: outside of the healthy range."
-        made.text(0.012, 0.012, note, color="#444444")
+        made.text(0.012, 0.012, f"{to_look_at(run)}.", color="#444444")
     return made
 
 
@@ -144,7 +134,7 @@ def _title(panel: Panel, run: Followed) -> str:
         return f"{panel.title}: {_change(*ends['all'], percent)}{interval}"
     if panel.title == "Time of a step":
         return f"{panel.title}: {sum(last for _, last in ends.values()):.1f} s"
-    if len(panel.lines) == 2:
+    if isinstance(panel.lines, dict) and len(panel.lines) == 2:
         changes = ", ".join(f"{label} {_change(*own, percent)}" for label, own in ends.items())
         return f"{panel.title}: {changes.replace(' %,', ',')}"
     change = _change(*(mean(values) for values in zip(*ends.values(), strict=True)), percent)
@@ -158,9 +148,9 @@ def _change(first: float, last: float, percent: str) -> str:
 
 
 def _draw_panel(axis: Any, panel: Panel, run: Followed) -> None:
-    points, row, scale = panel.points(run), panel.metric, panel.scale
+    points, scale = panel.points(run), panel.scale
     axis.set_title(_title(panel, run), pad=17)  # between title and panel is the legend
-    axis.set_ylabel("share, %" if row.unit == "share" else row.unit)
+    axis.set_ylabel("share, %" if panel.unit == "share" else panel.unit)
     if not points:
         axis.set_yticks([])
         return
@@ -168,15 +158,10 @@ def _draw_panel(axis: Any, panel: Panel, run: Followed) -> None:
         line(axis, panel.look_of or label, [p.x for p in own], [scale * p.y for p in own], place, label=label)
     if panel is HELD_OUT:
         _draw_interval(axis, points["all"])
-    if row.unit == "share":
+    if panel.unit == "share":
         axis.set_ylim(0, 100)
     elif all(p.y >= 0 for own in points.values() for p in own):
         axis.set_ylim(bottom=0)
-    sight = axis.get_ylim()
-    for bound, edge in zip((row.low, row.high), sight, strict=True):
-        if bound is not None:
-            axis.axhspan(edge, scale * bound, color=UNHEALTHY, zorder=0, linewidth=0)
-    axis.set_ylim(sight)  # what lies beyond is not in sight
     if len(axis.get_lines()) > 1:
         place = {"loc": "lower left", "bbox_to_anchor": (-0.01, 0.985), "ncols": 5, "borderpad": 0}
         axis.legend(**place, handlelength=1.9, columnspacing=0.8, handletextpad=0.3)

@@ -254,6 +254,19 @@ def check_proposals(s: RunSummary) -> Iterator[Finding]:
             yield Finding("no references", shown, "show tasks of the buffer (references)")
 
 
+def check_lotteries(s: RunSummary) -> Iterator[Finding]:
+    """Tasks that pay for chance: few different answers, at a solve rate that stays in the middle; and copied tasks."""
+    rate, distinct, right = (s.curves[name].ends for name in ("solve rate", "distinct", "solved"))
+    if s.steps >= 20 and 0.1 <= rate[1] <= 0.75 and distinct[1] <= 0.5 and right[1] - right[0] <= 0.02:
+        shown = f"different answers {_change(distinct)}, solve rate {_change(rate)}, right {_change(right)}"
+        yield Finding(
+            "lottery", shown, "look at tasks solved half of the time: azr-lite report RUN; exclude randomness"
+        )
+    if (copies := s.curves["copies"].ends)[1] > 0.3:
+        shown = f"{_change(copies)} of valid proposals are one of their references"
+        yield Finding("copied references", shown, "reward repeated programs less; fewer references; higher temperature")
+
+
 def check_length(s: RunSummary) -> Iterator[Finding]:
     """Replies that are cut, or that grow until they are and earn nothing by it.
 
@@ -287,8 +300,8 @@ def check_gain(s: RunSummary) -> Iterator[Finding]:
 
 CHECKS: tuple[Callable[[RunSummary], Iterator[Finding]], ...] = (
     check_finite, check_internal, check_rewards, check_advantages, check_validation, check_roles, check_answers,
-    check_backwards, check_ratio, check_executor, check_difficulty, check_form, check_proposals, check_length,
-    check_groups, check_gain,
+    check_backwards, check_ratio, check_executor, check_difficulty, check_form, check_proposals, check_lotteries,
+    check_length, check_groups, check_gain,
 )  # fmt: skip
 """The exact ones first, so that the first finding is the cause and later ones may be its effects."""
 

@@ -24,8 +24,8 @@ SHORT = 4
 SILENT_S = 120.0
 """A run whose log has not grown for longer than this, and for longer than ten steps, is called silent."""
 
-PATIENCE_S = 600.0
-"""A run whose files have not changed for this long (or thirty slow steps) is no longer waited for."""
+PATIENCE_S = 1800.0
+"""A run that is silent for longer than this, and for longer than thirty steps, is no longer waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +55,13 @@ class Steps:
 class Curve:
     """A number over the steps: at most `POINTS` averages of neighbouring values, and what averages would hide.
 
-    `metric`: its row of the catalogue. `worst`: the value farthest from the healthy range.
+    `metric`: its row of the catalogue, which says what is `outside` of the healthy range.
     """
 
     metric: Metric | None = None
     buckets: list[list[float]] = field(default_factory=list)
     """Of each average: sum of the steps, sum of the finite values, count of values, count of finite ones."""
     newest: float = 0.0
-    worst: float = 0.0
     highest: float = -math.inf
     highest_at: int = 0
     outside: Steps = field(default_factory=Steps)
@@ -84,12 +83,7 @@ class Curve:
         if value > self.highest:
             self.highest, self.highest_at = value, step
         if self.metric is not None and not self.metric.healthy(value):
-            self.worst = max(self.worst, value, key=self._distance) if self.outside.count else value
             self.outside.add(step)
-
-    def _distance(self, value: float) -> float:
-        bounds = (self.metric.low, self.metric.high) if self.metric else ()
-        return max((abs(value - bound) for bound in bounds if bound is not None), default=0.0)
 
     @property
     def count(self) -> int:
@@ -213,14 +207,13 @@ class Followed:
     @property
     def state(self) -> str:
         """finished, stopped, starting, running, or silent for how long."""
+        from azr_lite.progress import clock  # here, and in `left`: it loads rich
+
         if self.summary is not None:
             return "finished" if self.summary.get("finished") else "stopped"
         if not self.last:
             return "starting"
-        from azr_lite.progress import clock  # here, and in `left`: it loads rich
-
-        age = time.time() - self.metrics.path.stat().st_mtime if self.metrics.path.exists() else 0.0
-        return f"silent {clock(age)}" if age > max(SILENT_S, 10 * mean(self.pace)) else "running"
+        return f"silent {clock(self.quiet_s)}" if self.quiet_s > max(SILENT_S, 10 * mean(self.pace)) else "running"
 
     @property
     def left(self) -> str:
@@ -231,13 +224,10 @@ class Followed:
 
     @property
     def quiet_s(self) -> float:
-        """Seconds since a file of the run changed last; RunDirectoryError where the run is gone."""
+        """Seconds since metrics.jsonl grew, or the run began; RunDirectoryError where the run is gone."""
         self.check_there()
-        newest = 0.0
-        for path in (self.run.path, self.run.path / "eval", *self.run.path.glob("*"), *self.run.path.glob("eval/*")):
-            with suppress(FileNotFoundError):  # there is no eval yet, or a temporary name that is renamed by now
-                newest = max(newest, path.stat().st_mtime)
-        return time.time() - newest
+        log = self.metrics.path
+        return time.time() - (log if log.exists() else self.run.path).stat().st_mtime
 
     @property
     def given_up(self) -> bool:

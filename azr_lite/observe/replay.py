@@ -13,7 +13,7 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -24,8 +24,8 @@ from azr_lite.advantages import with_advantages, with_weights_and_padding
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError, RunDirectoryError
 from azr_lite.observe.reader import Line, by_step, first_and_last_step, form_checked, log_lines, step_lines
+from azr_lite.observe.run_summary import due
 from azr_lite.prompts import get_style
-from azr_lite.rewards import NOT_WELL_FORMED, WRONG, answer_reward, proposal_reward
 from azr_lite.rundir import RunDir, rollout_line
 from azr_lite.selfplay import SelfPlay
 from azr_lite.triplet import (
@@ -206,10 +206,8 @@ def _fill_buffers(play: SelfPlay, run: RunDir, step: int) -> None:
 
 # ---------------------------------------------------------------- other rewards
 
-LADDER = {"not_well_formed": NOT_WELL_FORMED, "wrong": WRONG}
-"""Rungs of the format ladder that can be changed beside the settings, and the paper's reward for them."""
-
 SETTINGS = ("estimator", "whitening", "zero_learnability")
+"""The settings whose other values a log can answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,24 +247,20 @@ def rescore(run: RunDir, **changes: Any) -> Rescoring:
 
     Raises ConfigError for a change that the log cannot answer, RunDirectoryError for what is missing or damaged.
     """
-    if unknown := [name for name in changes if name not in (*SETTINGS, *LADDER)]:
-        known = ", ".join((*SETTINGS, *LADDER))
-        raise ConfigError(f"{unknown[0]} cannot be re-scored from a log; what can be changed is {known}")
-    config = run.config().replace(**{name: changes[name] for name in SETTINGS if name in changes})
-    try:
-        ladder = {name: float(changes.get(name, usual)) for name, usual in LADDER.items()}
-    except ValueError as error:
-        raise ConfigError(f"{' and '.join(LADDER)} are numbers ({error}); such as: wrong=-1") from None
+    if unknown := [name for name in changes if name not in SETTINGS]:
+        raise ConfigError(f"{unknown[0]} cannot be re-scored from a log; what can be changed is {', '.join(SETTINGS)}")
+    config = run.config().replace(**changes)
     with form_checked(run):
-        return Rescoring(_rescore_step(lines, config, ladder) for _, lines in by_step(run, ROLLOUTS))
+        return Rescoring(_rescore_step(lines, config) for _, lines in by_step(run, ROLLOUTS))
 
 
-def _rescore_step(lines: list[Line], config: Config, ladder: Mapping[str, float]) -> StepComparison:
+def _rescore_step(lines: list[Line], config: Config) -> StepComparison:
     old = []
     for line in lines:
         ids, verdict = tuple(range(line["tokens"])), Verdict.from_json(line["verdict"])
         old.append(Rollout.from_json({**line, "prompt_ids": (), "completion_ids": ids, "verdict": verdict}))
-    new = with_advantages(config, [replace(r, reward=_changed_reward(r, config, ladder)) for r in old])
+    earned = [due(line, config.zero_learnability) for line in lines]
+    new = with_advantages(config, [replace(r, reward=reward) for r, reward in zip(old, earned, strict=True)])
     before, after = sides = [np.array([r.advantage for r in side]) for side in (old, new)]
     rewards = [np.array([r.reward for r in side]) for side in (old, new)]
     groups = np.array([r.group for r in old])
@@ -282,14 +276,3 @@ def _rescore_step(lines: list[Line], config: Config, ladder: Mapping[str, float]
         turned=float(np.mean(np.sign(before) != np.sign(after))),
         correlation=correlation,
     )
-
-
-def _changed_reward(rollout: Rollout, config: Config, ladder: Mapping[str, float]) -> float:
-    """The reward under the changed rules, from the recorded verdict and solve rate."""
-    if rollout.role == "propose":
-        reward = proposal_reward(rollout.verdict, rollout.solve_rate, config.zero_learnability)
-    else:
-        reward = answer_reward(rollout.verdict)
-    if "form" in reward.parts:
-        return ladder["not_well_formed"]
-    return ladder["wrong"] if reward.total == WRONG else reward.total

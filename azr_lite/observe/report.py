@@ -24,8 +24,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from azr_lite.config import Config
-from azr_lite.errors import AzrError, ConfigError, EvaluationError, RunDirectoryError
-from azr_lite.evaluation.scores import Item, Result, compare_paired, evaluated_step, read_result
+from azr_lite.errors import AzrError, ConfigError, RunDirectoryError
 from azr_lite.metrics import STAGES
 from azr_lite.observe.doctor import TOO_SHORT, Finding, diagnose
 from azr_lite.observe.follow import SHORT, Followed, Point
@@ -39,7 +38,7 @@ from azr_lite.rundir import RunDir, write_text
 MOST_BYTES, BROWSED_BYTES = 2_000_000, 700_000
 """The most of a page, and of a notebook's list of proposals."""
 
-MOST_RUNS, MOST_LISTED, BROWSED, TRIPLETS = 8, 800, 200, 10
+MOST_RUNS, MOST_LISTED, BROWSED, TRIPLETS = 8, 800, 200, 3
 FIRST_WORDS = "<!doctype html><!-- azr-lite report -->"
 """How a report begins: only such a file is overwritten."""
 
@@ -65,83 +64,28 @@ CHARTS = {
 
 
 class RunFacts(Followed):
-    """A run as a page tells it. `name`: how the page calls it. `notes`: what is missing.
+    """A run as a page tells it. `name`: how the page calls it. `missing`: logs that are not there.
 
-    `gains`: of every task type and "all", accuracy before and after and the paired gain, in shares.
+    `gains`: of "all" and every task type, accuracy before and after and the paired gain, in shares, from summary.json.
     """
 
     def __init__(self, run: RunDir) -> None:
         super().__init__(run)
-        self.name = str(run.path)
-        self.notes: list[str] = []
-        self.gains: list[dict[str, Any]] = []
-        self.baselines: dict[str, dict[str, float]] = {}
-        self.last_items: list[Item] = []
+        self.name, self.settings, ended = str(run.path), _settings(self.config), self.summary or {}
+        logs = ("run.json", "metrics.jsonl", "timing.jsonl", "tasks.jsonl")
+        self.missing = [name for name in logs if not (run.path / name).exists()]
         with form_checked(run):
-            self.info = self._info()
-            self._note_missing("metrics.jsonl", "timing.jsonl")
-            self._read_gains()
-            self._note_missing("tasks.jsonl")
-            ended = run.summary() or {}
+            self.info = {} if "run.json" in self.missing else run.info()
+            self.environment = dict(self.info.get("environment") or {})
             kept = {name: self.curves[name].total for name in STAGES if name in self.curves} or ended.get("seconds", {})
             self.stages = {name: float(kept[name]) for name in STAGES if name in kept}
+            self.gains = [
+                {"type": of, "n": int(ended["after"][of]["n"]), **gain}
+                | {when: ended[when][of]["accuracy"] for when in ("before", "after")}
+                for of, gain in sorted((ended.get("gain") or {}).items(), key=lambda one: one[0] != "all")
+            ]
         outside = [(key, curve) for key, curve in self.curves.items() if curve.outside.count]
         self.out_of_range = sorted(outside, key=lambda one: (-one[1].outside.count / one[1].count, one[0]))
-        self.settings = _settings(self.config)
-
-    def without_place(self, error: Exception) -> str:
-        """What an error says, for a page: no folder of this machine stands on one."""
-        return str(error).replace(f"{self.run.path}/", "").replace(str(self.run.path), "the run")
-
-    def _note_missing(self, *names: str) -> None:
-        missing = (name for name in names if not (self.run.path / name).exists())
-        why = "only a sample of the run was kept, or it has not begun"
-        self.notes += [f"{name} is missing ({why})" for name in missing]
-
-    def _info(self) -> dict[str, Any]:
-        """What run.json holds; TypeError where a part of it is no object: the page would trip over it."""
-        if not (self.run.path / "run.json").exists():
-            unknown = "command, versions and hardware are not known"
-            self.notes.append(f"run.json is missing (only a sample of the run was kept): {unknown}")
-            return {}
-        info = self.run.info()
-        for name in ("environment", "sandbox", "model"):
-            if not isinstance(info.get(name) or {}, dict):
-                raise TypeError(f"{name} in run.json is no object")
-        return info
-
-    def _read_gains(self) -> None:
-        """From the answers of the first and the last evaluation; where they were not kept, from summary.json."""
-        results, ended = self._results(), self.run.summary() or {}
-        before, after, gain = (ended.get(part) or {} for part in ("before", "after", "gain"))
-        if results:
-            first, last = results[0], results[-1]
-            self.baselines, self.last_items = last.record["baselines"], last.items
-            before, after = first.scores, last.scores
-            gain = {} if first is last else compare_paired(first.items, last.items)
-        for of in sorted(gain, key=lambda of: of != "all"):
-            scores = {"n": int(after[of]["n"]), "before": before[of]["accuracy"], "after": after[of]["accuracy"]}
-            self.gains.append({"type": of, "form_gain": None, **gain[of], **scores})
-        never = "the run has no held-out evaluation yet, or was told to make none: there is no gain to report"
-        if not gain:
-            one = "only one held-out evaluation is there: no gain can be given yet"
-            self.notes.append(one if results else never)
-        elif not results:
-            self.notes.append("the held-out answers (eval/) are not there to be read: gains are those of summary.json")
-
-    def _results(self) -> list[Result]:
-        """The evaluations in order; none, and a note, where one of them is damaged."""
-        folder, files = self.run.path / "eval", {}
-        for file in folder.glob("*.json"):
-            with suppress(ValueError):  # another suite's
-                files[evaluated_step(file)] = file
-        try:
-            found = [read_result(folder, files[step].stem) for step in sorted(files)]
-        except EvaluationError as error:  # the rest of the report does not hang on it
-            if all(file.with_suffix(".jsonl").exists() for file in files.values()):  # else a sample was kept
-                self.notes.append(self.without_place(error))
-            return []
-        return [result for result in found if result is not None]  # resuming takes some back
 
 
 def _settings(config: Config) -> list[tuple[str, Any, Any]]:
@@ -168,9 +112,8 @@ class TaskList:
 
 def task_list(run: RunDir) -> TaskList:
     """The proposals of a run, with filters, for a notebook; no widgets, no kernel needed."""
-    facts = RunFacts(run)
-    found = Proposals(facts, 0, BROWSED)
-    return TaskList(_fitted("browse.html", found.listed, BROWSED_BYTES, runs=[facts], total=found.count))
+    found = Proposals(Followed(run), 0, BROWSED)
+    return TaskList(_fitted("browse.html", found.listed, BROWSED_BYTES, runs=[run], total=found.count))
 
 
 def write_report(paths: Sequence[str | Path], output: str | Path = "") -> Path:
@@ -205,9 +148,8 @@ def report(paths: Sequence[str | Path]) -> str:
         [row for own in found for row in own.listed],
         MOST_BYTES,
         runs=runs,
-        against=[None, *(_against(runs[0], facts) for facts in runs[1:])],
         charts=[(heading, [_chart(runs, *one) for one in group]) for heading, group in CHARTS.items()],
-        triplets=[row for own in found for row in own.worth_reading(max(2, TRIPLETS // len(runs)))],
+        triplets=[row for own in found for row in own.worth_reading(max(1, TRIPLETS // len(runs)))],
         total=sum(own.count for own in found),
         health=[_health(facts) for facts in runs],
     )
@@ -218,17 +160,12 @@ def _health(facts: RunFacts) -> tuple[list[Finding], str]:
     try:
         found = diagnose(summarise(facts))
     except AzrError as error:
-        return [], f"The run doctor could not judge: {facts.without_place(error)}."
+        said = (
+            str(error).replace(f"{facts.run.path}/", "").replace(str(facts.run.path), "the run")
+        )  # no folders of ours
+        return [], f"The run doctor could not judge: {said}."
     said = f"names {len(found)} illness{'es' * (len(found) > 1)}." if found else "found nothing."
     return found, f"The run doctor {said}" + (f" {TOO_SHORT}" if facts.lines < SHORT else "")
-
-
-def _against(first: RunFacts, other: RunFacts) -> dict[str, float] | None:
-    """The gain of a run's last evaluation over the first run's, where both answered the same problems."""
-    with suppress(ValueError):  # not the same problems
-        if first.last_items and other.last_items:
-            return compare_paired(first.last_items, other.last_items)["all"]
-    return None
 
 
 def _chart(runs: Sequence[RunFacts], title: str, unit: str, source: str) -> Markup:

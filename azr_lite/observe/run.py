@@ -152,7 +152,7 @@ class Run:
         """What the recorded replies would have earned under other rewards or another estimator, step by step.
 
         Args:
-            changes: estimator, whitening, zero_learnability (as in `Config`); not_well_formed, wrong (rewards).
+            changes: estimator, whitening, zero_learnability (as in `Config`).
 
         Raises:
             ConfigError: a change that the log cannot answer.

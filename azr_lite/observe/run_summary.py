@@ -29,7 +29,8 @@ JUDGED = {
     "solver truncated": "solve/*/truncated", "solver no signal": "solve/*/no_signal",
     "proposer no signal": "propose/*/no_signal", "valid": "propose/*/ok", "proposer truncated": "propose/*/truncated",
     "solve rate": "propose/*/solve_rate", "learnable": "propose/*/learnable", "never solved": "propose/*/never_solved",
-    "fresh": "propose/*/fresh", "clip ratio": "clip_ratio", "gradient norm": "grad_norm",
+    "fresh": "propose/*/fresh", "copies": "propose/*/copies", "distinct": "propose/*/distinct_answers",
+    "clip ratio": "clip_ratio", "gradient norm": "grad_norm",
     "learning rate": "learning_rate", "worlds": "validation/worlds", "kl": "kl",
 }  # fmt: skip
 """The curves that are judged, and their keys in `Followed.curves`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from azr_lite.parsing import ParsedReply, parse_arguments
+from azr_lite.parsing import ParsedReply, parse_literal
 from azr_lite.prompts.base import Style
 from azr_lite.sandbox.literal import read_value
 from azr_lite.sandbox.wire import compare
@@ -23,13 +23,9 @@ class Abduction(TripletTaskType):
 
     def parse_answer(self, reply: ParsedReply, task: Triplet, rules: Rules) -> Answer | Rejection:
         text = reply.block("input", Reason.NO_ANSWER)
-        if isinstance(text, Rejection):
-            return text
-        arguments = parse_arguments(text, rules.max_value_chars)
-        if isinstance(arguments, Rejection):
-            not_literal = arguments.reason == Reason.INPUT_NOT_LITERAL
-            return Rejection(Reason.ANSWER_NOT_LITERAL, arguments.detail) if not_literal else arguments
-        return Answer(program=task.program, inputs=(arguments,))
+        if not isinstance(text, Rejection):
+            text = parse_literal("input in the answer", text, rules.max_value_chars)
+        return text if isinstance(text, Rejection) else Answer(program=task.program, inputs=(text,))
 
     def judge(self, task: Triplet, answer: Answer, outcomes: Sequence[Any], rules: Rules) -> Verdict:
         (outcome,) = outcomes

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from azr_lite.parsing import ParsedReply, parse_arguments, parse_program
+from azr_lite.parsing import ParsedReply, parse_arguments, parse_literal, parse_program
 from azr_lite.prompts.base import Style
-from azr_lite.sandbox.literal import LiteralError, read_arguments, read_value
 from azr_lite.sandbox.wire import render
 from azr_lite.triplet import SEED_SHARING_TYPES, Reason, Rejection, Rules, Task, TaskTypeName, Triplet, Verdict
 
@@ -165,16 +164,9 @@ class TripletTaskType(TaskType):
 
 def unreadable(inputs: Sequence[str], outputs: Sequence[str], rules: Rules) -> Rejection | None:
     """Why a task with these texts could not be used: each must be short, and readable by those who judge it."""
-    for text, is_output in [(text, False) for text in inputs] + [(text, True) for text in outputs]:
-        if len(text) > rules.max_value_chars:
-            what = f"{'output' if is_output else 'input'} has {len(text)} characters once written out"
-            reason = Reason.OUTPUT_TOO_LONG if is_output else Reason.TOO_LONG
-            return Rejection(reason, f"{what}, limit {rules.max_value_chars}")
-        try:
-            read_value(text) if is_output else read_arguments(text)
-        except LiteralError as error:
-            return Rejection(Reason.OUTPUT_NOT_LITERAL if is_output else Reason.INPUT_NOT_LITERAL, str(error)[:200])
-    return None
+    found = [parse_literal("input", text, rules.max_value_chars) for text in inputs]
+    found += [parse_literal("output", text, rules.max_value_chars) for text in outputs]
+    return next((value for value in found if isinstance(value, Rejection)), None)
 
 
 def argument_text(arguments: tuple[Any, ...]) -> str:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from azr_lite.buffer import task_key
 from azr_lite.nano.demonstrations import RULES, Mixture, demonstration, propose_example, solve_example, way_back
-from azr_lite.nano.generator import STRATA, draw_induction, draw_run, draw_triplet, held_out
+from azr_lite.nano.generator import STRATA, draw_run, draw_task, held_out
 from azr_lite.nano.language import KINDS, depth, fits, is_reserved, program_text, skeleton
 from azr_lite.parsing import parse_program, parse_reply
 from azr_lite.tasks import get_task_type
@@ -23,15 +23,15 @@ def test_twenty_to_thirty_operations():
 
 
 def test_generator_is_deterministic():
-    first, second = ([draw_triplet(random.Random(seed), "deduction", 3) for seed in range(30)] for _ in range(2))
+    first, second = ([draw_task(random.Random(seed), "deduction", 3) for seed in range(30)] for _ in range(2))
     assert first == second
-    assert draw_induction(random.Random(5), 2) == draw_induction(random.Random(5), 2)
+    assert draw_task(random.Random(5), "induction", 2) == draw_task(random.Random(5), "induction", 2)
     assert held_out(12, 3) == held_out(12, 3) != held_out(12, 4)
 
 
 def test_programs_have_the_value_claimed():
     sandbox = pytest.importorskip("azr_lite.sandbox")
-    tasks = [draw_triplet(random.Random(seed), "deduction", 1 + seed % 4, reserved=None) for seed in range(40)]
+    tasks = [draw_task(random.Random(seed), "deduction", 1 + seed % 4, reserved=None) for seed in range(40)]
     jobs = [sandbox.Job(program=task.program, inputs=((ast.literal_eval(task.input),),)) for task in tasks]
     with sandbox.Executor(workers=1) as executor:
         for task, (outcome,) in zip(tasks, executor.run_many(jobs), strict=True):
@@ -108,5 +108,5 @@ def test_demonstrated_answers_are_well_formed_and_right(type_, traced):
     for _ in range(20):
         prompt, text = propose_example(rng, type_, Mixture())
         reply = parse_reply("<think>" + text)
-        reference = draw_triplet(random.Random(1), "deduction", 1)
+        reference = draw_task(random.Random(1), "deduction", 1)
         assert not isinstance(game.parse_proposal(reply, [reference], RULES), Rejection)

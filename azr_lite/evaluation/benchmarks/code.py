@@ -4,11 +4,12 @@ Protocols, never mixed, part of every suite's name:
 * ``evalplus-chat``: the prompt of evalplus' own chat path, words and shape taken from the installed package; the
   prefill ends in an opened python fence; 768 tokens and its stop strings. The paper's HumanEval+ and MBPP+ are this.
 * ``evalplus-direct``: what the same path does for a model without chat template: the task's text, to be gone on with.
-* ``azr``: the think/answer prompt of self-play in words of our own; the last python fence inside the answer counts.
+* ``azr``: the think/answer prompt of self-play in words of our own; the last python block of
+  the answer that defines the function counts.
 
 `Mark.right`: all tests pass for the strictly extracted program: azr, see above; evalplus-chat, the reply up to the
 first stop string or closing fence; evalplus-direct, task and reply up to the first stop string. `Mark.lenient`: or they
-pass for azr with the last fence wherever it stands; for both others after evalplus' `sanitize`, and **that is the
+pass for azr with such a block wherever it stands; for both others after evalplus' `sanitize`, and **that is the
 published way**: compare `lenient` with leaderboards. `Mark.parts`: base and plus of the strict program.
 """
 
@@ -29,13 +30,14 @@ from azr_lite.evaluation.suite import (
     Question,
     Reply,
     Setting,
+    blocks_anywhere,
     read_data,
     shipped,
     think_answer_prompt,
 )
-from azr_lite.parsing import parse_reply, read_fences
-from azr_lite.prompts.base import ANSWER, END_ANSWER, THINK, Style, fence
-from azr_lite.triplet import Rejection
+from azr_lite.parsing import parse_reply
+from azr_lite.prompts.base import END_ANSWER, Style, fence
+from azr_lite.triplet import Reason, Rejection
 
 SUITES = {
     "humanevalplus": ("humaneval", "HumanEvalPlus.jsonl.gz"),
@@ -130,7 +132,9 @@ class CodeSuite:
     def extract(self, replies: Sequence[tuple[Question, Reply]]) -> list[Extracted]:
         """The two programs of each reply; no verdict yet."""
         if self.protocol == "azr":
-            return [extract_azr(question.prompt.prefill + reply.text) for question, reply in replies]
+            entries = [self._rows[question.id]["entry_point"] for question, _ in replies]
+            texts = [question.prompt.prefill + reply.text for question, reply in replies]
+            return [extract_azr(text, entry) for text, entry in zip(texts, entries, strict=True)]
         rows = [self._rows[question.id] for question, _ in replies]
         found = [self._extract_evalplus(row, reply) for row, (_, reply) in zip(rows, replies, strict=True)]
         cleaned = sanitize([(one.lenient, row["entry_point"]) for one, row in zip(found, rows, strict=True)])
@@ -147,10 +151,6 @@ class CodeSuite:
         reason = reason or ("" if program.strip() else "empty")
         return Extracted(program, text, not reason, reason)
 
-    def baselines(self, questions: Sequence[Question]) -> dict[str, dict[str, float]]:
-        """Empty: no program that needs no reasoning passes the tests."""
-        return {}
-
 
 @dataclass(frozen=True)
 class Extracted:
@@ -162,19 +162,19 @@ class Extracted:
     reason: str = ""
 
 
-def extract_azr(text: str) -> Extracted:
-    """Strict: a well-formed reply and the last python fence of its answer.
+def extract_azr(text: str, entry: str) -> Extracted:
+    """Strict: a well-formed reply and the last python block of its answer that defines `entry`.
 
-    Lenient: the last python fence anywhere, else the last of any kind.
+    Lenient: the last such block anywhere, else the last of any kind.
     """
-    fences, _ = read_fences(text.replace(THINK, THINK + "\n").replace(ANSWER, ANSWER + "\n"))
-    python = [body for label, body in fences if label == "python"]
-    lenient = (python or [body for _, body in fences] or [""])[-1]
-    reply = parse_reply(text)
-    if isinstance(reply, Rejection):
-        return Extracted("", lenient, False, reply.reason)
-    blocks = reply.blocks("python")
-    return Extracted(blocks[-1], lenient, True) if blocks else Extracted("", lenient, False, "no_answer")
+    anywhere, reply = blocks_anywhere(text), parse_reply(text)
+    lenient = anywhere.block("python", Reason.NO_ANSWER, entry=entry)
+    if isinstance(lenient, Rejection):
+        lenient = anywhere.fences[-1][1] if anywhere.fences else ""
+    strict = reply if isinstance(reply, Rejection) else reply.block("python", Reason.NO_ANSWER, entry=entry)
+    if isinstance(strict, Rejection):
+        return Extracted("", lenient, False, strict.reason)
+    return Extracted(strict, lenient, True)
 
 
 def azr_body(task: str) -> str:

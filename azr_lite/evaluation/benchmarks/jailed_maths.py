@@ -28,6 +28,8 @@ _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace is a sign, not a
 _PROSE = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox|textrm)\s*\{[^{}]*\}")
 _LETTER = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")  # of a variable, not of a command
 _NUMBER = re.compile(r"\d+(?:(?:\{,\}|\\,|\\!|,)+\d{3}(?!\d))*(?:\.\d+)?|\.\d+")
+_THIN_SPACE = re.compile(r"(?<=\d)(?:\\[,;:! ]|\{\\[,;:!]\}|~)(?=\d{3}(?!\d))")
+_DEGREES = re.compile(r"(?:\^\s*(?:\\circ|\{\s*\\circ\s*\})|°)\s*[CF]?(?![A-Za-z])")
 _WORK = (
     "sum prod int iint iiint oint lim limsup liminf binom dbinom tbinom choose mod bmod pmod lfloor rfloor lceil rceil "
     "vert lvert rvert det max min dots ldots cdots vdots ddots"
@@ -61,8 +63,9 @@ def boxes(text: str) -> list[str]:
 
 
 def tidy(answer: str) -> str:
-    r"""One line, without dollar signs around it, money signs, or an inline-math pair."""
-    text = " ".join(answer.replace("\\$", " ").split())
+    r"""One line, without dollar signs around it, money signs, or an inline-math pair; ``10\,800`` is 10800, and of
+    degrees the scale is left away: math-verify takes ``^\circ C`` for a variable."""
+    text = _DEGREES.sub(r"^\\circ", _THIN_SPACE.sub("", " ".join(answer.replace("\\$", " ").split())))
     for left, right in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
         if text.startswith(left) and text.endswith(right) and len(text) >= len(left) + len(right):
             return text[len(left) : -len(right)].strip()

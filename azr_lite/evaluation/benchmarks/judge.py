@@ -39,6 +39,7 @@ def _uncapped_wire() -> Any:
     spec.loader.exec_module(module)
     module.HASHED = module.INT_BITS = 1 << 40
     module.DEPTH = 200
+    module._decoder = json.JSONDecoder(object_pairs_hook=module.Tag, parse_constant=int)  # which refuses NaN
     return module
 
 
