@@ -20,7 +20,7 @@ from tests.sandbox.conftest import NATIVE, QUICK, Case, descendants, eventually,
 ROOT = Path(__file__).parents[2]
 IDENTITY = "def f(x): return x"
 SPIN = "def f(x):\n    while True: pass"
-BOUND_S = 30.0
+BOUND_S = 60.0
 
 
 @pytest.fixture(autouse=True)
