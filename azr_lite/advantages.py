@@ -166,19 +166,12 @@ def loss_weights(
         >>> loss_weights(["short", "long"], lengths_B=[10, 30], counts_B=[True, True]).tolist()
         [2.0, 0.6666666666666666]
     """
-    lengths = np.asarray(lengths_B, dtype=np.float64)
-    counts = np.asarray(counts_B, dtype=bool)
+    lengths, counts = np.asarray(lengths_B, dtype=np.float64), np.asarray(counts_B, dtype=bool)
     weights_B = np.zeros(len(lengths))
-    total, active = lengths.sum(), lengths[counts].sum()
-    if active == 0:
-        return weights_B
-    if not balanced:
-        weights_B[counts] = total / active
-        return weights_B
-    parts = [rows[counts[rows]] for rows in _rows_of(groups_B)]
+    parts = [rows[counts[rows]] for rows in _rows_of(groups_B if balanced else ["all"] * len(lengths))]
     parts = [rows for rows in parts if len(rows)]
     for rows in parts:
-        weights_B[rows] = total / (len(parts) * lengths[rows].sum())
+        weights_B[rows] = lengths.sum() / (len(parts) * lengths[rows].sum())
     return weights_B
 
 

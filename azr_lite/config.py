@@ -246,7 +246,7 @@ class Config:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Config:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in check_names(data).items()})
+        return cls(**check_names(data))
 
 
 def list_settings() -> list[tuple[str, str, str]]:
@@ -262,15 +262,15 @@ def list_settings() -> list[tuple[str, str, str]]:
 
 
 def check_names(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`changes` without what is `DROPPED`; ConfigError, with the nearest known name, where a key is no setting."""
+    """`changes` with tuples for lists, and without what is `DROPPED`; ConfigError where a key is no setting."""
     names = [f.name for f in dataclasses.fields(Config)]
-    changes = {name: value for name, value in changes.items() if name not in DROPPED or value != DROPPED[name]}
-    for name in changes:
+    kept = {name: value for name, value in changes.items() if name not in DROPPED or value != DROPPED[name]}
+    for name in kept:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"did you mean {near[0]!r}?" if near else "see azr-lite run --help-all"
             raise ConfigError(f"there is no setting {name!r}; {hint}")
-    return changes
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()}
 
 
 # ---------------------------------------------------------------- one sentence for each wrong value or combination
@@ -319,12 +319,13 @@ _CONFLICTS: tuple[tuple[Callable[[Config], Any], str], ...] = (
      "roles='split' needs micro-batches of one role, and {c.updates_per_step} updates do not divide both the proposals "
      "and the solver rollouts of a step; change updates_per_step, batch_size or solver_batch_size"),
     # combinations that run and quietly train something else
-    (lambda c: _vllm(c) and c.model == "nano",
+    (lambda c: c.generation != "transformers" and c.model == "nano",
      "the nano model has its own sampler, and vLLM does not know it; use generation='transformers'"),
-    (lambda c: _vllm(c) and c.tuning == "qlora",
+    (lambda c: c.generation != "transformers" and c.tuning == "qlora",
      "tuning='qlora' with vLLM destroys the model: TRL merges the adapters into the 4-bit base and back at each step, "
      "which moves its weights by about 5 %; use tuning='lora' with vLLM, or generation='transformers' with qlora"),
-    (lambda c: _vllm(c) and c.device == "cpu", "vLLM is used on GPUs only; on a CPU use generation='transformers'"),
+    (lambda c: c.generation != "transformers" and c.device == "cpu",
+     "vLLM is used on GPUs only; on a CPU use generation='transformers'"),
     (lambda c: c.generation == "vllm-server" and not c.vllm_server.startswith(("http://", "https://")),
      "vllm_server is {c.vllm_server!r}; give an address such as http://localhost:8000"),
     # watching
@@ -332,8 +333,6 @@ _CONFLICTS: tuple[tuple[Callable[[Config], Any], str], ...] = (
      "stop_patience counts held-out evaluations, and none are made during the run; set eval_every and eval_problems"),
     (lambda c: not set(c.report_to) <= {*TRACKERS},
      "report_to names {c.report_to}; the trackers known here are " + ", ".join(TRACKERS) + "; name those or none"),
-    (lambda c: len({*c.report_to}) < len(c.report_to),
-     "report_to names a tracker twice: {c.report_to}; name each once"),
     (lambda c: c.sync_to.startswith("hub:") and [bool(part) for part in c.sync_to[4:].split("/")] != [True, True],
      "sync_to is {c.sync_to!r}; a place on the hub is written hub:USER/REPO; a folder is written as its path"),
 )  # fmt: skip
@@ -372,8 +371,6 @@ def _check_task_types(config: Config) -> None:
     names, known = config.task_types, list_task_types()
     if not names:
         raise ConfigError(f"task_types is empty; name at least one of {', '.join(known)}")
-    if len(set(names)) != len(names):
-        raise ConfigError(f"task_types names a task type twice: {', '.join(names)}; name each once")
     if unknown := [name for name in names if name not in known]:
         raise ConfigError(
             f"unknown task type {unknown[0]!r}; known: {', '.join(known)}; import the file that registers it first "
@@ -393,6 +390,8 @@ def _check_type(name: str, kind: Any, value: Any) -> None:
     elif get_origin(kind) is tuple:
         fits = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
         expected = "give a tuple of names, such as ('deduction', 'abduction')"
+        if fits and len(set(value)) < len(value):
+            fits, expected = False, "a name stands there twice; name each once"
     elif kind is float:
         fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         expected = "give a finite number"
@@ -401,10 +400,6 @@ def _check_type(name: str, kind: Any, value: Any) -> None:
         expected = "give a whole number" if kind is int else f"give a {kind.__name__}"
     if not fits:
         raise ConfigError(f"{name} is {value!r}; {expected}")
-
-
-def _vllm(config: Config) -> bool:
-    return config.generation != "transformers"
 
 
 def config_text(config: Config) -> str:

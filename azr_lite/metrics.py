@@ -180,118 +180,110 @@ class Metric:
 
 
 _G, _P = "{role}/{type}/", "propose/{type}/"
-_REWARDS, _TRR = "paper section 3.2, rewards.py", "paper section 3.3, advantages.py"
-_LADDER = "paper section 3.2 (equation 6), parsing.py"
-_TIMING = {"file": "timing.jsonl"}
+_REWARDS, _TRR, _RATE = "paper section 3.2, rewards.py", "paper section 3.3, advantages.py", "paper equation 4"
+_LADDER, _KEY = "paper section 3.2 (equation 6), parsing.py", "buffer.py (task_key)"
+
+
+def _rows(file: str, *rows: tuple[str | float | None, ...]) -> list[Metric]:
+    return [Metric(*row, file=file) for row in rows]
+
 
 METRICS: tuple[Metric, ...] = (
-    Metric("step", "step", "self-play steps are counted from 0", "steps", 0, None, "rundir.py"),
-    # ---- each (role, type)
-    Metric(_G + "reward", "mean reward", "mean of R over the group's replies", "reward, -1 to 1", -0.9, None, _REWARDS),
-    Metric(_G + "reward_std", "spread of rewards", "population std of R over the group", "reward", 1e-6, None,
-           _REWARDS),
-    Metric(_G + "part/{part}", "a part of the reward", "mean over the group of that part of R (0 where a reply has "
-           "none); parts sum to R", "reward", None, None, _REWARDS, "where some reply of the group has this part"),
-    Metric(_G + "well_formed", "well-formed share", "replies of the form thought, then answer / replies", "share", 0.5,
-           1, _LADDER),
-    Metric(_G + "ok", "valid or right share", "propose: valid proposals / proposals; solve: right answers / answers",
-           "share", 0.05, None, "paper section 3.1, verifier.py"),
-    Metric("solve/{type}/old_ok", "right share on old tasks", "right answers / answers to tasks of earlier steps, "
-           "solved again for training", "share", None, None, "selfplay.py", "where old tasks were solved again"),
-    Metric(_G + "reason/{reason}", "rejections by reason", "replies that failed for this reason (proposals: the "
-           "held-out ones count too)", "replies", 0, None, "triplet.py (Reason)", "where some reply failed so"),
-    Metric(_G + "tokens", "reply length", "mean tokens of a reply, end of sequence included", "tokens", 2, None,
-           "paper figure 6"),
-    Metric(_G + "tokens_right", "length of right replies", "mean tokens of valid proposals or right answers that were "
-           "not cut", "tokens", 2, None, "paper figure 6", "where there is one"),
-    Metric(_G + "tokens_wrong", "length of wrong replies", "mean tokens of the others that were not cut", "tokens", 2,
-           None, "paper figure 6", "where there is one"),
-    Metric(_G + "tokens_truncated", "length of cut replies", "mean tokens of replies cut by max_reply_tokens", "tokens",
-           1, None, "selfplay.py", "where there is one"),
-    Metric(_G + "truncated", "truncated share", "replies cut by max_reply_tokens / replies", "share", 0, 0.2,
-           "selfplay.py"),
-    Metric(_G + "no_signal", "group without signal", "1 where all rewards of the group are equal (every advantage is "
-           "then 0), else 0", "0 or 1", 0, 0, _TRR),
-    Metric(_G + "advantage_mean", "mean advantage", "mean of A over the group; 0 by construction for sequence "
-           "whitening", "advantage", -0.5, 0.5, _TRR),
-    Metric(_G + "advantage_std", "spread of advantages", "population std of A over the group; 1 by construction for "
-           "sequence whitening", "advantage", 0.5, 2, _TRR),
-    Metric(_G + "loss_share", "share of the update", "sum of tokens x |A x weight| of the group / the same of all "
-           "groups. A stand-in for gradient_share that costs nothing", "share", 0.02, 0.9, "metrics.py"),
-    Metric(_G + "gradient_share", "share of the gradient", "L2 norm of the group's part of the gradient of the step's "
-           "first update, before clipping / the sum of these norms over all groups", "share", 0.02, 0.9,
-           "gradient_share.py", "every gradient_share_every steps"),
-    # ---- proposals of each type
-    Metric(_P + "solve_rate", "mean solve rate", "mean over valid proposals of r-bar, the success of their n "
-           "Monte-Carlo replies", "share", 0.1, 0.95, "paper equation 4"),
-    Metric(_P + "learnable", "learnable share", "valid proposals with 0 < r-bar < 1 / valid proposals", "share", 0.05,
-           None, "paper equation 4"),
-    Metric(_P + "never_solved", "share at 0", "valid proposals with r-bar = 0 / valid proposals", "share", 0, 0.8,
-           "paper equation 4"),
-    Metric(_P + "always_solved", "share at 1", "valid proposals with r-bar = 1 / valid proposals", "share", 0, 0.9,
-           "paper equation 4"),
-    Metric(_P + "solved/{percent}", "histogram of solve rates", "valid proposals whose r-bar, rounded to a percent, is "
-           "this", "proposals", 0, None, "metrics.py", "where there is one"),
-    Metric(_P + "fresh", "share of new tasks", "valid proposals not in the buffer and not twice in the step / valid "
-           "proposals", "share", 0.3, 1, "buffer.py (task_key)"),
-    Metric(_P + "duplicates", "duplicates", "valid proposals that pose a known problem", "proposals", 0, None,
-           "buffer.py (task_key)"),
-    Metric(_P + "distinct_answers", "distinct answers", "mean over tasks with 0 < r-bar < 1 of different answers / n "
-           "replies. A lottery, which nobody can learn, keeps it high at a steady r-bar", "share", 0, 0.8,
-           "metrics.py", "where there is such a task"),
-    Metric(_P + "copies", "copied references", "valid proposals whose program is that of a reference but for names / "
-           "valid proposals with references", "share", 0, 0.3, "metrics.py", "where a valid proposal had references"),
-    # ---- buffers, executor, tokens
-    Metric("buffer/{type}", "buffer size", "tasks in the buffer after the step", "tasks", 1, None,
-           "paper section 3.1, buffer.py"),
-    Metric("buffer/{type}/age", "buffer age", "mean over the buffer of (this step - the step a task came from); seeds "
-           "come from step -1", "steps", 0, None, "buffer.py"),
-    Metric("executor/{kind}", "executor outcomes", "programs validated and inputs judged in this step, by what came of "
-           "them", "executions", 0, None, "verifier.py, sandbox/", "where there is one"),
-    Metric("validation/worlds", "worlds of a validation", "fewest worlds (hash seed, memory, order of their own) in "
-           "which the program of an accepted proposal of this step was run and gave the same output; 1 means that it "
-           "was run once and believed", "worlds", 2, 8, "sandbox/executor.py (verdict)", "where a proposal was "
-           "accepted"),
-    Metric("tokens/generated", "tokens generated", "tokens of all proposals and Monte-Carlo replies of the step",
-           "tokens", 1, None, "selfplay.py"),
-    Metric("tokens/trained", "tokens trained", "tokens of the rollouts with weight above 0", "tokens", 1, None,
-           "selfplay.py"),
-    # ---- the update
-    Metric("loss", "loss", "mean over the step's updates of the PPO-clip loss less the entropy bonus. Near 0 at all "
-           "times: it says nothing about learning", "loss", -1, 1, "paper section 3.3, trainer.py"),
-    Metric("grad_norm", "gradient norm", "mean over updates of the global L2 norm before clipping", "norm", 1e-6, 10,
-           "trainer.py"),
-    Metric("gradient_cosine", "agreement of the roles", "cosine between the proposer's and the solver's part of the "
-           "gradient of the step's first update; below 0 they pull against each other", "cosine", -0.5, 1,
-           "gradient_share.py", "every gradient_share_every steps, where both parts are above 0"),
-    Metric("clip_ratio", "clipped share", "tokens whose ratio was clipped / tokens, mean over updates; 0 with one "
-           "update a step", "share", 0, 0.2, "paper section 3.3 (PPO), TRL"),
-    Metric("entropy", "entropy", "mean entropy of the policy over the reply tokens", "nats a token", 0.02, 5, "TRL"),
-    Metric("learning_rate", "learning rate", "that of the step's last update", "1", 0, None, "config.py"),
-    # ---- the clock
-    Metric("generate", "time for sampling", "wall time of proposals and replies", "s", 0, None, "selfplay.py",
-           **_TIMING),
-    Metric("sandbox", "time for verdicts", "wall time of validation and judgement", "s", 0, None, "selfplay.py",
-           **_TIMING),
-    Metric("update", "time for the update", "wall time from the last stage of self-play to the end of the optimiser "
-           "step", "s", 0, None, "trainer.py", **_TIMING),
-    Metric("rest", "time for the rest", "wall time of the step less the three others: parsing, saving, logging", "s", 0,
-           None, "trainer.py", **_TIMING),
-    Metric("tokens_per_s", "sampling speed", "tokens of all replies sampled in the step / time for sampling",
-           "tokens/s", 1, None, "progress.py", **_TIMING),
-    Metric("memory_mib", "peak memory", "largest resident memory of the main process so far", "MiB", 0, None,
-           "progress.py", **_TIMING),
-    Metric("gpu_memory_mib", "peak GPU memory", "largest memory of torch's allocator so far, first GPU of the main "
-           "process", "MiB", 0, None, "progress.py", "on a GPU", **_TIMING),
-    Metric("cpu_energy_j", "processor energy", "processor time of the main process x 8 W a core; an estimate, right to "
-           "a factor of 2 either way", "J", 0, None, "progress.py", **_TIMING),
-    # ---- what a run keeps elsewhere and trackers show as curves ({type}: a task type, or all)
-    Metric("held_out/{type}/accuracy", "held-out accuracy", "right greedy replies / held-out problems, after so many "
-           "steps", "share", None, None, "evaluation/scores.py", "at evaluations", "eval/*.json"),
-    Metric("held_out/{type}/tokens", "held-out reply length", "mean tokens of the greedy replies to held-out problems",
-           "tokens", 2, None, "evaluation/scores.py", "at evaluations", "eval/*.json"),
-    Metric("gain/{type}", "gain", "held-out accuracy at the end less that of the untrained policy, same problems",
-           "share", 0, None, "evaluation/scores.py", "at the end", "summary.json"),
+    *_rows("metrics.jsonl",
+    ("step", "step", "self-play steps are counted from 0", "steps", 0, None, "rundir.py"),
+    (_G + "reward", "mean reward", "mean of R over the group's replies", "reward, -1 to 1", -0.9, None, _REWARDS),
+    (_G + "reward_std", "spread of rewards", "population std of R over the group", "reward", 1e-6, None, _REWARDS),
+    (_G + "part/{part}", "a part of the reward", "mean over the group of that part of R (0 where a reply has none); "
+     "parts sum to R", "reward", None, None, _REWARDS, "where some reply of the group has this part"),
+    (_G + "well_formed", "well-formed share", "replies of thought and answer / replies", "share", 0.5, 1, _LADDER),
+    (_G + "ok", "valid or right share", "valid proposals / proposals; right answers / answers", "share", 0.05, None,
+     "paper section 3.1, verifier.py"),
+    ("solve/{type}/old_ok", "right share on old tasks", "right answers / answers to tasks of earlier steps, solved "
+     "again for training", "share", None, None, "selfplay.py", "where old tasks were solved again"),
+    (_G + "reason/{reason}", "rejections by reason", "replies that failed for this reason (proposals: the held-out "
+     "ones count too)", "replies", 0, None, "triplet.py (Reason)", "where some reply failed so"),
+    (_G + "tokens", "reply length", "mean tokens of a reply, its end included", "tokens", 2, None, "paper figure 6"),
+    (_G + "tokens_right", "length of right replies", "mean tokens of valid proposals or right answers that were not "
+     "cut", "tokens", 2, None, "paper figure 6", "where there is one"),
+    (_G + "tokens_wrong", "length of wrong replies", "mean tokens of the others that were not cut", "tokens", 2, None,
+     "paper figure 6", "where there is one"),
+    (_G + "tokens_truncated", "length of cut replies", "mean tokens of replies cut by max_reply_tokens", "tokens", 1,
+     None, "selfplay.py", "where there is one"),
+    (_G + "truncated", "truncated share", "replies cut by max_reply_tokens / replies", "share", 0, 0.2, "selfplay.py"),
+    (_G + "no_signal", "group without signal", "1 where all rewards of the group are equal (each advantage is then 0), "
+     "else 0", "0 or 1", 0, 0, _TRR),
+    (_G + "advantage_mean", "mean advantage", "mean of A over the group; 0 by construction for sequence whitening",
+     "advantage", -0.5, 0.5, _TRR),
+    (_G + "advantage_std", "spread of advantages", "population std of A over the group; 1 by construction for sequence "
+     "whitening", "advantage", 0.5, 2, _TRR),
+    (_G + "loss_share", "share of the update", "sum of tokens x |A x weight| of the group / the same of all groups: "
+     "gradient_share at no cost", "share", 0.02, 0.9, "metrics.py"),
+    (_G + "gradient_share", "share of the gradient", "L2 norm of the group's part of the gradient, first update of the "
+     "step, before clipping / the sum of these norms", "share", 0.02, 0.9, "diagnostics.py",
+     "every gradient_share_every steps"),
+    (_P + "solve_rate", "mean solve rate", "mean over valid proposals of r-bar, the success of their n Monte-Carlo "
+     "replies", "share", 0.1, 0.95, _RATE),
+    (_P + "learnable", "learnable share", "those with 0 < r-bar < 1 / valid proposals", "share", 0.05, None, _RATE),
+    (_P + "never_solved", "share at 0", "those with r-bar = 0 / valid proposals", "share", 0, 0.8, _RATE),
+    (_P + "always_solved", "share at 1", "those with r-bar = 1 / valid proposals", "share", 0, 0.9, _RATE),
+    (_P + "solved/{percent}", "histogram of solve rates", "valid proposals whose r-bar, rounded to a percent, is this",
+     "proposals", 0, None, "metrics.py", "where there is one"),
+    (_P + "fresh", "share of new tasks", "valid proposals not in the buffer and not twice in the step / valid "
+     "proposals", "share", 0.3, 1, _KEY),
+    (_P + "duplicates", "duplicates", "valid proposals of known problems", "proposals", 0, None, _KEY),
+    (_P + "distinct_answers", "distinct answers", "different answers / n replies, mean over tasks with 0 < r-bar < 1. "
+     "A lottery, which nobody can learn, keeps it high at a steady r-bar", "share", 0, 0.8, "metrics.py",
+     "where there is such a task"),
+    (_P + "copies", "copied references", "valid proposals whose program is that of a reference but for names / valid "
+     "proposals with references", "share", 0, 0.3, "metrics.py", "where a valid proposal had references"),
+    ("buffer/{type}", "buffer size", "tasks in the buffer after the step", "tasks", 1, None,
+     "paper section 3.1, buffer.py"),
+    ("buffer/{type}/age", "buffer age", "mean over the buffer of (this step - the step a task came from); seeds come "
+     "from step -1", "steps", 0, None, "buffer.py"),
+    ("executor/{kind}", "executor outcomes", "programs validated and inputs judged in this step, by what came of them",
+     "executions", 0, None, "verifier.py, sandbox/", "where there is one"),
+    ("validation/worlds", "worlds of a validation", "fewest worlds (hash seed, memory, order of their own) in which an "
+     "accepted proposal's program gave the same output; 1: it was run once and believed", "worlds", 2, 8,
+     "sandbox/executor.py (verdict)", "where a proposal was accepted"),
+    ("tokens/generated", "tokens generated", "tokens of all proposals and Monte-Carlo replies", "tokens", 1, None,
+     "selfplay.py"),
+    ("tokens/trained", "tokens trained", "tokens of rollouts with weight above 0", "tokens", 1, None, "selfplay.py"),
+    ("loss", "loss", "mean over the step's updates of the PPO-clip loss less the entropy bonus. Near 0 at all times: "
+     "it says nothing about learning", "loss", -1, 1, "paper section 3.3, trainer.py"),
+    ("grad_norm", "gradient norm", "global L2 norm before clipping, mean over updates", "norm", 1e-6, 10, "trainer.py"),
+    ("gradient_cosine", "agreement of the roles", "cosine between the proposer's and the solver's part of the gradient "
+     "of the step's first update; below 0 they pull against each other", "cosine", -0.5, 1, "diagnostics.py",
+     "every gradient_share_every steps, where both parts are above 0"),
+    ("clip_ratio", "clipped share", "tokens whose ratio was clipped / tokens, mean over updates; 0 with one update a "
+     "step", "share", 0, 0.2, "paper section 3.3 (PPO), TRL"),
+    ("entropy", "entropy", "mean entropy of the policy over the reply tokens", "nats a token", 0.02, 5, "TRL"),
+    ("learning_rate", "learning rate", "that of the step's last update", "1", 0, None, "config.py"),
+    ),
+    *_rows("timing.jsonl",
+    ("generate", "time for sampling", "wall time of proposals and replies", "s", 0, None, "selfplay.py"),
+    ("sandbox", "time for verdicts", "wall time of validation and judgement", "s", 0, None, "selfplay.py"),
+    ("update", "time for the update", "wall time from the last stage of self-play to the end of the optimiser step",
+     "s", 0, None, "callbacks.py"),
+    ("rest", "time for the rest", "the step less the three others: parsing, saving, logging", "s", 0, None,
+     "callbacks.py"),
+    ("tokens_per_s", "sampling speed", "tokens sampled in the step / time for sampling", "tokens/s", 1, None,
+     "progress.py"),
+    ("memory_mib", "peak memory", "largest resident memory of the main process so far", "MiB", 0, None, "progress.py"),
+    ("gpu_memory_mib", "peak GPU memory", "largest memory of torch's allocator so far, first GPU of the main process",
+     "MiB", 0, None, "progress.py", "on a GPU"),
+    ("cpu_energy_j", "processor energy", "processor time of the main process x 8 W a core; an estimate, right to a "
+     "factor of 2 either way", "J", 0, None, "progress.py"),
+    ),
+    *_rows("eval/*.json",
+    ("held_out/{type}/accuracy", "held-out accuracy", "right greedy replies / held-out problems, after so many steps",
+     "share", None, None, "evaluation/scores.py", "at evaluations"),
+    ("held_out/{type}/tokens", "held-out reply length", "mean tokens of the greedy replies to held-out problems",
+     "tokens", 2, None, "evaluation/scores.py", "at evaluations"),
+    ),
+    *_rows("summary.json",
+    ("gain/{type}", "gain", "held-out accuracy at the end less that of the untrained policy, same problems", "share", 0,
+     None, "evaluation/scores.py", "at the end"),
+    ),
 )  # fmt: skip
 """The table. tests/test_observe_catalogue.py holds it against what a run logs, in both directions."""
 

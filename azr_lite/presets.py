@@ -269,16 +269,15 @@ def preset(name: str, **overrides: Any) -> Config:
 
 
 def _settings_of(path: Path) -> dict[str, Any]:
-    """A file's settings as `Config` takes them. ConfigError in one sentence for a file that is none."""
+    """A file's settings. ConfigError in one sentence for a file that is none."""
+    hint = "azr-lite run --dry-run prints such a file"
     try:
         settings = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise ConfigError(
-            f"the settings file {path} cannot be read ({error.strerror}); azr-lite run --dry-run prints one"
-        ) from error
+        raise ConfigError(f"the settings file {path} cannot be read ({error.strerror}); {hint}") from error
     except ValueError as error:
-        raise ConfigError(f"{path} is not JSON ({error}); azr-lite run --dry-run prints such a file") from error
+        raise ConfigError(f"{path} is not JSON ({error}); {hint}") from error
     if not isinstance(settings, dict):
         found = type(settings).__name__
         raise ConfigError(f'{path} holds {found}, expected an object such as {{"preset": "nano", "steps": 20}}')
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    return settings

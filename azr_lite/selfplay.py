@@ -28,6 +28,7 @@ from azr_lite.prompts.base import Style
 from azr_lite.rewards import answer_reward, proposal_reward, solve_rate
 from azr_lite.tasks.base import get_task_type
 from azr_lite.triplet import (
+    SEED_SHARING_TYPES,
     Completion,
     ProposalAttempt,
     Reason,
@@ -282,6 +283,11 @@ class SelfPlay:
         """What one proposal may refer to: first choice, then what to take where the prompt is too long."""
         if get_task_type(name).propose_from == "programs":
             pool = self.buffers.programs()
+            if not pool:
+                raise ConfigError(
+                    f"proposals of {name} start from programs, and the buffers of {' and '.join(SEED_SHARING_TYPES)} "
+                    "are empty; add one of these to task_types"
+                )
             while pool:
                 chosen = rng.choice(pool)
                 yield [chosen]

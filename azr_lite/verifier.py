@@ -6,6 +6,7 @@ is neither right nor wrong: the executor tries again and then raises `Infrastruc
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -35,15 +36,8 @@ def open_executor(config: Config, workers: int | None = None) -> Executor:
 
 def rules_of(config: Config) -> Rules:
     """The settings of a run that its task types need."""
-    return Rules(
-        equality=config.equality,
-        induction_scoring=config.induction_scoring,
-        induction_inputs=config.induction_inputs,
-        induction_shown=config.induction_shown,
-        cpu_seconds=config.cpu_seconds,
-        memory_mb=config.memory_mb,
-        reply_reading=config.reply_reading,
-    )
+    shared = {field.name for field in dataclasses.fields(Rules)} & vars(config).keys()
+    return Rules(**{name: getattr(config, name) for name in shared})
 
 
 def guarded(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -98,7 +92,8 @@ class Verifier:
             return proposal
         validation = found[_key(proposal.program, proposal.inputs)]
         if not validation.ok:
-            return Rejection(_reason(validation.reason), validation.detail)
+            reason = validation.reason if validation.reason in {*Reason} else Reason.POLICY
+            return Rejection(Reason(reason), validation.detail)
         self.worlds[validation.worlds] += 1
         return guarded(get_task_type(kind).make_task, proposal, validation.outputs, self.rules)
 
@@ -128,10 +123,3 @@ class Verifier:
 
 def _key(program: str, inputs: Sequence[tuple[Any, ...]]) -> str:
     return f"{program}\x00{inputs!r}"
-
-
-def _reason(code: str) -> Reason:
-    try:
-        return Reason(code)
-    except ValueError:
-        return Reason.POLICY

@@ -2,9 +2,12 @@
 
 import dataclasses
 import json
+import re
+from pathlib import Path
 
 import pytest
 
+import azr_lite
 from azr_lite.cli import main
 from azr_lite.config import Config
 from azr_lite.metrics import METRICS, STAGES, metric_of
@@ -67,6 +70,13 @@ def test_patterns_are_unique_and_no_key_has_two_meanings(recorded):
     assert metric_of("solve/deduction/solve_rate") is None
     assert metric_of("propose/deduction/solved/33") is None
     assert metric_of("buffer/deduction").unit == "tasks"
+
+
+def test_sources_are_files_of_the_package():
+    package = Path(azr_lite.__file__).parent
+    named = {word for m in METRICS for word in re.findall(r"[\w/]+(?:\.py|/(?!\w))", m.source)}
+    assert "rewards.py" in named
+    assert [word for word in sorted(named) if not [*package.rglob(word.rstrip("/"))]] == []
 
 
 def test_the_new_numbers_are_those_of_the_rollouts(played):

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from azr_lite.buffer import Buffer
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError
 from azr_lite.prompts import get_style
@@ -54,6 +55,15 @@ def test_seeding_ends_though_the_model_proposes_nothing_valid(executor):
     rollouts = play.step(ScriptedPolicy(junk=1.0), 0)
     assert len(rollouts) == BASE.rows
     assert all(r.reward == -1 for r in rollouts)
+
+
+def test_without_any_program_induction_says_what_is_missing(executor):
+    play = make(executor)
+    for name in ("deduction", "abduction"):
+        play.buffers.of[name] = Buffer(capacity=8)
+    with pytest.raises(ConfigError, match="buffers of deduction and abduction are empty; add one of these") as caught:
+        play.sample_references(0)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_step_gives_the_fixed_batch_with_whitened_groups(executor):

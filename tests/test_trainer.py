@@ -446,6 +446,17 @@ def test_a_batch_that_does_not_split_over_the_processes_is_refused(
         train(tiny_config(), tiny_policy(), [], tmp_path)
 
 
+@pytest.mark.parametrize(("dtype", "rate"), [(torch.bfloat16, 1e-6), (torch.float16, 1e-7), (torch.float32, 1e-11)])
+def test_the_self_test_notices_an_update_that_rounding_swallows(
+    dtype: torch.dtype, rate: float, tmp_path: Path
+) -> None:
+    config = tiny_config(learning_rate=rate)
+    trainer = SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
+    trainer.model.to(dtype)  # the trainer itself keeps trained weights in float32
+    with pytest.raises(TrainingError, match=r"rounding swallows \d+% of an update"):
+        self_test(trainer)
+
+
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 def test_the_self_test_leaves_no_trace(tuning: str, tmp_path: Path) -> None:
     config = tiny_config(tuning=tuning, learning_rate=1e-6)
