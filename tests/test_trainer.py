@@ -251,6 +251,18 @@ def test_two_updates_a_step_are_ppo_with_the_first_log_probabilities(tmp_path: P
     assert relative_error(spy.gradients[1], ppo_gradient(model, rows[half:], fresh, tokens, config.clip)) > 1e-2
 
 
+def test_each_of_two_updates_has_its_share_of_the_entropy_bonus(tmp_path: Path) -> None:
+    config = exact(updates_per_step=2, entropy_coef=0.1)
+    rows = random_rollouts(config)
+    policy = tiny_policy()
+    _, spy = train(config, policy, rows, tmp_path)
+    policy.model.load_state_dict(spy.weights[0], strict=False)
+    first = rows[: len(rows) // 2]
+    share = 2 * sum(len(row.completion_ids) for row in first) / sum(len(row.completion_ids) for row in rows)
+    wanted = reinforce_gradient(policy.model, first, config.entropy_coef)
+    assert relative_error(spy.gradients[0], {name: share * gradient for name, gradient in wanted.items()}) < 1e-5
+
+
 def test_log_probabilities_kept_from_sampling_serve_as_the_old_ones(tmp_path: Path) -> None:
     config = exact(updates_per_step=2, learning_rate=2e-2)
     rows = random_rollouts(config)
