@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 from azr_lite.config import Config  # noqa: E402
 from azr_lite.errors import TrainingError  # noqa: E402
-from azr_lite.train.generation import in_halves  # noqa: E402
+from azr_lite.train.generation import Halving  # noqa: E402
 from azr_lite.train.trainer import SelfPlayTrainer  # noqa: E402
 from tests.test_trainer import Spy, relative_error  # noqa: E402
 from tests.tiny import PLAIN, Scripted, random_rollouts, sampled_script, tiny_config, tiny_policy  # noqa: E402
@@ -110,19 +110,21 @@ def test_other_errors_are_not_swallowed(tmp_path: Path) -> None:
         trainer.train()
 
 
-def test_in_halves_keeps_the_order() -> None:
+def test_halving_keeps_the_order_and_the_smaller_size() -> None:
     seen: list[int] = []
 
-    def work(rows: list[int]) -> list[int]:
+    def work(rows: range) -> list[int]:
         seen.append(len(rows))
         if len(rows) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return rows
+        return list(rows)
 
-    assert [row for part in in_halves(work, [1, 2, 3, 4, 5]) for row in part] == [1, 2, 3, 4, 5]
-    assert seen == [5, 3, 2, 1, 2]
+    halving = Halving()
+    assert halving(work, range(5)) == [0, 1, 2, 3, 4]
+    assert halving(work, range(3)) == [0, 1, 2]
+    assert seen == [5, 3, 2, 2, 1, 2, 1]
     with pytest.raises(ZeroDivisionError):
-        in_halves(lambda rows: 1 / 0, [1, 2])
+        halving(lambda rows: 1 / 0, range(2))
 
 
 def sampler_with_room(room: int, policy: Any) -> list[int]:
@@ -163,7 +165,7 @@ def test_sampling_that_never_fits_ends_with_one_sentence(tmp_path: Path) -> None
     policy = tiny_policy()
     sampler_with_room(0, policy)
     trainer = SelfPlayTrainer(tiny_config(), policy, PLAIN, Scripted(lambda generate, step: []), tmp_path)
-    with pytest.raises(TrainingError, match="generation_chunk"):
+    with pytest.raises(TrainingError, match="one reply; lower the limit of tokens"):
         trainer.generate(["abc", "x"])
 
 

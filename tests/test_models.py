@@ -130,19 +130,10 @@ def test_auto_takes_bfloat16_for_a_frozen_base_only_where_the_machine_has_it(mon
 # ---------------------------------------------------------------- tokenizer
 
 
-def test_a_tokenizer_without_padding_token_gets_a_spare_one_and_says_so(tmp_path):
+def test_a_tokenizer_without_padding_token_pads_with_its_end_and_says_so(tmp_path):
     policy = load_policy(config(save(tmp_path, pad=False)))
-    assert policy.tokenizer.pad_token == "<unk>"
+    assert policy.tokenizer.pad_token == policy.tokenizer.eos_token
     assert any("padding token" in line for line in policy.reasons)
-
-
-def test_a_token_meant_for_padding_is_preferred(tmp_path):
-    folder = Path(save(tmp_path))
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.pad_token = None
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<pad>"]})
-    tokenizer.save_pretrained(folder)
-    assert load_policy(config(str(folder))).tokenizer.pad_token == "<pad>"
 
 
 def test_padding_that_equals_eos_hides_no_eos_from_the_loss(tmp_path):

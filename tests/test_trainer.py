@@ -288,6 +288,15 @@ def test_replies_come_back_in_order_and_are_reproducible(tmp_path: Path) -> None
         assert "</s>" not in reply.text[-4:]
 
 
+def test_each_step_is_sampled_from_its_own_seed(tmp_path: Path) -> None:
+    found = []
+    for step in (0, 1, 1):
+        trainer = SelfPlayTrainer(tiny_config(), tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
+        trainer._selfplay_step = step
+        found.append([reply.ids for reply in trainer.generate(["x"] * 4)])
+    assert found[0] != found[1] == found[2]
+
+
 def test_greedy_replies_leave_the_random_numbers_alone(tmp_path: Path) -> None:
     config = tiny_config()
     make = lambda: SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)  # noqa: E731
@@ -323,10 +332,11 @@ def test_each_chunk_of_prompts_is_sampled_from_its_own_seed(tmp_path: Path) -> N
 
 def test_the_settings_of_sampling_and_of_the_optimiser_reach_trl(tmp_path: Path) -> None:
     changes = {"temperature": 0.7, "learning_rate": 3e-3, "adam_beta2": 0.97, "weight_decay": 0.04}
-    config = tiny_config(max_grad_norm=0.5, clip=0.3, **changes)
+    config = tiny_config(max_grad_norm=0.5, clip=0.3, seed=7, max_reply_tokens=9, **changes)
     trainer = SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
     used = trainer.generation_config
     assert (used.temperature, used.top_p, used.do_sample) == (0.7, 1.0, True)
+    assert (used.max_new_tokens, trainer.args.seed) == (9, 7)
     assert not used.top_k, "TRL and transformers have a top-k of their own"
     assert (trainer.args.max_grad_norm, trainer.epsilon_low, trainer.epsilon_high) == (0.5, 0.3, 0.3)
     trainer.create_optimizer()
@@ -444,6 +454,17 @@ def test_a_batch_that_does_not_split_over_the_processes_is_refused(
     monkeypatch.setenv("WORLD_SIZE", "5")
     with pytest.raises(ConfigError, match="5 processes"):
         train(tiny_config(), tiny_policy(), [], tmp_path)
+
+
+@pytest.mark.parametrize(("dtype", "rate"), [(torch.bfloat16, 1e-6), (torch.float16, 1e-7), (torch.float32, 1e-11)])
+def test_the_self_test_notices_an_update_that_rounding_swallows(
+    dtype: torch.dtype, rate: float, tmp_path: Path
+) -> None:
+    config = tiny_config(learning_rate=rate)
+    trainer = SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
+    trainer.model.to(dtype)  # the trainer itself keeps trained weights in float32
+    with pytest.raises(TrainingError, match=r"rounding swallows \d+% of an update"):
+        self_test(trainer)
 
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])

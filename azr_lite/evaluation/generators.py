@@ -39,20 +39,15 @@ class TransformersGenerator:
         return {"model": self.name, "generation": kind, "dtype": dtype, **versions}
 
     def generate(self, prompts: Sequence[Prompt], how: Sampling) -> list[list[Reply]]:
-        import torch
 
-        from azr_lite.train.generation import in_halves
+        from azr_lite.train.generation import Halving
 
         rows = [self.codec.encode_parts(p.text, p.prefill, p.chat) for p in prompts for _ in range(how.samples)]
 
         def sample(part: range) -> list[Reply]:
             return self._sample([rows[i] for i in part], how, how.seed + part.start)
 
-        try:
-            replies = [reply for part in in_halves(sample, range(len(rows))) for reply in part]
-        except torch.OutOfMemoryError:
-            told = "one reply does not fit into the GPU's memory; use a smaller model or fewer --max-tokens"
-            raise EvaluationError(told) from None
+        replies = Halving()(sample, range(len(rows)))
         return [replies[i : i + how.samples] for i in range(0, len(replies), how.samples)]
 
     def _sample(self, rows: Sequence[tuple[str, list[int]]], how: Sampling, seed: int) -> list[Reply]:

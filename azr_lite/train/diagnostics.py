@@ -31,11 +31,12 @@ class SelfTestResult(NamedTuple):
 def self_test(trainer: SelfPlayTrainer) -> SelfTestResult:
     """Before the first step: the trainer's own loss must make a rewarded reply likelier, and a punished one less so.
 
-    Adam's first step is the learning rate times the sign of the gradient, so what it does to the reply is known to
-    first order without making it: weights and random numbers stay as they are. TrainingError where the test fails.
+    Adam's first step, the learning rate times the sign of the gradient, is made on a copy of each trained weight, in
+    its own type; what the copies moved by, times the slopes of the reply's log-probability, is the effect. Weights and
+    random numbers stay as they are. TrainingError for a wrong direction, and where rounding swallows the step.
     """
     started, rate = time.perf_counter(), trainer.args.learning_rate
-    device, was_training = trainer.accelerator.device, trainer.model.training
+    device, was_training, trained = trainer.accelerator.device, trainer.model.training, trainer.trained()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         trainer.model.train()
         batch = _one_reply(trainer)
@@ -43,16 +44,26 @@ def self_test(trainer: SelfPlayTrainer) -> SelfTestResult:
         logps_BT, _, _ = trainer._get_per_token_logps_and_entropies(
             trainer.model, ids_BT, torch.ones_like(ids_BT), batch["completion_ids"].shape[1], compute_entropy=True
         )
-        slopes = torch.autograd.grad(logps_BT.float().sum(), trainer.trained(), allow_unused=True)
+        slopes = torch.autograd.grad(logps_BT.float().sum(), trained, allow_unused=True)
 
-        def moved(advantage: float) -> float:
-            given = batch | {"advantages": torch.tensor([advantage], device=device)}
-            pairs = zip(gradient_of(trainer, given, [0]), slopes, strict=True)
-            return -rate * sum(float((found.sign() * slope).sum()) for found, slope in pairs if slope is not None)
+        def effects(advantage: float) -> tuple[float, float]:
+            """Of the step as stored, and as it would be without rounding."""
+            given, stored, exact = batch | {"advantages": torch.tensor([advantage], device=device)}, 0.0, 0.0
+            for weight, found, slope in zip(trained, gradient_of(trainer, given, [0]), slopes, strict=True):
+                if slope is not None:
+                    step = -rate * found.sign()
+                    moved = (weight.detach().float() + step).to(weight.dtype) - weight.detach()
+                    stored, exact = stored + float((moved * slope).sum()), exact + float((step * slope).sum())
+            return stored, exact
 
-        raised, lowered = moved(+1.0), moved(-1.0)
+        (raised, expected), (lowered, _) = effects(+1.0), effects(-1.0)
         trainer.model.train(was_training)
     trainer._metrics["train"].clear()
+    if abs(raised) < abs(expected) / 2:
+        raise TrainingError(
+            f"the learning self-test failed: rounding swallows {1 - raised / expected:.0%} of an update with learning "
+            f"rate {rate:g}; use dtype='float32' or a higher learning_rate"
+        )
     if not raised > 0 > lowered:
         raise TrainingError(
             f"the learning self-test failed: the rewarded reply's log-probability moves by {raised:+.2g}, the punished "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -31,49 +32,29 @@ class PolicySampler:
     """Samples from the model in training. (vLLM draws from its own generator, whatever the seed.)"""
 
     def __init__(self, trainer: SelfPlayTrainer) -> None:
-        self.trainer = trainer
-        self.pieces = 1  # pieces that the prompts are cut into; twice as many once memory has run out
+        self.trainer, self.halving = trainer, Halving(trainer.note)
 
     def __call__(self, prompt_ids: list[list[int]], *, greedy: bool, seed: int) -> list[Sample]:
-        trainer = self.trainer
+        trainer, device = self.trainer, self.trainer.accelerator.device
+
+        def replies(rows: range) -> list[list[int]]:
+            """Of this process's own copy of the weights."""
+            whole = unwrap_model_for_generation(
+                trainer.model_wrapped, trainer.accelerator, generation_kwargs=trainer.generation_kwargs
+            )
+            own, prompts = draw_seed(seed, rows.start) if rows.start else seed, prompt_ids[rows.start : rows.stop]
+            with whole as model, seeded(own, device), trainer.accelerator.autocast():
+                return sample_replies(model, prompts, trainer.generation_config, trainer.codec.eos_ids, device)
+
         with likeliest(trainer) if greedy else nullcontext():
             if trainer.use_vllm or trainer.is_sharded:
-                with seeded(seed, trainer.accelerator.device), trainer.accelerator.autocast():
+                with seeded(seed, device), trainer.accelerator.autocast():
                     ids_BT, logps_BT = trainer._generate_single_turn(prompt_ids, None, {}, 1)
             else:
-                ids_BT, logps_BT = self._in_pieces(prompt_ids, seed), None
+                ids_BT, logps_BT = self.halving(replies, range(len(prompt_ids))), None
         ends, limit = trainer.codec.eos_ids, trainer.config.max_reply_tokens
         cut = [ids[-1] not in ends and len(ids) >= limit for ids in ids_BT]
         return list(zip(ids_BT, logps_BT or [None] * len(ids_BT), cut, strict=True))
-
-    def _in_pieces(self, prompt_ids: list[list[int]], seed: int) -> list[list[int]]:
-        """Replies of this process's own copy of the weights; in smaller pieces where memory runs out."""
-        while True:
-            size = max(1, -(-len(prompt_ids) // self.pieces))
-            try:
-                found = []
-                for piece, start in enumerate(range(0, len(prompt_ids), size)):
-                    found += self._piece(prompt_ids[start : start + size], draw_seed(seed, piece) if piece else seed)
-                return found
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                if size == 1:
-                    raise TrainingError(
-                        "out of memory while sampling; lower generation_chunk or max_reply_tokens"
-                    ) from error
-            self.pieces *= 2
-            smaller = -(-len(prompt_ids) // self.pieces)
-            self.trainer.note(f"out of memory while sampling: chunks are now {smaller} replies")
-            clear_device_cache(garbage_collection=True)  # here, because the error's traceback kept tensors alive
-
-    def _piece(self, prompt_ids: list[list[int]], seed: int) -> list[list[int]]:
-        trainer, device = self.trainer, self.trainer.accelerator.device
-        whole = unwrap_model_for_generation(
-            trainer.model_wrapped, trainer.accelerator, generation_kwargs=trainer.generation_kwargs
-        )
-        with whole as model, seeded(seed, device), trainer.accelerator.autocast():
-            return sample_replies(model, prompt_ids, trainer.generation_config, trainer.codec.eos_ids, device)
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -81,16 +62,30 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
 
 
-def in_halves(work: Callable[[Any], Result], rows: Any) -> list[Result]:
-    """`work` on all rows at once, or on halves (of halves …) where memory runs out; results in the rows' order."""
-    try:
-        return [work(rows)]
-    except Exception as error:
-        if len(rows) == 1 or not is_out_of_memory(error):
-            raise
-    clear_device_cache(garbage_collection=True)
-    half = -(-len(rows) // 2)
-    return in_halves(work, rows[:half]) + in_halves(work, rows[half:])
+class Halving:
+    """Samples many rows in pieces. Where memory runs out, the piece and all that come later are half as large."""
+
+    def __init__(self, note: Callable[[str], None] = lambda line: None) -> None:
+        self.note, self.most = note, sys.maxsize
+
+    def __call__(self, work: Callable[[range], list[Result]], rows: range) -> list[Result]:
+        """What `work` gives for each row, in order. TrainingError where a single row does not fit."""
+        found: list[Result] = []
+        while len(found) < len(rows):
+            piece = rows[len(found) : len(found) + self.most]
+            try:
+                found += work(piece)
+                continue
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if len(piece) == 1:
+                    told = "out of memory while sampling one reply; lower the limit of tokens, or use a smaller model"
+                    raise TrainingError(told) from error
+            self.most = -(-len(piece) // 2)
+            self.note(f"out of memory while sampling: chunks are now {self.most} replies")
+            clear_device_cache(garbage_collection=True)  # here, because the error's traceback kept tensors alive
+        return found
 
 
 @contextmanager
@@ -102,12 +97,10 @@ def likeliest(trainer: SelfPlayTrainer) -> Iterator[None]:
         changed = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
     kept = {name: getattr(owner, name) for name in changed}
     try:
-        for name, value in changed.items():
-            setattr(owner, name, value)
+        vars(owner).update(changed)
         yield
     finally:
-        for name, value in kept.items():
-            setattr(owner, name, value)
+        vars(owner).update(kept)
 
 
 @torch.no_grad()

@@ -254,12 +254,7 @@ def _give_pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, 
         raise ModelError(f"the tokenizer and the model of {name} do not belong together; check the folder")
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id < known:
         return []
-    taken = {tokenizer.eos_token, tokenizer.bos_token, tokenizer.pad_token}
-    named = dict.fromkeys([*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()])
-    spare = [token for token in named if token not in taken and tokenizer.convert_tokens_to_ids(token) < known]
-    meant = [token for token in spare if "pad" in token.lower()]
-    meant += [tokenizer.unk_token] if tokenizer.unk_token in spare else []
-    tokenizer.pad_token = [*meant, tokenizer.eos_token][0]
+    tokenizer.pad_token = tokenizer.eos_token
     return [f"the tokenizer has no usable padding token; {tokenizer.pad_token!r} serves (padding is masked by length)"]
 
 
