@@ -39,8 +39,9 @@ def normal_form(program: str) -> str:
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             local.setdefault(node.id, f"v{len(local)}")
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
-            _drop_docstring(node)
+        is_block = isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and len(node.body) > 1
+        if is_block and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
         if isinstance(node, ast.arg):
             node.arg, node.annotation = local[node.arg], None
         elif isinstance(node, ast.Name):
@@ -50,11 +51,6 @@ def normal_form(program: str) -> str:
         if isinstance(node, ast.FunctionDef):
             node.returns = None
     return hashlib.sha256((dump_source(tree) or program).encode()).hexdigest()[:16]
-
-
-def _drop_docstring(node: ast.FunctionDef | ast.ClassDef | ast.Module) -> None:
-    if len(node.body) > 1 and ast.get_docstring(node, clean=False) is not None:
-        node.body = node.body[1:]
 
 
 def task_key(task: Task) -> str:

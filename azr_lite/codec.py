@@ -61,9 +61,7 @@ def chat_prompt(tokenizer: Any, text: str, prefill: str = "") -> str:
     """The prompt that the tokenizer's chat template makes of a user's message, with one open thought at its end.
 
     A thought that the template opens itself is not opened again; one that it closes empty is opened.
-
-    Raises:
-        ModelError: the template fails, or leaves the message out.
+    ModelError where the template fails, or leaves the message out.
     """
     why = "it leaves out the message"
     for content in (text, [{"type": "text", "text": text}]):  # models of pictures and text want parts
@@ -107,9 +105,8 @@ class Codec:
 
     def encode(self, prompt: str) -> tuple[str, list[int]]:
         """The text the model sees (chat template included) of a prompt that the style rendered, and its token ids."""
-        if self.style.chat:
-            return self.encode_parts(prompt.removesuffix(self.style.prefill), self.style.prefill, chat=True)
-        return self.encode_parts(prompt, "", chat=False)
+        prefill = self.style.prefill if self.style.chat else ""
+        return self.encode_parts(prompt.removesuffix(prefill), prefill, self.style.chat)
 
     def encode_parts(self, text: str, prefill: str, chat: bool) -> tuple[str, list[int]]:
         """The text the model sees, and its token ids, of `text` followed by `prefill`, the beginning of the reply.

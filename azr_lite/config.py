@@ -345,8 +345,8 @@ def _check(config: Config) -> None:
         _check_type(name, kind, getattr(config, name))
     for names, holds, sentence in _RANGES:
         for name in names.split():
-            if not holds(getattr(config, name)):
-                raise ConfigError(f"{name} is {getattr(config, name)}; {sentence}")
+            if not holds(value := getattr(config, name)):
+                raise ConfigError(f"{name} is {value}; {sentence}")
     _check_task_types(config)
     for conflict, sentence in _CONFLICTS:
         if conflict(config):

@@ -33,29 +33,10 @@ def missing_libraries(libraries: Sequence[str] = TRAINING) -> list[str]:
 def require_training(what: str) -> None:
     """ConfigError where `what` ("a run") needs libraries that are missing; else they are made quiet.
 
-    Call it before transformers is imported and before anything is written.
+    No telemetry, no notices of others, no tokenizer forks; progress bars on terminals only. Only where the user has not
+    decided otherwise. Call it before transformers is imported and before anything is written.
     """
     _require(what, TRAINING, "train")
-    quiet_libraries()
-
-
-def require_observing(what: str) -> None:
-    """ConfigError where what counts the complexity of programs is missing."""
-    _require(what, OBSERVING, "observe")
-
-
-def _require(what: str, libraries: Sequence[str], extra: str) -> None:
-    if absent := missing_libraries(libraries):
-        raise ConfigError(
-            f"{what} needs {', '.join(absent)}, not installed here; pip install 'azr-lite[{extra}]' brings all of it"
-        )
-
-
-def quiet_libraries() -> None:
-    """No telemetry, no notices of others, no tokenizer forks; progress bars of downloads and loading on terminals only.
-
-    Only where the user has not decided otherwise. Call it before transformers is imported.
-    """
     for name, value in {
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "WANDB_ERROR_REPORTING": "false",
@@ -69,6 +50,18 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\..*|trl\..*")
     warnings.filterwarnings("ignore", message="Could not find a config file in")  # peft, of a base read from a file
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+def require_observing(what: str) -> None:
+    """ConfigError where what counts the complexity of programs is missing."""
+    _require(what, OBSERVING, "observe")
+
+
+def _require(what: str, libraries: Sequence[str], extra: str) -> None:
+    if absent := missing_libraries(libraries):
+        raise ConfigError(
+            f"{what} needs {', '.join(absent)}, not installed here; pip install 'azr-lite[{extra}]' brings all of it"
+        )
 
 
 def describe_environment() -> dict[str, Any]:
@@ -86,8 +79,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def _command() -> str:
-    """The command line of this process. A notebook's kernel has none worth keeping: its words name a temporary file
-    only."""
+    """The command line of this process. That of a notebook's kernel names a temporary file only."""
     name = Path(sys.argv[0]).name
     return "(a notebook)" if name == "ipykernel_launcher.py" else " ".join([name, *sys.argv[1:]])
 

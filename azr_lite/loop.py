@@ -305,7 +305,6 @@ class _Session:
         questions = self.suite.questions()
         items = answer(generator, self.suite, questions)
         seconds = time.perf_counter() - began
-        # by all processes: its baselines are run on all
         record = record_of(self.suite, generator, questions, items, seconds, self.config.seed)
         budget.evaluation_s = max(budget.evaluation_s, seconds)
         if self.main:

@@ -80,12 +80,10 @@ class ParsedReply:
 
 
 def parse_reply(text: str, reading: str = "strict") -> ParsedReply | Rejection:
-    """Think, then answer, from the start of the reply; text after the answer is allowed.
+    """Think, then answer, from the start of the reply (prefill included); text after the answer is allowed.
 
-    Args:
-        text: The reply with the prompt's prefill.
-        reading: "strict": the thought ends where the answer opens first, the answer where it is closed first outside a
-            block. "lenient": as the authors' code, in which the last opening tag counts.
+    Reading "strict": the thought ends where the answer opens first, the answer where it is closed first outside a
+    block. "lenient": as the authors' code, in which the last opening tag counts.
 
     Examples:
         >>> parse_reply("<think>add</think> <answer>3</answer>").answer
@@ -212,11 +210,7 @@ def parse_program(source: str, max_chars: int, *, answer: bool = False) -> str |
     r"""A program that defines the entry function ``f``; helpers and classes are welcome, comments stay.
 
     The entry is the top-level function called ``f``; without one, the only top-level function, which is renamed.
-
-    Args:
-        source: The text of the block.
-        max_chars: Its longest length.
-        answer: A solver's program: imports that it never uses are dropped, whatever they are.
+    `answer`: a solver's program, from which imports that it never uses are dropped, whatever they are.
 
     Examples:
         >>> print(parse_program("def twice(x):  # doubles\n    return 2*x", max_chars=2000))

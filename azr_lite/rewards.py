@@ -121,6 +121,4 @@ def answer_reward(verdict: Verdict) -> Reward:
     """
     if not verdict.well_formed:
         return _sum_of(form=NOT_WELL_FORMED)
-    if verdict.score > 0:
-        return _sum_of(accuracy=verdict.score)
-    return _sum_of(accuracy=WRONG)
+    return _sum_of(accuracy=verdict.score if verdict.score > 0 else WRONG)

@@ -10,7 +10,6 @@ H attention heads, E width of one head. In texts: n replies per task, K referenc
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import random
 import time
 from collections import Counter
@@ -164,9 +163,10 @@ class SelfPlay:
         """Stage 7. Which replies train the solver: those of Monte-Carlo (reuse) or those sampled for it (separate)."""
         chosen: list[SolveAttempt] = []
         for name in self.config.task_types:
-            own = [attempt for attempt in extra if attempt.task.type == name]
-            if self.config.solver_data == "reuse":
-                own = round_robin([proposal for proposal in proposals if proposal.type == name]) + own
+            own = [attempt for attempt in extra if attempt.type == name]
+            if self.config.solver_data == "reuse":  # the first reply to every task comes before the second to any
+                tasks = [proposal.attempts for proposal in proposals if proposal.type == name and proposal.attempts]
+                own = [attempts[number] for number in range(self.config.n_mc) for attempts in tasks] + own
             chosen += own[: self.config.solver_rows]
         return chosen
 
@@ -351,9 +351,3 @@ class SelfPlay:
             executor=self.verifier.outcome_counts - outcomes,
             worlds=self.verifier.worlds - worlds,
         )
-
-
-def round_robin(proposals: Sequence[ProposalAttempt]) -> list[SolveAttempt]:
-    """The first reply to each task, then the second to each, …: whatever is cut off, all tasks are served alike."""
-    rounds = itertools.zip_longest(*(proposal.attempts for proposal in proposals))
-    return [attempt for each in rounds for attempt in each if attempt is not None]

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import random
 
-from azr_lite.buffer import Buffer, Buffers, task_key
+from azr_lite.buffer import Buffer, Buffers, normal_form, task_key
 from azr_lite.triplet import InductionTask, Triplet
 
 
@@ -65,3 +65,33 @@ def test_state_survives_json_with_order_and_ids():
     restored.load_state_dict(json.loads(json.dumps(buffers.state_dict())))
     assert restored.state_dict() == buffers.state_dict()
     assert [t.id for t in restored.of["deduction"]] == [task_key(task(n)) for n in range(2, 6)]
+
+
+def test_a_seed_serves_the_types_that_share_its_form_and_keeps_its_parents():
+    buffers = Buffers(["deduction", "abduction", "induction"], 10)
+    for number in range(3):
+        buffers.add_seed(task(number), ("p",), target=2)
+    assert buffers.sizes() == {"deduction": 2, "abduction": 2, "induction": 0}
+    for name in ("deduction", "abduction"):
+        assert [(t.type, t.parents) for t in buffers.of[name]] == [(name, ("p",))] * 2
+        assert [t.id for t in buffers.of[name]] == [task_key(task(n, name)) for n in range(2)]
+
+
+def test_ages_are_counted_from_the_step_a_task_came_from():
+    buffers = Buffers(["deduction", "abduction"], 10)
+    for number, step in enumerate((-1, 2, 5)):
+        buffers.add(dataclasses.replace(task(number), step=step))
+    assert buffers.ages(6) == {"deduction": (7 + 4 + 1) / 3, "abduction": 0.0}
+
+
+def test_a_restored_buffer_still_drops_its_oldest():
+    buffers = Buffers(["deduction"], 2)
+    buffers.load_state_dict({"deduction": [task(number).to_json() for number in range(2)]})
+    buffers.add(task(2))
+    assert [t.output for t in buffers.of["deduction"]] == ["2", "3"]
+
+
+def test_calls_by_keyword_follow_a_renamed_argument():
+    one = "def f(a):\n    def g(b):\n        return b\n    return g(b=a)"
+    assert normal_form(one) == normal_form(one.replace("b", "c"))
+    assert normal_form(one) != normal_form(one.replace("g(b=a)", "g(b=1)"))

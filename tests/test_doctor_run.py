@@ -189,6 +189,37 @@ def test_each_curve_gives_its_illness_and_no_other(name):
     assert [one.name for one in diagnose(CASES[name]())] == [name]
 
 
+NOTHING = {"gain": float("nan"), "low": float("nan"), "high": float("nan")}
+NEARLY = {
+    "one update a step clips nothing": lambda: healthy(clip_ratio=(0.0, 0.0), config=Config(model="scripted")),
+    "ten executions": lambda: healthy(executor={"ok": 5, "timeout": 5}),
+    "easy from the start": lambda: healthy(solve_rate=(0.9, 0.92), learnable=(0.35, 0.1)),
+    "easier, and as learnable": lambda: healthy(solve_rate=(0.7, 0.97), learnable=(0.35, 0.3)),
+    "hardly a task": lambda: healthy(valid=(0.3, 0.15), solve_rate=(0.7, 0.1), never_solved=(0.1, 0.8), fresh=(1, 0.1)),
+    "more valid proposals": lambda: healthy(valid=(0.3, 0.95), gain=NOTHING),
+    "worse held out, better in training": lambda: healthy(
+        solved=(0.4, 0.6), gain={"gain": -0.3, "low": -0.4, "high": -0.2}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NEARLY)
+def test_what_looks_like_an_illness_and_is_none(name):
+    assert diagnose(NEARLY[name]()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "sick"),
+    [
+        ("impossible tasks", lambda: healthy(never_solved=(0.1, 0.7))),
+        ("executor sickness", lambda: healthy(executor={"ok": 100, "protocol": 60})),
+        ("sign flip", lambda: healthy(valid=(0.95, 0.4), gain=NOTHING)),
+    ],
+)
+def test_one_sign_of_an_illness_is_enough(name, sick):
+    assert [one.name for one in diagnose(sick())] == [name]
+
+
 def test_a_spike_is_placed_at_its_step():
     (found,) = diagnose(with_curve("gradient norm", spiked(7, 9.0)))
     assert "9.00 at step 7" in found.evidence

@@ -1,16 +1,13 @@
-"""The three games as suites: published verdicts as an oracle, cheats, lenient extraction, and answers that need no
-reasoning."""
+"""The three games as suites: published verdicts as an oracle, cheats, lenient extraction."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.reasoning import (
     candidates,
     cruxeval_suite,
-    frozen_suite,
     held_out_suite,
     induction_suite,
     read_assertion,
@@ -61,15 +58,9 @@ def test_published_verdicts_on_cruxeval_are_ours(verifier, game, label):
     assert 2000 < sum(mark.right for mark in found) < 4000
 
 
-def test_the_two_sizes_of_cruxeval_and_their_null_answers(verifier):
-    """The rates are those computed apart from this project (evaluation.md, 4.3)."""
+def test_the_two_sizes_of_cruxeval(verifier):
     strict, whole = (cruxeval_suite("deduction", scope, CHAT, verifier) for scope in ("strict", "all"))
     assert (len(strict.questions()), len(whole.questions())) == (787, 800)
-    nulls = whole.baselines(whole.questions())["deduction"]
-    assert nulls["first argument"] == 138 / 800
-    assert nulls["last argument"] == 78 / 800
-    abduction = cruxeval_suite("abduction", "all", CHAT, verifier)
-    assert abduction.baselines(abduction.questions())["abduction"] == {"the output": 181 / 800, "always []": 46 / 800}
 
 
 def test_gold_answers_are_right_and_prompts_do_not_tell_them(verifier):
@@ -193,24 +184,6 @@ def test_what_could_be_the_answer_is_looked_for_in_the_answer_first():
     assert candidates(text, "output")[0] == "2"
     assert candidates("the input is `f([1], 2)`", "input") == ["[1], 2"]
     assert candidates("", "python") == []
-
-
-def test_triplets_of_a_run_are_questions_for_others(verifier, tmp_path):
-    rows = [
-        {
-            "task": Triplet("deduction", f"def f(x):\n    return x + {n % 7}", "1", str(1 + n % 7)).to_json(),
-            "reason": "",
-        }
-        for n in range(14)
-    ] + [{"task": None, "reason": "wrong"}]
-    (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    suite = frozen_suite(tmp_path, CHAT, verifier)
-    assert len(suite.questions()) == 7, "equal tasks are asked once"
-    assert frozen_suite(tmp_path, CHAT, verifier).questions() == suite.questions()
-    assert len(frozen_suite(tmp_path, CHAT, verifier, count=3).questions()) == 3
-    (tmp_path / "tasks.jsonl").write_text('{"task": null}\n')
-    with pytest.raises(EvaluationError, match="no accepted tasks"):
-        frozen_suite(tmp_path, CHAT, verifier)
 
 
 def test_held_out_questions_have_a_digest_of_their_own(verifier):

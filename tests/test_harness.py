@@ -36,9 +36,6 @@ class Sums:
             text == str(2 * n), found, text.isdecimal(), "" if text == str(2 * n) else "wrong", {"found": found}
         )
 
-    def baselines(self, questions):
-        return {"even": {"always 0": 1 / len(questions)}}
-
 
 def number(prompt):
     return int(prompt.text.split()[0])
@@ -72,7 +69,6 @@ def test_everything_that_a_result_must_carry(tmp_path):
         "protocol",
         "asked",
         "scores",
-        "baselines",
         "truncated",
         "tokens",
         "seconds",

@@ -252,8 +252,6 @@ def test_questions_of_the_shipped_suites(suites):
         assert (prompt.prefill, prompt.chat) == ("<think>", False)
         assert suite.items[0].problem.strip() in prompt.text
     assert suites["math500"].questions()[0].stratum == "level 2"
-    floors = suites["math500"].baselines(suites["math500"].questions())["math500"]
-    assert floors == {"commonest answer": pytest.approx(0.038)}
 
 
 @installed

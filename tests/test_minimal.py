@@ -174,6 +174,14 @@ def test_its_first_step_is_the_productions(executor, recorded):
     assert not any(is_reserved(task.program) for buffer in zero.buffers.of.values() for task in buffer if task.parents)
 
 
+def test_it_evaluates_greedily(executor):
+    zero, asked = AbsoluteZero(preset("nano", **SMALL), executor), []
+    sampler = zero.sampler
+    zero.sampler = lambda ids, **how: asked.append(how["greedy"]) or sampler(ids, **how)
+    zero.evaluate(1)
+    assert asked == [True] * 3
+
+
 def test_the_command_trains_and_says_what_came_of_it():
     command = [sys.executable, "-m", "azr_lite.minimal", "--steps", "2", "--batch-size", "4", "--problems", "3"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)

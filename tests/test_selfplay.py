@@ -352,11 +352,17 @@ def test_where_no_proposal_is_valid_old_tasks_fill_the_solvers_rows(executor):
         assert {r.solve_rate for r in own} == {None}
 
 
+@pytest.mark.parametrize("size", [2, 6])
 @pytest.mark.parametrize("solver_data", ["reuse", "separate"])
-def test_the_solvers_batch_has_its_own_size(executor, solver_data):
-    _, (rows,) = played(executor, batch_size=4, solver_batch_size=2, solver_data=solver_data)
-    sizes = {group: sum(r.group == group for r in rows) for group in {r.group for r in rows}}
-    assert sizes == {f"{role}/{name}": 4 if role == Role.PROPOSE else 2 for role in Role for name in BASE.task_types}
+def test_the_solvers_batch_has_its_own_size(executor, solver_data, size):
+    policy = Recorder(ScriptedPolicy())
+    play, (rows,) = played(executor, policy, batch_size=4, solver_batch_size=size, solver_data=solver_data)
+    for name in BASE.task_types:
+        assert sum(r.group == f"{Role.PROPOSE}/{name}" for r in rows) == 4
+        assert sum(r.group == f"{Role.SOLVE}/{name}" and r.weight > 0 for r in rows) == size
+    if solver_data == "separate":
+        valid = sum(line["ok"] for line in play.record.tasks)
+        assert len(policy.calls[-1][0]) == valid * play.config.n_mc + size * len(BASE.task_types)
 
 
 def test_each_role_is_asked_its_own_prompts(executor):
@@ -370,6 +376,7 @@ def test_each_role_is_asked_its_own_prompts(executor):
 
 def test_the_rules_of_a_run_are_its_settings(executor):
     changes = {"equality": "typed", "induction_scoring": "fraction", "induction_inputs": 6, "induction_shown": 2}
+    changes |= {"cpu_seconds": 2.5, "memory_mb": 300, "reply_reading": "lenient"}
     play = make(executor, **changes)
     assert {name: getattr(play.rules, name) for name in changes} == changes
     assert play.verifier.rules is play.rules
@@ -419,3 +426,35 @@ def test_a_valid_program_without_form_is_not_stored(executor):
     play.step(Formless(proposals_too=True), 0)
     assert {line["reason"] for line in play.record.tasks} == {"not_well_formed"}
     assert play.buffers.sizes() == before
+
+
+class Bare(ScriptedPolicy):
+    """Right answers as they stand, without a block."""
+
+    def reply(self, prompt):
+        text = super().reply(prompt)
+        return (
+            text
+            if "Invent" in prompt
+            else text.replace("```output\n", "").replace("```input\n", "").replace("\n```", "")
+        )
+
+
+@pytest.mark.parametrize(("reading", "rate"), [("strict", 0.0), ("lenient", 1.0)])
+def test_replies_are_read_as_the_setting_says(executor, reading, rate):
+    play = make(executor, reply_reading=reading, task_types=("deduction", "abduction"))
+    play.seed(ScriptedPolicy())
+    play.step(Bare(skill=1.0), 0)
+    assert {line["solve_rate"] for line in play.record.tasks if line["ok"]} == {rate}
+
+
+def test_the_numbers_of_a_step_count_that_step_alone(executor):
+    play = make(executor)
+    play.seed(ScriptedPolicy())
+    for step in range(2):
+        play.step(ScriptedPolicy(step), step)
+        lines = play.record.tasks
+        inputs = {"deduction": 1, "abduction": 1, "induction": 5}
+        judged = sum(len(line["answers"]) * inputs[line["type"]] for line in lines)
+        counted = sum(value for key, value in play.record.metrics.items() if key.startswith("executor/"))
+        assert 0 < counted <= len(lines) + judged

@@ -251,6 +251,18 @@ def test_two_updates_a_step_are_ppo_with_the_first_log_probabilities(tmp_path: P
     assert relative_error(spy.gradients[1], ppo_gradient(model, rows[half:], fresh, tokens, config.clip)) > 1e-2
 
 
+def test_each_of_two_updates_has_its_share_of_the_entropy_bonus(tmp_path: Path) -> None:
+    config = exact(updates_per_step=2, entropy_coef=0.1)
+    rows = random_rollouts(config)
+    policy = tiny_policy()
+    _, spy = train(config, policy, rows, tmp_path)
+    policy.model.load_state_dict(spy.weights[0], strict=False)
+    first = rows[: len(rows) // 2]
+    share = 2 * sum(len(row.completion_ids) for row in first) / sum(len(row.completion_ids) for row in rows)
+    wanted = reinforce_gradient(policy.model, first, config.entropy_coef)
+    assert relative_error(spy.gradients[0], {name: share * gradient for name, gradient in wanted.items()}) < 1e-5
+
+
 def test_log_probabilities_kept_from_sampling_serve_as_the_old_ones(tmp_path: Path) -> None:
     config = exact(updates_per_step=2, learning_rate=2e-2)
     rows = random_rollouts(config)
@@ -288,6 +300,15 @@ def test_replies_come_back_in_order_and_are_reproducible(tmp_path: Path) -> None
         assert "</s>" not in reply.text[-4:]
 
 
+def test_each_step_is_sampled_from_its_own_seed(tmp_path: Path) -> None:
+    found = []
+    for step in (0, 1, 1):
+        trainer = SelfPlayTrainer(tiny_config(), tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
+        trainer._selfplay_step = step
+        found.append([reply.ids for reply in trainer.generate(["x"] * 4)])
+    assert found[0] != found[1] == found[2]
+
+
 def test_greedy_replies_leave_the_random_numbers_alone(tmp_path: Path) -> None:
     config = tiny_config()
     make = lambda: SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)  # noqa: E731
@@ -323,10 +344,11 @@ def test_each_chunk_of_prompts_is_sampled_from_its_own_seed(tmp_path: Path) -> N
 
 def test_the_settings_of_sampling_and_of_the_optimiser_reach_trl(tmp_path: Path) -> None:
     changes = {"temperature": 0.7, "learning_rate": 3e-3, "adam_beta2": 0.97, "weight_decay": 0.04}
-    config = tiny_config(max_grad_norm=0.5, clip=0.3, **changes)
+    config = tiny_config(max_grad_norm=0.5, clip=0.3, seed=7, max_reply_tokens=9, **changes)
     trainer = SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
     used = trainer.generation_config
     assert (used.temperature, used.top_p, used.do_sample) == (0.7, 1.0, True)
+    assert (used.max_new_tokens, trainer.args.seed) == (9, 7)
     assert not used.top_k, "TRL and transformers have a top-k of their own"
     assert (trainer.args.max_grad_norm, trainer.epsilon_low, trainer.epsilon_high) == (0.5, 0.3, 0.3)
     trainer.create_optimizer()

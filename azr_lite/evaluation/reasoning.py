@@ -1,4 +1,4 @@
-"""The reasoning suites: CRUXEval, induction from EvalPlus programs, triplets of a run, the sample asked in training.
+"""The reasoning suites: CRUXEval, induction from EvalPlus programs, the sample asked in training.
 
 A reply is marked twice. Strictly, as in training: think, then answer, one block with the right label. Leniently: the
 last block that could be the answer, wherever it stands. The difference is what form costs, and what a model can gain
@@ -14,10 +14,8 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from statistics import mode
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from azr_lite.errors import EvaluationError
@@ -30,7 +28,6 @@ from azr_lite.evaluation.suite import (
     Reply,
     Setting,
     blocks_anywhere,
-    read_data,
     shipped,
 )
 from azr_lite.parsing import ParsedReply, parse_arguments, parse_program, parse_reply, read_source
@@ -69,7 +66,6 @@ class ReasoningSuite:
     temperature: float = 0.0
     max_tokens: int = 1024
     stop: tuple[str, ...] = (END_ANSWER,)
-    _baselines: dict[tuple[str, ...], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @functools.cached_property
     def _tasks(self) -> dict[str, Task]:
@@ -115,42 +111,6 @@ class ReasoningSuite:
         if isinstance(answer, Answer) or not self.expressions or len(blocks := reply.blocks("input")) != 1:
             return answer
         return _computed(task.program, blocks[0]) or answer
-
-    def baselines(self, questions: Sequence[Question]) -> dict[str, dict[str, float]]:
-        """Accuracy of the answers of `_null_answers`, by task type."""
-        ids = tuple(question.id for question in questions)
-        if ids not in self._baselines:
-            found = self._baselines[ids] = {}
-            for kind in dict.fromkeys(self._tasks[id].type for id in ids):
-                own = [self._tasks[id] for id in ids if self._tasks[id].type == kind]
-                nulls = _null_answers(kind, own)
-                asked = [(task, self._labelled(task, text(task))) for text in nulls.values() for task in own]
-                verdicts = iter(self.verifier.judge(asked))
-                found[kind] = {name: sum(next(verdicts).ok for _ in own) / len(own) for name in nulls}
-        return dict(self._baselines[ids])
-
-
-def _null_answers(kind: str, tasks: Sequence[Any]) -> dict[str, Callable[[Any], str]]:
-    """Answers that need no reasoning, as the text of their block: name to a function of the task."""
-
-    def argument(task: Triplet, place: int) -> str:
-        given = parse_arguments(task.input, 10_000)
-        return "" if isinstance(given, Rejection) or not given else render(given[place])
-
-    common, body = mode(task.outputs[0] for task in tasks), "def f(*a):\n    return "
-    nulls: dict[str, Any] = {
-        "deduction": {
-            "first argument": lambda task: argument(task, 0),
-            "last argument": lambda task: argument(task, -1),
-            f"always {common}": lambda task: common,
-        },
-        "abduction": {"the output": lambda task: task.output, "always []": lambda task: "[]"},
-        "induction": {
-            "return the first argument": lambda task: body + "a[0]",
-            "return the commonest output shown": lambda task: body + mode(task.outputs[: task.shown]),
-        },
-    }
-    return nulls.get(kind, {})
 
 
 # ---------------------------------------------------------------- lenient extraction
@@ -372,27 +332,7 @@ def sentence(program: str) -> str:
     return " ".join(text.split()).rstrip(".")[:300]
 
 
-# ---------------------------------------------------------------- triplets of a run, and the problems asked in training
-
-
-def frozen_suite(source: str | Path, style: Style, verifier: Verifier, count: int = 300) -> ReasoningSuite:
-    """The accepted tasks of a run (its folder, or a tasks.jsonl), at most `count` per type, by digest of their text.
-
-    The run that proposed them may have trained on them. For any other model they are held out.
-    """
-    file = Path(source) / "tasks.jsonl" if Path(source).is_dir() else Path(source)
-    data = read_data(f"triplets of {file.parent.name}", file)
-    tasks = [task_from_json(row["task"]) for row in data.rows if row.get("task")]
-    chosen: list[tuple[str, Task]] = []
-    for kind in dict.fromkeys(task.type for task in tasks):
-        texts = {
-            json.dumps([kind, task.program, task.inputs, task.outputs]): task for task in tasks if task.type == kind
-        }
-        own = {hashlib.sha256(text.encode()).hexdigest()[:16]: task for text, task in texts.items()}
-        chosen += [("", dataclasses.replace(own[id], id=id)) for id in sorted(own)[:count]]
-    if not chosen:
-        raise EvaluationError(f"{file} holds no accepted tasks; give the folder of a run that accepted some")
-    return ReasoningSuite(f"triplets-{file.parent.name}", AZR, chosen, style, verifier, data)
+# ---------------------------------------------------------------- the problems asked in training
 
 
 def held_out_suite(
@@ -427,10 +367,6 @@ def held_out_problems(model: str, types: Sequence[str], count: int, seed: int) -
 def build(name: str, setting: Setting) -> ReasoningSuite:
     """The suite of this name, as `benchmarks.BUILDERS` offers it."""
     style, verifier = setting.style, setting.verifier
-    if name == "triplets" and not setting.source:
-        raise EvaluationError("give the run whose tasks are to be solved: --data triplets=RUN")
-    if name == "triplets":
-        return frozen_suite(setting.source, style, verifier)
     if setting.source:
         raise EvaluationError(f"the questions of {name} come with the package; drop --data {name}=")
     if name == "held-out":

@@ -34,8 +34,6 @@ from azr_lite.verifier import Verifier
 
 KNOWN = tuple(BUILDERS)
 """Every name that --suite takes besides the groups."""
-NANO = ("held-out", "triplets")
-"""What the nano model can read: its own language only."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def evaluate(
             for line in opened.reasons:
                 tell(line)
             by_group = opened.model == "nano" and any(word in GROUPS for word in words)
-            wanted = ["held-out", *(name for name in names if name == "triplets")] if by_group else names
+            wanted = ["held-out"] if by_group else names
             protocols = (asked.reasoning_protocol, asked.code_protocol)
             setting = Setting(opened.model, opened.style, verifier, "", *protocols, allow_weak=asked.allow_weak)
             suites, left_out = _build(wanted, setting, sources)
@@ -149,9 +147,8 @@ def _build(names: Sequence[str], setting: Setting, sources: Mapping[str, str]) -
     left_out: dict[str, str] = {}
     for name in names:
         try:
-            if setting.model == "nano" and name not in NANO:
-                only = ", ".join(NANO)
-                raise EvaluationError(f"the nano model reads its own small language only; choose from: {only}")
+            if setting.model == "nano" and name != "held-out":
+                raise EvaluationError("the nano model reads its own small language only; choose held-out")
             suites.append(BUILDERS[name](name, dataclasses.replace(setting, source=sources.get(name, ""))))
         except EvaluationError as error:
             if len(names) == 1:
@@ -200,7 +197,6 @@ def record_of(
         "protocol": suite.protocol,
         "asked": _asked(suite, generator, questions, seed),
         "scores": summarize(items),
-        "baselines": suite.baselines(questions),
         "truncated": sum(item.truncated for item in items) / max(1, len(items)),
         "tokens": sum(item.tokens for item in items),
         "seconds": round(seconds, 1),
@@ -294,14 +290,12 @@ def print_tables(found: Evaluation, console: Console) -> None:
 
 
 def score_table(found: Evaluation) -> Table:
-    """Accuracy with its 95 % interval; lenient accuracy; the best answer without reasoning; cut replies."""
-    table = _table(found.model, "n", "accuracy, %", "95 %", "lenient", "null", "cut, %")
+    """Accuracy with its 95 % interval; lenient accuracy; cut replies."""
+    table = _table(found.model, "n", "accuracy, %", "95 %", "lenient", "cut, %")
     for name, result in found.results.items():
         scores, cut = result.scores["all"], f"{100 * result.record['truncated']:.0f}"
-        nulls = [rate for rates in result.record["baselines"].values() for rate in rates.values()]
-        null = _points(max(nulls)) if nulls else "–"
         accuracy, low, high, lenient = (_points(scores[key]) for key in ("accuracy", "low", "high", "lenient"))
-        table.add_row(_plain(name), str(scores["n"]), accuracy, f"{low}–{high}", lenient, null, cut)
+        table.add_row(_plain(name), str(scores["n"]), accuracy, f"{low}–{high}", lenient, cut)
     return table
 
 

@@ -194,9 +194,6 @@ class Suite(Protocol):
     def grade(self, replies: Sequence[tuple[Question, Reply]]) -> list[Mark]:
         """One mark per reply, same order. Several replies to one question may come, and any subset of the questions."""
 
-    def baselines(self, questions: Sequence[Question]) -> dict[str, dict[str, float]]:
-        """Per group, the accuracy on these questions of answers that need no reasoning; empty where there are none."""
-
 
 class Generator(Protocol):
     """Whatever answers: transformers, a server, a script."""

@@ -90,7 +90,7 @@ def export(
     kind = "whole" if adapter is None else "merged" if merge else "adapter"
     name = "-".join(filter(None, ("export", kind, role, f"step-{number}")))
     target = Path(output) if str(output) else run.path / name
-    base, notes = _base(config), []
+    base = _base(config)
     with _appearing(target) as folder:
         if kind == "adapter":
             shutil.copyfile(adapter / "adapter_model.safetensors", folder / "adapter_model.safetensors")
@@ -98,15 +98,16 @@ def export(
             write_json(folder / "adapter_config.json", {**settings, "base_model_name_or_path": base.name})
             _copy_tokenizer(checkpoint, folder)
         else:
-            model, notes = _merged(config, adapter) if adapter is not None else _whole(config, checkpoint)
-            if dtype != "float32":
-                notes.append(f"Its weights were rounded to {dtype} for this export.")
+            if adapter is None:
+                model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+            else:
+                model = _merged(config, adapter)
             wanted = _write_model(in_type(model, getattr(torch, dtype)), checkpoint, folder)
             del model  # two copies of a large model need not be in memory at once
             read_back = AutoModelForCausalLM.from_pretrained(folder, dtype=wanted.dtype).eval()
             if not torch.equal(_logits(read_back), wanted):
                 raise PublishError("the export, read back, gives other logits; please report this with its base model")
-        made = Export(kind, number, base, dtype, role, tuple(notes))
+        made = Export(kind, number, base, dtype, role)
         write_text(folder / "README.md", model_card(run, made, where or target.name))
     return target
 
@@ -166,28 +167,17 @@ def _base(config: Config) -> Base:
 # ---------------------------------------------------------------- making the model
 
 
-def _whole(config: Config, checkpoint: Path) -> tuple[PreTrainedModel, list[str]]:
-    note = "The weights of nano stand in Llama's form, the same function bit for bit. In AZR Lite: `--prompts compact`."
-    notes = [note] if config.model == "nano" else []
-    return AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32), notes
-
-
-def _merged(config: Config, adapter: Path) -> tuple[PreTrainedModel, list[str]]:
-    """Base + adapter in float32 as one model, and what the card has to say about it."""
+def _merged(config: Config, adapter: Path) -> PreTrainedModel:
+    """Base + adapter in float32 as one model."""
     from peft import PeftModel
 
-    dtype, notes = "float32", ["Merged in float32: its logits differ from base + separate adapter by rounding."]
+    dtype = "float32"
     if config.tuning == "qlora":  # training quantised 16-bit weights unless told otherwise; a CPU has no float16
         dtype = "float32" if config.dtype == "float32" else "bfloat16"
-        notes.append(
-            "It was trained by QLoRA. The adapter was merged into the base as the 4-bit weights give it back "
-            f"(quantised again from {dtype} on the exporting machine, then dequantised), not into the original "
-            "weights: the logits are not those of the original base plus adapter."
-        )
     settings = Config(model=config.model, prompts="r1", device="cpu", dtype=dtype, tuning=config.tuning)
     model = load_policy(settings).model
     model = model.dequantize().float() if config.tuning == "qlora" else model
-    return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(), notes
+    return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
 
 
 def _write_model(model: PreTrainedModel, checkpoint: Path, folder: Path) -> torch.Tensor:

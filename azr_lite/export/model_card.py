@@ -41,7 +41,7 @@ class Base:
 class Export:
     """What was exported. `kind`: adapter, merged (adapter added to its base) or whole.
 
-    `role`: solver or proposer where they are apart, else empty. `notes`: what the card has to say about precision.
+    `role`: solver or proposer where they are apart, else empty.
     """
 
     kind: str
@@ -49,7 +49,6 @@ class Export:
     base: Base
     dtype: str
     role: str = ""
-    notes: tuple[str, ...] = ()
 
 
 def model_card(run: RunDir, export: Export, where: str) -> str:

@@ -35,12 +35,13 @@ def plan_text(found: Plan) -> str:
         if in_update or in_generation:
             lines.append(f"  {name:12s}{in_update:10.2f}{in_generation:12.2f}")
     lines += ["", f"{'FITS' if found.fits else 'DOES NOT FIT'}: {found.peak_gb:.1f} of {found.usable_gb:.1f} GB"]
-    lines += [found.problem] * bool(found.problem)
     if not found.fits:
+        lines += [found.problem] * bool(found.problem)
         lines += ["to make it fit (each planned again by itself, the cheapest first):"]
         lines += [f"- {advice.text}" for advice in found.advice]
-    if not found.fits and not any(advice.fits for advice in found.advice):
-        lines.append(f"none is enough: combine some, take a smaller model, or a GPU of {found.peak_gb / USABLE:.0f} GB")
+        if not any(advice.fits for advice in found.advice):
+            card_gb = found.peak_gb / USABLE
+            lines.append(f"none is enough: combine some, take a smaller model, or a GPU of {card_gb:.0f} GB")
     prompt, reply = assumed_tokens(c)
     time = f"{found.step_seconds:.0f} s per step, {found.hours:.1f} hours for {c.steps} steps"
     assumed = f"replies of {reply:.0f} tokens, prompts of {prompt:.0f}, {VALID:.0%} of proposals valid"
@@ -124,15 +125,15 @@ def fitting_presets() -> list[str]:
 def machine_text(facts: dict[str, Any]) -> str:
     """The facts of `describe_machine`, one line each."""
     gpu, missing, layers = facts["gpu"], facts["missing"], facts["sandbox"]["layers"]
-    off = [f"{name} ({state})" for name, state in layers.items() if state != "on"]
+    off = ", ".join(f"{name} ({state})" for name, state in layers.items() if state != "on")
+    walls = f"without {off}" if off else f"all of {', '.join(layers)}"
     lines = {
         "python": f"{facts['python']} on {facts['platform']}",
         "cores": facts["cores"],
         "memory": f"{facts['memory_gib']} GiB" if facts["memory_gib"] else "not known",
         "gpu": f"{gpu['name']}, {gpu['gb']} GB" if gpu else "none found (by nvidia-smi)",
         "libraries": ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
-        "sandbox": f"{facts['sandbox']['level']}: "
-        + (f"without {', '.join(off)}" if off else f"all of {', '.join(layers)}"),
+        "sandbox": f"{facts['sandbox']['level']}: {walls}",
         "presets that fit": ", ".join(facts["presets"]) or "none",
         "training": f"needs {', '.join(missing)}: pip install 'azr-lite[train]'" if missing else "everything is here",
     }

@@ -220,13 +220,8 @@ def head_bytes(shape: Shape, config: Config, tokens: int) -> float:
 def update_memory(shape: Shape, config: Config, *, tokens: int = 0) -> Memory:
     """The peak of the update, while vLLM sleeps. `tokens`: T; 0: micro-batches of the longest sequences."""
     tokens = tokens or config.micro_batch_size * (config.max_prompt_tokens + config.max_reply_tokens)
-    return _memory(
-        shape,
-        config,
-        gradients=gradient_bytes(shape, config),
-        activations=activation_bytes(shape, config, tokens),
-        head=head_bytes(shape, config, tokens),
-    )
+    activations, head = activation_bytes(shape, config, tokens), head_bytes(shape, config, tokens)
+    return _memory(shape, config, gradients=gradient_bytes(shape, config), activations=activations, head=head)
 
 
 # ---------------------------------------------------------------- generation

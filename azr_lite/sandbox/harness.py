@@ -111,8 +111,11 @@ def serve(data: bytes, write: Callable[[bytes], Any]) -> int:
     sys.setrecursionlimit(recursion + 20)
     code, refusal, is_plain = _compile(program, look)
     room = wire.ROOM
+    mask = hash(data) & 0xFFFFFFFFFFF0  # else an address's high bits were the same in all children of a fork server
     for tree, names in zip_longest(trees, _SPARE[: len(trees)]):
-        line = refusal or _answer(code, entry, tree, (size, depth, nodes), names or dict(_BUILTINS))
+        names = names or dict(_BUILTINS)
+        names["id"] = lambda thing: id(thing) ^ mask
+        line = refusal or _answer(code, entry, tree, (size, depth, nodes), names)
         write(line)
         room -= len(line)
         if room < 0:

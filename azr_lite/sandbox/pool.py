@@ -29,13 +29,13 @@ START_S: Final = 60.0
 SILENT_S: Final = 15.0
 """A zygote reports ten times a second while a child runs. Silent for so long, it is lost."""
 STUMBLES: Final = 7
-FIRST_WAIT_S: Final = 0.05
+FIRST_WAIT_S: Final = 0.1
 """Doubled at each stumble: 6 s in all."""
 QUIET_S: Final = 0.005
 """Most children end sooner; only after this long is a channel watched (one wake-up an execution instead of three)."""
 
 UNREAD: Final = 1 << 16
-"""Bytes that a sleeper left: it slept since this process did not read."""
+"""So many bytes waiting mean that a sleeper waited for this process to read."""
 
 _START, _REPORT = struct.Struct("=QddQ"), struct.Struct("=QBid")
 _ZYGOTE: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "zygote.py")

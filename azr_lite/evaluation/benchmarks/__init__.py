@@ -16,7 +16,7 @@ from azr_lite.evaluation.suite import Setting, Suite
 
 REASONING = ("cruxeval-o-strict", "cruxeval-i-strict", "induction-hint", "induction-nohint")
 BUILDERS: dict[str, Callable[[str, Setting], Suite]] = {
-    **dict.fromkeys((*REASONING, "cruxeval-o-all", "cruxeval-i-all", "held-out", "triplets"), reasoning.build),
+    **dict.fromkeys((*REASONING, "cruxeval-o-all", "cruxeval-i-all", "held-out"), reasoning.build),
     **dict.fromkeys(code.SUITES, code.code_suite),
     **dict.fromkeys(maths.NAMES, maths.maths_suite),
 }

@@ -151,10 +151,6 @@ class CodeSuite:
         reason = reason or ("" if program.strip() else "empty")
         return Extracted(program, text, not reason, reason)
 
-    def baselines(self, questions: Sequence[Question]) -> dict[str, dict[str, float]]:
-        """Empty: no program that needs no reasoning passes the tests."""
-        return {}
-
 
 @dataclass(frozen=True)
 class Extracted:

@@ -135,13 +135,13 @@ def compare(gold: str, answer: str) -> tuple[bool, str]:
         if not found:
             return False, "unreadable"
         both = expected and not isinstance(expected[0], str) and not isinstance(found[0], str)
-        reason = _refused(expected[0], found[0], verify) if both else ""
-        return (False, reason) if reason or not verify(expected, found, timeout_seconds=None) else (True, "")
+        refused = both and _refused(expected[0], found[0], verify)
+        return not refused and verify(expected, found, timeout_seconds=None), ""
     except Exception as error:
         return False, f"error: {type(error).__name__}"
 
 
-def _refused(expected: Any, found: Any, verify: Any) -> str:
+def _refused(expected: Any, found: Any, verify: Any) -> bool:
     """What math-verify accepts and we do not, seen on expressions: ``4=5`` for 5, ``x=7=5`` for 5, ``5+0x`` for 5."""
     from sympy import And, Eq, Symbol
     from sympy.core.function import AppliedUndef
@@ -150,13 +150,11 @@ def _refused(expected: Any, found: Any, verify: Any) -> str:
     value = found
     if isinstance(found, Eq | And) and not isinstance(expected, Relational | And):
         chain = list(found._unsorted_args) if isinstance(found, And) else [found]
-        if not all(isinstance(link, Eq) for link in chain) or not isinstance(chain[0].lhs, Symbol | AppliedUndef):
-            return "not_an_assignment"
-        if not all(verify([expected], [link.rhs], timeout_seconds=None) for link in chain):
-            return "chain"
+        assigned = all(isinstance(link, Eq) for link in chain) and isinstance(chain[0].lhs, Symbol | AppliedUndef)
+        if not assigned or not all(verify([expected], [link.rhs], timeout_seconds=None) for link in chain):
+            return True
         value = chain[-1].rhs
-    unbound = getattr(value, "free_symbols", None) and not getattr(expected, "free_symbols", None)
-    return "free_symbol" if unbound else ""
+    return bool(getattr(value, "free_symbols", None) and not getattr(expected, "free_symbols", None))
 
 
 def in_child(gold: str, answer: str, seconds: float, channel: int) -> int:

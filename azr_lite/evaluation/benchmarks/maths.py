@@ -181,12 +181,6 @@ class MathsSuite:
             marks.append(Mark(right, right or lenient, one.well_formed, reason))
         return marks
 
-    def baselines(self, questions: Sequence[Question]) -> dict[str, dict[str, float]]:
-        """Share right, by equal text, of always saying the commonest right answer."""
-        asked = {question.id for question in questions}
-        golds = Counter(item.gold for item in self.items if item.id in asked)
-        return {self.name: {"commonest answer": max(golds.values()) / golds.total()}} if golds else {}
-
 
 @dataclass(frozen=True)
 class Answers:
