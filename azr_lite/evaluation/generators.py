@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from azr_lite.config import Config
 from azr_lite.environment import require_training
-from azr_lite.errors import EvaluationError
+from azr_lite.errors import EvaluationError, TrainingError
 from azr_lite.evaluation.suite import Generator, Prompt, Reply, Sampling
 from azr_lite.prompts import get_style
 from azr_lite.prompts.base import END_THINK, THINK, Style
@@ -47,7 +47,11 @@ class TransformersGenerator:
         def sample(part: range) -> list[Reply]:
             return self._sample([rows[i] for i in part], how, how.seed + part.start)
 
-        replies = Halving()(sample, range(len(rows)))
+        try:
+            replies = Halving()(sample, range(len(rows)))
+        except TrainingError:
+            told = "one reply does not fit into the GPU's memory; use a smaller model or fewer --max-tokens"
+            raise EvaluationError(told) from None
         return [replies[i : i + how.samples] for i in range(0, len(replies), how.samples)]
 
     def _sample(self, rows: Sequence[tuple[str, list[int]]], how: Sampling, seed: int) -> list[Reply]:
