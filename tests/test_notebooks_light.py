@@ -26,7 +26,6 @@ COLAB = {
     "ipywidgets": "7.7.1",
     "ipykernel": "6.17.1",
     "jinja2": "3.1.6",
-    "pygments": "2.19.2",
     "rich": "13.9.4",
     "nbclient": "0.10.2",
 }

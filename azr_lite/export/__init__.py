@@ -177,7 +177,8 @@ def _merged(config: Config, adapter: Path) -> PreTrainedModel:
     settings = Config(model=config.model, prompts="r1", device="cpu", dtype=dtype, tuning=config.tuning)
     model = load_policy(settings).model
     model = model.dequantize().float() if config.tuning == "qlora" else model
-    return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    with_adapter = PeftModel.from_pretrained(model, str(adapter))
+    return with_adapter.base_model.merge_and_unload()
 
 
 def _write_model(model: PreTrainedModel, checkpoint: Path, folder: Path) -> torch.Tensor:

@@ -200,7 +200,7 @@ def test_one_that_dozes_ends_at_the_wall(case: Case) -> None:
 
 
 def test_a_starved_machine_is_nobodys_timeout() -> None:
-    """Ten loops share the one core that this process may use: its programs get a thirtieth of it."""
+    """Thirty loops share the one core that this process may use with its programs."""
     code = (
         "import os, sys\n"
         "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
@@ -208,7 +208,7 @@ def test_a_starved_machine_is_nobodys_timeout() -> None:
         "from azr_lite.sandbox import Executor, Limits\n"
         "with Executor(Limits(cpu_s=0.3), workers=1) as e:\n"
         "    e.run('def f(x): return x', [(1,)])\n"
-        "    loops = [subprocess.Popen([sys.executable, '-S', '-c', 'while True: pass']) for _ in range(10)]\n"
+        "    loops = [subprocess.Popen([sys.executable, '-S', '-c', 'while True: pass']) for _ in range(30)]\n"
         "    try:\n"
         "        started = time.monotonic()\n"
         "        slow = 'def f(x):\\n    n = 0\\n    for i in range(1_500_000): n += 1\\n    return x'\n"
