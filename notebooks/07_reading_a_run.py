@@ -22,9 +22,9 @@
 #
 # **Before this:** notebooks 03 to 05.
 #
-# **Budget:** 13 minutes to read (2,607 words); 9 exercises (12 points, about 35 minutes); 3 seconds and 145 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 13 minutes to read (2,607 words); 9 exercises (12 points, about 35 minutes); 5 seconds and 131 MiB on 2 CPU cores; on a GPU: not measured.
 #
-# **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-21.
+# **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
 #
 # **Next:** [08 · Scaling to 3B–14B full fine-tuning](08_scaling.ipynb). Words in this course: [glossary](glossary.md).
 # <!-- /header -->

@@ -22,9 +22,9 @@
 #
 # **Before this:** notebook 06.
 #
-# **Budget:** 12 minutes to read (2,482 words); 5 exercises (10 points, about 44 minutes); 3 seconds and 116 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 12 minutes to read (2,485 words); 5 exercises (10 points, about 44 minutes); 5 seconds and 116 MiB on 2 CPU cores; on a GPU: not measured.
 #
-# **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-21.
+# **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
 #
 # **Next:** [09 · Make it yours](09_make_it_yours.ipynb). Words in this course: [glossary](glossary.md).
 # <!-- /header -->

@@ -19,16 +19,16 @@
 # <!-- header: made by make notebooks -->
 # | | notebook | you will be able to | exercises (points) | 2 CPU cores | needs |
 # |---|---|---|---|---|---|
-# | 00 | [Absolute Zero in ten minutes](00_ten_minutes.ipynb) | say what *propose*, *solve* and *verify* mean; run one whole self-play step; tell what your machine can run | 4 (4) | 5 s, 120 MiB | numpy, matplotlib |
-# | 01 | [Task triplets: one program, three task types](01_triplets.ipynb) | build deduction, abduction and induction from a triplet; judge answers by value; keep a buffer | 6 (12) | 4 s, 108 MiB | numpy, matplotlib |
-# | 02 | [The executor: code you do not trust](02_executor.ipynb) | run hostile programs under limits; prove that a program is deterministic; say what the sandbox does not stop | 5 (10) | 9 s, 114 MiB | numpy, matplotlib |
-# | 03 | [Rewards: who is a good teacher?](03_rewards.ipynb) | compute learnability; add the format ladder; foresee reward hacks | 5 (10) | 3 s, 121 MiB | numpy, matplotlib |
-# | 04 | [TRR++: six baselines instead of one](04_trr.ipynb) | derive TRR++; compare it with a global baseline, GRPO, RLOO, REINFORCE++ and Dr. GRPO on the same rollouts; explain token against sequence whitening | 5 (10) | 5 s, 124 MiB | numpy, matplotlib |
-# | 05 | [Watch it learn on your laptop](05_learn.ipynb) | run self-play with the embedded model; read all curves; stop and resume a run; ablate one piece | 3 (5) | 302 s, 169 MiB | torch |
-# | 06 | [LoRA self-play on one GPU](06_lora.ipynb) | plan memory; launch, watch, stop and resume a real run; publish an adapter | 4 (6) | 23 s, 728 MiB | torch |
-# | 07 | [Reading a run](07_reading_a_run.ipynb) | diagnose collapse, hacking and plateaus; compare base and trained models with intervals; find the paper's findings in your own run | 9 (12) | 3 s, 145 MiB | the core package, matplotlib |
-# | 08 | [Scaling to 3B–14B full fine-tuning](08_scaling.ipynb) | do the memory arithmetic; choose between LoRA, 8-bit Adam, FSDP, ZeRO and vLLM; go headless on many GPUs | 5 (10) | 3 s, 116 MiB | the core package, matplotlib |
-# | 09 | [Make it yours](09_make_it_yours.ipynb) | add a task type in under 60 lines; test it; report it | 5 (9) | 4 s, 105 MiB | numpy, matplotlib |
+# | 00 | [Absolute Zero in ten minutes](00_ten_minutes.ipynb) | say what *propose*, *solve* and *verify* mean; run one whole self-play step; tell what your machine can run | 4 (4) | 10 s, 120 MiB | numpy, matplotlib |
+# | 01 | [Task triplets: one program, three task types](01_triplets.ipynb) | build deduction, abduction and induction from a triplet; judge answers by value; keep a buffer | 6 (12) | 4 s, 111 MiB | numpy, matplotlib |
+# | 02 | [The executor: code you do not trust](02_executor.ipynb) | run hostile programs under limits; prove that a program is deterministic; say what the sandbox does not stop | 5 (10) | 10 s, 114 MiB | numpy, matplotlib |
+# | 03 | [Rewards: who is a good teacher?](03_rewards.ipynb) | compute learnability; add the format ladder; foresee reward hacks | 5 (10) | 3 s, 122 MiB | numpy, matplotlib |
+# | 04 | [TRR++: six baselines instead of one](04_trr.ipynb) | derive TRR++; compare it with a global baseline, GRPO, RLOO, REINFORCE++ and Dr. GRPO on the same rollouts; explain token against sequence whitening | 5 (10) | 6 s, 124 MiB | numpy, matplotlib |
+# | 05 | [Watch it learn on your laptop](05_learn.ipynb) | run self-play with the embedded model; read all curves; stop and resume a run; ablate one piece | 3 (5) | 483 s, 167 MiB | torch |
+# | 06 | [LoRA self-play on one GPU](06_lora.ipynb) | plan memory; launch, watch, stop and resume a real run; publish an adapter | 4 (6) | 34 s, 696 MiB | torch |
+# | 07 | [Reading a run](07_reading_a_run.ipynb) | diagnose collapse, hacking and plateaus; compare base and trained models with intervals; find the paper's findings in your own run | 9 (12) | 5 s, 131 MiB | the core package, matplotlib |
+# | 08 | [Scaling to 3B–14B full fine-tuning](08_scaling.ipynb) | do the memory arithmetic; choose between LoRA, 8-bit Adam, FSDP, ZeRO and vLLM; go headless on many GPUs | 5 (10) | 5 s, 116 MiB | the core package, matplotlib |
+# | 09 | [Make it yours](09_make_it_yours.ipynb) | add a task type in under 60 lines; test it; report it | 5 (9) | 4 s, 106 MiB | numpy, matplotlib |
 # <!-- /header -->
 
 # %% [markdown]
