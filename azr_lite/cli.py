@@ -92,7 +92,8 @@ def _call(command: str, arguments: list[str]) -> int | None:
     """Read the arguments with tyro and call the command."""
     for flag, value in pairwise(arguments):
         if flag.startswith("--") and value in ("True", "False", "true", "false"):
-            raise ConfigError(f"{flag} takes no value; give {flag} or --no-{flag.removeprefix('--')}")
+            no = f"--no-{flag.removeprefix('--')}"
+            raise ConfigError(f"{flag} takes no value; give it alone, or leave it out (a setting of a run: {no})")
     registry = ConstructorRegistry()
     if command in ("run", "plan"):
         if arguments and not arguments[0].startswith("-"):  # azr-lite run nano

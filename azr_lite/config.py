@@ -266,6 +266,11 @@ def check_names(changes: Mapping[str, Any]) -> dict[str, Any]:
     names = [f.name for f in dataclasses.fields(Config)]
     kept = {name: value for name, value in changes.items() if name not in DROPPED or value != DROPPED[name]}
     for name in kept:
+        if name in DROPPED:
+            raise ConfigError(
+                f"{name}={kept[name]!r} was set by an older azr_lite, and only {DROPPED[name]!r} is left; use the version "
+                "named in the run's run.json, or leave the setting out"
+            )
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"did you mean {near[0]!r}?" if near else "see azr-lite run --help-all"

@@ -153,7 +153,8 @@ def _base(config: Config) -> Base:
     named, path = config.model, Path(config.model).expanduser()
     if named == "nano":
         return Base("nano", False, "apache-2.0")
-    local = path.exists() or named.startswith((".", "/", "~")) or named.count("/") != 1
+    is_path = named.endswith(".gguf") or named.startswith((".", "/", "~")) or named.count("/") != 1
+    local = is_path or path.exists()
     licences: list[Any] = []
     with suppress(Exception):  # no page, no network, no access, no such field: then the licence is simply not known
         page = path / "README.md" if local else Path(hf_hub_download(named, "README.md"))

@@ -19,6 +19,7 @@ from typing import Any
 from azr_lite.observe.follow import SHORT, Followed
 from azr_lite.observe.reader import drawn, form_checked, log_lines, open_run
 from azr_lite.observe.run_summary import RunSummary, summarise
+from azr_lite.observe.style import printable
 from azr_lite.rundir import RunDir
 from azr_lite.sandbox.literal import read_arguments
 from azr_lite.sandbox.wire import render
@@ -54,7 +55,7 @@ class Diagnosis:
         for one in found:
             lines.append(f"\n{one.name}")
             for label, words in (("evidence", one.evidence), ("cure", one.cure)):
-                lines += textwrap.wrap(words, 80, initial_indent=f"  {label:9} ", subsequent_indent=" " * 12)
+                lines += textwrap.wrap(printable(words), 80, initial_indent=f"  {label:9} ", subsequent_indent=" " * 12)
         if steps < SHORT:
             lines.append(f"\n{TOO_SHORT}")
         if self.summary.not_logged:

@@ -218,6 +218,8 @@ def analyse(run: RunDir, periods: int = 4) -> Analysis:
 
     with form_checked(run):
         for step, lines in by_step(run, "rollouts.jsonl"):
+            if step > last:  # written since
+                break
             found.steps, found.rollouts = found.steps + 1, found.rollouts + len(lines)
             for name, value in _measures_of(lines):
                 add(step, name, value)

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import random
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,13 @@ def open_run(path: str | Path) -> RunDir:
     RunDirectoryError says what is missing or foreign.
     """
     has_run, *has_sample = ((Path(path) / name).exists() for name in ("run.json", "config.json", "metrics.jsonl"))
-    return RunDir(Path(path)) if all(has_sample) and not has_run else RunDir.open(path)
+    run = RunDir(Path(path)) if all(has_sample) and not has_run else RunDir.open(path)
+    for log in sorted(run.path.glob("*.jsonl")) if (run.path / "summary.json").exists() else ():
+        with log.open("rb") as file:
+            if file.seek(0, os.SEEK_END) and file.seek(-1, os.SEEK_END) and file.read(1) != b"\n":
+                cure = "restore it from a copy, or `azr-lite resume` the run"
+                print(f"{log} ends in the middle of a line, which is left out; {cure}", file=sys.stderr)
+    return run
 
 
 @contextmanager

@@ -95,7 +95,7 @@ def shape_of(model: str) -> Shape:
         )
     try:
         return shape_of_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{folder}/config.json does not describe a language model ({error!r})") from error
 
 

@@ -64,12 +64,18 @@ def tell_value(channel: int, value: Any) -> None:
     """`class` is empty for builtin types: evalplus grants its tolerance to equal types only."""
     try:
         exact = plain(value)
+        name = "" if type(value) is type(exact) else type(value).__name__
+        del value  # a long one is not held three times
         text = wire.encode(exact, size=1 << 40, depth=DEPTH, nodes=1 << 40)
     except (TypeError, wire.WireError):
         return say(channel, "o")
+    del exact
     if len(text) > LONG:
-        return say(channel, "h", hashlib.sha256(text.encode()).hexdigest())
-    write(channel, f'["v",{text},{json.dumps("" if type(value) is type(exact) else type(value).__name__)}]\n')
+        digest = hashlib.sha256()
+        for start in range(0, len(text), LONG):
+            digest.update(text[start : start + LONG].encode())
+        return say(channel, "h", digest.hexdigest())
+    write(channel, f'["v",{text},{json.dumps(name)}]\n')
 
 
 def plain(value: Any, level: int = 0) -> Any:

@@ -41,7 +41,9 @@ _COLUMNS = {
     "right answer": ("answer", "final_answer", "Answer", "expected_answer", "target", "solution", "Solution"),
 }
 _ID = ("unique_id", "id", "ID", "problem_id", "idx")
-_UNBOXED = re.compile(r"\$([^$]+)\$|(-?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?)")
+_UNBOXED = re.compile(
+    r"\\\((.{1,500}?)\\\)|\\\[(.{1,500}?)\\\]|\$([^$]+)\$|(-?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?)", re.DOTALL
+)
 
 SCRIPT = Path(__file__).with_name("jailed_maths.py")
 PACKAGES = ("math_verify*", "latex2sympy2_extended*", "sympy", "mpmath", "antlr4*", "gmpy2*", "flint*")
@@ -115,11 +117,11 @@ def _item(name: str, row: dict[str, Any], index: int) -> Problem:
     )
     found = {"problem": next(problem, ""), "right answer": next(filter(None, map(gold, answer)), "")}
     for what, text in found.items():
-        if not text:
+        if not text or not isinstance(text, str):
             columns = ", ".join(_COLUMNS[what])
             raise EvaluationError(f"row {index} of {name} has no {what}; expected one of the columns {columns}")
     identity = next((row[column] for column in _ID if row.get(column) is not None), index)
-    return Problem(str(identity), *found.values(), f"level {row['level']}" if "level" in row else "")
+    return Problem(str(identity), *found.values(), f"level {row['level']}" if row.get("level") is not None else "")
 
 
 def gold(value: Any) -> str:
