@@ -169,7 +169,7 @@ def loss_weights(
     lengths, counts = np.asarray(lengths_B, dtype=np.float64), np.asarray(counts_B, dtype=bool)
     weights_B = np.zeros(len(lengths))
     parts = [rows[counts[rows]] for rows in _rows_of(groups_B if balanced else ["all"] * len(lengths))]
-    parts = [rows for rows in parts if len(rows)]
+    parts = [rows for rows in parts if lengths[rows].sum()]
     for rows in parts:
         weights_B[rows] = lengths.sum() / (len(parts) * lengths[rows].sum())
     return weights_B

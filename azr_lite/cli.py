@@ -91,9 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _call(command: str, arguments: list[str]) -> int | None:
     """Read the arguments with tyro and call the command."""
     for flag, value in pairwise(arguments):
-        if flag.startswith("--") and value in ("True", "False", "true", "false"):
-            no = f"--no-{flag.removeprefix('--')}"
-            raise ConfigError(f"{flag} takes no value; give it alone, or leave it out (a setting of a run: {no})")
+        is_switch = any(f.type == "bool" and f.name == flag[2:].replace("-", "_") for f in dataclasses.fields(Config))
+        if is_switch and value in ("True", "False", "true", "false"):
+            raise ConfigError(f"{flag} takes no value; give {flag} or --no-{flag.removeprefix('--')}")
     registry = ConstructorRegistry()
     if command in ("run", "plan"):
         if arguments and not arguments[0].startswith("-"):  # azr-lite run nano

@@ -268,8 +268,8 @@ def check_names(changes: Mapping[str, Any]) -> dict[str, Any]:
     for name in kept:
         if name in DROPPED:
             raise ConfigError(
-                f"{name}={kept[name]!r} was set by an older azr_lite, and only {DROPPED[name]!r} is left; use the version "
-                "named in the run's run.json, or leave the setting out"
+                f"{name}={kept[name]!r} was set by an older azr_lite, and only {DROPPED[name]!r} is left; use the "
+                "version named in the run's run.json, or leave the setting out"
             )
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)

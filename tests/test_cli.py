@@ -29,7 +29,7 @@ def test_dry_run_resolves_and_runs_nothing(tmp_path, capsys, monkeypatch):
         (["run", "--n-mc", "1", "--dry-run"], "n_mc is 1"),
         (
             ["run", "--self-test", "False", "--dry-run"],
-            "--self-test takes no value; give it alone, or leave it out (a setting of a run: --no-self-test)",
+            "--self-test takes no value; give --self-test or --no-self-test",
         ),
         (["run", "--preset", "cfg/mine.yaml", "--dry-run"], "a file of settings is JSON"),
         (["resume", "no/such/run"], "there is no run at"),

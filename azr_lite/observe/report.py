@@ -24,7 +24,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from azr_lite.config import Config
-from azr_lite.errors import AzrError, ConfigError, RunDirectoryError
+from azr_lite.errors import AzrError, ConfigError, EvaluationError, RunDirectoryError
+from azr_lite.evaluation.scores import compare_paired, read_result
 from azr_lite.metrics import STAGES
 from azr_lite.observe.doctor import TOO_SHORT, Finding, diagnose
 from azr_lite.observe.follow import SHORT, Followed, Point
@@ -79,6 +80,8 @@ class RunFacts(Followed):
             self.environment = dict(self.info.get("environment") or {})
             kept = {name: self.curves[name].total for name in STAGES if name in self.curves} or ended.get("seconds", {})
             self.stages = {name: float(kept[name]) for name in STAGES if name in kept}
+            if not ended.get("gain"):
+                ended = ended | self._gains_so_far()
             self.gains = [
                 {"type": of, "n": int(ended["after"][of]["n"]), **gain}
                 | {when: ended[when][of]["accuracy"] for when in ("before", "after")}
@@ -86,6 +89,18 @@ class RunFacts(Followed):
             ]
         outside = [(key, curve) for key, curve in self.curves.items() if curve.outside.count]
         self.out_of_range = sorted(outside, key=lambda one: (-one[1].outside.count / one[1].count, one[0]))
+
+    def _gains_so_far(self) -> dict[str, Any]:
+        """Of a run that has not ended: its last evaluation against its first, as summary.json will hold it."""
+        steps = sorted({point.x for curve in self.held_out.values() for point in curve})
+        names = ["before" if step == 0 else f"step-{step:.0f}" for step in steps]
+        with suppress(EvaluationError):
+            found = [read_result(self.run.path / "eval", name) for name in names[:1] + names[1:][-1:]]
+            if len(found) == 2 and all(found):
+                first, last = found
+                gain = compare_paired(first.items, last.items)
+                return {"before": first.scores, "after": last.scores, "gain": gain}
+        return {}
 
 
 def _settings(config: Config) -> list[tuple[str, Any, Any]]:

@@ -15,7 +15,7 @@ _SETS: Final = {"set", "frozenset"}
 _VIEWS: Final = {"keys", "items"}
 _NEVER: Final = set(
     "hash id object vars globals locals getattr eval exec compile dir memoryview operator attrgetter methodcaller "
-    "buffer_info KeysView ItemsView Formatter".split()
+    "buffer_info get_origin KeysView ItemsView Formatter".split()
 )
 _DUNDERS: Final = {"__init__", "__name__"}
 _TEXT_MAKERS: Final = set("str repr ascii format format_map args substitute safe_substitute".split())
@@ -40,7 +40,7 @@ def is_plain(tree: ast.Module) -> bool:
         name = _name(node)
         if name in _NEVER or (name.startswith("__") and name not in _DUNDERS):
             return False
-        if name in _EATERS and (isinstance(node, ast.FunctionDef | ast.arg | ast.alias) or _stored(node)):
+        if name in _EATERS and (not isinstance(node, ast.Name | ast.Attribute | ast.keyword) or _stored(node)):
             return False  # another one of that name
         if name == "type" and called and len(parent.args) > 1:
             return False
@@ -48,8 +48,12 @@ def is_plain(tree: ast.Module) -> bool:
             if not _only_asked(value, user):
                 return False
         elif isinstance(node, ast.Attribute):
-            if name in _VIEWS and not (_only_asked(value, user) or _used_up(value, user)):
+            if name in _VIEWS and not (called and (_only_asked(value, user) or _used_up(value, user))):
                 return False
+            if name in _VIEWS and _name(getattr(user, "func", user)) in ("max", "min") and len(user.args) > 1:
+                return False  # one of the views comes back
+            if name.startswith("_"):
+                return False  # of a module, such as a set
             has_things = has_things or not called
         elif isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
             if _HIDDEN.search(str(node.value)):

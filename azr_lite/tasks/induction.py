@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from azr_lite.parsing import ParsedReply, parse_arguments, parse_program, read_source, write_source
+from azr_lite.parsing import ParsedReply, parse_arguments, parse_program, read_source
 from azr_lite.prompts.base import Style
 from azr_lite.sandbox.literal import read_arguments, read_value
 from azr_lite.sandbox.wire import canonical, compare, render
@@ -96,11 +96,15 @@ def leaks(message: str, program: str) -> bool:
     """
     tree = read_source(program)
     nodes = () if isinstance(tree, Rejection) else ast.walk(tree)
-    pieces = program.split("\n") + [str(write_source(node)) for node in nodes if isinstance(node, _COMPUTES)]
-    squeezed, *pieces = (re.sub(r"\s+", "", text) for text in (message, *pieces))
+    pieces = program.split("\n") + [_source_of(node, program) for node in nodes if isinstance(node, _COMPUTES)]
+    squeezed, *pieces = (re.sub(r"\s+", "", text).replace('"', "'") for text in (message, *pieces))
     return "deff(" in squeezed or any(
         len(piece) >= 5 and not piece.isidentifier() and piece in squeezed for piece in pieces
     )
+
+
+def _source_of(node: ast.AST, program: str) -> str:
+    return ast.get_source_segment(program, node) or ""
 
 
 INDUCTION = register_task_type(Induction())

@@ -291,7 +291,7 @@ def _choose_style(config: Config, tokenizer: PreTrainedTokenizerBase, model: Pre
         chat_prompt(tokenizer, "question")
         closing = str(tokenizer.apply_chat_template(chat, tokenize=False)).rpartition("answer")[2]
     except Exception as error:
-        return "r1", f"r1 prompts: {str(error).strip().splitlines()[0][:200]}"
+        return "r1", f"r1 prompts: {(str(error).strip().splitlines() or [type(error).__name__])[0][:200]}"
     if any(tokenizer.convert_ids_to_tokens(end) in closing for end in (ends if isinstance(ends, list) else [ends])):
         return "chat", "chat prompts: the tokenizer has a chat template"
     return "r1", "r1 prompts: the model does not stop where the chat template ends replies, so it is a base model"

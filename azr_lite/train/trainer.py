@@ -26,7 +26,7 @@ from azr_lite.train.callbacks import Schedule
 from azr_lite.train.checkpoints import abandon, expected_bytes, load_state, seal, why_not
 from azr_lite.train.diagnostics import gradient_shares
 from azr_lite.train.distributed import keep_precision
-from azr_lite.train.generation import PolicySampler, Sampler, is_out_of_memory, protect_frozen_weights
+from azr_lite.train.generation import Halving, PolicySampler, Sampler, is_out_of_memory, protect_frozen_weights
 from azr_lite.train.policy import Policy, SplitRoles
 from azr_lite.triplet import Completion, Role, Rollout
 
@@ -245,7 +245,8 @@ class SelfPlayTrainer(GRPOTrainer):
         columns_T = torch.arange(width, device=input_ids_BT.device)
         parts: list[Any] = []
         of_trl = super()._get_per_token_logps_and_entropies
-        for rows in torch.arange(B).split(batch_size or B):
+
+        def score(rows: torch.Tensor) -> None:
             if of_old:
                 self.act_as(of_old[int(rows[0])].role)
             mask_BT = attention_mask_BT[rows]
@@ -259,6 +260,13 @@ class SelfPlayTrainer(GRPOTrainer):
             found = of_trl(model, *trimmed, compute_entropy=compute_entropy, **kwargs)
             sources_BT = columns_T[:logits_to_keep] + (kept - logits_to_keep + padding_B)[:, None]  # undoes the shift
             parts.append([_take_columns(x, sources_BT) if x is not None and x.dim() == 2 else x for x in found])
+
+        for rows in torch.arange(B).split(batch_size or B):
+            if torch.is_grad_enabled():
+                score(rows)  # `training_step` recovers
+            else:
+                halving = Halving(self.note)
+                halving(lambda piece, rows=rows: [score(rows[piece.start : piece.stop])] * len(piece), range(len(rows)))
         logps, entropies, aux = zip(*parts, strict=True)
         self._entropies_BT = torch.cat(entropies) if compute_entropy else None
         return torch.cat(logps), self._entropies_BT, aux[0] if aux[0] is None else torch.stack(aux).mean()

@@ -73,6 +73,10 @@ PLAIN = [
     "import math\ndef f(x): return f'{x:.2f}', '%d' % x, '{:>3}'.format(x)",
 ]
 DOUBTFUL = [
+    "def f(x):\n    a, b = map(dict.keys, x)\n    return list(a & b)",
+    "def f(x):\n    return list(min(x[0].keys(), x[1].keys(), key=len) ^ [])",
+    "class len(list):\n    pass\ndef f(x):\n    return len({'a', 'b'})",
+    "import re\ndef f(x):\n    return list(re._parser.DIGITS)",
     "def f(a): return list({a})",
     "def f(d, e): return list(d.items() & e.items())",
     "def f(a): return max(frozenset(a))",
