@@ -36,7 +36,7 @@ from azr_lite.observe.style import look, printable
 from azr_lite.presets import preset
 from azr_lite.rundir import RunDir, write_text
 
-MOST_BYTES, BROWSED_BYTES = 2_000_000, 700_000
+MOST_BYTES, BROWSED_BYTES = 2_000_000, 160_000
 """The most of a page, and of a notebook's list of proposals."""
 
 MOST_RUNS, MOST_LISTED, BROWSED, TRIPLETS = 8, 800, 200, 3
