@@ -12,10 +12,9 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from azr_lite.errors import ModelError
-from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK, Style
+from azr_lite.prompts.base import END_THINK, TAGS, THINK, Style
 from azr_lite.triplet import Completion
 
-TAGS = (THINK, END_THINK, ANSWER, END_ANSWER)
 SMALL, ALIKE = 0.5, 0.95
 """An embedding counts as untrained when its norm is below half the median, or its direction is that of the rows no
 token uses."""
@@ -65,10 +64,9 @@ def chat_prompt(tokenizer: Any, text: str, prefill: str = "") -> str:
     """
     why = "it leaves out the message"
     for content in (text, [{"type": "text", "text": text}]):  # models of pictures and text want parts
-        message = [{"role": "user", "content": content}]
         try:
             prompt = tokenizer.apply_chat_template(
-                message, tokenize=False, add_generation_prompt=True, enable_thinking=True
+                [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True, enable_thinking=True
             )
         except Exception as error:  # a template is a program of the model's publisher
             why = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:200]

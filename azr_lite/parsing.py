@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK
+from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, TAGS, THINK
 from azr_lite.sandbox.literal import LiteralError, read_arguments, read_value
 from azr_lite.triplet import Reason, Rejection
 
@@ -28,9 +28,7 @@ ALLOWED_IMPORTS = frozenset(
 MAX_SOURCE_NESTING = 60
 """Programs that `_nesting` finds deeper than this are refused before Python's parser sees them."""
 
-Edit = tuple[int, int, int, str]
-"""Line, first and last column, and the text to put there."""
-TAGS = (THINK, END_THINK, ANSWER, END_ANSWER)
+Edit = tuple[int, int, int, str]  # line, first and last column, and the text to put there
 _ANSWER_OPENS = re.compile(rf"{END_THINK}\s*{ANSWER}")
 _OPENING = re.compile(
     rf"(?:(?:(?!{END_ANSWER}).)*(?:{THINK}|{END_THINK}|{ANSWER}))?"
@@ -101,9 +99,11 @@ def parse_reply(text: str, reading: str = "strict") -> ParsedReply | Rejection:
     if reading == "lenient":
         answer = text.rpartition(ANSWER)[2].partition(END_ANSWER)[0]
         return ParsedReply(thought.strip(), answer.strip(), tuple(read_fences(answer)[0]), lenient=True)
-    _, end = read_fences(rest)
-    answer = rest[: rest.find(END_ANSWER) if end < 0 else end]
-    return ParsedReply(thought.strip(), answer.strip(), tuple(read_fences(answer)[0]))
+    fences, end = read_fences(rest)
+    if end < 0:  # every closing tag stands in a block
+        end = rest.find(END_ANSWER)
+        fences, _ = read_fences(rest[:end])
+    return ParsedReply(thought.strip(), rest[:end].strip(), tuple(fences))
 
 
 def read_fences(text: str) -> tuple[list[tuple[str, str]], int]:
@@ -187,11 +187,11 @@ def read_source(source: str) -> Any:
         return Rejection(Reason.SYNTAX_ERROR, _error_text(error))
 
 
-def quiet_parse(source: str, mode: str = "exec") -> Any:
+def quiet_parse(source: str) -> Any:
     """`ast.parse` without warnings about odd escapes in other people's programs."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return ast.parse(source, mode=mode)
+        return ast.parse(source)
 
 
 def write_source(tree: ast.AST) -> str | Rejection:

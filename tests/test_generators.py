@@ -99,11 +99,26 @@ def test_the_first_stop_string_ends_the_text(text, found):
 # ---------------------------------------------------------------- a server
 
 
+class Completions(BaseHTTPRequestHandler):
+    """What answers as an OpenAI-compatible server does; `do_POST` is a subclass's."""
+
+    def send_choices(self, choices, **more):
+        raw = json.dumps({"id": "1", "object": "x", "created": 0, "model": "m", "choices": choices, **more}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def log_message(self, *_):
+        pass
+
+
 @pytest.fixture
 def server():
     asked = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Completions):
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             asked.append((self.path, body))
@@ -121,17 +136,7 @@ def server():
                 for i in range(body["n"])
             ]
             usage = {"prompt_tokens": 3, "completion_tokens": 4 * body["n"], "total_tokens": 9}
-            raw = json.dumps(
-                {"id": "1", "object": "x", "created": 0, "model": "m", "choices": choices, "usage": usage}
-            ).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(raw)))
-            self.end_headers()
-            self.wfile.write(raw)
-
-        def log_message(self, *_):
-            pass
+            self.send_choices(choices, usage=usage)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -172,7 +177,7 @@ WHOLE = "add them</think>\n<answer>\n```output\n3\n```\n</answer>"
 """What the model behind each of the servers below writes after the prefill, before it rambles on."""
 
 
-class Stub(BaseHTTPRequestHandler):
+class Stub(Completions):
     """A server that follows OpenAI's rules; a subclass says where it differs."""
 
     rambles, apart, repeats, strict = True, False, False, False
@@ -191,15 +196,7 @@ class Stub(BaseHTTPRequestHandler):
             message = {"role": "assistant", "content": content, "reasoning_content": thought}
         chat = "chat" in self.path
         choice = {"index": 0, "finish_reason": "stop", **({"message": message} if chat else {"text": text})}
-        raw = json.dumps({"id": "1", "object": "x", "created": 0, "model": "m", "choices": [choice]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(raw)))
-        self.end_headers()
-        self.wfile.write(raw)
-
-    def log_message(self, *_):
-        pass
+        self.send_choices([choice])
 
 
 @pytest.mark.parametrize("chat", [True, False])

@@ -19,17 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.suite import (
-    SHIPPED,
-    Data,
-    Mark,
-    Prompt,
-    Question,
-    Reply,
-    Setting,
-    blocks_anywhere,
-    shipped,
-)
+from azr_lite.evaluation.suite import SHIPPED, Data, Mark, Prompt, Question, Reply, Setting, blocks_anywhere, shipped
 from azr_lite.parsing import ParsedReply, parse_arguments, parse_program, parse_reply, read_source
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, Style
 from azr_lite.sandbox.literal import LiteralError, read_value

@@ -6,8 +6,9 @@ The proposer is given a program and invents inputs and the message; half of the 
 from __future__ import annotations
 
 import ast
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from azr_lite.parsing import ParsedReply, parse_arguments, parse_program, read_source
@@ -70,10 +71,9 @@ class Induction(TaskType):
         return style.render(style.words["solve/induction"](pairs=pairs, message=task.message, rules=rules))
 
     def parse_answer(self, reply: ParsedReply, task: InductionTask, rules: Rules) -> Answer | Rejection:
-        source = reply.block("python", Reason.NO_ANSWER)
-        if isinstance(source, Rejection):
-            return source
-        program = parse_program(source, rules.max_program_chars, answer=True)
+        program = reply.block("python", Reason.NO_ANSWER)
+        if not isinstance(program, Rejection):
+            program = parse_program(program, rules.max_program_chars, answer=True)
         if isinstance(program, Rejection):
             return program
         return Answer(program=program, inputs=tuple(read_arguments(text) for text in task.inputs[task.shown :]))
@@ -94,17 +94,29 @@ def leaks(message: str, program: str) -> bool:
 
     Plain words (``return x``), names and literals may stand in it.
     """
-    tree = read_source(program)
-    nodes = () if isinstance(tree, Rejection) else ast.walk(tree)
-    pieces = program.split("\n") + [_source_of(node, program) for node in nodes if isinstance(node, _COMPUTES)]
-    squeezed, *pieces = (re.sub(r"\s+", "", text).replace('"', "'") for text in (message, *pieces))
+    squeezed = _squeezed(message)
+    pieces = itertools.chain(map(_squeezed, program.split("\n")), _squeezed_expressions(program))
     return "deff(" in squeezed or any(
         len(piece) >= 5 and not piece.isidentifier() and piece in squeezed for piece in pieces
     )
 
 
-def _source_of(node: ast.AST, program: str) -> str:
-    return ast.get_source_segment(program, node) or ""
+def _squeezed(text: str) -> str:
+    return re.sub(r"\s+", "", text).replace('"', "'")
+
+
+def _squeezed_expressions(program: str) -> Iterator[str]:
+    """Every expression that computes: slices of the squeezed program, since a long chain holds thousands of them."""
+    tree = read_source(program)
+    nodes = () if isinstance(tree, Rejection) else ast.walk(tree)
+    squeezed, kept = _squeezed(program), [0]  # at each byte of the program: characters kept before it
+    for char in program:
+        kept += [kept[-1]] * (len(char.encode()) - 1) + [kept[-1] + (not char.isspace())]
+    lines = [0, *itertools.accumulate(len(line.encode()) + 1 for line in program.split("\n"))]
+    for node in nodes:
+        if isinstance(node, _COMPUTES):
+            start, end = lines[node.lineno - 1] + node.col_offset, lines[node.end_lineno - 1] + node.end_col_offset
+            yield squeezed[slice(*(kept[min(at, len(kept) - 1)] for at in (start, end)))]
 
 
 INDUCTION = register_task_type(Induction())
