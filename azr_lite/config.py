@@ -71,14 +71,18 @@ class Config:
     """Adapter rank; 1 to 32 is enough for RL (TRL "LoRA without regret")."""
     lora_alpha: int = 32
     """Adapter scale is alpha / rank."""
+    lora_layers: Literal["all", "upper"] = "all"
+    """Layers with adapters: all, or the upper half: the backward pass then stops half-way, and the lower half's
+    activations are not kept."""
     roles: Literal["shared", "split"] = "shared"
     """shared (paper): one policy plays both roles. split: proposer and solver are two adapters over one frozen base."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Weight dtype; auto: float32 master weights for full tuning, bfloat16 under adapters where the machine has it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the policy lives."""
-    prompts: Literal["auto", "r1", "chat", "compact"] = "auto"
-    """Prompt style; auto: compact for nano, chat where the tokenizer has a chat template, else r1."""
+    prompts: Literal["auto", "r1", "chat", "compact", "file", "file-working"] = "auto"
+    """Prompt style; auto: compact for nano; else file or, where the tokenizer has a chat template, chat (r1 without),
+    whichever gets more valid proposals in a short trial."""
 
     # ---- self-play
     task_types: tuple[str, ...] = ("deduction", "abduction", "induction")
@@ -91,6 +95,11 @@ class Config:
     """Solver replies per valid proposal, whose mean success is r-bar (paper: 8). At least 2."""
     references: int = 6
     """References in a proposer's prompt, K (paper: 6)."""
+    reference_tasks: Literal["all", "learnable", "diverse"] = "all"
+    """Where references are drawn from: the whole buffer (paper); its newest 200 tasks that were solved sometimes, once
+    there are eight; or the whole buffer, programs with unlike syntax first."""
+    proposals_per_prompt: int = 1
+    """Proposals sampled from each proposer's prompt; it divides batch_size (paper: 1)."""
     seed_batch_factor: int = 4
     """Seeding stops at factor x batch_size valid unique tasks (paper: 4)."""
     seed_rounds: int = 50
@@ -116,10 +125,14 @@ class Config:
     # ---- reward
     zero_learnability: Literal["paper", "upstream"] = "paper"
     """Reward of a valid proposal that is always or never solved: 0 (paper) or -0.5 (code)."""
+    repeated_programs: Literal["paper", "penalty"] = "paper"
+    """A proposal whose program the run has seen earns what its task earns (paper), or -0.5."""
     induction_scoring: Literal["binary", "fraction"] = "binary"
     """An induction answer earns all or nothing on the hidden pairs (paper), or the share it reproduces."""
     estimator: Literal["trr", "global", "grpo", "dr_grpo", "rloo"] = "trr"
     """Advantages: TRR++ over (role, type) groups (paper), one global baseline, or per-prompt groups."""
+    proposer_estimator: Literal["same", "trr", "global", "grpo", "dr_grpo", "rloo"] = "same"
+    """Advantages of proposals; same: as `estimator`."""
     whitening: Literal["sequence", "token"] = "sequence"
     """TRR++ statistics over sequence rewards (paper) or over response tokens (code)."""
     role_balanced_loss: bool = True
@@ -140,10 +153,15 @@ class Config:
     """PPO clip epsilon; idle with one update per batch (paper: 0.2)."""
     entropy_coef: float = 0.001
     """Weight of the entropy bonus (paper: 0.001; code: 0)."""
+    kl_coef: float = 0.0
+    """Weight of the KL divergence (k3 estimator) from the untrained policy: the model with its adapter off (paper: 0)."""
     updates_per_step: int = 1
     """Optimiser updates that the rollouts of one step are split into (paper: 1)."""
     micro_batch_size: int = 4
     """Sequences per forward and backward pass on one device, at most; lowered to a size that divides the batch."""
+    pack_prompts: bool = False
+    """The update reads a prompt once for all its replies: a micro-batch becomes one sequence with a block mask. Exact;
+    not for models with sliding windows or recurrent layers."""
     gradient_checkpointing: bool = False
     """Trade time for activation memory."""
     processes: int = 0
@@ -152,6 +170,8 @@ class Config:
     # ---- generation
     temperature: float = 1.0
     """Sampling temperature (paper: 1). Greedy Monte-Carlo would make r-bar 0 or 1 only, so 0 is refused."""
+    proposer_temperature: float = 0.0
+    """Sampling temperature of proposals; 0: as `temperature`."""
     max_prompt_tokens: int = 6144
     """Longest prompt; references are dropped until a proposer's prompt fits (paper: 6144)."""
     max_reply_tokens: int = 8096
@@ -283,9 +303,10 @@ def check_names(changes: Mapping[str, Any]) -> dict[str, Any]:
 _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     ("steps batch_size references seed_batch_factor seed_rounds buffer_capacity max_prompt_tokens max_reply_tokens "
      "generation_chunk learning_rate max_grad_norm updates_per_step micro_batch_size cpu_seconds lora_rank lora_alpha "
-     "keep_checkpoints induction_shown vllm_tensor_parallel", lambda value: value > 0, "it must be above 0; raise it"),
+     "keep_checkpoints induction_shown vllm_tensor_parallel proposals_per_prompt",
+     lambda value: value > 0, "it must be above 0; raise it"),
     ("seed solver_batch_size weight_decay entropy_coef workers eval_problems eval_every save_every save_minutes "
-     "max_hours stop_patience processes gradient_share_every", lambda value: value >= 0,
+     "max_hours stop_patience processes gradient_share_every kl_coef proposer_temperature", lambda value: value >= 0,
      "it cannot be negative; use 0 or more"),
     ("seed", lambda value: value < 2**32, "numpy takes numbers below 2**32; use a smaller one"),
     ("n_mc", lambda value: value >= 2, "with one reply learnability is always 0; use 2 or more (paper: 8)"),
@@ -310,7 +331,18 @@ _CONFLICTS: tuple[tuple[Callable[[Config], Any], str], ...] = (
      "train_proposer and train_solver are both off, so nothing would learn; switch one on"),
     (lambda c: c.estimator in ("grpo", "dr_grpo", "rloo") and c.solver_data != "reuse",
      "estimator={c.estimator!r} needs several replies to each task; set solver_data='reuse'"),
+    (lambda c: c.batch_size % c.proposals_per_prompt,
+     "batch_size is {c.batch_size}, and {c.proposals_per_prompt} proposals to a prompt do not divide it; change "
+     "proposals_per_prompt or batch_size"),
+    (lambda c: c.proposer_estimator in ("grpo", "dr_grpo", "rloo") and c.proposals_per_prompt == 1,
+     "proposer_estimator={c.proposer_estimator!r} needs several proposals to a prompt; raise proposals_per_prompt"),
+    (lambda c: c.proposer_temperature and not c.pack_prompts,
+     "proposer_temperature needs pack_prompts=True: TRL's own scoring knows one temperature"),
     # what is trained
+    (lambda c: c.kl_coef and c.tuning == "full",
+     "kl_coef compares with the model whose adapter is off; use tuning='lora' or 'qlora'"),
+    (lambda c: c.lora_layers == "upper" and c.tuning == "full",
+     "lora_layers='upper' is about adapters; use tuning='lora' or 'qlora'"),
     (lambda c: c.tuning == "qlora" and c.dtype == "float32",
      "tuning='qlora' computes in 16 bits over a 4-bit base; use dtype='auto' or 'bfloat16'"),
     (lambda c: c.optimizer != "adamw" and c.device == "cpu",
