@@ -154,7 +154,7 @@ class Config:
     entropy_coef: float = 0.001
     """Weight of the entropy bonus (paper: 0.001; code: 0)."""
     kl_coef: float = 0.0
-    """Weight of the KL divergence (k3 estimator) from the untrained policy: the model with its adapter off (paper: 0)."""
+    """Weight of the KL divergence (k3) from the untrained policy, the model with its adapter off (paper: 0)."""
     updates_per_step: int = 1
     """Optimiser updates that the rollouts of one step are split into (paper: 1)."""
     micro_batch_size: int = 4
