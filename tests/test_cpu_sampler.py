@@ -87,7 +87,9 @@ def test_greedy_replies_are_those_of_transformers(kind):
     replies = sampler(prompts, greedy=True, seed=0)
     assert len({len(ids) for ids, _, _ in replies}) > 3, "rows should end at different tokens"
     for prompt, (ids, _, cut) in zip(prompts, replies, strict=True):
-        whole = model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=LIMIT, pad_token_id=1, eos_token_id=ENDS)[0].tolist()
+        whole = model.generate(
+            torch.tensor([prompt]), do_sample=False, max_new_tokens=LIMIT, pad_token_id=1, eos_token_id=ENDS
+        )[0].tolist()
         assert ids == whole[len(prompt) :]
         assert cut == (ids[-1] not in ENDS)
 
@@ -104,7 +106,7 @@ def test_log_probabilities_are_those_of_one_pass(kind, temperature):
 @half
 @pytest.mark.parametrize("kind", MODELS)
 def test_in_bfloat16_probabilities_are_near_and_not_handed_on(kind):
-    model, sampler = make(kind, torch.bfloat16)
+    _, sampler = make(kind, torch.bfloat16)
     prompts = made_up_prompts()
     replies = sampler(prompts, greedy=False, seed=3)
     assert all(logps is None for _, logps, _ in replies)
@@ -236,7 +238,12 @@ def test_the_trainer_chooses_it_and_says_so(tmp_path):
     said = []
     config = tiny_config(temperature=0.8, proposer_temperature=1.2, pack_prompts=True)
     trainer = SelfPlayTrainer(
-        config, tiny_policy("lora"), PLAIN, Scripted(sampled_script(config)), tmp_path, note=lambda *lines: said.extend(lines)
+        config,
+        tiny_policy("lora"),
+        PLAIN,
+        Scripted(sampled_script(config)),
+        tmp_path,
+        note=lambda *lines: said.extend(lines),
     )
     assert isinstance(trainer.sampler, CpuSampler), said
     assert any("fast sampler for CPUs, float32" in line for line in said)
