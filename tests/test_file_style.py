@@ -188,9 +188,7 @@ def test_working_is_kept_as_the_thought():
 
 
 def test_an_induction_proposal_is_a_message_and_as_many_inputs_as_asked():
-    text = (
-        " Says 'it' twice.\nassert f(1) == [1,\n 1]\nassert f('a)') == 2\n\nassert f([3], 1) == 4\nassert"
-    )
+    text = " Says 'it' twice.\nassert f(1) == [1,\n 1]\nassert f('a)') == 2\n\nassert f([3], 1) == 4\nassert"
     prompt = asked(FILE, Role.PROPOSE, "induction")
     reply = FILE.read(Role.PROPOSE, prompt, text, RULES)
     assert reply.fences == (("message", " Says 'it' twice."), ("input", "1"), ("input", "'a)'"), ("input", "[3], 1"))
