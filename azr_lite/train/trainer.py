@@ -24,6 +24,7 @@ from azr_lite.selfplay import SelfPlay
 from azr_lite.train.arguments import training_arguments
 from azr_lite.train.callbacks import Schedule
 from azr_lite.train.checkpoints import abandon, expected_bytes, load_state, seal, why_not
+from azr_lite.train.cpu import CpuSampler, choose_sampler
 from azr_lite.train.diagnostics import gradient_shares
 from azr_lite.train.distributed import keep_precision
 from azr_lite.train.generation import Halving, PolicySampler, Sampler, is_out_of_memory, protect_frozen_weights
@@ -93,8 +94,8 @@ class SelfPlayTrainer(GRPOTrainer):
             parameter.data = parameter.data.float()  # TRL rounds adapters over a 4-bit base to bfloat16
         plain = policy.peft_config is None and policy.device.type == "cpu" and policy.compute is torch.float32
         fits = sampler is not None and plain and config.temperature == 1
-        self.sampler: Sampler = sampler if fits else PolicySampler(self)
         self.codec = Codec(policy.tokenizer, style, self.eos_token_ids, policy.untrained)
+        self.sampler: Sampler = sampler if fits else choose_sampler(self, policy.compute)
         self.count_tokens = self.codec.count_tokens
         self.rollouts: list[Rollout] = []
         self._entropies_BT: torch.Tensor | None = None
@@ -123,7 +124,9 @@ class SelfPlayTrainer(GRPOTrainer):
         return [p for p in self.model.parameters() if p.requires_grad]
 
     def act_as(self, role: Role) -> None:
-        """Sample and score as this role; only split roles make a difference."""
+        """Sample and score as this role: at its temperature and, with split roles, with its adapter."""
+        own = role == Role.PROPOSE and self.config.proposer_temperature
+        self.generation_config.temperature = own or self.config.temperature
         if self.split is not None:
             self.split.act_as(role)
 
@@ -159,6 +162,7 @@ class SelfPlayTrainer(GRPOTrainer):
         self.act_as(role)
         known = {prompt: self.codec.encode(prompt) for prompt in dict.fromkeys(prompts)}
         texts, ids = [known[p][0] for p in prompts], [known[p][1] for p in prompts]
+        ended = [self.codec.ended(role, p) for p in prompts]
         order = sorted(range(len(prompts)), key=lambda i: len(ids[i]))
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         chunks = self._chunks(order, world)
@@ -167,18 +171,19 @@ class SelfPlayTrainer(GRPOTrainer):
             seed = draw_seed(self.config.seed, self._selfplay_step, self._sampling_calls, number)
             if number < len(chunks) or self.is_sharded:  # sharded weights want every process to make the same passes
                 chunk = chunks[min(number, len(chunks) - 1)]
-                samples = self.sampler([ids[i] for i in chunk], greedy=greedy, seed=seed)
+                rules = [ended[i] for i in chunk] if any(ended) else None
+                samples = self.sampler([ids[i] for i in chunk], greedy=greedy, seed=seed, ended=rules)
                 found += zip(chunk, samples, strict=True) if number < len(chunks) else ()
         self._sampling_calls += not greedy
         of_place = dict(gather_object(found))
-        return [self.codec.completion(texts[i], ids[i], of_place[i]) for i in range(len(prompts))]
+        return [self.codec.completion(texts[i], ids[i], of_place[i], ended[i]) for i in range(len(prompts))]
 
     def _chunks(self, order: list[int], world: int) -> list[list[int]]:
         """Which prompts are sampled together. vLLM wants one call per process with equally many prompts."""
         if self.use_vllm:
             filled = order + order[:1] * (-len(order) % world)
             return [filled[rank::world] for rank in range(world)] if filled else []
-        own = isinstance(self.sampler, PolicySampler)
+        own = isinstance(self.sampler, PolicySampler | CpuSampler)
         size = self.config.generation_chunk if own else max(len(order), 1)
         return [order[i : i + size] for i in range(0, len(order), size)]
 
