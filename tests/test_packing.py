@@ -76,7 +76,7 @@ def train(config: Config, rows: list[Rollout], folder: Path, kind: str = "qwen2"
 
 def padded(rows: list[Rollout]) -> tuple[torch.Tensor, torch.Tensor, int]:
     """As TRL pads them: ids and mask (B, T), and the width of the replies."""
-    before, after = (max(len(x) for x in side) for side in zip(*[(r.prompt_ids, r.completion_ids) for r in rows]))
+    before, after = max(len(r.prompt_ids) for r in rows), max(len(r.completion_ids) for r in rows)
     ids, mask = torch.ones(len(rows), before + after, dtype=torch.long), torch.zeros(len(rows), before + after)
     for b, r in enumerate(rows):
         start = before - len(r.prompt_ids)

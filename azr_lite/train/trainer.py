@@ -124,7 +124,7 @@ class SelfPlayTrainer(GRPOTrainer):
         return self.accelerator.num_processes == 1 and not self.is_sharded
 
     def _can_pack(self) -> bool:
-        """Whether prompts can be packed; a note says why not. ConfigError where that leaves a setting without effect."""
+        """Whether prompts can be packed; a note says why not. ConfigError where a setting would have no effect."""
         reason = "its weights are spread over processes" if self.is_sharded else packing.why_not(self.model)
         if reason and self.config.proposer_temperature:
             raise ConfigError(
@@ -199,8 +199,8 @@ class SelfPlayTrainer(GRPOTrainer):
         return [order[i : i + size] for i in range(0, len(order), size)]
 
     def _rows_here(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
-        """This process's rows, longest first within each update: those of a micro-batch are about equally long, or, where
-        prompts are packed, they answer as few prompts as possible.
+        """This process's rows, longest first within each update: those of a micro-batch are about equally long, or,
+        where prompts are packed, they answer as few prompts as possible.
 
         Update u is the u-th contiguous block of `rollouts`. Its micro-batches are dealt to the processes in turn, so
         that the number of processes changes neither an update's rows nor the rows that share a micro-batch. Of split
