@@ -83,14 +83,15 @@ class Scorer:
         self.trainer, self.config, self.of_trl = trainer, trainer.config, of_trl
         self.proposes_B: torch.Tensor | None = None
         self._found: tuple[torch.Tensor, torch.Tensor | None] | None = None
-        reason = "its weights are spread over processes" if trainer.is_sharded else packing.why_not(trainer.model)
-        self.packs = self.config.pack_prompts and not reason
-        if reason and self.config.proposer_temperature:
-            raise ConfigError(
-                f"proposer_temperature needs packed prompts, which this model cannot read: {reason}; use 0"
-            )
-        if reason and self.config.pack_prompts:
-            trainer.note(f"the update reads a prompt once per reply: this model cannot read packed prompts ({reason})")
+        self.packs = self.config.pack_prompts
+        if not self.packs:
+            return
+        if reason := "its weights are spread over processes" if trainer.is_sharded else packing.why_not(trainer.model):
+            told = f"this model cannot read packed prompts ({reason})"
+            if self.config.proposer_temperature:
+                raise ConfigError(f"proposer_temperature needs pack_prompts, and {told}; use proposer_temperature=0")
+            trainer.note(f"the update reads a prompt once per reply: {told}")
+            self.packs = False
 
     def replies(
         self,
