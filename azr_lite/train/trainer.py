@@ -128,7 +128,8 @@ class SelfPlayTrainer(GRPOTrainer):
     def act_as(self, role: Role) -> None:
         """Sample and score as this role: at its temperature and, with split roles, with its adapter."""
         own = role == Role.PROPOSE and self.config.proposer_temperature
-        self.generation_config.temperature = own or self.config.temperature
+        owner = self.vllm_generation if self.use_vllm else self.generation_config
+        owner.temperature = own or self.config.temperature
         if self.split is not None:
             self.split.act_as(role)
 
