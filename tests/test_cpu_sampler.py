@@ -169,7 +169,7 @@ def test_rows_that_have_ended_leave_and_the_others_stay_as_they_are():
     tests = [(lambda text: len(text) >= 3) if i % 2 else None for i in range(len(prompts))]
     stopped = sampler(prompts, greedy=False, seed=5, ended=tests)
     for i, ((ids, _, cut), (all_ids, _, all_cut)) in enumerate(zip(stopped, free, strict=True)):
-        texts = [sampler._text(all_ids[:n]) for n in range(1, len(all_ids) + 1)]
+        texts = [sampler.codec.text(all_ids[:n]) for n in range(1, len(all_ids) + 1)]
         over = next((n for n, text in enumerate(texts, 1) if i % 2 and len(text) >= 3), None)
         assert ids == all_ids[:over]
         assert cut == (over is None and all_cut)

@@ -137,7 +137,7 @@ def test_the_gradients_of_a_step_are_those_of_unpacked_prompts(kind: str, tuning
     rows = shared_rows(config)
     _, plain = train(config, rows, tmp_path / "plain", kind)
     trainer, packed = train(config.replace(pack_prompts=True), rows, tmp_path / "packed", kind)
-    assert trainer.packs
+    assert trainer.scorer.packs
     assert [[r.prompt_ids for r in trainer.rollouts]] != [[r.prompt_ids for r in rows]], "rows are grouped by prompt"
     for update in (0, 1):
         assert relative_error(packed.gradients[update], plain.gradients[update]) < 1e-5
@@ -166,9 +166,9 @@ def test_a_model_that_cannot_read_packed_prompts_is_trained_without(tmp_path: Pa
     )
     config = tiny_config(pack_prompts=True)
     trainer = trainer_of(config, policy, [], tmp_path, note=notes.append)
-    assert not trainer.packs
+    assert not trainer.scorer.packs
     assert notes == [
-        "the update reads each prompt once per reply: this model cannot read packed prompts (it has sliding windows)"
+        "the update reads a prompt once per reply: this model cannot read packed prompts (it has sliding windows)"
     ]
     with pytest.raises(ConfigError, match="sliding windows"):
         trainer_of(config.replace(proposer_temperature=0.9), policy, [], tmp_path)
@@ -252,7 +252,7 @@ def test_split_roles_stay_trainable_under_the_kl_penalty(tmp_path: Path) -> None
     trainer, spy = train(config, shared_rows(config), tmp_path)
     assert len(spy.gradients[0]) == sum(".lora_" in name for name, _ in trainer.model.named_parameters())
     plain, other = train(config.replace(pack_prompts=False), shared_rows(config), tmp_path / "plain")
-    assert not plain.packs
+    assert not plain.scorer.packs
     assert relative_error(spy.gradients[0], other.gradients[0]) < 1e-5
 
 

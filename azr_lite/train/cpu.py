@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import Cache, DynamicCache, GenerationConfig
 
-from azr_lite.codec import Codec, Sample
+from azr_lite.codec import Codec, Ended, Sample
 from azr_lite.train.generation import Halving, PolicySampler, Sampler
 from azr_lite.train.shared_prompts import SHARED_PROMPTS, Rows, SharedLayer
 
@@ -35,8 +35,6 @@ READ_AT_ONCE = 8192
 """Prompt tokens, padding included, that one forward pass reads."""
 LEAVE = 7 / 8
 """Ended rows leave once the others are no more than this share of the batch: each time the cache is copied."""
-
-Ended = Callable[[str], bool]
 
 
 class SamplingLinear(nn.Module):
@@ -214,7 +212,7 @@ class CpuSampler:
                     continue
                 ids[i].append(token)
                 logps[i].append(logp)
-                over = token in self.codec.eos_ids or (ended[i] is not None and ended[i](self._text(ids[i])))
+                over = token in self.codec.eos_ids or (ended[i] is not None and ended[i](self.codec.text(ids[i])))
                 cut[i] = not over and t + 1 == limit
                 done[i] = over or cut[i]
             going = torch.tensor([place for place, i in enumerate(live.tolist()) if not done[i]], dtype=torch.long)
@@ -233,9 +231,6 @@ class CpuSampler:
         for module in self.model.modules():
             if isinstance(module, SamplingLinear):
                 module.refresh()
-
-    def _text(self, ids: list[int]) -> str:
-        return self.codec.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
 def choose_sampler(trainer: SelfPlayTrainer, dtype: torch.dtype) -> Sampler:

@@ -18,7 +18,7 @@ from trl.trainer.utils import split_tensor_dict
 
 from azr_lite.codec import Codec, Sample, draw_seed
 from azr_lite.config import Config
-from azr_lite.errors import ConfigError, TrainingError
+from azr_lite.errors import TrainingError
 from azr_lite.prompts.base import Style
 from azr_lite.selfplay import SelfPlay
 from azr_lite.train import packing
@@ -28,7 +28,7 @@ from azr_lite.train.checkpoints import abandon, expected_bytes, load_state, seal
 from azr_lite.train.cpu import CpuSampler, choose_sampler
 from azr_lite.train.diagnostics import gradient_shares
 from azr_lite.train.distributed import keep_precision
-from azr_lite.train.generation import Halving, PolicySampler, Sampler, is_out_of_memory, protect_frozen_weights
+from azr_lite.train.generation import PolicySampler, Sampler, Scorer, is_out_of_memory, protect_frozen_weights
 from azr_lite.train.policy import Policy, SplitRoles
 from azr_lite.triplet import Completion, Role, Rollout
 
@@ -50,9 +50,8 @@ class SelfPlayTrainer(GRPOTrainer):
     * `training_step`: recovery from running out of memory.
     * `_save_checkpoint`, `_load_from_checkpoint`, `train`: full disks; both adapters trainable; the self-play's state.
 
-    Handed on outside TRL's arguments: `rollouts` (this process's rows of the current step), `_scored` (TRL's loss does
-    not return log-probabilities and entropies), `_proposes_B` (it does not pass on whose rows it scores), and the two
-    numbers that seed sampling.
+    Handed on outside TRL's arguments: `rollouts` (this process's rows of the current step), what `scorer` found (TRL's
+    loss does not return it), and the two numbers that seed sampling.
     """
 
     def __init__(
@@ -101,9 +100,7 @@ class SelfPlayTrainer(GRPOTrainer):
         self.sampler: Sampler = sampler if fits else choose_sampler(self, policy.compute)
         self.count_tokens = self.codec.count_tokens
         self.rollouts: list[Rollout] = []
-        self._scored: tuple[torch.Tensor, torch.Tensor | None] | None = None
-        self._proposes_B: torch.Tensor | None = None
-        self.packs = config.pack_prompts and self._can_pack()
+        self.scorer = Scorer(self, super()._get_per_token_logps_and_entropies)
         self._selfplay_step, self._sampling_calls = -1, 0  # -1: before the first step; the sampling calls made in it
         self.rows_at_once = config.micro_batch_size  # of one forward and backward pass; halved where memory runs out
         # until `train` sets it; the self-test comes before
@@ -124,17 +121,6 @@ class SelfPlayTrainer(GRPOTrainer):
         """Whether halving is possible: one process with whole weights, so that no other waits in a collective call."""
         return self.accelerator.num_processes == 1 and not self.is_sharded
 
-    def _can_pack(self) -> bool:
-        """Whether prompts can be packed; a note says why not. ConfigError where a setting would have no effect."""
-        reason = "its weights are spread over processes" if self.is_sharded else packing.why_not(self.model)
-        if reason and self.config.proposer_temperature:
-            raise ConfigError(
-                f"proposer_temperature needs packed prompts, which this model cannot read: {reason}; use 0"
-            )
-        if reason:
-            self.note(f"the update reads each prompt once per reply: this model cannot read packed prompts ({reason})")
-        return not reason
-
     def trained(self) -> list[torch.nn.Parameter]:
         """The weights that are trained."""
         return [p for p in self.model.parameters() if p.requires_grad]
@@ -142,7 +128,8 @@ class SelfPlayTrainer(GRPOTrainer):
     def act_as(self, role: Role) -> None:
         """Sample and score as this role: at its temperature and, with split roles, with its adapter."""
         own = role == Role.PROPOSE and self.config.proposer_temperature
-        self.generation_config.temperature = own or self.config.temperature
+        owner = self.vllm_generation if self.use_vllm else self.generation_config
+        owner.temperature = own or self.config.temperature
         if self.split is not None:
             self.split.act_as(role)
 
@@ -220,7 +207,7 @@ class SelfPlayTrainer(GRPOTrainer):
         mine: list[Rollout] = []
         for start in range(0, len(rollouts), block):
             ordered = sorted(rollouts[start : start + block], key=order)
-            if self.packs:
+            if self.scorer.packs:
                 roles = (
                     [[r for r in ordered if r.role == role] for role in Role] if self.split is not None else [ordered]
                 )
@@ -246,7 +233,7 @@ class SelfPlayTrainer(GRPOTrainer):
             if self.split is not None or self.config.proposer_temperature:
                 batch["proposes"] = torch.tensor([r.role == Role.PROPOSE for r in rows], device=device)
             self._buffered_inputs = split_tensor_dict(batch, parts)
-            if self._unscored(len(rows)):
+            if self.scorer.scores_itself(len(rows)):
                 for first in (batch, *self._buffered_inputs[: self.args.gradient_accumulation_steps]):
                     first.pop("old_per_token_logps", None)
             every = self.config.gradient_share_every
@@ -260,76 +247,10 @@ class SelfPlayTrainer(GRPOTrainer):
     def _get_per_token_logps_and_entropies(
         self, model, input_ids_BT, attention_mask_BT, logits_to_keep, batch_size=None, compute_entropy=False, **kwargs
     ):
-        """TRL's method, one micro-batch at a time, each packed or only as wide as its longest row.
-
-        The loss asks with `compute_entropy`. Without it TRL asks for the old log-probabilities of `rollouts`: those
-        of two roles go through their adapters, those kept from sampling are given as they are, and those of the first
-        update are left zero, for it makes them itself.
-        """
-        of_old = self.rollouts if not compute_entropy else []
-        if of_old and (sampled_BT := self._sampled_logps()) is not None:
-            return sampled_BT, None, None
-        B, parts = len(input_ids_BT), []
-
-        def score(rows: torch.Tensor) -> None:
-            if of_old:
-                self.act_as(of_old[int(rows[0])].role)
-                self._proposes_B = torch.tensor([of_old[row].role == Role.PROPOSE for row in rows])
-            given = model, input_ids_BT[rows], attention_mask_BT[rows], logits_to_keep
-            parts.append(self._score(*given, compute_entropy=compute_entropy, **kwargs))
-
-        first = self._unscored(B) if of_old else 0
-        if first:
-            parts.append((torch.zeros_like(input_ids_BT[:first, :logits_to_keep], dtype=torch.float32), None, None))
-        for rows in torch.arange(first, B).split(batch_size or B):
-            if torch.is_grad_enabled():
-                score(rows)  # `training_step` recovers
-            else:
-                halving = Halving(self.note)
-                halving(lambda piece, rows=rows: [score(rows[piece.start : piece.stop])] * len(piece), range(len(rows)))
-        logps, entropies, aux = zip(*parts, strict=True)
-        self._scored = torch.cat(logps), torch.cat(entropies) if compute_entropy else None
-        self._proposes_B = self._proposes_B if compute_entropy else None
-        return *self._scored, aux[0] if aux[0] is None else torch.stack(aux).mean()
-
-    def _score(self, model, ids_BT, mask_BT, logits_to_keep, *, compute_entropy, **kwargs):
-        """Log-probabilities and entropies of one micro-batch, (B, logits_to_keep); then what else TRL's method returns.
-
-        Unpacked: replies end at different columns, so rows are shifted to the right edge first, and what comes back is
-        shifted back.
-        """
-        if self.packs:
-            role_B = [False] * len(ids_BT) if self._proposes_B is None else self._proposes_B.tolist()
-            of_role = {False: self.config.temperature}
-            of_role[True] = self.config.proposer_temperature or self.config.temperature
-            temperatures_B = [of_role[proposes] for proposes in role_B]
-            with self.accelerator.autocast():
-                found = packing.score(model, ids_BT, mask_BT, logits_to_keep, temperatures_B, compute_entropy)
-            return *found, None
-        width = ids_BT.shape[1]
-        columns_T = torch.arange(width, device=ids_BT.device)
-        padding_B = width - 1 - (columns_T * mask_BT).amax(dim=1)  # columns after the reply's last token
-        shifted_BT = (columns_T - padding_B[:, None]) % width
-        mask_BT, ids_BT = mask_BT.gather(1, shifted_BT), ids_BT.gather(1, shifted_BT)
-        kept = logits_to_keep - int(padding_B.min())  # columns of the longest reply among these rows
-        # columns before the first are padding in every row
-        first = min(int(mask_BT.any(dim=0).nonzero()[0]), width - kept - 1)
-        trimmed = ids_BT[:, first:], mask_BT[:, first:], kept
-        found = super()._get_per_token_logps_and_entropies(model, *trimmed, compute_entropy=compute_entropy, **kwargs)
-        sources_BT = columns_T[:logits_to_keep] + (kept - logits_to_keep + padding_B)[:, None]  # undoes the shift
-        return [_take_columns(x, sources_BT) if x is not None and x.dim() == 2 else x for x in found]
-
-    def _unscored(self, rows: int) -> int:
-        """Of so many rows of a step, those of the first update, where it makes the old log-probabilities itself."""
-        kept = self.use_vllm or self._sampled_logps() is not None
-        return 0 if kept else rows // self.config.updates_per_step
-
-    def _sampled_logps(self) -> torch.Tensor | None:
-        """Log-probabilities kept from sampling save a forward pass, where sampling and scoring compute alike."""
-        if self.use_vllm or self.args.bf16 or self.args.fp16 or any(r.logps is None for r in self.rollouts):
-            return None
-        logps_BT = torch.nn.utils.rnn.pad_sequence([torch.tensor(r.logps) for r in self.rollouts], batch_first=True)
-        return logps_BT.to(self.accelerator.device)
+        """TRL's method: the loss asks with `compute_entropy`; without it, TRL asks for the old ones of `rollouts`."""
+        return self.scorer.replies(
+            model, input_ids_BT, attention_mask_BT, logits_to_keep, batch_size, compute_entropy, **kwargs
+        )
 
     def _compute_loss(self, model, inputs):
         """TRL's token mean of the clipped objective, with entropy bonus and KL penalty weighted like the advantages.
@@ -341,11 +262,11 @@ class SelfPlayTrainer(GRPOTrainer):
         over all rows: they would count padding, and the bonus would change with `micro_batch_size`.)
         """
         role = Role.PROPOSE if "proposes" in inputs and bool(inputs["proposes"].all()) else Role.SOLVE
-        self._proposes_B = inputs.get("proposes")
-        base_BT = self._base_logps(inputs) if self.config.kl_coef else None
+        self.scorer.proposes_B = inputs.get("proposes")
+        base_BT = self.scorer.base(inputs) if self.config.kl_coef else None
         self.act_as(role)
         loss = super()._compute_loss(model, inputs)
-        (logps_BT, entropies_BT), self._scored, self._proposes_B = self._scored, None, None
+        logps_BT, entropies_BT = self.scorer.taken()
         world = self.accelerator.num_processes
         if self.split is not None and world > 1:
             loss = loss + self.split.touch(role)
@@ -364,15 +285,6 @@ class SelfPlayTrainer(GRPOTrainer):
             total, counted = self.accelerator.reduce(sums, reduction="sum").tolist()
             self._metrics["train"]["kl"].append(total / max(counted, 1.0))
         return loss
-
-    @torch.no_grad()
-    def _base_logps(self, inputs: dict[str, Any]) -> torch.Tensor:
-        """Log-probabilities of the replies under the model with its adapter off, which is the untrained policy."""
-        ids_BT = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
-        mask_BT = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
-        with self.accelerator.unwrap_model(self.model).disable_adapter():
-            width = inputs["completion_ids"].shape[1]
-            return self._score(self.model, ids_BT, mask_BT, width, compute_entropy=False)[0]
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """Forward and backward of one micro-batch, in as many parts as fit. (TRL's adds a counter and a clock only.)
@@ -458,12 +370,6 @@ class SelfPlayTrainer(GRPOTrainer):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.model.train()
         self.act_as(Role.SOLVE)
-
-
-def _take_columns(values_BT: torch.Tensor, columns_BT: torch.Tensor) -> torch.Tensor:
-    """Of each row the values at its columns; zero for a column past the last. The two may differ in width."""
-    width = values_BT.shape[1]
-    return values_BT.gather(1, columns_BT.clamp(max=width - 1)) * (columns_BT < width)
 
 
 def _attached_reward(completions: list[str], attached: list[float], **_: Any) -> list[float]:
