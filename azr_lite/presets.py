@@ -177,7 +177,7 @@ _CHOICES: dict[str, Choices] = {
         "tuning": ("lora", "the base stays in bfloat16, 1 GB"),
         "lora_layers": ("upper", "the backward pass ends half-way"),
         "task_types": (("deduction",), "the type that a model of this size can propose and solve sometimes"),
-        "steps": (60, "about two hours on two cores"),
+        "steps": (30, "an hour or so on two cores"),
         **_CURES,
         "batch_size": (40, "ten prompts with four proposals each"),
         "solver_batch_size": (152, "all replies to nine tasks that were solved sometimes; 192 rows split evenly"),
@@ -191,7 +191,7 @@ _CHOICES: dict[str, Choices] = {
         "max_prompt_tokens": (512, "one reference of usual length is 100"),
         "max_reply_tokens": (160, "a proposal has 50 to 80 tokens, an answer 4 to 24"),
         "eval_problems": (100, "half-intervals of about 9 points in half a minute"),
-        "eval_every": (20, "a curve of four points"),
+        "eval_every": (10, "a curve of four points"),
         "save_every": (10, "adapters are small"),
     },
     "lora-0.5b-8gb": {
