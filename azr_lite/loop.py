@@ -215,11 +215,8 @@ class _Session:
 
     def play(self) -> RunResult:
         """Load, test, evaluate, seed, train, evaluate, sum up."""
-        with (
-            one_thread_for_nano(self.config),
-            open_executor(self.config, workers(self.config)) as executor,
-            explain_lost_process(self.directory.path),
-        ):
+        c, path = self.config, self.directory.path
+        with one_thread_for_nano(c), open_executor(c, workers(c)) as executor, explain_lost_process(path):
             self._build(executor)
             by_main(lambda: self.reporter.trackers.start(self.done))
             if not sharding():
