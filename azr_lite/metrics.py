@@ -291,6 +291,9 @@ METRICS: tuple[Metric, ...] = (
     ("clip_ratio", "clipped share", "tokens whose ratio was clipped / tokens, mean over updates; 0 with one update a "
      "step", "share", 0, 0.2, "paper section 3.3 (PPO), TRL"),
     ("entropy", "entropy", "mean entropy of the policy over the reply tokens", "nats a token", 0.02, 5, "TRL"),
+    ("kl", "distance from the base", "mean over the reply tokens that count of k3 = q/p - log(q/p) - 1, p the policy's "
+     "probability of the token, q the untrained model's; mean over micro-batches", "nats a token", 0, 0.5, "trainer.py",
+     "where kl_coef is above 0"),
     ("learning_rate", "learning rate", "that of the step's last update", "1", 0, None, "config.py"),
     ),
     *_rows("timing.jsonl",
