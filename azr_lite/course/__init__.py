@@ -24,15 +24,18 @@ TOOLS = {
         "azr_lite.course.attacks": "judge_candidate",
         "azr_lite.course.checks": "exercise_of",
         "azr_lite.course.exercises.nb03": "proposer_pay",
-        "azr_lite.course.exercises.nb09": "ITEM ErrorPolicy",
+        "azr_lite.course.exercises.nb10": "ITEM ErrorPolicy",
         "azr_lite.course.recorded_runs": "patient recorded sample whole_run",
         "azr_lite.course.scripted_policy": "ScriptedPolicy",
         "azr_lite.course.triplet_views": "draw_task_type visible",
         # triplets, tasks, prompts and replies
-        "azr_lite.triplet": "InductionTask Reason Rejection Role Rules",
-        "azr_lite.buffer": "Buffer task_key",
-        "azr_lite.nano.generator": "draw_task",
-        "azr_lite.parsing": "parse_reply",
+        "azr_lite.triplet": "Completion InductionTask ProposalAttempt Reason Rejection Role Rules "
+        "SolveAttempt",
+        "azr_lite.buffer": "Buffer Buffers task_key",
+        "azr_lite.nano.generator": "draw_task held_out",
+        "azr_lite.nano.language": "is_reserved",
+        "azr_lite.nano.model": "load_nano",
+        "azr_lite.parsing": "ParsedReply parse_reply",
         "azr_lite.prompts": "get_style",
         "azr_lite.prompts.compact": "COMPACT",
         "azr_lite.tasks": "Answer Proposal get_task_type",
@@ -45,9 +48,13 @@ TOOLS = {
         "azr_lite.sandbox.wire": "canonical compare render",
         # rewards and advantages
         "azr_lite.rewards": "Reward expected_learnability solve_rate",
-        "azr_lite.advantages": "dr_grpo estimate loss_weights rloo whiten_sequences whiten_tokens",
+        "azr_lite.advantages": "dr_grpo estimate loss_weights rloo split_into_updates "
+        "whiten_sequences whiten_tokens",
+        "azr_lite.minimal": "AbsoluteZero",
+        "azr_lite.verifier": "open_executor rules_of",
         # looking at a run
         "azr_lite.metrics": "across explain find mean",
+        "azr_lite.evaluation.reasoning": "HELD_OUT_SEED",
         "azr_lite.evaluation.scores": "compare_paired mcnemar pass_at_k read_items wilson",
         "azr_lite.observe.measures": "MEASURES",
         "azr_lite.observe.doctor": "rerun",

@@ -50,6 +50,8 @@ def read(source: Path) -> Any:
     for place, cell in enumerate(notebook.cells):
         cell["id"] = f"{source.stem}-{place}"
         cell.metadata = {name: value for name, value in cell.metadata.items() if name == "tags"}
+        if "hide-input" in tags(cell):
+            cell.metadata |= {"cellView": "form", "jupyter": {"source_hidden": True}}  # folded in Colab, in JupyterLab
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
