@@ -179,7 +179,8 @@ print(prompt)
 #
 # ### Exercise 2: judge deduction (1 point, 4 minutes)
 #
-# You write a method of the package, so it gets what all task types get. `answer.value` is the solver's answer, already read from its text.
+# What you solve here and in the next notebooks is saved in `my_work.py` beside them, and trains a model in
+# [notebook 05](05_build_it.ipynb). You write a method of the package, so it gets what all task types get. `answer.value` is the solver's answer, already read from its text.
 # `task.output` is still text: `read_value(text)` makes a value of it, and refuses what is no literal.
 
 # %% tags=["exercise"]

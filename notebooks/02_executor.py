@@ -365,6 +365,8 @@ for name, program in SHIFTY.items():
 # * Only then the second world, input by input; the first that is not as it should be decides. Skip `"infra"`. Where it ended as `"timeout"` or `"memory"`, that kind is the reason. Where it ended in any other
 #   way that is not `"ok"`, or with a value whose `canonical` text differs, the reason is `"non_deterministic"`.
 # * Otherwise `Validation(True, tuple of the values)`.
+#
+# (Right answers are saved in `my_work.py`; your `verdict` will decide in [notebook 05](05_build_it.ipynb) which proposals become tasks.)
 
 # %% tags=["exercise"]
 def verdict(first, second):

@@ -114,7 +114,8 @@ print("2 of 8 right:", solve_rate([1.0] * 2 + [0.0] * 6))
 # * **0** when r̄ is 0 or 1: nothing to learn;
 # * **1 − r̄** otherwise: the harder, the better, as long as it is sometimes solved.
 #
-# This is the task's **[learnability](glossary.md#learnability)**.
+# This is the task's **[learnability](glossary.md#learnability)**. Your function is saved in `my_work.py` and will pay the proposer in
+# [notebook 05](05_build_it.ipynb).
 #
 # **Exercise 2** (3 minutes, 2 points). Write it. Before you do, say aloud what a task earns that 1 of 8 replies solved, and one that 7 of 8
 # solved.

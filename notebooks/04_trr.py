@@ -675,4 +675,4 @@ for name in ("self-play", "one global baseline", "GRPO per prompt", "token white
 # 2. Suppose 95 % of proposals are invalid (−1). What do μ and σ of that group make of a rare good proposal?
 # 3. Dr. GRPO's authors say that dividing by the spread favours very easy and very hard prompts. Does the same hold for groups?
 #
-# Next: [notebook 05](05_build_it.ipynb), where all stages run together.
+# Next: in [notebook 05](05_build_it.ipynb) your `trr` and `loss_weights`, saved in `my_work.py`, become part of a training program.

@@ -58,8 +58,8 @@ import torch
 import azr_lite as az
 from azr_lite import course
 from azr_lite.course import (
-    HELD_OUT_SEED, Answer, Buffers, Completion, Job, ParsedReply, Proposal, ProposalAttempt, Reason,
-    Rejection, Reward, SolveAttempt, check, get_task_type, held_out, is_reserved, load_nano, mean,
+    HELD_OUT_SEED, Buffers, Completion, Job, ParsedReply, ProposalAttempt, Reason, Rejection,
+    Reward, SolveAttempt, check, get_task_type, held_out, is_reserved, load_nano, mean,
     own_loop, profile, recorded, rules_of, solve_rate, split_into_updates, task_key,
 )
 from azr_lite.course.figures import figure, line, look, show, style
@@ -75,16 +75,16 @@ profile = profile(PROFILE)
 #
 # | | function | what it does | lines |
 # |---|---|---|---|
-# | 1 | `read_reply` | text of a reply → its labelled blocks | 4 |
-# | 2 | `sample` | prompts → replies, token by token | 13 |
-# | 3 | `logprobs` | how likely is each token of a reply *now*? | 3 |
-# | 4 | `policy_loss` | log-probabilities and advantages → one number | 3 |
-# | 5 | `update` | gradient, clip, one optimiser step | 9 |
+# | 1 | `read_reply` | text of a reply → its labelled blocks | 5 |
+# | 2 | `sample` | prompts → replies, token by token | 15 |
+# | 3 | `logprobs` | how likely is each token of a reply *now*? | 4 |
+# | 4 | `policy_loss` | log-probabilities and advantages → one number | 4 |
+# | 5 | `update` | gradient, clip, one optimiser step | 10 |
 # | 6 | `step` | propose, validate, solve, judge, pay, learn | 15 |
 #
-# Around them stand some 80 lines that are given: buffers, prompts, the sandbox, batches. Together
-# it is Absolute Zero in about 130 lines, and at the end it trains a language model, here, in this
-# notebook, in a few minutes.
+# Around them stand 80 lines that are given: buffers, prompts, the sandbox, batches. Together it is
+# Absolute Zero in 130 lines (a statement that is wrapped counts once; the cache of section 4 does
+# not count), and at the end it trains a language model, here, in this notebook, within minutes.
 #
 # **What you wrote before.** Each right answer was saved in the file `my_work.py` beside the
 # notebooks, and the next cell looks there. Where it finds nothing, or something that its check
@@ -115,15 +115,26 @@ loss_weights = check.mine("loss_weights", fallback=course.loss_weights)
 model, tokenizer = load_nano()
 END = tokenizer.eos_token_id  # the token that ends a reply
 
-prompt = "solve deduction\n```python\ndef f(x):\n    x = x[1:]\n    return x\n```\n```input\n'abc'\n```\n<think>"
-ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+
+def ids_of(text):
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def text_of(ids):
+    words = [token for token in ids if token != END]
+    return tokenizer.decode(words, clean_up_tokenization_spaces=False)
+
+
+program = "def f(x):\n    x = x[1:]\n    return x"
+prompt = f"solve deduction\n```python\n{program}\n```\n```input\n'abc'\n```\n<think>"
+ids = ids_of(prompt)
 with torch.no_grad():
     logits = model(input_ids=torch.tensor([ids])).logits
 print(f"{len(ids)} tokens: {ids[:12]} ...")
 print("logits:", tuple(logits.shape), "= texts, places, tokens that could come next")
 likely = logits[0, -1].log_softmax(-1).exp().topk(3)
 for share, token in zip(likely.values.tolist(), likely.indices.tolist()):
-    print(f"  after <think> comes {tokenizer.decode([token])!r:12} with probability {share:.2f}")
+    print(f"  after <think> comes {text_of([token])!r:12} with probability {share:.2f}")
 
 # %% [markdown]
 # **What you should see.** After `<think>` the likeliest token is `</think>`: before self-play the
@@ -257,9 +268,10 @@ check.sample(sample)
 #     for _ in range(limit):
 #         logps = logits.log_softmax(-1)
 #         tokens = logps.argmax(-1) if greedy else torch.multinomial(logps.exp(), 1)[:, 0]
-#         for row, token, own in zip(rows, tokens.tolist(), logps.tolist()):
+#         chosen = logps.gather(-1, tokens[:, None])[:, 0]
+#         for row, token, logp in zip(rows, tokens.tolist(), chosen.tolist(), strict=True):
 #             replies[row][0].append(token)
-#             replies[row][1].append(own[token])
+#             replies[row][1].append(logp)
 #         rows = [row for row in rows if replies[row][0][-1] != END]
 #         if not rows:
 #             break
@@ -275,8 +287,7 @@ check.sample(sample)
 sample = check.use(sample, fallback=own_loop.sample)
 torch.manual_seed(SEED)
 for reply, logps in sample(Reader(model), [ids] * 3, limit=192):
-    text = tokenizer.decode(reply, clean_up_tokenization_spaces=False)
-    print(f"probability {np.exp(sum(logps)):.3f}: {text!r}")
+    print(f"probability {np.exp(sum(logps)):.3f}: {text_of(reply)!r}")
 
 # %% [markdown]
 # ## 5. How likely is this reply now?
@@ -328,7 +339,8 @@ check.logprobs(logprobs)
 # %%
 logprobs = check.use(logprobs, fallback=own_loop.logprobs)
 (reply, sampled), = sample(Reader(model), [ids], limit=192)
-both, mark = torch.tensor([ids + reply]), torch.tensor([[False] * len(ids) + [True] * len(reply)])
+both = torch.tensor([ids + reply])
+mark = torch.arange(len(ids + reply))[None] >= len(ids)
 difference = (logprobs(model, both, mark) - torch.tensor(sampled)).abs().max().item()
 print(f"sampling and scoring agree to {difference:.0e} on {len(reply)} tokens")
 
@@ -340,18 +352,19 @@ print(f"sampling and scoring agree to {difference:.0e} on {len(reply)} tokens")
 # %% [markdown]
 # ## 6. The loss
 #
-# [Notebook 04](04_trr.ipynb) ended with an advantage A per reply. The policy gradient is the mean of
-# A · ∇ log π, so −A · log π is a loss with the right gradient. One thing is missing. A step makes
-# several updates from one batch, and after the first the replies are no longer drawn from the
-# current policy. The *ratio* of new to old probability corrects for that:
+# [Notebook 04](04_trr.ipynb) ended with an advantage A per reply. The policy gradient is the mean
+# of A · ∇ log π, so −A · log π is a loss with the right gradient. One thing is missing. A step
+# makes several updates from one batch, and after the first the replies are no longer drawn from
+# the current policy. The *ratio* of new to old probability corrects for that:
 #
-# $$\text{ratio}_t = \frac{\pi_\text{new}(t)}{\pi_\text{old}(t)} = e^{\log \pi_\text{new} - \log \pi_\text{old}}, \qquad
-# \text{loss} = -\sum_t w_t \min\left(\text{ratio}_t A_t,\ \text{clip}(\text{ratio}_t, 0.8, 1.2)\, A_t\right)$$
+# $$\rho_t = \frac{\pi_\text{new}(t)}{\pi_\text{old}(t)}
+# = e^{\log \pi_\text{new}(t) - \log \pi_\text{old}(t)}, \qquad
+# \text{loss} = -\sum_t w_t \min\big(\rho_t A_t,\ \text{clip}(\rho_t, 0.8, 1.2)\, A_t\big)$$
 #
-# At ratio 1 its gradient is exactly −A · ∇ log π, since ∇ratio = ratio · ∇ log π. The clip stops the
-# push once a token has moved by a fifth in the direction it is pushed; the minimum keeps the push
-# *back* for tokens that went too far the wrong way. (This is PPO's objective. The weights w hold the
-# group's share of notebook 04, and the division by the number of tokens.)
+# At ratio 1 its gradient is exactly −A · ∇ log π, since ∇ratio = ratio · ∇ log π. The clip stops
+# the push once a token has moved by a fifth in the direction it is pushed; the minimum keeps the
+# push *back* for tokens that went too far the wrong way. (This is PPO's objective. The weights w
+# hold the group's share of notebook 04, and the division by the number of tokens.)
 #
 # **Exercise 4** (12 minutes, 2 points; difficulty 3 of 5, importance 5 of 5).
 
@@ -392,7 +405,8 @@ check.policy_loss(policy_loss)
 policy_loss = check.use(policy_loss, fallback=own_loop.policy_loss)
 ratios = np.linspace(0.5, 1.5, 101)
 made, axes = figure(1, 2, (8.4, 2.9))
-for axis, A, words in zip(axes, (1.0, -1.0), ("A good token is pushed up, to 1.2", "A bad one down, to 0.8")):
+titles = ("A good token is pushed up, to 1.2", "A bad one down, to 0.8")
+for axis, A, words in zip(axes, (1.0, -1.0), titles):
     one = torch.ones(1)
     objective = [-policy_loss(one * np.log(r), 0 * one, A * one, one).item() for r in ratios]
     line(axis, "clipped", list(ratios), objective, 0)
@@ -400,7 +414,7 @@ for axis, A, words in zip(axes, (1.0, -1.0), ("A good token is pushed up, to 1.2
     with style():
         axis.set(title=words, xlabel="ratio of new to old probability", ylabel="objective (−loss)")
 axes[0].legend()
-show(made, "The clipped objective against the ratio: flat above 1.2 for a good token, flat below 0.8 for a bad one, otherwise a straight line")
+show(made, "The clipped objective: flat above ratio 1.2 for a good token, below 0.8 for a bad one")
 
 # %% [markdown]
 # ## 7. One update
@@ -454,9 +468,9 @@ update = check.use(update, fallback=own_loop.update)
 # ## 8. The world around it
 #
 # Everything else is given: where references come from, how replies become tasks and verdicts, and
-# how a batch is laid out. It uses *your* functions: `sample` and `read_reply` from above, the judges
-# of notebook 01, the `verdict` on two worlds of 02, `trr` and `loss_weights` of 04. Read it once;
-# the comments say which stage of the algorithm each method is.
+# how a batch is laid out. It uses *your* functions: `sample` and `read_reply` from above, the
+# judges of notebook 01, the `verdict` on two worlds of 02, `trr` and `loss_weights` of 04. Read it
+# once; the comments say which stage of the algorithm each method is.
 
 # %%
 KINDS = {name: get_task_type(name) for name in ("deduction", "abduction", "induction")}
@@ -472,24 +486,27 @@ class World:
         torch.manual_seed(seed)
         self.executor, self.rng, self.size, self.n = executor, random.Random(seed), size, n
         self.model, self.history = load_nano()[0], []
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), 2e-4, betas=(0.9, 0.98), weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), 2e-4, betas=(0.9, 0.98), weight_decay=0.0
+        )
         self.buffers = Buffers(list(KINDS), capacity=CONFIG.buffer_capacity)
         for zero in filter(None, (kind.zero_task() for kind in KINDS.values())):
             self.buffers.add(zero)  # the identity function: all that self-play is given
+        self.keep = self.buffers.add  # stage 6
         for _ in range(3):  # seeds: valid tasks of the untrained policy
             proposals = self.propose()
             self.validate(proposals)
-            for p in proposals:
-                if p.task is not None:
-                    self.buffers.add_seed(p.task, p.parents, target=2 * size)
+            for p in (p for p in proposals if p.task is not None):
+                self.buffers.add_seed(p.task, p.parents, target=2 * size)
 
     def propose(self):  # stages 1 and 2: references, proposals
         proposals = []
         for name in [name for name in KINDS for _ in range(self.size)]:
-            if name == "induction":
-                references = [self.rng.choice(self.buffers.programs())]
-            else:
-                references = self.buffers.of[name].sample(self.rng, 2)
+            references = (
+                [self.rng.choice(self.buffers.programs())]
+                if name == "induction"
+                else self.buffers.of[name].sample(self.rng, 2)
+            )
             text = KINDS[name].propose_prompt(STYLE, references, RULES)
             proposals.append(ProposalAttempt(name, references, text))
         self.reply(proposals)
@@ -499,14 +516,13 @@ class World:
         return SolveAttempt(task, KINDS[task.type].solve_prompt(STYLE, task, RULES))
 
     def reply(self, attempts, greedy=False):  # every reply of the policy, 96 at a time
-        coded = [(a, tokenizer(a.prompt, add_special_tokens=False)["input_ids"]) for a in attempts]
-        coded.sort(key=lambda pair: len(pair[1]))
+        coded = sorted(((a, ids_of(a.prompt)) for a in attempts), key=lambda pair: len(pair[1]))
         for part in (coded[i : i + 96] for i in range(0, len(coded), 96)):
             replies = sample(Reader(self.model), [ids for _, ids in part], LIMIT, greedy)
             for (attempt, ids), (reply, logps) in zip(part, replies):
-                text = tokenizer.decode([t for t in reply if t != END], clean_up_tokenization_spaces=False)
                 attempt.completion = Completion(
-                    attempt.prompt, tuple(ids), tuple(reply), text, reply[-1] != END, tuple(logps)
+                    prompt=attempt.prompt, prompt_ids=tuple(ids), ids=tuple(reply),
+                    text=text_of(reply), truncated=reply[-1] != END, logps=tuple(logps),
                 )
 
     def read(self, attempt, parse, about):  # a Proposal, an Answer, or why there is none
@@ -515,35 +531,37 @@ class World:
             return Rejection(Reason.NOT_WELL_FORMED)
         return parse(ParsedReply("", "", tuple(map(tuple, blocks))), about, RULES)
 
+    def run(self, found, world="A"):  # outcomes of all that can be run, in the sandbox
+        able = [getattr(one, "inputs", ()) != () for one in found]
+        jobs = [Job(one.program, one.inputs, world=world) for one, runs in zip(found, able) if runs]
+        outcomes = iter(self.executor.run_many(jobs))
+        return [next(outcomes) if runs else [] for runs in able]
+
     def validate(self, proposals):  # stage 3: run in two worlds; what agrees becomes a task
         found = [self.read(p, KINDS[p.type].parse_proposal, p.references) for p in proposals]
-        jobs = [Job(one.program, one.inputs) for one in found if isinstance(one, Proposal)]
-        twins = [dataclasses.replace(job, world="B") for job in jobs]
-        runs = self.executor.run_many([*jobs, *twins])
-        pairs = iter(zip(runs[: len(jobs)], runs[len(jobs) :]))
-        for p, one in zip(proposals, found):
-            if isinstance(one, Proposal):
-                said = verdict(*next(pairs))
-                one = KINDS[p.type].make_task(one, said.outputs, RULES) if said.ok else Rejection(said.reason)
-            if not isinstance(one, Rejection):  # held-out problems are neither paid nor kept
-                held = is_reserved(one.program)
-                one = Rejection(Reason.RESERVED) if held else dataclasses.replace(one, id=task_key(one))
+        runs = zip(self.run(found, "A"), self.run(found, "B"))
+        for p, one, (first, second) in zip(proposals, found, runs):
+            if not isinstance(one, Rejection):
+                said = verdict(first, second)
+                one = (
+                    KINDS[p.type].make_task(one, said.outputs, RULES)
+                    if said.ok
+                    else Rejection(said.reason)
+                )
+            if not isinstance(one, Rejection):
+                one = dataclasses.replace(one, id=task_key(one))
+                if is_reserved(one.program):  # a held-out problem: neither paid nor kept
+                    one = Rejection(Reason.RESERVED)
             p.result = one
 
     def judge(self, attempts):  # stages 4 and 8: by value
         found = [self.read(a, KINDS[a.task.type].parse_answer, a.task) for a in attempts]
-        answers = [one for one in found if isinstance(one, Answer) and one.inputs]
-        runs = iter(self.executor.run_many([Job(one.program, tuple(one.inputs)) for one in answers]))
-        for a, one in zip(attempts, found):
-            if isinstance(one, Answer):
-                right = judges[a.task.type](a.task, one, next(runs) if one.inputs else [], RULES)
+        for a, one, outcomes in zip(attempts, found, self.run(found)):
+            a.verdict = getattr(one, "verdict", None)  # of a Rejection
+            if a.verdict is None:
+                right = judges[a.task.type](a.task, one, outcomes, RULES)
                 right = bool(getattr(right, "ok", right))
                 a.verdict = az.Verdict(ok=right, well_formed=True, score=float(right))
-            else:
-                a.verdict = one.verdict
-
-    def keep(self, task):  # stage 6
-        self.buffers.add(task)
 
     def learn(self, attempts, pays):  # stages 10 and 11: advantages, then four updates
         rows = [a.rollout(Reward(pay, {})) for a, pay in zip(attempts, pays)]
@@ -551,7 +569,10 @@ class World:
         groups, lengths = [r.group for r in rows], [len(r.completion_ids) for r in rows]
         A = trr([r.reward for r in rows], groups, lengths)
         w = loss_weights(groups, lengths, [True] * len(rows))
-        rows = [dataclasses.replace(r, advantage=float(a), weight=float(b)) for r, a, b in zip(rows, A, w)]
+        rows = [
+            dataclasses.replace(r, advantage=float(a), weight=float(b))
+            for r, a, b in zip(rows, A, w)
+        ]
         self.history.append(rows)
         for part in split_into_updates(rows, 4, self.rng):
             update(self.model, self.optimizer, batches_of(part, sum(lengths) / 4))
@@ -559,12 +580,11 @@ class World:
 
 def batches_of(rows, tokens):
     """What `update` needs, 24 rows at a time. tokens: how many an average update holds."""
-    rows = sorted(rows, key=lambda r: len(r.prompt_ids) + len(r.completion_ids))
+    rows = sorted(rows, key=lambda r: len(r.prompt_ids + r.completion_ids))
     for part in (rows[i : i + 24] for i in range(0, len(rows), 24)):
-        ids, marks = ([torch.tensor(row) for row in column] for column in zip(*(
-            ([*r.prompt_ids, *r.completion_ids], [False] * len(r.prompt_ids) + [True] * len(r.completion_ids))
-            for r in part)))
         each = torch.tensor([len(r.completion_ids) for r in part])
+        ids = [torch.tensor(r.prompt_ids + r.completion_ids) for r in part]
+        marks = [torch.arange(len(row)) >= len(row) - n for row, n in zip(ids, each)]
         yield (
             torch.nn.utils.rnn.pad_sequence(ids, batch_first=True),
             torch.nn.utils.rnn.pad_sequence(marks, batch_first=True),
@@ -605,8 +625,8 @@ check.step(step)
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# You need four lists: all proposals, the valid ones, all answers, all rewards. The first two and the
-# last two come from comprehensions.
+# You need four lists: all proposals, the valid ones, all answers, all rewards. The first two and
+# the last two come from comprehensions.
 # </details>
 # <details><summary>Solution</summary>
 #
@@ -638,8 +658,8 @@ step = check.use(step, fallback=own_loop.step)
 # %% [markdown]
 # ## 10. Let it learn
 #
-# [Held-out](glossary.md#nano-model) problems are those whose combination of operations no buffer may
-# hold. They are asked greedily, before the first step and after every tenth.
+# [Held-out](glossary.md#nano-model) problems are those whose combination of operations no buffer
+# may hold. They are asked greedily, before the first step and after every tenth.
 
 # %% tags=["long"]
 SIZE, N, PROBLEMS = (4, 2, 5) if profile == "ci" else (32, 4, 100)
@@ -667,7 +687,8 @@ for number in range(1, STEPS + 1):
     if number % EVERY == 0:
         curve[number] = score(world)
         shown = "  ".join(f"{kind} {share:4.0%}" for kind, share in curve[number].items())
-        print(f"step {number:2}  held-out: {shown}   ({time.monotonic() - began:.0f} s)", flush=True)
+        took = time.monotonic() - began
+        print(f"step {number:2}  held-out: {shown}   ({took:.0f} s)", flush=True)
 
 # %% tags=["long", "hide-input"]
 #@title Your run, over the recorded ones { display-mode: "form" }
@@ -681,20 +702,32 @@ for axis, kind in zip(axes, KINDS):
         axis.set(title=kind, xlabel="self-play step", ylim=(0, 100))
 axes[0].set_ylabel("held-out, % right")
 first, last = (mean(list(curve[at].values())) for at in (0, max(curve)))
-show(made, f"Held-out accuracy of this run by task type over its steps, from {first:.0%} to {last:.0%} in all; grey: recorded runs with other seeds")
-tokens = [mean([len(r.completion_ids) for r in rows if r.role == "solve"]) for rows in world.history]
-print(f"all three: {first:.0%} -> {last:.0%}; tokens per answer: {tokens[0]:.0f} -> {tokens[-1]:.0f}")
+show(made, f"Held-out accuracy of this run, {first:.0%} to {last:.0%}; grey: recorded runs")
+ends = (world.history[0], world.history[-1])
+before, after = (mean([len(r.completion_ids) for r in rows if r.role == "solve"]) for rows in ends)
+print(f"yours: {first:.0%} -> {last:.0%} right, tokens per answer {before:.0f} -> {after:.0f}")
+for seed, one in others.items():
+    ends = (mean([one[kind][place] for kind in KINDS]) for place in (0, -1))
+    print(f"recorded, seed {seed}: {' -> '.join(f'{share:.0%}' for share in ends)} right")
 
 # %% [markdown]
-# SEEN
+# **What you should see.** In a full run the first ten steps look like nothing: tasks are easy, and
+# nearly all answers come without a thought. But the proposer is paid for tasks that are solved only
+# sometimes, so programs grow longer. On those a thought pays, answers grow, and the held-out score
+# follows. The last lines say what happened in your run and in the recorded ones (grey).
+#
+# **If you see something else**: in profile ci (two tiny steps) the lines are flat. If a full run
+# falls, or stays flat to its end, one of your functions may differ from the package's in a way its
+# check did not look for: the next section tells.
 
 # %% [markdown]
 # ## 11. The package does the same
 #
-# Your step and the package's are the same mathematics. Here is one batch of your run, the current
-# weights, and two programs: yours, and `azr_lite.minimal` (whose gradient a test holds equal to that
-# of the production trainer). Instead of an optimiser both get an object that only writes the
-# gradient down. Both compute in float64, so that rounding hides nothing.
+# Your step and the package's are the same mathematics. Here are the replies of one small step, the
+# weights after it (so that ratios have moved), and two programs: yours, and `azr_lite.minimal`,
+# whose gradient a test holds equal to that of the production trainer. Instead of an optimiser both
+# get an object that only writes the gradient down. Both compute in float64, so that rounding hides
+# nothing.
 
 # %% tags=["long"]
 class Notes:
@@ -717,12 +750,12 @@ play.model.load_state_dict(world.model.state_dict())
 step(play)
 rows, tokens = play.history[-1], sum(len(r.completion_ids) for r in play.history[-1])
 
-mine = copy.deepcopy(world.model).double()
+mine = copy.deepcopy(play.model).double()
 notes = Notes(mine)
 my_loss = update(mine, notes, batches_of(rows, tokens))
 
 package = course.AbsoluteZero(CONFIG, executor)
-package.model.load_state_dict(world.model.state_dict())
+package.model.load_state_dict(play.model.state_dict())
 package.model.double()
 package.optimizer = Notes(package.model)
 its_loss = package.update(rows, tokens)
@@ -735,8 +768,8 @@ assert abs(my_loss - its_loss) < 1e-5 and distance < 1e-5
 # %% [markdown]
 # **What you should see.** Equal losses, and a relative difference far below 1e-5.
 #
-# **If you see something else** (an AssertionError), one of your functions differs from the package's
-# in a way its check did not look for. Please report it.
+# **If you see something else** (an AssertionError), one of your functions differs from the
+# package's in a way its check did not look for. Please report it.
 #
 # What the package adds is engineering: other models, adapters, GPUs, several processes, checkpoints
 # that survive a kill, logs, intervals, a watchdog for the learning itself. Its run is one line,
@@ -757,5 +790,16 @@ executor.close()
 # 1. The mean reward hardly rises in a good run. Why? (Think of the tasks.)
 # 2. Which line would you delete to turn this into training on a fixed data set? What would you have
 #    to find first?
-# 3. The four updates of a step use the same replies. What happens to the ratio in the fourth, and
-#    what would happen with forty?
+# 3. The four updates of a step each see a quarter of its replies. At which of them is the ratio
+#    exactly 1, and what would happen with forty?
+#
+# <details><summary>Answers</summary>
+#
+# 1. The tasks get harder as the solver gets better, because that is what pays the proposer. Only
+#    problems that stay the same can show learning.
+# 2. `world.propose` and the proposers' rows in `world.learn`. You would need the data set: programs
+#    with inputs, valid, deterministic, and neither too easy nor too hard. Making those *is* the
+#    proposer's work.
+# 3. At the first: the replies were drawn from exactly these weights. Each update moves the policy
+#    away from the one that sampled; after forty, many tokens would be clipped and teach nothing.
+# </details>

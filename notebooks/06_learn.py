@@ -58,8 +58,8 @@ profile = profile(PROFILE)
 # %% [markdown]
 # ## 1. Start a run, and let it work beside you
 #
-# So far you have looked at single pieces: a [triplet](glossary.md#triplet), the executor, a reward, TRR++. Now they all turn together.
-# The policy is azr_lite's embedded *nano* model: half a million weights, small enough for a laptop's processor. It reads and writes a
+# In [notebook 05](05_build_it.ipynb) you built the loop. Here the package runs it, for longer and with everything that a real run needs: logs,
+# checkpoints, controls. The policy is azr_lite's embedded *nano* model: half a million weights, small enough for a laptop's processor. It reads and writes a
 # mini-language of Python: short programs such as `x = x[1:] + x[:1]`.
 #
 # Before self-play it got a *[warm start](glossary.md#warm-start)* on random examples of that language ([what it contains](../azr_lite/nano/NOTES.md)), as a large model

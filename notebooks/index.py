@@ -11,7 +11,7 @@
 # %% [markdown]
 # # Absolute Zero, from nothing to your own run
 #
-# A language model invents its own tasks, a Python executor checks them, the same model solves them, and learns from both. These ten notebooks
+# A language model invents its own tasks, a Python executor checks them, the same model solves them, and learns from both. These eleven notebooks
 # build that, piece by piece, and let you watch it learn on a laptop. Everything you write is checked on the spot, by checks that know the usual mistakes;
 # every notebook runs from top to bottom with nothing solved, so you can read first and work later.
 
@@ -39,6 +39,7 @@
 # |---|---|
 # | ten minutes | [00](00_ten_minutes.ipynb) |
 # | an evening | 00, [01](01_triplets.ipynb), [03](03_rewards.ipynb), then watch [06](06_learn.ipynb) run |
+# | two evenings | 01 to 04, then build it in [05](05_build_it.ipynb) from what you wrote |
 # | a weekend | 00 to 06 with all exercises, then [08](08_reading_a_run.ipynb) |
 # | a GPU | the same, then [07](07_lora.ipynb) and [09](09_scaling.ipynb) |
 # | an idea of your own | 01 to 03, then [10](10_make_it_yours.ipynb) |

@@ -29,8 +29,7 @@ TOOLS = {
         "azr_lite.course.scripted_policy": "ScriptedPolicy",
         "azr_lite.course.triplet_views": "draw_task_type visible",
         # triplets, tasks, prompts and replies
-        "azr_lite.triplet": "Completion InductionTask ProposalAttempt Reason Rejection Role Rules "
-        "SolveAttempt",
+        "azr_lite.triplet": "Completion InductionTask ProposalAttempt Reason Rejection Role Rules SolveAttempt",
         "azr_lite.buffer": "Buffer Buffers task_key",
         "azr_lite.nano.generator": "draw_task held_out",
         "azr_lite.nano.language": "is_reserved",
@@ -48,8 +47,7 @@ TOOLS = {
         "azr_lite.sandbox.wire": "canonical compare render",
         # rewards and advantages
         "azr_lite.rewards": "Reward expected_learnability solve_rate",
-        "azr_lite.advantages": "dr_grpo estimate loss_weights rloo split_into_updates "
-        "whiten_sequences whiten_tokens",
+        "azr_lite.advantages": "dr_grpo estimate loss_weights rloo split_into_updates whiten_sequences whiten_tokens",
         "azr_lite.minimal": "AbsoluteZero",
         "azr_lite.verifier": "open_executor rules_of",
         # looking at a run

@@ -300,7 +300,7 @@ class Check:
         return fallback
 
     def mine(self, name: str, fallback: Any) -> Any:
-        """What the learner wrote for an exercise of an earlier notebook, where ``my_work.py`` has it and it is right."""
+        """What the learner wrote in an earlier notebook, where ``my_work.py`` has it and it is right."""
         try:
             found = my_work.load(name)
         except Exception as error:

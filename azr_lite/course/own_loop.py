@@ -33,9 +33,10 @@ def sample(reader: Any, prompts: Sequence[Sequence[int]], limit: int, greedy: bo
     for _ in range(limit):
         logps = logits.log_softmax(-1)
         tokens = logps.argmax(-1) if greedy else torch.multinomial(logps.exp(), 1)[:, 0]
-        for row, token, own in zip(rows, tokens.tolist(), logps.tolist()):
+        chosen = logps.gather(-1, tokens[:, None])[:, 0]
+        for row, token, logp in zip(rows, tokens.tolist(), chosen.tolist(), strict=True):
             replies[row][0].append(token)
-            replies[row][1].append(own[token])
+            replies[row][1].append(logp)
         rows = [row for row in rows if replies[row][0][-1] != END]
         if not rows:
             break

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 from azr_lite.course.checks import Late, Mistake, exercise
+from azr_lite.course.looks import PLAYED, SAMPLED, lost, sampled, scored, stepped, updated
 from azr_lite.rewards import answer_reward, learnability, solve_rate
-from azr_lite.triplet import Verdict
 
 
 def _late(name: str) -> Late:
@@ -22,7 +21,9 @@ _FENCE = r"```(\w+)\n(.*?)\n```"
 _PROGRAM = "```python\ndef f(x):\n    x = x[1:]\n    return x\n```"
 
 
-def _blocks(text: str, form: str = r"<think>.*?</think>\s*<answer>(.*?)</answer>", fence: str = _FENCE, flags: int = re.DOTALL) -> Any:
+def _blocks(
+    text: str, form: str = r"<think>.*?</think>\s*<answer>(.*?)</answer>", fence: str = _FENCE, flags: int = re.DOTALL
+) -> Any:
     found = re.match(form, text, flags)
     return None if found is None else re.findall(fence, found[1], flags)
 
@@ -32,11 +33,17 @@ def _anywhere(text: str) -> Any:
 
 
 exercise(
-    name="read_reply", key=_late("read_reply"), points=1,
+    name="read_reply",
+    key=_late("read_reply"),
+    points=1,
     probes=lambda: [
         (f"<think></think><answer>{_PROGRAM}\n```input\n'abc'\n```</answer>",),
         ("<think>first 'cb'\nthen 'CB'</think> <answer>```output\n'CB'\n```</answer>",),
-        ("<think></think><answer>" + "\n".join(f"```input\n{n}\n```" for n in (1, 2, 3)) + "\n```message\ndouble it\n```</answer>",),
+        (
+            "<think></think><answer>"
+            + "\n".join(f"```input\n{n}\n```" for n in (1, 2, 3))
+            + "\n```message\ndouble it\n```</answer>",
+        ),
         ("<think>```output\n5\n```</think><answer>```output\n6\n```</answer>",),
         ("<think></think><answer>```output\n6\n```",),
         ("```output\n6\n```",),
@@ -46,90 +53,64 @@ exercise(
     ],
     hint="First the form of the whole text (None where it is missing), then the blocks inside <answer> … </answer>.",
     mistakes=[
-        Mistake(_anywhere, "you may have looked for blocks in the whole reply: a block in the *thought* is no answer. Search only between <answer> and </answer>"),
-        Mistake(lambda text: _blocks(text) or None, "good form without a block is still good form: an empty list, not None. The task type then says what is missing"),
-        Mistake(lambda text: _blocks(text + "</answer>") if "<answer>" in text else None, "you may have accepted an answer that is never closed: such a reply was cut by the token limit, and has no form"),
-        Mistake(lambda text: _blocks(text, r".*?<think>.*?</think>\s*<answer>(.*?)</answer>"), "a reply begins with its thought: words before <think> are no form. `re.match` starts at the beginning, `re.search` anywhere"),
-        Mistake(lambda text: _blocks(text, r".*?<answer>(.*?)</answer>"), "you may not have asked for the thought: the form is <think> … </think>, then <answer> … </answer>. The thought may be empty, its tags not missing"),
-        Mistake(lambda text: re.findall(_FENCE, text, re.DOTALL), "a reply without its tags gets blocks all the same. It has no form (that is the −1 of notebook 03): return None"),
-        Mistake(lambda text: _blocks(text, flags=0), "in a regular expression `.` stops at the end of a line unless you pass re.DOTALL, and programs have several lines"),
-        Mistake(lambda text: None if _blocks(text) is None else list(dict(_blocks(text)).items()), "you may have put the blocks into a dict: a label can come several times (an induction proposal has six inputs), and only the last survives. Return a list of pairs"),
-        Mistake(lambda text: _blocks(text, fence=r"```(\w+)\n(.*)\n```"), "`.*` takes all it can get: two blocks become one long one. `.*?` stops at the first fence that closes"),
-        Mistake(lambda text: None if _blocks(text) is None else [body for _, body in _blocks(text)], "you return the texts without their labels; nobody can tell the program from the input. Return (label, text) pairs"),
-        Mistake(lambda text: _blocks(text, fence=r"```(\w+)\n(.*?)```"), "each text still ends with the line break before the closing fence; leave it out"),
+        Mistake(
+            _anywhere,
+            "you may have looked for blocks in the whole reply: a block in the *thought* is no answer. Search "
+            "only between <answer> and </answer>",
+        ),
+        Mistake(
+            lambda text: _blocks(text) or None,
+            "good form without a block is still good form: an empty list, not None. The task type then says "
+            "what is missing",
+        ),
+        Mistake(
+            lambda text: _blocks(text + "</answer>") if "<answer>" in text else None,
+            "you may have accepted an answer that is never closed: such a reply was cut by the token limit, and "
+            "has no form",
+        ),
+        Mistake(
+            lambda text: _blocks(text, r".*?<think>.*?</think>\s*<answer>(.*?)</answer>"),
+            "a reply begins with its thought: words before <think> are no form. `re.match` starts at the "
+            "beginning, `re.search` anywhere",
+        ),
+        Mistake(
+            lambda text: _blocks(text, r".*?<answer>(.*?)</answer>"),
+            "you may not have asked for the thought: the form is <think> … </think>, then <answer> … </answer>. "
+            "The thought may be empty, its tags not missing",
+        ),
+        Mistake(
+            lambda text: re.findall(_FENCE, text, re.DOTALL),
+            "a reply without its tags gets blocks all the same. It has no form (that is the −1 of notebook 03): "
+            "return None",
+        ),
+        Mistake(
+            lambda text: _blocks(text, flags=0),
+            "in a regular expression `.` stops at the end of a line unless you pass re.DOTALL, and programs "
+            "have several lines",
+        ),
+        Mistake(
+            lambda text: None if _blocks(text) is None else list(dict(_blocks(text)).items()),
+            "you may have put the blocks into a dict: a label can come several times (an induction proposal has "
+            "six inputs), and only the last survives. Return a list of pairs",
+        ),
+        Mistake(
+            lambda text: _blocks(text, fence=r"```(\w+)\n(.*)\n```"),
+            "`.*` takes all it can get: two blocks become one long one. `.*?` stops at the first fence that closes",
+        ),
+        Mistake(
+            lambda text: None if _blocks(text) is None else [body for _, body in _blocks(text)],
+            "you return the texts without their labels; nobody can tell the program from the input. Return "
+            "(label, text) pairs",
+        ),
+        Mistake(
+            lambda text: _blocks(text, fence=r"```(\w+)\n(.*?)```"),
+            "each text still ends with the line break before the closing fence; leave it out",
+        ),
     ],
-)  # fmt: skip
+)
 
 
 # ---------------------------------------------------------------- sample
-
-_VOCABULARY, _DRAWS = 5, 4000
-_TABLE = {  # the last token: logits of the next one. Their softmax is .6, .3, .1 and so on
-    2: [-9.0, -9.0, -9.0, 2.0, 1.0], 3: [-9.0, 0.5, -9.0, -9.0, 2.0], 4: [-9.0, 3.0, -9.0, 1.0, -9.0],
-    0: [-9.0, 0.4700036292, -9.0, 2.2617630985, 1.5686159179],
-}  # fmt: skip
-SAMPLED = (
-    "greedy replies to three prompts, and the rows that go on", "their log-probabilities, exponentiated", "with limit=2",
-    f"shares of tokens 1, 3 and 4 among {_DRAWS} first draws (exact: 0.1, 0.6, 0.3), rounded to tenths",
-    "whether each log-probability is that of its token, over three tokens", "whether rows that ended stay as they are",
-)  # fmt: skip
-
-
-class _Reader:
-    """A model of a table: the logits of the next token depend on the last one. It notes how many rows go on."""
-
-    def __init__(self) -> None:
-        self.widths: list[int] = []
-
-    def start(self, prompts: Sequence[Sequence[int]]) -> Any:
-        self.last = [prompt[-1] for prompt in prompts]
-        return self._logits()
-
-    def go_on(self, tokens: Any, going: Any) -> Any:
-        if not len(tokens) == len(going) == len(self.last):
-            raise ValueError(f"go_on got {len(tokens)} tokens for {len(self.last)} rows")
-        self.last = [int(token) for token, on in zip(tokens, going, strict=True) if on]
-        self.widths.append(len(self.last))
-        return self._logits()
-
-    def _logits(self) -> Any:
-        import torch
-
-        return torch.tensor([_TABLE.get(token, [0.0] * _VOCABULARY) for token in self.last], dtype=torch.float64)
-
-
-def _sampled(mine: Callable[..., Any]) -> list[Any]:
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        reader = _Reader()
-        greedy = mine(reader, [[2], [3], [4]], 9, True)
-        if greedy is ...:
-            return [...]
-        cut = mine(_Reader(), [[2], [3], [4]], 2, True)
-        drawn = mine(_Reader(), [[0]] * _DRAWS, 3)
-    first = [ids[0] if ids else None for ids, _ in drawn]
-    shares = [round(first.count(token) / _DRAWS, 1) for token in (1, 3, 4)]
-    return [
-        [[list(ids) for ids, _ in greedy], reader.widths],
-        [[round(float(torch.tensor(float(logp)).exp()), 4) for logp in logps] for _, logps in greedy],
-        [list(ids) for ids, _ in cut],
-        shares,
-        all(_fits(ids, logps) for ids, logps in drawn),
-        all(1 not in ids[:-1] for ids, _ in drawn),
-    ]
-
-
-def _fits(ids: Sequence[int], logps: Sequence[float]) -> bool:
-    import math
-
-    before = [0, *ids]
-    for last, token, logp in zip(before, ids, logps, strict=False):
-        logits = _TABLE.get(last, [0.0] * _VOCABULARY)
-        if abs(logits[token] - math.log(sum(map(math.exp, logits))) - float(logp)) > 1e-4:
-            return False
-    return len(ids) == len(logps)
 
 
 def _sampler(
@@ -171,61 +152,65 @@ def _sampler(
 
 
 exercise(
-    name="sample", key=_late("sample"), points=3, observe=_sampled, shows=SAMPLED,
+    name="sample",
+    key=_late("sample"),
+    points=3,
+    observe=sampled,
+    shows=SAMPLED,
     hint="Each round: log_softmax, one draw per row, note token and log-probability, drop the rows that ended, go on.",
     mistakes=[
-        Mistake(_sampler(pick="greedy"), "you may have taken the likeliest token always. Then n replies to a task are one reply n times, and r̄ is 0 or 1 (notebook 03, section 4). Draw with torch.multinomial; argmax only where `greedy`"),
-        Mistake(_sampler(pick="one"), "you may have drawn *one* token for all rows. Each row has its own distribution and its own draw: torch.multinomial(probabilities, 1) draws one per row"),
-        Mistake(_sampler(pick="flat"), "tokens are drawn without looking at their probabilities. Draw from softmax(logits)"),
-        Mistake(_sampler(heat=0.5), "the draws come from a sharper distribution than the model's: you may have divided the logits by a temperature. At temperature 1 they are used as they are, and so is the log-probability that the update will recompute"),
-        Mistake(_sampler(told="share"), "you noted probabilities; the update subtracts *log*-probabilities"),
-        Mistake(_sampler(told="logit"), "you noted logits. They become log-probabilities by log_softmax over the vocabulary"),
-        Mistake(_sampler(end=False), "END is missing in the reply. It was sampled like any other token; without it the update can never teach when to stop"),
-        Mistake(_sampler(stop=False), "rows go on after END. What follows is noise that was never asked for; drop the row (`going` is False there)"),
-        Mistake(_sampler(mixed=True), "tokens end up in the wrong replies once a row has ended: the third row left may be the fifth prompt. Keep the list of rows that are still going"),
-        Mistake(_sampler(more=1), "replies are one token longer than `limit`"),
+        Mistake(
+            _sampler(pick="greedy"),
+            "you may have taken the likeliest token always. Then n replies to a task are one reply n times, and "
+            "r̄ is 0 or 1 (notebook 03, section 4). Draw with torch.multinomial; argmax only where `greedy`",
+        ),
+        Mistake(
+            _sampler(pick="one"),
+            "you may have drawn *one* token for all rows. Each row has its own distribution and its own draw: "
+            "torch.multinomial(probabilities, 1) draws one per row",
+        ),
+        Mistake(
+            _sampler(pick="flat"),
+            "tokens are drawn without looking at their probabilities. Draw from softmax(logits)",
+        ),
+        Mistake(
+            _sampler(heat=0.5),
+            "the draws come from a sharper distribution than the model's: you may have divided the logits by a "
+            "temperature. At temperature 1 they are used as they are, and so is the log-probability that the "
+            "update will recompute",
+        ),
+        Mistake(
+            _sampler(told="share"),
+            "you noted probabilities; the update subtracts *log*-probabilities",
+        ),
+        Mistake(
+            _sampler(told="logit"),
+            "you noted logits. They become log-probabilities by log_softmax over the vocabulary",
+        ),
+        Mistake(
+            _sampler(end=False),
+            "END is missing in the reply. It was sampled like any other token; without it the update can never "
+            "teach when to stop",
+        ),
+        Mistake(
+            _sampler(stop=False),
+            "rows go on after END. What follows is noise that was never asked for; drop the row (`going` is "
+            "False there)",
+        ),
+        Mistake(
+            _sampler(mixed=True),
+            "tokens end up in the wrong replies once a row has ended: the third row left may be the fifth "
+            "prompt. Keep the list of rows that are still going",
+        ),
+        Mistake(
+            _sampler(more=1),
+            "replies are one token longer than `limit`",
+        ),
     ],
-)  # fmt: skip
+)
 
 
 # ---------------------------------------------------------------- logprobs, policy_loss, update
-
-_IDS = [[2, 3, 4, 5, 1, 0, 0], [3, 2, 5, 5, 4, 2, 1], [5, 4, 2, 3, 3, 1, 0]]
-_REPLY = [[0, 0, 1, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1, 1], [0, 1, 1, 1, 1, 1, 0]]
-
-
-def _tiny() -> Any:
-    """A model of two layers in float64 whose logits depend on the token and its place."""
-    import torch
-
-    class Tiny(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            draw = torch.Generator().manual_seed(5)
-            self.table = torch.nn.Parameter(torch.randn(6, 6, generator=draw, dtype=torch.float64))
-            self.place = torch.nn.Parameter(torch.randn(7, 6, generator=draw, dtype=torch.float64))
-
-        def forward(self, input_ids: Any = None, **_: Any) -> Any:
-            return SimpleNamespace(logits=self.table[input_ids] + self.place[: input_ids.shape[1]])
-
-    return Tiny()
-
-
-def _tensors() -> tuple[Any, Any]:
-    import torch
-
-    return torch.tensor(_IDS), torch.tensor(_REPLY, dtype=torch.bool)
-
-
-def _logprobs_seen(mine: Callable[..., Any]) -> list[Any]:
-    model = _tiny()
-    found = mine(model, *_tensors())
-    if found is ... or found is None:
-        return [found]
-    pushed = bool(found.requires_grad)
-    if pushed:
-        found.sum().backward()
-    return [list(found.shape), found.detach().flatten().tolist(), pushed, model.table.grad.tolist() if pushed else None]
 
 
 def _logprobs(take: Callable[[Any, Any, Any], Any]) -> Callable[..., Any]:
@@ -241,48 +226,75 @@ def _per_row(logits: Any, ids: Any, is_reply: Any) -> Any:
 
 
 exercise(
-    name="logprobs", key=_late("logprobs"), points=2, observe=_logprobs_seen,
-    shows=("the shape of logprobs(model, ids, is_reply)", "its numbers", "whether gradients can flow through it", "the gradient of its sum"),
+    name="logprobs",
+    key=_late("logprobs"),
+    points=2,
+    observe=scored,
+    shows=(
+        "the shape of logprobs(model, ids, is_reply)",
+        "its numbers",
+        "whether gradients can flow through it",
+        "the gradient of its sum",
+    ),
     hint="Column t of the logits predicts token t + 1; log_softmax, gather the token's own, then keep where is_reply.",
     mistakes=[
-        Mistake(_logprobs(lambda logits, ids, is_reply: _gathered(logits.log_softmax(-1), ids)[is_reply]), "you may have forgotten the shift: column t of the logits says what comes *after* token t. Use logits[:, :-1] with ids[:, 1:]"),
-        Mistake(_logprobs(lambda logits, ids, is_reply: _gathered(logits[:, :-1].log_softmax(-1), ids[:, 1:])[is_reply[:, :-1]]), "tokens are shifted and the mask is not: mask with is_reply[:, 1:], which stands over the same tokens as ids[:, 1:]"),
-        Mistake(_logprobs(lambda logits, ids, is_reply: _gathered(logits[:, :-1], ids[:, 1:])[is_reply[:, 1:]]), "those are logits. log_softmax over the vocabulary (the last axis) makes log-probabilities of them"),
-        Mistake(_logprobs(lambda logits, ids, is_reply: _gathered(logits[:, :-1].softmax(-1), ids[:, 1:])[is_reply[:, 1:]]), "those are probabilities; the loss needs their logarithms (log_softmax)"),
-        Mistake(_logprobs(lambda logits, ids, is_reply: _gathered(logits[:, :-1].log_softmax(1), ids[:, 1:])[is_reply[:, 1:]]), "log_softmax runs over time (axis 1); it belongs to the vocabulary, the last axis"),
-        Mistake(_logprobs(lambda logits, ids, is_reply: _gathered(logits[:, :-1].log_softmax(-1), ids[:, 1:]).flatten()), "prompt and padding are still in it. Only reply tokens were chosen by the policy: keep them with the mask"),
-        Mistake(_logprobs(lambda logits, ids, is_reply: _gathered(logits[:, :-1].log_softmax(-1), ids[:, 1:])), "prompt and padding are still in it, and the rows stand side by side. Index with the mask: one number per reply token, laid end to end"),
-        Mistake(_logprobs(lambda logits, ids, is_reply: _gathered(logits[:, :-1].log_softmax(-1), ids[:, 1:]) * is_reply[:, 1:]), "prompt and padding are zeros now, but still take places. Index with the mask, so that only reply tokens remain, laid end to end"),
-        Mistake(_logprobs(_per_row), "you return one sum per reply; the clip needs every token by itself"),
-        Mistake(_logprobs(lambda logits, ids, is_reply: _gathered(logits[:, :-1].log_softmax(-1), ids[:, 1:])[is_reply[:, 1:]].detach()), "no gradient can flow: you may have used no_grad or detach here. That is right for sampling and stops all learning here"),
+        Mistake(
+            _logprobs(lambda logits, ids, is_reply: _gathered(logits.log_softmax(-1), ids)[is_reply]),
+            "you may have forgotten the shift: column t of the logits says what comes *after* token t. Use "
+            "logits[:, :-1] with ids[:, 1:]",
+        ),
+        Mistake(
+            _logprobs(
+                lambda logits, ids, is_reply: _gathered(logits[:, :-1].log_softmax(-1), ids[:, 1:])[is_reply[:, :-1]]
+            ),
+            "tokens are shifted and the mask is not: mask with is_reply[:, 1:], which stands over the same "
+            "tokens as ids[:, 1:]",
+        ),
+        Mistake(
+            _logprobs(lambda logits, ids, is_reply: _gathered(logits[:, :-1], ids[:, 1:])[is_reply[:, 1:]]),
+            "those are logits. log_softmax over the vocabulary (the last axis) makes log-probabilities of them",
+        ),
+        Mistake(
+            _logprobs(lambda logits, ids, is_reply: _gathered(logits[:, :-1].softmax(-1), ids[:, 1:])[is_reply[:, 1:]]),
+            "those are probabilities; the loss needs their logarithms (log_softmax)",
+        ),
+        Mistake(
+            _logprobs(
+                lambda logits, ids, is_reply: _gathered(logits[:, :-1].log_softmax(1), ids[:, 1:])[is_reply[:, 1:]]
+            ),
+            "log_softmax runs over time (axis 1); it belongs to the vocabulary, the last axis",
+        ),
+        Mistake(
+            _logprobs(lambda logits, ids, is_reply: _gathered(logits[:, :-1].log_softmax(-1), ids[:, 1:]).flatten()),
+            "prompt and padding are still in it. Only reply tokens were chosen by the policy: keep them with the mask",
+        ),
+        Mistake(
+            _logprobs(lambda logits, ids, is_reply: _gathered(logits[:, :-1].log_softmax(-1), ids[:, 1:])),
+            "prompt and padding are still in it, and the rows stand side by side. Index with the mask: one "
+            "number per reply token, laid end to end",
+        ),
+        Mistake(
+            _logprobs(
+                lambda logits, ids, is_reply: _gathered(logits[:, :-1].log_softmax(-1), ids[:, 1:]) * is_reply[:, 1:]
+            ),
+            "prompt and padding are zeros now, but still take places. Index with the mask, so that only reply "
+            "tokens remain, laid end to end",
+        ),
+        Mistake(
+            _logprobs(_per_row),
+            "you return one sum per reply; the clip needs every token by itself",
+        ),
+        Mistake(
+            _logprobs(
+                lambda logits, ids, is_reply: _gathered(logits[:, :-1].log_softmax(-1), ids[:, 1:])[
+                    is_reply[:, 1:]
+                ].detach()
+            ),
+            "no gradient can flow: you may have used no_grad or detach here. That is right for sampling and "
+            "stops all learning here",
+        ),
     ],
-)  # fmt: skip
-
-
-def _loss_probes() -> list[tuple[Any, ...]]:
-    import torch
-
-    def made(*columns: Sequence[float]) -> tuple[Any, ...]:
-        return tuple(torch.tensor(column, dtype=torch.float64) for column in columns)
-
-    return [
-        made([-1.0, -2.0, -0.5], [-1.0, -2.0, -0.5], [1.0, -1.0, 0.5], [0.5, 0.25, 0.25]),
-        made([-0.5, -0.5, -2.0, -2.0], [-1.0, -1.0, -1.0, -1.0], [1.0, -1.0, 1.0, -1.0], [1.0, 0.5, 0.25, 2.0]),
-        made([-1.1], [-1.0], [2.0], [3.0]),
-    ]
-
-
-def _loss_seen(mine: Callable[..., Any]) -> list[Any]:
-    seen = []
-    for new, old, advantages, weights in _loss_probes():
-        new.requires_grad_()
-        loss = mine(new, old, advantages, weights)
-        if loss is ... or loss is None:
-            return [loss]
-        if getattr(loss, "requires_grad", False):
-            loss.sum().backward()
-        seen += [loss.detach().tolist(), None if new.grad is None else new.grad.tolist()]
-    return seen
+)
 
 
 def _loss(
@@ -304,57 +316,58 @@ def _loss(
 
 
 exercise(
-    name="policy_loss", key=_late("policy_loss"), points=2, observe=_loss_seen,
-    shows=[f"{what} {where}" for where in ("at ratio 1", "with ratios beyond the clip", "with a ratio inside the clip") for what in ("the loss", "its gradient")],
+    name="policy_loss",
+    key=_late("policy_loss"),
+    points=2,
+    observe=lost,
+    shows=[
+        f"{what} {where}"
+        for where in ("at ratio 1", "with ratios beyond the clip", "with a ratio inside the clip")
+        for what in ("the loss", "its gradient")
+    ],
     hint="ratio = exp(new − old); the smaller of ratio·A and clipped ratio·A; weigh, add up, and change the sign.",
     mistakes=[
-        Mistake(_loss(sign=1.0), "the sign is missing: an optimiser makes the loss *smaller*, and we want the reward larger. This would teach the policy everything that paid badly"),
-        Mistake(_loss(log=True), "−A·log π has the right gradient where the ratio is 1, and is REINFORCE. With several updates per step the replies are no longer the current policy's: the ratio exp(new − old) corrects for that, and the clip keeps it near 1"),
-        Mistake(_loss(clip="none"), "the clip is missing: in the second update of a step a single token whose probability has doubled would push twice as hard"),
-        Mistake(_loss(clip="cut"), "you may have used the clipped ratio alone. Then a token that went the *wrong* way too far gets no push back; the minimum of both keeps it"),
-        Mistake(_loss(clip="max"), "PPO takes the *minimum* of both products: the more careful of the two. The maximum lets the ratio run away"),
-        Mistake(_loss(flip=True), "the ratio is upside down: new over old is exp(new − old)"),
-        Mistake(_loss(weighted=False), "weights play no part: the groups are no longer balanced (notebook 04, section 7)"),
-        Mistake(_loss(mean=True), "you take a mean, which divides by the tokens of this small batch once more. The weights already hold that division: add up"),
+        Mistake(
+            _loss(sign=1.0),
+            "the sign is missing: an optimiser makes the loss *smaller*, and we want the reward larger. This "
+            "would teach the policy everything that paid badly",
+        ),
+        Mistake(
+            _loss(log=True),
+            "−A·log π has the right gradient where the ratio is 1, and is REINFORCE. With several updates per "
+            "step the replies are no longer the current policy's: the ratio exp(new − old) corrects for that, "
+            "and the clip keeps it near 1",
+        ),
+        Mistake(
+            _loss(clip="none"),
+            "the clip is missing: in the second update of a step a single token whose probability has doubled "
+            "would push twice as hard",
+        ),
+        Mistake(
+            _loss(clip="cut"),
+            "you may have used the clipped ratio alone. Then a token that went the *wrong* way too far gets no "
+            "push back; the minimum of both keeps it",
+        ),
+        Mistake(
+            _loss(clip="max"),
+            "PPO takes the *minimum* of both products: the more careful of the two. The maximum lets the ratio "
+            "run away",
+        ),
+        Mistake(
+            _loss(flip=True),
+            "the ratio is upside down: new over old is exp(new − old)",
+        ),
+        Mistake(
+            _loss(weighted=False),
+            "weights play no part: the groups are no longer balanced (notebook 04, section 7)",
+        ),
+        Mistake(
+            _loss(mean=True),
+            "you take a mean, which divides by the tokens of this small batch once more. The weights already "
+            "hold that division: add up",
+        ),
     ],
-)  # fmt: skip
-
-
-class _Descent:
-    """Plain gradient descent that counts its steps. (Importing those of torch takes seconds.)"""
-
-    def __init__(self, model: Any) -> None:
-        self.weights, self.steps = list(model.parameters()), 0
-
-    def zero_grad(self, **_: Any) -> None:
-        for p in self.weights:
-            p.grad = None
-
-    def step(self) -> None:
-        self.steps += 1
-        for p in self.weights:
-            p.data -= 0.5 * p.grad
-
-
-def _updated(mine: Callable[..., Any]) -> list[Any]:
-    import torch
-
-    model = _tiny()
-    optimizer = _Descent(model)
-    ids, is_reply = _tensors()
-    old, seen = torch.full((11,), -1.5, dtype=torch.float64), []
-    advantages = torch.tensor([1.0, 1, 1, -1, -1, -1, 2, 2, 2, 2, 2], dtype=torch.float64)
-    batches = [
-        (ids[rows], is_reply[rows], old[tokens], advantages[tokens], 0.4 * torch.ones_like(old[tokens]))
-        for rows, tokens in ((slice(0, 2), slice(0, 6)), (slice(2, 3), slice(6, 11)))
-    ]
-    for _ in range(2):
-        total = mine(model, optimizer, batches)
-        if total is ...:
-            return [...]
-        weights = [p.detach().flatten().tolist() for p in (model.table, model.place)]
-        seen += [float(total) if total is not None else None, weights, optimizer.steps]
-    return seen
+)
 
 
 def _update(
@@ -393,90 +406,59 @@ def _update(
 
 
 exercise(
-    name="update", key=_late("update"), points=2, observe=_updated,
-    shows=[f"{what} after update {n}" for n in (1, 2) for what in ("the loss returned", "the weights", "the number of optimiser steps")],
+    name="update",
+    key=_late("update"),
+    points=2,
+    observe=updated,
+    shows=[
+        f"{what} after update {n}"
+        for n in (1, 2)
+        for what in ("the loss returned", "the weights", "the number of optimiser steps")
+    ],
     hint="zero_grad once; per batch loss.backward(), which adds to the gradients; then clip_grad_norm_ and one step.",
     mistakes=[
-        Mistake(_update(zero="never"), "you may have forgotten optimizer.zero_grad(): backward *adds* to the gradients, so the second update still holds those of the first"),
-        Mistake(_update(zero="each"), "gradients are set to zero before every small batch, so only the last one counts. Once, before the loop"),
-        Mistake(_update(steps="each"), "you may have made one optimiser step per small batch. They are parts of *one* update, cut only to save memory and padding: add up their gradients, then step once"),
-        Mistake(_update(steps="never"), "nothing is learned: optimizer.step() is missing"),
-        Mistake(_update(clip=False), "the gradient is not clipped before the step: torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM). One unlucky batch could throw a small model off"),
-        Mistake(_update(back="mean"), "you average over the small batches. Their weights already divide by all tokens: add up"),
-        Mistake(_update(tell="last"), "the weights are right; what is returned is the loss of the last small batch. Return the sum over all of them"),
-        Mistake(_update(tell="none"), "the weights are right, but the loss is not returned; section 10 compares it with the package's. Return the sum of loss.item()"),
+        Mistake(
+            _update(zero="never"),
+            "you may have forgotten optimizer.zero_grad(): backward *adds* to the gradients, so the second "
+            "update still holds those of the first",
+        ),
+        Mistake(
+            _update(zero="each"),
+            "gradients are set to zero before every small batch, so only the last one counts. Once, before the loop",
+        ),
+        Mistake(
+            _update(steps="each"),
+            "you may have made one optimiser step per small batch. They are parts of *one* update, cut only to "
+            "save memory and padding: add up their gradients, then step once",
+        ),
+        Mistake(
+            _update(steps="never"),
+            "nothing is learned: optimizer.step() is missing",
+        ),
+        Mistake(
+            _update(clip=False),
+            "the gradient is not clipped before the step: torch.nn.utils.clip_grad_norm_(model.parameters(), "
+            "MAX_NORM). One unlucky batch could throw a small model off",
+        ),
+        Mistake(
+            _update(back="mean"),
+            "you average over the small batches. Their weights already divide by all tokens: add up",
+        ),
+        Mistake(
+            _update(tell="last"),
+            "the weights are right; what is returned is the loss of the last small batch. Return the sum over "
+            "all of them",
+        ),
+        Mistake(
+            _update(tell="none"),
+            "the weights are right, but the loss is not returned; section 10 compares it with the package's. "
+            "Return the sum of loss.item()",
+        ),
     ],
-)  # fmt: skip
+)
 
 
 # ---------------------------------------------------------------- step
-
-_SCORES = {"easy": [1.0, 1.0, 1.0], "good": [1.0, 0.0, 0.0], "impossible": [0.0, 0.0, 0.0]}
-PLAYED = (
-    "the number of answers asked for each task", "whether they are different attempts", "tasks that were kept",
-    "how often world.learn was called", "proposals and their pay", "answers and their pay",
-)  # fmt: skip
-
-
-class _World:
-    """Five proposals, two of them invalid, and a solver whose scores are known."""
-
-    n = 3
-
-    def __init__(self) -> None:
-        self.posed: list[Any] = []
-        self.kept: list[str] = []
-        self.learned: list[tuple[list[Any], list[float]]] = []
-
-    def propose(self) -> list[Any]:
-        return [SimpleNamespace(label=label, task=None, attempts=[], rate=None) for label in ("broken", *_SCORES, "malformed")]
-
-    def validate(self, proposals: Sequence[Any]) -> None:
-        for p in proposals:
-            p.task = p.label if p.label in _SCORES else None
-            p.verdict = Verdict(ok=p.task is not None, well_formed=p.label != "malformed", score=float(p.task is not None))
-
-    def pose(self, task: str) -> Any:
-        if task is None:
-            raise ValueError("an invalid proposal has no task to pose")
-        number = sum(one.task == task for one in self.posed)
-        self.posed.append(SimpleNamespace(task=task, number=number, said=False, verdict=None))
-        return self.posed[-1]
-
-    def reply(self, attempts: Sequence[Any]) -> None:
-        for attempt in attempts:
-            attempt.said = True
-
-    def judge(self, attempts: Sequence[Any]) -> None:
-        for attempt in attempts:
-            if not attempt.said:
-                raise ValueError("judge was called before reply")
-            score = _SCORES[attempt.task][attempt.number % 3]
-            attempt.verdict = Verdict(ok=score == 1, well_formed=True, score=score)
-
-    def keep(self, task: str) -> None:
-        self.kept.append(task)
-
-    def learn(self, attempts: Sequence[Any], pays: Sequence[float]) -> None:
-        if len(attempts) != len(pays):
-            raise ValueError(f"world.learn got {len(attempts)} replies and {len(pays)} rewards")
-        self.learned.append((list(attempts), [float(pay) for pay in pays]))
-
-
-def _stepped(mine: Callable[..., Any]) -> list[Any]:
-    world = _World()
-    if mine(world) is ...:
-        return [...]
-    rows = [(one, pay) for attempts, pays in world.learned for one, pay in zip(attempts, pays, strict=True)]
-    answers = [one for one, _ in rows if not hasattr(one, "label")]
-    return [
-        [sum(one.task == task and one.said for one in world.posed) for task in _SCORES],
-        len({id(one) for one in answers}) == len(answers),
-        sorted(map(str, world.kept)),
-        len(world.learned),
-        sorted((one.label, pay) for one, pay in rows if hasattr(one, "label")),
-        sorted((one.task, pay) for one, pay in rows if not hasattr(one, "label")),
-    ]
 
 
 def _step(
@@ -513,19 +495,63 @@ def _step(
 
 
 exercise(
-    name="step", key=_late("step"), points=3, observe=_stepped, shows=PLAYED,
+    name="step",
+    key=_late("step"),
+    points=3,
+    observe=stepped,
+    shows=PLAYED,
     hint="Follow the list of stages line by line; every list you need is made by a comprehension.",
     mistakes=[
-        Mistake(_step(invalid=None), "invalid proposals are not trained on. They are the −1 of the ladder: leave them out and the proposer never learns what a valid program is"),
-        Mistake(_step(invalid=0.0), "invalid proposals earn 0, as much as a task that everybody solves. The ladder pays −1"),
-        Mistake(_step(pay=lambda rate: rate), "you may have paid proposals their solve rate: the museum of notebook 03 calls that *trivial tasks*. Pay learnability(rate)"),
-        Mistake(_step(pay=lambda rate: 1.0 - rate), "a task that nobody solves earns 1 here: that is *impossible tasks* of notebook 03. learnability pays 0 at both ends"),
-        Mistake(_step(keep="never"), "tasks never enter the buffers, so the proposer always sees the same references. In the recorded ablation that costs most of the gain (23.4 points fall to 3.4)"),
-        Mistake(_step(keep="learnable"), "only learnable tasks are kept. In the paper every valid task enters its buffer, whatever it earns"),
-        Mistake(_step(copies=True), "`[world.pose(task)] * n` is *one* attempt, n times in the list: all n get one reply. Call world.pose n times"),
-        Mistake(_step(n=1), "each task gets one answer; r̄ needs world.n of them"),
-        Mistake(_step(answers_too=False), "the answers are judged and then forgotten: only the proposer learns. One policy, one batch: proposals and answers"),
-        Mistake(_step(calls=2), "world.learn is called twice. Advantages and loss weights belong to the whole batch: give it proposals and answers together"),
-        Mistake(_step(score=True), "wrong answers earn 0. The ladder of notebook 03 pays −0.5: use answer_reward(a.verdict).total"),
+        Mistake(
+            _step(invalid=None),
+            "invalid proposals are not trained on. They are the −1 of the ladder: leave them out and the "
+            "proposer never learns what a valid program is",
+        ),
+        Mistake(
+            _step(invalid=0.0),
+            "invalid proposals earn 0, as much as a task that everybody solves. The ladder pays −1",
+        ),
+        Mistake(
+            _step(pay=lambda rate: rate),
+            "you may have paid proposals their solve rate: the museum of notebook 03 calls that *trivial "
+            "tasks*. Pay learnability(rate)",
+        ),
+        Mistake(
+            _step(pay=lambda rate: 1.0 - rate),
+            "a task that nobody solves earns 1 here: that is *impossible tasks* of notebook 03. learnability "
+            "pays 0 at both ends",
+        ),
+        Mistake(
+            _step(keep="never"),
+            "tasks never enter the buffers, so the proposer always sees the same references. In the recorded "
+            "ablation that costs most of the gain (23.4 points fall to 3.4)",
+        ),
+        Mistake(
+            _step(keep="learnable"),
+            "only learnable tasks are kept. In the paper every valid task enters its buffer, whatever it earns",
+        ),
+        Mistake(
+            _step(copies=True),
+            "`[world.pose(task)] * n` is *one* attempt, n times in the list: all n get one reply. Call "
+            "world.pose n times",
+        ),
+        Mistake(
+            _step(n=1),
+            "each task gets one answer; r̄ needs world.n of them",
+        ),
+        Mistake(
+            _step(answers_too=False),
+            "the answers are judged and then forgotten: only the proposer learns. One policy, one batch: "
+            "proposals and answers",
+        ),
+        Mistake(
+            _step(calls=2),
+            "world.learn is called twice. Advantages and loss weights belong to the whole batch: give it "
+            "proposals and answers together",
+        ),
+        Mistake(
+            _step(score=True),
+            "wrong answers earn 0. The ladder of notebook 03 pays −0.5: use answer_reward(a.verdict).total",
+        ),
     ],
-)  # fmt: skip
+)
