@@ -8,6 +8,7 @@ Arrays are float64 of shape (B,). The batch must be the *global* one: statistics
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -136,8 +137,8 @@ def estimate(
 ) -> Array:
     """Advantages by the estimator's name in `Config.estimator`. ValueError for an unknown name.
 
-    Per-prompt estimators need several replies per prompt; rows whose prompt stands alone (proposals) fall back to their
-    (role, type) group. `whitening` serves trr and global only.
+    Per-prompt estimators need several replies per prompt; rows whose prompt stands alone are compared with one another
+    within their (role, type) group. `whitening` serves trr and global only.
     """
     if estimator == "trr":
         return trr(rewards_B, groups_B, lengths_B, whitening)
@@ -175,12 +176,26 @@ def loss_weights(
     return weights_B
 
 
+def estimator_of(c: Config, role: str) -> str:
+    """The estimator of a role's advantages."""
+    return c.estimator if role == Role.SOLVE or c.proposer_estimator == "same" else c.proposer_estimator
+
+
 def with_advantages(c: Config, rollouts: Sequence[Rollout]) -> list[Rollout]:
-    """The same rollouts with their advantages, from `Config.estimator` over the whole batch."""
-    groups = [r.group for r in rollouts]
-    lengths = [len(r.completion_ids) for r in rollouts]
-    prompts = [(r.group, r.task_id) if r.role == Role.SOLVE else (r.group, index) for index, r in enumerate(rollouts)]
-    advantages_B = estimate(c.estimator, [r.reward for r in rollouts], groups, prompts, lengths, c.whitening)
+    """The same rollouts with their advantages, by each role's estimator over the whole batch.
+
+    Replies to one task share a prompt, and so do proposals from one, where `Config.proposals_per_prompt` samples
+    several. Otherwise a proposal stands alone, even if chance gave two the same references.
+    """
+    several = c.proposals_per_prompt > 1
+    asked = [r.task_id if r.role == Role.SOLVE else r.prompt if several else row for row, r in enumerate(rollouts)]
+    advantages_B = np.zeros(len(rollouts))
+    for estimator in {estimator_of(c, role) for role in Role}:
+        rows = [row for row, r in enumerate(rollouts) if estimator_of(c, r.role) == estimator]
+        own = [rollouts[row] for row in rows]
+        groups, lengths = [r.group for r in own], [len(r.completion_ids) for r in own]
+        prompts = [(r.group, asked[row]) for row, r in zip(rows, own, strict=True)]
+        advantages_B[rows] = estimate(estimator, [r.reward for r in own], groups, prompts, lengths, c.whitening)
     return [dataclasses.replace(r, advantage=float(a)) for r, a in zip(rollouts, advantages_B, strict=True)]
 
 
@@ -201,15 +216,30 @@ def with_weights_and_padding(c: Config, rollouts: Sequence[Rollout]) -> list[Rol
 
 
 def split_into_updates(
-    rollouts: Sequence[Rollout], updates: int, rng: random.Random, by_role: bool = False
+    rollouts: Sequence[Rollout], updates: int, rng: random.Random, by_role: bool = False, whole_prompts: bool = False
 ) -> list[list[Rollout]]:
     """The batch in as many parts as there are `updates`, equally large; every (role, type) is spread evenly over them.
 
     Rows are shuffled, sorted by group, and given out in turn like cards. `by_role`: each update also gets equally many
-    rows of each role, padding included.
+    rows of each role, padding included. `whole_prompts`: every update gets as many rows of each group, but its rows
+    answer as few prompts as possible: at most `updates` - 1 prompts of a group are cut.
     """
     if updates == 1:
         return [list(rollouts)]
     shuffled = rng.sample(rollouts, len(rollouts))
-    shuffled.sort(key=lambda r: (by_role and r.role, r.weight == 0, r.group))
-    return [shuffled[update::updates] for update in range(updates)]
+    section = lambda r: (by_role and r.role, r.weight == 0, r.group)  # noqa: E731
+    shuffled.sort(key=section)
+    if not whole_prompts:
+        return [shuffled[update::updates] for update in range(updates)]
+    parts: list[list[Rollout]] = [[] for _ in range(updates)]
+    dealt = 0
+    for _, rows in itertools.groupby(shuffled, key=section):
+        prompts: dict[tuple[int, ...], list[Rollout]] = {}
+        for row in rows:
+            prompts.setdefault(row.prompt_ids, []).append(row)
+        ordered = iter([row for own in prompts.values() for row in own])
+        count = sum(map(len, prompts.values()))
+        for update, part in enumerate(parts):
+            part += itertools.islice(ordered, len(range((update - dealt) % updates, count, updates)))
+        dealt += count
+    return parts

@@ -114,18 +114,22 @@ class Trackers:
 
 
 BARS = "▁▂▃▄▅▆▇█"
+QUIET_S = 30.0
+"""The least time between two step lines where the output is no terminal (a pipe, a file), in seconds."""
 
 
 class Reporter:
     """Tells of a run: prints for people, keeps its logs, sends to trackers. A `quiet` one tells nothing.
 
-    Facts and tables are always printed, step lines only where the output is a terminal.
+    Facts and tables are always printed. On a terminal each step has a line; elsewhere a step has one where none was
+    printed for `QUIET_S` seconds, with its time.
     """
 
     def __init__(self, config: Config, directory: RunDir | None = None, quiet: bool = False) -> None:
         self.config, self.directory, self.quiet = config, directory, quiet
         self.console = Console(highlight=False, soft_wrap=False)
         self.trackers = Trackers(config, directory, self.facts)
+        self._printed = -math.inf  # when the last step line was printed
 
     def facts(self, *lines: str) -> None:
         """Sentences about the run, one per line."""
@@ -136,8 +140,9 @@ class Reporter:
     def start(self, done: int) -> None:
         """Training begins with `done` steps finished before: the heading of the step lines."""
         self.first, self.began, self.meter = done, time.perf_counter(), Meter()
-        if not self.quiet and self.console.is_terminal:
-            self.console.print("[dim] done   solve  propose  tasks' r̄  valid  reply len   s/step    left[/dim]")
+        if not self.quiet:
+            heading = " done   solve  propose  tasks' r̄  valid  reply len   s/step    left"
+            self.console.print(f"[dim]{'' if self.console.is_terminal else ' ' * 21}{heading}[/dim]", soft_wrap=True)
 
     def step(self, selfplay: SelfPlay, report: dict[str, Any]) -> None:
         """A finished step: its lines in the logs, one on a terminal, its numbers for the trackers."""
@@ -148,11 +153,14 @@ class Reporter:
             return
         self.directory.append(step, metrics, timing, record.rollouts, record.tasks)
         self.trackers.step(step, metrics | timing)
-        if self.console.is_terminal:
-            self._print_step(step, metrics, timing)
+        self.print_step(step, metrics, timing)
 
-    def _print_step(self, step: int, metrics: dict[str, float], timing: dict[str, float]) -> None:
-        """Means over the task types, and the time left at the pace so far."""
+    def print_step(self, step: int, metrics: dict[str, float], timing: dict[str, float]) -> None:
+        """The line of a step, where one is due: means over the task types, and the time left at the pace so far."""
+        now, last = time.perf_counter(), step + 1 == self.config.steps
+        if not self.console.is_terminal and not last and now - self._printed < QUIET_S:
+            return
+        self._printed = now
 
         def of(start: str, end: str) -> float:
             return mean(across(metrics, start, end))
@@ -160,10 +168,12 @@ class Reporter:
         done, seconds = step + 1, sum(timing[name] for name in STAGES)
         pace = (time.perf_counter() - self.began) / max(1, done - self.first)
         left = clock(pace * (self.config.steps - done))
+        stamp = "" if self.console.is_terminal else time.strftime("%Y-%m-%d %H:%M:%S  ")
         self.console.print(
-            f"{done:5d}  {of('solve/', '/ok'):6.2f}  {of('propose/', '/reward'):7.2f}"
+            f"{stamp}{done:5d}  {of('solve/', '/ok'):6.2f}  {of('propose/', '/reward'):7.2f}"
             f"  {of('propose/', '/solve_rate'):8.2f}  {of('propose/', '/ok'):5.2f}  {of('solve/', '/tokens'):9.1f}"
-            f"  {seconds:7.1f}  {left:>6}"
+            f"  {seconds:7.1f}  {left:>6}",
+            soft_wrap=True,
         )
 
     def evaluation(self, name: str, scores: dict[str, dict[str, Any]]) -> None:

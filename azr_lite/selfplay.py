@@ -18,11 +18,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from azr_lite.advantages import split_into_updates, with_advantages, with_weights_and_padding
-from azr_lite.buffer import Buffers, task_key
+from azr_lite.buffer import Buffers, sample_unlike, task_key
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError
 from azr_lite.metrics import step_metrics
-from azr_lite.parsing import forged_markup, parse_reply
+from azr_lite.parsing import forged_markup
 from azr_lite.prompts.base import Style
 from azr_lite.rewards import answer_reward, proposal_reward, solve_rate
 from azr_lite.tasks.base import get_task_type
@@ -106,9 +106,9 @@ class SelfPlay:
         return self.make_batch(rollouts, proposals, step)  # 11: the trainer makes updates of it
 
     def sample_references(self, step: int) -> list[ProposalAttempt]:
-        """Stage 1. B prompts per type: K different references from its own buffer, or one program from all of them."""
+        """Stage 1. B proposals per type, from K different references of its own buffer, or from one program of all."""
         rng = self._rng(step, "references")
-        return [self._new_proposal(name, rng) for name in self.config.task_types for _ in range(self.config.batch_size)]
+        return [proposal for name in self.config.task_types for proposal in self._new_proposals(name, rng)]
 
     def propose(self, proposals: Sequence[ProposalAttempt], generate: Generate) -> None:
         """Stage 2. One call for the proposals of all types."""
@@ -116,9 +116,7 @@ class SelfPlay:
 
     def validate(self, proposals: Sequence[ProposalAttempt]) -> None:
         """Stage 3. Parse, run in two worlds, make tasks; every rejection carries its reason."""
-        parsed = [
-            (p.type, self._parse(p.completion, get_task_type(p.type).parse_proposal, p.references)) for p in proposals
-        ]
+        parsed = [(p.type, self._parse(p, get_task_type(p.type).parse_proposal, p.references)) for p in proposals]
         with self._timed("sandbox"):
             results = self.verifier.validate(parsed)
         seen: set[str] = set()
@@ -156,8 +154,9 @@ class SelfPlay:
         """Stage 6. Every executable program enters its buffer, whatever it earned; duplicates do not."""
         for proposal in proposals:
             if proposal.task is not None:
+                proposal.is_repeat = self.buffers.is_repeat(proposal.task)
                 proposal.result = dataclasses.replace(proposal.task, step=step, parents=proposal.parents)
-                self.buffers.add(proposal.result)
+                self.buffers.add(proposal.result, proposal.rate)
 
     def solve(self, proposals: Sequence[ProposalAttempt], extra: Sequence[SolveAttempt]) -> list[SolveAttempt]:
         """Stage 7. Which replies train the solver: those of Monte-Carlo (reuse) or those sampled for it (separate)."""
@@ -173,9 +172,7 @@ class SelfPlay:
     def judge(self, attempts: Sequence[SolveAttempt]) -> None:
         """Stage 8. Verdicts by value, on what programs return in the sandbox; those that have one keep it."""
         unjudged = [attempt for attempt in attempts if attempt.verdict is None]
-        parsed = [
-            (a.task, self._parse(a.completion, get_task_type(a.task.type).parse_answer, a.task)) for a in unjudged
-        ]
+        parsed = [(a.task, self._parse(a, get_task_type(a.task.type).parse_answer, a.task)) for a in unjudged]
         with self._timed("sandbox"):
             verdicts = self.verifier.judge(parsed)
         for attempt, verdict in zip(unjudged, verdicts, strict=True):
@@ -183,9 +180,9 @@ class SelfPlay:
 
     def reward(self, proposals: Sequence[ProposalAttempt], answers: Sequence[SolveAttempt]) -> list[Rollout]:
         """Stage 9. Learnability for proposers, accuracy for solvers, the format ladder for both."""
-        zero = self.config.zero_learnability
+        zero, penalty = self.config.zero_learnability, self.config.repeated_programs == "penalty"
         return [
-            proposal.rollout(proposal_reward(proposal.verdict, proposal.rate, zero))
+            proposal.rollout(proposal_reward(proposal.verdict, proposal.rate, zero, penalty and proposal.is_repeat))
             for proposal in proposals
             if proposal.verdict.reason != Reason.RESERVED
         ] + [answer.rollout(answer_reward(answer.verdict)) for answer in answers]
@@ -199,7 +196,8 @@ class SelfPlay:
         c = self.config
         batch = with_weights_and_padding(c, rollouts)
         self._write_record(batch[: len(rollouts)], proposals, step)
-        updates = split_into_updates(batch, c.updates_per_step, self._rng(step, "deal"), by_role=c.roles == "split")
+        deal = {"by_role": c.roles == "split", "whole_prompts": c.pack_prompts}
+        updates = split_into_updates(batch, c.updates_per_step, self._rng(step, "deal"), **deal)
         return [rollout for update in updates for rollout in update]
 
     # ------------------------------------------------------------------ seeding
@@ -219,7 +217,7 @@ class SelfPlay:
             if not short:
                 return done
             rng = self._rng(-1 - done, "seed")
-            proposals = [self._new_proposal(name, rng) for name in short for _ in range(c.batch_size)]
+            proposals = [proposal for name in short for proposal in self._new_proposals(name, rng)]
             self.propose(proposals, generate)
             self.validate(proposals)
             for proposal in proposals:
@@ -266,11 +264,17 @@ class SelfPlay:
         finally:
             self.seconds[stage] += time.perf_counter() - started
 
+    def _new_proposals(self, name: TaskTypeName, rng: random.Random) -> list[ProposalAttempt]:
+        """The B proposals of one type: each prompt serves so many of them."""
+        c = self.config
+        first = [self._new_proposal(name, rng) for _ in range(c.batch_size // c.proposals_per_prompt)]
+        return [dataclasses.replace(one, attempts=[]) for one in first for _ in range(c.proposals_per_prompt)]
+
     def _new_proposal(self, name: TaskTypeName, rng: random.Random) -> ProposalAttempt:
         """A proposer's prompt that fits: references are dropped (or another program drawn) until it does."""
-        task_type = get_task_type(name)
+        task_type, style = get_task_type(name), self.style.vary(rng)
         for references in self._references(name, rng):
-            prompt = task_type.propose_prompt(self.style, references, self.rules)
+            prompt = task_type.propose_prompt(style, references, self.rules)
             tokens = self.count_tokens(prompt)
             if tokens <= self.config.max_prompt_tokens:
                 return ProposalAttempt(name, references, prompt)
@@ -281,8 +285,9 @@ class SelfPlay:
 
     def _references(self, name: TaskTypeName, rng: random.Random) -> Iterator[list[Task]]:
         """What one proposal may refer to: first choice, then what to take where the prompt is too long."""
+        c = self.config
         if get_task_type(name).propose_from == "programs":
-            pool = self.buffers.programs()
+            pool = self.buffers.programs(c.reference_tasks)
             if not pool:
                 raise ConfigError(
                     f"proposals of {name} start from programs, and the buffers of {' and '.join(SEED_SHARING_TYPES)} "
@@ -293,17 +298,20 @@ class SelfPlay:
                 yield [chosen]
                 pool.remove(chosen)
         else:
-            references = self.buffers.of[name].sample(rng, self.config.references)
+            pool = self.buffers.tasks([name], c.reference_tasks)
+            if c.reference_tasks == "diverse":
+                references = sample_unlike(rng, pool, c.references)
+            else:
+                references = rng.sample(pool, min(c.references, len(pool)))
             for kept in range(len(references), -1, -1):
                 yield references[:kept]
 
-    def _parse(self, completion: Completion, parser: Callable[..., Any], about: Any) -> Any:
+    def _parse(self, attempt: ProposalAttempt | SolveAttempt, parser: Callable[..., Any], about: Any) -> Any:
         """What the task type's `parser` reads in the reply, or a `Rejection`: it has no form, or was cut."""
-        reply = parse_reply(self.style.prefill + completion.text, self.rules.reply_reading)
-        if not isinstance(reply, Rejection):
-            return guarded(parser, reply, about, self.rules)
-        cut = f"cut after {len(completion.ids)} tokens"
-        return Rejection(Reason.TRUNCATED, cut) if completion.truncated else reply
+        said = attempt.completion
+        cut = f"cut after {len(said.ids)} tokens" if said.truncated else ""
+        reply = self.style.read_sampled(attempt.role, attempt.prompt, said.text, self.rules, cut=cut)
+        return reply if isinstance(reply, Rejection) else guarded(parser, reply, about, self.rules)
 
     def _admit(self, result: Task | Rejection) -> Task | Rejection:
         """Give a valid task its id. Held-out programs and tasks whose solver prompt is too long are rejected."""

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 import azr_lite
 from azr_lite.errors import ConfigError, ModelError, RunDirectoryError
+from azr_lite.metrics import STAGES
 from azr_lite.presets import preset
 from azr_lite.progress import Reporter, spark
 
@@ -122,6 +124,18 @@ def test_the_last_line_says_what_to_type_next(done, finished, words, capsys):
     assert "Everything is in runs/x" in printed
     reporter.table({"steps": 3, "finished": finished, "seconds": {"this session": 8.0}}, Path("my runs/x"))
     assert "'my runs/x'" in capsys.readouterr().out
+
+
+def test_on_a_pipe_a_dated_line_comes_at_most_every_thirty_seconds_and_at_the_end(monkeypatch, capsys):
+    reporter = Reporter(preset("nano", steps=5))
+    reporter.start(0)
+    capsys.readouterr()
+    timing = dict.fromkeys(STAGES, 1.0)
+    for step, second in enumerate([0.0, 5.0, 31.0, 40.0, 45.0]):
+        monkeypatch.setattr("azr_lite.progress.time.perf_counter", lambda now=second: now)
+        reporter.print_step(step, {"solve/deduction/ok": 0.5}, timing)
+    lines = capsys.readouterr().out.splitlines()
+    assert [re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +(\d+) +0.50", line)[1] for line in lines] == ["1", "3", "5"]
 
 
 def test_weights_moved_and_the_newest_checkpoints_stayed(finished):

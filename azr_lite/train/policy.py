@@ -64,8 +64,11 @@ def load_policy(config: Config) -> Policy:
 
         # No dropout: sampling and scoring must see the same policy (trl#3000).
         settings = {"lora_dropout": 0.0, "target_modules": "all-linear", "bias": "none", "task_type": "CAUSAL_LM"}
+        if config.lora_layers == "upper":
+            settings |= upper_half(model)
         peft_config = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, **settings)
-        reasons.append(f"{config.tuning}: float32 adapters of rank {config.lora_rank} on all linear layers, no dropout")
+        where = "all linear layers" if config.lora_layers == "all" else "the linear layers of the upper half"
+        reasons.append(f"{config.tuning}: float32 adapters of rank {config.lora_rank} on {where}, no dropout")
     if config.roles == "split":
         reasons.append("split roles: two sets of adapters; the proposer's is in each checkpoint's folder proposer/")
     chosen = precision.device, precision.compute, reasons
@@ -295,6 +298,21 @@ def _choose_style(config: Config, tokenizer: PreTrainedTokenizerBase, model: Pre
     if any(tokenizer.convert_ids_to_tokens(end) in closing for end in (ends if isinstance(ends, list) else [ends])):
         return "chat", "chat prompts: the tokenizer has a chat template"
     return "r1", "r1 prompts: the model does not stop where the chat template ends replies, so it is a base model"
+
+
+# ---------------------------------------------------------------- adapters
+
+
+def upper_half(model: PreTrainedModel) -> dict[str, Any]:
+    """`LoraConfig`'s settings for adapters on the linear layers of the upper half of the model's blocks."""
+    blocks = getattr(model.get_decoder(), "layers", None)
+    if blocks is None:
+        raise ModelError(
+            f"lora_layers='upper', but {type(model).__name__} has no list of layers; use lora_layers='all'"
+        )
+    linear = {name.rpartition(".")[2] for name, part in blocks.named_modules() if isinstance(part, torch.nn.Linear)}
+    upper = list(range(len(blocks) // 2, len(blocks)))
+    return {"target_modules": sorted(linear), "layers_to_transform": upper, "layers_pattern": "layers"}
 
 
 # ---------------------------------------------------------------- two roles
