@@ -85,6 +85,13 @@ def with_key(notebook: Any) -> Any:
     return made
 
 
+def solutions(notebook: Any) -> dict[str, str]:
+    """The worked solutions that a notebook shows folded under its exercises: source by the exercise's name."""
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    shown = r"<summary>Solution</summary>\n\n```python\n(def (\w+)\(.*?)\n```\n\nWhy: "
+    return {name: source for source, name in re.findall(shown, prose, re.DOTALL)}
+
+
 def with_mistakes(notebook: Any) -> Any:
     """A copy with only the cells that exercises need, and each exercise's cell once for each of its mistakes.
 
@@ -138,6 +145,7 @@ def execute(
 
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
     own = {"AZR_LITE_PROFILE": profile, "AZR_LITE_STATIC": "1", "PYTHONPATH": paths, "COLUMNS": "100"}
+    own["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     with tempfile.TemporaryDirectory(prefix="azr-lite-notebook-") as spare:
         client = NotebookClient(
             notebook,

@@ -145,7 +145,7 @@ def budget(words: int, work: str, measured: Mapping[str, Any]) -> str:
     """What a notebook costs, in one sentence."""
     minutes = max(1, round(words / WORDS_PER_MINUTE))
     reading = f"{minutes} minute{'s' * (minutes != 1)} to read ({words:,} words)"
-    if not measured:
+    if not measured or measured["profile"] == "ci":
         return f"{reading}; {work}; run time not measured."
     seconds = measured["seconds"]
     time = f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.1f} minutes"
@@ -186,7 +186,9 @@ def _colab(lesson: Lesson) -> str:
 
 def _cost(lesson: Lesson, measured: Mapping[str, Mapping[str, Any]]) -> str:
     found = measured.get(lesson.number)
-    return f"{found['seconds']:.0f} s, {found['memory_mib']:,.0f} MiB" if found else "not measured"
+    if not found or found["profile"] == "ci":
+        return "not measured"
+    return f"{found['seconds']:.0f} s, {found['memory_mib']:,.0f} MiB"
 
 
 def _needs(lesson: Lesson) -> str:

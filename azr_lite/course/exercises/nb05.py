@@ -298,7 +298,8 @@ exercise(
 
 
 def _loss(
-    sign: float = -1.0, clip: str = "min", flip: bool = False, weighted: bool = True, mean: bool = False, log: bool = False
+    sign: float = -1.0, clip: str = "min", flip: bool = False, weighted: bool = True, mean: bool = False,
+    log: bool = False,
 ) -> Callable[..., Any]:  # fmt: skip
     """A mistaken `policy_loss`."""
 
