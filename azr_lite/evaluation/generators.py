@@ -178,7 +178,7 @@ class ServerGenerator:
         replies = []
         for choice in choices:
             text, stopped = until_stop(_text(choice, prompt), stop)
-            was_cut = choice.finish_reason == "length" and not stopped
+            was_cut = choice.finish_reason == "length" and not (stopped or (prompt.ended and prompt.ended(text)))
             text = text.encode("utf-8", "replace").decode()  # a lone surrogate could be written nowhere
             replies.append(Reply(prompt.text + prompt.prefill, text, tokens // len(choices), was_cut))
         return replies
