@@ -29,7 +29,7 @@ class Sampler(Protocol):
 
 
 class PolicySampler:
-    """Samples from the model in training. (vLLM draws from its own generator, whatever the seed.)"""
+    """Samples from the model in training. (A vLLM server draws from its own generator, whatever the seed.)"""
 
     def __init__(self, trainer: SelfPlayTrainer) -> None:
         self.trainer, self.halving = trainer, Halving(trainer.note)
@@ -48,6 +48,7 @@ class PolicySampler:
 
         with likeliest(trainer) if greedy else nullcontext():
             if trainer.use_vllm or trainer.is_sharded:
+                self.keep_awake()
                 with seeded(seed, device), trainer.accelerator.autocast():
                     ids_BT, logps_BT = trainer._generate_single_turn(prompt_ids, None, {}, 1)
             else:
@@ -55,6 +56,25 @@ class PolicySampler:
         ends, limit = trainer.codec.eos_ids, trainer.config.max_reply_tokens
         cut = [ids[-1] not in ends and len(ids) >= limit for ids in ids_BT]
         return list(zip(ids_BT, logps_BT or [None] * len(ids_BT), cut, strict=True))
+
+    def keep_awake(self) -> None:
+        """From here until `rest`, vLLM on the trainer's GPUs keeps weights and cache in memory.
+
+        TRL alone would let it sleep after each call, and hand it all weights again before the next.
+        """
+        trainer = self.trainer
+        if trainer.use_vllm and (engine := trainer.vllm_generation).enable_sleep_mode:
+            if engine._llm_weights_sleeping:
+                engine.sync_weights()  # wakes the weights
+                trainer._last_loaded_step = trainer.state.global_step
+            engine.llm.wake_up(tags=["kv_cache"])
+            engine.enable_sleep_mode = False
+
+    def rest(self) -> None:
+        """Give the memory of vLLM to the update."""
+        if self.trainer.args.vllm_enable_sleep_mode and not (engine := self.trainer.vllm_generation).enable_sleep_mode:
+            engine.llm.sleep(level=2)
+            engine.enable_sleep_mode = engine._llm_weights_sleeping = True
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -156,7 +176,8 @@ def protect_frozen_weights(model: Any, engine: Any) -> None:
                     raise ModelError(
                         f"{name} is quantized, which TRL's weight sync to vLLM destroys; use generation='transformers'"
                     )
-                kept.append((parameter, parameter.detach().to("cpu", copy=True)))
+                original = parameter.detach().to("cpu", copy=True)
+                kept.append((parameter, original.pin_memory() if parameter.is_cuda else original))
     sync = engine.sync_weights
 
     def sync_and_restore(*args: Any, **kwargs: Any) -> Any:
@@ -165,6 +186,6 @@ def protect_frozen_weights(model: Any, engine: Any) -> None:
         finally:
             with torch.no_grad():
                 for parameter, original in kept:
-                    parameter.copy_(original)
+                    parameter.copy_(original, non_blocking=True)
 
     engine.sync_weights = sync_and_restore

@@ -134,6 +134,8 @@ class SelfPlayTrainer(GRPOTrainer):
         step, rows, seconds = self.steps_done, self.config.rows, dict(self.selfplay.seconds)
         self._selfplay_step, self._sampling_calls = step, 0
         rollouts = self.selfplay.step(self.generate, step)
+        if isinstance(self.sampler, PolicySampler):
+            self.sampler.rest()
         self.schedule.played({name: total - seconds[name] for name, total in self.selfplay.seconds.items()})
         if len(rollouts) != rows:
             raise TrainingError(
