@@ -136,8 +136,8 @@ def estimate(
 ) -> Array:
     """Advantages by the estimator's name in `Config.estimator`. ValueError for an unknown name.
 
-    Per-prompt estimators need several replies per prompt; rows whose prompt stands alone (proposals) fall back to their
-    (role, type) group. `whitening` serves trr and global only.
+    Per-prompt estimators need several replies per prompt; rows whose prompt stands alone are compared with one another
+    within their (role, type) group. `whitening` serves trr and global only.
     """
     if estimator == "trr":
         return trr(rewards_B, groups_B, lengths_B, whitening)
@@ -175,12 +175,26 @@ def loss_weights(
     return weights_B
 
 
+def estimator_of(c: Config, role: str) -> str:
+    """The estimator of a role's advantages."""
+    return c.estimator if role == Role.SOLVE or c.proposer_estimator == "same" else c.proposer_estimator
+
+
 def with_advantages(c: Config, rollouts: Sequence[Rollout]) -> list[Rollout]:
-    """The same rollouts with their advantages, from `Config.estimator` over the whole batch."""
-    groups = [r.group for r in rollouts]
-    lengths = [len(r.completion_ids) for r in rollouts]
-    prompts = [(r.group, r.task_id) if r.role == Role.SOLVE else (r.group, index) for index, r in enumerate(rollouts)]
-    advantages_B = estimate(c.estimator, [r.reward for r in rollouts], groups, prompts, lengths, c.whitening)
+    """The same rollouts with their advantages, by each role's estimator over the whole batch.
+
+    Replies to one task share a prompt, and so do proposals from one, where `Config.proposals_per_prompt` samples
+    several. Otherwise a proposal stands alone, even if chance gave two the same references.
+    """
+    several = c.proposals_per_prompt > 1
+    asked = [r.task_id if r.role == Role.SOLVE else r.prompt if several else row for row, r in enumerate(rollouts)]
+    advantages_B = np.zeros(len(rollouts))
+    for estimator in {estimator_of(c, role) for role in Role}:
+        rows = [row for row, r in enumerate(rollouts) if estimator_of(c, r.role) == estimator]
+        own = [rollouts[row] for row in rows]
+        groups, lengths = [r.group for r in own], [len(r.completion_ids) for r in own]
+        prompts = [(r.group, asked[row]) for row, r in zip(rows, own, strict=True)]
+        advantages_B[rows] = estimate(estimator, [r.reward for r in own], groups, prompts, lengths, c.whitening)
     return [dataclasses.replace(r, advantage=float(a)) for r, a in zip(rollouts, advantages_B, strict=True)]
 
 

@@ -11,12 +11,19 @@ import dataclasses
 import functools
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from azr_lite.parsing import dump_source, read_source
 from azr_lite.tasks.base import get_task_type
 from azr_lite.triplet import SEED_SHARING_TYPES, Rejection, Task, TaskTypeName, task_from_json
+
+NEWEST, ENOUGH = 200, 8
+"""Learnable tasks that references are drawn from: the newest so many, once there are enough."""
+
+Choice = Literal["all", "learnable", "diverse"]
+"""`Config.reference_tasks`."""
 
 
 @functools.lru_cache(maxsize=4096)
@@ -66,8 +73,33 @@ def task_key(task: Task) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+@functools.lru_cache(maxsize=4096)
+def _kinds(program: str) -> frozenset[str]:
+    """The kinds of node in its syntax tree; none where it does not parse."""
+    tree = read_source(program)
+    return frozenset() if isinstance(tree, Rejection) else frozenset(type(node).__name__ for node in ast.walk(tree))
+
+
+def _likeness(a: Task, b: Task) -> float:
+    """Kinds of node that both programs have / those that either has."""
+    one, other = _kinds(a.program), _kinds(b.program)
+    return len(one & other) / max(1, len(one | other))
+
+
+def sample_unlike(rng: random.Random, tasks: Sequence[Task], count: int) -> list[Task]:
+    """Up to `count` different tasks: the first uniformly, each next the one of eight drawn that is least like any
+    chosen before."""
+    left, chosen = list(tasks), []
+    while left and len(chosen) < count:
+        drawn = rng.sample(range(len(left)), min(len(left), 8 if chosen else 1))
+        chosen.append(left.pop(min(drawn, key=lambda at: max((_likeness(left[at], one) for one in chosen), default=0))))
+    return chosen
+
+
 class Buffer:
-    """Tasks of one type, oldest first, each once.
+    """Tasks of one type, oldest first, each once, with their solve rates where those are known.
+
+    `forms`: the normal form of each program in it, and how many tasks have it.
 
     Examples:
         >>> from azr_lite.triplet import Triplet
@@ -82,6 +114,8 @@ class Buffer:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._tasks: dict[str, Task] = {}
+        self._rates: dict[str, float] = {}
+        self.forms: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -92,20 +126,40 @@ class Buffer:
     def __contains__(self, task: Task) -> bool:
         return (task.id or task_key(task)) in self._tasks
 
-    def add(self, task: Task) -> bool:
-        """Insert (its id becomes its key); False for a duplicate. The oldest task leaves when the buffer is full."""
+    def add(self, task: Task, rate: float | None = None) -> bool:
+        """Insert (its id becomes its key); False for a duplicate. The oldest task leaves when the buffer is full.
+
+        `rate`: r-bar of the task when it was proposed; None where nobody measured it, as for seeds.
+        """
         key = task.id or task_key(task)
         if key in self._tasks:
             return False
         self._tasks[key] = dataclasses.replace(task, id=key)
+        self.forms[normal_form(task.program)] += 1
+        if rate is not None:
+            self._rates[key] = rate
         while len(self._tasks) > self.capacity:
-            del self._tasks[next(iter(self._tasks))]
+            oldest = next(iter(self._tasks))
+            self._rates.pop(oldest, None)
+            form = normal_form(self._tasks.pop(oldest).program)
+            self.forms[form] -= 1
+            if not self.forms[form]:
+                del self.forms[form]
         return True
+
+    def learnable(self) -> list[Task]:
+        """The tasks that were solved sometimes: 0 < r-bar < 1."""
+        return [self._tasks[key] for key, rate in self._rates.items() if 0 < rate < 1]
 
     def sample(self, rng: random.Random, count: int) -> list[Task]:
         """Up to `count` different tasks, uniformly (recency weighting risked collapse in the paper)."""
         tasks = list(self._tasks.values())
         return rng.sample(tasks, min(count, len(tasks)))
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Its tasks, oldest first, with the solve rates that are known."""
+        rates = {key: {"solve_rate": rate} for key, rate in self._rates.items()}
+        return [task.to_json() | rates.get(key, {}) for key, task in self._tasks.items()]
 
 
 class Buffers:
@@ -114,9 +168,9 @@ class Buffers:
     def __init__(self, types: Sequence[TaskTypeName], capacity: int) -> None:
         self.of: dict[TaskTypeName, Buffer] = {name: Buffer(capacity) for name in types}
 
-    def add(self, task: Task) -> bool:
+    def add(self, task: Task, rate: float | None = None) -> bool:
         """Insert into the buffer of the task's type; False for a duplicate."""
-        return self.of[task.type].add(task)
+        return self.of[task.type].add(task, rate)
 
     def add_seed(self, task: Task, parents: tuple[str, ...], target: int) -> None:
         """Insert a task of the untrained policy, also converted to each type that shares its form.
@@ -128,16 +182,29 @@ class Buffers:
             if converted is not None and len(buffer) < target:
                 self.add(dataclasses.replace(converted, id=task_key(converted), parents=parents))
 
-    def programs(self) -> list[Task]:
+    def tasks(self, types: Sequence[TaskTypeName], choice: Choice = "all") -> list[Task]:
+        """All tasks of these types; for "learnable" the newest 200 that were solved sometimes, once there are eight."""
+        buffers = [self.of[name] for name in types if name in self.of]
+        if choice == "learnable":
+            found = sorted((task for buffer in buffers for task in buffer.learnable()), key=lambda task: task.step)
+            if len(found) >= ENOUGH:
+                return found[-NEWEST:]
+        return [task for buffer in buffers for task in buffer]
+
+    def programs(self, choice: Choice = "all") -> list[Task]:
         """Tasks of deduction and abduction, each program once: what induction proposals start from.
 
         Not those of a task type of one's own: a program that is meant to raise, say, has no return value.
         """
         unique: dict[str, Task] = {}
-        for name in SEED_SHARING_TYPES:
-            for task in self.of.get(name, ()):
-                unique.setdefault(task.program, task)
+        for task in self.tasks(SEED_SHARING_TYPES, choice):
+            unique.setdefault(task.program, task)
         return list(unique.values())
+
+    def is_repeat(self, task: Task) -> bool:
+        """Whether a buffer holds the program that was proposed, but for names. Never where the program was given."""
+        own = [name for name in self.of if get_task_type(name).propose_from == "own"]
+        return task.type in own and any(normal_form(task.program) in self.of[name].forms for name in own)
 
     def sizes(self) -> dict[TaskTypeName, int]:
         return {name: len(buffer) for name, buffer in self.of.items()}
@@ -150,12 +217,15 @@ class Buffers:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: [task.to_json() for task in buffer] for name, buffer in self.of.items()}
+        return {name: buffer.to_json() for name, buffer in self.of.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of `state_dict`. Order is kept, so that sampling goes on as without the interruption."""
+        """Inverse of `state_dict`, in the same order, so that sampling goes on as without the interruption.
+
+        A state of an older azr_lite holds no solve rates.
+        """
         for name, rows in state.items():
             buffer = Buffer(self.of[name].capacity)
             for row in rows:
-                buffer.add(task_from_json(row))
+                buffer.add(task_from_json(row), row.get("solve_rate"))
             self.of[name] = buffer

@@ -92,7 +92,7 @@ class AbsoluteZero:
         # 6 insert: each valid task enters its buffer, whatever it earns
         for proposal in valid:
             proposal.result = dataclasses.replace(proposal.task, step=step, parents=proposal.parents)
-            self.buffers.add(proposal.result)
+            self.buffers.add(proposal.result, proposal.rate)
 
         # 7 solve: choose the answers that train the solver; the first to every task come before the second to any
         answers = []

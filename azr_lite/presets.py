@@ -40,6 +40,7 @@ _PAPER_RUNS = {
 _LADDER = {
     "nano": "the embedded model of half a million weights: learns in minutes on a laptop",
     "smoke": "a real model for two steps on a CPU, to see that everything fits together; no learning is to be expected",
+    "cpu-0.5b": "a real model learns on two CPU cores: half a billion weights, prompts in the form of a Python file",
     "lora-0.5b-8gb": "the smallest real model, on one 8 GB GPU; expect form and deduction to improve, induction hardly",
     "lora-1.5b-16gb": "one 16 GB GPU (T4, Colab): the smallest size that is a reasonable bet",
     "qlora-3b-16gb": "3B on one 16 GB GPU, over a 4-bit base; slower sampling than lora-3b-24gb",
@@ -68,6 +69,23 @@ _ADAPTERS: Choices = {
     "stop_patience": (3, "evaluations in a row below the best: small models do collapse (reference runs, 0.5-3B)"),
     "save_every": (25, "whole checkpoints; save_minutes adds one whenever two minutes could be lost"),
 }
+
+_CURES: Choices = {
+    "prompts": ("file", "the form that coder models were trained on; no tags to lose, prompts of 100 tokens"),
+    "references": (1, "one short program; more are copied rather than varied"),
+    "reference_tasks": ("learnable", "programs that were solved sometimes lead to more of their kind"),
+    "proposals_per_prompt": (4, "a baseline of its own for each prompt"),
+    "repeated_programs": ("penalty", "else the proposer settles on a few programs, and nothing is left to learn"),
+    "zero_learnability": ("upstream", "-0.5: tasks that are always or never solved teach nothing"),
+    "estimator": ("rloo", "one baseline per role pays short answers, because easy tasks have short ones"),
+    "proposer_estimator": ("rloo", "as the solver's"),
+    "n_mc": (16, "eight replies call too many tasks always or never solved"),
+    "temperature": (0.8, "an untrained model's proposals: 20 of 32 valid, 14 at temperature 1"),
+    "kl_coef": (0.03, "half as many answers change that have no reason to"),
+    "adam_beta2": (0.98, "tens of updates in all: the second moment must be warm after a few of them"),
+    "pack_prompts": (True, "a prompt with 16 replies is read once"),
+}
+"""What kept the curriculum of a half-billion-parameter model alive (docs: A real model learns)."""
 
 _FULL: Choices = {
     "gradient_checkpointing": (True, "sequences of up to 14,240 tokens"),
@@ -152,6 +170,29 @@ _CHOICES: dict[str, Choices] = {
         "generation_chunk": (16, "one chunk"),
         "eval_problems": (4, "that evaluation runs at all"),
         "save_every": (1, "that saving runs at all"),
+    },
+    "cpu-0.5b": {
+        "model": ("Qwen/Qwen2.5-Coder-0.5B-Instruct", "the smallest coder; Apache-2.0; a .gguf of it will do"),
+        "device": ("cpu", "what it is for; on a GPU take lora-0.5b-8gb"),
+        "tuning": ("lora", "the base stays in bfloat16, 1 GB"),
+        "lora_layers": ("upper", "the backward pass ends half-way"),
+        "task_types": (("deduction",), "the type that a model of this size can propose and solve sometimes"),
+        "steps": (60, "about two hours on two cores"),
+        **_CURES,
+        "batch_size": (40, "ten prompts with four proposals each"),
+        "solver_batch_size": (216, "all replies to 13 tasks, or nine to each of 24; 256 rows split evenly"),
+        "seed_batch_factor": (1, "40 seeds"),
+        "seed_rounds": (3, "about half of the untrained proposals are valid"),
+        "learning_rate": (5e-5, "2e-4 damaged the model in seven steps"),
+        "weight_decay": (0.0, "adapters start at zero effect"),
+        "entropy_coef": (0.0, "authors' code"),
+        "updates_per_step": (2, "few steps, so two updates of each"),
+        "micro_batch_size": (16, "the replies to one task, packed into one sequence of some hundred tokens"),
+        "max_prompt_tokens": (512, "one reference of usual length is 100"),
+        "max_reply_tokens": (192, "a proposal has 50 to 80 tokens, an answer 4 to 12"),
+        "eval_problems": (100, "half-intervals of about 9 points in half a minute"),
+        "eval_every": (20, "a curve of four points"),
+        "save_every": (10, "adapters are small"),
     },
     "lora-0.5b-8gb": {
         "model": ("Qwen/Qwen2.5-Coder-0.5B-Instruct", "base models of this size seldom find the form; Apache-2.0"),

@@ -4,6 +4,8 @@ Paper section 3.2 (equations 4 to 6):
 
     learnability(r) = 0 if r in {0, 1} else 1 - r
     R(reply)        = -1 not well formed or, for a proposal, not valid;  -0.5 a wrong answer;  else the role's reward
+
+Not in the paper: -0.5 for a valid proposal whose program the run has seen (`Config.repeated_programs`).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from azr_lite.triplet import Verdict
 
 NOT_WELL_FORMED = -1.0
 WRONG = -0.5
+REPEATED = -0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +91,12 @@ def expected_learnability(p: float, n: int, zero: Literal["paper", "upstream"] =
     return 1.0 - p - never + (0.0 if zero == "paper" else WRONG * (never + always))
 
 
-def proposal_reward(verdict: Verdict, rate: float | None, zero: Literal["paper", "upstream"] = "paper") -> Reward:
+def proposal_reward(
+    verdict: Verdict, rate: float | None, zero: Literal["paper", "upstream"] = "paper", repeated: bool = False
+) -> Reward:
     """The proposer's reward (equations 4 and 6). `rate`: r-bar, without which a valid proposal is a ValueError.
+
+    `repeated`: pay the penalty for a program that the run has seen, whatever the rate.
 
     Examples:
         >>> proposal_reward(Verdict(ok=True, well_formed=True), rate=0.25)
@@ -101,7 +108,7 @@ def proposal_reward(verdict: Verdict, rate: float | None, zero: Literal["paper",
         return _sum_of(form=NOT_WELL_FORMED)
     if rate is None:
         raise ValueError("a valid proposal has no solve rate, so it has no reward; judge its Monte-Carlo replies first")
-    return _sum_of(learnability=learnability(rate, zero))
+    return _sum_of(repeat=REPEATED) if repeated else _sum_of(learnability=learnability(rate, zero))
 
 
 def answer_reward(verdict: Verdict) -> Reward:

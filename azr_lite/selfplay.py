@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from azr_lite.advantages import split_into_updates, with_advantages, with_weights_and_padding
-from azr_lite.buffer import Buffers, task_key
+from azr_lite.buffer import Buffers, sample_unlike, task_key
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError
 from azr_lite.metrics import step_metrics
@@ -106,9 +106,9 @@ class SelfPlay:
         return self.make_batch(rollouts, proposals, step)  # 11: the trainer makes updates of it
 
     def sample_references(self, step: int) -> list[ProposalAttempt]:
-        """Stage 1. B prompts per type: K different references from its own buffer, or one program from all of them."""
+        """Stage 1. B proposals per type, from K different references of its own buffer, or from one program of all."""
         rng = self._rng(step, "references")
-        return [self._new_proposal(name, rng) for name in self.config.task_types for _ in range(self.config.batch_size)]
+        return [proposal for name in self.config.task_types for proposal in self._new_proposals(name, rng)]
 
     def propose(self, proposals: Sequence[ProposalAttempt], generate: Generate) -> None:
         """Stage 2. One call for the proposals of all types."""
@@ -156,8 +156,9 @@ class SelfPlay:
         """Stage 6. Every executable program enters its buffer, whatever it earned; duplicates do not."""
         for proposal in proposals:
             if proposal.task is not None:
+                proposal.is_repeat = self.buffers.is_repeat(proposal.task)
                 proposal.result = dataclasses.replace(proposal.task, step=step, parents=proposal.parents)
-                self.buffers.add(proposal.result)
+                self.buffers.add(proposal.result, proposal.rate)
 
     def solve(self, proposals: Sequence[ProposalAttempt], extra: Sequence[SolveAttempt]) -> list[SolveAttempt]:
         """Stage 7. Which replies train the solver: those of Monte-Carlo (reuse) or those sampled for it (separate)."""
@@ -183,9 +184,9 @@ class SelfPlay:
 
     def reward(self, proposals: Sequence[ProposalAttempt], answers: Sequence[SolveAttempt]) -> list[Rollout]:
         """Stage 9. Learnability for proposers, accuracy for solvers, the format ladder for both."""
-        zero = self.config.zero_learnability
+        zero, penalty = self.config.zero_learnability, self.config.repeated_programs == "penalty"
         return [
-            proposal.rollout(proposal_reward(proposal.verdict, proposal.rate, zero))
+            proposal.rollout(proposal_reward(proposal.verdict, proposal.rate, zero, penalty and proposal.is_repeat))
             for proposal in proposals
             if proposal.verdict.reason != Reason.RESERVED
         ] + [answer.rollout(answer_reward(answer.verdict)) for answer in answers]
@@ -219,7 +220,7 @@ class SelfPlay:
             if not short:
                 return done
             rng = self._rng(-1 - done, "seed")
-            proposals = [self._new_proposal(name, rng) for name in short for _ in range(c.batch_size)]
+            proposals = [proposal for name in short for proposal in self._new_proposals(name, rng)]
             self.propose(proposals, generate)
             self.validate(proposals)
             for proposal in proposals:
@@ -266,6 +267,12 @@ class SelfPlay:
         finally:
             self.seconds[stage] += time.perf_counter() - started
 
+    def _new_proposals(self, name: TaskTypeName, rng: random.Random) -> list[ProposalAttempt]:
+        """The B proposals of one type: each prompt serves so many of them."""
+        c = self.config
+        first = [self._new_proposal(name, rng) for _ in range(c.batch_size // c.proposals_per_prompt)]
+        return [dataclasses.replace(one, attempts=[]) for one in first for _ in range(c.proposals_per_prompt)]
+
     def _new_proposal(self, name: TaskTypeName, rng: random.Random) -> ProposalAttempt:
         """A proposer's prompt that fits: references are dropped (or another program drawn) until it does."""
         task_type = get_task_type(name)
@@ -281,8 +288,9 @@ class SelfPlay:
 
     def _references(self, name: TaskTypeName, rng: random.Random) -> Iterator[list[Task]]:
         """What one proposal may refer to: first choice, then what to take where the prompt is too long."""
+        c = self.config
         if get_task_type(name).propose_from == "programs":
-            pool = self.buffers.programs()
+            pool = self.buffers.programs(c.reference_tasks)
             if not pool:
                 raise ConfigError(
                     f"proposals of {name} start from programs, and the buffers of {' and '.join(SEED_SHARING_TYPES)} "
@@ -293,7 +301,11 @@ class SelfPlay:
                 yield [chosen]
                 pool.remove(chosen)
         else:
-            references = self.buffers.of[name].sample(rng, self.config.references)
+            pool = self.buffers.tasks([name], c.reference_tasks)
+            if c.reference_tasks == "diverse":
+                references = sample_unlike(rng, pool, c.references)
+            else:
+                references = rng.sample(pool, min(c.references, len(pool)))
             for kept in range(len(references), -1, -1):
                 yield references[:kept]
 

@@ -320,7 +320,8 @@ class ProposalAttempt(_Reply):
 
     `prompt`, `references`: stage 1. `completion`: stage 2. `result` (a task, or why there is none), `is_new` (the task
     is new to its buffer and to this step): stage 3. `attempts` (the n Monte-Carlo replies to its task): stage 4.
-    `rate` (r-bar, their mean success): stage 5.
+    `rate` (r-bar, their mean success): stage 5. `is_repeat` (its own program came before, in a buffer or in this step):
+    stage 6.
     """
 
     role = Role.PROPOSE
@@ -330,6 +331,7 @@ class ProposalAttempt(_Reply):
     completion: Completion | None = None
     result: Task | Rejection | None = None
     is_new: bool = False
+    is_repeat: bool = False
     attempts: list[SolveAttempt] = field(default_factory=list)
     rate: float | None = None
 

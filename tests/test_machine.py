@@ -32,7 +32,7 @@ def test_a_card_makes_room_for_what_its_memory_holds(monkeypatch):
         return text.fitting_presets()
 
     without, small, large = fits(None), fits(find_card("8GB")), fits(find_card("80GB"))
-    assert set(without) == {"nano", "smoke"}
+    assert set(without) == {"nano", "smoke", "cpu-0.5b"}
     assert "lora-0.5b-8gb" in small
     assert "lora-3b-24gb" not in small
     assert "full-3b-80gb" in large

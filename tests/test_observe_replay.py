@@ -9,8 +9,10 @@ from azr_lite.cli import main
 from azr_lite.config import Config
 from azr_lite.course.experiments import control
 from azr_lite.errors import ConfigError, RunDirectoryError
+from azr_lite.observe.follow import Followed
 from azr_lite.observe.reader import open_run
 from azr_lite.observe.replay import replay, rescore
+from azr_lite.observe.run_summary import summarise
 from azr_lite.prompts import get_style
 from azr_lite.rundir import RunDir
 from azr_lite.selfplay import SelfPlay
@@ -150,13 +152,18 @@ def test_what_a_log_cannot_answer_is_refused(recorded, capsys):
 
 
 class Odd(ScriptedPolicy):
-    """Some replies without form are cut; some proposals have many lines, others do not run."""
+    """Some replies without form are cut; some proposals have many lines, others do not run, or are the identity."""
 
     def complete(self, prompt):
         reply = super().complete(prompt)
         if "Invent one new puzzle" in prompt and self.rng.random() < 0.3:
             body = self.rng.choice(
-                ["raise ValueError(x)", "y = x\n" + "    y = y + 1\n" * 200 + "    return y", "return {x: object()}"]
+                [
+                    "raise ValueError(x)",
+                    "y = x\n" + "    y = y + 1\n" * 200 + "    return y",
+                    "return {x: object()}",
+                    "return x",
+                ]
             )
             text = "because</think><answer>```python\ndef f(x):\n    " + body + "\n```\n```input\n3\n```</answer>"
             reply = dataclasses.replace(reply, text=text, ids=tuple(text.encode()[:40]))
@@ -189,6 +196,8 @@ def scripted_run(path, executor, **changes):
         {"estimator": "global", "zero_learnability": "upstream", "train_proposer": False},
         {"whitening": "token", "induction_scoring": "fraction", "equality": "typed"},
         {"task_types": ("abduction", "induction"), "updates_per_step": 2},
+        {"reference_tasks": "diverse", "repeated_programs": "penalty", "references": 1},
+        {"reference_tasks": "learnable", "proposals_per_prompt": 3, "proposer_estimator": "rloo"},
     ],
     ids=str,
 )
@@ -197,6 +206,10 @@ def test_every_setting_is_replayed_exactly(tmp_path, executor, changes):
     for step in (0, 1):
         found = replay(open_run(path), step, executor)
         assert found.exact, [str(d) for d in found.differences[:3]]
+    rows = [json.loads(line) for line in (path / "rollouts.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert any("repeat" in row["reward_parts"] for row in rows) == ("repeated_programs" in changes)
+    checked = summarise(Followed(open_run(path))).roles["propose"]
+    assert (checked.wrong.count, checked.silent) == (0, 0)
 
 
 def test_every_kind_of_rejection_is_replayed(tmp_path, executor):

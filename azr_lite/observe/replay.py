@@ -164,6 +164,7 @@ def _compare_step(play: SelfPlay, found: Replay, lines: list[Line], rows: list[L
             proposal.attempts = [SolveAttempt(proposal.task, "", _completion(answer)) for answer in line["answers"]]
     play.judge([attempt for proposal in proposals for attempt in proposal.attempts])  # 4
     play.learnability([proposal for proposal in proposals if len(proposal.attempts) > 1])  # 5
+    play.insert([proposal for proposal in proposals if proposal.rate is not None], found.step)  # 6
     for number, (line, proposal) in enumerate(zip(lines, proposals, strict=True), start=1):
         found.compare(TASKS, number, line, proposal.log_line(found.step))
     if unmeasured := sum(proposal.task is not None and proposal.rate is None for proposal in proposals):
@@ -181,8 +182,8 @@ def _compare_step(play: SelfPlay, found: Replay, lines: list[Line], rows: list[L
     if len(rewarded) != len(rows):
         found.differences.append(Difference(ROLLOUTS, 1, "number of rollouts", len(rows), len(rewarded)))
         return
-    prompts = [tuple(range(row["prompt_tokens"])) for row in rows]
-    rollouts = [replace(rollout, prompt_ids=ids) for rollout, ids in zip(rewarded, prompts, strict=True)]
+    pairs = zip(rewarded, rows, strict=True)
+    rollouts = [replace(r, prompt=row["prompt"], prompt_ids=tuple(range(row["prompt_tokens"]))) for r, row in pairs]
     batch = with_weights_and_padding(play.config, play.advantages(rollouts))  # 10, 11
     for number, (row, rollout) in enumerate(zip(rows, batch, strict=False), start=1):
         found.compare(ROLLOUTS, number, row, rollout_line(rollout))
@@ -201,7 +202,7 @@ def _fill_buffers(play: SelfPlay, run: RunDir, step: int) -> None:
         if line["ok"] and line["step"] < 0:
             play.buffers.add_seed(task_from_json(line["task"]), tuple(line["parents"]), target)
         elif line["ok"]:
-            play.buffers.add(task_from_json(line["task"]))
+            play.buffers.add(task_from_json(line["task"]), line["solve_rate"])
 
 
 # ---------------------------------------------------------------- other rewards

@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from azr_lite.advantages import estimator_of
 from azr_lite.config import Config
 from azr_lite.errors import RunDirectoryError
 from azr_lite.metrics import mean
@@ -119,12 +120,14 @@ class RoleCheck:
 def due(line: Line, zero: Any = "paper") -> float:
     """What a logged reply earns by its verdict and solve rate (equations 4 to 6). `zero`: `Config.zero_learnability`.
 
-    A proposal that nobody was asked to solve earns what a rejected one does.
+    A proposal that nobody was asked to solve earns what a rejected one does. That a program was a repeat is believed:
+    only the whole run before it could tell.
     """
     verdict, rate = Verdict.from_json(line["verdict"]), line["solve_rate"]
     if line["role"] == "solve":
         return answer_reward(verdict).total
-    return NOT_WELL_FORMED if rate is None else proposal_reward(verdict, rate, zero).total
+    repeated = "repeat" in line.get("reward_parts", ())
+    return NOT_WELL_FORMED if rate is None else proposal_reward(verdict, rate, zero, repeated).total
 
 
 @dataclass
@@ -151,13 +154,14 @@ class RunSummary:
 
     def add_step(self, lines: list[Line]) -> None:
         """The lines of rollouts.jsonl of one step."""
-        per_prompt = self.config.estimator in ("grpo", "dr_grpo", "rloo")
+        several = self.config.proposals_per_prompt > 1
         groups: dict[Any, list[Line]] = {}
         for line in lines:
             role, kind = line["role"], line["type"]
             self.roles[role].add(line, self.config.zero_learnability)
             self.add_reason(line["step"], line["verdict"]["reason"], line["verdict"]["detail"])
-            prompt = line["prompt"] if per_prompt and role == "solve" else ""
+            per_prompt = estimator_of(self.config, role) in ("grpo", "dr_grpo", "rloo")
+            prompt = line["prompt"] if per_prompt and (several or role == "solve") else ""
             groups.setdefault((role, kind, prompt), []).append(line)
             if role == "propose" and line["parents"]:
                 self.parents.setdefault(kind, Counter())[any(line["parents"])] += 1

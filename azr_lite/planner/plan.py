@@ -177,7 +177,9 @@ VALID, BANDWIDTH_USED, ARITHMETIC_USED = 0.6, 0.6, 0.3
 
 
 def assumed_tokens(config: Config) -> tuple[float, float]:
-    """Mean tokens of a prompt and of a reply: 850, and half of the longest reply but at most 600."""
+    """Mean tokens of a prompt and of a reply: 850, and half of the longest reply but at most 600; of files 150, 20."""
+    if config.prompts == "file":
+        return min(config.max_prompt_tokens, 150), min(config.max_reply_tokens, 20)
     return min(config.max_prompt_tokens, 850), min(config.max_reply_tokens / 2, 600)
 
 
@@ -186,7 +188,8 @@ def step_seconds(shape: Shape, config: Config, card: Card) -> float:
 
     A decoded position takes as long as reading weights and cache, or its arithmetic, and launching each layer.
     transformers decodes chunks, each until its longest reply ends; vLLM up to 256 rows, then the longest one alone.
-    The update takes 6 operations per weight and token, 4 under adapters, 2 more with checkpointing.
+    The update takes 6 operations per weight and token, 4 under adapters (3 in the upper half), 2 more with
+    checkpointing; packed, a prompt counts once for its n replies.
     """
     c, (prompt, reply), gpus = config, assumed_tokens(config), max(1, config.processes)
     weights = shape.linear_parameters + shape.head_parameters  # all but the embedding, which is a look-up
@@ -210,7 +213,9 @@ def step_seconds(shape: Shape, config: Config, card: Card) -> float:
         sampling = own / rows * reply * position(rows) + (c.max_reply_tokens - reply) * position(1)
     else:
         rows = own if c.model == "nano" else min(own, c.generation_chunk)
-        sampling = math.ceil(own / rows) * c.max_reply_tokens * position(rows)
-    operations = (6 if c.tuning == "full" else 4) + 2 * c.gradient_checkpointing
-    update = operations * c.rows * (prompt + reply) / gpus * weights / rate
+        longest = c.max_reply_tokens if c.prompts != "file" else 3 * reply
+        sampling = math.ceil(own / rows) * longest * position(rows)
+    operations = 6 if c.tuning == "full" else 3 if c.lora_layers == "upper" else 4
+    tokens = c.rows * reply + prompt * (c.rows if not c.pack_prompts else c.rows / c.n_mc)
+    update = (operations + 2 * c.gradient_checkpointing) * tokens / gpus * weights / rate
     return 1.1 * (sampling + update)

@@ -50,7 +50,7 @@ CARDS = (
     Card("H200", 141, 4800, 989),
 )
 """The first of a size stands for every card of that size whose name is not known."""
-CPU = Card("CPU, 2 cores", 8, 40, 0.7)
+CPU = Card("CPU, 2 cores", 16, 40, 0.7)
 
 
 def find_card(named: str | float) -> Card:
@@ -202,12 +202,14 @@ def backward_workspace_bytes(shape: Shape, e: int) -> float:
 def activation_bytes(shape: Shape, config: Config, tokens: int) -> float:
     """T·(L·h·s + one layer) with gradient checkpointing, T·(L layers) without; and one layer's backward workspace.
 
+    L: the layers that a gradient passes; half of them with lora_layers="upper".
     s: bytes of the residual stream, 4 for full tuning (its embedding is float32), else e.
     """
     e = number_bytes(config)
     residual = 4 if config.tuning == "full" else e
     one = layer_activation_bytes(shape, e, residual)
-    kept = shape.layers * shape.hidden * residual + one if config.gradient_checkpointing else shape.layers * one
+    layers = -(-shape.layers // 2) if config.lora_layers == "upper" else shape.layers
+    kept = layers * shape.hidden * residual + one if config.gradient_checkpointing else layers * one
     return tokens * (kept + backward_workspace_bytes(shape, e))
 
 
@@ -217,9 +219,16 @@ def head_bytes(shape: Shape, config: Config, tokens: int) -> float:
     return tile + 4 * tokens * shape.hidden + (4 * shape.head_parameters if config.tuning == "full" else 0)
 
 
+def longest_pass(config: Config) -> int:
+    """Tokens of the largest micro-batch: all replies of full length; packed, a prompt once for those that share it."""
+    rows = config.micro_batch_size
+    prompts = -(-rows // config.proposals_per_prompt) if config.pack_prompts else rows
+    return rows * config.max_reply_tokens + prompts * config.max_prompt_tokens
+
+
 def update_memory(shape: Shape, config: Config, *, tokens: int = 0) -> Memory:
-    """The peak of the update, while vLLM sleeps. `tokens`: T; 0: micro-batches of the longest sequences."""
-    tokens = tokens or config.micro_batch_size * (config.max_prompt_tokens + config.max_reply_tokens)
+    """The peak of the update, while vLLM sleeps. `tokens`: T; 0: those of `longest_pass`."""
+    tokens = tokens or longest_pass(config)
     activations, head = activation_bytes(shape, config, tokens), head_bytes(shape, config, tokens)
     return _memory(shape, config, gradients=gradient_bytes(shape, config), activations=activations, head=head)
 

@@ -1,0 +1,322 @@
+"""Does self-play teach a real language model? Evaluates a run or the untrained model, compares, draws. (`.docs/real_model.md`)
+
+    python -m tests.benchmarks.real_model train "shuffled rewards" -- run --preset cpu-0.5b --seed 0 --output-dir runs/x
+    python -m tests.benchmarks.real_model eval /work/models/qwen05 --out data_samples/benchmarks/real/untrained.json
+    python -m tests.benchmarks.real_model eval runs/x@40 --out data_samples/benchmarks/real/x.json
+    python -m tests.benchmarks.real_model compare untrained.json seed0.json seed1.json seed2.json --out comparison.json
+    python -m tests.benchmarks.real_model picture --arm self-play runs/seed0 runs/seed1 --json data_samples/benchmarks/real
+
+One process, one thread. Whole replies stay under evals/; a broken evaluation goes on where it stopped.
+Letters that end an array's name: S seeds, I questions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from azr_lite.buffer import normal_form
+from azr_lite.environment import describe_environment
+from azr_lite.evaluation.reasoning import ReasoningSuite
+from azr_lite.evaluation.scores import SEED, Item, mcnemar
+from azr_lite.rundir import RunDir, write_json
+from azr_lite.triplet import Reason
+from tests.benchmarks.real_model_sets import SETS, chance, suites
+
+MEASURES = {"strict": "s", "lenient": "l", "well formed": "f", "skill": "s"}
+"""Measure to the mark that it counts. ``skill``: strict, of the questions well formed before and after."""
+DRAWS, REPLY_CHARS = 10_000, 80
+
+Record = dict[str, Any]
+"""What `eval` writes: the model, and each set's items as ``"slf TOKENS REPLY"``; a mark that is not earned is ``-``."""
+
+# ---------------------------------------------------------------- evaluating
+
+
+def evaluate(named: str, prompts: str, names: Sequence[str], limit: int, chunk: int) -> Record:
+    """Ask a model (or ``RUN@STEP``) the questions of these sets, greedily; `limit`: questions per set, 0 for all."""
+    import torch
+
+    from azr_lite.evaluation.generators import open_model
+    from azr_lite.evaluation.runner import run_suite
+    from azr_lite.sandbox import Executor
+    from azr_lite.triplet import Rules
+    from azr_lite.verifier import Verifier
+
+    torch.set_num_threads(1)
+    opened = open_model(named, prompts=prompts)
+    run = Path(named.partition("@")[0])
+    run = run if (run / "run.json").exists() else None
+    step = int(opened.generator.name.rpartition("@")[2]) if run else 0
+    folder = Path("evals") / "-".join(Path(opened.generator.name).parts[-2:])
+    found: Record = {"model": opened.model, "run": run.name if run else "", "step": step, "sets": {}}
+    found |= {"generator": opened.generator.describe(), "environment": describe_environment(), "chunk": chunk}
+    with Executor() as executor:
+        for name, suite in suites(opened.style, Verifier(executor, Rules()), names).items():
+            result = run_suite(opened.generator, suite, folder, items=limit, chunk=chunk)
+            found["sets"][name] = own = {
+                "data": suite.data.describe(),
+                "protocol": suite.protocol,
+                "n": len(result.items),
+                "strict": sum(item.right for item in result.items),
+                "lenient": sum(item.lenient for item in result.items),
+                "well_formed": sum(is_literal(item) for item in result.items),
+                "tokens": sum(item.tokens for item in result.items),
+                "seconds": result.record["seconds"],
+                "seen_in_training": seen_in_training(run, suite, step) if run else [],
+                **({} if run else {"chance": chance(suite)}),
+                "items": {item.id: as_text(item) for item in result.items},
+            }
+            print(
+                name, *(f"{key} {own[key]}" for key in ("n", "strict", "lenient", "well_formed", "seconds")), flush=True
+            )
+    return found
+
+
+UNREAD = {Reason.NO_ANSWER, Reason.SEVERAL, Reason.TOO_LONG, Reason.ANSWER_NOT_LITERAL, Reason.MARKUP}
+"""The form was kept, but there is no literal in it: such a reply is not counted as well formed here."""
+
+
+def as_text(item: Item) -> str:
+    marks = "".join(
+        letter if got else "-" for letter, got in zip("slf", (item.right, item.lenient, is_literal(item)), strict=True)
+    )
+    return f"{marks} {item.tokens} {item.text[:REPLY_CHARS]}"
+
+
+def is_literal(item: Item) -> bool:
+    """Whether the answer could be read, right or wrong."""
+    return item.well_formed and item.reason not in UNREAD
+
+
+def seen_in_training(run: Path, suite: ReasoningSuite, step: int) -> list[str]:
+    """Ids of the questions whose program, whatever its spelling and input, was a valid proposal of the run up to `step`."""
+    proposed = {
+        normal_form(line["task"]["program"])
+        for line in RunDir.open(run).read("tasks.jsonl")
+        if line["ok"] and line["step"] < step
+    }
+    return [task.id for _, task in suite.problems if normal_form(task.program) in proposed]
+
+
+# ---------------------------------------------------------------- comparing
+
+
+def differences(before: Record, afters: Sequence[Record], name: str, measure: str) -> tuple[np.ndarray, np.ndarray]:
+    """Marks before and after, each of shape (S, I): 1, 0, or NaN where a question does not count for that seed.
+
+    Not counted: questions whose program the run was trained on; for ``skill``, those not well formed both times.
+    """
+    old, letter = before["sets"][name]["items"], MEASURES[measure]
+    sides: tuple[list[list[float]], list[list[float]]] = ([], [])
+    for after in afters:
+        new, seen = after["sets"][name]["items"], set(after["sets"][name]["seen_in_training"])
+        if new.keys() != old.keys():
+            raise SystemExit(
+                f"the two evaluations asked different questions of {name}; evaluate both with the same --limit"
+            )
+        for side, own in zip(sides, (old, new), strict=True):
+            counts = [
+                id not in seen and (measure != "skill" or ("f" in old[id][:3] and "f" in new[id][:3])) for id in old
+            ]
+            side.append(
+                [float(letter in own[id][:3]) if counted else np.nan for id, counted in zip(old, counts, strict=True)]
+            )
+    return np.array(sides[0]), np.array(sides[1])
+
+
+def paired(before_SI: np.ndarray, after_SI: np.ndarray, draws: int = DRAWS) -> Record:
+    """The gain over seeds that share their questions.
+
+    `gain`: mean over seeds of the mean difference, in points; `low`, `high`: 95 % percentile bootstrap that draws seeds
+    and questions, both with replacement. `gained`, `lost`, `p`: (seed, question) pairs that changed, exact McNemar; it
+    takes a question's seeds for independent. `p_questions` does not: each question counts once, by the sign of its sum
+    over the seeds (exact sign test). `seeds`: the same numbers of each seed alone.
+    """
+    change_SI = after_SI - before_SI
+    rng, (seeds, questions) = np.random.default_rng(SEED), change_SI.shape
+    counts_SI, filled_SI = ~np.isnan(change_SI), np.nan_to_num(change_SI)
+    means = []
+    for _ in range(draws):
+        times_S = np.bincount(rng.integers(seeds, size=seeds), minlength=seeds)
+        times_I = np.bincount(rng.integers(questions, size=questions), minlength=questions)
+        means.append(times_S @ (filled_SI @ times_I / np.maximum(counts_SI @ times_I, 1)) / seeds)
+    low, high = np.quantile(means, [0.025, 0.975])
+    sums_I = filled_SI.sum(0)
+    each = [_one_seed(before, after) for before, after in zip(before_SI, after_SI, strict=True)]
+    total = {key: sum(seed[key] for seed in each) for key in ("n", "before", "after", "gained", "lost")}
+    return {
+        **total,
+        "gain": float(np.mean([seed["gain"] for seed in each])),
+        "low": float(100 * low),
+        "high": float(100 * high),
+        "p": mcnemar(total["gained"], total["lost"]),
+        "p_questions": mcnemar(int((sums_I > 0).sum()), int((sums_I < 0).sum())),
+        "seeds": each,
+    }
+
+
+def _one_seed(before_I: np.ndarray, after_I: np.ndarray) -> Record:
+    counted = ~np.isnan(after_I - before_I)
+    was, now = before_I[counted], after_I[counted]
+    found = {"n": int(counted.sum()), "before": int(was.sum()), "after": int(now.sum())}
+    found |= {"gained": int((now > was).sum()), "lost": int((now < was).sum())}
+    return {**found, "gain": 100 * float((now - was).mean()), "p": mcnemar(found["gained"], found["lost"])}
+
+
+def compare(before: Record, afters: Sequence[Record]) -> Record:
+    """Set to measure to `paired`, for the sets that all evaluations have."""
+    names = [name for name in before["sets"] if all(name in after["sets"] for after in afters)]
+    return {
+        name: {measure: paired(*differences(before, afters, name, measure)) for measure in MEASURES} for name in names
+    }
+
+
+def markdown(found: Record) -> str:
+    """The table of `compare`: of numbers of questions, the sum over the seeds."""
+    lines = [
+        "| set | measure | n | before | after | gain, points | gained / lost | p | p by question | by seed |",
+        "|" + "---|" * 10,
+    ]
+    for name, measures in found.items():
+        for measure, row in measures.items():
+            rates = [f"{row[side]} ({100 * row[side] / max(row['n'], 1):.1f} %)" for side in ("before", "after")]
+            gain = f"{row['gain']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]"
+            chances = [f"{row[key]:.2g}" for key in ("p", "p_questions")]
+            each = ", ".join(f"{seed['gain']:+.1f}" for seed in row["seeds"])
+            cells = [name, measure, row["n"], *rates, gain, f"{row['gained']} / {row['lost']}", *chances, each]
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+# ---------------------------------------------------------------- the picture
+
+
+def picture(arms: dict[str, Sequence[Path]], evaluations: Sequence[Record], file: Path) -> None:
+    """Valid proposals and learnable tasks per step, form and score on CRUXEval-O by step.
+
+    `arms`: runs by name, one per seed. Lines are means over an arm's runs, bands their range.
+    """
+    from azr_lite.observe.style import figure, look, png
+
+    made, axes = figure(2, 2, (9.0, 6.0))
+    made.set_dpi(200)
+    untrained = next(record for record in evaluations if not record["run"])
+    for place, (arm, paths) in enumerate(arms.items()):
+        own = look(arm, place)
+        drawn = {"color": own.colour, "linestyle": (0, own.dash), "label": arm}
+
+        def band(
+            axis: Any, x: Sequence[int], values_SX: np.ndarray, drawn: dict[str, Any] = drawn, **more: Any
+        ) -> None:
+            axis.plot(x, values_SX.mean(0), **drawn, **more)
+            axis.fill_between(x, values_SX.min(0), values_SX.max(0), color=drawn["color"], alpha=0.15, linewidth=0)
+
+        for axis, series in ((axes[0], valid_share), (axes[1], learnable_tasks)):
+            rows = [series(path) for path in paths]
+            steps = min(map(len, rows))
+            band(axis, range(1, steps + 1), np.array([row[:steps] for row in rows]))
+        names = [path.name for path in paths]
+        by_step = [{r["step"]: r for r in evaluations if r["run"] == name} | {0: untrained} for name in names]
+        steps = sorted(set.intersection(*(set(each) for each in by_step)))
+        for axis, key in ((axes[2], "well_formed"), (axes[3], "strict")):
+            shares = [[share(each[step], key) for step in steps] for each in by_step]
+            band(axis, steps, np.array(shares), marker=own.marker)
+    titles = (
+        "Valid proposals, %",
+        "Learnable tasks per step (0 < r̄ < 1)",
+        "CRUXEval-O: well formed, %",
+        "CRUXEval-O: right, strict, %",
+    )
+    for axis, title in zip(axes, titles, strict=True):
+        axis.set_title(title)
+        axis.set_xlabel("self-play step")
+    axes[0].legend(loc="best")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(png(made))
+
+
+def valid_share(run: Path) -> list[float]:
+    """Per step, percent of the proposals that are valid, over all task types."""
+    return [100 * float(np.mean(_of_types(line, "ok"))) for line in RunDir.open(run).metrics()]
+
+
+def learnable_tasks(run: Path) -> list[float]:
+    """Per step, the valid proposals that were solved sometimes, but not always."""
+    size = RunDir.open(run).config().batch_size
+    return [
+        size * float(np.dot(_of_types(line, "ok"), _of_types(line, "learnable"))) for line in RunDir.open(run).metrics()
+    ]
+
+
+def _of_types(line: dict[str, float], number: str) -> list[float]:
+    types = sorted(key.split("/")[1] for key in line if key.startswith("propose/") and key.endswith("/ok"))
+    return [line.get(f"propose/{name}/{number}", 0.0) for name in types]
+
+
+def share(record: Record, key: str, name: str = "cruxeval-o") -> float:
+    return 100 * record["sets"][name][key] / record["sets"][name]["n"]
+
+
+# ---------------------------------------------------------------- command line
+
+
+def read(path: str | Path) -> Record:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def train(control: str, command: Sequence[str]) -> int:
+    """``azr-lite COMMAND`` with one of `course.experiments.CONTROLS` put in."""
+    from azr_lite.cli import main
+    from azr_lite.course import experiments
+
+    with experiments.control(control):
+        return main(command)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("train", help="azr-lite with a control put in")
+    one.add_argument("control")
+    one.add_argument("arguments", nargs="+", help="-- run --preset …")
+    one = commands.add_parser("eval", help="ask one model all questions")
+    one.add_argument("model", help="a model's folder, RUN, or RUN@STEP")
+    one.add_argument("--prompts", default="auto", help="style for a model that is no run (default: %(default)s)")
+    one.add_argument("--sets", default=",".join(SETS))
+    one.add_argument("--limit", type=int, default=0, help="questions per set; 0: all")
+    one.add_argument("--chunk", type=int, default=64, help="questions asked at once")
+    one.add_argument("--out", type=Path, required=True)
+    one = commands.add_parser("compare", help="paired gains over the same model before")
+    one.add_argument("before")
+    one.add_argument("after", nargs="+")
+    one.add_argument("--out", type=Path)
+    one = commands.add_parser("picture", help="draw runs and their evaluations")
+    one.add_argument("--arm", action="append", nargs="+", required=True, metavar=("NAME", "RUN"))
+    one.add_argument("--json", type=Path, required=True, help="folder of the evaluations")
+    one.add_argument("--out", type=Path, default=Path("data_samples/benchmarks/real-model.png"))
+    asked = parser.parse_args()
+    if asked.command == "train":
+        raise SystemExit(train(asked.control, asked.arguments))
+    if asked.command == "eval":
+        found = evaluate(asked.model, asked.prompts, asked.sets.split(","), asked.limit, asked.chunk)
+        asked.out.parent.mkdir(parents=True, exist_ok=True)
+        write_json(asked.out, found)
+    elif asked.command == "compare":
+        found = compare(read(asked.before), [read(path) for path in asked.after])
+        print(markdown(found))
+        if asked.out:
+            write_json(asked.out, {"before": asked.before, "after": asked.after, "sets": found})
+    else:
+        arms = {name: [Path(run) for run in runs] for name, *runs in asked.arm}
+        evaluations = [record for path in sorted(asked.json.glob("*.json")) if "run" in (record := read(path))]
+        picture(arms, evaluations, asked.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""The proof with a real model: paired statistics over seeds, what is left out, lenient reading, the held-out files."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from azr_lite.buffer import normal_form
+from azr_lite.evaluation.reasoning import ReasoningSuite
+from azr_lite.evaluation.scores import Item, mcnemar
+from azr_lite.evaluation.suite import SHIPPED, read_data
+from azr_lite.triplet import Triplet
+from tests.benchmarks.real_model import (
+    as_text,
+    compare,
+    differences,
+    learnable_tasks,
+    markdown,
+    paired,
+    picture,
+    seen_in_training,
+    valid_share,
+)
+from tests.benchmarks.real_model_sets import FOLDER, chance, forgiven, simple_tasks
+
+
+def record(seen=(), run="", step=0, **items):
+    marks = [text.split(" ")[0] for text in items.values()]
+    counts = {name: sum(letter in own for own in marks) for name, letter in (("strict", "s"), ("well_formed", "f"))}
+    own = {"items": items, "seen_in_training": list(seen), "n": len(items), **counts}
+    return {"run": run, "step": step, "sets": {"cruxeval-o": own}}
+
+
+BEFORE = record(a="slf 3 1", b="-lf 3 1", c="--- 3 x", d="--f 3 2", e="slf 3 1")
+AFTER = record(("e",), a="slf 3 1", b="slf 3 1", c="slf 3 1", d="--f 3 2", e="--- 3 1")
+
+
+def test_each_measure_counts_its_own_questions():
+    found = {name: row["seeds"][0] for name, row in compare(BEFORE, [AFTER])["cruxeval-o"].items()}
+    numbers = {name: (row["n"], row["before"], row["after"], row["gained"], row["lost"]) for name, row in found.items()}
+    assert numbers["strict"] == (4, 1, 3, 2, 0), "e was trained on, so that its loss does not count"
+    assert numbers["lenient"] == (4, 2, 3, 1, 0)
+    assert numbers["well formed"] == (4, 3, 4, 1, 0)
+    assert numbers["skill"] == (3, 1, 2, 1, 0), "c had no form before"
+
+
+def test_other_questions_are_refused():
+    with pytest.raises(SystemExit, match="different questions of cruxeval-o"):
+        differences(BEFORE, [record(a="slf 3 1")], "cruxeval-o", "strict")
+
+
+def test_seeds_that_agree_are_no_more_than_one_seed_about_the_questions():
+    rng = np.random.default_rng(1)
+    before = (rng.random(300) < 0.3).astype(float)
+    after = np.where(rng.random(300) < 0.2, 1.0, before)
+    one, three = paired(before[None], after[None], 2000), paired(np.tile(before, (3, 1)), np.tile(after, (3, 1)), 2000)
+    assert three["gain"] == pytest.approx(one["gain"]) == pytest.approx(100 * (after - before).mean())
+    assert one["low"] < one["gain"] < one["high"]
+    width = {name: row["high"] - row["low"] for name, row in (("one", one), ("three", three))}
+    assert width["three"] == pytest.approx(width["one"], rel=0.1), "1/sqrt(3) of it would treat copies as new questions"
+    assert three["p_questions"] == one["p_questions"] == one["p"] > three["p"]
+
+
+def test_the_interval_knows_of_seeds_that_differ():
+    before = np.zeros((2, 400))
+    alike, apart = np.zeros((2, 400)), np.zeros((2, 400))
+    alike[:, :40] = 1
+    apart[0, :80] = 1
+    a, b = paired(before, alike, 2000), paired(before, apart, 2000)
+    assert a["gain"] == b["gain"] == 10
+    assert b["low"] == 0, "both seeds drawn may be the one that gained nothing"
+    assert a["low"] > 5
+
+
+def test_tests_count_pairs_or_questions():
+    before, after = np.zeros((3, 5)), np.zeros((3, 5))
+    after[:, 0] = after[0, 1] = 1
+    before[1, 1] = before[1:, 2] = 1
+    before[2, 3] = after[2, 3] = np.nan
+    found = paired(before, after, 100)
+    assert (found["gained"], found["lost"], found["n"]) == (4, 3, 14)
+    assert found["p"] == mcnemar(4, 3)
+    assert found["p_questions"] == mcnemar(1, 1), "question 1 gained once and lost once"
+    assert [seed["n"] for seed in found["seeds"]] == [5, 5, 4]
+
+
+def test_the_table_shows_points_and_every_seed():
+    lines = markdown(compare(BEFORE, [AFTER, BEFORE])).splitlines()
+    strict = next(line for line in lines if "| strict |" in line)
+    assert "| 9 | 3 (33.3 %) | 5 (55.6 %) | +25.0 [" in strict
+    assert strict.endswith("| +50.0, +0.0 |")
+    assert len({line.count("|") for line in lines}) == 1
+
+
+def test_an_item_is_three_marks_tokens_and_the_reply():
+    base = {"id": "q", "type": "deduction", "stratum": "", "prompt": "", "tokens": 4, "truncated": False}
+    right = Item(right=True, well_formed=True, lenient=True, reason="", text=" 3\n", **base)
+    no_literal = Item(right=False, well_formed=True, lenient=False, reason="answer_not_literal", text=" x.y", **base)
+    wrong = Item(right=False, well_formed=True, lenient=False, reason="wrong", text=" 4" * 99, **base)
+    assert [as_text(item) for item in (right, no_literal)] == ["slf 4  3\n", "--- 4  x.y"]
+    assert as_text(wrong) == "--f 4 " + " 4" * 40
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "value"),
+    [
+        ("assert f('a') == 'b'", "deduction", "'b'"),
+        ("assert f('a') == 'b' == f('c')", "deduction", "'b'"),
+        ("assert f('a') == 'b' and f('b') == 'c'", "deduction", "'b'"),
+        ("assert f('a') == 'b', 'as it should'", "deduction", "'b'"),
+        ("assert f('a') == 'b'  # so", "deduction", "'b'"),
+        ("assert f('a') == 'b') extra", "deduction", "'b'"),
+        ("assert f('a') == 'b' or True", "deduction", ""),
+        ("assert f('a') == [1,", "deduction", ""),
+        ("assert 'b' == f('a', [2]) == 'b'", "abduction", "'a', [2]"),
+        ("assert 'b' == f('a') and True", "abduction", "'a'"),
+        ("assert 'b' == f('a'", "abduction", ""),
+        ("assert 'b' == g('a')", "abduction", ""),
+    ],
+)
+def test_what_the_lenient_mark_forgives(said, kind, value):
+    assert forgiven(said, kind) == value
+
+
+def test_a_question_counts_as_seen_whatever_its_spelling_until_the_step_evaluated(tmp_path):
+    def line(step, ok, program):
+        return json.dumps({"step": step, "ok": ok, "task": {"program": program} if ok else None}) + "\n"
+
+    programs = ("def f(abc):\n    return abc + 1", "def f(x):\n    return x + 2", "def f(x):\n    return x + 3")
+    lines = [line(-1, True, programs[0]), line(3, True, programs[1]), line(4, True, programs[2]), line(4, False, "")]
+    (tmp_path / "tasks.jsonl").write_text("".join(lines))
+    (tmp_path / "run.json").write_text(json.dumps({"version": 1}))
+    tasks = [
+        ("", Triplet("deduction", f"def f(n):\n    return n + {k}", "1", str(1 + k), id=str(k))) for k in (1, 2, 3)
+    ]
+    suite = SimpleNamespace(problems=tasks)
+    assert seen_in_training(tmp_path, suite, 4) == ["1", "2"]
+    assert seen_in_training(tmp_path, suite, 3) == ["1"]
+
+
+def test_chance_is_what_needs_no_reading_of_the_program(executor):
+    from azr_lite.prompts import get_style
+    from azr_lite.triplet import Rules
+    from azr_lite.verifier import Verifier
+
+    def suite(kind):
+        given = (("x", "(1, 2)", "(1, 2)"), ("x[0]", "[4]", "4"), ("len(x)", "'abcd'", "4"))
+        tasks = [("", Triplet(kind, f"def f(x):\n    return {body}", i, o, id=body)) for body, i, o in given]
+        return ReasoningSuite("few", "", tasks, get_style("r1"), Verifier(executor, Rules()))
+
+    assert chance(suite("deduction")) == {"echo": 1, "constant": 2}
+    assert chance(suite("abduction")) == {"echo": 1, "constant": 1}
+
+
+def test_the_simple_tasks_are_made_again_and_no_program_is_in_two_sets():
+    rows = {path.stem: read_data(path.stem, path).rows for path in FOLDER.glob("*.jsonl")}
+    made = [(task.program, task.input, task.output) for task in simple_tasks()]
+    assert [(row["program"], row["input"], row["output"]) for row in rows["simple"]] == made
+    sets = {name: {normal_form(row["program"]) for row in own} for name, own in rows.items()}
+    assert {name: len(own) for name, own in sets.items()} == dict.fromkeys(rows, 300)
+    crux = {normal_form(row["code"]) for row in read_data("c", str(SHIPPED / "cruxeval.jsonl.gz")).rows}
+    union = set.union(crux, *sets.values())
+    assert len(union) == len(crux) + sum(map(len, sets.values()))
+
+
+def test_the_picture_draws_runs_and_their_evaluations(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    drawn = {}
+    monkeypatch.setattr("azr_lite.observe.style.png", lambda made: drawn.update(figure=made) or b"png")
+    numbers = {"propose/deduction/ok": 0.5, "propose/deduction/learnable": 0.4}
+    for seed in (0, 1):
+        run = tmp_path / f"r{seed}"
+        run.mkdir()
+        (run / "run.json").write_text(json.dumps({"version": 1}))
+        (run / "config.json").write_text(json.dumps({"batch_size": 40}))
+        (run / "metrics.jsonl").write_text("".join(json.dumps({"step": n, **numbers}) + "\n" for n in (1, 2)))
+    paths = [tmp_path / "r0", tmp_path / "r1"]
+    assert valid_share(paths[0]) == [50, 50]
+    assert learnable_tasks(paths[0]) == pytest.approx([8, 8])
+    after = [record(run="r0", step=2, a="slf 1 1", b="--f 1 1"), record(run="r1", step=2, a="slf 1 1", b="slf 1 1")]
+    picture({"self-play": paths}, [record(a="--f 1 1", b="--- 1 1"), *after], tmp_path / "x" / "made.png")
+    lines = [axis.lines[0].get_xydata().tolist() for axis in drawn["figure"].axes]
+    assert lines == [[[1, 50], [2, 50]], [[1, 8], [2, 8]], [[0, 50], [2, 100]], [[0, 0], [2, 75]]]
+    assert (tmp_path / "x" / "made.png").read_bytes() == b"png"
