@@ -213,6 +213,47 @@ def test_vllm_stays_awake_from_an_evaluation_to_the_end_of_the_next_step(engines
     assert engines[0].told[-4:] == [*woken, (1, 0.0)], "the weights of after the update"
 
 
+def test_vllm_takes_256_sequences_at_once_however_few_a_process_trains_on(
+    engines: list[Engine], tmp_path: Path
+) -> None:
+    """TRL gives as many as a process trains on: 12 here, 48 in full-7b-8x80gb, whose calls have 115."""
+    from trl.trainer import grpo_trainer
+
+    honest = grpo_trainer.VLLMGeneration
+    SelfPlayTrainer(vllm_config(), tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
+    assert engines[0].options["max_num_seqs"] == 256
+    assert grpo_trainer.VLLMGeneration is honest
+
+
+@pytest.mark.parametrize("generation", ["vllm", "vllm-server"])
+def test_runs_started_together_use_ports_of_their_own(generation: str, engines: list[Engine], tmp_path: Path) -> None:
+    ports = set()
+    for name in "ab":
+        with mock.patch.dict(os.environ):
+            os.environ.pop("MASTER_PORT", None)
+            config = vllm_config(generation=generation)
+            SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path / name)
+            ports.add(engines[-1].options["group_port"] if generation == "vllm-server" else os.environ["MASTER_PORT"])
+    assert len(ports) == 2
+
+
+@pytest.mark.parametrize("tensor_parallel", [1, 2])
+def test_processes_that_hold_one_vllm_together_draw_from_one_seed(
+    tensor_parallel: int, engines: list[Engine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = vllm_config()
+    trainer = SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
+    trainer.args.vllm_tensor_parallel_size = tensor_parallel
+    reply, seeds = ([5, 0], [-1.0, -1.0], False), []
+    monkeypatch.setattr("azr_lite.train.trainer.gather_object", lambda found: [(i, reply) for i in range(8)])
+    trainer.sampler = lambda prompts, *, greedy, seed, **_: seeds.append(seed) or [reply] * len(prompts)
+    for rank in range(4):
+        trainer.accelerator = SimpleNamespace(num_processes=4, process_index=rank)
+        trainer.generate(["ab"] * 8)
+        trainer._sampling_calls = 0
+    assert [seeds.index(seed) for seed in seeds] == [rank // tensor_parallel * tensor_parallel for rank in range(4)]
+
+
 def test_exact_samples_have_importance_weight_one_and_the_plain_gradient(engines: list[Engine], tmp_path: Path) -> None:
     _, weighted, seen = play(vllm_config(), tmp_path / "weighted")
     ratio_BT = seen["ratio"][seen["mask"].bool()]

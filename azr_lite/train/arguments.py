@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from trl import GRPOConfig
+from trl.trainer import grpo_trainer
 
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError
@@ -77,10 +82,13 @@ def _vllm(config: Config, on_cpu: bool) -> dict[str, Any]:
     if config.generation == "transformers":
         return {}
     require_vllm(config, on_cpu)
+    if config.generation == "vllm" and world() == 1:
+        os.environ.setdefault("MASTER_PORT", str(_free_port()))  # vLLM's; of two runs TRL would give both 29500
     return {
         "use_vllm": True,
         "vllm_mode": "colocate" if config.generation == "vllm" else "server",
         "vllm_server_base_url": config.vllm_server if config.generation == "vllm-server" else None,
+        "vllm_group_port": _free_port(),  # where weights go to the server; TRL would give all runs 51216
         "vllm_gpu_memory_utilization": config.vllm_memory,
         "vllm_enable_sleep_mode": config.generation == "vllm",
         "vllm_tensor_parallel_size": config.vllm_tensor_parallel,
@@ -88,6 +96,31 @@ def _vllm(config: Config, on_cpu: bool) -> dict[str, Any]:
         "vllm_importance_sampling_correction": True,
         "vllm_importance_sampling_mode": "token_truncate",
     }
+
+
+def _free_port() -> int:
+    """One that no other run is likely to get meanwhile: the kernel takes them from all over its range."""
+    with socket.socket() as any_port:
+        any_port.bind(("", 0))
+        return any_port.getsockname()[1]
+
+
+@contextmanager
+def many_sequences() -> Iterator[None]:
+    """Inside, TRL starts vLLM with room for 256 sequences at once, vLLM's own default.
+
+    TRL has no argument for it and gives as many as a process trains on; Monte-Carlo solves are far more.
+    """
+    honest = grpo_trainer.VLLMGeneration
+
+    def roomy(max_num_seqs: int, **options: Any) -> Any:
+        return honest(max_num_seqs=max(256, max_num_seqs), **options)
+
+    grpo_trainer.VLLMGeneration = roomy
+    try:
+        yield
+    finally:
+        grpo_trainer.VLLMGeneration = honest
 
 
 def require_vllm(config: Config, on_cpu: bool) -> None:

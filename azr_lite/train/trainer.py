@@ -21,7 +21,7 @@ from azr_lite.config import Config
 from azr_lite.errors import TrainingError
 from azr_lite.prompts.base import Style
 from azr_lite.selfplay import SelfPlay
-from azr_lite.train.arguments import training_arguments
+from azr_lite.train.arguments import many_sequences, training_arguments
 from azr_lite.train.callbacks import Schedule
 from azr_lite.train.checkpoints import abandon, expected_bytes, load_state, seal, why_not
 from azr_lite.train.diagnostics import gradient_shares
@@ -51,6 +51,7 @@ class SelfPlayTrainer(GRPOTrainer):
     loss does not return them), and the two numbers that seed sampling.
     """
 
+    @many_sequences()
     def __init__(
         self,
         config: Config,
@@ -166,7 +167,8 @@ class SelfPlayTrainer(GRPOTrainer):
         chunks = self._chunks(order, world)
         found: list[tuple[int, Sample]] = []
         for number in range(rank, -(-len(chunks) // world) * world, world):
-            seed = draw_seed(self.config.seed, self._selfplay_step, self._sampling_calls, number)
+            group = number // self.args.vllm_tensor_parallel_size  # processes with one vLLM together draw the same
+            seed = draw_seed(self.config.seed, self._selfplay_step, self._sampling_calls, group)
             if number < len(chunks) or self.is_sharded:  # sharded weights want every process to make the same passes
                 chunk = chunks[min(number, len(chunks) - 1)]
                 samples = self.sampler([ids[i] for i in chunk], greedy=greedy, seed=seed)
