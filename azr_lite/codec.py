@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from azr_lite.errors import ModelError
 from azr_lite.prompts.base import END_THINK, TAGS, THINK, Style
-from azr_lite.triplet import Completion
+from azr_lite.triplet import Completion, Role
 
 SMALL, ALIKE = 0.5, 0.95
 """An embedding counts as untrained when its norm is below half the median, or its direction is that of the rows no
@@ -54,6 +56,8 @@ def split_untrained_tags(text: str, untrained: Collection[str]) -> list[str]:
 
 Sample = tuple[Sequence[int], Sequence[float] | None, bool]
 """Sampled ids, their log-probabilities (or None), and whether the token limit cut them."""
+Ended = Callable[[str], bool | None]
+"""Whether the text of a reply is over. Once true, true for every longer text."""
 
 
 def chat_prompt(tokenizer: Any, text: str, prefill: str = "") -> str:
@@ -121,13 +125,34 @@ class Codec:
     def count_tokens(self, prompt: str) -> int:
         return len(self.encode(prompt)[1])
 
-    def completion(self, prompt: str, prompt_ids: Sequence[int], sample: Sample) -> Completion:
-        """The sampled reply as a `Completion`: its text without the end-of-sequence token, its ids with it."""
+    def ended(self, role: Role, prompt: str) -> Ended | None:
+        """The style's rule that ends replies to this prompt; None where only an end token does."""
+        rule = partial(self.style.ended, role, prompt)
+        return None if rule("") is None else rule
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What these ids of a reply say, without the end-of-sequence token."""
+        spoken = ids[:-1] if ids and ids[-1] in self.eos_ids else ids
+        return self.tokenizer.decode(list(spoken), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    def trim(self, ids: Sequence[int], ended: Ended) -> int | None:
+        """Length of the shortest beginning of the ids whose text has ended; None where not even the whole text has."""
+        if not ended(self.text(ids)):
+            return None
+        return 1 + bisect.bisect_left(range(1, len(ids)), True, key=lambda n: bool(ended(self.text(ids[:n]))))
+
+    def completion(
+        self, prompt: str, prompt_ids: Sequence[int], sample: Sample, ended: Ended | None = None
+    ) -> Completion:
+        """The sampled reply as a `Completion`: its text without the end-of-sequence token, its ids with it.
+
+        A reply that has `ended` is cut there. It is then not truncated, whoever sampled it.
+        """
         ids, logps, truncated = sample
-        spoken = ids[:-1] if ids[-1] in self.eos_ids else ids
-        text = self.tokenizer.decode(list(spoken), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        if ended is not None and (end := self.trim(ids, ended)) is not None:
+            ids, logps, truncated = ids[:end], logps and logps[:end], False
         kept = None if logps is None else tuple(logps)
-        return Completion(prompt, tuple(prompt_ids), tuple(ids), text, truncated, kept)
+        return Completion(prompt, tuple(prompt_ids), tuple(ids), self.text(ids), truncated, kept)
 
 
 def draw_seed(*parts: Any) -> int:

@@ -14,10 +14,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, TAGS, THINK
 from azr_lite.sandbox.literal import LiteralError, read_arguments, read_value
 from azr_lite.triplet import Reason, Rejection
 
+TAGS = THINK, END_THINK, ANSWER, END_ANSWER = "<think>", "</think>", "<answer>", "</answer>"
 ENTRY = "f"
 ALLOWED_IMPORTS = frozenset(
     "math cmath itertools functools operator collections heapq bisect string re copy json statistics fractions decimal "

@@ -22,7 +22,7 @@ from azr_lite.buffer import Buffers, sample_unlike, task_key
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError
 from azr_lite.metrics import step_metrics
-from azr_lite.parsing import forged_markup, parse_reply
+from azr_lite.parsing import forged_markup
 from azr_lite.prompts.base import Style
 from azr_lite.rewards import answer_reward, proposal_reward, solve_rate
 from azr_lite.tasks.base import get_task_type
@@ -116,9 +116,7 @@ class SelfPlay:
 
     def validate(self, proposals: Sequence[ProposalAttempt]) -> None:
         """Stage 3. Parse, run in two worlds, make tasks; every rejection carries its reason."""
-        parsed = [
-            (p.type, self._parse(p.completion, get_task_type(p.type).parse_proposal, p.references)) for p in proposals
-        ]
+        parsed = [(p.type, self._parse(p, get_task_type(p.type).parse_proposal, p.references)) for p in proposals]
         with self._timed("sandbox"):
             results = self.verifier.validate(parsed)
         seen: set[str] = set()
@@ -174,9 +172,7 @@ class SelfPlay:
     def judge(self, attempts: Sequence[SolveAttempt]) -> None:
         """Stage 8. Verdicts by value, on what programs return in the sandbox; those that have one keep it."""
         unjudged = [attempt for attempt in attempts if attempt.verdict is None]
-        parsed = [
-            (a.task, self._parse(a.completion, get_task_type(a.task.type).parse_answer, a.task)) for a in unjudged
-        ]
+        parsed = [(a.task, self._parse(a, get_task_type(a.task.type).parse_answer, a.task)) for a in unjudged]
         with self._timed("sandbox"):
             verdicts = self.verifier.judge(parsed)
         for attempt, verdict in zip(unjudged, verdicts, strict=True):
@@ -275,9 +271,9 @@ class SelfPlay:
 
     def _new_proposal(self, name: TaskTypeName, rng: random.Random) -> ProposalAttempt:
         """A proposer's prompt that fits: references are dropped (or another program drawn) until it does."""
-        task_type = get_task_type(name)
+        task_type, style = get_task_type(name), self.style.vary(rng)
         for references in self._references(name, rng):
-            prompt = task_type.propose_prompt(self.style, references, self.rules)
+            prompt = task_type.propose_prompt(style, references, self.rules)
             tokens = self.count_tokens(prompt)
             if tokens <= self.config.max_prompt_tokens:
                 return ProposalAttempt(name, references, prompt)
@@ -309,13 +305,12 @@ class SelfPlay:
             for kept in range(len(references), -1, -1):
                 yield references[:kept]
 
-    def _parse(self, completion: Completion, parser: Callable[..., Any], about: Any) -> Any:
+    def _parse(self, attempt: ProposalAttempt | SolveAttempt, parser: Callable[..., Any], about: Any) -> Any:
         """What the task type's `parser` reads in the reply, or a `Rejection`: it has no form, or was cut."""
-        reply = parse_reply(self.style.prefill + completion.text, self.rules.reply_reading)
-        if not isinstance(reply, Rejection):
-            return guarded(parser, reply, about, self.rules)
-        cut = f"cut after {len(completion.ids)} tokens"
-        return Rejection(Reason.TRUNCATED, cut) if completion.truncated else reply
+        said = attempt.completion
+        cut = f"cut after {len(said.ids)} tokens" if said.truncated else ""
+        reply = self.style.read_sampled(attempt.role, attempt.prompt, said.text, self.rules, cut=cut)
+        return reply if isinstance(reply, Rejection) else guarded(parser, reply, about, self.rules)
 
     def _admit(self, result: Task | Rejection) -> Task | Rejection:
         """Give a valid task its id. Held-out programs and tasks whose solver prompt is too long are rejected."""

@@ -8,9 +8,12 @@ import pytest
 
 from azr_lite.buffer import normal_form
 from azr_lite.evaluation.reasoning import ReasoningSuite
+from azr_lite.evaluation.runner import run_suite
 from azr_lite.evaluation.scores import Item, mcnemar
-from azr_lite.evaluation.suite import SHIPPED, read_data
-from azr_lite.triplet import Triplet
+from azr_lite.evaluation.suite import SHIPPED, Reply, read_data
+from azr_lite.prompts import get_style
+from azr_lite.triplet import Rules, Triplet
+from azr_lite.verifier import Verifier
 from tests.benchmarks.real_model import (
     as_text,
     compare,
@@ -22,7 +25,7 @@ from tests.benchmarks.real_model import (
     seen_in_training,
     valid_share,
 )
-from tests.benchmarks.real_model_sets import FOLDER, chance, forgiven, simple_tasks
+from tests.benchmarks.real_model_sets import FOLDER, chance, forgiven, simple_tasks, suites
 
 
 def record(seen=(), run="", step=0, **items):
@@ -140,10 +143,6 @@ def test_a_question_counts_as_seen_whatever_its_spelling_until_the_step_evaluate
 
 
 def test_chance_is_what_needs_no_reading_of_the_program(executor):
-    from azr_lite.prompts import get_style
-    from azr_lite.triplet import Rules
-    from azr_lite.verifier import Verifier
-
     def suite(kind):
         given = (("x", "(1, 2)", "(1, 2)"), ("x[0]", "[4]", "4"), ("len(x)", "'abcd'", "4"))
         tasks = [("", Triplet(kind, f"def f(x):\n    return {body}", i, o, id=body)) for body, i, o in given]
@@ -151,6 +150,31 @@ def test_chance_is_what_needs_no_reading_of_the_program(executor):
 
     assert chance(suite("deduction")) == {"echo": 1, "constant": 2}
     assert chance(suite("abduction")) == {"echo": 1, "constant": 1}
+
+
+class Told:
+    """Answers with the gold outputs, but for what is given by id."""
+
+    def __init__(self, tasks, **said):
+        self.of = {task.program + task.input: said.get(task.id, f" {task.output}\n") for task in tasks}
+
+    def describe(self):
+        return {"model": "told"}
+
+    def generate(self, prompts, how):
+        endings = [prompt.text.rpartition("\n\n")[2].removesuffix(") ==").split("\nassert f(") for prompt in prompts]
+        texts = [self.of[program + given] for program, given in endings]
+        assert all(prompt.ended(text) for prompt, text in zip(prompts, texts, strict=True))
+        return [[Reply(prompt.text, text, 3)] for prompt, text in zip(prompts, texts, strict=True)]
+
+
+def test_a_set_is_asked_in_the_form_of_a_file_and_marked_three_ways(tmp_path, executor):
+    suite = suites(get_style("file"), Verifier(executor, Rules()), ["simple"])["simple"]
+    said = {"simple/0": " 'bbd'\n", "simple/1": " 'ddaaeec' and True\n", "simple/2": " x.upper()\n"}
+    result = run_suite(Told([task for _, task in suite.problems], **said), suite, tmp_path)
+    marks = {item.id: as_text(item)[:3] for item in result.items}
+    assert [marks[f"simple/{n}"] for n in range(4)] == ["--f", "-l-", "---", "slf"]
+    assert list(marks.values()).count("slf") == 297
 
 
 def test_the_simple_tasks_are_made_again_and_no_program_is_in_two_sets():

@@ -389,7 +389,7 @@ def test_a_padding_token_that_equals_the_end_token_hides_nothing(tmp_path: Path)
 def test_the_sampler_replaces_generation_only_where_it_is_right(tmp_path: Path) -> None:
     calls: list[tuple[bool, int]] = []
 
-    def sampler(prompt_ids: list[list[int]], *, greedy: bool, seed: int) -> list[Any]:
+    def sampler(prompt_ids: list[list[int]], *, greedy: bool, seed: int, ended: Any) -> list[Any]:
         calls.append((greedy, seed))
         return [([30, 0], [-1.0, -2.0], False) for _ in prompt_ids]
 

@@ -18,7 +18,7 @@ from azr_lite.rundir import RunDir
 from azr_lite.train.checkpoints import is_whole, step_of
 
 if TYPE_CHECKING:
-    from azr_lite.codec import Codec
+    from azr_lite.codec import Codec, Ended
     from azr_lite.train.policy import Policy
 
 
@@ -42,7 +42,8 @@ class TransformersGenerator:
 
         from azr_lite.train.generation import Halving
 
-        rows = [self.codec.encode_parts(p.text, p.prefill, p.chat) for p in prompts for _ in range(how.samples)]
+        encoded = [(*self.codec.encode_parts(p.text, p.prefill, p.chat), p.ended) for p in prompts]
+        rows = [row for row in encoded for _ in range(how.samples)]
 
         def sample(part: range) -> list[Reply]:
             return self._sample([rows[i] for i in part], how, how.seed + part.start)
@@ -54,14 +55,15 @@ class TransformersGenerator:
             raise EvaluationError(told) from None
         return [replies[i : i + how.samples] for i in range(0, len(replies), how.samples)]
 
-    def _sample(self, rows: Sequence[tuple[str, list[int]]], how: Sampling, seed: int) -> list[Reply]:
-        ids = [ids for _, ids in rows]
-        sampled = self._nano(ids, how, seed) if self.sampler else self._transformers(ids, how, seed)
+    def _sample(self, rows: Sequence[tuple[str, list[int], Ended | None]], how: Sampling, seed: int) -> list[Reply]:
+        ids, ended = [ids for _, ids, _ in rows], [rule for _, _, rule in rows]
+        sampled = self._nano(ids, how, seed) if self.sampler else self._transformers(ids, how, seed, ended)
         replies = []
-        for (prompt, prompt_ids), out in zip(rows, sampled, strict=True):
-            text, stopped = until_stop(self.codec.completion(prompt, prompt_ids, (out, None, False)).text, how.stop)
-            ended = stopped or out[-1] in self.codec.eos_ids or len(out) < how.max_tokens
-            replies.append(Reply(prompt, text, len(out), truncated=not ended))
+        for (prompt, prompt_ids, rule), out in zip(rows, sampled, strict=True):
+            cut = out[-1] not in self.codec.eos_ids and len(out) >= how.max_tokens
+            said = self.codec.completion(prompt, prompt_ids, (out, None, cut), rule)
+            text, stopped = until_stop(said.text, how.stop)
+            replies.append(Reply(prompt, text, len(said.ids), said.truncated and not stopped))
         return replies
 
     def _nano(self, ids: list[list[int]], how: Sampling, seed: int) -> list[list[int]]:
@@ -70,18 +72,22 @@ class TransformersGenerator:
         self.sampler.max_reply_tokens = how.max_tokens
         return [list(out) for out, _, _ in self.sampler(ids, greedy=how.temperature == 0.0, seed=seed)]
 
-    def _transformers(self, ids: list[list[int]], how: Sampling, seed: int) -> list[list[int]]:
+    def _transformers(
+        self, ids: list[list[int]], how: Sampling, seed: int, ended: Sequence[Ended | None]
+    ) -> list[list[int]]:
         import torch
         from transformers import GenerationConfig
 
         from azr_lite.codec import seeded
-        from azr_lite.train.generation import sample_replies
+        from azr_lite.train.generation import EndedRows, sample_replies
 
         policy, eos_ids, pad = self.policy, self.codec.eos_ids, self.policy.tokenizer.pad_token_id
         drawn = {"temperature": how.temperature, "top_p": 1.0, "top_k": 0} if how.temperature else {}
         limits = {"max_new_tokens": how.max_tokens, "eos_token_id": sorted(eos_ids), "pad_token_id": pad}
         config = GenerationConfig(do_sample=bool(how.temperature), **limits, **drawn)
         options = {"stop_strings": list(how.stop), "tokenizer": policy.tokenizer} if how.stop else {}
+        if any(ended):
+            options["stopping_criteria"] = [EndedRows(self.codec, ended)]
         half = policy.compute != torch.float32
         with seeded(seed, policy.device), torch.autocast(policy.device.type, policy.compute, enabled=half):
             found = sample_replies(policy.model, ids, config, eos_ids, policy.device, **options)

@@ -20,12 +20,12 @@ from typing import Any
 
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.suite import SHIPPED, Data, Mark, Prompt, Question, Reply, Setting, blocks_anywhere, shipped
-from azr_lite.parsing import ParsedReply, parse_arguments, parse_program, parse_reply, read_source
+from azr_lite.parsing import ParsedReply, parse_arguments, parse_program, read_source
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, Style
 from azr_lite.sandbox.literal import LiteralError, read_value
 from azr_lite.sandbox.wire import render
 from azr_lite.tasks.base import Answer, argument_text, get_task_type
-from azr_lite.triplet import InductionTask, Reason, Rejection, Rules, Task, Triplet, task_from_json
+from azr_lite.triplet import InductionTask, Reason, Rejection, Role, Rules, Task, Triplet, task_from_json
 from azr_lite.verifier import Verifier
 
 LABELS = {"deduction": "output", "abduction": "input", "induction": "python"}
@@ -69,7 +69,8 @@ class ReasoningSuite:
 
     def _prompt(self, task: Task) -> Prompt:
         text = get_task_type(task.type).solve_prompt(self.style, task, self.verifier.rules)
-        return Prompt(text.removesuffix(self.style.prefill), self.style.prefill, self.style.chat)
+        body, rule = text.removesuffix(self.style.prefill), functools.partial(self.style.ended, Role.SOLVE, text)
+        return Prompt(body, text[len(body) :], self.style.chat, None if rule("") is None else rule)
 
     def grade(self, replies: Sequence[tuple[Question, Reply]]) -> list[Mark]:
         pairs = [(self._tasks[question.id], sampled) for question, sampled in replies]
@@ -81,14 +82,21 @@ class ReasoningSuite:
         ]
 
     def _strict(self, task: Task, sampled: Reply) -> Answer | Rejection:
-        reply = parse_reply(self.style.prefill + sampled.text)
-        if not isinstance(reply, Rejection):
-            return self._answer(task, reply)
-        return Rejection(Reason.TRUNCATED, f"cut after {sampled.tokens} tokens") if sampled.truncated else reply
+        asked, rules = self._prompt(task), dataclasses.replace(self.verifier.rules, reply_reading="strict")
+        cut = f"cut after {sampled.tokens} tokens" if sampled.truncated else ""
+        prompt = asked.text + asked.prefill
+        reply = self.style.read_sampled(Role.SOLVE, prompt, sampled.text, rules, cut=cut)
+        return reply if isinstance(reply, Rejection) else self._answer(task, reply)
 
     def _lenient(self, task: Task, sampled: Reply) -> Answer | Rejection:
-        label = LABELS.get(task.type)
-        texts = candidates(self.style.prefill + sampled.text, label) if label else []
+        label, asked = LABELS.get(task.type), self._prompt(task)
+        if not label:
+            return Rejection(Reason.NO_ANSWER)
+        texts = candidates(asked.prefill + sampled.text, label)
+        if asked.ended is not None:  # the reply goes on with the file's last line
+            said = asked.text.rpartition("\n")[2] + sampled.text
+            found = [read_assertion(one, task.type) for one in assertions(said)] if label != "python" else [said]
+            texts = [*filter(None, found), *texts]
         answers = (self._labelled(task, text) for text in texts)
         return next((one for one in answers if isinstance(one, Answer)), Rejection(Reason.NO_ANSWER))
 

@@ -207,7 +207,8 @@ def record_of(
 
 def _asked(suite: Suite, generator: Generator, questions: Sequence[Question], seed: int) -> dict[str, Any]:
     """All that decides the replies: two evaluations with the same of it are the same evaluation."""
-    prompts = json.dumps([[q.id, *vars(q.prompt).values()] for q in questions], ensure_ascii=False)
+    parts = [[q.id, q.prompt.text, q.prompt.prefill, q.prompt.chat] for q in questions]
+    prompts = json.dumps(parts, ensure_ascii=False)
     return {
         "generator": generator.describe(),
         "data": suite.data.describe(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -99,11 +99,13 @@ def _from_hub(name: str, source: str) -> Data:
 @dataclass(frozen=True)
 class Prompt:
     """What a model is asked. `text`: the user's message where `chat` is set (the generator puts the model's own chat
-    template around it), else the prompt itself. `prefill` stands after both; the reply goes on from it."""
+    template around it), else the prompt itself. `prefill` stands after both; the reply goes on from it. `ended`: the
+    rule that ends the reply; None where only an end token does."""
 
     text: str
     prefill: str = ""
     chat: bool = False
+    ended: Callable[[str], bool | None] | None = None
 
 
 def think_answer_prompt(style: Style, body: str) -> Prompt:

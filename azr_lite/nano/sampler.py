@@ -32,8 +32,8 @@ class NanoSampler:
         self.cos_TE, self.sin_TE = angles_TE.cos(), angles_TE.sin()
 
     @torch.inference_mode()
-    def __call__(self, prompt_ids: list[list[int]], *, greedy: bool, seed: int) -> list[Sample]:
-        """One reply per prompt, in order. With `greedy` the seed does not matter."""
+    def __call__(self, prompt_ids: list[list[int]], *, greedy: bool, seed: int, ended: Any = None) -> list[Sample]:
+        """One reply per prompt, in order. With `greedy` the seed does not matter; nor does `ended`, for nano."""
         generator = torch.Generator().manual_seed(seed)
         self._read_weights()
         order = sorted(range(len(prompt_ids)), key=lambda i: (len(prompt_ids[i]), prompt_ids[i]))

@@ -1,11 +1,15 @@
-"""What a prompt style is: the frame around the words, the tags, and the fences."""
+"""What a prompt style is: the frame around the words, the tags, the fences, and how replies are read."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-TAGS = THINK, END_THINK, ANSWER, END_ANSWER = "<think>", "</think>", "<answer>", "</answer>"
+from azr_lite.parsing import ANSWER, END_ANSWER, END_THINK, TAGS, THINK, ParsedReply, parse_reply
+from azr_lite.triplet import Reason, Rejection, Role, Rules
+
+__all__ = ["ANSWER", "END_ANSWER", "END_THINK", "TAGS", "THINK", "Style", "Words", "fence"]
 
 
 def fence(tag: str, text: str) -> str:
@@ -36,3 +40,27 @@ class Style:
 
     def render(self, body: str) -> str:
         return self.frame(body) + self.prefill
+
+    def vary(self, rng: random.Random) -> Style:
+        """The style of one proposer's prompt, which may carry a hint drawn from `rng`."""
+        return self
+
+    def read(self, role: Role, prompt: str, text: str, rules: Rules) -> ParsedReply | Rejection:
+        """The reply `text` to a rendered prompt as labelled blocks, whatever the text."""
+        return parse_reply(self.prefill + text, rules.reply_reading)
+
+    def ended(self, role: Role, prompt: str, text: str) -> bool | None:
+        """Whether more text could not change what `read` finds. Once true, true for every longer text.
+
+        None: only an end token ends a reply to this prompt.
+        """
+        return None
+
+    def read_sampled(
+        self, role: Role, prompt: str, text: str, rules: Rules, *, cut: str = ""
+    ) -> ParsedReply | Rejection:
+        """`read`, of a reply that the token limit may have cut: `cut` then says so in words, else it is empty."""
+        reply = self.read(role, prompt, text, rules)
+        if cut and (isinstance(reply, Rejection) or self.ended(role, prompt, text) is False):
+            return Rejection(Reason.TRUNCATED, cut)
+        return reply

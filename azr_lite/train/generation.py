@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
-from transformers import DynamicCache, GenerationConfig
+from transformers import DynamicCache, GenerationConfig, StoppingCriteria
 from trl.models.utils import unwrap_model_for_generation
 
-from azr_lite.codec import Sample, draw_seed, seeded
+from azr_lite.codec import Codec, Ended, Sample, draw_seed, seeded
 from azr_lite.errors import ModelError, TrainingError
 
 if TYPE_CHECKING:
@@ -23,9 +23,15 @@ Result = TypeVar("Result")
 
 
 class Sampler(Protocol):
-    """One sample per prompt. Depends on its arguments (and the weights) alone; `seed` stands for all randomness."""
+    """One sample per prompt. Depends on its arguments (and the weights) alone; `seed` stands for all randomness.
 
-    def __call__(self, prompt_ids: list[list[int]], *, greedy: bool, seed: int) -> list[Sample]: ...
+    `ended`: of each row (or of none) the rule that ends its reply beside an end token. A row may stop there; whoever
+    asks cuts what goes beyond.
+    """
+
+    def __call__(
+        self, prompt_ids: list[list[int]], *, greedy: bool, seed: int, ended: Sequence[Ended | None] | None = None
+    ) -> list[Sample]: ...
 
 
 class PolicySampler:
@@ -34,8 +40,11 @@ class PolicySampler:
     def __init__(self, trainer: SelfPlayTrainer) -> None:
         self.trainer, self.halving = trainer, Halving(trainer.note)
 
-    def __call__(self, prompt_ids: list[list[int]], *, greedy: bool, seed: int) -> list[Sample]:
+    def __call__(
+        self, prompt_ids: list[list[int]], *, greedy: bool, seed: int, ended: Sequence[Ended | None] | None = None
+    ) -> list[Sample]:
         trainer, device = self.trainer, self.trainer.accelerator.device
+        codec = trainer.codec
 
         def replies(rows: range) -> list[list[int]]:
             """Of this process's own copy of the weights."""
@@ -44,7 +53,10 @@ class PolicySampler:
             )
             own, prompts = draw_seed(seed, rows.start) if rows.start else seed, prompt_ids[rows.start : rows.stop]
             with whole as model, seeded(own, device), trainer.accelerator.autocast():
-                return sample_replies(model, prompts, trainer.generation_config, trainer.codec.eos_ids, device)
+                stop = [EndedRows(codec, ended[rows.start :])] if ended else None
+                return sample_replies(
+                    model, prompts, trainer.generation_config, codec.eos_ids, device, stopping_criteria=stop
+                )
 
         with likeliest(trainer) if greedy else nullcontext():
             if trainer.use_vllm or trainer.is_sharded:
@@ -53,8 +65,8 @@ class PolicySampler:
                     ids_BT, logps_BT = trainer._generate_single_turn(prompt_ids, None, {}, 1)
             else:
                 ids_BT, logps_BT = self.halving(replies, range(len(prompt_ids))), None
-        ends, limit = trainer.codec.eos_ids, trainer.config.max_reply_tokens
-        cut = [ids[-1] not in ends and len(ids) >= limit for ids in ids_BT]
+        limit = trainer.config.max_reply_tokens
+        cut = [ids[-1] not in codec.eos_ids and len(ids) >= limit for ids in ids_BT]
         return list(zip(ids_BT, logps_BT or [None] * len(ids_BT), cut, strict=True))
 
     def keep_awake(self) -> None:
@@ -157,6 +169,22 @@ def sample_replies(
         end = next((place for place, token in enumerate(ids) if token in eos_ids), len(ids) - 1)
         replies.append(ids[: end + 1])
     return replies
+
+
+class EndedRows(StoppingCriteria):
+    """Stops each row of transformers' `generate` whose reply has ended; it is then filled up with padding."""
+
+    def __init__(self, codec: Codec, ended: Sequence[Ended | None]) -> None:
+        self.codec, self.ended, self.width, self.done = codec, ended, 0, set()
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+        """After each new token; `input_ids`: prompts and replies, shape (B, T)."""
+        self.width = self.width or input_ids.shape[1] - 1
+        for row, ids in enumerate(input_ids[:, self.width :].tolist()):
+            rule = self.ended[row]
+            if row not in self.done and rule is not None and rule(self.codec.text(ids)):
+                self.done.add(row)
+        return torch.tensor([row in self.done for row in range(len(input_ids))], device=input_ids.device)
 
 
 def protect_frozen_weights(model: Any, engine: Any) -> None:

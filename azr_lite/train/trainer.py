@@ -162,6 +162,7 @@ class SelfPlayTrainer(GRPOTrainer):
         self.act_as(role)
         known = {prompt: self.codec.encode(prompt) for prompt in dict.fromkeys(prompts)}
         texts, ids = [known[p][0] for p in prompts], [known[p][1] for p in prompts]
+        ended = [self.codec.ended(role, p) for p in prompts]
         order = sorted(range(len(prompts)), key=lambda i: len(ids[i]))
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         chunks = self._chunks(order, world)
@@ -171,11 +172,12 @@ class SelfPlayTrainer(GRPOTrainer):
             seed = draw_seed(self.config.seed, self._selfplay_step, self._sampling_calls, group)
             if number < len(chunks) or self.is_sharded:  # sharded weights want every process to make the same passes
                 chunk = chunks[min(number, len(chunks) - 1)]
-                samples = self.sampler([ids[i] for i in chunk], greedy=greedy, seed=seed)
+                rules = [ended[i] for i in chunk] if any(ended) else None
+                samples = self.sampler([ids[i] for i in chunk], greedy=greedy, seed=seed, ended=rules)
                 found += zip(chunk, samples, strict=True) if number < len(chunks) else ()
         self._sampling_calls += not greedy
         of_place = dict(gather_object(found))
-        return [self.codec.completion(texts[i], ids[i], of_place[i]) for i in range(len(prompts))]
+        return [self.codec.completion(texts[i], ids[i], of_place[i], ended[i]) for i in range(len(prompts))]
 
     def _chunks(self, order: list[int], world: int) -> list[list[int]]:
         """Which prompts are sampled together. vLLM wants one call per process with equally many prompts."""

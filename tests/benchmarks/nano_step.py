@@ -36,7 +36,7 @@ class _TimedSampler:
         self.sampler, self.seconds, self.tokens = sampler, 0.0, 0
         self.prompts: list[list[int]] = []
 
-    def __call__(self, prompt_ids: list[list[int]], *, greedy: bool, seed: int) -> list[Any]:
+    def __call__(self, prompt_ids: list[list[int]], *, greedy: bool, seed: int, ended: Any = None) -> list[Any]:
         began = time.perf_counter()
         samples = self.sampler(prompt_ids, greedy=greedy, seed=seed)
         self.seconds += time.perf_counter() - began
