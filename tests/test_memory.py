@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 from azr_lite.config import Config  # noqa: E402
 from azr_lite.errors import TrainingError  # noqa: E402
-from azr_lite.train.generation import Halving  # noqa: E402
+from azr_lite.train.generation import Halving, PolicySampler  # noqa: E402
 from azr_lite.train.trainer import SelfPlayTrainer  # noqa: E402
 from tests.test_trainer import Spy, relative_error  # noqa: E402
 from tests.tiny import PLAIN, Scripted, random_rollouts, sampled_script, tiny_config, tiny_policy  # noqa: E402
@@ -57,6 +57,7 @@ def play(config: Config, folder: Path, where: str = "") -> tuple[SelfPlayTrainer
         note=notes.append,
         on_step=lambda report: reports.append(report),
     )
+    notes.clear()  # which sampler was chosen
     if where:
         squeeze(policy.model, where)
     spy = Spy()
@@ -151,6 +152,8 @@ def test_sampling_heals_and_stays_reproducible(tmp_path: Path) -> None:
         trainer = SelfPlayTrainer(
             config, policy, PLAIN, Scripted(lambda generate, step: []), tmp_path / str(attempt), note=notes.append
         )
+        trainer.sampler = PolicySampler(trainer)
+        notes.clear()
         torch.manual_seed(attempt)
         before = torch.get_rng_state()
         found.append([trainer.generate(["abc", "x", "x", "yy", "x", "x", "x", "x"]) for _ in range(2)])
@@ -165,6 +168,7 @@ def test_sampling_that_never_fits_ends_with_one_sentence(tmp_path: Path) -> None
     policy = tiny_policy()
     sampler_with_room(0, policy)
     trainer = SelfPlayTrainer(tiny_config(), policy, PLAIN, Scripted(lambda generate, step: []), tmp_path)
+    trainer.sampler = PolicySampler(trainer)
     with pytest.raises(TrainingError, match="one reply; lower the limit of tokens"):
         trainer.generate(["abc", "x"])
 
@@ -174,6 +178,7 @@ def test_a_healed_run_learns_on(tmp_path: Path) -> None:
     config = tiny_config(steps=2, updates_per_step=2, micro_batch_size=3, save_every=1)
     policy, notes = tiny_policy(), []
     trainer = SelfPlayTrainer(config, policy, PLAIN, Scripted(sampled_script(config)), tmp_path, note=notes.append)
+    notes.clear()
     squeeze(policy.model, "backward")
     start = {name: p.detach().clone() for name, p in policy.model.named_parameters()}
     trainer.train()

@@ -24,6 +24,7 @@ from azr_lite.selfplay import SelfPlay
 from azr_lite.train.arguments import many_sequences, training_arguments
 from azr_lite.train.callbacks import Schedule
 from azr_lite.train.checkpoints import abandon, expected_bytes, load_state, seal, why_not
+from azr_lite.train.cpu import CpuSampler, choose_sampler
 from azr_lite.train.diagnostics import gradient_shares
 from azr_lite.train.distributed import keep_precision
 from azr_lite.train.generation import Halving, PolicySampler, Sampler, is_out_of_memory, protect_frozen_weights
@@ -94,8 +95,8 @@ class SelfPlayTrainer(GRPOTrainer):
             parameter.data = parameter.data.float()  # TRL rounds adapters over a 4-bit base to bfloat16
         plain = policy.peft_config is None and policy.device.type == "cpu" and policy.compute is torch.float32
         fits = sampler is not None and plain and config.temperature == 1
-        self.sampler: Sampler = sampler if fits else PolicySampler(self)
         self.codec = Codec(policy.tokenizer, style, self.eos_token_ids, policy.untrained)
+        self.sampler: Sampler = sampler if fits else choose_sampler(self, policy.compute)
         self.count_tokens = self.codec.count_tokens
         self.rollouts: list[Rollout] = []
         self._entropies_BT: torch.Tensor | None = None
@@ -124,7 +125,9 @@ class SelfPlayTrainer(GRPOTrainer):
         return [p for p in self.model.parameters() if p.requires_grad]
 
     def act_as(self, role: Role) -> None:
-        """Sample and score as this role; only split roles make a difference."""
+        """Sample and score as this role: at its temperature and, with split roles, with its adapter."""
+        own = role == Role.PROPOSE and self.config.proposer_temperature
+        self.generation_config.temperature = own or self.config.temperature
         if self.split is not None:
             self.split.act_as(role)
 
@@ -184,7 +187,7 @@ class SelfPlayTrainer(GRPOTrainer):
         if self.use_vllm:
             filled = order + order[:1] * (-len(order) % world)
             return [filled[rank::world] for rank in range(world)] if filled else []
-        own = isinstance(self.sampler, PolicySampler)
+        own = isinstance(self.sampler, PolicySampler | CpuSampler)
         size = self.config.generation_chunk if own else max(len(order), 1)
         return [order[i : i + size] for i in range(0, len(order), size)]
 
