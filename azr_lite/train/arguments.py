@@ -5,14 +5,11 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from trl import GRPOConfig
-from trl.trainer import grpo_trainer
 
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError
@@ -103,24 +100,6 @@ def _free_port() -> int:
     with socket.socket() as any_port:
         any_port.bind(("", 0))
         return any_port.getsockname()[1]
-
-
-@contextmanager
-def many_sequences() -> Iterator[None]:
-    """Inside, TRL starts vLLM with room for 256 sequences at once, vLLM's own default.
-
-    TRL has no argument for it and gives as many as a process trains on; Monte-Carlo solves are far more.
-    """
-    honest = grpo_trainer.VLLMGeneration
-
-    def roomy(max_num_seqs: int, **options: Any) -> Any:
-        return honest(max_num_seqs=max(256, max_num_seqs), **options)
-
-    grpo_trainer.VLLMGeneration = roomy
-    try:
-        yield
-    finally:
-        grpo_trainer.VLLMGeneration = honest
 
 
 def require_vllm(config: Config, on_cpu: bool) -> None:

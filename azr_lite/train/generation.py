@@ -11,6 +11,7 @@ import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import DynamicCache, GenerationConfig, StoppingCriteria
 from trl.models.utils import unwrap_model_for_generation
+from trl.trainer import grpo_trainer
 
 from azr_lite.codec import Codec, Ended, Sample, draw_seed, seeded
 from azr_lite.errors import ModelError, TrainingError
@@ -185,6 +186,26 @@ class EndedRows(StoppingCriteria):
             if row not in self.done and rule is not None and rule(self.codec.text(ids)):
                 self.done.add(row)
         return torch.tensor([row in self.done for row in range(len(input_ids))], device=input_ids.device)
+
+
+@contextmanager
+def vllm_as_we_want_it() -> Iterator[None]:
+    """Inside, TRL starts vLLM with room for at least 256 sequences, vLLM's own default, and frozen weights are guarded.
+
+    TRL has no argument for it and gives as many as a process trains on; Monte-Carlo solves are far more.
+    """
+    made_by_trl = grpo_trainer.VLLMGeneration
+
+    def ours(model: Any, max_num_seqs: int, **options: Any) -> Any:
+        engine = made_by_trl(model=model, max_num_seqs=max(256, max_num_seqs), **options)
+        protect_frozen_weights(model, engine)
+        return engine
+
+    grpo_trainer.VLLMGeneration = ours
+    try:
+        yield
+    finally:
+        grpo_trainer.VLLMGeneration = made_by_trl
 
 
 def protect_frozen_weights(model: Any, engine: Any) -> None:

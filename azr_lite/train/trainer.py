@@ -21,13 +21,13 @@ from azr_lite.config import Config
 from azr_lite.errors import TrainingError
 from azr_lite.prompts.base import Style
 from azr_lite.selfplay import SelfPlay
-from azr_lite.train.arguments import many_sequences, training_arguments
+from azr_lite.train.arguments import training_arguments
 from azr_lite.train.callbacks import Schedule
 from azr_lite.train.checkpoints import abandon, expected_bytes, load_state, seal, why_not
 from azr_lite.train.cpu import CpuSampler, choose_sampler
 from azr_lite.train.diagnostics import gradient_shares
 from azr_lite.train.distributed import keep_precision
-from azr_lite.train.generation import Halving, PolicySampler, Sampler, is_out_of_memory, protect_frozen_weights
+from azr_lite.train.generation import Halving, PolicySampler, Sampler, is_out_of_memory, vllm_as_we_want_it
 from azr_lite.train.policy import Policy, SplitRoles
 from azr_lite.triplet import Completion, Role, Rollout
 
@@ -52,7 +52,7 @@ class SelfPlayTrainer(GRPOTrainer):
     loss does not return them), and the two numbers that seed sampling.
     """
 
-    @many_sequences()
+    @vllm_as_we_want_it()
     def __init__(
         self,
         config: Config,
@@ -87,8 +87,6 @@ class SelfPlayTrainer(GRPOTrainer):
         )
         self.remove_callback(PrinterCallback)
         self.split = SplitRoles(self.model, policy.peft_config) if config.roles == "split" else None
-        if self.use_vllm and policy.peft_config is not None:
-            protect_frozen_weights(self.model, self.vllm_generation)
         keep_precision(self.accelerator)
         self.model.train()  # bitsandbytes' 4-bit layers, once run in eval mode on a CPU, pass no gradient
         for parameter in self.trained():
@@ -142,9 +140,7 @@ class SelfPlayTrainer(GRPOTrainer):
             self.sampler.rest()
         self.schedule.played({name: total - seconds[name] for name, total in self.selfplay.seconds.items()})
         if len(rollouts) != rows:
-            raise TrainingError(
-                f"step {step} gave {len(rollouts)} rollouts, not the {rows} of the batch SelfPlay must fill"
-            )
+            raise TrainingError(f"step {step} gave {len(rollouts)} rollouts, not the {rows} of the batch")
         self.rollouts = self._rows_here(rollouts)
         return {
             "prompt_ids": [list(r.prompt_ids) for r in self.rollouts],
