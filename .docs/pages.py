@@ -166,7 +166,7 @@ def pages() -> Pages:
         "presets.md": preset_page(),
         "course.md": course(),
         "commands.md": commands(),
-        "real_model.md": (ROOT / ".docs" / "real_model.md").read_text(encoding="utf-8"),
+        **{f"{name}.md": (ROOT / ".docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("real_model", "short_answers")},
     }
     only = {"azr_lite.cli": "    options:\n      members: [main]\n"}  # the commands have a page of their own
     for page, members in modules().items():
@@ -176,7 +176,8 @@ def pages() -> Pages:
 
 def navigation(found: Pages) -> list[dict[str, object]]:
     """The menu: readers' pages first, then modules by name."""
-    fixed = {"Home": "index.md", "The course": "course.md", "A real model learns": "real_model.md", "Commands": "commands.md",
+    fixed = {"Home": "index.md", "The course": "course.md", "A real model learns": "real_model.md",
+             "Short answers": "short_answers.md", "Commands": "commands.md",
              "Every setting": "settings.md", "Presets": "presets.md", "Every logged number": "metrics.md", "Public names": "names.md"}  # fmt: skip
     reference = [{place.removeprefix("api/").removesuffix(".md"): place} for place in sorted(found) if place.startswith("api/")]
     return [*({title: place} for title, place in fixed.items()), {"Modules": reference}]

@@ -8,6 +8,7 @@ Arrays are float64 of shape (B,). The batch must be the *global* one: statistics
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -215,15 +216,30 @@ def with_weights_and_padding(c: Config, rollouts: Sequence[Rollout]) -> list[Rol
 
 
 def split_into_updates(
-    rollouts: Sequence[Rollout], updates: int, rng: random.Random, by_role: bool = False
+    rollouts: Sequence[Rollout], updates: int, rng: random.Random, by_role: bool = False, whole_prompts: bool = False
 ) -> list[list[Rollout]]:
     """The batch in as many parts as there are `updates`, equally large; every (role, type) is spread evenly over them.
 
     Rows are shuffled, sorted by group, and given out in turn like cards. `by_role`: each update also gets equally many
-    rows of each role, padding included.
+    rows of each role, padding included. `whole_prompts`: every update gets as many rows of each group, but its rows
+    answer as few prompts as possible: at most `updates` - 1 prompts of a group are cut.
     """
     if updates == 1:
         return [list(rollouts)]
     shuffled = rng.sample(rollouts, len(rollouts))
-    shuffled.sort(key=lambda r: (by_role and r.role, r.weight == 0, r.group))
-    return [shuffled[update::updates] for update in range(updates)]
+    section = lambda r: (by_role and r.role, r.weight == 0, r.group)  # noqa: E731
+    shuffled.sort(key=section)
+    if not whole_prompts:
+        return [shuffled[update::updates] for update in range(updates)]
+    parts: list[list[Rollout]] = [[] for _ in range(updates)]
+    dealt = 0
+    for _, rows in itertools.groupby(shuffled, key=section):
+        prompts: dict[tuple[int, ...], list[Rollout]] = {}
+        for row in rows:
+            prompts.setdefault(row.prompt_ids, []).append(row)
+        ordered = iter([row for own in prompts.values() for row in own])
+        count = sum(map(len, prompts.values()))
+        for update, part in enumerate(parts):
+            part += itertools.islice(ordered, len(range((update - dealt) % updates, count, updates)))
+        dealt += count
+    return parts

@@ -358,6 +358,9 @@ _CONFLICTS: tuple[tuple[Callable[[Config], Any], str], ...] = (
     # combinations that run and quietly train something else
     (lambda c: c.generation != "transformers" and c.model == "nano",
      "the nano model has its own sampler, and vLLM does not know it; use generation='transformers'"),
+    (lambda c: c.generation != "transformers" and c.model.endswith(".gguf"),
+     "vLLM cannot start from {c.model}; give the hub id or the folder that the file was made from, or use "
+     "generation='transformers'"),
     (lambda c: c.generation != "transformers" and c.tuning == "qlora",
      "tuning='qlora' with vLLM destroys the model: TRL merges the adapters into the 4-bit base and back at each step, "
      "which moves its weights by about 5 %; use tuning='lora' with vLLM, or generation='transformers' with qlora"),

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from azr_lite.buffer import normal_form
 from azr_lite.errors import ConfigError
 from azr_lite.prompts.base import ANSWER
+from azr_lite.tasks.base import get_task_type
 from azr_lite.triplet import InductionTask, ProposalAttempt, Role, Rollout, Task
 
 STAGES = ("generate", "sandbox", "update", "rest")
@@ -105,25 +106,47 @@ def _of_group(own: Sequence[Rollout]) -> dict[str, float]:
         lengths["truncated" if r.truncated else "right" if r.verdict.ok else "wrong"].append(len(r.completion_ids))
     numbers |= {f"tokens_{name}": mean(values) for name, values in lengths.items() if values}
     if own[0].role == Role.SOLVE:
+        numbers["length_pressure"] = length_pressure(advantages, [len(r.completion_ids) for r in own])
         numbers |= _reasons([r.verdict.reason for r in own])
     return numbers
 
 
+def length_pressure(advantages_B: Sequence[float], lengths_B: Sequence[int]) -> float:
+    """mean(A (L - mean L)) / std L: below 0, the update favours short replies. 0 where all lengths are equal.
+
+    The gradient of one number that every reply shares, the logit of stopping: where each token is the last with
+    probability s, it is sum A (1 - s L), and the advantages sum to 0.
+
+    Examples:
+        >>> length_pressure([1.0, 1.0, -1.0, -1.0], [2, 2, 12, 12])
+        -1.0
+    """
+    middle = mean(lengths_B)
+    pairs = zip(advantages_B, lengths_B, strict=True)
+    return mean([a * (n - middle) for a, n in pairs]) / (spread(lengths_B) or 1.0)
+
+
 def _of_proposals(own: Sequence[ProposalAttempt]) -> dict[str, float]:
     """One type's proposals: how hard their tasks are, how new, and why others were rejected."""
+    valid = [proposal for proposal in own if proposal.task is not None]
     rates = [proposal.rate for proposal in own if proposal.rate is not None]
-    fresh = [float(proposal.is_new) for proposal in own if proposal.task is not None]
+    fresh = [float(proposal.is_new) for proposal in valid]
     numbers = {
         "solve_rate": mean(rates),
         "learnable": mean([float(0 < rate < 1) for rate in rates]),
+        "learnable_tasks": float(sum(0 < rate < 1 for rate in rates)),
         "never_solved": mean([float(rate == 0) for rate in rates]),
         "always_solved": mean([float(rate == 1) for rate in rates]),
         "fresh": mean(fresh),
         "duplicates": float(fresh.count(0.0)),
     }
+    if valid and get_task_type(valid[0].type).propose_from == "own":
+        programs = {normal_form(proposal.task.program) for proposal in valid}
+        numbers["distinct_programs"] = len(programs) / len(valid)
+        numbers["repeats"] = mean([float(proposal.is_repeat) for proposal in valid])
     if halfway := [proposal for proposal in own if proposal.rate is not None and 0 < proposal.rate < 1]:
         numbers["distinct_answers"] = mean([_distinct(proposal) for proposal in halfway])
-    if copied := [_is_copy(proposal) for proposal in own if proposal.task is not None and proposal.references]:
+    if copied := [_is_copy(proposal) for proposal in valid if proposal.references]:
         numbers["copies"] = mean(copied)
     for percent, count in sorted(Counter(math.floor(100 * rate + 0.5) for rate in rates).items()):
         numbers[f"solved/{percent:03d}"] = float(count)
@@ -195,6 +218,9 @@ METRICS: tuple[Metric, ...] = (
     (_G + "reward_std", "spread of rewards", "population std of R over the group", "reward", 1e-6, None, _REWARDS),
     (_G + "part/{part}", "a part of the reward", "mean over the group of that part of R (0 where a reply has none); "
      "parts sum to R", "reward", None, None, _REWARDS, "where some reply of the group has this part"),
+    ("solve/{type}/length_pressure", "pull on the length", "mean of A x (tokens - mean tokens) / std of tokens. Below "
+     "0 short replies are favoured, as by one baseline where easy tasks have short answers", "advantage", -0.5, 0.5,
+     "metrics.py (length_pressure)"),
     (_G + "well_formed", "well-formed share", "replies of thought and answer / replies", "share", 0.5, 1, _LADDER),
     (_G + "ok", "valid or right share", "valid proposals / proposals; right answers / answers", "share", 0.05, None,
      "paper section 3.1, verifier.py"),
@@ -224,12 +250,20 @@ METRICS: tuple[Metric, ...] = (
     (_P + "solve_rate", "mean solve rate", "mean over valid proposals of r-bar, the success of their n Monte-Carlo "
      "replies", "share", 0.1, 0.95, _RATE),
     (_P + "learnable", "learnable share", "those with 0 < r-bar < 1 / valid proposals", "share", 0.05, None, _RATE),
+    (_P + "learnable_tasks", "learnable tasks", "valid proposals with 0 < r-bar < 1: what both roles can learn from",
+     "tasks", 1, None, _RATE),
     (_P + "never_solved", "share at 0", "those with r-bar = 0 / valid proposals", "share", 0, 0.8, _RATE),
     (_P + "always_solved", "share at 1", "those with r-bar = 1 / valid proposals", "share", 0, 0.9, _RATE),
     (_P + "solved/{percent}", "histogram of solve rates", "valid proposals whose r-bar, rounded to a percent, is this",
      "proposals", 0, None, "metrics.py", "where there is one"),
     (_P + "fresh", "share of new tasks", "valid proposals not in the buffer and not twice in the step / valid "
      "proposals", "share", 0.3, 1, _KEY),
+    (_P + "distinct_programs", "different programs", "different programs, names aside, among the step's valid "
+     "proposals / valid proposals. It sinks before learnable tasks do", "share", 0.6, 1, "buffer.py (normal_form)",
+     "where a proposal that brings its program was valid"),
+    (_P + "repeats", "repeated programs", "valid proposals whose program, names aside, came before: in a buffer or in "
+     "the step / valid proposals", "share", 0, 0.6, "buffer.py (normal_form)",
+     "where a proposal that brings its program was valid"),
     (_P + "duplicates", "duplicates", "valid proposals of known problems", "proposals", 0, None, _KEY),
     (_P + "distinct_answers", "distinct answers", "different answers / n replies, mean over tasks with 0 < r-bar < 1. "
      "A lottery, which nobody can learn, keeps it high at a steady r-bar", "share", 0, 0.8, "metrics.py",
@@ -257,6 +291,9 @@ METRICS: tuple[Metric, ...] = (
     ("clip_ratio", "clipped share", "tokens whose ratio was clipped / tokens, mean over updates; 0 with one update a "
      "step", "share", 0, 0.2, "paper section 3.3 (PPO), TRL"),
     ("entropy", "entropy", "mean entropy of the policy over the reply tokens", "nats a token", 0.02, 5, "TRL"),
+    ("kl", "distance from the base", "mean over the reply tokens that count of k3 = q/p - log(q/p) - 1, p the policy's "
+     "probability of the token, q the untrained model's; mean over micro-batches", "nats a token", 0, 0.5, "trainer.py",
+     "where kl_coef is above 0"),
     ("learning_rate", "learning rate", "that of the step's last update", "1", 0, None, "config.py"),
     ),
     *_rows("timing.jsonl",

@@ -196,7 +196,8 @@ class SelfPlay:
         c = self.config
         batch = with_weights_and_padding(c, rollouts)
         self._write_record(batch[: len(rollouts)], proposals, step)
-        updates = split_into_updates(batch, c.updates_per_step, self._rng(step, "deal"), by_role=c.roles == "split")
+        deal = {"by_role": c.roles == "split", "whole_prompts": c.pack_prompts}
+        updates = split_into_updates(batch, c.updates_per_step, self._rng(step, "deal"), **deal)
         return [rollout for update in updates for rollout in update]
 
     # ------------------------------------------------------------------ seeding

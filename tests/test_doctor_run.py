@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from azr_lite.cli import main
@@ -17,6 +18,7 @@ from azr_lite.errors import RunDirectoryError
 from azr_lite.metrics import metric_of
 from azr_lite.observe.doctor import CHECKS, diagnose, rerun
 from azr_lite.observe.follow import POINTS, Curve, Steps
+from azr_lite.observe.reader import open_run
 from azr_lite.observe.run import Run
 from azr_lite.observe.run_summary import JUDGED, RoleCheck, RunSummary
 from azr_lite.rundir import RunDir
@@ -172,6 +174,7 @@ CASES = {
     "non-determinism leak": lambda: with_curve("worlds", [2.0] * (STEPS - 1) + [1.0]),
     "no references": lambda: healthy(parents={"deduction": Counter({False: 200})}),
     "lottery": lambda: healthy(distinct=(0.4, 0.3), solve_rate=(0.4, 0.5), solved=(0.45, 0.45)),
+    "curriculum collapse": lambda: healthy(learnable_tasks=(7, 1), different_programs=(1.0, 0.4)),
     "copied references": lambda: healthy(copies=(0.1, 0.6)),
     "no learning": lambda: healthy(steps=80, gain={"gain": -0.03, "low": -0.05, "high": -0.01}),
     "internal errors": lambda: healthy(internal=Steps(3, 2, 7), internal_detail="KeyError: 'x'"),
@@ -196,11 +199,79 @@ NEARLY = {
     "easy from the start": lambda: healthy(solve_rate=(0.9, 0.92), learnable=(0.35, 0.1)),
     "easier, and as learnable": lambda: healthy(solve_rate=(0.7, 0.97), learnable=(0.35, 0.3)),
     "hardly a task": lambda: healthy(valid=(0.3, 0.15), solve_rate=(0.7, 0.1), never_solved=(0.1, 0.8), fresh=(1, 0.1)),
+    "repeated programs, and as learnable": lambda: healthy(learnable_tasks=(7, 7), different_programs=(1.0, 0.4)),
+    "fewer learnable tasks, all different": lambda: healthy(learnable_tasks=(7, 1), different_programs=(1.0, 0.9)),
+    "few programs from the start": lambda: healthy(learnable_tasks=(7, 1), different_programs=(0.6, 0.5)),
+    "a collapse too short to tell": lambda: healthy(steps=14, learnable_tasks=(7, 1), different_programs=(1.0, 0.4)),
     "more valid proposals": lambda: healthy(valid=(0.3, 0.95), gain=NOTHING),
     "worse held out, better in training": lambda: healthy(
         solved=(0.4, 0.6), gain={"gain": -0.3, "low": -0.4, "high": -0.2}
     ),
 }
+
+
+# ---- a real model's curriculum (the prototype's runs, .docs/short_answers.md)
+
+COLLAPSE = {0: (76, 75, 36), 10: (110, 88, 27), 20: (146, 71, 20), 30: (151, 54, 10), 35: (151, 58, 4)}
+"""Sums over five steps from this one on, of 160 proposals: valid, different programs, learnable tasks."""
+
+
+def collapsing(rng, steps):
+    """Valid proposals of 32, different programs and learnable tasks of each step: drawn around those sums."""
+    for step in range(steps):
+        means = [np.interp(step, [at + 2 for at in COLLAPSE], row) / 5 for row in zip(*COLLAPSE.values(), strict=True)]
+        valid = rng.binomial(32, min(1, means[0] / 32))
+        different, learnable = (rng.binomial(valid, min(1, mean / means[0])) for mean in means[1:])
+        yield valid, max(different, min(valid, 1)), learnable
+
+
+def alive(rng, steps):
+    """The same of 40 proposals, where the cures were on: up to 14 duplicates, and 9 to 17 learnable tasks throughout."""
+    for step in range(steps):
+        valid = 19 if step == 0 else rng.integers(22, 30)
+        yield valid, valid - rng.integers(0, 15), rng.integers(9, 18)
+
+
+def judged(rows, proposals):
+    valid, different, learnable = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
+    curves = {"valid": valid / proposals, "learnable": learnable / valid, "learnable tasks": learnable}
+    summary = healthy(curves | {"different programs": different / valid}, steps=len(valid))
+    return {one.name: one for one in diagnose(summary)}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_collapsing_curriculum_is_named_while_half_of_it_is_left(seed):
+    """It sank fast from step 20 on: who looks after each step has its name by step 30, and it stays."""
+    rows = list(collapsing(np.random.default_rng(seed), 40))
+    assert judged(rows[:14], 32) == {}
+    named = [steps for steps in range(1, 41) if "curriculum collapse" in judged(rows[:steps], 32)]
+    assert 15 <= named[0] <= 30
+    assert {35, 40} <= set(named)
+    found = judged(rows, 32)["curriculum collapse"]
+    assert "learnable tasks per step and type" in found.evidence
+    assert "repeated_programs=penalty, reference_tasks=learnable" in found.cure
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_curriculum_that_is_alive_is_never_called_dead(seed):
+    rows = list(alive(np.random.default_rng(seed), 60))
+    assert [steps for steps in range(4, 61) if judged(rows[:steps], 40)] == []
+
+
+@pytest.mark.parametrize("path", sorted(log.parent for log in RUNS.glob("*/*/metrics.jsonl")), ids=lambda p: p.name)
+def test_no_recorded_nano_run_lost_its_curriculum_but_those_that_were_made_to(path, tmp_path):
+    """Even had their programs become alike: the learnable tasks, worked out from what was logged, are still there."""
+    config, run = open_run(path).config(), tmp_path / "run"
+    shutil.copytree(path, run)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    for number, line in enumerate(lines):
+        for kind in config.task_types:
+            share = line[f"propose/{kind}/learnable"] * line[f"propose/{kind}/ok"]
+            line[f"propose/{kind}/learnable_tasks"] = config.batch_size * share
+            line[f"propose/{kind}/distinct_programs"] = 1 - 0.7 * number / len(lines)
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    named = "curriculum collapse" in {one.name for one in Run(run).diagnose().findings}
+    assert named == (path.name in ("sign-flip", "trivial-tasks"))
 
 
 @pytest.mark.parametrize("name", NEARLY)

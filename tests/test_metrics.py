@@ -46,9 +46,10 @@ def reply(tokens, text=""):
     return Completion(prompt="", prompt_ids=(1,), ids=(0,) * tokens, text=text)
 
 
-def proposal(result, rate=None, is_new=False, tokens=5, answers=(), references=()):
+def proposal(result, rate=None, is_new=False, tokens=5, answers=(), references=(), is_repeat=False):
     made = ProposalAttempt("deduction", list(references), "", reply(tokens), result, is_new)
     made.rate = rate
+    made.is_repeat = is_repeat
     made.attempts = [SolveAttempt(TASK, "", reply(n, f"<answer>{n}</answer>"), RIGHT) for n in answers]
     return made
 
@@ -65,8 +66,8 @@ def numbers():
     proposals = [
         proposal(TASK, 0.25, True, answers=(1, 2, 1, 1), references=[COPIED]),
         proposal(TASK, 0.0, True, answers=(3, 4), references=[OTHER]),
-        proposal(TASK, 1.0, False),
-        proposal(TASK, 0.125, False, answers=(2, 2)),
+        proposal(OTHER, 1.0, False, is_repeat=True),
+        proposal(TASK, 0.125, False, answers=(2, 2), is_repeat=True),
         proposal(TASK, 0.0, False),
         proposal(Rejection(Reason.NO_PROGRAM, "none"), tokens=7),
     ]
@@ -96,6 +97,7 @@ WANTED = {
     "solve/deduction/no_signal": 0,
     "solve/deduction/advantage_mean": 0,
     "solve/deduction/advantage_std": 1.5**0.5,  # squares 4, 1, 1, 0
+    "solve/deduction/length_pressure": -1.5 / 5**0.5,  # -3·2 + 1·1 - 1·1 + 3·0 over 4; lengths' squares 9, 1, 1, 9
     "solve/deduction/reason/wrong": 2,
     "solve/deduction/reason/no_answer": 1,
     "solve/deduction/loss_share": 11 / 16,  # 2·2 + 4·1 + 6·0.5 = 11 beside the proposer's 10·0.5 = 5
@@ -107,6 +109,9 @@ WANTED = {
     # its six proposals, of which five are valid, with r-bar 0.25, 0, 1, 0.125 and 0
     "propose/deduction/solve_rate": 0.275,
     "propose/deduction/learnable": 0.4,
+    "propose/deduction/learnable_tasks": 2,
+    "propose/deduction/distinct_programs": 0.4,  # two programs in five tasks
+    "propose/deduction/repeats": 0.4,
     "propose/deduction/never_solved": 0.4,
     "propose/deduction/always_solved": 0.2,
     "propose/deduction/fresh": 0.4,

@@ -55,7 +55,11 @@ HELD_OUT = Panel("Held-out accuracy", "share", "held_out/*/accuracy")
 PANELS = (
     HELD_OUT,
     Panel("Solve rate of new tasks", "share", "propose/*/solve_rate"),
-    Panel("Proposals", "share", {"valid": "propose/*/ok", "learnable": "propose/*/learnable"}),
+    Panel(
+        "Proposals",
+        "share",
+        {"valid": "propose/*/ok", "learnable": "propose/*/learnable", "different": "propose/*/distinct_programs"},
+    ),
     Panel("Reward", "reward, -1 to 1", {"propose": "propose/*/reward", "solve": "solve/*/reward"}),
     Panel("Reply length", "tokens", {"propose": "propose/*/tokens", "solve": "solve/*/tokens"}),
     Panel("Entropy", "nats a token", {"entropy": "entropy"}, look_of="all"),
@@ -122,7 +126,7 @@ def draw(run: Followed) -> Figure:
 
 
 def _title(panel: Panel, run: Followed) -> str:
-    """What the panel found: first and last values; of several lines the mean, or each by name where there are two."""
+    """What the panel found: first and last values; of lines with names the first two, else the mean."""
     points = panel.points(run)
     if not points:
         return f"{panel.title}: {'not logged' if run.ended else 'nothing logged yet'}"
@@ -134,8 +138,8 @@ def _title(panel: Panel, run: Followed) -> str:
         return f"{panel.title}: {_change(*ends['all'], percent)}{interval}"
     if panel.title == "Time of a step":
         return f"{panel.title}: {sum(last for _, last in ends.values()):.1f} s"
-    if isinstance(panel.lines, dict) and len(panel.lines) == 2:
-        changes = ", ".join(f"{label} {_change(*own, percent)}" for label, own in ends.items())
+    if isinstance(panel.lines, dict) and len(panel.lines) > 1:
+        changes = ", ".join(f"{label} {_change(*own, percent)}" for label, own in list(ends.items())[:2])
         return f"{panel.title}: {changes.replace(' %,', ',')}"
     change = _change(*(mean(values) for values in zip(*ends.values(), strict=True)), percent)
     return f"{panel.title}: {'mean ' if len(ends) > 1 else ''}{change}"

@@ -57,6 +57,8 @@ CHARTS = {
         ("Valid share of proposals", "valid, %", "propose/*/ok"),
     ),
     "Curriculum: what the proposer invents": (
+        ("Learnable tasks", "tasks per step", "propose/*/learnable_tasks"),
+        ("Different programs among valid proposals", "different, %", "propose/*/distinct_programs"),
         ("Depth of valid proposals", "operations", "depth/*"),
         ("Length of valid programs", "characters", "length/*"),
     ),

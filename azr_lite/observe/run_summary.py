@@ -30,6 +30,7 @@ JUDGED = {
     "solver truncated": "solve/*/truncated", "solver no signal": "solve/*/no_signal",
     "proposer no signal": "propose/*/no_signal", "valid": "propose/*/ok", "proposer truncated": "propose/*/truncated",
     "solve rate": "propose/*/solve_rate", "learnable": "propose/*/learnable", "never solved": "propose/*/never_solved",
+    "learnable tasks": "propose/*/learnable_tasks", "different programs": "propose/*/distinct_programs",
     "fresh": "propose/*/fresh", "copies": "propose/*/copies", "distinct": "propose/*/distinct_answers",
     "clip ratio": "clip_ratio", "gradient norm": "grad_norm",
     "learning rate": "learning_rate", "worlds": "validation/worlds", "kl": "kl",

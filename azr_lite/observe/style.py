@@ -48,6 +48,7 @@ LOOKS: dict[str, Look] = {
     "solve": Look(SKY, "v", DASHED),
     "valid": Look(ORANGE, "D"),
     "learnable": Look(ORANGE, "P", DOTTED),
+    "different": Look(ORANGE, "x", DASHED),
     "generate": Look(PURPLE, "o"),
     "sandbox": Look(GREY, "s", DOTTED),
     "update": Look(PURPLE, "^", DASHED),

@@ -21,7 +21,7 @@ def training_arguments(config: Config, policy: Policy, run_dir: Path) -> GRPOCon
     """One generation batch is one self-play step; ConfigError where it cannot be split over the processes."""
     on_cpu = policy.device.type == "cpu"
     micro_batches = config.micro_batches(world())
-    return GRPOConfig(
+    args = GRPOConfig(
         output_dir=str(run_dir),
         use_cpu=on_cpu,
         seed=config.seed,
@@ -64,6 +64,8 @@ def training_arguments(config: Config, policy: Policy, run_dir: Path) -> GRPOCon
         save_total_limit=None,  # `Schedule` drops old checkpoints itself, once the new one is whole
         dataloader_pin_memory=False,
     )
+    args._n_gpu = min(args.n_gpu, 1)  # a process trains on one GPU: transformers would put nn.DataParallel over all
+    return args
 
 
 def _optimizer(config: Config, on_cpu: bool) -> str:

@@ -211,6 +211,7 @@ class Schedule(TrainerCallback):
         """Report the self-play step, and evaluate where due: a new best is saved, and the stop rule is asked."""
         logs, self._logs = self._logs, []
         names = {"loss": "loss", "grad_norm": "grad_norm", "clip_ratio": "clip_ratio/region_mean", "entropy": "entropy"}
+        names |= {"kl": "kl"} if self.config.kl_coef else {}
         report: dict[str, Any] = {name: math.fsum(log[key] for log in logs) / len(logs) for name, key in names.items()}
         report |= {name: value for name, value in logs[0].items() if "gradient_" in name and value is not None}
         now, timing = time.perf_counter(), self._timing

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
 import tempfile
 from dataclasses import dataclass, field
 from itertools import chain
@@ -64,8 +66,11 @@ def load_policy(config: Config) -> Policy:
 
         # No dropout: sampling and scoring must see the same policy (trl#3000).
         settings = {"lora_dropout": 0.0, "target_modules": "all-linear", "bias": "none", "task_type": "CAUSAL_LM"}
+        if config.lora_layers == "upper":
+            settings |= upper_half(model)
         peft_config = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, **settings)
-        reasons.append(f"{config.tuning}: float32 adapters of rank {config.lora_rank} on all linear layers, no dropout")
+        where = "all linear layers" if config.lora_layers == "all" else "the linear layers of the upper half"
+        reasons.append(f"{config.tuning}: float32 adapters of rank {config.lora_rank} on {where}, no dropout")
     if config.roles == "split":
         reasons.append("split roles: two sets of adapters; the proposer's is in each checkpoint's folder proposer/")
     chosen = precision.device, precision.compute, reasons
@@ -87,9 +92,16 @@ class Precision:
 
 def choose_precision(config: Config) -> Precision:
     """Device and types for these settings on this machine, the same at every call. Raises ModelError."""
-    if config.device == "cuda" and not torch.cuda.is_available():
+    nano = config.model == "nano"
+    wanted = config.device == "cuda" or (config.device == "auto" and not nano)
+    on_gpu = wanted and torch.cuda.is_available()
+    if wanted and not on_gpu and (unseen := _unseen_gpu()):
+        raise ModelError(
+            f"{unseen}; install a torch that fits (https://pytorch.org/get-started/locally), or train on the CPU with "
+            "device='cpu'"
+        )
+    if config.device == "cuda" and not on_gpu:
         raise ModelError("device='cuda', but torch sees no GPU here; install torch with CUDA or use device='auto'")
-    on_gpu = config.device != "cpu" and torch.cuda.is_available()
     if config.dtype == "float16" and not on_gpu:
         raise ModelError("dtype='float16' trains on GPUs only; use dtype='auto'")
     half, why = _half(config, on_gpu)
@@ -107,7 +119,23 @@ def choose_precision(config: Config) -> Precision:
         what = f"frozen base and arithmetic in {str(weights)[6:]}: {why}"
     device = torch.device("cuda" if on_gpu else "cpu")
     where = "a GPU is here" if on_gpu else "as set" if config.device == "cpu" else "no GPU is here"
+    where = "where nano has its own sampler" if nano and config.device == "auto" else where
     return Precision(device, weights, compute, f"device {device.type}: {where}; {what}")
+
+
+def _unseen_gpu() -> str:
+    """Which GPU the driver has and torch does not see, and why; empty where there is none or it is hidden on purpose."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return ""
+    ask = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        found = subprocess.run(ask, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    if not found:
+        return ""
+    needs = f"wants CUDA {torch.version.cuda}: a newer driver" if torch.version.cuda else "was built for CPUs"
+    return f"torch does not see this machine's GPU ({found[0]}): torch {torch.__version__} {needs}"
 
 
 def _half(config: Config, on_gpu: bool) -> tuple[torch.dtype | None, str]:
@@ -295,6 +323,21 @@ def _choose_style(config: Config, tokenizer: PreTrainedTokenizerBase, model: Pre
     if any(tokenizer.convert_ids_to_tokens(end) in closing for end in (ends if isinstance(ends, list) else [ends])):
         return "chat", "chat prompts: the tokenizer has a chat template"
     return "r1", "r1 prompts: the model does not stop where the chat template ends replies, so it is a base model"
+
+
+# ---------------------------------------------------------------- adapters
+
+
+def upper_half(model: PreTrainedModel) -> dict[str, Any]:
+    """`LoraConfig`'s settings for adapters on the linear layers of the upper half of the model's blocks."""
+    blocks = getattr(model.get_decoder(), "layers", None)
+    if blocks is None:
+        raise ModelError(
+            f"lora_layers='upper', but {type(model).__name__} has no list of layers; use lora_layers='all'"
+        )
+    linear = {name.rpartition(".")[2] for name, part in blocks.named_modules() if isinstance(part, torch.nn.Linear)}
+    upper = list(range(len(blocks) // 2, len(blocks)))
+    return {"target_modules": sorted(linear), "layers_to_transform": upper, "layers_pattern": "layers"}
 
 
 # ---------------------------------------------------------------- two roles

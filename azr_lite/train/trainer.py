@@ -21,13 +21,14 @@ from azr_lite.config import Config
 from azr_lite.errors import TrainingError
 from azr_lite.prompts.base import Style
 from azr_lite.selfplay import SelfPlay
+from azr_lite.train import packing
 from azr_lite.train.arguments import training_arguments
 from azr_lite.train.callbacks import Schedule
 from azr_lite.train.checkpoints import abandon, expected_bytes, load_state, seal, why_not
 from azr_lite.train.cpu import CpuSampler, choose_sampler
 from azr_lite.train.diagnostics import gradient_shares
 from azr_lite.train.distributed import keep_precision
-from azr_lite.train.generation import Halving, PolicySampler, Sampler, is_out_of_memory, vllm_as_we_want_it
+from azr_lite.train.generation import PolicySampler, Sampler, Scorer, is_out_of_memory, vllm_as_we_want_it
 from azr_lite.train.policy import Policy, SplitRoles
 from azr_lite.triplet import Completion, Role, Rollout
 
@@ -43,13 +44,14 @@ class SelfPlayTrainer(GRPOTrainer):
     Overridden, because TRL 1.16 and transformers have no hook for it:
 
     * `_prepare_inputs`: our advantages; and TRL shuffles rows between the updates of a step, ours stay in their blocks.
-    * `_get_per_token_logps_and_entropies`: padding is trimmed per micro-batch; those kept from sampling are used.
-    * `_compute_loss`: the role's adapter, and an entropy bonus per token.
+    * `_get_per_token_logps_and_entropies`: prompts packed or padding trimmed, per micro-batch; a temperature for each
+      role; those kept from sampling are used.
+    * `_compute_loss`: the role's adapter, and an entropy bonus and a KL penalty per token.
     * `training_step`: recovery from running out of memory.
     * `_save_checkpoint`, `_load_from_checkpoint`, `train`: full disks; both adapters trainable; the self-play's state.
 
-    Handed on outside TRL's arguments: `rollouts` (this process's rows of the current step), `_entropies_BT` (TRL's
-    loss does not return them), and the two numbers that seed sampling.
+    Handed on outside TRL's arguments: `rollouts` (this process's rows of the current step), what `scorer` found (TRL's
+    loss does not return it), and the two numbers that seed sampling.
     """
 
     @vllm_as_we_want_it()
@@ -97,7 +99,7 @@ class SelfPlayTrainer(GRPOTrainer):
         self.sampler: Sampler = sampler if fits else choose_sampler(self, policy.compute)
         self.count_tokens = self.codec.count_tokens
         self.rollouts: list[Rollout] = []
-        self._entropies_BT: torch.Tensor | None = None
+        self.scorer = Scorer(self, super()._get_per_token_logps_and_entropies)
         self._selfplay_step, self._sampling_calls = -1, 0  # -1: before the first step; the sampling calls made in it
         self.rows_at_once = config.micro_batch_size  # of one forward and backward pass; halved where memory runs out
         # until `train` sets it; the self-test comes before
@@ -125,7 +127,8 @@ class SelfPlayTrainer(GRPOTrainer):
     def act_as(self, role: Role) -> None:
         """Sample and score as this role: at its temperature and, with split roles, with its adapter."""
         own = role == Role.PROPOSE and self.config.proposer_temperature
-        self.generation_config.temperature = own or self.config.temperature
+        owner = self.vllm_generation if self.use_vllm else self.generation_config
+        owner.temperature = own or self.config.temperature
         if self.split is not None:
             self.split.act_as(role)
 
@@ -188,7 +191,8 @@ class SelfPlayTrainer(GRPOTrainer):
         return [order[i : i + size] for i in range(0, len(order), size)]
 
     def _rows_here(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
-        """This process's rows, longest first within each update: those of a micro-batch are about equally long.
+        """This process's rows, longest first within each update: those of a micro-batch are about equally long, or,
+        where prompts are packed, they answer as few prompts as possible.
 
         Update u is the u-th contiguous block of `rollouts`. Its micro-batches are dealt to the processes in turn, so
         that the number of processes changes neither an update's rows nor the rows that share a micro-batch. Of split
@@ -203,6 +207,11 @@ class SelfPlayTrainer(GRPOTrainer):
         mine: list[Rollout] = []
         for start in range(0, len(rollouts), block):
             ordered = sorted(rollouts[start : start + block], key=order)
+            if self.scorer.packs:
+                roles = (
+                    [[r for r in ordered if r.role == role] for role in Role] if self.split is not None else [ordered]
+                )
+                ordered = [row for part in roles for batch in packing.micro_batches(part, micro) for row in batch]
             for first in range(rank * micro, block, world * micro):
                 mine += ordered[first : first + micro]
         return mine
@@ -211,7 +220,7 @@ class SelfPlayTrainer(GRPOTrainer):
         """The next micro-batch, after playing a step where one begins. A micro-batch (dict) is returned as it is.
 
         TRL's method without its shuffle, and with our advantages in the place of TRL's: update u gets the u-th block
-        of rows.
+        of rows. Those of the first update need no old log-probabilities, unless some were kept from sampling.
         """
         if isinstance(generation_batch, dict):
             return generation_batch
@@ -221,13 +230,16 @@ class SelfPlayTrainer(GRPOTrainer):
             rows, device = self.rollouts, self.args.device
             batch["weights"] = torch.tensor([r.weight for r in rows], device=device)
             batch["advantages"] = torch.tensor([r.advantage * r.weight for r in rows], device=device)
-            if self.split is not None:
+            if self.split is not None or self.config.proposer_temperature:
                 batch["proposes"] = torch.tensor([r.role == Role.PROPOSE for r in rows], device=device)
+            self._buffered_inputs = split_tensor_dict(batch, parts)
+            if self.scorer.scores_itself(len(rows)):
+                for first in (batch, *self._buffered_inputs[: self.args.gradient_accumulation_steps]):
+                    first.pop("old_per_token_logps", None)
             every = self.config.gradient_share_every
             if every and (self.steps_done + 1) % every == 0:
                 for name, share in gradient_shares(self, batch).items():
                     self._metrics["train"][name].append(share)
-            self._buffered_inputs = split_tensor_dict(batch, parts)
         return self._buffered_inputs[self._step % parts]
 
     # ------------------------------------------------------------------ the loss
@@ -235,71 +247,43 @@ class SelfPlayTrainer(GRPOTrainer):
     def _get_per_token_logps_and_entropies(
         self, model, input_ids_BT, attention_mask_BT, logits_to_keep, batch_size=None, compute_entropy=False, **kwargs
     ):
-        """TRL's method, one micro-batch at a time, each only as wide as its longest row.
-
-        The loss asks with `compute_entropy`. Without it TRL asks for the old log-probabilities of `rollouts`: those
-        of two roles go through their adapters, and those kept from sampling are given as they are.
-
-        Replies end at different columns, so rows are shifted to the right edge first, and what comes back is shifted
-        back.
-        """
-        of_old = self.rollouts if not compute_entropy else []
-        if of_old and (sampled_BT := self._sampled_logps()) is not None:
-            return sampled_BT, None, None
-        B, width = input_ids_BT.shape
-        columns_T = torch.arange(width, device=input_ids_BT.device)
-        parts: list[Any] = []
-        of_trl = super()._get_per_token_logps_and_entropies
-
-        def score(rows: torch.Tensor) -> None:
-            if of_old:
-                self.act_as(of_old[int(rows[0])].role)
-            mask_BT = attention_mask_BT[rows]
-            padding_B = width - 1 - (columns_T * mask_BT).amax(dim=1)  # columns after the reply's last token
-            shifted_BT = (columns_T - padding_B[:, None]) % width
-            mask_BT, ids_BT = mask_BT.gather(1, shifted_BT), input_ids_BT[rows].gather(1, shifted_BT)
-            kept = logits_to_keep - int(padding_B.min())  # columns of the longest reply among these rows
-            # columns before the first are padding in every row
-            first = min(int(mask_BT.any(dim=0).nonzero()[0]), width - kept - 1)
-            trimmed = ids_BT[:, first:], mask_BT[:, first:], kept
-            found = of_trl(model, *trimmed, compute_entropy=compute_entropy, **kwargs)
-            sources_BT = columns_T[:logits_to_keep] + (kept - logits_to_keep + padding_B)[:, None]  # undoes the shift
-            parts.append([_take_columns(x, sources_BT) if x is not None and x.dim() == 2 else x for x in found])
-
-        for rows in torch.arange(B).split(batch_size or B):
-            if torch.is_grad_enabled():
-                score(rows)  # `training_step` recovers
-            else:
-                halving = Halving(self.note)
-                halving(lambda piece, rows=rows: [score(rows[piece.start : piece.stop])] * len(piece), range(len(rows)))
-        logps, entropies, aux = zip(*parts, strict=True)
-        self._entropies_BT = torch.cat(entropies) if compute_entropy else None
-        return torch.cat(logps), self._entropies_BT, aux[0] if aux[0] is None else torch.stack(aux).mean()
-
-    def _sampled_logps(self) -> torch.Tensor | None:
-        """Log-probabilities kept from sampling save a forward pass, where sampling and scoring compute alike."""
-        if self.use_vllm or self.args.bf16 or self.args.fp16 or any(r.logps is None for r in self.rollouts):
-            return None
-        logps_BT = torch.nn.utils.rnn.pad_sequence([torch.tensor(r.logps) for r in self.rollouts], batch_first=True)
-        return logps_BT.to(self.accelerator.device)
+        """TRL's method: the loss asks with `compute_entropy`; without it, TRL asks for the old ones of `rollouts`."""
+        return self.scorer.replies(
+            model, input_ids_BT, attention_mask_BT, logits_to_keep, batch_size, compute_entropy, **kwargs
+        )
 
     def _compute_loss(self, model, inputs):
-        """TRL's token mean of the clipped objective, less the entropy bonus, weighted like the advantages.
+        """TRL's token mean of the clipped objective, with entropy bonus and KL penalty weighted like the advantages.
 
-        (TRL's own bonus is a mean over each micro-batch: it would count padding rows, and change with
-        `micro_batch_size`.)
+            loss = (sum_rows  sum_tokens  -w min(r A, clip(r) A) - w entropy_coef H + w kl_coef k3) / tokens
+            k3   = q/p - log(q/p) - 1,   p the policy's probability of the token, q that of the model without adapter
+
+        A padding row, w = 0, counts for nothing. (TRL's own bonus is a mean over each micro-batch, and its KL a mean
+        over all rows: they would count padding, and the bonus would change with `micro_batch_size`.)
         """
         role = Role.PROPOSE if "proposes" in inputs and bool(inputs["proposes"].all()) else Role.SOLVE
+        self.scorer.proposes_B = inputs.get("proposes")
+        base_BT = self.scorer.base(inputs) if self.config.kl_coef else None
         self.act_as(role)
         loss = super()._compute_loss(model, inputs)
+        logps_BT, entropies_BT = self.scorer.taken()
         world = self.accelerator.num_processes
         if self.split is not None and world > 1:
             loss = loss + self.split.touch(role)
-        entropies_BT, self._entropies_BT = self._entropies_BT, None
+        share = self.current_gradient_accumulation_steps / (world * self.args.steps_per_generation)
+        tokens, weights_BT = (
+            inputs["num_items_in_batch"] * share,
+            inputs["completion_mask"] * inputs["weights"][:, None],
+        )
         if self.config.entropy_coef:
-            share = self.current_gradient_accumulation_steps / (world * self.args.steps_per_generation)
-            weighted_BT = entropies_BT * inputs["completion_mask"] * inputs["weights"][:, None]
-            loss = loss - self.config.entropy_coef * weighted_BT.sum() / (inputs["num_items_in_batch"] * share)
+            loss = loss - self.config.entropy_coef * (entropies_BT * weights_BT).sum() / tokens
+        if base_BT is not None:
+            k3_BT = (base_BT - logps_BT).exp() - (base_BT - logps_BT) - 1
+            loss = loss + self.config.kl_coef * (k3_BT * weights_BT).sum() / tokens
+            counted_BT = weights_BT > 0
+            sums = torch.stack([(k3_BT.detach() * counted_BT).sum(), counted_BT.sum()])
+            total, counted = self.accelerator.reduce(sums, reduction="sum").tolist()
+            self._metrics["train"]["kl"].append(total / max(counted, 1.0))
         return loss
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
@@ -386,12 +370,6 @@ class SelfPlayTrainer(GRPOTrainer):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.model.train()
         self.act_as(Role.SOLVE)
-
-
-def _take_columns(values_BT: torch.Tensor, columns_BT: torch.Tensor) -> torch.Tensor:
-    """Of each row the values at its columns; zero for a column past the last. The two may differ in width."""
-    width = values_BT.shape[1]
-    return values_BT.gather(1, columns_BT.clamp(max=width - 1)) * (columns_BT < width)
 
 
 def _attached_reward(completions: list[str], attached: list[float], **_: Any) -> list[float]:

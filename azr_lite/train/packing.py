@@ -1,0 +1,139 @@
+"""Score a micro-batch as one sequence: the tree of its tokens, in which every common beginning is read once.
+
+    rows      prompt A · reply 1,  prompt A · reply 2        (B = 2, each padded to T)
+    tree      prompt A · reply 1 · reply 2                   (L tokens; reply 2 goes on from the end of prompt A)
+
+A token sees itself and what it goes on from, and its position is its place in its own row, so every number is that of
+the row alone, but for rounding. A model that reads n replies to a prompt of P tokens so reads P + n R tokens, not
+n (P + R). Attention is computed over L x L, so L should stay near a thousand tokens.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from azr_lite.triplet import Rollout
+
+
+class Tree(NamedTuple):
+    """The distinct beginnings of some rows: a node for each, numbered so that a parent comes before its children.
+
+    `tokens`: the last token of each. `parents`: the node one token shorter; -1 for the first of a row. `paths`: the
+    nodes of each row, from its first token to its last.
+    """
+
+    tokens: list[int]
+    parents: list[int]
+    paths: list[list[int]]
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]]) -> Tree:
+        """Examples:
+        >>> Tree.of([[7, 8, 1], [7, 8, 2], [7, 8, 1]])
+        Tree(tokens=[7, 8, 1, 2], parents=[-1, 0, 1, 1], paths=[[0, 1, 2], [0, 1, 3], [0, 1, 2]])
+        """
+        nodes: dict[tuple[int, int], int] = {}
+        paths: list[list[int]] = []
+        for row in rows:
+            paths.append(path := [])
+            for token in row:
+                path.append(nodes.setdefault((path[-1] if len(path) else -1, token), len(nodes)))
+        return cls([token for _, token in nodes], [parent for parent, _ in nodes], paths)
+
+    def sight(self) -> np.ndarray:
+        """sees_LL: whether node i sees node j, which is i itself or one that it goes on from."""
+        sees_LL = np.eye(len(self.tokens), dtype=bool)
+        for node, parent in enumerate(self.parents):
+            if parent >= 0:
+                sees_LL[node] |= sees_LL[parent]
+        return sees_LL
+
+
+def score(
+    model: Any,
+    ids_BT: torch.Tensor,
+    mask_BT: torch.Tensor,
+    reply_width: int,
+    temperatures_B: Sequence[float],
+    entropy: bool,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Log-probability of each reply token, at its row's temperature, and the entropy where it was drawn; (B, K), K =
+    `reply_width`. Float32, zero in padding.
+
+    `ids_BT`: prompts padded on the left, then K columns of replies padded on the right; `mask_BT`: 1 for tokens.
+    Logits are computed only where a reply token is predicted.
+    """
+    device, reply_BK = ids_BT.device, mask_BT[:, -reply_width:].bool()
+    tree = Tree.of([row[kept].tolist() for row, kept in zip(ids_BT, mask_BT.bool(), strict=True)])
+    slots: dict[tuple[int, float], int] = {}  # of the distribution after a node, at a temperature
+    of_BK = torch.zeros(reply_BK.shape, dtype=torch.long)
+    lengths_B = reply_BK.sum(dim=1).tolist()
+    for b, (path, length, temperature) in enumerate(zip(tree.paths, lengths_B, temperatures_B, strict=True)):
+        for k, node in enumerate(path[len(path) - length - 1 : -1]):
+            of_BK[b, k] = slots.setdefault((node, temperature), len(slots))
+    sees_LL = tree.sight()
+    tensors = (tree.tokens, sees_LL.sum(axis=1) - 1, sees_LL, [node for node, _ in slots], [t for _, t in slots], of_BK)
+    tokens_L, positions_L, sees_LL, nodes_S, temperatures_S, of_BK = (
+        torch.as_tensor(x, device=device) for x in tensors
+    )
+    found = model(
+        input_ids=tokens_L[None],
+        position_ids=positions_L[None],
+        attention_mask=sees_LL[None, None],
+        logits_to_keep=nodes_S,
+        use_cache=False,
+    )
+    logps_SV = (found.logits[0].float() / temperatures_S[:, None]).log_softmax(dim=-1)
+    logps_BK = logps_SV[of_BK, ids_BT[:, -reply_width:]].masked_fill(~reply_BK, 0.0)
+    if not entropy:
+        return logps_BK, None
+    entropies_S = -(logps_SV.exp() * logps_SV).sum(dim=-1)
+    return logps_BK, entropies_S[of_BK].masked_fill(~reply_BK, 0.0)
+
+
+def why_not(model: Any) -> str:
+    """Why this model cannot read a tree, in words; empty where it can."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    config, takes = base.config.get_text_config(), inspect.signature(type(base).forward).parameters
+    kinds = getattr(config, "layer_types", None)
+    if others := sorted({*(kinds or ())} - {"full_attention"}):
+        return f"it has layers of {' and '.join(others)}"
+    if kinds is None and getattr(config, "sliding_window", None):
+        return "it has sliding windows"
+    if getattr(base, "_is_stateful", False):
+        return "it has recurrent layers"
+    if getattr(config, "alibi", False) or not {"position_ids", "logits_to_keep"} <= set(takes):
+        return "it takes no positions of tokens"
+    if config._attn_implementation != "sdpa":
+        return f"its attention is {config._attn_implementation!r}, not 'sdpa'"
+    return ""
+
+
+def micro_batches(rows: Sequence[Rollout], size: int) -> list[list[Rollout]]:
+    """All rows in micro-batches of `size` each, with as few prompts as possible in more than one; longest first.
+
+    `size` divides the number of rows. Prompts with most rows are placed first, each where the least room is left over;
+    one that fits nowhere is cut.
+    """
+    prompts: dict[tuple[int, ...], list[Rollout]] = {}
+    for row in rows:
+        prompts.setdefault(row.prompt_ids, []).append(row)
+    batches: list[list[Rollout]] = [[] for _ in range(len(rows) // size)]
+    for own in sorted(prompts.values(), key=len, reverse=True):
+        while own:
+            fitting = [batch for batch in batches if size - len(batch) >= len(own)]
+            chosen = max(fitting, key=len) if fitting else min(batches, key=len)
+            room = size - len(chosen)
+            chosen += own[:room]
+            own = own[room:]
+    return sorted(batches, key=_tokens, reverse=True)
+
+
+def _tokens(rows: Sequence[Rollout]) -> int:
+    """What a micro-batch reads, but for beginnings that replies or different prompts share."""
+    return sum(map(len, {row.prompt_ids for row in rows})) + sum(len(row.completion_ids) for row in rows)
