@@ -79,7 +79,7 @@ class Config:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Weight dtype; auto: float32 master weights for full tuning, bfloat16 under adapters where the machine has it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the policy lives."""
+    """Where the policy lives; auto: on a GPU where there is one, but nano on the CPU, where its own sampler works."""
     prompts: Literal["auto", "r1", "chat", "compact", "file", "file-working"] = "auto"
     """Prompt style; auto: compact for nano; else file or, where the tokenizer has a chat template, chat (r1 without),
     whichever gets more valid proposals in a short trial."""

@@ -124,7 +124,7 @@ def choose_precision(config: Config) -> Precision:
 
 
 def _unseen_gpu() -> str:
-    """Which GPU the driver has and torch does not see, and why; empty where there is none or it is hidden on purpose."""
+    """Which GPU the driver has and torch does not see, and why; empty where there is none, or hidden on purpose."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return ""
     ask = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
