@@ -92,10 +92,10 @@ class Precision:
 
 def choose_precision(config: Config) -> Precision:
     """Device and types for these settings on this machine, the same at every call. Raises ModelError."""
-    nano = config.model == "nano"
-    wanted = config.device == "cuda" or (config.device == "auto" and not nano)
-    on_gpu = wanted and torch.cuda.is_available()
-    if wanted and not on_gpu and (unseen := _unseen_gpu()):
+    found, stays = torch.cuda.is_available(), config.model == "nano" and config.device == "auto"
+    wanted = config.device != "cpu" and not stays
+    on_gpu = found and wanted
+    if wanted and not found and (unseen := _unseen_gpu()):
         raise ModelError(
             f"{unseen}; install a torch that fits (https://pytorch.org/get-started/locally), or train on the CPU with "
             "device='cpu'"
@@ -119,7 +119,7 @@ def choose_precision(config: Config) -> Precision:
         what = f"frozen base and arithmetic in {str(weights)[6:]}: {why}"
     device = torch.device("cuda" if on_gpu else "cpu")
     where = "a GPU is here" if on_gpu else "as set" if config.device == "cpu" else "no GPU is here"
-    where = "where nano has its own sampler" if nano and config.device == "auto" else where
+    where = "where nano has its own sampler" if stays and found else where
     return Precision(device, weights, compute, f"device {device.type}: {where}; {what}")
 
 
