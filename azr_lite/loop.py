@@ -31,7 +31,7 @@ from azr_lite.evaluation.scores import (
 from azr_lite.metrics import STAGES
 from azr_lite.presets import preset
 from azr_lite.progress import Reporter, check_installed, curves_of
-from azr_lite.prompts import get_style
+from azr_lite.prompts import Style, get_style
 from azr_lite.rundir import RunDir
 from azr_lite.sandbox import Executor
 from azr_lite.selfplay import SelfPlay
@@ -176,7 +176,8 @@ def _make_directory(config: Config, go_on: bool) -> bool:
             (run_dir / "config.json").unlink()  # what a kill left that came before run.json
         RunDir.create(config, {"environment": describe_environment()})
         return True
-    if foreign := _foreign_settings(RunDir.open(run_dir).config(), config, besides=("preset", "output_dir")):
+    besides = ("preset", "output_dir", *(["prompts"] if config.prompts == "auto" else []))  # then a trial chose them
+    if foreign := _foreign_settings(RunDir.open(run_dir).config(), config, besides=besides):
         names = ", ".join(foreign)
         raise ConfigError(f"{run_dir} holds a run with other settings ({names}); give the same or another --output-dir")
     return False
@@ -246,9 +247,6 @@ class _Session:
             sampler = NanoSampler(policy.model, tokenizer.eos_token_id, tokenizer.pad_token_id, c.max_reply_tokens)
         runner = ShardedExecutor(executor) if world() > 1 else executor
         self.selfplay = SelfPlay(c, style, runner, reserved=reserved)
-        verifier = Verifier(runner, self.selfplay.rules)  # of its own, so that self-play's counts stay its own
-        problems = (c.model, c.task_types, c.eval_problems, HELD_OUT_SEED, style, verifier, c.max_reply_tokens)
-        self.suite = held_out_suite(*problems) if c.eval_problems else None
         self.checkpoint = by_main(lambda: last_whole_checkpoint(path))
         self.done = step_of(self.checkpoint) // c.updates_per_step if self.checkpoint else 0
         self.schedule = Schedule(
@@ -264,6 +262,23 @@ class _Session:
         self.trainer = SelfPlayTrainer(c, policy, style, self.selfplay, path, schedule=self.schedule, sampler=sampler)
         self.selfplay.count_tokens = self.trainer.count_tokens
         self.selfplay.special_tokens = self.trainer.codec.special_tokens
+        if c.prompts == "auto" and c.model != "nano" and self.checkpoint is None and not sharding():
+            self._choose_prompts(style)
+        style, verifier = self.selfplay.style, Verifier(runner, self.selfplay.rules)  # self-play's counts are its own
+        problems = (c.model, c.task_types, c.eval_problems, HELD_OUT_SEED, style, verifier, c.max_reply_tokens)
+        self.suite = held_out_suite(*problems) if c.eval_problems else None
+
+    def _choose_prompts(self, style: Style) -> None:
+        """The file form, or the one that goes with the model, by a trial; the run's settings then name it."""
+        from azr_lite.train.diagnostics import choose_prompts
+
+        found = choose_prompts(self.trainer, [style, get_style("file")])
+        self.reporter.facts(found)
+        if self.main:
+            info = self.directory.info()
+            info["model"]["choices"].append(found)
+            self.directory.save_info(info)
+            self.directory.save_config(self.config.replace(prompts=self.selfplay.style.name))
 
     def _begin(self) -> None:
         """Once, before the first step: self-test, evaluation of the untrained policy, seeds."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from azr_lite.config import Config
 from azr_lite.parsing import parse_program
 from azr_lite.prompts import get_style
-from azr_lite.prompts.file import outline
+from azr_lite.prompts.file import FileStyle, outline
 from azr_lite.selfplay import SelfPlay
 from azr_lite.tasks import get_task_type
 from azr_lite.triplet import Completion, InductionTask, Reason, Rejection, Role, Rules, Triplet
@@ -316,3 +316,76 @@ def test_an_adversary_ends_no_step(style, executor):
     for step in range(2):
         rollouts = play.step(adversary, step)
         assert Reason.INTERNAL not in {rollout.verdict.reason for rollout in rollouts}
+
+
+# ---------------------------------------------------------------- sampling
+
+
+@pytest.fixture
+def trainer_of(tmp_path, executor):
+    """A trainer of a tiny random model, with a sampler that replies to a prompt's text with another, if given."""
+    pytest.importorskip("trl")
+    from azr_lite.train.trainer import SelfPlayTrainer
+    from tests.tiny import tiny_config, tiny_policy
+
+    def made(style, reply=None, **changes):
+        settings = tiny_config(task_types=("deduction",), **changes)
+        policy = tiny_policy()
+
+        def sampler(prompt_ids, *, greedy, seed, ended):
+            asked = [policy.tokenizer.decode(ids) for ids in prompt_ids]
+            ids = [policy.tokenizer(reply(prompt))["input_ids"] for prompt in asked]
+            return [(own, [-1.0 * place for place in range(len(own))], True) for own in ids]
+
+        play = SelfPlay(settings, style, executor)
+        return SelfPlayTrainer(settings, policy, style, play, tmp_path, sampler=reply and sampler)
+
+    return made
+
+
+def test_whoever_samples_a_reply_is_cut_where_it_ends(trainer_of):
+    proposal = BODY + "assert f(3) == 4\n"
+    trainer = trainer_of(FILE, lambda prompt: proposal if prompt.endswith("def f(") else " 12\n\nassert f(3) == 4\n")
+    (reply,) = trainer.generate([asked(FILE, Role.SOLVE, "deduction")], Role.SOLVE)
+    assert (reply.text, len(reply.ids), reply.truncated) == (" 12\n", 4, False)
+    assert reply.logps == (0.0, -1.0, -2.0, -3.0)
+    (reply,) = trainer.generate([PAIR], Role.PROPOSE)
+    assert (reply.text, reply.truncated) == (BODY + "assert f(3) ==", False)
+    (reply,) = trainer.generate([FILE.render("no file")], Role.SOLVE)
+    assert (reply.text, reply.truncated) == (" 12\n\nassert f(3) == 4\n", True)
+
+
+def test_an_end_token_behind_the_end_is_cut_too_and_one_before_it_stays(trainer_of):
+    trainer, prompt = trainer_of(FILE), asked(FILE, Role.SOLVE, "deduction")
+    rule = trainer.codec.ended(Role.SOLVE, prompt)
+    end, line, digit = trainer.codec.tokenizer.convert_tokens_to_ids(["</s>", "\n", "7"])
+    assert trainer.codec.trim([digit, line, end], rule) == 2
+    assert trainer.codec.trim([digit, end], rule) is None
+    assert trainer.codec.completion(prompt, [1], ([digit, end], None, False), rule).ids == (digit, end)
+
+
+def test_generation_stops_where_all_replies_have_ended(trainer_of, monkeypatch):
+    trainer = trainer_of(FILE, max_reply_tokens=60)
+    asked_for = []
+    monkeypatch.setattr(FileStyle, "ended", lambda self, role, prompt, text: asked_for.append(text) or len(text) >= 5)
+    replies = trainer.generate([asked(FILE, Role.SOLVE, "deduction")] * 6, Role.SOLVE)
+    assert max(len(reply.text) for reply in replies) >= 5
+    assert all(len(trainer.codec.text(reply.ids[:-1])) < 5 for reply in replies)
+    assert max(map(len, asked_for)) < 30, "rows are sampled on, though they have ended"
+
+
+def test_a_run_takes_the_style_in_which_most_proposals_are_valid(trainer_of):
+    from azr_lite.train.diagnostics import choose_prompts
+
+    def replies(prompt):
+        return "n):\n    return n * 3\nassert f(5) ==" if prompt.endswith("def f(") else "I know no tags"
+
+    trainer, r1 = trainer_of(get_style("r1"), replies), get_style("r1")
+    found = choose_prompts(trainer, [r1, FILE])
+    assert found.startswith("file prompts: of 16 deduction proposals were valid: r1 0, file 16 (")
+    assert trainer.codec.style is trainer.selfplay.style is FILE
+    assert trainer._sampling_calls == 0
+    assert len(trainer.selfplay.buffers.of["deduction"]) == 1
+    trainer = trainer_of(r1, lambda prompt: "nothing")
+    assert choose_prompts(trainer, [r1, FILE]).startswith("r1 prompts: ")
+    assert trainer.codec.style is trainer.selfplay.style is r1

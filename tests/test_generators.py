@@ -1,5 +1,6 @@
 """Who answers: transformers and a server (a stand-in), and opening models and runs."""
 
+import dataclasses
 import json
 import sys
 import threading
@@ -50,6 +51,24 @@ def test_a_reply_ends_at_its_limit_or_at_the_stop_string():
     ((stopped,),) = made.generate(PROMPTS[:1], Sampling(max_tokens=12, stop=(word,)))
     assert stopped.text == long.text[: long.text.index(word) + 2]
     assert (stopped.truncated, stopped.tokens) == (False, len(stopped.text))
+
+
+def test_on_a_cpu_the_sampler_for_cpus_gives_what_transformers_would():
+    fast, plain = generator(), generator()
+    plain.fast = None
+    assert [made.describe()["generation"] for made in (fast, plain)] == ["CPU sampler", "transformers"]
+    stop = plain.generate(PROMPTS[:1], Sampling(max_tokens=9))[0][0].text[4:6]
+    ends = [dataclasses.replace(prompt, ended=lambda text: len(text) >= 5) for prompt in PROMPTS]
+    for prompts, how in (
+        (PROMPTS, Sampling(9)),
+        (PROMPTS, Sampling(9, stop=(stop,))),
+        (ends, Sampling(9, stop=(stop,))),
+    ):
+        assert fast.generate(prompts, how) == plain.generate(prompts, how)
+    warm, cold = (fast.generate(PROMPTS, Sampling(9, temperature=t, samples=2, seed=3)) for t in (2.0, 1e-4))
+    assert (
+        [own[0] for own in cold] == [own[0] for own in plain.generate(PROMPTS, Sampling(9))] != [own[0] for own in warm]
+    )
 
 
 def test_sampling_is_seeded_and_samples_differ():

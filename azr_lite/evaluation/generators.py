@@ -19,6 +19,7 @@ from azr_lite.train.checkpoints import is_whole, step_of
 
 if TYPE_CHECKING:
     from azr_lite.codec import Codec, Ended
+    from azr_lite.train.cpu import CpuSampler
     from azr_lite.train.policy import Policy
 
 
@@ -28,13 +29,14 @@ class TransformersGenerator:
     def __init__(self, policy: Policy, codec: Codec, name: str, sampler: Any = None) -> None:
         self.policy, self.codec, self.name, self.sampler = policy, codec, name, sampler
         policy.model.eval()
+        self.fast = None if sampler else _fast_sampler(policy, codec)
 
     def describe(self) -> dict[str, Any]:
         import torch
         import transformers
 
         versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-        kind = "nano sampler" if self.sampler else "transformers"
+        kind = "nano sampler" if self.sampler else "CPU sampler" if self.fast else "transformers"
         dtype = str(self.policy.compute).removeprefix("torch.")
         return {"model": self.name, "generation": kind, "dtype": dtype, **versions}
 
@@ -85,6 +87,9 @@ class TransformersGenerator:
         drawn = {"temperature": how.temperature, "top_p": 1.0, "top_k": 0} if how.temperature else {}
         limits = {"max_new_tokens": how.max_tokens, "eos_token_id": sorted(eos_ids), "pad_token_id": pad}
         config = GenerationConfig(do_sample=bool(how.temperature), **limits, **drawn)
+        if self.fast is not None:
+            self.fast.config, rules = config, [_stopping(rule, how.stop) for rule in ended]
+            return [list(out) for out, _, _ in self.fast(ids, greedy=not how.temperature, seed=seed, ended=rules)]
         options = {"stop_strings": list(how.stop), "tokenizer": policy.tokenizer} if how.stop else {}
         if any(ended):
             options["stopping_criteria"] = [EndedRows(self.codec, ended)]
@@ -92,6 +97,23 @@ class TransformersGenerator:
         with seeded(seed, policy.device), torch.autocast(policy.device.type, policy.compute, enabled=half):
             found = sample_replies(policy.model, ids, config, eos_ids, policy.device, **options)
         return [_without_padding(out, pad, eos_ids) for out in found]
+
+
+def _fast_sampler(policy: Policy, codec: Codec) -> CpuSampler | None:
+    """The sampler for CPUs, where it is exact for this model."""
+    if policy.device.type != "cpu":
+        return None
+    from transformers import GenerationConfig
+
+    from azr_lite.train.cpu import CpuSampler
+
+    made = CpuSampler(policy.model, codec, GenerationConfig(pad_token_id=policy.tokenizer.pad_token_id), policy.compute)
+    return None if made.why_not() else made
+
+
+def _stopping(rule: Ended | None, stop: Sequence[str]) -> Ended | None:
+    """The rule that ends a reply, and the stop strings, as one."""
+    return (lambda text: until_stop(text, stop)[1] or bool(rule and rule(text))) if stop else rule
 
 
 def _without_padding(ids: list[int], pad: int, eos_ids: Any) -> list[int]:
@@ -156,7 +178,7 @@ class ServerGenerator:
         replies = []
         for choice in choices:
             text, stopped = until_stop(_text(choice, prompt), stop)
-            was_cut = choice.finish_reason == "length" and not stopped
+            was_cut = choice.finish_reason == "length" and not (stopped or (prompt.ended and prompt.ended(text)))
             text = text.encode("utf-8", "replace").decode()  # a lone surrogate could be written nowhere
             replies.append(Reply(prompt.text + prompt.prefill, text, tokens // len(choices), was_cut))
         return replies

@@ -22,6 +22,7 @@ from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.suite import SHIPPED, Data, Mark, Prompt, Question, Reply, Setting, blocks_anywhere, shipped
 from azr_lite.parsing import ParsedReply, parse_arguments, parse_program, read_source
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, Style
+from azr_lite.prompts.file import FileStyle
 from azr_lite.sandbox.literal import LiteralError, read_value
 from azr_lite.sandbox.wire import render
 from azr_lite.tasks.base import Answer, argument_text, get_task_type
@@ -33,7 +34,9 @@ LABELS = {"deduction": "output", "abduction": "input", "induction": "python"}
 HELD_OUT_SEED = 20505
 """Seed of the held-out problems: the same for every run, so that runs can be compared question by question."""
 AZR = "azr: think/answer prompt of self-play, judged by value in the sandbox"
+FILE = "file: the prompt begins a Python file and the reply goes on with it; judged by value in the sandbox"
 ASSERT = "assert-direct: complete the assertion without a thought, one worked example; judged by value in the sandbox"
+
 OWN = Data("problems of one's own", "", "", ())
 
 
@@ -109,6 +112,11 @@ class ReasoningSuite:
         if isinstance(answer, Answer) or not self.expressions or len(blocks := reply.blocks("input")) != 1:
             return answer
         return _computed(task.program, blocks[0]) or answer
+
+
+def _asked(style: Style) -> str:
+    """The protocol of self-play's own prompts."""
+    return FILE if isinstance(style, FileStyle) else AZR
 
 
 # ---------------------------------------------------------------- lenient extraction
@@ -288,7 +296,7 @@ def cruxeval_suite(kind: str, scope: str, style: Style, verifier: Verifier, prot
     wide = kind == "abduction" and (scope == "all" or protocol == "assert-direct")
     said = "; inputs may be expressions of plain builtins" if wide else ""
     if protocol == "azr":
-        return ReasoningSuite(name, AZR + said, problems, style, verifier, data, expressions=wide)
+        return ReasoningSuite(name, _asked(style) + said, problems, style, verifier, data, expressions=wide)
     return AssertSuite(f"{name}-{protocol}", ASSERT + said, problems, style, verifier, data, expressions=wide)
 
 
@@ -299,7 +307,7 @@ def induction_suite(style: Style, verifier: Verifier, *, hint: bool) -> Reasonin
     data = shipped("evalplus-triplets", "evalplus_triplets.jsonl.gz")
     tasks = [_induction(row, verifier.rules, hint) for row in data.rows if row["induction_ok"]]
     problems = [(task.id.split("/")[0], task) for task in tasks if task is not None]
-    return ReasoningSuite(f"induction-{'hint' if hint else 'nohint'}", AZR, problems, style, verifier, data)
+    return ReasoningSuite(f"induction-{'hint' if hint else 'nohint'}", _asked(style), problems, style, verifier, data)
 
 
 def _induction(row: dict[str, Any], rules: Rules, hint: bool) -> InductionTask | None:
@@ -346,7 +354,7 @@ def held_out_suite(
     data = Data("frozen sample of CRUXEval and EvalPlus", "shipped: problems.jsonl", digest, ())
     if model == "nano":
         data = Data(f"nano held-out, seed {seed}", "generated", digest, ())
-    return ReasoningSuite("held-out", AZR, problems, style, verifier, data, max_tokens=max_tokens, stop=())
+    return ReasoningSuite("held-out", _asked(style), problems, style, verifier, data, max_tokens=max_tokens, stop=())
 
 
 def held_out_problems(model: str, types: Sequence[str], count: int, seed: int) -> list[tuple[str, Task]]:

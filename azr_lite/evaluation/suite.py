@@ -105,7 +105,7 @@ class Prompt:
     text: str
     prefill: str = ""
     chat: bool = False
-    ended: Callable[[str], bool | None] | None = None
+    ended: Callable[[str], bool | None] | None = field(default=None, compare=False, repr=False)
 
 
 def think_answer_prompt(style: Style, body: str) -> Prompt:
@@ -234,7 +234,7 @@ class Options:
     output_dir: str = ""
     """Where results go; empty: the run's folder, or evals/MODEL."""
     prompts: str = "auto"
-    """auto, r1, chat or compact."""
+    """auto, r1, chat, file, file-working or compact."""
     device: str = "auto"
     """auto, cpu or cuda."""
     chunk: int = 16

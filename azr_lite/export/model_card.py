@@ -149,5 +149,5 @@ def _style_name(config: Config, info: dict[str, Any]) -> str:
     """The prompts it was trained with: as set, or as loading chose them (its line in run.json begins with the name)."""
     if config.prompts != "auto":
         return config.prompts
-    chosen = (re.match(r"(r1|chat|compact) prompts:", line) for line in info.get("model", {}).get("choices", []))
+    chosen = (re.match(r"([\w-]+) prompts:", line) for line in info.get("model", {}).get("choices", []))
     return next((found[1] for found in chosen if found), "compact" if config.model == "nano" else "r1")

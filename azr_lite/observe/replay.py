@@ -28,6 +28,7 @@ from azr_lite.observe.run_summary import due
 from azr_lite.prompts import get_style
 from azr_lite.rundir import RunDir, rollout_line
 from azr_lite.selfplay import SelfPlay
+from azr_lite.tasks.base import get_task_type
 from azr_lite.triplet import (
     Completion,
     ProposalAttempt,
@@ -131,7 +132,7 @@ def replay(run: RunDir, step: int | None = None, executor: ProgramRunner | None 
     if config.model == "nano":
         from azr_lite.nano.language import is_reserved as reserved
     with open_executor(config) if executor is None else nullcontext(executor) as running, form_checked(run):
-        style = get_style("chat")  # all styles share the prefill
+        style = get_style("chat" if config.prompts == "auto" else config.prompts)  # what `auto` means is read alike
         play = SelfPlay(config, style, running, count_tokens=lambda prompt: 0, reserved=reserved)
         _fill_buffers(play, run, step)
         found = Replay(step)
@@ -152,7 +153,8 @@ def _compare_step(play: SelfPlay, found: Replay, lines: list[Line], rows: list[L
     proposals = []
     for line in lines:
         references = [task(i, line["type"]) for i in line["parents"]]
-        proposals.append(ProposalAttempt(line["type"], references, "", _completion(line)))
+        prompt = get_task_type(line["type"]).propose_prompt(play.style, references, play.rules)  # but for the hint
+        proposals.append(ProposalAttempt(line["type"], references, prompt, _completion(line)))
     play.validate(proposals)  # 3
     for line, proposal in zip(lines, proposals, strict=True):
         by_tokenizer = line["detail"].startswith(("the solver's prompt would have", "it holds the text "))
@@ -161,7 +163,7 @@ def _compare_step(play: SelfPlay, found: Replay, lines: list[Line], rows: list[L
             found.believed += 1
         if proposal.task is not None:
             known[proposal.task.id] = proposal.task
-            proposal.attempts = [SolveAttempt(proposal.task, "", _completion(answer)) for answer in line["answers"]]
+            proposal.attempts = [_attempt(play, proposal.task, answer) for answer in line["answers"]]
     play.judge([attempt for proposal in proposals for attempt in proposal.attempts])  # 4
     play.learnability([proposal for proposal in proposals if len(proposal.attempts) > 1])  # 5
     play.insert([proposal for proposal in proposals if proposal.rate is not None], found.step)  # 6
@@ -176,7 +178,7 @@ def _compare_step(play: SelfPlay, found: Replay, lines: list[Line], rows: list[L
         if row["role"] == "solve":
             measured[row["type"]] -= 1  # the Monte-Carlo replies come first
             if measured[row["type"]] < 0:
-                extra.append(SolveAttempt(task(row["task_id"], row["type"]), "", _completion(row)))
+                extra.append(_attempt(play, task(row["task_id"], row["type"]), row))
     play.judge(extra)  # 8
     rewarded = play.reward(proposals, play.solve(proposals, extra))  # 7, 9
     if len(rewarded) != len(rows):
@@ -187,6 +189,11 @@ def _compare_step(play: SelfPlay, found: Replay, lines: list[Line], rows: list[L
     batch = with_weights_and_padding(play.config, play.advantages(rollouts))  # 10, 11
     for number, (row, rollout) in enumerate(zip(rows, batch, strict=False), start=1):
         found.compare(ROLLOUTS, number, row, rollout_line(rollout))
+
+
+def _attempt(play: SelfPlay, asked: Task, line: Line) -> SolveAttempt:
+    prompt = get_task_type(asked.type).solve_prompt(play.style, asked, play.rules)
+    return SolveAttempt(asked, prompt, _completion(line))
 
 
 def _completion(line: Line) -> Completion:

@@ -1,8 +1,10 @@
-"""Does this trainer learn in the right direction (the self-test), and which task types move it (gradient shares)?"""
+"""Does this trainer learn in the right direction (the self-test), which task types move it (gradient shares), and in
+which prompt style does its policy propose (the trial)?"""
 
 from __future__ import annotations
 
 import copy
+import random
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,6 +13,9 @@ import torch
 from accelerate.utils import gather_object
 
 from azr_lite.errors import TrainingError
+from azr_lite.prompts.base import Style
+from azr_lite.selfplay import SelfPlay
+from azr_lite.tasks.base import get_task_type
 from azr_lite.train.generation import is_out_of_memory
 from azr_lite.triplet import Role
 
@@ -74,6 +79,32 @@ def self_test(trainer: SelfPlayTrainer) -> SelfTestResult:
         f"(learning rate {rate:g}, {time.perf_counter() - started:.1f} s)"
     )
     return SelfTestResult(raised, lowered, sentence)
+
+
+TRIAL_PROPOSALS = 16
+
+
+def choose_prompts(trainer: SelfPlayTrainer, styles: Sequence[Style]) -> str:
+    """Before a new run: its prompt style becomes the one in which the untrained policy proposes most valid tasks.
+
+    Proposed from the zero task of the first type that has one. The first style, unless a later one gets more. Random
+    numbers, buffers and counts stay as they are. Returns the figures in a sentence.
+    """
+    play, calls, started, valid = trainer.selfplay, trainer._sampling_calls, time.perf_counter(), {}
+    name = next(name for name in trainer.config.task_types if get_task_type(name).zero_task())
+    for style in styles:
+        trainer.codec.style = style
+        trial = SelfPlay(trainer.config, style, play.verifier.executor, count_tokens=trainer.count_tokens)
+        rng = random.Random(f"{trainer.config.seed}/trial")
+        proposals = [trial._new_proposal(name, rng) for _ in range(TRIAL_PROPOSALS)]
+        trial.propose(proposals, trainer.generate)
+        trial.validate(proposals)
+        valid[style.name] = sum(proposal.task is not None for proposal in proposals)
+    trainer._sampling_calls = calls
+    trainer.codec.style = play.style = best = max(styles, key=lambda style: valid[style.name])
+    figures = ", ".join(f"{style} {count}" for style, count in valid.items())
+    seconds = time.perf_counter() - started
+    return f"{best.name} prompts: of {TRIAL_PROPOSALS} {name} proposals were valid: {figures} ({seconds:.0f} s)"
 
 
 def _one_reply(trainer: SelfPlayTrainer) -> dict[str, torch.Tensor]:
