@@ -3,7 +3,7 @@
 `OMP_NUM_THREADS=1 python -m tests.benchmarks.packed_update --models smollm2=X.gguf qwen=FOLDER --out X.json`
 
 Loss and gradient of the trainer itself, LoRA of rank 16 on the upper half, bfloat16, one thread. Prompts are real code, replies
-random tokens, so that no two begin alike. `--part`: also CPU seconds by kind of work, from torch's profiler, packed only.
+random tokens, so that no two begin alike.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import random
 import statistics
 import tempfile
 import time
-from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -54,40 +53,17 @@ def batch_of(trainer: SelfPlayTrainer, reply: int) -> tuple[dict[str, torch.Tens
     return batch, len(Tree.of([[*prompt, *ids] for ids in replies]).tokens), N * (PROMPT + reply)
 
 
-def update(trainer: SelfPlayTrainer, batch: dict[str, torch.Tensor], repeats: int) -> tuple[float, list[torch.Tensor]]:
-    """CPU seconds of loss and gradient, the median of so many after one to warm up; and the gradient."""
+def update(trainer: SelfPlayTrainer, batch: dict[str, torch.Tensor], repeats: int) -> float:
+    """CPU seconds of loss and gradient, the median of so many."""
     seconds: list[float] = []
-    for _ in range(1 + repeats):
+    for _ in range(repeats):
         started = time.process_time()
-        gradient = gradient_of(trainer, batch, range(N))
-        seconds.append(time.process_time() - started)
-    return statistics.median(seconds[1:]), gradient
-
-
-def shares(trainer: SelfPlayTrainer, batch: dict[str, torch.Tensor]) -> dict[str, float]:
-    """CPU seconds of one update by kind of work: each operator's own time."""
-    kinds: Counter[str] = Counter()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as found:
         gradient_of(trainer, batch, range(N))
-    vocabulary = trainer.model.config.vocab_size
-    for event in found.key_averages(group_by_input_shape=True):
-        sizes = [size for shape in event.input_shapes for size in (shape if isinstance(shape, list) else [])]
-        sizes = [size for size in sizes if isinstance(size, int)]
-        name = event.key.removeprefix("aten::")
-        kind = "the rest"
-        if vocabulary in sizes:
-            kind = "head: product" if name in ("mm", "addmm", "linear", "matmul") else "head: softmax and so on"
-        elif "attention" in name:
-            kind = "attention"
-        elif name in ("mm", "addmm", "bmm", "linear", "matmul"):
-            kind = "adapters: products" if trainer.config.lora_rank in sizes else "base: products"
-        elif name in ("copy_", "_to_copy", "to", "cat"):
-            kind = "casts and copies"
-        kinds[kind] += event.self_cpu_time_total / 1e6
-    return {kind: round(value, 3) for kind, value in kinds.most_common()}
+        seconds.append(time.process_time() - started)
+    return statistics.median(seconds)
 
 
-def measure(path: str, repeats: int, part: bool) -> list[dict[str, Any]]:
+def measure(path: str, repeats: int) -> list[dict[str, Any]]:
     settings: dict[str, Any] = {
         "model": path,
         "tuning": "lora",
@@ -113,12 +89,11 @@ def measure(path: str, repeats: int, part: bool) -> list[dict[str, Any]]:
             player = Scripted(lambda generate, step: [])
             trainers[packs] = SelfPlayTrainer(config.replace(pack_prompts=packs), own, PLAIN, player, Path(folder))
             trainer = trainers[packs]
+            update(trainer, batch_of(trainer, 1)[0], 1)  # to warm up
             for reply in (10, 64):
                 batch, *tokens = batch_of(trainer, reply)
-                seconds, _ = update(trainer, batch, repeats)
+                seconds = update(trainer, batch, repeats)
                 line = {"packed": packs, "reply_tokens": reply, "tokens": tokens[not packs], "cpu_s": round(seconds, 3)}
-                if part and packs:
-                    line["parts_s"] = shares(trainer, batch)
                 print(path, line, flush=True)
                 found.append(line)
     return found
@@ -128,12 +103,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", required=True, metavar="NAME=PATH")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--part", action="store_true")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
     result: dict[str, Any] = {
-        "command": "OMP_NUM_THREADS=1 python -m tests.benchmarks.packed_update --models smollm2=X.gguf qwen=FOLDER --part",
+        "command": "OMP_NUM_THREADS=1 python -m tests.benchmarks.packed_update --models smollm2=X.gguf qwen=FOLDER",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
@@ -142,7 +116,7 @@ def main() -> None:
     }
     for named in given.models:
         name, _, path = named.partition("=")
-        lines = measure(path, given.repeats, given.part)
+        lines = measure(path, given.repeats)
         took = {(line["packed"], line["reply_tokens"]): line["cpu_s"] for line in lines}
         faster = {str(reply): round(took[False, reply] / took[True, reply], 2) for reply in (10, 64)}
         result["models"][name] = {"updates": lines, "times_faster": faster}
