@@ -48,6 +48,7 @@ def test_presets_are_valid_and_survive_json(name):
         ({"save_every": -1}, "negative"),
         ({"tuning": "qlora", "generation": "vllm", "model": "m"}, "destroys the model"),
         ({"generation": "vllm", "model": "nano"}, "own sampler"),
+        ({"generation": "vllm", "model": "a/m.gguf"}, "vLLM cannot start from a/m.gguf; give the hub id or the folder"),
         ({"generation": "vllm", "model": "m", "device": "cpu"}, "GPUs only"),
         ({"generation": "vllm-server", "model": "m", "vllm_server": "localhost"}, "http://"),
         ({"generation": "vllm", "model": "m", "vllm_memory": 1.5}, "share of the GPU"),
@@ -84,8 +85,8 @@ def test_a_micro_batch_is_lowered_until_it_divides_the_batch():
     assert Config(batch_size=16).replace(processes=32) == Config(batch_size=16, processes=32)
     with pytest.raises(ConfigError, match="micro-batches of 4 on each of 32 processes; set processes to 32, or"):
         Config(batch_size=16).micro_batches(32)
-    split = preset("lora-0.5b-8gb", roles="split", batch_size=6, solver_batch_size=10)
-    assert (split.micro_batch_size, split.rows) == (3, 48)
+    split = preset("lora-0.5b-8gb", roles="split", batch_size=12, solver_batch_size=20)
+    assert (split.micro_batch_size, split.rows) == (6, 96)
 
 
 def test_settings_of_older_runs_are_read_where_they_mean_what_happens():
