@@ -33,6 +33,9 @@ DROPPED = {
 }  # fmt: skip
 """Settings of older runs, with the one value that is still what happens. Any other is refused."""
 
+PER_PROMPT = ("grpo", "dr_grpo", "rloo")
+"""Estimators with a baseline per prompt."""
+
 TRACKERS = ("tensorboard", "wandb", "trackio")
 """What `report_to` may name; also the names of their packages."""
 
@@ -329,12 +332,12 @@ _CONFLICTS: tuple[tuple[Callable[[Config], Any], str], ...] = (
      "the training batch has {c.rows} sequences; TRL needs an even one; change batch_size or solver_batch_size by one"),
     (lambda c: not (c.train_proposer or c.train_solver),
      "train_proposer and train_solver are both off, so nothing would learn; switch one on"),
-    (lambda c: c.estimator in ("grpo", "dr_grpo", "rloo") and c.solver_data != "reuse",
+    (lambda c: c.estimator in PER_PROMPT and c.solver_data != "reuse",
      "estimator={c.estimator!r} needs several replies to each task; set solver_data='reuse'"),
     (lambda c: c.batch_size % c.proposals_per_prompt,
      "batch_size is {c.batch_size}, and {c.proposals_per_prompt} proposals to a prompt do not divide it; change "
      "proposals_per_prompt or batch_size"),
-    (lambda c: c.proposer_estimator in ("grpo", "dr_grpo", "rloo") and c.proposals_per_prompt == 1,
+    (lambda c: c.proposer_estimator in PER_PROMPT and c.proposals_per_prompt == 1,
      "proposer_estimator={c.proposer_estimator!r} needs several proposals to a prompt; raise proposals_per_prompt"),
     (lambda c: c.proposer_temperature and not c.pack_prompts,
      "proposer_temperature needs pack_prompts=True: TRL's own scoring knows one temperature"),

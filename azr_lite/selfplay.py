@@ -19,7 +19,7 @@ from typing import Any
 
 from azr_lite.advantages import split_into_updates, with_advantages, with_weights_and_padding
 from azr_lite.buffer import Buffers, sample_unlike, task_key
-from azr_lite.config import Config
+from azr_lite.config import PER_PROMPT, Config
 from azr_lite.errors import ConfigError
 from azr_lite.metrics import step_metrics
 from azr_lite.parsing import forged_markup
@@ -159,13 +159,20 @@ class SelfPlay:
                 self.buffers.add(proposal.result, proposal.rate)
 
     def solve(self, proposals: Sequence[ProposalAttempt], extra: Sequence[SolveAttempt]) -> list[SolveAttempt]:
-        """Stage 7. Which replies train the solver: those of Monte-Carlo (reuse) or those sampled for it (separate)."""
+        """Stage 7. Which replies train the solver: those of Monte-Carlo (reuse) or those sampled for it (separate).
+
+        Under an estimator with a baseline per prompt, tasks whose replies all earn the same teach nothing: they come
+        last.
+        """
         chosen: list[SolveAttempt] = []
         for name in self.config.task_types:
             own = [attempt for attempt in extra if attempt.type == name]
             if self.config.solver_data == "reuse":  # the first reply to every task comes before the second to any
                 tasks = [proposal.attempts for proposal in proposals if proposal.type == name and proposal.attempts]
                 own = [attempts[number] for number in range(self.config.n_mc) for attempts in tasks] + own
+                if self.config.estimator in PER_PROMPT:
+                    earned = {id(a): {answer_reward(one.verdict).total for one in task} for task in tasks for a in task}
+                    own.sort(key=lambda attempt: len(earned[id(attempt)]) == 1)
             chosen += own[: self.config.solver_rows]
         return chosen
 
@@ -337,7 +344,9 @@ class SelfPlay:
         tasks: list[Task] = []
         for name in c.task_types:
             valid = [proposal.task for proposal in proposals if proposal.type == name and proposal.task is not None]
-            if c.solver_data == "reuse":
+            if c.estimator in PER_PROMPT:
+                wanted, newest = 0, []  # a single reply has no others to be compared with
+            elif c.solver_data == "reuse":
                 wanted, newest = max(0, c.solver_rows - c.n_mc * len(valid)), []
             else:
                 wanted, newest = c.solver_rows, valid[-c.solver_rows :]

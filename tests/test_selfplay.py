@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import random
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from azr_lite.config import Config
 from azr_lite.errors import ConfigError
 from azr_lite.prompts import get_style
 from azr_lite.selfplay import SelfPlay
-from azr_lite.triplet import Role
+from azr_lite.triplet import ProposalAttempt, Role, SolveAttempt, Verdict
 from tests.scripted import ScriptedPolicy, block, wrap
 
 BASE = Config(
@@ -338,6 +339,24 @@ def test_every_task_is_solved_once_before_any_is_solved_twice(executor):
         valid = [line["task"]["id"] for line in play.record.tasks if line["type"] == name and line["ok"]]
         assert len(valid) == 4
         assert sorted(r.task_id for r in rows if r.group == f"solve/{name}") == sorted(valid)
+
+
+@pytest.mark.parametrize("estimator", ["trr", "rloo"])
+def test_with_a_baseline_per_prompt_tasks_that_teach_nothing_come_last(executor, estimator):
+    """All rewards of the second task are equal; old tasks, each asked once, have nothing to be compared with."""
+    play = make(executor, estimator=estimator, task_types=("deduction",), solver_batch_size=6)
+    task = play.buffers.of["deduction"].sample(random.Random(0), 1)[0]
+    right, wrong = Verdict(ok=True, well_formed=True, score=1.0), Verdict(ok=False, well_formed=True, reason="wrong")
+
+    def proposal(*verdicts):
+        attempts = [SolveAttempt(task, "", verdict=verdict) for verdict in verdicts]
+        return ProposalAttempt("deduction", [], "", result=task, attempts=attempts)
+
+    taught, same = proposal(right, wrong, wrong, wrong), proposal(wrong, wrong, wrong, wrong)
+    chosen = play.solve([same, taught], [])
+    own = {id(attempt) for attempt in same.attempts}
+    assert sum(id(attempt) in own for attempt in chosen) == (3 if estimator == "trr" else 2)
+    assert bool(play._solver_tasks([], step=0)) == (estimator == "trr")
 
 
 def test_where_no_proposal_is_valid_old_tasks_fill_the_solvers_rows(executor):

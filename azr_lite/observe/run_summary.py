@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from azr_lite.advantages import estimator_of
-from azr_lite.config import Config
+from azr_lite.config import PER_PROMPT, Config
 from azr_lite.errors import RunDirectoryError
 from azr_lite.metrics import mean
 from azr_lite.observe.follow import Curve, Followed, Steps
@@ -161,7 +161,7 @@ class RunSummary:
             role, kind = line["role"], line["type"]
             self.roles[role].add(line, self.config.zero_learnability)
             self.add_reason(line["step"], line["verdict"]["reason"], line["verdict"]["detail"])
-            per_prompt = estimator_of(self.config, role) in ("grpo", "dr_grpo", "rloo")
+            per_prompt = estimator_of(self.config, role) in PER_PROMPT
             prompt = line["prompt"] if per_prompt and (several or role == "solve") else ""
             groups.setdefault((role, kind, prompt), []).append(line)
             if role == "propose" and line["parents"]:

@@ -170,7 +170,8 @@ class Scorer:
             proposes_B = [False] * len(ids_BT) if self.proposes_B is None else self.proposes_B.tolist()
             with self.trainer.accelerator.autocast():
                 temperatures_B = [of_role[proposes] for proposes in proposes_B]
-                return *packing.score(model, ids_BT, mask_BT, width, temperatures_B, entropy), None
+                given = ids_BT, mask_BT, width, temperatures_B, entropy
+                return *packing.score(model, *given, entropy and bool(self.config.entropy_coef)), None
         T = ids_BT.shape[1]
         columns_T = torch.arange(T, device=ids_BT.device)
         padding_B = T - 1 - (columns_T * mask_BT).amax(dim=1)  # columns after the reply's last token

@@ -5,19 +5,25 @@
 
 A token sees itself and what it goes on from, and its position is its place in its own row, so every number is that of
 the row alone, but for rounding. A model that reads n replies to a prompt of P tokens so reads P + n R tokens, not
-n (P + R). Attention is computed over L x L, so L should stay near a thousand tokens.
+n (P + R). Attention is computed over L x L, so large micro-batches become several trees.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from azr_lite.triplet import Rollout
+
+TREE_TOKENS = (4096, 512)
+"""The most tokens of one tree, on a GPU and on a CPU: attention is computed over their square."""
+SLOTS_AT_ONCE = 32
+"""Distributions over the vocabulary that are in float32 at once."""
 
 
 class Tree(NamedTuple):
@@ -61,15 +67,52 @@ def score(
     reply_width: int,
     temperatures_B: Sequence[float],
     entropy: bool,
+    entropy_gradient: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Log-probability of each reply token, at its row's temperature, and the entropy where it was drawn; (B, K), K =
-    `reply_width`. Float32, zero in padding.
+    `reply_width`. Float32, zero in padding. The entropy passes a gradient on only where `entropy_gradient` asks for it.
 
     `ids_BT`: prompts padded on the left, then K columns of replies padded on the right; `mask_BT`: 1 for tokens.
-    Logits are computed only where a reply token is predicted.
+    Neighbouring rows share a tree up to `TREE_TOKENS`. Logits are computed only where a reply token is predicted.
     """
-    device, reply_BK = ids_BT.device, mask_BT[:, -reply_width:].bool()
-    tree = Tree.of([row[kept].tolist() for row, kept in zip(ids_BT, mask_BT.bool(), strict=True)])
+    rows = [row[kept].tolist() for row, kept in zip(ids_BT, mask_BT.bool(), strict=True)]
+    parts = [
+        _score_tree(
+            model, rows[part], ids_BT[part, -reply_width:], mask_BT[part, -reply_width:].bool(), temperatures_B[part],
+            entropy, entropy_gradient,
+        )
+        for part in _trees(rows, TREE_TOKENS[ids_BT.device.type == "cpu"])
+    ]  # fmt: skip
+    logps, entropies = zip(*parts, strict=True)
+    return torch.cat(logps), torch.cat(entropies) if entropy else None
+
+
+def _trees(rows: Sequence[Sequence[int]], most: int) -> list[slice]:
+    """Cuts the rows where a tree would get more than `most` tokens; what neighbours begin with counts once."""
+    cuts, tokens, before = [0], 0, []
+    for number, row in enumerate(rows):
+        shared = next(
+            (i for i, (a, b) in enumerate(zip(before, row, strict=False)) if a != b), min(len(before), len(row))
+        )
+        tokens += len(row) - shared
+        if tokens > most and number > cuts[-1]:
+            cuts.append(number)
+            tokens = len(row)
+        before = row
+    return [slice(start, end) for start, end in pairwise([*cuts, len(rows)])]
+
+
+def _score_tree(
+    model: Any,
+    rows: Sequence[Sequence[int]],
+    tokens_BK: torch.Tensor,
+    reply_BK: torch.Tensor,
+    temperatures_B: Sequence[float],
+    entropy: bool,
+    entropy_gradient: bool,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """`score` of rows that are read as one tree."""
+    device, tree = tokens_BK.device, Tree.of(rows)
     slots: dict[tuple[int, float], int] = {}  # of the distribution after a node, at a temperature
     of_BK = torch.zeros(reply_BK.shape, dtype=torch.long)
     lengths_B = reply_BK.sum(dim=1).tolist()
@@ -81,19 +124,54 @@ def score(
     tokens_L, positions_L, sees_LL, nodes_S, temperatures_S, of_BK = (
         torch.as_tensor(x, device=device) for x in tensors
     )
-    found = model(
+    logits_SV = model(
         input_ids=tokens_L[None],
         position_ids=positions_L[None],
         attention_mask=sees_LL[None, None],
         logits_to_keep=nodes_S,
         use_cache=False,
-    )
-    logps_SV = (found.logits[0].float() / temperatures_S[:, None]).log_softmax(dim=-1)
-    logps_BK = logps_SV[of_BK, ids_BT[:, -reply_width:]].masked_fill(~reply_BK, 0.0)
-    if not entropy:
-        return logps_BK, None
-    entropies_S = -(logps_SV.exp() * logps_SV).sum(dim=-1)
-    return logps_BK, entropies_S[of_BK].masked_fill(~reply_BK, 0.0)
+    ).logits[0]
+    if entropy_gradient:
+        logps_SV = (logits_SV.float() / temperatures_S[:, None]).log_softmax(dim=-1)
+        logps_BK, entropies_S = logps_SV[of_BK, tokens_BK], -(logps_SV.exp() * logps_SV).sum(dim=-1)
+    else:
+        logps_BK, entropies_S = TokenLogps.apply(logits_SV, temperatures_S, of_BK, tokens_BK, entropy)
+    logps_BK = logps_BK.masked_fill(~reply_BK, 0.0)
+    return logps_BK, entropies_S[of_BK].masked_fill(~reply_BK, 0.0) if entropy else None
+
+
+class TokenLogps(torch.autograd.Function):
+    """log softmax(logits / temperature), taken at some tokens, without a copy of the logits in float32.
+
+    `of_BK` names the slot, whose distribution is a row of (S, V), that each reply token is taken from, `tokens_BK` the
+    token. Also the entropies, (S,), which pass no gradient on. Its gradient, in a slot: the sum over its tokens of
+    g (onehot - softmax) / temperature.
+    """
+
+    @staticmethod
+    def forward(ctx, logits_SV, temperatures_S, of_BK, tokens_BK, entropy):
+        norms_S, entropies_S = temperatures_S.new_empty(len(logits_SV)), temperatures_S.new_zeros(len(logits_SV))
+        for rows in torch.arange(len(logits_SV), device=logits_SV.device).split(SLOTS_AT_ONCE):
+            x_SV = logits_SV[rows].float() / temperatures_S[rows, None]
+            norms_S[rows] = x_SV.logsumexp(dim=-1)
+            if entropy:
+                x_SV -= norms_S[rows, None]
+                entropies_S[rows] = -(x_SV.exp() * x_SV).sum(dim=-1)
+        ctx.save_for_backward(logits_SV, temperatures_S, norms_S, of_BK, tokens_BK)
+        ctx.mark_non_differentiable(entropies_S)
+        return logits_SV[of_BK, tokens_BK].float() / temperatures_S[of_BK] - norms_S[of_BK], entropies_S
+
+    @staticmethod
+    def backward(ctx, grads_BK, _):
+        logits_SV, temperatures_S, norms_S, of_BK, tokens_BK = ctx.saved_tensors
+        scaled_BK = grads_BK / temperatures_S[of_BK]
+        sums_S = torch.zeros_like(norms_S).index_add_(0, of_BK.flatten(), scaled_BK.flatten())
+        grads_SV = torch.empty_like(logits_SV)
+        for rows in torch.arange(len(logits_SV), device=logits_SV.device).split(SLOTS_AT_ONCE):
+            x_SV = logits_SV[rows].float() / temperatures_S[rows, None]
+            grads_SV[rows] = (x_SV.sub_(norms_S[rows, None]).exp_() * -sums_S[rows, None]).to(grads_SV.dtype)
+        grads_SV.index_put_((of_BK, tokens_BK), scaled_BK.to(grads_SV.dtype), accumulate=True)
+        return grads_SV, None, None, None, None
 
 
 def why_not(model: Any) -> str:
