@@ -28,11 +28,7 @@ from azr_lite.train.checkpoints import abandon, expected_bytes, load_state, seal
 from azr_lite.train.cpu import choose_sampler
 from azr_lite.train.diagnostics import gradient_shares
 from azr_lite.train.distributed import keep_precision
-<<<<<<< HEAD
-from azr_lite.train.generation import PolicySampler, Sampler, Scorer, is_out_of_memory, vllm_as_we_want_it
-=======
-from azr_lite.train.generation import Sampler, Scorer, is_out_of_memory, protect_frozen_weights
->>>>>>> procs2
+from azr_lite.train.generation import Sampler, Scorer, is_out_of_memory, vllm_as_we_want_it
 from azr_lite.train.policy import Policy, SplitRoles
 from azr_lite.triplet import Completion, Role, Rollout
 
@@ -173,14 +169,9 @@ class SelfPlayTrainer(GRPOTrainer):
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         chunks = self._chunks(order, world)
         found: list[tuple[int, Sample]] = []
-<<<<<<< HEAD
-        for number in range(rank, -(-len(chunks) // world) * world, world):
+        for number in _dealt(len(chunks), world, rank):
             group = number // self.args.vllm_tensor_parallel_size  # processes with one vLLM together draw the same
             seed = draw_seed(self.config.seed, self._selfplay_step, self._sampling_calls, group)
-=======
-        for number in _dealt(len(chunks), world, rank):
-            seed = draw_seed(self.config.seed, self._selfplay_step, self._sampling_calls, number)
->>>>>>> procs2
             if number < len(chunks) or self.is_sharded:  # sharded weights want every process to make the same passes
                 chunk = chunks[min(number, len(chunks) - 1)]
                 rules = [ended[i] for i in chunk] if any(ended) else None
