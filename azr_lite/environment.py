@@ -98,6 +98,16 @@ def memory_gib() -> float | None:
         return None
 
 
+def cpu_arithmetic() -> str:
+    """The type in which the processor is fastest for language models, and what of it says so."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError:  # not Linux
+        flags = []
+    found = [flag for flag in ("avx512_bf16", "amx_tile") if flag in flags]
+    return f"bfloat16 ({', '.join(found)})" if found else "float32"
+
+
 @functools.cache
 def _git_commit() -> str | None:
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]

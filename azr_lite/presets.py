@@ -58,18 +58,6 @@ _LADDER = {
 
 # ---------------------------------------------------------------- what the rungs share
 
-_ADAPTERS: Choices = {
-    "tuning": ("lora", "a tenth of the memory of full tuning, the same reward curve (TRL, LoRA without regret)"),
-    "learning_rate": (1e-5, "ten times the paper's full-tuning rate (TRL: adapters at 1e-5 match all weights at 1e-6)"),
-    "weight_decay": (0.0, "adapters start at zero effect; decay pulls towards the base and adds a knob for nothing"),
-    "gradient_checkpointing": (True, "activations of 2,500 tokens would not fit beside the weights otherwise"),
-    "max_prompt_tokens": (2048, "six references of short programs; where they are longer, some are dropped"),
-    "eval_problems": (100, "per type: half-intervals of about 10 points in a few minutes"),
-    "eval_every": (25, "a curve of eight points over 200 steps; the stop rule reads it"),
-    "stop_patience": (3, "evaluations in a row below the best: small models do collapse (reference runs, 0.5-3B)"),
-    "save_every": (25, "whole checkpoints; save_minutes adds one whenever two minutes could be lost"),
-}
-
 _CURES: Choices = {
     "prompts": ("file", "the form that coder models were trained on; no tags to lose, prompts of 100 tokens"),
     "references": (1, "one short program; more are copied rather than varied"),
@@ -86,6 +74,19 @@ _CURES: Choices = {
     "pack_prompts": (True, "a prompt with 16 replies is read once"),
 }
 """What kept the curriculum of a half-billion-parameter model alive (docs: A real model learns)."""
+
+_ADAPTERS: Choices = {
+    **_CURES,
+    "tuning": ("lora", "a tenth of the memory of full tuning, the same reward curve (TRL, LoRA without regret)"),
+    "learning_rate": (5e-5, "what taught half a billion weights on a CPU; the best rate hardly depends on the size"),
+    "weight_decay": (0.0, "adapters start at zero effect; decay pulls towards the base and adds a knob for nothing"),
+    "gradient_checkpointing": (True, "activations of 2,500 tokens would not fit beside the weights otherwise"),
+    "max_prompt_tokens": (1024, "one reference, or a task, of any usual length"),
+    "eval_problems": (100, "per type: half-intervals of about 10 points in a few minutes"),
+    "eval_every": (25, "a curve of eight points over 200 steps; the stop rule reads it"),
+    "stop_patience": (3, "evaluations in a row below the best: small models do collapse (reference runs, 0.5-3B)"),
+    "save_every": (25, "whole checkpoints; save_minutes adds one whenever two minutes could be lost"),
+}
 
 _FULL: Choices = {
     "gradient_checkpointing": (True, "sequences of up to 14,240 tokens"),
@@ -115,11 +116,12 @@ _PAPER: Choices = {
 
 def _small(batch: int, solved: int, reply: int, why_reply: str) -> Choices:
     """Batch and length for one small GPU: `batch` proposals and `solved` replies per type, `reply` tokens each."""
-    why_batch = "proposals per type; LoRA does best with batches below 32 per group (LoRA without regret)"
     return {
-        "steps": (200, "the first visible reward takes 150 to 200 steps on a T4 (Unsloth's notebooks)"),
-        "batch_size": (batch, why_batch),
-        "solver_batch_size": (solved, "several replies to each valid task, all sampled anyway for r-bar"),
+        "steps": (100, "what was seen to learn on a CPU took 25"),
+        "batch_size": (batch, "proposals per type, four to a prompt"),
+        "solver_batch_size": (solved, "the replies to tasks that were solved sometimes"),
+        "updates_per_step": (2, "few steps, so two updates of each"),
+        "seed_batch_factor": (1, "as many seeds as proposals of a step"),
         "seed_rounds": (20, "weak models find few valid seeds; then the run starts with those it has"),
         "max_reply_tokens": (reply, why_reply),
         "entropy_coef": (0.0, "code; the bonus needs a pass over the whole vocabulary and hardly acts at 0.001"),
@@ -127,8 +129,7 @@ def _small(batch: int, solved: int, reply: int, why_reply: str) -> Choices:
 
 
 _CODER_3B = ("Qwen/Qwen2.5-Coder-3B-Instruct", "the smallest with direct evidence (paper); Qwen research licence")
-_SHORT = "most triplets of small models take fewer than 256 tokens; longer ones are counted as truncated and earn -1"
-_LONGER = "room to think; twice the 0.5B rung's"
+_SHORT = "a proposal has 50 to 80 tokens and an answer fewer; longer ones are cut and earn -1"
 
 _CHOICES: dict[str, Choices] = {
     # From nano/NOTES.md, found on development seeds.
@@ -177,7 +178,7 @@ _CHOICES: dict[str, Choices] = {
         "tuning": ("lora", "the base stays in bfloat16, 1 GB"),
         "lora_layers": ("upper", "the backward pass ends half-way"),
         "task_types": (("deduction",), "the type that a model of this size can propose and solve sometimes"),
-        "steps": (30, "an hour or so on two cores"),
+        "steps": (25, "an hour on two cores; the least that shows a gain in skill"),
         **_CURES,
         "batch_size": (40, "ten prompts with four proposals each"),
         "solver_batch_size": (152, "all replies to nine tasks that were solved sometimes; 192 rows split evenly"),
@@ -197,39 +198,39 @@ _CHOICES: dict[str, Choices] = {
     "lora-0.5b-8gb": {
         "model": ("Qwen/Qwen2.5-Coder-0.5B-Instruct", "base models of this size seldom find the form; Apache-2.0"),
         **_ADAPTERS,
-        **_small(8, 24, 512, _SHORT),
-        "micro_batch_size": (4, "3.5 GB at the peak of the update (azr-lite plan)"),
-        "generation_chunk": (64, "4.9 GB at the peak of generation (azr-lite plan)"),
+        **_small(32, 96, 256, _SHORT),
+        "micro_batch_size": (16, "the replies to one task, as one sequence"),
+        "generation_chunk": (64, "short sequences; azr-lite plan says what they take"),
     },
     "lora-1.5b-16gb": {
         "model": ("Qwen/Qwen2.5-Coder-1.5B-Instruct", "a reasonable bet by the evidence of others; Apache-2.0"),
         **_ADAPTERS,
-        **_small(8, 24, 512, _SHORT),
-        "micro_batch_size": (4, "7.1 GB at the peak of the update (azr-lite plan)"),
-        "generation_chunk": (64, "9.9 GB at the peak of generation (azr-lite plan)"),
+        **_small(32, 96, 256, _SHORT),
+        "micro_batch_size": (16, "the replies to one task, as one sequence"),
+        "generation_chunk": (64, "short sequences; azr-lite plan says what they take"),
     },
     "qlora-3b-16gb": {
         "model": _CODER_3B,
         **_ADAPTERS,
         "tuning": ("qlora", "weights of 2 instead of 6 GB leave room for 64 sequences of cache"),
-        **_small(4, 16, 1024, _LONGER),
-        "micro_batch_size": (2, "two sequences of 3,000 tokens"),
+        **_small(16, 48, 256, _SHORT),
+        "micro_batch_size": (8, "eight replies and the prompts they share, as one sequence"),
         "generation_chunk": (64, "as many as possible: 4-bit layers are slow for few rows"),
     },
     "lora-3b-24gb": {
         "model": _CODER_3B,
         **_ADAPTERS,
-        **_small(8, 24, 1024, _LONGER),
-        "micro_batch_size": (2, "two sequences of 3,000 tokens"),
-        "generation_chunk": (64, "17.1 GB at the peak of generation, half of it to read prompts (azr-lite plan)"),
+        **_small(32, 96, 256, _SHORT),
+        "micro_batch_size": (8, "eight replies and the prompts they share, as one sequence"),
+        "generation_chunk": (64, "short sequences; azr-lite plan says what they take"),
     },
     "qlora-7b-24gb": {
         "model": ("Qwen/Qwen2.5-Coder-7B-Instruct", "the paper's strongest small base is its coder; Apache-2.0"),
         **_ADAPTERS,
         "tuning": ("qlora", "weights of 5.6 instead of 15 GB"),
-        **_small(4, 16, 1024, _LONGER),
-        "micro_batch_size": (2, "two sequences of 3,000 tokens"),
-        "generation_chunk": (32, "64 prompts at once would need 23.5 of 22 usable GB, 32 need 15 (azr-lite plan)"),
+        **_small(16, 48, 256, _SHORT),
+        "micro_batch_size": (8, "eight replies and the prompts they share, as one sequence"),
+        "generation_chunk": (64, "as many as fit (azr-lite plan)"),
     },
     "full-3b-80gb": {
         "model": ("Qwen/Qwen2.5-Coder-3B", "the paper's 3B; Qwen research licence"),
@@ -267,7 +268,7 @@ def list_presets() -> tuple[str, ...]:
 
     Examples:
         >>> list_presets()[:3]
-        ('nano', 'smoke', 'lora-0.5b-8gb')
+        ('nano', 'smoke', 'cpu-0.5b')
     """
     return tuple(PRESETS)
 

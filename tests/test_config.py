@@ -84,8 +84,8 @@ def test_a_micro_batch_is_lowered_until_it_divides_the_batch():
     assert Config(batch_size=16).replace(processes=32) == Config(batch_size=16, processes=32)
     with pytest.raises(ConfigError, match="micro-batches of 4 on each of 32 processes; set processes to 32, or"):
         Config(batch_size=16).micro_batches(32)
-    split = preset("lora-0.5b-8gb", roles="split", batch_size=6, solver_batch_size=10)
-    assert (split.micro_batch_size, split.rows) == (3, 48)
+    split = preset("lora-0.5b-8gb", roles="split", batch_size=12, solver_batch_size=20)
+    assert (split.micro_batch_size, split.rows) == (6, 96)
 
 
 def test_settings_of_older_runs_are_read_where_they_mean_what_happens():

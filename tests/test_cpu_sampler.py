@@ -246,7 +246,7 @@ def test_the_trainer_chooses_it_and_says_so(tmp_path):
         note=lambda *lines: said.extend(lines),
     )
     assert isinstance(trainer.sampler, CpuSampler), said
-    assert any("fast sampler for CPUs, float32" in line for line in said)
+    assert any("fast sampler for CPUs, in float32" in line for line in said)
     for role, temperature in ((Role.PROPOSE, 1.2), (Role.SOLVE, 0.8)):
         reply = trainer.generate(["def f"], role)[0]
         expected = scored(trainer.model.eval(), reply.prompt_ids, reply.ids, temperature)

@@ -25,6 +25,16 @@ def test_the_facts_are_those_of_this_machine(facts):
     assert not set(facts["missing"]) & set(facts["versions"])
 
 
+def test_the_arithmetic_is_the_one_runs_choose(facts):
+    policy = pytest.importorskip("azr_lite.train.policy")
+    chosen = policy.choose_precision(azr_lite.Config(model="some/model", tuning="lora", device="cpu")).compute
+    assert facts["arithmetic"].split()[0] == str(chosen).removeprefix("torch.")
+    assert f"language models in {facts['arithmetic']}" in text.machine_text(facts)
+    for name, tuning, expected in (("cpu-0.5b", "lora", facts["arithmetic"]), ("nano", "full", "float32")):
+        said = text.plan_text(azr_lite.plan(azr_lite.preset(name, tuning=tuning, device="cpu")))
+        assert f"arithmetic in {expected}" in " ".join(said.split())
+
+
 def test_a_card_makes_room_for_what_its_memory_holds(monkeypatch):
     def fits(card):
         for module in ("text", "plan"):

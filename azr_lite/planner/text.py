@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from azr_lite.environment import describe_environment, missing_libraries
+from azr_lite.environment import cpu_arithmetic, describe_environment, missing_libraries
 from azr_lite.errors import ConfigError
 from azr_lite.planner.plan import USABLE, VALID, Plan, assumed_tokens, natural_gpu, plan
 from azr_lite.planner.vram import detect_gpu, trainable_parameters
@@ -24,9 +24,13 @@ def plan_text(found: Plan) -> str:
     spread = ", weights cut over them" if c.tuning == "full" else ", all weights on each"
     cards = f"{gpus} x {card.name}{spread}" if gpus > 1 else card.name
     trained = trainable_parameters(found.shape, c)
+    arithmetic = ""
+    if c.device == "cpu":
+        in_float32 = c.dtype == "float32" or (c.dtype == "auto" and (c.tuning == "full" or c.model == "nano"))
+        arithmetic = f"; arithmetic in {'float32' if in_float32 else cpu_arithmetic()}"
     lines = [
         f"{c.preset}: {c.model}, {c.tuning}; {found.shape.parameters:,} weights, {trained:,} trained",
-        f"{cards}: {found.usable_gb:.1f} of {card.gb:.1f} GB usable ({USABLE:.0%})",
+        f"{cards}: {found.usable_gb:.1f} of {card.gb:.1f} GB usable ({USABLE:.0%}){arithmetic}",
         "",
         f"{'GB':14s}{'update':>10s}{'generation':>12s}",
     ]
@@ -108,6 +112,7 @@ def describe_machine() -> dict[str, Any]:
             sandbox = {"level": executor.level.name, "layers": executor.layers}
     return {
         **describe_environment(),
+        "arithmetic": cpu_arithmetic(),
         "gpu": {"name": gpu.name, "gb": round(gpu.gb, 1)} if gpu else None,
         "sandbox": sandbox,
         "presets": fitting_presets(),
@@ -129,7 +134,7 @@ def machine_text(facts: dict[str, Any]) -> str:
     walls = f"without {off}" if off else f"all of {', '.join(layers)}"
     lines = {
         "python": f"{facts['python']} on {facts['platform']}",
-        "cores": facts["cores"],
+        "cores": f"{facts['cores']}, language models in {facts['arithmetic']}",
         "memory": f"{facts['memory_gib']} GiB" if facts["memory_gib"] else "not known",
         "gpu": f"{gpu['name']}, {gpu['gb']} GB" if gpu else "none found (by nvidia-smi)",
         "libraries": ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),

@@ -87,13 +87,12 @@ class CpuSampler:
         note: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.codec, self.config, self.dtype, self.halving = codec, config, dtype, Halving(note)
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model
-        shared: dict[int, Any] = {id(tensor): tensor for tensor in chain(base.parameters(), base.buffers())}
-        for module in base.modules():
+        self.base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        shared: dict[int, Any] = {id(x): x for x in chain(self.base.parameters(), self.base.buffers())}
+        for module in self.base.modules():
             if isinstance(module, lora.LoraLayer) or type(module) is nn.Linear:
                 shared[id(module)] = SamplingLinear(module, dtype)
-        self.base = base
-        self.model = copy.deepcopy(base, shared).eval()
+        self.model = copy.deepcopy(self.base, shared).eval()
         for module in self.model.modules():
             vars(module).pop("forward", None)  # gradient checkpointing's, bound to the layers in training
         self.model.set_attn_implementation(SHARED_PROMPTS)
@@ -116,17 +115,13 @@ class CpuSampler:
     def disagreement(self) -> float:
         """The mean difference between its log-probabilities and the model's own, after short made-up texts."""
         self._refresh()
-        rows = torch.randint(self.model.config.vocab_size, (2, 10), generator=torch.Generator().manual_seed(0)).tolist()
-        prompts, tokens_BT = [rows[0][:7], rows[1][:5]], torch.tensor([rows[0][7:], rows[1][5:8]])
-        logits_BV, positions_B, shared, cache = self.read(prompts)
-        parts = [logits_BV]
-        for t in range(3):
-            parts.append(self.step(tokens_BT[:, t], positions_B + t, shared, cache))
-        ours_BTV = torch.stack(parts, dim=1).float().log_softmax(-1)
-        whole = []
-        for row, first in zip(rows, (6, 4), strict=True):
-            whole.append(self.base(input_ids=torch.tensor([row]), use_cache=False).logits[0, first : first + 4])
-        return float((ours_BTV - torch.stack(whole).float().log_softmax(-1)).abs().mean())
+        ids_BT = torch.randint(self.model.config.vocab_size, (2, 10), generator=torch.Generator().manual_seed(0))
+        prompts = [ids_BT[0, :7].tolist(), ids_BT[1, 2:7].tolist()]
+        logits_BV, positions_B, rows, cache = self.read(prompts)
+        ours = [logits_BV] + [self.step(ids_BT[:, 7 + t], positions_B + t, rows, cache) for t in range(3)]
+        whole = [self.base(input_ids=ids_BT[b : b + 1, first:], use_cache=False) for b, first in ((0, 0), (1, 2))]
+        theirs_BTV = torch.stack([out.logits[0, -4:] for out in whole]).float().log_softmax(-1)
+        return float((torch.stack(ours, dim=1).float().log_softmax(-1) - theirs_BTV).abs().mean())
 
     @torch.no_grad()
     def __call__(
@@ -171,9 +166,8 @@ class CpuSampler:
         for part in torch.arange(len(distinct)).split(max(1, READ_AT_ONCE // width)):
             caches.append(DynamicCache(config=self.model.config))
             some = {"input_ids": ids_US[part], "attention_mask": real_US[part], "position_ids": positions_US[part]}
-            logits.append(
-                self.model(**some, past_key_values=caches[-1], use_cache=True, logits_to_keep=1).logits[:, -1]
-            )
+            out = self.model(**some, past_key_values=caches[-1], use_cache=True, logits_to_keep=1)
+            logits.append(out.logits[:, -1])
         rows, layers = Rows(prompt_B, real_US, caches[0].layers[0].values.dtype), []
         for parts in zip(*(cache.layers for cache in caches), strict=True):
             values_UKSE = torch.cat([part.values for part in parts])
@@ -196,36 +190,29 @@ class CpuSampler:
         greedy: bool,
     ) -> list[Sample]:
         """Token after token, until every row has ended or is at the limit. `live`: the rows still computed."""
-        limit, keep_logps = self.config.max_new_tokens, self.dtype == torch.float32
         ids: list[list[int]] = [[] for _ in prompts]
         logps: list[list[float]] = [[] for _ in prompts]
-        cut, live, done = (
-            [False] * len(prompts),
-            torch.arange(len(prompts)),
-            torch.zeros(len(prompts), dtype=torch.bool),
-        )
+        done, live = [False] * len(prompts), torch.arange(len(prompts))
         logits_BV, positions_B, rows, cache = self.read(prompts)
-        for t in range(limit):
+        for t in range(self.config.max_new_tokens):
             tokens_B, logps_B = draw(logits_BV, self.config.temperature, None if greedy else drawn_BT[live, t])
             for i, token, logp in zip(live.tolist(), tokens_B.tolist(), logps_B.tolist(), strict=True):
-                if done[i]:
-                    continue
-                ids[i].append(token)
-                logps[i].append(logp)
-                over = token in self.codec.eos_ids or (ended[i] is not None and ended[i](self.codec.text(ids[i])))
-                cut[i] = not over and t + 1 == limit
-                done[i] = over or cut[i]
-            going = torch.tensor([place for place, i in enumerate(live.tolist()) if not done[i]], dtype=torch.long)
-            if not len(going):
+                if not done[i]:
+                    ids[i].append(token)
+                    logps[i].append(logp)
+                    over = ended[i] is not None and ended[i](self.codec.text(ids[i]))
+                    done[i] = token in self.codec.eos_ids or bool(over)
+            going = torch.tensor([not done[i] for i in live.tolist()]).nonzero()[:, 0]
+            if not len(going) or t + 1 == self.config.max_new_tokens:
                 break
             if len(going) <= LEAVE * len(live):
                 live, tokens_B, positions_B = live[going], tokens_B[going], positions_B[going]
                 prompts_left = rows.arrange(rows.prompt_B[going])
                 for layer in cache.layers:
                     layer.keep(going, prompts_left)
-            logits_BV = self.step(tokens_B, positions_B, rows, cache)
-            positions_B = positions_B + 1
-        return [(ids[i], logps[i] if keep_logps else None, cut[i]) for i in range(len(prompts))]
+            logits_BV = self.step(tokens_B, positions_B + t, rows, cache)
+        exact = self.dtype == torch.float32
+        return [(ids[i], logps[i] if exact else None, not done[i]) for i in range(len(prompts))]
 
     def _refresh(self) -> None:
         for module in self.model.modules():
@@ -240,16 +227,19 @@ def choose_sampler(trainer: SelfPlayTrainer, dtype: torch.dtype) -> Sampler:
     """
     if trainer.use_vllm:
         return PolicySampler(trainer)
-    in_type, reason = str(dtype)[6:], "it is for CPUs"
-    if trainer.accelerator.device.type == "cpu":
+    reason, in_type = "", str(dtype).removeprefix("torch.")
+    if trainer.is_sharded:
+        reason = "the weights are spread over processes"
+    elif trainer.accelerator.device.type != "cpu":
+        reason = "there is a GPU"
+    else:
         model = trainer.accelerator.unwrap_model(trainer.model)
-        made, reason = CpuSampler(model, trainer.codec, trainer.generation_config, dtype, trainer.note), ""
-        reason = "the weights are spread over processes" if trainer.is_sharded else made.why_not()
+        made = CpuSampler(model, trainer.codec, trainer.generation_config, dtype, trainer.note)
+        reason = made.why_not()
     if reason:
-        trainer.note(f"sampling: transformers' generate, {in_type} arithmetic (not the fast sampler: {reason})")
+        trainer.note(f"sampling: transformers' generate in {in_type}, not the fast sampler for CPUs: {reason}")
         return PolicySampler(trainer)
-    packed = "packed " if dtype == torch.bfloat16 else ""
-    trainer.note(f"sampling: the fast sampler for CPUs, {packed}{in_type} weights and arithmetic")
+    trainer.note(f"sampling: the fast sampler for CPUs, in {in_type}")
     return made
 
 
