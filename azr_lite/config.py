@@ -82,7 +82,7 @@ class Config:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Weight dtype; auto: float32 master weights for full tuning, bfloat16 under adapters where the machine has it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the policy lives."""
+    """Where the policy lives; auto: on a GPU where there is one, but nano on the CPU, where its own sampler works."""
     prompts: Literal["auto", "r1", "chat", "compact", "file", "file-working"] = "auto"
     """Prompt style; auto: compact for nano; else file or, where the tokenizer has a chat template, chat (r1 without),
     whichever gets more valid proposals in a short trial."""
@@ -361,6 +361,9 @@ _CONFLICTS: tuple[tuple[Callable[[Config], Any], str], ...] = (
     # combinations that run and quietly train something else
     (lambda c: c.generation != "transformers" and c.model == "nano",
      "the nano model has its own sampler, and vLLM does not know it; use generation='transformers'"),
+    (lambda c: c.generation != "transformers" and c.model.endswith(".gguf"),
+     "vLLM cannot start from {c.model}; give the hub id or the folder that the file was made from, or use "
+     "generation='transformers'"),
     (lambda c: c.generation != "transformers" and c.tuning == "qlora",
      "tuning='qlora' with vLLM destroys the model: TRL merges the adapters into the 4-bit base and back at each step, "
      "which moves its weights by about 5 %; use tuning='lora' with vLLM, or generation='transformers' with qlora"),

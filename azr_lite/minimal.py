@@ -120,12 +120,12 @@ class AbsoluteZero:
             self.update(rows, sum(lengths_B) / c.updates_per_step)
         return rollouts
 
-    def update(self, rollouts: Sequence[Rollout], tokens: float) -> None:
-        """One optimiser step of PPO-clip. `tokens`: reply tokens of an average update of this step.
+    def update(self, rollouts: Sequence[Rollout], tokens: float) -> float:
+        """One optimiser step of PPO-clip; returns the loss. `tokens`: reply tokens of an average update of this step.
 
         loss = -1/tokens * sum over rollouts of weight * sum over tokens of min(ratio * A, clip(ratio) * A)
         """
-        c = self.config
+        c, total = self.config, 0.0
         by_length = sorted(rollouts, key=lambda row: len(row.prompt_ids) + len(row.completion_ids))
         for start in range(0, len(rollouts), c.micro_batch_size):
             rows = by_length[start : start + c.micro_batch_size]
@@ -138,9 +138,11 @@ class AbsoluteZero:
             objective_N = torch.minimum(ratio_N * advantages_N, clipped_N * advantages_N)
             loss = -(weights_N * objective_N).sum() / tokens
             loss.backward()
+            total += loss.item()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), c.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        return total
 
     def token_logps(self, rows: Sequence[Rollout]) -> torch.Tensor:
         """Log-probability of each reply token under the current weights, rows laid end to end, shape (N,)."""

@@ -151,7 +151,7 @@ az.doctor()
 
 # %% [markdown]
 # **What you should see:** at least `nano` among the presets that fit: it is a model of half a million weights that ships with the
-# package, and notebook [05](05_learn.ipynb) trains it on a laptop. Notebooks 00 to 04 train nothing, so it is fine when
+# package, and notebook [05](05_build_it.ipynb) trains it on a laptop. Notebooks 00 to 04 train nothing, so it is fine when
 # "training" says that libraries are missing.
 #
 # **If you see something else:** `sandbox WEAK` means that this system cannot lock programs away (macOS, Windows without WSL2). The programs in

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 00.
 #
-# **Budget:** 9 minutes to read (1,741 words); 6 exercises (12 points, about 44 minutes); 4 seconds and 111 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 9 minutes to read (1,766 words); 6 exercises (12 points, about 44 minutes); 4 seconds and 111 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
 #
@@ -179,7 +179,8 @@ print(prompt)
 #
 # ### Exercise 2: judge deduction (1 point, 4 minutes)
 #
-# You write a method of the package, so it gets what all task types get. `answer.value` is the solver's answer, already read from its text.
+# What you solve here and in the next notebooks is saved in `my_work.py` beside them, and trains a model in
+# [notebook 05](05_build_it.ipynb). You write a method of the package, so it gets what all task types get. `answer.value` is the solver's answer, already read from its text.
 # `task.output` is still text: `read_value(text)` makes a value of it, and refuses what is no literal.
 
 # %% tags=["exercise"]

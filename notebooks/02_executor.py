@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 01.
 #
-# **Budget:** 12 minutes to read (2,363 words); 5 exercises (10 points, about 38 minutes); 10 seconds and 114 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 12 minutes to read (2,383 words); 5 exercises (10 points, about 38 minutes); 10 seconds and 114 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
 #
@@ -365,6 +365,8 @@ for name, program in SHIFTY.items():
 # * Only then the second world, input by input; the first that is not as it should be decides. Skip `"infra"`. Where it ended as `"timeout"` or `"memory"`, that kind is the reason. Where it ended in any other
 #   way that is not `"ok"`, or with a value whose `canonical` text differs, the reason is `"non_deterministic"`.
 # * Otherwise `Validation(True, tuple of the values)`.
+#
+# (Right answers are saved in `my_work.py`; your `verdict` will decide in [notebook 05](05_build_it.ipynb) which proposals become tasks.)
 
 # %% tags=["exercise"]
 def verdict(first, second):

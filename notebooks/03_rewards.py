@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 01.
 #
-# **Budget:** 14 minutes to read (2,739 words); 5 exercises (10 points, about 27 minutes); 3 seconds and 122 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 14 minutes to read (2,756 words); 5 exercises (10 points, about 27 minutes); 3 seconds and 122 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
 #
@@ -114,7 +114,8 @@ print("2 of 8 right:", solve_rate([1.0] * 2 + [0.0] * 6))
 # * **0** when r̄ is 0 or 1: nothing to learn;
 # * **1 − r̄** otherwise: the harder, the better, as long as it is sometimes solved.
 #
-# This is the task's **[learnability](glossary.md#learnability)**.
+# This is the task's **[learnability](glossary.md#learnability)**. Your function is saved in `my_work.py` and will pay the proposer in
+# [notebook 05](05_build_it.ipynb).
 #
 # **Exercise 2** (3 minutes, 2 points). Write it. Before you do, say aloud what a task earns that 1 of 8 replies solved, and one that 7 of 8
 # solved.

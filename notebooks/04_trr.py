@@ -22,11 +22,11 @@
 #
 # **Before this:** notebook 03; means and standard deviations.
 #
-# **Budget:** 15 minutes to read (2,994 words); 5 exercises (10 points, about 37 minutes); 6 seconds and 124 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 15 minutes to read (3,004 words); 5 exercises (10 points, about 37 minutes); 6 seconds and 124 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
 #
-# **Next:** [05 · Watch it learn on your laptop](05_learn.ipynb). Words in this course: [glossary](glossary.md).
+# **Next:** [05 · Absolute Zero in 130 lines](05_build_it.ipynb). Words in this course: [glossary](glossary.md).
 # <!-- /header -->
 
 # %% tags=["setup"]
@@ -675,4 +675,4 @@ for name in ("self-play", "one global baseline", "GRPO per prompt", "token white
 # 2. Suppose 95 % of proposals are invalid (−1). What do μ and σ of that group make of a rare good proposal?
 # 3. Dr. GRPO's authors say that dividing by the spread favours very easy and very hard prompts. Does the same hold for groups?
 #
-# Next: [notebook 05](05_learn.ipynb), where all stages run together.
+# Next: in [notebook 05](05_build_it.ipynb) your `trr` and `loss_weights`, saved in `my_work.py`, become part of a training program.

@@ -11,7 +11,7 @@
 # %% [markdown]
 # # Absolute Zero, from nothing to your own run
 #
-# A language model invents its own tasks, a Python executor checks them, the same model solves them, and learns from both. These ten notebooks
+# A language model invents its own tasks, a Python executor checks them, the same model solves them, and learns from both. These eleven notebooks
 # build that, piece by piece, and let you watch it learn on a laptop. Everything you write is checked on the spot, by checks that know the usual mistakes;
 # every notebook runs from top to bottom with nothing solved, so you can read first and work later.
 
@@ -24,11 +24,12 @@
 # | 02 | [The executor: code you do not trust](02_executor.ipynb) | run hostile programs under limits; prove that a program is deterministic; say what the sandbox does not stop | 5 (10) | 10 s, 114 MiB | numpy, matplotlib |
 # | 03 | [Rewards: who is a good teacher?](03_rewards.ipynb) | compute learnability; add the format ladder; foresee reward hacks | 5 (10) | 3 s, 122 MiB | numpy, matplotlib |
 # | 04 | [TRR++: six baselines instead of one](04_trr.ipynb) | derive TRR++; compare it with a global baseline, GRPO, RLOO, REINFORCE++ and Dr. GRPO on the same rollouts; explain token against sequence whitening | 5 (10) | 6 s, 124 MiB | numpy, matplotlib |
-# | 05 | [Watch it learn on your laptop](05_learn.ipynb) | run self-play with the embedded model; read all curves; stop and resume a run; ablate one piece | 3 (5) | 483 s, 167 MiB | torch |
-# | 06 | [LoRA self-play on one GPU](06_lora.ipynb) | plan memory; launch, watch, stop and resume a real run; publish an adapter | 4 (6) | 34 s, 696 MiB | torch |
-# | 07 | [Reading a run](07_reading_a_run.ipynb) | diagnose collapse, hacking and plateaus; compare base and trained models with intervals; find the paper's findings in your own run | 9 (12) | 5 s, 131 MiB | the core package, matplotlib |
-# | 08 | [Scaling to 3B–14B full fine-tuning](08_scaling.ipynb) | do the memory arithmetic; choose between LoRA, 8-bit Adam, FSDP, ZeRO and vLLM; go headless on many GPUs | 5 (10) | 5 s, 116 MiB | the core package, matplotlib |
-# | 09 | [Make it yours](09_make_it_yours.ipynb) | add a task type in under 60 lines; test it; report it | 5 (9) | 4 s, 106 MiB | numpy, matplotlib |
+# | 05 | [Absolute Zero in 130 lines](05_build_it.ipynb) | write sampling, log-probabilities, loss, update and the outer loop; train a language model by self-play yourself; show that your loss and gradient are the package's | 6 (13) | not measured | torch |
+# | 06 | [Watch it learn on your laptop](06_learn.ipynb) | run self-play with the embedded model; read all curves; stop and resume a run; ablate one piece | 3 (5) | 483 s, 167 MiB | torch |
+# | 07 | [LoRA self-play on one GPU](07_lora.ipynb) | plan memory; launch, watch, stop and resume a real run; publish an adapter | 4 (6) | 34 s, 696 MiB | torch |
+# | 08 | [Reading a run](08_reading_a_run.ipynb) | diagnose collapse, hacking and plateaus; compare base and trained models with intervals; find the paper's findings in your own run | 9 (12) | 5 s, 131 MiB | the core package, matplotlib |
+# | 09 | [Scaling to 3B–14B full fine-tuning](09_scaling.ipynb) | do the memory arithmetic; choose between LoRA, 8-bit Adam, FSDP, ZeRO and vLLM; go headless on many GPUs | 5 (10) | 5 s, 116 MiB | the core package, matplotlib |
+# | 10 | [Make it yours](10_make_it_yours.ipynb) | add a task type in under 60 lines; test it; report it | 5 (9) | 4 s, 106 MiB | numpy, matplotlib |
 # <!-- /header -->
 
 # %% [markdown]
@@ -37,10 +38,11 @@
 # | you have | do |
 # |---|---|
 # | ten minutes | [00](00_ten_minutes.ipynb) |
-# | an evening | 00, [01](01_triplets.ipynb), [03](03_rewards.ipynb), then watch [05](05_learn.ipynb) run |
-# | a weekend | 00 to 05 with all exercises, then [07](07_reading_a_run.ipynb) |
-# | a GPU | the same, then [06](06_lora.ipynb) and [08](08_scaling.ipynb) |
-# | an idea of your own | 01 to 03, then [09](09_make_it_yours.ipynb) |
+# | an evening | 00, [01](01_triplets.ipynb), [03](03_rewards.ipynb), then watch [06](06_learn.ipynb) run |
+# | two evenings | 01 to 04, then build it in [05](05_build_it.ipynb) from what you wrote |
+# | a weekend | 00 to 06 with all exercises, then [08](08_reading_a_run.ipynb) |
+# | a GPU | the same, then [07](07_lora.ipynb) and [09](09_scaling.ipynb) |
+# | an idea of your own | 01 to 03, then [10](10_make_it_yours.ipynb) |
 # | a class | [teaching/](teaching/README.md): pacing for three times 90 minutes and for one day, common confusions, questions, marking |
 #
 # Words are explained in the [glossary](glossary.md). To see what is there to do, and what it is worth:

@@ -1,7 +1,11 @@
-"""Who samples: prompts read once for all their replies; vLLM, with a stand-in that samples exactly or slightly wrong."""
+"""Who samples: prompts read once for all their replies; vLLM, through TRL, with engines that sample exactly or slightly wrong."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
+from unittest import mock
 
 import pytest
 
@@ -9,6 +13,7 @@ torch = pytest.importorskip("torch")
 
 from azr_lite.errors import ConfigError  # noqa: E402
 from azr_lite.train import arguments  # noqa: E402
+from azr_lite.train.diagnostics import self_test  # noqa: E402
 from azr_lite.train.generation import likeliest, sample_replies  # noqa: E402
 from azr_lite.train.trainer import SelfPlayTrainer  # noqa: E402
 from tests.test_trainer import Spy, relative_error  # noqa: E402
@@ -55,47 +60,102 @@ def test_replies_to_one_prompt_are_sampled_apart(tmp_path: Path) -> None:
     assert float((first - logits.softmax(-1)).abs().max()) < 0.25
 
 
-# ---------------------------------------------------------------- vLLM, with a stand-in
+# ---------------------------------------------------------------- vLLM: TRL's own client code, engines that stand in
 
 
-class StandIn:
-    """Takes the place of TRL's VLLMGeneration: samples with the trainer's model; log-probabilities may be off by `noise`."""
+class Engine:
+    """vLLM for TRL: samples with the trainer's model; log-probabilities may be off by `noise`. Notes what it is told."""
 
     noise = 0.0
-    made: ClassVar[list["StandIn"]] = []
+    policy: ClassVar[Any] = None  # the trainer's model, as `VLLMGeneration` was given it
+    made: ClassVar[list["Engine"]] = []
 
-    def __init__(self, model: Any, **options: Any) -> None:
-        self.model, self.options, self.synced, self.calls, self.logps_given = model, options, 0, [], []
-        self.temperature, self.top_p, self.top_k = options["temperature"], options["top_p"], options["top_k"]
-        StandIn.made.append(self)
+    def __init__(self, **options: Any) -> None:
+        self.options, self.told, self.loaded, self.seeds = options, [], set(), []
+        self.llm_engine = SimpleNamespace(
+            model_executor=SimpleNamespace(driver_worker=SimpleNamespace(model_runner=SimpleNamespace(model=self)))
+        )
+        Engine.made.append(self)
 
-    def sync_weights(self) -> None:
-        self.synced += 1
+    @property
+    def synced(self) -> int:
+        return self.told.count("sync")
+
+    @property
+    def calls(self) -> list[Any]:
+        return [what for what in self.told if isinstance(what, tuple)]
+
+    def load_weights(self, named: Any) -> None:
+        self.loaded |= {name for name, _ in named}
+
+    def reset_prefix_cache(self) -> None:  # the last thing in TRL's sync
+        self.told.append("sync")
+
+    def sleep(self, level: int) -> None:
+        self.told.append("sleep")
+
+    def wake_up(self, tags: list[str]) -> None:
+        self.told.append(f"wake {tags[0]}")
 
     @torch.no_grad()
-    def generate(self, prompts: Any, images: Any, num_generations: int, profiler: Any) -> tuple[Any, Any, Any, Any]:
-        assert num_generations == 1
-        self.calls.append((len(prompts), self.temperature))
-        replies, logps = [], []
-        for ids in prompts:
-            reply, scores = [], []
-            while len(reply) < self.options["max_completion_length"] and reply[-1:] != [0]:
-                logits = self.model(torch.tensor([[*ids, *reply]])).logits[0, -1].log_softmax(-1)
-                token = int(logits.argmax()) if self.temperature == 0 else int(torch.multinomial(logits.exp(), 1))
-                reply.append(token)
-                scores.append([float(logits[token]) - self.noise])
-            replies.append(reply)
-            logps.append(scores)
-        return prompts, replies, logps, None
+    def generate(self, prompts: Any, sampling_params: Any, use_tqdm: bool) -> list[Any]:
+        assert sampling_params.n == 1
+        self.told.append((len(prompts), sampling_params.temperature))
+        self.seeds.append(torch.initial_seed())
+        return [self.reply(prompt["prompt_token_ids"], sampling_params) for prompt in prompts]
+
+    def reply(self, prompt: list[int], how: Any) -> Any:
+        ids, scores = [], []
+        while len(ids) < how.max_tokens and ids[-1:] != [0]:
+            logits = self.policy(torch.tensor([[*prompt, *ids]])).logits[0, -1].log_softmax(-1)
+            token = int(logits.argmax()) if how.temperature == 0 else int(torch.multinomial(logits.exp(), 1))
+            ids.append(token)
+            scores.append({token: SimpleNamespace(rank=1, logprob=float(logits[token]) - self.noise)})
+        return SimpleNamespace(prompt_token_ids=prompt, outputs=[SimpleNamespace(token_ids=ids, logprobs=scores)])
+
+
+class Server(Engine):
+    """The same behind TRL's client of a server."""
+
+    def init_communicator(self, device: Any) -> None: ...
+
+    def get_server_info(self) -> dict[str, Any]:
+        return {"model_config": {"logprobs_mode": "processed_logprobs"}}
+
+    def update_named_params(self, metadata: Any, params: Any) -> None:
+        self.load_weights(params)
+
+    def generate(self, prompts: Any, features: Any, max_tokens: int, temperature: float, **how: Any) -> dict[str, Any]:
+        told = SimpleNamespace(n=how["n"], max_tokens=max_tokens, temperature=temperature)
+        found = super().generate([{"prompt_token_ids": ids} for ids in prompts], told, False)
+        logprobs = [[[at.logprob for at in scores.values()] for scores in one.outputs[0].logprobs] for one in found]
+        return {"prompt_ids": prompts, "completion_ids": [o.outputs[0].token_ids for o in found], "logprobs": logprobs}
 
 
 @pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
-    monkeypatch.setattr("trl.trainer.grpo_trainer.VLLMGeneration", StandIn)
+def engines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Engine]]:
+    """Those that TRL starts; what TRL writes into the environment is taken back."""
+    from trl.generation import vllm_generation
+
+    honest = vllm_generation.VLLMGeneration._init_vllm
+
+    def noted(self: Any) -> None:
+        Engine.policy = self.model
+        honest(self)
+
+    for name, stand_in in {
+        "is_vllm_available": lambda: True,
+        "LLM": Engine,
+        "SamplingParams": SimpleNamespace,
+        "VLLMClient": Server,
+    }.items():
+        monkeypatch.setattr(vllm_generation, name, stand_in, raising=False)
+    monkeypatch.setattr(vllm_generation.VLLMGeneration, "_init_vllm", noted)
     monkeypatch.setattr(arguments, "require_vllm", lambda config, on_cpu: None)
-    monkeypatch.setattr(StandIn, "made", [])
-    monkeypatch.setattr(StandIn, "noise", 0.0)
-    return StandIn
+    monkeypatch.setattr(Engine, "made", [])
+    monkeypatch.setattr(Engine, "noise", 0.0)
+    with mock.patch.dict(os.environ):
+        yield Engine.made
 
 
 def vllm_config(**changes: Any) -> Any:
@@ -120,18 +180,81 @@ def play(config: Any, folder: Path, corrected: bool = True) -> tuple[SelfPlayTra
     return trainer, spy, seen
 
 
-def test_vllm_is_synced_once_a_step_and_called_once_for_each_role(stand_in: type[StandIn], tmp_path: Path) -> None:
+@pytest.mark.parametrize("generation", ["vllm", "vllm-server", "transformers"])
+def test_the_self_test_passes_whoever_samples(generation: str, engines: list[Engine], tmp_path: Path) -> None:
+    config = vllm_config(generation=generation)
+    trainer = SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(sampled_script(config)), tmp_path)
+    found = self_test(trainer)
+    assert found.raised > 0 > found.lowered
+    assert len(engines) == (generation != "transformers")
+    trainer.train()
+    assert trainer.steps_done == 1
+    assert all(engine.loaded for engine in engines)
+
+
+def test_vllm_is_synced_once_a_step_and_sleeps_once_before_the_update(engines: list[Engine], tmp_path: Path) -> None:
     config = vllm_config(steps=2)
     play(config, tmp_path)
-    (engine,) = stand_in.made
-    assert engine.synced == 2
-    assert engine.calls == [(6, 1.0)] * 4, "two calls a step: all proposals, all solves"
-    assert engine.options["max_model_length"] == config.max_prompt_tokens + config.max_reply_tokens
+    (engine,) = engines
+    one_step = ["wake weights", "sync", "wake kv_cache", (6, 1.0), (6, 1.0), "sleep"]  # all proposals, all solves
+    assert engine.told == ["sleep", *one_step, *one_step]
+    assert engine.options["max_model_len"] == config.max_prompt_tokens + config.max_reply_tokens
 
 
-def test_exact_samples_have_importance_weight_one_and_the_plain_gradient(
-    stand_in: type[StandIn], tmp_path: Path
+def test_vllm_stays_awake_from_an_evaluation_to_the_end_of_the_next_step(engines: list[Engine], tmp_path: Path) -> None:
+    config = vllm_config()
+    trainer = SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(sampled_script(config)), tmp_path)
+    for text in ("ab", "cd"):
+        trainer.generate([text], greedy=True)
+    trainer.train()
+    woken = ["wake weights", "sync", "wake kv_cache"]
+    assert engines[0].told == ["sleep", *woken, (1, 0.0), (1, 0.0), (6, 1.0), (6, 1.0), "sleep"]
+    trainer.generate(["ab"], greedy=True)
+    assert engines[0].told[-4:] == [*woken, (1, 0.0)], "the weights of after the update"
+
+
+def test_vllm_takes_256_sequences_at_once_however_few_a_process_trains_on(
+    engines: list[Engine], tmp_path: Path
 ) -> None:
+    """TRL gives as many as a process trains on: 12 here, 48 in full-7b-8x80gb, whose calls have 115."""
+    from trl.trainer import grpo_trainer
+
+    honest = grpo_trainer.VLLMGeneration
+    SelfPlayTrainer(vllm_config(), tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
+    assert engines[0].options["max_num_seqs"] == 256
+    assert grpo_trainer.VLLMGeneration is honest
+
+
+@pytest.mark.parametrize("generation", ["vllm", "vllm-server"])
+def test_runs_started_together_use_ports_of_their_own(generation: str, engines: list[Engine], tmp_path: Path) -> None:
+    ports = set()
+    for name in "ab":
+        with mock.patch.dict(os.environ):
+            os.environ.pop("MASTER_PORT", None)
+            config = vllm_config(generation=generation)
+            SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path / name)
+            ports.add(engines[-1].options["group_port"] if generation == "vllm-server" else os.environ["MASTER_PORT"])
+    assert len(ports) == 2
+
+
+@pytest.mark.parametrize("tensor_parallel", [1, 2])
+def test_processes_that_hold_one_vllm_together_draw_from_one_seed(
+    tensor_parallel: int, engines: list[Engine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = vllm_config()
+    trainer = SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
+    trainer.args.vllm_tensor_parallel_size = tensor_parallel
+    reply, seeds = ([5, 0], [-1.0, -1.0], False), []
+    monkeypatch.setattr("azr_lite.train.trainer.gather_object", lambda found: [(i, reply) for i in range(8)])
+    trainer.sampler = lambda prompts, *, greedy, seed, **_: seeds.append(seed) or [reply] * len(prompts)
+    for rank in range(4):
+        trainer.accelerator = SimpleNamespace(num_processes=4, process_index=rank)
+        trainer.generate(["ab"] * 8)
+        trainer._sampling_calls = 0
+    assert [seeds.index(seed) for seed in seeds] == [rank // tensor_parallel * tensor_parallel for rank in range(4)]
+
+
+def test_exact_samples_have_importance_weight_one_and_the_plain_gradient(engines: list[Engine], tmp_path: Path) -> None:
     _, weighted, seen = play(vllm_config(), tmp_path / "weighted")
     ratio_BT = seen["ratio"][seen["mask"].bool()]
     assert torch.allclose(ratio_BT, torch.ones_like(ratio_BT), atol=1e-4)
@@ -141,23 +264,23 @@ def test_exact_samples_have_importance_weight_one_and_the_plain_gradient(
 
 
 def test_wrong_log_probabilities_are_weighed_token_by_token_up_to_three(
-    stand_in: type[StandIn], tmp_path: Path
+    engines: list[Engine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for noise, wanted in ((0.1, 2.718281828**0.1), (5.0, 3.0)):
-        stand_in.noise = noise
+        monkeypatch.setattr(Engine, "noise", noise)
         _, _, seen = play(vllm_config(), tmp_path / str(noise))
         ratio_BT = seen["ratio"][seen["mask"].bool()]
         assert torch.allclose(ratio_BT, torch.full_like(ratio_BT, wanted), atol=1e-3)
 
 
-def test_greedy_evaluation_asks_vllm_for_the_likeliest_token(stand_in: type[StandIn], tmp_path: Path) -> None:
+def test_greedy_evaluation_asks_vllm_for_the_likeliest_token(engines: list[Engine], tmp_path: Path) -> None:
     trainer = SelfPlayTrainer(vllm_config(), tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
     assert trainer.generate(["ab", "cd"], greedy=True) == trainer.generate(["ab", "cd"], greedy=True)
     trainer.generate(["ab"])
-    assert [temperature for _, temperature in stand_in.made[0].calls] == [0.0, 0.0, 1.0]
+    assert [temperature for _, temperature in engines[0].calls] == [0.0, 0.0, 1.0]
 
 
-def test_adapters_over_vllm_are_guarded(stand_in: type[StandIn], tmp_path: Path) -> None:
+def test_adapters_over_vllm_are_guarded(engines: list[Engine], tmp_path: Path) -> None:
     trainer, _, _ = play(vllm_config(tuning="lora"), tmp_path)
     assert trainer.vllm_generation.sync_weights.__name__ == "sync_and_restore"
 

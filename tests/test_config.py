@@ -48,6 +48,7 @@ def test_presets_are_valid_and_survive_json(name):
         ({"save_every": -1}, "negative"),
         ({"tuning": "qlora", "generation": "vllm", "model": "m"}, "destroys the model"),
         ({"generation": "vllm", "model": "nano"}, "own sampler"),
+        ({"generation": "vllm", "model": "a/m.gguf"}, "vLLM cannot start from a/m.gguf; give the hub id or the folder"),
         ({"generation": "vllm", "model": "m", "device": "cpu"}, "GPUs only"),
         ({"generation": "vllm-server", "model": "m", "vllm_server": "localhost"}, "http://"),
         ({"generation": "vllm", "model": "m", "vllm_memory": 1.5}, "share of the GPU"),

@@ -1,4 +1,4 @@
-"""The few lines that notebooks 06 and 08 work out by hand, against the libraries that do it in earnest."""
+"""The few lines that notebooks 07 and 09 work out by hand, against the libraries that do it in earnest."""
 
 import numpy as np
 import pytest

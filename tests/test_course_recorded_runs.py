@@ -1,6 +1,6 @@
 """Recorded numbers for notebooks: from the checkout, else downloaded once; and that they are what they say they are.
 
-Of the six patients of notebook 07, the answer sheet, the run doctor and the evidence against wrong guesses agree.
+Of the six patients of notebook 08, the answer sheet, the run doctor and the evidence against wrong guesses agree.
 """
 
 import io
@@ -13,7 +13,7 @@ import pytest
 
 from azr_lite.advantages import trr
 from azr_lite.course import recorded_runs as module
-from azr_lite.course.exercises.nb07 import AGAINST
+from azr_lite.course.exercises.nb08 import AGAINST
 from azr_lite.course.recorded_runs import PATIENTS, patient, recorded, whole_run
 from azr_lite.errors import AzrError
 from azr_lite.observe.run import Run

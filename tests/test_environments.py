@@ -57,7 +57,7 @@ def test_environment_yml_installs_what_make_does():
     assert environment["name"] == PROJECT["name"]
     from_conda = [line for line in environment["dependencies"] if isinstance(line, str)]
     (through_pip,) = (line["pip"] for line in environment["dependencies"] if isinstance(line, dict))
-    assert "pip" in from_conda
+    assert {"pip", "jupyterlab"} <= set(from_conda), "the course says `jupyter lab notebooks`"
     (python,) = (line.partition("=")[2] for line in from_conda if line.startswith("python="))
     assert SpecifierSet(PROJECT["requires-python"]).contains(python)
     assert f"Python {python}" in (ROOT / "constraints.txt").read_text().splitlines()[0]

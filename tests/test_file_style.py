@@ -161,7 +161,7 @@ def test_what_is_more_than_a_literal_is_refused(text):
 )
 def test_an_abduction_is_what_stands_in_the_brackets_of_the_call(text, given):
     found = given if isinstance(given, Reason) else {"input": given}
-    assert blocks(FILE, Role.SOLVE, "abduction", text) == found
+    assert blocks(FILE, Role.SOLVE, "abduction", f"({text}") == found
     worked = f" it is doubled\nassert {TASKS['abduction'].output} == f({text}"
     assert blocks(WORKING, Role.SOLVE, "abduction", worked) == found
 
@@ -214,7 +214,8 @@ def test_an_induction_proposal_is_a_message_and_as_many_inputs_as_asked():
         (Role.PROPOSE, "deduction", BODY + "assert f2", "(1)"),
         (Role.PROPOSE, "deduction", BODY + "assert f(1) i", "s 2"),
         (Role.SOLVE, "deduction", " [1,\n 2] # a\n", "\n"),
-        (Role.SOLVE, "abduction", "'a', (1))", " "),
+        (Role.SOLVE, "abduction", "('a', (1))", " "),
+        (Role.SOLVE, "abduction", ".", "g()"),
         (Role.SOLVE, "induction", "x):\n    return x\n\nd", "ef"),
     ],
 )
@@ -294,7 +295,7 @@ def scripted(prompts, role):
     of_line = {
         Role.PROPOSE: lambda line: program if line == "def f(" else inputs,
         Role.SOLVE: lambda line: (
-            "n):\n    return n\n" if line == "def f(" else " 15\n" if line.endswith("==") else "5)"
+            "n):\n    return n\n" if line == "def f(" else " 15\n" if line.endswith("==") else "(5)"
         ),
     }
     return [Completion(prompt, (1,), (1,), of_line[role](prompt.rpartition("\n")[2])) for prompt in prompts]

@@ -157,6 +157,39 @@ def test_slow_sampling_from_cut_weights_is_said(launched):
     assert len(check_processes(config.replace(generation="vllm"))) == 1
 
 
+def test_one_process_that_sees_several_gpus_trains_on_the_first(launched, tmp_path, monkeypatch):
+    """transformers would wrap the model in nn.DataParallel, which TRL refuses."""
+    from azr_lite.train.trainer import SelfPlayTrainer
+    from tests.tiny import PLAIN, Scripted, tiny_config, tiny_policy
+
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    policy = tiny_policy()
+    policy.device = SimpleNamespace(type="cuda")
+    trainer = SelfPlayTrainer(tiny_config(), policy, PLAIN, Scripted(lambda generate, step: []), tmp_path)
+    assert trainer.args.n_gpu == 1
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: True)
+    (line,) = check_processes(Config(model="some/model", tuning="lora"))
+    assert line.startswith("2 GPUs are visible and this run uses the first")
+    assert "launch-file ddp) --num_processes 2" in line
+    assert check_processes(Config(model="nano")) == check_processes(Config(model="m", device="cpu")) == []
+
+
+@pytest.mark.parametrize(("dtype", "short"), [("float32", "no"), ("bfloat16", "bf16")])
+def test_the_runs_precision_wins_over_the_launch_files(launched, tmp_path, monkeypatch, dtype, short):
+    """All launch files say bf16, and accelerate puts that into a variable that transformers reads."""
+    import torch
+
+    from azr_lite.train.arguments import training_arguments
+    from tests.tiny import tiny_config, tiny_policy
+
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    config, policy = tiny_config(dtype=dtype), tiny_policy()
+    policy.compute = getattr(torch, dtype)
+    processes.join(config)
+    assert training_arguments(config, policy, tmp_path).mixed_precision == short
+
+
 def test_the_processes_of_a_machine_share_its_cores(launched, monkeypatch):
     monkeypatch.setattr(processes.os, "cpu_count", lambda: 33)
     assert processes.workers(Config()) is None

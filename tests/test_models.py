@@ -315,6 +315,39 @@ def test_a_missing_gpu_is_said(monkeypatch):
         load_policy(config("nano", device="auto", dtype="float16"))
 
 
+@pytest.mark.parametrize(
+    ("cuda", "says"), [("13.0", "wants CUDA 13.0: a newer driver; install"), (None, "built for CPUs")]
+)
+def test_a_gpu_that_torch_does_not_see_stops_the_run(tmp_path, monkeypatch, cuda, says):
+    """As on Colab, after a torch for a newer driver was installed; the CPU would have trained in silence."""
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho 'Tesla T4, 550.54.15'\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    for device in ("auto", "cuda"):
+        with pytest.raises(ModelError, match=rf"\(Tesla T4, 550\.54\.15\).*{says}"):
+            choose_precision(config("some/model", device=device))
+    assert choose_precision(config("some/model", device="cpu")).device.type == "cpu"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # hidden on purpose
+    assert choose_precision(config("some/model", device="auto")).device.type == "cpu"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    smi.write_text("#!/bin/sh\nexit 9\n")  # the driver is not loaded
+    assert choose_precision(config("some/model", device="auto")).device.type == "cpu"
+
+
+def test_nano_trains_on_the_cpu_where_its_sampler_is(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    found = choose_precision(config("nano", device="auto", dtype="auto"))
+    assert (found.device.type, found.compute) == ("cpu", torch.float32)
+    assert "device cpu: where nano has its own sampler" in found.reason
+    assert choose_precision(config("nano", device="cuda", dtype="auto")).device.type == "cuda"
+    assert choose_precision(config("some/model", device="auto", dtype="auto")).device.type == "cuda"
+
+
 def test_a_model_bringing_its_own_code_is_never_run(tmp_path):
     folder = Path(save(tmp_path))
     settings = json.loads((folder / "config.json").read_text())

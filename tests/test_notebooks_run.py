@@ -2,7 +2,7 @@
 
 import pytest
 
-from azr_lite.course.build import FOLDER, defined, execute, printed, read, tags, with_key, with_mistakes
+from azr_lite.course.build import FOLDER, defined, execute, printed, read, solutions, tags, with_key, with_mistakes
 from azr_lite.course.checks import exercises
 from azr_lite.course.lessons import COURSE
 
@@ -43,3 +43,23 @@ def test_each_known_mistake_is_named_in_the_notebook(lesson):
             assert f"✗ {name}: wrong because {' '.join(mistakes[number].says.split())}" in printed(cell)
             seen.add((name, number))
     assert seen == {(name, number) for name, one in own(lesson).items() for number in range(len(one.mistakes))}
+
+
+def test_worked_solutions_solve_notebook_05_and_are_kept_with_what_was_written_before(tmp_path):
+    """As a student would: a function of notebook 03 lies in my_work.py, and six more are typed into their cells."""
+    notebook = read(FOLDER / "05_build_it.py")
+    shown = solutions(notebook)
+    for cell in notebook.cells:
+        if "exercise" in tags(cell):
+            (name,) = defined(cell)
+            cell.source = f"{shown[name]}\n\ncheck.{name}({name})"
+    before = "# ---- learnability\ndef learnability(rate):\n    return 0.0 if rate in (0, 1) else 1 - rate\n"
+    (tmp_path / "my_work.py").write_text(before)
+    ran = execute(notebook, "ci", folder=tmp_path, seconds=300)
+    text = " ".join(printed(cell) for cell in ran.cells if cell.cell_type == "code")
+    kept = (tmp_path / "my_work.py").read_text()
+    assert "learnability yours, from my_work.py" in text
+    assert before.strip() in kept
+    for name, source in shown.items():
+        assert f"✓ {name}: right" in text
+        assert source in kept

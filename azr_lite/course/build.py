@@ -50,6 +50,8 @@ def read(source: Path) -> Any:
     for place, cell in enumerate(notebook.cells):
         cell["id"] = f"{source.stem}-{place}"
         cell.metadata = {name: value for name, value in cell.metadata.items() if name == "tags"}
+        if "hide-input" in tags(cell):
+            cell.metadata |= {"cellView": "form", "jupyter": {"source_hidden": True}}  # folded in Colab, in JupyterLab
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -81,6 +83,13 @@ def with_key(notebook: Any) -> Any:
         if cell.cell_type == "code" and "exercise" in tags(cell):
             cell.source = _answered(cell.source, defined(cell), "key")
     return made
+
+
+def solutions(notebook: Any) -> dict[str, str]:
+    """The worked solutions that a notebook shows folded under its exercises: source by the exercise's name."""
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    shown = r"<summary>Solution</summary>\n\n```python\n(def (\w+)\(.*?)\n```\n\nWhy: "
+    return {name: source for source, name in re.findall(shown, prose, re.DOTALL)}
 
 
 def with_mistakes(notebook: Any) -> Any:
@@ -136,6 +145,7 @@ def execute(
 
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
     own = {"AZR_LITE_PROFILE": profile, "AZR_LITE_STATIC": "1", "PYTHONPATH": paths, "COLUMNS": "100"}
+    own["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     with tempfile.TemporaryDirectory(prefix="azr-lite-notebook-") as spare:
         client = NotebookClient(
             notebook,

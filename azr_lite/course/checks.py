@@ -17,9 +17,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from numbers import Real
 from typing import Any
 
+from azr_lite.course import my_work
 from azr_lite.errors import AzrError
 
 SECONDS = 10
@@ -40,6 +42,21 @@ class Mistake:
 
     wrong: Any
     says: str
+
+
+@dataclass(frozen=True)
+class Late:
+    """A key that is imported at first use: exercises with torch are listed where there is no torch."""
+
+    module: str
+    name: str
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        return getattr(import_module(self.module), self.name)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*arguments)
 
 
 @dataclass(frozen=True)
@@ -158,6 +175,8 @@ def judge_answer(name: str, mine: Any) -> Judgement:
     task = exercise_of(name)
     if mine is ...:
         return Judgement(name, "not started")
+    if isinstance(task.key, Late):
+        _ = task.key.function  # imported here, where no time limit can interrupt it half-way
     if callable(task.key) and not callable(mine):
         because = f"it is {_short(mine)}, not a function; pass the function itself, without calling it"
         return Judgement(name, "wrong", because)
@@ -196,10 +215,7 @@ def _unknown(task: Exercise, place: int, seen: Sequence[Any], right: Sequence[An
 
 def same(a: Any, b: Any) -> bool:
     """Equal: numbers within 1e-6, sequences item by item, texts only with texts."""
-    if type(a).__module__.startswith("numpy"):
-        a = a.tolist()
-    if type(b).__module__.startswith("numpy"):
-        b = b.tolist()
+    a, b = (value.tolist() if type(value).__module__.startswith(("numpy", "torch")) else value for value in (a, b))
     if isinstance(a, bool) or isinstance(b, bool):
         return isinstance(a, bool | int) and isinstance(b, bool | int) and a == b
     if isinstance(a, Real) and isinstance(b, Real):
@@ -267,23 +283,43 @@ class Check:
         return run
 
     def __dir__(self) -> list[str]:
-        return [*exercises(), "list", "reveal", "use"]
+        return [*exercises(), "list", "mine", "reveal", "use"]
 
     def use(self, mine: Any, fallback: Any, name: str = "") -> Any:
         """The learner's answer when it is right, the fallback otherwise, so that a notebook runs to its end either way.
 
-        `name`: the exercise, where the answer is a value or a function of another name.
+        `name`: the exercise, where the answer is a value or a function of another name. What is right is kept in
+        ``my_work.py`` for later notebooks (`mine`).
         """
         name = name or getattr(mine, "__name__", "")
         result = judge_answer(name, mine)
         if result.state == "right":
+            my_work.keep(name, mine)
             return mine
         print(f"{name} is {result.state}: going on with the package's own.")
+        return fallback
+
+    def mine(self, name: str, fallback: Any) -> Any:
+        """What the learner wrote in an earlier notebook, where ``my_work.py`` has it and it is right."""
+        try:
+            found = my_work.load(name)
+        except Exception as error:
+            found, because = None, f"my_work.py stops with {type(error).__name__}: {error}"
+        else:
+            because = f"my_work.py has no {name}"
+        if found is not None:
+            result = judge_answer(name, found)
+            if result.state == "right":
+                print(f"{name:16} yours, from my_work.py")
+                return found
+            because = f"yours is {result.state}" + (f", because {result.because}" if result.because else "")
+        print(textwrap.fill(f"{name:16} the package's own: {because}", COLUMNS, subsequent_indent=" " * 17))
         return fallback
 
     def reveal(self, name: str) -> None:
         """Print the answer: the source of the package's own function."""
         key = exercise_of(name).key
+        key = key.function if isinstance(key, Late) else key
         if not callable(key):
             print(f"{name} = {key!r}")
             return

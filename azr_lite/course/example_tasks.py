@@ -1,4 +1,4 @@
-"""Two task types beyond the paper's three, for notebook 09: name the error, and rows of an SQL query.
+"""Two task types beyond the paper's three, for notebook 10: name the error, and rows of an SQL query.
 
 They are not registered: `register_task_type(ErrorPrediction())` does that.
 

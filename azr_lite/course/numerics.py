@@ -1,4 +1,4 @@
-"""What notebooks 06 and 08 work out by hand: LoRA's merge, rounding to bfloat16, statistics of several processes.
+"""What notebooks 07 and 09 work out by hand: LoRA's merge, rounding to bfloat16, statistics of several processes.
 
 Training itself does not use them: peft merges adapters, and all rewards are gathered before they are whitened.
 Tests hold these few lines against both.

@@ -21,7 +21,7 @@ PATIENTS: dict[str, tuple[str, str]] = {
     "E": ("greedy-monte-carlo", "identical answers"),
     "F": ("trivial-tasks", "easy tasks"),
 }
-"""The six runs of notebook 07. Letter: folder in ``data_samples/runs/bugs``, and the name of what it has."""
+"""The six runs of notebook 08. Letter: folder in ``data_samples/runs/bugs``, and the name of what it has."""
 
 SAMPLE = ("config.json", "metrics.jsonl", "rollouts.jsonl", "summary.json")
 EVALUATIONS = tuple(f"eval/{name}" for name in ("before.json", "before.jsonl", "step-14.json", "step-14.jsonl"))

@@ -83,7 +83,7 @@ def solve_abduction(working: bool, *, program: str, output: str, rules: Rules) -
     if working:
         shown = f"# Working for assert {_ZERO.output} == f(?)\n# f returns x as it is.\n{shown}"
         return _file(f"{_ZERO.program}\n{shown}", f"{program}\n# Working for assert {output} == f(?)\n#")
-    return _file(f"{_ZERO.program}\n{shown}", f"{program}\nassert {output} == f(")
+    return _file(f"{_ZERO.program}\n{shown}", f"{program}\nassert {output} == f")  # tokenizers join ( and a quote
 
 
 def solve_induction(working: bool, *, pairs: Sequence[tuple[str, str]], message: str, rules: Rules) -> str:
@@ -238,6 +238,11 @@ def _arguments(text: str) -> _Found:
     return ([("input", text[: len(given)])], True) if closed else (None, broken)
 
 
+def _call(text: str) -> _Found:
+    """What goes on from ``f``: the brackets of a call, with its arguments."""
+    return _arguments(text[1:]) if text[:1] == "(" else (None, bool(text))
+
+
 def _function(text: str) -> _Found:
     """What goes on from ``def f(``: one function, up to the next line that begins in column 0, so without helpers."""
     lines, broken, _ = outline(text, depth=1)
@@ -270,7 +275,7 @@ def reader_of(role: Role, prompt: str) -> Callable[[str], _Found] | None:
     if asked := _WORKING.search(prompt[prompt.rfind("\n", 0, -2) + 1 :]):
         read = _value if asked[1] else _arguments if asked[2] else _function
         return partial(_worked, asked[1] or asked[2] or asked[3], read)
-    ends = {") ==": _value, " == f(": _arguments, "\ndef f(": _function}
+    ends = {") ==": _value, " == f": _call, "\ndef f(": _function}
     return next((read for end, read in ends.items() if prompt.endswith(end)), None)
 
 

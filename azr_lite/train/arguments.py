@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ def training_arguments(config: Config, policy: Policy, run_dir: Path) -> GRPOCon
     """One generation batch is one self-play step; ConfigError where it cannot be split over the processes."""
     on_cpu = policy.device.type == "cpu"
     micro_batches = config.micro_batches(world())
-    return GRPOConfig(
+    args = GRPOConfig(
         output_dir=str(run_dir),
         use_cpu=on_cpu,
         seed=config.seed,
@@ -62,6 +64,8 @@ def training_arguments(config: Config, policy: Policy, run_dir: Path) -> GRPOCon
         save_total_limit=None,  # `Schedule` drops old checkpoints itself, once the new one is whole
         dataloader_pin_memory=False,
     )
+    args._n_gpu = min(args.n_gpu, 1)  # a process trains on one GPU: transformers would put nn.DataParallel over all
+    return args
 
 
 def _optimizer(config: Config, on_cpu: bool) -> str:
@@ -77,10 +81,13 @@ def _vllm(config: Config, on_cpu: bool) -> dict[str, Any]:
     if config.generation == "transformers":
         return {}
     require_vllm(config, on_cpu)
+    if config.generation == "vllm" and world() == 1:
+        os.environ.setdefault("MASTER_PORT", str(_free_port()))  # vLLM's; of two runs TRL would give both 29500
     return {
         "use_vllm": True,
         "vllm_mode": "colocate" if config.generation == "vllm" else "server",
         "vllm_server_base_url": config.vllm_server if config.generation == "vllm-server" else None,
+        "vllm_group_port": _free_port(),  # where weights go to the server; TRL would give all runs 51216
         "vllm_gpu_memory_utilization": config.vllm_memory,
         "vllm_enable_sleep_mode": config.generation == "vllm",
         "vllm_tensor_parallel_size": config.vllm_tensor_parallel,
@@ -88,6 +95,13 @@ def _vllm(config: Config, on_cpu: bool) -> dict[str, Any]:
         "vllm_importance_sampling_correction": True,
         "vllm_importance_sampling_mode": "token_truncate",
     }
+
+
+def _free_port() -> int:
+    """One that no other run is likely to get meanwhile: the kernel takes them from all over its range."""
+    with socket.socket() as any_port:
+        any_port.bind(("", 0))
+        return any_port.getsockname()[1]
 
 
 def require_vllm(config: Config, on_cpu: bool) -> None:

@@ -118,6 +118,7 @@ def _one_reply(trainer: SelfPlayTrainer) -> dict[str, torch.Tensor]:
         "prompt_mask": torch.ones_like(prompt_BT),
         "completion_ids": reply_BT,
         "completion_mask": torch.ones_like(reply_BT),
+        "importance_sampling_ratio": torch.ones(reply_BT.shape, device=device),  # TRL reads it where vLLM samples
         "weights": torch.ones(1, device=device),
         "num_items_in_batch": torch.tensor(len(reply), device=device),
     }

@@ -91,7 +91,7 @@ def check_processes(config: Config) -> list[str]:
     if cut and vllm and config.tuning != "full":
         raise ConfigError(f"{cut} cannot hand vLLM adapters over a base in pieces; use ddp.yaml for adapters")
     if world() == 1 and not cut:
-        return []
+        return _idle_gpus(config)
     weights = f"weights cut over them by {cut}" if cut else "each with a whole copy of the weights"
     facts = [f"{world()} processes, {weights}"]
     if cut and not vllm:
@@ -99,15 +99,38 @@ def check_processes(config: Config) -> list[str]:
     return facts
 
 
+def _idle_gpus(config: Config) -> list[str]:
+    """What a process that was started alone says where it sees several GPUs: it trains on the first."""
+    import torch
+
+    from azr_lite.train.policy import choose_precision
+
+    count = torch.cuda.device_count() if choose_precision(config).device.type == "cuda" else 0
+    if count < 2:
+        return []
+    return [
+        f"{count} GPUs are visible and this run uses the first; for all of them: accelerate launch --config_file "
+        f"$(azr-lite launch-file ddp) --num_processes {count} -m azr_lite ..."
+    ]
+
+
 def join(config: Config) -> None:
-    """Meet the other processes. Call it before loading: only then does FSDP let one process alone read the weights."""
-    if world() == 1 and not sharding():
+    """Meet the other processes. Call it before loading: only then does FSDP let one process alone read the weights.
+
+    The precision that a launch file names gives way to the run's: accelerate would compute in it, whatever `dtype` is.
+    """
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ
+    if world() == 1 and not sharding() and not launched:
         return
     from accelerate import PartialState
 
     from azr_lite.train.policy import choose_precision
 
-    found = PartialState(cpu=choose_precision(config).device.type == "cpu", timeout=PATIENCE).num_processes
+    precision = choose_precision(config)
+    if launched:
+        short = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+        os.environ["ACCELERATE_MIXED_PRECISION"] = short[str(precision.compute)[6:]]
+    found = PartialState(cpu=precision.device.type == "cpu", timeout=PATIENCE).num_processes
     if found != world():
         raise ConfigError(
             f"{world()} processes were started, but accelerate finds {found}; launch with azr-lite's files"

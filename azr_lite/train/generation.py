@@ -11,6 +11,7 @@ import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import DynamicCache, GenerationConfig, StoppingCriteria
 from trl.models.utils import unwrap_model_for_generation
+from trl.trainer import grpo_trainer
 
 from azr_lite.codec import Codec, Ended, Sample, draw_seed, seeded
 from azr_lite.errors import ConfigError, ModelError, TrainingError
@@ -37,7 +38,7 @@ class Sampler(Protocol):
 
 
 class PolicySampler:
-    """Samples from the model in training. (vLLM draws from its own generator, whatever the seed.)"""
+    """Samples from the model in training. (A vLLM server draws from its own generator, whatever the seed.)"""
 
     def __init__(self, trainer: SelfPlayTrainer) -> None:
         self.trainer, self.halving = trainer, Halving(trainer.note)
@@ -62,6 +63,7 @@ class PolicySampler:
 
         with likeliest(trainer) if greedy else nullcontext():
             if trainer.use_vllm or trainer.is_sharded:
+                self.keep_awake()
                 with seeded(seed, device), trainer.accelerator.autocast():
                     ids_BT, logps_BT = trainer._generate_single_turn(prompt_ids, None, {}, 1)
             else:
@@ -69,6 +71,25 @@ class PolicySampler:
         limit = trainer.config.max_reply_tokens
         cut = [ids[-1] not in codec.eos_ids and len(ids) >= limit for ids in ids_BT]
         return list(zip(ids_BT, logps_BT or [None] * len(ids_BT), cut, strict=True))
+
+    def keep_awake(self) -> None:
+        """From here until `rest`, vLLM on the trainer's GPUs keeps weights and cache in memory.
+
+        TRL alone would let it sleep after each call, and hand it all weights again before the next.
+        """
+        trainer = self.trainer
+        if trainer.use_vllm and (engine := trainer.vllm_generation).enable_sleep_mode:
+            if engine._llm_weights_sleeping:
+                engine.sync_weights()  # wakes the weights
+                trainer._last_loaded_step = trainer.state.global_step
+            engine.llm.wake_up(tags=["kv_cache"])
+            engine.enable_sleep_mode = False
+
+    def rest(self) -> None:
+        """Give the memory of vLLM to the update."""
+        if self.trainer.args.vllm_enable_sleep_mode and not (engine := self.trainer.vllm_generation).enable_sleep_mode:
+            engine.llm.sleep(level=2)
+            engine.enable_sleep_mode = engine._llm_weights_sleeping = True
 
 
 class Scorer:
@@ -289,6 +310,26 @@ class EndedRows(StoppingCriteria):
         return torch.tensor([row in self.done for row in range(len(input_ids))], device=input_ids.device)
 
 
+@contextmanager
+def vllm_as_we_want_it() -> Iterator[None]:
+    """Inside, TRL starts vLLM with room for at least 256 sequences, vLLM's own default, and frozen weights are guarded.
+
+    TRL has no argument for it and gives as many as a process trains on; Monte-Carlo solves are far more.
+    """
+    made_by_trl = grpo_trainer.VLLMGeneration
+
+    def ours(model: Any, max_num_seqs: int, **options: Any) -> Any:
+        engine = made_by_trl(model=model, max_num_seqs=max(256, max_num_seqs), **options)
+        protect_frozen_weights(model, engine)
+        return engine
+
+    grpo_trainer.VLLMGeneration = ours
+    try:
+        yield
+    finally:
+        grpo_trainer.VLLMGeneration = made_by_trl
+
+
 def protect_frozen_weights(model: Any, engine: Any) -> None:
     """After each weight sync of `engine` (TRL's VLLMGeneration), write the frozen weights back bit for bit.
 
@@ -306,7 +347,8 @@ def protect_frozen_weights(model: Any, engine: Any) -> None:
                     raise ModelError(
                         f"{name} is quantized, which TRL's weight sync to vLLM destroys; use generation='transformers'"
                     )
-                kept.append((parameter, parameter.detach().to("cpu", copy=True)))
+                original = parameter.detach().to("cpu", copy=True)
+                kept.append((parameter, original.pin_memory() if parameter.is_cuda else original))
     sync = engine.sync_weights
 
     def sync_and_restore(*args: Any, **kwargs: Any) -> Any:
@@ -315,6 +357,6 @@ def protect_frozen_weights(model: Any, engine: Any) -> None:
         finally:
             with torch.no_grad():
                 for parameter, original in kept:
-                    parameter.copy_(original)
+                    parameter.copy_(original, non_blocking=True)
 
     engine.sync_weights = sync_and_restore

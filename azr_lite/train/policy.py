@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
 import tempfile
 from dataclasses import dataclass, field
 from itertools import chain
@@ -90,9 +92,16 @@ class Precision:
 
 def choose_precision(config: Config) -> Precision:
     """Device and types for these settings on this machine, the same at every call. Raises ModelError."""
-    if config.device == "cuda" and not torch.cuda.is_available():
+    found, stays = torch.cuda.is_available(), config.model == "nano" and config.device == "auto"
+    wanted = config.device != "cpu" and not stays
+    on_gpu = found and wanted
+    if wanted and not found and (unseen := _unseen_gpu()):
+        raise ModelError(
+            f"{unseen}; install a torch that fits (https://pytorch.org/get-started/locally), or train on the CPU with "
+            "device='cpu'"
+        )
+    if config.device == "cuda" and not on_gpu:
         raise ModelError("device='cuda', but torch sees no GPU here; install torch with CUDA or use device='auto'")
-    on_gpu = config.device != "cpu" and torch.cuda.is_available()
     if config.dtype == "float16" and not on_gpu:
         raise ModelError("dtype='float16' trains on GPUs only; use dtype='auto'")
     half, why = _half(config, on_gpu)
@@ -110,7 +119,23 @@ def choose_precision(config: Config) -> Precision:
         what = f"frozen base and arithmetic in {str(weights)[6:]}: {why}"
     device = torch.device("cuda" if on_gpu else "cpu")
     where = "a GPU is here" if on_gpu else "as set" if config.device == "cpu" else "no GPU is here"
+    where = "where nano has its own sampler" if stays and found else where
     return Precision(device, weights, compute, f"device {device.type}: {where}; {what}")
+
+
+def _unseen_gpu() -> str:
+    """Which GPU the driver has and torch does not see, and why; empty where there is none, or hidden on purpose."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return ""
+    ask = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        found = subprocess.run(ask, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    if not found:
+        return ""
+    needs = f"wants CUDA {torch.version.cuda}: a newer driver" if torch.version.cuda else "was built for CPUs"
+    return f"torch does not see this machine's GPU ({found[0]}): torch {torch.__version__} {needs}"
 
 
 def _half(config: Config, on_gpu: bool) -> tuple[torch.dtype | None, str]:

@@ -28,7 +28,7 @@ from azr_lite.train.checkpoints import abandon, expected_bytes, load_state, seal
 from azr_lite.train.cpu import CpuSampler, choose_sampler
 from azr_lite.train.diagnostics import gradient_shares
 from azr_lite.train.distributed import keep_precision
-from azr_lite.train.generation import PolicySampler, Sampler, Scorer, is_out_of_memory, protect_frozen_weights
+from azr_lite.train.generation import PolicySampler, Sampler, Scorer, is_out_of_memory, vllm_as_we_want_it
 from azr_lite.train.policy import Policy, SplitRoles
 from azr_lite.triplet import Completion, Role, Rollout
 
@@ -54,6 +54,7 @@ class SelfPlayTrainer(GRPOTrainer):
     loss does not return it), and the two numbers that seed sampling.
     """
 
+    @vllm_as_we_want_it()
     def __init__(
         self,
         config: Config,
@@ -88,8 +89,6 @@ class SelfPlayTrainer(GRPOTrainer):
         )
         self.remove_callback(PrinterCallback)
         self.split = SplitRoles(self.model, policy.peft_config) if config.roles == "split" else None
-        if self.use_vllm and policy.peft_config is not None:
-            protect_frozen_weights(self.model, self.vllm_generation)
         keep_precision(self.accelerator)
         self.model.train()  # bitsandbytes' 4-bit layers, once run in eval mode on a CPU, pass no gradient
         for parameter in self.trained():
@@ -140,11 +139,11 @@ class SelfPlayTrainer(GRPOTrainer):
         step, rows, seconds = self.steps_done, self.config.rows, dict(self.selfplay.seconds)
         self._selfplay_step, self._sampling_calls = step, 0
         rollouts = self.selfplay.step(self.generate, step)
+        if isinstance(self.sampler, PolicySampler):
+            self.sampler.rest()
         self.schedule.played({name: total - seconds[name] for name, total in self.selfplay.seconds.items()})
         if len(rollouts) != rows:
-            raise TrainingError(
-                f"step {step} gave {len(rollouts)} rollouts, not the {rows} of the batch SelfPlay must fill"
-            )
+            raise TrainingError(f"step {step} gave {len(rollouts)} rollouts, not the {rows} of the batch")
         self.rollouts = self._rows_here(rollouts)
         return {
             "prompt_ids": [list(r.prompt_ids) for r in self.rollouts],
@@ -171,7 +170,8 @@ class SelfPlayTrainer(GRPOTrainer):
         chunks = self._chunks(order, world)
         found: list[tuple[int, Sample]] = []
         for number in range(rank, -(-len(chunks) // world) * world, world):
-            seed = draw_seed(self.config.seed, self._selfplay_step, self._sampling_calls, number)
+            group = number // self.args.vllm_tensor_parallel_size  # processes with one vLLM together draw the same
+            seed = draw_seed(self.config.seed, self._selfplay_step, self._sampling_calls, group)
             if number < len(chunks) or self.is_sharded:  # sharded weights want every process to make the same passes
                 chunk = chunks[min(number, len(chunks) - 1)]
                 rules = [ended[i] for i in chunk] if any(ended) else None

@@ -11,7 +11,6 @@ of nano's language, which is ordinary Python. All are one program with one input
 from __future__ import annotations
 
 import ast
-import dataclasses
 import json
 import random
 import sys
@@ -21,7 +20,7 @@ from pathlib import Path
 
 from azr_lite.buffer import normal_form
 from azr_lite.evaluation.reasoning import ReasoningSuite, _statement, assertions, cruxeval_suite, read_assertion
-from azr_lite.evaluation.suite import Reply, read_data
+from azr_lite.evaluation.suite import Reply, read_data, shipped
 from azr_lite.nano.generator import draw_task
 from azr_lite.parsing import parse_arguments
 from azr_lite.prompts.base import Style
@@ -128,12 +127,16 @@ def simple_tasks(count: int = COUNT, seed: int = SEED) -> list[Task]:
 
 
 def proposed_tasks(run: Path, count: int = COUNT) -> list[Task]:
-    """The first `count` tasks with different programs that a run's untrained policy proposed while seeding."""
+    """The first `count` tasks that a run's untrained policy proposed while seeding, with programs that differ from each
+    other and from those of the other sets."""
+    others = {normal_form(row["code"]) for row in shipped("cruxeval", "cruxeval.jsonl.gz").rows}
+    others |= {normal_form(task.program) for task in simple_tasks()}
     found: dict[str, Task] = {}
     for line in RunDir.open(run).read("tasks.jsonl"):
         if line["step"] == -1 and line["ok"] and line["type"] == "deduction":
             task = task_from_json(line["task"])
-            found.setdefault(normal_form(task.program), dataclasses.replace(task, parents=()))
+            if (form := normal_form(task.program)) not in others:
+                found.setdefault(form, task)
     if len(found) < count:
         raise SystemExit(f"{run} has {len(found)} different seeds, {count} are needed; raise --seed-batch-factor")
     return list(found.values())[:count]

@@ -1,170 +1,558 @@
-"""Exercises of notebook 05, a live run: reading a log, an error band, a checkpoint that can be trusted."""
+"""Exercises of notebook 05: the six functions that make Absolute Zero. torch loads when one of them is judged."""
 
 from __future__ import annotations
 
-import json
-import math
-import os
-import tempfile
-from collections.abc import Callable, Mapping
-from pathlib import Path
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from azr_lite.course.checks import Mistake, exercise
-from azr_lite.evaluation.scores import Z95, wilson
-from azr_lite.metrics import across, mean
-from azr_lite.train.checkpoints import SEAL, is_whole, last_whole_checkpoint, step_of
+from azr_lite.course.checks import Late, Mistake, exercise
+from azr_lite.course.looks import PLAYED, SAMPLED, lost, sampled, scored, stepped, updated
+from azr_lite.rewards import answer_reward, learnability, solve_rate
 
-LINE = {
-    "step": 3.0, "propose/deduction/ok": 1.0, "propose/abduction/ok": 0.875, "propose/deduction/reason/truncated": 3.0,
-    "propose/deduction/truncated": 0.25, "propose/abduction/truncated": 0.0, "solve/deduction/ok": 0.5,
-    "solve/abduction/ok": 0.75, "solve/induction/ok": 0.25, "solve/deduction/tokens": 24.0,
-    "solve/deduction/tokens_right": 20.0, "solve/abduction/tokens": 30.0, "solve/induction/tokens": 42.0,
-    "tokens/generated": 9000.0,
-}  # fmt: skip
-"""A line of metrics.jsonl, shortened."""
+
+def _late(name: str) -> Late:
+    return Late("azr_lite.course.own_loop", name)
+
+
+# ---------------------------------------------------------------- read_reply
+
+_FENCE = r"```(\w+)\n(.*?)\n```"
+_PROGRAM = "```python\ndef f(x):\n    x = x[1:]\n    return x\n```"
+
+
+def _blocks(
+    text: str, form: str = r"<think>.*?</think>\s*<answer>(.*?)</answer>", fence: str = _FENCE, flags: int = re.DOTALL
+) -> Any:
+    found = re.match(form, text, flags)
+    return None if found is None else re.findall(fence, found[1], flags)
+
+
+def _anywhere(text: str) -> Any:
+    return re.findall(_FENCE, text, re.DOTALL) if _blocks(text) is not None else None
+
 
 exercise(
-    name="across", key=across, points=1,
+    name="read_reply",
+    key=_late("read_reply"),
+    points=1,
     probes=lambda: [
-        (LINE, "solve/", "/ok"),
-        (LINE, "solve/", "/tokens"),
-        (LINE, "propose/", "/truncated"),
-        (LINE, "solve/", "/reward"),
+        (f"<think></think><answer>{_PROGRAM}\n```input\n'abc'\n```</answer>",),
+        ("<think>first 'cb'\nthen 'CB'</think> <answer>```output\n'CB'\n```</answer>",),
+        (
+            "<think></think><answer>"
+            + "\n".join(f"```input\n{n}\n```" for n in (1, 2, 3))
+            + "\n```message\ndouble it\n```</answer>",
+        ),
+        ("<think>```output\n5\n```</think><answer>```output\n6\n```</answer>",),
+        ("<think></think><answer>```output\n6\n```",),
+        ("```output\n6\n```",),
+        ("<answer>```output\n6\n```</answer>",),
+        ("Sure! <think></think><answer>```output\n6\n```</answer>",),
+        ("<think></think><answer>6</answer>",),
     ],
-    hint="Keys look like role/type/name; take the values whose key begins with `start`, ends with `end`, and has two slashes.",
+    hint="First the form of the whole text (None where it is missing), then the blocks inside <answer> … </answer>.",
     mistakes=[
-        Mistake(lambda line, start, end: [value for key, value in line.items() if key.startswith(start) and key.endswith(end)], "propose/deduction/reason/truncated came along: it is a *count* of rejections (3), not a share, and it lies a level deeper. Averaged with shares it makes a share above 1. Keys of role/type/name have exactly two slashes"),
-        Mistake(lambda line, start, end: [value for key, value in line.items() if start in key and end in key], "it looks for the words *anywhere* in the key, so tokens_right is taken for tokens, and counts of reasons for shares. Ask how the key begins and how it ends"),
-        Mistake(lambda line, start, end: mean(across(line, start, end)), "it returns the mean; return the values, one for each task type, so that the caller may take their mean, their minimum, or see that one type is missing"),
-        Mistake(lambda line, start, end: [value for key, value in line.items() if key.endswith(end) and key.count("/") == 2], "it takes both roles together; proposals and answers are told apart by how the key *begins*"),
-        Mistake(lambda line, start, end: [key for key in line if key.startswith(start) and key.endswith(end) and key.count("/") == 2], "it returns the keys; the values are wanted"),
+        Mistake(
+            _anywhere,
+            "you may have looked for blocks in the whole reply: a block in the *thought* is no answer. Search "
+            "only between <answer> and </answer>",
+        ),
+        Mistake(
+            lambda text: _blocks(text) or None,
+            "good form without a block is still good form: an empty list, not None. The task type then says "
+            "what is missing",
+        ),
+        Mistake(
+            lambda text: _blocks(text + "</answer>") if "<answer>" in text else None,
+            "you may have accepted an answer that is never closed: such a reply was cut by the token limit, and "
+            "has no form",
+        ),
+        Mistake(
+            lambda text: _blocks(text, r".*?<think>.*?</think>\s*<answer>(.*?)</answer>"),
+            "a reply begins with its thought: words before <think> are no form. `re.match` starts at the "
+            "beginning, `re.search` anywhere",
+        ),
+        Mistake(
+            lambda text: _blocks(text, r".*?<answer>(.*?)</answer>"),
+            "you may not have asked for the thought: the form is <think> … </think>, then <answer> … </answer>. "
+            "The thought may be empty, its tags not missing",
+        ),
+        Mistake(
+            lambda text: re.findall(_FENCE, text, re.DOTALL),
+            "a reply without its tags gets blocks all the same. It has no form (that is the −1 of notebook 03): "
+            "return None",
+        ),
+        Mistake(
+            lambda text: _blocks(text, flags=0),
+            "in a regular expression `.` stops at the end of a line unless you pass re.DOTALL, and programs "
+            "have several lines",
+        ),
+        Mistake(
+            lambda text: None if _blocks(text) is None else list(dict(_blocks(text)).items()),
+            "you may have put the blocks into a dict: a label can come several times (an induction proposal has "
+            "six inputs), and only the last survives. Return a list of pairs",
+        ),
+        Mistake(
+            lambda text: _blocks(text, fence=r"```(\w+)\n(.*)\n```"),
+            "`.*` takes all it can get: two blocks become one long one. `.*?` stops at the first fence that closes",
+        ),
+        Mistake(
+            lambda text: None if _blocks(text) is None else [body for _, body in _blocks(text)],
+            "you return the texts without their labels; nobody can tell the program from the input. Return "
+            "(label, text) pairs",
+        ),
+        Mistake(
+            lambda text: _blocks(text, fence=r"```(\w+)\n(.*?)```"),
+            "each text still ends with the line break before the closing fence; leave it out",
+        ),
     ],
-)  # fmt: skip
+)
 
 
-def _plain(right: int, n: int) -> tuple[float, float]:
-    p = right / n
-    half = Z95 * math.sqrt(p * (1 - p) / n)
-    return p - half, p + half
+# ---------------------------------------------------------------- sample
 
 
-def _uncentred(right: int, n: int) -> tuple[float, float]:
-    p = right / n
-    half = (wilson(right, n)[1] - wilson(right, n)[0]) / 2
-    return max(0.0, p - half), min(1.0, p + half)
+def _sampler(
+    pick: str = "draw", told: str = "log", heat: float = 1.0, end: bool = True, stop: bool = True, mixed: bool = False,
+    more: int = 0,
+) -> Callable[..., Any]:  # fmt: skip
+    """A mistaken `sample`."""
 
+    def mistaken(reader: Any, prompts: Sequence[Sequence[int]], limit: int, greedy: bool = False) -> Any:
+        import torch
 
-def _undivided(right: int, n: int) -> tuple[float, float]:
-    p, zz = right / n, Z95 * Z95
-    centre, half = p + zz / (2 * n), Z95 * math.sqrt(p * (1 - p) / n + zz / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+        replies: list[tuple[list, list]] = [([], []) for _ in prompts]
+        rows, logits = list(range(len(prompts))), reader.start(prompts)
+        for _ in range(limit + more):
+            logps = (logits / heat).log_softmax(-1)
+            if greedy or pick == "greedy":
+                tokens = logps.argmax(-1)
+            elif pick == "one":
+                tokens = torch.multinomial(logps[:1].exp(), 1)[0].expand(len(rows))
+            elif pick == "flat":
+                tokens = torch.randint(logps.shape[-1], (len(rows),))
+            else:
+                tokens = torch.multinomial(logps.exp(), 1)[:, 0]
+            shown = {"log": logps, "share": logps.exp(), "logit": logits}[told].tolist()
+            going = tokens != 1
+            for place, (row, token) in enumerate(zip(rows, tokens.tolist(), strict=True)):
+                if end or token != 1:
+                    replies[place if mixed else row][0].append(token)
+                    replies[place if mixed else row][1].append(shown[place][token])
+            if not stop:
+                going = torch.ones_like(going)
+            rows = [row for row, on in zip(rows, going.tolist(), strict=True) if on]
+            if not rows:
+                break
+            logits = reader.go_on(tokens, going)
+        return replies
+
+    return mistaken
 
 
 exercise(
-    name="wilson", key=wilson, points=2,
-    probes=lambda: [(140, 300), (1, 10), (3, 10), (0, 10), (10, 10), (29, 30)],
-    hint="(p + z²/2n ± z·√(p(1−p)/n + z²/4n²)) / (1 + z²/n), with z = 1.959964.",
+    name="sample",
+    key=_late("sample"),
+    points=3,
+    observe=sampled,
+    shows=SAMPLED,
+    hint="Each round: log_softmax, one draw per row, note token and log-probability, drop the rows that ended, go on.",
     mistakes=[
-        Mistake(_plain, "that is p ± z·√(p(1−p)/n), the textbook interval. With 1 of 10 right it reaches below zero, and with 0 of 10 it has no width, as if ten questions could prove that the model never gets one right. Wilson's repairs both"),
-        Mistake(lambda right, n: (max(0.0, _plain(right, n)[0]), min(1.0, _plain(right, n)[1])), "that is the textbook interval p ± z·√(p(1−p)/n), cut at 0 and 1. The cut hides the illness and does not cure it: 0 of 10 still gives an interval without width"),
-        Mistake(lambda right, n: wilson(right, n, z=1.0), "z is 1, which makes an interval of 68 %; a 95 % interval needs z = 1.959964"),
-        Mistake(lambda right, n: wilson(right, n, z=1.96), "all is right but z, which is rounded to 1.96; take 1.959964"),
-        Mistake(_uncentred, "the width is right, the centre is not: p itself stands in the middle. Wilson's centre is drawn towards one half, by more the fewer questions there are"),
-        Mistake(_undivided, "the division of centre and half-width by 1 + z²/n is missing"),
+        Mistake(
+            _sampler(pick="greedy"),
+            "you may have taken the likeliest token always. Then n replies to a task are one reply n times, and "
+            "r̄ is 0 or 1 (notebook 03, section 4). Draw with torch.multinomial; argmax only where `greedy`",
+        ),
+        Mistake(
+            _sampler(pick="one"),
+            "you may have drawn *one* token for all rows. Each row has its own distribution and its own draw: "
+            "torch.multinomial(probabilities, 1) draws one per row",
+        ),
+        Mistake(
+            _sampler(pick="flat"),
+            "tokens are drawn without looking at their probabilities. Draw from softmax(logits)",
+        ),
+        Mistake(
+            _sampler(heat=0.5),
+            "the draws come from a sharper distribution than the model's: you may have divided the logits by a "
+            "temperature. At temperature 1 they are used as they are, and so is the log-probability that the "
+            "update will recompute",
+        ),
+        Mistake(
+            _sampler(told="share"),
+            "you noted probabilities; the update subtracts *log*-probabilities",
+        ),
+        Mistake(
+            _sampler(told="logit"),
+            "you noted logits. They become log-probabilities by log_softmax over the vocabulary",
+        ),
+        Mistake(
+            _sampler(end=False),
+            "END is missing in the reply. It was sampled like any other token; without it the update can never "
+            "teach when to stop",
+        ),
+        Mistake(
+            _sampler(stop=False),
+            "rows go on after END. What follows is noise that was never asked for; drop the row (`going` is "
+            "False there)",
+        ),
+        Mistake(
+            _sampler(mixed=True),
+            "tokens end up in the wrong replies once a row has ended: the third row left may be the fifth "
+            "prompt. Keep the list of rows that are still going",
+        ),
+        Mistake(
+            _sampler(more=1),
+            "replies are one token longer than `limit`",
+        ),
     ],
-)  # fmt: skip
+)
 
 
-def _folder(root: Path, steps: Mapping[int, str]) -> Path:
-    """A run directory with a checkpoint for each step: "whole", "unsealed", "short" (a file is cut), "long" (one has
-    grown), "swapped" (two have each other's sizes), "lost" (a file is missing) or "more" (one that is not listed)."""
-    for age, (step, state) in enumerate(steps.items()):
-        place = root / f"checkpoint-{step}"
-        place.mkdir(parents=True)
-        sizes = {"model.safetensors": 40, "selfplay.json": 20}
-        found = {
-            "short": {"model.safetensors": 20, "selfplay.json": 10},
-            "long": {"model.safetensors": 41, "selfplay.json": 20},
-            "swapped": {"model.safetensors": 20, "selfplay.json": 40},
-            "lost": {"selfplay.json": 20},
-            "more": {**sizes, "notes.txt": 5},
-        }.get(state, sizes)
-        for name, size in found.items():
-            (place / name).write_bytes(b"x" * size)
-        if state != "unsealed":
-            (place / SEAL).write_text(json.dumps({"files": sizes}))
-        os.utime(place, (1000 + age, 1000 + age))  # written in this order
-    return root
+# ---------------------------------------------------------------- logprobs, policy_loss, update
 
 
-FOLDERS: dict[str, dict[int, str]] = {
-    "whole checkpoints 16 and 24": {16: "whole", 24: "whole"},
-    "whole checkpoints 96 and 100": {96: "whole", 100: "whole"},
-    "checkpoint 16 whole, 24 killed before its seal": {16: "whole", 24: "unsealed"},
-    "checkpoint 16 whole, 24 sealed but a file cut short": {16: "whole", 24: "short"},
-    "checkpoint 16 whole, 24 sealed but a file longer than listed": {16: "whole", 24: "long"},
-    "checkpoint 16 whole, 24 sealed but two files with each other's size": {16: "whole", 24: "swapped"},
-    "checkpoint 16 whole, 24 sealed but a file missing": {16: "whole", 24: "lost"},
-    "checkpoint 16 whole, 24 whole and with a file that the seal does not list": {16: "whole", 24: "more"},
-    "checkpoint 24 whole, 16 copied back later": {24: "whole", 16: "whole"},
-    "no checkpoint at all": {},
-}
+def _logprobs(take: Callable[[Any, Any, Any], Any]) -> Callable[..., Any]:
+    return lambda model, ids, is_reply: take(model(input_ids=ids).logits, ids, is_reply)
 
 
-def _asked(mine: Callable[[Path], Any]) -> list[Any]:
-    """What is found in each folder, without the folder's own path; errors and stubs are observations."""
-    seen: list[Any] = []
-    with tempfile.TemporaryDirectory(prefix="azr-lite-exercise-") as spare:
-        for place, steps in enumerate(FOLDERS.values()):
-            root = Path(spare) / str(place)
-            root.mkdir()
-            try:
-                found = mine(_folder(root, steps))
-            except Exception as error:
-                found = type(error).__name__  # without its text, which names a folder that is gone by then
-            if isinstance(found, Path) and found.resolve().parent == root.resolve():
-                found = Path("run_dir") / found.name
-            seen.append(found.replace(str(root), "run_dir") if isinstance(found, str) else found)
-    return seen
+def _gathered(logps: Any, ids: Any) -> Any:
+    return logps.gather(-1, ids[..., None])[..., 0]
 
 
-def _newest(run_dir: Path, good: Callable[[Path], bool], order: Callable[[Path], Any] = step_of) -> Path | None:
-    found = [path for path in run_dir.glob("checkpoint-*") if good(path)]
-    return max(found, key=order, default=None)
-
-
-def _listed(checkpoint: Path) -> dict[str, int]:
-    """The sizes that the seal lists; none without a seal."""
-    return json.loads((checkpoint / SEAL).read_text())["files"] if (checkpoint / SEAL).exists() else {}
-
-
-def _there(checkpoint: Path) -> dict[str, int]:
-    """The sizes of all files but the seal."""
-    return {file.name: file.stat().st_size for file in checkpoint.iterdir() if file.name != SEAL}
-
-
-def _trusting(checkpoint: Path) -> bool:
-    """Sealed, with files of the listed sizes; FileNotFoundError where one is missing."""
-    listed = _listed(checkpoint)
-    return bool(listed) and all((checkpoint / name).stat().st_size == size for name, size in listed.items())
+def _per_row(logits: Any, ids: Any, is_reply: Any) -> Any:
+    return (_gathered(logits[:, :-1].log_softmax(-1), ids[:, 1:]) * is_reply[:, 1:]).sum(1)
 
 
 exercise(
-    name="last_whole_checkpoint", key=last_whole_checkpoint, points=2, observe=_asked,
-    shows=tuple(FOLDERS),
-    hint="Among the folders whose whole.json is there and whose listed files have the listed sizes, the one of the largest step, as a Path.",
+    name="logprobs",
+    key=_late("logprobs"),
+    points=2,
+    observe=scored,
+    shows=(
+        "the shape of logprobs(model, ids, is_reply)",
+        "its numbers",
+        "whether gradients can flow through it",
+        "the gradient of its sum",
+    ),
+    hint="Column t of the logits predicts token t + 1; log_softmax, gather the token's own, then keep where is_reply.",
     mistakes=[
-        Mistake(lambda run_dir: getattr(last_whole_checkpoint(run_dir), "name", None), "it returns the folder's *name*; the next cells need the folder itself, a pathlib.Path such as run_dir / 'checkpoint-24'"),
-        Mistake(lambda run_dir: _newest(run_dir, lambda path: bool(_listed(path)) and _there(path) == _listed(path)), "it refuses a folder for a file that the seal does not list. Something may lie beside them (your notes); only the listed files count"),
-        Mistake(lambda run_dir: _newest(run_dir, lambda path: bool(_listed(path)) and sum(_there(path).values()) == sum(_listed(path).values())), "it compares the sum of all sizes, which says nothing of a single file: one may be too short and another too long. Compare file by file"),
-        Mistake(lambda run_dir: _newest(run_dir, lambda path: (bool(_listed(path)) and all(_there(path).get(name, -1) >= size for name, size in _listed(path).items()))), "it is content with a file that is *longer* than listed. Such a file was written after the seal, or is another one: exactly the listed size"),
-        Mistake(lambda run_dir: _newest(run_dir, lambda path: (path / SEAL).exists()), "it sees that the seal is there, not that the files still are what the seal says. A full disk or a copy that broke off leaves a sealed folder with a file short or missing: compare the sizes"),
-        Mistake(lambda run_dir: _newest(run_dir, lambda path: True), "it takes the newest folder, whole or not. A process killed while it saves leaves a folder without its seal (or with a file cut short), and resuming from that ends in an error, or worse: in a run that goes on from half a state"),
-        Mistake(lambda run_dir: max((path for path in run_dir.glob("checkpoint-*") if _trusting(path)), key=step_of, default=None), "a file that the seal lists may be missing altogether, and asking for its size then raises FileNotFoundError. Such a folder is not whole: see that the file exists first"),
-        Mistake(lambda run_dir: _newest(run_dir, is_whole, order=lambda path: path.name), "it compares names as *text*, and 'checkpoint-100' comes before 'checkpoint-96' there. At step 100 the run would go back by itself. Compare the numbers"),
-        Mistake(lambda run_dir: _newest(run_dir, is_whole, order=lambda path: path.stat().st_mtime), "it goes by the time of writing. Times change when folders are copied or synchronised; the step is in the name"),
-        Mistake(lambda run_dir: max((path for path in run_dir.glob("checkpoint-*") if is_whole(path)), key=step_of), "with no checkpoint at all it raises an error, but a run killed in its first minute has none: return None, and the run begins anew"),
-        Mistake(lambda run_dir: sorted(run_dir.glob("checkpoint-*"))[-1], "it takes the last folder by name, and so falls into three traps: 'checkpoint-100' comes before 'checkpoint-96' as a text, the last folder may not be whole, and there may be none at all"),
+        Mistake(
+            _logprobs(lambda logits, ids, is_reply: _gathered(logits.log_softmax(-1), ids)[is_reply]),
+            "you may have forgotten the shift: column t of the logits says what comes *after* token t. Use "
+            "logits[:, :-1] with ids[:, 1:]",
+        ),
+        Mistake(
+            _logprobs(
+                lambda logits, ids, is_reply: _gathered(logits[:, :-1].log_softmax(-1), ids[:, 1:])[is_reply[:, :-1]]
+            ),
+            "tokens are shifted and the mask is not: mask with is_reply[:, 1:], which stands over the same "
+            "tokens as ids[:, 1:]",
+        ),
+        Mistake(
+            _logprobs(lambda logits, ids, is_reply: _gathered(logits[:, :-1], ids[:, 1:])[is_reply[:, 1:]]),
+            "those are logits. log_softmax over the vocabulary (the last axis) makes log-probabilities of them",
+        ),
+        Mistake(
+            _logprobs(lambda logits, ids, is_reply: _gathered(logits[:, :-1].softmax(-1), ids[:, 1:])[is_reply[:, 1:]]),
+            "those are probabilities; the loss needs their logarithms (log_softmax)",
+        ),
+        Mistake(
+            _logprobs(
+                lambda logits, ids, is_reply: _gathered(logits[:, :-1].log_softmax(1), ids[:, 1:])[is_reply[:, 1:]]
+            ),
+            "log_softmax runs over time (axis 1); it belongs to the vocabulary, the last axis",
+        ),
+        Mistake(
+            _logprobs(lambda logits, ids, is_reply: _gathered(logits[:, :-1].log_softmax(-1), ids[:, 1:]).flatten()),
+            "prompt and padding are still in it. Only reply tokens were chosen by the policy: keep them with the mask",
+        ),
+        Mistake(
+            _logprobs(lambda logits, ids, is_reply: _gathered(logits[:, :-1].log_softmax(-1), ids[:, 1:])),
+            "prompt and padding are still in it, and the rows stand side by side. Index with the mask: one "
+            "number per reply token, laid end to end",
+        ),
+        Mistake(
+            _logprobs(
+                lambda logits, ids, is_reply: _gathered(logits[:, :-1].log_softmax(-1), ids[:, 1:]) * is_reply[:, 1:]
+            ),
+            "prompt and padding are zeros now, but still take places. Index with the mask, so that only reply "
+            "tokens remain, laid end to end",
+        ),
+        Mistake(
+            _logprobs(_per_row),
+            "you return one sum per reply; the clip needs every token by itself",
+        ),
+        Mistake(
+            _logprobs(
+                lambda logits, ids, is_reply: _gathered(logits[:, :-1].log_softmax(-1), ids[:, 1:])[
+                    is_reply[:, 1:]
+                ].detach()
+            ),
+            "no gradient can flow: you may have used no_grad or detach here. That is right for sampling and "
+            "stops all learning here",
+        ),
     ],
-)  # fmt: skip
+)
+
+
+def _loss(
+    sign: float = -1.0, clip: str = "min", flip: bool = False, weighted: bool = True, mean: bool = False,
+    log: bool = False,
+) -> Callable[..., Any]:  # fmt: skip
+    """A mistaken `policy_loss`."""
+
+    def mistaken(new: Any, old: Any, advantages: Any, weights: Any) -> Any:
+        import torch
+
+        ratio = (old - new if flip else new - old).exp()
+        plain, cut = ratio * advantages, ratio.clamp(0.8, 1.2) * advantages
+        pushed = {"min": torch.minimum(plain, cut), "max": torch.maximum(plain, cut), "cut": cut, "none": plain}[clip]
+        pushed = new * advantages if log else pushed
+        pushed = weights * pushed if weighted else pushed
+        return sign * (pushed.mean() if mean else pushed.sum())
+
+    return mistaken
+
+
+exercise(
+    name="policy_loss",
+    key=_late("policy_loss"),
+    points=2,
+    observe=lost,
+    shows=[
+        f"{what} {where}"
+        for where in ("at ratio 1", "with ratios beyond the clip", "with a ratio inside the clip")
+        for what in ("the loss", "its gradient")
+    ],
+    hint="ratio = exp(new − old); the smaller of ratio·A and clipped ratio·A; weigh, add up, and change the sign.",
+    mistakes=[
+        Mistake(
+            _loss(sign=1.0),
+            "the sign is missing: an optimiser makes the loss *smaller*, and we want the reward larger. This "
+            "would teach the policy everything that paid badly",
+        ),
+        Mistake(
+            _loss(log=True),
+            "−A·log π has the right gradient where the ratio is 1, and is REINFORCE. With several updates per "
+            "step the replies are no longer the current policy's: the ratio exp(new − old) corrects for that, "
+            "and the clip keeps it near 1",
+        ),
+        Mistake(
+            _loss(clip="none"),
+            "the clip is missing: in the second update of a step a single token whose probability has doubled "
+            "would push twice as hard",
+        ),
+        Mistake(
+            _loss(clip="cut"),
+            "you may have used the clipped ratio alone. Then a token that went the *wrong* way too far gets no "
+            "push back; the minimum of both keeps it",
+        ),
+        Mistake(
+            _loss(clip="max"),
+            "PPO takes the *minimum* of both products: the more careful of the two. The maximum lets the ratio "
+            "run away",
+        ),
+        Mistake(
+            _loss(flip=True),
+            "the ratio is upside down: new over old is exp(new − old)",
+        ),
+        Mistake(
+            _loss(weighted=False),
+            "weights play no part: the groups are no longer balanced (notebook 04, section 7)",
+        ),
+        Mistake(
+            _loss(mean=True),
+            "you take a mean, which divides by the tokens of this small batch once more. The weights already "
+            "hold that division: add up",
+        ),
+    ],
+)
+
+
+def _update(
+    zero: str = "first", steps: str = "once", clip: bool = True, back: str = "each", tell: str = "sum"
+) -> Callable[..., Any]:  # fmt: skip
+    """A mistaken `update`."""
+
+    def mistaken(model: Any, optimizer: Any, batches: Any) -> Any:
+        import torch
+
+        from azr_lite.course.own_loop import logprobs, policy_loss
+
+        losses = []
+        if zero == "first":
+            optimizer.zero_grad()
+        for ids, is_reply, *rest in batches:
+            if zero == "each":
+                optimizer.zero_grad()
+            losses.append(policy_loss(logprobs(model, ids, is_reply), *rest))
+            if back == "each":
+                losses[-1].backward()
+            if steps == "each":
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                optimizer.zero_grad()
+        if back == "mean":
+            (sum(losses) / len(losses)).backward()
+        if clip:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        if steps == "once":
+            optimizer.step()
+        told = {"sum": sum(losses), "last": losses[-1]}.get(tell)
+        return None if told is None else told.item()
+
+    return mistaken
+
+
+exercise(
+    name="update",
+    key=_late("update"),
+    points=2,
+    observe=updated,
+    shows=[
+        f"{what} after update {n}"
+        for n in (1, 2)
+        for what in ("the loss returned", "the weights", "the number of optimiser steps")
+    ],
+    hint="zero_grad once; per batch loss.backward(), which adds to the gradients; then clip_grad_norm_ and one step.",
+    mistakes=[
+        Mistake(
+            _update(zero="never"),
+            "you may have forgotten optimizer.zero_grad(): backward *adds* to the gradients, so the second "
+            "update still holds those of the first",
+        ),
+        Mistake(
+            _update(zero="each"),
+            "gradients are set to zero before every small batch, so only the last one counts. Once, before the loop",
+        ),
+        Mistake(
+            _update(steps="each"),
+            "you may have made one optimiser step per small batch. They are parts of *one* update, cut only to "
+            "save memory and padding: add up their gradients, then step once",
+        ),
+        Mistake(
+            _update(steps="never"),
+            "nothing is learned: optimizer.step() is missing",
+        ),
+        Mistake(
+            _update(clip=False),
+            "the gradient is not clipped before the step: torch.nn.utils.clip_grad_norm_(model.parameters(), "
+            "MAX_NORM). One unlucky batch could throw a small model off",
+        ),
+        Mistake(
+            _update(back="mean"),
+            "you average over the small batches. Their weights already divide by all tokens: add up",
+        ),
+        Mistake(
+            _update(tell="last"),
+            "the weights are right; what is returned is the loss of the last small batch. Return the sum over "
+            "all of them",
+        ),
+        Mistake(
+            _update(tell="none"),
+            "the weights are right, but the loss is not returned; section 10 compares it with the package's. "
+            "Return the sum of loss.item()",
+        ),
+    ],
+)
+
+
+# ---------------------------------------------------------------- step
+
+
+def _step(
+    pay: Callable[[float], float] = learnability, invalid: float | None = -1.0, keep: str = "valid", calls: int = 1,
+    copies: bool = False, n: int | None = None, answers_too: bool = True, score: bool = False,
+) -> Callable[..., Any]:  # fmt: skip
+    """A mistaken `step`."""
+
+    def mistaken(world: Any) -> None:
+        proposals = world.propose()
+        world.validate(proposals)
+        valid = [p for p in proposals if p.task is not None]
+        for p in valid:
+            count = n or world.n
+            p.attempts = [world.pose(p.task)] * count if copies else [world.pose(p.task) for _ in range(count)]
+        answers = [a for p in valid for a in p.attempts]
+        world.reply(answers)
+        world.judge(answers)
+        for p in valid:
+            scores = [a.verdict.score for a in p.attempts]
+            p.rate = solve_rate(scores) if len(scores) > 1 else scores[0]
+            if keep == "valid" or (keep == "learnable" and 0 < p.rate < 1):
+                world.keep(p.task)
+        rows = proposals if invalid is not None else valid
+        pays = [invalid if p.task is None else pay(p.rate) for p in rows]
+        told = [a.verdict.score if score else answer_reward(a.verdict).total for a in answers]
+        if calls == 2:
+            world.learn(rows, pays)
+            world.learn(answers, told)
+        else:
+            world.learn([*rows, *answers] if answers_too else rows, pays + told if answers_too else pays)
+
+    return mistaken
+
+
+exercise(
+    name="step",
+    key=_late("step"),
+    points=3,
+    observe=stepped,
+    shows=PLAYED,
+    hint="Follow the list of stages line by line; every list you need is made by a comprehension.",
+    mistakes=[
+        Mistake(
+            _step(invalid=None),
+            "invalid proposals are not trained on. They are the −1 of the ladder: leave them out and the "
+            "proposer never learns what a valid program is",
+        ),
+        Mistake(
+            _step(invalid=0.0),
+            "invalid proposals earn 0, as much as a task that everybody solves. The ladder pays −1",
+        ),
+        Mistake(
+            _step(pay=lambda rate: rate),
+            "you may have paid proposals their solve rate: the museum of notebook 03 calls that *trivial "
+            "tasks*. Pay learnability(rate)",
+        ),
+        Mistake(
+            _step(pay=lambda rate: 1.0 - rate),
+            "a task that nobody solves earns 1 here: that is *impossible tasks* of notebook 03. learnability "
+            "pays 0 at both ends",
+        ),
+        Mistake(
+            _step(keep="never"),
+            "tasks never enter the buffers, so the proposer always sees the same references. In the recorded "
+            "ablation that costs most of the gain (23.4 points fall to 3.4)",
+        ),
+        Mistake(
+            _step(keep="learnable"),
+            "only learnable tasks are kept. In the paper every valid task enters its buffer, whatever it earns",
+        ),
+        Mistake(
+            _step(copies=True),
+            "`[world.pose(task)] * n` is *one* attempt, n times in the list: all n get one reply. Call "
+            "world.pose n times",
+        ),
+        Mistake(
+            _step(n=1),
+            "each task gets one answer; r̄ needs world.n of them",
+        ),
+        Mistake(
+            _step(answers_too=False),
+            "the answers are judged and then forgotten: only the proposer learns. One policy, one batch: "
+            "proposals and answers",
+        ),
+        Mistake(
+            _step(calls=2),
+            "world.learn is called twice. Advantages and loss weights belong to the whole batch: give it "
+            "proposals and answers together",
+        ),
+        Mistake(
+            _step(score=True),
+            "wrong answers earn 0. The ladder of notebook 03 pays −0.5: use answer_reward(a.verdict).total",
+        ),
+    ],
+)

@@ -1,190 +1,112 @@
-"""Exercises of notebook 07, reading a run: what a reply should have earned, six diagnoses, a paired test, pass@k."""
+"""Exercises of notebook 07, LoRA self-play on one GPU."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
+import numpy as np
+
+from azr_lite.config import CHANGEABLE_ON_RESUME
 from azr_lite.course.checks import Mistake, exercise
-from azr_lite.course.recorded_runs import PATIENTS
-from azr_lite.evaluation.scores import mcnemar, pass_at_k
-from azr_lite.observe.run_summary import due
-from azr_lite.rewards import learnability
+from azr_lite.course.numerics import merge
+from azr_lite.planner.plan import plan
+from azr_lite.planner.shapes import Shape, shape_of
+from azr_lite.presets import preset
 
-Line = dict[str, Any]
-
-
-def _line(role: str, ok: bool, form: bool = True, score: float = 0.0, rate: float | None = None) -> Line:
-    return {"role": role, "solve_rate": rate, "verdict": {"ok": ok, "well_formed": form, "score": score}}
-
-
-PROPOSED = [_line("propose", True, score=1.0, rate=rate) for rate in (0.0, 0.25, 0.625, 1.0)]
-LINES = [
-    *PROPOSED,
-    _line("propose", False),
-    _line("propose", False, form=False),
-    _line("propose", False, rate=0.25),
-    _line("propose", True, score=1.0),
-    _line("solve", True, score=1.0, rate=0.5),
-    _line("solve", False, rate=0.5),
-    _line("solve", False, form=False, rate=0.5),
-    _line("solve", False, score=0.4, rate=0.5),
-]
-"""Each kind of logged reply once, and two proposals that only a hand-made log holds: rejected with a solve rate, and valid without one. The
-last is an induction answer that reproduced two of five pairs, where shares are paid."""
-
-
-def _proposals_paid(pay: Any) -> Any:
-    """A mistaken `due`: valid proposals earn `pay(rate, zero)`."""
-
-    def mistaken(line: Line, zero: str) -> float:
-        return pay(line["solve_rate"], zero) if line["role"] == "propose" and line["verdict"]["ok"] else due(line, zero)
-
-    return mistaken
-
-
-def _replaced(role: str, when: Any, value: float) -> Any:
-    """A mistaken `due`: replies of that role whose verdict is such earn `value`."""
-    return lambda line, zero: value if line["role"] == role and when(line["verdict"]) else due(line, zero)
-
+_QWEN, _SMOL = shape_of("Qwen/Qwen2.5-Coder-1.5B-Instruct"), shape_of("HuggingFaceTB/SmolLM2-135M-Instruct")
 
 exercise(
-    name="due", key=due, points=2,
-    probes=lambda: [(line, zero) for zero in ("paper", "upstream") for line in LINES],
-    hint="Proposal: not ok or without solve rate -1, else learnability(r̄, zero). Answer: no form -1, score 0 gives -0.5, else the score.",
+    name="adapter_parameters", key=Shape.adapter_parameters, points=2,
+    probes=lambda: [(_QWEN, 16), (_SMOL, 4), (_SMOL, 1)],
+    shows=("adapter_parameters(Qwen2.5-Coder-1.5B, 16)", "adapter_parameters(SmolLM2-135M, 4)", "adapter_parameters(SmolLM2-135M, 1)"),
     mistakes=[
-        Mistake(_proposals_paid(learnability), "it raises an error for a proposal that is ok and has no solve rate (nobody was asked to solve it): −1, before learnability is asked"),
-        Mistake(lambda line, zero: due({**line, "solve_rate": line["solve_rate"] or None}, zero), "it takes a solve rate of 0 for none at all: in Python 0.0 is as false as None. Ask `is None`"),
-        Mistake(_proposals_paid(lambda rate, zero: rate), "it pays a valid proposal r̄, as if a good teacher were one whose pupils never fail. One of the six patients was paid just so. Learnability *falls* as r̄ rises"),
-        Mistake(_proposals_paid(lambda rate, zero: 1.0 - rate), "it pays 1 − r̄ at the ends too, so a task that nobody ever solves earns most of all. Learnability has a special value at r̄ = 0 and r̄ = 1; az.learnability knows it"),
-        Mistake(_proposals_paid(lambda rate, zero: learnability(rate, "paper")), "it does not look at `zero`: with 'upstream', tasks that are always or never solved earn −0.5. Pass it on to learnability"),
-        Mistake(_replaced("propose", lambda verdict: not verdict["ok"], 0.0), "a rejected proposal earns 0, as much as a valid one that is too easy. Then writing nonsense costs nothing; the ladder says −1"),
-        Mistake(_replaced("solve", lambda verdict: verdict["well_formed"] and verdict["score"] == 0, -1.0), "a well-formed wrong answer earns −1, like a reply without form. Then the form is worth nothing by itself, and a beginner who is never right has nothing to climb; it earns −0.5"),
-        Mistake(lambda line, zero: (-0.5 if line["role"] == "solve" and line["verdict"]["well_formed"] and not line["verdict"]["ok"] else due(line, zero)), "every answer that is not fully right earns −0.5; where shares are paid, an induction answer with score 0.4 earns 0.4. Go by the score, not by `ok`"),
+        Mistake(lambda s, r: r * sum(i + o for i, o in s.linears), "it is one layer's number: `linears` lists the maps of a single layer, and every layer has its own adapters"),
+        Mistake(lambda s, r: s.layers * r * sum(i * o for i, o in s.linears), "inputs × outputs is the size of the full map. A and B each touch only one of its sides: A has rank × inputs numbers, B has outputs × rank"),
+        Mistake(lambda s, r: s.layers * r * sum(i for i, _ in s.linears), "that is A alone; B, which leads from the rank to the outputs, is trained too"),
+        Mistake(lambda s, r: s.layers * r * sum(o for _, o in s.linears), "that is B alone; A, which leads from the inputs to the rank, is trained too"),
+        Mistake(lambda s, r: s.layers * sum(r * i * o * r for i, o in s.linears), "it multiplies the sizes of A and B. They are two separate matrices: their numbers add up"),
+        Mistake(lambda s, r: s.layers * len(s.linears) * r * sum(s.linears[0]), "it takes the first map for all seven. They differ: k and v have fewer outputs than q, gate and up have more; sum over `shape.linears`"),
+        Mistake(lambda s, r: s.parameters + s.layers * r * sum(i + o for i, o in s.linears), "it counts the frozen base as well. The base gets no gradient and no moments; only A and B are trained"),
+        Mistake(lambda s, r: s.layers * r * sum(i + o for i, o in (s.linears[0], s.linears[2])), "those are the q and v maps alone, as in the first LoRA paper; here all seven linear maps of a layer are adapted"),
+        Mistake(lambda s, r: s.layers * r * sum(i + o for i, o in s.linears[:4]), "those are attention's four maps; gate, up and down hold most of a layer's weights, and are adapted here too"),
     ],
+    hint="Start from one map with (inputs, outputs): how many numbers does A hold, how many B?",
 )  # fmt: skip
 
-# ---------------------------------------------------------------- the six patients
-# What speaks against each wrong guess. Shares are means of the first and of the last fifth of the run (data_samples/runs/bugs).
 
-AGAINST: dict[str, dict[str, str]] = {
-    "A": {
-        "healthy": "held-out accuracy ends where it began (−0.3 points), while the solve rate of new tasks falls from 71 to 25 %. Harder tasks alone are no illness; look "
-        "at what a proposal with r̄ = 0 was paid",
-        "sign flip": "93 % of its proposals are still valid at the end, and held-out accuracy did not fall. A policy pushed the wrong way loses both",
-        "easy tasks": "the solve rate of new tasks falls, from 71 to 25 %: its tasks get harder, not easier",
-        "identical answers": "39 % of its tasks end with a solve rate strictly between 0 and 1. If all answers to a task are the same, r̄ can only be 0 or 1",
-        "length blow-up": "its replies do grow, from 15 to 35 tokens, but your audit finds every *answer* paid as it earned, and length is paid nowhere. Look at the "
-        "proposals it found",
-    },
-    "B": {
-        "sign flip": "held-out accuracy rose by 6.7 points and 96 % of its proposals are valid: it goes uphill",
-        "easy tasks": "the solve rate of new tasks falls from 72 to 53 %, and more of them are learnable than before",
-        "impossible tasks": "the solve rate falls, but to 53 %, and learnable tasks *rise* from 38 to 55 %: the proposer moves to the middle, where it is paid. Your audit found "
-        "no wrong pay",
-        "identical answers": "55 % of its tasks end with a solve rate strictly between 0 and 1, which n equal answers cannot give",
-        "length blow-up": "its replies grow from 14 to 23 tokens, but your audit found no wrong pay: nobody is paid for length. Thoughts grow because they make answers right",
-    },
-    "C": {
-        "healthy": "held-out accuracy falls by 44 points, and 2 % of its proposals are valid at the end. Nothing about that is well",
-        "easy tasks": "the solve rate of new tasks falls to 21 %, and hardly any task is left: 2 % of its proposals are valid",
-        "impossible tasks": "the solve rate does fall, but a proposer that hunts for impossible tasks keeps writing *valid* ones, for only they are paid. Here 2 % are valid, and your "
-        "audit found all of them paid right",
-        "identical answers": "more than a third of its few valid tasks have a solve rate strictly between 0 and 1, at the start and at the end",
-        "length blow-up": "its replies get *shorter*, from 14 to 12 tokens",
-    },
-    "D": {
-        "healthy": "its held-out curve is the best of all six, and still something is wrong: your audit finds every one of its kept answers paid otherwise than it earned",
-        "sign flip": "held-out accuracy rose by 23.7 points; a flipped sign goes downhill",
-        "easy tasks": "the solve rate of new tasks falls from 72 to 63 %, and your audit finds its *proposals* paid right",
-        "impossible tasks": "63 % of its tasks' replies are right at the end, more tasks are learnable than before, and your audit finds its *proposals* paid right",
-        "identical answers": "52 % of its tasks end with a solve rate strictly between 0 and 1; equal answers cannot do that",
-    },
-    "E": {
-        "healthy": "one of its curves is *exactly* constant for twenty steps, at zero. Nothing that is measured by sampling stays exactly constant",
-        "sign flip": "94 % of its proposals are still valid, and held-out accuracy moved by −2.0 points [−6.6, +2.6]: it goes nowhere rather than down",
-        "easy tasks": "the solve rate hardly moves (74 to 77 %), and your audit finds every proposal paid right. But every *valid* proposal earns the same: how much, and why?",
-        "impossible tasks": "77 % of its tasks' replies are right at the end",
-        "length blow-up": "its replies stay at 15 to 16 tokens, and your audit found no wrong pay",
-    },
-    "F": {
-        "healthy": "the solve rate of new tasks climbs from 76 to 87 %, and learnable tasks halve, from 34 to 17 %: its lessons teach less and less. Your audit "
-        "found all its proposals paid wrongly",
-        "sign flip": "97 % of its proposals are valid, and it solves *more* of its own tasks than before: it follows its rewards, so the sign is right. Are the rewards?",
-        "impossible tasks": "the solve rate of new tasks climbs to 87 %: they are anything but impossible",
-        "identical answers": "17 % of its tasks still end with a solve rate strictly between 0 and 1. It falls, but it is not zero throughout",
-        "length blow-up": "its replies stay at 14 to 15 tokens",
-    },
-}  # fmt: skip
-
-for letter, (_, name) in PATIENTS.items():
-    exercise(
-        name=f"patient_{letter.lower()}",
-        key=name,
-        points=1,
-        hint="Choose one of: " + ", ".join(repr(other) for _, other in PATIENTS.values()) + ".",
-        mistakes=[Mistake(guess, evidence) for guess, evidence in AGAINST[letter].items()],
+def _arrays(outputs: int, inputs: int, rank: int, alpha: float) -> tuple[Any, ...]:
+    draw = np.random.default_rng(outputs * 100 + inputs)
+    weight, a, b = (
+        draw.integers(-3, 4, size=size) / 2 for size in ((outputs, inputs), (rank, inputs), (outputs, rank))
     )
-
-
-# ---------------------------------------------------------------- a paired test
-
-
-def _tail(won: int, lost: int, most: int) -> float:
-    n = won + lost
-    return sum(math.comb(n, i) for i in range(most + 1)) / 2**n
+    return weight, a, b, alpha
 
 
 exercise(
-    name="mcnemar", key=mcnemar, points=2,
-    probes=lambda: [(30, 13), (13, 30), (3, 0), (5, 5), (1, 0), (8, 2), (0, 0)],
-    hint="Twice the chance of at most min(won, lost) heads in won + lost throws of a coin, and never more than 1.",
+    name="merge", key=merge, points=2,
+    probes=lambda: [_arrays(3, 5, 2, 8.0), _arrays(4, 4, 2, 1.0), _arrays(5, 3, 1, 3.0)],
+    shows=("merge of a (3, 5) map at rank 2, alpha 8", "merge of a (4, 4) map at rank 2, alpha 1", "merge of a (5, 3) map at rank 1, alpha 3"),
     mistakes=[
-        Mistake(lambda won, lost: mcnemar(won, lost) if won + lost else 0.0, "where nothing changed it says 0, as if that were the greatest surprise. No throws, no surprise: the formula gives 1 for 0 : 0"),
-        Mistake(lambda won, lost: min(1.0, _tail(won, lost, min(won, lost))), "that is the one-sided chance. You would have been as surprised by a loss of that size, so both directions count: twice that"),
-        Mistake(lambda won, lost: 2 * _tail(won, lost, min(won, lost)), "an even split such as 5 : 5 gives more than 1: its middle is counted from both sides. A chance is at most 1"),
-        Mistake(lambda won, lost: min(1.0, 2 * _tail(won, lost, min(won, lost) - 1)), "it leaves the seen split itself out of the sum. The chance of a split *at least as* uneven includes it: sum from 0 to min(won, lost)"),
-        Mistake(lambda won, lost: math.erfc(abs(won - lost) / math.sqrt(2 * (won + lost))) if won + lost else 1.0, "that is the chi-square approximation (won − lost)²/(won + lost), which is for large counts: for 3 : 0 it says 0.08, the exact chance is 0.25. Add up the coin throws instead"),
-        Mistake(lambda won, lost: min(1.0, 2 * _tail(won, lost, lost)), "it sums up to `lost`, whichever is smaller; for 13 : 30 that is nearly the whole distribution. Take min(won, lost)"),
+        Mistake(lambda w, a, b, alpha: w + b @ a, "the scale alpha / rank is missing: at alpha = 2 × rank the merged model would have half of what was learnt"),
+        Mistake(lambda w, a, b, alpha: w + alpha * (b @ a), "the scale is alpha / rank, not alpha: the division keeps the update's size when you change the rank"),
+        Mistake(lambda w, a, b, alpha: w + a.shape[0] / alpha * (b @ a), "the scale is upside down: it is alpha / rank"),
+        Mistake(lambda w, a, b, alpha: w + alpha * a.shape[0] * (b @ a), "it multiplies by the rank; the scale is alpha / rank"),
+        Mistake(lambda w, a, b, alpha: w + alpha / np.sqrt(a.shape[0]) * (b @ a), "it divides by the root of the rank. There is such a LoRA (rsLoRA); here the scale is alpha / rank"),
+        Mistake(lambda w, a, b, alpha: w + alpha / a.shape[0] * (a @ b), "the order is wrong: (r, inputs) times (outputs, r) has no meaning. An input meets A first, so A stands on the right"),
+        Mistake(lambda w, a, b, alpha: w + alpha / a.shape[0] * (a.T @ b.T), "that is the transpose of the update. It fits a square map by accident and breaks all others: `weight` is (outputs, inputs), so the product must be too"),
+        Mistake(lambda w, a, b, alpha: w + alpha / a.shape[1] * (b @ a), "it divides by the number of inputs; the rank is the *small* side of `a`"),
+        Mistake(lambda w, a, b, alpha: w + alpha / b.shape[0] * (b @ a), "it divides by the number of outputs; the rank is the *small* side of `b`"),
+        Mistake(lambda w, a, b, alpha: alpha / a.shape[0] * (b @ a), "that is the update alone; the merged map is the base plus the update"),
     ],
+    hint="A numpy array is wanted. Check the shapes first: weight (outputs, inputs), a (r, inputs), b (outputs, r); then the sign and the scale.",
 )  # fmt: skip
 
-# ---------------------------------------------------------------- pass@k
+
+def _largest_chunk(limit: int = 64) -> int:
+    """The largest power of two at which the 3B rung, made for 24 GB, fits 16 GB."""
+    chunk = limit
+    while not plan(preset("lora-3b-24gb", generation_chunk=chunk), gpu="16GB").fits:
+        chunk //= 2
+    return chunk
 
 
-def _guarded(value: Any) -> Any:
-    """A mistaken `pass_at_k` that still refuses what makes no sense."""
+_CHUNK = _largest_chunk()
 
-    def mistaken(n: int, right: int, k: int) -> float:
-        pass_at_k(n, right, k)  # raises EvaluationError for k > n
-        return value(n, right, k)
+exercise(
+    name="chunk", key=_CHUNK, points=1,
+    mistakes=[
+        Mistake(64, "that is what the preset has, and it was made for 24 GB. Plan it: `az.plan(config, gpu=\"16GB\").fits`"),
+        Mistake(_CHUNK * 2, "that is one doubling too many: its peak is within 16 GB perhaps, but a run may fill only 92 % of a card (`plan.usable_gb`)"),
+        Mistake(_CHUNK // 2, "that fits, and wastes room: it takes twice as many rounds of decoding as needed. One doubling more fits too"),
+        Mistake(1, "that surely fits, and would decode one reply at a time: 64 times as many rounds. Find the *largest* power of two"),
+    ],
+    hint="One whole number is wanted. Try the powers of two from 64 downwards, and read `.fits`.",
+)  # fmt: skip
 
-    return mistaken
+_ASKED = "steps learning_rate micro_batch_size lora_rank n_mc generation_chunk temperature max_hours".split()
+_CHANGEABLE = {name for name in _ASKED if name in CHANGEABLE_ON_RESUME}
 
 
-def _unasked(n: int, right: int, k: int) -> float:
-    return 1.0 if n - right < k else pass_at_k(n, right, k)
+def _said_free(names: Any) -> list[Any]:
+    """Which of the eight an answer calls free, and what else it names. A list or a tuple says the same as a set."""
+    said = {names} if isinstance(names, str) else set(names)
+    return [sorted(map(str, said.difference(_ASKED))), *(name in said for name in _ASKED)]
 
 
 exercise(
-    name="pass_at_k", key=pass_at_k, points=2,
-    probes=lambda: [
-        (32, 4, 1),
-        (32, 4, 8),
-        (10, 3, 5),
-        (10, 0, 4),
-        (10, 10, 4),
-        (10, 7, 4),
-        (5, 1, 5),
-        (4, 2, 8),
-        (300, 2, 100),
-    ],
-    hint="1 − C(n − right, k) / C(n, k).",
+    name="may_change", key=_CHANGEABLE, points=1, observe=_said_free,
+    shows=("a look for names that are none of the eight", *(f'asking whether "{name}" is free' for name in _ASKED)),
     mistakes=[
-        Mistake(_unasked, "asked for pass@8 of 4 replies it gives a number all the same. Nobody can know what 8 draws would have brought; raise EvaluationError for k above n, before anything else"),
-        Mistake(_guarded(lambda n, right, k: 1 - (1 - right / n) ** k), "that is 1 − (1 − p)^k with p = right/n: drawing *with* putting back. Each draw may hit the same wrong reply again, so it is too low: with 1 right of 5, five draws without putting back find it for sure"),
-        Mistake(lambda n, right, k: 1 - (1 - right / n) ** k, "that is 1 − (1 − p)^k with p = right/n, which draws with putting back and is biased; and it also answers for k above n. Count the ways to draw k wrong replies out of all ways to draw k"),
-        Mistake(_guarded(lambda n, right, k: float(right > 0)), "it asks whether any of *all* n replies is right, which is pass@n, whatever k is"),
-        Mistake(_guarded(lambda n, right, k: min(1.0, k * right / n)), "it multiplies pass@1 by k. Two draws can both be right, and that counts once: pass@k is less than k times pass@1"),
+        Mistake(_CHANGEABLE | {"learning_rate"}, "the learning rate decides what is learned: half a run at one rate and half at another is a third experiment, that no seed and no config.json describes"),
+        Mistake(_CHANGEABLE | {"n_mc"}, "n_mc changes the reward itself: learnability measured with other n is another number, so the run would be another one"),
+        Mistake(_CHANGEABLE | {"temperature"}, "temperature changes the distribution that is sampled and trained"),
+        Mistake(_CHANGEABLE | {"lora_rank"}, "the checkpoint's A and B have the old rank; another rank has no weights to start from"),
+        Mistake(_CHANGEABLE - {"micro_batch_size"}, "micro_batch_size only regroups the same sum of gradients: it changes memory and speed, not what is learned. It is the first thing to lower on a smaller card"),
+        Mistake(_CHANGEABLE - {"generation_chunk"}, "generation_chunk says how many replies are sampled at once: other random draws from the same policy, but no other policy. It is free"),
+        Mistake(_CHANGEABLE - {"steps"}, "steps says how long the run goes on: more of the same. Section 4 has just raised it"),
+        Mistake(_CHANGEABLE - {"max_hours"}, "max_hours says when to stop, not what is learned until then"),
+        Mistake({"steps"}, "steps is free, and so is all else that says how long, how safe and how fast"),
+        Mistake(set(_ASKED), "then a resumed run would be another experiment under an old name; ask of each: does it change *what* is learned?"),
     ],
+    hint="Give a set of names, such as {\"steps\"}. Ask of each: does it change what is learned, or only how long, how safe, how fast?",
 )  # fmt: skip

@@ -1,159 +1,190 @@
-"""Exercises of notebook 08, scaling."""
+"""Exercises of notebook 08, reading a run: what a reply should have earned, six diagnoses, a paired test, pass@k."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-import numpy as np
-
-from azr_lite.config import Config
 from azr_lite.course.checks import Mistake, exercise
-from azr_lite.course.numerics import pooled
-from azr_lite.errors import ConfigError
-from azr_lite.planner.shapes import Shape, shape_of
-from azr_lite.planner.vram import (
-    NF4,
-    adapter_bytes,
-    cache_bytes_per_token,
-    optimiser_bytes,
-    trainable_parameters,
-    weight_bytes,
-)
+from azr_lite.course.recorded_runs import PATIENTS
+from azr_lite.evaluation.scores import mcnemar, pass_at_k
+from azr_lite.observe.run_summary import due
+from azr_lite.rewards import learnability
 
-_7B, _14B = shape_of("Qwen/Qwen2.5-Coder-7B"), shape_of("Qwen/Qwen2.5-Coder-14B")
-_WAYS = (
-    ("full on 1 GPU", Config(tuning="full", processes=1)),
-    ("full on 8 GPUs", Config(tuning="full", processes=8)),
-    ("full, 8-bit AdamW, 2 GPUs", Config(tuning="full", processes=2, optimizer="adamw_8bit")),
-    ("full, paged 8-bit AdamW, 1 GPU", Config(tuning="full", processes=1, optimizer="paged_adamw_8bit")),
-    ("full, processes=0", Config(tuning="full", processes=0)),
-    ("LoRA on 1 GPU", Config(tuning="lora", processes=1)),
-    ("LoRA on 4 GPUs", Config(tuning="lora", processes=4)),
-    ("QLoRA on 1 GPU", Config(tuning="qlora", processes=1)),
-)
+Line = dict[str, Any]
 
 
-def _ways() -> list[tuple[Any, ...]]:
-    return [(_7B, config) for _, config in _WAYS]
+def _line(role: str, ok: bool, form: bool = True, score: float = 0.0, rate: float | None = None) -> Line:
+    return {"role": role, "solve_rate": rate, "verdict": {"ok": ok, "well_formed": form, "score": score}}
 
 
-def _weights(shape: Shape, c: Config, full=4, cut=True, cut_lora=False, linear=NF4, rest=2) -> float:
-    """Weight bytes with one of the usual slips."""
-    if c.tuning == "full":
-        return full * shape.parameters / (max(1, c.processes) if cut else 1)
-    if c.tuning == "lora":
-        return 2 * shape.parameters / (max(1, c.processes) if cut_lora else 1)
-    return linear * shape.linear_parameters + rest * (shape.parameters - shape.linear_parameters)
+PROPOSED = [_line("propose", True, score=1.0, rate=rate) for rate in (0.0, 0.25, 0.625, 1.0)]
+LINES = [
+    *PROPOSED,
+    _line("propose", False),
+    _line("propose", False, form=False),
+    _line("propose", False, rate=0.25),
+    _line("propose", True, score=1.0),
+    _line("solve", True, score=1.0, rate=0.5),
+    _line("solve", False, rate=0.5),
+    _line("solve", False, form=False, rate=0.5),
+    _line("solve", False, score=0.4, rate=0.5),
+]
+"""Each kind of logged reply once, and two proposals that only a hand-made log holds: rejected with a solve rate, and valid without one. The
+last is an induction answer that reproduced two of five pairs, where shares are paid."""
+
+
+def _proposals_paid(pay: Any) -> Any:
+    """A mistaken `due`: valid proposals earn `pay(rate, zero)`."""
+
+    def mistaken(line: Line, zero: str) -> float:
+        return pay(line["solve_rate"], zero) if line["role"] == "propose" and line["verdict"]["ok"] else due(line, zero)
+
+    return mistaken
+
+
+def _replaced(role: str, when: Any, value: float) -> Any:
+    """A mistaken `due`: replies of that role whose verdict is such earn `value`."""
+    return lambda line, zero: value if line["role"] == role and when(line["verdict"]) else due(line, zero)
 
 
 exercise(
-    name="weight_bytes", key=weight_bytes, points=2, probes=_ways,
-    shows=tuple(f"weight_bytes(Qwen2.5-Coder-7B, {name})" for name, _ in _WAYS),
+    name="due", key=due, points=2,
+    probes=lambda: [(line, zero) for zero in ("paper", "upstream") for line in LINES],
+    hint="Proposal: not ok or without solve rate -1, else learnability(r̄, zero). Answer: no form -1, score 0 gives -0.5, else the score.",
     mistakes=[
-        Mistake(lambda s, c: _weights(s, c, full=2), "full tuning with 2-byte masters: an update of 1e-6 is lost in bfloat16's 8 binary digits, and nothing would be learned. Masters are float32"),
-        Mistake(lambda s, c: _weights(s, c, cut=False), "full tuning on several GPUs cuts the weights over them (FSDP2, ZeRO-3): each holds its share only"),
-        Mistake(lambda s, c: _weights(s, c, cut_lora=True), "it cuts LoRA's frozen base over the GPUs. Under DDP, where adapters live here, each GPU holds the whole base: more of them save nothing"),
-        Mistake(lambda s, c: _weights(s, c, rest=NF4), "it makes *all* weights of QLoRA 4-bit. Only the layers' linear maps are; embedding, head, norms and biases stay in 2 bytes"),
-        Mistake(lambda s, c: _weights(s, c, linear=0.5), "4 bits are half a byte, but each block of 64 weights carries a scale besides: `NF4` bytes per weight (0.516)"),
-        Mistake(lambda s, c: _weights(s, c, rest=0), "QLoRA's other weights are missing: embedding, head, norms and biases are there too, in 2 bytes each"),
-        Mistake(lambda s, c: _weights(s, c) + (2 * s.linear_parameters if c.tuning == "qlora" else 0), "it counts QLoRA's linear maps twice, in 4 bits and in 2 bytes; the 2-byte weights are `parameters - linear_parameters`"),
-        Mistake(lambda s, c: _weights(s, c) + adapter_bytes(s, c), "it counts the adapters too. They have a row of their own in the plan (`course.adapter_bytes`); here only the model's own weights"),
-        Mistake(lambda s, c: 4 * s.parameters / c.processes if c.tuning == "full" else _weights(s, c), "`processes` can be 0, which means any number; count it as one GPU: `max(1, config.processes)`"),
-        Mistake(lambda s, c: _weights(s, c, full=4, linear=2), "under QLoRA the layers' linear maps are stored in 4 bits (`NF4` bytes each), and unpacked only while they are used"),
+        Mistake(_proposals_paid(learnability), "it raises an error for a proposal that is ok and has no solve rate (nobody was asked to solve it): −1, before learnability is asked"),
+        Mistake(lambda line, zero: due({**line, "solve_rate": line["solve_rate"] or None}, zero), "it takes a solve rate of 0 for none at all: in Python 0.0 is as false as None. Ask `is None`"),
+        Mistake(_proposals_paid(lambda rate, zero: rate), "it pays a valid proposal r̄, as if a good teacher were one whose pupils never fail. One of the six patients was paid just so. Learnability *falls* as r̄ rises"),
+        Mistake(_proposals_paid(lambda rate, zero: 1.0 - rate), "it pays 1 − r̄ at the ends too, so a task that nobody ever solves earns most of all. Learnability has a special value at r̄ = 0 and r̄ = 1; az.learnability knows it"),
+        Mistake(_proposals_paid(lambda rate, zero: learnability(rate, "paper")), "it does not look at `zero`: with 'upstream', tasks that are always or never solved earn −0.5. Pass it on to learnability"),
+        Mistake(_replaced("propose", lambda verdict: not verdict["ok"], 0.0), "a rejected proposal earns 0, as much as a valid one that is too easy. Then writing nonsense costs nothing; the ladder says −1"),
+        Mistake(_replaced("solve", lambda verdict: verdict["well_formed"] and verdict["score"] == 0, -1.0), "a well-formed wrong answer earns −1, like a reply without form. Then the form is worth nothing by itself, and a beginner who is never right has nothing to climb; it earns −0.5"),
+        Mistake(lambda line, zero: (-0.5 if line["role"] == "solve" and line["verdict"]["well_formed"] and not line["verdict"]["ok"] else due(line, zero)), "every answer that is not fully right earns −0.5; where shares are paid, an induction answer with score 0.4 earns 0.4. Go by the score, not by `ok`"),
     ],
-    hint="Three cases: full, lora, qlora. Which bytes per weight, and is it cut over the GPUs?",
 )  # fmt: skip
 
+# ---------------------------------------------------------------- the six patients
+# What speaks against each wrong guess. Shares are means of the first and of the last fifth of the run (data_samples/runs/bugs).
 
-def _moments(shape: Shape, c: Config, wide=8, narrow=2, all_weights=False, cut_all=False, cut=True) -> float:
-    """Optimiser bytes with one of the usual slips."""
-    n = shape.parameters if all_weights else trainable_parameters(shape, c)
-    shares = max(1, c.processes) if cut_all or (cut and c.tuning == "full") else 1
-    return (wide if c.optimizer == "adamw" else narrow) * n / shares
+AGAINST: dict[str, dict[str, str]] = {
+    "A": {
+        "healthy": "held-out accuracy ends where it began (−0.3 points), while the solve rate of new tasks falls from 71 to 25 %. Harder tasks alone are no illness; look "
+        "at what a proposal with r̄ = 0 was paid",
+        "sign flip": "93 % of its proposals are still valid at the end, and held-out accuracy did not fall. A policy pushed the wrong way loses both",
+        "easy tasks": "the solve rate of new tasks falls, from 71 to 25 %: its tasks get harder, not easier",
+        "identical answers": "39 % of its tasks end with a solve rate strictly between 0 and 1. If all answers to a task are the same, r̄ can only be 0 or 1",
+        "length blow-up": "its replies do grow, from 15 to 35 tokens, but your audit finds every *answer* paid as it earned, and length is paid nowhere. Look at the "
+        "proposals it found",
+    },
+    "B": {
+        "sign flip": "held-out accuracy rose by 6.7 points and 96 % of its proposals are valid: it goes uphill",
+        "easy tasks": "the solve rate of new tasks falls from 72 to 53 %, and more of them are learnable than before",
+        "impossible tasks": "the solve rate falls, but to 53 %, and learnable tasks *rise* from 38 to 55 %: the proposer moves to the middle, where it is paid. Your audit found "
+        "no wrong pay",
+        "identical answers": "55 % of its tasks end with a solve rate strictly between 0 and 1, which n equal answers cannot give",
+        "length blow-up": "its replies grow from 14 to 23 tokens, but your audit found no wrong pay: nobody is paid for length. Thoughts grow because they make answers right",
+    },
+    "C": {
+        "healthy": "held-out accuracy falls by 44 points, and 2 % of its proposals are valid at the end. Nothing about that is well",
+        "easy tasks": "the solve rate of new tasks falls to 21 %, and hardly any task is left: 2 % of its proposals are valid",
+        "impossible tasks": "the solve rate does fall, but a proposer that hunts for impossible tasks keeps writing *valid* ones, for only they are paid. Here 2 % are valid, and your "
+        "audit found all of them paid right",
+        "identical answers": "more than a third of its few valid tasks have a solve rate strictly between 0 and 1, at the start and at the end",
+        "length blow-up": "its replies get *shorter*, from 14 to 12 tokens",
+    },
+    "D": {
+        "healthy": "its held-out curve is the best of all six, and still something is wrong: your audit finds every one of its kept answers paid otherwise than it earned",
+        "sign flip": "held-out accuracy rose by 23.7 points; a flipped sign goes downhill",
+        "easy tasks": "the solve rate of new tasks falls from 72 to 63 %, and your audit finds its *proposals* paid right",
+        "impossible tasks": "63 % of its tasks' replies are right at the end, more tasks are learnable than before, and your audit finds its *proposals* paid right",
+        "identical answers": "52 % of its tasks end with a solve rate strictly between 0 and 1; equal answers cannot do that",
+    },
+    "E": {
+        "healthy": "one of its curves is *exactly* constant for twenty steps, at zero. Nothing that is measured by sampling stays exactly constant",
+        "sign flip": "94 % of its proposals are still valid, and held-out accuracy moved by −2.0 points [−6.6, +2.6]: it goes nowhere rather than down",
+        "easy tasks": "the solve rate hardly moves (74 to 77 %), and your audit finds every proposal paid right. But every *valid* proposal earns the same: how much, and why?",
+        "impossible tasks": "77 % of its tasks' replies are right at the end",
+        "length blow-up": "its replies stay at 15 to 16 tokens, and your audit found no wrong pay",
+    },
+    "F": {
+        "healthy": "the solve rate of new tasks climbs from 76 to 87 %, and learnable tasks halve, from 34 to 17 %: its lessons teach less and less. Your audit "
+        "found all its proposals paid wrongly",
+        "sign flip": "97 % of its proposals are valid, and it solves *more* of its own tasks than before: it follows its rewards, so the sign is right. Are the rewards?",
+        "impossible tasks": "the solve rate of new tasks climbs to 87 %: they are anything but impossible",
+        "identical answers": "17 % of its tasks still end with a solve rate strictly between 0 and 1. It falls, but it is not zero throughout",
+        "length blow-up": "its replies stay at 14 to 15 tokens",
+    },
+}  # fmt: skip
+
+for letter, (_, name) in PATIENTS.items():
+    exercise(
+        name=f"patient_{letter.lower()}",
+        key=name,
+        points=1,
+        hint="Choose one of: " + ", ".join(repr(other) for _, other in PATIENTS.values()) + ".",
+        mistakes=[Mistake(guess, evidence) for guess, evidence in AGAINST[letter].items()],
+    )
+
+
+# ---------------------------------------------------------------- a paired test
+
+
+def _tail(won: int, lost: int, most: int) -> float:
+    n = won + lost
+    return sum(math.comb(n, i) for i in range(most + 1)) / 2**n
 
 
 exercise(
-    name="optimiser_bytes", key=optimiser_bytes, points=2, probes=_ways,
-    shows=tuple(f"optimiser_bytes(Qwen2.5-Coder-7B, {name})" for name, _ in _WAYS),
+    name="mcnemar", key=mcnemar, points=2,
+    probes=lambda: [(30, 13), (13, 30), (3, 0), (5, 5), (1, 0), (8, 2), (0, 0)],
+    hint="Twice the chance of at most min(won, lost) heads in won + lost throws of a coin, and never more than 1.",
     mistakes=[
-        Mistake(lambda s, c: _moments(s, c, wide=4, narrow=1), "AdamW keeps *two* numbers for each trained weight: the mean of its gradients and the mean of their squares"),
-        Mistake(lambda s, c: _moments(s, c, wide=12, narrow=6), "that is moments and master weights together; the masters are counted as weights already"),
-        Mistake(lambda s, c: _moments(s, c, all_weights=True), "it gives moments to LoRA's frozen base. That is the whole point of adapters: only what is trained has moments"),
-        Mistake(lambda s, c: _moments(s, c) if c.optimizer != "paged_adamw_8bit" else _moments(s, c, narrow=8), "there are two 8-bit forms, \"adamw_8bit\" and \"paged_adamw_8bit\"; one of them is taken for 4-byte AdamW"),
-        Mistake(lambda s, c: _moments(s, c, narrow=8), "the 8-bit forms of AdamW keep each moment in one byte"),
-        Mistake(lambda s, c: _moments(s, c, cut=False) / (c.processes if c.tuning == "full" else 1), "`processes` can be 0, which means any number; count it as one GPU: `max(1, config.processes)`"),
-        Mistake(lambda s, c: _moments(s, c, cut=False), "FSDP2 and ZeRO-3 cut the moments over the GPUs too: that is the largest thing they save"),
-        Mistake(lambda s, c: _moments(s, c, cut_all=True), "adapters are copied to every GPU (DDP), not cut: each holds all their moments"),
+        Mistake(lambda won, lost: mcnemar(won, lost) if won + lost else 0.0, "where nothing changed it says 0, as if that were the greatest surprise. No throws, no surprise: the formula gives 1 for 0 : 0"),
+        Mistake(lambda won, lost: min(1.0, _tail(won, lost, min(won, lost))), "that is the one-sided chance. You would have been as surprised by a loss of that size, so both directions count: twice that"),
+        Mistake(lambda won, lost: 2 * _tail(won, lost, min(won, lost)), "an even split such as 5 : 5 gives more than 1: its middle is counted from both sides. A chance is at most 1"),
+        Mistake(lambda won, lost: min(1.0, 2 * _tail(won, lost, min(won, lost) - 1)), "it leaves the seen split itself out of the sum. The chance of a split *at least as* uneven includes it: sum from 0 to min(won, lost)"),
+        Mistake(lambda won, lost: math.erfc(abs(won - lost) / math.sqrt(2 * (won + lost))) if won + lost else 1.0, "that is the chi-square approximation (won − lost)²/(won + lost), which is for large counts: for 3 : 0 it says 0.08, the exact chance is 0.25. Add up the coin throws instead"),
+        Mistake(lambda won, lost: min(1.0, 2 * _tail(won, lost, lost)), "it sums up to `lost`, whichever is smaller; for 13 : 30 that is nearly the whole distribution. Take min(won, lost)"),
     ],
-    hint="Moments per trained weight, bytes per moment, GPUs that share them.",
 )  # fmt: skip
 
-exercise(
-    name="cache_bytes_per_token", key=cache_bytes_per_token, points=1,
-    probes=lambda: [(_7B,), (_14B,), (_7B, 1), (shape_of("HuggingFaceTB/SmolLM2-135M"), 4)],
-    shows=[f"cache_bytes_per_token({given})" for given in ("Qwen2.5-Coder-7B", "Qwen2.5-Coder-14B", "Qwen2.5-Coder-7B, e=1", "SmolLM2-135M, e=4")],
-    mistakes=[
-        Mistake(lambda s, e=2: 2 * s.layers * s.heads * s.head_dim * e, "it counts the heads that ask. Several of them share one head of keys and values (`kv_heads`), which is what makes long replies affordable"),
-        Mistake(lambda s, e=2: s.layers * s.kv_heads * s.head_dim * e, "there are keys *and* values"),
-        Mistake(lambda s, e=2: 2 * s.kv_heads * s.head_dim * e, "every layer has a cache of its own"),
-        Mistake(lambda s, e=2: 2 * s.layers * s.kv_heads * s.head_dim, "that is a count of numbers; each of them has `e` bytes"),
-        Mistake(lambda s, e=2: s.layers * (s.heads + s.kv_heads) * s.head_dim * e, "it keeps a key for each head that asks. Keys and values come in equal number: `kv_heads` of each"),
-        Mistake(lambda s, e=2: 2 * s.layers * s.kv_heads * s.head_dim * 2, "it takes 2 bytes for every number; the argument `e` says how many there are"),
-        Mistake(lambda s, e=2: 2 * s.layers * s.kv_heads * e, "each key and each value is a vector of `head_dim` numbers"),
-    ],
-    hint="For one token, each layer keeps a key and a value for each key-value head.",
-)  # fmt: skip
+# ---------------------------------------------------------------- pass@k
 
 
-def _mean(counts: Any, means: Any) -> float:
-    return float(np.average(means, weights=counts))
+def _guarded(value: Any) -> Any:
+    """A mistaken `pass_at_k` that still refuses what makes no sense."""
+
+    def mistaken(n: int, right: int, k: int) -> float:
+        pass_at_k(n, right, k)  # raises EvaluationError for k > n
+        return value(n, right, k)
+
+    return mistaken
 
 
-def _sum_of_squares(counts: Any, means: Any, stds: Any) -> float:
-    n, mu, sigma = (np.asarray(values, dtype=float) for values in (counts, means, stds))
-    return float((n * (sigma**2 + (mu - _mean(n, mu)) ** 2)).sum())
+def _unasked(n: int, right: int, k: int) -> float:
+    return 1.0 if n - right < k else pass_at_k(n, right, k)
 
 
 exercise(
-    name="pooled", key=pooled, points=3,
-    probes=lambda: [([4, 4], [0.5, -0.5], [0.5, 0.5]), ([1, 3], [1.0, -1.0], [0.0, 0.0]), ([10, 30, 20], [0.1, -0.4, 0.9], [0.2, 0.7, 0.1])],
-    mistakes=[
-        Mistake(lambda n, m, s: (_mean(n, m), _mean(n, s)), "the mean of the standard deviations is not the standard deviation of all: in ([1, 3], [1, -1], [0, 0]) no process sees any spread, and yet the numbers differ"),
-        Mistake(lambda n, m, s: (float(np.mean(m)), float(np.mean(s))), "plain means of the three lists: a process with more sequences must weigh more, and standard deviations cannot be averaged at all"),
-        Mistake(lambda n, m, s: (_mean(n, m), math.sqrt(_mean(n, np.square(s)))), "it has the spread *within* the processes, and leaves out the spread *between* their means"),
-        Mistake(lambda n, m, s: (_mean(n, m), math.sqrt(_mean(n, np.square(np.subtract(m, _mean(n, m)))))), "it has the spread *between* the processes' means, and leaves out the spread *within* each"),
-        Mistake(lambda n, m, s: (_mean(n, m), math.sqrt(_mean(n, np.square(s) + np.square(m)))), "that is the root of the mean of x²; subtract the square of the mean over all before you take the root"),
-        Mistake(lambda n, m, s: (float(np.mean(m)), math.sqrt(_sum_of_squares([1] * len(m), m, s) / len(m))), "all processes count the same; one with more sequences must weigh more"),
-        Mistake(lambda n, m, s: (_mean(n, m), math.sqrt(_sum_of_squares(n, m, s) / (sum(n) - 1))), "it divides by n − 1; TRR++ takes the population's spread and divides by n"),
-        Mistake(lambda n, m, s: (_mean(n, m), _sum_of_squares(n, m, s) / sum(n)), "that is the variance; its square root is the standard deviation"),
+    name="pass_at_k", key=pass_at_k, points=2,
+    probes=lambda: [
+        (32, 4, 1),
+        (32, 4, 8),
+        (10, 3, 5),
+        (10, 0, 4),
+        (10, 10, 4),
+        (10, 7, 4),
+        (5, 1, 5),
+        (4, 2, 8),
+        (300, 2, 100),
     ],
-    hint="A pair (mean, std) is wanted. Write down what mean(x²) is within one process, in terms of its mean and std.",
-)  # fmt: skip
-
-
-def _uneven(kind: type[Exception] = ConfigError) -> int:
-    raise kind("uneven")
-
-
-_BATCHES = (
-    (Config(batch_size=64, micro_batch_size=1), 8),
-    (Config(batch_size=64, micro_batch_size=4, updates_per_step=2), 4),
-    (Config(batch_size=32, micro_batch_size=4), 5),
-    (Config(batch_size=16, micro_batch_size=4), 32),
-)
-
-exercise(
-    name="micro_batches", key=Config.micro_batches, points=2, probes=lambda: _BATCHES,
-    shows=tuple(f"micro_batches({c.rows} rows, {c.updates_per_step} updates, micro-batches of {c.micro_batch_size}; world={w})" for c, w in _BATCHES),
+    hint="1 − C(n − right, k) / C(n, k).",
     mistakes=[
-        Mistake(lambda c, w: c.rows // (c.updates_per_step * c.micro_batch_size * w) if c.rows % w == 0 else _uneven(), "it only looks whether the rows split over the processes; each share must also split into updates and whole micro-batches"),
-        Mistake(lambda c, w: c.rows // (c.updates_per_step * c.micro_batch_size * w), "it rounds down where the batch does not split evenly: sequences that were generated and judged would silently not be trained. Raise a ConfigError there"),
-        Mistake(lambda c, w: math.ceil(c.rows / (c.updates_per_step * c.micro_batch_size * w)), "it rounds up where the batch does not split evenly: some processes would wait for rows that do not exist. Raise a ConfigError there"),
-        Mistake(lambda c, w: c.rows // (c.updates_per_step * c.micro_batch_size * w) if c.rows % (c.updates_per_step * c.micro_batch_size * w) == 0 else _uneven(ValueError), "it refuses with a ValueError. What calls it catches ConfigError, which is this package's word for settings that cannot work"),
-        Mistake(lambda c, w: c.rows // (c.micro_batch_size * w) if c.rows % (c.updates_per_step * c.micro_batch_size * w) == 0 else _uneven(), "it forgets that a step's rows are first split into `updates_per_step` updates"),
-        Mistake(lambda c, w: c.rows // (c.updates_per_step * w) if c.rows % (c.updates_per_step * c.micro_batch_size * w) == 0 else _uneven(), "those are sequences; a micro-batch holds `micro_batch_size` of them"),
-        Mistake(lambda c, w: c.rows // (c.updates_per_step * c.micro_batch_size), "that is the number for a single process; `world` of them share the work (the argument, not `config.processes`)"),
+        Mistake(_unasked, "asked for pass@8 of 4 replies it gives a number all the same. Nobody can know what 8 draws would have brought; raise EvaluationError for k above n, before anything else"),
+        Mistake(_guarded(lambda n, right, k: 1 - (1 - right / n) ** k), "that is 1 − (1 − p)^k with p = right/n: drawing *with* putting back. Each draw may hit the same wrong reply again, so it is too low: with 1 right of 5, five draws without putting back find it for sure"),
+        Mistake(lambda n, right, k: 1 - (1 - right / n) ** k, "that is 1 − (1 − p)^k with p = right/n, which draws with putting back and is biased; and it also answers for k above n. Count the ways to draw k wrong replies out of all ways to draw k"),
+        Mistake(_guarded(lambda n, right, k: float(right > 0)), "it asks whether any of *all* n replies is right, which is pass@n, whatever k is"),
+        Mistake(_guarded(lambda n, right, k: min(1.0, k * right / n)), "it multiplies pass@1 by k. Two draws can both be right, and that counts once: pass@k is less than k times pass@1"),
     ],
-    hint="rows = updates × processes × micro-batches × micro_batch_size, exactly; where something is left over, `raise ConfigError(...)` (do not return it), with any text.",
 )  # fmt: skip

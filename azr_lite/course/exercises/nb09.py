@@ -1,239 +1,159 @@
-"""Exercises of notebook 09, a task type of one's own; and a policy for it that needs no model."""
+"""Exercises of notebook 09, scaling."""
 
 from __future__ import annotations
 
-import random
-import warnings
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import lru_cache
+import math
 from typing import Any
 
+import numpy as np
+
+from azr_lite.config import Config
 from azr_lite.course.checks import Mistake, exercise
-from azr_lite.course.example_tasks import ERRORS, report_error, same_error, same_rows
-from azr_lite.course.task_properties import blind, guess_rate
-from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, fence
-from azr_lite.sandbox import Executor, Job
-from azr_lite.triplet import Completion, Role, Triplet
-
-# ---------------------------------------------------------------- a policy without a model
-
-KINDS: Sequence[tuple[str, str, str]] = (
-    ("def f(x):\n    return {n} // x", "0", "ZeroDivisionError"),
-    ("def f(x):\n    return [1, 2][x + {n}]", "5", "IndexError"),
-    ("def f(x):\n    return {{'a': {n}}}[x]", "'b'", "KeyError"),
-    ("def f(x):\n    return int(x) + {n}", "'kiwi'", "ValueError"),
-    ("def f(x):\n    return x + {n}", "1", ""),
+from azr_lite.course.numerics import pooled
+from azr_lite.errors import ConfigError
+from azr_lite.planner.shapes import Shape, shape_of
+from azr_lite.planner.vram import (
+    NF4,
+    adapter_bytes,
+    cache_bytes_per_token,
+    optimiser_bytes,
+    trainable_parameters,
+    weight_bytes,
 )
-"""Programs with a hole for a number, an input, and the error; the last one raises none, so its proposals are refused."""
+
+_7B, _14B = shape_of("Qwen/Qwen2.5-Coder-7B"), shape_of("Qwen/Qwen2.5-Coder-14B")
+_WAYS = (
+    ("full on 1 GPU", Config(tuning="full", processes=1)),
+    ("full on 8 GPUs", Config(tuning="full", processes=8)),
+    ("full, 8-bit AdamW, 2 GPUs", Config(tuning="full", processes=2, optimizer="adamw_8bit")),
+    ("full, paged 8-bit AdamW, 1 GPU", Config(tuning="full", processes=1, optimizer="paged_adamw_8bit")),
+    ("full, processes=0", Config(tuning="full", processes=0)),
+    ("LoRA on 1 GPU", Config(tuning="lora", processes=1)),
+    ("LoRA on 4 GPUs", Config(tuning="lora", processes=4)),
+    ("QLoRA on 1 GPU", Config(tuning="qlora", processes=1)),
+)
 
 
-MARKS = {"//": "ZeroDivisionError", "[1, 2]": "IndexError", "{'a'": "KeyError", "int(x)": "ValueError"}
-"""What in a program tells its error."""
+def _ways() -> list[tuple[Any, ...]]:
+    return [(_7B, config) for _, config in _WAYS]
 
 
-class ErrorPolicy:
-    """A policy for the task type "errors": proposes the `KINDS`, and names the right error with chance `skill`, else any."""
+def _weights(shape: Shape, c: Config, full=4, cut=True, cut_lora=False, linear=NF4, rest=2) -> float:
+    """Weight bytes with one of the usual slips."""
+    if c.tuning == "full":
+        return full * shape.parameters / (max(1, c.processes) if cut else 1)
+    if c.tuning == "lora":
+        return 2 * shape.parameters / (max(1, c.processes) if cut_lora else 1)
+    return linear * shape.linear_parameters + rest * (shape.parameters - shape.linear_parameters)
 
-    def __init__(self, skill: float, seed: int) -> None:
-        self.skill, self.rng = skill, random.Random(seed)
-
-    def __call__(self, prompts: Sequence[str], role: Role) -> list[Completion]:
-        return [
-            self._reply(prompt, self._propose() if role == Role.PROPOSE else self._solve(prompt)) for prompt in prompts
-        ]
-
-    def _propose(self) -> str:
-        program, given, _ = self.rng.choice(KINDS)
-        return fence("python", program.format(n=self.rng.randrange(100))) + "\n" + fence("input", given)
-
-    def _solve(self, prompt: str) -> str:
-        right = next(error for mark, error in MARKS.items() if mark in prompt)
-        return fence("output", right if self.rng.random() < self.skill else self.rng.choice(ERRORS))
-
-    def _reply(self, prompt: str, blocks: str) -> Completion:
-        text = f"\nlet me see\n{END_THINK}\n{ANSWER}\n{blocks}\n{END_ANSWER}"
-        return Completion(prompt, (1,), tuple(range(len(text.split()))), text)
-
-
-# ---------------------------------------------------------------- exercises
-
-PROGRAMS: dict[str, tuple[str, tuple[Any, ...]]] = {
-    "1 // 0": ("def f(x):\n    return 1 // x", (0,)),
-    "a missing key": ("def f(x):\n    return {'a': 1}[x]", ("b",)),
-    "an error below three calls of itself": ("def f(n):\n    return [f(n - 1)] if n else 1 // n", (3,)),
-    "the same, by map": ("def f(n):\n    return list(map(f, [n - 1])) if n else 1 // n", (3,)),
-    "two arguments": ("def f(items, place):\n    return items[place]", ([1, 2], 7)),
-    "no error": ("def f(x):\n    return 'KeyError'", (1,)),
-    "an error with a long text": ("def f(x):\n    return int(x)", ("kiwi",)),
-    "SystemExit": ("def f(x):\n    raise SystemExit(1)", (1,)),
-}
-
-
-def _reported(mine: Callable[[str], str]) -> list[Any]:
-    """What the sandbox says of each wrapped program: a value, or the kind of failure."""
-    texts = [mine(program) for program, _ in PROGRAMS.values()]
-    if any(text is None or text is ... for text in texts):
-        return texts
-    return list(_outcomes(tuple(map(str, texts))))
-
-
-@lru_cache(maxsize=64)
-def _outcomes(texts: tuple[str, ...]) -> tuple[str, ...]:
-    """Kept, since every judgement looks at the key and at known mistakes again, and a sandbox takes a while to start."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        with Executor(workers=1, allow_weak=True) as executor:
-            jobs = [Job(text, (given,)) for text, (_, given) in zip(texts, PROGRAMS.values(), strict=True)]
-            outcomes = [one for (one,) in executor.run_many(jobs)]
-    return tuple(repr(outcome.value) if outcome.ok else outcome.kind for outcome in outcomes)
-
-
-def _wrapped(body: str, before: str = "    global f\n    f = _azr_program\n") -> Callable[[str], str]:
-    return lambda program: f"{program}\n_azr_program = f\ndef f(*arguments):\n{before}{body}"
-
-
-_RAISED = "    try:\n        {call}_azr_program(*arguments)\n    except {kind}:\n        return {gives}\n"
 
 exercise(
-    name="report_error", key=report_error, points=3, observe=_reported,
-    shows=[f"the sandbox, on your program for {name!r}," for name in PROGRAMS],
-    hint="Keep the program's f under another name, and define a new f that calls it inside try.",
+    name="weight_bytes", key=weight_bytes, points=2, probes=_ways,
+    shows=tuple(f"weight_bytes(Qwen2.5-Coder-7B, {name})" for name, _ in _WAYS),
     mistakes=[
-        Mistake(_wrapped(_RAISED.format(call="return ", kind="Exception as error", gives="type(error).__name__")), "a program that raises nothing gives its own result back: one that *returns* the text 'KeyError' then passes for one that raises it. Where no error was raised, return None"),
-        Mistake(_wrapped(_RAISED.format(call="", kind="Exception as error", gives="str(error)")), "it returns the error's message. Messages change between versions of Python and hold values and addresses; the name of the type (`type(error).__name__`) is what is asked"),
-        Mistake(_wrapped(_RAISED.format(call="", kind="Exception as error", gives="type(error)")), "it returns the exception's class. A class is no literal, so it cannot leave the sandbox; return its name"),
-        Mistake(_wrapped(_RAISED.format(call="", kind="BaseException as error", gives="type(error).__name__")), "it catches BaseException, so that SystemExit (a program that leaves, not one that fails) counts as an error to be named. Catch Exception"),
-        Mistake(_wrapped(_RAISED.format(call="", kind="Exception as error", gives="type(error).__name__"), before=""), "a program that calls itself now calls *your* f, which swallows the error half-way up. Inside your f, first give the name f back to the program (`global f`)"),
-        Mistake(lambda program: report_error(program).replace("*arguments", "x"), "your f takes one argument, but a program may have two or none: `def f(*args)` takes all there are, and `(*args)` hands them on"),
-        Mistake(_wrapped(_RAISED.format(call="", kind="ValueError as error", gives="type(error).__name__")), "it catches one kind of error only; the others still fail the run, and their proposals are refused"),
+        Mistake(lambda s, c: _weights(s, c, full=2), "full tuning with 2-byte masters: an update of 1e-6 is lost in bfloat16's 8 binary digits, and nothing would be learned. Masters are float32"),
+        Mistake(lambda s, c: _weights(s, c, cut=False), "full tuning on several GPUs cuts the weights over them (FSDP2, ZeRO-3): each holds its share only"),
+        Mistake(lambda s, c: _weights(s, c, cut_lora=True), "it cuts LoRA's frozen base over the GPUs. Under DDP, where adapters live here, each GPU holds the whole base: more of them save nothing"),
+        Mistake(lambda s, c: _weights(s, c, rest=NF4), "it makes *all* weights of QLoRA 4-bit. Only the layers' linear maps are; embedding, head, norms and biases stay in 2 bytes"),
+        Mistake(lambda s, c: _weights(s, c, linear=0.5), "4 bits are half a byte, but each block of 64 weights carries a scale besides: `NF4` bytes per weight (0.516)"),
+        Mistake(lambda s, c: _weights(s, c, rest=0), "QLoRA's other weights are missing: embedding, head, norms and biases are there too, in 2 bytes each"),
+        Mistake(lambda s, c: _weights(s, c) + (2 * s.linear_parameters if c.tuning == "qlora" else 0), "it counts QLoRA's linear maps twice, in 4 bits and in 2 bytes; the 2-byte weights are `parameters - linear_parameters`"),
+        Mistake(lambda s, c: _weights(s, c) + adapter_bytes(s, c), "it counts the adapters too. They have a row of their own in the plan (`course.adapter_bytes`); here only the model's own weights"),
+        Mistake(lambda s, c: 4 * s.parameters / c.processes if c.tuning == "full" else _weights(s, c), "`processes` can be 0, which means any number; count it as one GPU: `max(1, config.processes)`"),
+        Mistake(lambda s, c: _weights(s, c, full=4, linear=2), "under QLoRA the layers' linear maps are stored in 4 bits (`NF4` bytes each), and unpacked only while they are used"),
     ],
+    hint="Three cases: full, lora, qlora. Which bytes per weight, and is it cut over the GPUs?",
 )  # fmt: skip
 
 
-def _answers() -> list[tuple[str, str]]:
-    gold = "KeyError"
-    texts = ("KeyError", " KeyError\n", "'KeyError'", "keyerror", "ValueError", "Exception", "LookupError", "KeyError, ValueError or IndexError",
-             "KeyErrors", "Key", "", "type(KeyError())", "Key Error", "builtins.KeyError", "KeyError: 'a'", "IndexError, KeyError")  # fmt: skip
-    return [(text, gold) for text in texts] + [
-        ("IndexError", "IndexError"),
-        ("ArithmeticError", "ZeroDivisionError"),
-        ("ZeroDivisionError", "ArithmeticError"),
-    ]
-
-
-def _parents(answer: str, gold: str) -> bool:
-    import builtins
-
-    said, meant = (getattr(builtins, name.strip().strip("'"), None) for name in (answer, gold))
-    return isinstance(said, type) and isinstance(meant, type) and issubclass(meant, said)
-
-
-def _children(answer: str, gold: str) -> bool:
-    return _parents(gold, answer)
+def _moments(shape: Shape, c: Config, wide=8, narrow=2, all_weights=False, cut_all=False, cut=True) -> float:
+    """Optimiser bytes with one of the usual slips."""
+    n = shape.parameters if all_weights else trainable_parameters(shape, c)
+    shares = max(1, c.processes) if cut_all or (cut and c.tuning == "full") else 1
+    return (wide if c.optimizer == "adamw" else narrow) * n / shares
 
 
 exercise(
-    name="same_error", key=same_error, points=1, probes=_answers,
-    hint="Take off spaces and quotes at the ends, then compare.",
+    name="optimiser_bytes", key=optimiser_bytes, points=2, probes=_ways,
+    shows=tuple(f"optimiser_bytes(Qwen2.5-Coder-7B, {name})" for name, _ in _WAYS),
     mistakes=[
-        Mistake(lambda answer, gold: answer.strip().strip("'\"").lower() == gold.lower(), "it does not see capital letters. Python does: `keyerror` is no error at all"),
-        Mistake(lambda answer, gold: answer == gold, "it refuses the right name with a line break or quotes around it; that is form, and form is paid elsewhere"),
-        Mistake(lambda answer, gold: gold in answer, "it looks whether the name occurs in the answer. Then an answer that lists all names is always right, and training will find it"),
-        Mistake(lambda answer, gold: answer.strip().strip("'\"") in gold, "it looks whether the answer occurs in the name: \"Key\", and even nothing at all, are right then"),
-        Mistake(_children, "it accepts a child class: ZeroDivisionError is an ArithmeticError to Python's `except`, but another name. Compare texts, not classes"),
-        Mistake(_parents, "it accepts a parent class: \"Exception\" would be right for every task, without reading one program"),
+        Mistake(lambda s, c: _moments(s, c, wide=4, narrow=1), "AdamW keeps *two* numbers for each trained weight: the mean of its gradients and the mean of their squares"),
+        Mistake(lambda s, c: _moments(s, c, wide=12, narrow=6), "that is moments and master weights together; the masters are counted as weights already"),
+        Mistake(lambda s, c: _moments(s, c, all_weights=True), "it gives moments to LoRA's frozen base. That is the whole point of adapters: only what is trained has moments"),
+        Mistake(lambda s, c: _moments(s, c) if c.optimizer != "paged_adamw_8bit" else _moments(s, c, narrow=8), "there are two 8-bit forms, \"adamw_8bit\" and \"paged_adamw_8bit\"; one of them is taken for 4-byte AdamW"),
+        Mistake(lambda s, c: _moments(s, c, narrow=8), "the 8-bit forms of AdamW keep each moment in one byte"),
+        Mistake(lambda s, c: _moments(s, c, cut=False) / (c.processes if c.tuning == "full" else 1), "`processes` can be 0, which means any number; count it as one GPU: `max(1, config.processes)`"),
+        Mistake(lambda s, c: _moments(s, c, cut=False), "FSDP2 and ZeRO-3 cut the moments over the GPUs too: that is the largest thing they save"),
+        Mistake(lambda s, c: _moments(s, c, cut_all=True), "adapters are copied to every GPU (DDP), not cut: each holds all their moments"),
     ],
-)  # fmt: skip
-
-
-ITEM = Triplet("errors", "def f(x):\n    return {'KeyError': 7}[x]", "'bd'", "'KeyError'")
-
-
-def _plain(task: Triplet) -> str:
-    return f"{task.program}\n{task.input}"
-
-
-def _gives_away(task: Triplet) -> str:
-    return f"{task.program}\n{task.input}\nnot {task.output}, of course"
-
-
-def _backwards(task: Triplet) -> str:
-    return f"{task.program}\n{task.input}\nhint: {task.output[::-1]}"
-
-
-def _first_letter(task: Triplet) -> str:
-    return f"{task.program}\n{task.input}\nit begins with {task.output[1:2]}"
-
-
-def _length(task: Triplet) -> str:
-    return f"{task.program}\n{task.input}\nit has {len(task.output)} letters"
-
-
-def _no_input(task: Triplet) -> str:
-    return f"{task.program}\nfind an input for {task.output}"
-
-
-exercise(
-    name="blind", key=blind, points=2,
-    probes=lambda: [(_plain, ITEM, "output"), (_gives_away, ITEM, "output"), (_backwards, ITEM, "output"), (_first_letter, ITEM, "output"), (_length, ITEM, "output"),
-                    (_no_input, ITEM, "input"), (_plain, ITEM, "input"), (lambda task: _plain(task) + " one of: 'KeyError', 'ValueError'", ITEM, "output")],
-    shows=[f"blind(prompt, task, {hidden!r}) for a prompt that {what}:" for what, hidden in (
-        ("has program and input", "output"), ("tells the output", "output"), ("tells it backwards", "output"), ("tells its first letter", "output"), ("tells its length", "output"),
-        ("has program and output", "input"), ("has the input", "input"), ("lists all choices", "output"))],
-    hint="Make a second task that differs in the hidden field only, and ask for both prompts.",
-    mistakes=[
-        Mistake(lambda prompt, task, hidden="output": prompt(replace(task, **{hidden: "x" * len(getattr(task, hidden))})) == prompt(task), "your other task's field is just as long as the hidden one, so a prompt that tells its length says the same for both. Let them differ in everything"),
-        Mistake(lambda prompt, task, hidden="output": prompt(replace(task, **{hidden: getattr(task, hidden) + "x"})) == prompt(task), "your other task's field begins like the hidden one, so a prompt that tells its first letter says the same for both. Let them differ in everything"),
-        Mistake(lambda prompt, task, hidden="output": getattr(task, hidden) not in prompt(task), "it looks for the answer's text in the prompt. That raises false alarms (the word may stand in the program, or in a list of all choices) and misses an answer spelled backwards or told by its first letter. Change the answer, and see whether the prompt changes"),
-        Mistake(lambda prompt, task, hidden="output": task.output not in prompt(task), "it looks for the text of the *output* in the prompt, whichever field is hidden; and such a search raises false alarms (the word may stand in the program) and misses an answer spelled backwards. Change the hidden field, and see whether the prompt changes"),
-        Mistake(lambda prompt, task, hidden="output": len(prompt(_other(task, hidden))) == len(prompt(task)), "it compares lengths of prompts; one letter of the answer has the same length in both. Compare the texts"),
-        Mistake(lambda prompt, task, hidden="output": prompt(_other(task, "output")) == prompt(task), "it always changes the output, whatever `hidden` names. In abduction it is the input that must not be told"),
-        Mistake(lambda prompt, task, hidden="output": prompt(task) == prompt(task), "it asks twice for the same task: that shows that the prompt is the same each time, not that it is ignorant"),
-    ],
-)  # fmt: skip
-
-
-def _other(task: Triplet, hidden: str) -> Triplet:
-    return replace(task, **{hidden: "'something else altogether'"})
-
-
-def _tables() -> list[tuple[Any, Any, bool]]:
-    a, b, c = ("fig", 9), ("kiwi", 3), (None, 3)
-    pairs: list[tuple[Any, Any]] = [([a, b], [a, b]), ([a, b], [b, a]), ([a, a, b], [a, b]), ([a, a, b], [a, b, b]), ([], []), ([a, c], [c, a]), ([a], ["fig", 9]),
-                                    ([(1,)], [(True,)]), ([a], None), (None, [a]), ((a,), [a])]  # fmt: skip
-    return [(x, y, ordered) for x, y in pairs for ordered in (True, False)]
-
-
-def _lists(a: Any, b: Any) -> bool:
-    return isinstance(a, list) and isinstance(b, list)
-
-
-exercise(
-    name="same_rows", key=same_rows, points=2, probes=_tables,
-    hint="One canonical text per row; sort the texts where the order is free.",
-    mistakes=[
-        Mistake(lambda a, b, ordered: _lists(a, b) and (a == b if ordered else sorted(map(repr, a)) == sorted(map(repr, b))), "with an order asked for it compares by `==`, for which (1,) and (True,) are the same row. Compare the canonical texts in both cases"),
-        Mistake(lambda a, b, ordered: _lists(a, b) and (a == b if ordered else Counter(a) == Counter(b)), "it compares the rows by `==`, for which (1,) and (True,) are the same row. Compare their canonical texts"),
-        Mistake(lambda a, b, ordered: _lists(a, b) and (a == b if ordered else sorted(a) == sorted(b)), "it sorts the rows themselves: rows that hold None and text cannot be ordered, and 1 and True are one. Sort their canonical texts"),
-        Mistake(lambda a, b, ordered: _lists(a, b) and (list(map(repr, a)) == list(map(repr, b)) if ordered else set(map(repr, a)) == set(map(repr, b))), "sets forget how often a row occurs; in SQL two equal rows are two rows"),
-        Mistake(lambda a, b, ordered: a == b if ordered else set(a) == set(b), "it makes sets of rows, which forget how often a row occurs, and fails where the answer is no list at all (`set(None)`). An answer may be anything a model writes"),
-        Mistake(lambda a, b, ordered: _lists(a, b) and list(map(repr, a)) == list(map(repr, b)), "without ORDER BY the order of rows means nothing, and an answer in another order is right"),
-        Mistake(lambda a, b, ordered: _lists(a, b) and sorted(map(repr, a)) == sorted(map(repr, b)), "where the query has ORDER BY, the order is part of the answer"),
-        Mistake(lambda a, b, ordered: list(map(repr, a)) == list(map(repr, b)) if ordered else sorted(map(repr, a)) == sorted(map(repr, b)), "the answer may be anything a model writes, such as None: what is no list (a tuple, say) is no table, and no reason to stop the training"),
-    ],
+    hint="Moments per trained weight, bytes per moment, GPUs that share them.",
 )  # fmt: skip
 
 exercise(
-    name="guess_rate", key=guess_rate, points=1,
-    probes=lambda: [(["a", "b", "a", "a"],), (["a"],), ([],), (["a", "c", "c", "b"],), (["a", "a", "b"],), (["b"] * 3 + ["a"] * 3,)],
-    hint="How often does the most frequent answer come, and of how many?",
+    name="cache_bytes_per_token", key=cache_bytes_per_token, points=1,
+    probes=lambda: [(_7B,), (_14B,), (_7B, 1), (shape_of("HuggingFaceTB/SmolLM2-135M"), 4)],
+    shows=[f"cache_bytes_per_token({given})" for given in ("Qwen2.5-Coder-7B", "Qwen2.5-Coder-14B", "Qwen2.5-Coder-7B, e=1", "SmolLM2-135M, e=4")],
     mistakes=[
-        Mistake(lambda answers: max(map(answers.count, answers)) / len(answers), "it fails where there are no answers yet; the first step of a run may have none. Give 0.0"),
-        Mistake(lambda answers: Counter(answers).most_common(1)[0][1] / len(answers), "where there are no answers, there is no most common one either, and `most_common(1)[0]` fails. Give 0.0 then"),
-        Mistake(lambda answers: 1 / len(set(answers)) if answers else 0.0, "that is the score of a blind guess among the different answers. A model learns quickly which one is frequent: the baseline is the share of the most frequent"),
-        Mistake(lambda answers: float(max(map(answers.count, answers))) if answers else 0.0, "it is a count; divide by the number of answers"),
-        Mistake(lambda answers: len(set(answers)) / len(answers) if answers else 0.0, "that is how different the answers are, not how often the most frequent one comes"),
+        Mistake(lambda s, e=2: 2 * s.layers * s.heads * s.head_dim * e, "it counts the heads that ask. Several of them share one head of keys and values (`kv_heads`), which is what makes long replies affordable"),
+        Mistake(lambda s, e=2: s.layers * s.kv_heads * s.head_dim * e, "there are keys *and* values"),
+        Mistake(lambda s, e=2: 2 * s.kv_heads * s.head_dim * e, "every layer has a cache of its own"),
+        Mistake(lambda s, e=2: 2 * s.layers * s.kv_heads * s.head_dim, "that is a count of numbers; each of them has `e` bytes"),
+        Mistake(lambda s, e=2: s.layers * (s.heads + s.kv_heads) * s.head_dim * e, "it keeps a key for each head that asks. Keys and values come in equal number: `kv_heads` of each"),
+        Mistake(lambda s, e=2: 2 * s.layers * s.kv_heads * s.head_dim * 2, "it takes 2 bytes for every number; the argument `e` says how many there are"),
+        Mistake(lambda s, e=2: 2 * s.layers * s.kv_heads * e, "each key and each value is a vector of `head_dim` numbers"),
     ],
+    hint="For one token, each layer keeps a key and a value for each key-value head.",
+)  # fmt: skip
+
+
+def _mean(counts: Any, means: Any) -> float:
+    return float(np.average(means, weights=counts))
+
+
+def _sum_of_squares(counts: Any, means: Any, stds: Any) -> float:
+    n, mu, sigma = (np.asarray(values, dtype=float) for values in (counts, means, stds))
+    return float((n * (sigma**2 + (mu - _mean(n, mu)) ** 2)).sum())
+
+
+exercise(
+    name="pooled", key=pooled, points=3,
+    probes=lambda: [([4, 4], [0.5, -0.5], [0.5, 0.5]), ([1, 3], [1.0, -1.0], [0.0, 0.0]), ([10, 30, 20], [0.1, -0.4, 0.9], [0.2, 0.7, 0.1])],
+    mistakes=[
+        Mistake(lambda n, m, s: (_mean(n, m), _mean(n, s)), "the mean of the standard deviations is not the standard deviation of all: in ([1, 3], [1, -1], [0, 0]) no process sees any spread, and yet the numbers differ"),
+        Mistake(lambda n, m, s: (float(np.mean(m)), float(np.mean(s))), "plain means of the three lists: a process with more sequences must weigh more, and standard deviations cannot be averaged at all"),
+        Mistake(lambda n, m, s: (_mean(n, m), math.sqrt(_mean(n, np.square(s)))), "it has the spread *within* the processes, and leaves out the spread *between* their means"),
+        Mistake(lambda n, m, s: (_mean(n, m), math.sqrt(_mean(n, np.square(np.subtract(m, _mean(n, m)))))), "it has the spread *between* the processes' means, and leaves out the spread *within* each"),
+        Mistake(lambda n, m, s: (_mean(n, m), math.sqrt(_mean(n, np.square(s) + np.square(m)))), "that is the root of the mean of x²; subtract the square of the mean over all before you take the root"),
+        Mistake(lambda n, m, s: (float(np.mean(m)), math.sqrt(_sum_of_squares([1] * len(m), m, s) / len(m))), "all processes count the same; one with more sequences must weigh more"),
+        Mistake(lambda n, m, s: (_mean(n, m), math.sqrt(_sum_of_squares(n, m, s) / (sum(n) - 1))), "it divides by n − 1; TRR++ takes the population's spread and divides by n"),
+        Mistake(lambda n, m, s: (_mean(n, m), _sum_of_squares(n, m, s) / sum(n)), "that is the variance; its square root is the standard deviation"),
+    ],
+    hint="A pair (mean, std) is wanted. Write down what mean(x²) is within one process, in terms of its mean and std.",
+)  # fmt: skip
+
+
+def _uneven(kind: type[Exception] = ConfigError) -> int:
+    raise kind("uneven")
+
+
+_BATCHES = (
+    (Config(batch_size=64, micro_batch_size=1), 8),
+    (Config(batch_size=64, micro_batch_size=4, updates_per_step=2), 4),
+    (Config(batch_size=32, micro_batch_size=4), 5),
+    (Config(batch_size=16, micro_batch_size=4), 32),
+)
+
+exercise(
+    name="micro_batches", key=Config.micro_batches, points=2, probes=lambda: _BATCHES,
+    shows=tuple(f"micro_batches({c.rows} rows, {c.updates_per_step} updates, micro-batches of {c.micro_batch_size}; world={w})" for c, w in _BATCHES),
+    mistakes=[
+        Mistake(lambda c, w: c.rows // (c.updates_per_step * c.micro_batch_size * w) if c.rows % w == 0 else _uneven(), "it only looks whether the rows split over the processes; each share must also split into updates and whole micro-batches"),
+        Mistake(lambda c, w: c.rows // (c.updates_per_step * c.micro_batch_size * w), "it rounds down where the batch does not split evenly: sequences that were generated and judged would silently not be trained. Raise a ConfigError there"),
+        Mistake(lambda c, w: math.ceil(c.rows / (c.updates_per_step * c.micro_batch_size * w)), "it rounds up where the batch does not split evenly: some processes would wait for rows that do not exist. Raise a ConfigError there"),
+        Mistake(lambda c, w: c.rows // (c.updates_per_step * c.micro_batch_size * w) if c.rows % (c.updates_per_step * c.micro_batch_size * w) == 0 else _uneven(ValueError), "it refuses with a ValueError. What calls it catches ConfigError, which is this package's word for settings that cannot work"),
+        Mistake(lambda c, w: c.rows // (c.micro_batch_size * w) if c.rows % (c.updates_per_step * c.micro_batch_size * w) == 0 else _uneven(), "it forgets that a step's rows are first split into `updates_per_step` updates"),
+        Mistake(lambda c, w: c.rows // (c.updates_per_step * w) if c.rows % (c.updates_per_step * c.micro_batch_size * w) == 0 else _uneven(), "those are sequences; a micro-batch holds `micro_batch_size` of them"),
+        Mistake(lambda c, w: c.rows // (c.updates_per_step * c.micro_batch_size), "that is the number for a single process; `world` of them share the work (the argument, not `config.processes`)"),
+    ],
+    hint="rows = updates × processes × micro-batches × micro_batch_size, exactly; where something is left over, `raise ConfigError(...)` (do not return it), with any text.",
 )  # fmt: skip

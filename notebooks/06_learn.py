@@ -10,9 +10,9 @@
 
 # %% [markdown]
 # <!-- header: made by make notebooks -->
-# # 05 · Watch it learn on your laptop
+# # 06 · Watch it learn on your laptop
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/azr-lite/azr-lite/blob/main/notebooks/05_learn.ipynb) [![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/azr-lite/azr-lite/blob/main/notebooks/05_learn.ipynb) [![nbviewer](https://img.shields.io/badge/render-nbviewer-orange)](https://nbviewer.org/github/azr-lite/azr-lite/blob/main/notebooks/05_learn.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/azr-lite/azr-lite/blob/main/notebooks/06_learn.ipynb) [![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/azr-lite/azr-lite/blob/main/notebooks/06_learn.ipynb) [![nbviewer](https://img.shields.io/badge/render-nbviewer-orange)](https://nbviewer.org/github/azr-lite/azr-lite/blob/main/notebooks/06_learn.ipynb)
 #
 # **You will be able to**
 #
@@ -21,13 +21,13 @@
 # * stop and resume a run;
 # * ablate one piece.
 #
-# **Before this:** notebooks 00 to 04.
+# **Before this:** notebooks 00 to 05.
 #
-# **Budget:** 12 minutes to read (2,481 words); 3 exercises (5 points, about 19 minutes); 8.0 minutes and 167 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 12 minutes to read (2,485 words); 3 exercises (5 points, about 19 minutes); 8.0 minutes and 167 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-11-30.
 #
-# **Next:** [06 · LoRA self-play on one GPU](06_lora.ipynb). Words in this course: [glossary](glossary.md).
+# **Next:** [07 · LoRA self-play on one GPU](07_lora.ipynb). Words in this course: [glossary](glossary.md).
 # <!-- /header -->
 
 # %% tags=["setup"]
@@ -58,8 +58,8 @@ profile = profile(PROFILE)
 # %% [markdown]
 # ## 1. Start a run, and let it work beside you
 #
-# So far you have looked at single pieces: a [triplet](glossary.md#triplet), the executor, a reward, TRR++. Now they all turn together.
-# The policy is azr_lite's embedded *nano* model: half a million weights, small enough for a laptop's processor. It reads and writes a
+# In [notebook 05](05_build_it.ipynb) you built the loop. Here the package runs it, for longer and with everything that a real run needs: logs,
+# checkpoints, controls. The policy is azr_lite's embedded *nano* model: half a million weights, small enough for a laptop's processor. It reads and writes a
 # mini-language of Python: short programs such as `x = x[1:] + x[:1]`.
 #
 # Before self-play it got a *[warm start](glossary.md#warm-start)* on random examples of that language ([what it contains](../azr_lite/nano/NOTES.md)), as a large model
@@ -76,7 +76,7 @@ PLANS = {
     "gpu": {"steps": 50, "save_every": 4},
 }
 plan = {**PLANS[profile], "seed": SEED, "device": "cpu"} | ({} if STEPS is None else {"steps": STEPS})
-RUN = pathlib.Path("runs") / time.strftime("notebook05-%H%M%S")
+RUN = pathlib.Path("runs") / time.strftime("notebook06-%H%M%S")
 LOG = RUN.with_suffix(".log")
 
 # %% tags=["long"]
@@ -474,7 +474,7 @@ show(made, "Held-out accuracy before and after self-play and of the untrained mo
 #
 # So the skill was there, and it was not used: greedy, the warm start *never* thinks. Self-play found out, from rewards alone, that thinking
 # pays. The word for this is **[elicitation](glossary.md#elicitation)**. It is a real and useful gain, and it is not a new skill. Whether gains of large
-# models are of this kind is an open question; [notebook 07](07_reading_a_run.ipynb) shows how pass@k looks into it.
+# models are of this kind is an open question; [notebook 08](08_reading_a_run.ipynb) shows how pass@k looks into it.
 
 # %% [markdown]
 # ## 10. Take one piece away
@@ -549,4 +549,4 @@ show(made, f"Solve rate of new tasks and tokens per reply over the first steps, 
 #
 # **Go on:** change `SEED` and run all again; was your gain luck? Set `plan["learning_rate"] = 2e-3`, ten times the preset's, before the run starts, and watch
 # gradient norm and entropy. Then let
-# [notebook 06](06_lora.ipynb) do this with a real model, or learn in [notebook 07](07_reading_a_run.ipynb) to recognise the runs that went wrong.
+# [notebook 07](07_lora.ipynb) do this with a real model, or learn in [notebook 08](08_reading_a_run.ipynb) to recognise the runs that went wrong.

@@ -10,9 +10,9 @@
 
 # %% [markdown]
 # <!-- header: made by make notebooks -->
-# # 07 · Reading a run
+# # 08 · Reading a run
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/azr-lite/azr-lite/blob/main/notebooks/07_reading_a_run.ipynb) [![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/azr-lite/azr-lite/blob/main/notebooks/07_reading_a_run.ipynb) [![nbviewer](https://img.shields.io/badge/render-nbviewer-orange)](https://nbviewer.org/github/azr-lite/azr-lite/blob/main/notebooks/07_reading_a_run.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/azr-lite/azr-lite/blob/main/notebooks/08_reading_a_run.ipynb) [![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/azr-lite/azr-lite/blob/main/notebooks/08_reading_a_run.ipynb) [![nbviewer](https://img.shields.io/badge/render-nbviewer-orange)](https://nbviewer.org/github/azr-lite/azr-lite/blob/main/notebooks/08_reading_a_run.ipynb)
 #
 # **You will be able to**
 #
@@ -20,13 +20,13 @@
 # * compare base and trained models with intervals;
 # * find the paper's findings in your own run.
 #
-# **Before this:** notebooks 03 to 05.
+# **Before this:** notebooks 03 to 06.
 #
 # **Budget:** 13 minutes to read (2,607 words); 9 exercises (12 points, about 35 minutes); 5 seconds and 131 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
 #
-# **Next:** [08 · Scaling to 3B–14B full fine-tuning](08_scaling.ipynb). Words in this course: [glossary](glossary.md).
+# **Next:** [09 · Scaling to 3B–14B full fine-tuning](09_scaling.ipynb). Words in this course: [glossary](glossary.md).
 # <!-- /header -->
 
 # %% tags=["setup"]
@@ -284,7 +284,7 @@ for one in LETTERS:
 # Two lessons from these six:
 #
 # * **D was the best looking run.** It was paid for length, and at this scale length helps: the nano model can think, and seldom does
-#   ([notebook 05](05_learn.ipynb)). A reward hack may raise your held-out score today and be the reason for a collapse tomorrow.
+#   ([notebook 06](06_learn.ipynb)). A reward hack may raise your held-out score today and be the reason for a collapse tomorrow.
 # * **E is a plateau, not a collapse.** If every r̄ is 0 or 1, every valid proposal earns 0 and the proposer learns nothing. Flat runs have their reasons:
 #   no signal (look at *learnable* and at the spread of rewards), a ceiling (look at held-out by difficulty), or a gain that was elicited once and is used up
 #   (the nano model stands still after about 45 steps: [notes](../azr_lite/nano/NOTES.md)).
@@ -363,7 +363,7 @@ for name, items in (("before", before), ("after", after)):
 # %% [markdown]
 # **What you should see.** The two intervals overlap widely. Is there no gain, then?
 #
-# **If you see something else**: Wilson's interval is exercise 3 of [notebook 05](05_learn.ipynb).
+# **If you see something else**: Wilson's interval is exercise 3 of [notebook 06](06_learn.ipynb).
 #
 # The two scores are not independent. Both models met the same problems; most were right both times or wrong both times. In a
 # **[paired comparison](glossary.md#paired-comparison)** those cancel, and only what *changed* counts:
@@ -493,7 +493,7 @@ show(made, "pass@k before and after self-play by task type: a wide gap at k = 1 
 #
 # **If you see something else**: the curve of one model can only rise with k. One that falls means a wrong formula.
 #
-# Together with the experiment of [notebook 05](05_learn.ipynb), section 9, the verdict is: mostly elicitation. [Yue et al. 2025](https://arxiv.org/abs/2504.13837)
+# Together with the experiment of [notebook 06](06_learn.ipynb), section 9, the verdict is: mostly elicitation. [Yue et al. 2025](https://arxiv.org/abs/2504.13837)
 # saw the same kind of curve in large models that were trained with verified rewards: ahead of their base at small k, caught up or overtaken at large k. Always show both ends.
 #
 # One more trap: *first* pass@k per problem, *then* the mean. The other way round every problem is taken to be of average difficulty:
@@ -578,4 +578,4 @@ print(f"change their sign, correlation {other.correlation:.2f}")
 #
 # **Go on:** run your own disease: `import azr_lite as az`, `from azr_lite.course.bugs import bug`, and
 # `with bug("format collapse"): az.run("nano", steps=20, output_dir="runs/sick", self_test=False)`; then show the curves to
-# somebody without telling. [Notebook 08](08_scaling.ipynb) goes to sizes where such a mistake costs real money.
+# somebody without telling. [Notebook 09](09_scaling.ipynb) goes to sizes where such a mistake costs real money.

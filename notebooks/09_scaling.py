@@ -10,9 +10,9 @@
 
 # %% [markdown]
 # <!-- header: made by make notebooks -->
-# # 08 · Scaling to 3B–14B full fine-tuning
+# # 09 · Scaling to 3B–14B full fine-tuning
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/azr-lite/azr-lite/blob/main/notebooks/08_scaling.ipynb) [![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/azr-lite/azr-lite/blob/main/notebooks/08_scaling.ipynb) [![nbviewer](https://img.shields.io/badge/render-nbviewer-orange)](https://nbviewer.org/github/azr-lite/azr-lite/blob/main/notebooks/08_scaling.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/azr-lite/azr-lite/blob/main/notebooks/09_scaling.ipynb) [![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/azr-lite/azr-lite/blob/main/notebooks/09_scaling.ipynb) [![nbviewer](https://img.shields.io/badge/render-nbviewer-orange)](https://nbviewer.org/github/azr-lite/azr-lite/blob/main/notebooks/09_scaling.ipynb)
 #
 # **You will be able to**
 #
@@ -20,13 +20,13 @@
 # * choose between LoRA, 8-bit Adam, FSDP, ZeRO and vLLM;
 # * go headless on many GPUs.
 #
-# **Before this:** notebook 06.
+# **Before this:** notebook 07.
 #
 # **Budget:** 12 minutes to read (2,485 words); 5 exercises (10 points, about 44 minutes); 5 seconds and 116 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
 #
-# **Next:** [09 · Make it yours](09_make_it_yours.ipynb). Words in this course: [glossary](glossary.md).
+# **Next:** [10 · Make it yours](10_make_it_yours.ipynb). Words in this course: [glossary](glossary.md).
 # <!-- /header -->
 
 # %% tags=["setup"]
@@ -120,7 +120,7 @@ check.weight_bytes(weight_bytes)
 #
 # `config.optimizer` is `"adamw"` (each moment in 4 bytes) or an 8-bit form, `"adamw_8bit"` or `"paged_adamw_8bit"` (each in
 # 1 byte). `course.trainable_parameters(shape, config)` counts
-# what is trained: all weights in full tuning, else the adapters' (exercise 1 of [notebook 06](06_lora.ipynb)).
+# what is trained: all weights in full tuning, else the adapters' (exercise 1 of [notebook 07](07_lora.ipynb)).
 
 # %% tags=["exercise"]
 def optimiser_bytes(shape, config):
@@ -527,7 +527,7 @@ for name, lines in files.items():
 # **If you see something else**: the files are in `azr_lite/launch`. Copy one and change it; `accelerate launch --config_file` takes any path.
 #
 # What has been *checked* of this: two processes on CPUs, whole runs, kills and resumes; under FSDP2 on CPUs the result equals one process to rounding
-# (`test_weights_cut_by_fsdp_learn_the_same`). On GPUs, over NCCL, with vLLM, with ZeRO-3, over several machines: not measured. The README keeps the list.
+# (`test_weights_cut_by_fsdp_learn_the_same`). On GPUs, over NCCL, with vLLM, with ZeRO-3, over several machines: not measured. docs/how-to/many_gpus.md keeps the list.
 
 # %% [markdown]
 # ## 7. Hours and money, with their assumptions
@@ -585,4 +585,4 @@ for name, published in (("paper-3b", 263), ("qlora-3b-16gb", 850)):
 # * A step must wait for its longest reply. Which numbers of section 7 does a reply limit of 4,096 instead of 8,096 change?
 # * Every process runs programs in the sandbox too. What would break if each judged answers by its own hash seed?
 #
-# Next: [notebook 09](09_make_it_yours.ipynb) adds a task type of your own.
+# Next: [notebook 10](10_make_it_yours.ipynb) adds a task type of your own.

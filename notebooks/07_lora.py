@@ -10,9 +10,9 @@
 
 # %% [markdown]
 # <!-- header: made by make notebooks -->
-# # 06 · LoRA self-play on one GPU
+# # 07 · LoRA self-play on one GPU
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/azr-lite/azr-lite/blob/main/notebooks/06_lora.ipynb) [![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/azr-lite/azr-lite/blob/main/notebooks/06_lora.ipynb) [![nbviewer](https://img.shields.io/badge/render-nbviewer-orange)](https://nbviewer.org/github/azr-lite/azr-lite/blob/main/notebooks/06_lora.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/azr-lite/azr-lite/blob/main/notebooks/07_lora.ipynb) [![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/azr-lite/azr-lite/blob/main/notebooks/07_lora.ipynb) [![nbviewer](https://img.shields.io/badge/render-nbviewer-orange)](https://nbviewer.org/github/azr-lite/azr-lite/blob/main/notebooks/07_lora.ipynb)
 #
 # **You will be able to**
 #
@@ -20,13 +20,13 @@
 # * launch, watch, stop and resume a real run;
 # * publish an adapter.
 #
-# **Before this:** notebook 05; what a linear map in PyTorch is.
+# **Before this:** notebook 06; what a linear map in PyTorch is.
 #
 # **Budget:** 13 minutes to read (2,688 words); 4 exercises (6 points, about 22 minutes); 34 seconds and 696 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-11-30.
 #
-# **Next:** [07 · Reading a run](07_reading_a_run.ipynb). Words in this course: [glossary](glossary.md).
+# **Next:** [08 · Reading a run](08_reading_a_run.ipynb). Words in this course: [glossary](glossary.md).
 # <!-- /header -->
 
 # %% tags=["setup"]
@@ -197,9 +197,9 @@ for wanted in (1e-4, 1e-3, 1e-2, 1e-1):
 #
 # Self-play's updates are small: a learning rate of 1e-5 and a few hundred steps. Three consequences, all of them in this package:
 #
-# * adapters are kept in float32, whatever the base is ([notebook 08](08_scaling.ipynb) meets the same reason for full tuning);
+# * adapters are kept in float32, whatever the base is ([notebook 09](09_scaling.ipynb) meets the same reason for full tuning);
 # * publish the adapter itself where you can; merge once, at the end, and evaluate *the merged model*;
-# * never merge and un-merge in the loop. vLLM, a separate engine that samples replies faster ([notebook 08](08_scaling.ipynb)), wants merged weights
+# * never merge and un-merge in the loop. vLLM, a separate engine that samples replies faster ([notebook 09](09_scaling.ipynb)), wants merged weights
 #   at each step, and the usual way adds the update and subtracts it again:
 
 # %%
@@ -330,10 +330,10 @@ for advice in az.plan("lora-3b-24gb", gpu="16GB").advice:
 # ## 4. Launch, stop, resume: live, with the nano model
 #
 # The same code path as on a GPU, in seconds: LoRA over the embedded model. (Its preset trains all weights, as in
-# [notebook 05](05_learn.ipynb); here we want to see an adapter come into being.)
+# [notebook 06](06_learn.ipynb); here we want to see an adapter come into being.)
 
 # %% tags=["long"]
-folder = Path("runs") / "notebook-06"
+folder = Path("runs") / "notebook-07"
 shutil.rmtree(folder, ignore_errors=True)  # this notebook's own, made anew each time
 steps = STEPS or {"ci": 1, "cpu": 4, "gpu": 10}[profile]
 small = {"batch_size": 4, "solver_batch_size": 4, "n_mc": 2} if profile == "ci" else {"batch_size": 16, "solver_batch_size": 24}
@@ -381,7 +381,7 @@ check.may_change(may_change)
 may_change = check.use(may_change, fallback=course.exercise_of("may_change").key, name="may_change")
 
 for name in sorted(may_change):
-    print(f"azr-lite resume runs/notebook-06/nano-lora --{name.replace('_', '-')} ...")
+    print(f"azr-lite resume runs/notebook-07/nano-lora --{name.replace('_', '-')} ...")
 
 # %% [markdown]
 # Now your functions meet a real adapter: count its numbers, merge it, and hold the result against the merge of peft,
@@ -483,7 +483,7 @@ else:
 az.Run(run).dashboard(once=profile != "gpu")
 
 # %% [markdown]
-# **What you should see.** The live panel of [notebook 05](05_learn.ipynb), here of the recorded CPU run (or of your GPU). Nothing that should rise does: held-out
+# **What you should see.** The live panel of [notebook 06](06_learn.ipynb), here of the recorded CPU run (or of your GPU). Nothing that should rise does: held-out
 # accuracy, solve rate and valid proposals lie at 0, rewards at −1; only lengths and times wander. The grey band is the
 # interval of the held-out accuracy: 0 right of 12 leaves up to 24 % possible. The last line counts the numbers outside their healthy range. The next section asks why.
 #
@@ -625,4 +625,4 @@ print("\n".join(card.splitlines()[:24]))
 # * With `--roles split`, proposer and solver are two adapters on one base. What would they no longer share?
 # * In the recorded run nobody learned. Which *one* setting would you change first: model, reply length, batch, or rank? What in section 6 speaks for it?
 #
-# Next: [notebook 07](07_reading_a_run.ipynb) reads runs that do move, healthy and sick.
+# Next: [notebook 08](08_reading_a_run.ipynb) reads runs that do move, healthy and sick.

@@ -10,9 +10,9 @@
 
 # %% [markdown]
 # <!-- header: made by make notebooks -->
-# # 09 · Make it yours
+# # 10 · Make it yours
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/azr-lite/azr-lite/blob/main/notebooks/09_make_it_yours.ipynb) [![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/azr-lite/azr-lite/blob/main/notebooks/09_make_it_yours.ipynb) [![nbviewer](https://img.shields.io/badge/render-nbviewer-orange)](https://nbviewer.org/github/azr-lite/azr-lite/blob/main/notebooks/09_make_it_yours.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/azr-lite/azr-lite/blob/main/notebooks/10_make_it_yours.ipynb) [![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/azr-lite/azr-lite/blob/main/notebooks/10_make_it_yours.ipynb) [![nbviewer](https://img.shields.io/badge/render-nbviewer-orange)](https://nbviewer.org/github/azr-lite/azr-lite/blob/main/notebooks/10_make_it_yours.ipynb)
 #
 # **You will be able to**
 #
@@ -450,7 +450,7 @@ for finding in task_properties.check_task_type(sql, proposals, gold, cheats, exe
 # ```
 #
 # The same two variables serve `azr-lite resume` and all tools that look at the run. From Python, `import my_types` before `azr_lite.run(...)` is enough. The embedded
-# nano model knows only the three task types it was warmed up with, and our prompts are too long for it; take a real model ([notebook 06](06_lora.ipynb)).
+# nano model knows only the three task types it was warmed up with, and our prompts are too long for it; take a real model ([notebook 07](07_lora.ipynb)).
 
 # %% [markdown]
 # ## Graded briefs
@@ -468,7 +468,7 @@ for finding in task_properties.check_task_type(sql, proposals, gold, cheats, exe
 
 # %%
 executor.close()
-check.list("09")
+check.list("10")
 
 # %% [markdown]
 # **What you should see**: your exercises and their points. That was the last notebook of the course. Teach it to someone: the [index](index.ipynb) tells in what order.
