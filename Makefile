@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 JOBS   ?= 2
-# Offline and on shared machines alike: no telemetry, threads as many as the work can use.
+# Offline and on shared machines alike: no telemetry. (azr-lite run chooses processes and threads itself.)
 export HF_HUB_DISABLE_TELEMETRY = 1
 
 .PHONY: setup run test lint notebooks docs clean
