@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 JOBS   ?= 2
-# Offline and on shared machines alike: no telemetry, threads as many as the work can use.
+# Offline and on shared machines alike: no telemetry. (azr-lite run chooses processes and threads itself.)
 export HF_HUB_DISABLE_TELEMETRY = 1
 
 .PHONY: setup run test lint notebooks docs clean
@@ -38,7 +38,7 @@ notebooks: setup
 
 # The site: build/site/index.html. Every warning is an error (with --quiet mkdocs would not count them).
 docs: setup
-	$(BIN)/python .docs/pages.py
+	$(BIN)/python docs/pages.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -f build/mkdocs.yml
 	@echo "the site is in build/site; open build/site/index.html"
 

@@ -54,8 +54,19 @@ KEPT = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of the console script: a command's exit status."""
-    command, *arguments = (sys.argv[1:] if argv is None else argv) or [""]
+    """Entry point of the console script: a command's exit status. Without `argv` the process ends with the command."""
+    commands.typed = sys.argv[1:] if argv is None else None
+    status = _status(sys.argv[1:] if argv is None else argv)
+    if argv is None and "WORLD_SIZE" in os.environ:
+        from azr_lite.train.distributed import end  # loads much, which only one of several processes needs
+
+        end(status)
+    return status
+
+
+def _status(words: Sequence[str]) -> int:
+    """Call the command that the words name; say in one sentence what went wrong."""
+    command, *arguments = words or [""]
     if command in ("", "-h", "--help", "help", "--version"):
         print(f"azr-lite {__version__}" if command == "--version" else _overview())
         return 0 if command else 2

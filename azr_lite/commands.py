@@ -26,6 +26,8 @@ Flag = FlagCreatePairsOff[bool]
 Json = Annotated[Flag, arg(help="Print JSON.")]
 HelpAll = Annotated[Flag, arg(help="Show every setting, not only those that most people change.")]
 RunPath = Annotated[Positional[Path], arg(help="The run directory.")]
+typed: list[str] | None = None
+"""The words after `azr-lite` on this process's command line; None where a Python program calls a command."""
 Settings = Annotated[Config, arg(name="")]
 """A `Config` read from the command line; see `cli._settings_reader`."""
 
@@ -66,18 +68,25 @@ def run(config: Settings, *, dry_run: Flag = False, go_on: Flag = False, help_al
     """
     from azr_lite import loop
     from azr_lite.progress import check_installed
+    from azr_lite.train.companions import companions
 
     if dry_run:
         check_installed(config)
         print(config_text(loop.resolve(config)), end="")
         print(f"nothing was run; the batch has {config.rows} sequences per step", file=sys.stderr)
     else:
-        loop.run(config, go_on=go_on)
+        with companions(config, typed):
+            loop.run(config, go_on=go_on)
 
 
 def resume(path: RunPath, changes: Annotated[Any, arg(name="", constructor_factory=_changes)]) -> None:
     """Go on with a run from its last whole checkpoint; settings not given stay."""
-    az.resume(path, **{name: split_names(value) for name, value in vars(changes).items() if value is not None})
+    from azr_lite.rundir import RunDir
+    from azr_lite.train.companions import companions
+
+    given = {name: split_names(value) for name, value in vars(changes).items() if value is not None}
+    with companions(RunDir.open(path).config().replace(**given), typed):
+        az.resume(path, **given)
 
 
 def plan(config: Settings, *, gpu: str = "", why: Flag = False, json: Json = False, help_all: HelpAll = False) -> None:

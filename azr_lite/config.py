@@ -168,7 +168,7 @@ class Config:
     gradient_checkpointing: bool = False
     """Trade time for activation memory."""
     processes: int = 0
-    """Processes the run must be started with (accelerate launch, torchrun); 0: any. Another number is refused."""
+    """Processes of the run; 0: any, on a CPU one per core. On GPUs a launcher starts them (accelerate launch)."""
 
     # ---- generation
     temperature: float = 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -36,6 +37,7 @@ from azr_lite.rundir import RunDir
 from azr_lite.sandbox import Executor
 from azr_lite.selfplay import SelfPlay
 from azr_lite.train.checkpoints import last_whole_checkpoint, mirror_of, step_of
+from azr_lite.train.companions import STARTED
 from azr_lite.train.distributed import (
     ShardedExecutor,
     by_main,
@@ -45,6 +47,7 @@ from azr_lite.train.distributed import (
     is_main,
     join,
     leave,
+    one_thread_for_nano,
     sharding,
     workers,
     world,
@@ -212,7 +215,8 @@ class _Session:
 
     def play(self) -> RunResult:
         """Load, test, evaluate, seed, train, evaluate, sum up."""
-        with open_executor(self.config, workers(self.config)) as executor, explain_lost_process(self.directory.path):
+        c, path = self.config, self.directory.path
+        with one_thread_for_nano(c), open_executor(c, workers(c)) as executor, explain_lost_process(path):
             self._build(executor)
             by_main(lambda: self.reporter.trackers.start(self.done))
             if not sharding():
@@ -372,7 +376,7 @@ class _Session:
                 asked.append(time.monotonic())
                 self.reporter.facts("stopping after this step; press Ctrl-C again to stop at once")
                 self.schedule.request_stop()
-            elif world() == 1 or time.monotonic() - asked[0] >= ECHO:
+            elif STARTED in os.environ or world() == 1 or time.monotonic() - asked[0] >= ECHO:
                 signal.signal(number, before[number])
                 signal.raise_signal(number)
 

@@ -50,7 +50,7 @@ _LADDER = {
     "full-7b-8x80gb": "all weights of 7B on eight 80 GB GPUs (accelerate launch; azr-lite launch-file fsdp2)",
     "full-14b-8x80gb": "all weights of 14B on eight 80 GB GPUs (accelerate launch; azr-lite launch-file fsdp2)",
     **{
-        f"paper-{name}": f"hyper-parameters of the paper for {model} on {gpus} x 80 GB (README: what else differs)"
+        f"paper-{name}": f"hyper-parameters of the paper for {model} on {gpus} x 80 GB (docs: what else differs)"
         for name, (model, gpus, _) in _PAPER_RUNS.items()
     },
 }
@@ -159,11 +159,13 @@ _CHOICES: dict[str, Choices] = {
         "model": ("HuggingFaceTB/SmolLM2-135M-Instruct", "the smallest instruct model; a .gguf of it will do"),
         "tuning": ("lora", "the code path of the GPU rungs"),
         "steps": (2, "the second step starts from changed weights"),
-        "batch_size": (2, "minutes on two cores"),
+        "prompts": ("file", "the form in which a model this size proposes something valid: about one in ten"),
+        "temperature": (0.8, "more of them than at 1"),
+        "batch_size": (4, "so that some are valid; minutes on two cores"),
         "n_mc": (2, "the least that gives an r-bar between 0 and 1"),
         "references": (1, "a short prompt"),
         "seed_batch_factor": (1, "as few seeds as possible"),
-        "seed_rounds": (1, "a model this size finds hardly any"),
+        "seed_rounds": (1, "that seeding runs at all"),
         "learning_rate": (1e-5, "as the other adapter rungs"),
         "micro_batch_size": (2, "fits everywhere"),
         "max_prompt_tokens": (1024, "one reference fits"),

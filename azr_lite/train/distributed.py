@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from azr_lite.config import Config
 from azr_lite.errors import AzrError, ConfigError, TrainingError
 from azr_lite.train.checkpoints import step_of
+from azr_lite.train.companions import STARTED
 from azr_lite.verifier import ProgramRunner
 
 T = TypeVar("T")
@@ -91,9 +92,9 @@ def check_processes(config: Config) -> list[str]:
     if cut and vllm and config.tuning != "full":
         raise ConfigError(f"{cut} cannot hand vLLM adapters over a base in pieces; use ddp.yaml for adapters")
     if world() == 1 and not cut:
-        return _idle_gpus(config)
+        return [os.environ[STARTED]] if STARTED in os.environ else _idle_gpus(config)
     weights = f"weights cut over them by {cut}" if cut else "each with a whole copy of the weights"
-    facts = [f"{world()} processes, {weights}"]
+    facts = [os.environ.get(STARTED) or f"{world()} processes, {weights}"]
     if cut and not vllm:
         facts.append(f"generation='transformers' under {cut} is 10 to 50 times slower than generation='vllm'")
     return facts
@@ -135,6 +136,20 @@ def join(config: Config) -> None:
         raise ConfigError(
             f"{world()} processes were started, but accelerate finds {found}; launch with azr-lite's files"
         )
+
+
+@contextmanager
+def one_thread_for_nano(config: Config) -> Iterator[None]:
+    """Inside, the nano model computes with one thread, unless OMP_NUM_THREADS is set: see train/companions.py."""
+    import torch
+
+    before = torch.get_num_threads()
+    if config.model == "nano" and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def leave() -> None:

@@ -1,4 +1,4 @@
-"""Does self-play teach a real language model? Evaluates a run or the untrained model, compares, draws. (`.docs/real_model.md`)
+"""Does self-play teach a real language model? Evaluates a run or the untrained model, compares, draws. (`docs/explanation/real_model.md`)
 
     python -m tests.benchmarks.real_model train "shuffled rewards" -- run --preset cpu-0.5b --seed 0 --output-dir runs/x
     python -m tests.benchmarks.real_model eval /work/models/qwen05 --out data_samples/benchmarks/real/untrained.json
