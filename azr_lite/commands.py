@@ -75,7 +75,7 @@ def run(config: Settings, *, dry_run: Flag = False, go_on: Flag = False, help_al
         print(config_text(loop.resolve(config)), end="")
         print(f"nothing was run; the batch has {config.rows} sequences per step", file=sys.stderr)
     else:
-        with companions(config, typed):
+        with companions(lambda: config, typed):
             loop.run(config, go_on=go_on)
 
 
@@ -85,7 +85,7 @@ def resume(path: RunPath, changes: Annotated[Any, arg(name="", constructor_facto
     from azr_lite.train.companions import companions
 
     given = {name: split_names(value) for name, value in vars(changes).items() if value is not None}
-    with companions(RunDir.open(path).config().replace(**given), typed):
+    with companions(lambda: RunDir.open(path).config().replace(**given), typed):
         az.resume(path, **given)
 
 

@@ -150,6 +150,7 @@ _CHOICES: dict[str, Choices] = {
         "induction_inputs": (6, "the form the warm start knows"),
         "induction_shown": (3, "half of them"),
         "max_prompt_tokens": (320, "the longest prompt of the mini-language"),
+        "generation_chunk": (48, "two chunks of 96 proposals: as many processes share them; no slower than 384"),
         "max_reply_tokens": (192, "step-by-step replies over four operations"),
         "eval_every": (10, "a curve of six points"),
         "gradient_share_every": (10, "five points; a measurement takes 0.5 s, a step 3.0: 1.7 % of a run"),

@@ -86,7 +86,7 @@ def test_nothing_is_started_from_python_or_under_a_launcher(machine, monkeypatch
     monkeypatch.setattr(companions.subprocess, "Popen", None)
     if started_by:
         monkeypatch.setenv("WORLD_SIZE", "2")
-    with companions.companions(Config(model="nano", device="cpu"), ["run"] if started_by else None):
+    with companions.companions(lambda: Config(model="nano", device="cpu"), ["run"] if started_by else None):
         assert companions.STARTED not in os.environ
 
 

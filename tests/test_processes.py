@@ -3,7 +3,7 @@
 Comes in: ``torchrun -m azr_lite run --preset nano`` with two CPU processes (gloo).  Goes out: claims about the files it leaves.
 FSDP2 runs too, over gloo (tests/fsdp_on_cpu.py). Not covered: GPUs, NCCL, DeepSpeed; the update alone (test_trainer_processes.py).
 
-Exactly equal to a run on one process: tasks, rollouts, rewards, buffers, evaluations (the nano sampler draws on one process).
+Exactly equal to a run on one process: tasks, rollouts, rewards, buffers, evaluations (chunks of prompts are dealt out, each with a seed of its own).
 Equal up to rounding: weights, loss and gradient norm, since gradients are summed in another order. The logged entropy is not
 compared: TRL averages it over the tokens of the micro-batches that are computed at the same time.
 """

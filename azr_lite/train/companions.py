@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -33,15 +33,15 @@ GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/dxg", "/dev/kfd")
 
 
 @contextmanager
-def companions(config: Config, words: Sequence[str] | None) -> Iterator[None]:
-    """Inside, the run is made by as many processes as `choose` says; `words` is the command line of each.
+def companions(settings: Callable[[], Config], words: Sequence[str] | None) -> Iterator[None]:
+    """Inside, the run with these settings is made by as many processes as `choose` says; `words`: their command line.
 
     Nothing is started where `words` is None, a launcher has started the processes, or the run is on a GPU. Variables
     stay set: the process must end with the run.
     """
     if STARTED in os.environ and os.environ.get("RANK", "0") != "0":
         threading.Thread(target=_end_with_the_first, daemon=True).start()
-    if words is None or "WORLD_SIZE" in os.environ or not _on_cpu(config):
+    if words is None or "WORLD_SIZE" in os.environ or not _on_cpu(config := settings()):
         yield
         return
     require_training("a run")

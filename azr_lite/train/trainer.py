@@ -25,10 +25,10 @@ from azr_lite.train import packing
 from azr_lite.train.arguments import training_arguments
 from azr_lite.train.callbacks import Schedule
 from azr_lite.train.checkpoints import abandon, expected_bytes, load_state, seal, why_not
-from azr_lite.train.cpu import CpuSampler, choose_sampler
+from azr_lite.train.cpu import choose_sampler
 from azr_lite.train.diagnostics import gradient_shares
 from azr_lite.train.distributed import keep_precision
-from azr_lite.train.generation import PolicySampler, Sampler, Scorer, is_out_of_memory, vllm_as_we_want_it
+from azr_lite.train.generation import Sampler, Scorer, is_out_of_memory, vllm_as_we_want_it
 from azr_lite.train.policy import Policy, SplitRoles
 from azr_lite.triplet import Completion, Role, Rollout
 
@@ -169,7 +169,7 @@ class SelfPlayTrainer(GRPOTrainer):
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         chunks = self._chunks(order, world)
         found: list[tuple[int, Sample]] = []
-        for number in range(rank, -(-len(chunks) // world) * world, world):
+        for number in _dealt(len(chunks), world, rank):
             group = number // self.args.vllm_tensor_parallel_size  # processes with one vLLM together draw the same
             seed = draw_seed(self.config.seed, self._selfplay_step, self._sampling_calls, group)
             if number < len(chunks) or self.is_sharded:  # sharded weights want every process to make the same passes
@@ -186,15 +186,14 @@ class SelfPlayTrainer(GRPOTrainer):
         if self.use_vllm:
             filled = order + order[:1] * (-len(order) % world)
             return [filled[rank::world] for rank in range(world)] if filled else []
-        own = isinstance(self.sampler, PolicySampler | CpuSampler)
-        size = self.config.generation_chunk if own else max(len(order), 1)
+        size = self.config.generation_chunk
         return [order[i : i + size] for i in range(0, len(order), size)]
 
     def _rows_here(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         """This process's rows, longest first within each update: those of a micro-batch are about equally long, or,
         where prompts are packed, they answer as few prompts as possible.
 
-        Update u is the u-th contiguous block of `rollouts`. Its micro-batches are dealt to the processes in turn, so
+        Update u is the u-th contiguous block of `rollouts`. Its micro-batches are dealt to the processes, so
         that the number of processes changes neither an update's rows nor the rows that share a micro-batch. Of split
         roles one comes after the other, each with whole micro-batches, so that each micro-batch holds one role.
         """
@@ -212,8 +211,8 @@ class SelfPlayTrainer(GRPOTrainer):
                     [[r for r in ordered if r.role == role] for role in Role] if self.split is not None else [ordered]
                 )
                 ordered = [row for part in roles for batch in packing.micro_batches(part, micro) for row in batch]
-            for first in range(rank * micro, block, world * micro):
-                mine += ordered[first : first + micro]
+            for number in _dealt(block // micro, world, rank):
+                mine += ordered[number * micro : (number + 1) * micro]
         return mine
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, torch.Tensor]:
@@ -370,6 +369,15 @@ class SelfPlayTrainer(GRPOTrainer):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.model.train()
         self.act_as(Role.SOLVE)
+
+
+def _dealt(count: int, world: int, rank: int) -> list[int]:
+    """Numbers of the parts that a process gets of `count`, filled up to a multiple of `world`.
+
+    They are dealt back and forth, because parts are sorted by length: of four, two processes get 0, 3 and 1, 2.
+    """
+    rounds = range(-(-count // world))
+    return [turn * world + (world - 1 - rank if turn % 2 else rank) for turn in rounds]
 
 
 def _attached_reward(completions: list[str], attached: list[float], **_: Any) -> list[float]:
