@@ -109,7 +109,8 @@ class CpuSampler:
             far = self.disagreement()
         except Exception as error:  # of a model's own code, which may be anything
             return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:100] if str(error).strip() else ''}"
-        return f"log-probabilities differ by {far:.2g}" if far > (1e-3 if self.dtype == torch.float32 else 0.15) else ""
+        near = far <= (1e-3 if self.dtype == torch.float32 else 0.15)  # not so where a number is NaN
+        return "" if near else f"log-probabilities differ by {far:.2g}"
 
     @torch.no_grad()
     def disagreement(self) -> float:

@@ -186,8 +186,8 @@ class Scorer:
         is shifted back.
         """
         if self.packs:
-            of_role = {False: self.config.temperature}
-            of_role[True] = self.config.proposer_temperature or self.config.temperature
+            of_role = {False: float(self.config.temperature)}
+            of_role[True] = float(self.config.proposer_temperature) or of_role[False]
             proposes_B = [False] * len(ids_BT) if self.proposes_B is None else self.proposes_B.tolist()
             with self.trainer.accelerator.autocast():
                 temperatures_B = [of_role[proposes] for proposes in proposes_B]
