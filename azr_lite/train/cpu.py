@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from transformers import Cache, DynamicCache, GenerationConfig
 
 from azr_lite.codec import Codec, Ended, Sample
-from azr_lite.train.generation import Halving, PolicySampler, Sampler
+from azr_lite.train.generation import Halving, PolicySampler, Sampler, is_due
 from azr_lite.train.shared_prompts import SHARED_PROMPTS, Rows, SharedLayer
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class CpuSampler:
                 if not done[i]:
                     ids[i].append(token)
                     logps[i].append(logp)
-                    over = ended[i] is not None and ended[i](self.codec.text(ids[i]))
+                    over = ended[i] is not None and is_due(len(ids[i])) and ended[i](self.codec.text(ids[i]))
                     done[i] = token in self.codec.eos_ids or bool(over)
             going = torch.tensor([not done[i] for i in live.tolist()]).nonzero()[:, 0]
             if not len(going) or t + 1 == self.config.max_new_tokens:
