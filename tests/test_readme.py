@@ -19,10 +19,11 @@ import pytest
 
 import azr_lite
 from azr_lite.cli import COMMANDS, main
-from azr_lite.config import Config
+from azr_lite.config import Config, config_text
 from azr_lite.course.experiments import ALL_ARMS
 from azr_lite.course.lessons import REPOSITORY
 from azr_lite.presets import preset
+from azr_lite.rundir import VERSION
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -189,8 +190,10 @@ def test_long_commands_are_understood(command, tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(target, reached)
-    (tmp_path / "runs" / "lora").mkdir(parents=True)
-    (tmp_path / "runs" / "lora" / "run.json").write_text("{}")  # what makes a folder a run for `push`
+    for name in ("lora", "demo", "nano-seed0"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "run.json").write_text(f'{{"version": {VERSION}}}')  # what makes a folder a run
+        (tmp_path / "runs" / name / "config.json").write_text(config_text(preset("nano")))
     with pytest.raises(ReachedError):
         main(shlex.split(command)[1:])
 
