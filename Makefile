@@ -38,7 +38,7 @@ notebooks: setup
 
 # The site: build/site/index.html. Every warning is an error (with --quiet mkdocs would not count them).
 docs: setup
-	$(BIN)/python .docs/pages.py
+	$(BIN)/python docs/pages.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -f build/mkdocs.yml
 	@echo "the site is in build/site; open build/site/index.html"
 

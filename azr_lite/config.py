@@ -341,6 +341,8 @@ _CONFLICTS: tuple[tuple[Callable[[Config], Any], str], ...] = (
      "proposer_estimator={c.proposer_estimator!r} needs several proposals to a prompt; raise proposals_per_prompt"),
     (lambda c: c.proposer_temperature and not c.pack_prompts,
      "proposer_temperature needs pack_prompts=True: TRL's own scoring knows one temperature"),
+    (lambda c: c.reference_tasks == "diverse" and c.references == 1,
+     "reference_tasks='diverse' tells references from one another, and references is 1; raise references"),
     # what is trained
     (lambda c: c.kl_coef and c.tuning == "full",
      "kl_coef compares with the model whose adapter is off; use tuning='lora' or 'qlora'"),

@@ -155,7 +155,8 @@ def _of_proposals(own: Sequence[ProposalAttempt]) -> dict[str, float]:
 
 def _distinct(proposal: ProposalAttempt) -> float:
     """Different answers / replies to one task."""
-    answers = {attempt.completion.text.rpartition(ANSWER)[2].strip() for attempt in proposal.attempts}
+    told = (attempt.completion.text.rpartition(ANSWER)[2] for attempt in proposal.attempts)
+    answers = {re.sub(r"\A[^\n]*\n(?:#[^\n]*\n|\n)*(?=assert |def )", "", text).strip() for text in told}
     return len(answers) / len(proposal.attempts)
 
 

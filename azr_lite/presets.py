@@ -50,7 +50,7 @@ _LADDER = {
     "full-7b-8x80gb": "all weights of 7B on eight 80 GB GPUs (accelerate launch; azr-lite launch-file fsdp2)",
     "full-14b-8x80gb": "all weights of 14B on eight 80 GB GPUs (accelerate launch; azr-lite launch-file fsdp2)",
     **{
-        f"paper-{name}": f"hyper-parameters of the paper for {model} on {gpus} x 80 GB (README: what else differs)"
+        f"paper-{name}": f"hyper-parameters of the paper for {model} on {gpus} x 80 GB (docs: what else differs)"
         for name, (model, gpus, _) in _PAPER_RUNS.items()
     },
 }

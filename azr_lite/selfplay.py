@@ -172,7 +172,7 @@ class SelfPlay:
                 own = [attempts[number] for number in range(self.config.n_mc) for attempts in tasks] + own
                 if self.config.estimator in PER_PROMPT:
                     earned = {id(a): {answer_reward(one.verdict).total for one in task} for task in tasks for a in task}
-                    own.sort(key=lambda attempt: len(earned[id(attempt)]) == 1)
+                    own.sort(key=lambda attempt: len(earned.get(id(attempt), ())) < 2)
             chosen += own[: self.config.solver_rows]
         return chosen
 
@@ -344,7 +344,8 @@ class SelfPlay:
         tasks: list[Task] = []
         for name in c.task_types:
             valid = [proposal.task for proposal in proposals if proposal.type == name and proposal.task is not None]
-            if c.estimator in PER_PROMPT:
+            is_left = not proposals or any(proposal.verdict.reason != Reason.RESERVED for proposal in proposals)
+            if c.estimator in PER_PROMPT and is_left:
                 wanted, newest = 0, []  # a single reply has no others to be compared with
             elif c.solver_data == "reuse":
                 wanted, newest = max(0, c.solver_rows - c.n_mc * len(valid)), []

@@ -321,7 +321,7 @@ for advice in az.plan("lora-3b-24gb", gpu="16GB").advice:
     print(" ", advice.text)
 
 # %% [markdown]
-# **What you should see.** Memory falls with the chunk, and the estimated time of a step rises. 32 misses by less than the formulas are exact, and would be a gamble.
+# **What you should see.** Memory falls with the chunk, and the estimated time of a step rises. 64 misses by more than a gigabyte.
 # The planner's own list begins with what costs only time and ends with what costs learning or money.
 #
 # **If you see something else**: `.fits` looks at both peaks. Where the update is the larger one, the chunk does not help at all.

@@ -527,7 +527,7 @@ for name, lines in files.items():
 # **If you see something else**: the files are in `azr_lite/launch`. Copy one and change it; `accelerate launch --config_file` takes any path.
 #
 # What has been *checked* of this: two processes on CPUs, whole runs, kills and resumes; under FSDP2 on CPUs the result equals one process to rounding
-# (`test_weights_cut_by_fsdp_learn_the_same`). On GPUs, over NCCL, with vLLM, with ZeRO-3, over several machines: not measured. The README keeps the list.
+# (`test_weights_cut_by_fsdp_learn_the_same`). On GPUs, over NCCL, with vLLM, with ZeRO-3, over several machines: not measured. The docs keep the list.
 
 # %% [markdown]
 # ## 7. Hours and money, with their assumptions

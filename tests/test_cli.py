@@ -102,7 +102,7 @@ def test_run_shows_twelve_dials_in_eight_groups_and_all_settings_on_request(caps
     assert options["--help"] == {f"--{name.replace('_', '-')}" for name in DIALS}
     assert options["--help-all"] == settings
     assert "--lora-rank INT" in shown["--help-all"]
-    assert "(default: 200)" in shown["--help"], "the defaults are those of the preset that is named"
+    assert "(default: 100)" in shown["--help"], "the defaults are those of the preset that is named"
 
 
 def test_resume_offers_what_may_change(capsys):

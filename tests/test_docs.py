@@ -2,6 +2,8 @@
 
 import dataclasses
 import importlib.util
+import json
+import os
 import re
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import pytest
 from azr_lite.cli import COMMANDS
 from azr_lite.config import Config, list_settings
 from azr_lite.course.checks import exercises
-from azr_lite.course.lessons import COURSE
+from azr_lite.course.lessons import COURSE, colab
 from azr_lite.metrics import METRICS
 from azr_lite.presets import PRESETS
 
@@ -21,8 +23,8 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def site():
-    """The script under .docs, which is no package."""
-    spec = importlib.util.spec_from_file_location("pages_of_the_site", ROOT / ".docs" / "pages.py")
+    """The script under docs, which is no package."""
+    spec = importlib.util.spec_from_file_location("pages_of_the_site", ROOT / "docs" / "pages.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -34,7 +36,7 @@ def pages(site):
 
 
 def test_every_logged_number_is_there_with_unit_range_and_source(pages):
-    rows = {line.split("`")[1]: line for line in pages["metrics.md"].splitlines() if line.startswith("| `")}
+    rows = {line.split("`")[1]: line for line in pages["reference/metrics.md"].splitlines() if line.startswith("| `")}
     assert rows.keys() == {metric.pattern for metric in METRICS}
     for metric in METRICS:
         cells = [cell.strip() for cell in rows[metric.pattern].strip("|").split(" | ")]
@@ -43,7 +45,7 @@ def test_every_logged_number_is_there_with_unit_range_and_source(pages):
 
 
 def test_every_setting_is_there_with_its_default_and_meaning(pages):
-    rows = {line.split("`")[1]: line for line in pages["settings.md"].splitlines() if line.startswith("| `")}
+    rows = {line.split("`")[1]: line for line in pages["reference/settings.md"].splitlines() if line.startswith("| `")}
     fields = {field.name: field for field in dataclasses.fields(Config)}
     assert list(rows) == list(fields)
     for _, name, meaning in list_settings():
@@ -53,18 +55,21 @@ def test_every_setting_is_there_with_its_default_and_meaning(pages):
 
 def test_every_preset_number_has_its_reason(pages):
     for preset in PRESETS.values():
-        section = pages["presets.md"].split(f"\n## {preset.name}\n")[1].split("\n## ")[0]
+        section = pages["reference/presets.md"].split(f"\n### {preset.name}\n")[1].split("\n### ")[0]
         for name, (_, why) in preset.choices.items():
             assert re.search(rf"^\| `{name}` \|.*{re.escape(why)} \|$", section, re.MULTILINE), (preset.name, name)
 
 
 def test_every_command_is_there(pages):
-    assert re.findall(r"^\| `azr-lite ([\w-]+)` \| \w.+ \|$", pages["commands.md"], re.MULTILINE) == list(COMMANDS)
+    assert re.findall(r"^\| `azr-lite ([\w-]+)` \| \w.+ \|$", pages["reference/commands.md"], re.MULTILINE) == list(
+        COMMANDS
+    )
 
 
 def test_every_notebook_and_exercise_is_there(pages):
-    assert all(f"{lesson.stem}.ipynb" in pages["course.md"] for lesson in COURSE)
-    assert set(re.findall(r"^\| `(\w+)` \|", pages["course.md"], re.MULTILINE)) == set(exercises())
+    page = pages["reference/course.md"]
+    assert all(f"/blob/main/notebooks/{lesson.stem}.ipynb) or [Colab]({colab(lesson)})" in page for lesson in COURSE)
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == set(exercises())
 
 
 def test_every_module_and_public_name_is_there(site, pages):
@@ -77,7 +82,7 @@ def test_every_module_and_public_name_is_there(site, pages):
     assert asked == {".".join(path.parts).removesuffix(".__init__") for path in files}
     for package in site.PACKAGES:
         for name in importlib.import_module(package).__all__:
-            assert f"[`{package}.{name}`]" in pages["names.md"]
+            assert f"[`{package}.{name}`]" in pages["reference/names.md"]
     packages = {
         ".".join(path.parent.relative_to(ROOT).parts)
         for path in (ROOT / "azr_lite").rglob("__init__.py")
@@ -86,12 +91,24 @@ def test_every_module_and_public_name_is_there(site, pages):
     assert set(site.PACKAGES) == packages
 
 
-def test_the_home_page_has_no_link_into_the_repository(pages):
-    assert [
-        link
-        for link in re.findall(r"\]\(([^)]+)\)", pages["index.md"])
-        if not link.startswith(("http", "pictures/", "#"))
-    ] == []
+def test_links_lead_to_pages_of_the_site_or_to_the_web(pages):
+    seen = 0
+    for place, text in pages.items():
+        if place.startswith("api/"):
+            continue
+        for link in re.findall(r"\]\(([^)\s]+)\)", text):
+            goal = os.path.normpath(os.path.join(os.path.dirname(place), link.split("#")[0]))
+            assert link.startswith(("http", "pictures/", "#")) or goal in pages, (place, link)
+            seen += goal in pages
+    assert seen > 30
+
+
+def test_every_page_is_in_the_menu_once_and_every_table_on_a_page(site, pages):
+    menu = json.dumps(site.navigation(pages))
+    assert [place for place in pages if menu.count(f'"{place}"') != 1] == []
+    hand = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md"))
+    assert sorted(re.findall(r"<!-- made from code: (\w+) -->\n", hand)) == sorted(site.TABLES)
+    assert "made from code" not in "\n".join(text for place, text in pages.items() if not place.startswith("api/"))
 
 
 @pytest.mark.skipif(

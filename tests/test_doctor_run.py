@@ -210,7 +210,7 @@ NEARLY = {
 }
 
 
-# ---- a real model's curriculum (the prototype's runs, .docs/short_answers.md)
+# ---- a real model's curriculum (the prototype's runs, docs/explanation/short_answers.md)
 
 COLLAPSE = {0: (76, 75, 36), 10: (110, 88, 27), 20: (146, 71, 20), 30: (151, 54, 10), 35: (151, 58, 4)}
 """Sums over five steps from this one on, of 160 proposals: valid, different programs, learnable tasks."""

@@ -1,4 +1,4 @@
-"""Why one baseline for all tasks of a type pays for short answers: .docs/short_answers.md, worked out."""
+"""Why one baseline for all tasks of a type pays for short answers: docs/explanation/short_answers.md, worked out."""
 
 import contextlib
 import io
@@ -12,7 +12,7 @@ import pytest
 from azr_lite.advantages import estimate
 from azr_lite.metrics import length_pressure
 
-PAGE = (Path(__file__).parents[1] / ".docs" / "short_answers.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[1] / "docs" / "explanation" / "short_answers.md").read_text(encoding="utf-8")
 
 
 def tasks_of_two_kinds(seed=0, n=400):

@@ -385,7 +385,7 @@ def test_gguf_weights_are_the_models(gguf_policy):
     with torch.no_grad():
         reply = gguf_policy.model.generate(ids, max_new_tokens=8, do_sample=False)[0, ids.shape[1] :]
     assert "Paris" in gguf_policy.tokenizer.decode(reply)
-    assert gguf_policy.style == "chat"
+    assert gguf_policy.style == "file"
 
 
 @pytest.mark.slow

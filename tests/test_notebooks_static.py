@@ -11,7 +11,7 @@ import azr_lite
 from azr_lite import course
 from azr_lite.course.build import FOLDER, ROOT, defined, measurements, read, readme, tags, with_header
 from azr_lite.course.checks import exercises
-from azr_lite.course.lessons import COURSE, install_cell
+from azr_lite.course.lessons import COURSE, colab, install_cell
 
 LESSONS = pytest.mark.parametrize("lesson", COURSE, ids=lambda lesson: lesson.number)
 OPENED = pytest.mark.parametrize("stem", [*(lesson.stem for lesson in COURSE), "index"])
@@ -114,7 +114,8 @@ def test_the_index_names_every_notebook():
 def test_the_readme_names_every_notebook():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert readme(text, measurements()) == text
-    assert text.count("colab-badge.svg") == len(COURSE)
+    links = re.findall(r"^\* \d\d \[.+\]\((.+?)\) .+ \[Colab\]\((.+)\)$", text, re.MULTILINE)
+    assert links == [(f"notebooks/{lesson.stem}.ipynb", colab(lesson)) for lesson in COURSE]
 
 
 @OPENED

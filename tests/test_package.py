@@ -107,6 +107,7 @@ def test_top_level_is_the_agreed_one():
         "notebooks",
         "azr_lite",
         "data_samples",
+        "docs",
         "tests",
         "environment.yml",
         "README.md",
@@ -140,8 +141,8 @@ def test_no_eval_exec_or_pickle_outside_the_child():
         assert not re.search(r"(^|[^_a-zA-Z.])(eval|exec)\(|pickle\.loads?\(", text), path
 
 
-def test_the_readmes_tree_has_a_line_for_every_root_file_and_room():
-    tree = (ROOT / "README.md").read_text().split("\nazr_lite/\n")[1].split("```")[0]
+def test_the_tree_in_the_design_notes_has_a_line_for_every_root_file_and_room():
+    tree = (ROOT / "docs" / "explanation" / "design.md").read_text().split("\nazr_lite/\n")[1].split("```")[0]
     named = set(re.findall(r"^  (\S+)  +\S", tree, re.MULTILINE))
     files = {path.name for path in (ROOT / "azr_lite").glob("[!_]*.py")}
     rooms = {path.parent.name + "/" for path in (ROOT / "azr_lite").glob("*/*.py")}

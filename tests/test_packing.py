@@ -150,6 +150,13 @@ def test_the_gradients_of_a_step_are_those_of_unpacked_prompts(kind: str, tuning
         assert relative_error(packed.gradients[update], plain.gradients[update]) < 1e-5
 
 
+def test_a_whole_number_is_a_temperature_too(tmp_path: Path) -> None:
+    config = exact(batch_size=4, micro_batch_size=24, pack_prompts=True, temperature=1)
+    rows = shared_rows(config)
+    whole, broken = (train(config.replace(temperature=t), rows, tmp_path / str(t))[1] for t in (1, 1.0))
+    assert relative_error(whole.gradients[0], broken.gradients[0]) == 0
+
+
 def test_each_role_is_scored_at_its_own_temperature(tmp_path: Path) -> None:
     config = exact(batch_size=4, micro_batch_size=24, pack_prompts=True, temperature=0.8, proposer_temperature=1.3)
     rows = shared_rows(config)

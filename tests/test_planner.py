@@ -695,11 +695,11 @@ def test_plan_is_public_and_frozen():
         found.step_seconds = 0
 
 
-def test_the_readme_has_the_table_that_the_command_prints(capsys):
+def test_the_docs_have_the_table_that_the_command_prints(capsys):
     """Between the lines <!-- presets --> and <!-- /presets -->; renew it with: azr-lite plan."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme.count("<!-- presets -->\n") == readme.count("<!-- /presets -->") == 1
-    table = readme.split("<!-- presets -->\n")[1].split("<!-- /presets -->")[0]
+    page = (ROOT / "docs" / "reference" / "presets.md").read_text(encoding="utf-8")
+    assert page.count("<!-- presets -->\n") == page.count("<!-- /presets -->") == 1
+    table = page.split("<!-- presets -->\n")[1].split("<!-- /presets -->")[0]
     assert main(["plan"]) == 0
     assert table.strip() == f"```text\n{capsys.readouterr().out}```"
 

@@ -1,6 +1,6 @@
-"""The README is run: each command and Python block, as written or with the reason why not, each link, file and test that it names.
+"""README and docs are run: each command and Python block, as written or with the reason why not, each link, file and test named.
 
-A command that is new in the README fails here until it is put into one of the three tables below.
+A command that is new in them fails here until it is put into one of the three tables below.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import io
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import types
@@ -18,12 +19,18 @@ import pytest
 
 import azr_lite
 from azr_lite.cli import COMMANDS, main
-from azr_lite.config import Config
+from azr_lite.config import Config, config_text
 from azr_lite.course.experiments import ALL_ARMS
+from azr_lite.course.lessons import REPOSITORY
 from azr_lite.presets import preset
+from azr_lite.rundir import VERSION
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {"README.md": README}
+for _path in (*sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / ".github").glob("*.md"))):
+    PAGES[_path.relative_to(ROOT).as_posix()] = _path.read_text(encoding="utf-8")
+TEXT = "\n".join(PAGES.values())
 SAMPLES = ROOT / "data_samples" / "runs"
 
 SMALL = {
@@ -60,12 +67,27 @@ EXECUTED: dict[str, tuple[dict[str, str], str]] = {
     "azr-lite export runs/nano-seed1": ({}, "is there"),
     "azr-lite push runs/nano-seed1 USER/NAME --dry-run": ({}, "nothing was sent"),
     "azr-lite plan lora-1.5b-16gb --gpu 12GB --why": ({}, "weight_decay = 0.0"),
+    "azr-lite plan lora-1.5b-16gb --gpu T4": ({}, "FITS"),
+    "azr-lite run --preset lora-1.5b-16gb --dry-run": ({}, '"model": "Qwen/Qwen2.5-Coder-1.5B-Instruct"'),
+    "azr-lite show runs/demo --step 4 --best 3": ({"runs/demo --step 4": "runs/nano-seed1 --step 1"}, "reward"),
+    "azr-lite report runs/demo": ({"runs/demo": "runs/nano-seed1"}, "report"),
+    "azr-lite doctor runs/trial": ({"runs/trial": "runs/nano-seed1"}, "runs/nano-seed1: 2 steps"),
+    "azr-lite show runs/trial --step 2 --worst 5": ({"runs/trial --step 2": "runs/nano-seed1 --step 1"}, "reward"),
+    "azr-lite report runs/lora": ({"runs/lora": "runs/nano-seed1"}, "report"),
 }
 
 # Parsed until the function that would do the work, which must get these arguments; the reason why it is not run here.
 MINUTES, GPU, NETWORK, SCREEN = "takes minutes", "needs a GPU", "needs a network", "needs a terminal"
 TRAINED = "needs a run with adapters; test_publish.py exports one"
 PARSED: dict[str, tuple[str, str, dict[int | str, object]]] = {
+    "azr-lite resume runs/demo --steps 10": (MINUTES, "azr_lite.loop.resume", {0: Path("runs/demo"), "steps": 10}),
+    "azr-lite run --preset lora-1.5b-16gb --steps 3 --output-dir runs/trial": (GPU, "azr_lite.loop.run", {"go_on": False}),
+    "azr-lite run --preset lora-1.5b-16gb --max-hours 11 --save-minutes 20 --output-dir runs/lora": (GPU, "azr_lite.loop.run", {"go_on": False}),
+    "azr-lite resume runs/lora --max-hours 11": (GPU, "azr_lite.loop.resume", {"max_hours": 11.0}),
+    "azr-lite watch runs/lora": (SCREEN, "azr_lite.observe.watch.watch", {0: Path("runs/lora")}),
+    "azr-lite eval runs/lora --compare runs/lora@0": (
+        GPU, "azr_lite.evaluation.runner.evaluate", {"model": "runs/lora", "compare": "runs/lora@0"},
+    ),
     "azr-lite resume runs/nano-seed0": (MINUTES, "azr_lite.loop.resume", {0: Path("runs/nano-seed0")}),
     "azr-lite resume runs/nano-seed0 --steps 400 --max-hours 3": (MINUTES, "azr_lite.loop.resume", {"steps": 400, "max_hours": 3.0}),
     "azr-lite watch runs/nano-seed1": (SCREEN, "azr_lite.observe.watch.watch", {0: Path("runs/nano-seed1")}),
@@ -85,14 +107,22 @@ PARSED: dict[str, tuple[str, str, dict[int | str, object]]] = {
 
 # Commands of other programs: asked for their plan or their help only; what the answer must hold.
 ASKED: dict[str, tuple[list[str], str]] = {
+    "git clone https://github.com/azr-lite/azr-lite && cd azr-lite": (["git", "help", "-a"], " clone "),
     "make run": (["make", "-n", "run"], "azr-lite run --preset nano"),
     "make test": (["make", "-n", "test"], "-m pytest"),
     "python -m azr_lite.course.bugs": ([sys.executable, "-m", "azr_lite.course.bugs", "--help"], "--steps"),
 }
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+def blocks(language, text=TEXT):
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 170
+    assert len(README) <= 11_000
+    own = README.split("## Make it yours")[1].split("\n## ")[0]
+    assert all(block.count("\n") <= 8 for language in ("python", "bash") for block in blocks(language, own))
 
 
 def commands():
@@ -160,8 +190,10 @@ def test_long_commands_are_understood(command, tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(target, reached)
-    (tmp_path / "runs" / "lora").mkdir(parents=True)
-    (tmp_path / "runs" / "lora" / "run.json").write_text("{}")  # what makes a folder a run for `push`
+    for name in ("lora", "demo", "nano-seed0"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "run.json").write_text(f'{{"version": {VERSION}}}')  # what makes a folder a run
+        (tmp_path / "runs" / name / "config.json").write_text(config_text(preset("nano")))
     with pytest.raises(ReachedError):
         main(shlex.split(command)[1:])
 
@@ -177,9 +209,9 @@ def test_commands_within_sentences_exist():
     """Verbs, make's targets and modules; flags only where a table above has them too."""
     spans = [
         " ".join(span.split())
-        for span in re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL))
+        for span in re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```$", "", TEXT, flags=re.MULTILINE | re.DOTALL))
     ]
-    verbs = {span.split()[1] for span in spans if span.startswith("azr-lite ")} - {"--version"}
+    verbs = {span.split()[1] for span in spans if span.startswith("azr-lite ")} - {"--version", "COMMAND"}
     assert len(verbs) > 6
     assert verbs <= COMMANDS.keys()
     rules = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -189,12 +221,12 @@ def test_commands_within_sentences_exist():
             assert (ROOT / (span.split()[2].replace(".", "/") + ".py")).exists(), span
         if span.startswith("pytest "):
             assert all((ROOT / name).exists() for name in span.split()[1:]), span
-    arms = re.findall(r"--arms (?:all|([\w-]+) \"([^\"]+)\")", README)
+    arms = re.findall(r"--arms (?:all|([\w-]+) \"([^\"]+)\")", TEXT)
     assert {arm for pair in arms for arm in pair if arm} <= ALL_ARMS.keys()
 
 
 def test_every_python_block_runs(tmp_path, monkeypatch):
-    """The first trains, smaller; those of Colab and Kaggle stop at the settings, which test_long_runs.py runs. `!` lines are the notebook's."""
+    """Runs train, smaller; those of Colab and Kaggle stop at the settings, which test_long_runs.py runs. `!` lines are the notebook's."""
     pytest.importorskip("trl")
     train, asked = azr_lite.run, []
 
@@ -217,26 +249,34 @@ def test_every_python_block_runs(tmp_path, monkeypatch):
     monkeypatch.setattr("azr_lite.loop.run", run)
     monkeypatch.setenv("HF_TOKEN", "")
     monkeypatch.chdir(tmp_path)
-    assert len(blocks("python")) == 3
-    for block in blocks("python"):
-        exec(compile(re.sub(r"^!.*$", "", block, flags=re.MULTILINE), "README.md", "exec"), {})
-    assert asked == ["runs/demo", "/content/runs/nano-0", "/kaggle/working/nano-0"]
+    for page, text in PAGES.items():
+        for block in blocks("python", text):
+            shutil.rmtree(tmp_path / "runs", ignore_errors=True)
+            exec(compile(re.sub(r"^!.*$", "", block, flags=re.MULTILINE), page, "exec"), {})
+    assert len(blocks("python")) == 8
+    assert asked == ["runs/demo", "/content/runs/nano-0", "/kaggle/working/nano-0", "runs/demo"]
     assert mounted == ["/content/drive"]
     assert (tmp_path / "runs" / "demo" / "summary.json").exists()
 
 
 def test_every_link_within_the_repository_leads_somewhere():
-    links = re.findall(r"\]\((?!https?:)([^)]+)\)", README)
     headings = {
-        re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-")
-        for line in re.findall(r"^#+ (.+)$", README, re.MULTILINE)
+        (ROOT / page).resolve(): {
+            re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-")
+            for line in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+        }
+        for page, text in PAGES.items()
     }
-    assert len(links) > 10
-    assert [
-        link
-        for link in links
-        if not (link.removeprefix("#") in headings if link.startswith("#") else (ROOT / link).exists())
-    ] == []
+    made = {
+        (ROOT / page).resolve() for page, text in PAGES.items() if "<!-- made from code" in text
+    }  # `make docs` checks those
+    links = [(page, link) for page, text in PAGES.items() for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text)]
+    assert len(links) > 60
+    for page, link in links:
+        path, _, anchor = link.partition("#")
+        goal = (ROOT / page).parent.joinpath(path).resolve() if path else (ROOT / page).resolve()
+        assert goal.exists(), (page, link)
+        assert not anchor or goal in made or anchor in headings[goal], (page, link)
 
 
 # Names in backticks that look like files and are none of this repository.
@@ -251,40 +291,45 @@ PLACEHOLDERS = {
     "proposer/": "in a checkpoint",
     "build/site": "made by make docs",
     "validation/worlds": "a number in metrics.jsonl",
+    "solve/{type}/length_pressure": "a number in metrics.jsonl",
+    "runs/demo": "made by the reader",
 }
 
 
 def test_every_file_in_backticks_exists():
     spans = {
         span
-        for span in re.findall(r"`([^`\s]+)`", README)
+        for span in re.findall(r"`([^`\s]+)`", TEXT)
         if re.search(r"[\w}]/|\.(py|md|jsonl?|ipynb|toml|ya?ml|txt|png|html)\b", span)
     }
     spans = {span for span in spans if not span.startswith(("http", "azr_lite.", "lora-", "hub:")) and "${" not in span}
     run = SAMPLES / "whole" / "nano-small"
     roots = (ROOT, ROOT / "azr_lite", ROOT / "tests", run, ROOT / "data_samples" / "benchmarks", ROOT / "azr_lite" / "evaluation" / "shipped",
              ROOT / "azr_lite" / "train" / "launch")  # fmt: skip
-    spans |= set(re.findall(r"^  (\w+(?:\.py|/))  +\S", README, re.MULTILINE))  # the file tree
+    spans |= set(re.findall(r"^  (\w+(?:\.py|/))  +\S", TEXT, re.MULTILINE))  # the file tree
     assert len(spans) > 60
     missing = {
         span for span in spans if not any(list(root.glob(span.strip("/").replace("{,l}", "*"))) for root in roots)
     } - {"/"}
     assert missing - PLACEHOLDERS.keys() == set()
-    assert PLACEHOLDERS.keys() - spans == set(), "no longer in the README"
+    assert PLACEHOLDERS.keys() - spans == set(), "no longer in README or docs"
 
 
 def test_every_test_and_switch_named_exists():
     tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
-    named = set(re.findall(r"`(test_\w+)`", README))
+    named = set(re.findall(r"`(test_\w+)`", TEXT))
     assert len(named) > 10
     assert [name for name in named if f"def {name}(" not in tests] == []
-    assert [name for name in re.findall(r"`(test_\w+\.py)`", README) if not list((ROOT / "tests").rglob(name))] == []
+    assert [name for name in re.findall(r"`(test_\w+\.py)`", TEXT) if not list((ROOT / "tests").rglob(name))] == []
     settings = {field.name for field in dataclasses.fields(Config)}
-    deviations = README.split("## Paper, upstream's code, and here")[1].split("\n## ")[0]
+    deviations = PAGES["docs/explanation/paper.md"]
     assert set(re.findall(r"\(`(\w+)`[;)]", deviations)) <= settings | named
     rows = [line for line in deviations.splitlines() if line.startswith("| ")][1:]
     assert len(rows) >= 28
     assert [row for row in rows if not re.search(r"`[\w/]+(\.py)?`", row.rpartition("|")[0].rpartition("|")[2])] == []
+
+
+MEASURED = PAGES["docs/explanation/measured.md"]
 
 
 def test_headline_numbers_are_those_of_the_kept_measurements():
@@ -296,19 +341,78 @@ def test_headline_numbers_are_those_of_the_kept_measurements():
         numbers.append(f"{100 * gain['mean']:+.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]")
         others = (arms[arm]["scores"][name]["gain"]["mean"] for arm in ("shuffled rewards", "no update", "solver only"))
         numbers += [f"{100 * value:+.1f}".replace("-", "−") if abs(value) > 1e-9 else "0.0" for value in others]
-        row = next(line for line in README.splitlines() if line.startswith(f"| {name.replace('all', 'all types')} | "))
+        row = next(
+            line for line in MEASURED.splitlines() if line.startswith(f"| {name.replace('all', 'all types')} | ")
+        )
         assert row.replace("**", "").strip("| ").split(" | ")[1:] == numbers
     kept = json.loads((ROOT / "data_samples" / "benchmarks" / "nano-passk.json").read_text())
     columns = list(zip(*kept["problems"].values(), strict=True))[1:]
     tries = [round(100 * sum(right > 0 for right in column) / len(column)) for column in columns]
     once = [round(100 * sum(column) / len(column) / kept["replies"]) for column in columns]
     sentence = f"the warm start solves {tries[0]} % of {len(columns[0])} problems and the trained model {tries[1]} (one try: {once[0]} and {once[1]}"
-    assert sentence in " ".join(README.split())
+    assert sentence in " ".join(MEASURED.split())
+
+
+def test_the_readmes_numbers_are_those_of_the_kept_measurements():
+    benchmarks = ROOT / "data_samples" / "benchmarks"
+    found = json.loads((benchmarks / "nano.json").read_text())
+    arms = {name: arm["scores"] for name, arm in found["arms"].items()}
+    printed = {}
+    for name, score in arms["self-play"].items():
+        gain = score["gain"]
+        printed[name] = f"{100 * gain['mean']:+.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]"
+        if "/" not in name:
+            row = [
+                str(score["n"]),
+                *(f"{100 * score[when]['mean']:.1f} %" for when in ("before", "after")),
+                printed[name],
+            ]
+            line = next(
+                line for line in README.splitlines() if line.startswith(f"{name.replace('all', 'all types')}  ")
+            )
+            assert re.split(r"  +", line)[1:5] == row
+    tokens = found["arms"]["self-play"]["reply_tokens"]
+    assert f"   {tokens['before']:.0f} → {tokens['after']:.0f}\n" in README
+    low, _, high = printed["all"].partition(" ")
+    assert f"| {low} points {high} | `nano.json` |" in README
+    controls = [100 * arms[arm]["all"]["gain"]["mean"] for arm in ("shuffled rewards", "no update", "solver only")]
+    words = ", ".join("0.0" if abs(gain) < 1e-9 else f"{gain:+.1f}".replace("-", "−") for gain in controls)
+    assert f"| {words} points | `nano.json` |" in README
+    assert f"made to think it would score {100 * found['base_made_to_think']['all']['accuracy']:.1f} %" in README
+    speed = json.loads((benchmarks / "nano-step.json").read_text())["tokens_a_second"]
+    assert f"| {speed['generate']:,.0f}; {speed['transformers generate']:,.0f} tokens per second |" in README
+    sandbox = [json.loads((benchmarks / f"sandbox-{i}.json").read_text())["ms"] for i in (1, 2, 3)]
+    alone, many = ([one[name]["cpu"]["median"] for one in sandbox] for name in ("single", "batch_16"))
+    assert f"| {min(alone):.1f}–{max(alone):.1f} ms; {min(many):.2f}–{max(many):.2f} ms of CPU |" in README
+
+
+def test_the_readmes_cards_are_planned_as_it_says():
+    rows = re.findall(r"^\| .+ \| `.* run --preset (\S+)` \| (\S+) \| (\S+) \|$", README, re.MULTILINE)
+    assert len(rows) == 4
+    table = PAGES["docs/reference/presets.md"]  # which test_planner.py holds against the command
+    for name, peak, hours in rows:
+        line = next(line.split() for line in table.splitlines() if line.startswith(f"{name} "))
+        assert (line[-3], line[-1]) == (peak, hours)
+
+
+def test_the_readmes_triplet_is_one_of_the_kept_run():
+    program = next(block for block in blocks("python", README) if block.startswith("def f"))
+    kept = [json.loads(line) for line in (SAMPLES / "whole" / "nano-small" / "tasks.jsonl").read_text().splitlines()]
+    found = next(line for line in kept if line["task"] and line["task"]["program"] == program.strip())
+    assert f"input `{found['task']['input']}`" in README
+    assert f"output `{found['task']['output']}`" in README
+    assert f"so proposing it earned {azr_lite.learnability(found['solve_rate'])}" in README
+
+
+def test_the_address_to_install_from_is_the_repositorys():
+    address = re.search(r'`pip install "azr-lite\[train\] @ git\+(\S+)"`', README)[1]
+    assert address == f"https://github.com/{REPOSITORY}"
+    assert f"git clone {address} " in README
 
 
 def cells(start):
-    """The cells of the README's table row that begins so."""
-    row = next(line for line in README.splitlines() if line.startswith(f"| {start}"))
+    """The cells of the table row that begins so."""
+    row = next(line for line in MEASURED.splitlines() if line.startswith(f"| {start}"))
     return [cell.strip() for cell in row.strip("|").split("|")]
 
 

@@ -359,6 +359,12 @@ def test_with_a_baseline_per_prompt_tasks_that_teach_nothing_come_last(executor,
     assert bool(play._solver_tasks([], step=0)) == (estimator == "trr")
 
 
+def test_where_all_proposals_are_held_out_old_tasks_are_solved_whatever_the_estimator(executor):
+    play = SelfPlay(BASE.replace(estimator="rloo"), get_style("chat"), executor, reserved=lambda program: True)
+    rows = play.step(ScriptedPolicy(), 0)
+    assert {r.role for r in rows if r.weight > 0} == {Role.SOLVE}
+
+
 def test_where_no_proposal_is_valid_old_tasks_fill_the_solvers_rows(executor):
     play = make(executor)
     play.seed(ScriptedPolicy())

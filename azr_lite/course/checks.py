@@ -55,8 +55,12 @@ class Late:
     def function(self) -> Callable[..., Any]:
         return getattr(import_module(self.module), self.name)
 
-    def __call__(self, *arguments: Any) -> Any:
-        return self.function(*arguments)
+    @property
+    def __name__(self) -> str:
+        return self.name
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return self.function(*arguments, **named)
 
 
 @dataclass(frozen=True)

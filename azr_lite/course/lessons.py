@@ -106,7 +106,7 @@ def header(lesson: Lesson, words: int, work: str, measured: Mapping[str, Any]) -
     kaggle = "https://kaggle.com/static/images/open-in-kaggle.svg"
     nbviewer = "https://img.shields.io/badge/render-nbviewer-orange"
     badges = (
-        _colab(lesson),
+        f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab(lesson)})",
         f"[![Open in Kaggle]({kaggle})](https://kaggle.com/kernels/welcome?src=https://github.com/{path})",
         f"[![nbviewer]({nbviewer})](https://nbviewer.org/github/{path})",
     )
@@ -170,18 +170,17 @@ def index_table(measured: Mapping[str, Mapping[str, Any]], exercises: Mapping[st
 
 
 def readme_table(measured: Mapping[str, Mapping[str, Any]]) -> str:
-    """The course as a table, markdown, for the README: with one click to Colab."""
-    lines = [BEGIN, "| | notebook | | 2 CPU cores | needs |", "|---|---|---|---|---|"]
-    for lesson in COURSE:
-        title = f"[{lesson.title}](notebooks/{lesson.stem}.ipynb)"
-        cells = (lesson.number, title, _colab(lesson), _cost(lesson, measured), _needs(lesson))
-        lines.append(f"| {' | '.join(cells)} |")
+    """The course, markdown, for the README: one line per notebook, with one click to Colab."""
+    lines = [BEGIN]
+    for one in COURSE:
+        title = f"[{one.title}](notebooks/{one.stem}.ipynb)"
+        lines.append(f"* {one.number} {title} · {_cost(one, measured)} · [Colab]({colab(one)})")
     return "\n".join([*lines, END])
 
 
-def _colab(lesson: Lesson) -> str:
-    path = f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/notebooks/{lesson.stem}.ipynb"
-    return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({path})"
+def colab(lesson: Lesson) -> str:
+    """Where a notebook opens in Colab."""
+    return f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/notebooks/{lesson.stem}.ipynb"
 
 
 def _cost(lesson: Lesson, measured: Mapping[str, Mapping[str, Any]]) -> str:

@@ -98,7 +98,8 @@ class ReasoningSuite:
         texts = candidates(asked.prefill + sampled.text, label)
         if asked.ended is not None:  # the reply goes on with the file's last line
             said = asked.text.rpartition("\n")[2] + sampled.text
-            found = [read_assertion(one, task.type) for one in assertions(said)] if label != "python" else [said]
+            own = [*assertions(said)][-1:]  # the first: a server's reply may run on
+            found = [read_assertion(one, task.type) for one in own] if label != "python" else [said]
             texts = [*filter(None, found), *texts]
         answers = (self._labelled(task, text) for text in texts)
         return next((one for one in answers if isinstance(one, Answer)), Rejection(Reason.NO_ANSWER))

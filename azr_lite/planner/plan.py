@@ -178,8 +178,9 @@ VALID, BANDWIDTH_USED, ARITHMETIC_USED = 0.6, 0.6, 0.3
 
 def assumed_tokens(config: Config) -> tuple[float, float]:
     """Mean tokens of a prompt and of a reply: 850, and half of the longest reply but at most 600; of files 150, 20."""
-    if config.prompts == "file":
-        return min(config.max_prompt_tokens, 150), min(config.max_reply_tokens, 20)
+    if config.prompts.startswith("file"):
+        said = {"file": 20}.get(config.prompts, 60) if config.generation == "transformers" else config.max_reply_tokens
+        return min(config.max_prompt_tokens, 150), min(config.max_reply_tokens, said)
     return min(config.max_prompt_tokens, 850), min(config.max_reply_tokens / 2, 600)
 
 
@@ -213,9 +214,9 @@ def step_seconds(shape: Shape, config: Config, card: Card) -> float:
         sampling = own / rows * reply * position(rows) + (c.max_reply_tokens - reply) * position(1)
     else:
         rows = own if c.model == "nano" else min(own, c.generation_chunk)
-        longest = c.max_reply_tokens if c.prompts != "file" else 3 * reply
+        longest = 3 * reply if c.prompts.startswith("file") else c.max_reply_tokens
         sampling = math.ceil(own / rows) * longest * position(rows)
     operations = 6 if c.tuning == "full" else 3 if c.lora_layers == "upper" else 4
-    tokens = c.rows * reply + prompt * (c.rows if not c.pack_prompts else c.rows / c.n_mc)
+    tokens = c.rows * reply + prompt * (c.rows / c.n_mc if vram.shares_prompts(c) else c.rows)
     update = (operations + 2 * c.gradient_checkpointing) * tokens / gpus * weights / rate
     return 1.1 * (sampling + update)

@@ -219,10 +219,15 @@ def head_bytes(shape: Shape, config: Config, tokens: int) -> float:
     return tile + 4 * tokens * shape.hidden + (4 * shape.head_parameters if config.tuning == "full" else 0)
 
 
+def shares_prompts(config: Config) -> bool:
+    """Whether several rows of a micro-batch answer one prompt, which is then read once."""
+    return config.pack_prompts and config.solver_data == "reuse"
+
+
 def longest_pass(config: Config) -> int:
     """Tokens of the largest micro-batch: all replies of full length; packed, a prompt once for those that share it."""
     rows = config.micro_batch_size
-    prompts = -(-rows // config.proposals_per_prompt) if config.pack_prompts else rows
+    prompts = -(-rows // config.proposals_per_prompt) if shares_prompts(config) else rows
     return rows * config.max_reply_tokens + prompts * config.max_prompt_tokens
 
 

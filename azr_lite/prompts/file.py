@@ -63,7 +63,8 @@ _MANY = ("''", "'kiwi'", "[1, 2, 3]", "'a b'", "(5,)", "{'x': 1}", "'Hello world
 
 def propose_induction(*, program: str, rules: Rules) -> str:
     asked = f"# Hint, then {rules.induction_inputs} tests with different arguments:\n#"
-    tests = (f"assert f({text}) == {2 * len(read_value(text))}" for text in _MANY[: rules.induction_inputs])
+    more = (*_MANY, *(repr("ab" * n) for n in range(3, rules.induction_inputs)))
+    tests = (f"assert f({text}) == {2 * len(read_value(text))}" for text in more[: rules.induction_inputs])
     return _file(
         "# Functions; what each is for, in words that do not give its code away; and tests that tell it from others.",
         "\n".join(("def f(text):", "    return len(text) * 2", f"{asked} How much there is, twice.", *tests)),
@@ -200,7 +201,7 @@ def _pair(text: str) -> _Found:
     test, settled = _next_test(lines, _PARTS_OF_PROGRAM)
     if test is None:
         return None, settled or broken
-    if '"' in lines[: test.start()]:
+    if '"' in lines[: test.start()] or text.count("\n#", 0, test.start()) > lines.count("\n#", 0, test.start()):
         return [("markup", "")], True
     kept = re.sub(r"\n#+", lambda found: "\n" + "\0" * (len(found[0]) - 1), lines[: test.start()])
     program = "".join(letter for letter, kind in zip(text, kept, strict=False) if kind != "\0")

@@ -53,6 +53,7 @@ def training_arguments(config: Config, policy: Policy, run_dir: Path) -> GRPOCon
         max_grad_norm=config.max_grad_norm,
         gradient_checkpointing=config.gradient_checkpointing,
         disable_dropout=True,
+        ddp_broadcast_buffers=False,  # processes make unequally many forward passes; the buffers are constants
         ddp_find_unused_parameters=False,  # split roles touch the idle adapter (`SplitRoles.touch`)
         # logging and saving
         logging_steps=1,

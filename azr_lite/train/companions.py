@@ -16,18 +16,21 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from azr_lite.config import Config
-from azr_lite.environment import require_training
+from azr_lite.environment import cpu_arithmetic, require_training
 from azr_lite.errors import ConfigError, ModelError, TrainingError
 from azr_lite.planner.plan import plan
 
 STARTED = "AZR_LITE_STARTED"
 """The variable that tells all processes of the run how they were started: a fact for people."""
+PACKED = 1.3
+"""Peak memory of a real model on a CPU against the plan's: weights are also kept packed for sampling."""
 GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/dxg", "/dev/kfd")
 """Without one of these torch, whose import takes seconds, finds no GPU."""
 
@@ -51,9 +54,10 @@ def companions(settings: Callable[[], Config], words: Sequence[str] | None) -> I
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(threads)
     others = _start(count, words) if count > 1 else []
+    threading.Thread(target=_watch_until_they_meet, args=(others,), daemon=True).start()
     try:
         yield
-    except TrainingError as error:
+    except (TrainingError, RuntimeError) as error:
         for rank, (process, said) in enumerate(others, 1):
             _tell(rank, process, said, str(error))
         raise
@@ -99,8 +103,10 @@ def _processes_in_memory(config: Config) -> int:
     import psutil
 
     with suppress(ModelError):
+        if config.dtype == "auto" and config.tuning == "lora" and cpu_arithmetic() != "float32":
+            config = config.replace(dtype="bfloat16")
         free = min(psutil.virtual_memory().available, _container("memory.max"))
-        return max(1, int(0.9 * free / 1e9 / max(1.0, plan(config.replace(processes=0), "cpu").peak_gb)))
+        return max(1, int(0.9 * free / 1e9 / max(1.0, PACKED * plan(config.replace(processes=0), "cpu").peak_gb)))
     return 1
 
 
@@ -119,7 +125,7 @@ def _splits(config: Config, count: int) -> bool:
 
 
 def _on_cpu(config: Config) -> bool:
-    if config.device == "auto" and any(Path(file).exists() for file in GPU_FILES):
+    if config.device == "auto" and config.model != "nano" and any(Path(file).exists() for file in GPU_FILES):
         import torch
 
         return not torch.cuda.is_available()
@@ -157,13 +163,23 @@ def _tell(rank: int, process: subprocess.Popen, said: IO[bytes], known: str) -> 
         process.wait(1)
     said.seek(0)
     last = said.read().decode(errors="replace").strip()
-    if process.returncode and known not in last:
-        died = f"was ended by signal {-process.returncode}" if process.returncode < 0 else last or "failed"
+    if process.returncode and not (known and known in last):
+        died = f"was ended by signal {-process.returncode}; " * (process.returncode < 0) + (last or "it said nothing")
         print(f"azr-lite: process {rank} of this run: {died}", file=sys.stderr)
 
 
+def _watch_until_they_meet(others: list[tuple[subprocess.Popen, IO[bytes]]]) -> None:
+    """End this process where a companion fails before all have met: until then nothing else would notice."""
+    while not ("torch.distributed" in sys.modules and sys.modules["torch.distributed"].is_initialized()):
+        for rank, (process, said) in enumerate(others, 1):
+            if process.poll():
+                _tell(rank, process, said, "")
+                os._exit(1)
+        time.sleep(0.5)
+
+
 def _end_with_the_first() -> None:
-    sys.stdin.buffer.read()
+    os.read(0, 1)  # takes no lock that Python's end would wait for
     os._exit(1)
 
 

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from transformers import Cache, DynamicCache, GenerationConfig
 
 from azr_lite.codec import Codec, Ended, Sample
-from azr_lite.train.generation import Halving, PolicySampler, Sampler
+from azr_lite.train.generation import Halving, PolicySampler, Sampler, is_due
 from azr_lite.train.shared_prompts import SHARED_PROMPTS, Rows, SharedLayer
 
 if TYPE_CHECKING:
@@ -109,7 +109,8 @@ class CpuSampler:
             far = self.disagreement()
         except Exception as error:  # of a model's own code, which may be anything
             return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:100] if str(error).strip() else ''}"
-        return f"log-probabilities differ by {far:.2g}" if far > (1e-3 if self.dtype == torch.float32 else 0.15) else ""
+        near = far <= (1e-3 if self.dtype == torch.float32 else 0.15)  # not so where a number is NaN
+        return "" if near else f"log-probabilities differ by {far:.2g}"
 
     @torch.no_grad()
     def disagreement(self) -> float:
@@ -200,7 +201,7 @@ class CpuSampler:
                 if not done[i]:
                     ids[i].append(token)
                     logps[i].append(logp)
-                    over = ended[i] is not None and ended[i](self.codec.text(ids[i]))
+                    over = ended[i] is not None and is_due(len(ids[i])) and ended[i](self.codec.text(ids[i]))
                     done[i] = token in self.codec.eos_ids or bool(over)
             going = torch.tensor([not done[i] for i in live.tolist()]).nonzero()[:, 0]
             if not len(going) or t + 1 == self.config.max_new_tokens:

@@ -91,10 +91,12 @@ def choose_prompts(trainer: SelfPlayTrainer, styles: Sequence[Style]) -> str:
     numbers, buffers and counts stay as they are. Returns the figures in a sentence.
     """
     play, calls, started, valid = trainer.selfplay, trainer._sampling_calls, time.perf_counter(), {}
-    name = next(name for name in trainer.config.task_types if get_task_type(name).zero_task())
+    types = trainer.config.task_types
+    name = next((name for name in types if get_task_type(name).zero_task()), types[0])
     for style in styles:
         trainer.codec.style = style
         trial = SelfPlay(trainer.config, style, play.verifier.executor, count_tokens=trainer.count_tokens)
+        trial.special_tokens = play.special_tokens
         rng = random.Random(f"{trainer.config.seed}/trial")
         proposals = [trial._new_proposal(name, rng) for _ in range(TRIAL_PROPOSALS)]
         trial.propose(proposals, trainer.generate)

@@ -186,8 +186,8 @@ class Scorer:
         is shifted back.
         """
         if self.packs:
-            of_role = {False: self.config.temperature}
-            of_role[True] = self.config.proposer_temperature or self.config.temperature
+            of_role = {False: float(self.config.temperature)}
+            of_role[True] = float(self.config.proposer_temperature) or of_role[False]
             proposes_B = [False] * len(ids_BT) if self.proposes_B is None else self.proposes_B.tolist()
             with self.trainer.accelerator.autocast():
                 temperatures_B = [of_role[proposes] for proposes in proposes_B]
@@ -294,6 +294,11 @@ def sample_replies(
     return replies
 
 
+def is_due(tokens: int) -> bool:
+    """Whether to ask if a reply of so many tokens has ended: each time it is read anew. What comes after is cut off."""
+    return tokens < 512 or tokens % 8 == 0
+
+
 class EndedRows(StoppingCriteria):
     """Stops each row of transformers' `generate` whose reply has ended; it is then filled up with padding."""
 
@@ -305,7 +310,7 @@ class EndedRows(StoppingCriteria):
         self.width = self.width or input_ids.shape[1] - 1
         for row, ids in enumerate(input_ids[:, self.width :].tolist()):
             rule = self.ended[row]
-            if row not in self.done and rule is not None and rule(self.codec.text(ids)):
+            if row not in self.done and rule is not None and is_due(len(ids)) and rule(self.codec.text(ids)):
                 self.done.add(row)
         return torch.tensor([row in self.done for row in range(len(input_ids))], device=input_ids.device)
 

@@ -1,4 +1,4 @@
-"""Does self-play teach a real language model? Evaluates a run or the untrained model, compares, draws. (`.docs/real_model.md`)
+"""Does self-play teach a real language model? Evaluates a run or the untrained model, compares, draws. (`docs/explanation/real_model.md`)
 
     python -m tests.benchmarks.real_model train "shuffled rewards" -- run --preset cpu-0.5b --seed 0 --output-dir runs/x
     python -m tests.benchmarks.real_model eval /work/models/qwen05 --out data_samples/benchmarks/real/untrained.json
@@ -163,6 +163,8 @@ def paired(before_SI: np.ndarray, after_SI: np.ndarray, draws: int = DRAWS) -> R
 
 def _one_seed(before_I: np.ndarray, after_I: np.ndarray) -> Record:
     counted = ~np.isnan(after_I - before_I)
+    if not counted.any():
+        raise SystemExit("no question counts for one of the seeds; ask more questions")
     was, now = before_I[counted], after_I[counted]
     found = {"n": int(counted.sum()), "before": int(was.sum()), "after": int(now.sum())}
     found |= {"gained": int((now > was).sum()), "lost": int((now < was).sum())}
@@ -287,7 +289,7 @@ def main() -> None:
     one.add_argument("arguments", nargs="+", help="-- run --preset …")
     one = commands.add_parser("eval", help="ask one model all questions")
     one.add_argument("model", help="a model's folder, RUN, or RUN@STEP")
-    one.add_argument("--prompts", default="auto", help="style for a model that is no run (default: %(default)s)")
+    one.add_argument("--prompts", default="file", help="style for a model that is no run (default: %(default)s)")
     one.add_argument("--sets", default=",".join(SETS))
     one.add_argument("--limit", type=int, default=0, help="questions per set; 0: all")
     one.add_argument("--chunk", type=int, default=64, help="questions asked at once")

@@ -76,7 +76,7 @@ exercise(
     name="chunk", key=_CHUNK, points=1,
     mistakes=[
         Mistake(64, "that is what the preset has, and it was made for 24 GB. Plan it: `az.plan(config, gpu=\"16GB\").fits`"),
-        Mistake(_CHUNK * 2, "that is one doubling too many: its peak is within 16 GB perhaps, but a run may fill only 92 % of a card (`plan.usable_gb`)"),
+        Mistake(128, "that is more than the preset has, on a smaller card. A run may fill 92 % of it (`plan.usable_gb`): halve until `.fits` says so"),
         Mistake(_CHUNK // 2, "that fits, and wastes room: it takes twice as many rounds of decoding as needed. One doubling more fits too"),
         Mistake(1, "that surely fits, and would decode one reply at a time: 64 times as many rounds. Find the *largest* power of two"),
     ],

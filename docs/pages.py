@@ -1,9 +1,8 @@
-"""The site's pages, made from what the code knows: README, metric table, settings, presets, exercises, every module's docstrings.
+"""The site: the README, the pages beside this file, and what the code knows, written to build/docs-src for `make docs`.
 
-Comes in: the repository.  Goes out: build/docs-src/*.md and build/mkdocs.yml, which `make docs` hands to mkdocs.
-Not covered: how pages look (`mkdocs.yml` beside this file), and reading docstrings (mkdocstrings does that, without importing anything).
-
-Nothing here is written by hand twice: a setting, a number or a module that is added to the code is on the site.
+A page may hold a line ``<!-- made from code: NAME -->``; what `TABLES` makes stands there. So nothing is written by
+hand twice: a setting, a number or a module that is added to the code is on the site. mkdocstrings reads the docstrings;
+mkdocs.yml says how pages look.
 """
 
 from __future__ import annotations
@@ -21,11 +20,12 @@ from pathlib import Path
 from azr_lite import config
 from azr_lite.cli import COMMANDS
 from azr_lite.course.checks import exercises
-from azr_lite.course.lessons import COURSE, REPOSITORY
+from azr_lite.course.lessons import COURSE, REPOSITORY, colab
 from azr_lite.metrics import METRICS
 from azr_lite.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
+DOCS, README = ROOT / "docs", ROOT / "README.md"
 GITHUB = f"https://github.com/{REPOSITORY}"
 PACKAGES = (
     "azr_lite",
@@ -52,24 +52,31 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [list(head), ["---"] * len(head), *cells]) + "\n"
 
 
-def home(readme: str) -> str:
-    """The README. Links to files of the repository lead to GitHub; pictures come along."""
+def with_links(text: str, file: Path) -> str:
+    """A page's text. Links to pages stay; links to other files of the repository lead to GitHub; pictures come along."""
+    page = DOCS if file == README else file.parent
 
     def place(found: re.Match[str]) -> str:
-        picture, text, target = found.groups()
+        picture, words, target = found.groups()
+        path, _, anchor = target.partition("#")
+        goal = Path(os.path.normpath(file.parent / path))
         if picture:
-            return f"![{text}](pictures/{Path(target).name})"
-        kind = "tree" if (ROOT / target).is_dir() else "blob"
-        return f"[{text}]({GITHUB}/{kind}/main/{target})"
+            return f"![{words}](pictures/{goal.name})"
+        if goal == README or goal.is_relative_to(DOCS):
+            site = DOCS / "index.md" if goal == README else goal
+            return f"[{words}]({os.path.relpath(site, page)}{'#' if anchor else ''}{anchor})"
+        return f"[{words}]({GITHUB}/{'tree' if goal.is_dir() else 'blob'}/main/{goal.relative_to(ROOT)})"
 
-    return re.sub(r"(!?)\[([^\]\n]*)\]\((?!https?:|#)([^)]+)\)", place, readme)
+    return re.sub(r"(!?)\[([^\]\n]*)\]\((?!https?:|#)([^)]+)\)", place, text)
 
 
 def metrics() -> str:
     """Every logged number."""
-    rows = ((f"`{m.pattern}`<br>{m.name}", m.formula, m.unit, m.range, m.source, f"`{m.file}`, {m.when or 'every step'}") for m in METRICS)
+    rows = (
+        (f"`{m.pattern}`<br>{m.name}", m.formula, m.unit, m.range, m.source, f"`{m.file}`, {m.when or 'every step'}")
+        for m in METRICS
+    )
     return (
-        "---\nhide: [toc]\n---\n\n# Every logged number\n\n"
         "`azr-lite show NAME` prints one row. A value outside its healthy range is a reason to look, not a verdict. Braces: `{role}` is propose or\n"
         "solve, `{type}` a game, `{part}` a reward part, `{reason}` a reason code, `{kind}` an outcome of the sandbox, `{percent}` a rounded percentage.\n\n"
         + table(("key and name", "formula", "unit", "healthy", "source", "logged"), rows)
@@ -80,14 +87,16 @@ def settings() -> str:
     """Every setting, in the order and under the headings of `config.py`."""
     fields = {field.name: field for field in dataclasses.fields(config.Config)}
     text = (
-        "# Every setting\n\nEach is a flag (`azr-lite run --n-mc 8`) and a keyword (`azr_lite.run(n_mc=8)`). The last column says what it is, its unit where\n"
+        "Each is a flag (`azr-lite run --n-mc 8`) and a keyword (`azr_lite.run(n_mc=8)`). The last column says what it is, its unit where\n"
         'it has one, and where the default comes from: "paper" is arXiv 2505.03335, "code" its authors\' code, and a default without either was chosen here.\n'
     )
     section = ""
     rows: list[tuple[str, str, str, str]] = []
     for heading, name, meaning in [*config.list_settings(), ("", "", "")]:
         if heading != section and rows:
-            text += f"\n## {section[0].upper()}{section[1:]}\n\n" + table(("setting", "default", "values", "meaning, unit, source"), rows)
+            text += f"\n## {section[0].upper()}{section[1:]}\n\n" + table(
+                ("setting", "default", "values", "meaning, unit, source"), rows
+            )
             rows = []
         section = heading
         if name:
@@ -97,29 +106,31 @@ def settings() -> str:
 
 def preset_page() -> str:
     """Every preset, and the reason of each number in it."""
-    text = "# Presets\n\nWhat a preset does not name keeps the default. `azr-lite plan NAME` says whether it fits.\n"
+    text = "What a preset does not name keeps the default. `azr-lite plan NAME` says whether it fits.\n"
     for one in PRESETS.values():
         rows = ((f"`{name}`", f"`{value!r}`", why) for name, (value, why) in one.choices.items())
-        text += f"\n## {one.name}\n\n{one.about}\n\n" + table(("setting", "value", "source and reason"), rows)
+        text += f"\n### {one.name}\n\n{one.about}\n\n" + table(("setting", "value", "source and reason"), rows)
     return text
 
 
 def commands() -> str:
     """The commands of the command line."""
     rows = ((f"`azr-lite {name}`", function.__doc__.splitlines()[0]) for name, function in COMMANDS.items())
-    return "# Commands\n\n`azr-lite COMMAND --help` explains each option; every setting is one of `run`'s.\n\n" + table(
-        ("command", "what"), rows
-    )
+    return table(("command", "what"), rows)
 
 
 def course() -> str:
     """Notebooks and the exercises in them."""
-    text = "# The course\n\nExercises are checked by `check.NAME(mine)`; the answer is the package's own function (`check.reveal`).\n"
+    text = "Exercises are checked by `check.NAME(mine)`; the answer is the package's own function (`check.reveal`).\n"
     for lesson in COURSE:
         link = f"{GITHUB}/blob/main/notebooks/{lesson.stem}.ipynb"
         able = "".join(f"* {one}\n" for one in lesson.able)
-        rows = [(f"`{one.name}`", one.points, len(one.mistakes)) for one in exercises().values() if one.notebook == lesson.number]
-        text += f"\n## {lesson.number} · {lesson.title}\n\n[Open the notebook]({link}). Before this: {lesson.needs}.\n\nYou will be able to\n\n{able}"
+        rows = [
+            (f"`{one.name}`", one.points, len(one.mistakes))
+            for one in exercises().values()
+            if one.notebook == lesson.number
+        ]
+        text += f"\n## {lesson.number} · {lesson.title}\n\n[Open the notebook]({link}) or [Colab]({colab(lesson)}). Before this: {lesson.needs}.\n\nYou will be able to\n\n{able}"
         text += "\n" + table(("exercise", "points", "mistakes it knows"), rows) if rows else ""
     return text
 
@@ -138,7 +149,7 @@ def modules() -> dict[str, list[str]]:
 
 def public_names() -> str:
     """What is meant for others: each package's `__all__`, with a link to where it is defined."""
-    text = "# Public names\n\nEverything else may change without notice.\n"
+    text = "Everything else may change without notice.\n"
     for package in PACKAGES:
         module = importlib.import_module(package)
         rows = []
@@ -150,24 +161,40 @@ def public_names() -> str:
                 where = f"{value.__module__}.{value.__qualname__}"
             else:
                 where = package if name.startswith("__") else f"{package}.{name}"
-            about = (inspect.getdoc(value) or "").split("\n")[0] if not isinstance(value, str | tuple) else f"`{value!r}`"
+            about = (
+                (inspect.getdoc(value) or "").split("\n")[0] if not isinstance(value, str | tuple) else f"`{value!r}`"
+            )
             rows.append((f"[`{package}.{name}`][{where}]", about))
         text += f"\n## {package}\n\n" + table(("name", "what"), rows)
     return text
 
 
+TABLES = {
+    "names": public_names, "metrics": metrics, "settings": settings, "presets": preset_page, "course": course, "commands": commands
+}  # fmt: skip
+"""What stands for ``<!-- made from code: NAME -->``."""
+
+TITLES = {
+    "": "AZR Lite",
+    "tutorials": "Tutorials",
+    "how-to": "How to",
+    "reference": "Reference",
+    "explanation": "Explanation",
+}
+"""The menu: folder of pages to its heading."""
+
+FIRST = ("index.md", "tutorials/start.md", "tutorials/first_gpu_run.md")
+"""Pages that stand before the others of their folder, which are in the order of their files' names."""
+
+
 def pages() -> Pages:
     """All of them."""
-    found = {
-        "index.md": home((ROOT / "README.md").read_text(encoding="utf-8")),
-        "names.md": public_names(),
-        "metrics.md": metrics(),
-        "settings.md": settings(),
-        "presets.md": preset_page(),
-        "course.md": course(),
-        "commands.md": commands(),
-        **{f"{name}.md": (ROOT / ".docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("real_model", "short_answers")},
-    }
+    found = {"index.md": with_links(README.read_text(encoding="utf-8"), README)}
+    for file in sorted(DOCS.rglob("*.md")):
+        text = re.sub(
+            r"<!-- made from code: (\w+) -->\n", lambda name: TABLES[name[1]](), file.read_text(encoding="utf-8")
+        )
+        found[file.relative_to(DOCS).as_posix()] = with_links(text, file)
     only = {"azr_lite.cli": "    options:\n      members: [main]\n"}  # the commands have a page of their own
     for page, members in modules().items():
         found[f"api/{page}.md"] = f"# {page}\n\n" + "\n".join(f"::: {name}\n{only.get(name, '')}" for name in members)
@@ -175,12 +202,18 @@ def pages() -> Pages:
 
 
 def navigation(found: Pages) -> list[dict[str, object]]:
-    """The menu: readers' pages first, then modules by name."""
-    fixed = {"Home": "index.md", "The course": "course.md", "A real model learns": "real_model.md",
-             "Short answers": "short_answers.md", "Commands": "commands.md",
-             "Every setting": "settings.md", "Presets": "presets.md", "Every logged number": "metrics.md", "Public names": "names.md"}  # fmt: skip
-    reference = [{place.removeprefix("api/").removesuffix(".md"): place} for place in sorted(found) if place.startswith("api/")]
-    return [*({title: place} for title, place in fixed.items()), {"Modules": reference}]
+    """The menu: the pages of each folder by their title, then modules by name."""
+    menu: dict[str, list[dict[str, str]]] = {title: [] for title in TITLES.values()}
+    for place in [*FIRST, *(place for place in found if place not in FIRST)]:
+        folder = place.rpartition("/")[0]
+        if folder != "api":
+            menu[TITLES[folder]].append(
+                {"Home" if place == "index.md" else found[place].split("# ")[1].split("\n")[0]: place}
+            )
+    reference = [
+        {place.removeprefix("api/").removesuffix(".md"): place} for place in sorted(found) if place.startswith("api/")
+    ]
+    return [*({title: places} for title, places in menu.items()), {"Modules": reference}]
 
 
 def write(build: Path) -> None:
@@ -191,12 +224,14 @@ def write(build: Path) -> None:
     for place, text in found.items():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         (folder / place).write_text(text, encoding="utf-8")
-    shutil.copy(ROOT / ".docs" / "style.css", folder)
+    shutil.copy(DOCS / "style.css", folder)
     (folder / "pictures").mkdir()
-    for picture in re.findall(r"!\[[^\]]*\]\((?!https?:)([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8")):
+    for picture in re.findall(r"!\[[^\]]*\]\((?!https?:)([^)]+)\)", README.read_text(encoding="utf-8")):
         shutil.copy(ROOT / picture, folder / "pictures")
-    settings_of_site = {"INHERIT": os.path.relpath(ROOT / ".docs" / "mkdocs.yml", build), "nav": navigation(found)}
-    (build / "mkdocs.yml").write_text(json.dumps(settings_of_site, indent=1, ensure_ascii=False), encoding="utf-8")  # JSON is YAML
+    settings_of_site = {"INHERIT": os.path.relpath(DOCS / "mkdocs.yml", build), "nav": navigation(found)}
+    (build / "mkdocs.yml").write_text(
+        json.dumps(settings_of_site, indent=1, ensure_ascii=False), encoding="utf-8"
+    )  # JSON is YAML
 
 
 if __name__ == "__main__":
