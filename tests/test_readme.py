@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import types
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -245,6 +246,7 @@ def test_every_python_block_runs(tmp_path, monkeypatch):
         UserSecretsClient=lambda: types.SimpleNamespace(get_secret=lambda name: f"secret of {name}")
     )
     for name, module in {"google.colab": colab, "kaggle_secrets": secrets}.items():
+        module.__spec__ = ModuleSpec(name, None)  # libraries ask whether Colab is there
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr("azr_lite.loop.run", run)
     monkeypatch.setenv("HF_TOKEN", "")
