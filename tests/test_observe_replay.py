@@ -196,7 +196,7 @@ def scripted_run(path, executor, **changes):
         {"estimator": "global", "zero_learnability": "upstream", "train_proposer": False},
         {"whitening": "token", "induction_scoring": "fraction", "equality": "typed"},
         {"task_types": ("abduction", "induction"), "updates_per_step": 2},
-        {"reference_tasks": "diverse", "repeated_programs": "penalty", "references": 1},
+        {"reference_tasks": "diverse", "repeated_programs": "penalty", "references": 2},
         {"reference_tasks": "learnable", "proposals_per_prompt": 3, "proposer_estimator": "rloo"},
     ],
     ids=str,
