@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import types
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -245,6 +246,7 @@ def test_every_python_block_runs(tmp_path, monkeypatch):
         UserSecretsClient=lambda: types.SimpleNamespace(get_secret=lambda name: f"secret of {name}")
     )
     for name, module in {"google.colab": colab, "kaggle_secrets": secrets}.items():
+        module.__spec__ = ModuleSpec(name, None)  # libraries ask whether Colab is there
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr("azr_lite.loop.run", run)
     monkeypatch.setenv("HF_TOKEN", "")
@@ -330,6 +332,17 @@ def test_every_test_and_switch_named_exists():
 
 
 MEASURED = PAGES["docs/explanation/measured.md"]
+
+
+def test_the_real_models_numbers_are_those_of_the_comparison():
+    found = json.loads((ROOT / "data_samples" / "benchmarks" / "real" / "comparison.json").read_text())["sets"]
+    (row,) = [line for line in README.splitlines() if line.startswith("| Qwen2.5-Coder-0.5B on a CPU")]
+    for name in ("cruxeval-o", "cruxeval-i", "simple"):
+        one = found[name]["strict"]
+        before, after = (100 * one[when] / one["n"] for when in ("before", "after"))
+        told = f"{before:.1f} → {after:.1f} %, {one['gain']:+.1f} [{one['low']:+.1f}, {one['high']:+.1f}]"
+        assert told.replace("-", "−") in row
+    assert len(found["simple"]["strict"]["seeds"]) == 1
 
 
 def test_headline_numbers_are_those_of_the_kept_measurements():

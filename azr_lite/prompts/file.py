@@ -201,7 +201,7 @@ def _pair(text: str) -> _Found:
     test, settled = _next_test(lines, _PARTS_OF_PROGRAM)
     if test is None:
         return None, settled or broken
-    if '"' in lines[: test.start()] or text.count("\n#", 0, test.start()) > lines.count("\n#", 0, test.start()):
+    if '"' in lines[: test.start()]:
         return [("markup", "")], True
     kept = re.sub(r"\n#+", lambda found: "\n" + "\0" * (len(found[0]) - 1), lines[: test.start()])
     program = "".join(letter for letter, kind in zip(text, kept, strict=False) if kind != "\0")
