@@ -30,6 +30,8 @@ TINY = {"eval_every": 0, "steps": 2, "batch_size": 4, "solver_batch_size": 4, "n
 def machine(monkeypatch):
     """Cores and free GB of a machine on which nobody has decided anything."""
 
+    monkeypatch.setattr(companions, "cpu_arithmetic", lambda: "float32")
+
     def make(cores, free=64.0, **names):
         monkeypatch.setattr(companions, "usable_cores", lambda: cores)
         monkeypatch.setattr(psutil, "virtual_memory", lambda: type("", (), {"available": free * 1e9}))
@@ -65,6 +67,13 @@ def test_the_number_follows_cores_memory_batch_and_settings(machine, cores, free
     machine(cores, free)
     config = preset(settings.get("preset", "nano"), **{k: v for k, v in settings.items() if k != "preset"})
     assert companions.choose(config) == expected
+
+
+def test_in_bfloat16_two_real_models_fit_where_one_does_in_float32(machine, monkeypatch):
+    machine(2, 20)
+    assert companions.choose(preset("cpu-0.5b"))[0] == 1
+    monkeypatch.setattr(companions, "cpu_arithmetic", lambda: "bfloat16 (avx512_bf16)")
+    assert companions.choose(preset("cpu-0.5b"))[:2] == (2, 1)
 
 
 def test_who_set_the_threads_has_decided(machine):

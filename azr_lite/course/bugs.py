@@ -180,7 +180,7 @@ def _per_role_old_logps() -> list[Patch]:
     def prepare(self: Any, inputs: Any) -> Any:
         return {**healthy(self, inputs), "old_per_token_logps": None}
 
-    def role_after_role(batch: list[Rollout], updates: int, rng: Any, by_role: bool = False) -> list[list[Rollout]]:
+    def role_after_role(batch: list[Rollout], updates: int, rng: Any, **_: bool) -> list[list[Rollout]]:
         return [sorted(batch, key=lambda r: r.role)]
 
     return [(SelfPlayTrainer, "_prepare_inputs", prepare), (selfplay_module, "split_into_updates", role_after_role)]

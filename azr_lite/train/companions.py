@@ -30,7 +30,7 @@ from azr_lite.planner.plan import plan
 STARTED = "AZR_LITE_STARTED"
 """The variable that tells all processes of the run how they were started: a fact for people."""
 PACKED = 1.3
-"""Peak memory of a real model on a CPU against the plan's: weights are also kept packed for sampling."""
+"""Peak memory in bfloat16 against the plan's: weights are also kept packed, for sampling."""
 GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/dxg", "/dev/kfd")
 """Without one of these torch, whose import takes seconds, finds no GPU."""
 
@@ -103,10 +103,11 @@ def _processes_in_memory(config: Config) -> int:
     import psutil
 
     with suppress(ModelError):
+        share = 1.0
         if config.dtype == "auto" and config.tuning == "lora" and cpu_arithmetic() != "float32":
-            config = config.replace(dtype="bfloat16")
+            config, share = config.replace(dtype="bfloat16"), PACKED
         free = min(psutil.virtual_memory().available, _container("memory.max"))
-        return max(1, int(0.9 * free / 1e9 / max(1.0, PACKED * plan(config.replace(processes=0), "cpu").peak_gb)))
+        return max(1, int(0.9 * free / 1e9 / max(1.0, share * plan(config.replace(processes=0), "cpu").peak_gb)))
     return 1
 
 
