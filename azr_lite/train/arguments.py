@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from azr_lite.train.policy import Policy
 def training_arguments(config: Config, policy: Policy, run_dir: Path) -> GRPOConfig:
     """One generation batch is one self-play step; ConfigError where it cannot be split over the processes."""
     on_cpu = policy.device.type == "cpu"
+    # what torch wants in its place would still broadcast them once
+    warnings.filterwarnings("ignore", ".*broadcast_buffers. is deprecated", FutureWarning)
     micro_batches = config.micro_batches(world())
     args = GRPOConfig(
         output_dir=str(run_dir),

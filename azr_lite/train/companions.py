@@ -171,7 +171,7 @@ def _tell(rank: int, process: subprocess.Popen, said: IO[bytes], known: str) -> 
 
 def _watch_until_they_meet(others: list[tuple[subprocess.Popen, IO[bytes]]]) -> None:
     """End this process where a companion fails before all have met: until then nothing else would notice."""
-    while not ("torch.distributed" in sys.modules and sys.modules["torch.distributed"].is_initialized()):
+    while not getattr(sys.modules.get("torch.distributed"), "is_initialized", bool)():  # bool() is False
         for rank, (process, said) in enumerate(others, 1):
             if process.poll():
                 _tell(rank, process, said, "")
