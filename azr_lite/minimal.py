@@ -4,7 +4,7 @@ Read this first. It trains the nano model in plain torch, with the package's tas
 tests/test_minimal.py holds it equal to `azr_lite.run`: for the same replies the same prompts, verdicts, rewards,
 advantages and buffers; for the same rollouts the same gradient. What it leaves out of `azr_lite.run`:
 
-* other models, adapters, GPUs, 16 bits, vLLM, several processes: one float32 model on one CPU
+* other models, adapters, GPUs, 16 bits, vLLM, several processes, chunks of replies: one float32 model on one CPU
 * the switches: the solver trains on this step's Monte-Carlo replies, advantages are TRR++ over sequences, each group
   weighs the same in the loss, both roles train, there is no entropy bonus (all as in the preset "nano")
 * old tasks, and then weightless rows, that fill a batch up to a fixed size: with few valid proposals it is smaller

@@ -39,7 +39,7 @@ def recorded(tmp_path_factory):
     small = {
         "steps": 3, "batch_size": 8, "solver_batch_size": 16, "n_mc": 3, "seed_batch_factor": 1, "updates_per_step": 1, "micro_batch_size": 12,
         "eval_problems": 0, "eval_every": 0, "save_every": 0, "self_test": False, "workers": 1, "device": "cpu",
-        "gradient_share_every": 2,
+        "gradient_share_every": 2, "generation_chunk": 1000,  # as minimal.py: all in one chunk
     }  # fmt: skip
     return azr_lite.run("nano", output_dir=str(tmp_path_factory.mktemp("observed") / "run"), **small).path
 
