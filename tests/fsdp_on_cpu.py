@@ -9,10 +9,12 @@ import os
 import torch
 
 import azr_lite.train.trainer
+from azr_lite.train.generation import PolicySampler
 
 
 def without_sampler():
     build = azr_lite.train.trainer.SelfPlayTrainer
+    azr_lite.train.trainer.choose_sampler = lambda trainer, dtype: PolicySampler(trainer)  # not that for CPUs
     azr_lite.train.trainer.SelfPlayTrainer = lambda *args, sampler=None, **names: build(*args, **names)
     return build
 

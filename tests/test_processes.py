@@ -235,6 +235,7 @@ def test_weights_cut_by_fsdp_learn_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(
         azr_lite.train.trainer, "SelfPlayTrainer", azr_lite.train.trainer.SelfPlayTrainer
     )  # put back after the next line
+    monkeypatch.setattr(azr_lite.train.trainer, "choose_sampler", azr_lite.train.trainer.choose_sampler)  # as well
     without_sampler()
     azr_lite.run("nano", output_dir=str(whole), **{**TINY, **settings})
     assert (cut / "rollouts.jsonl").read_bytes() == (whole / "rollouts.jsonl").read_bytes()
