@@ -215,6 +215,11 @@ def with_weights_and_padding(c: Config, rollouts: Sequence[Rollout]) -> list[Rol
     return [dataclasses.replace(r, weight=float(w)) for r, w in zip(batch, weights_B, strict=True)]
 
 
+def by_prompt(rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
+    """The rollouts of each prompt, in order of first appearance."""
+    return [[rollouts[row] for row in rows] for rows in _rows_of([r.prompt_ids for r in rollouts])]
+
+
 def split_into_updates(
     rollouts: Sequence[Rollout], updates: int, rng: random.Random, by_role: bool = False, whole_prompts: bool = False
 ) -> list[list[Rollout]]:
@@ -234,11 +239,8 @@ def split_into_updates(
     parts: list[list[Rollout]] = [[] for _ in range(updates)]
     dealt = 0
     for _, rows in itertools.groupby(shuffled, key=section):
-        prompts: dict[tuple[int, ...], list[Rollout]] = {}
-        for row in rows:
-            prompts.setdefault(row.prompt_ids, []).append(row)
-        ordered = iter([row for own in prompts.values() for row in own])
-        count = sum(map(len, prompts.values()))
+        answers = [row for own in by_prompt(list(rows)) for row in own]
+        ordered, count = iter(answers), len(answers)
         for update, part in enumerate(parts):
             part += itertools.islice(ordered, len(range((update - dealt) % updates, count, updates)))
         dealt += count

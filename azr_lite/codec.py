@@ -7,7 +7,6 @@ import hashlib
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -127,8 +126,7 @@ class Codec:
 
     def ended(self, role: Role, prompt: str) -> Ended | None:
         """The style's rule that ends replies to this prompt; None where only an end token does."""
-        rule = partial(self.style.ended, role, prompt)
-        return None if rule("") is None else rule
+        return self.style.rule(role, prompt)
 
     def text(self, ids: Sequence[int]) -> str:
         """What these ids of a reply say, without the end-of-sequence token."""

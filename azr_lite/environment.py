@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import os
 import platform
+import socket
 import subprocess
 import sys
 import time
@@ -116,3 +117,10 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return found.stdout.strip() or None
+
+
+def free_port() -> int:
+    """One that no other run is likely to get meanwhile: the kernel takes them from all over its range."""
+    with socket.socket() as any_port:
+        any_port.bind(("", 0))
+        return any_port.getsockname()[1]

@@ -342,10 +342,10 @@ class SelfPlay:
         c = self.config
         rng = self._rng(step, "tasks")
         tasks: list[Task] = []
+        all_reserved = bool(proposals) and all(p.verdict.reason == Reason.RESERVED for p in proposals)
         for name in c.task_types:
             valid = [proposal.task for proposal in proposals if proposal.type == name and proposal.task is not None]
-            is_left = not proposals or any(proposal.verdict.reason != Reason.RESERVED for proposal in proposals)
-            if c.estimator in PER_PROMPT and is_left:
+            if c.estimator in PER_PROMPT and not all_reserved:
                 wanted, newest = 0, []  # a single reply has no others to be compared with
             elif c.solver_data == "reuse":
                 wanted, newest = max(0, c.solver_rows - c.n_mc * len(valid)), []

@@ -72,8 +72,8 @@ class ReasoningSuite:
 
     def _prompt(self, task: Task) -> Prompt:
         text = get_task_type(task.type).solve_prompt(self.style, task, self.verifier.rules)
-        body, rule = text.removesuffix(self.style.prefill), functools.partial(self.style.ended, Role.SOLVE, text)
-        return Prompt(body, text[len(body) :], self.style.chat, None if rule("") is None else rule)
+        body = text.removesuffix(self.style.prefill)
+        return Prompt(body, text[len(body) :], self.style.chat, self.style.rule(Role.SOLVE, text))
 
     def grade(self, replies: Sequence[tuple[Question, Reply]]) -> list[Mark]:
         pairs = [(self._tasks[question.id], sampled) for question, sampled in replies]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -55,6 +56,11 @@ class Style:
         None: only an end token ends a reply to this prompt.
         """
         return None
+
+    def rule(self, role: Role, prompt: str) -> Callable[[str], bool | None] | None:
+        """`ended` of replies to this prompt; None where only an end token ends them."""
+        ended = functools.partial(self.ended, role, prompt)
+        return None if ended("") is None else ended
 
     def read_sampled(
         self, role: Role, prompt: str, text: str, rules: Rules, *, cut: str = ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import socket
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from trl import GRPOConfig
 
 from azr_lite.config import Config
+from azr_lite.environment import free_port
 from azr_lite.errors import ConfigError
 from azr_lite.train.distributed import world
 from azr_lite.train.policy import Policy
@@ -86,12 +86,12 @@ def _vllm(config: Config, on_cpu: bool) -> dict[str, Any]:
         return {}
     require_vllm(config, on_cpu)
     if config.generation == "vllm" and world() == 1:
-        os.environ.setdefault("MASTER_PORT", str(_free_port()))  # vLLM's; of two runs TRL would give both 29500
+        os.environ.setdefault("MASTER_PORT", str(free_port()))  # vLLM's; of two runs TRL would give both 29500
     return {
         "use_vllm": True,
         "vllm_mode": "colocate" if config.generation == "vllm" else "server",
         "vllm_server_base_url": config.vllm_server if config.generation == "vllm-server" else None,
-        "vllm_group_port": _free_port(),  # where weights go to the server; TRL would give all runs 51216
+        "vllm_group_port": free_port(),  # where weights go to the server; TRL would give all runs 51216
         "vllm_gpu_memory_utilization": config.vllm_memory,
         "vllm_enable_sleep_mode": config.generation == "vllm",
         "vllm_tensor_parallel_size": config.vllm_tensor_parallel,
@@ -99,13 +99,6 @@ def _vllm(config: Config, on_cpu: bool) -> dict[str, Any]:
         "vllm_importance_sampling_correction": True,
         "vllm_importance_sampling_mode": "token_truncate",
     }
-
-
-def _free_port() -> int:
-    """One that no other run is likely to get meanwhile: the kernel takes them from all over its range."""
-    with socket.socket() as any_port:
-        any_port.bind(("", 0))
-        return any_port.getsockname()[1]
 
 
 def require_vllm(config: Config, on_cpu: bool) -> None:

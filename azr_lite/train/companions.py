@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import IO
 
 from azr_lite.config import Config
-from azr_lite.environment import cpu_arithmetic, require_training
+from azr_lite.environment import cpu_arithmetic, free_port, require_training
 from azr_lite.errors import ConfigError, ModelError, TrainingError
 from azr_lite.planner.plan import plan
 
@@ -54,7 +53,8 @@ def companions(settings: Callable[[], Config], words: Sequence[str] | None) -> I
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(threads)
     others = _start(count, words) if count > 1 else []
-    threading.Thread(target=_watch_until_they_meet, args=(others,), daemon=True).start()
+    if others:
+        threading.Thread(target=_watch_until_they_meet, args=(others,), daemon=True).start()
     try:
         yield
     except (TrainingError, RuntimeError) as error:
@@ -135,11 +135,8 @@ def _on_cpu(config: Config) -> bool:
 
 def _start(count: int, words: Sequence[str]) -> list[tuple[subprocess.Popen, IO[bytes]]]:
     """The companions of this process, each with a file of what it says on its standard error."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
     names = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "RANK": "0", "LOCAL_RANK": "0"}
-    os.environ |= {**names, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {**names, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
     others = []
     for rank in map(str, range(1, count)):

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from transformers import Cache, DynamicCache, GenerationConfig
 
 from azr_lite.codec import Codec, Ended, Sample
-from azr_lite.train.generation import Halving, PolicySampler, Sampler, is_due
+from azr_lite.train.generation import Halving, PolicySampler, Sampler, distinct_prompts, is_due
 from azr_lite.train.shared_prompts import SHARED_PROMPTS, Rows, SharedLayer
 
 if TYPE_CHECKING:
@@ -156,15 +156,10 @@ class CpuSampler:
 
         Gives the logits of the first token, (B, V); prompt lengths, (B,); the rows; and the cache to go on with.
         """
-        distinct = list(dict.fromkeys(map(tuple, prompts)))
-        place = {ids: u for u, ids in enumerate(distinct)}
-        prompt_B, width = torch.tensor([place[tuple(ids)] for ids in prompts]), max(map(len, distinct))
-        pad = self.config.pad_token_id
-        ids_US = torch.tensor([[pad] * (width - len(ids)) + list(ids) for ids in distinct])
-        real_US = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in distinct])
+        ids_US, real_US, prompt_B = distinct_prompts(prompts, self.config.pad_token_id)
         positions_US = (real_US.cumsum(-1) - 1).clamp(min=0)
         logits, caches = [], []
-        for part in torch.arange(len(distinct)).split(max(1, READ_AT_ONCE // width)):
+        for part in torch.arange(len(ids_US)).split(max(1, READ_AT_ONCE // ids_US.shape[1])):
             caches.append(DynamicCache(config=self.model.config))
             some = {"input_ids": ids_US[part], "attention_mask": real_US[part], "position_ids": positions_US[part]}
             out = self.model(**some, past_key_values=caches[-1], use_cache=True, logits_to_keep=1)

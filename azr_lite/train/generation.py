@@ -131,8 +131,8 @@ class Scorer:
         """
         trainer, B = self.trainer, len(ids_BT)
         of_old = [] if loss else trainer.rollouts
-        if of_old and (sampled_BT := self.sampled()) is not None:
-            return sampled_BT, None, None
+        if of_old and self.keeps_sampled():
+            return self.sampled(), None, None
         own = self.scores_itself(B) if of_old else 0
         parts: list[Any] = [(mask_BT.new_zeros((own, width), dtype=torch.float32), None, None)] if own else []
 
@@ -166,17 +166,19 @@ class Scorer:
             width = inputs["completion_ids"].shape[1]
             return self._micro_batch(self.trainer.model, ids_BT, mask_BT, width, False)[0]
 
-    def sampled(self) -> torch.Tensor | None:
+    def keeps_sampled(self) -> bool:
         """Log-probabilities kept from sampling save a forward pass, where sampling and scoring compute alike."""
         args, rollouts = self.trainer.args, self.trainer.rollouts
-        if self.trainer.use_vllm or args.bf16 or args.fp16 or any(r.logps is None for r in rollouts):
-            return None
-        logps_BT = torch.nn.utils.rnn.pad_sequence([torch.tensor(r.logps) for r in rollouts], batch_first=True)
-        return logps_BT.to(self.trainer.accelerator.device)
+        return not (self.trainer.use_vllm or args.bf16 or args.fp16 or any(r.logps is None for r in rollouts))
+
+    def sampled(self) -> torch.Tensor:
+        """Those of the trainer's `rollouts`, (B, longest reply)."""
+        logps = [torch.tensor(r.logps) for r in self.trainer.rollouts]
+        return torch.nn.utils.rnn.pad_sequence(logps, batch_first=True).to(self.trainer.accelerator.device)
 
     def scores_itself(self, rows: int) -> int:
         """Of so many rows of a step those of the first update, if its loss makes the old log-probabilities itself."""
-        kept = self.trainer.use_vllm or self.sampled() is not None
+        kept = self.trainer.use_vllm or self.keeps_sampled()
         return 0 if kept else rows // self.config.updates_per_step
 
     def _micro_batch(
@@ -258,6 +260,16 @@ def likeliest(trainer: SelfPlayTrainer) -> Iterator[None]:
         vars(owner).update(kept)
 
 
+def distinct_prompts(prompt_ids: Sequence[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The U distinct of these B prompts, padded on the left, (U, T); their mask, (U, T); and which one each row has."""
+    prompts = [tuple(ids) for ids in prompt_ids]
+    place = {ids: u for u, ids in enumerate(dict.fromkeys(prompts))}
+    width = max(map(len, place))
+    ids_UT = torch.tensor([[pad] * (width - len(ids)) + list(ids) for ids in place])
+    mask_UT = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in place])
+    return ids_UT, mask_UT, torch.tensor([place[ids] for ids in prompts])
+
+
 @torch.no_grad()
 def sample_replies(
     model: Any,
@@ -272,13 +284,9 @@ def sample_replies(
     Equal prompts are read once: keys and values of all but the last prompt token are computed for the U distinct
     prompts and copied to the B rows. `options` go to transformers' `generate`.
     """
-    prompts = [tuple(ids) for ids in prompt_ids]
-    distinct = {ids: row for row, ids in enumerate(dict.fromkeys(prompts))}
-    width = max(map(len, distinct))
-    ids_UT = torch.tensor([[config.pad_token_id] * (width - len(ids)) + list(ids) for ids in distinct], device=device)
-    mask_UT = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in distinct], device=device)
-    of_row_B = torch.tensor([distinct[ids] for ids in prompts], device=device)
-    if len(distinct) < len(prompts) and width > 1:
+    ids_UT, mask_UT, of_row_B = (x.to(device) for x in distinct_prompts(prompt_ids, config.pad_token_id))
+    width = ids_UT.shape[1]
+    if len(ids_UT) < len(of_row_B) and width > 1:
         cache, read_UT = DynamicCache(config=model.config), mask_UT[:, :-1]
         positions_UT = (read_UT.cumsum(-1) - 1).clamp(min=0)
         reading = {"position_ids": positions_UT, "past_key_values": cache, "use_cache": True, "logits_to_keep": 1}

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from azr_lite.advantages import by_prompt
 from azr_lite.triplet import Rollout
 
 TREE_TOKENS = (4096, 512)
@@ -91,10 +92,8 @@ def _trees(rows: Sequence[Sequence[int]], most: int) -> list[slice]:
     """Cuts the rows where a tree would get more than `most` tokens; what neighbours begin with counts once."""
     cuts, tokens, before = [0], 0, []
     for number, row in enumerate(rows):
-        shared = next(
-            (i for i, (a, b) in enumerate(zip(before, row, strict=False)) if a != b), min(len(before), len(row))
-        )
-        tokens += len(row) - shared
+        alike = takewhile(lambda pair: pair[0] == pair[1], zip(before, row, strict=False))
+        tokens += len(row) - len(list(alike))
         if tokens > most and number > cuts[-1]:
             cuts.append(number)
             tokens = len(row)
@@ -198,11 +197,9 @@ def micro_batches(rows: Sequence[Rollout], size: int) -> list[list[Rollout]]:
     `size` divides the number of rows. Prompts with most rows are placed first, each where the least room is left over;
     one that fits nowhere is cut.
     """
-    prompts: dict[tuple[int, ...], list[Rollout]] = {}
-    for row in rows:
-        prompts.setdefault(row.prompt_ids, []).append(row)
+    prompts = by_prompt(rows)
     batches: list[list[Rollout]] = [[] for _ in range(len(rows) // size)]
-    for own in sorted(prompts.values(), key=len, reverse=True):
+    for own in sorted(prompts, key=len, reverse=True):
         while own:
             fitting = [batch for batch in batches if size - len(batch) >= len(own)]
             chosen = max(fitting, key=len) if fitting else min(batches, key=len)

@@ -269,11 +269,11 @@ class SelfPlayTrainer(GRPOTrainer):
         world = self.accelerator.num_processes
         if self.split is not None and world > 1:
             loss = loss + self.split.touch(role)
+        if not self.config.entropy_coef and base_BT is None:
+            return loss
         share = self.current_gradient_accumulation_steps / (world * self.args.steps_per_generation)
-        tokens, weights_BT = (
-            inputs["num_items_in_batch"] * share,
-            inputs["completion_mask"] * inputs["weights"][:, None],
-        )
+        tokens = inputs["num_items_in_batch"] * share
+        weights_BT = inputs["completion_mask"] * inputs["weights"][:, None]
         if self.config.entropy_coef:
             loss = loss - self.config.entropy_coef * (entropies_BT * weights_BT).sum() / tokens
         if base_BT is not None:
