@@ -13,6 +13,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -24,7 +25,7 @@ from azr_lite import __version__, commands
 from azr_lite.commands import declare_settings, split_names
 from azr_lite.config import Config
 from azr_lite.errors import AzrError, ConfigError
-from azr_lite.presets import preset
+from azr_lite.presets import preset, read_settings
 
 bench = SubcommandApp()
 bench.__doc__ = "Measure on this machine."
@@ -101,7 +102,7 @@ def _status(words: Sequence[str]) -> int:
 
 def _call(command: str, arguments: list[str]) -> int | None:
     """Read the arguments with tyro and call the command."""
-    for flag, value in pairwise(arguments):
+    for flag, value in [*pairwise(arguments), *(one.split("=", 1) for one in arguments if "=" in one)]:
         is_switch = any(f.type == "bool" and f.name == flag[2:].replace("-", "_") for f in dataclasses.fields(Config))
         if is_switch and value in ("True", "False", "true", "false"):
             raise ConfigError(f"{flag} takes no value; give {flag} or --no-{flag.removeprefix('--')}")
@@ -127,20 +128,27 @@ def _overview() -> str:
     return "\n".join([*lines, "", "azr-lite COMMAND --help explains each."])
 
 
+def _value_of(option: str, example: str, arguments: list[str]) -> str | None:
+    """What the command line gives for an option; None where it does not."""
+    found = next((value for flag, value in pairwise([*arguments, ""]) if flag == option), None)
+    found = next((one.partition("=")[2] for one in arguments if one.startswith(f"{option}=")), found)
+    if found is not None and (not found or found.startswith("-")):
+        raise ConfigError(f"{option} has no value; give one, such as {option} {example}")
+    return found
+
+
 def _settings_reader(command: str, arguments: list[str]) -> Callable[[StructTypeInfo], StructConstructorSpec | None]:
     """tyro's rule for a `Config`: a box per section; the defaults are those of the preset that the arguments name."""
-    named = next((value for flag, value in pairwise([*arguments, ""]) if flag == "--preset"), None)
-    named = next((one.partition("=")[2] for one in arguments if one.startswith("--preset=")), named)
-    if named is not None and (not named or named.startswith("-")):
-        raise ConfigError("--preset has no value; give one, such as --preset nano")
-    if named is None and command == "run":
-        named = "nano"
-    base = Config() if named is None else preset(named)
+    named, file = _value_of("--preset", "nano", arguments), _value_of("--config", "mine.yaml", arguments)
+    settings = read_settings(Path(file)) if file else {}
+    inside = settings.pop("preset", "nano" if file or command == "run" else None)
+    named = named or inside
+    base = Config() if named is None else preset(named, **settings)
 
     def build(**sections: Any) -> Config:
         read = {name: split_names(value) for section in sections.values() for name, value in vars(section).items()}
         changes = {name: value for name, value in read.items() if name != "preset" and value != getattr(base, name)}
-        config = Config(**changes) if named is None else preset(named, **changes)
+        config = Config(**changes) if named is None else preset(named, **{**settings, **changes})
         most = changes.get("micro_batch_size", base.micro_batch_size)
         if config.micro_batch_size != most:
             reason = f"the largest up to {most} that divides a batch of {config.rows} sequences"

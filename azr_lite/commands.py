@@ -25,6 +25,7 @@ from azr_lite.presets import list_presets
 Flag = FlagCreatePairsOff[bool]
 Json = Annotated[Flag, arg(help="Print JSON.")]
 HelpAll = Annotated[Flag, arg(help="Show every setting, not only those that most people change.")]
+File = Annotated[str, arg(name="config", help="JSON or YAML file of settings, laid over the preset.")]
 RunPath = Annotated[Positional[Path], arg(help="The run directory.")]
 typed: list[str] | None = None
 """The words after `azr-lite` on this process's command line; None where a Python program calls a command."""
@@ -59,7 +60,9 @@ def _options(module: str, name: str) -> Any:
     return Annotated[Any, arg(name="", constructor_factory=lambda: getattr(import_module(module), name))]
 
 
-def run(config: Settings, *, dry_run: Flag = False, go_on: Flag = False, help_all: HelpAll = False) -> None:
+def run(
+    config: Settings, *, file: File = "", dry_run: Flag = False, go_on: Flag = False, help_all: HelpAll = False
+) -> None:
     """Self-play from the start, with the settings of a preset or your own.
 
     Args:
@@ -67,11 +70,11 @@ def run(config: Settings, *, dry_run: Flag = False, go_on: Flag = False, help_al
         go_on: Resume the run where it exists already.
     """
     from azr_lite import loop
-    from azr_lite.progress import check_installed
+    from azr_lite.progress import Objects
     from azr_lite.train.companions import companions
 
     if dry_run:
-        check_installed(config)
+        loop.check(config, Objects())
         print(config_text(loop.resolve(config)), end="")
         print(f"nothing was run; the batch has {config.rows} sequences per step", file=sys.stderr)
     else:
@@ -89,7 +92,15 @@ def resume(path: RunPath, changes: Annotated[Any, arg(name="", constructor_facto
         az.resume(path, **given)
 
 
-def plan(config: Settings, *, gpu: str = "", why: Flag = False, json: Json = False, help_all: HelpAll = False) -> None:
+def plan(
+    config: Settings,
+    *,
+    file: File = "",
+    gpu: str = "",
+    why: Flag = False,
+    json: Json = False,
+    help_all: HelpAll = False,
+) -> None:
     """What fits and how long it takes: a preset, your settings, or all presets.
 
     Args:

@@ -56,7 +56,14 @@ EXECUTED: dict[str, tuple[dict[str, str], str]] = {
         '"path/to/model.gguf"',
     ),
     "azr-lite run --preset nano --save-minutes 2 --max-hours 8": ({"run ": "run --dry-run "}, '"max_hours": 8.0'),
-    "azr-lite run --preset mine.json": ({"run ": "run --dry-run "}, '"steps": 20'),
+    "azr-lite run --config mine.yaml --reward paper my_rewards:brief": (
+        {"run ": "run --dry-run "},
+        '"my_rewards:brief"',
+    ),
+    "azr-lite run --preset lora-1.5b-16gb --task-module my_tasks --task-types deduction errors": (
+        {"run ": "run --dry-run "},
+        '"my_tasks"',
+    ),
     "azr-lite doctor": ({}, "sandbox"),
     "azr-lite doctor runs/nano-seed1": ({}, "runs/nano-seed1: 2 steps"),
     "azr-lite analyse runs/nano-seed1": ({}, "distance to references"),
@@ -155,7 +162,12 @@ def place(tmp_path_factory):
     """A folder where the README's first run was made, cheaply, and gone on with."""
     pytest.importorskip("trl")
     folder = tmp_path_factory.mktemp("reader")
-    (folder / "mine.json").write_text('{"preset": "nano", "steps": 20}')
+    (folder / "mine.yaml").write_text("preset: nano\nsteps: 20\n")
+    (folder / "my_rewards.py").write_text("def brief(reply):\n    return {'brief': -0.1}\n")
+    (folder / "my_tasks.py").write_text(
+        "from azr_lite import register_task_type\nfrom azr_lite.course.example_tasks import ErrorPrediction\n"
+        "register_task_type(ErrorPrediction())\n"
+    )
     with contextlib.chdir(folder):
         for command in (RUN, "azr-lite resume runs/nano-seed1 --steps 100"):
             changes, expected = EXECUTED[command]
