@@ -39,6 +39,7 @@ OBJECT = "object:"
 
 REWARDS = ("paper", "complexity", "halstead", "distance", "surprise")
 """What `reward` may name besides module:name; rewards.py says what each is."""
+_TERM = re.compile(rf"({'|'.join(REWARDS)}|[^:=]+:[^:=]+)(=-?\d*\.?\d+(e-?\d+)?)?")
 
 PER_PROMPT = ("grpo", "dr_grpo", "rloo")
 """Estimators with a baseline per prompt."""
@@ -392,7 +393,7 @@ _CONFLICTS: tuple[tuple[Callable[[Config], Any], str], ...] = (
      "vLLM is used on GPUs only; on a CPU use generation='transformers'"),
     (lambda c: c.generation == "vllm-server" and not c.vllm_server.startswith(("http://", "https://")),
      "vllm_server is {c.vllm_server!r}; give an address such as http://localhost:8000"),
-    (lambda c: not c.reward or wrong_rewards(c),
+    (lambda c: not c.reward or not all(map(_TERM.fullmatch, c.reward)),
      "reward names {c.reward}; give paper, complexity, halstead, distance, surprise, or module:name of your own, each "
      "alone or with a weight, such as distance=0.1"),
     # watching
@@ -404,16 +405,6 @@ _CONFLICTS: tuple[tuple[Callable[[Config], Any], str], ...] = (
      "sync_to is {c.sync_to!r}; a place on the hub is written hub:USER/REPO; a folder is written as its path"),
 )  # fmt: skip
 """What must not be, and the sentence for it."""
-
-
-def wrong_rewards(config: Config) -> list[str]:
-    """The terms of `reward` that name nothing known, or have a weight that is no number."""
-    return [
-        term
-        for term, (name, sign, weight) in ((term, term.partition("=")) for term in config.reward)
-        if (name not in REWARDS and not all(name.partition(":")))
-        or (sign and not re.fullmatch(r"-?\d*\.?\d+(e-?\d+)?", weight))
-    ]
 
 
 def _check(config: Config) -> None:

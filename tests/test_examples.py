@@ -16,7 +16,7 @@ PRINTED = {
         r"the log is exact: verdicts, rewards",
         r"own\s\(paper, __main__:brief\)",
     ),
-    "callback": (r"step 1: 72 rollouts in", r"tokens per deduction: \[\d+\.\d+, \d+\.\d+\]"),
+    "callback": (r"step 1: \d+ rollouts in", r"tokens per deduction: \[\d+\.\d+, \d+\.\d+\]"),
     "own_task_type": (r"propose growing ─", r"valid|not_longer"),
     "executor_alone": (
         r"honest one +ok +\[1, 2, 3\]",
