@@ -232,7 +232,7 @@ def _answer_types(task: Task) -> str:
     return _types_of(task.inputs if task.type == "abduction" else task.outputs)
 
 
-@functools.lru_cache(maxsize=2**15)
+@functools.lru_cache(maxsize=2**16)
 def _types_of(texts: tuple[str, ...]) -> str:
     try:
         return "; ".join(", ".join(type(one).__name__ for one in read_arguments(text)) for text in texts)
@@ -272,11 +272,9 @@ def _parts(
             return answer_reward(reply.verdict).parts
         repeated = config.repeated_programs == "penalty" and reply.is_repeat
         return proposal_reward(reply.verdict, reply.rate, config.zero_learnability, repeated).parts
-    if reply.role == Role.SOLVE or reply.task is None:
-        return {}
-    if name != "surprise" and get_task_type(reply.type).propose_from != "own":
-        return {}
-    return {name: INTRINSIC[name](reply, buffers)}
+    valid = reply.role == Role.PROPOSE and reply.task is not None
+    fits = valid and (name == "surprise" or get_task_type(reply.type).propose_from == "own")
+    return {name: INTRINSIC[name](reply, buffers)} if fits else {}
 
 
 def _own_parts(name: str, reward: RewardFunction, reply: Reply) -> Mapping[str, float]:
@@ -340,5 +338,5 @@ def _imported(name: str) -> RewardFunction:
             found = getattr(found, part)
         return found() if isinstance(found, type) else found
     except (AttributeError, TypeError) as error:
-        again = f"correct the name, or from Python give the object itself: azr_lite.run(…, rewards={attribute})"
+        again = f"correct the name, or give the object itself, from Python: rewards={attribute}"
         raise ConfigError(f"the reward {name} cannot be made here ({error}); {again}") from error
