@@ -144,7 +144,10 @@ def propose_example(rng: random.Random, type_: str, mixture: Mixture) -> tuple[s
         prompt = task_type.propose_prompt(COMPACT, [make_triplet("deduction", ops, runs[0])], RULES)
         blocks = [("input", repr(run[0])) for run in runs]
         return prompt, reply_text("", *blocks, ("message", generator.message(ops)))
-    references = [make_triplet(type_, *draw_run(rng, _reference_depth(rng, mixture))) for _ in range(rng.randint(1, 2))]
+    references = []
+    for _ in range(rng.randint(1, 2)):
+        depth = 0 if rng.random() < IDENTITY_SHARE else _depth(rng, mixture.depths)
+        references.append(make_triplet(type_, *draw_run(rng, depth)))
     ops, run = draw_run(rng, _depth(rng, mixture.proposal_depths))
     reply = reply_text("", ("python", program_text(ops)), ("input", repr(run[0])))
     return task_type.propose_prompt(COMPACT, references, RULES), reply
@@ -166,7 +169,3 @@ def demonstration(rng: random.Random, mixture: Mixture, single: bool = False) ->
 
 def _depth(rng: random.Random, weights: tuple[float, ...]) -> int:
     return rng.choices(range(1, len(weights) + 1), weights)[0]
-
-
-def _reference_depth(rng: random.Random, mixture: Mixture) -> int:
-    return 0 if rng.random() < IDENTITY_SHARE else _depth(rng, mixture.depths)
