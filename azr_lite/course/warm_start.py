@@ -19,8 +19,8 @@ import torch
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from azr_lite.course.demonstrations import Mixture, demonstration
+from azr_lite.course.nano_tokenizer import build_tokenizer, vocabulary
 from azr_lite.nano.model import WEIGHTS
-from azr_lite.nano.tokenizer import build_tokenizer, vocabulary
 
 Example = tuple[list[int], int]
 """Token ids with the end token, and where what is learned begins: at the reply, or at its second token."""
