@@ -105,7 +105,6 @@ class CodeSuite:
         self.layers: Mapping[str, str] = {}  # what held the programs of the last grading
 
     def questions(self) -> list[Question]:
-        """All tasks in the order of the data."""
         return [Question(id, self.dataset + "+", self._prompt(row["prompt"])) for id, row in self._rows.items()]
 
     def _prompt(self, task: str) -> Prompt:

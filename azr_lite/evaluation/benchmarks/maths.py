@@ -159,7 +159,6 @@ class MathsSuite:
     stop: tuple[str, ...] = (END_ANSWER,)
 
     def questions(self) -> list[Question]:
-        """In the order of the data."""
         frame, how = self.style.frame, (self.style.prefill, self.style.chat)
         prompts = [Prompt(frame(TOLD + item.problem.strip() + ASKED), *how) for item in self.items]
         return [Question(o.id, self.name, prompt, o.stratum) for o, prompt in zip(self.items, prompts, strict=True)]
