@@ -185,7 +185,7 @@ def check(config: Config, objects: Objects) -> None:
     check_installed(config)
     objects.own_rewards(config)
     if config.model == "nano":
-        from azr_lite.nano.tokenizer import check_prompts
+        from azr_lite.nano.model import check_prompts
 
         check_prompts(config)
 

@@ -14,7 +14,7 @@ from azr_lite.course import attacks
 from azr_lite.course.example_tasks import TABLE_ORDERED, ErrorPrediction, SqlTask, compile_query, same_rows
 from azr_lite.course.task_properties import blind, check_task_type
 from azr_lite.errors import ConfigError
-from azr_lite.nano.tokenizer import check_prompts
+from azr_lite.nano.model import check_prompts
 from azr_lite.presets import preset
 from azr_lite.prompts import STYLES
 from azr_lite.sandbox.outcome import Kind
@@ -177,14 +177,18 @@ def test_a_type_derived_from_a_built_in_one_has_its_words_in_every_style():
 
 
 def test_prompts_that_nano_cannot_read_are_refused_before_anything_is_loaded(monkeypatch):
-    monkeypatch.setattr("azr_lite.tasks.base._REGISTRY", {"errors": ErrorPrediction(), "deduction": Deduction()})
+    class Mine(Deduction):
+        name = "mine"
+
+    types = (ErrorPrediction(), Deduction(), Mine())
+    monkeypatch.setattr("azr_lite.tasks.base._REGISTRY", {one.name: one for one in types})
     with pytest.raises(
         ConfigError, match=r"nano reads prompts of 320 tokens, and the shortest for proposals of errors has \d{3}; give"
     ):
         check_prompts(preset("nano", task_types=("errors", "deduction")))
-    check_prompts(preset("nano", task_types=("deduction",)))
-    with pytest.raises(ConfigError, match="nano reads prompts of 10 tokens"):
-        check_prompts(preset("nano", task_types=("deduction",), max_prompt_tokens=10))
+    check_prompts(preset("nano", task_types=("deduction", "mine")))
+    with pytest.raises(ConfigError, match="nano reads prompts of 5 tokens, and the shortest for answers of mine has"):
+        check_prompts(preset("nano", task_types=("mine",), max_prompt_tokens=5))
 
 
 def test_it_tells_what_stopped_a_program(executor):

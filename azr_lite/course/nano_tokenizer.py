@@ -10,14 +10,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from azr_lite.config import Config
-from azr_lite.errors import ConfigError
 from azr_lite.nano.language import KINDS
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK
-from azr_lite.prompts.compact import COMPACT
-from azr_lite.tasks import get_task_type
-from azr_lite.tasks.deduction import DEDUCTION
-from azr_lite.verifier import rules_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -52,8 +46,11 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
+    longest_first = sorted((*_FORM, *_COMMANDS, *_IDIOMS, *_WORDS), key=len, reverse=True)
+    words = [re.escape(token).replace("\\\n", "\\n").replace("\\ ", " ") for token in longest_first]
+    pattern = "|".join((*words, "[1-9][0-9]", r"[\s\S]"))
     tokenizer = Tokenizer(models.WordLevel(vocabulary(), unk_token=UNK))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_pattern()), behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -63,28 +60,3 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         clean_up_tokenization_spaces=False,
         padding_side="left",
     )
-
-
-def check_prompts(config: Config) -> None:
-    """ConfigError where the shortest prompts of a task type, those about its first task, are too long for nano."""
-    rules, longest, first = rules_of(config), config.max_prompt_tokens, DEDUCTION.zero_task()
-    for task_type in map(get_task_type, config.task_types):
-        task, given = task_type.zero_task(), [first] if task_type.propose_from == "programs" else []
-        prompts = {"proposals": task_type.propose_prompt(COMPACT, given, rules)}
-        prompts |= {"answers": task_type.solve_prompt(COMPACT, task, rules)} if task is not None else {}
-        for what, prompt in prompts.items():
-            if (tokens := len(re.findall(_pattern(), prompt))) > longest:
-                raise ConfigError(
-                    f"nano reads prompts of {longest} tokens, and the shortest for {what} of {task_type.name} has "
-                    f"{tokens}; give that type the words of a built-in one (docs/how-to/task_type.md), or --model"
-                )
-
-
-def _pattern() -> str:
-    """What splits a text: a longer token goes before a shorter one."""
-    longest_first = sorted((*_FORM, *_COMMANDS, *_IDIOMS, *_WORDS), key=len, reverse=True)
-    return "|".join((*map(_escape, longest_first), "[1-9][0-9]", r"[\s\S]"))
-
-
-def _escape(token: str) -> str:
-    return re.escape(token).replace("\\\n", "\\n").replace("\\ ", " ")
