@@ -230,7 +230,7 @@ class _Session:
         c, path = self.config, self.directory.path
         with one_thread_for_nano(c), open_executor(c, workers(c)) as executor, explain_lost_process(path):
             self._build(executor)
-            by_main(lambda: self.reporter.trackers.start())
+            by_main(self.reporter.trackers.start)
             if not sharding():
                 self._begin()
             self.schedule.go_on_from(self._standing(self.done), self.trainer.args, self.done)
