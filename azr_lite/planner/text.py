@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import textwrap
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from azr_lite.errors import ConfigError
 from azr_lite.planner.plan import USABLE, VALID, Plan, assumed_tokens, natural_gpu, plan
 from azr_lite.planner.vram import detect_gpu, trainable_parameters
 from azr_lite.presets import PRESETS, preset
-from azr_lite.sandbox import Executor
+from azr_lite.sandbox.executor import probe
 
 VARIABLES = (
     "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "WORLD_SIZE", "HF_HUB_OFFLINE", "WANDB_MODE", "AZR_LITE_TASK_TYPES",
@@ -118,15 +117,12 @@ def describe_machine() -> dict[str, Any]:
 def describe_setup() -> dict[str, Any]:
     """The facts that a bug report needs. `variables`: those of the environment that change what a run does."""
     gpu = detect_gpu()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the level below says it
-        with Executor(workers=1, allow_weak=True) as executor:
-            sandbox = {"level": executor.level.name, "layers": executor.layers}
+    sandbox = probe()
     return {
         **describe_environment(),
         "arithmetic": cpu_arithmetic(),
         "gpu": {"name": gpu.name, "gb": round(gpu.gb, 1)} if gpu else None,
-        "sandbox": sandbox,
+        "sandbox": {"level": sandbox.level.name, "layers": sandbox.layers},
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
 
