@@ -283,8 +283,8 @@ def preset(name: str, **overrides: Any) -> Config:
     """The named preset, or a file of settings (``my.json``, ``my.yaml``), with overrides.
 
     Args:
-        name: one of `list_presets`, or a file: the settings that ``azr-lite run --dry-run`` prints, all of them or
-            the few that differ from the preset that its "preset" names (nano where it names none).
+        name: one of `list_presets`, or a file: the settings that ``azr-lite run --dry-run --json`` prints, all of them
+            or the few that differ from the preset that its "preset" names (nano where it names none).
         overrides: settings by name; see `Config`.
 
     Returns:
@@ -316,7 +316,7 @@ def preset(name: str, **overrides: Any) -> Config:
 
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings in a JSON or YAML file. ConfigError in one sentence for a file that is none."""
-    kind, hint = "JSON" if path.suffix == ".json" else "YAML", "azr-lite run --dry-run prints such a file"
+    kind, hint = "JSON" if path.suffix == ".json" else "YAML", "azr-lite run --dry-run --json prints such a file"
     if path.suffix not in (".json", ".yaml", ".yml"):
         raise ConfigError(f"{path} cannot be read: a file of settings is .json, .yaml or .yml; {hint}")
     if kind == "YAML" and importlib.util.find_spec("yaml") is None:
