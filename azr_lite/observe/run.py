@@ -129,7 +129,7 @@ class Run:
             against: other runs to compare it with, up to seven.
 
         Raises:
-            ConfigError: the file exists and is no report, or cannot be written.
+            ConfigError: the file exists and is not a report, or cannot be written.
         """
         from azr_lite.observe.report import write_report
 
