@@ -74,7 +74,7 @@ def why_text(name: str) -> str:
     lines = [f"{name}: {PRESETS[name].about}"]
     for setting, (value, reason) in PRESETS[name].choices.items():
         lines += [f"{setting} = {value}", f"    {reason}"]
-    return _wrapped([*lines, "Every other setting is the default: azr-lite run --help says what and why."])
+    return _wrapped([*lines, "Every other setting is the default: azr-lite run --help-all says what and why."])
 
 
 def _wrapped(lines: Sequence[str]) -> str:
