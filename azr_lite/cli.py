@@ -28,7 +28,7 @@ from azr_lite.errors import AzrError, ConfigError
 from azr_lite.presets import preset, read_settings
 
 bench = SubcommandApp()
-bench.__doc__ = "Measure on this machine."
+bench.__doc__ = "Measure self-play beside its controls on this machine."
 bench.command(commands.bench_nano, name="nano")
 
 COMMANDS: dict[str, Callable[..., int | None] | SubcommandApp] = {

@@ -130,7 +130,7 @@ def plan(config: Settings, *, gpu: str = "", why: Flag = False, json: Json = Fal
 
 
 def launch_file(name: Positional[str] = "") -> None:
-    """Where a launch file for accelerate is stored.
+    """Print the path of a launch file for accelerate.
 
     Args:
         name: ddp, fsdp2 or zero3.
@@ -148,7 +148,7 @@ def evaluate(
     data: tuple[str, ...] = (),
     json: Json = False,
 ) -> None:
-    """Ask a model or a run the questions of benchmarks; answers are kept.
+    """Put benchmark questions to a model or a run; answers are kept.
 
     Args:
         model: Hub id, folder, .gguf file, nano, or a run's folder (RUN@12: its step 12, RUN@0: where it started).
@@ -199,7 +199,7 @@ def doctor(run: Positional[Path | None] = None, *, sandbox: Flag = False, rerun:
 
     Args:
         run: A run directory: the exit status is 1 when something is found. Not given: this machine.
-        sandbox: Attack the sandbox on this machine and count leaks; the exit status is 1 on any.
+        sandbox: Attack the sandbox on this machine and count leaks; the exit status is 1 if there are any.
         rerun: Also run this many of the run's accepted programs again: finds what leaves no trace in the numbers.
     """
     if run is not None:
@@ -236,8 +236,8 @@ def show(
     Args:
         what: A run directory; the name of a logged number, such as solve/deduction/reward; or metrics: all of them.
         step: Self-play step, from 0; not given: the newest.
-        worst: That many with the lowest reward.
-        best: That many with the highest reward.
+        worst: How many, lowest reward first.
+        best: How many, highest reward first.
         role: propose or solve.
         type: deduction, abduction, induction.
         count: How many, without --worst and --best.
@@ -251,7 +251,7 @@ def show(
 
 
 def replay(run: RunPath, *, step: int | None = None, rescore: tuple[str, ...] = (), json: Json = False) -> int:
-    """Make a step's verdicts, rewards and advantages again from the log; compare.
+    """Compute a step's verdicts, rewards and advantages again from the log.
 
     The exit status is 1 when something differs.
 

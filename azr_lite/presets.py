@@ -86,7 +86,7 @@ _ADAPTERS: Choices = {
     "gradient_checkpointing": (True, "activations of 2,500 tokens would not fit beside the weights otherwise"),
     "max_prompt_tokens": (1024, "one reference, or a task, of any usual length"),
     "eval_problems": (100, "per type: half-intervals of about 10 points in a few minutes"),
-    "eval_every": (25, "a curve of eight points over 200 steps; the stop rule reads it"),
+    "eval_every": (25, "a curve of five points over 100 steps; the stop rule reads it"),
     "stop_patience": (3, "evaluations in a row below the best: small models do collapse (reference runs, 0.5-3B)"),
     "save_every": (25, "whole checkpoints; save_minutes adds one whenever two minutes could be lost"),
 }
@@ -121,7 +121,7 @@ def _small(batch: int, solved: int, reply: int, why_reply: str) -> Choices:
     """Batch and length for one small GPU: `batch` proposals and `solved` replies per type, `reply` tokens each."""
     return {
         "steps": (100, "what was seen to learn on a CPU took 25"),
-        "batch_size": (batch, "proposals per type, four to a prompt"),
+        "batch_size": (batch, "proposals per type, four per prompt"),
         "solver_batch_size": (solved, "the replies to tasks that were solved sometimes"),
         "updates_per_step": (2, "few steps, so two updates of each"),
         "seed_batch_factor": (1, "as many seeds as proposals of a step"),

@@ -292,7 +292,7 @@ def _give_pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, 
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer of {name} has no end-of-sequence token; set one and save it")
     if tokenizer.eos_token_id >= known:
-        raise ModelError(f"the tokenizer and the model of {name} do not belong together; check the folder")
+        raise ModelError(f"the tokenizer and the model of {name} do not match; check the folder")
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id < known:
         return []
     tokenizer.pad_token = tokenizer.eos_token
