@@ -283,7 +283,7 @@ def _own_parts(name: str, reward: RewardFunction, reply: Reply) -> Mapping[str, 
         parts = dict(reward(reply))
     except Exception as error:
         at = traceback.extract_tb(error.__traceback__)[-1]
-        why = f"{about} failed: {type(error).__name__}: {error} ({Path(at.filename).name}, line {at.lineno}); correct it"
+        why = f"{about} failed: {type(error).__name__}: {error} ({Path(at.filename).name}, line {at.lineno}); fix it"
         raise ConfigError(why) from error
     numbers = all(isinstance(value, int | float) and math.isfinite(value) for value in parts.values())
     if not numbers or not all(isinstance(part, str) and part and "/" not in part for part in parts):
