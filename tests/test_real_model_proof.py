@@ -235,7 +235,7 @@ def test_the_page_shows_the_replies_that_the_command_prints():
     assert text.count("```text") == int(count) + 1
     marks = {}
     for name, record in (("before", before), ("after", after)):
-        for reply in re.findall(rf"^{name}: `(.*?)`", text, re.MULTILINE):
+        for reply in re.findall(rf"^\* {name}: `(.*?)`", text, re.MULTILINE):
             marks.setdefault(name, []).append(
                 {
                     item[0]

@@ -299,7 +299,7 @@ def replies(before: Record, after: Record, count: int, name: str = "cruxeval-o")
             lines.append(
                 f"```text\n{tasks[id].program.rstrip()}\nassert f({tasks[id].input}) == {tasks[id].output}\n```\n"
             )
-            lines.append(f"before: `{said[0]}`\\\nafter: `{said[1]}`\n")
+            lines.append(f"* before: `{said[0]}`\n* after: `{said[1]}`\n")
     return "\n".join(lines).rstrip() + "\n"
 
 
