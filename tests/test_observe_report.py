@@ -641,7 +641,7 @@ SMALL = """return Math.min(...[...document.querySelectorAll('svg text')].map(e =
 
 
 def test_everything_is_seen_and_read_on_a_phone(browser, tmp_path):
-    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     sick = WHOLE.parents[1] / "bugs" / "sign-flip"
     for name, runs in (
