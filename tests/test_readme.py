@@ -59,7 +59,14 @@ EXECUTED: dict[str, tuple[dict[str, str], str]] = {
         {"run ": "run --dry-run --json "},
         '"max_hours": 8.0',
     ),
-    "azr-lite run --preset mine.json": ({"run ": "run --dry-run --json "}, '"steps": 20'),
+    "azr-lite run --config mine.yaml --reward paper my_rewards:brief": (
+        {"run ": "run --dry-run --json "},
+        '"my_rewards:brief"',
+    ),
+    "azr-lite run --preset lora-1.5b-16gb --task-module my_tasks --task-types deduction errors": (
+        {"run ": "run --dry-run --json "},
+        '"my_tasks"',
+    ),
     "azr-lite list runs": ({}, "runs/nano-seed1 "),
     "azr-lite play nano --seed 1": ({"--seed 1": "--seed 1 --tries 2"}, "verifier"),
     "azr-lite env": ({}, "sandbox"),
@@ -164,7 +171,12 @@ def place(tmp_path_factory):
     """A folder where the README's first run was made, cheaply, and gone on with."""
     pytest.importorskip("trl")
     folder = tmp_path_factory.mktemp("reader")
-    (folder / "mine.json").write_text('{"preset": "nano", "steps": 20}')
+    (folder / "mine.yaml").write_text("preset: nano\nsteps: 20\n")
+    (folder / "my_rewards.py").write_text("def brief(reply):\n    return {'brief': -0.1}\n")
+    (folder / "my_tasks.py").write_text(
+        "from azr_lite import register_task_type\nfrom azr_lite.course.example_tasks import ErrorPrediction\n"
+        "register_task_type(ErrorPrediction())\n"
+    )
     with contextlib.chdir(folder):
         for command in (RUN, "azr-lite resume runs/nano-seed1 --steps 100"):
             changes, expected = EXECUTED[command]

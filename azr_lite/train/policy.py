@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from azr_lite.codec import chat_prompt, untrained_tags
-from azr_lite.config import Config
+from azr_lite.config import OBJECT, Config
 from azr_lite.errors import ModelError
 from azr_lite.train.source import fetch, local_model
 from azr_lite.triplet import Role
@@ -47,10 +47,16 @@ class Policy:
     untrained: frozenset[str] = frozenset()
 
 
-def load_policy(config: Config) -> Policy:
-    """Load what `config.model` names, as `config.tuning` wants it. Raises ModelError with one sentence."""
+def load_policy(config: Config, model: Any = None, tokenizer: Any = None) -> Policy:
+    """Load what `config.model` names, or take the model given, as `config.tuning` wants it.
+
+    Raises ModelError with one sentence.
+    """
     precision = choose_precision(config)
-    model, tokenizer, origin = _load(config, precision)
+    if config.model.startswith(OBJECT):
+        model, tokenizer, origin = _take(config, model, tokenizer, precision)
+    else:
+        model, tokenizer, origin = _load(config, precision)
     reasons = [origin, precision.reason]
     reasons += _give_pad_token(tokenizer, model, config.model)
     reasons += _drop_sampling_defaults(model)
@@ -185,6 +191,18 @@ def _load(config: Config, precision: Precision) -> tuple[PreTrainedModel, PreTra
     tokenizer = _guarded(named, "tokenizer", AutoTokenizer, source, padding_side="left")
     model = _guarded(named, "model", AutoModelForCausalLM, source, **options)
     return model, tokenizer, f"{named}: {_size(model)}"
+
+
+def _take(config: Config, model: Any, tokenizer: Any, precision: Precision) -> tuple[Any, Any, str]:
+    """A model that a Python program gave, on the CPU and in the type that training wants."""
+    if model is None:
+        why = f"the model of this run was an object of a Python program ({config.model.removeprefix(OBJECT)})"
+        raise ModelError(f"{why}, and is not kept; give a folder that holds it")
+    if not isinstance(model, PreTrainedModel):
+        raise ModelError(f"the model given is a {type(model).__name__}; give a model of transformers, without adapters")
+    tokenizer.padding_side = "left"
+    model = in_type(model.cpu(), precision.weights).requires_grad_(True)
+    return model, tokenizer, f"the {type(model).__name__} given, which is trained in place: {_size(model)}"
 
 
 def _load_options(config: Config, precision: Precision) -> dict[str, Any]:
