@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from azr_lite.config import Config
+from azr_lite.environment import sharding
 from azr_lite.errors import AzrError, ConfigError, TrainingError
 from azr_lite.train.checkpoints import step_of
 from azr_lite.train.companions import STARTED
@@ -49,14 +50,6 @@ def is_main() -> bool:
     return int(os.environ.get("RANK") or 0) == 0
 
 
-def sharding() -> str:
-    """``FSDP`` or ``DeepSpeed`` where the launcher wants weights cut over the processes, else empty."""
-    for name in ("FSDP", "DeepSpeed"):
-        if os.environ.get(f"ACCELERATE_USE_{name.upper()}", "").lower() in ("true", "1"):
-            return name
-    return ""
-
-
 def check_sharding(checkpoint: Path) -> None:
     """ConfigError where a checkpoint written under FSDP, DeepSpeed or neither would be read under another of these."""
     # each writes weights and moments in pieces, which it alone reads
@@ -80,7 +73,7 @@ def workers(config: Config) -> int | None:
 
 def check_processes(config: Config) -> list[str]:
     """Facts about how this run was started. ConfigError where it is not the run that the settings ask for."""
-    cut, vllm = sharding(), config.generation != "transformers"
+    cut, vllm = sharding(), config.generation.startswith("vllm")
     if config.processes and config.processes != world():
         file = "fsdp2" if config.tuning == "full" else "ddp"
         raise ConfigError(

@@ -6,14 +6,17 @@ import importlib.util
 import os
 import subprocess
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from huggingface_hub import errors as hub
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
@@ -22,9 +25,11 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
+from transformers.initialization import no_init_weights
 
 from azr_lite.codec import chat_prompt, untrained_tags
 from azr_lite.config import Config
+from azr_lite.environment import gets_weights, sharding
 from azr_lite.errors import ModelError
 from azr_lite.triplet import Role
 
@@ -54,7 +59,10 @@ def load_policy(config: Config) -> Policy:
     reasons += _give_pad_token(tokenizer, model, config.model)
     reasons += _drop_sampling_defaults(model)
     style, why = _choose_style(config, tokenizer, model)
-    untrained = untrained_tags(model, tokenizer)
+    found = [{} if gets_weights() else untrained_tags(model, tokenizer)]
+    if sharding():
+        broadcast_object_list(found)  # those of the process that has weights
+    untrained = found[0]
     reasons.append(why)
     reasons += [
         f"{tag} is a token this model was never taught ({cause}); it is written as ordinary text"
@@ -169,7 +177,7 @@ def _load(config: Config, precision: Precision) -> tuple[PreTrainedModel, PreTra
         from azr_lite.nano.model import WEIGHTS
 
         tokenizer = PreTrainedTokenizerFast.from_pretrained(str(WEIGHTS))  # AutoTokenizer would split as Qwen's does
-        model = _guarded(named, "model", AutoModelForCausalLM, str(WEIGHTS), **options)
+        model = _read(named, str(WEIGHTS), options)
         return model, tokenizer, f"nano: embedded model, {_size(model)}"
     if named.endswith(".gguf"):
         model, tokenizer = _load_gguf(path, config.tuning, options)
@@ -184,8 +192,24 @@ def _load(config: Config, precision: Precision) -> tuple[PreTrainedModel, PreTra
         raise ModelError(f"there is no model at {named}; give an existing folder, a .gguf file, a hub id or 'nano'")
     source = str(path) if path.exists() else named
     tokenizer = _guarded(named, "tokenizer", AutoTokenizer, source, padding_side="left")
-    model = _guarded(named, "model", AutoModelForCausalLM, source, **options)
+    model = _read(named, source, options)
     return model, tokenizer, f"{named}: {_size(model)}"
+
+
+def _read(named: str, source: str, options: dict[str, Any]) -> PreTrainedModel:
+    """The model; where the first process hands out the weights, memory that nothing has touched stands in for them.
+
+    So each machine needs room for the whole weights once, not once per process.
+    """
+    if not gets_weights() or "quantization_config" in options:
+        return _guarded(named, "model", AutoModelForCausalLM, source, **options)
+    config = _guarded(named, "model", AutoConfig, source)
+    with no_init_weights():
+        model = AutoModelForCausalLM.from_config(config, dtype=options["dtype"], trust_remote_code=False)
+    model.tie_weights()
+    with suppress(OSError):  # not every model has such a file
+        model.generation_config = GenerationConfig.from_pretrained(source)
+    return model
 
 
 def _load_options(config: Config, precision: Precision) -> dict[str, Any]:
