@@ -82,9 +82,7 @@ class Engine:
         )  # those handed over: name and tensors; and which of them sampled, call by call
         self.llm_engine = SimpleNamespace(
             model_executor=SimpleNamespace(driver_worker=SimpleNamespace(model_runner=SimpleNamespace(model=self))),
-            add_lora=lambda request: self.adapters.append(
-                (request.name, load_file(Path(request.path) / "adapter_model.safetensors"))
-            ),
+            add_lora=self.add_lora,
         )
         Engine.made.append(self)
 
@@ -101,6 +99,11 @@ class Engine:
 
     def reset_prefix_cache(self) -> None:  # the last thing in TRL's sync
         self.told.append("sync")
+
+    def add_lora(self, request: Any) -> None:
+        assert request.number not in self.numbers, "vLLM would not read it again"
+        self.numbers.add(request.number)
+        self.adapters.append((request.name, load_file(Path(request.path) / "adapter_model.safetensors")))
 
     def sleep(self, level: int) -> None:
         self.told.append("sleep" if level == 2 else "doze")
@@ -166,8 +169,8 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Engine]]:
     monkeypatch.setattr(arguments, "require_vllm", lambda config, on_cpu: None)
     for name in ("vllm", "vllm.lora", "vllm.lora.request"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
-    sys.modules["vllm.lora.request"].LoRARequest = lambda name, number, path, load_inplace=False: SimpleNamespace(
-        name=name, number=number, path=path, load_inplace=load_inplace
+    sys.modules["vllm.lora.request"].LoRARequest = lambda name, number, path: SimpleNamespace(
+        name=name, number=number, path=path
     )
     monkeypatch.setattr(Engine, "made", [])
     monkeypatch.setattr(Engine, "noise", 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ class WithAdapters(vllm_generation.VLLMGeneration):
     """
 
     def _init_vllm(self) -> None:
-        start, self.handed = vllm_generation.LLM, {}
+        start, self.handed, self.numbers = vllm_generation.LLM, {}, itertools.count(1)
         rank = max(settings.r for settings in self.model.peft_config.values())
 
         def start_with_adapters(**options: Any) -> Any:
@@ -76,8 +77,8 @@ class WithAdapters(vllm_generation.VLLMGeneration):
 
         with tempfile.TemporaryDirectory() as folder:
             self.model.save_pretrained(folder, save_embedding_layers=False)
-            for number, name in enumerate(self.model.peft_config, start=1):
+            for name in self.model.peft_config:
                 path = folder if name == "default" else os.path.join(folder, name)
-                self.llm.llm_engine.add_lora(LoRARequest(name, number, path, load_inplace=True))
-                self.handed[name] = LoRARequest(name, number, path)
+                self.handed[name] = LoRARequest(name, next(self.numbers), path)  # a number that vLLM knows is not read
+                self.llm.llm_engine.add_lora(self.handed[name])
         return iter(())
