@@ -209,7 +209,7 @@ def step_seconds(shape: Shape, config: Config, card: Card) -> float:
     weights = shape.linear_parameters + shape.head_parameters  # all but the embedding, which is a look-up
     # 4-bit weights are unpacked at every position, which takes as long as reading 9 bytes each.
     bytes_read, launch = {"full": (4, 1e-3), "lora": (2, 1.8e-3), "qlora": (9, 2.5e-3)}[c.tuning]
-    if c.generation != "transformers":
+    if c.generation.startswith("vllm"):
         bytes_read, launch = 2, 0.15e-3
     rate = card.tflops * 1e12 * ARITHMETIC_USED
 
@@ -221,7 +221,7 @@ def step_seconds(shape: Shape, config: Config, card: Card) -> float:
     measured, trained = VALID * c.batch_size * c.n_mc, c.solver_rows
     solves = measured + trained if c.solver_data == "separate" else max(measured, trained)
     own = len(c.task_types) * (c.batch_size + solves) / gpus
-    if c.generation != "transformers":
+    if c.generation.startswith("vllm"):
         own *= c.vllm_tensor_parallel
         rows = min(own, 256)
         sampling = own / rows * reply * position(rows) + (c.max_reply_tokens - reply) * position(1)
