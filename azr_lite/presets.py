@@ -283,8 +283,8 @@ def preset(name: str, **overrides: Any) -> Config:
     """The named preset, or a JSON file of settings (``my.json``), with overrides.
 
     Args:
-        name: one of `list_presets`, or a file: the settings that ``azr-lite run --dry-run`` prints, all of them or
-            the few that differ from the preset that its "preset" names (nano where it names none).
+        name: one of `list_presets`, or a file: the settings that ``azr-lite run --dry-run --json`` prints, all of them
+            or the few that differ from the preset that its "preset" names (nano where it names none).
         overrides: settings by name; see `Config`.
 
     Returns:
@@ -307,7 +307,9 @@ def preset(name: str, **overrides: Any) -> Config:
         settings = _settings_of(Path(name))
         name, overrides = str(settings.pop("preset", "nano")), {**settings, **overrides}
     if name.endswith((".yaml", ".yml", ".toml")):
-        raise ConfigError(f"{name} cannot be read: a file of settings is JSON; azr-lite run --dry-run prints one")
+        raise ConfigError(
+            f"{name} cannot be read: a file of settings is JSON; azr-lite run --dry-run --json prints one"
+        )
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(PRESETS)}"
@@ -318,7 +320,7 @@ def preset(name: str, **overrides: Any) -> Config:
 
 def _settings_of(path: Path) -> dict[str, Any]:
     """A file's settings. ConfigError in one sentence for a file that is none."""
-    hint = "azr-lite run --dry-run prints such a file"
+    hint = "azr-lite run --dry-run --json prints such a file"
     try:
         settings = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:

@@ -149,7 +149,7 @@ def test_what_only_looks_needs_no_extra(core, tmp_path):
     shutil.copytree(WHOLE, tmp_path / "whole")
     for words in (
         ["report", "whole", "--output", "report.html"],
-        ["run", "--preset", "nano", "--dry-run"],
+        ["run", "--preset", "nano", "--dry-run", "--json"],
         ["show", "whole", "--step", "2"],
     ):
         done = subprocess.run([core, *words], cwd=tmp_path, env=outside(), capture_output=True, text=True, check=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -41,7 +42,6 @@ class TransformersGenerator:
         return {"model": self.name, "generation": kind, "dtype": dtype, **versions}
 
     def generate(self, prompts: Sequence[Prompt], how: Sampling) -> list[list[Reply]]:
-
         from azr_lite.train.generation import Halving
 
         encoded = [(*self.codec.encode_parts(p.text, p.prefill, p.chat), p.ended) for p in prompts]
@@ -234,7 +234,7 @@ class OpenedModel:
     """A model that is loaded and ready to be asked. `model`: the hub id or path of the base model.
 
     `folder`: ``eval/step-N`` in a run's directory, where its results go; None for other models. `chunk`: questions
-    asked at once. `reasons`: one line for each choice made while loading.
+    asked at once. `reasons`: one line for each choice made while loading. `settings`, `checkpoint`: of a run.
     """
 
     generator: Generator
@@ -243,6 +243,8 @@ class OpenedModel:
     folder: Path | None
     chunk: int
     reasons: tuple[str, ...] = ()
+    settings: Config | None = None
+    checkpoint: Path | None = None
 
 
 def open_model(
@@ -274,7 +276,8 @@ def open_model(
         device=device,
         tuning="qlora" if trained.tuning == "qlora" else "lora",  # untrained: 16 bits where the machine has them
     )
-    return _load(config, checkpoint, named, folder, chunk)
+    opened = _load(config, checkpoint, named, folder, chunk)
+    return dataclasses.replace(opened, settings=trained if folder else None, checkpoint=checkpoint)
 
 
 def _load(config: Config, checkpoint: Path | None, name: str, folder: Path | None, chunk: int) -> OpenedModel:
