@@ -8,7 +8,10 @@ import pytest
 from tests.engines.limits import RULES, broken
 
 ROOT = Path(__file__).parents[1]
-KEPT = json.loads((ROOT / "data_samples" / "benchmarks" / "engines.json").read_text(encoding="utf-8"))
+FILE = ROOT / "data_samples" / "benchmarks" / "engines.json"
+if not FILE.exists():
+    pytest.skip("there is no record yet: make test-engines", allow_module_level=True)
+KEPT = json.loads(FILE.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("engine", RULES)

@@ -69,14 +69,14 @@ def plan_table(plans: Sequence[Plan]) -> str:
         asks = c.generation == "transformers" and c.device != "cpu"
         beside = plan(c.replace(generation="vllm"), found.card.gb) if asks else None
         faster = f"{beside.step_seconds:.0f}" if beside and beside.fits else ""
-        basis = "run" if c.device == "cpu" else "CPU" if gpus == 1 else "plan"
+        basis = "run" if c.device == "cpu" else "plan"
         row = (c.preset, c.model.rpartition("/")[2], card, peak, f"{times[0]:.0f}", f"{times[1]:.1f}", faster, basis)
         rows.append(row)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [" ".join([*map(str.ljust, row[:2], widths), *map(str.rjust, row[2:], widths[2:])]) for row in rows]
     notes = (
         f"GPU, peak in GB of 1e9 bytes; peak: planned, on one GPU (! = does not fit). *: {ROUGH}. vLLM: seconds per "
-        "step where it is installed. basis: run = such runs are kept; CPU = its engines ran, on a CPU; plan = neither. "
+        "step where it is installed. basis: run = such runs are kept; plan = planned only. "
         "One preset in full: azr-lite plan PRESET"
     )
     return _wrapped([*lines, notes])
