@@ -80,6 +80,7 @@ class Engine:
             [],
             [],
         )  # those handed over: name and tensors; and which of them sampled, call by call
+        self.numbers: set[int] = set()
         self.llm_engine = SimpleNamespace(
             model_executor=SimpleNamespace(driver_worker=SimpleNamespace(model_runner=SimpleNamespace(model=self))),
             add_lora=self.add_lora,

@@ -43,7 +43,8 @@ class WithAdapters(vllm_generation.VLLMGeneration):
     """
 
     def _init_vllm(self) -> None:
-        start, self.handed, self.numbers = vllm_generation.LLM, {}, itertools.count(1)
+        start = vars(vllm_generation)["LLM"]  # there only where vLLM is installed
+        self.handed, self.numbers = {}, itertools.count(1)
         rank = max(settings.r for settings in self.model.peft_config.values())
 
         def start_with_adapters(**options: Any) -> Any:
