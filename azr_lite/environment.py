@@ -61,7 +61,7 @@ def require_observing(what: str) -> None:
 def _require(what: str, libraries: Sequence[str], extra: str) -> None:
     if absent := missing_libraries(libraries):
         raise ConfigError(
-            f"{what} needs {', '.join(absent)}, not installed here; pip install 'azr-lite[{extra}]' brings all of it"
+            f"{what} needs {', '.join(absent)}, not installed here; pip install 'azr-lite[{extra}]' installs them"
         )
 
 
@@ -127,7 +127,7 @@ def free_port() -> int:
 
 
 def sharding() -> str:
-    """``FSDP`` or ``DeepSpeed`` where the launcher wants weights cut over the processes, else empty."""
+    """``FSDP`` or ``DeepSpeed`` where the launcher wants weights sharded over the processes, else empty."""
     for name in ("FSDP", "DeepSpeed"):
         if os.environ.get(f"ACCELERATE_USE_{name.upper()}", "").lower() in ("true", "1"):
             return name

@@ -26,7 +26,7 @@ ROUGH = "rough estimate (to a factor of two)"
 def plan_text(found: Plan, *, table: bool = True) -> str:
     """One plan in at most 80 columns: memory by part (the `table`), advice where it does not fit, a rough time."""
     c, card, gpus = found.config, found.card, max(1, found.config.processes)
-    spread = ", weights cut over them" if c.tuning == "full" else ", all weights on each"
+    spread = ", weights sharded over them" if c.tuning == "full" else ", all weights on each"
     cards = f"{gpus} x {card.name}{spread}" if gpus > 1 else card.name
     trained = trainable_parameters(found.shape, c)
     arithmetic = ""
@@ -85,11 +85,11 @@ def plan_table(plans: Sequence[Plan]) -> str:
 def why_text(name: str) -> str:
     """Each setting of a preset with its reason. Raises ConfigError for settings that come from no preset."""
     if name not in PRESETS:
-        raise ConfigError(f"only a preset's settings have reasons, and {name!r} is none; known: {', '.join(PRESETS)}")
+        raise ConfigError(f"--why explains presets only, and {name!r} is not one; known: {', '.join(PRESETS)}")
     lines = [f"{name}: {PRESETS[name].about}"]
     for setting, (value, reason) in PRESETS[name].choices.items():
         lines += [f"{setting} = {value}", f"    {reason}"]
-    return _wrapped([*lines, "Every other setting is the default: azr-lite run --help says what and why."])
+    return _wrapped([*lines, "Every other setting is the default: azr-lite run --help-all says what and why."])
 
 
 def _wrapped(lines: Sequence[str]) -> str:

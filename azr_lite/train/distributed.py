@@ -91,10 +91,10 @@ def check_processes(config: Config) -> list[str]:
     check_count(config, world())
     config.micro_batches(world())  # ConfigError where the batch cannot be split over them
     if cut and vllm and config.tuning != "full":
-        raise ConfigError(f"{cut} cannot hand vLLM adapters over a base in pieces; use ddp.yaml for adapters")
+        raise ConfigError(f"vLLM cannot get adapters of a base sharded by {cut}; use ddp.yaml for adapters")
     if world() == 1 and not cut:
         return [os.environ[STARTED]] if STARTED in os.environ else _idle_gpus(config)
-    weights = f"weights cut over them by {cut}" if cut else "each with a whole copy of the weights"
+    weights = f"weights sharded over them by {cut}" if cut else "each with a whole copy of the weights"
     facts = [os.environ.get(STARTED) or f"{world()} processes, {weights}"]
     if cut and not vllm:
         facts.append(f"generation='transformers' under {cut} is 10 to 50 times slower than generation='vllm'")

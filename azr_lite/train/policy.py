@@ -28,7 +28,7 @@ from transformers import (
 from transformers.initialization import no_init_weights
 
 from azr_lite.codec import chat_prompt, untrained_tags
-from azr_lite.config import Config
+from azr_lite.config import OBJECT, Config
 from azr_lite.environment import gets_weights, sharding
 from azr_lite.errors import ModelError
 from azr_lite.train.source import fetch, local_model
@@ -52,10 +52,16 @@ class Policy:
     untrained: frozenset[str] = frozenset()
 
 
-def load_policy(config: Config) -> Policy:
-    """Load what `config.model` names, as `config.tuning` wants it. Raises ModelError with one sentence."""
+def load_policy(config: Config, model: Any = None, tokenizer: Any = None) -> Policy:
+    """Load what `config.model` names, or take the model given, as `config.tuning` wants it.
+
+    Raises ModelError with one sentence.
+    """
     precision = choose_precision(config)
-    model, tokenizer, origin = _load(config, precision)
+    if config.model.startswith(OBJECT):
+        model, tokenizer, origin = _take(config, model, tokenizer, precision)
+    else:
+        model, tokenizer, origin = _load(config, precision)
     reasons = [origin, precision.reason]
     reasons += _give_pad_token(tokenizer, model, config.model)
     reasons += _drop_sampling_defaults(model)
@@ -211,6 +217,18 @@ def _read(named: str, source: str, options: dict[str, Any]) -> PreTrainedModel:
     return model
 
 
+def _take(config: Config, model: Any, tokenizer: Any, precision: Precision) -> tuple[Any, Any, str]:
+    """A model that a Python program gave, on the CPU and in the type that training wants."""
+    if model is None:
+        why = f"the model of this run was an object of a Python program ({config.model.removeprefix(OBJECT)})"
+        raise ModelError(f"{why}, and is not kept; give a folder that holds it")
+    if not isinstance(model, PreTrainedModel):
+        raise ModelError(f"the model given is a {type(model).__name__}; give a model of transformers, without adapters")
+    tokenizer.padding_side = "left"
+    model = in_type(model.cpu(), precision.weights).requires_grad_(True)
+    return model, tokenizer, f"the {type(model).__name__} given, which is trained in place: {_size(model)}"
+
+
 def _load_options(config: Config, precision: Precision) -> dict[str, Any]:
     """Dense weights are always read into the memory of the CPU; a GPU gets its own (or its pieces) in training."""
     if config.tuning != "qlora":
@@ -298,7 +316,7 @@ def _give_pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, 
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer of {name} has no end-of-sequence token; set one and save it")
     if tokenizer.eos_token_id >= known:
-        raise ModelError(f"the tokenizer and the model of {name} do not belong together; check the folder")
+        raise ModelError(f"the tokenizer and the model of {name} do not match; check the folder")
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id < known:
         return []
     tokenizer.pad_token = tokenizer.eos_token
