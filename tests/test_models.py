@@ -62,7 +62,7 @@ def test_where_weights_are_cut_only_the_first_process_reads_them(tmp_path, monke
         "RANK": "1",
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("azr_lite.train.policy.broadcast_object_list", lambda found: None)  # there is no first process
+    monkeypatch.setattr("azr_lite.train.policy.broadcast_object_list", lambda found: found)  # there is no first process
     (tmp_path / "model.safetensors").unlink()
     empty = load_policy(config(folder))
     sizes = [{name: (p.shape, p.dtype) for name, p in each.model.named_parameters()} for each in (whole, empty)]

@@ -53,10 +53,7 @@ class Policy:
 
 
 def load_policy(config: Config, model: Any = None, tokenizer: Any = None) -> Policy:
-    """Load what `config.model` names, or take the model given, as `config.tuning` wants it.
-
-    Raises ModelError with one sentence.
-    """
+    """Load what `config.model` names, or take the model given, as `config.tuning` wants it. Raises ModelError."""
     precision = choose_precision(config)
     if config.model.startswith(OBJECT):
         model, tokenizer, origin = _take(config, model, tokenizer, precision)
@@ -67,9 +64,7 @@ def load_policy(config: Config, model: Any = None, tokenizer: Any = None) -> Pol
     reasons += _drop_sampling_defaults(model)
     style, why = _choose_style(config, tokenizer, model)
     found = [{} if gets_weights() else untrained_tags(model, tokenizer)]
-    if sharding():
-        broadcast_object_list(found)  # those of the process that has weights
-    untrained = found[0]
+    (untrained,) = broadcast_object_list(found) if sharding() else found  # of the process that has weights
     reasons.append(why)
     reasons += [
         f"{tag} is a token this model was never taught ({cause}); it is written as ordinary text"
@@ -202,10 +197,7 @@ def _load(config: Config, precision: Precision) -> tuple[PreTrainedModel, PreTra
 
 
 def _read(named: str, source: str, options: dict[str, Any]) -> PreTrainedModel:
-    """The model; where the first process hands out the weights, memory that nothing has touched stands in for them.
-
-    So each machine needs room for the whole weights once, not once per process.
-    """
+    """The model; where the first process hands out the weights, memory that nothing has touched stands in for them."""
     if not gets_weights() or "quantization_config" in options:
         return _guarded(named, "model", AutoModelForCausalLM, source, **options)
     config = _guarded(named, "model", AutoConfig, source)
