@@ -7,7 +7,7 @@ JOBS   ?= 2
 # Offline and on shared machines alike: no telemetry. (azr-lite run chooses processes and threads itself.)
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: setup run test test-engines lint notebooks docs wheel clean
+.PHONY: setup run test test-engines lint notebooks docs pictures wheel clean
 setup: $(STAMP)
 
 $(BIN)/python:
@@ -46,6 +46,10 @@ docs: setup
 	$(BIN)/python docs/pages.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -f build/mkdocs.yml
 	@echo "the site is in build/site; open build/site/index.html"
+
+# The pictures of README and docs, from recorded runs; those of the report need Chromium.
+pictures: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.pictures $(ARGS)
 
 # Source distribution and wheel in dist; then the wheel, in an environment that holds nothing else, trains for one step.
 wheel: setup
