@@ -65,7 +65,7 @@ class Config:
 
     # ---- run
     preset: str = "custom"
-    """The preset, or the .json file of settings, to start from. In a finished configuration: only a label."""
+    """The preset, or the file of settings (.json, .yaml), to start from. In a finished configuration: only a label."""
     output_dir: str = ""
     """Run directory; empty: runs/PRESET-seedSEED. An existing one is never reused silently."""
     seed: int = 0
