@@ -22,7 +22,7 @@
 #
 # **Before this:** Python; nothing else.
 #
-# **Budget:** 10 minutes to read (2,057 words); 4 exercises (4 points, about 13 minutes); 10 seconds and 120 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 11 minutes to read (2,153 words); 4 exercises (4 points, about 13 minutes); 10 seconds and 120 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
 #
@@ -119,7 +119,7 @@ figures.show(diagram.loop_diagram(), alt="The eleven numbered stages of a self-p
 # * **K** is how many old tasks a prompt shows (stage 1).
 
 # %% [markdown]
-# ### Exercise 1: put the stages in order (1 point, 3 minutes)
+# ### Exercise 1: put the stages in order (1 point, 3 minutes; difficulty 2 of 5, importance 4 of 5)
 #
 # Here are the eleven methods of `SelfPlay`, in alphabetical order. Write them as a list of texts in an order that works. Several
 # orders do; what counts is that each stage finds what it needs. Try it without looking at the picture.
@@ -140,10 +140,19 @@ print(" → ".join(stage_order))
 # %% [markdown]
 # <details><summary>Hint 1</summary>Start from the end. The update needs advantages; what do advantages need?</details>
 # <details><summary>Hint 2</summary>`validate` asks the sandbox "is this a task?"; `judge` asks it "is this answer right?". Of which answers?</details>
-# <details><summary>The package's own answer</summary>Run <code>check.reveal("stage_order")</code>.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# stage_order = ["sample_references", "propose", "validate", "monte_carlo", "learnability", "insert",
+#                "solve", "judge", "reward", "advantages", "make_batch"]
+# ```
+#
+# Why: every stage stands behind those whose results it takes. `insert` could come anywhere after
+# `validate`.
+# </details>
 
 # %% [markdown]
-# ### Exercise 2: what would you propose? (1 point, 2 minutes)
+# ### Exercise 2: what would you propose? (1 point, 2 minutes; difficulty 1 of 5, importance 5 of 5)
 #
 # You are the proposer. Each valid task is tried n = 8 times. How many of the eight answers should be right, so that your task
 # earns the most? Write a whole number from 0 to 8.
@@ -159,7 +168,15 @@ print(f"{most_paid} of 8 right: r̄ = {most_paid / 8}, learnability = {az.learna
 
 # %% [markdown]
 # <details><summary>Hint</summary>Write down 1 − r̄ for every number of right answers from 0 to 8. Then cross out the two that earn 0.</details>
-# <details><summary>The package's own answer</summary>Run <code>check.reveal("most_paid")</code>.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# most_paid = 1
+# ```
+#
+# Why: 1 − 1/8 = 0.875 is the largest pay there is; none of eight, which would be harder still,
+# earns 0.
+# </details>
 #
 # A good teacher asks what the pupil can *almost never* do. Whether that is the best reward is an open question, and the subject of
 # notebook [03](03_rewards.ipynb).
@@ -306,7 +323,7 @@ for role in Role:
 # The text that a policy wrote, its verdict, its reward and later its advantage travel together as one [rollout](glossary.md#rollout).
 
 # %% [markdown]
-# ### Exercise 3: which baseline? (1 point, 4 minutes)
+# ### Exercise 3: which baseline? (1 point, 4 minutes; difficulty 1 of 5, importance 5 of 5)
 #
 # Is a reward of 0.5 good? For a proposer it is splendid; for a solver it cannot happen. So each reward is compared with the mean of
 # its own group, the [baseline](glossary.md#baseline). TRR++ gives every pair of role and task type a group of its own.
@@ -330,7 +347,15 @@ print(sorted({str(baseline_group(rollout)) for rollout in rollouts}))
 
 # %% [markdown]
 # <details><summary>Hint</summary>How many groups should the last line print, with two roles and three types?</details>
-# <details><summary>The package's own answer</summary>Run <code>check.reveal("baseline_group")</code>.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def baseline_group(rollout):
+#     return rollout.role, rollout.type
+# ```
+#
+# Why: two roles times three types make six groups, and a tuple can be a name.
+# </details>
 
 # %% [markdown]
 # ### Stage 10: TRR++
@@ -363,7 +388,7 @@ figures.show(made, alt="Rewards of six role and type groups have different means
 # so there is nothing to learn from it.
 
 # %% [markdown]
-# ### Exercise 4: how many sequences? (1 point, 4 minutes)
+# ### Exercise 4: how many sequences? (1 point, 4 minutes; difficulty 2 of 5, importance 2 of 5)
 #
 # The update sees a batch of fixed size, so you can count its sequences before the run starts. A `Config` says how many task types there
 # are (`task_types`, a tuple), how many proposals of each type are made (`batch_size`), and how many answers of each type are trained
@@ -385,7 +410,15 @@ print("here:", sequences_a_step(settings), " in the paper:", sequences_a_step(az
 
 # %% [markdown]
 # <details><summary>Hint</summary>How many sequences does a single task type bring, counting both roles?</details>
-# <details><summary>The package's own answer</summary>Run <code>check.reveal("sequences_a_step")</code>.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def sequences_a_step(config):
+#     return len(config.task_types) * (config.batch_size + config.solver_rows)
+# ```
+#
+# Why: each type brings its proposals and its answers; nothing else is trained.
+# </details>
 
 # %% [markdown]
 # ### Stage 11: hand over to the update

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 00.
 #
-# **Budget:** 9 minutes to read (1,766 words); 6 exercises (12 points, about 44 minutes); 4 seconds and 111 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 10 minutes to read (2,008 words); 6 exercises (12 points, about 44 minutes); 4 seconds and 111 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
 #
@@ -153,7 +153,7 @@ for place, (given, result) in enumerate(zip(induction.inputs, induction.outputs,
     print("shown " if place < induction.shown else "hidden", f"f({given}) = {result}")
 
 # %% [markdown]
-# ### Exercise 1: hide (2 points, 8 minutes)
+# ### Exercise 1: hide (2 points, 8 minutes; difficulty 2 of 5, importance 4 of 5)
 #
 # Write what the solver sees. It must be everything but what is to be found.
 
@@ -190,7 +190,21 @@ print(prompt)
 # %% [markdown]
 # <details><summary>Hint 1</summary>Three cases, one for each task type. Only induction needs a loop.</details>
 # <details><summary>Hint 2</summary><code>zip(task.inputs, task.outputs)</code> gives the pairs; a slice takes the first few.</details>
-# <details><summary>The package's own answer</summary>Run <code>check.reveal("visible")</code>.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def visible(task):
+#     if task.type == "induction":
+#         pairs = list(zip(task.inputs, task.outputs))[: task.shown]
+#         blocks = [block for i, o in pairs for block in (("input", i), ("output", o))]
+#         return [*blocks, ("message", task.message)]
+#     if task.type == "deduction":
+#         return [("python", task.program), ("input", task.input)]
+#     return [("python", task.program), ("output", task.output)]
+# ```
+#
+# Why: the slice comes before anything is written, so a hidden pair cannot slip into the prompt.
+# </details>
 #
 # The program of an induction task is in the task, because the proposer's side needs it. One careless line in a prompt would give it away, which
 # is why hiding deserves a test.
@@ -201,7 +215,7 @@ print(prompt)
 # A model wrote `{'o': 2, 'n': 2}`; the output is stored as `{'n': 2, 'o': 2}`. Is that right? The same dictionary has many spellings, so comparing
 # *texts* calls right answers wrong. The package reads the answer as data and compares *values*.
 #
-# ### Exercise 2: judge deduction (1 point, 4 minutes)
+# ### Exercise 2: judge deduction (1 point, 4 minutes; difficulty 1 of 5, importance 5 of 5)
 #
 # What you solve here and in the next notebooks is saved in `my_work.py` beside them, and trains a model in
 # [notebook 05](05_build_it.ipynb). You write a method of the package, so it gets what all task types get. `answer.value` is the solver's answer, already read from its text.
@@ -236,7 +250,15 @@ for text in ("{'n': 2, 'o': 2}", "{'o': 2, 'n': 2}", "{'n': 2.0, 'o': 2}", "{'n'
 # **If you see something else:** if only the first line has a ✓, texts are compared somewhere.
 #
 # <details><summary>Hint</summary>One line is enough. Which side has to be read first?</details>
-# <details><summary>The package's own answer</summary>Run <code>check.reveal("judge_deduction")</code>. It returns a verdict with a reason instead of True or False, and its <code>compare</code> can be switched to a stricter equality.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def judge_deduction(task, answer, outcomes, rules):
+#     return answer.value == read_value(task.output)
+# ```
+#
+# Why: both sides are values, and Python compares values however they were spelled.
+# </details>
 
 # %% [markdown]
 # ## Judging abduction: any cause will do
@@ -267,7 +289,7 @@ figures.show(made, alt="Dots show x times x modulo 10 for x from -10 to 10; the 
 #
 # So the judge runs the program on the candidate i′ and looks at the *output*: right when p(i′) equals o.
 #
-# ### Exercise 3: judge abduction (2 points, 6 minutes)
+# ### Exercise 3: judge abduction (2 points, 6 minutes; difficulty 2 of 5, importance 5 of 5)
 #
 # The package has already run the program for you. `outcomes[0]` is what came out: `.kind` is `"ok"`, or says what went wrong (`"exception"`,
 # `"timeout"`, ...); `.value` is what was returned, and `None` where nothing was.
@@ -301,7 +323,16 @@ for candidate in (4, -6, 5, "4"):
 #
 # <details><summary>Hint 1</summary>Two things must hold: the program ended well, and its value is the one wanted.</details>
 # <details><summary>Hint 2</summary>What would your function say if the program crashed and the output to be reached were <code>None</code>?</details>
-# <details><summary>The package's own answer</summary>Run <code>check.reveal("judge_abduction")</code>.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def judge_abduction(task, answer, outcomes, rules):
+#     return outcomes[0].kind == "ok" and outcomes[0].value == read_value(task.output)
+# ```
+#
+# Why: `kind` comes first, because a program that failed has the value None, and None may be the
+# output.
+# </details>
 
 # %% [markdown]
 # ## Judging induction: the hidden pairs
@@ -342,7 +373,7 @@ figures.show(made, alt="Four programs by ten pairs: a table of the shown pairs p
 #
 # **If you see something else:** ticks on the right of the last row would mean that a hidden input had been shown.
 #
-# ### Exercise 4: judge induction (2 points, 6 minutes)
+# ### Exercise 4: judge induction (2 points, 6 minutes; difficulty 3 of 5, importance 4 of 5)
 #
 # The solver's program was run on the *hidden* inputs only. `outcomes` has one outcome for each of them, in their order.
 
@@ -368,7 +399,19 @@ for name, program in ANSWERS.items():
 # %% [markdown]
 # <details><summary>Hint 1</summary>Which part of <code>task.outputs</code> belongs to the outcomes?</details>
 # <details><summary>Hint 2</summary><code>zip(..., strict=True)</code> complains when two sequences have different lengths: here that would be a mistake of yours.</details>
-# <details><summary>The package's own answer</summary>Run <code>check.reveal("judge_induction")</code>.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def judge_induction(task, answer, outcomes, rules):
+#     hidden = task.outputs[task.shown :]
+#     return all(
+#         outcome.kind == "ok" and outcome.value == read_value(text)
+#         for outcome, text in zip(outcomes, hidden, strict=True)
+#     )
+# ```
+#
+# Why: each outcome meets the output of its own hidden pair, and one miss is enough to be wrong.
+# </details>
 
 # %% [markdown]
 # ## Answers are data
@@ -388,7 +431,7 @@ print("read by the package:  ", get_task_type("abduction").parse_answer(reply, t
 #
 # **If you see something else:** an `Answer(...)` in the second line would mean that the cheat was let in.
 #
-# ### Exercise 5: read arguments as data (2 points, 8 minutes)
+# ### Exercise 5: read arguments as data (2 points, 8 minutes; difficulty 3 of 5, importance 4 of 5)
 #
 # Write the reader: from the text between a call's brackets to a tuple of arguments, *without running anything*. For a text that is not a list of
 # literals, raise an error (any kind). The standard library's `ast.literal_eval` reads one literal and raises `ValueError` or `SyntaxError` for anything else.
@@ -418,9 +461,16 @@ for text in ("'hal', 1", "[3, 1], {'deep': (1, None)}", "0) or (True", "__import
 # %% [markdown]
 # <details><summary>Hint 1</summary>How does Python itself tell one argument from two? How does it write a tuple with a single element?</details>
 # <details><summary>Hint 2</summary>You may add characters around the text before you read it. Check what happens with "5" and with "(1, 2)".</details>
-# <details><summary>The package's own answer</summary>Run <code>check.reveal("read_arguments")</code>. It uses a reader of its own, which refuses
-# <code>1), (2</code> (does yours?), also
-# takes sets and infinities, and never needs more than milliseconds.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def read_arguments(text):
+#     return ast.literal_eval(f"({text},)")
+# ```
+#
+# Why: brackets and one comma make a tuple of whatever literals stand between them, and
+# `literal_eval` runs nothing. (The package's reader also refuses `1), (2`, and reads infinities.)
+# </details>
 
 # %% [markdown]
 # ## The buffer
@@ -442,7 +492,7 @@ print("drawn twice with the same seed:", task_key(one) == task_key(two))
 print("with another variable name:   ", task_key(one) == task_key(renamed))
 
 # %% [markdown]
-# ### Exercise 6: keep a buffer (3 points, 12 minutes)
+# ### Exercise 6: keep a buffer (3 points, 12 minutes; difficulty 3 of 5, importance 3 of 5)
 #
 # A Python `dict` remembers the order in which keys came in, which is nearly all you need: `next(iter(d))` is its oldest key.
 
@@ -456,7 +506,7 @@ class Buffer:
 
     def add(self, task):
         """Put the task in and return True; return False, and change nothing, for one that is there
-        already (by its task_key).
+        already (by its task_key): the stored one stays as it is.
 
         When there are more than self.capacity tasks afterwards, the oldest leaves.
         """
@@ -475,7 +525,29 @@ check.Buffer(Buffer)
 # %% [markdown]
 # <details><summary>Hint 1</summary>Two tools of <code>random.Random</code> draw several items. One puts each item back before it draws the next. You want the other.</details>
 # <details><summary>Hint 2</summary>That tool complains when it is asked for more than there are.</details>
-# <details><summary>The package's own answer</summary>Run <code>check.reveal("Buffer")</code>.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# class Buffer:
+#     def __init__(self, capacity):
+#         self.capacity = capacity
+#         self.tasks = {}
+#
+#     def add(self, task):
+#         if task_key(task) in self.tasks:
+#             return False
+#         self.tasks[task_key(task)] = task
+#         if len(self.tasks) > self.capacity:
+#             del self.tasks[next(iter(self.tasks))]
+#         return True
+#
+#     def sample(self, rng, count):
+#         return rng.sample(list(self.tasks.values()), min(count, len(self.tasks)))
+# ```
+#
+# Why: the key is looked up before anything is written, so a twin changes nothing; `sample` draws
+# without putting back.
+# </details>
 #
 # Does it matter who leaves? Below, 40 new tasks arrive at each step in a buffer of 400: once in your buffer (or the package's), once in one that refuses new tasks
 # when it is full, as the authors' code does.

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 01.
 #
-# **Budget:** 12 minutes to read (2,383 words); 5 exercises (10 points, about 38 minutes); 10 seconds and 114 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 13 minutes to read (2,679 words); 5 exercises (10 points, about 38 minutes); 10 seconds and 114 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
 #
@@ -150,7 +150,7 @@ print(f"\n{time.perf_counter() - started:.1f} s for all; and the next program is
 # expected output is never in the child. That is your first exercise.
 
 # %% [markdown]
-# ## Exercise 1: judge without telling (2 points, 6 minutes)
+# ## Exercise 1: judge without telling (2 points, 6 minutes; difficulty 2 of 5, importance 5 of 5)
 # [Abduction](glossary.md#abduction): the solver offers an input, and is right when the program turns it into the gold output. Write the
 # judge. `run(program, inputs)` runs a program on a list of argument tuples, and gives one `Outcome` an input
 # (`.ok`, `.kind`, `.value`). Compare values with `package_compare(a, b)`, the package's own `compare`,
@@ -173,7 +173,17 @@ check.judge_candidate(judge_candidate)
 #
 # * What must a hostile program not be able to read? Make sure that you never send it.
 # * `outcome.value` is None for a program that never ended. What if the gold is None?
-# * The package's own: `check.reveal("judge_candidate")`.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def judge_candidate(run, program, candidate, gold):
+#     (outcome,) = run(program, [candidate])
+#     return outcome.ok and package_compare(outcome.value, gold)
+# ```
+#
+# Why: the gold never leaves this process; the child learns the program and the candidate, and no
+# more.
 # </details>
 
 # %%
@@ -234,7 +244,7 @@ figures.show(made, alt=f"Table of {len(names)} attacks against {len(columns)} se
 # independent walls must both fail. They are also nearly free: the zygote puts them on once, and each child inherits them.
 
 # %% [markdown]
-# ## Exercise 2: name the level (1 point, 4 minutes)
+# ## Exercise 2: name the level (1 point, 4 minutes; difficulty 2 of 5, importance 2 of 5)
 # `Executor.layers` says of each layer "on" or "off: why". Turn that into one word. **WEAK**: no `seccomp`, or no `no_new_privs` (without which a
 # filter can be shed). **FULL**: both, and a second wall: either `landlock`, or `namespaces` together with `empty_root`. **KERNEL**: else.
 
@@ -250,7 +260,19 @@ check.level_of(level_of)
 # <details><summary>Hints</summary>
 #
 # * Make the set of the names whose state is exactly "on"; then ask whether it contains other sets (`{"a", "b"} <= on`).
-# * The package's own: `check.reveal("level_of")`.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def level_of(layers):
+#     on = {name for name, state in layers.items() if state == "on"}
+#     if not {"seccomp", "no_new_privs"} <= on:
+#         return Level.WEAK
+#     wall = "landlock" in on or {"namespaces", "empty_root"} <= on
+#     return Level.FULL if wall else Level.KERNEL
+# ```
+#
+# Why: the filter and what keeps it on are asked for first; only then does a second wall count.
 # </details>
 
 # %%
@@ -282,7 +304,7 @@ for body in ("return open('/etc/passwd').read()", "return (n for n in range(3))"
 # **If you see something else**: at level WEAK, `open` works: programs there run as you. That is what the word means.
 
 # %% [markdown]
-# ## Exercise 3: read an answer without running it (2 points, 8 minutes)
+# ## Exercise 3: read an answer without running it (2 points, 8 minutes; difficulty 3 of 5, importance 5 of 5)
 # In [deduction](glossary.md#deduction) the solver answers with a value, written as Python text, such as `[1, 'a']`. You need the value.
 # `eval` would give it, and the method's original code does evaluate such text. Think what that means: an answer of
 # `__import__('os').getpid()` is then a program too, and it runs where nothing guards you.
@@ -304,7 +326,21 @@ check.read_value(read_value)
 #
 # * The standard library has a reader of literals, in the module `ast`. Which errors can it raise? Try it on `"(" * 300` and `""`.
 # * In which order should the length be checked?
-# * The package's own is a reader of 300 lines without any `ast`, which also reads `inf` and gives a reason: `check.reveal("read_value")`.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def read_value(text):
+#     if len(text) > 4096:
+#         raise ValueError("too long")
+#     try:
+#         return ast.literal_eval(text.strip())
+#     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+#         raise ValueError("not a literal") from error
+# ```
+#
+# Why: the length is looked at before anything is parsed, and every way in which hostile text can
+# fail becomes one error.
 # </details>
 
 # %%
@@ -316,7 +352,7 @@ except ValueError as error:
     print(f"{type(error).__name__}: {error}")
 
 # %% [markdown]
-# ## Exercise 4: when are two values equal? (2 points, 8 minutes)
+# ## Exercise 4: when are two values equal? (2 points, 8 minutes; difficulty 3 of 5, importance 4 of 5)
 # Write the comparison behind every verdict. Two modes. `"python"` means Python's `==` (what the paper pays by: `True == 1 == 1.0`). `"typed"`
 # keeps types apart at every depth, and 0.0 from -0.0. In both, a value that holds NaN equals nothing.
 #
@@ -338,7 +374,20 @@ check.compare(compare)
 #
 # * Equal canonical texts settle one of the modes completely.
 # * Why does `[nan] == [nan]` give True in Python, while `nan == nan` does not? Lists look at identity first. So `==` alone is not enough.
-# * The package's own: `check.reveal("compare")`.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def compare(a, b, mode):
+#     try:
+#         same = canonical(a) == canonical(b)
+#     except ValueError:  # NaN somewhere inside
+#         return False
+#     return same if mode == "typed" else a == b
+# ```
+#
+# Why: `canonical` finds NaN at any depth in both modes; in "python" the verdict itself is
+# Python's own.
 # </details>
 
 # %%
@@ -380,7 +429,7 @@ for name, program in SHIFTY.items():
 # version, the processor) passes. Buffers therefore keep the Python version beside each task.
 
 # %% [markdown]
-# ## Exercise 5: two worlds, one verdict (3 points, 12 minutes)
+# ## Exercise 5: two worlds, one verdict (3 points, 12 minutes; difficulty 4 of 5, importance 5 of 5)
 # Write the judge of determinism. It gets one list of outcomes a world, in the order of the inputs. Give a
 # `Validation(ok, outputs, reason, detail, index)`:
 #
@@ -410,7 +459,25 @@ check.verdict(verdict)
 # * Two loops, the second with `enumerate(zip(first, second))`.
 # * Is True, in one world, the same answer as 1 in the other?
 # * A program that is only slow is not irregular. Which reason helps a proposer that reads it?
-# * The package's own takes any number of worlds, and has finer reasons for `value` and `rejected`: `check.reveal("verdict")`.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def verdict(first, second):
+#     for index, outcome in enumerate(first):
+#         if outcome.kind not in ("ok", "infra"):
+#             return Validation(False, (), outcome.kind, "", index)
+#     for index, (one, other) in enumerate(zip(first, second)):
+#         if other.kind in ("timeout", "memory"):
+#             return Validation(False, (), other.kind, "", index)
+#         differs = other.kind != "ok" or canonical(one.value) != canonical(other.value)
+#         if other.kind != "infra" and differs:
+#             return Validation(False, (), "non_deterministic", "", index)
+#     return Validation(True, tuple(outcome.value for outcome in first))
+# ```
+#
+# Why: the first world speaks to its end before the second is heard, so a program that simply
+# fails is never called irregular.
 # </details>
 
 # %%

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 01.
 #
-# **Budget:** 14 minutes to read (2,756 words); 5 exercises (10 points, about 27 minutes); 3 seconds and 122 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 15 minutes to read (2,967 words); 5 exercises (10 points, about 27 minutes); 3 seconds and 122 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
 #
@@ -104,7 +104,7 @@ profile = profile(PROFILE)
 # A score is 1 for right and 0 for wrong. [Induction](glossary.md#induction) (write a program that turns inputs into outputs) may be scored by
 # fraction: a program that is right on 3 of 5 hidden pairs gets 0.6.
 #
-# **Exercise 1** (3 minutes, 1 point). Write `solve_rate`. It must refuse fewer than two scores; section 4 shows why.
+# **Exercise 1** (3 minutes, 1 point; difficulty 1 of 5, importance 4 of 5). Write `solve_rate`. It must refuse fewer than two scores; section 4 shows why.
 
 # %% tags=["exercise"]
 def solve_rate(scores):
@@ -123,7 +123,17 @@ check.solve_rate(solve_rate)
 #
 # * What should happen with one score, and with none? Do that first.
 # * A score of 0.5 is half a success. Does your function treat it so?
-# * Stuck? `check.reveal("solve_rate")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def solve_rate(scores):
+#     if len(scores) < 2:
+#         raise ValueError("a solve rate needs at least two replies")
+#     return sum(scores) / len(scores)
+# ```
+#
+# Why: the refusal comes first, so nobody can go on with the rate of a single reply.
 # </details>
 
 # %%
@@ -141,7 +151,7 @@ print("2 of 8 right:", solve_rate([1.0] * 2 + [0.0] * 6))
 # This is the task's **[learnability](glossary.md#learnability)**. Your function is saved in `my_work.py` and will pay the proposer in
 # [notebook 05](05_build_it.ipynb).
 #
-# **Exercise 2** (3 minutes, 2 points). Write it. Before you do, say aloud what a task earns that 1 of 8 replies solved, and one that 7 of 8
+# **Exercise 2** (3 minutes, 2 points; difficulty 1 of 5, importance 5 of 5). Write it. Before you do, say aloud what a task earns that 1 of 8 replies solved, and one that 7 of 8
 # solved.
 
 # %% tags=["exercise"]
@@ -161,7 +171,15 @@ check.learnability(learnability)
 # * Draw the curve on paper first. It jumps at one end only: at which?
 # * The rate is a mean of n scores. Comparing it with 0.0 and 1.0 exactly is safe here: a sum of zeros is exactly 0, and n ones divided by n
 #   are exactly 1.
-# * `check.reveal("learnability")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def learnability(rate):
+#     return 0.0 if rate in (0, 1) else 1 - rate
+# ```
+#
+# Why: both ends teach nothing; between them the harder task earns more.
 # </details>
 
 # %%
@@ -246,7 +264,7 @@ for n in (1, 2, 4, 8, 64):
 # No simulation is needed. Each reply is right with chance p, independently. Then the mean pay over all possible outcomes has a closed form,
 # one short line of Python.
 #
-# **Exercise 3** (8 minutes, 2 points). Find it. Pen and paper help.
+# **Exercise 3** (8 minutes, 2 points; difficulty 4 of 5, importance 3 of 5). Find it. Pen and paper help.
 
 # %% tags=["exercise"]
 def expected_learnability(p, n):
@@ -267,7 +285,16 @@ check.expected_learnability(expected_learnability)
 # * Now put the ends back. At r̄ = 1, how much does the paper's rule differ from 1 − r̄? And at r̄ = 0?
 # * How likely is the outcome where they differ? Subtract its chance times the difference.
 # * Check by hand: n = 2, p = ½ has four equally likely outcomes, which earn 0, ½, ½, 0.
-# * `check.reveal("expected_learnability")` shows the package's own (with a switch for upstream's rule).
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def expected_learnability(p, n):
+#     return (1 - p) - (1 - p) ** n
+# ```
+#
+# Why: 1 − r̄ has the mean 1 − p. Only the outcome "none of n right" is paid otherwise: 0 where 1
+# − r̄ says 1. Its chance is (1 − p)ⁿ.
 # </details>
 
 # %%
@@ -376,7 +403,7 @@ for verdict in (
 print(Reward(-1.0, {"form": -1.0}))
 
 # %% [markdown]
-# **Exercise 4** (5 minutes, 2 points). Write the solver's column. Any score above 0 is paid as it is; a score of 0 is a wrong answer.
+# **Exercise 4** (5 minutes, 2 points; difficulty 2 of 5, importance 5 of 5). Write the solver's column. Any score above 0 is paid as it is; a score of 0 is a wrong answer.
 
 # %% tags=["exercise"]
 def answer_reward(verdict):
@@ -397,7 +424,19 @@ check.answer_reward(answer_reward)
 #
 # * Climb the ladder from its lowest rung. Each rung is one `if` with one `return`.
 # * `ok` means *fully* right. What should 0.6 earn?
-# * `check.reveal("answer_reward")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def answer_reward(verdict):
+#     if not verdict.well_formed:
+#         return Reward(-1.0, {"form": -1.0})
+#     total = verdict.score if verdict.score > 0 else -0.5
+#     return Reward(total, {"accuracy": total})
+# ```
+#
+# Why: one `if` per rung, from the lowest up; `score` and not `ok` decides, so that fractions are
+# paid.
 # </details>
 
 # %%
@@ -537,7 +576,7 @@ for name in ZOO:
 # ## 7. A bug hunt
 #
 # Here is a function from a fictional pull request. It pays a *proposal*: `scores` holds the scores of its Monte-Carlo replies.
-# (An invalid task gets no replies; the caller fills in zeros.) It runs, its numbers look plausible, and it holds **four** bugs. You met
+# (An invalid task gets no replies, so its list may be empty.) It runs, its numbers look plausible, and it holds **four** bugs. You met
 # the idea of each above.
 
 # %%
@@ -561,16 +600,16 @@ print("its program raises an error:", sick_pay(invalid, [0.0] * 8))
 #
 # **If you see something else**, you have edited the cell above; undo that, so that the hunt starts from the same place.
 #
-# **Exercise 5** (8 minutes, 3 points). Copy the body into the cell below and mend all four. The check names a bug when it is the only one left.
+# **Exercise 5** (8 minutes, 3 points; difficulty 3 of 5, importance 4 of 5). Copy the body into the cell below and mend all four. The check names a bug when it is the only one left.
 
 # %% tags=["exercise"]
 def proposer_pay(verdict, scores):
     """What one proposal earns: the proposer's column of the ladder, then learnability of the solve
     rate.
 
-    verdict: a Verdict; .ok says valid, .well_formed says readable.  scores: list of floats, at
-    least two where
-    the proposal is valid.  Returns: a float.
+    verdict: a Verdict; .ok says valid, .well_formed says readable.
+    scores: list of floats, at least two where the proposal is valid; maybe empty where it is not.
+    Returns: a float.
     proposer_pay(az.Verdict(ok=True, well_formed=True), [1.0, 0.0, 0.0, 0.0]) is 0.75
     """
     return ...
@@ -584,7 +623,18 @@ check.proposer_pay(proposer_pay)
 # * The nano preset takes 6 replies, the paper 8.
 # * What does the last line pay for r̄ = 0?
 # * You may use `solve_rate` and `learnability` from above: shorter code has fewer places to be wrong.
-# * `check.reveal("proposer_pay")` shows a right one.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def proposer_pay(verdict, scores):
+#     if not verdict.ok:
+#         return -1.0
+#     return learnability(solve_rate(scores))
+# ```
+#
+# Why: `ok` covers form and validity at once, and functions that were checked before bring their
+# corner cases along.
 # </details>
 
 # %%

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 03; means and standard deviations.
 #
-# **Budget:** 15 minutes to read (3,004 words); 5 exercises (10 points, about 37 minutes); 6 seconds and 124 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 17 minutes to read (3,305 words); 5 exercises (10 points, about 37 minutes); 6 seconds and 124 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
 #
@@ -188,7 +188,7 @@ for name, own in rows.items():
 #   the same push everywhere.
 # * **Move 3: guard σ_g = 0.** If all earn the same, nobody was better: A = 0.
 #
-# **Exercise 1** (4 minutes, 1 point). One group first.
+# **Exercise 1** (4 minutes, 1 point; difficulty 2 of 5, importance 4 of 5). One group first.
 
 # %% tags=["exercise"]
 def whiten_sequences(rewards):
@@ -206,14 +206,26 @@ check.whiten_sequences(whiten_sequences)
 #
 # * Which standard deviation does `rewards.std()` compute: divided by B, or by B − 1? Compare with the example.
 # * "Equal" for floats: a spread of 1e-17 is none. Comparing with a tiny number is safer than with 0.
-# * `check.reveal("whiten_sequences")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def whiten_sequences(rewards):
+#     spread = rewards.std()
+#     if spread < 1e-8:
+#         return np.zeros(len(rewards))
+#     return (rewards - rewards.mean()) / spread
+# ```
+#
+# Why: numpy's `std` is the population's, and 1e-8 lies between the dust of floats and every
+# spread that means something.
 # </details>
 
 # %%
 whiten_sequences = check.use(whiten_sequences, fallback=course.whiten_sequences)
 
 # %% [markdown]
-# **Exercise 2** (8 minutes, 2 points). Now all groups of a mixed batch.
+# **Exercise 2** (8 minutes, 2 points; difficulty 3 of 5, importance 5 of 5). Now all groups of a mixed batch.
 
 # %% tags=["exercise"]
 def trr(rewards, groups, lengths):
@@ -236,7 +248,21 @@ check.trr(trr)
 # * Start from `np.zeros(len(rewards))` and fill it.
 # * An array of booleans (`np.array(groups) == name`) picks rows, and can be assigned to.
 # * What belongs to the key of a group? Read the table of section 2 again.
-# * `check.reveal("trr")` shows the package's own, which also knows the token form.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def trr(rewards, groups, lengths):
+#     rewards, groups = np.array(rewards), np.array(groups)
+#     advantages = np.zeros(len(rewards))
+#     for name in set(groups.tolist()):
+#         rows = groups == name
+#         advantages[rows] = whiten_sequences(rewards[rows])
+#     return advantages
+# ```
+#
+# Why: `rows` is used to take and to put back, so every advantage stands on the row that its
+# reward came from.
 # </details>
 
 # %%
@@ -266,7 +292,7 @@ for name, own in rows.items():
 # Why leave yourself out? Your own reward is part of m. So m moves a little with your reply, and R − m is too small on average, by the factor
 # (n − 1)/n. With n = 4 a quarter of the push is missing. Leaving yourself out gives it back exactly.
 #
-# **Exercise 3** (8 minutes, 2 points). Write RLOO. A reply alone on its prompt gets 0.
+# **Exercise 3** (8 minutes, 2 points; difficulty 3 of 5, importance 3 of 5). Write RLOO. A reply alone on its prompt gets 0.
 
 # %% tags=["exercise"]
 def rloo(rewards, prompts):
@@ -286,7 +312,20 @@ check.rloo(rloo)
 # * The sum of the others is the sum of all less your own.
 # * Or: write R − m for one reply of n, and see which factor turns it into leave-one-out.
 # * What is the mean of no replies?
-# * `check.reveal("rloo")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def rloo(rewards, prompts):
+#     advantages = np.zeros(len(rewards))
+#     for i, (reward, prompt) in enumerate(zip(rewards, prompts)):
+#         others = [r for j, r in enumerate(rewards) if j != i and prompts[j] == prompt]
+#         if others:
+#             advantages[i] = reward - sum(others) / len(others)
+#     return advantages
+# ```
+#
+# Why: the reply is left out by its place `j != i`, not by its reward, which others may share.
 # </details>
 
 # %%
@@ -316,7 +355,7 @@ for name, own in rows.items():
 # The loss adds up tokens. In the sequence form, Σ A = 0 over a group. In the token form, Σ L·A = 0: the pushes on all *tokens* cancel. If long replies
 # are better than short ones, the sequence form leaves a rest that pushes the whole group's tokens up.
 #
-# **Exercise 4** (7 minutes, 2 points). Write the token form for one group.
+# **Exercise 4** (7 minutes, 2 points; difficulty 3 of 5, importance 2 of 5). Write the token form for one group.
 
 # %% tags=["exercise"]
 def whiten_tokens(rewards, lengths):
@@ -339,7 +378,18 @@ check.whiten_tokens(whiten_tokens)
 # * The lazy way is honest: build the long array of tokens with `np.repeat`, then take its mean and its `var(ddof=1)`.
 # * Without it: a mean over tokens is Σ R·L / Σ L. The variance has the same weights.
 # * One number comes out for each *reply*, not for each token.
-# * `check.reveal("whiten_tokens")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def whiten_tokens(rewards, lengths):
+#     tokens = np.repeat(rewards, lengths)
+#     if np.ptp(tokens) < 1e-8:
+#         return np.zeros(len(rewards))
+#     return (rewards - tokens.mean()) / np.sqrt(tokens.var(ddof=1) + 1e-8)
+# ```
+#
+# Why: statistics are taken over tokens and applied to replies, so one number per reply comes out.
 # </details>
 
 # %%
@@ -372,7 +422,7 @@ for name, own in rows.items():
 #
 # $$\frac{1}{T} \sum_i w_i \sum_{t \in \text{reply } i} \text{loss}_t, \qquad T = \text{tokens of all rows}$$
 #
-# **Exercise 5** (10 minutes, 3 points). Find w such that each *trained* group weighs 1/G, with a token mean inside. Some rows do not count (padding, or
+# **Exercise 5** (10 minutes, 3 points; difficulty 4 of 5, importance 4 of 5). Find w such that each *trained* group weighs 1/G, with a token mean inside. Some rows do not count (padding, or
 # a role that is not trained): their w is 0, yet their tokens are in T.
 
 # %% tags=["exercise"]
@@ -394,7 +444,21 @@ check.loss_weights(loss_weights)
 # * All rows of a group share one w. Let T_g be the group's tokens *that count*.
 # * The group's share of the loss is w · T_g / T. What should it be?
 # * In the example T = 40, so w · 10 / 40 must be ½ for group a.
-# * `check.reveal("loss_weights")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def loss_weights(groups, lengths, counts):
+#     groups, lengths, counts = np.array(groups), np.array(lengths), np.array(counts)
+#     trained = set(groups[counts].tolist())
+#     weights = np.zeros(len(groups))
+#     for name in trained:
+#         rows = (groups == name) & counts
+#         weights[rows] = lengths.sum() / (len(trained) * lengths[rows].sum())
+#     return weights
+# ```
+#
+# Why: w · T_g / T = 1/G, solved for w: T holds all rows, T_g and G only those that count.
 # </details>
 
 # %%

@@ -23,7 +23,7 @@
 #
 # **Before this:** notebooks 00 to 05.
 #
-# **Budget:** 12 minutes to read (2,485 words); 3 exercises (5 points, about 19 minutes); 8.0 minutes and 167 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 14 minutes to read (2,707 words); 3 exercises (5 points, about 19 minutes); 8.0 minutes and 167 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-11-30.
 #
@@ -184,7 +184,7 @@ print({name: f"{len(data):,} bytes" for name, data in left.items()})
 # {"files": {"model.safetensors": 1916800, "selfplay.json": 19991, "optimizer.pt": 3857099}}
 # ```
 #
-# **Exercise 1** (8 minutes, 2 points). Find the checkpoint to resume from.
+# **Exercise 1** (8 minutes, 2 points; difficulty 3 of 5, importance 4 of 5). Find the checkpoint to resume from.
 
 # %% tags=["exercise"]
 def last_whole_checkpoint(run_dir):
@@ -207,7 +207,23 @@ check.last_whole_checkpoint(last_whole_checkpoint)
 # * `run_dir.glob("checkpoint-*")` lists the folders; `path.name`, `path.exists()`, `path.stat().st_size`, `path.read_text()` and `json.loads` are all you need.
 # * Write a small function `whole(folder)` first. What should it say of a folder without a seal? Of one where a listed file is missing?
 # * What comes first when you sort the *texts* "checkpoint-96" and "checkpoint-100"?
-# * `check.reveal("last_whole_checkpoint")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def last_whole_checkpoint(run_dir):
+#     def whole(folder):
+#         seal = folder / "whole.json"
+#         sizes = json.loads(seal.read_text())["files"] if seal.exists() else {}
+#         files = [(folder / name, size) for name, size in sizes.items()]
+#         return bool(files) and all(f.exists() and f.stat().st_size == size for f, size in files)
+#
+#     found = [folder for folder in run_dir.glob("checkpoint-*") if whole(folder)]
+#     return max(found, key=lambda folder: int(folder.name.split("-")[1]), default=None)
+# ```
+#
+# Why: a folder counts only after its seal and every listed file have been looked at, and the
+# number is compared as a number.
 # </details>
 
 # %%
@@ -303,7 +319,7 @@ print(len(lines), "steps,", len(last), "numbers each; some keys of the last line
 print([key for key in last if key.startswith("solve/deduction")][:9])
 
 # %% [markdown]
-# **Exercise 2** (5 minutes, 1 point). To draw "reply length" you need one name for all task types of a role.
+# **Exercise 2** (5 minutes, 1 point; difficulty 2 of 5, importance 2 of 5). To draw "reply length" you need one name for all task types of a role.
 
 # %% tags=["exercise"]
 def across(line, start, end):
@@ -326,7 +342,19 @@ check.across(across)
 #
 # * Texts have `startswith`, `endswith` and `count`.
 # * A list comprehension over `line.items()` does it in one line.
-# * `check.reveal("across")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def across(line, start, end):
+#     return [
+#         value for key, value in line.items()
+#         if key.startswith(start) and key.endswith(end) and key.count("/") == 2
+#     ]
+# ```
+#
+# Why: no task type is named, so types of your own are found too; two slashes keep the deeper
+# counts out.
 # </details>
 
 # %%
@@ -368,7 +396,7 @@ show(made, "Three curves of the live run over its steps: solve rate of new tasks
 #
 # $$\frac{p + \frac{z^2}{2n} \pm z\sqrt{\frac{p(1-p)}{n} + \frac{z^2}{4n^2}}}{1 + \frac{z^2}{n}}$$
 #
-# **Exercise 3** (6 minutes, 2 points).
+# **Exercise 3** (6 minutes, 2 points; difficulty 2 of 5, importance 4 of 5).
 
 # %% tags=["exercise"]
 def wilson(right, n):
@@ -386,7 +414,19 @@ check.wilson(wilson)
 #
 # * Name the parts: centre, half-width, and what both are divided by.
 # * Rounding may leave −1e-17: `max(0.0, …)` and `min(1.0, …)`.
-# * `check.reveal("wilson")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def wilson(right, n):
+#     p, z = right / n, 1.959964
+#     centre = p + z**2 / (2 * n)
+#     half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+#     below = 1 + z**2 / n
+#     return max(0.0, (centre - half) / below), min(1.0, (centre + half) / below)
+# ```
+#
+# Why: the parts have the names of the formula, so each can be held against it.
 # </details>
 
 # %%

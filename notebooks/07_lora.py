@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 06; what a linear map in PyTorch is.
 #
-# **Budget:** 13 minutes to read (2,681 words); 4 exercises (6 points, about 22 minutes); 53 seconds and 723 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 14 minutes to read (2,839 words); 4 exercises (6 points, about 22 minutes); 53 seconds and 723 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-11-30.
 #
@@ -104,7 +104,7 @@ profile = profile(PROFILE)
 # An input first meets A, which squeezes it to r numbers (the [rank](glossary.md#rank)), then B, which spreads them out again. B starts at zero,
 # so before the first update the model is exactly the base. The pair is called an [adapter](glossary.md#adapter).
 #
-# ### Exercise 1: count what is trained (2 points, 8 minutes)
+# ### Exercise 1: count what is trained (2 points, 8 minutes; difficulty 2 of 5, importance 4 of 5)
 #
 # Adapters sit on all seven linear maps of every layer: q, k, v, o, gate, up, down. `shape.linears` is a tuple of seven pairs
 # `(inputs, outputs)`, the maps of *one* layer; `shape.layers` is the number of layers.
@@ -124,7 +124,15 @@ check.adapter_parameters(adapter_parameters)
 # <details><summary>Hint</summary>
 #
 # How many numbers does A hold for one map? How many B? Then sum over seven maps, and over layers. The base W does not count: nobody trains it.
-# `check.reveal("adapter_parameters")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def adapter_parameters(shape, rank):
+#     return shape.layers * sum(rank * (inputs + outputs) for inputs, outputs in shape.linears)
+# ```
+#
+# Why: A has rank × inputs numbers, B has outputs × rank; the frozen W has none that are trained.
 # </details>
 
 # %%
@@ -159,7 +167,7 @@ for size, shape in sizes.items():
 # After training, W and the adapter can become one matrix again, so that any program can load the model, and an input
 # meets one matrix instead of three.
 #
-# ### Exercise 2: merge an adapter (2 points, 6 minutes)
+# ### Exercise 2: merge an adapter (2 points, 6 minutes; difficulty 2 of 5, importance 4 of 5)
 #
 # Write the formula of section 1 as one matrix that can stand in W's place. Leave `weight` as it is, and return a new array.
 
@@ -178,7 +186,15 @@ check.merge(merge)
 # <details><summary>Hint</summary>
 #
 # Which of `a @ b` and `b @ a` has the shape of `weight`? And the scale is not α alone: whoever doubles the rank should not double the update.
-# `check.reveal("merge")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def merge(weight, a, b, alpha):
+#     return weight + alpha / len(a) * (b @ a)
+# ```
+#
+# Why: `b @ a` has the shape of `weight`, and `len(a)` is the rank.
 # </details>
 #
 # Now a trap. Weights are mostly stored in [bfloat16](glossary.md#bfloat16): 8 binary digits, so neighbouring numbers
@@ -318,7 +334,7 @@ widgets.explore(
 #
 # **If you see something else**: the dashed line is 92 % of the card; the rest is lost to fragmentation and the desktop.
 #
-# ### Exercise 3: make it fit (1 point, 4 minutes)
+# ### Exercise 3: make it fit (1 point, 4 minutes; difficulty 1 of 5, importance 3 of 5)
 #
 # `lora-3b-24gb` was made for 24 GB. You have 16. What is the **largest power of two** for `generation_chunk` (replies sampled at once) with which it fits?
 # Plan with `az.plan(az.preset("lora-3b-24gb", generation_chunk=...), gpu="16GB")`, and read `.fits`.
@@ -333,6 +349,16 @@ check.chunk(chunk)
 #
 # Start at 64 and halve. A loop of three lines does it. Why the largest? Each chunk is decoded until its longest reply ends, so half the chunk is
 # twice as many rounds.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# chunk = 64
+# while not az.plan(az.preset("lora-3b-24gb", generation_chunk=chunk), gpu="16GB").fits:
+#     chunk //= 2
+# ```
+#
+# Why: halving from above stops at the largest power of two that fits.
 # </details>
 
 # %%
@@ -386,7 +412,7 @@ az.resume(folder / "nano-lora", steps=steps + 1)
 print(sorted(path.name for path in (folder / "nano-lora").glob("checkpoint-*")))
 
 # %% [markdown]
-# ### Exercise 4: what may a resumed run change? (1 point, 4 minutes)
+# ### Exercise 4: what may a resumed run change? (1 point, 4 minutes; difficulty 2 of 5, importance 3 of 5)
 #
 # Some settings say *what* is learned; a resumed run keeps them. Others only say how long, how safe and how fast; they are free. Which of these eight are
 # free? `"steps"`, `"learning_rate"`, `"micro_batch_size"`, `"lora_rank"`, `"n_mc"`, `"generation_chunk"`, `"temperature"`, `"max_hours"`
@@ -400,6 +426,15 @@ check.may_change(may_change)
 # <details><summary>Hint</summary>
 #
 # Which of them appear in the formulas of notebooks 03 and 04, or in the optimiser's? Which only cut the same work into other pieces?
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# may_change = {"steps", "max_hours", "micro_batch_size", "generation_chunk"}
+# ```
+#
+# Why: two say how long, two cut the same work into other pieces; the other four change what is
+# learned.
 # </details>
 
 # %%

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebooks 03 to 06.
 #
-# **Budget:** 13 minutes to read (2,607 words); 9 exercises (12 points, about 35 minutes); 5 seconds and 131 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 14 minutes to read (2,834 words); 9 exercises (12 points, about 35 minutes); 5 seconds and 131 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
 #
@@ -199,7 +199,7 @@ visit("C", "propose")
 # Some bugs need no experience to find, only arithmetic. The log holds the verdict on every reply *and* what it was paid. The rules are those of
 # [notebook 03](03_rewards.ipynb). So compute what each reply was **due**, and compare.
 #
-# **Exercise 1** (8 minutes, 2 points).
+# **Exercise 1** (8 minutes, 2 points; difficulty 2 of 5, importance 5 of 5).
 
 # %% tags=["exercise"]
 def due(line, zero):
@@ -222,7 +222,20 @@ check.due(due)
 #
 # * Two roles, three cases: write the `if`s in the order of the docstring.
 # * An answer may have a score between 0 and 1 without being "ok".
-# * `check.reveal("due")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def due(line, zero):
+#     verdict, rate = line["verdict"], line["solve_rate"]
+#     if line["role"] == "propose":
+#         return az.learnability(rate, zero) if verdict["ok"] and rate is not None else -1.0
+#     if not verdict["well_formed"]:
+#         return -1.0
+#     return verdict["score"] if verdict["score"] > 0 else -0.5
+# ```
+#
+# Why: `is not None` tells a rate of 0 from none at all.
 # </details>
 
 # %%
@@ -248,7 +261,7 @@ for one in LETTERS:
 # %% [markdown]
 # ## 4. Your diagnosis
 #
-# **Exercises 2 to 7** (15 minutes, 1 point each). Put a name from the table in section 1 for each letter, in quotes. A wrong name is answered with the evidence
+# **Exercises 2 to 7** (15 minutes, 1 point each; difficulty 3 of 5, importance 5 of 5). Put a name from the table in section 1 for each letter, in quotes. A wrong name is answered with the evidence
 # that speaks against it.
 
 # %% tags=["exercise"]
@@ -281,7 +294,17 @@ check.patient_f(patient_f)
 # * Go from sure to unsure. The audit is exact: which three mistakes change what somebody is *paid*, and whom?
 # * Of the three that were paid right, one goes downhill, one has a curve that never moves, and one is well.
 # * Ask of each mistake: if a policy does more and more of what is paid, what happens to r̄?
-# * `check.reveal("patient_a")` gives a name away.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# patient_a, patient_b = "impossible tasks", "healthy"
+# patient_c, patient_d = "sign flip", "length blow-up"
+# patient_e, patient_f = "identical answers", "easy tasks"
+# ```
+#
+# Why: the audit names whom D (answers), F and A (proposals) pay wrongly; of the rest C goes
+# downhill, E has a curve that never leaves 0, and B is well.
 # </details>
 
 # %% [markdown]
@@ -410,7 +433,7 @@ print(f"right both times {changes[True, True]}, wrong both times {changes[False,
 #
 # $$p = \min\left(1,\; 2 \sum_{i=0}^{\min(\text{won},\,\text{lost})} \binom{\text{won}+\text{lost}}{i} \Big/ 2^{\text{won}+\text{lost}}\right)$$
 #
-# **Exercise 8** (6 minutes, 2 points).
+# **Exercise 8** (6 minutes, 2 points; difficulty 3 of 5, importance 4 of 5).
 
 # %% tags=["exercise"]
 def mcnemar(won, lost):
@@ -429,7 +452,17 @@ check.mcnemar(mcnemar)
 #
 # * `math.comb(n, i)` counts the ways to have i heads in n throws (math is imported).
 # * Check 3 : 0 by hand: all heads is 1 of 8; all tails is as surprising.
-# * `check.reveal("mcnemar")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def mcnemar(won, lost):
+#     n = won + lost
+#     tail = sum(math.comb(n, i) for i in range(min(won, lost) + 1)) / 2**n
+#     return min(1.0, 2 * tail)
+# ```
+#
+# Why: the smaller side and everything more uneven, counted in both directions, and never above 1.
 # </details>
 
 # %%
@@ -457,7 +490,7 @@ for name, gain in compare_paired(before, after).items():
 #
 # $$\text{pass@}k = 1 - \binom{n - \text{right}}{k} \Big/ \binom{n}{k}$$
 #
-# **Exercise 9** (6 minutes, 2 points).
+# **Exercise 9** (6 minutes, 2 points; difficulty 2 of 5, importance 4 of 5).
 
 # %% tags=["exercise"]
 def pass_at_k(n, right, k):
@@ -477,7 +510,18 @@ check.pass_at_k(pass_at_k)
 # * `math.comb` gives the binomial coefficient (math is imported), and 0 where there are not enough wrong replies.
 # * With large n and k the two numbers are huge; Python's whole numbers do not mind, floats do.
 # * `raise EvaluationError("…")` with one clear sentence.
-# * `check.reveal("pass_at_k")` shows the package's own, which avoids large numbers.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def pass_at_k(n, right, k):
+#     if k > n:
+#         raise EvaluationError(f"pass@{k} needs {k} replies, and there are {n}")
+#     return 1 - math.comb(n - right, k) / math.comb(n, k)
+# ```
+#
+# Why: whole numbers are divided last, so nothing overflows; `comb` is 0 where there are too few
+# wrong replies to draw.
 # </details>
 
 # %%

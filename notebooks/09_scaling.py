@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 07.
 #
-# **Budget:** 12 minutes to read (2,485 words); 5 exercises (10 points, about 44 minutes); 5 seconds and 116 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 14 minutes to read (2,785 words); 5 exercises (10 points, about 44 minutes); 5 seconds and 116 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
 #
@@ -113,7 +113,7 @@ print("bfloat16:", numerics.to_bfloat16([weight])[0], "→", numerics.to_bfloat1
 # **If you see something else**: make the weight smaller. Near zero bfloat16's steps are finer, which is why such a run seems to learn *a little*. (0.0200195 is what
 # bfloat16 makes of 0.02 when it is stored, before any update.)
 #
-# ### Exercise 1: bytes of the weights (2 points, 10 minutes)
+# ### Exercise 1: bytes of the weights (2 points, 10 minutes; difficulty 3 of 5, importance 5 of 5)
 #
 # Three ways to [tune](glossary.md#full-tuning): `config.tuning` is `"full"`, `"lora"` or `"qlora"`; `config.processes` is the number of GPUs (0 means any
 # number: count it as one).
@@ -137,10 +137,24 @@ check.weight_bytes(weight_bytes)
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# Which of the three is cut over the GPUs? `max(1, config.processes)` counts them. `check.reveal("weight_bytes")` shows the package's own.
+# Which of the three is cut over the GPUs? `max(1, config.processes)` counts them.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def weight_bytes(shape, config):
+#     if config.tuning == "full":
+#         return 4 * shape.parameters / max(1, config.processes)
+#     if config.tuning == "lora":
+#         return 2 * shape.parameters
+#     return NF4 * shape.linear_parameters + 2 * (shape.parameters - shape.linear_parameters)
+# ```
+#
+# Why: only full tuning is cut over the GPUs; a frozen base stands whole on each, whatever its
+# width.
 # </details>
 #
-# ### Exercise 2: bytes of the optimiser (2 points, 8 minutes)
+# ### Exercise 2: bytes of the optimiser (2 points, 8 minutes; difficulty 2 of 5, importance 4 of 5)
 #
 # `config.optimizer` is `"adamw"` (each moment in 4 bytes) or an 8-bit form, `"adamw_8bit"` or `"paged_adamw_8bit"` (each in
 # 1 byte). `course.trainable_parameters(shape, config)` counts
@@ -161,6 +175,17 @@ check.optimiser_bytes(optimiser_bytes)
 # <details><summary>Hint</summary>
 #
 # Three factors: bytes of both moments, how many weights are trained, and whether the GPUs share them. Full tuning cuts, adapters are copied.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def optimiser_bytes(shape, config):
+#     each = 4 if config.optimizer == "adamw" else 1
+#     moments = 2 * each * course.trainable_parameters(shape, config)
+#     return moments / max(1, config.processes) if config.tuning == "full" else moments
+# ```
+#
+# Why: two moments per trained weight, and the same rule of who is cut.
 # </details>
 
 # %%
@@ -233,7 +258,7 @@ figures.show(made, alt="Planned activations of one 7B sequence over its length: 
 # While replies are written, each token leaves a key and a value in each layer, so that later tokens can look at it. This [KV cache](glossary.md#kv-cache) decides how many
 # replies can be sampled at once.
 #
-# ### Exercise 3: the cache of one token (1 point, 6 minutes)
+# ### Exercise 3: the cache of one token (1 point, 6 minutes; difficulty 2 of 5, importance 4 of 5)
 
 # %% tags=["exercise"]
 def cache_bytes_per_token(shape, e=2):
@@ -251,6 +276,15 @@ check.cache_bytes_per_token(cache_bytes_per_token)
 # <details><summary>Hint</summary>
 #
 # Qwen2.5-Coder-7B has 28 heads that ask and 4 heads of keys and values: seven questions share one key. Which number belongs in a *cache*?
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def cache_bytes_per_token(shape, e=2):
+#     return 2 * shape.layers * shape.kv_heads * shape.head_dim * e
+# ```
+#
+# Why: a key and a value per layer and key-value head; query heads leave nothing behind.
 # </details>
 
 # %%
@@ -410,7 +444,7 @@ for value in (1.0, -0.5):
 # **If you see something else**: with many replies a process and prompts dealt at random the points come close to the diagonal. The mistake hides in large batches
 # and bites in small ones.
 #
-# ### Exercise 4: put statistics together (3 points, 12 minutes)
+# ### Exercise 4: put statistics together (3 points, 12 minutes; difficulty 3 of 5, importance 4 of 5)
 #
 # `azr_lite` gathers all rewards on all processes, a few kilobytes. Suppose each process may only send three numbers: count, mean and population
 # standard deviation of its rewards. Give mean and standard deviation of all of them together.
@@ -432,6 +466,19 @@ check.pooled(pooled)
 # Standard deviations do not add up; *squares* do. Within one process, the mean of x² is std² + mean². From those, the mean of x² over all; from that and the
 # mean over all, the variance. The example shows the trap: no process sees any spread, and still there is one.
 # </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def pooled(counts, means, stds):
+#     n, mean, std = np.array(counts), np.array(means), np.array(stds)
+#     mu = (n * mean).sum() / n.sum()
+#     square = (n * (std**2 + mean**2)).sum() / n.sum()
+#     return mu, np.sqrt(max(0.0, square - mu**2))
+# ```
+#
+# Why: means of x and of x² can be put together by weight; the variance is what is left between
+# them.
+# </details>
 
 # %%
 pooled = check.use(pooled, fallback=numerics.pooled)
@@ -446,7 +493,7 @@ print(f"mean of the processes' stds:  std {np.mean([p.std() for p in parts]):.4f
 #
 # **If you see something else**: a difference in the third digit is n against n − 1.
 #
-# ### Exercise 5: rows must divide (2 points, 8 minutes)
+# ### Exercise 5: rows must divide (2 points, 8 minutes; difficulty 2 of 5, importance 3 of 5)
 #
 # A step's batch has `config.rows` sequences (the paper: 2 roles × 3 types × 64 = 384). They are split into `config.updates_per_step` updates; each update's
 # rows are dealt to `world` processes; each process works through its share in micro-batches of `config.micro_batch_size`. How many
@@ -468,6 +515,18 @@ check.micro_batches(micro_batches)
 #
 # rows = updates × processes × micro-batches × micro_batch_size. Solve for the one you want, and ask whether anything is left over (`%`). Why refuse
 # rather than round? Rows left out were generated and judged at full price; and which ones would you leave out?
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def micro_batches(config, world):
+#     share = config.updates_per_step * world * config.micro_batch_size
+#     if config.rows % share:
+#         raise ConfigError(f"{config.rows} rows do not split into parts of {share}")
+#     return config.rows // share
+# ```
+#
+# Why: the rest is looked at before the division, so no row is lost in silence.
 # </details>
 
 # %%

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebooks 01 to 03.
 #
-# **Budget:** 10 minutes to read (2,047 words); 5 exercises (9 points, about 35 minutes); 4 seconds and 106 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 11 minutes to read (2,278 words); 5 exercises (9 points, about 35 minutes); 4 seconds and 106 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
 #
@@ -106,7 +106,7 @@ executor = az.Executor(workers=1, allow_weak=True)
 # program only where it **returns** the same plain value in two worlds, and these programs raise. So we wrap them: the wrapper
 # runs the program, and returns the name of what it raised.
 #
-# ## Exercise 1: the wrapper (3 points, 12 minutes)
+# ## Exercise 1: the wrapper (3 points, 12 minutes; difficulty 4 of 5, importance 4 of 5)
 # Write a function from program text to program text. The result must define `f`. Called with the program's arguments, this `f` runs the program,
 # and returns the name of the error's type (such as `'KeyError'`), or None when nothing was raised. Only an `Exception` counts.
 # The check runs your text in the sandbox on eight programs, two of which call themselves.
@@ -128,7 +128,25 @@ check.report_error(report_error)
 # * Text can be added behind the program: `return program + "\n..."`. By then a name `f` exists; keep it under another name first.
 # * When a program calls itself, it looks `f` up by name, at that moment. Whom does it find? `global f` inside a function lets you set that name.
 # * Every input gets a fresh namespace, so you need not clean up.
-# * `check.reveal("report_error")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def report_error(program):
+#     return program + """
+# _program = f
+# def f(*arguments):
+#     global f
+#     f = _program
+#     try:
+#         _program(*arguments)
+#     except Exception as error:
+#         return type(error).__name__
+# """
+# ```
+#
+# Why: `global f` gives the name back before the program runs, so calls of itself reach the
+# program and not the wrapper.
 # </details>
 
 # %%
@@ -143,7 +161,7 @@ for outcome in executor.run(program, [(3,), ("kiwi",), (0,)]):
 #
 # **If you see something else**: `ok None` for the first means that a wrapper met itself inside the program.
 #
-# ## Exercise 2: the comparison (1 point, 4 minutes)
+# ## Exercise 2: the comparison (1 point, 4 minutes; difficulty 1 of 5, importance 4 of 5)
 # The solver writes a name into an output block. Quotes and space around it are forgiven. Nothing else is: think of what a policy would
 # write that wants to be right *always*.
 
@@ -159,7 +177,16 @@ check.same_error(same_error)
 # <details><summary>Hints</summary>
 #
 # * `text.strip()` takes away space, `text.strip("'\"")` quotes.
-# * Never resolve the name to a class. `check.reveal("same_error")` shows the package's own.
+# * Never resolve the name to a class.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def same_error(answer, gold):
+#     return answer.strip().strip("'\"") == gold
+# ```
+#
+# Why: form is forgiven at both ends, and nothing in between: what is compared is one whole name.
 # </details>
 
 # %%
@@ -233,7 +260,7 @@ print(f"a task type of {lines} lines; registered as {mine.name!r}")
 # 6. a task survives being saved;
 # 7. it takes no other type's tasks.
 #
-# ## Exercise 3: a prompt that does not know (2 points, 8 minutes)
+# ## Exercise 3: a prompt that does not know (2 points, 8 minutes; difficulty 3 of 5, importance 5 of 5)
 # How would you test number 4? Looking for the answer's text in the prompt fails in both directions: the word may stand there for other
 # reasons, and an answer can leak backwards, or by its first letter. There is a test that needs no idea of *how* it leaks.
 
@@ -255,7 +282,16 @@ check.blind(blind)
 #
 # * What would happen to an honest prompt if the answer were another one?
 # * A field whose name is in a variable: `replace(task, **{hidden: "'something else'"})`.
-# * `check.reveal("blind")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def blind(prompt, task, hidden="output"):
+#     other = replace(task, **{hidden: "'something else altogether'"})
+#     return prompt(other) == prompt(task)
+# ```
+#
+# Why: a prompt that does not change with the answer cannot tell it, in whatever spelling.
 # </details>
 
 # %%
@@ -350,7 +386,7 @@ figures.show(made, alt=f"Mean rewards against the policy's skill: the solver's g
 # "The solver is right in 40 % of the tasks" says nothing yet. If most tasks raise ZeroDivisionError, always saying that is right in most. So
 # report each result beside its [baseline](glossary.md#baseline).
 #
-# ## Exercise 4: the lazy answer (1 point, 3 minutes)
+# ## Exercise 4: the lazy answer (1 point, 3 minutes; difficulty 1 of 5, importance 4 of 5)
 
 # %% tags=["exercise"]
 def guess_rate(answers):
@@ -361,9 +397,18 @@ def guess_rate(answers):
 check.guess_rate(guess_rate)
 
 # %% [markdown]
-# <details><summary>Hints</summary>
+# <details><summary>Hint</summary>
 #
-# * `Counter(answers)` counts; `.values()` are the counts. `check.reveal("guess_rate")` shows the package's own.
+# `Counter(answers)` counts; `.values()` are the counts. What if there are none?
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def guess_rate(answers):
+#     return max(Counter(answers).values()) / len(answers) if answers else 0.0
+# ```
+#
+# Why: the most frequent answer is what a policy learns first, with no knowledge of programs.
 # </details>
 
 # %%
@@ -431,7 +476,7 @@ print(f"{agreed} of {len(tests)} queries give the rows that sqlite gives")
 #
 # **If you see something else**: rows that are equal in the ordering column may come in another order from another version of sqlite: SQL leaves it open.
 #
-# ## Exercise 5: which rows are the same rows? (2 points, 8 minutes)
+# ## Exercise 5: which rows are the same rows? (2 points, 8 minutes; difficulty 2 of 5, importance 3 of 5)
 # The judge of this task type. Without ORDER BY a table has no order, but each row counts as often as it occurs. With ORDER BY the order is part of the answer.
 # `canonical(row)` gives one text per row. The answer `a` may be any value a model writes.
 
@@ -450,7 +495,19 @@ check.same_rows(same_rows)
 # <details><summary>Hints</summary>
 #
 # * What can be sorted whatever the rows hold? Texts.
-# * Is a set a good home for rows? `check.reveal("same_rows")` shows the package's own.
+# * Is a set a good home for rows?
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def same_rows(a, b, ordered):
+#     if not isinstance(a, list) or not isinstance(b, list):
+#         return False
+#     a, b = [canonical(row) for row in a], [canonical(row) for row in b]
+#     return a == b if ordered else sorted(a) == sorted(b)
+# ```
+#
+# Why: texts can always be sorted, and a sorted list keeps every copy of a row.
 # </details>
 
 # %%

@@ -66,9 +66,13 @@ def tags(cell: Any) -> list[str]:
 
 def defined(cell: Any) -> list[str]:
     """The exercises that a cell's top level defines or assigns."""
+    return _defined(cell.source)
+
+
+def _defined(source: str) -> list[str]:
     known, names = exercises(), []
     try:
-        body = ast.parse(cell.source).body
+        body = ast.parse(source).body
     except SyntaxError:
         return []
     for node in body:
@@ -88,8 +92,8 @@ def with_key(notebook: Any) -> Any:
 def solutions(notebook: Any) -> dict[str, str]:
     """The worked solutions that a notebook shows folded under its exercises: source by the exercise's name."""
     prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    shown = r"<summary>Solution</summary>\n\n```python\n(def (\w+)\(.*?)\n```\n\nWhy: "
-    return {name: source for source, name in re.findall(shown, prose, re.DOTALL)}
+    shown = r"<summary>Solution</summary>\n\n```python\n(.*?)\n```\n\nWhy: "
+    return {name: source for source in re.findall(shown, prose, re.DOTALL) for name in _defined(source)}
 
 
 def with_mistakes(notebook: Any) -> Any:
@@ -129,7 +133,7 @@ def _names(node: ast.stmt) -> list[str]:
         return [node.name]
     if not isinstance(node, ast.Assign) or ast.unparse(node.value).startswith("check.use("):
         return []
-    return [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return [name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)]
 
 
 def execute(
