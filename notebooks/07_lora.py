@@ -72,26 +72,31 @@ STEPS = None  # None: as many as the profile has
 # %% tags=["setup"]
 import json
 import shutil
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 import azr_lite as az
 from azr_lite import course
-from azr_lite.course import Shape, check, figures, numerics, profile, recorded, shape_of, widgets
+from azr_lite.course import (
+    Shape, check, figures, mean, numerics, profile, recorded, shape_of, widgets,
+)
 
 profile = profile(PROFILE)
 
 # %% [markdown]
 # ## What is measured here, and what is not
 #
-# This notebook prepares self-play with a real model on one GPU. Three kinds of numbers stand in it, and each says which it is:
+# This notebook prepares self-play with a real language model on one GPU, and reads runs of one that
+# learned. Three kinds of numbers stand in it, and each says which it is:
 #
 # * **computed here**: LoRA's algebra, and a short LoRA run of the embedded nano model;
-# * **recorded on a CPU**: a LoRA run of SmolLM2, 135 million weights, on a machine with two CPU cores (`data_samples/runs/smollm2-lora`);
-# * **planned, not measured**: everything about GPUs. **No GPU run has been recorded yet**: the planner counts bytes from formulas and guesses
-#   times from datasheets. If you have a GPU, section 5 starts a real run on it, and your numbers beat ours.
+# * **recorded on a CPU**: LoRA runs of Qwen2.5-Coder-0.5B, half a billion weights, on two CPU cores
+#   (section 5; what was promised before the first of them began stands in the
+#   [protocol](../docs/explanation/real_model.md));
+# * **planned, not measured**: everything about memory and time on GPUs. The planner counts bytes from
+#   formulas and guesses times from datasheets. If you have a GPU, section 6 starts a real run on it,
+#   and your numbers beat ours.
 
 # %% [markdown]
 # ## 1. Train a little beside the weights
@@ -500,146 +505,256 @@ figures.show(made, alt="Relative change of each kind of linear map after the sho
 # **What you should see.** All seven kinds moved, each by about one percent. Look back at the first figure of section 2: at that size, how much of the update would
 # a merge into bfloat16 lose? (The nano model is float32, so nothing is lost here.)
 #
-# **If you see something else**: exact zeros mean that B never got a gradient, because all rewards of a group were alike. Section 6 shows that in earnest.
+# **If you see something else**: exact zeros mean that B never got a gradient, because all rewards of a group were alike. [Notebook 08](08_reading_a_run.ipynb), section 7, has such a run.
 
 # %% [markdown]
-# ## 5. Launch a real model
+# ## 5. A real model, recorded
 #
-# On a machine with a GPU, one command:
+# Qwen2.5-Coder-0.5B-Instruct played against itself, on a CPU, with the preset `cpu-0.5b`. No task and
+# no answer came from anywhere but the model; the first task was the identity function. Every number
+# below is read from the recorded files, also the sentences that judge it, so more seeds may join.
+
+# %%
+def rows_of(folder, name):
+    return [json.loads(row) for row in (folder / name).read_text(encoding="utf-8").splitlines()]
+
+
+runs = course.real_runs()
+logs = {name: rows_of(run, "metrics.jsonl") for name, run in runs.items()}
+first = next(iter(runs.values()))
+config = az.Config.from_json(json.loads((first / "config.json").read_text(encoding="utf-8")))
+print(f"recorded: {', '.join(runs)}")
+print(f"{config.steps} steps of {config.batch_size} proposals and {config.solver_batch_size} trained answers;")
+print(f"LoRA of rank {config.lora_rank}, learning rate {config.learning_rate:g}, each task tried {config.n_mc} times")
+
+# %% [markdown]
+# ### Is there anything to learn from?
+#
+# Before any score, ask what [notebook 03](03_rewards.ipynb) asked: are proposals valid, and is a part
+# of them learnable (0 < r̄ < 1)? Without that, no reward differs from another.
+
+# %% tags=["hide-input"]
+def fifths(values):
+    """Mean of the first and of the last fifth of a run."""
+    part = max(1, len(values) // 5)
+    return mean(values[:part]), mean(values[-part:])
+
+
+PANELS = {
+    "valid proposals": ("propose/", "/ok", "share of proposals", "{:.0%}"),
+    "learnable tasks per step": ("propose/", "/learnable_tasks", "tasks", "{:.0f}"),
+    "tokens per answer": ("solve/", "/tokens", "tokens", "{:.0f}"),
+}
+made, axes = figures.figure(1, 3, (10.5, 3.0))
+for axis, (panel, (start, end, unit, shape)) in zip(axes, PANELS.items()):
+    ends = []
+    for place, (name, log) in enumerate(logs.items()):
+        values = [mean(course.across(row, start, end)) for row in log]
+        ends.append(fifths(values))
+        figures.line(axis, name, [row["step"] + 1 for row in log], values, place)
+    was, now = (shape.format(mean([pair[side] for pair in ends])) for side in (0, 1))
+    with figures.style():
+        axis.set(xlabel="self-play step", ylabel=unit)
+        axis.set_ylim(bottom=0)
+        axis.set_title(f"{panel}: {was} → {now}")
+with figures.style():
+    axes[0].legend()
+figures.show(made, alt="Share of valid proposals, learnable tasks per step and tokens per answer over the steps of the recorded runs of a real model")
+
+# %% [markdown]
+# **What you should see.** In each title: the mean of the first and of the last fifth of the steps. The
+# first two curves must stay away from 0 for the third to mean anything: as long as tasks are valid and
+# sometimes solved, there is a signal. Answers that get shorter are no illness by themselves: a solver
+# that answers at once, where it used to ramble into the token limit, gains form. They *may* also cost
+# skill where working it out would have helped. Only held-out scores can tell.
+#
+# ### What does it write, before and after?
+#
+# The run asked 100 held-out questions before its first step and after its last. Some turned right, some
+# turned wrong. Look at both.
+
+# %%
+def asked(folder, name):
+    return {row["id"]: row for row in rows_of(folder, f"eval/{name}.jsonl")}
+
+
+before, after = asked(first, "before"), asked(first, f"step-{config.steps}")
+turned = {
+    "newly right": [key for key in before if after[key]["right"] and not before[key]["right"]],
+    "newly wrong": [key for key in before if before[key]["right"] and not after[key]["right"]],
+}
+print(f"{first.name}: right before {sum(row['right'] for row in before.values())} of {len(before)}, "
+      f"after {sum(row['right'] for row in after.values())}; "
+      + ", ".join(f"{len(keys)} {word}" for word, keys in turned.items()))
+for word, keys in turned.items():
+    for key in keys[:2]:
+        print(f"\n--- {word}\n" + before[key]["prompt"].split("\n\n", 1)[-1])
+        for label, row in (("before", before[key]), ("after", after[key])):
+            print(f"    {label:7} {row['text'].strip()[:90]!r}, {row['tokens']} tokens" + (", cut off" if row["truncated"] else ""))
+
+# %%
+tasks = [row for row in rows_of(first, "tasks.jsonl") if row["ok"]]
+for step in (0, config.steps - 1):
+    one = next(row for row in tasks if row["step"] == step and 0 < (row["solve_rate"] or 0) < 1)
+    print(f"--- proposed in step {step + 1}, solved {one['solve_rate']:.0%} of the time")
+    print(f"{one['task']['program']}\nf({one['task']['input']}) == {one['task']['output']}\n")
+
+# %% [markdown]
+# **What you should see.** Whole replies. Read them before you believe a percentage: is a new right
+# answer one that was *worked out*, or one that is now merely *finished*?
+#
+# ### How much better, and how sure?
+#
+# The adapter was then asked four larger sets of questions, and so was the untrained model:
+# CRUXEval's outputs and inputs (programs that others wrote), 300 tasks that the untrained model
+# proposed, and 300 simple chains of operations. **Strict** is what self-play rewards: the whole reply
+# is one literal and its value is right. **Skill** counts strict answers among those questions only that
+# were well formed both times; what is gained there is not form.
+
+# %% tags=["hide-input"]
+compared = json.loads(recorded("benchmarks/real/comparison.json").read_text(encoding="utf-8"))["sets"]
+MEASURES = ("strict", "well formed", "skill")
+
+
+def moves(row):
+    """What a gain allows to say: its 95 % interval leaves out 0, and McNemar's p is under 5 %."""
+    sure = row.get("p_questions", row["p"]) < 0.05
+    return "rises" if sure and row["low"] > 0 else "falls" if sure and row["high"] < 0 else "no change shown"
+
+
+made, (axis,) = figures.figure(1, 1, (7.2, 3.4))
+for place, measure in enumerate(MEASURES):
+    own = figures.look(measure, place)
+    for height, name in enumerate(reversed(compared)):
+        row, y = compared[name][measure], height + 0.22 * (1 - place)
+        axis.plot([row["low"], row["high"]], [y, y], color=own.colour, linewidth=4, alpha=0.35)
+        axis.plot([row["gain"]], [y], own.marker, color=own.colour, label=measure if height == 0 else None)
+        axis.plot([one["gain"] for one in row["seeds"]], [y] * len(row["seeds"]), "|", color=own.colour)
+told = [moves(row["strict"]) for row in compared.values()]
+with figures.style():
+    axis.axvline(0, color="#6E6E6E", linewidth=1)
+    axis.set_yticks(range(len(compared)), list(reversed(compared)))
+    axis.set_xlabel("gain over the untrained model, points (95 % interval; ticks: single seeds)")
+    axis.set_title(f"Strict: {told.count('rises')} of {len(told)} sets rise, {told.count('falls')} fall; seeds: {len(runs)}")
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
+figures.show(made, alt="Gains of the recorded runs on four held-out sets with 95 percent intervals: strict score, well-formed replies, and skill")
+
+# %%
+for name, row in compared.items():
+    for measure in MEASURES:
+        own = row[measure]
+        was, now = (100 * own[side] / own["n"] for side in ("before", "after"))
+        print(f"{name if measure == 'strict' else '':11} {measure:12} {was:5.1f} → {now:5.1f} %  "
+              f"{own['gain']:+5.1f} [{own['low']:+5.1f}, {own['high']:+5.1f}]  "
+              f"won {own['gained']:3} lost {own['lost']:3}  p {own['p_questions']:.3f}  {moves(own)}")
+up = [name for name, row in compared.items() if moves(row["skill"]) == "rises"]
+down = [name for name, row in compared.items() if moves(row["skill"]) == "falls"]
+print(f"\nSkill, not form alone, rises on {', '.join(up) or 'no set'}; it falls on {', '.join(down) or 'none'}.")
+if len(runs) < 3:
+    print(f"{len(runs)} seed: another seed is another run, and its luck is in none of these intervals.")
+
+# %% [markdown]
+# **What you should see.** A verdict per set and measure, made from interval and p, and one sentence
+# below that says where skill moved. A set that *falls* is as much a result as one that rises, and is told
+# beside it. Two cautions belong to every such table: the interval of one seed covers the luck of the
+# questions only; and without controls ("no update", "shuffled rewards", see
+# [notebook 06](06_learn.ipynb)) it does not show that it was the *reward*. The
+# [protocol](../docs/explanation/real_model.md) names the controls, and says which have been run.
+#
+# ### What did it cost?
+
+# %%
+for name, run in runs.items():
+    timing = rows_of(run, "timing.jsonl")
+    stages = {stage: sum(row[stage] for row in timing) for stage in ("generate", "sandbox", "update", "rest")}
+    shares = ", ".join(f"{stage} {seconds / sum(stages.values()):.0%}" for stage, seconds in stages.items())
+    tokens = sum(row["tokens/generated"] for row in logs[name])
+    print(f"{name}: {sum(stages.values()) / 60:.0f} minutes, {max(row['memory_mib'] for row in timing) / 1024:.1f} GiB, "
+          f"{tokens:,.0f} tokens sampled\n  {shares}")
+plan = az.plan(config.replace(model="Qwen/Qwen2.5-Coder-0.5B-Instruct"))
+print(f"planned before: roughly {plan.step_seconds:.0f} s per step, {plan.peak_gb:.1f} GB; recorded: "
+      f"{sum(stages.values()) / len(timing):.0f} s per step")
+
+# %% [markdown]
+# Sampling and the update share the time; running programs costs next to nothing. Evaluations and the
+# first download come on top.
+
+# %% [markdown]
+# ## 6. The same on your machine
+#
+# In a terminal it is one command, with a card or without:
 #
 # ```bash
-# azr-lite plan lora-1.5b-16gb                      # for the card that is here
+# azr-lite run --preset cpu-0.5b                    # two CPU cores, about an hour
+# azr-lite plan lora-1.5b-16gb                      # does it fit the card that is here?
 # azr-lite run --preset lora-1.5b-16gb --max-hours 11
-# azr-lite watch runs/lora-1.5b-16gb-seed0          # in a second terminal; Ctrl-C quits, the run goes on
+# azr-lite watch runs/lora-1.5b-16gb-seed0          # in a second terminal; Ctrl-C quits the watching
 # azr-lite resume runs/lora-1.5b-16gb-seed0 --steps 400
 # ```
 #
-# On Colab or Kaggle add `--go-on --sync-to FOLDER`: the machine may vanish, and the same cell then goes on. In profile `gpu` the next cell really
-# launches the largest of three LoRA presets that the planner lets on your card, follows it live, and leaves it resumable. Elsewhere it goes on with the recorded CPU run.
+# The next cell does the same from here. It starts a process that lives on when the notebook loses its
+# connection, shows what the run says from its first second (download, self-test, first evaluation,
+# seeding), then the live panel. Run the cell again and it goes on with the run that is there. On Colab
+# or Kaggle, where the whole machine may vanish, set `KEEP` to a folder of your own drive.
 
 # %% tags=["long"]
-FILES = ("config.json", "run.json", "summary.json", "metrics.jsonl", "timing.jsonl", "rollouts.jsonl", "tasks.jsonl")
-run = [recorded(f"runs/smollm2-lora/{name}") for name in FILES][0].parent
-if profile == "gpu":
+LAUNCH = profile == "gpu"  # True starts it on a CPU too
+KEEP = ""  # a folder to which checkpoints are copied (--sync-to)
+ladder = ("lora-0.5b-8gb", "lora-1.5b-16gb", "lora-3b-24gb") if profile == "gpu" else ("cpu-0.5b",)
+rung = ([name for name in ladder if az.plan(name).fits] or ladder[:1])[-1]
+mine = Path("runs") / f"{rung}-notebook"
+words = ["--preset", rung, "--seed", str(SEED), "--go-on", "--output-dir", str(mine)]
+words += ["--steps", str(STEPS)] if STEPS else []
+words += ["--sync-to", KEEP] if KEEP else []
+print("azr-lite run", *words, "" if LAUNCH else "\n(not started: LAUNCH is False)")
+
+if LAUNCH:
     import time
 
-    ladder = ("lora-0.5b-8gb", "lora-1.5b-16gb", "lora-3b-24gb")
-    rung = ([name for name in ladder if az.plan(name).fits] or ladder[:1])[-1]
-    mine, log = Path("runs") / f"{rung}-notebook", Path("runs") / f"{rung}-notebook.log"
-    words = ["--preset", rung, "--steps", str(STEPS or 5), "--seed", str(SEED), "--eval-problems", "20", "--eval-every", "0", "--stop-patience", "0"]
-    with log.open("w") as said:
-        process = subprocess.Popen([sys.executable, "-m", "azr_lite", "run", *words, "--go-on", "--output-dir", str(mine)], stdout=said, stderr=said)
-    while process.poll() is None and not (mine / "metrics.jsonl").exists():
-        time.sleep(2)  # download, self-test, first evaluation, seeding, first step
+    mine.parent.mkdir(exist_ok=True)
+    log = mine.with_suffix(".log")
+    with log.open("a") as said:
+        command = [sys.executable, "-m", "azr_lite", "run", *words]
+        process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
+    with log.open() as told:
+        while process.poll() is None and not (mine / "metrics.jsonl").exists():
+            print(told.read(), end="", flush=True)
+            time.sleep(1)
+        print(told.read(), end="")
     if (mine / "metrics.jsonl").exists():
-        run = mine
-        print(f"{rung} has made its first step; what it says stands in {log}")
-    else:
-        print(f"{rung} ended with status {process.returncode}; read {log}. Going on with the recorded CPU run")
-else:
-    print("no GPU here: going on with the recorded CPU run of SmolLM2-135M")
-
-# %%
-az.Run(run).dashboard(once=profile != "gpu")
+        az.Run(mine).dashboard()
 
 # %% [markdown]
-# **What you should see.** The live panel of [notebook 06](06_learn.ipynb), here of the recorded CPU run (or of your GPU). Nothing that should rise does: held-out
-# accuracy, solve rate and valid proposals lie at 0, rewards at −1; only lengths and times wander. The grey band is the
-# interval of the held-out accuracy: 0 right of 12 leaves up to 24 % possible. The last line counts the numbers outside their healthy range. The next section asks why.
-#
-# **If you see something else**: on a GPU the cell before waits some minutes, for the download, the self-test, a first evaluation, seeding and the first step.
+# And what came of it? The next cell speaks of your run where there is one, else of the recorded one. It
+# computes what may be said.
+
+# %% tags=["long"]
+def may_say(run):
+    """What the files of a run allow to say about it."""
+    log = rows_of(run, "metrics.jsonl")
+    pays = [value for row in log for key, value in row.items() if key.endswith("/reward_std")]
+    valid = fifths([mean(course.across(row, "propose/", "/ok")) for row in log])
+    print(f"{run.name}: {len(log)} steps; valid proposals {valid[0]:.0%} → {valid[1]:.0%}")
+    if max(pays) == 0:
+        return print("All rewards of each group are alike, so there was nothing to learn from: see notebook 08, section 7.")
+    scored = sorted((int(path.stem[5:]), path) for path in (run / "eval").glob("step-*.jsonl"))
+    if not scored:
+        return print("It was not evaluated after a step yet, so nothing can be said about a gain.")
+    step, last = scored[-1]
+    gain = course.compare_paired(course.read_items(run / "eval/before.jsonl"), course.read_items(last))["all"]
+    word = {"rises": "It rose", "falls": "It fell"}.get(moves(gain), "That shows no change")
+    print(f"Held-out after {step} steps: {100 * gain['gain']:+.1f} points [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}], "
+          f"won {gain['won']}, lost {gain['lost']}. {word}, by these questions and this seed.")
+
+
+may_say(mine if (mine / "metrics.jsonl").exists() else first)
 
 # %% [markdown]
-# ## 6. Reading the recorded run: nothing learnt, and how to tell why
+# **What you should see.** One sentence that depends on the numbers. The questions that a run asks on the
+# way are few (100 in this preset), so its interval is wide; the four sets of section 5 are what decides.
 #
-# A run that goes up teaches less than one that does not. SmolLM2 has 135 million weights, and was asked for what a 3B coder can do. First: what did
-# its replies fail on?
-
-# %%
-metrics = [json.loads(text) for text in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-GROUPS = [f"{role}/{kind}" for role in ("propose", "solve") for kind in ("deduction", "abduction", "induction")]
-reasons = {group: Counter() for group in GROUPS}
-for line in metrics:
-    for key, value in line.items():
-        group, _, reason = key.partition("/reason/")
-        if reason:
-            reasons[group][reason] += int(value)
-
-seen = sorted({reason for counter in reasons.values() for reason in counter})
-made, (axis,) = figures.figure(1, 1, (6.6, 3.0))
-left = np.zeros(len(GROUPS))
-for place, reason in enumerate(seen):
-    wide = np.array([reasons[group][reason] for group in GROUPS])
-    axis.barh(GROUPS, wide, left=left, label=reason, color=figures.look(reason, place).colour, hatch=["", "//", "..", "xx"][place % 4], edgecolor="white")
-    left += wide
-axis.invert_yaxis()
-with figures.style():
-    axis.set_xlabel(f"failed replies in {len(metrics)} steps")
-    axis.set_title(f"{int(left.sum())} replies failed, {sum(c['wrong'] for c in reasons.values())} of them for a wrong answer")
-    axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
-figures.show(made, alt="Failed replies by role and task type, coloured by reason; in the recorded SmolLM2 run all are truncated or not well formed.")
-
-# %% [markdown]
-# **What you should see.** Not one reply succeeded, and all failed on two things: *truncated* (not finished after 160 tokens) and *not_well_formed* (no
-# thought followed by an answer). Nothing is called *wrong*, because nothing could be read: the sandbox had nothing to run. The row of induction
-# answers is empty, because there was never an induction task to solve. The limit of 160 tokens is ours, for a slow CPU, and part of the reason. But read on:
-#
-# **If you see something else**: on a larger model the bars should show *wrong* answers and programs that fail for a reason of their own. That is progress.
-
-# %%
-import textwrap
-
-rollouts = [json.loads(text) for text in (run / "rollouts.jsonl").read_text(encoding="utf-8").splitlines()]
-for role in ("propose", "solve"):
-    shown = [one for one in rollouts if one["role"] == role][:3]
-    for one in shown:
-        print(f"--- step {one['step']}, {role} {one['type']}: {one['verdict']['reason'] or 'right'}, {one['tokens']} tokens, reward {one['reward']}")
-        print(textwrap.fill(textwrap.shorten(" ".join(one["text"].split()), 330), 100), "\n")
-
-# %% [markdown]
-# **What you should see.** Words of the prompt's own examples, fences without content, and text that wanders off. Now and then a thought that fits: the model knows
-# what Python looks like, not what it was asked for. A base that cannot find the form cannot be taught by rewards for what is inside it.
-#
-# **If you see something else**: `azr-lite show RUN --step 3 --worst 5` prints whole prompts and replies.
-
-# %%
-print("step   gradient   groups without signal   mean reward   tokens")
-for line in metrics:
-    silent = [group for group in GROUPS if line.get(f"{group}/no_signal") == 1]
-    present = [line[f"{group}/reward"] for group in GROUPS if f"{group}/reward" in line]
-    print(f"{line['step']:4} {line['grad_norm']:10.4f} {len(silent):13} of {len(present)} {np.mean(present):17.2f} {line['tokens/generated']:10.0f}")
-
-# %% [markdown]
-# **What you should see.** Every reward is −1. In each group the spread is zero, so [TRR++](04_trr.ipynb) gives every reply the advantage 0, and the policy gradient is
-# exactly zero. The small gradient that is left comes from the entropy bonus (`entropy_coef` = 0.001 in this preset), which pays for being undecided. Four steps
-# of this are no slow start: nothing here can ever begin to rise. `no_signal` says so at the first step; you need not wait for a flat curve.
-# (Logs number steps from 0; the panel of section 5 says how many are done.)
-#
-# **If you see something else**: one group with signal is enough to begin. What brings it: a larger instruct model, room to finish a reply, and more replies, since a single success
-# in a group makes its spread positive. (Qwen2.5-Coder-0.5B, also on a CPU: 1 valid proposal of 18 while seeding; `data_samples/benchmarks/real-models-cpu.json`.)
-#
-# What did it cost?
-
-# %%
-timing = [json.loads(text) for text in (run / "timing.jsonl").read_text(encoding="utf-8").splitlines()]
-stages = {name: float(np.mean([line[name] for line in timing])) for name in ("generate", "sandbox", "update", "rest")}
-config = az.Config.from_json(json.loads((run / "config.json").read_text(encoding="utf-8")))
-guess = az.plan(config.replace(model="HuggingFaceTB/SmolLM2-135M-Instruct") if config.model.endswith(".gguf") else config)
-
-made, (axis,) = figures.figure(1, 1, (6.4, 2.4))
-figures.bars(axis, list(stages), list(stages.values()), "seconds per step")
-axis.margins(x=0.12)
-with figures.style():
-    axis.set_title(f"{sum(stages.values()):.0f} seconds per step; the sandbox is not what costs")
-figures.show(made, alt="Mean seconds of each stage of the recorded run: the update takes most, generation the rest, the sandbox next to nothing.")
-print(f"planned: roughly {guess.step_seconds:.0f} s per step, {guess.peak_gb:.1f} GB")
-print(f"here:    {sum(stages.values()):.0f} s per step, {max(line['memory_mib'] for line in timing) * 2**20 / 1e9:.1f} GB at most, {np.mean([line['tokens_per_s'] for line in timing]):.0f} tokens per second in generation")
-
-# %% [markdown]
-# **What you should see.** Update and generation cost nearly everything. The plan, made for two idle cores, was 91 seconds per step; recorded were 365: one thread, on a
-# machine that other work kept busy. Measure where you will run.
-#
-# **If you see something else**: in a run whose proposals are valid, the sandbox has work, and its bar begins to show.
+# **If you see something else**: the run's own words stand in `runs/…-notebook.log`. A run whose rewards
+# are all −1 is a patient of [notebook 08](08_reading_a_run.ipynb), section 7.
 
 # %% [markdown]
 # ## 7. Publish an adapter
@@ -677,12 +792,14 @@ print("\n".join(card.splitlines()[:24]))
 #
 # ## What you can do now
 #
-# Count and merge adapters; say what fills a card, and what to lower first; launch, stop and resume; tell a run that learns nothing from one that learns slowly.
+# Count and merge adapters; say what fills a card, and what to lower first; launch, stop and resume a
+# run; and say of a real model's run what its numbers allow, and no more.
 #
 # **To go on thinking**
 #
 # * LoRA's learning rate here is ten times that of full tuning. Which part of the formula B·A·α/r could make larger steps harmless, and which dangerous?
 # * With `--roles split`, proposer and solver are two adapters on one base. What would they no longer share?
-# * In the recorded run nobody learned. Which *one* setting would you change first: model, reply length, batch, or rank? What in section 6 speaks for it?
+# * Section 5 compares with the untrained model. Which of its four sets is closest to what was trained,
+#   and what would you ask next if one of them fell?
 #
 # Next: [notebook 08](08_reading_a_run.ipynb) reads runs that do move, healthy and sick.

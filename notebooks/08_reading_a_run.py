@@ -395,7 +395,57 @@ with tempfile.TemporaryDirectory() as spare:
 # says why.
 
 # %% [markdown]
-# ## 7. Is it better than before?
+# ## 7. All rewards are −1: what now?
+#
+# One more patient, and this one is no re-implementer's mistake. SmolLM2, 135 million weights, was asked
+# for what a 3B coder can do: a thought, then an answer, in at most 160 tokens
+# (`data_samples/runs/smollm2-lora`, LoRA on a CPU). The run did what it was told, step by step, and
+# nothing moved.
+
+# %%
+smol = recorded("runs/smollm2-lora/metrics.jsonl").read_text(encoding="utf-8").splitlines()
+GROUPS = [f"{role}/{kind}" for role in ("propose", "solve") for kind in ("deduction", "abduction", "induction")]
+print("step   gradient   groups without signal   mean reward   failed replies, by reason")
+for row in map(json.loads, smol):
+    there = [group for group in GROUPS if f"{group}/reward" in row]
+    silent = sum(row.get(f"{group}/no_signal") == 1 for group in there)
+    reasons = {}
+    for key, value in row.items():
+        if "/reason/" in key:
+            name = key.rpartition("/")[2]
+            reasons[name] = reasons.get(name, 0) + int(value)
+    pay = mean([row[f"{group}/reward"] for group in there])
+    print(f"{row['step'] + 1:4} {row['grad_norm']:10.4f} {silent:13} of {len(there)} {pay:17.2f}      {reasons}")
+
+# %%
+replies = [json.loads(row) for row in recorded("runs/smollm2-lora/rollouts.jsonl").read_text(encoding="utf-8").splitlines()]
+for role in ("propose", "solve"):
+    for row in [row for row in replies if row["role"] == role][:2]:
+        print(f"{role} {row['type']}: {row['verdict']['reason']}, {row['tokens']} tokens")
+        print(textwrap.fill(printable(" ".join(row["text"].split()))[:220], 100, initial_indent="    ", subsequent_indent="    "))
+
+# %% [markdown]
+# **What you should see.** Every reward is −1. In each group the spread is zero, so
+# [TRR++](04_trr.ipynb) gives every reply the advantage 0, and the policy gradient is exactly zero. (The
+# small gradient that is left comes from the entropy bonus.) No reply was called *wrong*: none could be
+# read, so the sandbox had nothing to run. Steps like these are no slow start. Nothing here can ever
+# begin to rise, and `no_signal` says so at the first step.
+#
+# What now? In this order:
+#
+# 1. **Read three replies.** Cut off, or shapeless? Here: both. The model knows what Python looks like,
+#    and not what it was asked for.
+# 2. **Give room** (`max_reply_tokens`), if replies are *truncated*.
+# 3. **Change the form, not the reward.** A base that cannot find the form cannot be taught by rewards
+#    for what is inside it. The style `file` asks a coder model to go on with a Python file, which it can.
+# 4. **Take more replies**, so that one success falls into a group: one is enough to give it a spread.
+# 5. **Take a larger model.** The same loop with Qwen2.5-Coder-0.5B and the style `file` finds valid
+#    proposals from the first step ([notebook 07](07_lora.ipynb), section 5).
+#
+# What does *not* help is paying for effort: whatever is paid, is learned (patient D).
+
+# %% [markdown]
+# ## 8. Is it better than before?
 #
 # A healthy run is not yet a good one. The recorded whole run (14 steps, deduction and abduction, 60 held-out problems each) was evaluated before and after
 # on **the same** problems. First the way most tables do it: two scores, two intervals.
@@ -481,7 +531,7 @@ for name, gain in compare_paired(before, after).items():
 # significant gain may be small: give points with the interval, not stars.
 
 # %% [markdown]
-# ## 8. Can it do more, or does it do it more often?
+# ## 9. Can it do more, or does it do it more often?
 #
 # **[pass@k](glossary.md#passk)** asks whether at least one of k sampled replies is right. pass@1 is what a model *does*; pass@32 is what it *can* do, with luck. A model
 # that only learned to use what it had gains much at k = 1 and little at large k.
@@ -577,7 +627,7 @@ for k in (1, 8, 32):
 # **If you see something else**: both are over all 600 problems.
 
 # %% [markdown]
-# ## 9. The paper's findings, looked for in a run
+# ## 10. The paper's findings, looked for in a run
 #
 # The paper reports what changed in its models without being paid for: replies get longer, most in abduction; programs get more complex; numbered comments
 # appear in them as a plan. `azr-lite analyse RUN` measures all this in any run. Here on the whole recorded one:
@@ -607,7 +657,7 @@ print(f"replies with alarming words: {found.alarming} of {found.rollouts}")
 # A finding that does not show is worth as much as one that does. Do not stretch the scale of a figure until it agrees.
 
 # %% [markdown]
-# ## 10. Browse, replay, re-score
+# ## 11. Browse, replay, re-score
 #
 # Three tools for the rest of your life with runs. `tasks` lists proposals, with filters, and opens each one with its answers, its parents and its
 # children. Try the verdict *rejected*, then the type *abduction*. It needs no kernel.
@@ -617,7 +667,7 @@ az.Run(whole_run()).tasks()
 
 # %% [markdown]
 # **What you should see.** Proposals from the seeds to step 13: programs of one line to five, most of them valid, some rejected ("reserved" are those that
-# came too near to held-out problems; of rejected ones you see the whole reply). That programs get a little longer cannot be seen here; it took the means of section 9.
+# came too near to held-out problems; of rejected ones you see the whole reply). That programs get a little longer cannot be seen here; it took the means of section 10.
 #
 # **If you see something else**: a viewer that runs no scripts shows the list without its filters, and GitHub shows no list.
 #
