@@ -99,8 +99,12 @@ profile = profile(PROFILE)
 # One step has eleven stages. The numbers below are those of the method `SelfPlay.step` in `azr_lite/selfplay.py`: when you
 # read the code, keep this picture beside it.
 
-# %%
-figures.show(diagram.loop_diagram(), alt="The eleven numbered stages of a self-play step: references, propose, validate, solve, learnability, insert; then solve, judge, rewards, TRR++, update")
+# %% tags=["hide-input"]
+figures.show(
+    diagram.loop_diagram(),
+    alt="The eleven numbered stages of a self-play step: references, propose, validate, solve, "
+    "learnability, insert; then solve, judge, rewards, TRR++, update",
+)
 
 # %% [markdown]
 # **What you should see:** nine boxes in two rows, and two stages (1 and 6) that are arrows to and from the buffers. Follow 1 to 5:
@@ -134,7 +138,9 @@ stage_order = ...  # a list such as ["sample_references", "propose", ...] with a
 check.stage_order(stage_order)
 
 # %%
-stage_order = check.use(stage_order, fallback=[stage.name for stage in diagram.STAGES], name="stage_order")
+stage_order = check.use(
+    stage_order, fallback=[stage.name for stage in diagram.STAGES], name="stage_order"
+)
 print(" → ".join(stage_order))
 
 # %% [markdown]
@@ -163,8 +169,14 @@ most_paid = ...  # a whole number from 0 to 8
 check.most_paid(most_paid)
 
 # %%
-most_paid = check.use(most_paid, fallback=max(range(9), key=lambda right: az.learnability(right / 8)), name="most_paid")
-print(f"{most_paid} of 8 right: r̄ = {most_paid / 8}, learnability = {az.learnability(most_paid / 8)}")
+most_paid = check.use(
+    most_paid,
+    fallback=max(range(9), key=lambda right: az.learnability(right / 8)),
+    name="most_paid",
+)
+print(
+    f"{most_paid} of 8 right: r̄ = {most_paid / 8}, learnability = {az.learnability(most_paid / 8)}"
+)
 
 # %% [markdown]
 # <details><summary>Hint</summary>Write down 1 − r̄ for every number of right answers from 0 to 8. Then cross out the two that earn 0.</details>
@@ -209,7 +221,9 @@ az.doctor()
 # task type, 8 answers to each valid task, and 24 answers of each type for the training of the solver.
 
 # %%
-settings = az.preset("nano").replace(seed=SEED, batch_size=8, solver_batch_size=24, n_mc=8, updates_per_step=1)
+settings = az.preset("nano").replace(
+    seed=SEED, batch_size=8, solver_batch_size=24, n_mc=8, updates_per_step=1
+)
 executor = az.Executor(workers=1, allow_weak=True)  # the programs below are the package's own
 selfplay = az.SelfPlay(settings, COMPACT, executor)
 policy = ScriptedPolicy(SEED)
@@ -247,7 +261,10 @@ for proposal in proposals[:16]:
         print(f"✗ {proposal.type}: {proposal.verdict.reason} ({proposal.verdict.detail[:80]})")
 valid = [proposal for proposal in proposals if proposal.task is not None]
 print(f"✓ {len(valid)} of {len(proposals)} proposals are valid tasks. One of them:\n")
-chosen = max((proposal for proposal in valid if proposal.type == "deduction"), key=lambda proposal: len(proposal.task.program))
+chosen = max(
+    (proposal for proposal in valid if proposal.type == "deduction"),
+    key=lambda proposal: len(proposal.task.program),
+)
 print(f"{chosen.task.program}\n\ninput   {chosen.task.input}\noutput  {chosen.task.output}")
 
 # %% [markdown]
@@ -261,27 +278,47 @@ print(f"{chosen.task.program}\n\ninput   {chosen.task.input}\noutput  {chosen.ta
 # Each valid task is tried eight times by the same policy. For the task above:
 
 # %%
-extra = selfplay.monte_carlo(proposals, policy, step=0)  # 4; answers that only stage 7 needs: none here
+extra = selfplay.monte_carlo(
+    proposals, policy, step=0
+)  # 4; answers that only stage 7 needs: none here
 selfplay.learnability(proposals)  # 5
 for attempt in chosen.attempts:
-    answer = attempt.completion.text.partition("```output\n")[2].partition("\n```")[0] or "(not well formed)"
+    answer = (
+        attempt.completion.text.partition("```output\n")[2].partition("\n```")[0]
+        or "(not well formed)"
+    )
     print("✓" if attempt.verdict.ok else "✗", answer)
 print(f"\nr̄ = {chosen.rate}, so this task earns {az.learnability(chosen.rate)}")
 
-# %%
+# %% tags=["hide-input"]
 made, (axis,) = figures.figure(1, 1, (7.0, 3.0))
 eighths, floor = range(settings.n_mc + 1), [0] * (settings.n_mc + 1)
 with figures.style():
     for name, hatch in zip(settings.task_types, ("", "///", "..."), strict=True):
-        counts = [sum(proposal.type == name and proposal.rate == k / settings.n_mc for proposal in valid) for k in eighths]
-        axis.bar(eighths, counts, bottom=floor, label=name, color=figures.look(name).colour, hatch=hatch, edgecolor="white")
+        counts = [
+            sum(proposal.type == name and proposal.rate == k / settings.n_mc for proposal in valid)
+            for k in eighths
+        ]
+        axis.bar(
+            eighths,
+            counts,
+            bottom=floor,
+            label=name,
+            color=figures.look(name).colour,
+            hatch=hatch,
+            edgecolor="white",
+        )
         floor = [below + count for below, count in zip(floor, counts, strict=True)]
     axis.set_xticks(eighths, [f"{k}/8\n{az.learnability(k / 8):g}" for k in eighths])
     axis.set_xlabel("solve rate r̄, and below it what such a task earns its proposer")
     axis.set_ylabel("tasks")
     axis.set_title("Most tasks of this step are easy, and earn little or nothing")
     axis.legend()
-figures.show(made, alt="Bars count this step's tasks by solve rate from 0/8 to 8/8; most stand at the right, where a task earns 0.25 or less")
+figures.show(
+    made,
+    alt="Bars count this step's tasks by solve rate from 0/8 to 8/8; most stand at the right, "
+    "where a task earns 0.25 or less",
+)
 
 # %% [markdown]
 # **What you should see:** bars on the right are high: with short programs the stand-in is mostly right. Read the second row of numbers: the pay *rises* from right to
@@ -313,7 +350,10 @@ selfplay.judge(answers)  # 8
 rollouts = selfplay.reward(proposals, answers)  # 9
 for role in Role:
     found = Counter(rollout.reward for rollout in rollouts if rollout.role == role)
-    print(f"{role:<8}{found.total()} rewards:  ", "   ".join(f"{count} × {reward:g}" for reward, count in sorted(found.items())))
+    print(
+        f"{role:<8}{found.total()} rewards:  ",
+        "   ".join(f"{count} × {reward:g}" for reward, count in sorted(found.items())),
+    )
 
 # %% [markdown]
 # **What you should see:** 24 rewards of the proposer (8 for each of three task types) and 72 of the solver. The solver's are −1, −0.5 or 1. The proposer's are −1, or between 0 and 0.875.
@@ -362,7 +402,7 @@ print(sorted({str(baseline_group(rollout)) for rollout in rollouts}))
 #
 # An advantage is (reward − mean of the group) / standard deviation of the group. Positive: do more of this. Negative: do less.
 
-# %%
+# %% tags=["hide-input"]
 rollouts = selfplay.advantages(rollouts)  # 10
 made, axes = figures.figure(1, 2, (8.6, 3.2))
 groups = sorted({rollout.group for rollout in rollouts})
@@ -371,14 +411,27 @@ with figures.style():
         for place, group in enumerate(groups):
             values = [getattr(rollout, what) for rollout in rollouts if rollout.group == group]
             shown = figures.look(group.partition("/")[2])
-            axis.plot(values, [place] * len(values), linestyle="none", marker=shown.marker, color=shown.colour, alpha=0.45)
-            axis.plot([sum(values) / len(values)], [place], marker="|", markersize=18, color="black")
+            axis.plot(
+                values,
+                [place] * len(values),
+                linestyle="none",
+                marker=shown.marker,
+                color=shown.colour,
+                alpha=0.45,
+            )
+            axis.plot(
+                [sum(values) / len(values)], [place], marker="|", markersize=18, color="black"
+            )
         axis.set_yticks(range(6), groups if what == "reward" else [""] * 6)
         axis.set_xlabel(f"{what} (no unit)")
     axes[0].set_xticks([-1, -0.5, 0, 0.5, 1])
     axes[0].set_title("Each group has its own usual reward …")
     axes[1].set_title("… which TRR++ moves to zero")
-figures.show(made, alt="Rewards of six role and type groups have different means, shown as black bars; the advantages of every group have mean zero")
+figures.show(
+    made,
+    alt="Rewards of six role and type groups have different means, shown as black bars; the "
+    "advantages of every group have mean zero",
+)
 
 # %% [markdown]
 # **What you should see:** on the left six black bars (the means) at different places; on the right all six at 0. Equal rewards lie on
@@ -405,7 +458,9 @@ def sequences_a_step(config):
 check.sequences_a_step(sequences_a_step)
 
 # %%
-sequences_a_step = check.use(sequences_a_step, fallback=az.Config.rows.fget, name="sequences_a_step")
+sequences_a_step = check.use(
+    sequences_a_step, fallback=az.Config.rows.fget, name="sequences_a_step"
+)
 print("here:", sequences_a_step(settings), " in the paper:", sequences_a_step(az.Config()))
 
 # %% [markdown]
@@ -428,9 +483,18 @@ print("here:", sequences_a_step(settings), " in the paper:", sequences_a_step(az
 
 # %%
 batch = selfplay.make_batch(rollouts, proposals, step=0)  # 11
-print(f"{len(batch)} sequences in the batch, {sum(len(rollout.completion_ids) for rollout in batch)} tokens")
-best = max((rollout for rollout in batch if rollout.role == Role.SOLVE), key=lambda rollout: rollout.advantage)
-print(f"the largest advantage of an answer, {best.advantage:+.2f}, has this one ({best.type}):\n<think>{best.text}")
+print(
+    f"{len(batch)} sequences in the batch, "
+    f"{sum(len(rollout.completion_ids) for rollout in batch)} tokens"
+)
+best = max(
+    (rollout for rollout in batch if rollout.role == Role.SOLVE),
+    key=lambda rollout: rollout.advantage,
+)
+print(
+    f"the largest advantage of an answer, {best.advantage:+.2f}, has this one ({best.type}):\n"
+    f"<think>{best.text}"
+)
 
 # %% [markdown]
 # **What you should see:** 24 proposals and 72 answers make 96 sequences. What stands between the think tags is the stand-in's working: the
@@ -444,26 +508,40 @@ print(f"the largest advantage of an answer, {best.advantage:+.2f}, has this one 
 # The same objects again, one panel a stage, all about the one task you followed.
 
 # %%
-said = [attempt.completion.text.partition("```output\n")[2].partition("\n```")[0] or "(no form)" for attempt in chosen.attempts]
-answered = [f"{'✓' if attempt.verdict.ok else '✗'} {text}" for attempt, text in zip(chosen.attempts, said)]
+said = [
+    attempt.completion.text.partition("```output\n")[2].partition("\n```")[0] or "(no form)"
+    for attempt in chosen.attempts
+]
+answered = [
+    f"{'✓' if attempt.verdict.ok else '✗'} {text}" for attempt, text in zip(chosen.attempts, said)
+]
 proposed = next(r for r in rollouts if r.role == Role.PROPOSE and r.task_id == chosen.task.id)
 trained = [r for r in rollouts if r.role == Role.SOLVE and r.task_id == chosen.task.id]
 
-# %%
+# %% tags=["hide-input"]
 panels = [
     "\n\n".join(reference.program for reference in chosen.references),
     f"{chosen.task.program}\n\ninput {chosen.task.input}",
     f"two runs agree\n\ninput   {chosen.task.input}\noutput  {chosen.task.output}\n\n✓ valid",
     "\n".join(answered),
     f"r̄ = {chosen.rate}\n\nearns {az.learnability(chosen.rate)}",
-    "\n".join(f"{name:<10}{before[name]:>3} → {count:>3}" for name, count in selfplay.buffers.sizes().items()),
+    "\n".join(
+        f"{name:<10}{before[name]:>3} → {count:>3}"
+        for name, count in selfplay.buffers.sizes().items()
+    ),
     f"{len(trained)} of these {len(chosen.attempts)} answers\nbecome training data",
     "\n".join("right" if r.verdict.ok else "wrong" for r in trained),
     f"proposer {proposed.reward:+.3f}\n" + "\n".join(f"solver   {r.reward:+.3f}" for r in trained),
-    f"proposer {proposed.advantage:+.2f}\n" + "\n".join(f"solver   {r.advantage:+.2f}" for r in trained),
-    f"{len(batch)} sequences of\n{len({r.group for r in rollouts})} groups make one\nupdate (none for\nthe stand-in)",
+    f"proposer {proposed.advantage:+.2f}\n"
+    + "\n".join(f"solver   {r.advantage:+.2f}" for r in trained),
+    f"{len(batch)} sequences of\n{len({r.group for r in rollouts})} groups make one\nupdate "
+    "(none for\nthe stand-in)",
 ]
-figures.show(diagram.strip(panels), alt="Eleven panels show what each stage made of one task: references, a proposal, its output, eight answers, learnability, buffers, rewards and advantages")
+figures.show(
+    diagram.strip(panels),
+    alt="Eleven panels show what each stage made of one task: references, a proposal, its "
+    "output, eight answers, learnability, buffers, rewards and advantages",
+)
 
 # %% [markdown]
 # **What you should see:** eleven panels, numbered as in the diagram, about the task that you followed since stage 3. Compare panels 4 and 5: count the
@@ -487,11 +565,13 @@ print("the same", len(batch), "rollouts, down to the last token")
 # %% [markdown]
 # And does it get better? Play on and see.
 
-# %% tags=["long"]
+# %% tags=["long", "hide-input"]
 steps = STEPS or {"ci": 3, "cpu": 12, "gpu": 12}[profile]
 shares = []
 for step in range(1, steps + 1):
-    scores = [rollout.verdict.score for rollout in again.step(twin, step) if rollout.role == Role.SOLVE]
+    scores = [
+        rollout.verdict.score for rollout in again.step(twin, step) if rollout.role == Role.SOLVE
+    ]
     shares.append(100 * sum(scores) / len(scores))
 made, (axis,) = figures.figure(1, 1, (6.0, 2.6))
 with figures.style():
@@ -500,7 +580,11 @@ with figures.style():
     axis.set_xlabel("self-play step")
     axis.set_ylabel("right answers, %")
     axis.set_title("The stand-in does not learn: its success only wobbles")
-figures.show(made, alt="The share of right answers of the stand-in goes up and down from step to step without a trend")
+figures.show(
+    made,
+    alt="The share of right answers of the stand-in goes up and down from step to step without "
+    "a trend",
+)
 
 # %%
 executor.close()  # ends the sandbox's processes

@@ -74,7 +74,10 @@ import re
 
 import azr_lite as az
 from azr_lite import course
-from azr_lite.course import COMPACT, check, draw_task, draw_task_type, figures, get_task_type, parse_reply, profile, read_value, task_key, widgets
+from azr_lite.course import (
+    COMPACT, check, draw_task, draw_task_type, figures, get_task_type, parse_reply, profile,
+    read_value, task_key, widgets,
+)
 from azr_lite.course import Answer, InductionTask, Proposal, Rejection, Rules
 
 profile = profile(PROFILE)
@@ -90,13 +93,29 @@ rules = Rules()
 
 # %%
 PROPOSALS = {
-    "shift": ("def f(text, k):\n    shifted = [(ord(c) - 97 + k) % 26 + 97 for c in text]\n    return ''.join(map(chr, shifted))", ("hal", 1)),
-    "unique": ("def f(items):\n    seen = []\n    for item in items:\n        if item not in seen:\n            seen.append(item)\n    return seen", ([3, 1, 3, 2, 1],)),
-    "count": ("def f(word):\n    counts = {}\n    for c in word:\n        counts[c] = counts.get(c, 0) + 1\n    return counts", ("noon",)),
+    "shift": (
+        "def f(text, k):\n    shifted = [(ord(c) - 97 + k) % 26 + 97 for c in text]\n    return "
+        "''.join(map(chr, shifted))",
+        ("hal", 1),
+    ),
+    "unique": (
+        "def f(items):\n    seen = []\n    for item in items:\n        if item not in seen:\n   "
+        "         seen.append(item)\n    return seen",
+        ([3, 1, 3, 2, 1],),
+    ),
+    "count": (
+        "def f(word):\n    counts = {}\n    for c in word:\n        counts[c] = counts.get(c, "
+        "0) + 1\n    return counts",
+        ("noon",),
+    ),
 }
-executor = az.Executor(workers=1, allow_weak=True)  # the programs here are ours or yours, no model's
+executor = az.Executor(
+    workers=1, allow_weak=True
+)  # the programs here are ours or yours, no model's
 verifier = az.Verifier(executor, rules)
-found = verifier.validate([("deduction", Proposal(program, (arguments,))) for program, arguments in PROPOSALS.values()])
+found = verifier.validate(
+    [("deduction", Proposal(program, (arguments,))) for program, arguments in PROPOSALS.values()]
+)
 triplets = dict(zip(PROPOSALS, found, strict=True))
 for name, triplet in triplets.items():
     print(f"{name:<8} f({triplet.input}) = {triplet.output}")
@@ -121,14 +140,18 @@ for name, triplet in triplets.items():
 # | [abduction](glossary.md#abduction) | program, output | an input | go back from the effect to a cause |
 # | [induction](glossary.md#induction) | input/output pairs, a message | the program | find the rule behind examples |
 
-# %%
+# %% tags=["hide-input"]
 def draw(axis, triplet, type):
     draw_task_type(axis, triplets[triplet], type)
 
+
 widgets.explore(
     draw,
-    "Three cards with the same triplet: deduction covers the output, abduction the input, induction the program",
-    static=[{"triplet": "unique", "type": name} for name in ("deduction", "abduction", "induction")],
+    "Three cards with the same triplet: deduction covers the output, abduction the input, "
+    "induction the program",
+    static=[
+        {"triplet": "unique", "type": name} for name in ("deduction", "abduction", "induction")
+    ],
     size=(3.1, 2.9),
     triplet=list(triplets),
     type=["deduction", "abduction", "induction"],
@@ -148,7 +171,14 @@ widgets.explore(
 inputs = ((2, 3), (0, 5), (7, 7), (4, 1), (10, 2), (5, 5), (1, 9), (8, 3), (3, 9), (6, 11))
 gap = Proposal("def f(a, b):\n    return abs(a - b)", inputs, "how far apart they are")
 (induction,) = verifier.validate([("induction", gap)])
-print(type(induction).__name__, "with", len(induction.inputs), "pairs, of which", induction.shown, "are shown")
+print(
+    type(induction).__name__,
+    "with",
+    len(induction.inputs),
+    "pairs, of which",
+    induction.shown,
+    "are shown",
+)
 for place, (given, result) in enumerate(zip(induction.inputs, induction.outputs, strict=True)):
     print("shown " if place < induction.shown else "hidden", f"f({given}) = {result}")
 
@@ -233,8 +263,17 @@ def judge_deduction(task, answer, outcomes, rules):
 check.judge_deduction(judge_deduction)
 
 # %%
-judge_deduction = check.use(judge_deduction, fallback=get_task_type("deduction").judge, name="judge_deduction")
-for text in ("{'n': 2, 'o': 2}", "{'o': 2, 'n': 2}", "{'n': 2.0, 'o': 2}", "{'n': 2}", "dict(n=2, o=2)", "it is n twice and o twice"):
+judge_deduction = check.use(
+    judge_deduction, fallback=get_task_type("deduction").judge, name="judge_deduction"
+)
+for text in (
+    "{'n': 2, 'o': 2}",
+    "{'o': 2, 'n': 2}",
+    "{'n': 2.0, 'o': 2}",
+    "{'n': 2}",
+    "dict(n=2, o=2)",
+    "it is n twice and o twice",
+):
     reply = parse_reply(f"<think></think><answer>```output\n{text}\n```</answer>")
     answer = get_task_type("deduction").parse_answer(reply, triplets["count"], rules)
     if isinstance(answer, Rejection):
@@ -265,7 +304,7 @@ for text in ("{'n': 2, 'o': 2}", "{'o': 2, 'n': 2}", "{'n': 2.0, 'o': 2}", "{'n'
 #
 # Abduction asks for an input that leads to the output. Often there are many. Here is `f(x) = x * x % 10` for all x from −10 to 10.
 
-# %%
+# %% tags=["hide-input"]
 square = "def f(x):\n    return x * x % 10"
 candidates = list(range(-10, 11))
 results = executor.run(square, [(x,) for x in candidates])
@@ -274,13 +313,26 @@ with figures.style():
     right = [x for x, outcome in zip(candidates, results, strict=True) if outcome.value == 6]
     for x, outcome in zip(candidates, results, strict=True):
         shown = figures.look("abduction" if x in right else "all")
-        axis.plot([x], [outcome.value], linestyle="none", marker=shown.marker if x in right else "o", color=shown.colour)
+        axis.plot(
+            [x],
+            [outcome.value],
+            linestyle="none",
+            marker=shown.marker if x in right else "o",
+            color=shown.colour,
+        )
     axis.axhline(6, color="#BBBBBB", linewidth=1, zorder=0)
     axis.set_xticks(range(-10, 11, 2))
     axis.set_xlabel("input x")
     axis.set_ylabel("output f(x)")
-    axis.set_title(f"The output 6 has {len(right)} causes among these {len(candidates)} inputs: all of them are right answers")
-figures.show(made, alt="Dots show x times x modulo 10 for x from -10 to 10; the four inputs -6, -4, 4 and 6 that give 6 are marked as right answers")
+    axis.set_title(
+        f"The output 6 has {len(right)} causes among these {len(candidates)} inputs: all of "
+        "them are right answers"
+    )
+figures.show(
+    made,
+    alt="Dots show x times x modulo 10 for x from -10 to 10; the four inputs -6, -4, 4 and 6 "
+    "that give 6 are marked as right answers",
+)
 
 # %% [markdown]
 # **What you should see:** four squares on the line at 6. The proposer had one of them in mind; a judge that asks for that one calls three right answers wrong.
@@ -308,13 +360,18 @@ def judge_abduction(task, answer, outcomes, rules):
 check.judge_abduction(judge_abduction)
 
 # %%
-judge_abduction = check.use(judge_abduction, fallback=get_task_type("abduction").judge, name="judge_abduction")
+judge_abduction = check.use(
+    judge_abduction, fallback=get_task_type("abduction").judge, name="judge_abduction"
+)
 (task,) = verifier.validate([("abduction", Proposal(square, ((4,),)))])
 for candidate in (4, -6, 5, "4"):
     answer = Answer(program=task.program, inputs=((candidate,),))
     outcomes = executor.run(answer.program, answer.inputs)
     found = judge_abduction(task, answer, outcomes, rules)
-    print("✓" if getattr(found, "ok", found) else "✗", f"i′ = {candidate!r}: {outcomes[0].kind}, value {outcomes[0].value}")
+    print(
+        "✓" if getattr(found, "ok", found) else "✗",
+        f"i′ = {candidate!r}: {outcomes[0].kind}, value {outcomes[0].value}",
+    )
 
 # %% [markdown]
 # **What you should see:** 4 and −6 are right, 5 is wrong, and the text `'4'` makes the program fail.
@@ -340,7 +397,13 @@ for candidate in (4, -6, 5, "4"):
 # Four answers to the induction task above (the message is "how far apart they are"). Each is run on all ten inputs.
 
 # %%
-table = dict(zip((course.read_arguments(text) for text in induction.inputs[:5]), map(read_value, induction.outputs[:5]), strict=True))
+table = dict(
+    zip(
+        (course.read_arguments(text) for text in induction.inputs[:5]),
+        map(read_value, induction.outputs[:5]),
+        strict=True,
+    )
+)
 ANSWERS = {
     "abs(a - b)": induction.program,
     "max - min": "def f(a, b):\n    return max(a, b) - min(a, b)",
@@ -349,23 +412,42 @@ ANSWERS = {
 }
 gold = [read_value(text) for text in induction.outputs]
 arguments = [course.read_arguments(text) for text in induction.inputs]
-hits = {name: [o.value == g for o, g in zip(executor.run(p, arguments), gold, strict=True)] for name, p in ANSWERS.items()}
+hits = {
+    name: [o.value == g for o, g in zip(executor.run(p, arguments), gold, strict=True)]
+    for name, p in ANSWERS.items()
+}
 
-# %%
+# %% tags=["hide-input"]
 made, (axis,) = figures.figure(1, 1, (7.4, 2.4))
 with figures.style():
     for row, right in enumerate(hits.values()):
         for place, hit in enumerate(right):
             colour = figures.look("induction").colour if hit else "#D0D0D0"
-            axis.text(place, -row, "✓" if hit else "✗", ha="center", va="center", color="white" if hit else "#444444", backgroundcolor=colour)
+            axis.text(
+                place,
+                -row,
+                "✓" if hit else "✗",
+                ha="center",
+                va="center",
+                color="white" if hit else "#444444",
+                backgroundcolor=colour,
+            )
     axis.axvline(4.5, color="black", linestyle="--", linewidth=1)
     axis.set_xlim(-0.6, 9.6)
     axis.set_ylim(-len(hits) + 0.4, 0.6)
     axis.set_yticks(range(0, -len(hits), -1), list(hits))
-    axis.set_xticks(range(10), [*(f"shown {k}" for k in range(1, 6)), *(f"hidden {k}" for k in range(1, 6))], fontsize=7)
+    axis.set_xticks(
+        range(10),
+        [*(f"shown {k}" for k in range(1, 6)), *(f"hidden {k}" for k in range(1, 6))],
+        fontsize=7,
+    )
     axis.grid(False)
     axis.set_title("Only the hidden pairs tell a rule from a table")
-figures.show(made, alt="Four programs by ten pairs: a table of the shown pairs passes all five shown pairs and one of the five hidden ones; two true rules pass all ten")
+figures.show(
+    made,
+    alt="Four programs by ten pairs: a table of the shown pairs passes all five shown pairs and "
+    "one of the five hidden ones; two true rules pass all ten",
+)
 
 # %% [markdown]
 # **What you should see:** two rows full of ticks: different programs, both right. The last row has five ticks on the left, and nearly none on the right: it has
@@ -390,10 +472,14 @@ def judge_induction(task, answer, outcomes, rules):
 check.judge_induction(judge_induction)
 
 # %%
-judge_induction = check.use(judge_induction, fallback=get_task_type("induction").judge, name="judge_induction")
+judge_induction = check.use(
+    judge_induction, fallback=get_task_type("induction").judge, name="judge_induction"
+)
 hidden = tuple(arguments[induction.shown :])
 for name, program in ANSWERS.items():
-    found = judge_induction(induction, Answer(program=program, inputs=hidden), executor.run(program, hidden), rules)
+    found = judge_induction(
+        induction, Answer(program=program, inputs=hidden), executor.run(program, hidden), rules
+    )
     print("✓" if getattr(found, "ok", found) else "✗", name)
 
 # %% [markdown]
@@ -568,7 +654,7 @@ for step in range(steps):
         drawn = kept.sample(rng, 100)
         ages[name].append(sum(step - born[task_key(task)] for task in drawn) / len(drawn))
 
-# %%
+# %% tags=["hide-input"]
 made, (axis,) = figures.figure(1, 1, (6.4, 3.0))
 with figures.style():
     for place, (name, values) in enumerate(ages.items()):
@@ -577,7 +663,11 @@ with figures.style():
     axis.set_ylabel("mean age of drawn tasks, steps")
     axis.set_title("A buffer that refuses new tasks only grows old once it is full")
     axis.legend()
-figures.show(made, alt="The mean age of drawn tasks levels off near five steps where the oldest leave, and grows by one a step without end where new tasks are refused")
+figures.show(
+    made,
+    alt="The mean age of drawn tasks levels off near five steps where the oldest leave, and "
+    "grows by one a step without end where new tasks are refused",
+)
 executor.close()
 
 # %% [markdown]

@@ -73,7 +73,10 @@ import ast, logging, time, warnings
 import numpy as np
 import azr_lite as az
 from azr_lite import course
-from azr_lite.course import Job, Level, Limits, Outcome, Validation, attacks, canonical, check, figures, profile, widgets
+from azr_lite.course import (
+    Job, Level, Limits, Outcome, Validation, attacks, canonical, check, figures, profile,
+    widgets,
+)
 from azr_lite.course import compare as package_compare
 
 warnings.simplefilter("ignore", RuntimeWarning)  # the next cell says the level, in words
@@ -101,7 +104,10 @@ print(f"level {executor.level.name}: {executor.level.value}\n")
 for name, state in executor.layers.items():
     print(f"  {name:16} {state}")
 if executor.level is not Level.FULL:
-    print("\nThis machine cannot lock programs up fully. All cells below run; attacks that the table of results calls stopped may get out here.")
+    print(
+        "\nThis machine cannot lock programs up fully. All cells below run; attacks that the "
+        "table of results calls stopped may get out here."
+    )
 
 # %% [markdown]
 # **What you should see**: level FULL on an ordinary Linux machine, with nine lines that say "on" (run as a plain user, `own_uid` is off: your own
@@ -127,15 +133,21 @@ ZOO = {
     "never ends": "def f(x):\n    while True: pass",
     "eats memory": "def f(x):\n    keep = 'x' * 999\n    while True: keep += keep",
     "wants the shell": "import os\ndef f(x):\n    return os.system('echo hello')",
-    "equals everything": "class Liar(int):\n    def __eq__(self, other): return True\n    __hash__ = None\ndef f(x):\n    return Liar(1)",
-    "leaves early": "def f(x):\n    import statistics\n    statistics.mean.__globals__['sys'].modules['posix']._exit(0)",
-    "forges a second answer": 'def f(x):\n    import statistics\n    os = statistics.mean.__globals__["sys"].modules["posix"]\n'
+    "equals everything": "class Liar(int):\n    def __eq__(self, other): return True\n    "
+    "__hash__ = None\ndef f(x):\n    return Liar(1)",
+    "leaves early": "def f(x):\n    import statistics\n    "
+    "statistics.mean.__globals__['sys'].modules['posix']._exit(0)",
+    "forges a second answer": "def f(x):\n    import statistics\n    os = "
+    'statistics.mean.__globals__["sys"].modules["posix"]\n'
     '    os.write(3, b\'{"s":"ok","v":42}\\n\')\n    return 1',
 }
 started = time.perf_counter()
 for name, program in ZOO.items():
     print(f"{name:24} {attacks.run_and_explain(executor, program)}")
-print(f"\n{time.perf_counter() - started:.1f} s for all; and the next program is fine: {executor.run('def f(x): return x + 1', [(1,)])[0].value}")
+print(
+    f"\n{time.perf_counter() - started:.1f} s for all; and the next program is fine: "
+    f"{executor.run('def f(x): return x + 1', [(1,)])[0].value}"
+)
 
 # %% [markdown]
 # **What you should see**: `ok`, `timeout`, `memory`, `rejected`, `value`, `crash`, `protocol`, in this order. Each guard is another piece of code:
@@ -189,7 +201,10 @@ check.judge_candidate(judge_candidate)
 # %%
 judge_candidate = check.use(judge_candidate, fallback=course.judge_candidate)
 program = "def f(a, b):\n    return a + b"
-print(judge_candidate(executor.run, program, (3, 4), 7), judge_candidate(executor.run, program, (3, 5), 7))
+print(
+    judge_candidate(executor.run, program, (3, 4), 7),
+    judge_candidate(executor.run, program, (3, 5), 7),
+)
 
 # %% [markdown]
 # ## Which layer stops what
@@ -208,28 +223,53 @@ print(judge_candidate(executor.run, program, (3, 4), 7), judge_candidate(executo
 
 # %% tags=["long"]
 names = attacks.ATTACKS if profile != "ci" else attacks.ATTACKS[:14:2] + attacks.ATTACKS[14:16]
-columns = attacks.columns() if profile != "ci" else {name: skip for name, skip in attacks.columns().items() if name in ("limits only", "everything")}
+columns = (
+    attacks.columns()
+    if profile != "ci"
+    else {
+        name: skip
+        for name, skip in attacks.columns().items()
+        if name in ("limits only", "everything")
+    }
+)
 started = time.perf_counter()
 found = attacks.matrix(names, columns)
-print(f"{len(found)} attacks x {len(columns)} sets of layers in {time.perf_counter() - started:.0f} s")
+print(
+    f"{len(found)} attacks x {len(columns)} sets of layers in {time.perf_counter() - started:.0f} s"
+)
 for column in columns:
     print(f"  {column:14} {sum(not row[column] for row in found.values()):2} got out")
 
-# %% tags=["long"]
+# %% tags=["long", "hide-input"]
 stopped = np.array([[found[name][column] for column in columns] for name in names])
 made, (axis,) = figures.figure(1, 1, (7.2, 0.3 * len(names) + 1.3))
 with figures.style():
     axis.imshow(np.where(stopped, 0.15, 0.75), cmap="Oranges", vmin=0, vmax=1, aspect="auto")
     for row, column in np.ndindex(stopped.shape):
-        axis.text(column, row, "stopped" if stopped[row, column] else "GOT OUT", ha="center", va="center",
-                  fontsize=7, fontweight="normal" if stopped[row, column] else "bold")
+        axis.text(
+            column,
+            row,
+            "stopped" if stopped[row, column] else "GOT OUT",
+            ha="center",
+            va="center",
+            fontsize=7,
+            fontweight="normal" if stopped[row, column] else "bold",
+        )
     axis.set_xticks(range(len(columns)), columns, fontsize=8)
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.set_xlabel("layers that were on")
     axis.grid(False)
-    said = ", ".join(f"with {column} {out}" for column, out in zip(columns, (~stopped).sum(0)) if column in ("limits only", "everything"))
+    said = ", ".join(
+        f"with {column} {out}"
+        for column, out in zip(columns, (~stopped).sum(0))
+        if column in ("limits only", "everything")
+    )
     axis.set_title(f"Of {len(names)} attacks get out: {said}")
-figures.show(made, alt=f"Table of {len(names)} attacks against {len(columns)} sets of layers; what gets out: {said}.")
+figures.show(
+    made,
+    alt=f"Table of {len(names)} attacks against {len(columns)} sets of layers; what gets out: "
+    f"{said}.",
+)
 
 # %% [markdown]
 # **What you should see**: on a machine at level FULL, no attack gets out in the last column, nor in the last but one: *the system-call
@@ -289,11 +329,17 @@ print(level_of(executor.layers))
 mine = """
 def f(x):
     import statistics
-    posix = statistics.mean.__globals__["sys"].modules["posix"]      # os itself is not importable; the module behind it is in memory
+    # os itself is not importable; the module behind it is in memory
+    posix = statistics.mean.__globals__["sys"].modules["posix"]
     return [name for name in posix.listdir("/")]
 """
 print(attacks.run_and_explain(executor, mine))
-for body in ("return open('/etc/passwd').read()", "return (n for n in range(3))", "return 10 ** 10 ** 4", "return float('nan')"):
+for body in (
+    "return open('/etc/passwd').read()",
+    "return (n for n in range(3))",
+    "return 10 ** 10 ** 4",
+    "return float('nan')",
+):
     print(f"{body:36} {attacks.run_and_explain(executor, f'def f(x):{chr(10)}    {body}')}")
 
 # %% [markdown]
@@ -407,15 +453,20 @@ SHIFTY = {
     "hash of a text": "def f(x):\n    return hash('apple')",
     "address of an object": "def f(x):\n    return id(object()) % 1000003",
     "printed object": "def f(x):\n    return repr(object())",
-    "how deep can I call?": "def f(x, n=0):\n    try:\n        return f(x, n + 1)\n    except RecursionError:\n        return n",
-    "state across inputs": "import math\ndef f(x):\n    math.count = getattr(math, 'count', 0) + 1\n    return math.count",
+    "how deep can I call?": "def f(x, n=0):\n    try:\n        return f(x, n + 1)\n    except "
+    "RecursionError:\n        return n",
+    "state across inputs": "import math\ndef f(x):\n    math.count = getattr(math, 'count', 0) "
+    "+ 1\n    return math.count",
 }
 table = {}
 for name, program in SHIFTY.items():
     again = [[o.value for o in executor.run(program, [(1,), (2,)], world="A")] for _ in range(2)]
     proof = executor.validate(program, [(1,), (2,)])
     table[name] = (again[0] != again[1], not proof.ok)
-    print(f"{name:22} run twice: {'found' if table[name][0] else 'missed':7} two worlds: {'found' if table[name][1] else 'missed':7} {proof.detail[:70]}")
+    print(
+        f"{name:22} run twice: {'found' if table[name][0] else 'missed':7} two worlds: "
+        f"{'found' if table[name][1] else 'missed':7} {proof.detail[:70]}"
+    )
 
 # %% [markdown]
 # **What you should see**: "run twice" misses most or all six; the two worlds find all six. A *world* is a zygote of its own with another hash seed,
@@ -492,27 +543,39 @@ print(verdict([Outcome("ok", 1)], [Outcome("timeout")]).reason)
 # may share one child.
 
 # %% tags=["long"]
-program = "def f(text, n=3):\n    counts = {}\n    for c in text:\n        counts[c] = counts.get(c, 0) + n\n    return sorted(counts.items())[:4]"
+program = (
+    "def f(text, n=3):\n    counts = {}\n    for c in text:\n        counts[c] = counts.get(c, "
+    "0) + n\n    return sorted(counts.items())[:4]"
+)
 inputs = [(f"the quick brown fox {i} jumps",) for i in range(64)]
 sizes = [1, 2, 4, 8, 16, 32, 64]
+
 
 def work(size):
     """All 64 inputs, so many in each child; size 0: four of them, each in a fresh Python."""
     if size:
-        executor.run_many([Job(program, tuple(inputs[at : at + size])) for at in range(0, 64, size)])
+        executor.run_many(
+            [Job(program, tuple(inputs[at : at + size])) for at in range(0, 64, size)]
+        )
     for (text,) in inputs[:4] if size == 0 else ():
         subprocess.run([sys.executable, "-I", "-S", "-c", f"{program}\nf({text!r})"], check=True)
 
-best = dict.fromkeys([0, *sizes], float("inf"))  # of several rounds: other programs of this machine only ever add
+
+best = dict.fromkeys(
+    [0, *sizes], float("inf")
+)  # of several rounds: other programs of this machine only ever add
 for _ in range(1 if profile == "ci" else 8):
     for size in best:
         started = time.perf_counter()
         work(size)
         best[size] = min(best[size], 1000 * (time.perf_counter() - started) / (64 if size else 4))
 fresh, batched = best[0], [best[size] for size in sizes]
-print(f"fresh Python {fresh:.1f} ms; one child an input {batched[0]:.2f} ms; 64 inputs in one child {batched[-1]:.3f} ms each")
+print(
+    f"fresh Python {fresh:.1f} ms; one child an input {batched[0]:.2f} ms; 64 inputs in one "
+    f"child {batched[-1]:.3f} ms each"
+)
 
-# %% tags=["long"]
+# %% tags=["long", "hide-input"]
 made, (axis,) = figures.figure(1, 1, (6.0, 3.2))
 figures.line(axis, "one child, this many inputs", sizes, batched, place=0, markevery=1)
 figures.line(axis, "a fresh Python for each", [1, 64], [fresh, fresh], place=1)
@@ -524,9 +587,16 @@ with figures.style():
     axis.minorticks_off()
     axis.set_xlabel("inputs that share a child")
     axis.set_ylabel("milliseconds a check")
-    axis.set_title(f"A child: {fresh / batched[0]:.1f} times as fast as a fresh Python; 64 in one: {fresh / batched[-1]:.0f}")
+    axis.set_title(
+        f"A child: {fresh / batched[0]:.1f} times as fast as a fresh Python; 64 in one: "
+        f"{fresh / batched[-1]:.0f}"
+    )
     axis.legend(loc="lower left")
-figures.show(made, alt=f"Milliseconds a check fall from {fresh:.1f} for a fresh Python to {batched[0]:.2f} for a child and {batched[-1]:.3f} for 64 inputs in one child.")
+figures.show(
+    made,
+    alt=f"Milliseconds a check fall from {fresh:.1f} for a fresh Python to {batched[0]:.2f} for "
+    f"a child and {batched[-1]:.3f} for 64 inputs in one child.",
+)
 
 # %% [markdown]
 # **What you should see**: one line that falls as more inputs share a child, one flat line well above it. Both axes are logarithmic. The title gives the two
@@ -544,25 +614,46 @@ figures.show(made, alt=f"Milliseconds a check fall from {fresh:.1f} for a fresh 
 # into time-outs. Proposals are validated on *half* the time they will be given later: what barely passes
 # here would fail there. Move the slider: how much work fits?
 
-# %%
-LOOP = "def f(n):\n    total = 0\n    for i in range(n):\n        total += i * i\n    return total % 97"
+# %% tags=["hide-input"]
+LOOP = (
+    "def f(n):\n    total = 0\n    for i in range(n):\n        total += i * i\n    return total "
+    "% 97"
+)
 COUNTS = [10**4, 10**5, 10**6] if profile == "ci" else [10**4, 10**5, 10**6, 10**7]
 ENDS = {}
 for cpu in (0.1, 0.2, 0.4):
     for n in COUNTS:
         ENDS[cpu, n] = executor.run(LOOP, [(n,)], limits=Limits(cpu_s=cpu))[0]
 
+
 def draw(axis, cpu):
     used = [ENDS[cpu, n].cpu_ms for n in COUNTS]
-    axis.bar(range(len(COUNTS)), used, color=[figures.look("deduction" if ENDS[cpu, n].ok else "abduction").colour for n in COUNTS])
+    axis.bar(
+        range(len(COUNTS)),
+        used,
+        color=[
+            figures.look("deduction" if ENDS[cpu, n].ok else "abduction").colour for n in COUNTS
+        ],
+    )
     for place, n in enumerate(COUNTS):
         axis.text(place, used[place], ENDS[cpu, n].kind, ha="center", va="bottom", fontsize=8)
     axis.axhline(1000 * cpu, color="grey", linestyle="--")
     axis.set_xticks(range(len(COUNTS)), [f"{n:.0e}" for n in COUNTS])
-    axis.set(xlabel="rounds of the loop", ylabel="processor time, ms", ylim=(0, 520), title=f"cut at {1000 * cpu:.0f} ms")
+    axis.set(
+        xlabel="rounds of the loop",
+        ylabel="processor time, ms",
+        ylim=(0, 520),
+        title=f"cut at {1000 * cpu:.0f} ms",
+    )
 
-widgets.explore(draw, "Bars of processor time for growing loops at three limits: the loops that need more are cut there.",
-                static=[{"cpu": 0.1}, {"cpu": 0.2}, {"cpu": 0.4}], cpu=[0.1, 0.2, 0.4])
+
+widgets.explore(
+    draw,
+    "Bars of processor time for growing loops at three limits: the loops that need more are cut "
+    "there.",
+    static=[{"cpu": 0.1}, {"cpu": 0.2}, {"cpu": 0.4}],
+    cpu=[0.1, 0.2, 0.4],
+)
 
 # %% [markdown]
 # **What you should see**: bars that grow tenfold until one reaches the dashed line, and is called `timeout` there.

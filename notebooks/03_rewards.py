@@ -197,12 +197,13 @@ learnability = check.use(learnability, fallback=az.learnability)
 # Each bar is what a task earns for a number of right replies out of 8; the coloured bar is the one in the title. In a live
 # notebook you can choose both.
 
-# %%
+# %% tags=["hide-input"]
 RULES = {
     "paper": learnability,
     "upstream": lambda rate: az.learnability(rate, "upstream"),
     "4r̄(1 − r̄)": lambda rate: 4 * rate * (1 - rate),
 }
+
 
 def draw(axis, rule, right):
     pays = [RULES[rule](k / 8) for k in range(9)]
@@ -215,8 +216,16 @@ def draw(axis, rule, right):
     axis.set_ylabel("the task earns (reward)")
     axis.set_title(f"{rule}: {right} of 8 earns {pays[right]:g}")
 
-grid = [{"rule": "paper", "right": 1}, {"rule": "upstream", "right": 0}, {"rule": "4r̄(1 − r̄)", "right": 4}]
-alt = "Three bar charts of a task's pay against right replies of 8: the paper's falls from 7/8, upstream's adds -0.5 at both ends, 4r(1-r) peaks in the middle"
+
+grid = [
+    {"rule": "paper", "right": 1},
+    {"rule": "upstream", "right": 0},
+    {"rule": "4r̄(1 − r̄)", "right": 4},
+]
+alt = (
+    "Three bar charts of a task's pay against right replies of 8: the paper's falls from 7/8, "
+    "upstream's adds -0.5 at both ends, 4r(1-r) peaks in the middle"
+)
 widgets.explore(draw, alt, grid, rule=list(RULES), right=list(range(9)))
 
 # %% [markdown]
@@ -239,15 +248,20 @@ widgets.explore(draw, alt, grid, rule=list(RULES), right=list(range(9)))
 rng = np.random.default_rng(SEED)
 TASKS = 2_000 if profile == "ci" else 20_000
 
+
 def paid(p, n):
     """What TASKS tasks of true difficulty p earn, each measured anew with n replies."""
     rates = (rng.random((TASKS, n)) < p).mean(axis=1)
     return np.array([learnability(rate) for rate in rates])
 
+
 for n in (1, 2, 4, 8, 64):
     pays = paid(0.25, n)
     half = 1.96 * pays.std() / TASKS**0.5
-    print(f"n = {n:2}: mean pay {pays.mean():.3f} ± {half:.3f}, one task's pay varies by {pays.std():.3f}")
+    print(
+        f"n = {n:2}: mean pay {pays.mean():.3f} ± {half:.3f}, one task's pay varies by "
+        f"{pays.std():.3f}"
+    )
 
 # %% [markdown]
 # **What you should see.** With n = 1 the mean pay is exactly 0. With n = 2 it is near 0.19, with n = 8 near 0.65, with n = 64 near 0.75, the
@@ -300,13 +314,14 @@ check.expected_learnability(expected_learnability)
 # %%
 expected_learnability = check.use(expected_learnability, fallback=course.expected_learnability)
 
-# %%
+# %% tags=["hide-input"]
 def spread(p, n):
     """Standard deviation of one task's pay; exact."""
     chances = [comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
     pays = [learnability(k / n) for k in range(n + 1)]
     mean = sum(c * v for c, v in zip(chances, pays))
     return sum(c * (v - mean) ** 2 for c, v in zip(chances, pays)) ** 0.5
+
 
 made, (left, right) = figure(1, 2, (9.2, 3.6))
 ps = np.linspace(0.0, 1.0, 101)
@@ -317,10 +332,22 @@ dots = np.arange(0.1, 1.0, 0.2)
 left.plot(dots, [paid(p, 8).mean() for p in dots], "k+", markersize=10, label="simulated, n = 8")
 left.plot(ps, 1 - ps, color="#BBBBBB", linewidth=1, label="meant: 1 − p")
 with style():
-    left.set(title="Few replies pay hard tasks too little", xlabel="p, true chance to solve", ylabel="mean pay (reward)")
-    right.set(title="... and make each pay a lottery", xlabel="p, true chance to solve", ylabel="standard deviation of pay (reward)")
+    left.set(
+        title="Few replies pay hard tasks too little",
+        xlabel="p, true chance to solve",
+        ylabel="mean pay (reward)",
+    )
+    right.set(
+        title="... and make each pay a lottery",
+        xlabel="p, true chance to solve",
+        ylabel="standard deviation of pay (reward)",
+    )
     left.legend()
-show(made, "Mean pay and its spread against the true chance p for n from 1 to 64: at n = 1 both are zero, and the mean approaches 1 - p as n grows")
+show(
+    made,
+    "Mean pay and its spread against the true chance p for n from 1 to 64: at n = 1 both are "
+    "zero, and the mean approaches 1 - p as n grows",
+)
 
 # %% [markdown]
 # **What you should see.** Left: the line of n = 1 lies on the axis. Each larger n follows the grey line 1 − p further to the left, then
@@ -357,11 +384,17 @@ for n in (2, 4, 6, 8, 16, 64):
 one = rng.random((TASKS, 1)) < 0.25
 copies = np.repeat(one, 8, axis=1)
 pays = [learnability(rate) for rate in copies.mean(axis=1)]
-print(f"eight equal replies, p = 0.25: mean pay {np.mean(pays):.3f}, different pays seen: {np.unique(pays).tolist()}")
+print(
+    f"eight equal replies, p = 0.25: mean pay {np.mean(pays):.3f}, different pays seen: "
+    f"{np.unique(pays).tolist()}"
+)
 
 sick = json.loads(recorded("runs/bugs/symptoms.json").read_text(encoding="utf-8"))["runs"]
 for name in ("healthy", "greedy Monte-Carlo"):
-    print(f"{name:20} learnable tasks {sick[name]['learnable']['last']:.0%}, held-out accuracy {100 * sick[name]['held-out gain']:+.1f} points")
+    print(
+        f"{name:20} learnable tasks {sick[name]['learnable']['last']:.0%}, held-out accuracy "
+        f"{100 * sick[name]['held-out gain']:+.1f} points"
+    )
 
 # %% [markdown]
 # **What you should see.** Mean pay 0 again: eight copies are one reply. Below it, two *recorded* runs of the [nano model](glossary.md#nano-model) (20 steps, one seed,
@@ -395,7 +428,9 @@ for name in ("healthy", "greedy Monte-Carlo"):
 # %%
 for verdict in (
     az.Verdict(ok=True, well_formed=True, score=1.0),
-    az.Verdict(ok=False, well_formed=True, score=0.6),  # 3 of 5 hidden pairs, where scoring is by fraction
+    az.Verdict(
+        ok=False, well_formed=True, score=0.6
+    ),  # 3 of 5 hidden pairs, where scoring is by fraction
     az.Verdict(ok=False, well_formed=True, score=0.0),
     az.Verdict(ok=False, well_formed=False),
 ):
@@ -448,7 +483,7 @@ answer_reward = check.use(answer_reward, fallback=az.answer_reward)
 # Suppose someone pays 0 for a reply without form ("nothing to judge") and −1 for a wrong answer ("wrong is bad"). It reads like common
 # sense. Take a solver that is right with chance q whenever it answers, and ask what pays better: answer in good form, or give up the form?
 
-# %%
+# %% tags=["hide-input"]
 q = np.linspace(0, 1, 51)
 ladders = {"the paper's ladder": (-1.0, -0.5), "upside down": (0.0, -1.0)}
 made, axes = figure(1, 2, (8.6, 3.2))
@@ -460,9 +495,16 @@ for axis, (name, (shapeless, wrong)) in zip(axes, ladders.items()):
     axis.fill_between(q, -1.1, 1.1, where=silent, color="#D55E00", alpha=0.12)
     with style():
         axis.legend(loc="upper left")
-        axis.set_title(f"{name}: " + ("silence pays better at low skill" if silent.any() else "answering always pays"))
+        axis.set_title(
+            f"{name}: "
+            + ("silence pays better at low skill" if silent.any() else "answering always pays")
+        )
     axis.set(xlabel="q, chance to be right", ylabel="mean pay (reward)", ylim=(-1.1, 1.1))
-show(made, "Mean pay of answering against the chance to be right: above giving up everywhere on the paper's ladder, below it for chances under one half upside down")
+show(
+    made,
+    "Mean pay of answering against the chance to be right: above giving up everywhere on the "
+    "paper's ladder, below it for chances under one half upside down",
+)
 
 # %% [markdown]
 # **What you should see.** Left: the blue line is above the other everywhere, so good form pays even for a solver that knows nothing. Right:
@@ -502,15 +544,24 @@ for name in ("healthy", "format collapse"):
 # | impossible tasks | 1 − r̄, also at r̄ = 0 | |
 # | length blow-up | as healthy; the *solver* gets 0.02 extra for each token | |
 
-# %%
+# %% tags=["hide-input"]
 ZOO = ("healthy", "trivial tasks", "impossible tasks", "length blow-up")
-PLATES = {"tasks' solve rate": "solve rate of proposed tasks (share)", "learnable": "learnable tasks (share)", "reply tokens": "length of answers (tokens)"}
+PLATES = {
+    "tasks' solve rate": "solve rate of proposed tasks (share)",
+    "learnable": "learnable tasks (share)",
+    "reply tokens": "length of answers (tokens)",
+}
 made, axes = figure(1, 3, (10.0, 2.9))
 for axis, (plate, label) in zip(axes, PLATES.items()):
     for row, name in enumerate(reversed(ZOO)):
         first, last = sick[name][plate]["first"], sick[name][plate]["last"]
         colour = look("", len(ZOO) - 1 - row).colour
-        axis.annotate("", (last, row), (first, row), arrowprops={"arrowstyle": "->", "color": colour, "linewidth": 2.2})
+        axis.annotate(
+            "",
+            (last, row),
+            (first, row),
+            arrowprops={"arrowstyle": "->", "color": colour, "linewidth": 2.2},
+        )
         axis.plot([first, last], [row, row], "o", markersize=3, color=colour)
     axis.set_yticks(range(len(ZOO)), reversed(ZOO) if axis is axes[0] else [""] * len(ZOO))
     axis.set_ylim(-0.5, len(ZOO) - 0.5)
@@ -519,7 +570,11 @@ with style():
     axes[0].set_title("Tasks become what is paid")
     axes[1].set_title("Honest pay: more of them teach")
     axes[2].set_title("Tokens that are paid are written")
-show(made, "Arrows from the first to the last fifth of four runs: trivial tasks end at solve rate 0.87, impossible ones at 0.25, paid tokens make answers of 51 tokens")
+show(
+    made,
+    "Arrows from the first to the last fifth of four runs: trivial tasks end at solve rate "
+    "0.87, impossible ones at 0.25, paid tokens make answers of 51 tokens",
+)
 
 # %% [markdown]
 # **What you should see.** Arrows go from the first fifth of a run to its last. *Trivial tasks* moves right (solve rate 0.76 → 0.87) and its share of
@@ -529,12 +584,20 @@ show(made, "Arrows from the first to the last fifth of four runs: trivial tasks 
 #
 # Now the curve that would have fooled you. The proposer's own reward:
 
-# %%
+# %% tags=["hide-input"]
 def curve(folder, ending):
     """Mean over task types, step by step, of a proposer's number in a recorded run."""
     lines = recorded(f"runs/bugs/{folder}/metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [{k: v for k, v in json.loads(text).items() if k.startswith("propose/") and k.endswith(ending)} for text in lines]
+    rows = [
+        {
+            k: v
+            for k, v in json.loads(text).items()
+            if k.startswith("propose/") and k.endswith(ending)
+        }
+        for text in lines
+    ]
     return [sum(row.values()) / len(row) for row in rows]
+
 
 made, axes = figure(1, 2, (8.6, 3.2))
 for place, folder in enumerate(("healthy", "trivial-tasks", "impossible-tasks")):
@@ -542,12 +605,23 @@ for place, folder in enumerate(("healthy", "trivial-tasks", "impossible-tasks"))
         values = curve(folder, ending)
         line(axis, folder.replace("-", " "), range(len(values)), values, place)
 with style():
-    axes[0].set(title="Paid: both hacks look like success", xlabel="step", ylabel="proposer's mean reward")
-    axes[1].set(title="Taught: neither beats honest pay", xlabel="step", ylabel="learnable tasks (share)", ylim=(0, 1))
+    axes[0].set(
+        title="Paid: both hacks look like success", xlabel="step", ylabel="proposer's mean reward"
+    )
+    axes[1].set(
+        title="Taught: neither beats honest pay",
+        xlabel="step",
+        ylabel="learnable tasks (share)",
+        ylim=(0, 1),
+    )
     axes[0].legend()
 for axis in axes:
     axis.set_xticks(range(0, 20, 5))
-show(made, "Proposer reward and share of learnable tasks over 20 steps: both hacked runs are paid far more than the healthy one and have fewer learnable tasks at the end")
+show(
+    made,
+    "Proposer reward and share of learnable tasks over 20 steps: both hacked runs are paid far "
+    "more than the healthy one and have fewer learnable tasks at the end",
+)
 
 # %% [markdown]
 # **What you should see.** Left: both hacked runs are *paid* far more than the healthy one, and the pay climbs. Right: at the end the healthy run has
@@ -645,7 +719,10 @@ for text, verdict, scores in (
     ("valid, never solved", valid, [0.0] * 8),
     ("its program raises an error", invalid, [0.0] * 8),
 ):
-    print(f"{text:28} sick {sick_pay(verdict, scores):+.2f}   mended {proposer_pay(verdict, scores):+.2f}")
+    print(
+        f"{text:28} sick {sick_pay(verdict, scores):+.2f}   mended "
+        f"{proposer_pay(verdict, scores):+.2f}"
+    )
 
 # %% [markdown]
 # **What you should see.** The first row agrees; the other three differ. Read down the sick column: the two worst proposals are paid best.

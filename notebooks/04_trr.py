@@ -128,28 +128,48 @@ for b in (0.0, 0.92, 5.0):
 # %%
 step = json.loads(recorded("steps/nano-seed0-step25.json").read_text(encoding="utf-8"))
 groups, prompts, lengths, rewards, used = (list(column) for column in zip(*step["rows"]))
-NAMES = [f"{role}/{kind}" for role in ("propose", "solve") for kind in ("deduction", "abduction", "induction")]
+NAMES = [
+    f"{role}/{kind}"
+    for role in ("propose", "solve")
+    for kind in ("deduction", "abduction", "induction")
+]
 rows = {name: np.array([one == name for one in groups]) for name in NAMES}
 R, L = np.array(rewards), np.array(lengths)
 
 print(f"{'group':18} {'replies':>7} {'prompts':>7} {'mean R':>7} {'std R':>6} {'tokens each':>11}")
 for name, own in rows.items():
     asked = len({p for p, mine in zip(prompts, own) if mine})
-    print(f"{name:18} {own.sum():7} {asked:7} {R[own].mean():7.2f} {R[own].std():6.2f} {L[own].mean():11.1f}")
-print(f"{'all':18} {len(R):7} {len(set(prompts)):7} {R.mean():7.2f} {R.std():6.2f} {L.mean():11.1f}")
+    print(
+        f"{name:18} {own.sum():7} {asked:7} {R[own].mean():7.2f} {R[own].std():6.2f} "
+        f"{L[own].mean():11.1f}"
+    )
+print(
+    f"{'all':18} {len(R):7} {len(set(prompts)):7} {R.mean():7.2f} {R.std():6.2f} {L.mean():11.1f}"
+)
 
-# %%
+# %% tags=["hide-input"]
 made, (axis,) = figure(1, 1, (7.2, 3.2))
 for place, (name, own) in enumerate(rows.items()):
     role, kind = name.split("/")
-    axis.errorbar(place, R[own].mean(), R[own].std(), fmt=look(kind).marker, color=look(kind).colour, capsize=4)
+    axis.errorbar(
+        place,
+        R[own].mean(),
+        R[own].std(),
+        fmt=look(kind).marker,
+        color=look(kind).colour,
+        capsize=4,
+    )
 axis.axhline(R.mean(), color="#6E6E6E", linestyle="--", linewidth=1)
 axis.text(4.5, R.mean() + 0.03, "mean of all", ha="center", fontsize=8)
 axis.set_xticks(range(6), [name.replace("/", "\n") for name in NAMES])
 axis.set_ylabel("reward, mean ± std")
 with style():
     axis.set_title("Six groups, six means and six spreads: one baseline cannot fit all")
-show(made, "Mean and standard deviation of rewards in six groups: means from -0.05 to 0.77, spreads from 0.30 for proposals to 0.75 for answers")
+show(
+    made,
+    "Mean and standard deviation of rewards in six groups: means from -0.05 to 0.77, spreads "
+    "from 0.30 for proposals to 0.75 for answers",
+)
 
 # %% [markdown]
 # **What you should see.** Means from −0.05 (solve/induction) to 0.77 (solve/abduction), spreads from 0.30 (propose/deduction) to 0.75
@@ -166,7 +186,10 @@ show(made, "Mean and standard deviation of rewards in six groups: means from -0.
 # %%
 globally = course.estimate("global", rewards, groups, prompts, lengths)
 for name, own in rows.items():
-    print(f"{name:18} mean advantage {globally[own].mean():+.2f}, pushed up: {(globally[own] > 0).mean():4.0%} of the replies")
+    print(
+        f"{name:18} mean advantage {globally[own].mean():+.2f}, pushed up: "
+        f"{(globally[own] > 0).mean():4.0%} of the replies"
+    )
 
 # %% [markdown]
 # **What you should see.** solve/abduction has a mean advantage of +0.69, solve/induction −0.49. Of the abduction proposals 12 % are pushed up.
@@ -268,9 +291,15 @@ check.trr(trr)
 # %%
 trr = check.use(trr, fallback=az.trr)
 mine = np.asarray(trr(rewards, groups, lengths))
-print(f"largest difference from the advantages the run used: {np.abs(mine - np.array(used)).max():.1e}")
+print(
+    "largest difference from the advantages the run used: "
+    f"{np.abs(mine - np.array(used)).max():.1e}"
+)
 for name, own in rows.items():
-    print(f"{name:18} mean {mine[own].mean():+.2f}, std {mine[own].std():.2f}, pushed up: {(mine[own] > 0).mean():4.0%}")
+    print(
+        f"{name:18} mean {mine[own].mean():+.2f}, std {mine[own].std():.2f}, pushed up: "
+        f"{(mine[own] > 0).mean():4.0%}"
+    )
 
 # %% [markdown]
 # **What you should see.** A difference of 0 (or of rounding, 1e-15): you have re-made the advantages of a real run's step. Every group has mean 0 and std 1. Of the
@@ -333,7 +362,10 @@ rloo = check.use(rloo, fallback=course.rloo)
 per_prompt = np.asarray(rloo(rewards, prompts))
 print(f"{'group':18} {'replies with advantage 0':>25}")
 for name, own in rows.items():
-    print(f"{name:18} RLOO {(per_prompt[own] == 0).mean():7.0%}   TRR++ {(mine[own] == 0).mean():4.0%}")
+    print(
+        f"{name:18} RLOO {(per_prompt[own] == 0).mean():7.0%}   TRR++ "
+        f"{(mine[own] == 0).mean():4.0%}"
+    )
 
 # %% [markdown]
 # **What you should see.** RLOO is silent on 100 % of the proposals, and on 53 to 68 % of the answers. TRR++ is silent nowhere in this step.
@@ -396,10 +428,14 @@ check.whiten_tokens(whiten_tokens)
 whiten_tokens = check.use(whiten_tokens, fallback=course.whiten_tokens)
 print("correlation of length and reward; sums of A over replies and over tokens")
 for name, own in rows.items():
-    by_reply, by_token = np.asarray(whiten_sequences(R[own])), np.asarray(whiten_tokens(R[own], L[own]))
+    by_reply, by_token = (
+        np.asarray(whiten_sequences(R[own])),
+        np.asarray(whiten_tokens(R[own], L[own])),
+    )
     shown = f"{name:18} r = {np.corrcoef(L[own], R[own])[0, 1]:+.2f}"
     for form, A in (("sequence", by_reply), ("token", by_token)):
-        shown += f"   {form}: Σ A {A.sum().round(9) + 0:+6.1f}, Σ L·A {(L[own] * A).sum().round(4) + 0:+7.1f}"
+        over_replies, over_tokens = A.sum().round(9) + 0, (L[own] * A).sum().round(4) + 0
+        shown += f"   {form}: Σ A {over_replies:+6.1f}, Σ L·A {over_tokens:+7.1f}"
     print(shown)
 
 # %% [markdown]
@@ -480,10 +516,16 @@ for name, own in rows.items():
 # Now put advantage and weight together: a group's share of all pushes, Σ w·L·|A|. This is *exact* for these 368 replies; it says how loudly each group
 # speaks in this step, not yet whether what it says is right.
 
-# %%
+# %% tags=["hide-input"]
 RAW = "no baseline (A = R)"
 ESTIMATORS = {RAW: np.array(rewards)}
-for label, name in {"REINFORCE++ (global)": "global", "TRR++": "trr", "GRPO": "grpo", "Dr. GRPO": "dr_grpo", "RLOO": "rloo"}.items():
+for label, name in {
+    "REINFORCE++ (global)": "global",
+    "TRR++": "trr",
+    "GRPO": "grpo",
+    "Dr. GRPO": "dr_grpo",
+    "RLOO": "rloo",
+}.items():
     ESTIMATORS[label] = course.estimate(name, rewards, groups, prompts, lengths)
 
 made, axes = figure(1, 2, (9.6, 3.2))
@@ -494,16 +536,38 @@ for axis, weights in zip(axes, (np.ones(len(R)), balanced)):
             role, kind = name.split("/")
             share = push[own].sum() / push.sum()
             hatch, label = "////" if role == "propose" else "", name if height == 0 else None
-            axis.barh(height, share, left=left, color=look(kind).colour, hatch=hatch, edgecolor="white", label=label)
+            axis.barh(
+                height,
+                share,
+                left=left,
+                color=look(kind).colour,
+                hatch=hatch,
+                edgecolor="white",
+                label=label,
+            )
             left += share
-    axis.set_yticks(range(len(ESTIMATORS)), list(reversed(ESTIMATORS)) if axis is axes[0] else [""] * len(ESTIMATORS))
+    axis.set_yticks(
+        range(len(ESTIMATORS)),
+        list(reversed(ESTIMATORS)) if axis is axes[0] else [""] * len(ESTIMATORS),
+    )
     axis.set_xlabel("share of all pushes")
 with style():
     axes[0].set_title("One token mean: proposers whisper")
     axes[1].set_title("Balanced, TRR++: each about a sixth")
-    handles, labels = axes[0].get_legend_handles_labels()  # filled column by column: one task type each
-    made.legend([handles[i] for i in (0, 3, 1, 4, 2, 5)], [labels[i] for i in (0, 3, 1, 4, 2, 5)], loc="outside lower center", ncols=3)
-show(made, "Share of pushes by group for six estimators: proposers hold a fifth or less under one token mean with TRR++ and global, and half with TRR++ when groups are balanced")
+    handles, labels = axes[
+        0
+    ].get_legend_handles_labels()  # filled column by column: one task type each
+    made.legend(
+        [handles[i] for i in (0, 3, 1, 4, 2, 5)],
+        [labels[i] for i in (0, 3, 1, 4, 2, 5)],
+        loc="outside lower center",
+        ncols=3,
+    )
+show(
+    made,
+    "Share of pushes by group for six estimators: proposers hold a fifth or less under one "
+    "token mean with TRR++ and global, and half with TRR++ when groups are balanced",
+)
 
 # %%
 def proposers(A, weights):
@@ -532,12 +596,17 @@ rng = np.random.default_rng(SEED)
 parts = np.array_split(rng.permutation(len(R)), 4)
 apart = np.zeros(len(R))
 for part in parts:
-    apart[part] = trr([rewards[i] for i in part], [groups[i] for i in part], [lengths[i] for i in part])
+    apart[part] = trr(
+        [rewards[i] for i in part], [groups[i] for i in part], [lengths[i] for i in part]
+    )
 smallest = min(sum(groups[i] == name for i in part) for part in parts for name in NAMES)
 print(f"smallest group in one process: {smallest} replies")
 for name, own in rows.items():
     turned = (np.sign(apart[own]) != np.sign(mine[own])).mean()
-    print(f"{name:18} mean |difference| {np.abs(apart - mine)[own].mean():.2f}, changed sign {turned:4.0%}")
+    print(
+        f"{name:18} mean |difference| {np.abs(apart - mine)[own].mean():.2f}, changed sign "
+        f"{turned:4.0%}"
+    )
 
 # %% [markdown]
 # **What you should see.** Advantages move by tenths, most in the proposers' small groups, where some replies change from praised to
@@ -582,20 +651,28 @@ def sample(policy, rng):
 
 # %%
 def gradient(policy, actions, A):
-    """The estimate from one batch: mean of A · ∇ log π over the replies of each group; shape (6, 4)."""
+    """The estimate from one batch: mean of A · ∇ log π over each group's replies, shape (6, 4)."""
     pushes = (np.eye(4)[actions] - policy[which]) * A[:, None]
     return pushes.reshape(6, EACH, 4).mean(axis=1)
+
 
 def true_gradient(policy):
     """Of each group's mean pay; exact."""
     return policy * (PAY - (policy * PAY).sum(axis=1, keepdims=True))
+
 
 def estimator(name):
     if name == "no baseline":
         return lambda rewards: rewards
     if name == "group mean":  # move 1 of TRR++ alone
         return lambda rewards: course.dr_grpo(rewards, toy_groups)
-    own = {"global": "global", "TRR++": "trr", "GRPO": "grpo", "Dr. GRPO": "dr_grpo", "RLOO": "rloo"}[name]
+    own = {
+        "global": "global",
+        "TRR++": "trr",
+        "GRPO": "grpo",
+        "Dr. GRPO": "dr_grpo",
+        "RLOO": "rloo",
+    }[name]
     return lambda rewards: course.estimate(own, rewards, toy_groups, toy_keys, ones)
 
 # %% [markdown]
@@ -620,9 +697,16 @@ for name in LAB:
     mean = drawn.mean(axis=0)
     along = (drawn * truth).sum(axis=2) / (truth**2).sum(axis=1)  # (batches, 6)
     noise = np.sqrt(((drawn - mean) ** 2).sum(axis=2).mean(axis=0)) / np.linalg.norm(mean, axis=1)
-    angle = np.degrees(np.arccos((mean * truth).sum() / np.linalg.norm(mean) / np.linalg.norm(truth)))
+    angle = np.degrees(
+        np.arccos((mean * truth).sum() / np.linalg.norm(mean) / np.linalg.norm(truth))
+    )
     power = (drawn**2).sum(axis=2).mean(axis=0)
-    found[name] = {"along": along, "angle": angle, "noise": noise, "proposers": power[:3].sum() / power.sum()}
+    found[name] = {
+        "along": along,
+        "angle": angle,
+        "noise": noise,
+        "proposers": power[:3].sum() / power.sum(),
+    }
 
 
 # %%
@@ -649,16 +733,30 @@ for name, one in found.items():
 #
 # **If you see something else**: intervals are for SEED's batches; one in twenty leaves out the exact value. In profile ci there are ten times fewer batches.
 
-# %%
+# %% tags=["hide-input"]
 made, axes = figure(1, 2, (8.8, 3.0))
-bars(axes[0], list(found), [one["noise"][3:].mean() for one in found.values()], "noise of one batch, solver groups (in units of its mean)")
-bars(axes[1], list(found), [100 * one["proposers"] for one in found.values()], "proposers' share of the squared gradient (%)")
+bars(
+    axes[0],
+    list(found),
+    [one["noise"][3:].mean() for one in found.values()],
+    "noise of one batch, solver groups (in units of its mean)",
+)
+bars(
+    axes[1],
+    list(found),
+    [100 * one["proposers"] for one in found.values()],
+    "proposers' share of the squared gradient (%)",
+)
 axes[1].set_yticks([])
 axes[1].set_xlim(0, 55)
 with style():
     axes[0].set_title("Replies to one prompt make the solver's signal clearer")
     axes[1].set_title("Dividing by the spread lets proposers speak")
-show(made, "Bars for seven estimators: per-prompt estimators have the least noise for solvers; only TRR++ and GRPO give proposers a large share of the gradient")
+show(
+    made,
+    "Bars for seven estimators: per-prompt estimators have the least noise for solvers; only "
+    "TRR++ and GRPO give proposers a large share of the gradient",
+)
 
 # %% [markdown]
 # **What you should see.** No estimator wins both. GRPO would be fine here, *because* our version falls back on groups for proposals; without that, proposers get
@@ -677,35 +775,54 @@ show(made, "Bars for seven estimators: per-prompt estimators have the least nois
 SEEDS = 3 if profile == "ci" else 12
 TRAIN = STEPS or (60 if profile == "ci" else 200)
 
+
 def train(name, seed):
     """Share of the possible gain, shape (TRAIN, 6)."""
     rng, weigh, theta, reached = np.random.default_rng(seed), estimator(name), np.zeros((6, 4)), []
     for _ in range(TRAIN):
         policy = softmax(theta)
-        reached.append(((policy * PAY).sum(axis=1) - PAY.mean(axis=1)) / (PAY.max(axis=1) - PAY.mean(axis=1)))
+        reached.append(
+            ((policy * PAY).sum(axis=1) - PAY.mean(axis=1)) / (PAY.max(axis=1) - PAY.mean(axis=1))
+        )
         actions, pays = sample(policy, rng)
         g = gradient(policy, actions, weigh(pays))
         theta = theta + 0.15 * g / max(np.linalg.norm(g), 1e-9)
     return np.array(reached)
 
+
 TRAINED = ("no baseline", "global", "RLOO", "TRR++")
 curves = {name: np.array([train(name, 100 + seed) for seed in range(SEEDS)]) for name in TRAINED}
 
-# %%
+# %% tags=["hide-input"]
 made, axes = figure(1, 3, (10.4, 3.2))
-PARTS = {"Proposers: TRR++ is far ahead": slice(0, 3), "Solvers: it pays for that": slice(3, 6), "All six: TRR++ leads early": slice(0, 6)}
+PARTS = {
+    "Proposers: TRR++ is far ahead": slice(0, 3),
+    "Solvers: it pays for that": slice(3, 6),
+    "All six: TRR++ leads early": slice(0, 6),
+}
 for axis, (title, part) in zip(axes, PARTS.items()):
     for place, name in enumerate(TRAINED):
         runs = curves[name][:, :, part].mean(axis=2)
         mean, half = runs.mean(axis=0), 1.96 * runs.std(axis=0, ddof=1) / SEEDS**0.5
         line(axis, name, range(TRAIN), mean, place)
-        axis.fill_between(range(TRAIN), mean - half, mean + half, color=look(name, place).colour, alpha=0.2, linewidth=0)
+        axis.fill_between(
+            range(TRAIN),
+            mean - half,
+            mean + half,
+            color=look(name, place).colour,
+            alpha=0.2,
+            linewidth=0,
+        )
     with style():
         axis.set(xlabel="step", ylim=(0, 1.03), title=title)
 axes[0].set_ylabel("share of the possible gain")
 with style():
     axes[0].legend(loc="lower right")
-show(made, "Learning curves of four estimators with 95 % bands: TRR++ learns the proposers' groups much faster and the solvers' groups slightly slower than the others")
+show(
+    made,
+    "Learning curves of four estimators with 95 % bands: TRR++ learns the proposers' groups "
+    "much faster and the solvers' groups slightly slower than the others",
+)
 
 # %%
 at = min(50, TRAIN - 1)
@@ -736,7 +853,10 @@ arms = json.loads(recorded("runs/ablations/comparison.json").read_text(encoding=
 for name in ("self-play", "one global baseline", "GRPO per prompt", "token whitening"):
     gain = arms[name]["scores"]["all"]["gain"]
     seeds = ", ".join(f"{100 * one:+.1f}" for one in gain["by_seed"])
-    print(f"{name:20} {100 * gain['mean']:+.1f} points, 95 % interval [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}], seeds {seeds}")
+    print(
+        f"{name:20} {100 * gain['mean']:+.1f} points, 95 % interval [{100 * gain['low']:+.1f}, "
+        f"{100 * gain['high']:+.1f}], seeds {seeds}"
+    )
 
 # %% [markdown]
 # **What you should see.** Gains of 23.4 (self-play, which is TRR++), 24.0 (global), 22.9 (GRPO) and 26.1 points (token whitening). Every interval contains

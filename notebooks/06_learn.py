@@ -95,12 +95,23 @@ profile = profile(PROFILE)
 
 # %%
 PLANS = {
-    "ci": {"steps": 4, "batch_size": 4, "solver_batch_size": 12, "micro_batch_size": 12, "updates_per_step": 2, "save_every": 2,
-           "eval_problems": 5, "eval_every": 2, "self_test": False},
+    "ci": {
+        "steps": 4,
+        "batch_size": 4,
+        "solver_batch_size": 12,
+        "micro_batch_size": 12,
+        "updates_per_step": 2,
+        "save_every": 2,
+        "eval_problems": 5,
+        "eval_every": 2,
+        "self_test": False,
+    },
     "cpu": {"steps": 50, "save_every": 4},
     "gpu": {"steps": 50, "save_every": 4},
 }
-plan = {**PLANS[profile], "seed": SEED, "device": "cpu"} | ({} if STEPS is None else {"steps": STEPS})
+plan = {**PLANS[profile], "seed": SEED, "device": "cpu"} | (
+    {} if STEPS is None else {"steps": STEPS}
+)
 RUN = pathlib.Path("runs") / time.strftime("notebook06-%H%M%S")
 LOG = RUN.with_suffix(".log")
 
@@ -112,7 +123,12 @@ def start(command, *arguments):
     paths = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
     with LOG.open("a") as log:
         print("azr-lite", command, *arguments)
-        return subprocess.Popen([sys.executable, "-m", "azr_lite", command, *arguments], stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": paths})
+        return subprocess.Popen(
+            [sys.executable, "-m", "azr_lite", command, *arguments],
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "PYTHONPATH": paths},
+        )
 
 
 def flags(settings):
@@ -234,7 +250,10 @@ found = last_whole_checkpoint(RUN)
 print(f"{steps_before} steps were finished; resume from {found.name if found else 'the start'}")
 if found:
     done = course.step_of(found) // az.Run(RUN).config.updates_per_step
-    print(f"which is the state after step {done}: {steps_before - done} finished step(s) will be done again")
+    print(
+        f"which is the state after step {done}: {steps_before - done} finished step(s) will be "
+        "done again"
+    )
 
 # %% [markdown]
 # **What you should see.** The kill came a step or two after the last checkpoint, so a step or two is lost, and will be done again.
@@ -265,7 +284,10 @@ assert process.wait() == 0, LOG.read_text()[-800:]
 for name, old in left.items():
     whole_lines = old[: old.rfind(b"\n") + 1]  # the kill may have cut the last line short
     now = (RUN / name).read_bytes()
-    print(f"{name:15} {len(whole_lines):>10,} bytes before the kill; the finished run begins with the same bytes: {now.startswith(whole_lines)}")
+    print(
+        f"{name:15} {len(whole_lines):>10,} bytes before the kill; the finished run begins with "
+        f"the same bytes: {now.startswith(whole_lines)}"
+    )
 
 # %% [markdown]
 # **What you should see.** True three times: every number, every reply and every proposal of the repeated steps came out the same, to the byte.
@@ -360,22 +382,28 @@ check.across(across)
 # %%
 across = check.use(across, fallback=course.across)
 
-# %% tags=["long"]
+# %% tags=["long", "hide-input"]
 def curve(lines, start, end):
     """Step (from 1) and mean over task types, for every step."""
     return [one["step"] + 1 for one in lines], [mean(across(one, start, end)) for one in lines]
 
 
 made, axes = figure(1, 3, (10.5, 3.0))
-shown = (("New tasks get harder as it learns", "propose/", "/solve_rate", "solve rate of new tasks"),
-         ("It solves no more of its own tasks", "solve/", "/ok", "share of own tasks solved"),
-         ("It finds out that thinking pays", "solve/", "/tokens", "tokens per reply"))
+shown = (
+    ("New tasks get harder as it learns", "propose/", "/solve_rate", "solve rate of new tasks"),
+    ("It solves no more of its own tasks", "solve/", "/ok", "share of own tasks solved"),
+    ("It finds out that thinking pays", "solve/", "/tokens", "tokens per reply"),
+)
 for axis, (title, start_, end, unit) in zip(axes, shown):
     line(axis, "solve" if "solve/" in start_ else "propose", *curve(lines, start_, end))
     with style():
         axis.set_title(title if profile != "ci" else end)
         axis.set(xlabel="self-play step", ylabel=unit, ylim=(0, None if "tokens" in end else 1))
-show(made, "Three curves of the live run over its steps: solve rate of new tasks, share of own tasks solved, tokens per reply")
+show(
+    made,
+    "Three curves of the live run over its steps: solve rate of new tasks, share of own tasks "
+    "solved, tokens per reply",
+)
 
 # %% [markdown]
 # **What you should see.** In the first dozen steps new tasks get harder: fewer of them are solved. The share of *own* tasks that is solved falls with
@@ -432,7 +460,7 @@ check.wilson(wilson)
 # %%
 wilson = check.use(wilson, fallback=course.wilson)
 
-# %% tags=["long"]
+# %% tags=["long", "hide-input"]
 scores = {}
 for path in (RUN / "eval").glob("*.json"):
     step = 0 if path.stem == "before" else int(path.stem.removeprefix("step-"))
@@ -443,7 +471,14 @@ made, (axis,) = figure(1, 1, (7.0, 3.6))
 for kind in ("deduction", "abduction", "induction"):
     bands = [wilson(scores[step][kind]["right"], scores[step][kind]["n"]) for step in steps]
     line(axis, kind, steps, [100 * scores[step][kind]["accuracy"] for step in steps])
-    axis.fill_between(steps, [100 * low for low, _ in bands], [100 * high for _, high in bands], color=look(kind).colour, alpha=0.15, lw=0)
+    axis.fill_between(
+        steps,
+        [100 * low for low, _ in bands],
+        [100 * high for _, high in bands],
+        color=look(kind).colour,
+        alpha=0.15,
+        lw=0,
+    )
 with style():
     axis.set_title("Your run on problems it never trains on, with 95 % bands")
     axis.set(xlabel="self-play step", ylabel="held-out, % right", ylim=(0, 100))
@@ -469,22 +504,46 @@ show(made, "Held-out accuracy of the live run by task type over its steps, with 
 # * **shuffled rewards**: the same rewards, dealt out at random. As many updates, as large, and nothing to learn from them.
 # * **solver only**: the proposer proposes, and is never trained.
 
-# %%
+# %% tags=["hide-input"]
 bench = json.loads(recorded("benchmarks/nano.json").read_text(encoding="utf-8"))
 arms = bench["arms"]
 made, (axis,) = figure(1, 1, (7.0, 2.9))
 for place, (arm, found) in enumerate(arms.items()):
     gain, own = found["scores"]["all"]["gain"], look(arm, place)
     y = len(arms) - place
-    axis.plot([100 * gain["low"], 100 * gain["high"]], [y, y], color=own.colour, linewidth=5, alpha=0.35, solid_capstyle="butt")
-    axis.plot([100 * seed for seed in gain["by_seed"]], [y] * 5, own.marker, color=own.colour, markersize=5)
-    axis.text(max(0, 100 * gain["high"]) + 1, y, f"{100 * gain['mean']:+.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]", va="center")
+    axis.plot(
+        [100 * gain["low"], 100 * gain["high"]],
+        [y, y],
+        color=own.colour,
+        linewidth=5,
+        alpha=0.35,
+        solid_capstyle="butt",
+    )
+    axis.plot(
+        [100 * seed for seed in gain["by_seed"]],
+        [y] * 5,
+        own.marker,
+        color=own.colour,
+        markersize=5,
+    )
+    axis.text(
+        max(0, 100 * gain["high"]) + 1,
+        y,
+        f"{100 * gain['mean']:+.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]",
+        va="center",
+    )
 with style():
     axis.set_yticks(range(len(arms), 0, -1), list(arms))
     axis.axvline(0, color="#6E6E6E", linewidth=1)
-    axis.set(xlabel="gain on held-out problems, points", xlim=(-20, 56), ylim=(0.5, len(arms) + 0.5))
+    axis.set(
+        xlabel="gain on held-out problems, points", xlim=(-20, 56), ylim=(0.5, len(arms) + 0.5)
+    )
     axis.set_title("Learning needs the rewards: five seeds of each arm, 95 % intervals")
-show(made, "Held-out gain of four arms with five seeds each: self-play +30.4, solver only +27.9, no update 0.0, shuffled rewards -12.2 points")
+show(
+    made,
+    "Held-out gain of four arms with five seeds each: self-play +30.4, solver only +27.9, no "
+    "update 0.0, shuffled rewards -12.2 points",
+)
 
 # %% [markdown]
 # **What you should see.** Self-play +30.4 points, and its five seeds (dots) lie within two points of one another. No update: exactly 0. Shuffled rewards: −12.2.
@@ -498,9 +557,14 @@ show(made, "Held-out gain of four arms with five seeds each: self-play +30.4, so
 # %%
 for arm in ("self-play", "solver only"):
     found = arms[arm]
-    first, last_ = (mean([one[end] for one in found["program_operations"]]) for end in ("first", "last"))
+    first, last_ = (
+        mean([one[end] for one in found["program_operations"]]) for end in ("first", "last")
+    )
     hardest = found["scores"]["abduction/4 ops"]["gain"]["mean"]
-    print(f"{arm:12} operations a proposed program: {first:.2f} -> {last_:.2f};  gain on abduction over four operations: {100 * hardest:+.1f} points")
+    print(
+        f"{arm:12} operations a proposed program: {first:.2f} -> {last_:.2f};  gain on "
+        f"abduction over four operations: {100 * hardest:+.1f} points"
+    )
 
 # %% [markdown]
 # **What you should see.** The trained proposer moves to longer programs (1.75 → 3.21 operations); the untrained one stays where it was. It
@@ -515,7 +579,7 @@ for arm in ("self-play", "solver only"):
 # *before* self-play and do not train it at all. Only forbid that its reply starts with the end of the thought, so that it must think on every
 # problem.
 
-# %%
+# %% tags=["hide-input"]
 kinds = ("deduction", "abduction", "induction")
 after = arms["self-play"]["scores"]
 forced = bench["base_made_to_think"]
@@ -523,14 +587,32 @@ made, (axis,) = figure(1, 1, (7.0, 3.2))
 for place, kind in enumerate(kinds):
     values = (after[kind]["before"]["mean"], after[kind]["after"]["mean"], forced[kind]["accuracy"])
     for shift, (value, hatch, shade) in enumerate(zip(values, ("", "", "//"), (0.35, 1.0, 0.6))):
-        axis.bar(4 * place + shift, 100 * value, 0.9, color=look(kind).colour, alpha=shade, hatch=hatch, edgecolor="white")
+        axis.bar(
+            4 * place + shift,
+            100 * value,
+            0.9,
+            color=look(kind).colour,
+            alpha=shade,
+            hatch=hatch,
+            edgecolor="white",
+        )
         axis.text(4 * place + shift, 100 * value + 1, f"{100 * value:.0f}", ha="center", fontsize=8)
 with style():
-    names = [f"{name}\n\n{kind}" if name == "after" else name for kind in kinds for name in ("before", "after", "made to\nthink")]
-    axis.set_xticks([4 * place + shift for place in range(3) for shift in range(3)], names, fontsize=7.5)
+    names = [
+        f"{name}\n\n{kind}" if name == "after" else name
+        for kind in kinds
+        for name in ("before", "after", "made to\nthink")
+    ]
+    axis.set_xticks(
+        [4 * place + shift for place in range(3) for shift in range(3)], names, fontsize=7.5
+    )
     axis.set(ylabel="held-out, % right", ylim=(0, 105))
     axis.set_title("Untrained but made to think, it does as well as after self-play")
-show(made, "Held-out accuracy before and after self-play and of the untrained model made to think: 29, 87, 92; 56, 84, 85; 42, 48, 52 percent")
+show(
+    made,
+    "Held-out accuracy before and after self-play and of the untrained model made to think: 29, "
+    "87, 92; 56, 84, 85; 42, 48, 52 percent",
+)
 
 # %% [markdown]
 # **What you should see.** In each type the third bar is at least as high as the second: 92, 85 and 52 % against 87, 84 and 48.
@@ -549,10 +631,20 @@ show(made, "Held-out accuracy before and after self-play and of the untrained mo
 
 # %%
 ablated = json.loads(recorded("runs/ablations/comparison.json").read_text(encoding="utf-8"))["arms"]
-for arm in ("self-play", "one global baseline", "GRPO per prompt", "token whitening", "solver only", "no references"):
+for arm in (
+    "self-play",
+    "one global baseline",
+    "GRPO per prompt",
+    "token whitening",
+    "solver only",
+    "no references",
+):
     gain = ablated[arm]["scores"]["all"]["gain"]
     seeds = ", ".join(f"{100 * one:+.1f}" for one in gain["by_seed"])
-    print(f"{arm:20} {100 * gain['mean']:+5.1f} [{100 * gain['low']:+5.1f}, {100 * gain['high']:+5.1f}]   by seed {seeds}")
+    print(
+        f"{arm:20} {100 * gain['mean']:+5.1f} [{100 * gain['low']:+5.1f}, "
+        f"{100 * gain['high']:+5.1f}]   by seed {seeds}"
+    )
 
 # %% [markdown]
 # **What you should see.** Without references (the proposer sees only the identity function) the gain falls from +23.4 to +3.4. Without a learning
@@ -577,25 +669,48 @@ def lines_of(path):
 
 
 if profile == "ci":
-    whole_run, ablation = (lines_of(recorded(f"runs/ablations/{name.replace(' ', '-')}-seed200/metrics.jsonl")) for name in ("self-play", ARM))
+    whole_run, ablation = (
+        lines_of(recorded(f"runs/ablations/{name.replace(' ', '-')}-seed200/metrics.jsonl"))
+        for name in ("self-play", ARM)
+    )
 else:
-    code = "import sys; from azr_lite.course.experiments import play_arm; play_arm(sys.argv[1], int(sys.argv[2]), sys.argv[3], 1, " \
-           "{'steps': int(sys.argv[4]), 'eval_problems': 0, 'device': 'cpu'})"
+    code = (
+        "import sys; from azr_lite.course.experiments import play_arm; play_arm(sys.argv[1], "
+        "int(sys.argv[2]), sys.argv[3], 1, "
+        "{'steps': int(sys.argv[4]), 'eval_problems': 0, 'device': 'cpu'})"
+    )
     folder = RUN.with_name(RUN.name + "-ablation")
-    subprocess.run([sys.executable, "-c", code, ARM, str(SEED), str(folder), str(STEPS_OF_ARM)], check=True)
-    whole_run, ablation = lines, lines_of(folder / f"{ARM.replace(' ', '-')}-seed{SEED}" / "metrics.jsonl")
+    subprocess.run(
+        [sys.executable, "-c", code, ARM, str(SEED), str(folder), str(STEPS_OF_ARM)], check=True
+    )
+    whole_run, ablation = (
+        lines,
+        lines_of(folder / f"{ARM.replace(' ', '-')}-seed{SEED}" / "metrics.jsonl"),
+    )
 
-# %% tags=["long"]
+# %% tags=["long", "hide-input"]
 made, axes = figure(1, 2, (9.0, 3.0))
 end_of_arm = len(ablation)
-for axis, (start_, end, unit) in zip(axes, (("propose/", "/solve_rate", "solve rate of new tasks"), ("solve/", "/tokens", "tokens per reply"))):
+for axis, (start_, end, unit) in zip(
+    axes,
+    (
+        ("propose/", "/solve_rate", "solve rate of new tasks"),
+        ("solve/", "/tokens", "tokens per reply"),
+    ),
+):
     for place, (name, own) in enumerate((("self-play", whole_run[:end_of_arm]), (ARM, ablation))):
         line(axis, name, *curve(own, start_, end), place)
     with style():
         axis.set(xlabel="self-play step", ylabel=unit, ylim=(0, 1 if "rate" in end else None))
-        axis.set_title("How hard the proposer's tasks are" if "rate" in end else "How long the solver thinks")
+        axis.set_title(
+            "How hard the proposer's tasks are" if "rate" in end else "How long the solver thinks"
+        )
         axis.legend()
-show(made, f"Solve rate of new tasks and tokens per reply over the first steps, for self-play and for {ARM}")
+show(
+    made,
+    "Solve rate of new tasks and tokens per reply over the first steps, for self-play and for "
+    f"{ARM}",
+)
 
 # %% [markdown]
 # **What you should see** for *solver only*: with self-play the tasks get harder (solve rate falls from 73 to 50 %); the proposer that does not

@@ -143,7 +143,9 @@ check.adapter_parameters(adapter_parameters)
 # %%
 adapter_parameters = check.use(adapter_parameters, fallback=Shape.adapter_parameters)
 
-sizes = {size: shape_of(f"Qwen/Qwen2.5-Coder-{size}-Instruct") for size in ("0.5B", "1.5B", "3B", "7B")}
+sizes = {
+    size: shape_of(f"Qwen/Qwen2.5-Coder-{size}-Instruct") for size in ("0.5B", "1.5B", "3B", "7B")
+}
 ranks = [1, 2, 4, 8, 16, 32, 64]
 made, (axis,) = figures.figure(1, 1, (6.4, 3.4))
 for place, (size, shape) in enumerate(sizes.items()):
@@ -156,10 +158,17 @@ with figures.style():
     axis.set_yticks([0.03, 0.1, 0.3, 1, 3, 10], ["0.03", "0.1", "0.3", "1", "3", "10"])
     axis.minorticks_off()
     axis.legend()
-figures.show(made, alt="Share of trained weights over the rank, four model sizes: straight lines on logarithmic axes, about one percent at rank 16.")
+figures.show(
+    made,
+    alt="Share of trained weights over the rank, four model sizes: straight lines on "
+    "logarithmic axes, about one percent at rank 16.",
+)
 
 for size, shape in sizes.items():
-    print(f"{size:>5}: {shape.parameters:14,} weights, {adapter_parameters(shape, 16):11,} trained at rank 16")
+    print(
+        f"{size:>5}: {shape.parameters:14,} weights, {adapter_parameters(shape, 16):11,} "
+        "trained at rank 16"
+    )
 
 # %% [markdown]
 # **What you should see.** Four straight, parallel lines: the number grows with r, and a larger model trains a smaller share of itself.
@@ -226,14 +235,25 @@ made, (axis,) = figures.figure(1, 1, (6.4, 3.2))
 figures.line(axis, "merged into bfloat16", list(relative), lost)
 axis.axhline(100, color="#6E6E6E", linestyle="dotted")
 with figures.style():
-    axis.set(xscale="log", xlabel="size of the update, relative to the weights", ylabel="error after merging, % of the update")
+    axis.set(
+        xscale="log",
+        xlabel="size of the update, relative to the weights",
+        ylabel="error after merging, % of the update",
+    )
     axis.set_xticks([1e-4, 1e-3, 1e-2, 1e-1, 1], ["0.0001", "0.001", "0.01", "0.1", "1"])
     axis.minorticks_off()
     axis.set_title("Small updates drown when they are merged into bfloat16")
-figures.show(made, alt="Error of a bfloat16 merge over the size of the update: near a hundred percent at a ten-thousandth of the weights, two percent at a tenth.")
+figures.show(
+    made,
+    alt="Error of a bfloat16 merge over the size of the update: near a hundred percent at a "
+    "ten-thousandth of the weights, two percent at a tenth.",
+)
 for wanted in (1e-4, 1e-3, 1e-2, 1e-1):
     place = int(np.argmin(abs(np.log(relative / wanted))))
-    print(f"an update of {relative[place]:.0e} of the weights: {lost[place]:4.0f} % error, {unmoved[place]:4.0f} % of the weights did not move")
+    print(
+        f"an update of {relative[place]:.0e} of the weights: {lost[place]:4.0f} % error, "
+        f"{unmoved[place]:4.0f} % of the weights did not move"
+    )
 
 # %% [markdown]
 # **What you should see.** Of an update as large as a ten-thousandth of the weights nearly nothing arrives; at a thousandth four fifths are lost; at a
@@ -248,26 +268,43 @@ for wanted in (1e-4, 1e-3, 1e-2, 1e-1):
 # * never merge and un-merge in the loop. vLLM, a separate engine that samples replies faster ([notebook 09](09_scaling.ipynb)), wants merged weights
 #   at each step, and the usual way adds the update and subtracts it again:
 
-# %%
+# %% tags=["hide-input"]
 def round_trips(rounds, size):
-    """Drift of the frozen base, relative to its size, after each round of merging and un-merging."""
+    """Drift of the frozen base, relative to its size, after each round of merge and un-merge."""
     weight, drift = base.copy(), []
     for step in range(1, rounds + 1):
-        update = delta * size * np.linalg.norm(base) / np.linalg.norm(delta) * (step / rounds)  # the adapter grows as it learns
+        update = (
+            delta * size * np.linalg.norm(base) / np.linalg.norm(delta) * (step / rounds)
+        )  # the adapter grows as it learns
         weight = numerics.to_bfloat16(numerics.to_bfloat16(weight + update) - update)
         drift.append(np.linalg.norm(weight - base) / np.linalg.norm(base))
     return drift
 
+
 made, (axis,) = figures.figure(1, 1, (6.4, 3.0))
 for place, size in enumerate((1e-3, 1e-2, 1e-1)):
-    figures.line(axis, f"update grows to {size:g} of the weights", list(range(1, 101)), [100 * d for d in round_trips(100, size)], place)
+    figures.line(
+        axis,
+        f"update grows to {size:g} of the weights",
+        list(range(1, 101)),
+        [100 * d for d in round_trips(100, size)],
+        place,
+    )
 with figures.style():
-    axis.set(yscale="log", xlabel="rounds of merging and un-merging", ylabel="drift of the base, % of its size")
+    axis.set(
+        yscale="log",
+        xlabel="rounds of merging and un-merging",
+        ylabel="drift of the base, % of its size",
+    )
     axis.set_yticks([1e-6, 1e-4, 1e-2, 1], ["0.000001", "0.0001", "0.01", "1"])
     axis.minorticks_off()
     axis.set_title("A frozen base that is merged and un-merged drifts")
     axis.legend()
-figures.show(made, alt="Drift of a base that is merged and un-merged in bfloat16 a hundred times: it grows for each of three sizes of update.")
+figures.show(
+    made,
+    alt="Drift of a base that is merged and un-merged in bfloat16 a hundred times: it grows for "
+    "each of three sizes of update.",
+)
 
 # %% [markdown]
 # **What you should see.** The weights that nobody trains move, and the more the adapter has learnt, the further. This is numpy with random matrices, no measurement
@@ -304,25 +341,57 @@ PARTS = {
     "CUDA": ("context",),
 }
 
+
 def memory(axis, preset, card, micro_batch, chunk, rank, reply):
-    changes = {"micro_batch_size": micro_batch, "generation_chunk": chunk, "lora_rank": rank, "lora_alpha": 2 * rank, "max_reply_tokens": reply}
+    changes = {
+        "micro_batch_size": micro_batch,
+        "generation_chunk": chunk,
+        "lora_rank": rank,
+        "lora_alpha": 2 * rank,
+        "max_reply_tokens": reply,
+    }
     plan = az.plan(az.preset(preset, **changes), gpu=card)
     left = np.zeros(2)
     for place, (label, names) in enumerate(PARTS.items()):
-        wide = np.array([sum(getattr(phase, name) for name in names) for phase in (plan.generation, plan.update)])
-        axis.barh(["generation", "update"], wide, left=left, label=label, color=figures.look(label, place).colour, hatch=["", "//", "..", "xx", "\\\\"][place], edgecolor="white")
+        wide = np.array(
+            [
+                sum(getattr(phase, name) for name in names)
+                for phase in (plan.generation, plan.update)
+            ]
+        )
+        axis.barh(
+            ["generation", "update"],
+            wide,
+            left=left,
+            label=label,
+            color=figures.look(label, place).colour,
+            hatch=["", "//", "..", "xx", "\\\\"][place],
+            edgecolor="white",
+        )
         left += wide
     axis.axvline(plan.usable_gb, color="black", linestyle="dashed")
     axis.set_xlim(0, max(1.1 * plan.usable_gb, 1.02 * left.max()))
     axis.set_xlabel(f"GB, planned: peak {plan.peak_gb:.1f} (dashed: usable)", fontsize=8)
-    axis.set_title(f"{preset.removeprefix('lora-')} on {card}: {'fits' if plan.fits else 'DOES NOT FIT'}\nchunk {chunk}, rank {rank}, replies {reply}", fontsize=8)
+    axis.set_title(
+        f"{preset.removeprefix('lora-')} on {card}: {'fits' if plan.fits else 'DOES NOT FIT'}\n"
+        f"chunk {chunk}, rank {rank}, replies {reply}",
+        fontsize=8,
+    )
     axis.legend(fontsize=6, loc="lower center", bbox_to_anchor=(0.5, 1.22), ncols=2)
 
-# %%
-start = {"preset": "lora-1.5b-16gb", "card": "16GB", "micro_batch": 4, "chunk": 64, "rank": 16, "reply": 512}
+# %% tags=["hide-input"]
+start = {
+    "preset": "lora-1.5b-16gb",
+    "card": "16GB",
+    "micro_batch": 4,
+    "chunk": 64,
+    "rank": 16,
+    "reply": 512,
+}
 widgets.explore(
     memory,
-    "Planned memory of one GPU in generation and update: rank hardly shows, chunk and reply length decide; the third setting does not fit.",
+    "Planned memory of one GPU in generation and update: rank hardly shows, chunk and reply "
+    "length decide; the third setting does not fit.",
     static=[start, {**start, "rank": 64}, {**start, "chunk": 128, "reply": 1024}],
     size=(3.1, 2.7),
     preset=["lora-0.5b-8gb", "lora-1.5b-16gb", "lora-3b-24gb"],
@@ -370,7 +439,11 @@ check.chunk(chunk)
 chunk = check.use(chunk, fallback=course.exercise_of("chunk").key, name="chunk")
 for tried in (64, 32, 16, 8):
     plan = az.plan(az.preset("lora-3b-24gb", generation_chunk=tried), gpu="16GB")
-    print(f"chunk {tried:2}: {plan.peak_gb:6.2f} of {plan.usable_gb:.2f} GB {'fits' if plan.fits else '    '}  {plan.step_seconds:4.0f} s per step (a rough estimate)")
+    print(
+        f"chunk {tried:2}: {plan.peak_gb:6.2f} of {plan.usable_gb:.2f} GB "
+        f"{'fits' if plan.fits else '    '}  {plan.step_seconds:4.0f} s per step (a rough "
+        "estimate)"
+    )
 
 print("\nwhat the planner itself advises for chunk 64:")
 for advice in az.plan("lora-3b-24gb", gpu="16GB").advice:
@@ -392,11 +465,29 @@ for advice in az.plan("lora-3b-24gb", gpu="16GB").advice:
 folder = Path("runs") / "notebook-07"
 shutil.rmtree(folder, ignore_errors=True)  # this notebook's own, made anew each time
 steps = STEPS or {"ci": 1, "cpu": 4, "gpu": 10}[profile]
-small = {"batch_size": 4, "solver_batch_size": 4, "n_mc": 2} if profile == "ci" else {"batch_size": 16, "solver_batch_size": 24}
+small = (
+    {"batch_size": 4, "solver_batch_size": 4, "n_mc": 2}
+    if profile == "ci"
+    else {"batch_size": 16, "solver_batch_size": 24}
+)
 
 az.run(
-    "nano", tuning="lora", lora_rank=8, lora_alpha=16, learning_rate=2e-3, dtype="float32", seed=SEED, steps=steps, updates_per_step=1, micro_batch_size=12,
-    eval_problems=0, self_test=False, seed_batch_factor=1, seed_rounds=1, output_dir=str(folder / "nano-lora"), **small
+    "nano",
+    tuning="lora",
+    lora_rank=8,
+    lora_alpha=16,
+    learning_rate=2e-3,
+    dtype="float32",
+    seed=SEED,
+    steps=steps,
+    updates_per_step=1,
+    micro_batch_size=12,
+    eval_problems=0,
+    self_test=False,
+    seed_batch_factor=1,
+    seed_rounds=1,
+    output_dir=str(folder / "nano-lora"),
+    **small,
 )
 checkpoint = folder / "nano-lora" / f"checkpoint-{steps}"
 for path in sorted(checkpoint.iterdir()):
@@ -461,13 +552,17 @@ weights = load_file(Path(az.__file__).parent / "nano" / "weights" / "model.safet
 alpha = json.loads((checkpoint / "adapter_config.json").read_text(encoding="utf-8"))["lora_alpha"]
 
 counted = adapter_parameters(shape_of("nano"), 8)
-print(f"{counted:,} numbers by formula, {sum(array.size for array in adapter.values()):,} in the file")
+print(
+    f"{counted:,} numbers by formula, {sum(array.size for array in adapter.values()):,} in the file"
+)
 
 merged = {}
 for key in adapter:
     if key.endswith("lora_A.weight"):
         name = key.removeprefix("base_model.model.").replace("lora_A.weight", "weight")
-        merged[name] = merge(weights[name], adapter[key], adapter[key.replace("lora_A", "lora_B")], alpha)
+        merged[name] = merge(
+            weights[name], adapter[key], adapter[key.replace("lora_A", "lora_B")], alpha
+        )
 print(f"{len(merged)} maps merged, such as {next(iter(merged))}")
 
 # %% tags=["long"]
@@ -488,18 +583,29 @@ print(f"largest difference from peft's merge: {far:.1e}")
 #
 # Where did the adapter move the model? Size of the change beside size of the weights, for each kind of map:
 
-# %% tags=["long"]
+# %% tags=["long", "hide-input"]
 moved = {}
 for name, after in merged.items():
     kind = name.split(".")[-2].removesuffix("_proj")
-    moved.setdefault(kind, []).append(np.linalg.norm(after - weights[name]) / np.linalg.norm(weights[name]))
+    moved.setdefault(kind, []).append(
+        np.linalg.norm(after - weights[name]) / np.linalg.norm(weights[name])
+    )
 made, (axis,) = figures.figure(1, 1, (6.0, 2.8))
 percent = {kind: 100 * float(np.mean(values)) for kind, values in moved.items()}
-figures.bars(axis, list(percent), list(percent.values()), "change, % of the weights' size (mean over layers)")
+figures.bars(
+    axis, list(percent), list(percent.values()), "change, % of the weights' size (mean over layers)"
+)
 axis.margins(x=0.1)
 with figures.style():
-    axis.set_title(f"{steps + 1} steps of LoRA moved every kind of map by {min(percent.values()):.2g} to {max(percent.values()):.2g} %")
-figures.show(made, alt="Relative change of each kind of linear map after the short nano LoRA run: all seven kinds have moved a little.")
+    axis.set_title(
+        f"{steps + 1} steps of LoRA moved every kind of map by {min(percent.values()):.2g} to "
+        f"{max(percent.values()):.2g} %"
+    )
+figures.show(
+    made,
+    alt="Relative change of each kind of linear map after the short nano LoRA run: all seven "
+    "kinds have moved a little.",
+)
 
 # %% [markdown]
 # **What you should see.** All seven kinds moved, each by about one percent. Look back at the first figure of section 2: at that size, how much of the update would
@@ -524,8 +630,14 @@ logs = {name: rows_of(run, "metrics.jsonl") for name, run in runs.items()}
 first = next(iter(runs.values()))
 config = az.Config.from_json(json.loads((first / "config.json").read_text(encoding="utf-8")))
 print(f"recorded: {', '.join(runs)}")
-print(f"{config.steps} steps of {config.batch_size} proposals and {config.solver_batch_size} trained answers;")
-print(f"LoRA of rank {config.lora_rank}, learning rate {config.learning_rate:g}, each task tried {config.n_mc} times")
+print(
+    f"{config.steps} steps of {config.batch_size} proposals and {config.solver_batch_size} "
+    "trained answers;"
+)
+print(
+    f"LoRA of rank {config.lora_rank}, learning rate {config.learning_rate:g}, each task tried "
+    f"{config.n_mc} times"
+)
 
 # %% [markdown]
 # ### Is there anything to learn from?
@@ -559,7 +671,11 @@ for axis, (panel, (start, end, unit, shape)) in zip(axes, PANELS.items()):
         axis.set_title(f"{panel}: {was} → {now}")
 with figures.style():
     axes[0].legend()
-figures.show(made, alt="Share of valid proposals, learnable tasks per step and tokens per answer over the steps of the recorded runs of a real model")
+figures.show(
+    made,
+    alt="Share of valid proposals, learnable tasks per step and tokens per answer over the "
+    "steps of the recorded runs of a real model",
+)
 
 # %% [markdown]
 # **What you should see.** In each title: the mean of the first and of the last fifth of the steps. The
@@ -583,14 +699,19 @@ turned = {
     "newly right": [key for key in before if after[key]["right"] and not before[key]["right"]],
     "newly wrong": [key for key in before if before[key]["right"] and not after[key]["right"]],
 }
-print(f"{first.name}: right before {sum(row['right'] for row in before.values())} of {len(before)}, "
-      f"after {sum(row['right'] for row in after.values())}; "
-      + ", ".join(f"{len(keys)} {word}" for word, keys in turned.items()))
+print(
+    f"{first.name}: right before {sum(row['right'] for row in before.values())} of {len(before)}, "
+    f"after {sum(row['right'] for row in after.values())}; "
+    + ", ".join(f"{len(keys)} {word}" for word, keys in turned.items())
+)
 for word, keys in turned.items():
     for key in keys[:2]:
         print(f"\n--- {word}\n" + before[key]["prompt"].split("\n\n", 1)[-1])
         for label, row in (("before", before[key]), ("after", after[key])):
-            print(f"    {label:7} {row['text'].strip()[:90]!r}, {row['tokens']} tokens" + (", cut off" if row["truncated"] else ""))
+            print(
+                f"    {label:7} {row['text'].strip()[:90]!r}, {row['tokens']} tokens"
+                + (", cut off" if row["truncated"] else "")
+            )
 
 # %%
 tasks = [row for row in rows_of(first, "tasks.jsonl") if row["ok"]]
@@ -612,14 +733,22 @@ for step in (0, config.steps - 1):
 # were well formed both times; what is gained there is not form.
 
 # %% tags=["hide-input"]
-compared = json.loads(recorded("benchmarks/real/comparison.json").read_text(encoding="utf-8"))["sets"]
+compared = json.loads(recorded("benchmarks/real/comparison.json").read_text(encoding="utf-8"))[
+    "sets"
+]
 MEASURES = ("strict", "well formed", "skill")
 
 
 def moves(row):
     """What a gain allows to say: its 95 % interval leaves out 0, and McNemar's p is under 5 %."""
     sure = row.get("p_questions", row["p"]) < 0.05
-    return "rises" if sure and row["low"] > 0 else "falls" if sure and row["high"] < 0 else "no change shown"
+    return (
+        "rises"
+        if sure and row["low"] > 0
+        else "falls"
+        if sure and row["high"] < 0
+        else "no change shown"
+    )
 
 
 made, (axis,) = figures.figure(1, 1, (7.2, 3.4))
@@ -628,30 +757,49 @@ for place, measure in enumerate(MEASURES):
     for height, name in enumerate(reversed(compared)):
         row, y = compared[name][measure], height + 0.22 * (1 - place)
         axis.plot([row["low"], row["high"]], [y, y], color=own.colour, linewidth=4, alpha=0.35)
-        axis.plot([row["gain"]], [y], own.marker, color=own.colour, label=measure if height == 0 else None)
-        axis.plot([one["gain"] for one in row["seeds"]], [y] * len(row["seeds"]), "|", color=own.colour)
+        axis.plot(
+            [row["gain"]], [y], own.marker, color=own.colour, label=measure if height == 0 else None
+        )
+        axis.plot(
+            [one["gain"] for one in row["seeds"]], [y] * len(row["seeds"]), "|", color=own.colour
+        )
 told = [moves(row["strict"]) for row in compared.values()]
 with figures.style():
     axis.axvline(0, color="#6E6E6E", linewidth=1)
     axis.set_yticks(range(len(compared)), list(reversed(compared)))
     axis.set_xlabel("gain over the untrained model, points (95 % interval; ticks: single seeds)")
-    axis.set_title(f"Strict: {told.count('rises')} of {len(told)} sets rise, {told.count('falls')} fall; seeds: {len(runs)}")
+    axis.set_title(
+        f"Strict: {told.count('rises')} of {len(told)} sets rise, {told.count('falls')} fall; "
+        f"seeds: {len(runs)}"
+    )
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
-figures.show(made, alt="Gains of the recorded runs on four held-out sets with 95 percent intervals: strict score, well-formed replies, and skill")
+figures.show(
+    made,
+    alt="Gains of the recorded runs on four held-out sets with 95 percent intervals: strict "
+    "score, well-formed replies, and skill",
+)
 
 # %%
 for name, row in compared.items():
     for measure in MEASURES:
         own = row[measure]
         was, now = (100 * own[side] / own["n"] for side in ("before", "after"))
-        print(f"{name if measure == 'strict' else '':11} {measure:12} {was:5.1f} → {now:5.1f} %  "
-              f"{own['gain']:+5.1f} [{own['low']:+5.1f}, {own['high']:+5.1f}]  "
-              f"won {own['gained']:3} lost {own['lost']:3}  p {own['p_questions']:.3f}  {moves(own)}")
+        print(
+            f"{name if measure == 'strict' else '':11} {measure:12} {was:5.1f} → {now:5.1f} %  "
+            f"{own['gain']:+5.1f} [{own['low']:+5.1f}, {own['high']:+5.1f}]  "
+            f"won {own['gained']:3} lost {own['lost']:3}  p {own['p_questions']:.3f}  {moves(own)}"
+        )
 up = [name for name, row in compared.items() if moves(row["skill"]) == "rises"]
 down = [name for name, row in compared.items() if moves(row["skill"]) == "falls"]
-print(f"\nSkill, not form alone, rises on {', '.join(up) or 'no set'}; it falls on {', '.join(down) or 'none'}.")
+print(
+    f"\nSkill, not form alone, rises on {', '.join(up) or 'no set'}; it falls on "
+    f"{', '.join(down) or 'none'}."
+)
 if len(runs) < 3:
-    print(f"{len(runs)} seed: another seed is another run, and its luck is in none of these intervals.")
+    print(
+        f"{len(runs)} seed: another seed is another run, and its luck is in none of these "
+        "intervals."
+    )
 
 # %% [markdown]
 # **What you should see.** A verdict per set and measure, made from interval and p, and one sentence
@@ -666,14 +814,24 @@ if len(runs) < 3:
 # %%
 for name, run in runs.items():
     timing = rows_of(run, "timing.jsonl")
-    stages = {stage: sum(row[stage] for row in timing) for stage in ("generate", "sandbox", "update", "rest")}
-    shares = ", ".join(f"{stage} {seconds / sum(stages.values()):.0%}" for stage, seconds in stages.items())
+    stages = {
+        stage: sum(row[stage] for row in timing)
+        for stage in ("generate", "sandbox", "update", "rest")
+    }
+    shares = ", ".join(
+        f"{stage} {seconds / sum(stages.values()):.0%}" for stage, seconds in stages.items()
+    )
     tokens = sum(row["tokens/generated"] for row in logs[name])
-    print(f"{name}: {sum(stages.values()) / 60:.0f} minutes, {max(row['memory_mib'] for row in timing) / 1024:.1f} GiB, "
-          f"{tokens:,.0f} tokens sampled\n  {shares}")
+    print(
+        f"{name}: {sum(stages.values()) / 60:.0f} minutes, "
+        f"{max(row['memory_mib'] for row in timing) / 1024:.1f} GiB, "
+        f"{tokens:,.0f} tokens sampled\n  {shares}"
+    )
 plan = az.plan(config.replace(model="Qwen/Qwen2.5-Coder-0.5B-Instruct"))
-print(f"planned before: roughly {plan.step_seconds:.0f} s per step, {plan.peak_gb:.1f} GB; recorded: "
-      f"{sum(stages.values()) / len(timing):.0f} s per step")
+print(
+    f"planned before: roughly {plan.step_seconds:.0f} s per step, {plan.peak_gb:.1f} GB; recorded: "
+    f"{sum(stages.values()) / len(timing):.0f} s per step"
+)
 
 # %% [markdown]
 # Sampling and the update share the time; running programs costs next to nothing. Evaluations and the
@@ -736,15 +894,23 @@ def may_say(run):
     valid = fifths([mean(course.across(row, "propose/", "/ok")) for row in log])
     print(f"{run.name}: {len(log)} steps; valid proposals {valid[0]:.0%} → {valid[1]:.0%}")
     if max(pays) == 0:
-        return print("All rewards of each group are alike, so there was nothing to learn from: see notebook 08, section 7.")
+        return print(
+            "All rewards of each group are alike, so there was nothing to learn from: see "
+            "notebook 08, section 7."
+        )
     scored = sorted((int(path.stem[5:]), path) for path in (run / "eval").glob("step-*.jsonl"))
     if not scored:
         return print("It was not evaluated after a step yet, so nothing can be said about a gain.")
     step, last = scored[-1]
-    gain = course.compare_paired(course.read_items(run / "eval/before.jsonl"), course.read_items(last))["all"]
+    gain = course.compare_paired(
+        course.read_items(run / "eval/before.jsonl"), course.read_items(last)
+    )["all"]
     word = {"rises": "It rose", "falls": "It fell"}.get(moves(gain), "That shows no change")
-    print(f"Held-out after {step} steps: {100 * gain['gain']:+.1f} points [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}], "
-          f"won {gain['won']}, lost {gain['lost']}. {word}, by these questions and this seed.")
+    print(
+        f"Held-out after {step} steps: {100 * gain['gain']:+.1f} points "
+        f"[{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}], "
+        f"won {gain['won']}, lost {gain['lost']}. {word}, by these questions and this seed."
+    )
 
 
 may_say(mine if (mine / "metrics.jsonl").exists() else first)
@@ -764,7 +930,9 @@ may_say(mine if (mine / "metrics.jsonl").exists() else first)
 
 # %% tags=["long"]
 for merged_too in (False, True):
-    published = az.Run(folder / "nano-lora").export(folder / f"export-{'merged' if merged_too else 'adapter'}", merge=merged_too)
+    published = az.Run(folder / "nano-lora").export(
+        folder / f"export-{'merged' if merged_too else 'adapter'}", merge=merged_too
+    )
     print(published.name)
     for path in sorted(published.iterdir()):
         print(f"{path.stat().st_size:13,} bytes  {path.name}")

@@ -75,7 +75,10 @@ import numpy as np
 
 import azr_lite as az
 from azr_lite import course
-from azr_lite.course import EvaluationError, across, check, compare_paired, mean, patient, printable, profile, read_items, recorded, rerun, sample, whole_run
+from azr_lite.course import (
+    EvaluationError, across, check, compare_paired, mean, patient, printable, profile,
+    read_items, recorded, rerun, sample, whole_run,
+)
 from azr_lite.course.figures import figure, line, look, show, style
 
 profile = profile(PROFILE)
@@ -105,8 +108,16 @@ profile = profile(PROFILE)
 
 # %%
 LETTERS = "ABCDEF"
-logs = {one: [json.loads(row) for row in (patient(one) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()] for one in LETTERS}
-sums = {one: json.loads((patient(one) / "summary.json").read_text(encoding="utf-8")) for one in LETTERS}
+logs = {
+    one: [
+        json.loads(row)
+        for row in (patient(one) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    for one in LETTERS
+}
+sums = {
+    one: json.loads((patient(one) / "summary.json").read_text(encoding="utf-8")) for one in LETTERS
+}
 
 
 def curve(log, start, end):
@@ -114,20 +125,41 @@ def curve(log, start, end):
     return [mean(across(row, start, end)) for row in log]
 
 
-# %%
+# %% tags=["hide-input"]
 made, axes = figure(2, 3, (10.5, 5.6))
 for axis, one in zip(axes, LETTERS):
     steps = [row["step"] + 1 for row in logs[one]]
-    for place, (name, end) in enumerate((("valid proposals", "/ok"), ("solve rate of new tasks", "/solve_rate"), ("learnable tasks", "/learnable"))):
+    for place, (name, end) in enumerate(
+        (
+            ("valid proposals", "/ok"),
+            ("solve rate of new tasks", "/solve_rate"),
+            ("learnable tasks", "/learnable"),
+        )
+    ):
         line(axis, name, steps, [100 * value for value in curve(logs[one], "propose/", end)], place)
     held_out = sums[one]["curves"]["held-out accuracy"]
-    axis.plot([step for step, _ in held_out], [100 * share for _, share in held_out], "kX-", markersize=7, linewidth=1, label="held-out accuracy")
+    axis.plot(
+        [step for step, _ in held_out],
+        [100 * share for _, share in held_out],
+        "kX-",
+        markersize=7,
+        linewidth=1,
+        label="held-out accuracy",
+    )
     with style():
         axis.set_title(f"Patient {one}")
-        axis.set(ylim=(-3, 103), ylabel="%" if one in "AD" else "", xlabel="self-play step" if one in "DEF" else "")
+        axis.set(
+            ylim=(-3, 103),
+            ylabel="%" if one in "AD" else "",
+            xlabel="self-play step" if one in "DEF" else "",
+        )
 with style():
     axes[1].legend(loc="lower left", fontsize=6.5)
-show(made, "Six panels: valid proposals, solve rate of new tasks, learnable tasks and held-out accuracy of patients A to F over 20 steps")
+show(
+    made,
+    "Six panels: valid proposals, solve rate of new tasks, learnable tasks and held-out "
+    "accuracy of patients A to F over 20 steps",
+)
 
 # %% [markdown]
 # **What you should see.** C falls apart before your eyes. In A one curve sinks, in F the same curve climbs. In E one curve never leaves zero.
@@ -144,13 +176,26 @@ def ends(values):
     return mean(values[:part]), mean(values[-part:])
 
 
-print(f"{'':3} {'tokens per reply':>16} {'solver pay':>16} {'proposer pay':>16} {'form, %':>12}   held-out gain, points")
+print(
+    f"{'':3} {'tokens per reply':>16} {'solver pay':>16} {'proposer pay':>16} {'form, %':>12}   "
+    "held-out gain, points"
+)
 for one in LETTERS:
-    cells = [ends(curve(logs[one], role, end)) for role, end in (("solve/", "/tokens"), ("solve/", "/reward"), ("propose/", "/reward"))]
-    shown = [f"{a:6.1f} → {b:6.1f}" for a, b in cells[:1]] + [f"{a:+.2f} → {b:+.2f}" for a, b in cells[1:]]
-    form = "{:.0f} → {:.0f}".format(*(100 * end for end in ends(curve(logs[one], "solve/", "/well_formed"))))
+    cells = [
+        ends(curve(logs[one], role, end))
+        for role, end in (("solve/", "/tokens"), ("solve/", "/reward"), ("propose/", "/reward"))
+    ]
+    shown = [f"{a:6.1f} → {b:6.1f}" for a, b in cells[:1]] + [
+        f"{a:+.2f} → {b:+.2f}" for a, b in cells[1:]
+    ]
+    form = "{:.0f} → {:.0f}".format(
+        *(100 * end for end in ends(curve(logs[one], "solve/", "/well_formed")))
+    )
     gain = sums[one]["gain"]["all"]
-    print(f"{one:3} {shown[0]:>16} {shown[1]:>16} {shown[2]:>16} {form:>12}   {100 * gain['gain']:+5.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]")
+    print(
+        f"{one:3} {shown[0]:>16} {shown[1]:>16} {shown[2]:>16} {form:>12}   "
+        f"{100 * gain['gain']:+5.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]"
+    )
 
 # %% [markdown]
 # **What you should see.** D's replies get three times as long, A's more than twice. B's solver earns *less* at the end than at the start, although B gains
@@ -166,16 +211,25 @@ for one in LETTERS:
 # No curve replaces reading. Reward hacks are invisible in means and obvious in three samples. The recorded runs keep 48 replies each.
 
 # %%
-kept = {one: [json.loads(row) for row in (patient(one) / "rollouts.jsonl").read_text(encoding="utf-8").splitlines()] for one in LETTERS}
+kept = {
+    one: [
+        json.loads(row)
+        for row in (patient(one) / "rollouts.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    for one in LETTERS
+}
 
 
 def visit(letter, role, count=3):
-    """The last `count` kept replies of a role: step, verdict, pay, length, and the reply in one line."""
+    """The last `count` kept replies of a role: step, verdict, pay, length, and the reply."""
     print(f"patient {letter}, role {role}")
     for row in [row for row in kept[letter] if row["role"] == role][-count:]:
         verdict = "ok" if row["verdict"]["ok"] else row["verdict"]["reason"]
         rate = "   -" if row["solve_rate"] is None else f"{row['solve_rate']:.2f}"
-        print(f"  step {row['step']:2} {row['type']:9} {verdict:14} r̄ {rate}  paid {row['reward']:+.2f}  {row['tokens']:3} tokens")
+        print(
+            f"  step {row['step']:2} {row['type']:9} {verdict:14} r̄ {rate}  paid "
+            f"{row['reward']:+.2f}  {row['tokens']:3} tokens"
+        )
         text = printable(" ⏎ ".join(row["text"].split("\n")))[:150]
         print(textwrap.fill(text, 100, initial_indent="       ", subsequent_indent="       "))
 
@@ -244,11 +298,26 @@ due = check.use(due, fallback=course.due)
 # %%
 print("replies paid otherwise than due")
 for one in LETTERS:
-    wrong = {role: [row for row in kept[one] if row["role"] == role and abs(row["reward"] - due(row, "paper")) > 1e-6] for role in ("propose", "solve")}
+    wrong = {
+        role: [
+            row
+            for row in kept[one]
+            if row["role"] == role and abs(row["reward"] - due(row, "paper")) > 1e-6
+        ]
+        for role in ("propose", "solve")
+    }
     many = {role: sum(row["role"] == role for row in kept[one]) for role in wrong}
     example = next((row for rows in wrong.values() for row in rows[-1:]), None)
-    said = "" if example is None else f"   such as {example['role']}: due {due(example, 'paper'):+.2f}, paid {example['reward']:+.2f}"
-    print(f"  {one}: {len(wrong['propose']):2} of {many['propose']:2} proposals, {len(wrong['solve']):2} of {many['solve']:2} answers{said}")
+    said = (
+        ""
+        if example is None
+        else f"   such as {example['role']}: due {due(example, 'paper'):+.2f}, paid "
+        f"{example['reward']:+.2f}"
+    )
+    print(
+        f"  {one}: {len(wrong['propose']):2} of {many['propose']:2} proposals, "
+        f"{len(wrong['solve']):2} of {many['solve']:2} answers{said}"
+    )
 
 # %% [markdown]
 # **What you should see.** Three patients were paid exactly right. In F all proposals and in D all answers were not; in A it is 6 of 13 proposals, so that
@@ -320,7 +389,11 @@ for one in LETTERS:
     for found in findings:
         print(f"   {found.name}")
         for label, words in (("evidence:", found.evidence), ("cure:", found.cure)):
-            print(textwrap.fill(words, 100, initial_indent=f"      {label:10}", subsequent_indent=" " * 16))
+            print(
+                textwrap.fill(
+                    words, 100, initial_indent=f"      {label:10}", subsequent_indent=" " * 16
+                )
+            )
 
 # %% [markdown]
 # **What you should see.** One patient without findings, five with a name. In C and E a second name follows the first: often one illness brings
@@ -345,8 +418,15 @@ for one in LETTERS:
 # %%
 tables = json.loads(recorded("benchmarks/doctor.json").read_text(encoding="utf-8"))["tables"]
 print(f"{'':28}" + "".join(f"{source:>7}" for source in tables))
-for name in ("sick runs", "called by the right name", "right name first", "called by a wrong name only", "missed",
-             "healthy runs", "healthy runs called sick"):
+for name in (
+    "sick runs",
+    "called by the right name",
+    "right name first",
+    "called by a wrong name only",
+    "missed",
+    "healthy runs",
+    "healthy runs called sick",
+):
     print(f"{name:28}" + "".join(f"{counts[name]:7}" for counts in tables.values()))
 
 # %% [markdown]
@@ -359,8 +439,13 @@ for name in ("sick runs", "called by the right name", "right name first", "calle
 
 # %%
 leak, well = sample("bugs/non-determinism-leak"), patient("B")
-print("rollouts are the same in both runs, to the byte:", (leak / "rollouts.jsonl").read_bytes() == (well / "rollouts.jsonl").read_bytes())
-leaking = [json.loads(row) for row in (leak / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+print(
+    "rollouts are the same in both runs, to the byte:",
+    (leak / "rollouts.jsonl").read_bytes() == (well / "rollouts.jsonl").read_bytes(),
+)
+leaking = [
+    json.loads(row) for row in (leak / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+]
 for one, other in zip(leaking[:3], logs["B"]):
     differing = {name: (one[name], other[name]) for name in one if one[name] != other[name]}
     print(f"step {one['step']}, what differs (leak, healthy): {differing}")
@@ -380,13 +465,24 @@ with tempfile.TemporaryDirectory() as spare:
     copy = shutil.copytree(whole_run(), pathlib.Path(spare) / "run")
     print("as recorded:", rerun(copy, 40) or "nothing found")
     smuggled = json.loads((copy / "tasks.jsonl").read_text(encoding="utf-8").splitlines()[-1])
-    for number, program in enumerate(("def f(x):\n    return hash(x)", "def f(x):\n    return list({x, 'e', 'fg', 'h', 'ac', 'd'})")):
+    for number, program in enumerate(
+        (
+            "def f(x):\n    return hash(x)",
+            "def f(x):\n    return list({x, 'e', 'fg', 'h', 'ac', 'd'})",
+        )
+    ):
         made_up = {"id": f"smuggled-{number}", "program": program, "input": "'bb'", "output": "'7'"}
         smuggled["ok"], smuggled["task"] = True, {**smuggled["task"], **made_up}
         with (copy / "tasks.jsonl").open("a", encoding="utf-8") as tasks:
             tasks.write(json.dumps(smuggled) + "\n")
     for found in rerun(copy, 200):
-        print(textwrap.fill(f"with two smuggled in: {found.name} · {found.evidence}", 100, subsequent_indent="   "))
+        print(
+            textwrap.fill(
+                f"with two smuggled in: {found.name} · {found.evidence}",
+                100,
+                subsequent_indent="   ",
+            )
+        )
 
 # %% [markdown]
 # **What you should see.** Nothing in the recorded run; then "non-determinism leak", 2 programs.
@@ -404,7 +500,11 @@ with tempfile.TemporaryDirectory() as spare:
 
 # %%
 smol = recorded("runs/smollm2-lora/metrics.jsonl").read_text(encoding="utf-8").splitlines()
-GROUPS = [f"{role}/{kind}" for role in ("propose", "solve") for kind in ("deduction", "abduction", "induction")]
+GROUPS = [
+    f"{role}/{kind}"
+    for role in ("propose", "solve")
+    for kind in ("deduction", "abduction", "induction")
+]
 print("step   gradient   groups without signal   mean reward   failed replies, by reason")
 for row in map(json.loads, smol):
     there = [group for group in GROUPS if f"{group}/reward" in row]
@@ -415,14 +515,27 @@ for row in map(json.loads, smol):
             name = key.rpartition("/")[2]
             reasons[name] = reasons.get(name, 0) + int(value)
     pay = mean([row[f"{group}/reward"] for group in there])
-    print(f"{row['step'] + 1:4} {row['grad_norm']:10.4f} {silent:13} of {len(there)} {pay:17.2f}      {reasons}")
+    print(
+        f"{row['step'] + 1:4} {row['grad_norm']:10.4f} {silent:13} of {len(there)} {pay:17.2f}  "
+        f"    {reasons}"
+    )
 
 # %%
-replies = [json.loads(row) for row in recorded("runs/smollm2-lora/rollouts.jsonl").read_text(encoding="utf-8").splitlines()]
+replies = [
+    json.loads(row)
+    for row in recorded("runs/smollm2-lora/rollouts.jsonl").read_text(encoding="utf-8").splitlines()
+]
 for role in ("propose", "solve"):
     for row in [row for row in replies if row["role"] == role][:2]:
         print(f"{role} {row['type']}: {row['verdict']['reason']}, {row['tokens']} tokens")
-        print(textwrap.fill(printable(" ".join(row["text"].split()))[:220], 100, initial_indent="    ", subsequent_indent="    "))
+        print(
+            textwrap.fill(
+                printable(" ".join(row["text"].split()))[:220],
+                100,
+                initial_indent="    ",
+                subsequent_indent="    ",
+            )
+        )
 
 # %% [markdown]
 # **What you should see.** Every reward is −1. In each group the spread is zero, so
@@ -451,7 +564,9 @@ for role in ("propose", "solve"):
 # on **the same** problems. First the way most tables do it: two scores, two intervals.
 
 # %%
-before, after = (read_items(whole_run() / "eval" / f"{name}.jsonl") for name in ("before", "step-14"))
+before, after = (
+    read_items(whole_run() / "eval" / f"{name}.jsonl") for name in ("before", "step-14")
+)
 for name, items in (("before", before), ("after", after)):
     right = sum(item.right for item in items)
     low, high = course.wilson(right, len(items))
@@ -471,7 +586,10 @@ now_right = {(item.type, item.id): item.right for item in after}
 for item in before:
     changes[item.right, now_right[item.type, item.id]] += 1
 won, lost = changes[False, True], changes[True, False]
-print(f"right both times {changes[True, True]}, wrong both times {changes[False, False]}, newly right (won) {won}, newly wrong (lost) {lost}")
+print(
+    f"right both times {changes[True, True]}, wrong both times {changes[False, False]}, newly "
+    f"right (won) {won}, newly wrong (lost) {lost}"
+)
 
 # %% [markdown]
 # **What you should see.** 30 won, 13 lost.
@@ -519,7 +637,11 @@ check.mcnemar(mcnemar)
 mcnemar = check.use(mcnemar, fallback=course.mcnemar)
 print(f"p of {won} : {lost} is {mcnemar(won, lost):.4f}")
 for name, gain in compare_paired(before, after).items():
-    print(f"{name:10} {100 * gain['gain']:+5.1f} points [{100 * gain['low']:+5.1f}, {100 * gain['high']:+5.1f}]   won {gain['won']:2} lost {gain['lost']:2}   p {gain['p']:.4f}")
+    print(
+        f"{name:10} {100 * gain['gain']:+5.1f} points [{100 * gain['low']:+5.1f}, "
+        f"{100 * gain['high']:+5.1f}]   won {gain['won']:2} lost {gain['lost']:2}   p "
+        f"{gain['p']:.4f}"
+    )
 
 # %% [markdown]
 # **What you should see.** +14.2 points, and the *paired* interval [+3.8, +24.6] does not touch zero; p = 0.0137. By type it is all deduction: +30.0 points, and
@@ -581,7 +703,7 @@ pass_at_k = check.use(pass_at_k, fallback=course.pass_at_k)
 # Recorded: 200 held-out problems of each type, 32 replies to each at temperature 1, by the nano model before and after 50 steps of self-play
 # (`data_samples/benchmarks/nano-passk.json`).
 
-# %%
+# %% tags=["hide-input"]
 counted = json.loads(recorded("benchmarks/nano-passk.json").read_text(encoding="utf-8"))
 n, rows = counted["replies"], counted["problems"].values()
 KS = (1, 2, 4, 8, 16, 32)
@@ -595,15 +717,30 @@ def mean_pass(kind, place, k):
 made, axes = figure(1, 3, (10.5, 3.1))
 for axis, kind in zip(axes, ("deduction", "abduction", "induction")):
     for place, (name, dash) in enumerate((("before", (4, 2)), ("after 50 steps", ())), start=1):
-        line(axis, name, KS, [100 * mean_pass(kind, place, k) for k in KS], color=look(kind).colour, marker=look(kind).marker,
-             linestyle=(0, dash) if dash else "solid", markevery=1)
+        line(
+            axis,
+            name,
+            KS,
+            [100 * mean_pass(kind, place, k) for k in KS],
+            color=look(kind).colour,
+            marker=look(kind).marker,
+            linestyle=(0, dash) if dash else "solid",
+            markevery=1,
+        )
     with style():
         axis.set_xscale("log", base=2)
         axis.set_xticks(KS, KS)
         axis.set(xlabel="k, replies drawn", ylabel="pass@k, %", ylim=(0, 103))
-        axis.set_title(f"{kind}: {100 * (mean_pass(kind, 2, 1) - mean_pass(kind, 1, 1)):+.0f} at k = 1, {100 * (mean_pass(kind, 2, 32) - mean_pass(kind, 1, 32)):+.0f} at 32")
+        axis.set_title(
+            f"{kind}: {100 * (mean_pass(kind, 2, 1) - mean_pass(kind, 1, 1)):+.0f} at k = 1, "
+            f"{100 * (mean_pass(kind, 2, 32) - mean_pass(kind, 1, 32)):+.0f} at 32"
+        )
         axis.legend(loc="lower right")
-show(made, "pass@k before and after self-play by task type: a wide gap at k = 1 for deduction and abduction that nearly closes at k = 32")
+show(
+    made,
+    "pass@k before and after self-play by task type: a wide gap at k = 1 for deduction and "
+    "abduction that nearly closes at k = 32",
+)
 
 # %% [markdown]
 # **What you should see.** In deduction and abduction a wide gap at k = 1 that nearly closes at k = 32. Given 32 tries, the untrained model solves nearly as
@@ -619,7 +756,10 @@ show(made, "pass@k before and after self-play by task type: a wide gap at k = 1 
 # %%
 average = np.mean([row[1] / n for row in rows])
 for k in (1, 8, 32):
-    print(f"pass@{k:<2} before: mean over problems {mean_pass('', 1, k):.1%}; from the average share {1 - (1 - average) ** k:.1%}")
+    print(
+        f"pass@{k:<2} before: mean over problems {mean_pass('', 1, k):.1%}; from the average "
+        f"share {1 - (1 - average) ** k:.1%}"
+    )
 
 # %% [markdown]
 # **What you should see.** The same at k = 1, and at k = 8 a difference of more than twenty points: 75.5 % is true, 98.1 % is an artefact.
@@ -634,10 +774,28 @@ for k in (1, 8, 32):
 
 # %%
 found = az.Run(whole_run()).analyse(periods=2)
-print(f"{'':27}" + "".join(f"steps {low}-{high}".rjust(12) for low, high in found.periods) + "   what it is")
+print(
+    f"{'':27}"
+    + "".join(f"steps {low}-{high}".rjust(12) for low, high in found.periods)
+    + "   what it is"
+)
 for name, cells in found.measures.items():
-    if name.startswith(("tokens/", "program/statements", "program/volume", "program/comments", "shapes/coverage", "answers/", "thought/")):
-        print(f"{name:27}" + "".join(("-" if cell is None else f"{cell[0]:.2f}").rjust(12) for cell in cells) + f"   {course.MEASURES.get(name, 'tokens of a reply')}")
+    if name.startswith(
+        (
+            "tokens/",
+            "program/statements",
+            "program/volume",
+            "program/comments",
+            "shapes/coverage",
+            "answers/",
+            "thought/",
+        )
+    ):
+        print(
+            f"{name:27}"
+            + "".join(("-" if cell is None else f"{cell[0]:.2f}").rjust(12) for cell in cells)
+            + f"   {course.MEASURES.get(name, 'tokens of a reply')}"
+        )
 print(f"replies with alarming words: {found.alarming} of {found.rollouts}")
 
 # %% [markdown]
@@ -678,7 +836,9 @@ az.Run(whole_run()).tasks()
 again = az.Run(whole_run()).replay(13)
 print(f"step 13: {again.compared.total():,} values made again, {len(again.differences)} differ")
 other = az.Run(whole_run()).rescore(estimator="global")[-1]
-print(f"one global baseline instead of six: {other.turned:.1%} of the advantages of step {other.step}")
+print(
+    f"one global baseline instead of six: {other.turned:.1%} of the advantages of step {other.step}"
+)
 print(f"change their sign, correlation {other.correlation:.2f}")
 
 # %% [markdown]

@@ -94,8 +94,11 @@ profile = profile(PROFILE)
 # %%
 MODELS = {size: shape_of(f"Qwen/Qwen2.5-Coder-{size}") for size in ("3B", "7B", "14B")}
 for size, shape in MODELS.items():
-    print(f"{size:>3}: {shape.layers} layers, hidden {shape.hidden}, {shape.parameters / 1e9:.2f} billion weights, "
-          f"{shape.linear_parameters / shape.parameters:.0%} of them in the layers' linear maps")
+    print(
+        f"{size:>3}: {shape.layers} layers, hidden {shape.hidden}, {shape.parameters / 1e9:.2f} "
+        "billion weights, "
+        f"{shape.linear_parameters / shape.parameters:.0%} of them in the layers' linear maps"
+    )
 
 # %% [markdown]
 # Training with AdamW needs, for each *trained* weight: the weight itself, its gradient, and two [moments](glossary.md#moments) (running means of the gradient and of
@@ -104,7 +107,12 @@ for size, shape in MODELS.items():
 # %%
 weight, update = np.float32(0.02), np.float32(1e-6)
 print("float32 :", weight, "→", weight + update)
-print("bfloat16:", numerics.to_bfloat16([weight])[0], "→", numerics.to_bfloat16(numerics.to_bfloat16([weight]) + update)[0])
+print(
+    "bfloat16:",
+    numerics.to_bfloat16([weight])[0],
+    "→",
+    numerics.to_bfloat16(numerics.to_bfloat16([weight]) + update)[0],
+)
 
 # %% [markdown]
 # **What you should see.** In [bfloat16](glossary.md#bfloat16) the weight does not move: its neighbour is about a hundred times further away than the update is
@@ -196,17 +204,40 @@ made, axes = figures.figure(1, 2, (7.6, 3.0))
 for axis, tuning in zip(axes, ("full", "lora")):
     config = az.Config(tuning=tuning, processes=1)
     left = np.zeros(len(MODELS))
-    for place, (label, count) in enumerate({"weights": weight_bytes, "gradients": course.gradient_bytes, "moments": optimiser_bytes, "adapters": course.adapter_bytes}.items()):
+    for place, (label, count) in enumerate(
+        {
+            "weights": weight_bytes,
+            "gradients": course.gradient_bytes,
+            "moments": optimiser_bytes,
+            "adapters": course.adapter_bytes,
+        }.items()
+    ):
         wide = np.array([count(shape, config) / 1e9 for shape in MODELS.values()])
-        axis.barh(list(MODELS), wide, left=left, label=label, color=figures.look(label, place).colour, hatch=["", "//", "..", "xx"][place], edgecolor="white")
+        axis.barh(
+            list(MODELS),
+            wide,
+            left=left,
+            label=label,
+            color=figures.look(label, place).colour,
+            hatch=["", "//", "..", "xx"][place],
+            edgecolor="white",
+        )
         left += wide
     axis.axvline(80, color="black", linestyle="dashed")
     axis.set_xlim(0, 1.05 * max(80, left.max()))
     with figures.style():
         axis.set_xlabel("GB on one GPU (dashed: 80)")
-        axis.set_title("full: 16 bytes per weight (planned)" if tuning == "full" else "LoRA: hardly more than the base (planned)")
+        axis.set_title(
+            "full: 16 bytes per weight (planned)"
+            if tuning == "full"
+            else "LoRA: hardly more than the base (planned)"
+        )
 axes[0].legend(fontsize=7)
-figures.show(made, alt="Planned GB of weights, gradients and moments for 3B, 7B and 14B: full tuning passes 80 GB from 7B on, LoRA stays far below.")
+figures.show(
+    made,
+    alt="Planned GB of weights, gradients and moments for 3B, 7B and 14B: full tuning passes 80 "
+    "GB from 7B on, LoRA stays far below.",
+)
 
 # %% [markdown]
 # **What you should see.** Full tuning: 4 bytes of weight, 4 of gradient, 8 of moments, 16 in all; 7B already needs more than an 80 GB card before a
@@ -222,21 +253,38 @@ figures.show(made, alt="Planned GB of weights, gradients and moments for 3B, 7B 
 # [Gradient checkpointing](glossary.md#gradient-checkpointing) keeps only one vector of `hidden` numbers a layer, and computes the rest again, layer by layer,
 # when it is needed. By hand for 7B and one sequence of the paper's longest length, prompt 6,144 and reply 8,096:
 
-# %%
+# %% tags=["hide-input"]
 shape, tokens = MODELS["7B"], 6144 + 8096
-one_layer = 2 * (4 * shape.intermediate + 14 * shape.hidden)  # bytes that a token keeps in one layer
+one_layer = 2 * (
+    4 * shape.intermediate + 14 * shape.hidden
+)  # bytes that a token keeps in one layer
 work = 2 * (3 * shape.intermediate + 7 * shape.hidden)  # gradients in flight, one layer at a time
 everything = tokens * (shape.layers * one_layer + work)
 checkpointed = tokens * (shape.layers * shape.hidden * 4 + one_layer + work)  # 4: float32
 print(f"all layers kept:  {everything / 1e9:6.1f} GB")
-print(f"checkpointed:     {checkpointed / 1e9:6.1f} GB, {everything / checkpointed:.0f} times less, for about a third more arithmetic")
-print(f"the planner says: {course.activation_bytes(shape, az.Config(gradient_checkpointing=True), tokens) / 1e9:6.1f} GB")
+print(
+    f"checkpointed:     {checkpointed / 1e9:6.1f} GB, {everything / checkpointed:.0f} times "
+    "less, for about a third more arithmetic"
+)
+print(
+    "the planner says: "
+    f"{course.activation_bytes(shape, az.Config(gradient_checkpointing=True), tokens) / 1e9:6.1f}"
+    " GB"
+)
 
 lengths = np.array([512, 1024, 2048, 4096, 8192, 14240])
 made, (axis,) = figures.figure(1, 1, (6.2, 3.0))
-for place, (label, on) in enumerate({"all layers kept": False, "gradient checkpointing": True}.items()):
+for place, (label, on) in enumerate(
+    {"all layers kept": False, "gradient checkpointing": True}.items()
+):
     config = az.Config(gradient_checkpointing=on)
-    figures.line(axis, label, list(lengths), [course.activation_bytes(shape, config, int(t)) / 1e9 for t in lengths], place)
+    figures.line(
+        axis,
+        label,
+        list(lengths),
+        [course.activation_bytes(shape, config, int(t)) / 1e9 for t in lengths],
+        place,
+    )
 with figures.style():
     axis.axhline(80, color="black", linestyle="dashed")
     axis.set(yscale="log", xlabel="tokens of one sequence", ylabel="GB, planned")
@@ -244,7 +292,11 @@ with figures.style():
     axis.minorticks_off()
     axis.set_title("7B: long replies need checkpointing (planned)")
     axis.legend()
-figures.show(made, alt="Planned activations of one 7B sequence over its length: without checkpointing they pass 80 GB near 11,000 tokens, with it they stay below 12 GB.")
+figures.show(
+    made,
+    alt="Planned activations of one 7B sequence over its length: without checkpointing they "
+    "pass 80 GB near 11,000 tokens, with it they stay below 12 GB.",
+)
 
 # %% [markdown]
 # **What you should see.** The sum by hand equals the planner's. Without checkpointing one long sequence fills more than a card.
@@ -292,9 +344,14 @@ cache_bytes_per_token = check.use(cache_bytes_per_token, fallback=course.cache_b
 
 for size, shape in MODELS.items():
     a_token = cache_bytes_per_token(shape)
-    room = 0.4 * 80e9 - 2 * shape.parameters - course.VLLM_OVERHEAD  # vLLM's share of a card, less its own copy of the weights
-    print(f"{size:>3}: {a_token / 1024:4.0f} KiB a token, {a_token * 14240 / 1e9:4.2f} GB for a longest sequence; "
-          f"{room / a_token / 14240:4.1f} fit into what vLLM has left of 32 GB")
+    room = (
+        0.4 * 80e9 - 2 * shape.parameters - course.VLLM_OVERHEAD
+    )  # vLLM's share of a card, less its own copy of the weights
+    print(
+        f"{size:>3}: {a_token / 1024:4.0f} KiB a token, {a_token * 14240 / 1e9:4.2f} GB for a "
+        "longest sequence; "
+        f"{room / a_token / 14240:4.1f} fit into what vLLM has left of 32 GB"
+    )
 
 # %% [markdown]
 # **What you should see.** A longest sequence costs between half a GB and three. vLLM gets 40 % of each 80 GB card in our presets for several cards: after its own 2-byte copy of the
@@ -317,14 +374,27 @@ for size, shape in MODELS.items():
 #
 # Without sharding each GPU holds everything, and gradients are averaged: DDP. "ZeRO" comes in three stages. By hand, for 7B on eight GPUs, the three parts of section 1:
 
-# %%
+# %% tags=["hide-input"]
 n = MODELS["7B"].parameters
-stages = {"none (DDP)": (1, 1, 1), "ZeRO-1": (1, 1, 8), "ZeRO-2": (1, 8, 8), "ZeRO-3 = FSDP2": (8, 8, 8)}
+stages = {
+    "none (DDP)": (1, 1, 1),
+    "ZeRO-1": (1, 1, 8),
+    "ZeRO-2": (1, 8, 8),
+    "ZeRO-3 = FSDP2": (8, 8, 8),
+}
 made, (axis,) = figures.figure(1, 1, (6.4, 2.8))
 left = np.zeros(len(stages))
 for place, (label, size) in enumerate({"weights": 4, "gradients": 4, "moments": 8}.items()):
     wide = np.array([size * n / cuts[place] / 1e9 for cuts in stages.values()])
-    axis.barh(list(stages), wide, left=left, label=label, color=figures.look(label, place).colour, hatch=["", "//", ".."][place], edgecolor="white")
+    axis.barh(
+        list(stages),
+        wide,
+        left=left,
+        label=label,
+        color=figures.look(label, place).colour,
+        hatch=["", "//", ".."][place],
+        edgecolor="white",
+    )
     left += wide
 axis.invert_yaxis()
 axis.axvline(0.92 * 80, color="black", linestyle="dashed")
@@ -332,7 +402,11 @@ with figures.style():
     axis.set_xlabel("GB on each of 8 GPUs, planned (dashed: usable of 80)")
     axis.set_title(f"Each stage cuts one part more: {left[0]:.0f} → {left[-1]:.0f} GB (planned)")
     axis.legend()
-figures.show(made, alt="Planned GB on each of eight GPUs for 7B without sharding and with ZeRO stages 1, 2 and 3: each stage cuts one more part over the GPUs.")
+figures.show(
+    made,
+    alt="Planned GB on each of eight GPUs for 7B without sharding and with ZeRO stages 1, 2 and "
+    "3: each stage cuts one more part over the GPUs.",
+)
 
 # %% [markdown]
 # **What you should see.** Moments are the largest part, so stage 1 saves most; only stage 3 makes all three shrink with the number of GPUs.
@@ -342,12 +416,23 @@ figures.show(made, alt="Planned GB on each of eight GPUs for 7B without sharding
 
 # %%
 PARTS = {
-    "weights": ("weights", "adapters"), "gradients, moments": ("gradients", "optimiser"), "activations, logits": ("activations", "head"),
-    "KV cache": ("cache",), "vLLM's weights": ("vllm",), "CUDA": ("context",),
+    "weights": ("weights", "adapters"),
+    "gradients, moments": ("gradients", "optimiser"),
+    "activations, logits": ("activations", "head"),
+    "KV cache": ("cache",),
+    "vLLM's weights": ("vllm",),
+    "CUDA": ("context",),
 }
 
+
 def remedy(axis, model, tuning, optimizer, gpus, card, vllm):
-    changes = {"model": f"Qwen/Qwen2.5-Coder-{model}", "tuning": tuning, "optimizer": optimizer, "processes": gpus, "vllm_memory": 0.4}
+    changes = {
+        "model": f"Qwen/Qwen2.5-Coder-{model}",
+        "tuning": tuning,
+        "optimizer": optimizer,
+        "processes": gpus,
+        "vllm_memory": 0.4,
+    }
     if not vllm:
         changes |= {"generation": "transformers", "generation_chunk": 16}
     try:
@@ -358,20 +443,45 @@ def remedy(axis, model, tuning, optimizer, gpus, card, vllm):
         return
     left = np.zeros(2)
     for place, (label, names) in enumerate(PARTS.items()):
-        wide = np.array([sum(getattr(phase, name) for name in names) for phase in (plan.generation, plan.update)])
-        axis.barh(["generation", "update"], wide, left=left, label=label, color=figures.look(label, place).colour, hatch=["", "//", "..", "xx", "\\\\", "--"][place], edgecolor="white")
+        wide = np.array(
+            [
+                sum(getattr(phase, name) for name in names)
+                for phase in (plan.generation, plan.update)
+            ]
+        )
+        axis.barh(
+            ["generation", "update"],
+            wide,
+            left=left,
+            label=label,
+            color=figures.look(label, place).colour,
+            hatch=["", "//", "..", "xx", "\\\\", "--"][place],
+            edgecolor="white",
+        )
         left += wide
     axis.axvline(plan.usable_gb, color="black", linestyle="dashed")
     axis.set_xlim(0, 1.05 * max(plan.usable_gb, left.max()))
     axis.set_xlabel("GB a GPU (dashed: usable)")
-    axis.set_title(f"{model} {tuning} {optimizer.removeprefix('adamw_')}\n{gpus} × {card}: {'fits' if plan.fits else 'DOES NOT FIT'} (planned)", fontsize=8)
+    axis.set_title(
+        f"{model} {tuning} {optimizer.removeprefix('adamw_')}\n{gpus} × {card}: "
+        f"{'fits' if plan.fits else 'DOES NOT FIT'} (planned)",
+        fontsize=8,
+    )
     axis.legend(fontsize=5.5, loc="lower center", bbox_to_anchor=(0.5, 1.22), ncols=2)
 
-# %%
-start = {"model": "7B", "tuning": "full", "optimizer": "adamw", "gpus": 1, "card": "80GB", "vllm": True}
+# %% tags=["hide-input"]
+start = {
+    "model": "7B",
+    "tuning": "full",
+    "optimizer": "adamw",
+    "gpus": 1,
+    "card": "80GB",
+    "vllm": True,
+}
 widgets.explore(
     remedy,
-    "Planned GB a GPU for full tuning of 7B: one GPU does not fit, eight-bit moments lower the peak, eight sharded GPUs fit with room.",
+    "Planned GB a GPU for full tuning of 7B: one GPU does not fit, eight-bit moments lower the "
+    "peak, eight sharded GPUs fit with room.",
     static=[start, {**start, "optimizer": "adamw_8bit"}, {**start, "gpus": 8}],
     size=(3.1, 2.7),
     model=["3B", "7B", "14B"],
@@ -394,10 +504,21 @@ widgets.explore(
 
 # %%
 lonely = az.plan(az.preset("full-7b-8x80gb", processes=1), gpu="80GB")
-print(f"full tuning of 7B on one 80 GB card: {lonely.peak_gb:.0f} GB planned, {lonely.usable_gb:.1f} usable")
+print(
+    f"full tuning of 7B on one 80 GB card: {lonely.peak_gb:.0f} GB planned, "
+    f"{lonely.usable_gb:.1f} usable"
+)
 for advice in lonely.advice:
     print("  ", advice.text)
-print(course.plan_table([plan for plan in course.plan_all() if plan.config.preset.startswith(("lora-3b", "qlora-7b", "full-"))]))
+print(
+    course.plan_table(
+        [
+            plan
+            for plan in course.plan_all()
+            if plan.config.preset.startswith(("lora-3b", "qlora-7b", "full-"))
+        ]
+    )
+)
 
 # %% [markdown]
 # **What you should see.** Each change was planned again by itself, what costs least first. On one such card LoRA fits; with all weights it takes four of
@@ -413,28 +534,44 @@ print(course.plan_table([plan for plan in course.plan_all() if plan.config.prese
 # batch**. Each process holds only a part of it, and the code that is easiest to write whitens what is at hand. Here is the same group of rewards, dealt to four
 # processes that happened to get prompts of different difficulty:
 
-# %%
+# %% tags=["hide-input"]
 draw = np.random.default_rng(SEED)
 rates = (0.1, 0.4, 0.6, 0.9)  # how often the replies of each process are right
 parts = [np.where(draw.random(8) < rate, 1.0, -0.5) for rate in rates]
 rewards = np.concatenate(parts)
 together = (rewards - rewards.mean()) / rewards.std()
-apart = np.concatenate([(p - p.mean()) / p.std() if p.std() > 0 else np.zeros_like(p) for p in parts])
+apart = np.concatenate(
+    [(p - p.mean()) / p.std() if p.std() > 0 else np.zeros_like(p) for p in parts]
+)
 
 made, (axis,) = figures.figure(1, 1, (6.0, 3.4))
 for rank, part in enumerate(parts):
     own = slice(8 * rank, 8 * rank + 8)
     look = figures.look(f"rank {rank}", rank)
-    axis.scatter(together[own], apart[own], color=look.colour, marker=look.marker, s=45, label=f"process {rank}: mean reward {part.mean():+.2f}")
+    axis.scatter(
+        together[own],
+        apart[own],
+        color=look.colour,
+        marker=look.marker,
+        s=45,
+        label=f"process {rank}: mean reward {part.mean():+.2f}",
+    )
 axis.plot([-1.8, 1.8], [-1.8, 1.8], color="#6E6E6E", linestyle="dotted")
 with figures.style():
     axis.set(xlabel="advantage over the whole batch", ylabel="advantage over its own process")
     axis.set_title("The same reply is pushed differently by where it ran")
     axis.legend()
-figures.show(made, alt="Advantages whitened per process against advantages of the whole batch: equal rewards get different advantages on different processes, off the diagonal.")
+figures.show(
+    made,
+    alt="Advantages whitened per process against advantages of the whole batch: equal rewards "
+    "get different advantages on different processes, off the diagonal.",
+)
 
 for value in (1.0, -0.5):
-    print(f"reward {value:+}: whole batch {together[rewards == value][0]:+.2f}; per process", sorted({round(float(a), 2) for a in apart[rewards == value]}))
+    print(
+        f"reward {value:+}: whole batch {together[rewards == value][0]:+.2f}; per process",
+        sorted({round(float(a), 2) for a in apart[rewards == value]}),
+    )
 
 # %% [markdown]
 # **What you should see.** Only two different rewards exist, so over the whole batch only two advantages (two columns of points). Per process each reward has
@@ -486,7 +623,10 @@ pooled = check.use(pooled, fallback=numerics.pooled)
 mean, std = pooled([len(p) for p in parts], [p.mean() for p in parts], [p.std() for p in parts])
 print(f"from three numbers a process: mean {mean:.4f}, std {std:.4f}")
 print(f"from all rewards:             mean {rewards.mean():.4f}, std {rewards.std():.4f}")
-print(f"mean of the processes' stds:  std {np.mean([p.std() for p in parts]):.4f}   (not the same thing)")
+print(
+    f"mean of the processes' stds:  std {np.mean([p.std() for p in parts]):.4f}   (not the same "
+    "thing)"
+)
 
 # %% [markdown]
 # **What you should see.** The first two lines agree to the last digit. The third is smaller: it leaves out the spread between processes.
@@ -535,7 +675,10 @@ micro_batches = check.use(micro_batches, fallback=az.Config.micro_batches)
 config = az.preset("full-7b-8x80gb")
 for world in (1, 2, 3, 5, 6, 7, 8, 16):
     try:
-        print(f"{world:2} processes: {micro_batches(config, world):3} micro-batches of {config.micro_batch_size} each")
+        print(
+            f"{world:2} processes: {micro_batches(config, world):3} micro-batches of "
+            f"{config.micro_batch_size} each"
+        )
     except ConfigError as error:
         print(f"{world:2} processes: refused")
 
@@ -556,9 +699,22 @@ def command(*words):
     ran = subprocess.run([sys.executable, "-m", "azr_lite", *words], capture_output=True, text=True)
     return ran.stdout, ran.stderr
 
+
 settings, said = command("run", "--preset", "full-7b-8x80gb", "--steps", "100", "--dry-run")
 for text in settings.splitlines():
-    if any(f'"{name}"' in text for name in ("model", "tuning", "processes", "batch_size", "generation", "learning_rate", "steps", "output_dir")):
+    if any(
+        f'"{name}"' in text
+        for name in (
+            "model",
+            "tuning",
+            "processes",
+            "batch_size",
+            "generation",
+            "learning_rate",
+            "steps",
+            "output_dir",
+        )
+    ):
         print(text)
 print(f"... {len(settings.splitlines())} lines in all\n{said}")
 
@@ -595,12 +751,19 @@ for words in (["--micro-batch-size", "5"], ["--tuning", "qlora"], ["--learning-r
 # What is in those launch files? Read the three side by side; the comments are ours:
 
 # %%
-files = {name: course.launch_file(name).read_text(encoding="utf-8").splitlines() for name in ("ddp", "fsdp2", "zero3")}
+files = {
+    name: course.launch_file(name).read_text(encoding="utf-8").splitlines()
+    for name in ("ddp", "fsdp2", "zero3")
+}
 shared = set.intersection(*(set(lines) for lines in files.values()))
 print(f"{len(shared)} lines are the same in all three; the others:")
 for name, lines in files.items():
     print(f"\n== {name}.yaml")
-    print("\n".join(line for line in lines if line not in shared and not line.startswith("# accelerate")))
+    print(
+        "\n".join(
+            line for line in lines if line not in shared and not line.startswith("# accelerate")
+        )
+    )
 
 # %% [markdown]
 # **What you should see.** `ddp`: nothing but a number of processes: whole copies, averaged gradients; for adapters. `fsdp2`: one unit a decoder layer, resharded after each forward
@@ -619,19 +782,29 @@ for name, lines in files.items():
 # share of a card's memory bandwidth (decoding) and of its arithmetic (the update) is really used. The price is yours to set:
 
 # %%
-from unittest.mock import patch  # the planner's guesses are constants of a module; here they are exchanged for a moment
+from unittest.mock import (
+    patch,
+)  # the planner's guesses are constants of a module; here they are exchanged for a moment
 
 
 PRICE = 2.0  # money a GPU-hour; an example, not a quotation
 
+
 def hours(preset, valid, decoding, arithmetic):
-    """Estimated hours of a preset, on the card it is named after, under other assumptions (the planner's own: 0.6, 0.6, 0.3)."""
-    with patch.multiple("azr_lite.planner.plan", VALID=valid, BANDWIDTH_USED=decoding, ARITHMETIC_USED=arithmetic):
+    """Estimated hours of a preset on its own card. (The planner itself assumes 0.6, 0.6, 0.3.)"""
+    with patch.multiple(
+        "azr_lite.planner.plan", VALID=valid, BANDWIDTH_USED=decoding, ARITHMETIC_USED=arithmetic
+    ):
         return az.plan(preset, gpu=course.natural_gpu(az.preset(preset))).hours
+
 
 print(f"{'preset':18} {'as assumed':>11} {'pessimist':>10} {'optimist':>9}   money, as assumed")
 for name in ("lora-1.5b-16gb", "lora-3b-24gb", "full-3b-80gb", "full-7b-8x80gb", "full-14b-8x80gb"):
-    guess, worst, best = hours(name, 0.6, 0.6, 0.3), hours(name, 0.9, 0.3, 0.15), hours(name, 0.3, 0.8, 0.5)
+    guess, worst, best = (
+        hours(name, 0.6, 0.6, 0.3),
+        hours(name, 0.9, 0.3, 0.15),
+        hours(name, 0.3, 0.8, 0.5),
+    )
     gpus = max(1, az.preset(name).processes)
     print(f"{name:18} {guess:9.0f} h {worst:8.0f} h {best:7.0f} h   {guess * gpus * PRICE:8.0f}")
 
@@ -647,7 +820,10 @@ for name in ("lora-1.5b-16gb", "lora-3b-24gb", "full-3b-80gb", "full-7b-8x80gb",
 # %%
 for name, published in (("paper-3b", 263), ("qlora-3b-16gb", 850)):
     plan = az.plan(name, gpu=course.natural_gpu(az.preset(name)))
-    print(f"{name:14}: estimated {plan.step_seconds:4.0f} s per step, published {published} s: {plan.step_seconds / published:.1f} times")
+    print(
+        f"{name:14}: estimated {plan.step_seconds:4.0f} s per step, published {published} s: "
+        f"{plan.step_seconds / published:.1f} times"
+    )
 
 # %% [markdown]
 # **What you should see.** Both estimates are a quarter too short, and neither compares quite the same thing: batches, reply lengths and cards

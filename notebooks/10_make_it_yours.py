@@ -73,8 +73,13 @@ import inspect, sqlite3, warnings
 from collections import Counter
 from dataclasses import replace
 import azr_lite as az
-from azr_lite.course import ITEM, Answer, Deduction, ErrorPolicy, Proposal, Reason, Rejection, canonical, check
-from azr_lite.course import argument_text, example_tasks, figures, get_style, profile, read_value, render, task_properties
+from azr_lite.course import (
+    ITEM, Answer, Deduction, ErrorPolicy, Proposal, Reason, Rejection, canonical, check,
+)
+from azr_lite.course import (
+    argument_text, example_tasks, figures, get_style, profile, read_value, render,
+    task_properties,
+)
 
 warnings.simplefilter("ignore", RuntimeWarning)  # at level WEAK; our own programs only
 profile = profile(PROFILE)
@@ -207,18 +212,38 @@ class ProposeErrors(Deduction):
         return az.Triplet(self.name, "def f(x):\n    return 10 // x", "0", "'ZeroDivisionError'")
 
     def propose_prompt(self, style, references, rules):
-        examples = [f"```python\n{task.program}\n```\n```input\n{task.input}\n```" for task in references]
-        goal = "Invent a Python program with a function f, and an input on which f raises one of: " + ", ".join(example_tasks.ERRORS)
-        return style.render("\n\n".join([goal, example_tasks.FORM, "Give a ```python block and an ```input block. Examples:", *examples]))
+        examples = [
+            f"```python\n{task.program}\n```\n```input\n{task.input}\n```" for task in references
+        ]
+        goal = (
+            "Invent a Python program with a function f, and an input on which f raises one of: "
+            + ", ".join(example_tasks.ERRORS)
+        )
+        return style.render(
+            "\n\n".join(
+                [
+                    goal,
+                    example_tasks.FORM,
+                    "Give a ```python block and an ```input block. Examples:",
+                    *examples,
+                ]
+            )
+        )
 
     def parse_proposal(self, reply, references, rules):
         found = super().parse_proposal(reply, references, rules)
-        return found if isinstance(found, Rejection) else Proposal(report_error(found.program), found.inputs, found.program)
+        return (
+            found
+            if isinstance(found, Rejection)
+            else Proposal(report_error(found.program), found.inputs, found.program)
+        )
 
     def make_task(self, proposal, outputs, rules):
         if outputs[0] not in example_tasks.ERRORS:
             return Rejection("no_error", f"raised {outputs[0]}")
-        return az.Triplet(self.name, proposal.message, argument_text(proposal.inputs[0]), render(outputs[0]))
+        return az.Triplet(
+            self.name, proposal.message, argument_text(proposal.inputs[0]), render(outputs[0])
+        )
 
 # %% [markdown]
 # And the solver's half. `Proposal.message` carried the bare program past the sandbox, so that the solver sees it without our wrapper.
@@ -226,21 +251,38 @@ class ProposeErrors(Deduction):
 # %%
 class MyErrors(ProposeErrors):
     def solve_prompt(self, style, task, rules):
-        goal = "On this input f raises an error. Name its type in an ```output block, as one of: " + ", ".join(example_tasks.ERRORS)
+        goal = (
+            "On this input f raises an error. Name its type in an ```output block, as one of: "
+            + ", ".join(example_tasks.ERRORS)
+        )
         blocks = [f"```python\n{task.program}\n```", f"```input\n{task.input}\n```"]
         return style.render("\n\n".join([goal, example_tasks.FORM, *blocks]))
 
     def parse_answer(self, reply, task, rules):
         blocks = reply.blocks("output")
-        return Answer(value=blocks[0]) if len(blocks) == 1 else Rejection(Reason.NO_ANSWER, f"{len(blocks)} output blocks")
+        return (
+            Answer(value=blocks[0])
+            if len(blocks) == 1
+            else Rejection(Reason.NO_ANSWER, f"{len(blocks)} output blocks")
+        )
 
     def judge(self, task, answer, outcomes, rules):
         right = same_error(answer.value, read_value(task.output))
-        return az.Verdict(ok=right, well_formed=True, score=float(right), reason="" if right else Reason.WRONG)
+        return az.Verdict(
+            ok=right, well_formed=True, score=float(right), reason="" if right else Reason.WRONG
+        )
+
 
 mine = az.register_task_type(MyErrors())
-methods = [part for one in (ProposeErrors, MyErrors) for part in vars(one).values() if inspect.isfunction(part)]
-lines = sum(len(inspect.getsource(one).splitlines()) for one in (*methods, report_error, same_error))
+methods = [
+    part
+    for one in (ProposeErrors, MyErrors)
+    for part in vars(one).values()
+    if inspect.isfunction(part)
+]
+lines = sum(
+    len(inspect.getsource(one).splitlines()) for one in (*methods, report_error, same_error)
+)
 print(f"a task type of {lines} lines; registered as {mine.name!r}")
 
 # %% [markdown]
@@ -309,11 +351,18 @@ PROPOSALS = [
     [("python", "import math\n\ndef f(x):\n    return math.sqrt(x)"), ("input", "-1")],
 ]
 CHEATS = [
-    [("output", "Exception")], [("output", ", ".join(example_tasks.ERRORS))], [("output", "")], [],
-    [("output", "type(error).__name__")], [("output", "'KeyError' if True else 'ZeroDivisionError'")],
+    [("output", "Exception")],
+    [("output", ", ".join(example_tasks.ERRORS))],
+    [("output", "")],
+    [],
+    [("output", "type(error).__name__")],
+    [("output", "'KeyError' if True else 'ZeroDivisionError'")],
 ]
+
+
 def gold(task):
     return [("output", task.output)]
+
 
 for finding in task_properties.check_task_type(mine, PROPOSALS, gold, CHEATS, executor):
     print(finding)
@@ -335,7 +384,10 @@ class Careless(MyErrors):
         right = read_value(task.output) in answer.value
         return az.Verdict(ok=right, well_formed=True, score=float(right))
 
-for finding in task_properties.check_task_type(az.register_task_type(Careless()), PROPOSALS, gold, CHEATS, executor):
+
+for finding in task_properties.check_task_type(
+    az.register_task_type(Careless()), PROPOSALS, gold, CHEATS, executor
+):
     print(finding)
 
 # %% [markdown]
@@ -349,7 +401,16 @@ for finding in task_properties.check_task_type(az.register_task_type(Careless())
 
 # %%
 steps = STEPS or (3 if profile == "ci" else 8)
-config = az.Config(model="nano", task_types=("errors",), batch_size=8, n_mc=8, references=2, seed=SEED, micro_batch_size=8, updates_per_step=1)
+config = az.Config(
+    model="nano",
+    task_types=("errors",),
+    batch_size=8,
+    n_mc=8,
+    references=2,
+    seed=SEED,
+    micro_batch_size=8,
+    updates_per_step=1,
+)
 history = []
 for skill in (0.0, 0.3, 0.6, 0.9, 1.0):
     play, policy = az.SelfPlay(config, get_style("chat"), executor), ErrorPolicy(skill, SEED)
@@ -357,22 +418,49 @@ for skill in (0.0, 0.3, 0.6, 0.9, 1.0):
     for step in range(steps):
         play.step(policy, step)
         rows.append(play.record.metrics)
-    history.append({"skill": skill, **{key: sum(row.get(key, 0.0) for row in rows) / steps for key in
-                    ("propose/errors/ok", "propose/errors/reward", "propose/errors/solve_rate", "propose/errors/reason/no_error", "solve/errors/reward")}})
+    history.append(
+        {
+            "skill": skill,
+            **{
+                key: sum(row.get(key, 0.0) for row in rows) / steps
+                for key in (
+                    "propose/errors/ok",
+                    "propose/errors/reward",
+                    "propose/errors/solve_rate",
+                    "propose/errors/reason/no_error",
+                    "solve/errors/reward",
+                )
+            },
+        }
+    )
 for row in history:
-    print("  ".join(f"{key.removeprefix('propose/errors/')} {value:5.2f}" for key, value in row.items()))
+    print(
+        "  ".join(
+            f"{key.removeprefix('propose/errors/')} {value:5.2f}" for key, value in row.items()
+        )
+    )
 
-# %%
+# %% tags=["hide-input"]
 made, (axis,) = figures.figure(1, 1, (6.0, 3.2))
 skills = [row["skill"] for row in history]
-for place, (label, key) in enumerate((("proposer's reward", "propose/errors/reward"), ("solver's reward", "solve/errors/reward"))):
+for place, (label, key) in enumerate(
+    (("proposer's reward", "propose/errors/reward"), ("solver's reward", "solve/errors/reward"))
+):
     figures.line(axis, label, skills, [row[key] for row in history], place=place)
 best = max(history, key=lambda row: row["propose/errors/reward"])["skill"]
 with figures.style():
     axis.axhline(0, color="grey", linewidth=0.8)
-    axis.set(xlabel="skill: chance that the policy knows the error", ylabel="mean reward", title=f"The proposer earns most at skill {best:g}, the solver at skill 1")
+    axis.set(
+        xlabel="skill: chance that the policy knows the error",
+        ylabel="mean reward",
+        title=f"The proposer earns most at skill {best:g}, the solver at skill 1",
+    )
     axis.legend()
-figures.show(made, alt=f"Mean rewards against the policy's skill: the solver's grows steadily, the proposer's is highest at skill {best:g} and lower at both ends.")
+figures.show(
+    made,
+    alt="Mean rewards against the policy's skill: the solver's grows steadily, the proposer's "
+    f"is highest at skill {best:g} and lower at both ends.",
+)
 
 # %% [markdown]
 # **What you should see**: the solver's line rises with skill. The proposer's has a hump: at skill 0 almost nothing is ever solved, at skill 1 everything is,
@@ -415,13 +503,25 @@ check.guess_rate(guess_rate)
 guess_rate = check.use(guess_rate, fallback=task_properties.guess_rate)
 tasks = list(play.buffers.of["errors"])
 golds = [read_value(task.output) for task in tasks]
-print(f"{len(tasks)} tasks in the buffer; always the most frequent error: {guess_rate(golds):.2f}; any name of the list: {1 / len(example_tasks.ERRORS):.2f}")
+print(
+    f"{len(tasks)} tasks in the buffer; always the most frequent error: "
+    f"{guess_rate(golds):.2f}; any name of the list: {1 / len(example_tasks.ERRORS):.2f}"
+)
 made, (axis,) = figures.figure(1, 1, (6.0, 2.4))
 counts = Counter(golds).most_common()
-figures.bars(axis, [name for name, _ in counts], [count / len(golds) for _, count in counts], "share of the buffer's tasks")
+figures.bars(
+    axis,
+    [name for name, _ in counts],
+    [count / len(golds) for _, count in counts],
+    "share of the buffer's tasks",
+)
 with figures.style():
     axis.set_title(f"Who always says {counts[0][0]} scores {guess_rate(golds):.2f}")
-figures.show(made, alt=f"Shares of the error types among the buffer's tasks; the most frequent, {counts[0][0]}, has {guess_rate(golds):.2f}.")
+figures.show(
+    made,
+    alt="Shares of the error types among the buffer's tasks; the most frequent, "
+    f"{counts[0][0]}, has {guess_rate(golds):.2f}.",
+)
 
 # %% [markdown]
 # **What you should see**: four types with 20 to 33 % each (the policy draws them evenly; the rest is chance), and so a baseline near 0.3. Only a score above it is knowledge.
@@ -439,7 +539,11 @@ figures.show(made, alt=f"Shares of the error types among the buffer's tasks; the
 #   the sandbox, not about a task type. As it is, the import is refused:
 
 # %%
-attempt = executor.run("import sqlite3\ndef f(x):\n    return sqlite3.connect(':memory:').execute('select 1').fetchall()", [(1,)])[0]
+attempt = executor.run(
+    "import sqlite3\ndef f(x):\n    return sqlite3.connect(':memory:').execute('select "
+    "1').fetchall()",
+    [(1,)],
+)[0]
 print(attempt.kind, "|", attempt.detail)
 
 # %% [markdown]
@@ -449,7 +553,11 @@ print(attempt.kind, "|", attempt.detail)
 # %%
 QUERY = "select name, stock from items where price > 2 and name <> 'fig' order by stock desc"
 print(example_tasks.compile_query(QUERY), "\n")
-for bad in ("select name from items; drop table items", "select name from items where price > __import__('os').getpid()", "select secret from items"):
+for bad in (
+    "select name from items; drop table items",
+    "select name from items where price > __import__('os').getpid()",
+    "select secret from items",
+):
     try:
         example_tasks.compile_query(bad)
     except ValueError as error:
@@ -463,12 +571,19 @@ TABLE = [("kiwi", 3, 7), ("fig", 9, 1), ("plum", 4, 9), ("fig", 2, 1), ("pear", 
 database = sqlite3.connect(":memory:")
 database.execute("create table items (name text, price integer, stock integer)")
 database.executemany("insert into items values (?, ?, ?)", TABLE)
-tests = [f"select {columns} from items where {column} {sign} {value}{order}" for columns in ("*", "name, price", "stock") for column, value in (("price", 4), ("name", "'fig'"))
-         for sign in ("=", "<>", "<", "<=", ">", ">=") for order in ("", " order by price", " order by name desc")]
+tests = [
+    f"select {columns} from items where {column} {sign} {value}{order}"
+    for columns in ("*", "name, price", "stock")
+    for column, value in (("price", 4), ("name", "'fig'"))
+    for sign in ("=", "<>", "<", "<=", ">", ">=")
+    for order in ("", " order by price", " order by name desc")
+]
 agreed = 0
 for query in tests:
     (outcome,) = executor.run(example_tasks.compile_query(query), [(TABLE,)])
-    agreed += outcome.ok and example_tasks.same_rows(outcome.value, database.execute(query).fetchall(), ordered="order by" in query)
+    agreed += outcome.ok and example_tasks.same_rows(
+        outcome.value, database.execute(query).fetchall(), ordered="order by" in query
+    )
 print(f"{agreed} of {len(tests)} queries give the rows that sqlite gives")
 
 # %% [markdown]
@@ -513,7 +628,10 @@ check.same_rows(same_rows)
 # %%
 same_rows = check.use(same_rows, fallback=example_tasks.same_rows)
 sql = az.register_task_type(example_tasks.SqlTask())
-proposals = [[("sql", QUERY), ("input", repr(TABLE))], [("sql", "select name from items where stock = 1"), ("input", repr(TABLE))]]
+proposals = [
+    [("sql", QUERY), ("input", repr(TABLE))],
+    [("sql", "select name from items where stock = 1"), ("input", repr(TABLE))],
+]
 cheats = [[("output", "[]")], [("output", repr(TABLE))], [("output", "'select'")], [("sql", QUERY)]]
 for finding in task_properties.check_task_type(sql, proposals, gold, cheats, executor):
     print(finding)

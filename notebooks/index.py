@@ -50,12 +50,19 @@
 # %%
 # Once on Colab or Kaggle; does nothing where azr_lite is there.
 import importlib.util, pathlib, subprocess, sys
+
 if importlib.util.find_spec("azr_lite") is None:
-    trees = [p for p in (pathlib.Path.cwd(), *pathlib.Path.cwd().parents) if (p / "azr_lite" / "__init__.py").exists()]
+    trees = [
+        p
+        for p in (pathlib.Path.cwd(), *pathlib.Path.cwd().parents)
+        if (p / "azr_lite" / "__init__.py").exists()
+    ]
     if trees:
         sys.path.insert(0, str(trees[0]))
     else:
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "azr-lite[notebooks]"], check=True)
+        subprocess.run(
+            [sys.executable, "-m", "pip", "install", "-q", "azr-lite[notebooks]"], check=True
+        )
 
 from azr_lite.course import check
 
