@@ -111,8 +111,6 @@ figures.show(
 # that is the proposer's half. Follow 7 to 11: that is the solver's half, and where both are trained. Orange and blue boxes are the
 # same model in its two roles.
 #
-# **If you see something else:** a line that starts with `[figure:` instead of a picture means that this runs outside a notebook.
-#
 # Five words before you go on:
 #
 # * A **valid** task runs without an error, and twice with the same result (stage 3).
@@ -246,8 +244,6 @@ print(proposals[1].completion.text)
 # %% [markdown]
 # **What you should see:** a prompt with two references, which ends in an opened `<think>`; then a reply that closes it and gives a
 # program and an input inside `<answer>`. Nobody has run that program yet.
-#
-# **If you see something else:** with another `SEED` it may be one of the broken replies, which are next.
 
 # %% [markdown]
 # ### Stage 3: validate
@@ -269,8 +265,6 @@ print(f"{chosen.task.program}\n\ninput   {chosen.task.input}\noutput  {chosen.ta
 
 # %% [markdown]
 # **What you should see:** most proposals pass, and the output was *computed*: the proposer never said what it is. A rejected proposal earns −1.
-#
-# **If you see something else:** no ✗ at all is possible too; the stand-in breaks a rule in about one proposal of eight.
 
 # %% [markdown]
 # ### Stages 4 and 5: solve n times, learnability
@@ -278,9 +272,8 @@ print(f"{chosen.task.program}\n\ninput   {chosen.task.input}\noutput  {chosen.ta
 # Each valid task is tried eight times by the same policy. For the task above:
 
 # %%
-extra = selfplay.monte_carlo(
-    proposals, policy, step=0
-)  # 4; answers that only stage 7 needs: none here
+# 4; answers that only stage 7 needs: none here
+extra = selfplay.monte_carlo(proposals, policy, step=0)
 selfplay.learnability(proposals)  # 5
 for attempt in chosen.attempts:
     answer = (
@@ -324,7 +317,7 @@ figures.show(
 # **What you should see:** bars on the right are high: with short programs the stand-in is mostly right. Read the second row of numbers: the pay *rises* from right to
 # left, up to 0.875 at 1/8, and is 0 at both ends.
 #
-# **If you see something else:** all tasks at 0/8 or 8/8 would mean that the eight answers to a task are always alike. A model that always picks its
+# All tasks at 0/8 or 8/8 would mean that the eight answers to a task are always alike. A model that always picks its
 # likeliest word (greedy sampling) does that, and then no task is learnable.
 
 # %% [markdown]
@@ -357,8 +350,6 @@ for role in Role:
 
 # %% [markdown]
 # **What you should see:** 24 rewards of the proposer (8 for each of three task types) and 72 of the solver. The solver's are −1, −0.5 or 1. The proposer's are −1, or between 0 and 0.875.
-#
-# **If you see something else:** a solver's reward of 0 does not exist; a proposer's does, for a task that is always or never solved.
 #
 # The text that a policy wrote, its verdict, its reward and later its advantage travel together as one [rollout](glossary.md#rollout).
 
@@ -437,7 +428,7 @@ figures.show(
 # **What you should see:** on the left six black bars (the means) at different places; on the right all six at 0. Equal rewards lie on
 # each other: the darker a point, the more there are.
 #
-# **If you see something else:** a group whose points all lie at 0 on the right had equal rewards: nobody in it did better than usual,
+# A group whose points all lie at 0 on the right had equal rewards: nobody in it did better than usual,
 # so there is nothing to learn from it.
 
 # %% [markdown]
@@ -499,8 +490,6 @@ print(
 # %% [markdown]
 # **What you should see:** 24 proposals and 72 answers make 96 sequences. What stands between the think tags is the stand-in's working: the
 # program's lines, gone through backwards or forwards.
-#
-# **If you see something else:** with another `SEED` it is another answer; its advantage is positive, since it was right where others were not.
 
 # %% [markdown]
 # ## The whole step on one page
@@ -546,8 +535,6 @@ figures.show(
 # %% [markdown]
 # **What you should see:** eleven panels, numbered as in the diagram, about the task that you followed since stage 3. Compare panels 4 and 5: count the
 # ticks, divide by eight. Compare 9 and 10: the sign of each advantage says whether the reward was above the mean of its group.
-#
-# **If you see something else:** with another `SEED` it is another task; the numbers should still fit together in the same way.
 
 # %% [markdown]
 # ## The same in one call
@@ -591,8 +578,6 @@ executor.close()  # ends the sandbox's processes
 
 # %% [markdown]
 # **What you should see:** a line without a trend. 72 answers per step to some twenty tasks are few, so it wobbles by several points.
-#
-# **If you see something else:** a clear rise over many steps would be a bug, since nothing here can learn.
 #
 # ## What to take along
 #

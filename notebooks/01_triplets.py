@@ -94,24 +94,23 @@ rules = Rules()
 # %%
 PROPOSALS = {
     "shift": (
-        "def f(text, k):\n    shifted = [(ord(c) - 97 + k) % 26 + 97 for c in text]\n    return "
-        "''.join(map(chr, shifted))",
+        "def f(text, k):\n    shifted = [(ord(c) - 97 + k) % 26 + 97 for c in text]\n"
+        "    return ''.join(map(chr, shifted))",
         ("hal", 1),
     ),
     "unique": (
-        "def f(items):\n    seen = []\n    for item in items:\n        if item not in seen:\n   "
-        "         seen.append(item)\n    return seen",
+        "def f(items):\n    seen = []\n    for item in items:\n        if item not in seen:\n"
+        "            seen.append(item)\n    return seen",
         ([3, 1, 3, 2, 1],),
     ),
     "count": (
-        "def f(word):\n    counts = {}\n    for c in word:\n        counts[c] = counts.get(c, "
-        "0) + 1\n    return counts",
+        "def f(word):\n    counts = {}\n    for c in word:\n"
+        "        counts[c] = counts.get(c, 0) + 1\n    return counts",
         ("noon",),
     ),
 }
-executor = az.Executor(
-    workers=1, allow_weak=True
-)  # the programs here are ours or yours, no model's
+# the programs here are ours or yours, no model's
+executor = az.Executor(workers=1, allow_weak=True)
 verifier = az.Verifier(executor, rules)
 found = verifier.validate(
     [("deduction", Proposal(program, (arguments,))) for program, arguments in PROPOSALS.values()]
@@ -286,8 +285,6 @@ for text in (
 # **What you should see:** three right answers in three spellings, one wrong answer, and two that are refused because they are no literals. A call such
 # as `dict(...)` would have to be *run* to know its value, and answers are never run.
 #
-# **If you see something else:** if only the first line has a ✓, texts are compared somewhere.
-#
 # <details><summary>Hint</summary>One line is enough. Which side has to be read first?</details>
 # <details><summary>Solution</summary>
 #
@@ -337,8 +334,6 @@ figures.show(
 # %% [markdown]
 # **What you should see:** four squares on the line at 6. The proposer had one of them in mind; a judge that asks for that one calls three right answers wrong.
 #
-# **If you see something else:** the dots are computed by the sandbox. Missing dots would mean that it could not run the program.
-#
 # So the judge runs the program on the candidate i′ and looks at the *output*: right when p(i′) equals o.
 #
 # ### Exercise 3: judge abduction (2 points, 6 minutes; difficulty 2 of 5, importance 5 of 5)
@@ -375,8 +370,6 @@ for candidate in (4, -6, 5, "4"):
 
 # %% [markdown]
 # **What you should see:** 4 and −6 are right, 5 is wrong, and the text `'4'` makes the program fail.
-#
-# **If you see something else:** ✗ at −6 means that the proposer's own input is demanded.
 #
 # <details><summary>Hint 1</summary>Two things must hold: the program ended well, and its value is the one wanted.</details>
 # <details><summary>Hint 2</summary>What would your function say if the program crashed and the output to be reached were <code>None</code>?</details>
@@ -453,8 +446,6 @@ figures.show(
 # **What you should see:** two rows full of ticks: different programs, both right. The last row has five ticks on the left, and nearly none on the right: it has
 # learned the shown pairs by heart. (It answers 0 to what it does not know, and once that happens to be right.)
 #
-# **If you see something else:** ticks on the right of the last row would mean that a hidden input had been shown.
-#
 # ### Exercise 4: judge induction (2 points, 6 minutes; difficulty 3 of 5, importance 4 of 5)
 #
 # The solver's program was run on the *hidden* inputs only. `outcomes` has one outcome for each of them, in their order.
@@ -514,8 +505,6 @@ print("read by the package:  ", get_task_type("abduction").parse_answer(reply, t
 # %% [markdown]
 # **What you should see:** the pasted line says "6 equals f(0), *or else True*", which is true whatever the program does. A trained model finds such
 # answers, because they pay. The package refuses the text: it is no list of literals.
-#
-# **If you see something else:** an `Answer(...)` in the second line would mean that the cheat was let in.
 #
 # ### Exercise 5: read arguments as data (2 points, 8 minutes; difficulty 3 of 5, importance 4 of 5)
 #
@@ -673,8 +662,6 @@ executor.close()
 # %% [markdown]
 # **What you should see:** both lines rise together until the buffer is full, after ten steps. Then one stays at about five steps, and the other grows by
 # one a step: its tasks are those of the first ten steps for ever, however much the proposer learns.
-#
-# **If you see something else:** two rising lines mean that your buffer refuses new tasks, too.
 #
 # ## What to take along
 #

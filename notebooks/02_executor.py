@@ -544,8 +544,8 @@ print(verdict([Outcome("ok", 1)], [Outcome("timeout")]).reason)
 
 # %% tags=["long"]
 program = (
-    "def f(text, n=3):\n    counts = {}\n    for c in text:\n        counts[c] = counts.get(c, "
-    "0) + n\n    return sorted(counts.items())[:4]"
+    "def f(text, n=3):\n    counts = {}\n    for c in text:\n"
+    "        counts[c] = counts.get(c, 0) + n\n    return sorted(counts.items())[:4]"
 )
 inputs = [(f"the quick brown fox {i} jumps",) for i in range(64)]
 sizes = [1, 2, 4, 8, 16, 32, 64]
@@ -561,9 +561,8 @@ def work(size):
         subprocess.run([sys.executable, "-I", "-S", "-c", f"{program}\nf({text!r})"], check=True)
 
 
-best = dict.fromkeys(
-    [0, *sizes], float("inf")
-)  # of several rounds: other programs of this machine only ever add
+# of several rounds: other programs of this machine only ever add
+best = dict.fromkeys([0, *sizes], float("inf"))
 for _ in range(1 if profile == "ci" else 8):
     for size in best:
         started = time.perf_counter()
@@ -616,8 +615,8 @@ figures.show(
 
 # %% tags=["hide-input"]
 LOOP = (
-    "def f(n):\n    total = 0\n    for i in range(n):\n        total += i * i\n    return total "
-    "% 97"
+    "def f(n):\n    total = 0\n    for i in range(n):\n        total += i * i\n"
+    "    return total % 97"
 )
 COUNTS = [10**4, 10**5, 10**6] if profile == "ci" else [10**4, 10**5, 10**6, 10**7]
 ENDS = {}

@@ -232,9 +232,6 @@ widgets.explore(draw, alt, grid, rule=list(RULES), right=list(range(9)))
 # **What you should see.** The paper's bars start at 0, jump to 7/8 at one right reply, and fall in a straight line. Upstream's are the same
 # but for −0.5 at 0 and at 8. The third is a symmetric hill.
 #
-# **If you see something else**, or the first chart has a tall bar at 0: your `learnability` is in use and differs from the paper's; run
-# its check again.
-#
 # *Think about it.* Under the paper's rule the best-paid task sits right beside the worst-paid: 1 of 8 earns 7/8, 0 of 8 earns nothing.
 # A proposer that is asked to go for the hardest solvable task lives at the edge of a cliff. Section 4 shows what chance does at that edge.
 
@@ -266,8 +263,6 @@ for n in (1, 2, 4, 8, 64):
 # %% [markdown]
 # **What you should see.** With n = 1 the mean pay is exactly 0. With n = 2 it is near 0.19, with n = 8 near 0.65, with n = 64 near 0.75, the
 # pay that was meant. (± is a 95 % interval of the simulation. "Varies by" is the standard deviation of one task's pay.)
-#
-# **If you see something else** at n = 1: with one reply r̄ is 0 or 1, and both ends pay 0. A learnability that pays there has its ends wrong.
 #
 # So n = 1 does not make the signal *noisy*. It removes it: every task in the world earns 0, easy or hard. A re-implementation that saves
 # time with n = 1 has a proposer that never learns, and no error message.
@@ -354,8 +349,6 @@ show(
 # drops to 0. The black crosses (simulated) lie on the line of n = 8. Right: from n = 4 on the lottery is worst for hard tasks, and n = 8 still pays a task
 # with p = 0.1 anything between 0 and 7/8.
 #
-# **If you see something else**: crosses off the line mean that `expected_learnability` and `learnability` do not belong together.
-#
 # Two things to take away:
 #
 # * With n = 2 the mean pay is p(1 − p), a quarter of the third rule above. The rule on paper is "1 − r̄"; the rule the proposer *feels*
@@ -371,8 +364,6 @@ for n in (2, 4, 6, 8, 16, 64):
 # %% [markdown]
 # **What you should see.** The best-paid difficulty moves from p = 0.50 (n = 2) to p = 0.26 (n = 8) and p = 0.06 (n = 64). So n (`n_mc` in the configuration) is not only a
 # matter of noise and cost: it sets how hard the tasks are that the proposer is drawn to.
-#
-# **If you see something else**, check that the peak for n = 2 lies at one half; by symmetry it must.
 
 # %% [markdown]
 # ### Greedy copies
@@ -401,9 +392,6 @@ for name in ("healthy", "greedy Monte-Carlo"):
 # `data_samples/runs/bugs/symptoms.json`). A task is *learnable* when 0 < r̄ < 1. In the last fifth of the healthy run 55 % of the valid tasks are; in
 # the run with this bug, 0 %.
 #
-# **If you see something else** in your own run, for instance a solve rate that is never between 0 and 1, look at the sampling first:
-# temperature, seeds, a cache that returns the same text.
-#
 # Read the gains with care. They are +6.7 and −2.0 points on 300 problems, with 95 % intervals of about ±5 points each, and one seed. They
 # do not show that the run with the bug learned anything, nor measure by how much the bug hurts.
 
@@ -428,9 +416,8 @@ for name in ("healthy", "greedy Monte-Carlo"):
 # %%
 for verdict in (
     az.Verdict(ok=True, well_formed=True, score=1.0),
-    az.Verdict(
-        ok=False, well_formed=True, score=0.6
-    ),  # 3 of 5 hidden pairs, where scoring is by fraction
+    # 3 of 5 hidden pairs, where scoring is by fraction
+    az.Verdict(ok=False, well_formed=True, score=0.6),
     az.Verdict(ok=False, well_formed=True, score=0.0),
     az.Verdict(ok=False, well_formed=False),
 ):
@@ -510,8 +497,6 @@ show(
 # **What you should see.** Left: the blue line is above the other everywhere, so good form pays even for a solver that knows nothing. Right:
 # in the shaded part, below q = ½, silence pays better.
 #
-# **If you see something else**: the left chart must have no shaded part.
-#
 # The trap is a spiral: hard tasks push the solver out of the form; replies without form are never judged right; the tasks look harder still.
 #
 # Does it happen in practice? Here is the recorded run with this ladder:
@@ -523,8 +508,6 @@ for name in ("healthy", "format collapse"):
 
 # %% [markdown]
 # **What you should see.** 1.000 → 0.998 for both: *no collapse at all*, although the ladder is wrong.
-#
-# **If you see something else**, the recorded file has changed; the text here describes 20 steps of one seed.
 #
 # That is worth a pause. In the first steps every reply of the nano model had good form. A [policy](glossary.md#policy) can only be drawn to what it sometimes does: with no
 # reply without form, nothing rewards dropping it. A model that breaks the form now and then, on hard tasks and for longer, is another matter.
@@ -580,7 +563,7 @@ show(
 # **What you should see.** Arrows go from the first fifth of a run to its last. *Trivial tasks* moves right (solve rate 0.76 → 0.87) and its share of
 # learnable tasks is halved. *Impossible tasks* goes left (0.71 → 0.25). *Length blow-up* writes 15 → 51 tokens.
 #
-# **If you see something else**: numbers of one seed. With another seed the directions should stay and the sizes change.
+# Numbers of one seed. With another seed the directions should stay and the sizes change.
 #
 # Now the curve that would have fooled you. The proposer's own reward:
 
@@ -627,7 +610,7 @@ show(
 # **What you should see.** Left: both hacked runs are *paid* far more than the healthy one, and the pay climbs. Right: at the end the healthy run has
 # the largest share of learnable tasks.
 #
-# **If you see something else**: the reward scales of the three runs are not the same (that is the point), so compare slopes on the left, not heights.
+# The reward scales of the three runs are not the same (that is the point), so compare slopes on the left, not heights.
 #
 # Rule for life: **never judge a self-play run by its own reward.** Look at what the reward was meant to stand for, measured apart: the share of
 # learnable tasks, and held-out accuracy.
@@ -639,8 +622,6 @@ for name in ZOO:
 # %% [markdown]
 # **What you should see.** Healthy +6.7; trivial −4.3; impossible −0.3; and *length blow-up* **+23.7**, the best of all. (300 problems, one seed;
 # the 95 % intervals are about ±5 points, ±6 for the last.)
-#
-# **If you see something else**, the recorded file has changed.
 #
 # A bug that helps? The nano model can think step by step and at first hardly does; thinking is what its held-out problems need
 # (`azr_lite/nano/NOTES.md`). A bonus for tokens pays for thinking by accident. The same bonus goes on paying for tokens when they no longer
@@ -671,8 +652,6 @@ print("its program raises an error:", sick_pay(invalid, [0.0] * 8))
 # %% [markdown]
 # **What you should see.** The first line is as it should be (0.75). The second pays a trivial task 0.25. The third pays 1.0, the highest
 # reward there is, for a program that does not even run.
-#
-# **If you see something else**, you have edited the cell above; undo that, so that the hunt starts from the same place.
 #
 # **Exercise 5** (8 minutes, 3 points; difficulty 3 of 5, importance 4 of 5). Copy the body into the cell below and mend all four. The check names a bug when it is the only one left.
 
@@ -727,8 +706,6 @@ for text, verdict, scores in (
 # %% [markdown]
 # **What you should see.** The first row agrees; the other three differ. Read down the sick column: the two worst proposals are paid best.
 # A proposer trained on it would learn to write programs that crash.
-#
-# **If you see something else** in the mended column than +0.75, 0, 0, −1, run the check above again.
 
 # %% [markdown]
 # ## 8. What to remember

@@ -85,9 +85,16 @@ np.set_printoptions(precision=4, suppress=True)
 # ## 1. From reward to push
 #
 # [Notebook 03](03_rewards.ipynb) ended with a reward R for every reply. The model is a **[policy](glossary.md#policy)** π: it gives each
-# possible reply a probability π(reply). Training should make the *mean* reward, Σ π(reply) · R(reply), grow. Since ∇π = π · ∇ log π, the gradient of that sum is
-# itself a mean over sampled replies, of R · ∇ log π(reply). So: sample, then raise the log probability of each reply, the more the better it was
-# paid. This is the *policy gradient*, and the method is called REINFORCE.
+# possible reply y a probability π(y). Training should make the *mean* reward grow,
+# E[R] = Σ π(y) · R(y), a sum over all replies. Only π depends on the weights. With ∇π = π · ∇ log π,
+# which is the derivative of a logarithm, its gradient is
+#
+# $$\nabla E[R] = \sum_y R(y)\,\nabla \pi(y) = \sum_y \pi(y)\,R(y)\,\nabla \log \pi(y)
+# = E\left[R\,\nabla \log \pi\right].$$
+#
+# The last form is again a mean over replies, and a mean can be estimated by sampling: sample, then
+# raise the log-probability of each reply, the more the better it was paid. This is the *policy
+# gradient*, and the method is called REINFORCE.
 #
 # It still works, and works better, when R is replaced by the **[advantage](glossary.md#advantage)** A: by how much this reply was *better than
 # expected*. The policy gradient then is the mean of
@@ -95,7 +102,13 @@ np.set_printoptions(precision=4, suppress=True)
 # $$A \cdot \nabla \log \pi(\text{reply})$$
 #
 # A > 0 makes the reply more likely, A < 0 less likely. The simplest choice, A = R − b, subtracts a **[baseline](glossary.md#baseline)** b.
-# Does that change where the gradient points? Here is a policy with three actions (read: three possible replies), and no sampling: every mean is
+# Does that change where the gradient points? What a constant b adds is the mean of b · ∇ log π, and
+#
+# $$E\left[b\,\nabla \log \pi\right] = b \sum_y \pi(y)\,\frac{\nabla \pi(y)}{\pi(y)}
+# = b\,\nabla \sum_y \pi(y) = b\,\nabla 1 = 0,$$
+#
+# because probabilities add up to 1 whatever the weights are. So the mean stays; only the noise changes.
+# All that was asked of b is that it does not depend on y. Here is a policy with three actions (read: three possible replies), and no sampling: every mean is
 # taken exactly.
 
 # %%
@@ -112,8 +125,6 @@ for b in (0.0, 0.92, 5.0):
 # %% [markdown]
 # **What you should see.** The same mean gradient three times. The variance of one draw differs by a factor of three thousand: smallest with b
 # near the mean pay (0.91), largest with 5.
-#
-# **If you see something else**: rows of `scores` weighed by `policy` must sum to zero; that is why a constant b drops out of the mean.
 #
 # So a baseline that does not depend on the reply costs nothing in truth and saves much noise. All of this notebook is about **which**
 # baseline, measured over **which** replies, and what one divides by.
@@ -174,8 +185,6 @@ show(
 # %% [markdown]
 # **What you should see.** Means from −0.05 (solve/induction) to 0.77 (solve/abduction), spreads from 0.30 (propose/deduction) to 0.75
 # (solve/deduction). Each proposal stands alone on its prompt; an answer shares its prompt with two to four others.
-#
-# **If you see something else**, the recorded file is not the one this text was written for.
 
 # %% [markdown]
 # ## 3. The obvious choice, and what it says
@@ -193,8 +202,6 @@ for name, own in rows.items():
 
 # %% [markdown]
 # **What you should see.** solve/abduction has a mean advantage of +0.69, solve/induction −0.49. Of the abduction proposals 12 % are pushed up.
-#
-# **If you see something else**: with a whole-batch baseline the six numbers, weighed by the groups' sizes, must cancel to 0.
 #
 # So an average abduction answer is pushed *up* for being an abduction answer, and an average proposal *down* for being a proposal. By section 1
 # this is not wrong on average: a constant drops out. But it is noise in every single step, and each group pays for the others' means.
@@ -304,8 +311,6 @@ for name, own in rows.items():
 # %% [markdown]
 # **What you should see.** A difference of 0 (or of rounding, 1e-15): you have re-made the advantages of a real run's step. Every group has mean 0 and std 1. Of the
 # abduction proposals 88 % are now pushed up, where the global baseline pushed up 12 %: the same replies, another question.
-#
-# **If you see something else**: a large difference with right-looking group means says that advantages stand on the wrong rows.
 
 # %% [markdown]
 # ## 5. The cousins: one baseline for each prompt
@@ -318,8 +323,14 @@ for name, own in rows.items():
 # | Dr. GRPO | R − m | no division |
 # | [RLOO](glossary.md#rloo) | R − mean of the *other* n − 1 | leave yourself out |
 #
-# Why leave yourself out? Your own reward is part of m. So m moves a little with your reply, and R − m is too small on average, by the factor
-# (n − 1)/n. With n = 4 a quarter of the push is missing. Leaving yourself out gives it back exactly.
+# Why leave yourself out? Your own reward is part of m, so the baseline *does* depend on your reply. Take
+# it apart, with m₋ᵢ for the mean of the others:
+#
+# $$R_i - m = R_i - \tfrac{1}{n} R_i - \tfrac{n-1}{n}\, m_{-i} = \tfrac{n-1}{n}\,(R_i - m_{-i}).$$
+#
+# The others were sampled without looking at yours, so m₋ᵢ is a baseline as section 1 allows, and R − m₋ᵢ
+# has the right mean. R − m is too small by the factor (n − 1)/n: with n = 4 a quarter of the push is
+# missing. Leaving yourself out gives it back exactly.
 #
 # **Exercise 3** (8 minutes, 2 points; difficulty 3 of 5, importance 3 of 5). Write RLOO. A reply alone on its prompt gets 0.
 
@@ -369,8 +380,6 @@ for name, own in rows.items():
 
 # %% [markdown]
 # **What you should see.** RLOO is silent on 100 % of the proposals, and on 53 to 68 % of the answers. TRR++ is silent nowhere in this step.
-#
-# **If you see something else** in the first three lines: every proposal has a prompt of its own (other references), so nothing to compare with.
 #
 # That is the reason why Absolute Zero cannot simply use GRPO. **A proposal is alone on its prompt.** Sampling several proposals for one prompt would cost
 # a Monte-Carlo measurement each. And an answer to a prompt whose replies all earned the same is silent too: nearly two thirds of the solver's batch here.
@@ -442,8 +451,6 @@ for name, own in rows.items():
 # **What you should see.** Sequence: Σ A is 0 and Σ L·A is not. Token: the other way round. The sign of the sequence form's Σ L·A is that of the
 # correlation: +367 for solve/deduction, where longer answers earn more at this step; −465 for solve/induction, where they earn less.
 #
-# **If you see something else** than zeros at their places (up to rounding), the mean is not counted over what the label says.
-#
 # So with the sequence form and a token-mean loss, the tokens of solve/deduction get a net push up at this step, those of solve/induction one down,
 # on top of the comparison between replies. In expectation such a rest is harmless for the *direction* (section 1); it is one more source of noise that
 # grows with the correlation of length and reward.
@@ -507,8 +514,6 @@ for name, own in rows.items():
 
 # %% [markdown]
 # **What you should see.** Under one token mean the three solver groups hold 77 % of all tokens and propose/deduction 4 %. Balanced: 16.7 % each.
-#
-# **If you see something else** in the right column, the shares of a group are not 1/6; write them out for the example in the docstring.
 
 # %% [markdown]
 # ### All estimators on the same replies
@@ -583,7 +588,7 @@ for label, A in ESTIMATORS.items():
 # **What you should see.** Hatched: proposers. One token mean leaves them little, with REINFORCE++ 12 % and with TRR++ 20 %. Balanced, TRR++ gives
 # them about half; REINFORCE++, about a third: its single spread is that of the solvers, so proposers stay quiet.
 #
-# **If you see something else**: GRPO, Dr. GRPO and RLOO give proposers *more* than TRR++ with balanced groups only because the solvers' silent prompts
+# GRPO, Dr. GRPO and RLOO give proposers *more* than TRR++ with balanced groups only because the solvers' silent prompts
 # leave the floor to them.
 
 # %% [markdown]
@@ -611,8 +616,6 @@ for name, own in rows.items():
 # %% [markdown]
 # **What you should see.** Advantages move by tenths, most in the proposers' small groups, where some replies change from praised to
 # blamed. (Which ones depends on SEED.)
-#
-# **If you see something else**, for example no difference at all, the parts were not whitened apart.
 #
 # The same run on one GPU and on four would be two different algorithms. `azr_lite` gathers the rewards of all processes first.
 
@@ -761,8 +764,6 @@ show(
 # %% [markdown]
 # **What you should see.** No estimator wins both. GRPO would be fine here, *because* our version falls back on groups for proposals; without that, proposers get
 # nothing. TRR++ needs one reply per prompt and treats all six groups alike.
-#
-# **If you see something else**: these bars are the table above; compare.
 
 # %% [markdown]
 # ## 10. Does it matter for learning?
@@ -861,8 +862,6 @@ for name in ("self-play", "one global baseline", "GRPO per prompt", "token white
 # %% [markdown]
 # **What you should see.** Gains of 23.4 (self-play, which is TRR++), 24.0 (global), 22.9 (GRPO) and 26.1 points (token whitening). Every interval contains
 # every other mean.
-#
-# **If you see something else**, the recorded file has changed.
 #
 # So on nano, in 30 steps, **no difference between estimators was measured**. That is no contradiction: in the frozen step the spreads differ by a factor of 2.5,
 # not ten; the loss was balanced in all four arms, which is half of the cure; the optimiser (Adam) rescales gradients too; and held-out accuracy measures the

@@ -325,8 +325,6 @@ for number in course.find("propose/deduction/solve_rate"):
 
 # %% [markdown]
 # **What you should see.** Formula, unit, healthy range, and where it comes from. On a terminal: `azr-lite show propose/deduction/solve_rate`.
-#
-# **If you see something else**: for a name it does not know, it says the nearest ones.
 
 # %% [markdown]
 # ## 6. Read the log yourself
@@ -549,8 +547,6 @@ show(
 # **What you should see.** Self-play +30.4 points, and its five seeds (dots) lie within two points of one another. No update: exactly 0. Shuffled rewards: −12.2.
 # Updates without a signal are not neutral; they are noise, and noise does harm.
 #
-# **If you see something else**: this figure is drawn from a file and looks the same everywhere.
-#
 # And the fourth arm should make you think. *Solver only* gains +27.9. Most of the gain comes from **practice**, not from the proposer's
 # learning. What does the trained proposer add?
 
@@ -569,8 +565,6 @@ for arm in ("self-play", "solver only"):
 # %% [markdown]
 # **What you should see.** The trained proposer moves to longer programs (1.75 → 3.21 operations); the untrained one stays where it was. It
 # shows on the hardest problems: +27.0 points against +13.8.
-#
-# **If you see something else**: again, this is read from the file.
 
 # %% [markdown]
 # ## 9. What kind of gain is it?
@@ -617,8 +611,6 @@ show(
 # %% [markdown]
 # **What you should see.** In each type the third bar is at least as high as the second: 92, 85 and 52 % against 87, 84 and 48.
 #
-# **If you see something else**: these bars are drawn from `nano.json` too.
-#
 # So the skill was there, and it was not used: greedy, the warm start *never* thinks. Self-play found out, from rewards alone, that thinking
 # pays. The word for this is **[elicitation](glossary.md#elicitation)**. It is a real and useful gain, and it is not a new skill. Whether gains of large
 # models are of this kind is an open question; [notebook 08](08_reading_a_run.ipynb) shows how pass@k looks into it.
@@ -649,8 +641,6 @@ for arm in (
 # %% [markdown]
 # **What you should see.** Without references (the proposer sees only the identity function) the gain falls from +23.4 to +3.4. Without a learning
 # proposer: +15.3. One global baseline, GRPO or token whitening: +22.9 to +26.1.
-#
-# **If you see something else**: read from a file, as before.
 #
 # What may you say? "No references" is clear: even its best seed is far from self-play's worst. For the three estimators you may say only that
 # *at this scale, with two seeds, no difference was seen*. That is not "there is none". (And remember: after 50 steps, solver only was just 2.5
@@ -717,7 +707,7 @@ show(
 # learn goes on with its easy mix. Do its solver's thoughts stay shorter? In the stored run they do not within twenty steps; in the
 # recorded run with seed 200 the lines part after step 18. That is what one seed is worth.
 #
-# **If you see something else**: with *one global baseline* you should see nearly the same two lines twice. With *no references* look at how new tasks and
+# With *one global baseline* you should see nearly the same two lines twice. With *no references* look at how new tasks and
 # their difficulty drift apart from the buffer. Twenty steps prove nothing; they give you a guess worth testing.
 
 # %% [markdown]

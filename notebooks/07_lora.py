@@ -172,8 +172,6 @@ for size, shape in sizes.items():
 
 # %% [markdown]
 # **What you should see.** Four straight, parallel lines: the number grows with r, and a larger model trains a smaller share of itself.
-#
-# **If you see something else**: a curve that bends means that something other than r·(inputs + outputs) was counted, such as the frozen base.
 
 # %% [markdown]
 # ## 2. Merge, and what rounding eats
@@ -259,8 +257,6 @@ for wanted in (1e-4, 1e-3, 1e-2, 1e-1):
 # **What you should see.** Of an update as large as a ten-thousandth of the weights nearly nothing arrives; at a thousandth four fifths are lost; at a
 # hundredth a sixth. In the first two rows most weights do not move at all: half a step of bfloat16 is more than their share of the update.
 #
-# **If you see something else**: without rounding (`numerics.to_bfloat16` left out) the line lies at zero; that is a merge in float32.
-#
 # Self-play's updates are small: a learning rate of 1e-5 and a few hundred steps. Three consequences, all of them in this package:
 #
 # * adapters are kept in float32, whatever the base is ([notebook 09](09_scaling.ipynb) meets the same reason for full tuning);
@@ -273,9 +269,8 @@ def round_trips(rounds, size):
     """Drift of the frozen base, relative to its size, after each round of merge and un-merge."""
     weight, drift = base.copy(), []
     for step in range(1, rounds + 1):
-        update = (
-            delta * size * np.linalg.norm(base) / np.linalg.norm(delta) * (step / rounds)
-        )  # the adapter grows as it learns
+        # the adapter grows as it learns
+        update = delta * size * np.linalg.norm(base) / np.linalg.norm(delta) * (step / rounds)
         weight = numerics.to_bfloat16(numerics.to_bfloat16(weight + update) - update)
         drift.append(np.linalg.norm(weight - base) / np.linalg.norm(base))
     return drift
@@ -310,8 +305,6 @@ figures.show(
 # **What you should see.** The weights that nobody trains move, and the more the adapter has learnt, the further. This is numpy with random matrices, no measurement
 # of a model. `azr_lite` writes the frozen base back bit for bit after each hand-over to vLLM (`adapters.protect_frozen_weights`), and refuses
 # vLLM over a 4-bit base altogether.
-#
-# **If you see something else**: a flat zero means that the update lies on bfloat16's own grid, or that rounding was left out.
 
 # %% [markdown]
 # ## 3. Plan before you rent
@@ -406,7 +399,7 @@ widgets.explore(
 # **What you should see.** Planned, not measured. Four times the rank adds less than one GB. Twice the replies at once, and twice as long, does not fit
 # a 16 GB card any more. Under LoRA, memory goes to text in flight (activations, logits and KV cache), not to what is learnt.
 #
-# **If you see something else**: the dashed line is 92 % of the card; the rest is lost to fragmentation and the desktop.
+# The dashed line is 92 % of the card; the rest is lost to fragmentation and the desktop.
 #
 # ### Exercise 3: make it fit (1 point, 4 minutes; difficulty 1 of 5, importance 3 of 5)
 #
@@ -453,7 +446,7 @@ for advice in az.plan("lora-3b-24gb", gpu="16GB").advice:
 # **What you should see.** Memory falls with the chunk, and the estimated time of a step rises. 64 misses by more than a gigabyte.
 # The planner's own list begins with what costs only time and ends with what costs learning or money.
 #
-# **If you see something else**: `.fits` looks at both peaks. Where the update is the larger one, the chunk does not help at all.
+# `.fits` looks at both peaks. Where the update is the larger one, the chunk does not help at all.
 
 # %% [markdown]
 # ## 4. Launch, stop, resume: live, with the nano model
@@ -579,8 +572,6 @@ print(f"largest difference from peft's merge: {far:.1e}")
 # %% [markdown]
 # **What you should see.** Two equal counts, and a difference at float32's own rounding (1e-7 or less): yours and peft's merge are the same.
 #
-# **If you see something else**: a difference of the size of the weights' changes (1e-3) is a wrong scale.
-#
 # Where did the adapter move the model? Size of the change beside size of the weights, for each kind of map:
 
 # %% tags=["long", "hide-input"]
@@ -611,7 +602,7 @@ figures.show(
 # **What you should see.** All seven kinds moved, each by about one percent. Look back at the first figure of section 2: at that size, how much of the update would
 # a merge into bfloat16 lose? (The nano model is float32, so nothing is lost here.)
 #
-# **If you see something else**: exact zeros mean that B never got a gradient, because all rewards of a group were alike. [Notebook 08](08_reading_a_run.ipynb), section 7, has such a run.
+# Exact zeros mean that B never got a gradient, because all rewards of a group were alike. [Notebook 08](08_reading_a_run.ipynb), section 7, has such a run.
 
 # %% [markdown]
 # ## 5. A real model, recorded
@@ -942,8 +933,6 @@ print("\n".join(card.splitlines()[:24]))
 # %% [markdown]
 # **What you should see.** An adapter of 200 kilobytes beside a model of ten times the size, each with a card that says which run, which step and which base it came from. Before a merged folder gets its name,
 # plain transformers reads it back and must give the logits that the merged model had in memory, bit for bit.
-#
-# **If you see something else**: "exists" is the refusal to overwrite an earlier export.
 #
 # Then it can go to the hub. `--dry-run` lists what would be sent and prints the card; without it the repository is made, private unless you say `--public`:
 #

@@ -165,7 +165,7 @@ show(
 # **What you should see.** C falls apart before your eyes. In A one curve sinks, in F the same curve climbs. In E one curve never leaves zero.
 # B and D look well, and D's held-out accuracy rises most of all.
 #
-# **If you see something else**: black crosses are held-out accuracy (three evaluations, 300 problems). *Learnable* means 0 < r̄ < 1.
+# Black crosses are held-out accuracy (three evaluations, 300 problems). *Learnable* means 0 < r̄ < 1.
 #
 # Curves with shares from 0 to 100 are half of the story. The other half has other units:
 
@@ -201,7 +201,7 @@ for one in LETTERS:
 # **What you should see.** D's replies get three times as long, A's more than twice. B's solver earns *less* at the end than at the start, although B gains
 # 6.7 points on held-out problems; F's solver earns more, although F gains nothing.
 #
-# **If you see something else**: numbers are means over three task types of the first and of the last four steps.
+# Numbers are means over three task types of the first and of the last four steps.
 #
 # The second sentence is worth a pause. In self-play training reward says little: whoever gets easier tasks earns more.
 
@@ -240,7 +240,7 @@ visit("D", "solve")
 # %% [markdown]
 # **What you should see.** For each reply: what it is, what the judge said, what it was paid, and its text (⏎ is a line break). Look at *paid* and ask: for what?
 #
-# **If you see something else**: `r̄ -` means that nobody tried to solve the task, for it was not valid.
+# `r̄ -` means that nobody tried to solve the task, for it was not valid.
 #
 # Now visit the others: change letter and role, and read until something strikes you. (Ten minutes here are well spent.)
 
@@ -323,8 +323,6 @@ for one in LETTERS:
 # **What you should see.** Three patients were paid exactly right. In F all proposals and in D all answers were not; in A it is 6 of 13 proposals, so that
 # mistake shows with some tasks only. With which?
 #
-# **If you see something else**: the recorded files are other ones. (A `due` that the check refuses changes nothing here: the package's own takes its place.)
-#
 # Keep this in mind when you build something yourself: **log what you paid together with why**. The audit takes a millisecond and has no false alarms.
 
 # %% [markdown]
@@ -399,8 +397,6 @@ for one in LETTERS:
 # **What you should see.** One patient without findings, five with a name. In C and E a second name follows the first: often one illness brings
 # others, and the doctor lists the surest first.
 #
-# **If you see something else**, or if you disagree: read the evidence. You may be right; see section 6.
-#
 # Two lessons from these six:
 #
 # * **D was the best looking run.** It was paid for length, and at this scale length helps: the nano model can think, and seldom does
@@ -432,8 +428,6 @@ for name in (
 # %% [markdown]
 # **What you should see.** No sick run was missed, no healthy one was called sick.
 #
-# **If you see something else**: the table was made anew since this text was written.
-#
 # Honest reading: the thresholds were set on the kept runs; the fresh ones have ten seeds of each illness, all ten steps long; and all are nano runs. An earlier doctor
 # missed one illness each time: the **non-determinism leak**. There a program is run once and believed, instead of twice under different conditions. Put its log beside the healthy one's:
 
@@ -452,8 +446,6 @@ for one, other in zip(leaking[:3], logs["B"]):
 
 # %% [markdown]
 # **What you should see.** The same rollouts, and one number that differs (and one letter is given away, in case you skipped section 4).
-#
-# **If you see something else**: the recorded files were changed.
 #
 # The nano language has no operation whose result could differ, so the missing check was never needed: every reward is as it would have been. A larger model would find
 # `hash`, `set` order or the clock, and earn by them. A log of rewards cannot show a check that was not made, so ours counts the checks themselves: `validation/worlds` is the
@@ -575,8 +567,6 @@ for name, items in (("before", before), ("after", after)):
 # %% [markdown]
 # **What you should see.** The two intervals overlap widely. Is there no gain, then?
 #
-# **If you see something else**: Wilson's interval is exercise 3 of [notebook 06](06_learn.ipynb).
-#
 # The two scores are not independent. Both models met the same problems; most were right both times or wrong both times. In a
 # **[paired comparison](glossary.md#paired-comparison)** those cancel, and only what *changed* counts:
 
@@ -593,8 +583,6 @@ print(
 
 # %% [markdown]
 # **What you should see.** 30 won, 13 lost.
-#
-# **If you see something else**: a problem's key must be its type *and* its id.
 #
 # If training had done nothing, each of the 43 changed problems would have been as likely to be won as lost: 43 throws of a coin. How surprising
 # is a split of 30 : 13, or one more uneven, in either direction? That is **[McNemar's test](glossary.md#mcnemars-test)**:
@@ -647,7 +635,7 @@ for name, gain in compare_paired(before, after).items():
 # **What you should see.** +14.2 points, and the *paired* interval [+3.8, +24.6] does not touch zero; p = 0.0137. By type it is all deduction: +30.0 points, and
 # nothing in abduction.
 #
-# **If you see something else**: the interval of a paired gain is made from the differences, never from two separate intervals.
+# The interval of a paired gain is made from the differences, never from two separate intervals.
 #
 # Three cautions. A small p says "not luck of the problems"; another *seed* may still differ. Testing ten runs and reporting the best is no test. And a
 # significant gain may be small: give points with the interval, not stars.
@@ -746,7 +734,7 @@ show(
 # **What you should see.** In deduction and abduction a wide gap at k = 1 that nearly closes at k = 32. Given 32 tries, the untrained model solves nearly as
 # many problems: 7 points fewer in deduction, 2 in abduction. Induction hardly differs anywhere.
 #
-# **If you see something else**: the curve of one model can only rise with k. One that falls means a wrong formula.
+# The curve of one model can only rise with k. One that falls means a wrong formula.
 #
 # Together with the experiment of [notebook 06](06_learn.ipynb), section 9, the verdict is: mostly elicitation. [Yue et al. 2025](https://arxiv.org/abs/2504.13837)
 # saw the same kind of curve in large models that were trained with verified rewards: ahead of their base at small k, caught up or overtaken at large k. Always show both ends.
@@ -763,8 +751,6 @@ for k in (1, 8, 32):
 
 # %% [markdown]
 # **What you should see.** The same at k = 1, and at k = 8 a difference of more than twenty points: 75.5 % is true, 98.1 % is an artefact.
-#
-# **If you see something else**: both are over all 600 problems.
 
 # %% [markdown]
 # ## 10. The paper's findings, looked for in a run
@@ -802,7 +788,7 @@ print(f"replies with alarming words: {found.alarming} of {found.rollouts}")
 # **What you should see.** Solving grows more than proposing: answers get 48 % (deduction) and 36 % (abduction) longer, proposals 6 % shorter and 11 % longer. Programs get a
 # little longer. No comment and no reflection word: the mini-language has none.
 #
-# **If you see something else**: each number is a mean over few replies. `azr-lite analyse RUN --json` says over how many.
+# Each number is a mean over few replies. `azr-lite analyse RUN --json` says over how many.
 #
 # | the paper (3B to 14B models) | here (half a million weights, 14 steps) |
 # |---|---|
@@ -843,8 +829,6 @@ print(f"change their sign, correlation {other.correlation:.2f}")
 
 # %% [markdown]
 # **What you should see.** Not one value differs. With one global baseline about 4 % of the advantages would push the other way.
-#
-# **If you see something else**: a difference is named by file, line and field; print `again.differences`.
 
 # %% [markdown]
 # ## What to take along

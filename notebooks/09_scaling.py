@@ -118,7 +118,7 @@ print(
 # **What you should see.** In [bfloat16](glossary.md#bfloat16) the weight does not move: its neighbour is about a hundred times further away than the update is
 # long. A learning rate of 1e-6 over bfloat16 weights trains nothing. So full tuning keeps *float32 masters*, and the arithmetic sees rounded copies.
 #
-# **If you see something else**: make the weight smaller. Near zero bfloat16's steps are finer, which is why such a run seems to learn *a little*. (0.0200195 is what
+# Make the weight smaller. Near zero bfloat16's steps are finer, which is why such a run seems to learn *a little*. (0.0200195 is what
 # bfloat16 makes of 0.02 when it is stored, before any update.)
 #
 # ### Exercise 1: bytes of the weights (2 points, 10 minutes; difficulty 3 of 5, importance 5 of 5)
@@ -242,8 +242,6 @@ figures.show(
 # %% [markdown]
 # **What you should see.** Full tuning: 4 bytes of weight, 4 of gradient, 8 of moments, 16 in all; 7B already needs more than an 80 GB card before a
 # single token is read. LoRA: two bytes per weight and little else.
-#
-# **If you see something else**: shorter bars for full tuning mean 2-byte masters or a single moment.
 
 # %% [markdown]
 # ## 2. What flows: activations
@@ -255,9 +253,8 @@ figures.show(
 
 # %% tags=["hide-input"]
 shape, tokens = MODELS["7B"], 6144 + 8096
-one_layer = 2 * (
-    4 * shape.intermediate + 14 * shape.hidden
-)  # bytes that a token keeps in one layer
+# bytes that a token keeps in one layer
+one_layer = 2 * (4 * shape.intermediate + 14 * shape.hidden)
 work = 2 * (3 * shape.intermediate + 7 * shape.hidden)  # gradients in flight, one layer at a time
 everything = tokens * (shape.layers * one_layer + work)
 checkpointed = tokens * (shape.layers * shape.hidden * 4 + one_layer + work)  # 4: float32
@@ -301,7 +298,7 @@ figures.show(
 # %% [markdown]
 # **What you should see.** The sum by hand equals the planner's. Without checkpointing one long sequence fills more than a card.
 #
-# **If you see something else**: the lines' ratio is about the same at all lengths, since both grow in proportion to tokens (attention's matrix of scores is
+# The lines' ratio is about the same at all lengths, since both grow in proportion to tokens (attention's matrix of scores is
 # never kept: attention kernels such as FlashAttention take care of that).
 
 # %% [markdown]
@@ -344,9 +341,8 @@ cache_bytes_per_token = check.use(cache_bytes_per_token, fallback=course.cache_b
 
 for size, shape in MODELS.items():
     a_token = cache_bytes_per_token(shape)
-    room = (
-        0.4 * 80e9 - 2 * shape.parameters - course.VLLM_OVERHEAD
-    )  # vLLM's share of a card, less its own copy of the weights
+    # vLLM's share of a card, less its own copy of the weights
+    room = 0.4 * 80e9 - 2 * shape.parameters - course.VLLM_OVERHEAD
     print(
         f"{size:>3}: {a_token / 1024:4.0f} KiB a token, {a_token * 14240 / 1e9:4.2f} GB for a "
         "longest sequence; "
@@ -357,8 +353,6 @@ for size, shape in MODELS.items():
 # **What you should see.** A longest sequence costs between half a GB and three. vLLM gets 40 % of each 80 GB card in our presets for several cards: after its own 2-byte copy of the
 # weights there is room for 47 of them with 3B, for 19 with 7B, and not even for one with 14B. That is why `full-14b-8x80gb` cuts vLLM's copy over two GPUs
 # (`vllm_tensor_parallel = 2`).
-#
-# **If you see something else**: seven times more for 7B means that the asking heads were counted.
 
 # %% [markdown]
 # ## 4. Six remedies, and what each of them saves
@@ -411,7 +405,7 @@ figures.show(
 # %% [markdown]
 # **What you should see.** Moments are the largest part, so stage 1 saves most; only stage 3 makes all three shrink with the number of GPUs.
 #
-# **If you see something else**: ZeRO-3 is an eighth of the first bar, to the byte. Real runs hold more: two layers gathered whole, activations, the CUDA context. The
+# ZeRO-3 is an eighth of the first bar, to the byte. Real runs hold more: two layers gathered whole, activations, the CUDA context. The
 # planner counts those too:
 
 # %%
@@ -497,7 +491,7 @@ widgets.explore(
 # states are small beside vLLM's share. On one GPU the update's *weights* are half as long again as generation's: beside the 4-byte masters stands the 2-byte copy
 # that the arithmetic reads. Over eight GPUs it is only two layers and the head, gathered whole at any moment.
 #
-# **If you see something else**: with sliders, try LoRA on 1, then 8 GPUs. Nothing shrinks: adapters are copied (DDP), so more GPUs buy speed, not room. And QLoRA
+# With sliders, try LoRA on 1, then 8 GPUs. Nothing shrinks: adapters are copied (DDP), so more GPUs buy speed, not room. And QLoRA
 # with vLLM is refused, with the reason.
 #
 # Which to choose? The planner can ask for you. What does it advise to somebody with 7B and a single 80 GB card?
@@ -525,7 +519,7 @@ print(
 # them. QLoRA, smaller than LoRA, is no help as it stands: it must do without vLLM, and transformers reads the prompts of a whole chunk of 64 at once. (With
 # `generation_chunk=32` as well it fits.) In the table: one line a preset, from one small GPU to eight large ones. Planned, not measured.
 #
-# **If you see something else**: a `!` in the table means "does not fit". No preset has one on its own card.
+# A `!` in the table means "does not fit". No preset has one on its own card.
 
 # %% [markdown]
 # ## 5. One algorithm on many GPUs
@@ -578,7 +572,7 @@ for value in (1.0, -0.5):
 # several: a right answer is worth much on a process with hard prompts, and little on one with easy prompts. That is a baseline per process: **another algorithm**, and
 # one that changes with the number of GPUs.
 #
-# **If you see something else**: with many replies a process and prompts dealt at random the points come close to the diagonal. The mistake hides in large batches
+# With many replies a process and prompts dealt at random the points come close to the diagonal. The mistake hides in large batches
 # and bites in small ones.
 #
 # ### Exercise 4: put statistics together (3 points, 12 minutes; difficulty 3 of 5, importance 4 of 5)
@@ -631,8 +625,6 @@ print(
 # %% [markdown]
 # **What you should see.** The first two lines agree to the last digit. The third is smaller: it leaves out the spread between processes.
 #
-# **If you see something else**: a difference in the third digit is n against n − 1.
-#
 # ### Exercise 5: rows must divide (2 points, 8 minutes; difficulty 2 of 5, importance 3 of 5)
 #
 # A step's batch has `config.rows` sequences (the paper: 2 roles × 3 types × 64 = 384). They are split into `config.updates_per_step` updates; each update's
@@ -684,8 +676,6 @@ for world in (1, 2, 3, 5, 6, 7, 8, 16):
 
 # %% [markdown]
 # **What you should see.** 384 = 2⁷ · 3, so 3 and 6 GPUs work and 5 and 7 do not.
-#
-# **If you see something else**: a batch of your own splits otherwise; choose it with the number of GPUs in mind.
 
 # %% [markdown]
 # ## 6. Three commands: dry run, run, resume
@@ -770,7 +760,7 @@ for name, lines in files.items():
 # pass, and checkpoints that `from_pretrained` reads. `zero3`: the same idea by DeepSpeed. Activation checkpointing is off in the file, because
 # `config.gradient_checkpointing` decides; two switches for one thing would fight.
 #
-# **If you see something else**: the files are in `azr_lite/launch`. Copy one and change it; `accelerate launch --config_file` takes any path.
+# The files are in `azr_lite/launch`. Copy one and change it; `accelerate launch --config_file` takes any path.
 #
 # What has been *checked* of this: two processes on CPUs, whole runs, kills and resumes; under FSDP2 on CPUs the result equals one process to rounding
 # (`test_weights_cut_by_fsdp_learn_the_same`). On GPUs, over NCCL, with vLLM, with ZeRO-3, over several machines: not measured. The docs keep the list.
@@ -782,9 +772,8 @@ for name, lines in files.items():
 # share of a card's memory bandwidth (decoding) and of its arithmetic (the update) is really used. The price is yours to set:
 
 # %%
-from unittest.mock import (
-    patch,
-)  # the planner's guesses are constants of a module; here they are exchanged for a moment
+# the planner's guesses are constants of a module; here they are exchanged for a moment
+from unittest.mock import patch
 
 
 PRICE = 2.0  # money a GPU-hour; an example, not a quotation
@@ -812,7 +801,7 @@ for name in ("lora-1.5b-16gb", "lora-3b-24gb", "full-3b-80gb", "full-7b-8x80gb",
 # **What you should see.** Planned, not measured. Between pessimist and optimist lies a factor of about three.
 # (A *better* proposer makes a step dearer: more valid tasks, more replies to them.)
 #
-# **If you see something else**: hours leave out seeding and evaluation; eight GPUs cost eight times their hours.
+# Hours leave out seeding and evaluation; eight GPUs cost eight times their hours.
 #
 # Is the estimate any good? Two published numbers can be held against it. The authors report about 263 s per step for 3B on two A100 (their issue 13); a community
 # branch about 850 s per step for 3B QLoRA on 16 GB.
@@ -829,8 +818,6 @@ for name, published in (("paper-3b", 263), ("qlora-3b-16gb", 850)):
 # **What you should see.** Both estimates are a quarter too short, and neither compares quite the same thing: batches, reply lengths and cards
 # differ. Trust such estimates to a factor of two.
 # A real answer costs ten minutes: start the run with `--steps 2` on the machine you mean to rent, and read `timing.jsonl`.
-#
-# **If you see something else**: the planner has changed; its assumptions are in `azr_lite/planner/plan.py`, each with a sentence.
 
 # %% [markdown]
 # ## What you can do now

@@ -164,8 +164,6 @@ for outcome in executor.run(program, [(3,), ("kiwi",), (0,)]):
 # **What you should see**: `ok` three times, with ZeroDivisionError, TypeError (`'kiwi' - 1`) and ZeroDivisionError. The failure is a value now, and all of
 # the safety of [notebook 02](02_executor.ipynb) applies to it.
 #
-# **If you see something else**: `ok None` for the first means that a wrapper met itself inside the program.
-#
 # ## Exercise 2: the comparison (1 point, 4 minutes; difficulty 1 of 5, importance 4 of 5)
 # The solver writes a name into an output block. Quotes and space around it are forgiven. Nothing else is: think of what a policy would
 # write that wants to be right *always*.
@@ -526,8 +524,6 @@ figures.show(
 # %% [markdown]
 # **What you should see**: four types with 20 to 33 % each (the policy draws them evenly; the rest is chance), and so a baseline near 0.3. Only a score above it is knowledge.
 # With a trained model, watch this number over the steps: a proposer that drifts to one error makes the solver look better and better.
-#
-# **If you see something else**: one type with a share of 1 means that the buffer holds the zero task alone; were all proposals refused?
 
 # %% [markdown]
 # ## The second task type: SQL
@@ -540,8 +536,8 @@ figures.show(
 
 # %%
 attempt = executor.run(
-    "import sqlite3\ndef f(x):\n    return sqlite3.connect(':memory:').execute('select "
-    "1').fetchall()",
+    "import sqlite3\ndef f(x):\n"
+    "    return sqlite3.connect(':memory:').execute('select 1').fetchall()",
     [(1,)],
 )[0]
 print(attempt.kind, "|", attempt.detail)
@@ -639,8 +635,6 @@ for finding in task_properties.check_task_type(sql, proposals, gold, cheats, exe
 # %% [markdown]
 # **What you should see**: seven ticks again. The class stands in `azr_lite/course/example_tasks.py`; read it beside yours.
 #
-# **If you see something else**: this cell uses the package's class; a cross is a bug of ours: please report it.
-#
 # ## Train on it
 # On the command line a task type must be known before its name is used. Put the class into a file `my_types.py` that ends with `register_task_type(MyErrors())`, and name the module:
 #
@@ -671,5 +665,3 @@ check.list("10")
 
 # %% [markdown]
 # **What you should see**: your exercises and their points. That was the last notebook of the course. Teach it to someone: the [index](index.ipynb) tells in what order.
-#
-# **If you see something else**: `check.list()` without a number shows all notebooks.

@@ -98,10 +98,21 @@ def test_links_and_words_lead_somewhere(lesson):
 
 
 @LESSONS
-def test_figures_say_what_should_be_seen(lesson):
+def test_figures_say_what_should_be_seen_and_warnings_stand_where_something_can_differ(lesson):
     text = (FOLDER / f"{lesson.stem}.py").read_text(encoding="utf-8")
     assert text.count("**What you should see") >= 1
-    assert text.count("**If you see something else") >= 1
+    assert text.count("**If you see something else") <= 9
+
+
+@LESSONS
+def test_code_is_a_hundred_columns_wide_at_most_and_plots_are_folded(lesson):
+    for cell in read(FOLDER / f"{lesson.stem}.py").cells:
+        if cell.cell_type == "code":
+            assert max(map(len, cell.source.splitlines())) <= 100, cell.source
+            drawn = re.search(r"^(figures\.)?show\(|^widgets\.explore\(", cell.source, re.MULTILINE)
+            if drawn and lesson.number != "05" and "check.use(" not in cell.source:
+                assert "hide-input" in tags(cell), cell.source
+            assert not {"exercise", "hide-input"} <= set(tags(cell))
 
 
 def test_the_index_names_every_notebook():
