@@ -122,6 +122,11 @@ def test_the_index_names_every_notebook():
         assert f"({lesson.stem}.ipynb)" in text
 
 
+def test_the_index_installs_as_the_first_notebook_does():
+    code = [cell.source for cell in read(FOLDER / "index.py").cells if cell.cell_type == "code"]
+    assert code == [install_cell(COURSE[0]), "from azr_lite.course import check\n\ncheck.list()"]
+
+
 def test_the_readme_names_every_notebook():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert readme(text, measurements()) == text
