@@ -11,7 +11,7 @@ import azr_lite
 from azr_lite import course
 from azr_lite.course.build import FOLDER, ROOT, defined, measurements, read, readme, tags, with_header
 from azr_lite.course.checks import exercises
-from azr_lite.course.lessons import COURSE, colab, install_cell
+from azr_lite.course.lessons import BLOB, COURSE, colab, install_cell
 
 LESSONS = pytest.mark.parametrize("lesson", COURSE, ids=lambda lesson: lesson.number)
 OPENED = pytest.mark.parametrize("stem", [*(lesson.stem for lesson in COURSE), "index"])
@@ -88,11 +88,15 @@ def test_every_exercise_has_its_stub_and_its_check(lesson):
 def test_links_and_words_lead_somewhere(lesson):
     prose = "\n".join(cell.source for cell in read(FOLDER / f"{lesson.stem}.py").cells if cell.cell_type == "markdown")
     glossary = anchors((FOLDER / "glossary.md").read_text(encoding="utf-8"))
-    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", prose) if not link.startswith("http")]
+    links = re.findall(r"\]\(([^)\s]+)\)", prose)
     for link in links:
-        path, _, anchor = link.partition("#")
-        assert not path or (FOLDER / path).exists(), link
-        if path == "glossary.md" and anchor:
+        page = link.startswith(BLOB)
+        if link.startswith("http") and not page:
+            continue
+        path, _, anchor = link.removeprefix(BLOB).partition("#")
+        assert not path or ((ROOT if page else FOLDER) / path).exists(), link
+        assert page or not path.endswith(".md"), f"{link} does not open in Colab"
+        if path.endswith("glossary.md") and anchor:
             assert anchor in glossary, link
     assert sum("glossary.md#" in link for link in links) >= 3
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from azr_lite.course.checks import exercises
-from azr_lite.course.lessons import BEGIN, COURSE, END, header, index_table, lesson_of, readme_table
+from azr_lite.course.lessons import BEGIN, BLOB, COURSE, END, header, index_table, lesson_of, readme_table
 from azr_lite.errors import AzrError
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +50,8 @@ def read(source: Path) -> Any:
     for place, cell in enumerate(notebook.cells):
         cell["id"] = f"{source.stem}-{place}"
         cell.metadata = {name: value for name, value in cell.metadata.items() if name == "tags"}
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"\]\(((?!http)[\w./-]+\.md)", _absolute, cell.source)
         if "hide-input" in tags(cell):
             cell.metadata |= {"cellView": "form", "jupyter": {"source_hidden": True}}  # folded in Colab, in JupyterLab
     notebook.metadata = {
@@ -58,6 +60,11 @@ def read(source: Path) -> Any:
     }
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     return notebook
+
+
+def _absolute(link: re.Match[str]) -> str:
+    """A page where it is rendered: Colab has no files beside a notebook, and Jupyter shows pages as plain text."""
+    return f"]({BLOB}{os.path.normpath(f'notebooks/{link[1]}')}"
 
 
 def tags(cell: Any) -> list[str]:

@@ -14,6 +14,7 @@ WORDS_PER_MINUTE = 200
 
 BEGIN, END = "<!-- header: made by make notebooks -->", "<!-- /header -->"
 
+BLOB = f"https://github.com/{REPOSITORY}/blob/main/"
 ADDRESS = f"https://github.com/{REPOSITORY}/archive/refs/heads/main.zip"
 """Where the install cell finds the package when neither a checkout nor a wheel is there. An index may hold another
 package of this name, so its bare name is never asked for."""
