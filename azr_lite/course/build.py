@@ -140,7 +140,8 @@ def _names(node: ast.stmt) -> list[str]:
         return [node.name]
     if not isinstance(node, ast.Assign) or ast.unparse(node.value).startswith("check.use("):
         return []
-    return [name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)]
+    targets = [one for target in node.targets for one in getattr(target, "elts", [target])]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def execute(
