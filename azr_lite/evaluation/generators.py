@@ -41,7 +41,6 @@ class TransformersGenerator:
         return {"model": self.name, "generation": kind, "dtype": dtype, **versions}
 
     def generate(self, prompts: Sequence[Prompt], how: Sampling) -> list[list[Reply]]:
-
         from azr_lite.train.generation import Halving
 
         encoded = [(*self.codec.encode_parts(p.text, p.prefill, p.chat), p.ended) for p in prompts]

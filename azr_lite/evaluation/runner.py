@@ -178,7 +178,6 @@ def _sampling(suite: Suite, seed: int = 0) -> Sampling:
 
 
 def _mark(suite: Suite, questions: Sequence[Question], replies: Sequence[Sequence[Reply]]) -> list[Item]:
-    """The replies to each question, marked."""
     each = [(q, number, reply) for q, own in zip(questions, replies, strict=True) for number, reply in enumerate(own)]
     marks = suite.grade([(question, reply) for question, _, reply in each])
     return [

@@ -108,11 +108,6 @@ class Prompt:
     ended: Callable[[str], bool | None] | None = field(default=None, compare=False, repr=False)
 
 
-def think_answer_prompt(style: Style, body: str) -> Prompt:
-    """Self-play's think/answer prompt around an instruction (protocol ``azr``); its prefill opens the thought."""
-    return Prompt(style.frame(body), style.prefill, style.chat)
-
-
 @dataclass(frozen=True)
 class Reply:
     """One reply. `prompt`: the exact text the model saw; `text`: what it wrote, without prefill and end-of-sequence
@@ -122,6 +117,16 @@ class Reply:
     text: str
     tokens: int
     truncated: bool = False
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What of a reply counts strictly and leniently; nothing where it is empty. `reason`: why nothing, strictly."""
+
+    strict: str
+    lenient: str
+    well_formed: bool
+    reason: str = ""
 
 
 def blocks_anywhere(text: str) -> ParsedReply:

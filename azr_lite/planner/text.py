@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from azr_lite.errors import ConfigError
 from azr_lite.planner.plan import USABLE, VALID, Plan, assumed_tokens, natural_gpu, plan
 from azr_lite.planner.vram import detect_gpu, trainable_parameters
 from azr_lite.presets import PRESETS, preset
-from azr_lite.sandbox import Executor
+from azr_lite.sandbox.executor import probe
 
 ROUGH = "rough estimate (to a factor of two)"
 
@@ -106,15 +105,12 @@ def doctor() -> None:
 def describe_machine() -> dict[str, Any]:
     """The doctor's facts. `presets`: those that one device of this machine holds; `missing`: libraries for training."""
     gpu = detect_gpu()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the level below says it
-        with Executor(workers=1, allow_weak=True) as executor:
-            sandbox = {"level": executor.level.name, "layers": executor.layers}
+    sandbox = probe()
     return {
         **describe_environment(),
         "arithmetic": cpu_arithmetic(),
         "gpu": {"name": gpu.name, "gb": round(gpu.gb, 1)} if gpu else None,
-        "sandbox": sandbox,
+        "sandbox": {"level": sandbox.level.name, "layers": sandbox.layers},
         "presets": fitting_presets(),
         "missing": missing_libraries(),
     }

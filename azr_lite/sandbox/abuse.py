@@ -167,7 +167,7 @@ def abuse_suite(skip: str = "", only: Collection[str] = ()) -> Report:
             with Executor(LIMITS, workers=1, allow_weak=True, _skip=skip) as executor:
                 attacks = [
                     _attack(executor, name, head, body, leaked)
-                    for bodies, leaked in ((GETS_OUT, _got_out), (NEVER_ENDS, _ended_well))
+                    for bodies, leaked in ((GETS_OUT, _got_out), (NEVER_ENDS, lambda outcome: outcome.ok))
                     for name, body in bodies.items()
                     if not only or name in only
                 ]
@@ -203,10 +203,6 @@ def _said(outcome: Outcome, leaked: bool) -> str:
 
 def _got_out(outcome: Outcome) -> bool:
     return outcome.kind == "infra" or (outcome.ok and outcome.value is not False)
-
-
-def _ended_well(outcome: Outcome) -> bool:
-    return outcome.ok
 
 
 def _no_file(mark: str) -> Attack:
