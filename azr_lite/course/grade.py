@@ -38,15 +38,7 @@ from azr_lite.errors import AzrError
 SECONDS, MINUTES = 120, 10
 """What one cell, and one notebook, may take."""
 
-MARK = "azr-lite-grade:"
-TELLTALE = (
-    "exercise_of",
-    "judge_answer",
-    "_EXERCISES",
-    "azr_lite.course.checks",
-    "azr_lite.course.exercises",
-    "own_loop",
-)
+TELLTALE = set("exercise_of judge_answer _EXERCISES azr_lite.course.checks azr_lite.course.exercises own_loop".split())
 """Names that lead to the keys; an honest answer needs none of them."""
 
 
@@ -98,18 +90,19 @@ def child() -> None:
     for source, names in asked["cells"]:
         for name in names:
             shell.user_ns.pop(name, None)
-        late = threading.Timer(asked["seconds"], os.kill, (os.getpid(), signal.SIGINT))  # checks use SIGALRM themselves
-        late.start()
+        clock = threading.Timer(asked["seconds"], os.kill, (os.getpid(), signal.SIGINT))  # checks use SIGALRM
+        clock.start()
         ran = shell.run_cell(source)
-        late.cancel()
+        clock.cancel()
         error = ran.error_before_exec or ran.error_in_exec
         for name in names:
             if error is not None and name not in shell.user_ns:
-                said = f"✗ {name}: its cell failed with {type(error).__name__}: {error}"
-                told = {"name": name, "state": "wrong", "output": said, "seen": None, "own": False}
+                late = isinstance(error, KeyboardInterrupt)
+                why = f"ran for {asked['seconds']} seconds" if late else f"failed with {type(error).__name__}: {error}"
+                told = {"name": name, "state": "wrong", "output": f"✗ {name}: its cell {why}"}
             else:
                 told = observed(name, shell.user_ns.get(name, ...))
-            print(MARK + json.dumps(told), file=out, flush=True)
+            print(json.dumps(told), file=out, flush=True)
 
 
 # ---------------------------------------------------------------- here
@@ -148,8 +141,8 @@ def grade(path: str | Path, seconds: int = SECONDS, minutes: float = MINUTES) ->
     tests, flagged = [], []
     for name, one in exercises().items():
         if one.notebook == number:
-            found = told.get(name, {"state": "not started", "output": f"○ {name}: not started{ended}"})
-            right = found["state"] == "right" and _is_right(name, found)
+            found = told.get(name, {"output": f"○ {name}: not started{ended}"})
+            right = found.get("state") == "right" and _is_right(name, found)
             why = _suspicious(name, found, right, [source for source, names in cells if name in names])
             flagged += [f"{name}: {why}"] * bool(why)
             output = f"? {name}: flagged: {why}; have a look" if why else found["output"]
@@ -166,13 +159,7 @@ def _run(cells: Sequence[Any], seconds: int, minutes: float) -> tuple[dict[str, 
     """What the child told of each exercise, the last word counting, and how it ended if not well."""
     paths = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
     with tempfile.TemporaryDirectory(prefix="azr-lite-grade-") as folder:
-        own = {
-            "HOME": folder,
-            "PYTHONPATH": paths,
-            "AZR_LITE_PROFILE": "ci",
-            "AZR_LITE_STATIC": "1",
-            "MPLBACKEND": "agg",
-        }
+        own = {"HOME": folder, "PYTHONPATH": paths, "AZR_LITE_PROFILE": "ci", "AZR_LITE_STATIC": "1"}
         own |= {name: os.environ[name] for name in ("PATH", "LANG", "OMP_NUM_THREADS") if name in os.environ}
         started = subprocess.Popen(
             [sys.executable, "-c", "from azr_lite.course.grade import child; child()"],
@@ -192,9 +179,14 @@ def _run(cells: Sequence[Any], seconds: int, minutes: float) -> tuple[dict[str, 
             except ProcessLookupError:
                 pass
             started.wait()
-    lines = [line.removeprefix(MARK) for line in said.splitlines() if line.startswith(MARK)]
-    found = [json.loads(line) for line in lines]
-    return {one["name"]: one for one in found}, ended
+    told = {}
+    for line in said.splitlines():
+        try:
+            one = json.loads(line)
+            told[one["name"]] = {"seen": None, "spoiled": None, "own": False, **one, "output": str(one["output"])}
+        except (ValueError, KeyError, TypeError):
+            pass  # no line of ours
+    return told, ended
 
 
 def _is_right(name: str, found: Mapping[str, Any]) -> bool:
@@ -210,11 +202,11 @@ def _is_right(name: str, found: Mapping[str, Any]) -> bool:
 def _suspicious(name: str, found: Mapping[str, Any], right: bool, sources: Sequence[str]) -> str:
     """Why a person should look at an answer, or ""."""
     if not right:
-        return "its notebook's judge was changed" if found["state"] == "right" else ""
+        return "its notebook's judge was changed" if found.get("state") == "right" else ""
     if found["own"]:
         return "it is the package's own function"
     words = {word for source in sources for word in _words(source)}
-    used = sorted(words & {*TELLTALE, f"az.{name}", f"course.{name}"})
+    used = sorted(words & (TELLTALE | {f"az.{name}", f"course.{name}"}))
     return f"it goes through {used[0]}" if used else ""
 
 
