@@ -168,7 +168,8 @@ exercise(
 
 FULL = "'" + "x" * 4094 + "'"
 LONG = "0," * 60000
-READ = (FULL, "None", "{[]: 1}", "[1, -2.5, 'a']", "{'k': (True, None)}", " {1, 2} ", "b'x'", "nothing(1)", "nobody", "__import__('os').getpid()", "1 if True else 2", "[0][0]", "2 + 3",
+OVER = FULL[:-1] + "x'"
+READ = (FULL, OVER, "None", "{[]: 1}", "[1, -2.5, 'a']", "{'k': (True, None)}", " {1, 2} ", "b'x'", "nothing(1)", "nobody", "__import__('os').getpid()", "1 if True else 2", "[0][0]", "2 + 3",
         "(lambda: 7)()", "[n for n in (1, 2)]", "", "(" * 300, "-" * 3000 + "1", "true", "NaN", LONG)  # fmt: skip
 
 
