@@ -79,8 +79,8 @@ def test_the_packages_own_functions_the_keys_and_a_patched_judge_are_flagged_and
     told = {line.split(": ", 1)[0]: line.split(": ", 1)[1] for line in cheats["flagged"]}
     assert told["learnability"] == "it goes through az.learnability"
     assert told["expected_learnability"] == "it is the package's own function"
-    assert points(cheats)["answer_reward"] == (0, 2)
-    assert points(cheats)["proposer_pay"] == (3, 3)
+    assert cheats["score"] == 0
+    assert "✗ solve_rate: wrong" in cheats["tests"][0]["output"]
 
 
 def test_a_judge_that_was_changed_inside_is_found_out(save):

@@ -217,7 +217,7 @@ def _words(source: str) -> set[str]:
     except SyntaxError:
         return set()
     found = {node.id for node in nodes if isinstance(node, ast.Name)}
-    found |= {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}
+    found |= {word for node in nodes if isinstance(node, ast.Attribute) for word in (node.attr, ast.unparse(node))}
     found |= {f"{node.module}" for node in nodes if isinstance(node, ast.ImportFrom)}
     return found | {
         alias.name for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names
