@@ -1,7 +1,7 @@
 """The `azr-lite` command line: reads it with tyro, calls the command, says what went wrong.
 
 Exit statuses: 0 done, 1 a clear error (or what was looked for was found: a leak, a difference, an illness), 2 a wrong
-command line, 130 interrupted.
+command line, 3 a run whose time was up (`max_hours`) before its last step, 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from azr_lite.errors import AzrError, ConfigError
 from azr_lite.presets import preset
 
 bench = SubcommandApp()
-bench.__doc__ = "Measure on this machine."
+bench.__doc__ = "Measure self-play beside its controls on this machine."
 bench.command(commands.bench_nano, name="nano")
 
 COMMANDS: dict[str, Callable[..., int | None] | SubcommandApp] = {
     "run": commands.run, "resume": commands.resume, "plan": commands.plan, "eval": commands.evaluate,
+    "play": commands.play, "list": commands.list_runs, "env": commands.env,
     "launch-file": commands.launch_file, "doctor": commands.doctor, "show": commands.show, "replay": commands.replay,
     "watch": commands.watch, "report": commands.report, "analyse": commands.analyse, "export": commands.export,
     "push": commands.push, "bench": bench,
@@ -56,6 +57,7 @@ KEPT = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script: a command's exit status. Without `argv` the process ends with the command."""
     commands.typed = sys.argv[1:] if argv is None else None
+    _ready_output()
     status = _status(sys.argv[1:] if argv is None else argv)
     if argv is None and "WORLD_SIZE" in os.environ:
         from azr_lite.train.distributed import end  # loads much, which only one of several processes needs
@@ -66,6 +68,54 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _status(words: Sequence[str]) -> int:
     """Call the command that the words name; say in one sentence what went wrong."""
+    command = words[0] if words else ""
+    try:
+        try:
+            status = _call(words)
+        except SystemExit as ended:  # tyro's: 0 after help, 2 for a wrong command line
+            status = ended.code
+        sys.stdout.flush()
+        return status or 0
+    except BrokenPipeError:  # `azr-lite show RUN | head`: the reader has seen enough
+        _drop_output()
+        return 0
+    except AzrError as error:
+        problem = str(error)
+    except OSError as error:
+        if error.filename is not None:  # of a file that was named on the command line
+            problem = f"{error.filename} cannot be used ({error.strerror}); give another path, or repair this one"
+        elif _drop_output():
+            problem = f"standard output cannot be written ({error.strerror}); make room, or send it elsewhere"
+        else:
+            raise
+    except KeyboardInterrupt:
+        print(f"azr-lite: stopped{KEPT.get(command, '')}", file=sys.stderr)
+        return 130
+    print(f"azr-lite: {problem}", file=sys.stderr)
+    return 1
+
+
+def _ready_output() -> None:
+    """Characters that standard output cannot write become question marks; where it is closed, nothing is printed."""
+    if sys.stdout is None:
+        print("azr-lite: standard output is closed, so nothing is printed", file=sys.stderr)
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if getattr(sys.stdout, "errors", "") == "strict" and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _drop_output() -> bool:
+    """Whether standard output cannot be written. If so, what it still holds goes nowhere, also at Python's end."""
+    try:
+        print(flush=True)  # a trial: what failed may be gone already
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
+def _call(words: Sequence[str]) -> int | None:
+    """Call the command that the words name."""
     command, *arguments = words or [""]
     if command in ("", "-h", "--help", "help", "--version"):
         print(f"azr-lite {__version__}" if command == "--version" else _overview())
@@ -76,31 +126,6 @@ def _status(words: Sequence[str]) -> int:
         hint = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(COMMANDS)}"
         print(f"azr-lite: unknown command {command!r}; {hint}", file=sys.stderr)
         return 2
-    try:
-        status = _call(command, arguments)
-        sys.stdout.flush()
-        return status or 0
-    except SystemExit as ended:  # tyro's: 0 after help, 2 for a wrong command line
-        return ended.code
-    except BrokenPipeError:  # `azr-lite show RUN | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still held goes nowhere at the exit
-        return 0
-    except AzrError as error:
-        print(f"azr-lite: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        if error.filename is None:  # none of a file that was named on the command line
-            raise
-        problem = f"{error.filename} cannot be used ({error.strerror}); give another path, or repair this one"
-        print(f"azr-lite: {problem}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"azr-lite: stopped{KEPT.get(command, '')}", file=sys.stderr)
-        return 130
-
-
-def _call(command: str, arguments: list[str]) -> int | None:
-    """Read the arguments with tyro and call the command."""
     for flag, value in pairwise(arguments):
         is_switch = any(f.type == "bool" and f.name == flag[2:].replace("-", "_") for f in dataclasses.fields(Config))
         if is_switch and value in ("True", "False", "true", "false"):

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from azr_lite.config import CHANGEABLE_ON_RESUME, Config
@@ -37,13 +34,13 @@ from azr_lite.rundir import RunDir
 from azr_lite.sandbox import Executor
 from azr_lite.selfplay import SelfPlay
 from azr_lite.train.checkpoints import last_whole_checkpoint, mirror_of, step_of
-from azr_lite.train.companions import STARTED
 from azr_lite.train.distributed import (
     ShardedExecutor,
     by_main,
     check_processes,
     check_sharding,
     explain_lost_process,
+    interruptible,
     is_main,
     join,
     leave,
@@ -53,8 +50,6 @@ from azr_lite.train.distributed import (
     world,
 )
 from azr_lite.verifier import Verifier, open_executor
-
-ECHO = 3.0  # seconds within which a second signal is the launcher's echo of the first
 
 
 @dataclass(frozen=True)
@@ -128,6 +123,10 @@ def resume(path: str | Path, **overrides: Any) -> RunResult:
     """
     directory = RunDir.open(path)
     old = directory.config()
+    if summary := summary_of_finished(path, **overrides):
+        further = f"azr-lite resume {quote(str(path))} --steps {summary['steps'] + 10}"
+        Reporter(old, quiet=not is_main()).facts(f"all {summary['steps']} steps are done already; further: {further}")
+        return RunResult(directory.path, summary)
     config = old.replace(**overrides)
     if foreign := _foreign_settings(old, config):
         names = ", ".join(foreign)
@@ -135,12 +134,25 @@ def resume(path: str | Path, **overrides: Any) -> RunResult:
     config = config.replace(output_dir=str(path))
     facts = _check_and_join(config)
     checkpoint = by_main(lambda: last_whole_checkpoint(directory.path))
+    start = "the start: there is no whole checkpoint yet"
     if checkpoint is not None:
         check_sharding(checkpoint)
-        # fewer steps than were made would leave a run of "8/2 steps"
-        config = config.replace(steps=max(config.steps, step_of(checkpoint) // config.updates_per_step))
+        done = step_of(checkpoint) // config.updates_per_step
+        config = config.replace(steps=max(config.steps, done))  # fewer would leave a run of "8/2 steps"
+        start = f"step {done} of {config.steps} ({checkpoint.name})"
     by_main(lambda: directory.save_config(config))
-    return _Session(config, directory, facts).play()
+    return _Session(config, directory, [f"going on from {start}", *facts]).play()
+
+
+def summary_of_finished(path: str | Path, **overrides: Any) -> dict[str, Any] | None:
+    """The summary of a run that has nothing left to do with these overrides; None where it has."""
+    directory = RunDir.open(path)
+    old, summary = directory.config(), directory.summary() or {}
+    new, newest = old.replace(**overrides), last_whole_checkpoint(directory.path)
+    done = step_of(newest) // old.updates_per_step if newest else 0
+    told = new.report_to == old.report_to and not _foreign_settings(old, new, besides=["output_dir"])
+    is_over = summary.get("finished") and summary["steps"] == done >= new.steps
+    return summary if is_over and told else None
 
 
 def resolve(config: Config | str, **overrides: Any) -> Config:
@@ -218,12 +230,12 @@ class _Session:
         c, path = self.config, self.directory.path
         with one_thread_for_nano(c), open_executor(c, workers(c)) as executor, explain_lost_process(path):
             self._build(executor)
-            by_main(lambda: self.reporter.trackers.start(self.done))
+            by_main(self.reporter.trackers.start)
             if not sharding():
                 self._begin()
             self.schedule.go_on_from(self._standing(self.done), self.trainer.args, self.done)
             self.reporter.start(self.done)
-            with self._interruptible():
+            with interruptible(self.schedule.request_stop, self.reporter.facts):
                 self.trainer.train(resume_from_checkpoint=self.checkpoint)
             result = self._finish(self._evaluate(f"step-{self.trainer.steps_done}"))
             leave()
@@ -295,12 +307,24 @@ class _Session:
         if self.main:
             self.directory.rewind(self.done if self.checkpoint else -1)
         if self.checkpoint is None:  # a resumed run has its seeds in the checkpoint
-            rounds = self.selfplay.seed(self.trainer.generate)
+            rounds = self._seed()
             if self.main:
                 self.directory.append_tasks(self.selfplay.record.tasks)
             sizes = ", ".join(f"{name} {size}" for name, size in self.selfplay.buffers.sizes().items())
             self.reporter.facts(f"buffers seeded by the untrained policy (rounds: {rounds}): {sizes}")
         by_main(lambda: self.reporter.trackers.replay(self.done))
+
+    def _seed(self) -> int:
+        """Fill the buffers; the number of rounds that it took."""
+        c, buffers = self.config, self.selfplay.buffers
+        target = min(c.seed_batch_factor * c.batch_size, c.buffer_capacity)
+
+        def filled() -> int:
+            return sum(min(size, target) for size in buffers.sizes().values())
+
+        with self.reporter.progress("seeding the buffers", target * len(c.task_types), filled()) as tell:
+            self.trainer.on_sampled = lambda replies: tell(filled())
+            return self.selfplay.seed(self.trainer.generate)
 
     def _evaluate_after(self, done: int) -> Standing | None:
         """Evaluate after step `done`; where the stop rule stands then."""
@@ -322,7 +346,8 @@ class _Session:
         began = time.perf_counter()
         generator = PolicyInTraining(partial(self.trainer.generate, greedy=True), f"{self.config.preset}, {name}")
         questions = self.suite.questions()
-        items = answer(generator, self.suite, questions)
+        with self.reporter.progress(f"held-out evaluation, {name}", len(questions)) as self.trainer.on_sampled:
+            items = answer(generator, self.suite, questions)
         seconds = time.perf_counter() - began
         record = record_of(self.suite, generator, questions, items, seconds, self.config.seed)
         budget.evaluation_s = max(budget.evaluation_s, seconds)
@@ -358,35 +383,6 @@ class _Session:
         if before := self.before:
             summary |= {"before": summarize(before), "after": summarize(after), "gain": compare_paired(before, after)}
         return summary
-
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """First Ctrl-C (or SIGTERM): finish the step, save, stop. Second: stop at once.
-
-        A launcher passes on to its processes the Ctrl-C that they have got from the terminal: the echo does not count.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        asked: list[float] = []  # when the first signal came
-
-        def handle(number: int, frame: Any) -> None:
-            if not asked:
-                asked.append(time.monotonic())
-                self.reporter.facts("stopping after this step; press Ctrl-C again to stop at once")
-                self.schedule.request_stop()
-            elif STARTED in os.environ or world() == 1 or time.monotonic() - asked[0] >= ECHO:
-                signal.signal(number, before[number])
-                signal.raise_signal(number)
-
-        for number in before:
-            signal.signal(number, handle)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def read_standing(run_dir: Path, every: int, done: int) -> Standing | None:

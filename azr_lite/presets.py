@@ -83,7 +83,7 @@ _ADAPTERS: Choices = {
     "gradient_checkpointing": (True, "activations of 2,500 tokens would not fit beside the weights otherwise"),
     "max_prompt_tokens": (1024, "one reference, or a task, of any usual length"),
     "eval_problems": (100, "per type: half-intervals of about 10 points in a few minutes"),
-    "eval_every": (25, "a curve of eight points over 200 steps; the stop rule reads it"),
+    "eval_every": (25, "a curve of five points over 100 steps; the stop rule reads it"),
     "stop_patience": (3, "evaluations in a row below the best: small models do collapse (reference runs, 0.5-3B)"),
     "save_every": (25, "whole checkpoints; save_minutes adds one whenever two minutes could be lost"),
 }
@@ -118,7 +118,7 @@ def _small(batch: int, solved: int, reply: int, why_reply: str) -> Choices:
     """Batch and length for one small GPU: `batch` proposals and `solved` replies per type, `reply` tokens each."""
     return {
         "steps": (100, "what was seen to learn on a CPU took 25"),
-        "batch_size": (batch, "proposals per type, four to a prompt"),
+        "batch_size": (batch, "proposals per type, four per prompt"),
         "solver_batch_size": (solved, "the replies to tasks that were solved sometimes"),
         "updates_per_step": (2, "few steps, so two updates of each"),
         "seed_batch_factor": (1, "as many seeds as proposals of a step"),
@@ -280,8 +280,8 @@ def preset(name: str, **overrides: Any) -> Config:
     """The named preset, or a JSON file of settings (``my.json``), with overrides.
 
     Args:
-        name: one of `list_presets`, or a file: the settings that ``azr-lite run --dry-run`` prints, all of them or
-            the few that differ from the preset that its "preset" names (nano where it names none).
+        name: one of `list_presets`, or a file: the settings that ``azr-lite run --dry-run --json`` prints, all of them
+            or the few that differ from the preset that its "preset" names (nano where it names none).
         overrides: settings by name; see `Config`.
 
     Returns:
@@ -304,7 +304,9 @@ def preset(name: str, **overrides: Any) -> Config:
         settings = _settings_of(Path(name))
         name, overrides = str(settings.pop("preset", "nano")), {**settings, **overrides}
     if name.endswith((".yaml", ".yml", ".toml")):
-        raise ConfigError(f"{name} cannot be read: a file of settings is JSON; azr-lite run --dry-run prints one")
+        raise ConfigError(
+            f"{name} cannot be read: a file of settings is JSON; azr-lite run --dry-run --json prints one"
+        )
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(PRESETS)}"
@@ -315,7 +317,7 @@ def preset(name: str, **overrides: Any) -> Config:
 
 def _settings_of(path: Path) -> dict[str, Any]:
     """A file's settings. ConfigError in one sentence for a file that is none."""
-    hint = "azr-lite run --dry-run prints such a file"
+    hint = "azr-lite run --dry-run --json prints such a file"
     try:
         settings = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:

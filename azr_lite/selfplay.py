@@ -108,7 +108,7 @@ class SelfPlay:
     def sample_references(self, step: int) -> list[ProposalAttempt]:
         """Stage 1. B proposals per type, from K different references of its own buffer, or from one program of all."""
         rng = self._rng(step, "references")
-        return [proposal for name in self.config.task_types for proposal in self._new_proposals(name, rng)]
+        return [proposal for name in self.config.task_types for proposal in self.new_proposals(name, rng)]
 
     def propose(self, proposals: Sequence[ProposalAttempt], generate: Generate) -> None:
         """Stage 2. One call for the proposals of all types."""
@@ -224,7 +224,7 @@ class SelfPlay:
             if not short:
                 return done
             rng = self._rng(-1 - done, "seed")
-            proposals = [proposal for name in short for proposal in self._new_proposals(name, rng)]
+            proposals = [proposal for name in short for proposal in self.new_proposals(name, rng)]
             self.propose(proposals, generate)
             self.validate(proposals)
             for proposal in proposals:
@@ -271,7 +271,7 @@ class SelfPlay:
         finally:
             self.seconds[stage] += time.perf_counter() - started
 
-    def _new_proposals(self, name: TaskTypeName, rng: random.Random) -> list[ProposalAttempt]:
+    def new_proposals(self, name: TaskTypeName, rng: random.Random) -> list[ProposalAttempt]:
         """The B proposals of one type: each prompt serves so many of them."""
         c = self.config
         first = [self._new_proposal(name, rng) for _ in range(c.batch_size // c.proposals_per_prompt)]

@@ -165,6 +165,26 @@ def test_a_run_that_never_began_is_not_in_the_way_of_the_next(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_finished_run_is_not_loaded_to_say_so(finished, capsys, monkeypatch):
+    monkeypatch.setattr("azr_lite.train.policy.load_policy", lambda config: pytest.fail("it was loaded"))
+    before = {path: path.stat().st_mtime_ns for path in finished.path.rglob("*")}
+    assert azr_lite.resume(finished.path).summary == finished.summary
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"all 3 steps are done already; further: azr-lite resume {finished.path} --steps 13" in printed
+    assert {path: path.stat().st_mtime_ns for path in finished.path.rglob("*")} == before
+
+
+def test_on_a_pipe_seeding_and_evaluation_say_how_far_they_are(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("azr_lite.pace.QUIET_S", 0.0)
+    azr_lite.run("nano", output_dir=str(tmp_path / "run"), **{**SMALL, "steps": 1, "generation_chunk": 4})
+    printed = capsys.readouterr().out
+    dated = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  "
+    asked = re.findall(rf"{dated}held-out evaluation, before: (\d+) of 18(?:, .*left)?$", printed, re.MULTILINE)
+    assert asked[0] == "4"
+    assert asked[-1] == "18"
+    assert re.search(rf"{dated}seeding the buffers: \d+ of \d+", printed, re.MULTILINE)
+
+
 def test_settings_do_not_change_in_a_resumed_run(finished):
     with pytest.raises(ConfigError, match="learning_rate cannot change"):
         azr_lite.resume(finished.path, learning_rate=1.0)
@@ -246,12 +266,13 @@ def test_the_first_interrupt_finishes_the_step_and_saves(tmp_path):
     wait_for(process, lambda: (path / "metrics.jsonl").exists())
     process.send_signal(signal.SIGINT)
     printed = process.communicate(timeout=120)[0].decode()
-    assert process.returncode == 0, printed
+    assert process.returncode == 130, printed
     assert "Traceback" not in printed
     steps = len(lines(path, "metrics.jsonl"))
     summary = json.loads((path / "summary.json").read_text())
     assert summary["steps"] == steps < 500
     assert not summary["finished"]
+    assert summary["stopped"] == {"rule": "SIGINT"}
     assert "azr-lite resume" in printed
     assert (path / f"checkpoint-{2 * steps}" / "selfplay.json").exists()
 

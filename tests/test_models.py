@@ -163,7 +163,7 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_special_tokens({"eos_token": "<another end>"})
     tokenizer.save_pretrained(folder)
-    with pytest.raises(ModelError, match="do not belong together"):
+    with pytest.raises(ModelError, match="do not match"):
         load_policy(config(folder))
 
 

@@ -423,7 +423,7 @@ def test_the_command_writes_the_page_and_overwrites_only_reports(tmp_path, capsy
         assert capsys.readouterr().out.strip() == str(run / "report.html")
     before = (run / "metrics.jsonl").read_bytes()
     assert main(["report", str(run), "--output", str(run / "metrics.jsonl")]) == 1
-    assert "is no report" in capsys.readouterr().err
+    assert "is not a report" in capsys.readouterr().err
     assert (run / "metrics.jsonl").read_bytes() == before
     assert main(["report"]) == 1
     assert "needs a run directory" in capsys.readouterr().err

@@ -139,7 +139,7 @@ def write_report(paths: Sequence[str | Path], output: str | Path = "") -> Path:
     if file.is_dir():
         raise ConfigError(f"{file} is a directory; name a file, such as --output {file / 'report.html'}")
     if file.exists() and not file.read_bytes().startswith(FIRST_WORDS.encode()):
-        raise ConfigError(f"{file} exists and is no report; choose another --output")
+        raise ConfigError(f"{file} exists and is not a report; choose another --output")
     page = report(paths)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -154,7 +154,7 @@ def write_report(paths: Sequence[str | Path], output: str | Path = "") -> Path:
 def report(paths: Sequence[str | Path]) -> str:
     """The page of one run, or of several side by side. Errors of `azr_lite.errors` say what is missing or foreign."""
     if not 1 <= len(paths) <= MOST_RUNS:
-        raise ConfigError(f"a report is of 1 to {MOST_RUNS} runs, not {len(paths)}; leave some out")
+        raise ConfigError(f"a report covers 1 to {MOST_RUNS} runs, not {len(paths)}; leave some out")
     runs = [RunFacts(open_run(path)) for path in paths]
     shared = os.path.commonpath([facts.run.path.resolve().parent for facts in runs])
     for facts in runs:
