@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 07.
 #
-# **Budget:** 13 minutes to read (2,625 words); 5 exercises (10 points, about 44 minutes); 5 seconds and 116 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 13 minutes to read (2,630 words); 5 exercises (10 points, about 44 minutes); 5 seconds and 116 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
 #
@@ -690,7 +690,9 @@ def command(*words):
     return ran.stdout, ran.stderr
 
 
-settings, said = command("run", "--preset", "full-7b-8x80gb", "--steps", "100", "--dry-run", "--json")
+settings, said = command(
+    "run", "--preset", "full-7b-8x80gb", "--steps", "100", "--dry-run", "--json"
+)
 for text in settings.splitlines():
     if any(
         f'"{name}"' in text
