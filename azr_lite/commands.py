@@ -25,7 +25,6 @@ from azr_lite.presets import list_presets
 
 Flag = FlagCreatePairsOff[bool]
 Json = Annotated[Flag, arg(help="Print JSON.")]
-HelpAll = Annotated[Flag, arg(help="Show every setting, not only those that most people change.")]
 RunPath = Annotated[Positional[Path], arg(help="The run directory.")]
 typed: list[str] | None = None
 """The words after `azr-lite` on this process's command line; None where a Python program calls a command."""
@@ -60,9 +59,7 @@ def _options(module: str, name: str) -> Any:
     return Annotated[Any, arg(name="", constructor_factory=lambda: getattr(import_module(module), name))]
 
 
-def run(
-    config: Settings, *, dry_run: Flag = False, json: Json = False, go_on: Flag = False, help_all: HelpAll = False
-) -> int:
+def run(config: Settings, *, dry_run: Flag = False, json: Json = False, go_on: Flag = False) -> int:
     """Self-play from the start, with the settings of a preset or your own.
 
     Args:
@@ -72,7 +69,7 @@ def run(
         go_on: Resume the run where it exists already.
     """
     from azr_lite import loop
-    from azr_lite.progress import check_installed
+    from azr_lite.progress import Objects
     from azr_lite.train.companions import companions
 
     if json and not dry_run:
@@ -80,7 +77,7 @@ def run(
     if dry_run:
         from azr_lite.train.preflight import preflight
 
-        check_installed(config)
+        loop.check(config, Objects())
         if json:
             print(config_text(loop.resolve(config)), end="")
             print(f"nothing was run; the batch has {config.rows} sequences per step", file=sys.stderr)
@@ -109,7 +106,7 @@ def _status_of(summary: dict[str, Any]) -> int:
     return {"max_hours": 3, "SIGINT": 130, "SIGTERM": 143}.get(rule, 0)
 
 
-def plan(config: Settings, *, gpu: str = "", why: Flag = False, json: Json = False, help_all: HelpAll = False) -> None:
+def plan(config: Settings, *, gpu: str = "", why: Flag = False, json: Json = False) -> None:
     """What fits and how long it takes: a preset, your settings, or all presets.
 
     Args:
