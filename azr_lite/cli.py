@@ -13,6 +13,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -24,10 +25,10 @@ from azr_lite import __version__, commands
 from azr_lite.commands import declare_settings, split_names
 from azr_lite.config import Config
 from azr_lite.errors import AzrError, ConfigError
-from azr_lite.presets import preset
+from azr_lite.presets import preset, read_settings
 
 bench = SubcommandApp()
-bench.__doc__ = "Measure on this machine."
+bench.__doc__ = "Measure self-play beside its controls on this machine."
 bench.command(commands.bench_nano, name="nano")
 
 COMMANDS: dict[str, Callable[..., int | None] | SubcommandApp] = {
@@ -45,6 +46,12 @@ DIALS = (
     "max_reply_tokens", "allow_weak", "eval_every", "max_hours",
 )  # fmt: skip
 """What `run --help` shows: where to start, and the twelve settings that people change. --help-all shows all."""
+
+OTHERS = [
+    ("config", Annotated[str, arg(help="JSON or YAML file of settings, laid over the preset.")], ""),
+    ("help_all", Annotated[commands.Flag, arg(help="Show every setting, not only those that people change.")], False),
+]
+"""What is read with the settings, and is none."""
 
 KEPT = {
     "run": "; what was saved can be resumed",
@@ -126,7 +133,7 @@ def _call(words: Sequence[str]) -> int | None:
         hint = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(COMMANDS)}"
         print(f"azr-lite: unknown command {command!r}; {hint}", file=sys.stderr)
         return 2
-    for flag, value in pairwise(arguments):
+    for flag, value in [*pairwise(arguments), *(one.split("=", 1) for one in arguments if "=" in one)]:
         is_switch = any(f.type == "bool" and f.name == flag[2:].replace("-", "_") for f in dataclasses.fields(Config))
         if is_switch and value in ("True", "False", "true", "false"):
             raise ConfigError(f"{flag} takes no value; give {flag} or --no-{flag.removeprefix('--')}")
@@ -152,20 +159,28 @@ def _overview() -> str:
     return "\n".join([*lines, "", "azr-lite COMMAND --help explains each."])
 
 
+def _value_of(option: str, example: str, arguments: list[str]) -> str | None:
+    """What the command line gives for an option; None where it does not."""
+    found = next((value for flag, value in pairwise([*arguments, ""]) if flag == option), None)
+    found = next((one.partition("=")[2] for one in arguments if one.startswith(f"{option}=")), found)
+    if found is not None and (not found or found.startswith("-")):
+        raise ConfigError(f"{option} has no value; give one, such as {option} {example}")
+    return found
+
+
 def _settings_reader(command: str, arguments: list[str]) -> Callable[[StructTypeInfo], StructConstructorSpec | None]:
     """tyro's rule for a `Config`: a box per section; the defaults are those of the preset that the arguments name."""
-    named = next((value for flag, value in pairwise([*arguments, ""]) if flag == "--preset"), None)
-    named = next((one.partition("=")[2] for one in arguments if one.startswith("--preset=")), named)
-    if named is not None and (not named or named.startswith("-")):
-        raise ConfigError("--preset has no value; give one, such as --preset nano")
-    if named is None and command == "run":
-        named = "nano"
-    base = Config() if named is None else preset(named)
+    named, file = _value_of("--preset", "nano", arguments), _value_of("--config", "mine.yaml", arguments)
+    settings = read_settings(Path(file)) if file else {}
+    inside = settings.pop("preset", "nano" if file or command == "run" else None)
+    named = named or inside
+    base = Config() if named is None else preset(named, **settings)
+    names = DIALS if {"-h", "--help"} & {*arguments} else [field.name for field in dataclasses.fields(Config)]
 
     def build(**sections: Any) -> Config:
         read = {name: split_names(value) for section in sections.values() for name, value in vars(section).items()}
-        changes = {name: value for name, value in read.items() if name != "preset" and value != getattr(base, name)}
-        config = Config(**changes) if named is None else preset(named, **changes)
+        changes = {name: read[name] for name in names if name != "preset" and read[name] != getattr(base, name)}
+        config = Config(**changes) if named is None else preset(named, **{**settings, **changes})
         most = changes.get("micro_batch_size", base.micro_batch_size)
         if config.micro_batch_size != most:
             reason = f"the largest up to {most} that divides a batch of {config.rows} sequences"
@@ -175,10 +190,11 @@ def _settings_reader(command: str, arguments: list[str]) -> Callable[[StructType
     def rule(info: StructTypeInfo) -> StructConstructorSpec | None:
         if info.type is not Config:
             return None
-        names = DIALS if {"-h", "--help"} & {*arguments} else [field.name for field in dataclasses.fields(Config)]
+        declared = declare_settings(names, base)
+        declared["run"] += OTHERS
         sections = {
             title: Annotated[dataclasses.make_dataclass(title, found), arg(prefix_name=False)]
-            for title, found in declare_settings(names, base).items()
+            for title, found in declared.items()
         }
         fields = [StructFieldSpec(title, kind, tyro.MISSING_NONPROP) for title, kind in sections.items()]
         return StructConstructorSpec(build, tuple(fields))

@@ -25,7 +25,6 @@ from azr_lite.presets import list_presets
 
 Flag = FlagCreatePairsOff[bool]
 Json = Annotated[Flag, arg(help="Print JSON.")]
-HelpAll = Annotated[Flag, arg(help="Show every setting, not only those that most people change.")]
 RunPath = Annotated[Positional[Path], arg(help="The run directory.")]
 typed: list[str] | None = None
 """The words after `azr-lite` on this process's command line; None where a Python program calls a command."""
@@ -60,9 +59,7 @@ def _options(module: str, name: str) -> Any:
     return Annotated[Any, arg(name="", constructor_factory=lambda: getattr(import_module(module), name))]
 
 
-def run(
-    config: Settings, *, dry_run: Flag = False, json: Json = False, go_on: Flag = False, help_all: HelpAll = False
-) -> int:
+def run(config: Settings, *, dry_run: Flag = False, json: Json = False, go_on: Flag = False) -> int:
     """Self-play from the start, with the settings of a preset or your own.
 
     Args:
@@ -72,7 +69,7 @@ def run(
         go_on: Resume the run where it exists already.
     """
     from azr_lite import loop
-    from azr_lite.progress import check_installed
+    from azr_lite.progress import Objects
     from azr_lite.train.companions import companions
 
     if json and not dry_run:
@@ -80,7 +77,7 @@ def run(
     if dry_run:
         from azr_lite.train.preflight import preflight
 
-        check_installed(config)
+        loop.check(config, Objects())
         if json:
             print(config_text(loop.resolve(config)), end="")
             print(f"nothing was run; the batch has {config.rows} sequences per step", file=sys.stderr)
@@ -109,7 +106,7 @@ def _status_of(summary: dict[str, Any]) -> int:
     return {"max_hours": 3, "SIGINT": 130, "SIGTERM": 143}.get(rule, 0)
 
 
-def plan(config: Settings, *, gpu: str = "", why: Flag = False, json: Json = False, help_all: HelpAll = False) -> None:
+def plan(config: Settings, *, gpu: str = "", why: Flag = False, json: Json = False) -> None:
     """What fits and how long it takes: a preset, your settings, or all presets.
 
     Args:
@@ -133,7 +130,7 @@ def plan(config: Settings, *, gpu: str = "", why: Flag = False, json: Json = Fal
 
 
 def launch_file(name: Positional[str] = "") -> None:
-    """Where a launch file for accelerate is stored.
+    """Print the path of a launch file for accelerate.
 
     Args:
         name: ddp, fsdp2 or zero3.
@@ -151,7 +148,7 @@ def evaluate(
     data: tuple[str, ...] = (),
     json: Json = False,
 ) -> None:
-    """Ask a model or a run the questions of benchmarks; answers are kept.
+    """Put benchmark questions to a model or a run; answers are kept.
 
     Args:
         model: Hub id, folder, .gguf file, nano, or a run's folder (RUN@12: its step 12, RUN@0: where it started).
@@ -202,7 +199,7 @@ def doctor(run: Positional[Path | None] = None, *, sandbox: Flag = False, rerun:
 
     Args:
         run: A run directory: the exit status is 1 when something is found. Not given: this machine.
-        sandbox: Attack the sandbox on this machine and count leaks; the exit status is 1 on any.
+        sandbox: Attack the sandbox on this machine and count leaks; the exit status is 1 if there are any.
         rerun: Also run this many of the run's accepted programs again: finds what leaves no trace in the numbers.
     """
     if run is not None:
@@ -239,8 +236,8 @@ def show(
     Args:
         what: A run directory; the name of a logged number, such as solve/deduction/reward; or metrics: all of them.
         step: Self-play step, from 0; not given: the newest.
-        worst: That many with the lowest reward.
-        best: That many with the highest reward.
+        worst: How many, lowest reward first.
+        best: How many, highest reward first.
         role: propose or solve.
         type: deduction, abduction, induction.
         count: How many, without --worst and --best.
@@ -254,7 +251,7 @@ def show(
 
 
 def replay(run: RunPath, *, step: int | None = None, rescore: tuple[str, ...] = (), json: Json = False) -> int:
-    """Make a step's verdicts, rewards and advantages again from the log; compare.
+    """Compute a step's verdicts, rewards and advantages again from the log.
 
     The exit status is 1 when something differs.
 

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from itertools import groupby, pairwise
 from pathlib import Path
 from shlex import quote
@@ -20,19 +21,48 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from azr_lite.config import Config
+from azr_lite.config import OBJECT, Config
 from azr_lite.errors import ConfigError
 from azr_lite.evaluation.scores import scores_until
 from azr_lite.metrics import STAGES, across, mean
 from azr_lite.pace import QUIET_S, Pace, clock, stamp
+from azr_lite.rewards import RewardFunction, load_rewards, name_rewards
 from azr_lite.rundir import RunDir, rollout_line
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
 
     from azr_lite.selfplay import SelfPlay
+    from azr_lite.triplet import Rollout
 
 PROJECT = "azr-lite"
+Callback = Callable[[int, dict[str, float], "list[Rollout]"], Any]
+"""Called after each step with its number, its numbers (metrics.jsonl and timing.jsonl) and its rollouts."""
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What only a Python program can give a run; `run` says what each is."""
+
+    rewards: Any = None
+    callbacks: Sequence[Callback] = ()
+    model: Any = None
+    tokenizer: Any = None
+
+    def names(self) -> dict[str, Any]:
+        """The settings that name what was given."""
+        named: dict[str, Any] = {} if self.rewards is None else {"reward": name_rewards(self.rewards)[0]}
+        if self.model is not None:
+            named["model"] = self.model if isinstance(self.model, str) else OBJECT + type(self.model).__name__
+        return named
+
+    def own_rewards(self, config: Config) -> dict[str, RewardFunction]:
+        """The rewards of one's own by name. ConfigError where one is missing, or the model or its tokenizer is."""
+        is_object = config.model.startswith(OBJECT)
+        if is_object != (self.tokenizer is not None):
+            again = "at each start also its tokenizer, and the object: azr_lite.resume(path, model=…, tokenizer=…)"
+            raise ConfigError(f"model is {config.model!r}; it needs {again if is_object else 'no tokenizer'}")
+        return load_rewards(config, {} if self.rewards is None else name_rewards(self.rewards)[1])
 
 
 def check_installed(config: Config) -> None:
@@ -181,8 +211,14 @@ class Reporter:
     printed for `QUIET_S` seconds, with its time.
     """
 
-    def __init__(self, config: Config, directory: RunDir | None = None, quiet: bool = False) -> None:
-        self.config, self.directory, self.quiet = config, directory, quiet
+    def __init__(
+        self,
+        config: Config,
+        directory: RunDir | None = None,
+        quiet: bool = False,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        self.config, self.directory, self.quiet, self.callbacks = config, directory, quiet, callbacks
         self.console = Console(highlight=False, soft_wrap=False)
         self.trackers = Trackers(config, directory, self.facts)
         self._printed = -math.inf  # when the last step line was printed
@@ -214,6 +250,8 @@ class Reporter:
         self.directory.append(step, metrics, timing, record.rollouts, record.tasks)
         self.trackers.step(step, metrics | timing, map(rollout_line, record.rollouts))
         self.print_step(step, metrics, timing)
+        for callback in self.callbacks:
+            callback(step, metrics | timing, record.rollouts)
 
     def print_step(self, step: int, metrics: dict[str, float], timing: dict[str, float]) -> None:
         """The line of a step, where one is due: means over the task types, and the time left at the pace so far."""

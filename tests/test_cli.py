@@ -92,7 +92,13 @@ def test_a_dry_run_says_what_a_full_machine_lacks(tmp_path, capsys, monkeypatch)
             ["run", "--self-test", "False", "--dry-run"],
             "--self-test takes no value; give --self-test or --no-self-test",
         ),
-        (["run", "--preset", "cfg/mine.yaml", "--dry-run"], "a file of settings is JSON"),
+        (["run", "--self-test=False", "--dry-run"], "--self-test takes no value; give --self-test or --no-self-test"),
+        (["run", "--preset", "cfg/mine.yaml", "--dry-run"], "cfg/mine.yaml cannot be read (No such file"),
+        (["run", "--config", "mine.toml", "--dry-run"], "a file of settings is .json, .yaml or .yml"),
+        (["run", "--config", "--dry-run"], "--config has no value; give one, such as --config mine.yaml"),
+        (["run", "--reward", "papr", "--dry-run"], "reward names ('papr',); give paper,"),
+        (["run", "--reward", "no_such_module:x", "--dry-run"], "names the module 'no_such_module', which cannot be"),
+        (["run", "--task-module", "no_such_module", "--dry-run"], "names the module 'no_such_module', which cannot be"),
         (["run", "nano", "--json"], "add --dry-run"),
         (["resume", "no/such/run"], "there is no run at"),
         (["plan", "--gpu", "16GB"], "which preset is meant?"),
@@ -165,6 +171,28 @@ def test_run_shows_twelve_dials_in_eight_groups_and_all_settings_on_request(caps
     assert options["--help-all"] == settings
     assert "--lora-rank INT" in shown["--help-all"]
     assert "(default: 100)" in shown["--help"], "the defaults are those of the preset that is named"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.yaml", "\ufeffpreset: smoke\nsteps: 3\nlearning_rate: 1e-4\ntask_types: [deduction]\n"),
+        ("a.json", '\ufeff{"preset": "smoke", "steps": 3, "learning_rate": 1e-4, "task_types": ["deduction"]}'),
+    ],
+)
+def test_a_file_of_settings_lies_over_the_preset_and_under_the_options(name, text, tmp_path, capsys):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+
+    def found(*words):
+        assert main(["run", "--config", str(tmp_path / name), *words, "--dry-run", "--json"]) == 0
+        settings = json.loads(capsys.readouterr().out)
+        return [settings[key] for key in ("preset", "steps", "learning_rate", "task_types", "n_mc")]
+
+    assert found() == ["smoke", 3, 1e-4, ["deduction"], 2]
+    assert found("--steps", "4", "--preset", "nano") == ["nano", 4, 1e-4, ["deduction"], 6]
+    (tmp_path / name).write_text("[1, 2", encoding="utf-8")
+    assert main(["run", "--config", str(tmp_path / name), "--dry-run"]) == 1
+    assert f"is not {'YAML' if name == 'a.yaml' else 'JSON'}" in capsys.readouterr().err
 
 
 def test_resume_offers_what_may_change(capsys):

@@ -19,6 +19,8 @@ from azr_lite.errors import ConfigError, ModelError, RunDirectoryError
 from azr_lite.metrics import STAGES
 from azr_lite.presets import preset
 from azr_lite.progress import Reporter, spark
+from azr_lite.rundir import RunDir
+from azr_lite.triplet import Record
 
 REAL_TUNINGS = os.environ.get("AZR_LITE_REAL_TUNINGS", "lora").split(",")
 """How the real model is tuned in the suite. AZR_LITE_REAL_TUNINGS=full,lora,qlora tries all, in five minutes."""
@@ -115,6 +117,30 @@ def test_sparks():
         (3, True, "no step was left to do; further: azr-lite resume runs/x --steps"),
     ],
 )
+def test_callbacks_hear_of_each_step_on_the_first_process_alone(tmp_path):
+    class Play:
+        record = Record(step=0, metrics={"solve/deduction/ok": 0.5})
+
+    told = {}
+    for quiet in (False, True):
+        config = preset("nano", output_dir=str(tmp_path / str(quiet)))
+        heard = told[quiet] = []
+        callbacks = [lambda *given, heard=heard: heard.append(given)]
+        reporter = Reporter(config, RunDir.create(config, {}), quiet=quiet, callbacks=callbacks)
+        reporter.start(0)
+        timing = dict.fromkeys(STAGES, 1.0)
+        reporter.step(Play(), {"step": 0, "loss": 0.25, "timing": timing})
+    assert told[True] == []
+    ((step, numbers, rollouts),) = told[False]
+    assert (step, numbers["loss"], numbers["solve/deduction/ok"], numbers["update"], rollouts) == (
+        0,
+        0.25,
+        0.5,
+        1.0,
+        [],
+    )
+
+
 def test_the_last_line_says_what_to_type_next(done, finished, words, capsys):
     reporter = Reporter(preset("nano", steps=3))
     reporter.start(done)

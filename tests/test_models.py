@@ -10,7 +10,7 @@ import torch
 from transformers import AutoTokenizer
 
 from azr_lite.config import Config
-from azr_lite.errors import ModelError
+from azr_lite.errors import ConfigError, ModelError
 from azr_lite.presets import preset
 from azr_lite.prompts.words import R1
 from azr_lite.train.policy import _give_pad_token, choose_precision, load_policy
@@ -51,6 +51,31 @@ def test_nano_comes_with_compact_prompts_and_float32():
     assert policy.compute is torch.float32
 
 
+@pytest.mark.parametrize("launched", ["FSDP", "DEEPSPEED"])
+def test_where_weights_are_cut_only_the_first_process_reads_them(tmp_path, monkeypatch, launched):
+    """The others get the same model with weights that nobody has written; tests/engines measures their memory."""
+    folder = save(tmp_path, generation={"eos_token_id": [0, 1]})
+    whole = load_policy(config(folder))
+    for name, value in {
+        f"ACCELERATE_USE_{launched}": "true",
+        "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
+        "RANK": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("azr_lite.train.policy.broadcast_object_list", lambda found: found)  # there is no first process
+    (tmp_path / "model.safetensors").unlink()
+    empty = load_policy(config(folder))
+    sizes = [{name: (p.shape, p.dtype) for name, p in each.model.named_parameters()} for each in (whole, empty)]
+    assert sizes[0] == sizes[1], "also: tied weights are tied"
+    for name, buffer in whole.model.named_buffers():
+        assert torch.equal(buffer, empty.model.get_buffer(name)), name
+    assert empty.model.generation_config.eos_token_id == whole.model.generation_config.eos_token_id == [0, 1]
+    assert (empty.reasons, empty.untrained) == (whole.reasons, whole.untrained)
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(ModelError):
+        load_policy(config(folder))
+
+
 def test_a_folder_loads_with_its_weights_unchanged(tmp_path):
     policy = load_policy(config(save(tmp_path)))
     expected = tiny_model(tiny_tokenizer()).state_dict()
@@ -83,6 +108,23 @@ def test_sixteen_bits_leave_the_position_code_exact():
 
 
 @needs_bitsandbytes
+def test_a_model_object_is_taken_as_it_is():
+    tokenizer = tiny_tokenizer()
+    tokenizer.padding_side = "right"
+    model = tiny_model(tokenizer).to(torch.bfloat16).requires_grad_(False)
+    policy = load_policy(config("object:Qwen2ForCausalLM", prompts="r1"), model, tokenizer)
+    assert policy.model is model
+    assert policy.tokenizer.padding_side == "left"
+    assert {(weight.dtype, weight.requires_grad) for weight in model.parameters()} == {(torch.float32, True)}
+    with pytest.raises(ModelError, match=r"was an object of a Python program \(Qwen2ForCausalLM\), and is not kept"):
+        load_policy(config("object:Qwen2ForCausalLM", prompts="r1"))
+    with pytest.raises(ModelError, match="the model given is a Linear; give a model of transformers"):
+        load_policy(config("object:Linear", prompts="r1"), torch.nn.Linear(2, 2), tokenizer)
+    for wrong in ({"generation": "vllm"}, {"tuning": "qlora"}):
+        with pytest.raises(ConfigError, match=r"hub id or (the )?folder"):
+            config("object:Qwen2ForCausalLM", **wrong)
+
+
 def test_qlora_loads_linear_layers_in_four_bits(tmp_path):
     policy = load_policy(config(save(tmp_path), tuning="qlora", dtype="auto"))
     assert policy.model.is_loaded_in_4bit
@@ -163,7 +205,7 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_special_tokens({"eos_token": "<another end>"})
     tokenizer.save_pretrained(folder)
-    with pytest.raises(ModelError, match="do not belong together"):
+    with pytest.raises(ModelError, match="do not match"):
         load_policy(config(folder))
 
 

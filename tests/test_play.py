@@ -126,5 +126,5 @@ def test_what_cannot_be_played_is_one_sentence(tmp_path):
     with pytest.raises(ConfigError, match="tries is 1"):
         play("nano", Options(tries=1))
     (tmp_path / "run").mkdir()
-    with pytest.raises(EvaluationError, match="is no run, so it has no step 3"):
+    with pytest.raises(EvaluationError, match="is not a run, so it has no step 3"):
         play(f"{tmp_path}/run@3", Options())

@@ -316,7 +316,7 @@ def _refuse_misspelt_run(folder: Path, base: str, step: str) -> None:
         known = ", ".join(path.parent.name for path in runs[:8])
         raise EvaluationError(f"there is no run at {base}; {folder.parent} holds {known}; give one of these")
     if step:
-        raise EvaluationError(f"{base} is no run, so it has no step {step}; give the folder of a run before the @")
+        raise EvaluationError(f"{base} is not a run, so it has no step {step}; give the folder of a run before the @")
 
 
 def _checkpoint(run: Path, step: str, updates: int) -> tuple[int, Path | None]:

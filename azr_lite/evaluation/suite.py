@@ -254,7 +254,7 @@ class Options:
     def __post_init__(self) -> None:
         for name in ("items", "samples", "max_tokens"):
             if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a number, or 0: as the suite has it")
+                raise ConfigError(f"{name} is {getattr(self, name)}; give 0 (the suite's own value) or more")
         if self.samples > 1 and self.temperature == 0:
             raise ConfigError("several greedy replies to one question are all the same; give --temperature 0.6 or so")
         if self.reasoning_protocol not in PROTOCOLS:

@@ -6,6 +6,7 @@ adds s·B·A to W in float32, so base + adapter, which adds the products instead
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -99,7 +100,7 @@ def export(
             _copy_tokenizer(checkpoint, folder)
         else:
             if adapter is None:
-                model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+                model = _whole(checkpoint)
             else:
                 model = _merged(config, adapter)
             wanted = _write_model(in_type(model, getattr(torch, dtype)), checkpoint, folder)
@@ -166,6 +167,18 @@ def _base(config: Config) -> Base:
 
 
 # ---------------------------------------------------------------- making the model
+
+
+def _whole(checkpoint: Path) -> PreTrainedModel:
+    """The model in float32. DeepSpeed writes model.safetensors in 16 bits, which round small updates away."""
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    if (checkpoint / "latest").exists():
+        if importlib.util.find_spec("deepspeed") is None:
+            raise PublishError(f"only DeepSpeed reads the float32 weights of {checkpoint}; pip install deepspeed")
+        from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+        model.load_state_dict(get_fp32_state_dict_from_zero_checkpoint(str(checkpoint)))
+    return model
 
 
 def _merged(config: Config, adapter: Path) -> PreTrainedModel:
@@ -294,7 +307,7 @@ def check_repository(repo: str) -> None:
         validate_repo_id(repo)
         if repo.count("/") == 1:
             return
-    raise PublishError(f"{repo!r} names no repository; write USER/NAME in letters, digits, '-', '_' and '.'")
+    raise PublishError(f"{repo!r} is not a repository's name; write USER/NAME in letters, digits, '-', '_' and '.'")
 
 
 def push(folder: Path, repo: str, private: bool = True) -> str:
@@ -319,7 +332,7 @@ def _hub_problem(repo: str, error: Exception) -> str:
         status = error.response.status_code
     sentences = {
         0: f"the hub cannot be reached ({said}); check the network, then push again: finished files are not sent twice",
-        401: "the hub wants a token that it knows; log in by `hf auth login`, or set HF_TOKEN to one that may write",
+        401: "the hub wants a token that it knows; log in with `hf auth login`, or set HF_TOKEN to one that may write",
         403: f"this token may not write to {repo}; use your own user name, or a token with the right to write",
         404: f"the hub has no place for {repo}; check that the user or organisation before the / exists",
     }

@@ -116,7 +116,7 @@ class Run:
         """Write one self-contained HTML page about the run: no network, at most 2 MB.
 
         `output`: the file; when not given RUN/report.html, or comparison.html here where runs are compared. `against`:
-        up to seven of these. ConfigError: the file exists and is no report, or cannot be written.
+        up to seven of these. ConfigError: the file exists and is not a report, or cannot be written.
         """
         from azr_lite.observe.report import write_report
 
@@ -124,14 +124,15 @@ class Run:
             [self.path, *(other.path if isinstance(other, Run) else other for other in against)], output
         )
 
-    def replay(self, step: int | None = None, *, executor: ProgramRunner | None = None) -> Replay:
+    def replay(self, step: int | None = None, *, executor: ProgramRunner | None = None, rewards: Any = None) -> Replay:
         """Make a step's verdicts, rewards, advantages and weights again from the log alone, and hold them against it.
 
         `step`: from 0; the newest whole one. `executor`: one that is open; else one is started with the run's limits.
+        `rewards`: as in `azr_lite.run`, where the run's own cannot be imported by their names.
         """
         from azr_lite.observe.replay import replay
 
-        return replay(self.directory, step, executor)
+        return replay(self.directory, step, executor, rewards)
 
     def rescore(self, **changes: Any) -> Rescoring:
         """What the recorded replies would have earned by another estimator, whitening or zero_learnability, by step."""

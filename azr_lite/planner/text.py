@@ -26,7 +26,7 @@ ROUGH = "rough estimate (to a factor of two)"
 def plan_text(found: Plan, *, table: bool = True) -> str:
     """One plan in at most 80 columns: memory by part (the `table`), advice where it does not fit, a rough time."""
     c, card, gpus = found.config, found.card, max(1, found.config.processes)
-    spread = ", weights cut over them" if c.tuning == "full" else ", all weights on each"
+    spread = ", weights sharded over them" if c.tuning == "full" else ", all weights on each"
     cards = f"{gpus} x {card.name}{spread}" if gpus > 1 else card.name
     trained = trainable_parameters(found.shape, c)
     arithmetic = ""
@@ -61,26 +61,35 @@ def plan_text(found: Plan, *, table: bool = True) -> str:
 
 def plan_table(plans: Sequence[Plan]) -> str:
     """One line per plan, at most 80 columns."""
-    rows = [("preset", "model", "tuning", "GPU", "peak", "s/step*", "hours*")]
+    rows = [("preset", "model", "GPU", "peak", "s/step*", "hours*", "vLLM*", "basis")]
     for found in plans:
         c, gpus = found.config, max(1, found.config.processes)
         card = "CPU" if c.device == "cpu" else (f"{gpus}x" if gpus > 1 else "") + f"{found.card.gb:g}"
         peak, times = f"{found.peak_gb:.1f}{'' if found.fits else '!'}", (found.step_seconds, found.hours)
-        rows.append((c.preset, c.model.rpartition("/")[2], c.tuning, card, peak, f"{times[0]:.0f}", f"{times[1]:.1f}"))
+        asks = c.generation == "transformers" and c.device != "cpu"
+        beside = plan(c.replace(generation="vllm"), found.card.gb) if asks else None
+        faster = f"{beside.step_seconds:.0f}" if beside and beside.fits else ""
+        basis = "run" if c.device == "cpu" else "plan"
+        row = (c.preset, c.model.rpartition("/")[2], card, peak, f"{times[0]:.0f}", f"{times[1]:.1f}", faster, basis)
+        rows.append(row)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [" ".join([*map(str.ljust, row[:3], widths), *map(str.rjust, row[3:], widths[3:])]) for row in rows]
-    notes = f"GPU, peak in GB of 1e9 bytes; peak: planned, on one GPU (! = does not fit). *: {ROUGH}."
-    return _wrapped([*lines, f"{notes} One preset in full: azr-lite plan PRESET"])
+    lines = [" ".join([*map(str.ljust, row[:2], widths), *map(str.rjust, row[2:], widths[2:])]) for row in rows]
+    notes = (
+        f"GPU, peak in GB of 1e9 bytes; peak: planned, on one GPU (! = does not fit). *: {ROUGH}. vLLM: seconds per "
+        "step where it is installed. basis: run = such runs are kept; plan = planned only. "
+        "One preset in full: azr-lite plan PRESET"
+    )
+    return _wrapped([*lines, notes])
 
 
 def why_text(name: str) -> str:
     """Each setting of a preset with its reason. Raises ConfigError for settings that come from no preset."""
     if name not in PRESETS:
-        raise ConfigError(f"only a preset's settings have reasons, and {name!r} is none; known: {', '.join(PRESETS)}")
+        raise ConfigError(f"--why explains presets only, and {name!r} is not one; known: {', '.join(PRESETS)}")
     lines = [f"{name}: {PRESETS[name].about}"]
     for setting, (value, reason) in PRESETS[name].choices.items():
         lines += [f"{setting} = {value}", f"    {reason}"]
-    return _wrapped([*lines, "Every other setting is the default: azr-lite run --help says what and why."])
+    return _wrapped([*lines, "Every other setting is the default: azr-lite run --help-all says what and why."])
 
 
 def _wrapped(lines: Sequence[str]) -> str:

@@ -1,27 +1,46 @@
 """Strict reader of Python literals in model-written text: a plain value or `LiteralError`, within milliseconds.
 
-Python's own parser reads the text; nothing is compiled or evaluated. Of its tree only literals are taken, and
-`set(...)`, `frozenset(...)`, `float('inf')`, ``inf`` and ``(1+2j)``. All else that would have to be evaluated is
-refused: other calls, names, attributes, operators, comprehensions, f-strings, keyword arguments.
+Whatever would have to be evaluated is refused: calls (but `set(...)`, `frozenset(...)`, `float('inf')`), names,
+attributes, operators, comprehensions, f-strings, keyword arguments. Nothing is ever evaluated or compiled.
 """
 
 from __future__ import annotations
 
-import ast
 import re
-import warnings
+import unicodedata
 from typing import Any, Final
 
 MAX_TEXT: Final = 4096
 MAX_DEPTH: Final = 40
-MAX_BITS: Final = 4096
-"""Of the largest integer that may cross the wire."""
+MAX_DIGITS: Final = 1234
+"""Decimal digits of the largest integer that may cross the wire (4,096 bits)."""
 MAX_HASHED: Final = 1000
-_INFINITIES: Final = ("inf", "+inf", "-inf")
+
+_SPACE = re.compile(r"(?:[ \t\r\n\f]+|#[^\n]*)*")
+_STRING = re.compile(
+    r"""(?P<prefix>(?i:|[rbu]|br|rb))(?P<quote>'''|\"\"\"|'(?!'')|"(?!""))(?P<body>(?:\\.|[^\\])*?)(?P=quote)""",
+    re.DOTALL,
+)
+_QUOTE = re.compile(r"""(?i:|[rbu]|br|rb)['"]""")
+_ESCAPE = re.compile(
+    r"\\([0-7]{1,3}|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|N\{[A-Za-z0-9 -]{1,100}\}|.)", re.DOTALL
+)
+_NUMBER = re.compile(
+    r"0[xX](?:_?[0-9a-fA-F])+|0[oO](?:_?[0-7])+|0[bB](?:_?[01])+"
+    r"|(?:[0-9](?:_?[0-9])*(?:\.(?:[0-9](?:_?[0-9])*)?)?|\.[0-9](?:_?[0-9])*)(?:[eE][+-]?[0-9](?:_?[0-9])*)?[jJ]?"
+)
+_INFINITY = re.compile(r"float\(\s*(?P<quote>['\"])(?P<sign>[+-]?)inf(?P=quote)\s*\)")
+_NAME = re.compile(r"[^\W\d]\w*")
+_CONSTANTS: Final[dict[str, Any]] = {"None": None, "True": True, "False": False}
+_ESCAPES: Final = {"\n": "", **dict(zip("\\'\"abfnrtv", "\\'\"\a\b\f\n\r\t\v", strict=True))}
 
 
 class LiteralError(ValueError):
-    """Text that is not a literal, or one that is too long or too deep."""
+    """Text that is not a literal. `reason`: empty, too_long, too_deep, not_a_number, not_literal."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 def read_value(text: str, max_text: int = MAX_TEXT) -> Any:
@@ -34,8 +53,8 @@ def read_value(text: str, max_text: int = MAX_TEXT) -> Any:
         Traceback (most recent call last):
         azr_lite.sandbox.literal.LiteralError: expected a literal, found "__import__('os')" at character 0
     """
-    values, comma = _Reader(text, max_text).values()
-    return values if comma else values[0]
+    items, comma = _Reader(text, max_text).items_to_end()
+    return items[0] if len(items) == 1 and not comma else tuple(items)
 
 
 def read_arguments(text: str, max_text: int = MAX_TEXT) -> tuple[Any, ...]:
@@ -46,125 +65,229 @@ def read_arguments(text: str, max_text: int = MAX_TEXT) -> tuple[Any, ...]:
         >>> read_arguments("1, 2"), read_arguments("(1, 2)")
         ((1, 2), ((1, 2),))
     """
-    return _Reader(text, max_text).values()[0]
+    return tuple(_Reader(text, max_text).items_to_end()[0])
 
 
 class _Reader:
-    """`lines`: those of the text, in bytes, as Python's parser counts places in it."""
-
     def __init__(self, text: str, max_text: int) -> None:
         if type(text) is not str:
-            raise LiteralError("expected text")
+            raise LiteralError("not_literal", "expected text")
         if len(text) > max_text:
-            raise LiteralError(f"{len(text)} characters, limit {max_text}")
-        self.lines = text.encode("utf-8", "replace").splitlines()
+            raise LiteralError("too_long", f"{len(text)} characters, limit {max_text}")
+        self.text, self.at = text, 0
+
+    def items_to_end(self) -> tuple[list[Any], bool]:
+        items, comma = self._items("", 0)
+        if not items:
+            raise LiteralError("empty", "expected a literal, found nothing")
+        return items, comma
+
+    def _fail(self, what: str) -> LiteralError:
+        found = ascii(self.text[self.at : self.at + 20]) if self.at < len(self.text) else "the end"
+        return LiteralError("not_literal", f"expected {what}, found {found} at character {self.at}")
+
+    def _peek(self) -> str:
+        self.at = _SPACE.match(self.text, self.at).end()  # type: ignore[union-attr]
+        return self.text[self.at : self.at + 1]
+
+    def _take(self, expected: str) -> None:
+        if self._peek() != expected:
+            raise self._fail(f"'{expected}'")
+        self.at += 1
+
+    def _items(self, close: str, depth: int) -> tuple[list[Any], bool]:
+        """Values up to `close`, which is taken ("" = end of text), and whether a comma stood after the last."""
+        items: list[Any] = []
+        comma = True
+        while self._peek() != close:
+            if not comma:
+                raise self._fail("',' or the end" if not close else f"',' or '{close}'")
+            items.append(self._value(depth))
+            comma = self._peek() == ","
+            self.at += comma
+        self.at += len(close)
+        return items, comma and bool(items)
+
+    def _value(self, depth: int) -> Any:
+        char = self._peek()
+        if depth >= MAX_DEPTH and char in ("[", "(", "{", "s", "f"):
+            raise LiteralError("too_deep", f"brackets nested deeper than {MAX_DEPTH}")
+        if char == "[":
+            self.at += 1
+            return self._items("]", depth + 1)[0]
+        if char == "(":
+            return self._bracket(depth + 1)
+        if char == "{":
+            self.at += 1
+            return self._braces(depth + 1)
+        match = _STRING.match(self.text, self.at)
+        if match:
+            return self._strings(match, depth)
+        if _QUOTE.match(self.text, self.at):
+            raise LiteralError("not_literal", "a string that does not end")
+        if char in "+-.0123456789" and char:
+            return self._number()
+        return self._name(depth)
+
+    def _bracket(self, depth: int) -> Any:
+        self.at += 1
+        items, comma = self._items(")", depth)
+        return items[0] if len(items) == 1 and not comma else tuple(items)
+
+    def _braces(self, depth: int) -> dict[Any, Any] | set[Any]:
+        """A dict or a set, from behind its opening brace."""
+        entries: list[Any] = []
+        keyed = self._peek() == "}"  # {} is a dict
+        while self._peek() != "}":
+            if entries:
+                if self._peek() != ",":
+                    raise self._fail("'}'" if keyed else "',' or '}'")
+                self.at += 1
+                if self._peek() == "}":
+                    break
+            entry = self._value(depth)
+            keyed = keyed or (not entries and self._peek() == ":")
+            if keyed:
+                self._take(":")
+                entry = (entry, self._value(depth))
+            entries.append(entry)
+        self._take("}")
+        self._few(len(entries))
         try:
-            with warnings.catch_warnings():  # about odd escapes
-                warnings.simplefilter("ignore")
-                self.tree = ast.parse(f"f(\n{text}\n)", mode="eval").body
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            place = (getattr(error, "lineno", 0) or 2) - 2, (getattr(error, "offset", 0) or 1) - 1
-            raise self._fail(*place) from None
+            return dict(entries) if keyed else set(entries)
+        except TypeError:
+            raise LiteralError("not_literal", "a list, dict or set cannot be hashed") from None
 
-    def values(self) -> tuple[tuple[Any, ...], bool]:
-        """All values, and whether a comma stands between or after them."""
-        match self.tree:
-            case ast.Call(ast.Name("f"), [], []):
-                raise LiteralError("expected a literal, found nothing")
-            case ast.Call(ast.Name("f"), arguments, []):
-                found = tuple(self._value(node, 0) for node in arguments)
-                return found, len(found) > 1 or b"," in re.sub(rb"#[^\r\n]*", b"", self._after(arguments[0]))
-        raise self._fail(0, 0)
+    @staticmethod
+    def _few(count: int) -> None:
+        if count > MAX_HASHED:
+            raise LiteralError("too_long", f"more than {MAX_HASHED} elements in one set or dict")
 
-    def _fail(self, line: int, column: int, what: str = "a literal") -> LiteralError:
-        before, rest = b"\n".join([*self.lines[:line], b""]), b"\n".join(self.lines[line:])
-        at, text = len((before + rest[:column]).decode(errors="replace")), rest[column:].decode(errors="replace")
-        return LiteralError(f"expected {what}, found " + (f"{text[:20]!a} at character {at}" if text else "the end"))
-
-    def _after(self, node: ast.expr) -> bytes:
-        """The text behind a node."""
-        end = node.end_lineno - 2  # type: ignore[operator]
-        return b"\n".join([self.lines[end][node.end_col_offset :], *self.lines[end + 1 :]])
-
-    def _value(self, node: ast.expr, depth: int) -> Any:
-        if depth >= MAX_DEPTH and not isinstance(node, ast.Constant):
-            raise LiteralError(f"brackets nested deeper than {MAX_DEPTH}")
-        match node:
-            case ast.Constant(str() | bytes() as value):
-                return self._string(node, value, depth)
-            case ast.Constant(None | True | False as value):
-                return value
-            case ast.List(nodes):
-                return [self._value(one, depth + 1) for one in nodes]
-            case ast.Tuple(nodes):
-                return tuple(self._value(one, depth + 1) for one in nodes)
-            case ast.Set(nodes):
-                return _hashed(set, [self._value(one, depth + 1) for one in nodes])
-            case ast.Dict(keys, nodes) if None not in keys:
-                values = [self._value(one, depth + 1) for one in nodes]
-                return _hashed(dict, list(zip([self._value(one, depth + 1) for one in keys], values, strict=True)))
-            case ast.Call(ast.Name("float"), [ast.Constant(text)], []) if text in _INFINITIES:
-                return float(text)
-            case ast.Call(ast.Name("set" | "frozenset" as name), nodes, []) if len(nodes) <= 1:
-                values = [self._value(one, depth + 1) for one in nodes]
-                if values and type(values[0]) not in (set, list, tuple, frozenset):
-                    raise LiteralError(f"only {name}() and {name}([...]) are literals, not {name}(...)")
-                return _hashed(set if name == "set" else frozenset, values[0] if values else [])
-        return self._number(node)
-
-    def _string(self, node: ast.expr, value: str | bytes, depth: int) -> str | bytes:
-        """Adjacent strings are one, as in Python; but outside brackets, only those on one line."""
-        if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise LiteralError("a lone surrogate is not text")
-        if depth == 0 and node.end_lineno != node.lineno and not self._after(node).lstrip().startswith(b")"):
-            rest = self._after(node)
-            own = b"\n".join(self.lines[node.lineno - 2 :])[node.col_offset :].removesuffix(rest)
+    def _name(self, depth: int) -> Any:
+        match = _NAME.match(self.text, self.at)
+        if not match:
+            raise self._fail("a literal")
+        name = match[0]
+        if name in ("set", "frozenset"):
+            self.at = match.end()
+            self._take("(")
+            items, _ = self._items(")", depth + 1)
+            if items and (len(items) > 1 or type(items[0]) not in (set, list, tuple, frozenset)):
+                raise LiteralError("not_literal", f"only {name}() and {name}([...]) are literals, not {name}(...)")
+            self._few(len(items[0]) if items else 0)
             try:
-                ast.parse(own, mode="eval")
-            except SyntaxError:
-                raise LiteralError("expected ',' between two strings on two lines") from None
-        return value
+                return (set if name == "set" else frozenset)(*items)
+            except TypeError:
+                raise LiteralError("not_literal", "a list, dict or set cannot be hashed") from None
+        if spelled := _INFINITY.match(self.text, self.at):
+            self.at = spelled.end()
+            return float(spelled["sign"] + "inf")
+        if name in _CONSTANTS:
+            self.at = match.end()
+            return _CONSTANTS[name]
+        if name in ("inf", "infj", "nan", "nanj"):
+            return self._number()
+        raise self._fail("a literal")
 
-    def _number(self, node: ast.expr) -> Any:
-        """A number with at most one sign, or a complex number as `repr` writes it: ``(-0+1j)`` keeps both signs."""
-        match node:
-            case ast.BinOp(left, ast.Add() | ast.Sub(), right):
-                real, imaginary = self._signed(left), self._signed(right)
-                if isinstance(real, complex) or not isinstance(imaginary, complex) or isinstance(right, ast.UnaryOp):
-                    raise self._fail(node.lineno - 2, node.col_offset, "a literal, not a sum")
-                try:  # the 0 in (-0+1j) is an integer, which has no sign
-                    real = float(real) or (-0.0 if _is_minus(left) else 0.0)
-                except OverflowError:
-                    raise LiteralError("integer too large for a complex number") from None
-                return complex(real, -imaginary.imag if isinstance(node.op, ast.Sub) else imaginary.imag)
-        return self._signed(node)
-
-    def _signed(self, node: ast.expr) -> Any:
-        plain = node.operand if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.UAdd | ast.USub) else node
-        match plain:
-            case ast.Constant(value) if type(value) in (int, float, complex):
-                pass
-            case ast.Name("inf" | "infj"):
-                value = complex(0.0, float("inf")) if plain.id == "infj" else float("inf")
-            case ast.Name("nan" | "nanj"):
-                raise LiteralError("nan is never equal to itself")
-            case _:
-                raise self._fail(node.lineno - 2, node.col_offset)
-        if type(value) is int and value.bit_length() > MAX_BITS:
-            raise LiteralError(f"an integer of more than {MAX_BITS} bits")
-        if not _is_minus(node):
+    def _number(self) -> Any:
+        negative = self._peek() == "-"
+        value, imaginary = self._signed()
+        if imaginary:
+            return complex(0.0, value)
+        if self._peek() not in ("+", "-"):
             return value
-        return complex(0.0, -value.imag) if isinstance(value, complex) else -value
+        second, imaginary = self._signed()
+        if not imaginary:
+            raise self._fail("a literal, not a sum")
+        try:  # (-0+1j): as `repr` means it; Python's own reader drops the sign
+            return complex(value or (-0.0 if negative else 0.0), second)
+        except OverflowError:
+            raise LiteralError("not_literal", "integer too large for a complex number") from None
+
+    def _signed(self) -> tuple[Any, bool]:
+        """One number with at most one sign, and whether it is imaginary (then as a float)."""
+        sign = self._peek()
+        self.at += sign in ("+", "-")
+        self._peek()
+        for name in ("infj", "inf", "nan"):
+            if self.text.startswith(name, self.at):
+                if name == "nan":
+                    raise LiteralError("not_a_number", "nan is never equal to itself")
+                self.at += len(name)
+                self._ended()
+                return float("-inf" if sign == "-" else "inf"), name == "infj"
+        match = _NUMBER.match(self.text, self.at)
+        if not match:
+            raise self._fail("a number")
+        self.at = match.end()
+        self._ended()
+        return self._convert(match[0].replace("_", "").lower(), "-" if sign == "-" else "")
+
+    def _ended(self) -> None:
+        following = self.text[self.at : self.at + 1]
+        if following.isalnum() or (following in ("_", ".") and following):
+            raise self._fail("the end of the number")
+
+    @staticmethod
+    def _convert(body: str, sign: str) -> tuple[Any, bool]:
+        if body[:2] in ("0x", "0o", "0b"):
+            if len(body) > 4 * MAX_DIGITS:
+                raise LiteralError("too_long", "integer too long")
+            value = int(sign + body, 0)
+        elif body.endswith("j"):
+            return float(sign + body[:-1]), True
+        elif "." in body or "e" in body:
+            return float(sign + body), False
+        elif len(body) > MAX_DIGITS:
+            raise LiteralError("too_long", f"{len(body)} digits, limit {MAX_DIGITS}")
+        elif body[0] == "0" and body.strip("0"):
+            raise LiteralError("not_literal", "an integer may not start with 0")
+        else:
+            value = int(sign + body)
+        if value.bit_length() > 4096:
+            raise LiteralError("too_long", "an integer of more than 4096 bits")
+        return value, False
+
+    def _strings(self, match: re.Match[str] | None, depth: int) -> str | bytes:
+        """Adjacent string literals, joined as Python joins them; outside brackets only on one line."""
+        parts: list[Any] = []
+        while match:
+            end = self.at = match.end()
+            parts.append(_string(match["prefix"].lower(), match["quote"], match["body"]))
+            self._peek()
+            match = _STRING.match(self.text, self.at)
+            if match and not depth and "\n" in self.text[end : self.at]:
+                raise self._fail("',' between two strings on two lines")
+        if len({type(part) for part in parts}) > 1:
+            raise LiteralError("not_literal", "bytes and text side by side")
+        return b"".join(parts) if type(parts[0]) is bytes else "".join(parts)
 
 
-def _is_minus(node: ast.expr) -> bool:
-    return isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub)
-
-
-def _hashed(kind: Any, items: Any) -> Any:
-    if len(items) > MAX_HASHED:
-        raise LiteralError(f"more than {MAX_HASHED} elements in one set or dict")
+def _string(prefix: str, quote: str, body: str) -> str | bytes:
+    binary = "b" in prefix
+    if len(quote) == 1 and "\n" in body and "\n" in re.sub(r"(?s)\\.", "", body):
+        raise LiteralError("not_literal", "a string that does not end")
+    if binary and not body.isascii():
+        raise LiteralError("not_literal", "bytes may only hold ASCII characters")
+    if "r" not in prefix and "\\" in body:
+        body = _ESCAPE.sub(lambda match: _escaped(match[1], binary), body)
     try:
-        return kind(items)
-    except TypeError:
-        raise LiteralError("a list, dict or set cannot be hashed") from None
+        return body.encode("latin-1") if binary else body.encode().decode()
+    except UnicodeEncodeError:
+        raise LiteralError("not_literal", "a lone surrogate is not text") from None
+
+
+def _escaped(code: str, binary: bool) -> str:
+    """What a backslash and `code` mean."""
+    kind, rest = code[0], code[1:]
+    if code in _ESCAPES:
+        return _ESCAPES[code]
+    if kind in "01234567":
+        return chr(int(code, 8) & 0xFF if binary else int(code, 8))
+    if kind not in "xuUN" or (binary and kind != "x"):
+        return "\\" + code
+    try:
+        return unicodedata.lookup(rest[1:-1]) if kind == "N" else chr(int(rest, 16))
+    except (KeyError, ValueError, OverflowError):
+        what = "an unknown \\N{...} name" if kind == "N" else f"a broken \\{kind} escape"
+        raise LiteralError("not_literal", what) from None

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from azr_lite.config import Config
+from azr_lite.environment import sharding
 from azr_lite.errors import AzrError, ConfigError, TrainingError
 from azr_lite.train.checkpoints import step_of
 from azr_lite.train.companions import STARTED
@@ -50,14 +51,6 @@ def world() -> int:
 def is_main() -> bool:
     """The first process of all: the only one that writes files and prints."""
     return int(os.environ.get("RANK") or 0) == 0
-
-
-def sharding() -> str:
-    """``FSDP`` or ``DeepSpeed`` where the launcher wants weights cut over the processes, else empty."""
-    for name in ("FSDP", "DeepSpeed"):
-        if os.environ.get(f"ACCELERATE_USE_{name.upper()}", "").lower() in ("true", "1"):
-            return name
-    return ""
 
 
 def check_sharding(checkpoint: Path) -> None:
@@ -94,14 +87,14 @@ def check_count(config: Config, started: int) -> None:
 
 def check_processes(config: Config) -> list[str]:
     """Facts about how this run was started. ConfigError where it is not the run that the settings ask for."""
-    cut, vllm = sharding(), config.generation != "transformers"
+    cut, vllm = sharding(), config.generation.startswith("vllm")
     check_count(config, world())
     config.micro_batches(world())  # ConfigError where the batch cannot be split over them
     if cut and vllm and config.tuning != "full":
-        raise ConfigError(f"{cut} cannot hand vLLM adapters over a base in pieces; use ddp.yaml for adapters")
+        raise ConfigError(f"vLLM cannot get adapters of a base sharded by {cut}; use ddp.yaml for adapters")
     if world() == 1 and not cut:
         return [os.environ[STARTED]] if STARTED in os.environ else _idle_gpus(config)
-    weights = f"weights cut over them by {cut}" if cut else "each with a whole copy of the weights"
+    weights = f"weights sharded over them by {cut}" if cut else "each with a whole copy of the weights"
     facts = [os.environ.get(STARTED) or f"{world()} processes, {weights}"]
     if cut and not vllm:
         facts.append(f"generation='transformers' under {cut} is 10 to 50 times slower than generation='vllm'")

@@ -102,7 +102,7 @@ def maths_suite(name: str, setting: Setting) -> MathsSuite:
     items = tuple(_item(name, row, index) for index, row in enumerate(data.rows))
     if twice := [id for id, count in Counter(item.id for item in items).items() if count > 1]:
         raise EvaluationError(
-            f"{data.source} has more than one question with the id {twice[0]}; expected unique ids, mend the file"
+            f"{data.source} has more than one question with the id {twice[0]}; ids must be unique; correct the file"
         )
     return MathsSuite(name, setting.style, data, items)
 
