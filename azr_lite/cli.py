@@ -34,7 +34,7 @@ COMMANDS: dict[str, Callable[..., int | None] | SubcommandApp] = {
     "run": commands.run, "resume": commands.resume, "plan": commands.plan, "eval": commands.evaluate,
     "launch-file": commands.launch_file, "doctor": commands.doctor, "show": commands.show, "replay": commands.replay,
     "watch": commands.watch, "report": commands.report, "analyse": commands.analyse, "export": commands.export,
-    "push": commands.push, "bench": bench,
+    "push": commands.push, "tasks": commands.tasks, "lm-eval-path": commands.lm_eval_path, "bench": bench,
 }  # fmt: skip
 ALIASES = {"analyze": "analyse"}
 
