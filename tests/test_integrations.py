@@ -140,7 +140,9 @@ def test_a_folder_has_a_card_and_is_read_by_the_library(played, tmp_path, capsys
     assert capsys.readouterr().out == f"{folder} has the tasks of {played}\n"
     assert len(datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))) == 4
     card = (folder / "README.md").read_text()
-    assert "4 tasks (2 deduction, 1 abduction, 1 induction) of 2 self-play steps" in card
+    assert (
+        "\n4 tasks of 2 self-play steps with seed 0:\n* deduction: 2\n* abduction: 1\n* induction: 1\n\nEvery" in card
+    )
     assert str(tmp_path) not in card
     assert read_rows(folder) == read_rows(played)
     with pytest.raises(ConfigError, match="is there already"):
@@ -243,7 +245,8 @@ def test_the_harness_itself_gives_these_numbers(capsys):
     from lm_eval.tasks import TaskManager
 
     main(["lm-eval-path"])
-    manager = TaskManager(include_path=capsys.readouterr().out.strip(), include_defaults=False)
+    place = capsys.readouterr().out.strip()
+    manager = TaskManager(include_path=place, include_defaults=False, metadata={"items": 12})
 
     class Dummy(LM):
         def generate_until(self, requests):
@@ -255,7 +258,7 @@ def test_the_harness_itself_gives_these_numbers(capsys):
         def loglikelihood_rolling(self, requests): ...
 
     names = ["azr_deduction", "azr_abduction"]
-    found = simple_evaluate(Dummy(), tasks=names, task_manager=manager, metadata={"items": 12}, bootstrap_iters=0)
+    found = simple_evaluate(Dummy(), tasks=names, task_manager=manager, bootstrap_iters=0)
     for name in names:
         assert found["results"][name]["strict,none"] == pytest.approx(4 / 12)
         assert found["results"][name]["lenient,none"] > 4 / 12

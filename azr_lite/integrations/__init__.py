@@ -7,35 +7,48 @@ from __future__ import annotations
 
 import atexit
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from azr_lite.prompts import Style
+from azr_lite.config import Config
+from azr_lite.prompts import get_style
 from azr_lite.sandbox import Executor
-from azr_lite.tasks.base import Answer, get_task_type
-from azr_lite.triplet import Rejection, Role, Rules, Task, Verdict
-from azr_lite.verifier import Verifier, guarded
+from azr_lite.selfplay import SelfPlay
+from azr_lite.tasks.base import get_task_type
+from azr_lite.triplet import Completion, SolveAttempt, Task, Verdict
 
 TYPES = ("deduction", "abduction", "induction")
 
 
 @functools.cache
-def shared_verifier() -> Verifier:
-    """This process's verifier. Its executor starts with the first call and ends with the process."""
+def _executor() -> Executor:
+    """One per process, from the first call to the end."""
     executor = Executor()
     atexit.register(executor.close)
-    return Verifier(executor, Rules())
+    return executor
 
 
-def verdicts(style: Style, replies: Sequence[tuple[Task, str]]) -> list[Verdict]:
-    """Judge replies to tasks, each as (task, text of the reply).
+def player(style: str, task_types: Sequence[str] = TYPES, tasks: Iterable[Task] = ()) -> SelfPlay:
+    """Self-play whose stages are called one by one, for replies that others sample. `tasks`: in its buffers."""
+    config = Config(task_types=tuple(task_types), batch_size=1, micro_batch_size=1, max_prompt_tokens=10**9)
+    play = SelfPlay(config, get_style(style), _executor())
+    for task in tasks:
+        if task.type in config.task_types:
+            play.buffers.add(task)
+    return play
 
-    The style's prefill is put before the text, whether or not the model was given it: a reply that opens its thought
-    itself reads the same.
-    """
 
-    def parsed(task: Task, text: str) -> Answer | Rejection:
-        kind, rules = get_task_type(task.type), shared_verifier().rules
-        reply = style.read(Role.SOLVE, kind.solve_prompt(style, task, rules), text, rules)
-        return reply if isinstance(reply, Rejection) else guarded(kind.parse_answer, reply, task, rules)
+def solve_prompt(play: SelfPlay, task: Task) -> str:
+    """What the solver is asked, with the style's prefill."""
+    return get_task_type(task.type).solve_prompt(play.style, task, play.rules)
 
-    return shared_verifier().judge([(task, parsed(task, text)) for task, text in replies])
+
+def written(text: str, thought: str | None = None) -> Completion:
+    """A reply that another library sampled; `thought`: what its parser took out. The prefill may be in it, or not."""
+    return Completion("", (), (0,), f"{thought}</think>{text}" if thought else text)
+
+
+def verdicts(play: SelfPlay, replies: Sequence[tuple[Task, Completion]]) -> list[Verdict]:
+    """Stage 8 for replies to tasks."""
+    attempts = [SolveAttempt(task, solve_prompt(play, task), reply) for task, reply in replies]
+    play.judge(attempts)
+    return [attempt.verdict for attempt in attempts]

@@ -107,27 +107,11 @@ def write_tasks(run: str | Path, to: str, private: bool = True) -> str:
 
 def card(run: RunDir, rows: list[dict[str, Any]]) -> str:
     """The dataset card."""
-    config, counts = run.config(), Counter(row["type"] for row in rows)
-    model = config.model if config.model.count("/") == 1 and config.model[0] not in "./~" else Path(config.model).name
-    table = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in COLUMNS.items())
-    said = ", ".join(f"{count} {name}" for name, count in counts.items())
-    return f"""---
-configs:
-- config_name: default
-  data_files: tasks.parquet
-tags: [absolute-zero, self-play, synthetic, code, reasoning]
-task_categories: [text-generation]
----
-# Tasks invented in self-play by {model}
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-{len(rows)} tasks ({said}) of {1 + max(row["step"] for row in rows)} self-play steps with seed {config.seed}. Every
-program was written by the model and run in a sandbox, where the same inputs gave the same outputs each time. No task
-was written by a person, and none was checked for sense or taste. Run the programs in a sandbox only.
-
-| column | meaning |
-|---|---|
-{table}
-
-Made with azr_lite (Absolute Zero self-play, arXiv 2505.03335): `azr-lite tasks RUN --to FOLDER`. Train a solver on
-them with `azr_lite.integrations.trl`.
-"""
+    named = run.config().model
+    model = named if named.count("/") == 1 and named[0] not in "./~" else Path(named).name  # no place of this machine
+    pages = Environment(loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True)
+    page, counts = pages.get_template("dataset_card.md.jinja"), Counter(row["type"] for row in rows)
+    steps = 1 + max(row["step"] for row in rows)
+    return page.render(model=model, columns=COLUMNS, counts=counts, steps=steps, seed=run.config().seed) + "\n"

@@ -16,9 +16,8 @@ from azr_lite.errors import ConfigError
 from azr_lite.evaluation.generators import until_stop
 from azr_lite.evaluation.reasoning import ReasoningSuite, cruxeval_suite, induction_suite
 from azr_lite.evaluation.suite import Reply, choose
-from azr_lite.integrations import shared_verifier
+from azr_lite.integrations import player
 from azr_lite.integrations.datasets import read_rows, task_of
-from azr_lite.prompts import get_style
 from azr_lite.triplet import task_from_json
 
 
@@ -37,7 +36,8 @@ def questions(
     Raises:
         ConfigError: No question is left.
     """
-    words, verifier = get_style(style), shared_verifier()
+    play = player(style)
+    words, verifier = play.style, play.verifier
     if tasks:
         problems = [("", task_of(row)) for row in read_rows(tasks) if row["type"] == kind]
         suite = ReasoningSuite("own", "azr", problems, words, verifier)
@@ -57,7 +57,8 @@ def questions(
 def mark(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
     """One reply's marks: `strict` is `azr-lite eval`'s accuracy; `lenient` forgives the form."""
     task = task_from_json(json.loads(doc["task"]))
-    suite = ReasoningSuite("one", "azr", [("", task)], get_style(doc["style"]), shared_verifier())
+    play = player(doc["style"])
+    suite = ReasoningSuite("one", "azr", [("", task)], play.style, play.verifier)
     text, _ = until_stop(results[0], suite.stop)
     [found] = suite.grade([(suite.questions()[0], Reply("", text, 0))])
     return {"strict": float(found.right), "lenient": float(found.lenient)}

@@ -15,13 +15,11 @@ from typing import Any
 import datasets
 
 from azr_lite.errors import ConfigError
-from azr_lite.integrations import TYPES, shared_verifier, verdicts
+from azr_lite.integrations import TYPES, player, solve_prompt, verdicts, written
 from azr_lite.integrations.datasets import read_rows, task_of
 from azr_lite.metrics import mean
-from azr_lite.prompts import get_style
 from azr_lite.rewards import answer_reward
-from azr_lite.tasks.base import get_task_type
-from azr_lite.triplet import task_from_json
+from azr_lite.triplet import Completion, task_from_json
 
 Reward = Callable[..., list[float | None]]
 
@@ -37,13 +35,12 @@ def dataset(run: str | Path, style: str = "r1", task_types: Sequence[str] = TYPE
     Returns:
         Rows with `prompt`; `task`, which the rewards read; `id`, `type`, `step` and `solve_rate`, to filter by.
     """
-    words, rules, rows = get_style(style), shared_verifier().rules, []
+    play, rows = player(style), []
     for row in read_rows(run):
         if row["type"] in task_types:
-            task = task_of(row)
-            text = get_task_type(task.type).solve_prompt(words, task, rules)
-            if words.chat:  # TRL puts nothing after the template, so the model opens its thought itself
-                text = [{"role": "user", "content": text.removesuffix(words.prefill)}]
+            text = solve_prompt(play, task := task_of(row))
+            if play.style.chat:  # TRL puts nothing after the template, so the model opens its thought itself
+                text = [{"role": "user", "content": text.removesuffix(play.style.prefill)}]
             about = {name: row[name] for name in ("id", "type", "step", "solve_rate")}
             rows.append({"prompt": text, "task": task.to_line(), **about})
     if not rows:
@@ -61,7 +58,7 @@ def reward_functions(task_types: Sequence[str] = TYPES, style: str = "r1") -> li
 
 
 def _reward_of(name: str, style: str) -> Reward:
-    words = get_style(style)
+    play = player(style)
 
     def reward(completions: Sequence[Any], task: Sequence[str] = (), **more: Any) -> list[float | None]:
         if len(task) != len(completions):
@@ -70,7 +67,7 @@ def _reward_of(name: str, style: str) -> Reward:
             )
         tasks = [task_from_json(json.loads(line)) for line in task]
         own = [place for place, one in enumerate(tasks) if one.type == name]
-        found = verdicts(words, [(tasks[place], reply_text(completions[place])) for place in own])
+        found = verdicts(play, [(tasks[place], _reply(completions[place])) for place in own])
         if found and not any(verdict.well_formed for verdict in found):
             form = f"none of {len(found)} replies has the form that style {style!r} asks for ({found[0].detail})"
             warnings.warn(f"{name}: {form}; do the prompts ask for it, and are replies long enough?", stacklevel=2)
@@ -83,10 +80,9 @@ def _reward_of(name: str, style: str) -> Reward:
     return reward
 
 
-def reply_text(completion: Any) -> str:
-    """What a model wrote: a text, or the last message of a conversation with the thought that a parser took out."""
+def _reply(completion: Any) -> Completion:
+    """What a model wrote: a text, or the last message of a conversation."""
     if isinstance(completion, str):
-        return completion
+        return written(completion)
     message = completion[-1]
-    thought = message.get("reasoning_content") or message.get("thinking")
-    return (f"{thought}</think>" if thought else "") + (message.get("content") or "")
+    return written(message.get("content") or "", message.get("reasoning_content") or message.get("thinking"))
