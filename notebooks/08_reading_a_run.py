@@ -29,15 +29,39 @@
 # **Next:** [09 · Scaling to 3B–14B full fine-tuning](09_scaling.ipynb). Words in this course: [glossary](glossary.md).
 # <!-- /header -->
 
-# %% tags=["setup"]
-# Once on Colab or Kaggle; does nothing where azr_lite is there.
+# %% tags=["setup", "hide-input"]
+# @title Setup: looks for what this notebook needs, and installs what is missing
 import importlib.util, pathlib, subprocess, sys
-if importlib.util.find_spec("azr_lite") is None:
-    trees = [p for p in (pathlib.Path.cwd(), *pathlib.Path.cwd().parents) if (p / "azr_lite" / "__init__.py").exists()]
-    if trees:
-        sys.path.insert(0, str(trees[0]))
-    else:
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "azr-lite[notebooks]"], check=True)
+NEEDS = """azr_lite numpy matplotlib jinja2 rich tyro"""
+EXTRA = "notebooks"
+# Never by a bare name: an index may hold another package that is called so.
+ADDRESS = "https://github.com/azr-lite/azr-lite/archive/refs/heads/main.zip"
+
+def missing():
+    importlib.invalidate_caches()
+    return [name for name in NEEDS.split() if importlib.util.find_spec(name) is None]
+
+here = pathlib.Path.cwd()
+tree = next((p for p in (here, *here.parents) if (p / "azr_lite" / "__init__.py").exists()), None)
+if tree and "azr_lite" in missing():
+    sys.path.insert(0, str(tree))
+if lacking := missing():
+    wheel = max(here.glob("azr_lite-*.whl"), default=None)
+    source = [f"azr-lite[{EXTRA}] @ {ADDRESS}"]
+    if tree and (tree / "pyproject.toml").exists():
+        source = ["-e", f"{tree}[{EXTRA}]"]
+    elif wheel:
+        source = [f"{wheel}[{EXTRA}]"]
+    names = ", ".join(lacking)
+    print(f"Installing {names} from {source[-1]}. pip may replace versions that do not fit.")
+    command = [sys.executable, "-m", "pip", "install", "-q", *source]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode or missing():
+        told = [row for row in done.stderr.splitlines() if row.startswith("ERROR")]
+        why = (told or done.stderr.splitlines() or ["they are still missing"])[-1]
+        raise SystemExit(f"This notebook needs {names}, and pip could not install them ({why}). "
+                         "Go online, or put the package's wheel beside the notebook, and run "
+                         "this cell again.")
 
 # %% tags=["parameters"]
 PROFILE = "auto"  # ci, cpu or gpu; auto looks at this machine

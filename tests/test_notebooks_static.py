@@ -63,7 +63,7 @@ def test_the_first_cells_are_the_agreed_ones(lesson):
     assert lesson.number in measurements()
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert code[0].source == install_cell(lesson)
-    assert tags(code[0]) == ["setup"]
+    assert tags(code[0]) == ["setup", "hide-input"]
     (parameters,) = [cell for cell in code if "parameters" in tags(cell)]
     assert re.findall(r"^(\w+) = ", parameters.source, re.MULTILINE) == ["PROFILE", "SEED", "STEPS"]
     assert 'PROFILE = "auto"' in parameters.source

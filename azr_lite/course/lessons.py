@@ -14,16 +14,47 @@ WORDS_PER_MINUTE = 200
 
 BEGIN, END = "<!-- header: made by make notebooks -->", "<!-- /header -->"
 
-INSTALL = """\
-# Once on Colab or Kaggle; does nothing where azr_lite is there.
+ADDRESS = f"https://github.com/{REPOSITORY}/archive/refs/heads/main.zip"
+"""Where the install cell finds the package when neither a checkout nor a wheel is there. An index may hold another
+package of this name, so its bare name is never asked for."""
+
+LIGHT, CORE = "azr_lite numpy matplotlib", "jinja2 rich tyro"
+TRAIN = "torch transformers trl peft accelerate datasets safetensors"
+
+INSTALL = '''\
+# @title Setup: looks for what this notebook needs, and installs what is missing
 import importlib.util, pathlib, subprocess, sys
-if importlib.util.find_spec("azr_lite") is None:
-    trees = [p for p in (pathlib.Path.cwd(), *pathlib.Path.cwd().parents) if (p / "azr_lite" / "__init__.py").exists()]
-    if trees:
-        sys.path.insert(0, str(trees[0]))
-    else:
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "azr-lite{extra}"], check=True)"""
-"""The first code cell of every notebook, word for word (but for the extra)."""
+NEEDS = """{needs}"""
+EXTRA = "{extra}"
+# Never by a bare name: an index may hold another package that is called so.
+ADDRESS = "{source}"
+
+def missing():
+    importlib.invalidate_caches()
+    return [name for name in NEEDS.split() if importlib.util.find_spec(name) is None]
+
+here = pathlib.Path.cwd()
+tree = next((p for p in (here, *here.parents) if (p / "azr_lite" / "__init__.py").exists()), None)
+if tree and "azr_lite" in missing():
+    sys.path.insert(0, str(tree))
+if lacking := missing():
+    wheel = max(here.glob("azr_lite-*.whl"), default=None)
+    source = [f"azr-lite[{EXTRA}] @ {ADDRESS}"]
+    if tree and (tree / "pyproject.toml").exists():
+        source = ["-e", f"{tree}[{EXTRA}]"]
+    elif wheel:
+        source = [f"{wheel}[{EXTRA}]"]
+    names = ", ".join(lacking)
+    print(f"Installing {names} from {source[-1]}. pip may replace versions that do not fit.")
+    command = [sys.executable, "-m", "pip", "install", "-q", *source]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode or missing():
+        told = [row for row in done.stderr.splitlines() if row.startswith("ERROR")]
+        why = (told or done.stderr.splitlines() or ["they are still missing"])[-1]
+        raise SystemExit(f"This notebook needs {names}, and pip could not install them ({why}). "
+                         "Go online, or put the package's wheel beside the notebook, and run "
+                         "this cell again.")'''
+"""The first code cell of every notebook, word for word but for what it needs."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +78,12 @@ class Lesson:
 
     @property
     def extra(self) -> str:
-        return "[train,notebooks]" if self.torch else "[notebooks]"
+        return "train,notebooks" if self.torch else "notebooks"
+
+    @property
+    def modules(self) -> str:
+        """What the install cell looks for."""
+        return LIGHT + (f" {CORE}\n{TRAIN}" if self.torch else "" if self.light else f" {CORE}")
 
 
 COURSE: tuple[Lesson, ...] = (
@@ -94,7 +130,8 @@ def lesson_of(number: str) -> Lesson:
 
 def install_cell(lesson: Lesson) -> str:
     """The install cell's source."""
-    return INSTALL.replace("{extra}", lesson.extra)
+    made = INSTALL.replace("{needs}", lesson.modules).replace("{extra}", lesson.extra)
+    return made.replace("{source}", ADDRESS)
 
 
 def header(lesson: Lesson, words: int, work: str, measured: Mapping[str, Any]) -> str:
