@@ -302,7 +302,7 @@ def test_vf_eval_plays_both_seats(played, tmp_path):
     }  # fmt: skip
     words = [word for pair in options.items() for word in pair]
     command = [sys.executable, "-m", "verifiers.v1.cli.eval.main", "azr-selfplay", *words, "--no-push", "--no-rich"]
-    surroundings = {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}", "HOME": str(tmp_path)}
+    surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "HOME": str(tmp_path)}
     done = subprocess.run(command, env=surroundings, capture_output=True, text=True, check=False, cwd=tmp_path)
     server.shutdown()
     assert done.returncode == 0, done.stderr[-3000:]
