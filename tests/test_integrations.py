@@ -186,8 +186,7 @@ class Written:
         self.texts = texts
 
     def generate(self, prompts, how):
-        from azr_lite.evaluation.generators import until_stop
-        from azr_lite.evaluation.suite import Reply
+        from azr_lite.evaluation.suite import Reply, until_stop
 
         return [[Reply("", until_stop(text, how.stop)[0], 9)] for text in self.texts]
 

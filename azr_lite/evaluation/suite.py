@@ -124,6 +124,12 @@ class Reply:
     truncated: bool = False
 
 
+def until_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
+    """The text up to and with the first stop string in it, and whether there was one."""
+    ends = [place + len(word) for word in stop if (place := text.find(word)) >= 0]
+    return (text[: min(ends)], True) if ends else (text, False)
+
+
 def blocks_anywhere(text: str) -> ParsedReply:
     """A whole text read as an answer: its fenced blocks, wherever they stand."""
     return ParsedReply("", text, tuple(read_fences(text.replace(END_ANSWER, "\n"))[0]))
