@@ -7,7 +7,7 @@ JOBS   ?= 2
 # Offline and on shared machines alike: no telemetry. (azr-lite run chooses processes and threads itself.)
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: setup run test lint notebooks docs clean
+.PHONY: setup run test lint notebooks docs pictures wheel clean
 setup: $(STAMP)
 
 $(BIN)/python:
@@ -41,6 +41,18 @@ docs: setup
 	$(BIN)/python docs/pages.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -f build/mkdocs.yml
 	@echo "the site is in build/site; open build/site/index.html"
+
+# The pictures of README and docs, from recorded runs; those of the report need Chromium.
+pictures: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.pictures $(ARGS)
+
+# Source distribution and wheel in dist; then the wheel, in an environment that holds nothing else, trains for one step.
+wheel: setup
+	rm -rf dist build/empty
+	$(BIN)/python -c "from setuptools.build_meta import build_sdist, build_wheel; build_sdist('dist'); build_wheel('dist')"
+	$(PYTHON) -m venv build/empty
+	build/empty/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$(ls dist/*.whl)[train]"
+	cd build/empty && bin/azr-lite run --preset nano --steps 1 --output-dir run
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -5,7 +5,7 @@
 
 from azr_lite.lazy import lazy_names
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _LAZY = {
     # train

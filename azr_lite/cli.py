@@ -1,7 +1,7 @@
 """The `azr-lite` command line: reads it with tyro, calls the command, says what went wrong.
 
 Exit statuses: 0 done, 1 a clear error (or what was looked for was found: a leak, a difference, an illness), 2 a wrong
-command line, 130 interrupted.
+command line, 3 a run whose time was up (`max_hours`) before its last step, 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -24,14 +25,15 @@ from azr_lite import __version__, commands
 from azr_lite.commands import declare_settings, split_names
 from azr_lite.config import Config
 from azr_lite.errors import AzrError, ConfigError
-from azr_lite.presets import preset
+from azr_lite.presets import preset, read_settings
 
 bench = SubcommandApp()
-bench.__doc__ = "Measure on this machine."
+bench.__doc__ = "Measure self-play beside its controls on this machine."
 bench.command(commands.bench_nano, name="nano")
 
 COMMANDS: dict[str, Callable[..., int | None] | SubcommandApp] = {
     "run": commands.run, "resume": commands.resume, "plan": commands.plan, "eval": commands.evaluate,
+    "play": commands.play, "list": commands.list_runs, "env": commands.env,
     "launch-file": commands.launch_file, "doctor": commands.doctor, "show": commands.show, "replay": commands.replay,
     "watch": commands.watch, "report": commands.report, "analyse": commands.analyse, "export": commands.export,
     "push": commands.push, "tasks": commands.tasks, "lm-eval-path": commands.lm_eval_path, "bench": bench,
@@ -45,6 +47,12 @@ DIALS = (
 )  # fmt: skip
 """What `run --help` shows: where to start, and the twelve settings that people change. --help-all shows all."""
 
+OTHERS = [
+    ("config", Annotated[str, arg(help="JSON or YAML file of settings, laid over the preset.")], ""),
+    ("help_all", Annotated[commands.Flag, arg(help="Show every setting, not only those that people change.")], False),
+]
+"""What is read with the settings, and is none."""
+
 KEPT = {
     "run": "; what was saved can be resumed",
     "resume": "; what was saved can be resumed",
@@ -56,6 +64,7 @@ KEPT = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script: a command's exit status. Without `argv` the process ends with the command."""
     commands.typed = sys.argv[1:] if argv is None else None
+    _ready_output()
     status = _status(sys.argv[1:] if argv is None else argv)
     if argv is None and "WORLD_SIZE" in os.environ:
         from azr_lite.train.distributed import end  # loads much, which only one of several processes needs
@@ -66,6 +75,54 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _status(words: Sequence[str]) -> int:
     """Call the command that the words name; say in one sentence what went wrong."""
+    command = words[0] if words else ""
+    try:
+        try:
+            status = _call(words)
+        except SystemExit as ended:  # tyro's: 0 after help, 2 for a wrong command line
+            status = ended.code
+        sys.stdout.flush()
+        return status or 0
+    except BrokenPipeError:  # `azr-lite show RUN | head`: the reader has seen enough
+        _drop_output()
+        return 0
+    except AzrError as error:
+        problem = str(error)
+    except OSError as error:
+        if error.filename is not None:  # of a file that was named on the command line
+            problem = f"{error.filename} cannot be used ({error.strerror}); give another path, or repair this one"
+        elif _drop_output():
+            problem = f"standard output cannot be written ({error.strerror}); make room, or send it elsewhere"
+        else:
+            raise
+    except KeyboardInterrupt:
+        print(f"azr-lite: stopped{KEPT.get(command, '')}", file=sys.stderr)
+        return 130
+    print(f"azr-lite: {problem}", file=sys.stderr)
+    return 1
+
+
+def _ready_output() -> None:
+    """Characters that standard output cannot write become question marks; where it is closed, nothing is printed."""
+    if sys.stdout is None:
+        print("azr-lite: standard output is closed, so nothing is printed", file=sys.stderr)
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if getattr(sys.stdout, "errors", "") == "strict" and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _drop_output() -> bool:
+    """Whether standard output cannot be written. If so, what it still holds goes nowhere, also at Python's end."""
+    try:
+        print(flush=True)  # a trial: what failed may be gone already
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
+def _call(words: Sequence[str]) -> int | None:
+    """Call the command that the words name."""
     command, *arguments = words or [""]
     if command in ("", "-h", "--help", "help", "--version"):
         print(f"azr-lite {__version__}" if command == "--version" else _overview())
@@ -76,32 +133,7 @@ def _status(words: Sequence[str]) -> int:
         hint = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(COMMANDS)}"
         print(f"azr-lite: unknown command {command!r}; {hint}", file=sys.stderr)
         return 2
-    try:
-        status = _call(command, arguments)
-        sys.stdout.flush()
-        return status or 0
-    except SystemExit as ended:  # tyro's: 0 after help, 2 for a wrong command line
-        return ended.code
-    except BrokenPipeError:  # `azr-lite show RUN | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still held goes nowhere at the exit
-        return 0
-    except AzrError as error:
-        print(f"azr-lite: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        if error.filename is None:  # none of a file that was named on the command line
-            raise
-        problem = f"{error.filename} cannot be used ({error.strerror}); give another path, or repair this one"
-        print(f"azr-lite: {problem}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"azr-lite: stopped{KEPT.get(command, '')}", file=sys.stderr)
-        return 130
-
-
-def _call(command: str, arguments: list[str]) -> int | None:
-    """Read the arguments with tyro and call the command."""
-    for flag, value in pairwise(arguments):
+    for flag, value in [*pairwise(arguments), *(one.split("=", 1) for one in arguments if "=" in one)]:
         is_switch = any(f.type == "bool" and f.name == flag[2:].replace("-", "_") for f in dataclasses.fields(Config))
         if is_switch and value in ("True", "False", "true", "false"):
             raise ConfigError(f"{flag} takes no value; give {flag} or --no-{flag.removeprefix('--')}")
@@ -127,20 +159,28 @@ def _overview() -> str:
     return "\n".join([*lines, "", "azr-lite COMMAND --help explains each."])
 
 
+def _value_of(option: str, example: str, arguments: list[str]) -> str | None:
+    """What the command line gives for an option; None where it does not."""
+    found = next((value for flag, value in pairwise([*arguments, ""]) if flag == option), None)
+    found = next((one.partition("=")[2] for one in arguments if one.startswith(f"{option}=")), found)
+    if found is not None and (not found or found.startswith("-")):
+        raise ConfigError(f"{option} has no value; give one, such as {option} {example}")
+    return found
+
+
 def _settings_reader(command: str, arguments: list[str]) -> Callable[[StructTypeInfo], StructConstructorSpec | None]:
     """tyro's rule for a `Config`: a box per section; the defaults are those of the preset that the arguments name."""
-    named = next((value for flag, value in pairwise([*arguments, ""]) if flag == "--preset"), None)
-    named = next((one.partition("=")[2] for one in arguments if one.startswith("--preset=")), named)
-    if named is not None and (not named or named.startswith("-")):
-        raise ConfigError("--preset has no value; give one, such as --preset nano")
-    if named is None and command == "run":
-        named = "nano"
-    base = Config() if named is None else preset(named)
+    named, file = _value_of("--preset", "nano", arguments), _value_of("--config", "mine.yaml", arguments)
+    settings = read_settings(Path(file)) if file else {}
+    inside = settings.pop("preset", "nano" if file or command == "run" else None)
+    named = named or inside
+    base = Config() if named is None else preset(named, **settings)
+    names = DIALS if {"-h", "--help"} & {*arguments} else [field.name for field in dataclasses.fields(Config)]
 
     def build(**sections: Any) -> Config:
         read = {name: split_names(value) for section in sections.values() for name, value in vars(section).items()}
-        changes = {name: value for name, value in read.items() if name != "preset" and value != getattr(base, name)}
-        config = Config(**changes) if named is None else preset(named, **changes)
+        changes = {name: read[name] for name in names if name != "preset" and read[name] != getattr(base, name)}
+        config = Config(**changes) if named is None else preset(named, **{**settings, **changes})
         most = changes.get("micro_batch_size", base.micro_batch_size)
         if config.micro_batch_size != most:
             reason = f"the largest up to {most} that divides a batch of {config.rows} sequences"
@@ -150,10 +190,11 @@ def _settings_reader(command: str, arguments: list[str]) -> Callable[[StructType
     def rule(info: StructTypeInfo) -> StructConstructorSpec | None:
         if info.type is not Config:
             return None
-        names = DIALS if {"-h", "--help"} & {*arguments} else [field.name for field in dataclasses.fields(Config)]
+        declared = declare_settings(names, base)
+        declared["run"] += OTHERS
         sections = {
             title: Annotated[dataclasses.make_dataclass(title, found), arg(prefix_name=False)]
-            for title, found in declare_settings(names, base).items()
+            for title, found in declared.items()
         }
         fields = [StructFieldSpec(title, kind, tyro.MISSING_NONPROP) for title, kind in sections.items()]
         return StructConstructorSpec(build, tuple(fields))

@@ -10,6 +10,7 @@ import dataclasses
 import json as jsonlib
 import sys
 from collections.abc import Collection
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -24,7 +25,6 @@ from azr_lite.presets import list_presets
 
 Flag = FlagCreatePairsOff[bool]
 Json = Annotated[Flag, arg(help="Print JSON.")]
-HelpAll = Annotated[Flag, arg(help="Show every setting, not only those that most people change.")]
 RunPath = Annotated[Positional[Path], arg(help="The run directory.")]
 typed: list[str] | None = None
 """The words after `azr-lite` on this process's command line; None where a Python program calls a command."""
@@ -59,37 +59,54 @@ def _options(module: str, name: str) -> Any:
     return Annotated[Any, arg(name="", constructor_factory=lambda: getattr(import_module(module), name))]
 
 
-def run(config: Settings, *, dry_run: Flag = False, go_on: Flag = False, help_all: HelpAll = False) -> None:
+def run(config: Settings, *, dry_run: Flag = False, json: Json = False, go_on: Flag = False) -> int:
     """Self-play from the start, with the settings of a preset or your own.
 
     Args:
-        dry_run: Print the settings as JSON and run nothing.
+        dry_run: Run nothing; check directory, model, memory, disk and processes. The exit status is 1 when one of them
+            would stop the run.
+        json: With --dry-run, print every setting as JSON instead: a file for --preset.
         go_on: Resume the run where it exists already.
     """
     from azr_lite import loop
-    from azr_lite.progress import check_installed
+    from azr_lite.progress import Objects
     from azr_lite.train.companions import companions
 
+    if json and not dry_run:
+        raise ConfigError("--json prints the settings of a dry run; add --dry-run")
     if dry_run:
-        check_installed(config)
-        print(config_text(loop.resolve(config)), end="")
-        print(f"nothing was run; the batch has {config.rows} sequences per step", file=sys.stderr)
-    else:
-        with companions(lambda: config, typed):
-            loop.run(config, go_on=go_on)
+        from azr_lite.train.preflight import preflight
+
+        loop.check(config, Objects())
+        if json:
+            print(config_text(loop.resolve(config)), end="")
+            print(f"nothing was run; the batch has {config.rows} sequences per step", file=sys.stderr)
+            return 0
+        text, starts = preflight(loop.resolve(config), go_on)
+        print(text)
+        return 0 if starts else 1
+    with companions(lambda: config, typed):
+        return _status_of(loop.run(config, go_on=go_on).summary)
 
 
-def resume(path: RunPath, changes: Annotated[Any, arg(name="", constructor_factory=_changes)]) -> None:
+def resume(path: RunPath, changes: Annotated[Any, arg(name="", constructor_factory=_changes)]) -> int:
     """Go on with a run from its last whole checkpoint; settings not given stay."""
-    from azr_lite.rundir import RunDir
+    from azr_lite import loop
     from azr_lite.train.companions import companions
 
     given = {name: split_names(value) for name, value in vars(changes).items() if value is not None}
-    with companions(lambda: RunDir.open(path).config().replace(**given), typed):
-        az.resume(path, **given)
+    over = loop.summary_of_finished(path, **given)
+    with nullcontext() if over else companions(lambda: loop.RunDir.open(path).config().replace(**given), typed):
+        return _status_of(loop.resume(path, **given).summary)
 
 
-def plan(config: Settings, *, gpu: str = "", why: Flag = False, json: Json = False, help_all: HelpAll = False) -> None:
+def _status_of(summary: dict[str, Any]) -> int:
+    """The exit status of a run: 0 only where it made all its steps, or its stop rule ended it."""
+    rule = "" if summary["finished"] else summary.get("stopped", {}).get("rule", "")
+    return {"max_hours": 3, "SIGINT": 130, "SIGTERM": 143}.get(rule, 0)
+
+
+def plan(config: Settings, *, gpu: str = "", why: Flag = False, json: Json = False) -> None:
     """What fits and how long it takes: a preset, your settings, or all presets.
 
     Args:
@@ -113,7 +130,7 @@ def plan(config: Settings, *, gpu: str = "", why: Flag = False, json: Json = Fal
 
 
 def launch_file(name: Positional[str] = "") -> None:
-    """Where a launch file for accelerate is stored.
+    """Print the path of a launch file for accelerate.
 
     Args:
         name: ddp, fsdp2 or zero3.
@@ -131,7 +148,7 @@ def evaluate(
     data: tuple[str, ...] = (),
     json: Json = False,
 ) -> None:
-    """Ask a model or a run the questions of benchmarks; answers are kept.
+    """Put benchmark questions to a model or a run; answers are kept.
 
     Args:
         model: Hub id, folder, .gguf file, nano, or a run's folder (RUN@12: its step 12, RUN@0: where it started).
@@ -159,6 +176,17 @@ def evaluate(
         print_tables(found, console)
 
 
+def play(model: Positional[str], options: FlagCreatePairsOff[_options("azr_lite.course.play", "Options")]) -> None:
+    """Watch a model invent, check and solve one task of each type, step by step.
+
+    Args:
+        model: As for eval: nano, a run's folder (RUN@12: its step 12), a folder, a .gguf file, a hub id.
+    """
+    from azr_lite.course.play import play as show_play
+
+    show_play(model, options)
+
+
 def bench_nano(arguments: _options("azr_lite.course.experiments", "BenchNano")) -> int:
     """Does the nano model learn by self-play alone? Every arm with every seed."""
     from azr_lite.course.experiments import bench
@@ -171,7 +199,7 @@ def doctor(run: Positional[Path | None] = None, *, sandbox: Flag = False, rerun:
 
     Args:
         run: A run directory: the exit status is 1 when something is found. Not given: this machine.
-        sandbox: Attack the sandbox on this machine and count leaks; the exit status is 1 on any.
+        sandbox: Attack the sandbox on this machine and count leaks; the exit status is 1 if there are any.
         rerun: Also run this many of the run's accepted programs again: finds what leaves no trace in the numbers.
     """
     if run is not None:
@@ -208,8 +236,8 @@ def show(
     Args:
         what: A run directory; the name of a logged number, such as solve/deduction/reward; or metrics: all of them.
         step: Self-play step, from 0; not given: the newest.
-        worst: That many with the lowest reward.
-        best: That many with the highest reward.
+        worst: How many, lowest reward first.
+        best: How many, highest reward first.
         role: propose or solve.
         type: deduction, abduction, induction.
         count: How many, without --worst and --best.
@@ -223,7 +251,7 @@ def show(
 
 
 def replay(run: RunPath, *, step: int | None = None, rescore: tuple[str, ...] = (), json: Json = False) -> int:
-    """Make a step's verdicts, rewards and advantages again from the log; compare.
+    """Compute a step's verdicts, rewards and advantages again from the log.
 
     The exit status is 1 when something differs.
 
@@ -238,6 +266,26 @@ def replay(run: RunPath, *, step: int | None = None, rescore: tuple[str, ...] = 
     found = az.Run(run).replay(step)
     _print_json(found.as_dict()) if json else print(found)
     return 0 if found.exact else 1
+
+
+def list_runs(folder: Positional[Path] = Path("runs"), *, json: Json = False) -> None:
+    """The runs here: state, steps, held-out gain.
+
+    Args:
+        folder: Where to look, and one level below.
+    """
+    from azr_lite.observe import listing
+
+    runs = listing.list_runs(folder)
+    _print_json([dataclasses.asdict(one) for one in runs]) if json else print(listing.table(runs))
+
+
+def env(*, json: Json = False) -> None:
+    """What a bug report needs: versions, machine, GPU, sandbox level."""
+    from azr_lite.planner.text import describe_setup, machine_text
+
+    facts = describe_setup()
+    _print_json(facts) if json else print(machine_text(facts))
 
 
 def watch(run: RunPath, *, interval: float = 1.0) -> int:
@@ -364,4 +412,4 @@ def split_names(value: Any) -> Any:
 
 
 def _print_json(value: Any) -> None:
-    print(jsonlib.dumps(value, indent=1, ensure_ascii=False))
+    print(jsonlib.dumps(value, indent=1))

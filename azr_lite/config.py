@@ -12,6 +12,7 @@ import difflib
 import inspect
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -32,6 +33,13 @@ DROPPED = {
     "vllm_sleep": True,
 }  # fmt: skip
 """Settings of older runs, with the one value that is still what happens. Any other is refused."""
+
+OBJECT = "object:"
+"""Begins `model` where a Python program gave a loaded model; the name of its class follows."""
+
+REWARDS = ("paper", "complexity", "halstead", "distance", "surprise")
+"""What `reward` may name besides module:name; rewards.py says what each is."""
+_TERM = re.compile(rf"({'|'.join(REWARDS)}|[^:=]+:[^:=]+)(=-?\d*\.?\d+(e-?\d+)?)?")
 
 PER_PROMPT = ("grpo", "dr_grpo", "rloo")
 """Estimators with a baseline per prompt."""
@@ -90,6 +98,8 @@ class Config:
     # ---- self-play
     task_types: tuple[str, ...] = ("deduction", "abduction", "induction")
     """Task types to play, in this order."""
+    task_module: str = ""
+    """Module that registers task types of your own; its code runs with your rights."""
     batch_size: int = 64
     """Proposals per task type per step, B (paper: 64)."""
     solver_batch_size: int = 0
@@ -126,6 +136,9 @@ class Config:
     """How values are compared: as Python literals compare (paper), or type-exact."""
 
     # ---- reward
+    reward: tuple[str, ...] = ("paper",)
+    """What is added up: paper; module:name, a function of your own; complexity, halstead, distance and surprise of
+    valid proposals, each 0 to 1 (code; off in the paper). With a weight: distance=0.1."""
     zero_learnability: Literal["paper", "upstream"] = "paper"
     """Reward of a valid proposal that is always or never solved: 0 (paper) or -0.5 (code)."""
     repeated_programs: Literal["paper", "penalty"] = "paper"
@@ -241,6 +254,11 @@ class Config:
         """Sequences in one training batch: both roles, all types (paper: 2 x 3 x 64 = 384)."""
         return len(self.task_types) * (self.batch_size + self.solver_rows)
 
+    @property
+    def knows_reward(self) -> bool:
+        """Whether every term of the reward is azr_lite's, none of the user's own."""
+        return not any(":" in term for term in self.reward)
+
     def micro_batches(self, world: int) -> int:
         """Micro-batches that each of `world` processes computes per update. ConfigError where the batch does not split.
 
@@ -329,25 +347,27 @@ _CONFLICTS: tuple[tuple[Callable[[Config], Any], str], ...] = (
      "with; show fewer"),
     # self-play
     (lambda c: c.rows % 2,
-     "the training batch has {c.rows} sequences; TRL needs an even one; change batch_size or solver_batch_size by one"),
+     "the training batch has {c.rows} sequences; TRL needs an even number; change one of the batch sizes by one"),
     (lambda c: not (c.train_proposer or c.train_solver),
      "train_proposer and train_solver are both off, so nothing would learn; switch one on"),
     (lambda c: c.estimator in PER_PROMPT and c.solver_data != "reuse",
-     "estimator={c.estimator!r} needs several replies to each task; set solver_data='reuse'"),
+     "estimator={c.estimator!r} needs several replies per task; set solver_data='reuse'"),
     (lambda c: c.batch_size % c.proposals_per_prompt,
-     "batch_size is {c.batch_size}, and {c.proposals_per_prompt} proposals to a prompt do not divide it; change "
+     "batch_size is {c.batch_size}, and {c.proposals_per_prompt} proposals per prompt do not divide it; change "
      "proposals_per_prompt or batch_size"),
     (lambda c: c.proposer_estimator in PER_PROMPT and c.proposals_per_prompt == 1,
-     "proposer_estimator={c.proposer_estimator!r} needs several proposals to a prompt; raise proposals_per_prompt"),
+     "proposer_estimator={c.proposer_estimator!r} needs several proposals per prompt; raise proposals_per_prompt"),
     (lambda c: c.proposer_temperature and not c.pack_prompts,
      "proposer_temperature needs pack_prompts=True: TRL's own scoring knows one temperature"),
     (lambda c: c.reference_tasks == "diverse" and c.references == 1,
-     "reference_tasks='diverse' tells references from one another, and references is 1; raise references"),
+     "reference_tasks='diverse' picks references unlike one another, and references is 1; raise references"),
     # what is trained
     (lambda c: c.kl_coef and c.tuning == "full",
-     "kl_coef compares with the model whose adapter is off; use tuning='lora' or 'qlora'"),
+     "kl_coef compares with the model without its adapter; use tuning='lora' or 'qlora'"),
     (lambda c: c.lora_layers == "upper" and c.tuning == "full",
      "lora_layers='upper' is about adapters; use tuning='lora' or 'qlora'"),
+    (lambda c: c.tuning == "qlora" and c.model.startswith(OBJECT),
+     "tuning='qlora' reads the base in 4 bits itself; give the model's hub id or folder, or use tuning='lora'"),
     (lambda c: c.tuning == "qlora" and c.dtype == "float32",
      "tuning='qlora' computes in 16 bits over a 4-bit base; use dtype='auto' or 'bfloat16'"),
     (lambda c: c.optimizer != "adamw" and c.device == "cpu",
@@ -363,7 +383,7 @@ _CONFLICTS: tuple[tuple[Callable[[Config], Any], str], ...] = (
     # combinations that run and quietly train something else
     (lambda c: c.generation != "transformers" and c.model == "nano",
      "the nano model has its own sampler, and vLLM does not know it; use generation='transformers'"),
-    (lambda c: c.generation != "transformers" and c.model.endswith(".gguf"),
+    (lambda c: c.generation != "transformers" and (c.model.endswith(".gguf") or c.model.startswith(OBJECT)),
      "vLLM cannot start from {c.model}; give the hub id or the folder that the file was made from, or use "
      "generation='transformers'"),
     (lambda c: c.generation != "transformers" and c.tuning == "qlora",
@@ -373,6 +393,9 @@ _CONFLICTS: tuple[tuple[Callable[[Config], Any], str], ...] = (
      "vLLM is used on GPUs only; on a CPU use generation='transformers'"),
     (lambda c: c.generation == "vllm-server" and not c.vllm_server.startswith(("http://", "https://")),
      "vllm_server is {c.vllm_server!r}; give an address such as http://localhost:8000"),
+    (lambda c: not c.reward or not all(map(_TERM.fullmatch, c.reward)),
+     "reward names {c.reward}; give paper, complexity, halstead, distance, surprise, or module:name of your own, each "
+     "alone or with a weight, such as distance=0.1"),
     # watching
     (lambda c: c.stop_patience and not (c.eval_every and c.eval_problems),
      "stop_patience counts held-out evaluations, and none are made during the run; set eval_every and eval_problems"),
@@ -411,15 +434,17 @@ def _lower_micro_batch(config: Config) -> None:
 
 
 def _check_task_types(config: Config) -> None:
-    from azr_lite.tasks import get_task_type, list_task_types  # here, so that this module can be imported alone
+    from azr_lite.tasks import get_task_type, import_own, list_task_types  # here: this module can be imported alone
 
+    if config.task_module:
+        import_own(config.task_module, "task_module")
     names, known = config.task_types, list_task_types()
     if not names:
         raise ConfigError(f"task_types is empty; name at least one of {', '.join(known)}")
     if unknown := [name for name in names if name not in known]:
         raise ConfigError(
             f"unknown task type {unknown[0]!r}; known: {', '.join(known)}; import the file that registers it first "
-            "(command line: AZR_LITE_TASK_TYPES=its_module)"
+            "(command line: --task-module its_module)"
         )
     starved = [name for name in names if get_task_type(name).propose_from == "programs"]
     if starved and not set(SEED_SHARING_TYPES) & set(names):

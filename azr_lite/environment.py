@@ -61,7 +61,7 @@ def require_observing(what: str) -> None:
 def _require(what: str, libraries: Sequence[str], extra: str) -> None:
     if absent := missing_libraries(libraries):
         raise ConfigError(
-            f"{what} needs {', '.join(absent)}, not installed here; pip install 'azr-lite[{extra}]' brings all of it"
+            f"{what} needs {', '.join(absent)}, not installed here; pip install 'azr-lite[{extra}]' installs them"
         )
 
 

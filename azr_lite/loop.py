@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from azr_lite.config import CHANGEABLE_ON_RESUME, Config
-from azr_lite.environment import describe_environment, require_training
-from azr_lite.errors import ConfigError, ModelError, RunDirectoryError
+from azr_lite.environment import require_training
+from azr_lite.errors import ConfigError, ModelError
 from azr_lite.evaluation.generators import PolicyInTraining
 from azr_lite.evaluation.reasoning import HELD_OUT_SEED, held_out_suite
 from azr_lite.evaluation.runner import answer, record_of
@@ -31,19 +28,19 @@ from azr_lite.evaluation.scores import (
 )
 from azr_lite.metrics import STAGES
 from azr_lite.presets import preset
-from azr_lite.progress import Reporter, check_installed, curves_of
+from azr_lite.progress import Callback, Objects, Reporter, check_installed, curves_of
 from azr_lite.prompts import Style, get_style
 from azr_lite.rundir import RunDir
 from azr_lite.sandbox import Executor
 from azr_lite.selfplay import SelfPlay
-from azr_lite.train.checkpoints import last_whole_checkpoint, mirror_of, step_of
-from azr_lite.train.companions import STARTED
+from azr_lite.train.checkpoints import foreign_settings, last_whole_checkpoint, make_directory, step_of
 from azr_lite.train.distributed import (
     ShardedExecutor,
     by_main,
     check_processes,
     check_sharding,
     explain_lost_process,
+    interruptible,
     is_main,
     join,
     leave,
@@ -53,8 +50,6 @@ from azr_lite.train.distributed import (
     world,
 )
 from azr_lite.verifier import Verifier, open_executor
-
-ECHO = 3.0  # seconds within which a second signal is the launcher's echo of the first
 
 
 @dataclass(frozen=True)
@@ -73,11 +68,26 @@ class RunResult:
     summary: dict[str, Any]
 
 
-def run(config: Config | str = "nano", *, go_on: bool = False, **overrides: Any) -> RunResult:
+def run(
+    config: Config | str = "nano",
+    *,
+    rewards: Any = None,
+    callbacks: Sequence[Callback] = (),
+    model: Any = None,
+    tokenizer: Any = None,
+    go_on: bool = False,
+    **overrides: Any,
+) -> RunResult:
     """Run self-play from the start.
 
     Args:
         config: A `Config`, or a preset's name.
+        rewards: What replies earn: one or several names that `config.reward` takes, or functions of your own from a
+            judged reply to named parts.
+        callbacks: Called after each step, on the first process only, with the step's number, the numbers of
+            metrics.jsonl and timing.jsonl, and the rollouts.
+        model: A name as in `config.model`, or a loaded model of transformers, which is trained in place.
+        tokenizer: That of a loaded model.
         go_on: Resume the run where it exists already (at output_dir, or its copy at sync_to). The same call, made again
             after each disconnection, ends in one finished run.
         overrides: Any field of `Config`.
@@ -95,25 +105,41 @@ def run(config: Config | str = "nano", *, go_on: bool = False, **overrides: Any)
 
     Examples:
         ``azr_lite.run("nano", steps=5, output_dir="runs/demo")``
+
+        ``azr_lite.run("nano", rewards=["paper", lambda reply: {"short": -0.001 * len(reply.completion.ids)}])``
     """
-    resolved = resolve(config, **overrides)
-    facts = _check_and_join(resolved)
-    if not by_main(lambda: _make_directory(resolved, go_on)):
-        return resume(resolved.output_dir, **{name: getattr(resolved, name) for name in CHANGEABLE_ON_RESUME})
+    objects = Objects(rewards, callbacks, model, tokenizer)
+    resolved = resolve(config, **overrides, **objects.names())
+    facts = _check_and_join(resolved, objects)
+    if not by_main(lambda: make_directory(resolved, go_on, Reporter(resolved).facts)):
+        changes = {name: getattr(resolved, name) for name in CHANGEABLE_ON_RESUME}
+        return resume(resolved.output_dir, **vars(objects), **changes)
     directory = RunDir(Path(resolved.output_dir))
     try:
-        return _Session(resolved, directory, facts).play()
+        return _Session(resolved, directory, facts, objects).play()
     except (ConfigError, ModelError):
         if is_main():
             directory.discard()  # once the setting is corrected, the same command shall not find a run in its way
         raise
 
 
-def resume(path: str | Path, **overrides: Any) -> RunResult:
+def resume(
+    path: str | Path,
+    *,
+    rewards: Any = None,
+    callbacks: Sequence[Callback] = (),
+    model: Any = None,
+    tokenizer: Any = None,
+    **overrides: Any,
+) -> RunResult:
     """Go on from the last whole checkpoint, or from the start where there is none yet.
 
     Args:
         path: The run directory.
+        rewards: The run's own rewards, where they cannot be imported by their names in config.json.
+        callbacks: As in `run`; a run does not remember them.
+        model: The run's model, where it was begun with an object.
+        tokenizer: That of the model.
         overrides: Settings named in `config.CHANGEABLE_ON_RESUME`.
 
     Returns:
@@ -127,20 +153,38 @@ def resume(path: str | Path, **overrides: Any) -> RunResult:
         ``azr_lite.resume("runs/demo", steps=10)``
     """
     directory = RunDir.open(path)
-    old = directory.config()
+    old, objects = directory.config(), Objects(rewards, callbacks, model, tokenizer)
+    overrides |= objects.names()
+    if summary := summary_of_finished(path, **overrides):
+        further = f"azr-lite resume {quote(str(path))} --steps {summary['steps'] + 10}"
+        Reporter(old, quiet=not is_main()).facts(f"all {summary['steps']} steps are done already; further: {further}")
+        return RunResult(directory.path, summary)
     config = old.replace(**overrides)
-    if foreign := _foreign_settings(old, config):
+    if foreign := foreign_settings(old, config):
         names = ", ".join(foreign)
         raise ConfigError(f"a resumed run keeps its settings, so {names} cannot change; start a new run instead")
     config = config.replace(output_dir=str(path))
-    facts = _check_and_join(config)
+    facts = _check_and_join(config, objects)
     checkpoint = by_main(lambda: last_whole_checkpoint(directory.path))
+    start = "the start: there is no whole checkpoint yet"
     if checkpoint is not None:
         check_sharding(checkpoint)
-        # fewer steps than were made would leave a run of "8/2 steps"
-        config = config.replace(steps=max(config.steps, step_of(checkpoint) // config.updates_per_step))
+        done = step_of(checkpoint) // config.updates_per_step
+        config = config.replace(steps=max(config.steps, done))  # fewer would leave a run of "8/2 steps"
+        start = f"step {done} of {config.steps} ({checkpoint.name})"
     by_main(lambda: directory.save_config(config))
-    return _Session(config, directory, facts).play()
+    return _Session(config, directory, [f"going on from {start}", *facts], objects).play()
+
+
+def summary_of_finished(path: str | Path, **overrides: Any) -> dict[str, Any] | None:
+    """The summary of a run that has nothing left to do with these overrides; None where it has."""
+    directory = RunDir.open(path)
+    old, summary = directory.config(), directory.summary() or {}
+    new, newest = old.replace(**overrides), last_whole_checkpoint(directory.path)
+    done = step_of(newest) // old.updates_per_step if newest else 0
+    told = new.report_to == old.report_to and not foreign_settings(old, new, besides=["output_dir"])
+    is_over = summary.get("finished") and summary["steps"] == done >= new.steps
+    return summary if is_over and told else None
 
 
 def resolve(config: Config | str, **overrides: Any) -> Config:
@@ -149,54 +193,21 @@ def resolve(config: Config | str, **overrides: Any) -> Config:
     return found if found.output_dir else found.replace(output_dir=f"runs/{found.preset}-seed{found.seed}")
 
 
-def _make_directory(config: Config, go_on: bool) -> bool:
-    """Make the directory of a new run; False where there is one to go on with: here, or fetched back from `sync_to`.
+def check(config: Config, objects: Objects) -> None:
+    """Raise for what can be known to fail before anything is loaded or written."""
+    check_installed(config)
+    objects.own_rewards(config)
+    if config.model == "nano":
+        from azr_lite.nano.model import check_prompts
 
-    Called on the main process. RunDirectoryError where something is in the way of a new run or in the place of its
-    copy, or where the copy cannot be reached or is ahead of the run. ConfigError where that run has other settings.
-    """
-    run_dir, mirror, there = Path(config.output_dir), mirror_of(config.sync_to, Path(config.output_dir)), None
-    is_here = (run_dir / "run.json").exists()
-    try:
-        there = mirror.newest_step() if mirror is not None else None
-    except Exception as error:
-        if not (go_on and is_here):  # away just now: what is here goes on
-            why = f"cannot look for a copy at {mirror} ({error}); mount it, check the network, or drop --sync-to"
-            raise RunDirectoryError(why) from error
-    if there is not None and not go_on:
-        raise RunDirectoryError(f"{mirror} holds a copy of a run already; use --go-on, or another --sync-to")
-    if go_on and is_here:
-        newest = last_whole_checkpoint(run_dir)
-        here = step_of(newest) if newest else 0
-        if there is not None and there > here:
-            both = f"the copy at {mirror} is ahead of {run_dir} ({there} updates against {here})"
-            raise RunDirectoryError(f"{both}; delete the one you do not want, or resume with another --sync-to")
-    elif there is not None:
-        Reporter(config).facts(f"fetching the run back from {mirror}")
-        mirror.fetch()
-    else:
-        if go_on and {path.name for path in run_dir.glob("[!.]*")} == {"config.json"}:
-            (run_dir / "config.json").unlink()  # what a kill left that came before run.json
-        RunDir.create(config, {"environment": describe_environment()})
-        return True
-    besides = ("preset", "output_dir", *(["prompts"] if config.prompts == "auto" else []))  # then a trial chose them
-    if foreign := _foreign_settings(RunDir.open(run_dir).config(), config, besides=besides):
-        names = ", ".join(foreign)
-        raise ConfigError(f"{run_dir} holds a run with other settings ({names}); give the same or another --output-dir")
-    return False
+        check_prompts(config)
 
 
-def _foreign_settings(old: Config, new: Config, besides: Sequence[str] = ()) -> list[str]:
-    """Names of the settings that differ and that a resumed run cannot change; those in `besides` do not count."""
-    was, now = old.to_json(), new.to_json()
-    return [name for name in was if name not in (*CHANGEABLE_ON_RESUME, *besides) and was[name] != now[name]]
-
-
-def _check_and_join(config: Config) -> list[str]:
+def _check_and_join(config: Config, objects: Objects) -> list[str]:
     """Check how the run was started and meet its other processes, before anything is written. Facts for people."""
     require_training("a run")
+    check(config, objects)
     facts = check_processes(config)
-    check_installed(config)
     join(config)
     return facts
 
@@ -204,13 +215,13 @@ def _check_and_join(config: Config) -> list[str]:
 class _Session:
     """One process's work on one run, from loading the model to the summary; a resumed run gets a new one."""
 
-    def __init__(self, config: Config, directory: RunDir, facts: list[str]) -> None:
+    def __init__(self, config: Config, directory: RunDir, facts: list[str], objects: Objects) -> None:
         from azr_lite.train.callbacks import Budget
 
-        self.config, self.directory = config, directory
+        self.config, self.directory, self.objects = config, directory, objects
         self.main, self.started = is_main(), time.perf_counter()
         self.budget = Budget(config.save_minutes, config.max_hours)  # whose clock starts here
-        self.reporter = Reporter(config, directory, quiet=not self.main)
+        self.reporter = Reporter(config, directory, quiet=not self.main, callbacks=objects.callbacks)
         self.reporter.facts(*facts)
 
     def play(self) -> RunResult:
@@ -218,12 +229,12 @@ class _Session:
         c, path = self.config, self.directory.path
         with one_thread_for_nano(c), open_executor(c, workers(c)) as executor, explain_lost_process(path):
             self._build(executor)
-            by_main(lambda: self.reporter.trackers.start(self.done))
+            by_main(self.reporter.trackers.start)
             if not sharding():
                 self._begin()
             self.schedule.go_on_from(self._standing(self.done), self.trainer.args, self.done)
             self.reporter.start(self.done)
-            with self._interruptible():
+            with interruptible(self.schedule.request_stop, self.reporter.facts):
                 self.trainer.train(resume_from_checkpoint=self.checkpoint)
             result = self._finish(self._evaluate(f"step-{self.trainer.steps_done}"))
             leave()
@@ -235,7 +246,7 @@ class _Session:
         from azr_lite.train.trainer import SelfPlayTrainer
 
         c, path = self.config, self.directory.path
-        policy = load_policy(c)
+        policy = load_policy(c, self.objects.model, self.objects.tokenizer)
         style = get_style(policy.style)
         layers = ", ".join(name for name, state in executor.layers.items() if state == "on")
         self.reporter.facts(f"sandbox {executor.level.name}: {layers}", *policy.reasons)
@@ -250,7 +261,7 @@ class _Session:
             tokenizer = policy.tokenizer
             sampler = NanoSampler(policy.model, tokenizer.eos_token_id, tokenizer.pad_token_id, c.max_reply_tokens)
         runner = ShardedExecutor(executor) if world() > 1 else executor
-        self.selfplay = SelfPlay(c, style, runner, reserved=reserved)
+        self.selfplay = SelfPlay(c, style, runner, reserved=reserved, rewards=self.objects.own_rewards(c))
         self.checkpoint = by_main(lambda: last_whole_checkpoint(path))
         self.done = step_of(self.checkpoint) // c.updates_per_step if self.checkpoint else 0
         self.schedule = Schedule(
@@ -270,7 +281,8 @@ class _Session:
             self._choose_prompts(style)
         style, verifier = self.selfplay.style, Verifier(runner, self.selfplay.rules)  # self-play's counts are its own
         problems = (c.model, c.task_types, c.eval_problems, HELD_OUT_SEED, style, verifier, c.max_reply_tokens)
-        self.suite = held_out_suite(*problems) if c.eval_problems else None
+        suite = held_out_suite(*problems) if c.eval_problems else None
+        self.suite = suite if suite and suite.problems else None  # a type of one's own has none
 
     def _choose_prompts(self, style: Style) -> None:
         """The file form, or the one that goes with the model, by a trial; the run's settings then name it."""
@@ -295,12 +307,24 @@ class _Session:
         if self.main:
             self.directory.rewind(self.done if self.checkpoint else -1)
         if self.checkpoint is None:  # a resumed run has its seeds in the checkpoint
-            rounds = self.selfplay.seed(self.trainer.generate)
+            rounds = self._seed()
             if self.main:
                 self.directory.append_tasks(self.selfplay.record.tasks)
             sizes = ", ".join(f"{name} {size}" for name, size in self.selfplay.buffers.sizes().items())
             self.reporter.facts(f"buffers seeded by the untrained policy (rounds: {rounds}): {sizes}")
         by_main(lambda: self.reporter.trackers.replay(self.done))
+
+    def _seed(self) -> int:
+        """Fill the buffers; the number of rounds that it took."""
+        c, buffers = self.config, self.selfplay.buffers
+        target = min(c.seed_batch_factor * c.batch_size, c.buffer_capacity)
+
+        def filled() -> int:
+            return sum(min(size, target) for size in buffers.sizes().values())
+
+        with self.reporter.progress("seeding the buffers", target * len(c.task_types), filled()) as tell:
+            self.trainer.on_sampled = lambda replies: tell(filled())
+            return self.selfplay.seed(self.trainer.generate)
 
     def _evaluate_after(self, done: int) -> Standing | None:
         """Evaluate after step `done`; where the stop rule stands then."""
@@ -322,7 +346,8 @@ class _Session:
         began = time.perf_counter()
         generator = PolicyInTraining(partial(self.trainer.generate, greedy=True), f"{self.config.preset}, {name}")
         questions = self.suite.questions()
-        items = answer(generator, self.suite, questions)
+        with self.reporter.progress(f"held-out evaluation, {name}", len(questions)) as self.trainer.on_sampled:
+            items = answer(generator, self.suite, questions)
         seconds = time.perf_counter() - began
         record = record_of(self.suite, generator, questions, items, seconds, self.config.seed)
         budget.evaluation_s = max(budget.evaluation_s, seconds)
@@ -358,35 +383,6 @@ class _Session:
         if before := self.before:
             summary |= {"before": summarize(before), "after": summarize(after), "gain": compare_paired(before, after)}
         return summary
-
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """First Ctrl-C (or SIGTERM): finish the step, save, stop. Second: stop at once.
-
-        A launcher passes on to its processes the Ctrl-C that they have got from the terminal: the echo does not count.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        asked: list[float] = []  # when the first signal came
-
-        def handle(number: int, frame: Any) -> None:
-            if not asked:
-                asked.append(time.monotonic())
-                self.reporter.facts("stopping after this step; press Ctrl-C again to stop at once")
-                self.schedule.request_stop()
-            elif STARTED in os.environ or world() == 1 or time.monotonic() - asked[0] >= ECHO:
-                signal.signal(number, before[number])
-                signal.raise_signal(number)
-
-        for number in before:
-            signal.signal(number, handle)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def read_standing(run_dir: Path, every: int, done: int) -> Standing | None:

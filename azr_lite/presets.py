@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import importlib.util
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +86,7 @@ _ADAPTERS: Choices = {
     "gradient_checkpointing": (True, "activations of 2,500 tokens would not fit beside the weights otherwise"),
     "max_prompt_tokens": (1024, "one reference, or a task, of any usual length"),
     "eval_problems": (100, "per type: half-intervals of about 10 points in a few minutes"),
-    "eval_every": (25, "a curve of eight points over 200 steps; the stop rule reads it"),
+    "eval_every": (25, "a curve of five points over 100 steps; the stop rule reads it"),
     "stop_patience": (3, "evaluations in a row below the best: small models do collapse (reference runs, 0.5-3B)"),
     "save_every": (25, "whole checkpoints; save_minutes adds one whenever two minutes could be lost"),
 }
@@ -118,7 +121,7 @@ def _small(batch: int, solved: int, reply: int, why_reply: str) -> Choices:
     """Batch and length for one small GPU: `batch` proposals and `solved` replies per type, `reply` tokens each."""
     return {
         "steps": (100, "what was seen to learn on a CPU took 25"),
-        "batch_size": (batch, "proposals per type, four to a prompt"),
+        "batch_size": (batch, "proposals per type, four per prompt"),
         "solver_batch_size": (solved, "the replies to tasks that were solved sometimes"),
         "updates_per_step": (2, "few steps, so two updates of each"),
         "seed_batch_factor": (1, "as many seeds as proposals of a step"),
@@ -277,11 +280,11 @@ def list_presets() -> tuple[str, ...]:
 
 
 def preset(name: str, **overrides: Any) -> Config:
-    """The named preset, or a JSON file of settings (``my.json``), with overrides.
+    """The named preset, or a file of settings (``my.json``, ``my.yaml``), with overrides.
 
     Args:
-        name: one of `list_presets`, or a file: the settings that ``azr-lite run --dry-run`` prints, all of them or
-            the few that differ from the preset that its "preset" names (nano where it names none).
+        name: one of `list_presets`, or a file: the settings that ``azr-lite run --dry-run --json`` prints, all of them
+            or the few that differ from the preset that its "preset" names (nano where it names none).
         overrides: settings by name; see `Config`.
 
     Returns:
@@ -300,11 +303,9 @@ def preset(name: str, **overrides: Any) -> Config:
         Traceback (most recent call last):
         azr_lite.errors.ConfigError: there is no preset 'nanno'; did you mean 'nano'?
     """
-    if name.endswith(".json"):
-        settings = _settings_of(Path(name))
+    if Path(name).suffix in (".json", ".yaml", ".yml", ".toml"):
+        settings = read_settings(Path(name))
         name, overrides = str(settings.pop("preset", "nano")), {**settings, **overrides}
-    if name.endswith((".yaml", ".yml", ".toml")):
-        raise ConfigError(f"{name} cannot be read: a file of settings is JSON; azr-lite run --dry-run prints one")
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(PRESETS)}"
@@ -313,16 +314,30 @@ def preset(name: str, **overrides: Any) -> Config:
     return Config(**{"preset": name, **own, **check_names(overrides)})
 
 
-def _settings_of(path: Path) -> dict[str, Any]:
-    """A file's settings. ConfigError in one sentence for a file that is none."""
-    hint = "azr-lite run --dry-run prints such a file"
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings in a JSON or YAML file. ConfigError in one sentence for a file that is none."""
+    kind, hint = "JSON" if path.suffix == ".json" else "YAML", "azr-lite run --dry-run --json prints such a file"
+    if path.suffix not in (".json", ".yaml", ".yml"):
+        raise ConfigError(f"{path} cannot be read: a file of settings is .json, .yaml or .yml; {hint}")
+    if kind == "YAML" and importlib.util.find_spec("yaml") is None:
+        raise ConfigError(f"reading {path} needs the package pyyaml; pip install pyyaml, or write it as JSON")
     try:
-        settings = json.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        if kind == "JSON":
+            settings = json.loads(text)
+        else:
+            import yaml
+
+            settings = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(f"the settings file {path} cannot be read ({error.strerror}); {hint}") from error
-    except ValueError as error:
-        raise ConfigError(f"{path} is not JSON ({error}); {hint}") from error
+    except Exception as error:  # yaml has a family of its own, and raises plain errors too
+        raise ConfigError(f"{path} is not {kind} ({' '.join(str(error).split())}); {hint}") from error
     if not isinstance(settings, dict):
         found = type(settings).__name__
         raise ConfigError(f'{path} holds {found}, expected an object such as {{"preset": "nano", "steps": 20}}')
+    for field in dataclasses.fields(Config):
+        if field.type == "float" and isinstance(settings.get(field.name), str):
+            with suppress(ValueError):
+                settings[field.name] = float(settings[field.name])  # YAML reads 1e-5 as text
     return settings

@@ -8,27 +8,61 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import groupby, pairwise
 from pathlib import Path
 from shlex import quote
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from azr_lite.config import Config
+from azr_lite.config import OBJECT, Config
 from azr_lite.errors import ConfigError
 from azr_lite.evaluation.scores import scores_until
 from azr_lite.metrics import STAGES, across, mean
-from azr_lite.rundir import RunDir
+from azr_lite.pace import QUIET_S, Pace, clock, stamp
+from azr_lite.rewards import RewardFunction, load_rewards, name_rewards
+from azr_lite.rundir import RunDir, rollout_line
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
 
     from azr_lite.selfplay import SelfPlay
+    from azr_lite.triplet import Rollout
 
 PROJECT = "azr-lite"
+Callback = Callable[[int, dict[str, float], "list[Rollout]"], Any]
+"""Called after each step with its number, its numbers (metrics.jsonl and timing.jsonl) and its rollouts."""
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What only a Python program can give a run; `run` says what each is."""
+
+    rewards: Any = None
+    callbacks: Sequence[Callback] = ()
+    model: Any = None
+    tokenizer: Any = None
+
+    def names(self) -> dict[str, Any]:
+        """The settings that name what was given."""
+        named: dict[str, Any] = {} if self.rewards is None else {"reward": name_rewards(self.rewards)[0]}
+        if self.model is not None:
+            named["model"] = self.model if isinstance(self.model, str) else OBJECT + type(self.model).__name__
+        return named
+
+    def own_rewards(self, config: Config) -> dict[str, RewardFunction]:
+        """The rewards of one's own by name. ConfigError where one is missing, or the model or its tokenizer is."""
+        is_object = config.model.startswith(OBJECT)
+        if is_object != (self.tokenizer is not None):
+            again = "at each start also its tokenizer, and the object: azr_lite.resume(path, model=…, tokenizer=…)"
+            raise ConfigError(f"model is {config.model!r}; it needs {again if is_object else 'no tokenizer'}")
+        return load_rewards(config, {} if self.rewards is None else name_rewards(self.rewards)[1])
 
 
 def check_installed(config: Config) -> None:
@@ -39,25 +73,34 @@ def check_installed(config: Config) -> None:
 
 
 class Trackers:
-    """The trackers of one session. Without `config.report_to` nothing is imported and every call does nothing."""
+    """The trackers of one session. Without `config.report_to` nothing is imported and every call does nothing.
+
+    They count steps as curves do: what step 0 made, and the evaluation after it, stand at 1. A resumed session goes on
+    with the run of the one before; what the tracker has is not sent again.
+    """
 
     def __init__(self, config: Config, directory: RunDir | None, note: Callable[[str], None]) -> None:
         self.config, self.directory, self.note = config, directory, note
-        self._running: list[GeneralTracker] = []
+        self._running: dict[GeneralTracker, int] = {}  # tracker: where what it lacks begins
         self._evaluated: set[int] = set()
 
-    def start(self, done: int) -> None:
-        """Before the first step, from step `done` on. ConfigError in one sentence where a tracker refuses."""
-        name = Path(self.config.output_dir).name
+    def start(self) -> None:
+        """Before the first step. ConfigError in one sentence where a tracker refuses."""
+        if not self.config.report_to:
+            return
+        info = self.directory.info()
+        run_id = info.setdefault("tracker_id", uuid.uuid4().hex[:8])
+        self.directory.save_info(info)
         for tracker in self.config.report_to:
             try:
-                opened = self._open(tracker, f"{name} from step {done}" if done else name, name)
+                opened = self._open(tracker, Path(self.config.output_dir).name, run_id)
                 opened.start()
             except Exception as error:
                 why = (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
                 hint = "; `wandb login`, or set WANDB_MODE=offline" if tracker == "wandb" else ""
                 raise ConfigError(f"{tracker} does not start: {why}{hint}; or leave it out of report_to") from error
-            self._running.append(opened)
+            there = getattr(opened.tracker, "step", 0) or getattr(opened.tracker, "_next_step", 0)  # W&B's, Trackio's
+            self._running[opened] = there if isinstance(there, int) else 0
 
     def replay(self, done: int) -> None:
         """Send what the run directory holds of the steps before `done`; its logs have been cut back to there."""
@@ -65,14 +108,24 @@ class Trackers:
             return
         scores = scores_until(self.directory.path / "eval", done)
         timing = {line["step"]: line for line in self.directory.read("timing.jsonl")} if done else {}
+        by_step = groupby(self.directory.read("rollouts.jsonl") if done else (), key=lambda line: line["step"])
+        replies = {step: sample(lines) for step, lines in by_step if step % TABLE_EVERY == 0}
         for line in self.directory.read("metrics.jsonl") if done else ():
             self.evaluated(line["step"], scores.get(line["step"], {}))
-            self.step(line["step"], line | timing.get(line["step"], {}))
+            self.step(line["step"], line | timing.get(line["step"], {}), replies.get(line["step"], ()))
         self.evaluated(done, scores.get(done, {}))
 
-    def step(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Numbers that belong to this step: the lines of metrics.jsonl and timing.jsonl, an evaluation, the gain."""
-        self._each(lambda tracker: tracker.log({k: v for k, v in numbers.items() if k != "step"}, step=step))
+    def step(self, step: int, numbers: Mapping[str, float], replies: Iterable[Mapping[str, Any]] = ()) -> None:
+        """A step's lines of metrics.jsonl and timing.jsonl; now and then a table of those of rollouts.jsonl."""
+        drawn = sample(replies) if self._running and step % TABLE_EVERY == 0 else []
+        self._send(step + 1, {name: value for name, value in numbers.items() if name != "step"}, drawn)
+
+    def _send(self, done: int, numbers: Mapping[str, float], replies: Sequence[Mapping[str, Any]] = ()) -> None:
+        def send(tracker: GeneralTracker) -> None:
+            if done >= self._running[tracker]:
+                tracker.log({**numbers, **(_table(tracker.name, replies) if replies else {})}, step=done)
+
+        self._each(send)
 
     def evaluated(self, step: int, scores: Mapping[str, Mapping[str, Any]]) -> None:
         """Held-out accuracy and reply length after `step` steps; said once."""
@@ -80,42 +133,75 @@ class Trackers:
             self._evaluated.add(step)
             types = [name for name in scores if "/" not in name]
             keys = ("accuracy", "tokens")
-            self.step(step, {f"held_out/{name}/{key}": scores[name][key] for name in types for key in keys})
+            self._send(step, {f"held_out/{name}/{key}": scores[name][key] for name in types for key in keys})
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """The last evaluation and the gain over the untrained policy; then every tracker is closed."""
         self.evaluated(summary["steps"], summary.get("after", {}))
         if "gain" in summary:
             types = [name for name in summary["gain"] if "/" not in name]
-            self.step(summary["steps"], {f"gain/{name}": summary["gain"][name]["gain"] for name in types})
+            self._send(summary["steps"], {f"gain/{name}": summary["gain"][name]["gain"] for name in types})
         self._each(lambda tracker: tracker.finish())
-        self._running = []
+        self._running = {}
 
     def _each(self, work: Callable[[GeneralTracker], None]) -> None:
         for tracker in list(self._running):
             try:
                 work(tracker)
             except Exception as error:
-                self._running.remove(tracker)
+                del self._running[tracker]
                 self.note(f"{tracker.name} failed and is left out from here on ({error}); metrics.jsonl has everything")
 
-    def _open(self, tracker: str, title: str, group: str) -> GeneralTracker:
+    def _open(self, tracker: str, name: str, run_id: str) -> GeneralTracker:
         from accelerate import tracking
 
-        run_dir, told = self.directory.path, {"name": title, "group": group, "config": self.config.to_json()}
+        run_dir, told = self.directory.path, {"config": self.config.to_json(), "resume": "allow"}
         if tracker == "tensorboard":
             folder = run_dir / "tensorboard"
             shutil.rmtree(folder, ignore_errors=True)  # of the session before: its lost steps would stand beside ours
             return tracking.TensorBoardTracker("", folder)
         if tracker == "wandb":
             project, folder = os.environ.get("WANDB_PROJECT", PROJECT), os.environ.get("WANDB_DIR", str(run_dir))
-            return tracking.WandBTracker(project, dir=folder, **told)
+            return tracking.WandBTracker(project, dir=folder, id=run_id, name=name, **told)
+        told["name"] = f"{name}-{run_id}"  # by which Trackio knows a run
         return tracking.TrackioTracker(PROJECT, auto_log_gpu=False, auto_log_cpu=False, **told)
 
 
+TABLE_EVERY = 10
+"""Steps between two tables of sample replies for the trackers."""
+COLUMNS = ("role", "type", "reward", "solve_rate", "verdict", "prompt", "text")
+
+
+def sample(replies: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Of each role and task type the reply with the highest reward, and the one with the lowest."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for line in replies:
+        groups.setdefault((line["role"], line["type"]), []).append(line)
+    ordered = [sorted(own, key=lambda line: -line["reward"]) for own in groups.values()]
+    return [line for own in ordered for line in own[:1] + own[1:][-1:]]
+
+
+def _table(tracker: str, replies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Replies in the form that this tracker shows; TensorBoard shows text, in which code is indented."""
+    lines = [{**line, "verdict": line["verdict"]["reason"] or "ok"} for line in replies]
+    rows = [[line[name] for name in COLUMNS] for line in lines]
+    if tracker == "wandb":
+        import wandb
+
+        return {"replies": wandb.Table(columns=list(COLUMNS), data=rows)}
+    if tracker == "trackio":
+        import pandas
+        import trackio
+
+        return {"replies": trackio.Table(dataframe=pandas.DataFrame(rows, columns=list(COLUMNS)))}
+    parts = [
+        f"**{role} {kind}: {verdict}, reward {reward:.3f}**\n\n{indent(prompt, '    > ')}\n\n{indent(text, '    ')}"
+        for role, kind, reward, _, verdict, prompt, text in rows
+    ]
+    return {"replies": "\n\n".join(parts)}
+
+
 BARS = "▁▂▃▄▅▆▇█"
-QUIET_S = 30.0
-"""The least time between two step lines where the output is no terminal (a pipe, a file), in seconds."""
 
 
 class Reporter:
@@ -125,8 +211,14 @@ class Reporter:
     printed for `QUIET_S` seconds, with its time.
     """
 
-    def __init__(self, config: Config, directory: RunDir | None = None, quiet: bool = False) -> None:
-        self.config, self.directory, self.quiet = config, directory, quiet
+    def __init__(
+        self,
+        config: Config,
+        directory: RunDir | None = None,
+        quiet: bool = False,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        self.config, self.directory, self.quiet, self.callbacks = config, directory, quiet, callbacks
         self.console = Console(highlight=False, soft_wrap=False)
         self.trackers = Trackers(config, directory, self.facts)
         self._printed = -math.inf  # when the last step line was printed
@@ -136,6 +228,10 @@ class Reporter:
         for line in lines:
             if not self.quiet:
                 self.console.print(f"[dim]·[/dim] {line}", markup=True)
+
+    def progress(self, what: str, total: int, begun: int = 0) -> AbstractContextManager[Callable[..., None]]:
+        """Inside, the callable tells how much of a long piece of work is done."""
+        return nullcontext(lambda *_: None) if self.quiet else Pace(what, total, begun=begun, console=self.console)
 
     def start(self, done: int) -> None:
         """Training begins with `done` steps finished before: the heading of the step lines."""
@@ -152,8 +248,10 @@ class Reporter:
         if self.quiet:
             return
         self.directory.append(step, metrics, timing, record.rollouts, record.tasks)
-        self.trackers.step(step, metrics | timing)
+        self.trackers.step(step, metrics | timing, map(rollout_line, record.rollouts))
         self.print_step(step, metrics, timing)
+        for callback in self.callbacks:
+            callback(step, metrics | timing, record.rollouts)
 
     def print_step(self, step: int, metrics: dict[str, float], timing: dict[str, float]) -> None:
         """The line of a step, where one is due: means over the task types, and the time left at the pace so far."""
@@ -168,9 +266,9 @@ class Reporter:
         done, seconds = step + 1, sum(timing[name] for name in STAGES)
         pace = (time.perf_counter() - self.began) / max(1, done - self.first)
         left = clock(pace * (self.config.steps - done))
-        stamp = "" if self.console.is_terminal else time.strftime("%Y-%m-%d %H:%M:%S  ")
         self.console.print(
-            f"{stamp}{done:5d}  {of('solve/', '/ok'):6.2f}  {of('propose/', '/reward'):7.2f}"
+            f"{'' if self.console.is_terminal else stamp()}"
+            f"{done:5d}  {of('solve/', '/ok'):6.2f}  {of('propose/', '/reward'):7.2f}"
             f"  {of('propose/', '/solve_rate'):8.2f}  {of('propose/', '/ok'):5.2f}  {of('solve/', '/tokens'):9.1f}"
             f"  {seconds:7.1f}  {left:>6}",
             soft_wrap=True,
@@ -248,13 +346,6 @@ def spark(values: Sequence[float], width: int = 40) -> str:
         "×" if not math.isfinite(v) else BARS[round((v - low) / step)] if 0 < step < math.inf else BARS[0]
         for v in means
     )
-
-
-def clock(seconds: float) -> str:
-    """A duration for people: 2h05m, 3m07s, 12s."""
-    minutes, rest = divmod(round(max(0.0, seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
 
 
 WATTS_PER_CORE = 8.0

@@ -59,9 +59,7 @@ class RunDir:
     def create(cls, config: Config, info: dict[str, Any]) -> RunDir:
         """A new directory with config.json and run.json; RunDirectoryError when something is there already."""
         path = Path(config.output_dir)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            again = f"go on with it by `azr-lite resume {quote(str(path))}`, or choose another --output-dir"
-            raise RunDirectoryError(f"{path} exists already; {again}")
+        cls.refuse_existing(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -70,6 +68,13 @@ class RunDir:
         write_text(path / "config.json", config_text(config))
         write_json(path / "run.json", {"version": VERSION, **info})
         return run
+
+    @staticmethod
+    def refuse_existing(path: Path) -> None:
+        """RunDirectoryError where a new run cannot be here: something is."""
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            again = f"go on with it by `azr-lite resume {quote(str(path))}`, or choose another --output-dir"
+            raise RunDirectoryError(f"{path} exists already; {again}")
 
     def discard(self) -> None:
         """Remove the directory of a run that made nothing yet: only its settings are in it."""

@@ -13,7 +13,7 @@ import dataclasses
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,7 +24,7 @@ from azr_lite.errors import ConfigError
 from azr_lite.metrics import step_metrics
 from azr_lite.parsing import forged_markup
 from azr_lite.prompts.base import Style
-from azr_lite.rewards import answer_reward, proposal_reward, solve_rate
+from azr_lite.rewards import Reply, Reward, RewardFunction, earned, solve_rate
 from azr_lite.tasks.base import get_task_type
 from azr_lite.triplet import (
     SEED_SHARING_TYPES,
@@ -55,6 +55,7 @@ class SelfPlay:
         count_tokens: Length of a rendered prompt in tokens, held against `max_prompt_tokens`.
         reserved: Whether a program is held out. Such a proposal is dropped whole: no reward, no solves, no place in a
             buffer, so that neither role is trained on what the evaluation asks.
+        rewards: The rewards of one's own that `config.reward` names (`rewards.load_rewards`).
 
     Examples:
         ``SelfPlay(preset("nano"), get_style("compact"), executor).step(generate, 0)``
@@ -68,12 +69,13 @@ class SelfPlay:
         *,
         count_tokens: Callable[[str], int] = len,
         reserved: Callable[[str], bool] | None = None,
+        rewards: Mapping[str, RewardFunction] | None = None,
     ) -> None:
         self.config, self.style, self.count_tokens = config, style, count_tokens
         self.rules = rules_of(config)
         self.verifier = Verifier(executor, self.rules)
         self.buffers = Buffers(config.task_types, config.buffer_capacity)
-        self.reserved = reserved
+        self.reserved, self.own_rewards = reserved, rewards or {}
         self.special_tokens: Collection[str] = ()  # texts that the tokenizer makes control tokens of
         self.record = Record(step=-1)
         self._counts_before: tuple[Counter[str], Counter[int]] = Counter(), Counter()
@@ -108,7 +110,7 @@ class SelfPlay:
     def sample_references(self, step: int) -> list[ProposalAttempt]:
         """Stage 1. B proposals per type, from K different references of its own buffer, or from one program of all."""
         rng = self._rng(step, "references")
-        return [proposal for name in self.config.task_types for proposal in self._new_proposals(name, rng)]
+        return [proposal for name in self.config.task_types for proposal in self.new_proposals(name, rng)]
 
     def propose(self, proposals: Sequence[ProposalAttempt], generate: Generate) -> None:
         """Stage 2. One call for the proposals of all types."""
@@ -171,8 +173,8 @@ class SelfPlay:
                 tasks = [proposal.attempts for proposal in proposals if proposal.type == name and proposal.attempts]
                 own = [attempts[number] for number in range(self.config.n_mc) for attempts in tasks] + own
                 if self.config.estimator in PER_PROMPT:
-                    earned = {id(a): {answer_reward(one.verdict).total for one in task} for task in tasks for a in task}
-                    own.sort(key=lambda attempt: len(earned.get(id(attempt), ())) < 2)
+                    paid = {id(a): {self.earned(one).total for one in task} for task in tasks for a in task}
+                    own.sort(key=lambda attempt: len(paid.get(id(attempt), ())) < 2)
             chosen += own[: self.config.solver_rows]
         return chosen
 
@@ -186,13 +188,13 @@ class SelfPlay:
             attempt.verdict = verdict
 
     def reward(self, proposals: Sequence[ProposalAttempt], answers: Sequence[SolveAttempt]) -> list[Rollout]:
-        """Stage 9. Learnability for proposers, accuracy for solvers, the format ladder for both."""
-        zero, penalty = self.config.zero_learnability, self.config.repeated_programs == "penalty"
-        return [
-            proposal.rollout(proposal_reward(proposal.verdict, proposal.rate, zero, penalty and proposal.is_repeat))
-            for proposal in proposals
-            if proposal.verdict.reason != Reason.RESERVED
-        ] + [answer.rollout(answer_reward(answer.verdict)) for answer in answers]
+        """Stage 9. By `Config.reward`: learnability for proposers, accuracy for solvers, the format ladder for both."""
+        counted = [proposal for proposal in proposals if proposal.verdict.reason != Reason.RESERVED]
+        return [reply.rollout(self.earned(reply)) for reply in (*counted, *answers)]
+
+    def earned(self, reply: Reply) -> Reward:
+        """What a judged reply earns."""
+        return earned(reply, self.config, self.buffers.of, self.own_rewards)
 
     def advantages(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         """Stage 10. TRR++ (or the estimator chosen) over the global batch."""
@@ -224,7 +226,7 @@ class SelfPlay:
             if not short:
                 return done
             rng = self._rng(-1 - done, "seed")
-            proposals = [proposal for name in short for proposal in self._new_proposals(name, rng)]
+            proposals = [proposal for name in short for proposal in self.new_proposals(name, rng)]
             self.propose(proposals, generate)
             self.validate(proposals)
             for proposal in proposals:
@@ -271,7 +273,7 @@ class SelfPlay:
         finally:
             self.seconds[stage] += time.perf_counter() - started
 
-    def _new_proposals(self, name: TaskTypeName, rng: random.Random) -> list[ProposalAttempt]:
+    def new_proposals(self, name: TaskTypeName, rng: random.Random) -> list[ProposalAttempt]:
         """The B proposals of one type: each prompt serves so many of them."""
         c = self.config
         first = [self._new_proposal(name, rng) for _ in range(c.batch_size // c.proposals_per_prompt)]

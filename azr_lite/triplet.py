@@ -299,6 +299,7 @@ class SolveAttempt(_Reply):
     """One attempt of the solver at one task, stages 4 to 9. `rate`: r-bar of its task, None if not measured."""
 
     role = Role.SOLVE
+    references: ClassVar[tuple[Task, ...]] = ()
     task: Task
     prompt: str
     completion: Completion | None = None

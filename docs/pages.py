@@ -61,7 +61,7 @@ def with_links(text: str, file: Path) -> str:
         path, _, anchor = target.partition("#")
         goal = Path(os.path.normpath(file.parent / path))
         if picture:
-            return f"![{words}](pictures/{goal.name})"
+            return f"![{words}]({os.path.relpath(DOCS / 'pictures' / goal.name, page)})"
         if goal == README or goal.is_relative_to(DOCS):
             site = DOCS / "index.md" if goal == README else goal
             return f"[{words}]({os.path.relpath(site, page)}{'#' if anchor else ''}{anchor})"
@@ -226,8 +226,9 @@ def write(build: Path) -> None:
         (folder / place).write_text(text, encoding="utf-8")
     shutil.copy(DOCS / "style.css", folder)
     (folder / "pictures").mkdir()
-    for picture in re.findall(r"!\[[^\]]*\]\((?!https?:)([^)]+)\)", README.read_text(encoding="utf-8")):
-        shutil.copy(ROOT / picture, folder / "pictures")
+    for file in (README, *DOCS.rglob("*.md")):
+        for picture in re.findall(r"!\[[^\]]*\]\((?!https?:)([^)]+)\)", file.read_text(encoding="utf-8")):
+            shutil.copy(file.parent / picture, folder / "pictures")
     settings_of_site = {"INHERIT": os.path.relpath(DOCS / "mkdocs.yml", build), "nav": navigation(found)}
     (build / "mkdocs.yml").write_text(
         json.dumps(settings_of_site, indent=1, ensure_ascii=False), encoding="utf-8"

@@ -488,7 +488,7 @@ for world in (1, 2, 3, 5, 6, 7, 8, 16):
 # %% [markdown]
 # ## 6. Three commands: dry run, run, resume
 #
-# Headless means: a terminal, a scheduler, no notebook. First the **dry run**. It resolves every setting, checks them against each other, prints them, and runs nothing
+# Headless means: a terminal, a scheduler, no notebook. First the **dry run**. It resolves every setting, checks them against each other, prints them (with `--json`: all of them), and runs nothing
 # (from here on the package's core dependencies are needed; still no torch):
 
 # %%
@@ -497,7 +497,7 @@ def command(*words):
     ran = subprocess.run([sys.executable, "-m", "azr_lite", *words], capture_output=True, text=True)
     return ran.stdout, ran.stderr
 
-settings, said = command("run", "--preset", "full-7b-8x80gb", "--steps", "100", "--dry-run")
+settings, said = command("run", "--preset", "full-7b-8x80gb", "--steps", "100", "--dry-run", "--json")
 for text in settings.splitlines():
     if any(f'"{name}"' in text for name in ("model", "tuning", "processes", "batch_size", "generation", "learning_rate", "steps", "output_dir")):
         print(text)

@@ -470,10 +470,10 @@ for finding in task_properties.check_task_type(sql, proposals, gold, cheats, exe
 # On the command line a task type must be known before its name is used. Put the class into a file `my_types.py` that ends with `register_task_type(MyErrors())`, and name the module:
 #
 # ```
-# AZR_LITE_TASK_TYPES=my_types PYTHONPATH=. azr-lite run --task-types errors deduction --dry-run
+# azr-lite run --task-module my_types --task-types errors deduction --model path/to/model --dry-run
 # ```
 #
-# The same two variables serve `azr-lite resume` and all tools that look at the run. From Python, `import my_types` before `azr_lite.run(...)` is enough. The embedded
+# `azr-lite resume` and all tools that look at the run find the module in its settings. From Python, `import my_types` before `azr_lite.run(...)` is enough. The embedded
 # nano model knows only the three task types it was warmed up with, and our prompts are too long for it; take a real model ([notebook 07](07_lora.ipynb)).
 
 # %% [markdown]

@@ -24,26 +24,29 @@ MAY_BE_LONGER = {"azr_lite.config"}
 ONE_STEP = """
 import json, sys
 import azr_lite
+from azr_lite.selfplay import SelfPlay
 
 package, folder = sys.argv[1:]
-steps, entered = 0, set()
+steps, entered, step = 0, set(), SelfPlay.step
 
 def watch(frame, event, argument):
-    global steps
     code = frame.f_code
     # CO_OPTIMIZED: a function, not the body of a class or a module
     if event == "call" and code.co_flags & 1 and code.co_filename.startswith(package):
-        steps += code.co_qualname == "SelfPlay.step"
-        if steps == 1:
-            entered.add(code.co_filename)
+        entered.add(code.co_filename)
 
-sys.setprofile(watch)
+def watched_step(self, *arguments):
+    global steps
+    steps += 1
+    sys.setprofile(watch if steps == 1 else None)
+    return step(self, *arguments)
+
+SelfPlay.step = watched_step
 azr_lite.run(
     "nano", steps=2, output_dir=folder, batch_size=8, solver_batch_size=16, n_mc=3, seed_batch_factor=1,
     updates_per_step=1, micro_batch_size=12, eval_problems=0, eval_every=0, save_every=0, self_test=False, workers=1,
     device="cpu",
 )
-sys.setprofile(None)
 assert steps == 2, f"SelfPlay.step was entered {steps} times"
 print(json.dumps(sorted(entered)))
 """

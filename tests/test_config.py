@@ -152,7 +152,7 @@ def test_a_preset_of_ones_own_is_a_file(tmp_path, capsys):
     config = preset(str(mine), steps=3)
     assert (config.preset, config.lora_rank, config.task_types, config.steps) == ("lora-0.5b-8gb", 4, ("deduction",), 3)
     assert config == preset("lora-0.5b-8gb", lora_rank=4, task_types=("deduction",), steps=3)
-    assert main(["run", "--preset", str(mine), "--seed", "2", "--dry-run"]) == 0
+    assert main(["run", "--preset", str(mine), "--seed", "2", "--dry-run", "--json"]) == 0
     printed = capsys.readouterr().out
     mine.write_text(printed)
     assert preset(str(mine)) == Config.from_json(json.loads(printed))

@@ -1,5 +1,6 @@
 """Task types of one's own: the two worked examples, the properties every type must have, and the command line."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,8 +14,13 @@ from azr_lite.course import attacks
 from azr_lite.course.example_tasks import TABLE_ORDERED, ErrorPrediction, SqlTask, compile_query, same_rows
 from azr_lite.course.task_properties import blind, check_task_type
 from azr_lite.errors import ConfigError
+from azr_lite.nano.model import check_prompts
+from azr_lite.presets import preset
+from azr_lite.prompts import STYLES
 from azr_lite.sandbox.outcome import Kind
-from azr_lite.tasks import base, get_task_type, register_task_type
+from azr_lite.tasks import Rules, base, get_task_type, register_task_type
+from azr_lite.tasks.base import TripletTaskType
+from azr_lite.tasks.deduction import Deduction
 from azr_lite.triplet import Triplet
 
 DIVIDE = [("python", "def f(x):\n    return 1 // x"), ("input", "0")]
@@ -118,23 +124,71 @@ def test_a_prompt_may_hold_the_word_and_yet_not_know():
     assert not blind(lambda t: t.output[::-1], task)
 
 
-def test_the_command_line_knows_task_types_that_a_module_registers(tmp_path):
+def test_a_module_of_ones_own_registers_task_types(tmp_path):
+    """On the command line, and for whoever reads the settings of such a run later."""
     (tmp_path / "my_types.py").write_text(
-        "from azr_lite.course.example_tasks import ErrorPrediction\nfrom azr_lite.tasks import register_task_type\nregister_task_type(ErrorPrediction())\n"
+        "import azr_lite\nfrom azr_lite.course.example_tasks import ErrorPrediction\nazr_lite.register_task_type(ErrorPrediction())\n"
     )
+    (tmp_path / "broken.py").write_text("1 / 0")
 
-    def said(named):
-        surroundings = {
-            **os.environ,
-            "AZR_LITE_TASK_TYPES": named,
-            "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
-        }
-        code = "from azr_lite.config import Config; print(Config(task_types=('errors', 'deduction'), batch_size=24).task_types)"
-        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=surroundings)
+    def said(*words):
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "azr_lite",
+            "run",
+            "--dry-run",
+            "--task-types",
+            "errors",
+            "deduction",
+            *words,
+        ]
+        path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **path})
 
-    assert said("my_types").stdout.strip() == "('errors', 'deduction')"
-    assert "put its folder on PYTHONPATH" in said("no_such_types").stderr
-    assert "AZR_LITE_TASK_TYPES=its_module" in said("").stderr
+    settings = json.loads(said("--task-module", "my_types").stdout)
+    assert settings["task_types"] == ["errors", "deduction"]
+    assert settings["task_module"] == "my_types"
+    assert (
+        "task_module names the module 'broken', which cannot be imported (ZeroDivision"
+        in said("--task-module", "broken").stderr
+    )
+    assert "--task-module its_module" in said().stderr
+
+
+def test_a_type_derived_from_a_built_in_one_has_its_words_in_every_style():
+    class Mine(Deduction):
+        name = "mine"
+
+    task, rules = Triplet("deduction", "def f(x):\n    return x", "1", "1"), Rules()
+    for style in STYLES.values():
+        assert Mine().propose_prompt(style, [task], rules) == Deduction().propose_prompt(style, [task], rules)
+        assert Mine().solve_prompt(style, task, rules) == Deduction().solve_prompt(style, task, rules)
+
+    class Alone(TripletTaskType):
+        name = "alone"
+
+    assert Alone.__abstractmethods__
+    with pytest.raises(ConfigError, match="the prompt style compact has no words for alone; write its propose_prompt"):
+        TripletTaskType.propose_prompt(
+            type("Whole", (Alone,), dict.fromkeys(Alone.__abstractmethods__))(), STYLES["compact"], [], rules
+        )
+
+
+def test_prompts_that_nano_cannot_read_are_refused_before_anything_is_loaded(monkeypatch):
+    class Mine(Deduction):
+        name = "mine"
+
+    types = (ErrorPrediction(), Deduction(), Mine())
+    monkeypatch.setattr("azr_lite.tasks.base._REGISTRY", {one.name: one for one in types})
+    with pytest.raises(
+        ConfigError, match=r"nano reads prompts of 320 tokens, and the shortest for proposals of errors has \d{3}; give"
+    ):
+        check_prompts(preset("nano", task_types=("errors", "deduction")))
+    check_prompts(preset("nano", task_types=("deduction", "mine")))
+    with pytest.raises(ConfigError, match="nano reads prompts of 5 tokens, and the shortest for answers of mine has"):
+        check_prompts(preset("nano", task_types=("mine",), max_prompt_tokens=5))
 
 
 def test_it_tells_what_stopped_a_program(executor):

@@ -46,7 +46,9 @@ def run(python, tmp_path):
         lesson = lesson_of(number)
         script = install_cell(lesson) + "\nprint('ready', missing())"
         surroundings = {"PATH": os.environ["PATH"], "PYTHONPATH": str(site)}
-        done = subprocess.run([str(python), "-c", script], cwd=here, env=surroundings, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [str(python), "-c", script], cwd=here, env=surroundings, capture_output=True, text=True, check=False
+        )
         asked = here / "asked.json"
         return done, json.loads(asked.read_text()) if asked.exists() else None
 

@@ -274,7 +274,7 @@ def test_a_run_is_opened_at_any_of_its_steps(run):
     assert open_model(str(run)).generator.describe()["model"] == f"{run}@2"
     with pytest.raises(EvaluationError, match=r"no checkpoint of step 7; it has: 0, 1, 2"):
         open_model(f"{run}@7")
-    with pytest.raises(EvaluationError, match="is no run"):
+    with pytest.raises(EvaluationError, match="is not a run"):
         open_model("nano@3")
 
 
@@ -350,7 +350,7 @@ def test_evaluating_a_run_against_its_start(run, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nano", "--suite", "cruxeval-o-strict"], "reads its own small language only"),
+        (["nano", "--suite", "cruxeval-o-strict"], "reads only its own small language"),
         (["nano", "--suite", "gpqa"], "there is no suite 'gpqa'"),
         (["nano", "--data", "aime24"], "--data takes SUITE=FILE"),
         (["nano", "--data", "gpqa=x.jsonl"], "there is no suite 'gpqa'"),

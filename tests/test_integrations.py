@@ -172,7 +172,7 @@ def test_a_hub_gets_a_dataset_repository(played, tmp_path):
         assert {"README.md", "tasks.parquet"} <= set(hub.files("me/tasks"))
         assert ("POST", "/api/datasets/me/tasks/commit/main") in hub.requests
         assert hub.private == {"me/tasks": True}
-    with pytest.raises(PublishError, match="names no repository"):
+    with pytest.raises(PublishError, match="is not a repository's name"):
         write_tasks(played, "hub:tasks")
 
 

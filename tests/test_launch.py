@@ -116,7 +116,7 @@ def test_another_number_of_processes_is_refused_before_anything_is_made(launched
 
 
 def test_a_dry_run_needs_no_processes(capsys):
-    assert main(["run", "--preset", "paper-7b", "--dry-run"]) == 0
+    assert main(["run", "--preset", "paper-7b", "--dry-run", "--json"]) == 0
     assert '"processes": 4' in capsys.readouterr().out
 
 

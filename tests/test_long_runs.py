@@ -86,7 +86,9 @@ def test_max_hours_stops_saved_and_the_run_goes_on_to_the_same_end(unbroken, tmp
     assert "one more would pass max_hours=0.8" in printed
     assert f"azr-lite resume {path}" in printed
     assert checkpoints(path) == [2 * summary["steps"]]
+    done = summary["steps"]
     assert main(["resume", str(path), "--max-hours", "0", "--save-every", "1"]) == 0
+    assert f"going on from step {done} of 4 (checkpoint-{2 * done})" in capsys.readouterr().out
     summary = json.loads((path / "summary.json").read_text())
     assert summary["finished"]
     assert "stopped" not in summary

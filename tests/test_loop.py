@@ -19,6 +19,8 @@ from azr_lite.errors import ConfigError, ModelError, RunDirectoryError
 from azr_lite.metrics import STAGES
 from azr_lite.presets import preset
 from azr_lite.progress import Reporter, spark
+from azr_lite.rundir import RunDir
+from azr_lite.triplet import Record
 
 REAL_TUNINGS = os.environ.get("AZR_LITE_REAL_TUNINGS", "lora").split(",")
 """How the real model is tuned in the suite. AZR_LITE_REAL_TUNINGS=full,lora,qlora tries all, in five minutes."""
@@ -115,6 +117,30 @@ def test_sparks():
         (3, True, "no step was left to do; further: azr-lite resume runs/x --steps"),
     ],
 )
+def test_callbacks_hear_of_each_step_on_the_first_process_alone(tmp_path):
+    class Play:
+        record = Record(step=0, metrics={"solve/deduction/ok": 0.5})
+
+    told = {}
+    for quiet in (False, True):
+        config = preset("nano", output_dir=str(tmp_path / str(quiet)))
+        heard = told[quiet] = []
+        callbacks = [lambda *given, heard=heard: heard.append(given)]
+        reporter = Reporter(config, RunDir.create(config, {}), quiet=quiet, callbacks=callbacks)
+        reporter.start(0)
+        timing = dict.fromkeys(STAGES, 1.0)
+        reporter.step(Play(), {"step": 0, "loss": 0.25, "timing": timing})
+    assert told[True] == []
+    ((step, numbers, rollouts),) = told[False]
+    assert (step, numbers["loss"], numbers["solve/deduction/ok"], numbers["update"], rollouts) == (
+        0,
+        0.25,
+        0.5,
+        1.0,
+        [],
+    )
+
+
 def test_the_last_line_says_what_to_type_next(done, finished, words, capsys):
     reporter = Reporter(preset("nano", steps=3))
     reporter.start(done)
@@ -163,6 +189,26 @@ def test_a_run_that_never_began_is_not_in_the_way_of_the_next(tmp_path):
     with pytest.raises(ModelError, match="there is no model"):
         azr_lite.run("nano", model=str(tmp_path / "none"), output_dir=str(tmp_path / "run"), **SMALL)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_run_is_not_loaded_to_say_so(finished, capsys, monkeypatch):
+    monkeypatch.setattr("azr_lite.train.policy.load_policy", lambda config: pytest.fail("it was loaded"))
+    before = {path: path.stat().st_mtime_ns for path in finished.path.rglob("*")}
+    assert azr_lite.resume(finished.path).summary == finished.summary
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"all 3 steps are done already; further: azr-lite resume {finished.path} --steps 13" in printed
+    assert {path: path.stat().st_mtime_ns for path in finished.path.rglob("*")} == before
+
+
+def test_on_a_pipe_seeding_and_evaluation_say_how_far_they_are(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("azr_lite.pace.QUIET_S", 0.0)
+    azr_lite.run("nano", output_dir=str(tmp_path / "run"), **{**SMALL, "steps": 1, "generation_chunk": 4})
+    printed = capsys.readouterr().out
+    dated = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  "
+    asked = re.findall(rf"{dated}held-out evaluation, before: (\d+) of 18(?:, .*left)?$", printed, re.MULTILINE)
+    assert asked[0] == "4"
+    assert asked[-1] == "18"
+    assert re.search(rf"{dated}seeding the buffers: \d+ of \d+", printed, re.MULTILINE)
 
 
 def test_settings_do_not_change_in_a_resumed_run(finished):
@@ -246,12 +292,13 @@ def test_the_first_interrupt_finishes_the_step_and_saves(tmp_path):
     wait_for(process, lambda: (path / "metrics.jsonl").exists())
     process.send_signal(signal.SIGINT)
     printed = process.communicate(timeout=120)[0].decode()
-    assert process.returncode == 0, printed
+    assert process.returncode == 130, printed
     assert "Traceback" not in printed
     steps = len(lines(path, "metrics.jsonl"))
     summary = json.loads((path / "summary.json").read_text())
     assert summary["steps"] == steps < 500
     assert not summary["finished"]
+    assert summary["stopped"] == {"rule": "SIGINT"}
     assert "azr-lite resume" in printed
     assert (path / f"checkpoint-{2 * steps}" / "selfplay.json").exists()
 

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoTokenizer
 
 from azr_lite.config import Config
-from azr_lite.errors import ModelError
+from azr_lite.errors import ConfigError, ModelError
 from azr_lite.presets import preset
 from azr_lite.prompts.words import R1
 from azr_lite.train.policy import _give_pad_token, choose_precision, load_policy
@@ -83,6 +83,23 @@ def test_sixteen_bits_leave_the_position_code_exact():
 
 
 @needs_bitsandbytes
+def test_a_model_object_is_taken_as_it_is():
+    tokenizer = tiny_tokenizer()
+    tokenizer.padding_side = "right"
+    model = tiny_model(tokenizer).to(torch.bfloat16).requires_grad_(False)
+    policy = load_policy(config("object:Qwen2ForCausalLM", prompts="r1"), model, tokenizer)
+    assert policy.model is model
+    assert policy.tokenizer.padding_side == "left"
+    assert {(weight.dtype, weight.requires_grad) for weight in model.parameters()} == {(torch.float32, True)}
+    with pytest.raises(ModelError, match=r"was an object of a Python program \(Qwen2ForCausalLM\), and is not kept"):
+        load_policy(config("object:Qwen2ForCausalLM", prompts="r1"))
+    with pytest.raises(ModelError, match="the model given is a Linear; give a model of transformers"):
+        load_policy(config("object:Linear", prompts="r1"), torch.nn.Linear(2, 2), tokenizer)
+    for wrong in ({"generation": "vllm"}, {"tuning": "qlora"}):
+        with pytest.raises(ConfigError, match=r"hub id or (the )?folder"):
+            config("object:Qwen2ForCausalLM", **wrong)
+
+
 def test_qlora_loads_linear_layers_in_four_bits(tmp_path):
     policy = load_policy(config(save(tmp_path), tuning="qlora", dtype="auto"))
     assert policy.model.is_loaded_in_4bit
@@ -163,7 +180,7 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_special_tokens({"eos_token": "<another end>"})
     tokenizer.save_pretrained(folder)
-    with pytest.raises(ModelError, match="do not belong together"):
+    with pytest.raises(ModelError, match="do not match"):
         load_policy(config(folder))
 
 

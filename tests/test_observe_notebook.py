@@ -240,7 +240,7 @@ def test_looks_differ_and_the_same_name_looks_the_same_in_every_chart():
     runs = [style.look(f"run {place}", place) for place in range(8)]
     assert len(set(runs)) == 8
     svg = chart("title", "y", {"other": [Point(0, 1), Point(1, 2)], "induction": [Point(0, 1), Point(1, 2)]})
-    assert f'stroke="{style.GREEN}" stroke-width="1.8" stroke-dasharray="6 2 1.5 2"' in svg
+    assert f'stroke="{style.GREEN}" stroke-width="1.8" stroke-dasharray="6.0 2.0 1.5 2.0"' in svg
     _, (axis,) = style.figure()
     style.line(axis, "induction", [0, 1], [1, 2], place=1)
     assert axis.get_lines()[0].get_color() == style.GREEN

@@ -12,6 +12,7 @@ from azr_lite.errors import ConfigError, RunDirectoryError
 from azr_lite.observe.follow import Followed
 from azr_lite.observe.reader import open_run
 from azr_lite.observe.replay import replay, rescore
+from azr_lite.observe.run import Run
 from azr_lite.observe.run_summary import summarise
 from azr_lite.prompts import get_style
 from azr_lite.rundir import RunDir
@@ -170,13 +171,13 @@ class Odd(ScriptedPolicy):
         return dataclasses.replace(reply, truncated=reply.text == "no form at all" and self.rng.random() < 0.5)
 
 
-def scripted_run(path, executor, **changes):
+def scripted_run(path, executor, rewards=None, **changes):
     """Two steps of self-play without a model, in a run directory."""
     config = Config(model="scripted", batch_size=6, n_mc=3, references=2, seed_batch_factor=1, micro_batch_size=2,
                     max_prompt_tokens=3000, output_dir=str(path))  # fmt: skip
     config = config.replace(**changes)
     run = RunDir.create(config, {})
-    play = SelfPlay(config, get_style("chat"), executor)
+    play = SelfPlay(config, get_style("chat"), executor, rewards=rewards)
     policy = Odd(junk=0.2)
     play.seed(policy)
     run.append_tasks(play.record.tasks)
@@ -230,3 +231,49 @@ def test_a_run_whose_rewards_were_shuffled_is_noticed(tmp_path, executor):
     with control("shuffled rewards"):
         path = scripted_run(tmp_path / "run", executor)
     assert {d.what for d in replay(open_run(path), 0, executor).differences} == {"advantage"}
+
+
+def own_reward(reply):
+    return {"size": float(len(reply.completion.text)), "shown": 0.5 * len(reply.references)}
+
+
+OWN = f"{__name__}:own_reward"
+
+
+@pytest.mark.parametrize("terms", [("paper", "distance=0.5", "surprise"), ("paper", OWN), (OWN,)], ids=str)
+@pytest.mark.parametrize("estimator", ["trr", "rloo"])
+def test_named_and_own_rewards_are_logged_replayed_and_judged_only_where_known(terms, estimator, tmp_path, executor):
+    own = {OWN: own_reward} if OWN in terms else {}
+    path = scripted_run(tmp_path / "run", executor, own, reward=terms, estimator=estimator)
+    rows = [json.loads(line) for line in (path / "rollouts.jsonl").read_text(encoding="utf-8").splitlines()]
+    parts = {name for row in rows if row["role"] == "propose" for name in row["reward_parts"]}
+    paper = {"form", "learnability"} if "paper" in terms else set()
+    assert parts == paper | ({"size", "shown"} if own else {"distance", "surprise"})
+    assert all(row["reward"] == pytest.approx(sum(row["reward_parts"].values())) for row in rows)
+    found = replay(open_run(path), 1, executor)
+    assert found.exact, [str(d) for d in found.differences[:3]]
+    assert (found.compared["reward"], found.unknown) == (sum(row["step"] == 1 for row in rows), "")
+    diagnosis = Run(path).diagnose()
+    assert ("Rewards are this run's own" in repr(diagnosis).replace("\n", " ")) == bool(own)
+    assert diagnosis.summary.roles["propose"].wrong.count == diagnosis.summary.roles["solve"].wrong.count == 0
+    kept = rescore(open_run(path), estimator="global")
+    assert all(before == pytest.approx(after) for one in kept for before, after in one.reward.values())
+
+
+def test_a_reward_that_is_not_at_hand_is_said_and_all_else_is_compared(tmp_path, executor, capsys):
+    path = scripted_run(tmp_path / "run", executor, {"gone:short": own_reward}, reward=("paper", "gone:short"))
+    found = replay(open_run(path), 1, executor)
+    assert found.exact
+    assert found.compared["answers"] > 0 == found.compared["reward"]
+    said = repr(found).replace("\n", " ")
+    assert "Rewards and advantages were not compared: the reward names the module 'gone'" in said
+    assert "the log is exact: tasks, verdicts and solve rates are as recorded" in said
+    assert replay(open_run(path), 1, executor, rewards=["paper", own_reward]).unknown, "another name"
+    with pytest.raises(ConfigError, match="this run's reward is its own"):
+        rescore(open_run(path), zero_learnability="upstream")
+
+
+def test_a_wrong_intrinsic_run_is_still_judged_by_the_papers_part(tmp_path, executor):
+    path = scripted_run(tmp_path / "run", executor, reward=("paper", "distance"))
+    change(path, "rollouts.jsonl", 1, lambda r: r["verdict"]["ok"], lambda r: r.update(reward=7.0))
+    assert sum(one.wrong.count for one in summarise(Followed(open_run(path))).roles.values()) == 1

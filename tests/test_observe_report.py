@@ -1,9 +1,11 @@
 """The HTML report and the notebook's browser: what they say, that nothing a model wrote becomes HTML, and that a browser can use them."""
 
+import dataclasses
 import errno
 import html
 import json
 import os
+import re
 import shutil
 import tracemalloc
 from collections import Counter
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from azr_lite.cli import main
-from azr_lite.evaluation.scores import Item, compare_paired, summarize
+from azr_lite.evaluation.scores import Item, Result, compare_paired, summarize
 from azr_lite.observe import report as module
 from azr_lite.observe.follow import POINTS, Curve, Point
 from azr_lite.observe.proposals import Proposals
@@ -22,6 +24,7 @@ from azr_lite.observe.report import MOST_BYTES, RunFacts, chart, report
 from azr_lite.observe.run import Run
 from azr_lite.presets import preset
 from azr_lite.rundir import RunDir, write_json, write_text
+from tests import pictures
 
 ATTACKS = (
     "<script>window.hacked=1</script>",
@@ -102,6 +105,14 @@ def evaluation(run, before, after):
     write_json(run / "summary.json", {"finished": True, "steps": 4, **scores})
 
 
+def kept_whole(run, before, after, digest="0d12"):
+    """The same with every item, and with the digest of what was asked."""
+    evaluation(run, before, after)
+    for name, own in (("before", before), ("step-4", after)):
+        record = {"version": 1, "scores": summarize(own), "asked": {"prompts_sha256": digest}}
+        Result(name, own, record).keep(run / "eval")
+
+
 def task_line(step, number, text="", ok=True, **changes):
     own = {
         "id": f"t{step}x{number}",
@@ -163,11 +174,11 @@ def test_the_report_of_a_real_run_is_one_whole_page_without_requests(recorded):
     assert not [name for name in page.attributes if name.startswith("on")]
     assert "url(" not in text.split("</style>")[0]
     for word in (
+        "Verdict",
         "Held-out gain",
         "Learning",
         "Curriculum",
         "triplets worth reading",
-        "Health",
         "Cost",
         "How it was made",
         "Proposals",
@@ -305,6 +316,54 @@ def test_the_report_names_what_the_doctor_names(tmp_path):
     assert "No number is logged yet." in Page(report([empty])).text
 
 
+def test_the_doctors_verdict_comes_first_and_single_numbers_are_folded_away():
+    text = report([WHOLE])
+    visible = Page(re.sub(r"<details>.*?</details>", "", text, flags=re.DOTALL)).text
+    assert visible.index("The run doctor found nothing.") < visible.index("Held-out gain")
+    assert "range" not in visible.split("Held-out gain")[0], "a healthy run does not read like a sick one"
+    assert "12 in some step: a reason to look, no illness." in Page(text).text
+
+
+def test_runs_that_were_asked_other_questions_share_no_chart(tmp_path):
+    runs = [made(tmp_path / name) for name in "abc"]
+    for run, digest in zip(runs, ("0d12", "0d12", "7e19"), strict=True):
+        kept_whole(run, items((5, 5, 5)), items((18, 12, 5)), digest)
+
+    def accuracy(paths):
+        text = report(paths)
+        figures = [figure for figure in text.split("<figure")[1:] if "<b>Held-out accuracy" in figure]
+        return Page(text).text, [[name for name in "abc" if f"</svg> {name}</span>" in one] for one in figures]
+
+    text, drawn = accuracy(runs[:2])
+    assert drawn == [["a", "b"]]
+    assert "same held-out questions" not in text
+    text, drawn = accuracy(runs)
+    assert drawn == [["a", "b"], ["c"]]
+    assert "were not all asked the same held-out questions" in text
+    assert "cannot be compared: a, b | c." in text
+
+
+def test_the_same_questions_stand_side_by_side_before_and_after(tmp_path):
+    run, other = made(tmp_path / "run"), made(tmp_path / "other")
+    before, after = items((5, 5, 5)), items((18, 4, 5))
+    said = [dataclasses.replace(item, prompt=f"<q{n}>", text=f" said {n}\n") for n, item in enumerate(after)]
+    before = [dataclasses.replace(item, prompt=f"<q{n}>") for n, item in enumerate(before)]
+    kept_whole(run, before, said)
+    cards = [card.split("<h2")[0] for card in report([run]).split('class="card asked">')[1:]]
+    found = [" ".join(re.sub("<[^>]*>", " ", card).split()) for card in cards]
+    assert [card.partition(" before:")[0] for card in found] == [
+        "1. deduction, newly right &lt;q5&gt;",
+        "2. abduction, newly wrong &lt;q24&gt;",
+        "3. induction, right both times &lt;q40&gt;",
+    ]
+    assert "before: wrong , 5 tokens a after step 4: right , 5 tokens said 5" in found[0]
+    kept_whole(other, before, before)
+    both = [card.split("<h2")[0] for card in report([run, other]).split('class="card asked">')[1:]]
+    assert [one.count("<pre>") for one in both] == [5, 5, 5], "a question and two replies of each run"
+    (run / "eval" / "step-4.jsonl").unlink()
+    assert "before and after</h2>" not in report([run])
+
+
 def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
     def refused(source, target):
         raise PermissionError(errno.EACCES, "Permission denied")
@@ -323,10 +382,11 @@ def test_several_runs_are_compared_on_one_page(tmp_path):
     assert "Comparison of 2 runs" in page.text
     assert "from 25.0 % to 58.3 %" in page.text
     assert "from 25.0 % to 80.0 %" in page.text
-    learning = next(svg for svg in text.split("<svg")[1:] if "Held-out accuracy" in svg)
+    (learning,) = (figure for figure in text.split("<figure")[1:] if "<b>Held-out accuracy" in figure)
     assert learning.count("<polyline") == 2
     assert "a/run" in learning
     assert "b/run" in learning
+    assert "held-out questions is not recorded" in page.text
     assert {row["data-run"] for row in page.rows} == {"0", "1"}
     with pytest.raises(module.ConfigError, match="1 to 8"):
         report([first] * 9)
@@ -423,7 +483,7 @@ def test_the_command_writes_the_page_and_overwrites_only_reports(tmp_path, capsy
         assert capsys.readouterr().out.strip() == str(run / "report.html")
     before = (run / "metrics.jsonl").read_bytes()
     assert main(["report", str(run), "--output", str(run / "metrics.jsonl")]) == 1
-    assert "is no report" in capsys.readouterr().err
+    assert "is not a report" in capsys.readouterr().err
     assert (run / "metrics.jsonl").read_bytes() == before
     assert main(["report"]) == 1
     assert "needs a run directory" in capsys.readouterr().err
@@ -462,7 +522,7 @@ def test_curves_keep_their_mean_and_charts_say_their_numbers():
     assert drawn.count("<polyline") == 1
     assert "&lt;Accuracy&gt;" in drawn
     assert "a&lt;b" in drawn
-    assert 'points="52.0,171.0 446.0,93.0"' in drawn  # a quarter and three quarters of the height
+    assert 'points="56.0,127.0 446.0,49.0"' in drawn  # a quarter and three quarters of the height
     assert chart("nothing", "x", {"a": []}) == ""
     assert chart("no number", "x", {"a": [Point(0, float("nan"))]}) == ""
     assert "<polyline" in chart("one point, no span", "x", {"a": [Point(3, 0.0)]})
@@ -482,33 +542,12 @@ def test_the_notebooks_browser_shows_itself_without_rights_on_the_notebook(recor
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    chrome = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not chrome or not driver:
-        pytest.skip("no Chromium with its driver is installed (apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chrome
-    home = tmp_path_factory.mktemp("chromium")
-    for word in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--disable-dev-shm-usage",
-        "--window-size=1200,900",
-        f"--user-data-dir={home}",
-    ):
-        options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield opened
-    opened.quit()
+def browser():
+    try:
+        with pictures.browser() as opened:
+            yield opened
+    except pictures.LeftOutError as why:
+        pytest.skip(str(why))
 
 
 def visible(browser):
@@ -594,6 +633,28 @@ def test_links_work_in_the_notebooks_frame_and_the_page_is_narrow_enough(browser
     tallest = "return Math.max(...[...document.querySelectorAll('.scroll tr')].map(row => row.getBoundingClientRect().height))"
     assert browser.execute_script(tallest) < 120  # tables scroll sideways; no column is squeezed into a tower of words
     browser.set_window_size(1200, 900)
+
+
+WIDE = """return [...document.querySelectorAll('body *')].filter(e => !e.closest('pre') && e.checkVisibility()
+  && e.getBoundingClientRect().right > window.innerWidth).map(e => e.outerHTML.slice(0, 80))"""
+SMALL = """return Math.min(...[...document.querySelectorAll('svg text')].map(e => e.getBoundingClientRect().height))"""
+
+
+def test_everything_is_seen_and_read_on_a_phone(browser, tmp_path):
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    sick = WHOLE.parents[1] / "bugs" / "sign-flip"
+    for name, runs in (
+        ("one", [WHOLE]),
+        ("two", [WHOLE, sick, made(tmp_path / "a-run-with-a-name-as-long-as-they-get")]),
+    ):
+        (tmp_path / f"{name}.html").write_text(report(runs), encoding="utf-8")
+        browser.get((tmp_path / f"{name}.html").as_uri())
+        assert browser.execute_script("return window.innerWidth") == 390
+        browser.execute_script("document.querySelectorAll('details').forEach(one => one.open = true)")
+        assert browser.execute_script(WIDE) == []
+        assert browser.execute_script(SMALL) >= 12
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_hostile_replies_run_nothing_in_chromium(browser, tmp_path):

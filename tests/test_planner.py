@@ -544,7 +544,7 @@ def test_plan_dry_run_and_run_share_one_check_of_processes_and_batch(monkeypatch
         for words in (
             ["plan", name, "--json", "--gpu", f"{count}x24GB"],
             ["plan", name, "--json", "--gpu", "24GB", "--processes", str(count)],
-            ["run", "--preset", name, "--processes", str(count), "--dry-run"],
+            ["run", "--preset", name, "--processes", str(count), "--dry-run", "--json"],
         ):
             failed, printed = main(words), capsys.readouterr()
             assert bool(failed) == (count == 5)

@@ -75,7 +75,7 @@ def as_on_windows(tmp_path_factory):
     python, _ = bare_environment(tmp_path_factory.mktemp("windows"), ("jinja2", "numpy", "rich", "tyro", "pygments"))
     whole = str(ROOT / "data_samples" / "runs" / "whole" / "nano-small")
     verbs = (
-        ["--help"], ["run", "--preset", "nano", "--dry-run"], ["plan"], ["doctor"], ["show", whole, "--step", "2", "--worst", "1"], ["doctor", whole],
+        ["--help"], ["run", "--preset", "nano", "--dry-run", "--json"], ["plan"], ["doctor"], ["show", whole, "--step", "2", "--worst", "1"], ["doctor", whole],
         ["report", whole, "--output", "report.html"],
     )  # fmt: skip
     script = SCRIPT.format(posix=POSIX_ONLY, left_out={*LINUX_ONLY, *NOT_IMPORTED})

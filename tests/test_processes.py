@@ -231,7 +231,7 @@ def test_weights_cut_by_fsdp_learn_the_same(tmp_path, monkeypatch):
     for arguments in (words, ["resume", cut, "--steps", 2]):
         status, printed = finish(start(*arguments, module="tests.fsdp_on_cpu", **variables))
         assert status == 0, printed
-        assert "weights cut over them by FSDP" in printed
+        assert "weights sharded over them by FSDP" in printed
     monkeypatch.setattr(
         azr_lite.train.trainer, "SelfPlayTrainer", azr_lite.train.trainer.SelfPlayTrainer
     )  # put back after the next line

@@ -1,6 +1,8 @@
 """The proof with a real model: paired statistics over seeds, what is left out, lenient reading, the held-out files."""
 
 import json
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,6 +24,7 @@ from tests.benchmarks.real_model import (
     markdown,
     paired,
     picture,
+    replies,
     seen_in_training,
     valid_share,
 )
@@ -192,18 +195,55 @@ def test_the_picture_draws_runs_and_their_evaluations(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     drawn = {}
     monkeypatch.setattr("azr_lite.observe.style.png", lambda made: drawn.update(figure=made) or b"png")
-    numbers = {"propose/deduction/ok": 0.5, "propose/deduction/learnable": 0.4}
+    numbers = {"propose/deduction/ok": 0.5, "propose/deduction/learnable": 0.4, "solve/deduction/tokens": 20.0}
     for seed in (0, 1):
         run = tmp_path / f"r{seed}"
         run.mkdir()
         (run / "run.json").write_text(json.dumps({"version": 1}))
         (run / "config.json").write_text(json.dumps({"batch_size": 40}))
-        (run / "metrics.jsonl").write_text("".join(json.dumps({"step": n, **numbers}) + "\n" for n in (1, 2)))
+        lines = [{"step": n, **numbers, "solve/deduction/tokens": 20.0 + 4 * n * seed} for n in (0, 1)]
+        (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     paths = [tmp_path / "r0", tmp_path / "r1"]
     assert valid_share(paths[0]) == [50, 50]
     assert learnable_tasks(paths[0]) == pytest.approx([8, 8])
     after = [record(run="r0", step=2, a="slf 1 1", b="--f 1 1"), record(run="r1", step=2, a="slf 1 1", b="slf 1 1")]
-    picture({"self-play": paths}, [record(a="--f 1 1", b="--- 1 1"), *after], tmp_path / "x" / "made.png")
-    lines = [axis.lines[0].get_xydata().tolist() for axis in drawn["figure"].axes]
-    assert lines == [[[1, 50], [2, 50]], [[1, 8], [2, 8]], [[0, 50], [2, 100]], [[0, 0], [2, 75]]]
+    early = record(run="r0", step=1, a="--f 1 1", b="--f 1 1")
+    arms = {"self-play": paths, "shuffled rewards": paths[:1]}
+    picture(arms, [record(a="--f 1 1", b="--- 1 1"), early, *after], tmp_path / "x" / "made.png")
+    valid, learnable, tokens, gains = drawn["figure"].axes
+    for axis, values in ((valid, [50, 50]), (learnable, [8, 8]), (tokens, [20, 22])):
+        assert axis.lines[0].get_ydata().tolist() == pytest.approx(values), "the mean over the seeds"
+        assert [len(axis.lines), len(axis.collections)] == [2, 1], "two arms; one seed has no band"
+    band = tokens.collections[0].get_paths()[0].vertices
+    assert (band[:, 1].min(), band[:, 1].max()) == (20, 24)
+    assert [one.lines[0].get_xdata().tolist() for one in gains.containers] == [[75], [50]], (
+        "of the last step, not step 1"
+    )
+    words = [text.get_text() for text in drawn["figure"].legends[0].get_texts()]
+    assert words == ["self-play, 2 seeds", "shuffled rewards, 1 seed"]
     assert (tmp_path / "x" / "made.png").read_bytes() == b"png"
+
+
+PAGE = (Path(__file__).parents[1] / "docs" / "explanation" / "real_model.md").read_text(encoding="utf-8")
+
+
+def test_the_page_shows_the_replies_that_the_command_prints():
+    before, after, count = re.search(r"real_model replies (\S+) (\S+) --count (\d+)`", PAGE).groups()
+    before, after = (json.loads((Path(__file__).parents[1] / path).read_text()) for path in (before, after))
+    text = replies(before, after, int(count))
+    assert text in PAGE
+    assert text.count("```text") == int(count) + 1
+    marks = {}
+    for name, record in (("before", before), ("after", after)):
+        for reply in re.findall(rf"^\* {name}: `(.*?)`", text, re.MULTILINE):
+            marks.setdefault(name, []).append(
+                {
+                    item[0]
+                    for item in record["sets"]["cruxeval-o"]["items"].values()
+                    if item[4:].split(" ", 1)[1].strip().split("\n")[0] == reply
+                }
+            )
+    assert all("-" in own for own in marks["before"][:-1]), marks
+    assert all("s" in own for own in marks["after"][:-1]), marks
+    assert "s" in marks["before"][-1]
+    assert "-" in marks["after"][-1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import sqlite3
 import struct
@@ -16,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -48,7 +50,7 @@ def check_the_same(shown: dict[str, list[tuple[int, float]]], path: Path) -> Non
         for line in RunDir(path).read(name):
             for key, value in line.items():
                 if key != "step":
-                    logged.setdefault(key, []).append((line["step"], pytest.approx(value, rel=1e-5, abs=1e-6)))
+                    logged.setdefault(key, []).append((line["step"] + 1, pytest.approx(value, rel=1e-5, abs=1e-6)))
     for evaluation in (path / "eval").glob("*.json"):
         step = 0 if evaluation.stem == "before" else int(evaluation.stem.split("-")[1])
         for kind, score in json.loads(evaluation.read_text())["scores"].items():
@@ -73,10 +75,10 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_number_of_every_step_is_one_point(reported: Path) -> None:
     shown = points(reported)
     check_the_same(shown, reported)
-    assert [step for step, _ in shown["solve/deduction/ok"]] == [0, 1]
+    assert [step for step, _ in shown["solve/deduction/ok"]] == [1, 2]
     assert [step for step, _ in shown["held_out/all/accuracy"]] == [0, 1, 2]
     assert [step for step, _ in shown["gain/all"]] == [2]
-    assert [step for step, _ in shown["propose/abduction/gradient_share"]] == [1]
+    assert [step for step, _ in shown["propose/abduction/gradient_share"]] == [2]
     assert [tag for tag in shown if metric_of(tag) is None] == []
     elsewhere = {m.pattern for m in METRICS if m.file not in ("metrics.jsonl", "timing.jsonl")}
     assert elsewhere <= {metric_of(tag).pattern for tag in shown}
@@ -97,7 +99,7 @@ def test_a_killed_and_resumed_run_shows_each_step_once(reported: Path, tmp_path:
     azr_lite.resume(path, steps=3)
     shown = points(path)
     check_the_same(shown, path)
-    assert [step for step, _ in shown["loss"]] == [0, 1, 2]
+    assert [step for step, _ in shown["loss"]] == [1, 2, 3]
     assert [step for step, _ in shown["held_out/all/accuracy"]] == [0, 1, 2, 3]
     assert [step for step, _ in shown["gain/all"]] == [3]
 
@@ -121,6 +123,104 @@ def test_wrong_names_are_refused(names: tuple[str, ...], said: str) -> None:
         Config(report_to=names)
 
 
+def texts(path: Path) -> dict[int, str]:
+    """What TensorBoard shows as sample replies, by step."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(path / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    (tag,) = events.Tags()["tensors"]
+    return {e.step: e.tensor_proto.string_val[0].decode() for e in events.Tensors(tag)}
+
+
+def best_and_worst(path: Path, step: int) -> list[float]:
+    """The rewards that a table of this step must hold."""
+    lines = [line for line in RunDir(path).read("rollouts.jsonl") if line["step"] == step]
+    groups = {(line["role"], line["type"]) for line in lines}
+    of = {group: [one for one in lines if (one["role"], one["type"]) == group] for group in groups}
+    return sorted(choose(line["reward"] for line in own) for own in of.values() for choose in (min, max))
+
+
+def test_sample_replies_are_shown_every_so_many_steps(recorded: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed (pip install tensorboard)")
+    monkeypatch.setattr("azr_lite.progress.TABLE_EVERY", 2)
+    trackers, notes = copied(recorded, tmp_path / "run", "tensorboard")
+    trackers.start()
+    trackers.replay(2)
+    trackers.step(2, {"loss": 0.5}, (line for line in RunDir(recorded).read("rollouts.jsonl") if line["step"] == 2))
+    trackers.finish({"steps": 3})
+    shown = texts(tmp_path / "run")
+    assert [*shown] == [1, 3]
+    assert notes == []
+    for step, text in shown.items():
+        told = re.findall(r"\*\*(?:propose|solve) \w+: \w+, reward (\S+)\*\*", text)
+        assert sorted(map(float, told)) == pytest.approx(best_and_worst(recorded, step - 1), abs=0.0006)
+
+
+class Service:
+    """A stand-in for wandb and its server: keeps the rows of each run by its id, and drops what comes too late."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, dict[int, dict[str, Any]]] = {}
+        self.opened: list[dict[str, Any]] = []
+        self.dropped: list[int] = []
+
+    def init(self, **given: Any) -> SimpleNamespace:
+        self.opened.append(given)
+        assert given["resume"] == "allow"
+        rows = self.runs.setdefault(given["id"], {})
+        first = max(rows, default=-1) + 1
+
+        def log(values: dict[str, Any], step: int) -> None:
+            if step < max([first, *rows][-1], first):
+                self.dropped.append(step)
+            else:
+                rows.setdefault(step, {}).update(values)
+
+        return SimpleNamespace(step=first, log=log, finish=lambda: None)
+
+    @staticmethod
+    def Table(columns: list[str], data: list[list[Any]]) -> list[dict[str, Any]]:
+        return [dict(zip(columns, row, strict=True)) for row in data]
+
+
+def test_wandb_has_one_run_across_resumes_and_every_number_once(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service()
+    monkeypatch.setitem(sys.modules, "wandb", service)
+    first, notes = copied(recorded, tmp_path / "run", "wandb")
+    first.start()
+    first.replay(2)
+    first.step(2, {"loss": 7.0})
+    directory = RunDir.open(tmp_path / "run")
+    second = Trackers(first.config, directory, notes.append)
+    second.start()  # after a kill: step 2 is played again, and was sent
+    second.replay(2)
+    second.step(2, {"loss": 7.0})
+    second.step(3, {"loss": 8.0})
+    second.finish({"steps": 4, "after": {"all": {"accuracy": 0.25, "tokens": 9.0}}, "gain": {"all": {"gain": 0.125}}})
+    third = Trackers(first.config, directory, notes.append)
+    third.start()  # further, after the end
+    third.replay(2)
+    third.step(4, {"loss": 9.0})
+    ((name, rows),) = service.runs.items()
+    assert {one["id"] for one in service.opened} == {name} == {directory.info()["tracker_id"]}
+    assert [one["name"] for one in service.opened] == ["run"] * 3
+    assert [*rows] == [1, 2, 3, 4, 5]
+    assert [rows[step]["loss"] for step in (3, 4, 5)] == [7.0, 8.0, 9.0]
+    assert rows[4]["held_out/all/accuracy"] == 0.25
+    assert rows[4]["gain/all"] == 0.125
+    for row, line in zip(rows.values(), directory.metrics(), strict=False):
+        assert {key: row[key] for key in line if key != "step"} == {k: v for k, v in line.items() if k != "step"}
+    table = rows[1]["replies"]
+    assert sorted(row["reward"] for row in table) == best_and_worst(recorded, 0)
+    texts_of_step = {line["text"] for line in RunDir(recorded).read("rollouts.jsonl") if line["step"] == 0}
+    assert {row["text"] for row in table} <= texts_of_step
+    assert {row["role"] for row in table} == {"propose", "solve"}
+    assert service.dropped == []
+    assert notes == []
+
+
 def copied(recorded: Path, folder: Path, tracker: str) -> tuple[Trackers, list[str]]:
     """A recorded run of 3 steps, about to report to this tracker as if it had been resumed after 2."""
     shutil.copytree(recorded, folder, ignore=shutil.ignore_patterns("checkpoint-*"))
@@ -138,7 +238,7 @@ def test_a_tracker_that_fails_in_mid_run_is_left_out(
 
     pytest.importorskip("tensorboard", reason="tensorboard is not installed (pip install tensorboard)")
     trackers, notes = copied(recorded, tmp_path / "run", "tensorboard")
-    trackers.start(2)
+    trackers.start()
     calls = []
 
     def full(self: Any, values: Any, step: int) -> None:
@@ -149,7 +249,7 @@ def test_a_tracker_that_fails_in_mid_run_is_left_out(
     trackers.replay(2)
     trackers.step(2, {"loss": 0.5})
     trackers.finish({"steps": 3})
-    assert calls == [0]
+    assert calls == [1]
     assert len(notes) == 1
     assert "tensorboard failed and is left out" in notes[0]
 
@@ -165,7 +265,7 @@ def test_a_tracker_that_does_not_start_is_one_sentence(
     monkeypatch.setattr(WandBTracker, "start", refuse)
     trackers, _ = copied(recorded, tmp_path / "run", "wandb")
     with pytest.raises(ConfigError, match="WANDB_MODE=offline") as error:
-        trackers.start(0)
+        trackers.start()
     assert "advice" not in str(error.value)
 
 
@@ -193,7 +293,7 @@ def test_wandb_offline_gets_one_row_a_step(recorded: Path, tmp_path: Path, monke
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     trackers, notes = copied(recorded, tmp_path / "run", "wandb")
-    trackers.start(2)
+    trackers.start()
     trackers.replay(2)
     trackers.step(2, {"loss": 0.5})
     trackers.evaluated(3, {"all": {"accuracy": 0.25, "tokens": 9.0}})
@@ -206,14 +306,14 @@ def test_wandb_offline_gets_one_row_a_step(recorded: Path, tmp_path: Path, monke
         if record.HasField("history"):
             items = {"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in record.history.item}
             rows.append({"_step": record.history.step.num, **items})
-    assert [row["_step"] for row in rows] == [0, 1, 2, 3]
+    assert [row["_step"] for row in rows] == [1, 2, 3]
     for row, line in zip(rows, RunDir.open(tmp_path / "run").metrics(), strict=False):
         assert {key: row[key] for key in line if key != "step"} == {
             key: value for key, value in line.items() if key != "step"
         }
     assert rows[2]["loss"] == 0.5
-    assert rows[3]["held_out/all/accuracy"] == 0.25
-    assert rows[3]["gain/all"] == 0.125
+    assert rows[2]["held_out/all/accuracy"] == 0.25
+    assert rows[2]["gain/all"] == 0.125
     assert notes == []
 
 
@@ -227,7 +327,7 @@ from azr_lite.progress import Trackers
 PartialState(cpu=True)  # a run has one; accelerate's trackers ask it
 directory = RunDir(Path(sys.argv[1]))
 trackers = Trackers(directory.config().replace(output_dir=sys.argv[1], report_to=("trackio",)), directory, sys.exit)
-trackers.start(2)
+trackers.start()
 trackers.replay(2)
 trackers.step(2, {"loss": 0.5})
 trackers.finish({"steps": 3, "gain": {"all": {"gain": 0.125}}})
@@ -244,6 +344,6 @@ def test_trackio_keeps_the_numbers_on_this_machine(recorded: Path, tmp_path: Pat
     (file,) = (tmp_path / "trackio").glob("azr-lite*.db")
     with sqlite3.connect(file) as database:
         rows = database.execute("select step, metrics from metrics order by id").fetchall()
-    assert [step for step, _ in rows] == [0, 1, 2, 3]
+    assert [step for step, _ in rows] == [1, 2, 3, 3]
     assert json.loads(rows[2][1])["loss"] == 0.5
     assert json.loads(rows[3][1])["gain/all"] == 0.125

@@ -150,6 +150,7 @@ def execute(
         client = NotebookClient(
             notebook,
             timeout=seconds,
+            startup_timeout=600,  # a busy machine needs minutes to start a kernel
             interrupt_on_timeout=go_on,
             kernel_name="python3",
             allow_errors=go_on,

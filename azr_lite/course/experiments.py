@@ -194,11 +194,11 @@ def made_to_think(problems: int) -> dict[str, dict[str, Any]]:
 
     What self-play gains up to here is *elicitation* (a skill that was there is used); what it gains above is new skill.
     """
+    from azr_lite.course.demonstrations import RULES
     from azr_lite.evaluation.generators import PolicyInTraining
     from azr_lite.evaluation.reasoning import HELD_OUT_SEED, held_out_suite
     from azr_lite.evaluation.runner import answer
     from azr_lite.evaluation.scores import summarize
-    from azr_lite.nano.demonstrations import RULES
     from azr_lite.nano.model import load_nano
     from azr_lite.nano.sampler import NanoSampler
     from azr_lite.prompts.base import END_THINK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -41,7 +42,6 @@ class TransformersGenerator:
         return {"model": self.name, "generation": kind, "dtype": dtype, **versions}
 
     def generate(self, prompts: Sequence[Prompt], how: Sampling) -> list[list[Reply]]:
-
         from azr_lite.train.generation import Halving
 
         encoded = [(*self.codec.encode_parts(p.text, p.prefill, p.chat), p.ended) for p in prompts]
@@ -228,7 +228,7 @@ class OpenedModel:
     """A model that is loaded and ready to be asked. `model`: the hub id or path of the base model.
 
     `folder`: ``eval/step-N`` in a run's directory, where its results go; None for other models. `chunk`: questions
-    asked at once. `reasons`: one line for each choice made while loading.
+    asked at once. `reasons`: one line for each choice made while loading. `settings`, `checkpoint`: of a run.
     """
 
     generator: Generator
@@ -237,6 +237,8 @@ class OpenedModel:
     folder: Path | None
     chunk: int
     reasons: tuple[str, ...] = ()
+    settings: Config | None = None
+    checkpoint: Path | None = None
 
 
 def open_model(
@@ -268,7 +270,8 @@ def open_model(
         device=device,
         tuning="qlora" if trained.tuning == "qlora" else "lora",  # untrained: 16 bits where the machine has them
     )
-    return _load(config, checkpoint, named, folder, chunk)
+    opened = _load(config, checkpoint, named, folder, chunk)
+    return dataclasses.replace(opened, settings=trained if folder else None, checkpoint=checkpoint)
 
 
 def _load(config: Config, checkpoint: Path | None, name: str, folder: Path | None, chunk: int) -> OpenedModel:
@@ -307,7 +310,7 @@ def _refuse_misspelt_run(folder: Path, base: str, step: str) -> None:
         known = ", ".join(path.parent.name for path in runs[:8])
         raise EvaluationError(f"there is no run at {base}; {folder.parent} holds {known}; give one of these")
     if step:
-        raise EvaluationError(f"{base} is no run, so it has no step {step}; give the folder of a run before the @")
+        raise EvaluationError(f"{base} is not a run, so it has no step {step}; give the folder of a run before the @")
 
 
 def _checkpoint(run: Path, step: str, updates: int) -> tuple[int, Path | None]:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import track
 from rich.table import Column, Table
 
 from azr_lite.environment import describe_environment
@@ -27,6 +26,7 @@ from azr_lite.evaluation.benchmarks import BUILDERS, GROUPS, beside_paper, in_pa
 from azr_lite.evaluation.generators import open_model
 from azr_lite.evaluation.scores import VERSION, Item, Result, compare_paired, read_result, summarize
 from azr_lite.evaluation.suite import Generator, Options, Question, Reply, Sampling, Setting, Suite, choose
+from azr_lite.pace import Pace
 from azr_lite.rundir import write_json
 from azr_lite.sandbox import Executor
 from azr_lite.triplet import Rules
@@ -148,7 +148,7 @@ def _build(names: Sequence[str], setting: Setting, sources: Mapping[str, str]) -
     for name in names:
         try:
             if setting.model == "nano" and name != "held-out":
-                raise EvaluationError("the nano model reads its own small language only; choose held-out")
+                raise EvaluationError("the nano model reads only its own small language; choose held-out")
             suites.append(BUILDERS[name](name, dataclasses.replace(setting, source=sources.get(name, ""))))
         except EvaluationError as error:
             if len(names) == 1:
@@ -178,7 +178,6 @@ def _sampling(suite: Suite, seed: int = 0) -> Sampling:
 
 
 def _mark(suite: Suite, questions: Sequence[Question], replies: Sequence[Sequence[Reply]]) -> list[Item]:
-    """The replies to each question, marked."""
     each = [(q, number, reply) for q, own in zip(questions, replies, strict=True) for number, reply in enumerate(own)]
     marks = suite.grade([(question, reply) for question, _, reply in each])
     return [
@@ -227,8 +226,7 @@ def run_suite(
 ) -> Result:
     """Answer one suite, or read what an equal evaluation left in `folder`; EvaluationError for another one's.
 
-    NAME.replies.json holds the replies of an unfinished suite, written whole after each chunk. On terminals a bar shows
-    the time left.
+    NAME.replies.json holds the replies of an unfinished suite, written whole after each chunk.
     """
     questions = choose(suite.questions(), items)
     name = f"{suite.name}-{items}" if items else suite.name
@@ -245,16 +243,17 @@ def run_suite(
         kept = json.loads(waiting.read_text(encoding="utf-8"))
         _refuse_another(waiting, kept, heading)
     order = sorted(questions, key=lambda q: (len(q.prompt.text), q.id))
-    chunks, console = [order[i : i + chunk] for i in range(0, len(order), chunk)], Console(stderr=True)
-    bar = {"console": console, "transient": True, "disable": not console.is_terminal}
-    for number, own in enumerate(track(chunks, name, **bar)):
-        if any(q.id not in kept["replies"] for q in own):
-            began, how = time.perf_counter(), _sampling(suite, _seed(seed, suite.name, number))
-            replies = generator.generate([q.prompt for q in own], how)
-            kept["seconds"] += time.perf_counter() - began
-            for question, each in zip(own, replies, strict=True):
-                kept["replies"][question.id] = [asdict(reply) for reply in each]
-            write_json(waiting, kept)
+    chunks = [order[i : i + chunk] for i in range(0, len(order), chunk)]
+    with Pace(name, len(order), begun=len(kept["replies"])) as tell:
+        for number, own in enumerate(chunks):
+            if any(q.id not in kept["replies"] for q in own):
+                began, how = time.perf_counter(), _sampling(suite, _seed(seed, suite.name, number))
+                replies = generator.generate([q.prompt for q in own], how)
+                kept["seconds"] += time.perf_counter() - began
+                for question, each in zip(own, replies, strict=True):
+                    kept["replies"][question.id] = [asdict(reply) for reply in each]
+                write_json(waiting, kept)
+                tell(len(kept["replies"]))
     marked = _mark(suite, questions, [[Reply(**reply) for reply in kept["replies"][q.id]] for q in questions])
     result = Result(name, marked, record_of(suite, generator, questions, marked, kept["seconds"], seed))
     result.keep(folder)

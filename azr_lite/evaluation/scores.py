@@ -110,7 +110,7 @@ def read_result(folder: Path, name: str) -> Result | None:
         ) from error
     if version != VERSION:
         raise EvaluationError(
-            f"{path} has another version's format {version} (known: {VERSION}); evaluate again in another folder"
+            f"{path} has format {version}, and this azr_lite reads {VERSION}; evaluate again in another folder"
         )
     return Result(name, items, record)
 
@@ -308,7 +308,7 @@ def pass_at_k(n: int, right: int, k: int) -> float:
         raise EvaluationError(f"{right} right replies of {n} make no sense; expected 0 to {n}")
     if not 1 <= k <= n:
         raise EvaluationError(
-            f"pass@{k} cannot be estimated from {n} replies to a question; take k from 1 to {n}, or make more replies"
+            f"pass@{k} cannot be estimated from {n} replies per question; take k from 1 to {n}, or make more replies"
         )
     return 1.0 - math.prod(1.0 - k / i for i in range(n - right + 1, n + 1))
 

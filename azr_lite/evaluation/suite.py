@@ -108,11 +108,6 @@ class Prompt:
     ended: Callable[[str], bool | None] | None = field(default=None, compare=False, repr=False)
 
 
-def think_answer_prompt(style: Style, body: str) -> Prompt:
-    """Self-play's think/answer prompt around an instruction (protocol ``azr``); its prefill opens the thought."""
-    return Prompt(style.frame(body), style.prefill, style.chat)
-
-
 @dataclass(frozen=True)
 class Reply:
     """One reply. `prompt`: the exact text the model saw; `text`: what it wrote, without prefill and end-of-sequence
@@ -128,6 +123,16 @@ def until_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
     """The text up to and with the first stop string in it, and whether there was one."""
     ends = [place + len(word) for word in stop if (place := text.find(word)) >= 0]
     return (text[: min(ends)], True) if ends else (text, False)
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What of a reply counts strictly and leniently; nothing where it is empty. `reason`: why nothing, strictly."""
+
+    strict: str
+    lenient: str
+    well_formed: bool
+    reason: str = ""
 
 
 def blocks_anywhere(text: str) -> ParsedReply:
@@ -255,7 +260,7 @@ class Options:
     def __post_init__(self) -> None:
         for name in ("items", "samples", "max_tokens"):
             if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a number, or 0: as the suite has it")
+                raise ConfigError(f"{name} is {getattr(self, name)}; give 0 (the suite's own value) or more")
         if self.samples > 1 and self.temperature == 0:
             raise ConfigError("several greedy replies to one question are all the same; give --temperature 0.6 or so")
         if self.reasoning_protocol not in PROTOCOLS:

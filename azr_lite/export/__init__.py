@@ -294,7 +294,7 @@ def check_repository(repo: str) -> None:
         validate_repo_id(repo)
         if repo.count("/") == 1:
             return
-    raise PublishError(f"{repo!r} names no repository; write USER/NAME in letters, digits, '-', '_' and '.'")
+    raise PublishError(f"{repo!r} is not a repository's name; write USER/NAME in letters, digits, '-', '_' and '.'")
 
 
 def push(folder: Path, repo: str, private: bool = True, kind: str = "model") -> str:
@@ -323,7 +323,7 @@ def _hub_problem(repo: str, error: Exception) -> str:
         status = error.response.status_code
     sentences = {
         0: f"the hub cannot be reached ({said}); check the network, then push again: finished files are not sent twice",
-        401: "the hub wants a token that it knows; log in by `hf auth login`, or set HF_TOKEN to one that may write",
+        401: "the hub wants a token that it knows; log in with `hf auth login`, or set HF_TOKEN to one that may write",
         403: f"this token may not write to {repo}; use your own user name, or a token with the right to write",
         404: f"the hub has no place for {repo}; check that the user or organisation before the / exists",
     }

@@ -65,7 +65,8 @@ def model_card(run: RunDir, export: Export, where: str) -> str:
     gains, no_gains = _gains(run, export.step)
     loader = FileSystemLoader(Path(__file__).parent)
     pages = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pages.filters |= {"fence": fence, "cell": _cell, "repr": repr}
+    pages.filters |= {"fence": fence, "repr": repr}
+    pages.filters["cell"] = lambda code: "`" + " ".join(code.replace("`", "'").replace("|", "\\|").split()) + "`"
     page = pages.get_template("model_card.md.jinja").render(
         export=export,
         base=export.base,
@@ -99,11 +100,6 @@ def fence(text: str, language: str) -> str:
     plain = "".join(letter if letter in "\n\t" or letter.isprintable() else "?" for letter in text)
     ticks = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", plain)), default=0))
     return f"{ticks}{language}\n{plain}\n{ticks}"
-
-
-def _cell(text: str) -> str:
-    """Code in a table's cell."""
-    return "`" + " ".join(text.replace("`", "'").replace("|", "\\|").split()) + "`"
 
 
 def _gains(run: RunDir, step: int) -> tuple[list[dict[str, Any]], str]:

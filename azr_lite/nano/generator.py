@@ -85,14 +85,14 @@ def make_triplet(type_: str, ops: tuple[Op, ...], run: list[Value]) -> Triplet:
     return Triplet(type=type_, program=program_text(ops), input=repr(run[0]), output=repr(run[-1]))
 
 
-def draw_inputs(rng: random.Random, ops: tuple[Op, ...], count: int = INDUCTION_INPUTS) -> list[list[Value]] | None:
-    """States for `count` different inputs whose outputs are not all equal; None when the chain hardly allows it."""
+def draw_inputs(rng: random.Random, ops: tuple[Op, ...]) -> list[list[Value]] | None:
+    """States for different inputs whose outputs are not all equal; None when the chain hardly allows it."""
     runs: list[list[Value]] = []
-    for _ in range(12 * count):
+    for _ in range(12 * INDUCTION_INPUTS):
         run = states(ops, _value_for(rng, ops))
         if run is not None and run[0] not in [known[0] for known in runs]:
             runs.append(run)
-        if len(runs) == count:
+        if len(runs) == INDUCTION_INPUTS:
             return runs if any(known[-1] != runs[0][-1] for known in runs) else None
     return None
 

@@ -21,8 +21,6 @@ LETTERS = "abcdefgh"
 DIGITS = "0123456789"
 MAX_ITEMS = 9
 MAX_INT = 60
-IDENTITY_SHARE = 0.1
-"""How often a proposer example shows the identity function (all that the buffers hold at the start) as a reference."""
 STR, LIST, INT = "str", "list", "int"
 
 Value = Any

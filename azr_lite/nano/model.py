@@ -5,6 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from azr_lite.config import Config
+from azr_lite.errors import ConfigError
+from azr_lite.prompts.compact import COMPACT
+from azr_lite.tasks import get_task_type
+from azr_lite.tasks.deduction import DEDUCTION
+from azr_lite.verifier import rules_of
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
@@ -19,33 +26,19 @@ def load_nano(folder: Path | str = WEIGHTS) -> tuple[Qwen2ForCausalLM, PreTraine
     return model.float(), PreTrainedTokenizerFast.from_pretrained(str(folder))
 
 
-def fresh_nano(seed: int) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
-    """The policy before its warm start: random weights from `seed`, and its tokenizer."""
-    import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+def check_prompts(config: Config) -> None:
+    """ConfigError where the shortest prompts of an own task type, those about its first task, are too long for nano."""
+    rules, longest, first = rules_of(config), config.max_prompt_tokens, DEDUCTION.zero_task()
+    for task_type in (get_task_type(name) for name in config.task_types if f"solve/{name}" not in COMPACT.words):
+        from tokenizers import Tokenizer
 
-    from azr_lite.nano.tokenizer import build_tokenizer, vocabulary
-
-    tokenizer = build_tokenizer()
-    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
-    torch.manual_seed(seed)
-    config = Qwen2Config(
-        vocab_size=len(vocabulary()),
-        bos_token_id=None,
-        eos_token_id=eos,
-        pad_token_id=pad,
-        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
-        use_cache=False,
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        tie_word_embeddings=True,
-        rms_norm_eps=1e-6,
-        attention_dropout=0.0,
-    )
-    model = Qwen2ForCausalLM(config)
-    model.generation_config.eos_token_id, model.generation_config.pad_token_id = eos, pad
-    return model, tokenizer
+        task, given = task_type.zero_task(), [first] if task_type.propose_from == "programs" else []
+        prompts = {"proposals": task_type.propose_prompt(COMPACT, given, rules)}
+        prompts |= {"answers": task_type.solve_prompt(COMPACT, task, rules)} if task is not None else {}
+        tokenizer = Tokenizer.from_file(str(WEIGHTS / "tokenizer.json"))
+        for what, prompt in prompts.items():
+            if (tokens := len(tokenizer.encode(prompt).ids)) > longest:
+                raise ConfigError(
+                    f"nano reads prompts of {longest} tokens, and the shortest for {what} of {task_type.name} has "
+                    f"{tokens}; give that type the words of a built-in one (docs/how-to/task_type.md), or --model"
+                )

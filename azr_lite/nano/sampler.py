@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 Sample = tuple[list[int], list[float], bool]
 
@@ -112,9 +113,7 @@ class NanoSampler:
         unique: dict[tuple[int, ...], int] = {}
         distinct_B = torch.tensor([unique.setdefault(tuple(prompt), len(unique)) for prompt in prompts])
         width, room = max(map(len, prompts)), self.max_reply_tokens
-        ids_UT = torch.full((len(unique), width), self.pad_id)
-        for row, prompt in enumerate(unique):
-            ids_UT[row, width - len(prompt) :] = torch.tensor(prompt)
+        ids_UT = pad_sequence([torch.tensor(prompt) for prompt in unique], True, self.pad_id, padding_side="left")
         lengths_U = torch.tensor([len(prompt) for prompt in unique])
         shape = (len(unique), self.kv_heads, width, self.head_dim)
         cache = [(torch.zeros(shape), torch.zeros(shape)) for _ in self.layers]

@@ -16,7 +16,7 @@ from azr_lite.metrics import STAGES, mean
 from azr_lite.observe.follow import Followed, Point
 from azr_lite.observe.style import figure, in_notebook, line, look, picture, png, printable, style
 from azr_lite.observe.watch import to_look_at
-from azr_lite.progress import clock
+from azr_lite.pace import clock
 from azr_lite.rundir import RunDir
 
 if TYPE_CHECKING:

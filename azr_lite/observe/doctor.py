@@ -58,6 +58,8 @@ class Diagnosis:
                 lines += textwrap.wrap(printable(words), 80, initial_indent=f"  {label:9} ", subsequent_indent=" " * 12)
         if steps < SHORT:
             lines.append(f"\n{TOO_SHORT}")
+        if own := self.summary.not_judged:
+            lines += ["", *textwrap.wrap(printable(own), 80)]
         if self.summary.not_logged:
             lines += ["", *textwrap.wrap(f"Not logged, so not judged: {', '.join(self.summary.not_logged)}.", 80)]
         return "\n".join(lines)
@@ -69,6 +71,7 @@ class Diagnosis:
             "sick": bool(self.findings),
             "findings": [asdict(one) for one in self.findings],
             "not_logged": self.summary.not_logged,
+            "not_judged": self.summary.not_judged,
         }
 
 

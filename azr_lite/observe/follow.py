@@ -13,6 +13,7 @@ from azr_lite.errors import RunDirectoryError
 from azr_lite.evaluation.scores import evaluated_step
 from azr_lite.metrics import STAGES, Metric, mean, metric_of
 from azr_lite.observe.reader import Log
+from azr_lite.pace import clock
 from azr_lite.rundir import RunDir
 
 POINTS = 200
@@ -207,8 +208,6 @@ class Followed:
     @property
     def state(self) -> str:
         """finished, stopped, starting, running, or silent for how long."""
-        from azr_lite.progress import clock  # here, and in `left`: it loads rich
-
         if self.summary is not None:
             return "finished" if self.summary.get("finished") else "stopped"
         if not self.last:
@@ -218,8 +217,6 @@ class Followed:
     @property
     def left(self) -> str:
         """Time to the last step at the pace of the last twenty; empty where it is not known or the run has ended."""
-        from azr_lite.progress import clock
-
         return "" if self.ended or not self.pace else clock(mean(self.pace) * max(0, self.config.steps - self.done))
 
     @property

@@ -6,7 +6,6 @@ means. Small numbers of replies make noisy means, so every mean stands beside ho
 
 from __future__ import annotations
 
-import ast
 import bisect
 import dataclasses
 import io
@@ -14,7 +13,7 @@ import itertools
 import re
 import textwrap
 import tokenize
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +22,7 @@ from azr_lite.environment import require_observing
 from azr_lite.metrics import mean
 from azr_lite.observe.reader import Line, by_step, first_and_last_step, form_checked, log_lines
 from azr_lite.observe.style import printable
-from azr_lite.parsing import quiet_parse
+from azr_lite.rewards import complexity, distance, shape
 from azr_lite.rundir import RunDir
 from azr_lite.triplet import Role
 
@@ -72,53 +71,6 @@ NOTE = (
 
 _FENCE = re.compile(r"```python\n(.*?)\n```", re.DOTALL)
 _PLAN = re.compile(r"#\s*(\d+\s*[.):]|step\b|first\b|then\b|next\b|finally\b)", re.IGNORECASE)
-_NO_TREE = (SyntaxError, ValueError, RecursionError, MemoryError)
-
-Shape = Counter[tuple[str, str]]
-"""The bag of (parent, child) node kinds of a syntax tree."""
-
-
-def complexity(program: str) -> dict[str, float] | None:
-    """The measures of one program; None where it does not parse, or is nested too deep for radon or complexipy.
-
-    `cyclomatic` (McCabe 1976) and `volume` (Halstead 1977, N log2 n, bits) are radon's, of the whole module;
-    `cognitive` (Campbell 2018) is complexipy's, as in the paper.
-    """
-    from complexipy import code_complexity
-    from radon.metrics import h_visit_ast
-    from radon.visitors import ComplexityVisitor
-
-    try:
-        found = quiet_parse(program)
-        return {
-            "statements": sum(isinstance(node, ast.stmt) for node in ast.walk(found)),
-            "cyclomatic": ComplexityVisitor.from_ast(found).total_complexity,
-            "cognitive": code_complexity(program).complexity,
-            "volume": float(h_visit_ast(found).total.volume),
-        }
-    except _NO_TREE:
-        return None
-
-
-def shape(program: str) -> Shape | None:
-    """The bag of node kinds of its tree: the program without names, numbers and order; None where it does not parse."""
-    try:
-        found = quiet_parse(program)
-    except _NO_TREE:
-        return None
-    edges = ((node, child) for node in ast.walk(found) for child in ast.iter_child_nodes(node))
-    own = ((node, child) for node, child in edges if not isinstance(child, ast.expr_context))
-    return Counter((type(node).__name__, type(child).__name__) for node, child in own)
-
-
-def distance(a: Shape, b: Shape) -> float:
-    """1 - 2 |a and b| / (|a| + |b|) over two shapes: 0 for the same bag, 1 for nothing in common.
-
-    A cheap stand-in for the tree edit distance: it does not see order, so two orders of the same operations are 0
-    apart.
-    """
-    total = sum(a.values()) + sum(b.values())
-    return 1.0 - 2.0 * sum((a & b).values()) / total if total else 0.0
 
 
 def programs(text: str) -> list[str]:

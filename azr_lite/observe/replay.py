@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -24,8 +25,9 @@ from azr_lite.advantages import with_advantages, with_weights_and_padding
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError, RunDirectoryError
 from azr_lite.observe.reader import Line, by_step, first_and_last_step, form_checked, log_lines, step_lines
-from azr_lite.observe.run_summary import due
+from azr_lite.observe.run_summary import due_in
 from azr_lite.prompts import get_style
+from azr_lite.rewards import load_rewards, name_rewards
 from azr_lite.rundir import RunDir, rollout_line
 from azr_lite.selfplay import SelfPlay
 from azr_lite.tasks.base import get_task_type
@@ -66,12 +68,16 @@ class Difference:
 
 @dataclass
 class Replay:
-    """What one replay found. `compared`: values per field; `believed`: proposals too long for the solver."""
+    """What one replay found. `compared`: values per field; `believed`: proposals too long for the solver.
+
+    `unknown`: why the run's own reward is not at hand: then no reward or advantage was compared.
+    """
 
     step: int
     compared: Counter[str] = field(default_factory=Counter)
     executions: int = 0
     believed: int = 0
+    unknown: str = ""
     differences: list[Difference] = field(default_factory=list)
 
     @property
@@ -97,8 +103,11 @@ class Replay:
         lines = [f"step {self.step}: {values} values rebuilt with {self.executions} executions in the sandbox"]
         if self.believed:
             lines.append(f"  {self.believed} proposals too long for the solver were believed: no tokenizer is here")
+        if self.unknown:
+            lines += textwrap.wrap(f"Rewards and advantages were not compared: {self.unknown}.", 80)
         if self.exact:
-            return "\n".join([*lines, "the log is exact: verdicts, rewards, advantages and weights are as recorded"])
+            what = "tasks, verdicts and solve rates" if self.unknown else "verdicts, rewards, advantages and weights"
+            return "\n".join([*lines, f"the log is exact: {what} are as recorded"])
         lines.append(f"{number} {'values differ' if number > 1 else 'value differs'} from the record:")
         return "\n".join([*lines, *(f"  {one}" for one in self.differences[:20])])
 
@@ -116,7 +125,7 @@ def _values(path: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def replay(run: RunDir, step: int | None = None, executor: ProgramRunner | None = None) -> Replay:
+def replay(run: RunDir, step: int | None = None, executor: ProgramRunner | None = None, rewards: Any = None) -> Replay:
     """Rebuild one step of a run. The arguments are those of `Run.replay`.
 
     Raises RunDirectoryError (no such step, a log missing or damaged), UnsafeError, InfrastructureError.
@@ -133,9 +142,13 @@ def replay(run: RunDir, step: int | None = None, executor: ProgramRunner | None 
         from azr_lite.nano.language import is_reserved as reserved
     with open_executor(config) if executor is None else nullcontext(executor) as running, form_checked(run):
         style = get_style("chat" if config.prompts == "auto" else config.prompts)  # what `auto` means is read alike
-        play = SelfPlay(config, style, running, count_tokens=lambda prompt: 0, reserved=reserved)
-        _fill_buffers(play, run, step)
         found = Replay(step)
+        try:
+            own = load_rewards(config, {} if rewards is None else name_rewards(rewards)[1])
+        except ConfigError as error:
+            own, found.unknown = {}, str(error)
+        play = SelfPlay(config, style, running, count_tokens=lambda prompt: 0, reserved=reserved, rewards=own)
+        _fill_buffers(play, run, step)
         _compare_step(play, found, lines, rows)
         found.executions = play.verifier.executions
     return found
@@ -171,6 +184,8 @@ def _compare_step(play: SelfPlay, found: Replay, lines: list[Line], rows: list[L
         found.compare(TASKS, number, line, proposal.log_line(found.step))
     if unmeasured := sum(proposal.task is not None and proposal.rate is None for proposal in proposals):
         found.differences.append(Difference(TASKS, 1, "number of valid proposals without replies", unmeasured, 0))
+        return
+    if found.unknown:
         return
     measured = Counter(attempt.task.type for attempt in play.solve(proposals, extra=[]))
     extra = []
@@ -258,6 +273,8 @@ def rescore(run: RunDir, **changes: Any) -> Rescoring:
     if unknown := [name for name in changes if name not in SETTINGS]:
         raise ConfigError(f"{unknown[0]} cannot be re-scored from a log; what can be changed is {', '.join(SETTINGS)}")
     config = run.config().replace(**changes)
+    if "zero_learnability" in changes and not config.knows_reward:
+        raise ConfigError("zero_learnability cannot be re-scored: this run's reward is its own; drop it")
     with form_checked(run):
         return Rescoring(_rescore_step(lines, config) for _, lines in by_step(run, ROLLOUTS))
 
@@ -267,7 +284,7 @@ def _rescore_step(lines: list[Line], config: Config) -> StepComparison:
     for line in lines:
         ids, verdict = tuple(range(line["tokens"])), Verdict.from_json(line["verdict"])
         old.append(Rollout.from_json({**line, "prompt_ids": (), "completion_ids": ids, "verdict": verdict}))
-    earned = [due(line, config.zero_learnability) for line in lines]
+    earned = [due_in(line, config) if config.knows_reward else line["reward"] for line in lines]
     new = with_advantages(config, [replace(r, reward=reward) for r, reward in zip(old, earned, strict=True)])
     before, after = sides = [np.array([r.advantage for r in side]) for side in (old, new)]
     rewards = [np.array([r.reward for r in side]) for side in (old, new)]

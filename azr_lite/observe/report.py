@@ -18,18 +18,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from azr_lite.config import Config
 from azr_lite.errors import AzrError, ConfigError, EvaluationError, RunDirectoryError
-from azr_lite.evaluation.scores import compare_paired, read_result
+from azr_lite.evaluation.scores import Item, Result, compare_paired, read_result
 from azr_lite.metrics import STAGES
 from azr_lite.observe.doctor import TOO_SHORT, Finding, diagnose
 from azr_lite.observe.follow import SHORT, Followed, Point
-from azr_lite.observe.proposals import ProposalRow, Proposals
+from azr_lite.observe.proposals import MOST_TEXT, ProposalRow, Proposals, cut
 from azr_lite.observe.reader import form_checked, open_run
 from azr_lite.observe.run_summary import summarise
 from azr_lite.observe.style import look, printable
@@ -40,23 +40,31 @@ MOST_BYTES, BROWSED_BYTES = 2_000_000, 160_000
 """The most of a page, and of a notebook's list of proposals."""
 
 MOST_RUNS, MOST_LISTED, BROWSED, TRIPLETS = 8, 800, 200, 3
+CHANGES = {
+    (False, True): "newly right",
+    (True, False): "newly wrong",
+    (True, True): "right both times",
+    (False, False): "wrong both times",
+}
+"""Right before and after: what it is called. Questions are shown in this order, one of each."""
 FIRST_WORDS = "<!doctype html><!-- azr-lite report -->"
 """How a report begins: only such a file is overwritten."""
 
 TEMPLATES = Path(__file__).parent / "templates"
-WIDTH, HEIGHT = 460, 250
-MARGINS = {"left": 52, "right": 14, "top": 54, "bottom": 40}
+WIDTH, HEIGHT = 460, 206
+MARGINS = {"left": 56, "right": 14, "top": 10, "bottom": 40}
 """Of a chart, in units of its picture."""
 
+HELD_OUT = "held out"
 CHARTS = {
     "Learning": (
-        ("Held-out accuracy", "right, %", "held out"),
+        ("Held-out accuracy", "right, %", HELD_OUT),
         ("Solved in training", "right, %", "solve/*/ok"),
         ("Length of the solver's replies", "tokens", "solve/*/tokens"),
         ("Solve rate of valid proposals", "mean r̄, %", "propose/*/solve_rate"),
-        ("Valid share of proposals", "valid, %", "propose/*/ok"),
     ),
     "Curriculum: what the proposer invents": (
+        ("Valid share of proposals", "valid, %", "propose/*/ok"),
         ("Learnable tasks", "tasks per step", "propose/*/learnable_tasks"),
         ("Different programs among valid proposals", "different, %", "propose/*/distinct_programs"),
         ("Depth of valid proposals", "operations", "depth/*"),
@@ -69,7 +77,9 @@ CHARTS = {
 class RunFacts(Followed):
     """A run as a page tells it. `name`: how the page calls it. `missing`: logs that are not there.
 
-    `gains`: of "all" and every task type, accuracy before and after and the paired gain, in shares, from summary.json.
+    `gains`: of "all" and every task type, accuracy before and after and the paired gain, in shares: of summary.json, or
+    so far. `questions`: what tells held-out questions from others: the digest of their prompts, where it was kept, and
+    how many there are of each type.
     """
 
     def __init__(self, run: RunDir) -> None:
@@ -82,27 +92,29 @@ class RunFacts(Followed):
             self.environment = dict(self.info.get("environment") or {})
             kept = {name: self.curves[name].total for name in STAGES if name in self.curves} or ended.get("seconds", {})
             self.stages = {name: float(kept[name]) for name in STAGES if name in kept}
-            if not ended.get("gain"):
-                ended = ended | self._gains_so_far()
+            self.evaluations = self._evaluations()
+            if not ended.get("gain") and self.evaluations:
+                first, last = self.evaluations
+                gain = compare_paired(first.items, last.items)
+                ended = ended | {"before": first.scores, "after": last.scores, "gain": gain}
             self.gains = [
                 {"type": of, "n": int(ended["after"][of]["n"]), **gain}
                 | {when: ended[when][of]["accuracy"] for when in ("before", "after")}
                 for of, gain in sorted((ended.get("gain") or {}).items(), key=lambda one: one[0] != "all")
             ]
+            digest = self.evaluations[0].record.get("asked", {}).get("prompts_sha256", "") if self.evaluations else ""
+            self.questions = (digest, tuple((gain["type"], gain["n"]) for gain in self.gains))
         outside = [(key, curve) for key, curve in self.curves.items() if curve.outside.count]
         self.out_of_range = sorted(outside, key=lambda one: (-one[1].outside.count / one[1].count, one[0]))
 
-    def _gains_so_far(self) -> dict[str, Any]:
-        """Of a run that has not ended: its last evaluation against its first, as summary.json will hold it."""
+    def _evaluations(self) -> list[Result]:
+        """The first and the last evaluation with all their replies; none where one of them was not kept whole."""
         steps = sorted({point.x for curve in self.held_out.values() for point in curve})
-        names = ["before" if step == 0 else f"step-{step:.0f}" for step in steps]
+        names = ["before" if step == 0 else f"step-{step:.0f}" for step in (*steps[:1], *steps[1:][-1:])]
         with suppress(EvaluationError):
-            found = [read_result(self.run.path / "eval", name) for name in names[:1] + names[1:][-1:]]
-            if len(found) == 2 and all(found):
-                first, last = found
-                gain = compare_paired(first.items, last.items)
-                return {"before": first.scores, "after": last.scores, "gain": gain}
-        return {}
+            found = [read_result(self.run.path / "eval", name) for name in names]
+            return [one for one in found if one] if len(found) == 2 and all(found) else []
+        return []
 
 
 def _settings(config: Config) -> list[tuple[str, Any, Any]]:
@@ -139,7 +151,7 @@ def write_report(paths: Sequence[str | Path], output: str | Path = "") -> Path:
     if file.is_dir():
         raise ConfigError(f"{file} is a directory; name a file, such as --output {file / 'report.html'}")
     if file.exists() and not file.read_bytes().startswith(FIRST_WORDS.encode()):
-        raise ConfigError(f"{file} exists and is no report; choose another --output")
+        raise ConfigError(f"{file} exists and is not a report; choose another --output")
     page = report(paths)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -154,18 +166,32 @@ def write_report(paths: Sequence[str | Path], output: str | Path = "") -> Path:
 def report(paths: Sequence[str | Path]) -> str:
     """The page of one run, or of several side by side. Errors of `azr_lite.errors` say what is missing or foreign."""
     if not 1 <= len(paths) <= MOST_RUNS:
-        raise ConfigError(f"a report is of 1 to {MOST_RUNS} runs, not {len(paths)}; leave some out")
+        raise ConfigError(f"a report covers 1 to {MOST_RUNS} runs, not {len(paths)}; leave some out")
     runs = [RunFacts(open_run(path)) for path in paths]
     shared = os.path.commonpath([facts.run.path.resolve().parent for facts in runs])
     for facts in runs:
         facts.name = facts.run.path.resolve().relative_to(shared).as_posix()
     found = [Proposals(facts, number, MOST_LISTED // len(runs)) for number, facts in enumerate(runs)]
+    groups, said = _question_sets(runs)
     return _fitted(
         "report.html",
         [row for own in found for row in own.listed],
         MOST_BYTES,
         runs=runs,
-        charts=[(heading, [_chart(runs, *one) for one in group]) for heading, group in CHARTS.items()],
+        charts=[
+            (
+                heading,
+                [
+                    _chart(own, [facts.name for facts in runs], *one)
+                    for one in shown
+                    for own in (groups if one[2] == HELD_OUT else [runs])
+                ],
+            )
+            for heading, shown in CHARTS.items()
+        ],
+        questions=said,
+        asked=[one for group in groups for one in _side_by_side(group, max(1, TRIPLETS // len(groups)))],
+        cut=cut,
         triplets=[row for own in found for row in own.worth_reading(max(1, TRIPLETS // len(runs)))],
         total=sum(own.count for own in found),
         health=[_health(facts) for facts in runs],
@@ -185,13 +211,65 @@ def _health(facts: RunFacts) -> tuple[list[Finding], str]:
     return found, f"The run doctor {said}" + (f" {TOO_SHORT}" if facts.lines < SHORT else "")
 
 
-def _chart(runs: Sequence[RunFacts], title: str, unit: str, source: str) -> Markup:
-    """One line per task type for one run, one line per run for several."""
+def _question_sets(runs: Sequence[RunFacts]) -> tuple[list[list[RunFacts]], str]:
+    """Runs that were asked the same held-out questions, together; and what is to be said where that is in doubt."""
+    found: dict[Any, list[RunFacts]] = {}
+    for facts in runs:
+        if facts.held_out:
+            found.setdefault(facts.questions, []).append(facts)
+    groups = list(found.values())
+    if len(groups) > 1:
+        names = " | ".join(", ".join(facts.name for facts in group) for group in groups)
+        said = "These runs were not all asked the same held-out questions in the same words (or it was not recorded), "
+        return groups, f"{said}so their accuracies are drawn apart and cannot be compared: {names}."
+    unknown = len(runs) > 1 and groups and not groups[0][0].questions[0]
+    return groups, "Whether these runs were asked the same held-out questions is not recorded." if unknown else ""
+
+
+class Asked(NamedTuple):
+    """A held-out question, and the replies to it: run, when, and the marked reply of each."""
+
+    type: str
+    change: str
+    prompt: str
+    replies: list[tuple[str, str, Item]]
+
+
+def _side_by_side(runs: Sequence[RunFacts], most: int) -> list[Asked]:
+    """Questions with the first and the last reply of every run. They are chosen by how the first run's marks changed:
+    types in turn, then those with the shortest prompts."""
+    asked = [
+        (facts.name, one.name.replace("step-", "after step "), {(item.type, item.id): item for item in one.items})
+        for facts in runs
+        for one in facts.evaluations
+    ]
+    if not asked:
+        return []
+    was, now = asked[0][2], asked[1][2]
+    chosen: list[tuple[str, str]] = []
+    for change in (*CHANGES, *CHANGES):
+        seen = [kind for kind, _ in chosen]
+        left = [key for key in was if key in now and key not in chosen]
+        fitting = [key for key in left if (was[key].right, now[key].right) == change]
+        chosen += sorted(fitting, key=lambda key: (seen.count(key[0]), len(was[key].prompt), key))[:1]
+    return [
+        Asked(
+            key[0],
+            CHANGES[was[key].right, now[key].right],
+            "… " * (len(was[key].prompt) > MOST_TEXT) + was[key].prompt.strip()[-MOST_TEXT:],
+            [(name, when, items[key]) for name, when, items in asked if key in items],
+        )
+        for key in chosen[:most]
+    ]
+
+
+def _chart(runs: Sequence[RunFacts], names: Sequence[str], title: str, unit: str, source: str) -> Markup:
+    """One line per task type, or one line per run where runs are compared. `names`: of all runs of the page."""
     percent = unit.endswith("%")
-    curves = [facts.held_out if source == "held out" else facts.by_type(source) for facts in runs]
-    if len(runs) > 1:
-        lines = {facts.name: own.get("all", []) for facts, own in zip(runs, curves, strict=True)}
-        return chart(title, unit, lines, percent)
+    curves = [facts.held_out if source == HELD_OUT else facts.by_type(source) for facts in runs]
+    if len(names) > 1:
+        known = {facts.name: own.get("all", []) for facts, own in zip(runs, curves, strict=True)}
+        return chart(title, unit, {name: known.get(name, []) for name in names}, percent)
     overall = curves[0].pop("all", [])
     if len(overall) > 1:
         first, last = overall[0].y, overall[-1].y
@@ -202,6 +280,7 @@ def _chart(runs: Sequence[RunFacts], title: str, unit: str, source: str) -> Mark
 def chart(title: str, unit: str, lines: Mapping[str, Sequence[Point]], percent: bool = False) -> Markup:
     """One chart over self-play steps. `percent`: y is a share, drawn from 0 to 100. Empty where no line has a point."""
     finite = {name: [p for p in points if math.isfinite(p.x) and math.isfinite(p.y)] for name, points in lines.items()}
+    looks = {name: look(name, place) for place, name in enumerate(lines)}
     lines = {name: points for name, points in finite.items() if points}
     if not lines:
         return Markup("")
@@ -212,21 +291,15 @@ def chart(title: str, unit: str, lines: Mapping[str, Sequence[Point]], percent: 
     y_ticks = [0.0, 25.0, 50.0, 75.0, 100.0] if percent else _ticks(min(0.0, *ys), max(ys), 5)
     x_low, x_high = min(x_ticks[0], *xs), max(x_ticks[-1], *xs)
     y_low, y_high = min(y_ticks[0], *ys), max(y_ticks[-1], *ys)
-    room = (WIDTH - 8) / max(3, len(lines))
 
     def at(x: float, y: float) -> tuple[str, str]:
         across = (x - x_low) / ((x_high - x_low) or 1) * (WIDTH - MARGINS["left"] - MARGINS["right"])
         up = (y - y_low) / ((y_high - y_low) or 1) * (HEIGHT - MARGINS["top"] - MARGINS["bottom"])
         return f"{MARGINS['left'] + across:.1f}", f"{HEIGHT - MARGINS['bottom'] - up:.1f}"
 
-    def short(name: str) -> str:
-        """The end of a long name: of a path it says the most."""
-        most = int((room - 22) / 5.6)
-        return name if len(name) <= most else "…" + name[1 - max(2, most) :]
-
-    drawn = _templates().get_template("chart.svg").render(
-        title=title, unit=unit, lines=lines, scale=scale, x_ticks=x_ticks, y_ticks=y_ticks, room=room, at=at,
-        short=short, look=look, width=WIDTH, height=HEIGHT, **MARGINS,
+    drawn = _templates().get_template("chart.html").render(
+        title=title, unit=unit, lines=lines, scale=scale, x_ticks=x_ticks, y_ticks=y_ticks, at=at, looks=looks,
+        width=WIDTH, height=HEIGHT, **MARGINS,
     )  # fmt: skip
     return Markup(drawn.replace("\n", ""))
 

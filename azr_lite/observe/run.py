@@ -87,18 +87,9 @@ class Run:
     def show(
         self, step: int | None = None, *, worst: int = 0, best: int = 0, role: str = "", type: str = "", count: int = 5
     ) -> Text:
-        """The rollouts of one step: program, input, output, reply, verdict, reward and advantage, in 80 columns.
+        """Rollouts of one step (from 0; the newest): program, input, output, reply, verdict, reward and advantage.
 
-        Args:
-            step: self-play step, from 0; the newest when not given.
-            worst: that many with the lowest reward.
-            best: that many with the highest reward.
-            role: propose or solve.
-            type: deduction, abduction, induction.
-            count: how many, without `worst` and `best`.
-
-        Raises:
-            ConfigError: a choice that no rollout meets.
+        `worst`, `best`: that many by reward; else the first `count`. ConfigError for a choice that no rollout meets.
         """
         if (worst and best) or min(worst, best) < 0 or count < 1:
             raise ConfigError("--worst and --best exclude each other, and each number is 1 or more; give one of them")
@@ -124,12 +115,8 @@ class Run:
     def report(self, output: str | Path = "", *, against: Sequence[Run | str | Path] = ()) -> Path:
         """Write one self-contained HTML page about the run: no network, at most 2 MB.
 
-        Args:
-            output: the file; when not given RUN/report.html, or comparison.html here where runs are compared.
-            against: other runs to compare it with, up to seven.
-
-        Raises:
-            ConfigError: the file exists and is no report, or cannot be written.
+        `output`: the file; when not given RUN/report.html, or comparison.html here where runs are compared. `against`:
+        up to seven of these. ConfigError: the file exists and is not a report, or cannot be written.
         """
         from azr_lite.observe.report import write_report
 
@@ -137,26 +124,18 @@ class Run:
             [self.path, *(other.path if isinstance(other, Run) else other for other in against)], output
         )
 
-    def replay(self, step: int | None = None, *, executor: ProgramRunner | None = None) -> Replay:
+    def replay(self, step: int | None = None, *, executor: ProgramRunner | None = None, rewards: Any = None) -> Replay:
         """Make a step's verdicts, rewards, advantages and weights again from the log alone, and hold them against it.
 
-        Args:
-            step: self-play step, from 0; the newest whole one when not given.
-            executor: one that is open; otherwise one is started with the run's limits.
+        `step`: from 0; the newest whole one. `executor`: one that is open; else one is started with the run's limits.
+        `rewards`: as in `azr_lite.run`, where the run's own cannot be imported by their names.
         """
         from azr_lite.observe.replay import replay
 
-        return replay(self.directory, step, executor)
+        return replay(self.directory, step, executor, rewards)
 
     def rescore(self, **changes: Any) -> Rescoring:
-        """What the recorded replies would have earned under other rewards or another estimator, step by step.
-
-        Args:
-            changes: estimator, whitening, zero_learnability (as in `Config`).
-
-        Raises:
-            ConfigError: a change that the log cannot answer.
-        """
+        """What the recorded replies would have earned by another estimator, whitening or zero_learnability, by step."""
         from azr_lite.observe.replay import rescore
 
         return rescore(self.directory, **changes)
@@ -168,17 +147,9 @@ class Run:
         return examine(self.directory, rerun)
 
     def dashboard(self, *, refresh_s: float = 2.0, once: bool = False) -> Figure | None:
-        """Follow the run in a notebook until it ends or falls silent; the last picture stays.
+        """Follow the run in a notebook until it ends or falls silent, or draw it `once`; the last picture stays.
 
-        Args:
-            refresh_s: seconds between two looks.
-            once: draw and return.
-
-        Returns:
-            None in a notebook; elsewhere the figure, drawn once.
-
-        Raises:
-            ConfigError: matplotlib is not installed.
+        Elsewhere than in a notebook: the figure, drawn once. ConfigError: matplotlib is not installed.
         """
         from azr_lite.observe.dashboard import dashboard
 
@@ -199,13 +170,8 @@ class Run:
     def export(self, output: str | Path = "", *, step: str = "last", merge: bool = False) -> Path:
         """Write the model of a checkpoint, with a model card, as a folder that plain transformers or peft loads.
 
-        Args:
-            output: the new folder; when not given RUN/export-KIND-step-N.
-            step: last, best, or the number of a step that has a checkpoint.
-            merge: add the adapter to its base model.
-
-        Raises:
-            PublishError: no such checkpoint, or the folder exists.
+        `step`: last, best, or the number of one that has a checkpoint. `merge`: add the adapter to its base model.
+        PublishError: no such checkpoint, or the folder exists.
         """
         from azr_lite.export import export
 

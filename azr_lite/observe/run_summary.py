@@ -75,8 +75,8 @@ class RoleCheck:
     silent: int = 0  # those of them whose advantages are all 0
     within: Curve = field(default_factory=Curve)  # correlation of reward and advantage in each of the others
 
-    def add(self, line: Line, zero: str) -> None:
-        """One more reply; `zero`: see `due`."""
+    def add(self, line: Line, config: Config) -> None:
+        """One more reply. A reward of one's own is not judged."""
         rate, reward, verdict = line["solve_rate"], line["reward"], line["verdict"]
         self.replies += 1
         self.weight += abs(line["weight"])
@@ -84,7 +84,7 @@ class RoleCheck:
         valid = line["role"] == "propose" and verdict["ok"] and rate is not None
         if valid:
             self.rate.add(rate, reward)
-        surplus = reward - due(line, zero)
+        surplus = reward - due_in(line, config) if config.knows_reward else 0.0
         if abs(surplus) <= EQUAL:
             return
         self.wrong.add(line["step"])
@@ -131,6 +131,13 @@ def due(line: Line, zero: Any = "paper") -> float:
     return NOT_WELL_FORMED if rate is None else proposal_reward(verdict, rate, zero, repeated).total
 
 
+def due_in(line: Line, config: Config) -> float:
+    """`due` by the terms of a run's reward, none of them the user's own. The values of intrinsic terms are believed."""
+    weights = {name: float(weight or 1) for name, _, weight in (term.partition("=") for term in config.reward)}
+    extra = sum(line["reward_parts"].get(name, 0.0) for name in weights) if len(weights) > 1 else 0.0
+    return due(line, config.zero_learnability) * weights.get("paper", 0.0) + extra
+
+
 @dataclass
 class RunSummary:
     """What the checks read. `curves`: those of `JUDGED` by name, empty where the run did not log the number."""
@@ -153,13 +160,19 @@ class RunSummary:
         """What this run did not log, so that no check could look at it."""
         return [*(name for name, curve in self.curves.items() if not curve.count), *([] if self.asked else ["answers"])]
 
+    @property
+    def not_judged(self) -> str:
+        """What the doctor leaves alone although it was logged."""
+        own = ", ".join(self.config.reward)
+        return "" if self.config.knows_reward else f"Rewards are this run's own ({own}), so they are not judged."
+
     def add_step(self, lines: list[Line]) -> None:
         """The lines of rollouts.jsonl of one step."""
         several = self.config.proposals_per_prompt > 1
         groups: dict[Any, list[Line]] = {}
         for line in lines:
             role, kind = line["role"], line["type"]
-            self.roles[role].add(line, self.config.zero_learnability)
+            self.roles[role].add(line, self.config)
             self.add_reason(line["step"], line["verdict"]["reason"], line["verdict"]["detail"])
             per_prompt = estimator_of(self.config, role) in PER_PROMPT
             prompt = line["prompt"] if per_prompt and (several or role == "solve") else ""

@@ -123,7 +123,7 @@ def _card_here(config: Config) -> Card:
         return dataclasses.replace(CPU, gb=memory_gib() * 2**30 / GB if memory_gib() else CPU.gb)
     here = detect_gpu()
     if here is None and natural is None:
-        raise ConfigError("no GPU is here and the preset's name names none; give one, such as --gpu 16GB")
+        raise ConfigError("this machine has no GPU and the preset names none; give one, such as --gpu 16GB")
     return here or find_card(natural)
 
 

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import textwrap
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from azr_lite import __version__
 from azr_lite.environment import cpu_arithmetic, describe_environment, missing_libraries
 from azr_lite.errors import ConfigError
 from azr_lite.planner.plan import USABLE, VALID, Plan, assumed_tokens, natural_gpu, plan
 from azr_lite.planner.vram import detect_gpu, trainable_parameters
 from azr_lite.presets import PRESETS, preset
-from azr_lite.sandbox import Executor
+from azr_lite.sandbox.executor import probe
 
+VARIABLES = (
+    "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "WORLD_SIZE", "HF_HUB_OFFLINE", "WANDB_MODE", "AZR_LITE_TASK_TYPES",
+    "PYTHONIOENCODING", "TERM",
+)  # fmt: skip
 ROUGH = "rough estimate (to a factor of two)"
 
 
-def plan_text(found: Plan) -> str:
-    """One plan in full, at most 80 columns: memory by part, advice where it does not fit, a rough time."""
+def plan_text(found: Plan, *, table: bool = True) -> str:
+    """One plan in at most 80 columns: memory by part (the `table`), advice where it does not fit, a rough time."""
     c, card, gpus = found.config, found.card, max(1, found.config.processes)
-    spread = ", weights cut over them" if c.tuning == "full" else ", all weights on each"
+    spread = ", weights sharded over them" if c.tuning == "full" else ", all weights on each"
     cards = f"{gpus} x {card.name}{spread}" if gpus > 1 else card.name
     trained = trainable_parameters(found.shape, c)
     arithmetic = ""
@@ -31,14 +36,15 @@ def plan_text(found: Plan) -> str:
     lines = [
         f"{c.preset}: {c.model}, {c.tuning}; {found.shape.parameters:,} weights, {trained:,} trained",
         f"{cards}: {found.usable_gb:.1f} of {card.gb:.1f} GB usable ({USABLE:.0%}){arithmetic}",
-        "",
-        f"{'GB':14s}{'update':>10s}{'generation':>12s}",
     ]
-    for name in (*dataclasses.asdict(found.update), "total"):
+    lines += ["", f"{'GB':14s}{'update':>10s}{'generation':>12s}"] * table
+    for name in (*dataclasses.asdict(found.update), "total") if table else ():
         in_update, in_generation = getattr(found.update, name), getattr(found.generation, name)
         if in_update or in_generation:
             lines.append(f"  {name:12s}{in_update:10.2f}{in_generation:12.2f}")
-    lines += ["", f"{'FITS' if found.fits else 'DOES NOT FIT'}: {found.peak_gb:.1f} of {found.usable_gb:.1f} GB"]
+    lines += [""] * table + [
+        f"{'FITS' if found.fits else 'DOES NOT FIT'}: {found.peak_gb:.1f} of {found.usable_gb:.1f} GB"
+    ]
     if not found.fits:
         lines += [found.problem] * bool(found.problem)
         lines += ["to make it fit (each planned again by itself, the cheapest first):"]
@@ -49,7 +55,7 @@ def plan_text(found: Plan) -> str:
     prompt, reply = assumed_tokens(c)
     time = f"{found.step_seconds:.0f} s per step, {found.hours:.1f} hours for {c.steps} steps"
     assumed = f"replies of {reply:.0f} tokens, prompts of {prompt:.0f}, {VALID:.0%} of proposals valid"
-    lines += ["", f"{ROUGH}: {time}, without seeding and evaluation ({assumed})"]
+    lines += [""] * table + [f"{ROUGH}: {time}, without seeding and evaluation ({assumed})"]
     return _wrapped(lines)
 
 
@@ -70,11 +76,11 @@ def plan_table(plans: Sequence[Plan]) -> str:
 def why_text(name: str) -> str:
     """Each setting of a preset with its reason. Raises ConfigError for settings that come from no preset."""
     if name not in PRESETS:
-        raise ConfigError(f"only a preset's settings have reasons, and {name!r} is none; known: {', '.join(PRESETS)}")
+        raise ConfigError(f"--why explains presets only, and {name!r} is not one; known: {', '.join(PRESETS)}")
     lines = [f"{name}: {PRESETS[name].about}"]
     for setting, (value, reason) in PRESETS[name].choices.items():
         lines += [f"{setting} = {value}", f"    {reason}"]
-    return _wrapped([*lines, "Every other setting is the default: azr-lite run --help says what and why."])
+    return _wrapped([*lines, "Every other setting is the default: azr-lite run --help-all says what and why."])
 
 
 def _wrapped(lines: Sequence[str]) -> str:
@@ -105,18 +111,19 @@ def doctor() -> None:
 
 def describe_machine() -> dict[str, Any]:
     """The doctor's facts. `presets`: those that one device of this machine holds; `missing`: libraries for training."""
+    return {**describe_setup(), "presets": fitting_presets(), "missing": missing_libraries()}
+
+
+def describe_setup() -> dict[str, Any]:
+    """The facts that a bug report needs. `variables`: those of the environment that change what a run does."""
     gpu = detect_gpu()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the level below says it
-        with Executor(workers=1, allow_weak=True) as executor:
-            sandbox = {"level": executor.level.name, "layers": executor.layers}
+    sandbox = probe()
     return {
         **describe_environment(),
         "arithmetic": cpu_arithmetic(),
         "gpu": {"name": gpu.name, "gb": round(gpu.gb, 1)} if gpu else None,
-        "sandbox": sandbox,
-        "presets": fitting_presets(),
-        "missing": missing_libraries(),
+        "sandbox": {"level": sandbox.level.name, "layers": sandbox.layers},
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
 
 
@@ -128,18 +135,22 @@ def fitting_presets() -> list[str]:
 
 
 def machine_text(facts: dict[str, Any]) -> str:
-    """The facts of `describe_machine`, one line each."""
-    gpu, missing, layers = facts["gpu"], facts["missing"], facts["sandbox"]["layers"]
+    """The facts of `describe_machine` or `describe_setup`, one line each."""
+    gpu, layers = facts["gpu"], facts["sandbox"]["layers"]
     off = ", ".join(f"{name} ({state})" for name, state in layers.items() if state != "on")
     walls = f"without {off}" if off else f"all of {', '.join(layers)}"
     lines = {
+        "azr-lite": f"{__version__}, commit {(facts['git'] or 'not known')[:12]}",
         "python": f"{facts['python']} on {facts['platform']}",
         "cores": f"{facts['cores']}, language models in {facts['arithmetic']}",
         "memory": f"{facts['memory_gib']} GiB" if facts["memory_gib"] else "not known",
         "gpu": f"{gpu['name']}, {gpu['gb']} GB" if gpu else "none found (by nvidia-smi)",
         "libraries": ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
         "sandbox": f"{facts['sandbox']['level']}: {walls}",
-        "presets that fit": ", ".join(facts["presets"]) or "none",
-        "training": f"needs {', '.join(missing)}: pip install 'azr-lite[train]'" if missing else "everything is here",
+        "variables": ", ".join(f"{name}={value}" for name, value in facts["variables"].items()) or "none",
     }
+    if "presets" in facts:
+        missing = ", ".join(facts["missing"])
+        lines["presets that fit"] = ", ".join(facts["presets"]) or "none"
+        lines["training"] = f"needs {missing}: pip install 'azr-lite[train]'" if missing else "everything is here"
     return "\n".join(f"{name:<17} {value}" for name, value in lines.items())

@@ -167,15 +167,20 @@ def abuse_suite(skip: str = "", only: Collection[str] = ()) -> Report:
             with Executor(LIMITS, workers=1, allow_weak=True, _skip=skip) as executor:
                 attacks = [
                     _attack(executor, name, head, body, leaked)
-                    for bodies, leaked in ((GETS_OUT, _got_out), (NEVER_ENDS, _ended_well))
+                    for bodies, leaked in ((GETS_OUT, _got_out), (NEVER_ENDS, lambda outcome: outcome.ok))
                     for name, body in bodies.items()
                     if not only or name in only
                 ]
-                attacks.append(_no_file(mark))
-                attacks.append(_still_right(executor))
+                if left := os.path.exists(mark):
+                    os.unlink(mark)
+                attacks.append(Attack("leave a file behind", not left, "found it" if left else "none"))
+                outcome = executor.run("def f(a, b): return sorted(a) + [len(b)]", [([2, 1], "xyz")])[0]
+                attacks.append(Attack("spoil the next program's result", outcome.value == [1, 2, 3], outcome.kind))
                 pids = [zygote.process.pid for zygote in getattr(executor._engine, "_zygotes", ())]
                 report = executor.level, executor.layers
-            attacks.append(_all_gone(pids))
+            # each launcher takes its whole pid namespace with it
+            alive = [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
+            attacks.append(Attack("outlive the executor", not alive, f"pids {alive}" if alive else "none"))
     finally:
         del os.environ["AZR_ABUSE"]
     return Report(*report, tuple(attacks), time.monotonic() - started)
@@ -203,25 +208,3 @@ def _said(outcome: Outcome, leaked: bool) -> str:
 
 def _got_out(outcome: Outcome) -> bool:
     return outcome.kind == "infra" or (outcome.ok and outcome.value is not False)
-
-
-def _ended_well(outcome: Outcome) -> bool:
-    return outcome.ok
-
-
-def _no_file(mark: str) -> Attack:
-    found = os.path.exists(mark)
-    if found:
-        os.unlink(mark)
-    return Attack("leave a file behind", not found, "found it" if found else "none")
-
-
-def _still_right(executor: Executor) -> Attack:
-    outcome = executor.run("def f(a, b): return sorted(a) + [len(b)]", [([2, 1], "xyz")])[0]
-    return Attack("spoil the next program's result", outcome.value == [1, 2, 3], outcome.kind)
-
-
-def _all_gone(pids: list[int]) -> Attack:
-    """The launchers are gone; each takes its whole pid namespace with it."""
-    alive = [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
-    return Attack("outlive the executor", not alive, f"pids {alive}" if alive else "none")

@@ -81,7 +81,7 @@ class Executor:
             raise UnsafeError(note)
         if self.level is Level.WEAK:
             warnings.warn(
-                f"model-written programs run with WEAK isolation, as you. {note}", RuntimeWarning, stacklevel=2
+                f"WEAK isolation: model-written programs have your rights. {note}", RuntimeWarning, stacklevel=2
             )
         elif self.level is Level.KERNEL:
             logging.getLogger("azr_lite.sandbox").warning(note)
@@ -187,7 +187,7 @@ class Executor:
             still = still + 1 if beat == self._engine.beat else 0
             beat = self._engine.beat
             if still >= LAST_RESORT[1]:
-                raise SandboxError("the sandbox's I/O thread does not move any more; start again")
+                raise SandboxError("the sandbox's I/O thread has stopped; start again")
         if runs:
             finished.result()
         return results

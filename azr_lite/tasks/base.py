@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from azr_lite.errors import ConfigError
 from azr_lite.parsing import ParsedReply, parse_arguments, parse_literal, parse_program
-from azr_lite.prompts.base import Style
+from azr_lite.prompts.base import Style, Words
 from azr_lite.sandbox.wire import render
-from azr_lite.triplet import SEED_SHARING_TYPES, Reason, Rejection, Rules, Task, TaskTypeName, Triplet, Verdict
+from azr_lite.triplet import SEED_SHARING_TYPES, Reason, Rejection, Role, Rules, Task, TaskTypeName, Triplet, Verdict
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,18 @@ class TaskType(ABC):
     @abstractmethod
     def judge(self, task: Task, answer: Answer, outcomes: Sequence[Any], rules: Rules) -> Verdict:
         """The verdict on an answer. `outcomes`: one `sandbox.Outcome` per input of `answer.inputs`."""
+
+    def words(self, style: Style, role: Role) -> Words:
+        """The style's words for this type or, where it has none, for the built-in type that this one derives from.
+
+        ConfigError where there is none either.
+        """
+        names = [f"{role}/{kind.name}" for kind in type(self).__mro__ if hasattr(kind, "name")]
+        found = [style.words[name] for name in names if name in style.words]
+        if not found:
+            why = f"the prompt style {style.name} has no words for {self.name}"
+            raise ConfigError(f"{why}; write its propose_prompt and solve_prompt (docs/how-to/task_type.md)")
+        return found[0]
 
     def zero_task(self) -> Task | None:
         """The task that a buffer starts from, or None when it is seeded by proposing only."""
@@ -144,7 +157,7 @@ class TripletTaskType(TaskType):
         return dataclasses.replace(task, type=self.name, id="") if shared else None
 
     def propose_prompt(self, style: Style, references: Sequence[Task], rules: Rules) -> str:
-        return style.render(style.words[f"propose/{self.name}"](references=references, rules=rules))
+        return style.render(self.words(style, Role.PROPOSE)(references=references, rules=rules))
 
     def parse_proposal(self, reply: ParsedReply, references: Sequence[Task], rules: Rules) -> Proposal | Rejection:
         source = reply.block("python", Reason.NO_PROGRAM, last=False)

@@ -10,7 +10,7 @@ from azr_lite.prompts.base import Style
 from azr_lite.sandbox.literal import read_value
 from azr_lite.sandbox.wire import compare
 from azr_lite.tasks.base import Answer, TripletTaskType, register_task_type
-from azr_lite.triplet import Reason, Rejection, Rules, Triplet, Verdict
+from azr_lite.triplet import Reason, Rejection, Role, Rules, Triplet, Verdict
 
 
 class Deduction(TripletTaskType):
@@ -19,7 +19,7 @@ class Deduction(TripletTaskType):
     name = "deduction"
 
     def solve_prompt(self, style: Style, task: Triplet, rules: Rules) -> str:
-        return style.render(style.words["solve/deduction"](program=task.program, input=task.input, rules=rules))
+        return style.render(self.words(style, Role.SOLVE)(program=task.program, input=task.input, rules=rules))
 
     def parse_answer(self, reply: ParsedReply, task: Triplet, rules: Rules) -> Answer | Rejection:
         text = reply.block("output", Reason.NO_ANSWER)

@@ -16,7 +16,7 @@ from azr_lite.prompts.base import Style
 from azr_lite.sandbox.literal import read_arguments, read_value
 from azr_lite.sandbox.wire import canonical, compare, render
 from azr_lite.tasks.base import Answer, Proposal, TaskType, argument_text, register_task_type, unreadable
-from azr_lite.triplet import InductionTask, Reason, Rejection, Rules, Task, Verdict
+from azr_lite.triplet import InductionTask, Reason, Rejection, Role, Rules, Task, Verdict
 
 _COMPUTES = (
     ast.BinOp, ast.BoolOp, ast.Compare, ast.Call, ast.Subscript, ast.IfExp, ast.Lambda, ast.ListComp, ast.SetComp,
@@ -31,7 +31,7 @@ class Induction(TaskType):
     propose_from = "programs"
 
     def propose_prompt(self, style: Style, references: Sequence[Task], rules: Rules) -> str:
-        return style.render(style.words["propose/induction"](program=references[0].program, rules=rules))
+        return style.render(self.words(style, Role.PROPOSE)(program=references[0].program, rules=rules))
 
     def parse_proposal(self, reply: ParsedReply, references: Sequence[Task], rules: Rules) -> Proposal | Rejection:
         blocks, message = reply.blocks("input"), reply.block("message", Reason.NO_MESSAGE, last=False)
@@ -68,7 +68,7 @@ class Induction(TaskType):
 
     def solve_prompt(self, style: Style, task: InductionTask, rules: Rules) -> str:
         pairs = list(zip(task.inputs, task.outputs, strict=True))[: task.shown]
-        return style.render(style.words["solve/induction"](pairs=pairs, message=task.message, rules=rules))
+        return style.render(self.words(style, Role.SOLVE)(pairs=pairs, message=task.message, rules=rules))
 
     def parse_answer(self, reply: ParsedReply, task: InductionTask, rules: Rules) -> Answer | Rejection:
         program = reply.block("python", Reason.NO_ANSWER)

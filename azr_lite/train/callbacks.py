@@ -113,16 +113,16 @@ class Schedule(TrainerCallback):
         self.budget = budget or Budget(config.save_minutes, config.max_hours)
         self.mirror = mirror_of(config.sync_to, run_dir)
         self.standing: Standing | None = None
-        self.stopped = ""  # name of the setting that ended the run early: max_hours, or stop_patience
-        self._stop_asked = self._save_asked = self._told = False
+        self.stopped = ""  # what ended the run early: max_hours, stop_patience, or who asked (such as SIGINT)
+        self._stop_asked, self._save_asked, self._told = "", False, False
         self._logs: list[dict[str, float]] = []  # TRL's numbers of the step's updates so far
         self._timing: dict[str, float] = {}
 
     # ------------------------------------------------------------------ what the run asks for
 
-    def request_stop(self) -> None:
+    def request_stop(self, who: str = "caller") -> None:
         """Finish the current self-play step, save, and return from `train`. One process asking is enough."""
-        self._stop_asked = True
+        self._stop_asked = who
 
     def go_on_from(self, standing: Standing | None, args: TrainingArguments, done: int) -> None:
         """Before training from step `done` on. A run that the stop rule ended stays so, unless patience was raised."""
@@ -178,11 +178,11 @@ class Schedule(TrainerCallback):
         late = self.budget.out_of_time(evaluations=2 if self.config.eval_every else 1)
         asked = gather_object([(self._stop_asked, late, self.budget.save_due())])
         _, late, due = asked[0]
-        if late and not control.should_training_stop:
-            self.stopped = "max_hours"
-        stop = late or any(one[0] for one in asked)
-        control.should_training_stop |= stop
-        control.should_save |= stop or due
+        stop = "max_hours" if late else next(filter(None, (one[0] for one in asked)), "")
+        if stop and not control.should_training_stop:
+            self.stopped = stop
+        control.should_training_stop |= bool(stop)
+        control.should_save |= bool(stop) or due
         self.explain_rare_saves()
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
@@ -254,15 +254,17 @@ class Schedule(TrainerCallback):
             self.note(f"a checkpoint takes {self.budget.save_s:.1f} s, so they are made about every {often}")
 
     def summary(self) -> dict[str, Any]:
-        """`stopped` names the setting that ended the run early; `best` is there where the stop rule is on."""
+        """`stopped` names what ended the run early; `best` is there where the stop rule is on."""
         found: dict[str, Any] = {}
         if now := self.standing:
             best = self.best_checkpoint
             name = best.name if best is not None and is_whole(best) else None
             found["best"] = {"step": now.best_step, "accuracy": now.best_accuracy, "checkpoint": name}
+        if self.stopped:
+            found["stopped"] = {"rule": self.stopped}
         if self.stopped == "max_hours":
-            found["stopped"] = {"rule": "max_hours", "max_hours": self.config.max_hours}
-        elif self.stopped:
-            found["stopped"] = {"rule": self.stopped, "patience": self.config.stop_patience}
+            found["stopped"]["max_hours"] = self.config.max_hours
+        elif self.stopped == "stop_patience":
+            found["stopped"]["patience"] = self.config.stop_patience
             found["stopped"] |= {f"best_{key}": value for key, value in found["best"].items()}
         return found

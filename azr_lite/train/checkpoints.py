@@ -10,12 +10,14 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from azr_lite.errors import RunDirectoryError
-from azr_lite.rundir import LOGS, write_json
+from azr_lite.config import CHANGEABLE_ON_RESUME, Config
+from azr_lite.environment import describe_environment
+from azr_lite.errors import ConfigError, RunDirectoryError
+from azr_lite.rundir import LOGS, RunDir, write_json
 
 SEAL, STATE = "whole.json", "selfplay.json"
 
@@ -302,3 +304,49 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+# ---------------------------------------------------------------- the directory of a new run
+
+
+def make_directory(config: Config, go_on: bool, note: Callable[[str], None]) -> bool:
+    """Make the directory of a new run; False where there is one to go on with: here, or fetched back from `sync_to`.
+
+    Called on the main process. RunDirectoryError where something is in the way of a new run or in the place of its
+    copy, or where the copy cannot be reached or is ahead of the run. ConfigError where that run has other settings.
+    """
+    run_dir, mirror, there = Path(config.output_dir), mirror_of(config.sync_to, Path(config.output_dir)), None
+    is_here = (run_dir / "run.json").exists()
+    try:
+        there = mirror.newest_step() if mirror is not None else None
+    except Exception as error:
+        if not (go_on and is_here):  # away just now: what is here goes on
+            why = f"cannot look for a copy at {mirror} ({error}); mount it, check the network, or drop --sync-to"
+            raise RunDirectoryError(why) from error
+    if there is not None and not go_on:
+        raise RunDirectoryError(f"{mirror} holds a copy of a run already; use --go-on, or another --sync-to")
+    if go_on and is_here:
+        newest = last_whole_checkpoint(run_dir)
+        here = step_of(newest) if newest else 0
+        if there is not None and there > here:
+            both = f"the copy at {mirror} is ahead of {run_dir} ({there} updates against {here})"
+            raise RunDirectoryError(f"{both}; delete the one you do not want, or resume with another --sync-to")
+    elif there is not None:
+        note(f"fetching the run back from {mirror}")
+        mirror.fetch()
+    else:
+        if go_on and {path.name for path in run_dir.glob("[!.]*")} == {"config.json"}:
+            (run_dir / "config.json").unlink()  # what a kill left that came before run.json
+        RunDir.create(config, {"environment": describe_environment()})
+        return True
+    besides = ("preset", "output_dir", *(["prompts"] if config.prompts == "auto" else []))  # then a trial chose them
+    if foreign := foreign_settings(RunDir.open(run_dir).config(), config, besides=besides):
+        names = ", ".join(foreign)
+        raise ConfigError(f"{run_dir} holds a run with other settings ({names}); give the same or another --output-dir")
+    return False
+
+
+def foreign_settings(old: Config, new: Config, besides: Sequence[str] = ()) -> list[str]:
+    """Names of the settings that differ and that a resumed run cannot change; those in `besides` do not count."""
+    was, now = old.to_json(), new.to_json()
+    return [name for name in was if name not in (*CHANGEABLE_ON_RESUME, *besides) and was[name] != now[name]]

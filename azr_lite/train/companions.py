@@ -43,7 +43,7 @@ def companions(settings: Callable[[], Config], words: Sequence[str] | None) -> I
     """
     if STARTED in os.environ and os.environ.get("RANK", "0") != "0":
         threading.Thread(target=_end_with_the_first, daemon=True).start()
-    if words is None or "WORLD_SIZE" in os.environ or not _on_cpu(config := settings()):
+    if words is None or "WORLD_SIZE" in os.environ or not runs_on_cpu(config := settings()):
         yield
         return
     require_training("a run")
@@ -125,7 +125,8 @@ def _splits(config: Config, count: int) -> bool:
     return False
 
 
-def _on_cpu(config: Config) -> bool:
+def runs_on_cpu(config: Config) -> bool:
+    """Whether a run with these settings computes on the CPU of this machine."""
     if config.device == "auto" and config.model != "nano" and any(Path(file).exists() for file in GPU_FILES):
         import torch
 

@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -27,6 +28,8 @@ T = TypeVar("T")
 FILES = Path(__file__).with_name("launch")
 PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others in one exchange, and notices a death on another machine at the latest."""
+ECHO = 3.0
+"""Seconds within which a second signal is the launcher's echo of the first."""
 LOST = re.compile(r"connection (closed by|reset by|refused)|broken pipe|gloo|nccl|timed out", re.IGNORECASE)
 """Words in the error of a connection whose other end is gone."""
 
@@ -50,7 +53,7 @@ def is_main() -> bool:
 
 
 def sharding() -> str:
-    """``FSDP`` or ``DeepSpeed`` where the launcher wants weights cut over the processes, else empty."""
+    """``FSDP`` or ``DeepSpeed`` where the launcher wants weights sharded over the processes, else empty."""
     for name in ("FSDP", "DeepSpeed"):
         if os.environ.get(f"ACCELERATE_USE_{name.upper()}", "").lower() in ("true", "1"):
             return name
@@ -78,22 +81,27 @@ def workers(config: Config) -> int | None:
     return max(1, min(8, ((os.cpu_count() or 1) - 1) // local))
 
 
-def check_processes(config: Config) -> list[str]:
-    """Facts about how this run was started. ConfigError where it is not the run that the settings ask for."""
-    cut, vllm = sharding(), config.generation != "transformers"
-    if config.processes and config.processes != world():
+def check_count(config: Config, started: int) -> None:
+    """ConfigError where a run with these settings wants another number of processes."""
+    if config.processes and config.processes != started:
         file = "fsdp2" if config.tuning == "full" else "ddp"
         raise ConfigError(
-            f"this run wants {config.processes} processes and {world()} {'was' if world() == 1 else 'were'} started; "
+            f"this run wants {config.processes} processes and {started} {'was' if started == 1 else 'were'} started; "
             f"start it with `accelerate launch --config_file $(azr-lite launch-file {file}) --num_processes "
             f"{config.processes} -m azr_lite ...`, or set processes=0 (without GPUs use torchrun)"
         )
+
+
+def check_processes(config: Config) -> list[str]:
+    """Facts about how this run was started. ConfigError where it is not the run that the settings ask for."""
+    cut, vllm = sharding(), config.generation != "transformers"
+    check_count(config, world())
     config.micro_batches(world())  # ConfigError where the batch cannot be split over them
     if cut and vllm and config.tuning != "full":
-        raise ConfigError(f"{cut} cannot hand vLLM adapters over a base in pieces; use ddp.yaml for adapters")
+        raise ConfigError(f"vLLM cannot get adapters of a base sharded by {cut}; use ddp.yaml for adapters")
     if world() == 1 and not cut:
         return [os.environ[STARTED]] if STARTED in os.environ else _idle_gpus(config)
-    weights = f"weights cut over them by {cut}" if cut else "each with a whole copy of the weights"
+    weights = f"weights sharded over them by {cut}" if cut else "each with a whole copy of the weights"
     facts = [os.environ.get(STARTED) or f"{world()} processes, {weights}"]
     if cut and not vllm:
         facts.append(f"generation='transformers' under {cut} is 10 to 50 times slower than generation='vllm'")
@@ -189,6 +197,36 @@ def explain_lost_process(path: Path) -> Iterator[None]:
         raise TrainingError(
             f"another process of this run died (look above for its reason); {kept}: azr-lite resume {path}"
         ) from error
+
+
+@contextmanager
+def interruptible(request_stop: Callable[[str], None], say: Callable[[str], None]) -> Iterator[None]:
+    """First Ctrl-C (or SIGTERM): ask with the signal's name for a stop after the step. Second: stop at once.
+
+    A launcher passes on to its processes the Ctrl-C that they have got from the terminal: the echo does not count.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    asked: list[float] = []  # when the first signal came
+
+    def handle(number: int, frame: Any) -> None:
+        if not asked:
+            asked.append(time.monotonic())
+            say("stopping after this step; press Ctrl-C again to stop at once")
+            request_stop(signal.Signals(number).name)
+        elif STARTED in os.environ or world() == 1 or time.monotonic() - asked[0] >= ECHO:
+            signal.signal(number, before[number])
+            signal.raise_signal(number)
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def by_main(work: Callable[[], T]) -> T:

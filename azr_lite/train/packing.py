@@ -77,13 +77,10 @@ def score(
     Neighbouring rows share a tree up to `TREE_TOKENS`. Logits are computed only where a reply token is predicted.
     """
     rows = [row[kept].tolist() for row, kept in zip(ids_BT, mask_BT.bool(), strict=True)]
-    parts = [
-        _score_tree(
-            model, rows[part], ids_BT[part, -reply_width:], mask_BT[part, -reply_width:].bool(), temperatures_B[part],
-            entropy, entropy_gradient,
-        )
-        for part in _trees(rows, TREE_TOKENS[ids_BT.device.type == "cpu"])
-    ]  # fmt: skip
+    parts, how = [], (entropy, entropy_gradient)
+    for part in _trees(rows, TREE_TOKENS[ids_BT.device.type == "cpu"]):
+        replies = ids_BT[part, -reply_width:], mask_BT[part, -reply_width:].bool()
+        parts.append(_score_tree(model, rows[part], *replies, temperatures_B[part], *how))
     logps, entropies = zip(*parts, strict=True)
     return torch.cat(logps), torch.cat(entropies) if entropy else None
 

@@ -24,8 +24,9 @@ from transformers import (
 )
 
 from azr_lite.codec import chat_prompt, untrained_tags
-from azr_lite.config import Config
+from azr_lite.config import OBJECT, Config
 from azr_lite.errors import ModelError
+from azr_lite.train.source import fetch, local_model
 from azr_lite.triplet import Role
 
 
@@ -46,10 +47,16 @@ class Policy:
     untrained: frozenset[str] = frozenset()
 
 
-def load_policy(config: Config) -> Policy:
-    """Load what `config.model` names, as `config.tuning` wants it. Raises ModelError with one sentence."""
+def load_policy(config: Config, model: Any = None, tokenizer: Any = None) -> Policy:
+    """Load what `config.model` names, or take the model given, as `config.tuning` wants it.
+
+    Raises ModelError with one sentence.
+    """
     precision = choose_precision(config)
-    model, tokenizer, origin = _load(config, precision)
+    if config.model.startswith(OBJECT):
+        model, tokenizer, origin = _take(config, model, tokenizer, precision)
+    else:
+        model, tokenizer, origin = _load(config, precision)
     reasons = [origin, precision.reason]
     reasons += _give_pad_token(tokenizer, model, config.model)
     reasons += _drop_sampling_defaults(model)
@@ -164,7 +171,8 @@ def in_type(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
 
 def _load(config: Config, precision: Precision) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
     """Model, tokenizer, and a line saying where they came from."""
-    named, path, options = config.model, Path(config.model).expanduser(), _load_options(config, precision)
+    named, options = config.model, _load_options(config, precision)
+    path = local_model(named)
     if named == "nano":
         from azr_lite.nano.model import WEIGHTS
 
@@ -174,18 +182,27 @@ def _load(config: Config, precision: Precision) -> tuple[PreTrainedModel, PreTra
     if named.endswith(".gguf"):
         model, tokenizer = _load_gguf(path, config.tuning, options)
         return model, tokenizer, f"{path.name}: GGUF weights unpacked to {_size(model)}"
-    if path.is_file():
-        raise ModelError(f"{path} is a file, but not .gguf; give a .gguf file or the model's folder")
-    if (path / "adapter_config.json").exists() and not (path / "config.json").exists():
-        raise ModelError(f"{path} holds only an adapter; merge it into its base first (azr-lite export RUN --merge)")
-    if path.exists() and not (path / "config.json").exists():
-        raise ModelError(f"{path} holds no model (config.json is missing); give a folder that save_pretrained made")
-    if not path.exists() and (named.startswith((".", "/", "~")) or named.count("/") > 1 or "\\" in named):
-        raise ModelError(f"there is no model at {named}; give an existing folder, a .gguf file, a hub id or 'nano'")
-    source = str(path) if path.exists() else named
+    if path is None:
+        try:
+            fetch(named)
+        except Exception as error:
+            raise ModelError(_what_failed(named, "model", error)) from error
+    source = named if path is None else str(path)
     tokenizer = _guarded(named, "tokenizer", AutoTokenizer, source, padding_side="left")
     model = _guarded(named, "model", AutoModelForCausalLM, source, **options)
     return model, tokenizer, f"{named}: {_size(model)}"
+
+
+def _take(config: Config, model: Any, tokenizer: Any, precision: Precision) -> tuple[Any, Any, str]:
+    """A model that a Python program gave, on the CPU and in the type that training wants."""
+    if model is None:
+        why = f"the model of this run was an object of a Python program ({config.model.removeprefix(OBJECT)})"
+        raise ModelError(f"{why}, and is not kept; give a folder that holds it")
+    if not isinstance(model, PreTrainedModel):
+        raise ModelError(f"the model given is a {type(model).__name__}; give a model of transformers, without adapters")
+    tokenizer.padding_side = "left"
+    model = in_type(model.cpu(), precision.weights).requires_grad_(True)
+    return model, tokenizer, f"the {type(model).__name__} given, which is trained in place: {_size(model)}"
 
 
 def _load_options(config: Config, precision: Precision) -> dict[str, Any]:
@@ -210,10 +227,6 @@ def _load_options(config: Config, precision: Precision) -> dict[str, Any]:
 
 def _load_gguf(path: Path, tuning: str, options: dict[str, Any]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A model out of a GGUF file, without the marks that forbid training it; for QLoRA by way of a folder."""
-    if not path.is_file():
-        raise ModelError(f"there is no file {path}; give the path of an existing .gguf file")
-    if importlib.util.find_spec("gguf") is None:
-        raise ModelError("reading GGUF files needs the package gguf; pip install gguf")
     named, source, unpack = str(path), str(path.parent), {"quantization_config": GgufConfig(dequantize=True)}
     dtype = torch.float32 if tuning == "qlora" else options["dtype"]
     tokenizer = _guarded(named, "tokenizer", AutoTokenizer, source, gguf_file=path.name, padding_side="left")
@@ -279,7 +292,7 @@ def _give_pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, 
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer of {name} has no end-of-sequence token; set one and save it")
     if tokenizer.eos_token_id >= known:
-        raise ModelError(f"the tokenizer and the model of {name} do not belong together; check the folder")
+        raise ModelError(f"the tokenizer and the model of {name} do not match; check the folder")
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id < known:
         return []
     tokenizer.pad_token = tokenizer.eos_token

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.cache_utils import CacheLayerMixin
+from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
@@ -59,13 +59,11 @@ class Rows:
         return x if self.even else x[self.place_B]
 
 
-class SharedLayer(CacheLayerMixin):
+class SharedLayer(DynamicLayer):
     """One layer's keys and values: of the prompts, (U, K, S, E), and of the replies, (B, K, room, E).
 
     Given to the attention function in the place of the keys.
     """
-
-    is_sliding = False
 
     def __init__(self, keys_UKSE: torch.Tensor, values_UKSE: torch.Tensor, rows: Rows) -> None:
         super().__init__()
@@ -102,16 +100,8 @@ class SharedLayer(CacheLayerMixin):
         share = torch.sigmoid(log_reply[..., None] - log_prompt).to(query.dtype)
         return torch.lerp(of_prompt, of_reply, share).reshape(B, 1, H, E)
 
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None: ...
-
     def get_seq_length(self) -> int:
         return self.prompt_keys.shape[2] + self.rows.columns
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.get_seq_length() + query_length, 0
-
-    def get_max_length(self) -> int:
-        return -1
 
 
 def attention(

@@ -100,6 +100,7 @@ class SelfPlayTrainer(GRPOTrainer):
         self.count_tokens = self.codec.count_tokens
         self.rollouts: list[Rollout] = []
         self.scorer = Scorer(self, super()._get_per_token_logps_and_entropies)
+        self.on_sampled: Callable[[int], None] = lambda replies: None  # so many of one `generate` are there
         self._selfplay_step, self._sampling_calls = -1, 0  # -1: before the first step; the sampling calls made in it
         self.rows_at_once = config.micro_batch_size  # of one forward and backward pass; halved where memory runs out
         # until `train` sets it; the self-test comes before
@@ -177,6 +178,7 @@ class SelfPlayTrainer(GRPOTrainer):
                 rules = [ended[i] for i in chunk] if any(ended) else None
                 samples = self.sampler([ids[i] for i in chunk], greedy=greedy, seed=seed, ended=rules)
                 found += zip(chunk, samples, strict=True) if number < len(chunks) else ()
+                self.on_sampled(len(found) * world)
         self._sampling_calls += not greedy
         of_place = dict(gather_object(found))
         return [self.codec.completion(texts[i], ids[i], of_place[i], ended[i]) for i in range(len(prompts))]

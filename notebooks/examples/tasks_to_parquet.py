@@ -14,4 +14,5 @@ learnable = tasks.filter(lambda row: row["solve_rate"] is not None and 0 < row["
 
 print(f"{len(tasks)} tasks, {len(learnable)} of them solved sometimes; columns: {', '.join(tasks.column_names)}")
 hardest = min(learnable, key=lambda row: row["solve_rate"])
-print(f"{hardest['type']}, solved {hardest['solve_rate']:.0%}, {len(hardest['lineage'])} ancestors\n{hardest['program']}")
+print(f"{hardest['type']}, solved {hardest['solve_rate']:.0%}, ancestors: {len(hardest['lineage'])}")
+print(hardest["program"])

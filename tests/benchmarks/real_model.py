@@ -5,6 +5,7 @@
     python -m tests.benchmarks.real_model eval runs/x@40 --out data_samples/benchmarks/real/x.json
     python -m tests.benchmarks.real_model compare untrained.json seed0.json seed1.json seed2.json --out comparison.json
     python -m tests.benchmarks.real_model picture --arm self-play runs/seed0 runs/seed1 --json data_samples/benchmarks/real
+    python -m tests.benchmarks.real_model replies untrained.json seed0.json --count 3
 
 One process, one thread. Whole replies stay under evals/; a broken evaluation goes on where it stopped.
 Letters that end an array's name: S seeds, I questions.
@@ -24,8 +25,10 @@ from azr_lite.buffer import normal_form
 from azr_lite.environment import describe_environment
 from azr_lite.evaluation.reasoning import ReasoningSuite
 from azr_lite.evaluation.scores import SEED, Item, mcnemar
+from azr_lite.prompts import get_style
 from azr_lite.rundir import RunDir, write_json
-from azr_lite.triplet import Reason
+from azr_lite.triplet import Reason, Rules
+from azr_lite.verifier import Verifier
 from tests.benchmarks.real_model_sets import SETS, chance, suites
 
 MEASURES = {"strict": "s", "lenient": "l", "well formed": "f", "skill": "s"}
@@ -45,8 +48,6 @@ def evaluate(named: str, prompts: str, names: Sequence[str], limit: int, chunk: 
     from azr_lite.evaluation.generators import open_model
     from azr_lite.evaluation.runner import run_suite
     from azr_lite.sandbox import Executor
-    from azr_lite.triplet import Rules
-    from azr_lite.verifier import Verifier
 
     torch.set_num_threads(1)
     opened = open_model(named, prompts=prompts)
@@ -200,69 +201,106 @@ def markdown(found: Record) -> str:
 
 
 def picture(arms: dict[str, Sequence[Path]], evaluations: Sequence[Record], file: Path) -> None:
-    """Valid proposals and learnable tasks per step, form and score on CRUXEval-O by step.
+    """Valid proposals, learnable tasks and reply length by step, and what every held-out set gained (strict).
 
-    `arms`: runs by name, one per seed. Lines are means over an arm's runs, bands their range.
+    `arms`: runs by name, one per seed. Lines are means over an arm's runs, bands their range. Gains are those of each
+    run's last evaluated step over the untrained model, with the 95 % interval of `paired`.
     """
-    from azr_lite.observe.style import figure, look, png
+    from azr_lite.observe.style import figure, look, png, style
 
-    made, axes = figure(2, 2, (9.0, 6.0))
+    made, axes = figure(2, 2, (9.0, 6.4))
     made.set_dpi(200)
     untrained = next(record for record in evaluations if not record["run"])
-    for place, (arm, paths) in enumerate(arms.items()):
-        own = look(arm, place)
-        drawn = {"color": own.colour, "linestyle": (0, own.dash), "label": arm}
-
-        def band(
-            axis: Any, x: Sequence[int], values_SX: np.ndarray, drawn: dict[str, Any] = drawn, **more: Any
-        ) -> None:
-            axis.plot(x, values_SX.mean(0), **drawn, **more)
-            axis.fill_between(x, values_SX.min(0), values_SX.max(0), color=drawn["color"], alpha=0.15, linewidth=0)
-
-        for axis, series in ((axes[0], valid_share), (axes[1], learnable_tasks)):
-            rows = [series(path) for path in paths]
-            steps = min(map(len, rows))
-            band(axis, range(1, steps + 1), np.array([row[:steps] for row in rows]))
-        names = [path.name for path in paths]
-        by_step = [{r["step"]: r for r in evaluations if r["run"] == name} | {0: untrained} for name in names]
-        steps = sorted(set.intersection(*(set(each) for each in by_step)))
-        for axis, key in ((axes[2], "well_formed"), (axes[3], "strict")):
-            shares = [[share(each[step], key) for step in steps] for each in by_step]
-            band(axis, steps, np.array(shares), marker=own.marker)
-    titles = (
-        "Valid proposals, %",
-        "Learnable tasks per step (0 < r̄ < 1)",
-        "CRUXEval-O: well formed, %",
-        "CRUXEval-O: right, strict, %",
-    )
-    for axis, title in zip(axes, titles, strict=True):
-        axis.set_title(title)
-        axis.set_xlabel("self-play step")
-    axes[0].legend(loc="best")
+    sets = list(untrained["sets"])
+    with style():
+        for place, (arm, paths) in enumerate(arms.items()):
+            own = look(arm, place)
+            label = f"{arm}, {len(paths)} seed{'s' * (len(paths) > 1)}"
+            for axis, series in zip(axes, SERIES.values(), strict=False):
+                rows = [series(path) for path in paths]
+                steps = range(1, min(map(len, rows)) + 1)
+                values_SX = np.array([row[: len(steps)] for row in rows])
+                axis.plot(steps, values_SX.mean(0), color=own.colour, linestyle=(0, own.dash), label=label)
+                if len(rows) > 1:
+                    axis.fill_between(steps, values_SX.min(0), values_SX.max(0), color=own.colour, alpha=0.18, lw=0)
+            last = [
+                max((record for record in evaluations if record["run"] == path.name), key=lambda one: one["step"])
+                for path in paths
+                if any(record["run"] == path.name for record in evaluations)
+            ]
+            shown = [name for name in sets if last and all(name in record["sets"] for record in last)]
+            gains = [paired(*differences(untrained, last, name, "strict")) for name in shown]
+            axes[3].errorbar(
+                [one["gain"] for one in gains],
+                [sets.index(name) + 0.22 * (place - (len(arms) - 1) / 2) for name in shown],
+                xerr=[[max(0.0, one["gain"] - one["low"]) for one in gains], [max(0.0, one["high"] - one["gain"]) for one in gains]],
+                color=own.colour, marker=own.marker, linestyle="none", capsize=3, label=label,
+            )  # fmt: skip
+        for axis, title in zip(axes, (*SERIES, "Gain on held-out questions, points"), strict=True):
+            axis.set_title(title)
+            axis.set_xlabel("self-play step")
+            axis.set_ylim(bottom=0)
+        axes[0].set_ylim(0, 100)
+        axes[3].set_xlabel("after the last step, against the untrained model; bars: 95 %")
+        axes[3].axvline(0, color="#444444", linewidth=1)
+        axes[3].set_yticks(range(len(sets)), sets)
+        axes[3].set_ylim(len(sets) - 0.5, -0.5)
+        axes[3].grid(axis="x")
+        made.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(arms))
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(png(made))
 
 
 def valid_share(run: Path) -> list[float]:
     """Per step, percent of the proposals that are valid, over all task types."""
-    return [100 * float(np.mean(_of_types(line, "ok"))) for line in RunDir.open(run).metrics()]
+    return [100 * float(np.mean(_of_types(line, "propose", "ok"))) for line in RunDir.open(run).metrics()]
 
 
 def learnable_tasks(run: Path) -> list[float]:
     """Per step, the valid proposals that were solved sometimes, but not always."""
-    size = RunDir.open(run).config().batch_size
-    return [
-        size * float(np.dot(_of_types(line, "ok"), _of_types(line, "learnable"))) for line in RunDir.open(run).metrics()
-    ]
+    found = RunDir.open(run)
+    counts = [[_of_types(line, "propose", number) for number in ("ok", "learnable")] for line in found.metrics()]
+    return [found.config().batch_size * float(np.dot(*both)) for both in counts]
 
 
-def _of_types(line: dict[str, float], number: str) -> list[float]:
+def reply_tokens(run: Path) -> list[float]:
+    """Per step, tokens of a solver's reply, mean over the task types."""
+    return [float(np.mean(_of_types(line, "solve", "tokens"))) for line in RunDir.open(run).metrics()]
+
+
+SERIES = {
+    "Valid proposals, %": valid_share,
+    "Learnable tasks per step (0 < r̄ < 1)": learnable_tasks,
+    "Tokens per solver's reply": reply_tokens,
+}
+"""Title to what it is of each step of a run."""
+
+
+def _of_types(line: dict[str, float], role: str, number: str) -> list[float]:
     types = sorted(key.split("/")[1] for key in line if key.startswith("propose/") and key.endswith("/ok"))
-    return [line.get(f"propose/{name}/{number}", 0.0) for name in types]
+    return [line.get(f"{role}/{name}/{number}", 0.0) for name in types]
 
 
-def share(record: Record, key: str, name: str = "cruxeval-o") -> float:
-    return 100 * record["sets"][name][key] / record["sets"][name]["n"]
+# ---------------------------------------------------------------- replies
+
+
+def replies(before: Record, after: Record, count: int, name: str = "cruxeval-o") -> str:
+    """Markdown: `count` questions that became right and one that became wrong, the shortest of each, with both replies."""
+    tasks = {task.id: task for _, task in suites(get_style("file"), Verifier(None, Rules()), [name])[name].problems}
+    was, now = differences(before, [after], name, "strict")
+    ids, lines = list(before["sets"][name]["items"]), []
+    for title, change, most in (("Wrong before, right after", 1, count), ("Right before, wrong after", -1, 1)):
+        found = [id for id, changed in zip(ids, (now - was)[0], strict=True) if changed == change]
+        found.sort(key=lambda id: (len(tasks[id].program) + len(tasks[id].input), id))
+        lines.append(f"**{title}** ({len(found)} questions of `{name}`; the shortest {min(most, len(found))}):\n")
+        for id in found[:most]:
+            said = [record["sets"][name]["items"][id].split(" ", 2)[2].strip() for record in (before, after)]
+            said = [next(iter(one.splitlines()), "(nothing)").replace("`", "'") for one in said]
+            lines.append(
+                f"```text\n{tasks[id].program.rstrip()}\nassert f({tasks[id].input}) == {tasks[id].output}\n```\n"
+            )
+            lines.append(f"* before: `{said[0]}`\n* after: `{said[1]}`\n")
+    return "\n".join(lines).rstrip() + "\n"
 
 
 # ---------------------------------------------------------------- command line
@@ -298,6 +336,10 @@ def main() -> None:
     one.add_argument("before")
     one.add_argument("after", nargs="+")
     one.add_argument("--out", type=Path)
+    one = commands.add_parser("replies", help="questions that became right, and one that became wrong")
+    one.add_argument("before")
+    one.add_argument("after")
+    one.add_argument("--count", type=int, default=3)
     one = commands.add_parser("picture", help="draw runs and their evaluations")
     one.add_argument("--arm", action="append", nargs="+", required=True, metavar=("NAME", "RUN"))
     one.add_argument("--json", type=Path, required=True, help="folder of the evaluations")
@@ -314,6 +356,8 @@ def main() -> None:
         print(markdown(found))
         if asked.out:
             write_json(asked.out, {"before": asked.before, "after": asked.after, "sets": found})
+    elif asked.command == "replies":
+        print(replies(read(asked.before), read(asked.after), asked.count), end="")
     else:
         arms = {name: [Path(run) for run in runs] for name, *runs in asked.arm}
         evaluations = [record for path in sorted(asked.json.glob("*.json")) if "run" in (record := read(path))]

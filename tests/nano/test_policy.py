@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from azr_lite.course.demonstrations import RULES, Mixture, demonstration  # noqa: E402
+from azr_lite.course.nano_tokenizer import build_tokenizer  # noqa: E402
+from azr_lite.course.warm_start import WarmStart, fresh_nano, main  # noqa: E402
 from azr_lite.evaluation.generators import PolicyInTraining  # noqa: E402
 from azr_lite.evaluation.reasoning import ReasoningSuite  # noqa: E402
 from azr_lite.evaluation.runner import answer  # noqa: E402
-from azr_lite.nano.demonstrations import RULES, Mixture, demonstration  # noqa: E402
 from azr_lite.nano.generator import draw_task, held_out  # noqa: E402
-from azr_lite.nano.model import WEIGHTS, fresh_nano, load_nano  # noqa: E402
-from azr_lite.nano.pretrain import WarmStart, main  # noqa: E402
+from azr_lite.nano.model import WEIGHTS, load_nano  # noqa: E402
 from azr_lite.nano.sampler import NanoSampler  # noqa: E402
-from azr_lite.nano.tokenizer import build_tokenizer  # noqa: E402
 from azr_lite.presets import preset  # noqa: E402
 from azr_lite.prompts.compact import COMPACT  # noqa: E402
 from azr_lite.tasks import get_task_type  # noqa: E402

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from azr_lite.buffer import task_key
-from azr_lite.nano.demonstrations import RULES, Mixture, demonstration, propose_example, solve_example, way_back
+from azr_lite.course.demonstrations import RULES, Mixture, demonstration, propose_example, solve_example, way_back
 from azr_lite.nano.generator import STRATA, draw_run, draw_task, held_out
 from azr_lite.nano.language import KINDS, depth, fits, is_reserved, program_text, skeleton
 from azr_lite.parsing import parse_program, parse_reply

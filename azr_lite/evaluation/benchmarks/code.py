@@ -25,6 +25,7 @@ from azr_lite.evaluation.benchmarks.jail import need
 from azr_lite.evaluation.benchmarks.judge import Opinion, judge, sanitize
 from azr_lite.evaluation.suite import (
     Data,
+    Extracted,
     Mark,
     Prompt,
     Question,
@@ -33,10 +34,9 @@ from azr_lite.evaluation.suite import (
     blocks_anywhere,
     read_data,
     shipped,
-    think_answer_prompt,
-)
+)  # fmt: skip
 from azr_lite.parsing import parse_reply
-from azr_lite.prompts.base import END_ANSWER, Style, fence
+from azr_lite.prompts.base import END_ANSWER, Style
 from azr_lite.triplet import Reason, Rejection
 
 SUITES = {
@@ -58,6 +58,11 @@ CHAT_PREFILL = (
     "```python\n"
 )
 """The words of evalplus' chat path; a test compares them with the installed package."""
+AZR_PROMPT = (
+    "Write the Python function that is described below. Keep its name and its parameters. Your program must be "
+    "complete: with its imports and helper functions, without tests and without printing anything.\n\n"
+    "```python\n{}\n```\n\nPut the whole program in one ```python block inside the answer."
+)
 
 
 def code_suite(name: str, setting: Setting) -> CodeSuite:
@@ -100,7 +105,6 @@ class CodeSuite:
         self.layers: Mapping[str, str] = {}  # what held the programs of the last grading
 
     def questions(self) -> list[Question]:
-        """All tasks in the order of the data."""
         return [Question(id, self.dataset + "+", self._prompt(row["prompt"])) for id, row in self._rows.items()]
 
     def _prompt(self, task: str) -> Prompt:
@@ -108,7 +112,7 @@ class CodeSuite:
             return Prompt(task.strip() + "\n")
         if self.protocol == "evalplus-chat":
             return Prompt(CHAT_PROMPT.format(task.strip()), CHAT_PREFILL, chat=True)
-        return think_answer_prompt(self.style, azr_body(task))
+        return Prompt(self.style.frame(AZR_PROMPT.format(task.strip())), self.style.prefill, self.style.chat)
 
     def grade(self, replies: Sequence[tuple[Question, Reply]]) -> list[Mark]:
         """Extract, score strict and lenient programs together, mark.
@@ -152,16 +156,6 @@ class CodeSuite:
         return Extracted(program, text, not reason, reason)
 
 
-@dataclass(frozen=True)
-class Extracted:
-    """`reason`: why the reply is not well formed."""
-
-    strict: str
-    lenient: str
-    well_formed: bool
-    reason: str = ""
-
-
 def extract_azr(text: str, entry: str) -> Extracted:
     """Strict: a well-formed reply and the last python block of its answer that defines `entry`.
 
@@ -175,15 +169,3 @@ def extract_azr(text: str, entry: str) -> Extracted:
     if isinstance(strict, Rejection):
         return Extracted("", lenient, False, strict.reason)
     return Extracted(strict, lenient, True)
-
-
-def azr_body(task: str) -> str:
-    """Our words around a task of either dataset, for the think/answer prompt."""
-    return "\n\n".join(
-        (
-            "Write the Python function that is described below. Keep its name and its parameters. Your program must be "
-            "complete: with its imports and helper functions, without tests and without printing anything.",
-            fence("python", task.strip()),
-            "Put the whole program in one ```python block inside the answer.",
-        )
-    )

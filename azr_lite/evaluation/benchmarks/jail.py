@@ -63,7 +63,7 @@ def ask_script(script: Path, modules: Iterable[str], request: Any, answers: int,
     if len(lines) != answers:
         last = (ended.errors.strip().splitlines() or ["it said nothing"])[-1][:200]
         raise EvaluationError(
-            f"{script.name} did not start or finish in its jail ({last}); pip install 'azr-lite[eval]' may mend it"
+            f"{script.name} did not start or finish in its jail ({last}); pip install 'azr-lite[eval]' may fix it"
         )
     return lines
 

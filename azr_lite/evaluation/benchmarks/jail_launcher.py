@@ -43,7 +43,8 @@ class Jail:
         scratch, read = self.order["scratch"], self.order["read"]
         if self.on("namespaces"):
             self.put("own_root", lambda: lockdown.empty_root(read, [scratch, *DEVICES]))
-        if self.on("own_root") or all(map(open_to_all, [scratch, *read])):
+        above = (folder for path in (scratch, *read) for folder in Path(path).resolve().parents)
+        if self.on("own_root") or all(folder.stat().st_mode & 1 for folder in above):  # every user may go through
             self.put("own_uid", self.own_uid)
         lockdown.die_with_parent()
         lockdown.attempt(lockdown.last_to_live)
@@ -102,11 +103,6 @@ class Jail:
         except BaseException as error:
             self.tell(error=f"{type(error).__name__}: {error}")
             os._exit(_CANNOT_START)
-
-
-def open_to_all(path: str) -> bool:
-    """Whether every user may go through all folders above the path."""
-    return all(folder.stat().st_mode & 1 for folder in Path(path).resolve().parents)
 
 
 def main(caller: int) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.benchmarks.jail import WORKERS, ask_script, need
 from azr_lite.evaluation.benchmarks.jailed_maths import boxes, tidy
-from azr_lite.evaluation.suite import Data, Mark, Question, Reply, Setting, read_data, shipped, think_answer_prompt
+from azr_lite.evaluation.suite import Data, Extracted, Mark, Prompt, Question, Reply, Setting, read_data, shipped
 from azr_lite.parsing import parse_reply
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK, Style
 from azr_lite.triplet import Rejection
@@ -44,6 +44,19 @@ _ID = ("unique_id", "id", "ID", "problem_id", "idx")
 _UNBOXED = re.compile(
     r"\\\((.{1,500}?)\\\)|\\\[(.{1,500}?)\\\]|\$([^$]+)\$|(-?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?)", re.DOTALL
 )
+
+TOLD = (
+    "Solve a problem of mathematics.\n\n"
+    f"Write your reasoning between {THINK} and {END_THINK}, then the result between {ANSWER} and {END_ANSWER}, "
+    r"once, inside \boxed{}, worked out and in simplest form. To show the form, here is a whole reply to "
+    "another problem, to halve seven and add one:\n\n"
+    f"{THINK}\nHalf of 7 is 7/2. One more is 9/2.\n{END_THINK}\n"
+    f"{ANSWER}\n\\boxed{{\\frac{{9}}{{2}}}}\n{END_ANSWER}\n\nHere is your problem:\n\n"
+)
+ASKED = (
+    f"\n\nReply in the form shown: reasoning, {END_THINK}, then {ANSWER}, \\boxed{{}} with the result, {END_ANSWER}."
+)
+"""What stands before the problem, and behind it: the form first, the problem last, as in self-play."""
 
 SCRIPT = Path(__file__).with_name("jailed_maths.py")
 PACKAGES = ("math_verify*", "latex2sympy2_extended*", "sympy", "mpmath", "antlr4*", "gmpy2*", "flint*")
@@ -77,23 +90,6 @@ def compare(pairs: Sequence[tuple[str, str]], workers: int = WORKERS, deadline: 
     return [found[pair] for pair in pairs]
 
 
-def prompt_body(problem: str) -> str:
-    """The instruction: the form first, the problem last, as in self-play."""
-    return "\n\n".join(
-        (
-            "Solve a problem of mathematics.",
-            f"Write your reasoning between {THINK} and {END_THINK}, then the result between {ANSWER} and {END_ANSWER}, "
-            r"once, inside \boxed{}, worked out and in simplest form. To show the form, here is a whole reply to "
-            "another problem, to halve seven and add one:\n\n"
-            f"{THINK}\nHalf of 7 is 7/2. One more is 9/2.\n{END_THINK}\n"
-            f"{ANSWER}\n\\boxed{{\\frac{{9}}{{2}}}}\n{END_ANSWER}",
-            f"Here is your problem:\n\n{problem.strip()}",
-            f"Reply in the form shown: reasoning, {END_THINK}, then {ANSWER}, \\boxed{{}} with the result, "
-            f"{END_ANSWER}.",
-        )
-    )
-
-
 def maths_suite(name: str, setting: Setting) -> MathsSuite:
     """The suite `name`, one of `NAMES`.
 
@@ -106,7 +102,7 @@ def maths_suite(name: str, setting: Setting) -> MathsSuite:
     items = tuple(_item(name, row, index) for index, row in enumerate(data.rows))
     if twice := [id for id, count in Counter(item.id for item in items).items() if count > 1]:
         raise EvaluationError(
-            f"{data.source} has more than one question with the id {twice[0]}; expected unique ids, mend the file"
+            f"{data.source} has more than one question with the id {twice[0]}; ids must be unique; correct the file"
         )
     return MathsSuite(name, setting.style, data, items)
 
@@ -163,11 +159,9 @@ class MathsSuite:
     stop: tuple[str, ...] = (END_ANSWER,)
 
     def questions(self) -> list[Question]:
-        """In the order of the data."""
-        return [
-            Question(item.id, self.name, think_answer_prompt(self.style, prompt_body(item.problem)), item.stratum)
-            for item in self.items
-        ]
+        frame, how = self.style.frame, (self.style.prefill, self.style.chat)
+        prompts = [Prompt(frame(TOLD + item.problem.strip() + ASKED), *how) for item in self.items]
+        return [Question(o.id, self.name, prompt, o.stratum) for o, prompt in zip(self.items, prompts, strict=True)]
 
     def grade(self, replies: Sequence[tuple[Question, Reply]]) -> list[Mark]:
         """One mark per reply. EvaluationError when math-verify does not start."""
@@ -184,24 +178,14 @@ class MathsSuite:
         return marks
 
 
-@dataclass(frozen=True)
-class Answers:
-    """What counts strictly and leniently; nothing where it is empty. `reason`: why nothing, strictly."""
-
-    strict: str
-    lenient: str
-    well_formed: bool
-    reason: str = ""
-
-
-def read_answers(text: str) -> Answers:
+def read_answers(text: str) -> Extracted:
     """The answers in a prompt's prefill and reply."""
     everywhere = boxes(text) or ["".join(match) for match in _UNBOXED.findall(text)] or [""]
     lenient = tidy(everywhere[-1])
     reply = parse_reply(text)
     if isinstance(reply, Rejection):
-        return Answers("", lenient, False, str(reply.reason.value))
+        return Extracted("", lenient, False, str(reply.reason.value))
     own = {tidy(box) for box in boxes(reply.answer)}
     if len(own) > 1:
-        return Answers("", "", True, "several_boxes")
-    return Answers(own.pop(), lenient, True, "unreadable") if own else Answers("", lenient, False, "no_box")
+        return Extracted("", "", True, "several_boxes")
+    return Extracted(own.pop(), lenient, True, "unreadable") if own else Extracted("", lenient, False, "no_box")

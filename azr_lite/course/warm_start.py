@@ -1,12 +1,6 @@
-"""The warm start: ``python -m azr_lite.nano.pretrain [--examples N] [--seed S] [--out FOLDER]``, an hour on one core.
+"""The warm start of nano: ``python -m azr_lite.course.warm_start [--examples N] [--seed S] [--out FOLDER]``, an hour.
 
-What it contains (`demonstrations.Mixture` holds the numbers): fresh random tasks of the mini-language of one to four
-operations, never a reserved composition; in the first fifth one operation only. Solver examples of the three task types
-with the right answer: some with an empty thought, some with a thought that traces the states one operation at a time.
-The first token of the reply, which decides whether to think, is learned only from a sub-sample in which `habit` of the
-examples think: so the model *can* think, but seldom does. Proposer examples with an empty thought: a valid task
-unrelated to the references shown. No reward is used here.
-
+azr_lite/nano/NOTES.md says what it contains, and `demonstrations.Mixture` holds the numbers. No reward is used here.
 Deterministic in its arguments on one machine and thread count. The learning rate decays to zero, so that a low rate
 afterwards is no gain by itself.
 """
@@ -22,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from azr_lite.nano.demonstrations import Mixture, demonstration
-from azr_lite.nano.model import WEIGHTS, fresh_nano
+from azr_lite.course.demonstrations import Mixture, demonstration
+from azr_lite.course.nano_tokenizer import build_tokenizer, vocabulary
+from azr_lite.nano.model import WEIGHTS
 
 Example = tuple[list[int], int]
 """Token ids with the end token, and where what is learned begins: at the reply, or at its second token."""
@@ -43,6 +39,33 @@ class WarmStart:
     warm_up: float = 0.02
     single: float = 0.2
     threads: int = 1
+
+
+def fresh_nano(seed: int) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
+    """The policy before its warm start: random weights from `seed`, and its tokenizer."""
+    tokenizer = build_tokenizer()
+    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    torch.manual_seed(seed)
+    config = Qwen2Config(
+        vocab_size=len(vocabulary()),
+        bos_token_id=None,
+        eos_token_id=eos,
+        pad_token_id=pad,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+        use_cache=False,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        rms_norm_eps=1e-6,
+        attention_dropout=0.0,
+    )
+    model = Qwen2ForCausalLM(config)
+    model.generation_config.eos_token_id, model.generation_config.pad_token_id = eos, pad
+    return model, tokenizer
 
 
 def batches(tokenizer: Any, plan: WarmStart, mixture: Mixture) -> Iterator[list[Example]]:

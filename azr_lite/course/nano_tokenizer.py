@@ -47,7 +47,8 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
     longest_first = sorted((*_FORM, *_COMMANDS, *_IDIOMS, *_WORDS), key=len, reverse=True)
-    pattern = "|".join((*map(_escape, longest_first), "[1-9][0-9]", r"[\s\S]"))
+    words = [re.escape(token).replace("\\\n", "\\n").replace("\\ ", " ") for token in longest_first]
+    pattern = "|".join((*words, "[1-9][0-9]", r"[\s\S]"))
     tokenizer = Tokenizer(models.WordLevel(vocabulary(), unk_token=UNK))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
@@ -59,7 +60,3 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         clean_up_tokenization_spaces=False,
         padding_side="left",
     )
-
-
-def _escape(token: str) -> str:
-    return re.escape(token).replace("\\\n", "\\n").replace("\\ ", " ")

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 
 from azr_lite.nano import generator
 from azr_lite.nano.generator import draw_induction_run, draw_inputs, draw_op, draw_run, make_triplet
-from azr_lite.nano.language import IDENTITY_SHARE, Op, Value, fits, program_text, states, type_of
+from azr_lite.nano.language import Op, Value, fits, program_text, states, type_of
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, fence
 from azr_lite.prompts.compact import COMPACT
 from azr_lite.tasks.base import get_task_type
 from azr_lite.triplet import Rules
 
+IDENTITY_SHARE = 0.1
+"""How often a proposer example shows the identity function (all that the buffers hold at the start) as a reference."""
 RULES = Rules(induction_inputs=6, induction_shown=3)
 
 
@@ -144,7 +146,10 @@ def propose_example(rng: random.Random, type_: str, mixture: Mixture) -> tuple[s
         prompt = task_type.propose_prompt(COMPACT, [make_triplet("deduction", ops, runs[0])], RULES)
         blocks = [("input", repr(run[0])) for run in runs]
         return prompt, reply_text("", *blocks, ("message", generator.message(ops)))
-    references = [make_triplet(type_, *draw_run(rng, _reference_depth(rng, mixture))) for _ in range(rng.randint(1, 2))]
+    references = []
+    for _ in range(rng.randint(1, 2)):
+        depth = 0 if rng.random() < IDENTITY_SHARE else _depth(rng, mixture.depths)
+        references.append(make_triplet(type_, *draw_run(rng, depth)))
     ops, run = draw_run(rng, _depth(rng, mixture.proposal_depths))
     reply = reply_text("", ("python", program_text(ops)), ("input", repr(run[0])))
     return task_type.propose_prompt(COMPACT, references, RULES), reply
@@ -166,7 +171,3 @@ def demonstration(rng: random.Random, mixture: Mixture, single: bool = False) ->
 
 def _depth(rng: random.Random, weights: tuple[float, ...]) -> int:
     return rng.choices(range(1, len(weights) + 1), weights)[0]
-
-
-def _reference_depth(rng: random.Random, mixture: Mixture) -> int:
-    return 0 if rng.random() < IDENTITY_SHARE else _depth(rng, mixture.depths)
