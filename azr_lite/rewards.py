@@ -283,7 +283,7 @@ def _own_parts(name: str, reward: RewardFunction, reply: Reply) -> Mapping[str, 
         parts = dict(reward(reply))
     except Exception as error:
         at = traceback.extract_tb(error.__traceback__)[-1]
-        why = f"{about} failed: {type(error).__name__}: {error} ({Path(at.filename).name}, line {at.lineno}); mend it"
+        why = f"{about} failed: {type(error).__name__}: {error} ({Path(at.filename).name}, line {at.lineno}); fix it"
         raise ConfigError(why) from error
     numbers = all(isinstance(value, int | float) and math.isfinite(value) for value in parts.values())
     if not numbers or not all(isinstance(part, str) and part and "/" not in part for part in parts):
@@ -313,7 +313,7 @@ def name_rewards(rewards: Any) -> tuple[tuple[str, ...], dict[str, RewardFunctio
 
 def _name_of(reward: Any) -> str:
     if not callable(reward):
-        raise ConfigError(f"{reward!r} is no reward; give a name, a function, or an object that can be called")
+        raise ConfigError(f"{reward!r} is not a reward; give a name, a function, or an object that can be called")
     named = reward if hasattr(reward, "__qualname__") else type(reward)
     settings = "(…)" if named is not reward and getattr(reward, "__dict__", None) else ""
     return f"{named.__module__}:{named.__qualname__}{settings}"

@@ -220,7 +220,7 @@ def test_own_rewards_have_names_and_are_found_by_them(tmp_path, monkeypatch):
     assert load_rewards(Config(reward=(names[3],)), {})[names[3]] is brief_of_here
     with pytest.raises(ConfigError, match=r"names the module 'no_such_module', which cannot be imported"):
         load_rewards(Config(reward=("no_such_module:x",)), {})
-    with pytest.raises(ConfigError, match="3 is no reward"):
+    with pytest.raises(ConfigError, match="3 is not a reward"):
         name_rewards([3])
     monkeypatch.chdir(tmp_path)  # where the console script is called: its own folder is not on the path
     monkeypatch.setattr("sys.path", list(sys.path))

@@ -64,6 +64,9 @@ SITUATIONS: dict[str, tuple[list[str], tuple[int, ...], str, tuple[str, ...]]] =
     "G02_docker_like": (
         ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"], (UNSHARE, MOUNT), "FULL", ("namespaces", "empty_root"),
     ),
+    "G02_docker_plain_user": (  # .devcontainer/Dockerfile
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"], (UNSHARE, MOUNT), "FULL", ("own_uid", "namespaces", "empty_root"),
+    ),
     "G02_no_cap_sys_admin": (["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"], (), "FULL", ()),
     "G02_older_docker": (
         ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"], (UNSHARE, MOUNT, LANDLOCK), "KERNEL", ("namespaces", "landlock"),
