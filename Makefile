@@ -7,7 +7,7 @@ JOBS   ?= 2
 # Offline and on shared machines alike: no telemetry. (azr-lite run chooses processes and threads itself.)
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: setup run test lint notebooks docs pictures wheel clean
+.PHONY: setup run test test-engines lint notebooks docs pictures wheel clean
 setup: $(STAMP)
 
 $(BIN)/python:
@@ -32,6 +32,11 @@ lint: setup
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
+# vLLM, DeepSpeed and FSDP2 themselves, on a CPU, each in an environment of its own (some GB, a quarter of an hour; not part of make test).
+# ARGS="zero3": one of vllm, fsdp2, zero3. ENGINES_DIR: where the environments are kept.
+test-engines: setup
+	$(BIN)/python -m tests.engines $(ARGS)
+
 # Execute the course (or ARGS="03 04"), measure, write outputs and headers. Twenty minutes on 2 cores.
 notebooks: setup
 	$(BIN)/python -m azr_lite.course.build $(ARGS)
@@ -55,4 +60,4 @@ wheel: setup
 	cd build/empty && bin/azr-lite run --preset nano --steps 1 --output-dir run
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .engines build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

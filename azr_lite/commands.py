@@ -385,24 +385,6 @@ def push(
             print(f"{exporter.push(folder, repo, private=not public)} has it")
 
 
-def tasks(run: RunPath, *, to: str, public: Flag = False) -> None:
-    """Write the tasks that a run invented as a data set.
-
-    Args:
-        to: FILE.parquet; a new FOLDER, with a dataset card; or hub:USER/NAME.
-        public: Make a new repository public; otherwise it is private. One that exists stays as it is.
-    """
-    require_training("a set of tasks")
-    from azr_lite.integrations.datasets import write_tasks
-
-    print(f"{write_tasks(run, to, private=not public)} has the tasks of {run}")
-
-
-def lm_eval_path() -> None:
-    """Where the task files for lm-evaluation-harness are stored."""
-    print(Path(__file__).parent / "integrations" / "lm_eval_tasks")
-
-
 def split_names(value: Any) -> Any:
     """Lists may be written with commas; none is the empty list. Other values stay."""
     if not isinstance(value, tuple):

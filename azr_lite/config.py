@@ -65,7 +65,7 @@ class Config:
 
     # ---- run
     preset: str = "custom"
-    """The preset, or the .json file of settings, to start from. In a finished configuration: only a label."""
+    """The preset, or the file of settings (.json, .yaml), to start from. In a finished configuration: only a label."""
     output_dir: str = ""
     """Run directory; empty: runs/PRESET-seedSEED. An existing one is never reused silently."""
     seed: int = 0
@@ -194,9 +194,10 @@ class Config:
     """Longest reply (paper: 8096)."""
     generation_chunk: int = 64
     """Replies sampled at once by transformers' generate."""
-    generation: Literal["transformers", "vllm", "vllm-server"] = "transformers"
+    generation: Literal["auto", "transformers", "vllm", "vllm-server"] = "transformers"
     """Sampler: transformers in this process, vLLM on the same GPUs (asleep during the update), or a vLLM server
-    (`trl vllm-serve`) on others. vLLM's tokens are weighed by min(3, p_trainer / p_vLLM)."""
+    (`trl vllm-serve`) on others; auto: vLLM where it is installed and the plan fits, else transformers. vLLM's tokens
+    are weighed by min(3, p_trainer / p_vLLM)."""
     vllm_memory: float = 0.3
     """vLLM on the same GPUs: its share of each GPU's memory."""
     vllm_tensor_parallel: int = 1
@@ -374,22 +375,20 @@ _CONFLICTS: tuple[tuple[Callable[[Config], Any], str], ...] = (
      "optimizer={c.optimizer!r} runs on GPUs only; use optimizer='adamw' on a CPU"),
     (lambda c: c.roles == "split" and c.tuning == "full",
      "roles='split' keeps two adapters over one frozen base; set tuning='lora' or 'qlora'"),
-    (lambda c: c.roles == "split" and c.generation != "transformers",
-     "roles='split' needs generation='transformers': TRL hands vLLM one merged model, and there are two policies"),
     (lambda c: c.roles == "split" and any(
         len(c.task_types) * n % c.updates_per_step for n in (c.batch_size, c.solver_rows)),
      "roles='split' needs micro-batches of one role, and {c.updates_per_step} updates do not divide both the proposals "
      "and the solver rollouts of a step; change updates_per_step, batch_size or solver_batch_size"),
     # combinations that run and quietly train something else
-    (lambda c: c.generation != "transformers" and c.model == "nano",
+    (lambda c: c.generation.startswith("vllm") and c.model == "nano",
      "the nano model has its own sampler, and vLLM does not know it; use generation='transformers'"),
-    (lambda c: c.generation != "transformers" and (c.model.endswith(".gguf") or c.model.startswith(OBJECT)),
+    (lambda c: c.generation.startswith("vllm") and (c.model.endswith(".gguf") or c.model.startswith(OBJECT)),
      "vLLM cannot start from {c.model}; give the hub id or the folder that the file was made from, or use "
      "generation='transformers'"),
-    (lambda c: c.generation != "transformers" and c.tuning == "qlora",
-     "tuning='qlora' with vLLM destroys the model: TRL merges the adapters into the 4-bit base and back at each step, "
-     "which moves its weights by about 5 %; use tuning='lora' with vLLM, or generation='transformers' with qlora"),
-    (lambda c: c.generation != "transformers" and c.device == "cpu",
+    (lambda c: c.generation == "vllm-server" and c.tuning != "full",
+     "a vLLM server takes merged weights: TRL would add the adapters to the base and subtract them again at each step, "
+     "which wears a 16-bit base away and destroys a 4-bit one; use generation='vllm', which takes them as they are"),
+    (lambda c: c.generation.startswith("vllm") and c.device == "cpu",
      "vLLM is used on GPUs only; on a CPU use generation='transformers'"),
     (lambda c: c.generation == "vllm-server" and not c.vllm_server.startswith(("http://", "https://")),
      "vllm_server is {c.vllm_server!r}; give an address such as http://localhost:8000"),

@@ -124,3 +124,17 @@ def free_port() -> int:
     with socket.socket() as any_port:
         any_port.bind(("", 0))
         return any_port.getsockname()[1]
+
+
+def sharding() -> str:
+    """``FSDP`` or ``DeepSpeed`` where the launcher wants weights sharded over the processes, else empty."""
+    for name in ("FSDP", "DeepSpeed"):
+        if os.environ.get(f"ACCELERATE_USE_{name.upper()}", "").lower() in ("true", "1"):
+            return name
+    return ""
+
+
+def gets_weights() -> bool:
+    """Whether this process gets its part of the weights from the first, which alone reads them from disk."""
+    told = os.environ.get("FSDP_CPU_RAM_EFFICIENT_LOADING", "").lower() in ("true", "1")
+    return int(os.environ.get("RANK") or 0) > 0 and (sharding() == "DeepSpeed" or (sharding() == "FSDP" and told))

@@ -27,6 +27,7 @@ from azr_lite.evaluation.scores import (
     summarize,
 )
 from azr_lite.metrics import STAGES
+from azr_lite.planner.plan import with_sampler
 from azr_lite.presets import preset
 from azr_lite.progress import Callback, Objects, Reporter, check_installed, curves_of
 from azr_lite.prompts import Style, get_style
@@ -189,7 +190,7 @@ def summary_of_finished(path: str | Path, **overrides: Any) -> dict[str, Any] | 
 
 def resolve(config: Config | str, **overrides: Any) -> Config:
     """The complete, checked configuration; an empty output_dir becomes ``runs/PRESET-seedSEED``."""
-    found = preset(config, **overrides) if isinstance(config, str) else config.replace(**overrides)
+    found = with_sampler(preset(config, **overrides) if isinstance(config, str) else config.replace(**overrides))
     return found if found.output_dir else found.replace(output_dir=f"runs/{found.preset}-seed{found.seed}")
 
 

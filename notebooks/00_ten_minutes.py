@@ -22,7 +22,7 @@
 #
 # **Before this:** Python; nothing else.
 #
-# **Budget:** 10 minutes to read (2,057 words); 4 exercises (4 points, about 13 minutes); 10 seconds and 120 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 10 minutes to read (1,949 words); 4 exercises (4 points, about 13 minutes); 10 seconds and 120 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
 #
@@ -99,15 +99,17 @@ profile = profile(PROFILE)
 # One step has eleven stages. The numbers below are those of the method `SelfPlay.step` in `azr_lite/selfplay.py`: when you
 # read the code, keep this picture beside it.
 
-# %%
-figures.show(diagram.loop_diagram(), alt="The eleven numbered stages of a self-play step: references, propose, validate, solve, learnability, insert; then solve, judge, rewards, TRR++, update")
+# %% tags=["hide-input"]
+figures.show(
+    diagram.loop_diagram(),
+    alt="The eleven numbered stages of a self-play step: references, propose, validate, solve, "
+    "learnability, insert; then solve, judge, rewards, TRR++, update",
+)
 
 # %% [markdown]
 # **What you should see:** nine boxes in two rows, and two stages (1 and 6) that are arrows to and from the buffers. Follow 1 to 5:
 # that is the proposer's half. Follow 7 to 11: that is the solver's half, and where both are trained. Orange and blue boxes are the
 # same model in its two roles.
-#
-# **If you see something else:** a line that starts with `[figure:` instead of a picture means that this runs outside a notebook.
 #
 # Five words before you go on:
 #
@@ -119,7 +121,7 @@ figures.show(diagram.loop_diagram(), alt="The eleven numbered stages of a self-p
 # * **K** is how many old tasks a prompt shows (stage 1).
 
 # %% [markdown]
-# ### Exercise 1: put the stages in order (1 point, 3 minutes)
+# ### Exercise 1: put the stages in order (1 point, 3 minutes; difficulty 2 of 5, importance 4 of 5)
 #
 # Here are the eleven methods of `SelfPlay`, in alphabetical order. Write them as a list of texts in an order that works. Several
 # orders do; what counts is that each stage finds what it needs. Try it without looking at the picture.
@@ -134,16 +136,27 @@ stage_order = ...  # a list such as ["sample_references", "propose", ...] with a
 check.stage_order(stage_order)
 
 # %%
-stage_order = check.use(stage_order, fallback=[stage.name for stage in diagram.STAGES], name="stage_order")
+stage_order = check.use(
+    stage_order, fallback=[stage.name for stage in diagram.STAGES], name="stage_order"
+)
 print(" → ".join(stage_order))
 
 # %% [markdown]
 # <details><summary>Hint 1</summary>Start from the end. The update needs advantages; what do advantages need?</details>
 # <details><summary>Hint 2</summary>`validate` asks the sandbox "is this a task?"; `judge` asks it "is this answer right?". Of which answers?</details>
-# <details><summary>The package's own answer</summary>Run <code>check.reveal("stage_order")</code>.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# stage_order = ["sample_references", "propose", "validate", "monte_carlo", "learnability", "insert",
+#                "solve", "judge", "reward", "advantages", "make_batch"]
+# ```
+#
+# Why: every stage stands behind those whose results it takes. `insert` could come anywhere after
+# `validate`.
+# </details>
 
 # %% [markdown]
-# ### Exercise 2: what would you propose? (1 point, 2 minutes)
+# ### Exercise 2: what would you propose? (1 point, 2 minutes; difficulty 1 of 5, importance 5 of 5)
 #
 # You are the proposer. Each valid task is tried n = 8 times. How many of the eight answers should be right, so that your task
 # earns the most? Write a whole number from 0 to 8.
@@ -154,12 +167,26 @@ most_paid = ...  # a whole number from 0 to 8
 check.most_paid(most_paid)
 
 # %%
-most_paid = check.use(most_paid, fallback=max(range(9), key=lambda right: az.learnability(right / 8)), name="most_paid")
-print(f"{most_paid} of 8 right: r̄ = {most_paid / 8}, learnability = {az.learnability(most_paid / 8)}")
+most_paid = check.use(
+    most_paid,
+    fallback=max(range(9), key=lambda right: az.learnability(right / 8)),
+    name="most_paid",
+)
+print(
+    f"{most_paid} of 8 right: r̄ = {most_paid / 8}, learnability = {az.learnability(most_paid / 8)}"
+)
 
 # %% [markdown]
 # <details><summary>Hint</summary>Write down 1 − r̄ for every number of right answers from 0 to 8. Then cross out the two that earn 0.</details>
-# <details><summary>The package's own answer</summary>Run <code>check.reveal("most_paid")</code>.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# most_paid = 1
+# ```
+#
+# Why: 1 − 1/8 = 0.875 is the largest pay there is; none of eight, which would be harder still,
+# earns 0.
+# </details>
 #
 # A good teacher asks what the pupil can *almost never* do. Whether that is the best reward is an open question, and the subject of
 # notebook [03](03_rewards.ipynb).
@@ -192,7 +219,9 @@ az.doctor()
 # task type, 8 answers to each valid task, and 24 answers of each type for the training of the solver.
 
 # %%
-settings = az.preset("nano").replace(seed=SEED, batch_size=8, solver_batch_size=24, n_mc=8, updates_per_step=1)
+settings = az.preset("nano").replace(
+    seed=SEED, batch_size=8, solver_batch_size=24, n_mc=8, updates_per_step=1
+)
 executor = az.Executor(workers=1, allow_weak=True)  # the programs below are the package's own
 selfplay = az.SelfPlay(settings, COMPACT, executor)
 policy = ScriptedPolicy(SEED)
@@ -215,8 +244,6 @@ print(proposals[1].completion.text)
 # %% [markdown]
 # **What you should see:** a prompt with two references, which ends in an opened `<think>`; then a reply that closes it and gives a
 # program and an input inside `<answer>`. Nobody has run that program yet.
-#
-# **If you see something else:** with another `SEED` it may be one of the broken replies, which are next.
 
 # %% [markdown]
 # ### Stage 3: validate
@@ -230,13 +257,14 @@ for proposal in proposals[:16]:
         print(f"✗ {proposal.type}: {proposal.verdict.reason} ({proposal.verdict.detail[:80]})")
 valid = [proposal for proposal in proposals if proposal.task is not None]
 print(f"✓ {len(valid)} of {len(proposals)} proposals are valid tasks. One of them:\n")
-chosen = max((proposal for proposal in valid if proposal.type == "deduction"), key=lambda proposal: len(proposal.task.program))
+chosen = max(
+    (proposal for proposal in valid if proposal.type == "deduction"),
+    key=lambda proposal: len(proposal.task.program),
+)
 print(f"{chosen.task.program}\n\ninput   {chosen.task.input}\noutput  {chosen.task.output}")
 
 # %% [markdown]
 # **What you should see:** most proposals pass, and the output was *computed*: the proposer never said what it is. A rejected proposal earns −1.
-#
-# **If you see something else:** no ✗ at all is possible too; the stand-in breaks a rule in about one proposal of eight.
 
 # %% [markdown]
 # ### Stages 4 and 5: solve n times, learnability
@@ -244,33 +272,52 @@ print(f"{chosen.task.program}\n\ninput   {chosen.task.input}\noutput  {chosen.ta
 # Each valid task is tried eight times by the same policy. For the task above:
 
 # %%
-extra = selfplay.monte_carlo(proposals, policy, step=0)  # 4; answers that only stage 7 needs: none here
+# 4; answers that only stage 7 needs: none here
+extra = selfplay.monte_carlo(proposals, policy, step=0)
 selfplay.learnability(proposals)  # 5
 for attempt in chosen.attempts:
-    answer = attempt.completion.text.partition("```output\n")[2].partition("\n```")[0] or "(not well formed)"
+    answer = (
+        attempt.completion.text.partition("```output\n")[2].partition("\n```")[0]
+        or "(not well formed)"
+    )
     print("✓" if attempt.verdict.ok else "✗", answer)
 print(f"\nr̄ = {chosen.rate}, so this task earns {az.learnability(chosen.rate)}")
 
-# %%
+# %% tags=["hide-input"]
 made, (axis,) = figures.figure(1, 1, (7.0, 3.0))
 eighths, floor = range(settings.n_mc + 1), [0] * (settings.n_mc + 1)
 with figures.style():
     for name, hatch in zip(settings.task_types, ("", "///", "..."), strict=True):
-        counts = [sum(proposal.type == name and proposal.rate == k / settings.n_mc for proposal in valid) for k in eighths]
-        axis.bar(eighths, counts, bottom=floor, label=name, color=figures.look(name).colour, hatch=hatch, edgecolor="white")
+        counts = [
+            sum(proposal.type == name and proposal.rate == k / settings.n_mc for proposal in valid)
+            for k in eighths
+        ]
+        axis.bar(
+            eighths,
+            counts,
+            bottom=floor,
+            label=name,
+            color=figures.look(name).colour,
+            hatch=hatch,
+            edgecolor="white",
+        )
         floor = [below + count for below, count in zip(floor, counts, strict=True)]
     axis.set_xticks(eighths, [f"{k}/8\n{az.learnability(k / 8):g}" for k in eighths])
     axis.set_xlabel("solve rate r̄, and below it what such a task earns its proposer")
     axis.set_ylabel("tasks")
     axis.set_title("Most tasks of this step are easy, and earn little or nothing")
     axis.legend()
-figures.show(made, alt="Bars count this step's tasks by solve rate from 0/8 to 8/8; most stand at the right, where a task earns 0.25 or less")
+figures.show(
+    made,
+    alt="Bars count this step's tasks by solve rate from 0/8 to 8/8; most stand at the right, "
+    "where a task earns 0.25 or less",
+)
 
 # %% [markdown]
 # **What you should see:** bars on the right are high: with short programs the stand-in is mostly right. Read the second row of numbers: the pay *rises* from right to
 # left, up to 0.875 at 1/8, and is 0 at both ends.
 #
-# **If you see something else:** all tasks at 0/8 or 8/8 would mean that the eight answers to a task are always alike. A model that always picks its
+# All tasks at 0/8 or 8/8 would mean that the eight answers to a task are always alike. A model that always picks its
 # likeliest word (greedy sampling) does that, and then no task is learnable.
 
 # %% [markdown]
@@ -296,17 +343,18 @@ selfplay.judge(answers)  # 8
 rollouts = selfplay.reward(proposals, answers)  # 9
 for role in Role:
     found = Counter(rollout.reward for rollout in rollouts if rollout.role == role)
-    print(f"{role:<8}{found.total()} rewards:  ", "   ".join(f"{count} × {reward:g}" for reward, count in sorted(found.items())))
+    print(
+        f"{role:<8}{found.total()} rewards:  ",
+        "   ".join(f"{count} × {reward:g}" for reward, count in sorted(found.items())),
+    )
 
 # %% [markdown]
 # **What you should see:** 24 rewards of the proposer (8 for each of three task types) and 72 of the solver. The solver's are −1, −0.5 or 1. The proposer's are −1, or between 0 and 0.875.
 #
-# **If you see something else:** a solver's reward of 0 does not exist; a proposer's does, for a task that is always or never solved.
-#
 # The text that a policy wrote, its verdict, its reward and later its advantage travel together as one [rollout](glossary.md#rollout).
 
 # %% [markdown]
-# ### Exercise 3: which baseline? (1 point, 4 minutes)
+# ### Exercise 3: which baseline? (1 point, 4 minutes; difficulty 1 of 5, importance 5 of 5)
 #
 # Is a reward of 0.5 good? For a proposer it is splendid; for a solver it cannot happen. So each reward is compared with the mean of
 # its own group, the [baseline](glossary.md#baseline). TRR++ gives every pair of role and task type a group of its own.
@@ -330,14 +378,22 @@ print(sorted({str(baseline_group(rollout)) for rollout in rollouts}))
 
 # %% [markdown]
 # <details><summary>Hint</summary>How many groups should the last line print, with two roles and three types?</details>
-# <details><summary>The package's own answer</summary>Run <code>check.reveal("baseline_group")</code>.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def baseline_group(rollout):
+#     return rollout.role, rollout.type
+# ```
+#
+# Why: two roles times three types make six groups, and a tuple can be a name.
+# </details>
 
 # %% [markdown]
 # ### Stage 10: TRR++
 #
 # An advantage is (reward − mean of the group) / standard deviation of the group. Positive: do more of this. Negative: do less.
 
-# %%
+# %% tags=["hide-input"]
 rollouts = selfplay.advantages(rollouts)  # 10
 made, axes = figures.figure(1, 2, (8.6, 3.2))
 groups = sorted({rollout.group for rollout in rollouts})
@@ -346,24 +402,37 @@ with figures.style():
         for place, group in enumerate(groups):
             values = [getattr(rollout, what) for rollout in rollouts if rollout.group == group]
             shown = figures.look(group.partition("/")[2])
-            axis.plot(values, [place] * len(values), linestyle="none", marker=shown.marker, color=shown.colour, alpha=0.45)
-            axis.plot([sum(values) / len(values)], [place], marker="|", markersize=18, color="black")
+            axis.plot(
+                values,
+                [place] * len(values),
+                linestyle="none",
+                marker=shown.marker,
+                color=shown.colour,
+                alpha=0.45,
+            )
+            axis.plot(
+                [sum(values) / len(values)], [place], marker="|", markersize=18, color="black"
+            )
         axis.set_yticks(range(6), groups if what == "reward" else [""] * 6)
         axis.set_xlabel(f"{what} (no unit)")
     axes[0].set_xticks([-1, -0.5, 0, 0.5, 1])
     axes[0].set_title("Each group has its own usual reward …")
     axes[1].set_title("… which TRR++ moves to zero")
-figures.show(made, alt="Rewards of six role and type groups have different means, shown as black bars; the advantages of every group have mean zero")
+figures.show(
+    made,
+    alt="Rewards of six role and type groups have different means, shown as black bars; the "
+    "advantages of every group have mean zero",
+)
 
 # %% [markdown]
 # **What you should see:** on the left six black bars (the means) at different places; on the right all six at 0. Equal rewards lie on
 # each other: the darker a point, the more there are.
 #
-# **If you see something else:** a group whose points all lie at 0 on the right had equal rewards: nobody in it did better than usual,
+# A group whose points all lie at 0 on the right had equal rewards: nobody in it did better than usual,
 # so there is nothing to learn from it.
 
 # %% [markdown]
-# ### Exercise 4: how many sequences? (1 point, 4 minutes)
+# ### Exercise 4: how many sequences? (1 point, 4 minutes; difficulty 2 of 5, importance 2 of 5)
 #
 # The update sees a batch of fixed size, so you can count its sequences before the run starts. A `Config` says how many task types there
 # are (`task_types`, a tuple), how many proposals of each type are made (`batch_size`), and how many answers of each type are trained
@@ -380,12 +449,22 @@ def sequences_a_step(config):
 check.sequences_a_step(sequences_a_step)
 
 # %%
-sequences_a_step = check.use(sequences_a_step, fallback=az.Config.rows.fget, name="sequences_a_step")
+sequences_a_step = check.use(
+    sequences_a_step, fallback=az.Config.rows.fget, name="sequences_a_step"
+)
 print("here:", sequences_a_step(settings), " in the paper:", sequences_a_step(az.Config()))
 
 # %% [markdown]
 # <details><summary>Hint</summary>How many sequences does a single task type bring, counting both roles?</details>
-# <details><summary>The package's own answer</summary>Run <code>check.reveal("sequences_a_step")</code>.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def sequences_a_step(config):
+#     return len(config.task_types) * (config.batch_size + config.solver_rows)
+# ```
+#
+# Why: each type brings its proposals and its answers; nothing else is trained.
+# </details>
 
 # %% [markdown]
 # ### Stage 11: hand over to the update
@@ -395,15 +474,22 @@ print("here:", sequences_a_step(settings), " in the paper:", sequences_a_step(az
 
 # %%
 batch = selfplay.make_batch(rollouts, proposals, step=0)  # 11
-print(f"{len(batch)} sequences in the batch, {sum(len(rollout.completion_ids) for rollout in batch)} tokens")
-best = max((rollout for rollout in batch if rollout.role == Role.SOLVE), key=lambda rollout: rollout.advantage)
-print(f"the largest advantage of an answer, {best.advantage:+.2f}, has this one ({best.type}):\n<think>{best.text}")
+print(
+    f"{len(batch)} sequences in the batch, "
+    f"{sum(len(rollout.completion_ids) for rollout in batch)} tokens"
+)
+best = max(
+    (rollout for rollout in batch if rollout.role == Role.SOLVE),
+    key=lambda rollout: rollout.advantage,
+)
+print(
+    f"the largest advantage of an answer, {best.advantage:+.2f}, has this one ({best.type}):\n"
+    f"<think>{best.text}"
+)
 
 # %% [markdown]
 # **What you should see:** 24 proposals and 72 answers make 96 sequences. What stands between the think tags is the stand-in's working: the
 # program's lines, gone through backwards or forwards.
-#
-# **If you see something else:** with another `SEED` it is another answer; its advantage is positive, since it was right where others were not.
 
 # %% [markdown]
 # ## The whole step on one page
@@ -411,32 +497,44 @@ print(f"the largest advantage of an answer, {best.advantage:+.2f}, has this one 
 # The same objects again, one panel a stage, all about the one task you followed.
 
 # %%
-said = [attempt.completion.text.partition("```output\n")[2].partition("\n```")[0] or "(no form)" for attempt in chosen.attempts]
-answered = [f"{'✓' if attempt.verdict.ok else '✗'} {text}" for attempt, text in zip(chosen.attempts, said)]
+said = [
+    attempt.completion.text.partition("```output\n")[2].partition("\n```")[0] or "(no form)"
+    for attempt in chosen.attempts
+]
+answered = [
+    f"{'✓' if attempt.verdict.ok else '✗'} {text}" for attempt, text in zip(chosen.attempts, said)
+]
 proposed = next(r for r in rollouts if r.role == Role.PROPOSE and r.task_id == chosen.task.id)
 trained = [r for r in rollouts if r.role == Role.SOLVE and r.task_id == chosen.task.id]
 
-# %%
+# %% tags=["hide-input"]
 panels = [
     "\n\n".join(reference.program for reference in chosen.references),
     f"{chosen.task.program}\n\ninput {chosen.task.input}",
     f"two runs agree\n\ninput   {chosen.task.input}\noutput  {chosen.task.output}\n\n✓ valid",
     "\n".join(answered),
     f"r̄ = {chosen.rate}\n\nearns {az.learnability(chosen.rate)}",
-    "\n".join(f"{name:<10}{before[name]:>3} → {count:>3}" for name, count in selfplay.buffers.sizes().items()),
+    "\n".join(
+        f"{name:<10}{before[name]:>3} → {count:>3}"
+        for name, count in selfplay.buffers.sizes().items()
+    ),
     f"{len(trained)} of these {len(chosen.attempts)} answers\nbecome training data",
     "\n".join("right" if r.verdict.ok else "wrong" for r in trained),
     f"proposer {proposed.reward:+.3f}\n" + "\n".join(f"solver   {r.reward:+.3f}" for r in trained),
-    f"proposer {proposed.advantage:+.2f}\n" + "\n".join(f"solver   {r.advantage:+.2f}" for r in trained),
-    f"{len(batch)} sequences of\n{len({r.group for r in rollouts})} groups make one\nupdate (none for\nthe stand-in)",
+    f"proposer {proposed.advantage:+.2f}\n"
+    + "\n".join(f"solver   {r.advantage:+.2f}" for r in trained),
+    f"{len(batch)} sequences of\n{len({r.group for r in rollouts})} groups make one\nupdate "
+    "(none for\nthe stand-in)",
 ]
-figures.show(diagram.strip(panels), alt="Eleven panels show what each stage made of one task: references, a proposal, its output, eight answers, learnability, buffers, rewards and advantages")
+figures.show(
+    diagram.strip(panels),
+    alt="Eleven panels show what each stage made of one task: references, a proposal, its "
+    "output, eight answers, learnability, buffers, rewards and advantages",
+)
 
 # %% [markdown]
 # **What you should see:** eleven panels, numbered as in the diagram, about the task that you followed since stage 3. Compare panels 4 and 5: count the
 # ticks, divide by eight. Compare 9 and 10: the sign of each advantage says whether the reward was above the mean of its group.
-#
-# **If you see something else:** with another `SEED` it is another task; the numbers should still fit together in the same way.
 
 # %% [markdown]
 # ## The same in one call
@@ -454,11 +552,13 @@ print("the same", len(batch), "rollouts, down to the last token")
 # %% [markdown]
 # And does it get better? Play on and see.
 
-# %% tags=["long"]
+# %% tags=["long", "hide-input"]
 steps = STEPS or {"ci": 3, "cpu": 12, "gpu": 12}[profile]
 shares = []
 for step in range(1, steps + 1):
-    scores = [rollout.verdict.score for rollout in again.step(twin, step) if rollout.role == Role.SOLVE]
+    scores = [
+        rollout.verdict.score for rollout in again.step(twin, step) if rollout.role == Role.SOLVE
+    ]
     shares.append(100 * sum(scores) / len(scores))
 made, (axis,) = figures.figure(1, 1, (6.0, 2.6))
 with figures.style():
@@ -467,15 +567,17 @@ with figures.style():
     axis.set_xlabel("self-play step")
     axis.set_ylabel("right answers, %")
     axis.set_title("The stand-in does not learn: its success only wobbles")
-figures.show(made, alt="The share of right answers of the stand-in goes up and down from step to step without a trend")
+figures.show(
+    made,
+    alt="The share of right answers of the stand-in goes up and down from step to step without "
+    "a trend",
+)
 
 # %%
 executor.close()  # ends the sandbox's processes
 
 # %% [markdown]
 # **What you should see:** a line without a trend. 72 answers per step to some twenty tasks are few, so it wobbles by several points.
-#
-# **If you see something else:** a clear rise over many steps would be a bug, since nothing here can learn.
 #
 # ## What to take along
 #

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 00.
 #
-# **Budget:** 9 minutes to read (1,766 words); 6 exercises (12 points, about 44 minutes); 4 seconds and 111 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 9 minutes to read (1,868 words); 6 exercises (12 points, about 44 minutes); 4 seconds and 111 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
 #
@@ -74,7 +74,10 @@ import re
 
 import azr_lite as az
 from azr_lite import course
-from azr_lite.course import COMPACT, check, draw_task, draw_task_type, figures, get_task_type, parse_reply, profile, read_value, task_key, widgets
+from azr_lite.course import (
+    COMPACT, check, draw_task, draw_task_type, figures, get_task_type, parse_reply, profile,
+    read_value, task_key, widgets,
+)
 from azr_lite.course import Answer, InductionTask, Proposal, Rejection, Rules
 
 profile = profile(PROFILE)
@@ -90,13 +93,28 @@ rules = Rules()
 
 # %%
 PROPOSALS = {
-    "shift": ("def f(text, k):\n    shifted = [(ord(c) - 97 + k) % 26 + 97 for c in text]\n    return ''.join(map(chr, shifted))", ("hal", 1)),
-    "unique": ("def f(items):\n    seen = []\n    for item in items:\n        if item not in seen:\n            seen.append(item)\n    return seen", ([3, 1, 3, 2, 1],)),
-    "count": ("def f(word):\n    counts = {}\n    for c in word:\n        counts[c] = counts.get(c, 0) + 1\n    return counts", ("noon",)),
+    "shift": (
+        "def f(text, k):\n    shifted = [(ord(c) - 97 + k) % 26 + 97 for c in text]\n"
+        "    return ''.join(map(chr, shifted))",
+        ("hal", 1),
+    ),
+    "unique": (
+        "def f(items):\n    seen = []\n    for item in items:\n        if item not in seen:\n"
+        "            seen.append(item)\n    return seen",
+        ([3, 1, 3, 2, 1],),
+    ),
+    "count": (
+        "def f(word):\n    counts = {}\n    for c in word:\n"
+        "        counts[c] = counts.get(c, 0) + 1\n    return counts",
+        ("noon",),
+    ),
 }
-executor = az.Executor(workers=1, allow_weak=True)  # the programs here are ours or yours, no model's
+# the programs here are ours or yours, no model's
+executor = az.Executor(workers=1, allow_weak=True)
 verifier = az.Verifier(executor, rules)
-found = verifier.validate([("deduction", Proposal(program, (arguments,))) for program, arguments in PROPOSALS.values()])
+found = verifier.validate(
+    [("deduction", Proposal(program, (arguments,))) for program, arguments in PROPOSALS.values()]
+)
 triplets = dict(zip(PROPOSALS, found, strict=True))
 for name, triplet in triplets.items():
     print(f"{name:<8} f({triplet.input}) = {triplet.output}")
@@ -121,14 +139,18 @@ for name, triplet in triplets.items():
 # | [abduction](glossary.md#abduction) | program, output | an input | go back from the effect to a cause |
 # | [induction](glossary.md#induction) | input/output pairs, a message | the program | find the rule behind examples |
 
-# %%
+# %% tags=["hide-input"]
 def draw(axis, triplet, type):
     draw_task_type(axis, triplets[triplet], type)
 
+
 widgets.explore(
     draw,
-    "Three cards with the same triplet: deduction covers the output, abduction the input, induction the program",
-    static=[{"triplet": "unique", "type": name} for name in ("deduction", "abduction", "induction")],
+    "Three cards with the same triplet: deduction covers the output, abduction the input, "
+    "induction the program",
+    static=[
+        {"triplet": "unique", "type": name} for name in ("deduction", "abduction", "induction")
+    ],
     size=(3.1, 2.9),
     triplet=list(triplets),
     type=["deduction", "abduction", "induction"],
@@ -148,12 +170,19 @@ widgets.explore(
 inputs = ((2, 3), (0, 5), (7, 7), (4, 1), (10, 2), (5, 5), (1, 9), (8, 3), (3, 9), (6, 11))
 gap = Proposal("def f(a, b):\n    return abs(a - b)", inputs, "how far apart they are")
 (induction,) = verifier.validate([("induction", gap)])
-print(type(induction).__name__, "with", len(induction.inputs), "pairs, of which", induction.shown, "are shown")
+print(
+    type(induction).__name__,
+    "with",
+    len(induction.inputs),
+    "pairs, of which",
+    induction.shown,
+    "are shown",
+)
 for place, (given, result) in enumerate(zip(induction.inputs, induction.outputs, strict=True)):
     print("shown " if place < induction.shown else "hidden", f"f({given}) = {result}")
 
 # %% [markdown]
-# ### Exercise 1: hide (2 points, 8 minutes)
+# ### Exercise 1: hide (2 points, 8 minutes; difficulty 2 of 5, importance 4 of 5)
 #
 # Write what the solver sees. It must be everything but what is to be found.
 
@@ -190,7 +219,21 @@ print(prompt)
 # %% [markdown]
 # <details><summary>Hint 1</summary>Three cases, one for each task type. Only induction needs a loop.</details>
 # <details><summary>Hint 2</summary><code>zip(task.inputs, task.outputs)</code> gives the pairs; a slice takes the first few.</details>
-# <details><summary>The package's own answer</summary>Run <code>check.reveal("visible")</code>.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def visible(task):
+#     if task.type == "induction":
+#         pairs = list(zip(task.inputs, task.outputs))[: task.shown]
+#         blocks = [block for i, o in pairs for block in (("input", i), ("output", o))]
+#         return [*blocks, ("message", task.message)]
+#     if task.type == "deduction":
+#         return [("python", task.program), ("input", task.input)]
+#     return [("python", task.program), ("output", task.output)]
+# ```
+#
+# Why: the slice comes before anything is written, so a hidden pair cannot slip into the prompt.
+# </details>
 #
 # The program of an induction task is in the task, because the proposer's side needs it. One careless line in a prompt would give it away, which
 # is why hiding deserves a test.
@@ -201,7 +244,7 @@ print(prompt)
 # A model wrote `{'o': 2, 'n': 2}`; the output is stored as `{'n': 2, 'o': 2}`. Is that right? The same dictionary has many spellings, so comparing
 # *texts* calls right answers wrong. The package reads the answer as data and compares *values*.
 #
-# ### Exercise 2: judge deduction (1 point, 4 minutes)
+# ### Exercise 2: judge deduction (1 point, 4 minutes; difficulty 1 of 5, importance 5 of 5)
 #
 # What you solve here and in the next notebooks is saved in `my_work.py` beside them, and trains a model in
 # [notebook 05](05_build_it.ipynb). You write a method of the package, so it gets what all task types get. `answer.value` is the solver's answer, already read from its text.
@@ -219,8 +262,17 @@ def judge_deduction(task, answer, outcomes, rules):
 check.judge_deduction(judge_deduction)
 
 # %%
-judge_deduction = check.use(judge_deduction, fallback=get_task_type("deduction").judge, name="judge_deduction")
-for text in ("{'n': 2, 'o': 2}", "{'o': 2, 'n': 2}", "{'n': 2.0, 'o': 2}", "{'n': 2}", "dict(n=2, o=2)", "it is n twice and o twice"):
+judge_deduction = check.use(
+    judge_deduction, fallback=get_task_type("deduction").judge, name="judge_deduction"
+)
+for text in (
+    "{'n': 2, 'o': 2}",
+    "{'o': 2, 'n': 2}",
+    "{'n': 2.0, 'o': 2}",
+    "{'n': 2}",
+    "dict(n=2, o=2)",
+    "it is n twice and o twice",
+):
     reply = parse_reply(f"<think></think><answer>```output\n{text}\n```</answer>")
     answer = get_task_type("deduction").parse_answer(reply, triplets["count"], rules)
     if isinstance(answer, Rejection):
@@ -233,17 +285,23 @@ for text in ("{'n': 2, 'o': 2}", "{'o': 2, 'n': 2}", "{'n': 2.0, 'o': 2}", "{'n'
 # **What you should see:** three right answers in three spellings, one wrong answer, and two that are refused because they are no literals. A call such
 # as `dict(...)` would have to be *run* to know its value, and answers are never run.
 #
-# **If you see something else:** if only the first line has a ✓, texts are compared somewhere.
-#
 # <details><summary>Hint</summary>One line is enough. Which side has to be read first?</details>
-# <details><summary>The package's own answer</summary>Run <code>check.reveal("judge_deduction")</code>. It returns a verdict with a reason instead of True or False, and its <code>compare</code> can be switched to a stricter equality.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def judge_deduction(task, answer, outcomes, rules):
+#     return answer.value == read_value(task.output)
+# ```
+#
+# Why: both sides are values, and Python compares values however they were spelled.
+# </details>
 
 # %% [markdown]
 # ## Judging abduction: any cause will do
 #
 # Abduction asks for an input that leads to the output. Often there are many. Here is `f(x) = x * x % 10` for all x from −10 to 10.
 
-# %%
+# %% tags=["hide-input"]
 square = "def f(x):\n    return x * x % 10"
 candidates = list(range(-10, 11))
 results = executor.run(square, [(x,) for x in candidates])
@@ -252,22 +310,33 @@ with figures.style():
     right = [x for x, outcome in zip(candidates, results, strict=True) if outcome.value == 6]
     for x, outcome in zip(candidates, results, strict=True):
         shown = figures.look("abduction" if x in right else "all")
-        axis.plot([x], [outcome.value], linestyle="none", marker=shown.marker if x in right else "o", color=shown.colour)
+        axis.plot(
+            [x],
+            [outcome.value],
+            linestyle="none",
+            marker=shown.marker if x in right else "o",
+            color=shown.colour,
+        )
     axis.axhline(6, color="#BBBBBB", linewidth=1, zorder=0)
     axis.set_xticks(range(-10, 11, 2))
     axis.set_xlabel("input x")
     axis.set_ylabel("output f(x)")
-    axis.set_title(f"The output 6 has {len(right)} causes among these {len(candidates)} inputs: all of them are right answers")
-figures.show(made, alt="Dots show x times x modulo 10 for x from -10 to 10; the four inputs -6, -4, 4 and 6 that give 6 are marked as right answers")
+    axis.set_title(
+        f"The output 6 has {len(right)} causes among these {len(candidates)} inputs: all of "
+        "them are right answers"
+    )
+figures.show(
+    made,
+    alt="Dots show x times x modulo 10 for x from -10 to 10; the four inputs -6, -4, 4 and 6 "
+    "that give 6 are marked as right answers",
+)
 
 # %% [markdown]
 # **What you should see:** four squares on the line at 6. The proposer had one of them in mind; a judge that asks for that one calls three right answers wrong.
 #
-# **If you see something else:** the dots are computed by the sandbox. Missing dots would mean that it could not run the program.
-#
 # So the judge runs the program on the candidate i′ and looks at the *output*: right when p(i′) equals o.
 #
-# ### Exercise 3: judge abduction (2 points, 6 minutes)
+# ### Exercise 3: judge abduction (2 points, 6 minutes; difficulty 2 of 5, importance 5 of 5)
 #
 # The package has already run the program for you. `outcomes[0]` is what came out: `.kind` is `"ok"`, or says what went wrong (`"exception"`,
 # `"timeout"`, ...); `.value` is what was returned, and `None` where nothing was.
@@ -286,22 +355,34 @@ def judge_abduction(task, answer, outcomes, rules):
 check.judge_abduction(judge_abduction)
 
 # %%
-judge_abduction = check.use(judge_abduction, fallback=get_task_type("abduction").judge, name="judge_abduction")
+judge_abduction = check.use(
+    judge_abduction, fallback=get_task_type("abduction").judge, name="judge_abduction"
+)
 (task,) = verifier.validate([("abduction", Proposal(square, ((4,),)))])
 for candidate in (4, -6, 5, "4"):
     answer = Answer(program=task.program, inputs=((candidate,),))
     outcomes = executor.run(answer.program, answer.inputs)
     found = judge_abduction(task, answer, outcomes, rules)
-    print("✓" if getattr(found, "ok", found) else "✗", f"i′ = {candidate!r}: {outcomes[0].kind}, value {outcomes[0].value}")
+    print(
+        "✓" if getattr(found, "ok", found) else "✗",
+        f"i′ = {candidate!r}: {outcomes[0].kind}, value {outcomes[0].value}",
+    )
 
 # %% [markdown]
 # **What you should see:** 4 and −6 are right, 5 is wrong, and the text `'4'` makes the program fail.
 #
-# **If you see something else:** ✗ at −6 means that the proposer's own input is demanded.
-#
 # <details><summary>Hint 1</summary>Two things must hold: the program ended well, and its value is the one wanted.</details>
 # <details><summary>Hint 2</summary>What would your function say if the program crashed and the output to be reached were <code>None</code>?</details>
-# <details><summary>The package's own answer</summary>Run <code>check.reveal("judge_abduction")</code>.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def judge_abduction(task, answer, outcomes, rules):
+#     return outcomes[0].kind == "ok" and outcomes[0].value == read_value(task.output)
+# ```
+#
+# Why: `kind` comes first, because a program that failed has the value None, and None may be the
+# output.
+# </details>
 
 # %% [markdown]
 # ## Judging induction: the hidden pairs
@@ -309,7 +390,13 @@ for candidate in (4, -6, 5, "4"):
 # Four answers to the induction task above (the message is "how far apart they are"). Each is run on all ten inputs.
 
 # %%
-table = dict(zip((course.read_arguments(text) for text in induction.inputs[:5]), map(read_value, induction.outputs[:5]), strict=True))
+table = dict(
+    zip(
+        (course.read_arguments(text) for text in induction.inputs[:5]),
+        map(read_value, induction.outputs[:5]),
+        strict=True,
+    )
+)
 ANSWERS = {
     "abs(a - b)": induction.program,
     "max - min": "def f(a, b):\n    return max(a, b) - min(a, b)",
@@ -318,31 +405,48 @@ ANSWERS = {
 }
 gold = [read_value(text) for text in induction.outputs]
 arguments = [course.read_arguments(text) for text in induction.inputs]
-hits = {name: [o.value == g for o, g in zip(executor.run(p, arguments), gold, strict=True)] for name, p in ANSWERS.items()}
+hits = {
+    name: [o.value == g for o, g in zip(executor.run(p, arguments), gold, strict=True)]
+    for name, p in ANSWERS.items()
+}
 
-# %%
+# %% tags=["hide-input"]
 made, (axis,) = figures.figure(1, 1, (7.4, 2.4))
 with figures.style():
     for row, right in enumerate(hits.values()):
         for place, hit in enumerate(right):
             colour = figures.look("induction").colour if hit else "#D0D0D0"
-            axis.text(place, -row, "✓" if hit else "✗", ha="center", va="center", color="white" if hit else "#444444", backgroundcolor=colour)
+            axis.text(
+                place,
+                -row,
+                "✓" if hit else "✗",
+                ha="center",
+                va="center",
+                color="white" if hit else "#444444",
+                backgroundcolor=colour,
+            )
     axis.axvline(4.5, color="black", linestyle="--", linewidth=1)
     axis.set_xlim(-0.6, 9.6)
     axis.set_ylim(-len(hits) + 0.4, 0.6)
     axis.set_yticks(range(0, -len(hits), -1), list(hits))
-    axis.set_xticks(range(10), [*(f"shown {k}" for k in range(1, 6)), *(f"hidden {k}" for k in range(1, 6))], fontsize=7)
+    axis.set_xticks(
+        range(10),
+        [*(f"shown {k}" for k in range(1, 6)), *(f"hidden {k}" for k in range(1, 6))],
+        fontsize=7,
+    )
     axis.grid(False)
     axis.set_title("Only the hidden pairs tell a rule from a table")
-figures.show(made, alt="Four programs by ten pairs: a table of the shown pairs passes all five shown pairs and one of the five hidden ones; two true rules pass all ten")
+figures.show(
+    made,
+    alt="Four programs by ten pairs: a table of the shown pairs passes all five shown pairs and "
+    "one of the five hidden ones; two true rules pass all ten",
+)
 
 # %% [markdown]
 # **What you should see:** two rows full of ticks: different programs, both right. The last row has five ticks on the left, and nearly none on the right: it has
 # learned the shown pairs by heart. (It answers 0 to what it does not know, and once that happens to be right.)
 #
-# **If you see something else:** ticks on the right of the last row would mean that a hidden input had been shown.
-#
-# ### Exercise 4: judge induction (2 points, 6 minutes)
+# ### Exercise 4: judge induction (2 points, 6 minutes; difficulty 3 of 5, importance 4 of 5)
 #
 # The solver's program was run on the *hidden* inputs only. `outcomes` has one outcome for each of them, in their order.
 
@@ -359,16 +463,32 @@ def judge_induction(task, answer, outcomes, rules):
 check.judge_induction(judge_induction)
 
 # %%
-judge_induction = check.use(judge_induction, fallback=get_task_type("induction").judge, name="judge_induction")
+judge_induction = check.use(
+    judge_induction, fallback=get_task_type("induction").judge, name="judge_induction"
+)
 hidden = tuple(arguments[induction.shown :])
 for name, program in ANSWERS.items():
-    found = judge_induction(induction, Answer(program=program, inputs=hidden), executor.run(program, hidden), rules)
+    found = judge_induction(
+        induction, Answer(program=program, inputs=hidden), executor.run(program, hidden), rules
+    )
     print("✓" if getattr(found, "ok", found) else "✗", name)
 
 # %% [markdown]
 # <details><summary>Hint 1</summary>Which part of <code>task.outputs</code> belongs to the outcomes?</details>
 # <details><summary>Hint 2</summary><code>zip(..., strict=True)</code> complains when two sequences have different lengths: here that would be a mistake of yours.</details>
-# <details><summary>The package's own answer</summary>Run <code>check.reveal("judge_induction")</code>.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def judge_induction(task, answer, outcomes, rules):
+#     hidden = task.outputs[task.shown :]
+#     return all(
+#         outcome.kind == "ok" and outcome.value == read_value(text)
+#         for outcome, text in zip(outcomes, hidden, strict=True)
+#     )
+# ```
+#
+# Why: each outcome meets the output of its own hidden pair, and one miss is enough to be wrong.
+# </details>
 
 # %% [markdown]
 # ## Answers are data
@@ -386,9 +506,7 @@ print("read by the package:  ", get_task_type("abduction").parse_answer(reply, t
 # **What you should see:** the pasted line says "6 equals f(0), *or else True*", which is true whatever the program does. A trained model finds such
 # answers, because they pay. The package refuses the text: it is no list of literals.
 #
-# **If you see something else:** an `Answer(...)` in the second line would mean that the cheat was let in.
-#
-# ### Exercise 5: read arguments as data (2 points, 8 minutes)
+# ### Exercise 5: read arguments as data (2 points, 8 minutes; difficulty 3 of 5, importance 4 of 5)
 #
 # Write the reader: from the text between a call's brackets to a tuple of arguments, *without running anything*. For a text that is not a list of
 # literals, raise an error (any kind). The standard library's `ast.literal_eval` reads one literal and raises `ValueError` or `SyntaxError` for anything else.
@@ -418,9 +536,16 @@ for text in ("'hal', 1", "[3, 1], {'deep': (1, None)}", "0) or (True", "__import
 # %% [markdown]
 # <details><summary>Hint 1</summary>How does Python itself tell one argument from two? How does it write a tuple with a single element?</details>
 # <details><summary>Hint 2</summary>You may add characters around the text before you read it. Check what happens with "5" and with "(1, 2)".</details>
-# <details><summary>The package's own answer</summary>Run <code>check.reveal("read_arguments")</code>. It uses a reader of its own, which refuses
-# <code>1), (2</code> (does yours?), also
-# takes sets and infinities, and never needs more than milliseconds.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def read_arguments(text):
+#     return ast.literal_eval(f"({text},)")
+# ```
+#
+# Why: brackets and one comma make a tuple of whatever literals stand between them, and
+# `literal_eval` runs nothing. (The package's reader also refuses `1), (2`, and reads infinities.)
+# </details>
 
 # %% [markdown]
 # ## The buffer
@@ -442,7 +567,7 @@ print("drawn twice with the same seed:", task_key(one) == task_key(two))
 print("with another variable name:   ", task_key(one) == task_key(renamed))
 
 # %% [markdown]
-# ### Exercise 6: keep a buffer (3 points, 12 minutes)
+# ### Exercise 6: keep a buffer (3 points, 12 minutes; difficulty 3 of 5, importance 3 of 5)
 #
 # A Python `dict` remembers the order in which keys came in, which is nearly all you need: `next(iter(d))` is its oldest key.
 
@@ -456,7 +581,7 @@ class Buffer:
 
     def add(self, task):
         """Put the task in and return True; return False, and change nothing, for one that is there
-        already (by its task_key).
+        already (by its task_key): the stored one stays as it is.
 
         When there are more than self.capacity tasks afterwards, the oldest leaves.
         """
@@ -475,7 +600,29 @@ check.Buffer(Buffer)
 # %% [markdown]
 # <details><summary>Hint 1</summary>Two tools of <code>random.Random</code> draw several items. One puts each item back before it draws the next. You want the other.</details>
 # <details><summary>Hint 2</summary>That tool complains when it is asked for more than there are.</details>
-# <details><summary>The package's own answer</summary>Run <code>check.reveal("Buffer")</code>.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# class Buffer:
+#     def __init__(self, capacity):
+#         self.capacity = capacity
+#         self.tasks = {}
+#
+#     def add(self, task):
+#         if task_key(task) in self.tasks:
+#             return False
+#         self.tasks[task_key(task)] = task
+#         if len(self.tasks) > self.capacity:
+#             del self.tasks[next(iter(self.tasks))]
+#         return True
+#
+#     def sample(self, rng, count):
+#         return rng.sample(list(self.tasks.values()), min(count, len(self.tasks)))
+# ```
+#
+# Why: the key is looked up before anything is written, so a twin changes nothing; `sample` draws
+# without putting back.
+# </details>
 #
 # Does it matter who leaves? Below, 40 new tasks arrive at each step in a buffer of 400: once in your buffer (or the package's), once in one that refuses new tasks
 # when it is full, as the authors' code does.
@@ -496,7 +643,7 @@ for step in range(steps):
         drawn = kept.sample(rng, 100)
         ages[name].append(sum(step - born[task_key(task)] for task in drawn) / len(drawn))
 
-# %%
+# %% tags=["hide-input"]
 made, (axis,) = figures.figure(1, 1, (6.4, 3.0))
 with figures.style():
     for place, (name, values) in enumerate(ages.items()):
@@ -505,14 +652,16 @@ with figures.style():
     axis.set_ylabel("mean age of drawn tasks, steps")
     axis.set_title("A buffer that refuses new tasks only grows old once it is full")
     axis.legend()
-figures.show(made, alt="The mean age of drawn tasks levels off near five steps where the oldest leave, and grows by one a step without end where new tasks are refused")
+figures.show(
+    made,
+    alt="The mean age of drawn tasks levels off near five steps where the oldest leave, and "
+    "grows by one a step without end where new tasks are refused",
+)
 executor.close()
 
 # %% [markdown]
 # **What you should see:** both lines rise together until the buffer is full, after ten steps. Then one stays at about five steps, and the other grows by
 # one a step: its tasks are those of the first ten steps for ever, however much the proposer learns.
-#
-# **If you see something else:** two rising lines mean that your buffer refuses new tasks, too.
 #
 # ## What to take along
 #

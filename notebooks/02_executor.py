@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 01.
 #
-# **Budget:** 12 minutes to read (2,383 words); 5 exercises (10 points, about 38 minutes); 10 seconds and 114 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 13 minutes to read (2,649 words); 5 exercises (10 points, about 38 minutes); 10 seconds and 114 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
 #
@@ -73,7 +73,10 @@ import ast, logging, time, warnings
 import numpy as np
 import azr_lite as az
 from azr_lite import course
-from azr_lite.course import Job, Level, Limits, Outcome, Validation, attacks, canonical, check, figures, profile, widgets
+from azr_lite.course import (
+    Job, Level, Limits, Outcome, Validation, attacks, canonical, check, figures, profile,
+    widgets,
+)
 from azr_lite.course import compare as package_compare
 
 warnings.simplefilter("ignore", RuntimeWarning)  # the next cell says the level, in words
@@ -101,7 +104,10 @@ print(f"level {executor.level.name}: {executor.level.value}\n")
 for name, state in executor.layers.items():
     print(f"  {name:16} {state}")
 if executor.level is not Level.FULL:
-    print("\nThis machine cannot lock programs up fully. All cells below run; attacks that the table of results calls stopped may get out here.")
+    print(
+        "\nThis machine cannot lock programs up fully. All cells below run; attacks that the "
+        "table of results calls stopped may get out here."
+    )
 
 # %% [markdown]
 # **What you should see**: level FULL on an ordinary Linux machine, with nine lines that say "on" (run as a plain user, `own_uid` is off: your own
@@ -127,15 +133,21 @@ ZOO = {
     "never ends": "def f(x):\n    while True: pass",
     "eats memory": "def f(x):\n    keep = 'x' * 999\n    while True: keep += keep",
     "wants the shell": "import os\ndef f(x):\n    return os.system('echo hello')",
-    "equals everything": "class Liar(int):\n    def __eq__(self, other): return True\n    __hash__ = None\ndef f(x):\n    return Liar(1)",
-    "leaves early": "def f(x):\n    import statistics\n    statistics.mean.__globals__['sys'].modules['posix']._exit(0)",
-    "forges a second answer": 'def f(x):\n    import statistics\n    os = statistics.mean.__globals__["sys"].modules["posix"]\n'
+    "equals everything": "class Liar(int):\n    def __eq__(self, other): return True\n    "
+    "__hash__ = None\ndef f(x):\n    return Liar(1)",
+    "leaves early": "def f(x):\n    import statistics\n    "
+    "statistics.mean.__globals__['sys'].modules['posix']._exit(0)",
+    "forges a second answer": "def f(x):\n    import statistics\n    os = "
+    'statistics.mean.__globals__["sys"].modules["posix"]\n'
     '    os.write(3, b\'{"s":"ok","v":42}\\n\')\n    return 1',
 }
 started = time.perf_counter()
 for name, program in ZOO.items():
     print(f"{name:24} {attacks.run_and_explain(executor, program)}")
-print(f"\n{time.perf_counter() - started:.1f} s for all; and the next program is fine: {executor.run('def f(x): return x + 1', [(1,)])[0].value}")
+print(
+    f"\n{time.perf_counter() - started:.1f} s for all; and the next program is fine: "
+    f"{executor.run('def f(x): return x + 1', [(1,)])[0].value}"
+)
 
 # %% [markdown]
 # **What you should see**: `ok`, `timeout`, `memory`, `rejected`, `value`, `crash`, `protocol`, in this order. Each guard is another piece of code:
@@ -150,7 +162,7 @@ print(f"\n{time.perf_counter() - started:.1f} s for all; and the next program is
 # expected output is never in the child. That is your first exercise.
 
 # %% [markdown]
-# ## Exercise 1: judge without telling (2 points, 6 minutes)
+# ## Exercise 1: judge without telling (2 points, 6 minutes; difficulty 2 of 5, importance 5 of 5)
 # [Abduction](glossary.md#abduction): the solver offers an input, and is right when the program turns it into the gold output. Write the
 # judge. `run(program, inputs)` runs a program on a list of argument tuples, and gives one `Outcome` an input
 # (`.ok`, `.kind`, `.value`). Compare values with `package_compare(a, b)`, the package's own `compare`,
@@ -173,13 +185,26 @@ check.judge_candidate(judge_candidate)
 #
 # * What must a hostile program not be able to read? Make sure that you never send it.
 # * `outcome.value` is None for a program that never ended. What if the gold is None?
-# * The package's own: `check.reveal("judge_candidate")`.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def judge_candidate(run, program, candidate, gold):
+#     (outcome,) = run(program, [candidate])
+#     return outcome.ok and package_compare(outcome.value, gold)
+# ```
+#
+# Why: the gold never leaves this process; the child learns the program and the candidate, and no
+# more.
 # </details>
 
 # %%
 judge_candidate = check.use(judge_candidate, fallback=course.judge_candidate)
 program = "def f(a, b):\n    return a + b"
-print(judge_candidate(executor.run, program, (3, 4), 7), judge_candidate(executor.run, program, (3, 5), 7))
+print(
+    judge_candidate(executor.run, program, (3, 4), 7),
+    judge_candidate(executor.run, program, (3, 5), 7),
+)
 
 # %% [markdown]
 # ## Which layer stops what
@@ -198,28 +223,53 @@ print(judge_candidate(executor.run, program, (3, 4), 7), judge_candidate(executo
 
 # %% tags=["long"]
 names = attacks.ATTACKS if profile != "ci" else attacks.ATTACKS[:14:2] + attacks.ATTACKS[14:16]
-columns = attacks.columns() if profile != "ci" else {name: skip for name, skip in attacks.columns().items() if name in ("limits only", "everything")}
+columns = (
+    attacks.columns()
+    if profile != "ci"
+    else {
+        name: skip
+        for name, skip in attacks.columns().items()
+        if name in ("limits only", "everything")
+    }
+)
 started = time.perf_counter()
 found = attacks.matrix(names, columns)
-print(f"{len(found)} attacks x {len(columns)} sets of layers in {time.perf_counter() - started:.0f} s")
+print(
+    f"{len(found)} attacks x {len(columns)} sets of layers in {time.perf_counter() - started:.0f} s"
+)
 for column in columns:
     print(f"  {column:14} {sum(not row[column] for row in found.values()):2} got out")
 
-# %% tags=["long"]
+# %% tags=["long", "hide-input"]
 stopped = np.array([[found[name][column] for column in columns] for name in names])
 made, (axis,) = figures.figure(1, 1, (7.2, 0.3 * len(names) + 1.3))
 with figures.style():
     axis.imshow(np.where(stopped, 0.15, 0.75), cmap="Oranges", vmin=0, vmax=1, aspect="auto")
     for row, column in np.ndindex(stopped.shape):
-        axis.text(column, row, "stopped" if stopped[row, column] else "GOT OUT", ha="center", va="center",
-                  fontsize=7, fontweight="normal" if stopped[row, column] else "bold")
+        axis.text(
+            column,
+            row,
+            "stopped" if stopped[row, column] else "GOT OUT",
+            ha="center",
+            va="center",
+            fontsize=7,
+            fontweight="normal" if stopped[row, column] else "bold",
+        )
     axis.set_xticks(range(len(columns)), columns, fontsize=8)
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.set_xlabel("layers that were on")
     axis.grid(False)
-    said = ", ".join(f"with {column} {out}" for column, out in zip(columns, (~stopped).sum(0)) if column in ("limits only", "everything"))
+    said = ", ".join(
+        f"with {column} {out}"
+        for column, out in zip(columns, (~stopped).sum(0))
+        if column in ("limits only", "everything")
+    )
     axis.set_title(f"Of {len(names)} attacks get out: {said}")
-figures.show(made, alt=f"Table of {len(names)} attacks against {len(columns)} sets of layers; what gets out: {said}.")
+figures.show(
+    made,
+    alt=f"Table of {len(names)} attacks against {len(columns)} sets of layers; what gets out: "
+    f"{said}.",
+)
 
 # %% [markdown]
 # **What you should see**: on a machine at level FULL, no attack gets out in the last column, nor in the last but one: *the system-call
@@ -234,7 +284,7 @@ figures.show(made, alt=f"Table of {len(names)} attacks against {len(columns)} se
 # independent walls must both fail. They are also nearly free: the zygote puts them on once, and each child inherits them.
 
 # %% [markdown]
-# ## Exercise 2: name the level (1 point, 4 minutes)
+# ## Exercise 2: name the level (1 point, 4 minutes; difficulty 2 of 5, importance 2 of 5)
 # `Executor.layers` says of each layer "on" or "off: why". Turn that into one word. **WEAK**: no `seccomp`, or no `no_new_privs` (without which a
 # filter can be shed). **FULL**: both, and a second wall: either `landlock`, or `namespaces` together with `empty_root`. **KERNEL**: else.
 
@@ -250,7 +300,19 @@ check.level_of(level_of)
 # <details><summary>Hints</summary>
 #
 # * Make the set of the names whose state is exactly "on"; then ask whether it contains other sets (`{"a", "b"} <= on`).
-# * The package's own: `check.reveal("level_of")`.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def level_of(layers):
+#     on = {name for name, state in layers.items() if state == "on"}
+#     if not {"seccomp", "no_new_privs"} <= on:
+#         return Level.WEAK
+#     wall = "landlock" in on or {"namespaces", "empty_root"} <= on
+#     return Level.FULL if wall else Level.KERNEL
+# ```
+#
+# Why: the filter and what keeps it on are asked for first; only then does a second wall count.
 # </details>
 
 # %%
@@ -267,11 +329,17 @@ print(level_of(executor.layers))
 mine = """
 def f(x):
     import statistics
-    posix = statistics.mean.__globals__["sys"].modules["posix"]      # os itself is not importable; the module behind it is in memory
+    # os itself is not importable; the module behind it is in memory
+    posix = statistics.mean.__globals__["sys"].modules["posix"]
     return [name for name in posix.listdir("/")]
 """
 print(attacks.run_and_explain(executor, mine))
-for body in ("return open('/etc/passwd').read()", "return (n for n in range(3))", "return 10 ** 10 ** 4", "return float('nan')"):
+for body in (
+    "return open('/etc/passwd').read()",
+    "return (n for n in range(3))",
+    "return 10 ** 10 ** 4",
+    "return float('nan')",
+):
     print(f"{body:36} {attacks.run_and_explain(executor, f'def f(x):{chr(10)}    {body}')}")
 
 # %% [markdown]
@@ -282,7 +350,7 @@ for body in ("return open('/etc/passwd').read()", "return (n for n in range(3))"
 # **If you see something else**: at level WEAK, `open` works: programs there run as you. That is what the word means.
 
 # %% [markdown]
-# ## Exercise 3: read an answer without running it (2 points, 8 minutes)
+# ## Exercise 3: read an answer without running it (2 points, 8 minutes; difficulty 3 of 5, importance 5 of 5)
 # In [deduction](glossary.md#deduction) the solver answers with a value, written as Python text, such as `[1, 'a']`. You need the value.
 # `eval` would give it, and the method's original code does evaluate such text. Think what that means: an answer of
 # `__import__('os').getpid()` is then a program too, and it runs where nothing guards you.
@@ -304,7 +372,21 @@ check.read_value(read_value)
 #
 # * The standard library has a reader of literals, in the module `ast`. Which errors can it raise? Try it on `"(" * 300` and `""`.
 # * In which order should the length be checked?
-# * The package's own is a reader of 300 lines without any `ast`, which also reads `inf` and gives a reason: `check.reveal("read_value")`.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def read_value(text):
+#     if len(text) > 4096:
+#         raise ValueError("too long")
+#     try:
+#         return ast.literal_eval(text.strip())
+#     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+#         raise ValueError("not a literal") from error
+# ```
+#
+# Why: the length is looked at before anything is parsed, and every way in which hostile text can
+# fail becomes one error.
 # </details>
 
 # %%
@@ -316,7 +398,7 @@ except ValueError as error:
     print(f"{type(error).__name__}: {error}")
 
 # %% [markdown]
-# ## Exercise 4: when are two values equal? (2 points, 8 minutes)
+# ## Exercise 4: when are two values equal? (2 points, 8 minutes; difficulty 3 of 5, importance 4 of 5)
 # Write the comparison behind every verdict. Two modes. `"python"` means Python's `==` (what the paper pays by: `True == 1 == 1.0`). `"typed"`
 # keeps types apart at every depth, and 0.0 from -0.0. In both, a value that holds NaN equals nothing.
 #
@@ -338,7 +420,20 @@ check.compare(compare)
 #
 # * Equal canonical texts settle one of the modes completely.
 # * Why does `[nan] == [nan]` give True in Python, while `nan == nan` does not? Lists look at identity first. So `==` alone is not enough.
-# * The package's own: `check.reveal("compare")`.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def compare(a, b, mode):
+#     try:
+#         same = canonical(a) == canonical(b)
+#     except ValueError:  # NaN somewhere inside
+#         return False
+#     return same if mode == "typed" else a == b
+# ```
+#
+# Why: `canonical` finds NaN at any depth in both modes; in "python" the verdict itself is
+# Python's own.
 # </details>
 
 # %%
@@ -358,15 +453,20 @@ SHIFTY = {
     "hash of a text": "def f(x):\n    return hash('apple')",
     "address of an object": "def f(x):\n    return id(object()) % 1000003",
     "printed object": "def f(x):\n    return repr(object())",
-    "how deep can I call?": "def f(x, n=0):\n    try:\n        return f(x, n + 1)\n    except RecursionError:\n        return n",
-    "state across inputs": "import math\ndef f(x):\n    math.count = getattr(math, 'count', 0) + 1\n    return math.count",
+    "how deep can I call?": "def f(x, n=0):\n    try:\n        return f(x, n + 1)\n    except "
+    "RecursionError:\n        return n",
+    "state across inputs": "import math\ndef f(x):\n    math.count = getattr(math, 'count', 0) "
+    "+ 1\n    return math.count",
 }
 table = {}
 for name, program in SHIFTY.items():
     again = [[o.value for o in executor.run(program, [(1,), (2,)], world="A")] for _ in range(2)]
     proof = executor.validate(program, [(1,), (2,)])
     table[name] = (again[0] != again[1], not proof.ok)
-    print(f"{name:22} run twice: {'found' if table[name][0] else 'missed':7} two worlds: {'found' if table[name][1] else 'missed':7} {proof.detail[:70]}")
+    print(
+        f"{name:22} run twice: {'found' if table[name][0] else 'missed':7} two worlds: "
+        f"{'found' if table[name][1] else 'missed':7} {proof.detail[:70]}"
+    )
 
 # %% [markdown]
 # **What you should see**: "run twice" misses most or all six; the two worlds find all six. A *world* is a zygote of its own with another hash seed,
@@ -380,7 +480,7 @@ for name, program in SHIFTY.items():
 # version, the processor) passes. Buffers therefore keep the Python version beside each task.
 
 # %% [markdown]
-# ## Exercise 5: two worlds, one verdict (3 points, 12 minutes)
+# ## Exercise 5: two worlds, one verdict (3 points, 12 minutes; difficulty 4 of 5, importance 5 of 5)
 # Write the judge of determinism. It gets one list of outcomes a world, in the order of the inputs. Give a
 # `Validation(ok, outputs, reason, detail, index)`:
 #
@@ -410,7 +510,25 @@ check.verdict(verdict)
 # * Two loops, the second with `enumerate(zip(first, second))`.
 # * Is True, in one world, the same answer as 1 in the other?
 # * A program that is only slow is not irregular. Which reason helps a proposer that reads it?
-# * The package's own takes any number of worlds, and has finer reasons for `value` and `rejected`: `check.reveal("verdict")`.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def verdict(first, second):
+#     for index, outcome in enumerate(first):
+#         if outcome.kind not in ("ok", "infra"):
+#             return Validation(False, (), outcome.kind, "", index)
+#     for index, (one, other) in enumerate(zip(first, second)):
+#         if other.kind in ("timeout", "memory"):
+#             return Validation(False, (), other.kind, "", index)
+#         differs = other.kind != "ok" or canonical(one.value) != canonical(other.value)
+#         if other.kind != "infra" and differs:
+#             return Validation(False, (), "non_deterministic", "", index)
+#     return Validation(True, tuple(outcome.value for outcome in first))
+# ```
+#
+# Why: the first world speaks to its end before the second is heard, so a program that simply
+# fails is never called irregular.
 # </details>
 
 # %%
@@ -425,27 +543,38 @@ print(verdict([Outcome("ok", 1)], [Outcome("timeout")]).reason)
 # may share one child.
 
 # %% tags=["long"]
-program = "def f(text, n=3):\n    counts = {}\n    for c in text:\n        counts[c] = counts.get(c, 0) + n\n    return sorted(counts.items())[:4]"
+program = (
+    "def f(text, n=3):\n    counts = {}\n    for c in text:\n"
+    "        counts[c] = counts.get(c, 0) + n\n    return sorted(counts.items())[:4]"
+)
 inputs = [(f"the quick brown fox {i} jumps",) for i in range(64)]
 sizes = [1, 2, 4, 8, 16, 32, 64]
+
 
 def work(size):
     """All 64 inputs, so many in each child; size 0: four of them, each in a fresh Python."""
     if size:
-        executor.run_many([Job(program, tuple(inputs[at : at + size])) for at in range(0, 64, size)])
+        executor.run_many(
+            [Job(program, tuple(inputs[at : at + size])) for at in range(0, 64, size)]
+        )
     for (text,) in inputs[:4] if size == 0 else ():
         subprocess.run([sys.executable, "-I", "-S", "-c", f"{program}\nf({text!r})"], check=True)
 
-best = dict.fromkeys([0, *sizes], float("inf"))  # of several rounds: other programs of this machine only ever add
+
+# of several rounds: other programs of this machine only ever add
+best = dict.fromkeys([0, *sizes], float("inf"))
 for _ in range(1 if profile == "ci" else 8):
     for size in best:
         started = time.perf_counter()
         work(size)
         best[size] = min(best[size], 1000 * (time.perf_counter() - started) / (64 if size else 4))
 fresh, batched = best[0], [best[size] for size in sizes]
-print(f"fresh Python {fresh:.1f} ms; one child an input {batched[0]:.2f} ms; 64 inputs in one child {batched[-1]:.3f} ms each")
+print(
+    f"fresh Python {fresh:.1f} ms; one child an input {batched[0]:.2f} ms; 64 inputs in one "
+    f"child {batched[-1]:.3f} ms each"
+)
 
-# %% tags=["long"]
+# %% tags=["long", "hide-input"]
 made, (axis,) = figures.figure(1, 1, (6.0, 3.2))
 figures.line(axis, "one child, this many inputs", sizes, batched, place=0, markevery=1)
 figures.line(axis, "a fresh Python for each", [1, 64], [fresh, fresh], place=1)
@@ -457,9 +586,16 @@ with figures.style():
     axis.minorticks_off()
     axis.set_xlabel("inputs that share a child")
     axis.set_ylabel("milliseconds a check")
-    axis.set_title(f"A child: {fresh / batched[0]:.1f} times as fast as a fresh Python; 64 in one: {fresh / batched[-1]:.0f}")
+    axis.set_title(
+        f"A child: {fresh / batched[0]:.1f} times as fast as a fresh Python; 64 in one: "
+        f"{fresh / batched[-1]:.0f}"
+    )
     axis.legend(loc="lower left")
-figures.show(made, alt=f"Milliseconds a check fall from {fresh:.1f} for a fresh Python to {batched[0]:.2f} for a child and {batched[-1]:.3f} for 64 inputs in one child.")
+figures.show(
+    made,
+    alt=f"Milliseconds a check fall from {fresh:.1f} for a fresh Python to {batched[0]:.2f} for "
+    f"a child and {batched[-1]:.3f} for 64 inputs in one child.",
+)
 
 # %% [markdown]
 # **What you should see**: one line that falls as more inputs share a child, one flat line well above it. Both axes are logarithmic. The title gives the two
@@ -477,25 +613,46 @@ figures.show(made, alt=f"Milliseconds a check fall from {fresh:.1f} for a fresh 
 # into time-outs. Proposals are validated on *half* the time they will be given later: what barely passes
 # here would fail there. Move the slider: how much work fits?
 
-# %%
-LOOP = "def f(n):\n    total = 0\n    for i in range(n):\n        total += i * i\n    return total % 97"
+# %% tags=["hide-input"]
+LOOP = (
+    "def f(n):\n    total = 0\n    for i in range(n):\n        total += i * i\n"
+    "    return total % 97"
+)
 COUNTS = [10**4, 10**5, 10**6] if profile == "ci" else [10**4, 10**5, 10**6, 10**7]
 ENDS = {}
 for cpu in (0.1, 0.2, 0.4):
     for n in COUNTS:
         ENDS[cpu, n] = executor.run(LOOP, [(n,)], limits=Limits(cpu_s=cpu))[0]
 
+
 def draw(axis, cpu):
     used = [ENDS[cpu, n].cpu_ms for n in COUNTS]
-    axis.bar(range(len(COUNTS)), used, color=[figures.look("deduction" if ENDS[cpu, n].ok else "abduction").colour for n in COUNTS])
+    axis.bar(
+        range(len(COUNTS)),
+        used,
+        color=[
+            figures.look("deduction" if ENDS[cpu, n].ok else "abduction").colour for n in COUNTS
+        ],
+    )
     for place, n in enumerate(COUNTS):
         axis.text(place, used[place], ENDS[cpu, n].kind, ha="center", va="bottom", fontsize=8)
     axis.axhline(1000 * cpu, color="grey", linestyle="--")
     axis.set_xticks(range(len(COUNTS)), [f"{n:.0e}" for n in COUNTS])
-    axis.set(xlabel="rounds of the loop", ylabel="processor time, ms", ylim=(0, 520), title=f"cut at {1000 * cpu:.0f} ms")
+    axis.set(
+        xlabel="rounds of the loop",
+        ylabel="processor time, ms",
+        ylim=(0, 520),
+        title=f"cut at {1000 * cpu:.0f} ms",
+    )
 
-widgets.explore(draw, "Bars of processor time for growing loops at three limits: the loops that need more are cut there.",
-                static=[{"cpu": 0.1}, {"cpu": 0.2}, {"cpu": 0.4}], cpu=[0.1, 0.2, 0.4])
+
+widgets.explore(
+    draw,
+    "Bars of processor time for growing loops at three limits: the loops that need more are cut "
+    "there.",
+    static=[{"cpu": 0.1}, {"cpu": 0.2}, {"cpu": 0.4}],
+    cpu=[0.1, 0.2, 0.4],
+)
 
 # %% [markdown]
 # **What you should see**: bars that grow tenfold until one reaches the dashed line, and is called `timeout` there.

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 01.
 #
-# **Budget:** 14 minutes to read (2,756 words); 5 exercises (10 points, about 27 minutes); 3 seconds and 122 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 14 minutes to read (2,708 words); 5 exercises (10 points, about 27 minutes); 3 seconds and 122 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
 #
@@ -104,7 +104,7 @@ profile = profile(PROFILE)
 # A score is 1 for right and 0 for wrong. [Induction](glossary.md#induction) (write a program that turns inputs into outputs) may be scored by
 # fraction: a program that is right on 3 of 5 hidden pairs gets 0.6.
 #
-# **Exercise 1** (3 minutes, 1 point). Write `solve_rate`. It must refuse fewer than two scores; section 4 shows why.
+# **Exercise 1** (3 minutes, 1 point; difficulty 1 of 5, importance 4 of 5). Write `solve_rate`. It must refuse fewer than two scores; section 4 shows why.
 
 # %% tags=["exercise"]
 def solve_rate(scores):
@@ -123,7 +123,17 @@ check.solve_rate(solve_rate)
 #
 # * What should happen with one score, and with none? Do that first.
 # * A score of 0.5 is half a success. Does your function treat it so?
-# * Stuck? `check.reveal("solve_rate")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def solve_rate(scores):
+#     if len(scores) < 2:
+#         raise ValueError("a solve rate needs at least two replies")
+#     return sum(scores) / len(scores)
+# ```
+#
+# Why: the refusal comes first, so nobody can go on with the rate of a single reply.
 # </details>
 
 # %%
@@ -141,7 +151,7 @@ print("2 of 8 right:", solve_rate([1.0] * 2 + [0.0] * 6))
 # This is the task's **[learnability](glossary.md#learnability)**. Your function is saved in `my_work.py` and will pay the proposer in
 # [notebook 05](05_build_it.ipynb).
 #
-# **Exercise 2** (3 minutes, 2 points). Write it. Before you do, say aloud what a task earns that 1 of 8 replies solved, and one that 7 of 8
+# **Exercise 2** (3 minutes, 2 points; difficulty 1 of 5, importance 5 of 5). Write it. Before you do, say aloud what a task earns that 1 of 8 replies solved, and one that 7 of 8
 # solved.
 
 # %% tags=["exercise"]
@@ -161,7 +171,15 @@ check.learnability(learnability)
 # * Draw the curve on paper first. It jumps at one end only: at which?
 # * The rate is a mean of n scores. Comparing it with 0.0 and 1.0 exactly is safe here: a sum of zeros is exactly 0, and n ones divided by n
 #   are exactly 1.
-# * `check.reveal("learnability")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def learnability(rate):
+#     return 0.0 if rate in (0, 1) else 1 - rate
+# ```
+#
+# Why: both ends teach nothing; between them the harder task earns more.
 # </details>
 
 # %%
@@ -179,12 +197,13 @@ learnability = check.use(learnability, fallback=az.learnability)
 # Each bar is what a task earns for a number of right replies out of 8; the coloured bar is the one in the title. In a live
 # notebook you can choose both.
 
-# %%
+# %% tags=["hide-input"]
 RULES = {
     "paper": learnability,
     "upstream": lambda rate: az.learnability(rate, "upstream"),
     "4r̄(1 − r̄)": lambda rate: 4 * rate * (1 - rate),
 }
+
 
 def draw(axis, rule, right):
     pays = [RULES[rule](k / 8) for k in range(9)]
@@ -197,16 +216,21 @@ def draw(axis, rule, right):
     axis.set_ylabel("the task earns (reward)")
     axis.set_title(f"{rule}: {right} of 8 earns {pays[right]:g}")
 
-grid = [{"rule": "paper", "right": 1}, {"rule": "upstream", "right": 0}, {"rule": "4r̄(1 − r̄)", "right": 4}]
-alt = "Three bar charts of a task's pay against right replies of 8: the paper's falls from 7/8, upstream's adds -0.5 at both ends, 4r(1-r) peaks in the middle"
+
+grid = [
+    {"rule": "paper", "right": 1},
+    {"rule": "upstream", "right": 0},
+    {"rule": "4r̄(1 − r̄)", "right": 4},
+]
+alt = (
+    "Three bar charts of a task's pay against right replies of 8: the paper's falls from 7/8, "
+    "upstream's adds -0.5 at both ends, 4r(1-r) peaks in the middle"
+)
 widgets.explore(draw, alt, grid, rule=list(RULES), right=list(range(9)))
 
 # %% [markdown]
 # **What you should see.** The paper's bars start at 0, jump to 7/8 at one right reply, and fall in a straight line. Upstream's are the same
 # but for −0.5 at 0 and at 8. The third is a symmetric hill.
-#
-# **If you see something else**, or the first chart has a tall bar at 0: your `learnability` is in use and differs from the paper's; run
-# its check again.
 #
 # *Think about it.* Under the paper's rule the best-paid task sits right beside the worst-paid: 1 of 8 earns 7/8, 0 of 8 earns nothing.
 # A proposer that is asked to go for the hardest solvable task lives at the edge of a cliff. Section 4 shows what chance does at that edge.
@@ -221,21 +245,24 @@ widgets.explore(draw, alt, grid, rule=list(RULES), right=list(range(9)))
 rng = np.random.default_rng(SEED)
 TASKS = 2_000 if profile == "ci" else 20_000
 
+
 def paid(p, n):
     """What TASKS tasks of true difficulty p earn, each measured anew with n replies."""
     rates = (rng.random((TASKS, n)) < p).mean(axis=1)
     return np.array([learnability(rate) for rate in rates])
 
+
 for n in (1, 2, 4, 8, 64):
     pays = paid(0.25, n)
     half = 1.96 * pays.std() / TASKS**0.5
-    print(f"n = {n:2}: mean pay {pays.mean():.3f} ± {half:.3f}, one task's pay varies by {pays.std():.3f}")
+    print(
+        f"n = {n:2}: mean pay {pays.mean():.3f} ± {half:.3f}, one task's pay varies by "
+        f"{pays.std():.3f}"
+    )
 
 # %% [markdown]
 # **What you should see.** With n = 1 the mean pay is exactly 0. With n = 2 it is near 0.19, with n = 8 near 0.65, with n = 64 near 0.75, the
 # pay that was meant. (± is a 95 % interval of the simulation. "Varies by" is the standard deviation of one task's pay.)
-#
-# **If you see something else** at n = 1: with one reply r̄ is 0 or 1, and both ends pay 0. A learnability that pays there has its ends wrong.
 #
 # So n = 1 does not make the signal *noisy*. It removes it: every task in the world earns 0, easy or hard. A re-implementation that saves
 # time with n = 1 has a proposer that never learns, and no error message.
@@ -246,7 +273,7 @@ for n in (1, 2, 4, 8, 64):
 # No simulation is needed. Each reply is right with chance p, independently. Then the mean pay over all possible outcomes has a closed form,
 # one short line of Python.
 #
-# **Exercise 3** (8 minutes, 2 points). Find it. Pen and paper help.
+# **Exercise 3** (8 minutes, 2 points; difficulty 4 of 5, importance 3 of 5). Find it. Pen and paper help.
 
 # %% tags=["exercise"]
 def expected_learnability(p, n):
@@ -267,19 +294,29 @@ check.expected_learnability(expected_learnability)
 # * Now put the ends back. At r̄ = 1, how much does the paper's rule differ from 1 − r̄? And at r̄ = 0?
 # * How likely is the outcome where they differ? Subtract its chance times the difference.
 # * Check by hand: n = 2, p = ½ has four equally likely outcomes, which earn 0, ½, ½, 0.
-# * `check.reveal("expected_learnability")` shows the package's own (with a switch for upstream's rule).
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def expected_learnability(p, n):
+#     return (1 - p) - (1 - p) ** n
+# ```
+#
+# Why: 1 − r̄ has the mean 1 − p. Only the outcome "none of n right" is paid otherwise: 0 where 1
+# − r̄ says 1. Its chance is (1 − p)ⁿ.
 # </details>
 
 # %%
 expected_learnability = check.use(expected_learnability, fallback=course.expected_learnability)
 
-# %%
+# %% tags=["hide-input"]
 def spread(p, n):
     """Standard deviation of one task's pay; exact."""
     chances = [comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
     pays = [learnability(k / n) for k in range(n + 1)]
     mean = sum(c * v for c, v in zip(chances, pays))
     return sum(c * (v - mean) ** 2 for c, v in zip(chances, pays)) ** 0.5
+
 
 made, (left, right) = figure(1, 2, (9.2, 3.6))
 ps = np.linspace(0.0, 1.0, 101)
@@ -290,17 +327,27 @@ dots = np.arange(0.1, 1.0, 0.2)
 left.plot(dots, [paid(p, 8).mean() for p in dots], "k+", markersize=10, label="simulated, n = 8")
 left.plot(ps, 1 - ps, color="#BBBBBB", linewidth=1, label="meant: 1 − p")
 with style():
-    left.set(title="Few replies pay hard tasks too little", xlabel="p, true chance to solve", ylabel="mean pay (reward)")
-    right.set(title="... and make each pay a lottery", xlabel="p, true chance to solve", ylabel="standard deviation of pay (reward)")
+    left.set(
+        title="Few replies pay hard tasks too little",
+        xlabel="p, true chance to solve",
+        ylabel="mean pay (reward)",
+    )
+    right.set(
+        title="... and make each pay a lottery",
+        xlabel="p, true chance to solve",
+        ylabel="standard deviation of pay (reward)",
+    )
     left.legend()
-show(made, "Mean pay and its spread against the true chance p for n from 1 to 64: at n = 1 both are zero, and the mean approaches 1 - p as n grows")
+show(
+    made,
+    "Mean pay and its spread against the true chance p for n from 1 to 64: at n = 1 both are "
+    "zero, and the mean approaches 1 - p as n grows",
+)
 
 # %% [markdown]
 # **What you should see.** Left: the line of n = 1 lies on the axis. Each larger n follows the grey line 1 − p further to the left, then
 # drops to 0. The black crosses (simulated) lie on the line of n = 8. Right: from n = 4 on the lottery is worst for hard tasks, and n = 8 still pays a task
 # with p = 0.1 anything between 0 and 7/8.
-#
-# **If you see something else**: crosses off the line mean that `expected_learnability` and `learnability` do not belong together.
 #
 # Two things to take away:
 #
@@ -317,8 +364,6 @@ for n in (2, 4, 6, 8, 16, 64):
 # %% [markdown]
 # **What you should see.** The best-paid difficulty moves from p = 0.50 (n = 2) to p = 0.26 (n = 8) and p = 0.06 (n = 64). So n (`n_mc` in the configuration) is not only a
 # matter of noise and cost: it sets how hard the tasks are that the proposer is drawn to.
-#
-# **If you see something else**, check that the peak for n = 2 lies at one half; by symmetry it must.
 
 # %% [markdown]
 # ### Greedy copies
@@ -330,19 +375,22 @@ for n in (2, 4, 6, 8, 16, 64):
 one = rng.random((TASKS, 1)) < 0.25
 copies = np.repeat(one, 8, axis=1)
 pays = [learnability(rate) for rate in copies.mean(axis=1)]
-print(f"eight equal replies, p = 0.25: mean pay {np.mean(pays):.3f}, different pays seen: {np.unique(pays).tolist()}")
+print(
+    f"eight equal replies, p = 0.25: mean pay {np.mean(pays):.3f}, different pays seen: "
+    f"{np.unique(pays).tolist()}"
+)
 
 sick = json.loads(recorded("runs/bugs/symptoms.json").read_text(encoding="utf-8"))["runs"]
 for name in ("healthy", "greedy Monte-Carlo"):
-    print(f"{name:20} learnable tasks {sick[name]['learnable']['last']:.0%}, held-out accuracy {100 * sick[name]['held-out gain']:+.1f} points")
+    print(
+        f"{name:20} learnable tasks {sick[name]['learnable']['last']:.0%}, held-out accuracy "
+        f"{100 * sick[name]['held-out gain']:+.1f} points"
+    )
 
 # %% [markdown]
 # **What you should see.** Mean pay 0 again: eight copies are one reply. Below it, two *recorded* runs of the [nano model](glossary.md#nano-model) (20 steps, one seed,
 # `data_samples/runs/bugs/symptoms.json`). A task is *learnable* when 0 < r̄ < 1. In the last fifth of the healthy run 55 % of the valid tasks are; in
 # the run with this bug, 0 %.
-#
-# **If you see something else** in your own run, for instance a solve rate that is never between 0 and 1, look at the sampling first:
-# temperature, seeds, a cache that returns the same text.
 #
 # Read the gains with care. They are +6.7 and −2.0 points on 300 problems, with 95 % intervals of about ±5 points each, and one seed. They
 # do not show that the run with the bug learned anything, nor measure by how much the bug hurts.
@@ -368,7 +416,8 @@ for name in ("healthy", "greedy Monte-Carlo"):
 # %%
 for verdict in (
     az.Verdict(ok=True, well_formed=True, score=1.0),
-    az.Verdict(ok=False, well_formed=True, score=0.6),  # 3 of 5 hidden pairs, where scoring is by fraction
+    # 3 of 5 hidden pairs, where scoring is by fraction
+    az.Verdict(ok=False, well_formed=True, score=0.6),
     az.Verdict(ok=False, well_formed=True, score=0.0),
     az.Verdict(ok=False, well_formed=False),
 ):
@@ -376,7 +425,7 @@ for verdict in (
 print(Reward(-1.0, {"form": -1.0}))
 
 # %% [markdown]
-# **Exercise 4** (5 minutes, 2 points). Write the solver's column. Any score above 0 is paid as it is; a score of 0 is a wrong answer.
+# **Exercise 4** (5 minutes, 2 points; difficulty 2 of 5, importance 5 of 5). Write the solver's column. Any score above 0 is paid as it is; a score of 0 is a wrong answer.
 
 # %% tags=["exercise"]
 def answer_reward(verdict):
@@ -397,7 +446,19 @@ check.answer_reward(answer_reward)
 #
 # * Climb the ladder from its lowest rung. Each rung is one `if` with one `return`.
 # * `ok` means *fully* right. What should 0.6 earn?
-# * `check.reveal("answer_reward")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def answer_reward(verdict):
+#     if not verdict.well_formed:
+#         return Reward(-1.0, {"form": -1.0})
+#     total = verdict.score if verdict.score > 0 else -0.5
+#     return Reward(total, {"accuracy": total})
+# ```
+#
+# Why: one `if` per rung, from the lowest up; `score` and not `ok` decides, so that fractions are
+# paid.
 # </details>
 
 # %%
@@ -409,7 +470,7 @@ answer_reward = check.use(answer_reward, fallback=az.answer_reward)
 # Suppose someone pays 0 for a reply without form ("nothing to judge") and −1 for a wrong answer ("wrong is bad"). It reads like common
 # sense. Take a solver that is right with chance q whenever it answers, and ask what pays better: answer in good form, or give up the form?
 
-# %%
+# %% tags=["hide-input"]
 q = np.linspace(0, 1, 51)
 ladders = {"the paper's ladder": (-1.0, -0.5), "upside down": (0.0, -1.0)}
 made, axes = figure(1, 2, (8.6, 3.2))
@@ -421,15 +482,20 @@ for axis, (name, (shapeless, wrong)) in zip(axes, ladders.items()):
     axis.fill_between(q, -1.1, 1.1, where=silent, color="#D55E00", alpha=0.12)
     with style():
         axis.legend(loc="upper left")
-        axis.set_title(f"{name}: " + ("silence pays better at low skill" if silent.any() else "answering always pays"))
+        axis.set_title(
+            f"{name}: "
+            + ("silence pays better at low skill" if silent.any() else "answering always pays")
+        )
     axis.set(xlabel="q, chance to be right", ylabel="mean pay (reward)", ylim=(-1.1, 1.1))
-show(made, "Mean pay of answering against the chance to be right: above giving up everywhere on the paper's ladder, below it for chances under one half upside down")
+show(
+    made,
+    "Mean pay of answering against the chance to be right: above giving up everywhere on the "
+    "paper's ladder, below it for chances under one half upside down",
+)
 
 # %% [markdown]
 # **What you should see.** Left: the blue line is above the other everywhere, so good form pays even for a solver that knows nothing. Right:
 # in the shaded part, below q = ½, silence pays better.
-#
-# **If you see something else**: the left chart must have no shaded part.
 #
 # The trap is a spiral: hard tasks push the solver out of the form; replies without form are never judged right; the tasks look harder still.
 #
@@ -442,8 +508,6 @@ for name in ("healthy", "format collapse"):
 
 # %% [markdown]
 # **What you should see.** 1.000 → 0.998 for both: *no collapse at all*, although the ladder is wrong.
-#
-# **If you see something else**, the recorded file has changed; the text here describes 20 steps of one seed.
 #
 # That is worth a pause. In the first steps every reply of the nano model had good form. A [policy](glossary.md#policy) can only be drawn to what it sometimes does: with no
 # reply without form, nothing rewards dropping it. A model that breaks the form now and then, on hard tasks and for longer, is another matter.
@@ -463,15 +527,24 @@ for name in ("healthy", "format collapse"):
 # | impossible tasks | 1 − r̄, also at r̄ = 0 | |
 # | length blow-up | as healthy; the *solver* gets 0.02 extra for each token | |
 
-# %%
+# %% tags=["hide-input"]
 ZOO = ("healthy", "trivial tasks", "impossible tasks", "length blow-up")
-PLATES = {"tasks' solve rate": "solve rate of proposed tasks (share)", "learnable": "learnable tasks (share)", "reply tokens": "length of answers (tokens)"}
+PLATES = {
+    "tasks' solve rate": "solve rate of proposed tasks (share)",
+    "learnable": "learnable tasks (share)",
+    "reply tokens": "length of answers (tokens)",
+}
 made, axes = figure(1, 3, (10.0, 2.9))
 for axis, (plate, label) in zip(axes, PLATES.items()):
     for row, name in enumerate(reversed(ZOO)):
         first, last = sick[name][plate]["first"], sick[name][plate]["last"]
         colour = look("", len(ZOO) - 1 - row).colour
-        axis.annotate("", (last, row), (first, row), arrowprops={"arrowstyle": "->", "color": colour, "linewidth": 2.2})
+        axis.annotate(
+            "",
+            (last, row),
+            (first, row),
+            arrowprops={"arrowstyle": "->", "color": colour, "linewidth": 2.2},
+        )
         axis.plot([first, last], [row, row], "o", markersize=3, color=colour)
     axis.set_yticks(range(len(ZOO)), reversed(ZOO) if axis is axes[0] else [""] * len(ZOO))
     axis.set_ylim(-0.5, len(ZOO) - 0.5)
@@ -480,22 +553,34 @@ with style():
     axes[0].set_title("Tasks become what is paid")
     axes[1].set_title("Honest pay: more of them teach")
     axes[2].set_title("Tokens that are paid are written")
-show(made, "Arrows from the first to the last fifth of four runs: trivial tasks end at solve rate 0.87, impossible ones at 0.25, paid tokens make answers of 51 tokens")
+show(
+    made,
+    "Arrows from the first to the last fifth of four runs: trivial tasks end at solve rate "
+    "0.87, impossible ones at 0.25, paid tokens make answers of 51 tokens",
+)
 
 # %% [markdown]
 # **What you should see.** Arrows go from the first fifth of a run to its last. *Trivial tasks* moves right (solve rate 0.76 → 0.87) and its share of
 # learnable tasks is halved. *Impossible tasks* goes left (0.71 → 0.25). *Length blow-up* writes 15 → 51 tokens.
 #
-# **If you see something else**: numbers of one seed. With another seed the directions should stay and the sizes change.
+# Numbers of one seed. With another seed the directions should stay and the sizes change.
 #
 # Now the curve that would have fooled you. The proposer's own reward:
 
-# %%
+# %% tags=["hide-input"]
 def curve(folder, ending):
     """Mean over task types, step by step, of a proposer's number in a recorded run."""
     lines = recorded(f"runs/bugs/{folder}/metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [{k: v for k, v in json.loads(text).items() if k.startswith("propose/") and k.endswith(ending)} for text in lines]
+    rows = [
+        {
+            k: v
+            for k, v in json.loads(text).items()
+            if k.startswith("propose/") and k.endswith(ending)
+        }
+        for text in lines
+    ]
     return [sum(row.values()) / len(row) for row in rows]
+
 
 made, axes = figure(1, 2, (8.6, 3.2))
 for place, folder in enumerate(("healthy", "trivial-tasks", "impossible-tasks")):
@@ -503,18 +588,29 @@ for place, folder in enumerate(("healthy", "trivial-tasks", "impossible-tasks"))
         values = curve(folder, ending)
         line(axis, folder.replace("-", " "), range(len(values)), values, place)
 with style():
-    axes[0].set(title="Paid: both hacks look like success", xlabel="step", ylabel="proposer's mean reward")
-    axes[1].set(title="Taught: neither beats honest pay", xlabel="step", ylabel="learnable tasks (share)", ylim=(0, 1))
+    axes[0].set(
+        title="Paid: both hacks look like success", xlabel="step", ylabel="proposer's mean reward"
+    )
+    axes[1].set(
+        title="Taught: neither beats honest pay",
+        xlabel="step",
+        ylabel="learnable tasks (share)",
+        ylim=(0, 1),
+    )
     axes[0].legend()
 for axis in axes:
     axis.set_xticks(range(0, 20, 5))
-show(made, "Proposer reward and share of learnable tasks over 20 steps: both hacked runs are paid far more than the healthy one and have fewer learnable tasks at the end")
+show(
+    made,
+    "Proposer reward and share of learnable tasks over 20 steps: both hacked runs are paid far "
+    "more than the healthy one and have fewer learnable tasks at the end",
+)
 
 # %% [markdown]
 # **What you should see.** Left: both hacked runs are *paid* far more than the healthy one, and the pay climbs. Right: at the end the healthy run has
 # the largest share of learnable tasks.
 #
-# **If you see something else**: the reward scales of the three runs are not the same (that is the point), so compare slopes on the left, not heights.
+# The reward scales of the three runs are not the same (that is the point), so compare slopes on the left, not heights.
 #
 # Rule for life: **never judge a self-play run by its own reward.** Look at what the reward was meant to stand for, measured apart: the share of
 # learnable tasks, and held-out accuracy.
@@ -527,8 +623,6 @@ for name in ZOO:
 # **What you should see.** Healthy +6.7; trivial −4.3; impossible −0.3; and *length blow-up* **+23.7**, the best of all. (300 problems, one seed;
 # the 95 % intervals are about ±5 points, ±6 for the last.)
 #
-# **If you see something else**, the recorded file has changed.
-#
 # A bug that helps? The nano model can think step by step and at first hardly does; thinking is what its held-out problems need
 # (`azr_lite/nano/NOTES.md`). A bonus for tokens pays for thinking by accident. The same bonus goes on paying for tokens when they no longer
 # help. An accidental gain is no argument for a reward; it is a hint about what the model lacked.
@@ -537,7 +631,7 @@ for name in ZOO:
 # ## 7. A bug hunt
 #
 # Here is a function from a fictional pull request. It pays a *proposal*: `scores` holds the scores of its Monte-Carlo replies.
-# (An invalid task gets no replies; the caller fills in zeros.) It runs, its numbers look plausible, and it holds **four** bugs. You met
+# (An invalid task gets no replies, so its list may be empty.) It runs, its numbers look plausible, and it holds **four** bugs. You met
 # the idea of each above.
 
 # %%
@@ -559,18 +653,16 @@ print("its program raises an error:", sick_pay(invalid, [0.0] * 8))
 # **What you should see.** The first line is as it should be (0.75). The second pays a trivial task 0.25. The third pays 1.0, the highest
 # reward there is, for a program that does not even run.
 #
-# **If you see something else**, you have edited the cell above; undo that, so that the hunt starts from the same place.
-#
-# **Exercise 5** (8 minutes, 3 points). Copy the body into the cell below and mend all four. The check names a bug when it is the only one left.
+# **Exercise 5** (8 minutes, 3 points; difficulty 3 of 5, importance 4 of 5). Copy the body into the cell below and mend all four. The check names a bug when it is the only one left.
 
 # %% tags=["exercise"]
 def proposer_pay(verdict, scores):
     """What one proposal earns: the proposer's column of the ladder, then learnability of the solve
     rate.
 
-    verdict: a Verdict; .ok says valid, .well_formed says readable.  scores: list of floats, at
-    least two where
-    the proposal is valid.  Returns: a float.
+    verdict: a Verdict; .ok says valid, .well_formed says readable.
+    scores: list of floats, at least two where the proposal is valid; maybe empty where it is not.
+    Returns: a float.
     proposer_pay(az.Verdict(ok=True, well_formed=True), [1.0, 0.0, 0.0, 0.0]) is 0.75
     """
     return ...
@@ -584,7 +676,18 @@ check.proposer_pay(proposer_pay)
 # * The nano preset takes 6 replies, the paper 8.
 # * What does the last line pay for r̄ = 0?
 # * You may use `solve_rate` and `learnability` from above: shorter code has fewer places to be wrong.
-# * `check.reveal("proposer_pay")` shows a right one.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def proposer_pay(verdict, scores):
+#     if not verdict.ok:
+#         return -1.0
+#     return learnability(solve_rate(scores))
+# ```
+#
+# Why: `ok` covers form and validity at once, and functions that were checked before bring their
+# corner cases along.
 # </details>
 
 # %%
@@ -595,13 +698,14 @@ for text, verdict, scores in (
     ("valid, never solved", valid, [0.0] * 8),
     ("its program raises an error", invalid, [0.0] * 8),
 ):
-    print(f"{text:28} sick {sick_pay(verdict, scores):+.2f}   mended {proposer_pay(verdict, scores):+.2f}")
+    print(
+        f"{text:28} sick {sick_pay(verdict, scores):+.2f}   mended "
+        f"{proposer_pay(verdict, scores):+.2f}"
+    )
 
 # %% [markdown]
 # **What you should see.** The first row agrees; the other three differ. Read down the sick column: the two worst proposals are paid best.
 # A proposer trained on it would learn to write programs that crash.
-#
-# **If you see something else** in the mended column than +0.75, 0, 0, −1, run the check above again.
 
 # %% [markdown]
 # ## 8. What to remember

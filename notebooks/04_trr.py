@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 03; means and standard deviations.
 #
-# **Budget:** 15 minutes to read (3,004 words); 5 exercises (10 points, about 37 minutes); 6 seconds and 124 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 16 minutes to read (3,248 words); 5 exercises (10 points, about 37 minutes); 6 seconds and 124 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
 #
@@ -85,9 +85,16 @@ np.set_printoptions(precision=4, suppress=True)
 # ## 1. From reward to push
 #
 # [Notebook 03](03_rewards.ipynb) ended with a reward R for every reply. The model is a **[policy](glossary.md#policy)** π: it gives each
-# possible reply a probability π(reply). Training should make the *mean* reward, Σ π(reply) · R(reply), grow. Since ∇π = π · ∇ log π, the gradient of that sum is
-# itself a mean over sampled replies, of R · ∇ log π(reply). So: sample, then raise the log probability of each reply, the more the better it was
-# paid. This is the *policy gradient*, and the method is called REINFORCE.
+# possible reply y a probability π(y). Training should make the *mean* reward grow,
+# E[R] = Σ π(y) · R(y), a sum over all replies. Only π depends on the weights. With ∇π = π · ∇ log π,
+# which is the derivative of a logarithm, its gradient is
+#
+# $$\nabla E[R] = \sum_y R(y)\,\nabla \pi(y) = \sum_y \pi(y)\,R(y)\,\nabla \log \pi(y)
+# = E\left[R\,\nabla \log \pi\right].$$
+#
+# The last form is again a mean over replies, and a mean can be estimated by sampling: sample, then
+# raise the log-probability of each reply, the more the better it was paid. This is the *policy
+# gradient*, and the method is called REINFORCE.
 #
 # It still works, and works better, when R is replaced by the **[advantage](glossary.md#advantage)** A: by how much this reply was *better than
 # expected*. The policy gradient then is the mean of
@@ -95,7 +102,13 @@ np.set_printoptions(precision=4, suppress=True)
 # $$A \cdot \nabla \log \pi(\text{reply})$$
 #
 # A > 0 makes the reply more likely, A < 0 less likely. The simplest choice, A = R − b, subtracts a **[baseline](glossary.md#baseline)** b.
-# Does that change where the gradient points? Here is a policy with three actions (read: three possible replies), and no sampling: every mean is
+# Does that change where the gradient points? What a constant b adds is the mean of b · ∇ log π, and
+#
+# $$E\left[b\,\nabla \log \pi\right] = b \sum_y \pi(y)\,\frac{\nabla \pi(y)}{\pi(y)}
+# = b\,\nabla \sum_y \pi(y) = b\,\nabla 1 = 0,$$
+#
+# because probabilities add up to 1 whatever the weights are. So the mean stays; only the noise changes.
+# All that was asked of b is that it does not depend on y. Here is a policy with three actions (read: three possible replies), and no sampling: every mean is
 # taken exactly.
 
 # %%
@@ -113,8 +126,6 @@ for b in (0.0, 0.92, 5.0):
 # **What you should see.** The same mean gradient three times. The variance of one draw differs by a factor of three thousand: smallest with b
 # near the mean pay (0.91), largest with 5.
 #
-# **If you see something else**: rows of `scores` weighed by `policy` must sum to zero; that is why a constant b drops out of the mean.
-#
 # So a baseline that does not depend on the reply costs nothing in truth and saves much noise. All of this notebook is about **which**
 # baseline, measured over **which** replies, and what one divides by.
 
@@ -128,34 +139,52 @@ for b in (0.0, 0.92, 5.0):
 # %%
 step = json.loads(recorded("steps/nano-seed0-step25.json").read_text(encoding="utf-8"))
 groups, prompts, lengths, rewards, used = (list(column) for column in zip(*step["rows"]))
-NAMES = [f"{role}/{kind}" for role in ("propose", "solve") for kind in ("deduction", "abduction", "induction")]
+NAMES = [
+    f"{role}/{kind}"
+    for role in ("propose", "solve")
+    for kind in ("deduction", "abduction", "induction")
+]
 rows = {name: np.array([one == name for one in groups]) for name in NAMES}
 R, L = np.array(rewards), np.array(lengths)
 
 print(f"{'group':18} {'replies':>7} {'prompts':>7} {'mean R':>7} {'std R':>6} {'tokens each':>11}")
 for name, own in rows.items():
     asked = len({p for p, mine in zip(prompts, own) if mine})
-    print(f"{name:18} {own.sum():7} {asked:7} {R[own].mean():7.2f} {R[own].std():6.2f} {L[own].mean():11.1f}")
-print(f"{'all':18} {len(R):7} {len(set(prompts)):7} {R.mean():7.2f} {R.std():6.2f} {L.mean():11.1f}")
+    print(
+        f"{name:18} {own.sum():7} {asked:7} {R[own].mean():7.2f} {R[own].std():6.2f} "
+        f"{L[own].mean():11.1f}"
+    )
+print(
+    f"{'all':18} {len(R):7} {len(set(prompts)):7} {R.mean():7.2f} {R.std():6.2f} {L.mean():11.1f}"
+)
 
-# %%
+# %% tags=["hide-input"]
 made, (axis,) = figure(1, 1, (7.2, 3.2))
 for place, (name, own) in enumerate(rows.items()):
     role, kind = name.split("/")
-    axis.errorbar(place, R[own].mean(), R[own].std(), fmt=look(kind).marker, color=look(kind).colour, capsize=4)
+    axis.errorbar(
+        place,
+        R[own].mean(),
+        R[own].std(),
+        fmt=look(kind).marker,
+        color=look(kind).colour,
+        capsize=4,
+    )
 axis.axhline(R.mean(), color="#6E6E6E", linestyle="--", linewidth=1)
 axis.text(4.5, R.mean() + 0.03, "mean of all", ha="center", fontsize=8)
 axis.set_xticks(range(6), [name.replace("/", "\n") for name in NAMES])
 axis.set_ylabel("reward, mean ± std")
 with style():
     axis.set_title("Six groups, six means and six spreads: one baseline cannot fit all")
-show(made, "Mean and standard deviation of rewards in six groups: means from -0.05 to 0.77, spreads from 0.30 for proposals to 0.75 for answers")
+show(
+    made,
+    "Mean and standard deviation of rewards in six groups: means from -0.05 to 0.77, spreads "
+    "from 0.30 for proposals to 0.75 for answers",
+)
 
 # %% [markdown]
 # **What you should see.** Means from −0.05 (solve/induction) to 0.77 (solve/abduction), spreads from 0.30 (propose/deduction) to 0.75
 # (solve/deduction). Each proposal stands alone on its prompt; an answer shares its prompt with two to four others.
-#
-# **If you see something else**, the recorded file is not the one this text was written for.
 
 # %% [markdown]
 # ## 3. The obvious choice, and what it says
@@ -166,12 +195,13 @@ show(made, "Mean and standard deviation of rewards in six groups: means from -0.
 # %%
 globally = course.estimate("global", rewards, groups, prompts, lengths)
 for name, own in rows.items():
-    print(f"{name:18} mean advantage {globally[own].mean():+.2f}, pushed up: {(globally[own] > 0).mean():4.0%} of the replies")
+    print(
+        f"{name:18} mean advantage {globally[own].mean():+.2f}, pushed up: "
+        f"{(globally[own] > 0).mean():4.0%} of the replies"
+    )
 
 # %% [markdown]
 # **What you should see.** solve/abduction has a mean advantage of +0.69, solve/induction −0.49. Of the abduction proposals 12 % are pushed up.
-#
-# **If you see something else**: with a whole-batch baseline the six numbers, weighed by the groups' sizes, must cancel to 0.
 #
 # So an average abduction answer is pushed *up* for being an abduction answer, and an average proposal *down* for being a proposal. By section 1
 # this is not wrong on average: a constant drops out. But it is noise in every single step, and each group pays for the others' means.
@@ -188,7 +218,7 @@ for name, own in rows.items():
 #   the same push everywhere.
 # * **Move 3: guard σ_g = 0.** If all earn the same, nobody was better: A = 0.
 #
-# **Exercise 1** (4 minutes, 1 point). One group first.
+# **Exercise 1** (4 minutes, 1 point; difficulty 2 of 5, importance 4 of 5). One group first.
 
 # %% tags=["exercise"]
 def whiten_sequences(rewards):
@@ -206,14 +236,26 @@ check.whiten_sequences(whiten_sequences)
 #
 # * Which standard deviation does `rewards.std()` compute: divided by B, or by B − 1? Compare with the example.
 # * "Equal" for floats: a spread of 1e-17 is none. Comparing with a tiny number is safer than with 0.
-# * `check.reveal("whiten_sequences")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def whiten_sequences(rewards):
+#     spread = rewards.std()
+#     if spread < 1e-8:
+#         return np.zeros(len(rewards))
+#     return (rewards - rewards.mean()) / spread
+# ```
+#
+# Why: numpy's `std` is the population's, and 1e-8 lies between the dust of floats and every
+# spread that means something.
 # </details>
 
 # %%
 whiten_sequences = check.use(whiten_sequences, fallback=course.whiten_sequences)
 
 # %% [markdown]
-# **Exercise 2** (8 minutes, 2 points). Now all groups of a mixed batch.
+# **Exercise 2** (8 minutes, 2 points; difficulty 3 of 5, importance 5 of 5). Now all groups of a mixed batch.
 
 # %% tags=["exercise"]
 def trr(rewards, groups, lengths):
@@ -236,21 +278,39 @@ check.trr(trr)
 # * Start from `np.zeros(len(rewards))` and fill it.
 # * An array of booleans (`np.array(groups) == name`) picks rows, and can be assigned to.
 # * What belongs to the key of a group? Read the table of section 2 again.
-# * `check.reveal("trr")` shows the package's own, which also knows the token form.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def trr(rewards, groups, lengths):
+#     rewards, groups = np.array(rewards), np.array(groups)
+#     advantages = np.zeros(len(rewards))
+#     for name in set(groups.tolist()):
+#         rows = groups == name
+#         advantages[rows] = whiten_sequences(rewards[rows])
+#     return advantages
+# ```
+#
+# Why: `rows` is used to take and to put back, so every advantage stands on the row that its
+# reward came from.
 # </details>
 
 # %%
 trr = check.use(trr, fallback=az.trr)
 mine = np.asarray(trr(rewards, groups, lengths))
-print(f"largest difference from the advantages the run used: {np.abs(mine - np.array(used)).max():.1e}")
+print(
+    "largest difference from the advantages the run used: "
+    f"{np.abs(mine - np.array(used)).max():.1e}"
+)
 for name, own in rows.items():
-    print(f"{name:18} mean {mine[own].mean():+.2f}, std {mine[own].std():.2f}, pushed up: {(mine[own] > 0).mean():4.0%}")
+    print(
+        f"{name:18} mean {mine[own].mean():+.2f}, std {mine[own].std():.2f}, pushed up: "
+        f"{(mine[own] > 0).mean():4.0%}"
+    )
 
 # %% [markdown]
 # **What you should see.** A difference of 0 (or of rounding, 1e-15): you have re-made the advantages of a real run's step. Every group has mean 0 and std 1. Of the
 # abduction proposals 88 % are now pushed up, where the global baseline pushed up 12 %: the same replies, another question.
-#
-# **If you see something else**: a large difference with right-looking group means says that advantages stand on the wrong rows.
 
 # %% [markdown]
 # ## 5. The cousins: one baseline for each prompt
@@ -263,10 +323,16 @@ for name, own in rows.items():
 # | Dr. GRPO | R − m | no division |
 # | [RLOO](glossary.md#rloo) | R − mean of the *other* n − 1 | leave yourself out |
 #
-# Why leave yourself out? Your own reward is part of m. So m moves a little with your reply, and R − m is too small on average, by the factor
-# (n − 1)/n. With n = 4 a quarter of the push is missing. Leaving yourself out gives it back exactly.
+# Why leave yourself out? Your own reward is part of m, so the baseline *does* depend on your reply. Take
+# it apart, with m₋ᵢ for the mean of the others:
 #
-# **Exercise 3** (8 minutes, 2 points). Write RLOO. A reply alone on its prompt gets 0.
+# $$R_i - m = R_i - \tfrac{1}{n} R_i - \tfrac{n-1}{n}\, m_{-i} = \tfrac{n-1}{n}\,(R_i - m_{-i}).$$
+#
+# The others were sampled without looking at yours, so m₋ᵢ is a baseline as section 1 allows, and R − m₋ᵢ
+# has the right mean. R − m is too small by the factor (n − 1)/n: with n = 4 a quarter of the push is
+# missing. Leaving yourself out gives it back exactly.
+#
+# **Exercise 3** (8 minutes, 2 points; difficulty 3 of 5, importance 3 of 5). Write RLOO. A reply alone on its prompt gets 0.
 
 # %% tags=["exercise"]
 def rloo(rewards, prompts):
@@ -286,7 +352,20 @@ check.rloo(rloo)
 # * The sum of the others is the sum of all less your own.
 # * Or: write R − m for one reply of n, and see which factor turns it into leave-one-out.
 # * What is the mean of no replies?
-# * `check.reveal("rloo")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def rloo(rewards, prompts):
+#     advantages = np.zeros(len(rewards))
+#     for i, (reward, prompt) in enumerate(zip(rewards, prompts)):
+#         others = [r for j, r in enumerate(rewards) if j != i and prompts[j] == prompt]
+#         if others:
+#             advantages[i] = reward - sum(others) / len(others)
+#     return advantages
+# ```
+#
+# Why: the reply is left out by its place `j != i`, not by its reward, which others may share.
 # </details>
 
 # %%
@@ -294,12 +373,13 @@ rloo = check.use(rloo, fallback=course.rloo)
 per_prompt = np.asarray(rloo(rewards, prompts))
 print(f"{'group':18} {'replies with advantage 0':>25}")
 for name, own in rows.items():
-    print(f"{name:18} RLOO {(per_prompt[own] == 0).mean():7.0%}   TRR++ {(mine[own] == 0).mean():4.0%}")
+    print(
+        f"{name:18} RLOO {(per_prompt[own] == 0).mean():7.0%}   TRR++ "
+        f"{(mine[own] == 0).mean():4.0%}"
+    )
 
 # %% [markdown]
 # **What you should see.** RLOO is silent on 100 % of the proposals, and on 53 to 68 % of the answers. TRR++ is silent nowhere in this step.
-#
-# **If you see something else** in the first three lines: every proposal has a prompt of its own (other references), so nothing to compare with.
 #
 # That is the reason why Absolute Zero cannot simply use GRPO. **A proposal is alone on its prompt.** Sampling several proposals for one prompt would cost
 # a Monte-Carlo measurement each. And an answer to a prompt whose replies all earned the same is silent too: nearly two thirds of the solver's batch here.
@@ -316,7 +396,7 @@ for name, own in rows.items():
 # The loss adds up tokens. In the sequence form, Σ A = 0 over a group. In the token form, Σ L·A = 0: the pushes on all *tokens* cancel. If long replies
 # are better than short ones, the sequence form leaves a rest that pushes the whole group's tokens up.
 #
-# **Exercise 4** (7 minutes, 2 points). Write the token form for one group.
+# **Exercise 4** (7 minutes, 2 points; difficulty 3 of 5, importance 2 of 5). Write the token form for one group.
 
 # %% tags=["exercise"]
 def whiten_tokens(rewards, lengths):
@@ -339,24 +419,37 @@ check.whiten_tokens(whiten_tokens)
 # * The lazy way is honest: build the long array of tokens with `np.repeat`, then take its mean and its `var(ddof=1)`.
 # * Without it: a mean over tokens is Σ R·L / Σ L. The variance has the same weights.
 # * One number comes out for each *reply*, not for each token.
-# * `check.reveal("whiten_tokens")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def whiten_tokens(rewards, lengths):
+#     tokens = np.repeat(rewards, lengths)
+#     if np.ptp(tokens) < 1e-8:
+#         return np.zeros(len(rewards))
+#     return (rewards - tokens.mean()) / np.sqrt(tokens.var(ddof=1) + 1e-8)
+# ```
+#
+# Why: statistics are taken over tokens and applied to replies, so one number per reply comes out.
 # </details>
 
 # %%
 whiten_tokens = check.use(whiten_tokens, fallback=course.whiten_tokens)
 print("correlation of length and reward; sums of A over replies and over tokens")
 for name, own in rows.items():
-    by_reply, by_token = np.asarray(whiten_sequences(R[own])), np.asarray(whiten_tokens(R[own], L[own]))
+    by_reply, by_token = (
+        np.asarray(whiten_sequences(R[own])),
+        np.asarray(whiten_tokens(R[own], L[own])),
+    )
     shown = f"{name:18} r = {np.corrcoef(L[own], R[own])[0, 1]:+.2f}"
     for form, A in (("sequence", by_reply), ("token", by_token)):
-        shown += f"   {form}: Σ A {A.sum().round(9) + 0:+6.1f}, Σ L·A {(L[own] * A).sum().round(4) + 0:+7.1f}"
+        over_replies, over_tokens = A.sum().round(9) + 0, (L[own] * A).sum().round(4) + 0
+        shown += f"   {form}: Σ A {over_replies:+6.1f}, Σ L·A {over_tokens:+7.1f}"
     print(shown)
 
 # %% [markdown]
 # **What you should see.** Sequence: Σ A is 0 and Σ L·A is not. Token: the other way round. The sign of the sequence form's Σ L·A is that of the
 # correlation: +367 for solve/deduction, where longer answers earn more at this step; −465 for solve/induction, where they earn less.
-#
-# **If you see something else** than zeros at their places (up to rounding), the mean is not counted over what the label says.
 #
 # So with the sequence form and a token-mean loss, the tokens of solve/deduction get a net push up at this step, those of solve/induction one down,
 # on top of the comparison between replies. In expectation such a rest is harmless for the *direction* (section 1); it is one more source of noise that
@@ -372,7 +465,7 @@ for name, own in rows.items():
 #
 # $$\frac{1}{T} \sum_i w_i \sum_{t \in \text{reply } i} \text{loss}_t, \qquad T = \text{tokens of all rows}$$
 #
-# **Exercise 5** (10 minutes, 3 points). Find w such that each *trained* group weighs 1/G, with a token mean inside. Some rows do not count (padding, or
+# **Exercise 5** (10 minutes, 3 points; difficulty 4 of 5, importance 4 of 5). Find w such that each *trained* group weighs 1/G, with a token mean inside. Some rows do not count (padding, or
 # a role that is not trained): their w is 0, yet their tokens are in T.
 
 # %% tags=["exercise"]
@@ -394,7 +487,21 @@ check.loss_weights(loss_weights)
 # * All rows of a group share one w. Let T_g be the group's tokens *that count*.
 # * The group's share of the loss is w · T_g / T. What should it be?
 # * In the example T = 40, so w · 10 / 40 must be ½ for group a.
-# * `check.reveal("loss_weights")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def loss_weights(groups, lengths, counts):
+#     groups, lengths, counts = np.array(groups), np.array(lengths), np.array(counts)
+#     trained = set(groups[counts].tolist())
+#     weights = np.zeros(len(groups))
+#     for name in trained:
+#         rows = (groups == name) & counts
+#         weights[rows] = lengths.sum() / (len(trained) * lengths[rows].sum())
+#     return weights
+# ```
+#
+# Why: w · T_g / T = 1/G, solved for w: T holds all rows, T_g and G only those that count.
 # </details>
 
 # %%
@@ -407,8 +514,6 @@ for name, own in rows.items():
 
 # %% [markdown]
 # **What you should see.** Under one token mean the three solver groups hold 77 % of all tokens and propose/deduction 4 %. Balanced: 16.7 % each.
-#
-# **If you see something else** in the right column, the shares of a group are not 1/6; write them out for the example in the docstring.
 
 # %% [markdown]
 # ### All estimators on the same replies
@@ -416,10 +521,16 @@ for name, own in rows.items():
 # Now put advantage and weight together: a group's share of all pushes, Σ w·L·|A|. This is *exact* for these 368 replies; it says how loudly each group
 # speaks in this step, not yet whether what it says is right.
 
-# %%
+# %% tags=["hide-input"]
 RAW = "no baseline (A = R)"
 ESTIMATORS = {RAW: np.array(rewards)}
-for label, name in {"REINFORCE++ (global)": "global", "TRR++": "trr", "GRPO": "grpo", "Dr. GRPO": "dr_grpo", "RLOO": "rloo"}.items():
+for label, name in {
+    "REINFORCE++ (global)": "global",
+    "TRR++": "trr",
+    "GRPO": "grpo",
+    "Dr. GRPO": "dr_grpo",
+    "RLOO": "rloo",
+}.items():
     ESTIMATORS[label] = course.estimate(name, rewards, groups, prompts, lengths)
 
 made, axes = figure(1, 2, (9.6, 3.2))
@@ -430,16 +541,38 @@ for axis, weights in zip(axes, (np.ones(len(R)), balanced)):
             role, kind = name.split("/")
             share = push[own].sum() / push.sum()
             hatch, label = "////" if role == "propose" else "", name if height == 0 else None
-            axis.barh(height, share, left=left, color=look(kind).colour, hatch=hatch, edgecolor="white", label=label)
+            axis.barh(
+                height,
+                share,
+                left=left,
+                color=look(kind).colour,
+                hatch=hatch,
+                edgecolor="white",
+                label=label,
+            )
             left += share
-    axis.set_yticks(range(len(ESTIMATORS)), list(reversed(ESTIMATORS)) if axis is axes[0] else [""] * len(ESTIMATORS))
+    axis.set_yticks(
+        range(len(ESTIMATORS)),
+        list(reversed(ESTIMATORS)) if axis is axes[0] else [""] * len(ESTIMATORS),
+    )
     axis.set_xlabel("share of all pushes")
 with style():
     axes[0].set_title("One token mean: proposers whisper")
     axes[1].set_title("Balanced, TRR++: each about a sixth")
-    handles, labels = axes[0].get_legend_handles_labels()  # filled column by column: one task type each
-    made.legend([handles[i] for i in (0, 3, 1, 4, 2, 5)], [labels[i] for i in (0, 3, 1, 4, 2, 5)], loc="outside lower center", ncols=3)
-show(made, "Share of pushes by group for six estimators: proposers hold a fifth or less under one token mean with TRR++ and global, and half with TRR++ when groups are balanced")
+    handles, labels = axes[
+        0
+    ].get_legend_handles_labels()  # filled column by column: one task type each
+    made.legend(
+        [handles[i] for i in (0, 3, 1, 4, 2, 5)],
+        [labels[i] for i in (0, 3, 1, 4, 2, 5)],
+        loc="outside lower center",
+        ncols=3,
+    )
+show(
+    made,
+    "Share of pushes by group for six estimators: proposers hold a fifth or less under one "
+    "token mean with TRR++ and global, and half with TRR++ when groups are balanced",
+)
 
 # %%
 def proposers(A, weights):
@@ -455,7 +588,7 @@ for label, A in ESTIMATORS.items():
 # **What you should see.** Hatched: proposers. One token mean leaves them little, with REINFORCE++ 12 % and with TRR++ 20 %. Balanced, TRR++ gives
 # them about half; REINFORCE++, about a third: its single spread is that of the solvers, so proposers stay quiet.
 #
-# **If you see something else**: GRPO, Dr. GRPO and RLOO give proposers *more* than TRR++ with balanced groups only because the solvers' silent prompts
+# GRPO, Dr. GRPO and RLOO give proposers *more* than TRR++ with balanced groups only because the solvers' silent prompts
 # leave the floor to them.
 
 # %% [markdown]
@@ -468,18 +601,21 @@ rng = np.random.default_rng(SEED)
 parts = np.array_split(rng.permutation(len(R)), 4)
 apart = np.zeros(len(R))
 for part in parts:
-    apart[part] = trr([rewards[i] for i in part], [groups[i] for i in part], [lengths[i] for i in part])
+    apart[part] = trr(
+        [rewards[i] for i in part], [groups[i] for i in part], [lengths[i] for i in part]
+    )
 smallest = min(sum(groups[i] == name for i in part) for part in parts for name in NAMES)
 print(f"smallest group in one process: {smallest} replies")
 for name, own in rows.items():
     turned = (np.sign(apart[own]) != np.sign(mine[own])).mean()
-    print(f"{name:18} mean |difference| {np.abs(apart - mine)[own].mean():.2f}, changed sign {turned:4.0%}")
+    print(
+        f"{name:18} mean |difference| {np.abs(apart - mine)[own].mean():.2f}, changed sign "
+        f"{turned:4.0%}"
+    )
 
 # %% [markdown]
 # **What you should see.** Advantages move by tenths, most in the proposers' small groups, where some replies change from praised to
 # blamed. (Which ones depends on SEED.)
-#
-# **If you see something else**, for example no difference at all, the parts were not whitened apart.
 #
 # The same run on one GPU and on four would be two different algorithms. `azr_lite` gathers the rewards of all processes first.
 
@@ -518,20 +654,28 @@ def sample(policy, rng):
 
 # %%
 def gradient(policy, actions, A):
-    """The estimate from one batch: mean of A · ∇ log π over the replies of each group; shape (6, 4)."""
+    """The estimate from one batch: mean of A · ∇ log π over each group's replies, shape (6, 4)."""
     pushes = (np.eye(4)[actions] - policy[which]) * A[:, None]
     return pushes.reshape(6, EACH, 4).mean(axis=1)
+
 
 def true_gradient(policy):
     """Of each group's mean pay; exact."""
     return policy * (PAY - (policy * PAY).sum(axis=1, keepdims=True))
+
 
 def estimator(name):
     if name == "no baseline":
         return lambda rewards: rewards
     if name == "group mean":  # move 1 of TRR++ alone
         return lambda rewards: course.dr_grpo(rewards, toy_groups)
-    own = {"global": "global", "TRR++": "trr", "GRPO": "grpo", "Dr. GRPO": "dr_grpo", "RLOO": "rloo"}[name]
+    own = {
+        "global": "global",
+        "TRR++": "trr",
+        "GRPO": "grpo",
+        "Dr. GRPO": "dr_grpo",
+        "RLOO": "rloo",
+    }[name]
     return lambda rewards: course.estimate(own, rewards, toy_groups, toy_keys, ones)
 
 # %% [markdown]
@@ -556,9 +700,16 @@ for name in LAB:
     mean = drawn.mean(axis=0)
     along = (drawn * truth).sum(axis=2) / (truth**2).sum(axis=1)  # (batches, 6)
     noise = np.sqrt(((drawn - mean) ** 2).sum(axis=2).mean(axis=0)) / np.linalg.norm(mean, axis=1)
-    angle = np.degrees(np.arccos((mean * truth).sum() / np.linalg.norm(mean) / np.linalg.norm(truth)))
+    angle = np.degrees(
+        np.arccos((mean * truth).sum() / np.linalg.norm(mean) / np.linalg.norm(truth))
+    )
     power = (drawn**2).sum(axis=2).mean(axis=0)
-    found[name] = {"along": along, "angle": angle, "noise": noise, "proposers": power[:3].sum() / power.sum()}
+    found[name] = {
+        "along": along,
+        "angle": angle,
+        "noise": noise,
+        "proposers": power[:3].sum() / power.sum(),
+    }
 
 
 # %%
@@ -585,22 +736,34 @@ for name, one in found.items():
 #
 # **If you see something else**: intervals are for SEED's batches; one in twenty leaves out the exact value. In profile ci there are ten times fewer batches.
 
-# %%
+# %% tags=["hide-input"]
 made, axes = figure(1, 2, (8.8, 3.0))
-bars(axes[0], list(found), [one["noise"][3:].mean() for one in found.values()], "noise of one batch, solver groups (in units of its mean)")
-bars(axes[1], list(found), [100 * one["proposers"] for one in found.values()], "proposers' share of the squared gradient (%)")
+bars(
+    axes[0],
+    list(found),
+    [one["noise"][3:].mean() for one in found.values()],
+    "noise of one batch, solver groups (in units of its mean)",
+)
+bars(
+    axes[1],
+    list(found),
+    [100 * one["proposers"] for one in found.values()],
+    "proposers' share of the squared gradient (%)",
+)
 axes[1].set_yticks([])
 axes[1].set_xlim(0, 55)
 with style():
     axes[0].set_title("Replies to one prompt make the solver's signal clearer")
     axes[1].set_title("Dividing by the spread lets proposers speak")
-show(made, "Bars for seven estimators: per-prompt estimators have the least noise for solvers; only TRR++ and GRPO give proposers a large share of the gradient")
+show(
+    made,
+    "Bars for seven estimators: per-prompt estimators have the least noise for solvers; only "
+    "TRR++ and GRPO give proposers a large share of the gradient",
+)
 
 # %% [markdown]
 # **What you should see.** No estimator wins both. GRPO would be fine here, *because* our version falls back on groups for proposals; without that, proposers get
 # nothing. TRR++ needs one reply per prompt and treats all six groups alike.
-#
-# **If you see something else**: these bars are the table above; compare.
 
 # %% [markdown]
 # ## 10. Does it matter for learning?
@@ -613,35 +776,54 @@ show(made, "Bars for seven estimators: per-prompt estimators have the least nois
 SEEDS = 3 if profile == "ci" else 12
 TRAIN = STEPS or (60 if profile == "ci" else 200)
 
+
 def train(name, seed):
     """Share of the possible gain, shape (TRAIN, 6)."""
     rng, weigh, theta, reached = np.random.default_rng(seed), estimator(name), np.zeros((6, 4)), []
     for _ in range(TRAIN):
         policy = softmax(theta)
-        reached.append(((policy * PAY).sum(axis=1) - PAY.mean(axis=1)) / (PAY.max(axis=1) - PAY.mean(axis=1)))
+        reached.append(
+            ((policy * PAY).sum(axis=1) - PAY.mean(axis=1)) / (PAY.max(axis=1) - PAY.mean(axis=1))
+        )
         actions, pays = sample(policy, rng)
         g = gradient(policy, actions, weigh(pays))
         theta = theta + 0.15 * g / max(np.linalg.norm(g), 1e-9)
     return np.array(reached)
 
+
 TRAINED = ("no baseline", "global", "RLOO", "TRR++")
 curves = {name: np.array([train(name, 100 + seed) for seed in range(SEEDS)]) for name in TRAINED}
 
-# %%
+# %% tags=["hide-input"]
 made, axes = figure(1, 3, (10.4, 3.2))
-PARTS = {"Proposers: TRR++ is far ahead": slice(0, 3), "Solvers: it pays for that": slice(3, 6), "All six: TRR++ leads early": slice(0, 6)}
+PARTS = {
+    "Proposers: TRR++ is far ahead": slice(0, 3),
+    "Solvers: it pays for that": slice(3, 6),
+    "All six: TRR++ leads early": slice(0, 6),
+}
 for axis, (title, part) in zip(axes, PARTS.items()):
     for place, name in enumerate(TRAINED):
         runs = curves[name][:, :, part].mean(axis=2)
         mean, half = runs.mean(axis=0), 1.96 * runs.std(axis=0, ddof=1) / SEEDS**0.5
         line(axis, name, range(TRAIN), mean, place)
-        axis.fill_between(range(TRAIN), mean - half, mean + half, color=look(name, place).colour, alpha=0.2, linewidth=0)
+        axis.fill_between(
+            range(TRAIN),
+            mean - half,
+            mean + half,
+            color=look(name, place).colour,
+            alpha=0.2,
+            linewidth=0,
+        )
     with style():
         axis.set(xlabel="step", ylim=(0, 1.03), title=title)
 axes[0].set_ylabel("share of the possible gain")
 with style():
     axes[0].legend(loc="lower right")
-show(made, "Learning curves of four estimators with 95 % bands: TRR++ learns the proposers' groups much faster and the solvers' groups slightly slower than the others")
+show(
+    made,
+    "Learning curves of four estimators with 95 % bands: TRR++ learns the proposers' groups "
+    "much faster and the solvers' groups slightly slower than the others",
+)
 
 # %%
 at = min(50, TRAIN - 1)
@@ -672,13 +854,14 @@ arms = json.loads(recorded("runs/ablations/comparison.json").read_text(encoding=
 for name in ("self-play", "one global baseline", "GRPO per prompt", "token whitening"):
     gain = arms[name]["scores"]["all"]["gain"]
     seeds = ", ".join(f"{100 * one:+.1f}" for one in gain["by_seed"])
-    print(f"{name:20} {100 * gain['mean']:+.1f} points, 95 % interval [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}], seeds {seeds}")
+    print(
+        f"{name:20} {100 * gain['mean']:+.1f} points, 95 % interval [{100 * gain['low']:+.1f}, "
+        f"{100 * gain['high']:+.1f}], seeds {seeds}"
+    )
 
 # %% [markdown]
 # **What you should see.** Gains of 23.4 (self-play, which is TRR++), 24.0 (global), 22.9 (GRPO) and 26.1 points (token whitening). Every interval contains
 # every other mean.
-#
-# **If you see something else**, the recorded file has changed.
 #
 # So on nano, in 30 steps, **no difference between estimators was measured**. That is no contradiction: in the frozen step the spreads differ by a factor of 2.5,
 # not ten; the loss was balanced in all four arms, which is half of the cure; the optimiser (Adam) rescales gradients too; and held-out accuracy measures the

@@ -23,7 +23,7 @@
 #
 # **Before this:** notebooks 00 to 05.
 #
-# **Budget:** 12 minutes to read (2,485 words); 3 exercises (5 points, about 19 minutes); 8.0 minutes and 167 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 13 minutes to read (2,600 words); 3 exercises (5 points, about 19 minutes); 8.0 minutes and 167 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-11-30.
 #
@@ -95,12 +95,23 @@ profile = profile(PROFILE)
 
 # %%
 PLANS = {
-    "ci": {"steps": 4, "batch_size": 4, "solver_batch_size": 12, "micro_batch_size": 12, "updates_per_step": 2, "save_every": 2,
-           "eval_problems": 5, "eval_every": 2, "self_test": False},
+    "ci": {
+        "steps": 4,
+        "batch_size": 4,
+        "solver_batch_size": 12,
+        "micro_batch_size": 12,
+        "updates_per_step": 2,
+        "save_every": 2,
+        "eval_problems": 5,
+        "eval_every": 2,
+        "self_test": False,
+    },
     "cpu": {"steps": 50, "save_every": 4},
     "gpu": {"steps": 50, "save_every": 4},
 }
-plan = {**PLANS[profile], "seed": SEED, "device": "cpu"} | ({} if STEPS is None else {"steps": STEPS})
+plan = {**PLANS[profile], "seed": SEED, "device": "cpu"} | (
+    {} if STEPS is None else {"steps": STEPS}
+)
 RUN = pathlib.Path("runs") / time.strftime("notebook06-%H%M%S")
 LOG = RUN.with_suffix(".log")
 
@@ -112,7 +123,12 @@ def start(command, *arguments):
     paths = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
     with LOG.open("a") as log:
         print("azr-lite", command, *arguments)
-        return subprocess.Popen([sys.executable, "-m", "azr_lite", command, *arguments], stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": paths})
+        return subprocess.Popen(
+            [sys.executable, "-m", "azr_lite", command, *arguments],
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "PYTHONPATH": paths},
+        )
 
 
 def flags(settings):
@@ -184,7 +200,7 @@ print({name: f"{len(data):,} bytes" for name, data in left.items()})
 # {"files": {"model.safetensors": 1916800, "selfplay.json": 19991, "optimizer.pt": 3857099}}
 # ```
 #
-# **Exercise 1** (8 minutes, 2 points). Find the checkpoint to resume from.
+# **Exercise 1** (8 minutes, 2 points; difficulty 3 of 5, importance 4 of 5). Find the checkpoint to resume from.
 
 # %% tags=["exercise"]
 def last_whole_checkpoint(run_dir):
@@ -207,7 +223,23 @@ check.last_whole_checkpoint(last_whole_checkpoint)
 # * `run_dir.glob("checkpoint-*")` lists the folders; `path.name`, `path.exists()`, `path.stat().st_size`, `path.read_text()` and `json.loads` are all you need.
 # * Write a small function `whole(folder)` first. What should it say of a folder without a seal? Of one where a listed file is missing?
 # * What comes first when you sort the *texts* "checkpoint-96" and "checkpoint-100"?
-# * `check.reveal("last_whole_checkpoint")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def last_whole_checkpoint(run_dir):
+#     def whole(folder):
+#         seal = folder / "whole.json"
+#         sizes = json.loads(seal.read_text())["files"] if seal.exists() else {}
+#         files = [(folder / name, size) for name, size in sizes.items()]
+#         return bool(files) and all(f.exists() and f.stat().st_size == size for f, size in files)
+#
+#     found = [folder for folder in run_dir.glob("checkpoint-*") if whole(folder)]
+#     return max(found, key=lambda folder: int(folder.name.split("-")[1]), default=None)
+# ```
+#
+# Why: a folder counts only after its seal and every listed file have been looked at, and the
+# number is compared as a number.
 # </details>
 
 # %%
@@ -218,7 +250,10 @@ found = last_whole_checkpoint(RUN)
 print(f"{steps_before} steps were finished; resume from {found.name if found else 'the start'}")
 if found:
     done = course.step_of(found) // az.Run(RUN).config.updates_per_step
-    print(f"which is the state after step {done}: {steps_before - done} finished step(s) will be done again")
+    print(
+        f"which is the state after step {done}: {steps_before - done} finished step(s) will be "
+        "done again"
+    )
 
 # %% [markdown]
 # **What you should see.** The kill came a step or two after the last checkpoint, so a step or two is lost, and will be done again.
@@ -249,7 +284,10 @@ assert process.wait() == 0, LOG.read_text()[-800:]
 for name, old in left.items():
     whole_lines = old[: old.rfind(b"\n") + 1]  # the kill may have cut the last line short
     now = (RUN / name).read_bytes()
-    print(f"{name:15} {len(whole_lines):>10,} bytes before the kill; the finished run begins with the same bytes: {now.startswith(whole_lines)}")
+    print(
+        f"{name:15} {len(whole_lines):>10,} bytes before the kill; the finished run begins with "
+        f"the same bytes: {now.startswith(whole_lines)}"
+    )
 
 # %% [markdown]
 # **What you should see.** True three times: every number, every reply and every proposal of the repeated steps came out the same, to the byte.
@@ -287,8 +325,6 @@ for number in course.find("propose/deduction/solve_rate"):
 
 # %% [markdown]
 # **What you should see.** Formula, unit, healthy range, and where it comes from. On a terminal: `azr-lite show propose/deduction/solve_rate`.
-#
-# **If you see something else**: for a name it does not know, it says the nearest ones.
 
 # %% [markdown]
 # ## 6. Read the log yourself
@@ -303,7 +339,7 @@ print(len(lines), "steps,", len(last), "numbers each; some keys of the last line
 print([key for key in last if key.startswith("solve/deduction")][:9])
 
 # %% [markdown]
-# **Exercise 2** (5 minutes, 1 point). To draw "reply length" you need one name for all task types of a role.
+# **Exercise 2** (5 minutes, 1 point; difficulty 2 of 5, importance 2 of 5). To draw "reply length" you need one name for all task types of a role.
 
 # %% tags=["exercise"]
 def across(line, start, end):
@@ -326,28 +362,46 @@ check.across(across)
 #
 # * Texts have `startswith`, `endswith` and `count`.
 # * A list comprehension over `line.items()` does it in one line.
-# * `check.reveal("across")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def across(line, start, end):
+#     return [
+#         value for key, value in line.items()
+#         if key.startswith(start) and key.endswith(end) and key.count("/") == 2
+#     ]
+# ```
+#
+# Why: no task type is named, so types of your own are found too; two slashes keep the deeper
+# counts out.
 # </details>
 
 # %%
 across = check.use(across, fallback=course.across)
 
-# %% tags=["long"]
+# %% tags=["long", "hide-input"]
 def curve(lines, start, end):
     """Step (from 1) and mean over task types, for every step."""
     return [one["step"] + 1 for one in lines], [mean(across(one, start, end)) for one in lines]
 
 
 made, axes = figure(1, 3, (10.5, 3.0))
-shown = (("New tasks get harder as it learns", "propose/", "/solve_rate", "solve rate of new tasks"),
-         ("It solves no more of its own tasks", "solve/", "/ok", "share of own tasks solved"),
-         ("It finds out that thinking pays", "solve/", "/tokens", "tokens per reply"))
+shown = (
+    ("New tasks get harder as it learns", "propose/", "/solve_rate", "solve rate of new tasks"),
+    ("It solves no more of its own tasks", "solve/", "/ok", "share of own tasks solved"),
+    ("It finds out that thinking pays", "solve/", "/tokens", "tokens per reply"),
+)
 for axis, (title, start_, end, unit) in zip(axes, shown):
     line(axis, "solve" if "solve/" in start_ else "propose", *curve(lines, start_, end))
     with style():
         axis.set_title(title if profile != "ci" else end)
         axis.set(xlabel="self-play step", ylabel=unit, ylim=(0, None if "tokens" in end else 1))
-show(made, "Three curves of the live run over its steps: solve rate of new tasks, share of own tasks solved, tokens per reply")
+show(
+    made,
+    "Three curves of the live run over its steps: solve rate of new tasks, share of own tasks "
+    "solved, tokens per reply",
+)
 
 # %% [markdown]
 # **What you should see.** In the first dozen steps new tasks get harder: fewer of them are solved. The share of *own* tasks that is solved falls with
@@ -368,7 +422,7 @@ show(made, "Three curves of the live run over its steps: solve rate of new tasks
 #
 # $$\frac{p + \frac{z^2}{2n} \pm z\sqrt{\frac{p(1-p)}{n} + \frac{z^2}{4n^2}}}{1 + \frac{z^2}{n}}$$
 #
-# **Exercise 3** (6 minutes, 2 points).
+# **Exercise 3** (6 minutes, 2 points; difficulty 2 of 5, importance 4 of 5).
 
 # %% tags=["exercise"]
 def wilson(right, n):
@@ -386,13 +440,25 @@ check.wilson(wilson)
 #
 # * Name the parts: centre, half-width, and what both are divided by.
 # * Rounding may leave −1e-17: `max(0.0, …)` and `min(1.0, …)`.
-# * `check.reveal("wilson")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def wilson(right, n):
+#     p, z = right / n, 1.959964
+#     centre = p + z**2 / (2 * n)
+#     half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+#     below = 1 + z**2 / n
+#     return max(0.0, (centre - half) / below), min(1.0, (centre + half) / below)
+# ```
+#
+# Why: the parts have the names of the formula, so each can be held against it.
 # </details>
 
 # %%
 wilson = check.use(wilson, fallback=course.wilson)
 
-# %% tags=["long"]
+# %% tags=["long", "hide-input"]
 scores = {}
 for path in (RUN / "eval").glob("*.json"):
     step = 0 if path.stem == "before" else int(path.stem.removeprefix("step-"))
@@ -403,7 +469,14 @@ made, (axis,) = figure(1, 1, (7.0, 3.6))
 for kind in ("deduction", "abduction", "induction"):
     bands = [wilson(scores[step][kind]["right"], scores[step][kind]["n"]) for step in steps]
     line(axis, kind, steps, [100 * scores[step][kind]["accuracy"] for step in steps])
-    axis.fill_between(steps, [100 * low for low, _ in bands], [100 * high for _, high in bands], color=look(kind).colour, alpha=0.15, lw=0)
+    axis.fill_between(
+        steps,
+        [100 * low for low, _ in bands],
+        [100 * high for _, high in bands],
+        color=look(kind).colour,
+        alpha=0.15,
+        lw=0,
+    )
 with style():
     axis.set_title("Your run on problems it never trains on, with 95 % bands")
     axis.set(xlabel="self-play step", ylabel="held-out, % right", ylim=(0, 100))
@@ -429,28 +502,50 @@ show(made, "Held-out accuracy of the live run by task type over its steps, with 
 # * **shuffled rewards**: the same rewards, dealt out at random. As many updates, as large, and nothing to learn from them.
 # * **solver only**: the proposer proposes, and is never trained.
 
-# %%
+# %% tags=["hide-input"]
 bench = json.loads(recorded("benchmarks/nano.json").read_text(encoding="utf-8"))
 arms = bench["arms"]
 made, (axis,) = figure(1, 1, (7.0, 2.9))
 for place, (arm, found) in enumerate(arms.items()):
     gain, own = found["scores"]["all"]["gain"], look(arm, place)
     y = len(arms) - place
-    axis.plot([100 * gain["low"], 100 * gain["high"]], [y, y], color=own.colour, linewidth=5, alpha=0.35, solid_capstyle="butt")
-    axis.plot([100 * seed for seed in gain["by_seed"]], [y] * 5, own.marker, color=own.colour, markersize=5)
-    axis.text(max(0, 100 * gain["high"]) + 1, y, f"{100 * gain['mean']:+.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]", va="center")
+    axis.plot(
+        [100 * gain["low"], 100 * gain["high"]],
+        [y, y],
+        color=own.colour,
+        linewidth=5,
+        alpha=0.35,
+        solid_capstyle="butt",
+    )
+    axis.plot(
+        [100 * seed for seed in gain["by_seed"]],
+        [y] * 5,
+        own.marker,
+        color=own.colour,
+        markersize=5,
+    )
+    axis.text(
+        max(0, 100 * gain["high"]) + 1,
+        y,
+        f"{100 * gain['mean']:+.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]",
+        va="center",
+    )
 with style():
     axis.set_yticks(range(len(arms), 0, -1), list(arms))
     axis.axvline(0, color="#6E6E6E", linewidth=1)
-    axis.set(xlabel="gain on held-out problems, points", xlim=(-20, 56), ylim=(0.5, len(arms) + 0.5))
+    axis.set(
+        xlabel="gain on held-out problems, points", xlim=(-20, 56), ylim=(0.5, len(arms) + 0.5)
+    )
     axis.set_title("Learning needs the rewards: five seeds of each arm, 95 % intervals")
-show(made, "Held-out gain of four arms with five seeds each: self-play +30.4, solver only +27.9, no update 0.0, shuffled rewards -12.2 points")
+show(
+    made,
+    "Held-out gain of four arms with five seeds each: self-play +30.4, solver only +27.9, no "
+    "update 0.0, shuffled rewards -12.2 points",
+)
 
 # %% [markdown]
 # **What you should see.** Self-play +30.4 points, and its five seeds (dots) lie within two points of one another. No update: exactly 0. Shuffled rewards: −12.2.
 # Updates without a signal are not neutral; they are noise, and noise does harm.
-#
-# **If you see something else**: this figure is drawn from a file and looks the same everywhere.
 #
 # And the fourth arm should make you think. *Solver only* gains +27.9. Most of the gain comes from **practice**, not from the proposer's
 # learning. What does the trained proposer add?
@@ -458,15 +553,18 @@ show(made, "Held-out gain of four arms with five seeds each: self-play +30.4, so
 # %%
 for arm in ("self-play", "solver only"):
     found = arms[arm]
-    first, last_ = (mean([one[end] for one in found["program_operations"]]) for end in ("first", "last"))
+    first, last_ = (
+        mean([one[end] for one in found["program_operations"]]) for end in ("first", "last")
+    )
     hardest = found["scores"]["abduction/4 ops"]["gain"]["mean"]
-    print(f"{arm:12} operations a proposed program: {first:.2f} -> {last_:.2f};  gain on abduction over four operations: {100 * hardest:+.1f} points")
+    print(
+        f"{arm:12} operations a proposed program: {first:.2f} -> {last_:.2f};  gain on "
+        f"abduction over four operations: {100 * hardest:+.1f} points"
+    )
 
 # %% [markdown]
 # **What you should see.** The trained proposer moves to longer programs (1.75 → 3.21 operations); the untrained one stays where it was. It
 # shows on the hardest problems: +27.0 points against +13.8.
-#
-# **If you see something else**: again, this is read from the file.
 
 # %% [markdown]
 # ## 9. What kind of gain is it?
@@ -475,7 +573,7 @@ for arm in ("self-play", "solver only"):
 # *before* self-play and do not train it at all. Only forbid that its reply starts with the end of the thought, so that it must think on every
 # problem.
 
-# %%
+# %% tags=["hide-input"]
 kinds = ("deduction", "abduction", "induction")
 after = arms["self-play"]["scores"]
 forced = bench["base_made_to_think"]
@@ -483,19 +581,35 @@ made, (axis,) = figure(1, 1, (7.0, 3.2))
 for place, kind in enumerate(kinds):
     values = (after[kind]["before"]["mean"], after[kind]["after"]["mean"], forced[kind]["accuracy"])
     for shift, (value, hatch, shade) in enumerate(zip(values, ("", "", "//"), (0.35, 1.0, 0.6))):
-        axis.bar(4 * place + shift, 100 * value, 0.9, color=look(kind).colour, alpha=shade, hatch=hatch, edgecolor="white")
+        axis.bar(
+            4 * place + shift,
+            100 * value,
+            0.9,
+            color=look(kind).colour,
+            alpha=shade,
+            hatch=hatch,
+            edgecolor="white",
+        )
         axis.text(4 * place + shift, 100 * value + 1, f"{100 * value:.0f}", ha="center", fontsize=8)
 with style():
-    names = [f"{name}\n\n{kind}" if name == "after" else name for kind in kinds for name in ("before", "after", "made to\nthink")]
-    axis.set_xticks([4 * place + shift for place in range(3) for shift in range(3)], names, fontsize=7.5)
+    names = [
+        f"{name}\n\n{kind}" if name == "after" else name
+        for kind in kinds
+        for name in ("before", "after", "made to\nthink")
+    ]
+    axis.set_xticks(
+        [4 * place + shift for place in range(3) for shift in range(3)], names, fontsize=7.5
+    )
     axis.set(ylabel="held-out, % right", ylim=(0, 105))
     axis.set_title("Untrained but made to think, it does as well as after self-play")
-show(made, "Held-out accuracy before and after self-play and of the untrained model made to think: 29, 87, 92; 56, 84, 85; 42, 48, 52 percent")
+show(
+    made,
+    "Held-out accuracy before and after self-play and of the untrained model made to think: 29, "
+    "87, 92; 56, 84, 85; 42, 48, 52 percent",
+)
 
 # %% [markdown]
 # **What you should see.** In each type the third bar is at least as high as the second: 92, 85 and 52 % against 87, 84 and 48.
-#
-# **If you see something else**: these bars are drawn from `nano.json` too.
 #
 # So the skill was there, and it was not used: greedy, the warm start *never* thinks. Self-play found out, from rewards alone, that thinking
 # pays. The word for this is **[elicitation](glossary.md#elicitation)**. It is a real and useful gain, and it is not a new skill. Whether gains of large
@@ -509,16 +623,24 @@ show(made, "Held-out accuracy before and after self-play and of the untrained mo
 
 # %%
 ablated = json.loads(recorded("runs/ablations/comparison.json").read_text(encoding="utf-8"))["arms"]
-for arm in ("self-play", "one global baseline", "GRPO per prompt", "token whitening", "solver only", "no references"):
+for arm in (
+    "self-play",
+    "one global baseline",
+    "GRPO per prompt",
+    "token whitening",
+    "solver only",
+    "no references",
+):
     gain = ablated[arm]["scores"]["all"]["gain"]
     seeds = ", ".join(f"{100 * one:+.1f}" for one in gain["by_seed"])
-    print(f"{arm:20} {100 * gain['mean']:+5.1f} [{100 * gain['low']:+5.1f}, {100 * gain['high']:+5.1f}]   by seed {seeds}")
+    print(
+        f"{arm:20} {100 * gain['mean']:+5.1f} [{100 * gain['low']:+5.1f}, "
+        f"{100 * gain['high']:+5.1f}]   by seed {seeds}"
+    )
 
 # %% [markdown]
 # **What you should see.** Without references (the proposer sees only the identity function) the gain falls from +23.4 to +3.4. Without a learning
 # proposer: +15.3. One global baseline, GRPO or token whitening: +22.9 to +26.1.
-#
-# **If you see something else**: read from a file, as before.
 #
 # What may you say? "No references" is clear: even its best seed is far from self-play's worst. For the three estimators you may say only that
 # *at this scale, with two seeds, no difference was seen*. That is not "there is none". (And remember: after 50 steps, solver only was just 2.5
@@ -537,32 +659,55 @@ def lines_of(path):
 
 
 if profile == "ci":
-    whole_run, ablation = (lines_of(recorded(f"runs/ablations/{name.replace(' ', '-')}-seed200/metrics.jsonl")) for name in ("self-play", ARM))
+    whole_run, ablation = (
+        lines_of(recorded(f"runs/ablations/{name.replace(' ', '-')}-seed200/metrics.jsonl"))
+        for name in ("self-play", ARM)
+    )
 else:
-    code = "import sys; from azr_lite.course.experiments import play_arm; play_arm(sys.argv[1], int(sys.argv[2]), sys.argv[3], 1, " \
-           "{'steps': int(sys.argv[4]), 'eval_problems': 0, 'device': 'cpu'})"
+    code = (
+        "import sys; from azr_lite.course.experiments import play_arm; play_arm(sys.argv[1], "
+        "int(sys.argv[2]), sys.argv[3], 1, "
+        "{'steps': int(sys.argv[4]), 'eval_problems': 0, 'device': 'cpu'})"
+    )
     folder = RUN.with_name(RUN.name + "-ablation")
-    subprocess.run([sys.executable, "-c", code, ARM, str(SEED), str(folder), str(STEPS_OF_ARM)], check=True)
-    whole_run, ablation = lines, lines_of(folder / f"{ARM.replace(' ', '-')}-seed{SEED}" / "metrics.jsonl")
+    subprocess.run(
+        [sys.executable, "-c", code, ARM, str(SEED), str(folder), str(STEPS_OF_ARM)], check=True
+    )
+    whole_run, ablation = (
+        lines,
+        lines_of(folder / f"{ARM.replace(' ', '-')}-seed{SEED}" / "metrics.jsonl"),
+    )
 
-# %% tags=["long"]
+# %% tags=["long", "hide-input"]
 made, axes = figure(1, 2, (9.0, 3.0))
 end_of_arm = len(ablation)
-for axis, (start_, end, unit) in zip(axes, (("propose/", "/solve_rate", "solve rate of new tasks"), ("solve/", "/tokens", "tokens per reply"))):
+for axis, (start_, end, unit) in zip(
+    axes,
+    (
+        ("propose/", "/solve_rate", "solve rate of new tasks"),
+        ("solve/", "/tokens", "tokens per reply"),
+    ),
+):
     for place, (name, own) in enumerate((("self-play", whole_run[:end_of_arm]), (ARM, ablation))):
         line(axis, name, *curve(own, start_, end), place)
     with style():
         axis.set(xlabel="self-play step", ylabel=unit, ylim=(0, 1 if "rate" in end else None))
-        axis.set_title("How hard the proposer's tasks are" if "rate" in end else "How long the solver thinks")
+        axis.set_title(
+            "How hard the proposer's tasks are" if "rate" in end else "How long the solver thinks"
+        )
         axis.legend()
-show(made, f"Solve rate of new tasks and tokens per reply over the first steps, for self-play and for {ARM}")
+show(
+    made,
+    "Solve rate of new tasks and tokens per reply over the first steps, for self-play and for "
+    f"{ARM}",
+)
 
 # %% [markdown]
 # **What you should see** for *solver only*: with self-play the tasks get harder (solve rate falls from 73 to 50 %); the proposer that does not
 # learn goes on with its easy mix. Do its solver's thoughts stay shorter? In the stored run they do not within twenty steps; in the
 # recorded run with seed 200 the lines part after step 18. That is what one seed is worth.
 #
-# **If you see something else**: with *one global baseline* you should see nearly the same two lines twice. With *no references* look at how new tasks and
+# With *one global baseline* you should see nearly the same two lines twice. With *no references* look at how new tasks and
 # their difficulty drift apart from the buffer. Twenty steps prove nothing; they give you a guess worth testing.
 
 # %% [markdown]

@@ -17,12 +17,13 @@
 # **You will be able to**
 #
 # * plan memory;
-# * launch, watch, stop and resume a real run;
+# * say what the numbers of a real model's run allow;
+# * launch, watch, stop and resume a run;
 # * publish an adapter.
 #
 # **Before this:** notebook 06; what a linear map in PyTorch is.
 #
-# **Budget:** 13 minutes to read (2,681 words); 4 exercises (6 points, about 22 minutes); 53 seconds and 723 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 14 minutes to read (2,752 words); 4 exercises (6 points, about 22 minutes); 53 seconds and 723 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-11-30.
 #
@@ -72,26 +73,31 @@ STEPS = None  # None: as many as the profile has
 # %% tags=["setup"]
 import json
 import shutil
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 import azr_lite as az
 from azr_lite import course
-from azr_lite.course import Shape, check, figures, numerics, profile, recorded, shape_of, widgets
+from azr_lite.course import (
+    Shape, check, figures, mean, numerics, profile, recorded, shape_of, widgets,
+)
 
 profile = profile(PROFILE)
 
 # %% [markdown]
 # ## What is measured here, and what is not
 #
-# This notebook prepares self-play with a real model on one GPU. Three kinds of numbers stand in it, and each says which it is:
+# This notebook prepares self-play with a real language model on one GPU, and reads runs of one that
+# learned. Three kinds of numbers stand in it, and each says which it is:
 #
 # * **computed here**: LoRA's algebra, and a short LoRA run of the embedded nano model;
-# * **recorded on a CPU**: a LoRA run of SmolLM2, 135 million weights, on a machine with two CPU cores (`data_samples/runs/smollm2-lora`);
-# * **planned, not measured**: everything about GPUs. **No GPU run has been recorded yet**: the planner counts bytes from formulas and guesses
-#   times from datasheets. If you have a GPU, section 5 starts a real run on it, and your numbers beat ours.
+# * **recorded on a CPU**: LoRA runs of Qwen2.5-Coder-0.5B, half a billion weights, on two CPU cores
+#   (section 5; what was promised before the first of them began stands in the
+#   [protocol](../docs/explanation/real_model.md));
+# * **planned, not measured**: everything about memory and time on GPUs. The planner counts bytes from
+#   formulas and guesses times from datasheets. If you have a GPU, section 6 starts a real run on it,
+#   and your numbers beat ours.
 
 # %% [markdown]
 # ## 1. Train a little beside the weights
@@ -104,7 +110,7 @@ profile = profile(PROFILE)
 # An input first meets A, which squeezes it to r numbers (the [rank](glossary.md#rank)), then B, which spreads them out again. B starts at zero,
 # so before the first update the model is exactly the base. The pair is called an [adapter](glossary.md#adapter).
 #
-# ### Exercise 1: count what is trained (2 points, 8 minutes)
+# ### Exercise 1: count what is trained (2 points, 8 minutes; difficulty 2 of 5, importance 4 of 5)
 #
 # Adapters sit on all seven linear maps of every layer: q, k, v, o, gate, up, down. `shape.linears` is a tuple of seven pairs
 # `(inputs, outputs)`, the maps of *one* layer; `shape.layers` is the number of layers.
@@ -124,13 +130,23 @@ check.adapter_parameters(adapter_parameters)
 # <details><summary>Hint</summary>
 #
 # How many numbers does A hold for one map? How many B? Then sum over seven maps, and over layers. The base W does not count: nobody trains it.
-# `check.reveal("adapter_parameters")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def adapter_parameters(shape, rank):
+#     return shape.layers * sum(rank * (inputs + outputs) for inputs, outputs in shape.linears)
+# ```
+#
+# Why: A has rank × inputs numbers, B has outputs × rank; the frozen W has none that are trained.
 # </details>
 
 # %%
 adapter_parameters = check.use(adapter_parameters, fallback=Shape.adapter_parameters)
 
-sizes = {size: shape_of(f"Qwen/Qwen2.5-Coder-{size}-Instruct") for size in ("0.5B", "1.5B", "3B", "7B")}
+sizes = {
+    size: shape_of(f"Qwen/Qwen2.5-Coder-{size}-Instruct") for size in ("0.5B", "1.5B", "3B", "7B")
+}
 ranks = [1, 2, 4, 8, 16, 32, 64]
 made, (axis,) = figures.figure(1, 1, (6.4, 3.4))
 for place, (size, shape) in enumerate(sizes.items()):
@@ -143,15 +159,20 @@ with figures.style():
     axis.set_yticks([0.03, 0.1, 0.3, 1, 3, 10], ["0.03", "0.1", "0.3", "1", "3", "10"])
     axis.minorticks_off()
     axis.legend()
-figures.show(made, alt="Share of trained weights over the rank, four model sizes: straight lines on logarithmic axes, about one percent at rank 16.")
+figures.show(
+    made,
+    alt="Share of trained weights over the rank, four model sizes: straight lines on "
+    "logarithmic axes, about one percent at rank 16.",
+)
 
 for size, shape in sizes.items():
-    print(f"{size:>5}: {shape.parameters:14,} weights, {adapter_parameters(shape, 16):11,} trained at rank 16")
+    print(
+        f"{size:>5}: {shape.parameters:14,} weights, {adapter_parameters(shape, 16):11,} "
+        "trained at rank 16"
+    )
 
 # %% [markdown]
 # **What you should see.** Four straight, parallel lines: the number grows with r, and a larger model trains a smaller share of itself.
-#
-# **If you see something else**: a curve that bends means that something other than r·(inputs + outputs) was counted, such as the frozen base.
 
 # %% [markdown]
 # ## 2. Merge, and what rounding eats
@@ -159,7 +180,7 @@ for size, shape in sizes.items():
 # After training, W and the adapter can become one matrix again, so that any program can load the model, and an input
 # meets one matrix instead of three.
 #
-# ### Exercise 2: merge an adapter (2 points, 6 minutes)
+# ### Exercise 2: merge an adapter (2 points, 6 minutes; difficulty 2 of 5, importance 4 of 5)
 #
 # Write the formula of section 1 as one matrix that can stand in W's place. Leave `weight` as it is, and return a new array.
 
@@ -178,7 +199,15 @@ check.merge(merge)
 # <details><summary>Hint</summary>
 #
 # Which of `a @ b` and `b @ a` has the shape of `weight`? And the scale is not α alone: whoever doubles the rank should not double the update.
-# `check.reveal("merge")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def merge(weight, a, b, alpha):
+#     return weight + alpha / len(a) * (b @ a)
+# ```
+#
+# Why: `b @ a` has the shape of `weight`, and `len(a)` is the rank.
 # </details>
 #
 # Now a trap. Weights are mostly stored in [bfloat16](glossary.md#bfloat16): 8 binary digits, so neighbouring numbers
@@ -205,20 +234,29 @@ made, (axis,) = figures.figure(1, 1, (6.4, 3.2))
 figures.line(axis, "merged into bfloat16", list(relative), lost)
 axis.axhline(100, color="#6E6E6E", linestyle="dotted")
 with figures.style():
-    axis.set(xscale="log", xlabel="size of the update, relative to the weights", ylabel="error after merging, % of the update")
+    axis.set(
+        xscale="log",
+        xlabel="size of the update, relative to the weights",
+        ylabel="error after merging, % of the update",
+    )
     axis.set_xticks([1e-4, 1e-3, 1e-2, 1e-1, 1], ["0.0001", "0.001", "0.01", "0.1", "1"])
     axis.minorticks_off()
     axis.set_title("Small updates drown when they are merged into bfloat16")
-figures.show(made, alt="Error of a bfloat16 merge over the size of the update: near a hundred percent at a ten-thousandth of the weights, two percent at a tenth.")
+figures.show(
+    made,
+    alt="Error of a bfloat16 merge over the size of the update: near a hundred percent at a "
+    "ten-thousandth of the weights, two percent at a tenth.",
+)
 for wanted in (1e-4, 1e-3, 1e-2, 1e-1):
     place = int(np.argmin(abs(np.log(relative / wanted))))
-    print(f"an update of {relative[place]:.0e} of the weights: {lost[place]:4.0f} % error, {unmoved[place]:4.0f} % of the weights did not move")
+    print(
+        f"an update of {relative[place]:.0e} of the weights: {lost[place]:4.0f} % error, "
+        f"{unmoved[place]:4.0f} % of the weights did not move"
+    )
 
 # %% [markdown]
 # **What you should see.** Of an update as large as a ten-thousandth of the weights nearly nothing arrives; at a thousandth four fifths are lost; at a
 # hundredth a sixth. In the first two rows most weights do not move at all: half a step of bfloat16 is more than their share of the update.
-#
-# **If you see something else**: without rounding (`numerics.to_bfloat16` left out) the line lies at zero; that is a merge in float32.
 #
 # Self-play's updates are small: a learning rate of 1e-5 and a few hundred steps. Three consequences, all of them in this package:
 #
@@ -227,33 +265,47 @@ for wanted in (1e-4, 1e-3, 1e-2, 1e-1):
 # * never merge and un-merge in the loop. vLLM, a separate engine that samples replies faster ([notebook 09](09_scaling.ipynb)), wants merged weights
 #   at each step, and the usual way adds the update and subtracts it again:
 
-# %%
+# %% tags=["hide-input"]
 def round_trips(rounds, size):
-    """Drift of the frozen base, relative to its size, after each round of merging and un-merging."""
+    """Drift of the frozen base, relative to its size, after each round of merge and un-merge."""
     weight, drift = base.copy(), []
     for step in range(1, rounds + 1):
-        update = delta * size * np.linalg.norm(base) / np.linalg.norm(delta) * (step / rounds)  # the adapter grows as it learns
+        # the adapter grows as it learns
+        update = delta * size * np.linalg.norm(base) / np.linalg.norm(delta) * (step / rounds)
         weight = numerics.to_bfloat16(numerics.to_bfloat16(weight + update) - update)
         drift.append(np.linalg.norm(weight - base) / np.linalg.norm(base))
     return drift
 
+
 made, (axis,) = figures.figure(1, 1, (6.4, 3.0))
 for place, size in enumerate((1e-3, 1e-2, 1e-1)):
-    figures.line(axis, f"update grows to {size:g} of the weights", list(range(1, 101)), [100 * d for d in round_trips(100, size)], place)
+    figures.line(
+        axis,
+        f"update grows to {size:g} of the weights",
+        list(range(1, 101)),
+        [100 * d for d in round_trips(100, size)],
+        place,
+    )
 with figures.style():
-    axis.set(yscale="log", xlabel="rounds of merging and un-merging", ylabel="drift of the base, % of its size")
+    axis.set(
+        yscale="log",
+        xlabel="rounds of merging and un-merging",
+        ylabel="drift of the base, % of its size",
+    )
     axis.set_yticks([1e-6, 1e-4, 1e-2, 1], ["0.000001", "0.0001", "0.01", "1"])
     axis.minorticks_off()
     axis.set_title("A frozen base that is merged and un-merged drifts")
     axis.legend()
-figures.show(made, alt="Drift of a base that is merged and un-merged in bfloat16 a hundred times: it grows for each of three sizes of update.")
+figures.show(
+    made,
+    alt="Drift of a base that is merged and un-merged in bfloat16 a hundred times: it grows for "
+    "each of three sizes of update.",
+)
 
 # %% [markdown]
 # **What you should see.** The weights that nobody trains move, and the more the adapter has learnt, the further. This is numpy with random matrices, no measurement
 # of a model. `azr_lite` writes the frozen base back bit for bit after each hand-over to vLLM (`adapters.protect_frozen_weights`), and refuses
 # vLLM over a 4-bit base altogether.
-#
-# **If you see something else**: a flat zero means that the update lies on bfloat16's own grid, or that rounding was left out.
 
 # %% [markdown]
 # ## 3. Plan before you rent
@@ -283,25 +335,57 @@ PARTS = {
     "CUDA": ("context",),
 }
 
+
 def memory(axis, preset, card, micro_batch, chunk, rank, reply):
-    changes = {"micro_batch_size": micro_batch, "generation_chunk": chunk, "lora_rank": rank, "lora_alpha": 2 * rank, "max_reply_tokens": reply}
+    changes = {
+        "micro_batch_size": micro_batch,
+        "generation_chunk": chunk,
+        "lora_rank": rank,
+        "lora_alpha": 2 * rank,
+        "max_reply_tokens": reply,
+    }
     plan = az.plan(az.preset(preset, **changes), gpu=card)
     left = np.zeros(2)
     for place, (label, names) in enumerate(PARTS.items()):
-        wide = np.array([sum(getattr(phase, name) for name in names) for phase in (plan.generation, plan.update)])
-        axis.barh(["generation", "update"], wide, left=left, label=label, color=figures.look(label, place).colour, hatch=["", "//", "..", "xx", "\\\\"][place], edgecolor="white")
+        wide = np.array(
+            [
+                sum(getattr(phase, name) for name in names)
+                for phase in (plan.generation, plan.update)
+            ]
+        )
+        axis.barh(
+            ["generation", "update"],
+            wide,
+            left=left,
+            label=label,
+            color=figures.look(label, place).colour,
+            hatch=["", "//", "..", "xx", "\\\\"][place],
+            edgecolor="white",
+        )
         left += wide
     axis.axvline(plan.usable_gb, color="black", linestyle="dashed")
     axis.set_xlim(0, max(1.1 * plan.usable_gb, 1.02 * left.max()))
     axis.set_xlabel(f"GB, planned: peak {plan.peak_gb:.1f} (dashed: usable)", fontsize=8)
-    axis.set_title(f"{preset.removeprefix('lora-')} on {card}: {'fits' if plan.fits else 'DOES NOT FIT'}\nchunk {chunk}, rank {rank}, replies {reply}", fontsize=8)
+    axis.set_title(
+        f"{preset.removeprefix('lora-')} on {card}: {'fits' if plan.fits else 'DOES NOT FIT'}\n"
+        f"chunk {chunk}, rank {rank}, replies {reply}",
+        fontsize=8,
+    )
     axis.legend(fontsize=6, loc="lower center", bbox_to_anchor=(0.5, 1.22), ncols=2)
 
-# %%
-start = {"preset": "lora-1.5b-16gb", "card": "16GB", "micro_batch": 4, "chunk": 64, "rank": 16, "reply": 512}
+# %% tags=["hide-input"]
+start = {
+    "preset": "lora-1.5b-16gb",
+    "card": "16GB",
+    "micro_batch": 4,
+    "chunk": 64,
+    "rank": 16,
+    "reply": 512,
+}
 widgets.explore(
     memory,
-    "Planned memory of one GPU in generation and update: rank hardly shows, chunk and reply length decide; the third setting does not fit.",
+    "Planned memory of one GPU in generation and update: rank hardly shows, chunk and reply "
+    "length decide; the third setting does not fit.",
     static=[start, {**start, "rank": 64}, {**start, "chunk": 128, "reply": 1024}],
     size=(3.1, 2.7),
     preset=["lora-0.5b-8gb", "lora-1.5b-16gb", "lora-3b-24gb"],
@@ -316,9 +400,9 @@ widgets.explore(
 # **What you should see.** Planned, not measured. Four times the rank adds less than one GB. Twice the replies at once, and twice as long, does not fit
 # a 16 GB card any more. Under LoRA, memory goes to text in flight (activations, logits and KV cache), not to what is learnt.
 #
-# **If you see something else**: the dashed line is 92 % of the card; the rest is lost to fragmentation and the desktop.
+# The dashed line is 92 % of the card; the rest is lost to fragmentation and the desktop.
 #
-# ### Exercise 3: make it fit (1 point, 4 minutes)
+# ### Exercise 3: make it fit (1 point, 4 minutes; difficulty 1 of 5, importance 3 of 5)
 #
 # `lora-3b-24gb` was made for 24 GB. You have 16. What is the **largest power of two** for `generation_chunk` (replies sampled at once) with which it fits?
 # Plan with `az.plan(az.preset("lora-3b-24gb", generation_chunk=...), gpu="16GB")`, and read `.fits`.
@@ -334,12 +418,26 @@ check.chunk(chunk)
 # Start at 64 and halve. A loop of three lines does it. Why the largest? Each chunk is decoded until its longest reply ends, so half the chunk is
 # twice as many rounds.
 # </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# chunk = 64
+# while not az.plan(az.preset("lora-3b-24gb", generation_chunk=chunk), gpu="16GB").fits:
+#     chunk //= 2
+# ```
+#
+# Why: halving from above stops at the largest power of two that fits.
+# </details>
 
 # %%
 chunk = check.use(chunk, fallback=course.exercise_of("chunk").key, name="chunk")
 for tried in (64, 32, 16, 8):
     plan = az.plan(az.preset("lora-3b-24gb", generation_chunk=tried), gpu="16GB")
-    print(f"chunk {tried:2}: {plan.peak_gb:6.2f} of {plan.usable_gb:.2f} GB {'fits' if plan.fits else '    '}  {plan.step_seconds:4.0f} s per step (a rough estimate)")
+    print(
+        f"chunk {tried:2}: {plan.peak_gb:6.2f} of {plan.usable_gb:.2f} GB "
+        f"{'fits' if plan.fits else '    '}  {plan.step_seconds:4.0f} s per step (a rough "
+        "estimate)"
+    )
 
 print("\nwhat the planner itself advises for chunk 64:")
 for advice in az.plan("lora-3b-24gb", gpu="16GB").advice:
@@ -349,7 +447,7 @@ for advice in az.plan("lora-3b-24gb", gpu="16GB").advice:
 # **What you should see.** Memory falls with the chunk, and the estimated time of a step rises. 64 misses by more than a gigabyte.
 # The planner's own list begins with what costs only time and ends with what costs learning or money.
 #
-# **If you see something else**: `.fits` looks at both peaks. Where the update is the larger one, the chunk does not help at all.
+# `.fits` looks at both peaks. Where the update is the larger one, the chunk does not help at all.
 
 # %% [markdown]
 # ## 4. Launch, stop, resume: live, with the nano model
@@ -361,11 +459,29 @@ for advice in az.plan("lora-3b-24gb", gpu="16GB").advice:
 folder = Path("runs") / "notebook-07"
 shutil.rmtree(folder, ignore_errors=True)  # this notebook's own, made anew each time
 steps = STEPS or {"ci": 1, "cpu": 4, "gpu": 10}[profile]
-small = {"batch_size": 4, "solver_batch_size": 4, "n_mc": 2} if profile == "ci" else {"batch_size": 16, "solver_batch_size": 24}
+small = (
+    {"batch_size": 4, "solver_batch_size": 4, "n_mc": 2}
+    if profile == "ci"
+    else {"batch_size": 16, "solver_batch_size": 24}
+)
 
 az.run(
-    "nano", tuning="lora", lora_rank=8, lora_alpha=16, learning_rate=2e-3, dtype="float32", seed=SEED, steps=steps, updates_per_step=1, micro_batch_size=12,
-    eval_problems=0, self_test=False, seed_batch_factor=1, seed_rounds=1, output_dir=str(folder / "nano-lora"), **small
+    "nano",
+    tuning="lora",
+    lora_rank=8,
+    lora_alpha=16,
+    learning_rate=2e-3,
+    dtype="float32",
+    seed=SEED,
+    steps=steps,
+    updates_per_step=1,
+    micro_batch_size=12,
+    eval_problems=0,
+    self_test=False,
+    seed_batch_factor=1,
+    seed_rounds=1,
+    output_dir=str(folder / "nano-lora"),
+    **small,
 )
 checkpoint = folder / "nano-lora" / f"checkpoint-{steps}"
 for path in sorted(checkpoint.iterdir()):
@@ -386,7 +502,7 @@ az.resume(folder / "nano-lora", steps=steps + 1)
 print(sorted(path.name for path in (folder / "nano-lora").glob("checkpoint-*")))
 
 # %% [markdown]
-# ### Exercise 4: what may a resumed run change? (1 point, 4 minutes)
+# ### Exercise 4: what may a resumed run change? (1 point, 4 minutes; difficulty 2 of 5, importance 3 of 5)
 #
 # Some settings say *what* is learned; a resumed run keeps them. Others only say how long, how safe and how fast; they are free. Which of these eight are
 # free? `"steps"`, `"learning_rate"`, `"micro_batch_size"`, `"lora_rank"`, `"n_mc"`, `"generation_chunk"`, `"temperature"`, `"max_hours"`
@@ -400,6 +516,15 @@ check.may_change(may_change)
 # <details><summary>Hint</summary>
 #
 # Which of them appear in the formulas of notebooks 03 and 04, or in the optimiser's? Which only cut the same work into other pieces?
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# may_change = {"steps", "max_hours", "micro_batch_size", "generation_chunk"}
+# ```
+#
+# Why: two say how long, two cut the same work into other pieces; the other four change what is
+# learned.
 # </details>
 
 # %%
@@ -421,13 +546,17 @@ weights = load_file(Path(az.__file__).parent / "nano" / "weights" / "model.safet
 alpha = json.loads((checkpoint / "adapter_config.json").read_text(encoding="utf-8"))["lora_alpha"]
 
 counted = adapter_parameters(shape_of("nano"), 8)
-print(f"{counted:,} numbers by formula, {sum(array.size for array in adapter.values()):,} in the file")
+print(
+    f"{counted:,} numbers by formula, {sum(array.size for array in adapter.values()):,} in the file"
+)
 
 merged = {}
 for key in adapter:
     if key.endswith("lora_A.weight"):
         name = key.removeprefix("base_model.model.").replace("lora_A.weight", "weight")
-        merged[name] = merge(weights[name], adapter[key], adapter[key.replace("lora_A", "lora_B")], alpha)
+        merged[name] = merge(
+            weights[name], adapter[key], adapter[key.replace("lora_A", "lora_B")], alpha
+        )
 print(f"{len(merged)} maps merged, such as {next(iter(merged))}")
 
 # %% tags=["long"]
@@ -444,167 +573,346 @@ print(f"largest difference from peft's merge: {far:.1e}")
 # %% [markdown]
 # **What you should see.** Two equal counts, and a difference at float32's own rounding (1e-7 or less): yours and peft's merge are the same.
 #
-# **If you see something else**: a difference of the size of the weights' changes (1e-3) is a wrong scale.
-#
 # Where did the adapter move the model? Size of the change beside size of the weights, for each kind of map:
 
-# %% tags=["long"]
+# %% tags=["long", "hide-input"]
 moved = {}
 for name, after in merged.items():
     kind = name.split(".")[-2].removesuffix("_proj")
-    moved.setdefault(kind, []).append(np.linalg.norm(after - weights[name]) / np.linalg.norm(weights[name]))
+    moved.setdefault(kind, []).append(
+        np.linalg.norm(after - weights[name]) / np.linalg.norm(weights[name])
+    )
 made, (axis,) = figures.figure(1, 1, (6.0, 2.8))
 percent = {kind: 100 * float(np.mean(values)) for kind, values in moved.items()}
-figures.bars(axis, list(percent), list(percent.values()), "change, % of the weights' size (mean over layers)")
+figures.bars(
+    axis, list(percent), list(percent.values()), "change, % of the weights' size (mean over layers)"
+)
 axis.margins(x=0.1)
 with figures.style():
-    axis.set_title(f"{steps + 1} steps of LoRA moved every kind of map by {min(percent.values()):.2g} to {max(percent.values()):.2g} %")
-figures.show(made, alt="Relative change of each kind of linear map after the short nano LoRA run: all seven kinds have moved a little.")
+    axis.set_title(
+        f"{steps + 1} steps of LoRA moved every kind of map by {min(percent.values()):.2g} to "
+        f"{max(percent.values()):.2g} %"
+    )
+figures.show(
+    made,
+    alt="Relative change of each kind of linear map after the short nano LoRA run: all seven "
+    "kinds have moved a little.",
+)
 
 # %% [markdown]
 # **What you should see.** All seven kinds moved, each by about one percent. Look back at the first figure of section 2: at that size, how much of the update would
 # a merge into bfloat16 lose? (The nano model is float32, so nothing is lost here.)
 #
-# **If you see something else**: exact zeros mean that B never got a gradient, because all rewards of a group were alike. Section 6 shows that in earnest.
+# Exact zeros mean that B never got a gradient, because all rewards of a group were alike. [Notebook 08](08_reading_a_run.ipynb), section 7, has such a run.
 
 # %% [markdown]
-# ## 5. Launch a real model
+# ## 5. A real model, recorded
 #
-# On a machine with a GPU, one command:
+# Qwen2.5-Coder-0.5B-Instruct played against itself, on a CPU, with the preset `cpu-0.5b`. No task and
+# no answer came from anywhere but the model; the first task was the identity function. Every number
+# below is read from the recorded files, also the sentences that judge it, so more seeds may join.
+
+# %%
+def rows_of(folder, name):
+    return [json.loads(row) for row in (folder / name).read_text(encoding="utf-8").splitlines()]
+
+
+runs = course.real_runs()
+logs = {name: rows_of(run, "metrics.jsonl") for name, run in runs.items()}
+first = next(iter(runs.values()))
+config = az.Config.from_json(json.loads((first / "config.json").read_text(encoding="utf-8")))
+print(f"recorded: {', '.join(runs)}")
+print(
+    f"{config.steps} steps of {config.batch_size} proposals and {config.solver_batch_size} "
+    "trained answers;"
+)
+print(
+    f"LoRA of rank {config.lora_rank}, learning rate {config.learning_rate:g}, each task tried "
+    f"{config.n_mc} times"
+)
+
+# %% [markdown]
+# ### Is there anything to learn from?
+#
+# Before any score, ask what [notebook 03](03_rewards.ipynb) asked: are proposals valid, and is a part
+# of them learnable (0 < r̄ < 1)? Without that, no reward differs from another.
+
+# %% tags=["hide-input"]
+def fifths(values):
+    """Mean of the first and of the last fifth of a run."""
+    part = max(1, len(values) // 5)
+    return mean(values[:part]), mean(values[-part:])
+
+
+PANELS = {
+    "valid proposals": ("propose/", "/ok", "share of proposals", "{:.0%}"),
+    "learnable tasks per step": ("propose/", "/learnable_tasks", "tasks", "{:.0f}"),
+    "tokens per answer": ("solve/", "/tokens", "tokens", "{:.0f}"),
+}
+made, axes = figures.figure(1, 3, (10.5, 3.0))
+for axis, (panel, (start, end, unit, shape)) in zip(axes, PANELS.items()):
+    ends = []
+    for place, (name, log) in enumerate(logs.items()):
+        values = [mean(course.across(row, start, end)) for row in log]
+        ends.append(fifths(values))
+        figures.line(axis, name, [row["step"] + 1 for row in log], values, place)
+    was, now = (shape.format(mean([pair[side] for pair in ends])) for side in (0, 1))
+    with figures.style():
+        axis.set(xlabel="self-play step", ylabel=unit)
+        axis.set_ylim(bottom=0)
+        axis.set_title(f"{panel}: {was} → {now}")
+with figures.style():
+    axes[0].legend()
+figures.show(
+    made,
+    alt="Share of valid proposals, learnable tasks per step and tokens per answer over the "
+    "steps of the recorded runs of a real model",
+)
+
+# %% [markdown]
+# **What you should see.** In each title: the mean of the first and of the last fifth of the steps. The
+# first two curves must stay away from 0 for the third to mean anything: as long as tasks are valid and
+# sometimes solved, there is a signal. Answers that get shorter are no illness by themselves: a solver
+# that answers at once, where it used to ramble into the token limit, gains form. They *may* also cost
+# skill where working it out would have helped. Only held-out scores can tell.
+#
+# ### What does it write, before and after?
+#
+# The run asked 100 held-out questions before its first step and after its last. Some turned right, some
+# turned wrong. Look at both.
+
+# %%
+def asked(folder, name):
+    return {row["id"]: row for row in rows_of(folder, f"eval/{name}.jsonl")}
+
+
+before, after = asked(first, "before"), asked(first, f"step-{config.steps}")
+turned = {
+    "newly right": [key for key in before if after[key]["right"] and not before[key]["right"]],
+    "newly wrong": [key for key in before if before[key]["right"] and not after[key]["right"]],
+}
+print(
+    f"{first.name}: right before {sum(row['right'] for row in before.values())} of {len(before)}, "
+    f"after {sum(row['right'] for row in after.values())}; "
+    + ", ".join(f"{len(keys)} {word}" for word, keys in turned.items())
+)
+for word, keys in turned.items():
+    for key in keys[:2]:
+        print(f"\n--- {word}\n" + before[key]["prompt"].split("\n\n", 1)[-1])
+        for label, row in (("before", before[key]), ("after", after[key])):
+            print(
+                f"    {label:7} {row['text'].strip()[:90]!r}, {row['tokens']} tokens"
+                + (", cut off" if row["truncated"] else "")
+            )
+
+# %%
+tasks = [row for row in rows_of(first, "tasks.jsonl") if row["ok"]]
+for step in (0, config.steps - 1):
+    one = next(row for row in tasks if row["step"] == step and 0 < (row["solve_rate"] or 0) < 1)
+    print(f"--- proposed in step {step + 1}, solved {one['solve_rate']:.0%} of the time")
+    print(f"{one['task']['program']}\nf({one['task']['input']}) == {one['task']['output']}\n")
+
+# %% [markdown]
+# **What you should see.** Whole replies. Read them before you believe a percentage: is a new right
+# answer one that was *worked out*, or one that is now merely *finished*?
+#
+# ### How much better, and how sure?
+#
+# The adapter was then asked four larger sets of questions, and so was the untrained model:
+# CRUXEval's outputs and inputs (programs that others wrote), 300 tasks that the untrained model
+# proposed, and 300 simple chains of operations. **Strict** is what self-play rewards: the whole reply
+# is one literal and its value is right. **Skill** counts strict answers among those questions only that
+# were well formed both times; what is gained there is not form.
+
+# %% tags=["hide-input"]
+compared = json.loads(recorded("benchmarks/real/comparison.json").read_text(encoding="utf-8"))[
+    "sets"
+]
+MEASURES = ("strict", "well formed", "skill")
+
+
+def moves(row):
+    """What a gain allows to say: its 95 % interval leaves out 0, and McNemar's p is under 5 %."""
+    sure = row.get("p_questions", row["p"]) < 0.05
+    return (
+        "rises"
+        if sure and row["low"] > 0
+        else "falls"
+        if sure and row["high"] < 0
+        else "no change shown"
+    )
+
+
+made, (axis,) = figures.figure(1, 1, (7.2, 3.4))
+for place, measure in enumerate(MEASURES):
+    own = figures.look(measure, place)
+    for height, name in enumerate(reversed(compared)):
+        row, y = compared[name][measure], height + 0.22 * (1 - place)
+        axis.plot([row["low"], row["high"]], [y, y], color=own.colour, linewidth=4, alpha=0.35)
+        axis.plot(
+            [row["gain"]], [y], own.marker, color=own.colour, label=measure if height == 0 else None
+        )
+        axis.plot(
+            [one["gain"] for one in row["seeds"]], [y] * len(row["seeds"]), "|", color=own.colour
+        )
+told = [moves(row["strict"]) for row in compared.values()]
+with figures.style():
+    axis.axvline(0, color="#6E6E6E", linewidth=1)
+    axis.set_yticks(range(len(compared)), list(reversed(compared)))
+    axis.set_xlabel("gain over the untrained model, points (95 % interval; ticks: single seeds)")
+    axis.set_title(
+        f"Strict: {told.count('rises')} of {len(told)} sets rise, {told.count('falls')} fall; "
+        f"seeds: {len(runs)}"
+    )
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
+figures.show(
+    made,
+    alt="Gains of the recorded runs on four held-out sets with 95 percent intervals: strict "
+    "score, well-formed replies, and skill",
+)
+
+# %%
+for name, row in compared.items():
+    for measure in MEASURES:
+        own = row[measure]
+        was, now = (100 * own[side] / own["n"] for side in ("before", "after"))
+        print(
+            f"{name if measure == 'strict' else '':11} {measure:12} {was:5.1f} → {now:5.1f} %  "
+            f"{own['gain']:+5.1f} [{own['low']:+5.1f}, {own['high']:+5.1f}]  "
+            f"won {own['gained']:3} lost {own['lost']:3}  p {own['p_questions']:.3f}  {moves(own)}"
+        )
+up = [name for name, row in compared.items() if moves(row["skill"]) == "rises"]
+down = [name for name, row in compared.items() if moves(row["skill"]) == "falls"]
+print(
+    f"\nSkill, not form alone, rises on {', '.join(up) or 'no set'}; it falls on "
+    f"{', '.join(down) or 'none'}."
+)
+if len(runs) < 3:
+    print(
+        f"{len(runs)} seed: another seed is another run, and its luck is in none of these "
+        "intervals."
+    )
+
+# %% [markdown]
+# **What you should see.** A verdict per set and measure, made from interval and p, and one sentence
+# below that says where skill moved. A set that *falls* is as much a result as one that rises, and is told
+# beside it. Two cautions belong to every such table: the interval of one seed covers the luck of the
+# questions only; and without controls ("no update", "shuffled rewards", see
+# [notebook 06](06_learn.ipynb)) it does not show that it was the *reward*. The
+# [protocol](../docs/explanation/real_model.md) names the controls, and says which have been run.
+#
+# ### What did it cost?
+
+# %%
+for name, run in runs.items():
+    timing = rows_of(run, "timing.jsonl")
+    stages = {
+        stage: sum(row[stage] for row in timing)
+        for stage in ("generate", "sandbox", "update", "rest")
+    }
+    shares = ", ".join(
+        f"{stage} {seconds / sum(stages.values()):.0%}" for stage, seconds in stages.items()
+    )
+    tokens = sum(row["tokens/generated"] for row in logs[name])
+    print(
+        f"{name}: {sum(stages.values()) / 60:.0f} minutes, "
+        f"{max(row['memory_mib'] for row in timing) / 1024:.1f} GiB, "
+        f"{tokens:,.0f} tokens sampled\n  {shares}"
+    )
+plan = az.plan(config.replace(model="Qwen/Qwen2.5-Coder-0.5B-Instruct"))
+print(
+    f"planned before: roughly {plan.step_seconds:.0f} s per step, {plan.peak_gb:.1f} GB; recorded: "
+    f"{sum(stages.values()) / len(timing):.0f} s per step"
+)
+
+# %% [markdown]
+# Sampling and the update share the time; running programs costs next to nothing. Evaluations and the
+# first download come on top.
+
+# %% [markdown]
+# ## 6. The same on your machine
+#
+# In a terminal it is one command, with a card or without:
 #
 # ```bash
-# azr-lite plan lora-1.5b-16gb                      # for the card that is here
+# azr-lite run --preset cpu-0.5b                    # two CPU cores, about an hour
+# azr-lite plan lora-1.5b-16gb                      # does it fit the card that is here?
 # azr-lite run --preset lora-1.5b-16gb --max-hours 11
-# azr-lite watch runs/lora-1.5b-16gb-seed0          # in a second terminal; Ctrl-C quits, the run goes on
+# azr-lite watch runs/lora-1.5b-16gb-seed0          # in a second terminal; Ctrl-C quits the watching
 # azr-lite resume runs/lora-1.5b-16gb-seed0 --steps 400
 # ```
 #
-# On Colab or Kaggle add `--go-on --sync-to FOLDER`: the machine may vanish, and the same cell then goes on. In profile `gpu` the next cell really
-# launches the largest of three LoRA presets that the planner lets on your card, follows it live, and leaves it resumable. Elsewhere it goes on with the recorded CPU run.
+# The next cell does the same from here. It starts a process that lives on when the notebook loses its
+# connection, shows what the run says from its first second (download, self-test, first evaluation,
+# seeding), then the live panel. Run the cell again and it goes on with the run that is there. On Colab
+# or Kaggle, where the whole machine may vanish, set `KEEP` to a folder of your own drive.
 
 # %% tags=["long"]
-FILES = ("config.json", "run.json", "summary.json", "metrics.jsonl", "timing.jsonl", "rollouts.jsonl", "tasks.jsonl")
-run = [recorded(f"runs/smollm2-lora/{name}") for name in FILES][0].parent
-if profile == "gpu":
+LAUNCH = profile == "gpu"  # True starts it on a CPU too
+KEEP = ""  # a folder to which checkpoints are copied (--sync-to)
+ladder = ("lora-0.5b-8gb", "lora-1.5b-16gb", "lora-3b-24gb") if profile == "gpu" else ("cpu-0.5b",)
+rung = ([name for name in ladder if az.plan(name).fits] or ladder[:1])[-1]
+mine = Path("runs") / f"{rung}-notebook"
+words = ["--preset", rung, "--seed", str(SEED), "--go-on", "--output-dir", str(mine)]
+words += ["--steps", str(STEPS)] if STEPS else []
+words += ["--sync-to", KEEP] if KEEP else []
+print("azr-lite run", *words, "" if LAUNCH else "\n(not started: LAUNCH is False)")
+
+if LAUNCH:
     import time
 
-    ladder = ("lora-0.5b-8gb", "lora-1.5b-16gb", "lora-3b-24gb")
-    rung = ([name for name in ladder if az.plan(name).fits] or ladder[:1])[-1]
-    mine, log = Path("runs") / f"{rung}-notebook", Path("runs") / f"{rung}-notebook.log"
-    words = ["--preset", rung, "--steps", str(STEPS or 5), "--seed", str(SEED), "--eval-problems", "20", "--eval-every", "0", "--stop-patience", "0"]
-    with log.open("w") as said:
-        process = subprocess.Popen([sys.executable, "-m", "azr_lite", "run", *words, "--go-on", "--output-dir", str(mine)], stdout=said, stderr=said)
-    while process.poll() is None and not (mine / "metrics.jsonl").exists():
-        time.sleep(2)  # download, self-test, first evaluation, seeding, first step
+    mine.parent.mkdir(exist_ok=True)
+    log = mine.with_suffix(".log")
+    with log.open("a") as said:
+        command = [sys.executable, "-m", "azr_lite", "run", *words]
+        process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
+    with log.open() as told:
+        while process.poll() is None and not (mine / "metrics.jsonl").exists():
+            print(told.read(), end="", flush=True)
+            time.sleep(1)
+        print(told.read(), end="")
     if (mine / "metrics.jsonl").exists():
-        run = mine
-        print(f"{rung} has made its first step; what it says stands in {log}")
-    else:
-        print(f"{rung} ended with status {process.returncode}; read {log}. Going on with the recorded CPU run")
-else:
-    print("no GPU here: going on with the recorded CPU run of SmolLM2-135M")
-
-# %%
-az.Run(run).dashboard(once=profile != "gpu")
+        az.Run(mine).dashboard()
 
 # %% [markdown]
-# **What you should see.** The live panel of [notebook 06](06_learn.ipynb), here of the recorded CPU run (or of your GPU). Nothing that should rise does: held-out
-# accuracy, solve rate and valid proposals lie at 0, rewards at −1; only lengths and times wander. The grey band is the
-# interval of the held-out accuracy: 0 right of 12 leaves up to 24 % possible. The last line counts the numbers outside their healthy range. The next section asks why.
-#
-# **If you see something else**: on a GPU the cell before waits some minutes, for the download, the self-test, a first evaluation, seeding and the first step.
+# And what came of it? The next cell speaks of your run where there is one, else of the recorded one. It
+# computes what may be said.
+
+# %% tags=["long"]
+def may_say(run):
+    """What the files of a run allow to say about it."""
+    log = rows_of(run, "metrics.jsonl")
+    pays = [value for row in log for key, value in row.items() if key.endswith("/reward_std")]
+    valid = fifths([mean(course.across(row, "propose/", "/ok")) for row in log])
+    print(f"{run.name}: {len(log)} steps; valid proposals {valid[0]:.0%} → {valid[1]:.0%}")
+    if max(pays) == 0:
+        return print(
+            "All rewards of each group are alike, so there was nothing to learn from: see "
+            "notebook 08, section 7."
+        )
+    scored = sorted((int(path.stem[5:]), path) for path in (run / "eval").glob("step-*.jsonl"))
+    if not scored:
+        return print("It was not evaluated after a step yet, so nothing can be said about a gain.")
+    step, last = scored[-1]
+    gain = course.compare_paired(
+        course.read_items(run / "eval/before.jsonl"), course.read_items(last)
+    )["all"]
+    word = {"rises": "It rose", "falls": "It fell"}.get(moves(gain), "That shows no change")
+    print(
+        f"Held-out after {step} steps: {100 * gain['gain']:+.1f} points "
+        f"[{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}], "
+        f"won {gain['won']}, lost {gain['lost']}. {word}, by these questions and this seed."
+    )
+
+
+may_say(mine if (mine / "metrics.jsonl").exists() else first)
 
 # %% [markdown]
-# ## 6. Reading the recorded run: nothing learnt, and how to tell why
+# **What you should see.** One sentence that depends on the numbers. The questions that a run asks on the
+# way are few (100 in this preset), so its interval is wide; the four sets of section 5 are what decides.
 #
-# A run that goes up teaches less than one that does not. SmolLM2 has 135 million weights, and was asked for what a 3B coder can do. First: what did
-# its replies fail on?
-
-# %%
-metrics = [json.loads(text) for text in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-GROUPS = [f"{role}/{kind}" for role in ("propose", "solve") for kind in ("deduction", "abduction", "induction")]
-reasons = {group: Counter() for group in GROUPS}
-for line in metrics:
-    for key, value in line.items():
-        group, _, reason = key.partition("/reason/")
-        if reason:
-            reasons[group][reason] += int(value)
-
-seen = sorted({reason for counter in reasons.values() for reason in counter})
-made, (axis,) = figures.figure(1, 1, (6.6, 3.0))
-left = np.zeros(len(GROUPS))
-for place, reason in enumerate(seen):
-    wide = np.array([reasons[group][reason] for group in GROUPS])
-    axis.barh(GROUPS, wide, left=left, label=reason, color=figures.look(reason, place).colour, hatch=["", "//", "..", "xx"][place % 4], edgecolor="white")
-    left += wide
-axis.invert_yaxis()
-with figures.style():
-    axis.set_xlabel(f"failed replies in {len(metrics)} steps")
-    axis.set_title(f"{int(left.sum())} replies failed, {sum(c['wrong'] for c in reasons.values())} of them for a wrong answer")
-    axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
-figures.show(made, alt="Failed replies by role and task type, coloured by reason; in the recorded SmolLM2 run all are truncated or not well formed.")
-
-# %% [markdown]
-# **What you should see.** Not one reply succeeded, and all failed on two things: *truncated* (not finished after 160 tokens) and *not_well_formed* (no
-# thought followed by an answer). Nothing is called *wrong*, because nothing could be read: the sandbox had nothing to run. The row of induction
-# answers is empty, because there was never an induction task to solve. The limit of 160 tokens is ours, for a slow CPU, and part of the reason. But read on:
-#
-# **If you see something else**: on a larger model the bars should show *wrong* answers and programs that fail for a reason of their own. That is progress.
-
-# %%
-import textwrap
-
-rollouts = [json.loads(text) for text in (run / "rollouts.jsonl").read_text(encoding="utf-8").splitlines()]
-for role in ("propose", "solve"):
-    shown = [one for one in rollouts if one["role"] == role][:3]
-    for one in shown:
-        print(f"--- step {one['step']}, {role} {one['type']}: {one['verdict']['reason'] or 'right'}, {one['tokens']} tokens, reward {one['reward']}")
-        print(textwrap.fill(textwrap.shorten(" ".join(one["text"].split()), 330), 100), "\n")
-
-# %% [markdown]
-# **What you should see.** Words of the prompt's own examples, fences without content, and text that wanders off. Now and then a thought that fits: the model knows
-# what Python looks like, not what it was asked for. A base that cannot find the form cannot be taught by rewards for what is inside it.
-#
-# **If you see something else**: `azr-lite show RUN --step 3 --worst 5` prints whole prompts and replies.
-
-# %%
-print("step   gradient   groups without signal   mean reward   tokens")
-for line in metrics:
-    silent = [group for group in GROUPS if line.get(f"{group}/no_signal") == 1]
-    present = [line[f"{group}/reward"] for group in GROUPS if f"{group}/reward" in line]
-    print(f"{line['step']:4} {line['grad_norm']:10.4f} {len(silent):13} of {len(present)} {np.mean(present):17.2f} {line['tokens/generated']:10.0f}")
-
-# %% [markdown]
-# **What you should see.** Every reward is −1. In each group the spread is zero, so [TRR++](04_trr.ipynb) gives every reply the advantage 0, and the policy gradient is
-# exactly zero. The small gradient that is left comes from the entropy bonus (`entropy_coef` = 0.001 in this preset), which pays for being undecided. Four steps
-# of this are no slow start: nothing here can ever begin to rise. `no_signal` says so at the first step; you need not wait for a flat curve.
-# (Logs number steps from 0; the panel of section 5 says how many are done.)
-#
-# **If you see something else**: one group with signal is enough to begin. What brings it: a larger instruct model, room to finish a reply, and more replies, since a single success
-# in a group makes its spread positive. (Qwen2.5-Coder-0.5B, also on a CPU: 1 valid proposal of 18 while seeding; `data_samples/benchmarks/real-models-cpu.json`.)
-#
-# What did it cost?
-
-# %%
-timing = [json.loads(text) for text in (run / "timing.jsonl").read_text(encoding="utf-8").splitlines()]
-stages = {name: float(np.mean([line[name] for line in timing])) for name in ("generate", "sandbox", "update", "rest")}
-config = az.Config.from_json(json.loads((run / "config.json").read_text(encoding="utf-8")))
-guess = az.plan(config.replace(model="HuggingFaceTB/SmolLM2-135M-Instruct") if config.model.endswith(".gguf") else config)
-
-made, (axis,) = figures.figure(1, 1, (6.4, 2.4))
-figures.bars(axis, list(stages), list(stages.values()), "seconds per step")
-axis.margins(x=0.12)
-with figures.style():
-    axis.set_title(f"{sum(stages.values()):.0f} seconds per step; the sandbox is not what costs")
-figures.show(made, alt="Mean seconds of each stage of the recorded run: the update takes most, generation the rest, the sandbox next to nothing.")
-print(f"planned: roughly {guess.step_seconds:.0f} s per step, {guess.peak_gb:.1f} GB")
-print(f"here:    {sum(stages.values()):.0f} s per step, {max(line['memory_mib'] for line in timing) * 2**20 / 1e9:.1f} GB at most, {np.mean([line['tokens_per_s'] for line in timing]):.0f} tokens per second in generation")
-
-# %% [markdown]
-# **What you should see.** Update and generation cost nearly everything. The plan, made for two idle cores, was 91 seconds per step; recorded were 365: one thread, on a
-# machine that other work kept busy. Measure where you will run.
-#
-# **If you see something else**: in a run whose proposals are valid, the sandbox has work, and its bar begins to show.
+# **If you see something else**: the run's own words stand in `runs/…-notebook.log`. A run whose rewards
+# are all −1 is a patient of [notebook 08](08_reading_a_run.ipynb), section 7.
 
 # %% [markdown]
 # ## 7. Publish an adapter
@@ -614,7 +922,9 @@ print(f"here:    {sum(stages.values()):.0f} s per step, {max(line['memory_mib'] 
 
 # %% tags=["long"]
 for merged_too in (False, True):
-    published = az.Run(folder / "nano-lora").export(folder / f"export-{'merged' if merged_too else 'adapter'}", merge=merged_too)
+    published = az.Run(folder / "nano-lora").export(
+        folder / f"export-{'merged' if merged_too else 'adapter'}", merge=merged_too
+    )
     print(published.name)
     for path in sorted(published.iterdir()):
         print(f"{path.stat().st_size:13,} bytes  {path.name}")
@@ -624,8 +934,6 @@ print("\n".join(card.splitlines()[:24]))
 # %% [markdown]
 # **What you should see.** An adapter of 200 kilobytes beside a model of ten times the size, each with a card that says which run, which step and which base it came from. Before a merged folder gets its name,
 # plain transformers reads it back and must give the logits that the merged model had in memory, bit for bit.
-#
-# **If you see something else**: "exists" is the refusal to overwrite an earlier export.
 #
 # Then it can go to the hub. `--dry-run` lists what would be sent and prints the card; without it the repository is made, private unless you say `--public`:
 #
@@ -642,12 +950,14 @@ print("\n".join(card.splitlines()[:24]))
 #
 # ## What you can do now
 #
-# Count and merge adapters; say what fills a card, and what to lower first; launch, stop and resume; tell a run that learns nothing from one that learns slowly.
+# Count and merge adapters; say what fills a card, and what to lower first; launch, stop and resume a
+# run; and say of a real model's run what its numbers allow, and no more.
 #
 # **To go on thinking**
 #
 # * LoRA's learning rate here is ten times that of full tuning. Which part of the formula B·A·α/r could make larger steps harmless, and which dangerous?
 # * With `--roles split`, proposer and solver are two adapters on one base. What would they no longer share?
-# * In the recorded run nobody learned. Which *one* setting would you change first: model, reply length, batch, or rank? What in section 6 speaks for it?
+# * Section 5 compares with the untrained model. Which of its four sets is closest to what was trained,
+#   and what would you ask next if one of them fell?
 #
 # Next: [notebook 08](08_reading_a_run.ipynb) reads runs that do move, healthy and sick.

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebooks 03 to 06.
 #
-# **Budget:** 13 minutes to read (2,607 words); 9 exercises (12 points, about 35 minutes); 5 seconds and 131 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 15 minutes to read (2,934 words); 9 exercises (12 points, about 35 minutes); 5 seconds and 131 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
 #
@@ -75,7 +75,10 @@ import numpy as np
 
 import azr_lite as az
 from azr_lite import course
-from azr_lite.course import EvaluationError, across, check, compare_paired, mean, patient, printable, profile, read_items, recorded, rerun, sample, whole_run
+from azr_lite.course import (
+    EvaluationError, across, check, compare_paired, mean, patient, printable, profile,
+    read_items, recorded, rerun, sample, whole_run,
+)
 from azr_lite.course.figures import figure, line, look, show, style
 
 profile = profile(PROFILE)
@@ -105,8 +108,16 @@ profile = profile(PROFILE)
 
 # %%
 LETTERS = "ABCDEF"
-logs = {one: [json.loads(row) for row in (patient(one) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()] for one in LETTERS}
-sums = {one: json.loads((patient(one) / "summary.json").read_text(encoding="utf-8")) for one in LETTERS}
+logs = {
+    one: [
+        json.loads(row)
+        for row in (patient(one) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    for one in LETTERS
+}
+sums = {
+    one: json.loads((patient(one) / "summary.json").read_text(encoding="utf-8")) for one in LETTERS
+}
 
 
 def curve(log, start, end):
@@ -114,26 +125,47 @@ def curve(log, start, end):
     return [mean(across(row, start, end)) for row in log]
 
 
-# %%
+# %% tags=["hide-input"]
 made, axes = figure(2, 3, (10.5, 5.6))
 for axis, one in zip(axes, LETTERS):
     steps = [row["step"] + 1 for row in logs[one]]
-    for place, (name, end) in enumerate((("valid proposals", "/ok"), ("solve rate of new tasks", "/solve_rate"), ("learnable tasks", "/learnable"))):
+    for place, (name, end) in enumerate(
+        (
+            ("valid proposals", "/ok"),
+            ("solve rate of new tasks", "/solve_rate"),
+            ("learnable tasks", "/learnable"),
+        )
+    ):
         line(axis, name, steps, [100 * value for value in curve(logs[one], "propose/", end)], place)
     held_out = sums[one]["curves"]["held-out accuracy"]
-    axis.plot([step for step, _ in held_out], [100 * share for _, share in held_out], "kX-", markersize=7, linewidth=1, label="held-out accuracy")
+    axis.plot(
+        [step for step, _ in held_out],
+        [100 * share for _, share in held_out],
+        "kX-",
+        markersize=7,
+        linewidth=1,
+        label="held-out accuracy",
+    )
     with style():
         axis.set_title(f"Patient {one}")
-        axis.set(ylim=(-3, 103), ylabel="%" if one in "AD" else "", xlabel="self-play step" if one in "DEF" else "")
+        axis.set(
+            ylim=(-3, 103),
+            ylabel="%" if one in "AD" else "",
+            xlabel="self-play step" if one in "DEF" else "",
+        )
 with style():
     axes[1].legend(loc="lower left", fontsize=6.5)
-show(made, "Six panels: valid proposals, solve rate of new tasks, learnable tasks and held-out accuracy of patients A to F over 20 steps")
+show(
+    made,
+    "Six panels: valid proposals, solve rate of new tasks, learnable tasks and held-out "
+    "accuracy of patients A to F over 20 steps",
+)
 
 # %% [markdown]
 # **What you should see.** C falls apart before your eyes. In A one curve sinks, in F the same curve climbs. In E one curve never leaves zero.
 # B and D look well, and D's held-out accuracy rises most of all.
 #
-# **If you see something else**: black crosses are held-out accuracy (three evaluations, 300 problems). *Learnable* means 0 < r̄ < 1.
+# Black crosses are held-out accuracy (three evaluations, 300 problems). *Learnable* means 0 < r̄ < 1.
 #
 # Curves with shares from 0 to 100 are half of the story. The other half has other units:
 
@@ -144,19 +176,32 @@ def ends(values):
     return mean(values[:part]), mean(values[-part:])
 
 
-print(f"{'':3} {'tokens per reply':>16} {'solver pay':>16} {'proposer pay':>16} {'form, %':>12}   held-out gain, points")
+print(
+    f"{'':3} {'tokens per reply':>16} {'solver pay':>16} {'proposer pay':>16} {'form, %':>12}   "
+    "held-out gain, points"
+)
 for one in LETTERS:
-    cells = [ends(curve(logs[one], role, end)) for role, end in (("solve/", "/tokens"), ("solve/", "/reward"), ("propose/", "/reward"))]
-    shown = [f"{a:6.1f} → {b:6.1f}" for a, b in cells[:1]] + [f"{a:+.2f} → {b:+.2f}" for a, b in cells[1:]]
-    form = "{:.0f} → {:.0f}".format(*(100 * end for end in ends(curve(logs[one], "solve/", "/well_formed"))))
+    cells = [
+        ends(curve(logs[one], role, end))
+        for role, end in (("solve/", "/tokens"), ("solve/", "/reward"), ("propose/", "/reward"))
+    ]
+    shown = [f"{a:6.1f} → {b:6.1f}" for a, b in cells[:1]] + [
+        f"{a:+.2f} → {b:+.2f}" for a, b in cells[1:]
+    ]
+    form = "{:.0f} → {:.0f}".format(
+        *(100 * end for end in ends(curve(logs[one], "solve/", "/well_formed")))
+    )
     gain = sums[one]["gain"]["all"]
-    print(f"{one:3} {shown[0]:>16} {shown[1]:>16} {shown[2]:>16} {form:>12}   {100 * gain['gain']:+5.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]")
+    print(
+        f"{one:3} {shown[0]:>16} {shown[1]:>16} {shown[2]:>16} {form:>12}   "
+        f"{100 * gain['gain']:+5.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]"
+    )
 
 # %% [markdown]
 # **What you should see.** D's replies get three times as long, A's more than twice. B's solver earns *less* at the end than at the start, although B gains
 # 6.7 points on held-out problems; F's solver earns more, although F gains nothing.
 #
-# **If you see something else**: numbers are means over three task types of the first and of the last four steps.
+# Numbers are means over three task types of the first and of the last four steps.
 #
 # The second sentence is worth a pause. In self-play training reward says little: whoever gets easier tasks earns more.
 
@@ -166,16 +211,25 @@ for one in LETTERS:
 # No curve replaces reading. Reward hacks are invisible in means and obvious in three samples. The recorded runs keep 48 replies each.
 
 # %%
-kept = {one: [json.loads(row) for row in (patient(one) / "rollouts.jsonl").read_text(encoding="utf-8").splitlines()] for one in LETTERS}
+kept = {
+    one: [
+        json.loads(row)
+        for row in (patient(one) / "rollouts.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    for one in LETTERS
+}
 
 
 def visit(letter, role, count=3):
-    """The last `count` kept replies of a role: step, verdict, pay, length, and the reply in one line."""
+    """The last `count` kept replies of a role: step, verdict, pay, length, and the reply."""
     print(f"patient {letter}, role {role}")
     for row in [row for row in kept[letter] if row["role"] == role][-count:]:
         verdict = "ok" if row["verdict"]["ok"] else row["verdict"]["reason"]
         rate = "   -" if row["solve_rate"] is None else f"{row['solve_rate']:.2f}"
-        print(f"  step {row['step']:2} {row['type']:9} {verdict:14} r̄ {rate}  paid {row['reward']:+.2f}  {row['tokens']:3} tokens")
+        print(
+            f"  step {row['step']:2} {row['type']:9} {verdict:14} r̄ {rate}  paid "
+            f"{row['reward']:+.2f}  {row['tokens']:3} tokens"
+        )
         text = printable(" ⏎ ".join(row["text"].split("\n")))[:150]
         print(textwrap.fill(text, 100, initial_indent="       ", subsequent_indent="       "))
 
@@ -186,7 +240,7 @@ visit("D", "solve")
 # %% [markdown]
 # **What you should see.** For each reply: what it is, what the judge said, what it was paid, and its text (⏎ is a line break). Look at *paid* and ask: for what?
 #
-# **If you see something else**: `r̄ -` means that nobody tried to solve the task, for it was not valid.
+# `r̄ -` means that nobody tried to solve the task, for it was not valid.
 #
 # Now visit the others: change letter and role, and read until something strikes you. (Ten minutes here are well spent.)
 
@@ -199,7 +253,7 @@ visit("C", "propose")
 # Some bugs need no experience to find, only arithmetic. The log holds the verdict on every reply *and* what it was paid. The rules are those of
 # [notebook 03](03_rewards.ipynb). So compute what each reply was **due**, and compare.
 #
-# **Exercise 1** (8 minutes, 2 points).
+# **Exercise 1** (8 minutes, 2 points; difficulty 2 of 5, importance 5 of 5).
 
 # %% tags=["exercise"]
 def due(line, zero):
@@ -222,7 +276,20 @@ check.due(due)
 #
 # * Two roles, three cases: write the `if`s in the order of the docstring.
 # * An answer may have a score between 0 and 1 without being "ok".
-# * `check.reveal("due")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def due(line, zero):
+#     verdict, rate = line["verdict"], line["solve_rate"]
+#     if line["role"] == "propose":
+#         return az.learnability(rate, zero) if verdict["ok"] and rate is not None else -1.0
+#     if not verdict["well_formed"]:
+#         return -1.0
+#     return verdict["score"] if verdict["score"] > 0 else -0.5
+# ```
+#
+# Why: `is not None` tells a rate of 0 from none at all.
 # </details>
 
 # %%
@@ -231,24 +298,37 @@ due = check.use(due, fallback=course.due)
 # %%
 print("replies paid otherwise than due")
 for one in LETTERS:
-    wrong = {role: [row for row in kept[one] if row["role"] == role and abs(row["reward"] - due(row, "paper")) > 1e-6] for role in ("propose", "solve")}
+    wrong = {
+        role: [
+            row
+            for row in kept[one]
+            if row["role"] == role and abs(row["reward"] - due(row, "paper")) > 1e-6
+        ]
+        for role in ("propose", "solve")
+    }
     many = {role: sum(row["role"] == role for row in kept[one]) for role in wrong}
     example = next((row for rows in wrong.values() for row in rows[-1:]), None)
-    said = "" if example is None else f"   such as {example['role']}: due {due(example, 'paper'):+.2f}, paid {example['reward']:+.2f}"
-    print(f"  {one}: {len(wrong['propose']):2} of {many['propose']:2} proposals, {len(wrong['solve']):2} of {many['solve']:2} answers{said}")
+    said = (
+        ""
+        if example is None
+        else f"   such as {example['role']}: due {due(example, 'paper'):+.2f}, paid "
+        f"{example['reward']:+.2f}"
+    )
+    print(
+        f"  {one}: {len(wrong['propose']):2} of {many['propose']:2} proposals, "
+        f"{len(wrong['solve']):2} of {many['solve']:2} answers{said}"
+    )
 
 # %% [markdown]
 # **What you should see.** Three patients were paid exactly right. In F all proposals and in D all answers were not; in A it is 6 of 13 proposals, so that
 # mistake shows with some tasks only. With which?
-#
-# **If you see something else**: the recorded files are other ones. (A `due` that the check refuses changes nothing here: the package's own takes its place.)
 #
 # Keep this in mind when you build something yourself: **log what you paid together with why**. The audit takes a millisecond and has no false alarms.
 
 # %% [markdown]
 # ## 4. Your diagnosis
 #
-# **Exercises 2 to 7** (15 minutes, 1 point each). Put a name from the table in section 1 for each letter, in quotes. A wrong name is answered with the evidence
+# **Exercises 2 to 7** (15 minutes, 1 point each; difficulty 3 of 5, importance 5 of 5). Put a name from the table in section 1 for each letter, in quotes. A wrong name is answered with the evidence
 # that speaks against it.
 
 # %% tags=["exercise"]
@@ -281,7 +361,17 @@ check.patient_f(patient_f)
 # * Go from sure to unsure. The audit is exact: which three mistakes change what somebody is *paid*, and whom?
 # * Of the three that were paid right, one goes downhill, one has a curve that never moves, and one is well.
 # * Ask of each mistake: if a policy does more and more of what is paid, what happens to r̄?
-# * `check.reveal("patient_a")` gives a name away.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# patient_a, patient_b = "impossible tasks", "healthy"
+# patient_c, patient_d = "sign flip", "length blow-up"
+# patient_e, patient_f = "identical answers", "easy tasks"
+# ```
+#
+# Why: the audit names whom D (answers), F and A (proposals) pay wrongly; of the rest C goes
+# downhill, E has a curve that never leaves 0, and B is well.
 # </details>
 
 # %% [markdown]
@@ -297,13 +387,15 @@ for one in LETTERS:
     for found in findings:
         print(f"   {found.name}")
         for label, words in (("evidence:", found.evidence), ("cure:", found.cure)):
-            print(textwrap.fill(words, 100, initial_indent=f"      {label:10}", subsequent_indent=" " * 16))
+            print(
+                textwrap.fill(
+                    words, 100, initial_indent=f"      {label:10}", subsequent_indent=" " * 16
+                )
+            )
 
 # %% [markdown]
 # **What you should see.** One patient without findings, five with a name. In C and E a second name follows the first: often one illness brings
 # others, and the doctor lists the surest first.
-#
-# **If you see something else**, or if you disagree: read the evidence. You may be right; see section 6.
 #
 # Two lessons from these six:
 #
@@ -322,30 +414,38 @@ for one in LETTERS:
 # %%
 tables = json.loads(recorded("benchmarks/doctor.json").read_text(encoding="utf-8"))["tables"]
 print(f"{'':28}" + "".join(f"{source:>7}" for source in tables))
-for name in ("sick runs", "called by the right name", "right name first", "called by a wrong name only", "missed",
-             "healthy runs", "healthy runs called sick"):
+for name in (
+    "sick runs",
+    "called by the right name",
+    "right name first",
+    "called by a wrong name only",
+    "missed",
+    "healthy runs",
+    "healthy runs called sick",
+):
     print(f"{name:28}" + "".join(f"{counts[name]:7}" for counts in tables.values()))
 
 # %% [markdown]
 # **What you should see.** No sick run was missed, no healthy one was called sick.
-#
-# **If you see something else**: the table was made anew since this text was written.
 #
 # Honest reading: the thresholds were set on the kept runs; the fresh ones have ten seeds of each illness, all ten steps long; and all are nano runs. An earlier doctor
 # missed one illness each time: the **non-determinism leak**. There a program is run once and believed, instead of twice under different conditions. Put its log beside the healthy one's:
 
 # %%
 leak, well = sample("bugs/non-determinism-leak"), patient("B")
-print("rollouts are the same in both runs, to the byte:", (leak / "rollouts.jsonl").read_bytes() == (well / "rollouts.jsonl").read_bytes())
-leaking = [json.loads(row) for row in (leak / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+print(
+    "rollouts are the same in both runs, to the byte:",
+    (leak / "rollouts.jsonl").read_bytes() == (well / "rollouts.jsonl").read_bytes(),
+)
+leaking = [
+    json.loads(row) for row in (leak / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+]
 for one, other in zip(leaking[:3], logs["B"]):
     differing = {name: (one[name], other[name]) for name in one if one[name] != other[name]}
     print(f"step {one['step']}, what differs (leak, healthy): {differing}")
 
 # %% [markdown]
 # **What you should see.** The same rollouts, and one number that differs (and one letter is given away, in case you skipped section 4).
-#
-# **If you see something else**: the recorded files were changed.
 #
 # The nano language has no operation whose result could differ, so the missing check was never needed: every reward is as it would have been. A larger model would find
 # `hash`, `set` order or the clock, and earn by them. A log of rewards cannot show a check that was not made, so ours counts the checks themselves: `validation/worlds` is the
@@ -357,13 +457,24 @@ with tempfile.TemporaryDirectory() as spare:
     copy = shutil.copytree(whole_run(), pathlib.Path(spare) / "run")
     print("as recorded:", rerun(copy, 40) or "nothing found")
     smuggled = json.loads((copy / "tasks.jsonl").read_text(encoding="utf-8").splitlines()[-1])
-    for number, program in enumerate(("def f(x):\n    return hash(x)", "def f(x):\n    return list({x, 'e', 'fg', 'h', 'ac', 'd'})")):
+    for number, program in enumerate(
+        (
+            "def f(x):\n    return hash(x)",
+            "def f(x):\n    return list({x, 'e', 'fg', 'h', 'ac', 'd'})",
+        )
+    ):
         made_up = {"id": f"smuggled-{number}", "program": program, "input": "'bb'", "output": "'7'"}
         smuggled["ok"], smuggled["task"] = True, {**smuggled["task"], **made_up}
         with (copy / "tasks.jsonl").open("a", encoding="utf-8") as tasks:
             tasks.write(json.dumps(smuggled) + "\n")
     for found in rerun(copy, 200):
-        print(textwrap.fill(f"with two smuggled in: {found.name} · {found.evidence}", 100, subsequent_indent="   "))
+        print(
+            textwrap.fill(
+                f"with two smuggled in: {found.name} · {found.evidence}",
+                100,
+                subsequent_indent="   ",
+            )
+        )
 
 # %% [markdown]
 # **What you should see.** Nothing in the recorded run; then "non-determinism leak", 2 programs.
@@ -372,13 +483,82 @@ with tempfile.TemporaryDirectory() as spare:
 # says why.
 
 # %% [markdown]
-# ## 7. Is it better than before?
+# ## 7. All rewards are −1: what now?
+#
+# One more patient, and this one is no re-implementer's mistake. SmolLM2, 135 million weights, was asked
+# for what a 3B coder can do: a thought, then an answer, in at most 160 tokens
+# (`data_samples/runs/smollm2-lora`, LoRA on a CPU). The run did what it was told, step by step, and
+# nothing moved.
+
+# %%
+smol = recorded("runs/smollm2-lora/metrics.jsonl").read_text(encoding="utf-8").splitlines()
+GROUPS = [
+    f"{role}/{kind}"
+    for role in ("propose", "solve")
+    for kind in ("deduction", "abduction", "induction")
+]
+print("step   gradient   groups without signal   mean reward   failed replies, by reason")
+for row in map(json.loads, smol):
+    there = [group for group in GROUPS if f"{group}/reward" in row]
+    silent = sum(row.get(f"{group}/no_signal") == 1 for group in there)
+    reasons = {}
+    for key, value in row.items():
+        if "/reason/" in key:
+            name = key.rpartition("/")[2]
+            reasons[name] = reasons.get(name, 0) + int(value)
+    pay = mean([row[f"{group}/reward"] for group in there])
+    print(
+        f"{row['step'] + 1:4} {row['grad_norm']:10.4f} {silent:13} of {len(there)} {pay:17.2f}  "
+        f"    {reasons}"
+    )
+
+# %%
+replies = [
+    json.loads(row)
+    for row in recorded("runs/smollm2-lora/rollouts.jsonl").read_text(encoding="utf-8").splitlines()
+]
+for role in ("propose", "solve"):
+    for row in [row for row in replies if row["role"] == role][:2]:
+        print(f"{role} {row['type']}: {row['verdict']['reason']}, {row['tokens']} tokens")
+        print(
+            textwrap.fill(
+                printable(" ".join(row["text"].split()))[:220],
+                100,
+                initial_indent="    ",
+                subsequent_indent="    ",
+            )
+        )
+
+# %% [markdown]
+# **What you should see.** Every reward is −1. In each group the spread is zero, so
+# [TRR++](04_trr.ipynb) gives every reply the advantage 0, and the policy gradient is exactly zero. (The
+# small gradient that is left comes from the entropy bonus.) No reply was called *wrong*: none could be
+# read, so the sandbox had nothing to run. Steps like these are no slow start. Nothing here can ever
+# begin to rise, and `no_signal` says so at the first step.
+#
+# What now? In this order:
+#
+# 1. **Read three replies.** Cut off, or shapeless? Here: both. The model knows what Python looks like,
+#    and not what it was asked for.
+# 2. **Give room** (`max_reply_tokens`), if replies are *truncated*.
+# 3. **Change the form, not the reward.** A base that cannot find the form cannot be taught by rewards
+#    for what is inside it. The style `file` asks a coder model to go on with a Python file, which it can.
+# 4. **Take more replies**, so that one success falls into a group: one is enough to give it a spread.
+# 5. **Take a larger model.** The same loop with Qwen2.5-Coder-0.5B and the style `file` finds valid
+#    proposals from the first step ([notebook 07](07_lora.ipynb), section 5).
+#
+# What does *not* help is paying for effort: whatever is paid, is learned (patient D).
+
+# %% [markdown]
+# ## 8. Is it better than before?
 #
 # A healthy run is not yet a good one. The recorded whole run (14 steps, deduction and abduction, 60 held-out problems each) was evaluated before and after
 # on **the same** problems. First the way most tables do it: two scores, two intervals.
 
 # %%
-before, after = (read_items(whole_run() / "eval" / f"{name}.jsonl") for name in ("before", "step-14"))
+before, after = (
+    read_items(whole_run() / "eval" / f"{name}.jsonl") for name in ("before", "step-14")
+)
 for name, items in (("before", before), ("after", after)):
     right = sum(item.right for item in items)
     low, high = course.wilson(right, len(items))
@@ -386,8 +566,6 @@ for name, items in (("before", before), ("after", after)):
 
 # %% [markdown]
 # **What you should see.** The two intervals overlap widely. Is there no gain, then?
-#
-# **If you see something else**: Wilson's interval is exercise 3 of [notebook 06](06_learn.ipynb).
 #
 # The two scores are not independent. Both models met the same problems; most were right both times or wrong both times. In a
 # **[paired comparison](glossary.md#paired-comparison)** those cancel, and only what *changed* counts:
@@ -398,19 +576,20 @@ now_right = {(item.type, item.id): item.right for item in after}
 for item in before:
     changes[item.right, now_right[item.type, item.id]] += 1
 won, lost = changes[False, True], changes[True, False]
-print(f"right both times {changes[True, True]}, wrong both times {changes[False, False]}, newly right (won) {won}, newly wrong (lost) {lost}")
+print(
+    f"right both times {changes[True, True]}, wrong both times {changes[False, False]}, newly "
+    f"right (won) {won}, newly wrong (lost) {lost}"
+)
 
 # %% [markdown]
 # **What you should see.** 30 won, 13 lost.
-#
-# **If you see something else**: a problem's key must be its type *and* its id.
 #
 # If training had done nothing, each of the 43 changed problems would have been as likely to be won as lost: 43 throws of a coin. How surprising
 # is a split of 30 : 13, or one more uneven, in either direction? That is **[McNemar's test](glossary.md#mcnemars-test)**:
 #
 # $$p = \min\left(1,\; 2 \sum_{i=0}^{\min(\text{won},\,\text{lost})} \binom{\text{won}+\text{lost}}{i} \Big/ 2^{\text{won}+\text{lost}}\right)$$
 #
-# **Exercise 8** (6 minutes, 2 points).
+# **Exercise 8** (6 minutes, 2 points; difficulty 3 of 5, importance 4 of 5).
 
 # %% tags=["exercise"]
 def mcnemar(won, lost):
@@ -429,26 +608,40 @@ check.mcnemar(mcnemar)
 #
 # * `math.comb(n, i)` counts the ways to have i heads in n throws (math is imported).
 # * Check 3 : 0 by hand: all heads is 1 of 8; all tails is as surprising.
-# * `check.reveal("mcnemar")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def mcnemar(won, lost):
+#     n = won + lost
+#     tail = sum(math.comb(n, i) for i in range(min(won, lost) + 1)) / 2**n
+#     return min(1.0, 2 * tail)
+# ```
+#
+# Why: the smaller side and everything more uneven, counted in both directions, and never above 1.
 # </details>
 
 # %%
 mcnemar = check.use(mcnemar, fallback=course.mcnemar)
 print(f"p of {won} : {lost} is {mcnemar(won, lost):.4f}")
 for name, gain in compare_paired(before, after).items():
-    print(f"{name:10} {100 * gain['gain']:+5.1f} points [{100 * gain['low']:+5.1f}, {100 * gain['high']:+5.1f}]   won {gain['won']:2} lost {gain['lost']:2}   p {gain['p']:.4f}")
+    print(
+        f"{name:10} {100 * gain['gain']:+5.1f} points [{100 * gain['low']:+5.1f}, "
+        f"{100 * gain['high']:+5.1f}]   won {gain['won']:2} lost {gain['lost']:2}   p "
+        f"{gain['p']:.4f}"
+    )
 
 # %% [markdown]
 # **What you should see.** +14.2 points, and the *paired* interval [+3.8, +24.6] does not touch zero; p = 0.0137. By type it is all deduction: +30.0 points, and
 # nothing in abduction.
 #
-# **If you see something else**: the interval of a paired gain is made from the differences, never from two separate intervals.
+# The interval of a paired gain is made from the differences, never from two separate intervals.
 #
 # Three cautions. A small p says "not luck of the problems"; another *seed* may still differ. Testing ten runs and reporting the best is no test. And a
 # significant gain may be small: give points with the interval, not stars.
 
 # %% [markdown]
-# ## 8. Can it do more, or does it do it more often?
+# ## 9. Can it do more, or does it do it more often?
 #
 # **[pass@k](glossary.md#passk)** asks whether at least one of k sampled replies is right. pass@1 is what a model *does*; pass@32 is what it *can* do, with luck. A model
 # that only learned to use what it had gains much at k = 1 and little at large k.
@@ -457,7 +650,7 @@ for name, gain in compare_paired(before, after).items():
 #
 # $$\text{pass@}k = 1 - \binom{n - \text{right}}{k} \Big/ \binom{n}{k}$$
 #
-# **Exercise 9** (6 minutes, 2 points).
+# **Exercise 9** (6 minutes, 2 points; difficulty 2 of 5, importance 4 of 5).
 
 # %% tags=["exercise"]
 def pass_at_k(n, right, k):
@@ -477,7 +670,18 @@ check.pass_at_k(pass_at_k)
 # * `math.comb` gives the binomial coefficient (math is imported), and 0 where there are not enough wrong replies.
 # * With large n and k the two numbers are huge; Python's whole numbers do not mind, floats do.
 # * `raise EvaluationError("…")` with one clear sentence.
-# * `check.reveal("pass_at_k")` shows the package's own, which avoids large numbers.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def pass_at_k(n, right, k):
+#     if k > n:
+#         raise EvaluationError(f"pass@{k} needs {k} replies, and there are {n}")
+#     return 1 - math.comb(n - right, k) / math.comb(n, k)
+# ```
+#
+# Why: whole numbers are divided last, so nothing overflows; `comb` is 0 where there are too few
+# wrong replies to draw.
 # </details>
 
 # %%
@@ -487,7 +691,7 @@ pass_at_k = check.use(pass_at_k, fallback=course.pass_at_k)
 # Recorded: 200 held-out problems of each type, 32 replies to each at temperature 1, by the nano model before and after 50 steps of self-play
 # (`data_samples/benchmarks/nano-passk.json`).
 
-# %%
+# %% tags=["hide-input"]
 counted = json.loads(recorded("benchmarks/nano-passk.json").read_text(encoding="utf-8"))
 n, rows = counted["replies"], counted["problems"].values()
 KS = (1, 2, 4, 8, 16, 32)
@@ -501,21 +705,36 @@ def mean_pass(kind, place, k):
 made, axes = figure(1, 3, (10.5, 3.1))
 for axis, kind in zip(axes, ("deduction", "abduction", "induction")):
     for place, (name, dash) in enumerate((("before", (4, 2)), ("after 50 steps", ())), start=1):
-        line(axis, name, KS, [100 * mean_pass(kind, place, k) for k in KS], color=look(kind).colour, marker=look(kind).marker,
-             linestyle=(0, dash) if dash else "solid", markevery=1)
+        line(
+            axis,
+            name,
+            KS,
+            [100 * mean_pass(kind, place, k) for k in KS],
+            color=look(kind).colour,
+            marker=look(kind).marker,
+            linestyle=(0, dash) if dash else "solid",
+            markevery=1,
+        )
     with style():
         axis.set_xscale("log", base=2)
         axis.set_xticks(KS, KS)
         axis.set(xlabel="k, replies drawn", ylabel="pass@k, %", ylim=(0, 103))
-        axis.set_title(f"{kind}: {100 * (mean_pass(kind, 2, 1) - mean_pass(kind, 1, 1)):+.0f} at k = 1, {100 * (mean_pass(kind, 2, 32) - mean_pass(kind, 1, 32)):+.0f} at 32")
+        axis.set_title(
+            f"{kind}: {100 * (mean_pass(kind, 2, 1) - mean_pass(kind, 1, 1)):+.0f} at k = 1, "
+            f"{100 * (mean_pass(kind, 2, 32) - mean_pass(kind, 1, 32)):+.0f} at 32"
+        )
         axis.legend(loc="lower right")
-show(made, "pass@k before and after self-play by task type: a wide gap at k = 1 for deduction and abduction that nearly closes at k = 32")
+show(
+    made,
+    "pass@k before and after self-play by task type: a wide gap at k = 1 for deduction and "
+    "abduction that nearly closes at k = 32",
+)
 
 # %% [markdown]
 # **What you should see.** In deduction and abduction a wide gap at k = 1 that nearly closes at k = 32. Given 32 tries, the untrained model solves nearly as
 # many problems: 7 points fewer in deduction, 2 in abduction. Induction hardly differs anywhere.
 #
-# **If you see something else**: the curve of one model can only rise with k. One that falls means a wrong formula.
+# The curve of one model can only rise with k. One that falls means a wrong formula.
 #
 # Together with the experiment of [notebook 06](06_learn.ipynb), section 9, the verdict is: mostly elicitation. [Yue et al. 2025](https://arxiv.org/abs/2504.13837)
 # saw the same kind of curve in large models that were trained with verified rewards: ahead of their base at small k, caught up or overtaken at large k. Always show both ends.
@@ -525,32 +744,51 @@ show(made, "pass@k before and after self-play by task type: a wide gap at k = 1 
 # %%
 average = np.mean([row[1] / n for row in rows])
 for k in (1, 8, 32):
-    print(f"pass@{k:<2} before: mean over problems {mean_pass('', 1, k):.1%}; from the average share {1 - (1 - average) ** k:.1%}")
+    print(
+        f"pass@{k:<2} before: mean over problems {mean_pass('', 1, k):.1%}; from the average "
+        f"share {1 - (1 - average) ** k:.1%}"
+    )
 
 # %% [markdown]
 # **What you should see.** The same at k = 1, and at k = 8 a difference of more than twenty points: 75.5 % is true, 98.1 % is an artefact.
-#
-# **If you see something else**: both are over all 600 problems.
 
 # %% [markdown]
-# ## 9. The paper's findings, looked for in a run
+# ## 10. The paper's findings, looked for in a run
 #
 # The paper reports what changed in its models without being paid for: replies get longer, most in abduction; programs get more complex; numbered comments
 # appear in them as a plan. `azr-lite analyse RUN` measures all this in any run. Here on the whole recorded one:
 
 # %%
 found = az.Run(whole_run()).analyse(periods=2)
-print(f"{'':27}" + "".join(f"steps {low}-{high}".rjust(12) for low, high in found.periods) + "   what it is")
+print(
+    f"{'':27}"
+    + "".join(f"steps {low}-{high}".rjust(12) for low, high in found.periods)
+    + "   what it is"
+)
 for name, cells in found.measures.items():
-    if name.startswith(("tokens/", "program/statements", "program/volume", "program/comments", "shapes/coverage", "answers/", "thought/")):
-        print(f"{name:27}" + "".join(("-" if cell is None else f"{cell[0]:.2f}").rjust(12) for cell in cells) + f"   {course.MEASURES.get(name, 'tokens of a reply')}")
+    if name.startswith(
+        (
+            "tokens/",
+            "program/statements",
+            "program/volume",
+            "program/comments",
+            "shapes/coverage",
+            "answers/",
+            "thought/",
+        )
+    ):
+        print(
+            f"{name:27}"
+            + "".join(("-" if cell is None else f"{cell[0]:.2f}").rjust(12) for cell in cells)
+            + f"   {course.MEASURES.get(name, 'tokens of a reply')}"
+        )
 print(f"replies with alarming words: {found.alarming} of {found.rollouts}")
 
 # %% [markdown]
 # **What you should see.** Solving grows more than proposing: answers get 48 % (deduction) and 36 % (abduction) longer, proposals 6 % shorter and 11 % longer. Programs get a
 # little longer. No comment and no reflection word: the mini-language has none.
 #
-# **If you see something else**: each number is a mean over few replies. `azr-lite analyse RUN --json` says over how many.
+# Each number is a mean over few replies. `azr-lite analyse RUN --json` says over how many.
 #
 # | the paper (3B to 14B models) | here (half a million weights, 14 steps) |
 # |---|---|
@@ -563,7 +801,7 @@ print(f"replies with alarming words: {found.alarming} of {found.rollouts}")
 # A finding that does not show is worth as much as one that does. Do not stretch the scale of a figure until it agrees.
 
 # %% [markdown]
-# ## 10. Browse, replay, re-score
+# ## 11. Browse, replay, re-score
 #
 # Three tools for the rest of your life with runs. `tasks` lists proposals, with filters, and opens each one with its answers, its parents and its
 # children. Try the verdict *rejected*, then the type *abduction*. It needs no kernel.
@@ -573,7 +811,7 @@ az.Run(whole_run()).tasks()
 
 # %% [markdown]
 # **What you should see.** Proposals from the seeds to step 13: programs of one line to five, most of them valid, some rejected ("reserved" are those that
-# came too near to held-out problems; of rejected ones you see the whole reply). That programs get a little longer cannot be seen here; it took the means of section 9.
+# came too near to held-out problems; of rejected ones you see the whole reply). That programs get a little longer cannot be seen here; it took the means of section 10.
 #
 # **If you see something else**: a viewer that runs no scripts shows the list without its filters, and GitHub shows no list.
 #
@@ -584,13 +822,13 @@ az.Run(whole_run()).tasks()
 again = az.Run(whole_run()).replay(13)
 print(f"step 13: {again.compared.total():,} values made again, {len(again.differences)} differ")
 other = az.Run(whole_run()).rescore(estimator="global")[-1]
-print(f"one global baseline instead of six: {other.turned:.1%} of the advantages of step {other.step}")
+print(
+    f"one global baseline instead of six: {other.turned:.1%} of the advantages of step {other.step}"
+)
 print(f"change their sign, correlation {other.correlation:.2f}")
 
 # %% [markdown]
 # **What you should see.** Not one value differs. With one global baseline about 4 % of the advantages would push the other way.
-#
-# **If you see something else**: a difference is named by file, line and field; print `again.differences`.
 
 # %% [markdown]
 # ## What to take along

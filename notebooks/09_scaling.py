@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 07.
 #
-# **Budget:** 12 minutes to read (2,485 words); 5 exercises (10 points, about 44 minutes); 5 seconds and 116 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 13 minutes to read (2,630 words); 5 exercises (10 points, about 44 minutes); 5 seconds and 116 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
 #
@@ -94,8 +94,11 @@ profile = profile(PROFILE)
 # %%
 MODELS = {size: shape_of(f"Qwen/Qwen2.5-Coder-{size}") for size in ("3B", "7B", "14B")}
 for size, shape in MODELS.items():
-    print(f"{size:>3}: {shape.layers} layers, hidden {shape.hidden}, {shape.parameters / 1e9:.2f} billion weights, "
-          f"{shape.linear_parameters / shape.parameters:.0%} of them in the layers' linear maps")
+    print(
+        f"{size:>3}: {shape.layers} layers, hidden {shape.hidden}, {shape.parameters / 1e9:.2f} "
+        "billion weights, "
+        f"{shape.linear_parameters / shape.parameters:.0%} of them in the layers' linear maps"
+    )
 
 # %% [markdown]
 # Training with AdamW needs, for each *trained* weight: the weight itself, its gradient, and two [moments](glossary.md#moments) (running means of the gradient and of
@@ -104,16 +107,21 @@ for size, shape in MODELS.items():
 # %%
 weight, update = np.float32(0.02), np.float32(1e-6)
 print("float32 :", weight, "→", weight + update)
-print("bfloat16:", numerics.to_bfloat16([weight])[0], "→", numerics.to_bfloat16(numerics.to_bfloat16([weight]) + update)[0])
+print(
+    "bfloat16:",
+    numerics.to_bfloat16([weight])[0],
+    "→",
+    numerics.to_bfloat16(numerics.to_bfloat16([weight]) + update)[0],
+)
 
 # %% [markdown]
 # **What you should see.** In [bfloat16](glossary.md#bfloat16) the weight does not move: its neighbour is about a hundred times further away than the update is
 # long. A learning rate of 1e-6 over bfloat16 weights trains nothing. So full tuning keeps *float32 masters*, and the arithmetic sees rounded copies.
 #
-# **If you see something else**: make the weight smaller. Near zero bfloat16's steps are finer, which is why such a run seems to learn *a little*. (0.0200195 is what
+# Make the weight smaller. Near zero bfloat16's steps are finer, which is why such a run seems to learn *a little*. (0.0200195 is what
 # bfloat16 makes of 0.02 when it is stored, before any update.)
 #
-# ### Exercise 1: bytes of the weights (2 points, 10 minutes)
+# ### Exercise 1: bytes of the weights (2 points, 10 minutes; difficulty 3 of 5, importance 5 of 5)
 #
 # Three ways to [tune](glossary.md#full-tuning): `config.tuning` is `"full"`, `"lora"` or `"qlora"`; `config.processes` is the number of GPUs (0 means any
 # number: count it as one).
@@ -137,10 +145,24 @@ check.weight_bytes(weight_bytes)
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# Which of the three is cut over the GPUs? `max(1, config.processes)` counts them. `check.reveal("weight_bytes")` shows the package's own.
+# Which of the three is cut over the GPUs? `max(1, config.processes)` counts them.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def weight_bytes(shape, config):
+#     if config.tuning == "full":
+#         return 4 * shape.parameters / max(1, config.processes)
+#     if config.tuning == "lora":
+#         return 2 * shape.parameters
+#     return NF4 * shape.linear_parameters + 2 * (shape.parameters - shape.linear_parameters)
+# ```
+#
+# Why: only full tuning is cut over the GPUs; a frozen base stands whole on each, whatever its
+# width.
 # </details>
 #
-# ### Exercise 2: bytes of the optimiser (2 points, 8 minutes)
+# ### Exercise 2: bytes of the optimiser (2 points, 8 minutes; difficulty 2 of 5, importance 4 of 5)
 #
 # `config.optimizer` is `"adamw"` (each moment in 4 bytes) or an 8-bit form, `"adamw_8bit"` or `"paged_adamw_8bit"` (each in
 # 1 byte). `course.trainable_parameters(shape, config)` counts
@@ -162,6 +184,17 @@ check.optimiser_bytes(optimiser_bytes)
 #
 # Three factors: bytes of both moments, how many weights are trained, and whether the GPUs share them. Full tuning cuts, adapters are copied.
 # </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def optimiser_bytes(shape, config):
+#     each = 4 if config.optimizer == "adamw" else 1
+#     moments = 2 * each * course.trainable_parameters(shape, config)
+#     return moments / max(1, config.processes) if config.tuning == "full" else moments
+# ```
+#
+# Why: two moments per trained weight, and the same rule of who is cut.
+# </details>
 
 # %%
 weight_bytes = check.use(weight_bytes, fallback=course.weight_bytes)
@@ -171,23 +204,44 @@ made, axes = figures.figure(1, 2, (7.6, 3.0))
 for axis, tuning in zip(axes, ("full", "lora")):
     config = az.Config(tuning=tuning, processes=1)
     left = np.zeros(len(MODELS))
-    for place, (label, count) in enumerate({"weights": weight_bytes, "gradients": course.gradient_bytes, "moments": optimiser_bytes, "adapters": course.adapter_bytes}.items()):
+    for place, (label, count) in enumerate(
+        {
+            "weights": weight_bytes,
+            "gradients": course.gradient_bytes,
+            "moments": optimiser_bytes,
+            "adapters": course.adapter_bytes,
+        }.items()
+    ):
         wide = np.array([count(shape, config) / 1e9 for shape in MODELS.values()])
-        axis.barh(list(MODELS), wide, left=left, label=label, color=figures.look(label, place).colour, hatch=["", "//", "..", "xx"][place], edgecolor="white")
+        axis.barh(
+            list(MODELS),
+            wide,
+            left=left,
+            label=label,
+            color=figures.look(label, place).colour,
+            hatch=["", "//", "..", "xx"][place],
+            edgecolor="white",
+        )
         left += wide
     axis.axvline(80, color="black", linestyle="dashed")
     axis.set_xlim(0, 1.05 * max(80, left.max()))
     with figures.style():
         axis.set_xlabel("GB on one GPU (dashed: 80)")
-        axis.set_title("full: 16 bytes per weight (planned)" if tuning == "full" else "LoRA: hardly more than the base (planned)")
+        axis.set_title(
+            "full: 16 bytes per weight (planned)"
+            if tuning == "full"
+            else "LoRA: hardly more than the base (planned)"
+        )
 axes[0].legend(fontsize=7)
-figures.show(made, alt="Planned GB of weights, gradients and moments for 3B, 7B and 14B: full tuning passes 80 GB from 7B on, LoRA stays far below.")
+figures.show(
+    made,
+    alt="Planned GB of weights, gradients and moments for 3B, 7B and 14B: full tuning passes 80 "
+    "GB from 7B on, LoRA stays far below.",
+)
 
 # %% [markdown]
 # **What you should see.** Full tuning: 4 bytes of weight, 4 of gradient, 8 of moments, 16 in all; 7B already needs more than an 80 GB card before a
 # single token is read. LoRA: two bytes per weight and little else.
-#
-# **If you see something else**: shorter bars for full tuning mean 2-byte masters or a single moment.
 
 # %% [markdown]
 # ## 2. What flows: activations
@@ -197,21 +251,37 @@ figures.show(made, alt="Planned GB of weights, gradients and moments for 3B, 7B 
 # [Gradient checkpointing](glossary.md#gradient-checkpointing) keeps only one vector of `hidden` numbers a layer, and computes the rest again, layer by layer,
 # when it is needed. By hand for 7B and one sequence of the paper's longest length, prompt 6,144 and reply 8,096:
 
-# %%
+# %% tags=["hide-input"]
 shape, tokens = MODELS["7B"], 6144 + 8096
-one_layer = 2 * (4 * shape.intermediate + 14 * shape.hidden)  # bytes that a token keeps in one layer
+# bytes that a token keeps in one layer
+one_layer = 2 * (4 * shape.intermediate + 14 * shape.hidden)
 work = 2 * (3 * shape.intermediate + 7 * shape.hidden)  # gradients in flight, one layer at a time
 everything = tokens * (shape.layers * one_layer + work)
 checkpointed = tokens * (shape.layers * shape.hidden * 4 + one_layer + work)  # 4: float32
 print(f"all layers kept:  {everything / 1e9:6.1f} GB")
-print(f"checkpointed:     {checkpointed / 1e9:6.1f} GB, {everything / checkpointed:.0f} times less, for about a third more arithmetic")
-print(f"the planner says: {course.activation_bytes(shape, az.Config(gradient_checkpointing=True), tokens) / 1e9:6.1f} GB")
+print(
+    f"checkpointed:     {checkpointed / 1e9:6.1f} GB, {everything / checkpointed:.0f} times "
+    "less, for about a third more arithmetic"
+)
+print(
+    "the planner says: "
+    f"{course.activation_bytes(shape, az.Config(gradient_checkpointing=True), tokens) / 1e9:6.1f}"
+    " GB"
+)
 
 lengths = np.array([512, 1024, 2048, 4096, 8192, 14240])
 made, (axis,) = figures.figure(1, 1, (6.2, 3.0))
-for place, (label, on) in enumerate({"all layers kept": False, "gradient checkpointing": True}.items()):
+for place, (label, on) in enumerate(
+    {"all layers kept": False, "gradient checkpointing": True}.items()
+):
     config = az.Config(gradient_checkpointing=on)
-    figures.line(axis, label, list(lengths), [course.activation_bytes(shape, config, int(t)) / 1e9 for t in lengths], place)
+    figures.line(
+        axis,
+        label,
+        list(lengths),
+        [course.activation_bytes(shape, config, int(t)) / 1e9 for t in lengths],
+        place,
+    )
 with figures.style():
     axis.axhline(80, color="black", linestyle="dashed")
     axis.set(yscale="log", xlabel="tokens of one sequence", ylabel="GB, planned")
@@ -219,12 +289,16 @@ with figures.style():
     axis.minorticks_off()
     axis.set_title("7B: long replies need checkpointing (planned)")
     axis.legend()
-figures.show(made, alt="Planned activations of one 7B sequence over its length: without checkpointing they pass 80 GB near 11,000 tokens, with it they stay below 12 GB.")
+figures.show(
+    made,
+    alt="Planned activations of one 7B sequence over its length: without checkpointing they "
+    "pass 80 GB near 11,000 tokens, with it they stay below 12 GB.",
+)
 
 # %% [markdown]
 # **What you should see.** The sum by hand equals the planner's. Without checkpointing one long sequence fills more than a card.
 #
-# **If you see something else**: the lines' ratio is about the same at all lengths, since both grow in proportion to tokens (attention's matrix of scores is
+# The lines' ratio is about the same at all lengths, since both grow in proportion to tokens (attention's matrix of scores is
 # never kept: attention kernels such as FlashAttention take care of that).
 
 # %% [markdown]
@@ -233,7 +307,7 @@ figures.show(made, alt="Planned activations of one 7B sequence over its length: 
 # While replies are written, each token leaves a key and a value in each layer, so that later tokens can look at it. This [KV cache](glossary.md#kv-cache) decides how many
 # replies can be sampled at once.
 #
-# ### Exercise 3: the cache of one token (1 point, 6 minutes)
+# ### Exercise 3: the cache of one token (1 point, 6 minutes; difficulty 2 of 5, importance 4 of 5)
 
 # %% tags=["exercise"]
 def cache_bytes_per_token(shape, e=2):
@@ -252,22 +326,33 @@ check.cache_bytes_per_token(cache_bytes_per_token)
 #
 # Qwen2.5-Coder-7B has 28 heads that ask and 4 heads of keys and values: seven questions share one key. Which number belongs in a *cache*?
 # </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def cache_bytes_per_token(shape, e=2):
+#     return 2 * shape.layers * shape.kv_heads * shape.head_dim * e
+# ```
+#
+# Why: a key and a value per layer and key-value head; query heads leave nothing behind.
+# </details>
 
 # %%
 cache_bytes_per_token = check.use(cache_bytes_per_token, fallback=course.cache_bytes_per_token)
 
 for size, shape in MODELS.items():
     a_token = cache_bytes_per_token(shape)
-    room = 0.4 * 80e9 - 2 * shape.parameters - course.VLLM_OVERHEAD  # vLLM's share of a card, less its own copy of the weights
-    print(f"{size:>3}: {a_token / 1024:4.0f} KiB a token, {a_token * 14240 / 1e9:4.2f} GB for a longest sequence; "
-          f"{room / a_token / 14240:4.1f} fit into what vLLM has left of 32 GB")
+    # vLLM's share of a card, less its own copy of the weights
+    room = 0.4 * 80e9 - 2 * shape.parameters - course.VLLM_OVERHEAD
+    print(
+        f"{size:>3}: {a_token / 1024:4.0f} KiB a token, {a_token * 14240 / 1e9:4.2f} GB for a "
+        "longest sequence; "
+        f"{room / a_token / 14240:4.1f} fit into what vLLM has left of 32 GB"
+    )
 
 # %% [markdown]
 # **What you should see.** A longest sequence costs between half a GB and three. vLLM gets 40 % of each 80 GB card in our presets for several cards: after its own 2-byte copy of the
 # weights there is room for 47 of them with 3B, for 19 with 7B, and not even for one with 14B. That is why `full-14b-8x80gb` cuts vLLM's copy over two GPUs
 # (`vllm_tensor_parallel = 2`).
-#
-# **If you see something else**: seven times more for 7B means that the asking heads were counted.
 
 # %% [markdown]
 # ## 4. Six remedies, and what each of them saves
@@ -283,14 +368,27 @@ for size, shape in MODELS.items():
 #
 # Without sharding each GPU holds everything, and gradients are averaged: DDP. "ZeRO" comes in three stages. By hand, for 7B on eight GPUs, the three parts of section 1:
 
-# %%
+# %% tags=["hide-input"]
 n = MODELS["7B"].parameters
-stages = {"none (DDP)": (1, 1, 1), "ZeRO-1": (1, 1, 8), "ZeRO-2": (1, 8, 8), "ZeRO-3 = FSDP2": (8, 8, 8)}
+stages = {
+    "none (DDP)": (1, 1, 1),
+    "ZeRO-1": (1, 1, 8),
+    "ZeRO-2": (1, 8, 8),
+    "ZeRO-3 = FSDP2": (8, 8, 8),
+}
 made, (axis,) = figures.figure(1, 1, (6.4, 2.8))
 left = np.zeros(len(stages))
 for place, (label, size) in enumerate({"weights": 4, "gradients": 4, "moments": 8}.items()):
     wide = np.array([size * n / cuts[place] / 1e9 for cuts in stages.values()])
-    axis.barh(list(stages), wide, left=left, label=label, color=figures.look(label, place).colour, hatch=["", "//", ".."][place], edgecolor="white")
+    axis.barh(
+        list(stages),
+        wide,
+        left=left,
+        label=label,
+        color=figures.look(label, place).colour,
+        hatch=["", "//", ".."][place],
+        edgecolor="white",
+    )
     left += wide
 axis.invert_yaxis()
 axis.axvline(0.92 * 80, color="black", linestyle="dashed")
@@ -298,22 +396,37 @@ with figures.style():
     axis.set_xlabel("GB on each of 8 GPUs, planned (dashed: usable of 80)")
     axis.set_title(f"Each stage cuts one part more: {left[0]:.0f} → {left[-1]:.0f} GB (planned)")
     axis.legend()
-figures.show(made, alt="Planned GB on each of eight GPUs for 7B without sharding and with ZeRO stages 1, 2 and 3: each stage cuts one more part over the GPUs.")
+figures.show(
+    made,
+    alt="Planned GB on each of eight GPUs for 7B without sharding and with ZeRO stages 1, 2 and "
+    "3: each stage cuts one more part over the GPUs.",
+)
 
 # %% [markdown]
 # **What you should see.** Moments are the largest part, so stage 1 saves most; only stage 3 makes all three shrink with the number of GPUs.
 #
-# **If you see something else**: ZeRO-3 is an eighth of the first bar, to the byte. Real runs hold more: two layers gathered whole, activations, the CUDA context. The
+# ZeRO-3 is an eighth of the first bar, to the byte. Real runs hold more: two layers gathered whole, activations, the CUDA context. The
 # planner counts those too:
 
 # %%
 PARTS = {
-    "weights": ("weights", "adapters"), "gradients, moments": ("gradients", "optimiser"), "activations, logits": ("activations", "head"),
-    "KV cache": ("cache",), "vLLM's weights": ("vllm",), "CUDA": ("context",),
+    "weights": ("weights", "adapters"),
+    "gradients, moments": ("gradients", "optimiser"),
+    "activations, logits": ("activations", "head"),
+    "KV cache": ("cache",),
+    "vLLM's weights": ("vllm",),
+    "CUDA": ("context",),
 }
 
+
 def remedy(axis, model, tuning, optimizer, gpus, card, vllm):
-    changes = {"model": f"Qwen/Qwen2.5-Coder-{model}", "tuning": tuning, "optimizer": optimizer, "processes": gpus, "vllm_memory": 0.4}
+    changes = {
+        "model": f"Qwen/Qwen2.5-Coder-{model}",
+        "tuning": tuning,
+        "optimizer": optimizer,
+        "processes": gpus,
+        "vllm_memory": 0.4,
+    }
     if not vllm:
         changes |= {"generation": "transformers", "generation_chunk": 16}
     try:
@@ -324,20 +437,45 @@ def remedy(axis, model, tuning, optimizer, gpus, card, vllm):
         return
     left = np.zeros(2)
     for place, (label, names) in enumerate(PARTS.items()):
-        wide = np.array([sum(getattr(phase, name) for name in names) for phase in (plan.generation, plan.update)])
-        axis.barh(["generation", "update"], wide, left=left, label=label, color=figures.look(label, place).colour, hatch=["", "//", "..", "xx", "\\\\", "--"][place], edgecolor="white")
+        wide = np.array(
+            [
+                sum(getattr(phase, name) for name in names)
+                for phase in (plan.generation, plan.update)
+            ]
+        )
+        axis.barh(
+            ["generation", "update"],
+            wide,
+            left=left,
+            label=label,
+            color=figures.look(label, place).colour,
+            hatch=["", "//", "..", "xx", "\\\\", "--"][place],
+            edgecolor="white",
+        )
         left += wide
     axis.axvline(plan.usable_gb, color="black", linestyle="dashed")
     axis.set_xlim(0, 1.05 * max(plan.usable_gb, left.max()))
     axis.set_xlabel("GB a GPU (dashed: usable)")
-    axis.set_title(f"{model} {tuning} {optimizer.removeprefix('adamw_')}\n{gpus} × {card}: {'fits' if plan.fits else 'DOES NOT FIT'} (planned)", fontsize=8)
+    axis.set_title(
+        f"{model} {tuning} {optimizer.removeprefix('adamw_')}\n{gpus} × {card}: "
+        f"{'fits' if plan.fits else 'DOES NOT FIT'} (planned)",
+        fontsize=8,
+    )
     axis.legend(fontsize=5.5, loc="lower center", bbox_to_anchor=(0.5, 1.22), ncols=2)
 
-# %%
-start = {"model": "7B", "tuning": "full", "optimizer": "adamw", "gpus": 1, "card": "80GB", "vllm": True}
+# %% tags=["hide-input"]
+start = {
+    "model": "7B",
+    "tuning": "full",
+    "optimizer": "adamw",
+    "gpus": 1,
+    "card": "80GB",
+    "vllm": True,
+}
 widgets.explore(
     remedy,
-    "Planned GB a GPU for full tuning of 7B: one GPU does not fit, eight-bit moments lower the peak, eight sharded GPUs fit with room.",
+    "Planned GB a GPU for full tuning of 7B: one GPU does not fit, eight-bit moments lower the "
+    "peak, eight sharded GPUs fit with room.",
     static=[start, {**start, "optimizer": "adamw_8bit"}, {**start, "gpus": 8}],
     size=(3.1, 2.7),
     model=["3B", "7B", "14B"],
@@ -353,24 +491,35 @@ widgets.explore(
 # states are small beside vLLM's share. On one GPU the update's *weights* are half as long again as generation's: beside the 4-byte masters stands the 2-byte copy
 # that the arithmetic reads. Over eight GPUs it is only two layers and the head, gathered whole at any moment.
 #
-# **If you see something else**: with sliders, try LoRA on 1, then 8 GPUs. Nothing shrinks: adapters are copied (DDP), so more GPUs buy speed, not room. And QLoRA
+# With sliders, try LoRA on 1, then 8 GPUs. Nothing shrinks: adapters are copied (DDP), so more GPUs buy speed, not room. And QLoRA
 # with vLLM is refused, with the reason.
 #
 # Which to choose? The planner can ask for you. What does it advise to somebody with 7B and a single 80 GB card?
 
 # %%
 lonely = az.plan(az.preset("full-7b-8x80gb", processes=1), gpu="80GB")
-print(f"full tuning of 7B on one 80 GB card: {lonely.peak_gb:.0f} GB planned, {lonely.usable_gb:.1f} usable")
+print(
+    f"full tuning of 7B on one 80 GB card: {lonely.peak_gb:.0f} GB planned, "
+    f"{lonely.usable_gb:.1f} usable"
+)
 for advice in lonely.advice:
     print("  ", advice.text)
-print(course.plan_table([plan for plan in course.plan_all() if plan.config.preset.startswith(("lora-3b", "qlora-7b", "full-"))]))
+print(
+    course.plan_table(
+        [
+            plan
+            for plan in course.plan_all()
+            if plan.config.preset.startswith(("lora-3b", "qlora-7b", "full-"))
+        ]
+    )
+)
 
 # %% [markdown]
 # **What you should see.** Each change was planned again by itself, what costs least first. On one such card LoRA fits; with all weights it takes four of
 # them. QLoRA, smaller than LoRA, is no help as it stands: it must do without vLLM, and transformers reads the prompts of a whole chunk of 64 at once. (With
 # `generation_chunk=32` as well it fits.) In the table: one line a preset, from one small GPU to eight large ones. Planned, not measured.
 #
-# **If you see something else**: a `!` in the table means "does not fit". No preset has one on its own card.
+# A `!` in the table means "does not fit". No preset has one on its own card.
 
 # %% [markdown]
 # ## 5. One algorithm on many GPUs
@@ -379,38 +528,54 @@ print(course.plan_table([plan for plan in course.plan_all() if plan.config.prese
 # batch**. Each process holds only a part of it, and the code that is easiest to write whitens what is at hand. Here is the same group of rewards, dealt to four
 # processes that happened to get prompts of different difficulty:
 
-# %%
+# %% tags=["hide-input"]
 draw = np.random.default_rng(SEED)
 rates = (0.1, 0.4, 0.6, 0.9)  # how often the replies of each process are right
 parts = [np.where(draw.random(8) < rate, 1.0, -0.5) for rate in rates]
 rewards = np.concatenate(parts)
 together = (rewards - rewards.mean()) / rewards.std()
-apart = np.concatenate([(p - p.mean()) / p.std() if p.std() > 0 else np.zeros_like(p) for p in parts])
+apart = np.concatenate(
+    [(p - p.mean()) / p.std() if p.std() > 0 else np.zeros_like(p) for p in parts]
+)
 
 made, (axis,) = figures.figure(1, 1, (6.0, 3.4))
 for rank, part in enumerate(parts):
     own = slice(8 * rank, 8 * rank + 8)
     look = figures.look(f"rank {rank}", rank)
-    axis.scatter(together[own], apart[own], color=look.colour, marker=look.marker, s=45, label=f"process {rank}: mean reward {part.mean():+.2f}")
+    axis.scatter(
+        together[own],
+        apart[own],
+        color=look.colour,
+        marker=look.marker,
+        s=45,
+        label=f"process {rank}: mean reward {part.mean():+.2f}",
+    )
 axis.plot([-1.8, 1.8], [-1.8, 1.8], color="#6E6E6E", linestyle="dotted")
 with figures.style():
     axis.set(xlabel="advantage over the whole batch", ylabel="advantage over its own process")
     axis.set_title("The same reply is pushed differently by where it ran")
     axis.legend()
-figures.show(made, alt="Advantages whitened per process against advantages of the whole batch: equal rewards get different advantages on different processes, off the diagonal.")
+figures.show(
+    made,
+    alt="Advantages whitened per process against advantages of the whole batch: equal rewards "
+    "get different advantages on different processes, off the diagonal.",
+)
 
 for value in (1.0, -0.5):
-    print(f"reward {value:+}: whole batch {together[rewards == value][0]:+.2f}; per process", sorted({round(float(a), 2) for a in apart[rewards == value]}))
+    print(
+        f"reward {value:+}: whole batch {together[rewards == value][0]:+.2f}; per process",
+        sorted({round(float(a), 2) for a in apart[rewards == value]}),
+    )
 
 # %% [markdown]
 # **What you should see.** Only two different rewards exist, so over the whole batch only two advantages (two columns of points). Per process each reward has
 # several: a right answer is worth much on a process with hard prompts, and little on one with easy prompts. That is a baseline per process: **another algorithm**, and
 # one that changes with the number of GPUs.
 #
-# **If you see something else**: with many replies a process and prompts dealt at random the points come close to the diagonal. The mistake hides in large batches
+# With many replies a process and prompts dealt at random the points come close to the diagonal. The mistake hides in large batches
 # and bites in small ones.
 #
-# ### Exercise 4: put statistics together (3 points, 12 minutes)
+# ### Exercise 4: put statistics together (3 points, 12 minutes; difficulty 3 of 5, importance 4 of 5)
 #
 # `azr_lite` gathers all rewards on all processes, a few kilobytes. Suppose each process may only send three numbers: count, mean and population
 # standard deviation of its rewards. Give mean and standard deviation of all of them together.
@@ -432,6 +597,19 @@ check.pooled(pooled)
 # Standard deviations do not add up; *squares* do. Within one process, the mean of x² is std² + mean². From those, the mean of x² over all; from that and the
 # mean over all, the variance. The example shows the trap: no process sees any spread, and still there is one.
 # </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def pooled(counts, means, stds):
+#     n, mean, std = np.array(counts), np.array(means), np.array(stds)
+#     mu = (n * mean).sum() / n.sum()
+#     square = (n * (std**2 + mean**2)).sum() / n.sum()
+#     return mu, np.sqrt(max(0.0, square - mu**2))
+# ```
+#
+# Why: means of x and of x² can be put together by weight; the variance is what is left between
+# them.
+# </details>
 
 # %%
 pooled = check.use(pooled, fallback=numerics.pooled)
@@ -439,14 +617,15 @@ pooled = check.use(pooled, fallback=numerics.pooled)
 mean, std = pooled([len(p) for p in parts], [p.mean() for p in parts], [p.std() for p in parts])
 print(f"from three numbers a process: mean {mean:.4f}, std {std:.4f}")
 print(f"from all rewards:             mean {rewards.mean():.4f}, std {rewards.std():.4f}")
-print(f"mean of the processes' stds:  std {np.mean([p.std() for p in parts]):.4f}   (not the same thing)")
+print(
+    f"mean of the processes' stds:  std {np.mean([p.std() for p in parts]):.4f}   (not the same "
+    "thing)"
+)
 
 # %% [markdown]
 # **What you should see.** The first two lines agree to the last digit. The third is smaller: it leaves out the spread between processes.
 #
-# **If you see something else**: a difference in the third digit is n against n − 1.
-#
-# ### Exercise 5: rows must divide (2 points, 8 minutes)
+# ### Exercise 5: rows must divide (2 points, 8 minutes; difficulty 2 of 5, importance 3 of 5)
 #
 # A step's batch has `config.rows` sequences (the paper: 2 roles × 3 types × 64 = 384). They are split into `config.updates_per_step` updates; each update's
 # rows are dealt to `world` processes; each process works through its share in micro-batches of `config.micro_batch_size`. How many
@@ -469,6 +648,18 @@ check.micro_batches(micro_batches)
 # rows = updates × processes × micro-batches × micro_batch_size. Solve for the one you want, and ask whether anything is left over (`%`). Why refuse
 # rather than round? Rows left out were generated and judged at full price; and which ones would you leave out?
 # </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def micro_batches(config, world):
+#     share = config.updates_per_step * world * config.micro_batch_size
+#     if config.rows % share:
+#         raise ConfigError(f"{config.rows} rows do not split into parts of {share}")
+#     return config.rows // share
+# ```
+#
+# Why: the rest is looked at before the division, so no row is lost in silence.
+# </details>
 
 # %%
 micro_batches = check.use(micro_batches, fallback=az.Config.micro_batches)
@@ -476,14 +667,15 @@ micro_batches = check.use(micro_batches, fallback=az.Config.micro_batches)
 config = az.preset("full-7b-8x80gb")
 for world in (1, 2, 3, 5, 6, 7, 8, 16):
     try:
-        print(f"{world:2} processes: {micro_batches(config, world):3} micro-batches of {config.micro_batch_size} each")
+        print(
+            f"{world:2} processes: {micro_batches(config, world):3} micro-batches of "
+            f"{config.micro_batch_size} each"
+        )
     except ConfigError as error:
         print(f"{world:2} processes: refused")
 
 # %% [markdown]
 # **What you should see.** 384 = 2⁷ · 3, so 3 and 6 GPUs work and 5 and 7 do not.
-#
-# **If you see something else**: a batch of your own splits otherwise; choose it with the number of GPUs in mind.
 
 # %% [markdown]
 # ## 6. Three commands: dry run, run, resume
@@ -497,9 +689,24 @@ def command(*words):
     ran = subprocess.run([sys.executable, "-m", "azr_lite", *words], capture_output=True, text=True)
     return ran.stdout, ran.stderr
 
-settings, said = command("run", "--preset", "full-7b-8x80gb", "--steps", "100", "--dry-run", "--json")
+
+settings, said = command(
+    "run", "--preset", "full-7b-8x80gb", "--steps", "100", "--dry-run", "--json"
+)
 for text in settings.splitlines():
-    if any(f'"{name}"' in text for name in ("model", "tuning", "processes", "batch_size", "generation", "learning_rate", "steps", "output_dir")):
+    if any(
+        f'"{name}"' in text
+        for name in (
+            "model",
+            "tuning",
+            "processes",
+            "batch_size",
+            "generation",
+            "learning_rate",
+            "steps",
+            "output_dir",
+        )
+    ):
         print(text)
 print(f"... {len(settings.splitlines())} lines in all\n{said}")
 
@@ -536,19 +743,26 @@ for words in (["--micro-batch-size", "5"], ["--tuning", "qlora"], ["--learning-r
 # What is in those launch files? Read the three side by side; the comments are ours:
 
 # %%
-files = {name: course.launch_file(name).read_text(encoding="utf-8").splitlines() for name in ("ddp", "fsdp2", "zero3")}
+files = {
+    name: course.launch_file(name).read_text(encoding="utf-8").splitlines()
+    for name in ("ddp", "fsdp2", "zero3")
+}
 shared = set.intersection(*(set(lines) for lines in files.values()))
 print(f"{len(shared)} lines are the same in all three; the others:")
 for name, lines in files.items():
     print(f"\n== {name}.yaml")
-    print("\n".join(line for line in lines if line not in shared and not line.startswith("# accelerate")))
+    print(
+        "\n".join(
+            line for line in lines if line not in shared and not line.startswith("# accelerate")
+        )
+    )
 
 # %% [markdown]
 # **What you should see.** `ddp`: nothing but a number of processes: whole copies, averaged gradients; for adapters. `fsdp2`: one unit a decoder layer, resharded after each forward
 # pass, and checkpoints that `from_pretrained` reads. `zero3`: the same idea by DeepSpeed. Activation checkpointing is off in the file, because
 # `config.gradient_checkpointing` decides; two switches for one thing would fight.
 #
-# **If you see something else**: the files are in `azr_lite/launch`. Copy one and change it; `accelerate launch --config_file` takes any path.
+# The files are in `azr_lite/launch`. Copy one and change it; `accelerate launch --config_file` takes any path.
 #
 # What has been *checked* of this: two processes on CPUs, whole runs, kills and resumes; under FSDP2 on CPUs the result equals one process to rounding
 # (`test_weights_cut_by_fsdp_learn_the_same`). On GPUs, over NCCL, with vLLM, with ZeRO-3, over several machines: not measured. The docs keep the list.
@@ -560,19 +774,28 @@ for name, lines in files.items():
 # share of a card's memory bandwidth (decoding) and of its arithmetic (the update) is really used. The price is yours to set:
 
 # %%
-from unittest.mock import patch  # the planner's guesses are constants of a module; here they are exchanged for a moment
+# the planner's guesses are constants of a module; here they are exchanged for a moment
+from unittest.mock import patch
 
 
 PRICE = 2.0  # money a GPU-hour; an example, not a quotation
 
+
 def hours(preset, valid, decoding, arithmetic):
-    """Estimated hours of a preset, on the card it is named after, under other assumptions (the planner's own: 0.6, 0.6, 0.3)."""
-    with patch.multiple("azr_lite.planner.plan", VALID=valid, BANDWIDTH_USED=decoding, ARITHMETIC_USED=arithmetic):
+    """Estimated hours of a preset on its own card. (The planner itself assumes 0.6, 0.6, 0.3.)"""
+    with patch.multiple(
+        "azr_lite.planner.plan", VALID=valid, BANDWIDTH_USED=decoding, ARITHMETIC_USED=arithmetic
+    ):
         return az.plan(preset, gpu=course.natural_gpu(az.preset(preset))).hours
+
 
 print(f"{'preset':18} {'as assumed':>11} {'pessimist':>10} {'optimist':>9}   money, as assumed")
 for name in ("lora-1.5b-16gb", "lora-3b-24gb", "full-3b-80gb", "full-7b-8x80gb", "full-14b-8x80gb"):
-    guess, worst, best = hours(name, 0.6, 0.6, 0.3), hours(name, 0.9, 0.3, 0.15), hours(name, 0.3, 0.8, 0.5)
+    guess, worst, best = (
+        hours(name, 0.6, 0.6, 0.3),
+        hours(name, 0.9, 0.3, 0.15),
+        hours(name, 0.3, 0.8, 0.5),
+    )
     gpus = max(1, az.preset(name).processes)
     print(f"{name:18} {guess:9.0f} h {worst:8.0f} h {best:7.0f} h   {guess * gpus * PRICE:8.0f}")
 
@@ -580,7 +803,7 @@ for name in ("lora-1.5b-16gb", "lora-3b-24gb", "full-3b-80gb", "full-7b-8x80gb",
 # **What you should see.** Planned, not measured. Between pessimist and optimist lies a factor of about three.
 # (A *better* proposer makes a step dearer: more valid tasks, more replies to them.)
 #
-# **If you see something else**: hours leave out seeding and evaluation; eight GPUs cost eight times their hours.
+# Hours leave out seeding and evaluation; eight GPUs cost eight times their hours.
 #
 # Is the estimate any good? Two published numbers can be held against it. The authors report about 263 s per step for 3B on two A100 (their issue 13); a community
 # branch about 850 s per step for 3B QLoRA on 16 GB.
@@ -588,14 +811,15 @@ for name in ("lora-1.5b-16gb", "lora-3b-24gb", "full-3b-80gb", "full-7b-8x80gb",
 # %%
 for name, published in (("paper-3b", 263), ("qlora-3b-16gb", 850)):
     plan = az.plan(name, gpu=course.natural_gpu(az.preset(name)))
-    print(f"{name:14}: estimated {plan.step_seconds:4.0f} s per step, published {published} s: {plan.step_seconds / published:.1f} times")
+    print(
+        f"{name:14}: estimated {plan.step_seconds:4.0f} s per step, published {published} s: "
+        f"{plan.step_seconds / published:.1f} times"
+    )
 
 # %% [markdown]
 # **What you should see.** Both estimates are a quarter too short, and neither compares quite the same thing: batches, reply lengths and cards
 # differ. Trust such estimates to a factor of two.
 # A real answer costs ten minutes: start the run with `--steps 2` on the machine you mean to rent, and read `timing.jsonl`.
-#
-# **If you see something else**: the planner has changed; its assumptions are in `azr_lite/planner/plan.py`, each with a sentence.
 
 # %% [markdown]
 # ## What you can do now

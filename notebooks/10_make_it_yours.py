@@ -22,7 +22,7 @@
 #
 # **Before this:** notebooks 01 to 03.
 #
-# **Budget:** 10 minutes to read (2,047 words); 5 exercises (9 points, about 35 minutes); 4 seconds and 106 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 11 minutes to read (2,183 words); 5 exercises (9 points, about 35 minutes); 4 seconds and 106 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
 #
@@ -73,8 +73,13 @@ import inspect, sqlite3, warnings
 from collections import Counter
 from dataclasses import replace
 import azr_lite as az
-from azr_lite.course import ITEM, Answer, Deduction, ErrorPolicy, Proposal, Reason, Rejection, canonical, check
-from azr_lite.course import argument_text, example_tasks, figures, get_style, profile, read_value, render, task_properties
+from azr_lite.course import (
+    ITEM, Answer, Deduction, ErrorPolicy, Proposal, Reason, Rejection, canonical, check,
+)
+from azr_lite.course import (
+    argument_text, example_tasks, figures, get_style, profile, read_value, render,
+    task_properties,
+)
 
 warnings.simplefilter("ignore", RuntimeWarning)  # at level WEAK; our own programs only
 profile = profile(PROFILE)
@@ -106,7 +111,7 @@ executor = az.Executor(workers=1, allow_weak=True)
 # program only where it **returns** the same plain value in two worlds, and these programs raise. So we wrap them: the wrapper
 # runs the program, and returns the name of what it raised.
 #
-# ## Exercise 1: the wrapper (3 points, 12 minutes)
+# ## Exercise 1: the wrapper (3 points, 12 minutes; difficulty 4 of 5, importance 4 of 5)
 # Write a function from program text to program text. The result must define `f`. Called with the program's arguments, this `f` runs the program,
 # and returns the name of the error's type (such as `'KeyError'`), or None when nothing was raised. Only an `Exception` counts.
 # The check runs your text in the sandbox on eight programs, two of which call themselves.
@@ -128,7 +133,25 @@ check.report_error(report_error)
 # * Text can be added behind the program: `return program + "\n..."`. By then a name `f` exists; keep it under another name first.
 # * When a program calls itself, it looks `f` up by name, at that moment. Whom does it find? `global f` inside a function lets you set that name.
 # * Every input gets a fresh namespace, so you need not clean up.
-# * `check.reveal("report_error")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def report_error(program):
+#     return program + """
+# _program = f
+# def f(*arguments):
+#     global f
+#     f = _program
+#     try:
+#         _program(*arguments)
+#     except Exception as error:
+#         return type(error).__name__
+# """
+# ```
+#
+# Why: `global f` gives the name back before the program runs, so calls of itself reach the
+# program and not the wrapper.
 # </details>
 
 # %%
@@ -141,9 +164,7 @@ for outcome in executor.run(program, [(3,), ("kiwi",), (0,)]):
 # **What you should see**: `ok` three times, with ZeroDivisionError, TypeError (`'kiwi' - 1`) and ZeroDivisionError. The failure is a value now, and all of
 # the safety of [notebook 02](02_executor.ipynb) applies to it.
 #
-# **If you see something else**: `ok None` for the first means that a wrapper met itself inside the program.
-#
-# ## Exercise 2: the comparison (1 point, 4 minutes)
+# ## Exercise 2: the comparison (1 point, 4 minutes; difficulty 1 of 5, importance 4 of 5)
 # The solver writes a name into an output block. Quotes and space around it are forgiven. Nothing else is: think of what a policy would
 # write that wants to be right *always*.
 
@@ -159,7 +180,16 @@ check.same_error(same_error)
 # <details><summary>Hints</summary>
 #
 # * `text.strip()` takes away space, `text.strip("'\"")` quotes.
-# * Never resolve the name to a class. `check.reveal("same_error")` shows the package's own.
+# * Never resolve the name to a class.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def same_error(answer, gold):
+#     return answer.strip().strip("'\"") == gold
+# ```
+#
+# Why: form is forgiven at both ends, and nothing in between: what is compared is one whole name.
 # </details>
 
 # %%
@@ -180,18 +210,38 @@ class ProposeErrors(Deduction):
         return az.Triplet(self.name, "def f(x):\n    return 10 // x", "0", "'ZeroDivisionError'")
 
     def propose_prompt(self, style, references, rules):
-        examples = [f"```python\n{task.program}\n```\n```input\n{task.input}\n```" for task in references]
-        goal = "Invent a Python program with a function f, and an input on which f raises one of: " + ", ".join(example_tasks.ERRORS)
-        return style.render("\n\n".join([goal, example_tasks.FORM, "Give a ```python block and an ```input block. Examples:", *examples]))
+        examples = [
+            f"```python\n{task.program}\n```\n```input\n{task.input}\n```" for task in references
+        ]
+        goal = (
+            "Invent a Python program with a function f, and an input on which f raises one of: "
+            + ", ".join(example_tasks.ERRORS)
+        )
+        return style.render(
+            "\n\n".join(
+                [
+                    goal,
+                    example_tasks.FORM,
+                    "Give a ```python block and an ```input block. Examples:",
+                    *examples,
+                ]
+            )
+        )
 
     def parse_proposal(self, reply, references, rules):
         found = super().parse_proposal(reply, references, rules)
-        return found if isinstance(found, Rejection) else Proposal(report_error(found.program), found.inputs, found.program)
+        return (
+            found
+            if isinstance(found, Rejection)
+            else Proposal(report_error(found.program), found.inputs, found.program)
+        )
 
     def make_task(self, proposal, outputs, rules):
         if outputs[0] not in example_tasks.ERRORS:
             return Rejection("no_error", f"raised {outputs[0]}")
-        return az.Triplet(self.name, proposal.message, argument_text(proposal.inputs[0]), render(outputs[0]))
+        return az.Triplet(
+            self.name, proposal.message, argument_text(proposal.inputs[0]), render(outputs[0])
+        )
 
 # %% [markdown]
 # And the solver's half. `Proposal.message` carried the bare program past the sandbox, so that the solver sees it without our wrapper.
@@ -199,21 +249,38 @@ class ProposeErrors(Deduction):
 # %%
 class MyErrors(ProposeErrors):
     def solve_prompt(self, style, task, rules):
-        goal = "On this input f raises an error. Name its type in an ```output block, as one of: " + ", ".join(example_tasks.ERRORS)
+        goal = (
+            "On this input f raises an error. Name its type in an ```output block, as one of: "
+            + ", ".join(example_tasks.ERRORS)
+        )
         blocks = [f"```python\n{task.program}\n```", f"```input\n{task.input}\n```"]
         return style.render("\n\n".join([goal, example_tasks.FORM, *blocks]))
 
     def parse_answer(self, reply, task, rules):
         blocks = reply.blocks("output")
-        return Answer(value=blocks[0]) if len(blocks) == 1 else Rejection(Reason.NO_ANSWER, f"{len(blocks)} output blocks")
+        return (
+            Answer(value=blocks[0])
+            if len(blocks) == 1
+            else Rejection(Reason.NO_ANSWER, f"{len(blocks)} output blocks")
+        )
 
     def judge(self, task, answer, outcomes, rules):
         right = same_error(answer.value, read_value(task.output))
-        return az.Verdict(ok=right, well_formed=True, score=float(right), reason="" if right else Reason.WRONG)
+        return az.Verdict(
+            ok=right, well_formed=True, score=float(right), reason="" if right else Reason.WRONG
+        )
+
 
 mine = az.register_task_type(MyErrors())
-methods = [part for one in (ProposeErrors, MyErrors) for part in vars(one).values() if inspect.isfunction(part)]
-lines = sum(len(inspect.getsource(one).splitlines()) for one in (*methods, report_error, same_error))
+methods = [
+    part
+    for one in (ProposeErrors, MyErrors)
+    for part in vars(one).values()
+    if inspect.isfunction(part)
+]
+lines = sum(
+    len(inspect.getsource(one).splitlines()) for one in (*methods, report_error, same_error)
+)
 print(f"a task type of {lines} lines; registered as {mine.name!r}")
 
 # %% [markdown]
@@ -233,7 +300,7 @@ print(f"a task type of {lines} lines; registered as {mine.name!r}")
 # 6. a task survives being saved;
 # 7. it takes no other type's tasks.
 #
-# ## Exercise 3: a prompt that does not know (2 points, 8 minutes)
+# ## Exercise 3: a prompt that does not know (2 points, 8 minutes; difficulty 3 of 5, importance 5 of 5)
 # How would you test number 4? Looking for the answer's text in the prompt fails in both directions: the word may stand there for other
 # reasons, and an answer can leak backwards, or by its first letter. There is a test that needs no idea of *how* it leaks.
 
@@ -255,7 +322,16 @@ check.blind(blind)
 #
 # * What would happen to an honest prompt if the answer were another one?
 # * A field whose name is in a variable: `replace(task, **{hidden: "'something else'"})`.
-# * `check.reveal("blind")` shows the package's own.
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def blind(prompt, task, hidden="output"):
+#     other = replace(task, **{hidden: "'something else altogether'"})
+#     return prompt(other) == prompt(task)
+# ```
+#
+# Why: a prompt that does not change with the answer cannot tell it, in whatever spelling.
 # </details>
 
 # %%
@@ -273,11 +349,18 @@ PROPOSALS = [
     [("python", "import math\n\ndef f(x):\n    return math.sqrt(x)"), ("input", "-1")],
 ]
 CHEATS = [
-    [("output", "Exception")], [("output", ", ".join(example_tasks.ERRORS))], [("output", "")], [],
-    [("output", "type(error).__name__")], [("output", "'KeyError' if True else 'ZeroDivisionError'")],
+    [("output", "Exception")],
+    [("output", ", ".join(example_tasks.ERRORS))],
+    [("output", "")],
+    [],
+    [("output", "type(error).__name__")],
+    [("output", "'KeyError' if True else 'ZeroDivisionError'")],
 ]
+
+
 def gold(task):
     return [("output", task.output)]
+
 
 for finding in task_properties.check_task_type(mine, PROPOSALS, gold, CHEATS, executor):
     print(finding)
@@ -299,7 +382,10 @@ class Careless(MyErrors):
         right = read_value(task.output) in answer.value
         return az.Verdict(ok=right, well_formed=True, score=float(right))
 
-for finding in task_properties.check_task_type(az.register_task_type(Careless()), PROPOSALS, gold, CHEATS, executor):
+
+for finding in task_properties.check_task_type(
+    az.register_task_type(Careless()), PROPOSALS, gold, CHEATS, executor
+):
     print(finding)
 
 # %% [markdown]
@@ -313,7 +399,16 @@ for finding in task_properties.check_task_type(az.register_task_type(Careless())
 
 # %%
 steps = STEPS or (3 if profile == "ci" else 8)
-config = az.Config(model="nano", task_types=("errors",), batch_size=8, n_mc=8, references=2, seed=SEED, micro_batch_size=8, updates_per_step=1)
+config = az.Config(
+    model="nano",
+    task_types=("errors",),
+    batch_size=8,
+    n_mc=8,
+    references=2,
+    seed=SEED,
+    micro_batch_size=8,
+    updates_per_step=1,
+)
 history = []
 for skill in (0.0, 0.3, 0.6, 0.9, 1.0):
     play, policy = az.SelfPlay(config, get_style("chat"), executor), ErrorPolicy(skill, SEED)
@@ -321,22 +416,49 @@ for skill in (0.0, 0.3, 0.6, 0.9, 1.0):
     for step in range(steps):
         play.step(policy, step)
         rows.append(play.record.metrics)
-    history.append({"skill": skill, **{key: sum(row.get(key, 0.0) for row in rows) / steps for key in
-                    ("propose/errors/ok", "propose/errors/reward", "propose/errors/solve_rate", "propose/errors/reason/no_error", "solve/errors/reward")}})
+    history.append(
+        {
+            "skill": skill,
+            **{
+                key: sum(row.get(key, 0.0) for row in rows) / steps
+                for key in (
+                    "propose/errors/ok",
+                    "propose/errors/reward",
+                    "propose/errors/solve_rate",
+                    "propose/errors/reason/no_error",
+                    "solve/errors/reward",
+                )
+            },
+        }
+    )
 for row in history:
-    print("  ".join(f"{key.removeprefix('propose/errors/')} {value:5.2f}" for key, value in row.items()))
+    print(
+        "  ".join(
+            f"{key.removeprefix('propose/errors/')} {value:5.2f}" for key, value in row.items()
+        )
+    )
 
-# %%
+# %% tags=["hide-input"]
 made, (axis,) = figures.figure(1, 1, (6.0, 3.2))
 skills = [row["skill"] for row in history]
-for place, (label, key) in enumerate((("proposer's reward", "propose/errors/reward"), ("solver's reward", "solve/errors/reward"))):
+for place, (label, key) in enumerate(
+    (("proposer's reward", "propose/errors/reward"), ("solver's reward", "solve/errors/reward"))
+):
     figures.line(axis, label, skills, [row[key] for row in history], place=place)
 best = max(history, key=lambda row: row["propose/errors/reward"])["skill"]
 with figures.style():
     axis.axhline(0, color="grey", linewidth=0.8)
-    axis.set(xlabel="skill: chance that the policy knows the error", ylabel="mean reward", title=f"The proposer earns most at skill {best:g}, the solver at skill 1")
+    axis.set(
+        xlabel="skill: chance that the policy knows the error",
+        ylabel="mean reward",
+        title=f"The proposer earns most at skill {best:g}, the solver at skill 1",
+    )
     axis.legend()
-figures.show(made, alt=f"Mean rewards against the policy's skill: the solver's grows steadily, the proposer's is highest at skill {best:g} and lower at both ends.")
+figures.show(
+    made,
+    alt="Mean rewards against the policy's skill: the solver's grows steadily, the proposer's "
+    f"is highest at skill {best:g} and lower at both ends.",
+)
 
 # %% [markdown]
 # **What you should see**: the solver's line rises with skill. The proposer's has a hump: at skill 0 almost nothing is ever solved, at skill 1 everything is,
@@ -350,7 +472,7 @@ figures.show(made, alt=f"Mean rewards against the policy's skill: the solver's g
 # "The solver is right in 40 % of the tasks" says nothing yet. If most tasks raise ZeroDivisionError, always saying that is right in most. So
 # report each result beside its [baseline](glossary.md#baseline).
 #
-# ## Exercise 4: the lazy answer (1 point, 3 minutes)
+# ## Exercise 4: the lazy answer (1 point, 3 minutes; difficulty 1 of 5, importance 4 of 5)
 
 # %% tags=["exercise"]
 def guess_rate(answers):
@@ -361,28 +483,47 @@ def guess_rate(answers):
 check.guess_rate(guess_rate)
 
 # %% [markdown]
-# <details><summary>Hints</summary>
+# <details><summary>Hint</summary>
 #
-# * `Counter(answers)` counts; `.values()` are the counts. `check.reveal("guess_rate")` shows the package's own.
+# `Counter(answers)` counts; `.values()` are the counts. What if there are none?
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def guess_rate(answers):
+#     return max(Counter(answers).values()) / len(answers) if answers else 0.0
+# ```
+#
+# Why: the most frequent answer is what a policy learns first, with no knowledge of programs.
 # </details>
 
 # %%
 guess_rate = check.use(guess_rate, fallback=task_properties.guess_rate)
 tasks = list(play.buffers.of["errors"])
 golds = [read_value(task.output) for task in tasks]
-print(f"{len(tasks)} tasks in the buffer; always the most frequent error: {guess_rate(golds):.2f}; any name of the list: {1 / len(example_tasks.ERRORS):.2f}")
+print(
+    f"{len(tasks)} tasks in the buffer; always the most frequent error: "
+    f"{guess_rate(golds):.2f}; any name of the list: {1 / len(example_tasks.ERRORS):.2f}"
+)
 made, (axis,) = figures.figure(1, 1, (6.0, 2.4))
 counts = Counter(golds).most_common()
-figures.bars(axis, [name for name, _ in counts], [count / len(golds) for _, count in counts], "share of the buffer's tasks")
+figures.bars(
+    axis,
+    [name for name, _ in counts],
+    [count / len(golds) for _, count in counts],
+    "share of the buffer's tasks",
+)
 with figures.style():
     axis.set_title(f"Who always says {counts[0][0]} scores {guess_rate(golds):.2f}")
-figures.show(made, alt=f"Shares of the error types among the buffer's tasks; the most frequent, {counts[0][0]}, has {guess_rate(golds):.2f}.")
+figures.show(
+    made,
+    alt="Shares of the error types among the buffer's tasks; the most frequent, "
+    f"{counts[0][0]}, has {guess_rate(golds):.2f}.",
+)
 
 # %% [markdown]
 # **What you should see**: four types with 20 to 33 % each (the policy draws them evenly; the rest is chance), and so a baseline near 0.3. Only a score above it is knowledge.
 # With a trained model, watch this number over the steps: a proposer that drifts to one error makes the solver look better and better.
-#
-# **If you see something else**: one type with a share of 1 means that the buffer holds the zero task alone; were all proposals refused?
 
 # %% [markdown]
 # ## The second task type: SQL
@@ -394,7 +535,11 @@ figures.show(made, alt=f"Shares of the error types among the buffer's tasks; the
 #   the sandbox, not about a task type. As it is, the import is refused:
 
 # %%
-attempt = executor.run("import sqlite3\ndef f(x):\n    return sqlite3.connect(':memory:').execute('select 1').fetchall()", [(1,)])[0]
+attempt = executor.run(
+    "import sqlite3\ndef f(x):\n"
+    "    return sqlite3.connect(':memory:').execute('select 1').fetchall()",
+    [(1,)],
+)[0]
 print(attempt.kind, "|", attempt.detail)
 
 # %% [markdown]
@@ -404,7 +549,11 @@ print(attempt.kind, "|", attempt.detail)
 # %%
 QUERY = "select name, stock from items where price > 2 and name <> 'fig' order by stock desc"
 print(example_tasks.compile_query(QUERY), "\n")
-for bad in ("select name from items; drop table items", "select name from items where price > __import__('os').getpid()", "select secret from items"):
+for bad in (
+    "select name from items; drop table items",
+    "select name from items where price > __import__('os').getpid()",
+    "select secret from items",
+):
     try:
         example_tasks.compile_query(bad)
     except ValueError as error:
@@ -418,12 +567,19 @@ TABLE = [("kiwi", 3, 7), ("fig", 9, 1), ("plum", 4, 9), ("fig", 2, 1), ("pear", 
 database = sqlite3.connect(":memory:")
 database.execute("create table items (name text, price integer, stock integer)")
 database.executemany("insert into items values (?, ?, ?)", TABLE)
-tests = [f"select {columns} from items where {column} {sign} {value}{order}" for columns in ("*", "name, price", "stock") for column, value in (("price", 4), ("name", "'fig'"))
-         for sign in ("=", "<>", "<", "<=", ">", ">=") for order in ("", " order by price", " order by name desc")]
+tests = [
+    f"select {columns} from items where {column} {sign} {value}{order}"
+    for columns in ("*", "name, price", "stock")
+    for column, value in (("price", 4), ("name", "'fig'"))
+    for sign in ("=", "<>", "<", "<=", ">", ">=")
+    for order in ("", " order by price", " order by name desc")
+]
 agreed = 0
 for query in tests:
     (outcome,) = executor.run(example_tasks.compile_query(query), [(TABLE,)])
-    agreed += outcome.ok and example_tasks.same_rows(outcome.value, database.execute(query).fetchall(), ordered="order by" in query)
+    agreed += outcome.ok and example_tasks.same_rows(
+        outcome.value, database.execute(query).fetchall(), ordered="order by" in query
+    )
 print(f"{agreed} of {len(tests)} queries give the rows that sqlite gives")
 
 # %% [markdown]
@@ -431,7 +587,7 @@ print(f"{agreed} of {len(tests)} queries give the rows that sqlite gives")
 #
 # **If you see something else**: rows that are equal in the ordering column may come in another order from another version of sqlite: SQL leaves it open.
 #
-# ## Exercise 5: which rows are the same rows? (2 points, 8 minutes)
+# ## Exercise 5: which rows are the same rows? (2 points, 8 minutes; difficulty 2 of 5, importance 3 of 5)
 # The judge of this task type. Without ORDER BY a table has no order, but each row counts as often as it occurs. With ORDER BY the order is part of the answer.
 # `canonical(row)` gives one text per row. The answer `a` may be any value a model writes.
 
@@ -450,21 +606,34 @@ check.same_rows(same_rows)
 # <details><summary>Hints</summary>
 #
 # * What can be sorted whatever the rows hold? Texts.
-# * Is a set a good home for rows? `check.reveal("same_rows")` shows the package's own.
+# * Is a set a good home for rows?
+# </details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# def same_rows(a, b, ordered):
+#     if not isinstance(a, list) or not isinstance(b, list):
+#         return False
+#     a, b = [canonical(row) for row in a], [canonical(row) for row in b]
+#     return a == b if ordered else sorted(a) == sorted(b)
+# ```
+#
+# Why: texts can always be sorted, and a sorted list keeps every copy of a row.
 # </details>
 
 # %%
 same_rows = check.use(same_rows, fallback=example_tasks.same_rows)
 sql = az.register_task_type(example_tasks.SqlTask())
-proposals = [[("sql", QUERY), ("input", repr(TABLE))], [("sql", "select name from items where stock = 1"), ("input", repr(TABLE))]]
+proposals = [
+    [("sql", QUERY), ("input", repr(TABLE))],
+    [("sql", "select name from items where stock = 1"), ("input", repr(TABLE))],
+]
 cheats = [[("output", "[]")], [("output", repr(TABLE))], [("output", "'select'")], [("sql", QUERY)]]
 for finding in task_properties.check_task_type(sql, proposals, gold, cheats, executor):
     print(finding)
 
 # %% [markdown]
 # **What you should see**: seven ticks again. The class stands in `azr_lite/course/example_tasks.py`; read it beside yours.
-#
-# **If you see something else**: this cell uses the package's class; a cross is a bug of ours: please report it.
 #
 # ## Train on it
 # On the command line a task type must be known before its name is used. Put the class into a file `my_types.py` that ends with `register_task_type(MyErrors())`, and name the module:
@@ -496,5 +665,3 @@ check.list("10")
 
 # %% [markdown]
 # **What you should see**: your exercises and their points. That was the last notebook of the course. Teach it to someone: the [index](index.ipynb) tells in what order.
-#
-# **If you see something else**: `check.list()` without a number shows all notebooks.

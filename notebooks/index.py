@@ -26,7 +26,7 @@
 # | 04 | [TRR++: six baselines instead of one](04_trr.ipynb) | derive TRR++; compare it with a global baseline, GRPO, RLOO, REINFORCE++ and Dr. GRPO on the same rollouts; explain token against sequence whitening | 5 (10) | 6 s, 124 MiB | numpy, matplotlib |
 # | 05 | [Absolute Zero in 130 lines](05_build_it.ipynb) | write sampling, log-probabilities, loss, update and the outer loop; train a language model by self-play yourself; show that your loss and gradient are the package's | 6 (13) | not measured | torch |
 # | 06 | [Watch it learn on your laptop](06_learn.ipynb) | run self-play with the embedded model; read all curves; stop and resume a run; ablate one piece | 3 (5) | 483 s, 167 MiB | torch |
-# | 07 | [LoRA self-play on one GPU](07_lora.ipynb) | plan memory; launch, watch, stop and resume a real run; publish an adapter | 4 (6) | 53 s, 723 MiB | torch |
+# | 07 | [LoRA self-play on one GPU](07_lora.ipynb) | plan memory; say what the numbers of a real model's run allow; launch, watch, stop and resume a run; publish an adapter | 4 (6) | 53 s, 723 MiB | torch |
 # | 08 | [Reading a run](08_reading_a_run.ipynb) | diagnose collapse, hacking and plateaus; compare base and trained models with intervals; find the paper's findings in your own run | 9 (12) | 5 s, 131 MiB | the core package, matplotlib |
 # | 09 | [Scaling to 3B–14B full fine-tuning](09_scaling.ipynb) | do the memory arithmetic; choose between LoRA, 8-bit Adam, FSDP, ZeRO and vLLM; go headless on many GPUs | 5 (10) | 5 s, 116 MiB | the core package, matplotlib |
 # | 10 | [Make it yours](10_make_it_yours.ipynb) | add a task type in under 60 lines; test it; report it | 5 (9) | 4 s, 106 MiB | numpy, matplotlib |
@@ -47,16 +47,41 @@
 #
 # Words are explained in the [glossary](glossary.md). To see what is there to do, and what it is worth:
 
-# %%
-# Once on Colab or Kaggle; does nothing where azr_lite is there.
+# %% tags=["setup", "hide-input"]
+# @title Setup: looks for what this notebook needs, and installs what is missing
 import importlib.util, pathlib, subprocess, sys
-if importlib.util.find_spec("azr_lite") is None:
-    trees = [p for p in (pathlib.Path.cwd(), *pathlib.Path.cwd().parents) if (p / "azr_lite" / "__init__.py").exists()]
-    if trees:
-        sys.path.insert(0, str(trees[0]))
-    else:
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "azr-lite[notebooks]"], check=True)
+NEEDS = """azr_lite numpy matplotlib"""
+EXTRA = "notebooks"
+# Never by a bare name: an index may hold another package that is called so.
+ADDRESS = "https://github.com/azr-lite/azr-lite/archive/refs/heads/main.zip"
 
+def missing():
+    importlib.invalidate_caches()
+    return [name for name in NEEDS.split() if importlib.util.find_spec(name) is None]
+
+here = pathlib.Path.cwd()
+tree = next((p for p in (here, *here.parents) if (p / "azr_lite" / "__init__.py").exists()), None)
+if tree and "azr_lite" in missing():
+    sys.path.insert(0, str(tree))
+if lacking := missing():
+    wheel = max(here.glob("azr_lite-*.whl"), default=None)
+    source = [f"azr-lite[{EXTRA}] @ {ADDRESS}"]
+    if tree and (tree / "pyproject.toml").exists():
+        source = ["-e", f"{tree}[{EXTRA}]"]
+    elif wheel:
+        source = [f"{wheel}[{EXTRA}]"]
+    names = ", ".join(lacking)
+    print(f"Installing {names} from {source[-1]}. pip may replace versions that do not fit.")
+    command = [sys.executable, "-m", "pip", "install", "-q", *source]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode or missing():
+        told = [row for row in done.stderr.splitlines() if row.startswith("ERROR")]
+        why = (told or done.stderr.splitlines() or ["they are still missing"])[-1]
+        raise SystemExit(f"This notebook needs {names}, and pip could not install them ({why}). "
+                         "Go online, or put the package's wheel beside the notebook, and run "
+                         "this cell again.")
+
+# %%
 from azr_lite.course import check
 
 check.list()

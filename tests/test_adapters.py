@@ -1,23 +1,16 @@
-"""Two adapters play two roles on one base; and the base stays what it is while vLLM is fed."""
+"""Two adapters play two roles on one base."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from accelerate import Accelerator  # noqa: E402
-from peft import LoraConfig, get_peft_model  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
-from trl.distributed import DistributedBackend  # noqa: E402
-from trl.generation.vllm_generation import VLLMGeneration  # noqa: E402
 
-from azr_lite.errors import ModelError  # noqa: E402
 from azr_lite.train.checkpoints import last_whole_checkpoint  # noqa: E402
 from azr_lite.train.diagnostics import self_test  # noqa: E402
-from azr_lite.train.generation import protect_frozen_weights  # noqa: E402
 from azr_lite.train.trainer import SelfPlayTrainer  # noqa: E402
 from azr_lite.triplet import Role  # noqa: E402
 from tests.test_trainer import Spy, reinforce_gradient, relative_error  # noqa: E402
@@ -27,9 +20,7 @@ from tests.tiny import (  # noqa: E402
     random_rollouts,
     sampled_script,
     tiny_config,
-    tiny_model,
     tiny_policy,
-    tiny_tokenizer,
 )
 
 
@@ -116,90 +107,3 @@ def test_split_roles_pass_the_self_test_and_double_the_adapters_only(tmp_path: P
     assert sum(p.numel() for p in split) == 2 * sum(p.numel() for p in shared)
     assert all(p.dtype == torch.float32 for p in split)
     assert self_test(trainers[1]).raised > 0
-
-
-# ---------------------------------------------------------------- the guard
-
-
-class Engine:
-    """Stands where vLLM stands; keeps the weights it was handed last."""
-
-    def __init__(self) -> None:
-        self.weights: dict[str, torch.Tensor] = {}
-        worker = SimpleNamespace(model_runner=SimpleNamespace(model=self))
-        self.llm_engine = SimpleNamespace(model_executor=SimpleNamespace(driver_worker=worker))
-
-    def load_weights(self, pairs: list[tuple[str, torch.Tensor]]) -> None:
-        self.weights.update({name: weight.clone() for name, weight in pairs})
-
-    def reset_prefix_cache(self) -> None: ...
-
-
-def fed_engine(model: Any) -> VLLMGeneration:
-    """TRL's own weight sync, with a stand-in for vLLM itself."""
-    generation = VLLMGeneration.__new__(VLLMGeneration)
-    accelerator = Accelerator(cpu=True)
-    generation.model, generation.accelerator, generation.llm = model, accelerator, Engine()
-    generation.mode, generation.enable_sleep_mode, generation._dist = "colocate", False, DistributedBackend(accelerator)
-    return generation
-
-
-def half_precision_model() -> Any:
-    model = tiny_model(tiny_tokenizer()).to(torch.bfloat16)
-    adapted = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM"))
-    with torch.no_grad():
-        for name, parameter in adapted.named_parameters():
-            if "lora_B" in name:
-                parameter.normal_(std=0.02, generator=torch.Generator().manual_seed(0))
-    return adapted
-
-
-def base_weights(model: Any) -> dict[str, torch.Tensor]:
-    return {name: p.detach().clone() for name, p in model.named_parameters() if "lora_" not in name}
-
-
-def drift(model: Any, before: dict[str, torch.Tensor]) -> float:
-    return max(
-        float((p.float() - before[name].float()).abs().max()) for name, p in model.named_parameters() if name in before
-    )
-
-
-@pytest.mark.parametrize("guarded", [True, False])
-def test_fifty_syncs_do_not_move_the_frozen_base(guarded: bool) -> None:
-    model = half_precision_model()
-    generation, before = fed_engine(model), base_weights(model)
-    if guarded:
-        protect_frozen_weights(model, generation)
-    for _ in range(50):
-        generation.sync_weights()
-    merged = generation.llm.weights["model.layers.0.self_attn.q_proj.weight"]
-    name = "base_model.model.model.layers.0.self_attn.q_proj.base_layer.weight"
-    assert not torch.equal(merged, before[name]), "vLLM must get the adapted weights"
-    if guarded:
-        assert drift(model, before) == 0.0
-    else:
-        assert drift(model, before) > 1e-3, "TRL no longer wears the base away: the guard can go"
-
-
-def test_the_guard_restores_after_a_failed_sync_too() -> None:
-    model = half_precision_model()
-    generation, before = fed_engine(model), base_weights(model)
-
-    def fail() -> None:
-        model.merge_adapter()
-        model.unmerge_adapter()
-        raise ConnectionError("the server went away")
-
-    generation.sync_weights = fail
-    protect_frozen_weights(model, generation)
-    with pytest.raises(ConnectionError):
-        generation.sync_weights()
-    assert drift(model, before) == 0.0
-
-
-def test_a_quantized_base_is_refused() -> None:
-    model = half_precision_model()
-    layer = model.base_model.model.model.layers[0].mlp.up_proj.get_base_layer()
-    layer.weight = torch.nn.Parameter(layer.weight.to(torch.int8), requires_grad=False)
-    with pytest.raises(ModelError, match="quantized"):
-        protect_frozen_weights(model, fed_engine(model))

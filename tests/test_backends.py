@@ -1,9 +1,10 @@
 """Who samples: prompts read once for all their replies; vLLM, through TRL, with engines that sample exactly or slightly wrong."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 from unittest import mock
 
@@ -11,11 +12,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from safetensors.torch import load_file  # noqa: E402
+
 from azr_lite.errors import ConfigError  # noqa: E402
 from azr_lite.train import arguments  # noqa: E402
 from azr_lite.train.diagnostics import self_test  # noqa: E402
 from azr_lite.train.generation import likeliest, sample_replies  # noqa: E402
 from azr_lite.train.trainer import SelfPlayTrainer  # noqa: E402
+from azr_lite.triplet import Role  # noqa: E402
 from tests.test_trainer import Spy, relative_error  # noqa: E402
 from tests.tiny import PLAIN, Scripted, sampled_script, tiny_config, tiny_policy  # noqa: E402
 
@@ -72,8 +76,14 @@ class Engine:
 
     def __init__(self, **options: Any) -> None:
         self.options, self.told, self.loaded, self.seeds = options, [], set(), []
+        self.adapters, self.acted = (
+            [],
+            [],
+        )  # those handed over: name and tensors; and which of them sampled, call by call
+        self.numbers: set[int] = set()
         self.llm_engine = SimpleNamespace(
-            model_executor=SimpleNamespace(driver_worker=SimpleNamespace(model_runner=SimpleNamespace(model=self)))
+            model_executor=SimpleNamespace(driver_worker=SimpleNamespace(model_runner=SimpleNamespace(model=self))),
+            add_lora=self.add_lora,
         )
         Engine.made.append(self)
 
@@ -91,15 +101,21 @@ class Engine:
     def reset_prefix_cache(self) -> None:  # the last thing in TRL's sync
         self.told.append("sync")
 
+    def add_lora(self, request: Any) -> None:
+        assert request.number not in self.numbers, "vLLM would not read it again"
+        self.numbers.add(request.number)
+        self.adapters.append((request.name, load_file(Path(request.path) / "adapter_model.safetensors")))
+
     def sleep(self, level: int) -> None:
-        self.told.append("sleep")
+        self.told.append("sleep" if level == 2 else "doze")
 
     def wake_up(self, tags: list[str]) -> None:
         self.told.append(f"wake {tags[0]}")
 
     @torch.no_grad()
-    def generate(self, prompts: Any, sampling_params: Any, use_tqdm: bool) -> list[Any]:
+    def generate(self, prompts: Any, sampling_params: Any, use_tqdm: bool, lora_request: Any = None) -> list[Any]:
         assert sampling_params.n == 1
+        self.acted.append(lora_request and lora_request.name)
         self.told.append((len(prompts), sampling_params.temperature))
         self.seeds.append(torch.initial_seed())
         return [self.reply(prompt["prompt_token_ids"], sampling_params) for prompt in prompts]
@@ -152,6 +168,11 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Engine]]:
         monkeypatch.setattr(vllm_generation, name, stand_in, raising=False)
     monkeypatch.setattr(vllm_generation.VLLMGeneration, "_init_vllm", noted)
     monkeypatch.setattr(arguments, "require_vllm", lambda config, on_cpu: None)
+    for name in ("vllm", "vllm.lora", "vllm.lora.request"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    sys.modules["vllm.lora.request"].LoRARequest = lambda name, number, path: SimpleNamespace(
+        name=name, number=number, path=path
+    )
     monkeypatch.setattr(Engine, "made", [])
     monkeypatch.setattr(Engine, "noise", 0.0)
     with mock.patch.dict(os.environ):
@@ -280,9 +301,54 @@ def test_greedy_evaluation_asks_vllm_for_the_likeliest_token(engines: list[Engin
     assert [temperature for _, temperature in engines[0].calls] == [0.0, 0.0, 1.0]
 
 
-def test_adapters_over_vllm_are_guarded(engines: list[Engine], tmp_path: Path) -> None:
-    trainer, _, _ = play(vllm_config(tuning="lora"), tmp_path)
-    assert trainer.vllm_generation.sync_weights.__name__ == "sync_and_restore"
+def test_vllm_goes_on_only_with_replies_that_have_not_ended(engines: list[Engine], tmp_path: Path) -> None:
+    """First 32 tokens, then as many again as there are; a rule that never holds changes no reply."""
+    config = vllm_config(max_prompt_tokens=64, max_reply_tokens=100)
+    trainer = SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
+    prompts = [f"{letter}b" for letter in "abcdef"]
+    plain = trainer.generate(prompts, greedy=True)
+    (engine,) = engines
+    assert len(engine.calls) == 1
+    ends = {prompts[0]: lambda text: len(text) >= 3, prompts[1]: lambda text: len(text) >= 40}
+    trainer.codec.ended = lambda role, prompt: ends.get(prompt, lambda text: False)
+    found = trainer.generate(prompts, greedy=True)
+    assert found[2:] == plain[2:]
+    for cut, whole, letters in zip(found, plain[:2], (3, 40), strict=False):
+        assert whole.text.startswith(cut.text)
+        assert letters <= len(cut.text) < len(whole.text)
+        assert cut.logps == pytest.approx(whole.logps[: len(cut.ids)], abs=1e-5)
+    unfinished = [sum(len(one.ids) > done for one in plain[1:]) for done in (32, 64)]
+    expected = [6, unfinished[0], unfinished[1] - (len(plain[1].ids) > 64)]
+    assert [rows for rows, _ in engine.calls[1:]] == [rows for rows in expected if rows]
+    assert trainer.vllm_generation.max_completion_length == 100
+
+
+def test_adapters_go_to_vllm_as_they_are_and_weights_stay(engines: list[Engine], tmp_path: Path) -> None:
+    config = vllm_config(tuning="lora", steps=2)
+    trainer, _, _ = play(config, tmp_path)
+    (engine,) = engines
+    assert (engine.options["enable_lora"], engine.options["max_lora_rank"]) == (True, 8)
+    assert engine.loaded == set(), "weights were handed over"
+    first, second = (tensors for _, tensors in engine.adapters)
+    last = {name: p for name, p in trainer.model.named_parameters() if "lora_" in name}
+    assert len(first) == len(second) == len(last) > 0
+    for name, tensor in second.items():
+        assert tensor.dtype == torch.float32
+        if "lora_B" in name:
+            assert not first[name].any()
+            assert tensor.any()
+    one_step = ["wake weights", "sync", "wake kv_cache", (6, 1.0), (6, 1.0), "doze"]
+    assert engine.told == ["doze", *one_step, *one_step], "level 2 would forget the base"
+    assert set(engine.acted) == {"default"}
+
+
+def test_each_role_samples_from_vllm_with_its_own_adapter(engines: list[Engine], tmp_path: Path) -> None:
+    config = vllm_config(tuning="lora", roles="split")
+    trainer = SelfPlayTrainer(config, tiny_policy("lora"), PLAIN, Scripted(sampled_script(config)), tmp_path)
+    for role in (Role.PROPOSE, Role.SOLVE):
+        trainer.generate(["ab"], role)
+    assert engines[0].acted == ["proposer", "default"]
+    assert {name for name, _ in engines[0].adapters} == {"proposer", "default"}
 
 
 def test_without_a_gpu_or_vllm_the_sentence_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

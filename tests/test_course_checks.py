@@ -56,7 +56,8 @@ def double(monkeypatch):
 
 
 def test_a_mistake_is_found_beside_what_is_right(double):
-    assert judge_answer("double", lambda x: 2 if x == 1 else x * x).because == "squared"
+    assert judge_answer("double", lambda x: 2 if x == 1 else x * x).because == "you may have this mistake: squared"
+    assert judge_answer("double", lambda x: x * x).because == "squared"
     assert judge_answer("double", lambda x: x + x).state == "right"
 
 

@@ -119,7 +119,7 @@ def test_the_recorded_curves_rise_with_every_seed():
 
 def test_folded_cells_are_folded_where_notebooks_are_opened():
     folded = [cell for cell in CODE if "hide-input" in tags(cell)]
-    assert len(folded) == 2
+    assert len(folded) == 3
     assert all(
         cell.metadata["jupyter"] == {"source_hidden": True} and cell.metadata["cellView"] == "form" for cell in folded
     )

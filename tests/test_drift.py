@@ -91,7 +91,6 @@ BY_HAND = {
         "engine.sync_weights",
     ),
     "peft.PeftModel.set_adapter": ("azr_lite/train/policy.py", ".set_adapter("),
-    "peft.tuners.tuners_utils.BaseTunerLayer.get_base_layer": ("azr_lite/train/generation.py", ".get_base_layer("),
     "accelerate.utils.FullyShardedDataParallelPlugin.__dataclass_fields__": (
         "azr_lite/train/distributed.py",
         "plugin.mixed_precision_policy",

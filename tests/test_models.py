@@ -51,6 +51,31 @@ def test_nano_comes_with_compact_prompts_and_float32():
     assert policy.compute is torch.float32
 
 
+@pytest.mark.parametrize("launched", ["FSDP", "DEEPSPEED"])
+def test_where_weights_are_cut_only_the_first_process_reads_them(tmp_path, monkeypatch, launched):
+    """The others get the same model with weights that nobody has written; tests/engines measures their memory."""
+    folder = save(tmp_path, generation={"eos_token_id": [0, 1]})
+    whole = load_policy(config(folder))
+    for name, value in {
+        f"ACCELERATE_USE_{launched}": "true",
+        "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
+        "RANK": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("azr_lite.train.policy.broadcast_object_list", lambda found: found)  # there is no first process
+    (tmp_path / "model.safetensors").unlink()
+    empty = load_policy(config(folder))
+    sizes = [{name: (p.shape, p.dtype) for name, p in each.model.named_parameters()} for each in (whole, empty)]
+    assert sizes[0] == sizes[1], "also: tied weights are tied"
+    for name, buffer in whole.model.named_buffers():
+        assert torch.equal(buffer, empty.model.get_buffer(name)), name
+    assert empty.model.generation_config.eos_token_id == whole.model.generation_config.eos_token_id == [0, 1]
+    assert (empty.reasons, empty.untrained) == (whole.reasons, whole.untrained)
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(ModelError):
+        load_policy(config(folder))
+
+
 def test_a_folder_loads_with_its_weights_unchanged(tmp_path):
     policy = load_policy(config(save(tmp_path)))
     expected = tiny_model(tiny_tokenizer()).state_dict()

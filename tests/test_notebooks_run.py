@@ -1,8 +1,8 @@
-"""Every notebook of the course, executed: as it is, with the package's answers in the stubs, and with each known mistake."""
+"""Every notebook of the course, executed: as it is, with the worked solutions typed in, and with each known mistake."""
 
 import pytest
 
-from azr_lite.course.build import FOLDER, defined, execute, printed, read, solutions, tags, with_key, with_mistakes
+from azr_lite.course.build import FOLDER, defined, execute, printed, read, solutions, tags, with_mistakes
 from azr_lite.course.checks import exercises
 from azr_lite.course.lessons import COURSE
 
@@ -25,9 +25,21 @@ def test_it_runs_to_its_end_with_nothing_solved(lesson):
         assert f"○ {name}: not started" in text
 
 
+def solved(lesson):
+    """The notebook as a student leaves it who typed every worked solution into its cell."""
+    notebook = read(FOLDER / f"{lesson.stem}.py")
+    shown = solutions(notebook)
+    for cell in notebook.cells:
+        if "exercise" in tags(cell):
+            (name,) = defined(cell)
+            given = "import ast\n" if "import ast" in cell.source else ""
+            cell.source = f"{given}{shown[name]}\n\ncheck.{name}({name})"
+    return notebook
+
+
 @LESSONS
-def test_it_runs_with_the_packages_own_answers(lesson):
-    text = said(execute(with_key(read(FOLDER / f"{lesson.stem}.py")), "ci", seconds=300))
+def test_it_runs_with_the_worked_solutions(lesson):
+    text = said(execute(solved(lesson), "ci", seconds=300))
     for name in own(lesson):
         assert f"✓ {name}: right" in text
 
@@ -47,12 +59,8 @@ def test_each_known_mistake_is_named_in_the_notebook(lesson):
 
 def test_worked_solutions_solve_notebook_05_and_are_kept_with_what_was_written_before(tmp_path):
     """As a student would: a function of notebook 03 lies in my_work.py, and six more are typed into their cells."""
-    notebook = read(FOLDER / "05_build_it.py")
+    notebook = solved(COURSE[5])
     shown = solutions(notebook)
-    for cell in notebook.cells:
-        if "exercise" in tags(cell):
-            (name,) = defined(cell)
-            cell.source = f"{shown[name]}\n\ncheck.{name}({name})"
     before = "# ---- learnability\ndef learnability(rate):\n    return 0.0 if rate in (0, 1) else 1 - rate\n"
     (tmp_path / "my_work.py").write_text(before)
     ran = execute(notebook, "ci", folder=tmp_path, seconds=300)

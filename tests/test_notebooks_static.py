@@ -11,7 +11,7 @@ import azr_lite
 from azr_lite import course
 from azr_lite.course.build import FOLDER, ROOT, defined, measurements, read, readme, tags, with_header
 from azr_lite.course.checks import exercises
-from azr_lite.course.lessons import COURSE, colab, install_cell
+from azr_lite.course.lessons import BLOB, COURSE, colab, install_cell
 
 LESSONS = pytest.mark.parametrize("lesson", COURSE, ids=lambda lesson: lesson.number)
 OPENED = pytest.mark.parametrize("stem", [*(lesson.stem for lesson in COURSE), "index"])
@@ -88,20 +88,35 @@ def test_every_exercise_has_its_stub_and_its_check(lesson):
 def test_links_and_words_lead_somewhere(lesson):
     prose = "\n".join(cell.source for cell in read(FOLDER / f"{lesson.stem}.py").cells if cell.cell_type == "markdown")
     glossary = anchors((FOLDER / "glossary.md").read_text(encoding="utf-8"))
-    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", prose) if not link.startswith("http")]
+    links = re.findall(r"\]\(([^)\s]+)\)", prose)
     for link in links:
-        path, _, anchor = link.partition("#")
-        assert not path or (FOLDER / path).exists(), link
-        if path == "glossary.md" and anchor:
+        page = link.startswith(BLOB)
+        if link.startswith("http") and not page:
+            continue
+        path, _, anchor = link.removeprefix(BLOB).partition("#")
+        assert not path or ((ROOT if page else FOLDER) / path).exists(), link
+        assert page or not path.endswith(".md"), f"{link} does not open in Colab"
+        if path.endswith("glossary.md") and anchor:
             assert anchor in glossary, link
     assert sum("glossary.md#" in link for link in links) >= 3
 
 
 @LESSONS
-def test_figures_say_what_should_be_seen(lesson):
+def test_figures_say_what_should_be_seen_and_warnings_stand_where_something_can_differ(lesson):
     text = (FOLDER / f"{lesson.stem}.py").read_text(encoding="utf-8")
     assert text.count("**What you should see") >= 1
-    assert text.count("**If you see something else") >= 1
+    assert text.count("**If you see something else") <= 9
+
+
+@LESSONS
+def test_code_is_a_hundred_columns_wide_at_most_and_plots_are_folded(lesson):
+    for cell in read(FOLDER / f"{lesson.stem}.py").cells:
+        if cell.cell_type == "code":
+            assert max(map(len, cell.source.splitlines())) <= 100, cell.source
+            drawn = re.search(r"^(figures\.)?show\(|^widgets\.explore\(", cell.source, re.MULTILINE)
+            if drawn and lesson.number != "05" and "check.use(" not in cell.source:
+                assert "hide-input" in tags(cell), cell.source
+            assert not {"exercise", "hide-input"} <= set(tags(cell))
 
 
 def test_the_index_names_every_notebook():
@@ -109,6 +124,11 @@ def test_the_index_names_every_notebook():
     assert with_header("index", text, measurements()) == text
     for lesson in COURSE:
         assert f"({lesson.stem}.ipynb)" in text
+
+
+def test_the_index_installs_as_the_first_notebook_does():
+    code = [cell.source for cell in read(FOLDER / "index.py").cells if cell.cell_type == "code"]
+    assert code == [install_cell(COURSE[0]), "from azr_lite.course import check\n\ncheck.list()"]
 
 
 def test_the_readme_names_every_notebook():

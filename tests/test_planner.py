@@ -21,7 +21,7 @@ from azr_lite.cli import main
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError, ModelError
 from azr_lite.planner import vram
-from azr_lite.planner.plan import Plan, natural_gpu, plan, plan_all
+from azr_lite.planner.plan import Plan, natural_gpu, plan, plan_all, with_sampler
 from azr_lite.planner.shapes import KNOWN, Shape, shape_of, shape_of_config
 from azr_lite.planner.text import plan_table, plan_text, why_text
 from azr_lite.planner.vram import GB, detect_gpu, find_card
@@ -456,6 +456,20 @@ def test_sleep_frees_vllm_in_the_update():
     held = found.generation
     assert held.vllm == pytest.approx(2 * found.shape.parameters / GB)
     assert held.vllm + held.cache + vram.VLLM_OVERHEAD / GB == pytest.approx(0.3 * 80)
+
+
+def test_vllm_is_taken_where_it_is_installed_and_fits(monkeypatch):
+    monkeypatch.setattr("azr_lite.planner.plan.importlib.util.find_spec", lambda name: name == "vllm")
+    chosen = {name: plan(preset(name), natural_gpu(preset(name))).config.generation for name in PRESETS}
+    adapters = {name: how for name, how in chosen.items() if "lora-" in name}
+    assert adapters.pop("qlora-7b-24gb") == "transformers", "a 16-bit copy does not fit beside it"
+    assert set(adapters.values()) == {"vllm"}
+    assert {chosen[name] for name in ("nano", "smoke", "cpu-0.5b")} == {"transformers"}
+    auto = preset("lora-3b-24gb", model="nobody/knows-it")
+    assert with_sampler(auto, find_card("24GB")).generation == "transformers"
+    assert with_sampler(preset("lora-3b-24gb"), find_card("8GB")).generation == "transformers"
+    monkeypatch.setattr("azr_lite.planner.plan.importlib.util.find_spec", lambda name: None)
+    assert plan("lora-3b-24gb", "24GB").config.generation == "transformers"
 
 
 def test_a_share_of_vllm_without_room_for_one_sequence_does_not_fit():

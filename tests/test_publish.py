@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -141,6 +142,25 @@ def test_a_merged_model_is_base_plus_adapter_for_plain_transformers(merged):
     assert torch.equal(one, logits(separate.merge_and_unload()))  # the same sum W + s·B·A: not a bit apart
     assert float((one - logits(tiny_model(tiny_tokenizer(), width=64))).abs().max()) > 0.1
     assert merged.name == "export-merged-step-2"
+
+
+def test_weights_that_deepspeed_saved_go_out_with_all_their_digits(nano_run, tmp_path, monkeypatch):
+    """Its model.safetensors has 16 bits, its own files have 32 (tests/engines reads real ones)."""
+    run = tmp_path / "run"
+    shutil.copytree(nano_run, run)
+    checkpoint = run / "checkpoint-10"
+    exact = load(checkpoint).float().state_dict()
+    load(checkpoint).bfloat16().save_pretrained(checkpoint)
+    (checkpoint / "latest").write_text("global_step10")
+    seal(checkpoint, {})
+    with pytest.raises(PublishError, match="install deepspeed"):
+        export(run, tmp_path / "refused")
+    reader = ModuleType("deepspeed.utils.zero_to_fp32")
+    reader.get_fp32_state_dict_from_zero_checkpoint = lambda folder: exact if folder == str(checkpoint) else None
+    for name in ("deepspeed", "deepspeed.utils", reader.__name__):
+        monkeypatch.setitem(sys.modules, name, reader)
+    monkeypatch.setattr("azr_lite.export.importlib.util.find_spec", lambda name: reader)
+    assert torch.equal(logits(load(export(run, tmp_path / "out"))), logits(load(nano_run / "checkpoint-10")))
 
 
 def test_an_adapter_goes_out_as_it_was_trained(lora_run, tmp_path):

@@ -25,7 +25,7 @@ TOOLS = {
         "azr_lite.course.checks": "exercise_of",
         "azr_lite.course.exercises.nb03": "proposer_pay",
         "azr_lite.course.exercises.nb10": "ITEM ErrorPolicy",
-        "azr_lite.course.recorded_runs": "patient recorded sample whole_run",
+        "azr_lite.course.recorded_runs": "patient real_runs recorded sample whole_run",
         "azr_lite.course.scripted_policy": "ScriptedPolicy",
         "azr_lite.course.triplet_views": "draw_task_type visible",
         # triplets, tasks, prompts and replies

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from azr_lite.course.checks import exercises
-from azr_lite.course.lessons import BEGIN, COURSE, END, header, index_table, lesson_of, readme_table
+from azr_lite.course.lessons import BEGIN, BLOB, COURSE, END, header, index_table, lesson_of, readme_table
 from azr_lite.errors import AzrError
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +50,8 @@ def read(source: Path) -> Any:
     for place, cell in enumerate(notebook.cells):
         cell["id"] = f"{source.stem}-{place}"
         cell.metadata = {name: value for name, value in cell.metadata.items() if name == "tags"}
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"\]\(((?!http)[\w./-]+\.md)", _absolute, cell.source)
         if "hide-input" in tags(cell):
             cell.metadata |= {"cellView": "form", "jupyter": {"source_hidden": True}}  # folded in Colab, in JupyterLab
     notebook.metadata = {
@@ -60,15 +62,24 @@ def read(source: Path) -> Any:
     return notebook
 
 
+def _absolute(link: re.Match[str]) -> str:
+    """A page where it is rendered: Colab has no files beside a notebook, and Jupyter shows pages as plain text."""
+    return f"]({BLOB}{os.path.normpath(f'notebooks/{link[1]}')}"
+
+
 def tags(cell: Any) -> list[str]:
     return list(cell.metadata.get("tags", ()))
 
 
 def defined(cell: Any) -> list[str]:
     """The exercises that a cell's top level defines or assigns."""
+    return _defined(cell.source)
+
+
+def _defined(source: str) -> list[str]:
     known, names = exercises(), []
     try:
-        body = ast.parse(cell.source).body
+        body = ast.parse(source).body
     except SyntaxError:
         return []
     for node in body:
@@ -88,8 +99,8 @@ def with_key(notebook: Any) -> Any:
 def solutions(notebook: Any) -> dict[str, str]:
     """The worked solutions that a notebook shows folded under its exercises: source by the exercise's name."""
     prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    shown = r"<summary>Solution</summary>\n\n```python\n(def (\w+)\(.*?)\n```\n\nWhy: "
-    return {name: source for source, name in re.findall(shown, prose, re.DOTALL)}
+    shown = r"<summary>Solution</summary>\n\n```python\n(.*?)\n```\n\nWhy: "
+    return {name: source for source in re.findall(shown, prose, re.DOTALL) for name in _defined(source)}
 
 
 def with_mistakes(notebook: Any) -> Any:
@@ -129,7 +140,8 @@ def _names(node: ast.stmt) -> list[str]:
         return [node.name]
     if not isinstance(node, ast.Assign) or ast.unparse(node.value).startswith("check.use("):
         return []
-    return [target.id for target in node.targets if isinstance(target, ast.Name)]
+    targets = [one for target in node.targets for one in getattr(target, "elts", [target])]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def execute(

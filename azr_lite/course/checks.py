@@ -1,8 +1,8 @@
 """Exercise checks: they run what a learner wrote on probes, and name the mistake where it is a known one.
 
 An exercise re-creates something public in the package, so the package is the answer key. A mistake is a whole wrong
-function: the learner made it when, on every probe that came out wrong, the learner's function and the mistaken one say
-the same. So a check needs no guess about how the code is written, and finds a mistake beside what is right.
+function. Where the learner's says the same on every probe, it is that mistake; where only on every probe that came out
+wrong, the message says "you may have". So a check needs no guess about how the code is written.
 The learner's code runs in the notebook's kernel: only what a *model* wrote goes to the sandbox.
 """
 
@@ -72,6 +72,12 @@ class Raised:
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.text}" if self.text else self.kind
+
+
+class Shown(str):
+    """A value as it is written: a list is no tuple here, and True is not 1."""
+
+    __repr__ = str.__str__
 
 
 @dataclass(frozen=True)
@@ -197,16 +203,36 @@ def judge_answer(name: str, mine: Any) -> Judgement:
         return Judgement(name, "wrong", "it returns nothing (None); is there a `return`?")
     bad = [place for place in range(len(right)) if place >= len(seen) or not same(seen[place], right[place])]
     if not bad:
+        halves = [value for value in seen if isinstance(_plain(value), float)]
+        if halves and all(type(value) is int for value in right):
+            return Judgement(
+                name, "wrong", f"it gives {_short(halves[0])}, a float, where a whole number is asked: use //"
+            )
         place = task.spoiled(mine)
         if place is None:
             return Judgement(name, "right")
         spoils = "it returns what is right, but changes what it was given, which the caller still needs; work on a copy"
         return Judgement(name, "wrong", f"{spoils} (seen in {task.label(place)})")
+    likely = None
     for number, mistake in enumerate(task.mistakes):
         wrong = task.look(mistake.wrong)
-        if all(place < len(seen) and place < len(wrong) and same(seen[place], wrong[place]) for place in bad):
+        if len(wrong) == len(seen) and all(map(same, seen, wrong)):
             return Judgement(name, "wrong", mistake.says, number)
-    return Judgement(name, "wrong", _unknown(task, bad[0], seen, right))
+        if likely is None and all(
+            place < min(len(seen), len(wrong)) and _alike(seen[place], wrong[place]) for place in bad
+        ):
+            likely = number
+    if likely is None:
+        return Judgement(name, "wrong", _unknown(task, bad[0], seen, right))
+    says = task.mistakes[likely].says
+    return Judgement(
+        name, "wrong", says if says.startswith("you may") else f"you may have this mistake: {says}", likely
+    )
+
+
+def _alike(mine: Any, mistaken: Any) -> bool:
+    """The same, or errors of any two kinds: what stops one wrong function may stop another of its sort elsewhere."""
+    return same(mine, mistaken) or (isinstance(mine, Raised) and isinstance(mistaken, Raised))
 
 
 def _unknown(task: Exercise, place: int, seen: Sequence[Any], right: Sequence[Any]) -> str:
@@ -217,17 +243,24 @@ def _unknown(task: Exercise, place: int, seen: Sequence[Any], right: Sequence[An
     return f"{label or 'a probe'} gave {got}, expected {_short(right[place])}. {task.hint}".strip()
 
 
-def same(a: Any, b: Any) -> bool:
-    """Equal: numbers within 1e-6, sequences item by item, texts only with texts."""
-    a, b = (value.tolist() if type(value).__module__.startswith(("numpy", "torch")) else value for value in (a, b))
+def _plain(value: Any) -> Any:
+    return value.tolist() if type(value).__module__.startswith(("numpy", "torch")) else value
+
+
+def same(a: Any, b: Any, near: float = 1e-6) -> bool:
+    """Equal: numbers within 1e-6 (tensors of 32 bits or less within 1e-4), sequences item by item, texts with texts."""
+    if any(str(getattr(value, "dtype", "")).endswith(("float32", "float16")) for value in (a, b)):
+        near = 1e-4
+    a, b = _plain(a), _plain(b)
     if isinstance(a, bool) or isinstance(b, bool):
         return isinstance(a, bool | int) and isinstance(b, bool | int) and a == b
     if isinstance(a, Real) and isinstance(b, Real):
-        return bool(a == b or math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9) or (math.isnan(a) and math.isnan(b)))
+        close = math.isclose(a, b, rel_tol=near, abs_tol=near / 1000)
+        return bool(a == b or close or (math.isnan(a) and math.isnan(b)))
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+        return len(a) == len(b) and all(same(x, y, near) for x, y in zip(a, b, strict=True))
     if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+        return a.keys() == b.keys() and all(same(a[key], b[key], near) for key in a)
     try:
         return bool(a == b)
     except Exception:

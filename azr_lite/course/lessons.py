@@ -14,6 +14,7 @@ WORDS_PER_MINUTE = 200
 
 BEGIN, END = "<!-- header: made by make notebooks -->", "<!-- /header -->"
 
+BLOB = f"https://github.com/{REPOSITORY}/blob/main/"
 ADDRESS = f"https://github.com/{REPOSITORY}/archive/refs/heads/main.zip"
 """Where the install cell finds the package when neither a checkout nor a wheel is there. An index may hold another
 package of this name, so its bare name is never asked for."""
@@ -109,7 +110,8 @@ COURSE: tuple[Lesson, ...] = (
         "run self-play with the embedded model", "read all curves", "stop and resume a run", "ablate one piece"),
         torch=True),
     Lesson("07_lora", "LoRA self-play on one GPU", "notebook 06; what a linear map in PyTorch is", (
-        "plan memory", "launch, watch, stop and resume a real run", "publish an adapter"), torch=True),
+        "plan memory", "say what the numbers of a real model's run allow",
+        "launch, watch, stop and resume a run", "publish an adapter"), torch=True),
     Lesson("08_reading_a_run", "Reading a run", "notebooks 03 to 06", (
         "diagnose collapse, hacking and plateaus",
         "compare base and trained models with intervals",

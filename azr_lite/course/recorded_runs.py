@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import tarfile
+import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 from azr_lite.course.lessons import REPOSITORY
 from azr_lite.errors import AzrError
-from azr_lite.rundir import write_text
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 20
@@ -33,19 +37,43 @@ def recorded(name: str) -> Path:
     here = ROOT / "data_samples" / name
     if here.exists():
         return here
-    kept = Path.home() / ".cache" / "azr-lite" / name
+    kept = _cache() / name
     if not kept.exists():
         source = f"https://raw.githubusercontent.com/{REPOSITORY}/main/data_samples/{name}"
         try:
             with urllib.request.urlopen(source, timeout=SECONDS) as reply:
-                text = reply.read().decode("utf-8")
+                data = reply.read()
         except (urllib.error.URLError, TimeoutError) as error:
             raise AzrError(
                 f"data_samples/{name} is not here and {source} could not be downloaded ({error}); clone the repository"
             ) from error
         kept.parent.mkdir(parents=True, exist_ok=True)
-        write_text(kept, text)
+        kept.write_bytes(data)
     return kept
+
+
+def _cache() -> Path:
+    return Path.home() / ".cache" / "azr-lite"
+
+
+def real_runs() -> dict[str, Path]:
+    """The runs of a real language model that ``benchmarks/real/comparison.json`` counts: name to folder.
+
+    Each is unpacked from its archive into the user's cache, once.
+    """
+    counted = json.loads(recorded("benchmarks/real/comparison.json").read_text(encoding="utf-8"))["after"]
+    return {name: _unpacked(name) for name in (Path(file).stem for file in counted)}
+
+
+def _unpacked(name: str) -> Path:
+    archive = recorded(f"runs/{name}.tar.gz")
+    place = _cache() / hashlib.sha256(archive.read_bytes()).hexdigest()[:16]
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent) as spare, tarfile.open(archive) as packed:
+            packed.extractall(spare + "/whole", filter="data")
+            os.replace(spare + "/whole", place)
+    return place / name
 
 
 def sample(name: str) -> Path:

@@ -6,6 +6,7 @@ adds s·B·A to W in float32, so base + adapter, which adds the products instead
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -99,7 +100,7 @@ def export(
             _copy_tokenizer(checkpoint, folder)
         else:
             if adapter is None:
-                model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+                model = _whole(checkpoint)
             else:
                 model = _merged(config, adapter)
             wanted = _write_model(in_type(model, getattr(torch, dtype)), checkpoint, folder)
@@ -166,6 +167,18 @@ def _base(config: Config) -> Base:
 
 
 # ---------------------------------------------------------------- making the model
+
+
+def _whole(checkpoint: Path) -> PreTrainedModel:
+    """The model in float32. DeepSpeed writes model.safetensors in 16 bits, which round small updates away."""
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    if (checkpoint / "latest").exists():
+        if importlib.util.find_spec("deepspeed") is None:
+            raise PublishError(f"only DeepSpeed reads the float32 weights of {checkpoint}; pip install deepspeed")
+        from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+        model.load_state_dict(get_fp32_state_dict_from_zero_checkpoint(str(checkpoint)))
+    return model
 
 
 def _merged(config: Config, adapter: Path) -> PreTrainedModel:

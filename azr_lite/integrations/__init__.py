@@ -1,54 +1,34 @@
 """Parts of azr_lite inside other libraries: TRL, verifiers, datasets, lm-evaluation-harness. One file each.
 
-Nothing but the command line imports them, and each needs its library (the extra [integrations]).
+Here are the commands that go with them. Each part needs its library (the extra [integrations]).
 """
 
-from __future__ import annotations
+from pathlib import Path
+from typing import Annotated
 
-import atexit
-import functools
-from collections.abc import Iterable, Sequence
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from azr_lite.config import Config
-from azr_lite.prompts import get_style
-from azr_lite.sandbox import Executor
-from azr_lite.selfplay import SelfPlay
-from azr_lite.tasks.base import get_task_type
-from azr_lite.triplet import Completion, SolveAttempt, Task, Verdict
-
-TYPES = ("deduction", "abduction", "induction")
+from azr_lite.environment import require_training
 
 
-@functools.cache
-def _executor() -> Executor:
-    """One per process, from the first call to the end."""
-    executor = Executor()
-    atexit.register(executor.close)
-    return executor
+def tasks(
+    run: Annotated[Positional[Path], arg(help="The run directory.")],
+    *,
+    to: str,
+    public: FlagCreatePairsOff[bool] = False,
+) -> None:
+    """Write the tasks that a run invented as a data set.
+
+    Args:
+        to: FILE.parquet; a new FOLDER, with a dataset card; or hub:USER/NAME.
+        public: Make a new repository public; otherwise it is private. One that exists stays as it is.
+    """
+    require_training("a set of tasks")
+    from azr_lite.integrations.datasets import write_tasks
+
+    print(f"{write_tasks(run, to, private=not public)} has the tasks of {run}")
 
 
-def player(style: str, task_types: Sequence[str] = TYPES, tasks: Iterable[Task] = ()) -> SelfPlay:
-    """Self-play whose stages are called one by one, for replies that others sample. `tasks`: in its buffers."""
-    config = Config(task_types=tuple(task_types), batch_size=1, micro_batch_size=1, max_prompt_tokens=10**9)
-    play = SelfPlay(config, get_style(style), _executor())
-    for task in tasks:
-        if task.type in config.task_types:
-            play.buffers.add(task)
-    return play
-
-
-def solve_prompt(play: SelfPlay, task: Task) -> str:
-    """What the solver is asked, with the style's prefill."""
-    return get_task_type(task.type).solve_prompt(play.style, task, play.rules)
-
-
-def written(text: str, thought: str | None = None) -> Completion:
-    """A reply that another library sampled; `thought`: what its parser took out. The prefill may be in it, or not."""
-    return Completion("", (), (0,), f"{thought}</think>{text}" if thought else text)
-
-
-def verdicts(play: SelfPlay, replies: Sequence[tuple[Task, Completion]]) -> list[Verdict]:
-    """Stage 8 for replies to tasks."""
-    attempts = [SolveAttempt(task, solve_prompt(play, task), reply) for task, reply in replies]
-    play.judge(attempts)
-    return [attempt.verdict for attempt in attempts]
+def lm_eval_path() -> None:
+    """Where the task files for lm-evaluation-harness are stored."""
+    print(Path(__file__).parent / "lm_eval_tasks")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import math
 import re
 from contextlib import suppress
@@ -11,7 +12,7 @@ from typing import Any
 
 from azr_lite.config import Config
 from azr_lite.environment import memory_gib
-from azr_lite.errors import ConfigError
+from azr_lite.errors import ConfigError, ModelError
 from azr_lite.planner import vram
 from azr_lite.planner.shapes import Shape, shape_of
 from azr_lite.planner.vram import CPU, GB, Card, Memory, detect_gpu, find_card
@@ -100,13 +101,25 @@ def plan(config: Config | str, gpu: str | float | None = None) -> Plan:
         config, gpu = config.replace(processes=int(several[1])), several[2]
     card = find_card(gpu) if gpu is not None else _card_here(config)
     config = config.replace(device="cpu" if card.name == CPU.name else "auto")
-    found = _plan(config, card)
+    found = _plan(with_sampler(config, card), card)
     return found if found.fits else dataclasses.replace(found, advice=_advise(found))
 
 
 def plan_all() -> list[Plan]:
-    """Every preset on its natural card, the same on every machine."""
-    return [plan(name, natural_gpu(preset(name))) for name in PRESETS]
+    """Every preset on its natural card, the same on every machine: where vLLM is a choice, without it."""
+    choices = {name: preset(name).generation.replace("auto", "transformers") for name in PRESETS}
+    return [plan(preset(name, generation=how), natural_gpu(preset(name))) for name, how in choices.items()]
+
+
+def with_sampler(config: Config, card: Card | None = None) -> Config:
+    """generation="auto" decided: vLLM where it is installed and fits the card (None: this machine's GPU)."""
+    if config.generation != "auto":
+        return config
+    with suppress(ConfigError, ModelError):  # a model without vLLM, or of a shape that is not known
+        beside, card = config.replace(generation="vllm"), card or detect_gpu()
+        if importlib.util.find_spec("vllm") and card and _plan(beside, card).fits:
+            return beside
+    return config.replace(generation="transformers")
 
 
 def natural_gpu(config: Config) -> str | None:
@@ -179,7 +192,7 @@ VALID, BANDWIDTH_USED, ARITHMETIC_USED = 0.6, 0.6, 0.3
 def assumed_tokens(config: Config) -> tuple[float, float]:
     """Mean tokens of a prompt and of a reply: 850, and half of the longest reply but at most 600; of files 150, 20."""
     if config.prompts.startswith("file"):
-        said = {"file": 20}.get(config.prompts, 60) if config.generation == "transformers" else config.max_reply_tokens
+        said = {"file": 20}.get(config.prompts, 60) if config.generation != "vllm-server" else config.max_reply_tokens
         return min(config.max_prompt_tokens, 150), min(config.max_reply_tokens, said)
     return min(config.max_prompt_tokens, 850), min(config.max_reply_tokens / 2, 600)
 
@@ -196,7 +209,7 @@ def step_seconds(shape: Shape, config: Config, card: Card) -> float:
     weights = shape.linear_parameters + shape.head_parameters  # all but the embedding, which is a look-up
     # 4-bit weights are unpacked at every position, which takes as long as reading 9 bytes each.
     bytes_read, launch = {"full": (4, 1e-3), "lora": (2, 1.8e-3), "qlora": (9, 2.5e-3)}[c.tuning]
-    if c.generation != "transformers":
+    if c.generation.startswith("vllm"):
         bytes_read, launch = 2, 0.15e-3
     rate = card.tflops * 1e12 * ARITHMETIC_USED
 
@@ -208,7 +221,7 @@ def step_seconds(shape: Shape, config: Config, card: Card) -> float:
     measured, trained = VALID * c.batch_size * c.n_mc, c.solver_rows
     solves = measured + trained if c.solver_data == "separate" else max(measured, trained)
     own = len(c.task_types) * (c.batch_size + solves) / gpus
-    if c.generation != "transformers":
+    if c.generation.startswith("vllm"):
         own *= c.vllm_tensor_parallel
         rows = min(own, 256)
         sampling = own / rows * reply * position(rows) + (c.max_reply_tokens - reply) * position(1)

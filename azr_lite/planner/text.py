@@ -61,16 +61,25 @@ def plan_text(found: Plan, *, table: bool = True) -> str:
 
 def plan_table(plans: Sequence[Plan]) -> str:
     """One line per plan, at most 80 columns."""
-    rows = [("preset", "model", "tuning", "GPU", "peak", "s/step*", "hours*")]
+    rows = [("preset", "model", "GPU", "peak", "s/step*", "hours*", "vLLM*", "basis")]
     for found in plans:
         c, gpus = found.config, max(1, found.config.processes)
         card = "CPU" if c.device == "cpu" else (f"{gpus}x" if gpus > 1 else "") + f"{found.card.gb:g}"
         peak, times = f"{found.peak_gb:.1f}{'' if found.fits else '!'}", (found.step_seconds, found.hours)
-        rows.append((c.preset, c.model.rpartition("/")[2], c.tuning, card, peak, f"{times[0]:.0f}", f"{times[1]:.1f}"))
+        asks = c.generation == "transformers" and c.device != "cpu"
+        beside = plan(c.replace(generation="vllm"), found.card.gb) if asks else None
+        faster = f"{beside.step_seconds:.0f}" if beside and beside.fits else ""
+        basis = "run" if c.device == "cpu" else "plan"
+        row = (c.preset, c.model.rpartition("/")[2], card, peak, f"{times[0]:.0f}", f"{times[1]:.1f}", faster, basis)
+        rows.append(row)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [" ".join([*map(str.ljust, row[:3], widths), *map(str.rjust, row[3:], widths[3:])]) for row in rows]
-    notes = f"GPU, peak in GB of 1e9 bytes; peak: planned, on one GPU (! = does not fit). *: {ROUGH}."
-    return _wrapped([*lines, f"{notes} One preset in full: azr-lite plan PRESET"])
+    lines = [" ".join([*map(str.ljust, row[:2], widths), *map(str.rjust, row[2:], widths[2:])]) for row in rows]
+    notes = (
+        f"GPU, peak in GB of 1e9 bytes; peak: planned, on one GPU (! = does not fit). *: {ROUGH}. vLLM: seconds per "
+        "step where it is installed. basis: run = such runs are kept; plan = planned only. "
+        "One preset in full: azr-lite plan PRESET"
+    )
+    return _wrapped([*lines, notes])
 
 
 def why_text(name: str) -> str:

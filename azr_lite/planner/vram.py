@@ -268,7 +268,7 @@ def generation_memory(shape: Shape, config: Config, card_gb: float = 0) -> Memor
     transformers: the fuller of two chunks, proposals with the longest prompts, and solver prompts of at most 500 tokens
     and a program of half the longest reply. (Prompts are sorted by length, so the two seldom share a chunk.)
     """
-    if config.generation != "transformers":
+    if config.generation.startswith("vllm"):
         own = 2 * shape.parameters / config.vllm_tensor_parallel if config.generation == "vllm" else 0
         cache = max(0.0, config.vllm_memory * card_gb * GB - own - VLLM_OVERHEAD) if own else 0
         # the trainer's weights rest: no forward pass, no copy for autocast

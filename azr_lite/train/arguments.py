@@ -82,7 +82,7 @@ def _optimizer(config: Config, on_cpu: bool) -> str:
 
 def _vllm(config: Config, on_cpu: bool) -> dict[str, Any]:
     """TRL's options for vLLM. Its sequence modes of importance sampling drop or cap whole long replies (trl#4772)."""
-    if config.generation == "transformers":
+    if not config.generation.startswith("vllm"):
         return {}
     require_vllm(config, on_cpu)
     if config.generation == "vllm" and world() == 1:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from azr_lite.config import Config
+from azr_lite.environment import sharding
 from azr_lite.errors import AzrError, ConfigError, TrainingError
 from azr_lite.train.checkpoints import step_of
 from azr_lite.train.companions import STARTED
@@ -50,14 +51,6 @@ def world() -> int:
 def is_main() -> bool:
     """The first process of all: the only one that writes files and prints."""
     return int(os.environ.get("RANK") or 0) == 0
-
-
-def sharding() -> str:
-    """``FSDP`` or ``DeepSpeed`` where the launcher wants weights sharded over the processes, else empty."""
-    for name in ("FSDP", "DeepSpeed"):
-        if os.environ.get(f"ACCELERATE_USE_{name.upper()}", "").lower() in ("true", "1"):
-            return name
-    return ""
 
 
 def check_sharding(checkpoint: Path) -> None:
@@ -94,7 +87,7 @@ def check_count(config: Config, started: int) -> None:
 
 def check_processes(config: Config) -> list[str]:
     """Facts about how this run was started. ConfigError where it is not the run that the settings ask for."""
-    cut, vllm = sharding(), config.generation != "transformers"
+    cut, vllm = sharding(), config.generation.startswith("vllm")
     check_count(config, world())
     config.micro_batches(world())  # ConfigError where the batch cannot be split over them
     if cut and vllm and config.tuning != "full":

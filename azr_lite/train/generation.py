@@ -11,10 +11,9 @@ import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import DynamicCache, GenerationConfig, StoppingCriteria
 from trl.models.utils import unwrap_model_for_generation
-from trl.trainer import grpo_trainer
 
 from azr_lite.codec import Codec, Ended, Sample, draw_seed, seeded
-from azr_lite.errors import ConfigError, ModelError, TrainingError
+from azr_lite.errors import ConfigError, TrainingError
 from azr_lite.train import packing
 from azr_lite.triplet import Role
 
@@ -65,12 +64,36 @@ class PolicySampler:
             if trainer.use_vllm or trainer.is_sharded:
                 self.keep_awake()
                 with seeded(seed, device), trainer.accelerator.autocast():
-                    ids_BT, logps_BT = trainer._generate_single_turn(prompt_ids, None, {}, 1)
+                    ids_BT, logps_BT = self._by_trl(prompt_ids, ended)
             else:
                 ids_BT, logps_BT = self.halving(replies, range(len(prompt_ids))), None
         limit = trainer.config.max_reply_tokens
         cut = [ids[-1] not in codec.eos_ids and len(ids) >= limit for ids in ids_BT]
         return list(zip(ids_BT, logps_BT or [None] * len(ids_BT), cut, strict=True))
+
+    def _by_trl(self, prompt_ids: list[list[int]], ended: Sequence[Ended | None] | None) -> tuple[list, list | None]:
+        """Ids and log-probabilities. vLLM alone in its process goes on, 32 tokens at first, with what has not ended."""
+        trainer, limit = self.trainer, self.trainer.config.max_reply_tokens
+        engine = trainer.vllm_generation if trainer.use_vllm else None
+        if not ended or engine is None or engine.mode == "server" or engine.tensor_parallel_size > 1:
+            return trainer._generate_single_turn(prompt_ids, None, {}, 1)
+        ids_BT, logps_BT = [[] for _ in prompt_ids], [[] for _ in prompt_ids]
+        rows, done = list(range(len(prompt_ids))), 0
+        try:
+            while rows and done < limit:
+                size = engine.max_completion_length = min(max(32, done), limit - done)
+                found = trainer._generate_single_turn([[*prompt_ids[row], *ids_BT[row]] for row in rows], None, {}, 1)
+                going, done = [], done + size
+                for row, ids, logps in zip(rows, *found, strict=True):
+                    ids_BT[row] += ids
+                    logps_BT[row] += logps
+                    over = len(ids) < size or ids[-1] in trainer.codec.eos_ids
+                    if not (over or (ended[row] and ended[row](trainer.codec.text(ids_BT[row])))):
+                        going.append(row)
+                rows = going
+        finally:
+            engine.max_completion_length = limit
+        return ids_BT, logps_BT
 
     def keep_awake(self) -> None:
         """From here until `rest`, vLLM on the trainer's GPUs keeps weights and cache in memory.
@@ -321,55 +344,3 @@ class EndedRows(StoppingCriteria):
             if row not in self.done and rule is not None and is_due(len(ids)) and rule(self.codec.text(ids)):
                 self.done.add(row)
         return torch.tensor([row in self.done for row in range(len(input_ids))], device=input_ids.device)
-
-
-@contextmanager
-def vllm_as_we_want_it() -> Iterator[None]:
-    """Inside, TRL starts vLLM with room for at least 256 sequences, vLLM's own default, and frozen weights are guarded.
-
-    TRL has no argument for it and gives as many as a process trains on; Monte-Carlo solves are far more.
-    """
-    made_by_trl = grpo_trainer.VLLMGeneration
-
-    def ours(model: Any, max_num_seqs: int, **options: Any) -> Any:
-        engine = made_by_trl(model=model, max_num_seqs=max(256, max_num_seqs), **options)
-        protect_frozen_weights(model, engine)
-        return engine
-
-    grpo_trainer.VLLMGeneration = ours
-    try:
-        yield
-    finally:
-        grpo_trainer.VLLMGeneration = made_by_trl
-
-
-def protect_frozen_weights(model: Any, engine: Any) -> None:
-    """After each weight sync of `engine` (TRL's VLLMGeneration), write the frozen weights back bit for bit.
-
-    TRL hands vLLM merged weights: adapters are added to the base and subtracted again, which in bfloat16 is no round
-    trip (after 100 syncs the base has moved by 5e-4 of its size, and goes on; trl#6688). Costs one copy of the adapted
-    layers in CPU memory. ModelError for a quantized base, where each sync moves weights by about 5 % (trl#3466).
-    """
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    kept: list[tuple[torch.nn.Parameter, torch.Tensor]] = []
-    for name, module in model.named_modules():
-        if isinstance(module, BaseTunerLayer):
-            for parameter in module.get_base_layer().parameters(recurse=False):
-                if not parameter.is_floating_point():
-                    raise ModelError(
-                        f"{name} is quantized, which TRL's weight sync to vLLM destroys; use generation='transformers'"
-                    )
-                original = parameter.detach().to("cpu", copy=True)
-                kept.append((parameter, original.pin_memory() if parameter.is_cuda else original))
-    sync = engine.sync_weights
-
-    def sync_and_restore(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return sync(*args, **kwargs)
-        finally:
-            with torch.no_grad():
-                for parameter, original in kept:
-                    parameter.copy_(original, non_blocking=True)
-
-    engine.sync_weights = sync_and_restore

@@ -6,14 +6,17 @@ import importlib.util
 import os
 import subprocess
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from huggingface_hub import errors as hub
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
@@ -22,9 +25,11 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
+from transformers.initialization import no_init_weights
 
 from azr_lite.codec import chat_prompt, untrained_tags
 from azr_lite.config import OBJECT, Config
+from azr_lite.environment import gets_weights, sharding
 from azr_lite.errors import ModelError
 from azr_lite.train.source import fetch, local_model
 from azr_lite.triplet import Role
@@ -48,10 +53,7 @@ class Policy:
 
 
 def load_policy(config: Config, model: Any = None, tokenizer: Any = None) -> Policy:
-    """Load what `config.model` names, or take the model given, as `config.tuning` wants it.
-
-    Raises ModelError with one sentence.
-    """
+    """Load what `config.model` names, or take the model given, as `config.tuning` wants it. Raises ModelError."""
     precision = choose_precision(config)
     if config.model.startswith(OBJECT):
         model, tokenizer, origin = _take(config, model, tokenizer, precision)
@@ -61,7 +63,8 @@ def load_policy(config: Config, model: Any = None, tokenizer: Any = None) -> Pol
     reasons += _give_pad_token(tokenizer, model, config.model)
     reasons += _drop_sampling_defaults(model)
     style, why = _choose_style(config, tokenizer, model)
-    untrained = untrained_tags(model, tokenizer)
+    found = [{} if gets_weights() else untrained_tags(model, tokenizer)]
+    (untrained,) = broadcast_object_list(found) if sharding() else found  # of the process that has weights
     reasons.append(why)
     reasons += [
         f"{tag} is a token this model was never taught ({cause}); it is written as ordinary text"
@@ -177,7 +180,7 @@ def _load(config: Config, precision: Precision) -> tuple[PreTrainedModel, PreTra
         from azr_lite.nano.model import WEIGHTS
 
         tokenizer = PreTrainedTokenizerFast.from_pretrained(str(WEIGHTS))  # AutoTokenizer would split as Qwen's does
-        model = _guarded(named, "model", AutoModelForCausalLM, str(WEIGHTS), **options)
+        model = _read(named, str(WEIGHTS), options)
         return model, tokenizer, f"nano: embedded model, {_size(model)}"
     if named.endswith(".gguf"):
         model, tokenizer = _load_gguf(path, config.tuning, options)
@@ -189,8 +192,21 @@ def _load(config: Config, precision: Precision) -> tuple[PreTrainedModel, PreTra
             raise ModelError(_what_failed(named, "model", error)) from error
     source = named if path is None else str(path)
     tokenizer = _guarded(named, "tokenizer", AutoTokenizer, source, padding_side="left")
-    model = _guarded(named, "model", AutoModelForCausalLM, source, **options)
+    model = _read(named, source, options)
     return model, tokenizer, f"{named}: {_size(model)}"
+
+
+def _read(named: str, source: str, options: dict[str, Any]) -> PreTrainedModel:
+    """The model; where the first process hands out the weights, memory that nothing has touched stands in for them."""
+    if not gets_weights() or "quantization_config" in options:
+        return _guarded(named, "model", AutoModelForCausalLM, source, **options)
+    config = _guarded(named, "model", AutoConfig, source)
+    with no_init_weights():
+        model = AutoModelForCausalLM.from_config(config, dtype=options["dtype"], trust_remote_code=False)
+    model.tie_weights()
+    with suppress(OSError):  # not every model has such a file
+        model.generation_config = GenerationConfig.from_pretrained(source)
+    return model
 
 
 def _take(config: Config, model: Any, tokenizer: Any, precision: Precision) -> tuple[Any, Any, str]:

@@ -28,7 +28,8 @@ from azr_lite.train.checkpoints import abandon, expected_bytes, load_state, seal
 from azr_lite.train.cpu import choose_sampler
 from azr_lite.train.diagnostics import gradient_shares
 from azr_lite.train.distributed import keep_precision
-from azr_lite.train.generation import PolicySampler, Sampler, Scorer, is_out_of_memory, vllm_as_we_want_it
+from azr_lite.train.engine import vllm_as_we_want_it
+from azr_lite.train.generation import PolicySampler, Sampler, Scorer, is_out_of_memory
 from azr_lite.train.policy import Policy, SplitRoles
 from azr_lite.triplet import Completion, Role, Rollout
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from azr_lite.buffer import Buffer, normal_form, task_key
-from azr_lite.course.checks import Mistake, Raised, exercise, tried
+from azr_lite.course.checks import Mistake, Raised, Shown, exercise, tried
 from azr_lite.course.triplet_views import visible
 from azr_lite.sandbox import Outcome
 from azr_lite.sandbox.literal import read_arguments, read_value
@@ -67,7 +67,7 @@ exercise(
 def _ok(found: Any) -> Any:
     """The package's functions return a Verdict, learners' True or False."""
     found = getattr(found, "ok", found)
-    return bool(found) if type(found).__module__ == "numpy" else found
+    return bool(found) if type(found).__module__ in ("numpy", "torch") else found
 
 
 def _each(cases: Sequence[tuple[Any, ...]]) -> Callable[[Any], list[Any]]:
@@ -217,18 +217,34 @@ exercise(
 
 TEXTS = (
     "5", "'ab', 3", "(1, 2)", "[1, 2], {'a': None}", "'a, b'", "'x',\n[1,\n 2]", "-1", "True, None",
-    "0) or (True", "[0] * 3", "max(1, 2)", "x", "'a'.upper()", "", " ", "1, k=2",
+    "0) or (True", "[0] * 3", "max(1, 2)", "x", "'a'.upper()", "", " ", "1, k=2", "true", "NaN",
 )  # fmt: skip
 """Arguments, and from `0) or (True` on what is none: those must be refused."""
+WORDS = {"true": True, "NaN": math.nan}
 RUN = {"0) or (True": (True,), "[0] * 3": ([0, 0, 0],), "max(1, 2)": (2,), "'a'.upper()": ("A",)}
 """What Python would make of them, written down here: nothing in the package evaluates text outside the sandbox."""
 
 
+def _said(found: Any) -> Any:
+    if isinstance(found, Raised):
+        return "refused"
+    return found if found is ... or found is None else Shown(repr(found))
+
+
 exercise(
     name="read_arguments", key=read_arguments, points=2,
-    observe=lambda read: ["refused" if isinstance(one, Raised) else one for one in (tried(read, text) for text in TEXTS)],
+    observe=lambda read: [_said(tried(read, text)) for text in TEXTS],
     shows=[f"read_arguments({text!r})" for text in TEXTS],
     mistakes=[
+        Mistake(
+            lambda text: list(read_arguments(text)),
+            "it returns a list. What stands between a call's brackets is a *tuple* of arguments; and to Python (1, 2) "
+            "and [1, 2] are different values, so keep the two apart",
+        ),
+        Mistake(
+            lambda text: (WORDS[text],) if text in WORDS else read_arguments(text),
+            "it knows the words of JSON: `true` and `NaN` are names in Python, no literals, so refuse them",
+        ),
         Mistake(lambda text: tuple(ast.literal_eval(f"[{text}]")), "it reads an empty text as no arguments at all. A task without an input asks nothing; refuse it"),
         Mistake(lambda text: RUN[text] if text in RUN else read_arguments(text), "it *runs* the text: the answer `0) or (True` becomes a condition that is always true, and a worse one would delete files. Only literals may be read"),
         Mistake(lambda text: (1,) if text == "1, k=2" else read_arguments(text), "it drops arguments that have a name: `1, k=2` is more than a list of literals, so refuse it"),
@@ -283,6 +299,11 @@ def _looks(kind: Any) -> dict[str, Callable[[], Any]]:
         store = filled(20, *range(20))
         return len({task for _ in range(200) for task in draw(3, store)})
 
+    def twins() -> Any:
+        store = filled(3, 7)
+        store.add(_task(7, variable="y"))
+        return store
+
     def repeated() -> bool:
         store = filled(20, *range(20))
         return draw(8, store, random.Random(1)) == draw(8, store, random.Random(1))
@@ -296,6 +317,7 @@ def _looks(kind: Any) -> dict[str, Callable[[], Any]]:
         "how many are drawn when that is done once more": lambda: len(draw(99)),
         "how many are drawn from a new buffer": lambda: len(draw(2, kind(3))),
         "what is kept, of four tasks, by a buffer of three": kept,
+        "which of two twins is kept": lambda: draw(1, twins()),
         "whether 20 draws of three from three tasks all give three": lambda: all(len(draw(3)) == 3 for _ in range(20)),
         "whether a draw of two gives two different tasks": lambda: all(len(set(draw(2))) == 2 for _ in range(20)),
         "how often each of three tasks is drawn": evenly,
@@ -349,6 +371,13 @@ def _refreshes(self: Any, task: Task) -> bool:
     return _Like.add(self, task) and not known
 
 
+def _overwrites(self: Any, task: Task) -> bool:
+    if self.key(task) not in self._tasks:
+        return _Like.add(self, task)
+    self._tasks[self.key(task)] = task
+    return False
+
+
 def _never_forgets(self: Any, task: Task) -> bool:
     met = self.__dict__.setdefault("met", set())
     known = self.key(task) in met
@@ -374,6 +403,11 @@ exercise(
         Mistake(_but(sample=lambda self, rng, count: self.all()[-count:]), "it always gives the newest. The paper tried to favour recent tasks, and risked collapse: draw uniformly"),
         Mistake(_but(sample=_favours), "some tasks are drawn more often than others. Favouring new ones risked a collapse, the paper says: draw uniformly"),
         Mistake(_but(sample=lambda self, rng, count: self.all()[:count]), "it always gives the oldest, and newer tasks are never seen: draw uniformly"),
+        Mistake(
+            _but(add=_overwrites),
+            "a twin takes the place of the stored task: `self.tasks[key] = task` came before you looked. Who comes "
+            "first stays, with its spelling; look whether the key is there, and if so touch nothing",
+        ),
         Mistake(_but(add=_refreshes), "a task that is offered again changes something: it becomes the youngest, or another one leaves in its stead. Look first whether it is there, and if so touch nothing"),
         Mistake(_but(add=_never_forgets), "a task that has left can never come back: somewhere its key is still remembered. Forget the key together with the task"),
         Mistake(_but(add=lambda self, task: len(self._tasks) < self.capacity and _Like.add(self, task)), "a full buffer refuses new tasks and keeps its oldest. That is what the authors' code does: after some 250 steps nothing new ever gets in. Let the oldest leave"),

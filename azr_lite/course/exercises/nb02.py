@@ -29,6 +29,10 @@ WORLDS: dict[str, tuple[list[Outcome], list[Outcome]]] = {
     "the second input differs": (_ok(1, 2), _ok(1, 3)),
     "an exception in the first world": ([BROKEN, UNRUN], [UNRUN, BROKEN]),
     "an exception in the second world only": (_ok(1), [BROKEN]),
+    **{
+        f"{kind!r} in the second world only": (_ok(1), [Outcome(kind)])
+        for kind in ("crash", "value", "rejected", "protocol")
+    },
     "out of time in the second world": (_ok(1), [LATE]),
     "out of memory in the second world": (_ok(1), [FAT]),
     "sets, written in two orders": (_ok({8, 0}), _ok({0, 8})),
@@ -60,6 +64,12 @@ def _loose(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
     if found.reason == "non_deterministic" and first[found.index].value == second[found.index].value:
         return Validation(True, tuple(o.value for o in first))
     return found
+
+
+def _second_word(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
+    found = verdict(first, second)
+    kind = second[found.index].kind if found.reason == "non_deterministic" else "ok"
+    return found if kind == "ok" else Validation(False, (), kind, "", found.index)
 
 
 def _never_late(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
@@ -158,8 +168,9 @@ exercise(
 
 FULL = "'" + "x" * 4094 + "'"
 LONG = "0," * 60000
-READ = (FULL, "None", "{[]: 1}", "[1, -2.5, 'a']", "{'k': (True, None)}", " {1, 2} ", "b'x'", "nothing(1)", "nobody", "__import__('os').getpid()", "1 if True else 2", "[0][0]", "2 + 3",
-        "(lambda: 7)()", "[n for n in (1, 2)]", "", "(" * 300, "-" * 3000 + "1", LONG)  # fmt: skip
+OVER = FULL[:-1] + "x'"
+READ = (FULL, OVER, "None", "{[]: 1}", "[1, -2.5, 'a']", "{'k': (True, None)}", " {1, 2} ", "b'x'", "nothing(1)", "nobody", "__import__('os').getpid()", "1 if True else 2", "[0][0]", "2 + 3",
+        "(lambda: 7)()", "[n for n in (1, 2)]", "", "(" * 300, "-" * 3000 + "1", "true", "NaN", LONG)  # fmt: skip
 
 
 def _read_all(mine: Callable[[str], Any]) -> list[Any]:
@@ -200,6 +211,13 @@ def _caught(reader: Callable[[str], Any], limit: int = 4096) -> Callable[[str], 
     return read
 
 
+def _json_too(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except ValueError:
+        return json.loads(text)
+
+
 def _none_refused(text: str) -> Any:
     if text == "None":
         raise ValueError("no value")
@@ -217,6 +235,10 @@ exercise(
         # The probes are our own texts and harmless; evaluating them is the mistake that this exercise is about.
         Mistake(lambda text: eval(text), "it evaluates the text. The text was written by a model that is paid for tricks: `__import__('os')…` would run in the trainer, with the trainer's rights"),
         Mistake(_caught(ast.literal_eval, 4095), "it refuses a text of exactly 4,096 characters; *over* 4,096 is too long"),
+        Mistake(
+            _caught(_json_too),
+            "it knows the words of JSON: `true` and `NaN` are names in Python, no literals. An answer is read one way",
+        ),
         Mistake(_none_refused, "it takes the literal `None` for no value; None is an answer like others"),
         Mistake(_caught(json.loads), "it reads JSON, not Python: `True`, `None`, tuples, sets and bytes are lost"),
     ],
@@ -232,6 +254,13 @@ def _pairs() -> list[tuple[Any, Any, str]]:
     return [(a, b, mode) for a, b in pairs for mode in ("python", "typed")]
 
 
+def _texts(a: Any, b: Any, mode: str) -> bool:
+    try:
+        return canonical(a) == canonical(b)
+    except ValueError:
+        return False
+
+
 def _same_type(a: Any, b: Any, mode: str) -> bool:
     return bool(a == b) and (mode == "python" or type(a) is type(b))
 
@@ -241,6 +270,11 @@ exercise(
     hint="`canonical(value)` is one text for each value, and raises WireError (a ValueError) for NaN.",
     mistakes=[
         Mistake(lambda a, b, mode: canonical(a) == canonical(b) if mode == "typed" else a == b, "it forgets NaN: `canonical` raises WireError there, which must become False; and `[nan] == [nan]` is True in Python when both hold the same object, so mode \"python\" must ask `canonical` too"),
+        Mistake(
+            _texts,
+            "it is \"typed\" in both modes: equal canonical texts mean equal types as well. In \"python\" True, 1 and "
+            "1.0 are equal; there `==` decides, and `canonical` is only asked whether NaN is inside",
+        ),
         Mistake(_same_type, "\"typed\" must reach inside and see the sign of zero; `type(a) is type(b)` looks at the outside only, and `==` says -0.0 is 0.0 and (in a list) nan is nan. The canonical texts tell them all apart"),
         Mistake(lambda a, b, mode: a == b, "it takes no notice of the mode: in \"typed\", True, 1 and 1.0 are three values, and so are 0.0 and -0.0. (And `[nan] == [nan]` is True in Python when both hold the same object)"),
         Mistake(lambda a, b, mode: repr(a) == repr(b), "it compares `repr`: equal dicts may be written in two orders, True and 1 in two ways, and nan is written like any number. `canonical` sorts, and refuses nan"),
@@ -256,6 +290,12 @@ exercise(
     hint="First world first; \"infra\" means not run; then compare `canonical(one.value)` input by input.",
     mistakes=[
         Mistake(_loose, "it compares with `==`, for which True is 1: a program that returns True in one world and 1 in the other is not deterministic. Compare the canonical texts"),
+        Mistake(
+            _second_word,
+            "it keeps the second world's word (exception, crash, value, rejected, protocol) as the reason. The first "
+            "world ended well, so all of these mean one thing: the worlds differ, \"non_deterministic\". Only "
+            "\"timeout\" and \"memory\" keep their names",
+        ),
         Mistake(_never_late, "it calls a time-out, or running out of memory, in the second world \"non_deterministic\". The program may be perfectly regular and only slow or large, and the proposer should be told the true reason"),
         Mistake(_late_first, "a time-out at a later input hides a difference at an earlier one. In the second world, go input by input: the first that is not as it should be decides"),
         Mistake(_infra_fails, "\"infra\" is no failure of the program: that input was not run, because an earlier one had failed. And an exception in the second world only means the program is not deterministic"),

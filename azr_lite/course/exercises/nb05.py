@@ -170,8 +170,7 @@ exercise(
             "torch.multinomial(probabilities, 1) draws one per row",
         ),
         Mistake(
-            _sampler(pick="flat"),
-            "tokens are drawn without looking at their probabilities. Draw from softmax(logits)",
+            _sampler(pick="flat"), "tokens are drawn without looking at their probabilities. Draw from softmax(logits)"
         ),
         Mistake(
             _sampler(heat=0.5),
@@ -179,13 +178,9 @@ exercise(
             "temperature. At temperature 1 they are used as they are, and so is the log-probability that the "
             "update will recompute",
         ),
+        Mistake(_sampler(told="share"), "you noted probabilities; the update subtracts *log*-probabilities"),
         Mistake(
-            _sampler(told="share"),
-            "you noted probabilities; the update subtracts *log*-probabilities",
-        ),
-        Mistake(
-            _sampler(told="logit"),
-            "you noted logits. They become log-probabilities by log_softmax over the vocabulary",
+            _sampler(told="logit"), "you noted logits. They become log-probabilities by log_softmax over the vocabulary"
         ),
         Mistake(
             _sampler(end=False),
@@ -202,10 +197,7 @@ exercise(
             "tokens end up in the wrong replies once a row has ended: the third row left may be the fifth "
             "prompt. Keep the list of rows that are still going",
         ),
-        Mistake(
-            _sampler(more=1),
-            "replies are one token longer than `limit`",
-        ),
+        Mistake(_sampler(more=1), "replies are one token longer than `limit`"),
     ],
 )
 
@@ -280,10 +272,7 @@ exercise(
             "prompt and padding are zeros now, but still take places. Index with the mask, so that only reply "
             "tokens remain, laid end to end",
         ),
-        Mistake(
-            _logprobs(_per_row),
-            "you return one sum per reply; the clip needs every token by itself",
-        ),
+        Mistake(_logprobs(_per_row), "you return one sum per reply; the clip needs every token by itself"),
         Mistake(
             _logprobs(
                 lambda logits, ids, is_reply: _gathered(logits[:, :-1].log_softmax(-1), ids[:, 1:])[
@@ -354,13 +343,9 @@ exercise(
             "PPO takes the *minimum* of both products: the more careful of the two. The maximum lets the ratio "
             "run away",
         ),
+        Mistake(_loss(flip=True), "the ratio is upside down: new over old is exp(new − old)"),
         Mistake(
-            _loss(flip=True),
-            "the ratio is upside down: new over old is exp(new − old)",
-        ),
-        Mistake(
-            _loss(weighted=False),
-            "weights play no part: the groups are no longer balanced (notebook 04, section 7)",
+            _loss(weighted=False), "weights play no part: the groups are no longer balanced (notebook 04, section 7)"
         ),
         Mistake(
             _loss(mean=True),
@@ -432,10 +417,7 @@ exercise(
             "you may have made one optimiser step per small batch. They are parts of *one* update, cut only to "
             "save memory and padding: add up their gradients, then step once",
         ),
-        Mistake(
-            _update(steps="never"),
-            "nothing is learned: optimizer.step() is missing",
-        ),
+        Mistake(_update(steps="never"), "nothing is learned: optimizer.step() is missing"),
         Mistake(
             _update(clip=False),
             "the gradient is not clipped before the step: torch.nn.utils.clip_grad_norm_(model.parameters(), "
@@ -509,8 +491,7 @@ exercise(
             "proposer never learns what a valid program is",
         ),
         Mistake(
-            _step(invalid=0.0),
-            "invalid proposals earn 0, as much as a task that everybody solves. The ladder pays −1",
+            _step(invalid=0.0), "invalid proposals earn 0, as much as a task that everybody solves. The ladder pays −1"
         ),
         Mistake(
             _step(pay=lambda rate: rate),
@@ -536,10 +517,7 @@ exercise(
             "`[world.pose(task)] * n` is *one* attempt, n times in the list: all n get one reply. Call "
             "world.pose n times",
         ),
-        Mistake(
-            _step(n=1),
-            "each task gets one answer; r̄ needs world.n of them",
-        ),
+        Mistake(_step(n=1), "each task gets one answer; r̄ needs world.n of them"),
         Mistake(
             _step(answers_too=False),
             "the answers are judged and then forgotten: only the proposer learns. One policy, one batch: "

@@ -115,7 +115,8 @@ exercise(
 def _answers() -> list[tuple[str, str]]:
     gold = "KeyError"
     texts = ("KeyError", " KeyError\n", "'KeyError'", "keyerror", "ValueError", "Exception", "LookupError", "KeyError, ValueError or IndexError",
-             "KeyErrors", "Key", "", "type(KeyError())", "Key Error", "builtins.KeyError", "KeyError: 'a'", "IndexError, KeyError")  # fmt: skip
+             "KeyErrors", "Key", "", "type(KeyError())", "Key Error", "builtins.KeyError", "KeyError: 'a'", "IndexError, KeyError",
+             "KeyError ValueError")  # fmt: skip
     return [(text, gold) for text in texts] + [
         ("IndexError", "IndexError"),
         ("ArithmeticError", "ZeroDivisionError"),
@@ -139,6 +140,10 @@ exercise(
     hint="Take off spaces and quotes at the ends, then compare.",
     mistakes=[
         Mistake(lambda answer, gold: answer.strip().strip("'\"").lower() == gold.lower(), "it does not see capital letters. Python does: `keyerror` is no error at all"),
+        Mistake(
+            lambda answer, gold: (answer.split() or [""])[0].strip("'\"") == gold,
+            "it compares the first word only: \"KeyError ValueError\" names two errors, and an answer is one name",
+        ),
         Mistake(lambda answer, gold: answer == gold, "it refuses the right name with a line break or quotes around it; that is form, and form is paid elsewhere"),
         Mistake(lambda answer, gold: gold in answer, "it looks whether the name occurs in the answer. Then an answer that lists all names is always right, and training will find it"),
         Mistake(lambda answer, gold: answer.strip().strip("'\"") in gold, "it looks whether the answer occurs in the name: \"Key\", and even nothing at all, are right then"),
@@ -186,6 +191,13 @@ exercise(
     mistakes=[
         Mistake(lambda prompt, task, hidden="output": prompt(replace(task, **{hidden: "x" * len(getattr(task, hidden))})) == prompt(task), "your other task's field is just as long as the hidden one, so a prompt that tells its length says the same for both. Let them differ in everything"),
         Mistake(lambda prompt, task, hidden="output": prompt(replace(task, **{hidden: getattr(task, hidden) + "x"})) == prompt(task), "your other task's field begins like the hidden one, so a prompt that tells its first letter says the same for both. Let them differ in everything"),
+        Mistake(
+            lambda prompt, task, hidden="output": (
+                prompt(replace(task, **{hidden: getattr(task, hidden)[:-1] + "x"})) == prompt(task)
+            ),
+            "your other task's field differs in its last letter only, so a prompt that tells its length or its first "
+            "letter says the same for both. Let them differ in everything",
+        ),
         Mistake(lambda prompt, task, hidden="output": getattr(task, hidden) not in prompt(task), "it looks for the answer's text in the prompt. That raises false alarms (the word may stand in the program, or in a list of all choices) and misses an answer spelled backwards or told by its first letter. Change the answer, and see whether the prompt changes"),
         Mistake(lambda prompt, task, hidden="output": task.output not in prompt(task), "it looks for the text of the *output* in the prompt, whichever field is hidden; and such a search raises false alarms (the word may stand in the program) and misses an answer spelled backwards. Change the hidden field, and see whether the prompt changes"),
         Mistake(lambda prompt, task, hidden="output": len(prompt(_other(task, hidden))) == len(prompt(task)), "it compares lengths of prompts; one letter of the answer has the same length in both. Compare the texts"),

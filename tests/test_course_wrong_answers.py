@@ -1,0 +1,210 @@
+"""Wrong answers that earlier checks took for right are called by name; other right ways of writing are welcome.
+
+Each of the wrong ones is written as a learner writes it, not as the list of known mistakes has it.
+"""
+
+import ast
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from azr_lite import advantages
+from azr_lite.buffer import task_key
+from azr_lite.course.checks import judge_answer
+from azr_lite.planner import vram
+from azr_lite.rewards import learnability, solve_rate
+from azr_lite.sandbox import Validation
+from azr_lite.sandbox.literal import read_value
+from azr_lite.sandbox.wire import canonical
+
+
+def arguments_as_a_list(text):
+    made = ast.parse(f"g({text}\n)", mode="eval").body
+    if text.strip() == "" or made.keywords or not isinstance(made, ast.Call) or not isinstance(made.func, ast.Name):
+        raise ValueError
+    return [float("inf") if ast.unparse(one) == "inf" else ast.literal_eval(one) for one in made.args]
+
+
+def value_or_json(text):
+    if len(text) > 4096:
+        raise ValueError
+    for read in (ast.literal_eval, json.loads):
+        try:
+            return read(text.strip())
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            pass
+    raise ValueError
+
+
+class OverwritingBuffer:
+    def __init__(self, capacity):
+        self.capacity, self.tasks = capacity, {}
+
+    def add(self, task):
+        new = task_key(task) not in self.tasks
+        self.tasks[task_key(task)] = task
+        if len(self.tasks) > self.capacity:
+            del self.tasks[next(iter(self.tasks))]
+        return new
+
+    def sample(self, rng, count):
+        return rng.sample(list(self.tasks.values()), min(count, len(self.tasks)))
+
+
+def weights_cut_for_qlora(shape, config):
+    gpus = max(1, config.processes)
+    if config.tuning == "full":
+        return 4 * shape.parameters / gpus
+    if config.tuning == "lora":
+        return 2 * shape.parameters
+    return (vram.NF4 * shape.linear_parameters + 2 * (shape.parameters - shape.linear_parameters)) / gpus
+
+
+def moments_cut_for_qlora(shape, config):
+    each = 8 if config.optimizer == "adamw" else 2
+    return (
+        each * vram.trainable_parameters(shape, config) / (1 if config.tuning == "lora" else max(1, config.processes))
+    )
+
+
+def verdict_with_the_second_worlds_word(first, second):
+    for index, one in enumerate(first):
+        if one.kind not in ("ok", "infra"):
+            return Validation(False, (), one.kind, "", index)
+    for index, (one, other) in enumerate(zip(first, second, strict=True)):
+        if other.kind == "infra":
+            continue
+        if other.kind != "ok":
+            return Validation(False, (), other.kind, "", index)
+        if canonical(one.value) != canonical(other.value):
+            return Validation(False, (), "non_deterministic", "", index)
+    return Validation(True, tuple(one.value for one in first))
+
+
+def pay_that_needs_scores(verdict, scores):
+    rate = solve_rate(scores)
+    return learnability(rate) if verdict.ok else -1.0
+
+
+def across_as_a_set(line, start, end):
+    values = []
+    for key, value in line.items():
+        if key.startswith(start) and key.endswith(end) and key.count("/") == 2 and value not in values:
+            values.append(value)
+    return values
+
+
+def across_by_three_names(line, start, end):
+    names = [f"{start}{kind}{end}" for kind in ("deduction", "abduction", "induction")]
+    return [line[name] for name in names if name in line]
+
+
+def first_word(answer, gold):
+    words = answer.replace("'", " ").replace('"', " ").split()
+    return bool(words) and words[0] == gold
+
+
+def head_width_by_division(shape, e=2):
+    return 2 * shape.layers * shape.kv_heads * (shape.hidden // shape.heads) * e
+
+
+def rloo_by_an_array_of_keys(rewards, prompts):
+    rewards, prompts = np.array(rewards), np.array(prompts)
+    out = np.zeros(len(rewards))
+    for i in range(len(rewards)):
+        others = (prompts == prompts[i]) & (np.arange(len(rewards)) != i)
+        if others.any():
+            out[i] = rewards[i] - rewards[others].mean()
+    return out
+
+
+def whitened_above_a_thousandth(rewards):
+    return np.zeros(len(rewards)) if rewards.std() < 1e-3 else (rewards - rewards.mean()) / rewards.std()
+
+
+ONCE_ACCEPTED = [
+    ("read_arguments", arguments_as_a_list, "a list"),
+    ("read_value", value_or_json, "words of JSON"),
+    ("Buffer", OverwritingBuffer, "a twin takes the place"),
+    ("weight_bytes", weights_cut_for_qlora, "cuts QLoRA's base"),
+    ("optimiser_bytes", moments_cut_for_qlora, "cuts QLoRA's moments"),
+    ("verdict", verdict_with_the_second_worlds_word, "the second world's word"),
+    ("proposer_pay", pay_that_needs_scores, "without replies"),
+    ("across", across_as_a_set, "equal values"),
+    ("across", across_by_three_names, "three task types by name"),
+    ("same_error", first_word, "first word only"),
+    ("cache_bytes_per_token", head_width_by_division, "hidden // heads"),
+    ("rloo", rloo_by_an_array_of_keys, "a prompt's key is a tuple"),
+    ("whiten_sequences", whitened_above_a_thousandth, "a spread of 1e-4"),
+    ("sequences_a_step", lambda c: len(c.task_types) * (c.batch_size + c.solver_rows) / 1, "a float, where a whole"),
+    ("most_paid", 1.0, "a float, where a whole"),
+]
+
+
+@pytest.mark.parametrize(("name", "answer", "told"), ONCE_ACCEPTED)
+def test_what_was_once_accepted_is_refused_by_name(name, answer, told):
+    found = judge_answer(name, answer)
+    assert found.state == "wrong"
+    assert told in found.because
+
+
+class Tensor:
+    """What a check sees of a torch tensor, without the seconds that torch takes to load."""
+
+    __module__ = "torch"
+
+    def __init__(self, values, dtype="torch.float32"):
+        self.values, self.dtype = np.float32(values), dtype
+
+    def tolist(self):
+        return self.values.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("trr", lambda *given: Tensor(advantages.trr(*given))),
+        ("rloo", lambda *given: Tensor(advantages.rloo(*given))),
+        ("loss_weights", lambda *given: Tensor(advantages.loss_weights(*given))),
+        ("learnability", lambda rate: Tensor(learnability(rate))),
+        ("whiten_sequences", lambda rewards: list(map(float, advantages.whiten_sequences(rewards)))),
+        ("judge_deduction", lambda task, answer, *_: Tensor(answer.value == read_value(task.output), "torch.bool")),
+    ],
+)
+def test_tensors_and_lists_are_as_good_as_arrays(name, answer):
+    if name == "judge_deduction":
+        Tensor.__bool__ = lambda self: bool(self.values)
+    assert judge_answer(name, answer).state == "right"
+
+
+def test_what_only_looks_like_a_known_mistake_is_told_as_a_guess():
+    """Each of these got a diagnosis that was not its own."""
+
+    def truthy(task, answer, outcomes, rules):
+        return bool(outcomes and outcomes[0].kind == "ok" and outcomes[0].value) and outcomes[0].value == read_value(
+            task.output
+        )
+
+    def typed_always(a, b, mode):
+        try:
+            return canonical(a) == canonical(b)
+        except ValueError:
+            return False
+
+    def last_letter(prompt, task, hidden="output"):
+        import dataclasses
+
+        return prompt(dataclasses.replace(task, **{hidden: getattr(task, hidden)[:-1] + "z"})) == prompt(task)
+
+    assert "counts as false" in judge_answer("judge_abduction", truthy).because
+    assert "in both modes" in judge_answer("compare", typed_always).because
+    assert "last letter only" in judge_answer("blind", last_letter).because
+    known = SimpleNamespace(steps={"steps"})
+    assert judge_answer("may_change", known.steps).because.startswith("steps is free")
+
+    def half_a_mistake(rate):
+        return 1.0 - rate if rate != 1.0 else 0.25  # not one of the list: pays both ends
+
+    assert not judge_answer("learnability", half_a_mistake).because.startswith("a task that nobody")
