@@ -57,7 +57,7 @@ def test_every_command_of_the_workflows_exists():
     commands = [line for step in steps for line in step.get("run", "").splitlines()]
     for command in commands:
         check_command(command)
-    assert {"make setup", "make notebooks", "make docs", "make wheel"} <= set(commands)
+    assert {"make setup", "make notebooks", "make docs", "make wheel", "make test-engines"} <= set(commands)
     assert "make test JOBS=4" in commands
     assert all(("run" in step) != ("uses" in step) for step in steps)
     assert {step["uses"] for step in steps if "uses" in step} == {"actions/checkout@v6", "actions/setup-python@v6"}

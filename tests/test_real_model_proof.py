@@ -19,6 +19,7 @@ from azr_lite.verifier import Verifier
 from tests.benchmarks.real_model import (
     as_text,
     compare,
+    copies,
     differences,
     learnable_tasks,
     markdown,
@@ -247,3 +248,16 @@ def test_the_page_shows_the_replies_that_the_command_prints():
     assert all("s" in own for own in marks["after"][:-1]), marks
     assert "s" in marks["before"][-1]
     assert "-" in marks["after"][-1]
+
+
+def test_answers_that_are_the_argument_itself_are_counted():
+    task = {
+        task.id: task for _, task in suites(get_style("file"), Verifier(None, Rules()), ["simple"])["simple"].problems
+    }
+    id, other, third = list(task)[:3]
+    items = {
+        id: f"--f 4  {task[id].input}\n\n",
+        other: "slf 3  'no argument'\n",
+        third: f"--- 9  {task[third].input} and words",
+    }
+    assert copies([{"sets": {"simple": {"items": items}}}], "simple") == [(2, 1, 0)]

@@ -25,6 +25,7 @@ from azr_lite.buffer import normal_form
 from azr_lite.environment import describe_environment
 from azr_lite.evaluation.reasoning import ReasoningSuite
 from azr_lite.evaluation.scores import SEED, Item, mcnemar
+from azr_lite.parsing import parse_arguments
 from azr_lite.prompts import get_style
 from azr_lite.rundir import RunDir, write_json
 from azr_lite.triplet import Reason, Rules
@@ -303,6 +304,22 @@ def replies(before: Record, after: Record, count: int, name: str = "cruxeval-o")
     return "\n".join(lines).rstrip() + "\n"
 
 
+# ---------------------------------------------------------------- copied arguments
+
+
+def copies(records: Sequence[Record], name: str) -> list[tuple[int, int, int]]:
+    """Per record: literal answers to a set that asks for outputs, those that are the first argument itself, and those
+    of these that are right."""
+    problems = suites(get_style("file"), Verifier(None, Rules()), [name])[name].problems
+    first = {task.id: repr(parse_arguments(task.input, 10_000)[0]) for _, task in problems}
+    found = []
+    for record in records:
+        answers = [(id, *text.split(" ", 2)) for id, text in record["sets"][name]["items"].items()]
+        literals = [(marks, first[id] == said.split("\n")[0].strip()) for id, marks, _, said in answers if "f" in marks]
+        found.append((len(literals), sum(c for _, c in literals), sum(c and "s" in marks for marks, c in literals)))
+    return found
+
+
 # ---------------------------------------------------------------- command line
 
 
@@ -336,6 +353,10 @@ def main() -> None:
     one.add_argument("before")
     one.add_argument("after", nargs="+")
     one.add_argument("--out", type=Path)
+    one = commands.add_parser(
+        "copies", help="answers that are the first argument itself, of the sets that ask for outputs"
+    )
+    one.add_argument("evaluations", nargs="+")
     one = commands.add_parser("replies", help="questions that became right, and one that became wrong")
     one.add_argument("before")
     one.add_argument("after")
@@ -356,6 +377,13 @@ def main() -> None:
         print(markdown(found))
         if asked.out:
             write_json(asked.out, {"before": asked.before, "after": asked.after, "sets": found})
+    elif asked.command == "copies":
+        print("| set | evaluation | literals | copies of the argument | of these right |\n|---|---|---|---|---|")
+        for name in (name for name in SETS if name != "cruxeval-i"):
+            for path, row in zip(
+                asked.evaluations, copies([read(path) for path in asked.evaluations], name), strict=True
+            ):
+                print("|", " | ".join(map(str, (name, Path(path).stem, *row))), "|")
     elif asked.command == "replies":
         print(replies(read(asked.before), read(asked.after), asked.count), end="")
     else:
