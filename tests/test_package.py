@@ -106,6 +106,7 @@ def test_top_level_is_the_agreed_one():
     agreed = {
         "notebooks",
         "azr_lite",
+        "azr_selfplay.py",
         "data_samples",
         "docs",
         "tests",
