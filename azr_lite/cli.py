@@ -36,7 +36,8 @@ COMMANDS: dict[str, Callable[..., int | None] | SubcommandApp] = {
     "play": commands.play, "list": commands.list_runs, "env": commands.env,
     "launch-file": commands.launch_file, "doctor": commands.doctor, "show": commands.show, "replay": commands.replay,
     "watch": commands.watch, "report": commands.report, "analyse": commands.analyse, "export": commands.export,
-    "push": commands.push, "tasks": integrations.tasks, "lm-eval-path": integrations.lm_eval_path, "bench": bench,
+    "push": commands.push, "tasks": integrations.tasks, "lm-eval-path": integrations.lm_eval_path,
+    "verifiers-path": integrations.verifiers_path, "bench": bench,
 }  # fmt: skip
 ALIASES = {"analyze": "analyse"}
 

@@ -266,7 +266,7 @@ def test_the_harness_itself_gives_these_numbers(capsys):
 # ---------------------------------------------------------------- verifiers
 
 
-def test_vf_eval_plays_both_seats(played, tmp_path):
+def test_vf_eval_plays_both_seats(played, tmp_path, capsys):
     """A stub for the model: every second proposal is no proposal, every second answer is wrong."""
     pytest.importorskip("verifiers", minversion="0.4", reason="verifiers comes with azr-lite[integrations]")
     proposal = (
@@ -300,8 +300,10 @@ def test_vf_eval_plays_both_seats(played, tmp_path):
         "--env.taskset.task-types": '["deduction"]', "--env.n-mc": "4",
     }  # fmt: skip
     words = [word for pair in options.items() for word in pair]
+    main(["verifiers-path"])
+    place = capsys.readouterr().out.strip()
     command = [sys.executable, "-m", "verifiers.v1.cli.eval.main", "azr-selfplay", *words, "--no-push", "--no-rich"]
-    surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "HOME": str(tmp_path)}
+    surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), place, *sys.path]), "HOME": str(tmp_path)}
     done = subprocess.run(command, env=surroundings, capture_output=True, text=True, check=False, cwd=tmp_path)
     server.shutdown()
     assert done.returncode == 0, done.stderr[-3000:]

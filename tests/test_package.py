@@ -106,7 +106,6 @@ def test_top_level_is_the_agreed_one():
     agreed = {
         "notebooks",
         "azr_lite",
-        "azr_selfplay.py",
         "data_samples",
         "docs",
         "tests",

@@ -29,6 +29,11 @@ def tasks(
     print(f"{write_tasks(run, to, private=not public)} has the tasks of {run}")
 
 
+def verifiers_path() -> None:
+    """The folder for PYTHONPATH in which verifiers finds its environment azr-selfplay."""
+    print(Path(__file__).parent / "verifiers_module")
+
+
 def lm_eval_path() -> None:
     """Where the task files for lm-evaluation-harness are stored."""
     print(Path(__file__).parent / "lm_eval_tasks")

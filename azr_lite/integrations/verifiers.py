@@ -1,4 +1,4 @@
-"""Self-play as an environment of `verifiers` (0.4), with a proposer's and a solver's seat: ``vf-eval azr-selfplay``.
+"""Self-play as an environment of `verifiers` (0.4), with a proposer's and a solver's seat.
 
 One episode is one proposal: the proposer is asked for a task, the sandbox validates it, the solver tries it `n_mc`
 times. Both seats are paid as in self-play. Each reply is one request to the server's chat endpoint.

@@ -1,4 +1,4 @@
-"""`verifiers` finds an environment by the name of a top-level module: ``vf-eval azr-selfplay``."""
+"""`verifiers` finds an environment by the name of a top-level module, so this folder goes on PYTHONPATH."""
 
 from azr_lite.integrations.verifiers import OneReply, SelfPlayEnv, SelfPlayTaskset
 
