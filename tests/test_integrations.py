@@ -297,12 +297,13 @@ def test_vf_eval_plays_both_seats(played, tmp_path, capsys):
     options = {
         "--model": "m", "--client.base-url": f"http://127.0.0.1:{server.server_port}/v1", "--select.limit": "2",
         "--max-concurrent": "1", "--output-dir": str(tmp_path / "out"), "--env.taskset.run": str(played),
-        "--env.taskset.task-types": '["deduction"]', "--env.n-mc": "4",
+        "--env.taskset.task-types": "deduction", "--env.n-mc": "4",
     }  # fmt: skip
     words = [word for pair in options.items() for word in pair]
+    vf_eval = "from verifiers.v1.cli.eval.main import main; main()"
     main(["verifiers-path"])
     place = capsys.readouterr().out.strip()
-    command = [sys.executable, "-m", "verifiers.v1.cli.eval.main", "azr-selfplay", *words, "--no-push", "--no-rich"]
+    command = [sys.executable, "-c", vf_eval, "azr-selfplay", *words, "--no-push", "--no-rich"]
     surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), place, *sys.path]), "HOME": str(tmp_path)}
     done = subprocess.run(command, env=surroundings, capture_output=True, text=True, check=False, cwd=tmp_path)
     server.shutdown()

@@ -54,7 +54,7 @@ class SelfPlayTasksetConfig(vf.TasksetConfig):
     """What proposers are shown. `run`: a run, or what `azr-lite tasks` wrote; empty: the zero triplet alone."""
 
     run: str = ""
-    task_types: tuple[str, ...] = TYPES
+    task_types: list[str] = list(TYPES)
     count: int = 60
     """Prompts."""
 
