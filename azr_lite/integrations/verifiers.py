@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import httpx
 import verifiers.v1 as vf
+from pydantic import Field
 
 from azr_lite.integrations.datasets import read_rows, task_of
 from azr_lite.integrations.replies import TYPES, player, solve_prompt, verdicts, written
@@ -54,7 +55,7 @@ class SelfPlayTasksetConfig(vf.TasksetConfig):
     """What proposers are shown. `run`: a run, or what `azr-lite tasks` wrote; empty: the zero triplet alone."""
 
     run: str = ""
-    task_types: list[str] = list(TYPES)
+    task_types: list[str] = Field(default_factory=lambda: list(TYPES))
     count: int = 60
     """Prompts."""
 
