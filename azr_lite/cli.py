@@ -21,7 +21,7 @@ from tyro.conf import arg
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 from tyro.extras import SubcommandApp
 
-from azr_lite import __version__, commands
+from azr_lite import __version__, commands, integrations
 from azr_lite.commands import declare_settings, split_names
 from azr_lite.config import Config
 from azr_lite.errors import AzrError, ConfigError
@@ -36,7 +36,8 @@ COMMANDS: dict[str, Callable[..., int | None] | SubcommandApp] = {
     "play": commands.play, "list": commands.list_runs, "env": commands.env,
     "launch-file": commands.launch_file, "doctor": commands.doctor, "show": commands.show, "replay": commands.replay,
     "watch": commands.watch, "report": commands.report, "analyse": commands.analyse, "export": commands.export,
-    "push": commands.push, "bench": bench,
+    "push": commands.push, "tasks": integrations.tasks, "lm-eval-path": integrations.lm_eval_path,
+    "verifiers-path": integrations.verifiers_path, "bench": bench,
 }  # fmt: skip
 ALIASES = {"analyze": "analyse"}
 

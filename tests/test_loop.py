@@ -109,14 +109,6 @@ def test_sparks():
     assert spark(list(range(400)), width=8) == "▁▂▃▄▅▆▇█"
 
 
-@pytest.mark.parametrize(
-    ("done", "finished", "words"),
-    [
-        (0, True, "azr-lite report runs/x"),
-        (0, False, "azr-lite resume runs/x"),
-        (3, True, "no step was left to do; further: azr-lite resume runs/x --steps"),
-    ],
-)
 def test_callbacks_hear_of_each_step_on_the_first_process_alone(tmp_path):
     class Play:
         record = Record(step=0, metrics={"solve/deduction/ok": 0.5})
@@ -141,6 +133,14 @@ def test_callbacks_hear_of_each_step_on_the_first_process_alone(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("done", "finished", "words"),
+    [
+        (0, True, "azr-lite report runs/x"),
+        (0, False, "azr-lite resume runs/x"),
+        (3, True, "no step was left to do; further: azr-lite resume runs/x --steps"),
+    ],
+)
 def test_the_last_line_says_what_to_type_next(done, finished, words, capsys):
     reporter = Reporter(preset("nano", steps=3))
     reporter.start(done)

@@ -80,6 +80,8 @@ EXECUTED: dict[str, tuple[dict[str, str], str]] = {
     "azr-lite report runs/nano-seed1": ({}, "report"),
     "azr-lite export runs/nano-seed1": ({}, "is there"),
     "azr-lite push runs/nano-seed1 USER/NAME --dry-run": ({}, "nothing was sent"),
+    "azr-lite tasks runs/lora --to tasks.parquet": ({"runs/lora": "runs/nano-seed1"}, "has the tasks of"),
+    "azr-lite tasks runs/lora --to invented": ({"runs/lora": "runs/nano-seed1"}, "has the tasks of"),
     "azr-lite plan lora-1.5b-16gb --gpu 12GB --why": ({}, "weight_decay = 0.0"),
     "azr-lite plan lora-1.5b-16gb --gpu T4": ({}, "FITS"),
     "azr-lite run --preset lora-1.5b-16gb --dry-run": (
@@ -120,6 +122,9 @@ PARSED: dict[str, tuple[str, str, dict[int | str, object]]] = {
     "azr-lite export runs/lora --step best": (TRAINED, "azr_lite.export.export", {"merge": False, "step": "best"}),
     "azr-lite export runs/split --merge --role proposer": (TRAINED, "azr_lite.export.export", {"merge": True, "role": "proposer"}),
     "azr-lite push runs/lora USER/NAME --merge": (NETWORK, "azr_lite.export.export", {"merge": True, "where": "USER/NAME"}),
+    "azr-lite tasks runs/lora --to hub:USER/NAME": (
+        NETWORK, "azr_lite.integrations.datasets.write_tasks", {1: "hub:USER/NAME", "private": True},
+    ),
 }  # fmt: skip
 
 # Commands of other programs: asked for their plan or their help only; what the answer must hold.
@@ -370,6 +375,7 @@ PLACEHOLDERS = {
     "validation/worlds": "a number in metrics.jsonl",
     "solve/{type}/length_pressure": "a number in metrics.jsonl",
     "runs/demo": "made by the reader",
+    "well_formed/TYPE": "logged by TRL",
     "runs/": "where runs go",
     'style.words["solve/deduction"]': "a name in Python",
 }

@@ -66,6 +66,7 @@ def test_the_archives_hold_the_package_and_no_more(archives):
         "nano/weights/model.safetensors",
         "evaluation/shipped/cruxeval.jsonl.gz",
         "observe/templates/report.html",
+        "integrations/lm_eval_tasks/_azr",
         "train/launch/fsdp2.yaml",
     ):
         assert f"azr_lite/{needed}" in names
@@ -126,6 +127,7 @@ NEEDS_AN_EXTRA = {
     "push": ["push", "whole", "someone/something"],
     "eval": ["eval", "nano", "--items", "1"],
     "analyse": ["analyse", "whole"],
+    "tasks": ["tasks", "whole", "--to", "tasks.parquet"],
     "bench nano": ["bench", "nano", "--seeds", "1"],
 }
 

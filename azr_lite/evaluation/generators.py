@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from azr_lite.config import Config
 from azr_lite.environment import require_training
 from azr_lite.errors import EvaluationError, TrainingError
-from azr_lite.evaluation.suite import Generator, Prompt, Reply, Sampling
+from azr_lite.evaluation.suite import Generator, Prompt, Reply, Sampling, until_stop
 from azr_lite.prompts import get_style
 from azr_lite.prompts.base import END_THINK, THINK, Style
 from azr_lite.rundir import RunDir
@@ -218,12 +218,6 @@ def _leaves_stop_open(choice: Any, text: str, stop: Sequence[str]) -> bool:
     """Whether a stop string may have ended this text and is missing in it. vLLM says what ended it, others do not."""
     said = (choice.model_extra or {}).get("stop_reason", stop)
     return bool(stop) and said is not None and not until_stop(text, stop)[1]
-
-
-def until_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
-    """The text up to and with the first stop string in it, and whether there was one."""
-    ends = [place + len(word) for word in stop if (place := text.find(word)) >= 0]
-    return (text[: min(ends)], True) if ends else (text, False)
 
 
 # ---------------------------------------------------------------- opening a model

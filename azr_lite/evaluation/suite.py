@@ -119,6 +119,12 @@ class Reply:
     truncated: bool = False
 
 
+def until_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
+    """The text up to and with the first stop string in it, and whether there was one."""
+    ends = [place + len(word) for word in stop if (place := text.find(word)) >= 0]
+    return (text[: min(ends)], True) if ends else (text, False)
+
+
 @dataclass(frozen=True)
 class Extracted:
     """What of a reply counts strictly and leniently; nothing where it is empty. `reason`: why nothing, strictly."""

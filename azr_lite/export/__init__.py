@@ -310,14 +310,18 @@ def check_repository(repo: str) -> None:
     raise PublishError(f"{repo!r} is not a repository's name; write USER/NAME in letters, digits, '-', '_' and '.'")
 
 
-def push(folder: Path, repo: str, private: bool = True) -> str:
-    """Upload an export; returns the repository's address. `private` counts where it is new. Raises PublishError."""
+def push(folder: Path, repo: str, private: bool = True, kind: str = "model") -> str:
+    """Upload an export; returns the repository's address. `private` counts where it is new. Raises PublishError.
+
+    `kind` "dataset": all files of any folder instead.
+    """
     check_repository(repo)
-    names = [name for name, _ in contents(folder)]
+    names = [name for name, _ in contents(folder)] if kind == "model" else None
     api = HfApi()
     try:
-        url = api.create_repo(repo, private=private, exist_ok=True)
-        api.upload_folder(repo_id=repo, folder_path=folder, allow_patterns=names, commit_message="Upload from azr-lite")
+        url = api.create_repo(repo, repo_type=kind, private=private, exist_ok=True)
+        what = {"repo_id": repo, "repo_type": kind, "folder_path": folder, "allow_patterns": names}
+        api.upload_folder(**what, commit_message="Upload from azr-lite")
     except Exception as error:  # the client raises its own, httpx's and the system's
         raise PublishError(_hub_problem(repo, error)) from error
     return str(url)
