@@ -1,6 +1,8 @@
-"""Every exercise has a worked solution that is short, says why, and is right when it is typed into its cell."""
+"""Every exercise has a worked solution that is short, says why, and is right when it is typed into its cell; what is
+nearly that solution is not right."""
 
 import ast
+import copy
 import re
 
 import pytest
@@ -59,3 +61,70 @@ def test_a_solution_is_right_when_it_is_typed_into_its_cell(lesson):
     names, _ = typed(lesson)
     for name in own(lesson):
         assert judge_answer(name, names[name]).state == "right", name
+
+
+# ---------------------------------------------------------------- mutants
+
+SWAPS = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Pow: ast.Mult, ast.Mod: ast.FloorDiv,
+    ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.GtE, ast.Gt: ast.LtE, ast.GtE: ast.Lt, ast.LtE: ast.Gt,
+    ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.And: ast.Or, ast.Or: ast.And,
+}  # fmt: skip
+
+
+def mutants(source):
+    """At most thirty programs that differ from this one in one operator, number, text, branch or statement."""
+    tree = ast.parse(source)
+    made = []
+    said = {id(part) for node in ast.walk(tree) if isinstance(node, ast.Raise) for part in ast.walk(node)}
+    for place, node in enumerate(ast.walk(tree)):
+        for change in () if id(node) in said else changes(node):
+            other = copy.deepcopy(tree)
+            change(list(ast.walk(other))[place])
+            made.append(ast.unparse(other))
+    made = [text for text in dict.fromkeys(made) if text != ast.unparse(tree)]
+    step = max(1, len(made) / 30)
+    return [made[int(n * step)] for n in range(min(30, len(made)))]
+
+
+def changes(node):
+    if isinstance(node, ast.BinOp | ast.BoolOp) and type(node.op) in SWAPS:
+        yield lambda one: setattr(one, "op", SWAPS[type(one.op)]())
+    if isinstance(node, ast.Compare):
+        yield lambda one: setattr(one, "ops", [SWAPS[type(one.ops[0])](), *one.ops[1:]])
+    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        yield lambda one: setattr(one, "value", one.value + 1)
+        yield lambda one: setattr(one, "value", -one.value - 0.5)
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield lambda one: setattr(one, "value", one.value[:-1])
+    if isinstance(node, ast.IfExp):
+        yield lambda one: (body := one.body, setattr(one, "body", one.orelse), setattr(one, "orelse", body))
+        yield lambda one: setattr(one, "orelse", one.body)
+    if isinstance(node, ast.If):
+        yield lambda one: setattr(one, "test", ast.Constant(True))
+        yield lambda one: setattr(one, "test", ast.Constant(False))
+    if isinstance(node, ast.Return) and node.value is not None:
+        yield lambda one: setattr(one, "value", ast.Constant(None))
+    if isinstance(node, ast.Tuple | ast.List) and len(node.elts) > 1 and isinstance(node.ctx, ast.Load):
+        yield lambda one: one.elts.reverse()
+        yield lambda one: one.elts.pop()
+    if isinstance(node, ast.Call) and len(node.args) == 2 and ast.unparse(node.func) not in ("max", "min"):
+        yield lambda one: one.args.reverse()
+    if isinstance(node, ast.UnaryOp):
+        yield lambda one: setattr(one, "op", ast.UAdd() if isinstance(one.op, ast.USub) else ast.Not())
+
+
+@TYPED
+def test_what_is_nearly_a_solution_is_not_right(lesson):
+    """Of an exercise's mutants at most three in ten may pass: those that do the same (`in (1, 0)` for `in (0, 1)`)."""
+    names, shown = typed(lesson)
+    for name in own(lesson):
+        if callable(exercises()[name].key):
+            made, passed = mutants(shown[name]), []
+            assert len(made) >= 2, name
+            for source in made:
+                exec(source, changed := dict(names))
+                passed += [source] * (judge_answer(name, changed[name]).state == "right")
+            assert len(passed) <= max(1, 0.3 * len(made)), f"{name}: {len(passed)} of {len(made)}\n" + "\n\n".join(
+                passed
+            )

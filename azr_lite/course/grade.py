@@ -87,6 +87,7 @@ def child() -> None:
         stream.flush()
         os.dup2(os.open(os.devnull, os.O_WRONLY), number)
     shell = InteractiveShell.instance()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a grader in the background has it ignored
     for source, names in asked["cells"]:
         for name in names:
             shell.user_ns.pop(name, None)

@@ -176,6 +176,10 @@ def _length(task: Triplet) -> str:
     return f"{task.program}\n{task.input}\nit has {len(task.output)} letters"
 
 
+def _checksum(task: Triplet) -> str:
+    return f"{task.program}\n{task.input}\nchecksum {sum(map(ord, task.output)) % 10}"
+
+
 def _no_input(task: Triplet) -> str:
     return f"{task.program}\nfind an input for {task.output}"
 
@@ -183,10 +187,12 @@ def _no_input(task: Triplet) -> str:
 exercise(
     name="blind", key=blind, points=2,
     probes=lambda: [(_plain, ITEM, "output"), (_gives_away, ITEM, "output"), (_backwards, ITEM, "output"), (_first_letter, ITEM, "output"), (_length, ITEM, "output"),
-                    (_no_input, ITEM, "input"), (_plain, ITEM, "input"), (lambda task: _plain(task) + " one of: 'KeyError', 'ValueError'", ITEM, "output")],
+                    (_no_input, ITEM, "input"), (_plain, ITEM, "input"), (lambda task: _plain(task) + " one of: 'KeyError', 'ValueError'", ITEM, "output"),
+                    (_checksum, ITEM, "output"), (_gives_away, ITEM)],
     shows=[f"blind(prompt, task, {hidden!r}) for a prompt that {what}:" for what, hidden in (
         ("has program and input", "output"), ("tells the output", "output"), ("tells it backwards", "output"), ("tells its first letter", "output"), ("tells its length", "output"),
-        ("has program and output", "input"), ("has the input", "input"), ("lists all choices", "output"))],
+        ("has program and output", "input"), ("has the input", "input"), ("lists all choices", "output"),
+        ("tells its checksum", "output"), ("tells the output, the field not named", "output"))],
     hint="Make a second task that differs in the hidden field only, and ask for both prompts.",
     mistakes=[
         Mistake(lambda prompt, task, hidden="output": prompt(replace(task, **{hidden: "x" * len(getattr(task, hidden))})) == prompt(task), "your other task's field is just as long as the hidden one, so a prompt that tells its length says the same for both. Let them differ in everything"),
