@@ -142,7 +142,7 @@ def modules() -> dict[str, list[str]]:
         parts = path.relative_to(ROOT).with_suffix("").parts
         if parts[-1] == "__init__":
             parts = parts[:-1]
-        if not parts[-1].startswith("_"):
+        if not parts[-1].startswith("_") and "verifiers_module" not in parts:
             found.setdefault(parts[1] if len(parts) > 1 else "azr_lite", []).append(".".join(parts))
     return found
 

@@ -256,7 +256,7 @@ NOT_OURS = {
     "--config_file", "--num_processes", "--num_machines", "--machine_rank", "--main_process_ip", "--main_process_port", "--cpu",  # accelerate
     "--nnodes",  # torchrun
     "--tensor-parallel-size",  # trl vllm-serve
-    "--json",  # the course's grader; test_course_grade.py
+    "--json", "--csv", "--jobs", "--minutes",  # the course's grader; test_course_grade.py
 }  # fmt: skip
 """Options in sentences and tables that belong to other programs. `test_launch.py` has accelerate read its own."""
 
