@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 03; means and standard deviations.
 #
-# **Budget:** 16 minutes to read (3,248 words); 5 exercises (10 points, about 37 minutes); 6 seconds and 124 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 16 minutes to read (3,248 words); 5 exercises (10 points, about 37 minutes); 6 seconds and 126 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
 #
