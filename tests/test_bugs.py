@@ -163,7 +163,9 @@ def test_every_bug_is_checked_and_none_is_reachable_from_settings():
             if isinstance(node, ast.Import | ast.ImportFrom)
             for alias in node.names
         ]
-        bench = {"azr_lite.course.experiments", "azr_lite.course.play"} if path.name in ("cli.py", "commands.py") else set()
+        bench = (
+            {"azr_lite.course.experiments", "azr_lite.course.play"} if path.name in ("cli.py", "commands.py") else set()
+        )
         assert not [name for name in names if "azr_lite.course" in name and name.rpartition(".")[0] not in bench], path
     assert not [f.name for f in dataclasses.fields(Config) if "bug" in f.name]
     with pytest.raises(ConfigError, match="no bug"), bug("off by one"):

@@ -255,6 +255,7 @@ def test_commands_within_sentences_exist():
 NOT_OURS = {
     "--config_file", "--num_processes", "--num_machines", "--machine_rank", "--main_process_ip", "--main_process_port", "--cpu",  # accelerate
     "--nnodes",  # torchrun
+    "--env",  # vf-eval
     "--tensor-parallel-size",  # trl vllm-serve
     "--json", "--csv", "--jobs", "--minutes",  # the course's grader; test_course_grade.py
 }  # fmt: skip
