@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 00.
 #
-# **Budget:** 9 minutes to read (1,868 words); 6 exercises (12 points, about 44 minutes); 10 seconds and 113 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 9 minutes to read (1,868 words); 6 exercises (12 points, about 44 minutes); 4 seconds and 113 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
 #
