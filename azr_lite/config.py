@@ -256,6 +256,11 @@ class Config:
         return len(self.task_types) * (self.batch_size + self.solver_rows)
 
     @property
+    def reward_weights(self) -> dict[str, float]:
+        """Each term that `reward` names, with its weight."""
+        return {name: float(weight or 1) for name, _, weight in (term.partition("=") for term in self.reward)}
+
+    @property
     def knows_reward(self) -> bool:
         """Whether every term of the reward is azr_lite's, none of the user's own."""
         return not any(":" in term for term in self.reward)

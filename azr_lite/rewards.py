@@ -255,10 +255,9 @@ RewardFunction = Callable[[Reply], Mapping[str, float]]
 def earned(reply: Reply, config: Config, buffers: Buffered, own: Mapping[str, RewardFunction]) -> Reward:
     """What a judged reply earns by `Config.reward`. `own`: see `load_rewards`. ConfigError where one of these fails."""
     parts: dict[str, float] = {}
-    for term in config.reward:
-        name, _, weight = term.partition("=")
+    for name, weight in config.reward_weights.items():
         for part, value in _parts(name, reply, config, buffers, own).items():
-            parts[part] = parts.get(part, 0.0) + value * float(weight or 1)
+            parts[part] = parts.get(part, 0.0) + value * weight
     return _sum_of(**parts)
 
 
@@ -324,8 +323,8 @@ def load_rewards(config: Config, given: Mapping[str, RewardFunction]) -> dict[st
 
     ConfigError where one cannot be had here, or where a term needs a library that is not installed.
     """
-    names = [term.partition("=")[0] for term in config.reward]
-    if {"complexity", "halstead"} & {*names}:
+    names = config.reward_weights
+    if {"complexity", "halstead"} & names.keys():
         require_observing("the reward's measure of complexity")
     return {name: given[name] if name in given else _imported(name) for name in names if ":" in name}
 

@@ -23,11 +23,16 @@ LOGS = ("metrics.jsonl", "timing.jsonl", "rollouts.jsonl", "tasks.jsonl")
 
 
 def write_text(path: Path, text: str, option: str = "--output-dir") -> None:
+    """`write_bytes`, in UTF-8."""
+    write_bytes(path, text.encode("utf-8"), option)
+
+
+def write_bytes(path: Path, data: bytes, option: str = "--output-dir") -> None:
     """Write a whole file or nothing; RunDirectoryError names the `option` that says where to."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -51,6 +51,17 @@ def test_without_a_checkout_it_is_downloaded_once(alone, monkeypatch):
     assert asked[0].endswith(f"/data_samples/{NAME}")
 
 
+def test_a_download_is_kept_whole_or_not_at_all(alone, monkeypatch, tmp_path):
+    def full(there, here):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.urllib.request, "urlopen", lambda source, timeout: io.BytesIO(b"{}"))
+    monkeypatch.setattr("azr_lite.rundir.os.replace", full)
+    with pytest.raises(AzrError, match="No space left"):
+        recorded(NAME)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 def test_no_file_and_no_network_is_one_sentence(alone, monkeypatch):
     def urlopen(source, timeout):
         raise urllib.error.URLError("no network")

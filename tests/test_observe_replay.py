@@ -13,10 +13,12 @@ from azr_lite.observe.follow import Followed
 from azr_lite.observe.reader import open_run
 from azr_lite.observe.replay import replay, rescore
 from azr_lite.observe.run import Run
-from azr_lite.observe.run_summary import summarise
+from azr_lite.observe.run_summary import due_in, summarise
+from azr_lite.presets import preset
 from azr_lite.prompts import get_style
 from azr_lite.rundir import RunDir
 from azr_lite.selfplay import SelfPlay
+from azr_lite.triplet import Verdict
 from tests.scripted import ScriptedPolicy
 
 
@@ -277,3 +279,12 @@ def test_a_wrong_intrinsic_run_is_still_judged_by_the_papers_part(tmp_path, exec
     path = scripted_run(tmp_path / "run", executor, reward=("paper", "distance"))
     change(path, "rollouts.jsonl", 1, lambda r: r["verdict"]["ok"], lambda r: r.update(reward=7.0))
     assert sum(one.wrong.count for one in summarise(Followed(open_run(path))).roles.values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("terms", "earned"), [(("paper",), 0.5), (("distance",), 0.2), (("paper=0.5", "distance=2"), 0.45)]
+)
+def test_what_is_due_follows_every_term_and_its_weight(terms, earned):
+    verdict = dataclasses.asdict(Verdict(ok=True, well_formed=True))
+    line = {"role": "propose", "verdict": verdict, "solve_rate": 0.5, "reward_parts": {"distance": 0.2}}
+    assert due_in(line, preset("nano", reward=terms)) == pytest.approx(earned)

@@ -203,7 +203,7 @@ def judge_answer(name: str, mine: Any) -> Judgement:
         return Judgement(name, "wrong", "it returns nothing (None); is there a `return`?")
     bad = [place for place in range(len(right)) if place >= len(seen) or not same(seen[place], right[place])]
     if not bad:
-        halves = [value for value in seen if isinstance(_plain(value), float)]
+        halves = [value for value in seen if isinstance(unwrapped(value), float)]
         if halves and all(type(value) is int for value in right):
             return Judgement(
                 name, "wrong", f"it gives {_short(halves[0])}, a float, where a whole number is asked: use //"
@@ -243,7 +243,8 @@ def _unknown(task: Exercise, place: int, seen: Sequence[Any], right: Sequence[An
     return f"{label or 'a probe'} gave {got}, expected {_short(right[place])}. {task.hint}".strip()
 
 
-def _plain(value: Any) -> Any:
+def unwrapped(value: Any) -> Any:
+    """Arrays and tensors as lists and numbers; anything else as it is."""
     return value.tolist() if type(value).__module__.startswith(("numpy", "torch")) else value
 
 
@@ -251,7 +252,7 @@ def same(a: Any, b: Any, near: float = 1e-6) -> bool:
     """Equal: numbers within 1e-6 (tensors of 32 bits or less within 1e-4), sequences item by item, texts with texts."""
     if any(str(getattr(value, "dtype", "")).endswith(("float32", "float16")) for value in (a, b)):
         near = 1e-4
-    a, b = _plain(a), _plain(b)
+    a, b = unwrapped(a), unwrapped(b)
     if isinstance(a, bool) or isinstance(b, bool):
         return isinstance(a, bool | int) and isinstance(b, bool | int) and a == b
     if isinstance(a, Real) and isinstance(b, Real):

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from azr_lite.course.build import ROOT, NotebookError, defined, tags
-from azr_lite.course.checks import Late, Raised, exercise_of, exercises, judge_answer, same
+from azr_lite.course.checks import Late, Raised, exercise_of, exercises, judge_answer, same, unwrapped
 from azr_lite.errors import AzrError
 
 SECONDS, MINUTES = 120, 10
@@ -61,8 +61,7 @@ def observed(name: str, answer: Any) -> dict[str, Any]:
 
 def plain(value: Any) -> Any:
     """A value as numbers, texts, lists and dicts, by which two answers can be compared in another process."""
-    if type(value).__module__.startswith(("numpy", "torch")):
-        value = value.tolist()
+    value = unwrapped(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Raised):

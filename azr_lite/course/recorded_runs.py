@@ -13,6 +13,7 @@ from pathlib import Path
 
 from azr_lite.course.lessons import REPOSITORY
 from azr_lite.errors import AzrError
+from azr_lite.rundir import write_bytes
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 20
@@ -48,7 +49,7 @@ def recorded(name: str) -> Path:
                 f"data_samples/{name} is not here and {source} could not be downloaded ({error}); clone the repository"
             ) from error
         kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_bytes(data)
+        write_bytes(kept, data)
     return kept
 
 

@@ -149,13 +149,18 @@ def _adapter(checkpoint: Path, config: Config, role: str) -> tuple[Path | None, 
     return folder, role or ("solver" if config.roles == "split" else "")
 
 
+def is_local(named: str) -> bool:
+    """Whether a model's name is a place of this machine, not an id of the hub."""
+    is_path = named.endswith(".gguf") or named.startswith((".", "/", "~")) or named.count("/") != 1
+    return is_path or Path(named).expanduser().exists()
+
+
 def _base(config: Config) -> Base:
     """What training started from, and its licence where the model itself names one."""
     named, path = config.model, Path(config.model).expanduser()
     if named == "nano":
         return Base("nano", False, "apache-2.0")
-    is_path = named.endswith(".gguf") or named.startswith((".", "/", "~")) or named.count("/") != 1
-    local = is_path or path.exists()
+    local = is_local(named)
     licences: list[Any] = []
     with suppress(Exception):  # no page, no network, no access, no such field: then the licence is simply not known
         page = path / "README.md" if local else Path(hf_hub_download(named, "README.md"))

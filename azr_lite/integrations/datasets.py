@@ -109,8 +109,10 @@ def card(run: RunDir, rows: list[dict[str, Any]]) -> str:
     """The dataset card."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    from azr_lite.export import is_local
+
     named = run.config().model
-    model = named if named.count("/") == 1 and named[0] not in "./~" else Path(named).name  # no place of this machine
+    model = Path(named).expanduser().resolve().name if is_local(named) else named
     pages = Environment(loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True)
     page, counts = pages.get_template("dataset_card.md.jinja"), Counter(row["type"] for row in rows)
     steps = 1 + max(row["step"] for row in rows)

@@ -133,8 +133,8 @@ def due(line: Line, zero: Any = "paper") -> float:
 
 def due_in(line: Line, config: Config) -> float:
     """`due` by the terms of a run's reward, none of them the user's own. The values of intrinsic terms are believed."""
-    weights = {name: float(weight or 1) for name, _, weight in (term.partition("=") for term in config.reward)}
-    extra = sum(line["reward_parts"].get(name, 0.0) for name in weights) if len(weights) > 1 else 0.0
+    weights, parts = config.reward_weights, line.get("reward_parts", {})
+    extra = sum(parts.get(name, 0.0) for name in weights)
     return due(line, config.zero_learnability) * weights.get("paper", 0.0) + extra
 
 

@@ -17,8 +17,7 @@ from azr_lite.presets import PRESETS, preset
 from azr_lite.sandbox.executor import probe
 
 VARIABLES = (
-    "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "WORLD_SIZE", "HF_HUB_OFFLINE", "WANDB_MODE", "AZR_LITE_TASK_TYPES",
-    "PYTHONIOENCODING", "TERM",
+    "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "WORLD_SIZE", "HF_HUB_OFFLINE", "WANDB_MODE", "PYTHONIOENCODING", "TERM",
 )  # fmt: skip
 ROUGH = "rough estimate (to a factor of two)"
 

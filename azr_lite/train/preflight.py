@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import shutil
 import textwrap
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,14 +30,16 @@ def preflight(config: Config, go_on: bool) -> tuple[str, bool]:
     base = preset(config.preset) if config.preset in PRESETS else Config()
     names = [field.name for field in dataclasses.fields(Config) if field.name not in ("preset", "output_dir")]
     other = [f"{name}={getattr(config, name)!r}" for name in names if getattr(config, name) != getattr(base, name)]
+    # on this machine's GPU, else on its CPU
+    planned = functools.cache(lambda: plan(config if detect_gpu() else config.replace(device="cpu")))
     changed = f"with {', '.join(other)}" if other else "as it is"
     lines, problems = [f"  settings   {config.preset}, {changed}"], []
     for name, check in {
         "libraries": lambda: require_training("a run") or "all are here",
         "directory": lambda: _directory(Path(config.output_dir), go_on),
         "model": lambda: _model(config.model),
-        "memory": lambda: _memory(config),
-        "disk": lambda: _disk(config),
+        "memory": lambda: _memory(config, planned),
+        "disk": lambda: _disk(config, planned),
         "processes": lambda: _processes(config),
     }.items():
         try:
@@ -46,7 +50,7 @@ def preflight(config: Config, go_on: bool) -> tuple[str, bool]:
         except ImportError:  # of a library that was said to be missing
             continue
     with suppress(AzrError):
-        lines += ["", *plan_text(_plan(config), table=False).split("\n")]
+        lines += ["", *plan_text(planned(), table=False).split("\n")]
     told = "! says what is in the way" if problems else "without --dry-run it starts"
     lines += ["", f"nothing was run; {told}"]
     return "\n".join(textwrap.fill(line, 80, subsequent_indent=" " * 13) for line in lines), not problems
@@ -77,11 +81,11 @@ def _model(named: str) -> str:
     return f"{named} is on the hub; the run downloads {size / GB:.1f} GB first"
 
 
-def _memory(config: Config) -> str:
+def _memory(config: Config, planned: Callable[[], Plan]) -> str:
     import psutil
 
     with suppress(ModelError):  # of a model whose shape is not known
-        found = _plan(config)
+        found = planned()
         needed, room = found.peak_gb, found.usable_gb
         if found.config.device == "cpu":
             needed, room = choose(config)[0] * needed, psutil.virtual_memory().available / GB
@@ -90,11 +94,11 @@ def _memory(config: Config) -> str:
     return f"{psutil.virtual_memory().available / GB:.1f} GB free"
 
 
-def _disk(config: Config) -> str:
+def _disk(config: Config, planned: Callable[[], Plan]) -> str:
     path = Path(config.output_dir).absolute()
     free = shutil.disk_usage(next(place for place in (path, *path.parents) if place.exists())).free / GB
     with suppress(ModelError):
-        each = 12 * trainable_parameters(_plan(config).shape, config) / GB  # the weights and two moments, in float32
+        each = 12 * trainable_parameters(planned().shape, config) / GB  # the weights and two moments, in float32
         most = (config.keep_checkpoints + 1) * each  # one more while it is written
         fits = "" if most <= free else ": make room, or choose another --output-dir"
         return f"{free:.1f} GB free, checkpoints take up to {most:.2f} GB{fits}"
@@ -107,8 +111,3 @@ def _processes(config: Config) -> str:
     check_count(config, count)
     config.micro_batches(count)
     return f"{why}; {config.rows} sequences per step"
-
-
-def _plan(config: Config) -> Plan:
-    """On this machine's GPU, else on its CPU."""
-    return plan(config if detect_gpu() else config.replace(device="cpu"))

@@ -28,7 +28,7 @@ from azr_lite.evaluation.scores import SEED, Item, mcnemar
 from azr_lite.parsing import parse_arguments
 from azr_lite.prompts import get_style
 from azr_lite.rundir import RunDir, write_json
-from azr_lite.triplet import Reason, Rules
+from azr_lite.triplet import Reason, Rules, Task
 from azr_lite.verifier import Verifier
 from tests.benchmarks.real_model_sets import SETS, chance, suites
 
@@ -285,9 +285,14 @@ def _of_types(line: dict[str, float], role: str, number: str) -> list[float]:
 # ---------------------------------------------------------------- replies
 
 
+def questions(name: str) -> dict[str, Task]:
+    """The tasks of a held-out set by their ids."""
+    return {task.id: task for _, task in suites(get_style("file"), Verifier(None, Rules()), [name])[name].problems}
+
+
 def replies(before: Record, after: Record, count: int, name: str = "cruxeval-o") -> str:
     """Markdown: `count` questions that became right and one that became wrong, the shortest of each, with both replies."""
-    tasks = {task.id: task for _, task in suites(get_style("file"), Verifier(None, Rules()), [name])[name].problems}
+    tasks = questions(name)
     was, now = differences(before, [after], name, "strict")
     ids, lines = list(before["sets"][name]["items"]), []
     for title, change, most in (("Wrong before, right after", 1, count), ("Right before, wrong after", -1, 1)):
@@ -310,8 +315,7 @@ def replies(before: Record, after: Record, count: int, name: str = "cruxeval-o")
 def copies(records: Sequence[Record], name: str) -> list[tuple[int, int, int]]:
     """Per record: literal answers to a set that asks for outputs, those that are the first argument itself, and those
     of these that are right."""
-    problems = suites(get_style("file"), Verifier(None, Rules()), [name])[name].problems
-    first = {task.id: repr(parse_arguments(task.input, 10_000)[0]) for _, task in problems}
+    first = {id: repr(parse_arguments(task.input, 10_000)[0]) for id, task in questions(name).items()}
     found = []
     for record in records:
         answers = [(id, *text.split(" ", 2)) for id, text in record["sets"][name]["items"].items()]
