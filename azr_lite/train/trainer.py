@@ -21,7 +21,6 @@ from azr_lite.config import Config
 from azr_lite.errors import TrainingError
 from azr_lite.prompts.base import Style
 from azr_lite.selfplay import SelfPlay
-from azr_lite.train import packing
 from azr_lite.train.arguments import training_arguments
 from azr_lite.train.callbacks import Schedule
 from azr_lite.train.checkpoints import abandon, expected_bytes, load_state, seal, why_not
@@ -29,8 +28,9 @@ from azr_lite.train.cpu import choose_sampler
 from azr_lite.train.diagnostics import gradient_shares
 from azr_lite.train.distributed import keep_precision
 from azr_lite.train.engine import vllm_as_we_want_it
-from azr_lite.train.generation import PolicySampler, Sampler, Scorer, is_out_of_memory
+from azr_lite.train.generation import PolicySampler, Sampler, is_out_of_memory
 from azr_lite.train.policy import Policy, SplitRoles
+from azr_lite.train.scoring import Scorer, micro_batches
 from azr_lite.triplet import Completion, Role, Rollout
 
 
@@ -213,7 +213,7 @@ class SelfPlayTrainer(GRPOTrainer):
                 roles = (
                     [[r for r in ordered if r.role == role] for role in Role] if self.split is not None else [ordered]
                 )
-                ordered = [row for part in roles for batch in packing.micro_batches(part, micro) for row in batch]
+                ordered = [row for part in roles for batch in micro_batches(part, micro) for row in batch]
             for number in _dealt(block // micro, world, rank):
                 mine += ordered[number * micro : (number + 1) * micro]
         return mine
