@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def open_run(path: str | Path) -> RunDir:
-    """A run, or the sample of one that `RunDir.keep_sample` left (no run.json).
+    """A run, or the sample of one that `course.recorded_runs.keep_sample` left (no run.json).
 
     RunDirectoryError says what is missing or foreign.
     """
