@@ -58,10 +58,6 @@ class Budget:
     def step_ends(self) -> None:
         self.steps.append(self.clock() - self.step_began)
 
-    def expect_bytes(self, size: float) -> None:
-        """A first checkpoint of about so many bytes lies ahead."""
-        self.save_s = size / WRITE_SPEED
-
     def saved(self, seconds: float) -> None:
         """A checkpoint is whole; it (and its copy elsewhere) took this long."""
         self.saving, self.save_s, self.safe_since = self.saving + seconds, seconds, self.clock()
@@ -78,11 +74,6 @@ class Budget:
         """Whether one step more, a checkpoint and so many evaluations would end after `max_hours`."""
         ahead = self.step_s + self.save_s + evaluations * self.evaluation_s
         return bool(self.max_hours) and self.clock() - self.began + ahead > 3600 * self.max_hours
-
-    @property
-    def interval(self) -> float:
-        """Seconds between checkpoints that the share allows, at what the last one took."""
-        return self.save_s / SHARE
 
 
 class Schedule(TrainerCallback):
@@ -162,7 +153,7 @@ class Schedule(TrainerCallback):
         self.on_begin()
         state.save_steps = args.save_steps  # a resumed state brings the interval it was saved with
         if not self.budget.save_s:
-            self.budget.expect_bytes(expected_bytes(given["model"].parameters()))
+            self.budget.save_s = expected_bytes(given["model"].parameters()) / WRITE_SPEED
         self.budget.train_begins()
         self._began = time.perf_counter()
 
@@ -250,8 +241,9 @@ class Schedule(TrainerCallback):
         """Say once that saving is held back."""
         if self.budget.stretched and not self._told:
             self._told = True
-            often = f"{self.budget.interval / 60:.1f} minutes instead of every {self.config.save_minutes:g}"
-            self.note(f"a checkpoint takes {self.budget.save_s:.1f} s, so they are made about every {often}")
+            took, asked = self.budget.save_s, self.config.save_minutes
+            often = f"{took / SHARE / 60:.1f} minutes instead of every {asked:g}"
+            self.note(f"a checkpoint takes {took:.1f} s, so they are made about every {often}")
 
     def summary(self) -> dict[str, Any]:
         """`stopped` names what ended the run early; `best` is there where the stop rule is on."""

@@ -7,6 +7,7 @@ size. A process killed while saving leaves an unsealed folder, which is never re
 from __future__ import annotations
 
 import errno
+import filecmp
 import json
 import os
 import shutil
@@ -274,11 +275,7 @@ def _short(error: BaseException) -> str:
 
 
 def _changed(source: Path, target: Path) -> bool:
-    """Another length, or written since it was copied."""
-    if not target.exists():
-        return True
-    was, now = target.stat(), source.stat()
-    return was.st_size != now.st_size or was.st_mtime_ns < now.st_mtime_ns
+    return not (target.exists() and filecmp.cmp(source, target))
 
 
 def _replace(source: Path, target: Path) -> None:

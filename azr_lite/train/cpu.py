@@ -130,12 +130,7 @@ class CpuSampler:
 
     @torch.no_grad()
     def __call__(
-        self,
-        prompt_ids: Sequence[Sequence[int]],
-        *,
-        greedy: bool,
-        seed: int,
-        ended: Sequence[Ended | None] | None = None,
+        self, prompt_ids: list[list[int]], *, greedy: bool, seed: int, ended: Sequence[Ended | None] | None = None
     ) -> list[Sample]:
         """One reply per prompt, in order. `ended`: for each row what says of its decoded reply that it is over.
 
@@ -183,11 +178,7 @@ class CpuSampler:
         return logits_BV
 
     def _replies(
-        self,
-        prompts: Sequence[Sequence[int]],
-        drawn_BT: torch.Tensor,
-        ended: Sequence[Ended | None],
-        greedy: bool,
+        self, prompts: Sequence[Sequence[int]], drawn_BT: torch.Tensor, ended: Sequence[Ended | None], greedy: bool
     ) -> list[Sample]:
         """Token after token, until every row has ended or is at the limit. `live`: the rows still computed."""
         ids: list[list[int]] = [[] for _ in prompts]
