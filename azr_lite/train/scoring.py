@@ -11,12 +11,15 @@ n (P + R). Attention is computed over L x L, so large micro-batches become sever
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Sequence
-from itertools import pairwise, takewhile
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from azr_lite.advantages import by_prompt
 from azr_lite.errors import ConfigError
@@ -42,8 +45,8 @@ class Scorer:
     def __init__(self, trainer: SelfPlayTrainer, of_trl: Callable[..., Any]) -> None:
         """A note where prompts cannot be packed; ConfigError where a setting would then have no effect."""
         self.trainer, self.config, self.of_trl = trainer, trainer.config, of_trl
-        self.proposes_B: torch.Tensor | None = None
-        self._found: tuple[torch.Tensor, torch.Tensor | None] | None = None
+        self.proposes_B: Tensor | None = None
+        self._found: tuple[Tensor, Tensor | None] | None = None
         self.packs = self.config.pack_prompts
         if not self.packs:
             return
@@ -55,15 +58,8 @@ class Scorer:
             self.packs = False
 
     def replies(
-        self,
-        model: Any,
-        ids_BT: torch.Tensor,
-        mask_BT: torch.Tensor,
-        width: int,
-        size: int | None,
-        loss: bool,
-        **kwargs: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        self, model: Any, ids_BT: Tensor, mask_BT: Tensor, width: int, size: int | None, loss: bool, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """What TRL's method returns: log-probabilities and, for the `loss`, entropies, both (B, `width`), and one more.
 
         Where they are not for the loss they are the old ones of the trainer's `rollouts`: those of two roles go through
@@ -72,11 +68,12 @@ class Scorer:
         trainer, B = self.trainer, len(ids_BT)
         of_old = [] if loss else trainer.rollouts
         if of_old and self.keeps_sampled():
-            return self.sampled(), None, None
+            logps = [torch.tensor(row.logps) for row in of_old]
+            return pad_sequence(logps, batch_first=True).to(trainer.accelerator.device), None, None
         own = self.scores_itself(B) if of_old else 0
         parts: list[Any] = [(mask_BT.new_zeros((own, width), dtype=torch.float32), None, None)] if own else []
 
-        def score(rows: torch.Tensor) -> None:
+        def score(rows: Tensor) -> None:
             if of_old:
                 trainer.act_as(of_old[int(rows[0])].role)
                 self.proposes_B = torch.tensor([of_old[row].role == Role.PROPOSE for row in rows])
@@ -92,13 +89,13 @@ class Scorer:
         self._found = torch.cat(logps), torch.cat(entropies) if loss else None
         return *self._found, aux[0] if aux[0] is None else torch.stack(aux).mean()
 
-    def taken(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def taken(self) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropies as the loss got them; they are forgotten here, and with them the roles."""
         found, self._found, self.proposes_B = self._found, None, None
         return found
 
     @torch.no_grad()
-    def base(self, inputs: dict[str, Any]) -> torch.Tensor:
+    def base(self, inputs: dict[str, Any]) -> Tensor:
         """Log-probabilities under the model with its adapter off, the untrained policy. Afterwards, act as a role."""
         ids_BT = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
         mask_BT = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
@@ -111,28 +108,22 @@ class Scorer:
         args, rollouts = self.trainer.args, self.trainer.rollouts
         return not (self.trainer.use_vllm or args.bf16 or args.fp16 or any(r.logps is None for r in rollouts))
 
-    def sampled(self) -> torch.Tensor:
-        """Those of the trainer's `rollouts`, (B, longest reply)."""
-        logps = [torch.tensor(r.logps) for r in self.trainer.rollouts]
-        return torch.nn.utils.rnn.pad_sequence(logps, batch_first=True).to(self.trainer.accelerator.device)
-
     def scores_itself(self, rows: int) -> int:
         """Of so many rows of a step those of the first update, if its loss makes the old log-probabilities itself."""
         kept = self.trainer.use_vllm or self.keeps_sampled()
         return 0 if kept else rows // self.config.updates_per_step
 
     def _micro_batch(
-        self, model: Any, ids_BT: torch.Tensor, mask_BT: torch.Tensor, width: int, entropy: bool, **kwargs: Any
-    ) -> Sequence[torch.Tensor | None]:
+        self, model: Any, ids_BT: Tensor, mask_BT: Tensor, width: int, entropy: bool, **kwargs: Any
+    ) -> Sequence[Tensor | None]:
         """Trimming: replies end at different columns, so rows are shifted to the right edge first, and what comes back
         is shifted back.
         """
         if self.packs:
-            of_role = {False: float(self.config.temperature)}
-            of_role[True] = float(self.config.proposer_temperature) or of_role[False]
+            solver, proposer = self.config.temperature, self.config.proposer_temperature or self.config.temperature
             proposes_B = [False] * len(ids_BT) if self.proposes_B is None else self.proposes_B.tolist()
+            temperatures_B = [float(proposer if proposes else solver) for proposes in proposes_B]
             with self.trainer.accelerator.autocast():
-                temperatures_B = [of_role[proposes] for proposes in proposes_B]
                 given = ids_BT, mask_BT, width, temperatures_B, entropy
                 return *score_packed(model, *given, entropy and bool(self.config.entropy_coef)), None
         T = ids_BT.shape[1]
@@ -148,7 +139,7 @@ class Scorer:
         return [_take_columns(x, sources_BT) if x is not None and x.dim() == 2 else x for x in found]
 
 
-def _take_columns(values_BT: torch.Tensor, columns_BT: torch.Tensor) -> torch.Tensor:
+def _take_columns(values_BT: Tensor, columns_BT: Tensor) -> Tensor:
     """Of each row the values at its columns; zero for a column past the last. The two may differ in width."""
     width = values_BT.shape[1]
     return values_BT.gather(1, columns_BT.clamp(max=width - 1)) * (columns_BT < width)
@@ -190,13 +181,13 @@ class Tree(NamedTuple):
 
 def score_packed(
     model: Any,
-    ids_BT: torch.Tensor,
-    mask_BT: torch.Tensor,
+    ids_BT: Tensor,
+    mask_BT: Tensor,
     reply_width: int,
     temperatures_B: Sequence[float],
     entropy: bool,
     entropy_gradient: bool = False,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+) -> tuple[Tensor, Tensor | None]:
     """Log-probability of each reply token, at its row's temperature, and the entropy where it was drawn; (B, K), K =
     `reply_width`. Float32, zero in padding. The entropy passes a gradient on only where `entropy_gradient` asks for it.
 
@@ -216,8 +207,7 @@ def _trees(rows: Sequence[Sequence[int]], most: int) -> list[slice]:
     """Cuts the rows where a tree would get more than `most` tokens; what neighbours begin with counts once."""
     cuts, tokens, before = [0], 0, []
     for number, row in enumerate(rows):
-        alike = takewhile(lambda pair: pair[0] == pair[1], zip(before, row, strict=False))
-        tokens += len(row) - len(list(alike))
+        tokens += len(row) - len(os.path.commonprefix([before, row]))  # of any two lists
         if tokens > most and number > cuts[-1]:
             cuts.append(number)
             tokens = len(row)
@@ -228,12 +218,12 @@ def _trees(rows: Sequence[Sequence[int]], most: int) -> list[slice]:
 def _score_tree(
     model: Any,
     rows: Sequence[Sequence[int]],
-    tokens_BK: torch.Tensor,
-    reply_BK: torch.Tensor,
+    tokens_BK: Tensor,
+    reply_BK: Tensor,
     temperatures_B: Sequence[float],
     entropy: bool,
     entropy_gradient: bool,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+) -> tuple[Tensor, Tensor | None]:
     """`score_packed` of rows that are read as one tree."""
     device, tree = tokens_BK.device, Tree.of(rows)
     slots: dict[tuple[int, float], int] = {}  # of the distribution after a node, at a temperature
