@@ -11,9 +11,8 @@ n (P + R). Attention is computed over L x L, so large micro-batches become sever
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -207,7 +206,8 @@ def _trees(rows: Sequence[Sequence[int]], most: int) -> list[slice]:
     """Cuts the rows where a tree would get more than `most` tokens; what neighbours begin with counts once."""
     cuts, tokens, before = [0], 0, []
     for number, row in enumerate(rows):
-        tokens += len(row) - len(os.path.commonprefix([before, row]))  # of any two lists
+        alike = takewhile(lambda pair: pair[0] == pair[1], zip(before, row, strict=False))
+        tokens += len(row) - len(list(alike))
         if tokens > most and number > cuts[-1]:
             cuts.append(number)
             tokens = len(row)
