@@ -244,7 +244,6 @@ class _Session:
             return result
 
     def _build(self, executor: Executor) -> None:
-        from azr_lite.train.callbacks import Schedule
         from azr_lite.train.policy import load_policy
         from azr_lite.train.trainer import SelfPlayTrainer
 
@@ -267,17 +266,12 @@ class _Session:
         self.selfplay = SelfPlay(c, style, runner, reserved=reserved, rewards=self.objects.own_rewards(c))
         self.checkpoint = by_main(lambda: last_whole_checkpoint(path))
         self.done = step_of(self.checkpoint) // c.updates_per_step if self.checkpoint else 0
-        self.schedule = Schedule(
-            c,
-            path,
-            self.reporter.facts,
-            self.budget,
-            # sharded weights are cut, and can be sampled from, inside `train` only
-            on_begin=self._begin if sharding() else lambda: None,
-            on_step=partial(self.reporter.step, self.selfplay),
-            evaluate=self._evaluate_after,
-        )
-        self.trainer = SelfPlayTrainer(c, policy, style, self.selfplay, path, schedule=self.schedule, sampler=sampler)
+        told = {"on_step": partial(self.reporter.step, self.selfplay), "evaluate": self._evaluate_after}
+        if sharding():  # then weights are cut, and can be sampled from, inside `train` only
+            told["on_begin"] = self._begin
+        told |= {"note": self.reporter.facts, "budget": self.budget}
+        self.trainer = SelfPlayTrainer(c, policy, style, self.selfplay, path, sampler=sampler, **told)
+        self.schedule = self.trainer.schedule
         self.selfplay.count_tokens = self.trainer.count_tokens
         self.selfplay.special_tokens = self.trainer.codec.special_tokens
         if c.prompts == "auto" and c.model != "nano" and self.checkpoint is None and not sharding():

@@ -64,18 +64,15 @@ class SelfPlayTrainer(GRPOTrainer):
         selfplay: SelfPlay,
         run_dir: Path,
         *,
-        schedule: Schedule | None = None,
         sampler: Sampler | None = None,
-        **told: Callable[..., None],
+        **told: Any,
     ) -> None:
-        """`schedule`: where none is given, one is made with `told`: its `note` and `on_step`. `sampler` (nano's) serves
-        where it applies: all weights trained, float32 on a CPU, the whole distribution at temperature 1.
-
-        ConfigError where the batch cannot be split over the processes.
+        """`sampler` (nano's) serves where it applies: all weights trained, float32 on a CPU, the whole distribution at
+        temperature 1. `told`: what `Schedule` takes. ConfigError where the batch cannot be split over the processes.
         """
         args = training_arguments(config, policy, run_dir)
         self.config, self.selfplay = config, selfplay
-        self.schedule = schedule or Schedule(config, run_dir, **told)
+        self.schedule = Schedule(config, run_dir, **told)
         self.note = self.schedule.note
         super().__init__(
             model=policy.model,
