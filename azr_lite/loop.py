@@ -174,7 +174,7 @@ def resume(
         config = config.replace(steps=max(config.steps, done))  # fewer would leave a run of "8/2 steps"
         start = f"step {done} of {config.steps} ({checkpoint.name})"
     by_main(lambda: directory.save_config(config))
-    return _Session(config, directory, [f"going on from {start}", *facts], objects).play()
+    return _Session(config, directory, [f"going on from {start}", *facts], objects, checkpoint).play()
 
 
 def summary_of_finished(path: str | Path, **overrides: Any) -> dict[str, Any] | None:
@@ -218,10 +218,13 @@ def _check_and_join(config: Config, objects: Objects) -> list[str]:
 class _Session:
     """One process's work on one run, from loading the model to the summary; a resumed run gets a new one."""
 
-    def __init__(self, config: Config, directory: RunDir, facts: list[str], objects: Objects) -> None:
+    def __init__(
+        self, config: Config, directory: RunDir, facts: list[str], objects: Objects, checkpoint: Path | None = None
+    ) -> None:
         from azr_lite.train.callbacks import Budget
 
-        self.config, self.directory, self.objects = config, directory, objects
+        self.config, self.directory, self.objects, self.checkpoint = config, directory, objects, checkpoint
+        self.done = step_of(checkpoint) // config.updates_per_step if checkpoint else 0
         self.main, self.started = is_main(), time.perf_counter()
         self.budget = Budget(config.save_minutes, config.max_hours)  # whose clock starts here
         self.reporter = Reporter(config, directory, quiet=not self.main, callbacks=objects.callbacks)
@@ -264,8 +267,6 @@ class _Session:
             sampler = NanoSampler(policy.model, tokenizer.eos_token_id, tokenizer.pad_token_id, c.max_reply_tokens)
         runner = ShardedExecutor(executor) if world() > 1 else executor
         self.selfplay = SelfPlay(c, style, runner, reserved=reserved, rewards=self.objects.own_rewards(c))
-        self.checkpoint = by_main(lambda: last_whole_checkpoint(path))
-        self.done = step_of(self.checkpoint) // c.updates_per_step if self.checkpoint else 0
         told = {"on_step": partial(self.reporter.step, self.selfplay), "evaluate": self._evaluate_after}
         if sharding():  # then weights are cut, and can be sampled from, inside `train` only
             told["on_begin"] = self._begin

@@ -232,9 +232,7 @@ class Schedule(TrainerCallback):
 
     def push(self) -> None:
         """Bring the copy elsewhere up to date; a failure is a line, never the end of the run."""
-        if self.mirror is None or not is_main():
-            return
-        if failure := try_push(self.mirror, [self.best_checkpoint] if self.best_checkpoint else []):
+        if self.mirror is not None and is_main() and (failure := try_push(self.mirror, self.best_checkpoint)):
             self.note(failure)
 
     def explain_rare_saves(self) -> None:
