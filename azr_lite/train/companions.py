@@ -81,7 +81,7 @@ def choose(config: Config) -> tuple[int, int, str]:
     if not config.processes and (wanted := os.environ.get("OMP_NUM_THREADS")):
         return 1, 0, f"one process, its threads as OMP_NUM_THREADS says: {wanted}"
     room = _processes_in_memory(config)
-    count, why = min(cores, room), f"{_times(cores, 'core')}" + f", memory for {room}" * (room < cores)
+    count, why = min(cores, room), _times(cores, "core") + f", memory for {room}" * (room < cores)
     if config.processes:  # another number than was started is refused later
         count, why = config.processes if config.processes <= cores else 1, "as set"
     while count > 1 and not _splits(config, count):
