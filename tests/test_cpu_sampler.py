@@ -43,11 +43,7 @@ def adapted(model, seed=0):
     return model
 
 
-MODELS = {
-    "qwen": tiny_model,
-    "llama": llama,
-    "qwen with LoRA": lambda tokenizer: adapted(tiny_model(tokenizer)),
-}
+MODELS = {"qwen": tiny_model, "llama": llama, "qwen with LoRA": lambda tokenizer: adapted(tiny_model(tokenizer))}
 
 
 def make(kind="qwen", dtype=torch.float32, temperature=1.0, limit=LIMIT):
