@@ -23,8 +23,7 @@ MAX_ITEMS = 9
 MAX_INT = 60
 STR, LIST, INT = "str", "list", "int"
 
-Value = Any
-"""A string, a list of integers, or an integer."""
+Value = Any  # a string, a list of integers, or an integer
 
 
 @dataclass(frozen=True)
@@ -183,8 +182,7 @@ def skeleton(program: str) -> tuple[str, ...] | None:
     return None if None in names else tuple(names)
 
 
-PAIR_SHARE, TRIPLE_SHARE = 0.15, 0.15
-"""Shares of the ordered pairs and triples of operation kinds that are held out."""
+PAIR_SHARE, TRIPLE_SHARE = 0.15, 0.15  # shares of the ordered pairs and triples of operation kinds that are held out
 
 
 def _draw(names: tuple[str, ...]) -> float:

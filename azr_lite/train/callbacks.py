@@ -20,10 +20,8 @@ from azr_lite.train.distributed import is_main
 if TYPE_CHECKING:
     from azr_lite.evaluation.scores import Standing
 
-SHARE = 0.1
-"""Saving may take at most this part of a session's time, where `save_minutes` asks for it."""
-WRITE_SPEED = 200e6
-"""Bytes per second, for the guess before a first checkpoint has been measured (a plain disk)."""
+SHARE = 0.1  # saving may take at most this part of a session's time, where `save_minutes` asks for it
+WRITE_SPEED = 200e6  # bytes per second, for the guess before a first checkpoint has been measured (a plain disk)
 
 
 class Budget:

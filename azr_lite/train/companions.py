@@ -28,8 +28,7 @@ from azr_lite.planner.plan import plan
 
 STARTED = "AZR_LITE_STARTED"
 """The variable that tells all processes of the run how they were started: a fact for people."""
-PACKED = 1.3
-"""Peak memory in bfloat16 against the plan's: weights are also kept packed, for sampling."""
+PACKED = 1.3  # peak memory in bfloat16 against the plan's: weights are also kept packed, for sampling
 GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/dxg", "/dev/kfd")
 """Without one of these torch, whose import takes seconds, finds no GPU."""
 

@@ -31,12 +31,9 @@ from azr_lite.train.generation import Halving, PolicySampler, Sampler, distinct_
 if TYPE_CHECKING:
     from azr_lite.train.trainer import SelfPlayTrainer
 
-SHARED_PROMPTS = "shared_prompts"
-"""Name of this attention for `set_attn_implementation`."""
-BLOCK = 64
-"""Tokens whose probabilities are summed first, when one is drawn."""
-READ_AT_ONCE = 8192
-"""Prompt tokens, padding included, that one forward pass reads."""
+SHARED_PROMPTS = "shared_prompts"  # name of this attention for `set_attn_implementation`
+BLOCK = 64  # tokens whose probabilities are summed first, when one is drawn
+READ_AT_ONCE = 8192  # prompt tokens, padding included, that one forward pass reads
 LEAVE = 7 / 8
 """Ended rows leave once the others are no more than this share of the batch: each time the cache is copied."""
 

@@ -29,8 +29,7 @@ T = TypeVar("T")
 FILES = Path(__file__).with_name("launch")
 PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others in one exchange, and notices a death on another machine at the latest."""
-ECHO = 3.0
-"""Seconds within which a second signal is the launcher's echo of the first."""
+ECHO = 3.0  # seconds within which a second signal is the launcher's echo of the first
 LOST = re.compile(r"connection (closed by|reset by|refused)|broken pipe|gloo|nccl|timed out", re.IGNORECASE)
 """Words in the error of a connection whose other end is gone."""
 

@@ -28,10 +28,8 @@ from azr_lite.triplet import Role, Rollout
 if TYPE_CHECKING:
     from azr_lite.train.trainer import SelfPlayTrainer
 
-TREE_TOKENS = (4096, 512)
-"""The most tokens of one tree, on a GPU and on a CPU: attention is computed over their square."""
-SLOTS_AT_ONCE = 32
-"""Distributions over the vocabulary that are in float32 at once."""
+TREE_TOKENS = (4096, 512)  # the most tokens of one tree, on a GPU and on a CPU: attention is computed over their square
+SLOTS_AT_ONCE = 32  # distributions over the vocabulary that are in float32 at once
 
 
 class Scorer:
