@@ -361,8 +361,7 @@ def held_out_suite(
 def held_out_problems(model: str, types: Sequence[str], count: int, seed: int) -> list[tuple[str, Task]]:
     """The tasks of `held_out_suite` as (stratum, task)."""
     if model == "nano":
-        from azr_lite.nano.generator import held_out
-        from azr_lite.nano.language import depth
+        from azr_lite.nano.language import depth, held_out
 
         found = held_out(count, seed)
         return [(f"{depth(task)} ops", task) for name in types for task in found.get(name, [])]

@@ -21,7 +21,7 @@ from pathlib import Path
 from azr_lite.buffer import normal_form
 from azr_lite.evaluation.reasoning import ReasoningSuite, _statement, assertions, cruxeval_suite, read_assertion
 from azr_lite.evaluation.suite import Reply, read_data, shipped
-from azr_lite.nano.generator import draw_task
+from azr_lite.nano.language import draw_task
 from azr_lite.parsing import parse_arguments
 from azr_lite.prompts.base import Style
 from azr_lite.rundir import RunDir, write_text
