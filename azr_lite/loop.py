@@ -255,9 +255,6 @@ class _Session:
         style = get_style(policy.style)
         layers = ", ".join(name for name, state in executor.layers.items() if state == "on")
         self.reporter.facts(f"sandbox {executor.level.name}: {layers}", *policy.reasons)
-        if self.main:
-            info = self.directory.info() | {"processes": world(), "model": {"name": c.model, "choices": policy.reasons}}
-            self.directory.save_info(info | {"sandbox": {"level": executor.level.name, "layers": executor.layers}})
         reserved, sampler = None, None
         if c.model == "nano":
             from azr_lite.nano.language import is_reserved as reserved
@@ -275,24 +272,25 @@ class _Session:
         self.schedule = self.trainer.schedule
         self.selfplay.count_tokens = self.trainer.count_tokens
         self.selfplay.special_tokens = self.trainer.codec.special_tokens
-        if c.prompts == "auto" and c.model != "nano" and self.checkpoint is None and not sharding():
-            self._choose_prompts(style)
+        trial = c.prompts == "auto" and c.model != "nano" and self.checkpoint is None and not sharding()
+        choices = policy.reasons + ([self._choose_prompts(style)] if trial else [])
+        if self.main:
+            info = self.directory.info() | {"processes": world(), "model": {"name": c.model, "choices": choices}}
+            self.directory.save_info(info | {"sandbox": {"level": executor.level.name, "layers": executor.layers}})
         style, verifier = self.selfplay.style, Verifier(runner, self.selfplay.rules)  # self-play's counts are its own
         problems = (c.model, c.task_types, c.eval_problems, HELD_OUT_SEED, style, verifier, c.max_reply_tokens)
         suite = held_out_suite(*problems) if c.eval_problems else None
         self.suite = suite if suite and suite.problems else None  # a type of one's own has none
 
-    def _choose_prompts(self, style: Style) -> None:
+    def _choose_prompts(self, style: Style) -> str:
         """The file form, or the one that goes with the model, by a trial; the run's settings then name it."""
         from azr_lite.train.diagnostics import choose_prompts
 
         found = choose_prompts(self.trainer, [style, get_style("file")])
         self.reporter.facts(found)
         if self.main:
-            info = self.directory.info()
-            info["model"]["choices"].append(found)
-            self.directory.save_info(info)
             self.directory.save_config(self.config.replace(prompts=self.selfplay.style.name))
+        return found
 
     def _begin(self) -> None:
         """Once, before the first step: self-test, evaluation of the untrained policy, seeds."""

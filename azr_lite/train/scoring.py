@@ -231,10 +231,8 @@ def _score_tree(
         for k, node in enumerate(path[len(path) - length - 1 : -1]):
             of_BK[b, k] = slots.setdefault((node, temperature), len(slots))
     sees_LL = tree.sight()
-    tensors = (tree.tokens, sees_LL.sum(axis=1) - 1, sees_LL, [node for node, _ in slots], [t for _, t in slots], of_BK)
-    tokens_L, positions_L, sees_LL, nodes_S, temperatures_S, of_BK = (
-        torch.as_tensor(x, device=device) for x in tensors
-    )
+    given = (tree.tokens, sees_LL.sum(axis=1) - 1, sees_LL, [node for node, _ in slots], [t for _, t in slots], of_BK)
+    tokens_L, positions_L, sees_LL, nodes_S, temperatures_S, of_BK = (torch.as_tensor(x, device=device) for x in given)
     logits_SV = model(
         input_ids=tokens_L[None],
         position_ids=positions_L[None],

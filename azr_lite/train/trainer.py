@@ -207,9 +207,7 @@ class SelfPlayTrainer(GRPOTrainer):
         for start in range(0, len(rollouts), block):
             ordered = sorted(rollouts[start : start + block], key=order)
             if self.scorer.packs:
-                roles = (
-                    [[r for r in ordered if r.role == role] for role in Role] if self.split is not None else [ordered]
-                )
+                roles = [ordered] if self.split is None else [[r for r in ordered if r.role == role] for role in Role]
                 ordered = [row for part in roles for batch in micro_batches(part, micro) for row in batch]
             for number in _dealt(block // micro, world, rank):
                 mine += ordered[number * micro : (number + 1) * micro]
