@@ -1,7 +1,4 @@
-"""The sampler for real models on a CPU against transformers' own passes, in float32 and bfloat16.
-
-Comes in: tiny random models.  Goes out: replies, log-probabilities, and weights that are untouched.
-"""
+"""The sampler for real models on a CPU against transformers' own passes, in float32 and bfloat16."""
 
 from __future__ import annotations
 

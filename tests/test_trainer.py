@@ -1,8 +1,4 @@
-"""The update itself, on a tiny random model: gradients, directions, padding rows, several updates a step, and their mutants.
-
-Comes in: scripted rollouts.  Goes out: the claim that what TRL computes is the REINFORCE++ / PPO written out here by hand.
-Not covered: several processes (test_trainer_processes.py), killing and resuming (test_trainer_resume.py), real models.
-"""
+"""The update itself, on a tiny random model: gradients, directions, padding rows, several updates a step, and their mutants."""
 
 from __future__ import annotations
 
