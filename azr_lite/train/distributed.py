@@ -107,12 +107,11 @@ def _idle_gpus(config: Config) -> list[str]:
     from azr_lite.train.policy import choose_precision
 
     count = torch.cuda.device_count() if choose_precision(config).device.type == "cuda" else 0
-    if count < 2:
-        return []
-    return [
+    told = (
         f"{count} GPUs are visible and this run uses the first; for all of them: accelerate launch --config_file "
         f"$(azr-lite launch-file ddp) --num_processes {count} -m azr_lite ..."
-    ]
+    )
+    return [told] if count > 1 else []
 
 
 def join(config: Config) -> None:
