@@ -17,8 +17,7 @@ from azr_lite.course.experiments import CONTROLS
 from azr_lite.errors import RunDirectoryError
 from azr_lite.metrics import metric_of
 from azr_lite.observe.doctor import CHECKS, diagnose, rerun
-from azr_lite.observe.follow import POINTS, Curve, Steps
-from azr_lite.observe.reader import open_run
+from azr_lite.observe.reader import POINTS, Curve, Steps, open_run
 from azr_lite.observe.run import Run
 from azr_lite.observe.run_summary import JUDGED, RoleCheck, RunSummary
 from azr_lite.rundir import RunDir
