@@ -53,7 +53,7 @@ def test_it_follows_what_is_written_and_leaves_out_a_half_line(open_ended):
         file.write(rest["metrics.jsonl"][100:])
     view.look()
     assert view.done == 3
-    assert len(view.values("entropy")) == 3
+    assert len(view.curves["entropy"].values) == 3
     old = os.stat(run / "metrics.jsonl").st_mtime - 3600
     os.utime(run / "metrics.jsonl", (old, old))
     assert view.state.startswith("silent 1h")
@@ -66,7 +66,7 @@ def test_a_log_cut_back_by_a_resume_is_read_anew(run):
     (run / "summary.json").unlink()
     view.look()
     assert view.done == 1
-    assert len(view.values("entropy")) == 1
+    assert len(view.curves["entropy"].values) == 1
 
 
 def test_before_the_first_step_it_waits(run):

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from azr_lite.errors import ConfigError
 from azr_lite.metrics import STAGES, mean
-from azr_lite.observe.reader import Followed, Line, Point, open_run
+from azr_lite.observe.reader import Curve, Followed, Line, Point, open_run
 from azr_lite.observe.style import figure, in_notebook, line, look, picture, png, printable, style
 from azr_lite.pace import clock
 from azr_lite.progress import spark
@@ -66,7 +66,7 @@ def screen(run: Followed) -> Group:
         Text(),
         Text(f"  {'over training':20} {'':36} {'first':>8} {'last':>8}", "dim"),
         _curve("held-out accuracy", [point.y for point in run.held_out.get("all", [])], "%"),
-        *(_curve(name, run.values(key), unit) for key, (name, unit) in CURVES.items()),
+        *(_curve(name, run.curves.get(key, Curve()).values, unit) for key, (name, unit) in CURVES.items()),
         Text(),
         Text(f"  {'last step':20}{headings}", "dim"),
         *(_group(group, run) for group in groups[:6]),

@@ -11,7 +11,6 @@ import math
 import statistics
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from azr_lite.rundir import RunDir
 from azr_lite.sandbox.literal import read_arguments
 from azr_lite.sandbox.wire import render
 from azr_lite.triplet import Reason, task_from_json
-from azr_lite.verifier import ProgramRunner, open_executor
+from azr_lite.verifier import open_executor
 
 ONE_WORLD = "validate every proposal in two worlds with different hash seeds before it is rewarded or kept"
 """The cure where programs are believed after one run."""
@@ -56,10 +55,9 @@ class Diagnosis:
                 lines += textwrap.wrap(printable(words), 80, initial_indent=f"  {label:9} ", subsequent_indent=" " * 12)
         if steps < SHORT:
             lines.append(f"\n{TOO_SHORT}")
-        if own := self.summary.not_judged:
-            lines += ["", *textwrap.wrap(printable(own), 80)]
-        if self.summary.not_logged:
-            lines += ["", *textwrap.wrap(f"Not logged, so not judged: {', '.join(self.summary.not_logged)}.", 80)]
+        missing = ", ".join(self.summary.not_logged)
+        for note in (self.summary.not_judged, f"Not logged, so not judged: {missing}." if missing else ""):
+            lines += ["", *textwrap.wrap(printable(note), 80)] if note else []
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, object]:
@@ -333,8 +331,8 @@ def diagnose(summary: RunSummary) -> list[Finding]:
 # ---------------------------------------------------------------- what only running tells
 
 
-def rerun(path: str | Path, programs: int, executor: ProgramRunner | None = None) -> list[Finding]:
-    """Findings about so many accepted proposals, drawn evenly over the run and run again. `executor`: one that is open.
+def rerun(path: str | Path, programs: int) -> list[Finding]:
+    """Findings about so many accepted proposals, drawn evenly over the run and run again in the sandbox.
 
     A proposal enters the buffer when it gave one output in every world. When it does not do so now, no reward for it
     can be trusted: the validation was left out, ran in one world only, or the executor lied.
@@ -345,8 +343,8 @@ def rerun(path: str | Path, programs: int, executor: ProgramRunner | None = None
         accepted = (one for one in log_lines(run, "tasks.jsonl") if one["ok"] and one["task"] and one["step"] >= 0)
         sample = [task_from_json(one["task"]) for one in drawn(accepted, programs)]
         items = [(task.program, [read_arguments(text) for text in task.inputs]) for task in sample]
-        with open_executor(run.config()) if executor is None else nullcontext(executor) as running:
-            validations = running.validate_many(items)
+        with open_executor(run.config()) as executor:
+            validations = executor.validate_many(items)
         for task, one in zip(sample, validations, strict=True):
             if one.reason == Reason.NON_DETERMINISTIC:
                 leaks.append(f"{task.id} ({one.detail})")

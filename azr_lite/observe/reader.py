@@ -291,10 +291,6 @@ class Followed:
                 curves.setdefault(of, []).append(point)
         return curves
 
-    def values(self, key: str) -> list[float]:
-        """The averages of a curve; none where the number was never logged."""
-        return self.curves[key].values if key in self.curves else []
-
     def by_type(self, key: str) -> dict[str, list[Point]]:
         """The points of a key such as ``solve/*/ok``, by task type and of "all"."""
         keys = {name: key.replace("*", name) for name in self.config.task_types} | {"all": key}
