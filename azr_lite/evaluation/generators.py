@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 
 class TransformersGenerator:
-    """A loaded policy. `name`: what results call it. Out of memory, it goes on with halves of what is asked at once."""
+    """A loaded policy. Out of memory, it goes on with halves of what is asked at once.
+
+    `name`: what results call it. `sampler`: nano's.
+    """
 
     def __init__(self, policy: Policy, codec: Codec, name: str, sampler: Any = None) -> None:
         self.policy, self.codec, self.name, self.sampler = policy, codec, name, sampler
@@ -58,45 +61,40 @@ class TransformersGenerator:
         return [replies[i : i + how.samples] for i in range(0, len(replies), how.samples)]
 
     def _sample(self, rows: Sequence[tuple[str, list[int], Ended | None]], how: Sampling, seed: int) -> list[Reply]:
-        ids, ended = [ids for _, ids, _ in rows], [rule for _, _, rule in rows]
-        sampled = self._nano(ids, how, seed) if self.sampler else self._transformers(ids, how, seed, ended)
         replies = []
-        for (prompt, prompt_ids, rule), out in zip(rows, sampled, strict=True):
+        for (prompt, prompt_ids, rule), out in zip(rows, self._ids(rows, how, seed), strict=True):
             cut = out[-1] not in self.codec.eos_ids and len(out) >= how.max_tokens
-            said = self.codec.completion(prompt, prompt_ids, (out, None, cut), rule)
-            text, stopped = until_stop(said.text, how.stop)
-            replies.append(Reply(prompt, text, len(said.ids), said.truncated and not stopped))
+            said = self.codec.completion(prompt, prompt_ids, (out, None, cut), _stopping(rule, how.stop))
+            replies.append(Reply(prompt, until_stop(said.text, how.stop)[0], len(said.ids), said.truncated))
         return replies
 
-    def _nano(self, ids: list[list[int]], how: Sampling, seed: int) -> list[list[int]]:
-        if how.temperature not in (0.0, 1.0):
-            raise EvaluationError("the nano sampler samples at temperature 1 or greedily; use --temperature 1 or 0")
-        self.sampler.max_reply_tokens = how.max_tokens
-        return [list(out) for out, _, _ in self.sampler(ids, greedy=how.temperature == 0.0, seed=seed)]
-
-    def _transformers(
-        self, ids: list[list[int]], how: Sampling, seed: int, ended: Sequence[Ended | None]
-    ) -> list[list[int]]:
+    def _ids(self, rows: Sequence[tuple[str, list[int], Ended | None]], how: Sampling, seed: int) -> list[list[int]]:
+        """What is written to each row: ids up to and with its end token, or padding behind a stop string."""
         import torch
         from transformers import GenerationConfig
 
         from azr_lite.codec import seeded
         from azr_lite.train.generation import EndedRows, sample_replies
 
+        ids, ended, greedy = [ids for _, ids, _ in rows], [rule for *_, rule in rows], not how.temperature
+        if self.sampler:
+            if how.temperature not in (0.0, 1.0):
+                raise EvaluationError("the nano sampler samples at temperature 1 or greedily; use --temperature 1 or 0")
+            self.sampler.max_reply_tokens = how.max_tokens
+            return [list(out) for out, *_ in self.sampler(ids, greedy=greedy, seed=seed)]
         policy, eos_ids, pad = self.policy, self.codec.eos_ids, self.policy.tokenizer.pad_token_id
-        drawn = {"temperature": how.temperature, "top_p": 1.0, "top_k": 0} if how.temperature else {}
+        drawn = {} if greedy else {"temperature": how.temperature, "top_p": 1.0, "top_k": 0}
         limits = {"max_new_tokens": how.max_tokens, "eos_token_id": sorted(eos_ids), "pad_token_id": pad}
-        config = GenerationConfig(do_sample=bool(how.temperature), **limits, **drawn)
+        config = GenerationConfig(do_sample=not greedy, **limits, **drawn)
         if self.fast is not None:
             self.fast.config, rules = config, [_stopping(rule, how.stop) for rule in ended]
-            return [list(out) for out, _, _ in self.fast(ids, greedy=not how.temperature, seed=seed, ended=rules)]
+            return [list(out) for out, *_ in self.fast(ids, greedy=greedy, seed=seed, ended=rules)]
         options = {"stop_strings": list(how.stop), "tokenizer": policy.tokenizer} if how.stop else {}
         if any(ended):
             options["stopping_criteria"] = [EndedRows(self.codec, ended)]
         half = policy.compute != torch.float32
         with seeded(seed, policy.device), torch.autocast(policy.device.type, policy.compute, enabled=half):
-            found = sample_replies(policy.model, ids, config, eos_ids, policy.device, **options)
-        return [_without_padding(out, pad, eos_ids) for out in found]
+            return sample_replies(policy.model, ids, config, eos_ids, policy.device, **options)
 
 
 def _fast_sampler(policy: Policy, codec: Codec) -> CpuSampler | None:
@@ -114,14 +112,6 @@ def _fast_sampler(policy: Policy, codec: Codec) -> CpuSampler | None:
 def _stopping(rule: Ended | None, stop: Sequence[str]) -> Ended | None:
     """The rule that ends a reply, and the stop strings, as one."""
     return (lambda text: until_stop(text, stop)[1] or bool(rule and rule(text))) if stop else rule
-
-
-def _without_padding(ids: list[int], pad: int, eos_ids: Any) -> list[int]:
-    """A row that a stop string ended is filled up with padding (at least one id is kept)."""
-    if pad not in eos_ids:
-        while len(ids) > 1 and ids[-1] == pad:
-            ids = ids[:-1]
-    return ids
 
 
 class PolicyInTraining:

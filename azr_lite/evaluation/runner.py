@@ -126,7 +126,7 @@ def evaluate(
             folder = folder or opened.folder or Path("evals") / _safe(named)
             results = {}
             for each in suites:
-                each = dataclasses.replace(each, **asked.of_sampling())  # type: ignore[type-var]
+                each = dataclasses.replace(each, **asked.of_sampling())
                 how = {"items": asked.items, "seed": asked.seed, "chunk": opened.chunk}
                 results[each.name] = run_suite(opened.generator, each, folder, **how)
             return Evaluation(named, opened.model, folder, results, left_out)
@@ -206,11 +206,11 @@ def record_of(
 
 def _asked(suite: Suite, generator: Generator, questions: Sequence[Question], seed: int) -> dict[str, Any]:
     """All that decides the replies: two evaluations with the same of it are the same evaluation."""
-    parts = [[q.id, q.prompt.text, q.prompt.prefill, q.prompt.chat] for q in questions]
+    parts, data = [[q.id, q.prompt.text, q.prompt.prefill, q.prompt.chat] for q in questions], suite.data
     prompts = json.dumps(parts, ensure_ascii=False)
     return {
         "generator": generator.describe(),
-        "data": suite.data.describe(),
+        "data": {"name": data.name, "source": data.source, "sha256": data.sha256, "rows": len(data.rows)},
         "questions": len(questions),
         "prompts_sha256": hashlib.sha256(prompts.encode()).hexdigest(),
         "samples": suite.samples,
@@ -247,7 +247,8 @@ def run_suite(
     with Pace(name, len(order), begun=len(kept["replies"])) as tell:
         for number, own in enumerate(chunks):
             if any(q.id not in kept["replies"] for q in own):
-                began, how = time.perf_counter(), _sampling(suite, _seed(seed, suite.name, number))
+                digest = hashlib.sha256(f"{seed}/{suite.name}/{number}".encode()).digest()
+                began, how = time.perf_counter(), _sampling(suite, int.from_bytes(digest[:4], "big"))
                 replies = generator.generate([q.prompt for q in own], how)
                 kept["seconds"] += time.perf_counter() - began
                 for question, each in zip(own, replies, strict=True):
@@ -272,10 +273,6 @@ def _refuse_another(path: Path, record: dict[str, Any], heading: dict[str, Any])
         )
 
 
-def _seed(*parts: Any) -> int:
-    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4], "big")
-
-
 # ---------------------------------------------------------------- what a person reads
 
 
@@ -284,9 +281,8 @@ def print_tables(found: Evaluation, console: Console) -> None:
     console.print(score_table(found))
     if found.base is not None:
         console.print(_gain_table(found, found.base))
-    for line in (paper_lines(found), *(f"· {note}" for note in _notes(found))):
-        if line:
-            console.print(line, markup=False, soft_wrap=True)
+    for line in filter(None, (paper_lines(found), *(f"· {note}" for note in _notes(found)))):
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def score_table(found: Evaluation) -> Table:

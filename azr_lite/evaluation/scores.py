@@ -20,17 +20,13 @@ from azr_lite.errors import EvaluationError
 from azr_lite.metrics import mean
 from azr_lite.rundir import write_json, write_text
 
-VERSION = 1
-"""Of the record's form."""
+VERSION = 1  # of the record's form
 SEED = 20_260_101
 """Seed of the bootstrap: a report says the same each time it is made, and one set of resamples serves all scores of the
 same questions."""
-Z95 = 1.959964
-"""The normal distribution has 95 % of its mass within this many standard deviations."""
-FALL = 0.05
-"""Significance from which an evaluation counts as a fall below the best."""
-Marks = dict[tuple[str, str], list[bool]]
-"""(Group, question) to the marks of its replies, in order of the samples."""
+Z95 = 1.959964  # 95 % of a normal distribution lie within this many standard deviations
+FALL = 0.05  # significance from which an evaluation counts as a fall below the best
+Marks = dict[tuple[str, str], list[bool]]  # (group, question) to the marks of its replies, in order of the samples
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,6 @@ class Result:
         return self.record["scores"]
 
     def keep(self, folder: Path) -> None:
-        """Write both files."""
         write_text(folder / f"{self.name}.jsonl", lines_of(self.items))
         write_json(folder / f"{self.name}.json", self.record)  # last: it says that all is there
 
@@ -101,8 +96,7 @@ def read_result(folder: Path, name: str) -> Result | None:
     if not path.exists():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        items = read_items(path.with_suffix(".jsonl"))
+        record, items = json.loads(path.read_text(encoding="utf-8")), read_items(path.with_suffix(".jsonl"))
         version = record["version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EvaluationError(
@@ -156,8 +150,7 @@ def summarize(items: Sequence[Item]) -> dict[str, dict[str, Any]]:
 
 
 def compare_paired(before: Sequence[Item], after: Sequence[Item]) -> dict[str, dict[str, Any]]:
-    """Gain on the *same* questions, by group and pooled: points gained with a paired 95 % interval, and McNemar's exact
-    p.
+    """Gain on the *same* questions, by group and pooled, with a paired 95 % interval and McNemar's exact p.
 
     `gain` and `low`, `high`: mean of the per-question differences, normal approximation; `boot_low`, `boot_high`:
     bootstrap over questions. `won`, `lost`, `p`: questions newly right, newly wrong, McNemar (of the first reply to
@@ -174,23 +167,15 @@ def compare_paired(before: Sequence[Item], after: Sequence[Item]) -> dict[str, d
         gain = float(change.mean())
         half = Z95 * math.sqrt(max(0.0, float((change**2).mean()) - gain * gain) / len(keys))
         low, high = bootstrap(change)
-        result[name] = {
-            "gain": gain,
-            "low": gain - half,
-            "high": gain + half,
-            "boot_low": low,
-            "boot_high": high,
-            "won": won,
-            "lost": lost,
-            "p": mcnemar(won, lost),
-            "lenient_gain": lenient,
-            "form_gain": gain - lenient,
-        }
+        found: dict[str, Any] = {"gain": gain, "low": gain - half, "high": gain + half}
+        found |= {"boot_low": low, "boot_high": high, "won": won, "lost": lost, "p": mcnemar(won, lost)}
+        found |= {"lenient_gain": lenient, "form_gain": gain - lenient}
         for k in _several(was, now):
             chances = [[pass_at_k(len(own[key]), sum(own[key]), k) for key in keys] for own in (was, now)]
             change = np.subtract(*reversed(chances))
             low, high = bootstrap(change)
-            result[name][f"pass@{k}"] = {"gain": float(change.mean()), "low": low, "high": high}
+            found[f"pass@{k}"] = {"gain": float(change.mean()), "low": low, "high": high}
+        result[name] = found
     return result
 
 

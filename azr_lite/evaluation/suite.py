@@ -5,9 +5,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from importlib import resources
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from azr_lite.parsing import ParsedReply, read_fences
 from azr_lite.prompts.base import END_ANSWER, Style
 from azr_lite.verifier import Verifier
 
-SHIPPED = resources.files("azr_lite.evaluation") / "shipped"
+SHIPPED = Path(__file__).with_name("shipped")
 """Origins and licences: ORIGINS.md in that folder."""
 
 
@@ -27,16 +27,12 @@ class Data:
     name: str
     source: str
     sha256: str
-    rows: tuple[dict[str, Any], ...]
-
-    def describe(self) -> dict[str, Any]:
-        """What a result records."""
-        return {"name": self.name, "source": self.source, "sha256": self.sha256, "rows": len(self.rows)}
+    rows: tuple[dict[str, Any], ...] = ()
 
 
 def shipped(name: str, file: str) -> Data:
     """A dataset that comes with the package."""
-    return _from_file(name, Path(str(SHIPPED / file)), f"shipped: {file}")
+    return _from_file(name, SHIPPED / file)
 
 
 def read_data(name: str, source: str | Path, needs: Sequence[str] = ()) -> Data:
@@ -46,7 +42,7 @@ def read_data(name: str, source: str | Path, needs: Sequence[str] = ()) -> Data:
     """
     path = Path(source).expanduser()
     if path.is_file():
-        data = _from_file(name, path, str(path))
+        data = _from_file(name, path)
     elif path.exists() or str(source).startswith((".", "/", "~")) or str(source).count("/") != 1:
         raise EvaluationError(
             f"there is no file {source} with the questions of {name}; give a .jsonl or .json file, or a hub id"
@@ -62,7 +58,7 @@ def read_data(name: str, source: str | Path, needs: Sequence[str] = ()) -> Data:
     return data
 
 
-def _from_file(name: str, path: Path, source: str) -> Data:
+def _from_file(name: str, path: Path) -> Data:
     raw = path.read_bytes()
     try:
         text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
@@ -74,6 +70,7 @@ def _from_file(name: str, path: Path, source: str) -> Data:
         ) from error
     if not rows or not all(isinstance(row, dict) for row in rows):
         raise EvaluationError(f"{path} holds no questions of {name}; expected one JSON object per line")
+    source = f"shipped: {path.name}" if path.parent == SHIPPED else str(path)
     return Data(name, source, hashlib.sha256(raw).hexdigest(), tuple(rows))
 
 
@@ -186,7 +183,8 @@ class Mark:
     parts: Mapping[str, bool] = field(default_factory=dict)
 
 
-class Suite(Protocol):
+@dataclass(frozen=True)
+class Suite(ABC):
     """A set of questions with one way of asking and one way of grading. `name`: of its results' files.
 
     `protocol`: how it is asked, extracted and graded; scores of different protocols are never compared. `samples` to
@@ -195,15 +193,18 @@ class Suite(Protocol):
 
     name: str
     protocol: str
-    data: Data
-    samples: int
-    temperature: float
-    max_tokens: int
-    stop: tuple[str, ...]
+    _: KW_ONLY
+    data: Data = Data("problems of one's own", "", "")
+    samples: int = 1
+    temperature: float = 0.0
+    max_tokens: int = 1024
+    stop: tuple[str, ...] = (END_ANSWER,)
 
+    @abstractmethod
     def questions(self) -> list[Question]:
         """All questions, in the order of the data; ids are unique."""
 
+    @abstractmethod
     def grade(self, replies: Sequence[tuple[Question, Reply]]) -> list[Mark]:
         """One mark per reply, same order. Several replies to one question may come, and any subset of the questions."""
 

@@ -15,22 +15,23 @@ published way**: compare `lenient` with leaderboards. `Mark.parts`: base and plu
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.benchmarks.jail import need
 from azr_lite.evaluation.benchmarks.judge import Opinion, judge, sanitize
 from azr_lite.evaluation.suite import (
-    Data,
     Extracted,
     Mark,
     Prompt,
     Question,
     Reply,
     Setting,
+    Suite,
     blocks_anywhere,
     read_data,
     shipped,
@@ -82,27 +83,22 @@ def code_suite(name: str, setting: Setting) -> CodeSuite:
 
         how, tokens = "evalplus-chat" if setting.style.chat else "evalplus-direct", EVALPLUS_TOKENS
         stop = (*EOS, *(["\n```\n"] if setting.style.chat else extra_eos_for_direct_completion(dataset)))
-    return CodeSuite(f"{name}-{how}", how, data, dataset, setting.style, tokens, stop, setting.allow_weak)
+    own = dataset, setting.style, setting.allow_weak
+    return CodeSuite(f"{name}-{how}", how, *own, data=data, max_tokens=tokens, stop=stop)
 
 
-@dataclass
-class CodeSuite:
-    """A `suite.Suite`; protocols: see the top of this file."""
+@dataclass(frozen=True)
+class CodeSuite(Suite):
+    """Protocols: see the top of this file. `layers`: what held the programs that were graded."""
 
-    name: str
-    protocol: str
-    data: Data
     dataset: str
     style: Style
-    max_tokens: int
-    stop: tuple[str, ...]
     allow_weak: bool = False
-    samples: int = 1
-    temperature: float = 0.0
+    layers: dict[str, str] = field(default_factory=dict, init=False)
 
-    def __post_init__(self) -> None:
-        self._rows = {row["task_id"]: row for row in self.data.rows}
-        self.layers: Mapping[str, str] = {}  # what held the programs of the last grading
+    @functools.cached_property
+    def _rows(self) -> dict[str, dict[str, Any]]:
+        return {row["task_id"]: row for row in self.data.rows}
 
     def questions(self) -> list[Question]:
         return [Question(id, self.dataset + "+", self._prompt(row["prompt"])) for id, row in self._rows.items()]
@@ -123,7 +119,7 @@ class CodeSuite:
         found = [(question.id, one) for (question, _), one in zip(replies, self.extract(replies), strict=True)]
         wanted = sorted({(id, text) for id, one in found for text in (one.strict, one.lenient) if text.strip()})
         opinions = judge(self._rows, wanted, self.allow_weak)
-        self.layers = next((opinion.layers for opinion in opinions.values()), {})
+        self.layers.update(next((opinion.layers for opinion in opinions.values()), {}))
         unasked = Opinion(False, False, "wrong", {})
         marks = []
         for id, one in found:
@@ -135,13 +131,11 @@ class CodeSuite:
 
     def extract(self, replies: Sequence[tuple[Question, Reply]]) -> list[Extracted]:
         """The two programs of each reply; no verdict yet."""
+        pairs = [(self._rows[question.id], question.prompt.prefill, reply) for question, reply in replies]
         if self.protocol == "azr":
-            entries = [self._rows[question.id]["entry_point"] for question, _ in replies]
-            texts = [question.prompt.prefill + reply.text for question, reply in replies]
-            return [extract_azr(text, entry) for text, entry in zip(texts, entries, strict=True)]
-        rows = [self._rows[question.id] for question, _ in replies]
-        found = [self._extract_evalplus(row, reply) for row, (_, reply) in zip(rows, replies, strict=True)]
-        cleaned = sanitize([(one.lenient, row["entry_point"]) for one, row in zip(found, rows, strict=True)])
+            return [extract_azr(prefill + reply.text, row["entry_point"]) for row, prefill, reply in pairs]
+        found = [self._extract_evalplus(row, reply) for row, _, reply in pairs]
+        cleaned = sanitize([(one.lenient, row["entry_point"]) for one, (row, *_) in zip(found, pairs, strict=True)])
         return [replace(one, lenient=text) for one, text in zip(found, cleaned, strict=True)]
 
     def _extract_evalplus(self, row: dict[str, Any], reply: Reply) -> Extracted:

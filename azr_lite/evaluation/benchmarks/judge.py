@@ -68,18 +68,14 @@ def judge(
         programs.setdefault(id, []).append(program)
     with ThreadPoolExecutor(WORKERS) as pool:
         judged = pool.map(lambda id: _judge_task(rows[id], programs[id], allow_weak), programs)
-        return {
-            (id, program): opinion
-            for (id, own), opinions in zip(programs.items(), judged, strict=True)
-            for program, opinion in zip(own, opinions, strict=True)
-        }
+        return {(id, text): found for id, own in zip(programs, judged, strict=True) for text, found in own.items()}
 
 
-def _judge_task(row: dict[str, Any], programs: list[str], allow_weak: bool) -> list[Opinion]:
+def _judge_task(row: dict[str, Any], programs: list[str], allow_weak: bool) -> dict[str, Opinion]:
     """The reference runs once for all programs."""
     halves = inputs_of(row)
     inputs = [arguments for half in halves for arguments in half]
-    opinions = []
+    opinions = {}
     with tempfile.TemporaryFile() as expected:
         reference = row["prompt"] + row["canonical_solution"]
         began = time.monotonic()  # a busy machine is slow for both
@@ -91,7 +87,7 @@ def _judge_task(row: dict[str, Any], programs: list[str], allow_weak: bool) -> l
             with tempfile.TemporaryFile() as said:
                 ended = run_program(program, row["entry_point"], inputs, said, seconds=seconds, **limits)
                 place, fault = _first_fault(row, halves, expected, said)
-            opinions.append(Opinion(place >= len(halves[0]), not fault, fault, ended.layers))
+            opinions[program] = Opinion(place >= len(halves[0]), not fault, fault, ended.layers)
     return opinions
 
 
@@ -125,9 +121,8 @@ def run_program(
 def _slowest(task: str, expected: IO[bytes]) -> float:
     """Seconds of the slowest call of the reference. EvaluationError where it failed."""
     expected.seek(0)
-    for line in expected:
-        if line.startswith(b'["end"'):
-            return float(json.loads(line)[1])
+    if end := next((line for line in expected if line.startswith(b'["end"')), None):
+        return float(json.loads(end)[1])
     raise EvaluationError(
         f"the reference of {task} does not run on its own inputs, so no program can be checked against it; is the "
         "data file whole?"
