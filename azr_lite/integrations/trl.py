@@ -15,8 +15,7 @@ from typing import Any
 import datasets
 
 from azr_lite.errors import ConfigError
-from azr_lite.integrations.datasets import read_rows, task_of
-from azr_lite.integrations.replies import TYPES, player, solve_prompt, verdicts, written
+from azr_lite.integrations.datasets import TYPES, player, read_rows, solve_prompt, task_of, verdicts, written
 from azr_lite.metrics import mean
 from azr_lite.rewards import answer_reward
 from azr_lite.triplet import Completion, task_from_json
