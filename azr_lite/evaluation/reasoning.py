@@ -14,6 +14,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,7 @@ from azr_lite.verifier import Verifier
 
 LABELS = {"deduction": "output", "abduction": "input", "induction": "python"}
 """The block in which each type's answer is written; a task type that is not named here has no lenient mark."""
-HELD_OUT_SEED = 20505
-"""Seed of the held-out problems: the same for every run, so that runs can be compared question by question."""
+HELD_OUT_SEED = 20505  # the same for every run, so that runs can be compared question by question
 AZR = "azr: think/answer prompt of self-play, judged by value in the sandbox"
 FILE = "file: the prompt begins a Python file and the reply goes on with it; judged by value in the sandbox"
 ASSERT = "assert-direct: complete the assertion without a thought, one worked example; judged by value in the sandbox"
@@ -105,7 +105,6 @@ class ReasoningSuite(Suite):
 
 
 def _asked(style: Style) -> str:
-    """The protocol of self-play's own prompts."""
     return FILE if isinstance(style, FileStyle) else AZR
 
 
@@ -164,8 +163,7 @@ def _computed(program: str, text: str) -> Answer | None:
     """An argument list of expressions, to be evaluated in the sandbox's child; None where it is none.
 
     Only plain builtins, methods without underscores and the lambda's own parameters may be named, so that no answer can
-    reach the program's function, its globals or the interpreter; and it must be one argument list: `0) or (True` is
-    none.
+    reach the program's function, its globals or the interpreter. `0) or (True` is no argument list.
     """
     match _statement(f"f({text.strip()}\n)") if len(text) <= 2000 else None:
         case ast.Expr(ast.Call(func=ast.Name(id="f")) as call):
@@ -200,10 +198,9 @@ _EXAMPLES = {
     "abduction": Triplet("abduction", _EXAMPLE, "['kiwi'], 3", "['KIWI']"),
 }
 _ASSERT = re.compile(r"^[ \t>*`-]*(?=assert\b)", re.MULTILINE)
-_PARTS = re.compile(
+_PARTS = re.compile(  # a string (closed or not), a bracket, or the end of a line
     r"""\\.|'''.*?(?:'''|\Z)|\"\"\".*?(?:\"\"\"|\Z)|'(?:\\.|[^'\\\n])*'?|"(?:\\.|[^"\\\n])*"?|[][(){}\n]""", re.DOTALL
 )
-"""A string (closed or not), a bracket, or the end of a line."""
 
 
 @dataclass(frozen=True)
@@ -264,7 +261,7 @@ def read_assertion(text: str, kind: str) -> str | None:
     return None
 
 
-# ---------------------------------------------------------------- CRUXEval and induction
+# ---------------------------------------------------------------- the suites
 
 
 def cruxeval_suite(kind: str, scope: str, style: Style, verifier: Verifier, protocol: str = "azr") -> ReasoningSuite:
@@ -289,8 +286,7 @@ def cruxeval_suite(kind: str, scope: str, style: Style, verifier: Verifier, prot
 
 def induction_suite(style: Style, verifier: Verifier, *, hint: bool) -> ReasoningSuite:
     """The reference programs of HumanEval+ and MBPP+: the first pairs are shown, the next hidden ones judge. With
-    `hint`, the task's first sentence is the message, and it is text to code as much as induction; without it, the
-    pairs are all there is."""
+    `hint`, the task's first sentence is the message; without it, the pairs are all there is."""
     data = shipped("evalplus-triplets", "evalplus_triplets.jsonl.gz")
     tasks = [_induction(row, verifier.rules, hint) for row in data.rows if row["induction_ok"]]
     problems = [(task.id.split("/")[0], task) for task in tasks if task is not None]
@@ -303,18 +299,16 @@ def _induction(row: dict[str, Any], rules: Rules, hint: bool) -> InductionTask |
     pairs = []
     for given, result in zip(row["inputs"], row["outputs"], strict=True):
         arguments = parse_arguments(given, 400)
-        try:
+        with suppress(LiteralError):
             output = render(read_value(result))
-        except LiteralError:
-            continue
-        if not isinstance(arguments, Rejection) and arguments and len(output) <= 400:
-            pairs.append((argument_text(arguments), output))
-    inputs, outputs = ([pair[i] for pair in pairs[: rules.induction_inputs]] for i in (0, 1))
+            if not isinstance(arguments, Rejection) and arguments and len(output) <= 400:
+                pairs.append((argument_text(arguments), output))
+    inputs, outputs = (tuple(pair[i] for pair in pairs[: rules.induction_inputs]) for i in (0, 1))
     message, shown = sentence(row["program"]), rules.induction_shown
     if len(inputs) < rules.induction_inputs or len(set(outputs[shown:])) < 2 or not message:
         return None
     message = message if hint else "(none is given)"
-    return InductionTask("induction", row["program"], tuple(inputs), tuple(outputs), message, shown, id=row["id"])
+    return InductionTask("induction", row["program"], inputs, outputs, message, shown, id=row["id"])
 
 
 def sentence(program: str) -> str:
@@ -324,9 +318,6 @@ def sentence(program: str) -> str:
     text = ast.get_docstring(tree) or next((doc for node in functions if (doc := ast.get_docstring(node))), "")
     text = re.split(r"\bassert\b|>>>|\. |\n\s*\n|For example", text)[0]
     return " ".join(text.split()).rstrip(".")[:300]
-
-
-# ---------------------------------------------------------------- the problems asked in training
 
 
 def held_out_suite(

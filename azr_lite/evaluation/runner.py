@@ -32,8 +32,7 @@ from azr_lite.sandbox import Executor
 from azr_lite.triplet import Rules
 from azr_lite.verifier import Verifier
 
-KNOWN = tuple(BUILDERS)
-"""Every name that --suite takes besides the groups."""
+KNOWN = tuple(BUILDERS)  # every name that --suite takes besides the groups
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,7 @@ from azr_lite.parsing import ParsedReply, read_fences
 from azr_lite.prompts.base import END_ANSWER, Style
 from azr_lite.verifier import Verifier
 
-SHIPPED = Path(__file__).with_name("shipped")
-"""Origins and licences: ORIGINS.md in that folder."""
+SHIPPED = Path(__file__).with_name("shipped")  # origins and licences: ORIGINS.md in that folder
 
 
 @dataclass(frozen=True)
@@ -221,8 +220,7 @@ class Generator(Protocol):
 
 # ---------------------------------------------------------------- what a user chooses
 
-PROTOCOLS = ("azr", "assert-direct")
-"""How CRUXEval can be asked; the other reasoning suites know ``azr`` alone."""
+PROTOCOLS = ("azr", "assert-direct")  # how CRUXEval can be asked; the other reasoning suites know ``azr`` alone
 
 
 @dataclass(frozen=True)

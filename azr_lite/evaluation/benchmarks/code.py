@@ -48,8 +48,7 @@ SUITES = {
 """Name to evalplus' name of the dataset and the file that comes with the package."""
 NEEDS = ("task_id", "prompt", "entry_point", "canonical_solution", "base_input", "plus_input", "atol", "contract")
 EVALPLUS = "0.3.1"
-EVALPLUS_TOKENS, AZR_TOKENS = 768, 4096
-"""evalplus' own limit; and room for a thought."""
+EVALPLUS_TOKENS, AZR_TOKENS = 768, 4096  # evalplus' own limit; and room for a thought
 CHAT_PROMPT = (
     "Please provide a self-contained Python script that solves the following problem in a markdown code block:\n"
     "```\n{}\n```\n"

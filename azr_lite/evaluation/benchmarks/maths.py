@@ -35,8 +35,7 @@ SOURCES = {
 }
 """Name to the file that comes with the package, or a hub id. **No hub id was fetched when this was written** (no
 network): several public projects load these, with the split ``test`` and the columns below."""
-NAMES = tuple(SOURCES)
-"""Every suite `maths_suite` knows."""
+NAMES = tuple(SOURCES)  # every suite `maths_suite` knows
 _COLUMNS = {
     "problem": ("problem", "question", "Problem", "Question", "prompt"),
     "right answer": ("answer", "final_answer", "Answer", "expected_answer", "target", "solution", "Solution"),
