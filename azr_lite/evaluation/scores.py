@@ -1,8 +1,7 @@
 """Marked replies: as files, as scores with intervals, and two sets of them compared on the same questions.
 
-An evaluation is kept as NAME.jsonl (every item) and NAME.json (the record, written last). Questions are resampled, not
-replies: an interval says how much another draw of like questions would move the score. The spread between training
-seeds is not in it.
+An evaluation is kept as NAME.jsonl (every item) and NAME.json (the record, written last). Intervals come from
+resampling questions, not replies; the spread between training seeds is not in them.
 """
 
 from __future__ import annotations
@@ -21,9 +20,7 @@ from azr_lite.metrics import mean
 from azr_lite.rundir import write_json, write_text
 
 VERSION = 1  # of the record's form
-SEED = 20_260_101
-"""Seed of the bootstrap: a report says the same each time it is made, and one set of resamples serves all scores of the
-same questions."""
+SEED = 20_260_101  # of the bootstrap: one set of resamples serves all scores of the same questions
 Z95 = 1.959964  # 95 % of a normal distribution lie within this many standard deviations
 FALL = 0.05  # significance from which an evaluation counts as a fall below the best
 Marks = dict[tuple[str, str], list[bool]]  # (group, question) to the marks of its replies, in order of the samples
@@ -116,8 +113,8 @@ def score(items: Sequence[Item]) -> dict[str, Any]:
     """Accuracy over the n questions of these items (the mean of their shares of right replies), and what goes with it.
 
     `low`, `high`: 95 % interval, Wilson's where each question has one reply, else a bootstrap over questions; (0, 1)
-    without any question. `right`: right replies. `tokens`: of a reply, on average. The parts of the marks have
-    accuracies of their own, and where questions have several replies there is pass@k for k = 1, 2, 4, …
+    without any question. `right`: right replies. `tokens`: mean of a reply. The parts of the marks have accuracies of
+    their own. Where questions have several replies, there is pass@k for k = 1, 2, 4, …
     """
     marks = _by_question(items)
     shares = [mean(own) for own in marks.values()]
@@ -196,8 +193,7 @@ def _same_questions(before: Sequence[Item], after: Sequence[Item]) -> tuple[Mark
 def _change(was: Marks, now: Marks, keys: Sequence[tuple[str, str]]) -> tuple[np.ndarray, int, int]:
     """Per question the difference of the shares right, shape (questions,); first replies newly right, newly wrong."""
     change = np.array([mean(now[key]) - mean(was[key]) for key in keys])
-    won = sum(now[key][0] and not was[key][0] for key in keys)
-    lost = sum(was[key][0] and not now[key][0] for key in keys)
+    won, lost = (sum(a[key][0] > b[key][0] for key in keys) for a, b in ((now, was), (was, now)))
     return change, won, lost
 
 
@@ -220,8 +216,7 @@ def standing(evaluations: Sequence[tuple[int, Sequence[Item]]]) -> Standing | No
     """
     if not evaluations:
         return None
-    best_step, best = evaluations[0]
-    below = 0
+    (best_step, best), below = evaluations[0], 0
     for step, items in evaluations[1:]:
         gain, p = overall_gain(best, items)
         below = below + 1 if gain < 0 and p < FALL else 0
@@ -283,7 +278,7 @@ def pass_at_k(n: int, right: int, k: int) -> float:
     """Unbiased chance that at least one of k replies, drawn from the n made without putting back, is right.
 
     1 - C(n-c, k) / C(n, k) = 1 - Π_{i=n-c+1..n} (1 - k/i) with c = `right` (Chen et al. 2021, equation 1); the product
-    has no large numbers in it, so nothing overflows.  EvaluationError unless 1 ≤ k ≤ n and 0 ≤ c ≤ n.
+    does not overflow. EvaluationError unless 1 ≤ k ≤ n and 0 ≤ c ≤ n.
 
     Examples:
         >>> [pass_at_k(n=4, right=1, k=k) for k in (1, 2, 4)]
@@ -311,7 +306,7 @@ def bootstrap(values: Sequence[float] | np.ndarray, seed: int = SEED, draws: int
     array, rng = np.asarray(values, dtype=np.float64), np.random.default_rng(seed)
     if not len(array):
         raise EvaluationError("there are no questions to resample; expected at least one")
-    hundreds = (array[rng.integers(0, len(array), (100, len(array)))] for _ in range(draws // 100))
-    means = [hundred.mean(axis=1) for hundred in hundreds]
+    shape = 100, len(array)
+    means = [array[rng.integers(0, len(array), shape)].mean(axis=1) for _ in range(draws // 100)]
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
