@@ -154,10 +154,9 @@ class ServerGenerator:
             with ThreadPoolExecutor(self.parallel) as pool:
                 return list(pool.map(lambda prompt: self._ask(prompt, limits), prompts))
         except self.openai.OpenAIError as error:
-            raise EvaluationError(
-                f"the server at {self.url} did not answer ({str(error)[:200]}); start it, check --server and the "
-                "model's name, and run this again: what was answered is kept"
-            ) from error
+            problem = f"the server at {self.url} did not answer ({str(error)[:200]})"
+            advice = "start it, check --server and the model's name, and run this again: what was answered is kept"
+            raise EvaluationError(f"{problem}; {advice}") from error
 
     def _ask(self, prompt: Prompt, limits: dict[str, Any]) -> list[Reply]:
         choices, tokens = self._choices(prompt, limits)
@@ -309,9 +308,8 @@ def _checkpoint(run: Path, step: str, updates: int) -> tuple[int, Path | None]:
     if step == "0":
         return 0, None
     if not step and not known:
-        raise EvaluationError(
-            f"{run} has no whole checkpoint yet; let it train, or give {run}@0 for the model it starts from"
-        )
+        told = f"{run} has no whole checkpoint yet; let it train, or give {run}@0 for the model it starts from"
+        raise EvaluationError(told)
     if step and not (step.isdecimal() and int(step) in known):
         steps = ", ".join(map(str, [0, *sorted(known)]))
         raise EvaluationError(f"{run} has no checkpoint of step {step}; it has: {steps}")

@@ -267,9 +267,8 @@ def _refuse_another(path: Path, record: dict[str, Any], heading: dict[str, Any])
     if record["protocol"] != heading["protocol"]:
         odd = ["another protocol"]
     if odd:
-        raise EvaluationError(
-            f"{path} holds another evaluation ({', '.join(odd)}); choose another --output-dir, or remove that file"
-        )
+        told = f"{path} holds another evaluation ({', '.join(odd)}); choose another --output-dir, or remove that file"
+        raise EvaluationError(told)
 
 
 # ---------------------------------------------------------------- what a person reads

@@ -96,13 +96,11 @@ def read_result(folder: Path, name: str) -> Result | None:
         record, items = json.loads(path.read_text(encoding="utf-8")), read_items(path.with_suffix(".jsonl"))
         version = record["version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EvaluationError(
-            f"{path} cannot be read ({type(error).__name__}: {error}); remove it and its .jsonl, and evaluate again"
-        ) from error
+        told = f"{path} cannot be read ({type(error).__name__}: {error}); remove it and its .jsonl, and evaluate again"
+        raise EvaluationError(told) from error
     if version != VERSION:
-        raise EvaluationError(
-            f"{path} has format {version}, and this azr_lite reads {VERSION}; evaluate again in another folder"
-        )
+        told = f"{path} has format {version}, and this azr_lite reads {VERSION}; evaluate again in another folder"
+        raise EvaluationError(told)
     return Result(name, items, record)
 
 
@@ -287,9 +285,8 @@ def pass_at_k(n: int, right: int, k: int) -> float:
     if not 0 <= right <= n:
         raise EvaluationError(f"{right} right replies of {n} make no sense; expected 0 to {n}")
     if not 1 <= k <= n:
-        raise EvaluationError(
-            f"pass@{k} cannot be estimated from {n} replies per question; take k from 1 to {n}, or make more replies"
-        )
+        told = f"pass@{k} cannot be estimated from {n} replies per question; take k from 1 to {n}, or make more replies"
+        raise EvaluationError(told)
     return 1.0 - math.prod(1.0 - k / i for i in range(n - right + 1, n + 1))
 
 

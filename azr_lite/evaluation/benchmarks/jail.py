@@ -87,9 +87,8 @@ def run_script(
     only); SandboxError where the jail fails for another reason.
     """
     if sys.platform != "linux":
-        raise UnsafeError(
-            "scoring needs Linux, whose kernel can confine what models write; use WSL2, Docker or a virtual machine"
-        )
+        told = "scoring needs Linux, whose kernel can confine what models write; use WSL2, Docker or a virtual machine"
+        raise UnsafeError(told)
     site = sysconfig.get_paths()["purelib"]
     installed = [str(path) for name in packages for end in ("", ".libs") for path in Path(site).glob(name + end)]
     with tempfile.TemporaryDirectory(prefix="azr-jail-") as folder:

@@ -116,10 +116,9 @@ def _slowest(task: str, expected: IO[bytes]) -> float:
     expected.seek(0)
     if end := next((line for line in expected if line.startswith(b'["end"')), None):
         return float(json.loads(end)[1])
-    raise EvaluationError(
-        f"the reference of {task} does not run on its own inputs, so no program can be checked against it; is the "
-        "data file whole?"
-    )
+    problem = f"the reference of {task} does not run on its own inputs, so no program can be checked against it"
+    raise EvaluationError(f"{problem}; is the data file whole?")
+@@@@
 
 
 def _first_fault(

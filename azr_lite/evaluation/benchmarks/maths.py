@@ -96,9 +96,8 @@ def maths_suite(name: str, setting: Setting) -> MathsSuite:
     data = read_data(name, setting.source or SOURCES[name])
     items = tuple(_item(name, row, index) for index, row in enumerate(data.rows))
     if twice := [id for id, count in Counter(item.id for item in items).items() if count > 1]:
-        raise EvaluationError(
-            f"{data.source} has more than one question with the id {twice[0]}; ids must be unique; correct the file"
-        )
+        told = f"{data.source} has more than one question with the id {twice[0]}; ids must be unique; correct the file"
+        raise EvaluationError(told)
     return MathsSuite(name, "azr", setting.style, items, data=data, max_tokens=4096)
 
 
