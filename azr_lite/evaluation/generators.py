@@ -25,10 +25,7 @@ if TYPE_CHECKING:
 
 
 class TransformersGenerator:
-    """A loaded policy. Out of memory, it goes on with halves of what is asked at once.
-
-    `name`: what results call it. `sampler`: nano's.
-    """
+    """A loaded policy. `name`: what results call it. Out of memory, it goes on with halves of what is asked at once."""
 
     def __init__(self, policy: Policy, codec: Codec, name: str, sampler: Any = None) -> None:
         self.policy, self.codec, self.name, self.sampler = policy, codec, name, sampler
@@ -129,12 +126,9 @@ class PolicyInTraining:
 
 
 class ServerGenerator:
-    """An OpenAI-compatible server (``vllm serve``, llama.cpp, SGLang).
-
-    Messages go to its chat endpoint, which applies the template and goes on from a prefill (vLLM's
-    ``continue_final_message``). Plain prompts go to its completions endpoint. Servers that follow OpenAI's rules (no
-    stop string in the text, thoughts apart, no count of tokens) give the same replies. `parallel`: requests at once.
-    """
+    """An OpenAI-compatible server (``vllm serve``, llama.cpp, SGLang): messages go to its chat endpoint, which applies
+    the template and goes on from a prefill, plain prompts to its completions endpoint. Servers that follow OpenAI's
+    rules (no stop string in the text, thoughts apart) give the same replies. `parallel`: requests at once."""
 
     def __init__(self, url: str, model: str, parallel: int = 16) -> None:
         try:
@@ -214,11 +208,9 @@ def _leaves_stop_open(choice: Any, text: str, stop: Sequence[str]) -> bool:
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """A model that is loaded and ready to be asked. `model`: the hub id or path of the base model.
-
-    `folder`: ``eval/step-N`` in a run's directory, where its results go; None for other models. `chunk`: questions
-    asked at once. `reasons`: one line for each choice made while loading. `settings`, `checkpoint`: of a run.
-    """
+    """A model that is loaded and ready to be asked. `model`: the hub id or path of the base model. `folder`:
+    ``eval/step-N`` of a run, where its results go; None for other models. `chunk`: questions asked at once. `reasons`:
+    one line for each choice made while loading. `settings`, `checkpoint`: of a run."""
 
     generator: Generator
     style: Style
@@ -233,11 +225,8 @@ class OpenedModel:
 def open_model(
     named: str, *, prompts: str = "auto", device: str = "auto", chunk: int = 16, server: str = ""
 ) -> OpenedModel:
-    """Load what `named` means: a model's name, or a run's folder, ``RUN@12`` for its step 12, ``RUN@0`` for the model
-    it started from.
-
-    `server`: the URL of an OpenAI-compatible server that serves it instead. Raises EvaluationError or ModelError with
-    one sentence.
+    """Load a model by its name, or a run by its folder: ``RUN@12`` for its step 12, ``RUN@0`` for the model it started
+    from. `server`: the URL of an OpenAI-compatible server that serves it instead. Raises EvaluationError or ModelError.
     """
     if server:
         generator = ServerGenerator(server, named)

@@ -1,7 +1,6 @@
 """`evaluate`: ask a model the questions of suites, mark the replies, keep everything; go on after a kill.
 
-Questions are asked in chunks of like length that depend on the suite alone, and each chunk has its own seed: a resumed
-evaluation gives the same replies as an unbroken one.
+Each chunk of questions depends on the suite alone and has its own seed, so a resumed evaluation gives the same replies.
 """
 
 from __future__ import annotations
@@ -38,9 +37,7 @@ KNOWN = tuple(BUILDERS)  # every name that --suite takes besides the groups
 @dataclass(frozen=True)
 class Evaluation:
     """`results`: by suite. `left_out`: suite to why it was not asked. `base`: the other model's, with `compare`.
-
-    `origin`: the hub id or path of the model that a run trained.
-    """
+    `origin`: the hub id or path of the model that a run trained."""
 
     model: str
     origin: str
@@ -224,9 +221,7 @@ def run_suite(
     generator: Generator, suite: Suite, folder: Path, *, items: int = 0, seed: int = 0, chunk: int = 16
 ) -> Result:
     """Answer one suite, or read what an equal evaluation left in `folder`; EvaluationError for another one's.
-
-    NAME.replies.json holds the replies of an unfinished suite, written whole after each chunk.
-    """
+    NAME.replies.json holds the replies of an unfinished suite, written whole after each chunk."""
     questions = choose(suite.questions(), items)
     name = f"{suite.name}-{items}" if items else suite.name
     heading = {"protocol": suite.protocol, "asked": _asked(suite, generator, questions, seed)}

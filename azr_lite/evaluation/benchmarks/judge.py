@@ -118,7 +118,6 @@ def _slowest(task: str, expected: IO[bytes]) -> float:
         return float(json.loads(end)[1])
     problem = f"the reference of {task} does not run on its own inputs, so no program can be checked against it"
     raise EvaluationError(f"{problem}; is the data file whole?")
-@@@@
 
 
 def _first_fault(
