@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -248,11 +247,12 @@ def open_model(
         device=device,
         tuning="qlora" if trained.tuning == "qlora" else "lora",  # untrained: 16 bits where the machine has them
     )
-    opened = _load(config, checkpoint, named, folder, chunk)
-    return dataclasses.replace(opened, settings=trained if folder else None, checkpoint=checkpoint)
+    made, style, reasons = _load(config, checkpoint, named)
+    chunk = 384 if made.sampler else chunk
+    return OpenedModel(made, style, config.model, folder, chunk, reasons, trained if folder else None, checkpoint)
 
 
-def _load(config: Config, checkpoint: Path | None, name: str, folder: Path | None, chunk: int) -> OpenedModel:
+def _load(config: Config, checkpoint: Path | None, name: str) -> tuple[TransformersGenerator, Style, tuple[str, ...]]:
     from azr_lite.codec import Codec
     from azr_lite.train.policy import load_policy
 
@@ -276,9 +276,9 @@ def _load(config: Config, checkpoint: Path | None, name: str, folder: Path | Non
     if nano and not adapter:
         from azr_lite.nano.sampler import NanoSampler
 
-        sampler, chunk = NanoSampler(policy.model, tokenizer.eos_token_id, tokenizer.pad_token_id, 256), 384
-    generator = TransformersGenerator(policy, Codec(tokenizer, style, sorted(eos), policy.untrained), name, sampler)
-    return OpenedModel(generator, style, config.model, folder, chunk, reasons)
+        sampler = NanoSampler(policy.model, tokenizer.eos_token_id, tokenizer.pad_token_id, 256)
+    codec = Codec(tokenizer, style, sorted(eos), policy.untrained)
+    return TransformersGenerator(policy, codec, name, sampler), style, reasons
 
 
 def _refuse_misspelt_run(folder: Path, base: str, step: str) -> None:

@@ -202,11 +202,11 @@ def record_of(
 
 def _asked(suite: Suite, generator: Generator, questions: Sequence[Question], seed: int) -> dict[str, Any]:
     """All that decides the replies: two evaluations with the same of it are the same evaluation."""
-    parts, data = [[q.id, q.prompt.text, q.prompt.prefill, q.prompt.chat] for q in questions], suite.data
+    parts = [[q.id, q.prompt.text, q.prompt.prefill, q.prompt.chat] for q in questions]
     prompts = json.dumps(parts, ensure_ascii=False)
     return {
         "generator": generator.describe(),
-        "data": {"name": data.name, "source": data.source, "sha256": data.sha256, "rows": len(data.rows)},
+        "data": suite.data.describe(),
         "questions": len(questions),
         "prompts_sha256": hashlib.sha256(prompts.encode()).hexdigest(),
         "samples": suite.samples,

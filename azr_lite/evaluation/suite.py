@@ -28,6 +28,10 @@ class Data:
     sha256: str
     rows: tuple[dict[str, Any], ...] = ()
 
+    def describe(self) -> dict[str, Any]:
+        """What a result records."""
+        return {"name": self.name, "source": self.source, "sha256": self.sha256, "rows": len(self.rows)}
+
 
 def shipped(name: str, file: str) -> Data:
     """A dataset that comes with the package."""
