@@ -78,6 +78,7 @@ def test_values_of_several_lines_and_arguments_by_name(verifier):
         "f('abc') == 'cba' == 'cba'",
         "f('abc')",
         "not f('')",
+        "g('abc') == 'cba'",
     ],
 )
 def test_other_assertions_say_nothing(verifier, said):
