@@ -12,7 +12,7 @@ import pytest
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.benchmarks.code import CHAT_PREFILL, CHAT_PROMPT, CodeSuite, code_suite, extract_azr
 from azr_lite.evaluation.benchmarks.judge import Oracle, uncapped
-from azr_lite.evaluation.suite import Reply, Setting, shipped
+from azr_lite.evaluation.suite import Options, Reply, Setting, shipped
 from azr_lite.prompts import get_style
 
 needs_evalplus = pytest.mark.skipif(
@@ -24,8 +24,8 @@ TASKS = [0, 2, 4, 10, 17, 33, 38, 47, 53, 90, 99, 115, 125, 162]
 """Floats with and without tolerance, None, strings, lists, mixed types, hashlib, encode and decode."""
 
 
-def setting(style="r1", **more):
-    return Setting("", get_style(style), None, **{name: str(value) for name, value in more.items()})
+def setting(style="r1", source="", **options):
+    return Setting("", get_style(style), None, str(source), Options(**options))
 
 
 def suite(tmp_path, protocol="evalplus", chat=True, rows=None, name="humanevalplus-mini"):

@@ -32,8 +32,8 @@ EQUAL_NEIGHBOURS = {"test/algebra/1837.json"}
 """Shifted by one, ``x=5`` answers a question whose answer is 5: rightly right."""
 
 
-def setting(style="r1", **more):
-    return Setting("", get_style(style), None, **{name: str(value) for name, value in more.items()})
+def setting(style="r1", source=""):
+    return Setting("", get_style(style), None, str(source))
 
 
 def reply(answer, thought="hm", end="</answer>"):

@@ -29,7 +29,15 @@ class TransformersGenerator:
     def __init__(self, policy: Policy, codec: Codec, name: str, sampler: Any = None) -> None:
         self.policy, self.codec, self.name, self.sampler = policy, codec, name, sampler
         policy.model.eval()
-        self.fast = None if sampler else _fast_sampler(policy, codec)
+        self.fast: CpuSampler | None = None
+        if not sampler and policy.device.type == "cpu":
+            from transformers import GenerationConfig
+
+            from azr_lite.train.cpu import CpuSampler
+
+            config = GenerationConfig(pad_token_id=policy.tokenizer.pad_token_id)
+            made = CpuSampler(policy.model, codec, config, policy.compute)
+            self.fast = None if made.why_not() else made
 
     def describe(self) -> dict[str, Any]:
         import torch
@@ -91,18 +99,6 @@ class TransformersGenerator:
         half = policy.compute != torch.float32
         with seeded(seed, policy.device), torch.autocast(policy.device.type, policy.compute, enabled=half):
             return sample_replies(policy.model, ids, config, eos_ids, policy.device, **options)
-
-
-def _fast_sampler(policy: Policy, codec: Codec) -> CpuSampler | None:
-    """The sampler for CPUs, where it is exact for this model."""
-    if policy.device.type != "cpu":
-        return None
-    from transformers import GenerationConfig
-
-    from azr_lite.train.cpu import CpuSampler
-
-    made = CpuSampler(policy.model, codec, GenerationConfig(pad_token_id=policy.tokenizer.pad_token_id), policy.compute)
-    return None if made.why_not() else made
 
 
 def _stopping(rule: Ended | None, stop: Sequence[str]) -> Ended | None:

@@ -361,4 +361,4 @@ def build(name: str, setting: Setting) -> ReasoningSuite:
     if name.startswith("induction"):
         return induction_suite(style, verifier, hint=name == "induction-hint")
     kind = "deduction" if name.startswith("cruxeval-o") else "abduction"
-    return cruxeval_suite(kind, name.rpartition("-")[2], style, verifier, setting.reasoning_protocol)
+    return cruxeval_suite(kind, name.rpartition("-")[2], style, verifier, setting.options.reasoning_protocol)

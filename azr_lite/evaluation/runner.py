@@ -21,7 +21,7 @@ from rich.table import Column, Table
 
 from azr_lite.environment import describe_environment
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.benchmarks import BUILDERS, GROUPS, beside_paper, in_paper, maths_average
+from azr_lite.evaluation.benchmarks import BUILDERS, GROUPS, IN_PAPER, beside_paper, maths_average
 from azr_lite.evaluation.generators import open_model
 from azr_lite.evaluation.scores import VERSION, Item, Result, compare_paired, read_result, summarize
 from azr_lite.evaluation.suite import Generator, Options, Question, Reply, Sampling, Setting, Suite, choose
@@ -55,8 +55,9 @@ class Evaluation:
 
     @property
     def as_in_paper(self) -> dict[str, float]:
-        """What stands in the paper's table, by suite; code only in the paper's protocol (evalplus)."""
-        return in_paper({name: result.scores["all"]["accuracy"] for name, result in self.results.items()})
+        """Accuracies that stand in the paper's table, by suite; code only in the paper's protocol (evalplus)."""
+        own = {re.sub("-evalplus-(chat|direct)$", "", name): result for name, result in self.results.items()}
+        return {name: result.scores["all"]["accuracy"] for name, result in own.items() if name in IN_PAPER}
 
     def as_dict(self) -> dict[str, Any]:
         """Model, scores, gains and the paper's average of mathematics for JSON."""
@@ -114,9 +115,7 @@ def evaluate(
                 tell(line)
             by_group = opened.model == "nano" and any(word in GROUPS for word in words)
             wanted = ["held-out"] if by_group else names
-            protocols = (asked.reasoning_protocol, asked.code_protocol)
-            setting = Setting(opened.model, opened.style, verifier, "", *protocols, allow_weak=asked.allow_weak)
-            suites, left_out = _build(wanted, setting, sources)
+            suites, left_out = _build(wanted, Setting(opened.model, opened.style, verifier, options=asked), sources)
             for name, why in left_out.items():
                 tell(f"{name} is left out: {why}")
             folder = folder or opened.folder or Path("evals") / _safe(named)

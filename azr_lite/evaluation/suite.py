@@ -270,13 +270,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a suite is built for. `model`: the base model. `source`: a file or hub id instead of what is shipped. The
-    rest: see `Options`."""
+    """What a suite is built for. `model`: the base model. `source`: a file or hub id instead of what is shipped."""
 
     model: str
     style: Style
     verifier: Verifier
     source: str = ""
-    reasoning_protocol: str = "azr"
-    code_protocol: str = "evalplus"
-    allow_weak: bool = False
+    options: Options = Options()

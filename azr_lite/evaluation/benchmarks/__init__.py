@@ -67,12 +67,6 @@ def paper_rows(model: str) -> dict[str, tuple[float, ...]]:
     return {kind: tuple(map(float, numbers)) for own, kind, *numbers in rows if own == name}
 
 
-def in_paper(accuracies: Mapping[str, float]) -> dict[str, float]:
-    """What of suite → accuracy stands in the paper's table, by short name; code only in its protocol (evalplus)."""
-    own = {re.sub("-evalplus-(chat|direct)$", "", name): value for name, value in accuracies.items()}
-    return {name: value for name, value in own.items() if name in IN_PAPER}
-
-
 def beside_paper(model: str, base: Mapping[str, float], trained: Mapping[str, float] | None = None) -> str:
     """Our scores (0..1 by suite) next to the paper's, in points, at most 80 columns wide, and what sets the two apart.
 

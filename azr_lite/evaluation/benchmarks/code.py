@@ -70,11 +70,11 @@ def code_suite(name: str, setting: Setting) -> CodeSuite:
 
     EvaluationError for an unknown protocol, unreadable data, or (protocol ``evalplus``) a missing evalplus.
     """
-    if setting.code_protocol not in ("evalplus", "azr"):
-        raise EvaluationError(f"unknown protocol {setting.code_protocol!r} for code; choose evalplus or azr")
+    if setting.options.code_protocol not in ("evalplus", "azr"):
+        raise EvaluationError(f"unknown protocol {setting.options.code_protocol!r} for code; choose evalplus or azr")
     dataset, file = SUITES[name]
     data = read_data(name, setting.source, NEEDS) if setting.source else shipped(name, file)
-    if setting.code_protocol == "azr":
+    if setting.options.code_protocol == "azr":
         how, tokens, stop = "azr", AZR_TOKENS, (END_ANSWER,)
     else:
         need("evalplus", EVALPLUS)
@@ -82,7 +82,7 @@ def code_suite(name: str, setting: Setting) -> CodeSuite:
 
         how, tokens = "evalplus-chat" if setting.style.chat else "evalplus-direct", EVALPLUS_TOKENS
         stop = (*EOS, *(["\n```\n"] if setting.style.chat else extra_eos_for_direct_completion(dataset)))
-    own = dataset, setting.style, setting.allow_weak
+    own = dataset, setting.style, setting.options.allow_weak
     return CodeSuite(f"{name}-{how}", how, *own, data=data, max_tokens=tokens, stop=stop)
 
 
