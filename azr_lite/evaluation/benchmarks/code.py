@@ -1,16 +1,15 @@
 """HumanEval+ and MBPP+: prompts of three protocols, extraction, marks. Nothing here runs a program (`judge.py` does).
 
-Protocols, never mixed, part of every suite's name:
-* ``evalplus-chat``: the prompt of evalplus' own chat path, words and shape taken from the installed package; the
-  prefill ends in an opened python fence; 768 tokens and its stop strings. The paper's HumanEval+ and MBPP+ are this.
-* ``evalplus-direct``: what the same path does for a model without chat template: the task's text, to be gone on with.
-* ``azr``: the think/answer prompt of self-play in words of our own; the last python block of
-  the answer that defines the function counts.
+Protocols, never mixed, part of every suite's name, and the program that each counts strictly:
+* ``evalplus-chat``: evalplus' own chat prompt, stop strings and 768 tokens; the prefill ends in an opened python fence.
+  The reply up to the first stop string or closing fence. The paper's HumanEval+ and MBPP+ are this.
+* ``evalplus-direct``: what the same path does for a model without chat template: the task's text, and the reply to it
+  up to the first stop string.
+* ``azr``: self-play's think/answer prompt. The last python block of the answer that defines the function.
 
-`Mark.right`: all tests pass for the strictly extracted program: azr, see above; evalplus-chat, the reply up to the
-first stop string or closing fence; evalplus-direct, task and reply up to the first stop string. `Mark.lenient`: or they
-pass for azr with such a block wherever it stands; for both others after evalplus' `sanitize`, and **that is the
-published way**: compare `lenient` with leaderboards. `Mark.parts`: base and plus of the strict program.
+`Mark.right`: that program passes all tests. `Mark.lenient`: or, for azr, such a block wherever it stands; for both
+others, the reply after evalplus' `sanitize`, and **that is the published way**: compare `lenient` with leaderboards.
+`Mark.parts`: base and plus of the strict program.
 """
 
 from __future__ import annotations
