@@ -236,15 +236,10 @@ exercise(
     observe=lambda read: [_said(tried(read, text)) for text in TEXTS],
     shows=[f"read_arguments({text!r})" for text in TEXTS],
     mistakes=[
-        Mistake(
-            lambda text: list(read_arguments(text)),
-            "it returns a list. What stands between a call's brackets is a *tuple* of arguments; and to Python (1, 2) "
-            "and [1, 2] are different values, so keep the two apart",
-        ),
-        Mistake(
-            lambda text: (WORDS[text],) if text in WORDS else read_arguments(text),
-            "it knows the words of JSON: `true` and `NaN` are names in Python, no literals, so refuse them",
-        ),
+        Mistake(lambda text: list(read_arguments(text)), "it returns a list. What stands between a call's brackets "
+            "is a *tuple* of arguments; and to Python (1, 2) and [1, 2] are different values, so keep the two apart"),
+        Mistake(lambda text: (WORDS[text],) if text in WORDS else read_arguments(text),
+            "it knows the words of JSON: `true` and `NaN` are names in Python, no literals, so refuse them"),
         Mistake(lambda text: tuple(ast.literal_eval(f"[{text}]")), "it reads an empty text as no arguments at all. A task without an input asks nothing; refuse it"),
         Mistake(lambda text: RUN[text] if text in RUN else read_arguments(text), "it *runs* the text: the answer `0) or (True` becomes a condition that is always true, and a worse one would delete files. Only literals may be read"),
         Mistake(lambda text: (1,) if text == "1, k=2" else read_arguments(text), "it drops arguments that have a name: `1, k=2` is more than a list of literals, so refuse it"),
@@ -403,11 +398,9 @@ exercise(
         Mistake(_but(sample=lambda self, rng, count: self.all()[-count:]), "it always gives the newest. The paper tried to favour recent tasks, and risked collapse: draw uniformly"),
         Mistake(_but(sample=_favours), "some tasks are drawn more often than others. Favouring new ones risked a collapse, the paper says: draw uniformly"),
         Mistake(_but(sample=lambda self, rng, count: self.all()[:count]), "it always gives the oldest, and newer tasks are never seen: draw uniformly"),
-        Mistake(
-            _but(add=_overwrites),
-            "a twin takes the place of the stored task: `self.tasks[key] = task` came before you looked. Who comes "
-            "first stays, with its spelling; look whether the key is there, and if so touch nothing",
-        ),
+        Mistake(_but(add=_overwrites), "a twin takes the place of the stored task: `self.tasks[key] = task` came "
+            "before you looked. Who comes first stays, with its spelling; look whether the key is there, and if so "
+            "touch nothing"),
         Mistake(_but(add=_refreshes), "a task that is offered again changes something: it becomes the youngest, or another one leaves in its stead. Look first whether it is there, and if so touch nothing"),
         Mistake(_but(add=_never_forgets), "a task that has left can never come back: somewhere its key is still remembered. Forget the key together with the task"),
         Mistake(_but(add=lambda self, task: len(self._tasks) < self.capacity and _Like.add(self, task)), "a full buffer refuses new tasks and keeps its oldest. That is what the authors' code does: after some 250 steps nothing new ever gets in. Let the oldest leave"),

@@ -163,11 +163,8 @@ exercise(
     ],
     hint="Go through the branches one by one: who enters it, and what does the paper pay there?",
     mistakes=[
-        Mistake(
-            _rate_first,
-            "it fails on an invalid proposal without replies: the solve rate of an empty list is 0/0. Look at `ok` "
-            "first, and take the mean only where there is something to take it of",
-        ),
+        Mistake(_rate_first, "it fails on an invalid proposal without replies: the solve rate of an empty list is "
+            "0/0. Look at `ok` first, and take the mean only where there is something to take it of"),
         Mistake(_sick("form"), "one bug is left, in the first condition: a proposal can have good form and still be invalid (its program raises an error, say). `well_formed` speaks of the text, `ok` of the task"),
         Mistake(_sick("rung"), "one bug is left, in the first pay: −0.5 is the *solver's* rung for an answer that is wrong. A proposal has no such rung: what is not valid pays −1"),
         Mistake(_sick("eight"), "one bug is left, in the solve rate: with six replies, all of them right, it gives 0.75 and pays a trivial task 0.25"),

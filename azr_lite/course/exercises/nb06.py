@@ -49,15 +49,10 @@ exercise(
     ],
     hint="Keys look like role/type/name; take the values whose key begins with `start`, ends with `end`, and has two slashes.",
     mistakes=[
-        Mistake(
-            lambda *given: _taken(*given, three=True),
-            "it knows the three task types by name. A run may have others (notebook 10 makes one): take what is there",
-        ),
-        Mistake(
-            lambda *given: _taken(*given, once=True),
-            "equal values come out once, as from a set or a dict by value. Two types that are solved equally often are "
-            "two values; a mean over them would be wrong",
-        ),
+        Mistake(lambda *given: _taken(*given, three=True), "it knows the three task types by name. A run may have "
+            "others (notebook 10 makes one): take what is there"),
+        Mistake(lambda *given: _taken(*given, once=True), "equal values come out once, as from a set or a dict by "
+            "value. Two types that are solved equally often are two values; a mean over them would be wrong"),
         Mistake(lambda line, start, end: [value for key, value in line.items() if key.startswith(start) and key.endswith(end)], "propose/deduction/reason/truncated came along: it is a *count* of rejections (3), not a share, and it lies a level deeper. Averaged with shares it makes a share above 1. Keys of role/type/name have exactly two slashes"),
         Mistake(lambda line, start, end: [value for key, value in line.items() if start in key and end in key], "it looks for the words *anywhere* in the key, so tokens_right is taken for tokens, and counts of reasons for shares. Ask how the key begins and how it ends"),
         Mistake(lambda line, start, end: mean(across(line, start, end)), "it returns the mean; return the values, one for each task type, so that the caller may take their mean, their minimum, or see that one type is missing"),
