@@ -9,7 +9,6 @@ Letters in names of arrays here: S seeds, I held-out problems, C skeletons (clus
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from azr_lite.course.figures import figure
 from azr_lite.evaluation.scores import evaluated_step
 from azr_lite.metrics import STAGES, across
 from azr_lite.observe.style import png
+from azr_lite.rundir import write_bytes
 
 RESAMPLES = 2000
 TARGET = 0.15
@@ -33,16 +33,12 @@ def compare_runs(paths: Sequence[Path]) -> dict[str, Any]:
     """
     pairs = [_evaluations(path) for path in paths]
     keys = [(i["type"], i["stratum"], i["id"]) for i in pairs[0][0]]
-    names = [
-        name
-        for type_ in dict.fromkeys(k[0] for k in keys)
-        for name in (type_, *sorted({f"{t}/{s}" for t, s, _ in keys if t == type_}))
-    ]
+    types = list(dict.fromkeys(k[0] for k in keys))
+    names = [name for type_ in types for name in (type_, *sorted({f"{t}/{s}" for t, s, _ in keys if t == type_}))]
     before_SI, after_SI = (np.array([[float(i["right"]) for i in pair[side]] for pair in pairs]) for side in (0, 1))
     labels = [f"{i['type']} {_skeleton(i['prompt'], i['id'])}" for i in pairs[0][0]]
     clusters = np.unique(labels, return_inverse=True)[1]
     tokens = [float(np.mean([np.mean([i["tokens"] for i in pair[side]]) for pair in pairs])) for side in (0, 1)]
-    types = list(dict.fromkeys(k[0] for k in keys))
     weights_NI = np.array([[float(name in (k[0], f"{k[0]}/{k[1]}")) for k in keys] for name in names])
     draws = _draws(len(paths), clusters, np.array([types.index(k[0]) for k in keys]))
     of_types = [weights_NI[names.index(type_)] for type_ in types]
@@ -239,10 +235,8 @@ def draw_curves(paths: dict[str, Sequence[Path]], file: Path, machine: str) -> N
     made.supxlabel(
         f"nano, {len(paths[first])} seeds (lines: mean, bands: range), {machine}", ha="right", x=0.995, size=7
     )
-    beside = file.with_name(f".{file.name}.new")
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside.write_bytes(png(made))
-    os.replace(beside, file)
+    write_bytes(file, png(made), "--figure")
 
 
 def _line(axis: Any, x: Sequence[int], values_SX: Any, arm: str) -> None:

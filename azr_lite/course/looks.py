@@ -159,7 +159,8 @@ class _Descent:
     def step(self) -> None:
         self.steps += 1
         for p in self.weights:
-            p.data -= 0.5 * p.grad
+            if p.grad is not None:
+                p.data -= 0.5 * p.grad
 
 
 def updated(mine: Callable[..., Any]) -> list[Any]:
