@@ -75,14 +75,10 @@ def matrix(names: Sequence[str] = ATTACKS, layers: Mapping[str, str] | None = No
     return found
 
 
-def stopped_by(outcome: Outcome) -> str:
-    """One sentence: what became of a program, and which layer's doing it was."""
-    return f"{outcome.kind}: {WORDS[outcome.kind]}" + (f" ({outcome.detail})" if outcome.detail else "")
-
-
 def run_and_explain(executor: Executor, program: str, argument: Any = 1) -> str:
-    """Run one program as the trainer would run a solver's, and say what stopped it."""
-    return stopped_by(executor.run(program, [(argument,)])[0])
+    """Run one program as the trainer would run a solver's; one sentence says what became of it, and by which layer."""
+    (outcome,) = executor.run(program, [(argument,)])
+    return f"{outcome.kind}: {WORDS[outcome.kind]}" + (f" ({outcome.detail})" if outcome.detail else "")
 
 
 def judge_candidate(

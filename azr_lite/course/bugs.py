@@ -69,8 +69,7 @@ def _rewarded(change: Callable[[SelfPlay, Rollout], float]) -> list[Patch]:
 
     def reward(self: SelfPlay, proposals: Sequence[Any], answers: Sequence[Any]) -> list[Rollout]:
         rollouts = healthy(self, proposals, answers)
-        rewards = [change(self, r) for r in rollouts]
-        pairs = zip(rollouts, rewards, strict=True)
+        pairs = [(r, change(self, r)) for r in rollouts]
         return [dataclasses.replace(r, reward=reward, reward_parts={"bug": reward}) for r, reward in pairs]
 
     return [(SelfPlay, "reward", reward)]

@@ -3,7 +3,7 @@
 Intervals are 95 % percentile bootstraps that draw seeds and, within task types, *skeletons* (the sequence of operation
 kinds) with replacement: problems that share a skeleton are not independent, and seeds share the problems.
 
-Letters in names of arrays here: S seeds, I held-out problems, C skeletons (clusters of problems), N rows of the table.
+Letters in names of arrays here: S seeds, I held-out problems, C skeletons (clusters of problems).
 """
 
 from __future__ import annotations
@@ -39,12 +39,11 @@ def compare_runs(paths: Sequence[Path]) -> dict[str, Any]:
     labels = [f"{i['type']} {_skeleton(i['prompt'], i['id'])}" for i in pairs[0][0]]
     clusters = np.unique(labels, return_inverse=True)[1]
     tokens = [float(np.mean([np.mean([i["tokens"] for i in pair[side]]) for pair in pairs])) for side in (0, 1)]
-    weights_NI = np.array([[float(name in (k[0], f"{k[0]}/{k[1]}")) for k in keys] for name in names])
+    own_I = {name: np.array([float(name in (k[0], f"{k[0]}/{k[1]}")) for k in keys]) for name in names}
+    weights_I = {"all": sum(own_I[type_] / own_I[type_].sum() for type_ in types), **own_I}
     draws = _draws(len(paths), clusters, np.array([types.index(k[0]) for k in keys]))
-    of_types = [weights_NI[names.index(type_)] for type_ in types]
-    weights = {"all": sum(own / own.sum() for own in of_types), **dict(zip(names, weights_NI, strict=True))}
     return {
-        "scores": {name: _numbers(before_SI, after_SI, own, draws) for name, own in weights.items()},
+        "scores": {name: _numbers(before_SI, after_SI, weights, draws) for name, weights in weights_I.items()},
         "reply_tokens": {"before": tokens[0], "after": tokens[1]},
         "steps": _summary(paths[0])["steps"],
         "training_seconds": [training_seconds(path) for path in paths],

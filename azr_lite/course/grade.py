@@ -146,7 +146,7 @@ def grade(path: str | Path, seconds: int = SECONDS, minutes: float = MINUTES) ->
             flagged += [f"{name}: {why}"] * bool(why)
             output = f"? {name}: flagged: {why}; have a look" if why else found["output"]
             score, status = (one.points, "passed") if right and not why else (0, "failed")
-            tests.append(dict(name=name, score=score, max_score=one.points, output=output, status=status))
+            tests.append({"name": name, "score": score, "max_score": one.points, "output": output, "status": status})
     total = {key: sum(test[key] for test in tests) for key in ("score", "max_score")}
     return {"lesson": number, **total, "flagged": flagged, "tests": tests}
 
