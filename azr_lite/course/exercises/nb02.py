@@ -46,17 +46,9 @@ WORLDS: dict[str, tuple[list[Outcome], list[Outcome]]] = {
 }
 
 
-def _observed(mine: Callable[[Sequence[Outcome], Sequence[Outcome]], Validation]) -> list[Any]:
-    return [_said(mine, *pair) for pair in WORLDS.values()]
-
-
 def _said(mine: Callable[..., Any], first: Sequence[Outcome], second: Sequence[Outcome]) -> Any:
     found = tried(mine, first, second)
     return [found.ok, found.outputs, found.reason, found.index] if isinstance(found, Validation) else found
-
-
-def _first_only(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
-    return verdict(first)
 
 
 def _loose(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
@@ -281,7 +273,7 @@ exercise(
 
 
 exercise(
-    name="verdict", key=verdict, points=3, observe=_observed,
+    name="verdict", key=verdict, points=3, observe=lambda mine: [_said(mine, *pair) for pair in WORLDS.values()],
     shows=[f"[ok, outputs, reason, index] of verdict(first, second) for {name!r}: it" for name in WORLDS],
     hint="First world first; \"infra\" means not run; then compare `canonical(one.value)` input by input.",
     mistakes=[
@@ -295,17 +287,12 @@ exercise(
         Mistake(_interleaved, "it goes through both worlds at once, so that a difference at an early input hides a failure at a later one. The first world decides first, over all its inputs: two loops, one after the other"),
         Mistake(_one_loop, "it compares value with value and never asks how the second world ended. What timed out, or was not run (\"infra\"), has the value None, which differs from everything; and True == 1. Look at `other.kind` first, then at canonical texts"),
         Mistake(_by_repr, "it compares `repr`: equal sets and dicts may be written in two orders. `canonical` sorts"),
-        Mistake(_first_only, "it looks at the first world only, so programs that hang on the order of a set, on `id` or on the clock pass. The second world is the whole proof"),
+        Mistake(lambda first, second: verdict(first), "it looks at the first world only, so programs that hang on the order of a set, on `id` or on the clock pass. The second world is the whole proof"),
     ],
 )  # fmt: skip
 
 
 GOLD = "gold-7351"
-
-
-def _judged(mine: Callable[..., Any]) -> list[Any]:
-    """The verdicts, and whether what went to the sandbox knew the gold."""
-    return [_with_spy(mine, made, gold) for made, gold in _CASES]
 
 
 _CASES: list[tuple[Outcome, Any]] = [
@@ -315,6 +302,7 @@ _CASES: list[tuple[Outcome, Any]] = [
 
 
 def _with_spy(mine: Callable[..., Any], made: Outcome, gold: Any) -> Any:
+    """The verdict, and whether what went to the sandbox knew the gold."""
     programs: list[str] = []
     given: list[str] = []
 
@@ -342,7 +330,8 @@ def _as_input(run: Callable[..., list[Outcome]], program: str, candidate: tuple[
 
 
 exercise(
-    name="judge_candidate", key=judge_candidate, points=2, observe=_judged,
+    name="judge_candidate", key=judge_candidate, points=2,
+    observe=lambda mine: [_with_spy(mine, *case) for case in _CASES],
     shows=[f"with an outcome of kind {made.kind!r}, value {made.value!r}, and gold {gold!r}, it" for made, gold in _CASES],
     hint="Run the program on the candidate; ask `outcome.ok` first; compare here.",
     mistakes=[

@@ -164,11 +164,8 @@ def _key_table(rewards: Sequence[float], prompts: Sequence[Hashable]) -> Array:
 
 exercise(
     name="rloo", key=rloo, points=2,
-    probes=lambda: [
-        ([1.0, 0.0, 0.0], ["a"] * 3),
-        ([1.0, -0.5, -0.5, 1.0, 0.5, 1.0, -0.5, -0.5], PROMPTS),
-        ([1.0, 0.5, 0.0, 1.0, 1.0], PAIRS),
-    ],
+    probes=lambda: [([1.0, 0.0, 0.0], ["a"] * 3), ([1.0, -0.5, -0.5, 1.0, 0.5, 1.0, -0.5, -0.5], PROMPTS),
+        ([1.0, 0.5, 0.0, 1.0, 1.0], PAIRS)],
     hint="The baseline of a reply is the mean of the *other* replies to its prompt.",
     mistakes=[
         Mistake(_unguarded, "a prompt with a single reply has no other replies; their mean is 0/0 = nan. Such a reply gets 0: nothing is known of it"),
@@ -255,11 +252,8 @@ def _weights(
 
 exercise(
     name="loss_weights", key=loss_weights, points=3,
-    probes=lambda: [
-        (["propose", "solve"], [10, 30], [True, True]),
-        (LOSS_GROUPS[:5], LOSS_LENGTHS[:5], LOSS_COUNTS[:5]),
-        (LOSS_GROUPS, LOSS_LENGTHS, LOSS_COUNTS),
-    ],
+    probes=lambda: [(["propose", "solve"], [10, 30], [True, True]),
+        (LOSS_GROUPS[:5], LOSS_LENGTHS[:5], LOSS_COUNTS[:5]), (LOSS_GROUPS, LOSS_LENGTHS, LOSS_COUNTS)],
     hint="Set w × (tokens of the group) / T equal to 1/G and solve for w.",
     mistakes=[
         Mistake(_weights(idle_groups=True), "groups of which no row counts are still counted in G, so the rest is paid too little; G is the number of groups that are trained"),

@@ -12,8 +12,6 @@ from azr_lite.rewards import answer_reward, learnability, solve_rate
 
 KEYS = "azr_lite.course.own_loop"
 
-# ---------------------------------------------------------------- read_reply
-
 _FENCE = r"```(\w+)\n(.*?)\n```"
 _INPUTS = "\n".join(f"```input\n{n}\n```" for n in (1, 2, 3))
 _PROGRAM = "```python\ndef f(x):\n    x = x[1:]\n    return x\n```"
@@ -52,6 +50,8 @@ exercise(
         Mistake(lambda text: _blocks(text, r".*?<think>.*?</think>\s*<answer>(.*?)</answer>"),
             "a reply begins with its thought: words before <think> are no form. `re.match` starts at the beginning, "
             "`re.search` anywhere"),
+        Mistake(lambda text: _blocks(text, r"<think>.*?</think><answer>(.*?)</answer>"), "between </think> and <answer> "
+            "may stand spaces and line breaks; models write them. `\\s*` takes any number of them"),
         Mistake(lambda text: _blocks(text, r".*?<answer>(.*?)</answer>"), "you may not have asked for the thought: "
             "the form is <think> … </think>, then <answer> … </answer>. The thought may be empty, its tags not "
             "missing"),
@@ -71,9 +71,6 @@ exercise(
             "before the closing fence; leave it out"),
     ],
 )  # fmt: skip
-
-
-# ---------------------------------------------------------------- sample
 
 
 def _sampler(
@@ -145,9 +142,6 @@ exercise(
         Mistake(_sampler(more=1), "replies are one token longer than `limit`"),
     ],
 )  # fmt: skip
-
-
-# ---------------------------------------------------------------- logprobs, policy_loss, update
 
 
 def _logprobs(
@@ -324,9 +318,6 @@ exercise(
 )  # fmt: skip
 
 
-# ---------------------------------------------------------------- step
-
-
 def _step(
     pay: Callable[[float], float] = learnability, invalid: float | None = -1.0, keep: str = "valid", calls: int = 1,
     copies: bool = False, n: int | None = None, answers_too: bool = True, score: bool = False,
@@ -357,7 +348,7 @@ def _step(
             world.learn(rows, pays)
             world.learn(answers, told)
         elif mixed:
-            world.learn([*rows, *answers], told + pays)
+            world.learn([*answers, *rows], pays + told)
         else:
             world.learn([*rows, *answers] if answers_too else rows, pays + told if answers_too else pays)
 

@@ -29,23 +29,18 @@ OTHER = {"solve/sql/ok": 0.5, "solve/errors/ok": 0.5, "solve/deduction/ok": 0.25
 
 
 def _taken(line: Mapping[str, float], start: str, end: str, three: bool = False, once: bool = False) -> list[float]:
-    kinds = ("deduction", "abduction", "induction")
-    found = (
-        [line[f"{start}{kind}{end}"] for kind in kinds if f"{start}{kind}{end}" in line]
-        if three
-        else across(line, start, end)
-    )
+    found = across(line, start, end)
+    if three:
+        names = [f"{start}{kind}{end}" for kind in ("deduction", "abduction", "induction")]
+        found = [line[name] for name in names if name in line]
     return list(dict.fromkeys(found)) if once else found
 
 
 exercise(
     name="across", key=across, points=1,
     probes=lambda: [
-        (LINE, "solve/", "/ok"),
-        (LINE, "solve/", "/tokens"),
-        (LINE, "propose/", "/truncated"),
-        (LINE, "solve/", "/reward"),
-        (OTHER, "solve/", "/ok"),
+        (LINE, "solve/", "/ok"), (LINE, "solve/", "/tokens"), (LINE, "propose/", "/truncated"),
+        (LINE, "solve/", "/reward"), (OTHER, "solve/", "/ok"),
     ],
     hint="Keys look like role/type/name; take the values whose key begins with `start`, ends with `end`, and has two slashes.",
     mistakes=[

@@ -98,10 +98,8 @@ exercise(
 exercise(
     name="cache_bytes_per_token", key=cache_bytes_per_token, points=1,
     probes=lambda: [(_7B,), (_14B,), (_7B, 1), (_SMOL, 4), (_WIDE,)],
-    shows=[
-        f"cache_bytes_per_token({given})"
-        for given in ("Qwen2.5-Coder-7B", "Qwen2.5-Coder-14B", "Qwen2.5-Coder-7B, e=1", "SmolLM2-135M, e=4", "Qwen3-4B")
-    ],
+    shows=[f"cache_bytes_per_token({given})" for given in (
+        "Qwen2.5-Coder-7B", "Qwen2.5-Coder-14B", "Qwen2.5-Coder-7B, e=1", "SmolLM2-135M, e=4", "Qwen3-4B")],
     mistakes=[
         Mistake(lambda s, e=2: 2 * s.layers * s.kv_heads * (s.hidden // s.heads) * e,
             "it takes hidden // heads for the width of a head. That holds for Qwen2.5 and not for Qwen3, whose heads "
