@@ -73,15 +73,14 @@ def _numbers(before_SI: Any, after_SI: Any, weights_I: Any, draws: Sequence[tupl
         w = weights_I * times_I
         return float(times_S @ (values_SI @ w) / w.sum()) if w.sum() else float("nan")
 
-    ones_S, ones_I = np.full(len(before_SI), 1 / len(before_SI)), np.ones(before_SI.shape[1])
+    gain_SI = after_SI - before_SI
+    ones_S, ones_I = np.full(len(gain_SI), 1 / len(gain_SI)), np.ones(gain_SI.shape[1])
     result: dict[str, Any] = {"n": int((weights_I > 0).sum())}
-    for name, values in (("before", before_SI), ("after", after_SI), ("gain", after_SI - before_SI)):
+    for name, values in (("before", before_SI), ("after", after_SI), ("gain", gain_SI)):
         spread = [mean(values, *draw) for draw in draws]
         low, high = np.nanpercentile(spread, [2.5, 97.5])
         result[name] = {"mean": mean(values, ones_S, ones_I), "low": float(low), "high": float(high)}
-    result["gain"]["by_seed"] = [
-        mean(after_SI[s : s + 1] - before_SI[s : s + 1], np.ones(1), ones_I) for s in range(len(before_SI))
-    ]
+    result["gain"]["by_seed"] = [mean(gain_SI[[seed]], np.ones(1), ones_I) for seed in range(len(gain_SI))]
     return result
 
 
@@ -131,8 +130,8 @@ def training_seconds(path: Path, steps: int | None = None) -> float:
     return round(sum(line[name] for line in _lines(path / "timing.jsonl")[:steps] for name in STAGES), 1)
 
 
-def operations_by_step(path: Path) -> dict[int, list[int]]:
-    """Operations of each valid proposal, by step in order; without seeding and programs outside the mini-language."""
+def _operations_by_step(path: Path) -> list[list[int]]:
+    """Operations of each valid proposal, by step; without seeding and programs outside the mini-language."""
     from azr_lite.nano.language import skeleton
 
     found: dict[int, list[int]] = {}
@@ -140,12 +139,12 @@ def operations_by_step(path: Path) -> dict[int, list[int]]:
         names = skeleton(entry["task"]["program"]) if entry["ok"] and entry["step"] >= 0 else None
         if names is not None:
             found.setdefault(entry["step"], []).append(len(names))
-    return dict(sorted(found.items()))
+    return [depths for _, depths in sorted(found.items())]
 
 
 def operations_per_proposal(path: Path) -> list[float]:
     """Mean operations of a valid proposal, by step."""
-    return [float(np.mean(depths)) for depths in operations_by_step(path).values()]
+    return [float(np.mean(depths)) for depths in _operations_by_step(path)]
 
 
 def reply_tokens(path: Path) -> list[float]:
@@ -155,7 +154,7 @@ def reply_tokens(path: Path) -> list[float]:
 
 def _operations(path: Path) -> dict[str, float]:
     """Mean operations of valid proposals in the first and the last tenth of the run: where the proposer went."""
-    depths = list(operations_by_step(path).values())
+    depths = _operations_by_step(path)
     tenth = max(1, len(depths) // 10)
     parts = {"first": depths[:tenth], "last": depths[-tenth:]}
     return {name: float(np.mean(np.concatenate(part))) if part else float("nan") for name, part in parts.items()}

@@ -51,7 +51,8 @@ exercise(
             "a reply begins with its thought: words before <think> are no form. `re.match` starts at the beginning, "
             "`re.search` anywhere"),
         Mistake(lambda text: _blocks(text, r"<think>.*?</think><answer>(.*?)</answer>"),
-            "between </think> and <answer> may stand spaces and line breaks; models write them. `\\s*` takes any number of them"),
+            "between </think> and <answer> may stand spaces and line breaks; models write them. `\\s*` takes any number "
+            "of them"),
         Mistake(lambda text: _blocks(text, r".*?<answer>(.*?)</answer>"), "you may not have asked for the thought: "
             "the form is <think> … </think>, then <answer> … </answer>. The thought may be empty, its tags not "
             "missing"),
