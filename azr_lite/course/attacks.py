@@ -14,25 +14,11 @@ from azr_lite.sandbox.abuse import abuse_suite
 from azr_lite.sandbox.wire import compare
 
 ATTACKS = (
-    "write a file in /tmp",
-    "read /etc/passwd",
-    "stat the home folder",
-    "read the trainer's memory",
-    "signal the parent",
-    "signal every process",
-    "connect over TCP",
-    "open a unix socket",
-    "keyring",
-    "io_uring",
-    "new namespaces",
-    "change its priority",
-    "fork",
-    "run a shell",
-    "answer twice",
-    "return an object that equals everything",
-    "spin",
-    "eat memory",
-)
+    "write a file in /tmp", "read /etc/passwd", "stat the home folder", "read the trainer's memory",
+    "signal the parent", "signal every process", "connect over TCP", "open a unix socket", "keyring", "io_uring",
+    "new namespaces", "change its priority", "fork", "run a shell", "answer twice",
+    "return an object that equals everything", "spin", "eat memory",
+)  # fmt: skip
 """Attacks of the abuse suite that differ in what stops them."""
 
 LAYERS: Mapping[str, str] = {
