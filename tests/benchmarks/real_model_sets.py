@@ -82,7 +82,9 @@ def suites(style: Style, verifier: Verifier, names: Sequence[str] = SETS) -> dic
         else:
             data = read_data(name, FOLDER / f"{name}.jsonl")
             problems = [("", task_from_json(dict(row))) for row in data.rows]
-        found[name] = FileQuestions(name, PROTOCOL, problems, style, verifier, data, max_tokens=MAX_TOKENS, stop=())
+        found[name] = FileQuestions(
+            name, PROTOCOL, problems, style, verifier, data=data, max_tokens=MAX_TOKENS, stop=()
+        )
     return found
 
 
