@@ -319,8 +319,7 @@ class _Session:
             return sum(min(size, target) for size in buffers.sizes().values())
 
         with self.reporter.progress("seeding the buffers", target * len(c.task_types), filled()) as tell:
-            self.trainer.on_sampled = lambda replies: tell(filled())
-            return self.selfplay.seed(self.trainer.generate)
+            return self.selfplay.seed(partial(self.trainer.generate, tell=lambda replies: tell(filled())))
 
     def _evaluate_after(self, done: int) -> Standing | None:
         """Evaluate after step `done`; where the stop rule stands then."""
@@ -340,9 +339,10 @@ class _Session:
             budget.evaluation_s = max(budget.evaluation_s, kept.record["seconds"])
             return kept.items
         began = time.perf_counter()
-        generator = PolicyInTraining(partial(self.trainer.generate, greedy=True), f"{self.config.preset}, {name}")
         questions = self.suite.questions()
-        with self.reporter.progress(f"held-out evaluation, {name}", len(questions)) as self.trainer.on_sampled:
+        with self.reporter.progress(f"held-out evaluation, {name}", len(questions)) as tell:
+            greedy = partial(self.trainer.generate, greedy=True, tell=tell)
+            generator = PolicyInTraining(greedy, f"{self.config.preset}, {name}")
             items = answer(generator, self.suite, questions)
         seconds = time.perf_counter() - began
         record = record_of(self.suite, generator, questions, items, seconds, self.config.seed)

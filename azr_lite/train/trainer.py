@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,6 @@ class SelfPlayTrainer(GRPOTrainer):
         self.count_tokens = self.codec.count_tokens
         self.rollouts: list[Rollout] = []
         self.scorer = Scorer(self, super()._get_per_token_logps_and_entropies)
-        self.on_sampled: Callable[[int], None] = lambda replies: None  # so many of one `generate` are there
         self._selfplay_step, self._sampling_calls = -1, 0  # -1: before the first step; the sampling calls made in it
         self.rows_at_once = config.micro_batch_size  # of one forward and backward pass; halved where memory runs out
         # until `train` sets it; the self-test comes before
@@ -153,12 +152,14 @@ class SelfPlayTrainer(GRPOTrainer):
         }
 
     @torch.no_grad()
-    def generate(self, prompts: Sequence[str], role: Role = Role.SOLVE, *, greedy: bool = False) -> list[Completion]:
+    def generate(
+        self, prompts: Sequence[str], role: Role = Role.SOLVE, *, greedy: bool = False, tell: Any = None
+    ) -> list[Completion]:
         """One completion per prompt, same order. Every process passes the same list and gets all completions.
 
         Prompts are sorted by length and cut into chunks. A chunk's seed depends on the run's seed, the step, the call
         and the chunk, so a resumed run and any number of processes sample the same. `greedy`: the likeliest tokens, for
-        evaluation; leaves the run's random numbers alone.
+        evaluation; leaves the run's random numbers alone. `tell` is told, now and then, how many replies are there.
         """
         self.act_as(role)
         known = {prompt: self.codec.encode(prompt) for prompt in dict.fromkeys(prompts)}
@@ -176,7 +177,8 @@ class SelfPlayTrainer(GRPOTrainer):
                 rules = [ended[i] for i in chunk] if any(ended) else None
                 samples = self.sampler([ids[i] for i in chunk], greedy=greedy, seed=seed, ended=rules)
                 found += zip(chunk, samples, strict=True) if number < len(chunks) else ()
-                self.on_sampled(len(found) * world)
+                if tell is not None:
+                    tell(len(found) * world)
         self._sampling_calls += not greedy
         of_place = dict(gather_object(found))
         return [self.codec.completion(texts[i], ids[i], of_place[i], ended[i]) for i in range(len(prompts))]
