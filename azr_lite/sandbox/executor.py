@@ -80,9 +80,8 @@ class Executor:
             self.close()
             raise UnsafeError(note)
         if self.level is Level.WEAK:
-            warnings.warn(
-                f"WEAK isolation: model-written programs have your rights. {note}", RuntimeWarning, stacklevel=2
-            )
+            rights = "WEAK isolation: model-written programs have your rights."
+            warnings.warn(f"{rights} {note}", RuntimeWarning, stacklevel=2)
         elif self.level is Level.KERNEL:
             logging.getLogger("azr_lite.sandbox").warning(note)
 
@@ -131,9 +130,8 @@ class Executor:
         first, second = outcomes[: len(items)], outcomes[len(items) :]
         found = [verdict(*both) for both in zip(first, second, strict=True)]
         doubtful = [i for i, outcomes in enumerate(second) if found[i].ok and not all(o.plain for o in outcomes)]
-        more = iter(
-            self._run_plans([Plan(*items[i], "f", world, b, strict=True) for i in doubtful for world in WORLDS[2:]])
-        )
+        plans = [Plan(*items[i], "f", world, b, strict=True) for i in doubtful for world in WORLDS[2:]]
+        more = iter(self._run_plans(plans))
         for i in doubtful:
             found[i] = verdict(first[i], second[i], *(next(more) for _ in WORLDS[2:]))
         return found
@@ -160,6 +158,8 @@ class Executor:
                 raise ValueError(f"unknown world {plan.world!r}: use one of {', '.join(WORLDS)}")
             if wrong := [one for one in plan.inputs if type(one) is not tuple]:
                 raise TypeError(f"an input is a tuple of arguments, as in (1,); got {wrong[0]!r:.60}")
+        if not plans:
+            return []
         finished: Future[None] = Future()
         results: list[list[Outcome]] = [[]] * len(plans)
         left = len(plans)
@@ -177,19 +177,15 @@ class Executor:
                 if left == 0:
                     finished.set_result(None)
 
-        runs = [
-            PlanRun(plan, self._engine.submit, partial(deliver, index), self._stats) for index, plan in enumerate(plans)
-        ]
-        for run in runs:
-            run.start()
+        for index, plan in enumerate(plans):
+            PlanRun(plan, self._engine.submit, partial(deliver, index), self._stats).start()
         beat, still = -1, 0
-        while runs and not wait([finished], LAST_RESORT[0]).done:
+        while not wait([finished], LAST_RESORT[0]).done:
             still = still + 1 if beat == self._engine.beat else 0
             beat = self._engine.beat
             if still >= LAST_RESORT[1]:
                 raise SandboxError("the sandbox's I/O thread has stopped; start again")
-        if runs:
-            finished.result()
+        finished.result()
         return results
 
 
@@ -244,12 +240,10 @@ def verdict(first: Sequence[Outcome], *others: Sequence[Outcome]) -> Validation:
         for index, (one, other) in enumerate(zip(first, second, strict=True)):
             if other.kind in ("timeout", "memory"):
                 return Validation(False, (), *_reason(other), index)
-            if other.kind != "infra" and (
-                other.kind != "ok" or wire.canonical(one.value) != wire.canonical(other.value)
-            ):
-                return Validation(
-                    False, (), "non_deterministic", f"{_show(one)} in one world, {_show(other)} in another", index
-                )
+            if other.kind == "infra" or (other.ok and wire.canonical(one.value) == wire.canonical(other.value)):
+                continue
+            differs = f"{_show(one)} in one world, {_show(other)} in another"
+            return Validation(False, (), "non_deterministic", differs, index)
     return Validation(True, tuple(outcome.value for outcome in first), worlds=1 + len(others))
 
 

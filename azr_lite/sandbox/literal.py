@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 MAX_TEXT: Final = 4096
@@ -116,7 +117,9 @@ class _Reader:
             self.at += 1
             return self._items("]", depth + 1)[0]
         if char == "(":
-            return self._bracket(depth + 1)
+            self.at += 1
+            items, comma = self._items(")", depth + 1)
+            return items[0] if len(items) == 1 and not comma else tuple(items)
         if char == "{":
             self.at += 1
             return self._braces(depth + 1)
@@ -128,11 +131,6 @@ class _Reader:
         if char in "+-.0123456789" and char:
             return self._number()
         return self._name(depth)
-
-    def _bracket(self, depth: int) -> Any:
-        self.at += 1
-        items, comma = self._items(")", depth)
-        return items[0] if len(items) == 1 and not comma else tuple(items)
 
     def _braces(self, depth: int) -> dict[Any, Any] | set[Any]:
         """A dict or a set, from behind its opening brace."""
@@ -152,16 +150,16 @@ class _Reader:
                 entry = (entry, self._value(depth))
             entries.append(entry)
         self._take("}")
-        self._few(len(entries))
-        try:
-            return dict(entries) if keyed else set(entries)
-        except TypeError:
-            raise LiteralError("not_literal", "a list, dict or set cannot be hashed") from None
+        return self._hashed(dict if keyed else set, entries)
 
     @staticmethod
-    def _few(count: int) -> None:
-        if count > MAX_HASHED:
+    def _hashed(kind: Callable[[Collection[Any]], Any], items: Collection[Any]) -> Any:
+        if len(items) > MAX_HASHED:
             raise LiteralError("too_long", f"more than {MAX_HASHED} elements in one set or dict")
+        try:
+            return kind(items)
+        except TypeError:
+            raise LiteralError("not_literal", "a list, dict or set cannot be hashed") from None
 
     def _name(self, depth: int) -> Any:
         match = _NAME.match(self.text, self.at)
@@ -174,11 +172,7 @@ class _Reader:
             items, _ = self._items(")", depth + 1)
             if items and (len(items) > 1 or type(items[0]) not in (set, list, tuple, frozenset)):
                 raise LiteralError("not_literal", f"only {name}() and {name}([...]) are literals, not {name}(...)")
-            self._few(len(items[0]) if items else 0)
-            try:
-                return (set if name == "set" else frozenset)(*items)
-            except TypeError:
-                raise LiteralError("not_literal", "a list, dict or set cannot be hashed") from None
+            return self._hashed(set if name == "set" else frozenset, items[0] if items else ())
         if spelled := _INFINITY.match(self.text, self.at):
             self.at = spelled.end()
             return float(spelled["sign"] + "inf")
