@@ -11,7 +11,7 @@ from azr_lite.course.scripted_policy import OPS, ScriptedPolicy, read_ops
 from azr_lite.nano.generator import draw_run, make_triplet
 from azr_lite.nano.language import KINDS, program_text, type_of
 from azr_lite.presets import preset
-from azr_lite.prompts.compact import COMPACT
+from azr_lite.prompts.words import COMPACT
 from azr_lite.sandbox import Executor
 from azr_lite.selfplay import SelfPlay
 from azr_lite.triplet import Role

@@ -36,7 +36,7 @@ TOOLS = {
         "azr_lite.nano.model": "load_nano",
         "azr_lite.parsing": "ParsedReply parse_reply",
         "azr_lite.prompts": "get_style",
-        "azr_lite.prompts.compact": "COMPACT",
+        "azr_lite.prompts.words": "COMPACT",
         "azr_lite.tasks": "Answer Proposal get_task_type",
         "azr_lite.tasks.base": "argument_text",
         "azr_lite.tasks.deduction": "Deduction",

@@ -15,7 +15,7 @@ from azr_lite.nano import generator
 from azr_lite.nano.generator import draw_induction_run, draw_inputs, draw_op, draw_run, make_triplet
 from azr_lite.nano.language import Op, Value, fits, program_text, states, type_of
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, fence
-from azr_lite.prompts.compact import COMPACT
+from azr_lite.prompts.words import COMPACT
 from azr_lite.tasks.base import get_task_type
 from azr_lite.triplet import Rules
 

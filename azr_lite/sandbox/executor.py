@@ -14,7 +14,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -32,7 +32,8 @@ Inputs = Sequence[tuple[Any, ...]]
 class Executor:
     """Runs programs that nobody trusts. A context manager; any thread may call it.
 
-    `_skip` leaves layers out: for tests and the benchmark only.
+    `level`, `layers` (each "on" or "off: why") and `advice`, for a person, say how much stands between a program and
+    this machine. `_skip` leaves layers out: for tests and the benchmark only.
 
     Args:
         limits: CPU time, memory and sizes that one child may use.
@@ -75,15 +76,15 @@ class Executor:
             self._engine = WeakPool(self.workers, seed)
         self.layers: dict[str, str] = dict(self._engine.layers)
         self.level: Level = level_of(self.layers)
-        note = advice(self.level, self.layers)
+        self.advice = advice(self.level, self.layers)
         if self.level is Level.WEAK and not allow_weak:
             self.close()
-            raise UnsafeError(note)
+            raise UnsafeError(self.advice)
         if self.level is Level.WEAK:
-            rights = "WEAK isolation: model-written programs have your rights."
-            warnings.warn(f"{rights} {note}", RuntimeWarning, stacklevel=2)
+            note = f"WEAK isolation: model-written programs have your rights. {self.advice}"
+            warnings.warn(note, RuntimeWarning, stacklevel=2)
         elif self.level is Level.KERNEL:
-            logging.getLogger("azr_lite.sandbox").warning(note)
+            logging.getLogger("azr_lite.sandbox").warning(self.advice)
 
     def run(
         self,
@@ -197,21 +198,15 @@ def level_of(layers: dict[str, str]) -> Level:
     return Level.FULL if {"namespaces", "empty_root"} <= on or "landlock" in on else Level.KERNEL
 
 
-@dataclass(frozen=True)
-class Probe:
-    """The level, every layer ("on" or "off: why"), and advice for a person."""
+def probe() -> Executor:
+    """An executor, closed again, whose level, layers and advice say what this machine offers.
 
-    level: Level
-    layers: dict[str, str]
-    advice: str
-
-
-def probe(skip: str = "") -> Probe:
-    """Look. Raises `SandboxError` when not even a fork server starts."""
+    Raises `SandboxError` when not even a fork server starts.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        with Executor(workers=1, allow_weak=True, _skip=skip) as executor:
-            return Probe(executor.level, executor.layers, advice(executor.level, executor.layers))
+        with Executor(workers=1, allow_weak=True) as executor:
+            return executor
 
 
 def advice(level: Level, layers: dict[str, str]) -> str:
