@@ -338,16 +338,6 @@ def parse_arguments(text: str, max_chars: int) -> tuple[Any, ...] | Rejection:
     return parse_literal("input", text, max_chars)
 
 
-def parse_value(text: str, max_chars: int) -> Any:
-    """One literal, or a `Rejection` (which is never a value).
-
-    Examples:
-        >>> parse_value(" {1: 'a'} ", max_chars=100)
-        {1: 'a'}
-    """
-    return parse_literal("answer", text, max_chars)
-
-
 _LITERALS: dict[str, tuple[Callable[[str], Any], Reason, Reason]] = {
     "input": (read_arguments, Reason.TOO_LONG, Reason.INPUT_NOT_LITERAL),
     "output": (read_value, Reason.OUTPUT_TOO_LONG, Reason.OUTPUT_NOT_LITERAL),
@@ -358,7 +348,12 @@ _LITERALS: dict[str, tuple[Callable[[str], Any], Reason, Reason]] = {
 
 
 def parse_literal(kind: str, text: str, max_chars: int) -> Any:
-    """What a text of this kind (see `_LITERALS`) says, or a `Rejection`."""
+    """What a text of this kind (see `_LITERALS`) says, or a `Rejection` (which is never a value).
+
+    Examples:
+        >>> parse_literal("answer", " {1: 'a'} ", max_chars=100)
+        {1: 'a'}
+    """
     read, too_long, not_literal = _LITERALS[kind]
     body = text.strip()
     if len(body) > max_chars:

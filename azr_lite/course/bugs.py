@@ -153,7 +153,7 @@ def _non_determinism_leak() -> list[Patch]:
     from azr_lite.sandbox import Job, Validation
 
     def validate(self: Verifier, items: Sequence[Any]) -> list[Any]:
-        proposals = {_key(p.program, p.inputs): p for _, p in items if not isinstance(p, Rejection)}
+        proposals = {_key(p): p for _, p in items if not isinstance(p, Rejection)}
         outcomes = self.executor.run_many([Job(p.program, p.inputs) for p in proposals.values()])
         found = {}
         for key, runs in zip(proposals, outcomes, strict=True):
