@@ -231,9 +231,8 @@ def main(steps: int = 30, seed: int = 0, batch_size: int = 32, problems: int = 3
         batch_size: Proposals per task type, 4 or a multiple.
         problems: Held-out problems per task type.
     """
-    solver_rows = 3 * batch_size
-    sizes = {"batch_size": batch_size, "solver_batch_size": solver_rows, "micro_batch_size": solver_rows // 4}
-    config = preset("nano", seed=seed, **sizes)
+    rows = 3 * batch_size
+    config = preset("nano", seed=seed, batch_size=batch_size, solver_batch_size=rows, micro_batch_size=rows // 4)
     with open_executor(config) as executor:
         zero = AbsoluteZero(config, executor)
         before = zero.evaluate(problems)

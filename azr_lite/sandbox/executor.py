@@ -104,16 +104,14 @@ class Executor:
 
     def run_many(self, jobs: Sequence[Job]) -> list[list[Outcome]]:
         """Run a whole step's jobs; one list of outcomes per job. Raises as `run`."""
-        plans: list[Plan] = []
-        owners: list[int] = []
-        for index, job in enumerate(jobs):
-            for inputs in [(one,) for one in job.inputs] if job.isolate else [job.inputs]:
-                plans.append(Plan(job.program, inputs, job.entry, job.world, job.limits or self.limits))
-                owners.append(index)
-        outcomes: list[list[Outcome]] = [[] for _ in jobs]
-        for owner, part in zip(owners, self._run_plans(plans), strict=True):
-            outcomes[owner].extend(part)
-        return outcomes
+        shares = [[(one,) for one in job.inputs] if job.isolate else [job.inputs] for job in jobs]
+        plans = [
+            Plan(job.program, inputs, job.entry, job.world, job.limits or self.limits)
+            for job, share in zip(jobs, shares, strict=True)
+            for inputs in share
+        ]
+        found = iter(self._run_plans(plans))
+        return [[outcome for _ in share for outcome in next(found)] for share in shares]
 
     def validate(self, program: str, inputs: Inputs) -> Validation:
         """Run in two worlds on half the CPU time, and in six more where the child found that order, hash, identity or

@@ -30,12 +30,6 @@ MAX_ANSWER: Final = wire.ROOM + 8192 + wire.SIZE
 MAX_SOURCE: Final = 32768
 """Bytes of a program; a longer one is not run."""
 
-_OK: Final = b'{"s":"ok","v":'
-_NOT_NAME = re.compile(r"[^A-Za-z0-9_]")
-_NOT_PLAIN = re.compile(r"[^ -~]+")
-_REJECTIONS: Final = ("forbidden_import", "syntax_error", "no_entry")
-_VALUES: Final = (wire.NOT_LITERAL, wire.TOO_LONG, wire.NOT_A_NUMBER)
-
 
 def hash_seed(world: str, seed: int) -> int:
     """PYTHONHASHSEED of a run's world."""
@@ -187,6 +181,12 @@ def fate_of_exit(code: int, out_of_time: bool) -> tuple[Kind | str, str]:
 
 
 # ---------------------------------------------------------------- what a hostile child wrote, read strictly
+
+_OK: Final = b'{"s":"ok","v":'
+_NOT_NAME = re.compile(r"[^A-Za-z0-9_]")
+_NOT_PLAIN = re.compile(r"[^ -~]+")
+_REJECTIONS: Final = ("forbidden_import", "syntax_error", "no_entry")
+_VALUES: Final = (wire.NOT_LITERAL, wire.TOO_LONG, wire.NOT_A_NUMBER)
 
 
 def clean(text: str) -> str:
