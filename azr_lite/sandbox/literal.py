@@ -11,11 +11,11 @@ import unicodedata
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
+from azr_lite.sandbox.wire import DEPTH, HASHED, INT_BITS
+
 MAX_TEXT: Final = 4096
-MAX_DEPTH: Final = 40
 MAX_DIGITS: Final = 1234
 """Decimal digits of the largest integer that may cross the wire (4,096 bits)."""
-MAX_HASHED: Final = 1000
 
 _SPACE = re.compile(r"(?:[ \t\r\n\f]+|#[^\n]*)*")
 _STRING = re.compile(
@@ -111,8 +111,8 @@ class _Reader:
 
     def _value(self, depth: int) -> Any:
         char = self._peek()
-        if depth >= MAX_DEPTH and char in ("[", "(", "{", "s", "f"):
-            raise LiteralError("too_deep", f"brackets nested deeper than {MAX_DEPTH}")
+        if depth >= DEPTH and char in ("[", "(", "{", "s", "f"):
+            raise LiteralError("too_deep", f"brackets nested deeper than {DEPTH}")
         if char == "[":
             self.at += 1
             return self._items("]", depth + 1)[0]
@@ -154,8 +154,8 @@ class _Reader:
 
     @staticmethod
     def _hashed(kind: Callable[[Collection[Any]], Any], items: Collection[Any]) -> Any:
-        if len(items) > MAX_HASHED:
-            raise LiteralError("too_long", f"more than {MAX_HASHED} elements in one set or dict")
+        if len(items) > HASHED:
+            raise LiteralError("too_long", f"more than {HASHED} elements in one set or dict")
         try:
             return kind(items)
         except TypeError:
@@ -238,8 +238,8 @@ class _Reader:
             raise LiteralError("not_literal", "an integer may not start with 0")
         else:
             value = int(sign + body)
-        if value.bit_length() > 4096:
-            raise LiteralError("too_long", "an integer of more than 4096 bits")
+        if value.bit_length() > INT_BITS:
+            raise LiteralError("too_long", f"an integer of more than {INT_BITS} bits")
         return value, False
 
     def _strings(self, match: re.Match[str] | None, depth: int) -> str | bytes:
