@@ -23,7 +23,7 @@ TOOLS = {
         # the course's own
         "azr_lite.course.attacks": "judge_candidate",
         "azr_lite.course.checks": "exercise_of",
-        "azr_lite.course.exercises.nb03": "proposer_pay",
+        "azr_lite.course.exercises.nb03": "expected_learnability proposer_pay",
         "azr_lite.course.exercises.nb10": "ITEM ErrorPolicy",
         "azr_lite.course.recorded_runs": "patient real_runs recorded sample whole_run",
         "azr_lite.course.scripted_policy": "ScriptedPolicy",
@@ -46,7 +46,7 @@ TOOLS = {
         "azr_lite.sandbox.literal": "read_arguments read_value",
         "azr_lite.sandbox.wire": "canonical compare render",
         # rewards and advantages
-        "azr_lite.rewards": "Reward expected_learnability solve_rate",
+        "azr_lite.rewards": "Reward solve_rate",
         "azr_lite.advantages": "dr_grpo estimate loss_weights rloo split_into_updates whiten_sequences whiten_tokens",
         "azr_lite.minimal": "AbsoluteZero",
         "azr_lite.verifier": "open_executor rules_of",
