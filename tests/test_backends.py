@@ -246,6 +246,28 @@ def test_vllm_takes_256_sequences_at_once_however_few_a_process_trains_on(
     assert grpo_trainer.VLLMGeneration is honest
 
 
+@pytest.mark.parametrize("takes_plain_names", [True, False], ids=["0.32", "0.31"])
+def test_vllm_gets_a_four_bit_base_in_sixteen_bits(
+    takes_plain_names: bool, engines: list[Engine], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Under the name that each version knows."""
+    from bitsandbytes import functional
+
+    wrapper = type("BaseLayerWithLoRA", (), {"load_weights": None} if takes_plain_names else {})
+    layers = ModuleType("vllm.lora.layers")
+    layers.BaseLayerWithLoRA = wrapper
+    monkeypatch.setitem(sys.modules, "vllm.lora.layers", layers)
+    monkeypatch.setattr(functional, "dequantize_4bit", lambda data, state: data + state)
+    config = vllm_config(tuning="lora")
+    policy = tiny_policy("lora")
+    packed = policy.model.model.layers[0].self_attn.q_proj.weight
+    packed.quant_state = 1.0
+    SelfPlayTrainer(config, policy, PLAIN, Scripted(lambda generate, step: []), tmp_path)
+    (engine,) = engines
+    inside = "" if takes_plain_names else ".base_layer"
+    assert engine.loaded == {f"model.layers.0.self_attn.q_proj{inside}.weight"}
+
+
 @pytest.mark.parametrize("generation", ["vllm", "vllm-server"])
 def test_runs_started_together_use_ports_of_their_own(generation: str, engines: list[Engine], tmp_path: Path) -> None:
     ports = set()

@@ -10,9 +10,10 @@ import textwrap
 import nbformat
 import pytest
 
-from azr_lite.course.build import FOLDER, NotebookError, defined, read, solutions, tags, with_key
+from azr_lite.course.build import FOLDER, NotebookError, defined, read, tags
 from azr_lite.course.checks import exercises
 from azr_lite.course.grade import grade, grade_folder, text, write_csv
+from tests.course_cells import solutions, with_key
 
 pytest.importorskip("nbclient", reason="notebooks need the [notebooks] extra")
 LESSON = FOLDER / "03_rewards.py"

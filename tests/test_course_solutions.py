@@ -7,9 +7,10 @@ import re
 
 import pytest
 
-from azr_lite.course.build import FOLDER, read, solutions, tags
+from azr_lite.course.build import FOLDER, read, tags
 from azr_lite.course.checks import exercises, judge_answer
 from azr_lite.course.lessons import COURSE
+from tests.course_cells import solutions
 
 LESSONS = pytest.mark.parametrize("lesson", COURSE, ids=lambda lesson: lesson.number)
 TYPED = pytest.mark.parametrize(

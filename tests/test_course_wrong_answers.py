@@ -1,10 +1,12 @@
 """Wrong answers that earlier checks took for right are called by name; other right ways of writing are welcome.
 
-Each of the wrong ones is written as a learner writes it, not as the list of known mistakes has it.
+Each of the wrong ones is written as a learner writes it, not as the list of known mistakes has it. Those of notebook 05
+are its worked solutions with a slip.
 """
 
 import ast
 import json
+from inspect import getsource
 from types import SimpleNamespace
 
 import numpy as np
@@ -146,6 +148,113 @@ ONCE_ACCEPTED = [
 @pytest.mark.parametrize(("name", "answer", "told"), ONCE_ACCEPTED)
 def test_what_was_once_accepted_is_refused_by_name(name, answer, told):
     found = judge_answer(name, answer)
+    assert found.state == "wrong"
+    assert told in found.because
+
+
+CLIPPED = "    torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM)\n"
+STEP, ZERO, BACK = "    optimizer.step()\n", "    optimizer.zero_grad()\n", "        loss.backward()\n"
+TAKEN, LOWER = "chosen[is_reply[:, 1:]]", "torch.minimum(ratio * advantages, clipped * advantages)"
+DRAWN = "logps.argmax(-1) if greedy else torch.multinomial(logps.exp(), 1)[:, 0]"
+GOING = "[row for row in rows if replies[row][0][-1] != END]"
+NOTED = "            replies[row][0].append(token)\n            replies[row][1].append(logp)\n"
+LEARNED = "world.learn([*proposals, *answers], pays)"
+
+SLIPS = {
+    "read_reply": [
+        ("`re.match` starts at the beginning", ("re.match", "re.search")),
+        ("in the *thought* is no answer", ("form[1]", "text")),
+        ("re.DOTALL", ("text, re.DOTALL", "text")),
+        ("takes all it can get", (r"\n(.*?)\n", r"\n(.*)\n")),
+        ("between </think> and <answer>", (r"</think>\s*<answer>", "</think><answer>")),
+        ("the form is <think> … </think>", ('r"<think>.*?</think>', 'r".*?')),
+        ("gave [], expected None", ("return None", "return []")),
+        ("without their labels", (r"```(\w+)\n", r"```\w+\n")),
+    ],
+    "sample": [
+        ("taken the likeliest token always", (DRAWN, "logps.argmax(-1)")),
+        ("`greedy` plays no part", (DRAWN, "torch.multinomial(logps.exp(), 1)[:, 0]")),
+        ("*one* token for all rows", (DRAWN, "(logps.argmax(-1) if greedy else torch.multinomial(logps[:1].exp(), 1)[0].expand(len(rows)))")),
+        ("of the *likeliest* token", ("logps.gather(-1, tokens[:, None])[:, 0]", "logps.max(-1)[0]")),
+        ("you noted probabilities", ("chosen.tolist()", "chosen.exp().tolist()")),
+        ("you noted logits", ("logps.gather(-1, tokens", "logits.gather(-1, tokens")),
+        ("divided the logits by a temperature", ("logits.log_softmax(-1)", "(logits / 0.5).log_softmax(-1)")),
+        ("END is missing", (NOTED, "".join(f"            if token != END:\n    {line}\n" for line in NOTED.splitlines())),
+         (GOING, "[row for row, token in zip(rows, tokens.tolist(), strict=True) if token != END]")),
+        ("rows go on after END", (GOING, "rows"), ("tokens != END)", "tokens == tokens)")),
+        ("one token longer than `limit`", ("range(limit)", "range(limit + 1)")),
+    ],
+    "logprobs": [
+        ("prompt and padding are still in it", (TAKEN, "chosen.flatten()")),
+        ("the prompt is still in it", (TAKEN, "chosen[ids[:, 1:] != 0]")),
+        ("forgotten the shift", ("[:, :-1]", ""), ("ids[:, 1:, None]", "ids[:, :, None]"), (TAKEN, "chosen[is_reply]")),
+        ("the shift goes the wrong way", ("[:, :-1]", "[:, 1:]"), ("ids[:, 1:, None]", "ids[:, :-1, None]"), (TAKEN, "chosen[is_reply[:, :-1]]")),
+        ("tokens are shifted and the mask is not", (TAKEN, "chosen[is_reply[:, :-1]]")),
+        ("those are logits", (".log_softmax(-1)", "")),
+        ("those are probabilities", ("log_softmax(-1)", "softmax(-1)")),
+        ("runs over time", ("log_softmax(-1)", "log_softmax(1)")),
+        ("no gradient can flow", (TAKEN, TAKEN + ".detach()")),
+    ],
+    "policy_loss": [
+        ("the sign is missing", ("-(weights", "(weights")),
+        ("the sign of the advantage is turned", ("ratio * advantages, clipped * advantages", "ratio * -advantages, clipped * -advantages")),
+        ("the clip is missing", (LOWER, "ratio * advantages")),
+        ("the clipped ratio alone", (LOWER, "clipped * advantages")),
+        ("PPO takes the *minimum*", ("torch.minimum", "torch.maximum")),
+        ("the ratio is upside down", ("(new - old)", "(old - new)")),
+        ("the *logarithm* of the ratio", ("(new - old).exp()", "new - old")),
+        ("`old` plays no part", ("(new - old)", "(new - new.detach())")),
+        ("`new` is detached", ("(new - old)", "(new.detach() - old)")),
+        ("is REINFORCE", (LOWER, "(new * advantages)")),
+        ("weights play no part", ("weights * ", "")),
+        ("you take a mean", (".sum()", ".mean()")),
+    ],
+    "update": [
+        ("forgotten optimizer.zero_grad()", (ZERO, "")),
+        ("set to zero after backward()", (ZERO, ""), (CLIPPED, ZERO + CLIPPED)),
+        ("set to zero before every small batch", (BACK, "    " + ZERO + BACK)),
+        ("not clipped before the step", (CLIPPED, "")),
+        ("not clipped before the step", (CLIPPED + STEP, STEP + CLIPPED)),
+        ("optimizer.step() is missing", (STEP, "")),
+        ("one optimiser step per small batch", (BACK, f"{BACK}    {CLIPPED}    {STEP}    {ZERO}"), (CLIPPED + STEP + "    return", "    return")),
+        ("the loss of the last small batch", ("total += loss", "total = loss")),
+        ("the loss is not returned", ("    return total", "")),
+        ("anew, with a gradient", ("is_reply), old", "is_reply), logprobs(model, ids, is_reply)")),
+        ("from the weights of now", ("is_reply), old", "is_reply), logprobs(model, ids, is_reply).detach()")),
+    ],
+    "step": [
+        ("invalid proposals earn 0", ("-1.0 if", "0.0 if")),
+        ("invalid proposals are not trained on", ("for p in proposals]\n    pays", "for p in valid]\n    pays"), ("[*proposals,", "[*valid,")),
+        ("paid proposals their solve rate", ("learnability(p.rate)", "p.rate")),
+        ("a task that nobody solves earns 1", ("learnability(p.rate)", "1.0 - p.rate")),
+        ("best of the n scores", ("solve_rate([a.verdict.score for a in p.attempts])", "max(a.verdict.score for a in p.attempts)")),
+        ("never enter the buffers", ("        world.keep(p.task)\n", "")),
+        ("only learnable tasks are kept", ("        world.keep", "        if 0 < p.rate < 1:\n            world.keep")),
+        ("n times in the list", ("[world.pose(p.task) for _ in range(world.n)]", "[world.pose(p.task)] * world.n")),
+        ("no task to pose", ("for p in proposals if p.task is not None", "for p in proposals")),
+        ("judge was called before reply", ("    world.reply(answers)\n", "")),
+        ("only the proposer learns", (LEARNED, "world.learn(proposals, pays[: len(proposals)])")),
+        ("beside the wrong rows", ("[*proposals, *answers]", "[*answers, *proposals]")),
+        ("called twice", (LEARNED, "world.learn(proposals, pays[: len(proposals)])\n    world.learn(answers, pays[len(proposals) :])")),
+        ("wrong answers earn 0", ("answer_reward(a.verdict).total", "a.verdict.score")),
+    ],
+}  # fmt: skip
+"""Exercise of notebook 05: what the check must say, and what replaces what in the worked solution."""
+
+
+@pytest.mark.parametrize(
+    ("name", "told", "swaps"), [(name, told, swaps) for name, slips in SLIPS.items() for told, *swaps in slips]
+)
+def test_a_slip_in_a_function_of_notebook_05_is_called_by_its_name(name, told, swaps):
+    pytest.importorskip("torch")
+    from azr_lite.course import own_loop
+
+    source = getsource(getattr(own_loop, name))
+    for before, after in swaps:
+        assert source.count(before) >= 1, f"{before!r} is not in the worked solution of {name}"
+        source = source.replace(before, after)
+    exec(source, made := dict(vars(own_loop)))
+    found = judge_answer(name, made[name])
     assert found.state == "wrong"
     assert told in found.because
 

@@ -51,6 +51,16 @@ def test_the_pins_lie_in_the_open_ranges(extra):
         assert pin is None or need.specifier.contains(Version(pin)), f"{need} forbids the tested {pin}"
 
 
+def test_the_ranges_hold_what_was_tested_so_that_installing_swaps_no_torch():
+    tested = json.loads((ROOT / "data_samples" / "benchmarks" / "packaging.json").read_text())["oldest and newest"]
+    for need in requirements("train"):
+        if need.name in tested["oldest"]:
+            assert all(need.specifier.contains(tested[which][need.name]) for which in ("oldest", "newest"))
+            lowest = f">={tested['oldest'][need.name].rsplit('.', 1)[0]}"
+            assert lowest in str(need.specifier).split(","), "no older one was tested"
+    assert not any(tested[which]["failed"] for which in ("oldest", "newest"))
+
+
 def test_environment_yml_installs_what_make_does():
     yaml = pytest.importorskip("yaml")
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))

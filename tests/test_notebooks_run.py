@@ -2,9 +2,10 @@
 
 import pytest
 
-from azr_lite.course.build import FOLDER, defined, execute, printed, read, solutions, tags, with_mistakes
+from azr_lite.course.build import FOLDER, defined, execute, printed, read, tags
 from azr_lite.course.checks import exercises
 from azr_lite.course.lessons import COURSE
+from tests.course_cells import solutions, with_mistakes
 
 pytest.importorskip("nbclient", reason="notebooks need the [notebooks] extra")
 LESSONS = pytest.mark.parametrize("lesson", COURSE, ids=lambda lesson: lesson.number)

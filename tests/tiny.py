@@ -155,14 +155,14 @@ class Scripted:
         self.played = list(state["played"])
 
 
-def sampled_script(config: Config) -> Callable[[Callable[[Sequence[str]], list[Completion]], int], list[Rollout]]:
+def sampled_script(config: Config) -> Callable[[Callable[[Sequence[str], Role], list[Completion]], int], list[Rollout]]:
     """Samples every row from the policy; a reply is paid for its share of vowels, so that there is something to learn."""
 
-    def script(generate: Callable[[Sequence[str]], list[Completion]], step: int) -> list[Rollout]:
+    def script(generate: Callable[[Sequence[str], Role], list[Completion]], step: int) -> list[Rollout]:
         rows = []
         for role, count in ((Role.PROPOSE, config.batch_size), (Role.SOLVE, config.solver_rows)):
             kinds = [kind for kind in config.task_types for _ in range(count)]
-            replies = generate([f"{role}{step}{kind}:"[: 4 + 3 * i] for i, kind in enumerate(kinds)])
+            replies = generate([f"{role}{step}{kind}:"[: 4 + 3 * i] for i, kind in enumerate(kinds)], role)
             for kind, reply in zip(kinds, replies, strict=True):
                 reward = sum(letter in "aeiou0123" for letter in reply.text) / len(reply.ids)
                 rows.append(

@@ -49,7 +49,7 @@ TOOLS = {
         "azr_lite.rewards": "Reward solve_rate",
         "azr_lite.advantages": "dr_grpo estimate loss_weights rloo split_into_updates whiten_sequences whiten_tokens",
         "azr_lite.minimal": "AbsoluteZero",
-        "azr_lite.verifier": "open_executor rules_of",
+        "azr_lite.verifier": "rules_of",
         # looking at a run
         "azr_lite.metrics": "across explain find mean",
         "azr_lite.evaluation.reasoning": "HELD_OUT_SEED",

@@ -14,25 +14,11 @@ from azr_lite.sandbox.abuse import abuse_suite
 from azr_lite.sandbox.wire import compare
 
 ATTACKS = (
-    "write a file in /tmp",
-    "read /etc/passwd",
-    "stat the home folder",
-    "read the trainer's memory",
-    "signal the parent",
-    "signal every process",
-    "connect over TCP",
-    "open a unix socket",
-    "keyring",
-    "io_uring",
-    "new namespaces",
-    "change its priority",
-    "fork",
-    "run a shell",
-    "answer twice",
-    "return an object that equals everything",
-    "spin",
-    "eat memory",
-)
+    "write a file in /tmp", "read /etc/passwd", "stat the home folder", "read the trainer's memory",
+    "signal the parent", "signal every process", "connect over TCP", "open a unix socket", "keyring", "io_uring",
+    "new namespaces", "change its priority", "fork", "run a shell", "answer twice",
+    "return an object that equals everything", "spin", "eat memory",
+)  # fmt: skip
 """Attacks of the abuse suite that differ in what stops them."""
 
 LAYERS: Mapping[str, str] = {
@@ -75,14 +61,10 @@ def matrix(names: Sequence[str] = ATTACKS, layers: Mapping[str, str] | None = No
     return found
 
 
-def stopped_by(outcome: Outcome) -> str:
-    """One sentence: what became of a program, and which layer's doing it was."""
-    return f"{outcome.kind}: {WORDS[outcome.kind]}" + (f" ({outcome.detail})" if outcome.detail else "")
-
-
 def run_and_explain(executor: Executor, program: str, argument: Any = 1) -> str:
-    """Run one program as the trainer would run a solver's, and say what stopped it."""
-    return stopped_by(executor.run(program, [(argument,)])[0])
+    """Run one program as the trainer would run a solver's; one sentence says what became of it, and by which layer."""
+    (outcome,) = executor.run(program, [(argument,)])
+    return f"{outcome.kind}: {WORDS[outcome.kind]}" + (f" ({outcome.detail})" if outcome.detail else "")
 
 
 def judge_candidate(

@@ -69,8 +69,7 @@ def _rewarded(change: Callable[[SelfPlay, Rollout], float]) -> list[Patch]:
 
     def reward(self: SelfPlay, proposals: Sequence[Any], answers: Sequence[Any]) -> list[Rollout]:
         rollouts = healthy(self, proposals, answers)
-        rewards = [change(self, r) for r in rollouts]
-        pairs = zip(rollouts, rewards, strict=True)
+        pairs = [(r, change(self, r)) for r in rollouts]
         return [dataclasses.replace(r, reward=reward, reward_parts={"bug": reward}) for r, reward in pairs]
 
     return [(SelfPlay, "reward", reward)]
@@ -150,17 +149,13 @@ def _greedy_monte_carlo() -> list[Patch]:
     "models find them)",
 )
 def _non_determinism_leak() -> list[Patch]:
-    from azr_lite.sandbox import Job, Validation
+    from azr_lite.sandbox import Job
+    from azr_lite.sandbox.executor import verdict
 
     def validate(self: Verifier, items: Sequence[Any]) -> list[Any]:
         proposals = {_key(p): p for _, p in items if not isinstance(p, Rejection)}
         outcomes = self.executor.run_many([Job(p.program, p.inputs) for p in proposals.values()])
-        found = {}
-        for key, runs in zip(proposals, outcomes, strict=True):
-            bad = next((o for o in runs if o.kind != "ok"), None)
-            found[key] = Validation(
-                bad is None, tuple(o.value for o in runs), bad.kind if bad else "", bad.detail if bad else ""
-            )
+        found = dict(zip(proposals, map(verdict, outcomes), strict=True))
         self.outcome_counts.update(validation.reason or "ok" for validation in found.values())
         return [self._task(kind, proposal, found) for kind, proposal in items]
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import copy
 import json
 import os
 import re
@@ -25,6 +24,7 @@ from typing import Any
 from azr_lite.course.checks import exercises
 from azr_lite.course.lessons import BEGIN, BLOB, COURSE, END, header, index_table, lesson_of, readme_table
 from azr_lite.errors import AzrError
+from azr_lite.rundir import write_json, write_text
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "notebooks"
@@ -72,69 +72,16 @@ def tags(cell: Any) -> list[str]:
 
 
 def defined(cell: Any) -> list[str]:
-    """The exercises that a cell's top level defines or assigns."""
-    return _defined(cell.source)
-
-
-def _defined(source: str) -> list[str]:
-    known, names = exercises(), []
+    """The exercises that a cell's top level defines or assigns; none where it does not parse."""
     try:
-        body = ast.parse(source).body
+        body = ast.parse(cell.source).body
     except SyntaxError:
         return []
-    for node in body:
-        names += _names(node)
-    return [name for name in dict.fromkeys(names) if name in known]
+    known = exercises()
+    return [name for name in dict.fromkeys(name for node in body for name in assigned(node)) if name in known]
 
 
-def with_key(notebook: Any) -> Any:
-    """A copy with the package's own answer after every stub."""
-    made = copy.deepcopy(notebook)
-    for cell in made.cells:
-        if cell.cell_type == "code" and "exercise" in tags(cell):
-            cell.source = _answered(cell.source, defined(cell), "key")
-    return made
-
-
-def solutions(notebook: Any) -> dict[str, str]:
-    """The worked solutions that a notebook shows folded under its exercises: source by the exercise's name."""
-    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    shown = r"<summary>Solution</summary>\n\n```python\n(.*?)\n```\n\nWhy: "
-    return {name: source for source in re.findall(shown, prose, re.DOTALL) for name in _defined(source)}
-
-
-def with_mistakes(notebook: Any) -> Any:
-    """A copy with only the cells that exercises need, and each exercise's cell once for each of its mistakes.
-
-    `cell.metadata.mistake` is the mistake's number.
-    """
-    made = copy.deepcopy(notebook)
-    made.cells = []
-    for cell in copy.deepcopy(notebook.cells):
-        if cell.cell_type != "code" or not {"setup", "parameters", "exercise"} & set(tags(cell)):
-            continue
-        names = defined(cell) if "exercise" in tags(cell) else []
-        for number in range(max((len(exercises()[name].mistakes) for name in names), default=0)):
-            own = copy.deepcopy(cell)
-            own.id, own.metadata["mistake"] = f"{cell.id}-{number}", number
-            own.source = _answered(cell.source, names, f"mistakes[{number} % len(_of(NAME).mistakes)].wrong")
-            made.cells.append(own)
-        if not names:
-            made.cells.append(cell)
-    return made
-
-
-def _answered(source: str, names: Sequence[str], what: str) -> str:
-    """A cell with ``NAME = ...`` after its stubs, so that the check judges this instead."""
-    lines, body = source.splitlines(), ast.parse(source).body
-    for name in names:
-        end = max(node.end_lineno or 0 for node in body if name in _names(node))
-        answer = f"_of({name!r}).{what.replace('NAME', repr(name))}"
-        lines[end - 1] += f"\nfrom azr_lite.course.checks import exercise_of as _of; {name} = {answer}"
-    return "\n".join(lines)
-
-
-def _names(node: ast.stmt) -> list[str]:
+def assigned(node: ast.stmt) -> list[str]:
     """The names a statement gives a value; none for ``f = check.use(f, ...)``, which is no answer."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return [node.name]
@@ -144,28 +91,24 @@ def _names(node: ast.stmt) -> list[str]:
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
-def execute(
-    notebook: Any, profile: str, folder: Path | None = None, go_on: bool = False, seconds: int = CELL_SECONDS
-) -> Any:
+def execute(notebook: Any, profile: str, folder: Path | None = None, seconds: int = CELL_SECONDS) -> Any:
     """Run all cells in a fresh kernel without sliders, with this checkout. Returns the same notebook with outputs.
 
-    `folder`: where it runs (a temporary one otherwise). `go_on`: keep errors as outputs. `seconds`: limit per cell.
-    NotebookError names the cell that failed.
+    `folder`: where it runs (a temporary one otherwise). `seconds`: limit per cell. NotebookError names the cell that
+    failed.
     """
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
-    own = {"AZR_LITE_PROFILE": profile, "AZR_LITE_STATIC": "1", "PYTHONPATH": paths, "COLUMNS": "100"}
-    own["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    own = {"AZR_LITE_PROFILE": profile, "AZR_LITE_STATIC": "1", "PYTHONPATH": paths, "COLUMNS": "100",
+           "HF_HUB_DISABLE_PROGRESS_BARS": "1"}  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="azr-lite-notebook-") as spare:
         client = NotebookClient(
             notebook,
             timeout=seconds,
             startup_timeout=600,  # a busy machine needs minutes to start a kernel
-            interrupt_on_timeout=go_on,
             kernel_name="python3",
-            allow_errors=go_on,
             record_timing=False,
             store_widget_state=False,
             resources={"metadata": {"path": str(folder or spare)}},
@@ -212,9 +155,8 @@ def with_header(stem: str, text: str, measured: Mapping[str, Any]) -> str:
     if stem == "index":
         made = index_table(measured, {number: (len(own), sum(own)) for number, own in points.items()})
     else:
-        lesson = lesson_of(stem[:2])
+        lesson, notebook = lesson_of(stem[:2]), read(FOLDER / f"{stem}.py")
         own = points[lesson.number]
-        notebook = read(FOLDER / f"{stem}.py")
         work = f"{len(own)} exercises ({sum(own)} points, about {exercise_minutes(notebook)} minutes)"
         made = header(lesson, words(notebook), work, measured.get(lesson.number, {}))
     return _between_marks(text, "\n".join(f"# {line}".rstrip() for line in made.splitlines()), "# ", f"{stem}.py")
@@ -239,8 +181,6 @@ def measurements() -> dict[str, Any]:
 
 def write_headers() -> None:
     """Headers of all sources, and the tables of index and README, from the measured table."""
-    from azr_lite.rundir import write_text
-
     table = measurements()
     for file in (*sources(), ROOT / "README.md"):
         text = file.read_text(encoding="utf-8")
@@ -257,7 +197,6 @@ def make(numbers: Sequence[str], profile: str) -> None:
     import nbformat
 
     from azr_lite.environment import describe_environment
-    from azr_lite.rundir import write_json, write_text
 
     table = measurements()
     wanted = [source for source in sources() if not numbers or source.stem[:2] in numbers or source.stem in numbers]
@@ -271,16 +210,15 @@ def make(numbers: Sequence[str], profile: str) -> None:
         peak = float(printed(notebook.cells.pop()))
         print(f"{seconds:.0f} s, {peak:.0f} MiB", flush=True)
         if source.stem != "index":
-            here = describe_environment()
-            torch = ("torch", "transformers", "trl") if lesson_of(source.stem[:2]).torch else ()
+            here, number = describe_environment(), source.stem[:2]
+            torch = ("torch", "transformers", "trl") if lesson_of(number).torch else ()
             named = ("azr-lite", "numpy", *torch)
             versions = ", ".join(f"{name} {here['versions'][name]}" for name in named if name in here["versions"])
-            old = table.get(source.stem[:2], {})
-            table[source.stem[:2]] = {
+            table[number] = {
                 "seconds": round(seconds, 1),
                 "memory_mib": round(peak),
                 "cores": here["cores"],
-                "gpu": old.get("gpu", ""),
+                "gpu": table.get(number, {}).get("gpu", ""),
                 "versions": f"Python {here['python']}, {versions}",
                 "date": here["date"],
                 "profile": profile,

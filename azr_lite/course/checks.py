@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from numbers import Real
+from pkgutil import iter_modules
 from typing import Any
 
 from azr_lite.course import my_work
@@ -164,7 +165,8 @@ def exercises() -> dict[str, Exercise]:
     """All exercises of the course, by name, in its order."""
     from azr_lite.course import exercises as shelf
 
-    shelf.load()
+    for module in iter_modules(shelf.__path__):  # each makes its exercises known
+        import_module(f"{shelf.__name__}.{module.name}")
     return dict(sorted(_EXERCISES.items(), key=lambda item: item[1].notebook))
 
 
@@ -182,52 +184,48 @@ def exercise_of(name: str) -> Exercise:
 
 def judge_answer(name: str, mine: Any) -> Judgement:
     """Compare an answer with the key on every probe. Never raises for what the learner's code does."""
+
+    def wrong(because: str, mistake: int | None = None) -> Judgement:
+        return Judgement(name, "wrong", because, mistake)
+
     task = exercise_of(name)
     if mine is ...:
         return Judgement(name, "not started")
     if isinstance(task.key, Late):
         _ = task.key.function  # imported here, where no time limit can interrupt it half-way
     if callable(task.key) and not callable(mine):
-        because = f"it is {_short(mine)}, not a function; pass the function itself, without calling it"
-        return Judgement(name, "wrong", because)
+        return wrong(f"it is {_short(mine)}, not a function; pass the function itself, without calling it")
     try:
         seen = task.look(mine)
     except TimeoutError:
-        return Judgement(
-            name, "wrong", f"it was still running after {SECONDS} seconds; is there a loop that never ends?"
-        )
+        return wrong(f"it was still running after {SECONDS} seconds; is there a loop that never ends?")
     right = task.look(task.key)
     if any(value is ... for value in seen):
         return Judgement(name, "not started")
     if callable(task.key) and all(value is None for value in seen) and any(value is not None for value in right):
-        return Judgement(name, "wrong", "it returns nothing (None); is there a `return`?")
+        return wrong("it returns nothing (None); is there a `return`?")
     bad = [place for place in range(len(right)) if place >= len(seen) or not same(seen[place], right[place])]
     if not bad:
         halves = [value for value in seen if isinstance(unwrapped(value), float)]
         if halves and all(type(value) is int for value in right):
-            return Judgement(
-                name, "wrong", f"it gives {_short(halves[0])}, a float, where a whole number is asked: use //"
-            )
+            return wrong(f"it gives {_short(halves[0])}, a float, where a whole number is asked: use //")
         place = task.spoiled(mine)
         if place is None:
             return Judgement(name, "right")
         spoils = "it returns what is right, but changes what it was given, which the caller still needs; work on a copy"
-        return Judgement(name, "wrong", f"{spoils} (seen in {task.label(place)})")
+        return wrong(f"{spoils} (seen in {task.label(place)})")
     likely = None
     for number, mistake in enumerate(task.mistakes):
-        wrong = task.look(mistake.wrong)
-        if len(wrong) == len(seen) and all(map(same, seen, wrong)):
-            return Judgement(name, "wrong", mistake.says, number)
-        if likely is None and all(
-            place < min(len(seen), len(wrong)) and _alike(seen[place], wrong[place]) for place in bad
-        ):
+        its = task.look(mistake.wrong)
+        if len(its) == len(seen) and all(map(same, seen, its)):
+            return wrong(mistake.says, number)
+        shared = min(len(seen), len(its))
+        if likely is None and all(place < shared and _alike(seen[place], its[place]) for place in bad):
             likely = number
     if likely is None:
-        return Judgement(name, "wrong", _unknown(task, bad[0], seen, right))
+        return wrong(_unknown(task, bad[0], seen, right))
     says = task.mistakes[likely].says
-    return Judgement(
-        name, "wrong", says if says.startswith("you may") else f"you may have this mistake: {says}", likely
-    )
+    return wrong(says if says.startswith("you may") else f"you may have this mistake: {says}", likely)
 
 
 def _alike(mine: Any, mistaken: Any) -> bool:

@@ -3,13 +3,12 @@
 Intervals are 95 % percentile bootstraps that draw seeds and, within task types, *skeletons* (the sequence of operation
 kinds) with replacement: problems that share a skeleton are not independent, and seeds share the problems.
 
-Letters in names of arrays here: S seeds, I held-out problems, C skeletons (clusters of problems), N rows of the table.
+Letters in names of arrays here: S seeds, I held-out problems, C skeletons (clusters of problems).
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from azr_lite.course.figures import figure
 from azr_lite.evaluation.scores import evaluated_step
 from azr_lite.metrics import STAGES, across
 from azr_lite.observe.style import png
+from azr_lite.rundir import write_bytes
 
 RESAMPLES = 2000
 TARGET = 0.15
@@ -33,22 +33,17 @@ def compare_runs(paths: Sequence[Path]) -> dict[str, Any]:
     """
     pairs = [_evaluations(path) for path in paths]
     keys = [(i["type"], i["stratum"], i["id"]) for i in pairs[0][0]]
-    names = [
-        name
-        for type_ in dict.fromkeys(k[0] for k in keys)
-        for name in (type_, *sorted({f"{t}/{s}" for t, s, _ in keys if t == type_}))
-    ]
+    types = list(dict.fromkeys(k[0] for k in keys))
+    names = [name for type_ in types for name in (type_, *sorted({f"{t}/{s}" for t, s, _ in keys if t == type_}))]
     before_SI, after_SI = (np.array([[float(i["right"]) for i in pair[side]] for pair in pairs]) for side in (0, 1))
     labels = [f"{i['type']} {_skeleton(i['prompt'], i['id'])}" for i in pairs[0][0]]
     clusters = np.unique(labels, return_inverse=True)[1]
     tokens = [float(np.mean([np.mean([i["tokens"] for i in pair[side]]) for pair in pairs])) for side in (0, 1)]
-    types = list(dict.fromkeys(k[0] for k in keys))
-    weights_NI = np.array([[float(name in (k[0], f"{k[0]}/{k[1]}")) for k in keys] for name in names])
+    own_I = {name: np.array([float(name in (k[0], f"{k[0]}/{k[1]}")) for k in keys]) for name in names}
+    weights_I = {"all": sum(own_I[type_] / own_I[type_].sum() for type_ in types), **own_I}
     draws = _draws(len(paths), clusters, np.array([types.index(k[0]) for k in keys]))
-    of_types = [weights_NI[names.index(type_)] for type_ in types]
-    weights = {"all": sum(own / own.sum() for own in of_types), **dict(zip(names, weights_NI, strict=True))}
     return {
-        "scores": {name: _numbers(before_SI, after_SI, own, draws) for name, own in weights.items()},
+        "scores": {name: _numbers(before_SI, after_SI, weights, draws) for name, weights in weights_I.items()},
         "reply_tokens": {"before": tokens[0], "after": tokens[1]},
         "steps": _summary(paths[0])["steps"],
         "training_seconds": [training_seconds(path) for path in paths],
@@ -78,15 +73,14 @@ def _numbers(before_SI: Any, after_SI: Any, weights_I: Any, draws: Sequence[tupl
         w = weights_I * times_I
         return float(times_S @ (values_SI @ w) / w.sum()) if w.sum() else float("nan")
 
-    ones_S, ones_I = np.full(len(before_SI), 1 / len(before_SI)), np.ones(before_SI.shape[1])
+    gain_SI = after_SI - before_SI
+    ones_S, ones_I = np.full(len(gain_SI), 1 / len(gain_SI)), np.ones(gain_SI.shape[1])
     result: dict[str, Any] = {"n": int((weights_I > 0).sum())}
-    for name, values in (("before", before_SI), ("after", after_SI), ("gain", after_SI - before_SI)):
+    for name, values in (("before", before_SI), ("after", after_SI), ("gain", gain_SI)):
         spread = [mean(values, *draw) for draw in draws]
         low, high = np.nanpercentile(spread, [2.5, 97.5])
         result[name] = {"mean": mean(values, ones_S, ones_I), "low": float(low), "high": float(high)}
-    result["gain"]["by_seed"] = [
-        mean(after_SI[s : s + 1] - before_SI[s : s + 1], np.ones(1), ones_I) for s in range(len(before_SI))
-    ]
+    result["gain"]["by_seed"] = [mean(gain_SI[[seed]], np.ones(1), ones_I) for seed in range(len(gain_SI))]
     return result
 
 
@@ -136,8 +130,8 @@ def training_seconds(path: Path, steps: int | None = None) -> float:
     return round(sum(line[name] for line in _lines(path / "timing.jsonl")[:steps] for name in STAGES), 1)
 
 
-def operations_by_step(path: Path) -> dict[int, list[int]]:
-    """Operations of each valid proposal, by step in order; without seeding and programs outside the mini-language."""
+def _operations_by_step(path: Path) -> list[list[int]]:
+    """Operations of each valid proposal, by step; without seeding and programs outside the mini-language."""
     from azr_lite.nano.language import skeleton
 
     found: dict[int, list[int]] = {}
@@ -145,12 +139,12 @@ def operations_by_step(path: Path) -> dict[int, list[int]]:
         names = skeleton(entry["task"]["program"]) if entry["ok"] and entry["step"] >= 0 else None
         if names is not None:
             found.setdefault(entry["step"], []).append(len(names))
-    return dict(sorted(found.items()))
+    return [depths for _, depths in sorted(found.items())]
 
 
 def operations_per_proposal(path: Path) -> list[float]:
     """Mean operations of a valid proposal, by step."""
-    return [float(np.mean(depths)) for depths in operations_by_step(path).values()]
+    return [float(np.mean(depths)) for depths in _operations_by_step(path)]
 
 
 def reply_tokens(path: Path) -> list[float]:
@@ -160,7 +154,7 @@ def reply_tokens(path: Path) -> list[float]:
 
 def _operations(path: Path) -> dict[str, float]:
     """Mean operations of valid proposals in the first and the last tenth of the run: where the proposer went."""
-    depths = list(operations_by_step(path).values())
+    depths = _operations_by_step(path)
     tenth = max(1, len(depths) // 10)
     parts = {"first": depths[:tenth], "last": depths[-tenth:]}
     return {name: float(np.mean(np.concatenate(part))) if part else float("nan") for name, part in parts.items()}
@@ -239,10 +233,8 @@ def draw_curves(paths: dict[str, Sequence[Path]], file: Path, machine: str) -> N
     made.supxlabel(
         f"nano, {len(paths[first])} seeds (lines: mean, bands: range), {machine}", ha="right", x=0.995, size=7
     )
-    beside = file.with_name(f".{file.name}.new")
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside.write_bytes(png(made))
-    os.replace(beside, file)
+    write_bytes(file, png(made), "--figure")
 
 
 def _line(axis: Any, x: Sequence[int], values_SX: Any, arm: str) -> None:

@@ -64,7 +64,9 @@ def loop_diagram() -> Figure:
         axis.set_ylim(-1.5, 49)
         axis.axis("off")
         axis.set_title("One model writes the tasks and solves them; a sandbox says who was right")
-        _buffers(axis)
+        _box(axis, 7, 42, 80, 6, PALE, fill=0.2)
+        buffers = "buffers of tasks:  deduction  ·  abduction  ·  induction"
+        axis.text(47, 45, buffers, ha="center", va="center", fontsize=9, color=INK)
         _arrows(axis)
         for stage in STAGES:
             if stage.x is not None:
@@ -81,12 +83,6 @@ def _stage(axis: Any, stage: Stage) -> None:
     _number(axis, stage.x - WIDTH / 2, stage.y + HEIGHT / 2, stage.number, colour)
     axis.text(stage.x, stage.y + 2.3, stage.title, ha="center", va="center", fontsize=8, fontweight="bold", color=INK)
     axis.text(stage.x, stage.y - 1.2, stage.note, ha="center", va="center", fontsize=8, color=INK, linespacing=1.15)
-
-
-def _buffers(axis: Any) -> None:
-    _box(axis, 7, 42, 80, 6, PALE, fill=0.2)
-    words = "buffers of tasks:  deduction  ·  abduction  ·  induction"
-    axis.text(47, 45, words, ha="center", va="center", fontsize=9, color=INK)
 
 
 def _arrows(axis: Any) -> None:
@@ -139,29 +135,24 @@ def _path(axis: Any, points: Sequence[tuple[float, float]], colour: str = "#5555
     axis.annotate("", xy=points[-1], xytext=points[-2], arrowprops=head, zorder=1)
 
 
-def strip(texts: Sequence[str], columns: int = 4, lines: int = 9) -> Figure:
-    """One step, panel by panel: what came out of each stage.
-
-    `texts`: one for each of `STAGES`, of at most `lines` short lines.
-    """
-    rows = -(-len(STAGES) // columns)
-    made, axes = figure(rows, columns, (2.4 * columns, 1.62 * rows))
+def strip(texts: Sequence[str]) -> Figure:
+    """One step, panel by panel: what came out of each stage. `texts`: at most nine short lines for each of `STAGES`."""
+    made, axes = figure(3, 4, (9.6, 4.86))
+    *panels, spare = axes
     with style():
         for axis in axes:
             axis.axis("off")
-        for axis, stage, text in zip(axes, STAGES, texts, strict=False):
+        for axis, stage, text in zip(panels, STAGES, texts, strict=True):
             colour = _colour(stage.who)
             axis.set_xlim(0, 40)
             axis.set_ylim(0, 28)
             _box(axis, 0.6, 0.4, 38.8, 24.4, colour, fill=0.06)
             _number(axis, 2.2, 25, stage.number, colour)
             axis.text(4.4, 25.5, stage.title, fontsize=8.5, fontweight="bold", color=INK, va="bottom")
-            shown = text.splitlines()[:lines]
+            shown = text.splitlines()[:9]
             large = len(shown) <= 7 and max(map(len, shown), default=0) <= 25
             font = {"fontsize": 8.8 if large else 6.8, "family": "monospace", "linespacing": 1.25}
             axis.text(2.2, 21.8, "\n".join(shown), color=INK, va="top", **font)
         words = "What every panel shows\nis a real object of this\nstep; colours say who\nacted, as in the diagram."
-        if len(axes) > len(STAGES):
-            spare = axes[len(STAGES)]
-            spare.text(0.08, 0.55, words, fontsize=8, color=INK, va="center", transform=spare.transAxes)
+        spare.text(0.08, 0.55, words, fontsize=8, color=INK, va="center", transform=spare.transAxes)
     return made

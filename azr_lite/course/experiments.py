@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -276,7 +277,7 @@ def bench(arguments: BenchNano) -> int:
         overrides["steps"] = arguments.steps
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     arms = tuple(ALL_ARMS) if arguments.arms == ("all",) else arguments.arms or tuple(ARMS)
-    say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
+    say = partial(print, file=sys.stderr, flush=True)
     result = compare_arms(list(seeds), arguments.folder, arms=arms, jobs=arguments.jobs, say=say, **overrides)
     if arguments.figure is not None:
         cores = result["environment"]["cores"]

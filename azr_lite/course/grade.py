@@ -113,9 +113,8 @@ def lesson_number(notebook: Any) -> str:
     for cell in notebook.cells:
         if cell.cell_type == "markdown" and (found := re.search(r"^# (\d\d) ", cell.source, re.MULTILINE)):
             return found[1]
-    raise NotebookError(
-        "no cell has a title such as '# 03 · Rewards'; grade a notebook of the course, with its first cell left in"
-    )
+    wanted = "grade a notebook of the course, with its first cell left in"
+    raise NotebookError(f"no cell has a title such as '# 03 · Rewards'; {wanted}")
 
 
 def grade(path: str | Path, seconds: int = SECONDS, minutes: float = MINUTES) -> dict[str, Any]:
@@ -146,11 +145,8 @@ def grade(path: str | Path, seconds: int = SECONDS, minutes: float = MINUTES) ->
             why = _suspicious(name, found, right, [source for source, names in cells if name in names])
             flagged += [f"{name}: {why}"] * bool(why)
             output = f"? {name}: flagged: {why}; have a look" if why else found["output"]
-            passed = right and not why
-            tests.append(
-                {"name": name, "score": one.points if passed else 0, "max_score": one.points, "output": output}
-            )
-            tests[-1]["status"] = "passed" if passed else "failed"
+            score, status = (one.points, "passed") if right and not why else (0, "failed")
+            tests.append({"name": name, "score": score, "max_score": one.points, "output": output, "status": status})
     total = {key: sum(test[key] for test in tests) for key in ("score", "max_score")}
     return {"lesson": number, **total, "flagged": flagged, "tests": tests}
 
@@ -191,12 +187,12 @@ def _run(cells: Sequence[Any], seconds: int, minutes: float) -> tuple[dict[str, 
 
 def _is_right(name: str, found: Mapping[str, Any]) -> bool:
     """Whether what was seen is what the key does, by this process's own look. (1e-4: tensors may have 32 bits.)"""
+    if found["seen"] is None or found["spoiled"] is not None:
+        return False
     task = exercise_of(name)
     if isinstance(task.key, Late):
         _ = task.key.function
-    return (
-        found["seen"] is not None and found["spoiled"] is None and same(found["seen"], plain(task.look(task.key)), 1e-4)
-    )
+    return same(found["seen"], plain(task.look(task.key)), 1e-4)
 
 
 def _suspicious(name: str, found: Mapping[str, Any], right: bool, sources: Sequence[str]) -> str:
@@ -219,9 +215,8 @@ def _words(source: str) -> set[str]:
     found = {node.id for node in nodes if isinstance(node, ast.Name)}
     found |= {word for node in nodes if isinstance(node, ast.Attribute) for word in (node.attr, ast.unparse(node))}
     found |= {f"{node.module}" for node in nodes if isinstance(node, ast.ImportFrom)}
-    return found | {
-        alias.name for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names
-    }
+    imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    return found | {alias.name for node in imports for alias in node.names}
 
 
 def _named(source: str, own: set[str]) -> set[str]:
@@ -240,15 +235,8 @@ def grade_folder(folder: Path, jobs: int, seconds: int = SECONDS, minutes: float
         try:
             return {"file": name, "error": "", **grade(path, seconds, minutes)}
         except AzrError as error:
-            return {
-                "file": name,
-                "error": str(error),
-                "lesson": "",
-                "score": 0,
-                "max_score": 0,
-                "flagged": [],
-                "tests": [],
-            }
+            nothing = {"lesson": "", "score": 0, "max_score": 0, "flagged": [], "tests": []}
+            return {"file": name, "error": str(error), **nothing}
 
     paths = sorted(path for path in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
     with ThreadPoolExecutor(jobs) as pool:

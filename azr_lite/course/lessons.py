@@ -149,35 +149,22 @@ def header(lesson: Lesson, words: int, work: str, measured: Mapping[str, Any]) -
         f"[![Open in Kaggle]({kaggle})](https://kaggle.com/kernels/welcome?src=https://github.com/{path})",
         f"[![nbviewer]({nbviewer})](https://nbviewer.org/github/{path})",
     )
-    place = COURSE.index(lesson)
-    after = COURSE[place + 1] if place + 1 < len(COURSE) else None
-    following = (
-        f"[{after.number} · {after.title}]({after.stem}.ipynb)"
-        if after
-        else "[the index](index.ipynb): teach it to someone"
-    )
-    lines = [
-        BEGIN,
-        f"# {lesson.number} · {lesson.title}",
-        "",
+    following = "[the index](index.ipynb): teach it to someone"
+    if lesson != COURSE[-1]:
+        after = COURSE[COURSE.index(lesson) + 1]
+        following = f"[{after.number} · {after.title}]({after.stem}.ipynb)"
+    verified = f"{measured['versions']}, {measured['date']}" if measured else "not yet"
+    paragraphs = (
+        f"{BEGIN}\n# {lesson.number} · {lesson.title}",
         " ".join(badges),
-        "",
         "**You will be able to**",
-        "",
-        *(f"* {one}" + (";" if one != lesson.able[-1] else ".") for one in lesson.able),
-        "",
+        ";\n".join(f"* {one}" for one in lesson.able) + ".",
         f"**Before this:** {lesson.needs}.",
-        "",
         f"**Budget:** {budget(words, work, measured)}",
-        "",
-        f"**Last verified:** {measured['versions']}, {measured['date']}."
-        if measured
-        else "**Last verified:** not yet.",
-        "",
-        f"**Next:** {following}. Words in this course: [glossary](glossary.md).",
-        END,
-    ]
-    return "\n".join(lines)
+        f"**Last verified:** {verified}.",
+        f"**Next:** {following}. Words in this course: [glossary](glossary.md).\n{END}",
+    )
+    return "\n\n".join(paragraphs)
 
 
 def budget(words: int, work: str, measured: Mapping[str, Any]) -> str:

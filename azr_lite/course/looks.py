@@ -24,6 +24,7 @@ SAMPLED = (
     f"shares of tokens 1, 3 and 4 among {DRAWS} first draws (exact: 0.1, 0.6, 0.3), rounded to tenths",
     "whether each log-probability is that of its token, over three tokens",
     "whether rows that ended stay as they are",
+    "the number of different greedy replies to one prompt, asked 20 times",
 )
 
 
@@ -61,6 +62,7 @@ def sampled(mine: Callable[..., Any]) -> list[Any]:
             return [...]
         cut = mine(_Reader(), [[2], [3], [4]], 2, True)
         drawn = mine(_Reader(), [[0]] * DRAWS, 3)
+        again = mine(_Reader(), [[0]] * 20, 3, True)
     first = [ids[0] if ids else None for ids, _ in drawn]
     shares = [round(first.count(token) / DRAWS, 1) for token in (1, 3, 4)]
     return [
@@ -70,6 +72,7 @@ def sampled(mine: Callable[..., Any]) -> list[Any]:
         shares,
         all(_fits(ids, logps) for ids, logps in drawn),
         all(1 not in ids[:-1] for ids, _ in drawn),
+        len({tuple(ids) for ids, _ in again}),
     ]
 
 
@@ -159,7 +162,8 @@ class _Descent:
     def step(self) -> None:
         self.steps += 1
         for p in self.weights:
-            p.data -= 0.5 * p.grad
+            if p.grad is not None:
+                p.data -= 0.5 * p.grad
 
 
 def updated(mine: Callable[..., Any]) -> list[Any]:

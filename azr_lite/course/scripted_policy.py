@@ -22,13 +22,11 @@ DEPTHS = (0.2, 0.3, 0.3, 0.2)
 """Weights of 1, 2, 3 and 4 operations in a proposal."""
 
 
-def _all_ops() -> Iterator[Op]:
-    for kind in KINDS.values():
-        for constants in product(*(LETTERS if hole == "letter" else kind.digits for hole in kind.holes)):
-            yield Op(kind, constants)
-
-
-OPS = tuple(_all_ops())
+OPS = tuple(
+    Op(kind, constants)
+    for kind in KINDS.values()
+    for constants in product(*(LETTERS if hole == "letter" else kind.digits for hole in kind.holes))
+)
 """Every operation of the mini-language, with every constant."""
 _BY_TEXT = {(op.text, op.kind.takes): op for op in OPS}
 _BY_HINT = {(op.hint, op.kind.takes): op for op in OPS}

@@ -68,8 +68,11 @@ class WithAdapters(vllm_generation.VLLMGeneration):
             weight = None if isinstance(module, BaseTunerLayer) else getattr(module, "weight", None)
             if getattr(weight, "quant_state", None) is not None:
                 from bitsandbytes.functional import dequantize_4bit
+                from vllm.lora.layers import BaseLayerWithLoRA
 
-                place = f"{name.removesuffix('.base_layer')}.base_layer.weight"  # vLLM's name for it beside adapters
+                # vLLM's wrappers of layers with adapters take the plain name since 0.32
+                inside = "" if hasattr(BaseLayerWithLoRA, "load_weights") else ".base_layer"
+                place = f"{name.removesuffix('.base_layer')}{inside}.weight"
                 model.load_weights([(place, dequantize_4bit(weight.data, weight.quant_state))])
 
     def _iter_named_params(self) -> Iterator[Any]:

@@ -15,11 +15,15 @@ def _learns(facts: dict[str, Any]) -> bool:
     return facts["self_test"]["raised"] > 0 > facts["self_test"]["lowered"]
 
 
+def _close(a: float, b: float, relative: float) -> bool:
+    return abs(a - b) < relative * max(a, b)
+
+
 OF_TRAINER: list[Rule] = [
     ("the self-test passes", _learns),
     ("log-probabilities agree before the first update", lambda f: _agree(f["before"])),
     ("log-probabilities agree after two updates", lambda f: _agree(f["after"])),
-    ("importance weights are about one", lambda f: 0.8 < f["ratio"]["least"] <= f["ratio"]["most"] < 1.25),
+    ("importance weights are about one", lambda f: 0.7 < f["ratio"]["least"] <= f["ratio"]["most"] < 1.5),
     ("one seed draws the same replies", lambda f: f["same_seed_same_replies"]),
     ("replies to one prompt differ", lambda f: f["different_replies_to_one_prompt"] > 8),
     ("training moves what is trained", lambda f: f["trained"]["moved"] > 0.5 * f["trained"]["tensors"] > 0),
@@ -36,22 +40,32 @@ OF_ADAPTERS: list[Rule] = [
 ]
 OF_PROCESSES: list[Rule] = [
     ("the run finishes, is resumed and finishes", lambda f: (f["steps"], f["finished"]) == (2, True)),
-    ("weights are cut", lambda f: f["cut_by"] in f["said"]),
-    ("one process alone samples the same replies", lambda f: f["rollouts_equal"] == f["rollouts"] > 0),
-    (
-        "gradients are those of one process",
-        lambda f: all(abs(a - b) < f["tolerance"] * max(b, 1e-3) for a, b in zip(*f["grad_norms"], strict=True)),
-    ),
-    (
-        "exported weights are float32, and those of one process",
-        lambda f: f["export"]["types"] == ["torch.float32"] and f["export"]["furthest"] < f["export"]["tolerance"],
-    ),
+    ("weights are sharded", lambda f: f["sharded_by"] in f["said"]),
+    ("the first gradient is that of one process", lambda f: _close(*(norms[0] for norms in f["grad_norms"]), 0.05)),
+    ("exported weights are float32", lambda f: f["export"]["types"] == ["torch.float32"]),
     ("they have more digits than bfloat16", lambda f: f["export"]["beyond_bfloat16"] > 0),
     (
         "the first process alone reads the weights",
         lambda f: f["memory"]["0"]["first_reads"] > 0.8 and f["memory"]["1"]["first_reads"] < 0.1,
     ),
     ("else each would read them", lambda f: min(f["memory"][rank]["each_reads"] for rank in "01") > 0.8),
+]
+OF_FLOAT32: list[Rule] = [
+    *OF_PROCESSES,
+    ("one process alone samples the same replies", lambda f: f["rollouts_equal"] == f["rollouts"] > 0),
+    (
+        "all gradients are those of one process",
+        lambda f: all(_close(*pair, 1e-4) for pair in zip(*f["grad_norms"], strict=True)),
+    ),
+    ("exported weights are those of one process", lambda f: f["export"]["furthest"] < 1e-5),
+]
+OF_BFLOAT16: list[Rule] = [
+    *OF_PROCESSES,
+    ("one process alone samples nearly the same replies", lambda f: f["rollouts_equal"] > 0.8 * f["rollouts"] > 0),
+    (
+        "exported weights are those of one process, up to the rounding of the first ones and four updates of 2e-4",
+        lambda f: f["export"]["furthest"] < 2 * 4 * 2e-4,
+    ),
 ]
 RULES: dict[str, dict[str, list[Rule]]] = {
     "vllm": {
@@ -62,8 +76,8 @@ RULES: dict[str, dict[str, list[Rule]]] = {
         "run": [("two steps", lambda f: (f["steps"], f["finished"]) == (2, True)), ("the self-test passes", _learns)],
         "resume": [("a third", lambda f: (f["steps"], f["finished"]) == (3, True)), ("the self-test passes", _learns)],
     },
-    "fsdp2": {"run": OF_PROCESSES},
-    "zero3": {"run": OF_PROCESSES},
+    "fsdp2": {"run": OF_FLOAT32},
+    "zero3": {"run": OF_BFLOAT16},
 }
 """Engine: case: sentences, and whether the facts satisfy them."""
 

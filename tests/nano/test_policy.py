@@ -10,8 +10,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from azr_lite.course.demonstrations import RULES, Mixture, demonstration  # noqa: E402
-from azr_lite.course.nano_tokenizer import build_tokenizer  # noqa: E402
-from azr_lite.course.warm_start import WarmStart, fresh_nano, main  # noqa: E402
+from azr_lite.course.warm_start import WarmStart, build_tokenizer, fresh_nano, main  # noqa: E402
 from azr_lite.evaluation.generators import PolicyInTraining  # noqa: E402
 from azr_lite.evaluation.reasoning import ReasoningSuite  # noqa: E402
 from azr_lite.evaluation.runner import answer  # noqa: E402

@@ -31,9 +31,6 @@ def _pair(type_: str, output: str = "9", input: str = "3", program: str = PROGRA
     return Triplet(type_, program, input, output)
 
 
-# ---------------------------------------------------------------- hide
-
-
 def _view(task: Task, shown=0, program=False, message=True, both=False, swap=False) -> Any:
     """A view with one thing wrong about it."""
     if isinstance(task, InductionTask):
@@ -59,9 +56,6 @@ exercise(
     ],
     hint="Ask of each task type: what is to be found? Everything else is shown, but of an induction task only the first `task.shown` pairs.",
 )  # fmt: skip
-
-
-# ---------------------------------------------------------------- judge
 
 
 def _ok(found: Any) -> Any:
@@ -213,8 +207,6 @@ exercise(
 )  # fmt: skip
 
 
-# ---------------------------------------------------------------- arguments as data
-
 TEXTS = (
     "5", "'ab', 3", "(1, 2)", "[1, 2], {'a': None}", "'a, b'", "'x',\n[1,\n 2]", "-1", "True, None",
     "0) or (True", "[0] * 3", "max(1, 2)", "x", "'a'.upper()", "", " ", "1, k=2", "true", "NaN",
@@ -236,15 +228,10 @@ exercise(
     observe=lambda read: [_said(tried(read, text)) for text in TEXTS],
     shows=[f"read_arguments({text!r})" for text in TEXTS],
     mistakes=[
-        Mistake(
-            lambda text: list(read_arguments(text)),
-            "it returns a list. What stands between a call's brackets is a *tuple* of arguments; and to Python (1, 2) "
-            "and [1, 2] are different values, so keep the two apart",
-        ),
-        Mistake(
-            lambda text: (WORDS[text],) if text in WORDS else read_arguments(text),
-            "it knows the words of JSON: `true` and `NaN` are names in Python, no literals, so refuse them",
-        ),
+        Mistake(lambda text: list(read_arguments(text)), "it returns a list. What stands between a call's brackets "
+            "is a *tuple* of arguments; and to Python (1, 2) and [1, 2] are different values, so keep the two apart"),
+        Mistake(lambda text: (WORDS[text],) if text in WORDS else read_arguments(text),
+            "it knows the words of JSON: `true` and `NaN` are names in Python, no literals, so refuse them"),
         Mistake(lambda text: tuple(ast.literal_eval(f"[{text}]")), "it reads an empty text as no arguments at all. A task without an input asks nothing; refuse it"),
         Mistake(lambda text: RUN[text] if text in RUN else read_arguments(text), "it *runs* the text: the answer `0) or (True` becomes a condition that is always true, and a worse one would delete files. Only literals may be read"),
         Mistake(lambda text: (1,) if text == "1, k=2" else read_arguments(text), "it drops arguments that have a name: `1, k=2` is more than a list of literals, so refuse it"),
@@ -256,9 +243,6 @@ exercise(
     ],
     hint="Any error counts as a refusal. ast.literal_eval reads literals without running anything; what could you put around the text first?",
 )  # fmt: skip
-
-
-# ---------------------------------------------------------------- buffer
 
 
 def _task(number: int, input: str = "1", variable: str = "x") -> Triplet:
@@ -275,10 +259,10 @@ def _looks(kind: Any) -> dict[str, Callable[[], Any]]:
             raise NotImplementedError("sample still returns ...")
         return [(task.program, task.input) for task in found]
 
-    def filled(capacity: int, *numbers: int) -> Any:
+    def filled(capacity: int, *tasks: Triplet) -> Any:
         store = kind(capacity)
-        for number in numbers:
-            store.add(_task(number))
+        for task in tasks:
+            store.add(task)
         return store
 
     def kept() -> list[tuple[str, str]]:
@@ -296,16 +280,11 @@ def _looks(kind: Any) -> dict[str, Callable[[], Any]]:
         return "about equally" if len(counts) == 3 and min(counts.values()) > 150 else "some more than others"
 
     def twenty() -> int:
-        store = filled(20, *range(20))
+        store = filled(20, *map(_task, range(20)))
         return len({task for _ in range(200) for task in draw(3, store)})
 
-    def twins() -> Any:
-        store = filled(3, 7)
-        store.add(_task(7, variable="y"))
-        return store
-
     def repeated() -> bool:
-        store = filled(20, *range(20))
+        store = filled(20, *map(_task, range(20)))
         return draw(8, store, random.Random(1)) == draw(8, store, random.Random(1))
 
     return {
@@ -317,7 +296,7 @@ def _looks(kind: Any) -> dict[str, Callable[[], Any]]:
         "how many are drawn when that is done once more": lambda: len(draw(99)),
         "how many are drawn from a new buffer": lambda: len(draw(2, kind(3))),
         "what is kept, of four tasks, by a buffer of three": kept,
-        "which of two twins is kept": lambda: draw(1, twins()),
+        "which of two twins is kept": lambda: draw(1, filled(3, _task(7), _task(7, variable="y"))),
         "whether 20 draws of three from three tasks all give three": lambda: all(len(draw(3)) == 3 for _ in range(20)),
         "whether a draw of two gives two different tasks": lambda: all(len(set(draw(2))) == 2 for _ in range(20)),
         "how often each of three tasks is drawn": evenly,
@@ -325,7 +304,7 @@ def _looks(kind: Any) -> dict[str, Callable[[], Any]]:
         "whether the same seed draws the same tasks again": repeated,
         "the task that had left is added again": lambda: made.add(_task(0)),
         "what a full buffer of two keeps when its oldest task is offered again, and then a new one": (
-            lambda: sorted(draw(2, filled(2, 0, 1, 0, 2)))
+            lambda: sorted(draw(2, filled(2, *map(_task, (0, 1, 0, 2)))))
         ),
     }
 
@@ -344,9 +323,6 @@ class _Like(Buffer):
         while len(self._tasks) > self.capacity:
             del self._tasks[next(iter(self._tasks))]
         return True
-
-    def all(self) -> list[Task]:
-        return list(self._tasks.values())
 
 
 def _but(**methods: Callable[..., Any]) -> type:
@@ -386,7 +362,7 @@ def _never_forgets(self: Any, task: Task) -> bool:
 
 
 def _favours(self: Any, rng: random.Random, count: int) -> list[Task]:
-    left, drawn = self.all(), []
+    left, drawn = list(self), []
     while left and len(drawn) < count:
         drawn.append(left.pop(rng.choices(range(len(left)), weights=range(1, len(left) + 1))[0]))
     return drawn
@@ -396,25 +372,23 @@ exercise(
     name="Buffer", key=Buffer, points=3, observe=lambda kind: [tried(look) for look in _looks(kind).values()],
     shows=tuple(_looks(Buffer)),
     mistakes=[
-        Mistake(_but(sample=lambda self, rng, count: rng.sample(self.all(), count)), "it fails when more tasks are wanted than there are, as in the first steps of every run; give what there is"),
+        Mistake(_but(sample=lambda self, rng, count: rng.sample(list(self), count)), "it fails when more tasks are wanted than there are, as in the first steps of every run; give what there is"),
         Mistake(_but(sample=lambda self, rng, count: rng.sample(list(self._tasks), min(count, len(self._tasks)))), "`sample` gives the keys of the dict; the tasks are its values"),
         Mistake(_but(sample=lambda self, rng, count: Buffer.sample(self, random.Random(), count)), "it draws with a random generator of its own (such as the module `random`). Draw with the `rng` that comes in, or no run can be repeated"),
         Mistake(_but(sample=_takes_out), "a draw takes the tasks out of the buffer. They stay: a reference can be shown again, a task asked again"),
-        Mistake(_but(sample=lambda self, rng, count: self.all()[-count:]), "it always gives the newest. The paper tried to favour recent tasks, and risked collapse: draw uniformly"),
+        Mistake(_but(sample=lambda self, rng, count: list(self)[-count:]), "it always gives the newest. The paper tried to favour recent tasks, and risked collapse: draw uniformly"),
         Mistake(_but(sample=_favours), "some tasks are drawn more often than others. Favouring new ones risked a collapse, the paper says: draw uniformly"),
-        Mistake(_but(sample=lambda self, rng, count: self.all()[:count]), "it always gives the oldest, and newer tasks are never seen: draw uniformly"),
-        Mistake(
-            _but(add=_overwrites),
-            "a twin takes the place of the stored task: `self.tasks[key] = task` came before you looked. Who comes "
-            "first stays, with its spelling; look whether the key is there, and if so touch nothing",
-        ),
+        Mistake(_but(sample=lambda self, rng, count: list(self)[:count]), "it always gives the oldest, and newer tasks are never seen: draw uniformly"),
+        Mistake(_but(add=_overwrites), "a twin takes the place of the stored task: `self.tasks[key] = task` came "
+            "before you looked. Who comes first stays, with its spelling; look whether the key is there, and if so "
+            "touch nothing"),
         Mistake(_but(add=_refreshes), "a task that is offered again changes something: it becomes the youngest, or another one leaves in its stead. Look first whether it is there, and if so touch nothing"),
         Mistake(_but(add=_never_forgets), "a task that has left can never come back: somewhere its key is still remembered. Forget the key together with the task"),
         Mistake(_but(add=lambda self, task: len(self._tasks) < self.capacity and _Like.add(self, task)), "a full buffer refuses new tasks and keeps its oldest. That is what the authors' code does: after some 250 steps nothing new ever gets in. Let the oldest leave"),
         Mistake(_but(key=lambda self, task: (task.program, task.input)), "it tells tasks apart by their text, so a proposer is paid again for the same program with a renamed variable. Use task_key"),
         Mistake(_but(key=lambda self, task: object()), "it keeps duplicates. A proposer that repeats one good task would fill the buffer with it"),
         Mistake(_but(add=_without_limit), "it grows without end: when more than `capacity` tasks are there, the oldest has to leave"),
-        Mistake(_but(sample=lambda self, rng, count: rng.choices(self.all(), k=count)), "it draws with repetition: a prompt could show the same reference twice"),
+        Mistake(_but(sample=lambda self, rng, count: rng.choices(list(self), k=count)), "it draws with repetition: a prompt could show the same reference twice"),
         Mistake(_but(key=lambda self, task: normal_form(task.program)), "it looks at programs alone: the same program with another input is another task"),
     ],
     hint="Keep tasks in a dict under task_key(task): it remembers the order of insertion, and next(iter(d)) is its oldest key.",

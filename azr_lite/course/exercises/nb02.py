@@ -46,17 +46,9 @@ WORLDS: dict[str, tuple[list[Outcome], list[Outcome]]] = {
 }
 
 
-def _observed(mine: Callable[[Sequence[Outcome], Sequence[Outcome]], Validation]) -> list[Any]:
-    return [_said(mine, *pair) for pair in WORLDS.values()]
-
-
 def _said(mine: Callable[..., Any], first: Sequence[Outcome], second: Sequence[Outcome]) -> Any:
     found = tried(mine, first, second)
     return [found.ok, found.outputs, found.reason, found.index] if isinstance(found, Validation) else found
-
-
-def _first_only(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
-    return verdict(first)
 
 
 def _loose(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
@@ -235,10 +227,8 @@ exercise(
         # The probes are our own texts and harmless; evaluating them is the mistake that this exercise is about.
         Mistake(lambda text: eval(text), "it evaluates the text. The text was written by a model that is paid for tricks: `__import__('os')…` would run in the trainer, with the trainer's rights"),
         Mistake(_caught(ast.literal_eval, 4095), "it refuses a text of exactly 4,096 characters; *over* 4,096 is too long"),
-        Mistake(
-            _caught(_json_too),
-            "it knows the words of JSON: `true` and `NaN` are names in Python, no literals. An answer is read one way",
-        ),
+        Mistake(_caught(_json_too), "it knows the words of JSON: `true` and `NaN` are names in Python, no literals. "
+            "An answer is read one way"),
         Mistake(_none_refused, "it takes the literal `None` for no value; None is an answer like others"),
         Mistake(_caught(json.loads), "it reads JSON, not Python: `True`, `None`, tuples, sets and bytes are lost"),
     ],
@@ -270,11 +260,9 @@ exercise(
     hint="`canonical(value)` is one text for each value, and raises WireError (a ValueError) for NaN.",
     mistakes=[
         Mistake(lambda a, b, mode: canonical(a) == canonical(b) if mode == "typed" else a == b, "it forgets NaN: `canonical` raises WireError there, which must become False; and `[nan] == [nan]` is True in Python when both hold the same object, so mode \"python\" must ask `canonical` too"),
-        Mistake(
-            _texts,
-            "it is \"typed\" in both modes: equal canonical texts mean equal types as well. In \"python\" True, 1 and "
-            "1.0 are equal; there `==` decides, and `canonical` is only asked whether NaN is inside",
-        ),
+        Mistake(_texts, "it is \"typed\" in both modes: equal canonical texts mean equal types as well. In "
+            "\"python\" True, 1 and 1.0 are equal; there `==` decides, and `canonical` is only asked whether NaN is "
+            "inside"),
         Mistake(_same_type, "\"typed\" must reach inside and see the sign of zero; `type(a) is type(b)` looks at the outside only, and `==` says -0.0 is 0.0 and (in a list) nan is nan. The canonical texts tell them all apart"),
         Mistake(lambda a, b, mode: a == b, "it takes no notice of the mode: in \"typed\", True, 1 and 1.0 are three values, and so are 0.0 and -0.0. (And `[nan] == [nan]` is True in Python when both hold the same object)"),
         Mistake(lambda a, b, mode: repr(a) == repr(b), "it compares `repr`: equal dicts may be written in two orders, True and 1 in two ways, and nan is written like any number. `canonical` sorts, and refuses nan"),
@@ -285,34 +273,26 @@ exercise(
 
 
 exercise(
-    name="verdict", key=verdict, points=3, observe=_observed,
+    name="verdict", key=verdict, points=3, observe=lambda mine: [_said(mine, *pair) for pair in WORLDS.values()],
     shows=[f"[ok, outputs, reason, index] of verdict(first, second) for {name!r}: it" for name in WORLDS],
     hint="First world first; \"infra\" means not run; then compare `canonical(one.value)` input by input.",
     mistakes=[
         Mistake(_loose, "it compares with `==`, for which True is 1: a program that returns True in one world and 1 in the other is not deterministic. Compare the canonical texts"),
-        Mistake(
-            _second_word,
-            "it keeps the second world's word (exception, crash, value, rejected, protocol) as the reason. The first "
-            "world ended well, so all of these mean one thing: the worlds differ, \"non_deterministic\". Only "
-            "\"timeout\" and \"memory\" keep their names",
-        ),
+        Mistake(_second_word, "it keeps the second world's word (exception, crash, value, rejected, protocol) as the "
+            "reason. The first world ended well, so all of these mean one thing: the worlds differ, "
+            "\"non_deterministic\". Only \"timeout\" and \"memory\" keep their names"),
         Mistake(_never_late, "it calls a time-out, or running out of memory, in the second world \"non_deterministic\". The program may be perfectly regular and only slow or large, and the proposer should be told the true reason"),
         Mistake(_late_first, "a time-out at a later input hides a difference at an earlier one. In the second world, go input by input: the first that is not as it should be decides"),
         Mistake(_infra_fails, "\"infra\" is no failure of the program: that input was not run, because an earlier one had failed. And an exception in the second world only means the program is not deterministic"),
         Mistake(_interleaved, "it goes through both worlds at once, so that a difference at an early input hides a failure at a later one. The first world decides first, over all its inputs: two loops, one after the other"),
         Mistake(_one_loop, "it compares value with value and never asks how the second world ended. What timed out, or was not run (\"infra\"), has the value None, which differs from everything; and True == 1. Look at `other.kind` first, then at canonical texts"),
         Mistake(_by_repr, "it compares `repr`: equal sets and dicts may be written in two orders. `canonical` sorts"),
-        Mistake(_first_only, "it looks at the first world only, so programs that hang on the order of a set, on `id` or on the clock pass. The second world is the whole proof"),
+        Mistake(lambda first, second: verdict(first), "it looks at the first world only, so programs that hang on the order of a set, on `id` or on the clock pass. The second world is the whole proof"),
     ],
 )  # fmt: skip
 
 
 GOLD = "gold-7351"
-
-
-def _judged(mine: Callable[..., Any]) -> list[Any]:
-    """The verdicts, and whether what went to the sandbox knew the gold."""
-    return [_with_spy(mine, made, gold) for made, gold in _CASES]
 
 
 _CASES: list[tuple[Outcome, Any]] = [
@@ -322,6 +302,7 @@ _CASES: list[tuple[Outcome, Any]] = [
 
 
 def _with_spy(mine: Callable[..., Any], made: Outcome, gold: Any) -> Any:
+    """The verdict, and whether what went to the sandbox knew the gold."""
     programs: list[str] = []
     given: list[str] = []
 
@@ -349,7 +330,8 @@ def _as_input(run: Callable[..., list[Outcome]], program: str, candidate: tuple[
 
 
 exercise(
-    name="judge_candidate", key=judge_candidate, points=2, observe=_judged,
+    name="judge_candidate", key=judge_candidate, points=2,
+    observe=lambda mine: [_with_spy(mine, *case) for case in _CASES],
     shows=[f"with an outcome of kind {made.kind!r}, value {made.value!r}, and gold {gold!r}, it" for made, gold in _CASES],
     hint="Run the program on the candidate; ask `outcome.ok` first; compare here.",
     mistakes=[

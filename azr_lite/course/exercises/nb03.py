@@ -35,34 +35,15 @@ def expected_learnability(p: float, n: int, zero: Literal["paper", "upstream"] =
     return 1.0 - p - never + (0.0 if zero == "paper" else -0.5 * (never + always))
 
 
-def _at_least_two(scores: Sequence[float]) -> None:
-    if len(scores) < 2:
-        raise ValueError("at least two")
+def _of_two(rate: Callable[[Sequence[float]], float]) -> Callable[[Sequence[float]], float]:
+    """A mistaken `solve_rate` that refuses fewer than two scores, as it should."""
 
+    def mistaken(scores: Sequence[float]) -> float:
+        if len(scores) < 2:
+            raise ValueError("at least two")
+        return float(rate(scores))
 
-def _full_marks(scores: Sequence[float]) -> float:
-    _at_least_two(scores)
-    return sum(score == 1 for score in scores) / len(scores)
-
-
-def _total(scores: Sequence[float]) -> float:
-    _at_least_two(scores)
-    return float(sum(scores))
-
-
-def _best(scores: Sequence[float]) -> float:
-    _at_least_two(scores)
-    return float(max(scores))
-
-
-def _any_credit(scores: Sequence[float]) -> float:
-    _at_least_two(scores)
-    return sum(score > 0 for score in scores) / len(scores)
-
-
-def _of_eight(scores: Sequence[float]) -> float:
-    _at_least_two(scores)
-    return sum(scores) / 8
+    return mistaken
 
 
 exercise(
@@ -72,11 +53,11 @@ exercise(
     mistakes=[
         Mistake(lambda scores: sum(scores) / len(scores) if scores else 0.0, "one reply (or none) is accepted: r̄ would then always be 0 or 1, and no task could ever be learnable. Raise a ValueError for fewer than two"),
         Mistake(lambda scores: sum(scores) / len(scores) if len(scores) > 1 else None, "with one score it returns None; whoever called it would go on with that. `raise ValueError(...)` stops them"),
-        Mistake(_any_credit, "a score of 0.5 counts as a whole success; it says that half of the hidden pairs were solved. Take the mean of the scores"),
-        Mistake(_full_marks, "it counts only full marks; a reply that solved half of its hidden pairs has score 0.5. Take the mean"),
-        Mistake(_total, "it is the sum; divide by the number of replies"),
-        Mistake(_best, "it takes the best reply: that says whether *any* of the replies was right (pass@n), and a task solved once in eight would look as easy as one solved always"),
-        Mistake(_of_eight, "it divides by 8 whatever comes in; n is a setting (the nano preset uses 6), so divide by the length of the list"),
+        Mistake(_of_two(lambda scores: sum(score > 0 for score in scores) / len(scores)), "a score of 0.5 counts as a whole success; it says that half of the hidden pairs were solved. Take the mean of the scores"),
+        Mistake(_of_two(lambda scores: sum(score == 1 for score in scores) / len(scores)), "it counts only full marks; a reply that solved half of its hidden pairs has score 0.5. Take the mean"),
+        Mistake(_of_two(sum), "it is the sum; divide by the number of replies"),
+        Mistake(_of_two(max), "it takes the best reply: that says whether *any* of the replies was right (pass@n), and a task solved once in eight would look as easy as one solved always"),
+        Mistake(_of_two(lambda scores: sum(scores) / 8), "it divides by 8 whatever comes in; n is a setting (the nano preset uses 6), so divide by the length of the list"),
     ],
 )  # fmt: skip
 
@@ -165,24 +146,14 @@ def _rate_first(verdict: Verdict, scores: Sequence[float]) -> float:
 exercise(
     name="proposer_pay", key=proposer_pay, points=3,
     probes=lambda: [
-        (RIGHT, [1.0] * 2 + [0.0] * 6),
-        (RIGHT, [1.0] * 6),
-        (RIGHT, [1.0, 0.0, 0.0]),
-        (RIGHT, [0.0] * 8),
-        (RIGHT, [1.0] * 8),
-        (WRONG, [0.0] * 8),
-        (WRONG, [1.0] * 4 + [0.0] * 4),
-        (SHAPELESS, [0.0] * 8),
-        (WRONG, []),
+        (RIGHT, [1.0] * 2 + [0.0] * 6), (RIGHT, [1.0] * 6), (RIGHT, [1.0, 0.0, 0.0]), (RIGHT, [0.0] * 8),
+        (RIGHT, [1.0] * 8), (WRONG, [0.0] * 8), (WRONG, [1.0] * 4 + [0.0] * 4), (SHAPELESS, [0.0] * 8), (WRONG, []),
         (SHAPELESS, []),
     ],
     hint="Go through the branches one by one: who enters it, and what does the paper pay there?",
     mistakes=[
-        Mistake(
-            _rate_first,
-            "it fails on an invalid proposal without replies: the solve rate of an empty list is 0/0. Look at `ok` "
-            "first, and take the mean only where there is something to take it of",
-        ),
+        Mistake(_rate_first, "it fails on an invalid proposal without replies: the solve rate of an empty list is "
+            "0/0. Look at `ok` first, and take the mean only where there is something to take it of"),
         Mistake(_sick("form"), "one bug is left, in the first condition: a proposal can have good form and still be invalid (its program raises an error, say). `well_formed` speaks of the text, `ok` of the task"),
         Mistake(_sick("rung"), "one bug is left, in the first pay: −0.5 is the *solver's* rung for an answer that is wrong. A proposal has no such rung: what is not valid pays −1"),
         Mistake(_sick("eight"), "one bug is left, in the solve rate: with six replies, all of them right, it gives 0.75 and pays a trivial task 0.25"),

@@ -35,11 +35,9 @@ exercise(
     ],
     hint="(R − mean) / population standard deviation; zeros where all rewards are equal.",
     mistakes=[
-        Mistake(
-            lambda r: whiten_sequences(r) if r.std() > 1e-3 else np.zeros_like(r),
-            "it counts a spread of 1e-4 as none, and that is a spread like others. What must be caught is the dust of "
-            "floats (1e-17): a threshold of 1e-8 is between the two",
-        ),
+        Mistake(lambda r: whiten_sequences(r) if r.std() > 1e-3 else np.zeros_like(r),
+            "it counts a spread of 1e-4 as none, and that is a spread like others. What must be caught is the dust "
+            "of floats (1e-17): a threshold of 1e-8 is between the two"),
         Mistake(lambda r: _divided(r - r.mean(), r.std()) if r.std() != 0 else np.zeros_like(r), "it compares the spread with 0, and floats betray it: for three rewards of 0.05 numpy finds a spread near 1e-17, and 1e-17 / 1e-17 is a push of 1. Count a tiny spread as none"),
         Mistake(lambda r: _divided(r - r.mean(), r.std()), "where all rewards are equal it divides 0 by 0 and gives nan, and one nan in a loss destroys the weights of the whole model. A group in which all earn the same has nothing to say: return zeros"),
         Mistake(lambda r: _divided(r - r.mean(), r.std(ddof=1)) if len(r) > 1 and np.ptp(r) > 0 else np.zeros_like(r), "it divides by the *sample* standard deviation (ddof=1, the default of torch.std and pandas); the paper's form has the population one, numpy's default: [1, −0.5, −1, 1] gives 0.9802 first, not 0.8489"),
@@ -116,10 +114,8 @@ exercise(
         Mistake(_runs, "neighbours of one group are whitened together, and the group's other rows, further on, are not (itertools.groupby does so). A group is all its rows, wherever they stand"),
         Mistake(lambda rewards, groups, lengths: trr(rewards, groups, lengths, whitening="token"), "lengths play a part: a reply of L tokens counts L times. That is the token form of section 6; here each reply counts once"),
         Mistake(_each(lambda own, every: _divided(own - own.mean(), own.std()) if own.std() != 0 else np.zeros_like(own)), "it compares the spread with 0, and floats betray it: for three rewards of 0.05 numpy finds a spread near 1e-17. Count a tiny spread as none (`whiten_sequences` from above does it)"),
-        Mistake(
-            _each(lambda own, every: whiten_sequences(own) if own.std() > 1e-3 else np.zeros_like(own)),
-            "it counts a spread of 1e-4 as none; what must be caught is the dust of floats (1e-17). Take 1e-8",
-        ),
+        Mistake(_each(lambda own, every: whiten_sequences(own) if own.std() > 1e-3 else np.zeros_like(own)),
+            "it counts a spread of 1e-4 as none; what must be caught is the dust of floats (1e-17). Take 1e-8"),
         Mistake(_each(lambda own, every: _divided(own - own.mean(), own.std())), "a group in which all earn the same gives 0/0 = nan, and one nan in a loss destroys the weights of the whole model; give that group zeros (`whiten_sequences` from above does it)"),
         Mistake(_each(lambda own, every: own - own.mean()), "each group is centred but not divided by its own spread"),
         Mistake(_each(lambda own, every: (own - own.mean()) / every.std()), "the mean is the group's own, but the spread is that of the whole batch; both belong to the group"),
@@ -168,20 +164,14 @@ def _key_table(rewards: Sequence[float], prompts: Sequence[Hashable]) -> Array:
 
 exercise(
     name="rloo", key=rloo, points=2,
-    probes=lambda: [
-        ([1.0, 0.0, 0.0], ["a"] * 3),
-        ([1.0, -0.5, -0.5, 1.0, 0.5, 1.0, -0.5, -0.5], PROMPTS),
-        ([1.0, 0.5, 0.0, 1.0, 1.0], PAIRS),
-    ],
+    probes=lambda: [([1.0, 0.0, 0.0], ["a"] * 3), ([1.0, -0.5, -0.5, 1.0, 0.5, 1.0, -0.5, -0.5], PROMPTS),
+        ([1.0, 0.5, 0.0, 1.0, 1.0], PAIRS)],
     hint="The baseline of a reply is the mean of the *other* replies to its prompt.",
     mistakes=[
         Mistake(_unguarded, "a prompt with a single reply has no other replies; their mean is 0/0 = nan. Such a reply gets 0: nothing is known of it"),
         Mistake(_bare, "a reply alone on its prompt keeps its bare reward: its baseline counts as 0, and a proposal would be pushed up for being a proposal. Such a reply gets 0: nothing is known of it"),
-        Mistake(
-            _key_table,
-            "it fails where a prompt's key is a tuple: `np.array(prompts)` makes a table of such keys, one column per "
-            "part. Compare keys in plain Python, one by one",
-        ),
+        Mistake(_key_table, "it fails where a prompt's key is a tuple: `np.array(prompts)` makes a table of such "
+            "keys, one column per part. Compare keys in plain Python, one by one"),
         Mistake(_others_by_value, "it leaves out every reply with the *same reward*, not only the reply itself: two replies to one prompt that earned 1 vanish from each other's baseline. Leave out by place, not by value"),
         Mistake(dr_grpo, "the reply is part of its own baseline: that is Dr. GRPO, which is too small by (n − 1)/n. Leave the reply out, or multiply by n/(n − 1)"),
         Mistake(grpo, "it divides by the spread, which is GRPO; leave-one-out only subtracts"),
@@ -225,10 +215,8 @@ exercise(
     hint="np.repeat(rewards, lengths) is the list of tokens' rewards; its mean and its variance with ddof=1 are what is wanted.",
     mistakes=[
         Mistake(_tokens, "a group of a single token has no unbiased variance: 0/0 = nan, and one nan in a loss destroys the weights of the whole model. Zeros where all rewards are equal"),
-        Mistake(
-            lambda rewards, lengths: whiten_tokens(rewards if np.ptp(rewards) > 1e-3 else 0 * rewards, lengths),
-            "it counts rewards that differ by 1e-4 as equal; only the dust of floats (1e-17) is. Take 1e-8",
-        ),
+        Mistake(lambda rewards, lengths: whiten_tokens(rewards if np.ptp(rewards) > 1e-3 else 0 * rewards, lengths),
+            "it counts rewards that differ by 1e-4 as equal; only the dust of floats (1e-17) is. Take 1e-8"),
         Mistake(_where_they_differ(lambda rewards, lengths: _tokens(rewards, lengths, inside=0.0)), "the 1e-8 under the root is missing; it shows where rewards differ by very little"),
         Mistake(_where_they_differ(lambda rewards, lengths: _tokens(rewards, lengths, inside=0.0, outside=1e-8)), "the 1e-8 is added to the root; it belongs under it, to the variance, where it weighs more (the root of 1e-8 is 1e-4)"),
         Mistake(lambda rewards, lengths: whiten_sequences(rewards), "that is the sequence form; lengths play no part in it. Here a reply of L tokens counts L times, in the mean and in the variance"),
@@ -264,11 +252,8 @@ def _weights(
 
 exercise(
     name="loss_weights", key=loss_weights, points=3,
-    probes=lambda: [
-        (["propose", "solve"], [10, 30], [True, True]),
-        (LOSS_GROUPS[:5], LOSS_LENGTHS[:5], LOSS_COUNTS[:5]),
-        (LOSS_GROUPS, LOSS_LENGTHS, LOSS_COUNTS),
-    ],
+    probes=lambda: [(["propose", "solve"], [10, 30], [True, True]),
+        (LOSS_GROUPS[:5], LOSS_LENGTHS[:5], LOSS_COUNTS[:5]), (LOSS_GROUPS, LOSS_LENGTHS, LOSS_COUNTS)],
     hint="Set w × (tokens of the group) / T equal to 1/G and solve for w.",
     mistakes=[
         Mistake(_weights(idle_groups=True), "groups of which no row counts are still counted in G, so the rest is paid too little; G is the number of groups that are trained"),

@@ -29,35 +29,25 @@ OTHER = {"solve/sql/ok": 0.5, "solve/errors/ok": 0.5, "solve/deduction/ok": 0.25
 
 
 def _taken(line: Mapping[str, float], start: str, end: str, three: bool = False, once: bool = False) -> list[float]:
-    kinds = ("deduction", "abduction", "induction")
-    found = (
-        [line[f"{start}{kind}{end}"] for kind in kinds if f"{start}{kind}{end}" in line]
-        if three
-        else across(line, start, end)
-    )
+    found = across(line, start, end)
+    if three:
+        names = [f"{start}{kind}{end}" for kind in ("deduction", "abduction", "induction")]
+        found = [line[name] for name in names if name in line]
     return list(dict.fromkeys(found)) if once else found
 
 
 exercise(
     name="across", key=across, points=1,
     probes=lambda: [
-        (LINE, "solve/", "/ok"),
-        (LINE, "solve/", "/tokens"),
-        (LINE, "propose/", "/truncated"),
-        (LINE, "solve/", "/reward"),
-        (OTHER, "solve/", "/ok"),
+        (LINE, "solve/", "/ok"), (LINE, "solve/", "/tokens"), (LINE, "propose/", "/truncated"),
+        (LINE, "solve/", "/reward"), (OTHER, "solve/", "/ok"),
     ],
     hint="Keys look like role/type/name; take the values whose key begins with `start`, ends with `end`, and has two slashes.",
     mistakes=[
-        Mistake(
-            lambda *given: _taken(*given, three=True),
-            "it knows the three task types by name. A run may have others (notebook 10 makes one): take what is there",
-        ),
-        Mistake(
-            lambda *given: _taken(*given, once=True),
-            "equal values come out once, as from a set or a dict by value. Two types that are solved equally often are "
-            "two values; a mean over them would be wrong",
-        ),
+        Mistake(lambda *given: _taken(*given, three=True), "it knows the three task types by name. A run may have "
+            "others (notebook 10 makes one): take what is there"),
+        Mistake(lambda *given: _taken(*given, once=True), "equal values come out once, as from a set or a dict by "
+            "value. Two types that are solved equally often are two values; a mean over them would be wrong"),
         Mistake(lambda line, start, end: [value for key, value in line.items() if key.startswith(start) and key.endswith(end)], "propose/deduction/reason/truncated came along: it is a *count* of rejections (3), not a share, and it lies a level deeper. Averaged with shares it makes a share above 1. Keys of role/type/name have exactly two slashes"),
         Mistake(lambda line, start, end: [value for key, value in line.items() if start in key and end in key], "it looks for the words *anywhere* in the key, so tokens_right is taken for tokens, and counts of reasons for shares. Ask how the key begins and how it ends"),
         Mistake(lambda line, start, end: mean(across(line, start, end)), "it returns the mean; return the values, one for each task type, so that the caller may take their mean, their minimum, or see that one type is missing"),

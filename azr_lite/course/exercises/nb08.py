@@ -169,16 +169,7 @@ def _unasked(n: int, right: int, k: int) -> float:
 exercise(
     name="pass_at_k", key=pass_at_k, points=2,
     probes=lambda: [
-        (32, 4, 1),
-        (32, 4, 8),
-        (10, 3, 5),
-        (10, 0, 4),
-        (10, 10, 4),
-        (10, 7, 4),
-        (5, 1, 5),
-        (4, 2, 8),
-        (300, 2, 100),
-    ],
+        (32, 4, 1), (32, 4, 8), (10, 3, 5), (10, 0, 4), (10, 10, 4), (10, 7, 4), (5, 1, 5), (4, 2, 8), (300, 2, 100)],
     hint="1 − C(n − right, k) / C(n, k).",
     mistakes=[
         Mistake(_unasked, "asked for pass@8 of 4 replies it gives a number all the same. Nobody can know what 8 draws would have brought; raise EvaluationError for k above n, before anything else"),

@@ -56,10 +56,8 @@ exercise(
         Mistake(lambda s, c: _weights(s, c, full=2), "full tuning with 2-byte masters: an update of 1e-6 is lost in bfloat16's 8 binary digits, and nothing would be learned. Masters are float32"),
         Mistake(lambda s, c: _weights(s, c, cut=False), "full tuning on several GPUs cuts the weights over them (FSDP2, ZeRO-3): each holds its share only"),
         Mistake(lambda s, c: _weights(s, c, cut_lora=True), "it cuts LoRA's frozen base over the GPUs. Under DDP, where adapters live here, each GPU holds the whole base: more of them save nothing"),
-        Mistake(
-            lambda s, c: _weights(s, c) / (c.processes if c.tuning == "qlora" else 1),
-            "it cuts QLoRA's base over the GPUs. A 4-bit base is frozen and copied to each of them, as LoRA's is",
-        ),
+        Mistake(lambda s, c: _weights(s, c) / (c.processes if c.tuning == "qlora" else 1),
+            "it cuts QLoRA's base over the GPUs. A 4-bit base is frozen and copied to each of them, as LoRA's is"),
         Mistake(lambda s, c: _weights(s, c, rest=NF4), "it makes *all* weights of QLoRA 4-bit. Only the layers' linear maps are; embedding, head, norms and biases stay in 2 bytes"),
         Mistake(lambda s, c: _weights(s, c, linear=0.5), "4 bits are half a byte, but each block of 64 weights carries a scale besides: `NF4` bytes per weight (0.516)"),
         Mistake(lambda s, c: _weights(s, c, rest=0), "QLoRA's other weights are missing: embedding, head, norms and biases are there too, in 2 bytes each"),
@@ -90,10 +88,8 @@ exercise(
         Mistake(lambda s, c: _moments(s, c, narrow=8), "the 8-bit forms of AdamW keep each moment in one byte"),
         Mistake(lambda s, c: _moments(s, c, cut=False) / (c.processes if c.tuning == "full" else 1), "`processes` can be 0, which means any number; count it as one GPU: `max(1, config.processes)`"),
         Mistake(lambda s, c: _moments(s, c, cut=False), "FSDP2 and ZeRO-3 cut the moments over the GPUs too: that is the largest thing they save"),
-        Mistake(
-            lambda s, c: _moments(s, c) / (c.processes if c.tuning == "qlora" else 1),
-            "it cuts QLoRA's moments over the GPUs. Its adapters live under DDP like LoRA's: each GPU holds them all",
-        ),
+        Mistake(lambda s, c: _moments(s, c) / (c.processes if c.tuning == "qlora" else 1),
+            "it cuts QLoRA's moments over the GPUs. Its adapters live under DDP like LoRA's: each GPU holds them all"),
         Mistake(lambda s, c: _moments(s, c, cut_all=True), "adapters are copied to every GPU (DDP), not cut: each holds all their moments"),
     ],
     hint="Moments per trained weight, bytes per moment, GPUs that share them.",
@@ -102,16 +98,12 @@ exercise(
 exercise(
     name="cache_bytes_per_token", key=cache_bytes_per_token, points=1,
     probes=lambda: [(_7B,), (_14B,), (_7B, 1), (_SMOL, 4), (_WIDE,)],
-    shows=[
-        f"cache_bytes_per_token({given})"
-        for given in ("Qwen2.5-Coder-7B", "Qwen2.5-Coder-14B", "Qwen2.5-Coder-7B, e=1", "SmolLM2-135M, e=4", "Qwen3-4B")
-    ],
+    shows=[f"cache_bytes_per_token({given})" for given in (
+        "Qwen2.5-Coder-7B", "Qwen2.5-Coder-14B", "Qwen2.5-Coder-7B, e=1", "SmolLM2-135M, e=4", "Qwen3-4B")],
     mistakes=[
-        Mistake(
-            lambda s, e=2: 2 * s.layers * s.kv_heads * (s.hidden // s.heads) * e,
+        Mistake(lambda s, e=2: 2 * s.layers * s.kv_heads * (s.hidden // s.heads) * e,
             "it takes hidden // heads for the width of a head. That holds for Qwen2.5 and not for Qwen3, whose heads "
-            "are wider; `head_dim` says how wide",
-        ),
+            "are wider; `head_dim` says how wide"),
         Mistake(lambda s, e=2: 2 * s.layers * s.heads * s.head_dim * e, "it counts the heads that ask. Several of them share one head of keys and values (`kv_heads`), which is what makes long replies affordable"),
         Mistake(lambda s, e=2: s.layers * s.kv_heads * s.head_dim * e, "there are keys *and* values"),
         Mistake(lambda s, e=2: 2 * s.kv_heads * s.head_dim * e, "every layer has a cache of its own"),

@@ -19,16 +19,14 @@ from azr_lite.triplet import Completion, Role, Triplet
 
 # ---------------------------------------------------------------- a policy without a model
 
-KINDS: Sequence[tuple[str, str, str]] = (
-    ("def f(x):\n    return {n} // x", "0", "ZeroDivisionError"),
-    ("def f(x):\n    return [1, 2][x + {n}]", "5", "IndexError"),
-    ("def f(x):\n    return {{'a': {n}}}[x]", "'b'", "KeyError"),
-    ("def f(x):\n    return int(x) + {n}", "'kiwi'", "ValueError"),
-    ("def f(x):\n    return x + {n}", "1", ""),
+KINDS: Sequence[tuple[str, str]] = (
+    ("def f(x):\n    return {n} // x", "0"),
+    ("def f(x):\n    return [1, 2][x + {n}]", "5"),
+    ("def f(x):\n    return {{'a': {n}}}[x]", "'b'"),
+    ("def f(x):\n    return int(x) + {n}", "'kiwi'"),
+    ("def f(x):\n    return x + {n}", "1"),
 )
-"""Programs with a hole for a number, an input, and the error; the last one raises none, so its proposals are refused."""
-
-
+"""Programs with a hole for a number, and an input; the last one raises no error, so its proposals are refused."""
 MARKS = {"//": "ZeroDivisionError", "[1, 2]": "IndexError", "{'a'": "KeyError", "int(x)": "ValueError"}
 """What in a program tells its error."""
 
@@ -40,12 +38,11 @@ class ErrorPolicy:
         self.skill, self.rng = skill, random.Random(seed)
 
     def __call__(self, prompts: Sequence[str], role: Role) -> list[Completion]:
-        return [
-            self._reply(prompt, self._propose() if role == Role.PROPOSE else self._solve(prompt)) for prompt in prompts
-        ]
+        proposes = role == Role.PROPOSE
+        return [self._reply(prompt, self._propose() if proposes else self._solve(prompt)) for prompt in prompts]
 
     def _propose(self) -> str:
-        program, given, _ = self.rng.choice(KINDS)
+        program, given = self.rng.choice(KINDS)
         return fence("python", program.format(n=self.rng.randrange(100))) + "\n" + fence("input", given)
 
     def _solve(self, prompt: str) -> str:
@@ -140,10 +137,8 @@ exercise(
     hint="Take off spaces and quotes at the ends, then compare.",
     mistakes=[
         Mistake(lambda answer, gold: answer.strip().strip("'\"").lower() == gold.lower(), "it does not see capital letters. Python does: `keyerror` is no error at all"),
-        Mistake(
-            lambda answer, gold: (answer.split() or [""])[0].strip("'\"") == gold,
-            "it compares the first word only: \"KeyError ValueError\" names two errors, and an answer is one name",
-        ),
+        Mistake(lambda answer, gold: (answer.split() or [""])[0].strip("'\"") == gold,
+            "it compares the first word only: \"KeyError ValueError\" names two errors, and an answer is one name"),
         Mistake(lambda answer, gold: answer == gold, "it refuses the right name with a line break or quotes around it; that is form, and form is paid elsewhere"),
         Mistake(lambda answer, gold: gold in answer, "it looks whether the name occurs in the answer. Then an answer that lists all names is always right, and training will find it"),
         Mistake(lambda answer, gold: answer.strip().strip("'\"") in gold, "it looks whether the answer occurs in the name: \"Key\", and even nothing at all, are right then"),
@@ -156,43 +151,30 @@ exercise(
 ITEM = Triplet("errors", "def f(x):\n    return {'KeyError': 7}[x]", "'bd'", "'KeyError'")
 
 
-def _plain(task: Triplet) -> str:
-    return f"{task.program}\n{task.input}"
+def _prompt(tells: Callable[[Triplet], str]) -> Callable[[Triplet], str]:
+    """A prompt with the program, the input, and what `tells` adds."""
+    return lambda task: f"{task.program}\n{task.input}\n{tells(task)}"
 
 
-def _gives_away(task: Triplet) -> str:
-    return f"{task.program}\n{task.input}\nnot {task.output}, of course"
-
-
-def _backwards(task: Triplet) -> str:
-    return f"{task.program}\n{task.input}\nhint: {task.output[::-1]}"
-
-
-def _first_letter(task: Triplet) -> str:
-    return f"{task.program}\n{task.input}\nit begins with {task.output[1:2]}"
-
-
-def _length(task: Triplet) -> str:
-    return f"{task.program}\n{task.input}\nit has {len(task.output)} letters"
-
-
-def _checksum(task: Triplet) -> str:
-    return f"{task.program}\n{task.input}\nchecksum {sum(map(ord, task.output)) % 10}"
-
-
-def _no_input(task: Triplet) -> str:
-    return f"{task.program}\nfind an input for {task.output}"
+PROMPTS: list[tuple[str, str, Callable[[Triplet], str]]] = [
+    ("has program and input", "output", _prompt(lambda task: "")),
+    ("tells the output", "output", _prompt(lambda task: f"not {task.output}, of course")),
+    ("tells it backwards", "output", _prompt(lambda task: f"hint: {task.output[::-1]}")),
+    ("tells its first letter", "output", _prompt(lambda task: f"it begins with {task.output[1:2]}")),
+    ("tells its length", "output", _prompt(lambda task: f"it has {len(task.output)} letters")),
+    ("has program and output", "input", lambda task: f"{task.program}\nfind an input for {task.output}"),
+    ("has the input", "input", _prompt(lambda task: "")),
+    ("lists all choices", "output", _prompt(lambda task: "one of: 'KeyError', 'ValueError'")),
+    ("tells its checksum", "output", _prompt(lambda task: f"checksum {sum(map(ord, task.output)) % 10}")),
+]
+"""What a prompt does, the field that it must hide, and the prompt."""
 
 
 exercise(
     name="blind", key=blind, points=2,
-    probes=lambda: [(_plain, ITEM, "output"), (_gives_away, ITEM, "output"), (_backwards, ITEM, "output"), (_first_letter, ITEM, "output"), (_length, ITEM, "output"),
-                    (_no_input, ITEM, "input"), (_plain, ITEM, "input"), (lambda task: _plain(task) + " one of: 'KeyError', 'ValueError'", ITEM, "output"),
-                    (_checksum, ITEM, "output"), (_gives_away, ITEM)],
-    shows=[f"blind(prompt, task, {hidden!r}) for a prompt that {what}:" for what, hidden in (
-        ("has program and input", "output"), ("tells the output", "output"), ("tells it backwards", "output"), ("tells its first letter", "output"), ("tells its length", "output"),
-        ("has program and output", "input"), ("has the input", "input"), ("lists all choices", "output"),
-        ("tells its checksum", "output"), ("tells the output, the field not named", "output"))],
+    probes=lambda: [*((prompt, ITEM, hidden) for _, hidden, prompt in PROMPTS), (PROMPTS[1][2], ITEM)],
+    shows=[f"blind(prompt, task, {hidden!r}) for a prompt that {what}:" for what, hidden, _ in (
+        *PROMPTS, ("tells the output, the field not named", "output", None))],
     hint="Make a second task that differs in the hidden field only, and ask for both prompts.",
     mistakes=[
         Mistake(lambda prompt, task, hidden="output": prompt(replace(task, **{hidden: "x" * len(getattr(task, hidden))})) == prompt(task), "your other task's field is just as long as the hidden one, so a prompt that tells its length says the same for both. Let them differ in everything"),
