@@ -274,10 +274,10 @@ def list_runs(folder: Positional[Path] = Path("runs"), *, json: Json = False) ->
     Args:
         folder: Where to look, and one level below.
     """
-    from azr_lite.observe import listing
+    from azr_lite.observe import run as runs
 
-    runs = listing.list_runs(folder)
-    _print_json([dataclasses.asdict(one) for one in runs]) if json else print(listing.table(runs))
+    rows = runs.list_runs(folder)
+    _print_json(rows) if json else print(runs.table_of_runs(rows))
 
 
 def env(*, json: Json = False) -> None:
@@ -288,17 +288,17 @@ def env(*, json: Json = False) -> None:
     _print_json(facts) if json else print(machine_text(facts))
 
 
-def watch(run: RunPath, *, interval: float = 1.0) -> int:
+def watch(run: RunPath, *, interval: float = 1.0) -> None:
     """Follow a run in the terminal until it ends or Ctrl-C is pressed.
 
     Args:
         interval: Seconds between two looks.
     """
-    from azr_lite.observe.watch import watch as follow
+    from azr_lite.observe.dashboard import watch as follow
 
     if not 0.1 <= interval <= 3600:
         raise ConfigError(f"interval is {interval} s; give between 0.1 and 3600")
-    return follow(run, interval)
+    follow(run, interval)
 
 
 def report(runs: Positional[tuple[Path, ...]], *, output: str = "") -> None:

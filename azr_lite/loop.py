@@ -174,7 +174,7 @@ def resume(
         config = config.replace(steps=max(config.steps, done))  # fewer would leave a run of "8/2 steps"
         start = f"step {done} of {config.steps} ({checkpoint.name})"
     by_main(lambda: directory.save_config(config))
-    return _Session(config, directory, [f"going on from {start}", *facts], objects).play()
+    return _Session(config, directory, [f"going on from {start}", *facts], objects, checkpoint).play()
 
 
 def summary_of_finished(path: str | Path, **overrides: Any) -> dict[str, Any] | None:
@@ -218,10 +218,13 @@ def _check_and_join(config: Config, objects: Objects) -> list[str]:
 class _Session:
     """One process's work on one run, from loading the model to the summary; a resumed run gets a new one."""
 
-    def __init__(self, config: Config, directory: RunDir, facts: list[str], objects: Objects) -> None:
+    def __init__(
+        self, config: Config, directory: RunDir, facts: list[str], objects: Objects, checkpoint: Path | None = None
+    ) -> None:
         from azr_lite.train.callbacks import Budget
 
-        self.config, self.directory, self.objects = config, directory, objects
+        self.config, self.directory, self.objects, self.checkpoint = config, directory, objects, checkpoint
+        self.done = step_of(checkpoint) // config.updates_per_step if checkpoint else 0
         self.main, self.started = is_main(), time.perf_counter()
         self.budget = Budget(config.save_minutes, config.max_hours)  # whose clock starts here
         self.reporter = Reporter(config, directory, quiet=not self.main, callbacks=objects.callbacks)
@@ -244,7 +247,6 @@ class _Session:
             return result
 
     def _build(self, executor: Executor) -> None:
-        from azr_lite.train.callbacks import Schedule
         from azr_lite.train.policy import load_policy
         from azr_lite.train.trainer import SelfPlayTrainer
 
@@ -253,9 +255,6 @@ class _Session:
         style = get_style(policy.style)
         layers = ", ".join(name for name, state in executor.layers.items() if state == "on")
         self.reporter.facts(f"sandbox {executor.level.name}: {layers}", *policy.reasons)
-        if self.main:
-            info = self.directory.info() | {"processes": world(), "model": {"name": c.model, "choices": policy.reasons}}
-            self.directory.save_info(info | {"sandbox": {"level": executor.level.name, "layers": executor.layers}})
         reserved, sampler = None, None
         if c.model == "nano":
             from azr_lite.nano.language import is_reserved as reserved
@@ -265,39 +264,33 @@ class _Session:
             sampler = NanoSampler(policy.model, tokenizer.eos_token_id, tokenizer.pad_token_id, c.max_reply_tokens)
         runner = ShardedExecutor(executor) if world() > 1 else executor
         self.selfplay = SelfPlay(c, style, runner, reserved=reserved, rewards=self.objects.own_rewards(c))
-        self.checkpoint = by_main(lambda: last_whole_checkpoint(path))
-        self.done = step_of(self.checkpoint) // c.updates_per_step if self.checkpoint else 0
-        self.schedule = Schedule(
-            c,
-            path,
-            self.reporter.facts,
-            self.budget,
-            # sharded weights are cut, and can be sampled from, inside `train` only
-            on_begin=self._begin if sharding() else lambda: None,
-            on_step=partial(self.reporter.step, self.selfplay),
-            evaluate=self._evaluate_after,
-        )
-        self.trainer = SelfPlayTrainer(c, policy, style, self.selfplay, path, schedule=self.schedule, sampler=sampler)
+        told = {"on_step": partial(self.reporter.step, self.selfplay), "evaluate": self._evaluate_after}
+        if sharding():  # then weights are cut, and can be sampled from, inside `train` only
+            told["on_begin"] = self._begin
+        told |= {"note": self.reporter.facts, "budget": self.budget}
+        self.trainer = SelfPlayTrainer(c, policy, style, self.selfplay, path, sampler=sampler, **told)
+        self.schedule = self.trainer.schedule
         self.selfplay.count_tokens = self.trainer.count_tokens
         self.selfplay.special_tokens = self.trainer.codec.special_tokens
-        if c.prompts == "auto" and c.model != "nano" and self.checkpoint is None and not sharding():
-            self._choose_prompts(style)
+        trial = c.prompts == "auto" and c.model != "nano" and self.checkpoint is None and not sharding()
+        choices = policy.reasons + ([self._choose_prompts(style)] if trial else [])
+        if self.main:
+            info = self.directory.info() | {"processes": world(), "model": {"name": c.model, "choices": choices}}
+            self.directory.save_info(info | {"sandbox": {"level": executor.level.name, "layers": executor.layers}})
         style, verifier = self.selfplay.style, Verifier(runner, self.selfplay.rules)  # self-play's counts are its own
         problems = (c.model, c.task_types, c.eval_problems, HELD_OUT_SEED, style, verifier, c.max_reply_tokens)
         suite = held_out_suite(*problems) if c.eval_problems else None
         self.suite = suite if suite and suite.problems else None  # a type of one's own has none
 
-    def _choose_prompts(self, style: Style) -> None:
+    def _choose_prompts(self, style: Style) -> str:
         """The file form, or the one that goes with the model, by a trial; the run's settings then name it."""
         from azr_lite.train.diagnostics import choose_prompts
 
         found = choose_prompts(self.trainer, [style, get_style("file")])
         self.reporter.facts(found)
         if self.main:
-            info = self.directory.info()
-            info["model"]["choices"].append(found)
-            self.directory.save_info(info)
             self.directory.save_config(self.config.replace(prompts=self.selfplay.style.name))
+        return found
 
     def _begin(self) -> None:
         """Once, before the first step: self-test, evaluation of the untrained policy, seeds."""

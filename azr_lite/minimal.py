@@ -30,8 +30,7 @@ from azr_lite.codec import Codec, draw_seed
 from azr_lite.config import Config
 from azr_lite.evaluation.reasoning import HELD_OUT_SEED
 from azr_lite.metrics import mean
-from azr_lite.nano.generator import held_out
-from azr_lite.nano.language import is_reserved
+from azr_lite.nano.language import held_out, is_reserved
 from azr_lite.nano.model import load_nano
 from azr_lite.nano.sampler import NanoSampler
 from azr_lite.parsing import parse_reply

@@ -212,11 +212,7 @@ class Reporter:
     """
 
     def __init__(
-        self,
-        config: Config,
-        directory: RunDir | None = None,
-        quiet: bool = False,
-        callbacks: Sequence[Callback] = (),
+        self, config: Config, directory: RunDir | None = None, quiet: bool = False, callbacks: Sequence[Callback] = ()
     ) -> None:
         self.config, self.directory, self.quiet, self.callbacks = config, directory, quiet, callbacks
         self.console = Console(highlight=False, soft_wrap=False)

@@ -47,13 +47,6 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
-DETAILS = frozenset(
-    "age advantage_mean advantage_std always_solved duplicates loss_share never_solved part reason reward_std "
-    "solved tokens_right tokens_wrong".split()
-)
-"""Numbers of a (role, type) or a buffer that a sample of a run leaves out: by now they are most of `metrics.jsonl`."""
-
-
 class RunDir:
     """One run's directory. Make one with `create` (new) or `open` (existing)."""
 
@@ -171,26 +164,6 @@ class RunDir:
     def metrics(self) -> list[dict[str, Any]]:
         return list(self.read("metrics.jsonl"))
 
-    def keep_sample(self, target: Path, rollouts: int = 48) -> None:
-        """A small copy for reading and plotting: settings, summary, metrics without `DETAILS`, evenly spread rollouts.
-
-        Numbers have six digits.
-        """
-        target.mkdir(parents=True, exist_ok=True)
-        settings = self.config().replace(output_dir=self.path.name)  # its folders are nobody's business
-        write_text(target / "config.json", config_text(settings))
-        summary = self._object("summary.json")
-        held_out = summary.get("curves", {}).get("held-out accuracy", [])  # others can be drawn from metrics.jsonl
-        write_text(target / "summary.json", _sample_line(summary | {"curves": {"held-out accuracy": held_out}}))
-        drawn = (
-            {name: value for name, value in line.items() if not DETAILS & set(name.split("/")[2:])}
-            for line in self.read("metrics.jsonl")
-        )
-        write_text(target / "metrics.jsonl", "".join(map(_sample_line, drawn)))
-        lines = list(self.read("rollouts.jsonl"))
-        spread = lines[:: max(1, len(lines) // rollouts)][:rollouts]
-        write_text(target / "rollouts.jsonl", "".join(map(_sample_line, spread)))
-
     def _append(self, name: str, lines: list[dict[str, Any]]) -> None:
         if not lines:
             return
@@ -220,12 +193,6 @@ class RunDir:
         if not isinstance(data, dict):
             raise RunDirectoryError(f"{path} holds no JSON object; restore it from a copy")
         return data
-
-
-def _sample_line(line: dict[str, Any]) -> str:
-    """One JSON line of a kept sample, numbers rounded to six digits: nothing that is drawn or judged needs more."""
-    rounded = json.loads(json.dumps(line), parse_float=lambda digits: float(f"{float(digits):.6g}"))
-    return json.dumps(rounded, ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n"
 
 
 def rollout_line(rollout: Rollout) -> dict[str, Any]:

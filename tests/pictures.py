@@ -69,17 +69,15 @@ def loop() -> bytes:
 
 def dashboard() -> bytes:
     from azr_lite.observe.dashboard import draw
-    from azr_lite.observe.follow import Followed
-    from azr_lite.observe.reader import open_run
+    from azr_lite.observe.reader import Followed, open_run
     from azr_lite.observe.style import png
 
     return png(draw(Followed(open_run(RUN))))
 
 
 def watch() -> bytes:
-    from azr_lite.observe.follow import Followed
-    from azr_lite.observe.reader import open_run
-    from azr_lite.observe.watch import screen
+    from azr_lite.observe.dashboard import screen
+    from azr_lite.observe.reader import Followed, open_run
 
     return terminal(f"azr-lite watch {RUN}", screen(Followed(open_run(RUN))))
 

@@ -374,10 +374,7 @@ def test_each_role_samples_from_vllm_with_its_own_adapter(engines: list[Engine],
 
 
 def test_without_a_gpu_or_vllm_the_sentence_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for changes in (
-        {"generation": "vllm"},
-        {"optimizer": "adamw_8bit"},
-    ):
+    for changes in ({"generation": "vllm"}, {"optimizer": "adamw_8bit"}):
         config = tiny_config(**{"model": "m", "device": "auto", **changes})
         with pytest.raises(ConfigError, match=r"(GPU|GPUs).*none here"):
             SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)

@@ -1,8 +1,4 @@
-"""`azr-lite run` on a CPU: how many processes it becomes, and that they end as one.
-
-Comes in: cores, memory, variables (replaced); the real command with two processes.  Goes out: claims about number, files, signals.
-Not covered: GPUs; processes a launcher starts (tests/test_processes.py).
-"""
+"""`azr-lite run` on a CPU: how many processes it becomes, and that they end as one."""
 
 import json
 import os

@@ -8,8 +8,7 @@ import pytest
 
 from azr_lite.course.diagram import STAGES, WHO, loop_diagram, strip
 from azr_lite.course.scripted_policy import OPS, ScriptedPolicy, read_ops
-from azr_lite.nano.generator import draw_run, make_triplet
-from azr_lite.nano.language import KINDS, program_text, type_of
+from azr_lite.nano.language import KINDS, draw_run, make_triplet, program_text, type_of
 from azr_lite.presets import preset
 from azr_lite.prompts.compact import COMPACT
 from azr_lite.sandbox import Executor

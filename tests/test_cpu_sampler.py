@@ -1,7 +1,4 @@
-"""The sampler for real models on a CPU against transformers' own passes, in float32 and bfloat16.
-
-Comes in: tiny random models.  Goes out: replies, log-probabilities, and weights that are untouched.
-"""
+"""The sampler for real models on a CPU against transformers' own passes, in float32 and bfloat16."""
 
 from __future__ import annotations
 
@@ -43,11 +40,7 @@ def adapted(model, seed=0):
     return model
 
 
-MODELS = {
-    "qwen": tiny_model,
-    "llama": llama,
-    "qwen with LoRA": lambda tokenizer: adapted(tiny_model(tokenizer)),
-}
+MODELS = {"qwen": tiny_model, "llama": llama, "qwen with LoRA": lambda tokenizer: adapted(tiny_model(tokenizer))}
 
 
 def make(kind="qwen", dtype=torch.float32, temperature=1.0, limit=LIMIT):

@@ -1,9 +1,4 @@
-"""A full disk costs the checkpoint being written and nothing else.
-
-Comes in: a trainer on a disk that is full, really (a tmpfs of 8 MB, where mounting is allowed) and in play (failing writers).
-Goes out: the claim that the checkpoint before stays whole, the broken one goes, and one sentence says what to do.
-Not covered: a full disk elsewhere (tests/test_sync.py).
-"""
+"""A full disk costs the checkpoint being written and nothing else."""
 
 import errno
 import json

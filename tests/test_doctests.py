@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 MODULES = (
     "triplet", "rewards", "advantages", "parsing", "buffer", "config", "planner.plan", "presets", "sandbox.wire",
     "sandbox.literal", "evaluation.scores", "metrics", "sandbox.executor",
-    "observe.run", "prompts.file", "train.packing",
+    "observe.run", "prompts.file", "train.scoring",
 )  # fmt: skip
 
 

@@ -17,12 +17,10 @@ from azr_lite.course.experiments import CONTROLS
 from azr_lite.errors import RunDirectoryError
 from azr_lite.metrics import metric_of
 from azr_lite.observe.doctor import CHECKS, diagnose, rerun
-from azr_lite.observe.follow import POINTS, Curve, Steps
-from azr_lite.observe.reader import open_run
+from azr_lite.observe.reader import POINTS, Curve, Steps, open_run
 from azr_lite.observe.run import Run
 from azr_lite.observe.run_summary import JUDGED, RoleCheck, RunSummary
 from azr_lite.rundir import RunDir
-from azr_lite.sandbox import Executor
 from tests.benchmarks.doctor_confusion import EXPECTED, table
 
 RUNS = Path(__file__).parents[1] / "data_samples" / "runs"
@@ -81,11 +79,10 @@ def test_accepted_programs_run_again_show_what_numbers_do_not(tmp_path, capsys):
         rows.append({**line, "ok": False, "task": None})
         (run / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    with Executor(workers=1, allow_weak=True) as executor:
-        write("sound", "sound")
-        assert rerun(run, 10, executor) == []
-        write("sound", "leak", "changed")
-        leak, sick = rerun(run, 10, executor)
+    write("sound", "sound")
+    assert rerun(run, 10) == []
+    write("sound", "leak", "changed")
+    leak, sick = rerun(run, 10)
     assert (leak.name, leak.evidence.split(" (")[0]) == (
         "non-determinism leak",
         "1 of 3 accepted programs run again: leak",

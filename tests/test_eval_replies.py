@@ -11,7 +11,7 @@ import pytest
 from azr_lite.evaluation.benchmarks.code import code_suite, extract_azr
 from azr_lite.evaluation.benchmarks.maths import maths_suite, read_answers
 from azr_lite.evaluation.reasoning import AssertSuite, ReasoningSuite, assertions, candidates, induction_suite
-from azr_lite.evaluation.suite import Mark, Reply, Setting, blocks_anywhere
+from azr_lite.evaluation.suite import Mark, Options, Reply, Setting, blocks_anywhere
 from azr_lite.prompts import get_style
 from azr_lite.triplet import Rules, Triplet
 from azr_lite.verifier import Verifier
@@ -78,6 +78,7 @@ def test_values_of_several_lines_and_arguments_by_name(verifier):
         "f('abc') == 'cba' == 'cba'",
         "f('abc')",
         "not f('')",
+        "g('abc') == 'cba'",
     ],
 )
 def test_other_assertions_say_nothing(verifier, said):
@@ -157,7 +158,7 @@ def test_no_reply_ends_induction(verifier):
 @needs["evalplus"]
 @pytest.mark.parametrize("protocol", ["azr", "evalplus"])
 def test_no_reply_ends_a_code_suite(protocol):
-    suite = code_suite("humanevalplus-mini", Setting("", CHAT, None, code_protocol=protocol))
+    suite = code_suite("humanevalplus-mini", Setting("", CHAT, None, options=Options(code_protocol=protocol)))
     own = "def has_close_elements(numbers, threshold):\n    return {text}"
     texts = [*LONG, "(" * 150 + "1" + ")" * 150, "\x00", NOISE[0] * 200, "[" * 500]
     texts = [own.format(text=text) for text in texts] + [NOISE[0] * 300, "\x00" * 99]

@@ -95,11 +95,7 @@ def test_scores_in_another_protocol_are_not_the_papers(scripted, tmp_path):
     def result(name, accuracy):
         return Result(name, [], {"scores": {"all": {"accuracy": accuracy}}})
 
-    names = {
-        "humanevalplus-azr": 0.1,
-        "mbppplus-evalplus-chat": 0.2,
-        "math500": 0.5,
-    }
+    names = {"humanevalplus-azr": 0.1, "mbppplus-evalplus-chat": 0.2, "math500": 0.5}
     found = Evaluation("m", "m", tmp_path, {name: result(name, value) for name, value in names.items()}, {})
     assert found.as_in_paper == {"mbppplus": 0.2, "math500": 0.5}
 

@@ -5,13 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from azr_lite.evaluation.reasoning import (
-    candidates,
-    cruxeval_suite,
-    held_out_suite,
-    induction_suite,
-    read_assertion,
-)
+from azr_lite.evaluation.reasoning import candidates, cruxeval_suite, held_out_suite, induction_suite
 from azr_lite.evaluation.suite import Question, Reply
 from azr_lite.prompts import get_style
 from azr_lite.triplet import Rules, Triplet
@@ -145,19 +139,11 @@ def test_an_expression_may_call_itself_only_where_published_numbers_want_it(veri
     suite = cruxeval_suite("abduction", "all", CHAT, verifier)
     suite._tasks["own"] = task
     question = Question("own", "abduction", suite.questions()[0].prompt)
-    assert [
-        mark.right
-        for mark in suite.grade([(question, said(text, "input")) for text in ("len('abc'), 2 + 2", "3, 4", "3, 5")])
-    ] == [
-        1,
-        1,
-        0,
-    ]
+    replies = [(question, said(text, "input")) for text in ("len('abc'), 2 + 2", "3, 4", "3, 5")]
+    assert [mark.right for mark in suite.grade(replies)] == [True, True, False]
     strict = cruxeval_suite("abduction", "strict", CHAT, verifier)
     strict._tasks["own"] = task
-    assert [
-        mark.right for mark in strict.grade([(question, said(text, "input")) for text in ("len('abc'), 2 + 2", "3, 4")])
-    ] == [0, 1]
+    assert [mark.right for mark in strict.grade(replies)] == [False, True, False]
 
 
 def test_form_is_told_from_reasoning(verifier):
@@ -199,44 +185,14 @@ def test_the_published_manner_of_asking_is_a_protocol_of_its_own(verifier):
         assert suite.name.endswith("-assert-direct")
         assert suite.protocol.startswith("assert-direct:")
         tasks = {task.id: task for _, task in suite.problems}
-        gold = [
-            (
-                q,
-                Reply(
-                    "",
-                    f"[THOUGHT]\nso\n[/THOUGHT]\n[ANSWER]\nassert f({tasks[q.id].input}) == "
-                    f"{tasks[q.id].output}\n[/ANSWER]",
-                    1,
-                ),
-            )
-            for q in suite.questions()
-        ]
+        said = {id: f"assert f({task.input}) == {task.output}" for id, task in tasks.items()}
+        form = "[THOUGHT]\nso\n[/THOUGHT]\n[ANSWER]\n{}\n[/ANSWER]"
+        gold = [(q, Reply("", form.format(said[q.id]), 1)) for q in suite.questions()]
         assert all(mark.right and mark.lenient for mark in suite.grade(gold))
         question = suite.questions()[0]
-        text = f"assert f({tasks[question.id].input}) == {tasks[question.id].output}"
-        loose = suite.grade(
-            [
-                (question, Reply("", f"I think that\n`{text}`\nholds", 1)),
-                (question, Reply("", "assert f(1) == f(1)", 1)),
-            ]
-        )
+        loose = [f"I think that\n`{said[question.id]}`\nholds", "assert f(1) == f(1)"]
+        loose = suite.grade([(question, Reply("", text, 1)) for text in loose])
         assert [(mark.right, mark.lenient) for mark in loose] == [(False, True), (False, False)]
         hidden = tasks[question.id].output if game == "deduction" else tasks[question.id].input
         assert f"== {hidden}\n" not in question.prompt.text
         assert f"f({hidden})" not in question.prompt.text
-
-
-@pytest.mark.parametrize(
-    ("line", "game", "found"),
-    [
-        ("assert f(1, [2]) == 'x'", "deduction", "'x'"),
-        ("assert f(1, [2]) == 'x'", "abduction", "1, [2]"),
-        ("assert f(1) == 1 or True", "deduction", None),
-        ("assert True or f(1) == 1", "abduction", None),
-        ("assert f(1) == 1 == 1", "deduction", None),
-        ("assert g(1) == 1", "deduction", None),
-        ("f(1) == 1", "deduction", None),
-    ],
-)
-def test_only_a_plain_assertion_about_f_is_read(line, game, found):
-    assert read_assertion(line, game) == found

@@ -1,8 +1,4 @@
-"""The measured share of the gradient: its parts add up to the whole, and looking changes nothing.
-
-Comes in: scripted rollouts on a tiny random model.  Goes out: gradients compared with those the optimiser saw.
-Not covered: two processes (test_trainer_processes.py), trackers (test_trackers.py).
-"""
+"""The measured share of the gradient: its parts add up to the whole, and looking changes nothing."""
 
 from __future__ import annotations
 

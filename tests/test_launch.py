@@ -1,8 +1,4 @@
-"""How a run is started: the shipped launch files, and what is refused before anything is loaded.
-
-Comes in: launch/*.yaml, the variables a launcher sets.  Goes out: the claim that accelerate reads the files as meant.
-Not covered: GPUs; real processes (tests/test_processes.py).
-"""
+"""How a run is started: the shipped launch files, and what is refused before anything is loaded."""
 
 import os
 import subprocess

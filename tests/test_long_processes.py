@@ -1,9 +1,5 @@
 """Two processes save and stop alike, though their clocks, disks and files differ.
 
-Comes in: a run of two processes (torchrun, gloo), whose second one has no time limit, no evaluations and a disk that works.
-Goes out: the claim that the main process's clock, files and failures are everybody's.
-Not covered: a process that dies; GPUs.
-
 The worker is this file itself: ``torchrun -m tests.test_long_processes FOLDER``.
 """
 

@@ -1,9 +1,4 @@
-"""Long runs of the nano model: saved and stopped by the clock, stopped when it gets worse, gone on after anything.
-
-Comes in: small real runs, some killed, some on a clock that the test turns.  Goes out: the claim that none of it changes what is learned.
-Not covered: the decisions alone (tests/test_budget.py, tests/test_stopping.py), full disks (tests/test_disk_full.py), the hub
-(tests/test_sync.py).
-"""
+"""Long runs of the nano model: saved and stopped by the clock, stopped when it gets worse, gone on after anything."""
 
 import json
 import os

@@ -32,8 +32,8 @@ EQUAL_NEIGHBOURS = {"test/algebra/1837.json"}
 """Shifted by one, ``x=5`` answers a question whose answer is 5: rightly right."""
 
 
-def setting(style="r1", **more):
-    return Setting("", get_style(style), None, **{name: str(value) for name, value in more.items()})
+def setting(style="r1", source=""):
+    return Setting("", get_style(style), None, str(source))
 
 
 def reply(answer, thought="hm", end="</answer>"):
@@ -379,8 +379,9 @@ def test_the_worker_cannot_write_connect_or_run_text(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_package_loads_no_sympy_and_no_torch():
-    code = "import azr_lite.evaluation, azr_lite.evaluation.benchmarks.maths, sys; print({'torch', 'sympy', 'math_verify'} & set(sys.modules))"
+def test_the_suites_load_no_library_that_only_grading_needs():
+    names = "torch transformers datasets evalplus sympy math_verify"
+    code = f"import azr_lite.evaluation.benchmarks, sys; print(set({names!r}.split()) & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=HERE, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -19,8 +19,7 @@ from azr_lite.errors import ConfigError, RunDirectoryError
 from azr_lite.metrics import STAGES
 from azr_lite.observe import style
 from azr_lite.observe.dashboard import PANELS, description, draw
-from azr_lite.observe.follow import POINTS, Followed, Point
-from azr_lite.observe.reader import open_run
+from azr_lite.observe.reader import POINTS, Followed, Point, open_run
 from azr_lite.observe.report import chart
 from azr_lite.observe.run import Run
 

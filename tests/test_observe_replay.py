@@ -9,8 +9,7 @@ from azr_lite.cli import main
 from azr_lite.config import Config
 from azr_lite.course.experiments import control
 from azr_lite.errors import ConfigError, RunDirectoryError
-from azr_lite.observe.follow import Followed
-from azr_lite.observe.reader import open_run
+from azr_lite.observe.reader import Followed, open_run
 from azr_lite.observe.replay import replay, rescore
 from azr_lite.observe.run import Run
 from azr_lite.observe.run_summary import due_in, summarise

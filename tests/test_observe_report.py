@@ -17,10 +17,8 @@ import pytest
 from azr_lite.cli import main
 from azr_lite.evaluation.scores import Item, Result, compare_paired, summarize
 from azr_lite.observe import report as module
-from azr_lite.observe.follow import POINTS, Curve, Point
-from azr_lite.observe.proposals import Proposals
-from azr_lite.observe.reader import open_run
-from azr_lite.observe.report import MOST_BYTES, RunFacts, chart, report
+from azr_lite.observe.reader import POINTS, Curve, Point, open_run
+from azr_lite.observe.report import MOST_BYTES, Proposals, RunFacts, chart, report
 from azr_lite.observe.run import Run
 from azr_lite.presets import preset
 from azr_lite.rundir import RunDir, write_json, write_text

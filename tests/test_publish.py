@@ -244,9 +244,7 @@ def test_an_export_that_reads_back_otherwise_is_not_left_behind(lora_run, tmp_pa
     other = tiny_model(tiny_tokenizer(), seed=9, width=64)
     monkeypatch.setattr(azr_lite.export.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: other)
     monkeypatch.setattr(
-        azr_lite.export,
-        "load_policy",
-        lambda config: type("P", (), {"model": tiny_model(tiny_tokenizer(), width=64)}),
+        azr_lite.export, "load_policy", lambda config: type("P", (), {"model": tiny_model(tiny_tokenizer(), width=64)})
     )
     with pytest.raises(PublishError, match="gives other logits"):
         export(lora_run, tmp_path / "out", merge=True)

@@ -103,13 +103,13 @@ PARSED: dict[str, tuple[str, str, dict[int | str, object]]] = {
     "azr-lite run --preset lora-1.5b-16gb --steps 3 --output-dir runs/trial": (GPU, "azr_lite.loop.run", {"go_on": False}),
     "azr-lite run --preset lora-1.5b-16gb --max-hours 11 --save-minutes 20 --output-dir runs/lora": (GPU, "azr_lite.loop.run", {"go_on": False}),
     "azr-lite resume runs/lora --max-hours 11": (GPU, "azr_lite.loop.resume", {"max_hours": 11.0}),
-    "azr-lite watch runs/lora": (SCREEN, "azr_lite.observe.watch.watch", {0: Path("runs/lora")}),
+    "azr-lite watch runs/lora": (SCREEN, "azr_lite.observe.dashboard.watch", {0: Path("runs/lora")}),
     "azr-lite eval runs/lora --compare runs/lora@0": (
         GPU, "azr_lite.evaluation.runner.evaluate", {"model": "runs/lora", "compare": "runs/lora@0"},
     ),
     "azr-lite resume runs/nano-seed0": (MINUTES, "azr_lite.loop.resume", {0: Path("runs/nano-seed0")}),
     "azr-lite resume runs/nano-seed0 --steps 400 --max-hours 3": (MINUTES, "azr_lite.loop.resume", {"steps": 400, "max_hours": 3.0}),
-    "azr-lite watch runs/nano-seed1": (SCREEN, "azr_lite.observe.watch.watch", {0: Path("runs/nano-seed1")}),
+    "azr-lite watch runs/nano-seed1": (SCREEN, "azr_lite.observe.dashboard.watch", {0: Path("runs/nano-seed1")}),
     "azr-lite bench nano --seeds 5": (MINUTES, "azr_lite.course.experiments.compare_arms", {0: [100, 101, 102, 103, 104]}),
     "azr-lite eval runs/mine --compare runs/mine@0": (
         MINUTES, "azr_lite.evaluation.runner.evaluate", {"model": "runs/mine", "compare": "runs/mine@0"},

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from azr_lite.cli import main
+from azr_lite.course.recorded_runs import DETAILS, keep_sample
 from azr_lite.errors import AzrError
 from azr_lite.observe.run import Run
-from azr_lite.rundir import DETAILS, LOGS, RunDir
+from azr_lite.rundir import LOGS, RunDir
 
 SAMPLES = Path(__file__).parents[1] / "data_samples"
 WHOLE = SAMPLES / "runs" / "whole" / "nano-small"
@@ -78,7 +79,7 @@ def test_its_steps_are_replayed_exactly(step, executor):
 
 
 def test_a_sample_keeps_what_curves_and_the_doctor_read(tmp_path):
-    RunDir.open(WHOLE).keep_sample(tmp_path, rollouts=20)
+    keep_sample(RunDir.open(WHOLE), tmp_path, rollouts=20)
     assert {path.name for path in tmp_path.iterdir()} == {
         "config.json",
         "summary.json",

@@ -68,7 +68,9 @@ def test_the_newest_whole_checkpoint_and_the_best_are_copied_and_older_ones_go(r
     assert names(there) == ["checkpoint-4", *LIGHT]
     assert is_whole(there / "checkpoint-4")
     checkpoint(run_dir, 6)
-    mirror.push([run_dir / "checkpoint-2", run_dir / "checkpoint-gone"])
+    mirror.push(run_dir / "checkpoint-gone")
+    assert names(there) == ["checkpoint-6", *LIGHT]
+    mirror.push(run_dir / "checkpoint-2")
     assert names(there) == ["checkpoint-2", "checkpoint-6", *LIGHT]
     assert mirror.newest_step() == 6
 
@@ -179,7 +181,7 @@ def test_the_hub_holds_the_same_and_gives_it_back(run_dir, hub):
     assert hub.private["me/azr"]
     assert names(there) == ["checkpoint-4", *LIGHT]
     checkpoint(run_dir, 6)
-    assert try_push(mirror, [run_dir / "checkpoint-2"]) == ""
+    assert try_push(mirror, run_dir / "checkpoint-2") == ""
     assert names(there) == ["checkpoint-2", "checkpoint-6", *LIGHT]
     assert [name for name in hub.messages if name.startswith("nano")] == ["nano: checkpoint-4", "nano: checkpoint-6"]
     assert mirror.newest_step() == 6

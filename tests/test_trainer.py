@@ -1,8 +1,4 @@
-"""The update itself, on a tiny random model: gradients, directions, padding rows, several updates a step, and their mutants.
-
-Comes in: scripted rollouts.  Goes out: the claim that what TRL computes is the REINFORCE++ / PPO written out here by hand.
-Not covered: several processes (test_trainer_processes.py), killing and resuming (test_trainer_resume.py), real models.
-"""
+"""The update itself, on a tiny random model: gradients, directions, padding rows, several updates a step, and their mutants."""
 
 from __future__ import annotations
 
@@ -16,6 +12,7 @@ from transformers import TrainerCallback
 
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError, TrainingError
+from azr_lite.prompts.base import Style
 from azr_lite.train.diagnostics import self_test
 from azr_lite.train.policy import Policy
 from azr_lite.train.trainer import SelfPlayTrainer
@@ -46,6 +43,11 @@ class Spy(TrainerCallback):
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.weights.append({name: p.detach().clone() for name, p in trained.items()})
         self.gradients.append({name: p.grad.clone() for name, p in trained.items()})
+
+
+def idle(config: Config, policy: Policy, folder: Path, style: Style = PLAIN) -> SelfPlayTrainer:
+    """A trainer whose self-play gives no rollouts."""
+    return SelfPlayTrainer(config, policy, style, Scripted(lambda generate, step: []), folder)
 
 
 def train(config: Config, policy: Policy, rows: list[Rollout], folder: Path) -> tuple[SelfPlayTrainer, Spy]:
@@ -192,7 +194,7 @@ def test_a_flipped_sign_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         check_direction(config, tiny_policy(), tmp_path / "direction")
     with pytest.raises(AssertionError):
         check_gradient(exact(), random_rollouts(exact()), tmp_path / "gradient")
-    trainer = SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path / "selftest")
+    trainer = idle(config, tiny_policy(), tmp_path / "selftest")
     with pytest.raises(TrainingError, match="must rise and fall"):
         self_test(trainer)
 
@@ -280,14 +282,12 @@ def test_log_probabilities_kept_from_sampling_serve_as_the_old_ones(tmp_path: Pa
 
 def test_replies_come_back_in_order_and_are_reproducible(tmp_path: Path) -> None:
     config = tiny_config()
-    trainer = SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
+    trainer = idle(config, tiny_policy(), tmp_path)
     prompts = ["abc", "x", "a longer prompt", "x", "x", "zz"]
     torch.manual_seed(1)
     first = trainer.generate(prompts)
     state = torch.get_rng_state()
-    again = SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path).generate(
-        prompts
-    )
+    again = idle(config, tiny_policy(), tmp_path).generate(prompts)
     assert first == again, "sampling must depend on the seed, the step and the call alone"
     assert [c.prompt for c in first] == prompts
     assert len({c.ids for c in first if c.prompt == "x"}) > 1, "equal prompts must be sampled apart"
@@ -303,7 +303,7 @@ def test_replies_come_back_in_order_and_are_reproducible(tmp_path: Path) -> None
 def test_each_step_is_sampled_from_its_own_seed(tmp_path: Path) -> None:
     found = []
     for step in (0, 1, 1):
-        trainer = SelfPlayTrainer(tiny_config(), tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
+        trainer = idle(tiny_config(), tiny_policy(), tmp_path)
         trainer._selfplay_step = step
         found.append([reply.ids for reply in trainer.generate(["x"] * 4)])
     assert found[0] != found[1] == found[2]
@@ -311,7 +311,7 @@ def test_each_step_is_sampled_from_its_own_seed(tmp_path: Path) -> None:
 
 def test_greedy_replies_leave_the_random_numbers_alone(tmp_path: Path) -> None:
     config = tiny_config()
-    make = lambda: SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)  # noqa: E731
+    make = lambda: idle(config, tiny_policy(), tmp_path)  # noqa: E731
     plain, with_evaluation = make(), make()
     one, two = (with_evaluation.generate(["ab", "cd"], greedy=True) for _ in range(2))
     assert one == two
@@ -320,7 +320,7 @@ def test_greedy_replies_leave_the_random_numbers_alone(tmp_path: Path) -> None:
 
 def test_greedy_replies_are_the_likeliest_tokens(tmp_path: Path) -> None:
     policy = tiny_policy()
-    trainer = SelfPlayTrainer(tiny_config(), policy, PLAIN, Scripted(lambda generate, step: []), tmp_path)
+    trainer = idle(tiny_config(), policy, tmp_path)
     replies = trainer.generate(["ab", "the cat"], greedy=True)
     model = policy.model.eval()
     for reply in replies:
@@ -333,19 +333,17 @@ def test_greedy_replies_are_the_likeliest_tokens(tmp_path: Path) -> None:
 
 def test_each_chunk_of_prompts_is_sampled_from_its_own_seed(tmp_path: Path) -> None:
     config = tiny_config(generation_chunk=4)
-    trainer = SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
+    trainer = idle(config, tiny_policy(), tmp_path)
     replies = [reply.ids for reply in trainer.generate(["x"] * 8)]
     assert replies[:4] != replies[4:], "the n replies to one task would be copies"
-    other = SelfPlayTrainer(
-        config.replace(seed=1), tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path / "other"
-    )
+    other = idle(config.replace(seed=1), tiny_policy(), tmp_path / "other")
     assert [reply.ids for reply in other.generate(["x"] * 8)] != replies
 
 
 def test_the_settings_of_sampling_and_of_the_optimiser_reach_trl(tmp_path: Path) -> None:
     changes = {"temperature": 0.7, "learning_rate": 3e-3, "adam_beta2": 0.97, "weight_decay": 0.04}
     config = tiny_config(max_grad_norm=0.5, clip=0.3, seed=7, max_reply_tokens=9, **changes)
-    trainer = SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
+    trainer = idle(config, tiny_policy(), tmp_path)
     used = trainer.generation_config
     assert (used.temperature, used.top_p, used.do_sample) == (0.7, 1.0, True)
     assert (used.max_new_tokens, trainer.args.seed) == (9, 7)
@@ -358,9 +356,7 @@ def test_the_settings_of_sampling_and_of_the_optimiser_reach_trl(tmp_path: Path)
 
 
 def test_chat_prompts_go_through_the_template(tmp_path: Path) -> None:
-    trainer = SelfPlayTrainer(
-        tiny_config(), tiny_policy(chat=True, bos=True), CHAT, Scripted(lambda generate, step: []), tmp_path
-    )
+    trainer = idle(tiny_config(), tiny_policy(chat=True, bos=True), tmp_path, CHAT)
     reply = trainer.generate(["hi"])[0]
     assert reply.prompt == "<user>hi</s><assistant>"
     assert trainer.count_tokens("hi") == len(reply.prompt_ids)
@@ -369,9 +365,7 @@ def test_chat_prompts_go_through_the_template(tmp_path: Path) -> None:
 
 def test_a_beginning_token_is_added_only_where_the_tokenizer_adds_one(tmp_path: Path) -> None:
     for bos in (True, False):
-        trainer = SelfPlayTrainer(
-            tiny_config(), tiny_policy(bos=bos), PLAIN, Scripted(lambda generate, step: []), tmp_path
-        )
+        trainer = idle(tiny_config(), tiny_policy(bos=bos), tmp_path)
         assert (trainer.generate(["hi"])[0].prompt_ids[0] == 2) is bos
 
 
@@ -473,7 +467,7 @@ def test_the_self_test_notices_an_update_that_rounding_swallows(
     dtype: torch.dtype, rate: float, tmp_path: Path
 ) -> None:
     config = tiny_config(learning_rate=rate)
-    trainer = SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
+    trainer = idle(config, tiny_policy(), tmp_path)
     trainer.model.to(dtype)  # the trainer itself keeps trained weights in float32
     with pytest.raises(TrainingError, match=r"rounding swallows \d+% of an update"):
         self_test(trainer)
@@ -482,7 +476,7 @@ def test_the_self_test_notices_an_update_that_rounding_swallows(
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 def test_the_self_test_leaves_no_trace(tuning: str, tmp_path: Path) -> None:
     config = tiny_config(tuning=tuning, learning_rate=1e-6)
-    trainer = SelfPlayTrainer(config, tiny_policy(tuning), PLAIN, Scripted(lambda generate, step: []), tmp_path)
+    trainer = idle(config, tiny_policy(tuning), tmp_path)
     before = {name: p.clone() for name, p in trainer.model.state_dict().items()}
     state = torch.get_rng_state()
     result = self_test(trainer)

@@ -1,9 +1,5 @@
 """Two processes are the same algorithm as one.
 
-Comes in: the same run on one CPU process and on two (torchrun, gloo).  Goes out: the claim that replies and advantages are
-exactly the same, parameters to rounding; and that statistics taken per process would be noticed.
-Not covered: GPUs, FSDP, DeepSpeed.
-
 The worker is this file itself: ``torchrun -m tests.test_trainer_processes FOLDER shared|split``.
 """
 

@@ -1,9 +1,5 @@
 """Killed and resumed runs equal uninterrupted ones, byte for byte.
 
-Comes in: a run with sampled replies, killed by SIGKILL once in the middle of an update and once in the middle of saving.
-Goes out: the claim that weights (safetensors bytes), reports and self-play state are those of a run that nobody touched.
-Not covered: the run directory's logs (tests/test_loop.py).
-
 The runs are forked from one worker process (``python -m tests.test_trainer_resume FOLDER TUNING``), which imports torch once.
 """
 

@@ -1,8 +1,4 @@
-"""A random Qwen2 of about 30 thousand parameters, a character tokenizer, and a scripted SelfPlay, for tests of the update.
-
-Comes in: nothing.  Goes out: policies and players that need no file, no network and milliseconds.
-Not covered: the real games (tests/test_selfplay.py), the shipped nano model.
-"""
+"""A random Qwen2 of about 30 thousand parameters, a character tokenizer, and a scripted SelfPlay, for tests of the update."""
 
 from __future__ import annotations
 

@@ -31,8 +31,7 @@ TOOLS = {
         # triplets, tasks, prompts and replies
         "azr_lite.triplet": "Completion InductionTask ProposalAttempt Reason Rejection Role Rules SolveAttempt",
         "azr_lite.buffer": "Buffer Buffers task_key",
-        "azr_lite.nano.generator": "draw_task held_out",
-        "azr_lite.nano.language": "is_reserved",
+        "azr_lite.nano.language": "draw_task held_out is_reserved",
         "azr_lite.nano.model": "load_nano",
         "azr_lite.parsing": "ParsedReply parse_reply",
         "azr_lite.prompts": "get_style",

@@ -20,6 +20,7 @@ from typing import Any
 
 import azr_lite.selfplay as selfplay_module
 from azr_lite.course.experiments import replaced
+from azr_lite.course.recorded_runs import keep_sample
 from azr_lite.errors import ConfigError
 from azr_lite.metrics import across
 from azr_lite.rundir import RunDir, write_json
@@ -232,7 +233,7 @@ def main() -> None:
         plate = {"held-out gain": gain, **symptoms(path)}
         report[name] = plate | ({"mistake": BUGS[name].mistake, "symptom": BUGS[name].symptom} if name in BUGS else {})
         if given.keep is not None:
-            RunDir.open(path).keep_sample(given.keep / path.name)
+            keep_sample(RunDir.open(path), given.keep / path.name)
         print(f"{name}: {BUGS[name].symptom if name in BUGS else 'nothing wrong'}")
         shown = [key for key, value in plate.items() if isinstance(value, dict)]
         print("   " + "; ".join(f"{key} {plate[key]['first']:.2f} -> {plate[key]['last']:.2f}" for key in shown))

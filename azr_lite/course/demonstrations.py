@@ -11,9 +11,21 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from azr_lite.nano import generator
-from azr_lite.nano.generator import draw_induction_run, draw_inputs, draw_op, draw_run, make_triplet
-from azr_lite.nano.language import Op, Value, fits, program_text, states, type_of
+from azr_lite.nano.language import (
+    Op,
+    Value,
+    draw_induction_run,
+    draw_inputs,
+    draw_op,
+    draw_run,
+    fits,
+    make_induction,
+    make_triplet,
+    message,
+    program_text,
+    states,
+    type_of,
+)
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, fence
 from azr_lite.prompts.compact import COMPACT
 from azr_lite.tasks.base import get_task_type
@@ -121,7 +133,7 @@ def solve_example(rng: random.Random, type_: str, depth: int, traced: bool, wron
     task_type = get_task_type(type_)
     if type_ == "induction":
         ops, runs = draw_induction_run(rng, depth)
-        task = generator.make_induction(ops, runs)
+        task = make_induction(ops, runs)
         thought, block = trying_thought(rng, ops, runs[0], wrong) if traced else "", ("python", program_text(ops))
     else:
         ops, run = draw_run(rng, depth)
@@ -145,7 +157,7 @@ def propose_example(rng: random.Random, type_: str, mixture: Mixture) -> tuple[s
                 break
         prompt = task_type.propose_prompt(COMPACT, [make_triplet("deduction", ops, runs[0])], RULES)
         blocks = [("input", repr(run[0])) for run in runs]
-        return prompt, reply_text("", *blocks, ("message", generator.message(ops)))
+        return prompt, reply_text("", *blocks, ("message", message(ops)))
     references = []
     for _ in range(rng.randint(1, 2)):
         depth = 0 if rng.random() < IDENTITY_SHARE else _depth(rng, mixture.depths)

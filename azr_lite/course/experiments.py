@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from azr_lite.course.comparison import accuracy_line, compare_runs, draw_curves, nano_table
+from azr_lite.course.recorded_runs import keep_sample
 from azr_lite.environment import describe_environment, require_training
 from azr_lite.errors import ConfigError
 from azr_lite.presets import preset
@@ -226,10 +227,10 @@ def made_to_think(problems: int) -> dict[str, dict[str, Any]]:
 
 
 def keep_samples(result: dict[str, Any], runs: Path, folder: Path) -> None:
-    """A small copy of every run (`RunDir.keep_sample`) in ``folder/ARM-seedN``, the result in ``comparison.json``."""
+    """A small copy of every run (`keep_sample`) in ``folder/ARM-seedN``, the result in ``comparison.json``."""
     for arm in result["arms"]:
         for seed in result["seeds"]:
-            RunDir.open(runs / run_name(arm, seed)).keep_sample(folder / run_name(arm, seed))
+            keep_sample(RunDir.open(runs / run_name(arm, seed)), folder / run_name(arm, seed))
     write_json(folder / "comparison.json", result)
 
 

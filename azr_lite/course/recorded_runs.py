@@ -10,10 +10,12 @@ import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
+from azr_lite.config import config_text
 from azr_lite.course.lessons import REPOSITORY
 from azr_lite.errors import AzrError
-from azr_lite.rundir import write_bytes
+from azr_lite.rundir import RunDir, write_bytes, write_text
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 20
@@ -95,3 +97,39 @@ def whole_run() -> Path:
 def _folder(name: str, files: tuple[str, ...]) -> Path:
     paths = [recorded(f"runs/{name}/{file}") for file in files]  # where they are not here, each is downloaded
     return paths[0].parent
+
+
+# ---------------------------------------------------------------- how samples are made
+
+DETAILS = frozenset(
+    "age advantage_mean advantage_std always_solved duplicates loss_share never_solved part reason reward_std "
+    "solved tokens_right tokens_wrong".split()
+)
+"""Numbers of a (role, type) or a buffer that a sample of a run leaves out: by now they are most of `metrics.jsonl`."""
+
+
+def keep_sample(run: RunDir, target: Path, rollouts: int = 48) -> None:
+    """A small copy for reading and plotting: settings, summary, metrics without `DETAILS`, evenly spread rollouts.
+
+    Numbers have six digits.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    settings = run.config().replace(output_dir=run.path.name)  # its folders are nobody's business
+    write_text(target / "config.json", config_text(settings))
+    summary = run.summary() or {}
+    held_out = summary.get("curves", {}).get("held-out accuracy", [])  # others can be drawn from metrics.jsonl
+    write_text(target / "summary.json", _sample_line(summary | {"curves": {"held-out accuracy": held_out}}))
+    drawn = (
+        {name: value for name, value in line.items() if not DETAILS & set(name.split("/")[2:])}
+        for line in run.read("metrics.jsonl")
+    )
+    write_text(target / "metrics.jsonl", "".join(map(_sample_line, drawn)))
+    lines = list(run.read("rollouts.jsonl"))
+    spread = lines[:: max(1, len(lines) // rollouts)][:rollouts]
+    write_text(target / "rollouts.jsonl", "".join(map(_sample_line, spread)))
+
+
+def _sample_line(line: dict[str, Any]) -> str:
+    """One JSON line of a kept sample, numbers rounded to six digits: nothing that is drawn or judged needs more."""
+    rounded = json.loads(json.dumps(line), parse_float=lambda digits: float(f"{float(digits):.6g}"))
+    return json.dumps(rounded, ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n"

@@ -12,8 +12,20 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 
 from azr_lite.course.demonstrations import backward_thought, forward_thought, reply_text
-from azr_lite.nano.generator import draw_inputs, draw_run, message
-from azr_lite.nano.language import INT, KINDS, LETTERS, LIST, STR, Op, Value, program_text, type_of
+from azr_lite.nano.language import (
+    INT,
+    KINDS,
+    LETTERS,
+    LIST,
+    STR,
+    Op,
+    Value,
+    draw_inputs,
+    draw_run,
+    message,
+    program_text,
+    type_of,
+)
 from azr_lite.sandbox.literal import read_value
 from azr_lite.triplet import Completion, Role
 

@@ -6,10 +6,11 @@ GitHub, nbviewer, CI and screen readers get the grid. Nothing of the sliders is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from azr_lite.course.figures import figure, show, style
-from azr_lite.observe.style import has_live_widgets, image
+from azr_lite.observe.style import has_viewer, image
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -30,7 +31,7 @@ def explore(draw: Draw, alt: str, static: Sequence[dict[str, Any]], size: Size =
         with style():
             draw(axis, **values)
     show(grid, alt)
-    if has_live_widgets():
+    if has_viewer() and find_spec("ipywidgets"):
         from IPython.display import display
 
         made = sliders(draw, dict(static[0]), alt, size, choices)._repr_mimebundle_()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,7 +29,15 @@ class TransformersGenerator:
     def __init__(self, policy: Policy, codec: Codec, name: str, sampler: Any = None) -> None:
         self.policy, self.codec, self.name, self.sampler = policy, codec, name, sampler
         policy.model.eval()
-        self.fast = None if sampler else _fast_sampler(policy, codec)
+        self.fast: CpuSampler | None = None
+        if not sampler and policy.device.type == "cpu":
+            from transformers import GenerationConfig
+
+            from azr_lite.train.cpu import CpuSampler
+
+            config = GenerationConfig(pad_token_id=policy.tokenizer.pad_token_id)
+            made = CpuSampler(policy.model, codec, config, policy.compute)
+            self.fast = None if made.why_not() else made
 
     def describe(self) -> dict[str, Any]:
         import torch
@@ -58,70 +65,45 @@ class TransformersGenerator:
         return [replies[i : i + how.samples] for i in range(0, len(replies), how.samples)]
 
     def _sample(self, rows: Sequence[tuple[str, list[int], Ended | None]], how: Sampling, seed: int) -> list[Reply]:
-        ids, ended = [ids for _, ids, _ in rows], [rule for _, _, rule in rows]
-        sampled = self._nano(ids, how, seed) if self.sampler else self._transformers(ids, how, seed, ended)
         replies = []
-        for (prompt, prompt_ids, rule), out in zip(rows, sampled, strict=True):
+        for (prompt, prompt_ids, rule), out in zip(rows, self._ids(rows, how, seed), strict=True):
             cut = out[-1] not in self.codec.eos_ids and len(out) >= how.max_tokens
-            said = self.codec.completion(prompt, prompt_ids, (out, None, cut), rule)
-            text, stopped = until_stop(said.text, how.stop)
-            replies.append(Reply(prompt, text, len(said.ids), said.truncated and not stopped))
+            said = self.codec.completion(prompt, prompt_ids, (out, None, cut), _stopping(rule, how.stop))
+            replies.append(Reply(prompt, until_stop(said.text, how.stop)[0], len(said.ids), said.truncated))
         return replies
 
-    def _nano(self, ids: list[list[int]], how: Sampling, seed: int) -> list[list[int]]:
-        if how.temperature not in (0.0, 1.0):
-            raise EvaluationError("the nano sampler samples at temperature 1 or greedily; use --temperature 1 or 0")
-        self.sampler.max_reply_tokens = how.max_tokens
-        return [list(out) for out, _, _ in self.sampler(ids, greedy=how.temperature == 0.0, seed=seed)]
-
-    def _transformers(
-        self, ids: list[list[int]], how: Sampling, seed: int, ended: Sequence[Ended | None]
-    ) -> list[list[int]]:
+    def _ids(self, rows: Sequence[tuple[str, list[int], Ended | None]], how: Sampling, seed: int) -> list[list[int]]:
+        """What is written to each row: ids up to and with its end token, or padding behind a stop string."""
         import torch
         from transformers import GenerationConfig
 
         from azr_lite.codec import seeded
         from azr_lite.train.generation import EndedRows, sample_replies
 
+        ids, ended, greedy = [ids for _, ids, _ in rows], [rule for *_, rule in rows], not how.temperature
+        if self.sampler:
+            if how.temperature not in (0.0, 1.0):
+                raise EvaluationError("the nano sampler samples at temperature 1 or greedily; use --temperature 1 or 0")
+            self.sampler.max_reply_tokens = how.max_tokens
+            return [list(out) for out, *_ in self.sampler(ids, greedy=greedy, seed=seed)]
         policy, eos_ids, pad = self.policy, self.codec.eos_ids, self.policy.tokenizer.pad_token_id
-        drawn = {"temperature": how.temperature, "top_p": 1.0, "top_k": 0} if how.temperature else {}
+        drawn = {} if greedy else {"temperature": how.temperature, "top_p": 1.0, "top_k": 0}
         limits = {"max_new_tokens": how.max_tokens, "eos_token_id": sorted(eos_ids), "pad_token_id": pad}
-        config = GenerationConfig(do_sample=bool(how.temperature), **limits, **drawn)
+        config = GenerationConfig(do_sample=not greedy, **limits, **drawn)
         if self.fast is not None:
             self.fast.config, rules = config, [_stopping(rule, how.stop) for rule in ended]
-            return [list(out) for out, _, _ in self.fast(ids, greedy=not how.temperature, seed=seed, ended=rules)]
+            return [list(out) for out, *_ in self.fast(ids, greedy=greedy, seed=seed, ended=rules)]
         options = {"stop_strings": list(how.stop), "tokenizer": policy.tokenizer} if how.stop else {}
         if any(ended):
             options["stopping_criteria"] = [EndedRows(self.codec, ended)]
         half = policy.compute != torch.float32
         with seeded(seed, policy.device), torch.autocast(policy.device.type, policy.compute, enabled=half):
-            found = sample_replies(policy.model, ids, config, eos_ids, policy.device, **options)
-        return [_without_padding(out, pad, eos_ids) for out in found]
-
-
-def _fast_sampler(policy: Policy, codec: Codec) -> CpuSampler | None:
-    """The sampler for CPUs, where it is exact for this model."""
-    if policy.device.type != "cpu":
-        return None
-    from transformers import GenerationConfig
-
-    from azr_lite.train.cpu import CpuSampler
-
-    made = CpuSampler(policy.model, codec, GenerationConfig(pad_token_id=policy.tokenizer.pad_token_id), policy.compute)
-    return None if made.why_not() else made
+            return sample_replies(policy.model, ids, config, eos_ids, policy.device, **options)
 
 
 def _stopping(rule: Ended | None, stop: Sequence[str]) -> Ended | None:
     """The rule that ends a reply, and the stop strings, as one."""
     return (lambda text: until_stop(text, stop)[1] or bool(rule and rule(text))) if stop else rule
-
-
-def _without_padding(ids: list[int], pad: int, eos_ids: Any) -> list[int]:
-    """A row that a stop string ended is filled up with padding (at least one id is kept)."""
-    if pad not in eos_ids:
-        while len(ids) > 1 and ids[-1] == pad:
-            ids = ids[:-1]
-    return ids
 
 
 class PolicyInTraining:
@@ -139,12 +121,9 @@ class PolicyInTraining:
 
 
 class ServerGenerator:
-    """An OpenAI-compatible server (``vllm serve``, llama.cpp, SGLang).
-
-    Messages go to its chat endpoint, which applies the template and goes on from a prefill (vLLM's
-    ``continue_final_message``). Plain prompts go to its completions endpoint. Servers that follow OpenAI's rules (no
-    stop string in the text, thoughts apart, no count of tokens) give the same replies. `parallel`: requests at once.
-    """
+    """An OpenAI-compatible server (``vllm serve``, llama.cpp, SGLang): messages go to its chat endpoint, which applies
+    the template and goes on from a prefill, plain prompts to its completions endpoint. Servers that follow OpenAI's
+    rules (no stop string in the text, thoughts apart) give the same replies. `parallel`: requests at once."""
 
     def __init__(self, url: str, model: str, parallel: int = 16) -> None:
         try:
@@ -164,10 +143,9 @@ class ServerGenerator:
             with ThreadPoolExecutor(self.parallel) as pool:
                 return list(pool.map(lambda prompt: self._ask(prompt, limits), prompts))
         except self.openai.OpenAIError as error:
-            raise EvaluationError(
-                f"the server at {self.url} did not answer ({str(error)[:200]}); start it, check --server and the "
-                "model's name, and run this again: what was answered is kept"
-            ) from error
+            problem = f"the server at {self.url} did not answer ({str(error)[:200]})"
+            advice = "start it, check --server and the model's name, and run this again: what was answered is kept"
+            raise EvaluationError(f"{problem}; {advice}") from error
 
     def _ask(self, prompt: Prompt, limits: dict[str, Any]) -> list[Reply]:
         choices, tokens = self._choices(prompt, limits)
@@ -225,11 +203,9 @@ def _leaves_stop_open(choice: Any, text: str, stop: Sequence[str]) -> bool:
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """A model that is loaded and ready to be asked. `model`: the hub id or path of the base model.
-
-    `folder`: ``eval/step-N`` in a run's directory, where its results go; None for other models. `chunk`: questions
-    asked at once. `reasons`: one line for each choice made while loading. `settings`, `checkpoint`: of a run.
-    """
+    """A model that is loaded and ready to be asked. `model`: the hub id or path of the base model. `folder`:
+    ``eval/step-N`` of a run, where its results go; None for other models. `chunk`: questions asked at once. `reasons`:
+    one line for each choice made while loading. `settings`, `checkpoint`: of a run."""
 
     generator: Generator
     style: Style
@@ -244,11 +220,8 @@ class OpenedModel:
 def open_model(
     named: str, *, prompts: str = "auto", device: str = "auto", chunk: int = 16, server: str = ""
 ) -> OpenedModel:
-    """Load what `named` means: a model's name, or a run's folder, ``RUN@12`` for its step 12, ``RUN@0`` for the model
-    it started from.
-
-    `server`: the URL of an OpenAI-compatible server that serves it instead. Raises EvaluationError or ModelError with
-    one sentence.
+    """Load a model by its name, or a run by its folder: ``RUN@12`` for its step 12, ``RUN@0`` for the model it started
+    from. `server`: the URL of an OpenAI-compatible server that serves it instead. Raises EvaluationError or ModelError.
     """
     if server:
         generator = ServerGenerator(server, named)
@@ -270,11 +243,12 @@ def open_model(
         device=device,
         tuning="qlora" if trained.tuning == "qlora" else "lora",  # untrained: 16 bits where the machine has them
     )
-    opened = _load(config, checkpoint, named, folder, chunk)
-    return dataclasses.replace(opened, settings=trained if folder else None, checkpoint=checkpoint)
+    made, style, reasons = _load(config, checkpoint, named)
+    chunk = 384 if made.sampler else chunk
+    return OpenedModel(made, style, config.model, folder, chunk, reasons, trained if folder else None, checkpoint)
 
 
-def _load(config: Config, checkpoint: Path | None, name: str, folder: Path | None, chunk: int) -> OpenedModel:
+def _load(config: Config, checkpoint: Path | None, name: str) -> tuple[TransformersGenerator, Style, tuple[str, ...]]:
     from azr_lite.codec import Codec
     from azr_lite.train.policy import load_policy
 
@@ -298,9 +272,9 @@ def _load(config: Config, checkpoint: Path | None, name: str, folder: Path | Non
     if nano and not adapter:
         from azr_lite.nano.sampler import NanoSampler
 
-        sampler, chunk = NanoSampler(policy.model, tokenizer.eos_token_id, tokenizer.pad_token_id, 256), 384
-    generator = TransformersGenerator(policy, Codec(tokenizer, style, sorted(eos), policy.untrained), name, sampler)
-    return OpenedModel(generator, style, config.model, folder, chunk, reasons)
+        sampler = NanoSampler(policy.model, tokenizer.eos_token_id, tokenizer.pad_token_id, 256)
+    codec = Codec(tokenizer, style, sorted(eos), policy.untrained)
+    return TransformersGenerator(policy, codec, name, sampler), style, reasons
 
 
 def _refuse_misspelt_run(folder: Path, base: str, step: str) -> None:
@@ -319,9 +293,8 @@ def _checkpoint(run: Path, step: str, updates: int) -> tuple[int, Path | None]:
     if step == "0":
         return 0, None
     if not step and not known:
-        raise EvaluationError(
-            f"{run} has no whole checkpoint yet; let it train, or give {run}@0 for the model it starts from"
-        )
+        told = f"{run} has no whole checkpoint yet; let it train, or give {run}@0 for the model it starts from"
+        raise EvaluationError(told)
     if step and not (step.isdecimal() and int(step) in known):
         steps = ", ".join(map(str, [0, *sorted(known)]))
         raise EvaluationError(f"{run} has no checkpoint of step {step}; it has: {steps}")

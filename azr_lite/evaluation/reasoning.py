@@ -1,8 +1,7 @@
 """The reasoning suites: CRUXEval, induction from EvalPlus programs, the sample asked in training.
 
 A reply is marked twice. Strictly, as in training: think, then answer, one block with the right label. Leniently: the
-last block that could be the answer, wherever it stands. The difference is what form costs, and what a model can gain
-without reasoning any better. CRUXEval can also be asked as its published scores are: see `AssertSuite`.
+last block that could be the answer, wherever it stands. CRUXEval can also be asked as its published scores are.
 """
 
 from __future__ import annotations
@@ -15,11 +14,13 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.suite import SHIPPED, Data, Mark, Prompt, Question, Reply, Setting, blocks_anywhere, shipped
+from azr_lite.evaluation.suite import Data, Mark, Prompt, Question, Reply, Setting, Suite, blocks_anywhere, shipped
 from azr_lite.parsing import ParsedReply, parse_arguments, parse_program, read_source
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, Style
 from azr_lite.prompts.file import FileStyle
@@ -31,34 +32,24 @@ from azr_lite.verifier import Verifier
 
 LABELS = {"deduction": "output", "abduction": "input", "induction": "python"}
 """The block in which each type's answer is written; a task type that is not named here has no lenient mark."""
-HELD_OUT_SEED = 20505
-"""Seed of the held-out problems: the same for every run, so that runs can be compared question by question."""
+HELD_OUT_SEED = 20505  # the same for every run, so that runs can be compared question by question
 AZR = "azr: think/answer prompt of self-play, judged by value in the sandbox"
 FILE = "file: the prompt begins a Python file and the reply goes on with it; judged by value in the sandbox"
 ASSERT = "assert-direct: complete the assertion without a thought, one worked example; judged by value in the sandbox"
 
-OWN = Data("problems of one's own", "", "", ())
-
 
 @dataclass(frozen=True)
-class ReasoningSuite:
-    """A set of tasks, solved. Implements `suite.Suite`; `problems` are (stratum, task).
+class ReasoningSuite(Suite):
+    """A set of tasks, solved; `problems` are (stratum, task).
 
     `expressions`: abduction answers may be expressions (`_computed`), as CRUXEval's own harness allows; self-play wants
     literals.
     """
 
-    name: str
-    protocol: str
     problems: Sequence[tuple[str, Task]]
     style: Style
     verifier: Verifier
-    data: Data = OWN
     expressions: bool = False
-    samples: int = 1
-    temperature: float = 0.0
-    max_tokens: int = 1024
-    stop: tuple[str, ...] = (END_ANSWER,)
 
     @functools.cached_property
     def _tasks(self) -> dict[str, Task]:
@@ -87,8 +78,7 @@ class ReasoningSuite:
     def _strict(self, task: Task, sampled: Reply) -> Answer | Rejection:
         asked, rules = self._prompt(task), dataclasses.replace(self.verifier.rules, reply_reading="strict")
         cut = f"cut after {sampled.tokens} tokens" if sampled.truncated else ""
-        prompt = asked.text + asked.prefill
-        reply = self.style.read_sampled(Role.SOLVE, prompt, sampled.text, rules, cut=cut)
+        reply = self.style.read_sampled(Role.SOLVE, asked.text + asked.prefill, sampled.text, rules, cut=cut)
         return reply if isinstance(reply, Rejection) else self._answer(task, reply)
 
     def _lenient(self, task: Task, sampled: Reply) -> Answer | Rejection:
@@ -105,7 +95,6 @@ class ReasoningSuite:
         return next((one for one in answers if isinstance(one, Answer)), Rejection(Reason.NO_ANSWER))
 
     def _labelled(self, task: Task, text: str) -> Answer | Rejection:
-        """The answer whose block holds this text."""
         return self._answer(task, ParsedReply("", "", ((LABELS[task.type], text),)))
 
     def _answer(self, task: Task, reply: ParsedReply) -> Answer | Rejection:
@@ -116,7 +105,6 @@ class ReasoningSuite:
 
 
 def _asked(style: Style) -> str:
-    """The protocol of self-play's own prompts."""
     return FILE if isinstance(style, FileStyle) else AZR
 
 
@@ -175,8 +163,7 @@ def _computed(program: str, text: str) -> Answer | None:
     """An argument list of expressions, to be evaluated in the sandbox's child; None where it is none.
 
     Only plain builtins, methods without underscores and the lambda's own parameters may be named, so that no answer can
-    reach the program's function, its globals or the interpreter; and it must be one argument list: `0) or (True` is
-    none.
+    reach the program's function, its globals or the interpreter. `0) or (True` is no argument list.
     """
     match _statement(f"f({text.strip()}\n)") if len(text) <= 2000 else None:
         case ast.Expr(ast.Call(func=ast.Name(id="f")) as call):
@@ -211,21 +198,16 @@ _EXAMPLES = {
     "abduction": Triplet("abduction", _EXAMPLE, "['kiwi'], 3", "['KIWI']"),
 }
 _ASSERT = re.compile(r"^[ \t>*`-]*(?=assert\b)", re.MULTILINE)
-_PARTS = re.compile(
+_PARTS = re.compile(  # a string (closed or not), a bracket, or the end of a line
     r"""\\.|'''.*?(?:'''|\Z)|\"\"\".*?(?:\"\"\"|\Z)|'(?:\\.|[^'\\\n])*'?|"(?:\\.|[^"\\\n])*"?|[][(){}\n]""", re.DOTALL
 )
-"""A string (closed or not), a bracket, or the end of a line."""
 
 
 @dataclass(frozen=True)
 class AssertSuite(ReasoningSuite):
-    """CRUXEval asked for a completed assertion, at once, with one example: protocol ``assert-direct``. A small model
-    that was never taught the think/answer form answers it much better. Words and example are our own; marks are by
-    value. Strict: an assertion about f between the tags; lenient: the last one anywhere. What is asserted about the
-    call counts; in abduction its arguments may be expressions (`_computed`), given by name too."""
-
-    max_tokens: int = 256
-    stop: tuple[str, ...] = ("[/ANSWER]",)
+    """CRUXEval asked for a completed assertion, at once, with one example: a small model that was never taught the
+    think/answer form answers it much better. Strict: an assertion about f between the tags; lenient: the last one
+    anywhere. What is asserted about the call counts; in abduction its arguments may be given by name too."""
 
     def _prompt(self, task: Task) -> Prompt:
         def posed(one: Task) -> str:
@@ -279,7 +261,7 @@ def read_assertion(text: str, kind: str) -> str | None:
     return None
 
 
-# ---------------------------------------------------------------- CRUXEval and induction
+# ---------------------------------------------------------------- the suites
 
 
 def cruxeval_suite(kind: str, scope: str, style: Style, verifier: Verifier, protocol: str = "azr") -> ReasoningSuite:
@@ -297,18 +279,19 @@ def cruxeval_suite(kind: str, scope: str, style: Style, verifier: Verifier, prot
     wide = kind == "abduction" and (scope == "all" or protocol == "assert-direct")
     said = "; inputs may be expressions of plain builtins" if wide else ""
     if protocol == "azr":
-        return ReasoningSuite(name, _asked(style) + said, problems, style, verifier, data, expressions=wide)
-    return AssertSuite(f"{name}-{protocol}", ASSERT + said, problems, style, verifier, data, expressions=wide)
+        return ReasoningSuite(name, _asked(style) + said, problems, style, verifier, wide, data=data)
+    limits = {"max_tokens": 256, "stop": ("[/ANSWER]",)}
+    return AssertSuite(f"{name}-{protocol}", ASSERT + said, problems, style, verifier, wide, data=data, **limits)
 
 
 def induction_suite(style: Style, verifier: Verifier, *, hint: bool) -> ReasoningSuite:
     """The reference programs of HumanEval+ and MBPP+: the first pairs are shown, the next hidden ones judge. With
-    `hint`, the task's first sentence is the message, and it is text to code as much as induction; without it, the
-    pairs are all there is."""
+    `hint`, the task's first sentence is the message; without it, the pairs are all there is."""
     data = shipped("evalplus-triplets", "evalplus_triplets.jsonl.gz")
     tasks = [_induction(row, verifier.rules, hint) for row in data.rows if row["induction_ok"]]
     problems = [(task.id.split("/")[0], task) for task in tasks if task is not None]
-    return ReasoningSuite(f"induction-{'hint' if hint else 'nohint'}", _asked(style), problems, style, verifier, data)
+    name = f"induction-{'hint' if hint else 'nohint'}"
+    return ReasoningSuite(name, _asked(style), problems, style, verifier, data=data)
 
 
 def _induction(row: dict[str, Any], rules: Rules, hint: bool) -> InductionTask | None:
@@ -316,18 +299,16 @@ def _induction(row: dict[str, Any], rules: Rules, hint: bool) -> InductionTask |
     pairs = []
     for given, result in zip(row["inputs"], row["outputs"], strict=True):
         arguments = parse_arguments(given, 400)
-        try:
+        with suppress(LiteralError):
             output = render(read_value(result))
-        except LiteralError:
-            continue
-        if not isinstance(arguments, Rejection) and arguments and len(output) <= 400:
-            pairs.append((argument_text(arguments), output))
-    inputs, outputs = ([pair[i] for pair in pairs[: rules.induction_inputs]] for i in (0, 1))
+            if not isinstance(arguments, Rejection) and arguments and len(output) <= 400:
+                pairs.append((argument_text(arguments), output))
+    inputs, outputs = (tuple(pair[i] for pair in pairs[: rules.induction_inputs]) for i in (0, 1))
     message, shown = sentence(row["program"]), rules.induction_shown
     if len(inputs) < rules.induction_inputs or len(set(outputs[shown:])) < 2 or not message:
         return None
     message = message if hint else "(none is given)"
-    return InductionTask("induction", row["program"], tuple(inputs), tuple(outputs), message, shown, id=row["id"])
+    return InductionTask("induction", row["program"], inputs, outputs, message, shown, id=row["id"])
 
 
 def sentence(program: str) -> str:
@@ -337,9 +318,6 @@ def sentence(program: str) -> str:
     text = ast.get_docstring(tree) or next((doc for node in functions if (doc := ast.get_docstring(node))), "")
     text = re.split(r"\bassert\b|>>>|\. |\n\s*\n|For example", text)[0]
     return " ".join(text.split()).rstrip(".")[:300]
-
-
-# ---------------------------------------------------------------- the problems asked in training
 
 
 def held_out_suite(
@@ -352,21 +330,21 @@ def held_out_suite(
     """
     problems = held_out_problems(model, types, count, seed)
     digest = hashlib.sha256("".join(task.to_line() + "\n" for _, task in problems).encode()).hexdigest()
-    data = Data("frozen sample of CRUXEval and EvalPlus", "shipped: problems.jsonl", digest, ())
+    data = Data("frozen sample of CRUXEval and EvalPlus", "shipped: problems.jsonl", digest)
     if model == "nano":
-        data = Data(f"nano held-out, seed {seed}", "generated", digest, ())
-    return ReasoningSuite("held-out", _asked(style), problems, style, verifier, data, max_tokens=max_tokens, stop=())
+        data = Data(f"nano held-out, seed {seed}", "generated", digest)
+    how = {"data": data, "max_tokens": max_tokens, "stop": ()}
+    return ReasoningSuite("held-out", _asked(style), problems, style, verifier, **how)
 
 
 def held_out_problems(model: str, types: Sequence[str], count: int, seed: int) -> list[tuple[str, Task]]:
     """The tasks of `held_out_suite` as (stratum, task)."""
     if model == "nano":
-        from azr_lite.nano.generator import held_out
-        from azr_lite.nano.language import depth
+        from azr_lite.nano.language import depth, held_out
 
         found = held_out(count, seed)
         return [(f"{depth(task)} ops", task) for name in types for task in found.get(name, [])]
-    text = (SHIPPED.parent / "problems.jsonl").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("problems.jsonl").read_text(encoding="utf-8")
     tasks = [task_from_json(json.loads(line)) for line in text.splitlines()]
     return [("", task) for name in types for task in [one for one in tasks if one.type == name][:count]]
 
@@ -382,4 +360,4 @@ def build(name: str, setting: Setting) -> ReasoningSuite:
     if name.startswith("induction"):
         return induction_suite(style, verifier, hint=name == "induction-hint")
     kind = "deduction" if name.startswith("cruxeval-o") else "abduction"
-    return cruxeval_suite(kind, name.rpartition("-")[2], style, verifier, setting.reasoning_protocol)
+    return cruxeval_suite(kind, name.rpartition("-")[2], style, verifier, setting.options.reasoning_protocol)

@@ -1,7 +1,6 @@
 """`evaluate`: ask a model the questions of suites, mark the replies, keep everything; go on after a kill.
 
-Questions are asked in chunks of like length that depend on the suite alone, and each chunk has its own seed: a resumed
-evaluation gives the same replies as an unbroken one.
+Each chunk of questions depends on the suite alone and has its own seed, so a resumed evaluation gives the same replies.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from rich.table import Column, Table
 
 from azr_lite.environment import describe_environment
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.benchmarks import BUILDERS, GROUPS, beside_paper, in_paper, maths_average
+from azr_lite.evaluation.benchmarks import BUILDERS, GROUPS, IN_PAPER, beside_paper, maths_average
 from azr_lite.evaluation.generators import open_model
 from azr_lite.evaluation.scores import VERSION, Item, Result, compare_paired, read_result, summarize
 from azr_lite.evaluation.suite import Generator, Options, Question, Reply, Sampling, Setting, Suite, choose
@@ -32,16 +31,13 @@ from azr_lite.sandbox import Executor
 from azr_lite.triplet import Rules
 from azr_lite.verifier import Verifier
 
-KNOWN = tuple(BUILDERS)
-"""Every name that --suite takes besides the groups."""
+KNOWN = tuple(BUILDERS)  # every name that --suite takes besides the groups
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """`results`: by suite. `left_out`: suite to why it was not asked. `base`: the other model's, with `compare`.
-
-    `origin`: the hub id or path of the model that a run trained.
-    """
+    `origin`: the hub id or path of the model that a run trained."""
 
     model: str
     origin: str
@@ -59,8 +55,9 @@ class Evaluation:
 
     @property
     def as_in_paper(self) -> dict[str, float]:
-        """What stands in the paper's table, by suite; code only in the paper's protocol (evalplus)."""
-        return in_paper({name: result.scores["all"]["accuracy"] for name, result in self.results.items()})
+        """Accuracies that stand in the paper's table, by suite; code only in the paper's protocol (evalplus)."""
+        own = {re.sub("-evalplus-(chat|direct)$", "", name): result for name, result in self.results.items()}
+        return {name: result.scores["all"]["accuracy"] for name, result in own.items() if name in IN_PAPER}
 
     def as_dict(self) -> dict[str, Any]:
         """Model, scores, gains and the paper's average of mathematics for JSON."""
@@ -118,15 +115,13 @@ def evaluate(
                 tell(line)
             by_group = opened.model == "nano" and any(word in GROUPS for word in words)
             wanted = ["held-out"] if by_group else names
-            protocols = (asked.reasoning_protocol, asked.code_protocol)
-            setting = Setting(opened.model, opened.style, verifier, "", *protocols, allow_weak=asked.allow_weak)
-            suites, left_out = _build(wanted, setting, sources)
+            suites, left_out = _build(wanted, Setting(opened.model, opened.style, verifier, options=asked), sources)
             for name, why in left_out.items():
                 tell(f"{name} is left out: {why}")
             folder = folder or opened.folder or Path("evals") / _safe(named)
             results = {}
             for each in suites:
-                each = dataclasses.replace(each, **asked.of_sampling())  # type: ignore[type-var]
+                each = dataclasses.replace(each, **asked.of_sampling())
                 how = {"items": asked.items, "seed": asked.seed, "chunk": opened.chunk}
                 results[each.name] = run_suite(opened.generator, each, folder, **how)
             return Evaluation(named, opened.model, folder, results, left_out)
@@ -225,9 +220,7 @@ def run_suite(
     generator: Generator, suite: Suite, folder: Path, *, items: int = 0, seed: int = 0, chunk: int = 16
 ) -> Result:
     """Answer one suite, or read what an equal evaluation left in `folder`; EvaluationError for another one's.
-
-    NAME.replies.json holds the replies of an unfinished suite, written whole after each chunk.
-    """
+    NAME.replies.json holds the replies of an unfinished suite, written whole after each chunk."""
     questions = choose(suite.questions(), items)
     name = f"{suite.name}-{items}" if items else suite.name
     heading = {"protocol": suite.protocol, "asked": _asked(suite, generator, questions, seed)}
@@ -247,7 +240,8 @@ def run_suite(
     with Pace(name, len(order), begun=len(kept["replies"])) as tell:
         for number, own in enumerate(chunks):
             if any(q.id not in kept["replies"] for q in own):
-                began, how = time.perf_counter(), _sampling(suite, _seed(seed, suite.name, number))
+                digest = hashlib.sha256(f"{seed}/{suite.name}/{number}".encode()).digest()
+                began, how = time.perf_counter(), _sampling(suite, int.from_bytes(digest[:4], "big"))
                 replies = generator.generate([q.prompt for q in own], how)
                 kept["seconds"] += time.perf_counter() - began
                 for question, each in zip(own, replies, strict=True):
@@ -267,13 +261,8 @@ def _refuse_another(path: Path, record: dict[str, Any], heading: dict[str, Any])
     if record["protocol"] != heading["protocol"]:
         odd = ["another protocol"]
     if odd:
-        raise EvaluationError(
-            f"{path} holds another evaluation ({', '.join(odd)}); choose another --output-dir, or remove that file"
-        )
-
-
-def _seed(*parts: Any) -> int:
-    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4], "big")
+        told = f"{path} holds another evaluation ({', '.join(odd)}); choose another --output-dir, or remove that file"
+        raise EvaluationError(told)
 
 
 # ---------------------------------------------------------------- what a person reads
@@ -284,9 +273,8 @@ def print_tables(found: Evaluation, console: Console) -> None:
     console.print(score_table(found))
     if found.base is not None:
         console.print(_gain_table(found, found.base))
-    for line in (paper_lines(found), *(f"· {note}" for note in _notes(found))):
-        if line:
-            console.print(line, markup=False, soft_wrap=True)
+    for line in filter(None, (paper_lines(found), *(f"· {note}" for note in _notes(found)))):
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def score_table(found: Evaluation) -> Table:

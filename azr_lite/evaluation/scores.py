@@ -1,8 +1,7 @@
 """Marked replies: as files, as scores with intervals, and two sets of them compared on the same questions.
 
-An evaluation is kept as NAME.jsonl (every item) and NAME.json (the record, written last). Questions are resampled, not
-replies: an interval says how much another draw of like questions would move the score. The spread between training
-seeds is not in it.
+An evaluation is kept as NAME.jsonl (every item) and NAME.json (the record, written last). Intervals come from
+resampling questions, not replies; the spread between training seeds is not in them.
 """
 
 from __future__ import annotations
@@ -20,17 +19,11 @@ from azr_lite.errors import EvaluationError
 from azr_lite.metrics import mean
 from azr_lite.rundir import write_json, write_text
 
-VERSION = 1
-"""Of the record's form."""
-SEED = 20_260_101
-"""Seed of the bootstrap: a report says the same each time it is made, and one set of resamples serves all scores of the
-same questions."""
-Z95 = 1.959964
-"""The normal distribution has 95 % of its mass within this many standard deviations."""
-FALL = 0.05
-"""Significance from which an evaluation counts as a fall below the best."""
-Marks = dict[tuple[str, str], list[bool]]
-"""(Group, question) to the marks of its replies, in order of the samples."""
+VERSION = 1  # of the record's form
+SEED = 20_260_101  # of the bootstrap: one set of resamples serves all scores of the same questions
+Z95 = 1.959964  # 95 % of a normal distribution lie within this many standard deviations
+FALL = 0.05  # significance from which an evaluation counts as a fall below the best
+Marks = dict[tuple[str, str], list[bool]]  # (group, question) to the marks of its replies, in order of the samples
 
 
 @dataclass(frozen=True)
@@ -69,7 +62,6 @@ class Result:
         return self.record["scores"]
 
     def keep(self, folder: Path) -> None:
-        """Write both files."""
         write_text(folder / f"{self.name}.jsonl", lines_of(self.items))
         write_json(folder / f"{self.name}.json", self.record)  # last: it says that all is there
 
@@ -101,17 +93,14 @@ def read_result(folder: Path, name: str) -> Result | None:
     if not path.exists():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        items = read_items(path.with_suffix(".jsonl"))
+        record, items = json.loads(path.read_text(encoding="utf-8")), read_items(path.with_suffix(".jsonl"))
         version = record["version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EvaluationError(
-            f"{path} cannot be read ({type(error).__name__}: {error}); remove it and its .jsonl, and evaluate again"
-        ) from error
+        told = f"{path} cannot be read ({type(error).__name__}: {error}); remove it and its .jsonl, and evaluate again"
+        raise EvaluationError(told) from error
     if version != VERSION:
-        raise EvaluationError(
-            f"{path} has format {version}, and this azr_lite reads {VERSION}; evaluate again in another folder"
-        )
+        told = f"{path} has format {version}, and this azr_lite reads {VERSION}; evaluate again in another folder"
+        raise EvaluationError(told)
     return Result(name, items, record)
 
 
@@ -122,8 +111,8 @@ def score(items: Sequence[Item]) -> dict[str, Any]:
     """Accuracy over the n questions of these items (the mean of their shares of right replies), and what goes with it.
 
     `low`, `high`: 95 % interval, Wilson's where each question has one reply, else a bootstrap over questions; (0, 1)
-    without any question. `right`: right replies. `tokens`: of a reply, on average. The parts of the marks have
-    accuracies of their own, and where questions have several replies there is pass@k for k = 1, 2, 4, …
+    without any question. `right`: right replies. `tokens`: mean of a reply. The parts of the marks have accuracies of
+    their own. Where questions have several replies, there is pass@k for k = 1, 2, 4, …
     """
     marks = _by_question(items)
     shares = [mean(own) for own in marks.values()]
@@ -156,8 +145,7 @@ def summarize(items: Sequence[Item]) -> dict[str, dict[str, Any]]:
 
 
 def compare_paired(before: Sequence[Item], after: Sequence[Item]) -> dict[str, dict[str, Any]]:
-    """Gain on the *same* questions, by group and pooled: points gained with a paired 95 % interval, and McNemar's exact
-    p.
+    """Gain on the *same* questions, by group and pooled, with a paired 95 % interval and McNemar's exact p.
 
     `gain` and `low`, `high`: mean of the per-question differences, normal approximation; `boot_low`, `boot_high`:
     bootstrap over questions. `won`, `lost`, `p`: questions newly right, newly wrong, McNemar (of the first reply to
@@ -174,23 +162,15 @@ def compare_paired(before: Sequence[Item], after: Sequence[Item]) -> dict[str, d
         gain = float(change.mean())
         half = Z95 * math.sqrt(max(0.0, float((change**2).mean()) - gain * gain) / len(keys))
         low, high = bootstrap(change)
-        result[name] = {
-            "gain": gain,
-            "low": gain - half,
-            "high": gain + half,
-            "boot_low": low,
-            "boot_high": high,
-            "won": won,
-            "lost": lost,
-            "p": mcnemar(won, lost),
-            "lenient_gain": lenient,
-            "form_gain": gain - lenient,
-        }
+        found: dict[str, Any] = {"gain": gain, "low": gain - half, "high": gain + half}
+        found |= {"boot_low": low, "boot_high": high, "won": won, "lost": lost, "p": mcnemar(won, lost)}
+        found |= {"lenient_gain": lenient, "form_gain": gain - lenient}
         for k in _several(was, now):
             chances = [[pass_at_k(len(own[key]), sum(own[key]), k) for key in keys] for own in (was, now)]
             change = np.subtract(*reversed(chances))
             low, high = bootstrap(change)
-            result[name][f"pass@{k}"] = {"gain": float(change.mean()), "low": low, "high": high}
+            found[f"pass@{k}"] = {"gain": float(change.mean()), "low": low, "high": high}
+        result[name] = found
     return result
 
 
@@ -211,8 +191,7 @@ def _same_questions(before: Sequence[Item], after: Sequence[Item]) -> tuple[Mark
 def _change(was: Marks, now: Marks, keys: Sequence[tuple[str, str]]) -> tuple[np.ndarray, int, int]:
     """Per question the difference of the shares right, shape (questions,); first replies newly right, newly wrong."""
     change = np.array([mean(now[key]) - mean(was[key]) for key in keys])
-    won = sum(now[key][0] and not was[key][0] for key in keys)
-    lost = sum(was[key][0] and not now[key][0] for key in keys)
+    won, lost = (sum(a[key][0] > b[key][0] for key in keys) for a, b in ((now, was), (was, now)))
     return change, won, lost
 
 
@@ -235,8 +214,7 @@ def standing(evaluations: Sequence[tuple[int, Sequence[Item]]]) -> Standing | No
     """
     if not evaluations:
         return None
-    best_step, best = evaluations[0]
-    below = 0
+    (best_step, best), below = evaluations[0], 0
     for step, items in evaluations[1:]:
         gain, p = overall_gain(best, items)
         below = below + 1 if gain < 0 and p < FALL else 0
@@ -298,7 +276,7 @@ def pass_at_k(n: int, right: int, k: int) -> float:
     """Unbiased chance that at least one of k replies, drawn from the n made without putting back, is right.
 
     1 - C(n-c, k) / C(n, k) = 1 - Π_{i=n-c+1..n} (1 - k/i) with c = `right` (Chen et al. 2021, equation 1); the product
-    has no large numbers in it, so nothing overflows.  EvaluationError unless 1 ≤ k ≤ n and 0 ≤ c ≤ n.
+    does not overflow. EvaluationError unless 1 ≤ k ≤ n and 0 ≤ c ≤ n.
 
     Examples:
         >>> [pass_at_k(n=4, right=1, k=k) for k in (1, 2, 4)]
@@ -307,9 +285,8 @@ def pass_at_k(n: int, right: int, k: int) -> float:
     if not 0 <= right <= n:
         raise EvaluationError(f"{right} right replies of {n} make no sense; expected 0 to {n}")
     if not 1 <= k <= n:
-        raise EvaluationError(
-            f"pass@{k} cannot be estimated from {n} replies per question; take k from 1 to {n}, or make more replies"
-        )
+        told = f"pass@{k} cannot be estimated from {n} replies per question; take k from 1 to {n}, or make more replies"
+        raise EvaluationError(told)
     return 1.0 - math.prod(1.0 - k / i for i in range(n - right + 1, n + 1))
 
 
@@ -326,7 +303,7 @@ def bootstrap(values: Sequence[float] | np.ndarray, seed: int = SEED, draws: int
     array, rng = np.asarray(values, dtype=np.float64), np.random.default_rng(seed)
     if not len(array):
         raise EvaluationError("there are no questions to resample; expected at least one")
-    hundreds = (array[rng.integers(0, len(array), (100, len(array)))] for _ in range(draws // 100))
-    means = [hundred.mean(axis=1) for hundred in hundreds]
+    shape = 100, len(array)
+    means = [array[rng.integers(0, len(array), shape)].mean(axis=1) for _ in range(draws // 100)]
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from importlib import resources
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,8 +16,7 @@ from azr_lite.parsing import ParsedReply, read_fences
 from azr_lite.prompts.base import END_ANSWER, Style
 from azr_lite.verifier import Verifier
 
-SHIPPED = resources.files("azr_lite.evaluation") / "shipped"
-"""Origins and licences: ORIGINS.md in that folder."""
+SHIPPED = Path(__file__).with_name("shipped")  # origins and licences: ORIGINS.md in that folder
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Data:
     name: str
     source: str
     sha256: str
-    rows: tuple[dict[str, Any], ...]
+    rows: tuple[dict[str, Any], ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """What a result records."""
@@ -36,7 +35,7 @@ class Data:
 
 def shipped(name: str, file: str) -> Data:
     """A dataset that comes with the package."""
-    return _from_file(name, Path(str(SHIPPED / file)), f"shipped: {file}")
+    return _from_file(name, SHIPPED / file)
 
 
 def read_data(name: str, source: str | Path, needs: Sequence[str] = ()) -> Data:
@@ -46,34 +45,31 @@ def read_data(name: str, source: str | Path, needs: Sequence[str] = ()) -> Data:
     """
     path = Path(source).expanduser()
     if path.is_file():
-        data = _from_file(name, path, str(path))
+        data = _from_file(name, path)
     elif path.exists() or str(source).startswith((".", "/", "~")) or str(source).count("/") != 1:
-        raise EvaluationError(
-            f"there is no file {source} with the questions of {name}; give a .jsonl or .json file, or a hub id"
-        )
+        problem = f"there is no file {source} with the questions of {name}"
+        raise EvaluationError(f"{problem}; give a .jsonl or .json file, or a hub id")
     else:
         data = _from_hub(name, str(source))
     for number, row in enumerate(data.rows):
         if missing := [column for column in needs if column not in row]:
-            raise EvaluationError(
-                f"row {number} of {source} has no {missing[0]!r}, so these are not the questions of {name}; "
-                f"expected columns: {', '.join(needs)}"
-            )
+            problem = f"row {number} of {source} has no {missing[0]!r}, so these are not the questions of {name}"
+            raise EvaluationError(f"{problem}; expected columns: {', '.join(needs)}")
     return data
 
 
-def _from_file(name: str, path: Path, source: str) -> Data:
+def _from_file(name: str, path: Path) -> Data:
     raw = path.read_bytes()
     try:
         text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
         is_list = text.lstrip().startswith("[")
         rows = json.loads(text) if is_list else [json.loads(line) for line in text.split("\n") if line.strip()]
     except (OSError, ValueError, EOFError) as error:
-        raise EvaluationError(
-            f"{path} cannot be read as questions of {name} ({error}); expected JSON lines or a JSON list"
-        ) from error
+        problem = f"{path} cannot be read as questions of {name} ({error})"
+        raise EvaluationError(f"{problem}; expected JSON lines or a JSON list") from error
     if not rows or not all(isinstance(row, dict) for row in rows):
         raise EvaluationError(f"{path} holds no questions of {name}; expected one JSON object per line")
+    source = f"shipped: {path.name}" if path.parent == SHIPPED else str(path)
     return Data(name, source, hashlib.sha256(raw).hexdigest(), tuple(rows))
 
 
@@ -85,10 +81,8 @@ def _from_hub(name: str, source: str) -> Data:
         rows = tuple(map(dict, load_dataset(repo, config or None, split=split or "test")))
     except Exception as error:  # the hub client raises dozens of kinds
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise EvaluationError(
-            f"{source} cannot be fetched from the hub ({first}); pip install 'azr-lite[eval]' and go online, give "
-            "OWNER/NAME:CONFIG:SPLIT, or give a local file"
-        ) from error
+        advice = "pip install 'azr-lite[eval]' and go online, give OWNER/NAME:CONFIG:SPLIT, or give a local file"
+        raise EvaluationError(f"{source} cannot be fetched from the hub ({first}); {advice}") from error
     lines = "".join(json.dumps(row, sort_keys=True, default=str) + "\n" for row in rows)
     return Data(name, f"hub: {source}", hashlib.sha256(lines.encode()).hexdigest(), rows)
 
@@ -173,11 +167,8 @@ def choose(questions: Sequence[Question], items: int) -> list[Question]:
 
 @dataclass(frozen=True)
 class Mark:
-    """The verdict on one reply. `right` is strict: the form that was asked for, and the right answer in it.
-
-    `lenient`: the right answer could be found whatever the form, so lenient - right is what form costs. `parts`:
-    further verdicts, each with its own accuracy (``{"base": True}`` for HumanEval beside HumanEval+).
-    """
+    """The verdict on one reply. `right` is strict: the form that was asked for, and the right answer in it. `lenient`:
+    whatever the form. `parts`: further verdicts (``{"base": True}`` for HumanEval beside HumanEval+)."""
 
     right: bool
     lenient: bool
@@ -186,7 +177,8 @@ class Mark:
     parts: Mapping[str, bool] = field(default_factory=dict)
 
 
-class Suite(Protocol):
+@dataclass(frozen=True)
+class Suite(ABC):
     """A set of questions with one way of asking and one way of grading. `name`: of its results' files.
 
     `protocol`: how it is asked, extracted and graded; scores of different protocols are never compared. `samples` to
@@ -195,24 +187,27 @@ class Suite(Protocol):
 
     name: str
     protocol: str
-    data: Data
-    samples: int
-    temperature: float
-    max_tokens: int
-    stop: tuple[str, ...]
+    _: KW_ONLY
+    data: Data = Data("problems of one's own", "", "")
+    samples: int = 1
+    temperature: float = 0.0
+    max_tokens: int = 1024
+    stop: tuple[str, ...] = (END_ANSWER,)
 
+    @abstractmethod
     def questions(self) -> list[Question]:
         """All questions, in the order of the data; ids are unique."""
 
+    @abstractmethod
     def grade(self, replies: Sequence[tuple[Question, Reply]]) -> list[Mark]:
-        """One mark per reply, same order. Several replies to one question may come, and any subset of the questions."""
+        """One mark per reply, same order. Any subset of the questions may come, with several replies each."""
 
 
 class Generator(Protocol):
     """Whatever answers: transformers, a server, a script."""
 
     def describe(self) -> dict[str, Any]:
-        """What is kept in every result: model, kind, number format, versions. The same model always gives the same."""
+        """What is kept in every result: model, kind, number format, versions; always the same of one model."""
 
     def generate(self, prompts: Sequence[Prompt], how: Sampling) -> list[list[Reply]]:
         """`how.samples` replies to each prompt."""
@@ -220,8 +215,7 @@ class Generator(Protocol):
 
 # ---------------------------------------------------------------- what a user chooses
 
-PROTOCOLS = ("azr", "assert-direct")
-"""How CRUXEval can be asked; the other reasoning suites know ``azr`` alone."""
+PROTOCOLS = ("azr", "assert-direct")  # how CRUXEval can be asked; the other reasoning suites know ``azr`` alone
 
 
 @dataclass(frozen=True)
@@ -264,8 +258,8 @@ class Options:
         if self.samples > 1 and self.temperature == 0:
             raise ConfigError("several greedy replies to one question are all the same; give --temperature 0.6 or so")
         if self.reasoning_protocol not in PROTOCOLS:
-            choices = ", ".join(PROTOCOLS)
-            raise ConfigError(f"unknown protocol {self.reasoning_protocol!r} for reasoning; choose from: {choices}")
+            unknown = f"unknown protocol {self.reasoning_protocol!r} for reasoning"
+            raise ConfigError(f"{unknown}; choose from: {', '.join(PROTOCOLS)}")
 
     def of_sampling(self) -> dict[str, Any]:
         """What replaces a suite's own settings of the same names."""
@@ -276,13 +270,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a suite is built for. `model`: hub id or path of the base model. `source`: file or hub id instead of what is
-    shipped. The rest: see `Options`."""
+    """What a suite is built for. `model`: the base model. `source`: a file or hub id instead of what is shipped."""
 
     model: str
     style: Style
     verifier: Verifier
     source: str = ""
-    reasoning_protocol: str = "azr"
-    code_protocol: str = "evalplus"
-    allow_weak: bool = False
+    options: Options = Options()

@@ -99,10 +99,7 @@ def export(
             write_json(folder / "adapter_config.json", {**settings, "base_model_name_or_path": base.name})
             _copy_tokenizer(checkpoint, folder)
         else:
-            if adapter is None:
-                model = _whole(checkpoint)
-            else:
-                model = _merged(config, adapter)
+            model = _whole(checkpoint) if adapter is None else _merged(config, adapter)
             wanted = _write_model(in_type(model, getattr(torch, dtype)), checkpoint, folder)
             del model  # two copies of a large model need not be in memory at once
             read_back = AutoModelForCausalLM.from_pretrained(folder, dtype=wanted.dtype).eval()
@@ -190,14 +187,12 @@ def _merged(config: Config, adapter: Path) -> PreTrainedModel:
     """Base + adapter in float32 as one model."""
     from peft import PeftModel
 
-    dtype = "float32"
-    if config.tuning == "qlora":  # training quantised 16-bit weights unless told otherwise; a CPU has no float16
-        dtype = "float32" if config.dtype == "float32" else "bfloat16"
+    # QLoRA quantised 16-bit weights unless told otherwise; a CPU has no float16
+    dtype = "bfloat16" if config.tuning == "qlora" and config.dtype != "float32" else "float32"
     settings = Config(model=config.model, prompts="r1", device="cpu", dtype=dtype, tuning=config.tuning)
     model = load_policy(settings).model
     model = model.dequantize().float() if config.tuning == "qlora" else model
-    with_adapter = PeftModel.from_pretrained(model, str(adapter))
-    return with_adapter.base_model.merge_and_unload()
+    return PeftModel.from_pretrained(model, str(adapter)).base_model.merge_and_unload()
 
 
 def _write_model(model: PreTrainedModel, checkpoint: Path, folder: Path) -> torch.Tensor:
@@ -240,7 +235,7 @@ def _logits(model: Any) -> torch.Tensor:
 
 @contextmanager
 def _appearing(target: Path) -> Iterator[Path]:
-    """A folder to write into that gets its name at the end; nothing of it stays after an error."""
+    """A folder to write into that gets its name at the end; nothing stays after an error."""
     if target.exists():
         raise PublishError(f"{target} exists already; remove it, or choose another --output")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")

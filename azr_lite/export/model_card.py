@@ -18,8 +18,7 @@ from azr_lite.rundir import RunDir
 from azr_lite.tasks.base import get_task_type
 from azr_lite.triplet import Rules, Triplet
 
-MOST_QUOTED = 2000
-"""Characters of model-written text in the card."""
+MOST_QUOTED = 2000  # characters of model-written text in the card
 EXAMPLE = Triplet("deduction", "def f(x):\n    x = x[1:]\n    return len(x)", "'abcd'", "3")
 
 

@@ -1,18 +1,27 @@
-"""Invented tasks as a data set: a parquet file, a folder with a dataset card, or a repository of the hub; and back."""
+"""Invented tasks as a data set (a parquet file, a folder with a card, a repository of the hub) and back, and replies to
+them that another library sampled, put through self-play's own stages."""
 
 from __future__ import annotations
 
+import atexit
+import functools
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from azr_lite.config import Config
 from azr_lite.errors import ConfigError, RunDirectoryError
 from azr_lite.observe.reader import form_checked, log_lines, open_run
+from azr_lite.prompts import get_style
 from azr_lite.rundir import RunDir, write_text
-from azr_lite.triplet import InductionTask, Task, Triplet
+from azr_lite.sandbox import Executor
+from azr_lite.selfplay import SelfPlay
+from azr_lite.tasks.base import get_task_type
+from azr_lite.triplet import Completion, InductionTask, SolveAttempt, Task, Triplet, Verdict
 
+TYPES = ("deduction", "abduction", "induction")
 COLUMNS = {
     "id": "digest of type, program and inputs", "type": "deduction, abduction, induction, or a type of one's own",
     "step": "self-play step it was invented in; -1: seeding", "parents": "ids of the tasks its prompt quoted",
@@ -117,3 +126,41 @@ def card(run: RunDir, rows: list[dict[str, Any]]) -> str:
     page, counts = pages.get_template("dataset_card.md.jinja"), Counter(row["type"] for row in rows)
     steps = 1 + max(row["step"] for row in rows)
     return page.render(model=model, columns=COLUMNS, counts=counts, steps=steps, seed=run.config().seed) + "\n"
+
+
+# ---------------------------------------------------------------- replies that others sampled
+
+
+@functools.cache
+def _executor() -> Executor:
+    """One per process, from the first call to the end."""
+    executor = Executor()
+    atexit.register(executor.close)
+    return executor
+
+
+def player(style: str, task_types: Sequence[str] = TYPES, tasks: Iterable[Task] = ()) -> SelfPlay:
+    """Self-play whose stages are called one by one, for replies that others sample. `tasks`: in its buffers."""
+    config = Config(task_types=tuple(task_types), batch_size=1, micro_batch_size=1, max_prompt_tokens=10**9)
+    play = SelfPlay(config, get_style(style), _executor())
+    for task in tasks:
+        if task.type in config.task_types:
+            play.buffers.add(task)
+    return play
+
+
+def solve_prompt(play: SelfPlay, task: Task) -> str:
+    """What the solver is asked, with the style's prefill."""
+    return get_task_type(task.type).solve_prompt(play.style, task, play.rules)
+
+
+def written(text: str, thought: str | None = None) -> Completion:
+    """A reply that another library sampled; `thought`: what its parser took out. The prefill may be in it, or not."""
+    return Completion("", (), (0,), f"{thought}</think>{text}" if thought else text)
+
+
+def verdicts(play: SelfPlay, replies: Sequence[tuple[Task, Completion]]) -> list[Verdict]:
+    """Stage 8 for replies to tasks."""
+    attempts = [SolveAttempt(task, solve_prompt(play, task), reply) for task, reply in replies]
+    play.judge(attempts)
+    return [attempt.verdict for attempt in attempts]

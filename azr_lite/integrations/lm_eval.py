@@ -15,8 +15,7 @@ import datasets
 from azr_lite.errors import ConfigError
 from azr_lite.evaluation.reasoning import ReasoningSuite, cruxeval_suite, induction_suite
 from azr_lite.evaluation.suite import Reply, choose, until_stop
-from azr_lite.integrations.datasets import read_rows, task_of
-from azr_lite.integrations.replies import player
+from azr_lite.integrations.datasets import player, read_rows, task_of
 from azr_lite.triplet import task_from_json
 
 

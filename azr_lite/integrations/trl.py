@@ -15,8 +15,7 @@ from typing import Any
 import datasets
 
 from azr_lite.errors import ConfigError
-from azr_lite.integrations.datasets import read_rows, task_of
-from azr_lite.integrations.replies import TYPES, player, solve_prompt, verdicts, written
+from azr_lite.integrations.datasets import TYPES, player, read_rows, solve_prompt, task_of, verdicts, written
 from azr_lite.metrics import mean
 from azr_lite.rewards import answer_reward
 from azr_lite.triplet import Completion, task_from_json
@@ -62,9 +61,8 @@ def _reward_of(name: str, style: str) -> Reward:
 
     def reward(completions: Sequence[Any], task: Sequence[str] = (), **more: Any) -> list[float | None]:
         if len(task) != len(completions):
-            raise ConfigError(
-                "the training data have no column 'task'; make them with azr_lite.integrations.trl.dataset"
-            )
+            told = "the training data have no column 'task'; make them with azr_lite.integrations.trl.dataset"
+            raise ConfigError(told)
         tasks = [task_from_json(json.loads(line)) for line in task]
         own = [place for place, one in enumerate(tasks) if one.type == name]
         found = verdicts(play, [(tasks[place], _reply(completions[place])) for place in own])

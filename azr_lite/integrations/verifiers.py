@@ -15,8 +15,7 @@ import httpx
 import verifiers.v1 as vf
 from pydantic import Field
 
-from azr_lite.integrations.datasets import read_rows, task_of
-from azr_lite.integrations.replies import TYPES, player, solve_prompt, verdicts, written
+from azr_lite.integrations.datasets import TYPES, player, read_rows, solve_prompt, task_of, verdicts, written
 from azr_lite.prompts.base import THINK
 from azr_lite.rewards import answer_reward, proposal_reward, solve_rate
 from azr_lite.triplet import Completion, ProposalAttempt, Verdict, task_from_json

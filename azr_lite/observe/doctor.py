@@ -11,20 +11,17 @@ import math
 import statistics
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from azr_lite.observe.follow import SHORT, Followed
-from azr_lite.observe.reader import drawn, form_checked, log_lines, open_run
+from azr_lite.observe.reader import SHORT, Followed, drawn, form_checked, log_lines, open_run
 from azr_lite.observe.run_summary import RunSummary, summarise
 from azr_lite.observe.style import printable
 from azr_lite.rundir import RunDir
 from azr_lite.sandbox.literal import read_arguments
 from azr_lite.sandbox.wire import render
-from azr_lite.triplet import Reason
-from azr_lite.verifier import ProgramRunner, open_executor
+from azr_lite.triplet import Reason, task_from_json
+from azr_lite.verifier import open_executor
 
 ONE_WORLD = "validate every proposal in two worlds with different hash seeds before it is rewarded or kept"
 """The cure where programs are believed after one run."""
@@ -58,10 +55,9 @@ class Diagnosis:
                 lines += textwrap.wrap(printable(words), 80, initial_indent=f"  {label:9} ", subsequent_indent=" " * 12)
         if steps < SHORT:
             lines.append(f"\n{TOO_SHORT}")
-        if own := self.summary.not_judged:
-            lines += ["", *textwrap.wrap(printable(own), 80)]
-        if self.summary.not_logged:
-            lines += ["", *textwrap.wrap(f"Not logged, so not judged: {', '.join(self.summary.not_logged)}.", 80)]
+        missing = ", ".join(self.summary.not_logged)
+        for note in (self.summary.not_judged, f"Not logged, so not judged: {missing}." if missing else ""):
+            lines += ["", *textwrap.wrap(printable(note), 80)] if note else []
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, object]:
@@ -105,16 +101,15 @@ def check_internal(s: RunSummary) -> Iterator[Finding]:
 def check_rewards(s: RunSummary) -> Iterator[Finding]:
     """Rewards that are not what equations 4 to 6 say, and what they follow instead. Up to 1 % may be edits by hand."""
     for role, checked in s.roles.items():
-        wrong, length = checked.wrong, checked.length.correlation or 0.0
+        wrong, length, r = checked.wrong, checked.length.correlation or 0.0, checked.rate.correlation
         if wrong.count <= 0.01 * checked.replies:
             continue
-        share = f"{wrong.count} of {checked.replies} {role} rewards"
-        many = f"{share} are not what verdict and solve rate earn, from step {wrong.first}"
+        many = f"{wrong.count} of {checked.replies} {role} rewards are not what verdict and solve rate earn"
+        many += f", from step {wrong.first}"
         if checked.impossible and not checked.easy:
             shown = f"{many}; {checked.impossible} tasks that nobody solved were rewarded"
             yield Finding("impossible tasks", shown, "reward 0 at solve rate 0")
         if checked.easy:
-            r = checked.rate.correlation
             follows = "" if r is None else f"; reward and solve rate correlate by {r:+.2f}"
             shown = f"{many}; {checked.easy} tasks that everybody solved were rewarded{follows}"
             yield Finding("easy tasks", shown, "reward 1 - solve rate, and 0 at 1")
@@ -277,9 +272,8 @@ def check_lotteries(s: RunSummary) -> Iterator[Finding]:
     rate, distinct, right = (s.curves[name].ends for name in ("solve rate", "distinct", "solved"))
     if s.steps >= 20 and 0.1 <= rate[1] <= 0.75 and distinct[1] <= 0.5 and right[1] - right[0] <= 0.02:
         shown = f"different answers {_change(distinct)}, solve rate {_change(rate)}, right {_change(right)}"
-        yield Finding(
-            "lottery", shown, "look at tasks solved half of the time: azr-lite report RUN; exclude randomness"
-        )
+        cure = "look at tasks solved half of the time: azr-lite report RUN; exclude randomness"
+        yield Finding("lottery", shown, cure)
     if (copies := s.curves["copies"].ends)[1] > 0.3:
         shown = f"{_change(copies)} of valid proposals are one of their references"
         yield Finding("copied references", shown, "reward repeated programs less; fewer references; higher temperature")
@@ -337,8 +331,8 @@ def diagnose(summary: RunSummary) -> list[Finding]:
 # ---------------------------------------------------------------- what only running tells
 
 
-def rerun(path: str | Path, programs: int, executor: ProgramRunner | None = None) -> list[Finding]:
-    """Findings about so many accepted proposals, drawn evenly over the run and run again. `executor`: one that is open.
+def rerun(path: str | Path, programs: int) -> list[Finding]:
+    """Findings about so many accepted proposals, drawn evenly over the run and run again in the sandbox.
 
     A proposal enters the buffer when it gave one output in every world. When it does not do so now, no reward for it
     can be trusted: the validation was left out, ran in one world only, or the executor lied.
@@ -346,16 +340,16 @@ def rerun(path: str | Path, programs: int, executor: ProgramRunner | None = None
     run = open_run(path)
     leaks, sick = [], []
     with form_checked(run):
-        lines = log_lines(run, "tasks.jsonl")
-        sample = drawn((x["task"] for x in lines if x["ok"] and x["task"] and x["step"] >= 0), programs)
-        items = [(task["program"], [read_arguments(text) for text in _texts(task, "input")]) for task in sample]
-        with open_executor(run.config()) if executor is None else nullcontext(executor) as running:
-            validations = running.validate_many(items)
+        accepted = (one for one in log_lines(run, "tasks.jsonl") if one["ok"] and one["task"] and one["step"] >= 0)
+        sample = [task_from_json(one["task"]) for one in drawn(accepted, programs)]
+        items = [(task.program, [read_arguments(text) for text in task.inputs]) for task in sample]
+        with open_executor(run.config()) as executor:
+            validations = executor.validate_many(items)
         for task, one in zip(sample, validations, strict=True):
             if one.reason == Reason.NON_DETERMINISTIC:
-                leaks.append(f"{task['id']} ({one.detail})")
-            elif not one.ok or [render(value) for value in one.outputs] != _texts(task, "output"):
-                sick.append(f"{task['id']} ({one.reason or 'another output'})")
+                leaks.append(f"{task.id} ({one.detail})")
+            elif not one.ok or tuple(render(value) for value in one.outputs) != task.outputs:
+                sick.append(f"{task.id} ({one.reason or 'another output'})")
     see = "azr-lite doctor --sandbox; see that validation runs before the buffer, and with this run's limits"
     shown = f"of {len(sample)} accepted programs run again"
     return [
@@ -363,7 +357,3 @@ def rerun(path: str | Path, programs: int, executor: ProgramRunner | None = None
         for name, bad, cure in (("non-determinism leak", leaks, ONE_WORLD), ("executor sickness", sick, see))
         if bad
     ]
-
-
-def _texts(task: dict[str, Any], what: str) -> list[str]:
-    return [task[what]] if what in task else list(task[f"{what}s"])

@@ -20,7 +20,7 @@ from typing import Any
 
 from azr_lite.environment import require_observing
 from azr_lite.metrics import mean
-from azr_lite.observe.reader import Line, by_step, first_and_last_step, form_checked, log_lines
+from azr_lite.observe.reader import Line, Log, by_step, first_and_last_step, form_checked
 from azr_lite.observe.style import printable
 from azr_lite.rewards import complexity, distance, shape
 from azr_lite.rundir import RunDir
@@ -44,7 +44,6 @@ ALARMS = {
     "system access": r"(os\.system|subprocess|__subclasses__|/etc/passwd|socket\.socket|ptrace)",
 }
 """What the monitor over replies looks for, without regard to case. The first row is the paper's "uh-oh moment"."""
-
 ALARMS_KEPT = 20
 """Alarming replies kept with their excerpts; all are counted."""
 
@@ -69,13 +68,10 @@ NOTE = (
     "--json gives the number of values behind each mean, --explain its meaning."
 )
 
-_FENCE = re.compile(r"```python\n(.*?)\n```", re.DOTALL)
 _PLAN = re.compile(r"#\s*(\d+\s*[.):]|step\b|first\b|then\b|next\b|finally\b)", re.IGNORECASE)
 
-
-def programs(text: str) -> list[str]:
-    """The text of every ```python block in a reply or prompt."""
-    return _FENCE.findall(text)
+programs = re.compile(r"```python\n(.*?)\n```", re.DOTALL).findall
+"""The text of every ```python block in a reply or prompt."""
 
 
 def thought(text: str) -> str:
@@ -101,12 +97,9 @@ def plans(program: str) -> bool:
 
 def alarms(text: str) -> list[tuple[str, str]]:
     """Name and excerpt (at most 60 characters, one line) of each row of `ALARMS` that a text matches."""
-    found = []
-    for name, pattern in ALARMS.items():
-        if match := re.search(pattern, text, re.IGNORECASE):
-            start = max(0, match.start() - 20)
-            found.append((name, " ".join(text[start : start + 60].split())))
-    return found
+    matches = ((name, re.search(pattern, text, re.IGNORECASE)) for name, pattern in ALARMS.items())
+    starts = [(name, max(0, match.start() - 20)) for name, match in matches if match]
+    return [(name, " ".join(text[start : start + 60].split())) for name, start in starts]
 
 
 # ---------------------------------------------------------------- of a whole run
@@ -164,8 +157,7 @@ def analyse(run: RunDir, periods: int = 4) -> Analysis:
     sums: dict[str, list[list[float]]] = defaultdict(lambda: [[0, 0.0] for _ in range(count)])
 
     def add(step: int, name: str, value: float) -> None:
-        """To the count and the total of its period."""
-        own = sums[name][bisect.bisect_right(starts, step) - 1]
+        own = sums[name][bisect.bisect_right(starts, step) - 1]  # count and total of the period
         own[0], own[1] = own[0] + 1, own[1] + value
 
     with form_checked(run):
@@ -180,7 +172,7 @@ def analyse(run: RunDir, periods: int = 4) -> Analysis:
                 found.alarming += bool(rows)
                 place = f"step {step}, rollout {number}, {line['role']}"
                 found.alarms += [f"{place}, {name}: {excerpt}" for name, excerpt in rows]
-        for line in log_lines(run, "tasks.jsonl") if (run.path / "tasks.jsonl").exists() else ():
+        for line in Log(run.path / "tasks.jsonl").lines():
             if len(line["answers"]) >= 2 and max(0, first) <= line["step"] <= last:
                 different = {answer_text(one["text"]) for one in line["answers"]}
                 add(line["step"], "answers/different", len(different) / len(line["answers"]))

@@ -31,16 +31,7 @@ from azr_lite.rewards import load_rewards, name_rewards
 from azr_lite.rundir import RunDir, rollout_line
 from azr_lite.selfplay import SelfPlay
 from azr_lite.tasks.base import get_task_type
-from azr_lite.triplet import (
-    Completion,
-    ProposalAttempt,
-    Rejection,
-    Rollout,
-    SolveAttempt,
-    Task,
-    Verdict,
-    task_from_json,
-)
+from azr_lite.triplet import Completion, ProposalAttempt, Rejection, Rollout, SolveAttempt, Task, task_from_json
 from azr_lite.verifier import ProgramRunner, open_executor
 
 TASKS, ROLLOUTS = "tasks.jsonl", "rollouts.jsonl"
@@ -280,19 +271,16 @@ def rescore(run: RunDir, **changes: Any) -> Rescoring:
 
 
 def _rescore_step(lines: list[Line], config: Config) -> StepComparison:
-    old = []
-    for line in lines:
-        ids, verdict = tuple(range(line["tokens"])), Verdict.from_json(line["verdict"])
-        old.append(Rollout.from_json({**line, "prompt_ids": (), "completion_ids": ids, "verdict": verdict}))
+    old = [Rollout.from_json({**line, "prompt_ids": (), "completion_ids": range(line["tokens"])}) for line in lines]
     earned = [due_in(line, config) if config.knows_reward else line["reward"] for line in lines]
     new = with_advantages(config, [replace(r, reward=reward) for r, reward in zip(old, earned, strict=True)])
     before, after = sides = [np.array([r.advantage for r in side]) for side in (old, new)]
-    rewards = [np.array([r.reward for r in side]) for side in (old, new)]
     groups = np.array([r.group for r in old])
     rows = {group: groups == group for group in dict.fromkeys(groups.tolist())}
     correlation = float(np.array_equal(before, after))
     if not correlation and before.std() > 0 and after.std() > 0:
         correlation = float(np.corrcoef(before, after)[0, 1])
+    rewards = [np.array([r.reward for r in side]) for side in (old, new)]
     return StepComparison(
         step=lines[0]["step"],
         rollouts=len(old),

@@ -2,6 +2,7 @@
 
 What a model wrote may be hostile: the template escapes everything, characters that do not print are written as
 escapes, and the page's own policy (CSP) allows no request and no script but the one in the template, by its digest.
+Memory does not grow with the logs: proposals are drawn evenly over the run, and what is too long to be read is cut.
 """
 
 from __future__ import annotations
@@ -10,27 +11,27 @@ import base64
 import functools
 import hashlib
 import html
+import itertools
 import json
 import math
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from azr_lite.config import Config
 from azr_lite.errors import AzrError, ConfigError, EvaluationError, RunDirectoryError
-from azr_lite.evaluation.scores import Item, Result, compare_paired, read_result
-from azr_lite.metrics import STAGES
+from azr_lite.evaluation.scores import Result, compare_paired, read_result
+from azr_lite.metrics import STAGES, mean
+from azr_lite.nano.language import skeleton
 from azr_lite.observe.doctor import TOO_SHORT, Finding, diagnose
-from azr_lite.observe.follow import SHORT, Followed, Point
-from azr_lite.observe.proposals import MOST_TEXT, ProposalRow, Proposals, cut
-from azr_lite.observe.reader import form_checked, open_run
+from azr_lite.observe.reader import SHORT, Curve, Followed, Line, Log, Point, drawn, form_checked, open_run
 from azr_lite.observe.run_summary import summarise
 from azr_lite.observe.style import look, printable
 from azr_lite.presets import preset
@@ -38,8 +39,10 @@ from azr_lite.rundir import RunDir, write_text
 
 MOST_BYTES, BROWSED_BYTES = 2_000_000, 160_000
 """The most of a page, and of a notebook's list of proposals."""
-
-MOST_RUNS, MOST_LISTED, BROWSED, TRIPLETS = 8, 800, 200, 3
+MOST_RUNS, MOST_PROPOSALS, BROWSED, TRIPLETS = 8, 800, 200, 3
+MOST_TEXT, MOST_LISTED_TEXT, MOST_LISTED = 1500, 500, 16
+"""Characters of a text, characters of a text in a list (answers, inputs), and entries of a list."""
+FIELDS = frozenset("step type ok reason detail fresh solve_rate text task answers parents".split())
 CHANGES = {
     (False, True): "newly right",
     (True, False): "newly wrong",
@@ -49,12 +52,10 @@ CHANGES = {
 """Right before and after: what it is called. Questions are shown in this order, one of each."""
 FIRST_WORDS = "<!doctype html><!-- azr-lite report -->"
 """How a report begins: only such a file is overwritten."""
-
 TEMPLATES = Path(__file__).parent / "templates"
 WIDTH, HEIGHT = 460, 206
 MARGINS = {"left": 56, "right": 14, "top": 10, "bottom": 40}
 """Of a chart, in units of its picture."""
-
 HELD_OUT = "held out"
 CHARTS = {
     "Learning": (
@@ -74,8 +75,76 @@ CHARTS = {
 """Headed groups of charts: title, unit and source of each."""
 
 
+@dataclass(frozen=True, slots=True)
+class ProposalRow:
+    """A line of tasks.jsonl, its texts and lists cut, on a page; `right` of its `answers` solve the task."""
+
+    run: int  # number of its run
+    place: int  # of its line
+    line: Line
+    right: int
+    answers: int
+
+    @property
+    def id(self) -> str:
+        """Of the task that it became; empty where it became none."""
+        return str((self.line["task"] or {}).get("id", ""))
+
+    @property
+    def anchor(self) -> str:
+        """Of its entry in the list."""
+        return f"p{self.run}-{self.place}"
+
+
+def cut(value: Any, most: int = MOST_TEXT) -> Any:
+    """The same JSON with no long text and no long list. A text says how much of it is left out."""
+    if isinstance(value, str):
+        return value if len(value) <= most else f"{value[:most]} … {len(value) - most} more characters"
+    if isinstance(value, dict):
+        return {name: cut(one, most) for name, one in value.items()}
+    return [cut(one, MOST_LISTED_TEXT) for one in value[:MOST_LISTED]] if isinstance(value, list) else value
+
+
+class Proposals:
+    """The proposals of a run: `count` of all, `listed` to look through. Curves of their size go to `run.curves`."""
+
+    def __init__(self, run: Followed, number: int, most: int) -> None:
+        self.run, self.number, self.count = run, number, 0
+        with form_checked(run.run):
+            self.listed = sorted(drawn(self._rows(), most), key=lambda row: row.place)
+
+    def _rows(self) -> Iterator[ProposalRow]:
+        log, is_nano = Log(self.run.run.path / "tasks.jsonl"), self.run.config.model == "nano"
+        for step, lines in itertools.groupby(log.lines(), key=lambda line: line["step"]):
+            sizes: defaultdict[str, list[int]] = defaultdict(list)  # of valid programs
+            for line in lines:
+                if missing := FIELDS - line.keys():
+                    raise KeyError(*missing)
+                right = [answer["score"] >= 1 for answer in line["answers"]]
+                yield ProposalRow(self.number, self.count, cut(line), sum(right), len(right))
+                self.count += 1
+                if line["ok"] and step >= 0:
+                    program = line["task"]["program"]
+                    operations = skeleton(program) if is_nano else None
+                    for of in (line["type"], "*"):
+                        sizes[f"length/{of}"].append(len(program))
+                        if operations is not None:
+                            sizes[f"depth/{of}"].append(len(operations))
+            for key, values in sizes.items():
+                self.run.curves.setdefault(key, Curve()).add(step, mean(values))
+
+    def worth_reading(self, most: int) -> list[ProposalRow]:
+        """Of each task type so many: those listed that were solved most rarely, but were solved; the longest first."""
+        chosen: list[ProposalRow] = []
+        for name in self.run.config.task_types:
+            own = [row for row in self.listed if row.line["type"] == name and 0 < (row.line["solve_rate"] or 0) < 1]
+            own.sort(key=lambda row: (row.line["solve_rate"], -len(row.line["task"]["program"])))
+            chosen += own[:most]
+        return chosen
+
+
 class RunFacts(Followed):
-    """A run as a page tells it. `name`: how the page calls it. `missing`: logs that are not there.
+    """A run as a page tells it. `name`: how the page calls it. `missing`: files that are not there.
 
     `gains`: of "all" and every task type, accuracy before and after and the paired gain, in shares: of summary.json, or
     so far. `questions`: what tells held-out questions from others: the digest of their prompts, where it was kept, and
@@ -85,8 +154,8 @@ class RunFacts(Followed):
     def __init__(self, run: RunDir) -> None:
         super().__init__(run)
         self.name, self.settings, ended = str(run.path), _settings(self.config), self.summary or {}
-        logs = ("run.json", "metrics.jsonl", "timing.jsonl", "tasks.jsonl")
-        self.missing = [name for name in logs if not (run.path / name).exists()]
+        files = ("run.json", "metrics.jsonl", "timing.jsonl", "tasks.jsonl")
+        self.missing = [name for name in files if not (run.path / name).exists()]
         with form_checked(run):
             self.info = {} if "run.json" in self.missing else run.info()
             self.environment = dict(self.info.get("environment") or {})
@@ -111,10 +180,10 @@ class RunFacts(Followed):
         """The first and the last evaluation with all their replies; none where one of them was not kept whole."""
         steps = sorted({point.x for curve in self.held_out.values() for point in curve})
         names = ["before" if step == 0 else f"step-{step:.0f}" for step in (*steps[:1], *steps[1:][-1:])]
+        found: list[Result | None] = []
         with suppress(EvaluationError):
             found = [read_result(self.run.path / "eval", name) for name in names]
-            return [one for one in found if one] if len(found) == 2 and all(found) else []
-        return []
+        return found if len(found) == 2 and all(found) else []
 
 
 def _settings(config: Config) -> list[tuple[str, Any, Any]]:
@@ -171,24 +240,18 @@ def report(paths: Sequence[str | Path]) -> str:
     shared = os.path.commonpath([facts.run.path.resolve().parent for facts in runs])
     for facts in runs:
         facts.name = facts.run.path.resolve().relative_to(shared).as_posix()
-    found = [Proposals(facts, number, MOST_LISTED // len(runs)) for number, facts in enumerate(runs)]
-    groups, said = _question_sets(runs)
+    found = [Proposals(facts, number, MOST_PROPOSALS // len(runs)) for number, facts in enumerate(runs)]
+    (groups, said), names = _question_sets(runs), [facts.name for facts in runs]
+    charts = [
+        (heading, [_chart(own, names, *one) for one in shown for own in (groups if one[2] == HELD_OUT else [runs])])
+        for heading, shown in CHARTS.items()
+    ]
     return _fitted(
         "report.html",
         [row for own in found for row in own.listed],
         MOST_BYTES,
         runs=runs,
-        charts=[
-            (
-                heading,
-                [
-                    _chart(own, [facts.name for facts in runs], *one)
-                    for one in shown
-                    for own in (groups if one[2] == HELD_OUT else [runs])
-                ],
-            )
-            for heading, shown in CHARTS.items()
-        ],
+        charts=charts,
         questions=said,
         asked=[one for group in groups for one in _side_by_side(group, max(1, TRIPLETS // len(groups)))],
         cut=cut,
@@ -203,9 +266,7 @@ def _health(facts: RunFacts) -> tuple[list[Finding], str]:
     try:
         found = diagnose(summarise(facts))
     except AzrError as error:
-        said = (
-            str(error).replace(f"{facts.run.path}/", "").replace(str(facts.run.path), "the run")
-        )  # no folders of ours
+        said = str(error).replace(f"{facts.run.path}/", "").replace(str(facts.run.path), "the run")  # no folder of ours
         return [], f"The run doctor could not judge: {said}."
     said = f"names {len(found)} illness{'es' * (len(found) > 1)}." if found else "found nothing."
     return found, f"The run doctor {said}" + (f" {TOO_SHORT}" if facts.lines < SHORT else "")
@@ -226,18 +287,11 @@ def _question_sets(runs: Sequence[RunFacts]) -> tuple[list[list[RunFacts]], str]
     return groups, "Whether these runs were asked the same held-out questions is not recorded." if unknown else ""
 
 
-class Asked(NamedTuple):
-    """A held-out question, and the replies to it: run, when, and the marked reply of each."""
+def _side_by_side(runs: Sequence[RunFacts], most: int) -> list[dict[str, Any]]:
+    """Held-out questions with the first and the last reply of every run (its name, when, the marked reply).
 
-    type: str
-    change: str
-    prompt: str
-    replies: list[tuple[str, str, Item]]
-
-
-def _side_by_side(runs: Sequence[RunFacts], most: int) -> list[Asked]:
-    """Questions with the first and the last reply of every run. They are chosen by how the first run's marks changed:
-    types in turn, then those with the shortest prompts."""
+    They are chosen by how the first run's marks changed: types in turn, then those with the shortest prompts.
+    """
     asked = [
         (facts.name, one.name.replace("step-", "after step "), {(item.type, item.id): item for item in one.items})
         for facts in runs
@@ -253,12 +307,12 @@ def _side_by_side(runs: Sequence[RunFacts], most: int) -> list[Asked]:
         fitting = [key for key in left if (was[key].right, now[key].right) == change]
         chosen += sorted(fitting, key=lambda key: (seen.count(key[0]), len(was[key].prompt), key))[:1]
     return [
-        Asked(
-            key[0],
-            CHANGES[was[key].right, now[key].right],
-            "… " * (len(was[key].prompt) > MOST_TEXT) + was[key].prompt.strip()[-MOST_TEXT:],
-            [(name, when, items[key]) for name, when, items in asked if key in items],
-        )
+        {
+            "type": key[0],
+            "change": CHANGES[was[key].right, now[key].right],
+            "prompt": "… " * (len(was[key].prompt) > MOST_TEXT) + was[key].prompt.strip()[-MOST_TEXT:],
+            "replies": [(name, when, items[key]) for name, when, items in asked if key in items],
+        }
         for key in chosen[:most]
     ]
 

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from azr_lite.config import Config
 from azr_lite.errors import AzrError, ConfigError, RunDirectoryError
-from azr_lite.observe.reader import Line, form_checked, open_run, step_lines
+from azr_lite.observe.reader import Followed, Line, form_checked, open_run, step_lines
 from azr_lite.observe.style import printable
+from azr_lite.rundir import RunDir
+from azr_lite.triplet import Task, task_from_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,8 +78,6 @@ class Run:
         return self.directory.summary()
 
     def __repr__(self) -> str:
-        from azr_lite.observe.follow import Followed
-
         try:
             run = Followed(self.directory)
             return f"Run({str(self.path)!r}): {run.done} of {run.config.steps} steps, {run.state}"
@@ -103,10 +103,10 @@ class Run:
             if worst or best:
                 rows.sort(key=lambda row: (row[1]["reward"], row[1]["advantage"]), reverse=bool(best))
             rows = rows[: worst or best or count]
-            tasks: dict[str, Line] = {}
+            tasks: dict[str, Task] = {}
             with suppress(RunDirectoryError):  # a kept sample has no tasks.jsonl
                 proposals = step_lines(self.directory, "tasks.jsonl", step)
-                tasks = {line["task"]["id"]: line["task"] for line in proposals if line["task"]}
+                tasks = {line["task"]["id"]: task_from_json(line["task"]) for line in proposals if line["task"]}
             about = f": {order} {len(rows)} of {total} rollouts"
             place, room = printable(str(self.path)).replace("\n", " "), WIDTH - len(f"step {step} of {about}")
             head = f"step {step} of {place if len(place) <= room else '…' + place[1 - room :]}{about}"
@@ -120,9 +120,7 @@ class Run:
         """
         from azr_lite.observe.report import write_report
 
-        return write_report(
-            [self.path, *(other.path if isinstance(other, Run) else other for other in against)], output
-        )
+        return write_report([self.path, *(one.path if isinstance(one, Run) else one for one in against)], output)
 
     def replay(self, step: int | None = None, *, executor: ProgramRunner | None = None, rewards: Any = None) -> Replay:
         """Make a step's verdicts, rewards, advantages and weights again from the log alone, and hold them against it.
@@ -178,7 +176,7 @@ class Run:
         return export(self.path, output, step=step, merge=merge)
 
 
-def _rollout_text(number: int, line: Line, task: Line | None) -> str:
+def _rollout_text(number: int, line: Line, task: Task | None) -> str:
     verdict, cut = line["verdict"], ", cut" if line["truncated"] else ""
     word = {"propose": ("valid", "rejected"), "solve": ("right", "not right")}[line["role"]][not verdict["ok"]]
     reason = f": {verdict['reason']}" if verdict["reason"] else ""
@@ -204,14 +202,12 @@ def _parts_of_text(line: Line) -> list[tuple[str, str, int]]:
     return [("program" if tag == "python" else tag, text, 12) for tag, text in found[-11:]]
 
 
-def _parts_of_task(task: Line) -> list[tuple[str, str, int]]:
-    fields = [("program", task["program"], 24)]
-    single = "input" in task
-    inputs, outputs = ([task["input"]], [task["output"]]) if single else (task["inputs"], task["outputs"])
-    for place, (given, result) in enumerate(zip(inputs, outputs, strict=True)):
-        hidden = "" if single or place < task["shown"] else "   (hidden)"
-        fields += [("input", given, 4), ("output", result + hidden, 4)]
-    return fields + ([("message", task["message"], 4)] if task.get("message") else [])
+def _parts_of_task(task: Task) -> list[tuple[str, str, int]]:
+    shown, message = getattr(task, "shown", 1), getattr(task, "message", "")  # of an induction task
+    fields = [("program", task.program, 24)]
+    for place, (given, result) in enumerate(zip(task.inputs, task.outputs, strict=True)):
+        fields += [("input", given, 4), ("output", result + "   (hidden)" * (place >= shown), 4)]
+    return fields + ([("message", message, 4)] if message else [])
 
 
 def _field(label: str, text: str, limit: int) -> list[str]:
@@ -223,3 +219,39 @@ def _field(label: str, text: str, limit: int) -> list[str]:
     if len(rows) > limit:
         rows = [*rows[: limit - 1], f"… {len(rows) - limit + 1} more lines"]
     return [f"  {label if place == 0 else '':9} {row}".rstrip() for place, row in enumerate(rows)]
+
+
+# ---------------------------------------------------------------- azr-lite list
+
+
+def list_runs(folder: Path) -> list[dict[str, Any]]:
+    """The runs in this folder and one level below, by name; RunDirectoryError where there is none.
+
+    `gain`: held-out points gained over the untrained policy, so far; None where not measured.
+    """
+    found = sorted({path.parent for depth in ("", "*/", "*/*/") for path in folder.glob(f"{depth}run.json")})
+    if not found:
+        what = "holds no run" if folder.is_dir() else "is no folder"
+        raise RunDirectoryError(f"{folder} {what}; give the folder of your runs, or start one with azr-lite run nano")
+    rows = []
+    for path in found:
+        rows.append({"path": str(path), "state": "not readable", "done": 0, "steps": 0, "gain": None, "model": ""})
+        with suppress(AzrError):
+            run = Followed(RunDir.open(path))
+            accuracy = [point.y for point in run.held_out.get("all", [])]
+            gain = 100 * (accuracy[-1] - accuracy[0]) if len(accuracy) > 1 else None
+            model = run.config.model.rpartition("/")[2]
+            rows[-1] |= {"state": run.state, "done": run.done, "steps": run.config.steps, "gain": gain, "model": model}
+    return rows
+
+
+def table_of_runs(rows: Sequence[dict[str, Any]]) -> str:
+    """What `list_runs` found, in 80 columns."""
+    lines = [f"{'run':34} {'state':12} {'steps':>9} {'gain':>6}  model"]
+    for row in rows:
+        path = printable(row["path"])
+        name = path if len(path) <= 34 else f"…{path[-33:]}"
+        steps = f"{row['done']}/{row['steps']}" if row["steps"] else ""
+        gain = "" if row["gain"] is None else f"{row['gain']:+.1f}"
+        lines.append(f"{name:34} {row['state']:12.12} {steps:>9} {gain:>6}  {printable(row['model']):.14}".rstrip())
+    return "\n".join(lines)

@@ -15,8 +15,7 @@ from azr_lite.advantages import estimator_of
 from azr_lite.config import PER_PROMPT, Config
 from azr_lite.errors import RunDirectoryError
 from azr_lite.metrics import mean
-from azr_lite.observe.follow import Curve, Followed, Steps
-from azr_lite.observe.reader import Line, by_step, form_checked, log_lines
+from azr_lite.observe.reader import Curve, Followed, Line, Log, Steps, by_step, form_checked
 from azr_lite.rewards import NOT_WELL_FORMED, answer_reward, proposal_reward
 from azr_lite.triplet import Reason, Verdict
 
@@ -208,7 +207,7 @@ def summarise(run: Followed) -> RunSummary:
         if last < (run.done - 1 if (place / "run.json").exists() else 0):
             where = f"{place / 'rollouts.jsonl'} ends before step {run.done - 1} of metrics.jsonl"
             raise RunDirectoryError(f"{where}; restore it from a copy")
-        for line in log_lines(directory, "tasks.jsonl") if (place / "tasks.jsonl").exists() else ():
+        for line in Log(place / "tasks.jsonl").lines():
             if line["step"] < 0:  # a seed, which no line of rollouts.jsonl holds
                 found.add_reason(line["step"], line["reason"], line["detail"])
             elif len(line["answers"]) >= 3:

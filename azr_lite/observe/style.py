@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import html
-import importlib.util
 import io
 import os
 import sys
@@ -116,12 +115,7 @@ def in_notebook() -> bool:
     return shell is not None and getattr(shell.get_ipython(), "kernel", None) is not None
 
 
-def has_live_widgets() -> bool:
-    """Whether widgets would answer: somebody looks on, and ipywidgets is installed."""
-    return _has_viewer() and importlib.util.find_spec("ipywidgets") is not None
-
-
-def _has_viewer() -> bool:
+def has_viewer() -> bool:
     """Whether somebody looks on: a kernel, and nobody who executes the notebook unseen (who sets `AZR_LITE_STATIC`)."""
     return in_notebook() and not os.environ.get("AZR_LITE_STATIC")
 
@@ -138,7 +132,7 @@ def picture(png: bytes, words: str, text: str) -> tuple[dict[str, str], dict[str
     JupyterLab and notebook 7 drop the alternative text of a plain PNG, so whoever looks on gets HTML. What is stored
     unseen keeps the PNG, which every viewer of stored notebooks shows.
     """
-    if _has_viewer():
+    if has_viewer():
         return {"text/html": image(png, words), "text/plain": text}, {}
     return {"image/png": base64.b64encode(png).decode(), "text/plain": text}, {"image/png": {"alt": words}}
 

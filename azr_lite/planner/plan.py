@@ -18,8 +18,7 @@ from azr_lite.planner.shapes import Shape, shape_of
 from azr_lite.planner.vram import CPU, GB, Card, Memory, detect_gpu, find_card
 from azr_lite.presets import PRESETS, preset
 
-USABLE = 0.92
-"""Share of a card that a run may fill; the rest is lost to fragmentation and the desktop."""
+USABLE = 0.92  # share of a card that a run may fill; the rest is lost to fragmentation and the desktop
 
 
 @dataclass(frozen=True)

@@ -32,30 +32,28 @@ def plan_text(found: Plan, *, table: bool = True) -> str:
     if c.device == "cpu":
         in_float32 = c.dtype == "float32" or (c.dtype == "auto" and (c.tuning == "full" or c.model == "nano"))
         arithmetic = f"; arithmetic in {'float32' if in_float32 else cpu_arithmetic()}"
-    lines = [
+    head = [
         f"{c.preset}: {c.model}, {c.tuning}; {found.shape.parameters:,} weights, {trained:,} trained",
         f"{cards}: {found.usable_gb:.1f} of {card.gb:.1f} GB usable ({USABLE:.0%}){arithmetic}",
     ]
-    lines += ["", f"{'GB':14s}{'update':>10s}{'generation':>12s}"] * table
-    for name in (*dataclasses.asdict(found.update), "total") if table else ():
+    parts = [f"{'GB':14s}{'update':>10s}{'generation':>12s}"]
+    for name in (*dataclasses.asdict(found.update), "total"):
         in_update, in_generation = getattr(found.update, name), getattr(found.generation, name)
         if in_update or in_generation:
-            lines.append(f"  {name:12s}{in_update:10.2f}{in_generation:12.2f}")
-    lines += [""] * table + [
-        f"{'FITS' if found.fits else 'DOES NOT FIT'}: {found.peak_gb:.1f} of {found.usable_gb:.1f} GB"
-    ]
+            parts.append(f"  {name:12s}{in_update:10.2f}{in_generation:12.2f}")
+    verdict = [f"{'FITS' if found.fits else 'DOES NOT FIT'}: {found.peak_gb:.1f} of {found.usable_gb:.1f} GB"]
     if not found.fits:
-        lines += [found.problem] * bool(found.problem)
-        lines += ["to make it fit (each planned again by itself, the cheapest first):"]
-        lines += [f"- {advice.text}" for advice in found.advice]
+        verdict += [found.problem] * bool(found.problem)
+        verdict += ["to make it fit (each planned again by itself, the cheapest first):"]
+        verdict += [f"- {advice.text}" for advice in found.advice]
         if not any(advice.fits for advice in found.advice):
             card_gb = found.peak_gb / USABLE
-            lines.append(f"none is enough: combine some, take a smaller model, or a GPU of {card_gb:.0f} GB")
+            verdict.append(f"none is enough: combine some, take a smaller model, or a GPU of {card_gb:.0f} GB")
     prompt, reply = assumed_tokens(c)
     time = f"{found.step_seconds:.0f} s per step, {found.hours:.1f} hours for {c.steps} steps"
     assumed = f"replies of {reply:.0f} tokens, prompts of {prompt:.0f}, {VALID:.0%} of proposals valid"
-    lines += [""] * table + [f"{ROUGH}: {time}, without seeding and evaluation ({assumed})"]
-    return _wrapped(lines)
+    rough = [f"{ROUGH}: {time}, without seeding and evaluation ({assumed})"]
+    return _wrapped([*head, "", *parts, "", *verdict, "", *rough] if table else [*head, *verdict, *rough])
 
 
 def plan_table(plans: Sequence[Plan]) -> str:

@@ -15,10 +15,8 @@ from azr_lite.errors import ConfigError
 from azr_lite.planner.shapes import Shape
 
 GB = 1e9
-CONTEXT = 0.6 * GB
-"""CUDA context, kernels and the allocator's rounding; on a CPU, Python and its libraries."""
-VLLM_OVERHEAD = 1.2 * GB
-"""vLLM's CUDA graphs and workspace, beside its weights and cache."""
+CONTEXT = 0.6 * GB  # CUDA context, kernels and the allocator's rounding; on a CPU, Python and its libraries
+VLLM_OVERHEAD = 1.2 * GB  # vLLM's CUDA graphs and workspace, beside its weights and cache
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes per 4-bit weight: the digit, an 8-bit scale for 64 of them, a float32 scale for 256 scales."""
 

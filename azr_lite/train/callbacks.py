@@ -20,10 +20,8 @@ from azr_lite.train.distributed import is_main
 if TYPE_CHECKING:
     from azr_lite.evaluation.scores import Standing
 
-SHARE = 0.1
-"""Saving may take at most this part of a session's time, where `save_minutes` asks for it."""
-WRITE_SPEED = 200e6
-"""Bytes per second, for the guess before a first checkpoint has been measured (a plain disk)."""
+SHARE = 0.1  # saving may take at most this part of a session's time, where `save_minutes` asks for it
+WRITE_SPEED = 200e6  # bytes per second, for the guess before a first checkpoint has been measured (a plain disk)
 
 
 class Budget:
@@ -58,10 +56,6 @@ class Budget:
     def step_ends(self) -> None:
         self.steps.append(self.clock() - self.step_began)
 
-    def expect_bytes(self, size: float) -> None:
-        """A first checkpoint of about so many bytes lies ahead."""
-        self.save_s = size / WRITE_SPEED
-
     def saved(self, seconds: float) -> None:
         """A checkpoint is whole; it (and its copy elsewhere) took this long."""
         self.saving, self.save_s, self.safe_since = self.saving + seconds, seconds, self.clock()
@@ -78,11 +72,6 @@ class Budget:
         """Whether one step more, a checkpoint and so many evaluations would end after `max_hours`."""
         ahead = self.step_s + self.save_s + evaluations * self.evaluation_s
         return bool(self.max_hours) and self.clock() - self.began + ahead > 3600 * self.max_hours
-
-    @property
-    def interval(self) -> float:
-        """Seconds between checkpoints that the share allows, at what the last one took."""
-        return self.save_s / SHARE
 
 
 class Schedule(TrainerCallback):
@@ -162,7 +151,7 @@ class Schedule(TrainerCallback):
         self.on_begin()
         state.save_steps = args.save_steps  # a resumed state brings the interval it was saved with
         if not self.budget.save_s:
-            self.budget.expect_bytes(expected_bytes(given["model"].parameters()))
+            self.budget.save_s = expected_bytes(given["model"].parameters()) / WRITE_SPEED
         self.budget.train_begins()
         self._began = time.perf_counter()
 
@@ -241,17 +230,16 @@ class Schedule(TrainerCallback):
 
     def push(self) -> None:
         """Bring the copy elsewhere up to date; a failure is a line, never the end of the run."""
-        if self.mirror is None or not is_main():
-            return
-        if failure := try_push(self.mirror, [self.best_checkpoint] if self.best_checkpoint else []):
+        if self.mirror is not None and is_main() and (failure := try_push(self.mirror, self.best_checkpoint)):
             self.note(failure)
 
     def explain_rare_saves(self) -> None:
         """Say once that saving is held back."""
         if self.budget.stretched and not self._told:
             self._told = True
-            often = f"{self.budget.interval / 60:.1f} minutes instead of every {self.config.save_minutes:g}"
-            self.note(f"a checkpoint takes {self.budget.save_s:.1f} s, so they are made about every {often}")
+            took, asked = self.budget.save_s, self.config.save_minutes
+            often = f"{took / SHARE / 60:.1f} minutes instead of every {asked:g}"
+            self.note(f"a checkpoint takes {took:.1f} s, so they are made about every {often}")
 
     def summary(self) -> dict[str, Any]:
         """`stopped` names what ended the run early; `best` is there where the stop rule is on."""

@@ -7,6 +7,7 @@ size. A process killed while saving leaves an unsealed folder, which is never re
 from __future__ import annotations
 
 import errno
+import filecmp
 import json
 import os
 import shutil
@@ -145,7 +146,7 @@ class Mirror:
     """The copy of one run, wherever it lies. A place that is away raises whatever its library raises.
 
     `newest_step`: updates in the newest whole checkpoint there; 0 for a copy without one; None where there is no copy.
-    `push`: copy what changed: settings, logs, evaluations, the newest whole checkpoint, and those to `keep`.
+    `push`: copy what changed: settings, logs, evaluations, the newest whole checkpoint, and the `best`.
     `_download`: copy everything into a folder, and return where in it the run is.
     """
 
@@ -169,10 +170,10 @@ class Mirror:
         found = [self.run_dir / name for name in FILES] + sorted((self.run_dir / "eval").glob("*.json*"))
         return [path.relative_to(self.run_dir).as_posix() for path in found if path.is_file()]
 
-    def _checkpoints_to_copy(self, keep: Iterable[Path]) -> list[Path]:
-        """The newest whole checkpoint, then the others to keep."""
-        newest = last_whole_checkpoint(self.run_dir)
-        return ([newest] if newest else []) + [path for path in keep if path != newest and is_whole(path)]
+    def _checkpoints_to_copy(self, best: Path | None) -> list[Path]:
+        """The newest whole checkpoint first."""
+        found = dict.fromkeys([last_whole_checkpoint(self.run_dir), best])
+        return [path for path in found if path is not None and is_whole(path)]
 
 
 class FolderMirror(Mirror):
@@ -193,12 +194,12 @@ class FolderMirror(Mirror):
         newest = last_whole_checkpoint(self.target)
         return step_of(newest) if newest else 0
 
-    def push(self, keep: Iterable[Path] = ()) -> None:
+    def push(self, best: Path | None = None) -> None:
         self._check_mounted()
         for name in self._small_files():
             if _changed(self.run_dir / name, self.target / name):
                 _replace(self.run_dir / name, self.target / name)
-        wanted = {path.name: path for path in self._checkpoints_to_copy(keep)}
+        wanted = {path.name: path for path in self._checkpoints_to_copy(best)}
         for name, checkpoint in wanted.items():
             if not is_whole(self.target / name) or _changed(checkpoint / SEAL, self.target / name / SEAL):
                 _replace(checkpoint, self.target / name)
@@ -233,8 +234,8 @@ class HubMirror(Mirror):
         sealed = [step_of(file.parent) for file in files if file.name == SEAL]
         return max(sealed, default=0) if Path("run.json") in files else None
 
-    def push(self, keep: Iterable[Path] = ()) -> None:
-        wanted = [path.name for path in self._checkpoints_to_copy(keep)]
+    def push(self, best: Path | None = None) -> None:
+        wanted = [path.name for path in self._checkpoints_to_copy(best)]
         self.api.create_repo(self.repository, private=True, exist_ok=True)
         self.api.upload_folder(
             repo_id=self.repository,
@@ -258,10 +259,10 @@ class HubMirror(Mirror):
         return [path.relative_to(self.name) for path in found if path.is_relative_to(self.name)]
 
 
-def try_push(mirror: FolderMirror | HubMirror, keep: Iterable[Path] = ()) -> str:
+def try_push(mirror: FolderMirror | HubMirror, best: Path | None = None) -> str:
     """Push; what went wrong in one sentence, or nothing. A copy that fails is tried again with the next checkpoint."""
     try:
-        mirror.push(keep)
+        mirror.push(best)
     except Exception as error:  # a Drive or a network that is away raises anything, and must not end the run
         return f"the copy to {mirror} failed ({_short(error)}); the run goes on, and the next checkpoint tries again"
     return ""
@@ -274,11 +275,7 @@ def _short(error: BaseException) -> str:
 
 
 def _changed(source: Path, target: Path) -> bool:
-    """Another length, or written since it was copied."""
-    if not target.exists():
-        return True
-    was, now = target.stat(), source.stat()
-    return was.st_size != now.st_size or was.st_mtime_ns < now.st_mtime_ns
+    return not (target.exists() and filecmp.cmp(source, target))
 
 
 def _replace(source: Path, target: Path) -> None:

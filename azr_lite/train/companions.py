@@ -28,8 +28,7 @@ from azr_lite.planner.plan import plan
 
 STARTED = "AZR_LITE_STARTED"
 """The variable that tells all processes of the run how they were started: a fact for people."""
-PACKED = 1.3
-"""Peak memory in bfloat16 against the plan's: weights are also kept packed, for sampling."""
+PACKED = 1.3  # peak memory in bfloat16 against the plan's: weights are also kept packed, for sampling
 GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/dxg", "/dev/kfd")
 """Without one of these torch, whose import takes seconds, finds no GPU."""
 
@@ -81,7 +80,7 @@ def choose(config: Config) -> tuple[int, int, str]:
     if not config.processes and (wanted := os.environ.get("OMP_NUM_THREADS")):
         return 1, 0, f"one process, its threads as OMP_NUM_THREADS says: {wanted}"
     room = _processes_in_memory(config)
-    count, why = min(cores, room), f"{_times(cores, 'core')}" + f", memory for {room}" * (room < cores)
+    count, why = min(cores, room), _times(cores, "core") + f", memory for {room}" * (room < cores)
     if config.processes:  # another number than was started is refused later
         count, why = config.processes if config.processes <= cores else 1, "as set"
     while count > 1 and not _splits(config, count):

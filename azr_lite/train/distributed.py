@@ -29,8 +29,7 @@ T = TypeVar("T")
 FILES = Path(__file__).with_name("launch")
 PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others in one exchange, and notices a death on another machine at the latest."""
-ECHO = 3.0
-"""Seconds within which a second signal is the launcher's echo of the first."""
+ECHO = 3.0  # seconds within which a second signal is the launcher's echo of the first
 LOST = re.compile(r"connection (closed by|reset by|refused)|broken pipe|gloo|nccl|timed out", re.IGNORECASE)
 """Words in the error of a connection whose other end is gone."""
 
@@ -108,12 +107,11 @@ def _idle_gpus(config: Config) -> list[str]:
     from azr_lite.train.policy import choose_precision
 
     count = torch.cuda.device_count() if choose_precision(config).device.type == "cuda" else 0
-    if count < 2:
-        return []
-    return [
+    told = (
         f"{count} GPUs are visible and this run uses the first; for all of them: accelerate launch --config_file "
         f"$(azr-lite launch-file ddp) --num_processes {count} -m azr_lite ..."
-    ]
+    )
+    return [told] if count > 1 else []
 
 
 def join(config: Config) -> None:

@@ -1,4 +1,4 @@
-"""Who writes replies and who scores them: a sampler's protocol, a sampler by transformers or vLLM, and the scorer."""
+"""Who writes replies: a sampler's protocol, and a sampler by transformers or vLLM."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from transformers import DynamicCache, GenerationConfig, StoppingCriteria
 from trl.models.utils import unwrap_model_for_generation
 
 from azr_lite.codec import Codec, Ended, Sample, draw_seed, seeded
-from azr_lite.errors import ConfigError, TrainingError
-from azr_lite.train import packing
-from azr_lite.triplet import Role
+from azr_lite.errors import TrainingError
 
 if TYPE_CHECKING:
     from azr_lite.train.trainer import SelfPlayTrainer
@@ -113,128 +111,6 @@ class PolicySampler:
         if self.trainer.args.vllm_enable_sleep_mode and not (engine := self.trainer.vllm_generation).enable_sleep_mode:
             engine.llm.sleep(level=2)
             engine.enable_sleep_mode = engine._llm_weights_sleeping = True
-
-
-class Scorer:
-    """Log-probabilities of replies, each at the temperature of its row's role, one micro-batch at a time.
-
-    A micro-batch is packed (train/packing.py), or trimmed to its longest row and given to `of_trl`, TRL's method, which
-    knows one temperature. `proposes_B`: which rows of the micro-batch to come are proposals; None: none.
-    """
-
-    def __init__(self, trainer: SelfPlayTrainer, of_trl: Callable[..., Any]) -> None:
-        """A note where prompts cannot be packed; ConfigError where a setting would then have no effect."""
-        self.trainer, self.config, self.of_trl = trainer, trainer.config, of_trl
-        self.proposes_B: torch.Tensor | None = None
-        self._found: tuple[torch.Tensor, torch.Tensor | None] | None = None
-        self.packs = self.config.pack_prompts
-        if not self.packs:
-            return
-        if reason := "its weights are spread over processes" if trainer.is_sharded else packing.why_not(trainer.model):
-            told = f"this model cannot read packed prompts ({reason})"
-            if self.config.proposer_temperature:
-                raise ConfigError(f"proposer_temperature needs pack_prompts, and {told}; use proposer_temperature=0")
-            trainer.note(f"the update reads a prompt once per reply: {told}")
-            self.packs = False
-
-    def replies(
-        self,
-        model: Any,
-        ids_BT: torch.Tensor,
-        mask_BT: torch.Tensor,
-        width: int,
-        size: int | None,
-        loss: bool,
-        **kwargs: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        """What TRL's method returns: log-probabilities and, for the `loss`, entropies, both (B, `width`), and one more.
-
-        Where they are not for the loss they are the old ones of the trainer's `rollouts`: those of two roles go through
-        their adapters, those kept from sampling are given as they are, and those that the loss makes itself stay zero.
-        """
-        trainer, B = self.trainer, len(ids_BT)
-        of_old = [] if loss else trainer.rollouts
-        if of_old and self.keeps_sampled():
-            return self.sampled(), None, None
-        own = self.scores_itself(B) if of_old else 0
-        parts: list[Any] = [(mask_BT.new_zeros((own, width), dtype=torch.float32), None, None)] if own else []
-
-        def score(rows: torch.Tensor) -> None:
-            if of_old:
-                trainer.act_as(of_old[int(rows[0])].role)
-                self.proposes_B = torch.tensor([of_old[row].role == Role.PROPOSE for row in rows])
-            parts.append(self._micro_batch(model, ids_BT[rows], mask_BT[rows], width, loss, **kwargs))
-
-        for rows in torch.arange(own, B).split(size or B):
-            if torch.is_grad_enabled():
-                score(rows)  # `training_step` recovers
-            else:
-                halving = Halving(trainer.note)
-                halving(lambda piece, rows=rows: [score(rows[piece.start : piece.stop])] * len(piece), range(len(rows)))
-        logps, entropies, aux = zip(*parts, strict=True)
-        self._found = torch.cat(logps), torch.cat(entropies) if loss else None
-        return *self._found, aux[0] if aux[0] is None else torch.stack(aux).mean()
-
-    def taken(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probabilities and entropies as the loss got them; they are forgotten here, and with them the roles."""
-        found, self._found, self.proposes_B = self._found, None, None
-        return found
-
-    @torch.no_grad()
-    def base(self, inputs: dict[str, Any]) -> torch.Tensor:
-        """Log-probabilities under the model with its adapter off, the untrained policy. Afterwards, act as a role."""
-        ids_BT = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
-        mask_BT = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
-        with self.trainer.accelerator.unwrap_model(self.trainer.model).disable_adapter():
-            width = inputs["completion_ids"].shape[1]
-            return self._micro_batch(self.trainer.model, ids_BT, mask_BT, width, False)[0]
-
-    def keeps_sampled(self) -> bool:
-        """Log-probabilities kept from sampling save a forward pass, where sampling and scoring compute alike."""
-        args, rollouts = self.trainer.args, self.trainer.rollouts
-        return not (self.trainer.use_vllm or args.bf16 or args.fp16 or any(r.logps is None for r in rollouts))
-
-    def sampled(self) -> torch.Tensor:
-        """Those of the trainer's `rollouts`, (B, longest reply)."""
-        logps = [torch.tensor(r.logps) for r in self.trainer.rollouts]
-        return torch.nn.utils.rnn.pad_sequence(logps, batch_first=True).to(self.trainer.accelerator.device)
-
-    def scores_itself(self, rows: int) -> int:
-        """Of so many rows of a step those of the first update, if its loss makes the old log-probabilities itself."""
-        kept = self.trainer.use_vllm or self.keeps_sampled()
-        return 0 if kept else rows // self.config.updates_per_step
-
-    def _micro_batch(
-        self, model: Any, ids_BT: torch.Tensor, mask_BT: torch.Tensor, width: int, entropy: bool, **kwargs: Any
-    ) -> Sequence[torch.Tensor | None]:
-        """Trimming: replies end at different columns, so rows are shifted to the right edge first, and what comes back
-        is shifted back.
-        """
-        if self.packs:
-            of_role = {False: float(self.config.temperature)}
-            of_role[True] = float(self.config.proposer_temperature) or of_role[False]
-            proposes_B = [False] * len(ids_BT) if self.proposes_B is None else self.proposes_B.tolist()
-            with self.trainer.accelerator.autocast():
-                temperatures_B = [of_role[proposes] for proposes in proposes_B]
-                given = ids_BT, mask_BT, width, temperatures_B, entropy
-                return *packing.score(model, *given, entropy and bool(self.config.entropy_coef)), None
-        T = ids_BT.shape[1]
-        columns_T = torch.arange(T, device=ids_BT.device)
-        padding_B = T - 1 - (columns_T * mask_BT).amax(dim=1)  # columns after the reply's last token
-        shifted_BT = (columns_T - padding_B[:, None]) % T
-        mask_BT, ids_BT = mask_BT.gather(1, shifted_BT), ids_BT.gather(1, shifted_BT)
-        kept = width - int(padding_B.min())  # columns of the longest reply among these rows
-        # columns before the first are padding in every row
-        first = min(int(mask_BT.any(dim=0).nonzero()[0]), T - kept - 1)
-        found = self.of_trl(model, ids_BT[:, first:], mask_BT[:, first:], kept, compute_entropy=entropy, **kwargs)
-        sources_BT = columns_T[:width] + (kept - width + padding_B)[:, None]  # undoes the shift
-        return [_take_columns(x, sources_BT) if x is not None and x.dim() == 2 else x for x in found]
-
-
-def _take_columns(values_BT: torch.Tensor, columns_BT: torch.Tensor) -> torch.Tensor:
-    """Of each row the values at its columns; zero for a column past the last. The two may differ in width."""
-    width = values_BT.shape[1]
-    return values_BT.gather(1, columns_BT.clamp(max=width - 1)) * (columns_BT < width)
 
 
 def is_out_of_memory(error: Exception) -> bool:

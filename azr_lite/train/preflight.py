@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import shutil
@@ -28,8 +27,8 @@ from azr_lite.train.source import GB, is_cached, local_model
 def preflight(config: Config, go_on: bool) -> tuple[str, bool]:
     """A line per check, then the plan in short; and whether the run would start."""
     base = preset(config.preset) if config.preset in PRESETS else Config()
-    names = [field.name for field in dataclasses.fields(Config) if field.name not in ("preset", "output_dir")]
-    other = [f"{name}={getattr(config, name)!r}" for name in names if getattr(config, name) != getattr(base, name)]
+    given = {name: value for name, value in vars(config).items() if name not in ("preset", "output_dir")}
+    other = [f"{name}={value!r}" for name, value in given.items() if value != getattr(base, name)]
     # on this machine's GPU, else on its CPU
     planned = functools.cache(lambda: plan(config if detect_gpu() else config.replace(device="cpu")))
     changed = f"with {', '.join(other)}" if other else "as it is"

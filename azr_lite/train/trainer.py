@@ -21,7 +21,6 @@ from azr_lite.config import Config
 from azr_lite.errors import TrainingError
 from azr_lite.prompts.base import Style
 from azr_lite.selfplay import SelfPlay
-from azr_lite.train import packing
 from azr_lite.train.arguments import training_arguments
 from azr_lite.train.callbacks import Schedule
 from azr_lite.train.checkpoints import abandon, expected_bytes, load_state, seal, why_not
@@ -29,8 +28,9 @@ from azr_lite.train.cpu import choose_sampler
 from azr_lite.train.diagnostics import gradient_shares
 from azr_lite.train.distributed import keep_precision
 from azr_lite.train.engine import vllm_as_we_want_it
-from azr_lite.train.generation import PolicySampler, Sampler, Scorer, is_out_of_memory
+from azr_lite.train.generation import PolicySampler, Sampler, is_out_of_memory
 from azr_lite.train.policy import Policy, SplitRoles
+from azr_lite.train.scoring import Scorer, micro_batches
 from azr_lite.triplet import Completion, Role, Rollout
 
 
@@ -64,18 +64,15 @@ class SelfPlayTrainer(GRPOTrainer):
         selfplay: SelfPlay,
         run_dir: Path,
         *,
-        schedule: Schedule | None = None,
         sampler: Sampler | None = None,
-        **told: Callable[..., None],
+        **told: Any,
     ) -> None:
-        """`schedule`: where none is given, one is made with `told`: its `note` and `on_step`. `sampler` (nano's) serves
-        where it applies: all weights trained, float32 on a CPU, the whole distribution at temperature 1.
-
-        ConfigError where the batch cannot be split over the processes.
+        """`sampler` (nano's) serves where it applies: all weights trained, float32 on a CPU, the whole distribution at
+        temperature 1. `told`: what `Schedule` takes. ConfigError where the batch cannot be split over the processes.
         """
         args = training_arguments(config, policy, run_dir)
         self.config, self.selfplay = config, selfplay
-        self.schedule = schedule or Schedule(config, run_dir, **told)
+        self.schedule = Schedule(config, run_dir, **told)
         self.note = self.schedule.note
         super().__init__(
             model=policy.model,
@@ -210,10 +207,8 @@ class SelfPlayTrainer(GRPOTrainer):
         for start in range(0, len(rollouts), block):
             ordered = sorted(rollouts[start : start + block], key=order)
             if self.scorer.packs:
-                roles = (
-                    [[r for r in ordered if r.role == role] for role in Role] if self.split is not None else [ordered]
-                )
-                ordered = [row for part in roles for batch in packing.micro_batches(part, micro) for row in batch]
+                roles = [ordered] if self.split is None else [[r for r in ordered if r.role == role] for role in Role]
+                ordered = [row for part in roles for batch in micro_batches(part, micro) for row in batch]
             for number in _dealt(block // micro, world, rank):
                 mine += ordered[number * micro : (number + 1) * micro]
         return mine

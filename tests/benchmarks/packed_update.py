@@ -24,8 +24,8 @@ import torch
 
 from azr_lite.config import Config
 from azr_lite.train.diagnostics import gradient_of
-from azr_lite.train.packing import Tree
 from azr_lite.train.policy import Policy, load_policy
+from azr_lite.train.scoring import Tree
 from azr_lite.train.trainer import SelfPlayTrainer
 from azr_lite.triplet import Role
 from tests.tiny import PLAIN, Scripted, rollout, weigh

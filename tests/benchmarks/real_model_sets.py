@@ -21,7 +21,7 @@ from pathlib import Path
 from azr_lite.buffer import normal_form
 from azr_lite.evaluation.reasoning import ReasoningSuite, _statement, assertions, cruxeval_suite, read_assertion
 from azr_lite.evaluation.suite import Reply, read_data, shipped
-from azr_lite.nano.generator import draw_task
+from azr_lite.nano.language import draw_task
 from azr_lite.parsing import parse_arguments
 from azr_lite.prompts.base import Style
 from azr_lite.rundir import RunDir, write_text
@@ -82,7 +82,9 @@ def suites(style: Style, verifier: Verifier, names: Sequence[str] = SETS) -> dic
         else:
             data = read_data(name, FOLDER / f"{name}.jsonl")
             problems = [("", task_from_json(dict(row))) for row in data.rows]
-        found[name] = FileQuestions(name, PROTOCOL, problems, style, verifier, data, max_tokens=MAX_TOKENS, stop=())
+        found[name] = FileQuestions(
+            name, PROTOCOL, problems, style, verifier, data=data, max_tokens=MAX_TOKENS, stop=()
+        )
     return found
 
 

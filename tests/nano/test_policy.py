@@ -14,7 +14,7 @@ from azr_lite.course.warm_start import WarmStart, build_tokenizer, fresh_nano, m
 from azr_lite.evaluation.generators import PolicyInTraining  # noqa: E402
 from azr_lite.evaluation.reasoning import ReasoningSuite  # noqa: E402
 from azr_lite.evaluation.runner import answer  # noqa: E402
-from azr_lite.nano.generator import draw_task, held_out  # noqa: E402
+from azr_lite.nano.language import draw_task, held_out  # noqa: E402
 from azr_lite.nano.model import WEIGHTS, load_nano  # noqa: E402
 from azr_lite.nano.sampler import NanoSampler  # noqa: E402
 from azr_lite.presets import preset  # noqa: E402

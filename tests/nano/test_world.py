@@ -9,8 +9,18 @@ from hypothesis import strategies as st
 
 from azr_lite.buffer import task_key
 from azr_lite.course.demonstrations import RULES, Mixture, demonstration, propose_example, solve_example, way_back
-from azr_lite.nano.generator import STRATA, draw_run, draw_task, held_out
-from azr_lite.nano.language import KINDS, depth, fits, is_reserved, program_text, skeleton
+from azr_lite.nano.language import (
+    KINDS,
+    STRATA,
+    depth,
+    draw_run,
+    draw_task,
+    fits,
+    held_out,
+    is_reserved,
+    program_text,
+    skeleton,
+)
 from azr_lite.parsing import parse_program, parse_reply
 from azr_lite.tasks import get_task_type
 from azr_lite.triplet import Rejection

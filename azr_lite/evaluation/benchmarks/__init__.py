@@ -23,9 +23,8 @@ BUILDERS: dict[str, Callable[[str, Setting], Suite]] = {
 """Name to the function that builds the suite of that name for a `Setting`; EvaluationError where it cannot be had."""
 
 CODE = ("humanevalplus", "mbppplus")
-MATHS = maths.NAMES
-GROUPS = {"reasoning": REASONING, "games": REASONING, "code": CODE, "math": MATHS, "all": (*REASONING, *CODE, *MATHS)}
-"""``games`` is the old spelling of ``reasoning``."""
+GROUPS = {"reasoning": REASONING, "code": CODE, "math": maths.NAMES, "all": (*REASONING, *CODE, *maths.NAMES)}
+GROUPS["games"] = REASONING  # the old spelling
 
 # ---------------------------------------------------------------- the paper
 
@@ -66,12 +65,6 @@ def paper_rows(model: str) -> dict[str, tuple[float, ...]]:
     name = re.sub("-(unsloth-)?bnb-4bit$", "", model.rstrip("/").rsplit("/", 1)[-1])
     rows = (line.split() for line in PAPER.strip().splitlines())
     return {kind: tuple(map(float, numbers)) for own, kind, *numbers in rows if own == name}
-
-
-def in_paper(accuracies: Mapping[str, float]) -> dict[str, float]:
-    """What of suite → accuracy stands in the paper's table, by short name; code only in its protocol (evalplus)."""
-    own = {re.sub("-evalplus-(chat|direct)$", "", name): value for name, value in accuracies.items()}
-    return {name: value for name, value in own.items() if name in IN_PAPER}
 
 
 def beside_paper(model: str, base: Mapping[str, float], trained: Mapping[str, float] | None = None) -> str:

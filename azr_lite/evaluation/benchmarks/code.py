@@ -1,36 +1,36 @@
 """HumanEval+ and MBPP+: prompts of three protocols, extraction, marks. Nothing here runs a program (`judge.py` does).
 
-Protocols, never mixed, part of every suite's name:
-* ``evalplus-chat``: the prompt of evalplus' own chat path, words and shape taken from the installed package; the
-  prefill ends in an opened python fence; 768 tokens and its stop strings. The paper's HumanEval+ and MBPP+ are this.
-* ``evalplus-direct``: what the same path does for a model without chat template: the task's text, to be gone on with.
-* ``azr``: the think/answer prompt of self-play in words of our own; the last python block of
-  the answer that defines the function counts.
+Protocols, never mixed, part of every suite's name, and the program that each counts strictly:
+* ``evalplus-chat``: evalplus' own chat prompt, stop strings and 768 tokens; the prefill ends in an opened python fence.
+  The reply up to the first stop string or closing fence. The paper's HumanEval+ and MBPP+ are this.
+* ``evalplus-direct``: what the same path does for a model without chat template: the task's text, and the reply to it
+  up to the first stop string.
+* ``azr``: self-play's think/answer prompt. The last python block of the answer that defines the function.
 
-`Mark.right`: all tests pass for the strictly extracted program: azr, see above; evalplus-chat, the reply up to the
-first stop string or closing fence; evalplus-direct, task and reply up to the first stop string. `Mark.lenient`: or they
-pass for azr with such a block wherever it stands; for both others after evalplus' `sanitize`, and **that is the
-published way**: compare `lenient` with leaderboards. `Mark.parts`: base and plus of the strict program.
+`Mark.right`: that program passes all tests. `Mark.lenient`: or, for azr, such a block wherever it stands; for both
+others, the reply after evalplus' `sanitize`, and **that is the published way**: compare `lenient` with leaderboards.
+`Mark.parts`: base and plus of the strict program.
 """
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.benchmarks.jail import need
 from azr_lite.evaluation.benchmarks.judge import Opinion, judge, sanitize
 from azr_lite.evaluation.suite import (
-    Data,
     Extracted,
     Mark,
     Prompt,
     Question,
     Reply,
     Setting,
+    Suite,
     blocks_anywhere,
     read_data,
     shipped,
@@ -47,8 +47,7 @@ SUITES = {
 """Name to evalplus' name of the dataset and the file that comes with the package."""
 NEEDS = ("task_id", "prompt", "entry_point", "canonical_solution", "base_input", "plus_input", "atol", "contract")
 EVALPLUS = "0.3.1"
-EVALPLUS_TOKENS, AZR_TOKENS = 768, 4096
-"""evalplus' own limit; and room for a thought."""
+EVALPLUS_TOKENS, AZR_TOKENS = 768, 4096  # evalplus' own limit; and room for a thought
 CHAT_PROMPT = (
     "Please provide a self-contained Python script that solves the following problem in a markdown code block:\n"
     "```\n{}\n```\n"
@@ -70,11 +69,11 @@ def code_suite(name: str, setting: Setting) -> CodeSuite:
 
     EvaluationError for an unknown protocol, unreadable data, or (protocol ``evalplus``) a missing evalplus.
     """
-    if setting.code_protocol not in ("evalplus", "azr"):
-        raise EvaluationError(f"unknown protocol {setting.code_protocol!r} for code; choose evalplus or azr")
+    if setting.options.code_protocol not in ("evalplus", "azr"):
+        raise EvaluationError(f"unknown protocol {setting.options.code_protocol!r} for code; choose evalplus or azr")
     dataset, file = SUITES[name]
     data = read_data(name, setting.source, NEEDS) if setting.source else shipped(name, file)
-    if setting.code_protocol == "azr":
+    if setting.options.code_protocol == "azr":
         how, tokens, stop = "azr", AZR_TOKENS, (END_ANSWER,)
     else:
         need("evalplus", EVALPLUS)
@@ -82,27 +81,22 @@ def code_suite(name: str, setting: Setting) -> CodeSuite:
 
         how, tokens = "evalplus-chat" if setting.style.chat else "evalplus-direct", EVALPLUS_TOKENS
         stop = (*EOS, *(["\n```\n"] if setting.style.chat else extra_eos_for_direct_completion(dataset)))
-    return CodeSuite(f"{name}-{how}", how, data, dataset, setting.style, tokens, stop, setting.allow_weak)
+    own = dataset, setting.style, setting.options.allow_weak
+    return CodeSuite(f"{name}-{how}", how, *own, data=data, max_tokens=tokens, stop=stop)
 
 
-@dataclass
-class CodeSuite:
-    """A `suite.Suite`; protocols: see the top of this file."""
+@dataclass(frozen=True)
+class CodeSuite(Suite):
+    """Protocols: see the top of this file. `layers`: what held the programs that were graded."""
 
-    name: str
-    protocol: str
-    data: Data
     dataset: str
     style: Style
-    max_tokens: int
-    stop: tuple[str, ...]
     allow_weak: bool = False
-    samples: int = 1
-    temperature: float = 0.0
+    layers: dict[str, str] = field(default_factory=dict, init=False)
 
-    def __post_init__(self) -> None:
-        self._rows = {row["task_id"]: row for row in self.data.rows}
-        self.layers: Mapping[str, str] = {}  # what held the programs of the last grading
+    @functools.cached_property
+    def _rows(self) -> dict[str, dict[str, Any]]:
+        return {row["task_id"]: row for row in self.data.rows}
 
     def questions(self) -> list[Question]:
         return [Question(id, self.dataset + "+", self._prompt(row["prompt"])) for id, row in self._rows.items()]
@@ -123,7 +117,7 @@ class CodeSuite:
         found = [(question.id, one) for (question, _), one in zip(replies, self.extract(replies), strict=True)]
         wanted = sorted({(id, text) for id, one in found for text in (one.strict, one.lenient) if text.strip()})
         opinions = judge(self._rows, wanted, self.allow_weak)
-        self.layers = next((opinion.layers for opinion in opinions.values()), {})
+        self.layers.update(next((opinion.layers for opinion in opinions.values()), {}))
         unasked = Opinion(False, False, "wrong", {})
         marks = []
         for id, one in found:
@@ -135,13 +129,11 @@ class CodeSuite:
 
     def extract(self, replies: Sequence[tuple[Question, Reply]]) -> list[Extracted]:
         """The two programs of each reply; no verdict yet."""
+        pairs = [(self._rows[question.id], question.prompt.prefill, reply) for question, reply in replies]
         if self.protocol == "azr":
-            entries = [self._rows[question.id]["entry_point"] for question, _ in replies]
-            texts = [question.prompt.prefill + reply.text for question, reply in replies]
-            return [extract_azr(text, entry) for text, entry in zip(texts, entries, strict=True)]
-        rows = [self._rows[question.id] for question, _ in replies]
-        found = [self._extract_evalplus(row, reply) for row, (_, reply) in zip(rows, replies, strict=True)]
-        cleaned = sanitize([(one.lenient, row["entry_point"]) for one, row in zip(found, rows, strict=True)])
+            return [extract_azr(prefill + reply.text, row["entry_point"]) for row, prefill, reply in pairs]
+        found = [self._extract_evalplus(row, reply) for row, _, reply in pairs]
+        cleaned = sanitize([(one.lenient, row["entry_point"]) for one, (row, *_) in zip(found, pairs, strict=True)])
         return [replace(one, lenient=text) for one, text in zip(found, cleaned, strict=True)]
 
     def _extract_evalplus(self, row: dict[str, Any], reply: Reply) -> Extracted:

@@ -23,8 +23,7 @@ from typing import IO, Any
 from azr_lite.errors import EvaluationError, SandboxError, UnsafeError
 
 LAUNCHER = Path(__file__).with_name("jail_launcher.py")
-WORKERS = min(8, os.cpu_count() or 1)
-"""Jails at a time."""
+WORKERS = min(8, os.cpu_count() or 1)  # jails at a time
 _FIRST_UID, _UIDS = 61400, 4000
 _turn = itertools.count()
 
@@ -44,14 +43,11 @@ def need(package: str, version: str) -> None:
     try:
         found = metadata.version(package)
     except metadata.PackageNotFoundError:
-        raise EvaluationError(
-            f"this suite needs the package {package} {version}, which is missing; pip install 'azr-lite[eval]'"
-        ) from None
+        found = ""
     if not found.startswith(version):
-        raise EvaluationError(
-            f"{package} {found} is installed, but verdicts were checked with {package} {version} only; "
-            "pip install 'azr-lite[eval]'"
-        )
+        problem = f"{package} {found} is installed, but verdicts were checked with {package} {version} only"
+        missing = f"this suite needs the package {package} {version}, which is missing"
+        raise EvaluationError(f"{problem if found else missing}; pip install 'azr-lite[eval]'")
 
 
 def ask_script(script: Path, modules: Iterable[str], request: Any, answers: int, **limits: Any) -> list[Any]:
@@ -62,9 +58,8 @@ def ask_script(script: Path, modules: Iterable[str], request: Any, answers: int,
         lines = [json.loads(line) for line in out]
     if len(lines) != answers:
         last = (ended.errors.strip().splitlines() or ["it said nothing"])[-1][:200]
-        raise EvaluationError(
-            f"{script.name} did not start or finish in its jail ({last}); pip install 'azr-lite[eval]' may fix it"
-        )
+        problem = f"{script.name} did not start or finish in its jail ({last})"
+        raise EvaluationError(f"{problem}; pip install 'azr-lite[eval]' may fix it")
     return lines
 
 
@@ -92,9 +87,8 @@ def run_script(
     only); SandboxError where the jail fails for another reason.
     """
     if sys.platform != "linux":
-        raise UnsafeError(
-            "scoring needs Linux, whose kernel can confine what models write; use WSL2, Docker or a virtual machine"
-        )
+        told = "scoring needs Linux, whose kernel can confine what models write; use WSL2, Docker or a virtual machine"
+        raise UnsafeError(told)
     site = sysconfig.get_paths()["purelib"]
     installed = [str(path) for name in packages for end in ("", ".libs") for path in Path(site).glob(name + end)]
     with tempfile.TemporaryDirectory(prefix="azr-jail-") as folder:
@@ -103,10 +97,8 @@ def run_script(
             shutil.copy(source, scratch)
         order = {
             "argv": [os.path.realpath(sys.executable), "-s", "-S", "-B", os.path.join(scratch, script.name)],
-            "env": {
-                **{"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"},
-                **{"HOME": scratch, "TMPDIR": scratch, "PYTHONPATH": site if installed else ""},
-            },
+            "env": {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"}
+            | {"HOME": scratch, "TMPDIR": scratch, "PYTHONPATH": site if installed else ""},
             "scratch": scratch,
             "read": sorted({*_interpreter(), *installed}),
             "seconds": seconds,

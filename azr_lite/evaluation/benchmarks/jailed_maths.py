@@ -18,8 +18,7 @@ import signal
 import sys
 from typing import Any
 
-MAX_ANSWER = 500
-"""Characters in a box; the longest right answer in MATH500 has about a hundred."""
+MAX_ANSWER = 500  # characters in a box; the longest right answer in MATH500 has about a hundred
 SLACK = 2
 """A constant may be written with so many more numbers than the right answer has: 10/2 for 5, but not 1+2+3+4 for 10."""
 

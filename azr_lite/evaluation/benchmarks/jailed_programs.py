@@ -25,8 +25,7 @@ import wire  # type: ignore[import-not-found]  # a copy lies beside this file
 
 wire.HASHED = wire.INT_BITS = 1 << 40
 wire.DEPTH = DEPTH = 200
-LONG = 16 << 20
-"""Characters. Of a longer value only the digest is told: Mbpp/255 returns 0.9 GB, which nobody wants to read back."""
+LONG = 16 << 20  # characters; of a longer value only the digest is told: Mbpp/255 returns 0.9 GB
 
 
 def main() -> None:
@@ -79,12 +78,8 @@ def tell_value(channel: int, value: Any) -> None:
 
 
 def plain(value: Any, level: int = 0) -> Any:
-    """The value in builtin types: a Counter as a dict, a numpy number as a number. TypeError for what has no plain
-    form.
-
-    So no class is left on the line that could lie about equality. RecursionError for what is nested deeper than
-    `DEPTH`.
-    """
+    """The value in builtin types: a Counter as a dict, a numpy number as a number. No class is left that could lie
+    about equality. TypeError for what has no plain form, RecursionError for what is nested deeper than `DEPTH`."""
     if level > DEPTH:
         raise RecursionError("nested too deep")
     if value is None or isinstance(value, bool):

@@ -24,26 +24,20 @@ from azr_lite.evaluation.benchmarks.jail import WORKERS, Ended, ask_script, run_
 from azr_lite.sandbox import wire
 
 SCRIPT = Path(__file__).with_name("jailed_programs.py")
-ALL_S = 124.0
-"""Seconds for all inputs of a task, twice evalplus' for either half."""
+ALL_S = 124.0  # seconds for all inputs of a task, twice evalplus' for either half
 CALL_S, CALL_FACTOR = 10.0, 8.0
 """Seconds that a call gets at least, and how many times the reference's slowest; evalplus' own 1.0 and 4.0 fail
 right answers on a busy machine."""
 SLACK = 4096
 
 
-def _uncapped_wire() -> Any:
-    """The sandbox's wire format without its caps: right answers hold integers of 100,000 bits and long dicts."""
-    spec: Any = importlib.util.find_spec(wire.__name__)
-    module: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.HASHED = module.INT_BITS = 1 << 40
-    module.DEPTH = 200
-    module._decoder = json.JSONDecoder(object_pairs_hook=module.Tag, parse_constant=int)  # which refuses NaN
-    return module
-
-
-uncapped = _uncapped_wire()
+# The sandbox's wire format without its caps: right answers hold integers of 100,000 bits and long dicts.
+_spec: Any = importlib.util.find_spec(wire.__name__)
+uncapped: Any = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(uncapped)
+uncapped.HASHED = uncapped.INT_BITS = 1 << 40
+uncapped.DEPTH = 200
+uncapped._decoder = json.JSONDecoder(object_pairs_hook=uncapped.Tag, parse_constant=int)  # which refuses NaN
 
 
 @dataclass(frozen=True)
@@ -68,30 +62,25 @@ def judge(
         programs.setdefault(id, []).append(program)
     with ThreadPoolExecutor(WORKERS) as pool:
         judged = pool.map(lambda id: _judge_task(rows[id], programs[id], allow_weak), programs)
-        return {
-            (id, program): opinion
-            for (id, own), opinions in zip(programs.items(), judged, strict=True)
-            for program, opinion in zip(own, opinions, strict=True)
-        }
+        return {(id, text): found for id, own in zip(programs, judged, strict=True) for text, found in own.items()}
 
 
-def _judge_task(row: dict[str, Any], programs: list[str], allow_weak: bool) -> list[Opinion]:
+def _judge_task(row: dict[str, Any], programs: list[str], allow_weak: bool) -> dict[str, Opinion]:
     """The reference runs once for all programs."""
-    halves = inputs_of(row)
+    halves, entry, opinions = inputs_of(row), row["entry_point"], {}
     inputs = [arguments for half in halves for arguments in half]
-    opinions = []
     with tempfile.TemporaryFile() as expected:
         reference = row["prompt"] + row["canonical_solution"]
         began = time.monotonic()  # a busy machine is slow for both
-        run_program(reference, row["entry_point"], inputs, expected, 5 * ALL_S, 5 * ALL_S, allow_weak=allow_weak)
+        run_program(reference, entry, inputs, expected, 5 * ALL_S, 5 * ALL_S, allow_weak=allow_weak)
         limits = {"all_seconds": max(ALL_S, 2 * (time.monotonic() - began))}
         limits |= {"file_mb": 64 + 4 * (expected.tell() >> 20), "allow_weak": allow_weak}
-        seconds = max(CALL_S, CALL_FACTOR * _slowest(row["task_id"], expected))
+        limits["seconds"] = max(CALL_S, CALL_FACTOR * _slowest(row["task_id"], expected))
         for program in programs:
             with tempfile.TemporaryFile() as said:
-                ended = run_program(program, row["entry_point"], inputs, said, seconds=seconds, **limits)
+                ended = run_program(program, entry, inputs, said, **limits)
                 place, fault = _first_fault(row, halves, expected, said)
-            opinions.append(Opinion(place >= len(halves[0]), not fault, fault, ended.layers))
+            opinions[program] = Opinion(place >= len(halves[0]), not fault, fault, ended.layers)
     return opinions
 
 
@@ -125,13 +114,10 @@ def run_program(
 def _slowest(task: str, expected: IO[bytes]) -> float:
     """Seconds of the slowest call of the reference. EvaluationError where it failed."""
     expected.seek(0)
-    for line in expected:
-        if line.startswith(b'["end"'):
-            return float(json.loads(line)[1])
-    raise EvaluationError(
-        f"the reference of {task} does not run on its own inputs, so no program can be checked against it; is the "
-        "data file whole?"
-    )
+    if end := next((line for line in expected if line.startswith(b'["end"')), None):
+        return float(json.loads(end)[1])
+    problem = f"the reference of {task} does not run on its own inputs, so no program can be checked against it"
+    raise EvaluationError(f"{problem}; is the data file whole?")
 
 
 def _first_fault(

@@ -7,6 +7,7 @@ without any, the last formula or number. Two different boxes in one answer part 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from typing import Any
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.benchmarks.jail import WORKERS, ask_script, need
 from azr_lite.evaluation.benchmarks.jailed_maths import boxes, tidy
-from azr_lite.evaluation.suite import Data, Extracted, Mark, Prompt, Question, Reply, Setting, read_data, shipped
+from azr_lite.evaluation.suite import SHIPPED, Extracted, Mark, Prompt, Question, Reply, Setting, Suite, read_data
 from azr_lite.parsing import parse_reply
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK, Style
 from azr_lite.triplet import Rejection
@@ -27,15 +28,14 @@ SOURCES = {
     "aime24": "math-ai/aime24",
     "aime25": "math-ai/aime25",
     "amc23": "math-ai/amc23",
-    "math500": "math500.jsonl.gz",
+    "math500": SHIPPED / "math500.jsonl.gz",
     "minerva": "math-ai/minervamath",
     "olympiadbench": "math-ai/olympiadbench",
-    "gsm8k": "gsm8k_test.jsonl.gz",
+    "gsm8k": SHIPPED / "gsm8k_test.jsonl.gz",
 }
 """Name to the file that comes with the package, or a hub id. **No hub id was fetched when this was written** (no
 network): several public projects load these, with the split ``test`` and the columns below."""
-NAMES = tuple(SOURCES)
-"""Every suite `maths_suite` knows."""
+NAMES = tuple(SOURCES)  # every suite `maths_suite` knows
 _COLUMNS = {
     "problem": ("problem", "question", "Problem", "Question", "prompt"),
     "right answer": ("answer", "final_answer", "Answer", "expected_answer", "target", "solution", "Solution"),
@@ -82,11 +82,8 @@ def compare(pairs: Sequence[tuple[str, str]], workers: int = WORKERS, deadline: 
 
     shares = [share for place in range(workers) if (share := unique[place::workers])]
     with ThreadPoolExecutor(workers) as pool:
-        found = {
-            pair: verdict
-            for share, verdicts in zip(shares, pool.map(compare_share, shares), strict=True)
-            for pair, verdict in zip(share, verdicts, strict=True)
-        }
+        verdicts = itertools.chain(*pool.map(compare_share, shares))
+    found = dict(zip(itertools.chain(*shares), verdicts, strict=True))
     return [found[pair] for pair in pairs]
 
 
@@ -96,15 +93,12 @@ def maths_suite(name: str, setting: Setting) -> MathsSuite:
     EvaluationError when the questions cannot be had or lack a problem or an answer, or math-verify is missing.
     """
     need("math-verify", MATH_VERIFY)
-    file = SOURCES[name]
-    own = file.endswith(".gz") and not setting.source
-    data = shipped(name, file) if own else read_data(name, setting.source or file)
+    data = read_data(name, setting.source or SOURCES[name])
     items = tuple(_item(name, row, index) for index, row in enumerate(data.rows))
     if twice := [id for id, count in Counter(item.id for item in items).items() if count > 1]:
-        raise EvaluationError(
-            f"{data.source} has more than one question with the id {twice[0]}; ids must be unique; correct the file"
-        )
-    return MathsSuite(name, setting.style, data, items)
+        told = f"{data.source} has more than one question with the id {twice[0]}; ids must be unique; correct the file"
+        raise EvaluationError(told)
+    return MathsSuite(name, "azr", setting.style, items, data=data, max_tokens=4096)
 
 
 def _item(name: str, row: dict[str, Any], index: int) -> Problem:
@@ -145,23 +139,18 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class MathsSuite:
-    """A `suite.Suite`. Build it by `maths_suite`."""
+class MathsSuite(Suite):
+    """Build it by `maths_suite`."""
 
-    name: str
     style: Style
-    data: Data
     items: tuple[Problem, ...]
-    samples: int = 1
-    temperature: float = 0.0
-    max_tokens: int = 4096
-    protocol: str = "azr"
-    stop: tuple[str, ...] = (END_ANSWER,)
 
     def questions(self) -> list[Question]:
         frame, how = self.style.frame, (self.style.prefill, self.style.chat)
-        prompts = [Prompt(frame(TOLD + item.problem.strip() + ASKED), *how) for item in self.items]
-        return [Question(o.id, self.name, prompt, o.stratum) for o, prompt in zip(self.items, prompts, strict=True)]
+        return [
+            Question(item.id, self.name, Prompt(frame(TOLD + item.problem.strip() + ASKED), *how), item.stratum)
+            for item in self.items
+        ]
 
     def grade(self, replies: Sequence[tuple[Question, Reply]]) -> list[Mark]:
         """One mark per reply. EvaluationError when math-verify does not start."""

@@ -1,4 +1,4 @@
-"""Score a micro-batch as one sequence: the tree of its tokens, in which every common beginning is read once.
+"""Who scores replies; prompts packed: a micro-batch as one sequence, the tree in which every beginning is read once.
 
     rows      prompt A · reply 1,  prompt A · reply 2        (B = 2, each padded to T)
     tree      prompt A · reply 1 · reply 2                   (L tokens; reply 2 goes on from the end of prompt A)
@@ -11,20 +11,135 @@ n (P + R). Attention is computed over L x L, so large micro-batches become sever
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise, takewhile
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from azr_lite.advantages import by_prompt
-from azr_lite.triplet import Rollout
+from azr_lite.errors import ConfigError
+from azr_lite.train.generation import Halving
+from azr_lite.triplet import Role, Rollout
 
-TREE_TOKENS = (4096, 512)
-"""The most tokens of one tree, on a GPU and on a CPU: attention is computed over their square."""
-SLOTS_AT_ONCE = 32
-"""Distributions over the vocabulary that are in float32 at once."""
+if TYPE_CHECKING:
+    from azr_lite.train.trainer import SelfPlayTrainer
+
+TREE_TOKENS = (4096, 512)  # the most tokens of one tree, on a GPU and on a CPU: attention is computed over their square
+SLOTS_AT_ONCE = 32  # distributions over the vocabulary that are in float32 at once
+
+
+class Scorer:
+    """Log-probabilities of replies, each at the temperature of its row's role, one micro-batch at a time.
+
+    A micro-batch is packed, or trimmed to its longest row and given to `of_trl`, TRL's method, which
+    knows one temperature. `proposes_B`: which rows of the micro-batch to come are proposals; None: none.
+    """
+
+    def __init__(self, trainer: SelfPlayTrainer, of_trl: Callable[..., Any]) -> None:
+        """A note where prompts cannot be packed; ConfigError where a setting would then have no effect."""
+        self.trainer, self.config, self.of_trl = trainer, trainer.config, of_trl
+        self.proposes_B: Tensor | None = None
+        self._found: tuple[Tensor, Tensor | None] | None = None
+        self.packs = self.config.pack_prompts
+        if not self.packs:
+            return
+        if reason := "its weights are spread over processes" if trainer.is_sharded else why_not(trainer.model):
+            told = f"this model cannot read packed prompts ({reason})"
+            if self.config.proposer_temperature:
+                raise ConfigError(f"proposer_temperature needs pack_prompts, and {told}; use proposer_temperature=0")
+            trainer.note(f"the update reads a prompt once per reply: {told}")
+            self.packs = False
+
+    def replies(
+        self, model: Any, ids_BT: Tensor, mask_BT: Tensor, width: int, size: int | None, loss: bool, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """What TRL's method returns: log-probabilities and, for the `loss`, entropies, both (B, `width`), and one more.
+
+        Where they are not for the loss they are the old ones of the trainer's `rollouts`: those of two roles go through
+        their adapters, those kept from sampling are given as they are, and those that the loss makes itself stay zero.
+        """
+        trainer, B = self.trainer, len(ids_BT)
+        of_old = [] if loss else trainer.rollouts
+        if of_old and self.keeps_sampled():
+            logps = [torch.tensor(row.logps) for row in of_old]
+            return pad_sequence(logps, batch_first=True).to(trainer.accelerator.device), None, None
+        own = self.scores_itself(B) if of_old else 0
+        parts: list[Any] = [(mask_BT.new_zeros((own, width), dtype=torch.float32), None, None)] if own else []
+
+        def score(rows: Tensor) -> None:
+            if of_old:
+                trainer.act_as(of_old[int(rows[0])].role)
+                self.proposes_B = torch.tensor([of_old[row].role == Role.PROPOSE for row in rows])
+            parts.append(self._micro_batch(model, ids_BT[rows], mask_BT[rows], width, loss, **kwargs))
+
+        for rows in torch.arange(own, B).split(size or B):
+            if torch.is_grad_enabled():
+                score(rows)  # `training_step` recovers
+            else:
+                halving = Halving(trainer.note)
+                halving(lambda piece, rows=rows: [score(rows[piece.start : piece.stop])] * len(piece), range(len(rows)))
+        logps, entropies, aux = zip(*parts, strict=True)
+        self._found = torch.cat(logps), torch.cat(entropies) if loss else None
+        return *self._found, aux[0] if aux[0] is None else torch.stack(aux).mean()
+
+    def taken(self) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and entropies as the loss got them; they are forgotten here, and with them the roles."""
+        found, self._found, self.proposes_B = self._found, None, None
+        return found
+
+    @torch.no_grad()
+    def base(self, inputs: dict[str, Any]) -> Tensor:
+        """Log-probabilities under the model with its adapter off, the untrained policy. Afterwards, act as a role."""
+        ids_BT = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
+        mask_BT = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
+        with self.trainer.accelerator.unwrap_model(self.trainer.model).disable_adapter():
+            width = inputs["completion_ids"].shape[1]
+            return self._micro_batch(self.trainer.model, ids_BT, mask_BT, width, False)[0]
+
+    def keeps_sampled(self) -> bool:
+        """Log-probabilities kept from sampling save a forward pass, where sampling and scoring compute alike."""
+        args, rollouts = self.trainer.args, self.trainer.rollouts
+        return not (self.trainer.use_vllm or args.bf16 or args.fp16 or any(r.logps is None for r in rollouts))
+
+    def scores_itself(self, rows: int) -> int:
+        """Of so many rows of a step those of the first update, if its loss makes the old log-probabilities itself."""
+        kept = self.trainer.use_vllm or self.keeps_sampled()
+        return 0 if kept else rows // self.config.updates_per_step
+
+    def _micro_batch(
+        self, model: Any, ids_BT: Tensor, mask_BT: Tensor, width: int, entropy: bool, **kwargs: Any
+    ) -> Sequence[Tensor | None]:
+        """Trimming: replies end at different columns, so rows are shifted to the right edge first, and what comes back
+        is shifted back.
+        """
+        if self.packs:
+            solver, proposer = self.config.temperature, self.config.proposer_temperature or self.config.temperature
+            proposes_B = [False] * len(ids_BT) if self.proposes_B is None else self.proposes_B.tolist()
+            temperatures_B = [float(proposer if proposes else solver) for proposes in proposes_B]
+            with self.trainer.accelerator.autocast():
+                given = ids_BT, mask_BT, width, temperatures_B, entropy
+                return *score_packed(model, *given, entropy and bool(self.config.entropy_coef)), None
+        T = ids_BT.shape[1]
+        columns_T = torch.arange(T, device=ids_BT.device)
+        padding_B = T - 1 - (columns_T * mask_BT).amax(dim=1)  # columns after the reply's last token
+        shifted_BT = (columns_T - padding_B[:, None]) % T
+        mask_BT, ids_BT = mask_BT.gather(1, shifted_BT), ids_BT.gather(1, shifted_BT)
+        kept = width - int(padding_B.min())  # columns of the longest reply among these rows
+        # columns before the first are padding in every row
+        first = min(int(mask_BT.any(dim=0).nonzero()[0]), T - kept - 1)
+        found = self.of_trl(model, ids_BT[:, first:], mask_BT[:, first:], kept, compute_entropy=entropy, **kwargs)
+        sources_BT = columns_T[:width] + (kept - width + padding_B)[:, None]  # undoes the shift
+        return [_take_columns(x, sources_BT) if x is not None and x.dim() == 2 else x for x in found]
+
+
+def _take_columns(values_BT: Tensor, columns_BT: Tensor) -> Tensor:
+    """Of each row the values at its columns; zero for a column past the last. The two may differ in width."""
+    width = values_BT.shape[1]
+    return values_BT.gather(1, columns_BT.clamp(max=width - 1)) * (columns_BT < width)
 
 
 class Tree(NamedTuple):
@@ -61,15 +176,15 @@ class Tree(NamedTuple):
         return sees_LL
 
 
-def score(
+def score_packed(
     model: Any,
-    ids_BT: torch.Tensor,
-    mask_BT: torch.Tensor,
+    ids_BT: Tensor,
+    mask_BT: Tensor,
     reply_width: int,
     temperatures_B: Sequence[float],
     entropy: bool,
     entropy_gradient: bool = False,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+) -> tuple[Tensor, Tensor | None]:
     """Log-probability of each reply token, at its row's temperature, and the entropy where it was drawn; (B, K), K =
     `reply_width`. Float32, zero in padding. The entropy passes a gradient on only where `entropy_gradient` asks for it.
 
@@ -101,13 +216,13 @@ def _trees(rows: Sequence[Sequence[int]], most: int) -> list[slice]:
 def _score_tree(
     model: Any,
     rows: Sequence[Sequence[int]],
-    tokens_BK: torch.Tensor,
-    reply_BK: torch.Tensor,
+    tokens_BK: Tensor,
+    reply_BK: Tensor,
     temperatures_B: Sequence[float],
     entropy: bool,
     entropy_gradient: bool,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """`score` of rows that are read as one tree."""
+) -> tuple[Tensor, Tensor | None]:
+    """`score_packed` of rows that are read as one tree."""
     device, tree = tokens_BK.device, Tree.of(rows)
     slots: dict[tuple[int, float], int] = {}  # of the distribution after a node, at a temperature
     of_BK = torch.zeros(reply_BK.shape, dtype=torch.long)
@@ -116,10 +231,8 @@ def _score_tree(
         for k, node in enumerate(path[len(path) - length - 1 : -1]):
             of_BK[b, k] = slots.setdefault((node, temperature), len(slots))
     sees_LL = tree.sight()
-    tensors = (tree.tokens, sees_LL.sum(axis=1) - 1, sees_LL, [node for node, _ in slots], [t for _, t in slots], of_BK)
-    tokens_L, positions_L, sees_LL, nodes_S, temperatures_S, of_BK = (
-        torch.as_tensor(x, device=device) for x in tensors
-    )
+    given = (tree.tokens, sees_LL.sum(axis=1) - 1, sees_LL, [node for node, _ in slots], [t for _, t in slots], of_BK)
+    tokens_L, positions_L, sees_LL, nodes_S, temperatures_S, of_BK = (torch.as_tensor(x, device=device) for x in given)
     logits_SV = model(
         input_ids=tokens_L[None],
         position_ids=positions_L[None],
