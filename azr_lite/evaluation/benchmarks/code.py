@@ -67,10 +67,8 @@ AZR_PROMPT = (
 def code_suite(name: str, setting: Setting) -> CodeSuite:
     """The suite `name` of `SUITES`.
 
-    EvaluationError for an unknown protocol, unreadable data, or (protocol ``evalplus``) a missing evalplus.
+    EvaluationError for unreadable data, or (protocol ``evalplus``) a missing evalplus.
     """
-    if setting.options.code_protocol not in ("evalplus", "azr"):
-        raise EvaluationError(f"unknown protocol {setting.options.code_protocol!r} for code; choose evalplus or azr")
     dataset, file = SUITES[name]
     data = read_data(name, setting.source, NEEDS) if setting.source else shipped(name, file)
     if setting.options.code_protocol == "azr":
