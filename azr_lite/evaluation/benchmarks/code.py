@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.benchmarks.jail import need
 from azr_lite.evaluation.benchmarks.judge import Opinion, judge, sanitize
 from azr_lite.evaluation.suite import (
