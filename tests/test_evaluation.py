@@ -2,10 +2,12 @@
 
 import pytest
 
+from azr_lite.errors import ConfigError
 from azr_lite.evaluation.generators import PolicyInTraining
 from azr_lite.evaluation.reasoning import ReasoningSuite, held_out_problems
 from azr_lite.evaluation.runner import answer
 from azr_lite.evaluation.scores import Item, Result, compare_paired, score, scores_until, summarize
+from azr_lite.evaluation.suite import Options
 from azr_lite.prompts import get_style
 from azr_lite.triplet import Completion, Rules
 from azr_lite.verifier import Verifier
@@ -82,3 +84,18 @@ def gold(task):
     if task.type == "deduction":
         return block("output", task.output)
     return block("input", task.input) if task.type == "abduction" else block("python", task.program)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"chunk": 0}, "chunk is 0"),
+        ({"temperature": -0.5}, "temperature is -0.5"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"samples": 2, "temperature": 0.0}, "several greedy replies"),
+        ({"reasoning_protocol": "mine"}, "for reasoning; choose from: azr, assert-direct"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_before_anything_is_loaded(asked, told):
+    with pytest.raises(ConfigError, match=told):
+        Options(**asked)
