@@ -65,18 +65,6 @@ def _require(what: str, libraries: Sequence[str], extra: str) -> None:
         )
 
 
-def refuse_old_torchao(tuning: str) -> None:
-    """ConfigError for one that PEFT refuses, as Colab has shipped; PEFT says so only after the weights were read."""
-    if tuning == "full":
-        return
-    from peft.import_utils import is_torchao_available
-
-    try:
-        is_torchao_available()
-    except ImportError as error:
-        raise ConfigError(f"{error}; azr-lite does not use torchao: pip uninstall -y torchao") from error
-
-
 def describe_environment() -> dict[str, Any]:
     """Command, date, versions, platform, cores, memory, git commit of this source tree (None outside one)."""
     return {

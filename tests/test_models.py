@@ -51,7 +51,7 @@ def test_an_old_torchao_is_named_before_weights_are_read(monkeypatch):
     monkeypatch.setattr(import_utils.importlib_metadata, "version", lambda name: "0.10.0")
     import_utils.is_torchao_available.cache_clear()
     try:
-        with pytest.raises(ConfigError, match=r"torchao. Found version 0\.10\.0.*pip uninstall -y torchao"):
+        with pytest.raises(ModelError, match=r"torchao. Found version 0\.10\.0.*pip uninstall -y torchao"):
             load_policy(config("not/there", tuning="lora"))
     finally:
         import_utils.is_torchao_available.cache_clear()

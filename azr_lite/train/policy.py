@@ -29,9 +29,9 @@ from transformers.initialization import no_init_weights
 
 from azr_lite.codec import chat_prompt, untrained_tags
 from azr_lite.config import OBJECT, Config
-from azr_lite.environment import gets_weights, refuse_old_torchao, sharding
+from azr_lite.environment import gets_weights, sharding
 from azr_lite.errors import ModelError
-from azr_lite.train.source import fetch, local_model
+from azr_lite.train.source import fetch, local_model, refuse_old_torchao
 from azr_lite.triplet import Role
 
 
