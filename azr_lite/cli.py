@@ -201,7 +201,3 @@ def _settings_reader(command: str, arguments: list[str]) -> Callable[[StructType
         return StructConstructorSpec(build, tuple(fields))
 
     return rule
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -15,13 +15,13 @@ advantages and buffers; for the same rollouts the same gradient. What it leaves 
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import tyro
 from torch.nn.utils.rnn import pad_sequence
 
 from azr_lite.advantages import loss_weights, split_into_updates, trr
@@ -35,7 +35,7 @@ from azr_lite.nano.model import load_nano
 from azr_lite.nano.sampler import NanoSampler
 from azr_lite.parsing import parse_reply
 from azr_lite.presets import preset
-from azr_lite.prompts.compact import COMPACT as STYLE
+from azr_lite.prompts.words import COMPACT as STYLE
 from azr_lite.rewards import answer_reward, proposal_reward, solve_rate
 from azr_lite.sandbox import Executor
 from azr_lite.tasks import get_task_type
@@ -221,30 +221,28 @@ class AbsoluteZero:
         return right
 
 
-def main() -> None:
-    """Train nano, and say what it solved before and after."""
-    parser = argparse.ArgumentParser(prog="python -m azr_lite.minimal")
-    parser.add_argument("--steps", type=int, default=30, help="self-play steps (default: 30)")
-    parser.add_argument("--seed", type=int, default=0, help="fixes everything (default: 0)")
-    parser.add_argument(
-        "--batch-size", type=int, default=32, help="proposals per task type, 4 or a multiple (default: 32)"
-    )
-    parser.add_argument("--problems", type=int, default=300, help="held-out problems per task type (default: 300)")
-    asked = parser.parse_args()
-    rows = asked.batch_size
-    sizes = {"batch_size": rows, "solver_batch_size": 3 * rows, "micro_batch_size": 3 * rows // 4}
-    config = preset("nano", seed=asked.seed, **sizes)
+def main(steps: int = 30, seed: int = 0, batch_size: int = 32, problems: int = 300) -> None:
+    """Train nano, and say what it solved before and after.
+
+    Args:
+        steps: Self-play steps.
+        seed: Fixes everything.
+        batch_size: Proposals per task type, 4 or a multiple.
+        problems: Held-out problems per task type.
+    """
+    rows = 3 * batch_size
+    config = preset("nano", seed=seed, batch_size=batch_size, solver_batch_size=rows, micro_batch_size=rows // 4)
     with open_executor(config) as executor:
         zero = AbsoluteZero(config, executor)
-        before = zero.evaluate(asked.problems)
+        before = zero.evaluate(problems)
         zero.seed()
-        for step in range(asked.steps):
+        for step in range(steps):
             rollouts = zero.step(step)
-            print(f"step {step + 1}/{asked.steps}: mean reward {mean([r.reward for r in rollouts]):+.3f}", flush=True)
-        after = zero.evaluate(asked.problems)
+            print(f"step {step + 1}/{steps}: mean reward {mean([r.reward for r in rollouts]):+.3f}", flush=True)
+        after = zero.evaluate(problems)
     for name in before:
         print(f"{name}: {mean(before[name]):.3f} of the held-out problems right before, {mean(after[name]):.3f} after")
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, prog="python -m azr_lite.minimal")

@@ -184,7 +184,11 @@ def read_source(source: str) -> Any:
     try:
         return quiet_parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
-        return Rejection(Reason.SYNTAX_ERROR, _error_text(error))
+        return _unreadable(error)
+
+
+def _unreadable(error: Exception) -> Rejection:
+    return Rejection(Reason.SYNTAX_ERROR, f"{type(error).__name__}: {error}"[:120])
 
 
 def quiet_parse(source: str) -> Any:
@@ -192,18 +196,6 @@ def quiet_parse(source: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return ast.parse(source)
-
-
-def write_source(tree: ast.AST) -> str | Rejection:
-    """The text of a syntax tree, or a `Rejection`: chains may be too deep, integers too long for Python to write."""
-    try:
-        return ast.unparse(tree)
-    except (ValueError, RecursionError, MemoryError) as error:
-        return Rejection(Reason.SYNTAX_ERROR, _error_text(error))
-
-
-def _error_text(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:120]
 
 
 def parse_program(source: str, max_chars: int, *, answer: bool = False) -> str | Rejection:
@@ -259,7 +251,10 @@ def _edited(lines: list[str], edits: list[Edit], tree: ast.Module) -> str | Reje
     again = read_source(text)
     if not isinstance(again, Rejection) and dump_source(again) == dump_source(tree):
         return text
-    return write_source(tree)
+    try:
+        return ast.unparse(tree)
+    except (ValueError, RecursionError, MemoryError) as error:  # chains too deep, integers too long for Python to write
+        return _unreadable(error)
 
 
 def dump_source(tree: ast.AST) -> str:
@@ -343,16 +338,6 @@ def parse_arguments(text: str, max_chars: int) -> tuple[Any, ...] | Rejection:
     return parse_literal("input", text, max_chars)
 
 
-def parse_value(text: str, max_chars: int) -> Any:
-    """One literal, or a `Rejection` (which is never a value).
-
-    Examples:
-        >>> parse_value(" {1: 'a'} ", max_chars=100)
-        {1: 'a'}
-    """
-    return parse_literal("answer", text, max_chars)
-
-
 _LITERALS: dict[str, tuple[Callable[[str], Any], Reason, Reason]] = {
     "input": (read_arguments, Reason.TOO_LONG, Reason.INPUT_NOT_LITERAL),
     "output": (read_value, Reason.OUTPUT_TOO_LONG, Reason.OUTPUT_NOT_LITERAL),
@@ -363,7 +348,12 @@ _LITERALS: dict[str, tuple[Callable[[str], Any], Reason, Reason]] = {
 
 
 def parse_literal(kind: str, text: str, max_chars: int) -> Any:
-    """What a text of this kind (see `_LITERALS`) says, or a `Rejection`."""
+    """What a text of this kind (see `_LITERALS`) says, or a `Rejection` (which is never a value).
+
+    Examples:
+        >>> parse_literal("answer", " {1: 'a'} ", max_chars=100)
+        {1: 'a'}
+    """
     read, too_long, not_literal = _LITERALS[kind]
     body = text.strip()
     if len(body) > max_chars:

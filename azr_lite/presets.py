@@ -119,22 +119,27 @@ _PAPER: Choices = {
 }
 
 
-def _small(batch: int, solved: int, reply: int, why_reply: str) -> Choices:
-    """Batch and length for one small GPU: `batch` proposals and `solved` replies per type, `reply` tokens each."""
+def _small(batch: int, micro_batch: int) -> Choices:
+    """Sizes for one small GPU: `batch` proposals per type, updates of `micro_batch` rows at once."""
+    packed = {8: "eight replies and the prompts they share", 16: "the replies to one task"}
     return {
         "steps": (100, "what was seen to learn on a CPU took 25"),
         "batch_size": (batch, "proposals per type, four per prompt"),
-        "solver_batch_size": (solved, "the replies to tasks that were solved sometimes"),
+        "solver_batch_size": (3 * batch, "the replies to tasks that were solved sometimes"),
         "updates_per_step": (2, "few steps, so two updates of each"),
         "seed_batch_factor": (1, "as many seeds as proposals of a step"),
         "seed_rounds": (20, "weak models find few valid seeds; then the run starts with those it has"),
-        "max_reply_tokens": (reply, why_reply),
+        "max_reply_tokens": (
+            256,
+            "a proposal has 50 to 80 tokens and an answer fewer; longer ones are cut and earn -1",
+        ),
         "entropy_coef": (0.0, "code; the bonus needs a pass over the whole vocabulary and hardly acts at 0.001"),
+        "micro_batch_size": (micro_batch, f"{packed[micro_batch]}, as one sequence"),
+        "generation_chunk": (64, "short sequences; azr-lite plan says what they take"),
     }
 
 
 _CODER_3B = ("Qwen/Qwen2.5-Coder-3B-Instruct", "the smallest with direct evidence (paper); Qwen research licence")
-_SHORT = "a proposal has 50 to 80 tokens and an answer fewer; longer ones are cut and earn -1"
 
 _CHOICES: dict[str, Choices] = {
     # From nano/NOTES.md, found on development seeds.
@@ -206,39 +211,27 @@ _CHOICES: dict[str, Choices] = {
     "lora-0.5b-8gb": {
         "model": ("Qwen/Qwen2.5-Coder-0.5B-Instruct", "base models of this size seldom find the form; Apache-2.0"),
         **_ADAPTERS,
-        **_small(32, 96, 256, _SHORT),
-        "micro_batch_size": (16, "the replies to one task, as one sequence"),
-        "generation_chunk": (64, "short sequences; azr-lite plan says what they take"),
+        **_small(32, micro_batch=16),
     },
     "lora-1.5b-16gb": {
         "model": ("Qwen/Qwen2.5-Coder-1.5B-Instruct", "a reasonable bet by the evidence of others; Apache-2.0"),
         **_ADAPTERS,
-        **_small(32, 96, 256, _SHORT),
-        "micro_batch_size": (16, "the replies to one task, as one sequence"),
-        "generation_chunk": (64, "short sequences; azr-lite plan says what they take"),
+        **_small(32, micro_batch=16),
     },
     "qlora-3b-16gb": {
         "model": _CODER_3B,
         **_ADAPTERS,
         "tuning": ("qlora", "weights of 2 instead of 6 GB leave room for 64 sequences of cache"),
         "vllm_memory": (0.6, "vLLM's copy of the weights has 16 bits: 6 GB"),
-        **_small(16, 48, 256, _SHORT),
-        "micro_batch_size": (8, "eight replies and the prompts they share, as one sequence"),
+        **_small(16, micro_batch=8),
         "generation_chunk": (64, "as many as possible: 4-bit layers are slow for few rows"),
     },
-    "lora-3b-24gb": {
-        "model": _CODER_3B,
-        **_ADAPTERS,
-        **_small(32, 96, 256, _SHORT),
-        "micro_batch_size": (8, "eight replies and the prompts they share, as one sequence"),
-        "generation_chunk": (64, "short sequences; azr-lite plan says what they take"),
-    },
+    "lora-3b-24gb": {"model": _CODER_3B, **_ADAPTERS, **_small(32, micro_batch=8)},
     "qlora-7b-24gb": {
         "model": ("Qwen/Qwen2.5-Coder-7B-Instruct", "the paper's strongest small base is its coder; Apache-2.0"),
         **_ADAPTERS,
         "tuning": ("qlora", "weights of 5.6 instead of 15 GB"),
-        **_small(16, 48, 256, _SHORT),
-        "micro_batch_size": (8, "eight replies and the prompts they share, as one sequence"),
+        **_small(16, micro_batch=8),
         "generation_chunk": (64, "as many as fit (azr-lite plan)"),
     },
     "full-3b-80gb": {

@@ -88,24 +88,6 @@ def learnability(rate: float, zero: Literal["paper", "upstream"] = "paper") -> f
     return 1.0 - rate
 
 
-def expected_learnability(p: float, n: int, zero: Literal["paper", "upstream"] = "paper") -> float:
-    """Expected learnability of a task that each of n independent replies solves with probability p; exact.
-
-    (1 - p) - (1 - p)^n: the reward 1 - p that is meant, less the chance that all n replies fail. With n = 1 nothing is
-    left. ValueError unless 0 <= p <= 1 and n >= 1.
-
-    Examples:
-        >>> [expected_learnability(0.25, n) for n in (1, 2, 8)]
-        [0.0, 0.1875, 0.6498870849609375]
-    """
-    if not 0.0 <= p <= 1.0:
-        raise ValueError(f"probability {p} is not between 0 and 1")
-    if n < 1:
-        raise ValueError(f"{n} replies; at least 1 is needed")
-    never, always = (1.0 - p) ** n, p**n
-    return 1.0 - p - never + (0.0 if zero == "paper" else WRONG * (never + always))
-
-
 def proposal_reward(
     verdict: Verdict, rate: float | None, zero: Literal["paper", "upstream"] = "paper", repeated: bool = False
 ) -> Reward:

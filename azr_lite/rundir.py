@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
@@ -142,8 +143,8 @@ class RunDir:
                 kept = [line for line, data in _lines(path) if data is not None and data["step"] < step]
                 write_text(path, "".join(kept))
         for path in (self.path / "eval").glob("step-*"):
-            if int(path.stem.removeprefix("step-")) > max(step, 0):
-                path.unlink()  # of weights that are no more; the same steps will be evaluated again
+            if int(path.stem.removeprefix("step-")) > max(step, 0):  # of weights that are no more
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def read(self, name: str) -> Iterator[dict[str, Any]]:
         """The objects of one log, in order. A last line cut by a kill is left out; damage elsewhere is an error."""

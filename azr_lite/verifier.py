@@ -76,10 +76,7 @@ class Verifier:
         A proposal is run in two worlds, or eight; equal proposals are run once.
         Raises InfrastructureError where the sandbox itself fails.
         """
-        wanted: dict[str, tuple[str, Sequence[tuple[Any, ...]]]] = {}
-        for _, proposal in items:
-            if isinstance(proposal, Proposal):
-                wanted.setdefault(_key(proposal.program, proposal.inputs), (proposal.program, proposal.inputs))
+        wanted = {_key(one): (one.program, one.inputs) for _, one in items if isinstance(one, Proposal)}
         found = dict(zip(wanted, self.executor.validate_many(list(wanted.values())), strict=True))
         self.executions += 2 * sum(len(inputs) for _, inputs in wanted.values())
         self.outcome_counts.update(v.reason or "ok" for v in found.values())
@@ -90,7 +87,7 @@ class Verifier:
     ) -> Task | Rejection:
         if isinstance(proposal, Rejection):
             return proposal
-        validation = found[_key(proposal.program, proposal.inputs)]
+        validation = found[_key(proposal)]
         if not validation.ok:
             reason = validation.reason if validation.reason in {*Reason} else Reason.POLICY
             return Rejection(Reason(reason), validation.detail)
@@ -103,10 +100,8 @@ class Verifier:
         Equal programs on equal inputs are run once; others never share a child process.
         Raises InfrastructureError where the sandbox itself fails.
         """
-        jobs: dict[str, Job] = {}
-        for _, answer in items:
-            if isinstance(answer, Answer) and answer.inputs:
-                jobs.setdefault(_key(answer.program, answer.inputs), Job(answer.program, tuple(answer.inputs)))
+        to_run = [answer for _, answer in items if isinstance(answer, Answer) and answer.inputs]
+        jobs = {_key(answer): Job(answer.program, tuple(answer.inputs)) for answer in to_run}
         found = dict(zip(jobs, self.executor.run_many(list(jobs.values())), strict=True))
         self.executions += sum(len(job.inputs) for job in jobs.values())
         for outcomes in found.values():
@@ -116,10 +111,10 @@ class Verifier:
     def _verdict(self, task: Task, answer: Answer | Rejection, found: dict[str, list[Outcome]]) -> Verdict:
         if isinstance(answer, Rejection):
             return answer.verdict
-        outcomes = found[_key(answer.program, answer.inputs)] if answer.inputs else []
+        outcomes = found[_key(answer)] if answer.inputs else []
         verdict = guarded(get_task_type(task.type).judge, task, answer, outcomes, self.rules)
         return verdict.verdict if isinstance(verdict, Rejection) else verdict
 
 
-def _key(program: str, inputs: Sequence[tuple[Any, ...]]) -> str:
-    return f"{program}\x00{inputs!r}"
+def _key(one: Proposal | Answer) -> str:
+    return f"{one.program}\x00{one.inputs!r}"

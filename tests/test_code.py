@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from azr_lite.errors import EvaluationError
+from azr_lite.errors import ConfigError, EvaluationError
 from azr_lite.evaluation.benchmarks.code import CHAT_PREFILL, CHAT_PROMPT, CodeSuite, code_suite, extract_azr
 from azr_lite.evaluation.benchmarks.judge import Oracle, uncapped
 from azr_lite.evaluation.suite import Options, Reply, Setting, shipped
@@ -303,8 +303,8 @@ def h(): return deque([1])
 
 
 def test_missing_evalplus_and_wrong_names_are_one_clear_sentence(tmp_path, monkeypatch):
-    with pytest.raises(EvaluationError, match="choose evalplus or azr"):
-        code_suite("mbppplus", setting(code_protocol="mine"))
+    with pytest.raises(ConfigError, match="unknown protocol 'mine' for code; choose from: evalplus, azr"):
+        setting(code_protocol="mine")
 
     def gone(name):
         raise importlib.metadata.PackageNotFoundError(name)

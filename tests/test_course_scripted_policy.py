@@ -10,7 +10,7 @@ from azr_lite.course.diagram import STAGES, WHO, loop_diagram, strip
 from azr_lite.course.scripted_policy import OPS, ScriptedPolicy, read_ops
 from azr_lite.nano.language import KINDS, draw_run, make_triplet, program_text, type_of
 from azr_lite.presets import preset
-from azr_lite.prompts.compact import COMPACT
+from azr_lite.prompts.words import COMPACT
 from azr_lite.sandbox import Executor
 from azr_lite.selfplay import SelfPlay
 from azr_lite.triplet import Role

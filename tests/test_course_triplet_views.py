@@ -6,8 +6,7 @@ import pytest
 
 from azr_lite.course.figures import figure
 from azr_lite.course.triplet_views import draw_task_type, visible
-from azr_lite.prompts.compact import COMPACT
-from azr_lite.prompts.words import CHAT, R1
+from azr_lite.prompts.words import CHAT, COMPACT, R1
 from azr_lite.tasks.base import get_task_type
 from azr_lite.triplet import InductionTask, Rules, Triplet
 

@@ -2,10 +2,12 @@
 
 import pytest
 
+from azr_lite.errors import ConfigError
 from azr_lite.evaluation.generators import PolicyInTraining
 from azr_lite.evaluation.reasoning import ReasoningSuite, held_out_problems
 from azr_lite.evaluation.runner import answer
 from azr_lite.evaluation.scores import Item, Result, compare_paired, score, scores_until, summarize
+from azr_lite.evaluation.suite import Options
 from azr_lite.prompts import get_style
 from azr_lite.triplet import Completion, Rules
 from azr_lite.verifier import Verifier
@@ -36,6 +38,8 @@ def test_a_score_counts_questions():
 def test_the_evaluations_until_a_step_are_those_up_to_it(tmp_path):
     for name, accuracy in (("before", 0.1), ("step-2", 0.2), ("step-10", 0.3)):
         Result(name, [], {"scores": {"all": {"accuracy": accuracy}}}).keep(tmp_path)
+    (tmp_path / "humaneval.json").write_text('{"scores": {}}')
+    (tmp_path / "step-1.json").write_text('{"scores": {"al')
     for step, known in ((0, [0]), (2, [0, 2]), (9, [0, 2]), (10, [0, 2, 10])):
         assert sorted(scores_until(tmp_path, step)) == known
     assert scores_until(tmp_path, 10)[10]["all"]["accuracy"] == 0.3
@@ -80,3 +84,18 @@ def gold(task):
     if task.type == "deduction":
         return block("output", task.output)
     return block("input", task.input) if task.type == "abduction" else block("python", task.program)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"chunk": 0}, "chunk is 0"),
+        ({"temperature": -0.5}, "temperature is -0.5"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"samples": 2, "temperature": 0.0}, "several greedy replies"),
+        ({"reasoning_protocol": "mine"}, "for reasoning; choose from: azr, assert-direct"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_before_anything_is_loaded(asked, told):
+    with pytest.raises(ConfigError, match=told):
+        Options(**asked)

@@ -17,7 +17,7 @@ from azr_lite.minimal import AbsoluteZero
 from azr_lite.nano.language import is_reserved
 from azr_lite.nano.model import load_nano
 from azr_lite.presets import preset
-from azr_lite.prompts.compact import COMPACT
+from azr_lite.prompts.words import COMPACT
 from azr_lite.selfplay import SelfPlay
 from azr_lite.train.policy import Policy
 from azr_lite.train.trainer import SelfPlayTrainer

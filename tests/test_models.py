@@ -43,6 +43,20 @@ def config(model: str, **changes) -> Config:
 # ---------------------------------------------------------------- sources, types, tuning
 
 
+def test_an_old_torchao_is_named_before_weights_are_read(monkeypatch):
+    """PEFT's own check, on a machine that has one, as Colab's has been."""
+    from peft import import_utils
+
+    monkeypatch.setattr(import_utils.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(import_utils.importlib_metadata, "version", lambda name: "0.10.0")
+    import_utils.is_torchao_available.cache_clear()
+    try:
+        with pytest.raises(ModelError, match=r"torchao. Found version 0\.10\.0.*pip uninstall -y torchao"):
+            load_policy(config("not/there", tuning="lora"))
+    finally:
+        import_utils.is_torchao_available.cache_clear()
+
+
 def test_nano_comes_with_compact_prompts_and_float32():
     pytest.importorskip("azr_lite.nano.model")
     policy = load_policy(preset("nano", device="cpu"))

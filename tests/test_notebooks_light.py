@@ -31,8 +31,8 @@ COLAB = {
 that we could read; read on 2026-11-30)."""
 PYTHONS = ("3.12.12", "3.13.0")
 """Colab's Python: 3.13 since 2026-08-25 (github.com/googlecolab/colabtools/issues/6081), 3.12 in its runtimes 2025.10 to 2026.07."""
-REPLACED = {"torch", "transformers", "peft", "accelerate", "datasets"}
-"""Those that are older there than [train] allows: the install cell of a notebook with torch replaces them, some 3 GB."""
+REPLACED = {"transformers", "peft", "accelerate", "datasets"}
+"""Those that are older there than [train] allows: the install cell of a notebook with torch replaces them. Torch stays."""
 
 
 @pytest.fixture(scope="module")

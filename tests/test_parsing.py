@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from azr_lite.buffer import normal_form
-from azr_lite.parsing import ParsedReply, parse_arguments, parse_program, parse_reply, parse_value
+from azr_lite.parsing import ParsedReply, parse_arguments, parse_literal, parse_program, parse_reply
 from azr_lite.triplet import Reason, Rejection
 
 LIMIT = 4096
@@ -146,7 +146,7 @@ def test_no_text_makes_the_parsers_raise(text):
     parse_program(text, LIMIT)
     parse_program("def f(x):\n    return " + text, LIMIT)
     parse_arguments(text, LIMIT)
-    parse_value(text, LIMIT)
+    parse_literal("answer", text, LIMIT)
 
 
 @pytest.mark.parametrize(
@@ -171,10 +171,10 @@ def test_arguments_must_be_literals(text):
 
 
 def test_values_must_be_one_literal():
-    assert parse_value(" {'a': (1, None)} ", LIMIT) == {"a": (1, None)}
+    assert parse_literal("answer", " {'a': (1, None)} ", LIMIT) == {"a": (1, None)}
     for text in ("1 2", "f(1)", "__import__('os')", "eval(gold_output)"):
-        assert reason(parse_value(text, LIMIT)) == Reason.ANSWER_NOT_LITERAL
-    assert reason(parse_value("1" * 20, 10)) == Reason.TOO_LONG
+        assert reason(parse_literal("answer", text, LIMIT)) == Reason.ANSWER_NOT_LITERAL
+    assert reason(parse_literal("answer", "1" * 20, 10)) == Reason.TOO_LONG
 
 
 def test_normal_form_sees_through_names_comments_and_docstrings_only():

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from azr_lite.parsing import forged_markup, parse_arguments, parse_program, parse_reply, parse_value, read_fences
+from azr_lite.parsing import forged_markup, parse_arguments, parse_literal, parse_program, parse_reply, read_fences
 from azr_lite.tasks import get_task_type
 from azr_lite.tasks.base import Answer, Proposal
 from azr_lite.triplet import InductionTask, Reason, Rejection, Rules, Triplet
@@ -184,7 +184,7 @@ def test_imports_that_are_used_or_may_be_are_refused(head, answer):
 def test_limits_are_the_longest_that_is_read():
     assert parse_arguments(" 12345 ", 5) == (12345,)
     assert parse_arguments("123456", 5).reason == Reason.TOO_LONG
-    assert parse_value("12345", 5) == 12345
+    assert parse_literal("answer", "12345", 5) == 12345
     prefixed = f"def f(x):\n    return {'-' * 100}x"
     assert parse_program(prefixed, 1000) == prefixed
 

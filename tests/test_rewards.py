@@ -6,6 +6,7 @@ from itertools import product
 import pytest
 
 from azr_lite.config import REWARDS, Config
+from azr_lite.course.exercises.nb03 import expected_learnability
 from azr_lite.errors import ConfigError
 from azr_lite.rewards import (
     INTRINSIC,
@@ -14,7 +15,6 @@ from azr_lite.rewards import (
     complexity,
     distance,
     earned,
-    expected_learnability,
     learnability,
     load_rewards,
     name_rewards,

@@ -51,6 +51,8 @@ def test_rewinding_takes_evaluations_of_lost_weights_along(run):
     (run.path / "eval").mkdir()
     for name in ("before", "step-2", "step-3", "step-13"):
         (run.path / "eval" / f"{name}.jsonl").write_text("{}\n")
+    for name in ("step-2", "step-13"):
+        (run.path / "eval" / name).mkdir()  # `azr-lite eval RUN@13`
     run.rewind(3)
     assert {path.stem for path in (run.path / "eval").iterdir()} == {"before", "step-2", "step-3"}
     run.rewind(-1)

@@ -23,7 +23,7 @@ TOOLS = {
         # the course's own
         "azr_lite.course.attacks": "judge_candidate",
         "azr_lite.course.checks": "exercise_of",
-        "azr_lite.course.exercises.nb03": "proposer_pay",
+        "azr_lite.course.exercises.nb03": "expected_learnability proposer_pay",
         "azr_lite.course.exercises.nb10": "ITEM ErrorPolicy",
         "azr_lite.course.recorded_runs": "patient real_runs recorded sample whole_run",
         "azr_lite.course.scripted_policy": "ScriptedPolicy",
@@ -35,7 +35,7 @@ TOOLS = {
         "azr_lite.nano.model": "load_nano",
         "azr_lite.parsing": "ParsedReply parse_reply",
         "azr_lite.prompts": "get_style",
-        "azr_lite.prompts.compact": "COMPACT",
+        "azr_lite.prompts.words": "COMPACT",
         "azr_lite.tasks": "Answer Proposal get_task_type",
         "azr_lite.tasks.base": "argument_text",
         "azr_lite.tasks.deduction": "Deduction",
@@ -45,7 +45,7 @@ TOOLS = {
         "azr_lite.sandbox.literal": "read_arguments read_value",
         "azr_lite.sandbox.wire": "canonical compare render",
         # rewards and advantages
-        "azr_lite.rewards": "Reward expected_learnability solve_rate",
+        "azr_lite.rewards": "Reward solve_rate",
         "azr_lite.advantages": "dr_grpo estimate loss_weights rloo split_into_updates whiten_sequences whiten_tokens",
         "azr_lite.minimal": "AbsoluteZero",
         "azr_lite.verifier": "rules_of",

@@ -154,7 +154,7 @@ def _non_determinism_leak() -> list[Patch]:
     from azr_lite.sandbox.executor import verdict
 
     def validate(self: Verifier, items: Sequence[Any]) -> list[Any]:
-        proposals = {_key(p.program, p.inputs): p for _, p in items if not isinstance(p, Rejection)}
+        proposals = {_key(p): p for _, p in items if not isinstance(p, Rejection)}
         outcomes = self.executor.run_many([Job(p.program, p.inputs) for p in proposals.values()])
         found = dict(zip(proposals, map(verdict, outcomes), strict=True))
         self.outcome_counts.update(validation.reason or "ok" for validation in found.values())

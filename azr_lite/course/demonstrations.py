@@ -27,7 +27,7 @@ from azr_lite.nano.language import (
     type_of,
 )
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, fence
-from azr_lite.prompts.compact import COMPACT
+from azr_lite.prompts.words import COMPACT
 from azr_lite.tasks.base import get_task_type
 from azr_lite.triplet import Rules
 

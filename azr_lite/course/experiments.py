@@ -204,7 +204,7 @@ def made_to_think(problems: int) -> dict[str, dict[str, Any]]:
     from azr_lite.nano.model import load_nano
     from azr_lite.nano.sampler import NanoSampler
     from azr_lite.prompts.base import END_THINK
-    from azr_lite.prompts.compact import COMPACT
+    from azr_lite.prompts.words import COMPACT
     from azr_lite.sandbox import Executor
     from azr_lite.triplet import Completion
     from azr_lite.verifier import Verifier

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,12 @@ def evaluated_step(path: Path) -> int:
 
 def scores_until(folder: Path, step: int) -> dict[int, dict[str, dict[str, Any]]]:
     """The scores of every evaluation made in training up to and including this step, by step."""
-    paths = {evaluated_step(path): path for path in folder.glob("*.json")}
-    return {made: json.loads(paths[made].read_text(encoding="utf-8"))["scores"] for made in paths if made <= step}
+    found: dict[int, dict[str, dict[str, Any]]] = {}
+    for path in folder.glob("*.json"):
+        with suppress(ValueError, KeyError, OSError):  # another suite's, or half-written
+            if (made := evaluated_step(path)) <= step:
+                found[made] = json.loads(path.read_text(encoding="utf-8"))["scores"]
+    return found
 
 
 def read_result(folder: Path, name: str) -> Result | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -215,7 +216,8 @@ class Generator(Protocol):
 
 # ---------------------------------------------------------------- what a user chooses
 
-PROTOCOLS = ("azr", "assert-direct")  # how CRUXEval can be asked; the other reasoning suites know ``azr`` alone
+PROTOCOLS = {"reasoning": ("azr", "assert-direct"), "code": ("evalplus", "azr")}
+"""How suites can be asked. Of the reasoning suites CRUXEval alone knows ``assert-direct``."""
 
 
 @dataclass(frozen=True)
@@ -255,11 +257,15 @@ class Options:
         for name in ("items", "samples", "max_tokens"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; give 0 (the suite's own value) or more")
+        if self.chunk < 1:
+            raise ConfigError(f"chunk is {self.chunk}; give the number of questions asked at once, 1 or more")
+        if self.temperature is not None and not 0 <= self.temperature < math.inf:
+            raise ConfigError(f"temperature is {self.temperature}; give 0 (greedy) or more")
         if self.samples > 1 and self.temperature == 0:
             raise ConfigError("several greedy replies to one question are all the same; give --temperature 0.6 or so")
-        if self.reasoning_protocol not in PROTOCOLS:
-            unknown = f"unknown protocol {self.reasoning_protocol!r} for reasoning"
-            raise ConfigError(f"{unknown}; choose from: {', '.join(PROTOCOLS)}")
+        for kind, known in PROTOCOLS.items():
+            if (asked := getattr(self, f"{kind}_protocol")) not in known:
+                raise ConfigError(f"unknown protocol {asked!r} for {kind}; choose from: {', '.join(known)}")
 
     def of_sampling(self) -> dict[str, Any]:
         """What replaces a suite's own settings of the same names."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError
-from azr_lite.prompts.compact import COMPACT
+from azr_lite.prompts.words import COMPACT
 from azr_lite.tasks import get_task_type
 from azr_lite.tasks.deduction import DEDUCTION
 from azr_lite.verifier import rules_of

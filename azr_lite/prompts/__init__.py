@@ -3,9 +3,8 @@
 
 from azr_lite.errors import ConfigError
 from azr_lite.prompts.base import Style
-from azr_lite.prompts.compact import COMPACT
 from azr_lite.prompts.file import FILE, FILE_WORKING
-from azr_lite.prompts.words import CHAT, R1
+from azr_lite.prompts.words import CHAT, COMPACT, R1
 
 STYLES = {style.name: style for style in (R1, CHAT, COMPACT, FILE, FILE_WORKING)}
 

@@ -147,17 +147,14 @@ def outline(text: str, depth: int = 0) -> Outline:
     for piece in _PIECE.finditer(text):
         found.append(_shown(text[at : piece.start()], depth))
         at, said, follows = piece.end(), piece[0], text[piece.end() : piece.end() + 1]
-        if said in ("(", "[", "{"):
-            found.append(_shown(said, depth))
-            depth += 1
-        elif said in (")", "]", "}"):
+        if said in (")", "]", "}"):
             depth -= 1
             if depth < 0:
                 return Outline("".join(found), True, False)
+        if said in (*"()[]{}\n",):
             found.append(_shown(said, depth))
-        elif said == "\n":
-            found.append(_shown(said, depth))
-            if depth and follows and follows not in " \t\r\n#)]}":
+            depth += said in ("(", "[", "{")
+            if said == "\n" and depth and follows and follows not in " \t\r\n#)]}":
                 return Outline("".join(found), True, True)
         else:
             shown = _shown(("#" if piece["comment"] else "s") * len(said), depth)

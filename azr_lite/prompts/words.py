@@ -1,4 +1,5 @@
-"""The six prompts in full sentences, in the styles r1 (with a frame) and chat (without: the chat template is one).
+"""The six prompts in full sentences, in the styles r1 (with a frame) and chat (without: the chat template is one);
+and `compact`, in single words. The replies to all have one form: thought (may be empty), answer, fences.
 
 The rules told here are the rules that are enforced: when a check changes, change its sentence.
 """
@@ -196,3 +197,34 @@ def _frame(body: str) -> str:
 
 R1 = Style(name="r1", frame=_frame, prefill=THINK, words=WORDS)
 CHAT = Style(name="chat", frame=str, prefill=THINK, chat=True, words=WORDS)
+
+
+# ---------------------------------------------------------------- compact
+
+
+def _write(
+    command: str,
+    *,
+    references: Sequence[Triplet] = (),
+    pairs: Sequence[tuple[str, str]] = (),
+    rules: Rules,
+    **given: str,
+) -> str:
+    """The command, then a fence around everything that is given, in order."""
+    fences = [fence(*block) for task in references for block in (("python", task.program), ("input", task.input))]
+    fences += [fence(*block) for pair in pairs for block in zip(("input", "output"), pair, strict=True)]
+    fences += [fence("python" if name == "program" else name, text) for name, text in given.items()]
+    return "\n".join((command, *fences, ""))
+
+
+COMPACT = Style(
+    name="compact",
+    frame=str,
+    prefill=THINK,
+    words={
+        f"{role}/{task_type}": partial(_write, f"{verb} {task_type}")
+        for role, verb in (("propose", "invent"), ("solve", "solve"))
+        for task_type in ("deduction", "abduction", "induction")
+    },
+)
+"""The nano model's: one command and the fences, so that prompts stay a few dozen tokens."""

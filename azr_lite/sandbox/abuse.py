@@ -32,8 +32,8 @@ import statistics
 sys = statistics.mean.__globals__['sys']
 posix = sys.modules['posix']
 def call(name, *a):
-    lockdown, syscalls = sys.modules['lockdown'], sys.modules['syscalls']
-    number = syscalls.number(name, lockdown.platform.machine()) if type(name) is str else name
+    lockdown = sys.modules['lockdown']
+    number = lockdown.number(name, lockdown.platform.machine()) if type(name) is str else name
     return number >= 0 and lockdown.libc.syscall(number, *a) >= 0
 def opens_socket(family, kind):
     return call(41 if sys.modules['lockdown'].platform.machine() == 'x86_64' else 198, family, kind, 0)

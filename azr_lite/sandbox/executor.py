@@ -14,7 +14,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -32,7 +32,8 @@ Inputs = Sequence[tuple[Any, ...]]
 class Executor:
     """Runs programs that nobody trusts. A context manager; any thread may call it.
 
-    `_skip` leaves layers out: for tests and the benchmark only.
+    `level`, `layers` (each "on" or "off: why") and `advice`, for a person, say how much stands between a program and
+    this machine. `_skip` leaves layers out: for tests and the benchmark only.
 
     Args:
         limits: CPU time, memory and sizes that one child may use.
@@ -75,16 +76,15 @@ class Executor:
             self._engine = WeakPool(self.workers, seed)
         self.layers: dict[str, str] = dict(self._engine.layers)
         self.level: Level = level_of(self.layers)
-        note = advice(self.level, self.layers)
+        self.advice = advice(self.level, self.layers)
         if self.level is Level.WEAK and not allow_weak:
             self.close()
-            raise UnsafeError(note)
+            raise UnsafeError(self.advice)
         if self.level is Level.WEAK:
-            warnings.warn(
-                f"WEAK isolation: model-written programs have your rights. {note}", RuntimeWarning, stacklevel=2
-            )
+            note = f"WEAK isolation: model-written programs have your rights. {self.advice}"
+            warnings.warn(note, RuntimeWarning, stacklevel=2)
         elif self.level is Level.KERNEL:
-            logging.getLogger("azr_lite.sandbox").warning(note)
+            logging.getLogger("azr_lite.sandbox").warning(self.advice)
 
     def run(
         self,
@@ -104,16 +104,14 @@ class Executor:
 
     def run_many(self, jobs: Sequence[Job]) -> list[list[Outcome]]:
         """Run a whole step's jobs; one list of outcomes per job. Raises as `run`."""
-        plans: list[Plan] = []
-        owners: list[int] = []
-        for index, job in enumerate(jobs):
-            for inputs in [(one,) for one in job.inputs] if job.isolate else [job.inputs]:
-                plans.append(Plan(job.program, inputs, job.entry, job.world, job.limits or self.limits))
-                owners.append(index)
-        outcomes: list[list[Outcome]] = [[] for _ in jobs]
-        for owner, part in zip(owners, self._run_plans(plans), strict=True):
-            outcomes[owner].extend(part)
-        return outcomes
+        shares = [[(one,) for one in job.inputs] if job.isolate else [job.inputs] for job in jobs]
+        plans = [
+            Plan(job.program, inputs, job.entry, job.world, job.limits or self.limits)
+            for job, share in zip(jobs, shares, strict=True)
+            for inputs in share
+        ]
+        found = iter(self._run_plans(plans))
+        return [[outcome for _ in share for outcome in next(found)] for share in shares]
 
     def validate(self, program: str, inputs: Inputs) -> Validation:
         """Run in two worlds on half the CPU time, and in six more where the child found that order, hash, identity or
@@ -131,9 +129,8 @@ class Executor:
         first, second = outcomes[: len(items)], outcomes[len(items) :]
         found = [verdict(*both) for both in zip(first, second, strict=True)]
         doubtful = [i for i, outcomes in enumerate(second) if found[i].ok and not all(o.plain for o in outcomes)]
-        more = iter(
-            self._run_plans([Plan(*items[i], "f", world, b, strict=True) for i in doubtful for world in WORLDS[2:]])
-        )
+        plans = [Plan(*items[i], "f", world, b, strict=True) for i in doubtful for world in WORLDS[2:]]
+        more = iter(self._run_plans(plans))
         for i in doubtful:
             found[i] = verdict(first[i], second[i], *(next(more) for _ in WORLDS[2:]))
         return found
@@ -160,6 +157,8 @@ class Executor:
                 raise ValueError(f"unknown world {plan.world!r}: use one of {', '.join(WORLDS)}")
             if wrong := [one for one in plan.inputs if type(one) is not tuple]:
                 raise TypeError(f"an input is a tuple of arguments, as in (1,); got {wrong[0]!r:.60}")
+        if not plans:
+            return []
         finished: Future[None] = Future()
         results: list[list[Outcome]] = [[]] * len(plans)
         left = len(plans)
@@ -177,19 +176,15 @@ class Executor:
                 if left == 0:
                     finished.set_result(None)
 
-        runs = [
-            PlanRun(plan, self._engine.submit, partial(deliver, index), self._stats) for index, plan in enumerate(plans)
-        ]
-        for run in runs:
-            run.start()
+        for index, plan in enumerate(plans):
+            PlanRun(plan, self._engine.submit, partial(deliver, index), self._stats).start()
         beat, still = -1, 0
-        while runs and not wait([finished], LAST_RESORT[0]).done:
+        while not wait([finished], LAST_RESORT[0]).done:
             still = still + 1 if beat == self._engine.beat else 0
             beat = self._engine.beat
             if still >= LAST_RESORT[1]:
                 raise SandboxError("the sandbox's I/O thread has stopped; start again")
-        if runs:
-            finished.result()
+        finished.result()
         return results
 
 
@@ -201,21 +196,15 @@ def level_of(layers: dict[str, str]) -> Level:
     return Level.FULL if {"namespaces", "empty_root"} <= on or "landlock" in on else Level.KERNEL
 
 
-@dataclass(frozen=True)
-class Probe:
-    """The level, every layer ("on" or "off: why"), and advice for a person."""
+def probe() -> Executor:
+    """An executor, closed again, whose level, layers and advice say what this machine offers.
 
-    level: Level
-    layers: dict[str, str]
-    advice: str
-
-
-def probe(skip: str = "") -> Probe:
-    """Look. Raises `SandboxError` when not even a fork server starts."""
+    Raises `SandboxError` when not even a fork server starts.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        with Executor(workers=1, allow_weak=True, _skip=skip) as executor:
-            return Probe(executor.level, executor.layers, advice(executor.level, executor.layers))
+        with Executor(workers=1, allow_weak=True) as executor:
+            return executor
 
 
 def advice(level: Level, layers: dict[str, str]) -> str:
@@ -244,12 +233,10 @@ def verdict(first: Sequence[Outcome], *others: Sequence[Outcome]) -> Validation:
         for index, (one, other) in enumerate(zip(first, second, strict=True)):
             if other.kind in ("timeout", "memory"):
                 return Validation(False, (), *_reason(other), index)
-            if other.kind != "infra" and (
-                other.kind != "ok" or wire.canonical(one.value) != wire.canonical(other.value)
-            ):
-                return Validation(
-                    False, (), "non_deterministic", f"{_show(one)} in one world, {_show(other)} in another", index
-                )
+            if other.kind == "infra" or (other.ok and wire.canonical(one.value) == wire.canonical(other.value)):
+                continue
+            differs = f"{_show(one)} in one world, {_show(other)} in another"
+            return Validation(False, (), "non_deterministic", differs, index)
     return Validation(True, tuple(outcome.value for outcome in first), worlds=1 + len(others))
 
 

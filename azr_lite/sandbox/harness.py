@@ -1,6 +1,6 @@
 """Runs in the child: one program, its inputs, one answer line per input.
 
-Request: `[program, entry, [inputs], recursion, output_bytes, depth, nodes, look]`. Answer, a JSON line per input:
+Request: `[program, entry, [inputs], recursion, look]`. Answer, a JSON line per input:
 `{"s":"ok","v":V}`, `{"s":"exc","t":name,"m":text}`, `{"s":"value",...}`, `{"s":"mem"}` or
 `{"s":"rej","t":reason,"m":text}`. The kernel layers are the boundary; the import list here only gives clear messages.
 Fewer lines than inputs: the rest did not fit into one child's room. Exit status `wire.PLAIN`: see `plain`.
@@ -94,9 +94,8 @@ def prepare(rounds: int = 40) -> None:
         _face(sys.modules[name])
     warnings.simplefilter("ignore")
     _BUILTINS.update(vars(builtins), __import__=_guarded_import)
-    data = wire.encode_request(
-        _SAMPLE, "f", ['{"t":["abc"]}', '{"t":[[1,{"d":[[1,{"s":[2]}]]}],1.5]}', '{"t":[]}'], 1000, look=True
-    )
+    inputs = ['{"t":["abc"]}', '{"t":[[1,{"d":[[1,{"s":[2]}]]}],1.5]}', '{"t":[]}']
+    data = wire.encode_request(_SAMPLE, "f", inputs, 1000, look=True)
     for _ in range(rounds):
         serve(data, len)
     _SPARE.append(dict(_BUILTINS))
@@ -107,7 +106,7 @@ def prepare(rounds: int = 40) -> None:
 
 def serve(data: bytes, write: Callable[[bytes], Any]) -> int:
     """Answer the inputs of one request; the exit status. Whatever the program raises becomes an answer line."""
-    program, entry, trees, recursion, size, depth, nodes, look = wire.parse(data.decode())
+    program, entry, trees, recursion, look = wire.parse(data.decode())
     sys.setrecursionlimit(recursion + 20)
     code, refusal, is_plain = _compile(program, look)
     room = wire.ROOM
@@ -115,7 +114,7 @@ def serve(data: bytes, write: Callable[[bytes], Any]) -> int:
     for tree, names in zip_longest(trees, _SPARE[: len(trees)]):
         names = names or dict(_BUILTINS)
         names["id"] = lambda thing: id(thing) ^ mask
-        line = refusal or _answer(code, entry, tree, (size, depth, nodes), names)
+        line = refusal or _answer(code, entry, tree, names)
         write(line)
         room -= len(line)
         if room < 0:
@@ -146,7 +145,7 @@ def _compile(program: str, look: bool) -> tuple[Any, bytes, bool]:
         return None, _line("rej", t="syntax_error", m=str(error)), False
 
 
-def _answer(code: Any, entry: str, tree: Any, caps: tuple[int, int, int], names: dict[str, Any]) -> bytes:
+def _answer(code: Any, entry: str, tree: Any, names: dict[str, Any]) -> bytes:
     """Run in a fresh namespace on freshly decoded arguments; finalizers run before the answer is written."""
     space: dict[str, Any] = {"__name__": "program", "__builtins__": names}
     try:
@@ -157,7 +156,7 @@ def _answer(code: Any, entry: str, tree: Any, caps: tuple[int, int, int], names:
         if type(space[entry]) not in _FUNCTIONS:
             return _line("rej", t="no_entry", m=f"{entry} is no function but a {type(space[entry]).__name__}")
         value = space[entry](*arguments)
-        text = wire.encode(value, *caps)
+        text = wire.encode(value)
         value = arguments = None
         space.clear()
         return b'{"s":"ok","v":' + text.encode() + b"}\n"

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
+from azr_lite.sandbox.wire import DEPTH, HASHED, INT_BITS
+
 MAX_TEXT: Final = 4096
-MAX_DEPTH: Final = 40
 MAX_DIGITS: Final = 1234
 """Decimal digits of the largest integer that may cross the wire (4,096 bits)."""
-MAX_HASHED: Final = 1000
 
 _SPACE = re.compile(r"(?:[ \t\r\n\f]+|#[^\n]*)*")
 _STRING = re.compile(
@@ -110,13 +111,15 @@ class _Reader:
 
     def _value(self, depth: int) -> Any:
         char = self._peek()
-        if depth >= MAX_DEPTH and char in ("[", "(", "{", "s", "f"):
-            raise LiteralError("too_deep", f"brackets nested deeper than {MAX_DEPTH}")
+        if depth >= DEPTH and char in ("[", "(", "{", "s", "f"):
+            raise LiteralError("too_deep", f"brackets nested deeper than {DEPTH}")
         if char == "[":
             self.at += 1
             return self._items("]", depth + 1)[0]
         if char == "(":
-            return self._bracket(depth + 1)
+            self.at += 1
+            items, comma = self._items(")", depth + 1)
+            return items[0] if len(items) == 1 and not comma else tuple(items)
         if char == "{":
             self.at += 1
             return self._braces(depth + 1)
@@ -128,11 +131,6 @@ class _Reader:
         if char in "+-.0123456789" and char:
             return self._number()
         return self._name(depth)
-
-    def _bracket(self, depth: int) -> Any:
-        self.at += 1
-        items, comma = self._items(")", depth)
-        return items[0] if len(items) == 1 and not comma else tuple(items)
 
     def _braces(self, depth: int) -> dict[Any, Any] | set[Any]:
         """A dict or a set, from behind its opening brace."""
@@ -152,16 +150,16 @@ class _Reader:
                 entry = (entry, self._value(depth))
             entries.append(entry)
         self._take("}")
-        self._few(len(entries))
-        try:
-            return dict(entries) if keyed else set(entries)
-        except TypeError:
-            raise LiteralError("not_literal", "a list, dict or set cannot be hashed") from None
+        return self._hashed(dict if keyed else set, entries)
 
     @staticmethod
-    def _few(count: int) -> None:
-        if count > MAX_HASHED:
-            raise LiteralError("too_long", f"more than {MAX_HASHED} elements in one set or dict")
+    def _hashed(kind: Callable[[Collection[Any]], Any], items: Collection[Any]) -> Any:
+        if len(items) > HASHED:
+            raise LiteralError("too_long", f"more than {HASHED} elements in one set or dict")
+        try:
+            return kind(items)
+        except TypeError:
+            raise LiteralError("not_literal", "a list, dict or set cannot be hashed") from None
 
     def _name(self, depth: int) -> Any:
         match = _NAME.match(self.text, self.at)
@@ -174,11 +172,7 @@ class _Reader:
             items, _ = self._items(")", depth + 1)
             if items and (len(items) > 1 or type(items[0]) not in (set, list, tuple, frozenset)):
                 raise LiteralError("not_literal", f"only {name}() and {name}([...]) are literals, not {name}(...)")
-            self._few(len(items[0]) if items else 0)
-            try:
-                return (set if name == "set" else frozenset)(*items)
-            except TypeError:
-                raise LiteralError("not_literal", "a list, dict or set cannot be hashed") from None
+            return self._hashed(set if name == "set" else frozenset, items[0] if items else ())
         if spelled := _INFINITY.match(self.text, self.at):
             self.at = spelled.end()
             return float(spelled["sign"] + "inf")
@@ -244,8 +238,8 @@ class _Reader:
             raise LiteralError("not_literal", "an integer may not start with 0")
         else:
             value = int(sign + body)
-        if value.bit_length() > 4096:
-            raise LiteralError("too_long", "an integer of more than 4096 bits")
+        if value.bit_length() > INT_BITS:
+            raise LiteralError("too_long", f"an integer of more than {INT_BITS} bits")
         return value, False
 
     def _strings(self, match: re.Match[str] | None, depth: int) -> str | bytes:

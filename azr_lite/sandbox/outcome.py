@@ -25,11 +25,7 @@ class Limits:
     cpu_s: float = 1.0
     wall_factor: float = 30.0
     memory_mb: int = 256
-    output_bytes: int = 65536
-    depth: int = 40
-    nodes: int = 20000
     recursion: int = 1000
-    source_bytes: int = 32768
 
 
 @dataclass(frozen=True)

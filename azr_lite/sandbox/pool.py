@@ -21,8 +21,7 @@ from collections import Counter, deque
 from typing import Final
 
 from azr_lite.errors import InfrastructureError, SandboxError, UnsafeError
-from azr_lite.sandbox.frames import MAX_ANSWER
-from azr_lite.sandbox.schedule import Attempt, Ended, fate_of_exit, hash_seed
+from azr_lite.sandbox.schedule import MAX_ANSWER, Attempt, Ended, fate_of_exit, hash_seed
 
 IN_FLIGHT: Final = 2
 START_S: Final = 60.0
@@ -45,13 +44,13 @@ _TIMED_OUT, _ASLEEP, _RUNNING, _NO_FORK = 1, 2, 3, 4
 class _Flight:
     """One execution under way: our end of its channel and what came through it."""
 
-    __slots__ = ("attempt", "channel", "data", "dead_at", "id", "most", "size", "unsent", "watch_at", "watched")
+    __slots__ = ("attempt", "channel", "data", "dead_at", "id", "size", "unsent", "watch_at", "watched")
 
     def __init__(self, id: int, attempt: Attempt, channel: socket.socket) -> None:
         now = time.monotonic()
         self.id, self.attempt, self.channel = id, attempt, channel
         self.data: list[bytes] = []
-        self.size, self.most, self.watched = 0, MAX_ANSWER + attempt.limits.output_bytes, False
+        self.size, self.watched = 0, False
         self.unsent = struct.pack("=I", len(attempt.request)) + attempt.request
         self.watch_at = now + QUIET_S
         self.dead_at = now + SILENT_S
@@ -67,7 +66,7 @@ class _Flight:
     def receive(self) -> bool:
         """Read what is there; False when it is more than an answer may be, and then nobody listens any more."""
         try:
-            while self.channel.fileno() >= 0 and self.size <= self.most:
+            while self.channel.fileno() >= 0 and self.size <= MAX_ANSWER:
                 piece = self.channel.recv(1 << 18)
                 if not piece:
                     break
@@ -75,9 +74,9 @@ class _Flight:
                 self.size += len(piece)
         except (BlockingIOError, ConnectionError):
             pass
-        if self.size > self.most:
+        if self.size > MAX_ANSWER:
             self.channel.close()
-        return self.size <= self.most
+        return self.size <= MAX_ANSWER
 
 
 class _Zygote:

@@ -6,6 +6,8 @@ Else it runs again at the head of a new child, so no input ever suffers for its 
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,7 +16,6 @@ from typing import Any, Final
 
 from azr_lite.errors import InfrastructureError, SandboxError
 from azr_lite.sandbox import wire
-from azr_lite.sandbox.frames import clean, read_answers
 from azr_lite.sandbox.outcome import Kind, Limits, Outcome
 
 TRIES: Final = 3
@@ -24,6 +25,10 @@ PATIENCE: Final = 2
 """Timeouts in one job after which its other inputs are not tried."""
 WORLDS: Final = "ABCDEFGH"
 """A judges. A and B validate every program, and the others one that may see order, hash, identity or randomness."""
+MAX_ANSWER: Final = wire.ROOM + 8192 + wire.SIZE
+"""Bytes read from one child; beyond it the child is killed and its run void."""
+MAX_SOURCE: Final = 32768
+"""Bytes of a program; a longer one is not run."""
 
 
 def hash_seed(world: str, seed: int) -> int:
@@ -88,7 +93,7 @@ class PlanRun:
         self.waiting: list[int] = []
         for index in reversed(range(count)) if plan.backwards else range(count):
             try:
-                self.texts[index] = wire.encode_arguments(plan.inputs[index], plan.limits.output_bytes)
+                self.texts[index] = wire.encode_arguments(plan.inputs[index])
                 self.waiting.append(index)
             except wire.WireError as error:
                 self.outcomes[index] = Outcome("rejected", detail=f"input: {clean(str(error))}")
@@ -97,19 +102,18 @@ class PlanRun:
 
     def start(self) -> None:
         """Ask for a child, or deliver when there is nothing left to ask."""
-        plan, limits = self.plan, self.plan.limits
-        if self.waiting and len(plan.program.encode("utf-8", "replace")) > limits.source_bytes:
-            too_long = f"syntax_error: the program is longer than {limits.source_bytes} bytes"
+        plan = self.plan
+        if self.waiting and len(plan.program.encode("utf-8", "replace")) > MAX_SOURCE:
+            too_long = f"syntax_error: the program is longer than {MAX_SOURCE} bytes"
             self._book_rest(Outcome("rejected", detail=too_long))
         if not self.waiting:
             self.deliver(self.outcomes)
             return
         self.tries += 1
         texts = [self.texts[i] for i in self.waiting]
-        caps = limits.recursion, limits.output_bytes, limits.depth, limits.nodes
-        request = wire.encode_request(plan.program, plan.entry, texts, *caps, look=plan.look)
+        request = wire.encode_request(plan.program, plan.entry, texts, plan.limits.recursion, plan.look)
         self.stats["children"] += 1
-        self.submit(Attempt(request, limits, plan.world, self._ended, self.deliver))
+        self.submit(Attempt(request, plan.limits, plan.world, self._ended, self.deliver))
 
     def _ended(self, ended: Ended) -> None:
         try:
@@ -128,7 +132,7 @@ class PlanRun:
             return
         self.tries = 0
         asked = len(self.waiting)
-        answers = read_answers(ended.data, asked, self.plan.limits, whole=ended.fate == "exit")
+        answers = read_answers(ended.data, asked, whole=ended.fate == "exit")
         if answers is None or ended.fate == "protocol":
             self._book_rest(Outcome("protocol", detail="wrote something that is not an answer"))
             self.deliver(self.outcomes)
@@ -174,3 +178,66 @@ def fate_of_exit(code: int, out_of_time: bool) -> tuple[Kind | str, str]:
     if number == signal.SIGKILL:
         return "infra", "a child was killed from outside (by the kernel, where the machine's memory runs out)"
     return "crash", f"signal {number}"
+
+
+# ---------------------------------------------------------------- what a hostile child wrote, read strictly
+
+_OK: Final = b'{"s":"ok","v":'
+_NOT_NAME = re.compile(r"[^A-Za-z0-9_]")
+_NOT_PLAIN = re.compile(r"[^ -~]+")
+_REJECTIONS: Final = ("forbidden_import", "syntax_error", "no_entry")
+_VALUES: Final = (wire.NOT_LITERAL, wire.TOO_LONG, wire.NOT_A_NUMBER)
+
+
+def clean(text: str) -> str:
+    """Printable ASCII on one line: nothing that breaks a log, a prompt or a terminal."""
+    return _NOT_PLAIN.sub(" ", text)[:200].strip()
+
+
+def read_answers(data: bytes, asked: int, whole: bool) -> list[Outcome] | None:
+    """Outcomes in the order of a hostile child's lines, None where they are no answers. Never raises.
+
+    `whole`: the child ended by itself, so a half line is a lie and not an accident.
+    """
+    lines = data.split(b"\n")
+    if (lines.pop() and whole) or len(lines) > asked:
+        return None
+    outcomes = [_read(line) for line in lines]
+    return None if None in outcomes else outcomes
+
+
+def _read(line: bytes) -> Outcome | None:
+    try:
+        text = line.decode("ascii")
+        if line.startswith(_OK) and line.endswith(b"}"):
+            return Outcome("ok", wire.decode(text[len(_OK) : -1]))
+        if len(line) > 8192:
+            return None
+        numbers = dict.fromkeys(("parse_int", "parse_float", "parse_constant"), _refuse)
+        pairs: Any = json.loads(text, object_pairs_hook=list, **numbers)
+    except (ValueError, RecursionError, MemoryError):
+        return None
+    return _failure(pairs)
+
+
+def _failure(pairs: Any) -> Outcome | None:
+    if type(pairs) is not list or not all(type(p) is tuple and type(p[1]) is str for p in pairs):
+        return None
+    keys, values = [key for key, _ in pairs], [value for _, value in pairs]
+    if keys == ["s"]:
+        return Outcome("memory", detail="MemoryError") if values == ["mem"] else None
+    if keys != ["s", "t", "m"]:
+        return None
+    status, name, message = values
+    if status == "exc":
+        name = _NOT_NAME.sub("", name)[:64] or "Exception"
+        return Outcome("exception", detail=f"{name}: {clean(message)}".rstrip(": "))
+    if status == "rej" and name in _REJECTIONS:
+        return Outcome("rejected", detail=f"{name}: {clean(message)}")
+    if status == "value" and name in _VALUES:
+        return Outcome("value", detail=f"{name}: {clean(message)}")
+    return None
+
+
+def _refuse(token: str) -> None:
+    raise ValueError(f"{token[:20]} has no place here")

@@ -16,8 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from azr_lite.errors import SandboxError
-from azr_lite.sandbox.frames import MAX_ANSWER
-from azr_lite.sandbox.schedule import Attempt, Ended, fate_of_exit, hash_seed
+from azr_lite.sandbox.schedule import MAX_ANSWER, Attempt, Ended, fate_of_exit, hash_seed
 
 _HARNESS: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "harness.py")
 WALL_FACTOR: Final = 5.0
@@ -85,8 +84,8 @@ class WeakPool:
         late = threading.Timer(wall, lambda: (timed_out.set(), _kill(process)))
         late.start()
         try:
-            data = _talk(process, attempt.request, MAX_ANSWER + limits.output_bytes)
-            if len(data) > MAX_ANSWER + limits.output_bytes:
+            data = _talk(process, attempt.request)
+            if len(data) > MAX_ANSWER:
                 return Ended(b"", "protocol", "too much output")
             status = process.wait()
         finally:
@@ -102,7 +101,7 @@ class WeakPool:
         return Ended(data, "memory" if fate == "infra" else fate, detail, spent)
 
 
-def _talk(process: subprocess.Popen[bytes], request: bytes, most: int) -> bytes:
+def _talk(process: subprocess.Popen[bytes], request: bytes) -> bytes:
     """Write the request, read at most one byte more than an answer may have."""
     assert process.stdin is not None
     assert process.stdout is not None
@@ -112,7 +111,7 @@ def _talk(process: subprocess.Popen[bytes], request: bytes, most: int) -> bytes:
     except OSError:
         pass
     with process.stdout as pipe:
-        return pipe.read(most + 1)
+        return pipe.read(MAX_ANSWER + 1)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

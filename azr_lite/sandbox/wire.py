@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 from json.encoder import encode_basestring_ascii as _quote  # type: ignore[attr-defined]
+from math import inf
 from typing import Any, Final
 
 SIZE: Final = 65536
+"""Characters of one value's text."""
 DEPTH: Final = 40
 NODES: Final = 20000
 INT_BITS: Final = 4096
@@ -109,7 +111,7 @@ class _Writer:
     def _float(self, value: float) -> str:
         if value != value:
             raise WireError(NOT_A_NUMBER, "not a number")
-        if value in (_INF, -_INF):
+        if value in (inf, -inf):
             return '{"f":"inf"}' if value > 0 else '{"f":"-inf"}'
         return repr(value)
 
@@ -123,9 +125,6 @@ class _Writer:
             except UnicodeEncodeError:
                 raise WireError(NOT_LITERAL, "a lone surrogate is not text") from None
         return str(_quote(value))
-
-
-_INF: Final = float("inf")
 
 
 def _too_deep(value: Any, depth: int) -> WireError:
@@ -142,37 +141,27 @@ def _too_deep(value: Any, depth: int) -> WireError:
     return WireError(TOO_LONG, f"nested deeper than {depth}")
 
 
-def encode(value: Any, size: int = SIZE, depth: int = DEPTH, nodes: int = NODES, ordered: bool = False) -> str:
+def encode(value: Any, size: int = SIZE, depth: int = DEPTH, nodes: int = NODES) -> str:
     """ASCII tagged JSON of a plain value. Raises `WireError` for anything else, or over a cap; never cuts.
 
     Examples:
         >>> encode([1, (2.5, "a"), {3: None}])
         '[1,{"t":[2.5,"a"]},{"d":[[3,null]]}]'
     """
-    text = _Writer(size, depth, nodes, ordered).write(value)
+    text = _Writer(size, depth, nodes, False).write(value)
     if len(text) > size:
         raise WireError(TOO_LONG, f"{len(text)} characters, limit {size}")
     return text
 
 
-def encode_arguments(arguments: tuple[Any, ...], size: int = SIZE) -> str:
+def encode_arguments(arguments: tuple[Any, ...]) -> str:
     """`encode` for an argument tuple: the tuple itself is not a level. Raises `WireError`."""
-    return _Writer(size, DEPTH, NODES, False).write(arguments, -1)
+    return _Writer(SIZE, DEPTH, NODES, False).write(arguments, -1)
 
 
-def encode_request(
-    program: str,
-    entry: str,
-    inputs: list[str],
-    recursion: int,
-    size: int = SIZE,
-    depth: int = DEPTH,
-    nodes: int = NODES,
-    look: bool = False,
-) -> bytes:
+def encode_request(program: str, entry: str, inputs: list[str], recursion: int, look: bool = False) -> bytes:
     """What a child reads; `inputs` come from `encode_arguments`. `look`: shall it say whether the program is plain?"""
-    head = f"{json.dumps(program)},{json.dumps(entry)},[{','.join(inputs)}]"
-    return f"[{head},{recursion},{size},{depth},{nodes},{json.dumps(look)}]".encode()
+    return f"[{json.dumps(program)},{json.dumps(entry)},[{','.join(inputs)}],{recursion},{json.dumps(look)}]".encode()
 
 
 class Tag:
@@ -200,15 +189,13 @@ def parse(text: str) -> Any:
 
 def build(tree: Any, level: int = 0) -> Any:
     """A value, freshly made, from what `parse` gave. Raises `WireError`."""
-    if type(tree) is list:
-        if level >= DEPTH:
-            raise WireError(TOO_LONG, "nested too deep")
-        return [build(item, level + 1) for item in tree]
-    if type(tree) is not Tag:
+    if type(tree) is not list and type(tree) is not Tag:
         return tree
-    key, body = tree.key, tree.body
     if level >= DEPTH:
         raise WireError(TOO_LONG, "nested too deep")
+    if type(tree) is list:
+        return [build(item, level + 1) for item in tree]
+    key, body = tree.key, tree.body
     if key in ("t", "s", "z", "d") and type(body) is list:
         if key == "t":
             return tuple([build(item, level + 1) for item in body])
@@ -243,17 +230,17 @@ def _hashed(key: str, body: list[Any], level: int) -> Any:
     return frozenset(value) if key == "z" else value
 
 
-def decode(text: str, size: int = SIZE, depth: int = DEPTH, nodes: int = NODES) -> Any:
+def decode(text: str) -> Any:
     """The value of `text`, which must be exactly what `encode` writes for it. Raises `WireError` and nothing else.
 
     Examples:
         >>> decode('{"t":[2.5,"a"]}')
         (2.5, 'a')
     """
-    if len(text) > size:
-        raise WireError(TOO_LONG, f"{len(text)} characters, limit {size}")
+    if len(text) > SIZE:
+        raise WireError(TOO_LONG, f"{len(text)} characters, limit {SIZE}")
     value = build(parse(text))
-    if encode(value, size, depth, nodes) != text:
+    if encode(value) != text:
         raise WireError(NOT_LITERAL, "not canonical")
     return value
 
@@ -300,10 +287,8 @@ def _render(value: Any) -> str:
     if kind is dict:
         return "{" + ", ".join(f"{_render(key)}: {_render(item)}" for key, item in value.items()) + "}"
     if kind is set or kind is frozenset:
-        kinds = {type(item) for item in value}
-        natural = kinds <= {int, float, bool} or kinds == {
-            str
-        }  # others have no total order (frozensets compare by inclusion)
+        kinds = {type(item) for item in value}  # others have no total order (frozensets compare by inclusion)
+        natural = kinds <= {int, float, bool} or kinds == {str}
         items = [_render(item) for item in (sorted(value) if natural else sorted(value, key=canonical))]
         if kind is frozenset:
             return f"frozenset({{{', '.join(items)}}})" if items else "frozenset()"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from azr_lite.parsing import ParsedReply, parse_value
+from azr_lite.parsing import ParsedReply, parse_literal
 from azr_lite.prompts.base import Style
 from azr_lite.sandbox.literal import read_value
 from azr_lite.sandbox.wire import compare
@@ -23,7 +23,7 @@ class Deduction(TripletTaskType):
 
     def parse_answer(self, reply: ParsedReply, task: Triplet, rules: Rules) -> Answer | Rejection:
         text = reply.block("output", Reason.NO_ANSWER)
-        value = text if isinstance(text, Rejection) else parse_value(text, rules.max_value_chars)
+        value = text if isinstance(text, Rejection) else parse_literal("answer", text, rules.max_value_chars)
         return value if isinstance(value, Rejection) else Answer(value=value)
 
     def judge(self, task: Triplet, answer: Answer, outcomes: Sequence[Any], rules: Rules) -> Verdict:

@@ -31,7 +31,7 @@ from azr_lite.codec import chat_prompt, untrained_tags
 from azr_lite.config import OBJECT, Config
 from azr_lite.environment import gets_weights, sharding
 from azr_lite.errors import ModelError
-from azr_lite.train.source import fetch, local_model
+from azr_lite.train.source import fetch, local_model, refuse_old_torchao
 from azr_lite.triplet import Role
 
 
@@ -54,6 +54,7 @@ class Policy:
 
 def load_policy(config: Config, model: Any = None, tokenizer: Any = None) -> Policy:
     """Load what `config.model` names, or take the model given, as `config.tuning` wants it. Raises ModelError."""
+    refuse_old_torchao(config.tuning)
     precision = choose_precision(config)
     if config.model.startswith(OBJECT):
         model, tokenizer, origin = _take(config, model, tokenizer, precision)

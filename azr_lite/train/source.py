@@ -16,6 +16,18 @@ from azr_lite.pace import Pace
 GB = 1e9
 
 
+def refuse_old_torchao(tuning: str) -> None:
+    """ModelError for one that PEFT refuses, as Colab has shipped; PEFT says so only after the weights were read."""
+    if tuning == "full":
+        return
+    from peft.import_utils import is_torchao_available
+
+    try:
+        is_torchao_available()
+    except ImportError as error:
+        raise ModelError(f"{error}; azr-lite does not use torchao: pip uninstall -y torchao") from error
+
+
 def local_model(named: str) -> Path | None:
     """Where the model of this path lies; None for nano and hub ids. ModelError where nothing usable is there."""
     path = Path(named).expanduser()

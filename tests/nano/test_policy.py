@@ -18,7 +18,7 @@ from azr_lite.nano.language import draw_task, held_out  # noqa: E402
 from azr_lite.nano.model import WEIGHTS, load_nano  # noqa: E402
 from azr_lite.nano.sampler import NanoSampler  # noqa: E402
 from azr_lite.presets import preset  # noqa: E402
-from azr_lite.prompts.compact import COMPACT  # noqa: E402
+from azr_lite.prompts.words import COMPACT  # noqa: E402
 from azr_lite.tasks import get_task_type  # noqa: E402
 from azr_lite.triplet import Completion  # noqa: E402
 from azr_lite.verifier import Verifier  # noqa: E402

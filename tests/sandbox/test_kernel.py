@@ -141,10 +141,10 @@ def test_K14_raw_sweep_is_the_allow_list(strict: Executor) -> None:
     """Every call with 3 as first argument (the channel, so that read and write count) and zeros."""
     sys.path.insert(0, os.path.dirname(_ZYGOTE))
     try:
-        import syscalls  # type: ignore[import-not-found]
+        import lockdown  # type: ignore[import-not-found]
     finally:
         sys.path.pop(0)
-    allowed = {syscalls.number(name, "x86_64") for name in syscalls.CHILD_CALLS}
+    allowed = {lockdown.number(name, "x86_64") for name in lockdown.CHILD_CALLS}
     outcomes = strict.run(
         NATIVE + "def f(n): return call(n, 3, 0, 0, 0, 0, 0)", [(n,) for n in range(470)], isolate=True
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from azr_lite.course.checks import Mistake, exercise
-from azr_lite.rewards import Reward, answer_reward, expected_learnability, learnability, proposal_reward, solve_rate
+from azr_lite.rewards import Reward, answer_reward, learnability, proposal_reward, solve_rate
 from azr_lite.triplet import Verdict
 
 RIGHT = Verdict(ok=True, well_formed=True, score=1.0)
@@ -18,6 +19,20 @@ SHAPELESS = Verdict(ok=False, well_formed=False)
 def proposer_pay(verdict: Verdict, scores: Sequence[float]) -> float:
     """What one proposal earns whose replies got these scores: the ladder, then learnability of the solve rate."""
     return proposal_reward(verdict, solve_rate(scores) if verdict.ok else None).total
+
+
+def expected_learnability(p: float, n: int, zero: Literal["paper", "upstream"] = "paper") -> float:
+    """Expected learnability of a task that each of n independent replies solves with probability p; exact.
+
+    (1 - p) - (1 - p)^n: the reward 1 - p that is meant, less the chance that all n replies fail. With n = 1 nothing is
+    left. ValueError unless 0 <= p <= 1 and n >= 1.
+    """
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"probability {p} is not between 0 and 1")
+    if n < 1:
+        raise ValueError(f"{n} replies; at least 1 is needed")
+    never, always = (1.0 - p) ** n, p**n
+    return 1.0 - p - never + (0.0 if zero == "paper" else -0.5 * (never + always))
 
 
 def _of_two(rate: Callable[[Sequence[float]], float]) -> Callable[[Sequence[float]], float]:

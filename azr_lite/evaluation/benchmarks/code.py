@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.benchmarks.jail import need
 from azr_lite.evaluation.benchmarks.judge import Opinion, judge, sanitize
 from azr_lite.evaluation.suite import (
@@ -67,10 +66,8 @@ AZR_PROMPT = (
 def code_suite(name: str, setting: Setting) -> CodeSuite:
     """The suite `name` of `SUITES`.
 
-    EvaluationError for an unknown protocol, unreadable data, or (protocol ``evalplus``) a missing evalplus.
+    EvaluationError for unreadable data, or (protocol ``evalplus``) a missing evalplus.
     """
-    if setting.options.code_protocol not in ("evalplus", "azr"):
-        raise EvaluationError(f"unknown protocol {setting.options.code_protocol!r} for code; choose evalplus or azr")
     dataset, file = SUITES[name]
     data = read_data(name, setting.source, NEEDS) if setting.source else shipped(name, file)
     if setting.options.code_protocol == "azr":
