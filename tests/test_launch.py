@@ -187,7 +187,7 @@ def test_the_runs_precision_wins_over_the_launch_files(launched, tmp_path, monke
 
 
 def test_the_processes_of_a_machine_share_its_cores(launched, monkeypatch):
-    monkeypatch.setattr(processes.os, "cpu_count", lambda: 33)
+    monkeypatch.setattr(processes, "cores_here", lambda: 33)
     assert processes.workers(Config()) is None
     launched(8)
     assert processes.workers(Config()) == 4

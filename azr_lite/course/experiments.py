@@ -26,6 +26,7 @@ from azr_lite.environment import describe_environment, require_training
 from azr_lite.errors import ConfigError
 from azr_lite.presets import preset
 from azr_lite.rundir import RunDir, write_json
+from azr_lite.sandbox.executor import cores_here
 from azr_lite.selfplay import SelfPlay
 from azr_lite.tasks.base import get_task_type
 from azr_lite.triplet import ProposalAttempt, Rollout
@@ -164,7 +165,7 @@ def compare_arms(
     unknown = [arm for arm in arms if arm not in ALL_ARMS]
     if unknown:
         raise ConfigError(f"there is no arm {unknown[0]!r}; known: {', '.join(ALL_ARMS)}")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = cores_here()
     jobs = jobs or cores
     work = [(arm, seed) for seed in seeds for arm in arms]
     started, paths = time.perf_counter(), {}

@@ -29,6 +29,11 @@ LAST_RESORT: Final = (10.0, 6)
 Inputs = Sequence[tuple[Any, ...]]
 
 
+def cores_here() -> int:
+    """The cores that this process may use, which in a container or under taskset are fewer than the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Executor:
     """Runs programs that nobody trusts. A context manager; any thread may call it.
 
@@ -62,7 +67,7 @@ class Executor:
         _skip: str = "",
     ) -> None:
         self.limits = limits
-        self.workers = workers or max(1, min(8, (os.cpu_count() or 2) - 1))
+        self.workers = workers or max(1, min(8, cores_here() - 1))
         self._stats: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._engine: Any

@@ -25,6 +25,7 @@ from azr_lite.config import Config
 from azr_lite.environment import cpu_arithmetic, free_port, require_training
 from azr_lite.errors import ConfigError, ModelError, TrainingError
 from azr_lite.planner.plan import plan
+from azr_lite.sandbox.executor import cores_here
 
 STARTED = "AZR_LITE_STARTED"
 """The variable that tells all processes of the run how they were started: a fact for people."""
@@ -93,7 +94,7 @@ def usable_cores() -> int:
     """Physical cores that this process may use, by its affinity and its container's quota."""
     import psutil
 
-    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    mine = cores_here()
     return max(1, min(mine, psutil.cpu_count(logical=False) or mine, math.floor(min(mine, _container("cpu.max")))))
 
 

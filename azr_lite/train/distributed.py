@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from azr_lite.config import Config
 from azr_lite.environment import sharding
 from azr_lite.errors import AzrError, ConfigError, TrainingError
+from azr_lite.sandbox.executor import cores_here
 from azr_lite.train.checkpoints import step_of
 from azr_lite.train.companions import STARTED
 from azr_lite.verifier import ProgramRunner
@@ -70,7 +71,7 @@ def workers(config: Config) -> int | None:
     local = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
     if config.workers or local == 1:
         return config.workers or None
-    return max(1, min(8, ((os.cpu_count() or 1) - 1) // local))
+    return max(1, min(8, (cores_here() - 1) // local))
 
 
 def check_count(config: Config, started: int) -> None:

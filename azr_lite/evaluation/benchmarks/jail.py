@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from azr_lite.errors import EvaluationError, SandboxError, UnsafeError
+from azr_lite.sandbox.executor import cores_here
 
 LAUNCHER = Path(__file__).with_name("jail_launcher.py")
-WORKERS = min(8, os.cpu_count() or 1)  # jails at a time
+WORKERS = min(8, cores_here())  # jails at a time
 _FIRST_UID, _UIDS = 61400, 4000
 _turn = itertools.count()
 
