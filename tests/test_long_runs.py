@@ -172,7 +172,7 @@ def command(path: Path, **changes) -> list[str]:
     return [
         sys.executable,
         "-m",
-        "azr_lite.cli",
+        "azr_lite",
         "run",
         "--preset",
         "nano",

@@ -232,7 +232,7 @@ def fingerprint(path):
 def start(path, resume=False):
     words = ["resume", str(path)] if resume else ["run", "--preset", "nano", "--output-dir", str(path), *flags()]
     return subprocess.Popen(
-        [sys.executable, "-m", "azr_lite.cli", *words],
+        [sys.executable, "-m", "azr_lite", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
@@ -276,7 +276,7 @@ def test_the_first_interrupt_finishes_the_step_and_saves(tmp_path):
         [
             sys.executable,
             "-m",
-            "azr_lite.cli",
+            "azr_lite",
             "run",
             "--preset",
             "nano",
