@@ -40,6 +40,7 @@ def test_the_evaluations_until_a_step_are_those_up_to_it(tmp_path):
         Result(name, [], {"scores": {"all": {"accuracy": accuracy}}}).keep(tmp_path)
     (tmp_path / "humaneval.json").write_text('{"scores": {}}')
     (tmp_path / "step-1.json").write_text('{"scores": {"al')
+    (tmp_path / "step-5.json").write_text("[]")
     for step, known in ((0, [0]), (2, [0, 2]), (9, [0, 2]), (10, [0, 2, 10])):
         assert sorted(scores_until(tmp_path, step)) == known
     assert scores_until(tmp_path, 10)[10]["all"]["accuracy"] == 0.3

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from azr_lite.course.figures import figure
-from azr_lite.evaluation.scores import evaluated_step
+from azr_lite.evaluation.scores import scores_until
 from azr_lite.metrics import STAGES, across
 from azr_lite.observe.style import png
 from azr_lite.rundir import write_bytes
@@ -111,9 +111,7 @@ def _skeleton(prompt: str, fallback: str) -> str:
 def accuracies(path: Path) -> dict[int, float]:
     """Held-out accuracy by step: the mean over task types of every evaluation the run kept."""
     found = {}
-    for file in (path / "eval").glob("*.json"):
-        step = evaluated_step(file)
-        scores = json.loads(file.read_text(encoding="utf-8"))["scores"]
+    for step, scores in scores_until(path / "eval").items():
         found[step] = float(np.mean([scores[name]["accuracy"] for name in scores if "/" not in name and name != "all"]))
     return dict(sorted(found.items()))
 

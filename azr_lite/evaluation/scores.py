@@ -82,11 +82,11 @@ def evaluated_step(path: Path) -> int:
     return 0 if path.stem == "before" else int(path.stem.removeprefix("step-"))
 
 
-def scores_until(folder: Path, step: int) -> dict[int, dict[str, dict[str, Any]]]:
-    """The scores of every evaluation made in training up to and including this step, by step."""
+def scores_until(folder: Path, step: float = math.inf) -> dict[int, dict[str, dict[str, Any]]]:
+    """The scores of every evaluation made in training up to and including this step, by step; damaged ones left out."""
     found: dict[int, dict[str, dict[str, Any]]] = {}
     for path in folder.glob("*.json"):
-        with suppress(ValueError, KeyError, OSError):  # another suite's, or half-written
+        with suppress(ValueError, KeyError, TypeError, OSError):  # another suite's, or half-written
             if (made := evaluated_step(path)) <= step:
                 found[made] = json.loads(path.read_text(encoding="utf-8"))["scores"]
     return found

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from azr_lite.errors import RunDirectoryError
-from azr_lite.evaluation.scores import evaluated_step
+from azr_lite.evaluation.scores import scores_until
 from azr_lite.metrics import STAGES, Metric, mean, metric_of
 from azr_lite.pace import clock
 from azr_lite.rundir import RunDir
@@ -276,10 +276,8 @@ class Followed:
     def _held_out(self) -> dict[str, list[Point]]:
         """Every evaluation made so far, over all problems and by type, with its interval where that was kept."""
         found: dict[int, dict[str, Point]] = {}
-        for path in (self.run.path / "eval").glob("*.json"):
-            # another suite's, or half-written
-            with suppress(ValueError, KeyError, TypeError, AttributeError, OSError):
-                at, scores = evaluated_step(path), json.loads(path.read_text(encoding="utf-8"))["scores"]
+        for at, scores in scores_until(self.run.path / "eval").items():
+            with suppress(ValueError, KeyError, TypeError, AttributeError):  # in another form
                 own = {of: scores[of] for of in ("all", *self.config.task_types) if of in scores}
                 found[at] = {of: Point(at, float(s["accuracy"]), s.get("low"), s.get("high")) for of, s in own.items()}
         if not found:
