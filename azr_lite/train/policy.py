@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import subprocess
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from azr_lite.codec import chat_prompt, untrained_tags
 from azr_lite.config import OBJECT, Config
 from azr_lite.environment import gets_weights, sharding
 from azr_lite.errors import ModelError
+from azr_lite.planner.vram import nvidia_smi
 from azr_lite.train.source import fetch, local_model, refuse_old_torchao
 from azr_lite.triplet import Role
 
@@ -136,14 +136,7 @@ def choose_precision(config: Config) -> Precision:
 
 def _unseen_gpu() -> str:
     """Which GPU the driver has and torch does not see, and why; empty where there is none, or hidden on purpose."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
-        return ""
-    ask = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    try:
-        found = subprocess.run(ask, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    if not found:
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or not (found := nvidia_smi("name,driver_version")):
         return ""
     needs = f"wants CUDA {torch.version.cuda}: a newer driver" if torch.version.cuda else "was built for CPUs"
     return f"torch does not see this machine's GPU ({found[0]}): torch {torch.__version__} {needs}"

@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 import shutil
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from accelerate.utils import gather_object
-from accelerate.utils.memory import clear_device_cache
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from datasets import Dataset
 from transformers import PrinterCallback, Trainer
 from trl import GRPOTrainer
+from trl.trainer import grpo_trainer
 from trl.trainer.utils import split_tensor_dict
 
 from azr_lite.codec import Codec, Sample, draw_seed
@@ -27,8 +30,7 @@ from azr_lite.train.checkpoints import abandon, expected_bytes, load_state, seal
 from azr_lite.train.cpu import choose_sampler
 from azr_lite.train.diagnostics import gradient_shares
 from azr_lite.train.distributed import keep_precision
-from azr_lite.train.engine import vllm_as_we_want_it
-from azr_lite.train.generation import PolicySampler, Sampler, is_out_of_memory
+from azr_lite.train.generation import PolicySampler, Sampler, start_vllm
 from azr_lite.train.policy import Policy, SplitRoles
 from azr_lite.train.scoring import Scorer, micro_batches
 from azr_lite.triplet import Completion, Role, Rollout
@@ -50,12 +52,9 @@ class SelfPlayTrainer(GRPOTrainer):
     * `_compute_loss`: the role's adapter, and an entropy bonus and a KL penalty per token.
     * `training_step`: recovery from running out of memory.
     * `_save_checkpoint`, `_load_from_checkpoint`, `train`: full disks; both adapters trainable; the self-play's state.
-
-    Handed on outside TRL's arguments: `rollouts` (this process's rows of the current step), what `scorer` found (TRL's
-    loss does not return it), and the two numbers that seed sampling.
     """
 
-    @vllm_as_we_want_it()
+    @mock.patch.object(grpo_trainer, "VLLMGeneration", start_vllm)
     def __init__(
         self,
         config: Config,
@@ -96,12 +95,11 @@ class SelfPlayTrainer(GRPOTrainer):
         self.codec = Codec(policy.tokenizer, style, self.eos_token_ids, policy.untrained)
         self.sampler: Sampler = sampler if fits else choose_sampler(self, policy.compute)
         self.count_tokens = self.codec.count_tokens
-        self.rollouts: list[Rollout] = []
+        self.rollouts: list[Rollout] = []  # this process's rows of the current step
         self.scorer = Scorer(self, super()._get_per_token_logps_and_entropies)
         self._selfplay_step, self._sampling_calls = -1, 0  # -1: before the first step; the sampling calls made in it
         self.rows_at_once = config.micro_batch_size  # of one forward and backward pass; halved where memory runs out
-        # until `train` sets it; the self-test comes before
-        self.current_gradient_accumulation_steps = args.gradient_accumulation_steps
+        self.current_gradient_accumulation_steps = args.gradient_accumulation_steps  # the self-test precedes `train`
 
     @property
     def steps_done(self) -> int:
@@ -200,17 +198,15 @@ class SelfPlayTrainer(GRPOTrainer):
         roles one comes after the other, each with whole micro-batches, so that each micro-batch holds one role.
         """
 
-        def order(row: Rollout) -> tuple[Any, int]:
-            return self.split is not None and row.role, -len(row.prompt_ids) - len(row.completion_ids)
-
         block, micro = len(rollouts) // self.config.updates_per_step, self.config.micro_batch_size
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         mine: list[Rollout] = []
         for start in range(0, len(rollouts), block):
-            ordered = sorted(rollouts[start : start + block], key=order)
+            rows = sorted(rollouts[start : start + block], key=lambda r: -len(r.prompt_ids) - len(r.completion_ids))
+            parts = [rows] if self.split is None else [[row for row in rows if row.role == role] for role in Role]
             if self.scorer.packs:
-                roles = [ordered] if self.split is None else [[r for r in ordered if r.role == role] for role in Role]
-                ordered = [row for part in roles for batch in micro_batches(part, micro) for row in batch]
+                parts = [batch for part in parts for batch in micro_batches(part, micro)]
+            ordered = list(chain(*parts))
             for number in _dealt(block // micro, world, rank):
                 mine += ordered[number * micro : (number + 1) * micro]
         return mine
@@ -322,7 +318,7 @@ class SelfPlayTrainer(GRPOTrainer):
 
     def _halve_micro_batch(self, error: Exception) -> None:
         """Called while `error` is handled: raises it again unless halving may help."""
-        if not is_out_of_memory(error):
+        if not should_reduce_batch_size(error):
             raise error
         half = -(-self.rows_at_once // 2)
         if not self.can_recover:
@@ -357,7 +353,7 @@ class SelfPlayTrainer(GRPOTrainer):
         try:
             return super().train(resume_from_checkpoint and str(resume_from_checkpoint), **kwargs)
         except Exception as error:
-            if not is_out_of_memory(error):
+            if not should_reduce_batch_size(error):
                 raise
             raise TrainingError(
                 f"out of memory where halving does not help: {str(error).splitlines()[0][:120]}; use "
