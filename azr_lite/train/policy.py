@@ -7,7 +7,6 @@ import os
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,6 @@ from azr_lite.environment import gets_weights, sharding
 from azr_lite.errors import ModelError
 from azr_lite.planner.vram import nvidia_smi
 from azr_lite.train.source import fetch, local_model, refuse_old_torchao
-from azr_lite.triplet import Role
 
 
 @dataclass
@@ -361,33 +359,3 @@ def upper_half(model: PreTrainedModel) -> dict[str, Any]:
     linear = {name.rpartition(".")[2] for name, part in blocks.named_modules() if isinstance(part, torch.nn.Linear)}
     upper = list(range(len(blocks) // 2, len(blocks)))
     return {"target_modules": sorted(linear), "layers_to_transform": upper, "layers_pattern": "layers"}
-
-
-# ---------------------------------------------------------------- two roles
-
-ADAPTERS = {Role.SOLVE: "default", Role.PROPOSE: "proposer"}
-"""The solver is PEFT's default adapter, which a checkpoint loads as; the proposer lies in its subfolder."""
-
-
-class SplitRoles:
-    """Proposer and solver as two adapters on one frozen base. Both start as the base; one optimiser trains both."""
-
-    def __init__(self, model: Any, peft_config: Any) -> None:
-        model.add_adapter(ADAPTERS[Role.PROPOSE], peft_config)
-        self.model = model
-        self.parameters = {
-            role: [p for name, p in model.named_parameters() if ".lora_" in name and f".{adapter}." in name]
-            for role, adapter in ADAPTERS.items()
-        }
-        self.act_as(Role.SOLVE)
-
-    def act_as(self, role: Role) -> None:
-        """Put this role's adapter to work; both stay trainable (PEFT freezes the one at rest)."""
-        self.model.set_adapter(ADAPTERS[role])
-        for parameter in chain(*self.parameters.values()):
-            parameter.requires_grad_(True)
-
-    def touch(self, role: Role) -> torch.Tensor:
-        """Zero, but with a gradient (of zero) for every weight of the *other* role: DDP waits for all of them."""
-        idle = self.parameters[Role.PROPOSE if role == Role.SOLVE else Role.SOLVE]
-        return 0.0 * torch.stack([p.sum() for p in idle]).sum()

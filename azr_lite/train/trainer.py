@@ -31,9 +31,12 @@ from azr_lite.train.cpu import choose_sampler
 from azr_lite.train.diagnostics import gradient_shares
 from azr_lite.train.distributed import keep_precision
 from azr_lite.train.generation import PolicySampler, Sampler, start_vllm
-from azr_lite.train.policy import Policy, SplitRoles
+from azr_lite.train.policy import Policy
 from azr_lite.train.scoring import Scorer, micro_batches
 from azr_lite.triplet import Completion, Role, Rollout
+
+ADAPTERS = {Role.SOLVE: "default", Role.PROPOSE: "proposer"}
+"""Of split roles. The solver's is PEFT's default, which a checkpoint loads as; the proposer's lies in its subfolder."""
 
 
 class SelfPlayTrainer(GRPOTrainer):
@@ -85,7 +88,10 @@ class SelfPlayTrainer(GRPOTrainer):
             callbacks=[self.schedule],
         )
         self.remove_callback(PrinterCallback)
-        self.split = SplitRoles(self.model, policy.peft_config) if config.roles == "split" else None
+        self.splits = config.roles == "split"
+        if self.splits:
+            self.model.add_adapter(ADAPTERS[Role.PROPOSE], policy.peft_config)
+            self.act_as(Role.SOLVE)
         keep_precision(self.accelerator)
         self.model.train()  # bitsandbytes' 4-bit layers, once run in eval mode on a CPU, pass no gradient
         for parameter in self.trained():
@@ -125,8 +131,9 @@ class SelfPlayTrainer(GRPOTrainer):
         own = role == Role.PROPOSE and self.config.proposer_temperature
         owner = self.vllm_generation if self.use_vllm else self.generation_config
         owner.temperature = own or self.config.temperature
-        if self.split is not None:
-            self.split.act_as(role)
+        if self.splits:
+            self.model.set_adapter(ADAPTERS[role])
+            self.model.set_requires_grad(list(ADAPTERS.values()))  # `set_adapter` freezes the one at rest
 
     # ------------------------------------------------------------------ one self-play step in, tensors out
 
@@ -203,7 +210,7 @@ class SelfPlayTrainer(GRPOTrainer):
         mine: list[Rollout] = []
         for start in range(0, len(rollouts), block):
             rows = sorted(rollouts[start : start + block], key=lambda r: -len(r.prompt_ids) - len(r.completion_ids))
-            parts = [rows] if self.split is None else [[row for row in rows if row.role == role] for role in Role]
+            parts = [[row for row in rows if row.role == role] for role in Role] if self.splits else [rows]
             if self.scorer.packs:
                 parts = [batch for part in parts for batch in micro_batches(part, micro)]
             ordered = list(chain(*parts))
@@ -225,7 +232,7 @@ class SelfPlayTrainer(GRPOTrainer):
             rows, device = self.rollouts, self.args.device
             batch["weights"] = torch.tensor([r.weight for r in rows], device=device)
             batch["advantages"] = torch.tensor([r.advantage * r.weight for r in rows], device=device)
-            if self.split is not None or self.config.proposer_temperature:
+            if self.splits or self.config.proposer_temperature:
                 batch["proposes"] = torch.tensor([r.role == Role.PROPOSE for r in rows], device=device)
             self._buffered_inputs = split_tensor_dict(batch, parts)
             if self.scorer.scores_itself(len(rows)):
@@ -263,8 +270,10 @@ class SelfPlayTrainer(GRPOTrainer):
         loss = super()._compute_loss(model, inputs)
         logps_BT, entropies_BT = self.scorer.taken()
         world = self.accelerator.num_processes
-        if self.split is not None and world > 1:
-            loss = loss + self.split.touch(role)
+        if self.splits and world > 1:  # DDP waits for a gradient of every weight: the adapter at rest gets zeros
+            rest = f".{ADAPTERS[Role.PROPOSE if role == Role.SOLVE else Role.SOLVE]}."
+            idle = [p.sum() for name, p in self.model.named_parameters() if ".lora_" in name and rest in name]
+            loss = loss + 0.0 * torch.stack(idle).sum()
         if not self.config.entropy_coef and base_BT is None:
             return loss
         share = self.current_gradient_accumulation_steps / (world * self.args.steps_per_generation)
