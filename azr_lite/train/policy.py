@@ -346,9 +346,6 @@ def _choose_style(config: Config, tokenizer: PreTrainedTokenizerBase, model: Pre
     return "r1", "r1 prompts: the model does not stop where the chat template ends replies, so it is a base model"
 
 
-# ---------------------------------------------------------------- adapters
-
-
 def upper_half(model: PreTrainedModel) -> dict[str, Any]:
     """`LoraConfig`'s settings for adapters on the linear layers of the upper half of the model's blocks."""
     blocks = getattr(model.get_decoder(), "layers", None)
