@@ -204,7 +204,6 @@ class SelfPlayTrainer(GRPOTrainer):
         that the number of processes changes neither an update's rows nor the rows that share a micro-batch. Of split
         roles one comes after the other, each with whole micro-batches, so that each micro-batch holds one role.
         """
-
         block, micro = len(rollouts) // self.config.updates_per_step, self.config.micro_batch_size
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         mine: list[Rollout] = []
