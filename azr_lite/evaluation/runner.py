@@ -119,11 +119,9 @@ def evaluate(
             for name, why in left_out.items():
                 tell(f"{name} is left out: {why}")
             folder = folder or opened.folder or Path("evals") / _safe(named)
-            results = {}
-            for each in suites:
-                each = dataclasses.replace(each, **asked.of_sampling())
-                how = {"items": asked.items, "seed": asked.seed, "chunk": opened.chunk}
-                results[each.name] = run_suite(opened.generator, each, folder, **how)
+            how = {"items": asked.items, "seed": asked.seed, "chunk": opened.chunk}
+            suites = [dataclasses.replace(each, **asked.of_sampling()) for each in suites]
+            results = {each.name: run_suite(opened.generator, each, folder, **how) for each in suites}
             return Evaluation(named, opened.model, folder, results, left_out)
 
         # The base goes first: where it cannot be loaded, nothing was asked in vain.
@@ -158,9 +156,6 @@ def _build(names: Sequence[str], setting: Setting, sources: Mapping[str, str]) -
 def _safe(named: str) -> str:
     """A folder name: the last two parts of a path or hub id, with odd characters replaced."""
     return re.sub(r"[^\w.@-]+", "-", "-".join(Path(named).parts[-2:])).strip("-")
-
-
-# ---------------------------------------------------------------- one suite
 
 
 def answer(generator: Generator, suite: Suite, questions: Sequence[Question]) -> list[Item]:

@@ -47,9 +47,6 @@ class Item:
     parts: dict[str, bool] = field(default_factory=dict)
 
 
-# ---------------------------------------------------------------- files
-
-
 @dataclass(frozen=True)
 class Result:
     """One suite answered by one model. `record`: what NAME.json holds."""
@@ -63,31 +60,26 @@ class Result:
         return self.record["scores"]
 
     def keep(self, folder: Path) -> None:
-        write_text(folder / f"{self.name}.jsonl", lines_of(self.items))
+        lines = (json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in self.items)
+        write_text(folder / f"{self.name}.jsonl", "".join(lines))
         write_json(folder / f"{self.name}.json", self.record)  # last: it says that all is there
 
 
-def lines_of(items: Sequence[Item]) -> str:
-    """Items as JSON lines."""
-    return "".join(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in items)
-
-
 def read_items(path: Path) -> list[Item]:
-    """Inverse of `lines_of`, from a file."""
+    """The items of a NAME.jsonl."""
     return [Item(**json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
-def evaluated_step(path: Path) -> int:
-    """The self-play step of an evaluation made in training: 0 of ``before``, N of ``step-N``; else ValueError."""
-    return 0 if path.stem == "before" else int(path.stem.removeprefix("step-"))
-
-
 def scores_until(folder: Path, step: float = math.inf) -> dict[int, dict[str, dict[str, Any]]]:
-    """The scores of every evaluation made in training up to and including this step, by step; damaged ones left out."""
+    """The scores of every evaluation made in training up to and including this step, by step; damaged ones left out.
+
+    ``before`` is that of step 0, ``step-N`` that of step N.
+    """
     found: dict[int, dict[str, dict[str, Any]]] = {}
     for path in folder.glob("*.json"):
         with suppress(ValueError, KeyError, TypeError, OSError):  # another suite's, or half-written
-            if (made := evaluated_step(path)) <= step:
+            made = 0 if path.stem == "before" else int(path.stem.removeprefix("step-"))
+            if made <= step:
                 found[made] = json.loads(path.read_text(encoding="utf-8"))["scores"]
     return found
 
@@ -107,9 +99,6 @@ def read_result(folder: Path, name: str) -> Result | None:
         told = f"{path} has format {version}, and this azr_lite reads {VERSION}; evaluate again in another folder"
         raise EvaluationError(told)
     return Result(name, items, record)
-
-
-# ---------------------------------------------------------------- scores
 
 
 def score(items: Sequence[Item]) -> dict[str, Any]:

@@ -24,7 +24,6 @@ from azr_lite.triplet import Reason, task_from_json
 from azr_lite.verifier import open_executor
 
 ONE_WORLD = "validate every proposal in two worlds with different hash seeds before it is rewarded or kept"
-"""The cure where programs are believed after one run."""
 TOO_SHORT = f"Fewer than {SHORT} steps: rewards and advantages are judged, curves are not."
 
 
@@ -326,9 +325,6 @@ def diagnose(summary: RunSummary) -> list[Finding]:
             old = found.get(one.name)
             found[one.name] = one if old is None else Finding(one.name, f"{old.evidence}; {one.evidence}", old.cure)
     return list(found.values())
-
-
-# ---------------------------------------------------------------- what only running tells
 
 
 def rerun(path: str | Path, programs: int) -> list[Finding]:

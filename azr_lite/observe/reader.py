@@ -135,14 +135,10 @@ def step_lines(run: RunDir, name: str, step: int | None) -> list[Line]:
 
 # ---------------------------------------------------------------- curves
 
-POINTS = 200
-"""Most points of one curve; a longer one has neighbours averaged."""
-SHORT = 4
-"""Values that a curve needs to have ends: a single step of a small batch has groups with one reward by luck."""
-SILENT_S = 120.0
-"""A run whose log has not grown for longer than this, and for longer than ten steps, is called silent."""
-PATIENCE_S = 1800.0
-"""A run that is silent for longer than this, and for longer than thirty steps, is no longer waited for."""
+POINTS = 200  # most points of one curve; a longer one has neighbours averaged
+SHORT = 4  # values that a curve needs to have ends: one step of a small batch has groups with one reward by luck
+SILENT_S = 120.0  # a run is called silent when its log has not grown for longer than this and than ten steps
+PATIENCE_S = 1800.0  # and is no longer waited for when for longer than this and than thirty steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +221,7 @@ class Curve:
 
 
 class Followed:
-    """A run so far; `look` reads what is new. RunDirectoryError where the run cannot be read.
+    """A run so far; `look` reads what is new. RunDirectoryError where the run cannot be read, or is gone.
 
     `curves`: of every logged number, by its key; ``solve/*/ok`` is the mean over task types.
     """
@@ -245,6 +241,8 @@ class Followed:
 
     def look(self) -> None:
         """Read what the logs gained. Where a resumed run has cut one back, both are read anew."""
+        if not self.run.path.is_dir():
+            raise RunDirectoryError(f"{self.run.path} is gone; it was moved or deleted while it was followed")
         if self.metrics.is_rewritten() or self.timing.is_rewritten():
             self._start()
         for line in self.metrics.lines():
@@ -276,18 +274,15 @@ class Followed:
     def _held_out(self) -> dict[str, list[Point]]:
         """Every evaluation made so far, over all problems and by type, with its interval where that was kept."""
         found: dict[int, dict[str, Point]] = {}
-        for at, scores in scores_until(self.run.path / "eval").items():
+        for at, scores in sorted(scores_until(self.run.path / "eval").items()):
             with suppress(ValueError, KeyError, TypeError, AttributeError):  # in another form
                 own = {of: scores[of] for of in ("all", *self.config.task_types) if of in scores}
                 found[at] = {of: Point(at, float(s["accuracy"]), s.get("low"), s.get("high")) for of, s in own.items()}
         if not found:
             curve = (self.run.summary() or {}).get("curves", {}).get("held-out accuracy", [])
-            found = {step: {"all": Point(step, accuracy)} for step, accuracy in curve}
-        curves: dict[str, list[Point]] = {}
-        for _, points in sorted(found.items()):
-            for of, point in points.items():
-                curves.setdefault(of, []).append(point)
-        return curves
+            found = {step: {"all": Point(step, accuracy)} for step, accuracy in sorted(curve)}
+        kinds = dict.fromkeys(of for points in found.values() for of in points)
+        return {of: [points[of] for points in found.values() if of in points] for of in kinds}
 
     def by_type(self, key: str) -> dict[str, list[Point]]:
         """The points of a key such as ``solve/*/ok``, by task type and of "all"."""
@@ -324,8 +319,7 @@ class Followed:
 
     @property
     def quiet_s(self) -> float:
-        """Seconds since metrics.jsonl grew, or the run began; RunDirectoryError where the run is gone."""
-        self.check_there()
+        """Seconds since metrics.jsonl grew, or the run began."""
         log = self.metrics.path
         return time.time() - (log if log.exists() else self.run.path).stat().st_mtime
 
@@ -333,8 +327,3 @@ class Followed:
     def given_up(self) -> bool:
         """Whether the run has been quiet too long to be waited for."""
         return not self.ended and self.quiet_s > max(PATIENCE_S, 30 * mean(self.pace))
-
-    def check_there(self) -> None:
-        """RunDirectoryError where the run is gone."""
-        if not self.run.path.is_dir():
-            raise RunDirectoryError(f"{self.run.path} is gone; it was moved or deleted while it was followed")

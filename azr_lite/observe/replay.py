@@ -220,8 +220,7 @@ def _fill_buffers(play: SelfPlay, run: RunDir, step: int) -> None:
 
 # ---------------------------------------------------------------- other rewards
 
-SETTINGS = ("estimator", "whitening", "zero_learnability")
-"""The settings whose other values a log can answer."""
+SETTINGS = ("estimator", "whitening", "zero_learnability")  # those whose other values a log can answer
 
 
 @dataclass(frozen=True, slots=True)
