@@ -31,8 +31,6 @@ from azr_lite.sandbox import Executor
 from azr_lite.triplet import Rules
 from azr_lite.verifier import Verifier
 
-KNOWN = tuple(BUILDERS)  # every name that --suite takes besides the groups
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -82,7 +80,7 @@ def evaluate(
 
     Args:
         model: hub id, folder, GGUF file, ``nano``, or a run's folder (``RUN@12``: its step 12, ``RUN@0``: its start).
-        suite: reasoning, code, math, all, or names of `KNOWN`, separated by commas.
+        suite: reasoning, code, math, all, or names of suites, separated by commas; a wrong name lists all.
         data: suite to file or hub id, for suites that are not shipped and for other versions of those that are.
         tell: called with one line for each choice made and each suite left out.
         options: any field of `suite.Options`, such as ``compare="RUN@0"`` or ``items=40``.
@@ -101,8 +99,8 @@ def evaluate(
     asked, sources = Options(**options), data or {}
     words = [word.strip() for word in suite.split(",")]
     names = list(dict.fromkeys(name for word in words for name in GROUPS.get(word, (word,))))
-    if unknown := [name for name in (*names, *sources) if name not in KNOWN]:
-        known = ", ".join(KNOWN)
+    if unknown := [name for name in (*names, *sources) if name not in BUILDERS]:
+        known = ", ".join(BUILDERS)
         raise EvaluationError(f"there is no suite {unknown[0]!r}; choose reasoning, code, math, all, or from: {known}")
     with Executor(allow_weak=asked.allow_weak) as executor:
         verifier = Verifier(executor, Rules())

@@ -64,8 +64,12 @@ def screen(run: Followed) -> Group:
         if size is not None:
             buffers.append(f"{name} {size:.0f}" + ("" if age is None else f" ({age:.1f})"))
     full = round(80 * min(1.0, run.done / run.config.steps))
+    left = f" left {run.left}" if run.left else ""
+    place = f" {run.done}/{run.config.steps} steps  "
+    name = Text(printable(str(run.run.path)).replace("\n", " "), "bold")
+    name.truncate(80 - len(place) - len(run.state) - len(left), overflow="ellipsis", pad=True)
     lines = [
-        _head(run),
+        Text.assemble(name, place, (run.state, STYLES.get(run.state, "yellow")), left),
         Text.assemble(("━" * full, "green"), ("━" * (80 - full), "dim")),
         Text(),
         Text(f"  {'over training':20} {'':36} {'first':>8} {'last':>8}", "dim"),
@@ -83,14 +87,6 @@ def screen(run: Followed) -> Group:
         row.no_wrap = True
         row.truncate(80, overflow="ellipsis")
     return Group(*lines[:24])
-
-
-def _head(run: Followed) -> Text:
-    left = f" left {run.left}" if run.left else ""
-    place = f" {run.done}/{run.config.steps} steps  "
-    name = Text(printable(str(run.run.path)).replace("\n", " "), "bold")
-    name.truncate(80 - len(place) - len(run.state) - len(left), overflow="ellipsis", pad=True)
-    return Text.assemble(name, place, (run.state, STYLES.get(run.state, "yellow")), left)
 
 
 def _curve(name: str, values: Sequence[float], unit: str) -> Text:

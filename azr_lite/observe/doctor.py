@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from azr_lite.observe.reader import SHORT, Followed, drawn, form_checked, log_lines, open_run
+from azr_lite.observe.reader import SHORT, Followed, drawn, form_checked, open_run
 from azr_lite.observe.run_summary import RunSummary, summarise
 from azr_lite.observe.style import printable
 from azr_lite.rundir import RunDir
@@ -336,7 +336,7 @@ def rerun(path: str | Path, programs: int) -> list[Finding]:
     run = open_run(path)
     leaks, sick = [], []
     with form_checked(run):
-        accepted = (one for one in log_lines(run, "tasks.jsonl") if one["ok"] and one["task"] and one["step"] >= 0)
+        accepted = (one for one in run.read("tasks.jsonl") if one["ok"] and one["task"] and one["step"] >= 0)
         sample = [task_from_json(one["task"]) for one in drawn(accepted, programs)]
         items = [(task.program, [read_arguments(text) for text in task.inputs]) for task in sample]
         with open_executor(run.config()) as executor:

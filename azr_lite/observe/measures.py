@@ -20,10 +20,10 @@ from typing import Any
 
 from azr_lite.environment import require_observing
 from azr_lite.metrics import mean
-from azr_lite.observe.reader import Line, Log, by_step, first_and_last_step, form_checked
+from azr_lite.observe.reader import Line, by_step, first_and_last_step, form_checked
 from azr_lite.observe.style import printable
 from azr_lite.rewards import complexity, distance, shape
-from azr_lite.rundir import RunDir
+from azr_lite.rundir import Log, RunDir
 from azr_lite.triplet import Role
 
 REFLECTION = re.compile(

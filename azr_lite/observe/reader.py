@@ -1,12 +1,11 @@
-"""The one reader of a run's directory, finished or being written: its logs line by line, and its curves so far.
+"""Reads a run's directory, finished or being written: its logs step by step, and its curves so far.
 
-Memory does not grow with the logs. A last line without its end is still being written, and is left out.
+Memory does not grow with the logs.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os
 import random
@@ -23,7 +22,7 @@ from azr_lite.errors import RunDirectoryError
 from azr_lite.evaluation.scores import scores_until
 from azr_lite.metrics import STAGES, Metric, mean, metric_of
 from azr_lite.pace import clock
-from azr_lite.rundir import RunDir
+from azr_lite.rundir import Log, RunDir
 
 Line = dict[str, Any]
 T = TypeVar("T")
@@ -55,45 +54,6 @@ def form_checked(run: RunDir) -> Iterator[None]:
         ) from error
 
 
-class Log:
-    """One log, read on from where the last look ended. A log that is not there has no lines."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.offset, self.inode = path, 0, 0
-
-    def is_rewritten(self) -> bool:
-        """Whether a resumed run has cut the log back since the last look."""
-        about = self.path.stat() if self.path.exists() else None
-        return self.offset > 0 and not (about and about.st_size >= self.offset and about.st_ino == self.inode)
-
-    def lines(self) -> Iterator[Line]:
-        """The whole lines after the last look; RunDirectoryError for a damaged one."""
-        if not self.path.exists():
-            return
-        with self.path.open("rb") as file:
-            self.inode = os.fstat(file.fileno()).st_ino
-            file.seek(self.offset)
-            while (raw := file.readline()).endswith(b"\n"):
-                try:
-                    line = json.loads(raw)
-                except ValueError:
-                    line = None
-                if not (isinstance(line, dict) and isinstance(line.get("step"), int)):
-                    cure = "restore it from a copy, or `azr-lite resume` from the last checkpoint"
-                    raise RunDirectoryError(f"{self.path} is damaged at byte {self.offset}; {cure}")
-                self.offset += len(raw)
-                yield line
-
-
-def log_lines(run: RunDir, name: str) -> Iterator[Line]:
-    """All lines of one log, such as ``rollouts.jsonl``; RunDirectoryError where it is missing or damaged."""
-    log = Log(run.path / name)
-    if not log.path.exists():
-        why = "the run has not reached its first step, or only a sample of it was kept"
-        raise RunDirectoryError(f"{log.path} is missing; {why}")
-    yield from log.lines()
-
-
 def drawn(lines: Iterable[T], most: int) -> list[T]:
     """At most so many of them, each as likely as any other, in one pass that holds no more than it keeps."""
     rng, kept = random.Random(0), []
@@ -107,13 +67,13 @@ def drawn(lines: Iterable[T], most: int) -> list[T]:
 
 def by_step(run: RunDir, name: str) -> Iterator[tuple[int, list[Line]]]:
     """Each step of a log with its lines, in order; one step is held at a time."""
-    for step, lines in itertools.groupby(log_lines(run, name), key=lambda line: line["step"]):
+    for step, lines in itertools.groupby(run.read(name), key=lambda line: line["step"]):
         yield step, list(lines)
 
 
 def first_and_last_step(run: RunDir, name: str) -> tuple[int, int]:
     """Of the whole lines of a log; RunDirectoryError where there is none."""
-    steps = list(dict.fromkeys(line["step"] for line in log_lines(run, name)))
+    steps = list(dict.fromkeys(line["step"] for line in run.read(name)))
     if not steps:
         raise RunDirectoryError(f"{run.path / name} holds no whole line yet; wait for the run's first step")
     return steps[0], steps[-1]

@@ -31,11 +31,11 @@ from azr_lite.evaluation.scores import Result, compare_paired, read_result
 from azr_lite.metrics import STAGES, mean
 from azr_lite.nano.language import skeleton
 from azr_lite.observe.doctor import TOO_SHORT, Finding, diagnose
-from azr_lite.observe.reader import SHORT, Curve, Followed, Line, Log, Point, drawn, form_checked, open_run
+from azr_lite.observe.reader import SHORT, Curve, Followed, Line, Point, drawn, form_checked, open_run
 from azr_lite.observe.run_summary import summarise
 from azr_lite.observe.style import look, printable
 from azr_lite.presets import preset
-from azr_lite.rundir import RunDir, write_text
+from azr_lite.rundir import Log, RunDir, write_text
 
 MOST_BYTES, BROWSED_BYTES = 2_000_000, 160_000  # of a page, and of a notebook's list of proposals
 MOST_RUNS, MOST_PROPOSALS, BROWSED, TRIPLETS = 8, 800, 200, 3
@@ -89,7 +89,6 @@ class ProposalRow:
 
     @property
     def anchor(self) -> str:
-        """Of its entry in the list."""
         return f"p{self.run}-{self.place}"
 
 
