@@ -33,7 +33,7 @@ from azr_lite.config import Config
 from azr_lite.errors import PublishError
 from azr_lite.export.model_card import Export, model_card
 from azr_lite.rundir import RunDir, write_json, write_text
-from azr_lite.train.checkpoints import is_whole, last_whole_checkpoint, step_of
+from azr_lite.train.checkpoints import is_whole, step_of
 from azr_lite.train.policy import in_type, load_policy
 
 TOKENIZER = (
@@ -69,8 +69,7 @@ def export(
     """
     run = RunDir.open(run_dir)
     config = run.config()
-    checkpoint = _checkpoint(run, step, config.updates_per_step)
-    number = step_of(checkpoint) // config.updates_per_step
+    number, checkpoint = _checkpoint(run, step, config.updates_per_step)
     adapter, role = _adapter(checkpoint, config, role)
     if merge and adapter is None:
         raise PublishError(f"{run.path} trained all weights, so there is nothing to merge; drop --merge")
@@ -100,21 +99,19 @@ def export(
     return target
 
 
-def _checkpoint(run: RunDir, step: str, updates: int) -> Path:
+def _checkpoint(run: RunDir, step: str, updates: int) -> tuple[int, Path]:
     whole = {step_of(path) // updates: path for path in run.path.glob("checkpoint-*") if is_whole(path)}
     if not whole:
         raise PublishError(f"{run.path} has no whole checkpoint; let it train until it saves one")
-    if step == "last":
-        return last_whole_checkpoint(run.path)
-    if step == "best":
-        best = ((run.summary() or {}).get("best") or {}).get("checkpoint")
-        if best is None or not is_whole(run.path / best):
-            raise PublishError(f"{run.path} marks no best checkpoint; give a step, or train with --stop-patience")
-        return run.path / best
-    if not step.isdecimal() or int(step) not in whole:
+    named = {str(number): number for number in sorted(whole)} | {"last": max(whole)}
+    best = ((run.summary() or {}).get("best") or {}).get("checkpoint")
+    named |= {"best": number for number, path in whole.items() if path.name == best}
+    if step == "best" and step not in named:
+        raise PublishError(f"{run.path} marks no best checkpoint; give a step, or train with --stop-patience")
+    if step not in named:
         steps = ", ".join(map(str, sorted(whole)))
         raise PublishError(f"{run.path} has no checkpoint of step {step}; choose last, best or one of: {steps}")
-    return whole[int(step)]
+    return named[step], whole[named[step]]
 
 
 def _adapter(checkpoint: Path, config: Config, role: str) -> tuple[Path | None, str]:
