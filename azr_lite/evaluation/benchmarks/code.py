@@ -212,7 +212,13 @@ def judge(row: dict[str, Any], programs: Sequence[str], allow_weak: bool) -> dic
 
     EvaluationError when the reference does not run; UnsafeError and SandboxError as `run_script`.
     """
-    task, halves, entry, opinions = row["task_id"], inputs_of(row), row["entry_point"], {}
+    task, entry, opinions = row["task_id"], row["entry_point"], {}
+    halves = [row["base_input"], row["plus_input"]]
+    if task.startswith("Mbpp/"):  # which stores tuples, sets and complex numbers as lists and text
+        from evalplus.data.mbpp import mbpp_deserialize_inputs
+
+        halves = [mbpp_deserialize_inputs(task, half) if half else [] for half in halves]
+    halves = [[tuple(arguments) for arguments in half] for half in halves]
     inputs = [arguments for half in halves for arguments in half]
     with tempfile.TemporaryFile() as expected:
         reference = row["prompt"] + row["canonical_solution"]
@@ -231,16 +237,6 @@ def judge(row: dict[str, Any], programs: Sequence[str], allow_weak: bool) -> dic
                 place, fault = _first_fault(row, halves, expected, said)
             opinions[task, program] = Opinion(place >= len(halves[0]), not fault, fault, ended.layers)
     return opinions
-
-
-def inputs_of(row: dict[str, Any]) -> list[list[tuple[Any, ...]]]:
-    """The argument tuples of base and plus; MBPP+ stores tuples, sets and complex numbers as lists and text."""
-    given = [row["base_input"], row["plus_input"]]
-    if row["task_id"].startswith("Mbpp/"):
-        from evalplus.data.mbpp import mbpp_deserialize_inputs
-
-        given = [mbpp_deserialize_inputs(row["task_id"], half) if half else [] for half in given]
-    return [[tuple(arguments) for arguments in half] for half in given]
 
 
 def run_program(
