@@ -103,15 +103,15 @@ def _checkpoint(run: RunDir, step: str, updates: int) -> tuple[int, Path]:
     whole = {step_of(path) // updates: path for path in run.path.glob("checkpoint-*") if is_whole(path)}
     if not whole:
         raise PublishError(f"{run.path} has no whole checkpoint; let it train until it saves one")
-    named = {str(number): number for number in sorted(whole)} | {"last": max(whole)}
     best = ((run.summary() or {}).get("best") or {}).get("checkpoint")
-    named |= {"best": number for number, path in whole.items() if path.name == best}
-    if step == "best" and step not in named:
+    marked = [number for number, path in whole.items() if path.name == best]
+    if step == "best" and not marked:
         raise PublishError(f"{run.path} marks no best checkpoint; give a step, or train with --stop-patience")
-    if step not in named:
+    number = max(whole) if step == "last" else marked[0] if step == "best" else int(step) if step.isdecimal() else -1
+    if number not in whole:
         steps = ", ".join(map(str, sorted(whole)))
         raise PublishError(f"{run.path} has no checkpoint of step {step}; choose last, best or one of: {steps}")
-    return named[step], whole[named[step]]
+    return number, whole[number]
 
 
 def _adapter(checkpoint: Path, config: Config, role: str) -> tuple[Path | None, str]:
