@@ -181,8 +181,7 @@ def record_of(
     return {
         "version": VERSION,
         "suite": suite.name,
-        "protocol": suite.protocol,
-        "asked": _asked(suite, generator, questions, seed),
+        **_heading(suite, generator, questions, seed),
         "scores": summarize(items),
         "truncated": sum(item.truncated for item in items) / max(1, len(items)),
         "tokens": sum(item.tokens for item in items),
@@ -192,11 +191,11 @@ def record_of(
     }
 
 
-def _asked(suite: Suite, generator: Generator, questions: Sequence[Question], seed: int) -> dict[str, Any]:
+def _heading(suite: Suite, generator: Generator, questions: Sequence[Question], seed: int) -> dict[str, Any]:
     """All that decides the replies: two evaluations with the same of it are the same evaluation."""
     parts = [[q.id, q.prompt.text, q.prompt.prefill, q.prompt.chat] for q in questions]
     prompts = json.dumps(parts, ensure_ascii=False)
-    return {
+    asked = {
         "generator": generator.describe(),
         "data": suite.data.describe(),
         "questions": len(questions),
@@ -207,6 +206,7 @@ def _asked(suite: Suite, generator: Generator, questions: Sequence[Question], se
         "stop": list(suite.stop),
         "seed": seed,
     }
+    return {"protocol": suite.protocol, "asked": asked}
 
 
 def run_suite(
@@ -216,7 +216,7 @@ def run_suite(
     NAME.replies.json holds the replies of an unfinished suite, written whole after each chunk."""
     questions = choose(suite.questions(), items)
     name = f"{suite.name}-{items}" if items else suite.name
-    heading = {"protocol": suite.protocol, "asked": _asked(suite, generator, questions, seed)}
+    heading = _heading(suite, generator, questions, seed)
     if known := read_result(folder, name):
         _refuse_another(folder / f"{name}.json", known.record, heading)
         return known
