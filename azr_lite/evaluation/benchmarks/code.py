@@ -32,8 +32,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import numpy as np
-
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.benchmarks.jail import WORKERS, Ended, ask_script, need, run_script
 from azr_lite.evaluation.suite import (
@@ -320,6 +318,8 @@ class Oracle:
             return False
 
     def _equal(self, arguments: tuple[Any, ...], exp: Any, out: Any, same_type: bool) -> bool:
+        from numpy import allclose
+
         exact, special = out == exp, self.special
         if self.task.startswith("Mbpp/"):
             if self.entry == "are_equivalent":
@@ -343,4 +343,4 @@ class Oracle:
             return exact
         if not same_type or (isinstance(exp, list | tuple) and len(out) != len(exp)):
             return False
-        return np.allclose(out, exp, rtol=1e-07, atol=self.atol)
+        return allclose(out, exp, rtol=1e-07, atol=self.atol)
