@@ -269,8 +269,8 @@ def mcnemar(won: int, lost: int) -> float:
 def pass_at_k(n: int, right: int, k: int) -> float:
     """Unbiased chance that at least one of k replies, drawn from the n made without putting back, is right.
 
-    1 - C(n-c, k) / C(n, k) = 1 - Π_{i=n-c+1..n} (1 - k/i) with c = `right` (Chen et al. 2021, equation 1); the product
-    does not overflow. EvaluationError unless 1 ≤ k ≤ n and 0 ≤ c ≤ n.
+    1 - C(n-c, k) / C(n, k) with c = `right` (Chen et al. 2021, equation 1). EvaluationError unless 1 ≤ k ≤ n and
+    0 ≤ c ≤ n.
 
     Examples:
         >>> [pass_at_k(n=4, right=1, k=k) for k in (1, 2, 4)]
@@ -281,7 +281,7 @@ def pass_at_k(n: int, right: int, k: int) -> float:
     if not 1 <= k <= n:
         told = f"pass@{k} cannot be estimated from {n} replies per question; take k from 1 to {n}, or make more replies"
         raise EvaluationError(told)
-    return 1.0 - math.prod(1.0 - k / i for i in range(n - right + 1, n + 1))
+    return 1.0 - math.comb(n - right, k) / math.comb(n, k)
 
 
 def bootstrap(values: Sequence[float] | np.ndarray, seed: int = SEED, draws: int = 10_000) -> tuple[float, float]:
