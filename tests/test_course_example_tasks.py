@@ -19,8 +19,7 @@ from azr_lite.presets import preset
 from azr_lite.prompts import STYLES
 from azr_lite.sandbox.outcome import Kind
 from azr_lite.tasks import Rules, base, get_task_type, register_task_type
-from azr_lite.tasks.base import TripletTaskType
-from azr_lite.tasks.deduction import Deduction
+from azr_lite.tasks.triplets import Deduction, TripletTaskType
 from azr_lite.triplet import Triplet
 
 DIVIDE = [("python", "def f(x):\n    return 1 // x"), ("input", "0")]

@@ -9,7 +9,6 @@ from azr_lite.config import Config
 from azr_lite.errors import ConfigError
 from azr_lite.prompts.words import COMPACT
 from azr_lite.tasks import get_task_type
-from azr_lite.tasks.deduction import DEDUCTION
 from azr_lite.verifier import rules_of
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ def load_nano(folder: Path | str = WEIGHTS) -> tuple[Qwen2ForCausalLM, PreTraine
 
 def check_prompts(config: Config) -> None:
     """ConfigError where the shortest prompts of an own task type, those about its first task, are too long for nano."""
-    rules, longest, first = rules_of(config), config.max_prompt_tokens, DEDUCTION.zero_task()
+    rules, longest, first = rules_of(config), config.max_prompt_tokens, get_task_type("deduction").zero_task()
     for task_type in (get_task_type(name) for name in config.task_types if f"solve/{name}" not in COMPACT.words):
         from tokenizers import Tokenizer
 

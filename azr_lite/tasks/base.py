@@ -6,17 +6,16 @@ before a run names it (``--task-types``), which `azr_lite.tasks` does for the bu
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from azr_lite.errors import ConfigError
-from azr_lite.parsing import ParsedReply, parse_arguments, parse_literal, parse_program
+from azr_lite.parsing import ParsedReply, parse_literal
 from azr_lite.prompts.base import Style, Words
 from azr_lite.sandbox.wire import render
-from azr_lite.triplet import SEED_SHARING_TYPES, Reason, Rejection, Role, Rules, Task, TaskTypeName, Triplet, Verdict
+from azr_lite.triplet import Rejection, Role, Rules, Task, TaskTypeName, Verdict
 
 
 @dataclass(frozen=True)
@@ -139,40 +138,6 @@ def get_task_type(name: TaskTypeName) -> TaskType:
 def list_task_types() -> tuple[TaskTypeName, ...]:
     """Names of all registered task types, in order of registration."""
     return tuple(_REGISTRY)
-
-
-IDENTITY = "def f(x):\n    return x"
-
-
-class TripletTaskType(TaskType):
-    """One program, one input, one output; the solver is shown two of the three."""
-
-    def zero_task(self) -> Triplet:
-        """The zero triplet of the paper: identity on "Hello world"."""
-        return Triplet(type=self.name, program=IDENTITY, input=render("Hello world"), output=render("Hello world"))
-
-    def convert_from(self, task: Task) -> Triplet | None:
-        """Deduction and abduction share their seeds. What other types call output may be no return value."""
-        shared = isinstance(task, Triplet) and self.name in SEED_SHARING_TYPES and task.type in SEED_SHARING_TYPES
-        return dataclasses.replace(task, type=self.name, id="") if shared else None
-
-    def propose_prompt(self, style: Style, references: Sequence[Task], rules: Rules) -> str:
-        return style.render(self.words(style, Role.PROPOSE)(references=references, rules=rules))
-
-    def parse_proposal(self, reply: ParsedReply, references: Sequence[Task], rules: Rules) -> Proposal | Rejection:
-        source = reply.block("python", Reason.NO_PROGRAM, last=False)
-        given = reply.block("input", Reason.NO_INPUT, last=False)
-        if isinstance(source, Rejection) or isinstance(given, Rejection):
-            return source if isinstance(source, Rejection) else given
-        program = parse_program(source, rules.max_program_chars)
-        if isinstance(program, Rejection):
-            return program
-        arguments = parse_arguments(given, rules.max_value_chars)
-        return arguments if isinstance(arguments, Rejection) else Proposal(program, (arguments,))
-
-    def make_task(self, proposal: Proposal, outputs: Sequence[Any], rules: Rules) -> Triplet | Rejection:
-        given, output = argument_text(proposal.inputs[0]), render(outputs[0])
-        return unreadable((given,), (output,), rules) or Triplet(self.name, proposal.program, given, output)
 
 
 def unreadable(inputs: Sequence[str], outputs: Sequence[str], rules: Rules) -> Rejection | None:

@@ -12,8 +12,8 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import DynamicCache, GenerationConfig, StoppingCriteria
 from trl.models.utils import unwrap_model_for_generation
 
-from azr_lite.codec import Codec, Ended, Sample, draw_seed, seeded
 from azr_lite.errors import TrainingError
+from azr_lite.prompts.base import Codec, Ended, Sample, draw_seed
 
 if TYPE_CHECKING:
     from azr_lite.train.trainer import SelfPlayTrainer
@@ -116,6 +116,14 @@ class PolicySampler:
 def is_out_of_memory(error: Exception) -> bool:
     """CUDA's error, and the one of torch's allocator on CPUs."""
     return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """torch draws from `seed` inside; the generators outside are left as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 class Halving:
