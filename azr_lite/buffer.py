@@ -114,7 +114,7 @@ class Buffer:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._tasks: dict[str, Task] = {}
-        self._rates: dict[str, float] = {}
+        self._rates: dict[str, float | None] = {}
         self.forms: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -134,31 +134,25 @@ class Buffer:
         key = task.id or task_key(task)
         if key in self._tasks:
             return False
-        self._tasks[key] = dataclasses.replace(task, id=key)
+        self._tasks[key], self._rates[key] = dataclasses.replace(task, id=key), rate
         self.forms[normal_form(task.program)] += 1
-        if rate is not None:
-            self._rates[key] = rate
         while len(self._tasks) > self.capacity:
             oldest = next(iter(self._tasks))
-            self._rates.pop(oldest, None)
-            form = normal_form(self._tasks.pop(oldest).program)
-            self.forms[form] -= 1
-            if not self.forms[form]:
-                del self.forms[form]
+            del self._rates[oldest]
+            self.forms[normal_form(self._tasks.pop(oldest).program)] -= 1
         return True
 
     def learnable(self) -> list[Task]:
         """The tasks that were solved sometimes: 0 < r-bar < 1."""
-        return [self._tasks[key] for key, rate in self._rates.items() if 0 < rate < 1]
+        return [self._tasks[key] for key, rate in self._rates.items() if rate is not None and 0 < rate < 1]
 
     def sample(self, rng: random.Random, count: int) -> list[Task]:
         """Up to `count` different tasks, uniformly (recency weighting risked collapse in the paper)."""
-        tasks = list(self._tasks.values())
-        return rng.sample(tasks, min(count, len(tasks)))
+        return rng.sample([*self], min(count, len(self)))
 
     def to_json(self) -> list[dict[str, Any]]:
         """Its tasks, oldest first, with the solve rates that are known."""
-        rates = {key: {"solve_rate": rate} for key, rate in self._rates.items()}
+        rates = {key: {"solve_rate": rate} for key, rate in self._rates.items() if rate is not None}
         return [task.to_json() | rates.get(key, {}) for key, task in self._tasks.items()]
 
 
@@ -203,8 +197,8 @@ class Buffers:
 
     def is_repeat(self, task: Task) -> bool:
         """Whether a buffer holds the program that was proposed, but for names. Never where the program was given."""
-        own = [name for name in self.of if get_task_type(name).propose_from == "own"]
-        return task.type in own and any(normal_form(task.program) in self.of[name].forms for name in own)
+        own = {name: buffer for name, buffer in self.of.items() if get_task_type(name).propose_from == "own"}
+        return task.type in own and any(buffer.forms[normal_form(task.program)] for buffer in own.values())
 
     def sizes(self) -> dict[TaskTypeName, int]:
         return {name: len(buffer) for name, buffer in self.of.items()}
@@ -225,7 +219,6 @@ class Buffers:
         A state of an older azr_lite holds no solve rates.
         """
         for name, rows in state.items():
-            buffer = Buffer(self.of[name].capacity)
+            self.of[name] = Buffer(self.of[name].capacity)
             for row in rows:
-                buffer.add(task_from_json(row), row.get("solve_rate"))
-            self.of[name] = buffer
+                self.of[name].add(task_from_json(row), row.get("solve_rate"))

@@ -198,11 +198,12 @@ def quiet_parse(source: str) -> Any:
         return ast.parse(source)
 
 
-def parse_program(source: str, max_chars: int, *, answer: bool = False) -> str | Rejection:
+def parse_program(source: str | Rejection, max_chars: int, *, answer: bool = False) -> str | Rejection:
     r"""A program that defines the entry function ``f``; helpers and classes are welcome, comments stay.
 
     The entry is the top-level function called ``f``; without one, the only top-level function, which is renamed.
-    `answer`: a solver's program, from which imports that it never uses are dropped, whatever they are.
+    `answer`: a solver's program, from which imports that it never uses are dropped, whatever they are. A `Rejection`
+    instead of a source is handed on.
 
     Examples:
         >>> print(parse_program("def twice(x):  # doubles\n    return 2*x", max_chars=2000))
@@ -211,6 +212,8 @@ def parse_program(source: str, max_chars: int, *, answer: bool = False) -> str |
         >>> parse_program("import os\ndef f(x): return x", max_chars=2000)
         Rejection(reason=<Reason.FORBIDDEN_IMPORT: 'forbidden_import'>, detail="import of 'os'")
     """
+    if isinstance(source, Rejection):
+        return source
     if len(source) > max_chars:
         return Rejection(Reason.TOO_LONG, f"program has {len(source)} characters, limit {max_chars}")
     source = source.strip("\n").rstrip()
@@ -347,13 +350,15 @@ _LITERALS: dict[str, tuple[Callable[[str], Any], Reason, Reason]] = {
 """Kind of text: what reads it, and the reasons where it is too long or does not hold what it should."""
 
 
-def parse_literal(kind: str, text: str, max_chars: int) -> Any:
-    """What a text of this kind (see `_LITERALS`) says, or a `Rejection` (which is never a value).
+def parse_literal(kind: str, text: str | Rejection, max_chars: int) -> Any:
+    """What a text of this kind (see `_LITERALS`) says, or a `Rejection` (which is never a value); one is handed on.
 
     Examples:
         >>> parse_literal("answer", " {1: 'a'} ", max_chars=100)
         {1: 'a'}
     """
+    if isinstance(text, Rejection):
+        return text
     read, too_long, not_literal = _LITERALS[kind]
     body = text.strip()
     if len(body) > max_chars:

@@ -102,6 +102,11 @@ class Rejection(_Json):
         return Verdict(ok=False, well_formed=well_formed, reason=self.reason, detail=self.detail)
 
 
+def first_rejection(*found: Any) -> Rejection | None:
+    """The first of what was found that is a rejection."""
+    return next((one for one in found if isinstance(one, Rejection)), None)
+
+
 @dataclass(frozen=True)
 class Triplet(_Json):
     r"""One program with one input and its output, seen through a task type.

@@ -28,6 +28,10 @@ def fence(tag: str, text: str) -> str:
 
 Words = Callable[..., str]
 """Writes the body of one prompt, from keyword arguments."""
+Ended = Callable[[str], bool | None]
+"""Whether the text of a reply is over. Once true, true for every longer text."""
+Sample = tuple[Sequence[int], Sequence[float] | None, bool]
+"""Sampled ids, their log-probabilities (or None), and whether the token limit cut them."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Style:
         """
         return None
 
-    def rule(self, role: Role, prompt: str) -> Callable[[str], bool | None] | None:
+    def rule(self, role: Role, prompt: str) -> Ended | None:
         """`ended` of replies to this prompt; None where only an end token ends them."""
         ended = functools.partial(self.ended, role, prompt)
         return None if ended("") is None else ended
@@ -89,8 +93,8 @@ token uses."""
 
 def untrained_tags(model: Any, tokenizer: Any) -> dict[str, str]:
     """Tag: why it counts as untrained. Only tags that are a single token can be."""
-    single = {tag: ids[0] for tag in TAGS if len(ids := tokenizer(tag, add_special_tokens=False)["input_ids"]) == 1}
-    single = {tag: token for tag, token in single.items() if token != tokenizer.unk_token_id}
+    ids = {tag: tokenizer(tag, add_special_tokens=False)["input_ids"] for tag in TAGS}
+    single = {tag: found[0] for tag, found in ids.items() if len(found) == 1 and found[0] != tokenizer.unk_token_id}
     if not single:
         return {}
     weights_VD = model.get_input_embeddings().weight.detach()
@@ -106,23 +110,6 @@ def untrained_tags(model: Any, tokenizer: Any) -> dict[str, str]:
         elif len(unused_UD) and weights_VD[token].float() @ mean_D > ALIKE * norm * mean_D.norm():
             reasons[tag] = "its embedding looks like those of the rows no token uses"
     return reasons
-
-
-def split_untrained_tags(text: str, untrained: Collection[str]) -> list[str]:
-    """The text in pieces to be tokenised one by one: each tag in `untrained` is cut after its first character.
-
-    So no such tag becomes one token. Joined, the pieces are the text again.
-    """
-    if not untrained:
-        return [text]
-    cut = re.sub("|".join(map(re.escape, sorted(untrained))), lambda found: found[0][0] + "\0" + found[0][1:], text)
-    return [piece for piece in cut.split("\0") if piece]
-
-
-Sample = tuple[Sequence[int], Sequence[float] | None, bool]
-"""Sampled ids, their log-probabilities (or None), and whether the token limit cut them."""
-Ended = Callable[[str], bool | None]
-"""Whether the text of a reply is over. Once true, true for every longer text."""
 
 
 def chat_prompt(tokenizer: Any, text: str, prefill: str = "") -> str:
@@ -150,7 +137,7 @@ def chat_prompt(tokenizer: Any, text: str, prefill: str = "") -> str:
 
 
 class Codec:
-    """The one place where text becomes tokens and back, the same for counting, sampling and training.
+    """The one place where text becomes tokens and back, for counting, sampling and training.
 
     `eos_ids`: tokens that end a reply. `untrained`: tags to be written without their own token (see `untrained_tags`).
     """
@@ -163,10 +150,8 @@ class Codec:
         untrained: Collection[str] = frozenset(),
     ) -> None:
         self.tokenizer, self.style, self.eos_ids, self.untrained = tokenizer, style, frozenset(eos_ids), untrained
-        bos, plain = tokenizer.bos_token_id, tokenizer("a", add_special_tokens=False)["input_ids"]
-        default = tokenizer("a")["input_ids"]
-        adds_bos = bos is not None and default[:1] == [bos] and plain[:1] != [bos]
-        self.bos_ids = [bos] if adds_bos else []  # a chat template writes its own
+        first, plain = (tokenizer("a", add_special_tokens=added)["input_ids"][:1] for added in (True, False))
+        self.bos_ids = first if first == [tokenizer.bos_token_id] != plain else []  # a chat template writes its own
         added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
         self.special_tokens = tuple(dict.fromkeys([*tokenizer.all_special_tokens, *added]))
 
@@ -178,12 +163,13 @@ class Codec:
     def encode_parts(self, text: str, prefill: str, chat: bool) -> tuple[str, list[int]]:
         """The text the model sees, and its token ids, of `text` followed by `prefill`, the beginning of the reply.
 
-        With `chat`, `text` is a user's message: the tokenizer's chat template goes around it, and `prefill` behind the
-        template.
+        With `chat`, `text` is a user's message, and the tokenizer's chat template goes around it.
         """
         prompt = chat_prompt(self.tokenizer, text, prefill) if chat else text + prefill
         ids: list[int] = [] if chat else list(self.bos_ids)
-        for piece in split_untrained_tags(prompt, self.untrained):
+        # an untrained tag is cut after its first character, so that it does not become one token
+        cuts = "|".join(f"(?<={re.escape(tag[0])})(?={re.escape(tag[1:])})" for tag in self.untrained)
+        for piece in re.split(cuts, prompt) if cuts else [prompt]:
             ids += self.tokenizer(piece, add_special_tokens=False)["input_ids"]
         return prompt, ids
 

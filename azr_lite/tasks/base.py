@@ -1,8 +1,4 @@
-"""What a task type is: propose prompt, parse proposal, make task, solve prompt, parse answer, judge.
-
-A new task type is one file with one subclass of `TaskType` and one call of `register_task_type`. It must be imported
-before a run names it (``--task-types``), which `azr_lite.tasks` does for the built-in three.
-"""
+"""What a task type is: propose prompt, parse proposal, make task, solve prompt, parse answer, judge."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from azr_lite.errors import ConfigError
 from azr_lite.parsing import ParsedReply, parse_literal
 from azr_lite.prompts.base import Style, Words
 from azr_lite.sandbox.wire import render
-from azr_lite.triplet import Rejection, Role, Rules, Task, TaskTypeName, Verdict
+from azr_lite.triplet import Rejection, Role, Rules, Task, TaskTypeName, Verdict, first_rejection
 
 
 @dataclass(frozen=True)
@@ -85,12 +81,11 @@ class TaskType(ABC):
 
         ConfigError where there is none either.
         """
-        names = [f"{role}/{kind.name}" for kind in type(self).__mro__ if hasattr(kind, "name")]
-        found = [style.words[name] for name in names if name in style.words]
-        if not found:
-            why = f"the prompt style {style.name} has no words for {self.name}"
-            raise ConfigError(f"{why}; write its propose_prompt and solve_prompt (docs/how-to/task_type.md)")
-        return found[0]
+        for kind in type(self).__mro__:
+            if found := style.words.get(f"{role}/{getattr(kind, 'name', '')}"):
+                return found
+        why = f"the prompt style {style.name} has no words for {self.name}"
+        raise ConfigError(f"{why}; write its propose_prompt and solve_prompt (docs/how-to/task_type.md)")
 
     def zero_task(self) -> Task | None:
         """The task that a buffer starts from, or None when it is seeded by proposing only."""
@@ -119,32 +114,30 @@ def register_task_type(task_type: TaskType) -> TaskType:
     Examples:
         ``register_task_type(MyTaskType())``, then ``azr_lite.run("nano", task_types=["deduction", "mine"])``
     """
-    name, known = task_type.name, _REGISTRY.get(task_type.name)
-    if known is not None and type(known).__qualname__ != type(task_type).__qualname__:
-        both = f"{type(known).__qualname__} and {type(task_type).__qualname__}"
-        raise ValueError(f"two task types are called {name!r}: {both}; rename one")
+    name, new = task_type.name, type(task_type).__qualname__
+    known = type(_REGISTRY.get(name, task_type)).__qualname__
+    if known != new:
+        raise ValueError(f"two task types are called {name!r}: {known} and {new}; rename one")
     _REGISTRY[name] = task_type
     return task_type
 
 
 def get_task_type(name: TaskTypeName) -> TaskType:
     """The registered task type of that name; KeyError with the known names otherwise."""
-    try:
-        return _REGISTRY[name]
-    except KeyError:
-        raise KeyError(f"unknown task type {name!r}; known: {', '.join(sorted(_REGISTRY))}") from None
+    if name not in _REGISTRY:
+        raise KeyError(f"unknown task type {name!r}; known: {', '.join(list_task_types())}")
+    return _REGISTRY[name]
 
 
 def list_task_types() -> tuple[TaskTypeName, ...]:
-    """Names of all registered task types, in order of registration."""
-    return tuple(_REGISTRY)
+    """Names of all registered task types, in alphabetical order."""
+    return tuple(sorted(_REGISTRY))
 
 
 def unreadable(inputs: Sequence[str], outputs: Sequence[str], rules: Rules) -> Rejection | None:
     """Why a task with these texts could not be used: each must be short, and readable by those who judge it."""
-    found = [parse_literal("input", text, rules.max_value_chars) for text in inputs]
-    found += [parse_literal("output", text, rules.max_value_chars) for text in outputs]
-    return next((value for value in found if isinstance(value, Rejection)), None)
+    texts = [*(("input", text) for text in inputs), *(("output", text) for text in outputs)]
+    return first_rejection(*(parse_literal(kind, text, rules.max_value_chars) for kind, text in texts))
 
 
 def argument_text(arguments: tuple[Any, ...]) -> str:

@@ -11,13 +11,23 @@ from azr_lite.prompts.base import Style
 from azr_lite.sandbox.literal import read_value
 from azr_lite.sandbox.wire import compare, render
 from azr_lite.tasks.base import Answer, Proposal, TaskType, argument_text, register_task_type, unreadable
-from azr_lite.triplet import SEED_SHARING_TYPES, Reason, Rejection, Role, Rules, Task, Triplet, Verdict
+from azr_lite.triplet import (
+    SEED_SHARING_TYPES,
+    Reason,
+    Rejection,
+    Role,
+    Rules,
+    Task,
+    Triplet,
+    Verdict,
+    first_rejection,
+)
 
 IDENTITY = "def f(x):\n    return x"
 
 
 class TripletTaskType(TaskType):
-    """One program, one input, one output; the solver is shown two of the three."""
+    """What both have in common: the proposer's side, and equality with the output."""
 
     def zero_task(self) -> Triplet:
         """The zero triplet of the paper: identity on "Hello world"."""
@@ -34,23 +44,30 @@ class TripletTaskType(TaskType):
     def parse_proposal(self, reply: ParsedReply, references: Sequence[Task], rules: Rules) -> Proposal | Rejection:
         source = reply.block("python", Reason.NO_PROGRAM, last=False)
         given = reply.block("input", Reason.NO_INPUT, last=False)
-        if isinstance(source, Rejection) or isinstance(given, Rejection):
-            return source if isinstance(source, Rejection) else given
+        if refused := first_rejection(source, given):
+            return refused
         program = parse_program(source, rules.max_program_chars)
-        if isinstance(program, Rejection):
-            return program
         arguments = parse_arguments(given, rules.max_value_chars)
-        return arguments if isinstance(arguments, Rejection) else Proposal(program, (arguments,))
+        return first_rejection(program, arguments) or Proposal(program, (arguments,))
 
     def make_task(self, proposal: Proposal, outputs: Sequence[Any], rules: Rules) -> Triplet | Rejection:
         given, output = argument_text(proposal.inputs[0]), render(outputs[0])
         return unreadable((given,), (output,), rules) or Triplet(self.name, proposal.program, given, output)
 
+    def judge(self, task: Triplet, answer: Answer, outcomes: Sequence[Any], rules: Rules) -> Verdict:
+        """Of the answer's value or, where its program was run, of what that returned."""
+        for outcome in outcomes:
+            if outcome.kind != "ok":
+                return Verdict(ok=False, well_formed=True, reason=outcome.kind, detail=outcome.detail)
+        value = outcomes[0].value if outcomes else answer.value
+        right = compare(value, read_value(task.output), rules.equality)
+        return Verdict(ok=right, well_formed=True, score=float(right), reason="" if right else Reason.WRONG)
+
 
 class Deduction(TripletTaskType):
     """Given program and input, find the output. (Upstream calls it ``code_o``.)
 
-    Right when the answer's value equals p(i). Nothing has to be run: the gold is known since validation.
+    Nothing has to be run to judge an answer: the output is known since validation.
     """
 
     name = "deduction"
@@ -59,19 +76,14 @@ class Deduction(TripletTaskType):
         return style.render(self.words(style, Role.SOLVE)(program=task.program, input=task.input, rules=rules))
 
     def parse_answer(self, reply: ParsedReply, task: Triplet, rules: Rules) -> Answer | Rejection:
-        text = reply.block("output", Reason.NO_ANSWER)
-        value = text if isinstance(text, Rejection) else parse_literal("answer", text, rules.max_value_chars)
+        value = parse_literal("answer", reply.block("output", Reason.NO_ANSWER), rules.max_value_chars)
         return value if isinstance(value, Rejection) else Answer(value=value)
-
-    def judge(self, task: Triplet, answer: Answer, outcomes: Sequence[Any], rules: Rules) -> Verdict:
-        right = compare(answer.value, read_value(task.output), rules.equality)
-        return Verdict(ok=right, well_formed=True, score=float(right), reason="" if right else Reason.WRONG)
 
 
 class Abduction(TripletTaskType):
-    """Given program and output, find an input that produces it. (Upstream calls it ``code_i``.)
+    """Given program and output, find an input that produces it: any does. (Upstream calls it ``code_i``.)
 
-    Right when p(i') equals o: any such i' counts. It is parsed as literals, never pasted into source.
+    An answer is parsed as literals, never pasted into source.
     """
 
     name = "abduction"
@@ -80,17 +92,8 @@ class Abduction(TripletTaskType):
         return style.render(self.words(style, Role.SOLVE)(program=task.program, output=task.output, rules=rules))
 
     def parse_answer(self, reply: ParsedReply, task: Triplet, rules: Rules) -> Answer | Rejection:
-        text = reply.block("input", Reason.NO_ANSWER)
-        if not isinstance(text, Rejection):
-            text = parse_literal("input in the answer", text, rules.max_value_chars)
-        return text if isinstance(text, Rejection) else Answer(program=task.program, inputs=(text,))
-
-    def judge(self, task: Triplet, answer: Answer, outcomes: Sequence[Any], rules: Rules) -> Verdict:
-        (outcome,) = outcomes
-        if outcome.kind != "ok":
-            return Verdict(ok=False, well_formed=True, reason=outcome.kind, detail=outcome.detail)
-        right = compare(outcome.value, read_value(task.output), rules.equality)
-        return Verdict(ok=right, well_formed=True, score=float(right), reason="" if right else Reason.WRONG)
+        given = parse_literal("input in the answer", reply.block("input", Reason.NO_ANSWER), rules.max_value_chars)
+        return given if isinstance(given, Rejection) else Answer(program=task.program, inputs=(given,))
 
 
 DEDUCTION, ABDUCTION = register_task_type(Deduction()), register_task_type(Abduction())
