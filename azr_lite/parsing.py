@@ -7,6 +7,7 @@ the lines, so that no reply takes long to read.
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import textwrap
 import warnings
@@ -223,20 +224,18 @@ def parse_program(source: str | Rejection, max_chars: int, *, answer: bool = Fal
         return tree
     if not all(char.isprintable() or char in "\n\t" for char in source):
         return Rejection(Reason.SYNTAX_ERROR, "unprintable characters")
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    named = [node for node in functions if node.name == ENTRY]
-    if len(named) > 1:
-        return Rejection(Reason.AMBIGUOUS_ENTRY, f"{len(named)} top-level functions are called {ENTRY}")
+    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
     lines, edits = source.split("\n"), []
-    if not named:
-        if not functions:
-            return Rejection(Reason.NO_ENTRY, f"no top-level function; {ENTRY} must be a def")
-        if len(functions) > 1:
+    if not names:
+        return Rejection(Reason.NO_ENTRY, f"no top-level function; {ENTRY} must be a def")
+    if names.count(ENTRY) > 1:
+        return Rejection(Reason.AMBIGUOUS_ENTRY, f"{names.count(ENTRY)} top-level functions are called {ENTRY}")
+    if ENTRY not in names:
+        if len(names) > 1:
             return Rejection(Reason.AMBIGUOUS_ENTRY, f"several top-level functions, none called {ENTRY}")
-        renamed = _rename(tree, functions[0].name, lines)
-        if renamed is None:
+        edits = _rename(tree, names[0], lines)
+        if edits is None:
             return Rejection(Reason.AMBIGUOUS_ENTRY, f"the name {ENTRY} is already used for something else")
-        edits += renamed
     for node in [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]:
         if foreign := _foreign_import(node):
             if not answer or node not in tree.body or _is_used(node, tree):
@@ -273,13 +272,8 @@ def _nesting(source: str) -> int:
     Cheap, not exact: brackets in strings and comments count too. What slips through meets Python's own limits, which
     `read_source` catches.
     """
-    depth = deepest = 0
-    for char in source:
-        if char in "([{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif char in ")]}":
-            depth -= 1
+    steps = (1 if bracket in "([{" else -1 for bracket in re.findall(r"[][(){}]", source))
+    deepest = max(itertools.accumulate(steps), default=0)
     prefixes = re.findall(r"(?:[-+~] ?|\bnot |\blambda *: *)+", source)
     run = max((len(found.replace(" ", "")) for found in prefixes), default=0)
     indent = max(map(len, re.findall(r"^[ \t]+(?=\S)", source, re.MULTILINE)), default=0)
