@@ -211,8 +211,14 @@ def made_to_think(problems: int) -> dict[str, dict[str, Any]]:
     from azr_lite.verifier import Verifier
 
     model, tokenizer = load_nano()
-    sampler = NanoSampler(model, tokenizer.eos_token_id, tokenizer.pad_token_id, preset("nano").max_reply_tokens)
-    sampler.not_first = tokenizer.convert_tokens_to_ids(END_THINK)
+    closed = tokenizer.convert_tokens_to_ids(END_THINK)
+
+    class Thinking(NanoSampler):
+        def _decode(self, logits_BV: Any, *rest: Any) -> Any:
+            logits_BV[:, closed] = -1e9
+            return super()._decode(logits_BV, *rest)
+
+    sampler = Thinking(model, tokenizer.eos_token_id, tokenizer.pad_token_id, preset("nano").max_reply_tokens)
 
     def generate(prompts: Sequence[str]) -> list[Completion]:
         samples = sampler(tokenizer(list(prompts))["input_ids"], greedy=True, seed=0)

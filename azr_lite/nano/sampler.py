@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
@@ -25,8 +26,6 @@ class NanoSampler:
         self.heads, self.kv_heads = c.num_attention_heads, c.num_key_value_heads
         self.head_dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
         self.eps = c.rms_norm_eps
-        self.not_first: int | None = None
-        """A token no reply may start with (for measurements; log-probabilities are then those of the rest)."""
         theta = c.rope_parameters["rope_theta"]
         inverse = 1.0 / theta ** (torch.arange(0, self.head_dim, 2).float() / self.head_dim)
         angles_TE = torch.outer(torch.arange(c.max_position_embeddings).float(), inverse).repeat(1, 2)
@@ -35,13 +34,13 @@ class NanoSampler:
     @torch.inference_mode()
     def __call__(self, prompt_ids: list[list[int]], *, greedy: bool, seed: int, ended: Any = None) -> list[Sample]:
         """One reply per prompt, in order. With `greedy` the seed does not matter; nor does `ended`, for nano."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = None if greedy else torch.Generator().manual_seed(seed)
         self._read_weights()
         order = sorted(range(len(prompt_ids)), key=lambda i: (len(prompt_ids[i]), prompt_ids[i]))
         results: list[Sample | None] = [None] * len(prompt_ids)
         for start in range(0, len(order), self.chunk):
             rows = order[start : start + self.chunk]
-            for row, sample in zip(rows, self._chunk([prompt_ids[i] for i in rows], greedy, generator), strict=True):
+            for row, sample in zip(rows, self._chunk([prompt_ids[i] for i in rows], generator), strict=True):
                 results[row] = sample
         return results  # type: ignore[return-value]
 
@@ -52,33 +51,24 @@ class NanoSampler:
         self.layers = []
         for layer in self.model.model.layers:
             a, m = layer.self_attn, layer.mlp
-            parts = (a.q_proj, a.k_proj, a.v_proj)
-            self.layers.append(
-                (
-                    layer.input_layernorm.weight,
-                    torch.cat([p.weight for p in parts]),
-                    torch.cat([p.bias for p in parts]),
-                    a.o_proj.weight,
-                    layer.post_attention_layernorm.weight,
-                    torch.cat([m.gate_proj.weight, m.up_proj.weight]),
-                    m.down_proj.weight,
-                )
-            )
+            qkv = a.q_proj, a.k_proj, a.v_proj
+            w_qkv, b_qkv = torch.cat([p.weight for p in qkv]), torch.cat([p.bias for p in qkv])
+            w_gu = torch.cat([m.gate_proj.weight, m.up_proj.weight])
+            ln1, ln2 = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
+            self.layers.append((ln1, w_qkv, b_qkv, a.o_proj.weight, ln2, w_gu, m.down_proj.weight))
         self.embedding = self.model.model.embed_tokens.weight
         self.norm, self.head = self.model.model.norm.weight, self.model.lm_head.weight
 
-    def _rms(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    def _rms(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.rms_norm(x, (x.shape[-1],), weight, self.eps)
 
-    def _rotate(self, x_BHTE: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    def _rotate(self, x_BHTE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Rotary position embedding of queries or keys."""
         half = self.head_dim // 2
         swapped = torch.cat((-x_BHTE[..., half:], x_BHTE[..., :half]), dim=-1)
         return x_BHTE * cos + swapped * sin
 
-    def _forward(
-        self, ids_BT: torch.Tensor, positions_BT: torch.Tensor, cache: list[Any], mask: torch.Tensor, at: int
-    ) -> torch.Tensor:
+    def _forward(self, ids_BT: Tensor, positions_BT: Tensor, cache: list[Any], mask: Tensor, at: int) -> Tensor:
         """Hidden states, shape (B, T, D), of T new tokens that stand from column `at` on.
 
         `cache`: for each layer keys and values, shape (B, key-value heads, columns, E). The new tokens' are added.
@@ -108,7 +98,7 @@ class NanoSampler:
 
     # ------------------------------------------------------------------ one chunk
 
-    def _chunk(self, prompts: list[list[int]], greedy: bool, generator: torch.Generator) -> list[Sample]:
+    def _chunk(self, prompts: list[list[int]], generator: torch.Generator | None) -> list[Sample]:
         """Reply to B prompts at once: read the U distinct ones, copy their keys and values to the rows, then decode."""
         unique: dict[tuple[int, ...], int] = {}
         distinct_B = torch.tensor([unique.setdefault(tuple(prompt), len(unique)) for prompt in prompts])
@@ -123,30 +113,22 @@ class NanoSampler:
         positions_UT = (columns[None] - (width - lengths_U)[:, None]).clamp(min=0)
         hidden_UD = self._forward(ids_UT, positions_UT, cache, mask_UTT[:, None], 0)[:, -1]
         logits_BV = F.linear(hidden_UD, self.head)[distinct_B]
-        if self.not_first is not None:
-            logits_BV[:, self.not_first] = -1e9
         pad = (0, 0, 0, room)
         cache = [(F.pad(k[distinct_B], pad), F.pad(v[distinct_B], pad)) for k, v in cache]
         blocked_BT = F.pad(torch.where(real_UT[distinct_B], 0.0, -1e9), (0, room))
-        return self._decode(logits_BV, cache, blocked_BT, lengths_U[distinct_B], width, greedy, generator)
+        return self._decode(logits_BV, cache, blocked_BT, lengths_U[distinct_B], generator)
 
     def _decode(
-        self,
-        logits_BV: torch.Tensor,
-        cache: list[Any],
-        blocked_BT: torch.Tensor,
-        lengths_B: torch.Tensor,
-        width: int,
-        greedy: bool,
-        generator: torch.Generator,
+        self, logits_BV: Tensor, cache: list[Any], blocked_BT: Tensor, lengths_B: Tensor, generator: Any
     ) -> list[Sample]:
-        """Sample token after token until every row has ended or has `max_reply_tokens`.
+        """Sample token after token until every row has ended or has `max_reply_tokens`; without a `generator` greedily.
 
         `logits_BV`: of the first reply token. `blocked_BT`: 0 where a column may be attended to, -1e9 where it is
-        padding. `lengths_B`: tokens of each prompt. `width`: columns of the prompts. Inside, `live` holds the rows
-        still computed, `going` which of them go on.
+        padding. `lengths_B`: tokens of each prompt. Inside, `live` holds the rows still computed, `going` which of
+        them go on.
         """
         count, room = len(lengths_B), self.max_reply_tokens
+        width = blocked_BT.shape[1] - room
         out_ids_BT = torch.full((count, room), self.pad_id)
         out_logps_BT = torch.zeros(count, room)
         ends_B = torch.full((count,), room)
@@ -154,7 +136,7 @@ class NanoSampler:
         going = torch.ones(count, dtype=torch.bool)
         for step in range(room):
             logps_BV = torch.log_softmax(logits_BV, dim=-1)
-            if greedy:
+            if generator is None:
                 ids = logps_BV.argmax(-1)
             else:  # the same distribution as multinomial, and faster
                 ids = (logps_BV.exp() / torch.empty_like(logps_BV).exponential_(generator=generator)).argmax(-1)
