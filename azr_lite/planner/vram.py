@@ -173,8 +173,9 @@ def shape_of(model: str) -> Shape:
     folder = Path(__file__).parents[1] / "nano/weights" if model == "nano" else Path(model).expanduser()
     if not folder.is_dir():
         plain = re.sub("-(coder|instruct|base)(?=-|$)", "", model.lower())
-        if known := [shape for name, shape in KNOWN.items() if name.lower() == plain]:
-            return known[0]
+        for name, shape in KNOWN.items():
+            if name.lower() == plain:
+                return shape
         raise ModelError(
             f"the shape of {model!r} is not known here, and nothing is downloaded to plan; give a local folder with "
             "its config.json, or the hub id of a Qwen2.5, Qwen3, Llama-3 or SmolLM2 model up to 14B"
@@ -192,17 +193,10 @@ def shape_of_config(facts: dict[str, Any]) -> Shape:
         known = ", ".join(FAMILIES)
         raise ModelError(f"the planner counts models of the families {known}, not {family!r}; plan with a known model")
     heads, hidden = facts["num_attention_heads"], facts["hidden_size"]
-    return Shape(
-        family=family,
-        layers=facts["num_hidden_layers"],
-        hidden=hidden,
-        intermediate=facts["intermediate_size"],
-        heads=heads,
-        kv_heads=facts.get("num_key_value_heads") or heads,
-        head_dim=facts.get("head_dim") or hidden // heads,
-        vocab=facts["vocab_size"],
-        tied=bool(facts.get("tie_word_embeddings", False)),
-    )
+    kv_heads, head_dim = facts.get("num_key_value_heads") or heads, facts.get("head_dim") or hidden // heads
+    layers, intermediate, vocab = facts["num_hidden_layers"], facts["intermediate_size"], facts["vocab_size"]
+    tied = bool(facts.get("tie_word_embeddings", False))
+    return Shape(family, layers, hidden, intermediate, heads, kv_heads, head_dim, vocab, tied)
 
 
 # ---------------------------------------------------------------- weights, gradients, moments
