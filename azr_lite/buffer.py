@@ -13,7 +13,7 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from azr_lite.parsing import dump_source, read_source
 from azr_lite.tasks.base import get_task_type
@@ -21,9 +21,6 @@ from azr_lite.triplet import SEED_SHARING_TYPES, Rejection, Task, TaskTypeName, 
 
 NEWEST, ENOUGH = 200, 8
 """Learnable tasks that references are drawn from: the newest so many, once there are enough."""
-
-Choice = Literal["all", "learnable", "diverse"]
-"""`Config.reference_tasks`."""
 
 
 @functools.lru_cache(maxsize=4096)
@@ -176,7 +173,7 @@ class Buffers:
             if converted is not None and len(buffer) < target:
                 self.add(dataclasses.replace(converted, id=task_key(converted), parents=parents))
 
-    def tasks(self, types: Sequence[TaskTypeName], choice: Choice = "all") -> list[Task]:
+    def tasks(self, types: Sequence[TaskTypeName], choice: str = "all") -> list[Task]:
         """All tasks of these types; for "learnable" the newest 200 that were solved sometimes, once there are eight."""
         buffers = [self.of[name] for name in types if name in self.of]
         if choice == "learnable":
@@ -185,7 +182,7 @@ class Buffers:
                 return found[-NEWEST:]
         return [task for buffer in buffers for task in buffer]
 
-    def programs(self, choice: Choice = "all") -> list[Task]:
+    def programs(self, choice: str = "all") -> list[Task]:
         """Tasks of deduction and abduction, each program once: what induction proposals start from.
 
         Not those of a task type of one's own: a program that is meant to raise, say, has no return value.

@@ -26,6 +26,10 @@ def fence(tag: str, text: str) -> str:
     return f"```{tag}\n{text}\n```"
 
 
+def paragraphs(*texts: str) -> str:
+    return "\n\n".join(texts)
+
+
 Words = Callable[..., str]
 """Writes the body of one prompt, from keyword arguments."""
 Ended = Callable[[str], bool | None]
