@@ -30,8 +30,7 @@ from azr_lite.config import Config
 from azr_lite.evaluation.reasoning import HELD_OUT_SEED
 from azr_lite.metrics import mean
 from azr_lite.nano.language import held_out, is_reserved
-from azr_lite.nano.model import load_nano
-from azr_lite.nano.sampler import NanoSampler
+from azr_lite.nano.model import NanoSampler, load_nano
 from azr_lite.parsing import parse_reply
 from azr_lite.presets import preset
 from azr_lite.prompts.base import Codec, draw_seed

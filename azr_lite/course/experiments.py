@@ -202,8 +202,7 @@ def made_to_think(problems: int) -> dict[str, dict[str, Any]]:
     from azr_lite.evaluation.reasoning import HELD_OUT_SEED, held_out_suite
     from azr_lite.evaluation.runner import answer
     from azr_lite.evaluation.scores import summarize
-    from azr_lite.nano.model import load_nano
-    from azr_lite.nano.sampler import NanoSampler
+    from azr_lite.nano.model import NanoSampler, load_nano
     from azr_lite.prompts.base import END_THINK
     from azr_lite.prompts.words import COMPACT
     from azr_lite.sandbox import Executor

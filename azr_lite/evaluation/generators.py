@@ -267,7 +267,7 @@ def _load(config: Config, checkpoint: Path | None, name: str) -> tuple[Transform
     eos = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
     sampler = None
     if nano and not adapter:
-        from azr_lite.nano.sampler import NanoSampler
+        from azr_lite.nano.model import NanoSampler
 
         sampler = NanoSampler(policy.model, tokenizer.eos_token_id, tokenizer.pad_token_id, 256)
     codec = Codec(tokenizer, style, sorted(eos), policy.untrained)
