@@ -63,8 +63,10 @@ def require(what: str, extra: str) -> None:
 
 def describe_environment() -> dict[str, Any]:
     """Command, date, versions, platform, cores, memory, git commit of this source tree (None outside one)."""
+    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     return {
-        "command": _command(),
+        # a notebook's kernel was started with a temporary file, which says nothing
+        "command": "(a notebook)" if command[0] == "ipykernel_launcher.py" else " ".join(command),
         "date": time.strftime("%Y-%m-%d"),
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -73,12 +75,6 @@ def describe_environment() -> dict[str, Any]:
         "versions": {name: version for name in LIBRARIES if (version := _version(name))},
         "git": _git_commit(),
     }
-
-
-def _command() -> str:
-    """The command line of this process. That of a notebook's kernel names a temporary file only."""
-    name = Path(sys.argv[0]).name
-    return "(a notebook)" if name == "ipykernel_launcher.py" else " ".join([name, *sys.argv[1:]])
 
 
 def _version(name: str) -> str | None:
