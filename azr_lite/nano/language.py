@@ -34,8 +34,8 @@ class Kind:
     """A kind of operation.
 
     `name` also stands for it in messages. `takes`, `gives`: types of the value before and after. `template`: its
-    expression. `forth` does what the template says, `back` is a canonical way back (None where it fails). `holes`: the
-    type of each constant ("letter" or "digit"). `digits`: those that may be constants.
+    expression. `forth` does what the template says, `back` is a canonical way back (None where it fails). `holes`: for
+    each constant the characters it may be.
     """
 
     name: str
@@ -45,7 +45,6 @@ class Kind:
     forth: Callable[..., Value]
     back: Callable[..., Value | None]
     holes: tuple[str, ...] = ()
-    digits: str = DIGITS
 
 
 def _halves(v: Value) -> Value | None:
@@ -75,30 +74,30 @@ _KINDS = (
     *(Kind(name, LIST, LIST, template, forth, back) for name, template, forth, back in _BOTH),
     Kind("caps", STR, STR, "x.upper()", str.upper, lambda v: v.lower() if v == v.upper() else None),
     Kind("swap", STR, STR, "x.swapcase()", str.swapcase, lambda v: v.swapcase()),
-    Kind("end", STR, STR, "x + '{}'", lambda v, c: v + c, lambda v, c: v[:-1] if v[-1:] == c else None, ("letter",)),
-    Kind("start", STR, STR, "'{}' + x", lambda v, c: c + v, lambda v, c: v[1:] if v[:1] == c else None, ("letter",)),
-    Kind("turn", STR, STR, "x.replace('{}', '{}')", str.replace, _replaced, ("letter", "letter")),
+    Kind("end", STR, STR, "x + '{}'", lambda v, c: v + c, lambda v, c: v[:-1] if v[-1:] == c else None, (LETTERS,)),
+    Kind("start", STR, STR, "'{}' + x", lambda v, c: c + v, lambda v, c: v[1:] if v[:1] == c else None, (LETTERS,)),
+    Kind("turn", STR, STR, "x.replace('{}', '{}')", str.replace, _replaced, (LETTERS, LETTERS)),
     Kind("order", STR, STR, "''.join(sorted(x))",
          lambda v: "".join(sorted(v)), lambda v: v if list(v) == sorted(v) else None),
     Kind("size", STR, INT, "len(x)", len, lambda v: "a" * v if 0 < v <= MAX_ITEMS else None),
     Kind("size", LIST, INT, "len(x)", len, lambda v: [1] * v if 0 < v <= MAX_ITEMS else None),
     Kind("sort", LIST, LIST, "sorted(x)", sorted, lambda v: v if v == sorted(v) else None),
     Kind("put", LIST, LIST, "x + [{}]",
-         lambda v, c: [*v, int(c)], lambda v, c: v[:-1] if v[-1:] == [int(c)] else None, ("digit",)),
+         lambda v, c: [*v, int(c)], lambda v, c: v[:-1] if v[-1:] == [int(c)] else None, (DIGITS,)),
     Kind("push", LIST, LIST, "[{}] + x",
-         lambda v, c: [int(c), *v], lambda v, c: v[1:] if v[:1] == [int(c)] else None, ("digit",)),
+         lambda v, c: [int(c), *v], lambda v, c: v[1:] if v[:1] == [int(c)] else None, (DIGITS,)),
     Kind("raise", LIST, LIST, "[v + {} for v in x]",
-         lambda v, c: [i + int(c) for i in v], lambda v, c: [i - int(c) for i in v], ("digit",), "123"),
+         lambda v, c: [i + int(c) for i in v], lambda v, c: [i - int(c) for i in v], ("123",)),
     Kind("top", LIST, INT, "max(x)", max, lambda v: [v]),
     Kind("low", LIST, INT, "min(x)", min, lambda v: [v]),
     Kind("first", LIST, INT, "x[0]", lambda v: v[0], lambda v: [v]),
     Kind("last", LIST, INT, "x[-1]", lambda v: v[-1], lambda v: [v]),
     Kind("more", INT, INT, "x + {}",
-         lambda v, c: v + int(c), lambda v, c: v - int(c) if v >= int(c) else None, ("digit",), "123456789"),
+         lambda v, c: v + int(c), lambda v, c: v - int(c) if v >= int(c) else None, ("123456789",)),
     Kind("twice", INT, INT, "x * 2", lambda v: v * 2, lambda v: v // 2 if v % 2 == 0 else None),
     Kind("box", INT, LIST, "[x]", lambda v: [v], lambda v: v[0] if len(v) == 1 else None),
     Kind("pair", INT, LIST, "[x, {}]",
-         lambda v, c: [v, int(c)], lambda v, c: v[0] if len(v) == 2 and v[1] == int(c) else None, ("digit",)),
+         lambda v, c: [v, int(c)], lambda v, c: v[0] if len(v) == 2 and v[1] == int(c) else None, (DIGITS,)),
     Kind("count", INT, LIST, "list(range(x))",
          lambda v: list(range(v)), lambda v: len(v) if v == list(range(len(v))) and v else None),
 )
@@ -246,8 +245,7 @@ def draw_op(rng: random.Random, takes: str) -> Op:
     kind = rng.choices(_BY_TYPE[takes], _WEIGHTS[takes])[0]
     constants: list[str] = []
     for hole in kind.holes:
-        letters = [letter for letter in LETTERS if letter not in constants]
-        constants.append(rng.choice(kind.digits if hole == "digit" else letters))
+        constants.append(rng.choice([one for one in hole if one not in constants]))
     return Op(kind, tuple(constants))
 
 
