@@ -69,9 +69,8 @@ _BOTH = (
 )
 """Name, template, forth and back of the kinds that work on strings and on lists alike."""
 
-_KINDS = (
-    *(Kind(name, STR, STR, template, forth, back) for name, template, forth, back in _BOTH),
-    *(Kind(name, LIST, LIST, template, forth, back) for name, template, forth, back in _BOTH),
+KINDS = (
+    *(Kind(name, t, t, template, forth, back) for t in (STR, LIST) for name, template, forth, back in _BOTH),
     Kind("caps", STR, STR, "x.upper()", str.upper, lambda v: v.lower() if v == v.upper() else None),
     Kind("swap", STR, STR, "x.swapcase()", str.swapcase, lambda v: v.swapcase()),
     Kind("end", STR, STR, "x + '{}'", lambda v, c: v + c, lambda v, c: v[:-1] if v[-1:] == c else None, (LETTERS,)),
@@ -102,8 +101,6 @@ _KINDS = (
          lambda v: list(range(v)), lambda v: len(v) if v == list(range(len(v))) and v else None),
 )
 # fmt: on
-KINDS: dict[tuple[str, str], Kind] = {(kind.name, kind.takes): kind for kind in _KINDS}
-"""By (name, type taken): some names work on strings and lists alike, with the same text."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +160,7 @@ def states(ops: tuple[Op, ...], value: Value) -> list[Value] | None:
 _CHAIN = re.compile(r"def \w+\(x\):\n(?P<steps>(?:    x = .*\n)*)    return (?P<last>.*)")
 _PATTERNS = {
     re.compile(re.escape(kind.template).replace(r"'\{\}'", r"'[^']*'").replace(r"\{\}", r"\d+")): kind.name
-    for kind in _KINDS
+    for kind in KINDS
 }
 
 
@@ -217,7 +214,7 @@ INDUCTION_INPUTS, INDUCTION_SHOWN = 6, 3
 TYPE_WEIGHTS = {STR: 0.5, LIST: 0.4, INT: 0.1}
 _TO_INT_WEIGHT = 0.35
 
-_BY_TYPE = {t: [kind for kind in _KINDS if kind.takes == t] for t in (STR, LIST, INT)}
+_BY_TYPE = {t: [kind for kind in KINDS if kind.takes == t] for t in (STR, LIST, INT)}
 _WEIGHTS = {t: [_TO_INT_WEIGHT if k.gives == INT and t != INT else 1.0 for k in kinds] for t, kinds in _BY_TYPE.items()}
 
 
