@@ -110,17 +110,18 @@ class Buffer:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self._held: dict[str, tuple[Task, float | None]] = {}
+        self._tasks: dict[str, Task] = {}
+        self._rates: dict[str, float | None] = {}
         self.forms: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._tasks)
 
     def __iter__(self) -> Iterator[Task]:
-        return (task for task, _ in self._held.values())
+        return iter(self._tasks.values())
 
     def __contains__(self, task: Task) -> bool:
-        return (task.id or task_key(task)) in self._held
+        return (task.id or task_key(task)) in self._tasks
 
     def add(self, task: Task, rate: float | None = None) -> bool:
         """Insert (its id becomes its key); False for a duplicate. The oldest task leaves when the buffer is full.
@@ -128,18 +129,19 @@ class Buffer:
         `rate`: r-bar of the task when it was proposed; None where nobody measured it, as for seeds.
         """
         key = task.id or task_key(task)
-        if key in self._held:
+        if key in self._tasks:
             return False
-        self._held[key] = dataclasses.replace(task, id=key), rate
+        self._tasks[key], self._rates[key] = dataclasses.replace(task, id=key), rate
         self.forms[normal_form(task.program)] += 1
-        while len(self) > self.capacity:
-            oldest, _ = self._held.pop(next(iter(self._held)))
-            self.forms[normal_form(oldest.program)] -= 1
+        while len(self._tasks) > self.capacity:
+            oldest = next(iter(self._tasks))
+            del self._rates[oldest]
+            self.forms[normal_form(self._tasks.pop(oldest).program)] -= 1
         return True
 
     def learnable(self) -> list[Task]:
         """The tasks that were solved sometimes: 0 < r-bar < 1."""
-        return [task for task, rate in self._held.values() if rate is not None and 0 < rate < 1]
+        return [self._tasks[key] for key, rate in self._rates.items() if rate is not None and 0 < rate < 1]
 
     def sample(self, rng: random.Random, count: int) -> list[Task]:
         """Up to `count` different tasks, uniformly (recency weighting risked collapse in the paper)."""
@@ -147,8 +149,8 @@ class Buffer:
 
     def to_json(self) -> list[dict[str, Any]]:
         """Its tasks, oldest first, with the solve rates that are known."""
-        held = self._held.values()
-        return [task.to_json() | ({} if rate is None else {"solve_rate": rate}) for task, rate in held]
+        rates = {key: {"solve_rate": rate} for key, rate in self._rates.items() if rate is not None}
+        return [task.to_json() | rates.get(key, {}) for key, task in self._tasks.items()]
 
 
 class Buffers:
