@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from azr_lite.config import Config
 from azr_lite.sandbox import Executor, Job, Limits, Outcome, Validation
-from azr_lite.tasks.base import Answer, Proposal, TaskType, get_task_type
+from azr_lite.tasks.base import Answer, Proposal, get_task_type
 from azr_lite.triplet import Reason, Rejection, Rules, Task, TaskTypeName, Verdict
 
 
@@ -77,17 +77,17 @@ class Verifier:
         found = dict(zip(wanted, self.executor.validate_many(list(wanted.values())), strict=True))
         self.executions += 2 * sum(len(inputs) for _, inputs in wanted.values())
         self.outcome_counts.update(v.reason or "ok" for v in found.values())
-        return [
-            one if isinstance(one, Rejection) else self._task(get_task_type(kind), one, found[_key(one)])
-            for kind, one in items
-        ]
+        return [self._task(kind, proposal, found) for kind, proposal in items]
 
-    def _task(self, task_type: TaskType, proposal: Proposal, validation: Validation) -> Task | Rejection:
+    def _task(self, kind: str, proposal: Proposal | Rejection, found: dict[str, Validation]) -> Task | Rejection:
+        if isinstance(proposal, Rejection):
+            return proposal
+        validation = found[_key(proposal)]
         if not validation.ok:
             reason = validation.reason if validation.reason in {*Reason} else Reason.POLICY
             return Rejection(Reason(reason), validation.detail)
         self.worlds[validation.worlds] += 1
-        return guarded(task_type.make_task, proposal, validation.outputs, self.rules)
+        return guarded(get_task_type(kind).make_task, proposal, validation.outputs, self.rules)
 
     def judge(self, items: Sequence[tuple[Task, Answer | Rejection]]) -> list[Verdict]:
         """A verdict for each item, in the same order.
