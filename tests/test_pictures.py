@@ -39,6 +39,13 @@ def test_the_screen_on_the_picture_is_the_screen_of_today(monkeypatch):
     assert any("held-out" in line for line in words(made))
 
 
+def test_the_picture_of_play_shows_one_task_from_invention_to_reward():
+    pytest.importorskip("trl")
+    shown = [set(words(svg)) for svg in (pictures.play().decode(), (FOLDER / "play.svg").read_text(encoding="utf-8"))]
+    for labels in shown:
+        assert {"prompt", "reply", "parsing", "executor", "verifier", "rewards"} <= labels
+
+
 @pytest.mark.parametrize("name", ["loop.png", "dashboard.png"])
 def test_figures_are_drawn(name, monkeypatch):
     pytest.importorskip("matplotlib")

@@ -44,6 +44,8 @@ def test_nano_shows_the_way_of_one_task_of_each_type():
             asked, answered = ["prompt", "reply", "parsing", "executor", "verifier"], ["prompt", "reply", "parsing"]
             assert labels == [*asked, *answered, "verifier", "rewards"]
             assert "→" in part
+            assert re.search(r"^parsing   found: (python|message) .*; (\d+ × )?input ", part, re.MULTILINE)
+        assert re.search(r"^model     writes 3 proposals, each of at most \d+ tokens …", part, re.MULTILINE)
         assert f"invent {name}" in part
     rewards = re.findall(r"^rewards +([✓·]{3})  solved (\d+)% of the time, .* earns (\S+)", text, re.MULTILINE)
     assert rewards, "nano makes valid proposals"

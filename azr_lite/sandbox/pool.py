@@ -33,9 +33,6 @@ FIRST_WAIT_S: Final = 0.1
 QUIET_S: Final = 0.005
 """Most children end sooner; only after this long is a channel watched (one wake-up an execution instead of three)."""
 
-UNREAD: Final = 1 << 16
-"""So many bytes waiting mean that a sleeper waited for this process to read."""
-
 _START, _REPORT = struct.Struct("=QddQ"), struct.Struct("=QBid")
 _ZYGOTE: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "zygote.py")
 _TIMED_OUT, _ASLEEP, _RUNNING, _NO_FORK = 1, 2, 3, 4
@@ -344,11 +341,8 @@ class Pool:
             self._again(flight.attempt, f"no child could be forked ({os.strerror(status)})")
             return
         self._stumbles = 0
-        before = flight.size
         if not flight.receive():
             ended = Ended(b"", "protocol", "too much output", cpu_s)
-        elif mark == _ASLEEP and (flight.unsent or flight.size - before > UNREAD):
-            ended = Ended(b"", "infra", "a child waited for this process")
         elif mark in (_TIMED_OUT, _ASLEEP):
             detail = "asleep" if mark == _ASLEEP else "out of time"
             ended = Ended(b"".join(flight.data), "timeout", detail, cpu_s)

@@ -1,7 +1,8 @@
 """One job, as many children as it takes: who answered, who is to blame, what runs again.
 
 A missing answer is blamed on the first input without one, but only booked when that input ran *first in its child*.
-Else it runs again at the head of a new child, so no input ever suffers for its neighbours' time or memory.
+Else it runs again at the head of a new child, so no input ever suffers for its neighbours' time or memory. One that was
+asleep runs again too, behind all that waits by then: machine or trainer may have stood still and not the program.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ class PlanRun:
                 self.outcomes[index] = Outcome("rejected", detail=f"input: {clean(str(error))}")
         self.tries = 0
         self.timeouts = 0
+        self.doubted = False
 
     def start(self) -> None:
         """Ask for a child, or deliver when there is nothing left to ask."""
@@ -142,7 +144,8 @@ class PlanRun:
         each = 1000 * ended.cpu_s / max(1, len(answers))
         for answer in answers:
             self._take(replace(answer, cpu_ms=each, plain=ended.detail == PLAIN))
-        if len(answers) == 0:
+        self.doubted = ended.detail == "asleep" and not self.doubted
+        if not answers and not self.doubted:
             kind: Any = "crash" if ended.fate == "exit" else ended.fate
             self._take(Outcome(kind, detail=ended.detail or "ended without an answer", cpu_ms=1000 * ended.cpu_s))
             self.timeouts += kind == "timeout"
