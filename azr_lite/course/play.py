@@ -83,8 +83,7 @@ def play(model: str, options: Options, console: Console | None = None) -> int:
         solved = sum([stage.show(name) for name in config.task_types])
     console.print()
     told = f"invented, checked and solved: {solved} of {len(config.task_types)} task types"
-    more = f"other tasks: --seed {options.seed + 1}, more proposals: --tries {2 * options.tries}"
-    console.print(f"[bold]{told}[/bold]; {more}")
+    console.print(f"[bold]{told}[/bold]; try --seed {options.seed + 1} or --tries {2 * options.tries}")
     return solved
 
 
@@ -151,8 +150,9 @@ class Stage:
         self._row("verifier", verdict, style="green" if best.verdict.ok else "red")
         marks = "".join("✓" if one.verdict.ok else "·" for one in chosen.attempts)
         told = f"solved {chosen.rate:.0%} of the time, so proposing it earns {earned.reward:+.2f}"
-        told += " (nothing to learn from it)" * (chosen.rate in (0, 1))
         self._row("rewards", f"{marks}  {told}")
+        if chosen.rate in (0, 1):
+            self._row("", "there is nothing to learn from what is always or never solved")
         self._wait()
         return best.verdict.ok
 

@@ -95,7 +95,7 @@ class WeakPool:
             self._running.discard(process)
         spent = time.monotonic() - started
         if timed_out.is_set():
-            return Ended(data, "timeout", "out of time", spent)
+            return Ended(data, "timeout", "out of time" if sys.platform == "win32" else "asleep", spent)
         fate, detail = fate_of_exit(status, spent > limits.cpu_s)
         # where no limit on memory works, the kernel's own killer is the limit
         return Ended(data, "memory" if fate == "infra" else fate, detail, spent)
