@@ -44,7 +44,9 @@ def test_the_picture_of_play_shows_one_task_from_invention_to_reward():
     pytest.importorskip("trl")
     shown = [set(words(svg)) for svg in (pictures.play().decode(), (FOLDER / "play.svg").read_text(encoding="utf-8"))]
     for labels in shown:
-        assert {"prompt", "reply", "parsing", "executor", "verifier", "rewards"} <= {line.split(" ")[0] for line in labels}
+        assert {"prompt", "reply", "parsing", "executor", "verifier", "rewards"} <= {
+            line.split(" ")[0] for line in labels
+        }
 
 
 @pytest.mark.parametrize("name", ["loop.png", "dashboard.png"])
