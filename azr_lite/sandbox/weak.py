@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final
 
 from azr_lite.errors import SandboxError
@@ -79,9 +80,8 @@ class WeakPool:
             cwd=os.path.dirname(sys.executable),
         )
         self._running.add(process)
-        timed_out = threading.Event()
         wall = limits.cpu_s * min(limits.wall_factor, WALL_FACTOR) + 1.5
-        late = threading.Timer(wall, lambda: (timed_out.set(), _kill(process)))
+        late = threading.Timer(wall, _kill, [process])
         late.start()
         try:
             data = _talk(process, attempt.request)
@@ -94,7 +94,7 @@ class WeakPool:
             process.wait()
             self._running.discard(process)
         spent = time.monotonic() - started
-        if timed_out.is_set():
+        if spent >= wall:
             return Ended(data, "timeout", "out of time", spent)
         fate, detail = fate_of_exit(status, spent > limits.cpu_s)
         # where no limit on memory works, the kernel's own killer is the limit
@@ -103,22 +103,15 @@ class WeakPool:
 
 def _talk(process: subprocess.Popen[bytes], request: bytes) -> bytes:
     """Write the request, read at most one byte more than an answer may have."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        with process.stdin as pipe:
-            pipe.write(request)
-    except OSError:
-        pass
+    with suppress(OSError), process.stdin as pipe:
+        pipe.write(request)
     with process.stdout as pipe:
         return pipe.read(MAX_ANSWER + 1)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    try:
+    with suppress(ProcessLookupError, PermissionError):
         if sys.platform == "win32":
             process.kill()
         else:
             os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
