@@ -63,19 +63,9 @@ class _Writer:
             return self._int(value)
         if kind is str:
             return self._str(value)
-        if (kind is float or kind is complex) and value != value:
-            raise WireError(NOT_A_NUMBER, "not a number")
-        if kind is float:
+        if kind is float and value == value:
             return repr(value) if value not in (inf, -inf) else f'{{"f":"{value!r}"}}'
-        if kind is complex:
-            return f'{{"c":["{value.real!r}","{value.imag!r}"]}}'
-        if kind is bytes:
-            self._take(2 * len(value), "bytes too long")
-            return f'{{"b":"{value.hex()}"}}'
-        if kind not in (list, tuple, dict, set, frozenset):
-            name = getattr(kind, "__name__", "?")
-            raise WireError(NOT_LITERAL, f"a value of type {name if type(name) is str else '?'} is not a literal")
-        if level >= DEPTH:
+        if level >= DEPTH and kind in (list, tuple, dict, set, frozenset):
             raise _too_deep(value)
         if kind is list:
             return f"[{self._items(value, level)}]"
@@ -83,10 +73,20 @@ class _Writer:
             return f'{{"t":[{self._items(value, level)}]}}'
         if kind is dict:
             return self._dict(value, level)
-        if len(value) > HASHED:
-            raise WireError(TOO_LONG, f"a set of more than {HASHED} elements")
-        texts = sorted([self.write(item, level + 1) for item in value])
-        return f'{{"{"s" if kind is set else "z"}":[{",".join(texts)}]}}'
+        if kind is set or kind is frozenset:
+            if len(value) > HASHED:
+                raise WireError(TOO_LONG, f"a set of more than {HASHED} elements")
+            texts = sorted([self.write(item, level + 1) for item in value])
+            return f'{{"{"s" if kind is set else "z"}":[{",".join(texts)}]}}'
+        if kind is bytes:
+            self._take(2 * len(value), "bytes too long")
+            return f'{{"b":"{value.hex()}"}}'
+        if kind is complex and value == value:
+            return f'{{"c":["{value.real!r}","{value.imag!r}"]}}'
+        if kind is complex or kind is float:
+            raise WireError(NOT_A_NUMBER, "not a number")
+        name = getattr(kind, "__name__", "?")
+        raise WireError(NOT_LITERAL, f"a value of type {name if type(name) is str else '?'} is not a literal")
 
     def _take(self, count: int, problem: str = "too much text") -> None:
         self.size -= count
