@@ -10,8 +10,17 @@ from types import SimpleNamespace
 import pytest
 
 from azr_lite.errors import ConfigError, EvaluationError
-from azr_lite.evaluation.benchmarks.code import CHAT_PREFILL, CHAT_PROMPT, CodeSuite, code_suite, extract_azr
-from azr_lite.evaluation.benchmarks.judge import Oracle, uncapped
+from azr_lite.evaluation.benchmarks.code import (
+    CHAT_PREFILL,
+    CHAT_PROMPT,
+    CodeSuite,
+    Oracle,
+    code_suite,
+    extract_azr,
+    read_line,
+    run_program,
+    uncapped,
+)
 from azr_lite.evaluation.suite import Options, Reply, Setting, shipped
 from azr_lite.prompts import get_style
 
@@ -259,8 +268,6 @@ def test_extraction_of_the_azr_protocol():
 @needs_evalplus
 def test_values_come_back_as_builtins_and_hostile_lines_are_no_values():
     import io
-
-    from azr_lite.evaluation.benchmarks.judge import read_line, run_program
 
     program = """
 from collections import Counter, OrderedDict, deque, namedtuple
