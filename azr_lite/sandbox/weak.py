@@ -80,8 +80,9 @@ class WeakPool:
             cwd=os.path.dirname(sys.executable),
         )
         self._running.add(process)
+        timed_out = threading.Event()
         wall = limits.cpu_s * min(limits.wall_factor, WALL_FACTOR) + 1.5
-        late = threading.Timer(wall, _kill, [process])
+        late = threading.Timer(wall, lambda: (timed_out.set(), _kill(process)))
         late.start()
         try:
             data = _talk(process, attempt.request)
@@ -94,7 +95,7 @@ class WeakPool:
             process.wait()
             self._running.discard(process)
         spent = time.monotonic() - started
-        if spent >= wall:
+        if timed_out.is_set():
             return Ended(data, "timeout", "out of time", spent)
         fate, detail = fate_of_exit(status, spent > limits.cpu_s)
         # where no limit on memory works, the kernel's own killer is the limit
