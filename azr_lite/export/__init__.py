@@ -103,15 +103,16 @@ def _checkpoint(run: RunDir, step: str, updates: int) -> tuple[int, Path]:
     whole = {step_of(path) // updates: path for path in run.path.glob("checkpoint-*") if is_whole(path)}
     if not whole:
         raise PublishError(f"{run.path} has no whole checkpoint; let it train until it saves one")
-    best = ((run.summary() or {}).get("best") or {}).get("checkpoint")
-    marked = [number for number, path in whole.items() if path.name == best]
-    if step == "best" and not marked:
-        raise PublishError(f"{run.path} marks no best checkpoint; give a step, or train with --stop-patience")
-    number = max(whole) if step == "last" else marked[0] if step == "best" else int(step) if step.isdecimal() else -1
-    if number not in whole:
+    if step == "last":
+        step = str(max(whole))
+    elif step == "best":
+        best = ((run.summary() or {}).get("best") or {}).get("checkpoint")
+        if not (step := next((str(number) for number, path in whole.items() if path.name == best), "")):
+            raise PublishError(f"{run.path} marks no best checkpoint; give a step, or train with --stop-patience")
+    if not step.isdecimal() or int(step) not in whole:
         steps = ", ".join(map(str, sorted(whole)))
         raise PublishError(f"{run.path} has no checkpoint of step {step}; choose last, best or one of: {steps}")
-    return number, whole[number]
+    return int(step), whole[int(step)]
 
 
 def _adapter(checkpoint: Path, config: Config, role: str) -> tuple[Path | None, str]:
