@@ -13,7 +13,7 @@ from typing import Any
 
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError, RunDirectoryError
-from azr_lite.observe.reader import form_checked, log_lines, open_run
+from azr_lite.observe.reader import form_checked, open_run
 from azr_lite.prompts import get_style
 from azr_lite.rundir import RunDir, write_text
 from azr_lite.sandbox import Executor
@@ -39,7 +39,7 @@ def task_rows(run: RunDir) -> Iterator[dict[str, Any]]:
     """One row per different valid task of a run, oldest first. RunDirectoryError for a damaged log."""
     lines: dict[str, list[str]] = {}
     with form_checked(run):
-        for line in log_lines(run, "tasks.jsonl"):
+        for line in run.read("tasks.jsonl"):
             task = line["task"]
             if line["ok"] and task["id"] not in lines:
                 first = line["parents"][0] if line["parents"] else ""

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final
 
 from azr_lite.errors import SandboxError
@@ -103,22 +104,15 @@ class WeakPool:
 
 def _talk(process: subprocess.Popen[bytes], request: bytes) -> bytes:
     """Write the request, read at most one byte more than an answer may have."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        with process.stdin as pipe:
-            pipe.write(request)
-    except OSError:
-        pass
+    with suppress(OSError), process.stdin as pipe:
+        pipe.write(request)
     with process.stdout as pipe:
         return pipe.read(MAX_ANSWER + 1)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    try:
+    with suppress(ProcessLookupError, PermissionError):
         if sys.platform == "win32":
             process.kill()
         else:
             os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
