@@ -244,6 +244,8 @@ class _Session:
                 self.trainer.train(resume_from_checkpoint=self.checkpoint)
             result = self._finish(self._evaluate(f"step-{self.trainer.steps_done}"))
             leave()
+            if self.reporter.failed:
+                raise self.reporter.failed
             return result
 
     def _build(self, executor: Executor) -> None:

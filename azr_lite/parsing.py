@@ -16,16 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from azr_lite.sandbox.literal import LiteralError, read_arguments, read_value
+from azr_lite.sandbox.wire import ALLOWED_IMPORTS
 from azr_lite.triplet import Reason, Rejection
 
 TAGS = THINK, END_THINK, ANSWER, END_ANSWER = "<think>", "</think>", "<answer>", "</answer>"
 ENTRY = "f"
-ALLOWED_IMPORTS = frozenset(
-    "math cmath itertools functools operator collections heapq bisect string re copy json statistics fractions decimal "
-    "numbers typing dataclasses enum abc array textwrap".split()
-)
-"""Modules a program may import: deterministic, pure, and present in the sandbox."""
-
 MAX_SOURCE_NESTING = 60
 """Programs that `_nesting` finds deeper than this are refused before Python's parser sees them."""
 

@@ -152,7 +152,7 @@ def test_a_module_of_ones_own_registers_task_types(tmp_path):
     assert settings["task_types"] == ["errors", "deduction"]
     assert settings["task_module"] == "my_types"
     assert (
-        "task_module names the module 'broken', which cannot be imported (ZeroDivision"
+        "task_module names the module 'broken', which cannot be imported (ZeroDivisionError: division by zero (broken.py, "
         in said("--task-module", "broken").stderr
     )
     assert "--task-module its_module" in said().stderr

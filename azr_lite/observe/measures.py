@@ -20,10 +20,10 @@ from typing import Any
 
 from azr_lite.environment import require
 from azr_lite.metrics import mean
-from azr_lite.observe.reader import Line, Log, by_step, first_and_last_step, form_checked
+from azr_lite.observe.reader import Line, by_step, first_and_last_step, form_checked
 from azr_lite.observe.style import printable
 from azr_lite.rewards import complexity, distance, shape
-from azr_lite.rundir import RunDir
+from azr_lite.rundir import Log, RunDir
 from azr_lite.triplet import Role
 
 REFLECTION = re.compile(
@@ -44,8 +44,7 @@ ALARMS = {
     "system access": r"(os\.system|subprocess|__subclasses__|/etc/passwd|socket\.socket|ptrace)",
 }
 """What the monitor over replies looks for, without regard to case. The first row is the paper's "uh-oh moment"."""
-ALARMS_KEPT = 20
-"""Alarming replies kept with their excerpts; all are counted."""
+ALARMS_KEPT = 20  # alarming replies kept with their excerpts; all are counted
 
 MEASURES = {
     "program/statements": "statements of a proposed program",
@@ -100,9 +99,6 @@ def alarms(text: str) -> list[tuple[str, str]]:
     matches = ((name, re.search(pattern, text, re.IGNORECASE)) for name, pattern in ALARMS.items())
     starts = [(name, max(0, match.start() - 20)) for name, match in matches if match]
     return [(name, " ".join(text[start : start + 60].split())) for name, start in starts]
-
-
-# ---------------------------------------------------------------- of a whole run
 
 
 @dataclass
