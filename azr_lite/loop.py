@@ -201,7 +201,7 @@ def check(config: Config, objects: Objects) -> None:
     check_installed(config)
     objects.own_rewards(config)
     if config.model == "nano":
-        from azr_lite.nano.model import check_prompts
+        from azr_lite.train.preflight import check_prompts
 
         check_prompts(config)
 
@@ -244,6 +244,8 @@ class _Session:
                 self.trainer.train(resume_from_checkpoint=self.checkpoint)
             result = self._finish(self._evaluate(f"step-{self.trainer.steps_done}"))
             leave()
+            if self.reporter.failed:
+                raise self.reporter.failed
             return result
 
     def _build(self, executor: Executor) -> None:
@@ -258,7 +260,7 @@ class _Session:
         reserved, sampler = None, None
         if c.model == "nano":
             from azr_lite.nano.language import is_reserved as reserved
-            from azr_lite.nano.sampler import NanoSampler
+            from azr_lite.nano.model import NanoSampler
 
             tokenizer = policy.tokenizer
             sampler = NanoSampler(policy.model, tokenizer.eos_token_id, tokenizer.pad_token_id, c.max_reply_tokens)

@@ -65,8 +65,8 @@ class RunDir:
         except OSError as error:
             raise RunDirectoryError(f"cannot make {path}: {error.strerror}; choose another --output-dir") from error
         run = cls(path)
-        write_text(path / "config.json", config_text(config))
-        write_json(path / "run.json", {"version": VERSION, **info})
+        run.save_config(config)
+        run.save_info(info)
         return run
 
     @staticmethod
@@ -79,9 +79,7 @@ class RunDir:
     def discard(self) -> None:
         """Remove the directory of a run that made nothing yet: only its settings are in it."""
         if {entry.name for entry in self.path.iterdir()} <= {"config.json", "run.json"}:
-            for entry in self.path.iterdir():
-                entry.unlink()
-            self.path.rmdir()
+            shutil.rmtree(self.path)
 
     @classmethod
     def open(cls, path: str | Path) -> RunDir:

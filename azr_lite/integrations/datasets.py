@@ -78,16 +78,10 @@ def read_rows(source: str | Path) -> list[dict[str, Any]]:
 
 
 def write_tasks(run: str | Path, to: str, private: bool = True) -> str:
-    """Write the tasks of a run; returns where they are now.
+    """Write a run's tasks to FILE.parquet, a new FOLDER (with a dataset card), or hub:USER/NAME; where they are now.
 
-    Args:
-        run: The run's folder.
-        to: FILE.parquet; a new FOLDER, which gets a dataset card too; or hub:USER/NAME.
-        private: Whether a repository that is made here is private.
-
-    Raises:
-        ConfigError: There is no task yet, or the place is taken.
-        PublishError: The hub refuses.
+    `private`: of a repository that is made here. ConfigError: no task yet, or the place is taken. PublishError: the hub
+    refuses.
     """
     from datasets import Dataset, Features, List, Value
 

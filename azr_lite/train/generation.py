@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from unittest import mock
 
@@ -20,8 +20,8 @@ from transformers import DynamicCache, GenerationConfig, StoppingCriteria
 from trl.generation import vllm_generation
 from trl.models.utils import unwrap_model_for_generation
 
-from azr_lite.codec import Codec, Ended, Sample, draw_seed, seeded
 from azr_lite.errors import TrainingError
+from azr_lite.prompts.base import Codec, Ended, Sample, draw_seed
 
 if TYPE_CHECKING:
     from azr_lite.train.trainer import SelfPlayTrainer
@@ -118,6 +118,14 @@ class PolicySampler:
         if self.trainer.args.vllm_enable_sleep_mode and not (engine := self.trainer.vllm_generation).enable_sleep_mode:
             engine.llm.sleep(level=2)
             engine.enable_sleep_mode = engine._llm_weights_sleeping = True
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """torch draws from `seed` inside; the generators outside are left as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 class Halving:

@@ -25,11 +25,11 @@ from transformers import (
 )
 from transformers.initialization import no_init_weights
 
-from azr_lite.codec import chat_prompt, untrained_tags
 from azr_lite.config import OBJECT, Config
 from azr_lite.environment import gets_weights, sharding
 from azr_lite.errors import ModelError
 from azr_lite.planner.vram import nvidia_smi
+from azr_lite.prompts.base import chat_prompt, untrained_tags
 from azr_lite.train.source import fetch, local_model, refuse_old_torchao
 
 

@@ -19,10 +19,9 @@ from trl import GRPOTrainer
 from trl.trainer import grpo_trainer
 from trl.trainer.utils import split_tensor_dict
 
-from azr_lite.codec import Codec, Sample, draw_seed
 from azr_lite.config import Config
 from azr_lite.errors import TrainingError
-from azr_lite.prompts.base import Style
+from azr_lite.prompts.base import Codec, Sample, Style, draw_seed
 from azr_lite.selfplay import SelfPlay
 from azr_lite.train.arguments import training_arguments
 from azr_lite.train.callbacks import Schedule
