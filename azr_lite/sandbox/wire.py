@@ -194,7 +194,7 @@ def parse(text: str) -> Any:
     """The value, freshly made, of what `encode` wrote, or of another spelling of it. Raises `WireError`."""
     try:
         return _decoder.decode(text)
-    except (ValueError, TypeError, RecursionError, MemoryError) as error:  # TypeError: an element cannot be hashed
+    except (ValueError, TypeError, RecursionError) as error:  # TypeError: an element cannot be hashed
         raise WireError(NOT_LITERAL, f"not a value: {error}"[:200]) from None
 
 
