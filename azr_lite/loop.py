@@ -15,7 +15,7 @@ from azr_lite.environment import require_training
 from azr_lite.errors import ConfigError, ModelError
 from azr_lite.evaluation.generators import PolicyInTraining
 from azr_lite.evaluation.reasoning import HELD_OUT_SEED, held_out_suite
-from azr_lite.evaluation.runner import answer, record_of
+from azr_lite.evaluation.runner import answer, heading_of, record_of
 from azr_lite.evaluation.scores import (
     Item,
     Result,
@@ -347,7 +347,8 @@ class _Session:
             generator = PolicyInTraining(greedy, f"{self.config.preset}, {name}")
             items = answer(generator, self.suite, questions)
         seconds = time.perf_counter() - began
-        record = record_of(self.suite, generator, questions, items, seconds, self.config.seed)
+        heading = heading_of(self.suite, generator, questions, self.config.seed)
+        record = record_of(self.suite, heading, items, seconds)
         budget.evaluation_s = max(budget.evaluation_s, seconds)
         if self.main:
             folder.mkdir(exist_ok=True)

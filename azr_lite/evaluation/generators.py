@@ -66,7 +66,7 @@ class TransformersGenerator:
     def _sample(self, rows: Sequence[tuple[str, list[int], Ended | None]], how: Sampling, seed: int) -> list[Reply]:
         replies = []
         for (prompt, prompt_ids, rule), out in zip(rows, self._ids(rows, how, seed), strict=True):
-            cut = out[-1] not in self.codec.eos_ids and len(out) >= how.max_tokens
+            cut = len(out) >= how.max_tokens and out[-1] not in self.codec.eos_ids
             said = self.codec.completion(prompt, prompt_ids, (out, None, cut), _stopping(rule, how.stop))
             replies.append(Reply(prompt, until_stop(said.text, how.stop)[0], len(said.ids), said.truncated))
         return replies

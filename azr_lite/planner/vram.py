@@ -76,14 +76,21 @@ def find_card(named: str | float) -> Card:
     return dataclasses.replace(like, name=f"{gb:g} GB (as fast as {like.name})", gb=gb)
 
 
-def detect_gpu() -> Card | None:
-    """This machine's first NVIDIA GPU, by nvidia-smi; None without one."""
-    command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+def nvidia_smi(fields: str) -> list[str]:
+    """A line per NVIDIA GPU of this machine with these fields of it; none without the driver."""
+    command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.splitlines()[0]
-        name, mebibytes = found.rsplit(",", 1)
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return []
+
+
+def detect_gpu() -> Card | None:
+    """This machine's first NVIDIA GPU; None without one."""
+    try:
+        name, mebibytes = nvidia_smi("name,memory.total")[0].rsplit(",", 1)
         gb = float(mebibytes) * 2**20 / GB
-    except (OSError, subprocess.SubprocessError, IndexError, ValueError):
+    except (IndexError, ValueError):
         return None
     known = [card for card in CARDS if _plain(card.name).removesuffix(f"{card.gb:g}") in _plain(name)]
     like = min(known, key=lambda card: abs(card.gb - gb)) if known else find_card(gb)
