@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from azr_lite.config import Config
-from azr_lite.environment import require_observing
+from azr_lite.environment import require
 from azr_lite.errors import MEND, ConfigError, cause
 from azr_lite.parsing import quiet_parse
 from azr_lite.sandbox.literal import LiteralError, read_arguments
@@ -302,7 +302,7 @@ def load_rewards(config: Config, given: Mapping[str, RewardFunction]) -> dict[st
     """
     names = config.reward_weights
     if {"complexity", "halstead"} & names.keys():
-        require_observing("the reward's measure of complexity")
+        require("the reward's measure of complexity", "observe")
     return {name: given[name] if name in given else _imported(name) for name in names if ":" in name}
 
 

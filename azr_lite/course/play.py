@@ -28,7 +28,7 @@ from azr_lite.evaluation.suite import Prompt, Sampling
 from azr_lite.observe.style import printable
 from azr_lite.presets import preset
 from azr_lite.selfplay import SelfPlay
-from azr_lite.tasks.base import IDENTITY
+from azr_lite.tasks.triplets import IDENTITY
 from azr_lite.train.checkpoints import load_state
 from azr_lite.triplet import Completion, ProposalAttempt, Rejection, Role, SolveAttempt
 from azr_lite.verifier import open_executor

@@ -174,14 +174,12 @@ def _mark(suite: Suite, questions: Sequence[Question], replies: Sequence[Sequenc
     ]
 
 
-def record_of(
-    suite: Suite, generator: Generator, questions: Sequence[Question], items: Sequence[Item], seconds: float, seed: int
-) -> dict[str, Any]:
+def record_of(suite: Suite, heading: Mapping[str, Any], items: Sequence[Item], seconds: float) -> dict[str, Any]:
     """What NAME.json holds of this evaluation."""
     return {
         "version": VERSION,
         "suite": suite.name,
-        **_heading(suite, generator, questions, seed),
+        **heading,
         "scores": summarize(items),
         "truncated": sum(item.truncated for item in items) / max(1, len(items)),
         "tokens": sum(item.tokens for item in items),
@@ -191,7 +189,7 @@ def record_of(
     }
 
 
-def _heading(suite: Suite, generator: Generator, questions: Sequence[Question], seed: int) -> dict[str, Any]:
+def heading_of(suite: Suite, generator: Generator, questions: Sequence[Question], seed: int) -> dict[str, Any]:
     """All that decides the replies: two evaluations with the same of it are the same evaluation."""
     parts = [[q.id, q.prompt.text, q.prompt.prefill, q.prompt.chat] for q in questions]
     prompts = json.dumps(parts, ensure_ascii=False)
@@ -216,7 +214,7 @@ def run_suite(
     NAME.replies.json holds the replies of an unfinished suite, written whole after each chunk."""
     questions = choose(suite.questions(), items)
     name = f"{suite.name}-{items}" if items else suite.name
-    heading = _heading(suite, generator, questions, seed)
+    heading = heading_of(suite, generator, questions, seed)
     if known := read_result(folder, name):
         _refuse_another(folder / f"{name}.json", known.record, heading)
         return known
@@ -242,7 +240,7 @@ def run_suite(
                 write_json(waiting, kept)
                 tell(len(kept["replies"]))
     marked = _mark(suite, questions, [[Reply(**reply) for reply in kept["replies"][q.id]] for q in questions])
-    result = Result(name, marked, record_of(suite, generator, questions, marked, kept["seconds"], seed))
+    result = Result(name, marked, record_of(suite, heading, marked, kept["seconds"]))
     result.keep(folder)
     waiting.unlink(missing_ok=True)
     return result

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from azr_lite.environment import require_observing
+from azr_lite.environment import require
 from azr_lite.metrics import mean
 from azr_lite.observe.reader import Line, by_step, first_and_last_step, form_checked
 from azr_lite.observe.style import printable
@@ -144,7 +144,7 @@ def analyse(run: RunDir, periods: int = 4) -> Analysis:
 
     ConfigError where the extra [observe] is not installed.
     """
-    require_observing("azr-lite analyse")
+    require("azr-lite analyse", "observe")
     first, last = first_and_last_step(run, "rollouts.jsonl")
     length = last - first + 1
     count = max(1, min(periods, length))

@@ -6,12 +6,13 @@ import sys
 from types import ModuleType
 
 from azr_lite.errors import ConfigError, cause
-from azr_lite.tasks import abduction, deduction, induction
 from azr_lite.tasks.base import Answer, Proposal, TaskType, get_task_type, list_task_types, register_task_type
+from azr_lite.tasks.induction import Induction
+from azr_lite.tasks.triplets import Abduction, Deduction
 from azr_lite.triplet import Rules
 
 __all__ = [
-    "Answer", "Proposal", "Rules", "TaskType", "abduction", "deduction", "get_task_type", "import_own", "induction",
+    "Abduction", "Answer", "Deduction", "Induction", "Proposal", "Rules", "TaskType", "get_task_type", "import_own",
     "list_task_types", "register_task_type",
 ]  # fmt: skip
 
