@@ -102,8 +102,8 @@ class Rejection(_Json):
         return Verdict(ok=False, well_formed=well_formed, reason=self.reason, detail=self.detail)
 
 
-def first_rejection(*found: Any) -> Rejection | None:
-    """The first of what was found that is a rejection."""
+def rejection_in(*found: Any) -> Rejection | None:
+    """The first rejection among what was found."""
     return next((one for one in found if isinstance(one, Rejection)), None)
 
 

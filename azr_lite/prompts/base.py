@@ -9,14 +9,11 @@ import random
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from azr_lite.errors import ModelError, first_line
 from azr_lite.parsing import ANSWER, END_ANSWER, END_THINK, TAGS, THINK, ParsedReply, parse_reply
 from azr_lite.triplet import Completion, Reason, Rejection, Role, Rules
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["ANSWER", "END_ANSWER", "END_THINK", "TAGS", "THINK", "Style", "Words", "fence"]
 
@@ -78,9 +75,7 @@ class Style:
         ended = functools.partial(self.ended, role, prompt)
         return None if ended("") is None else ended
 
-    def read_sampled(
-        self, role: Role, prompt: str, text: str, rules: Rules, *, cut: str = ""
-    ) -> ParsedReply | Rejection:
+    def read_sampled(self, role: Role, prompt: str, text: str, rules: Rules, cut: str = "") -> ParsedReply | Rejection:
         """`read`, of a reply that the token limit may have cut: `cut` then says so in words, else it is empty."""
         reply = self.read(role, prompt, text, rules)
         if cut and (isinstance(reply, Rejection) or self.ended(role, prompt, text) is False):
@@ -146,13 +141,7 @@ class Codec:
     `eos_ids`: tokens that end a reply. `untrained`: tags to be written without their own token (see `untrained_tags`).
     """
 
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        style: Style,
-        eos_ids: Sequence[int],
-        untrained: Collection[str] = frozenset(),
-    ) -> None:
+    def __init__(self, tokenizer: Any, style: Style, eos_ids: Sequence[int], untrained: Collection[str] = ()) -> None:
         self.tokenizer, self.style, self.eos_ids, self.untrained = tokenizer, style, frozenset(eos_ids), untrained
         first, plain = (tokenizer("a", add_special_tokens=added)["input_ids"][:1] for added in (True, False))
         self.bos_ids = first if first == [tokenizer.bos_token_id] != plain else []  # a chat template writes its own

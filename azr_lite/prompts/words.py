@@ -199,12 +199,7 @@ CHAT = Style(name="chat", frame=str, prefill=THINK, chat=True, words=WORDS)
 
 
 def _write(
-    command: str,
-    *,
-    references: Sequence[Triplet] = (),
-    pairs: Sequence[tuple[str, str]] = (),
-    rules: Rules,
-    **given: str,
+    command: str, rules: Rules, references: Sequence[Triplet] = (), pairs: Sequence[tuple[str, str]] = (), **given: str
 ) -> str:
     """The command, then a fence around everything that is given, in order."""
     fences = [fence(*block) for task in references for block in (("python", task.program), ("input", task.input))]

@@ -11,7 +11,7 @@ from azr_lite.errors import ConfigError
 from azr_lite.parsing import ParsedReply, parse_literal
 from azr_lite.prompts.base import Style, Words
 from azr_lite.sandbox.wire import render
-from azr_lite.triplet import Rejection, Role, Rules, Task, TaskTypeName, Verdict, first_rejection
+from azr_lite.triplet import Rejection, Role, Rules, Task, TaskTypeName, Verdict, rejection_in
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def list_task_types() -> tuple[TaskTypeName, ...]:
 def unreadable(inputs: Sequence[str], outputs: Sequence[str], rules: Rules) -> Rejection | None:
     """Why a task with these texts could not be used: each must be short, and readable by those who judge it."""
     texts = [*(("input", text) for text in inputs), *(("output", text) for text in outputs)]
-    return first_rejection(*(parse_literal(kind, text, rules.max_value_chars) for kind, text in texts))
+    return rejection_in(*(parse_literal(kind, text, rules.max_value_chars) for kind, text in texts))
 
 
 def argument_text(arguments: tuple[Any, ...]) -> str:

@@ -16,7 +16,7 @@ from azr_lite.prompts.base import Style
 from azr_lite.sandbox.literal import read_arguments, read_value
 from azr_lite.sandbox.wire import canonical, compare, render
 from azr_lite.tasks.base import Answer, Proposal, TaskType, argument_text, register_task_type, unreadable
-from azr_lite.triplet import InductionTask, Reason, Rejection, Role, Rules, Task, Verdict, first_rejection
+from azr_lite.triplet import InductionTask, Reason, Rejection, Role, Rules, Task, Verdict, rejection_in
 
 _COMPUTES = (
     ast.BinOp, ast.BoolOp, ast.Compare, ast.Call, ast.Subscript, ast.IfExp, ast.Lambda, ast.ListComp, ast.SetComp,
@@ -48,7 +48,7 @@ class Induction(TaskType):
         if leaks(message, program):
             return Rejection(Reason.MESSAGE_LEAKS, "the message contains code of the program")
         inputs = [parse_arguments(block, rules.max_value_chars) for block in blocks[-rules.induction_inputs :]]
-        if refused := first_rejection(*inputs):
+        if refused := rejection_in(*inputs):
             return refused
         if len({canonical(arguments) for arguments in inputs}) < len(inputs):
             return Rejection(Reason.TOO_FEW_INPUTS, "two inputs are the same")

@@ -11,17 +11,7 @@ from azr_lite.prompts.base import Style
 from azr_lite.sandbox.literal import read_value
 from azr_lite.sandbox.wire import compare, render
 from azr_lite.tasks.base import Answer, Proposal, TaskType, argument_text, register_task_type, unreadable
-from azr_lite.triplet import (
-    SEED_SHARING_TYPES,
-    Reason,
-    Rejection,
-    Role,
-    Rules,
-    Task,
-    Triplet,
-    Verdict,
-    first_rejection,
-)
+from azr_lite.triplet import SEED_SHARING_TYPES, Reason, Rejection, Role, Rules, Task, Triplet, Verdict, rejection_in
 
 IDENTITY = "def f(x):\n    return x"
 
@@ -44,11 +34,11 @@ class TripletTaskType(TaskType):
     def parse_proposal(self, reply: ParsedReply, references: Sequence[Task], rules: Rules) -> Proposal | Rejection:
         source = reply.block("python", Reason.NO_PROGRAM, last=False)
         given = reply.block("input", Reason.NO_INPUT, last=False)
-        if refused := first_rejection(source, given):
+        if refused := rejection_in(source, given):
             return refused
         program = parse_program(source, rules.max_program_chars)
         arguments = parse_arguments(given, rules.max_value_chars)
-        return first_rejection(program, arguments) or Proposal(program, (arguments,))
+        return rejection_in(program, arguments) or Proposal(program, (arguments,))
 
     def make_task(self, proposal: Proposal, outputs: Sequence[Any], rules: Rules) -> Triplet | Rejection:
         given, output = argument_text(proposal.inputs[0]), render(outputs[0])
