@@ -359,7 +359,7 @@ def find(name: str) -> list[Metric]:
     close = difflib.get_close_matches(name, words, 3) + difflib.get_close_matches(name.split("/")[-1], words, 3)
     near = list(dict.fromkeys(words[word] for word in close))[:3]
     hint = f"did you mean {' or '.join(near)}?" if near else "`azr-lite show metrics` lists all"
-    raise ConfigError(f"no logged number is called {name!r}; {hint}")
+    raise ConfigError(f"no run and no logged number is called {name!r}; {hint}")
 
 
 def explain(metric: Metric) -> list[tuple[str, str]]:

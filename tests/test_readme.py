@@ -77,12 +77,13 @@ EXECUTED: dict[str, tuple[dict[str, str], str]] = {
     "azr-lite show propose/deduction/solve_rate": ({}, "formula"),
     "azr-lite replay runs/nano-seed1 --step 40": ({"--step 40": "--step 1"}, "exact"),
     "azr-lite replay runs/nano-seed1 --rescore estimator=global zero_learnability=upstream": ({}, "solve reward"),
+    "azr-lite replay runs/nano-seed0 --rescore estimator=global zero_learnability=upstream": ({"seed0": "seed1"}, "solve reward"),
     "azr-lite report runs/nano-seed1": ({}, "report"),
     "azr-lite export runs/nano-seed1": ({}, "is there"),
     "azr-lite push runs/nano-seed1 USER/NAME --dry-run": ({}, "nothing was sent"),
     "azr-lite tasks runs/lora --to tasks.parquet": ({"runs/lora": "runs/nano-seed1"}, "has the tasks of"),
     "azr-lite tasks runs/lora --to invented": ({"runs/lora": "runs/nano-seed1"}, "has the tasks of"),
-    "azr-lite plan lora-1.5b-16gb --gpu 12GB --why": ({}, "weight_decay = 0.0"),
+    "azr-lite plan lora-1.5b-16gb --gpu 12GB": ({}, "generation_chunk="),
     "azr-lite plan lora-1.5b-16gb --gpu T4": ({}, "FITS"),
     "azr-lite run --preset lora-1.5b-16gb --dry-run": (
         {"--dry-run": "--dry-run --json"},
@@ -113,6 +114,9 @@ PARSED: dict[str, tuple[str, str, dict[int | str, object]]] = {
     "azr-lite bench nano --seeds 5": (MINUTES, "azr_lite.course.experiments.compare_arms", {0: [100, 101, 102, 103, 104]}),
     "azr-lite eval runs/mine --compare runs/mine@0": (
         MINUTES, "azr_lite.evaluation.runner.evaluate", {"model": "runs/mine", "compare": "runs/mine@0"},
+    ),
+    "azr-lite eval runs/nano-seed0 --compare runs/nano-seed0@0 --suite held-out": (
+        MINUTES, "azr_lite.evaluation.runner.evaluate", {"suite": "held-out", "compare": "runs/nano-seed0@0"},
     ),
     "azr-lite eval Qwen/Qwen2.5-Coder-3B --suite all --items 40": (NETWORK, "azr_lite.evaluation.runner.evaluate", {"suite": "all", "items": 40}),
     "azr-lite eval my/model --suite code --server http://127.0.0.1:8000/v1": (

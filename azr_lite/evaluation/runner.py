@@ -143,7 +143,7 @@ def _build(names: Sequence[str], setting: Setting, sources: Mapping[str, str]) -
     for name in names:
         try:
             if setting.model == "nano" and name != "held-out":
-                raise EvaluationError("the nano model reads only its own small language; choose held-out")
+                raise EvaluationError("the nano model reads only its own small language; choose --suite held-out")
             suites.append(BUILDERS[name](name, dataclasses.replace(setting, source=sources.get(name, ""))))
         except EvaluationError as error:
             if len(names) == 1:

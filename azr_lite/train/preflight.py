@@ -88,8 +88,8 @@ def _memory(config: Config, planned: Callable[[], Plan]) -> str:
         needed, room = found.peak_gb, found.usable_gb
         if found.config.device == "cpu":
             needed, room = choose(config)[0] * needed, psutil.virtual_memory().available / GB
-        fits = "" if needed <= room else f": it may not fit; see azr-lite plan {config.preset}"
-        return f"{needed:.1f} GB planned, {room:.1f} GB free{fits}"
+        fits = "" if needed <= room else ": it may not fit"
+        return f"{needed:.1f} GB planned, {room:.1f} GB free now{fits}"
     return f"{psutil.virtual_memory().available / GB:.1f} GB free"
 
 
