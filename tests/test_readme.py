@@ -77,7 +77,10 @@ EXECUTED: dict[str, tuple[dict[str, str], str]] = {
     "azr-lite show propose/deduction/solve_rate": ({}, "formula"),
     "azr-lite replay runs/nano-seed1 --step 40": ({"--step 40": "--step 1"}, "exact"),
     "azr-lite replay runs/nano-seed1 --rescore estimator=global zero_learnability=upstream": ({}, "solve reward"),
-    "azr-lite replay runs/nano-seed0 --rescore estimator=global zero_learnability=upstream": ({"seed0": "seed1"}, "solve reward"),
+    "azr-lite replay runs/nano-seed0 --rescore estimator=global zero_learnability=upstream": (
+        {"seed0": "seed1"},
+        "solve reward",
+    ),
     "azr-lite report runs/nano-seed1": ({}, "report"),
     "azr-lite export runs/nano-seed1": ({}, "is there"),
     "azr-lite push runs/nano-seed1 USER/NAME --dry-run": ({}, "nothing was sent"),
