@@ -106,7 +106,7 @@ def _status_of(summary: dict[str, Any]) -> int:
 
 
 def plan(config: Settings, *, gpu: str = "", why: Flag = False, json: Json = False) -> None:
-    """What fits and how long it takes: azr-lite plan PRESET; all presets without one.
+    """What fits and how long it takes: one preset (azr-lite plan PRESET), or all.
 
     Args:
         gpu: The card to plan for, such as 16GB, T4 or 3x24GB; not given: this machine's, else the preset's.
