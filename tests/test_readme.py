@@ -118,9 +118,6 @@ PARSED: dict[str, tuple[str, str, dict[int | str, object]]] = {
     "azr-lite eval runs/mine --compare runs/mine@0": (
         MINUTES, "azr_lite.evaluation.runner.evaluate", {"model": "runs/mine", "compare": "runs/mine@0"},
     ),
-    "azr-lite eval runs/nano-seed0 --compare runs/nano-seed0@0 --suite held-out": (
-        MINUTES, "azr_lite.evaluation.runner.evaluate", {"suite": "held-out", "compare": "runs/nano-seed0@0"},
-    ),
     "azr-lite eval Qwen/Qwen2.5-Coder-3B --suite all --items 40": (NETWORK, "azr_lite.evaluation.runner.evaluate", {"suite": "all", "items": 40}),
     "azr-lite eval my/model --suite code --server http://127.0.0.1:8000/v1": (
         NETWORK, "azr_lite.evaluation.runner.evaluate", {"suite": "code", "server": "http://127.0.0.1:8000/v1"},

@@ -289,7 +289,7 @@ def score_table(found: Evaluation) -> Table:
 
 def _gain_table(found: Evaluation, base: Evaluation) -> Table:
     """Points gained over the base on the same questions (bootstrap interval), McNemar's p, the part that is form."""
-    headings = ("n", "base", "now", "gain, points", "p", "of it form")
+    headings = ("n", "base", "now", "gain, points", "p", "by form")
     table = _table(f"{base.model} → {found.model}", *headings)
     for name, gains in found.comparison.items():
         gain, before, after = gains["all"], base.results[name].scores["all"], found.results[name].scores["all"]
