@@ -39,6 +39,6 @@ def check_prompts(config: Config) -> None:
         for what, prompt in prompts.items():
             if (tokens := len(tokenizer.encode(prompt).ids)) > longest:
                 raise ConfigError(
-                    f"nano reads prompts of {longest} tokens, the shortest for {what} of {task_type.name} has {tokens}; "
-                    "give that type the words of a built-in one (docs/how-to/task_type.md), or take another --model"
+                    f"nano reads prompts of {longest} tokens, and the shortest for {what} of {task_type.name} has "
+                    f"{tokens}; give that type a built-in one's words (docs/how-to/task_type.md), or use another --model"
                 )
