@@ -131,5 +131,5 @@ def check_prompts(config: Config) -> None:
             if (tokens := len(tokenizer.encode(prompt).ids)) > longest:
                 raise ConfigError(
                     f"nano reads prompts of {longest} tokens, and the shortest for {what} of {task_type.name} has "
-                    f"{tokens}; give that type the words of a built-in one (docs/how-to/task_type.md), or --model"
+                    f"{tokens}; give it a built-in type's words (docs/how-to/task_type.md), or use another --model"
                 )
