@@ -22,7 +22,7 @@
 #
 # **Before this:** notebooks 00 to 04; tensors in PyTorch.
 #
-# **Budget:** 12 minutes to read (2,314 words); 6 exercises (13 points, about 79 minutes); 4.4 minutes and 839 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 12 minutes to read (2,364 words); 6 exercises (13 points, about 79 minutes); 4.4 minutes and 839 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-11-30.
 #
@@ -244,7 +244,8 @@ class Reader:
         return self._read(torch.tensor([[0] * (width - len(p)) + [*p] for p in prompts]), None)
 
     def go_on(self, tokens, going):
-        """tokens: the last token of each row; going: True for rows that stay, False for others."""
+        """Two tensors of shape (rows,). tokens: the one drawn for each row; going: bools, True for
+        rows that stay. The logits that come back have a row for those alone."""
         if not going.all():
             self.cache.batch_select_indices(going.nonzero()[:, 0])
         tokens = tokens[going][:, None]
@@ -319,7 +320,9 @@ for reply, logps in sample(Reader(model), [ids] * 3, limit=192):
 #
 # Learning changes the model, and with it the probability of a reply. So the update computes the
 # log-probabilities again, this time with gradients, for whole texts at once. `ids` holds prompt and
-# reply of each row, padded on the right; `is_reply` marks the tokens that the policy chose.
+# reply of each row, padded on the right; `is_reply` marks the tokens that the policy chose. (No
+# attention mask is needed: a token sees only what stands to its left, so padding on the right
+# changes nothing.)
 #
 # ```
 # ids       solve  f(x)  …  <think>  </think>  'bc'  END  pad
@@ -629,14 +632,16 @@ def batches_of(rows, tokens):
 #
 # 1. `world.propose()` gives proposals, with the policy's replies. `world.validate(proposals)` runs
 #    them: afterwards `p.task` is the task, or None where the proposal is invalid.
-# 2. For each valid p: `p.attempts`, a list of `world.n` attempts at its task. `world.pose(p.task)`
-#    makes one. `world.reply(attempts)` lets the policy answer all attempts of the step at once,
-#    `world.judge(attempts)` gives each its `.verdict`.
-# 3. For each valid p: `p.rate = solve_rate(…)` of its attempts' `verdict.score`, and
-#    `world.keep(p.task)`.
+# 2. For each valid p: set `p.attempts` to a list of `world.n` attempts at its task;
+#    `world.pose(p.task)` makes one. With the attempts of all p in one list `answers`,
+#    `world.reply(answers)` lets the policy answer them at once, and `world.judge(answers)` gives
+#    each its `.verdict`.
+# 3. For each valid p: set `p.rate` to the `solve_rate` (notebook 03) of its attempts'
+#    `verdict.score`, and call `world.keep(p.task)`.
 # 4. Rewards: −1 for an invalid proposal, `learnability(p.rate)` for a valid one,
 #    `answer_reward(a.verdict).total` for an answer.
-# 5. `world.learn(attempts, rewards)`, once: proposals and answers together, and one reward each.
+# 5. `world.learn(rows, rewards)`, once: `rows` are all proposals (invalid ones too) and all answers
+#    in one list, `rewards` one number for each, in the same order.
 #
 # **Exercise 6** (15 minutes, 3 points; difficulty 3 of 5, importance 5 of 5).
 
@@ -683,8 +688,8 @@ step = check.use(step, fallback=own_loop.step)
 # %% [markdown]
 # ## 10. Let it learn
 #
-# [Held-out](glossary.md#nano-model) problems are those whose combination of operations no buffer
-# may hold. They are asked greedily, before the first step and after every tenth.
+# [Held-out](glossary.md#held-out-problems) problems are those whose combination of operations no
+# buffer may hold. They are asked greedily, before the first step and after every tenth.
 
 # %% tags=["long"]
 SIZE, N, PROBLEMS = (4, 2, 5) if profile == "ci" else (32, 4, 100)

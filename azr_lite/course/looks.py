@@ -39,8 +39,10 @@ class _Reader:
         return self._logits()
 
     def go_on(self, tokens: Any, going: Any) -> Any:
-        if not len(tokens) == len(going) == len(self.last):
-            raise ValueError(f"go_on got {len(tokens)} tokens for {len(self.last)} rows")
+        shapes = [(str(getattr(one, "dtype", type(one))), tuple(getattr(one, "shape", ()))) for one in (tokens, going)]
+        rows = (len(self.last),)
+        if shapes != [("torch.int64", rows), ("torch.bool", rows)]:  # the notebook's Reader would stop, in words of torch
+            raise TypeError(f"go_on takes tokens (int64) and going (bool) as tensors of shape {rows}, and got {shapes}")
         self.last = [int(token) for token, on in zip(tokens, going, strict=True) if on]
         self.widths.append(len(self.last))
         return self._logits()
