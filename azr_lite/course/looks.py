@@ -39,10 +39,9 @@ class _Reader:
         return self._logits()
 
     def go_on(self, tokens: Any, going: Any) -> Any:
-        shapes = [(str(getattr(one, "dtype", type(one))), tuple(getattr(one, "shape", ()))) for one in (tokens, going)]
-        rows = (len(self.last),)
-        if shapes != [("torch.int64", rows), ("torch.bool", rows)]:  # the notebook's Reader would stop, in words of torch
-            raise TypeError(f"go_on takes tokens (int64) and going (bool) as tensors of shape {rows}, and got {shapes}")
+        kinds, rows = [str(getattr(one, "dtype", "")) for one in (tokens, going)], (len(self.last),)
+        if kinds != ["torch.int64", "torch.bool"] or not tokens.shape == going.shape == rows:
+            raise TypeError(f"go_on takes two tensors of shape {rows}: tokens, and going (bools)")
         self.last = [int(token) for token, on in zip(tokens, going, strict=True) if on]
         self.widths.append(len(self.last))
         return self._logits()
