@@ -270,8 +270,8 @@ def sample(reader, prompts, limit, greedy=False):
 
     reader: a Reader.  prompts: lists of token ids.  limit: the most tokens a reply may have.
     greedy: take the likeliest token instead of drawing.
-    Returns: for each prompt, in order, (ids, logps): two lists of equal length. A reply ends with
-    the token END, which belongs to it, or after `limit` tokens.
+    Returns: for each prompt, in order, (ids, logps): a list of ints and one of floats, equally
+    long. A reply ends with the token END, which belongs to it, or after `limit` tokens.
     """
     return ...
 

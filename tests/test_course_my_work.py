@@ -71,6 +71,15 @@ def twice_halved(text, factor=factor):
     assert my_work.load("twice_halved")("9") == [2, 2]
 
 
+def test_an_earlier_answer_goes_on_with_the_tools_it_was_judged_with(cell):
+    """Notebook 01's judges use the package's read_value; notebook 02's exercise has the same name and reads less."""
+    main = cell("from azr_lite.course import read_value\ndef judge(text):\n    return read_value(text)\n")
+    my_work.keep("judge", main.judge)
+    my_work.keep("read_value", cell("def read_value(text):\n    return 'mine'\n").read_value)
+    assert my_work.load("judge")("inf") == float("inf")
+    assert my_work.load("read_value")("inf") == "mine"
+
+
 def test_a_folder_that_cannot_be_written_to_is_told_and_stops_nothing(cell, capsys, monkeypatch):
     monkeypatch.setattr(my_work, "FILE", "gone/my_work.py")
     assert check.use(cell(CELL).learnability, fallback=None) is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import inspect
 import re
 import sys
@@ -30,31 +29,28 @@ def keep(name: str, function: Any) -> None:
     """
     made: dict[str, str] = {}
     _collect(name, function, made)
-    if made:
-        path = Path(FILE)
-        text = path.read_text(encoding="utf-8") if path.exists() else _HEAD
-        others = _BLOCK.sub(lambda block: "" if block[1] in made else block[0], text).rstrip()
-        blocks = "".join(f"\n\n# ---- {own}\n{source}" for own, source in made.items())
-        try:
-            write_text(path, f"{others}{blocks}\n", "folder")
-        except RunDirectoryError as error:  # a course opened read-only is read to its end all the same
-            print(f"{name} is not kept for later notebooks: {error}")
-
-
-def _collect(name: str, function: Any, made: dict[str, str]) -> None:
-    """Add the source of a notebook's function to `made`, and of those it calls."""
-    if getattr(function, "__module__", "") != "__main__" or name in made:
+    if getattr(function, "__module__", "") != "__main__" or not made[name]:
         return
+    path = Path(FILE)
+    text = path.read_text(encoding="utf-8") if path.exists() else _HEAD
+    others = _BLOCK.sub(lambda block: "" if block[1] == name else block[0], text).rstrip()
+    block = "\n".join(filter(None, made.values()))
     try:
-        source = textwrap.dedent(inspect.getsource(function)).rstrip()
-    except (OSError, TypeError):
+        write_text(path, f"{others}\n\n# ---- {name}\n{block}\n", "folder")
+    except RunDirectoryError as error:  # a course opened read-only is read to its end all the same
+        print(f"{name} is not kept for later notebooks: {error}")
+
+
+def _collect(name: str, value: Any, made: dict[str, str]) -> None:
+    """Add to `made` the text that gives a name of the notebook its value, after the texts of all that it uses."""
+    if name in made:
         return
-    made[name] = source  # before its helpers, which may call it
-    notebook = vars(sys.modules["__main__"])
-    used = sorted(one for one in _globals(symtable(source, FILE, "exec")) - {name} if one in notebook)
-    made[name] = "".join(_given(one, notebook[one]) for one in used) + source
-    for one in used:
-        _collect(one, notebook[one], made)
+    made[name] = _text(name, value)
+    if getattr(value, "__module__", "") == "__main__":
+        notebook = vars(sys.modules["__main__"])
+        for used in sorted(_globals(symtable(made[name], FILE, "exec")) & notebook.keys()):
+            _collect(used, notebook[used], made)
+        made[name] = made.pop(name)
 
 
 def _globals(table: SymbolTable) -> set[str]:
@@ -63,25 +59,30 @@ def _globals(table: SymbolTable) -> set[str]:
     return own.union(*map(_globals, table.get_children()))
 
 
-def _given(name: str, value: Any) -> str:
-    """The line that gives a name its value: an import, or a literal. Empty where neither does."""
-    if isinstance(value, ModuleType):
-        return f"import {value.__name__} as {name}\n"
+def _text(name: str, value: Any) -> str:
+    """An import, a function's source, or a literal. Empty where none of them gives the value."""
     origin, own = getattr(value, "__module__", None) or "", getattr(value, "__name__", "")
-    if origin != "__main__" and own and getattr(sys.modules.get(origin), own, None) is value:
-        return f"from {origin} import {own} as {name}\n"
     try:
-        return f"{name} = {value!r}\n" if ast.literal_eval(repr(value)) == value else ""
-    except (ValueError, SyntaxError):
+        if isinstance(value, ModuleType):
+            return f"import {own}" + f" as {name}" * (own != name)
+        if origin == "__main__":
+            return textwrap.dedent(inspect.getsource(value)).rstrip()
+        if own and getattr(sys.modules.get(origin), own, None) is value:
+            return f"from {origin} import {own}" + f" as {name}" * (own != name)
+        return f"{name} = {value!r}" if ast.literal_eval(repr(value)) == value else ""
+    except (OSError, TypeError, ValueError, SyntaxError):
         return ""
 
 
 def load(name: str) -> Any:
-    """The kept function of that name, or None. Whatever the file raises when it is run goes to the caller."""
+    """The kept function of that name, or None. Whatever the file raises when it is run goes to the caller.
+
+    Its block alone is run: a function of a later notebook may have the name of one that an earlier answer uses.
+    """
     path = Path(FILE)
-    if not path.exists():
-        return None
-    spec = importlib.util.spec_from_file_location("my_work", path.resolve())
-    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
-    spec.loader.exec_module(module)  # type: ignore[union-attr]
-    return vars(module).get(name)
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    kept: dict[str, Any] = {"__name__": "my_work"}
+    for block in _BLOCK.finditer(text):
+        if block[1] == name:
+            exec(compile(block[0], FILE, "exec"), kept)
+    return kept.get(name)
