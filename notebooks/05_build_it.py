@@ -428,9 +428,11 @@ check.policy_loss(policy_loss)
 # Why: the smaller of the two products is the more careful one, for good replies and for bad ones.
 # </details>
 
+# %%
+policy_loss = check.use(policy_loss, fallback=own_loop.policy_loss)
+
 # %% tags=["hide-input"]
 #@title What a token earns as its probability moves { display-mode: "form" }
-policy_loss = check.use(policy_loss, fallback=own_loop.policy_loss)
 ratios = np.linspace(0.5, 1.5, 101)
 made, axes = figure(1, 2, (8.4, 2.9))
 titles = ("A good token is pushed up, to 1.2", "A bad one down, to 0.8")

@@ -200,6 +200,7 @@ check.optimiser_bytes(optimiser_bytes)
 weight_bytes = check.use(weight_bytes, fallback=course.weight_bytes)
 optimiser_bytes = check.use(optimiser_bytes, fallback=course.optimiser_bytes)
 
+# %% tags=["hide-input"]
 made, axes = figures.figure(1, 2, (7.6, 3.0))
 for axis, tuning in zip(axes, ("full", "lora")):
     config = az.Config(tuning=tuning, processes=1)

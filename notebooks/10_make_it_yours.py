@@ -505,6 +505,8 @@ print(
     f"{len(tasks)} tasks in the buffer; always the most frequent error: "
     f"{guess_rate(golds):.2f}; any name of the list: {1 / len(example_tasks.ERRORS):.2f}"
 )
+
+# %% tags=["hide-input"]
 made, (axis,) = figures.figure(1, 1, (6.0, 2.4))
 counts = Counter(golds).most_common()
 figures.bars(
