@@ -187,16 +187,15 @@ def updated(mine: Callable[..., Any]) -> list[Any]:
     ids, is_reply = _tensors()
     old, seen = torch.full((11,), -1.5, dtype=torch.float64), []
     advantages = torch.tensor([1.0, 1, 1, -1, -1, -1, 2, 2, 2, 2, 2], dtype=torch.float64)
-    batches = [
-        (ids[rows], is_reply[rows], old[tokens], advantages[tokens], 1.4 * torch.ones_like(old[tokens]))
-        for rows, tokens in ((slice(0, 2), slice(0, 6)), (slice(2, 3), slice(6, 11)))
-    ]
-    for _ in range(2):
+    parts = ((slice(0, 2), slice(0, 6)), (slice(2, 3), slice(6, 11)))
+    for weight in (0.4, 1.4):  # the clip cuts the whole gradient first, then each of the two parts as well
+        weights = torch.full((11,), weight, dtype=torch.float64)
+        batches = [(ids[rows], is_reply[rows], *(x[own] for x in (old, advantages, weights))) for rows, own in parts]
         total = mine(model, optimizer, batches)
         if total is ...:
             return [...]
-        weights = [p.detach().flatten().tolist() for p in (model.table, model.place)]
-        seen += [float(torch.as_tensor(total).detach()) if total is not None else None, weights, optimizer.steps]
+        now = [p.detach().flatten().tolist() for p in (model.table, model.place)]
+        seen += [float(torch.as_tensor(total).detach()) if total is not None else None, now, optimizer.steps]
     return seen
 
 
