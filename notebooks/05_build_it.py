@@ -79,6 +79,7 @@ import time
 
 import numpy as np
 import torch
+from transformers import DynamicCache
 
 import azr_lite as az
 from azr_lite import course
@@ -241,7 +242,8 @@ class Reader:
         """prompts: lists of token ids. Shorter ones are padded on the left."""
         width = max(map(len, prompts))
         self.real = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-        return self._read(torch.tensor([[0] * (width - len(p)) + [*p] for p in prompts]), None)
+        self.cache = DynamicCache(config=self.model.config)
+        return self._read(torch.tensor([[0] * (width - len(p)) + [*p] for p in prompts]))
 
     def go_on(self, tokens, going):
         """Two tensors of shape (rows,). tokens: the one drawn for each row; going: bools, True for
@@ -250,13 +252,12 @@ class Reader:
             self.cache.batch_select_indices(going.nonzero()[:, 0])
         tokens = tokens[going][:, None]
         self.real = torch.cat([self.real[going], torch.ones_like(tokens)], dim=1)
-        return self._read(tokens, self.cache)
+        return self._read(tokens)
 
     @torch.no_grad()
-    def _read(self, ids, cache):
-        out = self.model(input_ids=ids, attention_mask=self.real, past_key_values=cache,
-                         use_cache=True, logits_to_keep=1)
-        self.cache = out.past_key_values
+    def _read(self, ids):
+        # the third argument is for positions; the fourth changed its name in transformers 5.24
+        out = self.model(ids, self.real, None, self.cache, use_cache=True, logits_to_keep=1)
         return out.logits[:, -1]
 
 # %% [markdown]

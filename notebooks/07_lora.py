@@ -327,7 +327,8 @@ print(course.plan_text(az.plan("lora-1.5b-16gb", gpu="16GB")))
 # Adapter, gradient and moments together are a small part here. So what fills a card under LoRA? Try it. (With a live kernel there are sliders below the
 # grid; elsewhere you see the grid alone.)
 
-# %%
+# %% tags=["hide-input"]
+# @title What is drawn below { display-mode: "form" }
 PARTS = {
     "base": ("weights",),
     "adapter, gradient, moments": ("adapters", "gradients", "optimiser"),
