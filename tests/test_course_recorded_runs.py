@@ -80,8 +80,9 @@ def test_no_file_and_no_network_is_one_sentence(alone, monkeypatch):
         raise urllib.error.URLError("no network")
 
     monkeypatch.setattr(module.urllib.request, "urlopen", urlopen)
-    with pytest.raises(AzrError, match=r"data_samples/none\.json is not here.*clone the repository"):
+    with pytest.raises(AzrError, match=r"data_samples/none\.json is not here.*clone the repository") as raised:
         recorded("none.json")
+    assert raised.value.__suppress_context__, "forty lines of urllib above the sentence"
 
 
 @pytest.mark.parametrize("letter", PATIENTS)

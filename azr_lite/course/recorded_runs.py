@@ -49,7 +49,7 @@ def recorded(name: str) -> Path:
     except (urllib.error.URLError, TimeoutError) as error:
         raise AzrError(
             f"data_samples/{name} is not here and {source} could not be downloaded ({error}); clone the repository"
-        ) from error
+        ) from None
     kept.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(kept, data)
     return kept
