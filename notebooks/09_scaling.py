@@ -24,7 +24,7 @@
 #
 # **Budget:** 13 minutes to read (2,630 words); 5 exercises (10 points, about 44 minutes); 5 seconds and 118 MiB on 2 CPU cores; on a GPU: not measured.
 #
-# **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
+# **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #
 # **Next:** [10 · Make it yours](10_make_it_yours.ipynb). Words in this course: [glossary](glossary.md).
 # <!-- /header -->
