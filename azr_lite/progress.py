@@ -215,9 +215,8 @@ class Reporter:
         self, config: Config, directory: RunDir | None = None, quiet: bool = False, callbacks: Sequence[Callback] = ()
     ) -> None:
         self.config, self.directory, self.quiet, self.callbacks = config, directory, quiet, callbacks
-        self.console = Console(highlight=False)
-        if self.console.is_jupyter:  # plain text, as on a pipe: rich would make an output of every line
-            self.console = Console(highlight=False, force_jupyter=False, force_terminal=False)
+        plain = {"force_jupyter": False, "force_terminal": False} if Console().is_jupyter else {}  # one output, not 20
+        self.console = Console(highlight=False, **plain)
         self.trackers = Trackers(config, directory, self.facts)
         self._printed = -math.inf  # when the last step line was printed
 

@@ -60,10 +60,9 @@ exercise(
         Mistake(lambda text: re.findall(_FENCE, text, re.DOTALL), "a reply without its tags gets blocks all the "
             "same. It has no form (that is the −1 of notebook 03): return None"),
         Mistake(lambda text: _blocks(text, r"<think>.*?</think>\s*<answer>(.*)</answer>"), "what comes after the first "
-            "</answer> does not matter, and you read on. `.*?` stops at the first place that fits, and `re.match` asks "
-            "nothing of the rest (`re.fullmatch` does)"),
-        Mistake(lambda text: _blocks(text, fence=r"```(\w+)\n([^\n]*)\n```"), "you may have left out re.DOTALL where you "
-            "look for blocks: without it `.` stops at the end of a line, and programs have several"),
+            "</answer> does not matter, and you read on: `.*` and `re.fullmatch` do. Take `.*?` and `re.match`"),
+        Mistake(lambda text: _blocks(text, fence=r"```(\w+)\n([^\n]*)\n```"), "you may have left out re.DOTALL where "
+            "you look for blocks: without it `.` stops at the end of a line, and programs have several"),
         Mistake(lambda text: _blocks(text, flags=0), "in a regular expression `.` stops at the end of a line unless "
             "you pass re.DOTALL, and programs have several lines"),
         Mistake(lambda text: None if _blocks(text) is None else list(dict(_blocks(text)).items()),
@@ -317,8 +316,8 @@ exercise(
         Mistake(_update(clip="never"), "the gradient is not clipped before the step: "
             "torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM). One unlucky batch could throw a small "
             "model off"),
-        Mistake(_update(clip="each"), "you may have clipped after every small batch: that cuts parts of the gradient, and "
-            "the later ones weigh more. Once, after the loop, for the whole"),
+        Mistake(_update(clip="each"), "you may have clipped after every small batch: that cuts parts of the gradient, "
+            "and the later ones weigh more. Once, after the loop, for the whole"),
         Mistake(_update(back="mean"), "you average over the small batches. Their weights already divide by all "
             "tokens: add up"),
         Mistake(_update(tell="last"), "the weights are right; what is returned is the loss of the last small batch. "
