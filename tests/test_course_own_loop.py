@@ -13,8 +13,7 @@ from transformers import DynamicCache
 from azr_lite.course import own_loop
 from azr_lite.course.build import FOLDER, ROOT, defined, read, tags
 from azr_lite.course.checks import exercises, judge_answer
-from azr_lite.nano.model import load_nano
-from azr_lite.nano.sampler import NanoSampler
+from azr_lite.nano.model import NanoSampler, load_nano
 from azr_lite.parsing import parse_reply
 from azr_lite.triplet import Rejection
 from tests.course_cells import solutions

@@ -25,7 +25,7 @@ from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from azr_lite.codec import Codec, Ended, Sample
+from azr_lite.prompts.base import Codec, Ended, Sample
 from azr_lite.train.generation import CACHE, Halving, PolicySampler, Sampler, distinct_prompts, is_due
 
 if TYPE_CHECKING:
