@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pygments.token import Error
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
-from rich.syntax import Syntax
+from rich.syntax import ANSI_DARK, ANSISyntaxTheme, Syntax
 from rich.table import Table
 from rich.text import Text
 
@@ -33,6 +34,7 @@ from azr_lite.triplet import Completion, ProposalAttempt, Rejection, Role, Solve
 from azr_lite.verifier import open_executor
 
 WIDTH, LABEL, MOST, LONG = 80, 9, 16, 400  # columns; lines of a text, and characters of a line
+COLOURS = ANSISyntaxTheme({kind: style for kind, style in ANSI_DARK.items() if kind is not Error})  # fences are none
 LONGEST = 512  # tokens of a reply of a model that no run was trained with
 KEPT = (
     "model", "task_types", "references", "reference_tasks", "induction_inputs", "induction_shown", "reply_reading",
@@ -183,8 +185,9 @@ class Stage:
             lines = [f"… {cut} lines", *lines[cut:]] if last else [*lines[:MOST], f"… {cut} lines"]
         lines = [line if len(line) <= LONG else f"{line[:LONG]} …" for line in lines]
         if lines:
-            plain = {"theme": "ansi_dark", "background_color": "default", "word_wrap": True}
-            grid.add_row("", Syntax("\n".join(lines), "python", **plain))
+            grid.add_row(
+                "", Syntax("\n".join(lines), "python", theme=COLOURS, background_color="default", word_wrap=True)
+            )
         self.console.print(grid)
 
     def _wait(self) -> None:
