@@ -362,6 +362,12 @@ def find(name: str) -> list[Metric]:
     raise ConfigError(f"no run and no logged number is called {name!r}; {hint}")
 
 
+def explain(metric: Metric) -> list[tuple[str, str]]:
+    """Label and text of each fact about one number."""
+    facts = {"formula": metric.formula, "unit": metric.unit, "healthy": metric.range, "source": metric.source}
+    return [*facts.items(), ("logged", f"{metric.file}, {metric.when or 'every step'}")]
+
+
 def describe_metrics(name: str) -> str:
     """What ``azr-lite show`` prints: the meaning of a logged number, or, for "metrics", a table of all; 80 columns."""
     if name == "metrics":
@@ -370,10 +376,8 @@ def describe_metrics(name: str) -> str:
         return "\n".join([head, "", *rows, "", "azr-lite show NAME explains one: formula, unit, source."])
     found = []
     for metric in find(name):
-        facts = {"formula": metric.formula, "unit": metric.unit, "healthy": metric.range, "source": metric.source}
-        facts["logged"] = f"{metric.file}, {metric.when or 'every step'}"
         lines = [f"{metric.pattern}: {metric.name}"]
-        for label, text in facts.items():
+        for label, text in explain(metric):
             lines += textwrap.wrap(text, 80, initial_indent=f"  {label:8} ", subsequent_indent=" " * 11)
         found.append("\n".join(lines))
     return "\n\n".join(found)
