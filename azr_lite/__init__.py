@@ -3,7 +3,10 @@
 ``azr_lite.run("nano")`` trains and ``azr_lite.resume(path)`` goes on. Importing this package loads no torch.
 """
 
-from azr_lite.lazy import lazy_names
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.2.0"
 
@@ -35,5 +38,22 @@ _LAZY = {
     "Run": "azr_lite.observe.run",
 }
 __all__ = sorted(["__version__", *_LAZY])
+
+
+def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` (PEP 562) for `package`, whose public names load at first use.
+
+    `modules`: public name → its module. No module may be called like one of its package's names: importing it would
+    hide the function.
+    """
+    offered = sorted(modules)
+
+    def load(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}; it offers {', '.join(offered)}")
+        return getattr(import_module(modules[name]), name)
+
+    return load, lambda: sorted({*vars(sys.modules[package]), *offered})
+
 
 __getattr__, __dir__ = lazy_names(__name__, _LAZY)

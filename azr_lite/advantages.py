@@ -240,8 +240,8 @@ def split_into_updates(
     dealt = 0
     for _, rows in itertools.groupby(shuffled, key=section):
         answers = [row for own in by_prompt(list(rows)) for row in own]
-        ordered, count = iter(answers), len(answers)
-        for update, part in enumerate(parts):
-            part += itertools.islice(ordered, len(range((update - dealt) % updates, count, updates)))
-        dealt += count
+        turns = sorted(turn % updates for turn in range(dealt, dealt + len(answers)))
+        for row, update in zip(answers, turns, strict=True):
+            parts[update].append(row)
+        dealt += len(answers)
     return parts

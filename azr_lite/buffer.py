@@ -13,7 +13,7 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from azr_lite.parsing import dump_source, read_source
 from azr_lite.tasks.base import get_task_type
@@ -21,9 +21,6 @@ from azr_lite.triplet import SEED_SHARING_TYPES, Rejection, Task, TaskTypeName, 
 
 NEWEST, ENOUGH = 200, 8
 """Learnable tasks that references are drawn from: the newest so many, once there are enough."""
-
-Choice = Literal["all", "learnable", "diverse"]
-"""`Config.reference_tasks`."""
 
 
 @functools.lru_cache(maxsize=4096)
@@ -114,7 +111,7 @@ class Buffer:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._tasks: dict[str, Task] = {}
-        self._rates: dict[str, float] = {}
+        self._rates: dict[str, float | None] = {}
         self.forms: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -134,31 +131,25 @@ class Buffer:
         key = task.id or task_key(task)
         if key in self._tasks:
             return False
-        self._tasks[key] = dataclasses.replace(task, id=key)
+        self._tasks[key], self._rates[key] = dataclasses.replace(task, id=key), rate
         self.forms[normal_form(task.program)] += 1
-        if rate is not None:
-            self._rates[key] = rate
         while len(self._tasks) > self.capacity:
             oldest = next(iter(self._tasks))
-            self._rates.pop(oldest, None)
-            form = normal_form(self._tasks.pop(oldest).program)
-            self.forms[form] -= 1
-            if not self.forms[form]:
-                del self.forms[form]
+            del self._rates[oldest]
+            self.forms[normal_form(self._tasks.pop(oldest).program)] -= 1
         return True
 
     def learnable(self) -> list[Task]:
         """The tasks that were solved sometimes: 0 < r-bar < 1."""
-        return [self._tasks[key] for key, rate in self._rates.items() if 0 < rate < 1]
+        return [self._tasks[key] for key, rate in self._rates.items() if rate is not None and 0 < rate < 1]
 
     def sample(self, rng: random.Random, count: int) -> list[Task]:
         """Up to `count` different tasks, uniformly (recency weighting risked collapse in the paper)."""
-        tasks = list(self._tasks.values())
-        return rng.sample(tasks, min(count, len(tasks)))
+        return rng.sample([*self], min(count, len(self)))
 
     def to_json(self) -> list[dict[str, Any]]:
         """Its tasks, oldest first, with the solve rates that are known."""
-        rates = {key: {"solve_rate": rate} for key, rate in self._rates.items()}
+        rates = {key: {"solve_rate": rate} for key, rate in self._rates.items() if rate is not None}
         return [task.to_json() | rates.get(key, {}) for key, task in self._tasks.items()]
 
 
@@ -182,7 +173,7 @@ class Buffers:
             if converted is not None and len(buffer) < target:
                 self.add(dataclasses.replace(converted, id=task_key(converted), parents=parents))
 
-    def tasks(self, types: Sequence[TaskTypeName], choice: Choice = "all") -> list[Task]:
+    def tasks(self, types: Sequence[TaskTypeName], choice: str = "all") -> list[Task]:
         """All tasks of these types; for "learnable" the newest 200 that were solved sometimes, once there are eight."""
         buffers = [self.of[name] for name in types if name in self.of]
         if choice == "learnable":
@@ -191,7 +182,7 @@ class Buffers:
                 return found[-NEWEST:]
         return [task for buffer in buffers for task in buffer]
 
-    def programs(self, choice: Choice = "all") -> list[Task]:
+    def programs(self, choice: str = "all") -> list[Task]:
         """Tasks of deduction and abduction, each program once: what induction proposals start from.
 
         Not those of a task type of one's own: a program that is meant to raise, say, has no return value.
@@ -203,8 +194,8 @@ class Buffers:
 
     def is_repeat(self, task: Task) -> bool:
         """Whether a buffer holds the program that was proposed, but for names. Never where the program was given."""
-        own = [name for name in self.of if get_task_type(name).propose_from == "own"]
-        return task.type in own and any(normal_form(task.program) in self.of[name].forms for name in own)
+        own = {name: buffer for name, buffer in self.of.items() if get_task_type(name).propose_from == "own"}
+        return task.type in own and any(buffer.forms[normal_form(task.program)] for buffer in own.values())
 
     def sizes(self) -> dict[TaskTypeName, int]:
         return {name: len(buffer) for name, buffer in self.of.items()}
@@ -225,7 +216,6 @@ class Buffers:
         A state of an older azr_lite holds no solve rates.
         """
         for name, rows in state.items():
-            buffer = Buffer(self.of[name].capacity)
+            self.of[name] = Buffer(self.of[name].capacity)
             for row in rows:
-                buffer.add(task_from_json(row), row.get("solve_rate"))
-            self.of[name] = buffer
+                self.of[name].add(task_from_json(row), row.get("solve_rate"))

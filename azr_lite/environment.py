@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,24 +19,25 @@ from typing import Any
 from azr_lite.errors import ConfigError
 
 LIBRARIES = ("azr-lite", "torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "numpy")
-TRAINING = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
-"""What running a model needs beside the core; the extra [train] installs it."""
-OBSERVING = ("complexipy", "radon")
-"""What counting the complexity of programs needs; the extra [observe] installs it."""
+EXTRAS = {
+    "train": ("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
+    "observe": ("complexipy", "radon"),
+}
+"""What running a model, and what counting the complexity of programs needs beside the core."""
 
 
-def missing_libraries(libraries: Sequence[str] = TRAINING) -> list[str]:
-    """Those of the libraries that are not installed. Imports none of them."""
-    return [name for name in libraries if importlib.util.find_spec(name) is None]
+def missing_libraries(extra: str = "train") -> list[str]:
+    """Libraries of this extra that are not installed. Imports none of them."""
+    return [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None]
 
 
 def require_training(what: str) -> None:
-    """ConfigError where `what` ("a run") needs libraries that are missing; else they are made quiet.
+    """`require` the extra "train", and make its libraries quiet.
 
     No telemetry, no notices of others, no tokenizer forks; progress bars on terminals only. Only where the user has not
     decided otherwise. Call it before transformers is imported and before anything is written.
     """
-    _require(what, TRAINING, "train")
+    require(what, "train")
     for name, value in {
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "WANDB_ERROR_REPORTING": "false",
@@ -53,13 +53,9 @@ def require_training(what: str) -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
-def require_observing(what: str) -> None:
-    """ConfigError where what counts the complexity of programs is missing."""
-    _require(what, OBSERVING, "observe")
-
-
-def _require(what: str, libraries: Sequence[str], extra: str) -> None:
-    if absent := missing_libraries(libraries):
+def require(what: str, extra: str) -> None:
+    """ConfigError where `what` ("a run") needs libraries of this extra (see `EXTRAS`) that are missing."""
+    if absent := missing_libraries(extra):
         raise ConfigError(
             f"{what} needs {', '.join(absent)}, not installed here; pip install 'azr-lite[{extra}]' installs them"
         )
@@ -67,8 +63,10 @@ def _require(what: str, libraries: Sequence[str], extra: str) -> None:
 
 def describe_environment() -> dict[str, Any]:
     """Command, date, versions, platform, cores, memory, git commit of this source tree (None outside one)."""
+    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     return {
-        "command": _command(),
+        # a notebook's kernel was started with a temporary file, which says nothing
+        "command": "(a notebook)" if command[0] == "ipykernel_launcher.py" else " ".join(command),
         "date": time.strftime("%Y-%m-%d"),
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -77,12 +75,6 @@ def describe_environment() -> dict[str, Any]:
         "versions": {name: version for name in LIBRARIES if (version := _version(name))},
         "git": _git_commit(),
     }
-
-
-def _command() -> str:
-    """The command line of this process. That of a notebook's kernel names a temporary file only."""
-    name = Path(sys.argv[0]).name
-    return "(a notebook)" if name == "ipykernel_launcher.py" else " ".join([name, *sys.argv[1:]])
 
 
 def _version(name: str) -> str | None:

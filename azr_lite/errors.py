@@ -3,6 +3,18 @@
 Failures of model-written programs are data (`Outcome`, `Rejection`), never exceptions.
 """
 
+import traceback
+from pathlib import Path
+
+MEND = "mend it; a run that has begun goes on with `azr-lite resume`"
+
+
+def cause(error: BaseException) -> str:
+    """What failed in the user's own code, and where, on one line."""
+    frames = [one for one in traceback.extract_tb(error.__traceback__)[1:] if "importlib" not in one.filename]
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{place}"
+
 
 class AzrError(Exception):
     """Base of every error that azr_lite raises on purpose."""

@@ -15,7 +15,7 @@ from azr_lite.environment import require_training
 from azr_lite.errors import ConfigError, ModelError
 from azr_lite.evaluation.generators import PolicyInTraining
 from azr_lite.evaluation.reasoning import HELD_OUT_SEED, held_out_suite
-from azr_lite.evaluation.runner import answer, record_of
+from azr_lite.evaluation.runner import answer, heading_of, record_of
 from azr_lite.evaluation.scores import (
     Item,
     Result,
@@ -201,7 +201,7 @@ def check(config: Config, objects: Objects) -> None:
     check_installed(config)
     objects.own_rewards(config)
     if config.model == "nano":
-        from azr_lite.nano.model import check_prompts
+        from azr_lite.train.preflight import check_prompts
 
         check_prompts(config)
 
@@ -244,6 +244,8 @@ class _Session:
                 self.trainer.train(resume_from_checkpoint=self.checkpoint)
             result = self._finish(self._evaluate(f"step-{self.trainer.steps_done}"))
             leave()
+            if self.reporter.failed:
+                raise self.reporter.failed
             return result
 
     def _build(self, executor: Executor) -> None:
@@ -258,7 +260,7 @@ class _Session:
         reserved, sampler = None, None
         if c.model == "nano":
             from azr_lite.nano.language import is_reserved as reserved
-            from azr_lite.nano.sampler import NanoSampler
+            from azr_lite.nano.model import NanoSampler
 
             tokenizer = policy.tokenizer
             sampler = NanoSampler(policy.model, tokenizer.eos_token_id, tokenizer.pad_token_id, c.max_reply_tokens)
@@ -345,7 +347,8 @@ class _Session:
             generator = PolicyInTraining(greedy, f"{self.config.preset}, {name}")
             items = answer(generator, self.suite, questions)
         seconds = time.perf_counter() - began
-        record = record_of(self.suite, generator, questions, items, seconds, self.config.seed)
+        heading = heading_of(self.suite, generator, questions, self.config.seed)
+        record = record_of(self.suite, heading, items, seconds)
         budget.evaluation_s = max(budget.evaluation_s, seconds)
         if self.main:
             folder.mkdir(exist_ok=True)

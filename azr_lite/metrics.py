@@ -196,11 +196,11 @@ class Metric:
     @property
     def range(self) -> str:
         """The healthy range in words."""
-        if self.low is None and self.high is None:
-            return "any"
-        if self.low is not None and self.high is not None:
-            return f"{self.low:g}" if self.low == self.high else f"{self.low:g} to {self.high:g}"
-        return f"at least {self.low:g}" if self.high is None else f"at most {self.high:g}"
+        if self.low == self.high:
+            return "any" if self.low is None else f"{self.low:g}"
+        if self.low is None or self.high is None:
+            return f"at least {self.low:g}" if self.high is None else f"at most {self.high:g}"
+        return f"{self.low:g} to {self.high:g}"
 
 
 _G, _P = "{role}/{type}/", "propose/{type}/"
@@ -362,17 +362,6 @@ def find(name: str) -> list[Metric]:
     raise ConfigError(f"no logged number is called {name!r}; {hint}")
 
 
-def explain(metric: Metric) -> list[tuple[str, str]]:
-    """Label and text of each fact about one number."""
-    return [
-        ("formula", metric.formula),
-        ("unit", metric.unit),
-        ("healthy", metric.range),
-        ("source", metric.source),
-        ("logged", f"{metric.file}, {metric.when or 'every step'}"),
-    ]
-
-
 def describe_metrics(name: str) -> str:
     """What ``azr-lite show`` prints: the meaning of a logged number, or, for "metrics", a table of all; 80 columns."""
     if name == "metrics":
@@ -381,8 +370,10 @@ def describe_metrics(name: str) -> str:
         return "\n".join([head, "", *rows, "", "azr-lite show NAME explains one: formula, unit, source."])
     found = []
     for metric in find(name):
+        facts = {"formula": metric.formula, "unit": metric.unit, "healthy": metric.range, "source": metric.source}
+        facts["logged"] = f"{metric.file}, {metric.when or 'every step'}"
         lines = [f"{metric.pattern}: {metric.name}"]
-        for label, text in explain(metric):
+        for label, text in facts.items():
             lines += textwrap.wrap(text, 80, initial_indent=f"  {label:8} ", subsequent_indent=" " * 11)
         found.append("\n".join(lines))
     return "\n\n".join(found)

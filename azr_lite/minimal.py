@@ -26,15 +26,14 @@ from torch.nn.utils.rnn import pad_sequence
 
 from azr_lite.advantages import loss_weights, split_into_updates, trr
 from azr_lite.buffer import Buffers, task_key
-from azr_lite.codec import Codec, draw_seed
 from azr_lite.config import Config
 from azr_lite.evaluation.reasoning import HELD_OUT_SEED
 from azr_lite.metrics import mean
 from azr_lite.nano.language import held_out, is_reserved
-from azr_lite.nano.model import load_nano
-from azr_lite.nano.sampler import NanoSampler
+from azr_lite.nano.model import NanoSampler, load_nano
 from azr_lite.parsing import parse_reply
 from azr_lite.presets import preset
+from azr_lite.prompts.base import Codec, draw_seed
 from azr_lite.prompts.words import COMPACT as STYLE
 from azr_lite.rewards import answer_reward, proposal_reward, solve_rate
 from azr_lite.sandbox import Executor

@@ -7,6 +7,7 @@ the lines, so that no reply takes long to read.
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import textwrap
 import warnings
@@ -15,16 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from azr_lite.sandbox.literal import LiteralError, read_arguments, read_value
+from azr_lite.sandbox.wire import ALLOWED_IMPORTS
 from azr_lite.triplet import Reason, Rejection
 
 TAGS = THINK, END_THINK, ANSWER, END_ANSWER = "<think>", "</think>", "<answer>", "</answer>"
 ENTRY = "f"
-ALLOWED_IMPORTS = frozenset(
-    "math cmath itertools functools operator collections heapq bisect string re copy json statistics fractions decimal "
-    "numbers typing dataclasses enum abc array textwrap".split()
-)
-"""Modules a program may import: deterministic, pure, and present in the sandbox."""
-
 MAX_SOURCE_NESTING = 60
 """Programs that `_nesting` finds deeper than this are refused before Python's parser sees them."""
 
@@ -198,11 +194,12 @@ def quiet_parse(source: str) -> Any:
         return ast.parse(source)
 
 
-def parse_program(source: str, max_chars: int, *, answer: bool = False) -> str | Rejection:
+def parse_program(source: str | Rejection, max_chars: int, *, answer: bool = False) -> str | Rejection:
     r"""A program that defines the entry function ``f``; helpers and classes are welcome, comments stay.
 
     The entry is the top-level function called ``f``; without one, the only top-level function, which is renamed.
-    `answer`: a solver's program, from which imports that it never uses are dropped, whatever they are.
+    `answer`: a solver's program, from which imports that it never uses are dropped, whatever they are. A `Rejection`
+    instead of a source is handed on.
 
     Examples:
         >>> print(parse_program("def twice(x):  # doubles\n    return 2*x", max_chars=2000))
@@ -211,6 +208,8 @@ def parse_program(source: str, max_chars: int, *, answer: bool = False) -> str |
         >>> parse_program("import os\ndef f(x): return x", max_chars=2000)
         Rejection(reason=<Reason.FORBIDDEN_IMPORT: 'forbidden_import'>, detail="import of 'os'")
     """
+    if isinstance(source, Rejection):
+        return source
     if len(source) > max_chars:
         return Rejection(Reason.TOO_LONG, f"program has {len(source)} characters, limit {max_chars}")
     source = source.strip("\n").rstrip()
@@ -220,20 +219,18 @@ def parse_program(source: str, max_chars: int, *, answer: bool = False) -> str |
         return tree
     if not all(char.isprintable() or char in "\n\t" for char in source):
         return Rejection(Reason.SYNTAX_ERROR, "unprintable characters")
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    named = [node for node in functions if node.name == ENTRY]
-    if len(named) > 1:
-        return Rejection(Reason.AMBIGUOUS_ENTRY, f"{len(named)} top-level functions are called {ENTRY}")
+    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
     lines, edits = source.split("\n"), []
-    if not named:
-        if not functions:
-            return Rejection(Reason.NO_ENTRY, f"no top-level function; {ENTRY} must be a def")
-        if len(functions) > 1:
+    if not names:
+        return Rejection(Reason.NO_ENTRY, f"no top-level function; {ENTRY} must be a def")
+    if names.count(ENTRY) > 1:
+        return Rejection(Reason.AMBIGUOUS_ENTRY, f"{names.count(ENTRY)} top-level functions are called {ENTRY}")
+    if ENTRY not in names:
+        if len(names) > 1:
             return Rejection(Reason.AMBIGUOUS_ENTRY, f"several top-level functions, none called {ENTRY}")
-        renamed = _rename(tree, functions[0].name, lines)
-        if renamed is None:
+        edits = _rename(tree, names[0], lines)
+        if edits is None:
             return Rejection(Reason.AMBIGUOUS_ENTRY, f"the name {ENTRY} is already used for something else")
-        edits += renamed
     for node in [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]:
         if foreign := _foreign_import(node):
             if not answer or node not in tree.body or _is_used(node, tree):
@@ -270,13 +267,8 @@ def _nesting(source: str) -> int:
     Cheap, not exact: brackets in strings and comments count too. What slips through meets Python's own limits, which
     `read_source` catches.
     """
-    depth = deepest = 0
-    for char in source:
-        if char in "([{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif char in ")]}":
-            depth -= 1
+    steps = (1 if bracket in "([{" else -1 for bracket in re.findall(r"[][(){}]", source))
+    deepest = max(itertools.accumulate(steps), default=0)
     prefixes = re.findall(r"(?:[-+~] ?|\bnot |\blambda *: *)+", source)
     run = max((len(found.replace(" ", "")) for found in prefixes), default=0)
     indent = max(map(len, re.findall(r"^[ \t]+(?=\S)", source, re.MULTILINE)), default=0)
@@ -347,13 +339,15 @@ _LITERALS: dict[str, tuple[Callable[[str], Any], Reason, Reason]] = {
 """Kind of text: what reads it, and the reasons where it is too long or does not hold what it should."""
 
 
-def parse_literal(kind: str, text: str, max_chars: int) -> Any:
-    """What a text of this kind (see `_LITERALS`) says, or a `Rejection` (which is never a value).
+def parse_literal(kind: str, text: str | Rejection, max_chars: int) -> Any:
+    """What a text of this kind (see `_LITERALS`) says, or a `Rejection` (which is never a value); one is handed on.
 
     Examples:
         >>> parse_literal("answer", " {1: 'a'} ", max_chars=100)
         {1: 'a'}
     """
+    if isinstance(text, Rejection):
+        return text
     read, too_long, not_literal = _LITERALS[kind]
     body = text.strip()
     if len(body) > max_chars:

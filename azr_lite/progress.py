@@ -19,10 +19,11 @@ from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from azr_lite.config import OBJECT, Config
-from azr_lite.errors import ConfigError
+from azr_lite.errors import MEND, ConfigError, cause
 from azr_lite.evaluation.scores import scores_until
 from azr_lite.metrics import STAGES, across, mean
 from azr_lite.pace import QUIET_S, Pace, clock, stamp
@@ -215,15 +216,17 @@ class Reporter:
         self, config: Config, directory: RunDir | None = None, quiet: bool = False, callbacks: Sequence[Callback] = ()
     ) -> None:
         self.config, self.directory, self.quiet, self.callbacks = config, directory, quiet, callbacks
-        self.console = Console(highlight=False, soft_wrap=False)
+        plain = {"force_jupyter": False, "force_terminal": False} if Console().is_jupyter else {}  # one output, not 20
+        self.console = Console(highlight=False, **plain)
         self.trackers = Trackers(config, directory, self.facts)
         self._printed = -math.inf  # when the last step line was printed
+        self.failed: ConfigError | None = None  # what a callback did; none is called any more
 
     def facts(self, *lines: str) -> None:
         """Sentences about the run, one per line."""
         for line in lines:
             if not self.quiet:
-                self.console.print(f"[dim]·[/dim] {line}", markup=True)
+                self.console.print(f"[dim]·[/dim] {escape(line)}")
 
     def progress(self, what: str, total: int, begun: int = 0) -> AbstractContextManager[Callable[..., None]]:
         """Inside, the callable tells how much of a long piece of work is done."""
@@ -236,18 +239,23 @@ class Reporter:
             heading = " done   solve  propose  tasks' r̄  valid  reply len   s/step    left"
             self.console.print(f"[dim]{'' if self.console.is_terminal else ' ' * 21}{heading}[/dim]", soft_wrap=True)
 
-    def step(self, selfplay: SelfPlay, report: dict[str, Any]) -> None:
-        """A finished step: its lines in the logs, one on a terminal, its numbers for the trackers."""
+    def step(self, selfplay: SelfPlay, report: dict[str, Any]) -> bool:
+        """A finished step: for the logs, a terminal, trackers and callbacks. Whether one of these last has failed."""
         timing, step, record = report.pop("timing"), report.pop("step"), selfplay.record
         metrics = {**record.metrics, **report}
         timing |= self.meter.read(record.sampled_tokens, timing["generate"])
         if self.quiet:
-            return
+            return False
         self.directory.append(step, metrics, timing, record.rollouts, record.tasks)
         self.trackers.step(step, metrics | timing, map(rollout_line, record.rollouts))
         self.print_step(step, metrics, timing)
-        for callback in self.callbacks:
-            callback(step, metrics | timing, record.rollouts)
+        try:
+            for callback in () if self.failed else self.callbacks:
+                callback(step, metrics | timing, record.rollouts)
+        except Exception as error:
+            self.failed = ConfigError(f"a callback failed after step {step + 1}: {cause(error)}; {MEND}")
+            self.facts(f"{self.failed}", "the run is saved before it ends")
+        return self.failed is not None
 
     def print_step(self, step: int, metrics: dict[str, float], timing: dict[str, float]) -> None:
         """The line of a step, where one is due: means over the task types, and the time left at the pace so far."""

@@ -16,16 +16,14 @@ from __future__ import annotations
 import ast
 import functools
 import math
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from azr_lite.config import Config
-from azr_lite.environment import require_observing
-from azr_lite.errors import ConfigError
+from azr_lite.environment import require
+from azr_lite.errors import MEND, ConfigError, cause
 from azr_lite.parsing import quiet_parse
 from azr_lite.sandbox.literal import LiteralError, read_arguments
 from azr_lite.tasks import get_task_type, import_own
@@ -261,22 +259,19 @@ def _parts(
 def _own_parts(name: str, reward: RewardFunction, reply: Reply) -> Mapping[str, float]:
     about = f"the reward {name}, for a reply that was to {reply.role} {reply.type},"
     try:
-        parts = dict(reward(reply))
+        parts = reward(reply)
     except Exception as error:
-        at = traceback.extract_tb(error.__traceback__)[-1]
-        why = f"{about} failed: {type(error).__name__}: {error} ({Path(at.filename).name}, line {at.lineno}); fix it"
-        raise ConfigError(why) from error
-    numbers = all(isinstance(value, int | float) and math.isfinite(value) for value in parts.values())
-    if not numbers or not all(isinstance(part, str) and part and "/" not in part for part in parts):
-        raise ConfigError(f"{about} gave {parts!r}; return named finite numbers, such as {{'accuracy': 1.0}}")
+        raise ConfigError(f"{about} failed: {cause(error)}; {MEND}") from error
+    named = isinstance(parts, Mapping) and all(isinstance(part, str) and part and "/" not in part for part in parts)
+    if not named or not all(isinstance(value, int | float) and math.isfinite(value) for value in parts.values()):
+        raise ConfigError(f"{about} gave {parts!r:.200}; return named finite numbers, as {{'accuracy': 1.0}}; {MEND}")
     return {part: float(value) for part, value in parts.items()}
 
 
 def name_rewards(rewards: Any) -> tuple[tuple[str, ...], dict[str, RewardFunction]]:
     """`Config.reward` for what the user of `azr_lite.run` gave, and the own ones among it by name.
 
-    Args:
-        rewards: One or several: a name that `Config.reward` takes, a function, a class, or a callable object.
+    `rewards`: one or several names that `Config.reward` takes, functions, classes, or callable objects.
 
     Examples:
         >>> name_rewards(["paper", min])[0]
@@ -307,7 +302,7 @@ def load_rewards(config: Config, given: Mapping[str, RewardFunction]) -> dict[st
     """
     names = config.reward_weights
     if {"complexity", "halstead"} & names.keys():
-        require_observing("the reward's measure of complexity")
+        require("the reward's measure of complexity", "observe")
     return {name: given[name] if name in given else _imported(name) for name in names if ":" in name}
 
 

@@ -8,6 +8,7 @@ to the checkpoint's step, so that a killed and resumed run leaves the same bytes
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -64,8 +65,8 @@ class RunDir:
         except OSError as error:
             raise RunDirectoryError(f"cannot make {path}: {error.strerror}; choose another --output-dir") from error
         run = cls(path)
-        write_text(path / "config.json", config_text(config))
-        write_json(path / "run.json", {"version": VERSION, **info})
+        run.save_config(config)
+        run.save_info(info)
         return run
 
     @staticmethod
@@ -78,9 +79,7 @@ class RunDir:
     def discard(self) -> None:
         """Remove the directory of a run that made nothing yet: only its settings are in it."""
         if {entry.name for entry in self.path.iterdir()} <= {"config.json", "run.json"}:
-            for entry in self.path.iterdir():
-                entry.unlink()
-            self.path.rmdir()
+            shutil.rmtree(self.path)
 
     @classmethod
     def open(cls, path: str | Path) -> RunDir:
@@ -140,27 +139,20 @@ class RunDir:
         for name in LOGS:
             path = self.path / name
             if path.exists():
-                kept = [line for line, data in _lines(path) if data is not None and data["step"] < step]
+                with path.open(encoding="utf-8", errors="replace") as file:
+                    kept = [line for line in file if _step_of(line) < step]
                 write_text(path, "".join(kept))
         for path in (self.path / "eval").glob("step-*"):
             if int(path.stem.removeprefix("step-")) > max(step, 0):  # of weights that are no more
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def read(self, name: str) -> Iterator[dict[str, Any]]:
-        """The objects of one log, in order. A last line cut by a kill is left out; damage elsewhere is an error."""
-        path = self.path / name
-        if not path.exists():
-            raise RunDirectoryError(f"{path} is missing; the run has not reached its first step, or the file was moved")
-        damaged = None
-        for number, (_, data) in enumerate(_lines(path), start=1):
-            if damaged is not None:
-                raise RunDirectoryError(
-                    f"{path} is damaged at line {damaged}; restore it, or `azr-lite resume` from the last checkpoint"
-                )
-            if data is None:
-                damaged = number
-            else:
-                yield data
+        """The lines of one log, in order; RunDirectoryError where it is missing or damaged."""
+        log = Log(self.path / name)
+        if not log.path.exists():
+            why = "the run has not reached its first step, or only a sample of it was kept"
+            raise RunDirectoryError(f"{log.path} is missing; {why}")
+        yield from log.lines()
 
     def metrics(self) -> list[dict[str, Any]]:
         return list(self.read("metrics.jsonl"))
@@ -196,6 +188,37 @@ class RunDir:
         return data
 
 
+class Log:
+    """One log, read on from where the last look ended. A log that is not there has no lines; a last line without its
+    end is still being written, or was cut by a kill, and is left out."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.offset, self.inode = path, 0, 0
+
+    def is_rewritten(self) -> bool:
+        """Whether a resumed run has cut the log back since the last look."""
+        about = self.path.stat() if self.path.exists() else None
+        return self.offset > 0 and not (about and about.st_size >= self.offset and about.st_ino == self.inode)
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """The whole lines after the last look; RunDirectoryError for a damaged one."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            self.inode = os.fstat(file.fileno()).st_ino
+            file.seek(self.offset)
+            while (raw := file.readline()).endswith(b"\n"):
+                try:
+                    line = json.loads(raw)
+                except ValueError:
+                    line = None
+                if not (isinstance(line, dict) and isinstance(line.get("step"), int)):
+                    cure = "restore it from a copy, or `azr-lite resume` from the last checkpoint"
+                    raise RunDirectoryError(f"{self.path} is damaged at byte {self.offset}; {cure}")
+                self.offset += len(raw)
+                yield line
+
+
 def rollout_line(rollout: Rollout) -> dict[str, Any]:
     """A rollout as logged: everything but the token ids, whose numbers stay."""
     line = rollout.to_json()
@@ -204,11 +227,9 @@ def rollout_line(rollout: Rollout) -> dict[str, Any]:
     return line
 
 
-def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            try:
-                data = json.loads(line) if line.endswith("\n") else None
-            except ValueError:
-                data = None
-            yield line, data if isinstance(data, dict) else None
+def _step_of(line: str) -> float:
+    """Of a log's line; infinity where it is cut or damaged."""
+    try:
+        return json.loads(line)["step"] if line.endswith("\n") else math.inf
+    except (ValueError, KeyError, TypeError):
+        return math.inf

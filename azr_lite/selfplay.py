@@ -235,8 +235,6 @@ class SelfPlay:
             self.record.tasks += [proposal.log_line(step=-1) for proposal in proposals]
         return c.seed_rounds
 
-    # ------------------------------------------------------------------ state
-
     def state_dict(self) -> dict[str, Any]:
         """JSON-able. Randomness needs none: it derives from the seed and the step."""
         return {"version": 1, "buffers": self.buffers.state_dict()}

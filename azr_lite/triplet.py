@@ -102,6 +102,11 @@ class Rejection(_Json):
         return Verdict(ok=False, well_formed=well_formed, reason=self.reason, detail=self.detail)
 
 
+def rejection_in(*found: Any) -> Rejection | None:
+    """The first rejection among what was found."""
+    return next((one for one in found if isinstance(one, Rejection)), None)
+
+
 @dataclass(frozen=True)
 class Triplet(_Json):
     r"""One program with one input and its output, seen through a task type.
@@ -273,6 +278,11 @@ class _Reply:
 
     role: ClassVar[Role]
 
+    def said(self) -> dict[str, Any]:
+        """The reply in a line of tasks.jsonl."""
+        said = self.completion
+        return {"text": said.text, "tokens": len(said.ids), "truncated": said.truncated}
+
     def rollout(self, reward: Reward) -> Rollout:
         """The reply as it is trained on, with its reward."""
         said = self.completion
@@ -288,7 +298,7 @@ class _Reply:
             verdict=self.verdict,
             reward=reward.total,
             reward_parts=reward.parts,
-            task_id=self.task.id if self.task is not None else "",
+            task_id=self.task.id if self.task else "",
             parents=self.parents,
             solve_rate=self.rate,
         )
@@ -354,30 +364,11 @@ class ProposalAttempt(_Reply):
 
     def log_line(self, step: int) -> dict[str, Any]:
         """One line of tasks.jsonl: the proposal, accepted or rejected with its reason, and the replies to its task."""
-        return {
-            "step": step,
-            "type": self.type,
-            "ok": self.task is not None,
-            "reason": self.verdict.reason,
-            "detail": self.verdict.detail,
-            "fresh": self.is_new,
-            "parents": list(self.parents),
-            "solve_rate": self.rate,
-            "task": self.task.to_json() if self.task is not None else None,
-            "text": self.completion.text,
-            "tokens": len(self.completion.ids),
-            "truncated": self.completion.truncated,
-            "answers": [
-                {
-                    "text": attempt.completion.text,
-                    "score": attempt.verdict.score,
-                    "reason": attempt.verdict.reason,
-                    "tokens": len(attempt.completion.ids),
-                    "truncated": attempt.completion.truncated,
-                }
-                for attempt in self.attempts
-            ],
-        }
+        answers = [one.said() | {"score": one.verdict.score, "reason": one.verdict.reason} for one in self.attempts]
+        asked = {"step": step, "type": self.type, "parents": list(self.parents)}
+        found = {"ok": self.task is not None, "reason": self.verdict.reason, "detail": self.verdict.detail}
+        task = {"task": self.task and self.task.to_json(), "fresh": self.is_new, "solve_rate": self.rate}
+        return asked | self.said() | found | task | {"answers": answers}
 
 
 @dataclass

@@ -51,9 +51,8 @@ def guarded(work: Callable[..., Any], *arguments: Any) -> Any:
 class Verifier:
     """Validates proposals and judges answers, a whole step at a time, and keeps count over the run so far.
 
-    `executions`: programs run, once per input in two worlds. `outcome_counts`: validations by "ok"
-    or reason, and judged inputs by the kind of their outcome. `worlds`: accepted proposals by the number of worlds that
-    they ran in.
+    `executions`: programs run, once per input in two worlds. `outcome_counts`: validations by "ok" or reason, and
+    judged inputs by the kind of their outcome. `worlds`: accepted proposals by the number of worlds that they ran in.
 
     Args:
         executor: What runs programs (`Executor`).
@@ -64,9 +63,7 @@ class Verifier:
     """
 
     def __init__(self, executor: ProgramRunner, rules: Rules) -> None:
-        self.executor = executor
-        self.rules = rules
-        self.executions = 0
+        self.executor, self.rules, self.executions = executor, rules, 0
         self.outcome_counts: Counter[str] = Counter()
         self.worlds: Counter[int] = Counter()
 
@@ -82,9 +79,7 @@ class Verifier:
         self.outcome_counts.update(v.reason or "ok" for v in found.values())
         return [self._task(kind, proposal, found) for kind, proposal in items]
 
-    def _task(
-        self, kind: TaskTypeName, proposal: Proposal | Rejection, found: dict[str, Validation]
-    ) -> Task | Rejection:
+    def _task(self, kind: str, proposal: Proposal | Rejection, found: dict[str, Validation]) -> Task | Rejection:
         if isinstance(proposal, Rejection):
             return proposal
         validation = found[_key(proposal)]
@@ -104,8 +99,7 @@ class Verifier:
         jobs = {_key(answer): Job(answer.program, tuple(answer.inputs)) for answer in to_run}
         found = dict(zip(jobs, self.executor.run_many(list(jobs.values())), strict=True))
         self.executions += sum(len(job.inputs) for job in jobs.values())
-        for outcomes in found.values():
-            self.outcome_counts.update(outcome.kind for outcome in outcomes)
+        self.outcome_counts.update(outcome.kind for outcomes in found.values() for outcome in outcomes)
         return [self._verdict(task, answer, found) for task, answer in items]
 
     def _verdict(self, task: Task, answer: Answer | Rejection, found: dict[str, list[Outcome]]) -> Verdict:

@@ -21,6 +21,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "pictures"
 RUN = "data_samples/runs/whole/nano-small"
+PLAYED = 1
 MOST_BYTES = 600_000
 """Of all pictures together."""
 NO_BROWSER = "no Chromium with its driver is installed (apt-get install chromium chromium-driver)"
@@ -82,6 +83,21 @@ def watch() -> bytes:
     return terminal(f"azr-lite watch {RUN}", screen(Followed(open_run(RUN))))
 
 
+def play() -> bytes:
+    """The first of the three task types."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from azr_lite.course.play import Options
+    from azr_lite.course.play import play as show
+
+    console = Console(record=True, width=80, file=io.StringIO(), highlight=False)
+    show("nano", Options(seed=PLAYED), console)
+    lines = Text.from_ansi(console.export_text(styles=True)).split("\n")
+    ends = [number for number, line in enumerate(lines) if ": find " in line.plain][1]
+    return terminal(f"azr-lite play nano --seed {PLAYED}", Text("\n").join(lines[:ends]))
+
+
 def terminal(title: str, shown: Any) -> bytes:
     """What a terminal of 80 columns shows, as SVG that loads no font from the network."""
     from rich.console import Console
@@ -116,6 +132,7 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "loop.png": loop,
     "dashboard.png": dashboard,
     "watch.svg": watch,
+    "play.svg": play,
     "report.png": lambda: report(1100, 1500, 1.0),
     "report-phone.png": lambda: report(390, 844, 1.0),
 }

@@ -1,5 +1,6 @@
 """Who samples: prompts read once for all their replies; vLLM, through TRL, with engines that sample exactly or slightly wrong."""
 
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -321,6 +322,23 @@ def test_greedy_evaluation_asks_vllm_for_the_likeliest_token(engines: list[Engin
     assert trainer.generate(["ab", "cd"], greedy=True) == trainer.generate(["ab", "cd"], greedy=True)
     trainer.generate(["ab"])
     assert [temperature for _, temperature in engines[0].calls] == [0.0, 0.0, 1.0]
+
+
+def test_an_empty_reply_counts_as_one_that_ended_at_once(
+    engines: list[Engine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss needs a token; the engine told no log-probability of it, so its importance weight is 1."""
+    nothing = SimpleNamespace(prompt_token_ids=[], outputs=[SimpleNamespace(token_ids=[], logprobs=[])])
+    honest = Engine.reply
+    monkeypatch.setattr(
+        Engine, "reply", lambda self, prompt, how: nothing if len(prompt) > 7 else honest(self, prompt, how)
+    )
+    trainer, spy, seen = play(vllm_config(), tmp_path)
+    empty = [row for row in trainer.rollouts if len(row.prompt_ids) > 7]
+    assert empty
+    assert all(row.completion_ids == (0,) and not row.text and math.isnan(*row.logps) for row in empty)
+    assert torch.allclose(seen["ratio"], torch.ones_like(seen["ratio"]), atol=1e-4)
+    assert all(gradient.isfinite().all() for gradient in spy.gradients[0].values())
 
 
 def test_vllm_goes_on_only_with_replies_that_have_not_ended(engines: list[Engine], tmp_path: Path) -> None:

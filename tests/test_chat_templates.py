@@ -11,10 +11,9 @@ import pytest
 
 pytest.importorskip("trl")
 
-from azr_lite.codec import chat_prompt
 from azr_lite.errors import ModelError
 from azr_lite.prompts import get_style
-from azr_lite.prompts.base import END_THINK, THINK
+from azr_lite.prompts.base import END_THINK, THINK, chat_prompt
 from azr_lite.train.policy import _choose_style
 from tests.tiny import tiny_config, tiny_tokenizer
 

@@ -10,8 +10,17 @@ from types import SimpleNamespace
 import pytest
 
 from azr_lite.errors import ConfigError, EvaluationError
-from azr_lite.evaluation.benchmarks.code import CHAT_PREFILL, CHAT_PROMPT, CodeSuite, code_suite, extract_azr
-from azr_lite.evaluation.benchmarks.judge import Oracle, uncapped
+from azr_lite.evaluation.benchmarks.code import (
+    CHAT_PREFILL,
+    CHAT_PROMPT,
+    CodeSuite,
+    Oracle,
+    code_suite,
+    extract_azr,
+    read_line,
+    run_program,
+    uncapped,
+)
 from azr_lite.evaluation.suite import Options, Reply, Setting, shipped
 from azr_lite.prompts import get_style
 
@@ -260,8 +269,6 @@ def test_extraction_of_the_azr_protocol():
 def test_values_come_back_as_builtins_and_hostile_lines_are_no_values():
     import io
 
-    from azr_lite.evaluation.benchmarks.judge import read_line, run_program
-
     program = """
 from collections import Counter, OrderedDict, deque, namedtuple
 from decimal import Decimal
@@ -288,18 +295,16 @@ def h(): return deque([1])
             out.write(file.read())
         out.seek(0)
         found.append(read_line(out, 1 << 20))
-    values = uncapped.build(found[0][1])
+    values = found[0][1]
     plain = [None, True, 1, -(10**400), 1.5, float("inf"), "é", b"x", (1, [2]), {1: (2,)}]
     plain += [{1, (2, 3)}, 1j, {frozenset({1})}]
     assert values == [*plain, 0.5, 1.5, {"a": 2, "b": 1}, {"a": 1}, (1,), 1.5, 3, {1}, 7]
     assert type(values[-1]) is int
     assert found[1:] == [["v", 7, "Cheat"], ["o"]]
     hostile = (b"", b"[", b"7", b'["v",NaN]', b'["v",{"a":1,"b":2}]', b"\xff")
+    hostile += (b'["v",{"i":"zz"}]', b'["v",{"s":[[1]]}]', b'["v",{"c":["x","1"]}]', b'["v",{"q":[]}]')
     for line in (*hostile, b'["v",' + b"9" * 5000 + b"]", b"[" * 100000):
         assert read_line(io.BytesIO(line + b"\n"), 1 << 20) == []
-    for line in (b'["v",{"i":"zz"}]', b'["v",{"s":[[1]]}]', b'["v",{"c":["x","1"]}]', b'["v",{"q":[]}]'):
-        with pytest.raises(uncapped.WireError):
-            uncapped.build(read_line(io.BytesIO(line + b"\n"), 1 << 20)[1])
 
 
 def test_missing_evalplus_and_wrong_names_are_one_clear_sentence(tmp_path, monkeypatch):

@@ -14,13 +14,12 @@ from azr_lite.course import attacks
 from azr_lite.course.example_tasks import TABLE_ORDERED, ErrorPrediction, SqlTask, compile_query, same_rows
 from azr_lite.course.task_properties import blind, check_task_type
 from azr_lite.errors import ConfigError
-from azr_lite.nano.model import check_prompts
 from azr_lite.presets import preset
 from azr_lite.prompts import STYLES
 from azr_lite.sandbox.outcome import Kind
 from azr_lite.tasks import Rules, base, get_task_type, register_task_type
-from azr_lite.tasks.base import TripletTaskType
-from azr_lite.tasks.deduction import Deduction
+from azr_lite.tasks.triplets import Deduction, TripletTaskType
+from azr_lite.train.preflight import check_prompts
 from azr_lite.triplet import Triplet
 
 DIVIDE = [("python", "def f(x):\n    return 1 // x"), ("input", "0")]
@@ -153,7 +152,7 @@ def test_a_module_of_ones_own_registers_task_types(tmp_path):
     assert settings["task_types"] == ["errors", "deduction"]
     assert settings["task_module"] == "my_types"
     assert (
-        "task_module names the module 'broken', which cannot be imported (ZeroDivision"
+        "task_module names the module 'broken', which cannot be imported (ZeroDivisionError: division by zero (broken.py, "
         in said("--task-module", "broken").stderr
     )
     assert "--task-module its_module" in said().stderr

@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-from azr_lite.codec import Codec
+from azr_lite.prompts.base import Codec
 from azr_lite.train.cpu import CpuSampler, draw
 from tests.tiny import PLAIN, tiny_config, tiny_model, tiny_tokenizer
 

@@ -90,7 +90,8 @@ BY_HAND = {
         "azr_lite/train/generation.py",
         "engine.sync_weights",
     ),
-    "peft.PeftModel.set_adapter": ("azr_lite/train/policy.py", ".set_adapter("),
+    "peft.PeftModel.set_adapter": ("azr_lite/train/trainer.py", ".set_adapter("),
+    "peft.PeftModel.set_requires_grad": ("azr_lite/train/trainer.py", ".set_requires_grad("),
     "accelerate.utils.FullyShardedDataParallelPlugin.__dataclass_fields__": (
         "azr_lite/train/distributed.py",
         "plugin.mixed_precision_policy",

@@ -64,7 +64,7 @@ def test_suites_are_asked_by_name_and_those_that_cannot_be_had_say_why(scripted,
         runner.evaluate("m", "minerva", data=data, output_dir=tmp_path / "other")
 
 
-@pytest.mark.parametrize("name", runner.KNOWN)
+@pytest.mark.parametrize("name", BUILDERS)
 def test_every_name_has_a_suite_or_names_its_file(name, scripted, executor):
     if name in CODE_SUITES:
         pytest.importorskip("evalplus", reason="comes with azr-lite[eval]")

@@ -12,7 +12,6 @@ torch = pytest.importorskip("torch")
 
 import azr_lite  # noqa: E402
 from azr_lite.cli import main  # noqa: E402
-from azr_lite.codec import Codec  # noqa: E402
 from azr_lite.errors import EvaluationError  # noqa: E402
 from azr_lite.evaluation import evaluate  # noqa: E402
 from azr_lite.evaluation.generators import (  # noqa: E402
@@ -23,6 +22,7 @@ from azr_lite.evaluation.generators import (  # noqa: E402
 )
 from azr_lite.evaluation.suite import Prompt, Sampling  # noqa: E402
 from azr_lite.parsing import parse_reply  # noqa: E402
+from azr_lite.prompts.base import Codec  # noqa: E402
 from tests.test_models import save  # noqa: E402
 from tests.tiny import CHAT, CHATML, PLAIN, tiny_policy  # noqa: E402
 

@@ -133,6 +133,27 @@ def test_callbacks_hear_of_each_step_on_the_first_process_alone(tmp_path):
     )
 
 
+def test_a_callback_that_fails_ends_the_run_saved(tmp_path, finished, capsys):
+    """In one sentence with its place, and without another call; resumed, the run is the one that nobody looked at."""
+    heard = []
+
+    def tell(step, numbers, rollouts):
+        heard.append(step)
+        raise KeyError(f"[/no such] {step}")
+
+    said = r"^a callback failed after step 1: KeyError: '\[/no such\] 0' \(test_loop.py, line \d+\); .* resume`$"
+    with pytest.raises(ConfigError, match=said):
+        azr_lite.run("nano", output_dir=str(tmp_path / "run"), callbacks=[tell], **SMALL | {"save_every": 0})
+    assert heard == [0]
+    assert "the run is saved before it ends" in capsys.readouterr().out
+    stopped = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (stopped["steps"], stopped["stopped"]) == (2, {"rule": "callback"})
+    again = azr_lite.resume(tmp_path / "run")
+    assert again.summary["finished"]
+    assert "going on from step 2" in capsys.readouterr().out
+    assert lines(again.path, "metrics.jsonl") == lines(finished.path, "metrics.jsonl")
+
+
 @pytest.mark.parametrize(
     ("done", "finished", "words"),
     [
@@ -141,8 +162,11 @@ def test_callbacks_hear_of_each_step_on_the_first_process_alone(tmp_path):
         (3, True, "no step was left to do; further: azr-lite resume runs/x --steps"),
     ],
 )
-def test_the_last_line_says_what_to_type_next(done, finished, words, capsys):
+def test_the_last_line_says_what_to_type_next(done, finished, words, capsys, monkeypatch):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)  # in a notebook too: one text, not an output per line
     reporter = Reporter(preset("nano", steps=3))
+    assert not reporter.console.is_jupyter
+    assert not reporter.console.is_terminal
     reporter.start(done)
     reporter.table({"steps": 3, "finished": finished, "seconds": {"this session": 8.0}}, Path("runs/x"))
     printed = capsys.readouterr().out

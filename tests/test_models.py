@@ -121,7 +121,6 @@ def test_sixteen_bits_leave_the_position_code_exact():
     assert {buffer.dtype for buffer in policy.model.buffers()} == {torch.float32}
 
 
-@needs_bitsandbytes
 def test_a_model_object_is_taken_as_it_is():
     tokenizer = tiny_tokenizer()
     tokenizer.padding_side = "right"
@@ -139,6 +138,7 @@ def test_a_model_object_is_taken_as_it_is():
             config("object:Qwen2ForCausalLM", **wrong)
 
 
+@needs_bitsandbytes
 def test_qlora_loads_linear_layers_in_four_bits(tmp_path):
     policy = load_policy(config(save(tmp_path), tuning="qlora", dtype="auto"))
     assert policy.model.is_loaded_in_4bit

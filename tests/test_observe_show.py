@@ -11,7 +11,7 @@ from rich.cells import cell_len
 
 from azr_lite.cli import main
 from azr_lite.errors import RunDirectoryError
-from azr_lite.observe.reader import by_step, first_and_last_step, log_lines, open_run, step_lines
+from azr_lite.observe.reader import by_step, first_and_last_step, open_run, step_lines
 from azr_lite.observe.style import printable
 
 
@@ -27,7 +27,7 @@ def test_exactly_the_lines_of_each_step_are_found(recorded, name):
     for step in sorted(steps, reverse=True):
         assert step_lines(run, name, step) == [line for line in everything if line["step"] == step]
     assert first_and_last_step(run, name) == (min(steps), max(steps))
-    assert list(log_lines(run, name)) == everything
+    assert list(run.read(name)) == everything
     assert [step for step, _ in by_step(run, name)] == sorted(steps)
 
 

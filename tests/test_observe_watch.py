@@ -20,8 +20,8 @@ from azr_lite.cli import main
 from azr_lite.errors import RunDirectoryError
 from azr_lite.observe import dashboard as module
 from azr_lite.observe.dashboard import screen
-from azr_lite.observe.reader import POINTS, Followed, Log, open_run
-from azr_lite.rundir import write_text
+from azr_lite.observe.reader import POINTS, Followed, open_run
+from azr_lite.rundir import Log, write_text
 
 
 def shown(view):

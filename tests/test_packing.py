@@ -104,7 +104,7 @@ def test_a_packed_pass_gives_the_numbers_and_slopes_of_each_row_alone(
     model, rows = policy_of(kind).model, shared_rows(tiny_config(batch_size=5))
     temperatures_B = [0.7 if r.role == Role.PROPOSE else 1.0 for r in rows]
     ids_BT, mask_BT, width = padded(rows)
-    logps_BK, entropies_BK = scoring.score_packed(model, ids_BT, mask_BT, width, temperatures_B, True, bool(bonus))
+    logps_BK, entropies_BK = scoring.score_packed(model, ids_BT, mask_BT, width, temperatures_B, True)
     drawn = torch.Generator().manual_seed(0)
     factors_BK = torch.rand(logps_BK.shape, generator=drawn)
     ((logps_BK + bonus * entropies_BK) * factors_BK).sum().backward()

@@ -1,5 +1,6 @@
 """Every picture of README and docs is there, small, and made by `make pictures`."""
 
+import html
 import re
 import subprocess
 
@@ -28,7 +29,7 @@ def test_make_pictures_names_the_command():
 
 
 def words(svg):
-    return re.findall(r">([^<]+)</text>", svg)
+    return [html.unescape(text).replace("\xa0", " ") for text in re.findall(r">([^<]+)</text>", svg)]
 
 
 def test_the_screen_on_the_picture_is_the_screen_of_today(monkeypatch):
@@ -37,6 +38,15 @@ def test_the_screen_on_the_picture_is_the_screen_of_today(monkeypatch):
     assert "url(http" not in made
     assert words(made) == words((FOLDER / "watch.svg").read_text(encoding="utf-8"))
     assert any("held-out" in line for line in words(made))
+
+
+def test_the_picture_of_play_shows_one_task_from_invention_to_reward():
+    pytest.importorskip("trl")
+    shown = [set(words(svg)) for svg in (pictures.play().decode(), (FOLDER / "play.svg").read_text(encoding="utf-8"))]
+    for labels in shown:
+        assert {"prompt", "reply", "parsing", "executor", "verifier", "rewards"} <= {
+            line.split(" ")[0] for line in labels
+        }
 
 
 @pytest.mark.parametrize("name", ["loop.png", "dashboard.png"])

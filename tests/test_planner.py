@@ -22,9 +22,8 @@ from azr_lite.config import Config
 from azr_lite.errors import ConfigError, ModelError
 from azr_lite.planner import vram
 from azr_lite.planner.plan import Plan, natural_gpu, plan, plan_all, with_sampler
-from azr_lite.planner.shapes import KNOWN, Shape, shape_of, shape_of_config
 from azr_lite.planner.text import plan_table, plan_text, why_text
-from azr_lite.planner.vram import GB, detect_gpu, find_card
+from azr_lite.planner.vram import GB, KNOWN, Shape, detect_gpu, find_card, shape_of, shape_of_config
 from azr_lite.presets import PRESETS, list_presets, preset
 from azr_lite.train.distributed import check_processes
 from tests.tiny import tiny_model, tiny_policy, tiny_tokenizer

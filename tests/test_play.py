@@ -44,6 +44,8 @@ def test_nano_shows_the_way_of_one_task_of_each_type():
             asked, answered = ["prompt", "reply", "parsing", "executor", "verifier"], ["prompt", "reply", "parsing"]
             assert labels == [*asked, *answered, "verifier", "rewards"]
             assert "→" in part
+            assert re.search(r"^parsing   found: (?s:.{0,300}?)\binput\b", part, re.MULTILINE)
+        assert re.search(r"^model     writes 3 proposals, each of at most \d+ tokens …", part, re.MULTILINE)
         assert f"invent {name}" in part
     rewards = re.findall(r"^rewards +([✓·]{3})  solved (\d+)% of the time, .* earns (\S+)", text, re.MULTILINE)
     assert rewards, "nano makes valid proposals"
@@ -52,6 +54,7 @@ def test_nano_shows_the_way_of_one_task_of_each_type():
         assert round(100 * right / 3) == int(rate)
         assert float(earned) == pytest.approx(1 - right / 3 if 0 < right < 3 else 0.0, abs=0.006)
     assert solved == sum("✓" in marks for marks, _, _ in rewards)
+    assert text.rstrip().endswith(f"invented, checked and solved: {solved} of 3 task types; try --seed 2 or --tries 6")
     assert text == shown("nano", seed=1, tries=3)[1]
 
 

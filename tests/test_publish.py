@@ -20,7 +20,7 @@ import azr_lite.export  # noqa: E402
 from azr_lite.cli import main  # noqa: E402
 from azr_lite.config import Config  # noqa: E402
 from azr_lite.errors import PublishError  # noqa: E402
-from azr_lite.evaluation.scores import VERSION, Item, lines_of, summarize  # noqa: E402
+from azr_lite.evaluation.scores import VERSION, Item, Result, summarize  # noqa: E402
 from azr_lite.export import (  # noqa: E402
     check_repository,
     contents,
@@ -324,8 +324,7 @@ def test_the_card_gives_the_gain_of_the_exported_step_only(lora_run, tmp_path):
     (run / "eval").mkdir()
     for name, right in (("before", 4), ("step-2", 7)):
         items = [Item(str(i), "deduction", "", i < right, True, "", "", "", 5, False, i < right) for i in range(10)]
-        (run / "eval" / f"{name}.json").write_text(json.dumps({"version": VERSION, "scores": summarize(items)}))
-        (run / "eval" / f"{name}.jsonl").write_text(lines_of(items))
+        Result(name, items, {"version": VERSION, "scores": summarize(items)}).keep(run / "eval")
     text = (export(run, step="2") / "README.md").read_text()
     assert "| deduction | 10 | 40.0 % | 70.0 % | +30.0 [+1.6, +58.4] |" in text  # 0.3 -+ 1.96 * sqrt(0.3 * 0.7 / 10)
     assert "no held-out evaluation of both its start and step 1" in (export(run, step="1") / "README.md").read_text()

@@ -185,8 +185,10 @@ def test_own_rewards_stand_beside_the_named_ones():
 @pytest.mark.parametrize(
     ("reward", "sentence"),
     [
-        (lambda reply: 1.0, "failed: TypeError"),
-        (lambda reply: reply.nothing, r"failed: AttributeError.*\(test_rewards.py, line \d+\)"),
+        (lambda reply: 1.0, "gave 1.0; return named finite numbers"),
+        (lambda reply: None, "gave None; return named finite numbers"),
+        (lambda reply: reply.nothing, r"failed: AttributeError.*\(test_rewards.py, line \d+\); mend it; .* resume"),
+        (lambda reply: (_ for _ in ()).throw(OSError("two\nlines")), r"failed: OSError: two lines \(test_rewards.py"),
         (lambda reply: {"a": float("nan")}, "return named finite numbers"),
         (lambda reply: {"a/b": 1.0}, "return named finite numbers"),
         (lambda reply: {1: 1.0}, "return named finite numbers"),

@@ -66,7 +66,7 @@ def test_a_log_cut_mid_line_reads_up_to_it_and_damage_inside_is_named(run):
     path.write_text(whole[:-5])
     assert [line["step"] for line in run.metrics()] == [0, 1]
     path.write_text("garbage\n" + whole)
-    with pytest.raises(RunDirectoryError, match="line 1"):
+    with pytest.raises(RunDirectoryError, match="byte 0"):
         run.metrics()
 
 

@@ -8,8 +8,8 @@ from azr_lite.parsing import ParsedReply, parse_reply
 from azr_lite.prompts import get_style
 from azr_lite.selfplay import SelfPlay
 from azr_lite.tasks import Answer, Proposal, get_task_type, register_task_type
-from azr_lite.tasks.base import TripletTaskType
 from azr_lite.tasks.induction import leaks
+from azr_lite.tasks.triplets import TripletTaskType
 from azr_lite.triplet import (
     Completion,
     InductionTask,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 
+from azr_lite import lazy_names
 from azr_lite.course.checks import check
 from azr_lite.errors import ConfigError
-from azr_lite.lazy import lazy_names
 
 __all__ = ["PROFILES", "TOOLS", "check", "profile"]
 
@@ -36,9 +36,8 @@ TOOLS = {
         "azr_lite.parsing": "ParsedReply parse_reply",
         "azr_lite.prompts": "get_style",
         "azr_lite.prompts.words": "COMPACT",
-        "azr_lite.tasks": "Answer Proposal get_task_type",
+        "azr_lite.tasks": "Answer Deduction Proposal get_task_type",
         "azr_lite.tasks.base": "argument_text",
-        "azr_lite.tasks.deduction": "Deduction",
         # the sandbox
         "azr_lite.sandbox": "Job Level Limits Outcome Validation",
         "azr_lite.sandbox.executor": "level_of verdict",
@@ -62,9 +61,8 @@ TOOLS = {
         "azr_lite.errors": "ConfigError EvaluationError",
         "azr_lite.planner.plan": "natural_gpu plan_all",
         "azr_lite.planner.text": "plan_table plan_text",
-        "azr_lite.planner.shapes": "Shape shape_of",
-        "azr_lite.planner.vram": "NF4 VLLM_OVERHEAD activation_bytes adapter_bytes cache_bytes_per_token "
-        "gradient_bytes optimiser_bytes trainable_parameters weight_bytes",
+        "azr_lite.planner.vram": "NF4 Shape VLLM_OVERHEAD activation_bytes adapter_bytes cache_bytes_per_token "
+        "gradient_bytes optimiser_bytes shape_of trainable_parameters weight_bytes",
         "azr_lite.train.distributed": "launch_file",
     }.items()
     for name in names.split()

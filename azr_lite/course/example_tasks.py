@@ -17,8 +17,8 @@ from azr_lite.parsing import ParsedReply, parse_arguments
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK, Style, fence
 from azr_lite.sandbox.literal import read_value
 from azr_lite.sandbox.wire import canonical, render
-from azr_lite.tasks.base import Answer, Proposal, argument_text
-from azr_lite.tasks.deduction import Deduction
+from azr_lite.tasks import Answer, Deduction, Proposal
+from azr_lite.tasks.base import argument_text
 from azr_lite.triplet import Reason, Rejection, Rules, Task, Triplet, Verdict
 
 FORM = (

@@ -202,8 +202,7 @@ def made_to_think(problems: int) -> dict[str, dict[str, Any]]:
     from azr_lite.evaluation.reasoning import HELD_OUT_SEED, held_out_suite
     from azr_lite.evaluation.runner import answer
     from azr_lite.evaluation.scores import summarize
-    from azr_lite.nano.model import load_nano
-    from azr_lite.nano.sampler import NanoSampler
+    from azr_lite.nano.model import NanoSampler, load_nano
     from azr_lite.prompts.base import END_THINK
     from azr_lite.prompts.words import COMPACT
     from azr_lite.sandbox import Executor
@@ -211,8 +210,14 @@ def made_to_think(problems: int) -> dict[str, dict[str, Any]]:
     from azr_lite.verifier import Verifier
 
     model, tokenizer = load_nano()
-    sampler = NanoSampler(model, tokenizer.eos_token_id, tokenizer.pad_token_id, preset("nano").max_reply_tokens)
-    sampler.not_first = tokenizer.convert_tokens_to_ids(END_THINK)
+    closed = tokenizer.convert_tokens_to_ids(END_THINK)
+
+    class Thinking(NanoSampler):
+        def _decode(self, logits_BV: Any, *rest: Any) -> Any:
+            logits_BV[:, closed] = -1e9
+            return super()._decode(logits_BV, *rest)
+
+    sampler = Thinking(model, tokenizer.eos_token_id, tokenizer.pad_token_id, preset("nano").max_reply_tokens)
 
     def generate(prompts: Sequence[str]) -> list[Completion]:
         samples = sampler(tokenizer(list(prompts))["input_ids"], greedy=True, seed=0)

@@ -15,7 +15,6 @@ from azr_lite.course.demonstrations import backward_thought, forward_thought, re
 from azr_lite.nano.language import (
     INT,
     KINDS,
-    LETTERS,
     LIST,
     STR,
     Op,
@@ -34,11 +33,7 @@ DEPTHS = (0.2, 0.3, 0.3, 0.2)
 """Weights of 1, 2, 3 and 4 operations in a proposal."""
 
 
-OPS = tuple(
-    Op(kind, constants)
-    for kind in KINDS.values()
-    for constants in product(*(LETTERS if hole == "letter" else kind.digits for hole in kind.holes))
-)
+OPS = tuple(Op(kind, constants) for kind in KINDS for constants in product(*kind.holes))
 """Every operation of the mini-language, with every constant."""
 _BY_TEXT = {(op.text, op.kind.takes): op for op in OPS}
 _BY_HINT = {(op.hint, op.kind.takes): op for op in OPS}

@@ -39,7 +39,7 @@ _IDIOMS = (
     "x.upper()", "x.swapcase()", "x.replace(", "''.join(sorted(x))", "sorted(x)", "len(x)", "max(x)", "min(x)",
     "list(range(x))", "[x]", "[x, ", "[v + ", " for v in x]", " + ", " * ", " -> ", " <- ", " => ", ", ", "then ?",
 )  # fmt: skip
-_WORDS = tuple(dict.fromkeys(kind.name for kind in KINDS.values()))
+_WORDS = tuple(dict.fromkeys(kind.name for kind in KINDS))
 _NUMBERS = tuple(str(number) for number in range(10, 100))
 _ASCII = tuple(chr(code) for code in (9, 10, 11, 12, 13, *range(32, 127)))
 

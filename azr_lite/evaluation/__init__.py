@@ -1,6 +1,6 @@
 """Evaluation of reasoning, code and mathematics, with intervals; everything is kept (see `runner.evaluate`)."""
 
-from azr_lite.lazy import lazy_names
+from azr_lite import lazy_names
 
 _LAZY = {
     **dict.fromkeys(("evaluate", "Evaluation"), "azr_lite.evaluation.runner"),

@@ -13,12 +13,11 @@ from azr_lite.environment import require_training
 from azr_lite.errors import EvaluationError, TrainingError
 from azr_lite.evaluation.suite import Generator, Prompt, Reply, Sampling, until_stop
 from azr_lite.prompts import get_style
-from azr_lite.prompts.base import END_THINK, THINK, Style
+from azr_lite.prompts.base import END_THINK, THINK, Codec, Ended, Style
 from azr_lite.rundir import RunDir
 from azr_lite.train.checkpoints import is_whole, step_of
 
 if TYPE_CHECKING:
-    from azr_lite.codec import Codec, Ended
     from azr_lite.train.cpu import CpuSampler
     from azr_lite.train.policy import Policy
 
@@ -67,7 +66,7 @@ class TransformersGenerator:
     def _sample(self, rows: Sequence[tuple[str, list[int], Ended | None]], how: Sampling, seed: int) -> list[Reply]:
         replies = []
         for (prompt, prompt_ids, rule), out in zip(rows, self._ids(rows, how, seed), strict=True):
-            cut = out[-1] not in self.codec.eos_ids and len(out) >= how.max_tokens
+            cut = len(out) >= how.max_tokens and out[-1] not in self.codec.eos_ids
             said = self.codec.completion(prompt, prompt_ids, (out, None, cut), _stopping(rule, how.stop))
             replies.append(Reply(prompt, until_stop(said.text, how.stop)[0], len(said.ids), said.truncated))
         return replies
@@ -77,8 +76,7 @@ class TransformersGenerator:
         import torch
         from transformers import GenerationConfig
 
-        from azr_lite.codec import seeded
-        from azr_lite.train.generation import EndedRows, sample_replies
+        from azr_lite.train.generation import EndedRows, sample_replies, seeded
 
         ids, ended, greedy = [ids for _, ids, _ in rows], [rule for *_, rule in rows], not how.temperature
         if self.sampler:
@@ -249,7 +247,6 @@ def open_model(
 
 
 def _load(config: Config, checkpoint: Path | None, name: str) -> tuple[TransformersGenerator, Style, tuple[str, ...]]:
-    from azr_lite.codec import Codec
     from azr_lite.train.policy import load_policy
 
     nano, adapter = config.model == "nano", bool(checkpoint and (checkpoint / "adapter_config.json").exists())
@@ -270,7 +267,7 @@ def _load(config: Config, checkpoint: Path | None, name: str) -> tuple[Transform
     eos = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
     sampler = None
     if nano and not adapter:
-        from azr_lite.nano.sampler import NanoSampler
+        from azr_lite.nano.model import NanoSampler
 
         sampler = NanoSampler(policy.model, tokenizer.eos_token_id, tokenizer.pad_token_id, 256)
     codec = Codec(tokenizer, style, sorted(eos), policy.untrained)

@@ -261,9 +261,6 @@ def read_assertion(text: str, kind: str) -> str | None:
     return None
 
 
-# ---------------------------------------------------------------- the suites
-
-
 def cruxeval_suite(kind: str, scope: str, style: Style, verifier: Verifier, protocol: str = "azr") -> ReasoningSuite:
     """CRUXEval as ``deduction`` (its task O) or ``abduction`` (I). `scope` "strict": the programs whose input is one
     or more literals (787 of 800, as self-play demands); "all": all of them, for comparison with published numbers."""

@@ -31,8 +31,6 @@ from azr_lite.sandbox import Executor
 from azr_lite.triplet import Rules
 from azr_lite.verifier import Verifier
 
-KNOWN = tuple(BUILDERS)  # every name that --suite takes besides the groups
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -82,7 +80,7 @@ def evaluate(
 
     Args:
         model: hub id, folder, GGUF file, ``nano``, or a run's folder (``RUN@12``: its step 12, ``RUN@0``: its start).
-        suite: reasoning, code, math, all, or names of `KNOWN`, separated by commas.
+        suite: reasoning, code, math, all, or names of suites, separated by commas; a wrong name lists all.
         data: suite to file or hub id, for suites that are not shipped and for other versions of those that are.
         tell: called with one line for each choice made and each suite left out.
         options: any field of `suite.Options`, such as ``compare="RUN@0"`` or ``items=40``.
@@ -101,8 +99,8 @@ def evaluate(
     asked, sources = Options(**options), data or {}
     words = [word.strip() for word in suite.split(",")]
     names = list(dict.fromkeys(name for word in words for name in GROUPS.get(word, (word,))))
-    if unknown := [name for name in (*names, *sources) if name not in KNOWN]:
-        known = ", ".join(KNOWN)
+    if unknown := [name for name in (*names, *sources) if name not in BUILDERS]:
+        known = ", ".join(BUILDERS)
         raise EvaluationError(f"there is no suite {unknown[0]!r}; choose reasoning, code, math, all, or from: {known}")
     with Executor(allow_weak=asked.allow_weak) as executor:
         verifier = Verifier(executor, Rules())
@@ -119,11 +117,9 @@ def evaluate(
             for name, why in left_out.items():
                 tell(f"{name} is left out: {why}")
             folder = folder or opened.folder or Path("evals") / _safe(named)
-            results = {}
-            for each in suites:
-                each = dataclasses.replace(each, **asked.of_sampling())
-                how = {"items": asked.items, "seed": asked.seed, "chunk": opened.chunk}
-                results[each.name] = run_suite(opened.generator, each, folder, **how)
+            how = {"items": asked.items, "seed": asked.seed, "chunk": opened.chunk}
+            suites = [dataclasses.replace(each, **asked.of_sampling()) for each in suites]
+            results = {each.name: run_suite(opened.generator, each, folder, **how) for each in suites}
             return Evaluation(named, opened.model, folder, results, left_out)
 
         # The base goes first: where it cannot be loaded, nothing was asked in vain.
@@ -160,9 +156,6 @@ def _safe(named: str) -> str:
     return re.sub(r"[^\w.@-]+", "-", "-".join(Path(named).parts[-2:])).strip("-")
 
 
-# ---------------------------------------------------------------- one suite
-
-
 def answer(generator: Generator, suite: Suite, questions: Sequence[Question]) -> list[Item]:
     """Ask all questions at once and mark the replies; nothing is kept."""
     return _mark(suite, questions, generator.generate([q.prompt for q in questions], _sampling(suite)))
@@ -181,15 +174,12 @@ def _mark(suite: Suite, questions: Sequence[Question], replies: Sequence[Sequenc
     ]
 
 
-def record_of(
-    suite: Suite, generator: Generator, questions: Sequence[Question], items: Sequence[Item], seconds: float, seed: int
-) -> dict[str, Any]:
+def record_of(suite: Suite, heading: Mapping[str, Any], items: Sequence[Item], seconds: float) -> dict[str, Any]:
     """What NAME.json holds of this evaluation."""
     return {
         "version": VERSION,
         "suite": suite.name,
-        "protocol": suite.protocol,
-        "asked": _asked(suite, generator, questions, seed),
+        **heading,
         "scores": summarize(items),
         "truncated": sum(item.truncated for item in items) / max(1, len(items)),
         "tokens": sum(item.tokens for item in items),
@@ -199,11 +189,11 @@ def record_of(
     }
 
 
-def _asked(suite: Suite, generator: Generator, questions: Sequence[Question], seed: int) -> dict[str, Any]:
+def heading_of(suite: Suite, generator: Generator, questions: Sequence[Question], seed: int) -> dict[str, Any]:
     """All that decides the replies: two evaluations with the same of it are the same evaluation."""
     parts = [[q.id, q.prompt.text, q.prompt.prefill, q.prompt.chat] for q in questions]
     prompts = json.dumps(parts, ensure_ascii=False)
-    return {
+    asked = {
         "generator": generator.describe(),
         "data": suite.data.describe(),
         "questions": len(questions),
@@ -214,6 +204,7 @@ def _asked(suite: Suite, generator: Generator, questions: Sequence[Question], se
         "stop": list(suite.stop),
         "seed": seed,
     }
+    return {"protocol": suite.protocol, "asked": asked}
 
 
 def run_suite(
@@ -223,7 +214,7 @@ def run_suite(
     NAME.replies.json holds the replies of an unfinished suite, written whole after each chunk."""
     questions = choose(suite.questions(), items)
     name = f"{suite.name}-{items}" if items else suite.name
-    heading = {"protocol": suite.protocol, "asked": _asked(suite, generator, questions, seed)}
+    heading = heading_of(suite, generator, questions, seed)
     if known := read_result(folder, name):
         _refuse_another(folder / f"{name}.json", known.record, heading)
         return known
@@ -249,7 +240,7 @@ def run_suite(
                 write_json(waiting, kept)
                 tell(len(kept["replies"]))
     marked = _mark(suite, questions, [[Reply(**reply) for reply in kept["replies"][q.id]] for q in questions])
-    result = Result(name, marked, record_of(suite, generator, questions, marked, kept["seconds"], seed))
+    result = Result(name, marked, record_of(suite, heading, marked, kept["seconds"]))
     result.keep(folder)
     waiting.unlink(missing_ok=True)
     return result

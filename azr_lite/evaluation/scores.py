@@ -47,9 +47,6 @@ class Item:
     parts: dict[str, bool] = field(default_factory=dict)
 
 
-# ---------------------------------------------------------------- files
-
-
 @dataclass(frozen=True)
 class Result:
     """One suite answered by one model. `record`: what NAME.json holds."""
@@ -63,31 +60,26 @@ class Result:
         return self.record["scores"]
 
     def keep(self, folder: Path) -> None:
-        write_text(folder / f"{self.name}.jsonl", lines_of(self.items))
+        lines = (json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in self.items)
+        write_text(folder / f"{self.name}.jsonl", "".join(lines))
         write_json(folder / f"{self.name}.json", self.record)  # last: it says that all is there
 
 
-def lines_of(items: Sequence[Item]) -> str:
-    """Items as JSON lines."""
-    return "".join(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in items)
-
-
 def read_items(path: Path) -> list[Item]:
-    """Inverse of `lines_of`, from a file."""
+    """The items of a NAME.jsonl."""
     return [Item(**json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
-def evaluated_step(path: Path) -> int:
-    """The self-play step of an evaluation made in training: 0 of ``before``, N of ``step-N``; else ValueError."""
-    return 0 if path.stem == "before" else int(path.stem.removeprefix("step-"))
-
-
 def scores_until(folder: Path, step: float = math.inf) -> dict[int, dict[str, dict[str, Any]]]:
-    """The scores of every evaluation made in training up to and including this step, by step; damaged ones left out."""
+    """The scores of every evaluation made in training up to and including this step, by step; damaged ones left out.
+
+    ``before`` is that of step 0, ``step-N`` that of step N.
+    """
     found: dict[int, dict[str, dict[str, Any]]] = {}
     for path in folder.glob("*.json"):
         with suppress(ValueError, KeyError, TypeError, OSError):  # another suite's, or half-written
-            if (made := evaluated_step(path)) <= step:
+            made = 0 if path.stem == "before" else int(path.stem.removeprefix("step-"))
+            if made <= step:
                 found[made] = json.loads(path.read_text(encoding="utf-8"))["scores"]
     return found
 
@@ -107,9 +99,6 @@ def read_result(folder: Path, name: str) -> Result | None:
         told = f"{path} has format {version}, and this azr_lite reads {VERSION}; evaluate again in another folder"
         raise EvaluationError(told)
     return Result(name, items, record)
-
-
-# ---------------------------------------------------------------- scores
 
 
 def score(items: Sequence[Item]) -> dict[str, Any]:
@@ -280,8 +269,8 @@ def mcnemar(won: int, lost: int) -> float:
 def pass_at_k(n: int, right: int, k: int) -> float:
     """Unbiased chance that at least one of k replies, drawn from the n made without putting back, is right.
 
-    1 - C(n-c, k) / C(n, k) = 1 - Π_{i=n-c+1..n} (1 - k/i) with c = `right` (Chen et al. 2021, equation 1); the product
-    does not overflow. EvaluationError unless 1 ≤ k ≤ n and 0 ≤ c ≤ n.
+    1 - C(n-c, k) / C(n, k) with c = `right` (Chen et al. 2021, equation 1). EvaluationError unless 1 ≤ k ≤ n and
+    0 ≤ c ≤ n.
 
     Examples:
         >>> [pass_at_k(n=4, right=1, k=k) for k in (1, 2, 4)]
@@ -292,7 +281,7 @@ def pass_at_k(n: int, right: int, k: int) -> float:
     if not 1 <= k <= n:
         told = f"pass@{k} cannot be estimated from {n} replies per question; take k from 1 to {n}, or make more replies"
         raise EvaluationError(told)
-    return 1.0 - math.prod(1.0 - k / i for i in range(n - right + 1, n + 1))
+    return 1.0 - math.comb(n - right, k) / math.comb(n, k)
 
 
 def bootstrap(values: Sequence[float] | np.ndarray, seed: int = SEED, draws: int = 10_000) -> tuple[float, float]:

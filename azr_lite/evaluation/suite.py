@@ -88,9 +88,6 @@ def _from_hub(name: str, source: str) -> Data:
     return Data(name, f"hub: {source}", hashlib.sha256(lines.encode()).hexdigest(), rows)
 
 
-# ---------------------------------------------------------------- nouns
-
-
 @dataclass(frozen=True)
 class Prompt:
     """What a model is asked. `text`: the user's message where `chat` is set (the generator puts the model's own chat
@@ -213,8 +210,6 @@ class Generator(Protocol):
     def generate(self, prompts: Sequence[Prompt], how: Sampling) -> list[list[Reply]]:
         """`how.samples` replies to each prompt."""
 
-
-# ---------------------------------------------------------------- what a user chooses
 
 PROTOCOLS = {"reasoning": ("azr", "assert-direct"), "code": ("evalplus", "azr")}
 """How suites can be asked. Of the reasoning suites CRUXEval alone knows ``assert-direct``."""

@@ -31,9 +31,9 @@ from transformers import (
 
 from azr_lite.config import Config
 from azr_lite.errors import PublishError
-from azr_lite.export.model_card import Base, Export, model_card
+from azr_lite.export.model_card import Export, model_card
 from azr_lite.rundir import RunDir, write_json, write_text
-from azr_lite.train.checkpoints import is_whole, last_whole_checkpoint, step_of
+from azr_lite.train.checkpoints import is_whole, step_of
 from azr_lite.train.policy import in_type, load_policy
 
 TOKENIZER = (
@@ -60,27 +60,16 @@ def export(
     dtype: str = "float32",
     where: str = "",
 ) -> Path:
-    """Write the model of a checkpoint as a folder of its own, whole or not at all.
+    """Write the model of a checkpoint as a folder of its own, whole or not at all; returns the folder.
 
-    Args:
-        run_dir: the run directory.
-        output: the new folder; empty: inside the run.
-        step: last, best (where the run has the stop rule on) or a step's number.
-        merge: add the adapter to its base.
-        role: solver (default) or proposer, of split roles.
-        dtype: of whole and merged models.
-        where: the repository it will be in, for the card.
-
-    Returns:
-        The folder.
-
-    Raises:
-        PublishError: what was asked for is not there, or the folder cannot be written.
+    `output`: the new folder; empty: inside the run. `step`: last, best (where the run has the stop rule on) or a step's
+    number. `merge`: add the adapter to its base. `role`: solver (default) or proposer, of split roles. `dtype`: of
+    whole and merged models. `where`: the repository it will be in, for the card.
+    PublishError: what was asked for is not there, or the folder cannot be written.
     """
     run = RunDir.open(run_dir)
     config = run.config()
-    checkpoint = _checkpoint(run, step, config.updates_per_step)
-    number = step_of(checkpoint) // config.updates_per_step
+    number, checkpoint = _checkpoint(run, step, config.updates_per_step)
     adapter, role = _adapter(checkpoint, config, role)
     if merge and adapter is None:
         raise PublishError(f"{run.path} trained all weights, so there is nothing to merge; drop --merge")
@@ -91,12 +80,12 @@ def export(
     kind = "whole" if adapter is None else "merged" if merge else "adapter"
     name = "-".join(filter(None, ("export", kind, role, f"step-{number}")))
     target = Path(output) if str(output) else run.path / name
-    base = _base(config)
+    base, *about = _base(config)
     with _appearing(target) as folder:
         if kind == "adapter":
             shutil.copyfile(adapter / "adapter_model.safetensors", folder / "adapter_model.safetensors")
             settings = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-            write_json(folder / "adapter_config.json", {**settings, "base_model_name_or_path": base.name})
+            write_json(folder / "adapter_config.json", {**settings, "base_model_name_or_path": base})
             _copy_tokenizer(checkpoint, folder)
         else:
             model = _whole(checkpoint) if adapter is None else _merged(config, adapter)
@@ -105,29 +94,25 @@ def export(
             read_back = AutoModelForCausalLM.from_pretrained(folder, dtype=wanted.dtype).eval()
             if not torch.equal(_logits(read_back), wanted):
                 raise PublishError("the export, read back, gives other logits; please report this with its base model")
-        made = Export(kind, number, base, dtype, role)
+        made = Export(kind, number, dtype, role, base, *about)
         write_text(folder / "README.md", model_card(run, made, where or target.name))
     return target
 
 
-# ---------------------------------------------------------------- which checkpoint, which weights
-
-
-def _checkpoint(run: RunDir, step: str, updates: int) -> Path:
+def _checkpoint(run: RunDir, step: str, updates: int) -> tuple[int, Path]:
     whole = {step_of(path) // updates: path for path in run.path.glob("checkpoint-*") if is_whole(path)}
     if not whole:
         raise PublishError(f"{run.path} has no whole checkpoint; let it train until it saves one")
     if step == "last":
-        return last_whole_checkpoint(run.path)
-    if step == "best":
+        step = str(max(whole))
+    elif step == "best":
         best = ((run.summary() or {}).get("best") or {}).get("checkpoint")
-        if best is None or not is_whole(run.path / best):
+        if not (step := next((str(number) for number, path in whole.items() if path.name == best), "")):
             raise PublishError(f"{run.path} marks no best checkpoint; give a step, or train with --stop-patience")
-        return run.path / best
     if not step.isdecimal() or int(step) not in whole:
         steps = ", ".join(map(str, sorted(whole)))
         raise PublishError(f"{run.path} has no checkpoint of step {step}; choose last, best or one of: {steps}")
-    return whole[int(step)]
+    return int(step), whole[int(step)]
 
 
 def _adapter(checkpoint: Path, config: Config, role: str) -> tuple[Path | None, str]:
@@ -152,23 +137,20 @@ def is_local(named: str) -> bool:
     return is_path or Path(named).expanduser().exists()
 
 
-def _base(config: Config) -> Base:
-    """What training started from, and its licence where the model itself names one."""
+def _base(config: Config) -> tuple[str, bool, str, str]:
+    """What training started from, and its licence where the model itself names one: the last fields of `Export`."""
     named, path = config.model, Path(config.model).expanduser()
     if named == "nano":
-        return Base("nano", False, "apache-2.0")
+        return "nano", False, "apache-2.0", ""
     local = is_local(named)
-    licences: list[Any] = []
+    licences: tuple[Any, Any] = "", ""
     with suppress(Exception):  # no page, no network, no access, no such field: then the licence is simply not known
         page = path / "README.md" if local else Path(hf_hub_download(named, "README.md"))
         data = ModelCard(page.read_text(encoding="utf-8"), ignore_metadata_errors=True).data
-        licences = [data.get("license"), data.get("license_name")]
+        licences = data.get("license"), data.get("license_name")
     # Only names: they come from a stranger's page and go into ours.
-    plain = [name if isinstance(name, str) and re.fullmatch(r"[\w.+ -]{1,60}", name) else "" for name in licences]
-    return Base(path.resolve().name if local else named, not local, *plain)
-
-
-# ---------------------------------------------------------------- making the model
+    plain = (name if isinstance(name, str) and re.fullmatch(r"[\w.+ -]{1,60}", name) else "" for name in licences)
+    return path.resolve().name if local else named, not local, *plain
 
 
 def _whole(checkpoint: Path) -> PreTrainedModel:
@@ -228,9 +210,6 @@ def _logits(model: Any) -> torch.Tensor:
     """The model's logits, shape (1, 48, V), on 48 token ids spread over the vocabulary."""
     ids = torch.arange(1, 49) * 7919 % model.config.vocab_size
     return model(input_ids=ids[None]).logits
-
-
-# ---------------------------------------------------------------- files
 
 
 @contextmanager

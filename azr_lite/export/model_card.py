@@ -23,31 +23,20 @@ EXAMPLE = Triplet("deduction", "def f(x):\n    x = x[1:]\n    return len(x)", "'
 
 
 @dataclass(frozen=True)
-class Base:
-    """The model that training started from.
-
-    `name`: a hub id where `on_hub`, else nano or the name of a file or folder, without its place. `licence`: the hub's
-    short name, empty where it is not known; `licence_name`: what stands behind the name other.
-    """
-
-    name: str
-    on_hub: bool
-    licence: str = ""
-    licence_name: str = ""
-
-
-@dataclass(frozen=True)
 class Export:
-    """What was exported. `kind`: adapter, merged (adapter added to its base) or whole.
-
-    `role`: solver or proposer where they are apart, else empty.
-    """
+    """What was exported. `kind`: adapter, merged (adapter added to its base) or whole. `role`: solver or proposer where
+    they are apart, else empty. `base`: what training started from: a hub id where `on_hub`, else nano or the name of a
+    file or folder, without its place. `licence`: the hub's short name, empty where it is not known; `licence_name`:
+    what stands behind the name other."""
 
     kind: str
     step: int
-    base: Base
     dtype: str
-    role: str = ""
+    role: str
+    base: str
+    on_hub: bool
+    licence: str
+    licence_name: str
 
 
 def model_card(run: RunDir, export: Export, where: str) -> str:
@@ -68,7 +57,6 @@ def model_card(run: RunDir, export: Export, where: str) -> str:
     pages.filters["cell"] = lambda code: "`" + " ".join(code.replace("`", "'").replace("|", "\\|").split()) + "`"
     page = pages.get_template("model_card.md.jinja").render(
         export=export,
-        base=export.base,
         config=config,
         where=where,
         command=public(command),

@@ -13,7 +13,7 @@ from typing import Any
 
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError, RunDirectoryError
-from azr_lite.observe.reader import form_checked, log_lines, open_run
+from azr_lite.observe.reader import form_checked, open_run
 from azr_lite.prompts import get_style
 from azr_lite.rundir import RunDir, write_text
 from azr_lite.sandbox import Executor
@@ -39,7 +39,7 @@ def task_rows(run: RunDir) -> Iterator[dict[str, Any]]:
     """One row per different valid task of a run, oldest first. RunDirectoryError for a damaged log."""
     lines: dict[str, list[str]] = {}
     with form_checked(run):
-        for line in log_lines(run, "tasks.jsonl"):
+        for line in run.read("tasks.jsonl"):
             task = line["task"]
             if line["ok"] and task["id"] not in lines:
                 first = line["parents"][0] if line["parents"] else ""
@@ -78,16 +78,10 @@ def read_rows(source: str | Path) -> list[dict[str, Any]]:
 
 
 def write_tasks(run: str | Path, to: str, private: bool = True) -> str:
-    """Write the tasks of a run; returns where they are now.
+    """Write a run's tasks to FILE.parquet, a new FOLDER (with a dataset card), or hub:USER/NAME; where they are now.
 
-    Args:
-        run: The run's folder.
-        to: FILE.parquet; a new FOLDER, which gets a dataset card too; or hub:USER/NAME.
-        private: Whether a repository that is made here is private.
-
-    Raises:
-        ConfigError: There is no task yet, or the place is taken.
-        PublishError: The hub refuses.
+    `private`: of a repository that is made here. ConfigError: no task yet, or the place is taken. PublishError: the hub
+    refuses.
     """
     from datasets import Dataset, Features, List, Value
 

@@ -24,15 +24,9 @@ def questions(
 ) -> dict[str, datasets.Dataset]:
     """What a YAML file's `custom_dataset` gives: a test split. The harness passes its ``--metadata`` on.
 
-    Args:
-        kind: deduction, abduction or induction.
-        style: r1 (base models), or chat (with ``--apply_chat_template``).
-        tasks: A run, or what `azr-lite tasks` wrote, instead of CRUXEval (induction: EvalPlus programs).
-        items: So many questions, chosen as ``azr-lite eval --items`` does; 0: all.
-        hint: Of EvalPlus programs, tell the first sentence too.
-
-    Raises:
-        ConfigError: No question is left.
+    `kind`: deduction, abduction or induction. `style`: r1 (base models), or chat (with ``--apply_chat_template``).
+    `tasks`: a run, or what `azr-lite tasks` wrote, instead of CRUXEval (induction: EvalPlus programs, with `hint` their
+    first sentence). `items`: so many questions, chosen as by ``azr-lite eval --items``; 0: all. ConfigError: none left.
     """
     play = player(style)
     words, verifier = play.style, play.verifier

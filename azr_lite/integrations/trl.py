@@ -24,15 +24,10 @@ Reward = Callable[..., list[float | None]]
 
 
 def dataset(run: str | Path, style: str = "r1", task_types: Sequence[str] = TYPES) -> datasets.Dataset:
-    """The tasks that a run invented, as prompts for a solver.
+    """The tasks that a run invented (or what `azr-lite tasks` wrote), as prompts for a solver.
 
-    Args:
-        run: A run's folder, or what `azr-lite tasks` wrote.
-        style: r1 (base models), chat (instruct models: conversational prompts) or compact (nano).
-        task_types: Which of its tasks; ConfigError where it has none.
-
-    Returns:
-        Rows with `prompt`; `task`, which the rewards read; `id`, `type`, `step` and `solve_rate`, to filter by.
+    `style`: r1 (base models), chat (instruct models: conversational prompts) or compact (nano). Rows have `prompt`;
+    `task`, which the rewards read; `id`, `type`, `step` and `solve_rate`, to filter by. ConfigError: no such task.
     """
     play, rows = player(style), []
     for row in read_rows(run):

@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import random
 import re
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,8 +34,8 @@ class Kind:
     """A kind of operation.
 
     `name` also stands for it in messages. `takes`, `gives`: types of the value before and after. `template`: its
-    expression. `forth` does what the template says, `back` is a canonical way back (None where it fails). `holes`: the
-    type of each constant ("letter" or "digit"). `digits`: those that may be constants.
+    expression. `forth` does what the template says, `back` is a canonical way back (None where it fails). `holes`: for
+    each constant the characters it may be.
     """
 
     name: str
@@ -46,7 +45,6 @@ class Kind:
     forth: Callable[..., Value]
     back: Callable[..., Value | None]
     holes: tuple[str, ...] = ()
-    digits: str = DIGITS
 
 
 def _halves(v: Value) -> Value | None:
@@ -71,41 +69,38 @@ _BOTH = (
 )
 """Name, template, forth and back of the kinds that work on strings and on lists alike."""
 
-_KINDS = (
-    *(Kind(name, STR, STR, template, forth, back) for name, template, forth, back in _BOTH),
-    *(Kind(name, LIST, LIST, template, forth, back) for name, template, forth, back in _BOTH),
+KINDS = (
+    *(Kind(name, t, t, template, forth, back) for t in (STR, LIST) for name, template, forth, back in _BOTH),
     Kind("caps", STR, STR, "x.upper()", str.upper, lambda v: v.lower() if v == v.upper() else None),
     Kind("swap", STR, STR, "x.swapcase()", str.swapcase, lambda v: v.swapcase()),
-    Kind("end", STR, STR, "x + '{}'", lambda v, c: v + c, lambda v, c: v[:-1] if v[-1:] == c else None, ("letter",)),
-    Kind("start", STR, STR, "'{}' + x", lambda v, c: c + v, lambda v, c: v[1:] if v[:1] == c else None, ("letter",)),
-    Kind("turn", STR, STR, "x.replace('{}', '{}')", str.replace, _replaced, ("letter", "letter")),
+    Kind("end", STR, STR, "x + '{}'", lambda v, c: v + c, lambda v, c: v[:-1] if v[-1:] == c else None, (LETTERS,)),
+    Kind("start", STR, STR, "'{}' + x", lambda v, c: c + v, lambda v, c: v[1:] if v[:1] == c else None, (LETTERS,)),
+    Kind("turn", STR, STR, "x.replace('{}', '{}')", str.replace, _replaced, (LETTERS, LETTERS)),
     Kind("order", STR, STR, "''.join(sorted(x))",
          lambda v: "".join(sorted(v)), lambda v: v if list(v) == sorted(v) else None),
     Kind("size", STR, INT, "len(x)", len, lambda v: "a" * v if 0 < v <= MAX_ITEMS else None),
     Kind("size", LIST, INT, "len(x)", len, lambda v: [1] * v if 0 < v <= MAX_ITEMS else None),
     Kind("sort", LIST, LIST, "sorted(x)", sorted, lambda v: v if v == sorted(v) else None),
     Kind("put", LIST, LIST, "x + [{}]",
-         lambda v, c: [*v, int(c)], lambda v, c: v[:-1] if v[-1:] == [int(c)] else None, ("digit",)),
+         lambda v, c: [*v, int(c)], lambda v, c: v[:-1] if v[-1:] == [int(c)] else None, (DIGITS,)),
     Kind("push", LIST, LIST, "[{}] + x",
-         lambda v, c: [int(c), *v], lambda v, c: v[1:] if v[:1] == [int(c)] else None, ("digit",)),
+         lambda v, c: [int(c), *v], lambda v, c: v[1:] if v[:1] == [int(c)] else None, (DIGITS,)),
     Kind("raise", LIST, LIST, "[v + {} for v in x]",
-         lambda v, c: [i + int(c) for i in v], lambda v, c: [i - int(c) for i in v], ("digit",), "123"),
+         lambda v, c: [i + int(c) for i in v], lambda v, c: [i - int(c) for i in v], ("123",)),
     Kind("top", LIST, INT, "max(x)", max, lambda v: [v]),
     Kind("low", LIST, INT, "min(x)", min, lambda v: [v]),
     Kind("first", LIST, INT, "x[0]", lambda v: v[0], lambda v: [v]),
     Kind("last", LIST, INT, "x[-1]", lambda v: v[-1], lambda v: [v]),
     Kind("more", INT, INT, "x + {}",
-         lambda v, c: v + int(c), lambda v, c: v - int(c) if v >= int(c) else None, ("digit",), "123456789"),
+         lambda v, c: v + int(c), lambda v, c: v - int(c) if v >= int(c) else None, ("123456789",)),
     Kind("twice", INT, INT, "x * 2", lambda v: v * 2, lambda v: v // 2 if v % 2 == 0 else None),
     Kind("box", INT, LIST, "[x]", lambda v: [v], lambda v: v[0] if len(v) == 1 else None),
     Kind("pair", INT, LIST, "[x, {}]",
-         lambda v, c: [v, int(c)], lambda v, c: v[0] if len(v) == 2 and v[1] == int(c) else None, ("digit",)),
+         lambda v, c: [v, int(c)], lambda v, c: v[0] if len(v) == 2 and v[1] == int(c) else None, (DIGITS,)),
     Kind("count", INT, LIST, "list(range(x))",
          lambda v: list(range(v)), lambda v: len(v) if v == list(range(len(v))) and v else None),
 )
 # fmt: on
-KINDS: dict[tuple[str, str], Kind] = {(kind.name, kind.takes): kind for kind in _KINDS}
-"""By (name, type taken): some names work on strings and lists alike, with the same text."""
 
 
 @dataclass(frozen=True)
@@ -162,26 +157,23 @@ def states(ops: tuple[Op, ...], value: Value) -> list[Value] | None:
     return found
 
 
-def _pattern(template: str) -> re.Pattern[str]:
-    return re.compile(re.escape(template).replace(r"'\{\}'", r"('[^']*')").replace(r"\{\}", r"(\d+)"))
-
-
-_PATTERNS = {_pattern(template): name for template, name in {k.template: k.name for k in _KINDS}.items()}
+_CHAIN = re.compile(r"def \w+\(x\):\n(?P<steps>(?:    x = .*\n)*)    return (?P<last>.*)")
+_PATTERNS = {
+    re.compile(re.escape(kind.template).replace(r"'\{\}'", r"'[^']*'").replace(r"\{\}", r"\d+")): kind.name
+    for kind in KINDS
+}
 
 
 @lru_cache(maxsize=65536)
 def skeleton(program: str) -> tuple[str, ...] | None:
     """The kinds of a program in order, or None for what is not a plain chain of this language's operations."""
     try:
-        first, *steps, last = ast.unparse(ast.parse(program)).splitlines()
+        found = _CHAIN.fullmatch(ast.unparse(ast.parse(program)))
     except (SyntaxError, ValueError):
         return None
-    known_form = re.fullmatch(r"def \w+\(x\):", first) and all(step.startswith("    x = ") for step in steps)
-    if not known_form or not last.startswith("    return "):
+    if found is None:
         return None
-    texts = [step.removeprefix("    x = ") for step in steps]
-    if last != "    return x":
-        texts.append(last.removeprefix("    return "))
+    texts = re.findall("    x = (.*)\n", found["steps"]) + ([] if found["last"] == "x" else [found["last"]])
     names = [next((name for pattern, name in _PATTERNS.items() if pattern.fullmatch(text)), None) for text in texts]
     return None if None in names else tuple(names)
 
@@ -222,20 +214,27 @@ INDUCTION_INPUTS, INDUCTION_SHOWN = 6, 3
 TYPE_WEIGHTS = {STR: 0.5, LIST: 0.4, INT: 0.1}
 _TO_INT_WEIGHT = 0.35
 
-_BY_TYPE: dict[str, list[Kind]] = defaultdict(list)
-for _kind in KINDS.values():
-    _BY_TYPE[_kind.takes].append(_kind)
+_BY_TYPE = {t: [kind for kind in KINDS if kind.takes == t] for t in (STR, LIST, INT)}
 _WEIGHTS = {t: [_TO_INT_WEIGHT if k.gives == INT and t != INT else 1.0 for k in kinds] for t, kinds in _BY_TYPE.items()}
 
 
-def draw_value(rng: random.Random, type_: str) -> Value:
-    """A small input: two to five letters, two to five digits, or an integer up to 9."""
-    if type_ == INT:
+def draw_value(rng: random.Random, ops: tuple[Op, ...]) -> Value:
+    """A small input for these operations: two to five letters, two to five digits, or an integer up to 9.
+
+    A letter that the program replaces is more likely in it, so that replacing does something.
+    """
+    takes = ops[0].kind.takes if ops else STR
+    if takes == INT:
         return rng.randint(1, 9)
     length = rng.randint(2, 5)
-    if type_ == STR:
-        return "".join(rng.choice(LETTERS) for _ in range(length))
-    return [rng.randint(0, 9) for _ in range(length)]
+    if takes == LIST:
+        return [rng.randint(0, 9) for _ in range(length)]
+    value = [rng.choice(LETTERS) for _ in range(length)]
+    replaced = [op.constants[0] for op in ops if op.kind.name == "turn"]
+    if replaced and rng.random() < 0.8:
+        spot = rng.randrange(length)
+        value[spot] = rng.choice(replaced)
+    return "".join(value)
 
 
 def draw_op(rng: random.Random, takes: str) -> Op:
@@ -243,8 +242,7 @@ def draw_op(rng: random.Random, takes: str) -> Op:
     kind = rng.choices(_BY_TYPE[takes], _WEIGHTS[takes])[0]
     constants: list[str] = []
     for hole in kind.holes:
-        pool = kind.digits if hole == "digit" else LETTERS
-        constants.append(rng.choice([c for c in pool if hole == "digit" or c not in constants]))
+        constants.append(rng.choice([one for one in hole if one not in constants]))
     return Op(kind, tuple(constants))
 
 
@@ -268,20 +266,9 @@ def draw_run(rng: random.Random, depth: int, reserved: bool | None = False) -> t
     """A chain with an input: the operations and all states from the input to the output, each within bounds."""
     for _ in range(MAX_TRIES):
         ops = draw_ops(rng, depth, reserved)
-        run = states(ops, _value_for(rng, ops))
-        if run is not None:
+        if run := states(ops, draw_value(rng, ops)):
             return ops, run
     raise ValueError(f"no runnable chain of {depth} operations in {MAX_TRIES} draws; ask for fewer operations")
-
-
-def _value_for(rng: random.Random, ops: tuple[Op, ...]) -> Value:
-    """An input; letters that the program replaces or adds are more likely in it, so that replacing does something."""
-    value = draw_value(rng, ops[0].kind.takes if ops else STR)
-    letters = [op.constants[0] for op in ops if op.kind.name == "turn"]
-    if isinstance(value, str) and letters and rng.random() < 0.8:
-        spot = rng.randrange(len(value))
-        value = value[:spot] + rng.choice(letters) + value[spot + 1 :]
-    return value
 
 
 def make_triplet(type_: str, ops: tuple[Op, ...], run: list[Value]) -> Triplet:
@@ -293,8 +280,7 @@ def draw_inputs(rng: random.Random, ops: tuple[Op, ...]) -> list[list[Value]] | 
     """States for different inputs whose outputs are not all equal; None when the chain hardly allows it."""
     runs: list[list[Value]] = []
     for _ in range(12 * INDUCTION_INPUTS):
-        run = states(ops, _value_for(rng, ops))
-        if run is not None and run[0] not in [known[0] for known in runs]:
+        if (run := states(ops, draw_value(rng, ops))) and run[0] not in [known[0] for known in runs]:
             runs.append(run)
         if len(runs) == INDUCTION_INPUTS:
             return runs if any(known[-1] != runs[0][-1] for known in runs) else None
@@ -312,8 +298,7 @@ def draw_induction_run(
     """A chain and its states on `INDUCTION_INPUTS` inputs."""
     for _ in range(MAX_TRIES):
         ops = draw_ops(rng, depth, reserved)
-        runs = draw_inputs(rng, ops)
-        if runs is not None:
+        if runs := draw_inputs(rng, ops):
             return ops, runs
     raise ValueError(f"no induction task of depth {depth} in {MAX_TRIES} draws; ask for fewer operations")
 

@@ -57,11 +57,19 @@ def screen(run: Followed) -> Group:
     """The 24 lines. Pure: the same state gives the same lines."""
     headings = "".join(f" {name:>{len(form.format(0.0)) - 1}}" for name, form in COLUMNS.values())
     groups = [f"{role}/{name}" for name in run.config.task_types for role in ("propose", "solve")]
-    buffers = [_buffer(name, run.last) for name in run.config.task_types if f"buffer/{name}" in run.last]
     outcomes = sorted((key for key in run.last if key.startswith("executor/")), key=lambda key: -run.last[key])
+    buffers = []
+    for name in run.config.task_types:
+        size, age = run.last.get(f"buffer/{name}"), run.last.get(f"buffer/{name}/age")
+        if size is not None:
+            buffers.append(f"{name} {size:.0f}" + ("" if age is None else f" ({age:.1f})"))
     full = round(80 * min(1.0, run.done / run.config.steps))
+    left = f" left {run.left}" if run.left else ""
+    place = f" {run.done}/{run.config.steps} steps  "
+    name = Text(printable(str(run.run.path)).replace("\n", " "), "bold")
+    name.truncate(80 - len(place) - len(run.state) - len(left), overflow="ellipsis", pad=True)
     lines = [
-        _head(run),
+        Text.assemble(name, place, (run.state, STYLES.get(run.state, "yellow")), left),
         Text.assemble(("━" * full, "green"), ("━" * (80 - full), "dim")),
         Text(),
         Text(f"  {'over training':20} {'':36} {'first':>8} {'last':>8}", "dim"),
@@ -79,14 +87,6 @@ def screen(run: Followed) -> Group:
         row.no_wrap = True
         row.truncate(80, overflow="ellipsis")
     return Group(*lines[:24])
-
-
-def _head(run: Followed) -> Text:
-    left = f" left {run.left}" if run.left else ""
-    place = f" {run.done}/{run.config.steps} steps  "
-    name = Text(printable(str(run.run.path)).replace("\n", " "), "bold")
-    name.truncate(80 - len(place) - len(run.state) - len(left), overflow="ellipsis", pad=True)
-    return Text.assemble(name, place, (run.state, STYLES.get(run.state, "yellow")), left)
 
 
 def _curve(name: str, values: Sequence[float], unit: str) -> Text:
@@ -112,11 +112,6 @@ def _group(group: str, run: Followed) -> Text:
 
 def _labelled(label: str, parts: Sequence[str]) -> Text:
     return Text.assemble((f"  {label:9} ", "dim"), "  ".join(parts))
-
-
-def _buffer(name: str, last: Line) -> str:
-    age = last.get(f"buffer/{name}/age")
-    return f"{name} {last[f'buffer/{name}']:.0f}" + ("" if age is None else f" ({age:.1f})")
 
 
 def _cost(times: Line) -> list[str]:
@@ -157,7 +152,6 @@ def watch(path: str | Path, interval: float = 1.0, console: Console | None = Non
                     shown = state
                 time.sleep(interval)
                 run.look()
-                run.check_there()
         if not run.ended:
             console.print("watch closed; the run goes on without it", style="dim")
             return

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from azr_lite.observe.reader import SHORT, Followed, drawn, form_checked, log_lines, open_run
+from azr_lite.observe.reader import SHORT, Followed, drawn, form_checked, open_run
 from azr_lite.observe.run_summary import RunSummary, summarise
 from azr_lite.observe.style import printable
 from azr_lite.rundir import RunDir
@@ -24,7 +24,6 @@ from azr_lite.triplet import Reason, task_from_json
 from azr_lite.verifier import open_executor
 
 ONE_WORLD = "validate every proposal in two worlds with different hash seeds before it is rewarded or kept"
-"""The cure where programs are believed after one run."""
 TOO_SHORT = f"Fewer than {SHORT} steps: rewards and advantages are judged, curves are not."
 
 
@@ -328,9 +327,6 @@ def diagnose(summary: RunSummary) -> list[Finding]:
     return list(found.values())
 
 
-# ---------------------------------------------------------------- what only running tells
-
-
 def rerun(path: str | Path, programs: int) -> list[Finding]:
     """Findings about so many accepted proposals, drawn evenly over the run and run again in the sandbox.
 
@@ -340,7 +336,7 @@ def rerun(path: str | Path, programs: int) -> list[Finding]:
     run = open_run(path)
     leaks, sick = [], []
     with form_checked(run):
-        accepted = (one for one in log_lines(run, "tasks.jsonl") if one["ok"] and one["task"] and one["step"] >= 0)
+        accepted = (one for one in run.read("tasks.jsonl") if one["ok"] and one["task"] and one["step"] >= 0)
         sample = [task_from_json(one["task"]) for one in drawn(accepted, programs)]
         items = [(task.program, [read_arguments(text) for text in task.inputs]) for task in sample]
         with open_executor(run.config()) as executor:

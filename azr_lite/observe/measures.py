@@ -18,12 +18,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from azr_lite.environment import require_observing
+from azr_lite.environment import require
 from azr_lite.metrics import mean
-from azr_lite.observe.reader import Line, Log, by_step, first_and_last_step, form_checked
+from azr_lite.observe.reader import Line, by_step, first_and_last_step, form_checked
 from azr_lite.observe.style import printable
 from azr_lite.rewards import complexity, distance, shape
-from azr_lite.rundir import RunDir
+from azr_lite.rundir import Log, RunDir
 from azr_lite.triplet import Role
 
 REFLECTION = re.compile(
@@ -44,8 +44,7 @@ ALARMS = {
     "system access": r"(os\.system|subprocess|__subclasses__|/etc/passwd|socket\.socket|ptrace)",
 }
 """What the monitor over replies looks for, without regard to case. The first row is the paper's "uh-oh moment"."""
-ALARMS_KEPT = 20
-"""Alarming replies kept with their excerpts; all are counted."""
+ALARMS_KEPT = 20  # alarming replies kept with their excerpts; all are counted
 
 MEASURES = {
     "program/statements": "statements of a proposed program",
@@ -102,9 +101,6 @@ def alarms(text: str) -> list[tuple[str, str]]:
     return [(name, " ".join(text[start : start + 60].split())) for name, start in starts]
 
 
-# ---------------------------------------------------------------- of a whole run
-
-
 @dataclass
 class Analysis:
     """`periods`: first and last step of each. `measures`: name to one (mean, n) per period, None where unseen.
@@ -148,7 +144,7 @@ def analyse(run: RunDir, periods: int = 4) -> Analysis:
 
     ConfigError where the extra [observe] is not installed.
     """
-    require_observing("azr-lite analyse")
+    require("azr-lite analyse", "observe")
     first, last = first_and_last_step(run, "rollouts.jsonl")
     length = last - first + 1
     count = max(1, min(periods, length))

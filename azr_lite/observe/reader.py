@@ -1,12 +1,11 @@
-"""The one reader of a run's directory, finished or being written: its logs line by line, and its curves so far.
+"""Reads a run's directory, finished or being written: its logs step by step, and its curves so far.
 
-Memory does not grow with the logs. A last line without its end is still being written, and is left out.
+Memory does not grow with the logs.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os
 import random
@@ -23,7 +22,7 @@ from azr_lite.errors import RunDirectoryError
 from azr_lite.evaluation.scores import scores_until
 from azr_lite.metrics import STAGES, Metric, mean, metric_of
 from azr_lite.pace import clock
-from azr_lite.rundir import RunDir
+from azr_lite.rundir import Log, RunDir
 
 Line = dict[str, Any]
 T = TypeVar("T")
@@ -55,45 +54,6 @@ def form_checked(run: RunDir) -> Iterator[None]:
         ) from error
 
 
-class Log:
-    """One log, read on from where the last look ended. A log that is not there has no lines."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.offset, self.inode = path, 0, 0
-
-    def is_rewritten(self) -> bool:
-        """Whether a resumed run has cut the log back since the last look."""
-        about = self.path.stat() if self.path.exists() else None
-        return self.offset > 0 and not (about and about.st_size >= self.offset and about.st_ino == self.inode)
-
-    def lines(self) -> Iterator[Line]:
-        """The whole lines after the last look; RunDirectoryError for a damaged one."""
-        if not self.path.exists():
-            return
-        with self.path.open("rb") as file:
-            self.inode = os.fstat(file.fileno()).st_ino
-            file.seek(self.offset)
-            while (raw := file.readline()).endswith(b"\n"):
-                try:
-                    line = json.loads(raw)
-                except ValueError:
-                    line = None
-                if not (isinstance(line, dict) and isinstance(line.get("step"), int)):
-                    cure = "restore it from a copy, or `azr-lite resume` from the last checkpoint"
-                    raise RunDirectoryError(f"{self.path} is damaged at byte {self.offset}; {cure}")
-                self.offset += len(raw)
-                yield line
-
-
-def log_lines(run: RunDir, name: str) -> Iterator[Line]:
-    """All lines of one log, such as ``rollouts.jsonl``; RunDirectoryError where it is missing or damaged."""
-    log = Log(run.path / name)
-    if not log.path.exists():
-        why = "the run has not reached its first step, or only a sample of it was kept"
-        raise RunDirectoryError(f"{log.path} is missing; {why}")
-    yield from log.lines()
-
-
 def drawn(lines: Iterable[T], most: int) -> list[T]:
     """At most so many of them, each as likely as any other, in one pass that holds no more than it keeps."""
     rng, kept = random.Random(0), []
@@ -107,13 +67,13 @@ def drawn(lines: Iterable[T], most: int) -> list[T]:
 
 def by_step(run: RunDir, name: str) -> Iterator[tuple[int, list[Line]]]:
     """Each step of a log with its lines, in order; one step is held at a time."""
-    for step, lines in itertools.groupby(log_lines(run, name), key=lambda line: line["step"]):
+    for step, lines in itertools.groupby(run.read(name), key=lambda line: line["step"]):
         yield step, list(lines)
 
 
 def first_and_last_step(run: RunDir, name: str) -> tuple[int, int]:
     """Of the whole lines of a log; RunDirectoryError where there is none."""
-    steps = list(dict.fromkeys(line["step"] for line in log_lines(run, name)))
+    steps = list(dict.fromkeys(line["step"] for line in run.read(name)))
     if not steps:
         raise RunDirectoryError(f"{run.path / name} holds no whole line yet; wait for the run's first step")
     return steps[0], steps[-1]
@@ -135,14 +95,10 @@ def step_lines(run: RunDir, name: str, step: int | None) -> list[Line]:
 
 # ---------------------------------------------------------------- curves
 
-POINTS = 200
-"""Most points of one curve; a longer one has neighbours averaged."""
-SHORT = 4
-"""Values that a curve needs to have ends: a single step of a small batch has groups with one reward by luck."""
-SILENT_S = 120.0
-"""A run whose log has not grown for longer than this, and for longer than ten steps, is called silent."""
-PATIENCE_S = 1800.0
-"""A run that is silent for longer than this, and for longer than thirty steps, is no longer waited for."""
+POINTS = 200  # most points of one curve; a longer one has neighbours averaged
+SHORT = 4  # values that a curve needs to have ends: one step of a small batch has groups with one reward by luck
+SILENT_S = 120.0  # a run is called silent when its log has not grown for longer than this and than ten steps
+PATIENCE_S = 1800.0  # and is no longer waited for when for longer than this and than thirty steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +181,7 @@ class Curve:
 
 
 class Followed:
-    """A run so far; `look` reads what is new. RunDirectoryError where the run cannot be read.
+    """A run so far; `look` reads what is new. RunDirectoryError where the run cannot be read, or is gone.
 
     `curves`: of every logged number, by its key; ``solve/*/ok`` is the mean over task types.
     """
@@ -245,6 +201,8 @@ class Followed:
 
     def look(self) -> None:
         """Read what the logs gained. Where a resumed run has cut one back, both are read anew."""
+        if not self.run.path.is_dir():
+            raise RunDirectoryError(f"{self.run.path} is gone; it was moved or deleted while it was followed")
         if self.metrics.is_rewritten() or self.timing.is_rewritten():
             self._start()
         for line in self.metrics.lines():
@@ -276,18 +234,15 @@ class Followed:
     def _held_out(self) -> dict[str, list[Point]]:
         """Every evaluation made so far, over all problems and by type, with its interval where that was kept."""
         found: dict[int, dict[str, Point]] = {}
-        for at, scores in scores_until(self.run.path / "eval").items():
+        for at, scores in sorted(scores_until(self.run.path / "eval").items()):
             with suppress(ValueError, KeyError, TypeError, AttributeError):  # in another form
                 own = {of: scores[of] for of in ("all", *self.config.task_types) if of in scores}
                 found[at] = {of: Point(at, float(s["accuracy"]), s.get("low"), s.get("high")) for of, s in own.items()}
         if not found:
             curve = (self.run.summary() or {}).get("curves", {}).get("held-out accuracy", [])
-            found = {step: {"all": Point(step, accuracy)} for step, accuracy in curve}
-        curves: dict[str, list[Point]] = {}
-        for _, points in sorted(found.items()):
-            for of, point in points.items():
-                curves.setdefault(of, []).append(point)
-        return curves
+            found = {step: {"all": Point(step, accuracy)} for step, accuracy in sorted(curve)}
+        kinds = dict.fromkeys(of for points in found.values() for of in points)
+        return {of: [points[of] for points in found.values() if of in points] for of in kinds}
 
     def by_type(self, key: str) -> dict[str, list[Point]]:
         """The points of a key such as ``solve/*/ok``, by task type and of "all"."""
@@ -324,8 +279,7 @@ class Followed:
 
     @property
     def quiet_s(self) -> float:
-        """Seconds since metrics.jsonl grew, or the run began; RunDirectoryError where the run is gone."""
-        self.check_there()
+        """Seconds since metrics.jsonl grew, or the run began."""
         log = self.metrics.path
         return time.time() - (log if log.exists() else self.run.path).stat().st_mtime
 
@@ -333,8 +287,3 @@ class Followed:
     def given_up(self) -> bool:
         """Whether the run has been quiet too long to be waited for."""
         return not self.ended and self.quiet_s > max(PATIENCE_S, 30 * mean(self.pace))
-
-    def check_there(self) -> None:
-        """RunDirectoryError where the run is gone."""
-        if not self.run.path.is_dir():
-            raise RunDirectoryError(f"{self.run.path} is gone; it was moved or deleted while it was followed")

@@ -24,7 +24,7 @@ import numpy as np
 from azr_lite.advantages import with_advantages, with_weights_and_padding
 from azr_lite.config import Config
 from azr_lite.errors import ConfigError, RunDirectoryError
-from azr_lite.observe.reader import Line, by_step, first_and_last_step, form_checked, log_lines, step_lines
+from azr_lite.observe.reader import Line, by_step, first_and_last_step, form_checked, step_lines
 from azr_lite.observe.run_summary import due_in
 from azr_lite.prompts import get_style
 from azr_lite.rewards import load_rewards, name_rewards
@@ -211,7 +211,7 @@ def _fill_buffers(play: SelfPlay, run: RunDir, step: int) -> None:
     """The buffers as they stood before the step: seeds, which other types share, and proposals."""
     c = play.config
     target = min(c.seed_batch_factor * c.batch_size, c.buffer_capacity)
-    for line in itertools.takewhile(lambda line: line["step"] < step, log_lines(run, TASKS)):
+    for line in itertools.takewhile(lambda line: line["step"] < step, run.read(TASKS)):
         if line["ok"] and line["step"] < 0:
             play.buffers.add_seed(task_from_json(line["task"]), tuple(line["parents"]), target)
         elif line["ok"]:
@@ -220,8 +220,7 @@ def _fill_buffers(play: SelfPlay, run: RunDir, step: int) -> None:
 
 # ---------------------------------------------------------------- other rewards
 
-SETTINGS = ("estimator", "whitening", "zero_learnability")
-"""The settings whose other values a log can answer."""
+SETTINGS = ("estimator", "whitening", "zero_learnability")  # those whose other values a log can answer
 
 
 @dataclass(frozen=True, slots=True)

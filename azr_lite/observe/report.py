@@ -31,14 +31,13 @@ from azr_lite.evaluation.scores import Result, compare_paired, read_result
 from azr_lite.metrics import STAGES, mean
 from azr_lite.nano.language import skeleton
 from azr_lite.observe.doctor import TOO_SHORT, Finding, diagnose
-from azr_lite.observe.reader import SHORT, Curve, Followed, Line, Log, Point, drawn, form_checked, open_run
+from azr_lite.observe.reader import SHORT, Curve, Followed, Line, Point, drawn, form_checked, open_run
 from azr_lite.observe.run_summary import summarise
 from azr_lite.observe.style import look, printable
 from azr_lite.presets import preset
-from azr_lite.rundir import RunDir, write_text
+from azr_lite.rundir import Log, RunDir, write_text
 
-MOST_BYTES, BROWSED_BYTES = 2_000_000, 160_000
-"""The most of a page, and of a notebook's list of proposals."""
+MOST_BYTES, BROWSED_BYTES = 2_000_000, 160_000  # of a page, and of a notebook's list of proposals
 MOST_RUNS, MOST_PROPOSALS, BROWSED, TRIPLETS = 8, 800, 200, 3
 MOST_TEXT, MOST_LISTED_TEXT, MOST_LISTED = 1500, 500, 16
 """Characters of a text, characters of a text in a list (answers, inputs), and entries of a list."""
@@ -50,12 +49,10 @@ CHANGES = {
     (False, False): "wrong both times",
 }
 """Right before and after: what it is called. Questions are shown in this order, one of each."""
-FIRST_WORDS = "<!doctype html><!-- azr-lite report -->"
-"""How a report begins: only such a file is overwritten."""
+FIRST_WORDS = "<!doctype html><!-- azr-lite report -->"  # how a report begins: only such a file is overwritten
 TEMPLATES = Path(__file__).parent / "templates"
 WIDTH, HEIGHT = 460, 206
-MARGINS = {"left": 56, "right": 14, "top": 10, "bottom": 40}
-"""Of a chart, in units of its picture."""
+MARGINS = {"left": 56, "right": 14, "top": 10, "bottom": 40}  # of a chart, in units of its picture
 HELD_OUT = "held out"
 CHARTS = {
     "Learning": (
@@ -92,7 +89,6 @@ class ProposalRow:
 
     @property
     def anchor(self) -> str:
-        """Of its entry in the list."""
         return f"p{self.run}-{self.place}"
 
 

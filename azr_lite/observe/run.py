@@ -221,9 +221,6 @@ def _field(label: str, text: str, limit: int) -> list[str]:
     return [f"  {label if place == 0 else '':9} {row}".rstrip() for place, row in enumerate(rows)]
 
 
-# ---------------------------------------------------------------- azr-lite list
-
-
 def list_runs(folder: Path) -> list[dict[str, Any]]:
     """The runs in this folder and one level below, by name; RunDirectoryError where there is none.
 

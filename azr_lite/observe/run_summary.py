@@ -15,14 +15,13 @@ from azr_lite.advantages import estimator_of
 from azr_lite.config import PER_PROMPT, Config
 from azr_lite.errors import RunDirectoryError
 from azr_lite.metrics import mean
-from azr_lite.observe.reader import Curve, Followed, Line, Log, Steps, by_step, form_checked
+from azr_lite.observe.reader import Curve, Followed, Line, Steps, by_step, form_checked
 from azr_lite.rewards import NOT_WELL_FORMED, answer_reward, proposal_reward
+from azr_lite.rundir import Log
 from azr_lite.triplet import Reason, Verdict
 
-POOLED = 10
-"""Replies of one (role, type) needed to pool over steps: their baselines differ, and a handful correlates by luck."""
-EQUAL = 1e-6
-"""Rewards this close are equal: they were written by the same arithmetic."""
+POOLED = 10  # replies of one (role, type) needed to pool over steps, whose baselines differ: few correlate by luck
+EQUAL = 1e-6  # rewards this close are equal: they were written by the same arithmetic
 
 JUDGED = {
     "solved": "solve/*/ok", "solver well formed": "solve/*/well_formed", "solver tokens": "solve/*/tokens",

@@ -14,8 +14,7 @@ from azr_lite.config import Config
 from azr_lite.environment import memory_gib
 from azr_lite.errors import ConfigError, ModelError
 from azr_lite.planner import vram
-from azr_lite.planner.shapes import Shape, shape_of
-from azr_lite.planner.vram import CPU, GB, Card, Memory, detect_gpu, find_card
+from azr_lite.planner.vram import CPU, GB, Card, Memory, Shape, detect_gpu, find_card, shape_of
 from azr_lite.presets import PRESETS, preset
 
 USABLE = 0.92  # share of a card that a run may fill; the rest is lost to fragmentation and the desktop

@@ -15,7 +15,7 @@ from functools import partial
 from typing import NamedTuple
 
 from azr_lite.parsing import ParsedReply
-from azr_lite.prompts.base import THINK, Style, Words
+from azr_lite.prompts.base import THINK, Style, Words, paragraphs
 from azr_lite.prompts.words import R1
 from azr_lite.sandbox.literal import read_value
 from azr_lite.triplet import Reason, Rejection, Role, Rules, Triplet
@@ -49,13 +49,9 @@ def _test(task: Triplet) -> str:
     return f"assert f({task.input}) == {task.output}"
 
 
-def _file(*parts: str) -> str:
-    return "\n\n".join(part for part in parts if part)
-
-
 def propose_pair(told: str, *, references: Sequence[Triplet], rules: Rules, hint: str = "") -> str:
     shown = (f"{task.program}\n{_test(task)}" for task in references)
-    return _file(told, *shown, f"{hint}\ndef f(".lstrip("\n"))
+    return paragraphs(told, *shown, f"{hint}\ndef f(".lstrip("\n"))
 
 
 _MANY = ("''", "'kiwi'", "[1, 2, 3]", "'a b'", "(5,)", "{'x': 1}", "'Hello world'", "[[], []]", "'12345'", "[0]")
@@ -65,7 +61,7 @@ def propose_induction(*, program: str, rules: Rules) -> str:
     asked = f"# Hint, then {rules.induction_inputs} tests with different arguments:\n#"
     more = (*_MANY, *(repr("ab" * n) for n in range(3, rules.induction_inputs)))
     tests = (f"assert f({text}) == {2 * len(read_value(text))}" for text in more[: rules.induction_inputs])
-    return _file(
+    return paragraphs(
         "# Functions; what each is for, in words that do not give its code away; and tests that tell it from others.",
         "\n".join(("def f(text):", "    return len(text) * 2", f"{asked} How much there is, twice.", *tests)),
         f"{program}\n{asked}",
@@ -75,23 +71,23 @@ def propose_induction(*, program: str, rules: Rules) -> str:
 def solve_deduction(working: bool, *, program: str, input: str, rules: Rules) -> str:
     if working:
         shown = f"{_ZERO.program}\n# Working for assert f({_ZERO.input}) == ?\n# f returns x as it is.\n{_test(_ZERO)}"
-        return _file(shown, f"{program}\n# Working for assert f({input}) == ?\n#")
-    return _file(f"{_ZERO.program}\n{_test(_ZERO)}", f"{program}\nassert f({input}) ==")
+        return paragraphs(shown, f"{program}\n# Working for assert f({input}) == ?\n#")
+    return paragraphs(f"{_ZERO.program}\n{_test(_ZERO)}", f"{program}\nassert f({input}) ==")
 
 
 def solve_abduction(working: bool, *, program: str, output: str, rules: Rules) -> str:
     shown = f"assert {_ZERO.output} == f({_ZERO.input})"
     if working:
         shown = f"# Working for assert {_ZERO.output} == f(?)\n# f returns x as it is.\n{shown}"
-        return _file(f"{_ZERO.program}\n{shown}", f"{program}\n# Working for assert {output} == f(?)\n#")
-    return _file(f"{_ZERO.program}\n{shown}", f"{program}\nassert {output} == f")  # tokenizers join ( and a quote
+        return paragraphs(f"{_ZERO.program}\n{shown}", f"{program}\n# Working for assert {output} == f(?)\n#")
+    return paragraphs(f"{_ZERO.program}\n{shown}", f"{program}\nassert {output} == f")  # tokenizers join ( and a quote
 
 
 def solve_induction(working: bool, *, pairs: Sequence[tuple[str, str]], message: str, rules: Rules) -> str:
     tests = [f"assert f({given}) == {result}" for given, result in pairs]
     ending = "# Working for def f(?)\n#" if working else "def f("
     example = "# Working for def f(?)\n# Every output is its input.\n" if working else ""
-    return _file(
+    return paragraphs(
         "# A hint, tests, and the function that passes them and others like them.",
         f"# gives back what it gets\n{_test(_ZERO)}\nassert f(3) == 3\n{example}{_ZERO.program}",
         "\n".join((f"# {message}", *tests, ending)),

@@ -9,12 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK, Style, fence
+from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK, Style, fence, paragraphs
 from azr_lite.triplet import Rules, Triplet
-
-
-def _paragraphs(*texts: str) -> str:
-    return "\n\n".join(texts)
 
 
 def _form(other: str, thought: str, *blocks: str) -> str:
@@ -64,11 +60,11 @@ def _value_rule(rules: Rules) -> str:
 
 def _numbered(title: str, groups: Iterable[Sequence[str]]) -> str:
     """Groups of fences under "Example 1", "Example 2", …"""
-    return _paragraphs(*("\n".join((f"{title} {number}", *fences)) for number, fences in enumerate(groups, start=1)))
+    return paragraphs(*("\n".join((f"{title} {number}", *fences)) for number, fences in enumerate(groups, start=1)))
 
 
 def propose_pair(seen: str, wanted: str, *, references: Sequence[Triplet], rules: Rules) -> str:
-    return _paragraphs(
+    return paragraphs(
         f"You set puzzles about Python programs. In this game a solver sees the program and {seen} Invent one new "
         "puzzle: a program and one input for it. A Python executor will run them to find the output; do not write the "
         "output yourself.",
@@ -94,7 +90,7 @@ def propose_pair(seen: str, wanted: str, *, references: Sequence[Triplet], rules
 
 def propose_induction(*, program: str, rules: Rules) -> str:
     count, shown = rules.induction_inputs, rules.induction_shown
-    return _paragraphs(
+    return paragraphs(
         "You set puzzles about Python programs. In this game a solver sees some input/output pairs and a short "
         "message, and must write a program that behaves the same. You get the program. "
         f"Invent {count} inputs for it and the message.",
@@ -121,7 +117,7 @@ def propose_induction(*, program: str, rules: Rules) -> str:
 
 
 def solve_deduction(*, program: str, input: str, rules: Rules) -> str:
-    return _paragraphs(
+    return paragraphs(
         "You get a Python program and an input. Work out what `f` returns for these arguments. You cannot run it. "
         "Write the returned value as one Python literal: no expressions, no function calls, strings in quotes, at "
         f"most {rules.max_value_chars} characters.",
@@ -137,7 +133,7 @@ def solve_deduction(*, program: str, input: str, rules: Rules) -> str:
 
 
 def solve_abduction(*, program: str, output: str, rules: Rules) -> str:
-    return _paragraphs(
+    return paragraphs(
         "You get a Python program and a value that `f` returned. Find an input for which it returns exactly that "
         f"value. There may be several; any one is right. {INPUT_RULE} It has at most {rules.max_value_chars} "
         "characters.",
@@ -153,7 +149,7 @@ def solve_abduction(*, program: str, output: str, rules: Rules) -> str:
 
 
 def solve_induction(*, pairs: Sequence[tuple[str, str]], message: str, rules: Rules) -> str:
-    return _paragraphs(
+    return paragraphs(
         "You get input/output pairs of a hidden Python program, and a message about it. Write a program that "
         f"behaves the same. It will be checked on {rules.induction_inputs - rules.induction_shown} further inputs "
         "that you do not see, so find the rule; do not list the pairs.",
@@ -203,12 +199,7 @@ CHAT = Style(name="chat", frame=str, prefill=THINK, chat=True, words=WORDS)
 
 
 def _write(
-    command: str,
-    *,
-    references: Sequence[Triplet] = (),
-    pairs: Sequence[tuple[str, str]] = (),
-    rules: Rules,
-    **given: str,
+    command: str, rules: Rules, references: Sequence[Triplet] = (), pairs: Sequence[tuple[str, str]] = (), **given: str
 ) -> str:
     """The command, then a fence around everything that is given, in order."""
     fences = [fence(*block) for task in references for block in (("python", task.program), ("input", task.input))]

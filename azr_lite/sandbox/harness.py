@@ -1,6 +1,7 @@
 """Runs in the child: one program, its inputs, one answer line per input.
 
-Request: `[program, entry, [inputs], recursion, look]`. Answer, a JSON line per input:
+Request: `[program, entry, [inputs], recursion, look]`, each input a text of `wire.encode_arguments`; `look`: shall the
+child say whether the program is plain? Answer, a JSON line per input:
 `{"s":"ok","v":V}`, `{"s":"exc","t":name,"m":text}`, `{"s":"value",...}`, `{"s":"mem"}` or
 `{"s":"rej","t":reason,"m":text}`. The kernel layers are the boundary; the import list here only gives clear messages.
 Fewer lines than inputs: the rest did not fit into one child's room. Exit status `wire.PLAIN`: see `plain`.
@@ -27,10 +28,7 @@ if __name__ == "__main__":
 import plain  # type: ignore[import-not-found]
 import wire  # type: ignore[import-not-found]
 
-ALLOWED: Final = frozenset(
-    "math cmath itertools functools operator collections heapq bisect string re copy json statistics fractions decimal "
-    "numbers typing dataclasses enum abc array textwrap __future__".split()
-)
+ALLOWED: Final = wire.ALLOWED_IMPORTS | {"__future__"}
 _LAZY: Final = [
     *"collections.abc unicodedata weakref types warnings keyword reprlib inspect".split(),
     *(f"encodings.{found.name}" for found in pkgutil.iter_modules(encodings.__path__)),
@@ -95,7 +93,7 @@ def prepare(rounds: int = 40) -> None:
     warnings.simplefilter("ignore")
     _BUILTINS.update(vars(builtins), __import__=_guarded_import)
     inputs = ['{"t":["abc"]}', '{"t":[[1,{"d":[[1,{"s":[2]}]]}],1.5]}', '{"t":[]}']
-    data = wire.encode_request(_SAMPLE, "f", inputs, 1000, look=True)
+    data = json.dumps([_SAMPLE, "f", inputs, 1000, True]).encode()
     for _ in range(rounds):
         serve(data, len)
     _SPARE.append(dict(_BUILTINS))
@@ -106,20 +104,21 @@ def prepare(rounds: int = 40) -> None:
 
 def serve(data: bytes, write: Callable[[bytes], Any]) -> int:
     """Answer the inputs of one request; the exit status. Whatever the program raises becomes an answer line."""
-    program, entry, trees, recursion, look = wire.parse(data.decode())
+    program, entry, inputs, recursion, look = json.loads(data.decode())
     sys.setrecursionlimit(recursion + 20)
     code, refusal, is_plain = _compile(program, look)
     room = wire.ROOM
     mask = hash(data) & 0xFFFFFFFFFFF0  # else an address's high bits were the same in all children of a fork server
-    for tree, names in zip_longest(trees, _SPARE[: len(trees)]):
+    for text, names in zip_longest(inputs, _SPARE[: len(inputs)]):
         names = names or dict(_BUILTINS)
         names["id"] = lambda thing: id(thing) ^ mask
-        line = refusal or _answer(code, entry, tree, names)
+        line = refusal or _answer(code, entry, text, names)
         write(line)
         room -= len(line)
         if room < 0:
             break
-    return wire.PLAIN if is_plain and b'{"s":[' not in data and b'{"z":[' not in data else 0
+    has_sets = any('{"s":[' in text or '{"z":[' in text for text in inputs)
+    return wire.PLAIN if is_plain and not has_sets else 0
 
 
 def _compile(program: str, look: bool) -> tuple[Any, bytes, bool]:
@@ -145,11 +144,11 @@ def _compile(program: str, look: bool) -> tuple[Any, bytes, bool]:
         return None, _line("rej", t="syntax_error", m=str(error)), False
 
 
-def _answer(code: Any, entry: str, tree: Any, names: dict[str, Any]) -> bytes:
+def _answer(code: Any, entry: str, text: str, names: dict[str, Any]) -> bytes:
     """Run in a fresh namespace on freshly decoded arguments; finalizers run before the answer is written."""
     space: dict[str, Any] = {"__name__": "program", "__builtins__": names}
     try:
-        arguments = wire.build(tree, -1)
+        arguments = wire.parse(text)
         exec(code, space)
         if entry not in space:
             raise NameError(f"name {entry!r} is not defined")

@@ -29,6 +29,7 @@ _ESCAPE = re.compile(
 _NUMBER = re.compile(
     r"0[xX](?:_?[0-9a-fA-F])+|0[oO](?:_?[0-7])+|0[bB](?:_?[01])+"
     r"|(?:[0-9](?:_?[0-9])*(?:\.(?:[0-9](?:_?[0-9])*)?)?|\.[0-9](?:_?[0-9])*)(?:[eE][+-]?[0-9](?:_?[0-9])*)?[jJ]?"
+    r"|infj?|nan"
 )
 _INFINITY = re.compile(r"float\(\s*(?P<quote>['\"])(?P<sign>[+-]?)inf(?P=quote)\s*\)")
 _NAME = re.compile(r"[^\W\d]\w*")
@@ -37,11 +38,7 @@ _ESCAPES: Final = {"\n": "", **dict(zip("\\'\"abfnrtv", "\\'\"\a\b\f\n\r\t\v", s
 
 
 class LiteralError(ValueError):
-    """Text that is not a literal. `reason`: empty, too_long, too_deep, not_a_number, not_literal."""
-
-    def __init__(self, reason: str, text: str) -> None:
-        super().__init__(text)
-        self.reason = reason
+    """Text that is not a literal, or one that is too long or too deep."""
 
 
 def read_value(text: str, max_text: int = MAX_TEXT) -> Any:
@@ -72,20 +69,20 @@ def read_arguments(text: str, max_text: int = MAX_TEXT) -> tuple[Any, ...]:
 class _Reader:
     def __init__(self, text: str, max_text: int) -> None:
         if type(text) is not str:
-            raise LiteralError("not_literal", "expected text")
+            raise LiteralError("expected text")
         if len(text) > max_text:
-            raise LiteralError("too_long", f"{len(text)} characters, limit {max_text}")
+            raise LiteralError(f"{len(text)} characters, limit {max_text}")
         self.text, self.at = text, 0
 
     def items_to_end(self) -> tuple[list[Any], bool]:
         items, comma = self._items("", 0)
         if not items:
-            raise LiteralError("empty", "expected a literal, found nothing")
+            raise LiteralError("expected a literal, found nothing")
         return items, comma
 
     def _fail(self, what: str) -> LiteralError:
         found = ascii(self.text[self.at : self.at + 20]) if self.at < len(self.text) else "the end"
-        return LiteralError("not_literal", f"expected {what}, found {found} at character {self.at}")
+        return LiteralError(f"expected {what}, found {found} at character {self.at}")
 
     def _peek(self) -> str:
         self.at = _SPACE.match(self.text, self.at).end()  # type: ignore[union-attr]
@@ -112,7 +109,7 @@ class _Reader:
     def _value(self, depth: int) -> Any:
         char = self._peek()
         if depth >= DEPTH and char in ("[", "(", "{", "s", "f"):
-            raise LiteralError("too_deep", f"brackets nested deeper than {DEPTH}")
+            raise LiteralError(f"brackets nested deeper than {DEPTH}")
         if char == "[":
             self.at += 1
             return self._items("]", depth + 1)[0]
@@ -127,7 +124,7 @@ class _Reader:
         if match:
             return self._strings(match, depth)
         if _QUOTE.match(self.text, self.at):
-            raise LiteralError("not_literal", "a string that does not end")
+            raise LiteralError("a string that does not end")
         if char in "+-.0123456789" and char:
             return self._number()
         return self._name(depth)
@@ -136,30 +133,20 @@ class _Reader:
         """A dict or a set, from behind its opening brace."""
         entries: list[Any] = []
         keyed = self._peek() == "}"  # {} is a dict
+        comma = True
         while self._peek() != "}":
-            if entries:
-                if self._peek() != ",":
-                    raise self._fail("'}'" if keyed else "',' or '}'")
-                self.at += 1
-                if self._peek() == "}":
-                    break
+            if not comma:
+                raise self._fail("'}'" if keyed else "',' or '}'")
             entry = self._value(depth)
             keyed = keyed or (not entries and self._peek() == ":")
             if keyed:
                 self._take(":")
                 entry = (entry, self._value(depth))
             entries.append(entry)
-        self._take("}")
-        return self._hashed(dict if keyed else set, entries)
-
-    @staticmethod
-    def _hashed(kind: Callable[[Collection[Any]], Any], items: Collection[Any]) -> Any:
-        if len(items) > HASHED:
-            raise LiteralError("too_long", f"more than {HASHED} elements in one set or dict")
-        try:
-            return kind(items)
-        except TypeError:
-            raise LiteralError("not_literal", "a list, dict or set cannot be hashed") from None
+            comma = self._peek() == ","
+            self.at += comma
+        self.at += 1
+        return _hashed(dict if keyed else set, entries)
 
     def _name(self, depth: int) -> Any:
         match = _NAME.match(self.text, self.at)
@@ -171,8 +158,8 @@ class _Reader:
             self._take("(")
             items, _ = self._items(")", depth + 1)
             if items and (len(items) > 1 or type(items[0]) not in (set, list, tuple, frozenset)):
-                raise LiteralError("not_literal", f"only {name}() and {name}([...]) are literals, not {name}(...)")
-            return self._hashed(set if name == "set" else frozenset, items[0] if items else ())
+                raise LiteralError(f"only {name}() and {name}([...]) are literals, not {name}(...)")
+            return _hashed(set if name == "set" else frozenset, items[0] if items else ())
         if spelled := _INFINITY.match(self.text, self.at):
             self.at = spelled.end()
             return float(spelled["sign"] + "inf")
@@ -196,51 +183,23 @@ class _Reader:
         try:  # (-0+1j): as `repr` means it; Python's own reader drops the sign
             return complex(value or (-0.0 if negative else 0.0), second)
         except OverflowError:
-            raise LiteralError("not_literal", "integer too large for a complex number") from None
+            raise LiteralError("integer too large for a complex number") from None
 
     def _signed(self) -> tuple[Any, bool]:
         """One number with at most one sign, and whether it is imaginary (then as a float)."""
         sign = self._peek()
         self.at += sign in ("+", "-")
         self._peek()
-        for name in ("infj", "inf", "nan"):
-            if self.text.startswith(name, self.at):
-                if name == "nan":
-                    raise LiteralError("not_a_number", "nan is never equal to itself")
-                self.at += len(name)
-                self._ended()
-                return float("-inf" if sign == "-" else "inf"), name == "infj"
         match = _NUMBER.match(self.text, self.at)
         if not match:
             raise self._fail("a number")
+        if match[0] == "nan":
+            raise LiteralError("nan is never equal to itself")
         self.at = match.end()
-        self._ended()
-        return self._convert(match[0].replace("_", "").lower(), "-" if sign == "-" else "")
-
-    def _ended(self) -> None:
         following = self.text[self.at : self.at + 1]
-        if following.isalnum() or (following in ("_", ".") and following):
+        if following.isalnum() or following in ("_", "."):
             raise self._fail("the end of the number")
-
-    @staticmethod
-    def _convert(body: str, sign: str) -> tuple[Any, bool]:
-        if body[:2] in ("0x", "0o", "0b"):
-            if len(body) > 4 * MAX_DIGITS:
-                raise LiteralError("too_long", "integer too long")
-            value = int(sign + body, 0)
-        elif body.endswith("j"):
-            return float(sign + body[:-1]), True
-        elif "." in body or "e" in body:
-            return float(sign + body), False
-        elif len(body) > MAX_DIGITS:
-            raise LiteralError("too_long", f"{len(body)} digits, limit {MAX_DIGITS}")
-        elif body[0] == "0" and body.strip("0"):
-            raise LiteralError("not_literal", "an integer may not start with 0")
-        else:
-            value = int(sign + body)
-        if value.bit_length() > INT_BITS:
-            raise LiteralError("too_long", f"an integer of more than {INT_BITS} bits")
-        return value, False
+        return _convert(match[0].replace("_", "").lower(), "-" if sign == "-" else "")
 
     def _strings(self, match: re.Match[str] | None, depth: int) -> str | bytes:
         """Adjacent string literals, joined as Python joins them; outside brackets only on one line."""
@@ -253,22 +212,52 @@ class _Reader:
             if match and not depth and "\n" in self.text[end : self.at]:
                 raise self._fail("',' between two strings on two lines")
         if len({type(part) for part in parts}) > 1:
-            raise LiteralError("not_literal", "bytes and text side by side")
+            raise LiteralError("bytes and text side by side")
         return b"".join(parts) if type(parts[0]) is bytes else "".join(parts)
+
+
+def _hashed(kind: Callable[[Collection[Any]], Any], items: Collection[Any]) -> Any:
+    if len(items) > HASHED:
+        raise LiteralError(f"more than {HASHED} elements in one set or dict")
+    try:
+        return kind(items)
+    except TypeError:
+        raise LiteralError("a list, dict or set cannot be hashed") from None
+
+
+def _convert(body: str, sign: str) -> tuple[Any, bool]:
+    """What the digits of a number say, and whether it is imaginary."""
+    if body[:2] in ("0x", "0o", "0b"):
+        if len(body) > 4 * MAX_DIGITS:
+            raise LiteralError("integer too long")
+        value = int(sign + body, 0)
+    elif body.endswith("j"):
+        return float(sign + body[:-1]), True
+    elif not body.isdecimal():
+        return float(sign + body), False
+    elif len(body) > MAX_DIGITS:
+        raise LiteralError(f"{len(body)} digits, limit {MAX_DIGITS}")
+    elif body[0] == "0" and body.strip("0"):
+        raise LiteralError("an integer may not start with 0")
+    else:
+        value = int(sign + body)
+    if value.bit_length() > INT_BITS:
+        raise LiteralError(f"an integer of more than {INT_BITS} bits")
+    return value, False
 
 
 def _string(prefix: str, quote: str, body: str) -> str | bytes:
     binary = "b" in prefix
     if len(quote) == 1 and "\n" in body and "\n" in re.sub(r"(?s)\\.", "", body):
-        raise LiteralError("not_literal", "a string that does not end")
+        raise LiteralError("a string that does not end")
     if binary and not body.isascii():
-        raise LiteralError("not_literal", "bytes may only hold ASCII characters")
+        raise LiteralError("bytes may only hold ASCII characters")
     if "r" not in prefix and "\\" in body:
         body = _ESCAPE.sub(lambda match: _escaped(match[1], binary), body)
     try:
         return body.encode("latin-1") if binary else body.encode().decode()
     except UnicodeEncodeError:
-        raise LiteralError("not_literal", "a lone surrogate is not text") from None
+        raise LiteralError("a lone surrogate is not text") from None
 
 
 def _escaped(code: str, binary: bool) -> str:
@@ -284,4 +273,4 @@ def _escaped(code: str, binary: bool) -> str:
         return unicodedata.lookup(rest[1:-1]) if kind == "N" else chr(int(rest, 16))
     except (KeyError, ValueError, OverflowError):
         what = "an unknown \\N{...} name" if kind == "N" else f"a broken \\{kind} escape"
-        raise LiteralError("not_literal", what) from None
+        raise LiteralError(what) from None

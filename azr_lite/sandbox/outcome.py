@@ -20,7 +20,7 @@ class Level(enum.Enum):
 @dataclass(frozen=True)
 class Limits:
     """What one child may use. CPU time is the limit. A child that uses none for a second is asleep and ended; wall time
-    alone (`wall_factor` x CPU + 0.5 s) only ends one that dozes."""
+    alone (`wall_factor` x CPU + 0.5 s) only ends one that dozes. Either counts the second time."""
 
     cpu_s: float = 1.0
     wall_factor: float = 30.0

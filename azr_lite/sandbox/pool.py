@@ -33,9 +33,6 @@ FIRST_WAIT_S: Final = 0.1
 QUIET_S: Final = 0.005
 """Most children end sooner; only after this long is a channel watched (one wake-up an execution instead of three)."""
 
-UNREAD: Final = 1 << 16
-"""So many bytes waiting mean that a sleeper waited for this process to read."""
-
 _START, _REPORT = struct.Struct("=QddQ"), struct.Struct("=QBid")
 _ZYGOTE: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "zygote.py")
 _TIMED_OUT, _ASLEEP, _RUNNING, _NO_FORK = 1, 2, 3, 4
@@ -174,11 +171,10 @@ class Pool:
                 self.beat += 1
                 self._dispatch()
                 self._asleep = True  # before the inbox is looked at: whoever appends later, wakes
-                ready = self._selector.select(self._timeout())
+                ready = self._selector.select(self._deadlines())
                 self._asleep = False
                 for key, events in ready:
                     key.data(events)
-                self._deadlines()
         except Exception as error:
             self.broken = SandboxError(f"the sandbox's I/O thread failed: {error!r}")
         finally:
@@ -344,11 +340,8 @@ class Pool:
             self._again(flight.attempt, f"no child could be forked ({os.strerror(status)})")
             return
         self._stumbles = 0
-        before = flight.size
         if not flight.receive():
             ended = Ended(b"", "protocol", "too much output", cpu_s)
-        elif mark == _ASLEEP and (flight.unsent or flight.size - before > UNREAD):
-            ended = Ended(b"", "infra", "a child waited for this process")
         elif mark in (_TIMED_OUT, _ASLEEP):
             detail = "asleep" if mark == _ASLEEP else "out of time"
             ended = Ended(b"".join(flight.data), "timeout", detail, cpu_s)
@@ -374,25 +367,23 @@ class Pool:
         for flight in flights:
             self._land(flight, Ended(b"", "infra", why))
 
-    def _timeout(self) -> float | None:
-        soonest = self._resume_at or float("inf")
-        for zygote in self._zygotes:
-            if not zygote.ready:
-                soonest = min(soonest, zygote.started + START_S)
-            for flight in zygote.flights.values():
-                soonest = min(soonest, flight.dead_at, float("inf") if flight.watched else flight.watch_at)
-        if self._inbox:
-            return 0
-        return None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
-
-    def _deadlines(self) -> None:
-        now = time.monotonic()
+    def _deadlines(self) -> float | None:
+        """Act where a deadline has passed; seconds until the next one, None where nothing is awaited."""
+        now, coming = time.monotonic(), []
         for zygote in list(self._zygotes):
-            if not zygote.ready and now > zygote.started + START_S:
-                self._lose(zygote, "the fork server did not start in time")
+            if not zygote.ready:
+                coming.append(zygote.started + START_S)
+                if coming[-1] < now:
+                    self._lose(zygote, "the fork server did not start in time")
             for flight in list(zygote.flights.values()):
                 if flight.dead_at <= now:
                     self._lose(zygote, "the fork server kept silent past a deadline")
                     break
                 if flight.watch_at <= now and not flight.watched:
                     self._watch(flight)
+                coming += [flight.dead_at] if flight.watched else [flight.dead_at, flight.watch_at]
+        if self._resume_at:
+            coming.append(self._resume_at)
+        if self._inbox:
+            return 0
+        return max(0.0, min(coming) - now) if coming else None

@@ -1,7 +1,8 @@
 """One job, as many children as it takes: who answered, who is to blame, what runs again.
 
 A missing answer is blamed on the first input without one, but only booked when that input ran *first in its child*.
-Else it runs again at the head of a new child, so no input ever suffers for its neighbours' time or memory.
+Else it runs again at the head of a new child, so no input ever suffers for its neighbours' time or memory. One that was
+asleep runs again too, behind all that waits by then: machine or trainer may have stood still and not the program.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ class PlanRun:
                 self.outcomes[index] = Outcome("rejected", detail=f"input: {clean(str(error))}")
         self.tries = 0
         self.timeouts = 0
+        self.doubted = False
 
     def start(self) -> None:
         """Ask for a child, or deliver when there is nothing left to ask."""
@@ -111,7 +113,7 @@ class PlanRun:
             return
         self.tries += 1
         texts = [self.texts[i] for i in self.waiting]
-        request = wire.encode_request(plan.program, plan.entry, texts, plan.limits.recursion, plan.look)
+        request = json.dumps([plan.program, plan.entry, texts, plan.limits.recursion, plan.look]).encode()
         self.stats["children"] += 1
         self.submit(Attempt(request, plan.limits, plan.world, self._ended, self.deliver))
 
@@ -142,7 +144,8 @@ class PlanRun:
         each = 1000 * ended.cpu_s / max(1, len(answers))
         for answer in answers:
             self._take(replace(answer, cpu_ms=each, plain=ended.detail == PLAIN))
-        if len(answers) == 0:
+        self.doubted = ended.detail == "asleep" and not self.doubted
+        if not answers and not self.doubted:
             kind: Any = "crash" if ended.fate == "exit" else ended.fate
             self._take(Outcome(kind, detail=ended.detail or "ended without an answer", cpu_ms=1000 * ended.cpu_s))
             self.timeouts += kind == "timeout"
@@ -185,8 +188,6 @@ def fate_of_exit(code: int, out_of_time: bool) -> tuple[Kind | str, str]:
 _OK: Final = b'{"s":"ok","v":'
 _NOT_NAME = re.compile(r"[^A-Za-z0-9_]")
 _NOT_PLAIN = re.compile(r"[^ -~]+")
-_REJECTIONS: Final = ("forbidden_import", "syntax_error", "no_entry")
-_VALUES: Final = (wire.NOT_LITERAL, wire.TOO_LONG, wire.NOT_A_NUMBER)
 
 
 def clean(text: str) -> str:
@@ -211,33 +212,27 @@ def _read(line: bytes) -> Outcome | None:
         text = line.decode("ascii")
         if line.startswith(_OK) and line.endswith(b"}"):
             return Outcome("ok", wire.decode(text[len(_OK) : -1]))
-        if len(line) > 8192:
-            return None
-        numbers = dict.fromkeys(("parse_int", "parse_float", "parse_constant"), _refuse)
-        pairs: Any = json.loads(text, object_pairs_hook=list, **numbers)
+        return _failure(json.loads(text, object_pairs_hook=tuple)) if len(line) <= 8192 else None
     except (ValueError, RecursionError, MemoryError):
         return None
-    return _failure(pairs)
 
 
 def _failure(pairs: Any) -> Outcome | None:
-    if type(pairs) is not list or not all(type(p) is tuple and type(p[1]) is str for p in pairs):
+    """`pairs`: a tuple of a JSON object's keys and values. Arrays, which are no answer, are lists."""
+    if type(pairs) is not tuple:
         return None
-    keys, values = [key for key, _ in pairs], [value for _, value in pairs]
-    if keys == ["s"]:
-        return Outcome("memory", detail="MemoryError") if values == ["mem"] else None
-    if keys != ["s", "t", "m"]:
-        return None
-    status, name, message = values
-    if status == "exc":
-        name = _NOT_NAME.sub("", name)[:64] or "Exception"
-        return Outcome("exception", detail=f"{name}: {clean(message)}".rstrip(": "))
-    if status == "rej" and name in _REJECTIONS:
-        return Outcome("rejected", detail=f"{name}: {clean(message)}")
-    if status == "value" and name in _VALUES:
-        return Outcome("value", detail=f"{name}: {clean(message)}")
+    match pairs:
+        case (("s", "mem"),):
+            return Outcome("memory", detail="MemoryError")
+        case (("s", "exc"), ("t", str(name)), ("m", str(message))):
+            name = _NOT_NAME.sub("", name)[:64] or "Exception"
+            return Outcome("exception", detail=f"{name}: {clean(message)}".rstrip(": "))
+        case (("s", "rej"), ("t", "forbidden_import" | "syntax_error" | "no_entry" as reason), ("m", str(message))):
+            return Outcome("rejected", detail=f"{reason}: {clean(message)}")
+        case (
+            ("s", "value"),
+            ("t", wire.NOT_LITERAL | wire.TOO_LONG | wire.NOT_A_NUMBER as reason),
+            ("m", str(message)),
+        ):
+            return Outcome("value", detail=f"{reason}: {clean(message)}")
     return None
-
-
-def _refuse(token: str) -> None:
-    raise ValueError(f"{token[:20]} has no place here")

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final
 
 from azr_lite.errors import SandboxError
@@ -95,7 +96,7 @@ class WeakPool:
             self._running.discard(process)
         spent = time.monotonic() - started
         if timed_out.is_set():
-            return Ended(data, "timeout", "out of time", spent)
+            return Ended(data, "timeout", "out of time" if sys.platform == "win32" else "asleep", spent)
         fate, detail = fate_of_exit(status, spent > limits.cpu_s)
         # where no limit on memory works, the kernel's own killer is the limit
         return Ended(data, "memory" if fate == "infra" else fate, detail, spent)
@@ -103,22 +104,15 @@ class WeakPool:
 
 def _talk(process: subprocess.Popen[bytes], request: bytes) -> bytes:
     """Write the request, read at most one byte more than an answer may have."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        with process.stdin as pipe:
-            pipe.write(request)
-    except OSError:
-        pass
+    with suppress(OSError), process.stdin as pipe:
+        pipe.write(request)
     with process.stdout as pipe:
         return pipe.read(MAX_ANSWER + 1)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    try:
+    with suppress(ProcessLookupError, PermissionError):
         if sys.platform == "win32":
             process.kill()
         else:
             os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass

@@ -24,6 +24,12 @@ PLAIN: Final = 7
 HASHED: Final = 1000
 """Elements of one set or dict: 9,000 colliding keys cost 0.9 s to build, 1,000 cost 9 ms."""
 
+ALLOWED_IMPORTS: Final = frozenset(
+    "math cmath itertools functools operator collections heapq bisect string re copy json statistics fractions decimal "
+    "numbers typing dataclasses enum abc array textwrap".split()
+)
+"""Modules a program may import: deterministic, pure, and present in the sandbox."""
+
 NOT_LITERAL: Final = "output_not_literal"
 TOO_LONG: Final = "output_too_long"
 NOT_A_NUMBER: Final = "not_a_number"
@@ -39,10 +45,10 @@ class WireError(ValueError):
 
 
 class _Writer:
-    """Writes one value; `left` counts nodes and characters down. `ordered` sorts dicts too (canonical text)."""
+    """Writes one value; `size` (characters) and `nodes` count down. `ordered` sorts dicts too (canonical text)."""
 
-    def __init__(self, size: int, depth: int, nodes: int, ordered: bool) -> None:
-        self.size, self.depth, self.nodes, self.ordered = size, depth, nodes, ordered
+    def __init__(self, size: int, nodes: int, ordered: bool = False) -> None:
+        self.size, self.nodes, self.ordered = size, nodes, ordered
 
     def write(self, value: Any, level: int = 0) -> str:
         self.nodes -= 1
@@ -57,10 +63,10 @@ class _Writer:
             return self._int(value)
         if kind is str:
             return self._str(value)
-        if kind is float:
-            return self._float(value)
-        if level >= self.depth:
-            raise _too_deep(value, self.depth)
+        if kind is float and value == value:
+            return repr(value) if value not in (inf, -inf) else f'{{"f":"{value!r}"}}'
+        if level >= DEPTH and kind in (list, tuple, dict, set, frozenset):
+            raise _too_deep(value)
         if kind is list:
             return f"[{self._items(value, level)}]"
         if kind is tuple:
@@ -73,16 +79,19 @@ class _Writer:
             texts = sorted([self.write(item, level + 1) for item in value])
             return f'{{"{"s" if kind is set else "z"}":[{",".join(texts)}]}}'
         if kind is bytes:
-            if 2 * len(value) > self.size:
-                raise WireError(TOO_LONG, "bytes too long")
-            self.size -= 2 * len(value)
+            self._take(2 * len(value), "bytes too long")
             return f'{{"b":"{value.hex()}"}}'
-        if kind is complex:
-            if value != value:
-                raise WireError(NOT_A_NUMBER, "not a number")
+        if kind is complex and value == value:
             return f'{{"c":["{value.real!r}","{value.imag!r}"]}}'
+        if kind is complex or kind is float:
+            raise WireError(NOT_A_NUMBER, "not a number")
         name = getattr(kind, "__name__", "?")
         raise WireError(NOT_LITERAL, f"a value of type {name if type(name) is str else '?'} is not a literal")
+
+    def _take(self, count: int, problem: str = "too much text") -> None:
+        self.size -= count
+        if self.size < 0:
+            raise WireError(TOO_LONG, problem)
 
     def _items(self, items: list[Any] | tuple[Any, ...], level: int) -> str:
         if len(items) > self.nodes:
@@ -103,22 +112,11 @@ class _Writer:
         if value.bit_length() > INT_BITS:
             raise WireError(TOO_LONG, f"an integer of more than {INT_BITS} bits")
         text = f'{{"i":"{value:x}"}}'
-        self.size -= len(text)
-        if self.size < 0:
-            raise WireError(TOO_LONG, "too much text")
+        self._take(len(text))
         return text
 
-    def _float(self, value: float) -> str:
-        if value != value:
-            raise WireError(NOT_A_NUMBER, "not a number")
-        if value in (inf, -inf):
-            return '{"f":"inf"}' if value > 0 else '{"f":"-inf"}'
-        return repr(value)
-
     def _str(self, value: str) -> str:
-        self.size -= len(value)
-        if self.size < 0:
-            raise WireError(TOO_LONG, "too much text")
+        self._take(len(value))
         if not value.isascii():
             try:
                 value.encode()
@@ -127,7 +125,7 @@ class _Writer:
         return str(_quote(value))
 
 
-def _too_deep(value: Any, depth: int) -> WireError:
+def _too_deep(value: Any) -> WireError:
     """Nested too deep, or holding itself (which no literal does): found among the first `NODES` values below."""
     seen, waiting = {id(value)}, [value]
     while waiting and len(seen) < NODES:
@@ -138,96 +136,59 @@ def _too_deep(value: Any, depth: int) -> WireError:
             if type(item) in (list, tuple, dict) and id(item) not in seen:
                 seen.add(id(item))
                 waiting.append(item)
-    return WireError(TOO_LONG, f"nested deeper than {depth}")
+    return WireError(TOO_LONG, f"nested deeper than {DEPTH}")
 
 
-def encode(value: Any, size: int = SIZE, depth: int = DEPTH, nodes: int = NODES) -> str:
+def encode(value: Any) -> str:
     """ASCII tagged JSON of a plain value. Raises `WireError` for anything else, or over a cap; never cuts.
 
     Examples:
         >>> encode([1, (2.5, "a"), {3: None}])
         '[1,{"t":[2.5,"a"]},{"d":[[3,null]]}]'
     """
-    text = _Writer(size, depth, nodes, False).write(value)
-    if len(text) > size:
-        raise WireError(TOO_LONG, f"{len(text)} characters, limit {size}")
+    text = _Writer(SIZE, NODES).write(value)
+    if len(text) > SIZE:
+        raise WireError(TOO_LONG, f"{len(text)} characters, limit {SIZE}")
     return text
 
 
 def encode_arguments(arguments: tuple[Any, ...]) -> str:
     """`encode` for an argument tuple: the tuple itself is not a level. Raises `WireError`."""
-    return _Writer(SIZE, DEPTH, NODES, False).write(arguments, -1)
+    return _Writer(SIZE, NODES).write(arguments, -1)
 
 
-def encode_request(program: str, entry: str, inputs: list[str], recursion: int, look: bool = False) -> bytes:
-    """What a child reads; `inputs` come from `encode_arguments`. `look`: shall it say whether the program is plain?"""
-    return f"[{json.dumps(program)},{json.dumps(entry)},[{','.join(inputs)}],{recursion},{json.dumps(look)}]".encode()
+def _untag(pairs: list[tuple[str, Any]]) -> Any:
+    """The value that a one-key JSON object stands for. ValueError or TypeError for any other object."""
+    ((key, body),) = pairs
+    if type(body) is list:
+        if key == "t":
+            return tuple(body)
+        if key == "c" and len(body) == 2 and type(body[0]) is type(body[1]) is str:
+            return complex(float(body[0]), float(body[1]))
+        if key in ("s", "z", "d") and len(body) <= HASHED:
+            value = set(body) if key != "d" else dict([pair for pair in body if type(pair) is list and len(pair) == 2])
+            if len(value) == len(body):  # nothing is there twice
+                return frozenset(value) if key == "z" else value
+    elif type(body) is str:
+        if key == "f" and body in ("inf", "-inf"):
+            return float(body)
+        if key == "i" and len(body) <= INT_BITS // 4 + 1:
+            return int(body, 16)
+        if key == "b":
+            return bytes.fromhex(body)
+    raise ValueError("an unknown object")
 
 
-class Tag:
-    """A one-key JSON object on its way to a value."""
-
-    __slots__ = ("body", "key")
-
-    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
-        if len(pairs) != 1:
-            raise WireError(NOT_LITERAL, "an object must have one key")
-        self.key, self.body = pairs[0]
-
-
-_decoder = json.JSONDecoder(object_pairs_hook=Tag)
-"""What JSON does not have (NaN, Infinity) or writes otherwise (1e2) is not canonical: `decode` refuses it."""
+_decoder = json.JSONDecoder(object_pairs_hook=_untag, parse_constant=int)
+"""`int` refuses NaN and Infinity, which JSON does not have."""
 
 
 def parse(text: str) -> Any:
-    """JSON text to arrays, scalars and `Tag`s. Raises `WireError`."""
+    """The value, freshly made, of what `encode` wrote, or of another spelling of it. Raises `WireError`."""
     try:
         return _decoder.decode(text)
-    except (ValueError, RecursionError, MemoryError) as error:
-        raise WireError(NOT_LITERAL, f"not JSON: {error}"[:200]) from None
-
-
-def build(tree: Any, level: int = 0) -> Any:
-    """A value, freshly made, from what `parse` gave. Raises `WireError`."""
-    if type(tree) is not list and type(tree) is not Tag:
-        return tree
-    if level >= DEPTH:
-        raise WireError(TOO_LONG, "nested too deep")
-    if type(tree) is list:
-        return [build(item, level + 1) for item in tree]
-    key, body = tree.key, tree.body
-    if key in ("t", "s", "z", "d") and type(body) is list:
-        if key == "t":
-            return tuple([build(item, level + 1) for item in body])
-        return _hashed(key, body, level)
-    try:
-        if key == "c" and type(body) is list and len(body) == 2 and type(body[0]) is type(body[1]) is str:
-            return complex(float(body[0]), float(body[1]))
-        if key == "f" and body in ("inf", "-inf"):
-            return float(body)
-        if key == "i" and type(body) is str and len(body) <= INT_BITS // 4 + 1:
-            return int(body, 16)
-        if key == "b" and type(body) is str:
-            return bytes.fromhex(body)
-    except ValueError:
-        pass
-    raise WireError(NOT_LITERAL, "unknown tag")
-
-
-def _hashed(key: str, body: list[Any], level: int) -> Any:
-    if len(body) > HASHED:
-        raise WireError(TOO_LONG, "too many elements")
-    try:
-        if key == "d":
-            pairs = [build(pair, level) for pair in body if type(pair) is list and len(pair) == 2]
-            value: Any = dict(pairs)
-        else:
-            value = {build(item, level + 1) for item in body}
-    except TypeError:
-        raise WireError(NOT_LITERAL, "an element cannot be hashed") from None
-    if len(value) != len(body):
-        raise WireError(NOT_LITERAL, "the same element twice")
-    return frozenset(value) if key == "z" else value
+    except (ValueError, TypeError, RecursionError, MemoryError) as error:  # TypeError: an element cannot be hashed
+        raise WireError(NOT_LITERAL, f"not a value: {error}"[:200]) from None
 
 
 def decode(text: str) -> Any:
@@ -239,7 +200,7 @@ def decode(text: str) -> Any:
     """
     if len(text) > SIZE:
         raise WireError(TOO_LONG, f"{len(text)} characters, limit {SIZE}")
-    value = build(parse(text))
+    value = parse(text)
     if encode(value) != text:
         raise WireError(NOT_LITERAL, "not canonical")
     return value
@@ -247,7 +208,7 @@ def decode(text: str) -> Any:
 
 def canonical(value: Any) -> str:
     """One text per value: types kept apart, sets and dicts sorted. Raises `WireError` for what is not plain."""
-    return _Writer(1 << 30, DEPTH, 1 << 30, True).write(value)
+    return _Writer(1 << 30, 1 << 30, ordered=True).write(value)
 
 
 def compare(a: Any, b: Any, mode: str = "python") -> bool:

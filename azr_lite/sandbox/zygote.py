@@ -5,8 +5,8 @@ greeting (JSON: layers), then `id, fate, wait status, cpu seconds` for each chil
 of one that has not. Requests and answers run between trainer and child: this process never reads one, so that its
 memory, and so the next child's, is the same before every fork.
 
-CPU time is the limit. A child whose CPU clock stands still is asleep and ended; wall time alone ends it only far out.
-Both are counted in this process's own ticks: where the machine is too busy to let it look, it is as patient as that.
+CPU time is the limit. A child whose CPU clock stands still is asleep and ended; one that dozes, only far out. Both are
+counted in this process's own ticks, and the trainer believes them the second time: a busy machine is no verdict.
 
 trainer -exec-> launcher -unshare, fork-> zygote (pid 1 of its namespace) -fork-> child. Each dies with its predecessor.
 """
@@ -147,7 +147,7 @@ class Zygote:
             if used - child.used >= STILL_S:
                 child.still, child.used = 0, used
             if child.ticks <= 0 or child.still >= STILL_TICKS:
-                self._kill(child, TIMED_OUT if child.ticks <= 0 else ASLEEP)
+                self._kill(child, ASLEEP)
                 return
             self.control.send(REPORT.pack(child.id, RUNNING, 0, used))
         child.look = min(child.tick, now + max(child.cpu - used, 0.002))

@@ -5,13 +5,14 @@ import os
 import sys
 from types import ModuleType
 
-from azr_lite.errors import ConfigError
-from azr_lite.tasks import abduction, deduction, induction
+from azr_lite.errors import ConfigError, cause
 from azr_lite.tasks.base import Answer, Proposal, TaskType, get_task_type, list_task_types, register_task_type
+from azr_lite.tasks.induction import Induction
+from azr_lite.tasks.triplets import Abduction, Deduction
 from azr_lite.triplet import Rules
 
 __all__ = [
-    "Answer", "Proposal", "Rules", "TaskType", "abduction", "deduction", "get_task_type", "import_own", "induction",
+    "Abduction", "Answer", "Deduction", "Induction", "Proposal", "Rules", "TaskType", "get_task_type", "import_own",
     "list_task_types", "register_task_type",
 ]  # fmt: skip
 
@@ -23,5 +24,5 @@ def import_own(module: str, what: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except Exception as error:
-        why = f"{type(error).__name__}: {error}"
-        raise ConfigError(f"{what} names the module {module!r}, which cannot be imported ({why})") from error
+        why = f"{what} names the module {module!r}, which cannot be imported ({cause(error)})"
+        raise ConfigError(f"{why}; mend it, or give its right name") from error

@@ -1,22 +1,17 @@
-"""What a task type is: propose prompt, parse proposal, make task, solve prompt, parse answer, judge.
-
-A new task type is one file with one subclass of `TaskType` and one call of `register_task_type`. It must be imported
-before a run names it (``--task-types``), which `azr_lite.tasks` does for the built-in three.
-"""
+"""What a task type is: propose prompt, parse proposal, make task, solve prompt, parse answer, judge."""
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from azr_lite.errors import ConfigError
-from azr_lite.parsing import ParsedReply, parse_arguments, parse_literal, parse_program
+from azr_lite.parsing import ParsedReply, parse_literal
 from azr_lite.prompts.base import Style, Words
 from azr_lite.sandbox.wire import render
-from azr_lite.triplet import SEED_SHARING_TYPES, Reason, Rejection, Role, Rules, Task, TaskTypeName, Triplet, Verdict
+from azr_lite.triplet import Rejection, Role, Rules, Task, TaskTypeName, Verdict, rejection_in
 
 
 @dataclass(frozen=True)
@@ -86,12 +81,11 @@ class TaskType(ABC):
 
         ConfigError where there is none either.
         """
-        names = [f"{role}/{kind.name}" for kind in type(self).__mro__ if hasattr(kind, "name")]
-        found = [style.words[name] for name in names if name in style.words]
-        if not found:
-            why = f"the prompt style {style.name} has no words for {self.name}"
-            raise ConfigError(f"{why}; write its propose_prompt and solve_prompt (docs/how-to/task_type.md)")
-        return found[0]
+        for kind in type(self).__mro__:
+            if found := style.words.get(f"{role}/{getattr(kind, 'name', '')}"):
+                return found
+        why = f"the prompt style {style.name} has no words for {self.name}"
+        raise ConfigError(f"{why}; write its propose_prompt and solve_prompt (docs/how-to/task_type.md)")
 
     def zero_task(self) -> Task | None:
         """The task that a buffer starts from, or None when it is seeded by proposing only."""
@@ -120,66 +114,30 @@ def register_task_type(task_type: TaskType) -> TaskType:
     Examples:
         ``register_task_type(MyTaskType())``, then ``azr_lite.run("nano", task_types=["deduction", "mine"])``
     """
-    name, known = task_type.name, _REGISTRY.get(task_type.name)
-    if known is not None and type(known).__qualname__ != type(task_type).__qualname__:
-        both = f"{type(known).__qualname__} and {type(task_type).__qualname__}"
-        raise ValueError(f"two task types are called {name!r}: {both}; rename one")
+    name, new = task_type.name, type(task_type).__qualname__
+    known = type(_REGISTRY.get(name, task_type)).__qualname__
+    if known != new:
+        raise ValueError(f"two task types are called {name!r}: {known} and {new}; rename one")
     _REGISTRY[name] = task_type
     return task_type
 
 
 def get_task_type(name: TaskTypeName) -> TaskType:
     """The registered task type of that name; KeyError with the known names otherwise."""
-    try:
-        return _REGISTRY[name]
-    except KeyError:
-        raise KeyError(f"unknown task type {name!r}; known: {', '.join(sorted(_REGISTRY))}") from None
+    if name not in _REGISTRY:
+        raise KeyError(f"unknown task type {name!r}; known: {', '.join(list_task_types())}")
+    return _REGISTRY[name]
 
 
 def list_task_types() -> tuple[TaskTypeName, ...]:
-    """Names of all registered task types, in order of registration."""
-    return tuple(_REGISTRY)
-
-
-IDENTITY = "def f(x):\n    return x"
-
-
-class TripletTaskType(TaskType):
-    """One program, one input, one output; the solver is shown two of the three."""
-
-    def zero_task(self) -> Triplet:
-        """The zero triplet of the paper: identity on "Hello world"."""
-        return Triplet(type=self.name, program=IDENTITY, input=render("Hello world"), output=render("Hello world"))
-
-    def convert_from(self, task: Task) -> Triplet | None:
-        """Deduction and abduction share their seeds. What other types call output may be no return value."""
-        shared = isinstance(task, Triplet) and self.name in SEED_SHARING_TYPES and task.type in SEED_SHARING_TYPES
-        return dataclasses.replace(task, type=self.name, id="") if shared else None
-
-    def propose_prompt(self, style: Style, references: Sequence[Task], rules: Rules) -> str:
-        return style.render(self.words(style, Role.PROPOSE)(references=references, rules=rules))
-
-    def parse_proposal(self, reply: ParsedReply, references: Sequence[Task], rules: Rules) -> Proposal | Rejection:
-        source = reply.block("python", Reason.NO_PROGRAM, last=False)
-        given = reply.block("input", Reason.NO_INPUT, last=False)
-        if isinstance(source, Rejection) or isinstance(given, Rejection):
-            return source if isinstance(source, Rejection) else given
-        program = parse_program(source, rules.max_program_chars)
-        if isinstance(program, Rejection):
-            return program
-        arguments = parse_arguments(given, rules.max_value_chars)
-        return arguments if isinstance(arguments, Rejection) else Proposal(program, (arguments,))
-
-    def make_task(self, proposal: Proposal, outputs: Sequence[Any], rules: Rules) -> Triplet | Rejection:
-        given, output = argument_text(proposal.inputs[0]), render(outputs[0])
-        return unreadable((given,), (output,), rules) or Triplet(self.name, proposal.program, given, output)
+    """Names of all registered task types, in alphabetical order."""
+    return tuple(sorted(_REGISTRY))
 
 
 def unreadable(inputs: Sequence[str], outputs: Sequence[str], rules: Rules) -> Rejection | None:
     """Why a task with these texts could not be used: each must be short, and readable by those who judge it."""
-    found = [parse_literal("input", text, rules.max_value_chars) for text in inputs]
-    found += [parse_literal("output", text, rules.max_value_chars) for text in outputs]
-    return next((value for value in found if isinstance(value, Rejection)), None)
+    texts = [*(("input", text) for text in inputs), *(("output", text) for text in outputs)]
+    return rejection_in(*(parse_literal(kind, text, rules.max_value_chars) for kind, text in texts))
 
 
 def argument_text(arguments: tuple[Any, ...]) -> str:

@@ -16,7 +16,7 @@ from azr_lite.prompts.base import Style
 from azr_lite.sandbox.literal import read_arguments, read_value
 from azr_lite.sandbox.wire import canonical, compare, render
 from azr_lite.tasks.base import Answer, Proposal, TaskType, argument_text, register_task_type, unreadable
-from azr_lite.triplet import InductionTask, Reason, Rejection, Role, Rules, Task, Verdict
+from azr_lite.triplet import InductionTask, Reason, Rejection, Role, Rules, Task, Verdict, rejection_in
 
 _COMPUTES = (
     ast.BinOp, ast.BoolOp, ast.Compare, ast.Call, ast.Subscript, ast.IfExp, ast.Lambda, ast.ListComp, ast.SetComp,
@@ -47,12 +47,9 @@ class Induction(TaskType):
         program = references[0].program
         if leaks(message, program):
             return Rejection(Reason.MESSAGE_LEAKS, "the message contains code of the program")
-        inputs = []
-        for block in blocks[-rules.induction_inputs :]:
-            arguments = parse_arguments(block, rules.max_value_chars)
-            if isinstance(arguments, Rejection):
-                return arguments
-            inputs.append(arguments)
+        inputs = [parse_arguments(block, rules.max_value_chars) for block in blocks[-rules.induction_inputs :]]
+        if refused := rejection_in(*inputs):
+            return refused
         if len({canonical(arguments) for arguments in inputs}) < len(inputs):
             return Rejection(Reason.TOO_FEW_INPUTS, "two inputs are the same")
         return Proposal(program, tuple(inputs), message)
@@ -71,9 +68,7 @@ class Induction(TaskType):
         return style.render(self.words(style, Role.SOLVE)(pairs=pairs, message=task.message, rules=rules))
 
     def parse_answer(self, reply: ParsedReply, task: InductionTask, rules: Rules) -> Answer | Rejection:
-        program = reply.block("python", Reason.NO_ANSWER)
-        if not isinstance(program, Rejection):
-            program = parse_program(program, rules.max_program_chars, answer=True)
+        program = parse_program(reply.block("python", Reason.NO_ANSWER), rules.max_program_chars, answer=True)
         if isinstance(program, Rejection):
             return program
         return Answer(program=program, inputs=tuple(read_arguments(text) for text in task.inputs[task.shown :]))
@@ -81,10 +76,8 @@ class Induction(TaskType):
     def judge(self, task: InductionTask, answer: Answer, outcomes: Sequence[Any], rules: Rules) -> Verdict:
         gold = [read_value(text) for text in task.outputs[task.shown :]]
         hits = sum(o.kind == "ok" and compare(o.value, g, rules.equality) for o, g in zip(outcomes, gold, strict=True))
-        share = hits / len(gold)
-        failed = next((o for o in outcomes if o.kind != "ok"), None)
-        right = hits == len(gold)
-        score = share if rules.induction_scoring == "fraction" else float(right)
+        failed, right = next((o for o in outcomes if o.kind != "ok"), None), hits == len(gold)
+        score = hits / len(gold) if rules.induction_scoring == "fraction" else float(right)
         reason = "" if right else failed.kind if failed else Reason.WRONG
         return Verdict(ok=right, well_formed=True, score=score, reason=reason, detail=failed.detail if failed else "")
 
@@ -109,9 +102,9 @@ def _squeezed_expressions(program: str) -> Iterator[str]:
     """Every expression that computes: slices of the squeezed program, since a long chain holds thousands of them."""
     tree = read_source(program)
     nodes = () if isinstance(tree, Rejection) else ast.walk(tree)
-    squeezed, kept = _squeezed(program), [0]  # at each byte of the program: characters kept before it
-    for char in program:
-        kept += [kept[-1]] * (len(char.encode()) - 1) + [kept[-1] + (not char.isspace())]
+    bytes_kept = ([0] * (len(char.encode()) - 1) + [not char.isspace()] for char in program)
+    kept = [0, *itertools.accumulate(itertools.chain.from_iterable(bytes_kept))]  # characters kept before each byte
+    squeezed = _squeezed(program)
     lines = [0, *itertools.accumulate(len(line.encode()) + 1 for line in program.split("\n"))]
     for node in nodes:
         if isinstance(node, _COMPUTES):

@@ -57,7 +57,7 @@ def training_arguments(config: Config, policy: Policy, run_dir: Path) -> GRPOCon
         gradient_checkpointing=config.gradient_checkpointing,
         disable_dropout=True,
         ddp_broadcast_buffers=False,  # processes make unequally many forward passes; the buffers are constants
-        ddp_find_unused_parameters=False,  # split roles touch the idle adapter (`SplitRoles.touch`)
+        ddp_find_unused_parameters=False,  # split roles touch the idle adapter (`_compute_loss`)
         # logging and saving
         logging_steps=1,
         logging_nan_inf_filter=False,

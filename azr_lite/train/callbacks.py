@@ -91,11 +91,12 @@ class Schedule(TrainerCallback):
         note: Callable[[str], None] = lambda line: None,
         budget: Budget | None = None,
         on_begin: Callable[[], None] = lambda: None,
-        on_step: Callable[[dict[str, Any]], None] = lambda report: None,
+        on_step: Callable[[dict[str, Any]], bool | None] = lambda report: None,
         evaluate: Callable[[int], Standing | None] = lambda done: None,
     ) -> None:
         """`note` takes sentences for people. `on_begin` is called inside `train`, before the first step, when weights
-        are where they stay; `on_step` with the report of each step; `evaluate` after each step with an evaluation.
+        are where they stay; `on_step` with the report of each step, and says whether a callback failed; `evaluate`
+        after each step with an evaluation.
         """
         self.config, self.run_dir, self.note = config, run_dir, note
         self.on_begin, self.on_step, self.evaluate = on_begin, on_step, evaluate
@@ -207,7 +208,9 @@ class Schedule(TrainerCallback):
         timing["update"] = now - self._played
         timing["rest"] = max(0.0, now - self._began - sum(timing.values()))  # parsing, saving
         self._began = now
-        self.on_step(report | {"step": done - 1, "learning_rate": logs[-1]["learning_rate"], "timing": timing})
+        report |= {"step": done - 1, "learning_rate": logs[-1]["learning_rate"], "timing": timing}
+        if self.on_step(report):
+            self.request_stop("callback")
         every = self.config.eval_every
         if every and done % every == 0 and done < self.config.steps:
             self.standing = self.evaluate(done)

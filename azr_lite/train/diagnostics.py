@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from accelerate.utils import gather_object
+from accelerate.utils.memory import should_reduce_batch_size
 
 from azr_lite.errors import TrainingError
 from azr_lite.prompts.base import Style
 from azr_lite.selfplay import SelfPlay
 from azr_lite.tasks.base import get_task_type
-from azr_lite.train.generation import is_out_of_memory
 from azr_lite.triplet import Role
 
 if TYPE_CHECKING:
@@ -133,31 +133,26 @@ def gradient_shares(trainer: SelfPlayTrainer, batch: dict[str, Any]) -> dict[str
     """
     if trainer.is_sharded:
         return {}
+    update = trainer.rollouts[: len(trainer.rollouts) // trainer.config.updates_per_step]
+    norms: dict[str, float] = {}
+    of_role: list[list[torch.Tensor]] = []
     counters = copy.deepcopy(trainer._metrics["train"])
     try:
-        return _gradient_shares(trainer, batch)
+        for role in Role:
+            total = [torch.zeros_like(p, dtype=torch.float32) for p in trainer.trained()]
+            for group in (f"{role}/{name}" for name in trainer.config.task_types):
+                rows = [i for i, row in enumerate(update) if row.group == group and row.weight]
+                found = gradient_of(trainer, batch, rows)
+                norms[group] = _norm(found)
+                total = [a.add_(b) for a, b in zip(total, found, strict=True)]
+            of_role.append(total)
     except Exception as error:
-        if not (is_out_of_memory(error) and trainer.can_recover):
+        if not (should_reduce_batch_size(error) and trainer.can_recover):
             raise
         trainer.note("out of memory while measuring gradient shares: left out (gradient_share_every=0 switches it off)")
         return {}
     finally:
         trainer._metrics["train"] = counters
-
-
-def _gradient_shares(trainer: SelfPlayTrainer, batch: dict[str, Any]) -> dict[str, float]:
-    update = trainer.rollouts[: len(trainer.rollouts) // trainer.config.updates_per_step]
-    norms: dict[str, float] = {}
-    of_role: list[list[torch.Tensor]] = []
-    for role in Role:
-        total = [torch.zeros_like(p, dtype=torch.float32) for p in trainer.trained()]
-        for name in trainer.config.task_types:
-            group = f"{role}/{name}"
-            rows = [i for i, row in enumerate(update) if row.group == group and row.weight]
-            found = gradient_of(trainer, batch, rows)
-            norms[group] = _norm(found)
-            total = [a + b for a, b in zip(total, found, strict=True)]
-        of_role.append(total)
     whole = sum(norms.values())
     numbers = {f"{group}/gradient_share": norm / whole if whole else 0.0 for group, norm in norms.items()}
     if (length := _norm(of_role[0]) * _norm(of_role[1])) > 0:

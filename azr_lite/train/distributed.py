@@ -56,8 +56,8 @@ def is_main() -> bool:
 def check_sharding(checkpoint: Path) -> None:
     """ConfigError where a checkpoint written under FSDP, DeepSpeed or neither would be read under another of these."""
     # each writes weights and moments in pieces, which it alone reads
-    was = "FSDP" if list(checkpoint.glob("pytorch_model_fsdp*")) else ""
-    was = was or ("DeepSpeed" if (checkpoint / "latest").exists() else "")
+    pieces = {"FSDP": "pytorch_model_fsdp*", "DeepSpeed": "latest"}
+    was = next((name for name, files in pieces.items() if any(checkpoint.glob(files))), "")
     if was != sharding():
         ways = {"": "whole weights on each process", "FSDP": "fsdp2.yaml", "DeepSpeed": "zero3.yaml"}
         raise ConfigError(
@@ -107,12 +107,12 @@ def _idle_gpus(config: Config) -> list[str]:
 
     from azr_lite.train.policy import choose_precision
 
-    count = torch.cuda.device_count() if choose_precision(config).device.type == "cuda" else 0
-    told = (
+    if choose_precision(config).device.type != "cuda" or (count := torch.cuda.device_count()) < 2:
+        return []
+    return [
         f"{count} GPUs are visible and this run uses the first; for all of them: accelerate launch --config_file "
         f"$(azr-lite launch-file ddp) --num_processes {count} -m azr_lite ..."
-    )
-    return [told] if count > 1 else []
+    ]
 
 
 def join(config: Config) -> None:
@@ -228,11 +228,10 @@ def by_main(work: Callable[[], T]) -> T:
     from accelerate.utils import broadcast_object_list
 
     outcome: list = [None, None]
-    if is_main():
-        try:
-            outcome[0] = work()
-        except AzrError as error:
-            outcome[1] = error
+    try:
+        outcome[0] = work() if is_main() else None
+    except AzrError as error:
+        outcome[1] = error
     value, failed = broadcast_object_list(outcome)
     if failed is not None:
         raise failed
@@ -255,16 +254,15 @@ class ShardedExecutor:
         from accelerate import PartialState
         from accelerate.utils import gather_object
 
-        state, results, failure = PartialState(), [], None
+        state, everything = PartialState(), [None] * len(jobs)
         try:
-            results = work(jobs[state.process_index :: state.num_processes])
+            own = work(jobs[state.process_index :: state.num_processes]), None
         except Exception as error:
-            failure = error
-        everything: list[Any] = [None] * len(jobs)
-        for rank, (own, failed) in enumerate(gather_object([(results, failure)])):
-            if failed is not None:
-                raise failed  # on every process, so that none waits for one that has stopped
-            everything[rank :: state.num_processes] = own
+            own = [], error
+        for rank, (results, failure) in enumerate(gather_object([own])):
+            if failure is not None:
+                raise failure  # on every process, so that none waits for one that has stopped
+            everything[rank :: state.num_processes] = results
         return everything
 
 

@@ -1,25 +1,35 @@
-"""Who writes replies: a sampler's protocol, and a sampler by transformers or vLLM."""
+"""Who writes replies: a sampler's protocol, and a sampler by transformers or vLLM, both through TRL."""
 
 from __future__ import annotations
 
+import itertools
+import math
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from unittest import mock
 
 import torch
+from accelerate.utils import is_peft_model
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import DynamicCache, GenerationConfig, StoppingCriteria
+from transformers.modeling_outputs import CausalLMOutputWithPast
+from trl.generation import vllm_generation
 from trl.models.utils import unwrap_model_for_generation
 
-from azr_lite.codec import Codec, Ended, Sample, draw_seed, seeded
 from azr_lite.errors import TrainingError
+from azr_lite.prompts.base import Codec, Ended, Sample, draw_seed
 
 if TYPE_CHECKING:
     from azr_lite.train.trainer import SelfPlayTrainer
 
-
 Result = TypeVar("Result")
+CACHE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
+"""What models call their cache. transformers 5.24 renamed it, and 5.40 will forget the old name."""
 
 
 class Sampler(Protocol):
@@ -43,20 +53,17 @@ class PolicySampler:
     def __call__(
         self, prompt_ids: list[list[int]], *, greedy: bool, seed: int, ended: Sequence[Ended | None] | None = None
     ) -> list[Sample]:
-        trainer, device = self.trainer, self.trainer.accelerator.device
-        codec = trainer.codec
+        trainer, codec, device = self.trainer, self.trainer.codec, self.trainer.accelerator.device
 
         def replies(rows: range) -> list[list[int]]:
             """Of this process's own copy of the weights."""
-            whole = unwrap_model_for_generation(
-                trainer.model_wrapped, trainer.accelerator, generation_kwargs=trainer.generation_kwargs
-            )
-            own, prompts = draw_seed(seed, rows.start) if rows.start else seed, prompt_ids[rows.start : rows.stop]
+            prompts, own = prompt_ids[rows.start : rows.stop], draw_seed(seed, rows.start) if rows.start else seed
+            stop = [EndedRows(codec, ended[rows.start :])] if ended else None
+            how = {"generation_kwargs": trainer.generation_kwargs}
+            whole = unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator, **how)
             with whole as model, seeded(own, device), trainer.accelerator.autocast():
-                stop = [EndedRows(codec, ended[rows.start :])] if ended else None
-                return sample_replies(
-                    model, prompts, trainer.generation_config, codec.eos_ids, device, stopping_criteria=stop
-                )
+                given = model, prompts, trainer.generation_config, codec.eos_ids, device
+                return sample_replies(*given, stopping_criteria=stop)
 
         with likeliest(trainer) if greedy else nullcontext():
             if trainer.use_vllm or trainer.is_sharded:
@@ -65,9 +72,12 @@ class PolicySampler:
                     ids_BT, logps_BT = self._by_trl(prompt_ids, ended)
             else:
                 ids_BT, logps_BT = self.halving(replies, range(len(prompt_ids))), None
-        limit = trainer.config.max_reply_tokens
-        cut = [ids[-1] not in codec.eos_ids and len(ids) >= limit for ids in ids_BT]
-        return list(zip(ids_BT, logps_BT or [None] * len(ids_BT), cut, strict=True))
+        samples, limit = [], trainer.config.max_reply_tokens
+        for ids, logps in zip(ids_BT, logps_BT or [None] * len(ids_BT), strict=True):
+            if not ids:  # an engine gave up. TRL needs a token, and takes one of unknown probability as it is
+                ids, logps = [trainer.eos_token_ids[0]], logps_BT and [math.nan]
+            samples.append((ids, logps, len(ids) >= limit and ids[-1] not in codec.eos_ids))
+        return samples
 
     def _by_trl(self, prompt_ids: list[list[int]], ended: Sequence[Ended | None] | None) -> tuple[list, list | None]:
         """Ids and log-probabilities. vLLM alone in its process goes on, 32 tokens at first, with what has not ended."""
@@ -113,9 +123,12 @@ class PolicySampler:
             engine.enable_sleep_mode = engine._llm_weights_sleeping = True
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """CUDA's error, and the one of torch's allocator on CPUs."""
-    return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """torch draws from `seed` inside; the generators outside are left as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 class Halving:
@@ -127,13 +140,12 @@ class Halving:
     def __call__(self, work: Callable[[range], list[Result]], rows: range) -> list[Result]:
         """What `work` gives for each row, in order. TrainingError where a single row does not fit."""
         found: list[Result] = []
-        while len(found) < len(rows):
-            piece = rows[len(found) : len(found) + self.most]
+        while piece := rows[len(found) : len(found) + self.most]:
             try:
                 found += work(piece)
                 continue
             except Exception as error:
-                if not is_out_of_memory(error):
+                if not should_reduce_batch_size(error):
                     raise
                 if len(piece) == 1:
                     told = "out of memory while sampling one reply; lower the limit of tokens, or use a smaller model"
@@ -144,19 +156,11 @@ class Halving:
         return found
 
 
-@contextmanager
-def likeliest(trainer: SelfPlayTrainer) -> Iterator[None]:
+def likeliest(trainer: SelfPlayTrainer) -> AbstractContextManager:
     """Inside, whoever samples takes the likeliest token."""
-    owner = trainer.vllm_generation if trainer.use_vllm else trainer.generation_config
-    changed = {"temperature": 0.0, "top_p": 1.0, "top_k": 0}  # vLLM's own way
-    if not trainer.use_vllm:
-        changed = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
-    kept = {name: getattr(owner, name) for name in changed}
-    try:
-        vars(owner).update(changed)
-        yield
-    finally:
-        vars(owner).update(kept)
+    if trainer.use_vllm:
+        return mock.patch.multiple(trainer.vllm_generation, temperature=0.0, top_p=1.0, top_k=0)
+    return mock.patch.multiple(trainer.generation_config, do_sample=False, temperature=1.0, top_p=1.0, top_k=50)
 
 
 def distinct_prompts(prompt_ids: Sequence[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -188,10 +192,10 @@ def sample_replies(
     if len(ids_UT) < len(of_row_B) and width > 1:
         cache, read_UT = DynamicCache(config=model.config), mask_UT[:, :-1]
         positions_UT = (read_UT.cumsum(-1) - 1).clamp(min=0)
-        reading = {"position_ids": positions_UT, "past_key_values": cache, "use_cache": True, "logits_to_keep": 1}
+        reading = {"position_ids": positions_UT, CACHE: cache, "use_cache": True, "logits_to_keep": 1}
         model(input_ids=ids_UT[:, :-1], attention_mask=read_UT, **reading)
         cache.batch_select_indices(of_row_B)
-        options["past_key_values"] = cache
+        options[CACHE] = cache
     rows = {"input_ids": ids_UT[of_row_B], "attention_mask": mask_UT[of_row_B]}
     out_BT = model.generate(**rows, generation_config=config, **options)
     replies = []
@@ -220,3 +224,66 @@ class EndedRows(StoppingCriteria):
             if row not in self.done and rule is not None and is_due(len(ids)) and rule(self.codec.text(ids)):
                 self.done.add(row)
         return torch.tensor([row in self.done for row in range(len(input_ids))], device=input_ids.device)
+
+
+# ---------------------------------------------------------------- vLLM, started by TRL
+
+
+def start_vllm(model: Any, max_num_seqs: int, **options: Any) -> Any:
+    """For TRL's `VLLMGeneration`: with room for 256 sequences (vLLM's own default), and adapters beside the base.
+
+    TRL has no argument for either: it gives as many as a process trains on, and Monte-Carlo solves are far more; and it
+    merges adapters into the base and subtracts them again, which in bfloat16 is no round trip (trl#6688, #3466).
+    """
+    kind = WithAdapters if is_peft_model(model) else vllm_generation.VLLMGeneration
+    return kind(model=model, max_num_seqs=max(256, max_num_seqs), **options)
+
+
+class WithAdapters(vllm_generation.VLLMGeneration):
+    """TRL's vLLM beside the trainer. Its base stays, and a sync hands over nothing but the adapters, one file each.
+
+    It samples with the adapter that is active in the trainer. A 4-bit base is given once, in 16 bits, as the trainer
+    reads it: vLLM's own 4-bit form would be another policy. Asleep, the base waits in the memory of the CPU.
+    """
+
+    def _init_vllm(self) -> None:
+        start = vars(vllm_generation)["LLM"]  # there only where vLLM is installed
+        self.handed, self.numbers = {}, itertools.count(1)
+        rank = max(settings.r for settings in self.model.peft_config.values())
+
+        def start_with_adapters(**options: Any) -> Any:
+            own = {"enable_lora": True, "max_loras": 2, "max_lora_rank": max(8, 1 << (rank - 1).bit_length())}
+            llm = start(**{**options, **own, "quantization": None})
+            self._give_four_bit_base(llm.llm_engine.model_executor.driver_worker.model_runner.model)
+            generate, sleep = llm.generate, llm.sleep
+            acting = lambda: self.handed[self.model.active_adapter]  # noqa: E731
+            llm.generate = lambda *args, **how: generate(*args, lora_request=acting(), **how)
+            llm.sleep = lambda level: sleep(level=1)  # TRL's level 2 forgets the base
+            return llm
+
+        with mock.patch.object(vllm_generation, "LLM", start_with_adapters):
+            super()._init_vllm()
+
+    def _give_four_bit_base(self, model: Any) -> None:
+        for name, module in self.model.base_model.model.named_modules():
+            weight = None if isinstance(module, BaseTunerLayer) else getattr(module, "weight", None)
+            if getattr(weight, "quant_state", None) is not None:
+                from bitsandbytes.functional import dequantize_4bit
+                from vllm.lora.layers import BaseLayerWithLoRA
+
+                # vLLM's wrappers of layers with adapters take the plain name since 0.32
+                inside = "" if hasattr(BaseLayerWithLoRA, "load_weights") else ".base_layer"
+                place = f"{name.removesuffix('.base_layer')}{inside}.weight"
+                model.load_weights([(place, dequantize_4bit(weight.data, weight.quant_state))])
+
+    def _iter_named_params(self) -> Iterator[Any]:
+        """TRL's sync asks for the weights to hand over: none."""
+        from vllm.lora.request import LoRARequest
+
+        with tempfile.TemporaryDirectory() as folder:
+            self.model.save_pretrained(folder, save_embedding_layers=False)
+            for name in self.model.peft_config:
+                path = folder if name == "default" else os.path.join(folder, name)
+                self.handed[name] = LoRARequest(name, next(self.numbers), path)  # a number that vLLM knows is not read
+                self.llm.llm_engine.add_lora(self.handed[name])
+        return iter(())

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import subprocess
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +25,12 @@ from transformers import (
 )
 from transformers.initialization import no_init_weights
 
-from azr_lite.codec import chat_prompt, untrained_tags
 from azr_lite.config import OBJECT, Config
 from azr_lite.environment import gets_weights, sharding
 from azr_lite.errors import ModelError
+from azr_lite.planner.vram import nvidia_smi
+from azr_lite.prompts.base import chat_prompt, untrained_tags
 from azr_lite.train.source import fetch, local_model, refuse_old_torchao
-from azr_lite.triplet import Role
 
 
 @dataclass
@@ -136,14 +134,7 @@ def choose_precision(config: Config) -> Precision:
 
 def _unseen_gpu() -> str:
     """Which GPU the driver has and torch does not see, and why; empty where there is none, or hidden on purpose."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
-        return ""
-    ask = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    try:
-        found = subprocess.run(ask, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    if not found:
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or not (found := nvidia_smi("name,driver_version")):
         return ""
     needs = f"wants CUDA {torch.version.cuda}: a newer driver" if torch.version.cuda else "was built for CPUs"
     return f"torch does not see this machine's GPU ({found[0]}): torch {torch.__version__} {needs}"
@@ -355,9 +346,6 @@ def _choose_style(config: Config, tokenizer: PreTrainedTokenizerBase, model: Pre
     return "r1", "r1 prompts: the model does not stop where the chat template ends replies, so it is a base model"
 
 
-# ---------------------------------------------------------------- adapters
-
-
 def upper_half(model: PreTrainedModel) -> dict[str, Any]:
     """`LoraConfig`'s settings for adapters on the linear layers of the upper half of the model's blocks."""
     blocks = getattr(model.get_decoder(), "layers", None)
@@ -368,33 +356,3 @@ def upper_half(model: PreTrainedModel) -> dict[str, Any]:
     linear = {name.rpartition(".")[2] for name, part in blocks.named_modules() if isinstance(part, torch.nn.Linear)}
     upper = list(range(len(blocks) // 2, len(blocks)))
     return {"target_modules": sorted(linear), "layers_to_transform": upper, "layers_pattern": "layers"}
-
-
-# ---------------------------------------------------------------- two roles
-
-ADAPTERS = {Role.SOLVE: "default", Role.PROPOSE: "proposer"}
-"""The solver is PEFT's default adapter, which a checkpoint loads as; the proposer lies in its subfolder."""
-
-
-class SplitRoles:
-    """Proposer and solver as two adapters on one frozen base. Both start as the base; one optimiser trains both."""
-
-    def __init__(self, model: Any, peft_config: Any) -> None:
-        model.add_adapter(ADAPTERS[Role.PROPOSE], peft_config)
-        self.model = model
-        self.parameters = {
-            role: [p for name, p in model.named_parameters() if ".lora_" in name and f".{adapter}." in name]
-            for role, adapter in ADAPTERS.items()
-        }
-        self.act_as(Role.SOLVE)
-
-    def act_as(self, role: Role) -> None:
-        """Put this role's adapter to work; both stay trainable (PEFT freezes the one at rest)."""
-        self.model.set_adapter(ADAPTERS[role])
-        for parameter in chain(*self.parameters.values()):
-            parameter.requires_grad_(True)
-
-    def touch(self, role: Role) -> torch.Tensor:
-        """Zero, but with a gradient (of zero) for every weight of the *other* role: DDP waits for all of them."""
-        idle = self.parameters[Role.PROPOSE if role == Role.SOLVE else Role.SOLVE]
-        return 0.0 * torch.stack([p.sum() for p in idle]).sum()

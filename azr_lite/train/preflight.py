@@ -12,16 +12,19 @@ from pathlib import Path
 
 from azr_lite.config import Config
 from azr_lite.environment import require_training
-from azr_lite.errors import AzrError, ModelError
+from azr_lite.errors import AzrError, ConfigError, ModelError
 from azr_lite.planner.plan import Plan, plan
 from azr_lite.planner.text import plan_text
 from azr_lite.planner.vram import detect_gpu, trainable_parameters
 from azr_lite.presets import PRESETS, preset
+from azr_lite.prompts.words import COMPACT
 from azr_lite.rundir import RunDir
+from azr_lite.tasks import get_task_type
 from azr_lite.train.checkpoints import last_whole_checkpoint
 from azr_lite.train.companions import choose, runs_on_cpu
 from azr_lite.train.distributed import check_count, world
 from azr_lite.train.source import GB, is_cached, local_model
+from azr_lite.verifier import rules_of
 
 
 def preflight(config: Config, go_on: bool) -> tuple[str, bool]:
@@ -110,3 +113,23 @@ def _processes(config: Config) -> str:
     check_count(config, count)
     config.micro_batches(count)
     return f"{why}; {config.rows} sequences per step"
+
+
+def check_prompts(config: Config) -> None:
+    """ConfigError where the shortest prompts of an own task type, those about its first task, are too long for nano."""
+    rules, longest, first = rules_of(config), config.max_prompt_tokens, get_task_type("deduction").zero_task()
+    for task_type in (get_task_type(name) for name in config.task_types if f"solve/{name}" not in COMPACT.words):
+        from tokenizers import Tokenizer
+
+        from azr_lite.nano.model import WEIGHTS
+
+        task, given = task_type.zero_task(), [first] if task_type.propose_from == "programs" else []
+        prompts = {"proposals": task_type.propose_prompt(COMPACT, given, rules)}
+        prompts |= {"answers": task_type.solve_prompt(COMPACT, task, rules)} if task is not None else {}
+        tokenizer = Tokenizer.from_file(str(WEIGHTS / "tokenizer.json"))
+        for what, prompt in prompts.items():
+            if (tokens := len(tokenizer.encode(prompt).ids)) > longest:
+                raise ConfigError(
+                    f"nano reads prompts of {longest} tokens, and the shortest for {what} of {task_type.name} has "
+                    f"{tokens}; give that type the words of a built-in one (docs/how-to/task_type.md), or --model"
+                )

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from azr_lite.advantages import by_prompt
@@ -42,6 +43,7 @@ class Scorer:
     def __init__(self, trainer: SelfPlayTrainer, of_trl: Callable[..., Any]) -> None:
         """A note where prompts cannot be packed; ConfigError where a setting would then have no effect."""
         self.trainer, self.config, self.of_trl = trainer, trainer.config, of_trl
+        self.halving = Halving(trainer.note)
         self.proposes_B: Tensor | None = None
         self._found: tuple[Tensor, Tensor | None] | None = None
         self.packs = self.config.pack_prompts
@@ -70,18 +72,20 @@ class Scorer:
         own = self.scores_itself(B) if of_old else 0
         parts: list[Any] = [(mask_BT.new_zeros((own, width), dtype=torch.float32), None, None)] if own else []
 
-        def score(rows: Tensor) -> None:
+        def score(rows: range) -> range:
             if of_old:
-                trainer.act_as(of_old[int(rows[0])].role)
+                trainer.act_as(of_old[rows[0]].role)
                 self.proposes_B = torch.tensor([of_old[row].role == Role.PROPOSE for row in rows])
-            parts.append(self._micro_batch(model, ids_BT[rows], mask_BT[rows], width, loss, **kwargs))
+            here = slice(rows.start, rows.stop)
+            parts.append(self._micro_batch(model, ids_BT[here], mask_BT[here], width, loss, **kwargs))
+            return rows
 
-        for rows in torch.arange(own, B).split(size or B):
+        for start in range(own, B, size or B):
+            rows = range(start, min(start + (size or B), B))
             if torch.is_grad_enabled():
                 score(rows)  # `training_step` recovers
             else:
-                halving = Halving(trainer.note)
-                halving(lambda piece, rows=rows: [score(rows[piece.start : piece.stop])] * len(piece), range(len(rows)))
+                self.halving(score, rows)
         logps, entropies, aux = zip(*parts, strict=True)
         self._found = torch.cat(logps), torch.cat(entropies) if loss else None
         return *self._found, aux[0] if aux[0] is None else torch.stack(aux).mean()
@@ -112,34 +116,27 @@ class Scorer:
 
     def _micro_batch(
         self, model: Any, ids_BT: Tensor, mask_BT: Tensor, width: int, entropy: bool, **kwargs: Any
-    ) -> Sequence[Tensor | None]:
-        """Trimming: replies end at different columns, so rows are shifted to the right edge first, and what comes back
-        is shifted back.
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Padding is trimmed: TRL scores the last columns, so rows are padded anew, on the left alone, and what comes
+        back is padded on the right.
         """
         if self.packs:
             solver, proposer = self.config.temperature, self.config.proposer_temperature or self.config.temperature
             proposes_B = [False] * len(ids_BT) if self.proposes_B is None else self.proposes_B.tolist()
             temperatures_B = [float(proposer if proposes else solver) for proposes in proposes_B]
             with self.trainer.accelerator.autocast():
-                given = ids_BT, mask_BT, width, temperatures_B, entropy
-                return *score_packed(model, *given, entropy and bool(self.config.entropy_coef)), None
-        T = ids_BT.shape[1]
-        columns_T = torch.arange(T, device=ids_BT.device)
-        padding_B = T - 1 - (columns_T * mask_BT).amax(dim=1)  # columns after the reply's last token
-        shifted_BT = (columns_T - padding_B[:, None]) % T
-        mask_BT, ids_BT = mask_BT.gather(1, shifted_BT), ids_BT.gather(1, shifted_BT)
-        kept = width - int(padding_B.min())  # columns of the longest reply among these rows
-        # columns before the first are padding in every row
-        first = min(int(mask_BT.any(dim=0).nonzero()[0]), T - kept - 1)
-        found = self.of_trl(model, ids_BT[:, first:], mask_BT[:, first:], kept, compute_entropy=entropy, **kwargs)
-        sources_BT = columns_T[:width] + (kept - width + padding_B)[:, None]  # undoes the shift
-        return [_take_columns(x, sources_BT) if x is not None and x.dim() == 2 else x for x in found]
+                return *score_packed(model, ids_BT, mask_BT, width, temperatures_B, entropy), None
+        lengths_B = mask_BT[:, -width:].sum(dim=1).tolist()  # tokens of each reply
+        texts = [row_T[kept_T] for row_T, kept_T in zip(ids_BT, mask_BT.bool(), strict=True)]
+        left = {"batch_first": True, "padding_side": "left"}
+        ids_BT, mask_BT = pad_sequence(texts, **left), pad_sequence([torch.ones_like(text) for text in texts], **left)
+        logps, entropies, aux = self.of_trl(model, ids_BT, mask_BT, max(lengths_B), compute_entropy=entropy, **kwargs)
 
+        def to_the_left(values_BK: Tensor) -> Tensor:
+            rows = [row[len(row) - length :] for row, length in zip(values_BK, lengths_B, strict=True)]
+            return F.pad(pad_sequence(rows, batch_first=True), (0, width - max(lengths_B)))
 
-def _take_columns(values_BT: Tensor, columns_BT: Tensor) -> Tensor:
-    """Of each row the values at its columns; zero for a column past the last. The two may differ in width."""
-    width = values_BT.shape[1]
-    return values_BT.gather(1, columns_BT.clamp(max=width - 1)) * (columns_BT < width)
+        return to_the_left(logps), to_the_left(entropies) if entropy else None, aux
 
 
 class Tree(NamedTuple):
@@ -177,25 +174,39 @@ class Tree(NamedTuple):
 
 
 def score_packed(
-    model: Any,
-    ids_BT: Tensor,
-    mask_BT: Tensor,
-    reply_width: int,
-    temperatures_B: Sequence[float],
-    entropy: bool,
-    entropy_gradient: bool = False,
+    model: Any, ids_BT: Tensor, mask_BT: Tensor, reply_width: int, temperatures_B: Sequence[float], entropy: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Log-probability of each reply token, at its row's temperature, and the entropy where it was drawn; (B, K), K =
-    `reply_width`. Float32, zero in padding. The entropy passes a gradient on only where `entropy_gradient` asks for it.
+    `reply_width`. Float32, zero in padding.
 
     `ids_BT`: prompts padded on the left, then K columns of replies padded on the right; `mask_BT`: 1 for tokens.
     Neighbouring rows share a tree up to `TREE_TOKENS`. Logits are computed only where a reply token is predicted.
     """
+    device, parts = ids_BT.device, []
     rows = [row[kept].tolist() for row, kept in zip(ids_BT, mask_BT.bool(), strict=True)]
-    parts, how = [], (entropy, entropy_gradient)
-    for part in _trees(rows, TREE_TOKENS[ids_BT.device.type == "cpu"]):
-        replies = ids_BT[part, -reply_width:], mask_BT[part, -reply_width:].bool()
-        parts.append(_score_tree(model, rows[part], *replies, temperatures_B[part], *how))
+    for part in _trees(rows, TREE_TOKENS[device.type == "cpu"]):
+        tree = Tree.of(rows[part])
+        tokens_BK, reply_BK = ids_BT[part, -reply_width:], mask_BT[part, -reply_width:].bool()
+        slots: dict[tuple[int, float], int] = {}  # of the distribution after a node, at a temperature
+        of_BK = torch.zeros(reply_BK.shape, dtype=torch.long)
+        lengths_B = reply_BK.sum(dim=1).tolist()
+        for b, (path, length, temperature) in enumerate(zip(tree.paths, lengths_B, temperatures_B[part], strict=True)):
+            for k, node in enumerate(path[len(path) - length - 1 : -1]):
+                of_BK[b, k] = slots.setdefault((node, temperature), len(slots))
+        sees_LL, (nodes_S, temperatures_S) = tree.sight(), zip(*slots, strict=True)
+        given = (tree.tokens, sees_LL.sum(axis=1) - 1, sees_LL, nodes_S, temperatures_S, of_BK)
+        tokens_L, positions_L, sees_LL, nodes_S, temperatures_S, of_BK = (
+            torch.as_tensor(x, device=device) for x in given
+        )
+        logits_SV = model(
+            input_ids=tokens_L[None],
+            position_ids=positions_L[None],
+            attention_mask=sees_LL[None, None],
+            logits_to_keep=nodes_S,
+            use_cache=False,
+        ).logits[0]
+        logps_BK, entropies_S = TokenLogps.apply(logits_SV, temperatures_S, of_BK, tokens_BK, entropy)
+        parts.append([x_BK.masked_fill(~reply_BK, 0.0) for x_BK in (logps_BK, entropies_S[of_BK])])
     logps, entropies = zip(*parts, strict=True)
     return torch.cat(logps), torch.cat(entropies) if entropy else None
 
@@ -213,48 +224,12 @@ def _trees(rows: Sequence[Sequence[int]], most: int) -> list[slice]:
     return [slice(start, end) for start, end in pairwise([*cuts, len(rows)])]
 
 
-def _score_tree(
-    model: Any,
-    rows: Sequence[Sequence[int]],
-    tokens_BK: Tensor,
-    reply_BK: Tensor,
-    temperatures_B: Sequence[float],
-    entropy: bool,
-    entropy_gradient: bool,
-) -> tuple[Tensor, Tensor | None]:
-    """`score_packed` of rows that are read as one tree."""
-    device, tree = tokens_BK.device, Tree.of(rows)
-    slots: dict[tuple[int, float], int] = {}  # of the distribution after a node, at a temperature
-    of_BK = torch.zeros(reply_BK.shape, dtype=torch.long)
-    lengths_B = reply_BK.sum(dim=1).tolist()
-    for b, (path, length, temperature) in enumerate(zip(tree.paths, lengths_B, temperatures_B, strict=True)):
-        for k, node in enumerate(path[len(path) - length - 1 : -1]):
-            of_BK[b, k] = slots.setdefault((node, temperature), len(slots))
-    sees_LL = tree.sight()
-    given = (tree.tokens, sees_LL.sum(axis=1) - 1, sees_LL, [node for node, _ in slots], [t for _, t in slots], of_BK)
-    tokens_L, positions_L, sees_LL, nodes_S, temperatures_S, of_BK = (torch.as_tensor(x, device=device) for x in given)
-    logits_SV = model(
-        input_ids=tokens_L[None],
-        position_ids=positions_L[None],
-        attention_mask=sees_LL[None, None],
-        logits_to_keep=nodes_S,
-        use_cache=False,
-    ).logits[0]
-    if entropy_gradient:
-        logps_SV = (logits_SV.float() / temperatures_S[:, None]).log_softmax(dim=-1)
-        logps_BK, entropies_S = logps_SV[of_BK, tokens_BK], -(logps_SV.exp() * logps_SV).sum(dim=-1)
-    else:
-        logps_BK, entropies_S = TokenLogps.apply(logits_SV, temperatures_S, of_BK, tokens_BK, entropy)
-    logps_BK = logps_BK.masked_fill(~reply_BK, 0.0)
-    return logps_BK, entropies_S[of_BK].masked_fill(~reply_BK, 0.0) if entropy else None
-
-
 class TokenLogps(torch.autograd.Function):
-    """log softmax(logits / temperature), taken at some tokens, without a copy of the logits in float32.
+    """log softmax(logits / temperature), taken at some tokens, and the entropies; no copy of the logits in float32.
 
-    `of_BK` names the slot, whose distribution is a row of (S, V), that each reply token is taken from, `tokens_BK` the
-    token. Also the entropies, (S,), which pass no gradient on. Its gradient, in a slot: the sum over its tokens of
-    g (onehot - softmax) / temperature.
+    `of_BK` names the slot, whose distribution p is a row of (S, V), that a reply token is taken from, `tokens_BK` the
+    token. The entropies H, (S,), are zero where not asked for. The gradient in a slot, of g at its tokens and h at H:
+    (sum g (onehot - p) - h p (log p + H)) / temperature.
     """
 
     @staticmethod
@@ -266,19 +241,22 @@ class TokenLogps(torch.autograd.Function):
             if entropy:
                 x_SV -= norms_S[rows, None]
                 entropies_S[rows] = -(x_SV.exp() * x_SV).sum(dim=-1)
-        ctx.save_for_backward(logits_SV, temperatures_S, norms_S, of_BK, tokens_BK)
-        ctx.mark_non_differentiable(entropies_S)
+        ctx.save_for_backward(logits_SV, temperatures_S, norms_S, entropies_S, of_BK, tokens_BK)
+        ctx.set_materialize_grads(False)  # the entropies have none without a bonus
         return logits_SV[of_BK, tokens_BK].float() / temperatures_S[of_BK] - norms_S[of_BK], entropies_S
 
     @staticmethod
-    def backward(ctx, grads_BK, _):
-        logits_SV, temperatures_S, norms_S, of_BK, tokens_BK = ctx.saved_tensors
+    def backward(ctx, grads_BK, grads_S):
+        logits_SV, temperatures_S, norms_S, entropies_S, of_BK, tokens_BK = ctx.saved_tensors
         scaled_BK = grads_BK / temperatures_S[of_BK]
         sums_S = torch.zeros_like(norms_S).index_add_(0, of_BK.flatten(), scaled_BK.flatten())
         grads_SV = torch.empty_like(logits_SV)
         for rows in torch.arange(len(logits_SV), device=logits_SV.device).split(SLOTS_AT_ONCE):
-            x_SV = logits_SV[rows].float() / temperatures_S[rows, None]
-            grads_SV[rows] = (x_SV.sub_(norms_S[rows, None]).exp_() * -sums_S[rows, None]).to(grads_SV.dtype)
+            x_SV = (logits_SV[rows].float() / temperatures_S[rows, None]).sub_(norms_S[rows, None])
+            pull_SV = sums_S[rows, None]
+            if grads_S is not None:
+                pull_SV = pull_SV + (grads_S / temperatures_S)[rows, None] * (x_SV + entropies_S[rows, None])
+            grads_SV[rows] = (x_SV.exp_() * -pull_SV).to(grads_SV.dtype)
         grads_SV.index_put_((of_BK, tokens_BK), scaled_BK.to(grads_SV.dtype), accumulate=True)
         return grads_SV, None, None, None, None
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 import copy
 import shutil
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from accelerate.utils import gather_object
-from accelerate.utils.memory import clear_device_cache
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from datasets import Dataset
 from transformers import PrinterCallback, Trainer
 from trl import GRPOTrainer
+from trl.trainer import grpo_trainer
 from trl.trainer.utils import split_tensor_dict
 
-from azr_lite.codec import Codec, Sample, draw_seed
 from azr_lite.config import Config
 from azr_lite.errors import TrainingError
-from azr_lite.prompts.base import Style
+from azr_lite.prompts.base import Codec, Sample, Style, draw_seed
 from azr_lite.selfplay import SelfPlay
 from azr_lite.train.arguments import training_arguments
 from azr_lite.train.callbacks import Schedule
@@ -27,11 +29,13 @@ from azr_lite.train.checkpoints import abandon, expected_bytes, load_state, seal
 from azr_lite.train.cpu import choose_sampler
 from azr_lite.train.diagnostics import gradient_shares
 from azr_lite.train.distributed import keep_precision
-from azr_lite.train.engine import vllm_as_we_want_it
-from azr_lite.train.generation import PolicySampler, Sampler, is_out_of_memory
-from azr_lite.train.policy import Policy, SplitRoles
+from azr_lite.train.generation import PolicySampler, Sampler, start_vllm
+from azr_lite.train.policy import Policy
 from azr_lite.train.scoring import Scorer, micro_batches
 from azr_lite.triplet import Completion, Role, Rollout
+
+ADAPTERS = {Role.SOLVE: "default", Role.PROPOSE: "proposer"}
+"""Of split roles. The solver's is PEFT's default, which a checkpoint loads as; the proposer's lies in its subfolder."""
 
 
 class SelfPlayTrainer(GRPOTrainer):
@@ -50,12 +54,9 @@ class SelfPlayTrainer(GRPOTrainer):
     * `_compute_loss`: the role's adapter, and an entropy bonus and a KL penalty per token.
     * `training_step`: recovery from running out of memory.
     * `_save_checkpoint`, `_load_from_checkpoint`, `train`: full disks; both adapters trainable; the self-play's state.
-
-    Handed on outside TRL's arguments: `rollouts` (this process's rows of the current step), what `scorer` found (TRL's
-    loss does not return it), and the two numbers that seed sampling.
     """
 
-    @vllm_as_we_want_it()
+    @mock.patch.object(grpo_trainer, "VLLMGeneration", start_vllm)
     def __init__(
         self,
         config: Config,
@@ -86,7 +87,10 @@ class SelfPlayTrainer(GRPOTrainer):
             callbacks=[self.schedule],
         )
         self.remove_callback(PrinterCallback)
-        self.split = SplitRoles(self.model, policy.peft_config) if config.roles == "split" else None
+        self.splits = config.roles == "split"
+        if self.splits:
+            self.model.add_adapter(ADAPTERS[Role.PROPOSE], policy.peft_config)
+            self.act_as(Role.SOLVE)
         keep_precision(self.accelerator)
         self.model.train()  # bitsandbytes' 4-bit layers, once run in eval mode on a CPU, pass no gradient
         for parameter in self.trained():
@@ -96,12 +100,11 @@ class SelfPlayTrainer(GRPOTrainer):
         self.codec = Codec(policy.tokenizer, style, self.eos_token_ids, policy.untrained)
         self.sampler: Sampler = sampler if fits else choose_sampler(self, policy.compute)
         self.count_tokens = self.codec.count_tokens
-        self.rollouts: list[Rollout] = []
+        self.rollouts: list[Rollout] = []  # this process's rows of the current step
         self.scorer = Scorer(self, super()._get_per_token_logps_and_entropies)
         self._selfplay_step, self._sampling_calls = -1, 0  # -1: before the first step; the sampling calls made in it
         self.rows_at_once = config.micro_batch_size  # of one forward and backward pass; halved where memory runs out
-        # until `train` sets it; the self-test comes before
-        self.current_gradient_accumulation_steps = args.gradient_accumulation_steps
+        self.current_gradient_accumulation_steps = args.gradient_accumulation_steps  # the self-test precedes `train`
 
     @property
     def steps_done(self) -> int:
@@ -127,8 +130,9 @@ class SelfPlayTrainer(GRPOTrainer):
         own = role == Role.PROPOSE and self.config.proposer_temperature
         owner = self.vllm_generation if self.use_vllm else self.generation_config
         owner.temperature = own or self.config.temperature
-        if self.split is not None:
-            self.split.act_as(role)
+        if self.splits:
+            self.model.set_adapter(ADAPTERS[role])
+            self.model.set_requires_grad(list(ADAPTERS.values()))  # `set_adapter` freezes the one at rest
 
     # ------------------------------------------------------------------ one self-play step in, tensors out
 
@@ -199,18 +203,15 @@ class SelfPlayTrainer(GRPOTrainer):
         that the number of processes changes neither an update's rows nor the rows that share a micro-batch. Of split
         roles one comes after the other, each with whole micro-batches, so that each micro-batch holds one role.
         """
-
-        def order(row: Rollout) -> tuple[Any, int]:
-            return self.split is not None and row.role, -len(row.prompt_ids) - len(row.completion_ids)
-
         block, micro = len(rollouts) // self.config.updates_per_step, self.config.micro_batch_size
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         mine: list[Rollout] = []
         for start in range(0, len(rollouts), block):
-            ordered = sorted(rollouts[start : start + block], key=order)
+            rows = sorted(rollouts[start : start + block], key=lambda r: -len(r.prompt_ids) - len(r.completion_ids))
+            parts = [[row for row in rows if row.role == role] for role in Role] if self.splits else [rows]
             if self.scorer.packs:
-                roles = [ordered] if self.split is None else [[r for r in ordered if r.role == role] for role in Role]
-                ordered = [row for part in roles for batch in micro_batches(part, micro) for row in batch]
+                parts = [batch for part in parts for batch in micro_batches(part, micro)]
+            ordered = list(chain(*parts))
             for number in _dealt(block // micro, world, rank):
                 mine += ordered[number * micro : (number + 1) * micro]
         return mine
@@ -229,7 +230,7 @@ class SelfPlayTrainer(GRPOTrainer):
             rows, device = self.rollouts, self.args.device
             batch["weights"] = torch.tensor([r.weight for r in rows], device=device)
             batch["advantages"] = torch.tensor([r.advantage * r.weight for r in rows], device=device)
-            if self.split is not None or self.config.proposer_temperature:
+            if self.splits or self.config.proposer_temperature:
                 batch["proposes"] = torch.tensor([r.role == Role.PROPOSE for r in rows], device=device)
             self._buffered_inputs = split_tensor_dict(batch, parts)
             if self.scorer.scores_itself(len(rows)):
@@ -267,8 +268,10 @@ class SelfPlayTrainer(GRPOTrainer):
         loss = super()._compute_loss(model, inputs)
         logps_BT, entropies_BT = self.scorer.taken()
         world = self.accelerator.num_processes
-        if self.split is not None and world > 1:
-            loss = loss + self.split.touch(role)
+        if self.splits and world > 1:  # DDP waits for a gradient of every weight: the adapter at rest gets zeros
+            rest = f".{ADAPTERS[Role.PROPOSE if role == Role.SOLVE else Role.SOLVE]}."
+            idle = [p.sum() for name, p in self.model.named_parameters() if ".lora_" in name and rest in name]
+            loss = loss + 0.0 * torch.stack(idle).sum()
         if not self.config.entropy_coef and base_BT is None:
             return loss
         share = self.current_gradient_accumulation_steps / (world * self.args.steps_per_generation)
@@ -322,7 +325,7 @@ class SelfPlayTrainer(GRPOTrainer):
 
     def _halve_micro_batch(self, error: Exception) -> None:
         """Called while `error` is handled: raises it again unless halving may help."""
-        if not is_out_of_memory(error):
+        if not should_reduce_batch_size(error):
             raise error
         half = -(-self.rows_at_once // 2)
         if not self.can_recover:
@@ -357,7 +360,7 @@ class SelfPlayTrainer(GRPOTrainer):
         try:
             return super().train(resume_from_checkpoint and str(resume_from_checkpoint), **kwargs)
         except Exception as error:
-            if not is_out_of_memory(error):
+            if not should_reduce_batch_size(error):
                 raise
             raise TrainingError(
                 f"out of memory where halving does not help: {str(error).splitlines()[0][:120]}; use "

@@ -4,7 +4,7 @@ It derives from a built-in type, so every prompt style has words for it, nano's 
 """
 
 import azr_lite as az
-from azr_lite.tasks.deduction import Deduction
+from azr_lite.tasks import Deduction
 from azr_lite.triplet import Rejection
 
 

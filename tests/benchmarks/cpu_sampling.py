@@ -44,11 +44,11 @@ def measure(
     import torch
     from transformers import GenerationConfig
 
-    from azr_lite.codec import Codec, seeded
     from azr_lite.config import Config
     from azr_lite.prompts import get_style
+    from azr_lite.prompts.base import Codec
     from azr_lite.train.cpu import CpuSampler
-    from azr_lite.train.generation import sample_replies
+    from azr_lite.train.generation import sample_replies, seeded
     from azr_lite.train.policy import load_policy
 
     settings = {

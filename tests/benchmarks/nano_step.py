@@ -99,7 +99,7 @@ def bench_step(steps: int = 12, seed: int = 0) -> dict[str, Any]:
     import torch
 
     from azr_lite.nano.language import is_reserved
-    from azr_lite.nano.sampler import NanoSampler
+    from azr_lite.nano.model import NanoSampler
     from azr_lite.train.distributed import ShardedExecutor
     from azr_lite.train.policy import load_policy
     from azr_lite.train.trainer import SelfPlayTrainer

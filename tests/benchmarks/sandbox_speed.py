@@ -98,7 +98,7 @@ def _below(pid: int) -> list[int]:
 def _fresh(code: str) -> tuple[float, float]:
     before, wall = os.times(), time.perf_counter()
     for program, inputs in zip(PROGRAMS, INPUTS, strict=False):
-        request = wire.encode_request(program, "f", [wire.encode_arguments(inputs)], 1000)
+        request = json.dumps([program, "f", [wire.encode_arguments(inputs)], 1000, False]).encode()
         subprocess.run(
             [sys.executable, "-I", "-S", "-c", code, program, *inputs], input=request, capture_output=True, check=True
         )
@@ -120,7 +120,7 @@ def _in_process() -> tuple[float, float]:
             for program in PROGRAMS:
                 space: dict[str, Any] = {}
                 exec(compile(program, "<bench>", "exec"), space)  # our own eight programs, the limit of "no isolation"
-                wire.decode(wire.encode(space["f"](*wire.build(wire.parse(wire.encode_arguments(INPUTS[0])), -1))))
+                wire.decode(wire.encode(space["f"](*wire.parse(wire.encode_arguments(INPUTS[0])))))
         return 128, 0.0
 
     return _Meter().measure(work)

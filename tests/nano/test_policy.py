@@ -15,8 +15,11 @@ from azr_lite.evaluation.generators import PolicyInTraining  # noqa: E402
 from azr_lite.evaluation.reasoning import ReasoningSuite  # noqa: E402
 from azr_lite.evaluation.runner import answer  # noqa: E402
 from azr_lite.nano.language import draw_task, held_out  # noqa: E402
-from azr_lite.nano.model import WEIGHTS, load_nano  # noqa: E402
-from azr_lite.nano.sampler import NanoSampler  # noqa: E402
+from azr_lite.nano.model import (  # noqa: E402
+    WEIGHTS,
+    NanoSampler,
+    load_nano,
+)
 from azr_lite.presets import preset  # noqa: E402
 from azr_lite.prompts.words import COMPACT  # noqa: E402
 from azr_lite.tasks import get_task_type  # noqa: E402

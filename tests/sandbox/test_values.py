@@ -94,6 +94,8 @@ def test_V07_depth_at_the_cap(case: Case) -> None:
     program = "def f(n):\n    v = []\n    for _ in range(n - 1): v = [v]\n    return v"
     assert kinds(case(program, 40, 41)) == ["ok", "value"]
     assert kinds(case("def f(v): return v", eval("[" * 40 + "]" * 40))) == ["ok"]
+    leaves = [eval("[" * 40 + leaf + "]" * 40) for leaf in ("1j", "b'a'", "2**60", "1e999", "'a'")]
+    assert kinds(case("def f(v): return v", *leaves)) == ["ok"] * 5
 
 
 def test_V08_cycle(case: Case) -> None:

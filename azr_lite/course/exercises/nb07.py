@@ -10,7 +10,7 @@ from azr_lite.config import CHANGEABLE_ON_RESUME
 from azr_lite.course.checks import Mistake, exercise
 from azr_lite.course.numerics import merge
 from azr_lite.planner.plan import plan
-from azr_lite.planner.shapes import Shape, shape_of
+from azr_lite.planner.vram import Shape, shape_of
 from azr_lite.presets import preset
 
 _QWEN, _SMOL = shape_of("Qwen/Qwen2.5-Coder-1.5B-Instruct"), shape_of("HuggingFaceTB/SmolLM2-135M-Instruct")

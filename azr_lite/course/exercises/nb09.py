@@ -11,12 +11,13 @@ from azr_lite.config import Config
 from azr_lite.course.checks import Mistake, exercise
 from azr_lite.course.numerics import pooled
 from azr_lite.errors import ConfigError
-from azr_lite.planner.shapes import Shape, shape_of
 from azr_lite.planner.vram import (
     NF4,
+    Shape,
     adapter_bytes,
     cache_bytes_per_token,
     optimiser_bytes,
+    shape_of,
     trainable_parameters,
     weight_bytes,
 )

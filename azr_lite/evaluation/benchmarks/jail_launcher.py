@@ -35,7 +35,6 @@ class Jail:
         self.layers[name] = "off: left out" if name in self.order["skip"] else lockdown.attempt(layer)
 
     def on(self, *names: str) -> bool:
-        """Whether any of these layers is on."""
         return any(self.layers.get(name) == "on" for name in names)
 
     def lock(self) -> bool:

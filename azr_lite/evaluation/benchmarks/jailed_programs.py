@@ -23,7 +23,7 @@ from typing import Any
 
 import wire  # type: ignore[import-not-found]  # a copy lies beside this file
 
-wire.HASHED = wire.INT_BITS = 1 << 40
+wire.SIZE = wire.NODES = wire.HASHED = wire.INT_BITS = 1 << 40
 wire.DEPTH = DEPTH = 200
 LONG = 16 << 20  # characters; of a longer value only the digest is told: Mbpp/255 returns 0.9 GB
 
@@ -52,7 +52,7 @@ def run(request: dict[str, Any], channel: int) -> None:
         for text in request["inputs"]:
             began = time.monotonic()
             set_alarm()
-            tell_value(channel, space[request["entry"]](*wire.build(wire.parse(text))))
+            tell_value(channel, space[request["entry"]](*wire.parse(text)))
             slowest = max(slowest, time.monotonic() - began)
     except BaseException as error:
         return say(channel, "x", f"{type(error).__name__}: {str(error)[:200]}")
@@ -65,7 +65,7 @@ def tell_value(channel: int, value: Any) -> None:
         exact = plain(value)
         name = "" if type(value) is type(exact) else type(value).__name__
         del value  # a long one is not held three times
-        text = wire.encode(exact, size=1 << 40, depth=DEPTH, nodes=1 << 40)
+        text = wire.encode(exact)
     except (TypeError, wire.WireError):
         return say(channel, "o")
     del exact

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from azr_lite.evaluation.benchmarks.jail import WORKERS, ask_script, need
 from azr_lite.evaluation.benchmarks.jailed_maths import boxes, tidy
 from azr_lite.evaluation.suite import SHIPPED, Extracted, Mark, Prompt, Question, Reply, Setting, Suite, read_data
 from azr_lite.parsing import parse_reply
-from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK, Style
+from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, THINK
 from azr_lite.triplet import Rejection
 
 SOURCES = {
@@ -93,25 +92,24 @@ def maths_suite(name: str, setting: Setting) -> MathsSuite:
     EvaluationError when the questions cannot be had or lack a problem or an answer, or math-verify is missing.
     """
     need("math-verify", MATH_VERIFY)
-    data = read_data(name, setting.source or SOURCES[name])
-    items = tuple(_item(name, row, index) for index, row in enumerate(data.rows))
-    if twice := [id for id, count in Counter(item.id for item in items).items() if count > 1]:
-        told = f"{data.source} has more than one question with the id {twice[0]}; ids must be unique; correct the file"
-        raise EvaluationError(told)
-    return MathsSuite(name, "azr", setting.style, items, data=data, max_tokens=4096)
-
-
-def _item(name: str, row: dict[str, Any], index: int) -> Problem:
-    problem, answer = (
-        (row[column] for column in columns if row.get(column) not in (None, "")) for columns in _COLUMNS.values()
-    )
-    found = {"problem": next(problem, ""), "right answer": next(filter(None, map(gold, answer)), "")}
-    for what, text in found.items():
-        if not text or not isinstance(text, str):
-            columns = ", ".join(_COLUMNS[what])
-            raise EvaluationError(f"row {index} of {name} has no {what}; expected one of the columns {columns}")
-    identity = next((row[column] for column in _ID if row.get(column) is not None), index)
-    return Problem(str(identity), *found.values(), f"level {row['level']}" if row.get("level") is not None else "")
+    data, style = read_data(name, setting.source or SOURCES[name]), setting.style
+    asked: list[Question] = []
+    golds: dict[str, str] = {}
+    for index, row in enumerate(data.rows):
+        id = str(next((row[column] for column in _ID if row.get(column) is not None), index))
+        if id in golds:
+            told = f"{data.source} has more than one question with the id {id}; ids must be unique; correct the file"
+            raise EvaluationError(told)
+        given, answers = ([row[c] for c in columns if row.get(c) not in (None, "")] for columns in _COLUMNS.values())
+        found = {"problem": next(iter(given), ""), "right answer": next(filter(None, map(gold, answers)), "")}
+        for what, text in found.items():
+            if not text or not isinstance(text, str):
+                columns = ", ".join(_COLUMNS[what])
+                raise EvaluationError(f"row {index} of {name} has no {what}; expected one of the columns {columns}")
+        problem, golds[id] = found.values()
+        prompt = Prompt(style.frame(TOLD + problem.strip() + ASKED), style.prefill, style.chat)
+        asked.append(Question(id, name, prompt, f"level {row['level']}" if row.get("level") is not None else ""))
+    return MathsSuite(name, "azr", asked, golds, data=data, max_tokens=4096)
 
 
 def gold(value: Any) -> str:
@@ -129,33 +127,18 @@ def gold(value: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Problem:
-    """One row: the problem's text and its right answer, tidied."""
-
-    id: str
-    problem: str
-    gold: str
-    stratum: str = ""
-
-
-@dataclass(frozen=True)
 class MathsSuite(Suite):
-    """Build it by `maths_suite`."""
+    """`golds`: right answers by the questions' ids, tidied. Build it by `maths_suite`."""
 
-    style: Style
-    items: tuple[Problem, ...]
+    asked: list[Question]
+    golds: dict[str, str]
 
     def questions(self) -> list[Question]:
-        frame, how = self.style.frame, (self.style.prefill, self.style.chat)
-        return [
-            Question(item.id, self.name, Prompt(frame(TOLD + item.problem.strip() + ASKED), *how), item.stratum)
-            for item in self.items
-        ]
+        return self.asked
 
     def grade(self, replies: Sequence[tuple[Question, Reply]]) -> list[Mark]:
         """One mark per reply. EvaluationError when math-verify does not start."""
-        golds = {item.id: item.gold for item in self.items}
-        read = [(golds[question.id], read_answers(question.prompt.prefill + reply.text)) for question, reply in replies]
+        read = [(self.golds[q.id], read_answers(q.prompt.prefill + reply.text)) for q, reply in replies]
         pairs = [(gold, text) for gold, one in read for text in (one.strict, one.lenient) if text]
         found = dict(zip(pairs, compare(pairs), strict=True))
         marks = []
