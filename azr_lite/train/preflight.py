@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import shutil
 import textwrap
@@ -113,6 +114,19 @@ def _processes(config: Config) -> str:
     check_count(config, count)
     config.micro_batches(count)
     return f"{why}; {config.rows} sequences per step"
+
+
+def check_device(config: Config) -> None:
+    """ConfigError for settings that need a GPU where the run computes on a CPU, and for vLLM where it is missing."""
+    asked = f"generation={config.generation!r}"
+    uses_vllm = config.generation.startswith("vllm")
+    if runs_on_cpu(config):
+        if uses_vllm:
+            raise ConfigError(f"{asked} needs a GPU, and there is none here; use generation='transformers'")
+        if config.optimizer != "adamw":
+            raise ConfigError(f"optimizer={config.optimizer!r} needs a GPU, and there is none here; use 'adamw'")
+    if uses_vllm and importlib.util.find_spec("vllm") is None:
+        raise ConfigError(f"{asked} needs vLLM; pip install 'azr-lite[vllm]', or use generation='transformers'")
 
 
 def check_prompts(config: Config) -> None:
