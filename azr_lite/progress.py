@@ -216,7 +216,8 @@ class Reporter:
         self, config: Config, directory: RunDir | None = None, quiet: bool = False, callbacks: Sequence[Callback] = ()
     ) -> None:
         self.config, self.directory, self.quiet, self.callbacks = config, directory, quiet, callbacks
-        self.console = Console(highlight=False, soft_wrap=False)
+        plain = {"force_jupyter": False, "force_terminal": False} if Console().is_jupyter else {}  # one output, not 20
+        self.console = Console(highlight=False, **plain)
         self.trackers = Trackers(config, directory, self.facts)
         self._printed = -math.inf  # when the last step line was printed
         self.failed: ConfigError | None = None  # what a callback did; none is called any more

@@ -59,7 +59,7 @@ if lacking := missing():
     if done.returncode or missing():
         told = [row for row in done.stderr.splitlines() if row.startswith("ERROR")]
         why = (told or done.stderr.splitlines() or ["they are still missing"])[-1]
-        raise SystemExit(f"This notebook needs {names}, and pip could not install them ({why}). "
+        raise SystemExit(f"This notebook needs {names}, which pip could not install ({why[:90]}). "
                          "Go online, or put the package's wheel beside the notebook, and run "
                          "this cell again.")
 

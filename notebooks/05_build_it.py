@@ -22,9 +22,9 @@
 #
 # **Before this:** notebooks 00 to 04; tensors in PyTorch.
 #
-# **Budget:** 12 minutes to read (2,314 words); 6 exercises (13 points, about 79 minutes); 4.4 minutes and 839 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 12 minutes to read (2,364 words); 6 exercises (13 points, about 79 minutes); 5.0 minutes and 831 MiB on 2 CPU cores; on a GPU: not measured.
 #
-# **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-11-30.
+# **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-12-01.
 #
 # **Next:** [06 · Watch it learn on your laptop](06_learn.ipynb). Words in this course: [glossary](glossary.md).
 # <!-- /header -->
@@ -60,7 +60,7 @@ if lacking := missing():
     if done.returncode or missing():
         told = [row for row in done.stderr.splitlines() if row.startswith("ERROR")]
         why = (told or done.stderr.splitlines() or ["they are still missing"])[-1]
-        raise SystemExit(f"This notebook needs {names}, and pip could not install them ({why}). "
+        raise SystemExit(f"This notebook needs {names}, which pip could not install ({why[:90]}). "
                          "Go online, or put the package's wheel beside the notebook, and run "
                          "this cell again.")
 
@@ -79,6 +79,7 @@ import time
 
 import numpy as np
 import torch
+from transformers import DynamicCache
 
 import azr_lite as az
 from azr_lite import course
@@ -241,21 +242,22 @@ class Reader:
         """prompts: lists of token ids. Shorter ones are padded on the left."""
         width = max(map(len, prompts))
         self.real = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-        return self._read(torch.tensor([[0] * (width - len(p)) + [*p] for p in prompts]), None)
+        self.cache = DynamicCache(config=self.model.config)
+        return self._read(torch.tensor([[0] * (width - len(p)) + [*p] for p in prompts]))
 
     def go_on(self, tokens, going):
-        """tokens: the last token of each row; going: True for rows that stay, False for others."""
+        """Two tensors of shape (rows,). tokens: the one drawn for each row; going: bools, True for
+        rows that stay. The logits that come back have a row for those alone."""
         if not going.all():
             self.cache.batch_select_indices(going.nonzero()[:, 0])
         tokens = tokens[going][:, None]
         self.real = torch.cat([self.real[going], torch.ones_like(tokens)], dim=1)
-        return self._read(tokens, self.cache)
+        return self._read(tokens)
 
     @torch.no_grad()
-    def _read(self, ids, cache):
-        out = self.model(input_ids=ids, attention_mask=self.real, past_key_values=cache,
-                         use_cache=True, logits_to_keep=1)
-        self.cache = out.past_key_values
+    def _read(self, ids):
+        # the third argument is for positions; the fourth changed its name in transformers 5.24
+        out = self.model(ids, self.real, None, self.cache, use_cache=True, logits_to_keep=1)
         return out.logits[:, -1]
 
 # %% [markdown]
@@ -269,8 +271,8 @@ def sample(reader, prompts, limit, greedy=False):
 
     reader: a Reader.  prompts: lists of token ids.  limit: the most tokens a reply may have.
     greedy: take the likeliest token instead of drawing.
-    Returns: for each prompt, in order, (ids, logps): two lists of equal length. A reply ends with
-    the token END, which belongs to it, or after `limit` tokens.
+    Returns: for each prompt, in order, (ids, logps): a list of ints and one of floats, equally
+    long. A reply ends with the token END, which belongs to it, or after `limit` tokens.
     """
     return ...
 
@@ -319,7 +321,9 @@ for reply, logps in sample(Reader(model), [ids] * 3, limit=192):
 #
 # Learning changes the model, and with it the probability of a reply. So the update computes the
 # log-probabilities again, this time with gradients, for whole texts at once. `ids` holds prompt and
-# reply of each row, padded on the right; `is_reply` marks the tokens that the policy chose.
+# reply of each row, padded on the right; `is_reply` marks the tokens that the policy chose. (No
+# attention mask is needed: a token sees only what stands to its left, so padding on the right
+# changes nothing.)
 #
 # ```
 # ids       solve  f(x)  …  <think>  </think>  'bc'  END  pad
@@ -425,9 +429,11 @@ check.policy_loss(policy_loss)
 # Why: the smaller of the two products is the more careful one, for good replies and for bad ones.
 # </details>
 
+# %%
+policy_loss = check.use(policy_loss, fallback=own_loop.policy_loss)
+
 # %% tags=["hide-input"]
 #@title What a token earns as its probability moves { display-mode: "form" }
-policy_loss = check.use(policy_loss, fallback=own_loop.policy_loss)
 ratios = np.linspace(0.5, 1.5, 101)
 made, axes = figure(1, 2, (8.4, 2.9))
 titles = ("A good token is pushed up, to 1.2", "A bad one down, to 0.8")
@@ -629,14 +635,16 @@ def batches_of(rows, tokens):
 #
 # 1. `world.propose()` gives proposals, with the policy's replies. `world.validate(proposals)` runs
 #    them: afterwards `p.task` is the task, or None where the proposal is invalid.
-# 2. For each valid p: `p.attempts`, a list of `world.n` attempts at its task. `world.pose(p.task)`
-#    makes one. `world.reply(attempts)` lets the policy answer all attempts of the step at once,
-#    `world.judge(attempts)` gives each its `.verdict`.
-# 3. For each valid p: `p.rate = solve_rate(…)` of its attempts' `verdict.score`, and
-#    `world.keep(p.task)`.
+# 2. For each valid p: set `p.attempts` to a list of `world.n` attempts at its task;
+#    `world.pose(p.task)` makes one. With the attempts of all p in one list `answers`,
+#    `world.reply(answers)` lets the policy answer them at once, and `world.judge(answers)` gives
+#    each its `.verdict`.
+# 3. For each valid p: set `p.rate` to the `solve_rate` (notebook 03) of its attempts'
+#    `verdict.score`, and call `world.keep(p.task)`.
 # 4. Rewards: −1 for an invalid proposal, `learnability(p.rate)` for a valid one,
 #    `answer_reward(a.verdict).total` for an answer.
-# 5. `world.learn(attempts, rewards)`, once: proposals and answers together, and one reward each.
+# 5. `world.learn(rows, rewards)`, once: `rows` are all proposals (invalid ones too) and all answers
+#    in one list, `rewards` one number for each, in the same order.
 #
 # **Exercise 6** (15 minutes, 3 points; difficulty 3 of 5, importance 5 of 5).
 
@@ -683,8 +691,8 @@ step = check.use(step, fallback=own_loop.step)
 # %% [markdown]
 # ## 10. Let it learn
 #
-# [Held-out](glossary.md#nano-model) problems are those whose combination of operations no buffer
-# may hold. They are asked greedily, before the first step and after every tenth.
+# [Held-out](glossary.md#held-out-problems) problems are those whose combination of operations no
+# buffer may hold. They are asked greedily, before the first step and after every tenth.
 
 # %% tags=["long"]
 SIZE, N, PROBLEMS = (4, 2, 5) if profile == "ci" else (32, 4, 100)

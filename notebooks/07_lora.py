@@ -23,9 +23,9 @@
 #
 # **Before this:** notebook 06; what a linear map in PyTorch is.
 #
-# **Budget:** 14 minutes to read (2,752 words); 4 exercises (6 points, about 22 minutes); 35 seconds and 721 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 14 minutes to read (2,752 words); 4 exercises (6 points, about 22 minutes); 23 seconds and 720 MiB on 2 CPU cores; on a GPU: not measured.
 #
-# **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-11-30.
+# **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-12-01.
 #
 # **Next:** [08 · Reading a run](08_reading_a_run.ipynb). Words in this course: [glossary](glossary.md).
 # <!-- /header -->
@@ -61,7 +61,7 @@ if lacking := missing():
     if done.returncode or missing():
         told = [row for row in done.stderr.splitlines() if row.startswith("ERROR")]
         why = (told or done.stderr.splitlines() or ["they are still missing"])[-1]
-        raise SystemExit(f"This notebook needs {names}, and pip could not install them ({why}). "
+        raise SystemExit(f"This notebook needs {names}, which pip could not install ({why[:90]}). "
                          "Go online, or put the package's wheel beside the notebook, and run "
                          "this cell again.")
 
@@ -143,10 +143,16 @@ check.adapter_parameters(adapter_parameters)
 
 # %%
 adapter_parameters = check.use(adapter_parameters, fallback=Shape.adapter_parameters)
-
 sizes = {
     size: shape_of(f"Qwen/Qwen2.5-Coder-{size}-Instruct") for size in ("0.5B", "1.5B", "3B", "7B")
 }
+for size, shape in sizes.items():
+    print(
+        f"{size:>5}: {shape.parameters:14,} weights, {adapter_parameters(shape, 16):11,} "
+        "trained at rank 16"
+    )
+
+# %% tags=["hide-input"]
 ranks = [1, 2, 4, 8, 16, 32, 64]
 made, (axis,) = figures.figure(1, 1, (6.4, 3.4))
 for place, (size, shape) in enumerate(sizes.items()):
@@ -164,12 +170,6 @@ figures.show(
     alt="Share of trained weights over the rank, four model sizes: straight lines on "
     "logarithmic axes, about one percent at rank 16.",
 )
-
-for size, shape in sizes.items():
-    print(
-        f"{size:>5}: {shape.parameters:14,} weights, {adapter_parameters(shape, 16):11,} "
-        "trained at rank 16"
-    )
 
 # %% [markdown]
 # **What you should see.** Four straight, parallel lines: the number grows with r, and a larger model trains a smaller share of itself.
@@ -229,7 +229,14 @@ for size in relative:
     kept = numerics.to_bfloat16(base + update) - base
     lost.append(100 * np.linalg.norm(kept - update) / np.linalg.norm(update))
     unmoved.append(100 * np.mean(kept == 0))
+for wanted in (1e-4, 1e-3, 1e-2, 1e-1):
+    place = int(np.argmin(abs(np.log(relative / wanted))))
+    print(
+        f"an update of {relative[place]:.0e} of the weights: {lost[place]:4.0f} % error, "
+        f"{unmoved[place]:4.0f} % of the weights did not move"
+    )
 
+# %% tags=["hide-input"]
 made, (axis,) = figures.figure(1, 1, (6.4, 3.2))
 figures.line(axis, "merged into bfloat16", list(relative), lost)
 axis.axhline(100, color="#6E6E6E", linestyle="dotted")
@@ -247,12 +254,6 @@ figures.show(
     alt="Error of a bfloat16 merge over the size of the update: near a hundred percent at a "
     "ten-thousandth of the weights, two percent at a tenth.",
 )
-for wanted in (1e-4, 1e-3, 1e-2, 1e-1):
-    place = int(np.argmin(abs(np.log(relative / wanted))))
-    print(
-        f"an update of {relative[place]:.0e} of the weights: {lost[place]:4.0f} % error, "
-        f"{unmoved[place]:4.0f} % of the weights did not move"
-    )
 
 # %% [markdown]
 # **What you should see.** Of an update as large as a ten-thousandth of the weights nearly nothing arrives; at a thousandth four fifths are lost; at a
@@ -326,7 +327,8 @@ print(course.plan_text(az.plan("lora-1.5b-16gb", gpu="16GB")))
 # Adapter, gradient and moments together are a small part here. So what fills a card under LoRA? Try it. (With a live kernel there are sliders below the
 # grid; elsewhere you see the grid alone.)
 
-# %%
+# %% tags=["hide-input"]
+# @title What is drawn below { display-mode: "form" }
 PARTS = {
     "base": ("weights",),
     "adapter, gradient, moments": ("adapters", "gradients", "optimiser"),
@@ -761,7 +763,7 @@ with figures.style():
     axis.set_yticks(range(len(compared)), list(reversed(compared)))
     axis.set_xlabel("gain over the untrained model, points (95 % interval; ticks: single seeds)")
     axis.set_title(
-        f"Strict: {told.count('rises')} of {len(told)} sets rise, {told.count('falls')} fall; "
+        f"Strict: of {len(told)} sets {told.count('rises')} up, {told.count('falls')} down; "
         f"seeds: {len(runs)}"
     )
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1))

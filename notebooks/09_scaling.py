@@ -24,7 +24,7 @@
 #
 # **Budget:** 13 minutes to read (2,630 words); 5 exercises (10 points, about 44 minutes); 5 seconds and 118 MiB on 2 CPU cores; on a GPU: not measured.
 #
-# **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
+# **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #
 # **Next:** [10 · Make it yours](10_make_it_yours.ipynb). Words in this course: [glossary](glossary.md).
 # <!-- /header -->
@@ -59,7 +59,7 @@ if lacking := missing():
     if done.returncode or missing():
         told = [row for row in done.stderr.splitlines() if row.startswith("ERROR")]
         why = (told or done.stderr.splitlines() or ["they are still missing"])[-1]
-        raise SystemExit(f"This notebook needs {names}, and pip could not install them ({why}). "
+        raise SystemExit(f"This notebook needs {names}, which pip could not install ({why[:90]}). "
                          "Go online, or put the package's wheel beside the notebook, and run "
                          "this cell again.")
 
@@ -200,6 +200,7 @@ check.optimiser_bytes(optimiser_bytes)
 weight_bytes = check.use(weight_bytes, fallback=course.weight_bytes)
 optimiser_bytes = check.use(optimiser_bytes, fallback=course.optimiser_bytes)
 
+# %% tags=["hide-input"]
 made, axes = figures.figure(1, 2, (7.6, 3.0))
 for axis, tuning in zip(axes, ("full", "lora")):
     config = az.Config(tuning=tuning, processes=1)

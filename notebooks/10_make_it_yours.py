@@ -22,9 +22,9 @@
 #
 # **Before this:** notebooks 01 to 03.
 #
-# **Budget:** 11 minutes to read (2,188 words); 5 exercises (9 points, about 35 minutes); 11 seconds and 107 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 11 minutes to read (2,188 words); 5 exercises (9 points, about 35 minutes); 10 seconds and 108 MiB on 2 CPU cores; on a GPU: not measured.
 #
-# **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
+# **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #
 # **Next:** [the index](index.ipynb): teach it to someone. Words in this course: [glossary](glossary.md).
 # <!-- /header -->
@@ -59,7 +59,7 @@ if lacking := missing():
     if done.returncode or missing():
         told = [row for row in done.stderr.splitlines() if row.startswith("ERROR")]
         why = (told or done.stderr.splitlines() or ["they are still missing"])[-1]
-        raise SystemExit(f"This notebook needs {names}, and pip could not install them ({why}). "
+        raise SystemExit(f"This notebook needs {names}, which pip could not install ({why[:90]}). "
                          "Go online, or put the package's wheel beside the notebook, and run "
                          "this cell again.")
 
@@ -505,6 +505,8 @@ print(
     f"{len(tasks)} tasks in the buffer; always the most frequent error: "
     f"{guess_rate(golds):.2f}; any name of the list: {1 / len(example_tasks.ERRORS):.2f}"
 )
+
+# %% tags=["hide-input"]
 made, (axis,) = figures.figure(1, 1, (6.0, 2.4))
 counts = Counter(golds).most_common()
 figures.bars(

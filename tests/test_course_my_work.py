@@ -54,6 +54,38 @@ def test_a_later_answer_replaces_an_earlier_one_and_leaves_the_others(cell):
     assert my_work.load("missing") is None
 
 
+def test_what_is_kept_brings_imports_constants_and_helpers_with_it(cell):
+    """The notebook that loads it has imported something else."""
+    main = cell("""
+import math as maths
+from azr_lite.course import read_value as read
+factor = [2, 3]
+def halved(value):
+    return value / factor[0]
+def twice_halved(text, factor=factor):
+    return [maths.floor(halved(halved(read(text)))) for one in factor]
+""")
+    my_work.keep("twice_halved", main.twice_halved)
+    for name in ("maths", "read", "factor", "halved", "twice_halved"):
+        vars(main).pop(name)
+    assert my_work.load("twice_halved")("9") == [2, 2]
+
+
+def test_an_earlier_answer_goes_on_with_the_tools_it_was_judged_with(cell):
+    """Notebook 01's judges use the package's read_value; notebook 02's exercise has the same name and reads less."""
+    main = cell("from azr_lite.course import read_value\ndef judge(text):\n    return read_value(text)\n")
+    my_work.keep("judge", main.judge)
+    my_work.keep("read_value", cell("def read_value(text):\n    return 'mine'\n").read_value)
+    assert my_work.load("judge")("inf") == float("inf")
+    assert my_work.load("read_value")("inf") == "mine"
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_and_stops_nothing(cell, capsys, monkeypatch):
+    monkeypatch.setattr(my_work, "FILE", "gone/my_work.py")
+    assert check.use(cell(CELL).learnability, fallback=None) is not None
+    assert "learnability is not kept for later notebooks: cannot write gone/my_work.py" in capsys.readouterr().out
+
+
 def test_the_packages_own_and_wrong_answers_are_not_kept(cell, tmp_path):
     check.use(learnability, fallback=learnability)
     check.use(cell(CELL.replace("one", "2")).learnability, fallback=learnability)

@@ -8,6 +8,7 @@ import tokenize
 
 import pytest
 import torch
+from transformers import DynamicCache
 
 from azr_lite.course import own_loop
 from azr_lite.course.build import FOLDER, ROOT, defined, read, tags
@@ -80,7 +81,7 @@ def test_it_samples_what_the_packages_sampler_samples():
     """Greedily, for prompts of unequal length and replies that end at different times: ids and log-probabilities."""
     model, tokenizer = load_nano()
     reader = next(cell.source for cell in CODE if "class Reader" in cell.source)
-    exec(reader, names := {"torch": torch})
+    exec(reader, names := {"torch": torch, "DynamicCache": DynamicCache})
     texts = [
         f"solve deduction\n```python\ndef f(x):\n    x = x{op}\n    return x\n```\n```input\n{value}\n```\n<think>"
         for op, value in (("[1:]", "'abc'"), ("[::-1] + x + x", "[1, 2, 3, 4, 5]"), (".upper()", "'d'"))

@@ -25,7 +25,8 @@ DIAGNOSES = {name for _, name in PATIENTS.values()}
 
 @pytest.fixture
 def alone(monkeypatch, tmp_path):
-    """As where only the package was installed."""
+    """As where only the package was installed, without its data files."""
+    monkeypatch.setattr(module.metadata, "files", lambda name: None)
     monkeypatch.setattr(module, "ROOT", tmp_path / "site-packages")
     monkeypatch.setattr(module.Path, "home", lambda: tmp_path)
 
@@ -35,6 +36,18 @@ def test_the_frozen_step_holds_the_advantages_the_run_used():
     groups, _, tokens, rewards, advantages = zip(*step["rows"], strict=True)
     assert len(set(groups)) == 6
     np.testing.assert_array_equal(trr(rewards, groups, tokens), advantages)
+
+
+def test_what_the_wheel_brought_is_taken_wherever_pip_put_it(alone, monkeypatch, tmp_path):
+    """RECORD lists it relative to site-packages, with the separators of its system."""
+    place = tmp_path / "site-packages" / ".." / "share" / "azr-lite" / "data_samples" / NAME
+    place.parent.mkdir(parents=True)
+    place.write_text("{}")
+    listed = module.metadata.PackagePath(f"../share/azr-lite/data_samples/{NAME}")
+    listed.dist = module.metadata.Distribution.from_name("numpy")
+    monkeypatch.setattr(type(listed.dist), "locate_file", lambda self, path: tmp_path / "site-packages" / path)
+    monkeypatch.setattr(module.metadata, "files", lambda name: [listed])
+    assert recorded(NAME).read_text() == "{}"
 
 
 def test_without_a_checkout_it_is_downloaded_once(alone, monkeypatch):
@@ -67,8 +80,9 @@ def test_no_file_and_no_network_is_one_sentence(alone, monkeypatch):
         raise urllib.error.URLError("no network")
 
     monkeypatch.setattr(module.urllib.request, "urlopen", urlopen)
-    with pytest.raises(AzrError, match=r"data_samples/none\.json is not here.*clone the repository"):
+    with pytest.raises(AzrError, match=r"data_samples/none\.json is not here.*clone the repository") as raised:
         recorded("none.json")
+    assert raised.value.__suppress_context__, "forty lines of urllib above the sentence"
 
 
 @pytest.mark.parametrize("letter", PATIENTS)

@@ -162,8 +162,11 @@ def test_a_callback_that_fails_ends_the_run_saved(tmp_path, finished, capsys):
         (3, True, "no step was left to do; further: azr-lite resume runs/x --steps"),
     ],
 )
-def test_the_last_line_says_what_to_type_next(done, finished, words, capsys):
+def test_the_last_line_says_what_to_type_next(done, finished, words, capsys, monkeypatch):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)  # in a notebook too: one text, not an output per line
     reporter = Reporter(preset("nano", steps=3))
+    assert not reporter.console.is_jupyter
+    assert not reporter.console.is_terminal
     reporter.start(done)
     reporter.table({"steps": 3, "finished": finished, "seconds": {"this session": 8.0}}, Path("runs/x"))
     printed = capsys.readouterr().out

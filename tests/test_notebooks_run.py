@@ -1,5 +1,7 @@
 """Every notebook of the course, executed: as it is, with the worked solutions typed in, and with each known mistake."""
 
+import re
+
 import pytest
 
 from azr_lite.course.build import FOLDER, defined, execute, printed, read, tags
@@ -58,17 +60,22 @@ def test_each_known_mistake_is_named_in_the_notebook(lesson):
     assert seen == {(name, number) for name, one in own(lesson).items() for number in range(len(one.mistakes))}
 
 
-def test_worked_solutions_solve_notebook_05_and_are_kept_with_what_was_written_before(tmp_path):
-    """As a student would: a function of notebook 03 lies in my_work.py, and six more are typed into their cells."""
-    notebook = solved(COURSE[5])
-    shown = solutions(notebook)
-    before = "# ---- learnability\ndef learnability(rate):\n    return 0.0 if rate in (0, 1) else 1 - rate\n"
-    (tmp_path / "my_work.py").write_text(before)
-    ran = execute(notebook, "ci", folder=tmp_path, seconds=300)
-    text = " ".join(printed(cell) for cell in ran.cells if cell.cell_type == "code")
+def test_what_was_solved_in_notebooks_01_to_04_trains_the_model_of_05(tmp_path):
+    """As a student would, in one folder: five notebooks, every worked solution typed into its cell."""
+    for lesson in COURSE[1:5]:
+        notebook = solved(lesson)
+        notebook.cells = [cell for cell in notebook.cells if {"setup", "parameters", "exercise"} & set(tags(cell))]
+        for cell in notebook.cells:
+            if "exercise" in tags(cell):
+                cell.source = re.sub(
+                    r"^check\.(\w+)\(.*", r"check.use(\1, fallback=None)", cell.source, flags=re.MULTILINE
+                )
+        execute(notebook, "ci", folder=tmp_path, seconds=300)
+    ran = execute(solved(COURSE[5]), "ci", folder=tmp_path, seconds=300)
+    taken = next(cell for cell in ran.cells if "judges = {" in cell.source)
+    assert taken.source.count("check.mine(") == 6, "judge_* in one loop"
+    assert printed(taken).count("yours, from my_work.py") == 8, printed(taken)
     kept = (tmp_path / "my_work.py").read_text()
-    assert "learnability yours, from my_work.py" in text
-    assert before.strip() in kept
-    for name, source in shown.items():
-        assert f"✓ {name}: right" in text
+    for name, source in solutions(ran).items():
+        assert f"✓ {name}: right" in said(ran)
         assert source in kept

@@ -6,6 +6,7 @@ The repository is not importable in any of these processes. Libraries come from 
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ MOST = 5_000_000
 """Bytes of either archive: PyPI's default limit is 20 times as much, and a course's room has a slow line."""
 TRAINING = "torch, transformers, trl, peft, accelerate, datasets"
 CORE = ("jinja2", "numpy", "rich", "tyro")
+SHARE = ".data/data/share/azr-lite/"
 SECRETS = {
     "HF_TOKEN": "hf_secretQmVcXz", "WANDB_API_KEY": "wandbsecretLkJhGf", "OPENAI_API_KEY": "sk-secretPoIuYt", "AWS_SECRET_ACCESS_KEY": "awssecretMnBvCx",
 }  # fmt: skip
@@ -32,6 +34,20 @@ def tracked(*folders):
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *folders]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return {line for line in listed.stdout.splitlines() if (ROOT / line).is_file()}
+
+
+def read_by_notebooks():
+    """What notebooks read of data_samples. The runs of a real model, a megabyte of notebook 07, are downloaded there."""
+    from azr_lite.course.build import FOLDER
+    from azr_lite.course.recorded_runs import PATIENTS, SAMPLE, WHOLE
+
+    text = "".join(source.read_text(encoding="utf-8") for source in sorted(FOLDER.glob("*.py")))
+    files = set(re.findall(r'\brecorded\(\s*"([^"]+)"', text))
+    samples = {f"bugs/{folder}" for folder, _ in PATIENTS.values()} | set(re.findall(r'\bsample\("(.+?)"\)', text))
+    files |= {f"runs/{one}/{file}" for one in samples for file in SAMPLE} | {
+        f"runs/whole/nano-small/{file}" for file in WHOLE
+    }
+    return {f"data_samples/{name}" for name in files if not name.startswith("benchmarks/real/")}
 
 
 def build(kind, tree, out):
@@ -47,7 +63,7 @@ def archives(tmp_path_factory):
     pytest.importorskip("setuptools", minversion="77")
     tree, out = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("dist")
     for name in tracked():
-        if not name.startswith(("notebooks/", "data_samples/")) or name.endswith("README.md"):
+        if not name.startswith("notebooks/"):
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, tree / name)
     source = build("sdist", tree, out)
@@ -61,7 +77,10 @@ def test_the_archives_hold_the_package_and_no_more(archives):
     package = tracked("azr_lite")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    assert {name for name in names if ".dist-info/" not in name} == package
+    data = {name.partition(SHARE)[2] for name in names if SHARE in name}
+    assert {name for name in names if ".dist-info/" not in name and SHARE not in name} == package
+    assert data <= tracked("data_samples")
+    assert read_by_notebooks() <= data
     for needed in (
         "nano/weights/model.safetensors",
         "evaluation/shipped/cruxeval.jsonl.gz",
@@ -73,7 +92,7 @@ def test_the_archives_hold_the_package_and_no_more(archives):
     with tarfile.open(source) as archive:
         files = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
     made = {"PKG-INFO", "setup.cfg"} | {name for name in files if name.startswith("azr_lite.egg-info/")}
-    assert files == package | made | {"pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"}
+    assert files == package | data | made | {"pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"}
     assert max(source.stat().st_size, wheel.stat().st_size) < MOST
 
 

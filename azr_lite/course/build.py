@@ -30,6 +30,8 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "notebooks"
 MEASURED = ROOT / "data_samples" / "benchmarks" / "notebooks.json"
 CELL_SECONDS = 1800
+FOLDED = '# @title How this is drawn { display-mode: "form" }'
+"""What is seen of a folded cell that has no title of its own."""
 PEAK = "from azr_lite.progress import peak_mib as _peak; print(_peak())"
 
 
@@ -53,6 +55,8 @@ def read(source: Path) -> Any:
         if cell.cell_type == "markdown":
             cell.source = re.sub(r"\]\(((?!http)[\w./-]+\.md)", _absolute, cell.source)
         if "hide-input" in tags(cell):
+            if not re.match(r"# ?@title ", cell.source):
+                cell.source = f"{FOLDED}\n{cell.source}"
             cell.metadata |= {"cellView": "form", "jupyter": {"source_hidden": True}}  # folded in Colab, in JupyterLab
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

@@ -37,6 +37,10 @@ class ExerciseError(AzrError):
     """An exercise was asked for that does not exist, or twice under one name."""
 
 
+class Unfit(AzrError):
+    """What a stand-in of a check says of how it was used: the reason by itself."""
+
+
 @dataclass(frozen=True)
 class Mistake:
     """A wrong answer that learners give, and what to tell them."""
@@ -234,6 +238,8 @@ def _alike(mine: Any, mistaken: Any) -> bool:
 
 
 def _unknown(task: Exercise, place: int, seen: Sequence[Any], right: Sequence[Any]) -> str:
+    if task.observe is not None and isinstance(seen[0], Raised):  # there the whole look ended
+        return f"{seen[0].text if seen[0].kind == Unfit.__name__ else f'it stops with {seen[0]}'}. {task.hint}".strip()
     got = _short(seen[place]) if place < len(seen) else "nothing"
     if not callable(task.key) and not task.shows:
         return f"{got} is not it. {task.hint}".strip()

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from types import SimpleNamespace
 from typing import Any
 
+from azr_lite.course.checks import Unfit
 from azr_lite.triplet import Verdict
 
 _VOCABULARY, DRAWS = 5, 4000
@@ -39,8 +41,9 @@ class _Reader:
         return self._logits()
 
     def go_on(self, tokens: Any, going: Any) -> Any:
-        if not len(tokens) == len(going) == len(self.last):
-            raise ValueError(f"go_on got {len(tokens)} tokens for {len(self.last)} rows")
+        kinds, rows = [str(getattr(one, "dtype", "")) for one in (tokens, going)], (len(self.last),)
+        if kinds != ["torch.int64", "torch.bool"] or not tokens.shape == going.shape == rows:
+            raise Unfit(f"go_on takes two tensors of shape {rows}: tokens, and going (bools)")
         self.last = [int(token) for token, on in zip(tokens, going, strict=True) if on]
         self.widths.append(len(self.last))
         return self._logits()
@@ -58,8 +61,10 @@ def sampled(mine: Callable[..., Any]) -> list[Any]:
         torch.manual_seed(0)
         reader = _Reader()
         greedy = mine(reader, [[2], [3], [4]], 9, True)
-        if greedy is ...:
-            return [...]
+        if greedy is ... or greedy is None:
+            return [greedy]
+        if any(not isinstance(token, Integral) for ids, _ in greedy for token in ids):
+            raise Unfit("the ids of a reply are plain ints: take tokens.tolist(), or .item() of each")
         cut = mine(_Reader(), [[2], [3], [4]], 2, True)
         drawn = mine(_Reader(), [[0]] * DRAWS, 3)
         again = mine(_Reader(), [[0]] * 20, 3, True)
@@ -113,10 +118,14 @@ def _tensors() -> tuple[Any, Any]:
 
 
 def scored(mine: Callable[..., Any]) -> list[Any]:
+    import torch
+
     model = _tiny()
     found = mine(model, *_tensors())
     if found is ... or found is None:
         return [found]
+    if not isinstance(found, torch.Tensor):
+        raise Unfit(f"a tensor is wanted, through which gradients flow, not a {type(found).__name__}")
     pushed = bool(found.requires_grad)
     if pushed:
         found.sum().backward()
@@ -137,13 +146,17 @@ def _loss_probes() -> list[tuple[Any, ...]]:
 
 
 def lost(mine: Callable[..., Any]) -> list[Any]:
+    import torch
+
     seen = []
     for new, old, advantages, weights in _loss_probes():
         new.requires_grad_()
         loss = mine(new, old, advantages, weights)
         if loss is ... or loss is None:
             return [loss]
-        if getattr(loss, "requires_grad", False):
+        if not isinstance(loss, torch.Tensor):
+            raise Unfit(f"a tensor is wanted, through which gradients flow, not a {type(loss).__name__}")
+        if loss.requires_grad:
             loss.sum().backward()
         seen += [loss.detach().tolist(), None if new.grad is None else new.grad.tolist()]
     return seen
@@ -174,16 +187,15 @@ def updated(mine: Callable[..., Any]) -> list[Any]:
     ids, is_reply = _tensors()
     old, seen = torch.full((11,), -1.5, dtype=torch.float64), []
     advantages = torch.tensor([1.0, 1, 1, -1, -1, -1, 2, 2, 2, 2, 2], dtype=torch.float64)
-    batches = [
-        (ids[rows], is_reply[rows], old[tokens], advantages[tokens], 0.4 * torch.ones_like(old[tokens]))
-        for rows, tokens in ((slice(0, 2), slice(0, 6)), (slice(2, 3), slice(6, 11)))
-    ]
-    for _ in range(2):
+    parts = ((slice(0, 2), slice(0, 6)), (slice(2, 3), slice(6, 11)))
+    for weight in (0.4, 1.4):  # the clip cuts the whole gradient first, then each of the two parts as well
+        weights = torch.full((11,), weight, dtype=torch.float64)
+        batches = [(ids[rows], is_reply[rows], *(x[own] for x in (old, advantages, weights))) for rows, own in parts]
         total = mine(model, optimizer, batches)
         if total is ...:
             return [...]
-        weights = [p.detach().flatten().tolist() for p in (model.table, model.place)]
-        seen += [float(total) if total is not None else None, weights, optimizer.steps]
+        now = [p.detach().flatten().tolist() for p in (model.table, model.place)]
+        seen += [float(torch.as_tensor(total).detach()) if total is not None else None, now, optimizer.steps]
     return seen
 
 
@@ -223,7 +235,7 @@ class _World:
 
     def pose(self, task: str) -> Any:
         if task is None:
-            raise ValueError("an invalid proposal has no task to pose")
+            raise Unfit("an invalid proposal has no task to pose")
         number = sum(one.task == task for one in self.posed)
         self.posed.append(SimpleNamespace(task=task, number=number, said=False, verdict=None))
         return self.posed[-1]
@@ -235,7 +247,7 @@ class _World:
     def judge(self, attempts: Sequence[Any]) -> None:
         for attempt in attempts:
             if not attempt.said:
-                raise ValueError("judge was called before reply")
+                raise Unfit("judge was called before reply")
             score = _SCORES[attempt.task][attempt.number % 3]
             attempt.verdict = Verdict(ok=score == 1, well_formed=True, score=score)
 
@@ -244,7 +256,7 @@ class _World:
 
     def learn(self, attempts: Sequence[Any], pays: Sequence[float]) -> None:
         if len(attempts) != len(pays):
-            raise ValueError(f"world.learn got {len(attempts)} replies and {len(pays)} rewards")
+            raise Unfit(f"world.learn got {len(attempts)} replies and {len(pays)} rewards")
         self.learned.append((list(attempts), [float(pay) for pay in pays]))
 
 

@@ -1,4 +1,4 @@
-"""Recorded numbers for notebooks: the files of ``data_samples``, from the checkout or else downloaded once."""
+"""Recorded numbers for notebooks: files of ``data_samples``, from the checkout, the wheel, or else downloaded once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import tarfile
 import tempfile
 import urllib.error
 import urllib.request
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -37,22 +38,31 @@ WHOLE = (*SAMPLE, "run.json", "tasks.jsonl", "timing.jsonl", *EVALUATIONS)
 
 def recorded(name: str) -> Path:
     """The file ``data_samples/<name>``. AzrError where it is neither here nor can be downloaded."""
-    here = ROOT / "data_samples" / name
-    if here.exists():
-        return here
     kept = _cache() / name
-    if not kept.exists():
-        source = f"https://raw.githubusercontent.com/{REPOSITORY}/main/data_samples/{name}"
-        try:
-            with urllib.request.urlopen(source, timeout=SECONDS) as reply:
-                data = reply.read()
-        except (urllib.error.URLError, TimeoutError) as error:
-            raise AzrError(
-                f"data_samples/{name} is not here and {source} could not be downloaded ({error}); clone the repository"
-            ) from error
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(kept, data)
+    for here in (ROOT / "data_samples" / name, *_shipped(name), kept):
+        if here.exists():
+            return here
+    source = f"https://raw.githubusercontent.com/{REPOSITORY}/main/data_samples/{name}"
+    try:
+        with urllib.request.urlopen(source, timeout=SECONDS) as reply:
+            data = reply.read()
+    except (urllib.error.URLError, TimeoutError) as error:
+        raise AzrError(
+            f"data_samples/{name} is not here and {source} could not be downloaded ({error}); clone the repository"
+        ) from None
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(kept, data)
     return kept
+
+
+def _shipped(name: str) -> list[Path]:
+    """Where pip put it, if the wheel brought it: data-files of pyproject.toml go into share/ of the environment."""
+    try:
+        files = metadata.files("azr-lite") or ()
+    except metadata.PackageNotFoundError:
+        return []
+    ending = f"share/azr-lite/data_samples/{name}"
+    return [Path(str(file.locate())) for file in files if file.as_posix().endswith(ending)]
 
 
 def _cache() -> Path:

@@ -26,7 +26,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from azr_lite.prompts.base import Codec, Ended, Sample
-from azr_lite.train.generation import Halving, PolicySampler, Sampler, distinct_prompts, is_due
+from azr_lite.train.generation import CACHE, Halving, PolicySampler, Sampler, distinct_prompts, is_due
 
 if TYPE_CHECKING:
     from azr_lite.train.trainer import SelfPlayTrainer
@@ -158,7 +158,7 @@ class CpuSampler:
         for part in torch.arange(len(ids_US)).split(max(1, READ_AT_ONCE // ids_US.shape[1])):
             caches.append(DynamicCache(config=self.model.config))
             some = {"input_ids": ids_US[part], "attention_mask": real_US[part], "position_ids": positions_US[part]}
-            out = self.model(**some, past_key_values=caches[-1], use_cache=True, logits_to_keep=1)
+            out = self.model(**some, **{CACHE: caches[-1]}, use_cache=True, logits_to_keep=1)
             logits.append(out.logits[:, -1])
         rows, layers = Rows(prompt_B, real_US, caches[0].layers[0].values.dtype), []
         for parts in zip(*(cache.layers for cache in caches), strict=True):
@@ -169,7 +169,7 @@ class CpuSampler:
 
     def step(self, tokens_B: torch.Tensor, positions_B: torch.Tensor, rows: Rows, cache: Cache) -> torch.Tensor:
         """The logits, (B, V), after one more token of each row."""
-        of_model = {"past_key_values": cache, "use_cache": True, "logits_to_keep": 1}
+        of_model = {CACHE: cache, "use_cache": True, "logits_to_keep": 1}
         logits_BV = self.model(input_ids=tokens_B[:, None], position_ids=positions_B[:, None], **of_model).logits[:, -1]
         rows.columns += 1
         return logits_BV

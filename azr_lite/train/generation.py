@@ -17,6 +17,7 @@ from accelerate.utils import is_peft_model
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import DynamicCache, GenerationConfig, StoppingCriteria
+from transformers.modeling_outputs import CausalLMOutputWithPast
 from trl.generation import vllm_generation
 from trl.models.utils import unwrap_model_for_generation
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from azr_lite.train.trainer import SelfPlayTrainer
 
 Result = TypeVar("Result")
+CACHE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
+"""What models call their cache. transformers 5.24 renamed it, and 5.40 will forget the old name."""
 
 
 class Sampler(Protocol):
@@ -189,10 +192,10 @@ def sample_replies(
     if len(ids_UT) < len(of_row_B) and width > 1:
         cache, read_UT = DynamicCache(config=model.config), mask_UT[:, :-1]
         positions_UT = (read_UT.cumsum(-1) - 1).clamp(min=0)
-        reading = {"position_ids": positions_UT, "past_key_values": cache, "use_cache": True, "logits_to_keep": 1}
+        reading = {"position_ids": positions_UT, CACHE: cache, "use_cache": True, "logits_to_keep": 1}
         model(input_ids=ids_UT[:, :-1], attention_mask=read_UT, **reading)
         cache.batch_select_indices(of_row_B)
-        options["past_key_values"] = cache
+        options[CACHE] = cache
     rows = {"input_ids": ids_UT[of_row_B], "attention_mask": mask_UT[of_row_B]}
     out_BT = model.generate(**rows, generation_config=config, **options)
     replies = []

@@ -36,6 +36,7 @@ exercise(
         ("<answer>```output\n6\n```</answer>",),
         ("Sure! <think></think><answer>```output\n6\n```</answer>",),
         ("<think></think><answer>6</answer>",),
+        ("<think></think><answer>```output\n6\n```</answer> or <answer>```output\n7\n```</answer>",),
     ],
     hint="First the form of the whole text (None where it is missing), then the blocks inside <answer> … </answer>.",
     mistakes=[
@@ -58,6 +59,10 @@ exercise(
             "missing"),
         Mistake(lambda text: re.findall(_FENCE, text, re.DOTALL), "a reply without its tags gets blocks all the "
             "same. It has no form (that is the −1 of notebook 03): return None"),
+        Mistake(lambda text: _blocks(text, r"<think>.*?</think>\s*<answer>(.*)</answer>"), "what comes after the first "
+            "</answer> does not matter, and you read on: `.*` and `re.fullmatch` do. Take `.*?` and `re.match`"),
+        Mistake(lambda text: _blocks(text, fence=r"```(\w+)\n([^\n]*)\n```"), "you may have left out re.DOTALL where "
+            "you look for blocks: without it `.` stops at the end of a line, and programs have several"),
         Mistake(lambda text: _blocks(text, flags=0), "in a regular expression `.` stops at the end of a line unless "
             "you pass re.DOTALL, and programs have several lines"),
         Mistake(lambda text: None if _blocks(text) is None else list(dict(_blocks(text)).items()),
@@ -140,7 +145,7 @@ exercise(
             "the row (`going` is False there)"),
         Mistake(_sampler(mixed=True), "tokens end up in the wrong replies once a row has ended: the third row left "
             "may be the fifth prompt. Keep the list of rows that are still going"),
-        Mistake(_sampler(more=1), "replies are one token longer than `limit`"),
+        Mistake(_sampler(more=1), "replies get longer than `limit`"),
     ],
 )  # fmt: skip
 
@@ -248,7 +253,7 @@ exercise(
 
 
 def _update(
-    zero: str = "first", steps: str = "once", clip: bool = True, back: str = "each", tell: str = "sum",
+    zero: str = "first", steps: str = "once", clip: str = "once", back: str = "each", tell: str = "sum",
     anew: Callable[[Any], Any] | None = None,
 ) -> Callable[..., Any]:  # fmt: skip
     """A mistaken `update`."""
@@ -268,6 +273,8 @@ def _update(
             losses.append(policy_loss(new, *rest) if anew is None else policy_loss(new, anew(new), *rest[1:]))
             if back == "each":
                 losses[-1].backward()
+            if clip == "each":
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             if steps == "each":
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()
@@ -276,7 +283,7 @@ def _update(
             (sum(losses) / len(losses)).backward()
         if zero == "late":
             optimizer.zero_grad()
-        if clip:
+        if clip == "once":
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         if steps == "once":
             optimizer.step()
@@ -306,14 +313,16 @@ exercise(
         Mistake(_update(steps="each"), "you may have made one optimiser step per small batch. They are parts of "
             "*one* update, cut only to save memory and padding: add up their gradients, then step once"),
         Mistake(_update(steps="never"), "nothing is learned: optimizer.step() is missing"),
-        Mistake(_update(clip=False), "the gradient is not clipped before the step: "
+        Mistake(_update(clip="never"), "the gradient is not clipped before the step: "
             "torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM). One unlucky batch could throw a small "
             "model off"),
+        Mistake(_update(clip="each"), "you may have clipped after every small batch: that cuts parts of the gradient, "
+            "and the later ones weigh more. Once, after the loop, for the whole"),
         Mistake(_update(back="mean"), "you average over the small batches. Their weights already divide by all "
             "tokens: add up"),
         Mistake(_update(tell="last"), "the weights are right; what is returned is the loss of the last small batch. "
             "Return the sum over all of them"),
-        Mistake(_update(tell="none"), "the weights are right, but the loss is not returned; section 10 compares it "
+        Mistake(_update(tell="none"), "the weights are right, but the loss is not returned; section 11 compares it "
             "with the package's. Return the sum of loss.item()"),
     ],
 )  # fmt: skip
