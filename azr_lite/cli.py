@@ -156,7 +156,7 @@ def _overview() -> str:
     lines = ["azr-lite: Absolute Zero self-play", ""]
     for name, function in COMMANDS.items():
         summary = function.__doc__.splitlines()[0]
-        lines += textwrap.wrap(summary, 80, initial_indent=f"  {name:12} ", subsequent_indent=" " * 15)
+        lines += textwrap.wrap(summary, 80, initial_indent=f"  {name:14} ", subsequent_indent=" " * 17)
     return "\n".join([*lines, "", "azr-lite COMMAND --help explains each."])
 
 

@@ -59,12 +59,11 @@ def _options(module: str, name: str) -> Any:
     return Annotated[Any, arg(name="", constructor_factory=lambda: getattr(import_module(module), name))]
 
 
-def run(config: Settings, *, dry_run: Flag = False, json: Json = False, go_on: Flag = False) -> int:
+def run(config: Settings, *, dry_run: Flag = False, json: Flag = False, go_on: Flag = False) -> int:
     """Self-play from the start, with the settings of a preset or your own.
 
     Args:
-        dry_run: Run nothing; check directory, model, memory, disk and processes. The exit status is 1 when one of them
-            would stop the run.
+        dry_run: Run nothing; say what would stop the run (directory, model, memory, disk, processes): exit status 1.
         json: With --dry-run, print every setting as JSON instead: a file for --preset.
         go_on: Resume the run where it exists already.
     """
@@ -107,7 +106,7 @@ def _status_of(summary: dict[str, Any]) -> int:
 
 
 def plan(config: Settings, *, gpu: str = "", why: Flag = False, json: Json = False) -> None:
-    """What fits and how long it takes: a preset, your settings, or all presets.
+    """What fits and how long it takes: one preset (azr-lite plan PRESET), or all.
 
     Args:
         gpu: The card to plan for, such as 16GB, T4 or 3x24GB; not given: this machine's, else the preset's.
@@ -129,7 +128,7 @@ def plan(config: Settings, *, gpu: str = "", why: Flag = False, json: Json = Fal
         print(plan_text(plans[0]) if named else plan_table(plans))
 
 
-def launch_file(name: Positional[str] = "") -> None:
+def launch_file(name: Positional[str]) -> None:
     """Print the path of a launch file for accelerate.
 
     Args:
@@ -151,7 +150,7 @@ def evaluate(
     """Put benchmark questions to a model or a run; answers are kept.
 
     Args:
-        model: Hub id, folder, .gguf file, nano, or a run's folder (RUN@12: its step 12, RUN@0: where it started).
+        model: Hub id, a model's folder, .gguf file, nano, or a run's folder (RUN@12: its step 12, RUN@0: its start).
         suite: reasoning, code, math, all, or names of suites separated by commas. A wrong name lists all.
         data: SUITE=FILE or SUITE=OWNER/NAME on the hub, for suites that are not shipped.
     """
@@ -180,7 +179,7 @@ def play(model: Positional[str], options: FlagCreatePairsOff[_options("azr_lite.
     """Watch a model invent, check and solve one task of each type, step by step.
 
     Args:
-        model: As for eval: nano, a run's folder (RUN@12: its step 12), a folder, a .gguf file, a hub id.
+        model: nano, a run's folder (RUN@12: its step 12), a model's folder, a .gguf file, a hub id.
     """
     from azr_lite.course.play import play as show_play
 
@@ -239,7 +238,7 @@ def show(
         worst: How many, lowest reward first.
         best: How many, highest reward first.
         role: propose or solve.
-        type: deduction, abduction, induction.
+        type: deduction, abduction, induction, or one of your own.
         count: How many, without --worst and --best.
     """
     if Path(what).exists() or what.startswith((".", "/", "runs/")):
@@ -317,7 +316,7 @@ def analyse(run: RunPath, *, periods: int = 4, explain: Flag = False, json: Json
     """What a run wrote: lengths, complexity, diversity, plans, alarming words.
 
     Args:
-        periods: Parts of the run, 1 to 5.
+        periods: How many parts of the run to compare, 1 to 5.
         explain: Also say what each measure is.
     """
     if not 1 <= periods <= 5:

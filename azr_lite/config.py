@@ -65,13 +65,13 @@ class Config:
 
     # ---- run
     preset: str = "custom"
-    """The preset, or the file of settings (.json, .yaml), to start from. In a finished configuration: only a label."""
+    """The preset, or the file of settings (.json, .yaml), to start from. In config.json: only a name."""
     output_dir: str = ""
     """Run directory; empty: runs/PRESET-seedSEED. An existing one is never reused silently."""
     seed: int = 0
     """One seed for everything."""
     steps: int = 500
-    """Self-play steps, one policy update batch each (paper: 500)."""
+    """Self-play steps; each trains on one batch of replies (paper: 500)."""
 
     # ---- model
     model: str = "nano"

@@ -200,10 +200,11 @@ def check(config: Config, objects: Objects) -> None:
     """Raise for what can be known to fail before anything is loaded or written."""
     check_installed(config)
     objects.own_rewards(config)
-    if config.model == "nano":
-        from azr_lite.train.preflight import check_prompts
+    from azr_lite.train import preflight
 
-        check_prompts(config)
+    preflight.check_device(config)
+    if config.model == "nano":
+        preflight.check_prompts(config)
 
 
 def _check_and_join(config: Config, objects: Objects) -> list[str]:

@@ -289,12 +289,12 @@ METRICS: tuple[Metric, ...] = (
     ("gradient_cosine", "agreement of the roles", "cosine between the proposer's and the solver's part of the gradient "
      "of the step's first update; below 0 they pull against each other", "cosine", -0.5, 1, "diagnostics.py",
      "every gradient_share_every steps, where both parts are above 0"),
-    ("clip_ratio", "clipped share", "tokens whose ratio was clipped / tokens, mean over updates; 0 with one update a "
+    ("clip_ratio", "clipped share", "tokens whose ratio was clipped / tokens, mean over updates; 0 with one update per "
      "step", "share", 0, 0.2, "paper section 3.3 (PPO), TRL"),
-    ("entropy", "entropy", "mean entropy of the policy over the reply tokens", "nats a token", 0.02, 5, "TRL"),
+    ("entropy", "entropy", "mean entropy of the policy over the reply tokens", "nats per token", 0.02, 5, "TRL"),
     ("kl", "distance from the base", "mean over the reply tokens that count of k3 = q/p - log(q/p) - 1, p the policy's "
-     "probability of the token, q the untrained model's; mean over micro-batches", "nats a token", 0, 0.5, "trainer.py",
-     "where kl_coef is above 0"),
+     "probability of the token, q the untrained model's; mean over micro-batches", "nats per token", 0, 0.5,
+     "trainer.py", "where kl_coef is above 0"),
     ("learning_rate", "learning rate", "that of the step's last update", "1", 0, None, "config.py"),
     ),
     *_rows("timing.jsonl",
@@ -309,7 +309,7 @@ METRICS: tuple[Metric, ...] = (
     ("memory_mib", "peak memory", "largest resident memory of the main process so far", "MiB", 0, None, "progress.py"),
     ("gpu_memory_mib", "peak GPU memory", "largest memory of torch's allocator so far, first GPU of the main process",
      "MiB", 0, None, "progress.py", "on a GPU"),
-    ("cpu_energy_j", "processor energy", "processor time of the main process x 8 W a core; an estimate, right to a "
+    ("cpu_energy_j", "processor energy", "processor time of the main process x 8 W per core; an estimate, right to a "
      "factor of 2 either way", "J", 0, None, "progress.py"),
     ),
     *_rows("eval/*.json",
@@ -359,7 +359,13 @@ def find(name: str) -> list[Metric]:
     close = difflib.get_close_matches(name, words, 3) + difflib.get_close_matches(name.split("/")[-1], words, 3)
     near = list(dict.fromkeys(words[word] for word in close))[:3]
     hint = f"did you mean {' or '.join(near)}?" if near else "`azr-lite show metrics` lists all"
-    raise ConfigError(f"no logged number is called {name!r}; {hint}")
+    raise ConfigError(f"no run and no logged number is called {name!r}; {hint}")
+
+
+def explain(metric: Metric) -> list[tuple[str, str]]:
+    """Label and text of each fact about one number."""
+    facts = {"formula": metric.formula, "unit": metric.unit, "healthy": metric.range, "source": metric.source}
+    return [*facts.items(), ("logged", f"{metric.file}, {metric.when or 'every step'}")]
 
 
 def describe_metrics(name: str) -> str:
@@ -370,10 +376,8 @@ def describe_metrics(name: str) -> str:
         return "\n".join([head, "", *rows, "", "azr-lite show NAME explains one: formula, unit, source."])
     found = []
     for metric in find(name):
-        facts = {"formula": metric.formula, "unit": metric.unit, "healthy": metric.range, "source": metric.source}
-        facts["logged"] = f"{metric.file}, {metric.when or 'every step'}"
         lines = [f"{metric.pattern}: {metric.name}"]
-        for label, text in facts.items():
+        for label, text in explain(metric):
             lines += textwrap.wrap(text, 80, initial_indent=f"  {label:8} ", subsequent_indent=" " * 11)
         found.append("\n".join(lines))
     return "\n\n".join(found)

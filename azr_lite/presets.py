@@ -49,7 +49,7 @@ _LADDER = {
     "qlora-3b-16gb": "3B on one 16 GB GPU, over a 4-bit base; slower sampling than lora-3b-24gb",
     "lora-3b-24gb": "3B on one 24 GB GPU, 16-bit base",
     "qlora-7b-24gb": "7B on one 24 GB GPU, over a 4-bit base",
-    "full-3b-80gb": "all weights of 3B on one 80 GB GPU, with vLLM in its sleep between",
+    "full-3b-80gb": "all weights of 3B on one 80 GB GPU, beside a sleeping vLLM",
     "full-7b-8x80gb": "all weights of 7B on eight 80 GB GPUs (accelerate launch; azr-lite launch-file fsdp2)",
     "full-14b-8x80gb": "all weights of 14B on eight 80 GB GPUs (accelerate launch; azr-lite launch-file fsdp2)",
     **{
@@ -72,7 +72,7 @@ _CURES: Choices = {
     "proposer_estimator": ("rloo", "as the solver's"),
     "n_mc": (16, "eight replies call too many tasks always or never solved"),
     "temperature": (0.8, "an untrained model's proposals: 20 of 32 valid, 14 at temperature 1"),
-    "kl_coef": (0.03, "half as many answers change that have no reason to"),
+    "kl_coef": (0.03, "half as many answers change without a reason"),
     "adam_beta2": (0.98, "tens of updates in all: the second moment must be warm after a few of them"),
     "pack_prompts": (True, "a prompt with 16 replies is read once"),
 }
@@ -164,7 +164,7 @@ _CHOICES: dict[str, Choices] = {
         "max_reply_tokens": (192, "step-by-step replies over four operations"),
         "eval_every": (10, "a curve of six points"),
         "gradient_share_every": (10, "five points; a measurement takes 0.5 s, a step 3.0: 1.7 % of a run"),
-        "save_every": (25, "twice a run"),
+        "save_every": (25, "twice in a run"),
     },
     "smoke": {
         "model": ("HuggingFaceTB/SmolLM2-135M-Instruct", "the smallest instruct model; a .gguf of it will do"),

@@ -367,7 +367,7 @@ class ProposalAttempt(_Reply):
         answers = [one.said() | {"score": one.verdict.score, "reason": one.verdict.reason} for one in self.attempts]
         asked = {"step": step, "type": self.type, "parents": list(self.parents)}
         found = {"ok": self.task is not None, "reason": self.verdict.reason, "detail": self.verdict.detail}
-        task = {"task": self.task and self.task.to_json(), "fresh": self.is_new, "solve_rate": self.rate}
+        task = {"fresh": self.is_new, "solve_rate": self.rate, "task": self.task and self.task.to_json()}
         return asked | self.said() | found | task | {"answers": answers}
 
 

@@ -78,7 +78,7 @@ def metrics() -> str:
     )
     return (
         "`azr-lite show NAME` prints one row. A value outside its healthy range is a reason to look, not a verdict. Braces: `{role}` is propose or\n"
-        "solve, `{type}` a game, `{part}` a reward part, `{reason}` a reason code, `{kind}` an outcome of the sandbox, `{percent}` a rounded percentage.\n\n"
+        "solve, `{type}` a task type, `{part}` a reward part, `{reason}` a reason code, `{kind}` an outcome of the sandbox, `{percent}` a rounded percentage.\n\n"
         + table(("key and name", "formula", "unit", "healthy", "source", "logged"), rows)
     )
 

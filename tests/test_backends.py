@@ -15,8 +15,10 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import load_file  # noqa: E402
 
+from azr_lite import loop  # noqa: E402
 from azr_lite.errors import ConfigError  # noqa: E402
-from azr_lite.train import arguments  # noqa: E402
+from azr_lite.progress import Objects  # noqa: E402
+from azr_lite.train import preflight  # noqa: E402
 from azr_lite.train.diagnostics import self_test  # noqa: E402
 from azr_lite.train.generation import likeliest, sample_replies  # noqa: E402
 from azr_lite.train.trainer import SelfPlayTrainer  # noqa: E402
@@ -168,7 +170,6 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Engine]]:
     }.items():
         monkeypatch.setattr(vllm_generation, name, stand_in, raising=False)
     monkeypatch.setattr(vllm_generation.VLLMGeneration, "_init_vllm", noted)
-    monkeypatch.setattr(arguments, "require_vllm", lambda config, on_cpu: None)
     for name in ("vllm", "vllm.lora", "vllm.lora.request"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     sys.modules["vllm.lora.request"].LoRARequest = lambda name, number, path: SimpleNamespace(
@@ -391,11 +392,12 @@ def test_each_role_samples_from_vllm_with_its_own_adapter(engines: list[Engine],
     assert {name for name, _ in engines[0].adapters} == {"proposer", "default"}
 
 
-def test_without_a_gpu_or_vllm_the_sentence_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_or_vllm_the_sentence_says_so_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     for changes in ({"generation": "vllm"}, {"optimizer": "adamw_8bit"}):
         config = tiny_config(**{"model": "m", "device": "auto", **changes})
-        with pytest.raises(ConfigError, match=r"(GPU|GPUs).*none here"):
-            SelfPlayTrainer(config, tiny_policy(), PLAIN, Scripted(lambda generate, step: []), tmp_path)
-    monkeypatch.setattr(arguments.importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(ConfigError, match="needs a GPU, and there is none here"):
+            loop.check(config, Objects())
+    monkeypatch.setattr(preflight, "runs_on_cpu", lambda config: False)
+    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"azr-lite\[vllm\]"):
-        arguments.require_vllm(tiny_config(model="m", generation="vllm", device="auto"), False)
+        loop.check(tiny_config(model="m", generation="vllm", device="auto"), Objects())

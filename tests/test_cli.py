@@ -79,7 +79,7 @@ def test_a_dry_run_says_what_a_full_machine_lacks(tmp_path, capsys, monkeypatch)
     monkeypatch.setattr("azr_lite.train.preflight.shutil.disk_usage", lambda path: SimpleNamespace(free=1e6))
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1e8, total=1e9))
     _, printed = dry_run(["nano"], capsys)
-    assert "0.1 GB free: it may not fit; see azr-lite plan nano" in printed
+    assert "0.1 GB free now: it may not fit" in printed
     assert "make room, or choose another --output-dir" in printed
 
 

@@ -77,12 +77,16 @@ EXECUTED: dict[str, tuple[dict[str, str], str]] = {
     "azr-lite show propose/deduction/solve_rate": ({}, "formula"),
     "azr-lite replay runs/nano-seed1 --step 40": ({"--step 40": "--step 1"}, "exact"),
     "azr-lite replay runs/nano-seed1 --rescore estimator=global zero_learnability=upstream": ({}, "solve reward"),
+    "azr-lite replay runs/nano-seed0 --rescore estimator=global zero_learnability=upstream": (
+        {"seed0": "seed1"},
+        "solve reward",
+    ),
     "azr-lite report runs/nano-seed1": ({}, "report"),
     "azr-lite export runs/nano-seed1": ({}, "is there"),
     "azr-lite push runs/nano-seed1 USER/NAME --dry-run": ({}, "nothing was sent"),
     "azr-lite tasks runs/lora --to tasks.parquet": ({"runs/lora": "runs/nano-seed1"}, "has the tasks of"),
     "azr-lite tasks runs/lora --to invented": ({"runs/lora": "runs/nano-seed1"}, "has the tasks of"),
-    "azr-lite plan lora-1.5b-16gb --gpu 12GB --why": ({}, "weight_decay = 0.0"),
+    "azr-lite plan lora-1.5b-16gb --gpu 12GB": ({}, "generation_chunk="),
     "azr-lite plan lora-1.5b-16gb --gpu T4": ({}, "FITS"),
     "azr-lite run --preset lora-1.5b-16gb --dry-run": (
         {"--dry-run": "--dry-run --json"},

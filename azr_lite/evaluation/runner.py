@@ -139,7 +139,7 @@ def _build(names: Sequence[str], setting: Setting, sources: Mapping[str, str]) -
     for name in names:
         try:
             if setting.model == "nano" and name != "held-out":
-                raise EvaluationError("the nano model reads only its own small language; choose held-out")
+                raise EvaluationError("the nano model reads only its own small language; choose --suite held-out")
             suites.append(BUILDERS[name](name, dataclasses.replace(setting, source=sources.get(name, ""))))
         except EvaluationError as error:
             if len(names) == 1:
@@ -280,7 +280,7 @@ def score_table(found: Evaluation) -> Table:
 
 def _gain_table(found: Evaluation, base: Evaluation) -> Table:
     """Points gained over the base on the same questions (bootstrap interval), McNemar's p, the part that is form."""
-    headings = ("n", "base", "now", "gain, points", "p", "of it form")
+    headings = ("n", "base", "now", "gain, points", "p", "by form")
     table = _table(f"{base.model} → {found.model}", *headings)
     for name, gains in found.comparison.items():
         gain, before, after = gains["all"], base.results[name].scores["all"], found.results[name].scores["all"]

@@ -200,7 +200,7 @@ PANELS = (
     ),
     Panel("Reward", "reward, -1 to 1", {"propose": "propose/*/reward", "solve": "solve/*/reward"}),
     Panel("Reply length", "tokens", {"propose": "propose/*/tokens", "solve": "solve/*/tokens"}),
-    Panel("Entropy", "nats a token", {"entropy": "entropy"}, look_of="all"),
+    Panel("Entropy", "nats per token", {"entropy": "entropy"}, look_of="all"),
     Panel("Gradient norm", "norm", {"gradient norm": "grad_norm"}, look_of="all"),
     Panel("Time of a step", "s", {stage: stage for stage in STAGES}),
     Panel("Sampling", "tokens/s", {"sampling speed": "tokens_per_s"}, look_of="generate"),

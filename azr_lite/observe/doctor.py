@@ -193,7 +193,7 @@ def check_ratio(s: RunSummary) -> Iterator[Finding]:
     clip, norm, updates = s.curves["clip ratio"], s.curves["gradient norm"], s.config.updates_per_step
     if clip.count >= 5 and clip.highest == 0 and updates > 1 and s.config.learning_rate > 0 and norm.highest > 1e-6:
         shown = f"clip_ratio is exactly 0 in {clip.count} steps of {updates} updates"
-        yield Finding("ratio never moves", shown, "take the old log-probabilities once a step, before its first update")
+        yield Finding("ratio never moves", shown, "take old log-probabilities once per step, before its first update")
     for name, bound in (("clip ratio", 0.3), ("kl", 1.0)):
         if (curve := s.curves[name]).highest > bound:
             shown = f"{name} {curve.highest:.2f} at step {curve.highest_at}"

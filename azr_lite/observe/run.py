@@ -229,7 +229,7 @@ def list_runs(folder: Path) -> list[dict[str, Any]]:
     found = sorted({path.parent for depth in ("", "*/", "*/*/") for path in folder.glob(f"{depth}run.json")})
     if not found:
         what = "holds no run" if folder.is_dir() else "is no folder"
-        raise RunDirectoryError(f"{folder} {what}; give the folder of your runs, or start one with azr-lite run nano")
+        raise RunDirectoryError(f"{folder} {what}; give the folder of your runs, or start a run: `azr-lite run nano`")
     rows = []
     for path in found:
         rows.append({"path": str(path), "state": "not readable", "done": 0, "steps": 0, "gain": None, "model": ""})

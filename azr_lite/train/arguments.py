@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import warnings
 from pathlib import Path
@@ -13,7 +12,6 @@ from trl import GRPOConfig
 
 from azr_lite.config import Config
 from azr_lite.environment import free_port
-from azr_lite.errors import ConfigError
 from azr_lite.train.distributed import world
 from azr_lite.train.policy import Policy
 
@@ -46,9 +44,9 @@ def training_arguments(config: Config, policy: Policy, run_dir: Path) -> GRPOCon
         temperature=config.temperature,
         top_k=0,
         max_completion_length=config.max_reply_tokens,
-        **_vllm(config, on_cpu),
+        **_vllm(config),
         # the optimiser
-        optim=_optimizer(config, on_cpu),
+        optim={"adamw": "adamw_torch" if on_cpu else "adamw_torch_fused"}.get(config.optimizer, config.optimizer),
         learning_rate=config.learning_rate,
         lr_scheduler_type="constant",
         adam_beta2=config.adam_beta2,
@@ -72,19 +70,10 @@ def training_arguments(config: Config, policy: Policy, run_dir: Path) -> GRPOCon
     return args
 
 
-def _optimizer(config: Config, on_cpu: bool) -> str:
-    if config.optimizer == "adamw":
-        return "adamw_torch" if on_cpu else "adamw_torch_fused"
-    if on_cpu:
-        raise ConfigError(f"optimizer={config.optimizer!r} needs a GPU, and there is none here; use 'adamw'")
-    return config.optimizer
-
-
-def _vllm(config: Config, on_cpu: bool) -> dict[str, Any]:
+def _vllm(config: Config) -> dict[str, Any]:
     """TRL's options for vLLM. Its sequence modes of importance sampling drop or cap whole long replies (trl#4772)."""
     if not config.generation.startswith("vllm"):
         return {}
-    require_vllm(config, on_cpu)
     if config.generation == "vllm" and world() == 1:
         os.environ.setdefault("MASTER_PORT", str(free_port()))  # vLLM's; of two runs TRL would give both 29500
     return {
@@ -99,12 +88,3 @@ def _vllm(config: Config, on_cpu: bool) -> dict[str, Any]:
         "vllm_importance_sampling_correction": True,
         "vllm_importance_sampling_mode": "token_truncate",
     }
-
-
-def require_vllm(config: Config, on_cpu: bool) -> None:
-    """ConfigError where vLLM cannot run at all."""
-    asked = f"generation={config.generation!r}"
-    if on_cpu:
-        raise ConfigError(f"{asked} needs a GPU, and there is none here; use generation='transformers'")
-    if importlib.util.find_spec("vllm") is None:
-        raise ConfigError(f"{asked} needs vLLM; pip install 'azr-lite[vllm]', or use generation='transformers'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import shutil
 import textwrap
@@ -91,8 +92,8 @@ def _memory(config: Config, planned: Callable[[], Plan]) -> str:
         needed, room = found.peak_gb, found.usable_gb
         if found.config.device == "cpu":
             needed, room = choose(config)[0] * needed, psutil.virtual_memory().available / GB
-        fits = "" if needed <= room else f": it may not fit; see azr-lite plan {config.preset}"
-        return f"{needed:.1f} GB planned, {room:.1f} GB free{fits}"
+        fits = "" if needed <= room else ": it may not fit"
+        return f"{needed:.1f} GB planned, {room:.1f} GB free now{fits}"
     return f"{psutil.virtual_memory().available / GB:.1f} GB free"
 
 
@@ -115,6 +116,19 @@ def _processes(config: Config) -> str:
     return f"{why}; {config.rows} sequences per step"
 
 
+def check_device(config: Config) -> None:
+    """ConfigError for settings that need a GPU where the run computes on a CPU, and for vLLM where it is missing."""
+    asked = f"generation={config.generation!r}"
+    uses_vllm = config.generation.startswith("vllm")
+    if runs_on_cpu(config):
+        if uses_vllm:
+            raise ConfigError(f"{asked} needs a GPU, and there is none here; use generation='transformers'")
+        if config.optimizer != "adamw":
+            raise ConfigError(f"optimizer={config.optimizer!r} needs a GPU, and there is none here; use 'adamw'")
+    if uses_vllm and importlib.util.find_spec("vllm") is None:
+        raise ConfigError(f"{asked} needs vLLM; pip install 'azr-lite[vllm]', or use generation='transformers'")
+
+
 def check_prompts(config: Config) -> None:
     """ConfigError where the shortest prompts of an own task type, those about its first task, are too long for nano."""
     rules, longest, first = rules_of(config), config.max_prompt_tokens, get_task_type("deduction").zero_task()
@@ -131,5 +145,5 @@ def check_prompts(config: Config) -> None:
             if (tokens := len(tokenizer.encode(prompt).ids)) > longest:
                 raise ConfigError(
                     f"nano reads prompts of {longest} tokens, and the shortest for {what} of {task_type.name} has "
-                    f"{tokens}; give that type the words of a built-in one (docs/how-to/task_type.md), or --model"
+                    f"{tokens}; give it a built-in type's words (docs/how-to/task_type.md), or use another --model"
                 )

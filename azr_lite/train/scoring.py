@@ -43,6 +43,7 @@ class Scorer:
     def __init__(self, trainer: SelfPlayTrainer, of_trl: Callable[..., Any]) -> None:
         """A note where prompts cannot be packed; ConfigError where a setting would then have no effect."""
         self.trainer, self.config, self.of_trl = trainer, trainer.config, of_trl
+        self.halving = Halving(trainer.note)
         self.proposes_B: Tensor | None = None
         self._found: tuple[Tensor, Tensor | None] | None = None
         self.packs = self.config.pack_prompts
@@ -71,18 +72,20 @@ class Scorer:
         own = self.scores_itself(B) if of_old else 0
         parts: list[Any] = [(mask_BT.new_zeros((own, width), dtype=torch.float32), None, None)] if own else []
 
-        def score(rows: Tensor) -> None:
+        def score(rows: range) -> range:
             if of_old:
-                trainer.act_as(of_old[int(rows[0])].role)
+                trainer.act_as(of_old[rows[0]].role)
                 self.proposes_B = torch.tensor([of_old[row].role == Role.PROPOSE for row in rows])
-            parts.append(self._micro_batch(model, ids_BT[rows], mask_BT[rows], width, loss, **kwargs))
+            here = slice(rows.start, rows.stop)
+            parts.append(self._micro_batch(model, ids_BT[here], mask_BT[here], width, loss, **kwargs))
+            return rows
 
-        for rows in torch.arange(own, B).split(size or B):
+        for start in range(own, B, size or B):
+            rows = range(start, min(start + (size or B), B))
             if torch.is_grad_enabled():
                 score(rows)  # `training_step` recovers
             else:
-                halving = Halving(trainer.note)
-                halving(lambda piece, rows=rows: [score(rows[piece.start : piece.stop])] * len(piece), range(len(rows)))
+                self.halving(score, rows)
         logps, entropies, aux = zip(*parts, strict=True)
         self._found = torch.cat(logps), torch.cat(entropies) if loss else None
         return *self._found, aux[0] if aux[0] is None else torch.stack(aux).mean()

@@ -23,7 +23,7 @@ from vllm.platforms import current_platform
 
 import azr_lite
 from azr_lite.config import Config
-from azr_lite.train import arguments, diagnostics
+from azr_lite.train import diagnostics, preflight
 from azr_lite.train.policy import load_policy
 from azr_lite.train.trainer import SelfPlayTrainer
 from azr_lite.triplet import Role
@@ -40,7 +40,7 @@ def bend(monkey) -> None:
         return vllm.LLM(**options, enforce_eager=True)
 
     for owner, name, value in (
-        (arguments, "require_vllm", lambda config, on_cpu: None),
+        (preflight, "check_device", lambda config: None),
         (utils, "dispatch_cpu_unquantized_gemm", plain_linear),
         (type(current_platform), "is_sleep_mode_available", lambda self: True),
         (vllm_generation, "LLM", without_compilation),
