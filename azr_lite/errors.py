@@ -16,6 +16,11 @@ def cause(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{place}"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, at most 200 characters; its class's name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
 class AzrError(Exception):
     """Base of every error that azr_lite raises on purpose."""
 

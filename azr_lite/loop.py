@@ -13,19 +13,10 @@ from typing import Any
 from azr_lite.config import CHANGEABLE_ON_RESUME, Config
 from azr_lite.environment import require_training
 from azr_lite.errors import ConfigError, ModelError
+from azr_lite.evaluation import scores
 from azr_lite.evaluation.generators import PolicyInTraining
 from azr_lite.evaluation.reasoning import HELD_OUT_SEED, held_out_suite
 from azr_lite.evaluation.runner import answer, heading_of, record_of
-from azr_lite.evaluation.scores import (
-    Item,
-    Result,
-    Standing,
-    compare_paired,
-    read_items,
-    read_result,
-    standing,
-    summarize,
-)
 from azr_lite.metrics import STAGES
 from azr_lite.planner.plan import with_sampler
 from azr_lite.presets import preset
@@ -34,22 +25,9 @@ from azr_lite.prompts import Style, get_style
 from azr_lite.rundir import RunDir
 from azr_lite.sandbox import Executor
 from azr_lite.selfplay import SelfPlay
+from azr_lite.train import distributed
 from azr_lite.train.checkpoints import foreign_settings, last_whole_checkpoint, make_directory, step_of
-from azr_lite.train.distributed import (
-    ShardedExecutor,
-    by_main,
-    check_processes,
-    check_sharding,
-    explain_lost_process,
-    interruptible,
-    is_main,
-    join,
-    leave,
-    one_thread_for_nano,
-    sharding,
-    workers,
-    world,
-)
+from azr_lite.train.distributed import by_main, is_main, sharding, world
 from azr_lite.verifier import Verifier, open_executor
 
 
@@ -169,7 +147,7 @@ def resume(
     checkpoint = by_main(lambda: last_whole_checkpoint(directory.path))
     start = "the start: there is no whole checkpoint yet"
     if checkpoint is not None:
-        check_sharding(checkpoint)
+        distributed.check_sharding(checkpoint)
         done = step_of(checkpoint) // config.updates_per_step
         config = config.replace(steps=max(config.steps, done))  # fewer would leave a run of "8/2 steps"
         start = f"step {done} of {config.steps} ({checkpoint.name})"
@@ -211,8 +189,8 @@ def _check_and_join(config: Config, objects: Objects) -> list[str]:
     """Check how the run was started and meet its other processes, before anything is written. Facts for people."""
     require_training("a run")
     check(config, objects)
-    facts = check_processes(config)
-    join(config)
+    facts = distributed.check_processes(config)
+    distributed.join(config)
     return facts
 
 
@@ -234,17 +212,21 @@ class _Session:
     def play(self) -> RunResult:
         """Load, test, evaluate, seed, train, evaluate, sum up."""
         c, path = self.config, self.directory.path
-        with one_thread_for_nano(c), open_executor(c, workers(c)) as executor, explain_lost_process(path):
+        with (
+            distributed.one_thread_for_nano(c),
+            open_executor(c, distributed.workers(c)) as executor,
+            distributed.explain_lost_process(path),
+        ):
             self._build(executor)
             by_main(self.reporter.trackers.start)
             if not sharding():
                 self._begin()
             self.schedule.go_on_from(self._standing(self.done), self.trainer.args, self.done)
             self.reporter.start(self.done)
-            with interruptible(self.schedule.request_stop, self.reporter.facts):
+            with distributed.interruptible(self.schedule.request_stop, self.reporter.facts):
                 self.trainer.train(resume_from_checkpoint=self.checkpoint)
             result = self._finish(self._evaluate(f"step-{self.trainer.steps_done}"))
-            leave()
+            distributed.leave()
             if self.reporter.failed:
                 raise self.reporter.failed
             return result
@@ -265,7 +247,7 @@ class _Session:
 
             tokenizer = policy.tokenizer
             sampler = NanoSampler(policy.model, tokenizer.eos_token_id, tokenizer.pad_token_id, c.max_reply_tokens)
-        runner = ShardedExecutor(executor) if world() > 1 else executor
+        runner = distributed.ShardedExecutor(executor) if world() > 1 else executor
         self.selfplay = SelfPlay(c, style, runner, reserved=reserved, rewards=self.objects.own_rewards(c))
         told = {"on_step": partial(self.reporter.step, self.selfplay), "evaluate": self._evaluate_after}
         if sharding():  # then weights are cut, and can be sampled from, inside `train` only
@@ -324,40 +306,39 @@ class _Session:
         with self.reporter.progress("seeding the buffers", target * len(c.task_types), filled()) as tell:
             return self.selfplay.seed(partial(self.trainer.generate, tell=lambda replies: tell(filled())))
 
-    def _evaluate_after(self, done: int) -> Standing | None:
+    def _evaluate_after(self, done: int) -> scores.Standing | None:
         """Evaluate after step `done`; where the stop rule stands then."""
-        self.reporter.trackers.evaluated(done, summarize(self._evaluate(f"step-{done}")))
+        self.reporter.trackers.evaluated(done, scores.summarize(self._evaluate(f"step-{done}")))
         return self._standing(done)
 
-    def _standing(self, done: int) -> Standing | None:
+    def _standing(self, done: int) -> scores.Standing | None:
         """Where the stop rule stands after step `done`; None where it is off."""
         return read_standing(self.directory.path, self.config.eval_every, done) if self.config.stop_patience else None
 
-    def _evaluate(self, name: str) -> list[Item]:
+    def _evaluate(self, name: str) -> list[scores.Item]:
         """Greedy held-out evaluation, kept as eval/NAME.jsonl and NAME.json; one that is on disk is not repeated."""
         if self.suite is None:
             return []
-        folder, budget = self.directory.path / "eval", self.budget
-        if kept := by_main(lambda: read_result(folder, name)):
-            budget.evaluation_s = max(budget.evaluation_s, kept.record["seconds"])
-            return kept.items
-        began = time.perf_counter()
-        questions = self.suite.questions()
-        with self.reporter.progress(f"held-out evaluation, {name}", len(questions)) as tell:
-            greedy = partial(self.trainer.generate, greedy=True, tell=tell)
-            generator = PolicyInTraining(greedy, f"{self.config.preset}, {name}")
-            items = answer(generator, self.suite, questions)
-        seconds = time.perf_counter() - began
-        heading = heading_of(self.suite, generator, questions, self.config.seed)
-        record = record_of(self.suite, heading, items, seconds)
-        budget.evaluation_s = max(budget.evaluation_s, seconds)
-        if self.main:
-            folder.mkdir(exist_ok=True)
-            Result(name, items, record).keep(folder)
-        self.reporter.evaluation(name, record["scores"])
-        return items
+        folder = self.directory.path / "eval"
+        result = by_main(lambda: scores.read_result(folder, name))
+        if result is None:
+            began = time.perf_counter()
+            questions = self.suite.questions()
+            with self.reporter.progress(f"held-out evaluation, {name}", len(questions)) as tell:
+                greedy = partial(self.trainer.generate, greedy=True, tell=tell)
+                generator = PolicyInTraining(greedy, f"{self.config.preset}, {name}")
+                items = answer(generator, self.suite, questions)
+            seconds = time.perf_counter() - began
+            heading = heading_of(self.suite, generator, questions, self.config.seed)
+            result = scores.Result(name, items, record_of(self.suite, heading, items, seconds))
+            if self.main:
+                folder.mkdir(exist_ok=True)
+                result.keep(folder)
+            self.reporter.evaluation(name, result.record["scores"])
+        self.budget.evaluation_s = max(self.budget.evaluation_s, result.record["seconds"])
+        return result.items
 
-    def _finish(self, after: list[Item]) -> RunResult:
+    def _finish(self, after: list[scores.Item]) -> RunResult:
         summary = by_main(lambda: self._summary(after))
         if self.main:
             self.directory.save_summary(summary)
@@ -366,7 +347,7 @@ class _Session:
         self.reporter.table(summary, self.directory.path)
         return RunResult(self.directory.path, summary)
 
-    def _summary(self, after: list[Item]) -> dict[str, Any]:
+    def _summary(self, after: list[scores.Item]) -> dict[str, Any]:
         timing = list(self.directory.read("timing.jsonl")) if (self.directory.path / "timing.jsonl").exists() else []
         stages = {name: round(sum(line[name] for line in timing), 3) for name in STAGES} if timing else {}
         summary: dict[str, Any] = {
@@ -381,15 +362,17 @@ class _Session:
             "curves": curves_of(self.directory, self.config.steps),
         }
         if before := self.before:
-            summary |= {"before": summarize(before), "after": summarize(after), "gain": compare_paired(before, after)}
+            summary |= {"before": scores.summarize(before), "after": scores.summarize(after)}
+            summary["gain"] = scores.compare_paired(before, after)
         return summary
 
 
-def read_standing(run_dir: Path, every: int, done: int) -> Standing | None:
-    """`standing` of the evaluations kept under eval/ on the main process, up to step `done`; every process gets it.
+def read_standing(run_dir: Path, every: int, done: int) -> scores.Standing | None:
+    """The `Standing` by the evaluations kept under eval/ on the main process, up to step `done`; every process gets it.
 
     Only evaluations on schedule count: one made at an interrupt must change nothing.
     """
     names = {0: "before"} | {step: f"step-{step}" for step in range(every, done + 1, every)}
     paths = {step: run_dir / "eval" / f"{name}.jsonl" for step, name in names.items()}
-    return by_main(lambda: standing([(step, read_items(path)) for step, path in paths.items() if path.exists()]))
+    curve = ((step, path) for step, path in paths.items() if path.exists())
+    return by_main(lambda: scores.standing([(step, scores.read_items(path)) for step, path in curve]))

@@ -129,10 +129,7 @@ def _small(batch: int, micro_batch: int) -> Choices:
         "updates_per_step": (2, "few steps, so two updates of each"),
         "seed_batch_factor": (1, "as many seeds as proposals of a step"),
         "seed_rounds": (20, "weak models find few valid seeds; then the run starts with those it has"),
-        "max_reply_tokens": (
-            256,
-            "a proposal has 50 to 80 tokens and an answer fewer; longer ones are cut and earn -1",
-        ),
+        "max_reply_tokens": (256, "a proposal has 50 to 80 tokens, an answer fewer; longer ones are cut and earn -1"),
         "entropy_coef": (0.0, "code; the bonus needs a pass over the whole vocabulary and hardly acts at 0.001"),
         "micro_batch_size": (micro_batch, f"{packed[micro_batch]}, as one sequence"),
         "generation_chunk": (64, "short sequences; azr-lite plan says what they take"),

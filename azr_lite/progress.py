@@ -23,7 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from azr_lite.config import OBJECT, Config
-from azr_lite.errors import MEND, ConfigError, cause
+from azr_lite.errors import MEND, ConfigError, cause, first_line
 from azr_lite.evaluation.scores import scores_until
 from azr_lite.metrics import STAGES, across, mean
 from azr_lite.pace import QUIET_S, Pace, clock, stamp
@@ -97,7 +97,7 @@ class Trackers:
                 opened = self._open(tracker, Path(self.config.output_dir).name, run_id)
                 opened.start()
             except Exception as error:
-                why = (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
+                why = first_line(error).rstrip(".")
                 hint = "; `wandb login`, or set WANDB_MODE=offline" if tracker == "wandb" else ""
                 raise ConfigError(f"{tracker} does not start: {why}{hint}; or leave it out of report_to") from error
             there = getattr(opened.tracker, "step", 0) or getattr(opened.tracker, "_next_step", 0)  # W&B's, Trackio's

@@ -12,7 +12,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from azr_lite.errors import ConfigError, EvaluationError
+from azr_lite.errors import ConfigError, EvaluationError, first_line
 from azr_lite.parsing import ParsedReply, read_fences
 from azr_lite.prompts.base import END_ANSWER, Style
 from azr_lite.verifier import Verifier
@@ -81,9 +81,8 @@ def _from_hub(name: str, source: str) -> Data:
 
         rows = tuple(map(dict, load_dataset(repo, config or None, split=split or "test")))
     except Exception as error:  # the hub client raises dozens of kinds
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         advice = "pip install 'azr-lite[eval]' and go online, give OWNER/NAME:CONFIG:SPLIT, or give a local file"
-        raise EvaluationError(f"{source} cannot be fetched from the hub ({first}); {advice}") from error
+        raise EvaluationError(f"{source} cannot be fetched from the hub ({first_line(error)}); {advice}") from error
     lines = "".join(json.dumps(row, sort_keys=True, default=str) + "\n" for row in rows)
     return Data(name, f"hub: {source}", hashlib.sha256(lines.encode()).hexdigest(), rows)
 

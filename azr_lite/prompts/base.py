@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from azr_lite.errors import ModelError
+from azr_lite.errors import ModelError, first_line
 from azr_lite.parsing import ANSWER, END_ANSWER, END_THINK, TAGS, THINK, ParsedReply, parse_reply
 from azr_lite.triplet import Completion, Reason, Rejection, Role, Rules
 
@@ -124,7 +124,7 @@ def chat_prompt(tokenizer: Any, text: str, prefill: str = "") -> str:
                 [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True, enable_thinking=True
             )
         except Exception as error:  # a template is a program of the model's publisher
-            why = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:200]
+            why = f"{type(error).__name__}: {first_line(error)}"
             continue
         if text.strip() in prompt:
             end = prompt.rpartition(text.strip())[2]

@@ -22,6 +22,7 @@ from typing import Final
 
 from azr_lite.errors import InfrastructureError, SandboxError, UnsafeError
 from azr_lite.sandbox.schedule import MAX_ANSWER, Attempt, Ended, fate_of_exit, hash_seed
+from azr_lite.sandbox.wire import ASLEEP, NO_FORK, REPORT, RUNNING, START, TIMED_OUT
 
 IN_FLIGHT: Final = 2
 START_S: Final = 60.0
@@ -33,9 +34,7 @@ FIRST_WAIT_S: Final = 0.1
 QUIET_S: Final = 0.005
 """Most children end sooner; only after this long is a channel watched (one wake-up an execution instead of three)."""
 
-_START, _REPORT = struct.Struct("=QddQ"), struct.Struct("=QBid")
 _ZYGOTE: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "zygote.py")
-_TIMED_OUT, _ASLEEP, _RUNNING, _NO_FORK = 1, 2, 3, 4
 
 
 class _Flight:
@@ -250,7 +249,7 @@ class Pool:
         self._next_id += 1
         flight = _Flight(self._next_id, attempt, ours)
         zygote.flights[flight.id] = flight
-        message = _START.pack(flight.id, limits.cpu_s, limits.cpu_s * limits.wall_factor + 0.5, limits.memory_mb << 20)
+        message = START.pack(flight.id, limits.cpu_s, limits.cpu_s * limits.wall_factor + 0.5, limits.memory_mb << 20)
         try:
             flight.send()
             zygote.control.sendmsg(
@@ -311,8 +310,8 @@ class Pool:
             self._lose(zygote, "the fork server died")
         elif not zygote.ready:
             self._greet(zygote, data)
-        elif len(data) == _REPORT.size:
-            self._report(zygote, *_REPORT.unpack(data))
+        elif len(data) == REPORT.size:
+            self._report(zygote, *REPORT.unpack(data))
 
     def _greet(self, zygote: _Zygote, data: bytes) -> None:
         layers = json.loads(data)["layers"]
@@ -327,14 +326,14 @@ class Pool:
         self.greeted.set()
 
     def _report(self, zygote: _Zygote, id: int, mark: int, status: int, cpu_s: float) -> None:
-        if mark == _RUNNING:
+        if mark == RUNNING:
             if id in zygote.flights:
                 zygote.flights[id].dead_at = time.monotonic() + SILENT_S
             return
         flight = zygote.flights.pop(id, None)
         if flight is None:
             return
-        if mark == _NO_FORK:
+        if mark == NO_FORK:
             self._unwatch(flight)
             flight.channel.close()
             self._again(flight.attempt, f"no child could be forked ({os.strerror(status)})")
@@ -342,8 +341,8 @@ class Pool:
         self._stumbles = 0
         if not flight.receive():
             ended = Ended(b"", "protocol", "too much output", cpu_s)
-        elif mark in (_TIMED_OUT, _ASLEEP):
-            detail = "asleep" if mark == _ASLEEP else "out of time"
+        elif mark in (TIMED_OUT, ASLEEP):
+            detail = "asleep" if mark == ASLEEP else "out of time"
             ended = Ended(b"".join(flight.data), "timeout", detail, cpu_s)
         else:
             fate = fate_of_exit(os.waitstatus_to_exitcode(status), cpu_s >= flight.attempt.limits.cpu_s)

@@ -69,7 +69,6 @@ class WeakPool:
         environment = {"PYTHONHASHSEED": str(hash_seed(attempt.world, self.seed)), "PYTHONUTF8": "1"}
         if sys.platform == "win32":
             environment["SYSTEMROOT"] = os.environ.get("SYSTEMROOT", "")
-        started = time.monotonic()
         process = subprocess.Popen(
             [sys.executable, "-s", "-S", "-P", "-B", _HARNESS, str(limits.cpu_s), str(limits.memory_mb)],
             env=environment,
@@ -80,9 +79,9 @@ class WeakPool:
             cwd=os.path.dirname(sys.executable),
         )
         self._running.add(process)
-        timed_out = threading.Event()
+        started = time.monotonic()
         wall = limits.cpu_s * min(limits.wall_factor, WALL_FACTOR) + 1.5
-        late = threading.Timer(wall, lambda: (timed_out.set(), _kill(process)))
+        late = threading.Timer(wall, _kill, [process])
         late.start()
         try:
             data = _talk(process, attempt.request)
@@ -95,7 +94,7 @@ class WeakPool:
             process.wait()
             self._running.discard(process)
         spent = time.monotonic() - started
-        if timed_out.is_set():
+        if spent >= wall:
             return Ended(data, "timeout", "out of time" if sys.platform == "win32" else "asleep", spent)
         fate, detail = fate_of_exit(status, spent > limits.cpu_s)
         # where no limit on memory works, the kernel's own killer is the limit

@@ -29,10 +29,8 @@ from typing import Any, Final
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness  # type: ignore[import-not-found]
 import lockdown  # type: ignore[import-not-found]
+from wire import ASLEEP, ENDED, NO_FORK, REPORT, RUNNING, START, TIMED_OUT  # type: ignore[import-not-found]
 
-START: Final = struct.Struct("=QddQ")
-REPORT: Final = struct.Struct("=QBid")
-ENDED, TIMED_OUT, ASLEEP, RUNNING, NO_FORK = range(5)
 CONTROL_FD: Final = 3
 CHANNEL_FD: Final = 3
 """In the child the channel takes the control socket's place."""

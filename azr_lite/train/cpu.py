@@ -25,6 +25,7 @@ from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from azr_lite.errors import first_line
 from azr_lite.prompts.base import Codec, Ended, Sample
 from azr_lite.train.generation import CACHE, Halving, PolicySampler, Sampler, distinct_prompts, is_due
 
@@ -109,7 +110,7 @@ class CpuSampler:
         try:
             far = self.disagreement()
         except Exception as error:  # of a model's own code, which may be anything
-            return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:100] if str(error).strip() else ''}"
+            return f"{type(error).__name__}: {first_line(error)}"
         near = far <= (1e-3 if self.dtype == torch.float32 else 0.15)  # not so where a number is NaN
         return "" if near else f"log-probabilities differ by {far:.2g}"
 

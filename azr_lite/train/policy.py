@@ -27,7 +27,7 @@ from transformers.initialization import no_init_weights
 
 from azr_lite.config import OBJECT, Config
 from azr_lite.environment import gets_weights, sharding
-from azr_lite.errors import ModelError
+from azr_lite.errors import ModelError, first_line
 from azr_lite.planner.vram import nvidia_smi
 from azr_lite.prompts.base import chat_prompt, untrained_tags
 from azr_lite.train.source import fetch, local_model, refuse_old_torchao
@@ -271,7 +271,7 @@ def _what_failed(named: str, what: str, error: Exception) -> str:
     def has(*kinds: type[BaseException]) -> bool:
         return any(isinstance(cause, kinds) for cause in causes)
 
-    said, why = str(error).lower(), (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    said, why = str(error).lower(), first_line(error)
     if named.endswith(".gguf"):
         return f"{named} cannot be read as a GGUF language model ({why}); download it again"
     if has(hub.GatedRepoError):
@@ -340,7 +340,7 @@ def _choose_style(config: Config, tokenizer: PreTrainedTokenizerBase, model: Pre
         chat_prompt(tokenizer, "question")
         closing = str(tokenizer.apply_chat_template(chat, tokenize=False)).rpartition("answer")[2]
     except Exception as error:
-        return "r1", f"r1 prompts: {(str(error).strip().splitlines() or [type(error).__name__])[0][:200]}"
+        return "r1", f"r1 prompts: {first_line(error)}"
     if any(tokenizer.convert_ids_to_tokens(end) in closing for end in (ends if isinstance(ends, list) else [ends])):
         return "chat", "chat prompts: the tokenizer has a chat template"
     return "r1", "r1 prompts: the model does not stop where the chat template ends replies, so it is a base model"

@@ -20,7 +20,7 @@ from trl.trainer import grpo_trainer
 from trl.trainer.utils import split_tensor_dict
 
 from azr_lite.config import Config
-from azr_lite.errors import TrainingError
+from azr_lite.errors import TrainingError, first_line
 from azr_lite.prompts.base import Codec, Sample, Style, draw_seed
 from azr_lite.selfplay import SelfPlay
 from azr_lite.train.arguments import training_arguments
@@ -363,7 +363,7 @@ class SelfPlayTrainer(GRPOTrainer):
             if not should_reduce_batch_size(error):
                 raise
             raise TrainingError(
-                f"out of memory where halving does not help: {str(error).splitlines()[0][:120]}; use "
+                f"out of memory where halving does not help: {first_line(error)}; use "
                 "optimizer='adamw_8bit', tuning='lora' or a smaller model (azr-lite plan says what fits)"
             ) from error
 

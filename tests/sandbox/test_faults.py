@@ -114,7 +114,7 @@ def test_no_process_for_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=BOUND_S, check=True)
     with Executor(QUICK, workers=1) as running:
-        report, marks = running._engine._report, [pool._NO_FORK] * 2
+        report, marks = running._engine._report, [pool.NO_FORK] * 2
 
         def first_two(zygote: Any, id: int, mark: int, status: int, cpu_s: float) -> None:
             report(zygote, id, *((marks.pop(), errno.EAGAIN) if marks else (mark, status)), cpu_s)
