@@ -88,14 +88,14 @@ def test_out_of_memory_halves_what_is_sampled_at_once(monkeypatch):
     def tight(rows, *rest):
         asked.append(len(rows))
         if len(rows) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise torch.OutOfMemoryError("CUDA out of memory.")
         return honest(rows, *rest)
 
     monkeypatch.setattr(made, "_sample", tight)
     assert made.generate(PROMPTS, Sampling(max_tokens=6)) == generator().generate(PROMPTS, Sampling(max_tokens=6))
     assert asked == [4, 2, 2]
     monkeypatch.setattr(
-        made, "_sample", lambda *rows: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory"))
+        made, "_sample", lambda *rows: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory."))
     )
     with pytest.raises(EvaluationError, match="does not fit"):
         made.generate(PROMPTS[:1], Sampling(max_tokens=6))

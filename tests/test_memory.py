@@ -169,7 +169,7 @@ def test_sampling_that_never_fits_ends_with_one_sentence(tmp_path: Path) -> None
     sampler_with_room(0, policy)
     trainer = SelfPlayTrainer(tiny_config(), policy, PLAIN, Scripted(lambda generate, step: []), tmp_path)
     trainer.sampler = PolicySampler(trainer)
-    with pytest.raises(TrainingError, match="one reply; lower the limit of tokens"):
+    with pytest.raises(TrainingError, match="one reply at a time; lower the limit of tokens"):
         trainer.generate(["abc", "x"])
 
 

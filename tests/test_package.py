@@ -134,10 +134,11 @@ def test_no_eval_exec_or_pickle_outside_the_child():
         "sandbox/abuse.py",
         "evaluation/benchmarks/jailed_programs.py",
     }
+    learners_own = {"course/my_work.py"}  # runs what the reader of a notebook wrote, in that notebook
     for path in (ROOT / "azr_lite").rglob("*.py"):
         text = path.read_text()
         assert not re.search(r"benchmarks import jailed_programs|benchmarks\.jailed_programs", text), path
-        if path.relative_to(ROOT / "azr_lite").as_posix() in started_by_path:
+        if path.relative_to(ROOT / "azr_lite").as_posix() in started_by_path | learners_own:
             continue
         if (
             path.parent.name == "exercises"

@@ -148,10 +148,10 @@ class Halving:
                 if not should_reduce_batch_size(error):
                     raise
                 if len(piece) == 1:
-                    told = "out of memory while sampling one reply; lower the limit of tokens, or use a smaller model"
+                    told = "out of memory with one reply at a time; lower the limit of tokens, or use a smaller model"
                     raise TrainingError(told) from error
             self.most = -(-len(piece) // 2)
-            self.note(f"out of memory while sampling: chunks are now {self.most} replies")
+            self.note(f"out of memory: chunks are now {self.most} replies")
             clear_device_cache(garbage_collection=True)  # here, because the error's traceback kept tensors alive
         return found
 
