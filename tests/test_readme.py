@@ -260,6 +260,7 @@ NOT_OURS = {
     "--config_file", "--num_processes", "--num_machines", "--machine_rank", "--main_process_ip", "--main_process_port", "--cpu",  # accelerate
     "--nnodes",  # torchrun
     "--env",  # vf-eval
+    "--project",  # trackio
     "--tensor-parallel-size",  # trl vllm-serve
     "--json", "--csv", "--jobs", "--minutes",  # the course's grader; test_course_grade.py
 }  # fmt: skip
