@@ -21,14 +21,14 @@ from azr_lite.evaluation.benchmarks.code import (
     run_program,
     uncapped,
 )
-from azr_lite.evaluation.suite import Options, Reply, Setting, shipped
+from azr_lite.evaluation.suite import Options, Reply, Setting, read_data
 from azr_lite.prompts import get_style
 
 needs_evalplus = pytest.mark.skipif(
     importlib.util.find_spec("evalplus") is None or sys.platform != "linux",
     reason="needs evalplus (pip install 'azr-lite[eval]') and Linux",
 )
-MINI = shipped("humanevalplus-mini", "HumanEvalPlus-Mini.jsonl.gz").rows
+MINI = read_data("humanevalplus-mini", shipped="HumanEvalPlus-Mini.jsonl.gz").rows
 TASKS = [0, 2, 4, 10, 17, 33, 38, 47, 53, 90, 99, 115, 125, 162]
 """Floats with and without tolerance, None, strings, lists, mixed types, hashlib, encode and decode."""
 
@@ -185,7 +185,7 @@ def test_the_task_that_evalplus_cannot_pass_is_not_passed_here_either(tmp_path):
 
 @needs_evalplus
 def test_mbpp_rows_with_tuples_sets_and_loose_oracles(tmp_path):
-    rows = {row["task_id"]: row for row in shipped("mbppplus", "MbppPlus.jsonl.gz").rows}
+    rows = {row["task_id"]: row for row in read_data("mbppplus", shipped="MbppPlus.jsonl.gz").rows}
     chosen = [rows[f"Mbpp/{number}"] for number in (2, 124, 223, 252, 722, 794, 581, 750)]
     made = suite(tmp_path, "azr", rows=chosen, name="mbppplus")
     replies = [

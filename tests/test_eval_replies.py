@@ -11,7 +11,7 @@ import pytest
 from azr_lite.evaluation.benchmarks.code import code_suite, extract_azr
 from azr_lite.evaluation.benchmarks.maths import maths_suite, read_answers
 from azr_lite.evaluation.reasoning import AssertSuite, ReasoningSuite, assertions, candidates, induction_suite
-from azr_lite.evaluation.suite import Mark, Options, Reply, Setting, blocks_anywhere
+from azr_lite.evaluation.suite import Mark, Options, Reply, Setting, blocks_in
 from azr_lite.prompts import get_style
 from azr_lite.triplet import Rules, Triplet
 from azr_lite.verifier import Verifier
@@ -104,7 +104,7 @@ def test_the_last_block_that_defines_the_function_counts():
 )
 def test_a_block_right_behind_a_tag_is_seen(before):
     text = f"{before}```output\n3\n```\n"
-    assert blocks_anywhere(text).fences == (("output", "3"),)
+    assert blocks_in(text).fences == (("output", "3"),)
     assert candidates(text, "output")[0] == "3"
 
 

@@ -8,7 +8,7 @@ import pytest
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.runner import answer, run_suite
 from azr_lite.evaluation.scores import compare_paired, read_result, summarize
-from azr_lite.evaluation.suite import Data, Mark, Prompt, Question, Sampling, choose, read_data, shipped
+from azr_lite.evaluation.suite import Data, Mark, Prompt, Question, Sampling, choose, read_data
 from tests.scripted import ScriptedGenerator
 
 
@@ -206,7 +206,7 @@ def test_shipped_questions_are_whole():
         "math500": 500,
         "gsm8k_test": 1319,
     }
-    assert {file: len(shipped(file, f"{file}.jsonl.gz").rows) for file in files} == files
+    assert {file: len(read_data(file, shipped=f"{file}.jsonl.gz").rows) for file in files} == files
 
 
 def test_replies_survive_as_they_were(tmp_path):

@@ -383,6 +383,8 @@ PLACEHOLDERS = {
     "runs/demo": "made by the reader",
     "well_formed/TYPE": "logged by TRL",
     "runs/": "where runs go",
+    "my_work.py": "made by the learner",
+    "~/.cache/huggingface/trackio": "made by a tracker",
     'style.words["solve/deduction"]': "a name in Python",
 }
 

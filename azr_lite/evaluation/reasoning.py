@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from azr_lite.errors import EvaluationError
-from azr_lite.evaluation.suite import Data, Mark, Prompt, Question, Reply, Setting, Suite, blocks_anywhere, shipped
+from azr_lite.evaluation.suite import Data, Mark, Prompt, Question, Reply, Setting, Suite, blocks_in, read_data
 from azr_lite.parsing import ParsedReply, parse_arguments, parse_program, read_source
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, Style
 from azr_lite.prompts.file import FileStyle
@@ -119,7 +119,7 @@ def candidates(text: str, label: str) -> list[str]:
     answer = after.rpartition(ANSWER)[2].partition(END_ANSWER)[0]
     found = []
     for part in dict.fromkeys((answer, after, text)):
-        reply = blocks_anywhere(part)
+        reply = blocks_in(part)
         own = [reply.block(label, Reason.NO_ANSWER)] if label == "python" else reply.blocks(label)[-1:]
         found += [body for body in own if isinstance(body, str)] + [body for _, body in reply.fences[-1:]]
     lines = after.replace(ANSWER, "\n").replace(END_ANSWER, "\n").splitlines()
@@ -264,7 +264,7 @@ def read_assertion(text: str, kind: str) -> str | None:
 def cruxeval_suite(kind: str, scope: str, style: Style, verifier: Verifier, protocol: str = "azr") -> ReasoningSuite:
     """CRUXEval as ``deduction`` (its task O) or ``abduction`` (I). `scope` "strict": the programs whose input is one
     or more literals (787 of 800, as self-play demands); "all": all of them, for comparison with published numbers."""
-    data, problems = shipped("cruxeval", "cruxeval.jsonl.gz"), []
+    data, problems = read_data("cruxeval", shipped="cruxeval.jsonl.gz"), []
     for row in data.rows:
         program = parse_program(row["code"], verifier.rules.max_program_chars)
         given = parse_arguments(row["input"], 10_000)
@@ -284,7 +284,7 @@ def cruxeval_suite(kind: str, scope: str, style: Style, verifier: Verifier, prot
 def induction_suite(style: Style, verifier: Verifier, *, hint: bool) -> ReasoningSuite:
     """The reference programs of HumanEval+ and MBPP+: the first pairs are shown, the next hidden ones judge. With
     `hint`, the task's first sentence is the message; without it, the pairs are all there is."""
-    data = shipped("evalplus-triplets", "evalplus_triplets.jsonl.gz")
+    data = read_data("evalplus-triplets", shipped="evalplus_triplets.jsonl.gz")
     tasks = [_induction(row, verifier.rules, hint) for row in data.rows if row["induction_ok"]]
     problems = [(task.id.split("/")[0], task) for task in tasks if task is not None]
     name = f"induction-{'hint' if hint else 'nohint'}"

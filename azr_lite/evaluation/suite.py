@@ -34,17 +34,13 @@ class Data:
         return {"name": self.name, "source": self.source, "sha256": self.sha256, "rows": len(self.rows)}
 
 
-def shipped(name: str, file: str) -> Data:
-    """A dataset that comes with the package."""
-    return _from_file(name, SHIPPED / file)
-
-
-def read_data(name: str, source: str | Path, needs: Sequence[str] = ()) -> Data:
+def read_data(name: str, source: str | Path = "", needs: Sequence[str] = (), *, shipped: str = "") -> Data:
     """A dataset from a ``.jsonl`` or ``.json`` file (also ``.gz``) or a hub id ``OWNER/NAME[:CONFIG[:SPLIT]]``.
 
-    EvaluationError when it cannot be had, or when a row lacks one of the columns in `needs`.
+    `shipped`: the package's own file, where no source is given. EvaluationError when it cannot be had, or when a row
+    lacks one of the columns in `needs`.
     """
-    path = Path(source).expanduser()
+    path = Path(source).expanduser() if source else SHIPPED / shipped
     if path.is_file():
         data = _from_file(name, path)
     elif path.exists() or str(source).startswith((".", "/", "~")) or str(source).count("/") != 1:
@@ -126,7 +122,7 @@ class Extracted:
     reason: str = ""
 
 
-def blocks_anywhere(text: str) -> ParsedReply:
+def blocks_in(text: str) -> ParsedReply:
     """A whole text read as an answer: its fenced blocks, wherever they stand."""
     return ParsedReply("", text, tuple(read_fences(text.replace(END_ANSWER, "\n"))[0]))
 

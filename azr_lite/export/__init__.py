@@ -20,14 +20,7 @@ from typing import Any
 import torch
 from huggingface_hub import HfApi, ModelCard, errors, hf_hub_download
 from huggingface_hub.utils import validate_repo_id
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from azr_lite.config import Config
 from azr_lite.errors import PublishError
@@ -153,7 +146,7 @@ def _base(config: Config) -> tuple[str, bool, str, str]:
     return path.resolve().name if local else named, not local, *plain
 
 
-def _whole(checkpoint: Path) -> PreTrainedModel:
+def _whole(checkpoint: Path) -> torch.nn.Module:
     """The model in float32. DeepSpeed writes model.safetensors in 16 bits, which round small updates away."""
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
     if (checkpoint / "latest").exists():
@@ -165,7 +158,7 @@ def _whole(checkpoint: Path) -> PreTrainedModel:
     return model
 
 
-def _merged(config: Config, adapter: Path) -> PreTrainedModel:
+def _merged(config: Config, adapter: Path) -> torch.nn.Module:
     """Base + adapter in float32 as one model."""
     from peft import PeftModel
 
@@ -177,7 +170,7 @@ def _merged(config: Config, adapter: Path) -> PreTrainedModel:
     return PeftModel.from_pretrained(model, str(adapter)).base_model.merge_and_unload()
 
 
-def _write_model(model: PreTrainedModel, checkpoint: Path, folder: Path) -> torch.Tensor:
+def _write_model(model: torch.nn.Module, checkpoint: Path, folder: Path) -> torch.Tensor:
     """Weights and tokenizer, in a form that plain transformers reads as the same model. Returns its logits then."""
     model.eval().save_pretrained(folder)
     _copy_tokenizer(checkpoint, folder)
@@ -190,7 +183,7 @@ def _write_model(model: PreTrainedModel, checkpoint: Path, folder: Path) -> torc
     return _logits(model)
 
 
-def _as_llama(model: PreTrainedModel) -> PreTrainedModel:
+def _as_llama(model: torch.nn.Module) -> torch.nn.Module:
     """The same function in Llama's form: Qwen2 is Llama with biases on q, k and v, so o gets one of zero.
 
     For Qwen2 models with a tokenizer of their own (nano): AutoTokenizer gives every Qwen2 model Qwen's splitting rule.

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from azr_lite.buffer import normal_form
 from azr_lite.evaluation.reasoning import ReasoningSuite, _statement, assertions, cruxeval_suite, read_assertion
-from azr_lite.evaluation.suite import Reply, read_data, shipped
+from azr_lite.evaluation.suite import Reply, read_data
 from azr_lite.nano.language import draw_task
 from azr_lite.parsing import parse_arguments
 from azr_lite.prompts.base import Style
@@ -131,7 +131,7 @@ def simple_tasks(count: int = COUNT, seed: int = SEED) -> list[Task]:
 def proposed_tasks(run: Path, count: int = COUNT) -> list[Task]:
     """The first `count` tasks that a run's untrained policy proposed while seeding, with programs that differ from each
     other and from those of the other sets."""
-    others = {normal_form(row["code"]) for row in shipped("cruxeval", "cruxeval.jsonl.gz").rows}
+    others = {normal_form(row["code"]) for row in read_data("cruxeval", shipped="cruxeval.jsonl.gz").rows}
     others |= {normal_form(task.program) for task in simple_tasks()}
     found: dict[str, Task] = {}
     for line in RunDir.open(run).read("tasks.jsonl"):

@@ -26,7 +26,7 @@ import json
 import re
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,18 +34,7 @@ from typing import IO, Any, NamedTuple
 
 from azr_lite.errors import EvaluationError
 from azr_lite.evaluation.benchmarks.jail import WORKERS, Ended, ask_script, need, run_script
-from azr_lite.evaluation.suite import (
-    Extracted,
-    Mark,
-    Prompt,
-    Question,
-    Reply,
-    Setting,
-    Suite,
-    blocks_anywhere,
-    read_data,
-    shipped,
-)  # fmt: skip
+from azr_lite.evaluation.suite import Extracted, Mark, Prompt, Question, Reply, Setting, Suite, blocks_in, read_data
 from azr_lite.parsing import parse_reply
 from azr_lite.prompts.base import END_ANSWER, Style
 from azr_lite.sandbox import wire
@@ -82,7 +71,7 @@ def code_suite(name: str, setting: Setting) -> CodeSuite:
     EvaluationError for unreadable data, or (protocol ``evalplus``) a missing evalplus.
     """
     dataset, file = SUITES[name]
-    data = read_data(name, setting.source, NEEDS) if setting.source else shipped(name, file)
+    data = read_data(name, setting.source, NEEDS, shipped=file)
     if setting.options.code_protocol == "azr":
         how, tokens, stop = "azr", AZR_TOKENS, (END_ANSWER,)
     else:
@@ -168,7 +157,7 @@ def extract_azr(text: str, entry: str) -> Extracted:
 
     Lenient: the last such block anywhere, else the last of any kind.
     """
-    anywhere, reply = blocks_anywhere(text), parse_reply(text)
+    anywhere, reply = blocks_in(text), parse_reply(text)
     lenient = anywhere.block("python", Reason.NO_ANSWER, entry=entry)
     if isinstance(lenient, Rejection):
         lenient = anywhere.fences[-1][1] if anywhere.fences else ""
@@ -185,6 +174,7 @@ ALL_S = 124.0  # seconds for all inputs of a task, twice evalplus' for either ha
 CALL_S, CALL_FACTOR = 10.0, 8.0
 """Seconds that a call gets at least, and how many times the reference's slowest; evalplus' own 1.0 and 4.0 fail
 right answers on a busy machine."""
+Inputs = Sequence[tuple[Any, ...]]  # the arguments of each call
 SLACK = 4096  # bytes that a line may be longer than expected, besides four times its length
 
 # The sandbox's wire format without its caps: right answers hold integers of 100,000 bits and long dicts.
@@ -220,7 +210,7 @@ def judge(row: dict[str, Any], programs: Sequence[str], allow_weak: bool) -> dic
     with tempfile.TemporaryFile() as expected:
         reference = row["prompt"] + row["canonical_solution"]
         began = time.monotonic()  # a busy machine is slow for both
-        run_program(reference, entry, inputs, expected, 5 * ALL_S, 5 * ALL_S, allow_weak=allow_weak)
+        run_program(reference, entry, inputs, expected, 5 * ALL_S, 5 * ALL_S, file_mb=2048, allow_weak=allow_weak)
         limits = {"all_seconds": max(ALL_S, 2 * (time.monotonic() - began))}
         limits |= {"file_mb": 64 + 4 * (expected.tell() >> 20), "allow_weak": allow_weak}
         expected.seek(0)
@@ -237,25 +227,15 @@ def judge(row: dict[str, Any], programs: Sequence[str], allow_weak: bool) -> dic
 
 
 def run_program(
-    program: str,
-    entry: str,
-    inputs: Iterable[tuple[Any, ...]],
-    said: IO[bytes],
-    seconds: float,
-    all_seconds: float = ALL_S,
-    file_mb: int = 2048,
-    allow_weak: bool = False,
+    program: str, entry: str, inputs: Inputs, said: IO[bytes], seconds: float, all_seconds: float = ALL_S, **jail: Any
 ) -> Ended:
     """Run the program in a jail, each call for `seconds`; what `jailed_programs.py` tells of it goes to `said`."""
     texts = [uncapped.encode(arguments) for arguments in inputs]
     request = {"program": program, "entry": entry, "inputs": texts, "seconds": seconds, "all_seconds": all_seconds}
-    limits = {"seconds": all_seconds + 10, "file_mb": file_mb, "allow_weak": allow_weak}
-    return run_script(SCRIPT, [wire.__file__], request, said, packages=["numpy"], **limits)
+    return run_script(SCRIPT, [wire.__file__], request, said, packages=["numpy"], seconds=all_seconds + 10, **jail)
 
 
-def _first_fault(
-    row: dict[str, Any], halves: Sequence[Sequence[tuple[Any, ...]]], expected: IO[bytes], said: IO[bytes]
-) -> tuple[int, str]:
+def _first_fault(row: dict[str, Any], halves: list[Inputs], expected: IO[bytes], said: IO[bytes]) -> tuple[int, str]:
     """The number of the first input that was answered wrongly, and why; the number of all and nothing where none was.
 
     `expected`, `said`: the lines of `jailed_programs.py` for the reference and for the program.
