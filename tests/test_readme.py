@@ -260,6 +260,7 @@ NOT_OURS = {
     "--config_file", "--num_processes", "--num_machines", "--machine_rank", "--main_process_ip", "--main_process_port", "--cpu",  # accelerate
     "--nnodes",  # torchrun
     "--env",  # vf-eval
+    "--project",  # trackio
     "--tensor-parallel-size",  # trl vllm-serve
     "--project",  # trackio show
     "--json", "--csv", "--jobs", "--minutes",  # the course's grader; test_course_grade.py
@@ -385,6 +386,8 @@ PLACEHOLDERS = {
     "runs/demo": "made by the reader",
     "well_formed/TYPE": "logged by TRL",
     "runs/": "where runs go",
+    "my_work.py": "made by the learner",
+    "~/.cache/huggingface/trackio": "made by a tracker",
     'style.words["solve/deduction"]': "a name in Python",
 }
 
