@@ -24,8 +24,8 @@ def test_a_figure_is_small_whole_and_has_its_alt_text(monkeypatch):
     figures.show(made, "Five lines that rise and fall")
     ((data, metadata),) = shown
     assert base64.b64decode(data["image/png"]) == png(made)
-    assert Image.open(io.BytesIO(png(made))).size == (400, 300)
-    assert metadata["image/png"]["alt"] == "Five lines that rise and fall"
+    assert Image.open(io.BytesIO(png(made))).size == (800, 600), "two pixels per pixel of the page"
+    assert metadata["image/png"] == {"alt": "Five lines that rise and fall", "width": 400, "height": 300}
 
 
 def test_who_looks_on_gets_the_alt_text_in_the_page_and_a_stored_notebook_the_png(monkeypatch):
@@ -35,15 +35,18 @@ def test_who_looks_on_gets_the_alt_text_in_the_page_and_a_stored_notebook_the_pn
     monkeypatch.delenv("AZR_LITE_STATIC", raising=False)
     monkeypatch.setattr(style, "in_notebook", lambda: True)
     words = 'A "quoted" <b> & a line'
-    data, about = style.picture(b"png", words, "text")
+    _, (made, *_) = style.figure(1, 1, (4.0, 3.0))
+    drawn = style.png(made.figure)
+    data, about = style.picture(drawn, words, "text")
     assert set(data) == {"text/html", "text/plain"}
     assert about == {}
     assert 'alt="A &quot;quoted&quot; &lt;b&gt; &amp; a line"' in data["text/html"]
-    assert f"base64,{base64.b64encode(b'png').decode()}" in data["text/html"]
+    assert f"base64,{base64.b64encode(drawn).decode()}" in data["text/html"]
+    assert ' width="400" ' in data["text/html"]
     monkeypatch.setenv("AZR_LITE_STATIC", "1")
-    data, about = style.picture(b"png", words, "text")
-    assert base64.b64decode(data["image/png"]) == b"png"
-    assert about == {"image/png": {"alt": words}}
+    data, about = style.picture(drawn, words, "text")
+    assert base64.b64decode(data["image/png"]) == drawn
+    assert about == {"image/png": {"alt": words, "width": 400, "height": 300}}
 
 
 def test_a_moved_slider_draws_anew_and_says_in_the_alt_text_what_is_seen():

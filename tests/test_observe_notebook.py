@@ -66,7 +66,7 @@ def test_in_a_notebook_an_ended_run_leaves_one_picture_with_words(run, monkeypat
     assert Run(run).dashboard() is None
     (data,) = notebook.shown
     assert data["image/png"].startswith("iVBOR")
-    assert len(data["image/png"]) < 150_000  # a stored notebook has room for 400 kB
+    assert len(data["image/png"]) < 250_000  # a stored notebook has room for 400 kB
     assert data["text/plain"].startswith("run: 3 of 3 steps, finished; Held-out accuracy")
     assert notebook.about[0]["image/png"]["alt"] == data["text/plain"]
     assert notebook.renewed == []
@@ -250,7 +250,7 @@ def test_the_small_png_keeps_the_colours(run):
 
     view = Followed(open_run(run))
     picture = Image.open(io.BytesIO(style.png(draw(view)))).convert("RGB")
-    assert picture.size == (1250, 900)
+    assert picture.size == (2500, 1800)
     found = np.array([colour for _, colour in picture.getcolors(1 << 24)])
     for wanted in (style.BLUE, style.VERMILLION, style.GREEN, style.ORANGE, style.SKY, style.PURPLE, style.GREY):
         exact = np.array([int(wanted[i : i + 2], 16) for i in (1, 3, 5)])

@@ -11,6 +11,7 @@ import base64
 import html
 import io
 import os
+import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 SKY, PURPLE, GREY = "#56B4E9", "#CC79A7", "#6E6E6E"
+SHARPNESS = 2
+"""Pixels of a picture per pixel of the page, for screens that have as many."""
 SOLID, DASHED, DOTTED, MIXED = (), (5.0, 2.0), (1.5, 1.5), (6.0, 2.0, 1.5, 2.0)
 
 
@@ -83,7 +86,7 @@ def figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.0, 3.
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        made = Figure(figsize=size, dpi=100, layout="constrained")
+        made = Figure(figsize=size, dpi=100 * SHARPNESS, layout="constrained")
         FigureCanvasAgg(made)
         return made, list(made.subplots(rows, columns, squeeze=False).flat)
 
@@ -123,7 +126,10 @@ def has_viewer() -> bool:
 def image(png: bytes, words: str) -> str:
     """A picture as HTML, with its words for those who do not see it."""
     data = base64.b64encode(png).decode()
-    return f'<img alt="{html.escape(words)}" src="data:image/png;base64,{data}" style="max-width: 100%">'
+    width = struct.unpack(">I", png[16:20])[0] // SHARPNESS
+    return (
+        f'<img alt="{html.escape(words)}" width="{width}" src="data:image/png;base64,{data}" style="max-width: 100%">'
+    )
 
 
 def picture(png: bytes, words: str, text: str) -> tuple[dict[str, str], dict[str, Any]]:
@@ -134,7 +140,9 @@ def picture(png: bytes, words: str, text: str) -> tuple[dict[str, str], dict[str
     """
     if has_viewer():
         return {"text/html": image(png, words), "text/plain": text}, {}
-    return {"image/png": base64.b64encode(png).decode(), "text/plain": text}, {"image/png": {"alt": words}}
+    wide, high = (pixels // SHARPNESS for pixels in struct.unpack(">2I", png[16:24]))
+    about = {"alt": words, "width": wide, "height": high}
+    return {"image/png": base64.b64encode(png).decode(), "text/plain": text}, {"image/png": about}
 
 
 def printable(text: str) -> str:

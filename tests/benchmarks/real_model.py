@@ -210,7 +210,6 @@ def picture(arms: dict[str, Sequence[Path]], evaluations: Sequence[Record], file
     from azr_lite.observe.style import figure, look, png, style
 
     made, axes = figure(2, 2, (9.0, 6.4))
-    made.set_dpi(200)
     untrained = next(record for record in evaluations if not record["run"])
     sets = list(untrained["sets"])
     with style():
