@@ -262,6 +262,7 @@ NOT_OURS = {
     "--env",  # vf-eval
     "--project",  # trackio
     "--tensor-parallel-size",  # trl vllm-serve
+    "--project",  # trackio show
     "--json", "--csv", "--jobs", "--minutes",  # the course's grader; test_course_grade.py
 }  # fmt: skip
 """Options in sentences and tables that belong to other programs. `test_launch.py` has accelerate read its own."""
@@ -371,6 +372,8 @@ def test_every_link_within_the_repository_leads_somewhere():
 PLACEHOLDERS = {
     "/content/drive/MyDrive/azr/nano-0": "a folder of Colab's",
     "RUN/tensorboard": "made by a tracker",
+    "~/.cache/huggingface/trackio": "made by a tracker",
+    "my_work.py": "made by the learner",
     "NAME.jsonl": "one for each suite",
     "eval/NAME.json": "one for each suite",
     "notebooks/NN_name.py": "any notebook",
