@@ -655,13 +655,13 @@ with figures.style():
 figures.show(
     made,
     alt="The mean age of drawn tasks levels off near five steps where the oldest leave, and "
-    "grows by one a step without end where new tasks are refused",
+    "grows by one per step without end where new tasks are refused",
 )
 executor.close()
 
 # %% [markdown]
 # **What you should see:** both lines rise together until the buffer is full, after ten steps. Then one stays at about five steps, and the other grows by
-# one a step: its tasks are those of the first ten steps for ever, however much the proposer learns.
+# one per step: its tasks are those of the first ten steps for ever, however much the proposer learns.
 #
 # ## What to take along
 #

@@ -110,7 +110,7 @@ profile = profile(PROFILE)
 def solve_rate(scores):
     """Mean success of the replies to one task.
 
-    scores: list of floats in [0, 1], one a reply.  Returns: a float.
+    scores: list of floats in [0, 1], one per reply.  Returns: a float.
     Raises ValueError for fewer than two scores.
     solve_rate([1.0, 0.0, 0.0, 0.0]) is 0.25
     """

@@ -261,7 +261,7 @@ whiten_sequences = check.use(whiten_sequences, fallback=course.whiten_sequences)
 def trr(rewards, groups, lengths):
     """TRR++, sequence form: one baseline and one spread for each group.
 
-    rewards: list of floats.  groups: list of strings such as "propose/deduction", one a reply, in
+    rewards: list of floats.  groups: list of strings such as "propose/deduction", one per reply, in
     any order.
     lengths: not needed in this form (section 6 needs them).
     Returns: an array of advantages, in the order of `rewards`.
@@ -338,7 +338,7 @@ for name, own in rows.items():
 def rloo(rewards, prompts):
     """Leave-one-out: each reply against the mean of the other replies to its prompt.
 
-    rewards: list of floats.  prompts: list of hashable keys, one a reply, in any order.
+    rewards: list of floats.  prompts: list of hashable keys, one per reply, in any order.
     Returns: an array of advantages, in the order of `rewards`; 0 for a reply alone on its prompt.
     rloo([1.0, 0.0, 0.0], ["a", "a", "a"]) is [1.0, -0.5, -0.5]
     """

@@ -37,7 +37,8 @@ def open_run(path: str | Path) -> RunDir:
     run = RunDir(Path(path)) if all(has_sample) and not has_run else RunDir.open(path)
     for log in sorted(run.path.glob("*.jsonl")) if (run.path / "summary.json").exists() else ():
         with log.open("rb") as file:
-            if file.seek(0, os.SEEK_END) and file.seek(-1, os.SEEK_END) and file.read(1) != b"\n":
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+            if file.read(1) not in (b"", b"\n"):
                 cure = "restore it from a copy, or `azr-lite resume` the run"
                 print(f"{log} ends in the middle of a line, which is left out; {cure}", file=sys.stderr)
     return run
