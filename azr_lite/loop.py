@@ -178,18 +178,20 @@ def check(config: Config, objects: Objects) -> None:
     """Raise for what can be known to fail before anything is loaded or written."""
     check_installed(config)
     objects.own_rewards(config)
-    from azr_lite.train import preflight
-
-    preflight.check_device(config)
     if config.model == "nano":
-        preflight.check_prompts(config)
+        from azr_lite.train.preflight import check_prompts
+
+        check_prompts(config)
 
 
 def _check_and_join(config: Config, objects: Objects) -> list[str]:
     """Check how the run was started and meet its other processes, before anything is written. Facts for people."""
     require_training("a run")
     check(config, objects)
+    from azr_lite.train.preflight import check_device
+
     facts = distributed.check_processes(config)
+    check_device(config)
     distributed.join(config)
     return facts
 

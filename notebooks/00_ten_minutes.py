@@ -22,9 +22,9 @@
 #
 # **Before this:** Python; nothing else.
 #
-# **Budget:** 10 minutes to read (1,949 words); 4 exercises (4 points, about 13 minutes); 8 seconds and 122 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 10 minutes to read (1,949 words); 4 exercises (4 points, about 13 minutes); 7 seconds and 159 MiB on 2 CPU cores; on a GPU: not measured.
 #
-# **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
+# **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #
 # **Next:** [01 · Task triplets: one program, three task types](01_triplets.ipynb). Words in this course: [glossary](glossary.md).
 # <!-- /header -->

@@ -22,9 +22,9 @@
 #
 # **Before this:** notebook 00.
 #
-# **Budget:** 9 minutes to read (1,868 words); 6 exercises (12 points, about 44 minutes); 4 seconds and 113 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 9 minutes to read (1,868 words); 6 exercises (12 points, about 44 minutes); 3 seconds and 130 MiB on 2 CPU cores; on a GPU: not measured.
 #
-# **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
+# **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #
 # **Next:** [02 · The executor: code you do not trust](02_executor.ipynb). Words in this course: [glossary](glossary.md).
 # <!-- /header -->

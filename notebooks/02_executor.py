@@ -22,9 +22,9 @@
 #
 # **Before this:** notebook 01.
 #
-# **Budget:** 13 minutes to read (2,649 words); 5 exercises (10 points, about 38 minutes); 13 seconds and 116 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 13 minutes to read (2,649 words); 5 exercises (10 points, about 38 minutes); 10 seconds and 156 MiB on 2 CPU cores; on a GPU: not measured.
 #
-# **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
+# **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #
 # **Next:** [03 · Rewards: who is a good teacher?](03_rewards.ipynb). Words in this course: [glossary](glossary.md).
 # <!-- /header -->

@@ -22,9 +22,9 @@
 #
 # **Before this:** notebook 01.
 #
-# **Budget:** 14 minutes to read (2,708 words); 5 exercises (10 points, about 27 minutes); 3 seconds and 123 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 14 minutes to read (2,708 words); 5 exercises (10 points, about 27 minutes); 3 seconds and 150 MiB on 2 CPU cores; on a GPU: not measured.
 #
-# **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
+# **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #
 # **Next:** [04 · TRR++: six baselines instead of one](04_trr.ipynb). Words in this course: [glossary](glossary.md).
 # <!-- /header -->

@@ -22,9 +22,9 @@
 #
 # **Before this:** notebook 03; means and standard deviations.
 #
-# **Budget:** 16 minutes to read (3,248 words); 5 exercises (10 points, about 37 minutes); 6 seconds and 126 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 16 minutes to read (3,248 words); 5 exercises (10 points, about 37 minutes); 6 seconds and 152 MiB on 2 CPU cores; on a GPU: not measured.
 #
-# **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
+# **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #
 # **Next:** [05 · Absolute Zero in 130 lines](05_build_it.ipynb). Words in this course: [glossary](glossary.md).
 # <!-- /header -->

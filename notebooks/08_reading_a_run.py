@@ -22,9 +22,9 @@
 #
 # **Before this:** notebooks 03 to 06.
 #
-# **Budget:** 15 minutes to read (2,934 words); 9 exercises (12 points, about 35 minutes); 5 seconds and 132 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 15 minutes to read (2,934 words); 9 exercises (12 points, about 35 minutes); 5 seconds and 154 MiB on 2 CPU cores; on a GPU: not measured.
 #
-# **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, 2026-11-30.
+# **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #
 # **Next:** [09 · Scaling to 3B–14B full fine-tuning](09_scaling.ipynb). Words in this course: [glossary](glossary.md).
 # <!-- /header -->

@@ -396,8 +396,9 @@ def test_without_a_gpu_or_vllm_the_sentence_says_so_before_anything_is_loaded(mo
     for changes in ({"generation": "vllm"}, {"optimizer": "adamw_8bit"}):
         config = tiny_config(**{"model": "m", "device": "auto", **changes})
         with pytest.raises(ConfigError, match="needs a GPU, and there is none here"):
-            loop.check(config, Objects())
+            loop._check_and_join(config, Objects())
+        assert "needs a GPU, and there is none here" in " ".join(preflight.preflight(config, False)[0].split())
     monkeypatch.setattr(preflight, "runs_on_cpu", lambda config: False)
     monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"azr-lite\[vllm\]"):
-        loop.check(tiny_config(model="m", generation="vllm", device="auto"), Objects())
+        preflight.check_device(tiny_config(model="m", generation="vllm", device="auto"))

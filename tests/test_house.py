@@ -7,9 +7,9 @@ import pytest
 from tests.house import circles, figures, files_of_one_step, layer_of, modules, table
 
 LIMITS = {
-    "files without course": (98, 95),
-    "lines without course": (20_560, 16_500),
-    "files in the root": (23, 24),
+    "files without course": (90, 95),
+    "lines without course": (20_040, 16_500),
+    "files in the root": (21, 24),
     "files over 400 lines": (0, 0),
     "lines over 120 columns": (370, 0),
     "import circles": (0, 0),
@@ -18,7 +18,7 @@ LIMITS = {
     "upward late imports": (0, 0),
 }
 """Figure: what is allowed now, and what is wanted. Tighten the first number whenever a change makes it possible."""
-ONE_STEP = (24, 22)
+ONE_STEP = (22, 22)
 """Files of azr_lite, without the sandbox, that one training step enters: allowed now, and wanted."""
 
 

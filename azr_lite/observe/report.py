@@ -36,7 +36,7 @@ from azr_lite.observe.style import look, printable
 from azr_lite.presets import preset
 from azr_lite.rundir import Log, RunDir, write_text
 
-MOST_BYTES, BROWSED_BYTES = 2_000_000, 160_000  # of a page, and of a notebook's list of proposals
+MOST_BYTES, BROWSED_BYTES = 2_000_000, 140_000  # of a page, and of a notebook's list of proposals
 MOST_RUNS, MOST_PROPOSALS, BROWSED, TRIPLETS = 8, 800, 200, 3
 MOST_TEXT, MOST_LISTED_TEXT, MOST_LISTED = 1500, 500, 16
 """Characters of a text, characters of a text in a list (answers, inputs), and entries of a list."""

@@ -126,10 +126,8 @@ def has_viewer() -> bool:
 def image(png: bytes, words: str) -> str:
     """A picture as HTML, with its words for those who do not see it."""
     data = base64.b64encode(png).decode()
-    width = struct.unpack(">I", png[16:20])[0] // SHARPNESS
-    return (
-        f'<img alt="{html.escape(words)}" width="{width}" src="data:image/png;base64,{data}" style="max-width: 100%">'
-    )
+    about = f'alt="{html.escape(words)}" width="{_wide(png)}" style="max-width: 100%"'
+    return f'<img {about} src="data:image/png;base64,{data}">'
 
 
 def picture(png: bytes, words: str, text: str) -> tuple[dict[str, str], dict[str, Any]]:
@@ -140,9 +138,13 @@ def picture(png: bytes, words: str, text: str) -> tuple[dict[str, str], dict[str
     """
     if has_viewer():
         return {"text/html": image(png, words), "text/plain": text}, {}
-    wide, high = (pixels // SHARPNESS for pixels in struct.unpack(">2I", png[16:24]))
-    about = {"alt": words, "width": wide, "height": high}
+    about = {"alt": words, "width": _wide(png)}
     return {"image/png": base64.b64encode(png).decode(), "text/plain": text}, {"image/png": about}
+
+
+def _wide(png: bytes) -> int:
+    """Pixels of the page that a picture takes; its own stand in its header."""
+    return struct.unpack(">I", png[16:20])[0] // SHARPNESS
 
 
 def printable(text: str) -> str:

@@ -38,7 +38,7 @@ def preflight(config: Config, go_on: bool) -> tuple[str, bool]:
     changed = f"with {', '.join(other)}" if other else "as it is"
     lines, problems = [f"  settings   {config.preset}, {changed}"], []
     for name, check in {
-        "libraries": lambda: require_training("a run") or "all are here",
+        "libraries": lambda: require_training("a run") or check_device(config) or "all are here",
         "directory": lambda: _directory(Path(config.output_dir), go_on),
         "model": lambda: _model(config.model),
         "memory": lambda: _memory(config, planned),
