@@ -22,7 +22,7 @@
 #
 # **Before this:** notebooks 00 to 04; tensors in PyTorch.
 #
-# **Budget:** 12 minutes to read (2,364 words); 6 exercises (13 points, about 79 minutes); 6.3 minutes and 819 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 12 minutes to read (2,364 words); 6 exercises (13 points, about 79 minutes); 4.4 minutes and 833 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-12-01.
 #
