@@ -225,6 +225,32 @@ def test_the_wheel_alone_trains_and_exports(life):
     assert list((folder / "scores").rglob("*.jsonl"))
 
 
+NOTEBOOKS = """
+import sys
+from pathlib import Path
+from azr_lite.course.build import execute, read
+for source in sys.argv[1:]:
+    execute(read(Path(source)), "ci", folder=Path.cwd(), seconds=300)
+    print(source, __import__("azr_lite").__file__)
+"""
+
+
+def test_notebooks_run_to_their_ends_from_the_wheel_alone_without_a_network(archives, tmp_path):
+    """Those that read recorded data; in an empty folder, with a home that has no cache."""
+    pytest.importorskip("nbclient", reason="notebooks need the [notebooks] extra")
+    sources = [next((ROOT / "notebooks").glob(f"{number}_*.py")) for number in ("01", "03", "04", "08")]
+    site, folder = tmp_path / "site", tmp_path / "folder"
+    folder.mkdir()
+    with zipfile.ZipFile(archives[1]) as archive:
+        archive.extractall(site)
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
+    environment = outside(PYTHONPATH=str(site), HOME=str(tmp_path / "home"), **nowhere)
+    command = [sys.executable, "-c", NOTEBOOKS, *map(str, sources)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count(str(site / "azr_lite")) == len(sources), "the tests ran the checkout, not the wheel"
+
+
 def test_no_secret_and_no_place_of_this_machine_is_in_any_output(life):
     """What a person may publish. Weights and pickled random states are read too: as bytes."""
     folder, (site, home), printed = life
