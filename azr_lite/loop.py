@@ -28,6 +28,7 @@ from azr_lite.selfplay import SelfPlay
 from azr_lite.train import distributed
 from azr_lite.train.checkpoints import foreign_settings, last_whole_checkpoint, make_directory, step_of
 from azr_lite.train.distributed import by_main, is_main, sharding, world
+from azr_lite.train.preflight import check_device, check_prompts
 from azr_lite.verifier import Verifier, open_executor
 
 
@@ -179,8 +180,6 @@ def check(config: Config, objects: Objects) -> None:
     check_installed(config)
     objects.own_rewards(config)
     if config.model == "nano":
-        from azr_lite.train.preflight import check_prompts
-
         check_prompts(config)
 
 
@@ -188,8 +187,6 @@ def _check_and_join(config: Config, objects: Objects) -> list[str]:
     """Check how the run was started and meet its other processes, before anything is written. Facts for people."""
     require_training("a run")
     check(config, objects)
-    from azr_lite.train.preflight import check_device
-
     facts = distributed.check_processes(config)
     check_device(config)
     distributed.join(config)

@@ -72,6 +72,15 @@ def archives(tmp_path_factory):
     return source, build("wheel", next((tree / "unpacked").iterdir()), out)
 
 
+@pytest.fixture(scope="module")
+def site(archives, tmp_path_factory):
+    """The wheel, unpacked: what stands in for site-packages."""
+    folder = tmp_path_factory.mktemp("site")
+    with zipfile.ZipFile(archives[1]) as archive:
+        archive.extractall(folder)
+    return folder
+
+
 def test_the_archives_hold_the_package_and_no_more(archives):
     source, wheel = archives
     package = tracked("azr_lite")
@@ -203,12 +212,10 @@ LIFE = (
 
 
 @pytest.fixture(scope="module")
-def life(archives, tmp_path_factory):
+def life(site, tmp_path_factory):
     """The folder, the place of the package, and all that was printed; secrets stood in the environment, and home was elsewhere."""
     pytest.importorskip("trl")
-    folder, site, home = (tmp_path_factory.mktemp(name) for name in ("life", "site", "home-of-ada"))
-    with zipfile.ZipFile(archives[1]) as archive:
-        archive.extractall(site)
+    folder, home = (tmp_path_factory.mktemp(name) for name in ("life", "home-of-ada"))
     environment = outside(PYTHONPATH=str(site), HOME=str(home), USER="ada-lovelace", HF_HUB_OFFLINE="1", **SECRETS)
     command = [sys.executable, "-c", DRIVER, json.dumps(LIFE)]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -235,14 +242,12 @@ for source in sys.argv[1:]:
 """
 
 
-def test_notebooks_run_to_their_ends_from_the_wheel_alone_without_a_network(archives, tmp_path):
+def test_notebooks_run_to_their_ends_from_the_wheel_alone_without_a_network(site, tmp_path):
     """Those that read recorded data; in an empty folder, with a home that has no cache."""
     pytest.importorskip("nbclient", reason="notebooks need the [notebooks] extra")
     sources = [next((ROOT / "notebooks").glob(f"{number}_*.py")) for number in ("01", "03", "04", "08")]
-    site, folder = tmp_path / "site", tmp_path / "folder"
+    folder = tmp_path / "folder"
     folder.mkdir()
-    with zipfile.ZipFile(archives[1]) as archive:
-        archive.extractall(site)
     nowhere = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
     environment = outside(PYTHONPATH=str(site), HOME=str(tmp_path / "home"), **nowhere)
     command = [sys.executable, "-c", NOTEBOOKS, *map(str, sources)]

@@ -117,15 +117,19 @@ def _tensors() -> tuple[Any, Any]:
     return torch.tensor(_IDS), torch.tensor(_REPLY, dtype=torch.bool)
 
 
-def scored(mine: Callable[..., Any]) -> list[Any]:
+def _need_tensor(found: Any) -> None:
     import torch
 
+    if not isinstance(found, torch.Tensor):
+        raise Unfit(f"a tensor is wanted, through which gradients flow, not a {type(found).__name__}")
+
+
+def scored(mine: Callable[..., Any]) -> list[Any]:
     model = _tiny()
     found = mine(model, *_tensors())
     if found is ... or found is None:
         return [found]
-    if not isinstance(found, torch.Tensor):
-        raise Unfit(f"a tensor is wanted, through which gradients flow, not a {type(found).__name__}")
+    _need_tensor(found)
     pushed = bool(found.requires_grad)
     if pushed:
         found.sum().backward()
@@ -146,16 +150,13 @@ def _loss_probes() -> list[tuple[Any, ...]]:
 
 
 def lost(mine: Callable[..., Any]) -> list[Any]:
-    import torch
-
     seen = []
     for new, old, advantages, weights in _loss_probes():
         new.requires_grad_()
         loss = mine(new, old, advantages, weights)
         if loss is ... or loss is None:
             return [loss]
-        if not isinstance(loss, torch.Tensor):
-            raise Unfit(f"a tensor is wanted, through which gradients flow, not a {type(loss).__name__}")
+        _need_tensor(loss)
         if loss.requires_grad:
             loss.sum().backward()
         seen += [loss.detach().tolist(), None if new.grad is None else new.grad.tolist()]

@@ -22,6 +22,9 @@ def training_arguments(config: Config, policy: Policy, run_dir: Path) -> GRPOCon
     # what torch wants in its place would still broadcast them once
     warnings.filterwarnings("ignore", ".*broadcast_buffers. is deprecated", FutureWarning)
     micro_batches = config.micro_batches(world())
+    optimizer = config.optimizer
+    if optimizer == "adamw":
+        optimizer = "adamw_torch" if on_cpu else "adamw_torch_fused"
     args = GRPOConfig(
         output_dir=str(run_dir),
         use_cpu=on_cpu,
@@ -46,7 +49,7 @@ def training_arguments(config: Config, policy: Policy, run_dir: Path) -> GRPOCon
         max_completion_length=config.max_reply_tokens,
         **_vllm(config),
         # the optimiser
-        optim={"adamw": "adamw_torch" if on_cpu else "adamw_torch_fused"}.get(config.optimizer, config.optimizer),
+        optim=optimizer,
         learning_rate=config.learning_rate,
         lr_scheduler_type="constant",
         adam_beta2=config.adam_beta2,
