@@ -143,7 +143,8 @@ class RunDir:
                     kept = [line for line in file if _step_of(line) < step]
                 write_text(path, "".join(kept))
         for path in (self.path / "eval").glob("step-*"):
-            if int(path.stem.removeprefix("step-")) > max(step, 0):  # of weights that are no more
+            made = path.stem.removeprefix("step-")  # a Drive's "step-2 (1)" is none of ours
+            if made.isdecimal() and int(made) > max(step, 0):  # of weights that are no more
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def read(self, name: str) -> Iterator[dict[str, Any]]:
