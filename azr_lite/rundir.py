@@ -140,7 +140,7 @@ class RunDir:
             path = self.path / name
             if path.exists():
                 with path.open(encoding="utf-8", errors="replace") as file:
-                    kept = [line for line in file if _step_of(line) < step]
+                    kept = [line for line in file if _logged_step(line) < step]
                 write_text(path, "".join(kept))
         for path in (self.path / "eval").glob("step-*"):
             made = path.stem.removeprefix("step-")  # a Drive's "step-2 (1)" is none of ours
@@ -228,7 +228,7 @@ def rollout_line(rollout: Rollout) -> dict[str, Any]:
     return line
 
 
-def _step_of(line: str) -> float:
+def _logged_step(line: str) -> float:
     """Of a log's line; infinity where it is cut or damaged."""
     try:
         return json.loads(line)["step"] if line.endswith("\n") else math.inf
