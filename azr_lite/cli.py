@@ -55,8 +55,7 @@ OTHERS = [
 """What is read with the settings, and is none."""
 
 KEPT = {
-    "run": "; what was saved can be resumed",
-    "resume": "; what was saved can be resumed",
+    **dict.fromkeys(("run", "resume"), "; what was saved can be resumed"),
     "eval": "; what was answered is kept, and not asked again",
 }
 """What a command that is interrupted leaves behind; a viewer leaves nothing."""

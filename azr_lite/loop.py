@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -152,7 +153,6 @@ def resume(
         done = step_of(checkpoint) // config.updates_per_step
         config = config.replace(steps=max(config.steps, done))  # fewer would leave a run of "8/2 steps"
         start = f"step {done} of {config.steps} ({checkpoint.name})"
-    by_main(lambda: directory.save_config(config))
     return _Session(config, directory, [f"going on from {start}", *facts], objects, checkpoint).play()
 
 
@@ -162,8 +162,7 @@ def summary_of_finished(path: str | Path, **overrides: Any) -> dict[str, Any] | 
     old, summary = directory.config(), directory.summary() or {}
     if not summary.get("finished"):
         return None
-    new, newest = old.replace(**overrides), last_whole_checkpoint(directory.path)
-    done = step_of(newest) // old.updates_per_step if newest else 0
+    new, done = old.replace(**overrides), step_of(last_whole_checkpoint(directory.path)) // old.updates_per_step
     told = new.report_to == old.report_to and not foreign_settings(old, new, besides=["output_dir"])
     is_over = summary["steps"] == done >= new.steps
     return summary if is_over and told else None
@@ -172,7 +171,7 @@ def summary_of_finished(path: str | Path, **overrides: Any) -> dict[str, Any] | 
 def resolve(config: Config | str, **overrides: Any) -> Config:
     """The complete, checked configuration; an empty output_dir becomes ``runs/PRESET-seedSEED``."""
     found = with_sampler(preset(config, **overrides) if isinstance(config, str) else config.replace(**overrides))
-    return found if found.output_dir else found.replace(output_dir=f"runs/{found.preset}-seed{found.seed}")
+    return found.replace(output_dir=str(Path(found.output_dir or f"runs/{found.preset}-seed{found.seed}").expanduser()))
 
 
 def check(config: Config, objects: Objects) -> None:
@@ -202,7 +201,7 @@ class _Session:
         from azr_lite.train.callbacks import Budget
 
         self.config, self.directory, self.objects, self.checkpoint = config, directory, objects, checkpoint
-        self.done = step_of(checkpoint) // config.updates_per_step if checkpoint else 0
+        self.done = step_of(checkpoint) // config.updates_per_step
         self.main, self.started = is_main(), time.perf_counter()
         self.budget = Budget(config.save_minutes, config.max_hours)  # whose clock starts here
         self.reporter = Reporter(config, directory, quiet=not self.main, callbacks=objects.callbacks)
@@ -215,7 +214,9 @@ class _Session:
             distributed.one_thread_for_nano(c),
             open_executor(c, distributed.workers(c)) as executor,
             distributed.explain_lost_process(path),
+            self.directory.alone() if self.main else nullcontext(),
         ):
+            by_main(lambda: self.directory.save_config(c))
             self._build(executor)
             by_main(self.reporter.trackers.start)
             if not sharding():
@@ -272,8 +273,7 @@ class _Session:
 
         found = choose_prompts(self.trainer, [style, get_style("file")])
         self.reporter.facts(found)
-        if self.main:
-            self.directory.save_config(self.config.replace(prompts=self.selfplay.style.name))
+        by_main(lambda: self.directory.save_config(self.config.replace(prompts=self.selfplay.style.name)))
         return found
 
     def _begin(self) -> None:
@@ -284,12 +284,10 @@ class _Session:
             left_out = f"the learning self-test is left out under {sharding()}"
             self.reporter.facts(left_out if sharding() else self_test(self.trainer).sentence)
         self.before = self._evaluate("before")
-        if self.main:
-            self.directory.rewind(self.done if self.checkpoint else -1)
+        by_main(lambda: self.directory.rewind(self.done if self.checkpoint else -1))
         if self.checkpoint is None:  # a resumed run has its seeds in the checkpoint
             rounds = self._seed()
-            if self.main:
-                self.directory.append_tasks(self.selfplay.record.tasks)
+            by_main(lambda: self.directory.append_tasks(self.selfplay.record.tasks))
             sizes = ", ".join(f"{name} {size}" for name, size in self.selfplay.buffers.sizes().items())
             self.reporter.facts(f"buffers seeded by the untrained policy (rounds: {rounds}): {sizes}")
         by_main(lambda: self.reporter.trackers.replay(self.done))
@@ -339,8 +337,7 @@ class _Session:
 
     def _finish(self, after: list[scores.Item]) -> RunResult:
         summary = by_main(lambda: self._summary(after))
-        if self.main:
-            self.directory.save_summary(summary)
+        by_main(lambda: self.directory.save_summary(summary))
         self.reporter.trackers.finish(summary)
         self.schedule.push()
         self.reporter.table(summary, self.directory.path)

@@ -11,7 +11,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -29,12 +30,12 @@ def write_text(path: Path, text: str, option: str = "--output-dir") -> None:
     write_bytes(path, text.encode("utf-8"), option)
 
 
-def write_bytes(path: Path, data: bytes, option: str = "--output-dir") -> None:
+def write_bytes(path: Path, data: bytes | Iterable[bytes], option: str = "--output-dir") -> None:
     """Write a whole file or nothing; RunDirectoryError names the `option` that says where to."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -115,15 +116,24 @@ class RunDir:
     def save_summary(self, summary: dict[str, Any]) -> None:
         write_json(self.path / "summary.json", summary)
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Inside, no other process works on this run; RunDirectoryError where one does."""
+        with ExitStack() as held:
+            try:
+                import fcntl
+
+                held.callback(os.close, folder := os.open(self.path, os.O_RDONLY))
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (ImportError, OSError) as error:  # others: Windows, and file systems without locks
+                if isinstance(error, BlockingIOError):
+                    raise RunDirectoryError(f"another process is at work on {self.path}; wait or end it") from None
+            yield
+
     # ---------------------------------------------------------------- logs
 
     def append(
-        self,
-        step: int,
-        metrics: dict[str, float],
-        timing: dict[str, float],
-        rollouts: list[Rollout],
-        tasks: list[dict[str, Any]],
+        self, step: int, metrics: dict[str, float], timing: dict[str, float], rollouts: list[Rollout], tasks: list[dict]
     ) -> None:
         """Add the lines of one finished step; metrics.jsonl last: a step with a line there has its other lines too."""
         self._append("tasks.jsonl", tasks)
@@ -135,13 +145,12 @@ class RunDir:
         self._append("tasks.jsonl", tasks)
 
     def rewind(self, step: int) -> None:
-        """Cut every log back to before step number `step` began. Half-written lines and later evaluations go too."""
-        for name in LOGS:
-            path = self.path / name
-            if path.exists():
-                with path.open(encoding="utf-8", errors="replace") as file:
-                    kept = [line for line in file if _logged_step(line) < step]
-                write_text(path, "".join(kept))
+        """Cut every log back to before step number `step` began. What is half-written and later evaluations go too."""
+        for left in self.path.rglob(".*.tmp"):  # by a kill
+            left.unlink()
+        for path in filter(Path.exists, [self.path / name for name in LOGS]):
+            with path.open("rb") as file:
+                write_bytes(path, (line for line in file if _logged_step(line) < step))
         for path in (self.path / "eval").glob("step-*"):
             made = path.stem.removeprefix("step-")  # a Drive's "step-2 (1)" is none of ours
             if made.isdecimal() and int(made) > max(step, 0):  # of weights that are no more
@@ -161,7 +170,7 @@ class RunDir:
     def _append(self, name: str, lines: list[dict[str, Any]]) -> None:
         if not lines:
             return
-        text = "".join(json.dumps(line, ensure_ascii=False, sort_keys=True) + "\n" for line in lines)
+        text = "".join(json.dumps(line, ensure_ascii=False, sort_keys=True, default=float) + "\n" for line in lines)
         path = self.path / name
         before = path.stat().st_size if path.exists() else 0
         try:
@@ -177,16 +186,15 @@ class RunDir:
     def _object(self, name: str) -> dict[str, Any]:
         path = self.path / name
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(data := json.loads(path.read_text(encoding="utf-8")), dict):
+                raise ValueError("it holds no JSON object")
+            return data
         except FileNotFoundError:
             raise RunDirectoryError(
                 f"{self.path} is not a run directory: {name} is missing; give the folder that azr-lite run made"
             ) from None
         except (ValueError, OSError) as error:
             raise RunDirectoryError(f"{path} cannot be read ({error}); restore it from a copy") from error
-        if not isinstance(data, dict):
-            raise RunDirectoryError(f"{path} holds no JSON object; restore it from a copy")
-        return data
 
 
 class Log:
@@ -228,9 +236,9 @@ def rollout_line(rollout: Rollout) -> dict[str, Any]:
     return line
 
 
-def _logged_step(line: str) -> float:
+def _logged_step(line: bytes) -> float:
     """Of a log's line; infinity where it is cut or damaged."""
     try:
-        return json.loads(line)["step"] if line.endswith("\n") else math.inf
+        return json.loads(line)["step"] if line.endswith(b"\n") else math.inf
     except (ValueError, KeyError, TypeError):
         return math.inf

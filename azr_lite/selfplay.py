@@ -25,7 +25,7 @@ from azr_lite.metrics import step_metrics
 from azr_lite.parsing import forged_markup
 from azr_lite.prompts.base import Style
 from azr_lite.rewards import Reply, Reward, RewardFunction, earned, solve_rate
-from azr_lite.tasks.base import get_task_type
+from azr_lite.tasks.base import Answer, Proposal, get_task_type
 from azr_lite.triplet import (
     SEED_SHARING_TYPES,
     Completion,
@@ -123,7 +123,7 @@ class SelfPlay:
             results = self.verifier.validate(parsed)
         seen: set[str] = set()
         for proposal, result in zip(proposals, results, strict=True):
-            proposal.result = guarded(self._admit, result)
+            proposal.result = guarded(Task, self._admit, result)
             if proposal.task is not None:
                 buffer = self.buffers.of[proposal.type]
                 proposal.is_new = proposal.task.id not in seen and proposal.task not in buffer
@@ -300,10 +300,12 @@ class SelfPlay:
                     f"proposals of {name} start from programs, and the buffers of {' and '.join(SEED_SHARING_TYPES)} "
                     "are empty; add one of these to task_types"
                 )
-            while pool:
-                chosen = rng.choice(pool)
-                yield [chosen]
-                pool.remove(chosen)
+            for _ in range(2):  # of those chosen, then of all
+                while pool:
+                    yield [pool.pop(rng.randrange(len(pool)))]
+                pool = self.buffers.programs()
+            zero = get_task_type("deduction").zero_task()
+            yield [dataclasses.replace(zero, id=task_key(zero))]
         else:
             pool = self.buffers.tasks([name], c.reference_tasks)
             if c.reference_tasks == "diverse":
@@ -318,7 +320,7 @@ class SelfPlay:
         said = attempt.completion
         cut = f"cut after {len(said.ids)} tokens" if said.truncated else ""
         reply = self.style.read_sampled(attempt.role, attempt.prompt, said.text, self.rules, cut=cut)
-        return reply if isinstance(reply, Rejection) else guarded(parser, reply, about, self.rules)
+        return reply if isinstance(reply, Rejection) else guarded(Proposal | Answer, parser, reply, about, self.rules)
 
     def _admit(self, result: Task | Rejection) -> Task | Rejection:
         """Give a valid task its id. Held-out programs and tasks whose solver prompt is too long are rejected."""

@@ -73,7 +73,7 @@ class _Json:
     """Dataclass to and from a JSON object. Tuples come back as tuples, nested dataclasses and enums as plain JSON."""
 
     def to_json(self) -> dict[str, Any]:
-        return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[call-overload]
+        return json.loads(json.dumps(dataclasses.asdict(self), default=float))  # type: ignore[call-overload]
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
@@ -206,6 +206,10 @@ class Verdict(_Json):
     score: float = 0.0
     reason: str = ""
     detail: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.score <= 1:
+            raise ValueError(f"the score {self.score} is not between 0 and 1")
 
 
 @dataclass(frozen=True)

@@ -40,10 +40,12 @@ def rules_of(config: Config) -> Rules:
     return Rules(**{name: getattr(config, name) for name in shared})
 
 
-def guarded(work: Callable[..., Any], *arguments: Any) -> Any:
-    """What `work` returns; an error of ours over one reply is the rejection of that reply, and not the end of a run."""
+def guarded(wanted: Any, work: Callable[..., Any], *arguments: Any) -> Any:
+    """What `work` returns, of a `wanted` type or a rejection; an error over one reply rejects it, and ends no run."""
     try:
-        return work(*arguments)
+        if not isinstance(found := work(*arguments), wanted | Rejection):
+            raise TypeError(f"{work.__qualname__} gave {found!r:.100}")
+        return found
     except Exception as error:
         return Rejection(Reason.INTERNAL, f"{type(error).__name__}: {error}"[:200])
 
@@ -87,7 +89,7 @@ class Verifier:
             reason = validation.reason if validation.reason in {*Reason} else Reason.POLICY
             return Rejection(Reason(reason), validation.detail)
         self.worlds[validation.worlds] += 1
-        return guarded(get_task_type(kind).make_task, proposal, validation.outputs, self.rules)
+        return guarded(Task, get_task_type(kind).make_task, proposal, validation.outputs, self.rules)
 
     def judge(self, items: Sequence[tuple[Task, Answer | Rejection]]) -> list[Verdict]:
         """A verdict for each item, in the same order.
@@ -106,7 +108,7 @@ class Verifier:
         if isinstance(answer, Rejection):
             return answer.verdict
         outcomes = found[_key(answer)] if answer.inputs else []
-        verdict = guarded(get_task_type(task.type).judge, task, answer, outcomes, self.rules)
+        verdict = guarded(Verdict, get_task_type(task.type).judge, task, answer, outcomes, self.rules)
         return verdict.verdict if isinstance(verdict, Rejection) else verdict
 
 

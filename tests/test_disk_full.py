@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from azr_lite.errors import RunDirectoryError
 from azr_lite.presets import preset
 from azr_lite.rundir import RunDir
-from azr_lite.train.checkpoints import last_whole_checkpoint, size_of
+from azr_lite.train.checkpoints import SEAL, last_whole_checkpoint
 from azr_lite.train.trainer import SelfPlayTrainer
 from tests.test_rundir import ROLLOUT
 from tests.tiny import PLAIN, Scripted, sampled_script, tiny_config, tiny_policy
@@ -33,6 +33,10 @@ def unbroken(tmp_path_factory):
     folder = tmp_path_factory.mktemp("unbroken")
     trainer(folder).train()
     return folder
+
+
+def size_of(checkpoint: Path) -> int:
+    return sum(file.stat().st_size for file in checkpoint.iterdir() if file.name != SEAL)
 
 
 def weights(folder: Path) -> bytes:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from azr_lite.errors import ConfigError
+from azr_lite.errors import ConfigError, EvaluationError
 from azr_lite.evaluation.generators import PolicyInTraining
 from azr_lite.evaluation.reasoning import ReasoningSuite, held_out_problems
 from azr_lite.evaluation.runner import answer
@@ -47,7 +47,7 @@ def test_the_evaluations_until_a_step_are_those_up_to_it(tmp_path):
 
 
 def test_different_problems_are_not_compared():
-    with pytest.raises(ValueError, match="not of the same problems"):
+    with pytest.raises(EvaluationError, match="not of the same problems"):
         compare_paired([item(1, True)], [item(2, True)])
 
 

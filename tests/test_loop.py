@@ -139,6 +139,8 @@ def test_a_callback_that_fails_ends_the_run_saved(tmp_path, finished, capsys):
 
     def tell(step, numbers, rollouts):
         heard.append(step)
+        with pytest.raises(RunDirectoryError, match="another process is at work"):
+            azr_lite.resume(tmp_path / "run", steps=9)
         raise KeyError(f"[/no such] {step}")
 
     said = r"^a callback failed after step 1: KeyError: '\[/no such\] 0' \(test_loop.py, line \d+\); .* resume`$"
@@ -148,6 +150,7 @@ def test_a_callback_that_fails_ends_the_run_saved(tmp_path, finished, capsys):
     assert "the run is saved before it ends" in capsys.readouterr().out
     stopped = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (stopped["steps"], stopped["stopped"]) == (2, {"rule": "callback"})
+    assert RunDir(tmp_path / "run").config().steps == 3
     again = azr_lite.resume(tmp_path / "run")
     assert again.summary["finished"]
     assert "going on from step 2" in capsys.readouterr().out

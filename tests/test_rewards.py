@@ -3,6 +3,7 @@
 import sys
 from itertools import product
 
+import numpy as np
 import pytest
 
 from azr_lite.config import REWARDS, Config
@@ -190,6 +191,7 @@ def test_own_rewards_stand_beside_the_named_ones():
         (lambda reply: reply.nothing, r"failed: AttributeError.*\(test_rewards.py, line \d+\); mend it; .* resume"),
         (lambda reply: (_ for _ in ()).throw(OSError("two\nlines")), r"failed: OSError: two lines \(test_rewards.py"),
         (lambda reply: {"a": float("nan")}, "return named finite numbers"),
+        (lambda reply: {"a": 10**400}, "return named finite numbers"),
         (lambda reply: {"a/b": 1.0}, "return named finite numbers"),
         (lambda reply: {1: 1.0}, "return named finite numbers"),
     ],
@@ -197,6 +199,11 @@ def test_own_rewards_stand_beside_the_named_ones():
 def test_an_own_reward_that_fails_is_named(reward, sentence):
     with pytest.raises(ConfigError, match=f"the reward m:r, for a reply that was to solve deduction, .*{sentence}"):
         pay(solved(), "m:r", own={"m:r": reward})
+
+
+def test_an_own_reward_may_count_with_numpy():
+    earned = pay(solved(), "m:r", own={"m:r": lambda reply: {"a": np.float32(0.5), "b": np.int64(1)}})
+    assert (earned.parts, type(earned.total)) == ({"a": 0.5, "b": 1.0}, float)
 
 
 class Brief:

@@ -1,6 +1,7 @@
 """The run directory: never reused silently, cut back exactly, clear about damage."""
 
 import json
+import tracemalloc
 
 import pytest
 
@@ -40,11 +41,24 @@ def test_rewinding_leaves_the_bytes_of_a_shorter_run(run, tmp_path):
     fill(run, 5)
     with (run.path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 5, "lo')
+    (run.path / ".rollouts.jsonl.7.tmp").write_text("a kill left it")
     run.rewind(3)
+    assert not [*run.path.glob(".*")]
     other = RunDir.create(preset("nano", output_dir=str(tmp_path / "other")), {})
     fill(other, 3)
     for name in ("metrics.jsonl", "rollouts.jsonl", "tasks.jsonl"):
         assert (run.path / name).read_bytes() == (other.path / name).read_bytes()
+
+
+def test_rewinding_holds_no_log_in_memory(run):
+    line = json.dumps({"step": 0, "text": "x" * 10**6}) + "\n"
+    (run.path / "rollouts.jsonl").write_text(line * 20)
+    tracemalloc.start()
+    run.rewind(1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (run.path / "rollouts.jsonl").stat().st_size == 20 * len(line)
+    assert peak < 8e6, "a few of its lines"
 
 
 def test_rewinding_takes_evaluations_of_lost_weights_along(run):
@@ -64,6 +78,13 @@ def test_foreign_names_beside_the_evaluations_stay(run):
     (run.path / "eval" / "step-2 (1).json").write_text("{}")  # what Google Drive calls a second copy
     run.rewind(1)
     assert (run.path / "eval" / "step-2 (1).json").exists()
+
+
+def test_one_process_at_a_time(run):
+    with run.alone(), pytest.raises(RunDirectoryError, match="another process is at work"), RunDir(run.path).alone():
+        pass
+    with run.alone():
+        pass
 
 
 def test_a_log_cut_mid_line_reads_up_to_it_and_damage_inside_is_named(run):

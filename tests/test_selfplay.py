@@ -13,7 +13,9 @@ from azr_lite.config import Config
 from azr_lite.errors import ConfigError
 from azr_lite.prompts import get_style
 from azr_lite.selfplay import SelfPlay
-from azr_lite.triplet import ProposalAttempt, Role, SolveAttempt, Verdict
+from azr_lite.tasks import get_task_type
+from azr_lite.tasks.triplets import IDENTITY
+from azr_lite.triplet import ProposalAttempt, Reason, Role, SolveAttempt, Triplet, Verdict
 from tests.scripted import ScriptedPolicy, block, wrap
 
 BASE = Config(
@@ -174,6 +176,19 @@ def test_prompts_that_do_not_fit_lose_references_and_then_say_so(executor):
     play.config = play.config.replace(max_prompt_tokens=50)
     with pytest.raises(ConfigError, match="max_prompt_tokens"):
         play.sample_references(0)
+
+
+def test_programs_too_long_to_start_from_end_no_run(executor):
+    """The solver's prompt about a program may fit where the proposer's does not."""
+    play = make(executor, reference_tasks="learnable", max_prompt_tokens=9000)
+    for n in range(8):
+        task = Triplet("deduction", f"def f(x):\n    # {'z' * 9000}\n    return x + {n}", "1", str(1 + n))
+        play.buffers.add(task, rate=0.5)
+    for _ in range(2):
+        started = [proposal.references for proposal in play.sample_references(0) if proposal.type == "induction"]
+        assert {task.program for (task,) in started} == {IDENTITY}
+        play.buffers.of["abduction"] = Buffer(8)
+        play.buffers.of["deduction"]._tasks.pop(started[0][0].id, None)
 
 
 def test_roles_that_are_not_trained_weigh_nothing(executor):
@@ -483,3 +498,11 @@ def test_the_numbers_of_a_step_count_that_step_alone(executor):
         judged = sum(len(line["answers"]) * inputs[line["type"]] for line in lines)
         counted = sum(value for key, value in play.record.metrics.items() if key.startswith("executor/"))
         assert 0 < counted <= len(lines) + judged
+
+
+@pytest.mark.parametrize(("method", "reply"), [("parse_answer", "3"), ("parse_proposal", None)])
+def test_a_task_type_that_returns_nonsense_ends_no_run(executor, monkeypatch, method, reply):
+    monkeypatch.setattr(type(get_task_type("deduction")), method, lambda *_: reply)
+    _, (rollouts,) = played(executor)
+    role = Role.SOLVE if method == "parse_answer" else Role.PROPOSE
+    assert {r.verdict.reason for r in rollouts if r.group == f"{role}/deduction"} == {Reason.INTERNAL}

@@ -1,5 +1,6 @@
 """The three games: prompts that hide what is to be found, answers judged by value, cheats that score zero; and a game of one's own."""
 
+import numpy as np
 import pytest
 
 from azr_lite.buffer import task_key
@@ -18,6 +19,7 @@ from azr_lite.triplet import (
     Rejection,
     Rules,
     Triplet,
+    Verdict,
     task_from_json,
 )
 from azr_lite.verifier import Verifier
@@ -308,8 +310,6 @@ class ErrorPrediction(TripletTaskType):
         return Answer(value=blocks[0].strip().strip("'\"")) if blocks else Rejection(Reason.NO_ANSWER)
 
     def judge(self, task, answer, outcomes, rules):
-        from azr_lite.triplet import Verdict
-
         right = repr(answer.value) == task.output
         return Verdict(ok=right, well_formed=True, score=float(right), reason="" if right else Reason.WRONG)
 
@@ -444,3 +444,16 @@ def test_an_error_of_ours_is_one_rejection(executor, monkeypatch):
     one, two = Verifier(executor, RULES).judge([(PAIR, Answer(value=1)), (ABDUCTION, other)])
     assert (one.ok, one.reason, one.detail) == (False, Reason.INTERNAL, "RecursionError: too deep for us")
     assert two.ok
+
+
+@pytest.mark.parametrize("judge", [lambda *_: None, lambda *_: True, lambda *_: Verdict(True, True, score=5.0)])
+def test_what_is_no_verdict_is_one_rejection(executor, monkeypatch, judge):
+    monkeypatch.setattr(type(get_task_type("deduction")), "judge", judge)
+    (found,) = Verifier(executor, RULES).judge([(PAIR, Answer(value=1))])
+    assert (found.ok, found.score, found.reason) == (False, 0.0, Reason.INTERNAL)
+    assert "score 5.0 is not between 0 and 1" in found.detail or "judge gave" in found.detail
+
+
+def test_a_verdict_counted_with_numpy_is_plain():
+    verdict = Verdict(np.True_, True, np.float32(0.5))
+    assert Verdict.from_json(verdict.to_json()) == verdict

@@ -178,7 +178,7 @@ def overall_gain(before: Sequence[Item], after: Sequence[Item]) -> tuple[float, 
 def _same_questions(before: Sequence[Item], after: Sequence[Item]) -> tuple[Marks, Marks]:
     was, now = _by_question(before), _by_question(after)
     if was.keys() != now.keys():
-        raise ValueError("the two evaluations are not of the same problems; compare runs with the same held-out set")
+        raise EvaluationError("the evaluations are not of the same problems; compare runs with the same held-out set")
     return was, now
 
 

@@ -171,6 +171,8 @@ class Schedule(TrainerCallback):
         stop = "max_hours" if late else next(filter(None, (one[0] for one in asked)), "")
         if stop and not control.should_training_stop:
             self.stopped = stop
+            if late:
+                self.note(f"stopping after this step: one more would pass max_hours={self.config.max_hours:g}")
         control.should_training_stop |= bool(stop)
         control.should_save |= bool(stop) or due
         self.explain_rare_saves()
@@ -224,11 +226,6 @@ class Schedule(TrainerCallback):
         self.push()
         self.budget.saved(self.budget.clock() - self.save_began)
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self.stopped == "max_hours":
-            step = state.global_step // self.config.updates_per_step
-            self.note(f"stopped and saved after step {step}: one more would pass max_hours={self.config.max_hours:g}")
-
     # ------------------------------------------------------------------ the copy elsewhere, and what is said
 
     def push(self) -> None:
@@ -251,11 +248,9 @@ class Schedule(TrainerCallback):
             best = self.best_checkpoint
             name = best.name if best is not None and is_whole(best) else None
             found["best"] = {"step": now.best_step, "accuracy": now.best_accuracy, "checkpoint": name}
+        reached = {f"best_{key}": value for key, value in found.get("best", {}).items()}
+        facts = {"max_hours": {"max_hours": self.config.max_hours}}
+        facts["stop_patience"] = {"patience": self.config.stop_patience, **reached}
         if self.stopped:
-            found["stopped"] = {"rule": self.stopped}
-        if self.stopped == "max_hours":
-            found["stopped"]["max_hours"] = self.config.max_hours
-        elif self.stopped == "stop_patience":
-            found["stopped"]["patience"] = self.config.stop_patience
-            found["stopped"] |= {f"best_{key}": value for key, value in found["best"].items()}
+            found["stopped"] = {"rule": self.stopped, **facts.get(self.stopped, {})}
         return found

@@ -60,9 +60,9 @@ def load_state(checkpoint: str | Path) -> dict[str, Any]:
     return json.loads((path / STATE).read_text(encoding="utf-8"))
 
 
-def step_of(checkpoint: Path) -> int:
-    """Optimiser updates done when this checkpoint was written."""
-    return int(checkpoint.name.removeprefix("checkpoint-"))
+def step_of(checkpoint: Path | None) -> int:
+    """Optimiser updates done when this checkpoint was written; 0 where there is none."""
+    return int(checkpoint.name.removeprefix("checkpoint-")) if checkpoint else 0
 
 
 def why_not(write: Callable[[], Any]) -> str:
@@ -101,7 +101,7 @@ def abandon(folder: Path, reason: str, size: float) -> None:
     whole = last_whole_checkpoint(folder.parent)
     further = f"`azr-lite resume {folder.parent}` goes on from {whole.name if whole else 'the start'}"
     if reason == _NO_ROOM:
-        size = size_of(whole) if whole else size
+        size = sum(_sizes(whole).values()) if whole else size
         amount = f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
         raise RunDirectoryError(f"no room for a checkpoint of about {amount} at {folder}; free some; {further}")
     raise RunDirectoryError(f"the checkpoint at {folder} could not be written ({reason}); check that disk; {further}")
@@ -110,11 +110,6 @@ def abandon(folder: Path, reason: str, size: float) -> None:
 def expected_bytes(parameters: Iterable[Any]) -> float:
     """A checkpoint's size before there is one: the parameters that are trained, and two float32 moments per number."""
     return sum(p.numel() * (p.element_size() + 8) for p in parameters if p.requires_grad)
-
-
-def size_of(checkpoint: Path) -> int:
-    """Bytes of a checkpoint on disk, its seal not counted."""
-    return sum(_sizes(checkpoint).values())
 
 
 _NO_ROOM = os.strerror(errno.ENOSPC)
@@ -170,9 +165,8 @@ class Mirror:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def _small_files(self) -> list[str]:
-        """Everything that is copied but checkpoints: settings, logs, evaluations. Paths relative to the run."""
-        evaluations = sorted((self.run_dir / "eval").glob("*.json*"), reverse=True)  # a record after its items
-        found = [self.run_dir / name for name in FILES] + evaluations
+        """What is copied but checkpoints, relative to the run: settings, logs, evaluations (items before records)."""
+        found = [self.run_dir / name for name in FILES] + sorted((self.run_dir / "eval").glob("*.json*"), reverse=True)
         return [path.relative_to(self.run_dir).as_posix() for path in found if path.is_file()]
 
     def _checkpoints_to_copy(self, best: Path | None) -> list[Path]:
@@ -196,11 +190,12 @@ class FolderMirror(Mirror):
         self._check_mounted()
         if not (self.target / "run.json").exists():
             return None
-        newest = last_whole_checkpoint(self.target)
-        return step_of(newest) if newest else 0
+        return step_of(last_whole_checkpoint(self.target))
 
     def push(self, best: Path | None = None) -> None:
         self._check_mounted()
+        for left in self.target.glob(".*.tmp"):  # by a kill
+            _remove(left)
         for name in self._small_files():
             if _changed(self.run_dir / name, self.target / name):
                 _replace(self.run_dir / name, self.target / name)
@@ -348,9 +343,8 @@ def find_start(config: Config, summary: dict[str, Any] | None) -> Path | None:
     newest, mirror = last_whole_checkpoint(run_dir), mirror_of(config.sync_to, run_dir)
     with suppress(Exception):  # away just now: what is here goes on
         there = mirror and mirror.newest_step()
-    here = step_of(newest) if newest else 0
-    if there is not None and there > here:
-        both = f"the copy at {mirror} is ahead of {run_dir} ({there} updates against {here})"
+    if (there or 0) > step_of(newest):
+        both = f"the copy at {mirror} is ahead of {run_dir} ({there} updates against {step_of(newest)})"
         raise RunDirectoryError(f"{both}; delete the one you do not want, or resume with another --sync-to")
     if summary and not newest:  # it was saved before its summary was written
         lost = f"{run_dir} holds the record of {summary['steps']} steps and no whole checkpoint"
