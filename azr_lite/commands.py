@@ -176,7 +176,7 @@ def evaluate(
 
 
 def play(model: Positional[str], options: FlagCreatePairsOff[_options("azr_lite.course.play", "Options")]) -> None:
-    """Watch a model invent one task of each type and solve it, with every check in between.
+    """Watch a model invent and solve one task of each type, with every check.
 
     Args:
         model: nano, a run's folder (RUN@12: its step 12), a model's folder, a .gguf file, a hub id.
@@ -301,7 +301,7 @@ def watch(run: RunPath, *, interval: float = 1.0) -> None:
 
 
 def report(runs: Positional[tuple[Path, ...]], *, output: str = "") -> None:
-    """Write one HTML page about a run, or one that compares several. It needs no network.
+    """Write one HTML page about a run, or comparing several; it needs no network.
 
     Args:
         runs: Run directories.
