@@ -813,7 +813,7 @@ for name in ("lora-1.5b-16gb", "lora-3b-24gb", "full-3b-80gb", "full-7b-8x80gb",
 
 # %%
 plan = az.plan("paper-3b", gpu=course.natural_gpu(az.preset("paper-3b")))
-print(f"estimated {plan.step_seconds:.0f} s per step: {plan.step_seconds / 263:.2f} times the published")
+print(f"estimated {plan.step_seconds:.0f} s per step, published 263 s")
 
 # %% [markdown]
 # **What you should see.** The estimate is a fifth too short; the reply lengths that it assumes are a guess. Trust such estimates to a factor of two.
