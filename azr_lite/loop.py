@@ -26,7 +26,7 @@ from azr_lite.rundir import RunDir
 from azr_lite.sandbox import Executor
 from azr_lite.selfplay import SelfPlay
 from azr_lite.train import distributed
-from azr_lite.train.checkpoints import foreign_settings, last_whole_checkpoint, make_directory, step_of
+from azr_lite.train.checkpoints import find_start, foreign_settings, last_whole_checkpoint, make_directory, step_of
 from azr_lite.train.distributed import by_main, is_main, sharding, world
 from azr_lite.train.preflight import check_device, check_prompts
 from azr_lite.verifier import Verifier, open_executor
@@ -127,7 +127,7 @@ def resume(
 
     Raises:
         ConfigError: An override would change what is learned.
-        RunDirectoryError: There is no run at `path`, or it is damaged.
+        RunDirectoryError: There is no run at `path`, it is damaged, or its copy at sync_to is ahead of it.
 
     Examples:
         ``azr_lite.resume("runs/demo", steps=10)``
@@ -145,7 +145,7 @@ def resume(
         raise ConfigError(f"a resumed run keeps its settings, so {names} cannot change; start a new run instead")
     config = config.replace(output_dir=str(path))
     facts = _check_and_join(config, objects)
-    checkpoint = by_main(lambda: last_whole_checkpoint(directory.path))
+    checkpoint = by_main(lambda: find_start(config, directory.summary()))
     start = "the start: there is no whole checkpoint yet"
     if checkpoint is not None:
         distributed.check_sharding(checkpoint)

@@ -301,7 +301,7 @@ class Reporter:
         else:
             end = f"stopped; go on with: azr-lite resume {run_dir}"
         steps = f"{summary['steps']} steps, this session {took}"
-        self.console.print(f"{steps}, {end}\nEverything is in {path}", soft_wrap=True)
+        self.console.print(f"{steps}, {end}\nEverything is in {path}", soft_wrap=True, markup=False)
 
 
 def gains_of(summary: dict[str, Any]) -> Table:

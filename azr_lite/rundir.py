@@ -140,10 +140,11 @@ class RunDir:
             path = self.path / name
             if path.exists():
                 with path.open(encoding="utf-8", errors="replace") as file:
-                    kept = [line for line in file if _step_of(line) < step]
+                    kept = [line for line in file if _logged_step(line) < step]
                 write_text(path, "".join(kept))
         for path in (self.path / "eval").glob("step-*"):
-            if int(path.stem.removeprefix("step-")) > max(step, 0):  # of weights that are no more
+            made = path.stem.removeprefix("step-")  # a Drive's "step-2 (1)" is none of ours
+            if made.isdecimal() and int(made) > max(step, 0):  # of weights that are no more
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def read(self, name: str) -> Iterator[dict[str, Any]]:
@@ -227,7 +228,7 @@ def rollout_line(rollout: Rollout) -> dict[str, Any]:
     return line
 
 
-def _step_of(line: str) -> float:
+def _logged_step(line: str) -> float:
     """Of a log's line; infinity where it is cut or damaged."""
     try:
         return json.loads(line)["step"] if line.endswith("\n") else math.inf

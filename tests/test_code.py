@@ -19,10 +19,10 @@ from azr_lite.evaluation.benchmarks.code import (
     extract_azr,
     read_line,
     run_program,
-    uncapped,
 )
 from azr_lite.evaluation.suite import Options, Reply, Setting, read_data
 from azr_lite.prompts import get_style
+from azr_lite.sandbox import wire
 
 needs_evalplus = pytest.mark.skipif(
     importlib.util.find_spec("evalplus") is None or sys.platform != "linux",
@@ -153,7 +153,8 @@ def test_the_judge_knows_tolerance_and_special_cases():
         return oracle.right(arguments, line(wanted), line(said))
 
     def line(value):
-        return ["o"] if type(value) is object else ["v", uncapped.parse(uncapped.encode(value)), ""]
+        text = "" if type(value) is object else wire.encode(value, wire.UNCAPPED)
+        return ["v", wire.parse(text, wire.UNCAPPED), ""] if text else ["o"]
 
     nan = ["o"]  # what is told of it: it equals nothing
     assert right("HumanEval", "f", 1.0, 1.0 + 5e-7)

@@ -263,11 +263,24 @@ def test_a_copy_that_is_ahead_is_not_overwritten(unbroken, tmp_path):
     with pytest.raises(RunDirectoryError, match=r"is ahead of .* \(8 updates against 0\)"):
         play(ours, go_on=True, sync_to=str(drive))
 
+    with pytest.raises(RunDirectoryError, match=r"is ahead of .* \(8 updates against 0\)"):
+        azr_lite.resume(ours, sync_to=str(drive))
+    assert checkpoints(drive / "run") == [8]
+
+
+def test_the_record_of_a_run_outlives_its_checkpoints(unbroken, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(unbroken, path, ignore=shutil.ignore_patterns("checkpoint-*"))
+    with pytest.raises(RunDirectoryError, match="the record of 4 steps and no whole checkpoint"):
+        azr_lite.resume(path)
+    assert (path / "metrics.jsonl").read_bytes() == (unbroken / "metrics.jsonl").read_bytes()
+
 
 def test_a_directory_without_a_run_in_it_is_started_anew(unbroken, tmp_path):
     """What a kill leaves between config.json and run.json."""
     (tmp_path / "run").mkdir()
     shutil.copy(unbroken / "config.json", tmp_path / "run")
+    (tmp_path / "run" / ".run.json.7.tmp").write_text("{")
     assert same(play(tmp_path / "run", go_on=True).path, unbroken)
 
 

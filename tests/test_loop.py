@@ -174,6 +174,8 @@ def test_the_last_line_says_what_to_type_next(done, finished, words, capsys, mon
     assert "Everything is in runs/x" in printed
     reporter.table({"steps": 3, "finished": finished, "seconds": {"this session": 8.0}}, Path("my runs/x"))
     assert "'my runs/x'" in capsys.readouterr().out
+    reporter.table({"steps": 3, "finished": finished, "seconds": {"this session": 8.0}}, Path("[lora]/[/x]"))
+    assert "Everything is in [lora]/[/x]" in capsys.readouterr().out
 
 
 def test_on_a_pipe_a_dated_line_comes_at_most_every_thirty_seconds_and_at_the_end(monkeypatch, capsys):

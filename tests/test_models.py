@@ -176,8 +176,9 @@ def test_precision_gives_its_reason_and_is_the_same_each_time():
 
 @pytest.mark.parametrize("bfloat16", [True, False])
 def test_auto_takes_bfloat16_for_a_frozen_base_only_where_the_machine_has_it(monkeypatch, bfloat16):
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bfloat16)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(
+        "azr_lite.train.policy.cpu_arithmetic", lambda: "bfloat16 (avx512_bf16)" if bfloat16 else "float32"
+    )
     weights = torch.bfloat16 if bfloat16 else torch.float32
     assert choose_precision(config("some/model", tuning="lora", dtype="auto")).weights is weights
     assert choose_precision(config("some/model", tuning="full", dtype="auto")).weights is torch.float32

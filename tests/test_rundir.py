@@ -59,6 +59,13 @@ def test_rewinding_takes_evaluations_of_lost_weights_along(run):
     assert {path.stem for path in (run.path / "eval").iterdir()} == {"before"}
 
 
+def test_foreign_names_beside_the_evaluations_stay(run):
+    (run.path / "eval").mkdir(exist_ok=True)
+    (run.path / "eval" / "step-2 (1).json").write_text("{}")  # what Google Drive calls a second copy
+    run.rewind(1)
+    assert (run.path / "eval" / "step-2 (1).json").exists()
+
+
 def test_a_log_cut_mid_line_reads_up_to_it_and_damage_inside_is_named(run):
     fill(run, 3)
     path = run.path / "metrics.jsonl"

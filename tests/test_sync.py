@@ -56,6 +56,24 @@ def test_the_place_is_read_from_the_setting(run_dir, tmp_path):
             Config(sync_to=wrong)
 
 
+def test_a_run_is_no_copy_of_itself(run_dir, tmp_path):
+    with pytest.raises(ConfigError, match="where the run itself is"):
+        mirror_of(str(run_dir.parent), run_dir)
+
+
+def test_a_record_is_never_there_without_its_items(run_dir, drive, monkeypatch):
+    honest = shutil.copyfile
+
+    def broken(source, target, **named):
+        if Path(source).name == "before.jsonl":
+            raise OSError(107, "Transport endpoint is not connected")
+        return honest(source, target, **named)
+
+    monkeypatch.setattr(azr_lite.train.checkpoints.shutil, "copyfile", broken)
+    assert try_push(FolderMirror(drive / "nano", run_dir))
+    assert not (drive / "nano" / "eval" / "before.json").exists()
+
+
 def test_the_newest_whole_checkpoint_and_the_best_are_copied_and_older_ones_go(run_dir, drive):
     mirror, there = FolderMirror(drive / "azr" / "nano", run_dir), drive / "azr" / "nano"
     assert mirror.newest_step() is None

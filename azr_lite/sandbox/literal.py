@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
-from azr_lite.sandbox.wire import DEPTH, HASHED, INT_BITS
+from azr_lite.sandbox.wire import CAPS
 
 MAX_TEXT: Final = 4096
 MAX_DIGITS: Final = 1234
@@ -108,8 +108,8 @@ class _Reader:
 
     def _value(self, depth: int) -> Any:
         char = self._peek()
-        if depth >= DEPTH and char in ("[", "(", "{", "s", "f"):
-            raise LiteralError(f"brackets nested deeper than {DEPTH}")
+        if depth >= CAPS.depth and char in ("[", "(", "{", "s", "f"):
+            raise LiteralError(f"brackets nested deeper than {CAPS.depth}")
         if char == "[":
             self.at += 1
             return self._items("]", depth + 1)[0]
@@ -217,8 +217,8 @@ class _Reader:
 
 
 def _hashed(kind: Callable[[Collection[Any]], Any], items: Collection[Any]) -> Any:
-    if len(items) > HASHED:
-        raise LiteralError(f"more than {HASHED} elements in one set or dict")
+    if len(items) > CAPS.hashed:
+        raise LiteralError(f"more than {CAPS.hashed} elements in one set or dict")
     try:
         return kind(items)
     except TypeError:
@@ -241,8 +241,8 @@ def _convert(body: str, sign: str) -> tuple[Any, bool]:
         raise LiteralError("an integer may not start with 0")
     else:
         value = int(sign + body)
-    if value.bit_length() > INT_BITS:
-        raise LiteralError(f"an integer of more than {INT_BITS} bits")
+    if value.bit_length() > CAPS.int_bits:
+        raise LiteralError(f"an integer of more than {CAPS.int_bits} bits")
     return value, False
 
 

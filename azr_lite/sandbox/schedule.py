@@ -26,7 +26,7 @@ PATIENCE: Final = 2
 """Timeouts in one job after which its other inputs are not tried."""
 WORLDS: Final = "ABCDEFGH"
 """A judges. A and B validate every program, and the others one that may see order, hash, identity or randomness."""
-MAX_ANSWER: Final = wire.ROOM + 8192 + wire.SIZE
+MAX_ANSWER: Final = wire.ROOM + 8192 + wire.CAPS.size
 """Bytes read from one child; beyond it the child is killed and its run void."""
 MAX_SOURCE: Final = 32768
 """Bytes of a program; a longer one is not run."""

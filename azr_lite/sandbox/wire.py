@@ -11,19 +11,26 @@ import json
 import struct
 from json.encoder import encode_basestring_ascii as _quote  # type: ignore[attr-defined]
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-SIZE: Final = 65536
-"""Characters of one value's text."""
-DEPTH: Final = 40
-NODES: Final = 20000
-INT_BITS: Final = 4096
+
+class Caps(NamedTuple):
+    """What one value may have at most."""
+
+    size: int = 65536  # characters of its text
+    nodes: int = 20000
+    depth: int = 40
+    int_bits: int = 4096
+    hashed: int = 1000  # elements of a set or dict: 9,000 colliding keys cost 0.9 s to build, 1,000 cost 9 ms
+
+
+CAPS: Final = Caps()
+UNCAPPED: Final = Caps(1 << 40, 1 << 40, 200, 1 << 40, 1 << 40)
+"""For benchmarks, whose right answers hold integers of 100,000 bits and long dicts."""
 ROOM: Final = 1 << 20
 """Bytes of answers after which a child stops; what is left runs in another."""
 PLAIN: Final = 7
 """Exit status of a child that found its program `plain`; any other says nothing."""
-HASHED: Final = 1000
-"""Elements of one set or dict: 9,000 colliding keys cost 0.9 s to build, 1,000 cost 9 ms."""
 
 START: Final = struct.Struct("=QddQ")
 """From trainer to fork server: id, CPU seconds, wall seconds, bytes of memory."""
@@ -54,8 +61,9 @@ class WireError(ValueError):
 class _Writer:
     """Writes one value; `size` (characters) and `nodes` count down. `ordered` sorts dicts too (canonical text)."""
 
-    def __init__(self, size: int, nodes: int, ordered: bool = False) -> None:
-        self.size, self.nodes, self.ordered = size, nodes, ordered
+    def __init__(self, caps: Caps, ordered: bool = False) -> None:
+        self.size, self.nodes, self.depth, self.int_bits, self.hashed = caps
+        self.ordered = ordered
 
     def write(self, value: Any, level: int = 0) -> str:
         self.nodes -= 1
@@ -72,8 +80,8 @@ class _Writer:
             return self._str(value)
         if kind is float and value == value:
             return repr(value) if value not in (inf, -inf) else f'{{"f":"{value!r}"}}'
-        if level >= DEPTH and kind in (list, tuple, dict, set, frozenset):
-            raise _too_deep(value)
+        if level >= self.depth and kind in (list, tuple, dict, set, frozenset):
+            raise self._too_deep(value)
         if kind is list:
             return f"[{self._items(value, level)}]"
         if kind is tuple:
@@ -81,8 +89,8 @@ class _Writer:
         if kind is dict:
             return self._dict(value, level)
         if kind is set or kind is frozenset:
-            if len(value) > HASHED:
-                raise WireError(TOO_LONG, f"a set of more than {HASHED} elements")
+            if len(value) > self.hashed:
+                raise WireError(TOO_LONG, f"a set of more than {self.hashed} elements")
             texts = sorted([self.write(item, level + 1) for item in value])
             return f'{{"{"s" if kind is set else "z"}":[{",".join(texts)}]}}'
         if kind is bytes:
@@ -106,8 +114,8 @@ class _Writer:
         return ",".join([self.write(item, level + 1) for item in items])
 
     def _dict(self, value: dict[Any, Any], level: int) -> str:
-        if len(value) > HASHED:
-            raise WireError(TOO_LONG, f"a dict of more than {HASHED} keys")
+        if len(value) > self.hashed:
+            raise WireError(TOO_LONG, f"a dict of more than {self.hashed} keys")
         pairs = [f"[{self.write(key, level + 1)},{self.write(item, level + 1)}]" for key, item in value.items()]
         if self.ordered:
             pairs.sort()
@@ -116,8 +124,8 @@ class _Writer:
     def _int(self, value: int) -> str:
         if -_JSON_INT < value < _JSON_INT:
             return str(value)
-        if value.bit_length() > INT_BITS:
-            raise WireError(TOO_LONG, f"an integer of more than {INT_BITS} bits")
+        if value.bit_length() > self.int_bits:
+            raise WireError(TOO_LONG, f"an integer of more than {self.int_bits} bits")
         text = f'{{"i":"{value:x}"}}'
         self._take(len(text))
         return text
@@ -131,40 +139,39 @@ class _Writer:
                 raise WireError(NOT_LITERAL, "a lone surrogate is not text") from None
         return str(_quote(value))
 
+    def _too_deep(self, value: Any) -> WireError:
+        """Nested too deep, or holding itself (which no literal does): found among the first values below."""
+        seen, waiting = {id(value)}, [value]
+        while waiting and len(seen) < CAPS.nodes:
+            holder = waiting.pop()
+            for item in [*holder, *holder.values()] if type(holder) is dict else holder:
+                if item is value:
+                    return WireError(NOT_LITERAL, f"a {type(value).__name__} that holds itself")
+                if type(item) in (list, tuple, dict) and id(item) not in seen:
+                    seen.add(id(item))
+                    waiting.append(item)
+        return WireError(TOO_LONG, f"nested deeper than {self.depth}")
 
-def _too_deep(value: Any) -> WireError:
-    """Nested too deep, or holding itself (which no literal does): found among the first `NODES` values below."""
-    seen, waiting = {id(value)}, [value]
-    while waiting and len(seen) < NODES:
-        holder = waiting.pop()
-        for item in [*holder, *holder.values()] if type(holder) is dict else holder:
-            if item is value:
-                return WireError(NOT_LITERAL, f"a {type(value).__name__} that holds itself")
-            if type(item) in (list, tuple, dict) and id(item) not in seen:
-                seen.add(id(item))
-                waiting.append(item)
-    return WireError(TOO_LONG, f"nested deeper than {DEPTH}")
 
-
-def encode(value: Any) -> str:
+def encode(value: Any, caps: Caps = CAPS) -> str:
     """ASCII tagged JSON of a plain value. Raises `WireError` for anything else, or over a cap; never cuts.
 
     Examples:
         >>> encode([1, (2.5, "a"), {3: None}])
         '[1,{"t":[2.5,"a"]},{"d":[[3,null]]}]'
     """
-    text = _Writer(SIZE, NODES).write(value)
-    if len(text) > SIZE:
-        raise WireError(TOO_LONG, f"{len(text)} characters, limit {SIZE}")
+    text = _Writer(caps).write(value)
+    if len(text) > caps.size:
+        raise WireError(TOO_LONG, f"{len(text)} characters, limit {caps.size}")
     return text
 
 
 def encode_arguments(arguments: tuple[Any, ...]) -> str:
     """`encode` for an argument tuple: the tuple itself is not a level. Raises `WireError`."""
-    return _Writer(SIZE, NODES).write(arguments, -1)
+    return _Writer(CAPS).write(arguments, -1)
 
 
-def _untag(pairs: list[tuple[str, Any]]) -> Any:
+def _untag(pairs: list[tuple[str, Any]], caps: Caps) -> Any:
     """The value that a one-key JSON object stands for. ValueError or TypeError for any other object."""
     ((key, body),) = pairs
     if type(body) is list:
@@ -172,28 +179,25 @@ def _untag(pairs: list[tuple[str, Any]]) -> Any:
             return tuple(body)
         if key == "c" and len(body) == 2 and type(body[0]) is type(body[1]) is str:
             return complex(float(body[0]), float(body[1]))
-        if key in ("s", "z", "d") and len(body) <= HASHED:
+        if key in ("s", "z", "d") and len(body) <= caps.hashed:
             value = set(body) if key != "d" else dict([pair for pair in body if type(pair) is list and len(pair) == 2])
             if len(value) == len(body):  # nothing is there twice
                 return frozenset(value) if key == "z" else value
     elif type(body) is str:
         if key == "f" and body in ("inf", "-inf"):
             return float(body)
-        if key == "i" and len(body) <= INT_BITS // 4 + 1:
+        if key == "i" and len(body) <= caps.int_bits // 4 + 1:
             return int(body, 16)
         if key == "b":
             return bytes.fromhex(body)
     raise ValueError("an unknown object")
 
 
-_decoder = json.JSONDecoder(object_pairs_hook=_untag, parse_constant=int)
-"""`int` refuses NaN and Infinity, which JSON does not have."""
-
-
-def parse(text: str) -> Any:
+def parse(text: str, caps: Caps = CAPS) -> Any:
     """The value, freshly made, of what `encode` wrote, or of another spelling of it. Raises `WireError`."""
     try:
-        return _decoder.decode(text)
+        # `int` refuses NaN and Infinity, which JSON does not have
+        return json.loads(text, object_pairs_hook=lambda pairs: _untag(pairs, caps), parse_constant=int)
     except (ValueError, TypeError, RecursionError) as error:  # TypeError: an element cannot be hashed
         raise WireError(NOT_LITERAL, f"not a value: {error}"[:200]) from None
 
@@ -205,8 +209,8 @@ def decode(text: str) -> Any:
         >>> decode('{"t":[2.5,"a"]}')
         (2.5, 'a')
     """
-    if len(text) > SIZE:
-        raise WireError(TOO_LONG, f"{len(text)} characters, limit {SIZE}")
+    if len(text) > CAPS.size:
+        raise WireError(TOO_LONG, f"{len(text)} characters, limit {CAPS.size}")
     value = parse(text)
     if encode(value) != text:
         raise WireError(NOT_LITERAL, "not canonical")
@@ -215,7 +219,7 @@ def decode(text: str) -> Any:
 
 def canonical(value: Any) -> str:
     """One text per value: types kept apart, sets and dicts sorted. Raises `WireError` for what is not plain."""
-    return _Writer(1 << 30, 1 << 30, ordered=True).write(value)
+    return _Writer(CAPS._replace(size=1 << 30, nodes=1 << 30), ordered=True).write(value)
 
 
 def compare(a: Any, b: Any, mode: str = "python") -> bool:

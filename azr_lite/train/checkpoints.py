@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ _NO_ROOM = os.strerror(errno.ENOSPC)
 
 
 def _newest_first(run_dir: Path) -> list[Path]:
-    found = [p for p in run_dir.glob("checkpoint-*") if p.is_dir() and p.name.removeprefix("checkpoint-").isdigit()]
+    found = [p for p in run_dir.glob("checkpoint-*") if p.is_dir() and p.name.removeprefix("checkpoint-").isdecimal()]
     return sorted(found, key=step_of, reverse=True)
 
 
@@ -139,7 +140,10 @@ def mirror_of(sync_to: str, run_dir: Path) -> FolderMirror | HubMirror | None:
     """The second copy of this run; None where `sync_to` is empty."""
     if sync_to.startswith(HUB):
         return HubMirror(sync_to.removeprefix(HUB), run_dir)
-    return FolderMirror(Path(sync_to).expanduser() / run_dir.resolve().name, run_dir) if sync_to else None
+    target = Path(sync_to).expanduser() / run_dir.resolve().name
+    if sync_to and target.resolve() == run_dir.resolve():
+        raise ConfigError(f"sync_to is {sync_to!r}, where the run itself is; give another folder, or '' for no copy")
+    return FolderMirror(target, run_dir) if sync_to else None
 
 
 class Mirror:
@@ -167,7 +171,8 @@ class Mirror:
 
     def _small_files(self) -> list[str]:
         """Everything that is copied but checkpoints: settings, logs, evaluations. Paths relative to the run."""
-        found = [self.run_dir / name for name in FILES] + sorted((self.run_dir / "eval").glob("*.json*"))
+        evaluations = sorted((self.run_dir / "eval").glob("*.json*"), reverse=True)  # a record after its items
+        found = [self.run_dir / name for name in FILES] + evaluations
         return [path.relative_to(self.run_dir).as_posix() for path in found if path.is_file()]
 
     def _checkpoints_to_copy(self, best: Path | None) -> list[Path]:
@@ -310,37 +315,47 @@ def make_directory(config: Config, go_on: bool, note: Callable[[str], None]) -> 
     """Make the directory of a new run; False where there is one to go on with: here, or fetched back from `sync_to`.
 
     Called on the main process. RunDirectoryError where something is in the way of a new run or in the place of its
-    copy, or where the copy cannot be reached or is ahead of the run. ConfigError where that run has other settings.
+    copy, or where the copy cannot be reached. ConfigError where that run has other settings.
     """
-    run_dir, mirror, there = Path(config.output_dir), mirror_of(config.sync_to, Path(config.output_dir)), None
-    is_here = (run_dir / "run.json").exists()
-    try:
-        there = mirror.newest_step() if mirror is not None else None
-    except Exception as error:
-        if not (go_on and is_here):  # away just now: what is here goes on
+    run_dir, mirror = Path(config.output_dir), mirror_of(config.sync_to, Path(config.output_dir))
+    if not (go_on and (run_dir / "run.json").exists()):
+        try:
+            there = mirror.newest_step() if mirror is not None else None
+        except Exception as error:
             why = f"cannot look for a copy at {mirror} ({error}); mount it, check the network, or drop --sync-to"
             raise RunDirectoryError(why) from error
-    if there is not None and not go_on:
-        raise RunDirectoryError(f"{mirror} holds a copy of a run already; use --go-on, or another --sync-to")
-    if go_on and is_here:
-        newest = last_whole_checkpoint(run_dir)
-        here = step_of(newest) if newest else 0
-        if there is not None and there > here:
-            both = f"the copy at {mirror} is ahead of {run_dir} ({there} updates against {here})"
-            raise RunDirectoryError(f"{both}; delete the one you do not want, or resume with another --sync-to")
-    elif there is not None:
+        if there is None:
+            left = list(run_dir.glob("*"))  # by a kill that came before run.json
+            for path in left if go_on and all(p.name == "config.json" or p.suffix == ".tmp" for p in left) else ():
+                path.unlink()
+            RunDir.create(config, {"environment": describe_environment()})
+            return True
+        if not go_on:
+            raise RunDirectoryError(f"{mirror} holds a copy of a run already; use --go-on, or another --sync-to")
         note(f"fetching the run back from {mirror}")
         mirror.fetch()
-    else:
-        if go_on and {path.name for path in run_dir.glob("[!.]*")} == {"config.json"}:
-            (run_dir / "config.json").unlink()  # what a kill left that came before run.json
-        RunDir.create(config, {"environment": describe_environment()})
-        return True
     besides = ("preset", "output_dir", *(["prompts"] if config.prompts == "auto" else []))  # then a trial chose them
     if foreign := foreign_settings(RunDir.open(run_dir).config(), config, besides=besides):
         names = ", ".join(foreign)
         raise ConfigError(f"{run_dir} holds a run with other settings ({names}); give the same or another --output-dir")
     return False
+
+
+def find_start(config: Config, summary: dict[str, Any] | None) -> Path | None:
+    """The newest whole checkpoint, or None to begin anew. RunDirectoryError where going on would destroy what is kept:
+    a copy that is ahead of the run, or the record of a run whose checkpoints are gone."""
+    run_dir, there = Path(config.output_dir), None
+    newest, mirror = last_whole_checkpoint(run_dir), mirror_of(config.sync_to, run_dir)
+    with suppress(Exception):  # away just now: what is here goes on
+        there = mirror and mirror.newest_step()
+    here = step_of(newest) if newest else 0
+    if there is not None and there > here:
+        both = f"the copy at {mirror} is ahead of {run_dir} ({there} updates against {here})"
+        raise RunDirectoryError(f"{both}; delete the one you do not want, or resume with another --sync-to")
+    if summary and not newest:  # it was saved before its summary was written
+        lost = f"{run_dir} holds the record of {summary['steps']} steps and no whole checkpoint"
+        raise RunDirectoryError(f"{lost}: it would begin anew; bring a checkpoint back, or start a new run")
+    return newest
 
 
 def foreign_settings(old: Config, new: Config, besides: Sequence[str] = ()) -> list[str]:

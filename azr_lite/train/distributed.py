@@ -22,7 +22,7 @@ from azr_lite.config import Config
 from azr_lite.environment import sharding
 from azr_lite.errors import AzrError, ConfigError, TrainingError
 from azr_lite.sandbox.executor import cores_here
-from azr_lite.train.checkpoints import step_of
+from azr_lite.train.checkpoints import last_whole_checkpoint
 from azr_lite.train.companions import STARTED
 from azr_lite.verifier import ProgramRunner
 
@@ -184,8 +184,8 @@ def explain_lost_process(path: Path) -> Iterator[None]:
             raise
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's: this process ends by itself, and says why
-        saved = max((step_of(file.parent) for file in path.glob("checkpoint-*/whole.json")), default=None)
-        kept = "it had saved nothing yet" if saved is None else f"nothing before checkpoint-{saved} is lost"
+        saved = last_whole_checkpoint(path)
+        kept = "it had saved nothing yet" if saved is None else f"nothing before {saved.name} is lost"
         raise TrainingError(
             f"another process of this run died (look above for its reason); {kept}: azr-lite resume {path}"
         ) from error

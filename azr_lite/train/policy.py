@@ -26,7 +26,7 @@ from transformers import (
 from transformers.initialization import no_init_weights
 
 from azr_lite.config import OBJECT, Config
-from azr_lite.environment import gets_weights, sharding
+from azr_lite.environment import cpu_arithmetic, gets_weights, sharding
 from azr_lite.errors import ModelError, first_line
 from azr_lite.planner.vram import nvidia_smi
 from azr_lite.prompts.base import chat_prompt, untrained_tags
@@ -149,7 +149,7 @@ def _half(config: Config, on_gpu: bool) -> tuple[torch.dtype | None, str]:
         return torch.bfloat16 if exact else torch.float16, "this machine has it"
     if config.model == "nano":
         return None, "casting so small a model costs more than 16 bits save"
-    if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
+    if cpu_arithmetic() != "float32":
         return torch.bfloat16, "this machine has it"
     return None, "the machine has no 16-bit arithmetic"
 

@@ -6,6 +6,7 @@
     python -m tests.benchmarks.real_model compare untrained.json seed0.json seed1.json seed2.json --out comparison.json
     python -m tests.benchmarks.real_model picture --arm self-play runs/seed0 runs/seed1 --json data_samples/benchmarks/real
     python -m tests.benchmarks.real_model replies untrained.json seed0.json --count 3
+    python -m tests.benchmarks.real_model curriculum runs/seed0 runs/no-kl --steps 11 15 --out ablation.json
 
 One process, one thread. Whole replies stay under evals/; a broken evaluation goes on where it stopped.
 Letters that end an array's name: S seeds, I questions.
@@ -323,6 +324,35 @@ def copies(records: Sequence[Record], name: str) -> list[tuple[int, int, int]]:
     return found
 
 
+# ---------------------------------------------------------------- the curriculum
+
+CURRICULUM = {
+    "valid proposals": ("propose", "ok"),
+    "learnable tasks": ("propose", "learnable_tasks"),
+    "repeated programs": ("propose", "repeats"),
+    "copied references": ("propose", "copies"),
+    "distinct programs": ("propose", "distinct_programs"),
+    "tokens per proposal": ("propose", "tokens"),
+    "tokens per answer": ("solve", "tokens"),
+    "right answers": ("solve", "ok"),
+    "length pressure": ("solve", "length_pressure"),
+    "KL": ("", "kl"),
+}
+"""What the ablation counts: the role and the name of its number."""
+
+
+def curriculum(run: Path, first: int, last: int) -> dict[str, float | None]:
+    """Means of `CURRICULUM` over the steps `first` to `last`, counted from 1, and over the task types."""
+    lines = [line for line in RunDir.open(run).metrics() if first <= line["step"] + 1 <= last]
+    if len(lines) != last - first + 1:
+        raise SystemExit(f"{run} has {len(lines)} of the steps {first} to {last}")
+    means: dict[str, float | None] = {}
+    for name, (role, number) in CURRICULUM.items():
+        values = [_of_types(line, role, number) if role else line[number] for line in lines if role or number in line]
+        means[name] = float(np.mean(values)) if values else None  # a run without a KL penalty logs none
+    return means
+
+
 # ---------------------------------------------------------------- command line
 
 
@@ -364,6 +394,10 @@ def main() -> None:
     one.add_argument("before")
     one.add_argument("after")
     one.add_argument("--count", type=int, default=3)
+    one = commands.add_parser("curriculum", help="means over some steps: proposals, learnable tasks, lengths")
+    one.add_argument("runs", nargs="+", type=Path)
+    one.add_argument("--steps", nargs=2, type=int, default=(11, 15), metavar=("FIRST", "LAST"))
+    one.add_argument("--out", type=Path)
     one = commands.add_parser("picture", help="draw runs and their evaluations")
     one.add_argument("--arm", action="append", nargs="+", required=True, metavar=("NAME", "RUN"))
     one.add_argument("--json", type=Path, required=True, help="folder of the evaluations")
@@ -389,6 +423,13 @@ def main() -> None:
                 print("|", " | ".join(map(str, (name, Path(path).stem, *row))), "|")
     elif asked.command == "replies":
         print(replies(read(asked.before), read(asked.after), asked.count), end="")
+    elif asked.command == "curriculum":
+        found = {run.name: curriculum(run, *asked.steps) for run in asked.runs}
+        print("| run |", " | ".join(CURRICULUM), "|\n|---" + "|---" * len(CURRICULUM) + "|")
+        for name, means in found.items():
+            print("|", " | ".join([name, *("–" if value is None else f"{value:.3g}" for value in means.values())]), "|")
+        if asked.out:
+            write_json(asked.out, {"steps": list(asked.steps), "runs": found})
     else:
         arms = {name: [Path(run) for run in runs] for name, *runs in asked.arm}
         evaluations = [record for path in sorted(asked.json.glob("*.json")) if "run" in (record := read(path))]

@@ -21,7 +21,6 @@ and length); its special cases, from the installed package.
 from __future__ import annotations
 
 import functools
-import importlib.util
 import json
 import re
 import tempfile
@@ -177,13 +176,6 @@ right answers on a busy machine."""
 Inputs = Sequence[tuple[Any, ...]]  # the arguments of each call
 SLACK = 4096  # bytes that a line may be longer than expected, besides four times its length
 
-# The sandbox's wire format without its caps: right answers hold integers of 100,000 bits and long dicts.
-_spec: Any = importlib.util.find_spec(wire.__name__)
-uncapped: Any = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(uncapped)
-uncapped.SIZE = uncapped.NODES = uncapped.HASHED = uncapped.INT_BITS = 1 << 40
-uncapped.DEPTH = 200
-
 
 class Opinion(NamedTuple):
     """Whether all base inputs, and all inputs, gave the right value; if not, why. `layers`: of its jail."""
@@ -230,7 +222,7 @@ def run_program(
     program: str, entry: str, inputs: Inputs, said: IO[bytes], seconds: float, all_seconds: float = ALL_S, **jail: Any
 ) -> Ended:
     """Run the program in a jail, each call for `seconds`; what `jailed_programs.py` tells of it goes to `said`."""
-    texts = [uncapped.encode(arguments) for arguments in inputs]
+    texts = [wire.encode(arguments, wire.UNCAPPED) for arguments in inputs]
     request = {"program": program, "entry": entry, "inputs": texts, "seconds": seconds, "all_seconds": all_seconds}
     return run_script(SCRIPT, [wire.__file__], request, said, packages=["numpy"], seconds=all_seconds + 10, **jail)
 
@@ -252,7 +244,7 @@ def _first_fault(row: dict[str, Any], halves: list[Inputs], expected: IO[bytes],
                 return place, f"input {place}: {' '.join(map(str, found[1:]))[:200]}"
             if not found or found[0] not in ("v", "h", "o"):
                 return place, f"input {place}: no answer in time"
-            if not oracle.right(arguments, uncapped.parse(answer.decode()), found):
+            if not oracle.right(arguments, wire.parse(answer.decode(), wire.UNCAPPED), found):
                 return place, f"input {place}: wrong"
             place += 1
     return place, "" if read_line(said, SLACK)[:1] == ["end"] else "more answers than inputs"
@@ -270,8 +262,8 @@ def read_line(said: IO[bytes], most: int) -> list[Any]:
     """The next line as parsed JSON, if it has at most `most` bytes; an empty list for what is no line of ours."""
     line = said.readline(most)
     try:
-        found = uncapped.parse(line.decode()) if line.endswith(b"\n") else []
-    except (uncapped.WireError, UnicodeDecodeError):
+        found = wire.parse(line.decode(), wire.UNCAPPED) if line.endswith(b"\n") else []
+    except (wire.WireError, UnicodeDecodeError):
         return []
     return found if type(found) is list else []
 

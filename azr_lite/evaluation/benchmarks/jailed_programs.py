@@ -23,8 +23,6 @@ from typing import Any
 
 import wire  # type: ignore[import-not-found]  # a copy lies beside this file
 
-wire.SIZE = wire.NODES = wire.HASHED = wire.INT_BITS = 1 << 40
-wire.DEPTH = DEPTH = 200
 LONG = 16 << 20  # characters; of a longer value only the digest is told: Mbpp/255 returns 0.9 GB
 
 
@@ -52,7 +50,7 @@ def run(request: dict[str, Any], channel: int) -> None:
         for text in request["inputs"]:
             began = time.monotonic()
             set_alarm()
-            tell_value(channel, space[request["entry"]](*wire.parse(text)))
+            tell_value(channel, space[request["entry"]](*wire.parse(text, wire.UNCAPPED)))
             slowest = max(slowest, time.monotonic() - began)
     except BaseException as error:
         return say(channel, "x", f"{type(error).__name__}: {str(error)[:200]}")
@@ -65,7 +63,7 @@ def tell_value(channel: int, value: Any) -> None:
         exact = plain(value)
         name = "" if type(value) is type(exact) else type(value).__name__
         del value  # a long one is not held three times
-        text = wire.encode(exact)
+        text = wire.encode(exact, wire.UNCAPPED)
     except (TypeError, wire.WireError):
         return say(channel, "o")
     del exact
@@ -79,8 +77,8 @@ def tell_value(channel: int, value: Any) -> None:
 
 def plain(value: Any, level: int = 0) -> Any:
     """The value in builtin types: a Counter as a dict, a numpy number as a number. No class is left that could lie
-    about equality. TypeError for what has no plain form, RecursionError for what is nested deeper than `DEPTH`."""
-    if level > DEPTH:
+    about equality. TypeError for what has no plain form, RecursionError for nesting beyond the cap."""
+    if level > wire.UNCAPPED.depth:
         raise RecursionError("nested too deep")
     if value is None or isinstance(value, bool):
         return value
