@@ -63,8 +63,8 @@ def run(config: Settings, *, dry_run: Flag = False, json: Flag = False, go_on: F
     """Self-play from the start, with the settings of a preset or your own.
 
     Args:
-        dry_run: Run nothing; say what would stop the run (directory, model, memory, disk, processes): exit status 1.
-        json: With --dry-run, print every setting as JSON instead: a file for --preset.
+        dry_run: Run nothing; say what would stop the run: directory, model, memory, disk, processes (exit status 1).
+        json: With --dry-run, print every setting as JSON instead, as a file for --preset or --config.
         go_on: Resume the run where it exists already.
     """
     from azr_lite import loop
@@ -176,7 +176,7 @@ def evaluate(
 
 
 def play(model: Positional[str], options: FlagCreatePairsOff[_options("azr_lite.course.play", "Options")]) -> None:
-    """Watch a model invent, check and solve one task of each type, step by step.
+    """Watch a model invent and solve one task of each type, with every check.
 
     Args:
         model: nano, a run's folder (RUN@12: its step 12), a model's folder, a .gguf file, a hub id.
@@ -235,11 +235,11 @@ def show(
     Args:
         what: A run directory; the name of a logged number, such as solve/deduction/reward; or metrics: all of them.
         step: Self-play step, from 0; not given: the newest.
-        worst: How many, lowest reward first.
-        best: How many, highest reward first.
+        worst: Show this many replies, lowest reward first.
+        best: Show this many replies, highest reward first.
         role: propose or solve.
         type: deduction, abduction, induction, or one of your own.
-        count: How many, without --worst and --best.
+        count: How many replies, where neither --worst nor --best is given.
     """
     if Path(what).exists() or what.startswith((".", "/", "runs/")):
         print(az.Run(what).show(step, worst=worst, best=best, role=role, type=type, count=count))
@@ -301,7 +301,7 @@ def watch(run: RunPath, *, interval: float = 1.0) -> None:
 
 
 def report(runs: Positional[tuple[Path, ...]], *, output: str = "") -> None:
-    """Write one HTML page about a run, or comparing several: no network, 2 MB.
+    """Write one HTML page about a run, or comparing several; it needs no network.
 
     Args:
         runs: Run directories.

@@ -65,7 +65,7 @@ class Config:
 
     # ---- run
     preset: str = "custom"
-    """The preset, or the file of settings (.json, .yaml), to start from. In config.json: only a name."""
+    """The preset, or the file of settings (.json, .yaml), to start from."""
     output_dir: str = ""
     """Run directory; empty: runs/PRESET-seedSEED. An existing one is never reused silently."""
     seed: int = 0
@@ -122,7 +122,7 @@ class Config:
     train_proposer: bool = True
     """Off: proposals are made and solved, but the proposer's rollouts carry no weight."""
     train_solver: bool = True
-    """Off: the same for the solver."""
+    """Off: answers measure tasks, but the solver's rollouts carry no weight."""
     solver_data: Literal["reuse", "separate"] = "reuse"
     """reuse: the Monte-Carlo replies train the solver. separate (paper): they are discarded, tasks are solved anew."""
     induction_inputs: int = 10
@@ -137,7 +137,7 @@ class Config:
 
     # ---- reward
     reward: tuple[str, ...] = ("paper",)
-    """What is added up: paper; module:name, a function of your own; complexity, halstead, distance and surprise of
+    """Terms, added up: paper; module:name, a function of your own; complexity, halstead, distance and surprise of
     valid proposals, each 0 to 1 (code; off in the paper). With a weight: distance=0.1."""
     zero_learnability: Literal["paper", "upstream"] = "paper"
     """Reward of a valid proposal that is always or never solved: 0 (paper) or -0.5 (code)."""
@@ -158,7 +158,7 @@ class Config:
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
     """AdamW with float32 moments (paper), or bitsandbytes' 8-bit ones (GPU only; for full tuning)."""
     learning_rate: float = 1e-6
-    """AdamW, constant (paper: 1e-6, full tuning; adapters want about ten times that)."""
+    """AdamW, constant (paper: 1e-6, full tuning; presets with adapters: 5e-5)."""
     adam_beta2: float = 0.999
     """Second-moment decay (paper: 0.999)."""
     weight_decay: float = 0.01
@@ -179,7 +179,7 @@ class Config:
     """The update reads a prompt once for all its replies: a micro-batch becomes one sequence with a block mask. Exact;
     not for models with sliding windows or recurrent layers."""
     gradient_checkpointing: bool = False
-    """Trade time for activation memory."""
+    """Compute activations twice instead of keeping them: less memory, a third more arithmetic."""
     processes: int = 0
     """Processes of the run; 0: any, on a CPU one per core. On GPUs a launcher starts them (accelerate launch)."""
 
@@ -207,7 +207,7 @@ class Config:
 
     # ---- executor
     cpu_seconds: float = 1.0
-    """CPU time per execution; validation gets half; a second without any ends a sleeper (paper: 10 s wall)."""
+    """CPU seconds per execution; validation gets half. One that uses none for a second is ended (paper: 10 s wall)."""
     memory_mb: int = 256
     """Address space of one execution, MiB."""
     workers: int = 0
@@ -234,7 +234,7 @@ class Config:
     save_every: int = 50
     """Steps between checkpoints; 0: only at the end."""
     save_minutes: float = 2.0
-    """Also save once more than this many minutes of work could be lost, in at most a tenth of the time; 0: never."""
+    """Also save when more than this many minutes of work could be lost, in at most a tenth of the time; 0: never."""
     max_hours: float = 0.0
     """Stop, saved and resumable, before this many hours have passed; 0: no limit."""
     sync_to: str = ""

@@ -160,11 +160,9 @@ def summary_of_finished(path: str | Path, **overrides: Any) -> dict[str, Any] | 
     """The summary of a run that has nothing left to do with these overrides; None where it has."""
     directory = RunDir.open(path)
     old, summary = directory.config(), directory.summary() or {}
-    if not summary.get("finished"):
-        return None
     new, done = old.replace(**overrides), step_of(last_whole_checkpoint(directory.path)) // old.updates_per_step
     told = new.report_to == old.report_to and not foreign_settings(old, new, besides=["output_dir"])
-    is_over = summary["steps"] == done >= new.steps
+    is_over = summary.get("finished") and summary["steps"] == done >= new.steps
     return summary if is_over and told else None
 
 

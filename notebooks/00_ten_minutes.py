@@ -494,7 +494,7 @@ print(
 # %% [markdown]
 # ## The whole step on one page
 #
-# The same objects again, one panel a stage, all about the one task you followed.
+# The same objects again, one panel per stage, all about the one task you followed.
 
 # %%
 said = [

@@ -115,7 +115,7 @@ if executor.level is not Level.FULL:
 #
 # **If you see something else**: macOS and Windows have no [seccomp](glossary.md#seccomp), and so are WEAK; there `Executor()` refuses to run
 # model programs until you write `allow_weak=True`, as this cell did. Everything in this notebook was written by us, so that is safe here.
-# `azr-lite doctor --sandbox` attacks your machine with the whole suite and prints a line an attack.
+# `azr-lite doctor --sandbox` attacks your machine with the whole suite and prints one line per attack.
 #
 # ## One honest program, and what comes back
 
@@ -164,7 +164,7 @@ print(
 # %% [markdown]
 # ## Exercise 1: judge without telling (2 points, 6 minutes; difficulty 2 of 5, importance 5 of 5)
 # [Abduction](glossary.md#abduction): the solver offers an input, and is right when the program turns it into the gold output. Write the
-# judge. `run(program, inputs)` runs a program on a list of argument tuples, and gives one `Outcome` an input
+# judge. `run(program, inputs)` runs a program on a list of argument tuples, and gives one `Outcome` per input
 # (`.ok`, `.kind`, `.value`). Compare values with `package_compare(a, b)`, the package's own `compare`,
 # which you will write in Exercise 4.
 
@@ -481,7 +481,7 @@ for name, program in SHIFTY.items():
 
 # %% [markdown]
 # ## Exercise 5: two worlds, one verdict (3 points, 12 minutes; difficulty 4 of 5, importance 5 of 5)
-# Write the judge of determinism. It gets one list of outcomes a world, in the order of the inputs. Give a
+# Write the judge of determinism. It gets one list of outcomes per world, in the order of the inputs. Give a
 # `Validation(ok, outputs, reason, detail, index)`:
 #
 # * The first input that failed in the **first** world decides: `Validation(False, (), outcome.kind, "", index)`. (`"infra"` is no failure here. It marks
@@ -538,7 +538,7 @@ print(verdict([Outcome("ok", 1)], [Outcome("timeout")]).reason)
 
 # %% [markdown]
 # ## Fast enough?
-# Safety that costs a second a program would be switched off. A step of the paper's size asks for thousands of executions. Starting a
+# Safety that costs a second per program would be switched off. A step of the paper's size asks for thousands of executions. Starting a
 # fresh Python for each is the obvious way; forking a child from the prepared zygote is cheaper; and inputs that share one reward
 # may share one child.
 
@@ -671,7 +671,7 @@ widgets.explore(
 # 6. **Values that are true and useless.** The sandbox guards the reward's *mechanics*. A proposer that only ever asks trivial questions
 #    breaks no rule here; that is the business of [notebook 03](03_rewards.ipynb).
 #
-# Who needs more puts the whole trainer into a virtual machine.
+# For stronger isolation, run the whole trainer in a virtual machine.
 
 # %%
 executor.close()

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 03; means and standard deviations.
 #
-# **Budget:** 16 minutes to read (3,248 words); 5 exercises (10 points, about 37 minutes); 6 seconds and 152 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 16 minutes to read (3,262 words); 5 exercises (10 points, about 37 minutes); 6 seconds and 152 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #
@@ -124,7 +124,7 @@ for b in (0.0, 0.92, 5.0):
 
 # %% [markdown]
 # **What you should see.** The same mean gradient three times. The variance of one draw differs by a factor of three thousand: smallest with b
-# near the mean pay (0.91), largest with 5.
+# near the mean pay (0.91, by sum 0.5 · 0.9 + 0.3 · 1.0 + 0.2 · 0.8), largest with 5.
 #
 # So a baseline that does not depend on the reply costs nothing in truth and saves much noise. All of this notebook is about **which**
 # baseline, measured over **which** replies, and what one divides by.

@@ -23,7 +23,7 @@
 #
 # **Before this:** notebook 06; what a linear map in PyTorch is.
 #
-# **Budget:** 14 minutes to read (2,752 words); 4 exercises (6 points, about 22 minutes); 22 seconds and 711 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 14 minutes to read (2,759 words); 4 exercises (6 points, about 22 minutes); 22 seconds and 711 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-12-01.
 #
@@ -259,12 +259,12 @@ figures.show(
 # **What you should see.** Of an update as large as a ten-thousandth of the weights nearly nothing arrives; at a thousandth four fifths are lost; at a
 # hundredth a sixth. In the first two rows most weights do not move at all: half a step of bfloat16 is more than their share of the update.
 #
-# Self-play's updates are small: a learning rate of 1e-5 and a few hundred steps. Three consequences, all of them in this package:
+# Self-play's updates are small: a learning rate of 5e-5 and a hundred steps. Three consequences, all of them in this package:
 #
 # * adapters are kept in float32, whatever the base is ([notebook 09](09_scaling.ipynb) meets the same reason for full tuning);
 # * publish the adapter itself where you can; merge once, at the end, and evaluate *the merged model*;
-# * never merge and un-merge in the loop. vLLM, a separate engine that samples replies faster ([notebook 09](09_scaling.ipynb)), wants merged weights
-#   at each step, and the usual way adds the update and subtracts it again:
+# * never merge and un-merge in the loop. A vLLM server, a separate process that samples replies faster ([notebook 09](09_scaling.ipynb)), takes merged
+#   weights only; the usual way adds the update at each step and subtracts it again:
 
 # %% tags=["hide-input"]
 def round_trips(rounds, size):
@@ -305,8 +305,7 @@ figures.show(
 
 # %% [markdown]
 # **What you should see.** The weights that nobody trains move, and the more the adapter has learnt, the further. This is numpy with random matrices, no measurement
-# of a model. `azr_lite` writes the frozen base back bit for bit after each hand-over to vLLM (`adapters.protect_frozen_weights`), and refuses
-# vLLM over a 4-bit base altogether.
+# of a model. So `azr_lite` refuses adapters with a vLLM server. vLLM on the same GPU gets the adapter as it is, one file per step; no weight of the base changes.
 
 # %% [markdown]
 # ## 3. Plan before you rent
@@ -446,7 +445,7 @@ for advice in az.plan("lora-3b-24gb", gpu="16GB").advice:
     print(" ", advice.text)
 
 # %% [markdown]
-# **What you should see.** Memory falls with the chunk, and the estimated time of a step rises. 64 misses by more than a gigabyte.
+# **What you should see.** Memory falls with the chunk, and the estimated time of a step rises. 64 misses by two and a half gigabytes.
 # The planner's own list begins with what costs only time and ends with what costs learning or money.
 #
 # `.fits` looks at both peaks. Where the update is the larger one, the chunk does not help at all.
@@ -957,7 +956,7 @@ print("\n".join(card.splitlines()[:24]))
 #
 # **To go on thinking**
 #
-# * LoRA's learning rate here is ten times that of full tuning. Which part of the formula B·A·α/r could make larger steps harmless, and which dangerous?
+# * LoRA's learning rate in section 4 is ten times that of full tuning. Which part of the formula B·A·α/r could make larger steps harmless, and which dangerous?
 # * With `--roles split`, proposer and solver are two adapters on one base. What would they no longer share?
 # * Section 5 compares with the untrained model. Which of its four sets is closest to what was trained,
 #   and what would you ask next if one of them fell?

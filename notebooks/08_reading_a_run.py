@@ -22,7 +22,7 @@
 #
 # **Before this:** notebooks 03 to 06.
 #
-# **Budget:** 15 minutes to read (2,934 words); 9 exercises (12 points, about 35 minutes); 4 seconds and 154 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 15 minutes to read (2,936 words); 9 exercises (12 points, about 35 minutes); 4 seconds and 154 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #
@@ -732,7 +732,7 @@ show(
 
 # %% [markdown]
 # **What you should see.** In deduction and abduction a wide gap at k = 1 that nearly closes at k = 32. Given 32 tries, the untrained model solves nearly as
-# many problems: 7 points fewer in deduction, 2 in abduction. Induction hardly differs anywhere.
+# many problems: 7.5 points fewer in deduction, 1.5 in abduction. Induction hardly differs anywhere.
 #
 # The curve of one model can only rise with k. One that falls means a wrong formula.
 #

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 07.
 #
-# **Budget:** 13 minutes to read (2,630 words); 5 exercises (10 points, about 44 minutes); 5 seconds and 138 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 13 minutes to read (2,581 words); 5 exercises (10 points, about 44 minutes); 5 seconds and 138 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #
@@ -249,7 +249,7 @@ figures.show(
 #
 # For the backward pass, each layer keeps what it needs of every token: per token about `2·(4·intermediate + 12·hidden)` bytes in 16-bit arithmetic
 # (14 instead of 12 in full tuning, whose sum of all layers' outputs, the *residual stream*, is in float32). The layer that is being differentiated needs room to work besides.
-# [Gradient checkpointing](glossary.md#gradient-checkpointing) keeps only one vector of `hidden` numbers a layer, and computes the rest again, layer by layer,
+# [Gradient checkpointing](glossary.md#gradient-checkpointing) keeps only one vector of `hidden` numbers per layer, and computes the rest again, layer by layer,
 # when it is needed. By hand for 7B and one sequence of the paper's longest length, prompt 6,144 and reply 8,096:
 
 # %% tags=["hide-input"]
@@ -345,7 +345,7 @@ for size, shape in MODELS.items():
     # vLLM's share of a card, less its own copy of the weights
     room = 0.4 * 80e9 - 2 * shape.parameters - course.VLLM_OVERHEAD
     print(
-        f"{size:>3}: {a_token / 1024:4.0f} KiB a token, {a_token * 14240 / 1e9:4.2f} GB for a "
+        f"{size:>3}: {a_token / 1024:4.0f} KiB per token, {a_token * 14240 / 1e9:4.2f} GB for a "
         "longest sequence; "
         f"{room / a_token / 14240:4.1f} fit into what vLLM has left of 32 GB"
     )
@@ -361,7 +361,7 @@ for size, shape in MODELS.items():
 # | remedy | cuts or shrinks | costs |
 # |---|---|---|
 # | [LoRA](glossary.md#lora) | gradients, moments, masters | a low-rank update; a frozen base is in memory |
-# | QLoRA | the frozen base as well | slow decoding; no vLLM |
+# | QLoRA | the frozen base as well | slow decoding by transformers; vLLM holds a 16-bit copy of the base |
 # | 8-bit AdamW | moments: 8 → 2 bytes | bitsandbytes; coarser moments |
 # | [sharding](glossary.md#sharding): ZeRO-1, 2, 3, FSDP2 | moments; + gradients; + weights, each over n GPUs | traffic between the GPUs at each step |
 # | gradient checkpointing | activations | a third more arithmetic |
@@ -456,7 +456,7 @@ def remedy(axis, model, tuning, optimizer, gpus, card, vllm):
         left += wide
     axis.axvline(plan.usable_gb, color="black", linestyle="dashed")
     axis.set_xlim(0, 1.05 * max(plan.usable_gb, left.max()))
-    axis.set_xlabel("GB a GPU (dashed: usable)")
+    axis.set_xlabel("GB per GPU (dashed: usable)")
     axis.set_title(
         f"{model} {tuning} {optimizer.removeprefix('adamw_')}\n{gpus} × {card}: "
         f"{'fits' if plan.fits else 'DOES NOT FIT'} (planned)",
@@ -475,7 +475,7 @@ start = {
 }
 widgets.explore(
     remedy,
-    "Planned GB a GPU for full tuning of 7B: one GPU does not fit, eight-bit moments lower the "
+    "Planned GB per GPU for full tuning of 7B: one GPU does not fit, eight-bit moments lower the "
     "peak, eight sharded GPUs fit with room.",
     static=[start, {**start, "optimizer": "adamw_8bit"}, {**start, "gpus": 8}],
     size=(3.1, 2.7),
@@ -493,7 +493,7 @@ widgets.explore(
 # that the arithmetic reads. Over eight GPUs it is only two layers and the head, gathered whole at any moment.
 #
 # With sliders, try LoRA on 1, then 8 GPUs. Nothing shrinks: adapters are copied (DDP), so more GPUs buy speed, not room. And QLoRA
-# with vLLM is refused, with the reason.
+# saves less than it promises: vLLM holds the base in 16 bits all the same.
 #
 # Which to choose? The planner can ask for you. What does it advise to somebody with 7B and a single 80 GB card?
 
@@ -517,8 +517,7 @@ print(
 
 # %% [markdown]
 # **What you should see.** Each change was planned again by itself, what costs least first. On one such card LoRA fits; with all weights it takes four of
-# them. QLoRA, smaller than LoRA, is no help as it stands: it must do without vLLM, and transformers reads the prompts of a whole chunk of 64 at once. (With
-# `generation_chunk=32` as well it fits.) In the table: one line a preset, from one small GPU to eight large ones. Planned, not measured.
+# them. In the table: one line per preset, from one small GPU to eight large ones. Planned, not measured.
 #
 # A `!` in the table means "does not fit". No preset has one on its own card.
 
@@ -573,7 +572,7 @@ for value in (1.0, -0.5):
 # several: a right answer is worth much on a process with hard prompts, and little on one with easy prompts. That is a baseline per process: **another algorithm**, and
 # one that changes with the number of GPUs.
 #
-# With many replies a process and prompts dealt at random the points come close to the diagonal. The mistake hides in large batches
+# With many replies per process and prompts dealt at random the points come close to the diagonal. The mistake hides in large batches
 # and bites in small ones.
 #
 # ### Exercise 4: put statistics together (3 points, 12 minutes; difficulty 3 of 5, importance 4 of 5)
@@ -583,7 +582,7 @@ for value in (1.0, -0.5):
 
 # %% tags=["exercise"]
 def pooled(counts, means, stds):
-    """(mean, std) of all numbers together. Three lists of equal length, one entry a process; std:
+    """(mean, std) of all numbers together. Three lists of equal length, one entry per process; std:
     divided by n, not n − 1.
 
     Example: pooled([1, 1], [1.0, -1.0], [0.0, 0.0]) is (0.0, 1.0): one number each, 1 and -1.
@@ -616,7 +615,7 @@ check.pooled(pooled)
 pooled = check.use(pooled, fallback=numerics.pooled)
 
 mean, std = pooled([len(p) for p in parts], [p.mean() for p in parts], [p.std() for p in parts])
-print(f"from three numbers a process: mean {mean:.4f}, std {std:.4f}")
+print(f"from three numbers per process: mean {mean:.4f}, std {std:.4f}")
 print(f"from all rewards:             mean {rewards.mean():.4f}, std {rewards.std():.4f}")
 print(
     f"mean of the processes' stds:  std {np.mean([p.std() for p in parts]):.4f}   (not the same "
@@ -717,7 +716,11 @@ print(f"... {len(settings.splitlines())} lines in all\n{said}")
 # %%
 import textwrap
 
-for words in (["--micro-batch-size", "5"], ["--tuning", "qlora"], ["--learning-rte", "1e-6"]):
+for words in (
+    ["--updates-per-step", "7"],
+    ["--tuning", "lora", "--generation", "vllm-server"],
+    ["--learning-rte", "1e-6"],
+):
     _, said = command("run", "--preset", "full-7b-8x80gb", *words, "--dry-run")
     print("$ azr-lite run --preset full-7b-8x80gb", *words, "--dry-run")
     print(textwrap.fill(" ".join(said.replace("│", " ").replace("─", "").split())[:330], 100), "\n")
@@ -727,7 +730,7 @@ for words in (["--micro-batch-size", "5"], ["--tuning", "qlora"], ["--learning-r
 #
 # **If you see something else**: `No module named 'tyro'` means that only numpy and matplotlib are here; `pip install azr-lite`.
 #
-# Then the **run**. One process a GPU; `accelerate launch` starts them, and a launch file tells it how weights are kept:
+# Then the **run**. One process per GPU; `accelerate launch` starts them, and a launch file tells it how weights are kept:
 #
 # ```bash
 # accelerate launch --config_file $(azr-lite launch-file fsdp2) --num_processes 8 \
@@ -759,14 +762,14 @@ for name, lines in files.items():
     )
 
 # %% [markdown]
-# **What you should see.** `ddp`: nothing but a number of processes: whole copies, averaged gradients; for adapters. `fsdp2`: one unit a decoder layer, resharded after each forward
+# **What you should see.** `ddp`: nothing but a number of processes: whole copies, averaged gradients; for adapters. `fsdp2`: one unit per decoder layer, resharded after each forward
 # pass, and checkpoints that `from_pretrained` reads. `zero3`: the same idea by DeepSpeed. Activation checkpointing is off in the file, because
 # `config.gradient_checkpointing` decides; two switches for one thing would fight.
 #
-# The files are in `azr_lite/launch`. Copy one and change it; `accelerate launch --config_file` takes any path.
+# The files are in `azr_lite/train/launch`. Copy one and change it; `accelerate launch --config_file` takes any path.
 #
-# What has been *checked* of this: two processes on CPUs, whole runs, kills and resumes; under FSDP2 on CPUs the result equals one process to rounding
-# (`test_weights_cut_by_fsdp_learn_the_same`). On GPUs, over NCCL, with vLLM, with ZeRO-3, over several machines: not measured. The docs keep the list.
+# What has been *checked* of this, on CPUs: runs, kills and resumes of two processes; FSDP2, ZeRO-3 and vLLM themselves. On GPUs, over NCCL, over several
+# machines: not measured. [The list](https://github.com/azr-lite/azr-lite/blob/main/docs/how-to/many_gpus.md#what-was-checked).
 
 # %% [markdown]
 # ## 7. Hours and money, with their assumptions
@@ -806,20 +809,14 @@ for name in ("lora-1.5b-16gb", "lora-3b-24gb", "full-3b-80gb", "full-7b-8x80gb",
 #
 # Hours leave out seeding and evaluation; eight GPUs cost eight times their hours.
 #
-# Is the estimate any good? Two published numbers can be held against it. The authors report about 263 s per step for 3B on two A100 (their issue 13); a community
-# branch about 850 s per step for 3B QLoRA on 16 GB.
+# Is the estimate any good? One published number can be held against it: the authors report about 263 s per step for 3B on two A100 (their issue 13).
 
 # %%
-for name, published in (("paper-3b", 263), ("qlora-3b-16gb", 850)):
-    plan = az.plan(name, gpu=course.natural_gpu(az.preset(name)))
-    print(
-        f"{name:14}: estimated {plan.step_seconds:4.0f} s per step, published {published} s: "
-        f"{plan.step_seconds / published:.1f} times"
-    )
+plan = az.plan("paper-3b", gpu=course.natural_gpu(az.preset("paper-3b")))
+print(f"estimated {plan.step_seconds:.0f} s per step, published 263 s")
 
 # %% [markdown]
-# **What you should see.** Both estimates are a quarter too short, and neither compares quite the same thing: batches, reply lengths and cards
-# differ. Trust such estimates to a factor of two.
+# **What you should see.** The estimate is a fifth too short; the reply lengths that it assumes are a guess. Trust such estimates to a factor of two.
 # A real answer costs ten minutes: start the run with `--steps 2` on the machine you mean to rent, and read `timing.jsonl`.
 
 # %% [markdown]

@@ -16,13 +16,13 @@
 #
 # **You will be able to**
 #
-# * add a task type in under 60 lines;
+# * add a task type in about 60 lines;
 # * test it;
 # * report it.
 #
 # **Before this:** notebooks 01 to 03.
 #
-# **Budget:** 11 minutes to read (2,188 words); 5 exercises (9 points, about 35 minutes); 10 seconds and 116 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 11 minutes to read (2,183 words); 5 exercises (9 points, about 35 minutes); 10 seconds and 116 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #
@@ -284,7 +284,7 @@ lines = sum(
 print(f"a task type of {lines} lines; registered as {mine.name!r}")
 
 # %% [markdown]
-# **What you should see**: a number under 60. `register_task_type` makes the task type known to everything else under its name.
+# **What you should see**: a number near 60. `register_task_type` makes the task type known to everything else under its name.
 #
 # **If you see something else**: an error that two task types have one name means that another class was registered before; restart the kernel.
 #
@@ -463,7 +463,7 @@ figures.show(
 # %% [markdown]
 # **What you should see**: the solver's line rises with skill. The proposer's has a hump: at skill 0 almost nothing is ever solved, at skill 1 everything is,
 # and neither teaches ([notebook 03](03_rewards.ipynb)). It stays low all along, because about one proposal in five raises no error, and costs −1: see `reason/no_error`, our
-# own reason code, counted in the log like any other (so many a step, of 8 proposals; the other columns are means).
+# own reason code, counted in the log like any other (its mean per step, of 8 proposals).
 #
 # **If you see something else**: with few steps (profile `ci`) the hump may move by one point. At skill 0 the policy still guesses among fifteen names.
 

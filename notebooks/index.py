@@ -29,7 +29,7 @@
 # | 07 | [LoRA self-play on one GPU](07_lora.ipynb) | plan memory; say what the numbers of a real model's run allow; launch, watch, stop and resume a run; publish an adapter | 4 (6) | 22 s, 711 MiB | torch |
 # | 08 | [Reading a run](08_reading_a_run.ipynb) | diagnose collapse, hacking and plateaus; compare base and trained models with intervals; find the paper's findings in your own run | 9 (12) | 4 s, 154 MiB | the core package, matplotlib |
 # | 09 | [Scaling to 3B–14B full fine-tuning](09_scaling.ipynb) | do the memory arithmetic; choose between LoRA, 8-bit Adam, FSDP, ZeRO and vLLM; go headless on many GPUs | 5 (10) | 5 s, 138 MiB | the core package, matplotlib |
-# | 10 | [Make it yours](10_make_it_yours.ipynb) | add a task type in under 60 lines; test it; report it | 5 (9) | 10 s, 116 MiB | numpy, matplotlib |
+# | 10 | [Make it yours](10_make_it_yours.ipynb) | add a task type in about 60 lines; test it; report it | 5 (9) | 10 s, 116 MiB | numpy, matplotlib |
 # <!-- /header -->
 
 # %% [markdown]

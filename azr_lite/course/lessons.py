@@ -121,7 +121,7 @@ COURSE: tuple[Lesson, ...] = (
         "choose between LoRA, 8-bit Adam, FSDP, ZeRO and vLLM",
         "go headless on many GPUs"), light=False),
     Lesson("10_make_it_yours", "Make it yours", "notebooks 01 to 03", (
-        "add a task type in under 60 lines", "test it", "report it")),
+        "add a task type in about 60 lines", "test it", "report it")),
 )  # fmt: skip
 
 

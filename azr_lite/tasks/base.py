@@ -45,7 +45,7 @@ class TaskType(ABC):
     known.
 
     Examples:
-        ``azr_lite.course.example_tasks.ErrorPrediction`` is one in 60 lines.
+        ``azr_lite.course.example_tasks.ErrorPrediction`` is one in 40 lines.
     """
 
     name: ClassVar[TaskTypeName]
