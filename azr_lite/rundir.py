@@ -160,7 +160,7 @@ class RunDir:
         """The lines of one log, in order; RunDirectoryError where it is missing or damaged."""
         log = Log(self.path / name)
         if not log.path.exists():
-            raise RunDirectoryError(f"{log.path} is missing: no step was made yet, or only a sample of the run was kept")
+            raise RunDirectoryError(f"{log.path} is missing: no step was made yet, or only a sample was kept")
         yield from log.lines()
 
     def metrics(self) -> list[dict[str, Any]]:
