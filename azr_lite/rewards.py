@@ -263,7 +263,7 @@ def _own_parts(name: str, reward: RewardFunction, reply: Reply) -> Mapping[str, 
     except Exception as error:
         raise ConfigError(f"{about} failed: {cause(error)}; {MEND}") from error
     named = isinstance(parts, Mapping) and all(isinstance(part, str) and part and "/" not in part for part in parts)
-    if not named or not all(isinstance(value, Real) and abs(value) < 1e300 for value in parts.values()):
+    if not named or not all(isinstance(value, Real) and abs(value) < 1e30 for value in parts.values()):
         raise ConfigError(f"{about} gave {parts!r:.200}; return named finite numbers, as {{'accuracy': 1.0}}; {MEND}")
     return {part: float(value) for part, value in parts.items()}
 

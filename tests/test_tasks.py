@@ -451,7 +451,7 @@ def test_what_is_no_verdict_is_one_rejection(executor, monkeypatch, judge):
     monkeypatch.setattr(type(get_task_type("deduction")), "judge", judge)
     (found,) = Verifier(executor, RULES).judge([(PAIR, Answer(value=1))])
     assert (found.ok, found.score, found.reason) == (False, 0.0, Reason.INTERNAL)
-    assert "score 5.0 is not between 0 and 1" in found.detail or "judge gave" in found.detail
+    assert "score 5.0 is not between 0 and 1" in found.detail or "lambda> gave" in found.detail
 
 
 def test_a_verdict_counted_with_numpy_is_plain():
