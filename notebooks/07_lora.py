@@ -92,7 +92,7 @@ profile = profile(PROFILE)
 # learned. Three kinds of numbers stand in it, and each says which it is:
 #
 # * **computed here**: LoRA's algebra, and a short LoRA run of the embedded nano model;
-# * **recorded on a CPU**: LoRA runs of Qwen2.5-Coder-0.5B, half a billion weights, on two CPU cores
+# * **recorded on a CPU**: LoRA runs of Qwen2.5-Coder-0.5B, half a billion weights, each on one CPU core
 #   (section 5; what was promised before the first of them began stands in the
 #   [protocol](../docs/explanation/real_model.md));
 # * **planned, not measured**: everything about memory and time on GPUs. The planner counts bytes from
