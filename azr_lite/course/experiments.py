@@ -120,12 +120,13 @@ Induction cannot be played alone: its proposals start from programs of the other
 ALL_ARMS = {**ARMS, **ABLATIONS}
 
 
-def play_arm(arm: str, seed: int, folder: str, threads: int, overrides: dict[str, Any]) -> str:
-    """One run in a process of its own (spawned); returns its run directory. A finished one is not repeated.
+def play_arm(arm: str, seed: int, folder: str, overrides: dict[str, Any]) -> str:
+    """One run in a process of its own (spawned), with one thread; returns its run directory. A finished one is not
+    repeated.
 
     What the run prints goes to a file beside its directory: the parent's output stays one table or one JSON text.
     """
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ["OMP_NUM_THREADS"] = "1"
     path = Path(folder) / run_name(arm, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(path.name + ".log").open("a") as log:
@@ -134,7 +135,7 @@ def play_arm(arm: str, seed: int, folder: str, threads: int, overrides: dict[str
 
     from azr_lite.loop import resume, run
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     settings = {**ALL_ARMS[arm], **overrides}
     name = settings.pop("control", None)
     settings["steps"] = round(settings.pop("budget", 1.0) * settings.get("steps", preset("nano").steps))
@@ -165,14 +166,12 @@ def compare_arms(
     unknown = [arm for arm in arms if arm not in ALL_ARMS]
     if unknown:
         raise ConfigError(f"there is no arm {unknown[0]!r}; known: {', '.join(ALL_ARMS)}")
-    cores = cores_here()
-    jobs = jobs or cores
+    jobs = jobs or cores_here()
     work = [(arm, seed) for seed in seeds for arm in arms]
     started, paths = time.perf_counter(), {}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
-        threads = max(1, cores // jobs)
-        futures = {pool.submit(play_arm, arm, seed, str(folder), threads, overrides): (arm, seed) for arm, seed in work}
+        futures = {pool.submit(play_arm, arm, seed, str(folder), overrides): (arm, seed) for arm, seed in work}
         for done, future in enumerate(as_completed(futures), start=1):
             arm, seed = futures[future]
             if future.exception() is not None:
