@@ -325,7 +325,7 @@ check.cache_bytes_per_token(cache_bytes_per_token)
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# Qwen2.5-Coder-7B has 28 heads that ask and 4 heads of keys and values: seven questions share one key. Which number belongs in a *cache*?
+# Qwen2.5-Coder-7B has 28 query heads and 4 heads of keys and values: seven queries share one key. Which number belongs in a *cache*?
 # </details>
 # <details><summary>Solution</summary>
 #
