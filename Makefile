@@ -30,7 +30,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # vLLM, DeepSpeed and FSDP2 themselves, on a CPU, each in an environment of its own (some GB, a quarter of an hour; not part of make test).
 # ARGS="zero3": one of vllm, fsdp2, zero3. ENGINES_DIR: where the environments are kept.

@@ -13,6 +13,15 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHARED = Path(__file__).parents[2] / "shared"
+LONGEST = {
+    "test_processes", "test_notebooks_run", "test_course_experiments", "test_trainer_processes", "test_trainer_resume", "test_course_grade",
+    "test_degraded", "test_command", "test_notebooks_light", "test_loop", "test_oracle", "test_soak", "test_companions", "test_examples",
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first (make test keeps this order), so that the workers end together."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 @pytest.fixture(scope="session")

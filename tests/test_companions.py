@@ -76,6 +76,7 @@ def test_who_set_the_threads_has_decided(machine):
     machine(4, OMP_NUM_THREADS="3")
     assert companions.choose(preset("nano"))[:2] == (1, 0)
     assert companions.choose(preset("nano", processes=2))[:2] == (2, 1)
+    assert companions.choose(preset("smoke", processes=1))[:2] == (1, 3), "of four cores"
 
 
 def test_a_quota_counts_and_no_quota_does_not(monkeypatch):

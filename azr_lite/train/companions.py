@@ -78,7 +78,8 @@ def choose(config: Config) -> tuple[int, int, str]:
     with one thread; a real model uses the cores that are left over with more.
     """
     cores = usable_cores()
-    if not config.processes and (wanted := os.environ.get("OMP_NUM_THREADS")):
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted and not config.processes:
         return 1, 0, f"one process, its threads as OMP_NUM_THREADS says: {wanted}"
     room = _processes_in_memory(config)
     count, why = min(cores, room), _times(cores, "core") + f", memory for {room}" * (room < cores)
@@ -86,7 +87,8 @@ def choose(config: Config) -> tuple[int, int, str]:
         count, why = config.processes if config.processes <= cores else 1, "as set"
     while count > 1 and not _splits(config, count):
         count, why = count - 1, f"{_times(cores, 'core')}, and the batch splits no further"
-    threads = 1 if config.model == "nano" else max(1, cores // count)
+    own = 1 if config.model == "nano" else max(1, cores // count)
+    threads = min(own, int(wanted)) if wanted.isdigit() else own
     return count, threads, f"{_times(count, 'process')} of {_times(threads, 'thread')}: {why}"
 
 
