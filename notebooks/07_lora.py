@@ -23,7 +23,7 @@
 #
 # **Before this:** notebook 06; what a linear map in PyTorch is.
 #
-# **Budget:** 14 minutes to read (2,759 words); 4 exercises (6 points, about 22 minutes); 22 seconds and 711 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 14 minutes to read (2,760 words); 4 exercises (6 points, about 22 minutes); 22 seconds and 711 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-12-01.
 #
@@ -92,7 +92,7 @@ profile = profile(PROFILE)
 # learned. Three kinds of numbers stand in it, and each says which it is:
 #
 # * **computed here**: LoRA's algebra, and a short LoRA run of the embedded nano model;
-# * **recorded on a CPU**: LoRA runs of Qwen2.5-Coder-0.5B, half a billion weights, on two CPU cores
+# * **recorded on a CPU**: LoRA runs of Qwen2.5-Coder-0.5B, half a billion weights, each on one CPU core
 #   (section 5; what was promised before the first of them began stands in the
 #   [protocol](../docs/explanation/real_model.md));
 # * **planned, not measured**: everything about memory and time on GPUs. The planner counts bytes from

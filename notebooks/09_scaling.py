@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 07.
 #
-# **Budget:** 13 minutes to read (2,581 words); 5 exercises (10 points, about 44 minutes); 5 seconds and 138 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 13 minutes to read (2,580 words); 5 exercises (10 points, about 44 minutes); 5 seconds and 138 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #
@@ -325,7 +325,7 @@ check.cache_bytes_per_token(cache_bytes_per_token)
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# Qwen2.5-Coder-7B has 28 heads that ask and 4 heads of keys and values: seven questions share one key. Which number belongs in a *cache*?
+# Qwen2.5-Coder-7B has 28 query heads and 4 heads of keys and values: seven queries share one key. Which number belongs in a *cache*?
 # </details>
 # <details><summary>Solution</summary>
 #

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from azr_lite.cli import COMMANDS
-from azr_lite.config import Config, list_settings
+from azr_lite.config import CHANGEABLE_ON_RESUME, Config, list_settings
 from azr_lite.course.checks import exercises
 from azr_lite.course.lessons import COURSE, colab
 from azr_lite.metrics import METRICS
@@ -51,6 +51,11 @@ def test_every_setting_is_there_with_its_default_and_meaning(pages):
     for _, name, meaning in list_settings():
         assert f"`{fields[name].default!r}`" in rows[name]
         assert " ".join(meaning.split()) in rows[name]
+
+
+def test_what_a_resumed_run_may_change_is_all_told(pages):
+    told = pages["how-to/long_runs.md"].split("A resumed run may change")[1].split("Nothing else")[0]
+    assert set(re.findall(r"`(\w+)`", told)) == set(CHANGEABLE_ON_RESUME)
 
 
 def test_every_preset_number_has_its_reason(pages):

@@ -20,6 +20,7 @@ from tests.benchmarks.real_model import (
     as_text,
     compare,
     copies,
+    curriculum,
     differences,
     learnable_tasks,
     markdown,
@@ -207,6 +208,10 @@ def test_the_picture_draws_runs_and_their_evaluations(tmp_path, monkeypatch):
     paths = [tmp_path / "r0", tmp_path / "r1"]
     assert valid_share(paths[0]) == [50, 50]
     assert learnable_tasks(paths[0]) == pytest.approx([8, 8])
+    assert [curriculum(paths[1], *steps)["tokens per answer"] for steps in ((1, 2), (2, 2))] == [22, 24]
+    assert curriculum(paths[0], 1, 1)["KL"] is None, "none was logged"
+    with pytest.raises(SystemExit, match="2 of the steps 1 to 3"):
+        curriculum(paths[0], 1, 3)
     after = [record(run="r0", step=2, a="slf 1 1", b="--f 1 1"), record(run="r1", step=2, a="slf 1 1", b="slf 1 1")]
     early = record(run="r0", step=1, a="--f 1 1", b="--f 1 1")
     arms = {"self-play": paths, "shuffled rewards": paths[:1]}

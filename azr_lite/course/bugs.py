@@ -220,9 +220,9 @@ def symptoms(path: Path) -> dict[str, dict[str, float]]:
 def main() -> None:
     """Run every bug once, beside a healthy run."""
     parser = argparse.ArgumentParser(prog="python -m azr_lite.course.bugs", description=main.__doc__)
-    parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, default=Path("runs/bugs"))
+    parser.add_argument("--steps", type=int, default=25, help="self-play steps of each run")
+    parser.add_argument("--seed", type=int, default=0, help="of every run")
+    parser.add_argument("--folder", type=Path, default=Path("runs/bugs"), help="where the runs go")
     parser.add_argument("--keep", type=Path, help="also keep metrics and some rollouts of each run here")
     given = parser.parse_args()
     report = {}

@@ -48,7 +48,7 @@ def slides(source: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m azr_lite.course.slides", description="Slides of the course.")
     parser.add_argument("numbers", nargs="*", help="such as 03; all where none is named")
-    parser.add_argument("--folder", type=Path, default=Path("build/slides"))
+    parser.add_argument("--folder", type=Path, default=Path("build/slides"), help="where the slides go")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     for lesson in COURSE:
