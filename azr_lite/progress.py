@@ -205,6 +205,13 @@ def _table(tracker: str, replies: Sequence[Mapping[str, Any]]) -> dict[str, Any]
 BARS = "▁▂▃▄▅▆▇█"
 
 
+class _Console(Console):
+    """Falls silent where nobody reads it any more (``azr-lite run | head``); rich's own ends the program."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
 class Reporter:
     """Tells of a run: prints for people, keeps its logs, sends to trackers. A `quiet` one tells nothing.
 
@@ -217,7 +224,7 @@ class Reporter:
     ) -> None:
         self.config, self.directory, self.quiet, self.callbacks = config, directory, quiet, callbacks
         plain = {"force_jupyter": False, "force_terminal": False} if Console().is_jupyter else {}  # one output, not 20
-        self.console = Console(highlight=False, **plain)
+        self.console = _Console(highlight=False, **plain)
         self.trackers = Trackers(config, directory, self.facts)
         self._printed = -math.inf  # when the last step line was printed
         self.failed: ConfigError | None = None  # what a callback did; none is called any more

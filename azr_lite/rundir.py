@@ -160,7 +160,8 @@ class RunDir:
         """The lines of one log, in order; RunDirectoryError where it is missing or damaged."""
         log = Log(self.path / name)
         if not log.path.exists():
-            raise RunDirectoryError(f"{log.path} is missing: no step was made yet, or only a sample was kept")
+            why = "the run has not reached its first step, or only a sample of it was kept"
+            raise RunDirectoryError(f"{log.path} is missing; {why}")
         yield from log.lines()
 
     def metrics(self) -> list[dict[str, Any]]:

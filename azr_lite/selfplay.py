@@ -20,7 +20,7 @@ from typing import Any
 from azr_lite.advantages import split_into_updates, with_advantages, with_weights_and_padding
 from azr_lite.buffer import Buffers, sample_unlike, task_key
 from azr_lite.config import PER_PROMPT, Config
-from azr_lite.errors import ConfigError
+from azr_lite.errors import MEND, ConfigError, cause
 from azr_lite.metrics import step_metrics
 from azr_lite.parsing import forged_markup
 from azr_lite.prompts.base import Style
@@ -281,7 +281,7 @@ class SelfPlay:
         """A proposer's prompt that fits: references are dropped (or another program drawn) until it does."""
         task_type, style = get_task_type(name), self.style.vary(rng)
         for references in self._references(name, rng):
-            prompt = task_type.propose_prompt(style, references, self.rules)
+            prompt = _written(task_type.propose_prompt, style, references, self.rules)
             tokens = self.count_tokens(prompt)
             if tokens <= self.config.max_prompt_tokens:
                 return ProposalAttempt(name, references, prompt)
@@ -337,7 +337,7 @@ class SelfPlay:
         return dataclasses.replace(result, id=task_key(result))
 
     def _new_attempt(self, task: Task) -> SolveAttempt:
-        return SolveAttempt(task, get_task_type(task.type).solve_prompt(self.style, task, self.rules))
+        return SolveAttempt(task, _written(get_task_type(task.type).solve_prompt, self.style, task, self.rules))
 
     def _solver_tasks(self, proposals: Sequence[ProposalAttempt], step: int) -> list[Task]:
         """Tasks to be solved once each beside the Monte-Carlo replies: newest first, the rest drawn from the buffer."""
@@ -371,3 +371,11 @@ class SelfPlay:
             executor=self.verifier.outcome_counts - outcomes,
             worlds=self.verifier.worlds - worlds,
         )
+
+
+def _written(write: Callable[..., str], *arguments: Any) -> str:
+    """The prompt that a task type writes; ConfigError in one sentence where it fails."""
+    try:
+        return write(*arguments)
+    except Exception as error:
+        raise ConfigError(f"{write.__qualname__} failed: {cause(error)}; {MEND}") from error

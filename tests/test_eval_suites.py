@@ -83,8 +83,9 @@ def test_every_name_has_a_suite_or_names_its_file(name, scripted, executor):
     assert all(q.prompt.chat for q in questions[:3])
 
 
-def test_groups_are_made_of_known_suites():
+def test_groups_are_made_of_known_suites_and_games_is_the_old_word_for_reasoning():
     assert {name for group in GROUPS.values() for name in group} <= set(BUILDERS)
+    assert GROUPS["games"] == GROUPS["reasoning"]
 
 
 def test_scores_in_another_protocol_are_not_the_papers(scripted, tmp_path):

@@ -332,7 +332,7 @@ def test_the_same_questions_get_the_scores_of_training(run):
 
 
 def test_evaluating_a_run_against_its_start(run, capsys):
-    assert main(["eval", str(run), "--compare", f"{run}@0", "--suite", "reasoning", "--items", "10"]) == 0
+    assert main(["eval", str(run), "--compare", f"{run}@0", "--suite", "games", "--items", "10"]) == 0
     printed = capsys.readouterr().out
     assert "held-out" in printed
     assert max(map(len, printed.splitlines()[-12:-2])) <= 80

@@ -195,13 +195,15 @@ def test_the_processes_of_a_machine_share_its_cores(launched, monkeypatch):
 
 
 def test_a_broken_connection_is_one_sentence_and_other_errors_stay(launched, tmp_path, monkeypatch):
+    from azr_lite.train.checkpoints import seal
+
     monkeypatch.setattr(processes.signal, "signal", lambda *_: None)
     launched(2)
     with pytest.raises(TrainingError, match="had saved nothing yet: azr-lite resume"), explain_lost_process(tmp_path):
         raise RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:4711")
     for step in (9, 10):
         (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}" / "whole.json").touch()
+        seal(tmp_path / f"checkpoint-{step}", {})
     with pytest.raises(TrainingError, match="nothing before checkpoint-10 is lost"), explain_lost_process(tmp_path):
         raise RuntimeError("Broken pipe")
     with pytest.raises(RuntimeError, match="shape"), explain_lost_process(tmp_path):

@@ -193,6 +193,19 @@ def test_on_a_pipe_a_dated_line_comes_at_most_every_thirty_seconds_and_at_the_en
     assert [re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +(\d+) +0.50", line)[1] for line in lines] == ["1", "3", "5"]
 
 
+def test_a_reader_who_leaves_ends_no_run():
+    """As in ``azr-lite run | head``: rich would end the program at the next line."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    reporter = Reporter(preset("nano", steps=5))
+    reporter.console.file = os.fdopen(writer, "w", buffering=1)
+    for _ in range(2):
+        reporter.facts("a line that nobody reads")
+    assert reporter.console.quiet
+    with pytest.raises(BrokenPipeError):
+        reporter.console.file.close()
+
+
 def test_weights_moved_and_the_newest_checkpoints_stayed(finished):
     from safetensors.torch import load_file
 

@@ -506,3 +506,10 @@ def test_a_task_type_that_returns_nonsense_ends_no_run(executor, monkeypatch, me
     _, (rollouts,) = played(executor)
     role = Role.SOLVE if method == "parse_answer" else Role.PROPOSE
     assert {r.verdict.reason for r in rollouts if r.group == f"{role}/deduction"} == {Reason.INTERNAL}
+
+
+@pytest.mark.parametrize("method", ["propose_prompt", "solve_prompt"])
+def test_a_task_type_that_cannot_write_a_prompt_is_named_in_one_sentence(executor, monkeypatch, method):
+    monkeypatch.setattr(type(get_task_type("deduction")), method, lambda *_: {}["nothing"])
+    with pytest.raises(ConfigError, match=r"failed: KeyError: 'nothing' \(test_selfplay.py, line \d+\); mend it"):
+        played(executor)

@@ -24,6 +24,7 @@ BUILDERS: dict[str, Callable[[str, Setting], Suite]] = {
 
 CODE = ("humanevalplus", "mbppplus")
 GROUPS = {"reasoning": REASONING, "code": CODE, "math": maths.NAMES, "all": (*REASONING, *CODE, *maths.NAMES)}
+GROUPS["games"] = REASONING  # the old spelling
 
 # ---------------------------------------------------------------- the paper
 
