@@ -29,23 +29,20 @@ def with_key(notebook):
 
 
 def with_mistakes(notebook):
-    """A copy with only the cells that exercises need, and each exercise's cell once for each of its mistakes.
+    """A copy in which each exercise's cell comes once for each of its mistakes, and then as it was.
 
     `cell.metadata.mistake` is the mistake's number.
     """
     made = copy.deepcopy(notebook)
     made.cells = []
     for cell in copy.deepcopy(notebook.cells):
-        if cell.cell_type != "code" or not {"setup", "parameters", "exercise"} & set(tags(cell)):
-            continue
-        names = defined(cell) if "exercise" in tags(cell) else []
+        names = defined(cell) if cell.cell_type == "code" and "exercise" in tags(cell) else []
         for number in range(max((len(exercises()[name].mistakes) for name in names), default=0)):
             own = copy.deepcopy(cell)
             own.id, own.metadata["mistake"] = f"{cell.id}-{number}", number
             own.source = answered(cell, f"mistakes[{number} % len(_of(NAME).mistakes)].wrong")
             made.cells.append(own)
-        if not names:
-            made.cells.append(cell)
+        made.cells.append(cell)
     return made
 
 
