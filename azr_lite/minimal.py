@@ -114,7 +114,7 @@ class AbsoluteZero:
 
         # 11 update: the one policy learns both roles
         rng = random.Random(f"{c.seed}/{step}/deal")
-        for rows in split_into_updates(rollouts, c.updates_per_step, rng):
+        for rows in split_into_updates(rollouts, c.updates_per_step, rng, whole_prompts=c.pack_prompts):
             self.update(rows, sum(lengths_B) / c.updates_per_step)
         return rollouts
 
