@@ -76,7 +76,7 @@ _CURES: Choices = {
     "adam_beta2": (0.98, "tens of updates in all: the second moment must be warm after a few of them"),
     "pack_prompts": (True, "a prompt with 16 replies is read once"),
 }
-"""What kept the curriculum of a half-billion-parameter model alive (docs: A real model learns)."""
+"""With these a half-billion-parameter model learnt; in 15 steps it did without them too (docs: A real model learns)."""
 
 _ADAPTERS: Choices = {
     **_CURES,

@@ -365,6 +365,8 @@ def test_a_real_model_plays_two_steps(tuning, tmp_path):
         "task_types": types,
         "workers": 1,
     }
+    if tuning == "lora":  # enough for some valid proposals and right answers
+        small |= {"batch_size": 8, "n_mc": 4, "max_reply_tokens": 64, "dtype": "float32", "self_test": False}
     config = preset(
         "smoke",
         model=str(gguf),
@@ -381,6 +383,10 @@ def test_a_real_model_plays_two_steps(tuning, tmp_path):
     rollouts = lines(result.path, "rollouts.jsonl")
     assert len(rollouts) >= 2 * len(types)
     assert all(r["prompt"].endswith("\ndef f(" if r["role"] == "propose" else ") ==") for r in rollouts)
+    if tuning == "lora":
+        valid = [task for task in lines(result.path, "tasks.jsonl") if task["ok"] and task["step"] >= 0]
+        assert valid, "no valid proposal in two steps"
+        assert any(task["solve_rate"] > 0 for task in valid), "no task was solved"
     (checkpoint,) = result.path.glob("checkpoint-*")
     assert (
         checkpoint / ("model.safetensors" if tuning == "full" else "adapter_model.safetensors")
