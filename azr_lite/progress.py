@@ -205,13 +205,6 @@ def _table(tracker: str, replies: Sequence[Mapping[str, Any]]) -> dict[str, Any]
 BARS = "▁▂▃▄▅▆▇█"
 
 
-class _Console(Console):
-    """Falls silent where nobody reads it any more (``azr-lite run | head``); rich's own ends the program."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-
-
 class Reporter:
     """Tells of a run: prints for people, keeps its logs, sends to trackers. A `quiet` one tells nothing.
 
@@ -224,7 +217,8 @@ class Reporter:
     ) -> None:
         self.config, self.directory, self.quiet, self.callbacks = config, directory, quiet, callbacks
         plain = {"force_jupyter": False, "force_terminal": False} if Console().is_jupyter else {}  # one output, not 20
-        self.console = _Console(highlight=False, **plain)
+        self.console = Console(highlight=False, **plain)
+        self.console.on_broken_pipe = lambda: setattr(self.console, "quiet", True)  # rich's own ends the program
         self.trackers = Trackers(config, directory, self.facts)
         self._printed = -math.inf  # when the last step line was printed
         self.failed: ConfigError | None = None  # what a callback did; none is called any more

@@ -20,7 +20,7 @@ from typing import Any
 from azr_lite.advantages import split_into_updates, with_advantages, with_weights_and_padding
 from azr_lite.buffer import Buffers, sample_unlike, task_key
 from azr_lite.config import PER_PROMPT, Config
-from azr_lite.errors import MEND, ConfigError, cause
+from azr_lite.errors import MEND, AzrError, ConfigError, cause
 from azr_lite.metrics import step_metrics
 from azr_lite.parsing import forged_markup
 from azr_lite.prompts.base import Style
@@ -377,5 +377,7 @@ def _written(write: Callable[..., str], *arguments: Any) -> str:
     """The prompt that a task type writes; ConfigError in one sentence where it fails."""
     try:
         return write(*arguments)
+    except AzrError:  # in one sentence already
+        raise
     except Exception as error:
         raise ConfigError(f"{write.__qualname__} failed: {cause(error)}; {MEND}") from error

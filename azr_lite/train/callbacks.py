@@ -248,9 +248,11 @@ class Schedule(TrainerCallback):
             best = self.best_checkpoint
             name = best.name if best is not None and is_whole(best) else None
             found["best"] = {"step": now.best_step, "accuracy": now.best_accuracy, "checkpoint": name}
-        reached = {f"best_{key}": value for key, value in found.get("best", {}).items()}
-        facts = {"max_hours": {"max_hours": self.config.max_hours}}
-        facts["stop_patience"] = {"patience": self.config.stop_patience, **reached}
         if self.stopped:
-            found["stopped"] = {"rule": self.stopped, **facts.get(self.stopped, {})}
+            found["stopped"] = {"rule": self.stopped}
+        if self.stopped == "max_hours":
+            found["stopped"]["max_hours"] = self.config.max_hours
+        elif self.stopped == "stop_patience":
+            found["stopped"]["patience"] = self.config.stop_patience
+            found["stopped"] |= {f"best_{key}": value for key, value in found["best"].items()}
         return found
