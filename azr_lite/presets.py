@@ -177,6 +177,7 @@ _CHOICES: dict[str, Choices] = {
         "seed_rounds": (1, "that seeding runs at all"),
         "learning_rate": (1e-5, "any will do: two steps teach nothing"),
         "micro_batch_size": (2, "fits everywhere"),
+        "pack_prompts": (True, "as on the GPU rungs: a prompt is read once for its replies"),
         "max_prompt_tokens": (1024, "one reference fits"),
         "max_reply_tokens": (96, "minutes on two cores"),
         "generation_chunk": (16, "one chunk"),

@@ -1,6 +1,6 @@
 """The command line under FSDP2 on CPU processes: accelerate has FSDP for GPUs only, and is told that these are some.
 
-Started by torchrun in tests/test_processes.py, with the variables that `accelerate launch --config_file fsdp2.yaml` sets. The nano
+Started twice by tests/test_processes.py, with the variables that `accelerate launch --config_file fsdp2.yaml` sets. The nano
 sampler, which reads whole weights, is replaced by transformers' generate.
 """
 

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from azr_lite.config import Config
 from azr_lite.presets import preset
 from azr_lite.train import companions
 from tests.test_loop import wait_for
+from tests.warm import Child
 
 ROOT = Path(__file__).parents[1]
 TINY = {"eval_every": 0, "steps": 2, "batch_size": 4, "solver_batch_size": 4, "n_mc": 2, "seed_batch_factor": 1,
@@ -103,8 +102,7 @@ def test_nothing_is_started_from_python_or_under_a_launcher(machine, monkeypatch
 def start(path, **changes):
     flags = [w for name, value in {**TINY, **changes}.items() for w in (f"--{name.replace('_', '-')}", str(value))]
     words = ["run", "--preset", "nano", "--device", "cpu", "--processes", "2", "--output-dir", str(path), *flags]
-    return subprocess.Popen([sys.executable, "-m", "azr_lite", *words], cwd=ROOT, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, text=True)  # fmt: skip
+    return Child(*words)
 
 
 def companion(process):

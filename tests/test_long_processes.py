@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from tests.warm import together
 
 
 def main(folder: Path) -> None:
@@ -77,21 +75,8 @@ def test_both_decide_as_the_main_one(tmp_path: Path) -> None:
 
     for name, right in {"before": 60, "step-1": 30}.items():
         write_evaluation(tmp_path / "evaluated", name, right)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launch = [
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node=2",
-        f"--master_port={port}",
-        "-m",
-        "tests.test_long_processes",
-        str(tmp_path),
-    ]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([sys.executable, *launch], cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-3000:]
+    status, printed = together(tmp_path, module="tests.test_long_processes")
+    assert status == 0, printed[-3000:]
     one, two = (json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2))
     assert one == two
     steps, stopped = one["late"]

@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from azr_lite.progress import Reporter
 from azr_lite.train.callbacks import Budget, Schedule
 from azr_lite.train.checkpoints import last_whole_checkpoint
 from tests.test_loop import SMALL, lines, wait_for
+from tests.warm import Child
 
 LONG = {**SMALL, "steps": 4, "save_every": 0, "save_minutes": 0.0, "keep_checkpoints": 9, "self_test": False}
 BYTES = (
@@ -169,27 +168,15 @@ def command(path: Path, **changes) -> list[str]:
     settings = {**LONG, "save_every": 1, **changes}
     settings.pop("self_test")
     flags = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    return [
-        sys.executable,
-        "-m",
-        "azr_lite",
-        "run",
-        "--preset",
-        "nano",
-        "--go-on",
-        "--no-self-test",
-        "--output-dir",
-        str(path),
-        *flags,
-    ]
+    return ["run", "--preset", "nano", "--go-on", "--no-self-test", "--output-dir", str(path), *flags]
 
 
 def kill_after(words: list[str], path: Path, steps: int) -> None:
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    process = Child(*words)
     log = path / "metrics.jsonl"
     wait_for(process, lambda: log.exists() and len(log.read_text().splitlines()) >= steps)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.communicate()
 
 
 @pytest.mark.slow
@@ -203,15 +190,16 @@ def test_the_same_call_ends_in_one_run_though_it_is_killed_and_the_machine_lost(
     there = last_whole_checkpoint(drive / "azr" / "run")
     assert there is not None
     shutil.rmtree(path.parent)  # a new virtual machine
-    done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr + done.stdout
-    assert "fetching the run back" in done.stdout
+    last = Child(*words)
+    printed = last.communicate()[0]
+    assert last.returncode == 0, printed
+    assert "fetching the run back" in printed
     assert same(path, unbroken)
     copied = drive / "azr" / "run"
     assert json.loads((copied / "summary.json").read_text())["finished"]
     assert checkpoints(copied) == [8]
     assert same(copied, unbroken)
-    assert "seeded" not in done.stdout, "it went on from a checkpoint"
+    assert "seeded" not in printed, "it went on from a checkpoint"
 
 
 def test_going_on_with_what_is_finished_or_foreign(unbroken, tmp_path):

@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from azr_lite.presets import preset
 from azr_lite.progress import Reporter, spark
 from azr_lite.rundir import RunDir
 from azr_lite.triplet import Record
+from tests.warm import Child
 
 REAL_TUNINGS = os.environ.get("AZR_LITE_REAL_TUNINGS", "lora").split(",")
 """How the real model is tuned in the suite. AZR_LITE_REAL_TUNINGS=full,lora,qlora tries all, in five minutes."""
@@ -273,12 +272,7 @@ def fingerprint(path):
 
 def start(path, resume=False):
     words = ["resume", str(path)] if resume else ["run", "--preset", "nano", "--output-dir", str(path), *flags()]
-    return subprocess.Popen(
-        [sys.executable, "-m", "azr_lite", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+    return Child(*words)
 
 
 def flags():
@@ -288,7 +282,7 @@ def flags():
 def wait_for(process, condition, seconds=240):
     started = time.time()
     while not condition():
-        assert process.poll() is None, process.stdout.read()
+        assert process.poll() is None, process.communicate()[0]
         assert time.time() - started < seconds
         time.sleep(0.02)
 
@@ -306,7 +300,7 @@ def test_a_run_killed_twice_and_resumed_ends_in_the_same_bytes(finished, tmp_pat
         )
         time.sleep(0.05)  # somewhere in the next step, or in saving
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.communicate()
     azr_lite.resume(path)
     assert fingerprint(path) == fingerprint(finished.path)
 
@@ -314,26 +308,10 @@ def test_a_run_killed_twice_and_resumed_ends_in_the_same_bytes(finished, tmp_pat
 @pytest.mark.slow
 def test_the_first_interrupt_finishes_the_step_and_saves(tmp_path):
     path = tmp_path / "stopped"
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "azr_lite",
-            "run",
-            "--preset",
-            "nano",
-            "--output-dir",
-            str(path),
-            *flags(),
-            "--steps",
-            "500",
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+    process = Child("run", "--preset", "nano", "--output-dir", path, *flags(), "--steps", 500)
     wait_for(process, lambda: (path / "metrics.jsonl").exists())
     process.send_signal(signal.SIGINT)
-    printed = process.communicate(timeout=120)[0].decode()
+    printed = process.communicate(timeout=120)[0]
     assert process.returncode == 130, printed
     assert "Traceback" not in printed
     steps = len(lines(path, "metrics.jsonl"))
@@ -366,7 +344,8 @@ def test_a_real_model_plays_two_steps(tuning, tmp_path):
         "workers": 1,
     }
     if tuning == "lora":  # enough for some valid proposals and right answers
-        small |= {"batch_size": 8, "n_mc": 4, "max_reply_tokens": 64, "dtype": "float32", "self_test": False}
+        small |= {"batch_size": 8, "n_mc": 6, "max_reply_tokens": 64, "dtype": "float32", "self_test": False}
+        small |= {"proposals_per_prompt": 4, "micro_batch_size": 8, "lora_layers": "upper"}
     config = preset(
         "smoke",
         model=str(gguf),

@@ -33,8 +33,8 @@ def solved(lesson):
     return notebook
 
 
-@LESSONS
-def test_it_runs_with_the_worked_solutions(lesson):
+@pytest.mark.parametrize("lesson", [one for one in COURSE if one.number != "05"], ids=lambda lesson: lesson.number)
+def test_it_runs_with_the_worked_solutions(lesson):  # 05 does so further down
     text = said(execute(solved(lesson), "ci", seconds=300))
     for name in own(lesson):
         assert f"✓ {name}: right" in text

@@ -14,6 +14,7 @@ from azr_lite.errors import ConfigError
 from azr_lite.prompts import get_style
 from azr_lite.selfplay import SelfPlay
 from azr_lite.tasks import get_task_type
+from azr_lite.tasks.base import Answer, Proposal
 from azr_lite.tasks.triplets import IDENTITY
 from azr_lite.triplet import ProposalAttempt, Reason, Role, SolveAttempt, Triplet, Verdict
 from tests.scripted import ScriptedPolicy, block, wrap
@@ -500,9 +501,20 @@ def test_the_numbers_of_a_step_count_that_step_alone(executor):
         assert 0 < counted <= len(lines) + judged
 
 
-@pytest.mark.parametrize(("method", "reply"), [("parse_answer", "3"), ("parse_proposal", None)])
+@pytest.mark.parametrize(
+    ("method", "reply"),
+    [
+        ("parse_answer", lambda: "3"),
+        ("parse_answer", lambda: Answer(program=None, inputs=((1,),))),
+        ("parse_proposal", lambda: None),
+        ("parse_proposal", lambda: Proposal(None, ((1,),))),
+        ("parse_proposal", lambda: Proposal("def f(x): return x", (1,))),
+        ("parse_proposal", lambda: Proposal("def f(x): return x", ((10**5000,),))),
+        ("parse_proposal", lambda: Proposal("def f(x): return x", ())),
+    ],
+)
 def test_a_task_type_that_returns_nonsense_ends_no_run(executor, monkeypatch, method, reply):
-    monkeypatch.setattr(type(get_task_type("deduction")), method, lambda *_: reply)
+    monkeypatch.setattr(type(get_task_type("deduction")), method, lambda *_: reply())
     _, (rollouts,) = played(executor)
     role = Role.SOLVE if method == "parse_answer" else Role.PROPOSE
     assert {r.verdict.reason for r in rollouts if r.group == f"{role}/deduction"} == {Reason.INTERNAL}

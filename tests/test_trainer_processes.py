@@ -6,9 +6,6 @@ The worker is this file itself: ``torchrun -m tests.test_trainer_processes FOLDE
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,8 +13,7 @@ from typing import Any
 import pytest
 
 from azr_lite.errors import InfrastructureError
-
-ROOT = Path(__file__).parents[1]
+from tests.warm import together
 
 
 class Jobs:
@@ -101,22 +97,17 @@ def train(folder: Path, roles: str) -> None:
 
 
 def run(folder: Path, world: int, roles: str = "shared") -> list[dict[str, Any]]:
+    """What each process wrote. `world` 0: one process without a launcher."""
     folder.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launch = ["-m", "torch.distributed.run", f"--nproc_per_node={world}", f"--master_port={port}"] if world > 1 else []
-    command = [sys.executable, *launch, "-m", "tests.test_trainer_processes", str(folder), roles]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(world)]
+    status, printed = together(folder, roles, module="tests.test_trainer_processes", count=world)
+    assert status == 0, printed[-3000:]
+    return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(world or 1)]
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]], list[dict[str, Any]]]:
     root = tmp_path_factory.mktemp("processes")
-    return root, run(root / "one", 1), run(root / "two", 2)
+    return root, run(root / "one", 0), run(root / "two", 2)
 
 
 def check_statistics_are_global(one: list[float], two: list[list[float]], world: int) -> None:
@@ -174,11 +165,11 @@ def test_two_processes_train_two_adapters_as_one_does(tmp_path: Path) -> None:
     """Each micro-batch passes through one adapter; DDP must neither wait for the other nor sum it wrongly."""
     from safetensors.torch import load_file
 
-    for world in (1, 2):
+    for world in (0, 1, 2):  # DDP wraps the model of one process too, where a launcher started it
         run(tmp_path / str(world), world, "split")
-    one, *two = (
-        load_file(tmp_path / path) for path in ("1/rank-0.safetensors", "2/rank-0.safetensors", "2/rank-1.safetensors")
-    )
+    one, *two = (load_file(tmp_path / f"{world}/rank-{rank}.safetensors") for world, rank in ((0, 0), (2, 0), (2, 1)))
+    launched = load_file(tmp_path / "1/rank-0.safetensors")
+    assert all((launched[name] == weight).all() for name, weight in one.items())
     moved = {"default": 0.0, "proposer": 0.0}
     for name, weight in one.items():
         assert (two[0][name] == two[1][name]).all(), "the processes hold different weights"

@@ -25,6 +25,11 @@ class Proposal:
     inputs: tuple[tuple[Any, ...], ...]
     message: str = ""
 
+    def __post_init__(self) -> None:
+        if not (isinstance(self.program, str) and all(isinstance(one, tuple) for one in self.inputs)):
+            raise TypeError("a program is a string, and each of its inputs a tuple of arguments")
+        repr(self.inputs)  # what Python cannot write (a number of 5,000 digits) is refused here, by the parser
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -36,6 +41,8 @@ class Answer:
     value: Any = None
     program: str = ""
     inputs: tuple[tuple[Any, ...], ...] = ()
+
+    __post_init__ = Proposal.__post_init__
 
 
 class TaskType(ABC):

@@ -231,7 +231,7 @@ class HubMirror(Mirror):
 
     def newest_step(self) -> int | None:
         files = self._files()
-        sealed = [step_of(file.parent) for file in files if file.name == SEAL]
+        sealed = [step_of(file.parent) for file in files if file.match(f"checkpoint-*/{SEAL}")]
         return max(sealed, default=0) if Path("run.json") in files else None
 
     def push(self, best: Path | None = None) -> None:

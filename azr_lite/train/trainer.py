@@ -268,7 +268,7 @@ class SelfPlayTrainer(GRPOTrainer):
         loss = super()._compute_loss(model, inputs)
         logps_BT, entropies_BT = self.scorer.taken()
         world = self.accelerator.num_processes
-        if self.splits and world > 1:  # DDP waits for a gradient of every weight: the adapter at rest gets zeros
+        if self.splits and (world > 1 or model is not self.model):  # DDP waits for all weights: those at rest get zeros
             rest = f".{ADAPTERS[Role.PROPOSE if role == Role.SOLVE else Role.SOLVE]}."
             idle = [p.sum() for name, p in self.model.named_parameters() if ".lora_" in name and rest in name]
             loss = loss + 0.0 * torch.stack(idle).sum()
