@@ -146,8 +146,8 @@ def _of_proposals(own: Sequence[ProposalAttempt]) -> dict[str, float]:
         numbers["repeats"] = mean([float(proposal.is_repeat) for proposal in valid])
     if halfway := [proposal for proposal in own if proposal.rate is not None and 0 < proposal.rate < 1]:
         numbers["distinct_answers"] = mean([_distinct(proposal) for proposal in halfway])
-    if copied := [_is_copy(proposal) for proposal in valid if proposal.references]:
-        numbers["copies"] = mean(copied)
+    if quoting := [proposal for proposal in valid if proposal.references]:  # a copy: one of them but for names
+        numbers["copies"] = mean([float(_same(one.task) in map(_same, one.references)) for one in quoting])
     for percent, count in sorted(Counter(math.floor(100 * rate + 0.5) for rate in rates).items()):
         numbers[f"solved/{percent:03d}"] = float(count)
     return numbers | _reasons([proposal.verdict.reason for proposal in own])
@@ -160,12 +160,7 @@ def _distinct(proposal: ProposalAttempt) -> float:
     return len(answers) / len(proposal.attempts)
 
 
-def _is_copy(proposal: ProposalAttempt) -> float:
-    """1 where the task is one of its references but for names: same program, and for induction the same inputs."""
-    return float(_same(proposal.task) in [_same(task) for task in proposal.references])
-
-
-def _same(task: Task) -> tuple[str, tuple[str, ...]]:
+def _same(task: Task) -> tuple[str, tuple[str, ...]]:  # an induction task is a program with its inputs
     return normal_form(task.program), task.inputs if isinstance(task, InductionTask) else ()
 
 

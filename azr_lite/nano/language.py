@@ -47,11 +47,6 @@ class Kind:
     holes: tuple[str, ...] = ()
 
 
-def _halves(v: Value) -> Value | None:
-    half = len(v) // 2
-    return v[:half] if v[:half] == v[half:] else None
-
-
 def _replaced(v: str, a: str, b: str) -> str | None:
     return None if a in v or a == b else v.replace(b, a) if b in v else v
 
@@ -65,7 +60,7 @@ _BOTH = (
     ("right", "x[-1:] + x[:-1]", lambda v: v[-1:] + v[:-1], lambda v: v[1:] + v[:1]),
     ("front", "x[:1] + x", lambda v: v[:1] + v, lambda v: v[1:] if v[:1] == v[1:2] else None),
     ("back", "x + x[-1:]", lambda v: v + v[-1:], lambda v: v[:-1] if v[-1:] == v[-2:-1] else None),
-    ("double", "x + x", lambda v: v + v, _halves),
+    ("double", "x + x", lambda v: v + v, lambda v: v[: len(v) // 2] if 2 * v[: len(v) // 2] == v else None),
 )
 """Name, template, forth and back of the kinds that work on strings and on lists alike."""
 
