@@ -256,8 +256,8 @@ class BenchNano:
     """Self-play steps; 0: as the preset has it."""
     problems: int = 1500
     """Held-out problems of each task type, spread evenly over its strata."""
-    arms: tuple[str, ...] = ()
-    """Some arms only, in quotes; --arms all: with every ablation. Default: self-play and its three controls."""
+    arms: tuple[str, ...] = tuple(ARMS)
+    """Which arms, in quotes where a name has a space; --arms all: with every ablation."""
     jobs: int = 0
     """Runs at a time; 0: one per core."""
     folder: Path = Path("runs/bench-nano")
@@ -282,7 +282,7 @@ def bench(arguments: BenchNano) -> int:
     if arguments.steps:
         overrides["steps"] = arguments.steps
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
-    arms = tuple(ALL_ARMS) if arguments.arms == ("all",) else arguments.arms or tuple(ARMS)
+    arms = tuple(ALL_ARMS) if arguments.arms == ("all",) else arguments.arms
     say = partial(print, file=sys.stderr, flush=True)
     result = compare_arms(list(seeds), arguments.folder, arms=arms, jobs=arguments.jobs, say=say, **overrides)
     if arguments.figure is not None:
