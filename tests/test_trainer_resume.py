@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.warm import together
 
 
 def play(tuning: str, folder: Path, killed: Callable[[Any], None] | None = None) -> None:
@@ -106,9 +105,8 @@ def main(root: Path, tuning: str) -> None:
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tuning: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.test_trainer_resume", str(tmp_path), tuning]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    status, printed = together(tmp_path, tuning, module="tests.test_trainer_resume", count=0)
+    assert status == 0, printed[-3000:]
     name = "model.safetensors" if tuning == "full" else "adapter_model.safetensors"
     for update in (2, 4, 6, 8):
         one, two = (tmp_path / run / f"checkpoint-{update}" for run in ("whole", "broken"))
