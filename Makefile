@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-JOBS   ?= 2
+# One more than two cores: some tests wait.
+JOBS   ?= 3
 # Offline and on shared machines alike: no telemetry. (azr-lite run chooses processes and threads itself.)
 export HF_HUB_DISABLE_TELEMETRY = 1
 
