@@ -194,6 +194,7 @@ def test_a_server_that_fails_is_told_in_a_sentence(server):
 
 WHOLE = "add them</think>\n<answer>\n```output\n3\n```\n</answer>"
 """What the model behind each of the servers below writes after the prefill, before it rambles on."""
+STOP = ("\ndef ", "\nclass ", "\nimport ", "\nprint(", "</answer>")
 
 
 class Stub(Completions):
@@ -203,7 +204,7 @@ class Stub(Completions):
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.strict and "include_stop_str_in_output" in body:
+        if self.strict and ("include_stop_str_in_output" in body or len(body.get("stop") or []) > 4):
             self.send_error(400)
             return
         text = WHOLE + (" trailing" if self.rambles else "")
@@ -229,7 +230,7 @@ def test_a_server_of_openais_rules_gives_the_replies_that_vllm_gives(changes, ch
     try:
         generator = ServerGenerator(f"http://127.0.0.1:{server.server_port}/v1", "m", parallel=1)
         asked = [Prompt("1 + 2", "<think>", chat=chat)]
-        ((reply,),) = generator.generate(asked, Sampling(max_tokens=99, stop=("</answer>",)))
+        ((reply,),) = generator.generate(asked, Sampling(max_tokens=99, stop=STOP))
     finally:
         server.shutdown()
     assert reply.text == WHOLE

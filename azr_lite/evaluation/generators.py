@@ -173,8 +173,8 @@ class ServerGenerator:
             limits = limits | {"prompt": prompt.text + prompt.prefill}
         try:
             found = create(extra_body=extra, **limits)
-        except self.openai.BadRequestError:  # it may know none of vLLM's options
-            found = create(**limits)
+        except self.openai.BadRequestError:  # it may know none of vLLM's options, and no more than four stop strings
+            found = create(**limits | {"stop": limits["stop"] and limits["stop"][:4]})
         return found.choices, found.usage.completion_tokens if found.usage else 0
 
 
