@@ -301,7 +301,7 @@ class Reporter:
             end = f"finished; a page of it: azr-lite report {run_dir}"
         else:
             end = f"stopped; go on with: azr-lite resume {run_dir}"
-        steps = f"{summary['steps']} steps, this session {took}"
+        steps = f"{summary['steps']} step{'s' * (summary['steps'] != 1)}, this session {took}"
         self.console.print(f"{steps}, {end}\nEverything is in {path}", soft_wrap=True, markup=False)
 
 
