@@ -68,7 +68,7 @@ _CURES: Choices = {
     "proposals_per_prompt": (4, "a baseline of its own for each prompt"),
     "repeated_programs": ("penalty", "else the proposer settles on a few programs, and nothing is left to learn"),
     "zero_learnability": ("upstream", "-0.5: tasks that are always or never solved teach nothing"),
-    "estimator": ("rloo", "one baseline per role pays short answers, because easy tasks have short ones"),
+    "estimator": ("rloo", "one baseline per role favours short answers, because easy tasks have short ones"),
     "proposer_estimator": ("rloo", "as the solver's"),
     "n_mc": (16, "eight replies call too many tasks always or never solved"),
     "temperature": (0.8, "an untrained model's proposals: 20 of 32 valid, 14 at temperature 1"),

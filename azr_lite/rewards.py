@@ -91,7 +91,7 @@ def proposal_reward(
 ) -> Reward:
     """The proposer's reward (equations 4 and 6). `rate`: r-bar, without which a valid proposal is a ValueError.
 
-    `repeated`: pay the penalty for a program that the run has seen, whatever the rate.
+    `repeated`: the run has seen this program, so it earns the penalty, whatever the rate.
 
     Examples:
         >>> proposal_reward(Verdict(ok=True, well_formed=True), rate=0.25)

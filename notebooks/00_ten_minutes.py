@@ -88,7 +88,7 @@ profile = profile(PROFILE)
 # Nobody has to know the right answer, because a program can be run. The [sandbox](glossary.md#sandbox) runs it and **verifies**:
 # first that the proposal makes sense at all, later that an answer is right.
 #
-# Both roles are paid for what they did, and one update trains the one model that played them. Then the next step begins.
+# Both roles are rewarded for what they did, and one update trains the one model that played them. Then the next step begins.
 #
 # A program, an input and the output that belongs to them are a [triplet](glossary.md#triplet). Hide the output, the input or the
 # program, and you have three kinds of task. Notebook [01](01_triplets.ipynb) is about them.
@@ -162,18 +162,19 @@ print(" → ".join(stage_order))
 # earns the most? Write a whole number from 0 to 8.
 
 # %% tags=["exercise"]
-most_paid = ...  # a whole number from 0 to 8
+most_rewarded = ...  # a whole number from 0 to 8
 
-check.most_paid(most_paid)
+check.most_rewarded(most_rewarded)
 
 # %%
-most_paid = check.use(
-    most_paid,
+most_rewarded = check.use(
+    most_rewarded,
     fallback=max(range(9), key=lambda right: az.learnability(right / 8)),
-    name="most_paid",
+    name="most_rewarded",
 )
 print(
-    f"{most_paid} of 8 right: r̄ = {most_paid / 8}, learnability = {az.learnability(most_paid / 8)}"
+    f"{most_rewarded} of 8 right: r̄ = {most_rewarded / 8}, "
+    f"learnability = {az.learnability(most_rewarded / 8)}"
 )
 
 # %% [markdown]
@@ -181,10 +182,10 @@ print(
 # <details><summary>Solution</summary>
 #
 # ```python
-# most_paid = 1
+# most_rewarded = 1
 # ```
 #
-# Why: 1 − 1/8 = 0.875 is the largest pay there is; none of eight, which would be harder still,
+# Why: 1 − 1/8 = 0.875 is the largest reward there is; none of eight, which would be harder still,
 # earns 0.
 # </details>
 #
@@ -314,7 +315,7 @@ figures.show(
 )
 
 # %% [markdown]
-# **What you should see:** bars on the right are high: with short programs the stand-in is mostly right. Read the second row of numbers: the pay *rises* from right to
+# **What you should see:** bars on the right are high: with short programs the stand-in is mostly right. Read the second row of numbers: the reward *rises* from right to
 # left, up to 0.875 at 1/8, and is 0 at both ends.
 #
 # All tasks at 0/8 or 8/8 would mean that the eight answers to a task are always alike. A model that always picks its
@@ -335,7 +336,7 @@ print("before", before, "\nafter ", selfplay.buffers.sizes())
 #
 # Which answers train the solver? The paper asks for new ones; here the answers of stage 4 are used again, since they have been
 # computed already. Stage 8 judges what has no verdict yet; these answers have theirs from stage 4.
-# The pay: 1 for a right answer, −0.5 for a wrong one, −1 for a reply without the agreed form, whichever role wrote it.
+# The rewards: 1 for a right answer, −0.5 for a wrong one, −1 for a reply without the agreed form, whichever role wrote it.
 
 # %%
 answers = selfplay.solve(proposals, extra)  # 7

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 00.
 #
-# **Budget:** 9 minutes to read (1,868 words); 6 exercises (12 points, about 44 minutes); 3 seconds and 130 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 9 minutes to read (1,869 words); 6 exercises (12 points, about 44 minutes); 3 seconds and 130 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #
@@ -504,7 +504,7 @@ print("read by the package:  ", get_task_type("abduction").parse_answer(reply, t
 
 # %% [markdown]
 # **What you should see:** the pasted line says "6 equals f(0), *or else True*", which is true whatever the program does. A trained model finds such
-# answers, because they pay. The package refuses the text: it is no list of literals.
+# answers, because they are rewarded. The package refuses the text: it is no list of literals.
 #
 # ### Exercise 5: read arguments as data (2 points, 8 minutes; difficulty 3 of 5, importance 4 of 5)
 #

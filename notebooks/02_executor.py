@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 01.
 #
-# **Budget:** 13 minutes to read (2,649 words); 5 exercises (10 points, about 38 minutes); 10 seconds and 156 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 13 minutes to read (2,652 words); 5 exercises (10 points, about 38 minutes); 10 seconds and 156 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #
@@ -86,12 +86,12 @@ profile = profile(PROFILE)
 # %% [markdown]
 # ## A program that does not like you
 # In Absolute Zero a language model writes programs, and your machine runs them: a few thousand at each step. The model is no criminal.
-# But it is *paid*, and training finds whatever pays. If an answer can be made "right" by reading the solution out of memory,
+# But it is *rewarded*, and training finds whatever earns a reward. If an answer can be made "right" by reading the solution out of memory,
 # some sampled program will do it, the reward will reinforce it, and after some hundred steps your model will have learnt to burgle
 # instead of to think.
 #
 # So the [executor](glossary.md#executor) guards three things: **you** (your files, your keys), **the machine** (it must not hang),
-# and **the [reward](glossary.md#reward)** (only right answers are paid). This notebook attacks all three, on your machine, harmlessly:
+# and **the [reward](glossary.md#reward)** (only right answers earn it). This notebook attacks all three, on your machine, harmlessly:
 # each attack that works does nothing but report that it worked.
 #
 # A word first on how programs run here. The trainer never executes model text. It starts a *zygote*, a small Python process that locks itself
@@ -399,7 +399,7 @@ except ValueError as error:
 
 # %% [markdown]
 # ## Exercise 4: when are two values equal? (2 points, 8 minutes; difficulty 3 of 5, importance 4 of 5)
-# Write the comparison behind every verdict. Two modes. `"python"` means Python's `==` (what the paper pays by: `True == 1 == 1.0`). `"typed"`
+# Write the comparison behind every verdict. Two modes. `"python"` means Python's `==` (what the paper's rewards go by: `True == 1 == 1.0`). `"typed"`
 # keeps types apart at every depth, and 0.0 from -0.0. In both, a value that holds NaN equals nothing.
 #
 # You have `canonical(value)`: one text for each value, the same for equal dicts and sets however they were built, different for different types.
@@ -570,7 +570,7 @@ for _ in range(1 if profile == "ci" else 8):
         best[size] = min(best[size], 1000 * (time.perf_counter() - started) / (64 if size else 4))
 fresh, batched = best[0], [best[size] for size in sizes]
 print(
-    f"fresh Python {fresh:.1f} ms; one child an input {batched[0]:.2f} ms; 64 inputs in one "
+    f"fresh Python {fresh:.1f} ms; one child per input {batched[0]:.2f} ms; 64 inputs in one "
     f"child {batched[-1]:.3f} ms each"
 )
 
@@ -585,7 +585,7 @@ with figures.style():
     axis.set_yticks([0.1, 1, 10], ["0.1", "1", "10"])
     axis.minorticks_off()
     axis.set_xlabel("inputs that share a child")
-    axis.set_ylabel("milliseconds a check")
+    axis.set_ylabel("milliseconds per check")
     axis.set_title(
         f"A child: {fresh / batched[0]:.1f} times as fast as a fresh Python; 64 in one: "
         f"{fresh / batched[-1]:.0f}"
@@ -593,7 +593,7 @@ with figures.style():
     axis.legend(loc="lower left")
 figures.show(
     made,
-    alt=f"Milliseconds a check fall from {fresh:.1f} for a fresh Python to {batched[0]:.2f} for "
+    alt=f"Milliseconds per check fall from {fresh:.1f} for a fresh Python to {batched[0]:.2f} for "
     f"a child and {batched[-1]:.3f} for 64 inputs in one child.",
 )
 
@@ -680,7 +680,7 @@ print(executor.stats())
 # %% [markdown]
 # **What you should see**: counts of all that was run in this notebook, by kind; `infra` is 0, for the sandbox itself did not fail.
 #
-# **If you see something else**: `infra` above 0 means that a zygote died and its work was run again, for example because memory ran out. Nothing is
-# ever paid for such a run.
+# **If you see something else**: `infra` above 0 means that a zygote died and its work was run again, for example because memory ran out. Such a run
+# never earns a reward.
 #
 # Now that answers can be trusted, [notebook 03](03_rewards.ipynb) asks what they should earn.

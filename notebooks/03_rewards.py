@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 01.
 #
-# **Budget:** 14 minutes to read (2,708 words); 5 exercises (10 points, about 27 minutes); 3 seconds and 150 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 14 minutes to read (2,712 words); 5 exercises (10 points, about 27 minutes); 3 seconds and 150 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #
@@ -82,11 +82,11 @@ from azr_lite.course.figures import figure, line, look, show, style
 profile = profile(PROFILE)
 
 # %% [markdown]
-# ## 1. A teacher must be paid, too
+# ## 1. A teacher must be rewarded, too
 #
 # In Absolute Zero one model sits in two seats. As **[solver](glossary.md#solver)** it answers tasks. As
 # **[proposer](glossary.md#proposer)** it invents them.
-# The solver's pay is plain: right or wrong. But what makes a *task* good?
+# The solver's reward is plain: right or wrong. But what makes a *task* good?
 #
 # A task that the solver always gets right teaches nothing. A task that it never gets right teaches nothing either: every reply earns the
 # same, so nothing says which reply was better. What teaches is the task in between, and how far in between is this notebook's question.
@@ -141,14 +141,14 @@ solve_rate = check.use(solve_rate, fallback=course.solve_rate)
 print("2 of 8 right:", solve_rate([1.0] * 2 + [0.0] * 6))
 
 # %% [markdown]
-# ## 3. Pay the task: learnability
+# ## 3. The proposer's reward: learnability
 #
-# The paper pays a valid task
+# In the paper a valid task earns
 #
 # * **0** when r̄ is 0 or 1: nothing to learn;
 # * **1 − r̄** otherwise: the harder, the better, as long as it is sometimes solved.
 #
-# This is the task's **[learnability](glossary.md#learnability)**. Your function is saved in `my_work.py` and will pay the proposer in
+# This is the task's **[learnability](glossary.md#learnability)**. Your function is saved in `my_work.py` and will reward the proposer in
 # [notebook 05](05_build_it.ipynb).
 #
 # **Exercise 2** (3 minutes, 2 points; difficulty 1 of 5, importance 5 of 5). Write it. Before you do, say aloud what a task earns that 1 of 8 replies solved, and one that 7 of 8
@@ -190,9 +190,9 @@ learnability = check.use(learnability, fallback=az.learnability)
 #
 # Other rules are possible. Two are worth knowing:
 #
-# * **upstream**: the authors' published code pays −0.5, not 0, at both ends. Paper and code disagree; `azr_lite` follows the paper, and
+# * **upstream**: the authors' published code gives −0.5, not 0, at both ends. Paper and code disagree; `azr_lite` follows the paper, and
 #   `zero_learnability="upstream"` switches.
-# * **4r̄(1 − r̄)**: pays most for tasks solved half of the time. It is a common choice elsewhere, since the solver's rewards then vary most.
+# * **4r̄(1 − r̄)**: highest for tasks solved half of the time. It is a common choice elsewhere, since the solver's rewards then vary most.
 #
 # Each bar is what a task earns for a number of right replies out of 8; the coloured bar is the one in the title. In a live
 # notebook you can choose both.
@@ -206,15 +206,15 @@ RULES = {
 
 
 def draw(axis, rule, right):
-    pays = [RULES[rule](k / 8) for k in range(9)]
+    rewards = [RULES[rule](k / 8) for k in range(9)]
     colours = [look("propose").colour if k == right else "#CCCCCC" for k in range(9)]
-    axis.bar(range(9), pays, color=colours)
+    axis.bar(range(9), rewards, color=colours)
     axis.axhline(0, color="#6E6E6E", linewidth=0.8)
     axis.set_ylim(-0.6, 1.05)
     axis.set_xticks(range(9))
     axis.set_xlabel("right replies of 8")
     axis.set_ylabel("the task earns (reward)")
-    axis.set_title(f"{rule}: {right} of 8 earns {pays[right]:g}")
+    axis.set_title(f"{rule}: {right} of 8 earns {rewards[right]:g}")
 
 
 grid = [
@@ -223,7 +223,7 @@ grid = [
     {"rule": "4r̄(1 − r̄)", "right": 4},
 ]
 alt = (
-    "Three bar charts of a task's pay against right replies of 8: the paper's falls from 7/8, "
+    "Three bar charts of a task's reward against right replies of 8: the paper's falls from 7/8, "
     "upstream's adds -0.5 at both ends, 4r(1-r) peaks in the middle"
 )
 widgets.explore(draw, alt, grid, rule=list(RULES), right=list(range(9)))
@@ -232,37 +232,37 @@ widgets.explore(draw, alt, grid, rule=list(RULES), right=list(range(9)))
 # **What you should see.** The paper's bars start at 0, jump to 7/8 at one right reply, and fall in a straight line. Upstream's are the same
 # but for −0.5 at 0 and at 8. The third is a symmetric hill.
 #
-# *Think about it.* Under the paper's rule the best-paid task sits right beside the worst-paid: 1 of 8 earns 7/8, 0 of 8 earns nothing.
+# *Think about it.* Under the paper's rule the task that earns most sits right beside one that earns least: 1 of 8 earns 7/8, 0 of 8 earns nothing.
 # A proposer that is asked to go for the hardest solvable task lives at the edge of a cliff. Section 4 shows what chance does at that edge.
 
 # %% [markdown]
 # ## 4. Why one reply is no reply
 #
 # r̄ is an *estimate*. Let the true chance that a reply solves the task be p. Measure with n replies; the number of right ones is a coin
-# tossed n times. Let us toss: 20,000 tasks, all with p = 0.25 (so the rule *means* to pay 0.75).
+# tossed n times. Let us toss: 20,000 tasks, all with p = 0.25 (so the rule *means* to give 0.75).
 
 # %%
 rng = np.random.default_rng(SEED)
 TASKS = 2_000 if profile == "ci" else 20_000
 
 
-def paid(p, n):
+def earned(p, n):
     """What TASKS tasks of true difficulty p earn, each measured anew with n replies."""
     rates = (rng.random((TASKS, n)) < p).mean(axis=1)
     return np.array([learnability(rate) for rate in rates])
 
 
 for n in (1, 2, 4, 8, 64):
-    pays = paid(0.25, n)
-    half = 1.96 * pays.std() / TASKS**0.5
+    rewards = earned(0.25, n)
+    half = 1.96 * rewards.std() / TASKS**0.5
     print(
-        f"n = {n:2}: mean pay {pays.mean():.3f} ± {half:.3f}, one task's pay varies by "
-        f"{pays.std():.3f}"
+        f"n = {n:2}: mean reward {rewards.mean():.3f} ± {half:.3f}, one task's reward varies by "
+        f"{rewards.std():.3f}"
     )
 
 # %% [markdown]
-# **What you should see.** With n = 1 the mean pay is exactly 0. With n = 2 it is near 0.19, with n = 8 near 0.65, with n = 64 near 0.75, the
-# pay that was meant. (± is a 95 % interval of the simulation. "Varies by" is the standard deviation of one task's pay.)
+# **What you should see.** With n = 1 the mean reward is exactly 0. With n = 2 it is near 0.19, with n = 8 near 0.65, with n = 64 near 0.75, the
+# reward that was meant. (± is a 95 % interval of the simulation. "Varies by" is the standard deviation of one task's reward.)
 #
 # So n = 1 does not make the signal *noisy*. It removes it: every task in the world earns 0, easy or hard. A re-implementation that saves
 # time with n = 1 has a proposer that never learns, and no error message.
@@ -270,14 +270,14 @@ for n in (1, 2, 4, 8, 64):
 # %% [markdown]
 # ### The exact answer
 #
-# No simulation is needed. Each reply is right with chance p, independently. Then the mean pay over all possible outcomes has a closed form,
+# No simulation is needed. Each reply is right with chance p, independently. Then the mean reward over all possible outcomes has a closed form,
 # one short line of Python.
 #
 # **Exercise 3** (8 minutes, 2 points; difficulty 4 of 5, importance 3 of 5). Find it. Pen and paper help.
 
 # %% tags=["exercise"]
 def expected_learnability(p, n):
-    """Mean pay, by the paper's rule, of a task that each of n independent replies solves with
+    """Mean reward, by the paper's rule, of a task that each of n independent replies solves with
     chance p.
 
     p: float in [0, 1]; n: int, at least 1.  Returns: a float, exact (no random numbers).
@@ -290,7 +290,7 @@ check.expected_learnability(expected_learnability)
 # %% [markdown]
 # <details><summary>Hints</summary>
 #
-# * First forget the two ends. If the pay were 1 − r̄ *always*, what would its mean be? (The mean of r̄ is p.)
+# * First forget the two ends. If the reward were 1 − r̄ *always*, what would its mean be? (The mean of r̄ is p.)
 # * Now put the ends back. At r̄ = 1, how much does the paper's rule differ from 1 − r̄? And at r̄ = 0?
 # * How likely is the outcome where they differ? Subtract its chance times the difference.
 # * Check by hand: n = 2, p = ½ has four equally likely outcomes, which earn 0, ½, ½, 0.
@@ -302,8 +302,8 @@ check.expected_learnability(expected_learnability)
 #     return (1 - p) - (1 - p) ** n
 # ```
 #
-# Why: 1 − r̄ has the mean 1 − p. Only the outcome "none of n right" is paid otherwise: 0 where 1
-# − r̄ says 1. Its chance is (1 − p)ⁿ.
+# Why: 1 − r̄ has the mean 1 − p. Only the outcome "none of n right" differs: it earns 0
+# where 1 − r̄ says 1. Its chance is (1 − p)ⁿ.
 # </details>
 
 # %%
@@ -311,11 +311,11 @@ expected_learnability = check.use(expected_learnability, fallback=course.expecte
 
 # %% tags=["hide-input"]
 def spread(p, n):
-    """Standard deviation of one task's pay; exact."""
+    """Standard deviation of one task's reward; exact."""
     chances = [comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
-    pays = [learnability(k / n) for k in range(n + 1)]
-    mean = sum(c * v for c, v in zip(chances, pays))
-    return sum(c * (v - mean) ** 2 for c, v in zip(chances, pays)) ** 0.5
+    rewards = [learnability(k / n) for k in range(n + 1)]
+    mean = sum(c * v for c, v in zip(chances, rewards))
+    return sum(c * (v - mean) ** 2 for c, v in zip(chances, rewards)) ** 0.5
 
 
 made, (left, right) = figure(1, 2, (9.2, 3.6))
@@ -324,45 +324,45 @@ for place, n in enumerate((1, 2, 4, 8, 64)):
     line(left, f"n = {n}", ps, [expected_learnability(p, n) for p in ps], place)
     line(right, f"n = {n}", ps, [spread(p, n) for p in ps], place)
 dots = np.arange(0.1, 1.0, 0.2)
-left.plot(dots, [paid(p, 8).mean() for p in dots], "k+", markersize=10, label="simulated, n = 8")
+left.plot(dots, [earned(p, 8).mean() for p in dots], "k+", markersize=10, label="simulated, n = 8")
 left.plot(ps, 1 - ps, color="#BBBBBB", linewidth=1, label="meant: 1 − p")
 with style():
     left.set(
-        title="Few replies pay hard tasks too little",
+        title="With few replies hard tasks earn too little",
         xlabel="p, true chance to solve",
-        ylabel="mean pay (reward)",
+        ylabel="mean reward",
     )
     right.set(
-        title="... and make each pay a lottery",
+        title="... and each reward is a lottery",
         xlabel="p, true chance to solve",
-        ylabel="standard deviation of pay (reward)",
+        ylabel="standard deviation of the reward",
     )
     left.legend()
 show(
     made,
-    "Mean pay and its spread against the true chance p for n from 1 to 64: at n = 1 both are "
+    "Mean reward and its spread against the true chance p for n from 1 to 64: at n = 1 both are "
     "zero, and the mean approaches 1 - p as n grows",
 )
 
 # %% [markdown]
 # **What you should see.** Left: the line of n = 1 lies on the axis. Each larger n follows the grey line 1 − p further to the left, then
-# drops to 0. The black crosses (simulated) lie on the line of n = 8. Right: from n = 4 on the lottery is worst for hard tasks, and n = 8 still pays a task
-# with p = 0.1 anything between 0 and 7/8.
+# drops to 0. The black crosses (simulated) lie on the line of n = 8. Right: from n = 4 on the lottery is worst for hard tasks, and with n = 8 a task
+# with p = 0.1 may still earn anything between 0 and 7/8.
 #
 # Two things to take away:
 #
-# * With n = 2 the mean pay is p(1 − p), a quarter of the third rule above. The rule on paper is "1 − r̄"; the rule the proposer *feels*
+# * With n = 2 the mean reward is p(1 − p), a quarter of the third rule above. The rule on paper is "1 − r̄"; the rule the proposer *feels*
 #   depends on n.
-# * The best-paid difficulty is where the curve peaks. Let us see where that is.
+# * The difficulty that earns most is where the curve peaks. Let us see where that is.
 
 # %%
 fine = np.linspace(0.0, 1.0, 10_001)
 for n in (2, 4, 6, 8, 16, 64):
     curve = np.array([expected_learnability(p, n) for p in fine])
-    print(f"n = {n:2}: best-paid p = {fine[curve.argmax()]:.2f}, mean pay there {curve.max():.2f}")
+    print(f"n = {n:2}: p = {fine[curve.argmax()]:.2f} earns most, mean reward {curve.max():.2f}")
 
 # %% [markdown]
-# **What you should see.** The best-paid difficulty moves from p = 0.50 (n = 2) to p = 0.26 (n = 8) and p = 0.06 (n = 64). So n (`n_mc` in the configuration) is not only a
+# **What you should see.** The difficulty that earns most moves from p = 0.50 (n = 2) to p = 0.26 (n = 8) and p = 0.06 (n = 64). So n (`n_mc` in the configuration) is not only a
 # matter of noise and cost: it sets how hard the tasks are that the proposer is drawn to.
 
 # %% [markdown]
@@ -374,10 +374,10 @@ for n in (2, 4, 6, 8, 16, 64):
 # %%
 one = rng.random((TASKS, 1)) < 0.25
 copies = np.repeat(one, 8, axis=1)
-pays = [learnability(rate) for rate in copies.mean(axis=1)]
+rewards = [learnability(rate) for rate in copies.mean(axis=1)]
 print(
-    f"eight equal replies, p = 0.25: mean pay {np.mean(pays):.3f}, different pays seen: "
-    f"{np.unique(pays).tolist()}"
+    f"eight equal replies, p = 0.25: mean reward {np.mean(rewards):.3f}, different rewards seen: "
+    f"{np.unique(rewards).tolist()}"
 )
 
 sick = json.loads(recorded("runs/bugs/symptoms.json").read_text(encoding="utf-8"))["runs"]
@@ -388,7 +388,7 @@ for name in ("healthy", "greedy Monte-Carlo"):
     )
 
 # %% [markdown]
-# **What you should see.** Mean pay 0 again: eight copies are one reply. Below it, two *recorded* runs of the [nano model](glossary.md#nano-model) (20 steps, one seed,
+# **What you should see.** The mean reward is 0 again: eight copies are one reply. Below it, two *recorded* runs of the [nano model](glossary.md#nano-model) (20 steps, one seed,
 # `data_samples/runs/bugs/symptoms.json`). A task is *learnable* when 0 < r̄ < 1. In the last fifth of the healthy run 55 % of the valid tasks are; in
 # the run with this bug, 0 %.
 #
@@ -398,7 +398,7 @@ for name in ("healthy", "greedy Monte-Carlo"):
 # %% [markdown]
 # ## 5. The format ladder
 #
-# Before a reply can be right or wrong it must be readable: think tags, then an answer. The paper's pay is a ladder with three rungs.
+# Before a reply can be right or wrong it must be readable: think tags, then an answer. The paper's reward is a ladder with three rungs.
 #
 # | the reply | solver | proposer |
 # |---|---|---|
@@ -410,7 +410,7 @@ for name in ("healthy", "greedy Monte-Carlo"):
 # *[Well formed](glossary.md#well-formed)* speaks of the text. *Valid* speaks of the task: its program runs, twice, to the same literal value
 # (notebooks [01](01_triplets.ipynb) and [02](02_executor.ipynb)).
 #
-# The package hands over what parser and executor found as a `Verdict`, and pays with a `Reward` that keeps its parts, so that plots never
+# The package hands over what parser and executor found as a `Verdict`, and the reward as a `Reward` that keeps its parts, so that plots never
 # recompute them:
 
 # %%
@@ -425,11 +425,11 @@ for verdict in (
 print(Reward(-1.0, {"form": -1.0}))
 
 # %% [markdown]
-# **Exercise 4** (5 minutes, 2 points; difficulty 2 of 5, importance 5 of 5). Write the solver's column. Any score above 0 is paid as it is; a score of 0 is a wrong answer.
+# **Exercise 4** (5 minutes, 2 points; difficulty 2 of 5, importance 5 of 5). Write the solver's column. Any score above 0 is itself the reward; a score of 0 is a wrong answer.
 
 # %% tags=["exercise"]
 def answer_reward(verdict):
-    """The solver's pay for one reply.
+    """The solver's reward for one reply.
 
     verdict: a Verdict with .well_formed (bool) and .score (float in [0, 1]).
     Returns: Reward(total, parts); parts is {"form": total} for a reply that is not well
@@ -458,7 +458,7 @@ check.answer_reward(answer_reward)
 # ```
 #
 # Why: one `if` per rung, from the lowest up; `score` and not `ok` decides, so that fractions are
-# paid.
+# rewarded.
 # </details>
 
 # %%
@@ -467,8 +467,8 @@ answer_reward = check.use(answer_reward, fallback=az.answer_reward)
 # %% [markdown]
 # ### The ladder upside down
 #
-# Suppose someone pays 0 for a reply without form ("nothing to judge") and −1 for a wrong answer ("wrong is bad"). It reads like common
-# sense. Take a solver that is right with chance q whenever it answers, and ask what pays better: answer in good form, or give up the form?
+# Suppose someone gives 0 for a reply without form ("nothing to judge") and −1 for a wrong answer ("wrong is bad"). It reads like common
+# sense. Take a solver that is right with chance q whenever it answers, and ask what earns more: answering in good form, or giving up the form?
 
 # %% tags=["hide-input"]
 q = np.linspace(0, 1, 51)
@@ -484,18 +484,18 @@ for axis, (name, (shapeless, wrong)) in zip(axes, ladders.items()):
         axis.legend(loc="upper left")
         axis.set_title(
             f"{name}: "
-            + ("silence pays better at low skill" if silent.any() else "answering always pays")
+            + ("silence earns more at low skill" if silent.any() else "answering always earns more")
         )
-    axis.set(xlabel="q, chance to be right", ylabel="mean pay (reward)", ylim=(-1.1, 1.1))
+    axis.set(xlabel="q, chance to be right", ylabel="mean reward", ylim=(-1.1, 1.1))
 show(
     made,
-    "Mean pay of answering against the chance to be right: above giving up everywhere on the "
+    "Mean reward of answering against the chance to be right: above giving up everywhere on the "
     "paper's ladder, below it for chances under one half upside down",
 )
 
 # %% [markdown]
-# **What you should see.** Left: the blue line is above the other everywhere, so good form pays even for a solver that knows nothing. Right:
-# in the shaded part, below q = ½, silence pays better.
+# **What you should see.** Left: the blue line is above the other everywhere, so good form earns more even for a solver that knows nothing.
+# Right: in the shaded part, below q = ½, silence earns more.
 #
 # The trap is a spiral: hard tasks push the solver out of the form; replies without form are never judged right; the tasks look harder still.
 #
@@ -516,11 +516,11 @@ for name in ("healthy", "format collapse"):
 # %% [markdown]
 # ## 6. A museum of reward hacks
 #
-# A policy maximises what you *pay*, not what you *mean*. These recorded runs each have one line of the reward changed
+# A policy maximises what you *reward*, not what you *mean*. These recorded runs each have one line of the reward changed
 # (`azr_lite/course/bugs.py`; nano model, 20 steps, seed 0). Before you go on, write down for each what you expect to happen to the
 # solve rate of the proposed tasks:
 #
-# | name | the proposer is paid | your forecast |
+# | name | the proposer earns | your forecast |
 # |---|---|---|
 # | healthy | 1 − r̄, 0 at the ends | |
 # | trivial tasks | r̄ | |
@@ -550,13 +550,13 @@ for axis, (plate, label) in zip(axes, PLATES.items()):
     axis.set_ylim(-0.5, len(ZOO) - 0.5)
     axis.set_xlabel(label)
 with style():
-    axes[0].set_title("Tasks become what is paid")
-    axes[1].set_title("Honest pay: more of them teach")
-    axes[2].set_title("Tokens that are paid are written")
+    axes[0].set_title("Tasks become what is rewarded")
+    axes[1].set_title("Honest rewards: more tasks teach")
+    axes[2].set_title("Rewarded tokens are written")
 show(
     made,
     "Arrows from the first to the last fifth of four runs: trivial tasks end at solve rate "
-    "0.87, impossible ones at 0.25, paid tokens make answers of 51 tokens",
+    "0.87, impossible ones at 0.25, rewarded tokens make answers of 51 tokens",
 )
 
 # %% [markdown]
@@ -589,10 +589,10 @@ for place, folder in enumerate(("healthy", "trivial-tasks", "impossible-tasks"))
         line(axis, folder.replace("-", " "), range(len(values)), values, place)
 with style():
     axes[0].set(
-        title="Paid: both hacks look like success", xlabel="step", ylabel="proposer's mean reward"
+        title="Earned: both hacks look like success", xlabel="step", ylabel="proposer's mean reward"
     )
     axes[1].set(
-        title="Taught: neither beats honest pay",
+        title="Taught: neither beats honest rewards",
         xlabel="step",
         ylabel="learnable tasks (share)",
         ylim=(0, 1),
@@ -602,12 +602,12 @@ for axis in axes:
     axis.set_xticks(range(0, 20, 5))
 show(
     made,
-    "Proposer reward and share of learnable tasks over 20 steps: both hacked runs are paid far "
+    "Proposer reward and share of learnable tasks over 20 steps: both hacked runs earn far "
     "more than the healthy one and have fewer learnable tasks at the end",
 )
 
 # %% [markdown]
-# **What you should see.** Left: both hacked runs are *paid* far more than the healthy one, and the pay climbs. Right: at the end the healthy run has
+# **What you should see.** Left: both hacked runs *earn* far more than the healthy one, and their rewards climb. Right: at the end the healthy run has
 # the largest share of learnable tasks.
 #
 # The reward scales of the three runs are not the same (that is the point), so compare slopes on the left, not heights.
@@ -624,18 +624,18 @@ for name in ZOO:
 # the 95 % intervals are about ±5 points, ±6 for the last.)
 #
 # A bug that helps? The nano model can think step by step and at first hardly does; thinking is what its held-out problems need
-# (`azr_lite/nano/NOTES.md`). A bonus for tokens pays for thinking by accident. The same bonus goes on paying for tokens when they no longer
+# (`azr_lite/nano/NOTES.md`). A bonus for tokens rewards thinking by accident. The same bonus goes on rewarding tokens when they no longer
 # help. An accidental gain is no argument for a reward; it is a hint about what the model lacked.
 
 # %% [markdown]
 # ## 7. A bug hunt
 #
-# Here is a function from a fictional pull request. It pays a *proposal*: `scores` holds the scores of its Monte-Carlo replies.
+# Here is a function from a fictional pull request. It rewards a *proposal*: `scores` holds the scores of its Monte-Carlo replies.
 # (An invalid task gets no replies, so its list may be empty.) It runs, its numbers look plausible, and it holds **four** bugs. You met
 # the idea of each above.
 
 # %%
-def sick_pay(verdict, scores):
+def sick_reward(verdict, scores):
     """What one proposal earns. Holds four bugs."""
     if not verdict.well_formed:
         return -0.5
@@ -645,42 +645,42 @@ def sick_pay(verdict, scores):
     return 1.0 - rate
 
 valid, invalid = az.Verdict(ok=True, well_formed=True), az.Verdict(ok=False, well_formed=True)
-print("valid, 2 of 8 right:        ", sick_pay(valid, [1.0] * 2 + [0.0] * 6))
-print("valid, all 6 of 6 right:    ", sick_pay(valid, [1.0] * 6))
-print("its program raises an error:", sick_pay(invalid, [0.0] * 8))
+print("valid, 2 of 8 right:        ", sick_reward(valid, [1.0] * 2 + [0.0] * 6))
+print("valid, all 6 of 6 right:    ", sick_reward(valid, [1.0] * 6))
+print("its program raises an error:", sick_reward(invalid, [0.0] * 8))
 
 # %% [markdown]
-# **What you should see.** The first line is as it should be (0.75). The second pays a trivial task 0.25. The third pays 1.0, the highest
-# reward there is, for a program that does not even run.
+# **What you should see.** The first line is as it should be (0.75). The second gives a trivial task 0.25. The third gives 1.0, the highest
+# reward there is, to a program that does not even run.
 #
 # **Exercise 5** (8 minutes, 3 points; difficulty 3 of 5, importance 4 of 5). Copy the body into the cell below and mend all four. The check names a bug when it is the only one left.
 
 # %% tags=["exercise"]
-def proposer_pay(verdict, scores):
+def proposer_reward(verdict, scores):
     """What one proposal earns: the proposer's column of the ladder, then learnability of the solve
     rate.
 
     verdict: a Verdict; .ok says valid, .well_formed says readable.
     scores: list of floats, at least two where the proposal is valid; maybe empty where it is not.
     Returns: a float.
-    proposer_pay(az.Verdict(ok=True, well_formed=True), [1.0, 0.0, 0.0, 0.0]) is 0.75
+    proposer_reward(az.Verdict(ok=True, well_formed=True), [1.0, 0.0, 0.0, 0.0]) is 0.75
     """
     return ...
 
-check.proposer_pay(proposer_pay)
+check.proposer_reward(proposer_reward)
 
 # %% [markdown]
 # <details><summary>Hints</summary>
 #
 # * Read the table of section 5 beside the code, row by row, in the proposer's column. Two bugs are in the first two lines.
 # * The nano preset takes 6 replies, the paper 8.
-# * What does the last line pay for r̄ = 0?
+# * What does the last line return for r̄ = 0?
 # * You may use `solve_rate` and `learnability` from above: shorter code has fewer places to be wrong.
 # </details>
 # <details><summary>Solution</summary>
 #
 # ```python
-# def proposer_pay(verdict, scores):
+# def proposer_reward(verdict, scores):
 #     if not verdict.ok:
 #         return -1.0
 #     return learnability(solve_rate(scores))
@@ -691,7 +691,7 @@ check.proposer_pay(proposer_pay)
 # </details>
 
 # %%
-proposer_pay = check.use(proposer_pay, fallback=course.proposer_pay)
+proposer_reward = check.use(proposer_reward, fallback=course.proposer_reward)
 for text, verdict, scores in (
     ("valid, 2 of 8 right", valid, [1.0] * 2 + [0.0] * 6),
     ("valid, all 6 of 6 right", valid, [1.0] * 6),
@@ -699,29 +699,29 @@ for text, verdict, scores in (
     ("its program raises an error", invalid, [0.0] * 8),
 ):
     print(
-        f"{text:28} sick {sick_pay(verdict, scores):+.2f}   mended "
-        f"{proposer_pay(verdict, scores):+.2f}"
+        f"{text:28} sick {sick_reward(verdict, scores):+.2f}   mended "
+        f"{proposer_reward(verdict, scores):+.2f}"
     )
 
 # %% [markdown]
-# **What you should see.** The first row agrees; the other three differ. Read down the sick column: the two worst proposals are paid best.
+# **What you should see.** The first row agrees; the other three differ. Read down the sick column: the two worst proposals earn most.
 # A proposer trained on it would learn to write programs that crash.
 
 # %% [markdown]
 # ## 8. What to remember
 #
-# * A task's pay is 1 − r̄, and 0 where r̄ is 0 or 1. r̄ is measured: with one reply, or with copies of one, the pay is 0 for every task.
-# * The mean pay is (1 − p) − (1 − p)ⁿ: n decides which difficulty pays best.
-# * The ladder −1, −0.5, score keeps good form worth while at any skill. Upside down it pays for silence; that it did no harm in one short run
+# * A task's reward is 1 − r̄, and 0 where r̄ is 0 or 1. r̄ is measured: with one reply, or with copies of one, the reward is 0 for every task.
+# * The mean reward is (1 − p) − (1 − p)ⁿ: n decides which difficulty earns most.
+# * The ladder −1, −0.5, score keeps good form worth while at any skill. Upside down it rewards silence; that it did no harm in one short run
 #   proves nothing.
 # * Reward climbs in a hacked run. Judge by what the reward stands for.
 #
 # **Discuss.**
 #
-# 1. Upstream pays −0.5 for a valid task that nobody solved, as much as the solver gets for a wrong answer. What might be the thought? What would
+# 1. Upstream gives −0.5 for a valid task that nobody solved, as much as the solver gets for a wrong answer. What might be the thought? What would
 #    it do to a proposer at the cliff of section 3? (Two recorded ablations with seeds 200 and 201 are in `data_samples/runs/ablations`; on nano the
 #    gains were 26.8 points with −0.5 and 23.4 with 0, with intervals that overlap widely.)
-# 2. The Monte-Carlo replies come from the *same* model that proposed. What if it solved its own tasks worse on purpose? Who would pay for that?
+# 2. The Monte-Carlo replies come from the *same* model that proposed. What if it solved its own tasks worse on purpose? Who would bear the cost?
 # 3. You can afford 64 replies per step. Would you take 8 tasks × 8 replies, or 32 × 2?
 #
 # Next: two roles times three task types make six groups of rewards, with different means and spreads. [Notebook 04](04_trr.ipynb) makes them comparable.

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 03; means and standard deviations.
 #
-# **Budget:** 16 minutes to read (3,262 words); 5 exercises (10 points, about 37 minutes); 6 seconds and 152 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 16 minutes to read (3,260 words); 5 exercises (10 points, about 37 minutes); 6 seconds and 152 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #
@@ -93,7 +93,7 @@ np.set_printoptions(precision=4, suppress=True)
 # = E\left[R\,\nabla \log \pi\right].$$
 #
 # The last form is again a mean over replies, and a mean can be estimated by sampling: sample, then
-# raise the log-probability of each reply, the more the better it was paid. This is the *policy
+# raise the log-probability of each reply in proportion to its reward. This is the *policy
 # gradient*, and the method is called REINFORCE.
 #
 # It still works, and works better, when R is replaced by the **[advantage](glossary.md#advantage)** A: by how much this reply was *better than
@@ -113,18 +113,18 @@ np.set_printoptions(precision=4, suppress=True)
 
 # %%
 policy = np.array([0.5, 0.3, 0.2])
-pay = np.array([0.9, 1.0, 0.8])
+reward = np.array([0.9, 1.0, 0.8])
 scores = np.eye(3) - policy  # row a: gradient of log π(a) with respect to the three logits
 
 for b in (0.0, 0.92, 5.0):
-    samples = scores * (pay - b)[:, None]  # what one draw of action a contributes
+    samples = scores * (reward - b)[:, None]  # what one draw of action a contributes
     mean = policy @ samples
     noise = policy @ ((samples - mean) ** 2).sum(axis=1)
     print(f"baseline {b:4}: mean gradient {mean}, variance of one draw {noise:.4f}")
 
 # %% [markdown]
 # **What you should see.** The same mean gradient three times. The variance of one draw differs by a factor of three thousand: smallest with b
-# near the mean pay (0.91, by sum 0.5 · 0.9 + 0.3 · 1.0 + 0.2 · 0.8), largest with 5.
+# near the mean reward (0.91, by sum 0.5 · 0.9 + 0.3 · 1.0 + 0.2 · 0.8), largest with 5.
 #
 # So a baseline that does not depend on the reply costs nothing in truth and saves much noise. All of this notebook is about **which**
 # baseline, measured over **which** replies, and what one divides by.
@@ -404,7 +404,7 @@ def whiten_tokens(rewards, lengths):
 
     rewards, lengths: numpy arrays of shape (B,); a reply of L tokens counts L times.
     mean: over tokens.  variance: over tokens, unbiased (divide by the number of tokens less 1).
-    Returns: (R − mean) / sqrt(variance + 1e-8), shape (B,), one number a reply; zeros where all
+    Returns: (R − mean) / sqrt(variance + 1e-8), shape (B,), one number per reply; zeros where all
     rewards are equal.
     rewards [1, -0.5, -1, 1] with lengths [2, 4, 1, 3] give mean 0.2, variance 0.7333,
     and [0.9342, -0.8174, -1.4013, 0.9342]
@@ -624,7 +624,7 @@ for name, own in rows.items():
 #
 # So far we have looked at *one* batch. Is an estimator right on average, and how noisy is it? For that we need a world whose true gradient is known.
 #
-# **The toy.** Six groups, each with its own softmax over 4 actions. A reply's pay is: level of the group + its spread × (worth of the action + how kind the
+# **The toy.** Six groups, each with its own softmax over 4 actions. A reply's reward is: level of the group + its spread × (worth of the action + how kind the
 # prompt was + chance). Proposals have a prompt each; answers come four to a prompt. 16 replies per group.
 #
 # The spreads (0.1 to 1) and levels are *chosen*, with proposers ten times quieter than solvers at the extreme. So the toy is made to show
@@ -634,7 +634,7 @@ for name, own in rows.items():
 SPREAD = np.array([0.10, 0.15, 0.20, 0.60, 0.80, 1.00])
 LEVEL = np.array([0.2, -0.1, 0.2, 0.3, 0.8, 0.0])
 WORTH = np.random.default_rng(7).permuted(np.tile([-1, -1 / 3, 1 / 3, 1], (6, 1)), axis=1)
-PAY = LEVEL[:, None] + SPREAD[:, None] * WORTH  # mean pay of each action, group by group
+MEAN = LEVEL[:, None] + SPREAD[:, None] * WORTH  # mean reward of each action, group by group
 
 EACH = 16
 which = np.repeat(np.arange(6), EACH)  # the group of each of the 96 replies
@@ -650,7 +650,7 @@ def sample(policy, rng):
     """Actions and rewards of one batch of 96 replies."""
     actions = (rng.random((96, 1)) > policy.cumsum(axis=1)[which]).sum(axis=1).clip(0, 3)
     kindness = 1.2 * rng.normal(size=96)[toy_prompts]
-    return actions, PAY[which, actions] + SPREAD[which] * (kindness + 0.8 * rng.normal(size=96))
+    return actions, MEAN[which, actions] + SPREAD[which] * (kindness + 0.8 * rng.normal(size=96))
 
 # %%
 def gradient(policy, actions, A):
@@ -660,8 +660,8 @@ def gradient(policy, actions, A):
 
 
 def true_gradient(policy):
-    """Of each group's mean pay; exact."""
-    return policy * (PAY - (policy * PAY).sum(axis=1, keepdims=True))
+    """Of each group's mean reward; exact."""
+    return policy * (MEAN - (policy * MEAN).sum(axis=1, keepdims=True))
 
 
 def estimator(name):
@@ -683,7 +683,7 @@ def estimator(name):
 # is REINFORCE++ of section 3; *group mean* is move 1 of TRR++ alone.)
 #
 # * **length**: the mean estimate along the true gradient, divided by the true one. 1 means [unbiased](glossary.md#bias-and-variance).
-# * **angle**: between the mean estimate and the true gradient of the *sum* of all pays.
+# * **angle**: between the mean estimate and the true gradient of the *sum* of all rewards.
 # * **noise**: standard deviation of one batch's estimate, in units of its mean (lower is better; mean over groups).
 # * **proposers**: the share of the squared gradient that belongs to the three proposer groups.
 
@@ -696,7 +696,7 @@ found = {}
 for name in LAB:
     rng, weigh = np.random.default_rng(SEED), estimator(name)
     batches = [sample(flat, rng) for _ in range(BATCHES)]
-    drawn = np.array([gradient(flat, actions, weigh(pays)) for actions, pays in batches])
+    drawn = np.array([gradient(flat, actions, weigh(rewards)) for actions, rewards in batches])
     mean = drawn.mean(axis=0)
     along = (drawn * truth).sum(axis=2) / (truth**2).sum(axis=1)  # (batches, 6)
     noise = np.sqrt(((drawn - mean) ** 2).sum(axis=2).mean(axis=0)) / np.linalg.norm(mean, axis=1)
@@ -726,7 +726,7 @@ for name, one in found.items():
 # **What you should see**, with the exact values behind it:
 #
 # * *No baseline* and *RLOO*: length 1 within the interval. Both are unbiased, by proof.
-# * *Group mean*: 15/16 = 0.9375 in both columns: 16 replies, each part of its own mean. *Dr. GRPO*: 3/4 = 0.75 for the solvers, four replies a
+# * *Group mean*: 15/16 = 0.9375 in both columns: 16 replies, each part of its own mean. *Dr. GRPO*: 3/4 = 0.75 for the solvers, four replies per
 #   prompt. Both are the factor (n − 1)/n of section 5. It is a *length*, not a direction.
 # * *Noise*: for the solvers GRPO, Dr. GRPO and RLOO are lowest: they remove the kindness of the prompt, which a group mean
 #   cannot. *No baseline* and *global* are noisiest for the proposers.
@@ -782,11 +782,10 @@ def train(name, seed):
     rng, weigh, theta, reached = np.random.default_rng(seed), estimator(name), np.zeros((6, 4)), []
     for _ in range(TRAIN):
         policy = softmax(theta)
-        reached.append(
-            ((policy * PAY).sum(axis=1) - PAY.mean(axis=1)) / (PAY.max(axis=1) - PAY.mean(axis=1))
-        )
-        actions, pays = sample(policy, rng)
-        g = gradient(policy, actions, weigh(pays))
+        possible = MEAN.max(axis=1) - MEAN.mean(axis=1)
+        reached.append(((policy * MEAN).sum(axis=1) - MEAN.mean(axis=1)) / possible)
+        actions, rewards = sample(policy, rng)
+        g = gradient(policy, actions, weigh(rewards))
         theta = theta + 0.15 * g / max(np.linalg.norm(g), 1e-9)
     return np.array(reached)
 

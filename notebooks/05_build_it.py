@@ -22,7 +22,7 @@
 #
 # **Before this:** notebooks 00 to 04; tensors in PyTorch.
 #
-# **Budget:** 12 minutes to read (2,364 words); 6 exercises (13 points, about 79 minutes); 4.4 minutes and 833 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 12 minutes to read (2,367 words); 6 exercises (13 points, about 79 minutes); 4.4 minutes and 833 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-12-01.
 #
@@ -95,7 +95,7 @@ profile = profile(PROFILE)
 # %% [markdown]
 # ## 1. What is missing
 #
-# You have judged answers (01), run programs that nobody trusts (02), paid proposals and answers
+# You have judged answers (01), run programs that nobody trusts (02), rewarded proposals and answers
 # (03), and turned rewards into [advantages](glossary.md#advantage) and loss weights (04). None of
 # it has trained anything yet. Six functions are missing:
 #
@@ -106,7 +106,7 @@ profile = profile(PROFILE)
 # | 3 | `logprobs` | how likely is each token of a reply *now*? | 4 |
 # | 4 | `policy_loss` | log-probabilities and advantages → one number | 4 |
 # | 5 | `update` | gradient, clip, one optimiser step | 10 |
-# | 6 | `step` | propose, validate, solve, judge, pay, learn | 15 |
+# | 6 | `step` | propose, validate, solve, judge, reward, learn | 15 |
 #
 # Around them stand 80 lines that are given: buffers, prompts, the sandbox, batches. Together it is
 # Absolute Zero in 130 lines (a statement that is wrapped counts once; the cache of section 4 does
@@ -581,7 +581,7 @@ class World:
                 )
             if not isinstance(one, Rejection):
                 one = dataclasses.replace(one, id=task_key(one))
-                if is_reserved(one.program):  # a held-out problem: neither paid nor kept
+                if is_reserved(one.program):  # a held-out problem: neither rewarded nor kept
                     one = Rejection(Reason.RESERVED)
             p.result = one
 
@@ -594,8 +594,8 @@ class World:
                 right = bool(getattr(right, "ok", right))
                 a.verdict = az.Verdict(ok=right, well_formed=True, score=float(right))
 
-    def learn(self, attempts, pays):  # stages 10 and 11: advantages, then four updates
-        rows = [a.rollout(Reward(pay, {})) for a, pay in zip(attempts, pays)]
+    def learn(self, attempts, rewards):  # stages 10 and 11: advantages, then four updates
+        rows = [a.rollout(Reward(reward, {})) for a, reward in zip(attempts, rewards)]
         rows = [r for r in rows if r.verdict.reason != Reason.RESERVED]
         groups, lengths = [r.group for r in rows], [len(r.completion_ids) for r in rows]
         A = trr([r.reward for r in rows], groups, lengths)
@@ -676,9 +676,9 @@ check.step(step)
 #     for p in valid:
 #         p.rate = solve_rate([a.verdict.score for a in p.attempts])
 #         world.keep(p.task)
-#     pays = [-1.0 if p.task is None else learnability(p.rate) for p in proposals]
-#     pays += [answer_reward(a.verdict).total for a in answers]
-#     world.learn([*proposals, *answers], pays)
+#     rewards = [-1.0 if p.task is None else learnability(p.rate) for p in proposals]
+#     rewards += [answer_reward(a.verdict).total for a in answers]
+#     world.learn([*proposals, *answers], rewards)
 # ```
 #
 # Why: the same answers measure the task (for the proposer) and are judged (for the solver), and one
@@ -745,9 +745,10 @@ for seed, one in others.items():
 
 # %% [markdown]
 # **What you should see.** In a full run the first ten steps look like nothing: tasks are easy, and
-# nearly all answers come without a thought. But the proposer is paid for tasks that are solved only
-# sometimes, so programs grow longer. On those a thought pays, answers grow, and the held-out score
-# follows. The last lines say what happened in your run and in the recorded ones (grey).
+# nearly all answers come without a thought. But the proposer is rewarded for tasks that are solved
+# only sometimes, so programs grow longer. On those a thought earns more, answers grow, and the
+# held-out score follows. The last lines say what happened in your run and in the recorded ones
+# (grey).
 #
 # **If you see something else**: in profile ci (two tiny steps) the lines are flat. If a full run
 # falls, or stays flat to its end, one of your functions may differ from the package's in a way its
@@ -828,8 +829,8 @@ executor.close()
 #
 # <details><summary>Answers</summary>
 #
-# 1. The tasks get harder as the solver gets better, because that is what pays the proposer. Only
-#    problems that stay the same can show learning.
+# 1. The tasks get harder as the solver gets better, because that is what the proposer is rewarded
+#    for. Only problems that stay the same can show learning.
 # 2. `world.propose` and the proposers' rows in `world.learn`. You would need the data set: programs
 #    with inputs, valid, deterministic, and neither too easy nor too hard. Making those *is* the
 #    proposer's work.

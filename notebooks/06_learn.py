@@ -23,7 +23,7 @@
 #
 # **Before this:** notebooks 00 to 05.
 #
-# **Budget:** 13 minutes to read (2,604 words); 3 exercises (5 points, about 19 minutes); 8.0 minutes and 167 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 13 minutes to read (2,606 words); 3 exercises (5 points, about 19 minutes); 8.0 minutes and 167 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-11-30.
 #
@@ -88,7 +88,7 @@ profile = profile(PROFILE)
 # mini-language of Python: short programs such as `x = x[1:] + x[:1]`.
 #
 # Before self-play it got a *[warm start](glossary.md#warm-start)* on random examples of that language ([what it contains](../azr_lite/nano/NOTES.md)), as a large model
-# gets its pre-training. Everything after that, it does to itself: it invents tasks, solves them, and is paid by the rules of
+# gets its pre-training. Everything after that, it does to itself: it invents tasks, solves them, and is rewarded by the rules of
 # [notebook 03](03_rewards.ipynb). No human task, no human answer.
 #
 # A run is a process of its own. We start it as you would on a terminal, and watch its files.
@@ -148,7 +148,7 @@ process = start("run", "--preset", "nano", *flags(plan), "--output-dir", str(RUN
 # **If you see something else**: what the run itself has to say stands in the file `LOG`; `print(LOG.read_text())` shows it at any time.
 #
 # While it loads: what will one step do? It samples a few hundred replies (proposals first, then answers), runs a few hundred programs in the
-# sandbox, pays every reply, and makes four small updates. Two idle cores need about two seconds for it, and 154 seconds for 50 steps; the run's
+# sandbox, rewards every reply, and makes four small updates. Two idle cores need about two seconds for it, and 154 seconds for 50 steps; the run's
 # process takes about 1 GB of memory beside this notebook's.
 
 # %% [markdown]
@@ -305,8 +305,8 @@ for name, old in left.items():
 # | held-out accuracy | problems nobody trains on; replies [greedy](glossary.md#greedy) | its band leaves the dotted line | it falls |
 # | solve rate of new tasks | [r̄](glossary.md#solve-rate) of what the proposer invents | it stays in the middle | it runs to 0 or to 100 % |
 # | proposals | valid ones, and learnable ones (0 < r̄ < 1) | many of both | learnable ones vanish |
-# | reward | mean pay of both seats | nothing: see below | it jumps |
-# | reply length | tokens per reply | it grows where thinking pays | it grows and accuracy does not |
+# | reward | mean reward of both seats | nothing: see below | it jumps |
+# | reply length | tokens per reply | it grows where thinking earns more | it grows and accuracy does not |
 # | entropy | how undecided the policy is, nats per token | a slow fall | it crashes to 0 |
 # | gradient norm | size of an update | steady | twenty times its median |
 # | time, sampling | cost | flat | memory or time grow without end |
@@ -390,7 +390,7 @@ made, axes = figure(1, 3, (10.5, 3.0))
 shown = (
     ("New tasks get harder as it learns", "propose/", "/solve_rate", "solve rate of new tasks"),
     ("It solves no more of its own tasks", "solve/", "/ok", "share of own tasks solved"),
-    ("It finds out that thinking pays", "solve/", "/tokens", "tokens per reply"),
+    ("It finds that thinking earns more", "solve/", "/tokens", "tokens per reply"),
 )
 for axis, (title, start_, end, unit) in zip(axes, shown):
     line(axis, "solve" if "solve/" in start_ else "propose", *curve(lines, start_, end))
@@ -612,7 +612,7 @@ show(
 # **What you should see.** In each type the third bar is at least as high as the second: 92, 85 and 52 % against 87, 84 and 48.
 #
 # So the skill was there, and it was not used: greedy, the warm start *never* thinks. Self-play found out, from rewards alone, that thinking
-# pays. The word for this is **[elicitation](glossary.md#elicitation)**. It is a real and useful gain, and it is not a new skill. Whether gains of large
+# earns more. The word for this is **[elicitation](glossary.md#elicitation)**. It is a real and useful gain, and it is not a new skill. Whether gains of large
 # models are of this kind is an open question; [notebook 08](08_reading_a_run.ipynb) shows how pass@k looks into it.
 
 # %% [markdown]

@@ -883,10 +883,10 @@ if LAUNCH:
 def may_say(run):
     """What the files of a run allow to say about it."""
     log = rows_of(run, "metrics.jsonl")
-    pays = [value for row in log for key, value in row.items() if key.endswith("/reward_std")]
+    spreads = [value for row in log for key, value in row.items() if key.endswith("/reward_std")]
     valid = fifths([mean(course.across(row, "propose/", "/ok")) for row in log])
     print(f"{run.name}: {len(log)} steps; valid proposals {valid[0]:.0%} → {valid[1]:.0%}")
-    if max(pays) == 0:
+    if max(spreads) == 0:
         return print(
             "All rewards of each group are alike, so there was nothing to learn from: see "
             "notebook 08, section 7."

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebooks 03 to 06.
 #
-# **Budget:** 15 minutes to read (2,936 words); 9 exercises (12 points, about 35 minutes); 4 seconds and 154 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 15 minutes to read (2,932 words); 9 exercises (12 points, about 35 minutes); 4 seconds and 154 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #
@@ -98,10 +98,10 @@ profile = profile(PROFILE)
 # |---|---|
 # | `"healthy"` | nothing |
 # | `"sign flip"` | the loss is *maximised* |
-# | `"easy tasks"` | the proposer is paid r̄, not 1 − r̄ |
+# | `"easy tasks"` | the proposer earns r̄, not 1 − r̄ |
 # | `"impossible tasks"` | a task that nobody ever solves earns the full 1 |
 # | `"identical answers"` | the replies that measure r̄ are all the same (greedy) |
-# | `"length blow-up"` | the solver is paid for every token, too |
+# | `"length blow-up"` | the solver is rewarded for every token, too |
 #
 # Before you scroll: what would you expect each of them to do to the share of valid proposals, to the [solve rate](glossary.md#solve-rate) of new tasks,
 # to reply length, and to held-out accuracy? Write down a guess.
@@ -177,8 +177,8 @@ def ends(values):
 
 
 print(
-    f"{'':3} {'tokens per reply':>16} {'solver pay':>16} {'proposer pay':>16} {'form, %':>12}   "
-    "held-out gain, points"
+    f"{'':3} {'tokens per reply':>16} {'solver reward':>16} {'proposer reward':>16} "
+    f"{'form, %':>12}   held-out gain, points"
 )
 for one in LETTERS:
     cells = [
@@ -221,13 +221,13 @@ kept = {
 
 
 def visit(letter, role, count=3):
-    """The last `count` kept replies of a role: step, verdict, pay, length, and the reply."""
+    """The last `count` kept replies of a role: step, verdict, reward, length, and the reply."""
     print(f"patient {letter}, role {role}")
     for row in [row for row in kept[letter] if row["role"] == role][-count:]:
         verdict = "ok" if row["verdict"]["ok"] else row["verdict"]["reason"]
         rate = "   -" if row["solve_rate"] is None else f"{row['solve_rate']:.2f}"
         print(
-            f"  step {row['step']:2} {row['type']:9} {verdict:14} r̄ {rate}  paid "
+            f"  step {row['step']:2} {row['type']:9} {verdict:14} r̄ {rate}  reward "
             f"{row['reward']:+.2f}  {row['tokens']:3} tokens"
         )
         text = printable(" ⏎ ".join(row["text"].split("\n")))[:150]
@@ -238,7 +238,7 @@ visit("A", "propose")
 visit("D", "solve")
 
 # %% [markdown]
-# **What you should see.** For each reply: what it is, what the judge said, what it was paid, and its text (⏎ is a line break). Look at *paid* and ask: for what?
+# **What you should see.** For each reply: what it is, what the judge said, its reward, and its text (⏎ is a line break). Look at *reward* and ask: for what?
 #
 # `r̄ -` means that nobody tried to solve the task, for it was not valid.
 #
@@ -248,9 +248,9 @@ visit("D", "solve")
 visit("C", "propose")
 
 # %% [markdown]
-# ## 3. Audit the pay
+# ## 3. Audit the rewards
 #
-# Some bugs need no experience to find, only arithmetic. The log holds the verdict on every reply *and* what it was paid. The rules are those of
+# Some bugs need no experience to find, only arithmetic. The log holds the verdict on every reply *and* its reward. The rules are those of
 # [notebook 03](03_rewards.ipynb). So compute what each reply was **due**, and compare.
 #
 # **Exercise 1** (8 minutes, 2 points; difficulty 2 of 5, importance 5 of 5).
@@ -296,7 +296,7 @@ check.due(due)
 due = check.use(due, fallback=course.due)
 
 # %%
-print("replies paid otherwise than due")
+print("replies whose reward is not what they were due")
 for one in LETTERS:
     wrong = {
         role: [
@@ -311,7 +311,7 @@ for one in LETTERS:
     said = (
         ""
         if example is None
-        else f"   such as {example['role']}: due {due(example, 'paper'):+.2f}, paid "
+        else f"   such as {example['role']}: due {due(example, 'paper'):+.2f}, reward "
         f"{example['reward']:+.2f}"
     )
     print(
@@ -320,10 +320,10 @@ for one in LETTERS:
     )
 
 # %% [markdown]
-# **What you should see.** Three patients were paid exactly right. In F all proposals and in D all answers were not; in A it is 6 of 13 proposals, so that
+# **What you should see.** Three patients were rewarded exactly as due. In F all proposals and in D all answers were not; in A it is 6 of 13 proposals, so that
 # mistake shows with some tasks only. With which?
 #
-# Keep this in mind when you build something yourself: **log what you paid together with why**. The audit takes a millisecond and has no false alarms.
+# Keep this in mind when you build something yourself: **log each reward together with the reason for it**. The audit takes a millisecond and has no false alarms.
 
 # %% [markdown]
 # ## 4. Your diagnosis
@@ -358,9 +358,9 @@ check.patient_f(patient_f)
 # %% [markdown]
 # <details><summary>Hints: how to think</summary>
 #
-# * Go from sure to unsure. The audit is exact: which three mistakes change what somebody is *paid*, and whom?
-# * Of the three that were paid right, one goes downhill, one has a curve that never moves, and one is well.
-# * Ask of each mistake: if a policy does more and more of what is paid, what happens to r̄?
+# * Go from sure to unsure. The audit is exact: which three mistakes change somebody's *reward*, and whose?
+# * Of the three that were rewarded correctly, one goes downhill, one has a curve that never moves, and one is well.
+# * Ask of each mistake: if a policy does more and more of what is rewarded, what happens to r̄?
 # </details>
 # <details><summary>Solution</summary>
 #
@@ -370,14 +370,14 @@ check.patient_f(patient_f)
 # patient_e, patient_f = "identical answers", "easy tasks"
 # ```
 #
-# Why: the audit names whom D (answers), F and A (proposals) pay wrongly; of the rest C goes
+# Why: the audit names whom D (answers), F and A (proposals) reward wrongly; of the rest C goes
 # downhill, E has a curve that never leaves 0, and B is well.
 # </details>
 
 # %% [markdown]
 # ## 5. The run doctor's word
 #
-# The same thoughts, written down as checks, are the **[run doctor](glossary.md#run-doctor)**: `azr-lite doctor RUN`. It does the exact checks first (pay, advantages), then it
+# The same thoughts, written down as checks, are the **[run doctor](glossary.md#run-doctor)**: `azr-lite doctor RUN`. It does the exact checks first (rewards, advantages), then it
 # judges curves. It gives its evidence, so that you may disagree.
 
 # %%
@@ -399,7 +399,7 @@ for one in LETTERS:
 #
 # Two lessons from these six:
 #
-# * **D was the best looking run.** It was paid for length, and at this scale length helps: the nano model can think, and seldom does
+# * **D was the best looking run.** It was rewarded for length, and at this scale length helps: the nano model can think, and seldom does
 #   ([notebook 06](06_learn.ipynb)). A reward hack may raise your held-out score today and be the reason for a collapse tomorrow.
 # * **E is a plateau, not a collapse.** If every r̄ is 0 or 1, every valid proposal earns 0 and the proposer learns nothing. Flat runs have their reasons:
 #   no signal (look at *learnable* and at the spread of rewards), a ceiling (look at held-out by difficulty), or a gain that was elicited once and is used up
@@ -506,9 +506,9 @@ for row in map(json.loads, smol):
         if "/reason/" in key:
             name = key.rpartition("/")[2]
             reasons[name] = reasons.get(name, 0) + int(value)
-    pay = mean([row[f"{group}/reward"] for group in there])
+    reward = mean([row[f"{group}/reward"] for group in there])
     print(
-        f"{row['step'] + 1:4} {row['grad_norm']:10.4f} {silent:13} of {len(there)} {pay:17.2f}  "
+        f"{row['step'] + 1:4} {row['grad_norm']:10.4f} {silent:13} of {len(there)} {reward:17.2f}  "
         f"    {reasons}"
     )
 
@@ -547,7 +547,7 @@ for role in ("propose", "solve"):
 # 5. **Take a larger model.** The same loop with Qwen2.5-Coder-0.5B and the style `file` finds valid
 #    proposals from the first step ([notebook 07](07_lora.ipynb), section 5).
 #
-# What does *not* help is paying for effort: whatever is paid, is learned (patient D).
+# What does *not* help is rewarding effort: whatever is rewarded is learned (patient D).
 
 # %% [markdown]
 # ## 8. Is it better than before?
@@ -755,7 +755,7 @@ for k in (1, 8, 32):
 # %% [markdown]
 # ## 10. The paper's findings, looked for in a run
 #
-# The paper reports what changed in its models without being paid for: replies get longer, most in abduction; programs get more complex; numbered comments
+# The paper reports what changed in its models without being rewarded: replies get longer, most in abduction; programs get more complex; numbered comments
 # appear in them as a plan. `azr-lite analyse RUN` measures all this in any run. Here on the whole recorded one:
 
 # %%
@@ -816,7 +816,7 @@ az.Run(whole_run()).tasks()
 # **If you see something else**: a viewer that runs no scripts shows the list without its filters, and GitHub shows no list.
 #
 # `replay` makes every verdict, reward and advantage of a step again from the texts alone, and holds it against the log. `rescore` asks what the same replies *would* have
-# been paid under another estimator:
+# earned under another estimator:
 
 # %%
 again = az.Run(whole_run()).replay(13)
@@ -833,7 +833,7 @@ print(f"change their sign, correlation {other.correlation:.2f}")
 # %% [markdown]
 # ## What to take along
 #
-# 1. **Audit before you interpret.** Was each reply paid what it earned? Do advantages follow rewards? Exact questions first.
+# 1. **Audit before you interpret.** Did each reply get the reward it was due? Do advantages follow rewards? Exact questions first.
 # 2. **Read samples.** Three replies beat three curves.
 # 3. **Judge by problems that do not move**, pair them, give an interval, and show pass@k at both ends.
 # 4. **A tool that found nothing has found nothing.** It did not find health.

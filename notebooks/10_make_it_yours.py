@@ -340,7 +340,7 @@ print(blind(lambda task: mine.solve_prompt(get_style("chat"), task, None), ITEM,
 
 # %% [markdown]
 # All seven are checked by one call. You give it proposals, a way to answer rightly, and *cheats*. Add your own cheats: what would you write, if you wanted
-# to be paid without thinking?
+# to be rewarded without thinking?
 
 # %%
 PROPOSALS = [
@@ -389,7 +389,7 @@ for finding in task_properties.check_task_type(
     print(finding)
 
 # %% [markdown]
-# **What you should see**: two crosses: a cheat is paid (the answer that lists every error), and the prompt knows the answer.
+# **What you should see**: two crosses: a cheat is rewarded (the answer that lists every error), and the prompt knows the answer.
 #
 # **If you see something else**: more crosses come from your own functions of exercises 1 and 2, if you went on with them.
 #

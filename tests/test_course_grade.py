@@ -108,7 +108,7 @@ def test_a_folder_becomes_a_table_and_what_cannot_be_read_a_row(save, tmp_path):
     write_csv(rows, out := io.StringIO())
     table = list(csv.DictReader(io.StringIO(out.getvalue())))
     assert [line["score"] for line in table] == ["10", "0"]
-    assert table[0]["proposer_pay"] == "3"
+    assert table[0]["proposer_reward"] == "3"
 
 
 def test_a_notebook_that_no_signal_ends_is_stopped(save):

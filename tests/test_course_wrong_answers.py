@@ -85,7 +85,7 @@ def verdict_with_the_second_worlds_word(first, second):
     return Validation(True, tuple(one.value for one in first))
 
 
-def pay_that_needs_scores(verdict, scores):
+def reward_that_needs_scores(verdict, scores):
     rate = solve_rate(scores)
     return learnability(rate) if verdict.ok else -1.0
 
@@ -133,7 +133,7 @@ ONCE_ACCEPTED = [
     ("weight_bytes", weights_cut_for_qlora, "cuts QLoRA's base"),
     ("optimiser_bytes", moments_cut_for_qlora, "cuts QLoRA's moments"),
     ("verdict", verdict_with_the_second_worlds_word, "the second world's word"),
-    ("proposer_pay", pay_that_needs_scores, "without replies"),
+    ("proposer_reward", reward_that_needs_scores, "without replies"),
     ("across", across_as_a_set, "equal values"),
     ("across", across_by_three_names, "three task types by name"),
     ("same_error", first_word, "first word only"),
@@ -141,7 +141,7 @@ ONCE_ACCEPTED = [
     ("rloo", rloo_by_an_array_of_keys, "a prompt's key is a tuple"),
     ("whiten_sequences", whitened_above_a_thousandth, "a spread of 1e-4"),
     ("sequences_a_step", lambda c: len(c.task_types) * (c.batch_size + c.solver_rows) / 1, "a float, where a whole"),
-    ("most_paid", 1.0, "a float, where a whole"),
+    ("most_rewarded", 1.0, "a float, where a whole"),
 ]
 
 
@@ -158,7 +158,7 @@ TAKEN, LOWER = "chosen[is_reply[:, 1:]]", "torch.minimum(ratio * advantages, cli
 DRAWN = "logps.argmax(-1) if greedy else torch.multinomial(logps.exp(), 1)[:, 0]"
 GOING = "[row for row in rows if replies[row][0][-1] != END]"
 NOTED = "            replies[row][0].append(token)\n            replies[row][1].append(logp)\n"
-LEARNED = "world.learn([*proposals, *answers], pays)"
+LEARNED = "world.learn([*proposals, *answers], rewards)"
 
 SLIPS = {
     "read_reply": [
@@ -235,8 +235,8 @@ SLIPS = {
     "step": [
         ("it stops with NameError", ("    world.validate(proposals)", "    world.validate(proposal)")),
         ("invalid proposals earn 0", ("-1.0 if", "0.0 if")),
-        ("invalid proposals are not trained on", ("for p in proposals]\n    pays", "for p in valid]\n    pays"), ("[*proposals,", "[*valid,")),
-        ("paid proposals their solve rate", ("learnability(p.rate)", "p.rate")),
+        ("invalid proposals are not trained on", ("for p in proposals]\n    rewards", "for p in valid]\n    rewards"), ("[*proposals,", "[*valid,")),
+        ("rewarded proposals with their solve rate", ("learnability(p.rate)", "p.rate")),
         ("a task that nobody solves earns 1", ("learnability(p.rate)", "1.0 - p.rate")),
         ("best of the n scores", ("solve_rate([a.verdict.score for a in p.attempts])", "max(a.verdict.score for a in p.attempts)")),
         ("never enter the buffers", ("        world.keep(p.task)\n", "")),
@@ -244,9 +244,9 @@ SLIPS = {
         ("n times in the list", ("[world.pose(p.task) for _ in range(world.n)]", "[world.pose(p.task)] * world.n")),
         ("no task to pose", ("for p in proposals if p.task is not None", "for p in proposals")),
         ("judge was called before reply", ("    world.reply(answers)\n", "")),
-        ("only the proposer learns", (LEARNED, "world.learn(proposals, pays[: len(proposals)])")),
+        ("only the proposer learns", (LEARNED, "world.learn(proposals, rewards[: len(proposals)])")),
         ("beside the wrong rows", ("[*proposals, *answers]", "[*answers, *proposals]")),
-        ("called twice", (LEARNED, "world.learn(proposals, pays[: len(proposals)])\n    world.learn(answers, pays[len(proposals) :])")),
+        ("called twice", (LEARNED, "world.learn(proposals, rewards[: len(proposals)])\n    world.learn(answers, rewards[len(proposals) :])")),
         ("wrong answers earn 0", ("answer_reward(a.verdict).total", "a.verdict.score")),
     ],
 }  # fmt: skip
@@ -325,6 +325,6 @@ def test_what_only_looks_like_a_known_mistake_is_told_as_a_guess():
     assert judge_answer("may_change", known.steps).because.startswith("steps is free")
 
     def half_a_mistake(rate):
-        return 1.0 - rate if rate != 1.0 else 0.25  # not one of the list: pays both ends
+        return 1.0 - rate if rate != 1.0 else 0.25  # not one of the list: rewards both ends
 
     assert not judge_answer("learnability", half_a_mistake).because.startswith("a task that nobody")

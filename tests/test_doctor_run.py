@@ -191,7 +191,7 @@ def test_each_curve_gives_its_illness_and_no_other(name):
 
 NOTHING = {"gain": float("nan"), "low": float("nan"), "high": float("nan")}
 NEARLY = {
-    "one update a step clips nothing": lambda: healthy(clip_ratio=(0.0, 0.0), config=Config(model="scripted")),
+    "one update per step clips nothing": lambda: healthy(clip_ratio=(0.0, 0.0), config=Config(model="scripted")),
     "ten executions": lambda: healthy(executor={"ok": 5, "timeout": 5}),
     "easy from the start": lambda: healthy(solve_rate=(0.9, 0.92), learnable=(0.35, 0.1)),
     "easier, and as learnable": lambda: healthy(solve_rate=(0.7, 0.97), learnable=(0.35, 0.3)),

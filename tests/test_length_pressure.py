@@ -1,4 +1,4 @@
-"""Why one baseline for all tasks of a type pays for short answers: docs/explanation/short_answers.md, worked out."""
+"""Why one baseline for all tasks of a type favours short answers: docs/explanation/short_answers.md, worked out."""
 
 import contextlib
 import io

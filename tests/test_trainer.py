@@ -1,4 +1,4 @@
-"""The update itself, on a tiny random model: gradients, directions, padding rows, several updates a step, and their mutants."""
+"""The update itself, on a tiny random model: gradients, directions, padding rows, several updates per step, and their mutants."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def test_forgotten_weights_are_noticed(tmp_path: Path, monkeypatch: pytest.Monke
     assert relative_error(spy.gradients[0], reinforce_gradient(policy.model, rows)) > 1e-2
 
 
-# ---------------------------------------------------------------- several updates a step
+# ---------------------------------------------------------------- several updates per step
 
 
 def ppo_gradient(

@@ -23,7 +23,7 @@ TOOLS = {
         # the course's own
         "azr_lite.course.attacks": "judge_candidate",
         "azr_lite.course.checks": "exercise_of",
-        "azr_lite.course.exercises.nb03": "expected_learnability proposer_pay",
+        "azr_lite.course.exercises.nb03": "expected_learnability proposer_reward",
         "azr_lite.course.exercises.nb10": "ITEM ErrorPolicy",
         "azr_lite.course.recorded_runs": "patient real_runs recorded sample whole_run",
         "azr_lite.course.scripted_policy": "ScriptedPolicy",

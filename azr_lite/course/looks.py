@@ -206,8 +206,8 @@ PLAYED = (
     "whether they are different attempts",
     "tasks that were kept",
     "how often world.learn was called",
-    "proposals and their pay",
-    "answers and their pay",
+    "proposals and their rewards",
+    "answers and their rewards",
 )
 
 
@@ -255,23 +255,23 @@ class _World:
     def keep(self, task: str) -> None:
         self.kept.append(task)
 
-    def learn(self, attempts: Sequence[Any], pays: Sequence[float]) -> None:
-        if len(attempts) != len(pays):
-            raise Unfit(f"world.learn got {len(attempts)} replies and {len(pays)} rewards")
-        self.learned.append((list(attempts), [float(pay) for pay in pays]))
+    def learn(self, attempts: Sequence[Any], rewards: Sequence[float]) -> None:
+        if len(attempts) != len(rewards):
+            raise Unfit(f"world.learn got {len(attempts)} replies and {len(rewards)} rewards")
+        self.learned.append((list(attempts), [float(reward) for reward in rewards]))
 
 
 def stepped(mine: Callable[..., Any]) -> list[Any]:
     world = _World()
     if mine(world) is ...:
         return [...]
-    rows = [(one, pay) for attempts, pays in world.learned for one, pay in zip(attempts, pays, strict=True)]
+    rows = [pair for attempts, rewards in world.learned for pair in zip(attempts, rewards, strict=True)]
     answers = [one for one, _ in rows if not hasattr(one, "label")]
     return [
         [sum(one.task == task and one.said for one in world.posed) for task in _SCORES],
         len({id(one) for one in answers}) == len(answers),
         sorted(map(str, world.kept)),
         len(world.learned),
-        sorted((one.label, pay) for one, pay in rows if hasattr(one, "label")),
-        sorted((one.task, pay) for one, pay in rows if not hasattr(one, "label")),
+        sorted((one.label, reward) for one, reward in rows if hasattr(one, "label")),
+        sorted((one.task, reward) for one, reward in rows if not hasattr(one, "label")),
     ]

@@ -80,6 +80,6 @@ def step(world: Any) -> None:
     for p in valid:
         p.rate = solve_rate([a.verdict.score for a in p.attempts])
         world.keep(p.task)
-    pays = [-1.0 if p.task is None else learnability(p.rate) for p in proposals]
-    pays += [answer_reward(a.verdict).total for a in answers]
-    world.learn([*proposals, *answers], pays)
+    rewards = [-1.0 if p.task is None else learnability(p.rate) for p in proposals]
+    rewards += [answer_reward(a.verdict).total for a in answers]
+    world.learn([*proposals, *answers], rewards)

@@ -45,7 +45,7 @@ def dataset(run: str | Path, style: str = "r1", task_types: Sequence[str] = TYPE
 def reward_functions(task_types: Sequence[str] = TYPES, style: str = "r1") -> list[Reward]:
     """What `GRPOTrainer` takes as `reward_funcs`: one function per task type, which leaves other rows alone.
 
-    Each pays what self-play pays a solver (`azr_lite.answer_reward`): 1, -0.5 or -1. TRL logs it under the type's name.
+    Each gives a solver's self-play reward (`azr_lite.answer_reward`): 1, -0.5 or -1. TRL logs it under the type's name.
     `style`: that of the prompts.
     """
     return [_reward_of(name, style) for name in task_types]
@@ -66,8 +66,8 @@ def _reward_of(name: str, style: str) -> Reward:
             warnings.warn(f"{name}: {form}; do the prompts ask for it, and are replies long enough?", stacklevel=2)
         if found and "log_metric" in more:
             more["log_metric"](f"well_formed/{name}", mean([verdict.well_formed for verdict in found]))
-        paid = dict(zip(own, (answer_reward(verdict).total for verdict in found), strict=True))
-        return [paid.get(place) for place in range(len(tasks))]
+        earned = dict(zip(own, (answer_reward(verdict).total for verdict in found), strict=True))
+        return [earned.get(place) for place in range(len(tasks))]
 
     reward.__name__ = name
     return reward

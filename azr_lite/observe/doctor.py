@@ -267,7 +267,7 @@ def check_proposals(s: RunSummary) -> Iterator[Finding]:
 
 
 def check_lotteries(s: RunSummary) -> Iterator[Finding]:
-    """Tasks that pay for chance: few different answers, at a solve rate that stays in the middle; and copied tasks."""
+    """Tasks that reward chance: few different answers, at a solve rate that stays in the middle; and copied tasks."""
     rate, distinct, right = (s.curves[name].ends for name in ("solve rate", "distinct", "solved"))
     if s.steps >= 20 and 0.1 <= rate[1] <= 0.75 and distinct[1] <= 0.5 and right[1] - right[0] <= 0.02:
         shown = f"different answers {_change(distinct)}, solve rate {_change(rate)}, right {_change(right)}"

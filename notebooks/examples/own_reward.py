@@ -1,4 +1,4 @@
-"""A reward of your own: what the paper pays, and a little less for each token of a reply."""
+"""A reward of your own: the paper's reward, less a little for each token of a reply."""
 
 import azr_lite as az
 
@@ -13,5 +13,5 @@ result = az.run("nano", rewards=["paper", brief], self_test=False, output_dir="r
 
 run = az.Run(result.path)
 print(run.show(1, best=1))  # "reward +0.968 = +1.000 accuracy -0.032 brief"
-print(run.replay(rewards=["paper", brief]))  # paid again from the log, and compared
+print(run.replay(rewards=["paper", brief]))  # rewards computed again from the log, and compared
 print(run.diagnose())  # the doctor says that it does not judge a reward it does not know

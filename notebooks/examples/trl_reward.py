@@ -20,5 +20,5 @@ trainer = GRPOTrainer(model, rewards, args=settings, train_dataset=tasks, proces
 trainer.train()
 
 for line in trainer.state.log_history[:2]:
-    paid = {name: round(line.get(f"rewards/{name}/mean", float("nan")), 2) for name in ("deduction", "abduction")}
-    print(f"step {line['step']}: reward {paid}, well formed {line.get('well_formed/deduction', 'n/a')}")
+    earned = {name: round(line.get(f"rewards/{name}/mean", float("nan")), 2) for name in ("deduction", "abduction")}
+    print(f"step {line['step']}: reward {earned}, well formed {line.get('well_formed/deduction', 'n/a')}")

@@ -49,7 +49,7 @@ exercise(
 )  # fmt: skip
 
 exercise(
-    name="most_paid", key=max(range(9), key=lambda right: learnability(right / 8)), points=1,
+    name="most_rewarded", key=max(range(9), key=lambda right: learnability(right / 8)), points=1,
     mistakes=[
         Mistake(0, "a task that nobody solves earns 0: there is nothing in it to learn from, and it may be plain impossible"),
         Mistake(4, "four of eight earns 1 − 4/8 = 0.5. That would be the peak of 4p(1 − p), another fair idea; here rarer successes earn more"),

@@ -225,7 +225,7 @@ exercise(
         Mistake(ast.literal_eval, "`ast.literal_eval` is the right reader, but hostile text makes it raise more than ValueError (SyntaxError, RecursionError, MemoryError …) and read megabytes. Limit the length first, and turn every such error into a ValueError"),
         Mistake(_caught(lambda text: eval(text, {"__builtins__": {}})), "eval without builtins still evaluates: `2 + 3` and `[0][0]` become answers nobody worked out, and `().__class__.__mro__` leads back to everything. Read, never evaluate"),
         # The probes are our own texts and harmless; evaluating them is the mistake that this exercise is about.
-        Mistake(lambda text: eval(text), "it evaluates the text. The text was written by a model that is paid for tricks: `__import__('os')…` would run in the trainer, with the trainer's rights"),
+        Mistake(lambda text: eval(text), "it evaluates the text. The text was written by a model that is rewarded for tricks: `__import__('os')…` would run in the trainer, with the trainer's rights"),
         Mistake(_caught(ast.literal_eval, 4095), "it refuses a text of exactly 4,096 characters; *over* 4,096 is too long"),
         Mistake(_caught(_json_too), "it knows the words of JSON: `true` and `NaN` are names in Python, no literals. "
             "An answer is read one way"),
@@ -339,6 +339,6 @@ exercise(
         Mistake(_as_input, "it passes the expected output along with the input, into the child: then `def f(*a): return a[-1]` is always right. Only the candidate goes in"),
         Mistake(lambda run, program, candidate, gold: compare(run(program, [candidate])[0].value, gold), "it does not ask how the run ended. A time-out has the value None, and where None is the gold, hanging would be the right answer"),
         Mistake(lambda run, program, candidate, gold: (lambda o: o.ok and list(map(str, [o.value])) == list(map(str, [gold])))(run(program, [candidate])[0]), "it compares printed texts: the number 1 and the text '1' print alike"),
-        Mistake(lambda run, program, candidate, gold: run(program, [candidate])[0].ok, "it pays for running at all: any input that raises no error would be right"),
+        Mistake(lambda run, program, candidate, gold: run(program, [candidate])[0].ok, "it rewards running at all: any input that raises no error would be right"),
     ],
 )  # fmt: skip

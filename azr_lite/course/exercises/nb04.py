@@ -109,7 +109,7 @@ exercise(
     mistakes=[
         Mistake(_group_after_group, "the numbers are right and stand on the wrong rows: they come out group after group, while the batch is mixed. Each reply would be pushed by another's advantage. Write into the rows you took from"),
         Mistake(_by(lambda group: "all"), "one mean and one spread for the whole batch: that is the global baseline (REINFORCE++), the one TRR++ was made to replace"),
-        Mistake(_by(lambda group: group.partition("/")[2]), "the group key has lost its role: proposals and answers of one type share a baseline, though 0.3 is fine pay for a proposal and impossible for an answer"),
+        Mistake(_by(lambda group: group.partition("/")[2]), "the group key has lost its role: proposals and answers of one type share a baseline, though 0.3 is a fine reward for a proposal and impossible for an answer"),
         Mistake(_by(lambda group: group.partition("/")[0]), "the group key has lost its task type: there are two baselines, one per role, and an easy type passes for a good policy"),
         Mistake(_runs, "neighbours of one group are whitened together, and the group's other rows, further on, are not (itertools.groupby does so). A group is all its rows, wherever they stand"),
         Mistake(lambda rewards, groups, lengths: trr(rewards, groups, lengths, whitening="token"), "lengths play a part: a reply of L tokens counts L times. That is the token form of section 6; here each reply counts once"),
@@ -256,7 +256,7 @@ exercise(
         (LOSS_GROUPS[:5], LOSS_LENGTHS[:5], LOSS_COUNTS[:5]), (LOSS_GROUPS, LOSS_LENGTHS, LOSS_COUNTS)],
     hint="Set w × (tokens of the group) / T equal to 1/G and solve for w.",
     mistakes=[
-        Mistake(_weights(idle_groups=True), "groups of which no row counts are still counted in G, so the rest is paid too little; G is the number of groups that are trained"),
+        Mistake(_weights(idle_groups=True), "groups of which no row counts are still counted in G, so the rest weighs too little; G is the number of groups that are trained"),
         Mistake(_weights(padding=True), "rows that do not count (padding) are among the tokens of their group; they carry no loss, so leave them out of the group's sum. (They do belong to T, by which the trainer divides)"),
         Mistake(lambda groups, lengths, counts: loss_weights(groups, lengths, [True] * len(groups)), "it never looks at `counts`: rows that are padding or are not trained get a weight, and with it a say in the loss"),
         Mistake(lambda groups, lengths, counts: (loss_weights(groups, lengths, counts) * (np.dot(lengths, counts) / sum(lengths))), "T holds only the rows that count; the trainer divides by the tokens of *all* rows, padding too, and w has to undo exactly that"),

@@ -224,7 +224,7 @@ exercise(
     hint="ratio = exp(new − old); the smaller of ratio·A and clipped ratio·A; weigh, add up, and change the sign.",
     mistakes=[
         Mistake(_loss(sign=1.0), "the sign is missing: an optimiser makes the loss *smaller*, and we want the reward "
-            "larger. This would teach the policy everything that paid badly"),
+            "larger. This would teach the policy whatever earned little"),
         Mistake(_loss(log=True), "−A·log π has the right gradient where the ratio is 1, and is REINFORCE. With "
             "several updates per step the replies are no longer the current policy's: the ratio exp(new − old) "
             "corrects for that, and the clip keeps it near 1"),
@@ -329,7 +329,7 @@ exercise(
 
 
 def _step(
-    pay: Callable[[float], float] = learnability, invalid: float | None = -1.0, keep: str = "valid", calls: int = 1,
+    reward: Callable[[float], float] = learnability, invalid: float | None = -1.0, keep: str = "valid", calls: int = 1,
     copies: bool = False, n: int | None = None, answers_too: bool = True, score: bool = False,
     rated: Callable[[list[float]], float] = solve_rate, mixed: bool = False,
 ) -> Callable[..., Any]:  # fmt: skip
@@ -352,15 +352,15 @@ def _step(
         for p in kept:
             world.keep(p.task)
         rows = proposals if invalid is not None else valid
-        pays = [invalid if p.task is None else pay(p.rate) for p in rows]
+        rewards = [invalid if p.task is None else reward(p.rate) for p in rows]
         told = [a.verdict.score if score else answer_reward(a.verdict).total for a in answers]
         if calls == 2:
-            world.learn(rows, pays)
+            world.learn(rows, rewards)
             world.learn(answers, told)
         elif mixed:
-            world.learn([*answers, *rows], pays + told)
+            world.learn([*answers, *rows], rewards + told)
         else:
-            world.learn([*rows, *answers] if answers_too else rows, pays + told if answers_too else pays)
+            world.learn([*rows, *answers] if answers_too else rows, rewards + told if answers_too else rewards)
 
     return mistaken
 
@@ -372,11 +372,11 @@ exercise(
         Mistake(_step(invalid=None), "invalid proposals are not trained on. They are the −1 of the ladder: leave "
             "them out and the proposer never learns what a valid program is"),
         Mistake(_step(invalid=0.0), "invalid proposals earn 0, as much as a task that everybody solves. The ladder "
-            "pays −1"),
-        Mistake(_step(pay=lambda rate: rate), "you may have paid proposals their solve rate: the museum of notebook "
-            "03 calls that *trivial tasks*. Pay learnability(rate)"),
-        Mistake(_step(pay=lambda rate: 1.0 - rate), "a task that nobody solves earns 1 here: that is *impossible "
-            "tasks* of notebook 03. learnability pays 0 at both ends"),
+            "says −1"),
+        Mistake(_step(reward=lambda rate: rate), "you may have rewarded proposals with their solve rate: the museum of "
+            "notebook 03 calls that *trivial tasks*. Their reward is learnability(rate)"),
+        Mistake(_step(reward=lambda rate: 1.0 - rate), "a task that nobody solves earns 1 here: that is *impossible "
+            "tasks* of notebook 03. learnability is 0 at both ends"),
         Mistake(_step(keep="never"), "tasks never enter the buffers, so the proposer always sees the same "
             "references. In the recorded ablation that costs most of the gain (23.4 points fall to 3.4)"),
         Mistake(_step(keep="learnable"), "only learnable tasks are kept. In the paper every valid task enters its "
@@ -386,7 +386,7 @@ exercise(
         Mistake(_step(rated=max), "you may have taken the best of the n scores for the solve rate: then every task "
             "that is ever solved has r̄ = 1 and earns nothing. Take their mean, solve_rate(scores)"),
         Mistake(_step(mixed=True), "rewards stand beside the wrong rows: world.learn pairs the first reward with the "
-            "first reply, so proposals and their pay come in the same order as answers and theirs"),
+            "first reply, so proposals and their rewards come in the same order as answers and theirs"),
         Mistake(_step(copies=True), "`[world.pose(task)] * n` is *one* attempt, n times in the list: all n get one "
             "reply. Call world.pose n times"),
         Mistake(_step(n=1), "each task gets one answer; r̄ needs world.n of them"),
@@ -394,7 +394,7 @@ exercise(
             "policy, one batch: proposals and answers"),
         Mistake(_step(calls=2), "world.learn is called twice. Advantages and loss weights belong to the whole batch: "
             "give it proposals and answers together"),
-        Mistake(_step(score=True), "wrong answers earn 0. The ladder of notebook 03 pays −0.5: use "
+        Mistake(_step(score=True), "wrong answers earn 0. The ladder of notebook 03 says −0.5: use "
             "answer_reward(a.verdict).total"),
     ],
 )  # fmt: skip

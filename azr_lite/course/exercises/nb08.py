@@ -31,14 +31,15 @@ LINES = [
     _line("solve", False, score=0.4, rate=0.5),
 ]
 """Each kind of logged reply once, and two proposals that only a hand-made log holds: rejected with a solve rate, and valid without one. The
-last is an induction answer that reproduced two of five pairs, where shares are paid."""
+last is an induction answer that reproduced two of five pairs, where shares are rewarded."""
 
 
-def _proposals_paid(pay: Any) -> Any:
-    """A mistaken `due`: valid proposals earn `pay(rate, zero)`."""
+def _proposals_earn(reward: Any) -> Any:
+    """A mistaken `due`: valid proposals earn `reward(rate, zero)`."""
 
     def mistaken(line: Line, zero: str) -> float:
-        return pay(line["solve_rate"], zero) if line["role"] == "propose" and line["verdict"]["ok"] else due(line, zero)
+        valid = line["role"] == "propose" and line["verdict"]["ok"]
+        return reward(line["solve_rate"], zero) if valid else due(line, zero)
 
     return mistaken
 
@@ -53,14 +54,14 @@ exercise(
     probes=lambda: [(line, zero) for zero in ("paper", "upstream") for line in LINES],
     hint="Proposal: not ok or without solve rate -1, else learnability(r̄, zero). Answer: no form -1, score 0 gives -0.5, else the score.",
     mistakes=[
-        Mistake(_proposals_paid(learnability), "it raises an error for a proposal that is ok and has no solve rate (nobody was asked to solve it): −1, before learnability is asked"),
+        Mistake(_proposals_earn(learnability), "it raises an error for a proposal that is ok and has no solve rate (nobody was asked to solve it): −1, before learnability is asked"),
         Mistake(lambda line, zero: due({**line, "solve_rate": line["solve_rate"] or None}, zero), "it takes a solve rate of 0 for none at all: in Python 0.0 is as false as None. Ask `is None`"),
-        Mistake(_proposals_paid(lambda rate, zero: rate), "it pays a valid proposal r̄, as if a good teacher were one whose pupils never fail. One of the six patients was paid just so. Learnability *falls* as r̄ rises"),
-        Mistake(_proposals_paid(lambda rate, zero: 1.0 - rate), "it pays 1 − r̄ at the ends too, so a task that nobody ever solves earns most of all. Learnability has a special value at r̄ = 0 and r̄ = 1; az.learnability knows it"),
-        Mistake(_proposals_paid(lambda rate, zero: learnability(rate, "paper")), "it does not look at `zero`: with 'upstream', tasks that are always or never solved earn −0.5. Pass it on to learnability"),
+        Mistake(_proposals_earn(lambda rate, zero: rate), "it gives a valid proposal r̄, as if a good teacher were one whose pupils never fail. One of the six patients was rewarded just so. Learnability *falls* as r̄ rises"),
+        Mistake(_proposals_earn(lambda rate, zero: 1.0 - rate), "it gives 1 − r̄ at the ends too, so a task that nobody ever solves earns most of all. Learnability has a special value at r̄ = 0 and r̄ = 1; az.learnability knows it"),
+        Mistake(_proposals_earn(lambda rate, zero: learnability(rate, "paper")), "it does not look at `zero`: with 'upstream', tasks that are always or never solved earn −0.5. Pass it on to learnability"),
         Mistake(_replaced("propose", lambda verdict: not verdict["ok"], 0.0), "a rejected proposal earns 0, as much as a valid one that is too easy. Then writing nonsense costs nothing; the ladder says −1"),
         Mistake(_replaced("solve", lambda verdict: verdict["well_formed"] and verdict["score"] == 0, -1.0), "a well-formed wrong answer earns −1, like a reply without form. Then the form is worth nothing by itself, and a beginner who is never right has nothing to climb; it earns −0.5"),
-        Mistake(lambda line, zero: (-0.5 if line["role"] == "solve" and line["verdict"]["well_formed"] and not line["verdict"]["ok"] else due(line, zero)), "every answer that is not fully right earns −0.5; where shares are paid, an induction answer with score 0.4 earns 0.4. Go by the score, not by `ok`"),
+        Mistake(lambda line, zero: (-0.5 if line["role"] == "solve" and line["verdict"]["well_formed"] and not line["verdict"]["ok"] else due(line, zero)), "every answer that is not fully right earns −0.5; where shares are rewarded, an induction answer with score 0.4 earns 0.4. Go by the score, not by `ok`"),
     ],
 )  # fmt: skip
 
@@ -70,46 +71,46 @@ exercise(
 AGAINST: dict[str, dict[str, str]] = {
     "A": {
         "healthy": "held-out accuracy ends where it began (−0.3 points), while the solve rate of new tasks falls from 71 to 25 %. Harder tasks alone are no illness; look "
-        "at what a proposal with r̄ = 0 was paid",
+        "at the reward of a proposal with r̄ = 0",
         "sign flip": "93 % of its proposals are still valid at the end, and held-out accuracy did not fall. A policy pushed the wrong way loses both",
         "easy tasks": "the solve rate of new tasks falls, from 71 to 25 %: its tasks get harder, not easier",
         "identical answers": "39 % of its tasks end with a solve rate strictly between 0 and 1. If all answers to a task are the same, r̄ can only be 0 or 1",
-        "length blow-up": "its replies do grow, from 15 to 35 tokens, but your audit finds every *answer* paid as it earned, and length is paid nowhere. Look at the "
+        "length blow-up": "its replies do grow, from 15 to 35 tokens, but your audit finds every *answer* rewarded as due, and length is rewarded nowhere. Look at the "
         "proposals it found",
     },
     "B": {
         "sign flip": "held-out accuracy rose by 6.7 points and 96 % of its proposals are valid: it goes uphill",
         "easy tasks": "the solve rate of new tasks falls from 72 to 53 %, and more of them are learnable than before",
-        "impossible tasks": "the solve rate falls, but to 53 %, and learnable tasks *rise* from 38 to 55 %: the proposer moves to the middle, where it is paid. Your audit found "
-        "no wrong pay",
+        "impossible tasks": "the solve rate falls, but to 53 %, and learnable tasks *rise* from 38 to 55 %: the proposer moves to the middle, where it is rewarded. Your audit found "
+        "no wrong reward",
         "identical answers": "55 % of its tasks end with a solve rate strictly between 0 and 1, which n equal answers cannot give",
-        "length blow-up": "its replies grow from 14 to 23 tokens, but your audit found no wrong pay: nobody is paid for length. Thoughts grow because they make answers right",
+        "length blow-up": "its replies grow from 14 to 23 tokens, but your audit found no wrong reward: no answer is rewarded for length. Thoughts grow because they make answers right",
     },
     "C": {
         "healthy": "held-out accuracy falls by 44 points, and 2 % of its proposals are valid at the end. Nothing about that is well",
         "easy tasks": "the solve rate of new tasks falls to 21 %, and hardly any task is left: 2 % of its proposals are valid",
-        "impossible tasks": "the solve rate does fall, but a proposer that hunts for impossible tasks keeps writing *valid* ones, for only they are paid. Here 2 % are valid, and your "
-        "audit found all of them paid right",
+        "impossible tasks": "the solve rate does fall, but a proposer that hunts for impossible tasks keeps writing *valid* ones, for only they are rewarded. Here 2 % are valid, and your "
+        "audit found all of them rewarded correctly",
         "identical answers": "more than a third of its few valid tasks have a solve rate strictly between 0 and 1, at the start and at the end",
         "length blow-up": "its replies get *shorter*, from 14 to 12 tokens",
     },
     "D": {
-        "healthy": "its held-out curve is the best of all six, and still something is wrong: your audit finds every one of its kept answers paid otherwise than it earned",
+        "healthy": "its held-out curve is the best of all six, and still something is wrong: your audit finds that not one of its kept answers got the reward it was due",
         "sign flip": "held-out accuracy rose by 23.7 points; a flipped sign goes downhill",
-        "easy tasks": "the solve rate of new tasks falls from 72 to 63 %, and your audit finds its *proposals* paid right",
-        "impossible tasks": "63 % of its tasks' replies are right at the end, more tasks are learnable than before, and your audit finds its *proposals* paid right",
+        "easy tasks": "the solve rate of new tasks falls from 72 to 63 %, and your audit finds its *proposals* rewarded correctly",
+        "impossible tasks": "63 % of its tasks' replies are right at the end, more tasks are learnable than before, and your audit finds its *proposals* rewarded correctly",
         "identical answers": "52 % of its tasks end with a solve rate strictly between 0 and 1; equal answers cannot do that",
     },
     "E": {
         "healthy": "one of its curves is *exactly* constant for twenty steps, at zero. Nothing that is measured by sampling stays exactly constant",
         "sign flip": "94 % of its proposals are still valid, and held-out accuracy moved by −2.0 points [−6.6, +2.6]: it goes nowhere rather than down",
-        "easy tasks": "the solve rate hardly moves (74 to 77 %), and your audit finds every proposal paid right. But every *valid* proposal earns the same: how much, and why?",
+        "easy tasks": "the solve rate hardly moves (74 to 77 %), and your audit finds every proposal rewarded correctly. But every *valid* proposal earns the same: how much, and why?",
         "impossible tasks": "77 % of its tasks' replies are right at the end",
-        "length blow-up": "its replies stay at 15 to 16 tokens, and your audit found no wrong pay",
+        "length blow-up": "its replies stay at 15 to 16 tokens, and your audit found no wrong reward",
     },
     "F": {
         "healthy": "the solve rate of new tasks climbs from 76 to 87 %, and learnable tasks halve, from 34 to 17 %: its lessons teach less and less. Your audit "
-        "found all its proposals paid wrongly",
+        "found all its proposals rewarded wrongly",
         "sign flip": "97 % of its proposals are valid, and it solves *more* of its own tasks than before: it follows its rewards, so the sign is right. Are the rewards?",
         "impossible tasks": "the solve rate of new tasks climbs to 87 %: they are anything but impossible",
         "identical answers": "17 % of its tasks still end with a solve rate strictly between 0 and 1. It falls, but it is not zero throughout",

@@ -139,7 +139,7 @@ exercise(
         Mistake(lambda answer, gold: answer.strip().strip("'\"").lower() == gold.lower(), "it does not see capital letters. Python does: `keyerror` is no error at all"),
         Mistake(lambda answer, gold: (answer.split() or [""])[0].strip("'\"") == gold,
             "it compares the first word only: \"KeyError ValueError\" names two errors, and an answer is one name"),
-        Mistake(lambda answer, gold: answer == gold, "it refuses the right name with a line break or quotes around it; that is form, and form is paid elsewhere"),
+        Mistake(lambda answer, gold: answer == gold, "it refuses the right name with a line break or quotes around it; that is form, and form is rewarded elsewhere"),
         Mistake(lambda answer, gold: gold in answer, "it looks whether the name occurs in the answer. Then an answer that lists all names is always right, and training will find it"),
         Mistake(lambda answer, gold: answer.strip().strip("'\"") in gold, "it looks whether the answer occurs in the name: \"Key\", and even nothing at all, are right then"),
         Mistake(_children, "it accepts a child class: ZeroDivisionError is an ArithmeticError to Python's `except`, but another name. Compare texts, not classes"),

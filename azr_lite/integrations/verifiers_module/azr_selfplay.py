@@ -1,7 +1,7 @@
 """Self-play as an environment of `verifiers` (0.4), with a proposer's and a solver's seat.
 
 One episode is one proposal: the proposer is asked for a task, the sandbox validates it, the solver tries it `n_mc`
-times. Both seats are paid as in self-play. Each reply is one request to the server's chat endpoint.
+times. Both seats are rewarded as in self-play. Each reply is one request to the server's chat endpoint.
 verifiers finds an environment by the name of a top-level module, so this file's folder goes on PYTHONPATH.
 """
 
@@ -32,7 +32,7 @@ class Invention(vf.TaskData):
 
 
 class Invent(vf.Task[Invention]):
-    """Paid by the environment, once the solver has tried what was invented."""
+    """Rewarded by the environment, once the solver has tried what was invented."""
 
 
 class Problem(vf.TaskData):
@@ -42,7 +42,7 @@ class Problem(vf.TaskData):
 
 
 class Solve(vf.Task[Problem]):
-    """Paid by the verifier."""
+    """Rewarded by the verifier."""
 
     @vf.reward
     async def answer(self, trace: vf.Trace) -> dict[str, float]:
@@ -98,7 +98,7 @@ class SelfPlayEnvConfig(vf.EnvConfig):
 
 
 class SelfPlayEnv(vf.Env[SelfPlayEnvConfig]):
-    """One proposal and its attempts, paid by equations 4 to 6 of the paper."""
+    """One proposal and its attempts, rewarded by equations 4 to 6 of the paper."""
 
     async def run(self, task: Invent, agents: vf.Agents) -> None:
         trace, play = await agents.proposer.run(task), self.taskset.play
