@@ -666,7 +666,7 @@ if profile == "ci":
 else:
     code = (
         "import sys; from azr_lite.course.experiments import play_arm; play_arm(sys.argv[1], "
-        "int(sys.argv[2]), sys.argv[3], 1, "
+        "int(sys.argv[2]), sys.argv[3], "
         "{'steps': int(sys.argv[4]), 'eval_problems': 0, 'device': 'cpu'})"
     )
     folder = RUN.with_name(RUN.name + "-ablation")

@@ -1,8 +1,10 @@
 """The course as files: pairs, headers, stubs, sizes, links. Nothing is executed here."""
 
 import ast
+import inspect
 import json
 import re
+from importlib import import_module
 
 import nbformat
 import pytest
@@ -30,6 +32,42 @@ def test_what_people_open_is_what_people_edit(stem):
     assert [(c.cell_type, c.source, c.id, tags(c)) for c in opened.cells] == [
         (c.cell_type, c.source, c.id, tags(c)) for c in source.cells
     ]
+
+
+def wrong_calls(source):
+    """Calls of the package's functions that they would not take, also in programs that stand in a string."""
+    tree, known = ast.parse(source), {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            known |= {
+                one.asname: import_module(one.name) for one in node.names if one.asname and "azr_lite" in one.name
+            }
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("azr_lite"):
+            for one in node.names:
+                inside = getattr(import_module(node.module), one.name, None)
+                known[one.asname or one.name] = inside or import_module(f"{node.module}.{one.name}")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and "from azr_lite" in node.value:
+            yield from wrong_calls(node.value)
+        elif isinstance(node, ast.Call) and not any(isinstance(one, ast.Starred) for one in node.args):
+            names = ast.unparse(node.func).split(".")
+            found = known.get(names[0])
+            for name in names[1:]:
+                found = getattr(found, name, None)
+            if callable(found) and None not in (given := {one.arg: None for one in node.keywords}):
+                try:
+                    inspect.signature(found).bind(*node.args, **given)
+                except TypeError as error:
+                    yield f"{ast.unparse(node)}: {error}"
+
+
+@LESSONS
+def test_each_call_is_one_that_the_package_takes(lesson):
+    """Also where only a person's run comes by: tests execute the profile "ci"."""
+    cells = [cell.source for cell in read(FOLDER / f"{lesson.stem}.py").cells if cell.cell_type == "code"]
+    source = "\n".join(re.sub(r"^([%!].*)$", "pass", cell, flags=re.MULTILINE) for cell in cells)
+    assert list(wrong_calls(source)) == []
+    assert list(wrong_calls("c = 'from azr_lite.course.experiments import play_arm; play_arm(1, 2, 3, 4, 5)'"))
 
 
 @OPENED
