@@ -23,9 +23,9 @@
 #
 # **Before this:** notebooks 00 to 05.
 #
-# **Budget:** 13 minutes to read (2,606 words); 3 exercises (5 points, about 19 minutes); 8.0 minutes and 167 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 13 minutes to read (2,606 words); 3 exercises (5 points, about 19 minutes); 7.2 minutes and 249 MiB on 2 CPU cores; on a GPU: not measured.
 #
-# **Last verified:** Python 3.11.7, azr-lite 0.1.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-11-30.
+# **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-12-01.
 #
 # **Next:** [07 · LoRA self-play on one GPU](07_lora.ipynb). Words in this course: [glossary](glossary.md).
 # <!-- /header -->
@@ -558,7 +558,7 @@ for arm in ("self-play", "solver only"):
     )
     hardest = found["scores"]["abduction/4 ops"]["gain"]["mean"]
     print(
-        f"{arm:12} operations a proposed program: {first:.2f} -> {last_:.2f};  gain on "
+        f"{arm:12} operations per proposed program: {first:.2f} -> {last_:.2f};  gain on "
         f"abduction over four operations: {100 * hardest:+.1f} points"
     )
 
