@@ -249,7 +249,7 @@ def headline(run: Followed) -> str:
 
 def draw(run: Followed) -> Figure:
     """The picture of what is known now."""
-    made, axes = figure(3, 3, (11.4, 8.0))
+    made, axes = figure(3, 3, (12.5, 7.4))
     made.get_layout_engine().set(rect=(0.005, 0.03, 0.985, 0.92), wspace=0.02, hspace=0.03)  # for headline and note
     with style():
         for axis, panel in zip(axes, PANELS, strict=True):
