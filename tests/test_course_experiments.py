@@ -7,12 +7,14 @@ import pytest
 
 import azr_lite
 from azr_lite.config import Config
+from azr_lite.course import experiments
 from azr_lite.course.comparison import compare_runs, nano_table
 from azr_lite.course.experiments import CONTROLS, compare_arms, control
 from azr_lite.errors import ConfigError
 from azr_lite.prompts import get_style
 from azr_lite.selfplay import SelfPlay
 from tests.scripted import ScriptedPolicy
+from tests.warm import FORKS
 
 SMALL = {
     "steps": 2,
@@ -176,8 +178,9 @@ def test_intervals_are_wider_when_problems_share_skeletons(tmp_path):
     assert (gain["high"] - gain["low"]) / 2 > 1.3 * independent
 
 
-def test_bench_nano_end_to_end(tmp_path, capfd):
+def test_bench_nano_end_to_end(tmp_path, capfd, monkeypatch):
     pytest.importorskip("torch")
+    monkeypatch.setattr(experiments.multiprocessing, "get_context", lambda _: FORKS)  # not "spawn": torch is there
     said = []
     result = compare_arms([3], tmp_path, arms=("self-play", "no update"), jobs=1, say=said.append, **SMALL)
     assert len(said) == 2

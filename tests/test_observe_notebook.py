@@ -250,7 +250,7 @@ def test_the_small_png_keeps_the_colours(run):
 
     view = Followed(open_run(run))
     picture = Image.open(io.BytesIO(style.png(draw(view)))).convert("RGB")
-    assert picture.size == (2500, 1800)
+    assert picture.size == (2500, 1480)
     found = np.array([colour for _, colour in picture.getcolors(1 << 24)])
     for wanted in (style.BLUE, style.VERMILLION, style.GREEN, style.ORANGE, style.SKY, style.PURPLE, style.GREY):
         exact = np.array([int(wanted[i : i + 2], 16) for i in (1, 3, 5)])
