@@ -3,8 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-# One more than two cores: some tests wait.
-JOBS   ?= 3
+JOBS   ?= 2
 # Offline and on shared machines alike: no telemetry. (azr-lite run chooses processes and threads itself.)
 export HF_HUB_DISABLE_TELEMETRY = 1
 
