@@ -23,7 +23,7 @@
 #
 # **Before this:** notebooks 00 to 05.
 #
-# **Budget:** 13 minutes to read (2,650 words); 3 exercises (5 points, about 19 minutes); 5.8 minutes and 212 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 13 minutes to read (2,650 words); 3 exercises (5 points, about 19 minutes); 6.6 minutes and 227 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-12-01.
 #

@@ -25,7 +25,7 @@
 # | 03 | [Rewards: who is a good teacher?](03_rewards.ipynb) | compute learnability; add the format ladder; foresee reward hacks | 5 (10) | 3 s, 150 MiB | numpy, matplotlib |
 # | 04 | [TRR++: six baselines instead of one](04_trr.ipynb) | derive TRR++; compare it with a global baseline, GRPO, RLOO, REINFORCE++ and Dr. GRPO on the same rollouts; explain token against sequence whitening | 5 (10) | 6 s, 152 MiB | numpy, matplotlib |
 # | 05 | [Absolute Zero in 130 lines](05_build_it.ipynb) | write sampling, log-probabilities, loss, update and the outer loop; train a language model by self-play yourself; show that your loss and gradient are the package's | 6 (13) | 266 s, 833 MiB | torch |
-# | 06 | [Watch it learn on your laptop](06_learn.ipynb) | run self-play with the embedded model; read all curves; stop and resume a run; ablate one piece | 3 (5) | 347 s, 212 MiB | torch |
+# | 06 | [Watch it learn on your laptop](06_learn.ipynb) | run self-play with the embedded model; read all curves; stop and resume a run; ablate one piece | 3 (5) | 396 s, 227 MiB | torch |
 # | 07 | [LoRA self-play on one GPU](07_lora.ipynb) | plan memory; say what the numbers of a real model's run allow; launch, watch, stop and resume a run; publish an adapter | 4 (6) | 22 s, 711 MiB | torch |
 # | 08 | [Reading a run](08_reading_a_run.ipynb) | diagnose collapse, hacking and plateaus; compare base and trained models with intervals; find the paper's findings in your own run | 9 (12) | 4 s, 154 MiB | the core package, matplotlib |
 # | 09 | [Scaling to 3B–14B full fine-tuning](09_scaling.ipynb) | do the memory arithmetic; choose between LoRA, 8-bit Adam, FSDP, ZeRO and vLLM; go headless on many GPUs | 5 (10) | 5 s, 138 MiB | the core package, matplotlib |
