@@ -173,8 +173,8 @@ class SelfPlay:
                 tasks = [proposal.attempts for proposal in proposals if proposal.type == name and proposal.attempts]
                 own = [attempts[number] for number in range(self.config.n_mc) for attempts in tasks] + own
                 if self.config.estimator in PER_PROMPT:
-                    earned = {id(a): {self.earned(one).total for one in task} for task in tasks for a in task}
-                    own.sort(key=lambda attempt: len(earned.get(id(attempt), ())) < 2)
+                    rewards = {id(a): {self.earned(one).total for one in task} for task in tasks for a in task}
+                    own.sort(key=lambda attempt: len(rewards.get(id(attempt), ())) < 2)
             chosen += own[: self.config.solver_rows]
         return chosen
 

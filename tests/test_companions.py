@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import time
-from pathlib import Path
 
 import psutil
 import pytest
@@ -16,7 +15,6 @@ from azr_lite.train import companions
 from tests.test_loop import wait_for
 from tests.warm import Child
 
-ROOT = Path(__file__).parents[1]
 TINY = {"eval_every": 0, "steps": 2, "batch_size": 4, "solver_batch_size": 4, "n_mc": 2, "seed_batch_factor": 1,
         "updates_per_step": 2, "micro_batch_size": 2, "eval_problems": 4, "save_every": 1, "workers": 1}  # fmt: skip
 

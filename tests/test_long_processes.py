@@ -1,6 +1,6 @@
 """Two processes save and stop alike, though their clocks, disks and files differ.
 
-The worker is this file itself: ``torchrun -m tests.test_long_processes FOLDER``.
+The worker is this file itself: ``python -m tests.test_long_processes FOLDER``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Two processes are the same algorithm as one.
 
-The worker is this file itself: ``torchrun -m tests.test_trainer_processes FOLDER shared|split``.
+The worker is this file itself: ``python -m tests.test_trainer_processes FOLDER shared|split``.
 """
 
 from __future__ import annotations

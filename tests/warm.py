@@ -23,10 +23,10 @@ FORKS.set_forkserver_preload(["trl.trainer.grpo_trainer", "transformers.trainer"
 class Child:
     """What one needs of `subprocess.Popen`. Both outputs are one pipe, read as text."""
 
-    def __init__(self, *words, module="azr_lite", env=None, cwd=ROOT):
+    def __init__(self, *words, module="azr_lite", env=None):
         reader, writer = FORKS.Pipe(duplex=False)
         given = {**os.environ, **(env or {})}
-        self.process = FORKS.Process(target=_main, args=(module, [*map(str, words)], given, str(cwd), writer))
+        self.process = FORKS.Process(target=_main, args=(module, [*map(str, words)], given, writer))
         self.process.start()
         writer.close()
         self.pid, self.reader, self.printed = self.process.pid, reader, b""
@@ -65,17 +65,17 @@ def together(*words, module="azr_lite", count=2, timeout=240, **variables):
     return next((child.returncode for child in children if child.returncode), 0), printed
 
 
-def _main(module, words, env, cwd, writer):
+def _main(module, words, env, writer):
     """In the fork."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.dup2(writer.fileno(), 1)
     os.dup2(writer.fileno(), 2)
     writer.close()
-    os.chdir(cwd)
+    os.chdir(ROOT)
     os.environ.clear()
     os.environ.update(env)
-    sys.path[:0], sys.argv = [cwd], [module, *words]
+    sys.path[:0], sys.argv = [str(ROOT)], [module, *words]
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:

@@ -282,7 +282,7 @@ def bench(arguments: BenchNano) -> int:
     if arguments.steps:
         overrides["steps"] = arguments.steps
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
-    arms = tuple(ALL_ARMS) if arguments.arms == ("all",) else arguments.arms
+    arms = tuple(ALL_ARMS) if arguments.arms == ("all",) else arguments.arms or tuple(ARMS)
     say = partial(print, file=sys.stderr, flush=True)
     result = compare_arms(list(seeds), arguments.folder, arms=arms, jobs=arguments.jobs, say=say, **overrides)
     if arguments.figure is not None:
