@@ -173,8 +173,8 @@ class SelfPlay:
                 tasks = [proposal.attempts for proposal in proposals if proposal.type == name and proposal.attempts]
                 own = [attempts[number] for number in range(self.config.n_mc) for attempts in tasks] + own
                 if self.config.estimator in PER_PROMPT:
-                    rewards = {id(a): {self.earned(one).total for one in task} for task in tasks for a in task}
-                    own.sort(key=lambda attempt: len(rewards.get(id(attempt), ())) < 2)
+                    telling = {id(a) for task in tasks if len({self.earned(a).total for a in task}) > 1 for a in task}
+                    own.sort(key=lambda attempt: id(attempt) not in telling)
             chosen += own[: self.config.solver_rows]
         return chosen
 

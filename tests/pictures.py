@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 import shutil
 import sys
@@ -57,6 +58,41 @@ def browser() -> Iterator[Any]:
             yield opened
         finally:
             opened.quit()
+
+
+MEASURED = ROOT / "data_samples" / "benchmarks"
+ARMS = {"self-play": "comparison", "shuffled rewards": "comparison-shuffled", "solver only": "comparison-solver"}
+"""Arm: the file of the real model's gains."""
+SETS = {
+    "cruxeval-o": "CRUXEval-O", "cruxeval-i": "CRUXEval-I", "proposed": "its own kind of tasks", "simple": "simple programs",
+}  # fmt: skip
+
+
+def learning() -> bytes:
+    """Nano's accuracy over self-play (lines: mean, bands: range) and the real model's gains, each beside its controls."""
+    import numpy as np
+
+    from azr_lite.observe.style import figure, line, look, png
+
+    made, (left, right) = figure(1, 2, (10.4, 3.7))
+    curves = json.loads((MEASURED / "nano-curve.json").read_text(encoding="utf-8"))["arms"]
+    for place, (arm, file) in enumerate(ARMS.items()):
+        own, runs = look(arm, place), curves[arm]["curve"]
+        steps, rows = [int(step) for step in runs[0]], 100 * np.array([list(run.values()) for run in runs])
+        line(left, arm, steps, rows.mean(0).tolist(), place)
+        left.fill_between(steps, rows.min(0), rows.max(0), color=own.colour, alpha=0.15, linewidth=0)
+        sets = json.loads((MEASURED / "real" / f"{file}.json").read_text(encoding="utf-8"))["sets"]
+        for at, name in enumerate(SETS):
+            gain, low, high = (sets[name]["strict"][key] for key in ("gain", "low", "high"))
+            bar = {"color": own.colour, "capsize": 3, "linewidth": 1.8}
+            right.errorbar(gain, 0.22 * place - 0.22 + at, xerr=[[gain - low], [high - gain]], fmt=own.marker, **bar)
+    left.set(title="Nano: held-out accuracy, %", xlabel="self-play step")
+    left.legend(loc="center right")
+    right.set(title="Qwen2.5-Coder-0.5B: gain in 25 steps, points", xlabel="on held-out questions; bars: 95 %")
+    right.set_yticks(range(len(SETS)), SETS.values())
+    right.invert_yaxis()
+    right.axvline(0, color="#444444", linewidth=1)
+    return png(made)
 
 
 def loop() -> bytes:
@@ -129,6 +165,7 @@ def report(width: int, height: int, scale: float) -> bytes:
 
 
 PICTURES: dict[str, Callable[[], bytes]] = {
+    "learning.png": learning,
     "loop.png": loop,
     "dashboard.png": dashboard,
     "watch.svg": watch,

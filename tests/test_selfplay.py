@@ -369,7 +369,10 @@ def test_with_a_baseline_per_prompt_tasks_that_teach_nothing_come_last(executor,
         return ProposalAttempt("deduction", [], "", result=task, attempts=attempts)
 
     taught, same = proposal(right, wrong, wrong, wrong), proposal(wrong, wrong, wrong, wrong)
+    asked, earned = [], play.earned
+    play.earned = lambda reply: asked.append(reply) or earned(reply)
     chosen = play.solve([same, taught], [])
+    assert len(asked) == (0 if estimator == "trr" else 8)  # once each: a reward of one's own may be slow
     own = {id(attempt) for attempt in same.attempts}
     assert sum(id(attempt) in own for attempt in chosen) == (3 if estimator == "trr" else 2)
     assert bool(play._solver_tasks([], step=0)) == (estimator == "trr")

@@ -49,6 +49,7 @@ def compare_runs(paths: Sequence[Path]) -> dict[str, Any]:
         "training_seconds": [training_seconds(path) for path in paths],
         "seconds_to_target": [seconds_to_target(path) for path in paths],
         "program_operations": [_operations(path) for path in paths],
+        "curve": [accuracies(path) for path in paths],
     }
 
 

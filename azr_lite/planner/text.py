@@ -135,9 +135,9 @@ def describe_setup() -> dict[str, Any]:
 
 def fitting_presets() -> list[str]:
     """Presets for one device that this machine's GPU, or its CPU and memory, would hold by their plans."""
-    gpu = detect_gpu() is not None
-    one_device = (config for config in map(preset, PRESETS) if config.processes <= 1)
-    return [config.preset for config in one_device if (gpu or natural_gpu(config) == "cpu") and plan(config).fits]
+    gpu = detect_gpu()  # once: nvidia-smi is slow
+    one_device = (c for c in map(preset, PRESETS) if c.processes <= 1 and (gpu or natural_gpu(c) == "cpu"))
+    return [c.preset for c in one_device if plan(c, None if natural_gpu(c) == "cpu" else gpu.gb).fits]
 
 
 def machine_text(facts: dict[str, Any]) -> str:
