@@ -44,7 +44,7 @@ _LADDER = {
     "nano": "the embedded model of half a million weights: learns in minutes on a laptop",
     "smoke": "a real model for two steps on a CPU, to see that everything fits together; no learning is to be expected",
     "cpu-0.5b": "a real model learns on two CPU cores: half a billion weights, prompts in the form of a Python file",
-    "lora-0.5b-8gb": "the smallest coder, on one 8 GB GPU; expect form and deduction to improve, induction hardly",
+    "lora-0.5b-8gb": "the smallest coder, on one 8 GB GPU; on a CPU it gained a little, trained on deduction alone",
     "lora-1.5b-16gb": "one 16 GB GPU (T4, Colab): the smallest size that is a reasonable bet",
     "qlora-3b-16gb": "3B on one 16 GB GPU, over a 4-bit base; slower sampling than lora-3b-24gb",
     "lora-3b-24gb": "3B on one 24 GB GPU, 16-bit base",
@@ -208,7 +208,7 @@ _CHOICES: dict[str, Choices] = {
         "save_every": (10, "adapters are small"),
     },
     "lora-0.5b-8gb": {
-        "model": ("Qwen/Qwen2.5-Coder-0.5B-Instruct", "base models of this size seldom find the form; Apache-2.0"),
+        "model": ("Qwen/Qwen2.5-Coder-0.5B-Instruct", "the smallest coder; Apache-2.0"),
         **_ADAPTERS,
         **_small(32, micro_batch=16),
     },
