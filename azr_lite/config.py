@@ -1,7 +1,7 @@
 """Every setting: its unit, its default, and where the default comes from.
 
 "paper" is arXiv 2505.03335 and "code" its authors' public code, where it differs. The string below a field is its help
-text everywhere (`azr-lite run --help`, the site). Longer than other files, so that every setting has one place.
+text everywhere (`azr-lite run --help-all`, the site). Longer than other files, so that every setting has one place.
 """
 
 from __future__ import annotations
@@ -83,12 +83,11 @@ class Config:
     lora_alpha: int = 32
     """Adapter scale is alpha / rank."""
     lora_layers: Literal["all", "upper"] = "all"
-    """Layers with adapters: all, or the upper half: the backward pass then stops half-way, and the lower half's
-    activations are not kept."""
+    """Layers with adapters: all, or the upper half, for less time and memory: the backward pass stops half-way."""
     roles: Literal["shared", "split"] = "shared"
     """shared (paper): one policy plays both roles. split: proposer and solver are two adapters over one frozen base."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Weight dtype; auto: float32 master weights for full tuning, bfloat16 under adapters where the machine has it."""
+    """Weight dtype; auto: float32 masters for full tuning; under adapters bfloat16, or float16 on GPUs without it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the policy lives; auto: on a GPU where there is one, but nano on the CPU, where its own sampler works."""
     prompts: Literal["auto", "r1", "chat", "compact", "file", "file-working"] = "auto"
@@ -193,7 +192,7 @@ class Config:
     max_reply_tokens: int = 8096
     """Longest reply (paper: 8096)."""
     generation_chunk: int = 64
-    """Replies sampled at once by transformers' generate."""
+    """Replies sampled at once; vLLM is given all of them."""
     generation: Literal["auto", "transformers", "vllm", "vllm-server"] = "transformers"
     """Sampler: transformers in this process, vLLM on the same GPUs (asleep during the update), or a vLLM server
     (`trl vllm-serve`) on others; auto: vLLM where it is installed and the plan fits, else transformers. vLLM's tokens
@@ -217,7 +216,7 @@ class Config:
 
     # ---- evaluation
     eval_problems: int = 300
-    """Held-out problems per task type, solved greedily before and after; 0: no evaluation."""
+    """Held-out problems per task type, solved greedily before and after; 0: none. Models other than nano have 100."""
     eval_every: int = 0
     """Steps between further held-out evaluations; 0: only before and after."""
     stop_patience: int = 0

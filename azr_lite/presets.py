@@ -44,7 +44,7 @@ _LADDER = {
     "nano": "the embedded model of half a million weights: learns in minutes on a laptop",
     "smoke": "a real model for two steps on a CPU, to see that everything fits together; no learning is to be expected",
     "cpu-0.5b": "a real model learns on two CPU cores: half a billion weights, prompts in the form of a Python file",
-    "lora-0.5b-8gb": "the smallest coder, on one 8 GB GPU; expect form and deduction to improve, induction hardly",
+    "lora-0.5b-8gb": "the smallest coder, on one 8 GB GPU; on a CPU it gained a little, trained on deduction alone",
     "lora-1.5b-16gb": "one 16 GB GPU (T4, Colab): the smallest size that is a reasonable bet",
     "qlora-3b-16gb": "3B on one 16 GB GPU, over a 4-bit base; slower sampling than lora-3b-24gb",
     "lora-3b-24gb": "3B on one 24 GB GPU, 16-bit base",
@@ -94,9 +94,9 @@ _ADAPTERS: Choices = {
 }
 
 _FULL: Choices = {
-    "gradient_checkpointing": (True, "sequences of up to 14,240 tokens"),
+    "gradient_checkpointing": (True, "sequences of up to 14,240 tokens (full-3b-80gb: 8,192)"),
     "micro_batch_size": (1, "one long sequence at a time; rows are sorted by length, so short ones waste nothing"),
-    "generation": ("vllm", "8,096-token replies: transformers' generate would take most of an hour per step"),
+    "generation": ("vllm", "replies of thousands of tokens: transformers' generate would take most of an hour"),
     "eval_problems": (100, "per type: half-intervals of about 10 points"),
     "eval_every": (25, "twenty points over 500 steps"),
     "save_every": (25, "a full checkpoint holds 12 bytes per weight; save_minutes adds one within a tenth of the time"),
@@ -144,8 +144,8 @@ _CHOICES: dict[str, Choices] = {
         "model": ("nano", "ships with the package; no download"),
         "steps": (50, "search: no further gain from 60; under three minutes on two cores"),
         "batch_size": (32, "a (role, type) group large enough for a stable baseline"),
-        "solver_batch_size": (96, "about half of the Monte-Carlo replies; the update is already half of a step"),
-        "n_mc": (6, "a little below the paper's 8: sampling is a third of a step here"),
+        "solver_batch_size": (96, "about half of the Monte-Carlo replies; the update is already a third of a step"),
+        "n_mc": (6, "a little below the paper's 8: sampling is two fifths of a step here"),
         "references": (2, "short prompts; none at all slows learning clearly (ablation without references)"),
         "seed_batch_factor": (2, "64 seeds per type, there after three rounds"),
         "learning_rate": (2e-4, "search: at 1e-4 nothing moved, at 4e-4 proposals lose their form"),
@@ -153,7 +153,7 @@ _CHOICES: dict[str, Choices] = {
         "weight_decay": (0.0, "nothing to regularise: data never repeats"),
         "entropy_coef": (0.0, "authors' code"),
         "updates_per_step": (4, "small updates, many of them: 200 in three minutes"),
-        "micro_batch_size": (24, "search: 96 were 2.5 times slower, by padding"),
+        "micro_batch_size": (24, "four per update, for up to four processes; unpacked, 96 were slower by padding"),
         "pack_prompts": (True, "six replies to a task are one sequence: 0.6 of the update's time, the same gain"),
         "induction_inputs": (6, "the form the warm start knows"),
         "induction_shown": (3, "half of them"),
@@ -208,7 +208,7 @@ _CHOICES: dict[str, Choices] = {
         "save_every": (10, "adapters are small"),
     },
     "lora-0.5b-8gb": {
-        "model": ("Qwen/Qwen2.5-Coder-0.5B-Instruct", "base models of this size seldom find the form; Apache-2.0"),
+        "model": ("Qwen/Qwen2.5-Coder-0.5B-Instruct", "the smallest coder; Apache-2.0"),
         **_ADAPTERS,
         **_small(32, micro_batch=16),
     },
@@ -246,7 +246,7 @@ _CHOICES: dict[str, Choices] = {
     "full-14b-8x80gb": {
         "model": ("Qwen/Qwen2.5-Coder-14B", "the paper's largest; Apache-2.0"),
         **_EIGHT_GPUS,
-        "vllm_tensor_parallel": (2, "one copy of 28 GB on two GPUs leaves room for the cache"),
+        "vllm_tensor_parallel": (2, "one copy of 30 GB on two GPUs leaves room for the cache"),
     },
     **{
         f"paper-{name}": {

@@ -371,8 +371,12 @@ def test_every_link_within_the_repository_leads_somewhere():
 PLACEHOLDERS = {
     "/content/drive/MyDrive/azr/nano-0": "a folder of Colab's",
     "RUN/tensorboard": "made by a tracker",
+    "tensorboard/": "made by a tracker, in a run directory",
+    "report.html": "made by azr-lite report, in a run directory",
     "NAME.jsonl": "one for each suite",
-    "eval/NAME.json": "one for each suite",
+    "NAME.json": "one for each suite",
+    "RUN/eval/step-N/": "made by azr-lite eval",
+    "evals/MODEL/": "made by azr-lite eval",
     "notebooks/NN_name.py": "any notebook",
     "checkpoint-N/": "in a run directory; not kept among the samples",
     "selfplay.json": "in a checkpoint",

@@ -51,7 +51,7 @@ class Options:
     seed: int = 0
     """Another seed shows other tasks; the same shows the same."""
     tries: int = 8
-    """Proposals to draw (the first valid one is played), and replies to its task."""
+    """Proposals to draw (the first that is valid and new is played), and replies to its task."""
     prompts: str = "auto"
     """Prompt style; auto: the run's own, compact for nano, else file."""
     device: str = "auto"

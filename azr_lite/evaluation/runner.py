@@ -90,7 +90,8 @@ def evaluate(
 
     Raises:
         ConfigError: an option makes no sense.
-        EvaluationError: an unknown suite, a model that cannot be had, or results of another evaluation in the folder.
+        EvaluationError: an unknown suite, step or run, or results of another evaluation in the folder.
+        ModelError: the model cannot be had.
         UnsafeError: the kernel cannot confine the programs to score.
 
     Examples:
