@@ -87,7 +87,7 @@ def learning() -> bytes:
             bar = {"color": own.colour, "capsize": 3, "linewidth": 1.8}
             right.errorbar(gain, 0.22 * place - 0.22 + at, xerr=[[gain - low], [high - gain]], fmt=own.marker, **bar)
     left.set(title="Nano: held-out accuracy, %", xlabel="self-play step")
-    left.legend(loc="center right")
+    left.legend(loc="upper left")
     right.set(title="Qwen2.5-Coder-0.5B: gain in 25 steps, points", xlabel="on held-out questions; bars: 95 %")
     right.set_yticks(range(len(SETS)), SETS.values())
     right.invert_yaxis()
