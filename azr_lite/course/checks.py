@@ -211,7 +211,7 @@ def judge_answer(name: str, mine: Any) -> Judgement:
     bad = [place for place in range(len(right)) if place >= len(seen) or not same(seen[place], right[place])]
     if not bad:
         halves = [value for value in seen if isinstance(unwrapped(value), float)]
-        if halves and all(type(value) is int for value in right):
+        if halves and all(type(value) is int for value in right if not isinstance(value, Raised)):
             return wrong(f"it gives {_short(halves[0])}, a float, where a whole number is asked: use //")
         place = task.spoiled(mine)
         if place is None:
@@ -224,7 +224,11 @@ def judge_answer(name: str, mine: Any) -> Judgement:
         if len(its) == len(seen) and all(map(same, seen, its)):
             return wrong(mistake.says, number)
         shared = min(len(seen), len(its))
-        if likely is None and all(place < shared and _alike(seen[place], its[place]) for place in bad):
+        # what is right there is no sign of the mistake
+        told = (
+            place < shared and not same(its[place], right[place]) and _alike(seen[place], its[place]) for place in bad
+        )
+        if likely is None and all(told):
             likely = number
     if likely is None:
         return wrong(_unknown(task, bad[0], seen, right))
@@ -278,7 +282,7 @@ def tried(call: Callable[..., Any], *arguments: Any) -> Any:
         return call(*arguments)
     except TimeoutError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return Raised(type(error).__name__, str(error))
 
 
@@ -333,7 +337,7 @@ class Check:
         `name`: the exercise, where the answer is a value or a function of another name. What is right is kept in
         ``my_work.py`` for later notebooks (`mine`).
         """
-        name = name or getattr(mine, "__name__", "")
+        name = name or getattr(fallback, "__name__", "") or getattr(mine, "__name__", "")
         result = judge_answer(name, mine)
         if result.state == "right":
             my_work.keep(name, mine)
