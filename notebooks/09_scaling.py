@@ -633,7 +633,7 @@ print(
 
 # %% tags=["exercise"]
 def micro_batches(config, world):
-    """Micro-batches a process computes for one update, an int. ConfigError where the rows do not
+    """Micro-batches that a process computes for one update, an int. ConfigError where rows do not
     split evenly.
 
     Example: 384 rows, 1 update, micro-batches of 4, world 8: 12. With world 5: ConfigError.
@@ -782,7 +782,7 @@ for name, lines in files.items():
 from unittest.mock import patch
 
 
-PRICE = 2.0  # money a GPU-hour; an example, not a quotation
+PRICE = 2.0  # money per GPU-hour; an example, not a quotation
 
 
 def hours(preset, valid, decoding, arithmetic):
