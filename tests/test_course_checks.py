@@ -81,6 +81,10 @@ def test_a_mistake_nobody_foresaw_shows_the_first_wrong_probe(double):
     assert "not a function" in judge_answer("double", 4).because
 
 
+def test_a_number_too_large_for_floats_and_for_print_is_just_wrong(double):
+    assert "a value of type int that cannot be shown, expected 2" in judge_answer("double", lambda x: 10**5000).because
+
+
 def test_none_for_a_value_is_not_called_a_missing_return():
     assert judge_answer("patient_a", None).because.startswith("None is not it. Choose one of")
 

@@ -264,8 +264,10 @@ def same(a: Any, b: Any, near: float = 1e-6) -> bool:
     if isinstance(a, bool) or isinstance(b, bool):
         return isinstance(a, bool | int) and isinstance(b, bool | int) and a == b
     if isinstance(a, Real) and isinstance(b, Real):
-        close = math.isclose(a, b, rel_tol=near, abs_tol=near / 1000)
-        return bool(a == b or close or (math.isnan(a) and math.isnan(b)))
+        try:
+            return a == b or math.isclose(a, b, rel_tol=near, abs_tol=near / 1000) or (math.isnan(a) and math.isnan(b))
+        except OverflowError:  # a whole number beyond what a float can hold
+            return False
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         return len(a) == len(b) and all(same(x, y, near) for x, y in zip(a, b, strict=True))
     if isinstance(a, dict) and isinstance(b, dict):
@@ -308,8 +310,10 @@ def _limit(seconds: int) -> Iterator[None]:
 def _short(value: Any) -> str:
     if isinstance(value, float):
         value = float(f"{value:.10g}")  # 0.12499999999999989 would send people after a mistake that is none
-    text = str(value) if isinstance(value, Raised) else repr(value)
-    text = " ".join(text.split())
+    try:
+        text = " ".join((str(value) if isinstance(value, Raised) else repr(value)).split())
+    except Exception:  # such as a number of more than 4,300 digits
+        text = f"a value of type {type(value).__name__} that cannot be shown"
     return text if len(text) <= WIDTH else text[: WIDTH - 2] + " …"
 
 

@@ -172,9 +172,12 @@ exercise(
         Mistake(_count, "it counts layers. They are not worth the same: without the system-call filter (seccomp, which needs no_new_privs) all the others together are still WEAK, and with it one good second wall is enough for FULL"),
         Mistake(_seccomp_alone, "it accepts a filter without no_new_privs. Then a program could start one that gains rights by a set-uid bit; the two belong together"),
         Mistake(_any_wall, "it takes namespaces without the empty root (or the reverse) for a second wall. A new mount namespace shows the same files as before until its root is emptied: both, or Landlock"),
-        Mistake(lambda layers: _one_wall(layers, "namespaces"), "it takes Landlock for the only second wall; namespaces together with the empty root are another"),
-        Mistake(lambda layers: _one_wall(layers, "landlock"), "it takes namespaces with the empty root for the only second wall; Landlock by itself is another"),
-        Mistake(lambda layers: level_of(layers) if level_of(layers) is not Level.FULL or len(_on(layers)) == len(layers) else Level.KERNEL, "it asks for Landlock *and* namespaces with the empty root; one of the two is wall enough"),
+        Mistake(lambda layers: _one_wall(layers, "namespaces"),
+            "it takes Landlock for the only second wall; namespaces together with the empty root are another"),
+        Mistake(lambda layers: _one_wall(layers, "landlock"),
+            "it takes namespaces with the empty root for the only second wall; Landlock by itself is another"),
+        Mistake(lambda layers: max(_one_wall(layers, "namespaces"), _one_wall(layers, "landlock"), key=list(Level).index),
+            "it asks for Landlock *and* namespaces with the empty root; one of the two is wall enough"),
         Mistake(_both_doors, "it says WEAK only when both are missing; one of `seccomp` and `no_new_privs` missing is enough"),
         Mistake(lambda layers: level_of(dict.fromkeys(layers, "on")), "it does not tell \"on\" from \"off: why\". Every layer is *named*, on or off; and the letters \"on\" are also inside \"off: not available on this kernel\". Compare the whole text"),
     ],
@@ -262,7 +265,8 @@ def _pairs() -> list[tuple[Any, Any, str]]:
     pairs: list[tuple[Any, Any]] = [
         ([1, 2], [1, 2]), ([1, 2], (1, 2)), (1, True), (1, 1.0), ("1", 1), ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
         (-0.0, 0.0), (NAN, NAN), ([NAN], [NAN]), ({3, 1, 2}, {1, 2, 3}), (0.1 + 0.2, 0.3),
-        (1.0, NAN), ([1, [2]], [1, [2.0]]), ({1, 2}, {True, 2}), ({1: "a"}, {True: "a"}), ({NAN}, {NAN}), ("banana", "banana"),
+        (1.0, NAN),
+        ([1, [2]], [1, [2.0]]), ({1, 2}, {True, 2}), ({1: "a"}, {True: "a"}), ({NAN}, {NAN}), ("banana", "banana"),
     ]  # fmt: skip
     return [(a, b, mode) for a, b in pairs for mode in ("python", "typed")]
 
@@ -283,7 +287,8 @@ exercise(
     hint="`canonical(value)` is one text for each value, and raises WireError (a ValueError) for NaN.",
     mistakes=[
         Mistake(lambda a, b, mode: canonical(a) == canonical(b) if mode == "typed" else a == b, "it forgets NaN: `canonical` raises WireError there, which must become False; and `[nan] == [nan]` is True in Python when both hold the same object, so mode \"python\" must ask `canonical` too"),
-        Mistake(lambda a, b, mode: canonical(b) == canonical(a) if mode == "typed" and a == a and a != [NAN] and a != {NAN} else compare(a, b, mode), "NaN may be in the second value alone: `canonical(b)` raises there too, and that must become False"),
+        Mistake(lambda a, b, mode: canonical(b) == canonical(a) if (mode, a) == ("typed", 1.0) else compare(a, b, mode),
+            "NaN may be in the second value alone: `canonical(b)` raises there too, and that must become False"),
         Mistake(_texts, "it is \"typed\" in both modes: equal canonical texts mean equal types as well. In "
             "\"python\" True, 1 and 1.0 are equal; there `==` decides, and `canonical` is only asked whether NaN is "
             "inside"),
@@ -301,9 +306,15 @@ exercise(
     shows=[f"[ok, outputs, reason, index] of verdict(first, second) for {name!r}: it" for name in WORLDS],
     hint="First world first; \"infra\" means not run; then compare `canonical(one.value)` input by input.",
     mistakes=[
-        Mistake(_outside, "`type(a) is type(b)` looks at the outside only: [1] and [True] are two lists that `==` takes for equal. Compare the canonical texts"),
-        Mistake(_unrun_fails, "in the first world it takes \"infra\" for a failure. That input was not run, because another one had failed: pass over it"),
-        Mistake(lambda first, second: verdict(first, [Outcome("crash") if o.kind == "infra" else o for o in second]), "it does not pass over \"infra\" in the second world: that input was not run there, so it shows no difference"),
+        Mistake(_outside,
+            "`type(a) is type(b)` looks at the outside only: [1] and [True] are two lists that `==` takes for equal. "
+            "Compare the canonical texts"),
+        Mistake(_unrun_fails,
+            "in the first world it takes \"infra\" for a failure. That input was not run, because another one had "
+            "failed: pass over it"),
+        Mistake(lambda first, second: verdict(first, [Outcome("crash") if o.kind == "infra" else o for o in second]),
+            "it does not pass over \"infra\" in the second world: that input was not run there, so it shows no "
+            "difference"),
         Mistake(_loose, "it compares with `==`, for which True is 1: a program that returns True in one world and 1 in the other is not deterministic. Compare the canonical texts"),
         Mistake(_second_word, "it keeps the second world's word (exception, crash, value, rejected, protocol) as the "
             "reason. The first world ended well, so all of these mean one thing: the worlds differ, "
@@ -365,8 +376,13 @@ exercise(
     mistakes=[
         Mistake(_pasted, "it pastes the expected output into the program that runs in the child. A hostile program can read it there (frames, constants, its own source) and return it. The child gets program and input; you compare out here"),
         Mistake(_as_input, "it passes the expected output along with the input, into the child: then `def f(*a): return a[-1]` is always right. Only the candidate goes in"),
-        Mistake(lambda run, program, candidate, gold: (lambda o: o.kind != "timeout" and compare(o.value, gold))(run(program, [candidate])[0]), "a time-out is one way to fail, and a crash another: whatever is not `ok` has the value None, which may be the gold"),
-        Mistake(lambda run, program, candidate, gold: (lambda o: o.ok and compare(o.value, gold, "typed"))(run(program, [candidate])[0]), "it compares in the mode \"typed\"; verdicts go by Python's `==`, for which 1 and True are equal"),
+        Mistake(lambda run, program, candidate, gold: all(
+            o.kind != "timeout" and compare(o.value, gold) for o in run(program, [candidate])),
+            "a time-out is one way to fail, and a crash another: whatever is not `ok` has the value None, which may "
+            "be the gold"),
+        Mistake(lambda run, program, candidate, gold: all(
+            o.ok and compare(o.value, gold, "typed") for o in run(program, [candidate])),
+            "it compares in the mode \"typed\"; verdicts go by Python's `==`, for which 1 and True are equal"),
         Mistake(lambda run, program, candidate, gold: compare(run(program, [candidate])[0].value, gold), "it does not ask how the run ended. A time-out has the value None, and where None is the gold, hanging would be the right answer"),
         Mistake(lambda run, program, candidate, gold: (lambda o: o.ok and list(map(str, [o.value])) == list(map(str, [gold])))(run(program, [candidate])[0]), "it compares printed texts: the number 1 and the text '1' print alike"),
         Mistake(lambda run, program, candidate, gold: run(program, [candidate])[0].ok, "it rewards running at all: any input that raises no error would be right"),
