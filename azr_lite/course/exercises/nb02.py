@@ -187,7 +187,7 @@ exercise(
 FULL = "'" + "x" * 4094 + "'"
 LONG = "0," * 60000
 OVER = FULL[:-1] + "x'"
-READ = (FULL, OVER, "None", "{[]: 1}", "[1, -2.5, 'a']", "{'k': (True, None)}", " {1, 2} ", "b'x'", "nothing(1)", "nobody", "__import__('os').getpid()", "1 if True else 2", "[0][0]", "2 + 3",
+READ = (FULL, OVER, " " * 4096 + "1", "None", "{[]: 1}", "[1, -2.5, 'a']", "{'k': (True, None)}", " {1, 2} ", "b'x'", "nothing(1)", "nobody", "__import__('os').getpid()", "1 if True else 2", "[0][0]", "2 + 3",
         "(lambda: 7)()", "[n for n in (1, 2)]", "", "(" * 300, "-" * 3000 + "1", "true", "NaN", LONG)  # fmt: skip
 
 
@@ -252,6 +252,8 @@ exercise(
         Mistake(_caught(lambda text: eval(text, {"__builtins__": {}})), "eval without builtins still evaluates: `2 + 3` and `[0][0]` become answers nobody worked out, and `().__class__.__mro__` leads back to everything. Read, never evaluate"),
         # The probes are our own texts and harmless; evaluating them is the mistake that this exercise is about.
         Mistake(lambda text: eval(text), "it evaluates the text. The text was written by a model that is rewarded for tricks: `__import__('os')…` would run in the trainer, with the trainer's rights"),
+        Mistake(lambda text: read_value(text.strip()),
+            "it takes the space around a text away before it measures it; 4,096 spaces and a 1 are over 4,096 characters"),
         Mistake(_caught(ast.literal_eval, 4095), "it refuses a text of exactly 4,096 characters; *over* 4,096 is too long"),
         Mistake(_caught(_json_too), "it knows the words of JSON: `true` and `NaN` are names in Python, no literals. "
             "An answer is read one way"),
@@ -346,13 +348,13 @@ def _with_spy(mine: Callable[..., Any], made: Outcome, gold: Any) -> Any:
     given: list[str] = []
 
     def run(program: str, inputs: Sequence[tuple[Any, ...]]) -> list[Outcome]:
-        if any(type(one) is not tuple or type(one[0]) is tuple for one in inputs):
-            raise TypeError("run(program, inputs) wants a list of argument tuples, such as [(5,)]")
+        if any(type(one) is not tuple or one[:2] != (5, "a") for one in inputs):
+            raise TypeError("run(program, inputs) wants a list of argument tuples, here [(5, 'a')]")
         programs.append(program)
         given.append(repr(list(inputs)))
         return [made] * len(inputs)
 
-    found = tried(mine, run, "def f(x):\n    return x", (5,), gold)
+    found = tried(mine, run, "def f(x, y):\n    return x", (5, "a"), gold)
     if found is ... or found is None or isinstance(found, Raised):
         return found
     told = [where for where, texts in (("program", programs), ("inputs", given)) if any(GOLD in text for text in texts)]
