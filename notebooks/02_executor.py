@@ -264,7 +264,7 @@ with figures.style():
         for column, out in zip(columns, (~stopped).sum(0))
         if column in ("limits only", "everything")
     )
-    axis.set_title(f"Of {len(names)} attacks get out: {said}")
+    axis.set_title(f"Attacks that get out, of {len(names)}: {said}")
 figures.show(
     made,
     alt=f"Table of {len(names)} attacks against {len(columns)} sets of layers; what gets out: "

@@ -432,8 +432,7 @@ def answer_reward(verdict):
     """The solver's reward for one reply.
 
     verdict: a Verdict with .well_formed (bool) and .score (float in [0, 1]).
-    Returns: Reward(total, parts); parts is {"form": total} for a reply that is not well
-    formed,
+    Returns: Reward(total, parts); parts is {"form": total} for a reply that is not well formed,
     {"accuracy": total} for all others.
     answer_reward(az.Verdict(ok=False, well_formed=False)) is Reward(-1.0, {"form": -1.0})
     """

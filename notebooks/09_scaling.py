@@ -553,7 +553,7 @@ for rank, part in enumerate(parts):
 axis.plot([-1.8, 1.8], [-1.8, 1.8], color="#6E6E6E", linestyle="dotted")
 with figures.style():
     axis.set(xlabel="advantage over the whole batch", ylabel="advantage over its own process")
-    axis.set_title("The same reply is pushed differently by where it ran")
+    axis.set_title("How a reply is pushed depends on where it ran")
     axis.legend()
 figures.show(
     made,
