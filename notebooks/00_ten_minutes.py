@@ -22,7 +22,7 @@
 #
 # **Before this:** Python; nothing else.
 #
-# **Budget:** 10 minutes to read (1,949 words); 4 exercises (4 points, about 13 minutes); 7 seconds and 159 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 10 minutes to read (1,960 words); 4 exercises (4 points, about 13 minutes); 7 seconds and 159 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #
@@ -324,7 +324,7 @@ figures.show(
 # %% [markdown]
 # ### Stage 6: insert
 #
-# Every valid task enters its buffer, whatever it earned. Twins stay out.
+# Every valid task enters its buffer, whatever it earned. Twins, the same task in another spelling, stay out.
 
 # %%
 before = selfplay.buffers.sizes()
@@ -470,7 +470,7 @@ print("here:", sequences_a_step(settings), " in the paper:", sequences_a_step(az
 # %% [markdown]
 # ### Stage 11: hand over to the update
 #
-# The batch goes to the trainer: each token of a sequence is made likelier or less likely by its advantage. With the stand-in there is nothing to
+# The batch goes to the trainer: each token (a short piece of text) of a sequence is made likelier or less likely by its advantage. With the stand-in there is nothing to
 # update, so the step ends here.
 
 # %%

@@ -110,8 +110,8 @@ if executor.level is not Level.FULL:
     )
 
 # %% [markdown]
-# **What you should see**: level FULL on an ordinary Linux machine, with nine lines that say "on" (run as a plain user, `own_uid` is off: your own
-# stays). KERNEL (the system-call filter, but no second wall) is usual in Docker, on Colab and on Kaggle. WEAK means that programs run as you, with little more than a stopwatch.
+# **What you should see**: level FULL on an ordinary Linux machine, with nine lines that say "on" (for a plain user `own_uid` is off: programs keep
+# yours). KERNEL (the system-call filter, but no second wall) is usual in Docker, on Colab and on Kaggle. WEAK means that programs run as you, with little more than a stopwatch.
 #
 # **If you see something else**: macOS and Windows have no [seccomp](glossary.md#seccomp), and so are WEAK; there `Executor()` refuses to run
 # model programs until you write `allow_weak=True`, as this cell did. Everything in this notebook was written by us, so that is safe here.
@@ -163,7 +163,7 @@ print(
 
 # %% [markdown]
 # ## Exercise 1: judge without telling (2 points, 6 minutes; difficulty 2 of 5, importance 5 of 5)
-# [Abduction](glossary.md#abduction): the solver offers an input, and is right when the program turns it into the gold output. Write the
+# [Abduction](glossary.md#abduction): the solver offers an input, and is right when the program turns it into the [gold](glossary.md#gold) output. Write the
 # judge. `run(program, inputs)` runs a program on a list of argument tuples, and gives one `Outcome` per input
 # (`.ok`, `.kind`, `.value`). Compare values with `package_compare(a, b)`, the package's own `compare`,
 # which you will write in Exercise 4.
@@ -264,7 +264,7 @@ with figures.style():
         for column, out in zip(columns, (~stopped).sum(0))
         if column in ("limits only", "everything")
     )
-    axis.set_title(f"Of {len(names)} attacks get out: {said}")
+    axis.set_title(f"Attacks that get out, of {len(names)}: {said}")
 figures.show(
     made,
     alt=f"Table of {len(names)} attacks against {len(columns)} sets of layers; what gets out: "
@@ -477,7 +477,7 @@ for name, program in SHIFTY.items():
 # not differ. A miss in the right column is worth reporting.
 #
 # What does this *prove*? That these two worlds agree, no more. A program that depends on something both worlds share (the Python
-# version, the processor) passes. Buffers therefore keep the Python version beside each task.
+# version, the processor) passes. A run therefore keeps its Python version in `run.json`.
 
 # %% [markdown]
 # ## Exercise 5: two worlds, one verdict (3 points, 12 minutes; difficulty 4 of 5, importance 5 of 5)

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebook 01.
 #
-# **Budget:** 14 minutes to read (2,712 words); 5 exercises (10 points, about 27 minutes); 3 seconds and 150 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 14 minutes to read (2,716 words); 5 exercises (10 points, about 27 minutes); 3 seconds and 150 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #
@@ -97,8 +97,8 @@ profile = profile(PROFILE)
 # %% [markdown]
 # ## 2. Measure the task: the solve rate
 #
-# Nobody knows how hard a task is before it is tried. So each valid proposal is given to the solver n times (n = 8 in the paper, sampled at
-# temperature 1), and the mean score is its **[solve rate](glossary.md#solve-rate)** r̄ (say "r bar"). Because the replies are random draws,
+# Nobody knows how hard a task is before it is tried. So each valid proposal is given to the solver n times (n = 8 in the paper; at
+# *temperature 1*, by the model's own probabilities), and the mean score is its **[solve rate](glossary.md#solve-rate)** r̄ (say "r bar"). Because the replies are random draws,
 # the paper calls them [Monte-Carlo](glossary.md#monte-carlo-replies) replies.
 #
 # A score is 1 for right and 0 for wrong. [Induction](glossary.md#induction) (write a program that turns inputs into outputs) may be scored by
@@ -432,8 +432,7 @@ def answer_reward(verdict):
     """The solver's reward for one reply.
 
     verdict: a Verdict with .well_formed (bool) and .score (float in [0, 1]).
-    Returns: Reward(total, parts); parts is {"form": total} for a reply that is not well
-    formed,
+    Returns: Reward(total, parts); parts is {"form": total} for a reply that is not well formed,
     {"accuracy": total} for all others.
     answer_reward(az.Verdict(ok=False, well_formed=False)) is Reward(-1.0, {"form": -1.0})
     """
@@ -712,7 +711,7 @@ for text, verdict, scores in (
 #
 # * A task's reward is 1 − r̄, and 0 where r̄ is 0 or 1. r̄ is measured: with one reply, or with copies of one, the reward is 0 for every task.
 # * The mean reward is (1 − p) − (1 − p)ⁿ: n decides which difficulty earns most.
-# * The ladder −1, −0.5, score keeps good form worth while at any skill. Upside down it rewards silence; that it did no harm in one short run
+# * The ladder −1, −0.5, score keeps good form worthwhile at any skill. Upside down it rewards silence; that it did no harm in one short run
 #   proves nothing.
 # * Reward climbs in a hacked run. Judge by what the reward stands for.
 #

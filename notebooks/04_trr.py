@@ -17,12 +17,12 @@
 # **You will be able to**
 #
 # * derive TRR++;
-# * compare it with a global baseline, GRPO, RLOO, REINFORCE++ and Dr. GRPO on the same rollouts;
+# * compare it with REINFORCE++ (one global baseline), GRPO, RLOO and Dr. GRPO on the same rollouts;
 # * explain token against sequence whitening.
 #
 # **Before this:** notebook 03; means and standard deviations.
 #
-# **Budget:** 16 minutes to read (3,260 words); 5 exercises (10 points, about 37 minutes); 6 seconds and 152 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 16 minutes to read (3,273 words); 5 exercises (10 points, about 37 minutes); 6 seconds and 152 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #
@@ -108,8 +108,8 @@ np.set_printoptions(precision=4, suppress=True)
 # = b\,\nabla \sum_y \pi(y) = b\,\nabla 1 = 0,$$
 #
 # because probabilities add up to 1 whatever the weights are. So the mean stays; only the noise changes.
-# All that was asked of b is that it does not depend on y. Here is a policy with three actions (read: three possible replies), and no sampling: every mean is
-# taken exactly.
+# All that was asked of b is that it does not depend on y. Here is a policy with three actions (read: three possible replies). Its weights are three *logits*:
+# numbers of any size, which softmax turns into probabilities. There is no sampling: every mean is taken exactly.
 
 # %%
 policy = np.array([0.5, 0.3, 0.2])
@@ -124,7 +124,7 @@ for b in (0.0, 0.92, 5.0):
 
 # %% [markdown]
 # **What you should see.** The same mean gradient three times. The variance of one draw differs by a factor of three thousand: smallest with b
-# near the mean reward (0.91, by sum 0.5 · 0.9 + 0.3 · 1.0 + 0.2 · 0.8), largest with 5.
+# near the mean reward (0.5 · 0.9 + 0.3 · 1.0 + 0.2 · 0.8 = 0.91), largest with 5.
 #
 # So a baseline that does not depend on the reply costs nothing in truth and saves much noise. All of this notebook is about **which**
 # baseline, measured over **which** replies, and what one divides by.
@@ -470,7 +470,7 @@ for name, own in rows.items():
 
 # %% tags=["exercise"]
 def loss_weights(groups, lengths, counts):
-    """One factor a row, for the loss above.
+    """One factor per row, for the loss above.
 
     groups: list of strings.  lengths: list of ints.  counts: list of bools; False: the row carries
     no loss.

@@ -23,7 +23,7 @@
 #
 # **Before this:** notebooks 00 to 05.
 #
-# **Budget:** 13 minutes to read (2,650 words); 3 exercises (5 points, about 19 minutes); 6.6 minutes and 227 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 13 minutes to read (2,644 words); 3 exercises (5 points, about 19 minutes); 6.6 minutes and 227 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-12-01.
 #
@@ -273,7 +273,7 @@ az.Run(RUN).dashboard()
 
 # %% [markdown]
 # **What you should see.** First a dotted line, "no update": the held-out level of the untrained model. For about twelve steps neither held-out
-# accuracy nor reply length moves much. Then replies get longer, and held-out accuracy climbs: in the stored run from 44 to 73 % [70, 75], most of it between steps 10 and 30. (In profile ci there are four tiny steps, which show nothing.)
+# accuracy nor reply length moves much. Then replies get longer, and held-out accuracy climbs: in the stored run from 44 to 70 % [67, 73], most of it between steps 20 and 30. (In profile ci there are four tiny steps, which show nothing.)
 #
 # **If you see something else**: a picture that never moves for minutes means the process has died; `print(LOG.read_text()[-800:])` says why.
 #
@@ -406,7 +406,7 @@ show(
 # %% [markdown]
 # **What you should see.** In the first dozen steps new tasks get harder: fewer of them are solved. The share of *own* tasks that is solved falls with
 # them. Judged by that curve alone the run gets worse! Then replies grow from about 14 to more than 40 tokens, and the solver catches up, until the
-# proposer moves on: in the stored run 72 % of the first tasks are solved and 57 % of the last, by a model that has gained 29 points on held-out ones.
+# proposer moves on: in the stored run 70 % of the first tasks are solved and 53 % of the last, by a model that has gained 26 points on held-out ones.
 #
 # Why are the first two lines so alike? The answers that *measure* a task's r̄ are the ones that train the solver (`solver_data="reuse"`). The paper
 # throws them away and asks anew.
@@ -496,7 +496,7 @@ show(made, "Held-out accuracy of the live run by task type over its steps, with 
 # ## 8. Five seeds, and two kinds of run that should not learn
 #
 # This takes most of an hour, so it is recorded (`data_samples/benchmarks/nano.json`, made by `azr-lite bench nano --seeds 5`; 1,500 problems per type). Three
-# other *arms*, as one says of comparisons, stand beside self-play. The first two are [controls](glossary.md#control), which cannot learn:
+# other *arms* (sides of the comparison) stand beside self-play. The first two are [controls](glossary.md#control), which cannot learn:
 #
 # * **no update**: advantages of zero. Whatever moves now is a bug of the measuring.
 # * **shuffled rewards**: the same rewards, dealt out at random. As many updates, as large, and nothing to learn from them.
@@ -610,7 +610,7 @@ show(
 )
 
 # %% [markdown]
-# **What you should see.** In each type the third bar is at least as high as the second: 92, 85 and 52 % against 86, 81 and 50.
+# **What you should see.** In each type the third bar is higher than the second: 92, 85 and 52 % against 86, 81 and 50.
 #
 # So the skill was there, and it was not used: greedy, the warm start *never* thinks. Self-play found out, from rewards alone, that thinking
 # earns more. The word for this is **[elicitation](glossary.md#elicitation)**. It is a real and useful gain, and it is not a new skill. Whether gains of large
@@ -644,8 +644,8 @@ for arm in (
 # proposer: +15.3. One global baseline, GRPO or token whitening: +22.9 to +26.1.
 #
 # What may you say? "No references" is clear: even its best seed is far from self-play's worst. For the three estimators you may say only that
-# *at this scale, with two seeds, no difference was seen*. That is not "there is none". (And remember: after 50 steps, solver only was no
-# longer behind. It learns later rather than less.)
+# *at this scale, with two seeds, no difference was seen*. That is not "there is none". (And remember: after 50 steps, solver only had caught
+# up. It learns later rather than less.)
 #
 # Now you. Choose an arm, guess what its curves will do, and let it play. The same seed gives the same seed tasks, so the beginnings are
 # alike. In profile ci the recorded run with seed 200 is drawn instead.
@@ -704,9 +704,9 @@ show(
 )
 
 # %% [markdown]
-# **What you should see** for *solver only*: with self-play the tasks get harder (solve rate falls from 73 to 55 %); the proposer that does not
-# learn goes on with its easy mix. Do its solver's thoughts stay shorter? In the stored run they do not within twenty steps; in the
-# recorded run with seed 200 the lines part after step 18. That is what one seed is worth.
+# **What you should see** for *solver only*: with self-play the tasks get harder (solve rate falls from 70 to 55 %); the proposer that does not
+# learn goes on with its easy mix. Do its solver's thoughts stay shorter? The lines run together for some fifteen steps and only then
+# begin to part, in the stored run and in the recorded one with seed 200. Two seeds make a guess.
 #
 # With *one global baseline* you should see nearly the same two lines twice. With *no references* look at how new tasks and
 # their difficulty drift apart from the buffer. Twenty steps prove nothing; they give you a guess worth testing.

@@ -23,7 +23,7 @@
 #
 # **Before this:** notebook 06; what a linear map in PyTorch is.
 #
-# **Budget:** 14 minutes to read (2,760 words); 4 exercises (6 points, about 22 minutes); 22 seconds and 711 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 14 minutes to read (2,787 words); 4 exercises (6 points, about 22 minutes); 22 seconds and 711 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, torch 2.13.0+cpu, transformers 5.23.0, trl 1.16.0, 2026-12-01.
 #
@@ -310,7 +310,8 @@ figures.show(
 # %% [markdown]
 # ## 3. Plan before you rent
 #
-# A run has two peaks. In the **update**: base weights, the adapter with its gradient and moments, and activations of one micro-batch. In **generation**:
+# A run has two peaks. In the **update**: base weights, the adapter with its gradient and [moments](glossary.md#moments), and the activations (what the backward pass needs
+# of each layer) of one micro-batch, the rows that are computed at once. In **generation**:
 # base weights, the prompts being read, and the [KV cache](glossary.md#kv-cache) of all replies that are sampled at once. What must fit is the larger one.
 
 # %%
@@ -490,7 +491,7 @@ for path in sorted(checkpoint.iterdir()):
 
 # %% [markdown]
 # **What you should see.** A whole [checkpoint](glossary.md#checkpoint). Its adapter is `adapter_model.safetensors` with `adapter_config.json`, the form
-# that peft reads: a small part of the model's 1.9 MB. `optimizer.pt` holds two moments for each trained weight, `selfplay.json` the buffers.
+# that [peft](glossary.md#peft) reads: a small part of the model's 1.9 MB. `optimizer.pt` holds two moments for each trained weight, `selfplay.json` the buffers.
 #
 # **If you see something else**: "exists already" is what you get where a run directory stands in the way. It is never reused silently: resume it, or choose
 # another name. (This cell deletes its own folder first, which you would not do with a run that you care for.)
@@ -535,8 +536,7 @@ for name in sorted(may_change):
     print(f"azr-lite resume runs/notebook-07/nano-lora --{name.replace('_', '-')} ...")
 
 # %% [markdown]
-# Now your functions meet a real adapter: count its numbers, merge it, and hold the result against the merge of peft,
-# Hugging Face's library of adapters.
+# Now your functions meet a real adapter: count its numbers, merge it, and hold the result against the merge of peft.
 
 # %% tags=["long"]
 from safetensors.numpy import load_file
@@ -795,7 +795,8 @@ if len(runs) < 3:
     )
 
 # %% [markdown]
-# **What you should see.** A verdict per set and measure, made from interval and p, and one sentence
+# **What you should see.** A verdict per set and measure, made from the interval and the p of
+# [McNemar's test](glossary.md#mcnemars-test) (explained in [notebook 08](08_reading_a_run.ipynb)), and one sentence
 # below that says where skill moved. A set that *falls* is as much a result as one that rises, and is told
 # beside it. Two cautions belong to every such table: the interval of one seed covers the luck of the
 # questions only; and without controls ("no update", "shuffled rewards", see
@@ -846,7 +847,7 @@ print(
 # The next cell does the same from here. It starts a process that lives on when the notebook loses its
 # connection, shows what the run says from its first second (download, self-test, first evaluation,
 # seeding), then the live panel. Run the cell again and it goes on with the run that is there. On Colab
-# or Kaggle, where the whole machine may vanish, set `KEEP` to a folder of your own drive.
+# or Kaggle, where the whole machine may vanish, set `KEEP` to a folder of your own drive (on Colab, mount it first).
 
 # %% tags=["long"]
 LAUNCH = profile == "gpu"  # True starts it on a CPU too

@@ -22,7 +22,7 @@
 #
 # **Before this:** notebooks 03 to 06.
 #
-# **Budget:** 15 minutes to read (2,932 words); 9 exercises (12 points, about 35 minutes); 4 seconds and 154 MiB on 2 CPU cores; on a GPU: not measured.
+# **Budget:** 15 minutes to read (2,938 words); 9 exercises (12 points, about 35 minutes); 4 seconds and 154 MiB on 2 CPU cores; on a GPU: not measured.
 #
 # **Last verified:** Python 3.11.7, azr-lite 0.2.0, numpy 2.4.6, 2026-12-01.
 #
@@ -121,7 +121,7 @@ sums = {
 
 
 def curve(log, start, end):
-    """One value a step: the mean over task types."""
+    """One value per step: the mean over task types."""
     return [mean(across(row, start, end)) for row in log]
 
 
@@ -261,7 +261,7 @@ def due(line, zero):
 
     line: a dict with "role" ("propose" or "solve"), "solve_rate" (r̄, or None) and "verdict",
     a dict with "ok", "well_formed" and "score".
-    zero: "paper" or "upstream", the switch of rewards.learnability(r̄, zero).
+    zero: "paper" or "upstream", the switch of az.learnability(r̄, zero).
     A proposal: -1 when it is not ok, or when r̄ is None; else the learnability of its r̄.
     An answer: -1 when it is not well formed, -0.5 when its score is 0, else its score.
     verdict = {"ok": True, "well_formed": True, "score": 1.0}
@@ -532,7 +532,7 @@ for role in ("propose", "solve"):
 # %% [markdown]
 # **What you should see.** Every reward is −1. In each group the spread is zero, so
 # [TRR++](04_trr.ipynb) gives every reply the advantage 0, and the policy gradient is exactly zero. (The
-# small gradient that is left comes from the entropy bonus.) No reply was called *wrong*: none could be
+# small gradient that is left comes from the entropy bonus, a term that keeps replies varied.) No reply was called *wrong*: none could be
 # read, so the sandbox had nothing to run. Steps like these are no slow start. Nothing here can ever
 # begin to rise, and `no_signal` says so at the first step.
 #

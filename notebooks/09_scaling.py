@@ -553,7 +553,7 @@ for rank, part in enumerate(parts):
 axis.plot([-1.8, 1.8], [-1.8, 1.8], color="#6E6E6E", linestyle="dotted")
 with figures.style():
     axis.set(xlabel="advantage over the whole batch", ylabel="advantage over its own process")
-    axis.set_title("The same reply is pushed differently by where it ran")
+    axis.set_title("How a reply is pushed depends on where it ran")
     axis.legend()
 figures.show(
     made,
@@ -633,7 +633,7 @@ print(
 
 # %% tags=["exercise"]
 def micro_batches(config, world):
-    """Micro-batches a process computes for one update, an int. ConfigError where the rows do not
+    """Micro-batches that a process computes for one update, an int. ConfigError where rows do not
     split evenly.
 
     Example: 384 rows, 1 update, micro-batches of 4, world 8: 12. With world 5: ConfigError.
@@ -782,7 +782,7 @@ for name, lines in files.items():
 from unittest.mock import patch
 
 
-PRICE = 2.0  # money a GPU-hour; an example, not a quotation
+PRICE = 2.0  # money per GPU-hour; an example, not a quotation
 
 
 def hours(preset, valid, decoding, arithmetic):

@@ -516,7 +516,7 @@ figures.bars(
     "share of the buffer's tasks",
 )
 with figures.style():
-    axis.set_title(f"Who always says {counts[0][0]} scores {guess_rate(golds):.2f}")
+    axis.set_title(f"Always saying {counts[0][0]} scores {guess_rate(golds):.2f}")
 figures.show(
     made,
     alt="Shares of the error types among the buffer's tasks; the most frequent, "

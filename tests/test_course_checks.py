@@ -1,5 +1,6 @@
 """The exercises' checks: each passes the package's own function, and names each listed mistake."""
 
+import math
 import subprocess
 import sys
 import textwrap
@@ -9,6 +10,7 @@ import pytest
 
 from azr_lite.course import check, checks
 from azr_lite.course.checks import Exercise, ExerciseError, Mistake, exercises, judge_answer, same
+from azr_lite.rewards import learnability
 
 ALL = pytest.mark.parametrize("name", exercises())
 
@@ -79,6 +81,10 @@ def test_a_mistake_nobody_foresaw_shows_the_first_wrong_probe(double):
     assert "not a function" in judge_answer("double", 4).because
 
 
+def test_a_number_too_large_for_floats_and_for_print_is_just_wrong(double):
+    assert "a value of type int that cannot be shown, expected 2" in judge_answer("double", lambda x: 10**5000).because
+
+
 def test_none_for_a_value_is_not_called_a_missing_return():
     assert judge_answer("patient_a", None).because.startswith("None is not it. Choose one of")
 
@@ -96,6 +102,13 @@ def test_the_folder_is_wanted_and_not_its_name():
         ).state
         == "right"
     )
+
+
+def test_the_right_error_is_no_sign_of_a_mistake_that_raises_it_too():
+    def unguarded(n, right, k):
+        return 1 - math.comb(n - right, k) / math.comb(n, k)
+
+    assert judge_answer("pass_at_k", unguarded).because.startswith("pass_at_k(4, 2, 8) gave ZeroDivisionError")
 
 
 def test_free_settings_may_come_in_any_collection():
@@ -128,6 +141,7 @@ def test_learners_loops_end(double, monkeypatch):
             pass
 
     assert "still running" in judge_answer("double", spin).because
+    assert "gave SystemExit: 3" in judge_answer("double", lambda x: sys.exit(3)).because
 
 
 def test_learners_cannot_change_the_probes(double, monkeypatch):
@@ -164,6 +178,8 @@ def test_use_goes_on_with_what_is_right(double, capsys):
     assert check.use(mine, fallback=double.key, name="double") is mine
     assert capsys.readouterr().out == ""
     assert check.use(stub, fallback=double.key, name="double") is double.key
+    mine = lambda rate: 0.0 if rate in (0, 1) else 1 - rate  # noqa: E731
+    assert check.use(mine, fallback=learnability) is mine, "a function may have any name"
     assert "going on with the package's own" in capsys.readouterr().out
 
 

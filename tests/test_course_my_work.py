@@ -80,6 +80,13 @@ def test_an_earlier_answer_goes_on_with_the_tools_it_was_judged_with(cell):
     assert my_work.load("read_value")("inf") == "mine"
 
 
+def test_an_answer_of_another_name_is_kept_under_the_exercises_own(cell):
+    main = cell(CELL.replace("def learnability", "def mine") + "learnability = mine\n")
+    main.one = 1
+    assert check.use(main.learnability, fallback=learnability) is main.mine
+    assert my_work.load("learnability")(0.25) == 0.75
+
+
 def test_a_folder_that_cannot_be_written_to_is_told_and_stops_nothing(cell, capsys, monkeypatch):
     monkeypatch.setattr(my_work, "FILE", "gone/my_work.py")
     assert check.use(cell(CELL).learnability, fallback=None) is not None

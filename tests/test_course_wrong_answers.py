@@ -14,6 +14,7 @@ import pytest
 
 from azr_lite import advantages
 from azr_lite.buffer import task_key
+from azr_lite.config import Config
 from azr_lite.course.checks import judge_answer
 from azr_lite.planner import vram
 from azr_lite.rewards import learnability, solve_rate
@@ -126,6 +127,10 @@ def whitened_above_a_thousandth(rewards):
     return np.zeros(len(rewards)) if rewards.std() < 1e-3 else (rewards - rewards.mean()) / rewards.std()
 
 
+def micro_batches_as_a_float(config, world):
+    return Config.micro_batches(config, world) / 1
+
+
 ONCE_ACCEPTED = [
     ("read_arguments", arguments_as_a_list, "a list"),
     ("read_value", value_or_json, "words of JSON"),
@@ -142,6 +147,7 @@ ONCE_ACCEPTED = [
     ("whiten_sequences", whitened_above_a_thousandth, "a spread of 1e-4"),
     ("sequences_a_step", lambda c: len(c.task_types) * (c.batch_size + c.solver_rows) / 1, "a float, where a whole"),
     ("most_rewarded", 1.0, "a float, where a whole"),
+    ("micro_batches", micro_batches_as_a_float, "a float, where a whole"),
 ]
 
 

@@ -211,7 +211,7 @@ def judge_answer(name: str, mine: Any) -> Judgement:
     bad = [place for place in range(len(right)) if place >= len(seen) or not same(seen[place], right[place])]
     if not bad:
         halves = [value for value in seen if isinstance(unwrapped(value), float)]
-        if halves and all(type(value) is int for value in right):
+        if halves and all(type(value) is int for value in right if not isinstance(value, Raised)):
             return wrong(f"it gives {_short(halves[0])}, a float, where a whole number is asked: use //")
         place = task.spoiled(mine)
         if place is None:
@@ -224,7 +224,11 @@ def judge_answer(name: str, mine: Any) -> Judgement:
         if len(its) == len(seen) and all(map(same, seen, its)):
             return wrong(mistake.says, number)
         shared = min(len(seen), len(its))
-        if likely is None and all(place < shared and _alike(seen[place], its[place]) for place in bad):
+        # what is right there is no sign of the mistake
+        told = (
+            place < shared and not same(its[place], right[place]) and _alike(seen[place], its[place]) for place in bad
+        )
+        if likely is None and all(told):
             likely = number
     if likely is None:
         return wrong(_unknown(task, bad[0], seen, right))
@@ -260,8 +264,10 @@ def same(a: Any, b: Any, near: float = 1e-6) -> bool:
     if isinstance(a, bool) or isinstance(b, bool):
         return isinstance(a, bool | int) and isinstance(b, bool | int) and a == b
     if isinstance(a, Real) and isinstance(b, Real):
-        close = math.isclose(a, b, rel_tol=near, abs_tol=near / 1000)
-        return bool(a == b or close or (math.isnan(a) and math.isnan(b)))
+        try:
+            return a == b or math.isclose(a, b, rel_tol=near, abs_tol=near / 1000) or (math.isnan(a) and math.isnan(b))
+        except OverflowError:  # a whole number beyond what a float can hold
+            return False
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         return len(a) == len(b) and all(same(x, y, near) for x, y in zip(a, b, strict=True))
     if isinstance(a, dict) and isinstance(b, dict):
@@ -278,7 +284,7 @@ def tried(call: Callable[..., Any], *arguments: Any) -> Any:
         return call(*arguments)
     except TimeoutError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return Raised(type(error).__name__, str(error))
 
 
@@ -304,8 +310,10 @@ def _limit(seconds: int) -> Iterator[None]:
 def _short(value: Any) -> str:
     if isinstance(value, float):
         value = float(f"{value:.10g}")  # 0.12499999999999989 would send people after a mistake that is none
-    text = str(value) if isinstance(value, Raised) else repr(value)
-    text = " ".join(text.split())
+    try:
+        text = " ".join((str(value) if isinstance(value, Raised) else repr(value)).split())
+    except Exception:  # such as a number of more than 4,300 digits
+        text = f"a value of type {type(value).__name__} that cannot be shown"
     return text if len(text) <= WIDTH else text[: WIDTH - 2] + " …"
 
 
@@ -333,7 +341,7 @@ class Check:
         `name`: the exercise, where the answer is a value or a function of another name. What is right is kept in
         ``my_work.py`` for later notebooks (`mine`).
         """
-        name = name or getattr(mine, "__name__", "")
+        name = name or getattr(fallback, "__name__", "") or getattr(mine, "__name__", "")
         result = judge_answer(name, mine)
         if result.state == "right":
             my_work.keep(name, mine)

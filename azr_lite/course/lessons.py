@@ -100,7 +100,7 @@ COURSE: tuple[Lesson, ...] = (
         "compute learnability", "add the format ladder", "foresee reward hacks")),
     Lesson("04_trr", "TRR++: six baselines instead of one", "notebook 03; means and standard deviations", (
         "derive TRR++",
-        "compare it with a global baseline, GRPO, RLOO, REINFORCE++ and Dr. GRPO on the same rollouts",
+        "compare it with REINFORCE++ (one global baseline), GRPO, RLOO and Dr. GRPO on the same rollouts",
         "explain token against sequence whitening")),
     Lesson("05_build_it", "Absolute Zero in 130 lines", "notebooks 00 to 04; tensors in PyTorch", (
         "write sampling, log-probabilities, loss, update and the outer loop",

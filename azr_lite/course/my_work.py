@@ -66,7 +66,8 @@ def _text(name: str, value: Any) -> str:
         if isinstance(value, ModuleType):
             return f"import {own}" + f" as {name}" * (own != name)
         if origin == "__main__":
-            return textwrap.dedent(inspect.getsource(value)).rstrip()
+            text = textwrap.dedent(inspect.getsource(value)).rstrip()
+            return text + f"\n{name} = {own}" * (own.isidentifier() and own != name)
         if own and getattr(sys.modules.get(origin), own, None) is value:
             return f"from {origin} import {own}" + f" as {name}" * (own != name)
         return f"{name} = {value!r}" if ast.literal_eval(repr(value)) == value else ""

@@ -36,7 +36,7 @@ def _moved(name: str, before: str) -> tuple[str, ...]:
 
 exercise(
     name="stage_order", key=ORDER, points=1, observe=_kept,
-    shows=("the list holds", *(f"does {first!r} come before {then!r}?" for first, then in NEEDED)),
+    shows=("what the list holds", *(f"does {first!r} come before {then!r}?" for first, then in NEEDED)),
     mistakes=[
         Mistake(_moved("monte_carlo", "validate"), "it solves tasks before they are validated: a program that crashes, or that answers otherwise each time, has no output to solve for"),
         Mistake(_moved("learnability", "monte_carlo"), "it knows how learnable a task is before anybody has tried it: learnability is computed from the n answers"),
@@ -110,7 +110,7 @@ exercise(
 
 CONFIGS = {
     "the paper's settings": Config(),
-    "two task types": Config(task_types=("deduction", "abduction"), batch_size=8, n_mc=4),
+    "two task types": Config(task_types=("deduction", "abduction"), batch_size=8, n_mc=4, updates_per_step=2),
     "a larger solver batch": Config(batch_size=8, solver_batch_size=24, n_mc=6),
 }
 
@@ -127,6 +127,8 @@ exercise(
         Mistake(lambda c: 2 * len(c.task_types) * c.batch_size, "it takes the solver's batch for as large as the proposer's; `solver_rows` says how large it is"),
         Mistake(lambda c: len(c.task_types) * (c.batch_size + c.batch_size * c.n_mc), "it trains on all n Monte-Carlo answers of every proposal; only `solver_rows` of each type are kept, so that a batch always has the same size"),
         Mistake(lambda c: 3 * (c.batch_size + c.solver_rows), "it takes three task types for granted; `task_types` may hold two, or one"),
+        Mistake(lambda c: c.updates_per_step * c.rows,
+            "it counts the batch once per update; the updates of a step *share* one batch"),
         Mistake(lambda c: 6 * c.batch_size, "six groups are for three task types; with two types there are four"),
     ],
     hint="Types × (proposals + answers).",

@@ -45,6 +45,8 @@ def _view(task: Task, shown=0, program=False, message=True, both=False, swap=Fal
 exercise(
     name="visible", key=visible, points=2,
     probes=lambda: [(_pair("deduction"),), (_pair("abduction"),), (PAIRS,), (SHOWS_TWO,)],
+    shows=[f"visible(a task of {words})" for words in (
+        "deduction", "abduction", "induction that shows 3 pairs", "induction that shows 2")],
     mistakes=[
         Mistake(lambda task: _view(task, shown=6), "it shows *all* pairs of an induction task. The hidden ones are the exam: who has seen them can copy them into a table"),
         Mistake(lambda task: _view(task, shown=5), "it shows five pairs of every induction task; `task.shown` says how many"),
@@ -93,6 +95,9 @@ exercise(
     observe=_each([(_pair("deduction", gold), Answer(value=value), ()) for gold, value in GOLD]),
     shows=[f"the answer {value!r} where the output is {gold}" for gold, value in GOLD],
     mistakes=[
+        Mistake(lambda task, answer, *_: bool(answer.value) and answer.value == read_value(task.output),
+            "it takes what counts as false (0, None, an empty list) for no answer at all; such values are answers "
+            "like others"),
         Mistake(_after_change(lambda value: list(value) if isinstance(value, tuple) else value), "it makes lists of everything before comparing, so that the tuple (1, 2) passes for the list [1, 2]; these are different outputs"),
         Mistake(_after_change(lambda value: sorted(value) if isinstance(value, list) else value), "it forgets the order inside lists; [1, 2] and [2, 1] are different outputs"),
         Mistake(_after_change(lambda value: round(value, 6) if isinstance(value, float) else value), "it forgives small errors of floats. Programs compute exactly the same digits each time, so the answer can be asked to match them"),
@@ -160,6 +165,11 @@ INDUCED = {
     "the outputs of the visible pairs": _squares(9, 25, 4),
     "a program that fails on the last hidden input": _squares(16, 1, ...),
     "a program that fails where the output is None": (NOTHING, *_squares(4, 5, ...)[1:]),
+    "a program that takes too long where the output is None": (
+        NOTHING,
+        _squares()[1],
+        (*_squares(4, 5)[2], Outcome("timeout")),
+    ),
     "16.0, 1 and 36": _squares(16.0, 1, 36),
     "all but the first hidden pair": _squares(0, 1, 36),
     "all but the middle hidden pair": _squares(16, 0, 36),
@@ -195,6 +205,14 @@ exercise(
         Mistake(lambda task, answer, outcomes, *_: all(o.kind == "ok" and repr(o.value) == text for o, text in zip(outcomes, task.outputs[task.shown :], strict=True)), "it compares texts: 16.0 and 16 are equal values"),
         Mistake(lambda task, answer, outcomes, *_: all(o.kind == "ok" for o in outcomes) and {repr(o.value) for o in outcomes} == set(map(repr, _gold(task))), "it forgets the order: each outcome belongs to *one* hidden pair, in their order. (And 16.0 equals 16, though their texts differ)"),
         Mistake(lambda task, answer, outcomes, *_: [o.value for o in outcomes] == _gold(task), "a program that failed has the value None, which equals an output None: look at `kind` as well"),
+        Mistake(lambda task, answer, outcomes, *_: all(o.kind != "exception" for o in outcomes)
+            and [o.value for o in outcomes] == _gold(task),
+            "there are more ways to fail than an exception: \"timeout\", \"crash\" and others. Ask for the only kind "
+            "that is good"),
+        Mistake(lambda task, answer, outcomes, *_: all(
+            o.value == gold for o, gold in zip(outcomes, _gold(task), strict=True) if o.kind == "ok"),
+            "it passes over the outcomes that failed; a program that fails on a hidden input has not reproduced that "
+            "pair"),
         Mistake(_after(lambda task: 5), "it takes five shown pairs for granted; `task.shown` says how many there are"),
         Mistake(_after(lambda task: len(task.outputs) // 2), "it takes half of the pairs for hidden; `task.shown` says where the hidden ones begin"),
         Mistake(lambda task, answer, outcomes, *_: [o.value for o in outcomes] == list(task.outputs[task.shown :]), "nothing is ever right for it: `task.outputs` holds texts, and a text equals no number. Read them with read_value"),
@@ -235,6 +253,9 @@ exercise(
         Mistake(lambda text: tuple(ast.literal_eval(f"[{text}]")), "it reads an empty text as no arguments at all. A task without an input asks nothing; refuse it"),
         Mistake(lambda text: RUN[text] if text in RUN else read_arguments(text), "it *runs* the text: the answer `0) or (True` becomes a condition that is always true, and a worse one would delete files. Only literals may be read"),
         Mistake(lambda text: (1,) if text == "1, k=2" else read_arguments(text), "it drops arguments that have a name: `1, k=2` is more than a list of literals, so refuse it"),
+        Mistake(lambda text: ast.literal_eval(f"{text},"),
+            "the comma at the end makes a tuple, but a line break between two arguments ends the expression: put "
+            "brackets around all of it as well"),
         Mistake(lambda text: (ast.literal_eval(text),), "it takes every text for a single argument: `'ab', 3` are two"),
         Mistake(lambda text: tuple(ast.literal_eval(part.strip()) for part in text.split(",")), "it splits at every comma, also at those inside texts and lists"),
         Mistake(lambda text: ast.literal_eval(text), "it returns one value, not a tuple of arguments: `5` has to give (5,), and `(1, 2)` is a *single* argument that is a tuple"),
@@ -257,6 +278,8 @@ def _looks(kind: Any) -> dict[str, Callable[[], Any]]:
         found = store.sample(dice, count)
         if found is ...:
             raise NotImplementedError("sample still returns ...")
+        if isinstance(found, set | frozenset):
+            raise TypeError("sample returns a set, whose order differs from run to run; a list is wanted")
         return [(task.program, task.input) for task in found]
 
     def filled(capacity: int, *tasks: Triplet) -> Any:
@@ -279,9 +302,14 @@ def _looks(kind: Any) -> dict[str, Callable[[], Any]]:
             return "less often than it was asked"
         return "about equally" if len(counts) == 3 and min(counts.values()) > 150 else "some more than others"
 
-    def twenty() -> int:
+    def twenty() -> int | str:
         store = filled(20, *map(_task, range(20)))
-        return len({task for _ in range(200) for task in draw(3, store)})
+        drawn = [draw(3, store) for _ in range(200)]
+        return (
+            len({task for tasks in drawn for task in tasks})
+            if len(set(map(frozenset, drawn))) > 40
+            else "neighbours only"
+        )
 
     def repeated() -> bool:
         store = filled(20, *map(_task, range(20)))
@@ -361,6 +389,11 @@ def _never_forgets(self: Any, task: Task) -> bool:
     return not known and _Like.add(self, task)
 
 
+def _in_a_row(self: Any, rng: random.Random, count: int) -> list[Task]:
+    start, tasks = rng.randrange(len(self) or 1), list(self)
+    return [*tasks[start:], *tasks[:start]][:count]
+
+
 def _favours(self: Any, rng: random.Random, count: int) -> list[Task]:
     left, drawn = list(self), []
     while left and len(drawn) < count:
@@ -377,6 +410,12 @@ exercise(
         Mistake(_but(sample=lambda self, rng, count: Buffer.sample(self, random.Random(), count)), "it draws with a random generator of its own (such as the module `random`). Draw with the `rng` that comes in, or no run can be repeated"),
         Mistake(_but(sample=_takes_out), "a draw takes the tasks out of the buffer. They stay: a reference can be shown again, a task asked again"),
         Mistake(_but(sample=lambda self, rng, count: list(self)[-count:]), "it always gives the newest. The paper tried to favour recent tasks, and risked collapse: draw uniformly"),
+        Mistake(_but(sample=_in_a_row),
+            "it draws a random place and takes the tasks that stand in a row there: neighbours, which came in "
+            "together, would always be shown together. Draw each by itself"),
+        Mistake(_but(sample=lambda self, rng, count: set(Buffer.sample(self, rng, count))),
+            "`sample` returns a set; return a list. The order of a set differs from run to run, so no run could be "
+            "repeated"),
         Mistake(_but(sample=_favours), "some tasks are drawn more often than others. Favouring new ones risked a collapse, the paper says: draw uniformly"),
         Mistake(_but(sample=lambda self, rng, count: list(self)[:count]), "it always gives the oldest, and newer tasks are never seen: draw uniformly"),
         Mistake(_but(add=_overwrites), "a twin takes the place of the stored task: `self.tasks[key] = task` came "

@@ -26,6 +26,7 @@ WORLDS: dict[str, tuple[list[Outcome], list[Outcome]]] = {
     "the same twice": (_ok(1, "a"), _ok(1, "a")),
     "another order of a list": (_ok(["a", "b"]), _ok(["b", "a"])),
     "1 here, True there": (_ok(1), _ok(True)),
+    "a list of 1 here, of True there": (_ok([1]), _ok([True])),
     "the second input differs": (_ok(1, 2), _ok(1, 3)),
     "an exception in the first world": ([BROKEN, UNRUN], [UNRUN, BROKEN]),
     "an exception in the second world only": (_ok(1), [BROKEN]),
@@ -102,6 +103,20 @@ def _by_repr(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
     return verdict(first, second)
 
 
+def _outside(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
+    found = verdict(first, second)
+    if found.reason != "non_deterministic":
+        return found
+    one, other = first[found.index].value, second[found.index].value
+    alike = one == other and type(one) is type(other)
+    return Validation(True, tuple(o.value for o in first)) if alike else found
+
+
+def _unrun_fails(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
+    bad = [index for index, outcome in enumerate(first) if not outcome.ok]
+    return Validation(False, (), first[bad[0]].kind, "", bad[0]) if bad else verdict(first, second)
+
+
 def _infra_fails(first: Sequence[Outcome], second: Sequence[Outcome]) -> Validation:
     for index, pair in enumerate(zip(first, second, strict=True)):
         for outcome in pair:
@@ -145,6 +160,11 @@ def _both_doors(layers: dict[str, str]) -> Level:
     return Level.WEAK if gone else level_of({**layers, "seccomp": "on", "no_new_privs": "on"})
 
 
+def _one_wall(layers: dict[str, str], *missing: str) -> Level:
+    """The level where these walls are not known to be any."""
+    return level_of({**layers, **dict.fromkeys(missing, "off")})
+
+
 exercise(
     name="level_of", key=level_of, points=1, probes=_levels,
     hint="First: is the filter there, with no_new_privs? Only then ask for a second wall.",
@@ -152,6 +172,12 @@ exercise(
         Mistake(_count, "it counts layers. They are not worth the same: without the system-call filter (seccomp, which needs no_new_privs) all the others together are still WEAK, and with it one good second wall is enough for FULL"),
         Mistake(_seccomp_alone, "it accepts a filter without no_new_privs. Then a program could start one that gains rights by a set-uid bit; the two belong together"),
         Mistake(_any_wall, "it takes namespaces without the empty root (or the reverse) for a second wall. A new mount namespace shows the same files as before until its root is emptied: both, or Landlock"),
+        Mistake(lambda layers: _one_wall(layers, "namespaces"),
+            "it takes Landlock for the only second wall; namespaces together with the empty root are another"),
+        Mistake(lambda layers: _one_wall(layers, "landlock"),
+            "it takes namespaces with the empty root for the only second wall; Landlock by itself is another"),
+        Mistake(lambda layers: max(_one_wall(layers, "namespaces"), _one_wall(layers, "landlock"), key=list(Level).index),
+            "it asks for Landlock *and* namespaces with the empty root; one of the two is wall enough"),
         Mistake(_both_doors, "it says WEAK only when both are missing; one of `seccomp` and `no_new_privs` missing is enough"),
         Mistake(lambda layers: level_of(dict.fromkeys(layers, "on")), "it does not tell \"on\" from \"off: why\". Every layer is *named*, on or off; and the letters \"on\" are also inside \"off: not available on this kernel\". Compare the whole text"),
     ],
@@ -161,7 +187,7 @@ exercise(
 FULL = "'" + "x" * 4094 + "'"
 LONG = "0," * 60000
 OVER = FULL[:-1] + "x'"
-READ = (FULL, OVER, "None", "{[]: 1}", "[1, -2.5, 'a']", "{'k': (True, None)}", " {1, 2} ", "b'x'", "nothing(1)", "nobody", "__import__('os').getpid()", "1 if True else 2", "[0][0]", "2 + 3",
+READ = (FULL, OVER, " " * 4096 + "1", "None", "{[]: 1}", "[1, -2.5, 'a']", "{'k': (True, None)}", " {1, 2} ", "b'x'", "nothing(1)", "nobody", "__import__('os').getpid()", "1 if True else 2", "[0][0]", "2 + 3",
         "(lambda: 7)()", "[n for n in (1, 2)]", "", "(" * 300, "-" * 3000 + "1", "true", "NaN", LONG)  # fmt: skip
 
 
@@ -226,6 +252,8 @@ exercise(
         Mistake(_caught(lambda text: eval(text, {"__builtins__": {}})), "eval without builtins still evaluates: `2 + 3` and `[0][0]` become answers nobody worked out, and `().__class__.__mro__` leads back to everything. Read, never evaluate"),
         # The probes are our own texts and harmless; evaluating them is the mistake that this exercise is about.
         Mistake(lambda text: eval(text), "it evaluates the text. The text was written by a model that is rewarded for tricks: `__import__('os')…` would run in the trainer, with the trainer's rights"),
+        Mistake(lambda text: read_value(text.strip()),
+            "it takes the space around a text away before it measures it; 4,096 spaces and a 1 are over 4,096 characters"),
         Mistake(_caught(ast.literal_eval, 4095), "it refuses a text of exactly 4,096 characters; *over* 4,096 is too long"),
         Mistake(_caught(_json_too), "it knows the words of JSON: `true` and `NaN` are names in Python, no literals. "
             "An answer is read one way"),
@@ -239,6 +267,7 @@ def _pairs() -> list[tuple[Any, Any, str]]:
     pairs: list[tuple[Any, Any]] = [
         ([1, 2], [1, 2]), ([1, 2], (1, 2)), (1, True), (1, 1.0), ("1", 1), ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
         (-0.0, 0.0), (NAN, NAN), ([NAN], [NAN]), ({3, 1, 2}, {1, 2, 3}), (0.1 + 0.2, 0.3),
+        (1.0, NAN),
         ([1, [2]], [1, [2.0]]), ({1, 2}, {True, 2}), ({1: "a"}, {True: "a"}), ({NAN}, {NAN}), ("banana", "banana"),
     ]  # fmt: skip
     return [(a, b, mode) for a, b in pairs for mode in ("python", "typed")]
@@ -260,6 +289,8 @@ exercise(
     hint="`canonical(value)` is one text for each value, and raises WireError (a ValueError) for NaN.",
     mistakes=[
         Mistake(lambda a, b, mode: canonical(a) == canonical(b) if mode == "typed" else a == b, "it forgets NaN: `canonical` raises WireError there, which must become False; and `[nan] == [nan]` is True in Python when both hold the same object, so mode \"python\" must ask `canonical` too"),
+        Mistake(lambda a, b, mode: canonical(b) == canonical(a) if (mode, a) == ("typed", 1.0) else compare(a, b, mode),
+            "NaN may be in the second value alone: `canonical(b)` raises there too, and that must become False"),
         Mistake(_texts, "it is \"typed\" in both modes: equal canonical texts mean equal types as well. In "
             "\"python\" True, 1 and 1.0 are equal; there `==` decides, and `canonical` is only asked whether NaN is "
             "inside"),
@@ -277,6 +308,15 @@ exercise(
     shows=[f"[ok, outputs, reason, index] of verdict(first, second) for {name!r}: it" for name in WORLDS],
     hint="First world first; \"infra\" means not run; then compare `canonical(one.value)` input by input.",
     mistakes=[
+        Mistake(_outside,
+            "`type(a) is type(b)` looks at the outside only: [1] and [True] are two lists that `==` takes for equal. "
+            "Compare the canonical texts"),
+        Mistake(_unrun_fails,
+            "in the first world it takes \"infra\" for a failure. That input was not run, because another one had "
+            "failed: pass over it"),
+        Mistake(lambda first, second: verdict(first, [Outcome("crash") if o.kind == "infra" else o for o in second]),
+            "it does not pass over \"infra\" in the second world: that input was not run there, so it shows no "
+            "difference"),
         Mistake(_loose, "it compares with `==`, for which True is 1: a program that returns True in one world and 1 in the other is not deterministic. Compare the canonical texts"),
         Mistake(_second_word, "it keeps the second world's word (exception, crash, value, rejected, protocol) as the "
             "reason. The first world ended well, so all of these mean one thing: the worlds differ, "
@@ -298,6 +338,7 @@ GOLD = "gold-7351"
 _CASES: list[tuple[Outcome, Any]] = [
     (Outcome("ok", GOLD), GOLD), (Outcome("ok", "silver"), GOLD), (Outcome("timeout"), None), (Outcome("ok", None), None),
     (Outcome("exception", detail="AssertionError"), GOLD), (Outcome("ok", (1, 2)), [1, 2]), (Outcome("ok", 1), "1"),
+    (Outcome("crash"), None), (Outcome("ok", 1), True),
 ]  # fmt: skip
 
 
@@ -307,13 +348,13 @@ def _with_spy(mine: Callable[..., Any], made: Outcome, gold: Any) -> Any:
     given: list[str] = []
 
     def run(program: str, inputs: Sequence[tuple[Any, ...]]) -> list[Outcome]:
-        if any(type(one) is not tuple for one in inputs):
-            raise TypeError("run(program, inputs) wants a list of argument tuples, such as [(5,)]")
+        if any(type(one) is not tuple or one[:2] != (5, "a") for one in inputs):
+            raise TypeError("run(program, inputs) wants a list of argument tuples, here [(5, 'a')]")
         programs.append(program)
         given.append(repr(list(inputs)))
         return [made] * len(inputs)
 
-    found = tried(mine, run, "def f(x):\n    return x", (5,), gold)
+    found = tried(mine, run, "def f(x, y):\n    return x", (5, "a"), gold)
     if found is ... or found is None or isinstance(found, Raised):
         return found
     told = [where for where, texts in (("program", programs), ("inputs", given)) if any(GOLD in text for text in texts)]
@@ -337,6 +378,13 @@ exercise(
     mistakes=[
         Mistake(_pasted, "it pastes the expected output into the program that runs in the child. A hostile program can read it there (frames, constants, its own source) and return it. The child gets program and input; you compare out here"),
         Mistake(_as_input, "it passes the expected output along with the input, into the child: then `def f(*a): return a[-1]` is always right. Only the candidate goes in"),
+        Mistake(lambda run, program, candidate, gold: all(
+            o.kind != "timeout" and compare(o.value, gold) for o in run(program, [candidate])),
+            "a time-out is one way to fail, and a crash another: whatever is not `ok` has the value None, which may "
+            "be the gold"),
+        Mistake(lambda run, program, candidate, gold: all(
+            o.ok and compare(o.value, gold, "typed") for o in run(program, [candidate])),
+            "it compares in the mode \"typed\"; verdicts go by Python's `==`, for which 1 and True are equal"),
         Mistake(lambda run, program, candidate, gold: compare(run(program, [candidate])[0].value, gold), "it does not ask how the run ended. A time-out has the value None, and where None is the gold, hanging would be the right answer"),
         Mistake(lambda run, program, candidate, gold: (lambda o: o.ok and list(map(str, [o.value])) == list(map(str, [gold])))(run(program, [candidate])[0]), "it compares printed texts: the number 1 and the text '1' print alike"),
         Mistake(lambda run, program, candidate, gold: run(program, [candidate])[0].ok, "it rewards running at all: any input that raises no error would be right"),

@@ -48,10 +48,15 @@ def _of_two(rate: Callable[[Sequence[float]], float]) -> Callable[[Sequence[floa
 
 exercise(
     name="solve_rate", key=solve_rate, points=1,
-    probes=lambda: [([1.0, 0.0, 0.0, 0.0],), ([1.0, 1.0],), ([0.5, 1.0, 0.0],), ([1.0, 0.0, 0.0],), ([1.0],)],
+    probes=lambda: [([1.0, 0.0, 0.0, 0.0],), ([1.0, 1.0],), ([0.5, 1.0, 0.0],), ([1.0, 0.0, 0.0],), ([1.0],), ([],)],
     hint="The mean of the list; ValueError where it holds fewer than two scores.",
     mistakes=[
-        Mistake(lambda scores: sum(scores) / len(scores) if scores else 0.0, "one reply (or none) is accepted: r̄ would then always be 0 or 1, and no task could ever be learnable. Raise a ValueError for fewer than two"),
+        Mistake(lambda scores: sum(scores) / len(scores),
+            "one reply (or none) is accepted: r̄ would then always be 0 or 1, and no task could ever be learnable. "
+            "Raise a ValueError for fewer than two"),
+        Mistake(lambda scores: sum(scores) / len(scores) if scores else 0.0,
+            "without any score it says 0, as if the task had been tried, and one score is accepted. Raise a "
+            "ValueError for fewer than two"),
         Mistake(lambda scores: sum(scores) / len(scores) if len(scores) > 1 else None, "with one score it returns None; whoever called it would go on with that. `raise ValueError(...)` stops them"),
         Mistake(_of_two(lambda scores: sum(score > 0 for score in scores) / len(scores)), "a score of 0.5 counts as a whole success; it says that half of the hidden pairs were solved. Take the mean of the scores"),
         Mistake(_of_two(lambda scores: sum(score == 1 for score in scores) / len(scores)), "it counts only full marks; a reply that solved half of its hidden pairs has score 0.5. Take the mean"),
@@ -63,7 +68,7 @@ exercise(
 
 exercise(
     name="learnability", key=learnability, points=2,
-    probes=lambda: [(0.0,), (0.125,), (0.5,), (0.875,), (1.0,), (0.015625,), (0.984375,)],
+    probes=lambda: [(0.0,), (0.125,), (0.5,), (0.875,), (1.0,), (0.015625,), (0.984375,), (0.001,), (0.999,)],
     hint="0 at both ends, 1 − r̄ between them.",
     mistakes=[
         Mistake(lambda rate: 1.0 - rate, "a task that nobody ever solves (r̄ = 0) earns the most: the proposer will learn to ask for the impossible. Zero at both ends"),

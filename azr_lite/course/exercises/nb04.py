@@ -42,6 +42,9 @@ exercise(
         Mistake(lambda r: _divided(r - r.mean(), r.std()), "where all rewards are equal it divides 0 by 0 and gives nan, and one nan in a loss destroys the weights of the whole model. A group in which all earn the same has nothing to say: return zeros"),
         Mistake(lambda r: _divided(r - r.mean(), r.std(ddof=1)) if len(r) > 1 and np.ptp(r) > 0 else np.zeros_like(r), "it divides by the *sample* standard deviation (ddof=1, the default of torch.std and pandas); the paper's form has the population one, numpy's default: [1, −0.5, −1, 1] gives 0.9802 first, not 0.8489"),
         Mistake(lambda r: _sample(r, r) if len(r) > 1 else np.full(1, np.nan), "it divides by the *sample* standard deviation (ddof=1), and a group of one reply has none: nan. The paper's form has the population one, numpy's default"),
+        Mistake(lambda r: (r - r.mean()) / (r.std() + 1e-8),
+            "it adds 1e-8 to the spread, as many trainers do. Beside a spread of 1e-4 that can be seen; here the "
+            "guard is a case of its own, so add nothing"),
         Mistake(lambda r: (r - r.mean()) / (r.std() + 1e-4), "the number added to the spread is large enough to be seen (1e-4 is what some trainers use); here the guard is a case of its own, so add nothing"),
         Mistake(lambda r: r - r.mean(), "it subtracts the mean but does not divide by the spread, so groups still push by their own scale"),
         Mistake(lambda r: r / r.std() if np.ptp(r) > 0 else np.zeros_like(r), "it divides by the spread but does not subtract the mean: a wrong answer in a good group would still be pushed up"),
@@ -124,8 +127,8 @@ exercise(
     ],
 )  # fmt: skip
 
-PROMPTS = ["a", "b", "a", "a", "c", "b", "d", "d"]
-PAIRS = [("x", 1), ("x", 2), ("x", 1), ("y", 2), ("x", 2)]
+PROMPTS = ["a", "b", "a", "a", "c", "b", "d", "d", "a"]
+PAIRS = list(zip("xxxyx", (1, 2, 1, 2, 2), strict=True))  # equal keys, each an object of its own
 
 
 def _over_n(rewards: Sequence[float], prompts: Sequence[str]) -> Array:
@@ -135,6 +138,10 @@ def _over_n(rewards: Sequence[float], prompts: Sequence[str]) -> Array:
         if rows.sum() > 1:
             found[rows] = own[rows] - (own[rows].sum() - own[rows]) / rows.sum()
     return found
+
+
+def _others(rewards: Sequence[float], prompts: Sequence[str], i: int) -> list[float]:
+    return [r for j, r in enumerate(rewards) if j != i and prompts[j] == prompts[i]]
 
 
 def _unguarded(rewards: Sequence[float], prompts: Sequence[str]) -> Array:
@@ -164,7 +171,7 @@ def _key_table(rewards: Sequence[float], prompts: Sequence[Hashable]) -> Array:
 
 exercise(
     name="rloo", key=rloo, points=2,
-    probes=lambda: [([1.0, 0.0, 0.0], ["a"] * 3), ([1.0, -0.5, -0.5, 1.0, 0.5, 1.0, -0.5, -0.5], PROMPTS),
+    probes=lambda: [([1.0, 0.0, 0.0], ["a"] * 3), ([1.0, -0.5, -0.5, 1.0, 0.5, 1.0, -0.5, -0.5, 0.25], PROMPTS),
         ([1.0, 0.5, 0.0, 1.0, 1.0], PAIRS)],
     hint="The baseline of a reply is the mean of the *other* replies to its prompt.",
     mistakes=[
@@ -176,6 +183,9 @@ exercise(
         Mistake(dr_grpo, "the reply is part of its own baseline: that is Dr. GRPO, which is too small by (n − 1)/n. Leave the reply out, or multiply by n/(n − 1)"),
         Mistake(grpo, "it divides by the spread, which is GRPO; leave-one-out only subtracts"),
         Mistake(lambda rewards, prompts: rloo(rewards, ["all"] * len(prompts)), "it takes the mean of all other replies of the batch; only replies to the *same prompt* count"),
+        Mistake(lambda rewards, prompts: _array([
+            r - np.median(_others(rewards, prompts, i) or [r]) for i, r in enumerate(rewards)]),
+            "it takes the median of the others; the baseline is their mean"),
         Mistake(_over_n, "it adds up the other replies but divides by n; the others are n − 1"),
     ],
 )  # fmt: skip
@@ -253,10 +263,14 @@ def _weights(
 exercise(
     name="loss_weights", key=loss_weights, points=3,
     probes=lambda: [(["propose", "solve"], [10, 30], [True, True]),
-        (LOSS_GROUPS[:5], LOSS_LENGTHS[:5], LOSS_COUNTS[:5]), (LOSS_GROUPS, LOSS_LENGTHS, LOSS_COUNTS)],
+        (["a", "b", "c", "a"], [3, 5, 7, 2], [True] * 4), (LOSS_GROUPS[:5], LOSS_LENGTHS[:5], LOSS_COUNTS[:5]),
+        (LOSS_GROUPS, LOSS_LENGTHS, LOSS_COUNTS)],
     hint="Set w × (tokens of the group) / T equal to 1/G and solve for w.",
     mistakes=[
         Mistake(_weights(idle_groups=True), "groups of which no row counts are still counted in G, so the rest weighs too little; G is the number of groups that are trained"),
+        Mistake(lambda groups, lengths, counts: loss_weights(groups, lengths, counts)
+            * len({g for g, c in zip(groups, counts, strict=True) if c}) / 2,
+            "it takes two groups for granted; G is the number of groups with a row that counts"),
         Mistake(_weights(padding=True), "rows that do not count (padding) are among the tokens of their group; they carry no loss, so leave them out of the group's sum. (They do belong to T, by which the trainer divides)"),
         Mistake(lambda groups, lengths, counts: loss_weights(groups, lengths, [True] * len(groups)), "it never looks at `counts`: rows that are padding or are not trained get a weight, and with it a say in the loss"),
         Mistake(lambda groups, lengths, counts: (loss_weights(groups, lengths, counts) * (np.dot(lengths, counts) / sum(lengths))), "T holds only the rows that count; the trainer divides by the tokens of *all* rows, padding too, and w has to undo exactly that"),

@@ -24,7 +24,13 @@ LINE = {
 }  # fmt: skip
 """A line of metrics.jsonl, shortened."""
 
-OTHER = {"solve/sql/ok": 0.5, "solve/errors/ok": 0.5, "solve/deduction/ok": 0.25}
+OTHER = {
+    "solve/sql/ok": 0.5,
+    "solve/errors/ok": 0.5,
+    "solve/deduction/ok": 0.25,
+    "solve/sql/part/ok": 1.0,
+    "solve/ok": 0.4,
+}
 """A run with task types of one's own, two of which are solved as often."""
 
 
@@ -49,6 +55,10 @@ exercise(
         Mistake(lambda *given: _taken(*given, once=True), "equal values come out once, as from a set or a dict by "
             "value. Two types that are solved equally often are two values; a mean over them would be wrong"),
         Mistake(lambda line, start, end: [value for key, value in line.items() if key.startswith(start) and key.endswith(end)], "propose/deduction/reason/truncated came along: it is a *count* of rejections (3), not a share, and it lies a level deeper. Averaged with shares it makes a share above 1. Keys of role/type/name have exactly two slashes"),
+        Mistake(lambda line, start, end: [value for key, value in line.items()
+            if key.startswith(start) and key.endswith(end) and "/reason/" not in key],
+            "it leaves out the reasons by name; other counts lie as deep. Keys of role/type/name have exactly two "
+            "slashes: count them"),
         Mistake(lambda line, start, end: [value for key, value in line.items() if start in key and end in key], "it looks for the words *anywhere* in the key, so tokens_right is taken for tokens, and counts of reasons for shares. Ask how the key begins and how it ends"),
         Mistake(lambda line, start, end: mean(across(line, start, end)), "it returns the mean; return the values, one for each task type, so that the caller may take their mean, their minimum, or see that one type is missing"),
         Mistake(lambda line, start, end: [value for key, value in line.items() if key.endswith(end) and key.count("/") == 2], "it takes both roles together; proposals and answers are told apart by how the key *begins*"),

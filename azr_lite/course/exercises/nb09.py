@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -152,6 +153,7 @@ _BATCHES = (
     (Config(batch_size=64, micro_batch_size=4, updates_per_step=2), 4),
     (Config(batch_size=32, micro_batch_size=4), 5),
     (Config(batch_size=16, micro_batch_size=4), 32),
+    (Config(batch_size=8, solver_batch_size=24, micro_batch_size=4), 2),
 )
 
 exercise(
@@ -164,6 +166,9 @@ exercise(
         Mistake(lambda c, w: c.rows // (c.updates_per_step * c.micro_batch_size * w) if c.rows % (c.updates_per_step * c.micro_batch_size * w) == 0 else _uneven(ValueError), "it refuses with a ValueError. What calls it catches ConfigError, which is this package's word for settings that cannot work"),
         Mistake(lambda c, w: c.rows // (c.micro_batch_size * w) if c.rows % (c.updates_per_step * c.micro_batch_size * w) == 0 else _uneven(), "it forgets that a step's rows are first split into `updates_per_step` updates"),
         Mistake(lambda c, w: c.rows // (c.updates_per_step * w) if c.rows % (c.updates_per_step * c.micro_batch_size * w) == 0 else _uneven(), "those are sequences; a micro-batch holds `micro_batch_size` of them"),
+        Mistake(lambda c, w: Config.micro_batches(replace(c, solver_batch_size=0), w),
+            "it takes 6 × batch_size for the number of rows; the solver's batch may have another size. `config.rows` "
+            "counts all"),
         Mistake(lambda c, w: c.rows // (c.updates_per_step * c.micro_batch_size), "that is the number for a single process; `world` of them share the work (the argument, not `config.processes`)"),
     ],
     hint="rows = updates × processes × micro-batches × micro_batch_size, exactly; where something is left over, `raise ConfigError(...)` (do not return it), with any text.",

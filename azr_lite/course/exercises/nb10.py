@@ -15,6 +15,7 @@ from azr_lite.course.example_tasks import ERRORS, report_error, same_error, same
 from azr_lite.course.task_properties import blind, guess_rate
 from azr_lite.prompts.base import ANSWER, END_ANSWER, END_THINK, fence
 from azr_lite.sandbox import Executor, Job
+from azr_lite.sandbox.wire import canonical
 from azr_lite.triplet import Completion, Role, Triplet
 
 # ---------------------------------------------------------------- a policy without a model
@@ -112,12 +113,14 @@ exercise(
 def _answers() -> list[tuple[str, str]]:
     gold = "KeyError"
     texts = ("KeyError", " KeyError\n", "'KeyError'", "keyerror", "ValueError", "Exception", "LookupError", "KeyError, ValueError or IndexError",
-             "KeyErrors", "Key", "", "type(KeyError())", "Key Error", "builtins.KeyError", "KeyError: 'a'", "IndexError, KeyError",
+             "KeyErrors", "Key", "", "type(KeyError())", "Key Error", "builtins.KeyError", "KeyError: 'a'",
+             '"KeyError"', "KeyError()", "IndexError, KeyError",
              "KeyError ValueError")  # fmt: skip
     return [(text, gold) for text in texts] + [
         ("IndexError", "IndexError"),
         ("ArithmeticError", "ZeroDivisionError"),
         ("ZeroDivisionError", "ArithmeticError"),
+        ("IOError", "OSError"),
     ]
 
 
@@ -126,6 +129,10 @@ def _parents(answer: str, gold: str) -> bool:
 
     said, meant = (getattr(builtins, name.strip().strip("'"), None) for name in (answer, gold))
     return isinstance(said, type) and isinstance(meant, type) and issubclass(meant, said)
+
+
+def _one_class(answer: str, gold: str) -> bool:
+    return _parents(answer, gold) and _parents(gold, answer)
 
 
 def _children(answer: str, gold: str) -> bool:
@@ -139,8 +146,17 @@ exercise(
         Mistake(lambda answer, gold: answer.strip().strip("'\"").lower() == gold.lower(), "it does not see capital letters. Python does: `keyerror` is no error at all"),
         Mistake(lambda answer, gold: (answer.split() or [""])[0].strip("'\"") == gold,
             "it compares the first word only: \"KeyError ValueError\" names two errors, and an answer is one name"),
+        Mistake(_one_class,
+            "it looks the names up as classes. IOError and OSError are one class with two names; compare the names, "
+            "and never resolve what a model wrote"),
+        Mistake(lambda answer, gold: answer.strip().strip("'") == gold,
+            "double quotes are forgiven as well as single ones"),
+        Mistake(lambda answer, gold: answer.strip().strip("'\"()") == gold,
+            "it forgives brackets, too: `KeyError()` is a call and not a name. Spaces and quotes are all that is form"),
         Mistake(lambda answer, gold: answer == gold, "it refuses the right name with a line break or quotes around it; that is form, and form is rewarded elsewhere"),
-        Mistake(lambda answer, gold: gold in answer, "it looks whether the name occurs in the answer. Then an answer that lists all names is always right, and training will find it"),
+        Mistake(lambda answer, gold: gold in answer,
+            "it is content when the name stands in the answer among other text. Then an answer that lists all names "
+            "is always right, and training will find it"),
         Mistake(lambda answer, gold: answer.strip().strip("'\"") in gold, "it looks whether the answer occurs in the name: \"Key\", and even nothing at all, are right then"),
         Mistake(_children, "it accepts a child class: ZeroDivisionError is an ArithmeticError to Python's `except`, but another name. Compare texts, not classes"),
         Mistake(_parents, "it accepts a parent class: \"Exception\" would be right for every task, without reading one program"),
@@ -201,9 +217,13 @@ def _other(task: Triplet, hidden: str) -> Triplet:
 
 def _tables() -> list[tuple[Any, Any, bool]]:
     a, b, c = ("fig", 9), ("kiwi", 3), (None, 3)
-    pairs: list[tuple[Any, Any]] = [([a, b], [a, b]), ([a, b], [b, a]), ([a, a, b], [a, b]), ([a, a, b], [a, b, b]), ([], []), ([a, c], [c, a]), ([a], ["fig", 9]),
+    pairs: list[tuple[Any, Any]] = [([a, b], [a, b]), ([a, b], [b, a]), ([a, a, b], [a, b]), ([a, a, b], [a, b, b]), ([], []), ([a], [a, b]), ([a, c], [c, a]), ([a], ["fig", 9]),
                                     ([(1,)], [(True,)]), ([a], None), (None, [a]), ((a,), [a])]  # fmt: skip
     return [(x, y, ordered) for x, y in pairs for ordered in (True, False)]
+
+
+def _texts(rows: list[Any], ordered: bool) -> list[str]:
+    return list(map(canonical, rows)) if ordered else sorted(map(canonical, rows))
 
 
 def _lists(a: Any, b: Any) -> bool:
@@ -218,6 +238,10 @@ exercise(
         Mistake(lambda a, b, ordered: _lists(a, b) and (a == b if ordered else Counter(a) == Counter(b)), "it compares the rows by `==`, for which (1,) and (True,) are the same row. Compare their canonical texts"),
         Mistake(lambda a, b, ordered: _lists(a, b) and (a == b if ordered else sorted(a) == sorted(b)), "it sorts the rows themselves: rows that hold None and text cannot be ordered, and 1 and True are one. Sort their canonical texts"),
         Mistake(lambda a, b, ordered: _lists(a, b) and (list(map(repr, a)) == list(map(repr, b)) if ordered else set(map(repr, a)) == set(map(repr, b))), "sets forget how often a row occurs; in SQL two equal rows are two rows"),
+        Mistake(lambda a, b, ordered: _lists(a, b) and all(
+            x == y for x, y in zip(_texts(a, ordered), _texts(b, ordered), strict=False)),
+            "`zip` stops where the shorter list ends, so a table with rows missing passes for the whole one. Compare "
+            "the lists, or zip with strict=True"),
         Mistake(lambda a, b, ordered: a == b if ordered else set(a) == set(b), "it makes sets of rows, which forget how often a row occurs, and fails where the answer is no list at all (`set(None)`). An answer may be anything a model writes"),
         Mistake(lambda a, b, ordered: _lists(a, b) and list(map(repr, a)) == list(map(repr, b)), "without ORDER BY the order of rows means nothing, and an answer in another order is right"),
         Mistake(lambda a, b, ordered: _lists(a, b) and sorted(map(repr, a)) == sorted(map(repr, b)), "where the query has ORDER BY, the order is part of the answer"),
@@ -227,7 +251,8 @@ exercise(
 
 exercise(
     name="guess_rate", key=guess_rate, points=1,
-    probes=lambda: [(["a", "b", "a", "a"],), (["a"],), ([],), (["a", "c", "c", "b"],), (["a", "a", "b"],), (["b"] * 3 + ["a"] * 3,)],
+    probes=lambda: [(["a", "b", "a", "a"],), (["a"],), ([],), (["a", "c", "c", "b"],), (["a", "a", "b"],), (["b"] * 3 + ["a"] * 3,),
+        (["a", "a", "b", "c", "d"],)],
     hint="How often does the most frequent answer come, and of how many?",
     mistakes=[
         Mistake(lambda answers: max(map(answers.count, answers)) / len(answers), "it fails where there are no answers yet; the first step of a run may have none. Give 0.0"),
