@@ -16,6 +16,7 @@ SHARED = Path(__file__).parents[2] / "shared"
 LONGEST = {
     "test_processes", "test_notebooks_run", "test_course_experiments", "test_trainer_processes", "test_trainer_resume", "test_course_grade",
     "test_degraded", "test_command", "test_notebooks_light", "test_loop", "test_oracle", "test_soak", "test_companions", "test_examples",
+    "test_long_runs", "test_maths", "test_readme", "test_wheel",
 }  # fmt: skip
 
 
@@ -26,9 +27,10 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def executor():
-    from azr_lite.sandbox import Executor
+    """What ends at all ends in milliseconds here; what does not costs a third of a second."""
+    from azr_lite.sandbox import Executor, Limits
 
-    with Executor(workers=1) as running:
+    with Executor(Limits(cpu_s=0.3), workers=1) as running:
         yield running
 
 

@@ -6,50 +6,20 @@ python -m tests.house
 from __future__ import annotations
 
 import ast
-import json
-import os
-import subprocess
 import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from tests.warm import FORKS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "azr_lite"
 LONGEST_FILE, LONGEST_LINE = 400, 120
 MAY_BE_LONGER = {"azr_lite.config"}
-
-ONE_STEP = """
-import json, sys
-import azr_lite
-from azr_lite.selfplay import SelfPlay
-
-package, folder = sys.argv[1:]
-steps, entered, step = 0, set(), SelfPlay.step
-
-def watch(frame, event, argument):
-    code = frame.f_code
-    # CO_OPTIMIZED: a function, not the body of a class or a module
-    if event == "call" and code.co_flags & 1 and code.co_filename.startswith(package):
-        entered.add(code.co_filename)
-
-def watched_step(self, *arguments):
-    global steps
-    steps += 1
-    sys.setprofile(watch if steps == 1 else None)
-    return step(self, *arguments)
-
-SelfPlay.step = watched_step
-azr_lite.run(
-    "nano", steps=2, output_dir=folder, batch_size=8, solver_batch_size=16, n_mc=3, seed_batch_factor=1,
-    updates_per_step=1, micro_batch_size=12, eval_problems=0, eval_every=0, save_every=0, self_test=False, workers=1,
-    device="cpu",
-)
-assert steps == 2, f"SelfPlay.step was entered {steps} times"
-print(json.dumps(sorted(entered)))
-"""
 
 
 @dataclass(frozen=True)
@@ -163,14 +133,37 @@ def files_of_one_step() -> list[str]:
 
     In a process of its own. The sandbox is left out.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-c", ONE_STEP, str(PACKAGE), f"{folder}/run"]
-        surroundings = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, cwd=folder, env=surroundings, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"the traced run failed: {done.stderr[-2000:]}")
-    names = [_name(Path(file)) for file in json.loads(done.stdout.splitlines()[-1])]
+    with tempfile.TemporaryDirectory() as folder, FORKS.Pool(1) as pool:
+        names = [_name(Path(file)) for file in pool.apply(_entered, (f"{folder}/run",))]
     return [name for name in names if not name.startswith("azr_lite.sandbox")]
+
+
+def _entered(folder: str) -> list[str]:
+    """In the fork: the files, in order."""
+    import azr_lite
+    from azr_lite.selfplay import SelfPlay
+
+    steps, entered, step = [], set(), SelfPlay.step
+
+    def watch(frame: Any, event: str, argument: Any) -> None:
+        code = frame.f_code
+        # CO_OPTIMIZED: a function, not the body of a class or a module
+        if event == "call" and code.co_flags & 1 and code.co_filename.startswith(str(PACKAGE)):
+            entered.add(code.co_filename)
+
+    def watched_step(self: SelfPlay, *arguments: Any) -> Any:
+        steps.append(self)
+        sys.setprofile(watch if len(steps) == 1 else None)
+        return step(self, *arguments)
+
+    SelfPlay.step = watched_step
+    azr_lite.run(
+        "nano", steps=2, output_dir=folder, batch_size=8, solver_batch_size=16, n_mc=3, seed_batch_factor=1,
+        updates_per_step=1, micro_batch_size=12, eval_problems=0, eval_every=0, save_every=0, self_test=False, workers=1,
+        device="cpu",
+    )  # fmt: skip
+    assert len(steps) == 2, f"SelfPlay.step was entered {len(steps)} times"
+    return sorted(entered)
 
 
 def figures(found: Mapping[str, Module]) -> dict[str, int]:

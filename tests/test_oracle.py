@@ -84,15 +84,13 @@ def verdicts(executor, shared_data):
     found, jobs = {}, defaultdict(list)
     for name, number, source, pairs in rows(folder):
         program = parse_program(source, 20_000)
-        clean = all(oracle[name, number, k]["verdict"] == "accept" for k in range(len(pairs)))
         for k, (given, stored) in enumerate(pairs):
             arguments = program if isinstance(program, Rejection) else parse_arguments(given, 4096)
             if isinstance(arguments, Rejection):
                 found[name, number, k] = (str(arguments.reason), None, stored)
-            else:  # one child for a whole clean row, one for each doubtful pair
-                jobs[program, (name, number) if clean else (name, number, k)].append(
-                    ((name, number, k), arguments, stored)
-                )
+            else:  # one child for all that a program should accept, one for each pair that it should not
+                own = None if oracle[name, number, k]["verdict"] == "accept" else (name, number, k)
+                jobs[program, own].append(((name, number, k), arguments, stored))
     answers = executor.validate_many(
         [(program, [arguments for _, arguments, _ in own]) for (program, _), own in jobs.items()]
     )

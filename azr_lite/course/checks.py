@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
 from numbers import Real
 from pkgutil import iter_modules
@@ -113,6 +114,11 @@ class Exercise:
             if self.probes is None:
                 return [mine]
             return [tried(mine, *copy.deepcopy(arguments)) for arguments in self.probes()]
+
+    @cached_property
+    def mistaken(self) -> list[list[Any]]:
+        """What each known mistake does on each probe."""
+        return [self.look(mistake.wrong) for mistake in self.mistakes]
 
     def spoiled(self, mine: Any) -> int | None:
         """The first probe whose arguments this answer changes and the key does not, or None. `mine` is known to end."""
@@ -219,10 +225,9 @@ def judge_answer(name: str, mine: Any) -> Judgement:
         spoils = "it returns what is right, but changes what it was given, which the caller still needs; work on a copy"
         return wrong(f"{spoils} (seen in {task.label(place)})")
     likely = None
-    for number, mistake in enumerate(task.mistakes):
-        its = task.look(mistake.wrong)
+    for number, its in enumerate(task.mistaken):
         if len(its) == len(seen) and all(map(same, seen, its)):
-            return wrong(mistake.says, number)
+            return wrong(task.mistakes[number].says, number)
         shared = min(len(seen), len(its))
         # what is right there is no sign of the mistake
         told = (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from numbers import Integral
 from types import SimpleNamespace
 from typing import Any
@@ -51,7 +52,7 @@ class _Reader:
     def _logits(self) -> Any:
         import torch
 
-        return torch.tensor([_TABLE.get(token, [0.0] * _VOCABULARY) for token in self.last], dtype=torch.float64)
+        return torch.tensor([_logits_after(token)[0] for token in self.last], dtype=torch.float64)
 
 
 def sampled(mine: Callable[..., Any]) -> list[Any]:
@@ -81,11 +82,18 @@ def sampled(mine: Callable[..., Any]) -> list[Any]:
     ]
 
 
+@cache
+def _logits_after(token: int) -> tuple[list[float], float]:
+    """The logits of the next token, and what log_softmax subtracts from each."""
+    logits = _TABLE.get(token, [0.0] * _VOCABULARY)
+    return logits, math.log(sum(map(math.exp, logits)))
+
+
 def _fits(ids: Sequence[int], logps: Sequence[float]) -> bool:
     before = [0, *ids]
     for last, token, logp in zip(before, ids, logps, strict=False):
-        logits = _TABLE.get(last, [0.0] * _VOCABULARY)
-        if abs(logits[token] - math.log(sum(map(math.exp, logits))) - float(logp)) > 1e-4:
+        logits, total = _logits_after(last)
+        if abs(logits[token] - total - float(logp)) > 1e-4:
             return False
     return len(ids) == len(logps)
 

@@ -1,4 +1,4 @@
-"""`python -m tests.sandbox.degraded N[,N...] [suite]`: deny these system calls (EPERM), then report level, layers and
+"""`python -m tests.sandbox.degraded N[,N...] [suite|escapes]`: deny these system calls (EPERM), then report level, layers and
 leaks as JSON."""
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ def main() -> None:
     numbers = [int(n) for n in sys.argv[1].split(",") if n]
     if numbers:
         deny(numbers)
-    from azr_lite.sandbox.abuse import abuse_suite
+    from azr_lite.sandbox.abuse import GETS_OUT, abuse_suite
     from azr_lite.sandbox.executor import probe
 
     found = probe()
     facts = {"uid": os.getuid(), "level": found.level.name, "layers": found.layers, "advice": found.advice}
-    if "suite" in sys.argv:
-        report = abuse_suite()
+    if sys.argv[2:]:
+        report = abuse_suite(only=GETS_OUT if sys.argv[2] == "escapes" else ())
         facts |= {"leaks": report.leaks, "leaked": [a.name for a in report.attacks if not a.contained]}
     print(json.dumps(facts))
 

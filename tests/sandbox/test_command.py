@@ -19,6 +19,7 @@ def test_doctor_prints_layers_attacks_and_leaks(capsys: pytest.CaptureFixture[st
     assert main(["doctor", "--sandbox"]) == 0
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
+    assert text.startswith("level FULL")
     assert "layer seccomp          on" in text
     assert " 0 leaks" in text.splitlines()[-1]
 

@@ -185,7 +185,7 @@ exercise(
 
 
 FULL = "'" + "x" * 4094 + "'"
-LONG = "0," * 60000
+LONG = "0," * 6000
 OVER = FULL[:-1] + "x'"
 READ = (FULL, OVER, " " * 4096 + "1", "None", "{[]: 1}", "[1, -2.5, 'a']", "{'k': (True, None)}", " {1, 2} ", "b'x'", "nothing(1)", "nobody", "__import__('os').getpid()", "1 if True else 2", "[0][0]", "2 + 3",
         "(lambda: 7)()", "[n for n in (1, 2)]", "", "(" * 300, "-" * 3000 + "1", "true", "NaN", LONG)  # fmt: skip
@@ -244,10 +244,10 @@ def _none_refused(text: str) -> Any:
 
 exercise(
     name="read_value", key=read_value, points=2, observe=_read_all,
-    shows=[*(f"read_value({text[:40]!r}{' …' if len(text) > 40 else ''})" for text in READ), "whether a text of 120,000 characters is parsed"],
+    shows=[*(f"read_value({text[:40]!r}{' …' if len(text) > 40 else ''})" for text in READ), "whether a text of 12,000 characters is parsed"],
     hint="Let `ast.literal_eval` read, refuse texts over 4,096 characters, and turn every other error into a ValueError.",
     mistakes=[
-        Mistake(_caught(ast.literal_eval, 1 << 40), "it reads texts of any length: 60,000 numbers in one answer cost memory and time in the trainer, not in the sandbox. Refuse over 4,096 characters before reading"),
+        Mistake(_caught(ast.literal_eval, 1 << 40), "it reads texts of any length: a million numbers in one answer cost memory and time in the trainer, not in the sandbox. Refuse over 4,096 characters before reading"),
         Mistake(ast.literal_eval, "`ast.literal_eval` is the right reader, but hostile text makes it raise more than ValueError (SyntaxError, RecursionError, MemoryError …) and read megabytes. Limit the length first, and turn every such error into a ValueError"),
         Mistake(_caught(lambda text: eval(text, {"__builtins__": {}})), "eval without builtins still evaluates: `2 + 3` and `[0][0]` become answers nobody worked out, and `().__class__.__mro__` leads back to everything. Read, never evaluate"),
         # The probes are our own texts and harmless; evaluating them is the mistake that this exercise is about.

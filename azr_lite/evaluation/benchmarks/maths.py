@@ -72,10 +72,10 @@ def compare(pairs: Sequence[tuple[str, str]], workers: int = WORKERS, deadline: 
     """
     need("math-verify", MATH_VERIFY)
     unique = list(dict.fromkeys(pairs))
+    workers = min(workers, 1 + len(unique) // 50)  # importing sympy takes two seconds, as fifty comparisons do
 
     def compare_share(share: list[tuple[str, str]]) -> list[tuple[bool, str]]:
-        seconds = 120 + 2 * deadline * len(share)  # importing sympy takes two on an idle machine
-        limits = {"seconds": seconds, "packages": PACKAGES, "memory_mb": 2048}
+        limits = {"seconds": 120 + 2 * deadline * len(share), "packages": PACKAGES, "memory_mb": 2048}
         request = {"jobs": share, "seconds": deadline}
         return [tuple(line) for line in ask_script(SCRIPT, [], request, len(share), allow_weak=True, **limits)]
 
