@@ -367,6 +367,8 @@ _CONFLICTS: tuple[tuple[Callable[[Config], Any], str], ...] = (
      "proposer_temperature needs pack_prompts=True: TRL's own scoring knows one temperature"),
     (lambda c: c.reference_tasks == "diverse" and c.references == 1,
      "reference_tasks='diverse' picks references unlike one another, and references is 1; raise references"),
+    (lambda c: c.model == "nano" and c.prompts not in ("auto", "compact"),
+     "prompts is {c.prompts!r}, and the nano model was taught no other form than compact; use prompts='auto'"),
     # what is trained
     (lambda c: c.kl_coef and c.tuning == "full",
      "kl_coef compares with the model without its adapter; use tuning='lora' or 'qlora'"),
