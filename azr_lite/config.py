@@ -217,7 +217,7 @@ class Config:
 
     # ---- evaluation
     eval_problems: int = 300
-    """Held-out problems per task type, solved greedily before and after; 0: no evaluation."""
+    """Held-out problems per task type, solved greedily before and after; 0: no evaluation. Your own types have none."""
     eval_every: int = 0
     """Steps between further held-out evaluations; 0: only before and after."""
     stop_patience: int = 0
