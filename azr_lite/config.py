@@ -216,7 +216,8 @@ class Config:
 
     # ---- evaluation
     eval_problems: int = 300
-    """Held-out problems per task type, solved greedily before and after; 0: none. Models other than nano have 100."""
+    """Held-out problems per task type, solved greedily before and after; 0: none. But for nano there are 100; none for
+    task types of your own."""
     eval_every: int = 0
     """Steps between further held-out evaluations; 0: only before and after."""
     stop_patience: int = 0
@@ -366,6 +367,8 @@ _CONFLICTS: tuple[tuple[Callable[[Config], Any], str], ...] = (
      "proposer_temperature needs pack_prompts=True: TRL's own scoring knows one temperature"),
     (lambda c: c.reference_tasks == "diverse" and c.references == 1,
      "reference_tasks='diverse' picks references unlike one another, and references is 1; raise references"),
+    (lambda c: c.model == "nano" and c.prompts not in ("auto", "compact"),
+     "prompts is {c.prompts!r}, and the nano model was taught no other form than compact; use prompts='auto'"),
     # what is trained
     (lambda c: c.kl_coef and c.tuning == "full",
      "kl_coef compares with the model without its adapter; use tuning='lora' or 'qlora'"),

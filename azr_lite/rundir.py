@@ -78,8 +78,8 @@ class RunDir:
             raise RunDirectoryError(f"{path} exists already; {again}")
 
     def discard(self) -> None:
-        """Remove the directory of a run that made nothing yet: only its settings are in it."""
-        if {entry.name for entry in self.path.iterdir()} <= {"config.json", "run.json"}:
+        """Remove the directory of a run that made nothing yet but an evaluation of the untrained policy."""
+        if {entry.name for entry in self.path.iterdir()} <= {"config.json", "run.json", "eval"}:
             shutil.rmtree(self.path)
 
     @classmethod

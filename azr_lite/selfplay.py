@@ -190,7 +190,8 @@ class SelfPlay:
     def reward(self, proposals: Sequence[ProposalAttempt], answers: Sequence[SolveAttempt]) -> list[Rollout]:
         """Stage 9. By `Config.reward`: learnability for proposers, accuracy for solvers, the format ladder for both."""
         counted = [proposal for proposal in proposals if proposal.verdict.reason != Reason.RESERVED]
-        return [reply.rollout(self.earned(reply)) for reply in (*counted, *answers)]
+        replies = [*counted, *answers] or proposals  # held-out ones alone: they earn the same, which teaches nothing
+        return [reply.rollout(self.earned(reply)) for reply in replies]
 
     def earned(self, reply: Reply) -> Reward:
         """What a judged reply earns."""

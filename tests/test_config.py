@@ -57,6 +57,7 @@ def test_presets_are_valid_and_survive_json(name):
         ({"roles": "split", "tuning": "lora", "batch_size": 63, "updates_per_step": 2}, "micro-batches of one role"),
         ({"optimizer": "adamw_8bit", "device": "cpu"}, "GPUs only"),
         ({"stop_patience": 2}, "eval_every"),
+        ({"prompts": "file"}, "taught no other form than compact; use prompts='auto'"),
     ],
 )
 def test_wrong_values_get_one_sentence(changes, words):

@@ -230,6 +230,9 @@ def test_a_run_that_never_began_is_not_in_the_way_of_the_next(tmp_path):
     with pytest.raises(ModelError, match="there is no model"):
         azr_lite.run("nano", model=str(tmp_path / "none"), output_dir=str(tmp_path / "run"), **SMALL)
     assert not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match="max_prompt_tokens is 5; raise it"):  # when the first seeds are asked for
+        azr_lite.run("nano", max_prompt_tokens=5, output_dir=str(tmp_path / "run"), **SMALL)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_finished_run_is_not_loaded_to_say_so(finished, capsys, monkeypatch):

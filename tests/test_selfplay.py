@@ -384,6 +384,15 @@ def test_where_all_proposals_are_held_out_old_tasks_are_solved_whatever_the_esti
     assert {r.role for r in rows if r.weight > 0} == {Role.SOLVE}
 
 
+def test_where_there_is_nothing_but_held_out_proposals_the_step_teaches_nothing(executor):
+    config = BASE.replace(task_types=("deduction",))
+    play = SelfPlay(config, get_style("chat"), executor, reserved=lambda program: True)
+    play.buffers.of["deduction"] = Buffer(4)  # as that of a task type without a first task
+    rows = play.step(ScriptedPolicy(), 0)
+    assert len(rows) == config.rows
+    assert not any(r.advantage for r in rows)
+
+
 def test_where_no_proposal_is_valid_old_tasks_fill_the_solvers_rows(executor):
     play = make(executor)
     play.seed(ScriptedPolicy())

@@ -397,6 +397,7 @@ def test_the_sampler_replaces_generation_only_where_it_is_right(tmp_path: Path) 
     assert calls[0][0] is False
     generate(tiny_config(tuning="lora"), "lora")
     generate(tiny_config(temperature=0.7))
+    generate(tiny_config(proposer_temperature=0.7, pack_prompts=True))
     assert len(calls) == 1, "the sampler knows neither adapters nor other temperatures"
 
 

@@ -164,7 +164,7 @@ def _merged(config: Config, adapter: Path) -> torch.nn.Module:
 
     # QLoRA quantised 16-bit weights unless told otherwise; a CPU has no float16
     dtype = "bfloat16" if config.tuning == "qlora" and config.dtype != "float32" else "float32"
-    settings = Config(model=config.model, prompts="r1", device="cpu", dtype=dtype, tuning=config.tuning)
+    settings = Config(model=config.model, prompts=config.prompts, device="cpu", dtype=dtype, tuning=config.tuning)
     model = load_policy(settings).model
     model = model.dequantize().float() if config.tuning == "qlora" else model
     return PeftModel.from_pretrained(model, str(adapter)).base_model.merge_and_unload()

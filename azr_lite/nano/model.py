@@ -40,10 +40,7 @@ class NanoSampler:
         self.heads, self.kv_heads = c.num_attention_heads, c.num_key_value_heads
         self.head_dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
         self.eps = c.rms_norm_eps
-        theta = c.rope_parameters["rope_theta"]
-        inverse = 1.0 / theta ** (torch.arange(0, self.head_dim, 2).float() / self.head_dim)
-        angles_TE = torch.outer(torch.arange(c.max_position_embeddings).float(), inverse).repeat(1, 2)
-        self.cos_TE, self.sin_TE = angles_TE.cos(), angles_TE.sin()
+        self.inverse = 1.0 / c.rope_parameters["rope_theta"] ** (torch.arange(0, self.head_dim, 2) / self.head_dim)
 
     @torch.inference_mode()
     def __call__(self, prompt_ids: list[list[int]], *, greedy: bool, seed: int, ended: Any = None) -> list[Sample]:
@@ -117,6 +114,8 @@ class NanoSampler:
         unique: dict[tuple[int, ...], int] = {}
         distinct_B = torch.tensor([unique.setdefault(tuple(prompt), len(unique)) for prompt in prompts])
         width, room = max(map(len, prompts)), self.max_reply_tokens
+        angles_TE = torch.outer(torch.arange(width + room).float(), self.inverse).repeat(1, 2)
+        self.cos_TE, self.sin_TE = angles_TE.cos(), angles_TE.sin()
         ids_UT = pad_sequence([torch.tensor(prompt) for prompt in unique], True, self.pad_id, padding_side="left")
         lengths_U = torch.tensor([len(prompt) for prompt in unique])
         shape = (len(unique), self.kv_heads, width, self.head_dim)

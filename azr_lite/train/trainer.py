@@ -96,7 +96,7 @@ class SelfPlayTrainer(GRPOTrainer):
         for parameter in self.trained():
             parameter.data = parameter.data.float()  # TRL rounds adapters over a 4-bit base to bfloat16
         plain = policy.peft_config is None and policy.device.type == "cpu" and policy.compute is torch.float32
-        fits = sampler is not None and plain and config.temperature == 1
+        fits = sampler is not None and plain and config.temperature == 1 and config.proposer_temperature in (0, 1)
         self.codec = Codec(policy.tokenizer, style, self.eos_token_ids, policy.untrained)
         self.sampler: Sampler = sampler if fits else choose_sampler(self, policy.compute)
         self.count_tokens = self.codec.count_tokens

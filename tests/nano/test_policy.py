@@ -114,6 +114,16 @@ def test_greedy_sampler_equals_transformers_generate(nano):
         assert whole.tolist() == ids
 
 
+def test_the_sampler_reads_on_where_the_models_own_positions_end(nano):
+    model, tokenizer = nano
+    prompt = [40 + place % 90 for place in range(model.config.max_position_embeddings + 3)]
+    sampler = NanoSampler(model, tokenizer.eos_token_id, tokenizer.pad_token_id, 2)
+    ((ids, logps, _),) = sampler([prompt], greedy=True, seed=0)
+    with torch.no_grad():
+        expected = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+    assert torch.allclose(expected.gather(1, torch.tensor(ids)[:, None])[:, 0], torch.tensor(logps), atol=2e-4)
+
+
 def test_sampler_follows_the_weights(nano):
     model, tokenizer = load_nano()
     prompts = _prompts(tokenizer, 4)
