@@ -56,6 +56,7 @@ def test_a_dry_run_says_what_the_run_would_meet(tmp_path, capsys, monkeypatch):
     ("words", "said"),
     [
         (["nano", "--output-dir", "full"], "! directory full exists already; go on with it by"),
+        (["nano", "--output-dir", "full/file/x"], "full/file: not a folder to write to; choose another --output-dir"),
         (["smoke", "--model", "./none.gguf"], "! model there is no file none.gguf"),
         (["smoke", "--model", "full"], "! model full holds no model (config.json is missing)"),
         (["smoke", "--model", "some/model"], "! model some/model is not on this machine and the hub cannot be reached"),
@@ -207,6 +208,7 @@ def test_resume_offers_what_may_change(capsys):
         ("nano", {"preset": "nano", "steps": 50}),
         ("smoke --seed 3", {"preset": "smoke", "seed": 3}),
         ("--preset=smoke", {"preset": "smoke"}),
+        ("--preset=cpu-0.5b --steps 2 --preset smoke --steps 3", {"preset": "smoke", "steps": 3, "n_mc": 2}),
         ("--task-types deduction,abduction", {"task_types": ["deduction", "abduction"], "micro_batch_size": 16}),
         ("--batch-size 8", {"batch_size": 8, "micro_batch_size": 13}),
         ("--report-to none", {"report_to": []}),
