@@ -262,8 +262,9 @@ def test_the_status_of_a_run_is_zero_only_where_nothing_is_left_to_do(summary, s
 SHOW = [sys.executable, "-m", "azr_lite", "show", "data_samples/runs/whole/nano-small", "--step", "2"]
 
 
-def test_an_output_that_lacks_a_character_gets_a_question_mark():
-    surroundings = {**os.environ, "PYTHONIOENCODING": "cp1252", "COLUMNS": "80"}
+@pytest.mark.parametrize("encoding", ["cp1252", "cp1252:surrogateescape"])  # the second: as in Python's C locale
+def test_an_output_that_lacks_a_character_gets_a_question_mark(encoding):
+    surroundings = {**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "80"}
     done = subprocess.run(SHOW, capture_output=True, check=True, env=surroundings)
     assert done.stderr == b""
     assert "r?" in done.stdout.decode("cp1252"), "the bar over r is no letter of cp1252"
@@ -289,6 +290,12 @@ def test_an_output_that_is_closed_is_said_once():
     )
     assert done.returncode == 0
     assert done.stderr.splitlines() == ["azr-lite: standard output is closed, so nothing is printed"]
+
+
+def test_a_closed_standard_error_does_not_stop_a_run():
+    words = [*SHOW[:3], "run", "nano", "--output-dir", "runs/none", "--dry-run"]
+    done = subprocess.run(["sh", "-c", 'exec "$@" 2>&-', "sh", *words], stdout=subprocess.PIPE, text=True, check=True)
+    assert "nothing was run; without --dry-run it starts" in done.stdout
 
 
 @pytest.mark.parametrize("command", ["", "run", "plan", "eval", "report", "export", "bench", "bench nano"])

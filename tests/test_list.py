@@ -48,11 +48,13 @@ def test_runs_are_listed_with_state_step_and_gain(runs, capsys, monkeypatch):
 
 
 def test_long_names_and_odd_characters_fit_in_80_columns(runs, capsys):
-    (runs / ("x" * 50 + "\x1b[2J")).mkdir()
-    shutil.copy(runs / "done" / "run.json", runs / ("x" * 50 + "\x1b[2J"))
-    shutil.copy(runs / "done" / "config.json", runs / ("x" * 50 + "\x1b[2J"))
+    odd = runs / ("x" * 50 + "\x1b[2J\nü")
+    odd.mkdir()
+    shutil.copy(runs / "done" / "run.json", odd)
+    shutil.copy(runs / "done" / "config.json", odd)
     assert main(["list", str(runs)]) == 0
     printed = capsys.readouterr().out
+    assert printed.count("\n") == 1 + 4, "a run is one line"
     assert max(map(len, printed.splitlines())) <= 80
     assert "\x1b" not in printed
 

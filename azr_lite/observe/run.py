@@ -246,7 +246,7 @@ def table_of_runs(rows: Sequence[dict[str, Any]]) -> str:
     """What `list_runs` found, in 80 columns."""
     lines = [f"{'run':34} {'state':12} {'steps':>9} {'gain':>6}  model"]
     for row in rows:
-        path = printable(row["path"])
+        path = printable(row["path"]).replace("\n", " ")
         name = path if len(path) <= 34 else f"…{path[-33:]}"
         steps = f"{row['done']}/{row['steps']}" if row["steps"] else ""
         gain = "" if row["gain"] is None else f"{row['gain']:+.1f}"
